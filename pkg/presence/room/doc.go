@@ -1,0 +1,19 @@
+// Package room keeps who is in a room. It is plain data: every change is a
+// function of the room and of a now that is handed in, so there is no lock, no
+// goroutine, no clock and no socket in here, and it is tested like arithmetic.
+// It knows no other package of this module.
+//
+// What it promises:
+//
+//   - A number is the size of a set, never a sum kept by hand: connections are
+//     counted by the set of open connections, users by the set of members. No
+//     number can drift or fall below zero (promise 1).
+//   - A user whose last connection ended lingers: it stays a member, with no
+//     connections, until the linger time has passed without its return. A
+//     reload is no leave and no join.
+//   - Changes wait in the room until they are taken by [Room.News]. Those that
+//     cancel out before that are not told at all; the order of the rest holds.
+//   - Above the member limit the room tells counts only (promise 6).
+//
+// A [Room] belongs to one owner, which serialises the calls.
+package room

@@ -1,0 +1,98 @@
+package room
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// ErrName says that a string is no room's name.
+var ErrName = errors.New("a room's name is 1 to 128 of A-Z a-z 0-9 . _ -")
+
+// Name is a room's name: 1 to 128 of A-Z a-z 0-9 . _ -
+type Name string
+
+// Lobby is the room of a request that names none.
+const Lobby Name = "lobby"
+
+// ParseName checks a room's name; the error is [ErrName].
+func ParseName(s string) (Name, error) {
+	if len(s) < 1 || len(s) > 128 {
+		return "", ErrName
+	}
+	for _, c := range []byte(s) {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
+		default:
+			return "", ErrName
+		}
+	}
+	return Name(s), nil
+}
+
+// ErrEventName says that a string cannot name a message.
+var ErrEventName = errors.New("an event's name is 1 to 64 characters of UTF-8, none of them a control character, with no blank at its ends")
+
+// ErrEventReserved says that a name is one of the server's own or the browser's.
+var ErrEventReserved = errors.New("that event's name is kept for the server's own events")
+
+// EventName is the name of an event on the stream. It cannot hold a line
+// break, so that it cannot forge a field of the event-stream format (WHATWG
+// HTML, section 9.2.6).
+type EventName string
+
+// The events that the server tells of its own accord, and the default name of
+// a message.
+const (
+	EventCount   EventName = "user count"
+	EventSync    EventName = "sync"
+	EventJoin    EventName = "join"
+	EventLeave   EventName = "leave"
+	EventReset   EventName = "reset"
+	EventGoodbye EventName = "goodbye"
+	EventPing    EventName = "ping"
+	EventMessage EventName = "message"
+)
+
+// reserved are the names that no message may bear: the server's own events,
+// those that the protocol holds in store, and the two which EventSource
+// dispatches itself.
+var reserved = map[EventName]bool{
+	EventCount: true, EventSync: true, EventJoin: true, EventLeave: true, "update": true,
+	EventReset: true, "expiring": true, EventGoodbye: true, EventPing: true,
+	"open": true, "error": true,
+}
+
+// ParseEventName checks the name of a message's event; empty means
+// [EventMessage]. The error is [ErrEventName] or [ErrEventReserved].
+func ParseEventName(s string) (EventName, error) {
+	switch {
+	case s == "":
+		return EventMessage, nil
+	case !utf8.ValidString(s), utf8.RuneCountInString(s) > 64, strings.ContainsFunc(s, unicode.IsControl), strings.TrimSpace(s) != s:
+		return "", ErrEventName
+	case reserved[EventName(s)]:
+		return "", ErrEventReserved
+	}
+	return EventName(s), nil
+}
+
+// Place is a place in the room's messages: who holds it has every message up
+// to Seq. On the wire it is an event's id, EPOCH-SEQ.
+type Place struct {
+	Epoch string // of the numbering; not empty, without - or a line break
+	Seq   uint64
+}
+
+// String returns the place as an event's id.
+func (p Place) String() string { return p.Epoch + "-" + strconv.FormatUint(p.Seq, 10) }
+
+// ParsePlace reads an event's id; ok is false for what no [Place] prints.
+func ParsePlace(id string) (p Place, ok bool) {
+	epoch, number, _ := strings.Cut(id, "-")
+	seq, err := strconv.ParseUint(number, 10, 64)
+	p = Place{Epoch: epoch, Seq: seq}
+	return p, err == nil && epoch != "" && p.String() == id
+}

@@ -1,0 +1,74 @@
+package room_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+
+	"example.com/presence/pkg/presence/room"
+)
+
+func TestParseName(t *testing.T) {
+	for s, ok := range map[string]bool{
+		"lobby": true, "doc-1.A_z": true, ".": true, "..": true, strings.Repeat("a", 128): true,
+		"": false, strings.Repeat("a", 129): false, "a b": false, "a/b": false, "é": false, "a\n": false, "*": false, "a\x00": false,
+	} {
+		name, err := room.ParseName(s)
+		if ok && (err != nil || string(name) != s) || !ok && !errors.Is(err, room.ErrName) {
+			t.Errorf("ParseName(%q) = %q, %v", s, name, err)
+		}
+	}
+}
+
+func TestParseEventName(t *testing.T) {
+	for s, want := range map[string]error{
+		"chat message": nil, "": nil, "message": nil, "Sync": nil, "é": nil, strings.Repeat("é", 64): nil, "a: b": nil,
+		strings.Repeat("é", 65): room.ErrEventName, " a": room.ErrEventName, "a ": room.ErrEventName, " ": room.ErrEventName, "a\u00a0": room.ErrEventName,
+		"a\nb": room.ErrEventName, "a\rb": room.ErrEventName, "a\x00": room.ErrEventName, "\x7f": room.ErrEventName, "a\u0085b": room.ErrEventName, "\xff": room.ErrEventName,
+		"user count": room.ErrEventReserved, "sync": room.ErrEventReserved, "join": room.ErrEventReserved, "leave": room.ErrEventReserved,
+		"update": room.ErrEventReserved, "reset": room.ErrEventReserved, "expiring": room.ErrEventReserved, "goodbye": room.ErrEventReserved,
+		"ping": room.ErrEventReserved, "open": room.ErrEventReserved, "error": room.ErrEventReserved,
+	} {
+		name, err := room.ParseEventName(s)
+		if !errors.Is(err, want) {
+			t.Errorf("ParseEventName(%q) = %q, %v; want %v", s, name, err, want)
+		}
+		if s == "" && name != room.EventMessage {
+			t.Errorf("no name is %q, want message", name)
+		}
+	}
+}
+
+func TestPlaceRoundTrip(t *testing.T) {
+	p := room.Place{Epoch: "5f1c0a9e4b", Seq: 17}
+	if got, ok := room.ParsePlace(p.String()); p.String() != "5f1c0a9e4b-17" || !ok || got != p {
+		t.Errorf("%s is read as %+v, %v", p, got, ok)
+	}
+	for _, id := range []string{"", "-", "e", "e-", "-1", "e-x", "e--1", "e-+1", "e-01", "e-18446744073709551616", "e-1 "} {
+		if p, ok := room.ParsePlace(id); ok {
+			t.Errorf("%q is read as %+v", id, p)
+		}
+	}
+}
+
+func FuzzNames(f *testing.F) {
+	for _, s := range []string{"lobby", "user count", "a\nb", "5f-1", "\xff", "e-01", "-"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if _, err := room.ParseName(s); err == nil && (s == "" || len(s) > 128 || strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "") {
+			t.Errorf("room name %q", s)
+		}
+		if name, err := room.ParseEventName(s); err == nil {
+			// What forges a field in the event-stream format must not pass.
+			if strings.ContainsAny(string(name), "\r\n\x00") || strings.ContainsFunc(s, unicode.IsControl) || !utf8.ValidString(s) || utf8.RuneCountInString(s) > 64 {
+				t.Errorf("event name %q", s)
+			}
+		}
+		if p, ok := room.ParsePlace(s); ok && p.String() != s {
+			t.Errorf("place %q is read as %q", s, p)
+		}
+	})
+}

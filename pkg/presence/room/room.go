@@ -1,0 +1,250 @@
+package room
+
+import (
+	"encoding/json"
+	"slices"
+	"time"
+)
+
+// Conn names one open connection; the owner gives each a number of its own.
+type Conn uint64
+
+// UserID is a user's id: a token's sub.
+type UserID string
+
+// User is who joins.
+type User struct {
+	ID   UserID
+	Name string
+	Info json.RawMessage // one JSON value, compact
+}
+
+// Member is a user that is in the room, as the wire has it.
+type Member struct {
+	ID          UserID          `json:"id"`
+	Name        string          `json:"name"`
+	Info        json.RawMessage `json:"info"`
+	Connections int             `json:"connections"` // 0 while it lingers
+	Since       time.Time       `json:"since"`
+}
+
+// Reason says why a member left: why its last connection ended.
+type Reason string
+
+// The reasons of a leave.
+const (
+	Closed  Reason = "closed"  // the client went
+	Timeout Reason = "timeout" // the client vanished without a word
+	Expired Reason = "expired" // its token ended
+	Slow    Reason = "slow"    // it stopped reading
+)
+
+// Change is one thing to tell about a member.
+type Change struct {
+	Member Member
+	Left   Reason // empty: it joined
+}
+
+// News is what has happened since the room was last asked.
+type News struct {
+	// Changes are the joins and leaves, in order.
+	Changes []Change
+	// Sync says that everybody needs the room's state anew instead of Changes:
+	// the member limit was crossed.
+	Sync bool
+}
+
+// crossing is the shortest time from one crossing of the member limit until
+// members are told again.
+const crossing = 10 * time.Second
+
+// Config holds a room's settings.
+type Config struct {
+	Linger      time.Duration // 0: a user leaves with its last connection
+	MemberLimit int           // above it counts alone are told
+	Start       Place         // the place before the first message
+}
+
+// Room is who is in a room, and how far its messages have come.
+type Room struct {
+	config    Config
+	conns     map[Conn]*member
+	users     map[UserID]*member
+	lingering []lingerer // in the order of their time
+	untold    []change
+	place     Place
+
+	counting bool      // above the limit: counts only
+	crossed  time.Time // when counting last changed
+}
+
+type member struct {
+	Member
+	told  bool      // its join was taken as news
+	gone  bool      // it is no longer in the room
+	until time.Time // when its lingering ends; zero while it has a connection
+	ended Reason    // of its last connection
+}
+
+type lingerer struct {
+	*member
+	until time.Time
+}
+
+type change struct {
+	*member
+	left Reason
+}
+
+// New returns an empty room.
+func New(c Config) Room {
+	return Room{config: c, conns: map[Conn]*member{}, users: map[UserID]*member{}, place: c.Start}
+}
+
+// Join adds a connection of the user. Name and info of a user who is in the
+// room already stay as they are: its first connection's.
+func (r *Room) Join(c Conn, u User, now time.Time) {
+	m := r.users[u.ID]
+	if m == nil {
+		m = &member{Member: Member{ID: u.ID, Name: u.Name, Info: u.Info, Since: now.UTC().Truncate(time.Millisecond)}}
+		r.users[u.ID] = m
+		r.untold = append(r.untold, change{m, ""})
+	}
+	r.conns[c] = m
+	m.Connections++
+	m.until = time.Time{}
+}
+
+// Leave takes the connection away, and reports whether it was there. A user
+// whose last connection it was lingers from now on.
+func (r *Room) Leave(c Conn, why Reason, now time.Time) bool {
+	m, ok := r.conns[c]
+	if !ok {
+		return false
+	}
+	delete(r.conns, c)
+	m.Connections--
+	if m.Connections == 0 {
+		m.ended = why
+		m.until = now.Add(r.config.Linger)
+		r.lingering = append(r.lingering, lingerer{m, m.until})
+		r.Expire(now)
+	}
+	return true
+}
+
+// Expire lets those go whose lingering has ended by now.
+func (r *Room) Expire(now time.Time) {
+	for len(r.lingering) > 0 {
+		l := r.lingering[0]
+		if l.stays() {
+			if l.until.After(now) {
+				return
+			}
+			r.remove(l.member)
+		}
+		r.lingering[0] = lingerer{} // let go of the member
+		r.lingering = r.lingering[1:]
+	}
+}
+
+// stays reports whether the entry still speaks of its member: one that came
+// back, or came back and ended again, has another or none.
+func (l lingerer) stays() bool { return !l.gone && l.member.until.Equal(l.until) }
+
+func (r *Room) remove(m *member) {
+	delete(r.users, m.ID)
+	m.gone = true
+	if m.told {
+		r.untold = append(r.untold, change{m, m.ended})
+	}
+}
+
+// Due returns when something happens in the room by itself next, so that
+// [Room.Expire] or [Room.News] has work; the zero time if nothing will.
+func (r *Room) Due() time.Time {
+	var due time.Time
+	for _, l := range r.lingering {
+		if l.stays() {
+			due = l.until
+			break
+		}
+	}
+	if r.counting && r.fewAgain() {
+		if end := r.crossed.Add(crossing); due.IsZero() || end.Before(due) {
+			due = end
+		}
+	}
+	return due
+}
+
+func (r *Room) fewAgain() bool { return len(r.users)*10 <= r.config.MemberLimit*8 }
+
+// News takes what has happened since the last call.
+func (r *Room) News(now time.Time) News {
+	var news News
+	for _, c := range r.untold {
+		switch {
+		case c.left != "":
+			news.Changes = append(news.Changes, Change{c.Member, c.left})
+		case !c.gone: // else it came and went untold
+			c.told = true
+			news.Changes = append(news.Changes, Change{c.Member, ""})
+		}
+	}
+	r.untold = nil
+	if r.crosses(now) {
+		r.counting, r.crossed, news.Sync = !r.counting, now, true
+	}
+	return news
+}
+
+// HasNews reports whether [Room.News] has something to tell.
+func (r *Room) HasNews(now time.Time) bool { return len(r.untold) > 0 || r.crosses(now) }
+
+func (r *Room) crosses(now time.Time) bool {
+	if r.counting {
+		return r.fewAgain() && !now.Before(r.crossed.Add(crossing))
+	}
+	return len(r.users) > r.config.MemberLimit
+}
+
+// Counting reports whether the room is above its member limit, so that it
+// tells counts and no members.
+func (r *Room) Counting() bool { return r.counting }
+
+// Connections returns the number of open connections.
+func (r *Room) Connections() int { return len(r.conns) }
+
+// Users returns the number of users, lingering ones included.
+func (r *Room) Users() int { return len(r.users) }
+
+// Members returns up to limit members in the order of their ids, from the
+// first whose id is above after, and whether there are more. The slice is the
+// caller's own, empty and not nil if nobody is there.
+func (r *Room) Members(after UserID, limit int) (page []Member, more bool) {
+	ids := make([]UserID, 0, len(r.users))
+	for id := range r.users {
+		if id > after || after == "" {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	if more = len(ids) > limit; more {
+		ids = ids[:limit]
+	}
+	page = make([]Member, len(ids))
+	for i, id := range ids {
+		page[i] = r.users[id].Member
+	}
+	return page, more
+}
+
+// Place returns how far the room's messages have come.
+func (r *Room) Place() Place { return r.place }
+
+// Advance returns the place of a new message.
+func (r *Room) Advance() Place {
+	r.place.Seq++
+	return r.place
+}

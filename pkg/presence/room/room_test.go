@@ -1,0 +1,233 @@
+package room_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/presence/pkg/presence/room"
+)
+
+var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func at(d time.Duration) time.Time { return start.Add(d) }
+
+func newRoom(linger time.Duration, limit int) *room.Room {
+	r := room.New(room.Config{Linger: linger, MemberLimit: limit, Start: room.Place{Epoch: "e"}})
+	return &r
+}
+
+// told says the room's news in short: +alice, -alice:closed, sync.
+func told(r *room.Room, now time.Time) string {
+	var words []string
+	news := r.News(now)
+	for _, c := range news.Changes {
+		if c.Left == "" {
+			words = append(words, "+"+string(c.Member.ID))
+		} else {
+			words = append(words, fmt.Sprintf("-%s:%s", c.Member.ID, c.Left))
+		}
+	}
+	if news.Sync {
+		words = append(words, "sync")
+	}
+	return strings.Join(words, " ")
+}
+
+func expect(t *testing.T, r *room.Room, now time.Time, news string, connections, users int) {
+	t.Helper()
+	if got := told(r, now); got != news {
+		t.Errorf("news: got %q, want %q", got, news)
+	}
+	if c, u := r.Connections(), r.Users(); c != connections || u != users {
+		t.Errorf("got %d connections of %d users, want %d of %d", c, u, connections, users)
+	}
+}
+
+func TestTabsOfOneUser(t *testing.T) {
+	r := newRoom(5*time.Second, 500)
+	r.Join(1, room.User{ID: "alice", Name: "Alice", Info: []byte(`{"a":1}`)}, at(0))
+	r.Join(2, room.User{ID: "alice", Name: "Other", Info: []byte(`{"a":2}`)}, at(time.Second))
+	expect(t, r, at(time.Second), "+alice", 2, 1)
+	members, more := r.Members("", 10)
+	if len(members) != 1 || more {
+		t.Fatalf("got %d members, more %v; want 1, false", len(members), more)
+	}
+	m := members[0]
+	if m.Name != "Alice" || string(m.Info) != `{"a":1}` || m.Connections != 2 || !m.Since.Equal(at(0)) {
+		t.Errorf("the first connection's name, info and time do not hold: %+v", m)
+	}
+	r.Leave(1, room.Closed, at(2*time.Second))
+	r.Expire(at(time.Hour))
+	expect(t, r, at(time.Hour), "", 1, 1)
+}
+
+func TestLinger(t *testing.T) {
+	r := newRoom(5*time.Second, 500)
+	r.Join(1, room.User{ID: "alice"}, at(0))
+	expect(t, r, at(0), "+alice", 1, 1)
+
+	r.Leave(1, room.Closed, at(time.Second))
+	expect(t, r, at(time.Second), "", 0, 1)
+	if due := r.Due(); !due.Equal(at(6 * time.Second)) {
+		t.Errorf("due at %v, want 6 s", due.Sub(start))
+	}
+	r.Join(2, room.User{ID: "alice"}, at(5*time.Second)) // a reload
+	if due := r.Due(); !due.IsZero() {
+		t.Errorf("due at %v though nobody lingers", due)
+	}
+	r.Leave(2, room.Slow, at(5500*time.Millisecond))
+	r.Expire(at(6 * time.Second)) // the first lingering's time, which no longer counts
+	expect(t, r, at(6*time.Second), "", 0, 1)
+	r.Expire(at(10500 * time.Millisecond))
+	expect(t, r, at(10500*time.Millisecond), "-alice:slow", 0, 0)
+}
+
+func TestLeaveTwiceCountsOnce(t *testing.T) {
+	r := newRoom(0, 500)
+	r.Join(1, room.User{ID: "alice"}, at(0))
+	r.Join(2, room.User{ID: "bob"}, at(0))
+	if !r.Leave(1, room.Closed, at(0)) || r.Leave(1, room.Closed, at(0)) || r.Leave(7, room.Closed, at(0)) {
+		t.Error("Leave does not report whether the connection was there")
+	}
+	if r.Connections() != 1 || r.Users() != 1 {
+		t.Errorf("got %d connections of %d users, want 1 of 1", r.Connections(), r.Users())
+	}
+}
+
+func TestWhatCancelsOutIsNotTold(t *testing.T) {
+	r := newRoom(0, 500)
+	r.Join(1, room.User{ID: "alice"}, at(0))
+	r.Leave(1, room.Closed, at(0))
+	expect(t, r, at(0), "", 0, 0)
+	r.Join(2, room.User{ID: "alice"}, at(0))
+	expect(t, r, at(0), "+alice", 1, 1)
+	r.Leave(2, room.Closed, at(0))
+	r.Join(3, room.User{ID: "alice", Name: "new"}, at(0))
+	expect(t, r, at(0), "-alice:closed +alice", 1, 1)
+}
+
+func TestMemberLimit(t *testing.T) { // promise 6
+	r := newRoom(0, 10)
+	for i := range 10 {
+		r.Join(room.Conn(i), room.User{ID: room.UserID(fmt.Sprint("u", i))}, at(0))
+	}
+	told(r, at(0))
+	if r.Counting() {
+		t.Fatal("counts only at the limit, want it above")
+	}
+	r.Join(10, room.User{ID: "u10"}, at(time.Second))
+	expect(t, r, at(time.Second), "+u10 sync", 11, 11)
+	for i := range 3 {
+		r.Leave(room.Conn(i), room.Closed, at(2*time.Second))
+	}
+	if r.HasNews(at(2*time.Second)) != true || told(r, at(2*time.Second)) != "-u0:closed -u1:closed -u2:closed" || !r.Counting() {
+		t.Error("members are told again less than 10 s after the last crossing")
+	}
+	if due := r.Due(); !due.Equal(at(11 * time.Second)) {
+		t.Errorf("due at %v, want 11 s", due.Sub(start))
+	}
+	r.Join(20, room.User{ID: "u20"}, at(3*time.Second)) // 9, above 80 %
+	if due := r.Due(); !due.IsZero() {
+		t.Errorf("due at %v though there are more than 80 %% of the limit", due.Sub(start))
+	}
+	r.Leave(20, room.Closed, at(12*time.Second))
+	if got := told(r, at(12*time.Second)); !strings.HasSuffix(got, "sync") || r.Counting() {
+		t.Errorf("got %q, want a sync at 80 %% and 10 s after the last crossing", got)
+	}
+}
+
+func TestMembersByPage(t *testing.T) {
+	r := newRoom(0, 500)
+	for i, id := range []room.UserID{"d", "b", "a", "c", "e"} {
+		r.Join(room.Conn(i), room.User{ID: id}, at(0))
+	}
+	var got string
+	for after, more := room.UserID(""), true; more; {
+		var page []room.Member
+		page, more = r.Members(after, 2)
+		for _, m := range page {
+			got += string(m.ID)
+			after = m.ID
+		}
+		got += "|"
+	}
+	if want := "ab|cd|e|"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// A plain reference beside the room: every change is applied to both, and the
+// news replayed as a client would.
+func TestAgainstReference(t *testing.T) { // promise 1
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	const linger = 5 * time.Second
+	r := newRoom(linger, 1000)
+	type user struct {
+		conns map[room.Conn]bool
+		until time.Time
+	}
+	users := map[room.UserID]*user{}
+	owner := map[room.Conn]room.UserID{}
+	var open []room.Conn
+	view := map[room.UserID]bool{}
+	now, next := start, room.Conn(0)
+	for step := range 20_000 {
+		switch rnd.IntN(5) {
+		case 0, 1:
+			id := room.UserID(fmt.Sprint(rnd.IntN(40)))
+			next++
+			r.Join(next, room.User{ID: id}, now)
+			if users[id] == nil {
+				users[id] = &user{conns: map[room.Conn]bool{}}
+			}
+			users[id].conns[next] = true
+			owner[next] = id
+			open = append(open, next)
+		case 2, 3:
+			if len(open) == 0 {
+				break
+			}
+			i := rnd.IntN(len(open))
+			c := open[i]
+			open = slices.Delete(open, i, i+1)
+			r.Leave(c, room.Closed, now)
+			u := users[owner[c]]
+			delete(u.conns, c)
+			if len(u.conns) == 0 {
+				u.until = now.Add(linger)
+			}
+		case 4:
+			now = now.Add(time.Duration(rnd.Int64N(int64(2 * time.Second))))
+			r.Expire(now)
+			for id, u := range users {
+				if len(u.conns) == 0 && !u.until.After(now) {
+					delete(users, id)
+				}
+			}
+		}
+		if r.Connections() != len(open) || r.Users() != len(users) {
+			t.Fatalf("step %d: got %d connections of %d users, want %d of %d", step, r.Connections(), r.Users(), len(open), len(users))
+		}
+		if rnd.IntN(10) > 0 {
+			continue
+		}
+		for _, c := range r.News(now).Changes {
+			if view[c.Member.ID] == (c.Left == "") {
+				t.Fatalf("step %d: %q told twice", step, c.Member.ID)
+			}
+			view[c.Member.ID] = c.Left == ""
+			if c.Left != "" {
+				delete(view, c.Member.ID)
+			}
+		}
+		if len(view) != len(users) {
+			t.Fatalf("step %d: a client that replays the news sees %d users, there are %d", step, len(view), len(users))
+		}
+	}
+}
