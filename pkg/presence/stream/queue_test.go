@@ -1,0 +1,50 @@
+package stream
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// The queue against a plain slice from which an older Latest is cut.
+func TestQueueAgainstReference(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	var q queue
+	var plain []*frame
+	for step := range 100_000 {
+		if busy := step/1000%2 == 0; rnd.IntN(3) > 0 == busy {
+			f := &frame{kind: Kind(rnd.IntN(4)), bytes: make([]byte, rnd.IntN(9))}
+			var want *frame
+			if i := slices.IndexFunc(plain, func(f *frame) bool { return f.kind == Latest }); f.kind == Latest && i >= 0 {
+				want = plain[i]
+				plain = slices.Delete(plain, i, i+1)
+			}
+			plain = append(plain, f)
+			if out := q.push(f); out != want {
+				t.Fatalf("step %d: push took out %p, want %p", step, out, want)
+			}
+		} else {
+			var want *frame
+			if len(plain) > 0 {
+				want, plain = plain[0], plain[1:]
+			}
+			if f := q.pop(); f != want {
+				t.Fatalf("step %d: pop gave %p, want %p", step, f, want)
+			}
+		}
+		unsent := 0
+		for _, f := range plain {
+			if f.kind != Free {
+				unsent += len(f.bytes)
+			}
+		}
+		if q.unsent != unsent {
+			t.Fatalf("step %d: %d bytes unsent, want %d", step, q.unsent, unsent)
+		}
+		if spare := len(q.frames) - len(plain); spare > 2*len(plain)+200 {
+			t.Fatalf("step %d: the queue of %d frames keeps room for %d", step, len(plain), len(q.frames))
+		}
+	}
+}

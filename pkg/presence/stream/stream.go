@@ -1,0 +1,145 @@
+package stream
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// slots is how many reserved events of one Stream may be on their way.
+const slots = 64
+
+// Stream is one shared stream: what is published into it reaches all its
+// connections. Its methods are safe for concurrent use.
+type Stream struct {
+	lane  *lane
+	slots chan struct{} // taken by Reserve
+
+	mu        sync.Mutex // guards what follows
+	published uint64     // the number of the last event
+	conns     []*Conn
+
+	pass    atomic.Int64 // nanoseconds that the last Latest event took
+	passing atomic.Int64 // when the one under way was published, in Unix nanoseconds; 0 if none is
+}
+
+// frame is an event on its way.
+type frame struct {
+	event  Event
+	kind   Kind
+	stream *Stream
+	number uint64 // of its Stream's events
+	bytes  []byte // encoded; never changed, shared by all connections
+
+	holders atomic.Int32 // connections that will take it at once, and the encoder
+	taken   func()       // called when there is none left; may be nil
+}
+
+func (f *frame) release() {
+	if f.holders.Add(-1) == 0 && f.taken != nil {
+		f.taken()
+	}
+}
+
+// Kind says how an event is treated that waits for a connection.
+type Kind int
+
+const (
+	// Every event of this kind is delivered.
+	Every Kind = iota
+	// Latest is delivered unless a later event of this kind waits too.
+	Latest
+	// Free is delivered, and does not count as unsent.
+	Free
+	// Reserved is delivered, and gives back a slot that Reserve took.
+	Reserved
+)
+
+// Publish tells all connections of the event. It does not wait, and keeps
+// e.Data. Events are numbered in the order of the calls.
+func (s *Stream) Publish(e Event, k Kind) {
+	f := &frame{event: e, kind: k}
+	switch k {
+	case Reserved:
+		f.taken = s.Cancel
+	case Latest:
+		start := time.Now()
+		s.passing.Store(start.UnixNano())
+		f.taken = func() {
+			s.pass.Store(int64(time.Since(start)))
+			s.passing.CompareAndSwap(start.UnixNano(), 0)
+		}
+	}
+	s.publish(f)
+}
+
+func (s *Stream) publish(f *frame) {
+	f.stream = s
+	f.holders.Store(1)
+	s.mu.Lock()
+	s.published++
+	f.number = s.published
+	s.lane.add(f) // under the lock: the lane has the order of the numbers
+	s.mu.Unlock()
+}
+
+// hand gives the frame to the connections that came before it was published.
+// Called by the encoder's goroutine alone.
+func (s *Stream) hand(f *frame) {
+	s.mu.Lock()
+	for _, c := range s.conns {
+		if c.place < f.number {
+			c.sink.send(f)
+		}
+	}
+	s.mu.Unlock()
+	f.release()
+}
+
+// Reserve takes one of the slots of this stream for an event of kind
+// [Reserved]; it waits until one is free, or ctx ends. A slot comes back when
+// every connection that was waiting for events has taken the event, so that
+// those who publish go no faster than the connections are served.
+func (s *Stream) Reserve(ctx context.Context) error {
+	select {
+	case s.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Cancel gives back a slot that was not used.
+func (s *Stream) Cancel() { <-s.slots }
+
+// Pass returns how long the last event of kind [Latest] took until every
+// connection that was waiting had taken it, or how long the one under way has
+// taken so far if that is longer.
+func (s *Stream) Pass() time.Duration {
+	pass := time.Duration(s.pass.Load())
+	if start := s.passing.Load(); start != 0 {
+		pass = max(pass, time.Since(time.Unix(0, start)))
+	}
+	return pass
+}
+
+// Attach makes the connection one of this stream's: it gets every event
+// published from now on, until Detach. A connection is attached once.
+func (s *Stream) Attach(c *Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.place, c.index = s.published, len(s.conns)
+	s.conns = append(s.conns, c)
+}
+
+// Detach takes away a connection that was attached.
+func (s *Stream) Detach(c *Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := len(s.conns) - 1
+	s.conns[c.index] = s.conns[last]
+	s.conns[c.index].index = c.index
+	s.conns[last] = nil
+	s.conns = s.conns[:last]
+}

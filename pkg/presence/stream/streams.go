@@ -1,0 +1,212 @@
+package stream
+
+// r3labs/sse v2.10 is the stream: Publish to its subscribers, and the encoding
+// of events. These are its habits that one must know, each shown by a test in
+// habits_test.go, and the reason why clients are not its subscribers:
+//
+//   - A stream's goroutine sends to one subscriber after the other, and waits
+//     for the first whose channel of 64 is full. So its only subscriber here
+//     is the encoder, which never waits.
+//   - Publish waits while the stream's own channel is full. So it is called by
+//     a goroutine that does nothing else, never under a lock.
+//   - With AutoReplay, on by default, every event is kept for ever and its id
+//     replaced by its number. Off here.
+//   - An event without an id is written with an empty id line, which makes a
+//     browser forget the id that it has. Every event given to it has one.
+//   - Data that begins with a colon goes out as it is, as a comment, and a
+//     line break in data or a name forges fields. Data here is JSON on one line, and names are checked.
+//   - An event without data ends the subscriber. None is published.
+//   - A subscriber is removed by one goroutine and counted by callbacks on
+//     others, in any order. Nothing is counted by callbacks here.
+//   - A stream that is closed before its subscribers have gone leaves them
+//     waiting for ever. So the encoders end first, then the streams.
+
+import (
+	"context"
+	"hash/maphash"
+	"net/http"
+	"net/url"
+	"runtime"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/r3labs/sse/v2"
+)
+
+// Config holds the settings of [Streams]. The zero value of a field is its
+// default.
+type Config struct {
+	// Heartbeat is the time between two pings: 15 s by default.
+	Heartbeat time.Duration
+	// MaxUnsent is how many bytes of shared events may wait for a connection
+	// that takes none: 256 KiB by default.
+	MaxUnsent int
+}
+
+// Streams are the shared streams of all rooms. A Stream a room would be one of
+// r3labs's with three goroutines and 14 KB or more; these are a few of r3labs's,
+// one a core, whatever the number of rooms.
+type Streams struct {
+	config Config
+	server *sse.Server
+	lanes  []*lane
+	seed   maphash.Seed
+}
+
+// Open starts the streams. [Streams.Close] ends them.
+func Open(c Config) *Streams {
+	if c.Heartbeat == 0 {
+		c.Heartbeat = 15 * time.Second
+	}
+	if c.MaxUnsent == 0 {
+		c.MaxUnsent = 256 << 10
+	}
+	s := &Streams{config: c, server: sse.New(), seed: maphash.MakeSeed()}
+	s.server.AutoReplay = false
+	for i := range runtime.GOMAXPROCS(0) {
+		s.lanes = append(s.lanes, openLane(s.server, strconv.Itoa(i)))
+	}
+	return s
+}
+
+// Stream returns a new shared stream, which has no goroutine and nothing to
+// close. The name chooses which of r3labs's streams it goes by.
+func (s *Streams) Stream(name string) *Stream {
+	lane := s.lanes[maphash.String(s.seed, name)%uint64(len(s.lanes))]
+	return &Stream{lane: lane, slots: make(chan struct{}, slots)}
+}
+
+// Drain returns when everything published before has been handed to the
+// connections.
+func (s *Streams) Drain() {
+	var handed sync.WaitGroup
+	for _, l := range s.lanes {
+		handed.Add(1)
+		marker := &Stream{lane: l}
+		marker.publish(&frame{event: Event{ID: "0", Name: "drain", Data: []byte("{}")}, taken: handed.Done})
+	}
+	handed.Wait()
+}
+
+// Close hands over what was published before, then ends the streams and their
+// goroutines; what is published later is dropped. The connections must have ended.
+func (s *Streams) Close() {
+	s.Drain()
+	for _, l := range s.lanes {
+		l.close()
+	}
+	s.server.Close()
+}
+
+// lane is one stream of r3labs with its encoder.
+type lane struct {
+	id       string
+	server   *sse.Server
+	inHand   chan *frame // given to r3labs, not yet encoded, in order
+	wake     chan struct{}
+	stopFeed chan struct{}
+	stopSSE  context.CancelFunc
+	running  sync.WaitGroup
+
+	mu     sync.Mutex // guards queue and closed
+	queue  []*frame   // published, not yet given to r3labs
+	closed bool
+}
+
+func openLane(server *sse.Server, id string) *lane {
+	ctx, cancel := context.WithCancel(context.Background())
+	l := &lane{id: id, server: server, inHand: make(chan *frame, sse.DefaultBufferSize),
+		wake: make(chan struct{}, 1), stopFeed: make(chan struct{}), stopSSE: cancel}
+	server.CreateStream(id)
+	e := &encoder{lane: l, header: http.Header{}, subscribed: make(chan struct{})}
+	request := (&http.Request{Method: http.MethodGet, URL: &url.URL{RawQuery: "stream=" + id}}).WithContext(ctx)
+	l.running.Go(func() { server.ServeHTTP(e, request) }) // ended by stopSSE
+	<-e.subscribed
+	l.running.Go(l.feed) // ended by stopFeed
+	return l
+}
+
+func (l *lane) close() {
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	close(l.stopFeed)
+	l.stopSSE()
+	l.running.Wait()
+}
+
+// add takes a frame on its way. It never waits.
+func (l *lane) add(f *frame) {
+	l.mu.Lock()
+	closed := l.closed
+	if !closed {
+		l.queue = append(l.queue, f)
+	}
+	l.mu.Unlock()
+	if closed {
+		f.release()
+		return
+	}
+	signal(l.wake)
+}
+
+// feed gives frames to r3labs in the order of add. Publish blocks while
+// r3labs's channel is full; nobody else waits for that.
+func (l *lane) feed() {
+	var taken []*frame
+	for {
+		l.mu.Lock()
+		taken, l.queue = l.queue, taken[:0]
+		l.mu.Unlock()
+		for i, f := range taken {
+			l.inHand <- f
+			l.server.Publish(l.id, &sse.Event{ID: []byte(f.event.ID), Event: []byte(f.event.Name), Data: f.event.Data})
+			taken[i] = nil
+		}
+		if len(taken) > 0 {
+			continue
+		}
+		select {
+		case <-l.wake:
+		case <-l.stopFeed:
+			return
+		}
+	}
+}
+
+// encoder is the only subscriber of a stream of r3labs: an
+// [http.ResponseWriter] into which one event after the other is written. Each
+// ends with a Flush, and the frame it belongs to is the next in hand. The
+// goroutine of ServeHTTP alone touches it.
+type encoder struct {
+	lane       *lane
+	header     http.Header
+	subscribed chan struct{} // closed by the Flush that comes before the first event
+	buf        []byte
+}
+
+func (e *encoder) Header() http.Header         { return e.header }
+func (e *encoder) WriteHeader(int)             {}
+func (e *encoder) Write(b []byte) (int, error) { e.buf = append(e.buf, b...); return len(b), nil }
+
+func (e *encoder) Flush() {
+	if len(e.buf) == 0 {
+		close(e.subscribed)
+		return
+	}
+	f := <-e.lane.inHand
+	f.bytes = append([]byte(nil), e.buf...)
+	e.buf = e.buf[:0]
+	if cap(e.buf) > 1<<20 {
+		e.buf = nil
+	}
+	f.stream.hand(f)
+}
+
+func signal(wake chan struct{}) {
+	select {
+	case wake <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,254 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	// progress is how long a client may take none of the bytes that it is
+	// offered.
+	progress = 15 * time.Second
+	// stall is how long a client has taken nothing when too much unsent means
+	// that it is slow, and not that a burst has just come.
+	stall = 100 * time.Millisecond
+	// A connection that is to end has so long to take what waits, and so long
+	// if it is slow.
+	lastWords, lastSlow = 2 * time.Second, 500 * time.Millisecond
+	// piece is how much is written before the next look at the deadline.
+	piece = 32 << 10
+)
+
+// writer is the sink that works everywhere, TLS and HTTP/2 included: the
+// goroutine of the request writes to its [http.ResponseWriter] what waits in a
+// bounded queue.
+type writer struct {
+	config  Config
+	w       http.ResponseWriter
+	control *http.ResponseController
+	wake    chan struct{}
+
+	// Of serve's goroutine alone.
+	beat      bool // a ping is due
+	said      bool // the goodbye is written
+	unflushed bool
+
+	mu       sync.Mutex // guards what follows
+	private  [][]byte   // whole events for this client alone; they go before queue
+	begun    bool       // there was something to write
+	queue    queue
+	waiting  bool      // serve waits for wake, and will take the next frame at once
+	held     *frame    // the frame that it was woken for
+	moved    time.Time // when the client last took something; zero while waiting
+	deadline time.Time // set on the socket
+	ending   End
+	stopped  bool // serve has returned
+}
+
+func newWriter(w http.ResponseWriter, c Config) *writer {
+	return &writer{config: c, w: w, control: http.NewResponseController(w), wake: make(chan struct{}, 1)}
+}
+
+func (c *writer) tell(private [][]byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.stopped {
+		c.private, c.begun = append(c.private, private...), true
+		signal(c.wake)
+	}
+}
+
+func (c *writer) send(f *frame) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ending == Slow || c.stopped {
+		return
+	}
+	if c.waiting {
+		c.waiting = false
+		c.held = f
+		f.holders.Add(1)
+		signal(c.wake)
+	}
+	if out := c.queue.push(f); out != nil {
+		c.letGoLocked(out)
+	}
+	if c.queue.unsent > c.config.MaxUnsent && !c.moved.IsZero() && time.Since(c.moved) > stall {
+		c.endLocked(Slow)
+	}
+}
+
+func (c *writer) end(why End) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.endLocked(why)
+}
+
+func (c *writer) endLocked(why End) {
+	if c.ending != "" || c.stopped {
+		return
+	}
+	c.ending = why
+	within := lastWords
+	if why == Slow {
+		within = lastSlow
+		c.queue = queue{}
+		c.letGoLocked(c.held)
+	}
+	c.setDeadlineLocked(time.Now().Add(within)) // for a write that blocks just now, too
+	signal(c.wake)
+}
+
+// letGoLocked says that the client has taken the frame that it was woken for.
+func (c *writer) letGoLocked(f *frame) {
+	if f != nil && f == c.held {
+		c.held = nil
+		f.release()
+	}
+}
+
+func (c *writer) setDeadlineLocked(t time.Time) {
+	c.deadline = t
+	c.control.SetWriteDeadline(t) // an error says that w knows none: then nothing bounds a write
+}
+
+func (c *writer) serve(ctx context.Context) End {
+	heartbeat := time.NewTicker(c.config.Heartbeat)
+	defer heartbeat.Stop()
+	defer c.stop()
+	for ctx.Err() == nil {
+		select {
+		case <-heartbeat.C:
+			c.beat = true
+		default:
+		}
+		if b := c.next(); b != nil {
+			if err := c.write(b); err != nil {
+				return c.failed(err)
+			}
+			continue
+		}
+		if err := c.flush(); err != nil {
+			return c.failed(err)
+		}
+		if c.said {
+			return c.ended()
+		}
+		if c.rest() {
+			select {
+			case <-c.wake:
+			case <-heartbeat.C:
+				c.beat = true
+			case <-ctx.Done():
+			}
+		}
+	}
+	return Closed
+}
+
+// next returns what is to be written now: whole events, in their order. A
+// ping goes between two of them; the goodbye is the last.
+func (c *writer) next() []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiting = false
+	switch {
+	case len(c.private) > 0:
+		b := c.private[0]
+		c.private = c.private[1:]
+		return b
+	case c.begun && c.beat:
+		c.beat = false
+		return ping
+	}
+	if f := c.queue.pop(); f != nil {
+		c.letGoLocked(f)
+		return f.bytes
+	}
+	if c.ending != "" && !c.said {
+		c.said = true
+		return Goodbye(c.ending).Append(nil)
+	}
+	return nil
+}
+
+// rest reports whether nothing is left to do, and then lets the next frame
+// wake serve.
+func (c *writer) rest() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiting = c.queue.len() == 0 && len(c.private) == 0 && c.ending == ""
+	if c.waiting {
+		c.moved = time.Time{}
+	}
+	return c.waiting
+}
+
+// write brings b into the buffers of the response and of the socket, a piece
+// at a time, so that a client that takes something within each progress may
+// take its time over the whole.
+func (c *writer) write(b []byte) error {
+	c.unflushed = true
+	for len(b) > 0 {
+		n := min(len(b), piece)
+		c.extend()
+		if _, err := c.w.Write(b[:n]); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+func (c *writer) flush() error {
+	if !c.unflushed { // before the first byte it would send the headers
+		return nil
+	}
+	c.unflushed = false
+	return c.control.Flush()
+}
+
+// extend gives the next write its time, unless the connection is ending and
+// its time is set.
+func (c *writer) extend() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.moved = time.Now()
+	if c.ending == "" && c.deadline.Sub(c.moved) < progress-time.Second {
+		c.setDeadlineLocked(c.moved.Add(progress))
+	}
+}
+
+func (c *writer) ended() End {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ending
+}
+
+// failed says which end an error of the socket is.
+func (c *writer) failed(err error) End {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.ending != "":
+		return c.ending
+	case !time.Now().Before(c.deadline): // HTTP/2 has an error of its own for it
+		return Slow
+	case errors.Is(err, syscall.ETIMEDOUT):
+		return Timeout
+	}
+	return Closed
+}
+
+// stop makes tell, send and end harmless after serve.
+func (c *writer) stop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopped = true
+	c.private, c.queue = nil, queue{}
+	c.letGoLocked(c.held)
+}
