@@ -1,0 +1,66 @@
+package auth_test
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/presence/pkg/presence/auth"
+)
+
+// FuzzAuthenticate makes up where tokens stand, and what a signed one says. A
+// user comes back only for what has been signed, is within bounds, and is then
+// good; an error is one of the three, with no word of what was handed in.
+func FuzzAuthenticate(f *testing.F) {
+	good := hs256(alice)
+	f.Add("Bearer "+good, "presence_token="+good, "access_token="+good, alice)
+	f.Add("Basic dTpw", "a=b; presence_token=\""+good+"\"", "access_token="+good+"&access_token=x", `{"sub":"a","exp":1e300}`)
+	f.Add("bearer", "presence_token=; presence_token="+good, "%zz;=&access_token", `{"sub":"a","aud":["x"],"nbf":0,"iat":0.5,"exp":4102444800}`)
+	f.Add("Bearer "+sign(`{"alg":"EdDSA","kid":"1"}`, alice, edKey), "", "", `{"sub":"a","sid":"s","presence":{"join":["*"],"send":[],"info":{"a":[1,null]},"admin":true}}`)
+	f.Add("Bearer eyJhbGciOiJub25lIn0."+strings.Split(good, ".")[1]+".", "", "", `{"sub":"a","name":"b","presence":null}`)
+	f.Add(good, good, good, good)
+
+	j := newJWT(f, auth.Config{QueryToken: true})
+	words := regexp.MustCompile(`[A-Za-z0-9_-]{16,}`) // longer than any of an error's own
+	f.Fuzz(func(t *testing.T, header, cookie, query, claims string) {
+		safe := func(err error, in ...string) {
+			if !errors.Is(err, auth.ErrNoToken) && !errors.Is(err, auth.ErrBadToken) {
+				t.Errorf("got error %v", err)
+			}
+			for _, word := range words.FindAllString(strings.Join(in, " "), -1) {
+				if strings.Contains(err.Error(), word) {
+					t.Errorf("%q is in %v", word, err)
+				}
+			}
+		}
+
+		r := &http.Request{URL: &url.URL{RawQuery: query}, Header: http.Header{"Cookie": {cookie}}}
+		if header != "" {
+			r.Header["Authorization"] = []string{header}
+		}
+		if u, err := j.Authenticate(r); err != nil {
+			safe(err, header, cookie, query)
+		} else if unescaped, _ := url.QueryUnescape(query); u.ID != "alice" || !strings.Contains(header+cookie+unescaped, good) {
+			t.Errorf("got %+v of %q, %q, %q", u, header, cookie, query)
+		}
+
+		u, err := j.Authenticate(bearer(hs256(claims)))
+		if err != nil {
+			safe(err, claims, hs256(claims))
+			return
+		}
+		again, err := u.Checked()
+		if err != nil || !reflect.DeepEqual(u, again) || !json.Valid(u.Info) {
+			t.Errorf("%s: got %+v; checked again %+v, %v", claims, u, again, err)
+		}
+		if !u.Expires.IsZero() && u.Expires.Before(time.Now().Add(-time.Minute)) || u.Expires.Year() > 9999 {
+			t.Errorf("%s: good until %v", claims, u.Expires)
+		}
+	})
+}

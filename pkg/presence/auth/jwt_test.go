@@ -1,0 +1,317 @@
+package auth_test
+
+import (
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"math/big"
+	"net/http/httptest"
+	"reflect"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/presence/pkg/presence/auth"
+	"github.com/golang-jwt/jwt/v5"
+)
+
+func TestWhereTheTokenIs(t *testing.T) {
+	token := func(sub string) string { return hs256(`{"sub":"` + sub + `"}`) }
+	const cookie, query = auth.CookieName + "=", "access_token="
+	h, c, q := "Bearer "+token("header"), cookie+token("cookie"), query+token("query")
+	for _, tt := range []struct {
+		name          string
+		header        []string
+		cookie, query string
+		who           string
+		err           error
+	}{
+		{name: "nowhere", err: auth.ErrNoToken},
+		{name: "header", header: []string{h}, who: "header"},
+		{name: "header first", header: []string{h}, cookie: c, query: q, who: "header"},
+		{name: "any case, more blanks", header: []string{"bEARER \t " + token("header")}, who: "header"},
+		{name: "bad header beside good ones", header: []string{"Bearer nonsense"}, cookie: c, query: q, err: auth.ErrBadToken},
+		{name: "no token in it", header: []string{"Bearer "}, cookie: c, err: auth.ErrBadToken},
+		{name: "nothing but a scheme", header: []string{"Bearer"}, cookie: c, err: auth.ErrBadToken},
+		{name: "empty", header: []string{""}, cookie: c, err: auth.ErrBadToken},
+		{name: "doubled", header: []string{h, h}, cookie: c, err: auth.ErrBadToken},
+		{name: "doubled, another's first", header: []string{"Basic dTpw", h}, err: auth.ErrBadToken},
+		{name: "two in one", header: []string{h + ", " + h}, err: auth.ErrBadToken},
+		{name: "another scheme", header: []string{"Basic dTpw"}, cookie: c, who: "cookie"},
+		{name: "a longer scheme", header: []string{"Bearer" + h}, err: auth.ErrNoToken},
+		{name: "cookie before query", cookie: c, query: q, who: "cookie"},
+		{name: "bad cookie", cookie: cookie + "nonsense", query: q, err: auth.ErrBadToken},
+		{name: "first cookie of two", cookie: c + "; " + cookie + "nonsense", who: "cookie"},
+		{name: "empty cookie", cookie: cookie + "; a=b", query: q, who: "query"},
+		{name: "query", query: q, who: "query"},
+		{name: "empty query", query: query, err: auth.ErrNoToken},
+		{name: "doubled query", query: q + "&" + q, err: auth.ErrBadToken},
+		{name: "line break in the query", query: q + "%0A", err: auth.ErrBadToken},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := httptest.NewRequest("GET", "/events?"+tt.query, nil)
+			r.Header["Authorization"] = tt.header
+			r.Header.Set("Cookie", tt.cookie)
+			u, err := newJWT(t, auth.Config{QueryToken: true}).Authenticate(r)
+			check(t, err, tt.err, "")
+			if u.ID != tt.who || (u.Session != "") != (tt.who == "cookie") {
+				t.Errorf("got user %q with session %q, want %q", u.ID, u.Session, tt.who)
+			}
+		})
+	}
+	_, err := newJWT(t, auth.Config{}).Authenticate(httptest.NewRequest("GET", "/events?"+q, nil))
+	check(t, err, auth.ErrNoToken, "")
+}
+
+func TestSessionIsThatOfTheCookie(t *testing.T) {
+	session := func(token string) string {
+		r := httptest.NewRequest("GET", "/events", nil)
+		r.Header.Set("Cookie", auth.CookieName+"="+token)
+		return must(newJWT(t, auth.Config{}).Authenticate(r)).Session
+	}
+	one, two := hs256(alice), hs256(`{"sub":"alice","sid":"2"}`)
+	if a, b := session(one), session(two); a != session(one) || a == b || strings.Contains(one, a) {
+		t.Errorf("got %q and %q for one cookie, %q for another", a, session(one), b)
+	}
+}
+
+func TestUser(t *testing.T) {
+	lobby := auth.Patterns{"lobby"}
+	for payload, want := range map[string]auth.User{
+		alice:                              {ID: "alice", Join: lobby, Send: lobby},
+		`{"sub":"alice","exp":4102444800}`: {ID: "alice", Join: lobby, Send: lobby, Expires: time.Unix(4102444800, 0)},
+		`{"sub":"ä","name":"Ä b","sid":"s","presence":{}}`: {ID: "ä", Name: "Ä b", SID: "s"},
+		`{"sub":"a","presence":{"join":["doc-*","x"],"send":[],"admin":true,"info":{"b": [1.50, "<"],"a":9007199254740993}}}`: {
+			ID: "a", Join: auth.Patterns{"doc-*", "x"}, Admin: true, Info: json.RawMessage(`{"b":[1.50,"<"],"a":9007199254740993}`)},
+		`{"sub":"a","presence":{"send":["*"],"info":"away"}}`: {ID: "a", Send: auth.Patterns{"*"}, Info: json.RawMessage(`"away"`)},
+		// Names are matched exactly, and the last of a name counts.
+		`{"sub":"a","Sub":"b","SUB":"c","presence":{"Admin":true}}`: {ID: "a"},
+		`{"sub":"b","sub":"a"}`: {ID: "a", Join: lobby, Send: lobby},
+	} {
+		if want.Info == nil {
+			want.Info = json.RawMessage(`{}`)
+		}
+		got, err := newJWT(t, auth.Config{}).Authenticate(bearer(hs256(payload)))
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s\ngot  %+v, %v\nwant %+v", payload, got, err, want)
+		}
+	}
+}
+
+// In a synctest bubble it is 2000-01-01T00:00:00Z, which is 946684800.
+func TestClaims(t *testing.T) {
+	long := strings.Repeat("x", 1024)
+	for payload, said := range map[string]string{
+		`{"sub":"alice","exp":946684801}`:    "",
+		`{"sub":"alice","exp":946684800.5}`:  "",
+		`{"sub":"alice","exp":946684800}`:    "it has expired",
+		`{"sub":"alice","exp":946684799.9}`:  "it has expired",
+		`{"sub":"alice","exp":0}`:            "it has expired",
+		`{"sub":"alice","exp":253402300799}`: "",
+		`{"sub":"alice","exp":253402300800}`: "its exp cannot be read",
+		`{"sub":"alice","exp":1e300}`:        "its exp cannot be read",
+		`{"sub":"alice","exp":1e400}`:        "its exp cannot be read",
+		`{"sub":"alice","exp":-1}`:           "its exp cannot be read",
+		`{"sub":"alice","exp":-62135596800}`: "its exp cannot be read", // time.Time's zero
+		`{"sub":"alice","exp":null}`:         "its exp cannot be read",
+		`{"sub":"alice","exp":"4102444800"}`: "its exp cannot be read",
+		`{"sub":"alice","exp":NaN}`:          "it is not a JWT",
+
+		`{"sub":"alice","nbf":946684830}`: "",
+		`{"sub":"alice","nbf":946684831}`: "it is not valid yet",
+		`{"sub":"alice","nbf":1e18}`:      "its nbf cannot be read",
+		`{"sub":"alice","nbf":"0"}`:       "its nbf cannot be read",
+		`{"sub":"alice","iat":946684830}`: "",
+		`{"sub":"alice","iat":946684831}`: "it was issued in the future",
+		`{"sub":"alice","iat":true}`:      "its iat cannot be read",
+
+		`{}`:                           "it names no user",
+		`null`:                         "it names no user",
+		`{"sub":""}`:                   "it names no user",
+		`{"sub":null}`:                 "its sub cannot be read",
+		`{"sub":7}`:                    "its sub cannot be read",
+		`{"sub":"` + long[:256] + `"}`: "",
+		`{"sub":"` + long[:257] + `"}`: "its sub must be",
+		`{"sub":"a\nb"}`:               "its sub must be",
+		`{"sub":"a\u0085b"}`:           "its sub must be",
+		"{\"sub\":\"a\xff\"}":          "it is not a JWT",
+		`{"sub":"a","name":"` + long[:128] + `"}`: "",
+		`{"sub":"a","name":"` + long[:129] + `"}`: "its name must be",
+		`{"sub":"a","name":"\u0000"}`:             "its name must be",
+		`{"sub":"a","name":{}}`:                   "its name cannot be read",
+		`{"sub":"a","sid":1}`:                     "its sid cannot be read",
+		`{"sub":"a","iss":1}`:                     "its iss cannot be read",
+		`{"sub":"a","aud":1}`:                     "its aud cannot be read",
+		`{"sub":"a","aud":[1]}`:                   "its aud cannot be read",
+		`[]`:                                      "it is not a JWT",
+		`{"sub":"a"} {}`:                          "it is not a JWT",
+
+		`{"sub":"a","presence":null}`:                           "its presence cannot be read",
+		`{"sub":"a","presence":["lobby"]}`:                      "its presence cannot be read",
+		`{"sub":"a","presence":{"join":"lobby"}}`:               "its join cannot be read",
+		`{"sub":"a","presence":{"join":[null]}}`:                "its join cannot be read",
+		`{"sub":"a","presence":{"send":null}}`:                  "its send cannot be read",
+		`{"sub":"a","presence":{"admin":"true"}}`:               "its admin cannot be read",
+		`{"sub":"a","presence":{"admin":1}}`:                    "its admin cannot be read",
+		`{"sub":"a","presence":{"info":"` + long[:1022] + `"}}`: "",
+		`{"sub":"a","presence":{"info":"` + long[:1023] + `"}}`: "its info must be",
+		`{"sub":"a","x":"` + strings.Repeat(long, 6) + `"}`:     "it is longer than 8 KiB",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			_, err := newJWT(t, auth.Config{}).Authenticate(bearer(hs256(payload)))
+			if said != "" {
+				check(t, err, auth.ErrBadToken, said)
+			} else if err != nil {
+				t.Errorf("%.80s: got %v, want a user", payload, err)
+			}
+			if t.Failed() {
+				t.Logf("of %.80s", payload)
+			}
+		})
+	}
+}
+
+func TestIssuerAndAudience(t *testing.T) {
+	for payload, want := range map[string]error{
+		`{"sub":"a","iss":"us","aud":"presence"}`:       nil,
+		`{"sub":"a","iss":"us","aud":["x","presence"]}`: nil,
+		`{"sub":"a","iss":"us","aud":["x"]}`:            auth.ErrBadToken,
+		`{"sub":"a","iss":"us","aud":[]}`:               auth.ErrBadToken,
+		`{"sub":"a","iss":"us"}`:                        auth.ErrBadToken,
+		`{"sub":"a","iss":"US","aud":"presence"}`:       auth.ErrBadToken,
+		`{"sub":"a","aud":"presence"}`:                  auth.ErrBadToken,
+	} {
+		_, err := newJWT(t, auth.Config{Issuer: "us", Audience: "presence"}).Authenticate(bearer(hs256(payload)))
+		check(t, err, want, "")
+	}
+	if _, err := newJWT(t, auth.Config{}).Authenticate(bearer(hs256(`{"sub":"a","iss":"us","aud":"x"}`))); err != nil {
+		t.Errorf("got %v where any issuer and audience will do", err)
+	}
+}
+
+func pemOf(kind string, der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+}
+
+func pkix(key any) []byte { return pemOf("PUBLIC KEY", must(x509.MarshalPKIXPublicKey(key))) }
+
+// certificate is of ecKey, and has expired.
+func certificate() []byte {
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Unix(1, 0)}
+	return pemOf("CERTIFICATE", must(x509.CreateCertificate(rand.Reader, c, c, &ecKey.PublicKey, ecKey)))
+}
+
+func TestTheKeySaysTheAlgorithm(t *testing.T) {
+	keys := map[string]auth.Key{
+		"secret":  must(auth.Secret(secret)),
+		"RSA":     must(auth.PublicKey(pkix(&rsaKey.PublicKey))),
+		"PKCS1":   must(auth.PublicKey(pemOf("RSA PUBLIC KEY", x509.MarshalPKCS1PublicKey(&rsaKey.PublicKey)))),
+		"P-256":   must(auth.PublicKey(pkix(&ecKey.PublicKey))),
+		"Ed25519": must(auth.PublicKey(pkix(edKey.Public()))),
+		"cert":    must(auth.PublicKey(certificate())),
+	}
+	signers := map[string]any{
+		"HS256": secret, "HS384": secret, "HS512": secret,
+		"RS256": rsaKey, "RS384": rsaKey, "RS512": rsaKey, "PS256": rsaKey, "PS384": rsaKey, "PS512": rsaKey,
+		"ES256": ecKey, "ES384": p384, "EdDSA": edKey, "none": jwt.UnsafeAllowNoneSignatureType,
+	}
+	good := map[string][]string{
+		"secret": {"HS256"}, "RSA": {"RS256", "PS256"}, "PKCS1": {"RS256", "PS256"},
+		"P-256": {"ES256"}, "Ed25519": {"EdDSA"}, "cert": {"ES256"},
+	}
+	for name, key := range keys {
+		var took []string
+		for _, alg := range []string{"HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "none"} {
+			u, err := newJWT(t, auth.Config{Key: key}).Authenticate(bearer(sign(`{"alg":"`+alg+`","kid":"any"}`, alice, signers[alg])))
+			if err != nil {
+				check(t, err, auth.ErrBadToken, "its algorithm is not accepted here")
+			} else if u.ID == "alice" {
+				took = append(took, alg)
+			}
+		}
+		if !reflect.DeepEqual(took, good[name]) {
+			t.Errorf("%s: took %v, want %v", name, took, good[name])
+		}
+	}
+}
+
+func TestForgedTokens(t *testing.T) {
+	file := pkix(&rsaKey.PublicKey)
+	byRSA := newJWT(t, auth.Config{Key: must(auth.PublicKey(file))})
+	bySecret := newJWT(t, auth.Config{})
+	good := hs256(alice)
+	head, rest, _ := strings.Cut(good, ".")
+	body, sig, _ := strings.Cut(rest, ".")
+	other := strings.Split(hs256(`{"sub":"bob"}`), ".")
+	for _, tt := range []struct {
+		name  string
+		j     *auth.JWT
+		token string
+		said  string
+	}{
+		{"HS256 with the public key for a secret", byRSA, sign(`{"alg":"HS256"}`, alice, file), "its algorithm is not accepted here"},
+		{"another secret", bySecret, sign(`{"alg":"HS256"}`, alice, []byte("another")), "its signature does not fit"},
+		{"another RSA key", byRSA, sign(`{"alg":"RS256"}`, alice, weakRSA), "its signature does not fit"},
+		{"no signature", bySecret, head + "." + body + ".", "its signature does not fit"},
+		{"another's claims", bySecret, head + "." + other[1] + "." + sig, "its signature does not fit"},
+		{"none, spelt oddly", bySecret, strings.Replace(sign(`{"alg":"none"}`, alice, jwt.UnsafeAllowNoneSignatureType), head, "eyJhbGciOiJOb25lIn0", 1), "its algorithm"},
+		{"crit", bySecret, sign(`{"alg":"HS256","crit":["b64"],"b64":true}`, alice, secret), "its header has crit"},
+		{"crit null", bySecret, sign(`{"alg":"HS256","crit":null}`, alice, secret), "its header has crit"},
+		{"kid of another type", bySecret, sign(`{"alg":"HS256","kid":1}`, alice, secret), "its kid is not a string"},
+		{"no alg", bySecret, "e30." + body + "." + sig, "its algorithm is not accepted here"},
+		{"alg of another type", bySecret, "eyJhbGciOjF9." + body + "." + sig, "its algorithm is not accepted here"},
+		{"header null", bySecret, "bnVsbA." + body + "." + sig, "its algorithm is not accepted here"},
+		{"two parts", bySecret, head + "." + body, "it is not a JWT"},
+		{"four parts", bySecret, good + ".x", "it is not a JWT"},
+		{"padding", bySecret, good + "=", "it is not a JWT"},
+		{"spare bits in the signature", bySecret, good[:len(good)-1] + next(good[len(good)-1]), "it is not a JWT"},
+		{"8 KiB and a byte", bySecret, strings.Repeat("x", 8<<10+1), "it is longer than 8 KiB"},
+		{"8 KiB", bySecret, strings.Repeat("x", 8<<10), "it is not a JWT"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			u, err := tt.j.Authenticate(bearer(tt.token))
+			check(t, err, auth.ErrBadToken, tt.said)
+			if u.ID != "" {
+				t.Errorf("got user %q beside an error", u.ID)
+			}
+		})
+	}
+}
+
+// next is the letter of base64url after c, which differs in the lowest bit if c
+// is the last of 32 bytes.
+func next(c byte) string {
+	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	return letters[strings.IndexByte(letters, c)+1:][:1]
+}
+
+func TestKeysThatWillNotDo(t *testing.T) {
+	if _, err := auth.Secret(secret[:31]); err == nil || !strings.Contains(err.Error(), "needs 32") {
+		t.Errorf("31 bytes of secret: got %v", err)
+	}
+	if _, err := auth.New(auth.Config{}); err == nil {
+		t.Error("no key: got no error")
+	}
+	for said, file := range map[string][]byte{
+		"is not PEM":                    []byte("ssh-ed25519 AAAA"),
+		"more than one PEM block":       append(pkix(edKey.Public()), pkix(&ecKey.PublicKey)...),
+		"it is a private key":           pemOf("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(edKey))),
+		`"X" is not known`:              pemOf("X", nil),
+		"must be RSA of at least 2048 ": pkix(&weakRSA.PublicKey),
+		", P-256 or":                    pkix(&p384.PublicKey),
+		"read public key":               pemOf("PUBLIC KEY", []byte("x")),
+		"read public key: x509":         pemOf("CERTIFICATE", []byte("x")),
+	} {
+		if _, err := auth.PublicKey(file); err == nil || !strings.Contains(err.Error(), said) {
+			t.Errorf("got %v, want %q", err, said)
+		}
+	}
+	mine := append([]byte(nil), secret...)
+	key := must(auth.Secret(mine))
+	clear(mine)
+	if _, err := newJWT(t, auth.Config{Key: key}).Authenticate(bearer(hs256(alice))); err != nil {
+		t.Errorf("the secret was not copied: %v", err)
+	}
+}

@@ -1,0 +1,102 @@
+package auth
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+var (
+	// ErrNoToken: the request holds no token in a place where one is looked
+	// for.
+	ErrNoToken = errors.New("no token")
+
+	// ErrBadToken: there is a token, and it is not to be believed. Errors that
+	// wrap it say why, in words that may be shown to the client and that hold
+	// no part of the token.
+	ErrBadToken = errors.New("the token is not valid")
+
+	// ErrUnavailable: whether the token is to be believed cannot be said just
+	// now, as the keys could not be had. The same token may do in a moment.
+	ErrUnavailable = errors.New("keys unavailable")
+)
+
+func badToken(why string) error { return fmt.Errorf("%w: %s", ErrBadToken, why) }
+
+// User is who asks, and what it may do. A User that comes out of this package
+// is within the bounds that [User.Checked] states.
+type User struct {
+	// ID is the token's sub: 1 to 256 bytes of UTF-8 without a control
+	// character.
+	ID string
+
+	// Name is what to call the user: at most 128 bytes of UTF-8 without a
+	// control character. It may be empty.
+	Name string
+
+	// Info is whatever the application says of the user: one value of compact
+	// JSON, at most 1 KiB of it; {} if the token says nothing.
+	Info json.RawMessage
+
+	// Join and Send are the names that the user may join, and send to.
+	Join, Send Patterns
+
+	// Admin may look into every room and remove users.
+	Admin bool
+
+	// SID is the token's sid, which tells two sign-ins of one user apart; it
+	// may be empty.
+	SID string
+
+	// Expires is when the token ends; zero means never.
+	Expires time.Time
+
+	// Session names the cookie that the token came in, so that all that was
+	// opened with it can be ended together: a hash of the token, never the
+	// token. Empty if it came in another way.
+	Session string
+}
+
+// Checked returns the user with its Info made compact, {} for none, or an
+// [ErrBadToken] that says which field is out of bounds. The Info returned
+// shares no memory with u's.
+func (u User) Checked() (User, error) {
+	if u.ID == "" {
+		return User{}, badToken("it names no user (sub)")
+	}
+	if !plain(u.ID, 256) {
+		return User{}, badToken("its sub must be at most 256 bytes of UTF-8 without control characters")
+	}
+	if !plain(u.Name, 128) {
+		return User{}, badToken("its name must be at most 128 bytes of UTF-8 without control characters")
+	}
+	var info bytes.Buffer
+	if len(u.Info) == 0 {
+		info.WriteString("{}")
+	} else if !utf8.Valid(u.Info) || json.Compact(&info, u.Info) != nil {
+		return User{}, badToken("its info must be JSON")
+	}
+	if info.Len() > 1<<10 {
+		return User{}, badToken("its info must be at most 1 KiB of JSON")
+	}
+	u.Info = info.Bytes()
+	return u, nil
+}
+
+// plain reports whether s is at most limit bytes of UTF-8 without a control
+// character, so that it can forge no line in a stream or a log.
+func plain(s string, limit int) bool {
+	if len(s) > limit || !utf8.ValidString(s) {
+		return false
+	}
+	for _, r := range s {
+		if unicode.IsControl(r) {
+			return false
+		}
+	}
+	return true
+}
