@@ -1,0 +1,185 @@
+package presence
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"example.com/presence/pkg/presence/auth"
+)
+
+// User is who asks: the answer of an [Authenticator].
+type User = auth.User
+
+// Authenticator says who a request comes from. It may be called by many
+// goroutines at once.
+//
+// The request is never changed and its body never read. An error that is
+// [auth.ErrNoToken] or [auth.ErrBadToken] is answered with 401, one that is
+// [auth.ErrUnavailable] (the keys cannot be had just now) with 503, and any
+// other with 401 and without its text.
+//
+// POST /session asks it about the token in the body: with a request that has
+// that token as its Authorization: Bearer header and no cookie.
+type Authenticator interface {
+	Authenticate(*http.Request) (User, error)
+}
+
+// Count says what the user count counts.
+type Count string
+
+// The two counts. The number of connections is what is open right now; the
+// number of users has each once, and those who linger too.
+const (
+	CountConnections Count = "connections"
+	CountUsers       Count = "users"
+)
+
+// Config holds the settings of a [Server]. The zero value of each field is its
+// default, which the field names; only Authenticator has none.
+type Config struct {
+	// Authenticator says who asks. Required.
+	Authenticator Authenticator
+
+	// Guest, if set, opens POST /login to anyone: it makes a token for a new
+	// guest of that name (1 to 128 bytes), and says whom the token names. For
+	// development and demonstrations only.
+	Guest func(name string) (token string, guest User, err error)
+
+	// Count is what the user count counts: connections by default.
+	Count Count
+
+	// Coalesce is the shortest time between two user counts of a room: 50 ms
+	// by default, from 1 ms to 1 s. Shorter tells a rise sooner and costs a write a client
+	// each time.
+	Coalesce time.Duration
+
+	// Linger is how long a user stays in the room after its last connection
+	// ended: 5 s by default, 5 minutes at most; negative means not at all.
+	// Short makes a reload a leave and a join; long shows people who are gone.
+	Linger time.Duration
+
+	// Heartbeat is the time between two pings on a stream: 15 s by default,
+	// from 1 s to 5 minutes. A proxy that closes idle connections must wait longer than this.
+	Heartbeat time.Duration
+
+	// MemberLimit is the number of members above which a room tells counts
+	// only: 500 by default. What a join costs grows with it, as everybody is
+	// told of everybody.
+	MemberLimit int
+
+	// MaxMessage is the largest body of a POST, in bytes: 64 KiB by default,
+	// 1 MiB at most.
+	MaxMessage int
+
+	// MaxUnsent is how many bytes of shared events may wait for a client that
+	// has stopped reading before it is sent away: 256 KiB by default, at least four times
+	// MaxMessage.
+	MaxUnsent int
+
+	// CORSOrigins are the origins, as scheme://host[:port], whose pages may
+	// use this server from a browser, with its cookie. The single "*" lets
+	// every page use it with a token of its own, never with the cookie.
+	CORSOrigins []string
+
+	// Cookie says how the session cookie is set.
+	Cookie Cookie
+
+	// Web is what GET / and the paths below it serve, index.html at the root;
+	// nil serves no files.
+	Web fs.FS
+
+	// OnMessage, OnJoin and OnLeave, if set, hear what happened, in order a
+	// room and outside of any lock. They run beside the streams, so that a slow
+	// one delays no client; of one that falls more than 4,096 events behind in a room
+	// the newest are dropped, and that is logged.
+	OnMessage func(Message)
+	OnJoin    func(room string, m Member)
+	OnLeave   func(room string, m Member, reason Reason)
+
+	// Logger takes what an operator could act on; slog.Default() by default.
+	Logger *slog.Logger
+}
+
+// Cookie says how POST /session and POST /login set the session cookie, whose
+// name is [auth.CookieName]. It is always HttpOnly, and its path is where the server is mounted.
+type Cookie struct {
+	// SameSite is http.SameSiteLaxMode by default. SameSiteNoneMode, for a page
+	// on another site, needs a cookie that is Secure.
+	SameSite http.SameSite
+	// Domain is the cookie's Domain attribute; empty means this host alone.
+	Domain string
+	// Insecure leaves out the Secure attribute, for plain HTTP.
+	Insecure bool
+}
+
+// withDefaults returns the config with its defaults in place, or says what is
+// wrong in it.
+func (c Config) withDefaults() (Config, error) {
+	if c.Authenticator == nil {
+		return c, errors.New("Authenticator is required")
+	}
+	setDefault(&c.Count, CountConnections)
+	setDefault(&c.Coalesce, 50*time.Millisecond)
+	setDefault(&c.Linger, 5*time.Second)
+	setDefault(&c.Heartbeat, 15*time.Second)
+	setDefault(&c.MemberLimit, 500)
+	setDefault(&c.MaxMessage, 64<<10)
+	setDefault(&c.MaxUnsent, max(256<<10, 4*c.MaxMessage))
+	setDefault(&c.Cookie.SameSite, http.SameSiteLaxMode)
+	setDefault(&c.Logger, slog.Default())
+	c.Linger = max(0, c.Linger)
+	switch {
+	case c.Count != CountConnections && c.Count != CountUsers:
+		return c, fmt.Errorf("Count is %q or %q, not %q", CountConnections, CountUsers, c.Count)
+	case c.Coalesce < time.Millisecond || c.Coalesce > time.Second:
+		return c, fmt.Errorf("Coalesce is 1ms to 1s, not %v", c.Coalesce)
+	case c.Linger > 5*time.Minute:
+		return c, fmt.Errorf("Linger is 5m at most, not %v", c.Linger)
+	case c.Heartbeat < time.Second || c.Heartbeat > 5*time.Minute:
+		return c, fmt.Errorf("Heartbeat is 1s to 5m, not %v", c.Heartbeat)
+	case c.MemberLimit < 1:
+		return c, fmt.Errorf("MemberLimit is at least 1, not %d", c.MemberLimit)
+	case c.MaxMessage < 1 || c.MaxMessage > 1<<20:
+		return c, fmt.Errorf("MaxMessage is 1 byte to 1 MiB, not %d", c.MaxMessage)
+	case c.MaxUnsent < 4*c.MaxMessage:
+		return c, fmt.Errorf("MaxUnsent is at least four times MaxMessage, %d, not %d", 4*c.MaxMessage, c.MaxUnsent)
+	case c.Cookie.SameSite == http.SameSiteNoneMode && c.Cookie.Insecure:
+		return c, errors.New("a Cookie with SameSite=None must be Secure: browsers refuse it otherwise")
+	}
+	return c, nil
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// origins returns the check of a request that has the cookie: its page is of
+// this host or of one of the CORS origins.
+func (c Config) origins() (*http.CrossOriginProtection, error) {
+	check := http.NewCrossOriginProtection()
+	for _, origin := range c.CORSOrigins {
+		if origin == "*" {
+			if len(c.CORSOrigins) > 1 {
+				return nil, errors.New(`the CORS origin "*" stands alone`)
+			}
+			return check, nil // every page with a token of its own, none with the cookie
+		}
+		u, err := url.Parse(origin)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || origin != strings.ToLower(u.Scheme+"://"+u.Host) {
+			return nil, fmt.Errorf("the CORS origin %q is not scheme://host[:port], in lower case", origin)
+		}
+		if err := check.AddTrustedOrigin(origin); err != nil {
+			return nil, err
+		}
+	}
+	return check, nil
+}

@@ -1,0 +1,253 @@
+package presence_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"example.com/presence/pkg/presence"
+	"example.com/presence/pkg/presence/auth"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var secret = []byte("a secret of thirty-two bytes ok!")
+
+// patience is how long a test waits for what must come.
+const patience = 20 * time.Second
+
+// bearer mints a token for a user who may join and send anywhere.
+func bearer(t testing.TB, sub string) string {
+	t.Helper()
+	return mint(t, auth.Claims{Sub: sub, Name: strings.ToUpper(sub[:1]) + sub[1:], Join: []string{"*"}, Send: []string{"*"}, TTL: time.Hour})
+}
+
+func mint(t testing.TB, c auth.Claims) string {
+	t.Helper()
+	token, err := auth.Mint(secret, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+// house is a Server behind a real listener.
+type house struct {
+	*presence.Server
+	t   testing.TB
+	URL string
+}
+
+// open starts a server that believes tokens of secret; it ends with the test.
+func open(t testing.TB, c presence.Config) *house {
+	t.Helper()
+	if c.Authenticator == nil {
+		key, err := auth.Secret(secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Authenticator, err = auth.New(auth.Config{Key: key}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	server, err := presence.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener := httptest.NewServer(server)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := server.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+		listener.CloseClientConnections()
+		listener.Close()
+		http.DefaultClient.CloseIdleConnections()
+	})
+	return &house{server, t, listener.URL}
+}
+
+// ask sends a request with a bearer token, if there is one, and headers in
+// pairs.
+func (h *house) ask(method, path, token, body string, headers ...string) *http.Response {
+	h.t.Helper()
+	request, err := http.NewRequestWithContext(context.Background(), method, h.URL+path, strings.NewReader(body))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		request.Header.Add(headers[i], headers[i+1])
+	}
+	response, err := http.DefaultTransport.RoundTrip(request) // no redirects, no jar
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { response.Body.Close() })
+	return response
+}
+
+// say posts a message as JSON and returns its id.
+func (h *house) say(path, token, body string) string {
+	h.t.Helper()
+	response := h.ask("POST", path, token, body, "Content-Type", "application/json")
+	var answer struct{ ID string }
+	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || response.StatusCode != http.StatusAccepted {
+		h.t.Fatalf("POST %s: %s, %v", path, response.Status, err)
+	}
+	return answer.ID
+}
+
+// event is one block of a stream.
+type event struct{ id, name, data, retry string }
+
+// client is one open stream, which is read all the time. Its events come in
+// order out of read.
+type client struct {
+	t      testing.TB
+	header http.Header
+	body   io.Closer
+	came   chan struct{} // something came, or the end
+
+	mu     sync.Mutex // guards what follows
+	events []event
+	ended  bool
+}
+
+// stream opens one, which ends with the test.
+func (h *house) stream(path, token string, headers ...string) *client {
+	h.t.Helper()
+	response := h.ask("GET", path, token, "", headers...)
+	if response.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(response.Body)
+		h.t.Fatalf("GET %s: %s: %s", path, response.Status, text)
+	}
+	c := &client{t: h.t, header: response.Header, body: response.Body, came: make(chan struct{}, 1)}
+	go func() {
+		defer c.add(event{}, true)
+		var e event
+		for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+			field, value, _ := strings.Cut(lines.Text(), ": ")
+			switch field {
+			case "id":
+				e.id = value
+			case "event":
+				e.name = value
+			case "data":
+				e.data = value
+			case "retry":
+				e.retry = value
+			case "":
+				c.add(e, false)
+				e = event{}
+			}
+		}
+	}()
+	return c
+}
+
+func (c *client) add(e event, end bool) {
+	c.mu.Lock()
+	if c.ended = end; !end {
+		c.events = append(c.events, e)
+	}
+	c.mu.Unlock()
+	select {
+	case c.came <- struct{}{}:
+	default:
+	}
+}
+
+var errEnd = errors.New("the stream ended")
+
+// read returns the next event.
+func (c *client) read(within time.Duration) (event, error) {
+	deadline := time.After(within)
+	for {
+		c.mu.Lock()
+		events, ended := c.events, c.ended
+		if len(events) > 0 {
+			c.events = events[1:]
+		}
+		c.mu.Unlock()
+		if len(events) > 0 {
+			return events[0], nil
+		}
+		if ended {
+			return event{}, errEnd
+		}
+		select {
+		case <-c.came:
+		case <-deadline:
+			return event{}, context.DeadlineExceeded
+		}
+	}
+}
+
+// next returns the next event of that name, and passes over the others.
+func (c *client) next(name string) event {
+	c.t.Helper()
+	for {
+		e, err := c.read(patience)
+		if err != nil {
+			c.t.Fatalf("waiting for %q: %v", name, err)
+		}
+		if e.name == name {
+			return e
+		}
+	}
+}
+
+// until passes over events until one of that name has that data.
+func (c *client) until(name, data string) {
+	c.t.Helper()
+	for e := c.next(name); e.data != data; {
+		e = c.next(name)
+	}
+}
+
+// expect fails unless the next events have these names and data, in pairs; a
+// data of "…" is not compared.
+func (c *client) expect(pairs ...string) {
+	c.t.Helper()
+	for i := 0; i < len(pairs); i += 2 {
+		e, err := c.read(patience)
+		if err != nil || e.name != pairs[i] || pairs[i+1] != "…" && e.data != pairs[i+1] {
+			c.t.Fatalf("got %q %s, %v; want %q %s", e.name, e.data, err, pairs[i], pairs[i+1])
+		}
+	}
+}
+
+// rest returns what comes up to the end of the stream.
+func (c *client) rest() (events []event) {
+	c.t.Helper()
+	for {
+		e, err := c.read(patience)
+		if errors.Is(err, errEnd) {
+			return events
+		}
+		if err != nil {
+			c.t.Fatalf("the stream does not end: %v", err)
+		}
+		events = append(events, e)
+	}
+}
+
+func (c *client) close() { c.body.Close() }

@@ -1,0 +1,263 @@
+package presence_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"example.com/presence/pkg/presence"
+	"example.com/presence/pkg/presence/auth"
+	"example.com/presence/pkg/presence/room"
+)
+
+func TestMessageReachesTheRoom(t *testing.T) {
+	h := open(t, presence.Config{})
+	alice, bob := h.stream("/events?room=doc-1", bearer(t, "alice")), h.stream("/events?room=doc-1", bearer(t, "bob"))
+	other := h.stream("/events", bearer(t, "bob"))
+	for _, m := range []struct{ kind, body, event, data string }{
+		{"application/json", `{"event":"chat message","data":{"text": "<hi> & é","n":[1, 2.50]}}`, "chat message", `{"text":"<hi> & é","n":[1,2.50]}`},
+		{"application/json; charset=utf-8", `{"data":null,"id":"mine-1"}`, "message", `null`},
+		{"application/json", "{\"data\":\n\t[\n1]}", "message", `[1]`},
+		{"text/plain", "two\nlines: \"x\"", "message", `"two\nlines: \"x\""`},
+		{"text/plain;charset=UTF-8", "", "message", `""`},
+	} {
+		response := h.ask("POST", "/messages?room=doc-1", bearer(t, "alice"), m.body, "Content-Type", m.kind)
+		var answer struct{ ID string }
+		if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || response.StatusCode != http.StatusAccepted {
+			t.Fatalf("%s: %s, %v", m.body, response.Status, err)
+		}
+		for _, c := range []*client{alice, bob} {
+			e := c.next(m.event)
+			var got struct {
+				ID   string
+				From presence.Sender
+				Data json.RawMessage
+				At   time.Time
+			}
+			if err := json.Unmarshal([]byte(e.data), &got); err != nil {
+				t.Fatal(err)
+			}
+			if string(got.Data) != m.data || got.From != (presence.Sender{ID: "alice", Name: "Alice"}) || got.ID != answer.ID || e.id != answer.ID || time.Since(got.At).Abs() > time.Minute {
+				t.Errorf("%s: got %s, id %s, answered %s", m.body, e.data, e.id, answer.ID)
+			}
+		}
+	}
+	h.say("/messages", bearer(t, "alice"), `{"data":"here"}`)
+	if e := other.next("message"); !strings.Contains(e.data, `"here"`) {
+		t.Errorf("another room heard %s", e.data)
+	}
+}
+
+func TestPublish(t *testing.T) {
+	h := open(t, presence.Config{})
+	c := h.stream("/events", bearer(t, "alice"))
+	id, err := h.Publish(t.Context(), "lobby", "deploy", map[string]string{"version": "<1>"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := c.next("deploy")
+	if at := strings.Index(e.data, `,"at":`); e.id != id || e.data[:at] != `{"id":"`+id+`","data":{"version":"<1>"}` {
+		t.Errorf("got %s with id %s, want id %s and no sender", e.data, e.id, id)
+	}
+	for _, p := range []struct {
+		room, event string
+		data        any
+		want        error
+	}{
+		{"a b", "", 1, room.ErrName},
+		{"lobby", "user count", 1, room.ErrEventReserved},
+		{"lobby", "a\nb", 1, room.ErrEventName},
+		{"lobby", "", strings.Repeat("x", 64<<10), presence.ErrTooLarge},
+	} {
+		if _, err := h.Publish(t.Context(), p.room, p.event, p.data); !errors.Is(err, p.want) {
+			t.Errorf("room %q, event %q: got %v, want %v", p.room, p.event, err, p.want)
+		}
+	}
+	if _, err := h.Publish(t.Context(), "lobby", "", make(chan int)); err == nil {
+		t.Error("a channel was published")
+	}
+}
+
+func TestProblems(t *testing.T) {
+	h := open(t, presence.Config{})
+	lobby := mint(t, auth.Claims{Sub: "alice", TTL: time.Hour})
+	docs := mint(t, auth.Claims{Sub: "alice", Join: []string{"doc-*"}, TTL: time.Hour})
+	const inJSON, text = "application/json", "text/plain"
+	for _, p := range []struct {
+		name, method, path, token, kind, body string
+		status                                int
+		detail                                string
+	}{
+		{"no token", "POST", "/messages", "", text, "x", 401, "no token"},
+		{"no token", "GET", "/events", "", "", "", 401, "no token"},
+		{"no token", "GET", "/presence", "", "", "", 401, "no token"},
+		{"broken token", "GET", "/events", "rubbish", "", "", 401, "not a JWT"},
+		{"wrong room", "POST", "/messages?room=doc-1", lobby, text, "x", 403, "doc-1"},
+		{"wrong room", "GET", "/events?room=doc-1", lobby, "", "", 403, "doc-1"},
+		{"may join, not send", "POST", "/messages?room=doc-1", docs, text, "x", 403, "doc-1"},
+		{"room's name", "GET", "/events?room=a%20b", lobby, "", "", 400, "room's name"},
+		{"room's name", "GET", "/events?room=", lobby, "", "", 400, "room's name"},
+		{"query", "GET", "/events?room=%zz", lobby, "", "", 400, "query"},
+		{"body of a GET", "GET", "/events", lobby, text, "x", 400, "no body"},
+		{"65 KiB", "POST", "/messages", lobby, text, strings.Repeat("x", 65<<10), 413, "65536"},
+		{"grows as JSON", "POST", "/messages", lobby, text, strings.Repeat("\x01", 60<<10), 413, "too large"},
+		{"form", "POST", "/messages", lobby, "application/x-www-form-urlencoded", "data=x", 415, "application/json"},
+		{"no type", "POST", "/messages", lobby, "", "x", 415, "application/json"},
+		{"charset", "POST", "/messages", lobby, "text/plain; charset=latin1", "x", 415, "UTF-8"},
+		{"server's event", "POST", "/messages", lobby, inJSON, `{"event":"user count","data":7}`, 400, "server's own"},
+		{"browser's event", "POST", "/messages", lobby, inJSON, `{"event":"error","data":7}`, 400, "server's own"},
+		{"event's name", "POST", "/messages", lobby, inJSON, `{"event":"a\nb","data":7}`, 400, "event's name"},
+		{"no data", "POST", "/messages", lobby, inJSON, `{"event":"a"}`, 400, "no data"},
+		{"no JSON", "POST", "/messages", lobby, inJSON, `{"data":`, 400, "JSON"},
+		{"null", "POST", "/messages", lobby, inJSON, `null`, 400, "no data"},
+		{"array", "POST", "/messages", lobby, inJSON, `[]`, 400, "JSON"},
+		{"two values", "POST", "/messages", lobby, inJSON, `{"data":1} {"data":2}`, 400, "more than one"},
+		{"typing error", "POST", "/messages", lobby, inJSON, `{"evnet":"a","data":1}`, 400, "evnet"},
+		{"long id", "POST", "/messages", lobby, inJSON, `{"data":1,"id":"` + strings.Repeat("x", 65) + `"}`, 400, "id"},
+		{"not UTF-8", "POST", "/messages", lobby, text, "\xff", 400, "UTF-8"},
+		{"page", "GET", "/presence?limit=1001", lobby, "", "", 400, "1000"},
+		{"page", "GET", "/presence?limit=x", lobby, "", "", 400, "1000"},
+		{"no such path", "GET", "/nothing", lobby, "", "", 404, "path"},
+		{"no guests", "POST", "/login", "", inJSON, `{"name":"x"}`, 404, "path"},
+		{"method", "DELETE", "/events", lobby, "", "", 405, "DELETE"},
+		{"no stream for HEAD", "HEAD", "/events", lobby, "", "", 405, ""},
+	} {
+		response := h.ask(p.method, p.path, p.token, p.body, "Content-Type", p.kind)
+		if p.method == "HEAD" && response.StatusCode == p.status {
+			continue
+		}
+		var got struct {
+			Type, Title, Detail string
+			Status              int
+		}
+		err := json.NewDecoder(response.Body).Decode(&got)
+		if response.StatusCode != p.status || err != nil || response.Header.Get("Content-Type") != "application/problem+json" ||
+			got.Status != p.status || got.Type == "" || got.Title != http.StatusText(p.status) || !strings.Contains(got.Detail, p.detail) {
+			t.Errorf("%s: %s %s: got %s, %+v, %v; want %d, %q", p.name, p.method, p.path, response.Status, got, err, p.status, p.detail)
+		}
+		if challenge := response.Header.Get("WWW-Authenticate"); (p.status == 401) != strings.HasPrefix(challenge, `Bearer error="`) {
+			t.Errorf("%s: WWW-Authenticate is %q", p.name, challenge)
+		}
+		if allow := response.Header.Get("Allow"); (p.status == 405) != (allow != "") {
+			t.Errorf("%s: Allow is %q", p.name, allow)
+		}
+	}
+	if p := h.presence(); p.Connections != 0 {
+		t.Errorf("%d connections were counted that were refused", p.Connections)
+	}
+}
+
+// Senders from many goroutines, readers of one order.
+func TestOneOrderForAll(t *testing.T) { // promise 2
+	const senders, each = 20, 100
+	h := open(t, presence.Config{})
+	a, b := h.stream("/events", bearer(t, "alice")), h.stream("/events", bearer(t, "bob"))
+	var wait sync.WaitGroup
+	for i := range senders {
+		token := bearer(t, fmt.Sprint("sender", i))
+		wait.Go(func() {
+			for j := range each {
+				h.say("/messages", token, fmt.Sprintf(`{"data":%d}`, j))
+			}
+		})
+	}
+	wait.Wait()
+	last := map[string]int{}
+	for range senders * each {
+		one, two := a.next("message"), b.next("message")
+		if one != two {
+			t.Fatalf("one client got %s, the other %s", one.data, two.data)
+		}
+		var m struct {
+			From presence.Sender
+			Data int
+		}
+		if err := json.Unmarshal([]byte(one.data), &m); err != nil {
+			t.Fatal(err)
+		}
+		if m.Data != last[m.From.ID] {
+			t.Fatalf("message %d of %s came in the place of %d", m.Data, m.From.ID, last[m.From.ID])
+		}
+		last[m.From.ID]++
+	}
+}
+
+// A hook that hangs delays no client, and the hooks of a room come in order.
+func TestHooks(t *testing.T) {
+	release := make(chan struct{})
+	heard := make(chan string, 100)
+	h := open(t, presence.Config{
+		Linger: -1,
+		OnJoin: func(room string, m presence.Member) { <-release; heard <- "join " + room + " " + string(m.ID) },
+		OnLeave: func(room string, m presence.Member, why presence.Reason) {
+			heard <- fmt.Sprint("leave ", room, " ", m.ID, " ", why)
+		},
+		OnMessage: func(m presence.Message) {
+			heard <- fmt.Sprint("message ", m.Room, " ", m.From.ID, " ", m.Event, " ", string(m.Data))
+		},
+	})
+	alice := h.stream("/events", bearer(t, "alice"))
+	alice.next("user count")
+	h.say("/messages", bearer(t, "bob"), `{"event":"chat","data":[1]}`)
+	alice.next("chat")
+	bob := h.stream("/events", bearer(t, "bob"))
+	bob.next("user count")
+	bob.close()
+	alice.until("user count", "1")
+	select {
+	case got := <-heard:
+		t.Fatalf("heard %q while the first hook runs", got)
+	default:
+	}
+	close(release)
+	for _, want := range []string{"join lobby alice", "message lobby bob chat [1]", "join lobby bob", "leave lobby bob closed"} {
+		if got := <-heard; got != want {
+			t.Errorf("heard %q, want %q", got, want)
+		}
+	}
+}
+
+// Whoever publishes into a room whose clients take nothing is not held up by
+// them.
+func TestPublishTakesItsContext(t *testing.T) {
+	h := open(t, presence.Config{})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 100 { // a free slot and the end of ctx are drawn by lot
+		if _, err := h.Publish(ctx, "lobby", "", 1); err != nil {
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("got %v, want context.Canceled", err)
+			}
+			return
+		}
+	}
+	t.Error("Publish never looked at its context")
+}
+
+func TestBodyThatNeverComes(t *testing.T) {
+	t.Parallel() // it takes the 10 s that a body may take
+	h := open(t, presence.Config{})
+	body, feed := io.Pipe()
+	defer feed.Close()
+	request, err := http.NewRequest("POST", h.URL+"/messages", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+bearer(t, "alice"))
+	request.Header.Set("Content-Type", "text/plain")
+	response, err := http.DefaultTransport.RoundTrip(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusBadRequest {
+		t.Errorf("got %s, want 400", response.Status)
+	}
+}

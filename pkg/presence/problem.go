@@ -1,0 +1,150 @@
+package presence
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/go-chi/chi/v5"
+
+	"example.com/presence/pkg/presence/auth"
+	"example.com/presence/pkg/presence/room"
+)
+
+// Errors of [Server.Publish].
+var (
+	// ErrTooLarge: the message is larger than Config.MaxMessage.
+	ErrTooLarge = errors.New("the message is too large")
+	// ErrBusy: the room's clients could not be served as fast as messages came
+	// in, for 2 s.
+	ErrBusy = errors.New("the room is too busy")
+)
+
+var errNoFlush = errors.New("the ResponseWriter cannot flush, nor unwrap to one that can: a middleware hides it")
+
+// refusal is an error with an answer of its own.
+type refusal struct {
+	status int
+	detail string
+}
+
+func (r *refusal) Error() string { return r.detail }
+
+func refuse(status int, detail string, args ...any) error {
+	return &refusal{status, fmt.Sprintf(detail, args...)}
+}
+
+// problems is what the client is told of an error. Where it does not say so
+// the error's own text is the detail.
+var problems = []struct {
+	err    error
+	status int
+	detail string
+}{
+	{auth.ErrNoToken, http.StatusUnauthorized, "no token: send it as Authorization: Bearer, or sign in for a cookie"},
+	{auth.ErrBadToken, http.StatusUnauthorized, ""},
+	{auth.ErrUnavailable, http.StatusServiceUnavailable, "the keys that tokens are checked with cannot be had just now"},
+	{room.ErrName, http.StatusBadRequest, ""},
+	{room.ErrEventName, http.StatusBadRequest, ""},
+	{room.ErrEventReserved, http.StatusBadRequest, ""},
+	{ErrTooLarge, http.StatusRequestEntityTooLarge, ""},
+	{ErrDraining, http.StatusServiceUnavailable, ""},
+	{ErrBusy, http.StatusServiceUnavailable, ""},
+	{os.ErrDeadlineExceeded, http.StatusBadRequest, "the body did not arrive in time"},
+}
+
+// handle is a handler whose error is answered with a problem document
+// (RFC 9457). What the table does not know is the server's fault: it is logged, and not
+// told.
+func (s *Server) handle(f func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		err := f(w, r)
+		if err == nil {
+			return
+		}
+		status, detail := http.StatusInternalServerError, "the server failed to answer; its log says why"
+		var refused *refusal
+		var tooLarge *http.MaxBytesError
+		switch {
+		case errors.As(err, &refused):
+			status, detail = refused.status, refused.detail
+		case errors.As(err, &tooLarge):
+			status, detail = http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit)
+		default:
+			known := false
+			for _, p := range problems {
+				if errors.Is(err, p.err) {
+					known, status, detail = true, p.status, p.detail
+					if detail == "" {
+						detail = err.Error()
+					}
+					break
+				}
+			}
+			if !known && r.Context().Err() == nil {
+				s.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "err", err)
+			}
+		}
+		writeProblem(w, status, detail)
+	}
+}
+
+func writeProblem(w http.ResponseWriter, status int, detail string) {
+	h := w.Header()
+	switch status {
+	case http.StatusUnauthorized:
+		// RFC 6750 section 3; what stands in quotes may hold no quote.
+		h.Set("WWW-Authenticate", `Bearer error="invalid_token", error_description="`+strings.NewReplacer(`"`, "'", `\`, "/").Replace(detail)+`"`)
+	case http.StatusServiceUnavailable:
+		h.Set("Retry-After", "1")
+	}
+	h.Set("Content-Type", "application/problem+json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(struct {
+		Type   string `json:"type"`
+		Title  string `json:"title"`
+		Status int    `json:"status"`
+		Detail string `json:"detail"`
+	}{"about:blank", http.StatusText(status), status, detail})
+}
+
+// writeJSON answers with 200 and v.
+func writeJSON(w http.ResponseWriter, v any) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	_, err := w.Write(append(encode(v), '\n'))
+	if err != nil {
+		return nil // the client has gone; there is nobody to tell
+	}
+	return nil
+}
+
+func notFound(http.ResponseWriter, *http.Request) error {
+	return refuse(http.StatusNotFound, "there is nothing at this path")
+}
+
+// methodNotAllowed answers with the methods that the path has (RFC 9110
+// section 15.5.6).
+func methodNotAllowed(routes chi.Router, w http.ResponseWriter, r *http.Request) error {
+	var allow []string
+	for _, method := range []string{http.MethodDelete, http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut} {
+		if routes.Match(chi.NewRouteContext(), method, routePath(r)) {
+			allow = append(allow, method)
+		}
+	}
+	w.Header().Set("Allow", strings.Join(allow, ", "))
+	return refuse(http.StatusMethodNotAllowed, "%s is not a method of this path", r.Method)
+}
+
+// routePath is the request's path below the point where the server is mounted.
+func routePath(r *http.Request) string {
+	if path := chi.RouteContext(r.Context()).RoutePath; path != "" {
+		return path
+	}
+	return r.URL.Path
+}

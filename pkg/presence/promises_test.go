@@ -1,0 +1,204 @@
+package presence_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"example.com/presence/pkg/presence"
+)
+
+// 2,000 clients join as fast as they can. None hears an older count after its
+// own, none more counts than there are windows, and all end with the true one.
+func TestStorm(t *testing.T) { // promises 1 and 2
+	const clients = 2000
+	h := open(t, presence.Config{})
+	tokens := make([]string, clients)
+	for i := range tokens {
+		tokens[i] = bearer(t, fmt.Sprint("user-", i))
+	}
+	start := time.Now()
+	opened := make(chan *client, clients)
+	var wait sync.WaitGroup
+	for worker := range 50 {
+		wait.Go(func() {
+			for i := worker; i < clients; i += 50 {
+				opened <- h.stream("/events", tokens[i])
+			}
+		})
+	}
+	wait.Wait()
+	close(opened)
+	for c := range opened {
+		counts, last := 0, 0
+		for last < clients {
+			n, err := strconv.Atoi(c.next("user count").data)
+			if counts++; err != nil || n <= last {
+				t.Fatalf("after %d a client heard %d, %v", last, n, err)
+			}
+			last = n
+		}
+		if windows := int(time.Since(start)/(50*time.Millisecond)) + 2; counts > windows || last != clients {
+			t.Fatalf("a client heard %d counts up to %d in %d windows", counts, last, windows)
+		}
+	}
+}
+
+// Each message that is said after a client was answered reaches it, though its
+// sync may come later: after the sync, in order.
+func TestNothingIsLostBetweenAnswerAndSync(t *testing.T) { // promise 3
+	h := open(t, presence.Config{Coalesce: 200 * time.Millisecond})
+	alice := bearer(t, "alice")
+	for n := range 20 {
+		c := h.stream("/events", alice)
+		want := h.say("/messages", alice, `{"data":1}`)
+		for i, name := range []string{"", "sync", "user count", "message"} {
+			e, err := c.read(patience)
+			if err != nil || e.name != name || i < 3 && e.id == want || i == 3 && e.id != want {
+				t.Fatalf("client %d: event %d is %+v, %v; want %q", n, i, e, err, name)
+			}
+		}
+	}
+}
+
+// A client that opens the stream and never reads, beside clients that do.
+func TestStoppedClient(t *testing.T) { // promises 3 and 4
+	const clients, messages = 10, 1500
+	h := open(t, presence.Config{Linger: -1})
+	stopped, err := net.Dial("tcp", strings.TrimPrefix(h.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stopped.Close()
+	stopped.(*net.TCPConn).SetReadBuffer(4 << 10)
+	fmt.Fprintf(stopped, "GET /events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", bearer(t, "stopped"))
+	healthy := make([]*client, clients)
+	for i := range healthy {
+		healthy[i] = h.stream("/events", bearer(t, fmt.Sprint("user-", i)))
+	}
+	healthy[0].until("user count", "11")
+	sender, text := bearer(t, "sender"), strings.Repeat("x", 8<<10)
+	go func() {
+		for i := range messages {
+			h.say("/messages", sender, fmt.Sprintf(`{"event":"n","data":[%d,"%s"]}`, i, text))
+		}
+	}()
+	for _, c := range healthy {
+		for i := range messages {
+			if e := c.next("n"); !strings.Contains(e.data, fmt.Sprintf(`"data":[%d,`, i)) {
+				t.Fatalf("in the place of message %d came %.100s", i, e.data)
+			}
+		}
+	}
+	last := h.stream("/events", bearer(t, "last"))
+	if e := last.next("user count"); e.data != "11" {
+		t.Errorf("the count is %s, want 11: the stopped client is out", e.data)
+	}
+}
+
+func TestShutdown(t *testing.T) { // promise 8
+	const clients = 500
+	h := open(t, presence.Config{})
+	alice := bearer(t, "alice")
+	streams := make([]*client, clients)
+	for i := range streams {
+		streams[i] = h.stream("/events", alice)
+	}
+	streams[0].until("user count", strconv.Itoa(clients))
+	id := h.say("/messages", alice, `{"data":"the last one"}`)
+
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	done := make(chan error)
+	go func() { done <- h.Shutdown(ctx) }()
+	for i, c := range streams {
+		events := c.rest()
+		last := events[len(events)-1]
+		if last.name != "goodbye" || last.data != `{"reason":"draining"}` {
+			t.Fatalf("stream %d ends with %+v", i, last)
+		}
+		if before := events[len(events)-2]; before.name != "message" || before.id != id {
+			t.Fatalf("stream %d has %+v before the goodbye, want message %s", i, before, id)
+		}
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	// It goes on listening: newcomers are told.
+	c := h.stream("/events", alice)
+	if e, err := c.read(patience); err != nil || e.retry < "1000" || e.retry > "3000" {
+		t.Errorf("a newcomer is told %+v, %v; want a retry of 1 to 3 s", e, err)
+	}
+	c.expect("goodbye", `{"reason":"draining"}`)
+	if events := c.rest(); len(events) != 0 {
+		t.Errorf("and then %+v", events)
+	}
+	post := h.ask("POST", "/messages", alice, "x", "Content-Type", "text/plain")
+	ready := h.ask("GET", "/readyz", "", "")
+	for _, r := range []*http.Response{post, ready} {
+		if r.StatusCode != http.StatusServiceUnavailable || r.Header.Get("Retry-After") == "" {
+			t.Errorf("%s: got %s, Retry-After %q", r.Request.URL.Path, r.Status, r.Header.Get("Retry-After"))
+		}
+	}
+	if r := h.ask("GET", "/healthz", "", ""); r.StatusCode != http.StatusOK {
+		t.Errorf("/healthz: got %s", r.Status)
+	}
+}
+
+// Streams that open, and messages that come, while the server shuts down: each
+// stream ends with a goodbye, each message that was taken is on it.
+func TestShutdownUnderLoad(t *testing.T) { // promises 3 and 8
+	h := open(t, presence.Config{})
+	alice := bearer(t, "alice")
+	stay := h.stream("/events", alice)
+	stay.next("user count")
+	var wait sync.WaitGroup
+	taken := make(chan string, 100_000)
+	for range 4 {
+		wait.Go(func() {
+			for {
+				id, err := h.Publish(t.Context(), "lobby", "", 1)
+				if err != nil {
+					return
+				}
+				taken <- id
+			}
+		})
+		wait.Go(func() {
+			for {
+				events := h.stream("/events", alice).rest()
+				if last := events[len(events)-1]; last.name != "goodbye" {
+					t.Errorf("a stream ends with %+v", last)
+				}
+				if len(events) == 2 { // it came while draining
+					return
+				}
+			}
+		})
+	}
+	for range 1000 {
+		stay.next("message")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := h.Shutdown(ctx); err != nil {
+		t.Error(err)
+	}
+	wait.Wait()
+	close(taken)
+	got := 1000
+	for _, e := range stay.rest() {
+		if e.name == "message" {
+			got++
+		}
+	}
+	if want := len(taken); got != want {
+		t.Errorf("the stream has %d messages, %d were taken", got, want)
+	}
+}

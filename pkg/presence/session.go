@@ -1,0 +1,238 @@
+package presence
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"example.com/presence/pkg/presence/auth"
+	"example.com/presence/pkg/presence/room"
+)
+
+// visitor says who asks, for which room, if it may.
+func (s *Server) visitor(r *http.Request, rights func(User) auth.Patterns) (User, room.Name, error) {
+	user, err := s.who(r)
+	if err != nil {
+		return User{}, "", err
+	}
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return User{}, "", refuse(http.StatusBadRequest, "the query is malformed")
+	}
+	name := room.Lobby
+	if query.Has("room") {
+		if name, err = room.ParseName(query.Get("room")); err != nil {
+			return User{}, "", err
+		}
+	}
+	if !rights(user).Match(string(name)) {
+		return User{}, "", refuse(http.StatusForbidden, "the token does not allow this in room %q", name)
+	}
+	return user, name, nil
+}
+
+func mayJoin(u User) auth.Patterns { return u.Join }
+func maySend(u User) auth.Patterns { return u.Send }
+
+// who says who asks. A cookie goes along with whatever a browser is made to
+// ask, so a request that has one for its credential must come from a page that may use it: opening
+// the stream changes who is here, too.
+func (s *Server) who(r *http.Request) (User, error) {
+	user, err := s.config.Authenticator.Authenticate(r)
+	if err == nil {
+		user, err = user.Checked()
+	}
+	switch {
+	case errors.Is(err, auth.ErrNoToken), errors.Is(err, auth.ErrBadToken), errors.Is(err, auth.ErrUnavailable):
+		return User{}, err
+	case err != nil:
+		s.log.Warn("authenticator failed", "err", err)
+		return User{}, refuse(http.StatusUnauthorized, "the request could not be authenticated")
+	}
+	if user.Session != "" {
+		err = s.checkOrigin(r)
+	}
+	return user, err
+}
+
+// checkOrigin refuses a request that a browser was made to send by a page of
+// another origin. GET is checked like the rest.
+func (s *Server) checkOrigin(r *http.Request) error {
+	unsafe := *r
+	unsafe.Method = http.MethodPost
+	if err := s.origins.Check(&unsafe); err != nil {
+		return refuse(http.StatusForbidden, "a page of another origin may not use this server's cookie")
+	}
+	return nil
+}
+
+// postSession puts a good token into the cookie.
+func (s *Server) postSession(w http.ResponseWriter, r *http.Request) error {
+	var body struct {
+		Token string `json:"token"`
+	}
+	if err := s.readForm(w, r, &body); err != nil {
+		return err
+	}
+	bearer := r.Clone(r.Context())
+	bearer.Header = http.Header{"Authorization": {"Bearer " + body.Token}}
+	bearer.URL.RawQuery = ""
+	user, err := s.who(bearer)
+	if err != nil {
+		return err
+	}
+	if err := s.setCookie(w, r, body.Token, user.Expires); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// deleteSession clears the cookie and ends the streams that were opened with
+// it.
+func (s *Server) deleteSession(w http.ResponseWriter, r *http.Request) error {
+	if err := s.checkOrigin(r); err != nil {
+		return err
+	}
+	s.clearCookie(w, r)
+	cookie := r.Clone(r.Context())
+	cookie.Header.Del("Authorization")
+	cookie.URL.RawQuery = ""
+	user, err := s.who(cookie)
+	if err != nil {
+		return err
+	}
+	s.sessions.end(user.Session)
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// postLogin makes a guest of anyone who says a name.
+func (s *Server) postLogin(w http.ResponseWriter, r *http.Request) error {
+	var body struct {
+		Name string `json:"name"`
+	}
+	if err := s.readForm(w, r, &body); err != nil {
+		return err
+	}
+	name := strings.TrimSpace(body.Name)
+	if len(name) < 1 || len(name) > 128 || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
+		return refuse(http.StatusBadRequest, "a name is 1 to 128 bytes without control characters")
+	}
+	token, guest, err := s.config.Guest(name)
+	if err != nil {
+		return err
+	}
+	if err := s.setCookie(w, r, token, guest.Expires); err != nil {
+		return err
+	}
+	return writeJSON(w, map[string]string{"id": guest.ID, "name": guest.Name})
+}
+
+// readForm reads the JSON body of a page that may use the cookie.
+func (s *Server) readForm(w http.ResponseWriter, r *http.Request, v any) error {
+	if err := s.checkOrigin(r); err != nil {
+		return err
+	}
+	if kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); !strings.EqualFold(strings.TrimSpace(kind), "application/json") {
+		return refuse(http.StatusUnsupportedMediaType, "the body is application/json")
+	}
+	body, err := readBody(w, r, maxForm)
+	if err != nil {
+		return err
+	}
+	return decode(body, v)
+}
+
+const (
+	// maxForm is the largest body of a sign-in, in bytes.
+	maxForm = 16 << 10
+	// maxCookie is the longest token that goes into a cookie: browsers take
+	// 4,096 bytes with name and attributes (RFC 6265 section 6.1).
+	maxCookie = 3800
+)
+
+func (s *Server) setCookie(w http.ResponseWriter, r *http.Request, token string, expires time.Time) error {
+	if len(token) > maxCookie {
+		return refuse(http.StatusRequestEntityTooLarge, "the token is larger than the %d bytes that fit a cookie", maxCookie)
+	}
+	cookie := s.cookie(r)
+	cookie.Value = token
+	if !expires.IsZero() {
+		cookie.MaxAge = max(1, int(time.Until(expires).Seconds()))
+	}
+	http.SetCookie(w, cookie)
+	return nil
+}
+
+func (s *Server) clearCookie(w http.ResponseWriter, r *http.Request) {
+	cookie := s.cookie(r)
+	cookie.MaxAge = -1
+	http.SetCookie(w, cookie)
+}
+
+func (s *Server) cookie(r *http.Request) *http.Cookie {
+	c := s.config.Cookie
+	return &http.Cookie{
+		Name: auth.CookieName, Path: mountPoint(r), Domain: c.Domain,
+		HttpOnly: true, Secure: !c.Insecure, SameSite: c.SameSite,
+	}
+}
+
+// mountPoint is the path below which this server answers, as the browser sees
+// it: what comes before the path that was routed here.
+func mountPoint(r *http.Request) string {
+	path := r.URL.Path
+	if u, err := url.ParseRequestURI(r.RequestURI); err == nil {
+		path = u.Path // http.StripPrefix leaves it as it came
+	}
+	mount, found := strings.CutSuffix(path, routePath(r))
+	if !found || mount == "" {
+		return "/"
+	}
+	return mount
+}
+
+// sessions are the streams that were opened with a cookie, by User.Session.
+type sessions struct {
+	mu   sync.Mutex // guards open
+	open map[string]map[*connection]bool
+}
+
+// add remembers the connection until the function that it returns is called.
+func (s *sessions) add(session string, conn *connection) (remove func()) {
+	if session == "" {
+		return func() {}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open == nil {
+		s.open = map[string]map[*connection]bool{}
+	}
+	if s.open[session] == nil {
+		s.open[session] = map[*connection]bool{}
+	}
+	s.open[session][conn] = true
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.open[session], conn)
+		if len(s.open[session]) == 0 {
+			delete(s.open, session)
+		}
+	}
+}
+
+// end asks all streams of the session for their end.
+func (s *sessions) end(session string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for conn := range s.open[session] {
+		conn.conn.End(endSignedOut)
+	}
+}

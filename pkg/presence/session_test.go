@@ -1,0 +1,261 @@
+package presence_test
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"example.com/presence/pkg/presence"
+	"example.com/presence/pkg/presence/auth"
+)
+
+func (h *house) signIn(token string, headers ...string) *http.Response {
+	h.t.Helper()
+	return h.ask("POST", "/session", "", `{"token":"`+token+`"}`, append(headers, "Content-Type", "application/json")...)
+}
+
+// cookie returns the one that the answer sets.
+func cookie(t *testing.T, r *http.Response) *http.Cookie {
+	t.Helper()
+	for _, c := range r.Cookies() {
+		if c.Name == auth.CookieName {
+			return c
+		}
+	}
+	t.Fatalf("%s sets no cookie", r.Status)
+	return nil
+}
+
+func TestSession(t *testing.T) {
+	h := open(t, presence.Config{})
+	alice := bearer(t, "alice")
+	answer := h.signIn(alice)
+	c := cookie(t, answer)
+	if answer.StatusCode != http.StatusNoContent || c.Value != alice || !c.HttpOnly || !c.Secure || c.SameSite != http.SameSiteLaxMode ||
+		c.Path != "/" || c.Domain != "" || c.MaxAge < 3500 || c.MaxAge > 3600 {
+		t.Errorf("got %s and %s", answer.Status, c)
+	}
+	jar := []string{"Cookie", auth.CookieName + "=" + c.Value}
+	stream := h.stream("/events", "", jar...)
+	stream.next("user count")
+	h.stream("/events", alice).next("user count") // with the token, not with the cookie
+
+	if r := h.ask("DELETE", "/session", ""+alice, ""); r.StatusCode != http.StatusUnauthorized {
+		t.Errorf("signing out without the cookie: got %s", r.Status)
+	}
+	answer = h.ask("DELETE", "/session", "", "", jar...)
+	if c := cookie(t, answer); answer.StatusCode != http.StatusNoContent || c.Value != "" || c.MaxAge != -1 {
+		t.Errorf("signing out: got %s and %s", answer.Status, c)
+	}
+	events := stream.rest()
+	if last := events[len(events)-1]; last.name != "goodbye" || last.data != `{"reason":"signed out"}` {
+		t.Errorf("the stream ends with %+v", last)
+	}
+	if p := h.presence(); p.Connections != 1 {
+		t.Errorf("there are %d connections, want the one that was opened with the token", p.Connections)
+	}
+}
+
+func TestSessionRefusals(t *testing.T) {
+	h := open(t, presence.Config{})
+	long := make([]byte, 5000)
+	rand.Read(long)
+	for name, want := range map[string]struct {
+		answer *http.Response
+		status int
+	}{
+		"bad token":      {h.signIn("rubbish"), 401},
+		"no token":       {h.ask("POST", "/session", bearer(t, "alice"), `{}`, "Content-Type", "application/json"), 401},
+		"form":           {h.ask("POST", "/session", "", `{"token":"x"}`, "Content-Type", "text/plain"), 415},
+		"other site":     {h.signIn(bearer(t, "alice"), "Sec-Fetch-Site", "cross-site"), 403},
+		"other origin":   {h.signIn(bearer(t, "alice"), "Origin", "https://evil.example"), 403},
+		"too long":       {h.signIn(mint(t, auth.Claims{Sub: "a", Join: []string{strings.Repeat("x", 4000)}})), 413},
+		"other sign-out": {h.ask("DELETE", "/session", "", "", "Cookie", auth.CookieName+"="+bearer(t, "alice"), "Sec-Fetch-Site", "same-site"), 403},
+	} {
+		if want.answer.StatusCode != want.status || len(want.answer.Cookies()) > 0 && want.status != 401 {
+			t.Errorf("%s: got %s with cookies %v, want %d", name, want.answer.Status, want.answer.Cookies(), want.status)
+		}
+	}
+}
+
+// A cookie goes along with whatever a page makes the browser ask. Opening the
+// stream changes who is here, so it is checked as well.
+func TestCookieFromElsewhere(t *testing.T) {
+	h := open(t, presence.Config{CORSOrigins: []string{"https://app.example"}})
+	jar := []string{"Cookie", auth.CookieName + "=" + bearer(t, "alice"), "Content-Type", "text/plain"}
+	for name, c := range map[string]struct {
+		headers []string
+		status  int
+	}{
+		"same origin":       {[]string{"Sec-Fetch-Site", "same-origin"}, 200},
+		"address bar":       {[]string{"Sec-Fetch-Site", "none"}, 200},
+		"curl":              {nil, 200},
+		"own origin":        {[]string{"Origin", h.URL}, 200},
+		"allowed origin":    {[]string{"Sec-Fetch-Site", "cross-site", "Origin", "https://app.example"}, 200},
+		"image elsewhere":   {[]string{"Sec-Fetch-Site", "cross-site"}, 403},
+		"sister host":       {[]string{"Sec-Fetch-Site", "same-site", "Origin", "https://evil.app.example"}, 403},
+		"other origin":      {[]string{"Origin", "https://evil.example"}, 403},
+		"origin of nothing": {[]string{"Origin", "null"}, 403},
+	} {
+		headers := append(c.headers, jar...)
+		get, page := h.ask("GET", "/events", "", "", headers...), h.ask("GET", "/presence", "", "", headers...)
+		post := h.ask("POST", "/messages", "", "x", headers...)
+		if want := c.status; get.StatusCode != want || page.StatusCode != want || post.StatusCode != map[int]int{200: 202, 403: 403}[want] {
+			t.Errorf("%s: got %s, %s, %s; want %d", name, get.Status, page.Status, post.Status, want)
+		}
+		get.Body.Close()
+	}
+	// A token that a script must know and send is not ambient.
+	if r := h.ask("GET", "/presence", bearer(t, "alice"), "", "Sec-Fetch-Site", "cross-site", "Origin", "https://evil.example"); r.StatusCode != 200 {
+		t.Errorf("with a bearer token: got %s", r.Status)
+	}
+}
+
+func TestCORS(t *testing.T) {
+	preflight := func(c presence.Config, origin string) http.Header {
+		return open(t, c).ask("OPTIONS", "/messages", "", "", "Origin", origin,
+			"Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization,content-type,last-event-id").Header
+	}
+	named := presence.Config{CORSOrigins: []string{"https://app.example", "http://localhost:3000"}}
+	if got := preflight(named, "http://localhost:3000"); got.Get("Access-Control-Allow-Origin") != "http://localhost:3000" ||
+		got.Get("Access-Control-Allow-Credentials") != "true" || got.Get("Access-Control-Allow-Headers") == "" || got.Get("Access-Control-Allow-Methods") != "POST" {
+		t.Errorf("an allowed origin: got %v", got)
+	}
+	if got := preflight(named, "https://evil.example"); got.Get("Access-Control-Allow-Origin") != "" {
+		t.Errorf("another origin: got %v", got)
+	}
+	if got := preflight(presence.Config{CORSOrigins: []string{"*"}}, "https://any.example"); got.Get("Access-Control-Allow-Origin") != "*" || got.Get("Access-Control-Allow-Credentials") != "" {
+		t.Errorf("any origin: got %v", got)
+	}
+	if got := preflight(presence.Config{}, "https://any.example"); got.Get("Access-Control-Allow-Origin") != "" {
+		t.Errorf("no origin: got %v", got)
+	}
+	any := open(t, presence.Config{CORSOrigins: []string{"*"}})
+	if r := any.ask("GET", "/presence", "", "", "Cookie", auth.CookieName+"="+bearer(t, "alice"), "Sec-Fetch-Site", "cross-site", "Origin", "https://any.example"); r.StatusCode != 403 {
+		t.Errorf("any origin with the cookie: got %s", r.Status)
+	}
+	c := open(t, named).stream("/events", bearer(t, "alice"), "Origin", "https://app.example")
+	if got := c.header.Get("Access-Control-Allow-Origin"); got != "https://app.example" {
+		t.Errorf("the stream has %q", got)
+	}
+}
+
+func TestLogin(t *testing.T) {
+	guest := func(name string) (string, presence.User, error) {
+		return bearer(t, "guest-1"), presence.User{ID: "guest-1", Name: name, Expires: time.Now().Add(time.Minute)}, nil
+	}
+	h := open(t, presence.Config{Guest: guest, Cookie: presence.Cookie{Insecure: true, SameSite: http.SameSiteStrictMode}})
+	login := func(body string) *http.Response {
+		return h.ask("POST", "/login", "", body, "Content-Type", "application/json")
+	}
+	answer := login(`{"name":" Ann "}`)
+	var got struct{ ID, Name string }
+	if err := json.NewDecoder(answer.Body).Decode(&got); err != nil || got.ID != "guest-1" || got.Name != "Ann" {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	c := cookie(t, answer)
+	if c.Secure || c.SameSite != http.SameSiteStrictMode || c.MaxAge < 50 || c.MaxAge > 60 {
+		t.Errorf("got %s", c)
+	}
+	h.stream("/events", "", "Cookie", auth.CookieName+"="+c.Value).next("user count")
+	for _, body := range []string{`{"name":""}`, `{"name":" "}`, `{"name":"a\u0000"}`, `{"name":"` + strings.Repeat("x", 129) + `"}`, `{}`, `[]`} {
+		if r := login(body); r.StatusCode != http.StatusBadRequest {
+			t.Errorf("%s: got %s", body, r.Status)
+		}
+	}
+	if r := h.ask("POST", "/login", "", `{"name":"x"}`, "Content-Type", "application/json", "Sec-Fetch-Site", "cross-site"); r.StatusCode != http.StatusForbidden {
+		t.Errorf("from another site: got %s", r.Status)
+	}
+}
+
+// Wherever it is mounted, links, cookie and routes are below that point.
+func TestMounted(t *testing.T) {
+	files := fstest.MapFS{"index.html": {Data: []byte("the page")}, "presence.js": {Data: []byte("export {}")}}
+	h := open(t, presence.Config{Web: files})
+	inChi := chi.NewRouter()
+	inChi.Mount("/a/presence", h.Server)
+	inMux := http.NewServeMux()
+	inMux.Handle("/a/presence/", http.StripPrefix("/a/presence", h.Server))
+	for name, router := range map[string]http.Handler{"chi": inChi, "net/http": inMux} {
+		outer := httptest.NewServer(router)
+		t.Cleanup(outer.CloseClientConnections)
+		t.Cleanup(outer.Close)
+		g := &house{h.Server, t, outer.URL + "/a/presence"}
+		if c := cookie(t, g.signIn(bearer(t, "alice"))); c.Path != "/a/presence" {
+			t.Errorf("%s: the cookie's path is %q", name, c.Path)
+		}
+		g.stream("/events", bearer(t, "alice")).next("user count")
+		if r := g.ask("DELETE", "/events", "", ""); r.StatusCode != 405 || r.Header.Get("Allow") != "GET" {
+			t.Errorf("%s: got %s, Allow %q", name, r.Status, r.Header.Get("Allow"))
+		}
+		for path, want := range map[string]int{"/": 200, "/presence.js": 200, "/healthz": 200, "/readyz": 200, "/nothing": 404, "/..%2fsecret": 404} {
+			r := g.ask("GET", path, "", "")
+			if r.StatusCode != want {
+				t.Errorf("%s: GET %s: got %s, want %d", name, path, r.Status, want)
+			}
+			if csp := r.Header.Get("Content-Security-Policy"); want == 200 && (path == "/" || path == "/presence.js") && (csp == "" || strings.Contains(csp, "unsafe-")) {
+				t.Errorf("%s: GET %s: the policy is %q", name, path, csp)
+			}
+		}
+		etag := g.ask("GET", "/presence.js", "", "").Header.Get("ETag")
+		if r := g.ask("GET", "/presence.js", "", "", "If-None-Match", etag); r.StatusCode != http.StatusNotModified {
+			t.Errorf("%s: the same file again: got %s", name, r.Status)
+		}
+	}
+	outer := httptest.NewServer(inChi)
+	defer outer.Close()
+	g := &house{h.Server, t, outer.URL}
+	if r := g.ask("GET", "/a/presence?room=x", "", ""); r.StatusCode != http.StatusPermanentRedirect || r.Header.Get("Location") != "./presence/?room=x" {
+		t.Errorf("without the slash: got %s to %q", r.Status, r.Header.Get("Location"))
+	}
+}
+
+func TestConfigIsChecked(t *testing.T) {
+	good := open(t, presence.Config{}).Server // an Authenticator is all that is needed
+	if good == nil {
+		t.Fatal("no server")
+	}
+	who := authenticator(func(*http.Request) (presence.User, error) { return presence.User{ID: "x"}, nil })
+	for want, c := range map[string]presence.Config{
+		"Authenticator": {},
+		"Count":         {Authenticator: who, Count: "tabs"},
+		"Coalesce":      {Authenticator: who, Coalesce: time.Hour},
+		"Linger":        {Authenticator: who, Linger: time.Hour},
+		"Heartbeat":     {Authenticator: who, Heartbeat: time.Millisecond},
+		"MemberLimit":   {Authenticator: who, MemberLimit: -1},
+		"MaxMessage":    {Authenticator: who, MaxMessage: 2 << 20},
+		"MaxUnsent":     {Authenticator: who, MaxUnsent: 1 << 10},
+		"SameSite":      {Authenticator: who, Cookie: presence.Cookie{SameSite: http.SameSiteNoneMode, Insecure: true}},
+		"stands alone":  {Authenticator: who, CORSOrigins: []string{"*", "https://a.example"}},
+		"a.example/":    {Authenticator: who, CORSOrigins: []string{"https://a.example/"}},
+		"ftp://x":       {Authenticator: who, CORSOrigins: []string{"ftp://x"}},
+	} {
+		if _, err := presence.New(c); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want an error that names %s", err, want)
+		}
+	}
+}
+
+type authenticator func(*http.Request) (presence.User, error)
+
+func (f authenticator) Authenticate(r *http.Request) (presence.User, error) { return f(r) }
+
+// A host program's own authenticator is held to the same bounds.
+func TestUsersOfAnotherAuthenticator(t *testing.T) {
+	h := open(t, presence.Config{Authenticator: authenticator(func(r *http.Request) (presence.User, error) {
+		return presence.User{ID: r.Header.Get("X-User"), Join: []string{"*"}, Info: json.RawMessage(r.Header.Get("X-Info"))}, nil
+	})})
+	h.stream("/events", "", "X-User", "alice").next("user count")
+	for _, headers := range [][]string{{}, {"X-User", strings.Repeat("x", 257)}, {"X-User", "a", "X-Info", "{"}, {"X-User", "a", "X-Info", `"` + strings.Repeat("x", 1024) + `"`}} {
+		if r := h.ask("GET", "/events", "", "", headers...); r.StatusCode != http.StatusUnauthorized {
+			t.Errorf("%.40q: got %s", headers, r.Status)
+		}
+	}
+}
