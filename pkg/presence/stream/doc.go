@@ -15,9 +15,10 @@
 //     [Stream.Attach], none from before, after the events that it was told
 //     alone until then. Its place is a publish number, so that what is still on its way
 //     when it comes does not reach it a second time.
-//   - Nobody waits for a reader: Publish never blocks. A connection that has
-//     taken no byte for a while and for which more than MaxUnsent bytes wait
-//     is sent away with a goodbye, if it can still take one (promise 4).
+//   - Nobody waits for a reader: Publish never blocks. A connection for which more
+//     than MaxUnsent bytes wait and that takes next to nothing for a second is
+//     sent away, and so is one for which sixteen times as much waits; with a
+//     goodbye, if it can still take one (promise 4).
 //   - Frames are whole: a connection that ends by the server's will ends
 //     between two events.
 //   - The newest alone: of events published with Latest, one at most waits for

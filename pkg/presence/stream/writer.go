@@ -10,15 +10,16 @@ import (
 )
 
 const (
-	// progress is how long a client may take none of the bytes that it is
-	// offered.
+	// progress is how long a client may take over a piece that it is offered.
 	progress = 15 * time.Second
-	// stall is how long a client has taken nothing when too much unsent means
-	// that it is slow, and not that a burst has just come.
-	stall = 100 * time.Millisecond
-	// A connection that is to end has so long to take what waits, and so long
-	// if it is slow.
-	lastWords, lastSlow = 2 * time.Second, 500 * time.Millisecond
+	// hurry is how long it may take while more than MaxUnsent waits. A burst,
+	// or a client whose machine is busy, passes in less.
+	hurry = time.Second
+	// hopeless times MaxUnsent waits for a client that takes something, and
+	// ever less than comes. It costs little, as all connections share the frames.
+	hopeless = 16
+	// lastWords is how long a connection that is to end has for what waits.
+	lastWords = 2 * time.Second
 	// piece is how much is written before the next look at the deadline.
 	piece = 32 << 10
 )
@@ -43,7 +44,6 @@ type writer struct {
 	queue    queue
 	waiting  bool      // serve waits for wake, and will take the next frame at once
 	held     *frame    // the frame that it was woken for
-	moved    time.Time // when the client last took something; zero while waiting
 	deadline time.Time // set on the socket
 	ending   End
 	stopped  bool // serve has returned
@@ -77,8 +77,13 @@ func (c *writer) send(f *frame) {
 	if out := c.queue.push(f); out != nil {
 		c.letGoLocked(out)
 	}
-	if c.queue.unsent > c.config.MaxUnsent && !c.moved.IsZero() && time.Since(c.moved) > stall {
+	switch {
+	case c.queue.unsent > hopeless*c.config.MaxUnsent:
 		c.endLocked(Slow)
+	case c.queue.unsent > c.config.MaxUnsent && c.ending == "":
+		if soon := time.Now().Add(hurry); c.deadline.After(soon) {
+			c.setDeadlineLocked(soon) // for a write that blocks just now
+		}
 	}
 }
 
@@ -95,7 +100,7 @@ func (c *writer) endLocked(why End) {
 	c.ending = why
 	within := lastWords
 	if why == Slow {
-		within = lastSlow
+		within = hurry
 		c.queue = queue{}
 		c.letGoLocked(c.held)
 	}
@@ -182,9 +187,6 @@ func (c *writer) rest() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waiting = c.queue.len() == 0 && len(c.private) == 0 && c.ending == ""
-	if c.waiting {
-		c.moved = time.Time{}
-	}
 	return c.waiting
 }
 
@@ -213,13 +215,20 @@ func (c *writer) flush() error {
 }
 
 // extend gives the next write its time, unless the connection is ending and
-// its time is set.
+// its time is set. A tenth of it may have passed before it is given anew.
 func (c *writer) extend() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.moved = time.Now()
-	if c.ending == "" && c.deadline.Sub(c.moved) < progress-time.Second {
-		c.setDeadlineLocked(c.moved.Add(progress))
+	if c.ending != "" {
+		return
+	}
+	within := progress
+	if c.queue.unsent > c.config.MaxUnsent {
+		within = hurry
+	}
+	now := time.Now()
+	if left := c.deadline.Sub(now); left > within || left < within*9/10 {
+		c.setDeadlineLocked(now.Add(within))
 	}
 }
 
