@@ -122,7 +122,7 @@ type Cookie struct {
 // wrong in it.
 func (c Config) withDefaults() (Config, error) {
 	if c.Authenticator == nil {
-		return c, errors.New("Authenticator is required")
+		return c, errors.New("config: Authenticator is required")
 	}
 	setDefault(&c.Count, CountConnections)
 	setDefault(&c.Coalesce, 50*time.Millisecond)
@@ -136,21 +136,21 @@ func (c Config) withDefaults() (Config, error) {
 	c.Linger = max(0, c.Linger)
 	switch {
 	case c.Count != CountConnections && c.Count != CountUsers:
-		return c, fmt.Errorf("Count is %q or %q, not %q", CountConnections, CountUsers, c.Count)
+		return c, fmt.Errorf("config: Count is %q or %q, not %q", CountConnections, CountUsers, c.Count)
 	case c.Coalesce < time.Millisecond || c.Coalesce > time.Second:
-		return c, fmt.Errorf("Coalesce is 1ms to 1s, not %v", c.Coalesce)
+		return c, fmt.Errorf("config: Coalesce is 1ms to 1s, not %v", c.Coalesce)
 	case c.Linger > 5*time.Minute:
-		return c, fmt.Errorf("Linger is 5m at most, not %v", c.Linger)
+		return c, fmt.Errorf("config: Linger is 5m at most, not %v", c.Linger)
 	case c.Heartbeat < time.Second || c.Heartbeat > 5*time.Minute:
-		return c, fmt.Errorf("Heartbeat is 1s to 5m, not %v", c.Heartbeat)
+		return c, fmt.Errorf("config: Heartbeat is 1s to 5m, not %v", c.Heartbeat)
 	case c.MemberLimit < 1:
-		return c, fmt.Errorf("MemberLimit is at least 1, not %d", c.MemberLimit)
+		return c, fmt.Errorf("config: MemberLimit is at least 1, not %d", c.MemberLimit)
 	case c.MaxMessage < 1 || c.MaxMessage > 1<<20:
-		return c, fmt.Errorf("MaxMessage is 1 byte to 1 MiB, not %d", c.MaxMessage)
+		return c, fmt.Errorf("config: MaxMessage is 1 byte to 1 MiB, not %d", c.MaxMessage)
 	case c.MaxUnsent < 4*c.MaxMessage:
-		return c, fmt.Errorf("MaxUnsent is at least four times MaxMessage, %d, not %d", 4*c.MaxMessage, c.MaxUnsent)
+		return c, fmt.Errorf("config: MaxUnsent is at least four times MaxMessage, %d, not %d", 4*c.MaxMessage, c.MaxUnsent)
 	case c.Cookie.SameSite == http.SameSiteNoneMode && c.Cookie.Insecure:
-		return c, errors.New("a Cookie with SameSite=None must be Secure: browsers refuse it otherwise")
+		return c, errors.New("config: a Cookie with SameSite=None must be Secure: browsers refuse it otherwise")
 	}
 	return c, nil
 }
@@ -169,13 +169,13 @@ func (c Config) origins() (*http.CrossOriginProtection, error) {
 	for _, origin := range c.CORSOrigins {
 		if origin == "*" {
 			if len(c.CORSOrigins) > 1 {
-				return nil, errors.New(`the CORS origin "*" stands alone`)
+				return nil, errors.New(`config: the CORS origin "*" stands alone`)
 			}
 			return check, nil // every page with a token of its own, none with the cookie
 		}
 		u, err := url.Parse(origin)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || origin != strings.ToLower(u.Scheme+"://"+u.Host) {
-			return nil, fmt.Errorf("the CORS origin %q is not scheme://host[:port], in lower case", origin)
+			return nil, fmt.Errorf("config: the CORS origin %q is not scheme://host[:port], in lower case", origin)
 		}
 		if err := check.AddTrustedOrigin(origin); err != nil {
 			return nil, err

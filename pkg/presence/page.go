@@ -44,7 +44,7 @@ func readPage(web fs.FS) (map[string]*file, error) {
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("Web: %w", err)
+		return nil, fmt.Errorf("config: Web: %w", err)
 	}
 	if index := page["/index.html"]; index != nil {
 		page["/"] = index
