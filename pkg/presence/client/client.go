@@ -1,0 +1,133 @@
+// Package client is the Go client of the wire: it follows a room's events and
+// posts messages into it. It knows no other package of this module, so a
+// program that only listens links no server.
+//
+// It keeps the promises of an EventSource in a browser, and three more. It
+// takes up where it was, with the id of the last event; it waits as the stream's
+// retry: asks, longer after each failure and never as long as its neighbours;
+// it notices a server that has gone without a word; and it gives up, with an
+// error that says why, when coming back would not help.
+package client
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"unicode"
+)
+
+// Config holds the settings of a [Client]. The zero value of each field is its
+// default, which the field names; only URL has none.
+type Config struct {
+	// URL is where the server is mounted, path and all, such as
+	// https://example.com/presence; http or https, without a query. Required.
+	URL string
+
+	// Room is the room to follow and to post to; empty is the server's
+	// default, the lobby.
+	Room string
+
+	// Token says who asks. It is sent in the Authorization header and shown
+	// nowhere.
+	Token string
+
+	// LastEventID is the [Event.ID] to take up after; empty starts with what
+	// comes.
+	LastEventID string
+
+	// HTTPClient sends the requests; [http.DefaultClient] by default. Its
+	// Timeout would cut every stream at that age: leave it zero.
+	HTTPClient *http.Client
+
+	// Logger hears why a stream ended and when it is tried again;
+	// [slog.Default] by default.
+	Logger *slog.Logger
+}
+
+// Client follows one room and posts to it. It is safe for concurrent use.
+type Client struct {
+	config Config
+	base   *url.URL
+}
+
+// New checks the settings, and its error names the one that is wrong; it
+// contacts nobody.
+func New(c Config) (*Client, error) {
+	base, err := url.Parse(c.URL)
+	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" || base.RawQuery+base.Fragment != "" {
+		return nil, errors.New("client: URL must be http://host or https://host, and a path at most")
+	}
+	for field, value := range map[string]string{"Token": c.Token, "LastEventID": c.LastEventID} {
+		if strings.ContainsFunc(value, unicode.IsControl) {
+			return nil, fmt.Errorf("client: %s must not hold a control character", field)
+		}
+	}
+	c.HTTPClient = cmp.Or(c.HTTPClient, http.DefaultClient)
+	c.Logger = cmp.Or(c.Logger, slog.Default())
+	return &Client{c, base}, nil
+}
+
+// Send posts a message to the room and returns its id, which is the [Event.ID]
+// of the event that tells it. It tries once.
+//
+// A lost answer and a 503 may have been taken all the same; sending m again
+// within 2 minutes is safe if it has an ID of its own. The error is a
+// [*Problem] if the server said no.
+func (c *Client) Send(ctx context.Context, m Message) (id string, err error) {
+	defer c.wrap(&err, "send to")
+	body, err := json.Marshal(struct {
+		Event string          `json:"event,omitempty"`
+		ID    string          `json:"id,omitempty"`
+		Data  json.RawMessage `json:"data"`
+	}{m.Event, m.ID, m.Data})
+	if err != nil {
+		return "", err
+	}
+	req, err := c.request(ctx, http.MethodPost, "messages", bytes.NewReader(body))
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := c.config.HTTPClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusAccepted {
+		return "", problem(resp)
+	}
+	var taken struct{ ID string }
+	err = json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&taken)
+	return taken.ID, err
+}
+
+// request makes a request about the room, for path below the base URL.
+func (c *Client) request(ctx context.Context, method, path string, body io.Reader) (*http.Request, error) {
+	u := c.base.JoinPath(path)
+	if c.config.Room != "" {
+		u.RawQuery = url.Values{"room": {c.config.Room}}.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
+	if err != nil {
+		return nil, err
+	}
+	if c.config.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.config.Token)
+	}
+	return req, nil
+}
+
+// wrap says of an error which verb it ended, and on which room.
+func (c *Client) wrap(err *error, verb string) {
+	if *err != nil {
+		*err = fmt.Errorf("client: %s room %q: %w", verb, cmp.Or(c.config.Room, "lobby"), *err)
+	}
+}

@@ -1,0 +1,158 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"iter"
+	"math/rand/v2"
+	"mime"
+	"net/http"
+	"time"
+)
+
+// How long to stay away, and how long to bear silence.
+const (
+	firstRetry = 3 * time.Second        // until the stream says retry:
+	minWait    = 100 * time.Millisecond // a retry: of 0 must not make a busy loop
+	maxBackoff = 30 * time.Second       // the most that failures make of retry:
+	maxWait    = 5 * time.Minute        // the most that a server may ask for
+
+	// Until sync announces the heartbeat: 2.5 of the server's default one.
+	firstSilence = 37500 * time.Millisecond
+
+	maxHeartbeat = 300 // seconds; no server announces more
+)
+
+// errSilent is why a connection of which nothing was heard is closed.
+var errSilent = errors.New("nothing heard for 2.5 heartbeats")
+
+// errBreak is the receiver having enough.
+var errBreak = errors.New("break")
+
+// Events follows the room until ctx ends, and comes back whenever the stream
+// breaks; each call follows on its own, from [Config.LastEventID].
+//
+// The last pair, and no other, holds an error: ctx's; a [*Problem] for an
+// answer that will not mend, such as 401, 403 or 404; a [*Goodbye] after
+// "removed", "expired" or "signed out"; or [ErrTooLarge]. Failures of the
+// network, 429, and 5xx are logged and tried again.
+func (c *Client) Events(ctx context.Context) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		err := c.follow(ctx, func(e Event) error {
+			if !yield(e, nil) {
+				return errBreak
+			}
+			return nil
+		})
+		if err != errBreak {
+			c.wrap(&err, "follow")
+			yield(Event{}, err)
+		}
+	}
+}
+
+// follow opens the stream again and again.
+func (c *Client) follow(ctx context.Context, tell func(Event) error) error {
+	d := decoder{lastID: c.config.LastEventID, retry: firstRetry}
+	for failures := 0; ; failures++ {
+		opened, err := c.stream(ctx, &d, tell)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		var p *Problem
+		if err == errBreak || err == ErrTooLarge || errors.As(err, new(*Goodbye)) || errors.As(err, &p) && p.final() {
+			return err
+		}
+		if opened {
+			failures = 0
+		}
+		away := wait(d.retry, failures, p)
+		c.config.Logger.Info("stream ended, it is opened again", "err", err, "in", away.Round(time.Millisecond))
+		select {
+		case <-time.After(away):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// wait is how long to stay away: what the stream or the answer asked for,
+// doubled with each failure in a row, and up to half as much again, since those
+// who left together must not return together.
+func wait(retry time.Duration, failures int, p *Problem) time.Duration {
+	d := max(min(retry<<min(failures, 10), maxBackoff), retry, minWait)
+	if p != nil {
+		d = max(d, p.RetryAfter)
+	}
+	d = min(d, maxWait)
+	return d + rand.N(d/2)
+}
+
+// stream opens the stream once and tells its events until it ends; opened says
+// that the server let us in.
+func (c *Client) stream(ctx context.Context, d *decoder, tell func(Event) error) (opened bool, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer func() {
+		if context.Cause(ctx) == errSilent {
+			err = errSilent // rather than what it did to a read
+		}
+	}()
+	body := watched{limit: firstSilence, timer: time.AfterFunc(firstSilence, func() { cancel(errSilent) })}
+	defer body.timer.Stop()
+
+	req, err := c.request(ctx, http.MethodGet, "events", nil)
+	if err != nil {
+		return false, err
+	}
+	req.Header.Set("Accept", "text/event-stream")
+	if d.lastID != "" {
+		req.Header.Set("Last-Event-ID", d.lastID)
+	}
+	resp, err := c.config.HTTPClient.Do(req)
+	if err != nil {
+		return false, err
+	}
+	defer resp.Body.Close()
+	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if resp.StatusCode != http.StatusOK || kind != "text/event-stream" {
+		return false, problem(resp)
+	}
+	body.Reader = resp.Body
+	return true, d.decode(&body, func(e Event) error {
+		if err := tell(e); err != nil {
+			return err
+		}
+		switch e.Name {
+		case "sync":
+			var s Sync
+			if json.Unmarshal(e.Data, &s) == nil && s.Heartbeat > 0 && s.Heartbeat <= maxHeartbeat {
+				body.limit = time.Duration(2.5 * s.Heartbeat * float64(time.Second))
+			}
+		case "goodbye":
+			var g Goodbye
+			_ = json.Unmarshal(e.Data, &g) // a reason that cannot be read is no reason to stay away
+			switch g.Reason {
+			case "removed", "expired", "signed out":
+				return &g
+			}
+		}
+		return nil
+	})
+}
+
+// watched is a body whose timer runs while a read waits, and at no other time:
+// a slow receiver is no silent server.
+type watched struct {
+	io.Reader
+	limit time.Duration
+	timer *time.Timer
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	w.timer.Reset(w.limit)
+	defer w.timer.Stop()
+	return w.Reader.Read(p)
+}

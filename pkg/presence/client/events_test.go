@@ -1,0 +1,317 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/presence/pkg/presence/client"
+)
+
+// follow collects events, each as "name#id=data", until the stream is given up.
+func follow(ctx context.Context, c *client.Client) (events []string, err error) {
+	for e, err := range c.Events(ctx) {
+		if err != nil {
+			return events, err
+		}
+		events = append(events, fmt.Sprintf("%s#%s=%s", e.Name, e.ID, e.Data))
+	}
+	return events, nil
+}
+
+// turns answers each request with the next of streams, then with 404, and
+// notes each request's Last-Event-ID.
+func turns(lastIDs *[]string, streams ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		n := len(*lastIDs)
+		*lastIDs = append(*lastIDs, r.Header.Get("Last-Event-ID"))
+		if n >= len(streams) {
+			http.NotFound(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		io.WriteString(w, streams[n])
+	}
+}
+
+func TestEventsTakesUpWhereItWas(t *testing.T) {
+	var lastIDs []string
+	c, _ := open(t, turns(&lastIDs,
+		"retry: 1\n\nid: e-1\nevent: sync\ndata: {}\n\nevent: user count\ndata: 1\n\nid: e-2\ndata: 2\n",
+		"event: user count\ndata: 2\n\n",
+		"id: e-2\ndata: 2\n\n",
+	), func(c *client.Config) { c.LastEventID = "e-0" })
+	events, err := follow(t.Context(), c)
+	if want := []string{"sync#e-1={}", "user count#e-1=1", "user count#e-1=2", "message#e-2=2"}; !slices.Equal(events, want) {
+		t.Errorf("got %q, want %q", events, want)
+	}
+	if want := []string{"e-0", "e-1", "e-1", "e-2"}; !slices.Equal(lastIDs, want) {
+		t.Errorf("asked after %q, want %q", lastIDs, want)
+	}
+	if p := new(client.Problem); !errors.As(err, &p) || p.Status != 404 {
+		t.Errorf("got %v, want 404", err)
+	}
+}
+
+func TestEventsRequest(t *testing.T) {
+	c, _ := open(t, func(w http.ResponseWriter, r *http.Request) {
+		got := []string{r.Method, r.URL.String(), r.Header.Get("Accept"), r.Header.Get("Authorization")}
+		if want := []string{"GET", "/live/events?room=doc-1", "text/event-stream", "Bearer secret"}; !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		if _, ok := r.Header["Last-Event-Id"]; ok {
+			t.Error("got a Last-Event-ID, want none")
+		}
+		http.NotFound(w, r)
+	})
+	follow(t.Context(), c)
+}
+
+func TestEventsAfterGoodbye(t *testing.T) {
+	for _, tt := range []struct {
+		reason string
+		ends   bool
+	}{
+		{"removed", true}, {"expired", true}, {"signed out", true},
+		{"draining", false}, {"full", false}, {"slow", false}, {"something new", false},
+	} {
+		t.Run(tt.reason, func(t *testing.T) {
+			var lastIDs []string
+			c, _ := open(t, turns(&lastIDs, fmt.Sprintf("retry: 1\n\nevent: goodbye\ndata: {\"reason\":%q}\n\n", tt.reason)))
+			events, err := follow(t.Context(), c)
+			if want := []string{fmt.Sprintf("goodbye#={\"reason\":%q}", tt.reason)}; !slices.Equal(events, want) {
+				t.Errorf("got %q, want %q", events, want)
+			}
+			g := new(client.Goodbye)
+			if ends := errors.As(err, &g); ends != tt.ends || ends && (g.Reason != tt.reason || len(lastIDs) != 1) || !ends && len(lastIDs) != 2 {
+				t.Errorf("got %v after %d requests", err, len(lastIDs))
+			}
+		})
+	}
+}
+
+func TestEventsBreakClosesTheStream(t *testing.T) {
+	closed := make(chan struct{})
+	c, _ := open(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		io.WriteString(w, "data: 1\n\n")
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+		close(closed)
+	})
+	for range c.Events(t.Context()) {
+		break
+	}
+	<-closed
+}
+
+// The token stands neither in an error nor in the log, whatever goes wrong.
+func TestEventsKeepsTheTokenToItself(t *testing.T) {
+	n := 0
+	c, log := open(t, func(w http.ResponseWriter, r *http.Request) {
+		switch n++; n {
+		case 1:
+			w.Header().Set("Content-Type", "text/event-stream")
+			io.WriteString(w, "retry: 1\n\n")
+		case 2:
+			panic(http.ErrAbortHandler)
+		default:
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	})
+	_, err := follow(t.Context(), c)
+	if n != 3 || strings.Contains(log.String()+err.Error(), "secret") {
+		t.Errorf("%d requests, error %v, log:\n%s", n, err, log)
+	}
+}
+
+// transport answers requests without a network, so that time may be the test's.
+type transport func(*http.Request) (*http.Response, error)
+
+func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func answer(status int, header http.Header, body io.ReadCloser) *http.Response {
+	return &http.Response{StatusCode: status, Header: header, Body: body}
+}
+
+func stream(body io.ReadCloser) *http.Response {
+	return answer(200, http.Header{"Content-Type": {"text/event-stream; charset=utf-8"}}, body)
+}
+
+// within runs a client of f in a bubble, where waiting takes no time.
+func within(t *testing.T, f transport, test func(t *testing.T, c *client.Client)) {
+	synctest.Test(t, func(t *testing.T) {
+		c, err := client.New(client.Config{URL: "http://presence.example", HTTPClient: &http.Client{Transport: f}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		test(t, c)
+	})
+}
+
+func TestEventsStatuses(t *testing.T) {
+	for _, tt := range []struct {
+		status int
+		header http.Header
+		waits  time.Duration // zero: it is given up
+	}{
+		{200, http.Header{"Content-Type": {"text/html"}}, 0},
+		{204, nil, 0}, {400, nil, 0}, {401, nil, 0}, {403, nil, 0}, {404, nil, 0}, {410, nil, 0},
+		{408, nil, 3 * time.Second}, {429, nil, 3 * time.Second}, {500, nil, 3 * time.Second}, {502, nil, 3 * time.Second},
+		{503, http.Header{"Retry-After": {"20"}}, 20 * time.Second},
+		{429, http.Header{"Retry-After": {"Sat, 01 Jan 2000 00:01:00 GMT"}}, time.Minute}, // a bubble begins in 2000
+		{503, http.Header{"Retry-After": {"1"}}, 3 * time.Second},
+		{503, http.Header{"Retry-After": {"86400"}}, 5 * time.Minute},
+		{503, http.Header{"Retry-After": {"soon"}}, 3 * time.Second},
+	} {
+		t.Run(fmt.Sprint(tt.status, tt.header), func(t *testing.T) {
+			n := 0
+			f := func(*http.Request) (*http.Response, error) {
+				if n++; n > 1 {
+					return answer(404, nil, http.NoBody), nil
+				}
+				return answer(tt.status, tt.header, http.NoBody), nil
+			}
+			within(t, f, func(t *testing.T, c *client.Client) {
+				start := time.Now()
+				_, err := follow(t.Context(), c)
+				p, waited := new(client.Problem), time.Since(start)
+				if !errors.As(err, &p) || (n == 1) != (tt.waits == 0) || n == 1 && p.Status != tt.status || waited < tt.waits || waited > tt.waits*3/2 {
+					t.Errorf("got %v after %d requests and %v, want a wait of %v", err, n, waited, tt.waits)
+				}
+			})
+		})
+	}
+}
+
+// Failures double the wait, up to 30 s; a stream that opens ends the row.
+func TestEventsBacksOff(t *testing.T) {
+	var at []time.Time
+	f := func(*http.Request) (*http.Response, error) {
+		at = append(at, time.Now())
+		switch n := len(at); {
+		case n == 8:
+			return stream(io.NopCloser(strings.NewReader("retry: 2000\n\n"))), nil
+		case n == 10:
+			return answer(404, nil, http.NoBody), nil
+		}
+		return nil, errors.New("connection refused")
+	}
+	within(t, f, func(t *testing.T, c *client.Client) {
+		follow(t.Context(), c)
+		for i, want := range []time.Duration{3, 6, 12, 24, 30, 30, 30, 2, 4} {
+			want *= time.Second
+			if got := at[i+1].Sub(at[i]); got < want || got > want*3/2 {
+				t.Errorf("wait %d: got %v, want %v to half as much again", i+1, got, want)
+			}
+		}
+	})
+}
+
+// A server that asks for no wait at all does not get a busy loop.
+func TestEventsBoundsTheWait(t *testing.T) {
+	n := 0
+	f := func(*http.Request) (*http.Response, error) {
+		if n++; n > 2 {
+			return answer(404, nil, http.NoBody), nil
+		}
+		return stream(io.NopCloser(strings.NewReader([]string{"", "retry: 0\n\n", "retry: 999999999\n\n"}[n]))), nil
+	}
+	within(t, f, func(t *testing.T, c *client.Client) {
+		start := time.Now()
+		follow(t.Context(), c)
+		if got := time.Since(start); got < 5*time.Minute+100*time.Millisecond || got > 8*time.Minute {
+			t.Errorf("waited %v in all, want 100 ms and 5 minutes, each to half as much again", got)
+		}
+	})
+}
+
+// pipe is a body that ends with the request, as a connection's does.
+func pipe(r *http.Request) (*io.PipeReader, *io.PipeWriter) {
+	body, w := io.Pipe()
+	context.AfterFunc(r.Context(), func() { body.CloseWithError(r.Context().Err()) })
+	return body, w
+}
+
+func TestEventsNoticesSilence(t *testing.T) {
+	const pings = 100
+	var at []time.Time
+	f := func(r *http.Request) (*http.Response, error) {
+		switch at = append(at, time.Now()); len(at) {
+		case 1: // never answers
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		case 2: // pings for a while
+			body, w := pipe(r)
+			go func() {
+				io.WriteString(w, "retry: 1000\nevent: sync\ndata: {\"heartbeat\":60}\n\n")
+				for range pings {
+					<-time.After(time.Minute)
+					io.WriteString(w, "event: ping\ndata: {}\n\n")
+				}
+			}()
+			return stream(body), nil
+		}
+		return answer(404, nil, http.NoBody), nil
+	}
+	within(t, f, func(t *testing.T, c *client.Client) {
+		follow(t.Context(), c)
+		for i, want := range []time.Duration{37500*time.Millisecond + 3*time.Second, pings*time.Minute + 150*time.Second + time.Second} {
+			if got := at[i+1].Sub(at[i]); got < want || got > want+1500*time.Millisecond {
+				t.Errorf("connection %d held %v, want %v and a little", i+1, got, want)
+			}
+		}
+	})
+}
+
+// A receiver that takes its time is no silent server.
+func TestEventsBearsASlowReceiver(t *testing.T) {
+	n := 0
+	f := func(r *http.Request) (*http.Response, error) {
+		n++
+		body, w := pipe(r)
+		go func() {
+			for range 3 {
+				io.WriteString(w, "data: 1\n\n")
+			}
+			<-r.Context().Done()
+		}()
+		return stream(body), nil
+	}
+	within(t, f, func(t *testing.T, c *client.Client) {
+		told := 0
+		for range c.Events(t.Context()) {
+			if told++; told == 3 {
+				break
+			}
+			<-time.After(time.Hour)
+		}
+		if n != 1 {
+			t.Errorf("got %d connections, want 1", n)
+		}
+	})
+}
+
+func TestEventsEndsWithItsContext(t *testing.T) {
+	f := func(r *http.Request) (*http.Response, error) {
+		body, _ := pipe(r)
+		return stream(body), nil
+	}
+	for _, after := range []time.Duration{0, time.Second, 38 * time.Second} { // before it opens, on the stream, while away
+		within(t, f, func(t *testing.T, c *client.Client) {
+			ctx, cancel := context.WithTimeout(t.Context(), after)
+			defer cancel()
+			start := time.Now()
+			if _, err := follow(ctx, c); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != after {
+				t.Errorf("got %v after %v, want the deadline after %v", err, time.Since(start), after)
+			}
+		})
+	}
+}

@@ -1,0 +1,60 @@
+package client_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/r3labs/sse/v2"
+)
+
+// once lets r3labs's client try once.
+type once struct{}
+
+func (once) NextBackOff() time.Duration { return -1 }
+func (once) Reset()                     {}
+
+func TestR3labsSubscribeIsOverAfterACleanEnd(t *testing.T) {
+	requests := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests++
+		fmt.Fprint(w, "retry: 1\ndata: 1\n\n")
+	}))
+	defer server.Close()
+	c := sse.NewClient(server.URL)
+	c.Connection = server.Client()
+	if err := c.SubscribeRaw(func(*sse.Event) {}); err != nil || requests != 1 {
+		t.Errorf("got %v after %d requests; it has learned to come back, which the loop here could use", err, requests)
+	}
+}
+
+func TestR3labsSubscribeBreaksOnALargeEvent(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "data: %s\n\n", strings.Repeat("x", 70_000))
+	}))
+	defer server.Close()
+	c := sse.NewClient(server.URL)
+	c.Connection = server.Client()
+	c.ReconnectStrategy = once{}
+	if err := c.SubscribeRaw(func(*sse.Event) {}); !errors.Is(err, bufio.ErrTooLong) {
+		t.Errorf("got %v, want %v", err, bufio.ErrTooLong)
+	}
+}
+
+func TestR3labsReaderHandsOutTheRest(t *testing.T) {
+	reader := sse.NewEventStreamReader(strings.NewReader("data: whole\n\ndata: ha"), 1<<10)
+	for _, want := range []string{"data: whole", "data: ha"} {
+		if got, err := reader.ReadEvent(); string(got) != want || err != nil {
+			t.Errorf("got %q, %v, want %q", got, err, want)
+		}
+	}
+	if _, err := reader.ReadEvent(); err != io.EOF {
+		t.Errorf("got %v, want EOF", err)
+	}
+}
