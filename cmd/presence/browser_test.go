@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+)
+
+// browser starts a Chromium of the machine with a fresh profile. Its first tab
+// is the context; further ones are made of it by [tab]. What the pages' scripts and policy complain of
+// fails the test.
+func browser(t *testing.T) context.Context {
+	t.Helper()
+	path, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Fatal("this test needs Chromium; make test installs it where it can: ", err)
+	}
+	options := []chromedp.ExecAllocatorOption{chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir())}
+	for _, flag := range []string{
+		"headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
+		"disable-component-update", "disable-sync", "disable-dev-shm-usage",
+	} {
+		options = append(options, chromedp.Flag(flag, true))
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	t.Cleanup(cancel)
+	ctx, cancel = chromedp.NewExecAllocator(ctx, options...)
+	t.Cleanup(cancel)
+	ctx, _ = chromedp.NewContext(ctx)
+	t.Cleanup(func() {
+		if err := chromedp.Cancel(ctx); err != nil {
+			t.Errorf("Chromium did not end: %v", err)
+		}
+	})
+	return watched(t, ctx)
+}
+
+// tab opens another one, which close closes.
+func tab(t *testing.T, browser context.Context) (tab context.Context, close func()) {
+	t.Helper()
+	ctx, cancel := chromedp.NewContext(browser)
+	return watched(t, ctx), cancel
+}
+
+// watched makes what the tab's console shows fail the test, but the answers
+// 401 by which a page learns that nobody is signed in.
+func watched(t *testing.T, tab context.Context) context.Context {
+	t.Helper()
+	var mu sync.Mutex // the listener runs on a goroutine of chromedp's
+	var seen []string
+	err := chromedp.Listen(tab, func(event any) {
+		text := ""
+		switch e := event.(type) {
+		case *runtime.EventExceptionThrown:
+			text = e.ExceptionDetails.Text
+			if e.ExceptionDetails.Exception != nil {
+				text += fmt.Sprint(" ", e.ExceptionDetails.Exception.Description)
+			}
+		case *runtime.EventConsoleAPICalled:
+			text = fmt.Sprint("console.", e.Type)
+		case *log.EventEntryAdded:
+			text = e.Entry.Text
+		}
+		if text != "" && !strings.Contains(text, "status of 401") {
+			mu.Lock()
+			seen = append(seen, text)
+			mu.Unlock()
+		}
+	})
+	if err == nil {
+		_, err = chromedp.Call(tab, log.Enable, cdp.Empty{})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, text := range seen {
+			t.Errorf("the console shows %s", text)
+		}
+	})
+	return tab
+}
+
+// see waits until the script's value is true in the tab.
+func see(t *testing.T, tab context.Context, script string) {
+	t.Helper()
+	// By time and not by frame: a tab in the background draws none.
+	_, err := chromedp.Run(tab, chromedp.Poll[bool](script, chromedp.WithPollingInterval(20*time.Millisecond), chromedp.WithPollingTimeout(20*time.Second)))
+	if err != nil {
+		page, _ := chromedp.Run(tab, chromedp.Evaluate[string](`document.body.innerText`))
+		t.Fatalf("%s: %v; the page says\n%s", script, err, page)
+	}
+}
+
+func count(n int) string {
+	return fmt.Sprintf(`document.querySelector('#count').textContent === '%d'`, n)
+}
+
+func signIn(t *testing.T, tab context.Context, url, name string) {
+	t.Helper()
+	if err := chromedp.Do(tab,
+		chromedp.Navigate(url),
+		chromedp.WaitVisible(`#name`),
+		chromedp.SendKeys(`#name`, name+"\r"),
+		chromedp.WaitVisible(`#count`),
+	); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The main job, as whoever tries it sees it: two tabs, and the number rises.
+func TestTwoTabs(t *testing.T) {
+	_, addr := serving(t, env{}, "--dev", "--listen=127.0.0.1:0")
+	first := browser(t)
+	signIn(t, first, "http://"+addr, "Ann <b>")
+	see(t, first, count(1))
+	see(t, first, `document.body.dataset.state === 'open'`)
+
+	second, closeSecond := tab(t, first)
+	if err := chromedp.Do(second, chromedp.Navigate("http://"+addr)); err != nil {
+		t.Fatal(err)
+	}
+	see(t, second, count(2))
+	see(t, first, count(2))
+
+	const text = `<script>alert(1)</script> & é`
+	if err := chromedp.Do(second, chromedp.WaitVisible(`#message`), chromedp.SendKeys(`#message`, text+"\r")); err != nil {
+		t.Fatal(err)
+	}
+	for _, tab := range []context.Context{first, second} {
+		see(t, tab, `document.querySelectorAll('#members li').length === 1`) // one person, in two tabs
+		see(t, tab, `document.querySelector('#members li').textContent.includes('Ann <b>')`)
+		see(t, tab, fmt.Sprintf(`document.querySelector('#messages li')?.textContent.includes(%q)`, text))
+	}
+	closeSecond()
+	see(t, first, count(1))
+}
+
+// A server that is stopped and comes back on its address: the page says so,
+// and is back without a hand.
+func TestPageComesBack(t *testing.T) {
+	secret := env{"PRESENCE_JWT_SECRET": secret}
+	server, addr := serving(t, secret, "--dev", "--listen=127.0.0.1:0")
+	page := browser(t)
+	signIn(t, page, "http://"+addr, "Ann")
+	see(t, page, count(1))
+	server.end()
+	if exit := server.exit(); exit != 0 {
+		t.Errorf("the server ended with exit status %d", exit)
+	}
+	see(t, page, `document.body.dataset.state !== 'open'`)
+	serving(t, secret, "--dev", "--listen="+addr)
+	see(t, page, `document.body.dataset.state === 'open'`)
+	see(t, page, count(1))
+}

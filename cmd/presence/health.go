@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// health asks a server whether it is alive.
+type health struct {
+	URL string `name:"url" placeholder:"URL" help:"Where the server is mounted; by default where the environment makes serve listen"`
+}
+
+// Run fails unless healthz answers 200 within 3 s.
+func (c *health) Run(ctx context.Context, p *process) error {
+	base := c.URL
+	if base == "" {
+		addr, err := address(p.getenv(envName("listen")), p.getenv("PORT"), false)
+		if err != nil {
+			return err
+		}
+		base = localURL(addr, p.getenv(envName("tls-cert")) != "")
+	}
+	u, err := url.Parse(base)
+	if err != nil || u.Host == "" {
+		return usagef("--url: %q is not http://host or https://host", base)
+	}
+	// The certificate names the public host, not the one asked here.
+	ip := net.ParseIP(u.Hostname())
+	unverified := c.URL == "" || u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+	client := http.Client{
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: unverified}, DisableKeepAlives: true},
+		Timeout:   3*time.Second - 200*time.Millisecond, // the process itself takes a moment
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.JoinPath("healthz").String(), nil)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", req.URL.Redacted(), resp.Status)
+	}
+	return nil
+}

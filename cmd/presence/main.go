@@ -1,0 +1,111 @@
+// Command presence runs the presence server and talks to one: serve, token,
+// watch, send, health and version.
+//
+// Every flag can be given in the environment, as PRESENCE_ and its name in
+// capitals; the flag wins. What is wrong with a flag is one line on standard
+// error and exit status 2, a failure after that one line and 1.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"reflect"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+func main() {
+	ctx, end := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() { // ends with the process
+		<-signals
+		signal.Stop(signals) // first, so that a second signal ends the process at once
+		end()
+	}()
+	err := run(ctx, os.Args[1:], os.Getenv, os.Stdin, os.Stdout, os.Stderr)
+	os.Exit(status(err))
+}
+
+// usageError is what the person who typed the command must mend.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// usagef makes a usageError, which names the flag.
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// status is the exit status that says what err is.
+func status(err error) int {
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, new(usageError)):
+		return 2
+	}
+	return 1
+}
+
+// commands is the command line.
+type commands struct {
+	Serve   serve       `cmd:"" help:"Run the server"`
+	Token   token       `cmd:"" help:"Print a token, signed with the server's secret"`
+	Watch   watch       `cmd:"" help:"Print a room's events as they come"`
+	Send    send        `cmd:"" help:"Post a message to a room, and print its id"`
+	Health  health      `cmd:"" help:"Ask the local server whether it is alive"`
+	Version versionLine `cmd:"" help:"Print the version"`
+}
+
+// process is what a command uses of the process that it runs in.
+type process struct {
+	getenv         func(string) string
+	stdin          io.Reader
+	stdout, stderr io.Writer
+}
+
+// run runs the command that args name until it is done or ctx ends. What went
+// wrong it also writes to stderr, in one line.
+func run(ctx context.Context, args []string, getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) error {
+	err := execute(ctx, args, &process{getenv, stdin, stdout, stderr})
+	if err != nil {
+		fmt.Fprintln(stderr, "presence:", strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	return err
+}
+
+func execute(ctx context.Context, args []string, p *process) error {
+	helped := false
+	parser, err := newParser(ctx, p, func(int) { helped = true }) // only --help asks for it
+	if err != nil {
+		return err
+	}
+	command, err := parser.Parse(args)
+	switch {
+	case helped:
+		return nil
+	case err != nil:
+		return usageError{err}
+	}
+	return command.Run()
+}
+
+func newParser(ctx context.Context, p *process, exit func(int)) (*kong.Kong, error) {
+	return kong.New(new(commands),
+		kong.Name("presence"),
+		kong.Description("A self-hosted presence server: who is here now, told over Server-Sent Events."),
+		kong.Writers(p.stdout, p.stderr),
+		kong.Exit(exit),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.ValueFormatter(helpLine),
+		kong.KindMapper(reflect.String, kong.MapperFunc(verbatim)),
+		kong.Resolvers(environment(p.getenv)),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(p),
+	)
+}

@@ -1,0 +1,309 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// asCommand is set for a process that a test starts as the command itself.
+const asCommand = "PRESENCE_TEST_AS_COMMAND"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asCommand) != "" {
+		main()
+	}
+	goleak.VerifyTestMain(m)
+}
+
+const secret = "a secret of at least 32 bytes, for tests"
+
+// env is an environment.
+type env map[string]string
+
+func (e env) get(name string) string { return e[name] }
+
+// command runs a command line to its end.
+func command(t *testing.T, e env, args ...string) (stdout, stderr string, exit int) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	err := run(t.Context(), args, e.get, strings.NewReader("from stdin\n"), &out, &errs)
+	return out.String(), errs.String(), status(err)
+}
+
+// must runs a command line that is to succeed and returns what it printed.
+func must(t *testing.T, e env, args ...string) string {
+	t.Helper()
+	stdout, stderr, exit := command(t, e, args...)
+	if exit != 0 {
+		t.Fatalf("presence %q: exit status %d, %s", args, exit, stderr)
+	}
+	return strings.TrimSuffix(stdout, "\n")
+}
+
+// background is a command that runs on.
+type background struct {
+	stdout *lines
+	stderr *lines
+	end    context.CancelFunc // as a signal does
+	exit   func() int         // waits for the end
+}
+
+// start starts a command, which the test's end ends if nothing else does.
+func start(t *testing.T, e env, args ...string) *background {
+	t.Helper()
+	ctx, end := context.WithCancel(context.Background())
+	b := &background{stdout: newLines(), stderr: newLines(), end: end}
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		err = run(ctx, args, e.get, strings.NewReader(""), b.stdout, b.stderr)
+		b.stdout.Close()
+		b.stderr.Close()
+	}()
+	b.exit = func() int { <-done; return status(err) }
+	t.Cleanup(func() { end(); b.exit() })
+	return b
+}
+
+// serving starts a server on a free port, and returns it with its address.
+func serving(t *testing.T, e env, args ...string) (server *background, addr string) {
+	t.Helper()
+	server = start(t, e, append([]string{"serve", "--log-format=json", "--log-level=debug"}, args...)...)
+	var line struct{ Addr string }
+	if err := json.Unmarshal([]byte(server.stderr.find(t, `"msg":"listening"`)), &line); err != nil || line.Addr == "" {
+		t.Fatalf("no address in the log: %v", err)
+	}
+	return server, line.Addr
+}
+
+// lines is a writer whose lines can be waited for.
+type lines struct {
+	*io.PipeWriter
+	next chan string // closed at the end
+
+	mu  sync.Mutex // guards all
+	all []string
+}
+
+func newLines() *lines {
+	r, w := io.Pipe()
+	l := &lines{PipeWriter: w, next: make(chan string, 1000)}
+	go func() { // ends when w is closed
+		defer close(l.next)
+		for s := bufio.NewScanner(r); s.Scan(); {
+			l.mu.Lock()
+			l.all = append(l.all, s.Text())
+			l.mu.Unlock()
+			l.next <- s.Text()
+		}
+	}()
+	return l
+}
+
+// find waits for the next line that holds text.
+func (l *lines) find(t *testing.T, text string) string {
+	t.Helper()
+	late := time.After(10 * time.Second)
+	for {
+		select {
+		case line, ok := <-l.next:
+			if strings.Contains(line, text) {
+				return line
+			} else if ok {
+				continue
+			}
+		case <-late:
+		}
+		t.Fatalf("no line holds %q:\n%s", text, l)
+	}
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Join(l.all, "\n")
+}
+
+func TestHelp(t *testing.T) {
+	for args, want := range map[string][]string{
+		"--help":       {"serve", "token", "watch", "send", "health", "version"},
+		"serve --help": {"Listening", "Tokens", "Browsers", "Presence", "Running", "--heartbeat=15s", "($PRESENCE_JWT_SECRET_FILE)"},
+		"send -h":      {"<message>", "($PRESENCE_TOKEN)"},
+	} {
+		stdout, stderr, exit := command(t, env{"PRESENCE_HEARTBEAT": "nonsense"}, strings.Fields(args)...)
+		if exit != 0 || stderr != "" {
+			t.Errorf("%s: exit status %d, %s", args, exit, stderr)
+		}
+		for _, w := range want {
+			if !strings.Contains(stdout, w) {
+				t.Errorf("%s does not say %q", args, w)
+			}
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	if got := must(t, env{"PRESENCE_HELP": "1"}, "version"); !strings.HasPrefix(got, "presence ") || !strings.Contains(got, " go1.") {
+		t.Errorf("got %q", got)
+	}
+	version = "v1.2.3"
+	defer func() { version = "" }()
+	if got := must(t, nil, "version"); !strings.HasPrefix(got, "presence v1.2.3 go1.") {
+		t.Errorf("got %q", got)
+	}
+}
+
+// Every flag takes its value from the environment as well, under its name.
+func TestEveryFlagHasItsVariable(t *testing.T) {
+	flags := 0
+	for _, args := range [][]string{{"serve"}, {"token"}, {"watch"}, {"send", "hi"}, {"health"}} {
+		e := env{"PRESENCE_SUB": "alice"} // what token asks for
+		parser, err := newParser(t.Context(), &process{getenv: e.get}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, node := range parser.Model.Leaves(true) {
+			if node.Name != args[0] {
+				continue
+			}
+			for _, flag := range node.Flags {
+				flags++
+				name := "PRESENCE_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
+				before := e[name]
+				e[name] = "1"
+				_, err := parser.Parse(args)
+				got := fmt.Sprint(flag.Target.Interface())
+				if err != nil && !strings.Contains(err.Error(), "--"+flag.Name) || err == nil && got != "1" && got != "true" && got != "[1]" {
+					t.Errorf("%s %s=1: got %s, %v", args[0], name, got, err)
+				}
+				if help := helpLine(flag.Value); !strings.HasSuffix(help, "($"+name+")") {
+					t.Errorf("%s --help does not name %s: %s", args[0], name, help)
+				}
+				e[name] = before
+			}
+		}
+	}
+	if flags < 40 {
+		t.Errorf("looked at %d flags only", flags)
+	}
+}
+
+// What is wrong with the command line is one line that names the flag, and exit
+// status 2.
+func TestUsage(t *testing.T) {
+	dir := t.TempDir()
+	short, cert, key := write(t, dir, "short", "too short\n"), dir+"/cert.pem", dir+"/key.pem"
+	certificate(t, cert, key)
+	for _, tt := range []struct {
+		args string
+		env  env
+		want string
+	}{
+		{"", nil, `expected one of "serve"`},
+		{"fly", nil, "unexpected argument fly"},
+		{"serve --fly", nil, "unknown flag --fly"},
+		{"serve --dev --listn :1", nil, `unknown flag --listn, did you mean "--listen"?`},
+		{"serve", nil, "give --jwt-secret-file, --jwt-secret, --jwt-public-key or --jwks-url, or --dev"},
+		{"serve --listen 8080", nil, `--listen: "8080"`},
+		{"serve --listen :http", nil, `--listen: ":http"`},
+		{"serve --listen :65536", nil, `--listen: ":65536"`},
+		{"serve", env{"PORT": "http"}, `$PORT: ":http"`},
+		{"serve --dev --tls-cert " + cert, nil, "--tls-cert and --tls-key"},
+		{"serve --dev --tls-key " + key, nil, "--tls-cert and --tls-key"},
+		{"serve --dev --tls-cert " + key + " --tls-key " + cert, nil, "--tls-cert and --tls-key"},
+		{"serve --jwt-secret short", nil, "--jwt-secret: "},
+		{"serve --jwt-secret-file " + short, nil, "--jwt-secret-file: "},
+		{"serve --jwt-secret-file " + dir + "/none", nil, "--jwt-secret-file: "},
+		{"serve --jwt-public-key " + dir + "/none", nil, "--jwt-public-key: "},
+		{"serve --jwt-public-key " + key, nil, "--jwt-public-key: "},
+		{"serve --jwks-url ftp://example.com", nil, "--jwks-url: "},
+		{"serve --jwks-url https://example.com --jwt-public-key x", nil, "--jwt-public-key and --jwks-url exclude each other"},
+		{"serve --jwt-secret-file x", env{"PRESENCE_JWT_SECRET": secret}, "--jwt-secret and --jwt-secret-file exclude each other"},
+		{"serve --dev --jwt-public-key " + cert, nil, "--dev signs tokens for its guests, which --jwt-public-key cannot"},
+		{"serve --dev --jwks-url https://example.com/keys", nil, "which --jwks-url cannot"},
+		{"serve --dev --query-token=perhaps", nil, "--query-token: "},
+		{"serve --dev --cookie-samesite some", nil, "--cookie-samesite must be one of"},
+		{"serve --dev --cookie-samesite none", nil, "--cookie-samesite none"},
+		{"serve --cookie-samesite none --cookie-insecure", env{"PRESENCE_JWT_SECRET": secret}, "--cookie-samesite none"},
+		{"serve --dev --cors-origin example.com", nil, "--cors-origin"},
+		{"serve --dev", env{"PRESENCE_CORS_ORIGIN": "*,https://example.com"}, "--cors-origin"},
+		{"serve --dev --count people", nil, "--count must be one of"},
+		{"serve --dev --coalesce 50", nil, "--coalesce: "},
+		{"serve --dev --coalesce 0s", nil, "--coalesce is too small"},
+		{"serve --dev --coalesce 2s", nil, "--coalesce is 1ms to 1s"},
+		{"serve --dev --linger=-1s", nil, "--linger is too small"},
+		{"serve --dev --linger 1h", nil, "--linger is 5m"},
+		{"serve --dev --heartbeat 0s", nil, "--heartbeat is too small"},
+		{"serve --dev", env{"PRESENCE_HEARTBEAT": "100ms"}, "--heartbeat is 1s to 5m"},
+		{"serve --dev --member-limit 0", nil, "--member-limit is too small"},
+		{"serve --dev --member-limit=-1", nil, "--member-limit is at least 1"},
+		{"serve --dev --member-limit many", nil, "--member-limit: "},
+		{"serve --dev --max-message 0", nil, "--max-message: "},
+		{"serve --dev --max-message 2MiB", nil, "--max-message is 1 byte to 1 MiB"},
+		{"serve --dev --max-message 64KiB --max-unsent 64KiB", nil, "--max-unsent is at least four times --max-message"},
+		{"serve --dev --shutdown-grace 0s", nil, "--shutdown-grace is too small"},
+		{"serve --dev --log-format xml", nil, "--log-format must be one of"},
+		{"serve --dev --log-level loud", nil, "--log-level must be one of"},
+		{"serve --dev extra", nil, "unexpected argument extra"},
+		{"token --jwt-secret " + strings.Repeat("x", 32), nil, "--sub"},
+		{"token --sub alice", nil, "give --jwt-secret-file or --jwt-secret"},
+		{"token --sub alice --jwt-secret short", nil, "--jwt-secret: "},
+		{"token --sub alice --jwt-secret-file x", env{"PRESENCE_JWT_SECRET": secret}, "--jwt-secret and --jwt-secret-file exclude each other"},
+		{"token --sub alice --info {", env{"PRESENCE_JWT_SECRET": secret}, "--info must be JSON"},
+		{"token --sub alice --ttl=-1s", env{"PRESENCE_JWT_SECRET": secret}, "--ttl is negative"},
+		{"token --sub " + strings.Repeat("a", 257), env{"PRESENCE_JWT_SECRET": secret}, "--sub must be at most"},
+		{"token --sub a --name " + strings.Repeat("a", 129), env{"PRESENCE_JWT_SECRET": secret}, "--name must be at most"},
+		{"watch --url example.com", nil, "--url must be"},
+		{"watch", env{"PRESENCE_TOKEN": "to\nken"}, "--token must not"},
+		{"send", nil, "expected \"<message>\""},
+		{"send --json {", nil, "--json: the message is not JSON"},
+		{"health --url example.com", nil, "--url: "},
+		{"health", env{"PRESENCE_LISTEN": "8080"}, `--listen: "8080"`},
+	} {
+		stdout, stderr, exit := command(t, tt.env, strings.Fields(tt.args)...)
+		if exit != 2 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "presence: ") || !strings.Contains(stderr, tt.want) {
+			t.Errorf("presence %s %v: exit status %d\n%s%swant one line with %q", tt.args, tt.env, exit, stdout, stderr, tt.want)
+		}
+	}
+}
+
+// The flag wins over the environment, and that over the default.
+func TestPrecedence(t *testing.T) {
+	e := env{"PRESENCE_DEV": "true", "PRESENCE_CHECK": "yes", "PRESENCE_HEARTBEAT": "1h"}
+	if _, stderr, exit := command(t, e, "serve"); exit != 2 {
+		t.Errorf("the environment does not win over the default: %s", stderr)
+	}
+	if _, stderr, exit := command(t, e, "serve", "--heartbeat=20s"); exit != 0 {
+		t.Errorf("the flag does not win over the environment: %s", stderr)
+	}
+	delete(e, "PRESENCE_HEARTBEAT")
+	if _, stderr, exit := command(t, e, "serve"); exit != 0 {
+		t.Errorf("the default does not do: %s", stderr)
+	}
+	e["PRESENCE_CORS_ORIGIN"] = "https://a.example,https://b.example"
+	must(t, e, "serve")
+}
+
+func TestSize(t *testing.T) {
+	for text, want := range map[string]size{
+		"1": 1, "65536": 65536, "64KiB": 64 << 10, "1MiB": 1 << 20, "1GiB": 1 << 30,
+		"": 0, "0": 0, "0KiB": 0, "-1": 0, "1.5MiB": 0, "64kb": 0, "64 KiB": 0, "KiB": 0, "2GiB": 0, "99999999999999999999": 0,
+	} {
+		var got size
+		if err := got.UnmarshalText([]byte(text)); got != want || (err == nil) != (want != 0) {
+			t.Errorf("%q: got %d, %v, want %d", text, got, err, want)
+		}
+	}
+}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"example.com/presence/pkg/presence"
+)
+
+// Run serves until ctx ends.
+func (c *serve) Run(ctx context.Context, p *process) error {
+	log := c.Running.logger(p.stderr)
+	addr, err := address(c.Listening.Listen, p.getenv("PORT"), c.Keys.Dev)
+	if err != nil {
+		return err
+	}
+	tls, err := c.Listening.tls()
+	if err != nil {
+		return err
+	}
+	// Keys are wanted until the shutdown is done, which begins when ctx ends.
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	config, err := c.config(life, log)
+	if err != nil {
+		return err
+	}
+	server, err := presence.New(config)
+	if err != nil {
+		return usagef("%s", flagNames.Replace(err.Error()))
+	}
+	defer server.Shutdown(ctx) // for the ways out that come before the other one
+	if c.Running.Check {
+		fmt.Fprintln(p.stdout, "the configuration is good")
+		return nil
+	}
+	l, err := listen(ctx, addr, c.Presence.Heartbeat)
+	if err != nil {
+		return fmt.Errorf("--listen: %w", err)
+	}
+	say := log.With("addr", l.Addr().String())
+	if c.Keys.Dev {
+		say = say.With("url", localURL(l.Addr().String(), tls != nil))
+		log.Warn("--dev: whoever comes may sign in as a guest")
+		if c.Listening.Listen == "" {
+			log.Info("--dev without --listen is for this machine alone")
+		}
+	}
+	say.Info("listening")
+	return serveUntil(ctx, l, &http.Server{
+		Handler:           server,
+		TLSConfig:         tls,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		// No WriteTimeout: a stream is written to for as long as it is open.
+	}, server.Shutdown, c.Running.ShutdownGrace, log)
+}
+
+// serveUntil serves h on l until ctx ends, or l fails, and then shuts down,
+// within the grace and in this order:
+//
+//  1. drain: the server says that it is not ready, takes no message, and tells
+//     every stream goodbye. l goes on listening, so that newcomers are told to
+//     come back later rather than refused.
+//  2. l is closed, and the requests under way, which are short, get a second
+//     for their answers.
+//  3. What is left is cut off.
+func serveUntil(ctx context.Context, l net.Listener, h *http.Server, drain func(context.Context) error, grace time.Duration, log *slog.Logger) error {
+	served := make(chan error, 1)
+	go func() { // ends when h is closed
+		if h.TLSConfig != nil {
+			served <- h.ServeTLS(l, "", "")
+		} else {
+			served <- h.Serve(l)
+		}
+	}()
+	var failed error
+	select {
+	case <-ctx.Done():
+	case failed = <-served:
+		served <- failed
+	}
+	log.Info("shutting down", "grace", grace)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	if err := drain(ctx); err != nil {
+		log.Warn("streams were still open at the end of the grace", "err", err)
+	}
+	ctx, cancel = context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if h.Shutdown(ctx) != nil {
+		h.Close()
+	}
+	<-served
+	return failed
+}

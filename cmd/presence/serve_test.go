@@ -1,0 +1,370 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// get asks, with a connection of its own.
+func get(t *testing.T, url string) (*http.Response, string) {
+	t.Helper()
+	client := http.Client{Transport: &http.Transport{
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
+		ForceAttemptHTTP2: true,
+	}}
+	defer client.CloseIdleConnections()
+	resp, err := client.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, string(body)
+}
+
+// The whole way: a token, a watcher, a message, the end.
+func TestServe(t *testing.T) {
+	e := env{"PRESENCE_JWT_SECRET": secret}
+	server, addr := serving(t, e, "--listen=127.0.0.1:0", "--linger=0s")
+	e["PRESENCE_URL"] = "http://" + addr
+	token := must(t, e, "token", "--sub=alice", "--join=doc-1", "--send=doc-1")
+	e["PRESENCE_TOKEN"] = token
+	e["PRESENCE_ROOM"] = "doc-1"
+
+	watcher := start(t, e, "watch")
+	watcher.stdout.find(t, "sync\t{")
+	watcher.stdout.find(t, "user count\t1")
+	id := must(t, e, "send", "--event=chat message", "--id=mine-1", "--json", `{"text":"hi"}`)
+	told := watcher.stdout.find(t, "chat message\t")
+	for _, want := range []string{`"id":"` + id + `"`, `"data":{"text":"hi"}`, `"from":{"id":"alice"`} {
+		if !strings.Contains(told, want) {
+			t.Errorf("got %s, want %s in it", told, want)
+		}
+	}
+	must(t, e, "send", "-")
+	watcher.stdout.find(t, `"data":"from stdin"`)
+	must(t, e, "health")
+
+	server.end()
+	watcher.stdout.find(t, `goodbye	{"reason":"draining"}`)
+	if exit := server.exit(); exit != 0 {
+		t.Errorf("serve: exit status %d\n%s", exit, server.stderr)
+	}
+	watcher.end()
+	if exit := watcher.exit(); exit != 0 {
+		t.Errorf("watch: exit status %d\n%s", exit, watcher.stderr)
+	}
+	if log := server.stderr.String() + watcher.stderr.String(); strings.Contains(log, token) || strings.Contains(log, secret) {
+		t.Errorf("the log holds a secret:\n%s", log)
+	}
+
+	if _, stderr, exit := command(t, e, "send", "hi"); exit != 1 || strings.Count(stderr, "\n") != 1 {
+		t.Errorf("send to nobody: exit status %d\n%s", exit, stderr)
+	}
+	if _, stderr, exit := command(t, e, "health"); exit != 1 || strings.Count(stderr, "\n") != 1 {
+		t.Errorf("health of nobody: exit status %d\n%s", exit, stderr)
+	}
+}
+
+// A client that is refused ends with the server's own words.
+func TestRefused(t *testing.T) {
+	e := env{"PRESENCE_JWT_SECRET": secret}
+	_, addr := serving(t, e, "--listen=127.0.0.1:0")
+	e["PRESENCE_URL"] = "http://" + addr
+	e["PRESENCE_TOKEN"] = must(t, e, "token", "--sub=alice")
+	for _, args := range [][]string{{"watch", "--room=doc-1"}, {"send", "--room=doc-1", "hi"}} {
+		if _, stderr, exit := command(t, e, args...); exit != 1 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "403") {
+			t.Errorf("%s: exit status %d\n%s", args[0], exit, stderr)
+		}
+	}
+}
+
+func TestDev(t *testing.T) {
+	for name, args := range map[string][]string{
+		"random secret": {"--dev"},
+		"given secret":  {"--dev", "--jwt-secret=" + secret, "--jwt-issuer=me", "--jwt-audience=presence"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, addr := serving(t, env{"PORT": "0"}, args...)
+			if host, port, _ := net.SplitHostPort(addr); host != "127.0.0.1" || port == "8080" {
+				t.Errorf("it listens on %s, want this machine alone and the port of $PORT", addr)
+			}
+			for _, want := range []string{`"url":"http://` + addr + `"`, "for this machine alone", "as a guest"} {
+				if !strings.Contains(server.stderr.String(), want) {
+					t.Errorf("the log does not say %s", want)
+				}
+			}
+			if resp, body := get(t, "http://"+addr+"/"); resp.StatusCode != 200 || !strings.Contains(body, "<html") {
+				t.Errorf("GET /: %s\n%s", resp.Status, body)
+			}
+
+			req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+addr+"/login", strings.NewReader(`{"name":"Zoë"}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Content-Type", "application/json")
+			client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+			resp, err := client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			var guest struct{ ID, Name string }
+			if err := json.NewDecoder(resp.Body).Decode(&guest); err != nil || !strings.HasPrefix(guest.ID, "guest-") || guest.Name != "Zoë" {
+				t.Fatalf("%s: got %+v, %v", resp.Status, guest, err)
+			}
+			cookies := resp.Cookies()
+			if len(cookies) != 1 || cookies[0].Secure {
+				t.Fatalf("got cookies %v, want one for plain HTTP", cookies)
+			}
+			e := env{"PRESENCE_URL": "http://" + addr, "PRESENCE_TOKEN": cookies[0].Value, "PRESENCE_ROOM": "any-room"}
+			must(t, e, "send", "hi")
+			if name == "given secret" {
+				if u := who(t, secret, cookies[0].Value); u.ID != guest.ID || time.Until(u.Expires) < 23*time.Hour {
+					t.Errorf("the token is %+v", u)
+				}
+			}
+		})
+	}
+}
+
+// --check looks at everything and listens nowhere.
+func TestCheck(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	dir := t.TempDir()
+	cert, key := dir+"/cert.pem", dir+"/key.pem"
+	certificate(t, cert, key)
+	for _, args := range [][]string{
+		{"--jwt-secret=" + secret},
+		{"--jwt-public-key=" + cert, "--tls-cert=" + cert, "--tls-key=" + key},
+		{"--jwks-url=" + "http://" + taken.Addr().String()},
+		{"--dev", "--max-message=1MiB", "--linger=0s", "--cors-origin=*", "--count=users", "--cookie-domain=example.com"},
+	} {
+		args = append([]string{"serve", "--check", "--listen=" + taken.Addr().String()}, args...)
+		if got := must(t, nil, args...); got != "the configuration is good" {
+			t.Errorf("%q: got %q", args, got)
+		}
+	}
+
+	_, stderr, exit := command(t, nil, "serve", "--jwt-secret="+secret, "--listen="+taken.Addr().String())
+	if exit != 1 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "--listen: ") {
+		t.Errorf("an address in use: exit status %d\n%s", exit, stderr)
+	}
+}
+
+func TestTLS(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := dir+"/cert.pem", dir+"/key.pem"
+	certificate(t, cert, key)
+	e := env{"PRESENCE_TLS_CERT": cert, "PRESENCE_TLS_KEY": key}
+	server, addr := serving(t, e, "--dev", "--listen=127.0.0.1:0")
+	if !strings.Contains(server.stderr.String(), `"url":"https://`+addr+`"`) {
+		t.Errorf("the log does not say the URL:\n%s", server.stderr)
+	}
+	if resp, _ := get(t, "https://"+addr+"/healthz"); resp.ProtoMajor != 2 {
+		t.Errorf("got %s, want HTTP/2", resp.Proto)
+	}
+	e["PRESENCE_LISTEN"] = addr
+	must(t, e, "health")
+	must(t, nil, "health", "--url=https://"+addr)
+}
+
+func TestHealth(t *testing.T) {
+	alive := true
+	mux := http.NewServeMux()
+	mux.HandleFunc("/below/healthz", func(w http.ResponseWriter, r *http.Request) {
+		if !alive {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	})
+	mux.Handle("/healthz", http.RedirectHandler("/below/healthz", http.StatusFound))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := http.Server{Handler: mux}
+	done := make(chan error)
+	go func() { done <- server.Serve(l) }() // ends with Close
+	defer func() { server.Close(); <-done }()
+
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	below := "--url=http://" + l.Addr().String() + "/below/"
+	must(t, env{"PORT": port}, "health")
+	must(t, env{"PORT": "1", "PRESENCE_LISTEN": "0.0.0.0:" + port}, "health")
+	must(t, nil, "health", below)
+	alive = false
+	if _, stderr, exit := command(t, nil, "health", below); exit != 1 || !strings.Contains(stderr, "503") {
+		t.Errorf("exit status %d, %s", exit, stderr)
+	}
+}
+
+// To the library a zero is the default; to whoever gives the flag it is zero.
+func TestLingerOfZero(t *testing.T) {
+	c := serve{Keys: keyFlags{Dev: true}, Presence: presenceFlags{Coalesce: 1, Heartbeat: 1, MemberLimit: 1}, Running: runningFlags{ShutdownGrace: 1}}
+	config, err := c.config(t.Context(), slog.New(slog.DiscardHandler))
+	if err != nil || config.Linger >= 0 {
+		t.Errorf("--linger 0s: got %v, %v, want a negative one, which is none", config.Linger, err)
+	}
+}
+
+func TestLocalURL(t *testing.T) {
+	for addr, want := range map[string]string{
+		":8080":          "http://127.0.0.1:8080",
+		"0.0.0.0:80":     "http://127.0.0.1:80",
+		"[::]:8080":      "http://[::1]:8080",
+		"10.0.0.7:8080":  "http://10.0.0.7:8080",
+		"localhost:8080": "http://localhost:8080",
+	} {
+		if got := localURL(addr, false); got != want {
+			t.Errorf("%s: got %s, want %s", addr, got, want)
+		}
+	}
+}
+
+// Promise 8: it goes on listening until all have been told goodbye, so that
+// newcomers can be told too, and no longer.
+func TestServeUntilListensToTheEnd(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := "http://" + l.Addr().String()
+	ctx, end := context.WithCancel(t.Context())
+	end()
+	drain := func(context.Context) error {
+		if resp, _ := get(t, url); resp.StatusCode != http.StatusTeapot {
+			t.Errorf("got %s", resp.Status)
+		}
+		return nil
+	}
+	h := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusTeapot) })}
+	if err := serveUntil(ctx, l, h, drain, time.Minute, slog.New(slog.DiscardHandler)); err != nil {
+		t.Error(err)
+	}
+	if conn, err := net.Dial("tcp", l.Addr().String()); err == nil {
+		conn.Close()
+		t.Error("it still listens after the end")
+	}
+}
+
+// Promise 8: it is out within the grace, whatever streams and requests do.
+func TestServeUntilKeepsTheGrace(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithCancel(t.Context())
+	left := make(chan struct{})
+	h := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		end()
+		<-r.Context().Done()
+		close(left)
+	})}
+	stuck := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	io.WriteString(conn, "GET / HTTP/1.1\r\nHost: presence.example\r\n\r\n")
+	var log bytes.Buffer
+	err = serveUntil(ctx, l, h, stuck, 50*time.Millisecond, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil || !strings.Contains(log.String(), "still open") {
+		t.Errorf("got %v, log:\n%s", err, log.String())
+	}
+	<-left
+}
+
+func TestServeUntilTheListenerFails(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	drained := false
+	drain := func(context.Context) error { drained = true; return nil }
+	if err := serveUntil(t.Context(), l, &http.Server{}, drain, time.Minute, slog.New(slog.DiscardHandler)); !errors.Is(err, net.ErrClosed) || !drained {
+		t.Errorf("got %v, drained %v", err, drained)
+	}
+}
+
+// Promise 8: the first signal is an orderly end with status 0; a second one
+// ends the process at once.
+func TestSignals(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := func(t *testing.T) (server *exec.Cmd, log *lines, addr string) {
+		log = newLines()
+		server = exec.Command(self, "serve", "--dev", "--log-format=json", "--shutdown-grace=5s")
+		server.Env = []string{asCommand + "=1", "PRESENCE_LISTEN=127.0.0.1:0"}
+		server.Stderr = log
+		if err := server.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { server.Process.Kill(); server.Wait(); log.Close() })
+		var line struct{ Addr string }
+		if err := json.Unmarshal([]byte(log.find(t, `"listening"`)), &line); err != nil {
+			t.Fatal(err)
+		}
+		return server, log, line.Addr
+	}
+
+	t.Run("SIGTERM", func(t *testing.T) {
+		server, log, addr := begin(t)
+		get(t, "http://"+addr+"/readyz")
+		server.Process.Signal(syscall.SIGTERM)
+		if err := server.Wait(); err != nil {
+			t.Errorf("got %v, want exit status 0\n%s", err, log)
+		}
+	})
+
+	t.Run("twice", func(t *testing.T) {
+		server, log, addr := begin(t)
+		// A request that never ends keeps the first signal's work from its end.
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		io.WriteString(conn, "POST /login HTTP/1.1\r\nHost: "+addr+"\r\nContent-Type: application/json\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n")
+		if _, err := conn.Read(make([]byte, len("HTTP/1.1 100"))); err != nil { // the handler reads
+			t.Fatal(err)
+		}
+		server.Process.Signal(os.Interrupt)
+		log.find(t, "shutting down")
+		server.Process.Signal(syscall.SIGTERM)
+		server.Wait()
+		if s := server.ProcessState.Sys().(syscall.WaitStatus); !s.Signaled() || s.Signal() != syscall.SIGTERM {
+			t.Errorf("got %v, want an end by the signal\n%s", server.ProcessState, log)
+		}
+	})
+}
+
+func TestPrintable(t *testing.T) {
+	got := printable("a\x1b[2Jb\nc\u009b\tĳ")
+	if want := "a\ufffd[2Jb\ufffdc\ufffd\ufffdĳ"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"example.com/presence/pkg/presence/auth"
+)
+
+// token prints a token.
+type token struct {
+	Sub   string        `required:"" placeholder:"USER" help:"Who it is for"`
+	Name  string        `placeholder:"NAME" help:"What to call the user"`
+	Join  []string      `placeholder:"ROOM" help:"Room to join, * for any run of characters; repeatable; without --join and --send the lobby, for both"`
+	Send  []string      `placeholder:"ROOM" help:"Room to send to; repeatable"`
+	Info  string        `placeholder:"JSON" help:"What the members of a room are told of the user"`
+	Admin bool          `help:"May look into every room and remove users"`
+	SID   string        `name:"sid" placeholder:"ID" help:"Tells two sign-ins of one user apart"`
+	TTL   time.Duration `name:"ttl" default:"1h" help:"How long it is good; 0s for ever"`
+
+	secretFlags `group:"Signature (one secret is required, that of the server)"`
+}
+
+// claimFlags turns the words for what is wrong with a token into its flags.
+var claimFlags = strings.NewReplacer("auth: mint token: ", "", auth.ErrBadToken.Error()+": its ", "--", "TTL", "--ttl")
+
+// Run prints the token and nothing else.
+func (c *token) Run(p *process) error {
+	flag, err := oneOf("--jwt-secret", c.JWTSecret, "--jwt-secret-file", c.JWTSecretFile)
+	switch {
+	case err != nil:
+		return err
+	case flag == "":
+		return usagef("no secret to sign with: give --jwt-secret-file or --jwt-secret")
+	}
+	_, secret, err := c.secret()
+	if err != nil {
+		return usagef("%s: %w", flag, err)
+	}
+	minted, err := auth.Mint(secret, auth.Claims{
+		Sub:      c.Sub,
+		Name:     c.Name,
+		Join:     c.Join,
+		Send:     c.Send,
+		Info:     json.RawMessage(c.Info),
+		Admin:    c.Admin,
+		SID:      c.SID,
+		Issuer:   c.JWTIssuer,
+		Audience: c.JWTAudience,
+		TTL:      c.TTL,
+	})
+	if err != nil {
+		return usagef("%s", claimFlags.Replace(err.Error()))
+	}
+	_, err = fmt.Fprintln(p.stdout, minted)
+	return err
+}

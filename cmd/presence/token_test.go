@@ -1,0 +1,58 @@
+package main
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/presence/pkg/presence/auth"
+)
+
+// who reads a token as a server with the same secret does.
+func who(t *testing.T, key, token string) auth.User {
+	t.Helper()
+	k, err := auth.Secret([]byte(key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	j, err := auth.New(auth.Config{Key: k, Issuer: "me", Audience: "presence"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	user, err := j.Authenticate(&http.Request{Header: http.Header{"Authorization": {"Bearer " + token}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return user
+}
+
+func TestToken(t *testing.T) {
+	e := env{"PRESENCE_JWT_SECRET": secret, "PRESENCE_JWT_ISSUER": "me", "PRESENCE_JWT_AUDIENCE": "presence"}
+	u := who(t, secret, must(t, e, "token", "--sub=alice", "--name=Alice", "--join=doc-*", "--join=lobby", "--send=doc-1,doc-2", `--info={"a": 1}`, "--admin", "--sid=tab-1"))
+	if u.ID != "alice" || u.Name != "Alice" || string(u.Info) != `{"a":1}` || !u.Admin || u.SID != "tab-1" {
+		t.Errorf("got %+v", u)
+	}
+	if !u.Join.Match("doc-7") || !u.Join.Match("lobby") || u.Join.Match("x") || !u.Send.Match("doc-2") || u.Send.Match("doc-3") {
+		t.Errorf("got rooms %v and %v", u.Join, u.Send)
+	}
+	if left := time.Until(u.Expires); left < 59*time.Minute || left > time.Hour+time.Second {
+		t.Errorf("it is good for %v, want an hour", left)
+	}
+
+	u = who(t, secret, must(t, e, "token", "--sub=bob", "--ttl=0s"))
+	if !u.Join.Match("lobby") || !u.Send.Match("lobby") || u.Join.Match("x") || u.Admin || !u.Expires.IsZero() {
+		t.Errorf("got %+v, want the lobby alone, for ever", u)
+	}
+}
+
+// A secret is taken byte for byte, but for the end of the file's last line.
+func TestTokenSecret(t *testing.T) {
+	odd := strings.Repeat("\xff\xfe ", 11)
+	file := write(t, t.TempDir(), "secret", odd+"\r\n")
+	for _, flag := range []string{"--jwt-secret=" + odd, "--jwt-secret-file=" + file} {
+		if u := who(t, odd, must(t, nil, "token", "--sub=alice", "--jwt-issuer=me", "--jwt-audience=presence", flag)); u.ID != "alice" {
+			t.Errorf("got %+v", u)
+		}
+	}
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"unicode"
+
+	"example.com/presence/pkg/presence/client"
+)
+
+// clientFlags say which room of which server, and who asks.
+type clientFlags struct {
+	URL   string `name:"url" default:"http://127.0.0.1:8080" placeholder:"URL" help:"Where the server is mounted; http://127.0.0.1:8080 by default"`
+	Token string `placeholder:"TOKEN" help:"Who asks; given here, the list of processes shows it"`
+	Room  string `placeholder:"lobby" help:"The room"`
+}
+
+// settingFlags turns the client's words for its settings into the flags.
+var settingFlags = strings.NewReplacer("client: ", "", "URL", "--url", "Token", "--token")
+
+func (f clientFlags) client(p *process) (*client.Client, error) {
+	c, err := client.New(client.Config{
+		URL:    f.URL,
+		Room:   f.Room,
+		Token:  f.Token,
+		Logger: slog.New(slog.NewTextHandler(p.stderr, nil)),
+	})
+	if err != nil {
+		return nil, usagef("%s", settingFlags.Replace(err.Error()))
+	}
+	return c, nil
+}
+
+// watch prints a room's events.
+type watch struct {
+	clientFlags
+	Pings bool `help:"Print pings too"`
+}
+
+// Run prints a line an event, its name and its data with a tab between, until
+// ctx ends.
+func (c *watch) Run(ctx context.Context, p *process) error {
+	room, err := c.client(p)
+	if err != nil {
+		return err
+	}
+	for e, err := range room.Events(ctx) {
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return err
+		case e.Name == "ping" && !c.Pings:
+			continue
+		}
+		if _, err := fmt.Fprintf(p.stdout, "%s\t%s\n", printable(e.Name), printable(string(e.Data))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// printable leaves a terminal nothing to obey, and keeps a line one line: data
+// comes from strangers.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
+}
