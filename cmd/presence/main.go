@@ -36,8 +36,6 @@ func main() {
 // usageError is what the person who typed the command must mend.
 type usageError struct{ error }
 
-func (e usageError) Unwrap() error { return e.error }
-
 // usagef makes a usageError, which names the flag.
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 

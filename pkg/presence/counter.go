@@ -113,7 +113,7 @@ func (c *counter) say(m Message) (id string, err error) {
 	if c.closed || c.server.draining.Load() {
 		return "", errClosed
 	}
-	m.Room, m.ID, m.At = string(c.name), c.room.Advance().String(), time.Now().UTC()
+	m.Room, m.ID, m.At = string(c.name), c.room.Advance().String(), time.Now().UTC().Truncate(time.Millisecond)
 	e := messageEvent(m)
 	c.stream.Publish(e, stream.Reserved)
 	if len(c.joiners) > 0 {

@@ -118,9 +118,9 @@ func (h *house) say(path, token, body string) string {
 // event is one block of a stream.
 type event struct{ id, name, data, retry string }
 
-// client is one open stream, which is read all the time. Its events come in
+// tab is one open stream, which is read all the time. Its events come in
 // order out of read.
-type client struct {
+type tab struct {
 	t      testing.TB
 	header http.Header
 	body   io.Closer
@@ -132,14 +132,14 @@ type client struct {
 }
 
 // stream opens one, which ends with the test.
-func (h *house) stream(path, token string, headers ...string) *client {
+func (h *house) stream(path, token string, headers ...string) *tab {
 	h.t.Helper()
 	response := h.ask("GET", path, token, "", headers...)
 	if response.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(response.Body)
 		h.t.Fatalf("GET %s: %s: %s", path, response.Status, text)
 	}
-	c := &client{t: h.t, header: response.Header, body: response.Body, came: make(chan struct{}, 1)}
+	c := &tab{t: h.t, header: response.Header, body: response.Body, came: make(chan struct{}, 1)}
 	go func() {
 		defer c.add(event{}, true)
 		var e event
@@ -163,7 +163,7 @@ func (h *house) stream(path, token string, headers ...string) *client {
 	return c
 }
 
-func (c *client) add(e event, end bool) {
+func (c *tab) add(e event, end bool) {
 	c.mu.Lock()
 	if c.ended = end; !end {
 		c.events = append(c.events, e)
@@ -178,7 +178,7 @@ func (c *client) add(e event, end bool) {
 var errEnd = errors.New("the stream ended")
 
 // read returns the next event.
-func (c *client) read(within time.Duration) (event, error) {
+func (c *tab) read(within time.Duration) (event, error) {
 	deadline := time.After(within)
 	for {
 		c.mu.Lock()
@@ -202,7 +202,7 @@ func (c *client) read(within time.Duration) (event, error) {
 }
 
 // next returns the next event of that name, and passes over the others.
-func (c *client) next(name string) event {
+func (c *tab) next(name string) event {
 	c.t.Helper()
 	for {
 		e, err := c.read(patience)
@@ -216,7 +216,7 @@ func (c *client) next(name string) event {
 }
 
 // until passes over events until one of that name has that data.
-func (c *client) until(name, data string) {
+func (c *tab) until(name, data string) {
 	c.t.Helper()
 	for e := c.next(name); e.data != data; {
 		e = c.next(name)
@@ -225,7 +225,7 @@ func (c *client) until(name, data string) {
 
 // expect fails unless the next events have these names and data, in pairs; a
 // data of "…" is not compared.
-func (c *client) expect(pairs ...string) {
+func (c *tab) expect(pairs ...string) {
 	c.t.Helper()
 	for i := 0; i < len(pairs); i += 2 {
 		e, err := c.read(patience)
@@ -236,7 +236,7 @@ func (c *client) expect(pairs ...string) {
 }
 
 // rest returns what comes up to the end of the stream.
-func (c *client) rest() (events []event) {
+func (c *tab) rest() (events []event) {
 	c.t.Helper()
 	for {
 		e, err := c.read(patience)
@@ -250,4 +250,4 @@ func (c *client) rest() (events []event) {
 	}
 }
 
-func (c *client) close() { c.body.Close() }
+func (c *tab) close() { c.body.Close() }

@@ -33,7 +33,7 @@ func TestMessageReachesTheRoom(t *testing.T) {
 		if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || response.StatusCode != http.StatusAccepted {
 			t.Fatalf("%s: %s, %v", m.body, response.Status, err)
 		}
-		for _, c := range []*client{alice, bob} {
+		for _, c := range []*tab{alice, bob} {
 			e := c.next(m.event)
 			var got struct {
 				ID   string

@@ -24,7 +24,7 @@ func TestStorm(t *testing.T) { // promises 1 and 2
 		tokens[i] = bearer(t, fmt.Sprint("user-", i))
 	}
 	start := time.Now()
-	opened := make(chan *client, clients)
+	opened := make(chan *tab, clients)
 	var wait sync.WaitGroup
 	for worker := range 50 {
 		wait.Go(func() {
@@ -78,7 +78,7 @@ func TestStoppedClient(t *testing.T) { // promises 3 and 4
 	defer stopped.Close()
 	stopped.(*net.TCPConn).SetReadBuffer(4 << 10)
 	fmt.Fprintf(stopped, "GET /events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", bearer(t, "stopped"))
-	healthy := make([]*client, clients)
+	healthy := make([]*tab, clients)
 	for i := range healthy {
 		healthy[i] = h.stream("/events", bearer(t, fmt.Sprint("user-", i)))
 	}
@@ -106,7 +106,7 @@ func TestShutdown(t *testing.T) { // promise 8
 	const clients = 500
 	h := open(t, presence.Config{})
 	alice := bearer(t, "alice")
-	streams := make([]*client, clients)
+	streams := make([]*tab, clients)
 	for i := range streams {
 		streams[i] = h.stream("/events", alice)
 	}

@@ -195,7 +195,7 @@ func TestExpiry(t *testing.T) { // promise 7
 
 func TestMemberLimit(t *testing.T) { // promise 6
 	h := open(t, presence.Config{MemberLimit: 3, Linger: -1})
-	var last *client
+	var last *tab
 	first := h.stream("/events", bearer(t, "u0"))
 	for i := 1; i <= 3; i++ {
 		last = h.stream("/events", bearer(t, fmt.Sprint("u", i)))

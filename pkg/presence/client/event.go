@@ -45,8 +45,7 @@ type Message struct {
 	Event string `json:"-"`
 
 	// ID is, of a message to be sent, 1 to 64 characters of the sender's own,
-	// or empty: the same ID within 2 minutes is the same message. As told, it
-	// is the message's place, which the server gave it.
+	// or empty. As told, it is the message's place, which the server gave it.
 	ID string `json:"id"`
 
 	// Data is any JSON; nil is sent as null.

@@ -1,0 +1,71 @@
+package presence_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log"
+	"net/http"
+	"net/http/httptest"
+
+	"github.com/go-chi/chi/v5"
+
+	"example.com/presence/pkg/presence"
+	"example.com/presence/pkg/presence/client"
+)
+
+// myUsers is whatever the host program knows its users by; here a header.
+type myUsers struct{}
+
+func (myUsers) Authenticate(r *http.Request) (presence.User, error) {
+	name := r.Header.Get("Authorization")
+	if name == "" {
+		return presence.User{}, errors.New("nobody")
+	}
+	return presence.User{ID: name, Join: []string{"*"}, Send: []string{"*"}}, nil
+}
+
+// A program mounts the server in its own chi router, with its own idea of who
+// asks, and publishes into a room.
+func Example() {
+	server, err := presence.New(presence.Config{Authenticator: myUsers{}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	router := chi.NewRouter()
+	router.Get("/", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "my own page") })
+	router.Mount("/presence", server)
+	site := httptest.NewServer(router)
+	defer site.Close()
+
+	room, err := client.New(client.Config{URL: site.URL + "/presence", Room: "doc-1", Token: "alice"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for event, err := range room.Events(context.Background()) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		switch event.Name {
+		case "user count":
+			fmt.Println("here now:", string(event.Data))
+			server.Publish(context.Background(), "doc-1", "saved", map[string]int{"version": 7})
+		case "saved":
+			var message client.Message
+			if err := json.Unmarshal(event.Data, &message); err != nil {
+				log.Fatal(err)
+			}
+			fmt.Println("saved:", string(message.Data))
+			// The streams end first; what closes the listener comes after that.
+			server.Shutdown(context.Background())
+		case "goodbye":
+			fmt.Println("goodbye:", string(event.Data))
+			return
+		}
+	}
+	// Output:
+	// here now: 1
+	// saved: {"version":7}
+	// goodbye: {"reason":"draining"}
+}
