@@ -269,8 +269,7 @@ export class Presence {
   }
 
   /**
-   * Sends a message to the room. A failure may have been taken all the same: trying again with the same `id`, within
-   * two minutes, makes it one message.
+   * Sends a message to the room. A failure may have been taken all the same.
    *
    * @param {*} data   Any JSON.
    * @param {{event?: string, id?: string}} [options]

@@ -15,7 +15,7 @@ import (
 type send struct {
 	clientFlags
 	Event   string `placeholder:"message" help:"The event's name"`
-	ID      string `name:"id" placeholder:"ID" help:"An id of your own: the same one within 2 minutes is the same message"`
+	ID      string `name:"id" placeholder:"ID" help:"An id of your own, 1 to 64 characters"`
 	JSON    bool   `name:"json" help:"The message is JSON, not text"`
 	Message string `arg:"" help:"What to say; - reads it from standard input"`
 }

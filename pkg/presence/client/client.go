@@ -78,8 +78,7 @@ func New(c Config) (*Client, error) {
 // Send posts a message to the room and returns its id, which is the [Event.ID]
 // of the event that tells it. It tries once.
 //
-// A lost answer and a 503 may have been taken all the same; sending m again
-// within 2 minutes is safe if it has an ID of its own. The error is a
+// A lost answer and a 503 may have been taken all the same. The error is a
 // [*Problem] if the server said no.
 func (c *Client) Send(ctx context.Context, m Message) (id string, err error) {
 	defer c.wrap(&err, "send to")
