@@ -13,10 +13,12 @@ import (
 // counter is the mutex-guarded counter: who is in one room, and what its
 // shared stream was told of it. Its numbers are the sizes of the room's sets.
 type counter struct {
-	server *Server
-	name   room.Name
-	stream *stream.Stream
-	hooks  hooks
+	name    room.Name
+	config  *Config
+	stream  *stream.Stream
+	hooks   hooks
+	running *sync.WaitGroup // whatever the server waits for at its end
+	drop    func(*counter)  // called when the room may be empty, with no lock held
 
 	mu      sync.Mutex // guards what follows
 	room    room.Room
@@ -29,19 +31,21 @@ type counter struct {
 	closed  bool          // nothing is told any more, nobody joins
 }
 
-// errClosed says that the room was dropped while somebody was at its door, or
-// that the server is draining.
+// errClosed says that the room was dropped, or the server drained, while
+// somebody was at its door.
 var errClosed = errors.New("room closed")
 
-func newCounter(s *Server, name room.Name, start room.Place) *counter {
+func newCounter(name room.Name, config *Config, str *stream.Stream, start room.Place, running *sync.WaitGroup, drop func(*counter)) *counter {
 	c := &counter{
-		server: s,
-		name:   name,
-		stream: s.streams.Stream(string(name)),
-		room:   room.New(room.Config{Linger: s.config.Linger, MemberLimit: s.config.MemberLimit, Start: start}),
-		open:   map[room.Conn]*connection{},
+		name:    name,
+		config:  config,
+		stream:  str,
+		hooks:   hooks{log: config.Logger.With("room", string(name)), running: running},
+		running: running,
+		drop:    drop,
+		room:    room.New(room.Config{Linger: config.Linger, MemberLimit: config.MemberLimit, Start: start}),
+		open:    map[room.Conn]*connection{},
 	}
-	c.hooks.log, c.hooks.running = s.log.With("room", string(name)), &s.open
 	c.timer = time.AfterFunc(time.Hour, c.wake)
 	c.timer.Stop()
 	return c
@@ -53,7 +57,7 @@ func newCounter(s *Server, name room.Name, start room.Place) *counter {
 func (c *counter) join(conn *connection) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed || c.server.draining.Load() {
+	if c.closed {
 		return errClosed
 	}
 	now := time.Now()
@@ -63,14 +67,14 @@ func (c *counter) join(conn *connection) error {
 	c.joiners = append(c.joiners, conn)
 	conn.greet(c.room.Place().String())
 	conn.since = len(c.missed)
-	c.server.open.Add(1)
+	c.running.Add(1)
 	c.tellLocked(now)
 	return nil
 }
 
 // leave counts the connection out.
 func (c *counter) leave(conn *connection, why room.Reason) {
-	defer c.server.open.Done()
+	defer c.running.Done()
 	c.mu.Lock()
 	defer c.unlock()
 	now := time.Now()
@@ -101,7 +105,7 @@ func (c *counter) unlock() {
 	empty := !c.closed && c.emptyLocked()
 	c.mu.Unlock()
 	if empty {
-		c.server.drop(c)
+		c.drop(c)
 	}
 }
 
@@ -110,7 +114,7 @@ func (c *counter) unlock() {
 func (c *counter) say(m Message) (id string, err error) {
 	c.mu.Lock()
 	defer c.unlock()
-	if c.closed || c.server.draining.Load() {
+	if c.closed {
 		return "", errClosed
 	}
 	m.Room, m.ID, m.At = string(c.name), c.room.Advance().String(), time.Now().UTC().Truncate(time.Millisecond)
@@ -119,7 +123,7 @@ func (c *counter) say(m Message) (id string, err error) {
 	if len(c.joiners) > 0 {
 		c.missed = append(c.missed, e.Append(nil))
 	}
-	if hook := c.server.config.OnMessage; hook != nil {
+	if hook := c.config.OnMessage; hook != nil {
 		c.hooks.add(func() { hook(m) })
 	}
 	return m.ID, nil
@@ -155,7 +159,7 @@ func (c *counter) newsLocked(now time.Time) bool {
 // with the room; at eight times what the last one took, counts take a ninth
 // of the time at most, however many join at once.
 func (c *counter) window() time.Duration {
-	return min(max(c.server.config.Coalesce, 8*c.stream.Pass()), time.Second)
+	return min(max(c.config.Coalesce, 8*c.stream.Pass()), time.Second)
 }
 
 // publishLocked ends the window: the shared stream hears who came and went and
@@ -170,7 +174,7 @@ func (c *counter) publishLocked(now time.Time) {
 		}
 	}
 	if news.Sync {
-		c.stream.Publish(stream.Event{ID: id, Name: string(room.EventSync), Data: syncData(&c.room, c.server.config.Heartbeat)}, stream.Free)
+		c.stream.Publish(stream.Event{ID: id, Name: string(room.EventSync), Data: syncData(&c.room, c.config.Heartbeat)}, stream.Free)
 	}
 	n := c.countLocked()
 	if n != c.told {
@@ -187,7 +191,7 @@ func (c *counter) publishLocked(now time.Time) {
 // all of them, and attaches them to the shared stream. Each is told the state
 // at its own place, then the messages since, so that no id goes back.
 func (c *counter) admitLocked(count int) {
-	state := stream.Event{Name: string(room.EventSync), Data: syncData(&c.room, c.server.config.Heartbeat)}.Append(nil)
+	state := stream.Event{Name: string(room.EventSync), Data: syncData(&c.room, c.config.Heartbeat)}.Append(nil)
 	number := stream.Event{Name: string(room.EventCount), Data: encode(count)}.Append(nil)
 	for _, conn := range c.joiners {
 		id := []byte("id: " + conn.place + "\n")
@@ -199,7 +203,7 @@ func (c *counter) admitLocked(count int) {
 
 // hearLocked lets the host program hear of the change.
 func (c *counter) hearLocked(change room.Change) {
-	joined, left := c.server.config.OnJoin, c.server.config.OnLeave
+	joined, left := c.config.OnJoin, c.config.OnLeave
 	switch {
 	case change.Left == "" && joined != nil:
 		c.hooks.add(func() { joined(string(c.name), change.Member) })
@@ -210,7 +214,7 @@ func (c *counter) hearLocked(change room.Change) {
 
 // countLocked is the user count.
 func (c *counter) countLocked() int {
-	if c.server.config.Count == CountUsers {
+	if c.config.Count == CountUsers {
 		return c.room.Users()
 	}
 	return c.room.Connections()

@@ -76,8 +76,11 @@ func (s *Server) Publish(ctx context.Context, roomName, event string, data any) 
 func (s *Server) say(ctx context.Context, name room.Name, m Message) (id string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, ErrBusy)
 	defer cancel()
-	for !s.draining.Load() {
+	for {
 		c := s.counter(name)
+		if c == nil {
+			return "", ErrDraining
+		}
 		if err := c.stream.Reserve(ctx); err != nil {
 			return "", context.Cause(ctx)
 		}
@@ -87,7 +90,6 @@ func (s *Server) say(ctx context.Context, name room.Name, m Message) (id string,
 		}
 		c.stream.Cancel() // the room was dropped meanwhile; there is a new one
 	}
-	return "", ErrDraining
 }
 
 // message returns a message of that event and data, which must be JSON.

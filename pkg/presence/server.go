@@ -32,11 +32,11 @@ type Server struct {
 	lastConn atomic.Uint64
 
 	draining atomic.Bool
-	open     sync.WaitGroup // connections that were counted in, and hooks that run
+	running  sync.WaitGroup // connections that were counted in, and hooks that run
 	closed   chan struct{}  // closed when Shutdown is done
 
-	mu    sync.Mutex // guards rooms and floor; taken before any counter's
-	rooms map[room.Name]*counter
+	mu    sync.Mutex             // guards rooms and floor; taken before any counter's
+	rooms map[room.Name]*counter // nil once the server drains
 	// floor is the highest place of a room that was dropped. A new room starts
 	// there, so that no id is given twice.
 	floor uint64
@@ -118,13 +118,15 @@ func (s *Server) getReady(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, map[string]string{"status": "ready"})
 }
 
-// counter returns the counter of a room, which it makes if there is none.
+// counter returns the counter of a room, which it makes if there is none; nil
+// while the server drains.
 func (s *Server) counter(name room.Name) *counter {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.rooms[name]
-	if c == nil {
-		c = newCounter(s, name, room.Place{Epoch: s.epoch, Seq: s.floor})
+	if c == nil && s.rooms != nil {
+		start := room.Place{Epoch: s.epoch, Seq: s.floor}
+		c = newCounter(name, &s.config, s.streams.Stream(string(name)), start, &s.running, s.drop)
 		s.rooms[name] = c
 	}
 	return c
@@ -177,7 +179,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (s *Server) drain() {
 	s.mu.Lock()
 	rooms := s.rooms
-	s.rooms = map[room.Name]*counter{}
+	s.rooms = nil
 	s.mu.Unlock()
 	for _, c := range rooms {
 		c.close() // from here on nothing is published
@@ -186,6 +188,6 @@ func (s *Server) drain() {
 	for _, c := range rooms {
 		c.end(endDraining)
 	}
-	s.open.Wait()
+	s.running.Wait()
 	s.streams.Close()
 }

@@ -88,11 +88,3 @@ type Place struct {
 
 // String returns the place as an event's id.
 func (p Place) String() string { return p.Epoch + "-" + strconv.FormatUint(p.Seq, 10) }
-
-// ParsePlace reads an event's id; ok is false for what no [Place] prints.
-func ParsePlace(id string) (p Place, ok bool) {
-	epoch, number, _ := strings.Cut(id, "-")
-	seq, err := strconv.ParseUint(number, 10, 64)
-	p = Place{Epoch: epoch, Seq: seq}
-	return p, err == nil && epoch != "" && p.String() == id
-}

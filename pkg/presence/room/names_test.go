@@ -41,20 +41,8 @@ func TestParseEventName(t *testing.T) {
 	}
 }
 
-func TestPlaceRoundTrip(t *testing.T) {
-	p := room.Place{Epoch: "5f1c0a9e4b", Seq: 17}
-	if got, ok := room.ParsePlace(p.String()); p.String() != "5f1c0a9e4b-17" || !ok || got != p {
-		t.Errorf("%s is read as %+v, %v", p, got, ok)
-	}
-	for _, id := range []string{"", "-", "e", "e-", "-1", "e-x", "e--1", "e-+1", "e-01", "e-18446744073709551616", "e-1 "} {
-		if p, ok := room.ParsePlace(id); ok {
-			t.Errorf("%q is read as %+v", id, p)
-		}
-	}
-}
-
 func FuzzNames(f *testing.F) {
-	for _, s := range []string{"lobby", "user count", "a\nb", "5f-1", "\xff", "e-01", "-"} {
+	for _, s := range []string{"lobby", "user count", "a\nb", "\xff", "-", " a"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -66,9 +54,6 @@ func FuzzNames(f *testing.F) {
 			if strings.ContainsAny(string(name), "\r\n\x00") || strings.ContainsFunc(s, unicode.IsControl) || !utf8.ValidString(s) || utf8.RuneCountInString(s) > 64 {
 				t.Errorf("event name %q", s)
 			}
-		}
-		if p, ok := room.ParsePlace(s); ok && p.String() != s {
-			t.Errorf("place %q is read as %q", s, p)
 		}
 	})
 }
