@@ -115,7 +115,7 @@ func newLines() *lines {
 // find waits for the next line that holds text.
 func (l *lines) find(t *testing.T, text string) string {
 	t.Helper()
-	late := time.After(10 * time.Second)
+	late := time.After(30 * time.Second)
 	for {
 		select {
 		case line, ok := <-l.next:

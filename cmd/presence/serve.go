@@ -57,7 +57,9 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		// A peer that stops reading holds up even the reset of its streams.
+		HTTP2:    &http.HTTP2Config{WriteByteTimeout: 10 * time.Second},
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		// No WriteTimeout: a stream is written to for as long as it is open.
 	}, server.Shutdown, c.Running.ShutdownGrace, log)
 }

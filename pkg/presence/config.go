@@ -65,7 +65,8 @@ type Config struct {
 	Linger time.Duration
 
 	// Heartbeat is the time between two pings on a stream: 15 s by default,
-	// from 1 s to 5 minutes. A proxy that closes idle connections must wait longer than this.
+	// from 1 s to 5 minutes. A proxy that closes idle connections must wait
+	// longer than this.
 	Heartbeat time.Duration
 
 	// MemberLimit is the number of members above which a room tells counts
@@ -73,13 +74,14 @@ type Config struct {
 	// told of everybody.
 	MemberLimit int
 
-	// MaxMessage is the largest body of a POST, in bytes: 64 KiB by default,
-	// 1 MiB at most.
+	// MaxMessage is the largest body of a POST, and the largest data of Publish
+	// as JSON, in bytes: 64 KiB by default, 1 MiB at most.
 	MaxMessage int
 
-	// MaxUnsent is how many bytes of shared events may wait for a client that
-	// has stopped reading before it is sent away: 256 KiB by default, at least four times
-	// MaxMessage.
+	// MaxUnsent is how many bytes of shared events may wait for a client before
+	// it must hurry: 256 KiB by default, at least four times MaxMessage. A
+	// client for which more waits is sent away when it takes less than 32 KiB
+	// in a second, or when sixteen times as much waits.
 	MaxUnsent int
 
 	// CORSOrigins are the origins, as scheme://host[:port], whose pages may
@@ -94,10 +96,12 @@ type Config struct {
 	// nil serves no files.
 	Web fs.FS
 
-	// OnMessage, OnJoin and OnLeave, if set, hear what happened, in order a
-	// room and outside of any lock. They run beside the streams, so that a slow
-	// one delays no client; of one that falls more than 4,096 events behind in a room
-	// the newest are dropped, and that is logged.
+	// OnMessage, OnJoin and OnLeave, if set, hear what happened, one after the
+	// other, in order a room and outside of any lock. They run beside the
+	// streams, so that a slow one delays no client; while what waits for them
+	// is more than 64 MiB it is dropped, which is logged once a minute. One that panics ends the
+	// program; none may wait for Shutdown, which waits for them and tells no
+	// leaves.
 	OnMessage func(Message)
 	OnJoin    func(room string, m Member)
 	OnLeave   func(room string, m Member, reason Reason)

@@ -16,7 +16,7 @@ type counter struct {
 	name    room.Name
 	config  *Config
 	stream  *stream.Stream
-	hooks   hooks
+	hooks   *hooks
 	running *sync.WaitGroup // whatever the server waits for at its end
 	drop    func(*counter)  // called when the room may be empty, with no lock held
 
@@ -35,12 +35,12 @@ type counter struct {
 // somebody was at its door.
 var errClosed = errors.New("room closed")
 
-func newCounter(name room.Name, config *Config, str *stream.Stream, start room.Place, running *sync.WaitGroup, drop func(*counter)) *counter {
+func newCounter(name room.Name, config *Config, str *stream.Stream, hooks *hooks, start room.Place, running *sync.WaitGroup, drop func(*counter)) *counter {
 	c := &counter{
 		name:    name,
 		config:  config,
 		stream:  str,
-		hooks:   hooks{log: config.Logger.With("room", string(name)), running: running},
+		hooks:   hooks,
 		running: running,
 		drop:    drop,
 		room:    room.New(room.Config{Linger: config.Linger, MemberLimit: config.MemberLimit, Start: start}),
@@ -124,7 +124,7 @@ func (c *counter) say(m Message) (id string, err error) {
 		c.missed = append(c.missed, e.Append(nil))
 	}
 	if hook := c.config.OnMessage; hook != nil {
-		c.hooks.add(func() { hook(m) })
+		c.hooks.add(len(m.Data), func() { hook(m) })
 	}
 	return m.ID, nil
 }
@@ -173,8 +173,12 @@ func (c *counter) publishLocked(now time.Time) {
 			c.stream.Publish(changeEvent(id, &c.room, change), stream.Every)
 		}
 	}
+	var state []byte // made once for all
+	if news.Sync || len(c.joiners) > 0 {
+		state = syncData(&c.room, c.config.Heartbeat)
+	}
 	if news.Sync {
-		c.stream.Publish(stream.Event{ID: id, Name: string(room.EventSync), Data: syncData(&c.room, c.config.Heartbeat)}, stream.Free)
+		c.stream.Publish(stream.Event{ID: id, Name: string(room.EventSync), Data: state}, stream.Free)
 	}
 	n := c.countLocked()
 	if n != c.told {
@@ -182,20 +186,21 @@ func (c *counter) publishLocked(now time.Time) {
 		c.stream.Publish(stream.Event{ID: id, Name: string(room.EventCount), Data: encode(n)}, stream.Latest)
 	}
 	if len(c.joiners) > 0 {
-		c.admitLocked(n)
+		c.admitLocked(state, n)
 	}
 	c.last = now
 }
 
 // admitLocked gives those who joined in this window the state, made once for
 // all of them, and attaches them to the shared stream. Each is told the state
-// at its own place, then the messages since, so that no id goes back.
-func (c *counter) admitLocked(count int) {
-	state := stream.Event{Name: string(room.EventSync), Data: syncData(&c.room, c.config.Heartbeat)}.Append(nil)
+// at its own place, which is why the id lines stand apart, then the messages
+// since, so that no id goes back.
+func (c *counter) admitLocked(state []byte, count int) {
+	sync := stream.Event{Name: string(room.EventSync), Data: state}.Append(nil)
 	number := stream.Event{Name: string(room.EventCount), Data: encode(count)}.Append(nil)
 	for _, conn := range c.joiners {
 		id := []byte("id: " + conn.place + "\n")
-		conn.conn.Tell(slices.Concat([][]byte{id, state, id, number}, c.missed[conn.since:])...)
+		conn.conn.Tell(slices.Concat([][]byte{id, sync, id, number}, c.missed[conn.since:])...)
 		c.stream.Attach(conn.conn)
 	}
 	c.joiners, c.missed = nil, nil
@@ -206,9 +211,9 @@ func (c *counter) hearLocked(change room.Change) {
 	joined, left := c.config.OnJoin, c.config.OnLeave
 	switch {
 	case change.Left == "" && joined != nil:
-		c.hooks.add(func() { joined(string(c.name), change.Member) })
+		c.hooks.add(len(change.Member.Info), func() { joined(string(c.name), change.Member) })
 	case change.Left != "" && left != nil:
-		c.hooks.add(func() { left(string(c.name), change.Member, change.Left) })
+		c.hooks.add(len(change.Member.Info), func() { left(string(c.name), change.Member, change.Left) })
 	}
 }
 

@@ -8,26 +8,33 @@
 // Where things are: server.go has the routes and the life of a Server;
 // events.go the way of a client from its request to the end of its stream;
 // counter.go the one place where it is counted, under one mutex a room, and
-// where a window's joins become one count; messages.go the way of a message; wire.go what each event
-// carries; session.go the cookie; problem.go what a client is told that asks for something
-// it cannot have. Below stand auth (who asks), room (who is here, plain data)
-// and stream (bytes to sockets); they know nothing of each other.
+// where a window's joins become one count; messages.go the way of a message;
+// wire.go what each event carries; session.go the cookie; problem.go what a
+// client is told that asks for something it cannot have. Below stand auth (who
+// asks), room (who is here, plain data) and stream (bytes to sockets); they
+// know nothing of each other.
 //
 // What a client may rely on, by the numbers that the tests bear too:
 //
 //  1. After a second of quiet the last user count that every client holds is
 //     the true number: there is no ghost in it, and it is never negative.
 //  2. No count waits behind an older one. Counts are merged in time: the first
-//     goes at once, then at most one a window, which is Config.Coalesce, or eight times what the
-//     last count took to reach the clients if that is longer, a second at most.
-//     Messages are never merged, dropped or reordered.
+//     goes at once, then at most one a window, which is Config.Coalesce, or
+//     eight times what the last count took to reach the clients if that is
+//     longer, a second at most. Messages are never merged, dropped or
+//     reordered.
 //  3. A message that was answered with 202 reaches every client of the room
 //     that stays connected. One that comes back with an id is told reset if
 //     messages have gone by meanwhile.
-//  4. A client that stops reading delays nobody, and is sent away.
+//  4. A client that stops reading delays nobody, and is sent away, as
+//     Config.MaxUnsent says.
 //  5. A client that vanishes without a word is found by the next ping that it
-//     does not acknowledge, as far as the listener's sockets are set to notice (TCP_USER_TIMEOUT;
-//     the command sets it).
+//     does not acknowledge, if the listener's sockets are set to notice
+//     (TCP_USER_TIMEOUT; the command sets it on Linux) or, on HTTP/2,
+//     [http.HTTP2Config].WriteByteTimeout is set. What net/http reads after a
+//     request's end hides a half-closed connection from it, until a write
+//     fails; and it does not say of what a connection died, so that the reason
+//     of such a leave is closed.
 //  6. A room of more than Config.MemberLimit members tells counts only.
 //  7. A token that expires ends its stream.
 //  8. Shutdown says goodbye to every client after all that was accepted has

@@ -19,7 +19,7 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 		return refuse(http.StatusBadRequest, "a GET of the stream has no body")
 	}
 	if !stream.CanServe(w) {
-		return errNoFlush
+		return errNoStream
 	}
 	conn := &connection{
 		id:     room.Conn(s.lastConn.Add(1)),

@@ -143,7 +143,9 @@ func (h *house) stream(path, token string, headers ...string) *tab {
 	go func() {
 		defer c.add(event{}, true)
 		var e event
-		for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+		lines := bufio.NewScanner(response.Body)
+		lines.Buffer(nil, 1<<20)
+		for lines.Scan() {
 			field, value, _ := strings.Cut(lines.Text(), ": ")
 			switch field {
 			case "id":

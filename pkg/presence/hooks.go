@@ -3,36 +3,49 @@ package presence
 import (
 	"log/slog"
 	"sync"
+	"time"
 )
 
-// maxHooks is how many calls of hooks may wait in one room.
-const maxHooks = 4096
+// maxHooks bounds the calls of hooks that wait, in bytes of what they carry.
+const maxHooks = 64 << 20
 
-// hooks calls a room's hooks one after the other, in the order of add, on a
-// goroutine that runs while there are any.
+// hooks calls the host program's hooks one after the other, in the order of
+// add, on a goroutine that runs while there are any.
 type hooks struct {
 	log     *slog.Logger
-	running *sync.WaitGroup // who runs is in it
+	running *sync.WaitGroup // run is in it
 
 	mu      sync.Mutex // guards what follows
 	waiting []func()
-	busy    bool // run runs
-	dropped int  // since run began
+	size    int       // bytes that waiting carries
+	busy    bool      // run runs
+	warned  time.Time // when it was last logged that calls are dropped
 }
 
-// add has f called soon. It does not wait.
-func (h *hooks) add(f func()) {
+// add has f, which carries that many bytes, called soon. It does not wait.
+func (h *hooks) add(size int, f func()) {
+	size += 256 // of f itself, about
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.waiting) >= maxHooks {
-		h.dropped++
+	if h.size+size > maxHooks {
+		if now := time.Now(); now.Sub(h.warned) > time.Minute {
+			h.warned = now
+			h.log.Warn("hooks are too slow, calls are dropped")
+		}
 		return
 	}
-	h.waiting = append(h.waiting, f)
+	h.size += size
+	h.waiting = append(h.waiting, func() { f(); h.called(size) })
 	if !h.busy {
 		h.busy = true
 		h.running.Go(h.run) // ends when none waits
 	}
+}
+
+func (h *hooks) called(size int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.size -= size
 }
 
 func (h *hooks) run() {
@@ -40,15 +53,11 @@ func (h *hooks) run() {
 		h.mu.Lock()
 		calls := h.waiting
 		h.waiting = nil
+		h.busy = len(calls) > 0
+		h.mu.Unlock()
 		if len(calls) == 0 {
-			if h.dropped > 0 {
-				h.log.Warn("hooks are too slow, calls were dropped", "dropped", h.dropped)
-			}
-			h.busy, h.dropped = false, 0
-			h.mu.Unlock()
 			return
 		}
-		h.mu.Unlock()
 		for _, f := range calls {
 			f()
 		}

@@ -43,5 +43,5 @@ func (s *Server) getPresence(w http.ResponseWriter, r *http.Request) error {
 			page.Next = page.Members[limit-1].ID
 		}
 	}
-	return writeJSON(w, page)
+	return writeJSON(w, http.StatusOK, page)
 }

@@ -16,12 +16,8 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-const (
-	// patience is how long a message waits for room on the way to the clients.
-	patience = 2 * time.Second
-	// bodyTime is how long a body may take to arrive.
-	bodyTime = 10 * time.Second
-)
+// patience is how long a message waits for room on the way to the clients.
+const patience = 2 * time.Second
 
 // postMessage takes a client's message and tells the whole room.
 func (s *Server) postMessage(w http.ResponseWriter, r *http.Request) error {
@@ -33,15 +29,12 @@ func (s *Server) postMessage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	m.Room, m.From = string(name), &Sender{ID: user.ID, Name: user.Name}
+	m.From = &Sender{ID: user.ID, Name: user.Name}
 	id, err := s.say(r.Context(), name, m)
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusAccepted)
-	w.Write(append(encode(map[string]string{"id": id}), '\n'))
-	return nil
+	return writeJSON(w, http.StatusAccepted, map[string]string{"id": id})
 }
 
 // Publish tells everybody in the room, as the server: the message has no
@@ -62,10 +55,15 @@ func (s *Server) Publish(ctx context.Context, roomName, event string, data any) 
 		return "", err
 	}
 	body, err := marshal(data)
-	if err != nil {
+	switch {
+	case err != nil:
 		return "", err
+	case !utf8.Valid(body):
+		return "", errors.New("the data is not UTF-8")
+	case len(body) > s.config.MaxMessage:
+		return "", ErrTooLarge
 	}
-	m, err := s.message(event, body)
+	m, err := newMessage(event, body)
 	if err != nil {
 		return "", err
 	}
@@ -82,6 +80,7 @@ func (s *Server) say(ctx context.Context, name room.Name, m Message) (id string,
 			return "", ErrDraining
 		}
 		if err := c.stream.Reserve(ctx); err != nil {
+			s.drop(c) // it may have been made for this message
 			return "", context.Cause(ctx)
 		}
 		id, err := c.say(m)
@@ -92,8 +91,8 @@ func (s *Server) say(ctx context.Context, name room.Name, m Message) (id string,
 	}
 }
 
-// message returns a message of that event and data, which must be JSON.
-func (s *Server) message(event string, data []byte) (Message, error) {
+// newMessage returns a message of that event and data, which must be JSON.
+func newMessage(event string, data []byte) (Message, error) {
 	name, err := room.ParseEventName(event)
 	if err != nil {
 		return Message{}, err
@@ -101,9 +100,6 @@ func (s *Server) message(event string, data []byte) (Message, error) {
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, data); err != nil {
 		return Message{}, err
-	}
-	if compact.Len() > s.config.MaxMessage {
-		return Message{}, ErrTooLarge
 	}
 	return Message{Event: string(name), Data: compact.Bytes()}, nil
 }
@@ -121,13 +117,13 @@ func (s *Server) readMessage(w http.ResponseWriter, r *http.Request) (Message, e
 		return Message{}, err
 	}
 	if kind == "text/plain" {
-		return s.message("", encode(string(body)))
+		return newMessage("", encode(string(body)))
 	}
-	return s.parseMessage(body)
+	return parseMessage(body)
 }
 
 // parseMessage reads the JSON form of a message.
-func (s *Server) parseMessage(body []byte) (Message, error) {
+func parseMessage(body []byte) (Message, error) {
 	var m struct {
 		Event string          `json:"event"`
 		Data  json.RawMessage `json:"data"`
@@ -142,16 +138,16 @@ func (s *Server) parseMessage(body []byte) (Message, error) {
 	if m.ID != nil && (*m.ID == "" || utf8.RuneCountInString(*m.ID) > 64) {
 		return Message{}, refuse(http.StatusBadRequest, "the message's id is 1 to 64 characters")
 	}
-	return s.message(m.Event, m.Data)
+	return newMessage(m.Event, m.Data)
 }
 
 // readBody reads a body of up to limit bytes of UTF-8.
 func readBody(w http.ResponseWriter, r *http.Request, limit int) ([]byte, error) {
-	// An error says that w knows no deadline: then the host program's server has one, or none.
-	http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(limit)))
-	if err != nil {
+	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
 		return nil, err
+	} else if err != nil {
+		return nil, refuse(http.StatusBadRequest, "the body did not arrive whole, within %v", bodyTime)
 	}
 	if !utf8.Valid(body) {
 		return nil, refuse(http.StatusBadRequest, "the body is not UTF-8")

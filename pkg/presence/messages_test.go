@@ -1,11 +1,15 @@
 package presence_test
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -27,6 +31,8 @@ func TestMessageReachesTheRoom(t *testing.T) {
 		{"application/json", "{\"data\":\n\t[\n1]}", "message", `[1]`},
 		{"text/plain", "two\nlines: \"x\"", "message", `"two\nlines: \"x\""`},
 		{"text/plain;charset=UTF-8", "", "message", `""`},
+		{"text/plain", strings.Repeat("x", 64<<10), "message", `"` + strings.Repeat("x", 64<<10) + `"`},
+		{"text/plain", strings.Repeat("\n", 64<<10), "message", `"` + strings.Repeat(`\n`, 64<<10) + `"`},
 	} {
 		response := h.ask("POST", "/messages?room=doc-1", bearer(t, "alice"), m.body, "Content-Type", m.kind)
 		var answer struct{ ID string }
@@ -45,7 +51,7 @@ func TestMessageReachesTheRoom(t *testing.T) {
 				t.Fatal(err)
 			}
 			if string(got.Data) != m.data || got.From != (presence.Sender{ID: "alice", Name: "Alice"}) || got.ID != answer.ID || e.id != answer.ID || time.Since(got.At).Abs() > time.Minute {
-				t.Errorf("%s: got %s, id %s, answered %s", m.body, e.data, e.id, answer.ID)
+				t.Errorf("%.99s: got %.299s, id %s, answered %s", m.body, e.data, e.id, answer.ID)
 			}
 		}
 	}
@@ -107,7 +113,7 @@ func TestProblems(t *testing.T) {
 		{"query", "GET", "/events?room=%zz", lobby, "", "", 400, "query"},
 		{"body of a GET", "GET", "/events", lobby, text, "x", 400, "no body"},
 		{"65 KiB", "POST", "/messages", lobby, text, strings.Repeat("x", 65<<10), 413, "65536"},
-		{"grows as JSON", "POST", "/messages", lobby, text, strings.Repeat("\x01", 60<<10), 413, "too large"},
+		{"one byte more than 64 KiB", "POST", "/messages", lobby, inJSON, `{"data":"` + strings.Repeat("x", 64<<10-10) + `"}`, 413, "65536"},
 		{"form", "POST", "/messages", lobby, "application/x-www-form-urlencoded", "data=x", 415, "application/json"},
 		{"no type", "POST", "/messages", lobby, "", "x", 415, "application/json"},
 		{"charset", "POST", "/messages", lobby, "text/plain; charset=latin1", "x", 415, "UTF-8"},
@@ -224,8 +230,36 @@ func TestHooks(t *testing.T) {
 	}
 }
 
-// Whoever publishes into a room whose clients take nothing is not held up by
-// them.
+// Rooms that come and go have their hooks in order, too.
+func TestHooksOfAnEmptyRoom(t *testing.T) {
+	var mu sync.Mutex
+	var got []string
+	h := open(t, presence.Config{OnMessage: func(m presence.Message) {
+		mu.Lock()
+		defer mu.Unlock()
+		got = append(got, string(m.Data))
+	}})
+	for i := range 200 {
+		if _, err := h.Publish(t.Context(), "empty", "", i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := h.Shutdown(ctx); err != nil { // waits for the hooks
+		t.Fatal(err)
+	}
+	for i, data := range got {
+		if data != fmt.Sprint(i) {
+			t.Fatalf("in the place of message %d the hook heard %s", i, data)
+		}
+	}
+	if len(got) != 200 {
+		t.Errorf("the hook heard %d messages of 200", len(got))
+	}
+}
+
+// Publish gives up with its context.
 func TestPublishTakesItsContext(t *testing.T) {
 	h := open(t, presence.Config{})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -241,23 +275,51 @@ func TestPublishTakesItsContext(t *testing.T) {
 	t.Error("Publish never looked at its context")
 }
 
+// raw sends bytes as they are and returns the answer to them.
+func (h *house) raw(request string) *http.Response {
+	h.t.Helper()
+	c, err := net.Dial("tcp", strings.TrimPrefix(h.URL, "http://"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(patience))
+	io.WriteString(c, request)
+	response, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		h.t.Fatalf("%.50s…: %v", request, err)
+	}
+	return response
+}
+
+// A body that never comes holds nobody's goroutine for long, be the request
+// good or not.
 func TestBodyThatNeverComes(t *testing.T) {
 	t.Parallel() // it takes the 10 s that a body may take
 	h := open(t, presence.Config{})
-	body, feed := io.Pipe()
-	defer feed.Close()
-	request, err := http.NewRequest("POST", h.URL+"/messages", body)
-	if err != nil {
-		t.Fatal(err)
+	want := map[string]int{
+		"POST /messages HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 9\r\nAuthorization: Bearer " + bearer(t, "alice") + "\r\n\r\n": 400,
+		"POST /messages HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n":                                                                                 401,
+		"DELETE /session HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n":                                                                                401,
+		"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n":                                                                                   200,
+		"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n":                                                                                  404,
 	}
-	request.Header.Set("Authorization", "Bearer "+bearer(t, "alice"))
-	request.Header.Set("Content-Type", "text/plain")
-	response, err := http.DefaultTransport.RoundTrip(request)
-	if err != nil {
-		t.Fatal(err)
+	var wait sync.WaitGroup
+	for request, status := range want {
+		wait.Go(func() {
+			if r := h.raw(request); r.StatusCode != status {
+				t.Errorf("%.50s…: got %s, want %d", request, r.Status, status)
+			}
+		})
 	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusBadRequest {
-		t.Errorf("got %s, want 400", response.Status)
+	wait.Wait()
+}
+
+func TestBrokenBody(t *testing.T) {
+	var log bytes.Buffer
+	h := open(t, presence.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	r := h.raw("POST /session HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+	if r.StatusCode != http.StatusBadRequest || log.Len() > 0 {
+		t.Errorf("got %s, log %q", r.Status, log.String())
 	}
 }

@@ -1,12 +1,13 @@
 package presence
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"strings"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 
@@ -23,7 +24,7 @@ var (
 	ErrBusy = errors.New("the room is too busy")
 )
 
-var errNoFlush = errors.New("the ResponseWriter cannot flush, nor unwrap to one that can: a middleware hides it")
+var errNoStream = errors.New("the ResponseWriter cannot flush, or takes no write deadline: a middleware hides that it can")
 
 // refusal is an error with an answer of its own.
 type refusal struct {
@@ -50,46 +51,49 @@ var problems = []struct {
 	{room.ErrName, http.StatusBadRequest, ""},
 	{room.ErrEventName, http.StatusBadRequest, ""},
 	{room.ErrEventReserved, http.StatusBadRequest, ""},
-	{ErrTooLarge, http.StatusRequestEntityTooLarge, ""},
 	{ErrDraining, http.StatusServiceUnavailable, ""},
 	{ErrBusy, http.StatusServiceUnavailable, ""},
-	{os.ErrDeadlineExceeded, http.StatusBadRequest, "the body did not arrive in time"},
 }
 
+// bodyTime is how long a request's body may take to arrive.
+const bodyTime = 10 * time.Second
+
 // handle is a handler whose error is answered with a problem document
-// (RFC 9457). What the table does not know is the server's fault: it is logged, and not
+// (RFC 9457). What is not known is the server's fault: it is logged, and not
 // told.
 func (s *Server) handle(f func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			// Of one that is refused, too: net/http reads it before it answers. An
+			// error says that w knows no deadline; then the host's server has one, or none.
+			http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
+		}
 		err := f(w, r)
 		if err == nil {
 			return
 		}
-		status, detail := http.StatusInternalServerError, "the server failed to answer; its log says why"
-		var refused *refusal
-		var tooLarge *http.MaxBytesError
-		switch {
-		case errors.As(err, &refused):
-			status, detail = refused.status, refused.detail
-		case errors.As(err, &tooLarge):
-			status, detail = http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit)
-		default:
-			known := false
-			for _, p := range problems {
-				if errors.Is(err, p.err) {
-					known, status, detail = true, p.status, p.detail
-					if detail == "" {
-						detail = err.Error()
-					}
-					break
-				}
-			}
-			if !known && r.Context().Err() == nil {
-				s.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "err", err)
-			}
+		status, detail := problemOf(err)
+		if status == http.StatusInternalServerError && r.Context().Err() == nil {
+			s.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 		}
 		writeProblem(w, status, detail)
 	}
+}
+
+// problemOf says what the client is told of an error.
+func problemOf(err error) (status int, detail string) {
+	if refused := new(refusal); errors.As(err, &refused) {
+		return refused.status, refused.detail
+	}
+	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+		return http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit)
+	}
+	for _, p := range problems {
+		if errors.Is(err, p.err) {
+			return p.status, cmp.Or(p.detail, err.Error())
+		}
+	}
+	return http.StatusInternalServerError, "the server failed to answer; its log says why"
 }
 
 func writeProblem(w http.ResponseWriter, status int, detail string) {
@@ -113,14 +117,13 @@ func writeProblem(w http.ResponseWriter, status int, detail string) {
 	}{"about:blank", http.StatusText(status), status, detail})
 }
 
-// writeJSON answers with 200 and v.
-func writeJSON(w http.ResponseWriter, v any) error {
+// writeJSON answers with v. Its error is nil, for handlers to return: if
+// writing fails, the client has gone.
+func writeJSON(w http.ResponseWriter, status int, v any) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	_, err := w.Write(append(encode(v), '\n'))
-	if err != nil {
-		return nil // the client has gone; there is nobody to tell
-	}
+	w.WriteHeader(status)
+	w.Write(append(encode(v), '\n'))
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -29,6 +31,7 @@ type Server struct {
 	streams  *stream.Streams
 	epoch    string // of all ids: drawn at the start, as no message outlives the process
 	sessions sessions
+	hooks    hooks
 	lastConn atomic.Uint64
 
 	draining atomic.Bool
@@ -38,7 +41,8 @@ type Server struct {
 	mu    sync.Mutex             // guards rooms and floor; taken before any counter's
 	rooms map[room.Name]*counter // nil once the server drains
 	// floor is the highest place of a room that was dropped. A new room starts
-	// there, so that no id is given twice.
+	// there, so that no id is given twice. Who comes back to a room that was
+	// dropped may hear a reset for another room's messages, and misses none.
 	floor uint64
 }
 
@@ -68,12 +72,21 @@ func New(c Config) (*Server, error) {
 		closed:  make(chan struct{}),
 		rooms:   map[room.Name]*counter{},
 	}
+	s.hooks = hooks{log: s.log, running: &s.running}
 	s.router = s.routes(page)
 	return s, nil
 }
 
 // ServeHTTP implements [http.Handler].
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.router.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// chi goes by the path that an outer chi left in the context, of which
+	// http.StripPrefix between them knows nothing.
+	outer, path := chi.RouteContext(r.Context()), cmp.Or(r.URL.RawPath, r.URL.Path)
+	if outer != nil && outer.RoutePath != "/" && !strings.HasSuffix(path, outer.RoutePath) {
+		r = r.WithContext(context.WithValue(r.Context(), chi.RouteCtxKey, nil))
+	}
+	s.router.ServeHTTP(w, r)
+}
 
 func (s *Server) routes(page map[string]*file) chi.Router {
 	r := chi.NewRouter()
@@ -108,14 +121,14 @@ func (s *Server) routes(page map[string]*file) chi.Router {
 }
 
 func (s *Server) getHealth(w http.ResponseWriter, r *http.Request) error {
-	return writeJSON(w, map[string]string{"status": "alive"})
+	return writeJSON(w, http.StatusOK, map[string]string{"status": "alive"})
 }
 
 func (s *Server) getReady(w http.ResponseWriter, r *http.Request) error {
 	if s.draining.Load() {
 		return ErrDraining
 	}
-	return writeJSON(w, map[string]string{"status": "ready"})
+	return writeJSON(w, http.StatusOK, map[string]string{"status": "ready"})
 }
 
 // counter returns the counter of a room, which it makes if there is none; nil
@@ -126,7 +139,7 @@ func (s *Server) counter(name room.Name) *counter {
 	c := s.rooms[name]
 	if c == nil && s.rooms != nil {
 		start := room.Place{Epoch: s.epoch, Seq: s.floor}
-		c = newCounter(name, &s.config, s.streams.Stream(string(name)), start, &s.running, s.drop)
+		c = newCounter(name, &s.config, s.streams.Stream(string(name)), &s.hooks, start, &s.running, s.drop)
 		s.rooms[name] = c
 	}
 	return c

@@ -131,7 +131,7 @@ func (s *Server) postLogin(w http.ResponseWriter, r *http.Request) error {
 	if err := s.setCookie(w, r, token, guest.Expires); err != nil {
 		return err
 	}
-	return writeJSON(w, map[string]string{"id": guest.ID, "name": guest.Name})
+	return writeJSON(w, http.StatusOK, map[string]string{"id": guest.ID, "name": guest.Name})
 }
 
 // readForm reads the JSON body of a page that may use the cookie.

@@ -183,7 +183,9 @@ func TestMounted(t *testing.T) {
 	inChi.Mount("/a/presence", h.Server)
 	inMux := http.NewServeMux()
 	inMux.Handle("/a/presence/", http.StripPrefix("/a/presence", h.Server))
-	for name, router := range map[string]http.Handler{"chi": inChi, "net/http": inMux} {
+	mixed := chi.NewRouter()
+	mixed.Route("/a", func(r chi.Router) { r.Handle("/presence/*", http.StripPrefix("/a/presence", h.Server)) })
+	for name, router := range map[string]http.Handler{"chi": inChi, "net/http": inMux, "both": mixed} {
 		outer := httptest.NewServer(router)
 		t.Cleanup(outer.CloseClientConnections)
 		t.Cleanup(outer.Close)

@@ -5,9 +5,9 @@
 //
 // What it promises:
 //
-//   - A number is the size of a set, never a sum kept by hand: connections are
-//     counted by the set of open connections, users by the set of members. No
-//     number can drift or fall below zero (promise 1).
+//   - The numbers told are the sizes of sets, never sums kept by hand: the set
+//     of open connections, the set of members. Neither can drift or fall below
+//     zero (promise 1). A member's own connections change with the first set.
 //   - A user whose last connection ended lingers: it stays a member, with no
 //     connections, until the linger time has passed without its return. A
 //     reload is no leave and no join.

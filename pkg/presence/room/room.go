@@ -115,12 +115,12 @@ func (r *Room) Join(c Conn, u User, now time.Time) {
 	m.until = time.Time{}
 }
 
-// Leave takes the connection away, and reports whether it was there. A user
-// whose last connection it was lingers from now on.
-func (r *Room) Leave(c Conn, why Reason, now time.Time) bool {
+// Leave takes the connection away, if it is there. A user whose last connection
+// it was lingers from now on.
+func (r *Room) Leave(c Conn, why Reason, now time.Time) {
 	m, ok := r.conns[c]
 	if !ok {
-		return false
+		return
 	}
 	delete(r.conns, c)
 	m.Connections--
@@ -130,7 +130,6 @@ func (r *Room) Leave(c Conn, why Reason, now time.Time) bool {
 		r.lingering = append(r.lingering, lingerer{m, m.until})
 		r.Expire(now)
 	}
-	return true
 }
 
 // Expire lets those go whose lingering has ended by now.

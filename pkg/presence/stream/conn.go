@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"net/http"
+	"time"
 )
 
 // Conn is one client's connection: an answer to a GET that does not end.
@@ -14,10 +15,10 @@ type Conn struct {
 	index int    // in the Stream's conns
 }
 
-// sink is a client's way to its socket. Neither method waits for the client,
-// and all may be called while it is served.
+// sink is a client's way to its socket. Of its methods serve alone waits for
+// the client; the others may be called while it runs, and do nothing after it.
 type sink interface {
-	// tell takes whole events for this client alone, which go before all that
+	// tell takes what is for this client alone, which goes before all that
 	// send takes later.
 	tell(private [][]byte)
 	// send takes a shared frame.
@@ -33,12 +34,16 @@ type sink interface {
 // the first event.
 func (s *Streams) Conn(w http.ResponseWriter, r *http.Request) *Conn {
 	SetHeaders(w, r)
-	return &Conn{sink: newWriter(w, s.config)}
+	return &Conn{sink: newWriter(w, r, s.config)}
 }
 
-// CanServe reports whether w can flush, or unwraps to one that can, as
-// [http.ResponseController] asks for. Without that no event leaves the server.
+// CanServe reports whether w can flush and takes a write deadline, itself or
+// the one that it unwraps to, as [http.ResponseController] asks for. Without the
+// first no event leaves the server, without the second a client that has stopped reading never leaves it.
 func CanServe(w http.ResponseWriter) bool {
+	if http.NewResponseController(w).SetWriteDeadline(time.Time{}) != nil {
+		return false
+	}
 	for {
 		switch t := w.(type) {
 		case http.Flusher, interface{ FlushError() error }:
@@ -63,8 +68,9 @@ func SetHeaders(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Tell sends whole events to this client alone. They go out, the headers
-// before them, before everything that is published after [Stream.Attach].
+// Tell sends events to this client alone: whole ones, in as many pieces as the
+// caller has them in. They go out, the headers before them, before everything
+// that is published after [Stream.Attach].
 func (c *Conn) Tell(private ...[]byte) { c.sink.tell(private) }
 
 // Serve brings events to the client until the connection ends, by the client,

@@ -20,7 +20,8 @@
 //     sent away, and so is one for which sixteen times as much waits; with a
 //     goodbye, if it can still take one (promise 4).
 //   - Frames are whole: a connection that ends by the server's will ends
-//     between two events.
+//     between two events, unless its client takes nothing even then.
+//   - After [Conn.End] nothing more is taken for a connection.
 //   - The newest alone: of events published with Latest, one at most waits for
 //     a connection, and it stands at the end of what waits (promise 2).
 //

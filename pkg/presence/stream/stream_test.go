@@ -32,9 +32,16 @@ type rig struct {
 
 func newRig(t *testing.T, c stream.Config) *rig {
 	t.Helper()
+	g := unstarted(t, c)
+	g.server.Start()
+	return g
+}
+
+func unstarted(t *testing.T, c stream.Config) *rig {
+	t.Helper()
 	g := &rig{t: t, streams: stream.Open(c), conns: make(chan *stream.Conn, 100), ends: make(chan stream.End, 100)}
 	g.shared = g.streams.Stream("lobby")
-	g.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	g.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn := g.streams.Conn(w, r)
 		conn.Tell([]byte("retry: 1000\n\n"))
 		g.shared.Attach(conn)
@@ -210,8 +217,6 @@ func TestStoppedReaderIsSentAwayAndDelaysNobody(t *testing.T) { // promise 4
 			if ended = true; end != stream.Slow {
 				t.Fatalf("the stopped reader ended %q, want slow", end)
 			}
-		case <-t.Context().Done():
-			t.Fatal("no end")
 		default:
 		}
 		if i > 20_000 {
@@ -321,16 +326,19 @@ func TestReserve(t *testing.T) {
 	}
 	close(w.open)
 
+	streams.Drain() // and what it holds no slot of any more
+	const slots = 64
+	for i := range slots {
+		if err := shared.Reserve(ctx); err != nil {
+			t.Fatalf("slot %d of %d: %v", i, slots, err)
+		}
+	}
 	soon, stop := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer stop()
-	taken := 0
-	for shared.Reserve(soon) == nil {
-		taken++
+	if shared.Reserve(soon) == nil {
+		t.Errorf("more than %d slots could be taken at once", slots)
 	}
-	if taken != 64 {
-		t.Errorf("%d slots could be taken at once, want 64", taken)
-	}
-	for range taken {
+	for range slots {
 		shared.Cancel()
 	}
 	conn.End("draining")
@@ -370,12 +378,82 @@ func TestPublishAfterCloseIsDropped(t *testing.T) {
 }
 
 func TestCanServe(t *testing.T) {
-	plain := struct{ http.ResponseWriter }{httptest.NewRecorder()}
-	if stream.CanServe(plain) {
-		t.Error("a writer that hides Flush can serve")
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if !stream.CanServe(w) || !stream.CanServe(wrapped{w}) {
+			t.Error("a writer of net/http, or one that unwraps to it, cannot serve")
+		}
+		if stream.CanServe(struct{ http.ResponseWriter }{w}) {
+			t.Error("a writer that hides what it wraps can serve")
+		}
+		if stream.CanServe(struct {
+			http.ResponseWriter
+			http.Flusher
+		}{w, w.(http.Flusher)}) {
+			t.Error("a writer that can flush and takes no deadline can serve")
+		}
+	}))
+	defer server.Close()
+	response, err := server.Client().Get(server.URL)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if !stream.CanServe(wrapped{httptest.NewRecorder()}) {
-		t.Error("a writer that unwraps cannot serve")
+	response.Body.Close()
+}
+
+// A stream of HTTP/2 outlives the time that a write may take, with nothing to
+// write in between.
+func TestHTTP2(t *testing.T) {
+	g := unstarted(t, stream.Config{Progress: 50 * time.Millisecond, Heartbeat: 200 * time.Millisecond})
+	g.server.EnableHTTP2 = true
+	g.server.StartTLS()
+	r, conn := g.client()
+	block(t, r)
+	for range 3 {
+		if got := block(t, r); got != "data: {}\nevent: ping\n\n" {
+			t.Errorf("got %q", got)
+		}
+	}
+	g.publish(stream.Reserved, "e-1", "message", "1")
+	if got := block(t, r); !strings.HasPrefix(got, "id: e-1\n") {
+		t.Errorf("got %q", got)
+	}
+	conn.End("draining")
+	if got := block(t, r); !strings.Contains(got, "draining") {
+		t.Errorf("got %q", got)
+	}
+	if end := <-g.ends; end != "draining" {
+		t.Errorf("ended %q", end)
+	}
+}
+
+// What is published after a connection's end was asked for is not for it,
+// however long it takes over the rest.
+func TestNothingAfterEnd(t *testing.T) {
+	streams := stream.Open(stream.Config{})
+	defer streams.Close()
+	shared := streams.Stream("lobby")
+	w := newGate()
+	conn := streams.Conn(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	shared.Attach(conn)
+	done := make(chan stream.End)
+	go func() { done <- conn.Serve(t.Context()) }()
+	publish := func(id string) {
+		shared.Publish(stream.Event{ID: id, Name: "n", Data: []byte("0")}, stream.Every)
+		streams.Drain()
+	}
+	publish("1")
+	<-w.wrote
+	publish("2")
+	conn.End("expired")
+	publish("3")
+	close(w.open)
+	for _, want := range []string{"id: 2\n", "data: {\"reason\":\"expired\"}"} {
+		if got := <-w.wrote; !strings.HasPrefix(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	if end := <-done; end != "expired" || len(w.wrote) > 0 {
+		t.Errorf("ended %q, with %d writes more", end, len(w.wrote))
 	}
 }
 

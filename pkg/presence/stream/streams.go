@@ -22,6 +22,7 @@ package stream
 //     waiting for ever. So the encoders end first, then the streams.
 
 import (
+	"bytes"
 	"context"
 	"hash/maphash"
 	"net/http"
@@ -42,6 +43,9 @@ type Config struct {
 	// MaxUnsent is how many bytes of shared events may wait for a connection
 	// that takes none: 256 KiB by default.
 	MaxUnsent int
+	// Progress is how long a client may take over 32 KiB that it is offered:
+	// 15 s by default. It has a second while more than MaxUnsent waits.
+	Progress time.Duration
 }
 
 // Streams are the shared streams of all rooms. A Stream a room would be one of
@@ -61,6 +65,9 @@ func Open(c Config) *Streams {
 	}
 	if c.MaxUnsent == 0 {
 		c.MaxUnsent = 256 << 10
+	}
+	if c.Progress == 0 {
+		c.Progress = 15 * time.Second
 	}
 	s := &Streams{config: c, server: sse.New(), seed: maphash.MakeSeed()}
 	s.server.AutoReplay = false
@@ -196,7 +203,7 @@ func (e *encoder) Flush() {
 		return
 	}
 	f := <-e.lane.inHand
-	f.bytes = append([]byte(nil), e.buf...)
+	f.bytes, f.event = bytes.Clone(e.buf), Event{} // or what waits would be held twice
 	e.buf = e.buf[:0]
 	if cap(e.buf) > 1<<20 {
 		e.buf = nil

@@ -10,8 +10,6 @@ import (
 )
 
 const (
-	// progress is how long a client may take over a piece that it is offered.
-	progress = 15 * time.Second
 	// hurry is how long it may take while more than MaxUnsent waits. A burst,
 	// or a client whose machine is busy, passes in less.
 	hurry = time.Second
@@ -31,6 +29,7 @@ type writer struct {
 	config  Config
 	w       http.ResponseWriter
 	control *http.ResponseController
+	http2   bool
 	wake    chan struct{}
 
 	// Of serve's goroutine alone.
@@ -42,6 +41,7 @@ type writer struct {
 	private  [][]byte   // whole events for this client alone; they go before queue
 	begun    bool       // there was something to write
 	queue    queue
+	alone    bool      // what is being written is for this client alone
 	waiting  bool      // serve waits for wake, and will take the next frame at once
 	held     *frame    // the frame that it was woken for
 	deadline time.Time // set on the socket
@@ -49,8 +49,8 @@ type writer struct {
 	stopped  bool // serve has returned
 }
 
-func newWriter(w http.ResponseWriter, c Config) *writer {
-	return &writer{config: c, w: w, control: http.NewResponseController(w), wake: make(chan struct{}, 1)}
+func newWriter(w http.ResponseWriter, r *http.Request, c Config) *writer {
+	return &writer{config: c, w: w, control: http.NewResponseController(w), http2: r.ProtoMajor == 2, wake: make(chan struct{}, 1)}
 }
 
 func (c *writer) tell(private [][]byte) {
@@ -65,7 +65,7 @@ func (c *writer) tell(private [][]byte) {
 func (c *writer) send(f *frame) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ending == Slow || c.stopped {
+	if c.ending != "" || c.stopped {
 		return
 	}
 	if c.waiting {
@@ -80,7 +80,7 @@ func (c *writer) send(f *frame) {
 	switch {
 	case c.queue.unsent > hopeless*c.config.MaxUnsent:
 		c.endLocked(Slow)
-	case c.queue.unsent > c.config.MaxUnsent && c.ending == "":
+	case c.queue.unsent > c.config.MaxUnsent && !c.alone:
 		if soon := time.Now().Add(hurry); c.deadline.After(soon) {
 			c.setDeadlineLocked(soon) // for a write that blocks just now
 		}
@@ -118,7 +118,7 @@ func (c *writer) letGoLocked(f *frame) {
 
 func (c *writer) setDeadlineLocked(t time.Time) {
 	c.deadline = t
-	c.control.SetWriteDeadline(t) // an error says that w knows none: then nothing bounds a write
+	c.control.SetWriteDeadline(t) // CanServe has seen that it works
 }
 
 func (c *writer) serve(ctx context.Context) End {
@@ -160,11 +160,12 @@ func (c *writer) serve(ctx context.Context) End {
 func (c *writer) next() []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.waiting = false
+	c.waiting, c.alone = false, false
 	switch {
 	case len(c.private) > 0:
 		b := c.private[0]
 		c.private = c.private[1:]
+		c.alone = true
 		return b
 	case c.begun && c.beat:
 		c.beat = false
@@ -187,12 +188,15 @@ func (c *writer) rest() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waiting = c.queue.len() == 0 && len(c.private) == 0 && c.ending == ""
+	if c.waiting && c.http2 && !c.deadline.IsZero() {
+		c.setDeadlineLocked(time.Time{}) // HTTP/2 resets the stream when it passes, written to or not
+	}
 	return c.waiting
 }
 
 // write brings b into the buffers of the response and of the socket, a piece
-// at a time, so that a client that takes something within each progress may
-// take its time over the whole.
+// at a time, so that a client that takes each within Config.Progress may take
+// its time over the whole.
 func (c *writer) write(b []byte) error {
 	c.unflushed = true
 	for len(b) > 0 {
@@ -222,8 +226,8 @@ func (c *writer) extend() {
 	if c.ending != "" {
 		return
 	}
-	within := progress
-	if c.queue.unsent > c.config.MaxUnsent {
+	within := c.config.Progress
+	if c.queue.unsent > c.config.MaxUnsent && !c.alone {
 		within = hurry
 	}
 	now := time.Now()
