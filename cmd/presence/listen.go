@@ -60,7 +60,7 @@ func localURL(addr string, tls bool) string {
 // 6.18: ENOPROTOOPT), so it is not tried.
 func listen(ctx context.Context, addr string, heartbeat time.Duration) (net.Listener, error) {
 	config := net.ListenConfig{
-		Control:         unacked(max(heartbeat-3*time.Second, time.Second)),
+		Control:         unacked(max(heartbeat-3*time.Second, heartbeat/2, time.Second)),
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: heartbeat, Interval: heartbeat, Count: 2},
 	}
 	config.SetMultipathTCP(false)
