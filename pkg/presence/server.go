@@ -170,10 +170,11 @@ func (s *Server) drop(c *counter) {
 var ErrDraining = errors.New("the server is shutting down")
 
 // Shutdown ends the server: from its start no message is taken, newcomers are
-// told to come back later, and readyz fails; what was taken before is brought to the
-// clients, then each is told goodbye. It returns when the last connection has ended and every
-// goroutine of the server with it, or with ctx's error when ctx ends first; the rest then happens behind
-// it. The listener must be closed only afterwards. A second call waits for the first.
+// told to come back later, and readyz fails; what was taken before is brought
+// to the clients, then each is told goodbye. It returns when the last
+// connection has ended, and every goroutine of the server with it, or with
+// ctx's error when ctx ends first; the rest then happens behind it. The
+// listener must be closed only afterwards. A second call waits for the first.
 func (s *Server) Shutdown(ctx context.Context) error {
 	if s.draining.CompareAndSwap(false, true) {
 		go func() { // ends with the last connection: each has 2 s for its goodbye

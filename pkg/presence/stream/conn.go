@@ -38,8 +38,9 @@ func (s *Streams) Conn(w http.ResponseWriter, r *http.Request) *Conn {
 }
 
 // CanServe reports whether w can flush and takes a write deadline, itself or
-// the one that it unwraps to, as [http.ResponseController] asks for. Without the
-// first no event leaves the server, without the second a client that has stopped reading never leaves it.
+// the one that it unwraps to, as [http.ResponseController] asks for. Without
+// the first no event leaves the server, without the second a client that has
+// stopped reading never leaves it.
 func CanServe(w http.ResponseWriter) bool {
 	if http.NewResponseController(w).SetWriteDeadline(time.Time{}) != nil {
 		return false

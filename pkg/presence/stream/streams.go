@@ -14,7 +14,8 @@ package stream
 //   - An event without an id is written with an empty id line, which makes a
 //     browser forget the id that it has. Every event given to it has one.
 //   - Data that begins with a colon goes out as it is, as a comment, and a
-//     line break in data or a name forges fields. Data here is JSON on one line, and names are checked.
+//     line break in data or a name forges fields. Data here is JSON on one
+//     line, and names are checked.
 //   - An event without data ends the subscriber. None is published.
 //   - A subscriber is removed by one goroutine and counted by callbacks on
 //     others, in any order. Nothing is counted by callbacks here.
@@ -48,9 +49,9 @@ type Config struct {
 	Progress time.Duration
 }
 
-// Streams are the shared streams of all rooms. A Stream a room would be one of
-// r3labs's with three goroutines and 14 KB or more; these are a few of r3labs's,
-// one a core, whatever the number of rooms.
+// Streams are the shared streams of all rooms: a few of r3labs's, one a core,
+// whatever the number of rooms. One a room would cost goroutines and a channel
+// of 1,024 events each, and bring every habit of removal.
 type Streams struct {
 	config Config
 	server *sse.Server
