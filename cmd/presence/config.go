@@ -62,6 +62,7 @@ var flagNames = strings.NewReplacer(
 	"MaxMessage", "--max-message",
 	"MaxUnsent", "--max-unsent",
 	"the CORS origin", "--cors-origin",
+	"Cookie.Domain", "--cookie-domain",
 )
 
 // config is what the flags make of the server. Bounds are the server's to

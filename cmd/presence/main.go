@@ -72,7 +72,7 @@ type process struct {
 func run(ctx context.Context, args []string, getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) error {
 	err := execute(ctx, args, &process{getenv, stdin, stdout, stderr})
 	if err != nil {
-		fmt.Fprintln(stderr, "presence:", strings.ReplaceAll(err.Error(), "\n", "; "))
+		fmt.Fprintln(stderr, "presence:", printable(strings.ReplaceAll(err.Error(), "\n", "; ")))
 	}
 	return err
 }

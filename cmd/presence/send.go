@@ -49,6 +49,6 @@ func (c *send) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(p.stdout, id)
+	_, err = fmt.Fprintln(p.stdout, printable(id))
 	return err
 }

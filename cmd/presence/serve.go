@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"example.com/presence/pkg/presence"
@@ -13,6 +15,7 @@ import (
 
 // Run serves until ctx ends.
 func (c *serve) Run(ctx context.Context, p *process) error {
+	signal.Ignore(syscall.SIGPIPE) // or the end of whoever reads the log ends the server, without a goodbye
 	log := c.Running.logger(p.stderr)
 	addr, err := address(c.Listening.Listen, p.getenv("PORT"), c.Keys.Dev)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -153,6 +154,8 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("config: MaxMessage is 1 byte to 1 MiB, not %d", c.MaxMessage)
 	case c.MaxUnsent < 4*c.MaxMessage:
 		return c, fmt.Errorf("config: MaxUnsent is at least four times MaxMessage, %d, not %d", 4*c.MaxMessage, c.MaxUnsent)
+	case strings.Trim(c.Cookie.Domain, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-") != "":
+		return c, fmt.Errorf("config: Cookie.Domain %q is no domain", c.Cookie.Domain)
 	case c.Cookie.SameSite == http.SameSiteNoneMode && c.Cookie.Insecure:
 		return c, errors.New("config: a Cookie with SameSite=None must be Secure: browsers refuse it otherwise")
 	}
@@ -166,6 +169,25 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
+// isOrigin reports whether s is what a browser sends as the Origin of a page
+// (RFC 6454 section 6.2): lower case, ASCII, no port that is the scheme's own.
+// A star would be a pattern to the CORS middleware.
+func isOrigin(s string) bool {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || s != u.Scheme+"://"+u.Host {
+		return false
+	}
+	if strings.Trim(u.Host, "abcdefghijklmnopqrstuvwxyz0123456789.-_[:]") != "" {
+		return false
+	}
+	if u.Port() == "" {
+		return !strings.HasSuffix(u.Host, ":")
+	}
+	port, err := strconv.ParseUint(u.Port(), 10, 16)
+	own := map[string]uint64{"http": 80, "https": 443}[u.Scheme]
+	return err == nil && port != 0 && port != own
+}
+
 // origins returns the check of a request that has the cookie: its page is of
 // this host or of one of the CORS origins.
 func (c Config) origins() (*http.CrossOriginProtection, error) {
@@ -177,9 +199,8 @@ func (c Config) origins() (*http.CrossOriginProtection, error) {
 			}
 			return check, nil // every page with a token of its own, none with the cookie
 		}
-		u, err := url.Parse(origin)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || origin != strings.ToLower(u.Scheme+"://"+u.Host) {
-			return nil, fmt.Errorf("config: the CORS origin %q is not scheme://host[:port], in lower case", origin)
+		if !isOrigin(origin) {
+			return nil, fmt.Errorf("config: the CORS origin %q is not scheme://host[:port] as a browser sends it", origin)
 		}
 		if err := check.AddTrustedOrigin(origin); err != nil {
 			return nil, err

@@ -33,6 +33,9 @@ func (s *Server) getPresence(w http.ResponseWriter, r *http.Request) error {
 		Members     []Member    `json:"members"`
 		Next        room.UserID `json:"next,omitempty"`
 	}{Room: name, Members: []Member{}}
+	if s.draining.Load() {
+		return ErrDraining // who is here goes, and where to is not known here
+	}
 	if c := s.find(name); c != nil {
 		more := false
 		c.mu.Lock()

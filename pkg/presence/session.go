@@ -2,6 +2,7 @@ package presence
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -79,6 +80,9 @@ func (s *Server) postSession(w http.ResponseWriter, r *http.Request) error {
 	if err := s.readForm(w, r, &body); err != nil {
 		return err
 	}
+	if strings.Trim(body.Token, tokenCharacters) != "" {
+		return fmt.Errorf("%w: it has characters that none has", auth.ErrBadToken)
+	}
 	bearer := r.Clone(r.Context())
 	bearer.Header = http.Header{"Authorization": {"Bearer " + body.Token}}
 	bearer.URL.RawQuery = ""
@@ -148,6 +152,10 @@ func (s *Server) readForm(w http.ResponseWriter, r *http.Request, v any) error {
 	}
 	return decode(body, v)
 }
+
+// tokenCharacters are those of a bearer token (RFC 6750 section 2.1). None is
+// changed by a cookie.
+const tokenCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/="
 
 const (
 	// maxForm is the largest body of a sign-in, in bytes.

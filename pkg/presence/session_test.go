@@ -71,6 +71,7 @@ func TestSessionRefusals(t *testing.T) {
 		answer *http.Response
 		status int
 	}{
+		"blanks":         {h.signIn(" " + bearer(t, "alice")), 401},
 		"bad token":      {h.signIn("rubbish"), 401},
 		"no token":       {h.ask("POST", "/session", bearer(t, "alice"), `{}`, "Content-Type", "application/json"), 401},
 		"form":           {h.ask("POST", "/session", "", `{"token":"x"}`, "Content-Type", "text/plain"), 415},
@@ -237,6 +238,12 @@ func TestConfigIsChecked(t *testing.T) {
 		"SameSite":      {Authenticator: who, Cookie: presence.Cookie{SameSite: http.SameSiteNoneMode, Insecure: true}},
 		"stands alone":  {Authenticator: who, CORSOrigins: []string{"*", "https://a.example"}},
 		"a.example/":    {Authenticator: who, CORSOrigins: []string{"https://a.example/"}},
+		"*.a.example":   {Authenticator: who, CORSOrigins: []string{"https://*.a.example"}},
+		"a.example:443": {Authenticator: who, CORSOrigins: []string{"https://a.example:443"}},
+		"a:99999":       {Authenticator: who, CORSOrigins: []string{"https://a:99999"}},
+		"https://ä":     {Authenticator: who, CORSOrigins: []string{"https://ä"}},
+		"A.example":     {Authenticator: who, CORSOrigins: []string{"https://A.example"}},
+		"Domain":        {Authenticator: who, Cookie: presence.Cookie{Domain: "a b;c"}},
 		"ftp://x":       {Authenticator: who, CORSOrigins: []string{"ftp://x"}},
 	} {
 		if _, err := presence.New(c); err == nil || !strings.Contains(err.Error(), want) {

@@ -162,6 +162,8 @@ func (c *writer) next() []byte {
 	defer c.mu.Unlock()
 	c.waiting, c.alone = false, false
 	switch {
+	case c.said:
+		return nil
 	case len(c.private) > 0:
 		b := c.private[0]
 		c.private = c.private[1:]
