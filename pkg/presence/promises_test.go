@@ -57,13 +57,19 @@ func TestNothingIsLostBetweenAnswerAndSync(t *testing.T) { // promise 3
 	alice := bearer(t, "alice")
 	for n := range 20 {
 		c := h.stream("/events", alice)
-		want := h.say("/messages", alice, `{"data":1}`)
-		for i, name := range []string{"", "sync", "user count", "message"} {
-			e, err := c.read(patience)
-			if err != nil || e.name != name || i < 3 && e.id == want || i == 3 && e.id != want {
-				t.Fatalf("client %d: event %d is %+v, %v; want %q", n, i, e, err, name)
+		first := h.say("/messages", alice, `{"data":1}`)
+		d := h.stream("/events", alice) // in the same window, as a rule
+		second := h.say("/messages", alice, `{"data":2}`)
+		check := func(c *tab, names, ids []string) {
+			for i, name := range names {
+				e, err := c.read(patience)
+				if err != nil || e.name != name || ids[i] != "…" && e.id != ids[i] {
+					t.Fatalf("round %d: event %d is %+v, %v; want %q with id %s", n, i, e, err, name, ids[i])
+				}
 			}
 		}
+		check(c, []string{"", "sync", "user count", "message"}, []string{"", "…", "…", first})
+		check(d, []string{"", "sync", "user count", "message"}, []string{"", first, first, second})
 	}
 }
 
