@@ -38,12 +38,12 @@ func (s *Server) postMessage(w http.ResponseWriter, r *http.Request) error {
 }
 
 // Publish tells everybody in the room, as the server: the message has no
-// sender. Event is the event's name, as a client may choose it; empty means message. Data is
-// anything that encodes as JSON. It returns the message's id once it is on its way, and
-// waits for that as long as ctx, 2 s at most.
+// sender. Event is the event's name, as a client may choose it; empty means
+// message. Data is anything that encodes as JSON. It returns the message's id
+// once it is on its way, and waits for that as long as ctx, 2 s at most.
 //
-// The errors are [ErrTooLarge], [ErrBusy], [ErrDraining], those of
-// the names, of ctx, and of encoding data.
+// The errors are [ErrTooLarge], [ErrBusy], [ErrDraining], those of the names,
+// of ctx, and of encoding data.
 func (s *Server) Publish(ctx context.Context, roomName, event string, data any) (id string, err error) {
 	defer func() {
 		if err != nil {

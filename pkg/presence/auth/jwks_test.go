@@ -132,7 +132,8 @@ func (w *world) knows(kid string) {
 	}
 }
 
-// sleep lets d pass, and all that is due then happen.
+// sleep lets d pass in the bubble, which costs nothing, and all that is due then
+// happen.
 func (w *world) sleep(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()

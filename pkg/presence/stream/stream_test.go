@@ -231,11 +231,7 @@ func TestSlowReaderIsToldGoodbye(t *testing.T) { // promise 4
 	streams := stream.Open(stream.Config{MaxUnsent: 1000})
 	defer streams.Close()
 	shared := streams.Stream("lobby")
-	w := newGate()
-	conn := streams.Conn(w, httptest.NewRequest(http.MethodGet, "/", nil))
-	shared.Attach(conn)
-	end := make(chan stream.End)
-	go func() { end <- conn.Serve(t.Context()) }()
+	w, _, end := attachGate(t.Context(), streams, shared)
 	data := []byte(strings.Repeat("0", 500))
 	shared.Publish(stream.Event{ID: "first", Name: "n", Data: data}, stream.Every)
 	<-w.wrote
@@ -257,12 +253,8 @@ func TestLatestReplacesTheOneThatWaits(t *testing.T) { // promise 2
 	streams := stream.Open(stream.Config{})
 	defer streams.Close()
 	shared := streams.Stream("lobby")
-	w := newGate()
 	ctx, cancel := context.WithCancel(t.Context())
-	conn := streams.Conn(w, httptest.NewRequest(http.MethodGet, "/", nil))
-	shared.Attach(conn)
-	done := make(chan struct{})
-	go func() { defer close(done); conn.Serve(ctx) }()
+	w, _, done := attachGate(ctx, streams, shared)
 	publish := func(k stream.Kind, id string) {
 		shared.Publish(stream.Event{ID: id, Name: "n", Data: []byte("0")}, k)
 	}
@@ -292,8 +284,14 @@ type gate struct {
 	wrote  chan string
 }
 
-func newGate() *gate {
-	return &gate{http.Header{}, make(chan struct{}), make(chan string, 10_000)}
+// attachGate serves a connection to a gate until ctx or the connection ends.
+func attachGate(ctx context.Context, streams *stream.Streams, shared *stream.Stream) (*gate, *stream.Conn, <-chan stream.End) {
+	w := &gate{http.Header{}, make(chan struct{}), make(chan string, 10_000)}
+	conn := streams.Conn(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	shared.Attach(conn)
+	end := make(chan stream.End)
+	go func() { end <- conn.Serve(ctx) }()
+	return w, conn, end
 }
 
 func (g *gate) Header() http.Header { return g.header }
@@ -313,11 +311,7 @@ func TestReserve(t *testing.T) {
 	shared := streams.Stream("lobby")
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	w := newGate()
-	conn := streams.Conn(w, httptest.NewRequest(http.MethodGet, "/", nil))
-	shared.Attach(conn)
-	done := make(chan struct{})
-	go func() { defer close(done); conn.Serve(ctx) }()
+	w, conn, done := attachGate(ctx, streams, shared)
 	for i := range 1000 {
 		if err := shared.Reserve(ctx); err != nil {
 			t.Fatalf("event %d waits for a client that takes nothing: %v", i, err)
@@ -432,11 +426,7 @@ func TestNothingAfterEnd(t *testing.T) {
 	streams := stream.Open(stream.Config{})
 	defer streams.Close()
 	shared := streams.Stream("lobby")
-	w := newGate()
-	conn := streams.Conn(w, httptest.NewRequest(http.MethodGet, "/", nil))
-	shared.Attach(conn)
-	done := make(chan stream.End)
-	go func() { done <- conn.Serve(t.Context()) }()
+	w, conn, done := attachGate(t.Context(), streams, shared)
 	publish := func(id string) {
 		shared.Publish(stream.Event{ID: id, Name: "n", Data: []byte("0")}, stream.Every)
 		streams.Drain()

@@ -10,8 +10,9 @@ import (
 )
 
 const (
-	// hurry is how long it may take while more than MaxUnsent waits. A burst,
-	// or a client whose machine is busy, passes in less.
+	// hurry is how long a client may take over a piece while more than
+	// MaxUnsent waits for it. A burst, or a client whose machine is busy, passes
+	// in less.
 	hurry = time.Second
 	// hopeless times MaxUnsent waits for a client that takes something, and
 	// ever less than comes. It costs little, as all connections share the frames.
@@ -38,7 +39,7 @@ type writer struct {
 	unflushed bool
 
 	mu       sync.Mutex // guards what follows
-	private  [][]byte   // whole events for this client alone; they go before queue
+	private  [][]byte   // events for this client alone, in pieces; they go before queue
 	begun    bool       // there was something to write
 	queue    queue
 	alone    bool      // what is being written is for this client alone
@@ -155,8 +156,8 @@ func (c *writer) serve(ctx context.Context) End {
 	return Closed
 }
 
-// next returns what is to be written now: whole events, in their order. A
-// ping goes between two of them; the goodbye is the last.
+// next returns what is to be written now: events in their order, a ping between
+// two of them, the goodbye last, and then nil.
 func (c *writer) next() []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -177,7 +178,7 @@ func (c *writer) next() []byte {
 		c.letGoLocked(f)
 		return f.bytes
 	}
-	if c.ending != "" && !c.said {
+	if c.ending != "" {
 		c.said = true
 		return Goodbye(c.ending).Append(nil)
 	}
