@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"example.com/presence/pkg/presence/auth"
+	"example.com/presence/pkg/presence/room"
 )
 
 // User is who asks: the answer of an [Authenticator].
@@ -93,6 +94,13 @@ type Config struct {
 	// Cookie says how the session cookie is set.
 	Cookie Cookie
 
+	// KeepHandler has the handler of GET /events run until its stream ends, for
+	// a host whose middleware must span the stream; the end of the request's
+	// context then ends it. By default the handler of a plain HTTP/1
+	// connection returns at once, on Linux, and the stream goes on without a
+	// goroutine; kept, each costs some 10 KB.
+	KeepHandler bool
+
 	// Web is what GET / and the paths below it serve, index.html at the root;
 	// nil serves no files.
 	Web fs.FS
@@ -109,6 +117,8 @@ type Config struct {
 
 	// Logger takes what an operator could act on; slog.Default() by default.
 	Logger *slog.Logger
+
+	count func(*room.Room) int // what Count says
 }
 
 // Cookie says how POST /session and POST /login set the session cookie, whose
@@ -139,6 +149,10 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.Cookie.SameSite, http.SameSiteLaxMode)
 	setDefault(&c.Logger, slog.Default())
 	c.Linger = max(0, c.Linger)
+	c.count = (*room.Room).Connections
+	if c.Count == CountUsers {
+		c.count = (*room.Room).Users
+	}
 	switch {
 	case c.Count != CountConnections && c.Count != CountUsers:
 		return c, fmt.Errorf("config: Count is %q or %q, not %q", CountConnections, CountUsers, c.Count)

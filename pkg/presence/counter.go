@@ -23,7 +23,7 @@ type counter struct {
 	mu      sync.Mutex // guards what follows
 	room    room.Room
 	open    map[room.Conn]*connection
-	joiners []*connection // counted in; they wait for the sync of this window
+	joiners []joiner      // counted in; they wait for the sync of this window
 	missed  [][]byte      // the messages said while there are joiners
 	told    int           // the last user count
 	last    time.Time     // when something was told
@@ -54,19 +54,19 @@ func newCounter(name room.Name, config *Config, str *stream.Stream, hooks *hooks
 // join counts the connection in and has the new number told. The client is
 // answered at once; its sync comes at the end of the window, which is at once too
 // if the room was quiet, and then the messages since it joined.
-func (c *counter) join(conn *connection) error {
+func (c *counter) join(conn *connection, u User, lastID string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return errClosed
 	}
 	now := time.Now()
-	u := conn.user
 	c.room.Join(conn.id, room.User{ID: room.UserID(u.ID), Name: u.Name, Info: u.Info}, now)
 	c.open[conn.id] = conn
-	c.joiners = append(c.joiners, conn)
-	conn.greet(c.room.Place().String())
-	conn.since = len(c.missed)
+	conn.counter = c
+	place := c.room.Place().String()
+	conn.greet(lastID, place)
+	c.joiners = append(c.joiners, joiner{conn, place, len(c.missed)})
 	c.running.Add(1)
 	c.tellLocked(now)
 	return nil
@@ -80,7 +80,7 @@ func (c *counter) leave(conn *connection, why room.Reason) {
 	now := time.Now()
 	c.room.Leave(conn.id, why, now)
 	delete(c.open, conn.id)
-	if i := slices.Index(c.joiners, conn); i >= 0 {
+	if i := slices.IndexFunc(c.joiners, func(j joiner) bool { return j.connection == conn }); i >= 0 {
 		c.joiners = slices.Delete(c.joiners, i, i+1)
 		if len(c.joiners) == 0 {
 			c.missed = nil
@@ -198,10 +198,10 @@ func (c *counter) publishLocked(now time.Time) {
 func (c *counter) admitLocked(state []byte, count int) {
 	sync := stream.Event{Name: string(room.EventSync), Data: state}.Append(nil)
 	number := stream.Event{Name: string(room.EventCount), Data: encode(count)}.Append(nil)
-	for _, conn := range c.joiners {
-		id := []byte("id: " + conn.place + "\n")
-		conn.conn.Tell(slices.Concat([][]byte{id, sync, id, number}, c.missed[conn.since:])...)
-		c.stream.Attach(conn.conn)
+	for _, j := range c.joiners {
+		id := []byte("id: " + j.place + "\n")
+		j.conn.Tell(slices.Concat([][]byte{id, sync, id, number}, c.missed[j.since:])...)
+		c.stream.Attach(j.conn)
 	}
 	c.joiners, c.missed = nil, nil
 }
@@ -219,10 +219,7 @@ func (c *counter) hearLocked(change room.Change) {
 
 // countLocked is the user count.
 func (c *counter) countLocked() int {
-	if c.config.Count == CountUsers {
-		return c.room.Users()
-	}
-	return c.room.Connections()
+	return c.config.count(&c.room)
 }
 
 func (c *counter) emptyLocked() bool {

@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"errors"
 	"net/http"
 	"time"
 
@@ -18,56 +19,52 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	if r.ContentLength != 0 {
 		return refuse(http.StatusBadRequest, "a GET of the stream has no body")
 	}
-	if !stream.CanServe(w) {
-		return errNoStream
-	}
 	conn := &connection{
-		id:     room.Conn(s.lastConn.Add(1)),
-		user:   user,
-		conn:   s.streams.Conn(w, r),
-		lastID: lastEventID(r),
+		id:      room.Conn(s.lastConn.Add(1)),
+		user:    room.UserID(user.ID),
+		session: user.Session,
+		server:  s,
 	}
-	defer s.sessions.add(user.Session, conn)()
-	counter := s.join(name, conn)
-	if counter == nil {
-		return sendAway(w, r, endDraining, time.Second, 3*time.Second)
+	if s.config.KeepHandler {
+		conn.done = make(chan struct{})
 	}
-	why := stream.Closed
-	defer func() { counter.leave(conn, leaveReason(why)) }()
-	defer expire(user.Expires, conn)()
-	why = conn.conn.Serve(r.Context())
-	s.log.Debug("stream ended", "room", string(name), "user", user.ID, "why", string(why))
-	return nil
-}
-
-// join counts the connection in; nil says that the server drains. The room may
-// be dropped between the look-up and the door, as its last member has just
-// left; then there is a new one.
-func (s *Server) join(name room.Name, conn *connection) *counter {
-	for {
-		c := s.counter(name)
-		if c == nil || c.join(conn) == nil {
-			return c
+	if conn.conn, err = s.streams.Conn(w, r); errors.Is(err, stream.ErrFull) {
+		conn.turnAway(endFull, 10*time.Second, 30*time.Second)
+	} else if err != nil {
+		return err
+	} else {
+		s.sessions.add(conn)
+		if s.join(name, conn, user, lastEventID(r)) {
+			conn.expire(user.Expires)
+		} else {
+			conn.turnAway(endDraining, time.Second, 3*time.Second)
 		}
 	}
-}
-
-// sendAway answers with a stream that says goodbye at once: to a browser's
-// EventSource any other status but 200 would be the end for good.
-func sendAway(w http.ResponseWriter, r *http.Request, why stream.End, least, most time.Duration) error {
-	stream.SetHeaders(w, r)
-	w.Write(stream.Goodbye(why).Append(retryField(least, most))) // if it fails, the client has gone
+	conn.conn.Serve(r.Context(), conn.ended)
+	if conn.done != nil {
+		select {
+		case <-conn.done:
+		case <-r.Context().Done():
+			conn.conn.Drop(stream.Closed)
+			<-conn.done
+		}
+	}
 	return nil
 }
 
-// expire ends the connection when its token does. The function returned ends
-// the wait for it.
-func expire(at time.Time, conn *connection) (stop func()) {
-	if at.IsZero() {
-		return func() {}
+// join counts the connection in, and reports false if the server drains. The
+// room may be dropped between the look-up and the door, as its last member has
+// just left; then there is a new one.
+func (s *Server) join(name room.Name, conn *connection, user User, lastID string) bool {
+	for {
+		c := s.counter(name)
+		if c == nil {
+			return false
+		}
+		if c.join(conn, user, lastID) == nil {
+			return true
+		}
 	}
-	timer := time.AfterFunc(time.Until(at), func() { conn.conn.End(endExpired) })
-	return func() { timer.Stop() }
 }
 
 // lastEventID returns the id that the client holds: the header, which a

@@ -24,8 +24,6 @@ var (
 	ErrBusy = errors.New("the room is too busy")
 )
 
-var errNoStream = errors.New("the ResponseWriter cannot flush, or takes no write deadline: a middleware hides that it can")
-
 // refusal is an error with an answer of its own.
 type refusal struct {
 	status int

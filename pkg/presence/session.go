@@ -212,27 +212,31 @@ type sessions struct {
 	open map[string]map[*connection]bool
 }
 
-// add remembers the connection until the function that it returns is called.
-func (s *sessions) add(session string, conn *connection) (remove func()) {
-	if session == "" {
-		return func() {}
+// add remembers the connection until remove.
+func (s *sessions) add(conn *connection) {
+	if conn.session == "" {
+		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open == nil {
 		s.open = map[string]map[*connection]bool{}
 	}
-	if s.open[session] == nil {
-		s.open[session] = map[*connection]bool{}
+	if s.open[conn.session] == nil {
+		s.open[conn.session] = map[*connection]bool{}
 	}
-	s.open[session][conn] = true
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.open[session], conn)
-		if len(s.open[session]) == 0 {
-			delete(s.open, session)
-		}
+	s.open[conn.session][conn] = true
+}
+
+func (s *sessions) remove(conn *connection) {
+	if conn.session == "" {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open[conn.session], conn)
+	if len(s.open[conn.session]) == 0 {
+		delete(s.open, conn.session)
 	}
 }
 

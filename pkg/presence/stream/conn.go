@@ -2,46 +2,77 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 )
 
 // Conn is one client's connection: an answer to a GET that does not end.
-type Conn struct {
-	sink sink
+type Conn struct{ sink sink }
 
-	// Guarded by the Stream's lock.
-	place uint64 // the number of the last event before it came
-	index int    // in the Stream's conns
-}
-
-// sink is a client's way to its socket. Of its methods serve alone waits for
-// the client; the others may be called while it runs, and do nothing after it.
+// sink is a client's way to its socket: [direct] where it can be, else
+// [writer]. Only serve may wait for the client. The methods may be called
+// while it runs, and do nothing after the end.
 type sink interface {
+	// attach and detach are called with the Stream's lock held.
+	attach(*Stream)
+	detach(*Stream)
 	// tell takes what is for this client alone, which goes before all that
-	// send takes later.
+	// is published later.
 	tell(private [][]byte)
-	// send takes a shared frame.
-	send(*frame)
 	// end asks for the end: what waits, a goodbye, no more.
 	end(End)
-	// serve brings everything to the socket until the end, and says which.
-	serve(context.Context) End
+	// drop ends it at once.
+	drop(End)
+	// serve brings everything to the socket until the end, and calls ended.
+	serve(ctx context.Context, ended func(End))
 }
 
-// Conn returns a connection that answers the request. The headers of the
-// event stream are set here, beside those that w has already, and are sent with
-// the first event.
-func (s *Streams) Conn(w http.ResponseWriter, r *http.Request) *Conn {
-	SetHeaders(w, r)
-	return &Conn{sink: newWriter(w, r, s.config)}
+var (
+	// ErrUnsupported says that a response cannot be a stream: its connection
+	// cannot be taken over, and it cannot flush, so that no event would leave
+	// the server, or takes no write deadline, so that a client that has stopped
+	// reading would never leave it.
+	ErrUnsupported = errors.New("stream: the response can neither be hijacked nor flushed with a deadline")
+
+	// ErrFull says that the process has no descriptor left.
+	ErrFull = errors.New("stream: no descriptor left")
+)
+
+// Conn returns a connection that answers the request with an event stream.
+// The headers that w has already are sent with it.
+//
+// A connection of HTTP/1 is taken out of net/http, whose server knows nothing
+// of it from then on. Where it is plain TCP, on Linux, it then costs no
+// goroutine: [Conn.Serve] returns at once. With [ErrFull] there is a connection
+// that takes one, for a few words and the end.
+func (s *Streams) Conn(w http.ResponseWriter, r *http.Request) (*Conn, error) {
+	setHeaders(w.Header())
+	if r.ProtoMajor == 1 {
+		h, err := hijack(w, r)
+		if err == nil {
+			h.tune(s.config.Heartbeat)
+			sink, err := s.open(h)
+			return &Conn{sink}, err
+		}
+		if !errors.Is(err, http.ErrNotSupported) {
+			return nil, err
+		}
+		w.Header().Set("Connection", "close") // its deadlines are no good for another request
+	}
+	if !canServe(w) {
+		return nil, ErrUnsupported
+	}
+	response := struct {
+		http.ResponseWriter
+		*http.ResponseController
+	}{w, http.NewResponseController(w)}
+	return &Conn{newWriter(response, s.config)}, nil
 }
 
-// CanServe reports whether w can flush and takes a write deadline, itself or
-// the one that it unwraps to, as [http.ResponseController] asks for. Without
-// the first no event leaves the server, without the second a client that has
-// stopped reading never leaves it.
-func CanServe(w http.ResponseWriter) bool {
+// canServe reports whether w can flush and takes a write deadline, itself or
+// the one that it unwraps to, as [http.ResponseController] asks for.
+func canServe(w http.ResponseWriter) bool {
 	if http.NewResponseController(w).SetWriteDeadline(time.Time{}) != nil {
 		return false
 	}
@@ -57,31 +88,28 @@ func CanServe(w http.ResponseWriter) bool {
 	}
 }
 
-// SetHeaders sets the headers of an event stream. The connection of HTTP/1 is
-// not used again after the stream, whose deadlines it carries.
-func SetHeaders(w http.ResponseWriter, r *http.Request) {
-	h := w.Header()
+func setHeaders(h http.Header) {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store, no-transform")
 	h.Set("X-Accel-Buffering", "no")
-	if r.ProtoMajor == 1 {
-		h.Set("Connection", "close")
-	}
 }
 
 // Tell sends events to this client alone: whole ones, in as many pieces as the
-// caller has them in. They go out, the headers before them, before everything
-// that is published after [Stream.Attach].
+// caller has them in, which are kept. They go out, the headers before them,
+// before everything that is published after [Stream.Attach].
 func (c *Conn) Tell(private ...[]byte) { c.sink.tell(private) }
 
 // Serve brings events to the client until the connection ends, by the client,
-// by [Conn.End] or by the end of ctx, and returns why. It is called once, by
-// the goroutine of the request.
-func (c *Conn) Serve(ctx context.Context) End {
-	return c.sink.serve(ctx)
-}
+// by [Conn.End] or [Conn.Drop], and then calls ended once, with the reason, on
+// a goroutine that holds no lock. It is called once, by the goroutine of the
+// request. It returns at once if the connection needs no goroutine, else after
+// ended, and the end of ctx is an end, too.
+func (c *Conn) Serve(ctx context.Context, ended func(End)) { c.sink.serve(ctx, ended) }
 
 // End asks for the end of the connection: it is sent what waits for it and a
 // goodbye with the reason, within 2 s. It does not wait. Only the first call
 // counts.
 func (c *Conn) End(why End) { c.sink.end(why) }
+
+// Drop ends the connection at once and without a word. It does not wait.
+func (c *Conn) Drop(why End) { c.sink.drop(why) }

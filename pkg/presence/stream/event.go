@@ -26,7 +26,11 @@ func (e Event) Append(b []byte) []byte {
 
 // ping is what a connection gets every heartbeat: an event, as a browser shows
 // no comment to a script.
-var ping = Event{Name: "ping", Data: []byte("{}")}.Append(nil)
+var ping = func() *frame {
+	f := new(frame)
+	f.encoded(Event{Name: "ping", Data: []byte("{}")}.Append(nil))
+	return f
+}()
 
 // Goodbye returns the event that tells a client why the server ends its
 // connection.

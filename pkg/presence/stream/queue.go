@@ -1,5 +1,7 @@
 package stream
 
+import "iter"
+
 // queue is the shared frames that wait for one connection, in order.
 type queue struct {
 	frames []*frame // from head on; nil where a Latest was taken out
@@ -55,10 +57,13 @@ func (q *queue) pop() *frame {
 	return nil
 }
 
-// counts returns how much the frame adds to what is unsent.
-func (f *frame) counts() int {
-	if f.kind == Free {
-		return 0
+// all returns the frames in order, and leaves them where they are.
+func (q *queue) all() iter.Seq[*frame] {
+	return func(yield func(*frame) bool) {
+		for _, f := range q.frames[q.head:] {
+			if f != nil && !yield(f) {
+				return
+			}
+		}
 	}
-	return len(f.bytes)
 }

@@ -15,7 +15,8 @@ func TestQueueAgainstReference(t *testing.T) {
 	var plain []*frame
 	for step := range 100_000 {
 		if busy := step/1000%2 == 0; rnd.IntN(3) > 0 == busy {
-			f := &frame{kind: Kind(rnd.IntN(4)), bytes: make([]byte, rnd.IntN(9))}
+			f := &frame{kind: Kind(rnd.IntN(4))}
+			f.encoded(make([]byte, rnd.IntN(9)))
 			var want *frame
 			if i := slices.IndexFunc(plain, func(f *frame) bool { return f.kind == Latest }); f.kind == Latest && i >= 0 {
 				want = plain[i]
@@ -37,7 +38,7 @@ func TestQueueAgainstReference(t *testing.T) {
 		unsent := 0
 		for _, f := range plain {
 			if f.kind != Free {
-				unsent += len(f.bytes)
+				unsent += len(f.bytes(false))
 			}
 		}
 		if q.unsent != unsent {

@@ -18,29 +18,16 @@ type Stream struct {
 
 	mu        sync.Mutex // guards what follows
 	published uint64     // the number of the last event
-	conns     []*Conn
+	writers   []*writer  // its connections that have a goroutine each
+	shares    []taker    // and those that loops write to, an entry a loop
 
 	pass    atomic.Int64 // nanoseconds that the last Latest event took
 	passing atomic.Int64 // when the one under way was published, in Unix nanoseconds; 0 if none is
 }
 
-// frame is an event on its way.
-type frame struct {
-	event  Event
-	kind   Kind
-	stream *Stream
-	number uint64 // of its Stream's events
-	bytes  []byte // encoded; never changed, shared by all connections
-
-	holders atomic.Int32 // connections that will take it at once, and the encoder
-	taken   func()       // called when there is none left; may be nil
-}
-
-func (f *frame) release() {
-	if f.holders.Add(-1) == 0 && f.taken != nil {
-		f.taken()
-	}
-}
+// taker takes the frames of a Stream for some of its connections. It does not
+// wait.
+type taker interface{ take(*frame) }
 
 // Kind says how an event is treated that waits for a connection.
 type Kind int
@@ -76,7 +63,7 @@ func (s *Stream) Publish(e Event, k Kind) {
 
 func (s *Stream) publish(f *frame) {
 	f.stream = s
-	f.holders.Store(1)
+	f.hold()
 	s.mu.Lock()
 	s.published++
 	f.number = s.published
@@ -88,10 +75,13 @@ func (s *Stream) publish(f *frame) {
 // Called by the encoder's goroutine alone.
 func (s *Stream) hand(f *frame) {
 	s.mu.Lock()
-	for _, c := range s.conns {
+	for _, c := range s.writers {
 		if c.place < f.number {
-			c.sink.send(f)
+			c.send(f)
 		}
+	}
+	for _, t := range s.shares {
+		t.take(f)
 	}
 	s.mu.Unlock()
 	f.release()
@@ -125,21 +115,17 @@ func (s *Stream) Pass() time.Duration {
 }
 
 // Attach makes the connection one of this stream's: it gets every event
-// published from now on, until Detach. A connection is attached once.
+// published from now on, until it ends. A connection is attached once, and
+// detached after its end.
 func (s *Stream) Attach(c *Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.place, c.index = s.published, len(s.conns)
-	s.conns = append(s.conns, c)
+	c.sink.attach(s)
 }
 
-// Detach takes away a connection that was attached.
+// Detach forgets a connection that was attached and has ended.
 func (s *Stream) Detach(c *Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	last := len(s.conns) - 1
-	s.conns[c.index] = s.conns[last]
-	s.conns[c.index].index = c.index
-	s.conns[last] = nil
-	s.conns = s.conns[:last]
+	c.sink.detach(s)
 }

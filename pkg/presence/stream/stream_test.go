@@ -3,11 +3,14 @@ package stream_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +23,52 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// ways are the ways to a socket: what a test shows, it shows of each.
+var ways = []struct {
+	name  string
+	start func(*httptest.Server)
+}{
+	{"direct", (*httptest.Server).Start},
+	{"goroutine", func(s *httptest.Server) {
+		s.Listener = covered{s.Listener}
+		s.Start()
+	}},
+	{"HTTP2", func(s *httptest.Server) {
+		s.EnableHTTP2 = true
+		s.StartTLS()
+		s.Client().Transport.(*http.Transport).HTTP2 = &http.HTTP2Config{MaxReceiveBufferPerStream: 64 << 10}
+	}},
+}
+
+// covered is a listener whose connections are more than TCP, as far as one can
+// see: nobody may go past them to the descriptor.
+type covered struct{ net.Listener }
+
+func (l covered) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	// What it hides cannot be tuned.
+	return struct{ net.Conn }{c}, c.(*net.TCPConn).SetWriteBuffer(64 << 10)
+}
+
+// each runs a test for each way.
+func each(t *testing.T, c stream.Config, test func(*testing.T, *rig)) {
+	t.Helper()
+	for _, way := range ways {
+		t.Run(way.name, func(t *testing.T) { test(t, newRig(t, c, way.start)) })
+	}
+}
+
+// eachHTTP1 runs a test for each way that HTTP/1 can go.
+func eachHTTP1(t *testing.T, c stream.Config, test func(*testing.T, *rig)) {
+	t.Helper()
+	for _, way := range ways[:2] {
+		t.Run(way.name, func(t *testing.T) { test(t, newRig(t, c, way.start)) })
+	}
+}
+
 // rig is one shared stream behind a real server.
 type rig struct {
 	t       *testing.T
@@ -30,28 +79,34 @@ type rig struct {
 	ends    chan stream.End
 }
 
-func newRig(t *testing.T, c stream.Config) *rig {
-	t.Helper()
-	g := unstarted(t, c)
-	g.server.Start()
-	return g
-}
-
-func unstarted(t *testing.T, c stream.Config) *rig {
+func newRig(t *testing.T, c stream.Config, start func(*httptest.Server)) *rig {
 	t.Helper()
 	g := &rig{t: t, streams: stream.Open(c), conns: make(chan *stream.Conn, 100), ends: make(chan stream.End, 100)}
 	g.shared = g.streams.Stream("lobby")
+	var open sync.WaitGroup
 	g.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		conn := g.streams.Conn(w, r)
+		conn, err := g.streams.Conn(w, r)
+		if err != nil {
+			t.Error(err)
+			return
+		}
 		conn.Tell([]byte("retry: 1000\n\n"))
 		g.shared.Attach(conn)
+		open.Add(1)
 		g.conns <- conn
-		end := conn.Serve(r.Context())
-		g.shared.Detach(conn)
-		g.ends <- end
+		conn.Serve(r.Context(), func(end stream.End) {
+			g.shared.Detach(conn)
+			g.ends <- end
+			open.Done()
+		})
 	}))
+	start(g.server)
 	t.Cleanup(func() {
-		g.server.CloseClientConnections()
+		g.server.Client().CloseIdleConnections()
+		for len(g.conns) > 0 {
+			(<-g.conns).Drop("over")
+		}
+		open.Wait() // whose clients have gone, or were dropped
 		g.server.Close()
 		g.streams.Close()
 	})
@@ -68,6 +123,17 @@ func (g *rig) client() (*bufio.Reader, *stream.Conn) {
 	g.t.Cleanup(func() { response.Body.Close() })
 	return bufio.NewReader(response.Body), <-g.conns
 }
+
+// stuck opens the stream and has told it so much that the rest waits until the
+// client reads.
+func (g *rig) stuck() (*bufio.Reader, *stream.Conn) {
+	g.t.Helper()
+	r, conn := g.client()
+	conn.Tell([]byte(filler))
+	return r, conn
+}
+
+var filler = "data: " + strings.Repeat("x", 16<<20) + "\n\n"
 
 func (g *rig) publish(k stream.Kind, id, name, data string) {
 	if k == stream.Reserved {
@@ -86,7 +152,7 @@ func block(t *testing.T, r *bufio.Reader) string {
 		line, err := r.ReadString('\n')
 		b.WriteString(line)
 		if err != nil {
-			t.Fatalf("after %q: %v", b.String(), err)
+			t.Fatalf("after %.80q: %v", b.String(), err)
 		}
 		if line == "\n" {
 			return b.String()
@@ -95,56 +161,73 @@ func block(t *testing.T, r *bufio.Reader) string {
 }
 
 func TestExactText(t *testing.T) {
-	g := newRig(t, stream.Config{})
-	r, conn := g.client()
-	g.publish(stream.Every, "e-1", "user count", "3")
-	g.publish(stream.Reserved, "e-2", "message", `{"a":"x"}`)
-	g.streams.Drain()
-	conn.End("draining")
-	got, err := io.ReadAll(r)
-	want := "retry: 1000\n\n" +
-		"id: e-1\ndata: 3\nevent: user count\n\n" +
-		"id: e-2\ndata: {\"a\":\"x\"}\nevent: message\n\n" +
-		"data: {\"reason\":\"draining\"}\nevent: goodbye\n\n"
-	if err != nil || string(got) != want {
-		t.Errorf("got %q, %v\nwant %q", got, err, want)
-	}
-	if end := <-g.ends; end != "draining" {
-		t.Errorf("ended %q", end)
-	}
+	each(t, stream.Config{}, func(t *testing.T, g *rig) {
+		r, conn := g.client()
+		g.publish(stream.Every, "e-1", "user count", "3")
+		g.publish(stream.Reserved, "e-2", "message", `{"a":"x"}`)
+		g.streams.Drain()
+		conn.End("draining")
+		got, err := io.ReadAll(r)
+		want := "retry: 1000\n\n" +
+			"id: e-1\ndata: 3\nevent: user count\n\n" +
+			"id: e-2\ndata: {\"a\":\"x\"}\nevent: message\n\n" +
+			"data: {\"reason\":\"draining\"}\nevent: goodbye\n\n"
+		if err != nil || string(got) != want {
+			t.Errorf("got %q, %v\nwant %q", got, err, want)
+		}
+		if end := <-g.ends; end != "draining" {
+			t.Errorf("ended %q", end)
+		}
+	})
 }
 
 // What the library encodes and what this package encodes for one client alone
 // look the same.
 func TestEncodingsAgree(t *testing.T) {
-	g := newRig(t, stream.Config{})
-	r, _ := g.client()
-	block(t, r)
-	e := stream.Event{ID: "e-1", Name: "sync", Data: []byte(`{"users":1}`)}
-	g.shared.Publish(e, stream.Free)
-	if got, want := block(t, r), string(e.Append(nil)); got != want {
-		t.Errorf("got %q, want %q", got, want)
-	}
+	each(t, stream.Config{}, func(t *testing.T, g *rig) {
+		r, conn := g.client()
+		block(t, r)
+		e := stream.Event{ID: "e-1", Name: "sync", Data: []byte(`{"users":1}`)}
+		g.shared.Publish(e, stream.Free)
+		shared := block(t, r)
+		conn.Tell(e.Append(nil)[:5], e.Append(nil)[5:])
+		if alone, want := block(t, r), string(e.Append(nil)); shared != want || alone != want {
+			t.Errorf("got %q and %q, want %q", shared, alone, want)
+		}
+	})
 }
 
 // A joiner hears everything published after its Attach and nothing before,
 // whatever is on its way at that moment.
 func TestPlace(t *testing.T) {
+	for _, way := range ways {
+		t.Run(way.name, func(t *testing.T) { place(t, way.start) })
+	}
+}
+
+func place(t *testing.T, start func(*httptest.Server)) {
 	const events, clients = 3000, 60
 	streams := stream.Open(stream.Config{})
 	defer streams.Close()
 	shared := streams.Stream("lobby")
 	var mu sync.Mutex // as a room's
 	published := 0
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		conn := streams.Conn(w, r)
+	var open sync.WaitGroup
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, err := streams.Conn(w, r)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		open.Add(1)
 		mu.Lock()
 		conn.Tell(fmt.Appendf(nil, "id: %d\n\n", published))
 		shared.Attach(conn)
 		mu.Unlock()
-		conn.Serve(r.Context())
+		conn.Serve(r.Context(), func(stream.End) { shared.Detach(conn); open.Done() })
 	}))
-	defer server.Close()
+	start(server)
+	defer func() { open.Wait(); server.Close() }()
 	go func() {
 		for i := 1; i <= events; i++ {
 			if shared.Reserve(t.Context()) != nil {
@@ -187,176 +270,282 @@ func TestPlace(t *testing.T) {
 	wait.Wait()
 }
 
-// stopped is a client that opens the stream and never reads.
-func (g *rig) stopped() (net.Conn, *stream.Conn) {
-	g.t.Helper()
-	c, err := net.Dial("tcp", g.server.Listener.Addr().String())
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	c.(*net.TCPConn).SetReadBuffer(4 << 10)
-	g.t.Cleanup(func() { c.Close() })
-	fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-	return c, <-g.conns
-}
-
 func TestStoppedReaderIsSentAwayAndDelaysNobody(t *testing.T) { // promise 4
-	g := newRig(t, stream.Config{MaxUnsent: 64 << 10})
-	_, _ = g.stopped()
-	healthy, _ := g.client()
-	block(t, healthy)
-	data := `"` + strings.Repeat("x", 16<<10) + `"`
-	ended := false
-	for i := 1; !ended || i < 100; i++ {
-		g.publish(stream.Reserved, fmt.Sprint("e-", i), "message", data)
-		if got := block(t, healthy); !strings.HasPrefix(got, fmt.Sprintf("id: e-%d\n", i)) {
-			t.Fatalf("event %d: got %.40q", i, got)
-		}
-		select {
-		case end := <-g.ends:
-			if ended = true; end != stream.Slow {
-				t.Fatalf("the stopped reader ended %q, want slow", end)
+	each(t, stream.Config{MaxUnsent: 64 << 10, Heartbeat: time.Hour}, func(t *testing.T, g *rig) {
+		_, _ = g.client()
+		healthy, _ := g.client()
+		block(t, healthy)
+		data := `"` + strings.Repeat("x", 16<<10) + `"`
+		ended := false
+		for i := 1; !ended || i < 100; i++ {
+			g.publish(stream.Reserved, fmt.Sprint("e-", i), "message", data)
+			if got := block(t, healthy); !strings.HasPrefix(got, fmt.Sprintf("id: e-%d\n", i)) {
+				t.Fatalf("event %d: got %.40q", i, got)
 			}
-		default:
+			select {
+			case end := <-g.ends:
+				if ended = true; end != stream.Slow {
+					t.Fatalf("the stopped reader ended %q, want slow", end)
+				}
+			default:
+			}
+			if i > 20_000 {
+				t.Fatal("the stopped reader is still there after 20,000 events of 16 KiB")
+			}
 		}
-		if i > 20_000 {
-			t.Fatal("the stopped reader is still there after 20,000 events of 16 KiB")
-		}
-	}
+	})
 }
 
 // A reader that is sent away while it can still take something gets the rest
 // of the event in hand and a goodbye, and nothing of what waited.
 func TestSlowReaderIsToldGoodbye(t *testing.T) { // promise 4
-	streams := stream.Open(stream.Config{MaxUnsent: 1000})
-	defer streams.Close()
-	shared := streams.Stream("lobby")
-	w, _, end := attachGate(t.Context(), streams, shared)
-	data := []byte(strings.Repeat("0", 500))
-	shared.Publish(stream.Event{ID: "first", Name: "n", Data: data}, stream.Every)
-	<-w.wrote
-	for range 40 { // more than 16 times MaxUnsent
-		shared.Publish(stream.Event{ID: "more", Name: "n", Data: data}, stream.Every)
-	}
-	streams.Drain()
-	close(w.open)
-	if got, want := <-w.wrote, "data: {\"reason\":\"slow\"}\nevent: goodbye\n\n"; got != want {
-		t.Errorf("got %q, want %q", got, want)
-	}
-	if got := <-end; got != stream.Slow {
-		t.Errorf("ended %q, want slow", got)
-	}
+	each(t, stream.Config{MaxUnsent: 64 << 10, Heartbeat: time.Hour}, func(t *testing.T, g *rig) {
+		slow, _ := g.client()
+		data := `"` + strings.Repeat("x", 64<<10) + `"`
+		// Enough beside it that each loop has one, which has an event only
+		// after the slow one was offered it.
+		var healthy []*bufio.Reader
+		for range 2 * runtime.GOMAXPROCS(0) {
+			r, _ := g.client()
+			block(t, r)
+			healthy = append(healthy, r)
+		}
+		const events = 40 // far more than a socket takes, and 16 times MaxUnsent
+		for i := range events {
+			g.publish(stream.Reserved, fmt.Sprint("e-", i), "message", data)
+			for _, r := range healthy {
+				block(t, r)
+			}
+		}
+		block(t, slow)
+		for i := range events {
+			got := block(t, slow)
+			if want := fmt.Sprintf("id: e-%d\ndata: %s\nevent: message\n\n", i, data); got == want {
+				continue
+			}
+			if want := "data: {\"reason\":\"slow\"}\nevent: goodbye\n\n"; got != want {
+				t.Fatalf("event %d: got %.80q", i, got)
+			}
+			break
+		}
+		if rest, err := io.ReadAll(slow); err != nil || len(rest) > 0 {
+			t.Errorf("and then %.80q, %v", rest, err)
+		}
+		if got := <-g.ends; got != stream.Slow {
+			t.Errorf("ended %q, want slow", got)
+		}
+	})
 }
 
 // While a client takes nothing, one count at most waits for it: the newest.
 func TestLatestReplacesTheOneThatWaits(t *testing.T) { // promise 2
-	streams := stream.Open(stream.Config{})
-	defer streams.Close()
-	shared := streams.Stream("lobby")
-	ctx, cancel := context.WithCancel(t.Context())
-	w, _, done := attachGate(ctx, streams, shared)
-	publish := func(k stream.Kind, id string) {
-		shared.Publish(stream.Event{ID: id, Name: "n", Data: []byte("0")}, k)
-	}
-	publish(stream.Every, "first")
-	<-w.wrote // and it is stuck in there
-	publish(stream.Latest, "count-1")
-	publish(stream.Every, "message-1")
-	publish(stream.Latest, "count-2")
-	publish(stream.Latest, "count-3")
-	publish(stream.Every, "message-2")
-	streams.Drain()
-	close(w.open)
-	for _, want := range []string{"message-1", "count-3", "message-2"} {
-		if got := <-w.wrote; !strings.HasPrefix(got, "id: "+want+"\n") {
-			t.Errorf("got %q, want %s", got, want)
+	each(t, stream.Config{}, func(t *testing.T, g *rig) {
+		r, _ := g.stuck()
+		g.publish(stream.Latest, "count-1", "n", "0")
+		g.publish(stream.Every, "message-1", "n", "0")
+		g.publish(stream.Latest, "count-2", "n", "0")
+		g.publish(stream.Latest, "count-3", "n", "0")
+		g.publish(stream.Every, "message-2", "n", "0")
+		g.streams.Drain()
+		block(t, r) // retry
+		block(t, r) // what it was stuck in
+		for _, want := range []string{"message-1", "count-3", "message-2"} {
+			if got := block(t, r); !strings.HasPrefix(got, "id: "+want+"\n") {
+				t.Errorf("got %q, want %s", got, want)
+			}
 		}
-	}
-	cancel()
-	<-done
-}
-
-// gate is a ResponseWriter whose writes say what they are and wait until it is
-// open.
-type gate struct {
-	header http.Header
-	open   chan struct{}
-	wrote  chan string
-}
-
-// attachGate serves a connection to a gate until ctx or the connection ends.
-func attachGate(ctx context.Context, streams *stream.Streams, shared *stream.Stream) (*gate, *stream.Conn, <-chan stream.End) {
-	w := &gate{http.Header{}, make(chan struct{}), make(chan string, 10_000)}
-	conn := streams.Conn(w, httptest.NewRequest(http.MethodGet, "/", nil))
-	shared.Attach(conn)
-	end := make(chan stream.End)
-	go func() { end <- conn.Serve(ctx) }()
-	return w, conn, end
-}
-
-func (g *gate) Header() http.Header { return g.header }
-func (g *gate) WriteHeader(int)     {}
-func (g *gate) Flush()              {}
-func (g *gate) Write(b []byte) (int, error) {
-	g.wrote <- string(b)
-	<-g.open
-	return len(b), nil
+	})
 }
 
 // Reserve holds back who publishes faster than clients are served, and is
 // never held by a client that takes nothing.
 func TestReserve(t *testing.T) {
-	streams := stream.Open(stream.Config{MaxUnsent: 1 << 30})
-	defer streams.Close()
-	shared := streams.Stream("lobby")
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	w, conn, done := attachGate(ctx, streams, shared)
-	for i := range 1000 {
-		if err := shared.Reserve(ctx); err != nil {
-			t.Fatalf("event %d waits for a client that takes nothing: %v", i, err)
+	each(t, stream.Config{MaxUnsent: 1 << 30}, func(t *testing.T, g *rig) {
+		g.stuck()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		for i := range 1000 {
+			if err := g.shared.Reserve(ctx); err != nil {
+				t.Fatalf("event %d waits for a client that takes nothing: %v", i, err)
+			}
+			g.shared.Publish(stream.Event{ID: fmt.Sprint(i), Name: "n", Data: []byte("0")}, stream.Reserved)
 		}
-		shared.Publish(stream.Event{ID: fmt.Sprint(i), Name: "n", Data: []byte("0")}, stream.Reserved)
-	}
-	close(w.open)
-
-	streams.Drain() // and what it holds no slot of any more
-	const slots = 64
-	for i := range slots {
-		if err := shared.Reserve(ctx); err != nil {
-			t.Fatalf("slot %d of %d: %v", i, slots, err)
+		const slots = 64
+		for i := range slots {
+			if err := g.shared.Reserve(ctx); err != nil {
+				t.Fatalf("slot %d of %d: %v", i, slots, err)
+			}
 		}
-	}
-	soon, stop := context.WithTimeout(ctx, 50*time.Millisecond)
-	defer stop()
-	if shared.Reserve(soon) == nil {
-		t.Errorf("more than %d slots could be taken at once", slots)
-	}
-	for range slots {
-		shared.Cancel()
-	}
-	conn.End("draining")
-	<-done
+		soon, stop := context.WithTimeout(ctx, 50*time.Millisecond)
+		defer stop()
+		if g.shared.Reserve(soon) == nil {
+			t.Errorf("more than %d slots could be taken at once", slots)
+		}
+		for range slots {
+			g.shared.Cancel()
+		}
+	})
 }
 
 func TestPing(t *testing.T) {
-	g := newRig(t, stream.Config{Heartbeat: 20 * time.Millisecond})
-	r, _ := g.client()
-	block(t, r)
-	for range 3 {
-		if got := block(t, r); got != "data: {}\nevent: ping\n\n" {
-			t.Errorf("got %q", got)
+	each(t, stream.Config{Heartbeat: 20 * time.Millisecond}, func(t *testing.T, g *rig) {
+		r, _ := g.client()
+		block(t, r)
+		for range 3 {
+			if got := block(t, r); got != "data: {}\nevent: ping\n\n" {
+				t.Errorf("got %q", got)
+			}
 		}
-	}
+	})
 }
 
 func TestClientThatGoesHasClosed(t *testing.T) {
-	g := newRig(t, stream.Config{})
-	c, _ := g.stopped()
-	c.(*net.TCPConn).CloseWrite() // half of it is enough
-	if end := <-g.ends; end != stream.Closed {
-		t.Errorf("ended %q, want closed", end)
+	each(t, stream.Config{}, func(t *testing.T, g *rig) {
+		ctx, cancel := context.WithCancel(t.Context())
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, g.server.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := g.server.Client().Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		cancel()
+		if end := <-g.ends; end != stream.Closed {
+			t.Errorf("ended %q, want closed", end)
+		}
+	})
+}
+
+// What is published after a connection's end was asked for is not for it,
+// however long it takes over the rest.
+func TestNothingAfterEnd(t *testing.T) {
+	each(t, stream.Config{}, func(t *testing.T, g *rig) {
+		r, conn := g.stuck()
+		publish := func(id string) {
+			g.publish(stream.Every, id, "n", "0")
+			g.streams.Drain()
+		}
+		publish("1")
+		conn.End("expired")
+		publish("2")
+		conn.Tell([]byte("data: too late\n\n"))
+		conn.End("too late, too")
+		block(t, r) // retry
+		block(t, r) // what it was stuck in
+		got, err := io.ReadAll(r)
+		if want := "id: 1\ndata: 0\nevent: n\n\ndata: {\"reason\":\"expired\"}\nevent: goodbye\n\n"; string(got) != want || err != nil {
+			t.Errorf("got %q, %v, want %q", got, err, want)
+		}
+		if end := <-g.ends; end != "expired" {
+			t.Errorf("ended %q", end)
+		}
+	})
+}
+
+func TestDrop(t *testing.T) {
+	each(t, stream.Config{}, func(t *testing.T, g *rig) {
+		for _, open := range []func() (*bufio.Reader, *stream.Conn){g.client, g.stuck} {
+			r, conn := open()
+			conn.Drop("over")
+			if end := <-g.ends; end != "over" {
+				t.Errorf("ended %q", end)
+			}
+			if rest, _ := io.ReadAll(r); strings.Contains(string(rest), "goodbye") {
+				t.Error("it was told goodbye")
+			}
+		}
+	})
+}
+
+// A client that does not take what is for it alone in the time that there is
+// for it is sent away; one that takes its time over it is not.
+func TestProgress(t *testing.T) { // promise 4
+	each(t, stream.Config{Progress: 200 * time.Millisecond, Heartbeat: time.Hour}, func(t *testing.T, g *rig) {
+		stopped, _ := g.stuck()
+		if end := <-g.ends; end != stream.Slow {
+			t.Errorf("the stopped client ended %q, want slow", end)
+		}
+		if rest, _ := io.ReadAll(stopped); strings.Contains(string(rest), "goodbye") {
+			t.Error("a goodbye stands in the middle of an event")
+		}
+		r, _ := g.stuck()
+		block(t, r) // retry
+		slowly := time.NewTicker(2 * time.Millisecond)
+		defer slowly.Stop()
+		for range len(filler) / (64 << 10) {
+			<-slowly.C
+			if _, err := r.Discard(64 << 10); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+// Clients that read in fits and starts, some of them so slow that much waits
+// for them: what each is sent is whole, in order, and complete.
+func TestFitsAndStarts(t *testing.T) {
+	each(t, stream.Config{MaxUnsent: 1 << 30, Heartbeat: 50 * time.Millisecond}, func(t *testing.T, g *rig) {
+		const clients, events = 8, 3000
+		seed := rand.Uint64()
+		t.Logf("seed %d", seed)
+		var wait sync.WaitGroup
+		for i := range clients {
+			r, conn := g.client()
+			rnd := rand.New(rand.NewPCG(seed, uint64(i)))
+			wait.Go(func() {
+				text := bufio.NewReader(&fits{r, rnd})
+				for n := 0; n < events; {
+					got := block(t, text)
+					id, found := strings.CutPrefix(got, "id: ")
+					if !found {
+						continue // the first, a ping, or what is for it alone
+					}
+					var at int
+					if _, err := fmt.Sscanf(id, "%d\ndata: ", &at); err != nil {
+						t.Errorf("got %.80q", got)
+						return
+					}
+					if strings.Contains(got, "event: count") {
+						if at != n {
+							t.Errorf("after message %d came the count of %d", n, at)
+						}
+						continue
+					}
+					if n++; at != n || !strings.HasSuffix(got, "y\nevent: n\n\n") {
+						t.Errorf("in the place of message %d came %.80q", n, got)
+						return
+					}
+				}
+				conn.End("over")
+				if _, err := io.Copy(io.Discard, text); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		rnd := rand.New(rand.NewPCG(seed, clients))
+		for i := 1; i <= events; i++ {
+			g.publish(stream.Reserved, fmt.Sprint(i), "n", strings.Repeat("x", rnd.IntN(1<<(4+rnd.IntN(11))))+"y")
+			if rnd.IntN(3) == 0 {
+				g.publish(stream.Latest, fmt.Sprint(i), "count", "0")
+			}
+		}
+		wait.Wait()
+	})
+}
+
+// fits reads a little, much, or not for a while.
+type fits struct {
+	r   io.Reader
+	rnd *rand.Rand
+}
+
+func (f *fits) Read(b []byte) (int, error) {
+	if f.rnd.IntN(50) == 0 {
+		<-time.After(time.Duration(f.rnd.IntN(20)) * time.Millisecond)
 	}
+	return f.r.Read(b[:min(len(b), 1+f.rnd.IntN(1<<(1+f.rnd.IntN(16))))])
 }
 
 func TestPublishAfterCloseIsDropped(t *testing.T) {
@@ -371,82 +560,102 @@ func TestPublishAfterCloseIsDropped(t *testing.T) {
 	}
 }
 
-func TestCanServe(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		if !stream.CanServe(w) || !stream.CanServe(wrapped{w}) {
-			t.Error("a writer of net/http, or one that unwraps to it, cannot serve")
-		}
-		if stream.CanServe(struct{ http.ResponseWriter }{w}) {
-			t.Error("a writer that hides what it wraps can serve")
-		}
-		if stream.CanServe(struct {
-			http.ResponseWriter
-			http.Flusher
-		}{w, w.(http.Flusher)}) {
-			t.Error("a writer that can flush and takes no deadline can serve")
-		}
-	}))
-	defer server.Close()
-	response, err := server.Client().Get(server.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	response.Body.Close()
-}
-
-// A stream of HTTP/2 outlives the time that a write may take, with nothing to
-// write in between.
-func TestHTTP2(t *testing.T) {
-	g := unstarted(t, stream.Config{Progress: 50 * time.Millisecond, Heartbeat: 200 * time.Millisecond})
-	g.server.EnableHTTP2 = true
-	g.server.StartTLS()
-	r, conn := g.client()
-	block(t, r)
-	for range 3 {
-		if got := block(t, r); got != "data: {}\nevent: ping\n\n" {
-			t.Errorf("got %q", got)
-		}
-	}
-	g.publish(stream.Reserved, "e-1", "message", "1")
-	if got := block(t, r); !strings.HasPrefix(got, "id: e-1\n") {
-		t.Errorf("got %q", got)
-	}
-	conn.End("draining")
-	if got := block(t, r); !strings.Contains(got, "draining") {
-		t.Errorf("got %q", got)
-	}
-	if end := <-g.ends; end != "draining" {
-		t.Errorf("ended %q", end)
+// Whoever comes after the streams were closed can still be told something.
+func TestConnAfterClose(t *testing.T) {
+	for _, way := range ways {
+		t.Run(way.name, func(t *testing.T) {
+			streams := stream.Open(stream.Config{})
+			streams.Close()
+			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				conn, err := streams.Conn(w, r)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				conn.Tell([]byte("retry: 1000\n\n"))
+				conn.End("draining")
+				conn.Serve(r.Context(), func(stream.End) {})
+			}))
+			way.start(server)
+			defer server.Close()
+			response, err := server.Client().Get(server.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer response.Body.Close()
+			got, err := io.ReadAll(response.Body)
+			if want := "retry: 1000\n\ndata: {\"reason\":\"draining\"}\nevent: goodbye\n\n"; string(got) != want || err != nil {
+				t.Errorf("got %q, %v", got, err)
+			}
+		})
 	}
 }
 
-// What is published after a connection's end was asked for is not for it,
-// however long it takes over the rest.
-func TestNothingAfterEnd(t *testing.T) {
+// Without a way to take the connection over, the response does if it can.
+func TestUnsupported(t *testing.T) {
 	streams := stream.Open(stream.Config{})
 	defer streams.Close()
-	shared := streams.Stream("lobby")
-	w, conn, done := attachGate(t.Context(), streams, shared)
-	publish := func(id string) {
-		shared.Publish(stream.Event{ID: id, Name: "n", Data: []byte("0")}, stream.Every)
-		streams.Drain()
-	}
-	publish("1")
-	<-w.wrote
-	publish("2")
-	conn.End("expired")
-	publish("3")
-	close(w.open)
-	for _, want := range []string{"id: 2\n", "data: {\"reason\":\"expired\"}"} {
-		if got := <-w.wrote; !strings.HasPrefix(got, want) {
-			t.Errorf("got %q, want %q", got, want)
+	for name, c := range map[string]struct {
+		cover func(http.ResponseWriter) http.ResponseWriter
+		want  error
+	}{
+		"net/http's own":             {func(w http.ResponseWriter) http.ResponseWriter { return w }, nil},
+		"one that unwraps to it":     {func(w http.ResponseWriter) http.ResponseWriter { return wrapped{w} }, nil},
+		"flushes, takes a deadline":  {func(w http.ResponseWriter) http.ResponseWriter { return deadlined{w, w.(http.Flusher)} }, nil},
+		"hides everything":           {func(w http.ResponseWriter) http.ResponseWriter { return struct{ http.ResponseWriter }{w} }, stream.ErrUnsupported},
+		"flushes, takes no deadline": {func(w http.ResponseWriter) http.ResponseWriter { return flushing{w, w.(http.Flusher)} }, stream.ErrUnsupported},
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			conn, err := streams.Conn(c.cover(w), r)
+			if !errors.Is(err, c.want) {
+				t.Errorf("%s: got %v, want %v", name, err, c.want)
+			}
+			if err == nil {
+				conn.End("over")
+				conn.Serve(r.Context(), func(stream.End) {})
+			}
+		}))
+		response, err := server.Client().Get(server.URL)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	if end := <-done; end != "expired" || len(w.wrote) > 0 {
-		t.Errorf("ended %q, with %d writes more", end, len(w.wrote))
+		body, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		server.Close()
+		if got := strings.Contains(string(body), "goodbye"); got != (c.want == nil) || err != nil {
+			t.Errorf("%s: got %q, %v", name, body, err)
+		}
 	}
 }
 
 type wrapped struct{ http.ResponseWriter }
 
 func (w wrapped) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+type flushing struct {
+	http.ResponseWriter
+	http.Flusher
+}
+
+type deadlined struct {
+	http.ResponseWriter
+	http.Flusher
+}
+
+func (w deadlined) SetWriteDeadline(t time.Time) error {
+	return http.NewResponseController(w.ResponseWriter).SetWriteDeadline(t)
+}
+
+// A stream of HTTP/2 outlives the time that a write may take, with nothing to
+// write in between.
+func TestQuietStreamOutlivesProgress(t *testing.T) {
+	each(t, stream.Config{Progress: 50 * time.Millisecond, Heartbeat: 200 * time.Millisecond}, func(t *testing.T, g *rig) {
+		r, _ := g.client()
+		block(t, r)
+		for range 3 {
+			if got := block(t, r); got != "data: {}\nevent: ping\n\n" {
+				t.Errorf("got %q", got)
+			}
+		}
+	})
+}

@@ -23,7 +23,6 @@ package stream
 //     waiting for ever. So the encoders end first, then the streams.
 
 import (
-	"bytes"
 	"context"
 	"hash/maphash"
 	"net/http"
@@ -56,7 +55,12 @@ type Streams struct {
 	config Config
 	server *sse.Server
 	lanes  []*lane
+	loops  loops
 	seed   maphash.Seed
+
+	ended     *inbox[func()] // the ends of connections, to be told by reporter
+	stop      chan struct{}
+	reporting sync.WaitGroup
 }
 
 // Open starts the streams. [Streams.Close] ends them.
@@ -70,8 +74,10 @@ func Open(c Config) *Streams {
 	if c.Progress == 0 {
 		c.Progress = 15 * time.Second
 	}
-	s := &Streams{config: c, server: sse.New(), seed: maphash.MakeSeed()}
+	s := &Streams{config: c, server: sse.New(), seed: maphash.MakeSeed(), ended: newInbox[func()](), stop: make(chan struct{})}
 	s.server.AutoReplay = false
+	s.reporting.Go(s.report) // ended by Close
+	s.loops.open(c, s.ended)
 	for i := range runtime.GOMAXPROCS(0) {
 		s.lanes = append(s.lanes, openLane(s.server, strconv.Itoa(i)))
 	}
@@ -105,27 +111,41 @@ func (s *Streams) Close() {
 		l.close()
 	}
 	s.server.Close()
+	s.loops.close()
+	close(s.stop)
+	s.reporting.Wait()
+}
+
+// report tells the ends of connections, on a goroutine that may wait for their
+// owner's locks, as no loop may.
+func (s *Streams) report() {
+	for open := true; open; {
+		select {
+		case <-s.ended.wake:
+		case <-s.stop:
+			open = false
+		}
+		for _, tell := range s.ended.take(nil) {
+			tell()
+		}
+	}
 }
 
 // lane is one stream of r3labs with its encoder.
 type lane struct {
-	id       string
-	server   *sse.Server
-	inHand   chan *frame // given to r3labs, not yet encoded, in order
-	wake     chan struct{}
-	stopFeed chan struct{}
-	stopSSE  context.CancelFunc
-	running  sync.WaitGroup
-
-	mu     sync.Mutex // guards queue and closed
-	queue  []*frame   // published, not yet given to r3labs
-	closed bool
+	id        string
+	server    *sse.Server
+	published *inbox[*frame]
+	inHand    chan *frame // given to r3labs, not yet encoded, in order
+	stopFeed  chan struct{}
+	stopSSE   context.CancelFunc
+	running   sync.WaitGroup
 }
 
 func openLane(server *sse.Server, id string) *lane {
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &lane{id: id, server: server, inHand: make(chan *frame, sse.DefaultBufferSize),
-		wake: make(chan struct{}, 1), stopFeed: make(chan struct{}), stopSSE: cancel}
+	l := &lane{id: id, server: server, published: newInbox[*frame](), inHand: make(chan *frame, sse.DefaultBufferSize),
+		stopFeed: make(chan struct{}), stopSSE: cancel}
 	server.CreateStream(id)
 	e := &encoder{lane: l, header: http.Header{}, subscribed: make(chan struct{})}
 	request := (&http.Request{Method: http.MethodGet, URL: &url.URL{RawQuery: "stream=" + id}}).WithContext(ctx)
@@ -136,9 +156,7 @@ func openLane(server *sse.Server, id string) *lane {
 }
 
 func (l *lane) close() {
-	l.mu.Lock()
-	l.closed = true
-	l.mu.Unlock()
+	l.published.close()
 	close(l.stopFeed)
 	l.stopSSE()
 	l.running.Wait()
@@ -146,37 +164,26 @@ func (l *lane) close() {
 
 // add takes a frame on its way. It never waits.
 func (l *lane) add(f *frame) {
-	l.mu.Lock()
-	closed := l.closed
-	if !closed {
-		l.queue = append(l.queue, f)
-	}
-	l.mu.Unlock()
-	if closed {
+	if !l.published.add(f) {
 		f.release()
-		return
 	}
-	signal(l.wake)
 }
 
 // feed gives frames to r3labs in the order of add. Publish blocks while
 // r3labs's channel is full; nobody else waits for that.
 func (l *lane) feed() {
-	var taken []*frame
+	var frames []*frame
 	for {
-		l.mu.Lock()
-		taken, l.queue = l.queue, taken[:0]
-		l.mu.Unlock()
-		for i, f := range taken {
+		frames = l.published.take(frames)
+		for _, f := range frames {
 			l.inHand <- f
 			l.server.Publish(l.id, &sse.Event{ID: []byte(f.event.ID), Event: []byte(f.event.Name), Data: f.event.Data})
-			taken[i] = nil
 		}
-		if len(taken) > 0 {
+		if len(frames) > 0 {
 			continue
 		}
 		select {
-		case <-l.wake:
+		case <-l.published.wake:
 		case <-l.stopFeed:
 			return
 		}
@@ -204,17 +211,10 @@ func (e *encoder) Flush() {
 		return
 	}
 	f := <-e.lane.inHand
-	f.bytes, f.event = bytes.Clone(e.buf), Event{} // or what waits would be held twice
+	f.encoded(e.buf)
 	e.buf = e.buf[:0]
 	if cap(e.buf) > 1<<20 {
 		e.buf = nil
 	}
 	f.stream.hand(f)
-}
-
-func signal(wake chan struct{}) {
-	select {
-	case wake <- struct{}{}:
-	default:
-	}
 }

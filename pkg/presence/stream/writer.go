@@ -1,11 +1,10 @@
 package stream
 
 import (
+	"cmp"
 	"context"
-	"errors"
-	"net/http"
+	"io"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -19,23 +18,33 @@ const (
 	hopeless = 16
 	// lastWords is how long a connection that is to end has for what waits.
 	lastWords = 2 * time.Second
-	// piece is how much is written before the next look at the deadline.
+	// piece is how much a client must take in the time that it has.
 	piece = 32 << 10
 )
 
+// out is what a writer writes to: an answer of net/http's, or one of HTTP/1
+// that was taken out of it.
+type out interface {
+	io.Writer
+	Flush() error
+	SetWriteDeadline(time.Time) error
+}
+
 // writer is the sink that works everywhere, TLS and HTTP/2 included: the
-// goroutine of the request writes to its [http.ResponseWriter] what waits in a
-// bounded queue.
+// goroutine of the request writes what waits in a bounded queue.
 type writer struct {
-	config  Config
-	w       http.ResponseWriter
-	control *http.ResponseController
-	http2   bool
-	wake    chan struct{}
+	config Config
+	out    out
+	http1  *http1 // what out is, if it was taken out of net/http; else nil
+	wake   chan struct{}
+
+	// Guarded by the Stream's lock.
+	place uint64 // the number of the last event before it came
+	index int    // in the Stream's writers
 
 	// Of serve's goroutine alone.
 	beat      bool // a ping is due
-	said      bool // the goodbye is written
+	said      bool // nothing is left to be written
 	unflushed bool
 
 	mu       sync.Mutex // guards what follows
@@ -47,20 +56,37 @@ type writer struct {
 	held     *frame    // the frame that it was woken for
 	deadline time.Time // set on the socket
 	ending   End
+	dropped  bool // it ends without a word
 	stopped  bool // serve has returned
 }
 
-func newWriter(w http.ResponseWriter, r *http.Request, c Config) *writer {
-	return &writer{config: c, w: w, control: http.NewResponseController(w), http2: r.ProtoMajor == 2, wake: make(chan struct{}, 1)}
+func newWriter(o out, c Config) *writer {
+	h, _ := o.(*http1)
+	return &writer{config: c, out: o, http1: h, wake: make(chan struct{}, 1)}
+}
+
+func (c *writer) attach(s *Stream) {
+	c.place, c.index = s.published, len(s.writers)
+	s.writers = append(s.writers, c)
+}
+
+func (c *writer) detach(s *Stream) {
+	last := len(s.writers) - 1
+	s.writers[c.index] = s.writers[last]
+	s.writers[c.index].index = c.index
+	s.writers[last] = nil
+	s.writers = s.writers[:last]
 }
 
 func (c *writer) tell(private [][]byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.stopped {
-		c.private, c.begun = append(c.private, private...), true
-		signal(c.wake)
+	if c.ending != "" || c.stopped {
+		return
 	}
+	c.private, c.begun = append(c.private, private...), true
+	c.waiting = false // it takes this first
+	signal(c.wake)
 }
 
 func (c *writer) send(f *frame) {
@@ -72,7 +98,7 @@ func (c *writer) send(f *frame) {
 	if c.waiting {
 		c.waiting = false
 		c.held = f
-		f.holders.Add(1)
+		f.hold()
 		signal(c.wake)
 	}
 	if out := c.queue.push(f); out != nil {
@@ -109,6 +135,20 @@ func (c *writer) endLocked(why End) {
 	signal(c.wake)
 }
 
+func (c *writer) drop(why End) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped {
+		return
+	}
+	if c.ending == "" {
+		c.ending = why
+	}
+	c.dropped = true
+	c.setDeadlineLocked(time.Now())
+	signal(c.wake)
+}
+
 // letGoLocked says that the client has taken the frame that it was woken for.
 func (c *writer) letGoLocked(f *frame) {
 	if f != nil && f == c.held {
@@ -119,10 +159,27 @@ func (c *writer) letGoLocked(f *frame) {
 
 func (c *writer) setDeadlineLocked(t time.Time) {
 	c.deadline = t
-	c.control.SetWriteDeadline(t) // CanServe has seen that it works
+	c.out.SetWriteDeadline(t) // canServe has seen that it works
 }
 
-func (c *writer) serve(ctx context.Context) End {
+func (c *writer) serve(ctx context.Context, ended func(End)) {
+	if c.http1 == nil {
+		ended(c.bring(ctx))
+		return
+	}
+	heard := make(chan struct{})
+	go func() { // ends with the connection
+		defer close(heard)
+		c.drop(cause(c.http1.listen(), c.http1.answers))
+	}()
+	why := c.bring(ctx)
+	c.http1.close(c.said && !c.isDropped())
+	<-heard
+	ended(why)
+}
+
+// bring writes until the end, and says which.
+func (c *writer) bring(ctx context.Context) End {
 	heartbeat := time.NewTicker(c.config.Heartbeat)
 	defer heartbeat.Stop()
 	defer c.stop()
@@ -153,7 +210,7 @@ func (c *writer) serve(ctx context.Context) End {
 			}
 		}
 	}
-	return Closed
+	return cmp.Or(c.ended(), Closed)
 }
 
 // next returns what is to be written now: events in their order, a ping between
@@ -163,7 +220,8 @@ func (c *writer) next() []byte {
 	defer c.mu.Unlock()
 	c.waiting, c.alone = false, false
 	switch {
-	case c.said:
+	case c.said || c.dropped:
+		c.said = true
 		return nil
 	case len(c.private) > 0:
 		b := c.private[0]
@@ -172,11 +230,11 @@ func (c *writer) next() []byte {
 		return b
 	case c.begun && c.beat:
 		c.beat = false
-		return ping
+		return ping.bytes(false)
 	}
 	if f := c.queue.pop(); f != nil {
 		c.letGoLocked(f)
-		return f.bytes
+		return f.bytes(false)
 	}
 	if c.ending != "" {
 		c.said = true
@@ -191,7 +249,7 @@ func (c *writer) rest() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waiting = c.queue.len() == 0 && len(c.private) == 0 && c.ending == ""
-	if c.waiting && c.http2 && !c.deadline.IsZero() {
+	if c.waiting && c.http1 == nil && !c.deadline.IsZero() {
 		c.setDeadlineLocked(time.Time{}) // HTTP/2 resets the stream when it passes, written to or not
 	}
 	return c.waiting
@@ -205,7 +263,7 @@ func (c *writer) write(b []byte) error {
 	for len(b) > 0 {
 		n := min(len(b), piece)
 		c.extend()
-		if _, err := c.w.Write(b[:n]); err != nil {
+		if _, err := c.out.Write(b[:n]); err != nil {
 			return err
 		}
 		b = b[n:]
@@ -218,7 +276,7 @@ func (c *writer) flush() error {
 		return nil
 	}
 	c.unflushed = false
-	return c.control.Flush()
+	return c.out.Flush()
 }
 
 // extend gives the next write its time, unless the connection is ending and
@@ -254,10 +312,16 @@ func (c *writer) failed(err error) End {
 		return c.ending
 	case !time.Now().Before(c.deadline): // HTTP/2 has an error of its own for it
 		return Slow
-	case errors.Is(err, syscall.ETIMEDOUT):
-		return Timeout
+	case c.http1 == nil:
+		return Closed
 	}
-	return Closed
+	return cause(err, c.http1.answers)
+}
+
+func (c *writer) isDropped() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.dropped
 }
 
 // stop makes tell, send and end harmless after serve.

@@ -1,0 +1,288 @@
+package stream
+
+import (
+	"cmp"
+	"context"
+	"io"
+	"net"
+	"runtime"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// direct is the sink of a plain HTTP/1 connection: a socket without a
+// goroutine, which a loop writes to as much as it takes, never waiting. Its
+// fields are the loop's alone, but for those that are said not to be.
+type direct struct {
+	loop    *loop     // set once
+	counted *share    // where it counts as attached; guarded by the Stream's lock
+	share   *share    // nil if it gets no shared events
+	place   uint64    // the number of the last event before it came
+	backlog *backlog  // nil while the socket has taken everything
+	ended   func(End) // set by serve
+	ending  End       // why it ends, once that is known
+
+	fd         int32 // -1 when it is closed
+	slot       int32 // in loop.slots
+	generation int32 // of the slot
+	at         int32 // in share.conns
+	stray      int32 // bytes that came after the request
+	chunked    bool
+	watched    bool // epoll says when the socket takes more
+}
+
+// loops are the loops of a process.
+type loops []*loop
+
+// open starts a loop a core. Without, as where the process has no descriptor
+// left, connections have goroutines.
+func (ls *loops) open(c Config, ended *inbox[func()]) {
+	for range runtime.GOMAXPROCS(0) {
+		if l, err := openLoop(c, ended); err == nil {
+			*ls = append(*ls, l)
+		}
+	}
+}
+
+func (ls loops) close() {
+	for _, l := range ls {
+		l.close()
+	}
+}
+
+// share is what a loop does for one Stream: those of the Stream's connections
+// whose sockets are the loop's.
+type share struct {
+	loop     *loop
+	attached int // guarded by the Stream's lock
+
+	// The loop's alone.
+	conns   []*direct
+	pending queue // what the next pass brings to all of conns
+	dirty   bool  // it stands in loop.dirty
+}
+
+// take has a frame brought to the share's connections.
+func (sh *share) take(f *frame) {
+	f.hold()
+	if !sh.loop.inbox.add(task{share: sh, frame: f}) {
+		f.release()
+	}
+}
+
+// backlog is what a socket has not taken yet, in this order.
+type backlog struct {
+	cut     []byte   // the rest of what the socket has begun to take
+	private [][]byte // events for this client alone
+	queue   queue    // shared events
+	last    []byte   // a goodbye, and the end of the body
+
+	chunked  bool
+	alone    bool // cut is for this client alone
+	full     bool // the socket takes nothing just now
+	took     int  // bytes since the deadline was set
+	deadline time.Time
+}
+
+// open makes a sink of the connection: direct if it is a TCP connection and
+// nothing else, as a type around one may not want to be gone past. [ErrFull]
+// comes with a writer.
+func (s *Streams) open(h *http1) (sink, error) {
+	tcp, ok := h.conn.(*net.TCPConn)
+	if !ok || len(s.loops) == 0 {
+		return newWriter(h, s.config), nil
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return newWriter(h, s.config), nil
+	}
+	fd := -1
+	var failed error
+	err = raw.Control(func(own uintptr) {
+		// For a moment there are two: net gives no descriptor away.
+		fd, failed = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0)
+	})
+	if err != nil || failed != nil {
+		return newWriter(h, s.config), ErrFull
+	}
+	least := slices.MinFunc(s.loops, func(a, b *loop) int { return cmp.Compare(a.conns.Load(), b.conns.Load()) })
+	c := &direct{loop: least, fd: int32(fd), stray: int32(h.stray), chunked: h.chunked}
+	c.backlog = &backlog{chunked: h.chunked, private: [][]byte{h.head}}
+	c.loop.conns.Add(1)
+	if !c.loop.do(func() { c.loop.open(c) }) { // the streams were closed
+		unix.Close(fd)
+		return newWriter(h, s.config), nil
+	}
+	h.conn.Close() // one of two
+	return c, nil
+}
+
+func (c *direct) attach(s *Stream) {
+	sh, place := s.shareLocked(c.loop), s.published
+	sh.attached++
+	c.counted = sh
+	c.loop.do(func() { c.loop.attach(c, sh, place) })
+}
+
+// shareLocked returns the loop's share of the stream's connections.
+func (s *Stream) shareLocked(l *loop) *share {
+	for _, t := range s.shares {
+		if sh := t.(*share); sh.loop == l {
+			return sh
+		}
+	}
+	sh := &share{loop: l}
+	s.shares = append(s.shares, sh)
+	return sh
+}
+
+func (c *direct) detach(s *Stream) {
+	if c.counted.attached--; c.counted.attached == 0 {
+		s.shares = slices.DeleteFunc(s.shares, func(t taker) bool { return t == taker(c.counted) })
+	}
+}
+
+func (c *direct) tell(private [][]byte) { c.loop.do(func() { c.loop.tell(c, private) }) }
+func (c *direct) end(why End)           { c.loop.do(func() { c.loop.end(c, why) }) }
+func (c *direct) drop(why End)          { c.loop.do(func() { c.loop.finish(c, why) }) }
+
+func (c *direct) serve(_ context.Context, ended func(End)) {
+	if !c.loop.do(func() { c.loop.serve(c, ended) }) {
+		ended(Closed)
+	}
+}
+
+// write brings b to the socket, as far as it takes it; io.ErrShortWrite says
+// that it takes no more.
+func (c *direct) write(b []byte) (int, error) {
+	return whole(len(b), func() (int, error) { return unix.Write(int(c.fd), b) })
+}
+
+// flush brings the backlog to the socket, as far as it takes it.
+func (c *direct) flush(pieces [][]byte) error {
+	b := c.backlog
+	for {
+		size := 0
+		if pieces, size = b.pieces(pieces[:0]); size == 0 {
+			return nil
+		}
+		n, err := whole(size, func() (int, error) { return unix.Writev(int(c.fd), pieces) })
+		b.advance(n)
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// whole calls write and turns what it did into an error, unless it wrote all.
+func whole(size int, write func() (int, error)) (int, error) {
+	for {
+		n, err := write()
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.EAGAIN:
+			return 0, io.ErrShortWrite
+		case err != nil:
+			return 0, err
+		case n < size:
+			return n, io.ErrShortWrite
+		}
+		return n, nil
+	}
+}
+
+// pieces appends what goes next, in order: 64 pieces, or as many as make
+// 64 KiB.
+func (b *backlog) pieces(to [][]byte) (pieces [][]byte, size int) {
+	const most = 64 << 10
+	add := func(p []byte) bool {
+		if len(p) > 0 {
+			to, size = append(to, p), size+len(p)
+		}
+		return len(to) < 64 && size < most
+	}
+	if !add(b.cut) {
+		return to, size
+	}
+	for _, p := range b.private {
+		if !add(p) {
+			return to, size
+		}
+	}
+	for f := range b.queue.all() {
+		if !add(f.bytes(b.chunked)) {
+			return to, size
+		}
+	}
+	add(b.last)
+	return to, size
+}
+
+// advance takes away n bytes that the socket took. What it took the beginning
+// of stays as cut, so that no count can be taken out of the queue that has
+// begun to go.
+func (b *backlog) advance(n int) {
+	b.took += n
+	for n > 0 {
+		if len(b.cut) == 0 {
+			b.next()
+		}
+		k := min(n, len(b.cut))
+		b.cut, n = b.cut[k:], n-k
+	}
+}
+
+func (b *backlog) next() {
+	b.alone = len(b.private) > 0
+	if b.alone {
+		b.cut, b.private = b.private[0], b.private[1:]
+	} else if f := b.queue.pop(); f != nil {
+		b.cut = f.bytes(b.chunked)
+	} else {
+		b.cut, b.last = b.last, nil
+	}
+}
+
+// isAlone reports whether what goes next is for this client alone.
+func (b *backlog) isAlone() bool { return b.alone && len(b.cut) > 0 || len(b.private) > 0 }
+
+// tell adds events for this client alone: one chunk of them.
+func (b *backlog) tell(events [][]byte) {
+	if !b.chunked {
+		b.private = append(b.private, events...)
+		return
+	}
+	size := 0
+	for _, e := range events {
+		size += len(e)
+	}
+	b.private = append(append(append(b.private, appendChunkHead(nil, size)), events...), []byte(chunkEnd))
+}
+
+// goodbye is the end of the body.
+func (b *backlog) goodbye(why End) {
+	event := Goodbye(why).Append(nil)
+	if !b.chunked {
+		b.last = event
+		return
+	}
+	b.last = append(append(append(appendChunkHead(nil, len(event)), event...), chunkEnd...), chunkLast...)
+}
+
+// strain says how the deadline stands of a client that has a backlog: it must
+// take a piece within Config.Progress, and within hurry while more than
+// MaxUnsent waits.
+func (b *backlog) strain(c Config, now time.Time) {
+	within := c.Progress
+	if b.queue.unsent > c.MaxUnsent && !b.isAlone() {
+		within = hurry
+	}
+	if b.took >= piece || b.deadline.IsZero() {
+		b.took, b.deadline = 0, now.Add(within)
+	} else if soon := now.Add(within); soon.Before(b.deadline) {
+		b.deadline = soon
+	}
+}

@@ -1,0 +1,133 @@
+package stream
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// maxStray is how much a client may send after its request, in bytes. It is
+// read and thrown away, as the end of the connection is seen behind it only.
+const maxStray = 16 << 10
+
+// http1 is a connection of HTTP/1 that was taken out of net/http, and the
+// answer on it, written by hand. net/http would hide two ends from us: one
+// byte after the request blinds it to a half-closed connection, and what a
+// connection died of is lost.
+type http1 struct {
+	conn    net.Conn
+	head    []byte // of the answer, until it is sent
+	chunked bool
+	stray   int // bytes that came after the request
+	buf     *bufio.Writer
+}
+
+// hijack takes the connection of the request over. The answer's body is
+// chunked, but for HTTP/1.0 and where the client said Connection: close: the
+// end of the connection is then the end of the body.
+func hijack(w http.ResponseWriter, r *http.Request) (*http1, error) {
+	conn, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return nil, err
+	}
+	h := &http1{conn: conn, chunked: r.ProtoAtLeast(1, 1) && !r.Close, stray: buffered.Reader.Buffered()}
+	header := w.Header()
+	header.Set("Connection", "close")
+	header.Del("Content-Length")
+	header.Del("Transfer-Encoding")
+	if h.chunked {
+		header.Set("Transfer-Encoding", "chunked")
+	}
+	if _, set := header["Date"]; !set {
+		header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+	}
+	var head bytes.Buffer
+	fmt.Fprintf(&head, "HTTP/1.%d 200 OK\r\n", r.ProtoMinor)
+	header.Write(&head) // takes line breaks out of values, as net/http does
+	head.WriteString("\r\n")
+	h.head = head.Bytes()
+	return h, nil
+}
+
+// buffers are for what is written between two flushes.
+var buffers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 4<<10) }}
+
+// Write adds b to the body.
+func (h *http1) Write(b []byte) (int, error) {
+	if h.buf == nil {
+		h.buf = buffers.Get().(*bufio.Writer)
+		h.buf.Reset(h.conn)
+	}
+	h.buf.Write(h.head) // an error stays, and the last Write has it
+	h.head = nil
+	if !h.chunked {
+		return h.buf.Write(b)
+	}
+	h.buf.Write(appendChunkHead(h.buf.AvailableBuffer(), len(b)))
+	h.buf.Write(b)
+	_, err := h.buf.WriteString(chunkEnd)
+	return len(b), err
+}
+
+// Flush brings what was written to the socket.
+func (h *http1) Flush() error {
+	if h.buf == nil {
+		return nil
+	}
+	err := h.buf.Flush()
+	h.buf.Reset(nil)
+	buffers.Put(h.buf)
+	h.buf = nil
+	return err
+}
+
+func (h *http1) SetWriteDeadline(t time.Time) error { return h.conn.SetWriteDeadline(t) }
+
+// listen returns when the client has closed its half of the connection, the
+// connection is broken or closed, or too much came; the error is not nil.
+func (h *http1) listen() error {
+	b := make([]byte, 256)
+	for {
+		n, err := h.conn.Read(b)
+		if h.stray += n; h.stray > maxStray {
+			return errors.New("too much after the request")
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// close ends the connection; if the body is whole, in a way that has the
+// client see that.
+func (h *http1) close(whole bool) {
+	if whole && h.chunked {
+		io.WriteString(h.conn, chunkLast) // within the deadline of the goodbye
+	}
+	if half, ok := h.conn.(interface{ CloseWrite() error }); ok {
+		half.CloseWrite()
+	}
+	h.conn.Close()
+}
+
+// cause says which end an error of a socket is. One that was given up after
+// TCP_USER_TIMEOUT has vanished, unless it acknowledged something of late:
+// then it takes nothing any more.
+func cause(err error, answers func() bool) End {
+	for _, silent := range []syscall.Errno{syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH} {
+		if errors.Is(err, silent) {
+			if answers() {
+				return Slow
+			}
+			return Timeout
+		}
+	}
+	return Closed
+}

@@ -1,0 +1,569 @@
+package stream
+
+import (
+	"context"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// pingParts: a heartbeat's pings go out in so many parts, so that they are
+	// no burst.
+	pingParts = 16
+	// look is how often the deadlines of clients that have a backlog are
+	// looked at.
+	look = 100 * time.Millisecond
+	// maxPass is how much one pass brings to each socket, in bytes, unless a
+	// single event is larger.
+	maxPass = 64 << 10
+)
+
+// loop writes to its share of the process's direct connections, and waits for
+// their ends with an epoll of its own: two goroutines, however many
+// connections there are and however many rooms. There is one a core.
+//
+// What others want of it comes through its inbox. A turn takes all that is
+// there; what is published in the course of it gathers for the next, which
+// brings it to each socket in one write.
+type loop struct {
+	config  Config
+	inbox   *inbox[task]
+	ended   *inbox[func()] // the Streams'
+	conns   atomic.Int64   // how many it has
+	epoll   *os.File
+	ready   chan []unix.EpollEvent
+	ending  context.Context
+	stop    context.CancelFunc
+	running sync.WaitGroup
+
+	// Of run's goroutine alone.
+	epfd   int
+	now    time.Time // when the turn began
+	slots  []*direct // an epoll event names one of them
+	free   []int32   // the slots that are
+	turns  int32     // generation of the next slot that is taken
+	dirty  []*share  // there is something to bring
+	tells  []*direct // told something this turn
+	behind map[*direct]bool
+	part   int // the next of pingParts
+	batch  batch
+	pieces [][]byte
+	waste  []byte
+}
+
+// task is one thing that is wanted of a loop: do, or that a frame is brought
+// to a share.
+type task struct {
+	share *share
+	frame *frame
+	do    func()
+}
+
+func openLoop(c Config, ended *inbox[func()]) (*loop, error) {
+	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	if err := unix.SetNonblock(epfd, true); err != nil { // or the runtime does not wait for it
+		unix.Close(epfd)
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	l := &loop{config: c, inbox: newInbox[task](), ended: ended, epfd: epfd, epoll: os.NewFile(uintptr(epfd), "epoll"),
+		ready: make(chan []unix.EpollEvent), behind: map[*direct]bool{}, waste: make([]byte, 4<<10)}
+	raw, err := l.epoll.SyscallConn()
+	if err == nil {
+		err = l.epoll.SetReadDeadline(time.Time{}) // it has one if the runtime waits for it
+	}
+	if err != nil {
+		l.epoll.Close()
+		return nil, err
+	}
+	l.ending, l.stop = context.WithCancel(context.Background())
+	l.running.Go(func() { l.listen(raw) }) // both are ended by close
+	l.running.Go(l.run)
+	return l, nil
+}
+
+// close ends the loop and the connections that it has left.
+func (l *loop) close() {
+	l.inbox.close()
+	l.stop()
+	l.epoll.SetReadDeadline(time.Unix(1, 0)) // wakes listen
+	l.running.Wait()
+	l.epoll.Close()
+}
+
+// do has f called by run, after what was handed before; it is not after close.
+func (l *loop) do(f func()) bool { return l.inbox.add(task{do: f}) }
+
+// listen brings what epoll says to run. An epoll's descriptor is readable when
+// it has something to say, and the runtime waits for that as for any other: no
+// thread is held.
+func (l *loop) listen(raw syscall.RawConn) {
+	events := make([]unix.EpollEvent, 256)
+	raw.Read(func(fd uintptr) (done bool) {
+		for l.ending.Err() == nil {
+			n, err := unix.EpollWait(int(fd), events, 0)
+			if err == unix.EINTR {
+				continue
+			}
+			if n <= 0 {
+				return false
+			}
+			select {
+			case l.ready <- append([]unix.EpollEvent(nil), events[:n]...):
+			case <-l.ending.Done():
+			}
+		}
+		return true
+	})
+}
+
+func (l *loop) run() {
+	var tasks []task
+	beat := time.NewTicker(l.config.Heartbeat / pingParts)
+	defer beat.Stop()
+	watch := time.NewTimer(look)
+	defer watch.Stop()
+	var looked time.Time
+	for {
+		var events []unix.EpollEvent
+		ping := false
+		select {
+		case <-l.inbox.wake:
+		case events = <-l.ready:
+		case <-beat.C:
+			ping = true
+		case <-watch.C:
+		case <-l.ending.Done():
+			l.dropAll()
+			return
+		}
+		l.now = time.Now()
+		for _, e := range events {
+			l.heed(e)
+		}
+		if ping {
+			l.ping()
+		}
+		tasks = l.inbox.take(tasks)
+		for _, t := range tasks {
+			if t.do != nil {
+				t.do()
+			} else {
+				l.gather(t.share, t.frame)
+			}
+		}
+		for i, c := range l.tells {
+			l.tells[i] = nil
+			l.flush(c)
+		}
+		l.tells = l.tells[:0]
+		for i, sh := range l.dirty {
+			l.dirty[i] = nil
+			l.pass(sh)
+		}
+		l.dirty = l.dirty[:0]
+		if len(l.behind) > 0 {
+			if l.now.Sub(looked) >= look {
+				looked = l.now
+				l.hasten()
+			}
+			watch.Reset(look)
+		}
+	}
+}
+
+// open takes a connection in.
+func (l *loop) open(c *direct) {
+	if len(l.free) == 0 {
+		l.slots = append(l.slots, nil)
+		l.free = append(l.free, int32(len(l.slots)-1))
+	}
+	last := len(l.free) - 1
+	c.slot, c.generation = l.free[last], l.turns
+	l.free, l.turns = l.free[:last], l.turns+1
+	l.slots[c.slot] = c
+	if err := l.watch(c, unix.EPOLL_CTL_ADD, 0); err != nil {
+		l.finish(c, Closed)
+	}
+}
+
+// watch has epoll say when the client goes or sends something, and what more
+// is asked for; once for each time that it becomes so.
+func (l *loop) watch(c *direct, op int, more uint32) error {
+	return unix.EpollCtl(l.epfd, op, int(c.fd), &unix.EpollEvent{
+		Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET | more, Fd: c.slot, Pad: c.generation,
+	})
+}
+
+func (l *loop) serve(c *direct, ended func(End)) {
+	if c.fd < 0 {
+		l.report(ended, c.ending)
+		return
+	}
+	c.ended = ended
+}
+
+func (l *loop) attach(c *direct, sh *share, place uint64) {
+	if c.fd < 0 || c.ending != "" {
+		return
+	}
+	c.share, c.place, c.at = sh, place, int32(len(sh.conns))
+	sh.conns = append(sh.conns, c)
+}
+
+// detach has no more shared events brought to the connection.
+func (l *loop) detach(c *direct) {
+	sh := c.share
+	if sh == nil {
+		return
+	}
+	last := len(sh.conns) - 1
+	sh.conns[c.at] = sh.conns[last]
+	sh.conns[c.at].at = c.at
+	sh.conns[last] = nil
+	sh.conns = sh.conns[:last]
+	if cap(sh.conns) > 64 && last < cap(sh.conns)/4 {
+		sh.conns = append(make([]*direct, 0, 2*last), sh.conns...)
+	}
+	c.share = nil
+}
+
+func (l *loop) tell(c *direct, events [][]byte) {
+	if c.fd < 0 || c.ending != "" {
+		return
+	}
+	l.backlog(c).tell(events)
+	l.tells = append(l.tells, c)
+}
+
+// end brings what was published before, a goodbye, and nothing more.
+func (l *loop) end(c *direct, why End) {
+	if c.fd < 0 || c.ending != "" {
+		return
+	}
+	if sh := c.share; sh != nil {
+		l.pass(sh)
+	}
+	if c.fd >= 0 && c.ending == "" {
+		l.depart(c, why, lastWords)
+	}
+}
+
+// depart says goodbye, after what waits.
+func (l *loop) depart(c *direct, why End, within time.Duration) {
+	l.detach(c)
+	c.ending = why
+	b := l.backlog(c)
+	b.goodbye(why)
+	b.deadline = l.now.Add(within)
+	l.flush(c)
+}
+
+// gather adds the frame to what the next pass brings to the share.
+func (l *loop) gather(sh *share, f *frame) {
+	if out := sh.pending.push(f); out != nil {
+		out.release()
+	}
+	if !sh.dirty {
+		sh.dirty = true
+		l.dirty = append(l.dirty, sh)
+	}
+}
+
+// pass brings what is pending to the connections of the share.
+func (l *loop) pass(sh *share) {
+	sh.dirty = false
+	for sh.pending.len() > 0 {
+		b := &l.batch
+		b.fill(&sh.pending)
+		for i := 0; i < len(sh.conns); {
+			c := sh.conns[i]
+			l.bring(c, b)
+			if i < len(sh.conns) && sh.conns[i] == c { // else it has gone, and another stands here
+				i++
+			}
+		}
+		for _, f := range b.frames {
+			f.release()
+		}
+	}
+}
+
+// bring brings a batch to a connection.
+func (l *loop) bring(c *direct, b *batch) {
+	if c.backlog == nil && c.place < b.frames[0].number {
+		n, err := c.write(b.bytes(c.chunked))
+		if err == nil {
+			return
+		}
+		if err != io.ErrShortWrite {
+			l.failed(c, err)
+			return
+		}
+		l.backlog(c).rest(b.frames, n)
+		l.fillUp(c)
+		return
+	}
+	blog := l.backlog(c)
+	for _, f := range b.frames {
+		if c.place < f.number {
+			blog.queue.push(f)
+		}
+	}
+	switch {
+	case !blog.full:
+		l.flush(c)
+	case blog.queue.unsent > hopeless*l.config.MaxUnsent:
+		l.sendAway(c)
+	default:
+		blog.strain(l.config, l.now)
+	}
+}
+
+// backlog returns the connection's, which is made if there is none.
+func (l *loop) backlog(c *direct) *backlog {
+	if c.backlog == nil {
+		c.backlog = &backlog{chunked: c.chunked}
+	}
+	return c.backlog
+}
+
+// flush brings the backlog to the socket, as far as it takes it.
+func (l *loop) flush(c *direct) {
+	if c.backlog == nil || c.backlog.full {
+		return
+	}
+	switch err := c.flush(l.pieces); {
+	case err == io.ErrShortWrite:
+		l.fillUp(c)
+	case err != nil:
+		l.failed(c, err)
+	default:
+		c.backlog = nil
+		delete(l.behind, c)
+		if c.ending != "" {
+			l.finish(c, c.ending)
+		}
+	}
+}
+
+// fillUp is for a socket that takes no more: epoll says when it does.
+func (l *loop) fillUp(c *direct) {
+	b := c.backlog
+	b.full = true
+	l.behind[c] = true
+	if c.ending == "" {
+		b.strain(l.config, l.now)
+	}
+	if !c.watched {
+		c.watched = true
+		if err := l.watch(c, unix.EPOLL_CTL_MOD, unix.EPOLLOUT); err != nil {
+			l.failed(c, err)
+		}
+	}
+}
+
+// heed does what an event of epoll asks for.
+func (l *loop) heed(e unix.EpollEvent) {
+	c := l.slots[e.Fd]
+	if c == nil || c.generation != e.Pad {
+		return // it was closed meanwhile
+	}
+	if e.Events&^unix.EPOLLOUT != 0 {
+		l.read(c)
+	}
+	if e.Events&unix.EPOLLOUT != 0 && c.backlog != nil {
+		c.backlog.full = false
+		l.flush(c)
+	}
+}
+
+// read throws away what the client sends after its request, up to a bound, to
+// see the end behind it.
+func (l *loop) read(c *direct) {
+	for {
+		n, err := unix.Read(int(c.fd), l.waste)
+		switch {
+		case err == unix.EINTR:
+		case err == unix.EAGAIN:
+			return
+		case err != nil:
+			l.failed(c, err)
+			return
+		case n == 0:
+			l.finish(c, Closed) // a half-closed connection has ended
+			return
+		default:
+			if c.stray += int32(n); c.stray > maxStray {
+				l.finish(c, Closed)
+				return
+			}
+		}
+	}
+}
+
+// hasten sends away who takes too little.
+func (l *loop) hasten() {
+	for c := range l.behind {
+		if l.now.Before(c.backlog.deadline) {
+			continue
+		}
+		if c.ending != "" {
+			l.finish(c, c.ending)
+		} else {
+			l.sendAway(c)
+		}
+	}
+}
+
+// sendAway ends a connection that does not keep up: the rest of the event that
+// it has begun to take, a goodbye, no more. What is for it alone may be long,
+// and is cut off.
+func (l *loop) sendAway(c *direct) {
+	if c.backlog.isAlone() {
+		l.finish(c, Slow)
+		return
+	}
+	c.backlog.queue = queue{}
+	l.depart(c, Slow, hurry)
+}
+
+// ping sends a ping to the next part of the connections. One that has a
+// backlog needs none.
+func (l *loop) ping() {
+	for i := l.part; i < len(l.slots); i += pingParts {
+		c := l.slots[i]
+		if c == nil || c.backlog != nil {
+			continue
+		}
+		b := ping.bytes(c.chunked)
+		n, err := c.write(b)
+		switch {
+		case err == io.ErrShortWrite:
+			l.backlog(c).cut = b[n:]
+			l.fillUp(c)
+		case err != nil:
+			l.failed(c, err)
+		}
+	}
+	l.part = (l.part + 1) % pingParts
+}
+
+func (l *loop) failed(c *direct, err error) {
+	l.finish(c, cause(err, func() bool { return answers(int(c.fd)) }))
+}
+
+// finish closes the connection and reports its end.
+func (l *loop) finish(c *direct, why End) {
+	if c.fd < 0 {
+		return
+	}
+	l.detach(c)
+	if c.ending == "" {
+		c.ending = why
+	}
+	for range 4 { // what is left unread has the kernel reset the connection, and the goodbye may be lost
+		if n, err := unix.Read(int(c.fd), l.waste); n <= 0 && err != unix.EINTR {
+			break
+		}
+	}
+	unix.Shutdown(int(c.fd), unix.SHUT_WR)
+	unix.Close(int(c.fd))
+	delete(l.behind, c)
+	c.fd, c.backlog = -1, nil
+	l.slots[c.slot] = nil
+	l.free = append(l.free, c.slot)
+	l.conns.Add(-1)
+	if c.ended != nil {
+		l.report(c.ended, c.ending)
+		c.ended = nil
+	}
+}
+
+// report has ended called by a goroutine that may wait for locks.
+func (l *loop) report(ended func(End), why End) { l.ended.add(func() { ended(why) }) }
+
+// dropAll closes what is left.
+func (l *loop) dropAll() {
+	for _, t := range l.inbox.take(nil) {
+		if t.do != nil {
+			t.do()
+		} else {
+			t.frame.release()
+		}
+	}
+	for _, c := range l.slots {
+		if c != nil {
+			l.finish(c, Closed)
+		}
+	}
+	for _, sh := range l.dirty {
+		l.pass(sh)
+	}
+}
+
+// batch is what one pass brings to a share's connections.
+type batch struct {
+	frames []*frame
+	joined [2][]byte // their bytes, alone and as chunks, if they are more than one
+}
+
+// fill takes the next frames.
+func (b *batch) fill(q *queue) {
+	clear(b.frames)
+	b.frames = b.frames[:0]
+	size := 0
+	for f := range q.all() {
+		if size += f.len(); size > maxPass && len(b.frames) > 0 {
+			break
+		}
+		b.frames = append(b.frames, f)
+	}
+	for range b.frames {
+		q.pop()
+	}
+	for i := range b.joined {
+		b.joined[i] = b.joined[i][:0]
+		if cap(b.joined[i]) > 2*maxPass {
+			b.joined[i] = nil
+		}
+	}
+}
+
+func (b *batch) bytes(chunked bool) []byte {
+	if len(b.frames) == 1 {
+		return b.frames[0].bytes(chunked)
+	}
+	i := 0
+	if chunked {
+		i = 1
+	}
+	if len(b.joined[i]) == 0 {
+		for _, f := range b.frames {
+			b.joined[i] = append(b.joined[i], f.bytes(chunked)...)
+		}
+	}
+	return b.joined[i]
+}
+
+// rest adds what is left of frames when the socket took n bytes of them.
+func (b *backlog) rest(frames []*frame, n int) {
+	for _, f := range frames {
+		switch bytes := f.bytes(b.chunked); {
+		case n >= len(bytes):
+			n -= len(bytes)
+		case n > 0:
+			b.cut, n = bytes[n:], 0
+		default:
+			b.queue.push(f)
+		}
+	}
+}
