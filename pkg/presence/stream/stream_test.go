@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -40,18 +41,18 @@ var ways = []struct {
 	}},
 }
 
-// covered is a listener whose connections are more than TCP, as far as one can
-// see: nobody may go past them to the descriptor.
+// covered is a listener whose connections are more than TCP, as TLS's are:
+// nobody may go past them to the descriptor, though it can be tuned.
 type covered struct{ net.Listener }
 
 func (l covered) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	// What it hides cannot be tuned.
-	return struct{ net.Conn }{c}, c.(*net.TCPConn).SetWriteBuffer(64 << 10)
+	return cover{c}, err
 }
+
+type cover struct{ net.Conn }
+
+func (c cover) NetConn() net.Conn { return c.Conn }
 
 // each runs a test for each way.
 func each(t *testing.T, c stream.Config, test func(*testing.T, *rig)) {
@@ -75,6 +76,7 @@ type rig struct {
 	streams *stream.Streams
 	shared  *stream.Stream
 	server  *httptest.Server
+	header  http.Header       // that something around it has set
 	conns   chan *stream.Conn // each attached one
 	ends    chan stream.End
 }
@@ -85,6 +87,7 @@ func newRig(t *testing.T, c stream.Config, start func(*httptest.Server)) *rig {
 	g.shared = g.streams.Stream("lobby")
 	var open sync.WaitGroup
 	g.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		maps.Copy(w.Header(), g.header)
 		conn, err := g.streams.Conn(w, r)
 		if err != nil {
 			t.Error(err)

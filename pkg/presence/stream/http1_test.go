@@ -1,0 +1,126 @@
+package stream_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+
+	"example.com/presence/pkg/presence/stream"
+)
+
+// raw opens a stream with a request as it stands, and what comes back as it
+// comes.
+func (g *rig) raw(request string) (*net.TCPConn, *stream.Conn) {
+	g.t.Helper()
+	c, err := net.Dial("tcp", g.server.Listener.Addr().String())
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.t.Cleanup(func() { c.Close() })
+	io.WriteString(c, request)
+	return c.(*net.TCPConn), <-g.conns
+}
+
+const get = "GET / HTTP/1.1\r\nHost: presence.example\r\n\r\n"
+
+func TestAnswer(t *testing.T) {
+	const head = "%s 200 OK\r\n" +
+		"Access-Control-Allow-Origin: https://example.com\r\n" +
+		"Cache-Control: no-store, no-transform\r\n" +
+		"Connection: close\r\n" +
+		"Content-Type: text/event-stream\r\n" +
+		"Date: -\r\n" +
+		"%s" +
+		"Vary: Origin\r\nVary: Accept\r\n" +
+		"X-Accel-Buffering: no\r\n" +
+		"X-Forged: a b\r\n\r\n"
+	events := []string{
+		"retry: 1000\n\n",
+		"id: e-1\ndata: 3\nevent: user count\n\n",
+		"data: {\"reason\":\"draining\"}\nevent: goodbye\n\n",
+	}
+	chunked := ""
+	for _, e := range events {
+		chunked += fmt.Sprintf("%x\r\n%s\r\n", len(e), e)
+	}
+	chunked += "0\r\n\r\n"
+	date := regexp.MustCompile("(?m)^Date: [A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT\r$")
+	for name, c := range map[string]struct{ request, want string }{
+		"HTTP/1.1":          {get, fmt.Sprintf(head, "HTTP/1.1", "Transfer-Encoding: chunked\r\n") + chunked},
+		"HTTP/1.0":          {"GET / HTTP/1.0\r\n\r\n", fmt.Sprintf(head, "HTTP/1.0", "") + strings.Join(events, "")},
+		"Connection: close": {"GET / HTTP/1.1\r\nHost: presence.example\r\nConnection: close\r\n\r\n", fmt.Sprintf(head, "HTTP/1.1", "") + strings.Join(events, "")},
+	} {
+		eachHTTP1(t, stream.Config{}, func(t *testing.T, g *rig) {
+			g.header = http.Header{
+				"Access-Control-Allow-Origin": {"https://example.com"}, "Vary": {"Origin", "Accept"},
+				"X-Forged": {"a\nb"}, "Bad Name": {"x"}, "Content-Length": {"7"},
+			}
+			client, conn := g.raw(c.request)
+			r := bufio.NewReader(client)
+			first, err := r.ReadString(':') // so that what follows goes out by itself
+			if err != nil {
+				t.Fatal(err)
+			}
+			g.publish(stream.Every, "e-1", "user count", "3")
+			g.streams.Drain()
+			conn.End("draining")
+			rest, err := io.ReadAll(r)
+			got := date.ReplaceAllString(first+string(rest), "Date: -\r")
+			if got != c.want || err != nil {
+				t.Errorf("%s: got %q, %v\nwant %q", name, got, err, c.want)
+			}
+		})
+	}
+}
+
+// What a client sends after its request is thrown away, up to a bound.
+func TestStrayBytes(t *testing.T) {
+	eachHTTP1(t, stream.Config{}, func(t *testing.T, g *rig) {
+		const bound = 16 << 10
+		c, _ := g.raw(get + strings.Repeat("x", 100))
+		io.WriteString(c, strings.Repeat("x", bound-100))
+		g.publish(stream.Every, "e-1", "n", "1")
+		response, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := bufio.NewReader(response.Body)
+		block(t, r)
+		block(t, r)
+		if len(g.ends) != 0 {
+			t.Fatalf("ended %q", <-g.ends)
+		}
+		io.WriteString(c, "x")
+		if end := <-g.ends; end != stream.Closed {
+			t.Errorf("ended %q, want closed", end)
+		}
+	})
+}
+
+// A half-closed connection has ended, also behind stray bytes, and one that
+// was reset.
+func TestHalfClosed(t *testing.T) { // promise 5
+	for _, stray := range []string{"", "x", "GET / HTTP/1.1\r\nHost: presence.example\r\n\r\n"} {
+		for _, closed := range []func(*net.TCPConn) error{
+			(*net.TCPConn).CloseWrite,
+			(*net.TCPConn).Close,
+			func(c *net.TCPConn) error { c.SetLinger(0); return c.Close() },
+		} {
+			eachHTTP1(t, stream.Config{}, func(t *testing.T, g *rig) {
+				c, _ := g.raw(get)
+				io.WriteString(c, stray)
+				if err := closed(c); err != nil {
+					t.Fatal(err)
+				}
+				if end := <-g.ends; end != stream.Closed {
+					t.Errorf("ended %q, want closed", end)
+				}
+			})
+		}
+	}
+}
