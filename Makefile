@@ -3,8 +3,9 @@
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 DOCKER   ?= docker
 FUZZTIME ?= 30s
+BENCH    ?= .
 
-.PHONY: help build run test fuzz image
+.PHONY: help build run test bench fuzz image
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | expand -t 10
@@ -19,6 +20,9 @@ test: ## all tests, after setting up what they need
 	bash .ci/setup
 	CGO_ENABLED=1 go test -race -shuffle=on ./...
 	node --test web/*.test.js
+
+bench: ## all benchmarks, a quarter of an hour on two cores (make bench BENCH=Storm for one)
+	go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 1h $(ARGS) ./pkg/presence
 
 fuzz: ## each fuzz target in turn, FUZZTIME=30s
 	@set -e; listed=$$(go test -list '^Fuzz' ./...); \

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -20,7 +21,17 @@ import (
 	"example.com/presence/pkg/presence/auth"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if role := os.Getenv("PRESENCE_BENCH_ROLE"); role != "" {
+		benchProcess(role)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// benchProcess makes this process one of those that a benchmark starts; nil
+// where there are no benchmarks.
+var benchProcess func(role string)
 
 var secret = []byte("a secret of thirty-two bytes ok!")
 

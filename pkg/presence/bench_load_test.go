@@ -1,0 +1,570 @@
+//go:build linux
+
+package presence_test
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"example.com/presence/pkg/presence/auth"
+)
+
+// benchPatience is how long a benchmark waits for what must come.
+const benchPatience = 2 * time.Minute
+
+// inFlight is how many clients at most have asked and are not yet answered.
+const inFlight = 200
+
+// load is the process with the clients. One goroutine reads all their sockets.
+type load struct {
+	epoll int
+	buf   []byte // of the reader alone
+
+	mu       sync.Mutex // guards what follows; the reader holds it for the sockets that are ready
+	server   unix.SockaddrInet4
+	addr     string
+	clients  []loadClient // one a user, whether it is connected or not
+	open     int          // clients that are connected
+	stopped  int          // those of them that are not read
+	churned  int          // clients that went in churn; they go in the order of clients
+	answered int          // clients that were, since open
+	synced   int          // those that heard a sync
+	final    int          // the count that the clients wait for
+	counted  int          // clients whose last count is final
+	messages int          // events that arrived
+	failed   error
+
+	// While messages are timed: when each was sent, since start, and where the
+	// first of them stands in the order.
+	start   time.Time
+	sent    []atomic.Int64
+	first   int
+	arrival []time.Duration // from there to the client
+
+	until func() bool   // asked after every round of the reader
+	so    chan struct{} // closed when it is so
+}
+
+// loadClient is one connection and as much of the parser's state as is left
+// between two reads.
+type loadClient struct {
+	request []byte
+	fd      int // -1 if it is not connected
+	stopped bool
+	synced  bool
+	count   int // the last user count; -1 before the first
+	bytes   int
+	last    int // the place of the last message; -1 before the first id
+
+	headed  bool     // the head of the answer is over
+	chunked bool     // as it said
+	chunk   int      // bytes that are left of this chunk
+	size    int      // of the next one, as far as it is read
+	line    [48]byte // the beginning of a line whose end has not come yet
+	partial int      // bytes of it
+
+	id     int // of the event under way; -1 without
+	kind   eventKind
+	number int // its data, if that is a number
+}
+
+type eventKind int8
+
+const (
+	otherEvent eventKind = iota
+	messageEvent
+	countEvent
+	syncEvent
+	goodbyeEvent
+)
+
+func newLoad() (*load, error) {
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	l := &load{epoll: epoll, buf: make([]byte, 256<<10), start: time.Now()}
+	go l.read() // ends with the process
+	return l, nil
+}
+
+func (l *load) do(o order) (a answer, err error) {
+	began := time.Now()
+	switch o.Do {
+	case "open":
+		a.Elapsed, err = l.connect(o)
+	case "say":
+		err = l.say(o)
+	case "post":
+		a, err = l.post(o)
+	case "stop":
+		err = l.stop(o.Narrow)
+	case "churn":
+		err = l.churn(o)
+	default:
+		err = errors.New("not an order for the load")
+	}
+	a.Elapsed = cmp.Or(a.Elapsed, time.Since(began))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range l.clients {
+		a.Bytes += l.clients[i].bytes
+	}
+	a.Bytes /= max(1, l.open)
+	return a, errors.Join(err, l.failed)
+}
+
+// connect opens all clients, as fast as it can, and waits until each was told
+// what o.Until says. The time is without that of minting tokens.
+func (l *load) connect(o order) (time.Duration, error) {
+	at, err := netip.ParseAddrPort(o.Addr)
+	if err != nil {
+		return 0, err
+	}
+	clients := make([]loadClient, o.Clients+o.Spare)
+	for i := range clients {
+		user, room := fmt.Sprintf("user-%d", i), "lobby"
+		if o.Rooms {
+			room = fmt.Sprintf("room-%d", i)
+		}
+		token, err := auth.Mint(secret, auth.Claims{Sub: user, Name: user, Join: []string{"*"}})
+		if err != nil {
+			return 0, err
+		}
+		clients[i].fd = -1
+		clients[i].request = fmt.Appendf(nil, "GET /events?room=%s&stream=messages HTTP/1.1\r\n"+ // r3labs asks for the stream
+			"Host: %s\r\nAccept: text/event-stream\r\nAuthorization: Bearer %s\r\n\r\n", room, o.Addr, token)
+	}
+	l.mu.Lock()
+	l.addr, l.server = o.Addr, unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
+	l.clients, l.final = clients, o.Clients
+	if o.Rooms {
+		l.final = 1
+	}
+	l.mu.Unlock()
+	began := time.Now()
+	for i := range o.Clients {
+		if err := l.openClient(i, o.Narrow > 0 && i%o.Narrow == 0); err != nil {
+			return 0, err
+		}
+	}
+	told := map[string]*int{"answered": &l.answered, "synced": &l.synced, "counted": &l.counted}[o.Until]
+	err = l.wait("what each client is to be told", func() bool { return *told == o.Clients })
+	return time.Since(began), err
+}
+
+// openClient connects one client and sends its request. A narrow one has small
+// buffers on both sides, as a path with small segments makes them.
+func (l *load) openClient(i int, narrow bool) error {
+	if err := l.wait("answers", func() bool { return l.open-l.answered < inFlight }); err != nil {
+		return err
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	if narrow {
+		err = errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<10),
+			unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, 1460))
+	}
+	c := &l.clients[i]
+	if err := errors.Join(err, unix.Connect(fd, &l.server), unix.SetNonblock(fd, true)); err != nil {
+		return err
+	}
+	if _, err := unix.Write(fd, c.request); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	*c = loadClient{request: c.request, fd: fd, count: -1, last: -1, id: -1}
+	l.open++
+	return unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i)})
+}
+
+// closeClientLocked ends a connection from this side. Close after reading
+// everything is a FIN; before that, it would be a reset.
+func (l *load) closeClientLocked(c *loadClient) {
+	l.readClientLocked(c)
+	unix.Close(c.fd)
+	c.fd = -1
+	l.open--
+	l.answered--
+	if c.count == l.final {
+		l.counted--
+	}
+}
+
+// churn closes the client that came first and opens another, so many times a
+// second, and then waits until each was told how many there are.
+func (l *load) churn(o order) error {
+	began := time.Now()
+	for n := 0; ; n++ {
+		due := time.Duration(float64(n) / o.Rate * float64(time.Second))
+		if due >= o.Time {
+			return l.wait("the count after the churn", func() bool { return l.counted == l.open })
+		}
+		time.Sleep(due - time.Since(began))
+		l.mu.Lock()
+		out, in := l.churned, l.churned+l.open
+		l.closeClientLocked(&l.clients[out%len(l.clients)])
+		l.churned++
+		l.mu.Unlock()
+		if err := l.openClient(in%len(l.clients), false); err != nil {
+			return err
+		}
+	}
+}
+
+// stop reads no more from every so-manyth client.
+func (l *load) stop(every int) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := 0; i < len(l.clients); i += every {
+		c := &l.clients[i]
+		c.stopped = true
+		l.stopped++
+		if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, c.fd, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// say posts one message after the other, each when every client has the last.
+func (l *load) say(o order) error {
+	s, err := l.dial(o.Size)
+	if err != nil {
+		return err
+	}
+	defer s.conn.Close()
+	for range o.Messages {
+		l.mu.Lock()
+		all := l.messages + l.open - l.stopped
+		l.mu.Unlock()
+		if status, err := s.post(); err != nil || status != http.StatusAccepted {
+			return fmt.Errorf("answered %d, %v", status, err)
+		}
+		if err := l.wait("a message", func() bool { return l.messages >= all }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// post posts messages at a rate, as far as it is kept, and waits until every
+// client has all. With one sender the way of each is timed.
+func (l *load) post(o order) (a answer, err error) {
+	total := int(o.Rate * o.Time.Seconds())
+	l.mu.Lock()
+	before, readers := l.messages, l.open-l.stopped
+	l.sent, l.arrival = nil, nil
+	if o.Senders == 1 {
+		l.sent = make([]atomic.Int64, total)
+		l.first = slices.MaxFunc(l.clients, func(a, b loadClient) int { return cmp.Compare(a.last, b.last) }).last + 1
+	}
+	sent := l.sent
+	l.mu.Unlock()
+	began := time.Now()
+	var next, taken, refused atomic.Int64
+	failed := make(chan error, o.Senders)
+	for range o.Senders {
+		s, err := l.dial(o.Size)
+		if err != nil {
+			return a, err
+		}
+		go func() { // ends with the time, or the messages
+			defer s.conn.Close()
+			for {
+				n := next.Add(1) - 1
+				due := time.Duration(float64(n) / o.Rate * float64(time.Second))
+				if due >= o.Time || int(n) >= total || time.Since(began) > o.Time {
+					failed <- nil
+					return
+				}
+				time.Sleep(due - time.Since(began))
+				if sent != nil {
+					sent[taken.Load()].Store(int64(time.Since(l.start)))
+				}
+				status, err := s.post()
+				switch {
+				case err != nil || status != http.StatusAccepted && status != http.StatusServiceUnavailable:
+					failed <- fmt.Errorf("answered %d, %v", status, err)
+					return
+				case status == http.StatusAccepted:
+					taken.Add(1)
+				default:
+					refused.Add(1)
+				}
+			}
+		}()
+	}
+	for range o.Senders {
+		err = errors.Join(err, <-failed)
+	}
+	if err != nil {
+		return a, err
+	}
+	a.Taken, a.Refused = int(taken.Load()), int(refused.Load())
+	err = l.wait("all messages", func() bool { return l.messages-before >= a.Taken*readers })
+	a.Elapsed = time.Since(began)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := l.messages - before; n != a.Taken*readers {
+		err = errors.Join(err, fmt.Errorf("%d messages to %d clients arrived %d times", a.Taken, readers, n))
+	}
+	l.sent = nil
+	if len(l.arrival) > 0 {
+		slices.Sort(l.arrival)
+		a.P50, a.P99 = l.arrival[len(l.arrival)/2], l.arrival[len(l.arrival)*99/100]
+	}
+	return a, err
+}
+
+// sender is a connection for messages.
+type sender struct {
+	conn    net.Conn
+	r       *bufio.Reader
+	request []byte
+}
+
+func (l *load) dial(size int) (*sender, error) {
+	token, err := auth.Mint(secret, auth.Claims{Sub: "sender", Name: "Sender"})
+	if err != nil {
+		return nil, err
+	}
+	conn, err := net.Dial("tcp", l.addr)
+	if err != nil {
+		return nil, err
+	}
+	body := fmt.Sprintf(`{"data":"%s"}`, strings.Repeat("x", size))
+	request := fmt.Appendf(nil, "POST /messages HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n"+
+		"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", l.addr, token, len(body), body)
+	return &sender{conn, bufio.NewReader(conn), request}, nil
+}
+
+func (s *sender) post() (status int, err error) {
+	s.conn.SetDeadline(time.Now().Add(benchPatience)) // if it fails, so does the write
+	if _, err := s.conn.Write(s.request); err != nil {
+		return 0, err
+	}
+	response, err := http.ReadResponse(s.r, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer response.Body.Close()
+	_, err = io.Copy(io.Discard, response.Body)
+	return response.StatusCode, err
+}
+
+// wait returns when it is so; the reader asks, with the lock held. One
+// goroutine waits at a time.
+func (l *load) wait(what string, so func() bool) error {
+	l.mu.Lock()
+	if so() || l.failed != nil {
+		defer l.mu.Unlock()
+		return l.failed
+	}
+	done := make(chan struct{})
+	l.until, l.so = so, done
+	l.mu.Unlock()
+	select {
+	case <-done:
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.failed
+	case <-time.After(benchPatience):
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.until = nil
+		return fmt.Errorf("waited in vain for %s: %d clients open, %d stopped, %d answered, %d synced, %d counted, %d messages arrived",
+			what, l.open, l.stopped, l.answered, l.synced, l.counted, l.messages)
+	}
+}
+
+// read is the reader.
+func (l *load) read() {
+	events := make([]unix.EpollEvent, 512)
+	for {
+		n, err := unix.EpollWait(l.epoll, events, -1)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			panic(err)
+		}
+		l.mu.Lock()
+		for _, e := range events[:max(0, n)] {
+			l.readClientLocked(&l.clients[e.Fd])
+		}
+		if l.until != nil && (l.failed != nil || l.until()) {
+			l.until = nil
+			close(l.so)
+		}
+		l.mu.Unlock()
+	}
+}
+
+func (l *load) readClientLocked(c *loadClient) {
+	if c.fd < 0 || c.stopped { // the reader had it in hand when that was changed
+		return
+	}
+	n, err := unix.Read(c.fd, l.buf)
+	switch {
+	case errors.Is(err, unix.EAGAIN):
+	case n <= 0:
+		l.failed = cmp.Or(l.failed, fmt.Errorf("the server ended a connection: %w", cmp.Or(err, io.EOF)))
+		unix.Close(c.fd)
+		c.fd = -1
+	default:
+		c.bytes += n
+		l.feedLocked(c, l.buf[:n])
+	}
+}
+
+// feedLocked takes what came from the socket: the head of the answer, then
+// chunks (RFC 9112 section 7.1), which may end anywhere in a line. An answer
+// without chunks is one that does not end.
+func (l *load) feedLocked(c *loadClient, b []byte) {
+	for !c.headed && len(b) > 0 {
+		line, rest, whole := c.cut(b)
+		b = rest
+		switch {
+		case !whole:
+		case len(line) == 1: // "\r"
+			c.headed = true
+			l.answered++
+			if !c.chunked {
+				c.chunk = math.MaxInt
+			}
+		case string(line) == "Transfer-Encoding: chunked\r":
+			c.chunked = true
+		case bytes.HasPrefix(line, []byte("HTTP/1.1 ")) && !bytes.HasPrefix(line[9:], []byte("200 ")):
+			l.failed = cmp.Or(l.failed, fmt.Errorf("a client was answered %q", line))
+		}
+	}
+	for len(b) > 0 {
+		if c.chunk == 0 { // in a line with a size, or in the end of one before it
+			switch digit := b[0]; {
+			case digit == '\n':
+				c.chunk, c.size = c.size, 0
+			case digit >= 'a':
+				c.size = c.size<<4 | int(digit-'a'+10)
+			case digit >= '0':
+				c.size = c.size<<4 | int(digit-'0')
+			}
+			b = b[1:]
+			continue
+		}
+		n := min(c.chunk, len(b))
+		c.chunk -= n
+		for part := b[:n]; len(part) > 0; {
+			line, rest, whole := c.cut(part)
+			part = rest
+			if whole {
+				l.lineLocked(c, line)
+			}
+		}
+		b = b[n:]
+	}
+}
+
+// cut returns the first line of b, what follows it, and whether its end is in
+// b. If not, its beginning is kept, as far as it tells lines apart.
+func (c *loadClient) cut(b []byte) (line, rest []byte, whole bool) {
+	i := bytes.IndexByte(b, '\n')
+	if i < 0 {
+		c.partial += copy(c.line[c.partial:], b)
+		return nil, nil, false
+	}
+	line, rest = b[:i], b[i+1:]
+	if c.partial > 0 {
+		n := c.partial + copy(c.line[c.partial:], line)
+		c.partial = 0
+		line = c.line[:n]
+	}
+	return line, rest, true
+}
+
+// lineLocked takes a line of the event stream.
+func (l *load) lineLocked(c *loadClient, line []byte) {
+	switch {
+	case len(line) == 0:
+		if c.id >= 0 || c.kind != otherEvent {
+			l.eventLocked(c)
+		}
+		c.id, c.kind = -1, otherEvent
+	case line[0] == 'i':
+		c.id = trailing(line)
+	case line[0] == 'd' && len(line) < 16:
+		c.number = trailing(line)
+	case line[0] == 'e':
+		switch string(line) {
+		case "event: message":
+			c.kind = messageEvent
+		case "event: user count":
+			c.kind = countEvent
+		case "event: sync":
+			c.kind = syncEvent
+		case "event: goodbye":
+			c.kind = goodbyeEvent
+		}
+	}
+}
+
+// trailing returns the number at the end of the line.
+func trailing(line []byte) (n int) {
+	for i, power := len(line)-1, 1; i >= 0 && line[i] >= '0' && line[i] <= '9'; i-- {
+		n += power * int(line[i]-'0')
+		power *= 10
+	}
+	return n
+}
+
+// eventLocked takes an event. Those that bear an id show the order: that of a
+// message follows the one before, that of any other event is the last
+// message's.
+func (l *load) eventLocked(c *loadClient) {
+	if c.id >= 0 {
+		want := c.last
+		if c.kind == messageEvent {
+			want++
+		}
+		if c.id != want && c.last >= 0 {
+			l.failed = cmp.Or(l.failed, fmt.Errorf("out of order: event %d came after %d", c.id, c.last))
+		}
+		c.last = c.id
+	}
+	switch c.kind {
+	case messageEvent:
+		l.messages++
+		if n := c.id - l.first; l.sent != nil && n < len(l.sent) {
+			l.arrival = append(l.arrival, time.Since(l.start)-time.Duration(l.sent[n].Load()))
+		}
+	case countEvent:
+		if c.count == l.final {
+			l.counted--
+		}
+		if c.count = c.number; c.count == l.final {
+			l.counted++
+		}
+	case syncEvent:
+		if !c.synced {
+			c.synced = true
+			l.synced++
+		}
+	case goodbyeEvent:
+		l.failed = cmp.Or(l.failed, errors.New("a client was sent away"))
+	}
+}

@@ -1,0 +1,377 @@
+//go:build linux
+
+package presence_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/r3labs/sse/v2"
+	"golang.org/x/sys/unix"
+
+	"example.com/presence/pkg/presence"
+	"example.com/presence/pkg/presence/auth"
+)
+
+func init() { benchProcess = runBenchProcess }
+
+// order is a line on the stdin of a benchmark's process, answer the line that
+// comes back on its stdout.
+type order struct {
+	Do string // the methods load.do and benchServer.do say what there is
+
+	Addr     string        // open: where the server is
+	Clients  int           // open: how many, each a user of its own
+	Spare    int           // open: how many more users there are, for churn
+	Rooms    bool          // open: a room for each client, not one for all
+	Narrow   int           // open: every so-manyth client has small buffers
+	Until    string        // open: what each client waits for: answered, synced, counted
+	Messages int           // say: how many
+	Size     int           // say, post: bytes of a message's text
+	Rate     float64       // post, churn: how many a second
+	Time     time.Duration // post, churn: how long
+	Senders  int           // post: how many at once
+}
+
+type answer struct {
+	Error string
+	Addr  string // a server's first line: where it listens
+
+	// Of a server.
+	CPU         time.Duration // of the process since its start, user and system
+	RSS         int           // bytes
+	Goroutines  int
+	Threads     int
+	Descriptors int
+	Epolls      int // descriptors that are of epoll
+	Connections int // in the lobby
+
+	// Of the load.
+	Elapsed  time.Duration
+	Bytes    int // received, mean of the clients
+	Taken    int // posts that were answered with 202
+	Refused  int // with 503
+	P50, P99 time.Duration
+}
+
+// runBenchProcess makes this process one of a benchmark's. It ends when its
+// stdin does.
+func runBenchProcess(role string) {
+	orders := make(chan order)
+	go func() { // ends with the process
+		in := json.NewDecoder(os.Stdin)
+		for {
+			var o order
+			if in.Decode(&o) != nil {
+				os.Exit(0)
+			}
+			orders <- o
+		}
+	}()
+	var hello answer
+	var do func(order) (answer, error)
+	if role == "load" {
+		l, err := newLoad()
+		if err != nil {
+			panic(err)
+		}
+		do = l.do
+	} else {
+		s, err := newBenchServer(role)
+		if err != nil {
+			panic(err)
+		}
+		hello.Addr, do = s.addr, s.do
+	}
+	out := json.NewEncoder(os.Stdout)
+	out.Encode(hello)
+	for o := range orders {
+		a, err := do(o)
+		if err != nil {
+			a.Error = o.Do + ": " + err.Error()
+		}
+		out.Encode(a)
+	}
+}
+
+// benchServer is a process that is measured.
+type benchServer struct {
+	addr        string
+	connections func() int   // in the lobby
+	failed      func() error // what went wrong since the start
+}
+
+// newBenchServer starts one of the servers:
+//
+//	bare       accepts, and brings a message to all sockets in one loop of write(2)
+//	direct     this package, on a TCP listener
+//	goroutine  this package, on a listener whose connections it cannot take out of net/http
+//	silent     direct, but with nobody told a count after the first
+//	r3labs     r3labs/sse as its README shows it
+func newBenchServer(role string) (*benchServer, error) {
+	var config net.ListenConfig
+	config.SetMultipathTCP(false) // as the command does
+	l, err := config.Listen(context.Background(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	s := &benchServer{addr: l.Addr().String(), connections: func() int { return 0 }, failed: func() error { return nil }}
+	switch role {
+	case "bare":
+		b := &bare{}
+		s.connections, s.failed = b.connections, b.failed
+		go b.serve(l)
+		return s, nil
+	case "r3labs":
+		go serveHTTP(l, newR3labs())
+		return s, nil
+	}
+	key, err := auth.Secret(secret)
+	if err != nil {
+		return nil, err
+	}
+	authenticator, err := auth.New(auth.Config{Key: key})
+	if err != nil {
+		return nil, err
+	}
+	server, err := presence.New(presence.Config{Authenticator: authenticator, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return nil, err
+	}
+	switch role {
+	case "direct":
+	case "silent":
+		server.StopCounting()
+	case "goroutine":
+		l = wrapping{l}
+	default:
+		return nil, fmt.Errorf("no role %q", role)
+	}
+	token, err := auth.Mint(secret, auth.Claims{Sub: "stat"})
+	if err != nil {
+		return nil, err
+	}
+	s.connections = func() int {
+		request := httptest.NewRequest(http.MethodGet, "/presence?limit=1", nil)
+		request.Header.Set("Authorization", "Bearer "+token)
+		recorder := httptest.NewRecorder()
+		server.ServeHTTP(recorder, request)
+		var page struct{ Connections int }
+		if err := json.Unmarshal(recorder.Body.Bytes(), &page); err != nil {
+			panic(err)
+		}
+		return page.Connections
+	}
+	go serveHTTP(l, server)
+	return s, nil
+}
+
+func serveHTTP(l net.Listener, h http.Handler) {
+	server := http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10}
+	panic(server.Serve(l))
+}
+
+// wrapping is a listener whose connections are no *net.TCPConn.
+type wrapping struct{ net.Listener }
+
+func (l wrapping) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return struct{ net.Conn }{c}, nil
+}
+
+func (s *benchServer) do(o order) (a answer, err error) {
+	switch o.Do {
+	case "stat": // costs the server next to nothing
+		err = a.measure()
+	case "census": // costs it a system call a descriptor
+		a.Connections = s.connections()
+		err = errors.Join(a.measure(), a.countDescriptors())
+	case "free":
+		runtime.GC()
+		debug.FreeOSMemory()
+	default:
+		err = errors.New("not a server's order")
+	}
+	return a, errors.Join(err, s.failed())
+}
+
+func (a *answer) measure() error {
+	var usage unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
+		return err
+	}
+	a.CPU = time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+	a.Goroutines = runtime.NumGoroutine()
+	statm, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return err
+	}
+	var size int
+	_, err = fmt.Sscan(string(statm), &size, &a.RSS)
+	a.RSS *= os.Getpagesize()
+	return err
+}
+
+func (a *answer) countDescriptors() error {
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return err
+	}
+	descriptors, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	a.Threads, a.Descriptors = len(threads), len(descriptors)-1 // the last reads the directory
+	for _, d := range descriptors {
+		if to, _ := os.Readlink("/proc/self/fd/" + d.Name()); to == "anon_inode:[eventpoll]" {
+			a.Epolls++
+		}
+	}
+	return nil
+}
+
+// benchMessage returns an event as [presence.Server] would write it, for the
+// body of a POST /messages.
+func benchMessage(seq int, body []byte) (id, data []byte) {
+	id = fmt.Appendf(nil, "0123456789-%d", seq)
+	text := bytes.TrimSuffix(bytes.TrimPrefix(body, []byte(`{"data":`)), []byte("}"))
+	at := time.Now().UTC().Truncate(time.Millisecond).Format(time.RFC3339Nano)
+	return id, fmt.Appendf(nil, `{"id":"%s","from":{"id":"sender","name":"Sender"},"data":%s,"at":"%s"}`, id, text, at)
+}
+
+// bare is the floor: what the same bytes to the same sockets cost at least, if
+// one goroutine writes them one after the other and nobody else is there.
+type bare struct {
+	mu      sync.Mutex // guards what follows
+	sockets []int      // non-blocking
+	seq     int        // of the last message
+	short   int        // writes that did not take everything
+}
+
+func (s *bare) serve(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			panic(err)
+		}
+		go s.answer(c.(*net.TCPConn)) // ends with the connection of a sender, or when a socket is taken from it
+	}
+}
+
+func (s *bare) answer(c *net.TCPConn) {
+	defer c.Close()
+	head := make([]byte, 0, 2<<10)
+	for !bytes.Contains(head, []byte("\r\n\r\n")) {
+		n, err := c.Read(head[len(head):cap(head)])
+		if err != nil {
+			return
+		}
+		head = head[:len(head)+n]
+	}
+	if bytes.HasPrefix(head, []byte("GET ")) {
+		s.add(c)
+		return
+	}
+	r := bufio.NewReader(io.MultiReader(bytes.NewReader(head), c))
+	for {
+		request, err := http.ReadRequest(r)
+		if err != nil {
+			return
+		}
+		body, err := io.ReadAll(request.Body)
+		if err != nil {
+			return
+		}
+		s.tell(body)
+		io.WriteString(c, "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
+	}
+}
+
+// add answers a client and keeps a descriptor of its socket; that of the net
+// package is closed.
+func (s *bare) add(c *net.TCPConn) {
+	const head = "HTTP/1.1 200 OK\r\nCache-Control: no-store, no-transform\r\nConnection: close\r\nContent-Type: text/event-stream\r\n" +
+		"X-Accel-Buffering: no\r\nDate: Sun, 22 Nov 2026 18:00:00 GMT\r\nTransfer-Encoding: chunked\r\n\r\n"
+	socket, err := c.SyscallConn()
+	if err != nil {
+		panic(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first := fmt.Sprintf("retry: 1756\n\nid: 0123456789-%d\ndata: {}\nevent: sync\n\n", s.seq)
+	fmt.Fprintf(c, "%s%x\r\n%s\r\n", head, len(first), first)
+	socket.Control(func(fd uintptr) {
+		own, err := unix.Dup(int(fd))
+		if err != nil {
+			panic(err)
+		}
+		s.sockets = append(s.sockets, own)
+	})
+}
+
+func (s *bare) tell(body []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seq++
+	id, data := benchMessage(s.seq, body)
+	event := fmt.Sprintf("id: %s\ndata: %s\nevent: message\n\n", id, data)
+	chunk := fmt.Appendf(nil, "%x\r\n%s\r\n", len(event), event)
+	for _, fd := range s.sockets {
+		if n, _ := unix.Write(fd, chunk); n != len(chunk) {
+			s.short++
+		}
+	}
+}
+
+func (s *bare) connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.sockets)
+}
+
+func (s *bare) failed() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.short > 0 {
+		return errors.New(strconv.Itoa(s.short) + " sockets did not take all that was written")
+	}
+	return nil
+}
+
+// newR3labs returns the library's server with a way in for messages. Its ids
+// are its own: it numbers events from 0.
+func newR3labs() http.Handler {
+	server := sse.New()
+	server.CreateStream("messages")
+	mux := http.NewServeMux()
+	mux.HandleFunc("/events", server.ServeHTTP)
+	mux.HandleFunc("POST /messages", func(w http.ResponseWriter, r *http.Request) {
+		var body strings.Builder
+		if _, err := io.Copy(&body, r.Body); err != nil {
+			return
+		}
+		_, data := benchMessage(1, []byte(body.String()))
+		server.Publish("messages", &sse.Event{Event: []byte("message"), Data: data})
+		w.WriteHeader(http.StatusAccepted)
+	})
+	return mux
+}
