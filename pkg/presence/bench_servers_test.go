@@ -159,7 +159,7 @@ func newBenchServer(role string) (*benchServer, error) {
 	case "silent":
 		server.StopCounting()
 	case "goroutine":
-		l = wrapping{l}
+		l = covered{l}
 	default:
 		return nil, fmt.Errorf("no role %q", role)
 	}
@@ -185,17 +185,6 @@ func newBenchServer(role string) (*benchServer, error) {
 func serveHTTP(l net.Listener, h http.Handler) {
 	server := http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10}
 	panic(server.Serve(l))
-}
-
-// wrapping is a listener whose connections are no *net.TCPConn.
-type wrapping struct{ net.Listener }
-
-func (l wrapping) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return struct{ net.Conn }{c}, nil
 }
 
 func (s *benchServer) do(o order) (a answer, err error) {

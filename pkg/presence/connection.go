@@ -22,9 +22,9 @@ type connection struct {
 	user    room.UserID
 	session string // User.Session
 	server  *Server
-	counter *counter     // where it is counted
-	conn    *stream.Conn // to its client
-	expiry  *time.Timer  // ends it with its token; nil if that does not end
+	counter *counter      // where it is counted
+	conn    *stream.Conn  // to its client
+	expiry  *time.Timer   // ends it with its token; nil if that does not end
 	done    chan struct{} // closed by ended; nil without Config.KeepHandler
 }
 

@@ -23,12 +23,12 @@ type counter struct {
 	mu      sync.Mutex // guards what follows
 	room    room.Room
 	open    map[room.Conn]*connection
-	joiners []joiner      // counted in; they wait for the sync of this window
-	missed  [][]byte      // the messages said while there are joiners
-	told    int           // the last user count
-	last    time.Time     // when something was told
-	timer   *time.Timer   // calls wake
-	closed  bool          // nothing is told any more, nobody joins
+	joiners []joiner    // counted in; they wait for the sync of this window
+	missed  [][]byte    // the messages said while there are joiners
+	told    int         // the last user count
+	last    time.Time   // when something was told
+	timer   *time.Timer // calls wake
+	closed  bool        // nothing is told any more, nobody joins
 }
 
 // errClosed says that the room was dropped, or the server drained, while

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -60,8 +61,45 @@ type house struct {
 	URL string
 }
 
-// open starts a server that believes tokens of secret; it ends with the test.
+// opener starts a server that believes tokens of secret; it ends with the
+// test.
+type opener func(testing.TB, presence.Config) *house
+
+// each runs a test over each way that streams go to their sockets.
+func each(t *testing.T, test func(*testing.T, opener)) {
+	t.Run("direct", func(t *testing.T) { test(t, open) })
+	t.Run("goroutine", func(t *testing.T) { test(t, openCovered) })
+}
+
+// open is an opener whose connections are plain TCP.
 func open(t testing.TB, c presence.Config) *house {
+	t.Helper()
+	return openIn(t, c, plain, func(h http.Handler) http.Handler { return h })
+}
+
+// openCovered is one whose connections are more than that, as TLS's are, so
+// that each stream has a goroutine.
+func openCovered(t testing.TB, c presence.Config) *house {
+	t.Helper()
+	return openIn(t, c, cover, func(h http.Handler) http.Handler { return h })
+}
+
+func plain(l net.Listener) net.Listener { return l }
+func cover(l net.Listener) net.Listener { return covered{l} }
+
+type covered struct{ net.Listener }
+
+func (l covered) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return coveredConn{c}, err
+}
+
+type coveredConn struct{ net.Conn }
+
+func (c coveredConn) NetConn() net.Conn { return c.Conn }
+
+// openIn opens a server with that listener, in a host with that middleware.
+func openIn(t testing.TB, c presence.Config, listen func(net.Listener) net.Listener, middleware func(http.Handler) http.Handler) *house {
 	t.Helper()
 	if c.Authenticator == nil {
 		key, err := auth.Secret(secret)
@@ -79,7 +117,9 @@ func open(t testing.TB, c presence.Config) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener := httptest.NewServer(server)
+	listener := httptest.NewUnstartedServer(middleware(server))
+	listener.Listener = listen(listener.Listener)
+	listener.Start()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()

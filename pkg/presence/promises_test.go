@@ -17,192 +17,202 @@ import (
 // 2,000 clients join as fast as they can. None hears an older count after its
 // own, none more counts than there are windows, and all end with the true one.
 func TestStorm(t *testing.T) { // promises 1 and 2
-	const clients = 2000
-	h := open(t, presence.Config{})
-	tokens := make([]string, clients)
-	for i := range tokens {
-		tokens[i] = bearer(t, fmt.Sprint("user-", i))
-	}
-	start := time.Now()
-	opened := make(chan *tab, clients)
-	var wait sync.WaitGroup
-	for worker := range 50 {
-		wait.Go(func() {
-			for i := worker; i < clients; i += 50 {
-				opened <- h.stream("/events", tokens[i])
-			}
-		})
-	}
-	wait.Wait()
-	close(opened)
-	for c := range opened {
-		counts, last := 0, 0
-		for last < clients {
-			n, err := strconv.Atoi(c.next("user count").data)
-			if counts++; err != nil || n <= last {
-				t.Fatalf("after %d a client heard %d, %v", last, n, err)
-			}
-			last = n
+	each(t, func(t *testing.T, open opener) {
+		const clients = 2000
+		h := open(t, presence.Config{})
+		tokens := make([]string, clients)
+		for i := range tokens {
+			tokens[i] = bearer(t, fmt.Sprint("user-", i))
 		}
-		if windows := int(time.Since(start)/(50*time.Millisecond)) + 2; counts > windows || last != clients {
-			t.Fatalf("a client heard %d counts up to %d in %d windows", counts, last, windows)
+		start := time.Now()
+		opened := make(chan *tab, clients)
+		var wait sync.WaitGroup
+		for worker := range 50 {
+			wait.Go(func() {
+				for i := worker; i < clients; i += 50 {
+					opened <- h.stream("/events", tokens[i])
+				}
+			})
 		}
-	}
+		wait.Wait()
+		close(opened)
+		for c := range opened {
+			counts, last := 0, 0
+			for last < clients {
+				n, err := strconv.Atoi(c.next("user count").data)
+				if counts++; err != nil || n <= last {
+					t.Fatalf("after %d a client heard %d, %v", last, n, err)
+				}
+				last = n
+			}
+			if windows := int(time.Since(start)/(50*time.Millisecond)) + 2; counts > windows || last != clients {
+				t.Fatalf("a client heard %d counts up to %d in %d windows", counts, last, windows)
+			}
+		}
+	})
 }
 
 // Each message that is said after a client was answered reaches it, though its
 // sync may come later: after the sync, in order.
 func TestNothingIsLostBetweenAnswerAndSync(t *testing.T) { // promise 3
-	h := open(t, presence.Config{Coalesce: 200 * time.Millisecond})
-	alice := bearer(t, "alice")
-	for n := range 20 {
-		c := h.stream("/events", alice)
-		first := h.say("/messages", alice, `{"data":1}`)
-		d := h.stream("/events", alice) // in the same window, as a rule
-		second := h.say("/messages", alice, `{"data":2}`)
-		check := func(c *tab, names, ids []string) {
-			for i, name := range names {
-				e, err := c.read(patience)
-				if err != nil || e.name != name || ids[i] != "…" && e.id != ids[i] {
-					t.Fatalf("round %d: event %d is %+v, %v; want %q with id %s", n, i, e, err, name, ids[i])
+	each(t, func(t *testing.T, open opener) {
+		h := open(t, presence.Config{Coalesce: 200 * time.Millisecond})
+		alice := bearer(t, "alice")
+		for n := range 20 {
+			c := h.stream("/events", alice)
+			first := h.say("/messages", alice, `{"data":1}`)
+			d := h.stream("/events", alice) // in the same window, as a rule
+			second := h.say("/messages", alice, `{"data":2}`)
+			check := func(c *tab, names, ids []string) {
+				for i, name := range names {
+					e, err := c.read(patience)
+					if err != nil || e.name != name || ids[i] != "…" && e.id != ids[i] {
+						t.Fatalf("round %d: event %d is %+v, %v; want %q with id %s", n, i, e, err, name, ids[i])
+					}
 				}
 			}
+			check(c, []string{"", "sync", "user count", "message"}, []string{"", "…", "…", first})
+			check(d, []string{"", "sync", "user count", "message"}, []string{"", first, first, second})
 		}
-		check(c, []string{"", "sync", "user count", "message"}, []string{"", "…", "…", first})
-		check(d, []string{"", "sync", "user count", "message"}, []string{"", first, first, second})
-	}
+	})
 }
 
 // A client that opens the stream and never reads, beside clients that do.
 func TestStoppedClient(t *testing.T) { // promises 3 and 4
-	const clients, messages = 10, 1500
-	h := open(t, presence.Config{Linger: -1})
-	stopped, err := net.Dial("tcp", strings.TrimPrefix(h.URL, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stopped.Close()
-	stopped.(*net.TCPConn).SetReadBuffer(4 << 10)
-	fmt.Fprintf(stopped, "GET /events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", bearer(t, "stopped"))
-	healthy := make([]*tab, clients)
-	for i := range healthy {
-		healthy[i] = h.stream("/events", bearer(t, fmt.Sprint("user-", i)))
-	}
-	healthy[0].until("user count", "11")
-	sender, text := bearer(t, "sender"), strings.Repeat("x", 8<<10)
-	go func() {
-		for i := range messages {
-			h.say("/messages", sender, fmt.Sprintf(`{"event":"n","data":[%d,"%s"]}`, i, text))
+	each(t, func(t *testing.T, open opener) {
+		const clients, messages = 10, 1500
+		h := open(t, presence.Config{Linger: -1})
+		stopped, err := net.Dial("tcp", strings.TrimPrefix(h.URL, "http://"))
+		if err != nil {
+			t.Fatal(err)
 		}
-	}()
-	for _, c := range healthy {
-		for i := range messages {
-			if e := c.next("n"); !strings.Contains(e.data, fmt.Sprintf(`"data":[%d,`, i)) {
-				t.Fatalf("in the place of message %d came %.100s", i, e.data)
+		defer stopped.Close()
+		stopped.(*net.TCPConn).SetReadBuffer(4 << 10)
+		fmt.Fprintf(stopped, "GET /events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", bearer(t, "stopped"))
+		healthy := make([]*tab, clients)
+		for i := range healthy {
+			healthy[i] = h.stream("/events", bearer(t, fmt.Sprint("user-", i)))
+		}
+		healthy[0].until("user count", "11")
+		sender, text := bearer(t, "sender"), strings.Repeat("x", 8<<10)
+		go func() {
+			for i := range messages {
+				h.say("/messages", sender, fmt.Sprintf(`{"event":"n","data":[%d,"%s"]}`, i, text))
+			}
+		}()
+		for _, c := range healthy {
+			for i := range messages {
+				if e := c.next("n"); !strings.Contains(e.data, fmt.Sprintf(`"data":[%d,`, i)) {
+					t.Fatalf("in the place of message %d came %.100s", i, e.data)
+				}
 			}
 		}
-	}
-	// The stopped client is out.
-	h.stream("/events", bearer(t, "last")).until("user count", "11")
+		// The stopped client is out.
+		h.stream("/events", bearer(t, "last")).until("user count", "11")
+	})
 }
 
 func TestShutdown(t *testing.T) { // promise 8
-	const clients = 500
-	h := open(t, presence.Config{})
-	alice := bearer(t, "alice")
-	streams := make([]*tab, clients)
-	for i := range streams {
-		streams[i] = h.stream("/events", alice)
-	}
-	streams[0].until("user count", strconv.Itoa(clients))
-	id := h.say("/messages", alice, `{"data":"the last one"}`)
+	each(t, func(t *testing.T, open opener) {
+		const clients = 500
+		h := open(t, presence.Config{})
+		alice := bearer(t, "alice")
+		streams := make([]*tab, clients)
+		for i := range streams {
+			streams[i] = h.stream("/events", alice)
+		}
+		streams[0].until("user count", strconv.Itoa(clients))
+		id := h.say("/messages", alice, `{"data":"the last one"}`)
 
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	done := make(chan error)
-	go func() { done <- h.Shutdown(ctx) }()
-	for i, c := range streams {
-		events := c.rest()
-		last := events[len(events)-1]
-		if last.name != "goodbye" || last.data != `{"reason":"draining"}` {
-			t.Fatalf("stream %d ends with %+v", i, last)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		done := make(chan error)
+		go func() { done <- h.Shutdown(ctx) }()
+		for i, c := range streams {
+			events := c.rest()
+			last := events[len(events)-1]
+			if last.name != "goodbye" || last.data != `{"reason":"draining"}` {
+				t.Fatalf("stream %d ends with %+v", i, last)
+			}
+			if before := events[len(events)-2]; before.name != "message" || before.id != id {
+				t.Fatalf("stream %d has %+v before the goodbye, want message %s", i, before, id)
+			}
 		}
-		if before := events[len(events)-2]; before.name != "message" || before.id != id {
-			t.Fatalf("stream %d has %+v before the goodbye, want message %s", i, before, id)
+		if err := <-done; err != nil {
+			t.Error(err)
 		}
-	}
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
-	// It goes on listening: newcomers are told.
-	c := h.stream("/events", alice)
-	if e, err := c.read(patience); err != nil || e.retry < "1000" || e.retry > "3000" {
-		t.Errorf("a newcomer is told %+v, %v; want a retry of 1 to 3 s", e, err)
-	}
-	c.expect("goodbye", `{"reason":"draining"}`)
-	if events := c.rest(); len(events) != 0 {
-		t.Errorf("and then %+v", events)
-	}
-	post := h.ask("POST", "/messages", alice, "x", "Content-Type", "text/plain")
-	ready := h.ask("GET", "/readyz", "", "")
-	for _, r := range []*http.Response{post, ready} {
-		if r.StatusCode != http.StatusServiceUnavailable || r.Header.Get("Retry-After") == "" {
-			t.Errorf("%s: got %s, Retry-After %q", r.Request.URL.Path, r.Status, r.Header.Get("Retry-After"))
+		// It goes on listening: newcomers are told.
+		c := h.stream("/events", alice)
+		if e, err := c.read(patience); err != nil || e.retry < "1000" || e.retry > "3000" {
+			t.Errorf("a newcomer is told %+v, %v; want a retry of 1 to 3 s", e, err)
 		}
-	}
-	if r := h.ask("GET", "/healthz", "", ""); r.StatusCode != http.StatusOK {
-		t.Errorf("/healthz: got %s", r.Status)
-	}
+		c.expect("goodbye", `{"reason":"draining"}`)
+		if events := c.rest(); len(events) != 0 {
+			t.Errorf("and then %+v", events)
+		}
+		post := h.ask("POST", "/messages", alice, "x", "Content-Type", "text/plain")
+		ready := h.ask("GET", "/readyz", "", "")
+		for _, r := range []*http.Response{post, ready} {
+			if r.StatusCode != http.StatusServiceUnavailable || r.Header.Get("Retry-After") == "" {
+				t.Errorf("%s: got %s, Retry-After %q", r.Request.URL.Path, r.Status, r.Header.Get("Retry-After"))
+			}
+		}
+		if r := h.ask("GET", "/healthz", "", ""); r.StatusCode != http.StatusOK {
+			t.Errorf("/healthz: got %s", r.Status)
+		}
+	})
 }
 
 // Streams that open, and messages that come, while the server shuts down: each
 // stream ends with a goodbye, each message that was taken is on it.
 func TestShutdownUnderLoad(t *testing.T) { // promises 3 and 8
-	h := open(t, presence.Config{})
-	alice := bearer(t, "alice")
-	stay := h.stream("/events", alice)
-	stay.next("user count")
-	var wait sync.WaitGroup
-	taken := make(chan string, 100_000)
-	for range 4 {
-		wait.Go(func() {
-			for {
-				id, err := h.Publish(t.Context(), "lobby", "", 1)
-				if err != nil {
-					return
+	each(t, func(t *testing.T, open opener) {
+		h := open(t, presence.Config{})
+		alice := bearer(t, "alice")
+		stay := h.stream("/events", alice)
+		stay.next("user count")
+		var wait sync.WaitGroup
+		taken := make(chan string, 100_000)
+		for range 4 {
+			wait.Go(func() {
+				for {
+					id, err := h.Publish(t.Context(), "lobby", "", 1)
+					if err != nil {
+						return
+					}
+					taken <- id
 				}
-				taken <- id
-			}
-		})
-		wait.Go(func() {
-			for {
-				events := h.stream("/events", alice).rest()
-				if last := events[len(events)-1]; last.name != "goodbye" {
-					t.Errorf("a stream ends with %+v", last)
+			})
+			wait.Go(func() {
+				for {
+					events := h.stream("/events", alice).rest()
+					if last := events[len(events)-1]; last.name != "goodbye" {
+						t.Errorf("a stream ends with %+v", last)
+					}
+					if len(events) == 2 { // it came while draining
+						return
+					}
 				}
-				if len(events) == 2 { // it came while draining
-					return
-				}
-			}
-		})
-	}
-	for range 1000 {
-		stay.next("message")
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	if err := h.Shutdown(ctx); err != nil {
-		t.Error(err)
-	}
-	wait.Wait()
-	close(taken)
-	got := 1000
-	for _, e := range stay.rest() {
-		if e.name == "message" {
-			got++
+			})
 		}
-	}
-	if want := len(taken); got != want {
-		t.Errorf("the stream has %d messages, %d were taken", got, want)
-	}
+		for range 1000 {
+			stay.next("message")
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		if err := h.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+		wait.Wait()
+		close(taken)
+		got := 1000
+		for _, e := range stay.rest() {
+			if e.name == "message" {
+				got++
+			}
+		}
+		if want := len(taken); got != want {
+			t.Errorf("the stream has %d messages, %d were taken", got, want)
+		}
+	})
 }

@@ -12,204 +12,224 @@ import (
 )
 
 func TestCountRisesWithEachClient(t *testing.T) {
-	h := open(t, presence.Config{Linger: -1})
-	alice := h.stream("/events", bearer(t, "alice"))
-	first, err := alice.read(patience)
-	if err != nil || first.name != "" || first.retry < "1000" || first.retry > "3000" {
-		t.Errorf("the stream begins with %+v, %v; want a retry of 1 to 3 s", first, err)
-	}
-	alice.expect("sync", "…", "user count", "1")
-	bob := h.stream("/events", bearer(t, "bob"))
-	bob.expect("", "", "sync", "…", "user count", "2")
-	alice.expect("join", `{"id":"bob","name":"Bob","info":{},"connections":2,"users":2}`, "user count", "2")
-	carol := h.stream("/events", bearer(t, "carol"))
-	carol.expect("", "", "sync", "…", "user count", "3")
-	bob.expect("join", `{"id":"carol","name":"Carol","info":{},"connections":3,"users":3}`, "user count", "3")
-	carol.close()
-	bob.expect("leave", `{"id":"carol","name":"Carol","info":{},"connections":2,"users":2,"reason":"closed"}`, "user count", "2")
-	bob.close()
-	alice.until("user count", "1")
+	each(t, func(t *testing.T, open opener) {
+		h := open(t, presence.Config{Linger: -1})
+		alice := h.stream("/events", bearer(t, "alice"))
+		first, err := alice.read(patience)
+		if err != nil || first.name != "" || first.retry < "1000" || first.retry > "3000" {
+			t.Errorf("the stream begins with %+v, %v; want a retry of 1 to 3 s", first, err)
+		}
+		alice.expect("sync", "…", "user count", "1")
+		bob := h.stream("/events", bearer(t, "bob"))
+		bob.expect("", "", "sync", "…", "user count", "2")
+		alice.expect("join", `{"id":"bob","name":"Bob","info":{},"connections":2,"users":2}`, "user count", "2")
+		carol := h.stream("/events", bearer(t, "carol"))
+		carol.expect("", "", "sync", "…", "user count", "3")
+		bob.expect("join", `{"id":"carol","name":"Carol","info":{},"connections":3,"users":3}`, "user count", "3")
+		carol.close()
+		bob.expect("leave", `{"id":"carol","name":"Carol","info":{},"connections":2,"users":2,"reason":"closed"}`, "user count", "2")
+		bob.close()
+		alice.until("user count", "1")
+	})
 }
 
 func TestSync(t *testing.T) {
-	h := open(t, presence.Config{Heartbeat: 2500 * time.Millisecond})
-	who := mint(t, auth.Claims{Sub: "alice", Name: "Alice", Info: []byte(`{"color": "teal"}`)})
-	h.stream("/events", who).next("user count")
-	e := h.stream("/events", who).next("sync")
-	var got struct {
-		Connections, Users int
-		Members            []presence.Member
-		Complete           bool
-		Heartbeat          float64
-	}
-	if err := json.Unmarshal([]byte(e.data), &got); err != nil {
-		t.Fatal(err)
-	}
-	if got.Connections != 2 || got.Users != 1 || !got.Complete || got.Heartbeat != 2.5 || len(got.Members) != 1 {
-		t.Fatalf("got %s", e.data)
-	}
-	m := got.Members[0]
-	if m.ID != "alice" || m.Name != "Alice" || string(m.Info) != `{"color":"teal"}` || m.Connections != 2 || time.Since(m.Since) > time.Minute {
-		t.Errorf("got %s", e.data)
-	}
+	each(t, func(t *testing.T, open opener) {
+		h := open(t, presence.Config{Heartbeat: 2500 * time.Millisecond})
+		who := mint(t, auth.Claims{Sub: "alice", Name: "Alice", Info: []byte(`{"color": "teal"}`)})
+		h.stream("/events", who).next("user count")
+		e := h.stream("/events", who).next("sync")
+		var got struct {
+			Connections, Users int
+			Members            []presence.Member
+			Complete           bool
+			Heartbeat          float64
+		}
+		if err := json.Unmarshal([]byte(e.data), &got); err != nil {
+			t.Fatal(err)
+		}
+		if got.Connections != 2 || got.Users != 1 || !got.Complete || got.Heartbeat != 2.5 || len(got.Members) != 1 {
+			t.Fatalf("got %s", e.data)
+		}
+		m := got.Members[0]
+		if m.ID != "alice" || m.Name != "Alice" || string(m.Info) != `{"color":"teal"}` || m.Connections != 2 || time.Since(m.Since) > time.Minute {
+			t.Errorf("got %s", e.data)
+		}
+	})
 }
 
 func TestHeaders(t *testing.T) {
-	c := open(t, presence.Config{}).stream("/events", bearer(t, "alice"))
-	for name, want := range map[string]string{
-		"Content-Type": "text/event-stream", "Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no",
-	} {
-		if got := c.header.Get(name); got != want {
-			t.Errorf("%s: got %q, want %q", name, got, want)
+	each(t, func(t *testing.T, open opener) {
+		c := open(t, presence.Config{}).stream("/events", bearer(t, "alice"))
+		for name, want := range map[string]string{
+			"Content-Type": "text/event-stream", "Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no",
+		} {
+			if got := c.header.Get(name); got != want {
+				t.Errorf("%s: got %q, want %q", name, got, want)
+			}
 		}
-	}
+	})
 }
 
 func TestCountUsers(t *testing.T) {
-	h := open(t, presence.Config{Count: presence.CountUsers, Linger: 300 * time.Millisecond})
-	alice := h.stream("/events", bearer(t, "alice"))
-	h.stream("/events", bearer(t, "alice")).next("user count")
-	bob := h.stream("/events", bearer(t, "bob"))
-	bob.expect("", "", "sync", "…", "user count", "2")
-	bob.close()
-	alice.expect("", "", "sync", "…", "user count", "1", "join", "…", "user count", "2", "leave", "…", "user count", "1")
+	each(t, func(t *testing.T, open opener) {
+		h := open(t, presence.Config{Count: presence.CountUsers, Linger: 300 * time.Millisecond})
+		alice := h.stream("/events", bearer(t, "alice"))
+		h.stream("/events", bearer(t, "alice")).next("user count")
+		bob := h.stream("/events", bearer(t, "bob"))
+		bob.expect("", "", "sync", "…", "user count", "2")
+		bob.close()
+		alice.expect("", "", "sync", "…", "user count", "1", "join", "…", "user count", "2", "leave", "…", "user count", "1")
+	})
 }
 
 // Ids are places: only messages advance them, all shared events carry them,
 // and those to one client alone have none.
 func TestIDsArePlaces(t *testing.T) {
-	h := open(t, presence.Config{Heartbeat: time.Second})
-	alice := h.stream("/events", bearer(t, "alice"))
-	sync := alice.next("sync")
-	epoch, seq, _ := strings.Cut(sync.id, "-")
-	if epoch == "" || seq != "0" {
-		t.Fatalf("the first id is %q, want EPOCH-0", sync.id)
-	}
-	if e := alice.next("user count"); e.id != sync.id {
-		t.Errorf("a count has id %q, want %q", e.id, sync.id)
-	}
-	for i := 1; i <= 3; i++ {
-		want := fmt.Sprint(epoch, "-", i)
-		if id := h.say("/messages", bearer(t, "bob"), `{"data":1}`); id != want {
-			t.Errorf("message %d is answered with id %q, want %q", i, id, want)
+	each(t, func(t *testing.T, open opener) {
+		h := open(t, presence.Config{Heartbeat: time.Second})
+		alice := h.stream("/events", bearer(t, "alice"))
+		sync := alice.next("sync")
+		epoch, seq, _ := strings.Cut(sync.id, "-")
+		if epoch == "" || seq != "0" {
+			t.Fatalf("the first id is %q, want EPOCH-0", sync.id)
 		}
-		if e := alice.next("message"); e.id != want {
-			t.Errorf("message %d has id %q, want %q", i, e.id, want)
+		if e := alice.next("user count"); e.id != sync.id {
+			t.Errorf("a count has id %q, want %q", e.id, sync.id)
 		}
-	}
-	h.stream("/events", bearer(t, "bob"))
-	if e := alice.next("join"); e.id != epoch+"-3" {
-		t.Errorf("a join after three messages has id %q", e.id)
-	}
-	if e := alice.next("ping"); e.id != "" || e.data != "{}" {
-		t.Errorf("got ping %+v", e)
-	}
+		for i := 1; i <= 3; i++ {
+			want := fmt.Sprint(epoch, "-", i)
+			if id := h.say("/messages", bearer(t, "bob"), `{"data":1}`); id != want {
+				t.Errorf("message %d is answered with id %q, want %q", i, id, want)
+			}
+			if e := alice.next("message"); e.id != want {
+				t.Errorf("message %d has id %q, want %q", i, e.id, want)
+			}
+		}
+		h.stream("/events", bearer(t, "bob"))
+		if e := alice.next("join"); e.id != epoch+"-3" {
+			t.Errorf("a join after three messages has id %q", e.id)
+		}
+		if e := alice.next("ping"); e.id != "" || e.data != "{}" {
+			t.Errorf("got ping %+v", e)
+		}
+	})
 }
 
 func TestTakingUp(t *testing.T) {
-	h := open(t, presence.Config{})
-	alice := bearer(t, "alice")
-	stay := h.stream("/events", alice)
-	first := stay.next("sync").id
-	epoch, _, _ := strings.Cut(first, "-")
+	each(t, func(t *testing.T, open opener) {
+		h := open(t, presence.Config{})
+		alice := bearer(t, "alice")
+		stay := h.stream("/events", alice)
+		first := stay.next("sync").id
+		epoch, _, _ := strings.Cut(first, "-")
 
-	h.stream("/events", alice, "Last-Event-ID", first).expect("", "", "sync", "…", "user count", "2")
-	h.say("/messages", alice, `{"data":1}`)
-	here := epoch + "-1"
-	for _, id := range []string{first, epoch + "-2", "other-1", "rubbish"} {
-		c := h.stream("/events", alice, "Last-Event-ID", id)
-		c.expect("", "", "reset", `{"reason":"history"}`, "sync", "…")
-		if e := h.stream("/events?last_event_id="+id, alice).next("reset"); e.id != here {
-			t.Errorf("reset has id %q, want %q", e.id, here)
+		h.stream("/events", alice, "Last-Event-ID", first).expect("", "", "sync", "…", "user count", "2")
+		h.say("/messages", alice, `{"data":1}`)
+		here := epoch + "-1"
+		for _, id := range []string{first, epoch + "-2", "other-1", "rubbish"} {
+			c := h.stream("/events", alice, "Last-Event-ID", id)
+			c.expect("", "", "reset", `{"reason":"history"}`, "sync", "…")
+			if e := h.stream("/events?last_event_id="+id, alice).next("reset"); e.id != here {
+				t.Errorf("reset has id %q, want %q", e.id, here)
+			}
 		}
-	}
-	// The header, which a browser sends by itself, is the newer of the two.
-	h.stream("/events?last_event_id="+first, alice, "Last-Event-ID", here).expect("", "", "sync", "…")
+		// The header, which a browser sends by itself, is the newer of the two.
+		h.stream("/events?last_event_id="+first, alice, "Last-Event-ID", here).expect("", "", "sync", "…")
+	})
 }
 
 // A room that was empty for a while, and was dropped, gives no id twice.
 func TestIDsOfARoomThatWasDropped(t *testing.T) {
-	h := open(t, presence.Config{Linger: -1})
-	alice := bearer(t, "alice")
-	first := h.say("/messages?room=a", alice, `{"data":1}`)
-	h.say("/messages?room=b", alice, `{"data":1}`)
-	second := h.say("/messages?room=a", alice, `{"data":2}`)
-	if first == second {
-		t.Errorf("two messages have id %s", first)
-	}
-	h.stream("/events?room=a", alice, "Last-Event-ID", first).expect("", "", "reset", "…")
-	h.stream("/events?room=c", alice, "Last-Event-ID", second).expect("", "", "sync", "…")
+	each(t, func(t *testing.T, open opener) {
+		h := open(t, presence.Config{Linger: -1})
+		alice := bearer(t, "alice")
+		first := h.say("/messages?room=a", alice, `{"data":1}`)
+		h.say("/messages?room=b", alice, `{"data":1}`)
+		second := h.say("/messages?room=a", alice, `{"data":2}`)
+		if first == second {
+			t.Errorf("two messages have id %s", first)
+		}
+		h.stream("/events?room=a", alice, "Last-Event-ID", first).expect("", "", "reset", "…")
+		h.stream("/events?room=c", alice, "Last-Event-ID", second).expect("", "", "sync", "…")
+	})
 }
 
 // 50 reloads of one tab: the others see no leave, and no second join.
 func TestReload(t *testing.T) {
-	h := open(t, presence.Config{})
-	alice := h.stream("/events", bearer(t, "alice"))
-	alice.next("user count")
-	bob := bearer(t, "bob")
-	tab := h.stream("/events", bob)
-	tab.next("user count")
-	for range 50 {
-		tab.close()
-		tab = h.stream("/events", bob)
+	each(t, func(t *testing.T, open opener) {
+		h := open(t, presence.Config{})
+		alice := h.stream("/events", bearer(t, "alice"))
+		alice.next("user count")
+		bob := bearer(t, "bob")
+		tab := h.stream("/events", bob)
 		tab.next("user count")
-	}
-	carol := h.stream("/events", bearer(t, "carol"))
-	joins := 0
-	for last := ""; last != "3"; {
-		e, err := alice.read(patience)
-		if err != nil {
-			t.Fatal(err)
+		for range 50 {
+			tab.close()
+			tab = h.stream("/events", bob)
+			tab.next("user count")
 		}
-		switch e.name {
-		case "leave":
-			t.Errorf("alice saw %s", e.data)
-		case "join":
-			joins++
-		case "user count":
-			last = e.data
+		carol := h.stream("/events", bearer(t, "carol"))
+		joins := 0
+		for last := ""; last != "3"; {
+			e, err := alice.read(patience)
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch e.name {
+			case "leave":
+				t.Errorf("alice saw %s", e.data)
+			case "join":
+				joins++
+			case "user count":
+				last = e.data
+			}
 		}
-	}
-	if joins != 2 { // bob's and carol's
-		t.Errorf("alice saw %d joins, want 2", joins)
-	}
-	carol.next("user count")
-	if got := h.presence(); got.Connections != 3 || got.Users != 3 {
-		t.Errorf("after the reloads there are %d connections of %d users, want 3 of 3", got.Connections, got.Users)
-	}
+		if joins != 2 { // bob's and carol's
+			t.Errorf("alice saw %d joins, want 2", joins)
+		}
+		carol.next("user count")
+		if got := h.presence(); got.Connections != 3 || got.Users != 3 {
+			t.Errorf("after the reloads there are %d connections of %d users, want 3 of 3", got.Connections, got.Users)
+		}
+	})
 }
 
 func TestExpiry(t *testing.T) { // promise 7
-	h := open(t, presence.Config{Linger: -1})
-	alice := h.stream("/events", bearer(t, "alice"))
-	alice.next("user count")
-	short := h.stream("/events", mint(t, auth.Claims{Sub: "bob", TTL: time.Second}))
-	events := short.rest()
-	if last := events[len(events)-1]; last.name != "goodbye" || last.data != `{"reason":"expired"}` {
-		t.Errorf("the stream of a token that expires ends with %+v", last)
-	}
-	if e := alice.next("leave"); !strings.Contains(e.data, `"reason":"expired"`) {
-		t.Errorf("the others hear %s", e.data)
-	}
+	each(t, func(t *testing.T, open opener) {
+		h := open(t, presence.Config{Linger: -1})
+		alice := h.stream("/events", bearer(t, "alice"))
+		alice.next("user count")
+		short := h.stream("/events", mint(t, auth.Claims{Sub: "bob", TTL: time.Second}))
+		events := short.rest()
+		if last := events[len(events)-1]; last.name != "goodbye" || last.data != `{"reason":"expired"}` {
+			t.Errorf("the stream of a token that expires ends with %+v", last)
+		}
+		if e := alice.next("leave"); !strings.Contains(e.data, `"reason":"expired"`) {
+			t.Errorf("the others hear %s", e.data)
+		}
+	})
 }
 
 func TestMemberLimit(t *testing.T) { // promise 6
-	h := open(t, presence.Config{MemberLimit: 3, Linger: -1})
-	var last *tab
-	first := h.stream("/events", bearer(t, "u0"))
-	for i := 1; i <= 3; i++ {
-		last = h.stream("/events", bearer(t, fmt.Sprint("u", i)))
-		last.next("user count")
-	}
-	first.until("sync", `{"connections":4,"users":4,"complete":false,"heartbeat":15}`)
-	first.expect("user count", "4")
-	h.stream("/events", bearer(t, "u4")).expect("", "", "sync", `{"connections":5,"users":5,"complete":false,"heartbeat":15}`, "user count", "5")
-	first.expect("user count", "5")
-	last.close()
-	first.expect("user count", "4")
-	if got := h.presence(); len(got.Members) != 4 {
-		t.Errorf("GET /presence has %d members, want 4", len(got.Members))
-	}
+	each(t, func(t *testing.T, open opener) {
+		h := open(t, presence.Config{MemberLimit: 3, Linger: -1})
+		var last *tab
+		first := h.stream("/events", bearer(t, "u0"))
+		for i := 1; i <= 3; i++ {
+			last = h.stream("/events", bearer(t, fmt.Sprint("u", i)))
+			last.next("user count")
+		}
+		first.until("sync", `{"connections":4,"users":4,"complete":false,"heartbeat":15}`)
+		first.expect("user count", "4")
+		h.stream("/events", bearer(t, "u4")).expect("", "", "sync", `{"connections":5,"users":5,"complete":false,"heartbeat":15}`, "user count", "5")
+		first.expect("user count", "5")
+		last.close()
+		first.expect("user count", "4")
+		if got := h.presence(); len(got.Members) != 4 {
+			t.Errorf("GET /presence has %d members, want 4", len(got.Members))
+		}
+	})
 }
 
 type page struct {
@@ -233,28 +253,30 @@ func (h *house) page(path, token string) (p page) {
 }
 
 func TestPresencePages(t *testing.T) {
-	h := open(t, presence.Config{})
-	if p := h.presence(); p.Members == nil || len(p.Members) != 0 || p.Connections != 0 {
-		t.Errorf("an empty room: got %+v", p)
-	}
-	for _, id := range []string{"d", "b", "a", "c", "e", "a"} {
-		h.stream("/events", bearer(t, id)).next("user count")
-	}
-	got := ""
-	for after, i := "", 0; i < 5; i++ {
-		p := h.page("/presence?limit=2&after="+after, bearer(t, "watcher"))
-		if p.Connections != 6 || p.Users != 5 {
-			t.Errorf("got %d connections of %d users, want 6 of 5", p.Connections, p.Users)
+	each(t, func(t *testing.T, open opener) {
+		h := open(t, presence.Config{})
+		if p := h.presence(); p.Members == nil || len(p.Members) != 0 || p.Connections != 0 {
+			t.Errorf("an empty room: got %+v", p)
 		}
-		for _, m := range p.Members {
-			got += string(m.ID)
+		for _, id := range []string{"d", "b", "a", "c", "e", "a"} {
+			h.stream("/events", bearer(t, id)).next("user count")
 		}
-		if after = p.Next; after == "" {
-			break
+		got := ""
+		for after, i := "", 0; i < 5; i++ {
+			p := h.page("/presence?limit=2&after="+after, bearer(t, "watcher"))
+			if p.Connections != 6 || p.Users != 5 {
+				t.Errorf("got %d connections of %d users, want 6 of 5", p.Connections, p.Users)
+			}
+			for _, m := range p.Members {
+				got += string(m.ID)
+			}
+			if after = p.Next; after == "" {
+				break
+			}
+			got += "|"
 		}
-		got += "|"
-	}
-	if want := "ab|cd|e"; got != want {
-		t.Errorf("got pages %s, want %s", got, want)
-	}
+		if want := "ab|cd|e"; got != want {
+			t.Errorf("got pages %s, want %s", got, want)
+		}
+	})
 }

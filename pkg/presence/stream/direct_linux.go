@@ -7,6 +7,7 @@ import (
 	"net"
 	"runtime"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -86,6 +87,12 @@ type backlog struct {
 	deadline time.Time
 }
 
+// duplicating is held while a descriptor is duplicated. When the kernel makes
+// the table of descriptors larger, that takes it milliseconds, and each of
+// those who wait for it would hold a thread, for ever: 130 in a storm of 15,000
+// joins, 200 at a time.
+var duplicating sync.Mutex
+
 // open makes a sink of the connection: direct if it is a TCP connection and
 // nothing else, as a type around one may not want to be gone past. [ErrFull]
 // comes with a writer.
@@ -102,6 +109,8 @@ func (s *Streams) open(h *http1) (sink, error) {
 	var failed error
 	err = raw.Control(func(own uintptr) {
 		// For a moment there are two: net gives no descriptor away.
+		duplicating.Lock()
+		defer duplicating.Unlock()
 		fd, failed = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0)
 	})
 	if err != nil || failed != nil {
