@@ -66,7 +66,7 @@ func (c *connection) ended(why stream.End) {
 	if c.expiry != nil {
 		c.expiry.Stop()
 	}
-	c.server.sessions.remove(c)
+	c.server.conns.remove(c)
 	if c.counter != nil {
 		c.server.log.Debug("stream ended", "room", string(c.counter.name), "user", string(c.user), "why", string(why))
 		c.counter.leave(c, leaveReason(why))

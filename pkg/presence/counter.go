@@ -22,7 +22,6 @@ type counter struct {
 
 	mu      sync.Mutex // guards what follows
 	room    room.Room
-	open    map[room.Conn]*connection
 	joiners []joiner    // counted in; they wait for the sync of this window
 	missed  [][]byte    // the messages said while there are joiners
 	told    int         // the last user count
@@ -44,7 +43,6 @@ func newCounter(name room.Name, config *Config, str *stream.Stream, hooks *hooks
 		running: running,
 		drop:    drop,
 		room:    room.New(room.Config{Linger: config.Linger, MemberLimit: config.MemberLimit, Start: start}),
-		open:    map[room.Conn]*connection{},
 	}
 	c.timer = time.AfterFunc(time.Hour, c.wake)
 	c.timer.Stop()
@@ -62,8 +60,8 @@ func (c *counter) join(conn *connection, u User, lastID string) error {
 	}
 	now := time.Now()
 	c.room.Join(conn.id, room.User{ID: room.UserID(u.ID), Name: u.Name, Info: u.Info}, now)
-	c.open[conn.id] = conn
 	conn.counter = c
+	conn.server.conns.add(conn) // under the lock: who is in when the room is closed is told goodbye
 	place := c.room.Place().String()
 	conn.greet(lastID, place)
 	c.joiners = append(c.joiners, joiner{conn, place, len(c.missed)})
@@ -79,7 +77,6 @@ func (c *counter) leave(conn *connection, why room.Reason) {
 	defer c.unlock()
 	now := time.Now()
 	c.room.Leave(conn.id, why, now)
-	delete(c.open, conn.id)
 	if i := slices.IndexFunc(c.joiners, func(j joiner) bool { return j.connection == conn }); i >= 0 {
 		c.joiners = slices.Delete(c.joiners, i, i+1)
 		if len(c.joiners) == 0 {
@@ -223,7 +220,7 @@ func (c *counter) countLocked() int {
 }
 
 func (c *counter) emptyLocked() bool {
-	return c.room.Users() == 0 && len(c.open) == 0 && !c.newsLocked(time.Now())
+	return c.room.Users() == 0 && !c.newsLocked(time.Now())
 }
 
 // close brings those who joined in this window to the stream, and is the last
@@ -240,13 +237,4 @@ func (c *counter) close() {
 func (c *counter) closeLocked() {
 	c.closed = true
 	c.timer.Stop()
-}
-
-// end asks every connection for its end.
-func (c *counter) end(why stream.End) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, conn := range c.open {
-		conn.conn.End(why)
-	}
 }

@@ -28,17 +28,16 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	if s.config.KeepHandler {
 		conn.done = make(chan struct{})
 	}
-	if conn.conn, err = s.streams.Conn(w, r); errors.Is(err, stream.ErrFull) {
+	conn.conn, err = s.streams.Conn(w, r)
+	switch {
+	case errors.Is(err, stream.ErrFull):
 		conn.turnAway(endFull, 10*time.Second, 30*time.Second)
-	} else if err != nil {
+	case err != nil:
 		return err
-	} else {
-		s.sessions.add(conn)
-		if s.join(name, conn, user, lastEventID(r)) {
-			conn.expire(user.Expires)
-		} else {
-			conn.turnAway(endDraining, time.Second, 3*time.Second)
-		}
+	case s.join(name, conn, user, lastEventID(r)):
+		conn.expire(user.Expires)
+	default:
+		conn.turnAway(endDraining, time.Second, 3*time.Second)
 	}
 	conn.conn.Serve(r.Context(), conn.ended)
 	if conn.done != nil {

@@ -30,7 +30,7 @@ type Server struct {
 	origins  *http.CrossOriginProtection
 	streams  *stream.Streams
 	epoch    string // of all ids: drawn at the start, as no message outlives the process
-	sessions sessions
+	conns    connections
 	hooks    hooks
 	lastConn atomic.Uint64
 
@@ -69,6 +69,7 @@ func New(c Config) (*Server, error) {
 		origins: origins,
 		streams: stream.Open(stream.Config{Heartbeat: c.Heartbeat, MaxUnsent: c.MaxUnsent}),
 		epoch:   hex.EncodeToString(epoch),
+		conns:   newConnections(),
 		closed:  make(chan struct{}),
 		rooms:   map[room.Name]*counter{},
 	}
@@ -199,9 +200,7 @@ func (s *Server) drain() {
 		c.close() // from here on nothing is published
 	}
 	s.streams.Drain()
-	for _, c := range rooms {
-		c.end(endDraining)
-	}
+	s.conns.end(endDraining)
 	s.running.Wait()
 	s.streams.Close()
 }

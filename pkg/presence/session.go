@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -111,7 +110,7 @@ func (s *Server) deleteSession(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s.sessions.end(user.Session)
+	s.conns.endSession(user.Session, endSignedOut)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
@@ -204,47 +203,4 @@ func mountPoint(r *http.Request) string {
 		return "/"
 	}
 	return mount
-}
-
-// sessions are the streams that were opened with a cookie, by User.Session.
-type sessions struct {
-	mu   sync.Mutex // guards open
-	open map[string]map[*connection]bool
-}
-
-// add remembers the connection until remove.
-func (s *sessions) add(conn *connection) {
-	if conn.session == "" {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.open == nil {
-		s.open = map[string]map[*connection]bool{}
-	}
-	if s.open[conn.session] == nil {
-		s.open[conn.session] = map[*connection]bool{}
-	}
-	s.open[conn.session][conn] = true
-}
-
-func (s *sessions) remove(conn *connection) {
-	if conn.session == "" {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.open[conn.session], conn)
-	if len(s.open[conn.session]) == 0 {
-		delete(s.open, conn.session)
-	}
-}
-
-// end asks all streams of the session for their end.
-func (s *sessions) end(session string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for conn := range s.open[session] {
-		conn.conn.End(endSignedOut)
-	}
 }

@@ -13,13 +13,13 @@ const slots = 64
 // Stream is one shared stream: what is published into it reaches all its
 // connections. Its methods are safe for concurrent use.
 type Stream struct {
-	lane  *lane
-	slots chan struct{} // taken by Reserve
+	lane *lane
 
-	mu        sync.Mutex // guards what follows
-	published uint64     // the number of the last event
-	writers   []*writer  // its connections that have a goroutine each
-	shares    []taker    // and those that loops write to, an entry a loop
+	mu        sync.Mutex    // guards what follows
+	slots     chan struct{} // see reserved; many rooms never have a message
+	published uint64        // the number of the last event
+	writers   []*writer     // its connections that have a goroutine each
+	shares    []taker       // and those that loops write to, an entry a loop
 
 	pass    atomic.Int64 // nanoseconds that the last Latest event took
 	passing atomic.Int64 // when the one under way was published, in Unix nanoseconds; 0 if none is
@@ -49,7 +49,8 @@ func (s *Stream) Publish(e Event, k Kind) {
 	f := &frame{event: e, kind: k}
 	switch k {
 	case Reserved:
-		f.taken = s.Cancel
+		taken := s.reserved()
+		f.taken = func() { <-taken } // takes no lock: some are held
 	case Latest:
 		start := time.Now()
 		s.passing.Store(start.UnixNano())
@@ -93,7 +94,7 @@ func (s *Stream) hand(f *frame) {
 // those who publish go no faster than the connections are served.
 func (s *Stream) Reserve(ctx context.Context) error {
 	select {
-	case s.slots <- struct{}{}:
+	case s.reserved() <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -101,7 +102,17 @@ func (s *Stream) Reserve(ctx context.Context) error {
 }
 
 // Cancel gives back a slot that was not used.
-func (s *Stream) Cancel() { <-s.slots }
+func (s *Stream) Cancel() { <-s.reserved() }
+
+// reserved are the slots that are taken.
+func (s *Stream) reserved() chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.slots == nil {
+		s.slots = make(chan struct{}, slots)
+	}
+	return s.slots
+}
 
 // Pass returns how long the last event of kind [Latest] took until every
 // connection that was waiting had taken it, or how long the one under way has

@@ -88,7 +88,7 @@ func Open(c Config) *Streams {
 // close. The name chooses which of r3labs's streams it goes by.
 func (s *Streams) Stream(name string) *Stream {
 	lane := s.lanes[maphash.String(s.seed, name)%uint64(len(s.lanes))]
-	return &Stream{lane: lane, slots: make(chan struct{}, slots)}
+	return &Stream{lane: lane}
 }
 
 // Drain returns when everything published before has been handed to the
