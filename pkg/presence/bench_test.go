@@ -435,7 +435,7 @@ func BenchmarkChurn(b *testing.B) {
 
 // BenchmarkRooms compares a room for each client with one for all.
 func BenchmarkRooms(b *testing.B) {
-	rows := []string{"clients\trooms\tbytes a client\tgoroutines\tthreads\tepoll descriptors\tdescriptors"}
+	rows := []string{"clients\trooms\tbytes a client: as they came\tidle, freed\tgoroutines\tthreads\tepoll descriptors\tdescriptors"}
 	var each []int
 	for _, rooms := range []bool{false, true} {
 		s := startSide(b, "direct", scaled(15000), order{Rooms: rooms})
@@ -443,9 +443,10 @@ func BenchmarkRooms(b *testing.B) {
 		if rooms {
 			number = s.clients
 		}
+		came := s.perConn()
 		each = append(each, s.idle())
 		a := s.ask(order{Do: "census"})
-		rows = append(rows, fmt.Sprintf("%d\t%d\t%d\t%d\t%d\t%d\t%d", s.clients, number, each[len(each)-1],
+		rows = append(rows, fmt.Sprintf("%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d", s.clients, number, came, each[len(each)-1],
 			a.Goroutines, a.Threads, a.Epolls, a.Descriptors))
 		s.end()
 	}

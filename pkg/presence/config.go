@@ -96,9 +96,8 @@ type Config struct {
 
 	// KeepHandler has the handler of GET /events run until its stream ends, for
 	// a host whose middleware must span the stream; the end of the request's
-	// context then ends it. By default the handler of a plain HTTP/1
-	// connection returns at once, on Linux, and the stream goes on without a
-	// goroutine; kept, each costs some 10 KB.
+	// context then ends it. By default the handler returns at once over HTTP/1,
+	// and the stream goes on without it; kept, each costs some 10 KB.
 	KeepHandler bool
 
 	// Web is what GET / and the paths below it serve, index.html at the root;

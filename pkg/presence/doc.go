@@ -29,12 +29,10 @@
 //  4. A client that stops reading delays nobody, and is sent away, as
 //     Config.MaxUnsent says.
 //  5. A client that vanishes without a word is found by the next ping that it
-//     does not acknowledge, if the listener's sockets are set to notice
-//     (TCP_USER_TIMEOUT; the command sets it on Linux) or, on HTTP/2,
-//     [http.HTTP2Config].WriteByteTimeout is set. What net/http reads after a
-//     request's end hides a half-closed connection from it, until a write
-//     fails; and it does not say of what a connection died, so that the reason
-//     of such a leave is closed.
+//     does not acknowledge, within two heartbeats: on Linux, over HTTP/1. On
+//     HTTP/2 the listener's sockets must be set to notice (TCP_USER_TIMEOUT; the
+//     command sets it) or [http.HTTP2Config].WriteByteTimeout be set, and the reason
+//     of such a leave is closed. A half-closed connection has ended.
 //  6. A room of more than Config.MemberLimit members tells counts only.
 //  7. A token that expires ends its stream.
 //  8. Shutdown says goodbye to every client after all that was accepted has

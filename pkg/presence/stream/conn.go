@@ -24,7 +24,8 @@ type sink interface {
 	end(End)
 	// drop ends it at once.
 	drop(End)
-	// serve brings everything to the socket until the end, and calls ended.
+	// serve has everything brought to the socket until the end, and then ended
+	// called.
 	serve(ctx context.Context, ended func(End))
 }
 
@@ -43,9 +44,9 @@ var (
 // The headers that w has already are sent with it.
 //
 // A connection of HTTP/1 is taken out of net/http, whose server knows nothing
-// of it from then on. Where it is plain TCP, on Linux, it then costs no
-// goroutine: [Conn.Serve] returns at once. With [ErrFull] there is a connection
-// that takes one, for a few words and the end.
+// of it from then on, and [Conn.Serve] returns at once. Where it is plain TCP,
+// on Linux, it costs no goroutine. With [ErrFull] there is a connection that
+// does, for a few words and the end.
 func (s *Streams) Conn(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 	setHeaders(w.Header())
 	if r.ProtoMajor == 1 {
@@ -99,11 +100,11 @@ func setHeaders(h http.Header) {
 // before everything that is published after [Stream.Attach].
 func (c *Conn) Tell(private ...[]byte) { c.sink.tell(private) }
 
-// Serve brings events to the client until the connection ends, by the client,
-// by [Conn.End] or [Conn.Drop], and then calls ended once, with the reason, on
-// a goroutine that holds no lock. It is called once, by the goroutine of the
-// request. It returns at once if the connection needs no goroutine, else after
-// ended, and the end of ctx is an end, too.
+// Serve has events brought to the client until the connection ends, by the
+// client, by [Conn.End] or [Conn.Drop], and then ended called once, with the
+// reason, on a goroutine that holds no lock. It is called once, by the goroutine
+// of the request. Over HTTP/1 it returns at once; else it returns after ended,
+// and the end of ctx is an end, too.
 func (c *Conn) Serve(ctx context.Context, ended func(End)) { c.sink.serve(ctx, ended) }
 
 // End asks for the end of the connection: it is sent what waits for it and a

@@ -30,8 +30,10 @@ type out interface {
 	SetWriteDeadline(time.Time) error
 }
 
-// writer is the sink that works everywhere, TLS and HTTP/2 included: the
-// goroutine of the request writes what waits in a bounded queue.
+// writer is the sink that works everywhere, TLS and HTTP/2 included: a goroutine
+// writes what waits in a bounded queue. Of HTTP/2 it is that of the request; of
+// HTTP/1 it is one of its own, and another one reads, so that net/http's with
+// its buffers can go.
 type writer struct {
 	config Config
 	out    out
@@ -167,15 +169,17 @@ func (c *writer) serve(ctx context.Context, ended func(End)) {
 		ended(c.bring(ctx))
 		return
 	}
-	heard := make(chan struct{})
-	go func() { // ends with the connection
-		defer close(heard)
-		c.drop(cause(c.http1.listen(), c.http1.answers))
+	go func() { // ends with the connection, as ended tells
+		heard := make(chan struct{})
+		go func() {
+			defer close(heard)
+			c.drop(cause(c.http1.listen(), c.http1.answers))
+		}()
+		why := c.bring(context.Background())
+		c.http1.close(c.said && !c.isDropped())
+		<-heard
+		ended(why)
 	}()
-	why := c.bring(ctx)
-	c.http1.close(c.said && !c.isDropped())
-	<-heard
-	ended(why)
 }
 
 // bring writes until the end, and says which.
