@@ -8,7 +8,6 @@ import (
 	"runtime"
 	"slices"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -71,20 +70,6 @@ func (sh *share) take(f *frame) {
 	if !sh.loop.inbox.add(task{share: sh, frame: f}) {
 		f.release()
 	}
-}
-
-// backlog is what a socket has not taken yet, in this order.
-type backlog struct {
-	cut     []byte   // the rest of what the socket has begun to take
-	private [][]byte // events for this client alone
-	queue   queue    // shared events
-	last    []byte   // a goodbye, and the end of the body
-
-	chunked  bool
-	alone    bool // cut is for this client alone
-	full     bool // the socket takes nothing just now
-	took     int  // bytes since the deadline was set
-	deadline time.Time
 }
 
 // duplicating is held while a descriptor is duplicated. When the kernel makes
@@ -200,98 +185,5 @@ func whole(size int, write func() (int, error)) (int, error) {
 			return n, io.ErrShortWrite
 		}
 		return n, nil
-	}
-}
-
-// pieces appends what goes next, in order: 64 pieces, or as many as make
-// 64 KiB.
-func (b *backlog) pieces(to [][]byte) (pieces [][]byte, size int) {
-	const most = 64 << 10
-	add := func(p []byte) bool {
-		if len(p) > 0 {
-			to, size = append(to, p), size+len(p)
-		}
-		return len(to) < 64 && size < most
-	}
-	if !add(b.cut) {
-		return to, size
-	}
-	for _, p := range b.private {
-		if !add(p) {
-			return to, size
-		}
-	}
-	for f := range b.queue.all() {
-		if !add(f.bytes(b.chunked)) {
-			return to, size
-		}
-	}
-	add(b.last)
-	return to, size
-}
-
-// advance takes away n bytes that the socket took. What it took the beginning
-// of stays as cut, so that no count can be taken out of the queue that has
-// begun to go.
-func (b *backlog) advance(n int) {
-	b.took += n
-	for n > 0 {
-		if len(b.cut) == 0 {
-			b.next()
-		}
-		k := min(n, len(b.cut))
-		b.cut, n = b.cut[k:], n-k
-	}
-}
-
-func (b *backlog) next() {
-	b.alone = len(b.private) > 0
-	if b.alone {
-		b.cut, b.private = b.private[0], b.private[1:]
-	} else if f := b.queue.pop(); f != nil {
-		b.cut = f.bytes(b.chunked)
-	} else {
-		b.cut, b.last = b.last, nil
-	}
-}
-
-// isAlone reports whether what goes next is for this client alone.
-func (b *backlog) isAlone() bool { return b.alone && len(b.cut) > 0 || len(b.private) > 0 }
-
-// tell adds events for this client alone: one chunk of them.
-func (b *backlog) tell(events [][]byte) {
-	if !b.chunked {
-		b.private = append(b.private, events...)
-		return
-	}
-	size := 0
-	for _, e := range events {
-		size += len(e)
-	}
-	b.private = append(append(append(b.private, appendChunkHead(nil, size)), events...), []byte(chunkEnd))
-}
-
-// goodbye is the end of the body.
-func (b *backlog) goodbye(why End) {
-	event := Goodbye(why).Append(nil)
-	if !b.chunked {
-		b.last = event
-		return
-	}
-	b.last = append(append(append(appendChunkHead(nil, len(event)), event...), chunkEnd...), chunkLast...)
-}
-
-// strain says how the deadline stands of a client that has a backlog: it must
-// take a piece within Config.Progress, and within hurry while more than
-// MaxUnsent waits.
-func (b *backlog) strain(c Config, now time.Time) {
-	within := c.Progress
-	if b.queue.unsent > c.MaxUnsent && !b.isAlone() {
-		within = hurry
-	}
-	if b.took >= piece || b.deadline.IsZero() {
-		b.took, b.deadline = 0, now.Add(within)
-	} else if soon := now.Add(within); soon.Before(b.deadline) {
-		b.deadline = soon
 	}
 }

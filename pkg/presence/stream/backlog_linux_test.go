@@ -1,0 +1,94 @@
+package stream
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// The backlog against plain text: what is for the client alone goes before what
+// is shared, an older Latest is cut out unless it has begun to go, and what the
+// socket takes, at whichever byte it stops, is the next of it all.
+func TestBacklogAgainstReference(t *testing.T) {
+	type item struct {
+		text   string
+		latest bool
+	}
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	for round := range 200 {
+		chunked := round%2 == 0
+		framed := func(text string) string {
+			if chunked {
+				return fmt.Sprintf("%x\r\n%s\r\n", len(text), text)
+			}
+			return text
+		}
+		b := &backlog{chunked: chunked}
+		var begun string // the rest of what has begun to go
+		var alone []string
+		var shared []item
+		take := func(n int) (taken string) {
+			for n > 0 {
+				if begun == "" && len(alone) > 0 {
+					begun, alone = alone[0], alone[1:]
+				} else if begun == "" {
+					begun, shared = shared[0].text, shared[1:]
+				}
+				k := min(n, len(begun))
+				taken, begun, n = taken+begun[:k], begun[k:], n-k
+			}
+			return taken
+		}
+		step := func(most int) (done bool) {
+			pieces, size := b.pieces(nil)
+			if size == 0 {
+				return true
+			}
+			n := rnd.IntN(min(size, most)) + 1
+			b.advance(n)
+			got := bytes.Join(pieces, nil)
+			if want := take(n); len(got) != size || string(got[:n]) != want {
+				t.Fatalf("round %d: the socket took %q, want %q", round, got[:n], want)
+			}
+			return false
+		}
+		for i := range 300 {
+			text := fmt.Sprint(i, bytes.Repeat([]byte("x"), rnd.IntN(60)))
+			switch rnd.IntN(4) {
+			case 0:
+				half := rnd.IntN(len(text))
+				b.tell([][]byte{[]byte(text[:half]), []byte(text[half:])})
+				if chunked { // a chunk's pieces: each may be the one that has begun
+					alone = append(alone, fmt.Sprintf("%x\r\n", len(text)), text[:half], text[half:], "\r\n")
+				} else {
+					alone = append(alone, text[:half], text[half:])
+				}
+				alone = slices.DeleteFunc(alone, func(s string) bool { return s == "" })
+			case 1:
+				f := &frame{kind: Kind(rnd.IntN(4))}
+				f.encoded([]byte(text))
+				if f.kind == Latest {
+					shared = slices.DeleteFunc(shared, func(i item) bool { return i.latest })
+				}
+				b.queue.push(f)
+				shared = append(shared, item{framed(text), f.kind == Latest})
+			default:
+				step(100)
+			}
+		}
+		b.goodbye("over")
+		shared = append(shared, item{text: framed("data: {\"reason\":\"over\"}\nevent: goodbye\n\n")})
+		if chunked {
+			shared[len(shared)-1].text += "0\r\n\r\n"
+		}
+		for !step(1 << 20) {
+		}
+		if len(alone)+len(shared) > 0 || begun != "" {
+			t.Fatalf("round %d: %d and %d are left, and %q", round, len(alone), len(shared), begun)
+		}
+	}
+}

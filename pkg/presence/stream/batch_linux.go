@@ -1,0 +1,45 @@
+package stream
+
+// batch is what one pass brings to a share's connections.
+type batch struct {
+	frames []*frame
+	joined [2][]byte // their bytes, alone and as chunks, if they are more than one
+}
+
+// fill takes the next frames.
+func (b *batch) fill(q *queue) {
+	clear(b.frames)
+	b.frames = b.frames[:0]
+	size := 0
+	for f := range q.all() {
+		if size += f.len(); size > maxPass && len(b.frames) > 0 {
+			break
+		}
+		b.frames = append(b.frames, f)
+	}
+	for range b.frames {
+		q.pop()
+	}
+	for i := range b.joined {
+		b.joined[i] = b.joined[i][:0]
+		if cap(b.joined[i]) > 2*maxPass {
+			b.joined[i] = nil
+		}
+	}
+}
+
+func (b *batch) bytes(chunked bool) []byte {
+	if len(b.frames) == 1 {
+		return b.frames[0].bytes(chunked)
+	}
+	i := 0
+	if chunked {
+		i = 1
+	}
+	if len(b.joined[i]) == 0 {
+		for _, f := range b.frames {
+			b.joined[i] = append(b.joined[i], f.bytes(chunked)...)
+		}
+	}
+	return b.joined[i]
+}
