@@ -10,13 +10,17 @@ type backlog struct {
 	last    []byte   // a goodbye, and the end of the body
 
 	chunked  bool
-	alone    bool // cut is for this client alone
-	full     bool // the socket takes nothing just now
-	took     int  // bytes since the deadline was set
+	alone    bool   // cut is for this client alone
+	full     bool   // the socket takes nothing just now
+	took     int    // bytes since the deadline was set
+	acked    uint64 // pulse.acked, then
 	deadline time.Time
 }
 
-// pieces appends what goes next, in order: 64 pieces, or as many as make
+// maxPieces is how many pieces go out in one write.
+const maxPieces = 64
+
+// pieces appends what goes next, in order: up to maxPieces, or as many as make
 // 64 KiB.
 func (b *backlog) pieces(to [][]byte) (pieces [][]byte, size int) {
 	const most = 64 << 10
@@ -24,7 +28,7 @@ func (b *backlog) pieces(to [][]byte) (pieces [][]byte, size int) {
 		if len(p) > 0 {
 			to, size = append(to, p), size+len(p)
 		}
-		return len(to) < 64 && size < most
+		return len(to) < maxPieces && size < most
 	}
 	if !add(b.cut) {
 		return to, size
@@ -60,7 +64,8 @@ func (b *backlog) advance(n int) {
 func (b *backlog) next() {
 	b.alone = len(b.private) > 0
 	if b.alone {
-		b.cut, b.private = b.private[0], b.private[1:]
+		b.cut, b.private[0] = b.private[0], nil
+		b.private = b.private[1:]
 	} else if f := b.queue.pop(); f != nil {
 		b.cut = f.bytes(b.chunked)
 	} else {
@@ -81,6 +86,9 @@ func (b *backlog) tell(events [][]byte) {
 	for _, e := range events {
 		size += len(e)
 	}
+	if size == 0 {
+		return // it would be the end of the body
+	}
 	b.private = append(append(append(b.private, appendChunkHead(nil, size)), events...), []byte(chunkEnd))
 }
 
@@ -94,12 +102,12 @@ func (b *backlog) goodbye(why End) {
 	b.last = append(append(append(appendChunkHead(nil, len(event)), event...), chunkEnd...), chunkLast...)
 }
 
-// strain says how the deadline stands of a client that has a backlog: it must
-// take a piece within Config.Progress, and within hurry while more than
+// strain sets the deadline of a client that has a backlog: it must take
+// something within Config.Progress, and a piece within hurry while more than
 // MaxUnsent waits.
 func (b *backlog) strain(c Config, now time.Time) {
 	within := c.Progress
-	if b.queue.unsent > c.MaxUnsent && !b.isAlone() {
+	if b.mustHurry(c) {
 		within = hurry
 	}
 	if b.took >= piece || b.deadline.IsZero() {
@@ -107,6 +115,20 @@ func (b *backlog) strain(c Config, now time.Time) {
 	} else if soon := now.Add(within); soon.Before(b.deadline) {
 		b.deadline = soon
 	}
+}
+
+func (b *backlog) mustHurry(c Config) bool { return b.queue.unsent > c.MaxUnsent && !b.isAlone() }
+
+// progress reports whether the client has taken something since the last
+// deadline, and then gives it another, unless it must hurry. The socket takes
+// more only when it has room for much; what the client has acknowledged says
+// more.
+func (b *backlog) progress(c Config, p pulse, now time.Time) bool {
+	if b.mustHurry(c) || p.acked <= b.acked {
+		return false
+	}
+	b.acked, b.took, b.deadline = p.acked, 0, now.Add(c.Progress)
+	return true
 }
 
 // rest adds what is left of frames when the socket took n bytes of them.

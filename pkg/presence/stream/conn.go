@@ -52,11 +52,11 @@ func (s *Streams) Conn(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 	if r.ProtoMajor == 1 {
 		h, err := hijack(w, r)
 		if err == nil {
-			h.tune(s.config.Heartbeat)
-			sink, err := s.open(h)
+			h.tune(s.config)
+			sink, err := s.take(h)
 			return &Conn{sink}, err
 		}
-		if !errors.Is(err, http.ErrNotSupported) {
+		if errors.Is(err, http.ErrHijacked) {
 			return nil, err
 		}
 		w.Header().Set("Connection", "close") // its deadlines are no good for another request
@@ -68,7 +68,25 @@ func (s *Streams) Conn(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 		http.ResponseWriter
 		*http.ResponseController
 	}{w, http.NewResponseController(w)}
-	return &Conn{newWriter(response, s.config)}, nil
+	return &Conn{newWriter(response, s)}, nil
+}
+
+// take makes a sink of the connection, direct if it can be. [ErrFull] comes
+// with a writer.
+func (s *Streams) take(h *http1) (sink, error) {
+	s.door.RLock()
+	defer s.door.RUnlock()
+	if s.shut {
+		return newWriter(h, s), nil
+	}
+	s.ours.Add(1)
+	c, err := s.direct(h)
+	if c != nil {
+		return c, nil
+	}
+	w := newWriter(h, s)
+	w.counted = true
+	return w, err
 }
 
 // canServe reports whether w can flush and takes a write deadline, itself or

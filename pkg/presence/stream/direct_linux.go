@@ -20,17 +20,17 @@ type direct struct {
 	counted *share    // where it counts as attached; guarded by the Stream's lock
 	share   *share    // nil if it gets no shared events
 	place   uint64    // the number of the last event before it came
+	mark    uint64    // how much was written when it was last pinged
 	backlog *backlog  // nil while the socket has taken everything
 	ended   func(End) // set by serve
 	ending  End       // why it ends, once that is known
 
-	fd         int32 // -1 when it is closed
-	slot       int32 // in loop.slots
-	generation int32 // of the slot
-	at         int32 // in share.conns
-	stray      int32 // bytes that came after the request
-	chunked    bool
-	watched    bool // epoll says when the socket takes more
+	fd      int32 // -1 when it is closed
+	slot    int32 // in loop.slots
+	at      int32 // in share.conns
+	stray   int32 // bytes that came after the request
+	chunked bool
+	watched bool // epoll says when the socket takes more
 }
 
 // loops are the loops of a process.
@@ -38,9 +38,9 @@ type loops []*loop
 
 // open starts a loop a core. Without, as where the process has no descriptor
 // left, connections have goroutines.
-func (ls *loops) open(c Config, ended *inbox[func()]) {
+func (ls *loops) open(c Config, ended *inbox[func()], ours *sync.WaitGroup) {
 	for range runtime.GOMAXPROCS(0) {
-		if l, err := openLoop(c, ended); err == nil {
+		if l, err := openLoop(c, ended, ours); err == nil {
 			*ls = append(*ls, l)
 		}
 	}
@@ -78,17 +78,16 @@ func (sh *share) take(f *frame) {
 // joins, 200 at a time.
 var duplicating sync.Mutex
 
-// open makes a sink of the connection: direct if it is a TCP connection and
-// nothing else, as a type around one may not want to be gone past. [ErrFull]
-// comes with a writer.
-func (s *Streams) open(h *http1) (sink, error) {
+// direct makes a sink of a connection that is TCP and nothing else, as a type
+// around one may not want to be gone past; nil of another.
+func (s *Streams) direct(h *http1) (sink, error) {
 	tcp, ok := h.conn.(*net.TCPConn)
 	if !ok || len(s.loops) == 0 {
-		return newWriter(h, s.config), nil
+		return nil, nil
 	}
 	raw, err := tcp.SyscallConn()
 	if err != nil {
-		return newWriter(h, s.config), nil
+		return nil, nil
 	}
 	fd := -1
 	var failed error
@@ -99,16 +98,13 @@ func (s *Streams) open(h *http1) (sink, error) {
 		fd, failed = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0)
 	})
 	if err != nil || failed != nil {
-		return newWriter(h, s.config), ErrFull
+		return nil, ErrFull
 	}
 	least := slices.MinFunc(s.loops, func(a, b *loop) int { return cmp.Compare(a.conns.Load(), b.conns.Load()) })
 	c := &direct{loop: least, fd: int32(fd), stray: int32(h.stray), chunked: h.chunked}
 	c.backlog = &backlog{chunked: h.chunked, private: [][]byte{h.head}}
 	c.loop.conns.Add(1)
-	if !c.loop.do(func() { c.loop.open(c) }) { // the streams were closed
-		unix.Close(fd)
-		return newWriter(h, s.config), nil
-	}
+	c.loop.do(func() { c.loop.open(c) })
 	h.conn.Close() // one of two
 	return c, nil
 }
@@ -143,7 +139,7 @@ func (c *direct) end(why End)           { c.loop.do(func() { c.loop.end(c, why) 
 func (c *direct) drop(why End)          { c.loop.do(func() { c.loop.finish(c, why) }) }
 
 func (c *direct) serve(_ context.Context, ended func(End)) {
-	if !c.loop.do(func() { c.loop.serve(c, ended) }) {
+	if !c.loop.do(func() { c.loop.serve(c, ended) }) { // it ended before
 		ended(Closed)
 	}
 }
@@ -153,6 +149,8 @@ func (c *direct) serve(_ context.Context, ended func(End)) {
 func (c *direct) write(b []byte) (int, error) {
 	return whole(len(b), func() (int, error) { return unix.Write(int(c.fd), b) })
 }
+
+func (c *direct) feel() pulse { return feel(int(c.fd)) }
 
 // flush brings the backlog to the socket, as far as it takes it.
 func (c *direct) flush(pieces [][]byte) error {

@@ -2,16 +2,16 @@
 
 package stream
 
-import "time"
+import "sync"
 
 // Without epoll each connection has a goroutine.
 
 type loops struct{}
 
-func (loops) open(Config, *inbox[func()]) {}
-func (loops) close()                      {}
+func (loops) open(Config, *inbox[func()], *sync.WaitGroup) {}
+func (loops) close()                                       {}
 
-func (s *Streams) open(h *http1) (sink, error) { return newWriter(h, s.config), nil }
+func (s *Streams) direct(*http1) (sink, error) { return nil, nil }
 
-func (h *http1) tune(time.Duration) {}
-func (h *http1) answers() bool      { return false }
+func (h *http1) tune(Config) {}
+func (h *http1) feel() pulse { return pulse{} }

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -49,8 +48,8 @@ func hijack(w http.ResponseWriter, r *http.Request) (*http1, error) {
 		header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
 	}
 	var head bytes.Buffer
-	fmt.Fprintf(&head, "HTTP/1.%d 200 OK\r\n", r.ProtoMinor)
-	header.Write(&head) // takes line breaks out of values, as net/http does
+	fmt.Fprintf(&head, "HTTP/1.%d 200 OK\r\n", min(r.ProtoMinor, 1)) // the highest that is known here
+	header.Write(&head)                                              // takes line breaks out of values, as net/http does
 	head.WriteString("\r\n")
 	h.head = head.Bytes()
 	return h, nil
@@ -108,26 +107,26 @@ func (h *http1) listen() error {
 // close ends the connection; if the body is whole, in a way that has the
 // client see that.
 func (h *http1) close(whole bool) {
-	if whole && h.chunked {
-		io.WriteString(h.conn, chunkLast) // within the deadline of the goodbye
+	below := h.below()
+	if whole {
+		if h.chunked {
+			io.WriteString(h.conn, chunkLast) // within the deadline of the goodbye
+		}
+		// TLS has a goodbye of its own, for which crypto/tls waits 5 s.
+		late := time.AfterFunc(hurry, func() { below.Close() })
+		defer late.Stop()
+		if half, ok := h.conn.(interface{ CloseWrite() error }); ok {
+			half.CloseWrite()
+		}
 	}
-	if half, ok := h.conn.(interface{ CloseWrite() error }); ok {
-		half.CloseWrite()
-	}
+	below.Close()
 	h.conn.Close()
 }
 
-// cause says which end an error of a socket is. One that was given up after
-// TCP_USER_TIMEOUT has vanished, unless it acknowledged something of late:
-// then it takes nothing any more.
-func cause(err error, answers func() bool) End {
-	for _, silent := range []syscall.Errno{syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH} {
-		if errors.Is(err, silent) {
-			if answers() {
-				return Slow
-			}
-			return Timeout
-		}
+// below is the connection below the one of TLS, or of what is like it.
+func (h *http1) below() net.Conn {
+	if t, ok := h.conn.(interface{ NetConn() net.Conn }); ok {
+		return t.NetConn()
 	}
-	return Closed
+	return h.conn
 }

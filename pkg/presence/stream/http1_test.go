@@ -17,7 +17,12 @@ import (
 // comes.
 func (g *rig) raw(request string) (*net.TCPConn, *stream.Conn) {
 	g.t.Helper()
-	c, err := net.Dial("tcp", g.server.Listener.Addr().String())
+	return g.rawBy(net.Dialer{}, request)
+}
+
+func (g *rig) rawBy(d net.Dialer, request string) (*net.TCPConn, *stream.Conn) {
+	g.t.Helper()
+	c, err := d.Dial("tcp", g.server.Listener.Addr().String())
 	if err != nil {
 		g.t.Fatal(err)
 	}

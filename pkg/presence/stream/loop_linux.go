@@ -13,9 +13,6 @@ import (
 )
 
 const (
-	// pingParts: a heartbeat's pings go out in so many parts, so that they are
-	// no burst.
-	pingParts = 16
 	// look is how often the deadlines of clients that have a backlog are
 	// looked at.
 	look = 100 * time.Millisecond
@@ -34,10 +31,11 @@ const (
 type loop struct {
 	config  Config
 	inbox   *inbox[task]
-	ended   *inbox[func()] // the Streams'
-	conns   atomic.Int64   // how many it has
+	ended   *inbox[func()]  // the Streams'
+	ours    *sync.WaitGroup // too
+	conns   atomic.Int64    // how many it has
 	epoll   *os.File
-	ready   chan []unix.EpollEvent
+	ready   chan struct{} // epoll has something to say
 	ending  context.Context
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -47,12 +45,12 @@ type loop struct {
 	now    time.Time // when the turn began
 	slots  []*direct // an epoll event names one of them
 	free   []int32   // the slots that are
-	turns  int32     // generation of the next slot that is taken
 	dirty  []*share  // there is something to bring
 	tells  []*direct // told something this turn
 	behind map[*direct]bool
-	part   int // the next of pingParts
+	part   int // of the heartbeat, the next
 	batch  batch
+	events []unix.EpollEvent
 	pieces [][]byte
 	waste  []byte
 }
@@ -65,7 +63,7 @@ type task struct {
 	do    func()
 }
 
-func openLoop(c Config, ended *inbox[func()]) (*loop, error) {
+func openLoop(c Config, ended *inbox[func()], ours *sync.WaitGroup) (*loop, error) {
 	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
@@ -74,8 +72,9 @@ func openLoop(c Config, ended *inbox[func()]) (*loop, error) {
 		unix.Close(epfd)
 		return nil, os.NewSyscallError("fcntl", err)
 	}
-	l := &loop{config: c, inbox: newInbox[task](), ended: ended, epfd: epfd, epoll: os.NewFile(uintptr(epfd), "epoll"),
-		ready: make(chan []unix.EpollEvent), behind: map[*direct]bool{}, waste: make([]byte, 4<<10)}
+	l := &loop{config: c, inbox: newInbox[task](), ended: ended, ours: ours, epfd: epfd, epoll: os.NewFile(uintptr(epfd), "epoll"),
+		ready: make(chan struct{}, 1), behind: map[*direct]bool{},
+		events: make([]unix.EpollEvent, 256), pieces: make([][]byte, 0, maxPieces), waste: make([]byte, 4<<10)}
 	raw, err := l.epoll.SyscallConn()
 	if err == nil {
 		err = l.epoll.SetReadDeadline(time.Time{}) // it has one if the runtime waits for it
@@ -90,7 +89,7 @@ func openLoop(c Config, ended *inbox[func()]) (*loop, error) {
 	return l, nil
 }
 
-// close ends the loop and the connections that it has left.
+// close ends the loop, whose connections have ended.
 func (l *loop) close() {
 	l.inbox.close()
 	l.stop()
@@ -102,55 +101,38 @@ func (l *loop) close() {
 // do has f called by run, after what was handed before; it is not after close.
 func (l *loop) do(f func()) bool { return l.inbox.add(task{do: f}) }
 
-// listen brings what epoll says to run. An epoll's descriptor is readable when
-// it has something to say, and the runtime waits for that as for any other: no
-// thread is held.
+// listen tells run when epoll has something to say. An epoll's descriptor is
+// readable then, and the runtime waits for that as for any other: no thread is
+// held.
 func (l *loop) listen(raw syscall.RawConn) {
-	events := make([]unix.EpollEvent, 256)
-	raw.Read(func(fd uintptr) (done bool) {
-		for l.ending.Err() == nil {
-			n, err := unix.EpollWait(int(fd), events, 0)
-			if err == unix.EINTR {
-				continue
-			}
-			if n <= 0 {
-				return false
-			}
-			select {
-			case l.ready <- append([]unix.EpollEvent(nil), events[:n]...):
-			case <-l.ending.Done():
-			}
-		}
-		return true
+	raw.Read(func(uintptr) (done bool) {
+		signal(l.ready)
+		return l.ending.Err() != nil
 	})
 }
 
 func (l *loop) run() {
 	var tasks []task
-	beat := time.NewTicker(l.config.Heartbeat / pingParts)
-	defer beat.Stop()
+	ticks := time.NewTicker(l.config.Heartbeat / heartbeatParts)
+	defer ticks.Stop()
 	watch := time.NewTimer(look)
 	defer watch.Stop()
 	var looked time.Time
-	for {
-		var events []unix.EpollEvent
-		ping := false
+	for last := false; !last; {
+		beating := false
 		select {
 		case <-l.inbox.wake:
-		case events = <-l.ready:
-		case <-beat.C:
-			ping = true
+		case <-l.ready:
+		case <-ticks.C:
+			beating = true
 		case <-watch.C:
 		case <-l.ending.Done():
-			l.dropAll()
-			return
+			last = true
 		}
 		l.now = time.Now()
-		for _, e := range events {
-			l.heed(e)
-		}
-		if ping {
-			l.ping()
+		l.heedAll()
+		if beating {
+			l.beat()
 		}
 		tasks = l.inbox.take(tasks)
 		for _, t := range tasks {
@@ -187,8 +169,7 @@ func (l *loop) open(c *direct) {
 		l.free = append(l.free, int32(len(l.slots)-1))
 	}
 	last := len(l.free) - 1
-	c.slot, c.generation = l.free[last], l.turns
-	l.free, l.turns = l.free[:last], l.turns+1
+	c.slot, l.free = l.free[last], l.free[:last]
 	l.slots[c.slot] = c
 	if err := l.watch(c, unix.EPOLL_CTL_ADD, 0); err != nil {
 		l.finish(c, Closed)
@@ -199,7 +180,7 @@ func (l *loop) open(c *direct) {
 // is asked for; once for each time that it becomes so.
 func (l *loop) watch(c *direct, op int, more uint32) error {
 	return unix.EpollCtl(l.epfd, op, int(c.fd), &unix.EpollEvent{
-		Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET | more, Fd: c.slot, Pad: c.generation,
+		Events: unix.EPOLLIN | unix.EPOLLET | more, Fd: c.slot,
 	})
 }
 
@@ -295,6 +276,8 @@ func (l *loop) pass(sh *share) {
 			f.release()
 		}
 	}
+	sh.pending.pop() // it is empty, and gives back what is large of it
+	clear(l.batch.frames)
 }
 
 // bring brings a batch to a connection.
@@ -371,11 +354,25 @@ func (l *loop) fillUp(c *direct) {
 	}
 }
 
-// heed does what an event of epoll asks for.
+// heedAll heeds what epoll has to say. It may have nothing.
+func (l *loop) heedAll() {
+	for {
+		n, err := unix.EpollWait(l.epfd, l.events, 0)
+		for i := range max(0, n) {
+			l.heed(l.events[i])
+		}
+		if err != unix.EINTR && n < len(l.events) {
+			return
+		}
+	}
+}
+
+// heed does what an event of epoll asks for. It is a hint: the connection in
+// that slot may be another one by now.
 func (l *loop) heed(e unix.EpollEvent) {
 	c := l.slots[e.Fd]
-	if c == nil || c.generation != e.Pad {
-		return // it was closed meanwhile
+	if c == nil {
+		return
 	}
 	if e.Events&^unix.EPOLLOUT != 0 {
 		l.read(c)
@@ -410,15 +407,20 @@ func (l *loop) read(c *direct) {
 	}
 }
 
-// hasten sends away who takes too little.
+// hasten sends away who takes too little, if it is the client that stood still
+// and not the loop.
 func (l *loop) hasten() {
 	for c := range l.behind {
 		if l.now.Before(c.backlog.deadline) {
 			continue
 		}
-		if c.ending != "" {
+		c.backlog.full = false
+		l.flush(c)
+		switch b := c.backlog; {
+		case b == nil || l.now.Before(b.deadline):
+		case c.ending != "":
 			l.finish(c, c.ending)
-		} else {
+		case !b.progress(l.config, c.feel(), l.now):
 			l.sendAway(c)
 		}
 	}
@@ -428,37 +430,56 @@ func (l *loop) hasten() {
 // it has begun to take, a goodbye, no more. What is for it alone may be long,
 // and is cut off.
 func (l *loop) sendAway(c *direct) {
-	if c.backlog.isAlone() {
-		l.finish(c, Slow)
+	why := c.feel().tooSlow()
+	if why == Timeout || c.backlog.isAlone() {
+		l.finish(c, why)
 		return
 	}
 	c.backlog.queue = queue{}
 	l.depart(c, Slow, hurry)
 }
 
-// ping sends a ping to the next part of the connections. One that has a
-// backlog needs none.
-func (l *loop) ping() {
-	for i := l.part; i < len(l.slots); i += pingParts {
-		c := l.slots[i]
-		if c == nil || c.backlog != nil {
+// beat is a part of a heartbeat: some connections are pinged, and those that
+// were pinged answerParts ago or more are asked for their pulse.
+func (l *loop) beat() {
+	for i, c := range l.slots {
+		if c == nil {
 			continue
 		}
+		switch ago := (l.part - i%heartbeatParts + heartbeatParts) % heartbeatParts; {
+		case ago == 0:
+			l.ping(c)
+		case ago >= answerParts && c.mark > 0:
+			p := c.feel()
+			if p.acked >= c.mark {
+				c.mark = 0
+			} else if p.lost(l.config.patience()) {
+				l.finish(c, Timeout)
+			}
+		}
+	}
+	l.part = (l.part + 1) % heartbeatParts
+}
+
+// ping sends a ping. A connection that has a backlog needs none, and one that is
+// not attached yet has its sync to come first.
+func (l *loop) ping(c *direct) {
+	if c.backlog == nil && c.share != nil {
 		b := ping.bytes(c.chunked)
-		n, err := c.write(b)
-		switch {
+		switch n, err := c.write(b); {
 		case err == io.ErrShortWrite:
 			l.backlog(c).cut = b[n:]
 			l.fillUp(c)
 		case err != nil:
 			l.failed(c, err)
+			return
 		}
 	}
-	l.part = (l.part + 1) % pingParts
+	c.mark = c.feel().written
 }
 
 func (l *loop) failed(c *direct, err error) {
-	l.finish(c, cause(err, func() bool { return answers(int(c.fd)) }))
+	l.finish(c, l.config.cause(err, c.feel))
 }
 
 // finish closes the connection and reports its end.
@@ -482,6 +503,7 @@ func (l *loop) finish(c *direct, why End) {
 	l.slots[c.slot] = nil
 	l.free = append(l.free, c.slot)
 	l.conns.Add(-1)
+	l.ours.Done()
 	if c.ended != nil {
 		l.report(c.ended, c.ending)
 		c.ended = nil
@@ -490,22 +512,3 @@ func (l *loop) finish(c *direct, why End) {
 
 // report has ended called by a goroutine that may wait for locks.
 func (l *loop) report(ended func(End), why End) { l.ended.add(func() { ended(why) }) }
-
-// dropAll closes what is left.
-func (l *loop) dropAll() {
-	for _, t := range l.inbox.take(nil) {
-		if t.do != nil {
-			t.do()
-		} else {
-			t.frame.release()
-		}
-	}
-	for _, c := range l.slots {
-		if c != nil {
-			l.finish(c, Closed)
-		}
-	}
-	for _, sh := range l.dirty {
-		l.pass(sh)
-	}
-}

@@ -51,7 +51,7 @@ func (q *queue) pop() *frame {
 		}
 	}
 	*q = queue{frames: q.frames[:0]}
-	if cap(q.frames) > 64 {
+	if cap(q.frames) > 16 {
 		q.frames = nil
 	}
 	return nil

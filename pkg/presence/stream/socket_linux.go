@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"net"
 	"syscall"
 	"time"
 
@@ -13,45 +12,48 @@ import (
 // by what the client takes, which is nothing once it has stopped reading.
 const maxNotSent = 64 << 10
 
-// unacked is how long what was sent may go without an answer from the peer's
-// kernel, or without room in it: TCP_USER_TIMEOUT, tcp(7). A peer that has gone
-// without a word answers no ping, so it is out within two heartbeats.
-func unacked(heartbeat time.Duration) time.Duration {
-	return max(heartbeat-3*time.Second, heartbeat/2, time.Second)
-}
-
-func tune(fd int, heartbeat time.Duration) {
-	// Neither can fail on a TCP socket, and on another there is nothing to be had.
-	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(unacked(heartbeat).Milliseconds()))
+// tune sets the options of a client's socket, of which Multipath TCP, which
+// Go's listeners take unless they are told not to, does not have the first.
+//
+// TCP_USER_TIMEOUT, tcp(7), has the kernel give up a peer that has not
+// acknowledged for so long, but also one that does, and has no room. So it is
+// only what remains if nothing else finds the peer gone (see pulse): longer than
+// a client may pause.
+func tune(fd int, c Config) {
+	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(c.giveUp().Milliseconds()))
 	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, maxNotSent)
 }
 
-// answers reports whether the peer acknowledged something within the last
-// three quarters of [unacked]: a peer that takes nothing answers the probes of
-// its window, one that has vanished does not.
-func answers(fd int) bool {
-	limit, err := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
-	if err != nil {
-		return false
-	}
+// feel asks the kernel for the pulse of a socket's peer (TCP_INFO, SIOCOUTQ).
+func feel(fd int) (p pulse) {
 	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-	return err == nil && int(info.Last_ack_recv) < limit*3/4 // milliseconds, both
+	if err != nil {
+		return p
+	}
+	queued, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+	if err != nil {
+		return p
+	}
+	return pulse{
+		acked:    info.Bytes_acked,
+		written:  info.Bytes_acked + uint64(queued),
+		inFlight: info.Unacked > 0,
+		silent:   time.Duration(info.Last_ack_recv) * time.Millisecond,
+		sent:     time.Duration(info.Last_data_sent) * time.Millisecond,
+		rtt:      time.Duration(info.Rtt) * time.Microsecond,
+	}
 }
 
-func (h *http1) tune(heartbeat time.Duration) { h.control(func(fd int) { tune(fd, heartbeat) }) }
+func (h *http1) tune(c Config) { h.control(func(fd int) { tune(fd, c) }) }
 
-func (h *http1) answers() (yes bool) {
-	h.control(func(fd int) { yes = answers(fd) })
-	return yes
+func (h *http1) feel() (p pulse) {
+	h.control(func(fd int) { p = feel(fd) })
+	return p
 }
 
 // control calls f with the socket's descriptor, if there is one below.
 func (h *http1) control(f func(fd int)) {
-	conn := h.conn
-	if t, ok := conn.(interface{ NetConn() net.Conn }); ok { // as crypto/tls has it
-		conn = t.NetConn()
-	}
-	if c, ok := conn.(syscall.Conn); ok {
+	if c, ok := h.below().(syscall.Conn); ok {
 		if raw, err := c.SyscallConn(); err == nil {
 			raw.Control(func(fd uintptr) { f(int(fd)) })
 		}

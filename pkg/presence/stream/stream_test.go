@@ -3,6 +3,7 @@ package stream_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -33,6 +34,10 @@ var ways = []struct {
 	{"goroutine", func(s *httptest.Server) {
 		s.Listener = covered{s.Listener}
 		s.Start()
+	}},
+	{"TLS", func(s *httptest.Server) {
+		s.TLS = &tls.Config{NextProtos: []string{"http/1.1"}}
+		s.StartTLS()
 	}},
 	{"HTTP2", func(s *httptest.Server) {
 		s.EnableHTTP2 = true

@@ -58,9 +58,14 @@ type Streams struct {
 	loops  loops
 	seed   maphash.Seed
 
-	ended     *inbox[func()] // the ends of connections, to be told by reporter
-	stop      chan struct{}
-	reporting sync.WaitGroup
+	watched watched
+	ended   *inbox[func()] // the ends of connections, to be told by report
+	stop    chan struct{}
+	running sync.WaitGroup // report and watched.run
+
+	door sync.RWMutex   // guards shut, and is held while a loop takes a connection in
+	shut bool           // loops take none any more
+	ours sync.WaitGroup // connections that loops have
 }
 
 // Open starts the streams. [Streams.Close] ends them.
@@ -76,8 +81,9 @@ func Open(c Config) *Streams {
 	}
 	s := &Streams{config: c, server: sse.New(), seed: maphash.MakeSeed(), ended: newInbox[func()](), stop: make(chan struct{})}
 	s.server.AutoReplay = false
-	s.reporting.Go(s.report) // ended by Close
-	s.loops.open(c, s.ended)
+	s.running.Go(s.report) // both are ended by Close
+	s.running.Go(func() { s.watched.run(c.Heartbeat, s.stop) })
+	s.loops.open(c, s.ended, &s.ours)
 	for i := range runtime.GOMAXPROCS(0) {
 		s.lanes = append(s.lanes, openLane(s.server, strconv.Itoa(i)))
 	}
@@ -103,17 +109,23 @@ func (s *Streams) Drain() {
 	handed.Wait()
 }
 
-// Close hands over what was published before, then ends the streams and their
-// goroutines; what is published later is dropped. The connections must have ended.
+// Close hands over what was published before, waits for the connections, each
+// of which must have been asked for its end, and ends the streams and their
+// goroutines. What is published later is dropped; a connection that is made
+// later can still be told something.
 func (s *Streams) Close() {
 	s.Drain()
+	s.door.Lock()
+	s.shut = true
+	s.door.Unlock()
+	s.ours.Wait() // each has lastWords
 	for _, l := range s.lanes {
 		l.close()
 	}
 	s.server.Close()
 	s.loops.close()
 	close(s.stop)
-	s.reporting.Wait()
+	s.running.Wait()
 }
 
 // report tells the ends of connections, on a goroutine that may wait for their

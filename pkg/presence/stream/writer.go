@@ -35,10 +35,12 @@ type out interface {
 // HTTP/1 it is one of its own, and another one reads, so that net/http's with
 // its buffers can go.
 type writer struct {
-	config Config
-	out    out
-	http1  *http1 // what out is, if it was taken out of net/http; else nil
-	wake   chan struct{}
+	streams *Streams
+	config  Config
+	out     out
+	http1   *http1 // what out is, if it was taken out of net/http; else nil
+	counted bool   // in Streams.ours
+	wake    chan struct{}
 
 	// Guarded by the Stream's lock.
 	place uint64 // the number of the last event before it came
@@ -51,7 +53,7 @@ type writer struct {
 
 	mu       sync.Mutex // guards what follows
 	private  [][]byte   // events for this client alone, in pieces; they go before queue
-	begun    bool       // there was something to write
+	attached bool       // pings may come
 	queue    queue
 	alone    bool      // what is being written is for this client alone
 	waiting  bool      // serve waits for wake, and will take the next frame at once
@@ -60,16 +62,23 @@ type writer struct {
 	ending   End
 	dropped  bool // it ends without a word
 	stopped  bool // serve has returned
+
+	acked  uint64 // pulse.acked, when it was last felt
+	mark   uint64 // pulse.written at marked; 0 if all of that was acknowledged
+	marked time.Time
 }
 
-func newWriter(o out, c Config) *writer {
+func newWriter(o out, s *Streams) *writer {
 	h, _ := o.(*http1)
-	return &writer{config: c, out: o, http1: h, wake: make(chan struct{}, 1)}
+	return &writer{streams: s, config: s.config, out: o, http1: h, wake: make(chan struct{}, 1)}
 }
 
 func (c *writer) attach(s *Stream) {
 	c.place, c.index = s.published, len(s.writers)
 	s.writers = append(s.writers, c)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.attached = true
 }
 
 func (c *writer) detach(s *Stream) {
@@ -86,7 +95,7 @@ func (c *writer) tell(private [][]byte) {
 	if c.ending != "" || c.stopped {
 		return
 	}
-	c.private, c.begun = append(c.private, private...), true
+	c.private = append(c.private, private...)
 	c.waiting = false // it takes this first
 	signal(c.wake)
 }
@@ -109,7 +118,7 @@ func (c *writer) send(f *frame) {
 	switch {
 	case c.queue.unsent > hopeless*c.config.MaxUnsent:
 		c.endLocked(Slow)
-	case c.queue.unsent > c.config.MaxUnsent && !c.alone:
+	case c.hurriesLocked():
 		if soon := time.Now().Add(hurry); c.deadline.After(soon) {
 			c.setDeadlineLocked(soon) // for a write that blocks just now
 		}
@@ -140,6 +149,10 @@ func (c *writer) endLocked(why End) {
 func (c *writer) drop(why End) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.dropLocked(why)
+}
+
+func (c *writer) dropLocked(why End) {
 	if c.stopped {
 		return
 	}
@@ -169,18 +182,49 @@ func (c *writer) serve(ctx context.Context, ended func(End)) {
 		ended(c.bring(ctx))
 		return
 	}
-	go func() { // ends with the connection, as ended tells
+	c.streams.watched.add(c)
+	go func() { // ends with the connection, within lastWords of its End
+		if c.counted {
+			defer c.streams.ours.Done()
+		}
 		heard := make(chan struct{})
 		go func() {
 			defer close(heard)
-			c.drop(cause(c.http1.listen(), c.http1.answers))
+			c.drop(c.config.cause(c.http1.listen(), c.http1.feel))
 		}()
 		why := c.bring(context.Background())
 		c.http1.close(c.said && !c.isDropped())
 		<-heard
+		c.streams.watched.remove(c)
 		ended(why)
 	}()
 }
+
+// check feels the client's pulse, and drops it if it has vanished. A client that
+// takes something in its time is given more, though the socket may have room
+// for much only.
+func (c *writer) check(now time.Time) {
+	p := c.http1.feel()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case p.acked >= c.mark:
+		c.mark = 0
+		if p.written > p.acked {
+			c.mark, c.marked = p.written, now
+		}
+	case now.Sub(c.marked) >= c.config.patience() && p.lost(c.config.patience()):
+		c.dropLocked(Timeout)
+		return
+	}
+	if p.acked > c.acked && c.ending == "" && !c.hurriesLocked() && !c.deadline.IsZero() {
+		c.setDeadlineLocked(now.Add(c.config.Progress))
+	}
+	c.acked = p.acked
+}
+
+// hurriesLocked reports whether the client has little time for each piece.
+func (c *writer) hurriesLocked() bool { return c.queue.unsent > c.config.MaxUnsent && !c.alone }
 
 // bring writes until the end, and says which.
 func (c *writer) bring(ctx context.Context) End {
@@ -232,7 +276,7 @@ func (c *writer) next() []byte {
 		c.private = c.private[1:]
 		c.alone = true
 		return b
-	case c.begun && c.beat:
+	case c.attached && c.beat:
 		c.beat = false
 		return ping.bytes(false)
 	}
@@ -292,7 +336,7 @@ func (c *writer) extend() {
 		return
 	}
 	within := c.config.Progress
-	if c.queue.unsent > c.config.MaxUnsent && !c.alone {
+	if c.hurriesLocked() {
 		within = hurry
 	}
 	now := time.Now()
@@ -311,15 +355,22 @@ func (c *writer) ended() End {
 func (c *writer) failed(err error) End {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	late := !time.Now().Before(c.deadline) // HTTP/2 has an error of its own for it
 	switch {
-	case c.ending != "":
+	case c.ending != "" && c.ending != Slow:
 		return c.ending
-	case !time.Now().Before(c.deadline): // HTTP/2 has an error of its own for it
-		return Slow
-	case c.http1 == nil:
-		return Closed
+	case late || c.ending == Slow:
+		return c.feel().tooSlow()
 	}
-	return cause(err, c.http1.answers)
+	return c.config.cause(err, c.feel)
+}
+
+// feel returns the client's pulse, if there is a way to feel it.
+func (c *writer) feel() (p pulse) {
+	if c.http1 != nil {
+		p = c.http1.feel()
+	}
+	return p
 }
 
 func (c *writer) isDropped() bool {
