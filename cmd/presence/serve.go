@@ -62,7 +62,7 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 		MaxHeaderBytes:    32 << 10,
 		// A peer that stops reading holds up even the reset of its streams.
 		HTTP2:    &http.HTTP2Config{WriteByteTimeout: 10 * time.Second},
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorLog: errorLog(log),
 		// No WriteTimeout: a stream is written to for as long as it is open.
 	}, server.Shutdown, c.Running.ShutdownGrace, log)
 }

@@ -44,19 +44,21 @@ func TestKeepHandler(t *testing.T) {
 
 // A host that keeps the handler can end the stream with the request's context.
 func TestKeptHandlerEndsWithItsContext(t *testing.T) {
-	end := make(chan context.CancelFunc, 1)
-	h := openIn(t, presence.Config{KeepHandler: true, Linger: -1}, plain, func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			ctx, cancel := context.WithCancel(r.Context())
-			end <- cancel
-			next.ServeHTTP(w, r.WithContext(ctx))
+	for _, listen := range []func(net.Listener) net.Listener{plain, cover} {
+		end := make(chan context.CancelFunc, 1)
+		h := openIn(t, presence.Config{KeepHandler: true, Linger: -1}, listen, func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				ctx, cancel := context.WithCancel(r.Context())
+				end <- cancel
+				next.ServeHTTP(w, r.WithContext(ctx))
+			})
 		})
-	})
-	c := h.stream("/events", bearer(t, "alice"))
-	c.next("user count")
-	(<-end)()
-	if events := c.rest(); len(events) != 0 {
-		t.Errorf("it ends with %+v", events)
+		c := h.stream("/events", bearer(t, "alice"))
+		c.next("user count")
+		(<-end)()
+		if events := c.rest(); len(events) != 0 {
+			t.Errorf("it ends with %+v", events)
+		}
 	}
 }
 

@@ -22,43 +22,45 @@ import (
 )
 
 func TestMessageReachesTheRoom(t *testing.T) {
-	h := open(t, presence.Config{})
-	alice, bob := h.stream("/events?room=doc-1", bearer(t, "alice")), h.stream("/events?room=doc-1", bearer(t, "bob"))
-	other := h.stream("/events", bearer(t, "bob"))
-	for _, m := range []struct{ kind, body, event, data string }{
-		{"application/json", `{"event":"chat message","data":{"text": "<hi> & é","n":[1, 2.50]}}`, "chat message", `{"text":"<hi> & é","n":[1,2.50]}`},
-		{"application/json; charset=utf-8", `{"data":null,"id":"mine-1"}`, "message", `null`},
-		{"application/json", "{\"data\":\n\t[\n1]}", "message", `[1]`},
-		{"text/plain", "two\nlines: \"x\"", "message", `"two\nlines: \"x\""`},
-		{"text/plain;charset=UTF-8", "", "message", `""`},
-		{"text/plain", strings.Repeat("x", 64<<10), "message", `"` + strings.Repeat("x", 64<<10) + `"`},
-		{"text/plain", strings.Repeat("\n", 64<<10), "message", `"` + strings.Repeat(`\n`, 64<<10) + `"`},
-	} {
-		response := h.ask("POST", "/messages?room=doc-1", bearer(t, "alice"), m.body, "Content-Type", m.kind)
-		var answer struct{ ID string }
-		if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || response.StatusCode != http.StatusAccepted {
-			t.Fatalf("%s: %s, %v", m.body, response.Status, err)
+	each(t, func(t *testing.T, open opener) {
+		h := open(t, presence.Config{})
+		alice, bob := h.stream("/events?room=doc-1", bearer(t, "alice")), h.stream("/events?room=doc-1", bearer(t, "bob"))
+		other := h.stream("/events", bearer(t, "bob"))
+		for _, m := range []struct{ kind, body, event, data string }{
+			{"application/json", `{"event":"chat message","data":{"text": "<hi> & é","n":[1, 2.50]}}`, "chat message", `{"text":"<hi> & é","n":[1,2.50]}`},
+			{"application/json; charset=utf-8", `{"data":null,"id":"mine-1"}`, "message", `null`},
+			{"application/json", "{\"data\":\n\t[\n1]}", "message", `[1]`},
+			{"text/plain", "two\nlines: \"x\"", "message", `"two\nlines: \"x\""`},
+			{"text/plain;charset=UTF-8", "", "message", `""`},
+			{"text/plain", strings.Repeat("x", 64<<10), "message", `"` + strings.Repeat("x", 64<<10) + `"`},
+			{"text/plain", strings.Repeat("\n", 64<<10), "message", `"` + strings.Repeat(`\n`, 64<<10) + `"`},
+		} {
+			response := h.ask("POST", "/messages?room=doc-1", bearer(t, "alice"), m.body, "Content-Type", m.kind)
+			var answer struct{ ID string }
+			if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || response.StatusCode != http.StatusAccepted {
+				t.Fatalf("%s: %s, %v", m.body, response.Status, err)
+			}
+			for _, c := range []*tab{alice, bob} {
+				e := c.next(m.event)
+				var got struct {
+					ID   string
+					From presence.Sender
+					Data json.RawMessage
+					At   time.Time
+				}
+				if err := json.Unmarshal([]byte(e.data), &got); err != nil {
+					t.Fatal(err)
+				}
+				if string(got.Data) != m.data || got.From != (presence.Sender{ID: "alice", Name: "Alice"}) || got.ID != answer.ID || e.id != answer.ID || time.Since(got.At).Abs() > time.Minute {
+					t.Errorf("%.99s: got %.299s, id %s, answered %s", m.body, e.data, e.id, answer.ID)
+				}
+			}
 		}
-		for _, c := range []*tab{alice, bob} {
-			e := c.next(m.event)
-			var got struct {
-				ID   string
-				From presence.Sender
-				Data json.RawMessage
-				At   time.Time
-			}
-			if err := json.Unmarshal([]byte(e.data), &got); err != nil {
-				t.Fatal(err)
-			}
-			if string(got.Data) != m.data || got.From != (presence.Sender{ID: "alice", Name: "Alice"}) || got.ID != answer.ID || e.id != answer.ID || time.Since(got.At).Abs() > time.Minute {
-				t.Errorf("%.99s: got %.299s, id %s, answered %s", m.body, e.data, e.id, answer.ID)
-			}
+		h.say("/messages", bearer(t, "alice"), `{"data":"here"}`)
+		if e := other.next("message"); !strings.Contains(e.data, `"here"`) {
+			t.Errorf("another room heard %s", e.data)
 		}
-	}
-	h.say("/messages", bearer(t, "alice"), `{"data":"here"}`)
-	if e := other.next("message"); !strings.Contains(e.data, `"here"`) {
-		t.Errorf("another room heard %s", e.data)
-	}
+	})
 }
 
 func TestPublish(t *testing.T) {
@@ -162,37 +164,39 @@ func TestProblems(t *testing.T) {
 
 // Senders from many goroutines, readers of one order.
 func TestOneOrderForAll(t *testing.T) { // promise 2
-	const senders, each = 20, 100
-	h := open(t, presence.Config{})
-	a, b := h.stream("/events", bearer(t, "alice")), h.stream("/events", bearer(t, "bob"))
-	var wait sync.WaitGroup
-	for i := range senders {
-		token := bearer(t, fmt.Sprint("sender", i))
-		wait.Go(func() {
-			for j := range each {
-				h.say("/messages", token, fmt.Sprintf(`{"data":%d}`, j))
+	each(t, func(t *testing.T, open opener) {
+		const senders, each = 20, 100
+		h := open(t, presence.Config{})
+		a, b := h.stream("/events", bearer(t, "alice")), h.stream("/events", bearer(t, "bob"))
+		var wait sync.WaitGroup
+		for i := range senders {
+			token := bearer(t, fmt.Sprint("sender", i))
+			wait.Go(func() {
+				for j := range each {
+					h.say("/messages", token, fmt.Sprintf(`{"data":%d}`, j))
+				}
+			})
+		}
+		wait.Wait()
+		last := map[string]int{}
+		for range senders * each {
+			one, two := a.next("message"), b.next("message")
+			if one != two {
+				t.Fatalf("one client got %s, the other %s", one.data, two.data)
 			}
-		})
-	}
-	wait.Wait()
-	last := map[string]int{}
-	for range senders * each {
-		one, two := a.next("message"), b.next("message")
-		if one != two {
-			t.Fatalf("one client got %s, the other %s", one.data, two.data)
+			var m struct {
+				From presence.Sender
+				Data int
+			}
+			if err := json.Unmarshal([]byte(one.data), &m); err != nil {
+				t.Fatal(err)
+			}
+			if m.Data != last[m.From.ID] {
+				t.Fatalf("message %d of %s came in the place of %d", m.Data, m.From.ID, last[m.From.ID])
+			}
+			last[m.From.ID]++
 		}
-		var m struct {
-			From presence.Sender
-			Data int
-		}
-		if err := json.Unmarshal([]byte(one.data), &m); err != nil {
-			t.Fatal(err)
-		}
-		if m.Data != last[m.From.ID] {
-			t.Fatalf("message %d of %s came in the place of %d", m.Data, m.From.ID, last[m.From.ID])
-		}
-		last[m.From.ID]++
-	}
+	})
 }
 
 // A hook that hangs delays no client, and the hooks of a room come in order.

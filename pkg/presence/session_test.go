@@ -34,33 +34,35 @@ func cookie(t *testing.T, r *http.Response) *http.Cookie {
 }
 
 func TestSession(t *testing.T) {
-	h := open(t, presence.Config{})
-	alice := bearer(t, "alice")
-	answer := h.signIn(alice)
-	c := cookie(t, answer)
-	if answer.StatusCode != http.StatusNoContent || c.Value != alice || !c.HttpOnly || !c.Secure || c.SameSite != http.SameSiteLaxMode ||
-		c.Path != "/" || c.Domain != "" || c.MaxAge < 3500 || c.MaxAge > 3600 {
-		t.Errorf("got %s and %s", answer.Status, c)
-	}
-	jar := []string{"Cookie", auth.CookieName + "=" + c.Value}
-	stream := h.stream("/events", "", jar...)
-	stream.next("user count")
-	h.stream("/events", alice).next("user count") // with the token, not with the cookie
+	each(t, func(t *testing.T, open opener) {
+		h := open(t, presence.Config{})
+		alice := bearer(t, "alice")
+		answer := h.signIn(alice)
+		c := cookie(t, answer)
+		if answer.StatusCode != http.StatusNoContent || c.Value != alice || !c.HttpOnly || !c.Secure || c.SameSite != http.SameSiteLaxMode ||
+			c.Path != "/" || c.Domain != "" || c.MaxAge < 3500 || c.MaxAge > 3600 {
+			t.Errorf("got %s and %s", answer.Status, c)
+		}
+		jar := []string{"Cookie", auth.CookieName + "=" + c.Value}
+		stream := h.stream("/events", "", jar...)
+		stream.next("user count")
+		h.stream("/events", alice).next("user count") // with the token, not with the cookie
 
-	if r := h.ask("DELETE", "/session", ""+alice, ""); r.StatusCode != http.StatusUnauthorized {
-		t.Errorf("signing out without the cookie: got %s", r.Status)
-	}
-	answer = h.ask("DELETE", "/session", "", "", jar...)
-	if c := cookie(t, answer); answer.StatusCode != http.StatusNoContent || c.Value != "" || c.MaxAge != -1 {
-		t.Errorf("signing out: got %s and %s", answer.Status, c)
-	}
-	events := stream.rest()
-	if last := events[len(events)-1]; last.name != "goodbye" || last.data != `{"reason":"signed out"}` {
-		t.Errorf("the stream ends with %+v", last)
-	}
-	if p := h.presence(); p.Connections != 1 {
-		t.Errorf("there are %d connections, want the one that was opened with the token", p.Connections)
-	}
+		if r := h.ask("DELETE", "/session", ""+alice, ""); r.StatusCode != http.StatusUnauthorized {
+			t.Errorf("signing out without the cookie: got %s", r.Status)
+		}
+		answer = h.ask("DELETE", "/session", "", "", jar...)
+		if c := cookie(t, answer); answer.StatusCode != http.StatusNoContent || c.Value != "" || c.MaxAge != -1 {
+			t.Errorf("signing out: got %s and %s", answer.Status, c)
+		}
+		events := stream.rest()
+		if last := events[len(events)-1]; last.name != "goodbye" || last.data != `{"reason":"signed out"}` {
+			t.Errorf("the stream ends with %+v", last)
+		}
+		if p := h.presence(); p.Connections != 1 {
+			t.Errorf("there are %d connections, want the one that was opened with the token", p.Connections)
+		}
+	})
 }
 
 func TestSessionRefusals(t *testing.T) {

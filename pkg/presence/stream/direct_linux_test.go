@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,6 +23,7 @@ import (
 // 100 connections cost a descriptor each and nothing else, and nothing of it
 // is left when they have gone.
 func TestDirectCostsNoGoroutine(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // which would close what was forgotten
 	g := newRig(t, stream.Config{}, ways[0].start)
 	descriptors := func() int {
 		entries, err := os.ReadDir("/proc/self/fd")
@@ -153,6 +155,7 @@ func TestPause(t *testing.T) { // promise 4
 func TestFull(t *testing.T) {
 	streams := stream.Open(stream.Config{})
 	defer streams.Close()
+	ended := make(chan stream.End, 1)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var limit syscall.Rlimit
 		if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
@@ -174,11 +177,7 @@ func TestFull(t *testing.T) {
 		}
 		conn.Tell([]byte("retry: 10000\n\n"))
 		conn.End("full")
-		conn.Serve(r.Context(), func(why stream.End) {
-			if why != "full" {
-				t.Errorf("ended %q", why)
-			}
-		})
+		conn.Serve(r.Context(), func(why stream.End) { ended <- why })
 	}))
 	defer server.Close()
 	response, err := server.Client().Get(server.URL)
@@ -189,5 +188,8 @@ func TestFull(t *testing.T) {
 	got, err := io.ReadAll(response.Body)
 	if want := "retry: 10000\n\ndata: {\"reason\":\"full\"}\nevent: goodbye\n\n"; string(got) != want || err != nil {
 		t.Errorf("got %q, %v", got, err)
+	}
+	if why := <-ended; why != "full" {
+		t.Errorf("ended %q", why)
 	}
 }

@@ -63,7 +63,7 @@ func TestAnswer(t *testing.T) {
 		eachHTTP1(t, stream.Config{}, func(t *testing.T, g *rig) {
 			g.header = http.Header{
 				"Access-Control-Allow-Origin": {"https://example.com"}, "Vary": {"Origin", "Accept"},
-				"X-Forged": {"a\nb"}, "Bad Name": {"x"}, "Content-Length": {"7"},
+				"X-Forged": {"a\nb"}, "Bad Name": {"x"}, "Content-Length": {"7"}, "Transfer-Encoding": {"gzip"},
 			}
 			client, conn := g.raw(c.request)
 			r := bufio.NewReader(client)
@@ -81,6 +81,34 @@ func TestAnswer(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Clients of HTTP/1.0 and of 1.1 in one room are told the same, many events at
+// a time too.
+func TestMixed(t *testing.T) {
+	eachHTTP1(t, stream.Config{}, func(t *testing.T, g *rig) {
+		const events = 2000
+		var readers []*bufio.Reader
+		for _, request := range []string{get, "GET / HTTP/1.0\r\n\r\n", get, "GET / HTTP/1.0\r\n\r\n"} {
+			c, _ := g.raw(request)
+			response, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			readers = append(readers, bufio.NewReader(response.Body))
+		}
+		for i := range events {
+			g.publish(stream.Reserved, fmt.Sprint(i), "n", "0")
+		}
+		for _, r := range readers {
+			block(t, r)
+			for i := range events {
+				if got, want := block(t, r), fmt.Sprintf("id: %d\ndata: 0\nevent: n\n\n", i); got != want {
+					t.Fatalf("got %q, want %q", got, want)
+				}
+			}
+		}
+	})
 }
 
 // What a client sends after its request is thrown away, up to a bound.

@@ -1,0 +1,75 @@
+package stream
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"sync"
+	"testing"
+)
+
+// Of connections that have gone nothing is left in the loops, nor of what went
+// through a room that is quiet again.
+func TestNothingIsLeftInTheLoops(t *testing.T) {
+	const clients, events = 20, 500
+	streams := Open(Config{})
+	defer streams.Close()
+	shared := streams.Stream("lobby")
+	var open sync.WaitGroup
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, err := streams.Conn(w, r)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		open.Add(1)
+		conn.Tell([]byte("retry: 1000\n\n"))
+		shared.Attach(conn)
+		conn.Serve(r.Context(), func(End) { shared.Detach(conn); open.Done() })
+	}))
+	defer server.Close()
+	var bodies []io.Closer
+	for range clients {
+		response, err := server.Client().Get(server.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bodies = append(bodies, response.Body)
+	}
+	shares := slices.Clone(shared.shares)
+	for range events {
+		if err := shared.Reserve(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		shared.Publish(Event{ID: "1", Name: "n", Data: []byte("0")}, Reserved)
+	}
+	streams.Drain()
+	for _, b := range bodies {
+		b.Close()
+	}
+	open.Wait()
+	for _, s := range shares {
+		sh := s.(*share)
+		done := make(chan struct{})
+		sh.loop.do(func() {
+			defer close(done)
+			if len(sh.conns) > 0 || sh.pending.len() > 0 || cap(sh.pending.frames) > 16 {
+				t.Errorf("a share has %d connections, %d frames, room for %d", len(sh.conns), sh.pending.len(), cap(sh.pending.frames))
+			}
+			for _, c := range sh.loop.slots {
+				if c != nil {
+					t.Errorf("slot %d is taken", c.slot)
+				}
+			}
+			if l := sh.loop; len(l.behind) > 0 || len(l.free) != len(l.slots) || l.conns.Load() != 0 {
+				t.Errorf("a loop has %d behind, %d of %d slots free, %d connections", len(l.behind), len(l.free), len(l.slots), l.conns.Load())
+			}
+		})
+		<-done
+	}
+	if len(shares) == 0 || len(shared.shares) != 0 {
+		t.Errorf("the stream had %d shares, and has %d", len(shares), len(shared.shares))
+	}
+}
