@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -16,6 +17,11 @@ import (
 // Run serves until ctx ends.
 func (c *serve) Run(ctx context.Context, p *process) error {
 	signal.Ignore(syscall.SIGPIPE) // or the end of whoever reads the log ends the server, without a goodbye
+	if p.getenv("GOGC") == "" {
+		// A storm of joins leaves much garbage, and a small heap is dear to who
+		// runs this: a quarter less of it for a few percent of the storm's CPU.
+		debug.SetGCPercent(50)
+	}
 	log := c.Running.logger(p.stderr)
 	addr, err := address(c.Listening.Listen, p.getenv("PORT"), c.Keys.Dev)
 	if err != nil {

@@ -32,7 +32,9 @@
 //     does not acknowledge, within two heartbeats: on Linux, over HTTP/1. On
 //     HTTP/2 the listener's sockets must be set to notice (TCP_USER_TIMEOUT; the
 //     command sets it) or [http.HTTP2Config].WriteByteTimeout be set, and the reason
-//     of such a leave is closed. A half-closed connection has ended.
+//     of such a leave is closed. A host's listener does better without Multipath
+//     TCP ([net.ListenConfig.SetMultipathTCP]), whose sockets do not say as much.
+//     A half-closed connection has ended.
 //  6. A room of more than Config.MemberLimit members tells counts only.
 //  7. A token that expires ends its stream.
 //  8. Shutdown says goodbye to every client after all that was accepted has

@@ -12,7 +12,7 @@ func (b *batch) fill(q *queue) {
 	b.frames = b.frames[:0]
 	size := 0
 	for f := range q.all() {
-		if size += f.len(); size > maxPass && len(b.frames) > 0 {
+		if size += f.len(); size > maxBatch && len(b.frames) > 0 {
 			break
 		}
 		b.frames = append(b.frames, f)
@@ -22,7 +22,7 @@ func (b *batch) fill(q *queue) {
 	}
 	for i := range b.joined {
 		b.joined[i] = b.joined[i][:0]
-		if cap(b.joined[i]) > 2*maxPass {
+		if cap(b.joined[i]) > 2*maxBatch {
 			b.joined[i] = nil
 		}
 	}

@@ -11,8 +11,8 @@
 //   - direct: plain HTTP/1 on Linux, which is what a reverse proxy speaks to a
 //     container. The connection is taken out of net/http, and a loop (there is
 //     one a core) writes to its descriptor without waiting and sees its end with
-//     epoll. It has no goroutine and no buffer. Its files are direct_linux.go and
-//     loop_linux.go.
+//     epoll. It has no goroutine and no buffer. Its files end in
+//     _linux.go; begin with loop_linux.go.
 //   - writer: TLS, HTTP/2, other systems, and connections that are more than a
 //     [net.TCPConn]. A goroutine writes what waits in a bounded queue.
 //
@@ -41,7 +41,8 @@
 //   - Ends: a peer that closes, half-closes or resets is noticed at once, what
 //     it has sent after its request notwithstanding, up to 16 KiB, after which
 //     it is sent away. One that vanishes is noticed within two heartbeats, on
-//     Linux, over HTTP/1 (promise 5).
+//     Linux, over HTTP/1, by its pulse (pulse.go), which a client that pauses
+//     still has (promise 5).
 //
 // [Stream.Reserve] is what holds back those who publish faster than the
 // connections are served; a connection that has stopped reading holds nobody

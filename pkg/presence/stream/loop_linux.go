@@ -16,9 +16,9 @@ const (
 	// look is how often the deadlines of clients that have a backlog are
 	// looked at.
 	look = 100 * time.Millisecond
-	// maxPass is how much one pass brings to each socket, in bytes, unless a
+	// maxBatch is how much goes to each socket in one write, in bytes, unless a
 	// single event is larger.
-	maxPass = 64 << 10
+	maxBatch = 64 << 10
 )
 
 // loop writes to its share of the process's direct connections, and waits for

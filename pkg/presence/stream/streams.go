@@ -43,8 +43,8 @@ type Config struct {
 	// MaxUnsent is how many bytes of shared events may wait for a connection
 	// that takes none: 256 KiB by default.
 	MaxUnsent int
-	// Progress is how long a client may take over 32 KiB that it is offered:
-	// 15 s by default. It has a second while more than MaxUnsent waits.
+	// Progress is how long a client may take nothing of what waits for it: 15 s
+	// by default. While more than MaxUnsent waits it must take 32 KiB a second.
 	Progress time.Duration
 }
 
