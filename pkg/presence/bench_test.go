@@ -254,12 +254,17 @@ func BenchmarkRatio(b *testing.B) {
 		direct := startSide(b, "direct", scaled(clients), order{})
 		var x, y []float64
 		for i := range pairs + 1 {
-			var of, by float64
+			// One, the other twice, the one: whoever comes first in a pair has
+			// another cache and another scheduler than who comes after.
+			first, second := direct, bare
 			if i%2 == 0 {
-				of, by = direct.deliver(scaled(300_000)), bare.deliver(scaled(300_000))
-			} else {
-				by, of = bare.deliver(scaled(300_000)), direct.deliver(scaled(300_000))
+				first, second = bare, direct
 			}
+			cost := map[*side]float64{}
+			for _, s := range []*side{first, second, second, first} {
+				cost[s] += s.deliver(scaled(150_000)) / 2
+			}
+			of, by := cost[direct], cost[bare]
 			if i > 0 { // the first pair meets cold memory
 				x, y = append(x, of), append(y, by)
 			}
