@@ -321,7 +321,7 @@ func BenchmarkMemory(b *testing.B) {
 		}
 	}
 	look((*side).perConn)
-	time.Sleep(scaled(30 * time.Second)) // so that it does what it does in peace
+	time.Sleep(scaled(30 * time.Second)) // this is what is measured: half a minute in which nobody asks for anything
 	look((*side).perConn)
 	look((*side).idle)
 	for i, s := range sides {

@@ -3,7 +3,6 @@ package stream_test
 import (
 	"bufio"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -180,14 +179,8 @@ func TestFull(t *testing.T) {
 		conn.Serve(r.Context(), func(why stream.End) { ended <- why })
 	}))
 	defer server.Close()
-	response, err := server.Client().Get(server.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	got, err := io.ReadAll(response.Body)
-	if want := "retry: 10000\n\ndata: {\"reason\":\"full\"}\nevent: goodbye\n\n"; string(got) != want || err != nil {
-		t.Errorf("got %q, %v", got, err)
+	if got, want := answer(t, server), "retry: 10000\n\ndata: {\"reason\":\"full\"}\nevent: goodbye\n\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 	if why := <-ended; why != "full" {
 		t.Errorf("ended %q", why)

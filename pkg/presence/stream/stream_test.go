@@ -426,6 +426,46 @@ func TestPing(t *testing.T) {
 	})
 }
 
+// Before a connection is attached, which is with its sync, there is no ping.
+func TestNoPingBeforeTheSync(t *testing.T) {
+	for _, way := range ways {
+		t.Run(way.name, func(t *testing.T) { noPing(t, way.start) })
+	}
+}
+
+func noPing(t *testing.T, start func(*httptest.Server)) {
+	g := newRig(t, stream.Config{Heartbeat: 20 * time.Millisecond}, start)
+	var conn *stream.Conn
+	made, ended := make(chan bool), make(chan bool)
+	apart := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var err error
+		if conn, err = g.streams.Conn(w, r); err != nil {
+			t.Error(err)
+		}
+		conn.Tell([]byte("retry: 1000\n\n"))
+		close(made)
+		conn.Serve(r.Context(), func(stream.End) { close(ended) })
+	}))
+	start(apart)
+	defer apart.Close()
+	response, err := apart.Client().Get(apart.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	<-made
+	clock, _ := g.client()
+	for range 5 { // the first, and four pings
+		block(t, clock)
+	}
+	conn.End("over")
+	got, err := io.ReadAll(response.Body)
+	if want := "retry: 1000\n\ndata: {\"reason\":\"over\"}\nevent: goodbye\n\n"; string(got) != want || err != nil {
+		t.Errorf("got %q, %v", got, err)
+	}
+	<-ended
+}
+
 func TestClientThatGoesHasClosed(t *testing.T) {
 	each(t, stream.Config{}, func(t *testing.T, g *rig) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -588,6 +628,21 @@ func TestPublishAfterCloseIsDropped(t *testing.T) {
 	}
 }
 
+// answer asks a server and returns the whole body of what it answers.
+func answer(t *testing.T, server *httptest.Server) string {
+	t.Helper()
+	response, err := server.Client().Get(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Errorf("after %q: %v", body, err)
+	}
+	return string(body)
+}
+
 // Whoever comes after the streams were closed can still be told something.
 func TestConnAfterClose(t *testing.T) {
 	for _, way := range ways {
@@ -607,14 +662,8 @@ func TestConnAfterClose(t *testing.T) {
 			}))
 			way.start(server)
 			defer server.Close()
-			response, err := server.Client().Get(server.URL)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer response.Body.Close()
-			got, err := io.ReadAll(response.Body)
-			if want := "retry: 1000\n\ndata: {\"reason\":\"draining\"}\nevent: goodbye\n\n"; string(got) != want || err != nil {
-				t.Errorf("got %q, %v", got, err)
+			if got, want := answer(t, server), "retry: 1000\n\ndata: {\"reason\":\"draining\"}\nevent: goodbye\n\n"; got != want {
+				t.Errorf("got %q, want %q", got, want)
 			}
 			if end := <-ended; end != "draining" {
 				t.Errorf("ended %q", end)

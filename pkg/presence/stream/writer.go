@@ -36,7 +36,6 @@ type out interface {
 // its buffers can go.
 type writer struct {
 	streams *Streams
-	config  Config
 	out     out
 	http1   *http1 // what out is, if it was taken out of net/http; else nil
 	counted bool   // in Streams.ours
@@ -70,7 +69,7 @@ type writer struct {
 
 func newWriter(o out, s *Streams) *writer {
 	h, _ := o.(*http1)
-	return &writer{streams: s, config: s.config, out: o, http1: h, wake: make(chan struct{}, 1)}
+	return &writer{streams: s, out: o, http1: h, wake: make(chan struct{}, 1)}
 }
 
 func (c *writer) attach(s *Stream) {
@@ -116,7 +115,7 @@ func (c *writer) send(f *frame) {
 		c.letGoLocked(out)
 	}
 	switch {
-	case c.queue.unsent > hopeless*c.config.MaxUnsent:
+	case c.queue.unsent > hopeless*c.streams.config.MaxUnsent:
 		c.endLocked(Slow)
 	case c.hurriesLocked():
 		if soon := time.Now().Add(hurry); c.deadline.After(soon) {
@@ -190,7 +189,7 @@ func (c *writer) serve(ctx context.Context, ended func(End)) {
 		heard := make(chan struct{})
 		go func() {
 			defer close(heard)
-			c.drop(c.config.cause(c.http1.listen(), c.http1.feel))
+			c.drop(c.streams.config.cause(c.http1.listen(), c.http1.feel))
 		}()
 		why := c.bring(context.Background())
 		c.http1.close(c.said && !c.isDropped())
@@ -213,22 +212,22 @@ func (c *writer) check(now time.Time) {
 		if p.written > p.acked {
 			c.mark, c.marked = p.written, now
 		}
-	case now.Sub(c.marked) >= c.config.patience() && p.lost(c.config.patience()):
+	case now.Sub(c.marked) >= c.streams.config.patience() && p.lost(c.streams.config.patience()):
 		c.dropLocked(Timeout)
 		return
 	}
 	if p.acked > c.acked && c.ending == "" && !c.hurriesLocked() && !c.deadline.IsZero() {
-		c.setDeadlineLocked(now.Add(c.config.Progress))
+		c.setDeadlineLocked(now.Add(c.streams.config.Progress))
 	}
 	c.acked = p.acked
 }
 
 // hurriesLocked reports whether the client has little time for each piece.
-func (c *writer) hurriesLocked() bool { return c.queue.unsent > c.config.MaxUnsent && !c.alone }
+func (c *writer) hurriesLocked() bool { return c.queue.unsent > c.streams.config.MaxUnsent && !c.alone }
 
 // bring writes until the end, and says which.
 func (c *writer) bring(ctx context.Context) End {
-	heartbeat := time.NewTicker(c.config.Heartbeat)
+	heartbeat := time.NewTicker(c.streams.config.Heartbeat)
 	defer heartbeat.Stop()
 	defer c.stop()
 	for ctx.Err() == nil {
@@ -335,7 +334,7 @@ func (c *writer) extend() {
 	if c.ending != "" {
 		return
 	}
-	within := c.config.Progress
+	within := c.streams.config.Progress
 	if c.hurriesLocked() {
 		within = hurry
 	}
@@ -362,7 +361,7 @@ func (c *writer) failed(err error) End {
 	case late || c.ending == Slow:
 		return c.feel().tooSlow()
 	}
-	return c.config.cause(err, c.feel)
+	return c.streams.config.cause(err, c.feel)
 }
 
 // feel returns the client's pulse, if there is a way to feel it.
