@@ -14,6 +14,11 @@
 //   - Changes wait in the room until they are taken by [Room.News]. Those that
 //     cancel out before that are not told at all; the order of the rest holds.
 //   - Above the member limit the room tells counts only (promise 6).
+//   - What a client missed is told whole and in order, or not at all: a
+//     [History] holds of each room a run without a gap up to its last message
+//     (promise 3).
+//   - Nothing grows without a bound: not a History, nor the [Retries] that know
+//     a message that is sent again, nor the [Bans].
 //
-// A [Room] belongs to one owner, which serialises the calls.
+// Each of these belongs to one owner, which serialises the calls.
 package room

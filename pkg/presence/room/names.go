@@ -46,22 +46,23 @@ type EventName string
 // The events that the server tells of its own accord, and the default name of
 // a message.
 const (
-	EventCount   EventName = "user count"
-	EventSync    EventName = "sync"
-	EventJoin    EventName = "join"
-	EventLeave   EventName = "leave"
-	EventReset   EventName = "reset"
-	EventGoodbye EventName = "goodbye"
-	EventPing    EventName = "ping"
-	EventMessage EventName = "message"
+	EventCount    EventName = "user count"
+	EventSync     EventName = "sync"
+	EventJoin     EventName = "join"
+	EventLeave    EventName = "leave"
+	EventUpdate   EventName = "update"
+	EventReset    EventName = "reset"
+	EventExpiring EventName = "expiring"
+	EventGoodbye  EventName = "goodbye"
+	EventPing     EventName = "ping"
+	EventMessage  EventName = "message"
 )
 
-// reserved are the names that no message may bear: the server's own events,
-// those that the protocol holds in store, and the two which EventSource
-// dispatches itself.
+// reserved are the names that no message may bear: the server's own events and
+// the two which EventSource dispatches itself.
 var reserved = map[EventName]bool{
-	EventCount: true, EventSync: true, EventJoin: true, EventLeave: true, "update": true,
-	EventReset: true, "expiring": true, EventGoodbye: true, EventPing: true,
+	EventCount: true, EventSync: true, EventJoin: true, EventLeave: true, EventUpdate: true,
+	EventReset: true, EventExpiring: true, EventGoodbye: true, EventPing: true,
 	"open": true, "error": true,
 }
 
@@ -88,3 +89,11 @@ type Place struct {
 
 // String returns the place as an event's id.
 func (p Place) String() string { return p.Epoch + "-" + strconv.FormatUint(p.Seq, 10) }
+
+// ParsePlace reads an event's id; ok says that it is one.
+func ParsePlace(id string) (p Place, ok bool) {
+	epoch, digits, _ := strings.Cut(id, "-")
+	seq, err := strconv.ParseUint(digits, 10, 64)
+	p = Place{epoch, seq}
+	return p, err == nil && epoch != "" && p.String() == id
+}

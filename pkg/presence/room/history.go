@@ -1,0 +1,94 @@
+package room
+
+import (
+	"container/list"
+	"time"
+)
+
+// HistoryConfig bounds a [History].
+type HistoryConfig struct {
+	Messages int           // of each room; 0 keeps none
+	Age      time.Duration // of a message
+	Bytes    int           // of all rooms together
+}
+
+// keeping is about what it costs to keep a message, beside its own bytes.
+const keeping = 200
+
+// History keeps the last messages of rooms, as they went on the wire, for
+// clients that come back. Of each room it holds a run without a gap up to the
+// last message, or nothing.
+type History struct {
+	config HistoryConfig
+	rooms  map[Name][]*list.Element // of order, in the order of their places
+	order  *list.List               // of kept: the messages of all rooms, the oldest first
+	bytes  int
+}
+
+type kept struct {
+	room  Name
+	seq   uint64
+	event []byte
+	at    time.Time
+}
+
+// NewHistory returns an empty history.
+func NewHistory(c HistoryConfig) History {
+	return History{config: c, rooms: map[Name][]*list.Element{}, order: list.New()}
+}
+
+// Add keeps the room's next message, whose place is seq. It keeps event, which
+// must not be changed.
+func (h *History) Add(room Name, seq uint64, event []byte, now time.Time) {
+	h.Expire(now)
+	if h.config.Messages == 0 {
+		return
+	}
+	if len(h.rooms[room]) == h.config.Messages {
+		h.forget(h.rooms[room][0])
+	}
+	h.rooms[room] = append(h.rooms[room], h.order.PushBack(&kept{room, seq, event, now}))
+	h.bytes += len(event) + keeping
+	for h.bytes > h.config.Bytes {
+		h.forget(h.order.Front())
+	}
+}
+
+// After returns the room's messages above seq, up to the last one, whose place
+// is end; ok is false if not all of them are kept.
+func (h *History) After(room Name, seq, end uint64, now time.Time) (events [][]byte, ok bool) {
+	h.Expire(now)
+	messages := h.rooms[room]
+	if seq > end || end-seq > uint64(len(messages)) {
+		return nil, false
+	}
+	for _, e := range messages[uint64(len(messages))-(end-seq):] {
+		events = append(events, e.Value.(*kept).event)
+	}
+	return events, true
+}
+
+// Expire lets go of what is too old.
+func (h *History) Expire(now time.Time) {
+	for e := h.order.Front(); e != nil && now.Sub(e.Value.(*kept).at) >= h.config.Age; e = h.order.Front() {
+		h.forget(e)
+	}
+}
+
+// Drop forgets the room.
+func (h *History) Drop(room Name) {
+	for len(h.rooms[room]) > 0 {
+		h.forget(h.rooms[room][0])
+	}
+}
+
+// forget lets go of a message, which is the first of its room.
+func (h *History) forget(e *list.Element) {
+	m := h.order.Remove(e).(*kept)
+	h.bytes -= len(m.event) + keeping
+	messages := h.rooms[m.room]
+	messages[0] = nil
+	if h.rooms[m.room] = messages[1:]; len(messages) == 1 {
+		delete(h.rooms, m.room)
+	}
+}
