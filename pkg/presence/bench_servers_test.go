@@ -150,7 +150,7 @@ func newBenchServer(role string) (*benchServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	server, err := presence.New(presence.Config{Authenticator: authenticator, Logger: slog.New(slog.DiscardHandler)})
+	server, err := presence.New(presence.Config{Authenticator: authenticator, Logger: slog.New(slog.DiscardHandler), MessageRate: -1})
 	if err != nil {
 		return nil, err
 	}

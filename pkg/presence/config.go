@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -76,6 +77,46 @@ type Config struct {
 	// told of everybody.
 	MemberLimit int
 
+	// History is how many messages of a room are kept for clients that come
+	// back: 1,000 by default; negative means none, so that whoever missed one is
+	// told reset. A message costs its size on the wire and some 200 bytes.
+	History int
+
+	// HistoryAge is how long a message is kept at most, and how long a room in
+	// which nobody is and nothing is said stays, with its history: 5 minutes by
+	// default, 24 hours at most. Long costs the memory of rooms that nobody uses.
+	HistoryAge time.Duration
+
+	// HistoryBytes bounds the histories of all rooms together, in bytes: 64 MiB
+	// by default. Above it the oldest message of all goes first.
+	HistoryBytes int
+
+	// MaxConnections bounds the open streams: no bound by default, and then what
+	// ends the rise is the number of descriptors. Who comes above it is told
+	// goodbye full, and to come back in 10 to 30 s.
+	MaxConnections int
+
+	// MaxConnectionsPerUser bounds those of one user, in all rooms together: no
+	// bound by default. Who has so many already is told goodbye full.
+	MaxConnectionsPerUser int
+
+	// MaxRooms bounds the rooms, those that nobody is in but whose history is
+	// kept included: 100,000 by default. A new one above it is refused, to a
+	// stream with goodbye full.
+	MaxRooms int
+
+	// FullStatus is how a stream is refused for want of room: 200 by default,
+	// with goodbye full on it, after which a browser's EventSource comes back;
+	// or 503, a problem document, for a balancer that tries the next server.
+	FullStatus int
+
+	// MessageRate is how many messages a second each user may send, in all rooms
+	// together, and MessageBurst how many at once: 20 and 40 by default; a
+	// negative rate means any number. Who sends faster is answered with 429 and
+	// the time to wait. Admins and Publish are not held to it.
+	MessageRate  float64
+	MessageBurst int
+
 	// MaxMessage is the largest body of a POST, and the largest data of Publish
 	// as JSON, in bytes: 64 KiB by default, 1 MiB at most.
 	MaxMessage int
@@ -107,8 +148,8 @@ type Config struct {
 	// OnMessage, OnJoin and OnLeave, if set, hear what happened, one after the
 	// other, in order a room and outside of any lock. They run beside the
 	// streams, so that a slow one delays no client; while what waits for them
-	// is more than 64 MiB it is dropped, which is logged once a minute. One that panics ends the
-	// program; none may wait for Shutdown, which waits for them and tells no
+	// is more than 64 MiB it is dropped, which is logged once a minute. One that
+	// panics ends the program; none may wait for Shutdown, which waits for them and tells no
 	// leaves.
 	OnMessage func(Message)
 	OnJoin    func(room string, m Member)
@@ -117,7 +158,8 @@ type Config struct {
 	// Logger takes what an operator could act on; slog.Default() by default.
 	Logger *slog.Logger
 
-	count func(*room.Room) int // what Count says
+	count    func(*room.Room) int // what Count says
+	portable bool                 // stream.Config.Portable
 }
 
 // Cookie says how POST /session and POST /login set the session cookie, whose
@@ -143,11 +185,19 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.Linger, 5*time.Second)
 	setDefault(&c.Heartbeat, 15*time.Second)
 	setDefault(&c.MemberLimit, 500)
+	setDefault(&c.History, 1000)
+	setDefault(&c.HistoryAge, 5*time.Minute)
+	setDefault(&c.HistoryBytes, 64<<20)
+	setDefault(&c.MaxRooms, 100_000)
+	setDefault(&c.FullStatus, http.StatusOK)
+	setDefault(&c.MessageRate, 20)
+	setDefault(&c.MessageBurst, 40)
 	setDefault(&c.MaxMessage, 64<<10)
 	setDefault(&c.MaxUnsent, max(256<<10, 4*c.MaxMessage))
 	setDefault(&c.Cookie.SameSite, http.SameSiteLaxMode)
 	setDefault(&c.Logger, slog.Default())
 	c.Linger = max(0, c.Linger)
+	c.History = max(0, c.History)
 	c.count = (*room.Room).Connections
 	if c.Count == CountUsers {
 		c.count = (*room.Room).Users
@@ -163,6 +213,22 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("config: Heartbeat is 1s to 5m, not %v", c.Heartbeat)
 	case c.MemberLimit < 1:
 		return c, fmt.Errorf("config: MemberLimit is at least 1, not %d", c.MemberLimit)
+	case c.HistoryAge < 0 || c.HistoryAge > 24*time.Hour:
+		return c, fmt.Errorf("config: HistoryAge is 24h at most, not %v", c.HistoryAge)
+	case c.HistoryBytes < 0:
+		return c, fmt.Errorf("config: HistoryBytes is at least 1, not %d", c.HistoryBytes)
+	case c.MaxConnections < 0:
+		return c, fmt.Errorf("config: MaxConnections is at least 1, not %d", c.MaxConnections)
+	case c.MaxConnectionsPerUser < 0:
+		return c, fmt.Errorf("config: MaxConnectionsPerUser is at least 1, not %d", c.MaxConnectionsPerUser)
+	case c.MaxRooms < 0:
+		return c, fmt.Errorf("config: MaxRooms is at least 1, not %d", c.MaxRooms)
+	case c.FullStatus != http.StatusOK && c.FullStatus != http.StatusServiceUnavailable:
+		return c, fmt.Errorf("config: FullStatus is 200 or 503, not %d", c.FullStatus)
+	case math.IsNaN(c.MessageRate) || math.IsInf(c.MessageRate, 0):
+		return c, fmt.Errorf("config: MessageRate is a number, not %v", c.MessageRate)
+	case c.MessageBurst < 0:
+		return c, fmt.Errorf("config: MessageBurst is at least 1, not %d", c.MessageBurst)
 	case c.MaxMessage < 1 || c.MaxMessage > 1<<20:
 		return c, fmt.Errorf("config: MaxMessage is 1 byte to 1 MiB, not %d", c.MaxMessage)
 	case c.MaxUnsent < 4*c.MaxMessage:

@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"errors"
 	"time"
 
 	"example.com/presence/pkg/presence/room"
@@ -10,6 +11,7 @@ import (
 // The ends of a connection that are the server's will, as its goodbye says.
 const (
 	endExpired   stream.End = "expired"
+	endRemoved   stream.End = "removed"
 	endDraining  stream.End = "draining"
 	endFull      stream.End = "full"
 	endSignedOut stream.End = "signed out"
@@ -18,14 +20,21 @@ const (
 // connection is one open GET /events. There are many: it holds what is needed
 // after the request, and no more.
 type connection struct {
-	id      room.Conn
-	user    room.UserID
-	session string // User.Session
-	server  *Server
-	counter *counter      // where it is counted
-	conn    *stream.Conn  // to its client
-	expiry  *time.Timer   // ends it with its token; nil if that does not end
-	done    chan struct{} // closed by ended; nil without Config.KeepHandler
+	id     room.Conn
+	user   room.UserID
+	sid    string // User.SID
+	server *Server
+	conn   *stream.Conn  // to its client
+	done   chan struct{} // closed by ended; nil without Config.KeepHandler
+
+	// Guarded by connections.mu.
+	counter    *counter // where it is counted; set once
+	session    string   // User.Session
+	expires    time.Time
+	timer      *time.Timer // nil if it does not expire
+	admitted   bool        // it has its sync
+	warned     bool        // it was told that it expires
+	last, next *connection // in the list of its user's
 }
 
 // joiner is a connection that was counted in and waits for the sync of this
@@ -36,36 +45,22 @@ type joiner struct {
 	since int    // the first in counter.missed that it missed
 }
 
-// greet answers the client, at once, as it is counted in. Messages are not
-// kept: a client that comes back, with the id that it holds, can go on where it
-// was if none has come since, and hears a reset if one has.
-func (c *connection) greet(lastID, here string) {
-	b := retryField(time.Second, 3*time.Second)
-	if lastID != "" && lastID != here {
-		b = resetEvent(here).Append(b)
-	}
-	c.conn.Tell(b)
-}
-
-// expire has the connection end with its token. It may have ended already.
-func (c *connection) expire(at time.Time) {
-	if !at.IsZero() {
-		c.expiry = time.AfterFunc(time.Until(at), func() { c.conn.End(endExpired) })
-	}
-}
-
 // turnAway ends a connection that was not counted in with a few words. To a
 // browser's EventSource any status but 200 would be the end for good.
-func (c *connection) turnAway(why stream.End, least, most time.Duration) {
+func (c *connection) turnAway(refused error) {
+	why, least, most := endFull, fullLeast, fullMost
+	switch {
+	case errors.Is(refused, ErrDraining):
+		why, least, most = endDraining, time.Second, 3*time.Second
+	case errors.Is(refused, errBanned):
+		why, least, most = endRemoved, time.Second, 3*time.Second // and then it is 403
+	}
 	c.conn.Tell(retryField(least, most))
 	c.conn.End(why)
 }
 
 // ended is called once, when the connection has ended.
 func (c *connection) ended(why stream.End) {
-	if c.expiry != nil {
-		c.expiry.Stop()
-	}
 	c.server.conns.remove(c)
 	if c.counter != nil {
 		c.server.log.Debug("stream ended", "room", string(c.counter.name), "user", string(c.user), "why", string(why))

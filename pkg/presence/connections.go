@@ -1,44 +1,168 @@
 package presence
 
 import (
+	"errors"
+	"iter"
 	"sync"
+	"time"
 
+	"example.com/presence/pkg/presence/room"
 	"example.com/presence/pkg/presence/stream"
 )
 
-// connections are the open streams of all rooms, and by the cookie that each
-// was opened with, if it was.
+// Why a stream is refused for want of room.
+var (
+	errFull     = errors.New("as many streams are open as may be")
+	errUserFull = errors.New("the user has as many streams open as it may")
+)
+
+// notice is how long before its token ends a client is told.
+const notice = 30 * time.Second
+
+// connections are the open streams of all rooms, and those that are about to
+// be. They end with their tokens, unless those are renewed.
 type connections struct {
-	mu       sync.Mutex // guards what follows
-	open     map[*connection]struct{}
-	sessions map[string]map[*connection]struct{} // by User.Session
+	most, each int // bounds of all, and of a user's; 0 is none
+
+	mu    sync.Mutex // guards what follows, and what a connection says it does
+	open  map[*connection]struct{}
+	users map[room.UserID]*connection // the first of a list of the user's own
 }
 
-func newConnections() connections {
-	return connections{open: map[*connection]struct{}{}, sessions: map[string]map[*connection]struct{}{}}
+func newConnections(most, each int) connections {
+	return connections{most: most, each: each, open: map[*connection]struct{}{}, users: map[room.UserID]*connection{}}
 }
 
-// add remembers the connection until remove.
-func (c *connections) add(conn *connection) {
+// add keeps a place for the connection until remove, if there is one.
+func (c *connections) add(conn *connection) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.most > 0 && len(c.open) >= c.most {
+		return errFull
+	}
+	if c.each > 0 {
+		n := 0
+		for range c.ofLocked(conn.user) {
+			n++
+		}
+		if n >= c.each {
+			return errUserFull
+		}
+	}
 	c.open[conn] = struct{}{}
-	if conn.session == "" {
-		return
+	if conn.next = c.users[conn.user]; conn.next != nil {
+		conn.next.last = conn
 	}
-	if c.sessions[conn.session] == nil {
-		c.sessions[conn.session] = map[*connection]struct{}{}
-	}
-	c.sessions[conn.session][conn] = struct{}{}
+	c.users[conn.user] = conn
+	return nil
 }
 
+// enter says that the connection is counted there now.
+func (c *connections) enter(conn *connection, counter *counter) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	conn.counter = counter
+	c.scheduleLocked(conn)
+}
+
+// admit says that the connection has its sync: events for it alone may follow.
+func (c *connections) admit(conn *connection) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	conn.admitted = true
+	c.scheduleLocked(conn)
+}
+
+// remove forgets the connection, which has ended or was not to be.
 func (c *connections) remove(conn *connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if _, open := c.open[conn]; !open {
+		return
+	}
 	delete(c.open, conn)
-	delete(c.sessions[conn.session], conn)
-	if len(c.sessions[conn.session]) == 0 {
-		delete(c.sessions, conn.session)
+	switch {
+	case conn.last != nil:
+		conn.last.next = conn.next
+	case conn.next != nil:
+		c.users[conn.user] = conn.next
+	default:
+		delete(c.users, conn.user)
+	}
+	if conn.next != nil {
+		conn.next.last = conn.last
+	}
+	if conn.timer != nil {
+		conn.timer.Stop()
+	}
+}
+
+// ofLocked are the user's connections.
+func (c *connections) ofLocked(user room.UserID) iter.Seq[*connection] {
+	return func(yield func(*connection) bool) {
+		for conn := c.users[user]; conn != nil; conn = conn.next {
+			if !yield(conn) {
+				return
+			}
+		}
+	}
+}
+
+// scheduleLocked has the client told that its token ends, and then the
+// connection ended, each in its time, which may be now.
+func (c *connections) scheduleLocked(conn *connection) {
+	if conn.expires.IsZero() || conn.counter == nil {
+		return
+	}
+	left := time.Until(conn.expires)
+	if left <= 0 {
+		conn.conn.End(endExpired)
+		return
+	}
+	if conn.admitted && !conn.warned {
+		if left > notice {
+			left -= notice
+		} else {
+			conn.warned = true
+			conn.conn.Tell(expiringEvent(left).Append(nil))
+		}
+	}
+	if conn.timer == nil {
+		conn.timer = time.AfterFunc(left, func() { c.tick(conn) })
+	} else {
+		conn.timer.Reset(left)
+	}
+}
+
+// tick is a connection's timer's.
+func (c *connections) tick(conn *connection) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, open := c.open[conn]; open {
+		c.scheduleLocked(conn)
+	}
+}
+
+// renew has the user's connections go on to the end of the new token, those
+// with its sid and in rooms that it may join, unless theirs ends later. Those
+// that were opened with the cookie from are from now on of the cookie to.
+func (c *connections) renew(u User, from, to string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for conn := range c.ofLocked(room.UserID(u.ID)) {
+		if conn.counter == nil || conn.sid != u.SID || !u.Join.Match(string(conn.counter.name)) {
+			continue
+		}
+		if from != "" && conn.session == from {
+			conn.session = to
+		}
+		if !conn.expires.IsZero() && (u.Expires.IsZero() || u.Expires.After(conn.expires)) {
+			conn.expires, conn.warned = u.Expires, false
+			if conn.timer != nil {
+				conn.timer.Stop()
+			}
+			c.scheduleLocked(conn)
+		}
 	}
 }
 
@@ -47,15 +171,19 @@ func (c *connections) end(why stream.End) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for conn := range c.open {
-		conn.conn.End(why)
+		if conn.counter != nil {
+			conn.conn.End(why)
+		}
 	}
 }
 
-// endSession asks those for their end that were opened with this cookie.
-func (c *connections) endSession(session string, why stream.End) {
+// endOf asks those of the user's connections for their end that are chosen.
+func (c *connections) endOf(user room.UserID, why stream.End, chosen func(*connection) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for conn := range c.sessions[session] {
-		conn.conn.End(why)
+	for conn := range c.ofLocked(user) {
+		if conn.counter != nil && chosen(conn) {
+			conn.conn.End(why)
+		}
 	}
 }

@@ -13,12 +13,9 @@ import (
 // counter is the mutex-guarded counter: who is in one room, and what its
 // shared stream was told of it. Its numbers are the sizes of the room's sets.
 type counter struct {
-	name    room.Name
-	config  *Config
-	stream  *stream.Stream
-	hooks   *hooks
-	running *sync.WaitGroup // whatever the server waits for at its end
-	drop    func(*counter)  // called when the room may be empty, with no lock held
+	name   room.Name
+	server *Server
+	stream *stream.Stream
 
 	mu      sync.Mutex // guards what follows
 	room    room.Room
@@ -26,6 +23,7 @@ type counter struct {
 	missed  [][]byte    // the messages said while there are joiners
 	told    int         // the last user count
 	last    time.Time   // when something was told
+	idle    time.Time   // since when nobody is here and nothing is said; zero while somebody is
 	timer   *time.Timer // calls wake
 	closed  bool        // nothing is told any more, nobody joins
 }
@@ -34,24 +32,22 @@ type counter struct {
 // somebody was at its door.
 var errClosed = errors.New("room closed")
 
-func newCounter(name room.Name, config *Config, str *stream.Stream, hooks *hooks, start room.Place, running *sync.WaitGroup, drop func(*counter)) *counter {
+func newCounter(s *Server, name room.Name, start room.Place) *counter {
 	c := &counter{
-		name:    name,
-		config:  config,
-		stream:  str,
-		hooks:   hooks,
-		running: running,
-		drop:    drop,
-		room:    room.New(room.Config{Linger: config.Linger, MemberLimit: config.MemberLimit, Start: start}),
+		name:   name,
+		server: s,
+		stream: s.streams.Stream(string(name)),
+		room:   room.New(room.Config{Linger: s.config.Linger, MemberLimit: s.config.MemberLimit, Start: start}),
+		idle:   time.Now(),
 	}
-	c.timer = time.AfterFunc(time.Hour, c.wake)
-	c.timer.Stop()
+	c.timer = time.AfterFunc(s.config.HistoryAge, c.wake)
 	return c
 }
 
 // join counts the connection in and has the new number told. The client is
-// answered at once; its sync comes at the end of the window, which is at once too
-// if the room was quiet, and then the messages since it joined.
+// answered at once, with what it has missed; its sync comes at the end of the
+// window, which is at once too if the room was quiet, and then the messages
+// since it joined.
 func (c *counter) join(conn *connection, u User, lastID string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -59,20 +55,36 @@ func (c *counter) join(conn *connection, u User, lastID string) error {
 		return errClosed
 	}
 	now := time.Now()
-	c.room.Join(conn.id, room.User{ID: room.UserID(u.ID), Name: u.Name, Info: u.Info}, now)
-	conn.counter = c
-	conn.server.conns.add(conn) // under the lock: who is in when the room is closed is told goodbye
-	place := c.room.Place().String()
-	conn.greet(lastID, place)
-	c.joiners = append(c.joiners, joiner{conn, place, len(c.missed)})
-	c.running.Add(1)
+	if !c.server.memory.banned(c.name, conn.user, now).IsZero() {
+		return errBanned
+	}
+	c.room.Join(conn.id, room.User{ID: conn.user, Name: u.Name, Info: u.Info}, now)
+	c.server.conns.enter(conn, c) // under the lock: who is in when the room is closed is told goodbye
+	place := c.room.Place()
+	conn.conn.Tell(c.greetingLocked(lastID, place, now)...)
+	c.joiners = append(c.joiners, joiner{conn, place.String(), len(c.missed)})
+	c.server.running.Add(1)
 	c.tellLocked(now)
 	return nil
 }
 
+// greetingLocked is what a client is answered with: how long to wait before it
+// comes back, and the messages since the id that it holds, or a reset.
+func (c *counter) greetingLocked(lastID string, here room.Place, now time.Time) [][]byte {
+	greeting := [][]byte{retryField(time.Second, 3*time.Second)}
+	if lastID == "" {
+		return greeting
+	}
+	missed, ok := c.server.memory.missed(c.name, lastID, here, now)
+	if !ok {
+		return append(greeting, resetEvent(here.String()).Append(nil))
+	}
+	return append(greeting, missed...)
+}
+
 // leave counts the connection out.
 func (c *counter) leave(conn *connection, why room.Reason) {
-	defer c.running.Done()
+	defer c.server.running.Done()
 	c.mu.Lock()
 	defer c.unlock()
 	now := time.Now()
@@ -88,7 +100,37 @@ func (c *counter) leave(conn *connection, why room.Reason) {
 	c.tellLocked(now)
 }
 
-// wake is the timer's: a window has ended, or a member's lingering.
+// kick takes the user away with all its connections, and keeps it out for a
+// time.
+func (c *counter) kick(user room.UserID, ban time.Duration) error {
+	c.mu.Lock()
+	defer c.unlock()
+	now := time.Now()
+	if !c.room.Has(user) {
+		return ErrNotInRoom
+	}
+	if err := c.server.memory.ban(c.name, user, now.Add(ban), now); err != nil {
+		return err
+	}
+	c.room.Remove(user)
+	c.server.conns.endOf(user, endRemoved, func(conn *connection) bool { return conn.counter == c })
+	c.tellLocked(now)
+	return nil
+}
+
+// update replaces the info of a member, and reports whether it is here.
+func (c *counter) update(user room.UserID, info []byte) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	there := c.room.Update(user, info)
+	if there {
+		c.tellLocked(time.Now())
+	}
+	return there
+}
+
+// wake is the timer's: a window has ended, or a member's lingering, or the time
+// of an empty room.
 func (c *counter) wake() {
 	c.mu.Lock()
 	defer c.unlock()
@@ -97,31 +139,47 @@ func (c *counter) wake() {
 	c.tellLocked(now)
 }
 
-// unlock ends what may have left the room empty: then it is dropped.
+// unlock ends what may have left the room unused for long: then it is dropped.
 func (c *counter) unlock() {
-	empty := !c.closed && c.emptyLocked()
+	unused := c.unusedLocked(time.Now())
 	c.mu.Unlock()
-	if empty {
-		c.drop(c)
+	if unused {
+		c.server.drop(c)
 	}
 }
 
 // say publishes a message and returns its id. A slot of the stream must have
-// been reserved; it stays so after an error.
-func (c *counter) say(m Message) (id string, err error) {
+// been reserved; it stays so after an error. If by has sent it before, as the
+// id that is its own says, that one's id is returned.
+func (c *counter) say(m Message, by room.UserID, own string) (id string, err error) {
 	c.mu.Lock()
-	defer c.unlock()
+	defer c.mu.Unlock()
 	if c.closed {
 		return "", errClosed
 	}
-	m.Room, m.ID, m.At = string(c.name), c.room.Advance().String(), time.Now().UTC().Truncate(time.Millisecond)
+	now := time.Now()
+	place := c.room.Place()
+	seq, found, err := c.server.memory.sent(c.name, by, own, now)
+	if found {
+		c.stream.Cancel()
+		return room.Place{Epoch: place.Epoch, Seq: seq}.String(), nil
+	} else if err != nil {
+		return "", err
+	}
+	place = c.room.Advance()
+	m.Room, m.ID, m.At = string(c.name), place.String(), now.UTC().Truncate(time.Millisecond)
 	e := messageEvent(m)
 	c.stream.Publish(e, stream.Reserved)
+	encoded := e.Append(nil)
+	c.server.memory.keep(c.name, place.Seq, encoded, by, own, now)
 	if len(c.joiners) > 0 {
-		c.missed = append(c.missed, e.Append(nil))
+		c.missed = append(c.missed, encoded)
 	}
-	if hook := c.config.OnMessage; hook != nil {
-		c.hooks.add(len(m.Data), func() { hook(m) })
+	if !c.idle.IsZero() {
+		c.idle = now
+	}
+	if hook := c.server.config.OnMessage; hook != nil {
+		c.server.hooks.add(len(m.Data), func() { hook(m) })
 	}
 	return m.ID, nil
 }
@@ -132,6 +190,12 @@ func (c *counter) tellLocked(now time.Time) {
 	if c.closed {
 		return
 	}
+	switch {
+	case c.room.Users() > 0:
+		c.idle = time.Time{}
+	case c.idle.IsZero():
+		c.idle = now
+	}
 	due := c.room.Due()
 	if c.newsLocked(now) {
 		if end := c.last.Add(c.window()); now.Before(end) {
@@ -140,6 +204,9 @@ func (c *counter) tellLocked(now time.Time) {
 			c.publishLocked(now)
 			due = c.room.Due()
 		}
+	}
+	if !c.idle.IsZero() && due.IsZero() {
+		due = c.idle.Add(c.server.config.HistoryAge)
 	}
 	if due.IsZero() {
 		c.timer.Stop()
@@ -156,7 +223,7 @@ func (c *counter) newsLocked(now time.Time) bool {
 // with the room; at eight times what the last one took, counts take a ninth
 // of the time at most, however many join at once.
 func (c *counter) window() time.Duration {
-	return min(max(c.config.Coalesce, 8*c.stream.Pass()), time.Second)
+	return min(max(c.server.config.Coalesce, 8*c.stream.Pass()), time.Second)
 }
 
 // publishLocked ends the window: the shared stream hears who came and went and
@@ -172,7 +239,8 @@ func (c *counter) publishLocked(now time.Time) {
 	}
 	var state []byte // made once for all
 	if news.Sync || len(c.joiners) > 0 {
-		state = syncData(&c.room, c.config.Heartbeat)
+		state = syncData(&c.room, c.server.config.Heartbeat)
+		c.server.syncs.Add(1)
 	}
 	if news.Sync {
 		c.stream.Publish(stream.Event{ID: id, Name: string(room.EventSync), Data: state}, stream.Free)
@@ -199,28 +267,30 @@ func (c *counter) admitLocked(state []byte, count int) {
 		id := []byte("id: " + j.place + "\n")
 		j.conn.Tell(slices.Concat([][]byte{id, sync, id, number}, c.missed[j.since:])...)
 		c.stream.Attach(j.conn)
+		c.server.conns.admit(j.connection)
 	}
 	c.joiners, c.missed = nil, nil
 }
 
 // hearLocked lets the host program hear of the change.
 func (c *counter) hearLocked(change room.Change) {
-	joined, left := c.config.OnJoin, c.config.OnLeave
+	joined, left := c.server.config.OnJoin, c.server.config.OnLeave
 	switch {
-	case change.Left == "" && joined != nil:
-		c.hooks.add(len(change.Member.Info), func() { joined(string(c.name), change.Member) })
-	case change.Left != "" && left != nil:
-		c.hooks.add(len(change.Member.Info), func() { left(string(c.name), change.Member, change.Left) })
+	case change.Event == room.EventJoin && joined != nil:
+		c.server.hooks.add(len(change.Member.Info), func() { joined(string(c.name), change.Member) })
+	case change.Event == room.EventLeave && left != nil:
+		c.server.hooks.add(len(change.Member.Info), func() { left(string(c.name), change.Member, change.Reason) })
 	}
 }
 
 // countLocked is the user count.
 func (c *counter) countLocked() int {
-	return c.config.count(&c.room)
+	return c.server.config.count(&c.room)
 }
 
-func (c *counter) emptyLocked() bool {
-	return c.room.Users() == 0 && !c.newsLocked(time.Now())
+// unusedLocked reports whether the room may be dropped.
+func (c *counter) unusedLocked(now time.Time) bool {
+	return !c.closed && !c.idle.IsZero() && now.Sub(c.idle) >= c.server.config.HistoryAge && !c.newsLocked(now)
 }
 
 // close brings those who joined in this window to the stream, and is the last

@@ -9,8 +9,12 @@ import (
 	"example.com/presence/pkg/presence/stream"
 )
 
-// getEvents is the way of a client: who is it, may it come in, it is counted,
-// everybody hears of it, and it hears everything until one side ends it.
+// How long who finds no place is to stay away.
+const fullLeast, fullMost = 10 * time.Second, 30 * time.Second
+
+// getEvents is the way of a client: who is it, may it come in, is there a
+// place for it, it is counted, everybody hears of it, and it hears everything until one
+// side ends it.
 func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	user, name, err := s.visitor(r, mayJoin)
 	if err != nil {
@@ -22,22 +26,32 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	conn := &connection{
 		id:      room.Conn(s.lastConn.Add(1)),
 		user:    room.UserID(user.ID),
+		sid:     user.SID,
 		session: user.Session,
+		expires: user.Expires,
 		server:  s,
 	}
 	if s.config.KeepHandler {
 		conn.done = make(chan struct{})
 	}
+	refused := s.place(conn, name)
+	if refused != nil && !errors.Is(refused, ErrDraining) && s.config.FullStatus == http.StatusServiceUnavailable {
+		s.conns.remove(conn)
+		return &refusal{http.StatusServiceUnavailable, refused.Error(), between(fullLeast, fullMost)}
+	}
 	conn.conn, err = s.streams.Conn(w, r)
-	switch {
-	case errors.Is(err, stream.ErrFull):
-		conn.turnAway(endFull, 10*time.Second, 30*time.Second)
-	case err != nil:
+	if err != nil && !errors.Is(err, stream.ErrFull) {
+		s.conns.remove(conn)
 		return err
-	case s.join(name, conn, user, lastEventID(r)):
-		conn.expire(user.Expires)
-	default:
-		conn.turnAway(endDraining, time.Second, 3*time.Second)
+	}
+	if refused == nil {
+		refused = err
+	}
+	if refused == nil {
+		refused = s.join(name, conn, user, lastEventID(r))
+	}
+	if refused != nil {
+		conn.turnAway(refused)
 	}
 	conn.conn.Serve(r.Context(), conn.ended)
 	if conn.done != nil {
@@ -51,17 +65,31 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// join counts the connection in, and reports false if the server drains. The
-// room may be dropped between the look-up and the door, as its last member has
-// just left; then there is a new one.
-func (s *Server) join(name room.Name, conn *connection, user User, lastID string) bool {
+// place keeps a place for the connection, and sees that the room is there.
+func (s *Server) place(conn *connection, name room.Name) error {
+	if s.draining.Load() {
+		return ErrDraining
+	}
+	err := s.conns.add(conn)
+	if err == nil {
+		_, err = s.counter(name)
+	}
+	if err != nil && !errors.Is(err, ErrDraining) {
+		s.seldom.warn(err.Error(), "user", string(conn.user), "room", string(name))
+	}
+	return err
+}
+
+// join counts the connection in. The room may be dropped between the look-up
+// and the door; then there is a new one.
+func (s *Server) join(name room.Name, conn *connection, user User, lastID string) error {
 	for {
-		c := s.counter(name)
-		if c == nil {
-			return false
+		c, err := s.counter(name)
+		if err != nil {
+			return err
 		}
-		if c.join(conn, user, lastID) == nil {
-			return true
+		if err := c.join(conn, user, lastID); !errors.Is(err, errClosed) {
+			return err
 		}
 	}
 }

@@ -8,3 +8,13 @@ import "example.com/presence/pkg/presence/room"
 func (s *Server) StopCounting() {
 	s.config.count = func(*room.Room) int { return 0 }
 }
+
+// Syncs returns how often the state of a room was encoded.
+func (s *Server) Syncs() uint64 { return s.syncs.Load() }
+
+// Portable returns the config of a server in which no goroutine waits for a
+// socket, so that time can be testing/synctest's.
+func Portable(c Config) Config {
+	c.portable = true
+	return c
+}

@@ -28,9 +28,10 @@ func FuzzMessageBody(f *testing.F) {
 	const limit = 1 << 10
 	heard := make(chan presence.Message, 1)
 	server, err := presence.New(presence.Config{
-		MaxMessage: limit,
-		Logger:     slog.New(slog.DiscardHandler),
-		OnMessage:  func(m presence.Message) { heard <- m },
+		MaxMessage:  limit,
+		MessageRate: -1,
+		Logger:      slog.New(slog.DiscardHandler),
+		OnMessage:   func(m presence.Message) { heard <- m },
 		Authenticator: authenticator(func(*http.Request) (presence.User, error) {
 			return presence.User{ID: "alice", Send: []string{"*"}}, nil
 		}),

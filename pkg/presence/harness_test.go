@@ -113,6 +113,9 @@ func openIn(t testing.TB, c presence.Config, listen func(net.Listener) net.Liste
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+	if c.MessageRate == 0 {
+		c.MessageRate = -1 // most tests are of something else
+	}
 	server, err := presence.New(c)
 	if err != nil {
 		t.Fatal(err)
@@ -169,6 +172,21 @@ func (h *house) say(path, token, body string) string {
 // event is one block of a stream.
 type event struct{ id, name, data, retry string }
 
+// field takes one of its lines in.
+func (e *event) field(line string) {
+	field, value, _ := strings.Cut(line, ": ")
+	switch field {
+	case "id":
+		e.id = value
+	case "event":
+		e.name = value
+	case "data":
+		e.data = value
+	case "retry":
+		e.retry = value
+	}
+}
+
 // tab is one open stream, which is read all the time. Its events come in
 // order out of read.
 type tab struct {
@@ -197,20 +215,12 @@ func (h *house) stream(path, token string, headers ...string) *tab {
 		lines := bufio.NewScanner(response.Body)
 		lines.Buffer(nil, 1<<20)
 		for lines.Scan() {
-			field, value, _ := strings.Cut(lines.Text(), ": ")
-			switch field {
-			case "id":
-				e.id = value
-			case "event":
-				e.name = value
-			case "data":
-				e.data = value
-			case "retry":
-				e.retry = value
-			case "":
-				c.add(e, false)
-				e = event{}
+			if lines.Text() != "" {
+				e.field(lines.Text())
+				continue
 			}
+			c.add(e, false)
+			e = event{}
 		}
 	}()
 	return c

@@ -1,9 +1,7 @@
 package presence
 
 import (
-	"log/slog"
 	"sync"
-	"time"
 )
 
 // maxHooks bounds the calls of hooks that wait, in bytes of what they carry.
@@ -12,14 +10,13 @@ const maxHooks = 64 << 20
 // hooks calls the host program's hooks one after the other, in the order of
 // add, on a goroutine that runs while there are any.
 type hooks struct {
-	log     *slog.Logger
+	seldom  *seldom
 	running *sync.WaitGroup // run is in it
 
 	mu      sync.Mutex // guards what follows
 	waiting []func()
-	size    int       // bytes that waiting carries
-	busy    bool      // run runs
-	warned  time.Time // when it was last logged that calls are dropped
+	size    int  // bytes that waiting carries
+	busy    bool // run runs
 }
 
 // add has f, which carries that many bytes, called soon. It does not wait.
@@ -28,10 +25,7 @@ func (h *hooks) add(size int, f func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.size+size > maxHooks {
-		if now := time.Now(); now.Sub(h.warned) > time.Minute {
-			h.warned = now
-			h.log.Warn("hooks are too slow, calls are dropped")
-		}
+		h.seldom.warn("hooks are too slow, calls are dropped")
 		return
 	}
 	h.size += size

@@ -1,30 +1,61 @@
 package presence
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
 	"net/http"
+	"net/url"
 	"strconv"
+	"time"
+
+	"github.com/go-chi/chi/v5"
 
 	"example.com/presence/pkg/presence/room"
 )
 
-// maxPage and defaultPage are numbers of members.
+// maxPage and defaultPage are numbers of members, or rooms.
 const maxPage, defaultPage = 1000, 100
+
+// The bounds of a ban, and what it is if nothing is said.
+const minBan, defaultBan, maxBan = time.Second, time.Minute, 24 * time.Hour
+
+// maxInfo is the largest info of a member, in bytes of compact JSON.
+const maxInfo = 1 << 10
+
+// ErrNotInRoom: the user is not in the room.
+var ErrNotInRoom = errors.New("the user is not in the room")
+
+// pageLimit reads how many a page may hold.
+func pageLimit(query url.Values) (int, error) {
+	if !query.Has("limit") {
+		return defaultPage, nil
+	}
+	limit, err := strconv.Atoi(query.Get("limit"))
+	if err != nil || limit < 1 || limit > maxPage {
+		return 0, refuse(http.StatusBadRequest, "limit is 1 to %d", maxPage)
+	}
+	return limit, nil
+}
 
 // getPresence says who is in a room now, a page at a time, by member id:
 //
 //	{"room":"lobby","connections":3,"users":2,"members":[{"id":"alice",…}],"next":"alice"}
 //
-// next is there if members follow; it is the after of their page.
+// next is there if members follow; it is the after of their page. Who is there
+// from the first page to the last is on one of them, once, whoever comes and
+// goes meanwhile.
 func (s *Server) getPresence(w http.ResponseWriter, r *http.Request) error {
 	_, name, err := s.visitor(r, mayJoin)
 	if err != nil {
 		return err
 	}
-	limit := defaultPage
-	if q := r.URL.Query(); q.Has("limit") {
-		if limit, err = strconv.Atoi(q.Get("limit")); err != nil || limit < 1 || limit > maxPage {
-			return refuse(http.StatusBadRequest, "limit is 1 to %d", maxPage)
-		}
+	limit, err := pageLimit(r.URL.Query())
+	if err != nil {
+		return err
 	}
 	page := struct {
 		Room        room.Name   `json:"room"`
@@ -33,10 +64,9 @@ func (s *Server) getPresence(w http.ResponseWriter, r *http.Request) error {
 		Members     []Member    `json:"members"`
 		Next        room.UserID `json:"next,omitempty"`
 	}{Room: name, Members: []Member{}}
-	if s.draining.Load() {
-		return ErrDraining // who is here goes, and where to is not known here
-	}
-	if c := s.find(name); c != nil {
+	c, err := s.find(name)
+	switch {
+	case err == nil:
 		more := false
 		c.mu.Lock()
 		page.Connections, page.Users = c.room.Connections(), c.room.Users()
@@ -45,6 +75,123 @@ func (s *Server) getPresence(w http.ResponseWriter, r *http.Request) error {
 		if more {
 			page.Next = page.Members[limit-1].ID
 		}
+	case !errors.Is(err, ErrNotInRoom):
+		return err
 	}
 	return writeJSON(w, http.StatusOK, page)
+}
+
+// Members returns who is in the room, by id. The slice is the caller's own,
+// empty and not nil if nobody is there. The error is that of a room's name, or
+// [ErrDraining].
+func (s *Server) Members(roomName string) ([]Member, error) {
+	name, err := room.ParseName(roomName)
+	if err != nil {
+		return nil, fmt.Errorf("presence: members of room %q: %w", roomName, err)
+	}
+	c, err := s.find(name)
+	switch {
+	case errors.Is(err, ErrNotInRoom):
+		return []Member{}, nil
+	case err != nil:
+		return nil, fmt.Errorf("presence: members of room %q: %w", roomName, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	members, _ := c.room.Members("", math.MaxInt)
+	return members, nil
+}
+
+// putState replaces what the room knows of the user: the body is its new info,
+// any JSON.
+func (s *Server) putState(w http.ResponseWriter, r *http.Request) error {
+	user, name, err := s.visitor(r, mayJoin)
+	if err != nil {
+		return err
+	}
+	body, err := readJSON(w, r)
+	if err != nil {
+		return err
+	}
+	var info json.RawMessage
+	if err := decode(body, &info); err != nil {
+		return err
+	}
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, info); err != nil {
+		return refuse(http.StatusBadRequest, "the body is not JSON: %v", err)
+	}
+	if compact.Len() > maxInfo {
+		return refuse(http.StatusRequestEntityTooLarge, "the state is larger than %d bytes", maxInfo)
+	}
+	c, err := s.find(name)
+	switch {
+	case err == nil && c.update(room.UserID(user.ID), bytes.Clone(compact.Bytes())):
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	case err == nil || errors.Is(err, ErrNotInRoom):
+		return refuse(http.StatusConflict, "the user is not in room %q: only who has a stream of it open has a state there", name)
+	}
+	return err
+}
+
+// deleteMember removes a user from a room, and keeps it out for a while.
+func (s *Server) deleteMember(w http.ResponseWriter, r *http.Request) error {
+	query, err := s.admin(r)
+	if err != nil {
+		return err
+	}
+	name, err := roomOf(query)
+	if err != nil {
+		return err
+	}
+	ban := defaultBan
+	if query.Has("for") {
+		if ban, err = time.ParseDuration(query.Get("for")); err != nil {
+			return refuse(http.StatusBadRequest, "for is a time such as 60s or 24h")
+		}
+	}
+	user := chi.URLParam(r, "id")
+	if r.URL.RawPath != "" { // it is what was routed by
+		if user, err = url.PathUnescape(user); err != nil {
+			return refuse(http.StatusBadRequest, "the id is not percent-encoded")
+		}
+	}
+	if err := s.kick(name, room.UserID(user), ban); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// ErrBan: the time for which a user is to be kept out is not within 1 s and
+// 24 h.
+var ErrBan = fmt.Errorf("a user is kept out for %v to %v", minBan, maxBan)
+
+// Kick takes the user out of the room: its connections there end, the others
+// hear that it has left at once, with the reason removed, and the room refuses
+// it for a time, 1 s to 24 h.
+//
+// The errors are [ErrNotInRoom], [ErrBan], [ErrTooManyBans], [ErrDraining], and that of the room's name.
+// It takes no time on a single node; ctx is for more of them.
+func (s *Server) Kick(ctx context.Context, roomName, user string, ban time.Duration) error {
+	name, err := room.ParseName(roomName)
+	if err == nil {
+		err = s.kick(name, room.UserID(user), ban)
+	}
+	if err != nil {
+		return fmt.Errorf("presence: kick %q out of room %q: %w", user, roomName, err)
+	}
+	return nil
+}
+
+func (s *Server) kick(name room.Name, user room.UserID, ban time.Duration) error {
+	if ban < minBan || ban > maxBan {
+		return ErrBan
+	}
+	c, err := s.find(name)
+	if err != nil {
+		return err
+	}
+	return c.kick(user, ban)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,25 +16,28 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// Errors of [Server.Publish].
+// Errors of [Server.Publish] and [Server.Kick].
 var (
 	// ErrTooLarge: the message is larger than Config.MaxMessage.
 	ErrTooLarge = errors.New("the message is too large")
 	// ErrBusy: the room's clients could not be served as fast as messages came
 	// in, for 2 s.
 	ErrBusy = errors.New("the room is too busy")
+	// ErrTooManyBans: 100,000 users are kept out of rooms already.
+	ErrTooManyBans = room.ErrBansFull
 )
 
 // refusal is an error with an answer of its own.
 type refusal struct {
 	status int
 	detail string
+	retry  time.Duration // of 429 and 503: when to try again; a second at least
 }
 
 func (r *refusal) Error() string { return r.detail }
 
 func refuse(status int, detail string, args ...any) error {
-	return &refusal{status, fmt.Sprintf(detail, args...)}
+	return &refusal{status: status, detail: fmt.Sprintf(detail, args...)}
 }
 
 // problems is what the client is told of an error. Where it does not say so
@@ -49,8 +53,13 @@ var problems = []struct {
 	{room.ErrName, http.StatusBadRequest, ""},
 	{room.ErrEventName, http.StatusBadRequest, ""},
 	{room.ErrEventReserved, http.StatusBadRequest, ""},
+	{ErrBan, http.StatusBadRequest, ""},
+	{ErrNotInRoom, http.StatusNotFound, ""},
 	{ErrDraining, http.StatusServiceUnavailable, ""},
 	{ErrBusy, http.StatusServiceUnavailable, ""},
+	{ErrTooManyRooms, http.StatusServiceUnavailable, ""},
+	{ErrTooManyBans, http.StatusServiceUnavailable, ""},
+	{room.ErrRetriesFull, http.StatusServiceUnavailable, ""},
 }
 
 // bodyTime is how long a request's body may take to arrive.
@@ -70,49 +79,50 @@ func (s *Server) handle(f func(http.ResponseWriter, *http.Request) error) http.H
 		if err == nil {
 			return
 		}
-		status, detail := problemOf(err)
-		if status == http.StatusInternalServerError && r.Context().Err() == nil {
+		p := problemOf(err)
+		if p.status == http.StatusInternalServerError && r.Context().Err() == nil {
 			s.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 		}
-		writeProblem(w, status, detail)
+		writeProblem(w, p)
 	}
 }
 
 // problemOf says what the client is told of an error.
-func problemOf(err error) (status int, detail string) {
+func problemOf(err error) *refusal {
 	if refused := new(refusal); errors.As(err, &refused) {
-		return refused.status, refused.detail
+		return refused
 	}
 	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
-		return http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit)
+		return &refusal{status: http.StatusRequestEntityTooLarge, detail: fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit)}
 	}
 	for _, p := range problems {
 		if errors.Is(err, p.err) {
-			return p.status, cmp.Or(p.detail, err.Error())
+			return &refusal{status: p.status, detail: cmp.Or(p.detail, err.Error())}
 		}
 	}
-	return http.StatusInternalServerError, "the server failed to answer; its log says why"
+	return &refusal{status: http.StatusInternalServerError, detail: "the server failed to answer; its log says why"}
 }
 
-func writeProblem(w http.ResponseWriter, status int, detail string) {
+func writeProblem(w http.ResponseWriter, p *refusal) {
 	h := w.Header()
-	switch status {
+	switch p.status {
 	case http.StatusUnauthorized:
 		// RFC 6750 section 3; what stands in quotes may hold no quote.
-		h.Set("WWW-Authenticate", `Bearer error="invalid_token", error_description="`+strings.NewReplacer(`"`, "'", `\`, "/").Replace(detail)+`"`)
-	case http.StatusServiceUnavailable:
-		h.Set("Retry-After", "1")
+		h.Set("WWW-Authenticate", `Bearer error="invalid_token", error_description="`+strings.NewReplacer(`"`, "'", `\`, "/").Replace(p.detail)+`"`)
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		seconds := max(1, (p.retry+time.Second-1)/time.Second)
+		h.Set("Retry-After", strconv.Itoa(int(seconds)))
 	}
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(status)
+	w.WriteHeader(p.status)
 	json.NewEncoder(w).Encode(struct {
 		Type   string `json:"type"`
 		Title  string `json:"title"`
 		Status int    `json:"status"`
 		Detail string `json:"detail"`
-	}{"about:blank", http.StatusText(status), status, detail})
+	}{"about:blank", http.StatusText(p.status), p.status, p.detail})
 }
 
 // writeJSON answers with v. Its error is nil, for handlers to return: if

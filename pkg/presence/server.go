@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/cors"
@@ -26,24 +27,24 @@ import (
 type Server struct {
 	config   Config
 	log      *slog.Logger
+	seldom   *seldom
 	router   chi.Router
 	origins  *http.CrossOriginProtection
 	streams  *stream.Streams
 	epoch    string // of all ids: drawn at the start, as no message outlives the process
 	conns    connections
+	memory   memory
+	rates    rates
 	hooks    hooks
 	lastConn atomic.Uint64
+	syncs    atomic.Uint64 // how often the state of a room was encoded
 
 	draining atomic.Bool
-	running  sync.WaitGroup // connections that were counted in, and hooks that run
+	ending   chan struct{}  // closed when it becomes true
+	running  sync.WaitGroup // connections that were counted in, hooks that run, sweep
 	closed   chan struct{}  // closed when Shutdown is done
 
-	mu    sync.Mutex             // guards rooms and floor; taken before any counter's
-	rooms map[room.Name]*counter // nil once the server drains
-	// floor is the highest place of a room that was dropped. A new room starts
-	// there, so that no id is given twice. Who comes back to a room that was
-	// dropped may hear a reset for another room's messages, and misses none.
-	floor uint64
+	rooms rooms
 }
 
 // New returns a Server that is ready to serve. The error says which field of
@@ -67,14 +68,19 @@ func New(c Config) (*Server, error) {
 		config:  c,
 		log:     c.Logger,
 		origins: origins,
-		streams: stream.Open(stream.Config{Heartbeat: c.Heartbeat, MaxUnsent: c.MaxUnsent}),
+		streams: stream.Open(stream.Config{Heartbeat: c.Heartbeat, MaxUnsent: c.MaxUnsent, Portable: c.portable}),
 		epoch:   hex.EncodeToString(epoch),
-		conns:   newConnections(),
+		conns:   newConnections(c.MaxConnections, c.MaxConnectionsPerUser),
+		memory:  newMemory(c),
+		rates:   newRates(c.MessageRate, c.MessageBurst),
+		ending:  make(chan struct{}),
 		closed:  make(chan struct{}),
-		rooms:   map[room.Name]*counter{},
+		rooms:   rooms{open: map[room.Name]*counter{}},
 	}
-	s.hooks = hooks{log: s.log, running: &s.running}
+	s.seldom = newSeldom(s.log)
+	s.hooks = hooks{seldom: s.seldom, running: &s.running}
 	s.router = s.routes(page)
+	s.running.Go(s.sweep) // ended by Shutdown
 	return s, nil
 }
 
@@ -94,7 +100,7 @@ func (s *Server) routes(page map[string]*file) chi.Router {
 	if len(s.config.CORSOrigins) > 0 {
 		r.Use(cors.Handler(cors.Options{
 			AllowedOrigins:   s.config.CORSOrigins,
-			AllowedMethods:   []string{http.MethodGet, http.MethodPost, http.MethodDelete},
+			AllowedMethods:   []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete},
 			AllowedHeaders:   []string{"Authorization", "Content-Type", "Last-Event-ID"},
 			AllowCredentials: s.config.CORSOrigins[0] != "*",
 			MaxAge:           600,
@@ -102,7 +108,10 @@ func (s *Server) routes(page map[string]*file) chi.Router {
 	}
 	r.Get("/events", s.handle(s.getEvents))
 	r.Post("/messages", s.handle(s.postMessage))
+	r.Put("/state", s.handle(s.putState))
 	r.Get("/presence", s.handle(s.getPresence))
+	r.Get("/rooms", s.handle(s.getRooms))
+	r.Delete("/members/{id}", s.handle(s.deleteMember))
 	r.Post("/session", s.handle(s.postSession))
 	r.Delete("/session", s.handle(s.deleteSession))
 	if s.config.Guest != nil {
@@ -132,41 +141,6 @@ func (s *Server) getReady(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, map[string]string{"status": "ready"})
 }
 
-// counter returns the counter of a room, which it makes if there is none; nil
-// while the server drains.
-func (s *Server) counter(name room.Name) *counter {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c := s.rooms[name]
-	if c == nil && s.rooms != nil {
-		start := room.Place{Epoch: s.epoch, Seq: s.floor}
-		c = newCounter(name, &s.config, s.streams.Stream(string(name)), &s.hooks, start, &s.running, s.drop)
-		s.rooms[name] = c
-	}
-	return c
-}
-
-// find returns the counter of a room; nil if nobody is there.
-func (s *Server) find(name room.Name) *counter {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.rooms[name]
-}
-
-// drop forgets a room in which nobody is and of which nothing is left to tell.
-func (s *Server) drop(c *counter) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed || !c.emptyLocked() {
-		return
-	}
-	c.closeLocked()
-	s.floor = max(s.floor, c.room.Place().Seq)
-	delete(s.rooms, c.name)
-}
-
 // ErrDraining says that the server is being shut down.
 var ErrDraining = errors.New("the server is shutting down")
 
@@ -178,6 +152,7 @@ var ErrDraining = errors.New("the server is shutting down")
 // listener must be closed only afterwards. A second call waits for the first.
 func (s *Server) Shutdown(ctx context.Context) error {
 	if s.draining.CompareAndSwap(false, true) {
+		close(s.ending)
 		go func() { // ends with the last connection: each has 2 s for its goodbye
 			defer close(s.closed)
 			s.drain()
@@ -191,12 +166,23 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 }
 
+// sweep forgets what has run out, once a minute: nobody may ask for it again.
+func (s *Server) sweep() {
+	ticks := time.NewTicker(time.Minute)
+	defer ticks.Stop()
+	for {
+		select {
+		case now := <-ticks.C:
+			s.memory.expire(now)
+			s.rates.expire(now)
+		case <-s.ending:
+			return
+		}
+	}
+}
+
 func (s *Server) drain() {
-	s.mu.Lock()
-	rooms := s.rooms
-	s.rooms = nil
-	s.mu.Unlock()
-	for _, c := range rooms {
+	for _, c := range s.rooms.close() {
 		c.close() // from here on nothing is published
 	}
 	s.streams.Drain()

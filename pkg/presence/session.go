@@ -20,20 +20,48 @@ func (s *Server) visitor(r *http.Request, rights func(User) auth.Patterns) (User
 	if err != nil {
 		return User{}, "", err
 	}
-	query, err := url.ParseQuery(r.URL.RawQuery)
+	query, err := parseQuery(r)
 	if err != nil {
-		return User{}, "", refuse(http.StatusBadRequest, "the query is malformed")
+		return User{}, "", err
 	}
-	name := room.Lobby
-	if query.Has("room") {
-		if name, err = room.ParseName(query.Get("room")); err != nil {
-			return User{}, "", err
-		}
+	name, err := roomOf(query)
+	if err != nil {
+		return User{}, "", err
 	}
 	if !rights(user).Match(string(name)) {
 		return User{}, "", refuse(http.StatusForbidden, "the token does not allow this in room %q", name)
 	}
+	if until := s.memory.banned(name, room.UserID(user.ID), time.Now()); !until.IsZero() {
+		return User{}, "", refuse(http.StatusForbidden, "the user was removed from room %q until %s", name, until.UTC().Format(time.RFC3339))
+	}
 	return user, name, nil
+}
+
+// admin returns the query of a request that comes from an admin.
+func (s *Server) admin(r *http.Request) (url.Values, error) {
+	user, err := s.who(r)
+	if err != nil {
+		return nil, err
+	}
+	if !user.Admin {
+		return nil, refuse(http.StatusForbidden, "the token is not an admin's")
+	}
+	return parseQuery(r)
+}
+
+func parseQuery(r *http.Request) (url.Values, error) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, refuse(http.StatusBadRequest, "the query is malformed")
+	}
+	return query, nil
+}
+
+func roomOf(query url.Values) (room.Name, error) {
+	if !query.Has("room") {
+		return room.Lobby, nil
+	}
+	return room.ParseName(query.Get("room"))
 }
 
 func mayJoin(u User) auth.Patterns { return u.Join }
@@ -71,29 +99,52 @@ func (s *Server) checkOrigin(r *http.Request) error {
 	return nil
 }
 
-// postSession puts a good token into the cookie.
+// postSession puts a good token into the cookie, and has the streams go on that
+// the user opened with its last one.
 func (s *Server) postSession(w http.ResponseWriter, r *http.Request) error {
-	var body struct {
-		Token string `json:"token"`
-	}
-	if err := s.readForm(w, r, &body); err != nil {
-		return err
-	}
-	if strings.Trim(body.Token, tokenCharacters) != "" {
-		return fmt.Errorf("%w: it has characters that none has", auth.ErrBadToken)
-	}
-	bearer := r.Clone(r.Context())
-	bearer.Header = http.Header{"Authorization": {"Bearer " + body.Token}}
-	bearer.URL.RawQuery = ""
-	user, err := s.who(bearer)
+	token, err := s.readForm(w, r, "token")
 	if err != nil {
 		return err
 	}
-	if err := s.setCookie(w, r, body.Token, user.Expires); err != nil {
+	if strings.Trim(token, tokenCharacters) != "" {
+		return fmt.Errorf("%w: it has characters that none has", auth.ErrBadToken)
+	}
+	user, err := s.who(only(r, "Authorization", "Bearer "+token))
+	if err != nil {
 		return err
 	}
+	if err := s.setCookie(w, r, token, user.Expires); err != nil {
+		return err
+	}
+	// Signing out with the new cookie is to end what was opened with the old
+	// one, too, which nobody has any more.
+	from, to := "", ""
+	if old, err := r.Cookie(auth.CookieName); err == nil {
+		if to = s.session(r, token); to != "" {
+			from = s.session(r, old.Value)
+		}
+	}
+	s.conns.renew(user, from, to)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// session is the User.Session of a cookie of that value; empty if that is no
+// good token.
+func (s *Server) session(r *http.Request, token string) string {
+	user, err := s.config.Authenticator.Authenticate(only(r, "Cookie", auth.CookieName+"="+token))
+	if err != nil {
+		return ""
+	}
+	return user.Session
+}
+
+// only returns the request with that header alone, and without a query.
+func only(r *http.Request, header, value string) *http.Request {
+	r = r.Clone(r.Context())
+	r.Header = http.Header{header: {value}}
+	r.URL.RawQuery = ""
+	return r
 }
 
 // deleteSession clears the cookie and ends the streams that were opened with
@@ -102,28 +153,29 @@ func (s *Server) deleteSession(w http.ResponseWriter, r *http.Request) error {
 	if err := s.checkOrigin(r); err != nil {
 		return err
 	}
-	s.clearCookie(w, r)
 	cookie := r.Clone(r.Context())
 	cookie.Header.Del("Authorization")
 	cookie.URL.RawQuery = ""
 	user, err := s.who(cookie)
+	if errors.Is(err, auth.ErrUnavailable) {
+		return err // whose streams are to end cannot be said; it keeps the cookie, to try again
+	}
+	s.clearCookie(w, r)
 	if err != nil {
 		return err
 	}
-	s.conns.endSession(user.Session, endSignedOut)
+	s.conns.endOf(room.UserID(user.ID), endSignedOut, func(conn *connection) bool { return conn.session == user.Session })
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
 // postLogin makes a guest of anyone who says a name.
 func (s *Server) postLogin(w http.ResponseWriter, r *http.Request) error {
-	var body struct {
-		Name string `json:"name"`
-	}
-	if err := s.readForm(w, r, &body); err != nil {
+	name, err := s.readForm(w, r, "name")
+	if err != nil {
 		return err
 	}
-	name := strings.TrimSpace(body.Name)
+	name = strings.TrimSpace(name)
 	if len(name) < 1 || len(name) > 128 || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
 		return refuse(http.StatusBadRequest, "a name is 1 to 128 bytes without control characters")
 	}
@@ -137,19 +189,21 @@ func (s *Server) postLogin(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, map[string]string{"id": guest.ID, "name": guest.Name})
 }
 
-// readForm reads the JSON body of a page that may use the cookie.
-func (s *Server) readForm(w http.ResponseWriter, r *http.Request, v any) error {
+// readForm reads the JSON body of a page that may use the cookie, an object
+// with that one member, a string.
+func (s *Server) readForm(w http.ResponseWriter, r *http.Request, member string) (string, error) {
 	if err := s.checkOrigin(r); err != nil {
-		return err
+		return "", err
 	}
-	if kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); !strings.EqualFold(strings.TrimSpace(kind), "application/json") {
-		return refuse(http.StatusUnsupportedMediaType, "the body is application/json")
-	}
-	body, err := readBody(w, r, maxForm)
+	body, err := readJSON(w, r)
 	if err != nil {
-		return err
+		return "", err
 	}
-	return decode(body, v)
+	form, err := decodeObject(body, member)
+	if err != nil {
+		return "", err
+	}
+	return form.text(member)
 }
 
 // tokenCharacters are those of a bearer token (RFC 6750 section 2.1). None is
@@ -157,7 +211,7 @@ func (s *Server) readForm(w http.ResponseWriter, r *http.Request, v any) error {
 const tokenCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/="
 
 const (
-	// maxForm is the largest body of a sign-in, in bytes.
+	// maxForm is the largest body of what is no message, in bytes.
 	maxForm = 16 << 10
 	// maxCookie is the longest token that goes into a cookie: browsers take
 	// 4,096 bytes with name and attributes (RFC 6265 section 6.1).

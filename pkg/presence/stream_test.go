@@ -116,42 +116,48 @@ func TestIDsArePlaces(t *testing.T) {
 	})
 }
 
-func TestTakingUp(t *testing.T) {
+// Whatever event's id a client comes back with, it has what it missed, once and
+// in order, before its sync; or a reset.
+func TestTakingUp(t *testing.T) { // promise 3
 	each(t, func(t *testing.T, open opener) {
-		h := open(t, presence.Config{})
+		h := open(t, presence.Config{History: 2})
 		alice := bearer(t, "alice")
 		stay := h.stream("/events", alice)
 		first := stay.next("sync").id
 		epoch, _, _ := strings.Cut(first, "-")
 
 		h.stream("/events", alice, "Last-Event-ID", first).expect("", "", "sync", "…", "user count", "2")
-		h.say("/messages", alice, `{"data":1}`)
-		here := epoch + "-1"
-		for _, id := range []string{first, epoch + "-2", "other-1", "rubbish"} {
-			c := h.stream("/events", alice, "Last-Event-ID", id)
-			c.expect("", "", "reset", `{"reason":"history"}`, "sync", "…")
-			if e := h.stream("/events?last_event_id="+id, alice).next("reset"); e.id != here {
-				t.Errorf("reset has id %q, want %q", e.id, here)
+		for n := range 3 {
+			h.say("/messages", alice, fmt.Sprintf(`{"data":%d}`, n))
+		}
+		for id, want := range map[string]string{
+			epoch + "-3": "", epoch + "-2": "3", epoch + "-1": "2 3", // or else reset
+			epoch + "-0": "reset", epoch + "-4": "reset", epoch + "-18446744073709551615": "reset", epoch + "-": "reset", "other-1": "reset", "rubbish": "reset",
+		} {
+			for _, c := range []*tab{
+				h.stream("/events", alice, "Last-Event-ID", id),
+				h.stream("/events?last_event_id="+id, alice),
+				// The header, which a browser sends by itself, is the newer of the two.
+				h.stream("/events?last_event_id="+epoch+"-0", alice, "Last-Event-ID", id),
+			} {
+				c.expect("", "")
+				if want == "reset" {
+					if e := c.next("reset"); e.id != epoch+"-3" || e.data != `{"reason":"history"}` {
+						t.Errorf("with id %s: got %+v", id, e)
+					}
+				} else {
+					for _, seq := range strings.Fields(want) {
+						if e, err := c.read(patience); err != nil || e.name != "message" || e.id != epoch+"-"+seq {
+							t.Errorf("with id %s: got %+v, %v, want message %s", id, e, err, seq)
+						}
+					}
+				}
+				if e, err := c.read(patience); err != nil || e.name != "sync" || e.id != epoch+"-3" {
+					t.Errorf("with id %s: got %+v, %v, want sync", id, e, err)
+				}
+				c.expect("user count", "…")
 			}
 		}
-		// The header, which a browser sends by itself, is the newer of the two.
-		h.stream("/events?last_event_id="+first, alice, "Last-Event-ID", here).expect("", "", "sync", "…")
-	})
-}
-
-// A room that was empty for a while, and was dropped, gives no id twice.
-func TestIDsOfARoomThatWasDropped(t *testing.T) {
-	each(t, func(t *testing.T, open opener) {
-		h := open(t, presence.Config{Linger: -1})
-		alice := bearer(t, "alice")
-		first := h.say("/messages?room=a", alice, `{"data":1}`)
-		h.say("/messages?room=b", alice, `{"data":1}`)
-		second := h.say("/messages?room=a", alice, `{"data":2}`)
-		if first == second {
-			t.Errorf("two messages have id %s", first)
-		}
-		h.stream("/events?room=a", alice, "Last-Event-ID", first).expect("", "", "reset", "…")
-		h.stream("/events?room=c", alice, "Last-Event-ID", second).expect("", "", "sync", "…")
 	})
 }
 

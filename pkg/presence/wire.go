@@ -26,6 +26,9 @@ import (
 //	data: {"id":"carol","name":"Carol","info":{},"connections":3,"users":3}
 //	event: join
 //
+//	data: {"id":"carol","info":{"status":"away"}}
+//	event: update
+//
 //	data: {"id":"5f1c0a9e4b-1","from":{"id":"alice","name":"Alice"},"data":"hello","at":"2026-11-22T18:00:06.789Z"}
 //	event: message
 //
@@ -68,9 +71,13 @@ func messageEvent(m Message) stream.Event {
 }
 
 func changeEvent(id string, r *room.Room, c room.Change) stream.Event {
-	e := stream.Event{ID: id, Name: string(room.EventJoin)}
-	if c.Left != "" {
-		e.Name = string(room.EventLeave)
+	e := stream.Event{ID: id, Name: string(c.Event)}
+	if c.Event == room.EventUpdate {
+		e.Data = encode(struct {
+			ID   room.UserID     `json:"id"`
+			Info json.RawMessage `json:"info"`
+		}{c.Member.ID, c.Member.Info})
+		return e
 	}
 	e.Data = encode(struct {
 		ID          room.UserID     `json:"id"`
@@ -79,7 +86,7 @@ func changeEvent(id string, r *room.Room, c room.Change) stream.Event {
 		Connections int             `json:"connections"`
 		Users       int             `json:"users"`
 		Reason      room.Reason     `json:"reason,omitempty"`
-	}{c.Member.ID, c.Member.Name, c.Member.Info, r.Connections(), r.Users(), c.Left})
+	}{c.Member.ID, c.Member.Name, c.Member.Info, r.Connections(), r.Users(), c.Reason})
 	return e
 }
 
@@ -101,12 +108,22 @@ func resetEvent(id string) stream.Event {
 	return stream.Event{ID: id, Name: string(room.EventReset), Data: []byte(`{"reason":"history"}`)}
 }
 
+// expiringEvent says how many seconds are left, rounded up. It is for one client
+// alone, and so has no id.
+func expiringEvent(left time.Duration) stream.Event {
+	in := (left + time.Second - 1) / time.Second
+	return stream.Event{Name: string(room.EventExpiring), Data: fmt.Appendf(nil, `{"in":%d}`, in)}
+}
+
 // retryField returns the block that tells a browser how long to wait before it
 // comes back: drawn at random, so that a restart does not bring all clients
 // back in one instant.
 func retryField(least, most time.Duration) []byte {
-	return fmt.Appendf(nil, "retry: %d\n\n", (least + rand.N(most-least)).Milliseconds())
+	return fmt.Appendf(nil, "retry: %d\n\n", between(least, most).Milliseconds())
 }
+
+// between draws a time.
+func between(least, most time.Duration) time.Duration { return least + rand.N(most-least) }
 
 // encode returns v, one of this package's shapes, as JSON on one line.
 func encode(v any) []byte {

@@ -45,7 +45,8 @@ type User struct {
 	// Join and Send are the names that the user may join, and send to.
 	Join, Send Patterns
 
-	// Admin may look into every room and remove users.
+	// Admin may list the rooms, remove users, and what it sends is said by the
+	// server.
 	Admin bool
 
 	// SID is the token's sid, which tells two sign-ins of one user apart; it

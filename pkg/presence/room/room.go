@@ -1,6 +1,7 @@
 package room
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"time"
@@ -35,19 +36,21 @@ type Reason string
 const (
 	Closed  Reason = "closed"  // the client went
 	Timeout Reason = "timeout" // the client vanished without a word
+	Removed Reason = "removed" // an admin removed the user
 	Expired Reason = "expired" // its token ended
 	Slow    Reason = "slow"    // it stopped reading
 )
 
 // Change is one thing to tell about a member.
 type Change struct {
-	Member Member
-	Left   Reason // empty: it joined
+	Event  EventName // EventJoin, EventLeave or EventUpdate
+	Member Member    // as it is now, and as it was last if it left
+	Reason Reason    // of a leave
 }
 
 // News is what has happened since the room was last asked.
 type News struct {
-	// Changes are the joins and leaves, in order.
+	// Changes are the joins, updates and leaves, in order.
 	Changes []Change
 	// Sync says that everybody needs the room's state anew instead of Changes:
 	// the member limit was crossed.
@@ -70,6 +73,7 @@ type Room struct {
 	config    Config
 	conns     map[Conn]*member
 	users     map[UserID]*member
+	sorted    []*member  // the users, by id
 	lingering []lingerer // in the order of their time
 	untold    []change
 	place     Place
@@ -80,10 +84,11 @@ type Room struct {
 
 type member struct {
 	Member
-	told  bool      // its join was taken as news
-	gone  bool      // it is no longer in the room
-	until time.Time // when its lingering ends; zero while it has a connection
-	ended Reason    // of its last connection
+	told    bool      // its join was taken as news
+	updated bool      // its update waits to be
+	gone    bool      // it is no longer in the room
+	until   time.Time // when its lingering ends; zero while it has a connection
+	ended   Reason    // of its last connection
 }
 
 type lingerer struct {
@@ -93,7 +98,7 @@ type lingerer struct {
 
 type change struct {
 	*member
-	left Reason
+	event EventName
 }
 
 // New returns an empty room.
@@ -108,7 +113,9 @@ func (r *Room) Join(c Conn, u User, now time.Time) {
 	if m == nil {
 		m = &member{Member: Member{ID: u.ID, Name: u.Name, Info: u.Info, Since: now.UTC().Truncate(time.Millisecond)}}
 		r.users[u.ID] = m
-		r.untold = append(r.untold, change{m, ""})
+		at, _ := r.find(u.ID)
+		r.sorted = slices.Insert(r.sorted, at, m)
+		r.untold = append(r.untold, change{m, EventJoin})
 	}
 	r.conns[c] = m
 	m.Connections++
@@ -132,6 +139,39 @@ func (r *Room) Leave(c Conn, why Reason, now time.Time) {
 	}
 }
 
+// Remove takes the user away at once, with all its connections, and without
+// lingering; it reports whether the user was there.
+func (r *Room) Remove(u UserID) bool {
+	m := r.users[u]
+	if m == nil {
+		return false
+	}
+	for c, owner := range r.conns {
+		if owner == m {
+			delete(r.conns, c)
+		}
+	}
+	m.Connections, m.ended = 0, Removed
+	r.remove(m)
+	return true
+}
+
+// Update replaces the member's info, one value of compact JSON, until it has
+// left; it reports whether the user is there. Of the updates between two calls
+// of [Room.News] the last is told.
+func (r *Room) Update(u UserID, info json.RawMessage) bool {
+	m := r.users[u]
+	if m == nil {
+		return false
+	}
+	m.Info = info
+	if m.told && !m.updated { // else its join, or the update that waits, tells it
+		m.updated = true
+		r.untold = append(r.untold, change{m, EventUpdate})
+	}
+	return true
+}
+
 // Expire lets those go whose lingering has ended by now.
 func (r *Room) Expire(now time.Time) {
 	for len(r.lingering) > 0 {
@@ -153,10 +193,17 @@ func (l lingerer) stays() bool { return !l.gone && l.member.until.Equal(l.until)
 
 func (r *Room) remove(m *member) {
 	delete(r.users, m.ID)
+	at, _ := r.find(m.ID)
+	r.sorted = slices.Delete(r.sorted, at, at+1)
 	m.gone = true
 	if m.told {
-		r.untold = append(r.untold, change{m, m.ended})
+		r.untold = append(r.untold, change{m, EventLeave})
 	}
+}
+
+// find returns where the user stands in sorted, or would stand.
+func (r *Room) find(u UserID) (at int, there bool) {
+	return slices.BinarySearchFunc(r.sorted, u, func(m *member, u UserID) int { return cmp.Compare(m.ID, u) })
 }
 
 // Due returns when something happens in the room by itself next, so that
@@ -183,13 +230,19 @@ func (r *Room) fewAgain() bool { return len(r.users)*10 <= r.config.MemberLimit*
 func (r *Room) News(now time.Time) News {
 	var news News
 	for _, c := range r.untold {
-		switch {
-		case c.left != "":
-			news.Changes = append(news.Changes, Change{c.Member, c.left})
-		case !c.gone: // else it came and went untold
-			c.told = true
-			news.Changes = append(news.Changes, Change{c.Member, ""})
+		if c.event != EventLeave && c.gone {
+			continue // it came and went untold, or its leave follows
 		}
+		change := Change{Event: c.event, Member: c.Member}
+		switch c.event {
+		case EventJoin:
+			c.told = true
+		case EventUpdate:
+			c.updated = false
+		case EventLeave:
+			change.Reason = c.ended
+		}
+		news.Changes = append(news.Changes, change)
 	}
 	r.untold = nil
 	if r.crosses(now) {
@@ -218,23 +271,24 @@ func (r *Room) Connections() int { return len(r.conns) }
 // Users returns the number of users, lingering ones included.
 func (r *Room) Users() int { return len(r.users) }
 
+// Has reports whether the user is in the room.
+func (r *Room) Has(u UserID) bool { return r.users[u] != nil }
+
 // Members returns up to limit members in the order of their ids, from the
 // first whose id is above after, and whether there are more. The slice is the
 // caller's own, empty and not nil if nobody is there.
 func (r *Room) Members(after UserID, limit int) (page []Member, more bool) {
-	ids := make([]UserID, 0, len(r.users))
-	for id := range r.users {
-		if id > after || after == "" {
-			ids = append(ids, id)
-		}
+	at, there := r.find(after)
+	if there {
+		at++
 	}
-	slices.Sort(ids)
-	if more = len(ids) > limit; more {
-		ids = ids[:limit]
+	rest := r.sorted[at:]
+	if more = len(rest) > limit; more {
+		rest = rest[:limit]
 	}
-	page = make([]Member, len(ids))
-	for i, id := range ids {
-		page[i] = r.users[id].Member
+	page = make([]Member, len(rest))
+	for i, m := range rest {
+		page[i] = m.Member
 	}
 	return page, more
 }

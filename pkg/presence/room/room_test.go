@@ -25,10 +25,13 @@ func told(r *room.Room, now time.Time) string {
 	var words []string
 	news := r.News(now)
 	for _, c := range news.Changes {
-		if c.Left == "" {
+		switch c.Event {
+		case room.EventJoin:
 			words = append(words, "+"+string(c.Member.ID))
-		} else {
-			words = append(words, fmt.Sprintf("-%s:%s", c.Member.ID, c.Left))
+		case room.EventUpdate:
+			words = append(words, fmt.Sprintf("%s=%s", c.Member.ID, c.Member.Info))
+		case room.EventLeave:
+			words = append(words, fmt.Sprintf("-%s:%s", c.Member.ID, c.Reason))
 		}
 	}
 	if news.Sync {
@@ -140,6 +143,62 @@ func TestMemberLimit(t *testing.T) { // promise 6
 	}
 }
 
+// The last of the updates between two times of telling is told; one that waits
+// for its member's join, or comes with its leave, is told by that.
+func TestUpdate(t *testing.T) {
+	r := newRoom(time.Second, 500)
+	if r.Update("alice", []byte(`1`)) {
+		t.Error("nobody was updated")
+	}
+	r.Join(1, room.User{ID: "alice", Info: []byte(`0`)}, at(0))
+	if !r.Update("alice", []byte(`1`)) {
+		t.Error("alice is here, and was not updated")
+	}
+	news := r.News(at(0))
+	if len(news.Changes) != 1 || string(news.Changes[0].Member.Info) != `1` {
+		t.Errorf("got %+v, want one join with the info of now", news.Changes)
+	}
+	for _, info := range []string{`2`, `3`, `4`} {
+		r.Update("alice", []byte(info))
+	}
+	expect(t, r, at(0), "alice=4", 1, 1)
+	r.Update("alice", []byte(`5`))
+	expect(t, r, at(0), "alice=5", 1, 1)
+	r.Leave(1, room.Closed, at(0))
+	r.Update("alice", []byte(`6`)) // while it lingers
+	r.Join(2, room.User{ID: "alice", Info: []byte(`0`)}, at(0))
+	expect(t, r, at(0), "alice=6", 1, 1)
+	r.Update("alice", []byte(`7`))
+	r.Leave(2, room.Closed, at(0))
+	r.Expire(at(time.Second))
+	expect(t, r, at(time.Second), "-alice:closed", 0, 0)
+	r.Join(3, room.User{ID: "alice", Info: []byte(`0`)}, at(time.Second))
+	if m, _ := r.Members("", 1); string(m[0].Info) != `0` {
+		t.Errorf("after it had left its info is %s, want that of its token", m[0].Info)
+	}
+}
+
+// A removed user leaves with all its connections, and does not linger.
+func TestRemove(t *testing.T) {
+	r := newRoom(time.Hour, 500)
+	r.Join(1, room.User{ID: "alice"}, at(0))
+	r.Join(2, room.User{ID: "alice"}, at(0))
+	r.Join(3, room.User{ID: "bob"}, at(0))
+	told(r, at(0))
+	if !r.Remove("alice") || r.Remove("alice") || r.Has("alice") || !r.Has("bob") {
+		t.Error("want alice removed once, and bob there")
+	}
+	expect(t, r, at(0), "-alice:removed", 1, 1)
+	r.Leave(1, room.Closed, at(0)) // its socket ends later
+	expect(t, r, at(0), "", 1, 1)
+	r.Leave(3, room.Closed, at(0))
+	r.Remove("bob") // while it lingers
+	expect(t, r, at(0), "-bob:removed", 0, 0)
+	if due := r.Due(); !due.IsZero() {
+		t.Errorf("due at %v though nobody is left", due)
+	}
+}
+
 func TestMembersByPage(t *testing.T) {
 	r := newRoom(0, 500)
 	for i, id := range []room.UserID{"d", "b", "a", "c", "e"} {
@@ -218,11 +277,11 @@ func TestAgainstReference(t *testing.T) { // promise 1
 			continue
 		}
 		for _, c := range r.News(now).Changes {
-			if view[c.Member.ID] == (c.Left == "") {
+			if view[c.Member.ID] == (c.Event == room.EventJoin) {
 				t.Fatalf("step %d: %q told twice", step, c.Member.ID)
 			}
-			view[c.Member.ID] = c.Left == ""
-			if c.Left != "" {
+			view[c.Member.ID] = c.Event == room.EventJoin
+			if c.Event == room.EventLeave {
 				delete(view, c.Member.ID)
 			}
 		}

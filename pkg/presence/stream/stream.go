@@ -21,7 +21,7 @@ type Stream struct {
 	writers   []*writer     // its connections that have a goroutine each
 	shares    []taker       // and those that loops write to, an entry a loop
 
-	pass    atomic.Int64 // nanoseconds that the last Latest event took
+	pass    atomic.Int64 // nanoseconds that the last Every or Latest event took
 	passing atomic.Int64 // when the one under way was published, in Unix nanoseconds; 0 if none is
 }
 
@@ -51,7 +51,7 @@ func (s *Stream) Publish(e Event, k Kind) {
 	case Reserved:
 		taken := s.reserved()
 		f.taken = func() { <-taken } // takes no lock: some are held
-	case Latest:
+	case Every, Latest:
 		start := time.Now()
 		s.passing.Store(start.UnixNano())
 		f.taken = func() {
@@ -114,7 +114,7 @@ func (s *Stream) reserved() chan struct{} {
 	return s.slots
 }
 
-// Pass returns how long the last event of kind [Latest] took until every
+// Pass returns how long the last event of kind [Every] or [Latest] took until every
 // connection that was waiting had taken it, or how long the one under way has
 // taken so far if that is longer.
 func (s *Stream) Pass() time.Duration {

@@ -46,6 +46,9 @@ type Config struct {
 	// Progress is how long a client may take nothing of what waits for it: 15 s
 	// by default. While more than MaxUnsent waits it must take 32 KiB a second.
 	Progress time.Duration
+	// Portable has every connection go the way that works everywhere, a
+	// goroutine each.
+	Portable bool
 }
 
 // Streams are the shared streams of all rooms: a few of r3labs's, one a core,
@@ -83,7 +86,9 @@ func Open(c Config) *Streams {
 	s.server.AutoReplay = false
 	s.running.Go(s.report) // both are ended by Close
 	s.running.Go(func() { s.watched.run(c.Heartbeat, s.stop) })
-	s.loops.open(c, s.ended, &s.ours)
+	if !c.Portable {
+		s.loops.open(c, s.ended, &s.ours)
+	}
 	for i := range runtime.GOMAXPROCS(0) {
 		s.lanes = append(s.lanes, openLane(s.server, strconv.Itoa(i)))
 	}

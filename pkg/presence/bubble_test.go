@@ -1,0 +1,168 @@
+package presence_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/presence/pkg/presence"
+)
+
+// bubble is a Server in a bubble of testing/synctest: its hours cost nothing,
+// and its clients have no sockets. A request's user is whom its context names.
+type bubble struct {
+	*presence.Server
+	t testing.TB
+}
+
+type askedBy struct{}
+
+// inBubble runs the test in a bubble, whose server has no bound on rates.
+func inBubble(t *testing.T, c presence.Config, test func(*testing.T, *bubble)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		if c.Authenticator == nil {
+			c.Authenticator = authenticator(func(r *http.Request) (presence.User, error) {
+				return r.Context().Value(askedBy{}).(presence.User), nil
+			})
+		}
+		if c.Logger == nil {
+			c.Logger = slog.New(slog.DiscardHandler)
+		}
+		if c.MessageRate == 0 {
+			c.MessageRate = -1
+		}
+		server, err := presence.New(presence.Portable(c))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer server.Shutdown(context.Background())
+		test(t, &bubble{server, t})
+	})
+}
+
+// someone is a user who may do everything but what an admin may.
+func someone(id string) presence.User {
+	return presence.User{ID: id, Name: strings.ToUpper(id), Join: []string{"*"}, Send: []string{"*"}}
+}
+
+func (b *bubble) request(ctx context.Context, method, path, body string, u presence.User) *http.Request {
+	r := httptest.NewRequestWithContext(context.WithValue(ctx, askedBy{}, u), method, path, strings.NewReader(body))
+	if body == "" {
+		r.Body, r.ContentLength = http.NoBody, 0
+	} else {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	return r
+}
+
+// ask sends a request that is answered at once.
+func (b *bubble) ask(method, path, body string, u presence.User) *httptest.ResponseRecorder {
+	b.t.Helper()
+	answer := httptest.NewRecorder()
+	b.ServeHTTP(answer, b.request(b.t.Context(), method, path, body, u))
+	return answer
+}
+
+// say posts a message and returns its id.
+func (b *bubble) say(path, body string, u presence.User) string {
+	b.t.Helper()
+	var taken struct{ ID string }
+	answer := b.ask("POST", path, body, u)
+	if err := json.Unmarshal(answer.Body.Bytes(), &taken); err != nil || answer.Code != http.StatusAccepted {
+		b.t.Fatalf("POST %s: %d %s", path, answer.Code, answer.Body)
+	}
+	return taken.ID
+}
+
+// line is a client's stream, which takes all that comes at once.
+type line struct {
+	status int
+	header http.Header
+	hangUp context.CancelFunc
+
+	mu     sync.Mutex // guards what follows
+	rest   []byte
+	events []event
+	ended  bool
+}
+
+// stream opens one, and returns once the server has done what it can at that
+// moment.
+func (b *bubble) stream(path, lastID string, u presence.User) *line {
+	ctx, cancel := context.WithCancel(b.t.Context())
+	c := &line{status: http.StatusOK, header: http.Header{}, hangUp: cancel}
+	r := b.request(ctx, "GET", path, "", u)
+	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/2.0", 2, 0 // whose answer is written by the handler
+	if lastID != "" {
+		r.Header.Set("Last-Event-ID", lastID)
+	}
+	go func() { // ends with the stream, at the latest when the server is shut down
+		b.ServeHTTP(c, r)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.ended = true
+	}()
+	synctest.Wait()
+	return c
+}
+
+// close hangs up.
+func (c *line) close() {
+	c.hangUp()
+	synctest.Wait()
+}
+
+func (c *line) Header() http.Header              { return c.header }
+func (c *line) WriteHeader(status int)           { c.status = status }
+func (c *line) Flush()                           {}
+func (c *line) SetWriteDeadline(time.Time) error { return nil }
+
+func (c *line) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.rest = append(c.rest, b...)
+	for {
+		block, rest, found := bytes.Cut(c.rest, []byte("\n\n"))
+		if !found {
+			return len(b), nil
+		}
+		var e event
+		for text := range strings.SplitSeq(string(block), "\n") {
+			e.field(text)
+		}
+		c.events = append(c.events, e)
+		c.rest = rest
+	}
+}
+
+// take returns the events that have come since it was last called.
+func (c *line) take() []event {
+	synctest.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	events := c.events
+	c.events = nil
+	return events
+}
+
+// names is the names of events, and with a colon their data if it is short.
+func names(events []event) string {
+	var words []string
+	for _, e := range events {
+		word := e.name
+		if len(e.data) <= 20 && e.data != "" {
+			word += ":" + e.data
+		}
+		words = append(words, word)
+	}
+	return strings.Join(words, " ")
+}

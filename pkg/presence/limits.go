@@ -1,0 +1,87 @@
+package presence
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"example.com/presence/pkg/presence/room"
+)
+
+// seldom logs each of its lines once a minute at most, as what strangers bring
+// about may be brought about all the time.
+type seldom struct {
+	log *slog.Logger
+
+	mu   sync.Mutex           // guards last
+	last map[string]time.Time // by line
+}
+
+func newSeldom(log *slog.Logger) *seldom { return &seldom{log: log, last: map[string]time.Time{}} }
+
+// warn logs the line, which must be one of few. The arguments are of the time
+// when it is.
+func (s *seldom) warn(line string, args ...any) {
+	s.mu.Lock()
+	now := time.Now()
+	last, said := s.last[line]
+	due := !said || now.Sub(last) >= time.Minute
+	if due {
+		s.last[line] = now
+	}
+	s.mu.Unlock()
+	if due {
+		s.log.Warn(line, args...)
+	}
+}
+
+// maxRates bounds the users whose messages are being counted.
+const maxRates = 1 << 20
+
+// rates are the users' token buckets.
+type rates struct {
+	limit rate.Limit
+	burst int
+
+	mu    sync.Mutex // guards users
+	users map[room.UserID]*rate.Limiter
+}
+
+func newRates(perSecond float64, burst int) rates {
+	return rates{limit: rate.Limit(perSecond), burst: burst, users: map[room.UserID]*rate.Limiter{}}
+}
+
+// take takes a token of the user's. If there is none it returns how long until
+// there is.
+func (r *rates) take(user room.UserID, now time.Time) (wait time.Duration) {
+	if r.limit < 0 {
+		return 0
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	bucket := r.users[user]
+	if bucket == nil {
+		if len(r.users) >= maxRates {
+			return time.Second // until Server.sweep has made room
+		}
+		bucket = rate.NewLimiter(r.limit, r.burst)
+		r.users[user] = bucket
+	}
+	if bucket.AllowN(now, 1) {
+		return 0
+	}
+	return time.Duration((1 - bucket.TokensAt(now)) / float64(r.limit) * float64(time.Second))
+}
+
+// expire forgets the users whose bucket is full again: a new one is the same.
+func (r *rates) expire(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for user, bucket := range r.users {
+		if bucket.TokensAt(now) >= float64(r.burst) {
+			delete(r.users, user)
+		}
+	}
+}

@@ -1,0 +1,108 @@
+package presence
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"example.com/presence/pkg/presence/room"
+)
+
+const (
+	// retryAge is how long a message is known again by its sender's id for it.
+	retryAge = 2 * time.Minute
+	// maxRetries bounds the messages that are known so, in all: 100 bytes each.
+	// It is 8,700 messages a second.
+	maxRetries = 1 << 20
+	// maxBans bounds the users that are kept out of rooms.
+	maxBans = 100_000
+)
+
+// errBanned says that the user was removed from the room, and may not be back
+// yet.
+var errBanned = errors.New("removed from the room")
+
+// memory is what is remembered of rooms beyond who is in them, and bounded over
+// all of them. Its lock is taken last.
+type memory struct {
+	mu      sync.Mutex // guards what follows
+	history room.History
+	retries room.Retries
+	bans    room.Bans
+}
+
+func newMemory(c Config) memory {
+	return memory{
+		history: room.NewHistory(room.HistoryConfig{Messages: c.History, Age: c.HistoryAge, Bytes: c.HistoryBytes}),
+		retries: room.NewRetries(retryAge, maxRetries),
+		bans:    room.NewBans(maxBans),
+	}
+}
+
+// sent returns the place of a message that was said before, if it was; else
+// the error says whether it may be said.
+func (m *memory) sent(name room.Name, by room.UserID, id string, now time.Time) (seq uint64, found bool, err error) {
+	if id == "" {
+		return 0, false, nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if seq, found = m.retries.Find(name, by, id, now); !found && m.retries.Full(now) {
+		err = room.ErrRetriesFull
+	}
+	return seq, found, err
+}
+
+// keep remembers a message that is said: its event, and its sender's id for it,
+// if there is one.
+func (m *memory) keep(name room.Name, seq uint64, event []byte, by room.UserID, id string, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.history.Add(name, seq, event, now)
+	if id != "" {
+		m.retries.Add(name, by, id, seq, now)
+	}
+}
+
+// missed returns the messages since the one whose id the client holds; ok is
+// false if some are not known any more, or the id is none of this room's.
+func (m *memory) missed(name room.Name, lastID string, here room.Place, now time.Time) (events [][]byte, ok bool) {
+	last, ok := room.ParsePlace(lastID)
+	if !ok || last.Epoch != here.Epoch {
+		return nil, false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.history.After(name, last.Seq, here.Seq, now)
+}
+
+// drop forgets the room's history.
+func (m *memory) drop(name room.Name) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.history.Drop(name)
+}
+
+// expire forgets what is too old to matter, and what nobody may have asked for
+// since.
+func (m *memory) expire(now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.history.Expire(now)
+	m.retries.Expire(now)
+	m.bans.Expire(now)
+}
+
+func (m *memory) ban(name room.Name, user room.UserID, until, now time.Time) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.bans.Add(name, user, until, now)
+}
+
+// banned returns until when the room refuses the user; the zero time if it does
+// not.
+func (m *memory) banned(name room.Name, user room.UserID, now time.Time) time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.bans.Until(name, user, now)
+}

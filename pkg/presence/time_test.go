@@ -1,0 +1,292 @@
+package presence_test
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/presence/pkg/presence"
+)
+
+// A room that has been empty for the age of the history is dropped with it, and
+// gives no id twice.
+func TestRoomIsDropped(t *testing.T) {
+	inBubble(t, presence.Config{Linger: -1, HistoryAge: time.Minute}, func(t *testing.T, b *bubble) {
+		alice := someone("alice")
+		first := b.say("/messages?room=a", `{"data":1}`, alice)
+		time.Sleep(59 * time.Second)
+		if got := names(b.stream("/events?room=a", strings.TrimSuffix(first, "1")+"0", alice).take()); got != " message sync user count:1" {
+			t.Errorf("after 59 s in an empty room: got %q", got)
+		}
+		b.say("/messages?room=b", `{"data":1}`, alice)
+		second := b.say("/messages?room=b", `{"data":2}`, alice)
+		time.Sleep(2 * time.Minute)
+		third := b.say("/messages?room=b", `{"data":3}`, alice)
+		if first == third || second == third {
+			t.Errorf("two messages have id %s", third)
+		}
+		for id, want := range map[string]string{first: ` reset:{"reason":"history"}`, second: " message", third: ""} {
+			c := b.stream("/events?room=b", id, alice)
+			time.Sleep(time.Second)
+			if got := names(c.take()); !strings.HasPrefix(got, want+" sync") {
+				t.Errorf("with id %s: got %q, want %q first", id, got, want)
+			}
+			c.close()
+		}
+		if got := names(b.stream("/events?room=a", first, alice).take()); !strings.HasPrefix(got, " sync") {
+			t.Errorf("the room that somebody was in: got %q", got)
+		}
+	})
+}
+
+// A message is in the history for its age and no longer, whoever is there.
+func TestHistoryAge(t *testing.T) { // promise 3
+	inBubble(t, presence.Config{HistoryAge: time.Minute}, func(t *testing.T, b *bubble) {
+		alice := someone("alice")
+		stay := b.stream("/events", "", alice)
+		start := stay.take()[1].id
+		b.say("/messages", `{"data":1}`, alice)
+		time.Sleep(time.Minute - time.Millisecond)
+		if got := names(b.stream("/events", start, alice).take()); !strings.HasPrefix(got, " message sync") {
+			t.Errorf("a moment before it is a minute old: got %q", got)
+		}
+		time.Sleep(time.Millisecond)
+		if got := names(b.stream("/events", start, alice).take()); !strings.HasPrefix(got, ` reset:{"reason":"history"}`) {
+			t.Errorf("when it is a minute old: got %q", got)
+		}
+	})
+}
+
+// A message that is sent again within two minutes is the same one.
+func TestRetriedMessage(t *testing.T) { // promise 3
+	inBubble(t, presence.Config{}, func(t *testing.T, b *bubble) {
+		alice, bob := someone("alice"), someone("bob")
+		c := b.stream("/events", "", alice)
+		c.take()
+		const body = `{"data":1,"id":"mine"}`
+		first := b.say("/messages", body, alice)
+		time.Sleep(2*time.Minute - 1)
+		if again := b.say("/messages", body, alice); again != first {
+			t.Errorf("sent again it has id %s, not %s", again, first)
+		}
+		if got := names(c.take()); strings.Count(got, "message") != 1 {
+			t.Errorf("the room heard %q", got)
+		}
+		if other := b.say("/messages", body, bob); other == first {
+			t.Error("another user's message is taken for it")
+		}
+		other := b.stream("/events?room=other", "", bob)
+		b.say("/messages?room=other", body, alice)
+		if got := names(other.take()); !strings.HasSuffix(got, "message") {
+			t.Errorf("another room heard %q", got)
+		}
+		time.Sleep(1)
+		if again := b.say("/messages", body, alice); again == first {
+			t.Error("after two minutes it is still known")
+		}
+	})
+}
+
+// The updates of a window become one: the last.
+func TestStateIsMerged(t *testing.T) {
+	inBubble(t, presence.Config{}, func(t *testing.T, b *bubble) {
+		alice := someone("alice")
+		if answer := b.ask("PUT", "/state", `{"n":0}`, alice); answer.Code != http.StatusConflict {
+			t.Errorf("of one who is not there: got %d", answer.Code)
+		}
+		c := b.stream("/events", "", someone("watcher"))
+		tab := b.stream("/events", "", alice)
+		time.Sleep(time.Second)
+		c.take()
+		for n := range 1000 {
+			if answer := b.ask("PUT", "/state", fmt.Sprintf(`{"n": %d}`, n), alice); answer.Code != http.StatusNoContent {
+				t.Fatalf("got %d %s", answer.Code, answer.Body)
+			}
+		}
+		time.Sleep(time.Second)
+		got := c.take()
+		if len(got) != 2 || got[0].data != `{"id":"alice","info":{"n":0}}` || got[1].name != "update" || got[1].data != `{"id":"alice","info":{"n":999}}` || got[1].id == "" {
+			t.Errorf("the room heard %+v, want the first and the last", got)
+		}
+		// It holds until the user has left.
+		tab.close()
+		time.Sleep(4 * time.Second)
+		tab = b.stream("/events", "", alice)
+		if got := tab.take()[1].data; !strings.Contains(got, `"info":{"n":999}`) {
+			t.Errorf("after a reload: got %s", got)
+		}
+		tab.close()
+		time.Sleep(6 * time.Second)
+		tab = b.stream("/events", "", alice)
+		if got := tab.take()[1].data; strings.Contains(got, `999`) {
+			t.Errorf("after it had left: got %s", got)
+		}
+	})
+}
+
+// Who is removed is out at once, is refused for that time, and no longer.
+func TestBan(t *testing.T) {
+	admin := presence.User{ID: "admin", Admin: true}
+	inBubble(t, presence.Config{Linger: time.Minute}, func(t *testing.T, b *bubble) {
+		alice := presence.User{ID: "a/l ice", Join: []string{"*"}, Send: []string{"*"}}
+		watcher := b.stream("/events?room=r", "", someone("watcher"))
+		one, two := b.stream("/events?room=r", "", alice), b.stream("/events?room=r", "", alice)
+		elsewhere := b.stream("/events", "", alice)
+		time.Sleep(time.Second)
+		for _, c := range []*line{watcher, one, two, elsewhere} {
+			c.take()
+		}
+		if answer := b.ask("DELETE", "/members/a%2Fl%20ice?room=r&for=10s", "", admin); answer.Code != http.StatusNoContent {
+			t.Fatalf("got %d %s", answer.Code, answer.Body)
+		}
+		for _, c := range []*line{one, two} {
+			if got := names(c.take()); got != `goodbye:{"reason":"removed"}` || !c.ended {
+				t.Errorf("who was removed hears %q, ended %v", got, c.ended)
+			}
+		}
+		if got := watcher.take(); len(got) != 2 || got[0].name != "leave" || !strings.HasSuffix(got[0].data, `"connections":1,"users":1,"reason":"removed"}`) || got[1].data != "1" {
+			t.Errorf("the others hear %+v", got)
+		}
+		if got := names(elsewhere.take()); got != "" || elsewhere.ended {
+			t.Errorf("in another room it hears %q", got)
+		}
+		for range 2 {
+			if answer := b.ask("DELETE", "/members/a%2Fl%20ice?room=r", "", admin); answer.Code != http.StatusNotFound {
+				t.Errorf("removed again: got %d", answer.Code)
+			}
+			for _, path := range []string{"GET /events?room=r", "POST /messages?room=r", "PUT /state?room=r", "GET /presence?room=r"} {
+				method, path, _ := strings.Cut(path, " ")
+				body := ""
+				if method[0] == 'P' {
+					body = `{"data":1}`
+				}
+				if answer := b.ask(method, path, body, alice); answer.Code != http.StatusForbidden || !strings.Contains(answer.Body.String(), "removed") {
+					t.Errorf("%s: got %d %s, want 403", path, answer.Code, answer.Body)
+				}
+			}
+			time.Sleep(10*time.Second - 2)
+		}
+		time.Sleep(4)
+		if c := b.stream("/events?room=r", "", alice); c.status != http.StatusOK || !strings.Contains(names(c.take()), "sync") {
+			t.Errorf("after the time it is answered with %d", c.status)
+		}
+	})
+}
+
+// A user may be removed while it lingers, too.
+func TestBanOfOneWhoLingers(t *testing.T) {
+	inBubble(t, presence.Config{Linger: time.Minute}, func(t *testing.T, b *bubble) {
+		watcher := b.stream("/events", "", someone("watcher"))
+		b.stream("/events", "", someone("alice")).close()
+		time.Sleep(time.Second)
+		watcher.take()
+		if err := b.Kick(t.Context(), "lobby", "alice", 24*time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		if got := watcher.take(); len(got) != 1 || got[0].name != "leave" || !strings.Contains(got[0].data, `"removed"`) {
+			t.Errorf("the others hear %+v", got)
+		}
+	})
+}
+
+func TestExpiring(t *testing.T) { // promise 7
+	inBubble(t, presence.Config{}, func(t *testing.T, b *bubble) {
+		until := func(d time.Duration) *line {
+			u := someone("alice")
+			u.Expires = time.Now().Add(d)
+			return b.stream("/events", "", u)
+		}
+		long, short, never := until(40*time.Second), until(10*time.Second+1), b.stream("/events", "", someone("alice"))
+		time.Sleep(time.Second) // the window in which all have their sync
+		if got := names(short.take()); got != ` sync user count:3 expiring:{"in":10}` {
+			t.Errorf("less than 30 s before the end: got %q", got)
+		}
+		long.take()
+		never.take()
+		time.Sleep(9*time.Second - 1)
+		if got := names(long.take()); got != "" {
+			t.Errorf("more than 30 s before its end: got %q", got)
+		}
+		time.Sleep(1)
+		if got := names(long.take()); got != `expiring:{"in":30}` {
+			t.Errorf("30 s before its end: got %q", got)
+		}
+		if got := names(short.take()); got != "" || short.ended {
+			t.Errorf("before its end: got %q", got)
+		}
+		time.Sleep(1)
+		if got := names(short.take()); got != `goodbye:{"reason":"expired"}` || !short.ended {
+			t.Errorf("at its end: got %q", got)
+		}
+		time.Sleep(30 * time.Second)
+		if got := names(long.take()); !strings.HasSuffix(got, `goodbye:{"reason":"expired"}`) || !long.ended {
+			t.Errorf("at its end: got %q", got)
+		}
+		time.Sleep(24 * time.Hour)
+		if got := names(never.take()); strings.Contains(got, "expir") || never.ended {
+			t.Errorf("of a token without an end: got %.99q", got)
+		}
+	})
+}
+
+// A limit that is reached is logged once a minute, not once a refusal.
+func TestLimitsAreLoggedSeldom(t *testing.T) {
+	var log bytes.Buffer
+	c := presence.Config{MaxConnections: 2, MaxConnectionsPerUser: 1, MaxRooms: 1, MessageRate: 1, MessageBurst: 1, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+	inBubble(t, c, func(t *testing.T, b *bubble) {
+		b.stream("/events", "", someone("alice"))
+		for minute := range 3 {
+			for range 100 {
+				if got := names(b.stream("/events", "", someone("alice")).take()); got != ` goodbye:{"reason":"full"}` {
+					t.Fatalf("a second stream of one user: got %q", got)
+				}
+				if got := names(b.stream("/events?room=other", "", someone("bob")).take()); got != ` goodbye:{"reason":"full"}` {
+					t.Fatalf("a second room: got %q", got)
+				}
+				b.ask("POST", "/messages", `{"data":1}`, someone("alice"))
+			}
+			bob := b.stream("/events", "", someone("bob"))
+			for range 100 {
+				if got := names(b.stream("/events", "", someone("carol")).take()); got != ` goodbye:{"reason":"full"}` {
+					t.Fatalf("a third stream of two: got %q", got)
+				}
+			}
+			bob.close()
+			for _, line := range []string{"as many streams are open", "the user has as many streams", "as many rooms", "faster than it may"} {
+				if n := strings.Count(log.String(), line); n != minute+1 {
+					t.Errorf("after %d minutes %q is logged %d times", minute, line, n)
+				}
+			}
+			time.Sleep(time.Minute)
+		}
+	})
+}
+
+// A user that sends too fast waits as long as it is told, and nobody else does.
+func TestMessageRate(t *testing.T) {
+	inBubble(t, presence.Config{MessageRate: 0.5, MessageBurst: 3}, func(t *testing.T, b *bubble) {
+		alice := someone("alice")
+		for range 3 {
+			b.say("/messages", `{"data":1}`, alice)
+		}
+		for range 3 {
+			time.Sleep(300 * time.Millisecond)
+			answer := b.ask("POST", "/messages?room=other", `{"data":1}`, alice)
+			if answer.Code != http.StatusTooManyRequests || answer.Header().Get("Retry-After") != "2" {
+				t.Fatalf("got %d, Retry-After %q", answer.Code, answer.Header().Get("Retry-After"))
+			}
+			b.say("/messages", `{"data":1}`, someone("bob"))
+			time.Sleep(2 * time.Second)
+			b.say("/messages", `{"data":1}`, alice)
+		}
+		admin := someone("admin")
+		admin.Admin = true
+		for range 100 {
+			b.say("/messages", `{"data":1}`, admin)
+		}
+	})
+}
