@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/url"
 	"os/exec"
 	"strings"
 	"sync"
@@ -52,7 +54,7 @@ func tab(t *testing.T, browser context.Context) (tab context.Context, close func
 }
 
 // watched makes what the tab's console shows fail the test, but the answers
-// 401 by which a page learns that nobody is signed in.
+// by which a page learns that nobody is signed in, or that it may not come in.
 func watched(t *testing.T, tab context.Context) context.Context {
 	t.Helper()
 	var mu sync.Mutex // the listener runs on a goroutine of chromedp's
@@ -70,7 +72,7 @@ func watched(t *testing.T, tab context.Context) context.Context {
 		case *log.EventEntryAdded:
 			text = e.Entry.Text
 		}
-		if text != "" && !strings.Contains(text, "status of 401") {
+		if text != "" && !strings.Contains(text, "status of 401") && !strings.Contains(text, "status of 403") {
 			mu.Lock()
 			seen = append(seen, text)
 			mu.Unlock()
@@ -163,4 +165,50 @@ func TestPageComesBack(t *testing.T) {
 	serving(t, secret, "--dev", "--listen="+addr)
 	see(t, page, `document.body.dataset.state === 'open'`)
 	see(t, page, count(1))
+}
+
+// An EventSource whose user was removed is told so, comes back by itself, is
+// refused, and gives up; a new one may come in once the time has passed.
+func TestRemovedEventSource(t *testing.T) {
+	e := env{"PRESENCE_JWT_SECRET": secret}
+	_, addr := serving(t, e, "--dev", "--listen=127.0.0.1:0")
+	page := browser(t)
+	signIn(t, page, "http://"+addr, "Ann")
+	const open = `window.heard = []; window.source = new EventSource("/events?room=r");
+		for (const name of ["sync", "goodbye"]) source.addEventListener(name, (e) => heard.push(name + e.data));`
+	run := func(script string) {
+		t.Helper()
+		if _, err := chromedp.Run(page, chromedp.Evaluate[any](script)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(open)
+	see(t, page, `heard.length === 1 && heard[0].startsWith("sync")`)
+	id, err := chromedp.Run(page, chromedp.Evaluate[string](`JSON.parse(heard[0].slice(4)).members[0].id`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const ban = 8 * time.Second // it comes back within 3 s
+	start := time.Now()
+	request, err := http.NewRequestWithContext(t.Context(), "DELETE", fmt.Sprintf("http://%s/members/%s?room=r&for=%s", addr, url.PathEscape(id), ban), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+must(t, e, "token", "--sub=root", "--admin"))
+	answer, err := http.DefaultTransport.RoundTrip(request)
+	if err != nil || answer.StatusCode != http.StatusNoContent {
+		t.Fatalf("got %v, %v", answer, err)
+	}
+	answer.Body.Close()
+	see(t, page, `heard.length === 2 && heard[1] === 'goodbye{"reason":"removed"}'`)
+	see(t, page, `source.readyState === EventSource.CLOSED`)
+	run(open)
+	see(t, page, `source.readyState === EventSource.CLOSED && heard.length === 0`)
+	if took := time.Since(start); took >= ban {
+		t.Fatalf("it was refused for longer than the time, %v", took)
+	}
+	see(t, page, fmt.Sprintf(`performance.timeOrigin + performance.now() > %d`, start.Add(ban).UnixMilli()+100))
+	run(open)
+	see(t, page, `source.readyState === EventSource.OPEN && heard.length === 1`)
+	run(`source.close()`)
 }

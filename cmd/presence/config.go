@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"strings"
 	"time"
@@ -19,6 +21,8 @@ type serve struct {
 	Keys      keyFlags      `embed:"" group:"Tokens (one key is required, or --dev)"`
 	Browsers  browserFlags  `embed:"" group:"Browsers"`
 	Presence  presenceFlags `embed:"" group:"Presence"`
+	Messages  messageFlags  `embed:"" group:"Messages"`
+	Limits    limitFlags    `embed:"" group:"Limits"`
 	Running   runningFlags  `embed:"" group:"Running"`
 }
 
@@ -41,8 +45,23 @@ type presenceFlags struct {
 	Linger      time.Duration  `default:"5s" help:"How long a user stays after its last connection, so that a reload is no leave"`
 	Heartbeat   time.Duration  `default:"15s" help:"Time between two pings; proxies must allow more"`
 	MemberLimit int            `default:"500" help:"Largest room whose members are told; above it only counts are"`
-	MaxMessage  size           `default:"64KiB" help:"Largest body of a message"`
-	MaxUnsent   size           `placeholder:"256KiB" help:"What may wait for a client that stops reading; at least four times --max-message, and that by default if it is more"`
+}
+
+type messageFlags struct {
+	History      int           `default:"1000" help:"Messages of a room that are kept for clients that come back; 0 keeps none"`
+	HistoryAge   time.Duration `default:"5m" help:"How long each is kept, and a room that nobody is in"`
+	HistoryBytes size          `default:"64MiB" help:"What those of all rooms may take"`
+	MaxMessage   size          `default:"64KiB" help:"Largest body of a message"`
+	MessageRate  float64       `default:"20" help:"Messages a second that a user may send; 0 for any number"`
+	MessageBurst int           `default:"40" help:"And at once"`
+}
+
+type limitFlags struct {
+	MaxConnections        int  `placeholder:"N" help:"Streams open at once; by default, and for 0, what the limit of open files allows less 200"`
+	MaxConnectionsPerUser int  `default:"0" help:"Of one user; 0 for any number"`
+	MaxRooms              int  `default:"100000" help:"Rooms, those kept for their history included"`
+	MaxUnsent             size `placeholder:"256KiB" help:"What may wait for a client that stops reading; at least four times --max-message, and that by default if it is more"`
+	FullStatus            int  `default:"200" enum:"200,503" placeholder:"200" help:"How a stream is refused for want of room: 200 and goodbye, after which a browser comes back, or 503"`
 }
 
 type runningFlags struct {
@@ -59,7 +78,14 @@ var flagNames = strings.NewReplacer(
 	"Linger", "--linger",
 	"Heartbeat", "--heartbeat",
 	"MemberLimit", "--member-limit",
+	"HistoryAge", "--history-age",
+	"HistoryBytes", "--history-bytes",
 	"MaxMessage", "--max-message",
+	"MessageRate", "--message-rate",
+	"MessageBurst", "--message-burst",
+	"MaxConnectionsPerUser", "--max-connections-per-user",
+	"MaxConnections", "--max-connections",
+	"MaxRooms", "--max-rooms",
 	"MaxUnsent", "--max-unsent",
 	"the CORS origin", "--cors-origin",
 	"Cookie.Domain", "--cookie-domain",
@@ -74,6 +100,11 @@ func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, 
 		"heartbeat":      c.Presence.Heartbeat == 0,
 		"member-limit":   c.Presence.MemberLimit == 0,
 		"linger":         c.Presence.Linger < 0,
+		"history":        c.Messages.History < 0,
+		"history-age":    c.Messages.HistoryAge == 0,
+		"message-rate":   c.Messages.MessageRate < 0,
+		"message-burst":  c.Messages.MessageBurst == 0,
+		"max-rooms":      c.Limits.MaxRooms == 0,
 		"shutdown-grace": c.Running.ShutdownGrace <= 0,
 	} {
 		if zero {
@@ -88,21 +119,28 @@ func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, 
 	if err != nil {
 		return presence.Config{}, err
 	}
-	linger := c.Presence.Linger
-	if linger == 0 {
-		linger = -1 // to the server that is none at all
-	}
 	return presence.Config{
 		Authenticator: authenticator,
 		Guest:         guest,
 		Count:         c.Presence.Count,
 		Coalesce:      c.Presence.Coalesce,
-		Linger:        linger,
+		Linger:        orNone(c.Presence.Linger),
 		Heartbeat:     c.Presence.Heartbeat,
 		MemberLimit:   c.Presence.MemberLimit,
-		MaxMessage:    int(c.Presence.MaxMessage),
-		MaxUnsent:     int(c.Presence.MaxUnsent),
-		CORSOrigins:   c.Browsers.CORSOrigin,
+		History:       orNone(c.Messages.History),
+		HistoryAge:    c.Messages.HistoryAge,
+		HistoryBytes:  int(c.Messages.HistoryBytes),
+		MaxMessage:    int(c.Messages.MaxMessage),
+		MessageRate:   orNone(c.Messages.MessageRate),
+		MessageBurst:  c.Messages.MessageBurst,
+
+		MaxConnections:        cmp.Or(c.Limits.MaxConnections, connectionsFor(openFiles())),
+		MaxConnectionsPerUser: c.Limits.MaxConnectionsPerUser,
+		MaxRooms:              c.Limits.MaxRooms,
+		MaxUnsent:             int(c.Limits.MaxUnsent),
+		FullStatus:            c.Limits.FullStatus,
+
+		CORSOrigins: c.Browsers.CORSOrigin,
 		Cookie: presence.Cookie{
 			SameSite: map[string]http.SameSite{"lax": http.SameSiteLaxMode, "strict": http.SameSiteStrictMode, "none": http.SameSiteNoneMode}[c.Browsers.CookieSameSite],
 			Domain:   c.Browsers.CookieDomain,
@@ -111,6 +149,29 @@ func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, 
 		Web:    web.Files,
 		Logger: log,
 	}, nil
+}
+
+// orNone turns a zero that was given, which stands for none or no bound, into
+// what the server takes for that.
+func orNone[T int | float64 | time.Duration](v T) T {
+	if v == 0 {
+		return -1
+	}
+	return v
+}
+
+// spareFiles are the descriptors that are not for streams.
+const spareFiles = 200
+
+// connectionsFor is how many streams so many open files allow; 0 is any number.
+func connectionsFor(files uint64) int {
+	switch {
+	case files == 0 || files > math.MaxInt32:
+		return 0
+	case files <= spareFiles:
+		return 1
+	}
+	return int(files) - spareFiles
 }
 
 func (f runningFlags) logger(w io.Writer) *slog.Logger {

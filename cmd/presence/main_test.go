@@ -139,7 +139,7 @@ func (l *lines) String() string {
 func TestHelp(t *testing.T) {
 	for args, want := range map[string][]string{
 		"--help":       {"serve", "token", "watch", "send", "health", "version"},
-		"serve --help": {"Listening", "Tokens", "Browsers", "Presence", "Running", "--heartbeat=15s", "($PRESENCE_JWT_SECRET_FILE)"},
+		"serve --help": {"Listening", "Tokens", "Browsers", "Presence", "Messages", "Limits", "Running", "--heartbeat=15s", "($PRESENCE_JWT_SECRET_FILE)"},
 		"send -h":      {"<message>", "($PRESENCE_TOKEN)"},
 	} {
 		stdout, stderr, exit := command(t, env{"PRESENCE_HEARTBEAT": "nonsense"}, strings.Fields(args)...)
@@ -248,6 +248,19 @@ func TestUsage(t *testing.T) {
 		{"serve --dev --heartbeat 0s", nil, "--heartbeat is too small"},
 		{"serve --dev", env{"PRESENCE_HEARTBEAT": "100ms"}, "--heartbeat is 1s to 5m"},
 		{"serve --dev --member-limit 0", nil, "--member-limit is too small"},
+		{"serve --dev --history=-1", nil, "--history is too small"},
+		{"serve --dev --history-age 0s", nil, "--history-age is too small"},
+		{"serve --dev --history-age 25h", nil, "--history-age is 24h at most"},
+		{"serve --dev --history-bytes 0", nil, "--history-bytes: "},
+		{"serve --dev --message-rate=-1", nil, "--message-rate is too small"},
+		{"serve --dev --message-rate=NaN", nil, "--message-rate is a number"},
+		{"serve --dev --message-burst 0", nil, "--message-burst is too small"},
+		{"serve --dev --message-burst=-1", nil, "--message-burst is at least 1"},
+		{"serve --dev --max-connections=-1", nil, "--max-connections is at least 1"},
+		{"serve --dev --max-connections-per-user=-1", nil, "--max-connections-per-user is at least 1"},
+		{"serve --dev --max-rooms 0", nil, "--max-rooms is too small"},
+		{"serve --dev --max-rooms=-1", nil, "--max-rooms is at least 1"},
+		{"serve --dev --full-status 404", nil, "--full-status"},
 		{"serve --dev --member-limit=-1", nil, "--member-limit is at least 1"},
 		{"serve --dev --member-limit many", nil, "--member-limit: "},
 		{"serve --dev --max-message 0", nil, "--max-message: "},

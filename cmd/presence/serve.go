@@ -51,6 +51,7 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)
 	}
+	log.Info("limits", "open_files", openFiles(), "max_connections", config.MaxConnections)
 	say := log.With("addr", l.Addr().String())
 	if c.Keys.Dev {
 		say = say.With("url", localURL(l.Addr().String(), tls != nil))

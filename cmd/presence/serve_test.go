@@ -82,6 +82,27 @@ func TestServe(t *testing.T) {
 	}
 }
 
+// By default there are as many streams as the limit of open files allows, less
+// those that are for other things.
+func TestLimitsAreLogged(t *testing.T) {
+	for flags, want := range map[string]uint64{"": openFiles() - 200, "--max-connections=7": 7} {
+		server := start(t, env{"PRESENCE_JWT_SECRET": secret}, append([]string{"serve", "--log-format=json", "--listen=127.0.0.1:0"}, strings.Fields(flags)...)...)
+		var line struct {
+			OpenFiles      uint64 `json:"open_files"`
+			MaxConnections uint64 `json:"max_connections"`
+		}
+		err := json.Unmarshal([]byte(server.stderr.find(t, `"msg":"limits"`)), &line)
+		if err != nil || line.OpenFiles != openFiles() || line.MaxConnections != want {
+			t.Errorf("%q: got %+v, %v, want %d streams in %d open files", flags, line, err, want, openFiles())
+		}
+	}
+	for files, want := range map[uint64]int{0: 0, 100: 1, 200: 1, 201: 1, 1024: 824, 1 << 40: 0} {
+		if got := connectionsFor(files); got != want {
+			t.Errorf("%d open files are for %d streams, want %d", files, got, want)
+		}
+	}
+}
+
 // A client that is refused ends with the server's own words.
 func TestRefused(t *testing.T) {
 	e := env{"PRESENCE_JWT_SECRET": secret}
@@ -219,11 +240,18 @@ func TestHealth(t *testing.T) {
 }
 
 // To the library a zero is the default; to whoever gives the flag it is zero.
-func TestLingerOfZero(t *testing.T) {
-	c := serve{Keys: keyFlags{Dev: true}, Presence: presenceFlags{Coalesce: 1, Heartbeat: 1, MemberLimit: 1}, Running: runningFlags{ShutdownGrace: 1}}
-	config, err := c.config(t.Context(), slog.New(slog.DiscardHandler))
-	if err != nil || config.Linger >= 0 {
-		t.Errorf("--linger 0s: got %v, %v, want a negative one, which is none", config.Linger, err)
+func TestZeroIsNone(t *testing.T) {
+	parser, err := newParser(t.Context(), &process{getenv: env{}.get}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parser.Parse(strings.Fields("serve --dev --linger 0s --history 0 --message-rate 0")); err != nil {
+		t.Fatal(err)
+	}
+	command := parser.Model.Target.Addr().Interface().(*commands).Serve
+	config, err := command.config(t.Context(), slog.New(slog.DiscardHandler))
+	if err != nil || config.Linger >= 0 || config.History >= 0 || config.MessageRate >= 0 {
+		t.Errorf("got linger %v, history %d, rate %v, %v; want negative ones, which are none", config.Linger, config.History, config.MessageRate, err)
 	}
 }
 
