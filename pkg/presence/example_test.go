@@ -2,7 +2,6 @@ package presence_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log"
@@ -47,25 +46,25 @@ func Example() {
 		if err != nil {
 			log.Fatal(err)
 		}
-		switch event.Name {
-		case "user count":
-			fmt.Println("here now:", string(event.Data))
+		value, err := event.Value()
+		if err != nil {
+			log.Fatal(err)
+		}
+		switch v := value.(type) {
+		case client.Count:
+			fmt.Println("here now:", v)
 			server.Publish(context.Background(), "doc-1", "saved", map[string]int{"version": 7})
-		case "saved":
-			var message client.Message
-			if err := json.Unmarshal(event.Data, &message); err != nil {
-				log.Fatal(err)
-			}
-			fmt.Println("saved:", string(message.Data))
+		case client.Message:
+			fmt.Println(v.Event+":", string(v.Data))
 			// The streams end first; what closes the listener comes after that.
 			server.Shutdown(context.Background())
-		case "goodbye":
-			fmt.Println("goodbye:", string(event.Data))
+		case client.Goodbye:
+			fmt.Println("goodbye:", v.Reason)
 			return
 		}
 	}
 	// Output:
 	// here now: 1
 	// saved: {"version":7}
-	// goodbye: {"reason":"draining"}
+	// goodbye: draining
 }

@@ -78,8 +78,9 @@ func New(c Config) (*Client, error) {
 // Send posts a message to the room and returns its id, which is the [Event.ID]
 // of the event that tells it. It tries once.
 //
-// A lost answer and a 503 may have been taken all the same. The error is a
-// [*Problem] if the server said no.
+// After a lost answer or a 503 the message may have been taken all the same: sent
+// again within two minutes with the same ID it is the same message. The error
+// is a [*Problem] if the server said no.
 func (c *Client) Send(ctx context.Context, m Message) (id string, err error) {
 	defer c.wrap(&err, "send to")
 	body, err := json.Marshal(struct {
@@ -90,22 +91,45 @@ func (c *Client) Send(ctx context.Context, m Message) (id string, err error) {
 	if err != nil {
 		return "", err
 	}
-	req, err := c.request(ctx, http.MethodPost, "messages", bytes.NewReader(body))
-	if err != nil {
-		return "", err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := c.config.HTTPClient.Do(req)
+	resp, err := c.bring(ctx, http.MethodPost, "messages", body, http.StatusAccepted)
 	if err != nil {
 		return "", err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusAccepted {
-		return "", problem(resp)
-	}
 	var taken struct{ ID string }
 	err = json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&taken)
 	return taken.ID, err
+}
+
+// SetState replaces the info of the token's user in the room, any JSON of up to
+// 1 KiB, until the user has left it. It tries once. The error is a [*Problem] if
+// the server said no; its Status is 409 if the user has no stream of the room
+// open.
+func (c *Client) SetState(ctx context.Context, info json.RawMessage) (err error) {
+	defer c.wrap(&err, "set state in")
+	resp, err := c.bring(ctx, http.MethodPut, "state", info, http.StatusNoContent)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
+// bring sends a body of JSON, and returns the answer if it has that status.
+func (c *Client) bring(ctx context.Context, method, path string, body []byte, status int) (*http.Response, error) {
+	req, err := c.request(ctx, method, path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := c.config.HTTPClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != status {
+		defer resp.Body.Close()
+		return nil, problem(resp)
+	}
+	return resp, nil
 }
 
 // request makes a request about the room, for path below the base URL.

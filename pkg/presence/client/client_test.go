@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -94,11 +95,55 @@ func TestSendProblem(t *testing.T) {
 	}
 }
 
-// A message as the stream tells it.
-func TestMessageDecodes(t *testing.T) {
-	var m client.Message
-	err := json.Unmarshal([]byte(`{"id":"e-7","from":{"id":"alice","name":"Alice"},"data":[1],"at":"2026-01-02T03:04:05Z"}`), &m)
-	if err != nil || m.ID != "e-7" || m.From != (client.Sender{ID: "alice", Name: "Alice"}) || string(m.Data) != "[1]" || m.At.Year() != 2026 {
-		t.Errorf("got %+v, %v", m, err)
+func TestSetState(t *testing.T) {
+	status := http.StatusNoContent
+	c, _ := open(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		got := r.Method + " " + r.URL.String() + " " + r.Header.Get("Content-Type") + " " + string(body)
+		if want := `PUT /live/state?room=doc-1 application/json {"status":"away"}`; got != want {
+			t.Errorf("got\n%s, want\n%s", got, want)
+		}
+		w.WriteHeader(status)
+	})
+	if err := c.SetState(t.Context(), json.RawMessage(`{"status":"away"}`)); err != nil {
+		t.Error(err)
+	}
+	status = http.StatusConflict
+	var p *client.Problem
+	if err := c.SetState(t.Context(), json.RawMessage(`{"status":"away"}`)); !errors.As(err, &p) || p.Status != status {
+		t.Errorf("got %v, want 409", err)
+	}
+}
+
+// Each event as the stream tells it.
+func TestValue(t *testing.T) {
+	info := json.RawMessage(`{"a":1}`)
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for _, c := range []struct {
+		name, data string
+		want       any
+	}{
+		{"user count", `3`, client.Count(3)},
+		{"sync", `{"connections":3,"users":2,"members":[{"id":"alice","name":"Alice","info":{"a":1},"connections":1,"since":"2026-01-02T03:04:05Z"}],"complete":true,"heartbeat":2.5}`,
+			client.Sync{Connections: 3, Users: 2, Members: []client.Member{{ID: "alice", Name: "Alice", Info: info, Connections: 1, Since: at}}, Complete: true, Heartbeat: 2.5}},
+		{"join", `{"id":"alice","name":"Alice","info":{"a":1},"connections":3,"users":2}`, client.Join{ID: "alice", Name: "Alice", Info: info, Connections: 3, Users: 2}},
+		{"leave", `{"id":"alice","name":"Alice","info":{"a":1},"connections":2,"users":1,"reason":"closed"}`,
+			client.Leave{Join: client.Join{ID: "alice", Name: "Alice", Info: info, Connections: 2, Users: 1}, Reason: "closed"}},
+		{"update", `{"id":"alice","info":{"a":1}}`, client.Update{ID: "alice", Info: info}},
+		{"reset", `{"reason":"history"}`, client.Reset{Reason: "history"}},
+		{"expiring", `{"in":30}`, client.Expiring{In: 30}},
+		{"goodbye", `{"reason":"draining"}`, client.Goodbye{Reason: "draining"}},
+		{"ping", `{}`, client.Ping{}},
+		{"chat", `{"id":"e-7","from":{"id":"alice","name":"Alice"},"data":[1],"at":"2026-01-02T03:04:05Z"}`,
+			client.Message{Event: "chat", ID: "e-7", From: client.Sender{ID: "alice", Name: "Alice"}, Data: json.RawMessage(`[1]`), At: at}},
+		{"saved", `{"id":"e-8","data":{"a":1},"at":"2026-01-02T03:04:05Z"}`, client.Message{Event: "saved", ID: "e-8", Data: info, At: at}},
+	} {
+		got, err := client.Event{Name: c.name, Data: json.RawMessage(c.data)}.Value()
+		if err != nil || !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: got %+v, %v, want %+v", c.name, got, err, c.want)
+		}
+	}
+	if v, err := (client.Event{Name: "sync", Data: json.RawMessage(`[]`)}).Value(); err == nil {
+		t.Errorf("an array is the sync %+v", v)
 	}
 }

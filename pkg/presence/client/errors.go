@@ -74,9 +74,12 @@ func retryAfter(v string) time.Duration {
 	return 0
 }
 
-// Goodbye is the server ending a stream with a reason for which coming back
-// would not help: "removed", "expired" or "signed out".
-type Goodbye struct{ Reason string }
+// Goodbye is the server ending a stream. As an error it has a reason for which
+// coming back would not help: "removed", "expired" or "signed out"; after
+// "draining", "full" and "slow" the client comes back.
+type Goodbye struct {
+	Reason string `json:"reason"`
+}
 
 // Error says that the server ended the stream, and the reason.
 func (g *Goodbye) Error() string { return "the server ended the stream: " + g.Reason }
