@@ -75,10 +75,16 @@ func decodeObject(body []byte, names ...string) (object, error) {
 	return o, nil
 }
 
-// text returns the member of that name, a string; none and null are empty.
-func (o object) text(name string) (s string, err error) {
-	if raw := o[name]; raw != nil && json.Unmarshal(raw, &s) != nil {
-		return "", refuse(http.StatusBadRequest, "%s is a string", name)
+// text returns the member of that name, a string of 1 to most characters; empty
+// if there is none.
+func (o object) text(name string, most int) (s string, err error) {
+	raw, there := o[name]
+	if !there {
+		return "", nil
+	}
+	// Into a string null would be left alone.
+	if string(raw) == "null" || json.Unmarshal(raw, &s) != nil || s == "" || utf8.RuneCountInString(s) > most {
+		return "", refuse(http.StatusBadRequest, "%s is a string of 1 to %d characters", name, most)
 	}
 	return s, nil
 }

@@ -142,16 +142,13 @@ func parseMessage(body []byte) (m Message, own string, err error) {
 	if o["data"] == nil {
 		return Message{}, "", refuse(http.StatusBadRequest, "the message has no data")
 	}
-	event, err := o.text("event")
+	event, err := o.text("event", 64)
 	if err != nil {
 		return Message{}, "", err
 	}
-	own, err = o.text("id")
+	own, err = o.text("id", 64)
 	if err != nil {
 		return Message{}, "", err
-	}
-	if utf8.RuneCountInString(own) > 64 || own == "" && string(o["id"]) == `""` {
-		return Message{}, "", refuse(http.StatusBadRequest, "the message's id is 1 to 64 characters")
 	}
 	m, err = newMessage(event, o["data"])
 	return m, own, err

@@ -203,7 +203,7 @@ func (s *Server) readForm(w http.ResponseWriter, r *http.Request, member string)
 	if err != nil {
 		return "", err
 	}
-	return form.text(member)
+	return form.text(member, maxForm)
 }
 
 // tokenCharacters are those of a bearer token (RFC 6750 section 2.1). None is
