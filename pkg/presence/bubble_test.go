@@ -92,7 +92,7 @@ type line struct {
 	mu     sync.Mutex // guards what follows
 	rest   []byte
 	events []event
-	ended  bool
+	over   bool
 }
 
 // stream opens one, and returns once the server has done what it can at that
@@ -109,7 +109,7 @@ func (b *bubble) stream(path, lastID string, u presence.User) *line {
 		b.ServeHTTP(c, r)
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.ended = true
+		c.over = true
 	}()
 	synctest.Wait()
 	return c
@@ -142,6 +142,14 @@ func (c *line) Write(b []byte) (int, error) {
 		c.events = append(c.events, e)
 		c.rest = rest
 	}
+}
+
+// ended reports whether the server has ended the stream.
+func (c *line) ended() bool {
+	synctest.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.over
 }
 
 // take returns the events that have come since it was last called.

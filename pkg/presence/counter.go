@@ -134,9 +134,7 @@ func (c *counter) update(user room.UserID, info []byte) bool {
 func (c *counter) wake() {
 	c.mu.Lock()
 	defer c.unlock()
-	now := time.Now()
-	c.room.Expire(now)
-	c.tellLocked(now)
+	c.tellLocked(time.Now())
 }
 
 // unlock ends what may have left the room unused for long: then it is dropped.
@@ -184,12 +182,14 @@ func (c *counter) say(m Message, by room.UserID, own string) (id string, err err
 	return m.ID, nil
 }
 
-// tellLocked publishes what there is to tell, if the window since the last
-// time has ended, and sets the timer for what is to be done later.
+// tellLocked lets those go whose lingering has ended, publishes what there is
+// to tell, if the window since the last time has ended, and sets the timer for
+// what is to be done later.
 func (c *counter) tellLocked(now time.Time) {
 	if c.closed {
 		return
 	}
+	c.room.Expire(now)
 	switch {
 	case c.room.Users() > 0:
 		c.idle = time.Time{}
@@ -198,11 +198,11 @@ func (c *counter) tellLocked(now time.Time) {
 	}
 	due := c.room.Due()
 	if c.newsLocked(now) {
-		if end := c.last.Add(c.window()); now.Before(end) {
-			due = end
-		} else {
+		if end := c.last.Add(c.window()); !now.Before(end) {
 			c.publishLocked(now)
 			due = c.room.Due()
+		} else if !due.After(now) || end.Before(due) { // what is due already waits for the window too
+			due = end
 		}
 	}
 	if !c.idle.IsZero() && due.IsZero() {

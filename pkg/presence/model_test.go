@@ -1,0 +1,456 @@
+package presence_test
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/presence/pkg/presence"
+)
+
+var modelSeed = flag.Uint64("model.seed", 0, "run TestModel with this seed alone")
+
+// The server beside a plain model of it: 100,000 steps at random, of which each
+// is a join, a close, a reload, a removal, a state, a message, a renewal or some
+// time that passes, in which tokens expire and lingering ends. After each
+// moment of quiet the model, the server, and what every client has made of its
+// events agree.
+//
+//	go test -run TestModel -v ./pkg/presence                      # prints its seeds
+//	go test -run TestModel -model.seed 123 ./pkg/presence         # runs one again
+func TestModel(t *testing.T) { // promises 1, 2, 3, 6 and 7
+	const runs, steps = 10, 10_000
+	for range runs {
+		seed := rand.Uint64()
+		if *modelSeed != 0 {
+			seed = *modelSeed
+		}
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
+			t.Parallel()
+			t.Logf("seed %d", seed)
+			config := presence.Config{Linger: modelLinger, MemberLimit: modelLimit, History: modelHistory, HistoryAge: time.Hour}
+			inBubble(t, config, func(t *testing.T, b *bubble) {
+				m := &model{t: t, b: b, rnd: rand.New(rand.NewPCG(seed, 0)), rooms: map[string]*modelRoom{}}
+				for _, name := range []string{"a", "b"} {
+					m.rooms[name] = &modelRoom{users: map[string]*modelUser{}, banned: map[string]time.Time{}}
+				}
+				for m.step = range steps {
+					m.act()
+					if t.Failed() {
+						t.Fatalf("at step %d; to run it again: -model.seed %d", m.step, seed)
+					}
+				}
+				if m.quiets < steps/100 {
+					t.Errorf("all was compared %d times only", m.quiets)
+				}
+			})
+		})
+		if *modelSeed != 0 {
+			break
+		}
+	}
+}
+
+const (
+	modelLinger  = 5 * time.Second
+	modelLimit   = 10
+	modelHistory = 8
+	modelUsers   = 18 // above and below the limit
+)
+
+// model is who should be where.
+type model struct {
+	t       *testing.T
+	b       *bubble
+	rnd     *rand.Rand
+	step    int
+	quiets  int // how often all was compared
+	rooms   map[string]*modelRoom
+	clients []*modelClient
+}
+
+type modelRoom struct {
+	users  map[string]*modelUser
+	banned map[string]time.Time // until when
+	left   map[string]bool      // id and reason of all who have gone since the last quiet
+	said   int
+}
+
+type modelUser struct {
+	since       time.Time
+	info        string
+	connections int
+	until       time.Time // when its lingering ends, if it has no connections
+	reason      string    // of the end of its last one
+}
+
+// modelClient is a client that does what a client should: it follows the events
+// and knows nothing else.
+type modelClient struct {
+	*line
+	room, user string
+	expires    time.Time // zero: never
+	sid        string
+
+	lastID    string
+	seq       int               // of the last message
+	synced    bool              // since it came back
+	complete  bool              // it is told of members
+	members   map[string]string // id → info
+	count     int
+	sentAway  string // the reason of goodbye
+	forgotten bool   // the model knows that it has ended
+}
+
+func (m *model) act() {
+	m.t.Helper()
+	user, room := fmt.Sprint("u", m.rnd.IntN(modelUsers)), "ab"[m.rnd.IntN(2):][:1]
+	switch n := m.rnd.IntN(100); {
+	case n < 27:
+		m.join(room, user, "", 0)
+	case n < 46:
+		m.close(m.pick())
+	case n < 58: // a reload, with its place
+		if c := m.pick(); c != nil {
+			m.close(c)
+			m.read(c)
+			m.join(c.room, c.user, c.lastID, c.seq)
+		}
+	case n < 62:
+		m.kick(room, user)
+	case n < 70:
+		m.state(room, user)
+	case n < 80:
+		m.say(room, user)
+	case n < 83:
+		m.renew(user)
+	case n < 95:
+		m.sleep(time.Duration(m.rnd.Int64N(int64(900 * time.Millisecond))))
+	case n < 98:
+		m.sleep(time.Duration(m.rnd.Int64N(int64(12 * time.Second))))
+	default:
+		for m.sleep(time.Second) {
+		}
+		m.quiet()
+	}
+}
+
+// pick draws an open connection; nil if there is none.
+func (m *model) pick() *modelClient {
+	if len(m.clients) == 0 {
+		return nil
+	}
+	return m.clients[m.rnd.IntN(len(m.clients))]
+}
+
+func (m *model) join(room, user, lastID string, seq int) {
+	u := someone(user)
+	u.Info = json.RawMessage(strconv.Itoa(m.step))
+	c := &modelClient{room: room, user: user, lastID: lastID, seq: seq}
+	if m.rnd.IntN(3) == 0 {
+		c.expires = time.Now().Add(time.Duration(1 + m.rnd.Int64N(int64(time.Minute))))
+		u.Expires = c.expires
+	}
+	if m.rnd.IntN(2) == 0 {
+		c.sid = "s"
+		u.SID = c.sid
+	}
+	c.line = m.b.stream("/events?room="+room, lastID, u)
+	r := m.rooms[room]
+	if time.Now().Before(r.banned[user]) {
+		if c.status != http.StatusForbidden {
+			m.t.Errorf("%s is answered with %d in %s until %v", user, c.status, room, r.banned[user])
+		}
+		return
+	}
+	if c.status != http.StatusOK {
+		m.t.Errorf("%s is answered with %d in %s", user, c.status, room)
+		return
+	}
+	if r.users[user] == nil {
+		r.users[user] = &modelUser{since: time.Now().UTC().Truncate(time.Millisecond), info: strconv.Itoa(m.step)}
+	}
+	r.users[user].connections++
+	m.clients = append(m.clients, c)
+}
+
+func (m *model) close(c *modelClient) {
+	if c != nil {
+		c.line.close()
+		m.gone(c, "closed", time.Now())
+	}
+}
+
+// gone takes a connection out of the model.
+func (m *model) gone(c *modelClient, reason string, at time.Time) {
+	c.forgotten = true
+	m.clients = slices.DeleteFunc(m.clients, func(other *modelClient) bool { return other == c })
+	if u := m.rooms[c.room].users[c.user]; u != nil {
+		if u.connections--; u.connections == 0 {
+			u.until, u.reason = at.Add(modelLinger), reason
+		}
+	}
+}
+
+func (m *model) leaves(room, user, reason string) {
+	r := m.rooms[room]
+	delete(r.users, user)
+	if r.left == nil {
+		r.left = map[string]bool{}
+	}
+	r.left[user+" "+reason] = true
+}
+
+func (m *model) kick(room, user string) {
+	r := m.rooms[room]
+	ban := time.Second + time.Duration(m.rnd.Int64N(int64(9*time.Second)))
+	err := m.b.Kick(m.t.Context(), room, user, ban)
+	if there := r.users[user] != nil; there != (err == nil) {
+		m.t.Errorf("%s is in %s: %v; removing it: %v", user, room, there, err)
+	}
+	if err != nil {
+		return
+	}
+	synctest.Wait()
+	r.banned[user] = time.Now().Add(ban)
+	m.leaves(room, user, "removed")
+	for _, c := range slices.Clone(m.clients) {
+		if c.room != room || c.user != user {
+			continue
+		}
+		m.gone(c, "removed", time.Now())
+		m.read(c)
+		if c.sentAway != "removed" || !c.ended() {
+			m.t.Errorf("%s, removed from %s, was told %q", user, room, c.sentAway)
+		}
+	}
+}
+
+func (m *model) state(room, user string) {
+	u := m.rooms[room].users[user]
+	info := fmt.Sprintf(`{"step":%d}`, m.step)
+	answer := m.b.ask("PUT", "/state?room="+room, info, someone(user))
+	want := http.StatusNoContent
+	switch {
+	case time.Now().Before(m.rooms[room].banned[user]):
+		want = http.StatusForbidden
+	case u == nil:
+		want = http.StatusConflict
+	default:
+		u.info = info
+	}
+	if answer.Code != want {
+		m.t.Errorf("PUT /state of %s in %s: got %d, want %d", user, room, answer.Code, want)
+	}
+}
+
+func (m *model) say(room, user string) {
+	r := m.rooms[room]
+	if time.Now().Before(r.banned[user]) {
+		return
+	}
+	r.said++
+	if id := m.b.say("/messages?room="+room, `{"data":1}`, someone(user)); !strings.HasSuffix(id, fmt.Sprint("-", r.said)) {
+		m.t.Errorf("message %d of %s has id %s", r.said, room, id)
+	}
+}
+
+// renew is a sign-in of the user's with a token for room a only.
+func (m *model) renew(user string) {
+	u := someone(user)
+	u.Join = []string{"a"}
+	if m.rnd.IntN(2) == 0 {
+		u.SID = "s"
+	}
+	u.Expires = time.Now().Add(time.Duration(1 + m.rnd.Int64N(int64(time.Minute))))
+	if answer := m.b.ask("POST", "/session", `{"token":"t"}`, u); answer.Code != http.StatusNoContent {
+		m.t.Errorf("POST /session: got %d %s", answer.Code, answer.Body)
+	}
+	for _, c := range m.clients {
+		if c.user == user && c.room == "a" && c.sid == u.SID && !c.expires.IsZero() && u.Expires.After(c.expires) {
+			c.expires = u.Expires
+		}
+	}
+}
+
+// sleep lets time pass, and what ends by itself meanwhile end, in its order; it
+// reports whether anything did.
+func (m *model) sleep(d time.Duration) (any bool) {
+	time.Sleep(d)
+	synctest.Wait()
+	now := time.Now()
+	for {
+		var next func()
+		var when time.Time
+		for _, c := range m.clients {
+			if !c.expires.IsZero() && !c.expires.After(now) && (next == nil || c.expires.Before(when)) {
+				when, next = c.expires, func() {
+					m.gone(c, "expired", c.expires)
+					m.read(c)
+					if c.sentAway != "expired" || !c.ended() {
+						m.t.Errorf("%s in %s, whose token has ended, was told %q", c.user, c.room, c.sentAway)
+					}
+				}
+			}
+		}
+		for name, r := range m.rooms {
+			for id, u := range r.users {
+				if u.connections == 0 && !u.until.After(now) && (next == nil || u.until.Before(when)) {
+					when, next = u.until, func() { m.leaves(name, id, u.reason) }
+				}
+			}
+		}
+		if next == nil {
+			return any
+		}
+		next()
+		any = true
+	}
+}
+
+// read has the client follow what has come.
+func (m *model) read(c *modelClient) {
+	m.t.Helper()
+	for _, e := range c.take() {
+		if c.sentAway != "" {
+			m.t.Errorf("after its goodbye %s is told %+v", c.user, e)
+		}
+		if e.id != "" {
+			c.lastID = e.id
+		}
+		place, _ := strconv.Atoi(e.id[strings.Index(e.id, "-")+1:])
+		var said struct {
+			ID, Reason string
+			Info       json.RawMessage
+			Complete   bool
+			Members    []struct {
+				ID   string
+				Info json.RawMessage
+			}
+		}
+		if e.name != "user count" && e.data != "" {
+			if err := json.Unmarshal([]byte(e.data), &said); err != nil {
+				m.t.Errorf("%+v: %v", e, err)
+			}
+		}
+		if e.id != "" && e.name != "message" && place != c.seq && e.name != "reset" && (e.name != "sync" || c.lastID != "" && c.synced) {
+			m.t.Errorf("%s in %s is at message %d, and has %q with id %s", c.user, c.room, c.seq, e.name, e.id)
+		}
+		switch e.name {
+		case "reset":
+			c.seq = place
+		case "sync":
+			if !c.synced && c.seq != place && c.seq != 0 {
+				m.t.Errorf("%s in %s is at message %d, and its sync at %s", c.user, c.room, c.seq, e.id)
+			}
+			c.synced, c.seq, c.complete, c.members = true, place, said.Complete, map[string]string{}
+			for _, member := range said.Members {
+				c.members[member.ID] = string(member.Info)
+			}
+			if _, there := c.members[c.user]; !c.forgotten && c.complete && !there {
+				m.t.Errorf("%s is not in its own sync %s", c.user, e.data)
+			}
+		case "message":
+			if place != c.seq+1 {
+				m.t.Errorf("%s in %s is at message %d, and the next is %s", c.user, c.room, c.seq, e.id)
+			}
+			c.seq = place
+		case "user count":
+			n, err := strconv.Atoi(e.data)
+			if err != nil || n < 0 {
+				m.t.Errorf("the user count is %s", e.data)
+			}
+			c.count = n
+		case "join", "leave", "update":
+			_, there := c.members[said.ID]
+			if !c.synced || !c.complete || there == (e.name == "join") {
+				m.t.Errorf("%s in %s, with members %v, complete %v, is told %s %s", c.user, c.room, c.members, c.complete, e.name, e.data)
+			}
+			c.members[said.ID] = string(said.Info)
+			if e.name == "leave" {
+				delete(c.members, said.ID)
+				if !m.rooms[c.room].left[said.ID+" "+said.Reason] {
+					m.t.Errorf("%s in %s is told %s; gone are %v", c.user, c.room, e.data, m.rooms[c.room].left)
+				}
+			}
+		case "goodbye":
+			c.sentAway = said.Reason
+		}
+	}
+}
+
+// quiet compares model, server and clients after a second in which nothing was
+// done.
+func (m *model) quiet() {
+	m.quiets++
+	counts := m.b.Rooms()
+	for name, r := range m.rooms {
+		total := 0
+		for _, u := range r.users {
+			total += u.connections
+		}
+		members, err := m.b.Members(name)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		var got, want []string
+		for _, u := range members {
+			got = append(got, fmt.Sprint(u.ID, u.Connections, u.Since, string(u.Info)))
+		}
+		for _, id := range slices.Sorted(maps.Keys(r.users)) {
+			u := r.users[id]
+			want = append(want, fmt.Sprint(id, u.connections, u.since, u.info))
+		}
+		if !slices.Equal(got, want) {
+			m.t.Errorf("%s has\n%s\nwant\n%s", name, strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+		at := slices.IndexFunc(counts, func(c presence.RoomCount) bool { return c.Room == name })
+		if at < 0 && len(r.users) > 0 || at >= 0 && (counts[at].Connections != total || counts[at].Users != len(r.users)) {
+			m.t.Errorf("the rooms are %+v; %s has %d connections of %d users", counts, name, total, len(r.users))
+		}
+		told := -1 // 1: of members, 0: not
+		for _, c := range m.clients {
+			if c.room != name {
+				continue
+			}
+			m.read(c)
+			if c.ended() || !c.synced || c.count != total || c.seq != r.said {
+				m.t.Errorf("%s in %s: ended %v, synced %v, user count %d of %d, message %d of %d", c.user, name, c.ended(), c.synced, c.count, total, c.seq, r.said)
+			}
+			if complete := map[bool]int{true: 1}[c.complete]; told >= 0 && complete != told {
+				m.t.Errorf("some in %s are told of members, some not", name)
+			} else {
+				told = complete
+			}
+			if c.complete && len(r.users) > modelLimit {
+				m.t.Errorf("%s is told of %d members", c.user, len(r.users))
+			}
+			if !c.complete {
+				continue
+			}
+			if len(c.members) != len(r.users) {
+				m.t.Errorf("%s in %s sees %v, there are %d", c.user, name, c.members, len(r.users))
+			}
+			for id, info := range c.members {
+				if u := r.users[id]; u == nil || u.info != info {
+					m.t.Errorf("%s in %s sees %s with %s, there is %+v", c.user, name, id, info, u)
+				}
+			}
+		}
+		r.left = nil
+		for user, until := range r.banned {
+			if !time.Now().Before(until) {
+				delete(r.banned, user)
+			}
+		}
+	}
+}
