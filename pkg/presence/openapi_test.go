@@ -1,0 +1,482 @@
+package presence_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"maps"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+	"github.com/getkin/kin-openapi/routers/gorillamux"
+
+	"example.com/presence/pkg/presence"
+	"example.com/presence/pkg/presence/auth"
+)
+
+// openAPI is docs/openapi.yaml.
+type openAPI struct {
+	*openapi3.T
+	router routers.Router
+}
+
+// readOpenAPI reads the document, and fails unless it is one.
+func readOpenAPI(t *testing.T) openAPI {
+	t.Helper()
+	doc, err := openapi3.NewLoader().LoadFromFile("../../docs/openapi.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := doc.Validate(t.Context()); err != nil { // its examples, too
+		t.Fatal(err)
+	}
+	router, err := gorillamux.NewRouter(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	openapi3filter.RegisterBodyDecoder("text/event-stream", openapi3filter.PlainBodyDecoder)
+	return openAPI{doc, router}
+}
+
+// operations are the methods of each path.
+func (d openAPI) operations() map[string][]string {
+	operations := map[string][]string{}
+	for path, item := range d.Paths.Map() {
+		operations[path] = slices.Sorted(maps.Keys(item.Operations()))
+	}
+	return operations
+}
+
+// reply is what came back, its body read: of a stream the part up to its
+// first event.
+type reply struct {
+	*http.Response
+	body, event string
+}
+
+func readReply(t *testing.T, r *http.Response) reply {
+	t.Helper()
+	a := reply{Response: r}
+	late := time.AfterFunc(patience, func() { r.Body.Close() })
+	defer late.Stop()
+	defer r.Body.Close()
+	lines := bufio.NewReader(r.Body)
+	for {
+		line, err := lines.ReadString('\n')
+		a.body += line
+		if errors.Is(err, io.EOF) {
+			return a
+		}
+		if err != nil {
+			t.Fatalf("%s %s: after %q: %v", r.Request.Method, r.Request.URL, a.body, err)
+		}
+		if event, found := strings.CutPrefix(line, "event: "); found {
+			a.event = strings.TrimSuffix(event, "\n")
+		}
+		if line == "\n" && a.event != "" {
+			return a
+		}
+	}
+}
+
+// check says in what the answer is not one of those that the operation has.
+func (d openAPI) check(operation *openapi3.Operation, a reply) error {
+	documented := operation.Responses.Status(a.StatusCode)
+	if documented == nil {
+		return errors.New("the document lacks the status")
+	}
+	headers := []string{"Connection", "Content-Length", "Content-Type", "Date"} // of any answer
+	for name := range documented.Value.Headers {
+		headers = append(headers, http.CanonicalHeaderKey(name))
+	}
+	for name := range a.Header {
+		if !slices.Contains(headers, name) {
+			return fmt.Errorf("the document lacks the header %s", name)
+		}
+	}
+	if a.body != "" && len(documented.Value.Content) == 0 {
+		return fmt.Errorf("the document has no body, the answer has %q", a.body)
+	}
+	head := a.Request.Method == http.MethodHead
+	request := a.Request.Clone(context.Background())
+	request.Method = http.MethodGet // of an answer to HEAD the validator would not look at the headers
+	input := &openapi3filter.ResponseValidationInput{
+		RequestValidationInput: &openapi3filter.RequestValidationInput{
+			Request: request,
+			Route:   &routers.Route{Spec: d.T, Operation: operation},
+		},
+		Status:  a.StatusCode,
+		Header:  a.Header,
+		Options: &openapi3filter.Options{ExcludeResponseBody: head},
+	}
+	if err := openapi3filter.ValidateResponse(context.Background(), input.SetBodyBytes([]byte(a.body))); err != nil {
+		return err
+	}
+	if head || a.Header.Get("Content-Type") != "application/problem+json" {
+		return nil
+	}
+	var problem struct {
+		Title  string
+		Status int
+	}
+	if err := json.Unmarshal([]byte(a.body), &problem); err != nil {
+		return err
+	}
+	if problem.Status != a.StatusCode || problem.Title != http.StatusText(a.StatusCode) {
+		return fmt.Errorf("the problem says %d %s", problem.Status, problem.Title)
+	}
+	return nil
+}
+
+// accepts says why the request is none of those that the operation takes.
+func (d openAPI) accepts(r *http.Request) error {
+	r = r.Clone(context.Background())
+	body, err := r.GetBody()
+	if err != nil {
+		return err
+	}
+	r.Body = body
+	route, path, err := d.router.FindRoute(r)
+	if err != nil {
+		return err
+	}
+	return openapi3filter.ValidateRequest(context.Background(), &openapi3filter.RequestValidationInput{
+		Request:    r,
+		PathParams: path,
+		Route:      route,
+		Options: &openapi3filter.Options{
+			RejectWhenRequestBodyNotSpecified: true,
+			SkipSettingDefaults:               true,
+			AuthenticationFunc:                credential,
+		},
+	})
+}
+
+// credential says why the request has no credential of that scheme, good or bad.
+func credential(_ context.Context, input *openapi3filter.AuthenticationInput) error {
+	r, scheme := input.RequestValidationInput.Request, input.SecurityScheme
+	has := false
+	switch {
+	case scheme.Type == "http" && scheme.Scheme == "bearer":
+		has = strings.HasPrefix(r.Header.Get("Authorization"), "Bearer ")
+	case scheme.Type == "apiKey" && scheme.In == "cookie":
+		_, err := r.Cookie(scheme.Name)
+		has = err == nil
+	case scheme.Type == "apiKey" && scheme.In == "query":
+		has = r.URL.Query().Has(scheme.Name)
+	}
+	if !has {
+		return errors.New("no " + input.SecuritySchemeName)
+	}
+	return nil
+}
+
+// Every route is in the document, and nothing else is: by what server.go says,
+// and by what a server answers.
+func TestOpenAPIRoutes(t *testing.T) {
+	d := readOpenAPI(t)
+	h := open(t, presence.Config{Guest: func(string) (string, presence.User, error) { return "", presence.User{}, nil }})
+	documented := d.operations()
+
+	routes := map[string][]string{}
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			if method, path, ok := routeOf(n); ok {
+				routes[path] = append(routes[path], method)
+			}
+			return true
+		})
+	}
+	for path := range routes {
+		slices.Sort(routes[path])
+	}
+	if !maps.EqualFunc(routes, documented, slices.Equal) {
+		t.Errorf("the router has %v,\nthe document %v", routes, documented)
+	}
+
+	for path, methods := range documented {
+		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"} {
+			a := readReply(t, h.ask(method, strings.ReplaceAll(path, "{id}", "alice"), "", ""))
+			if got, want := a.StatusCode == http.StatusMethodNotAllowed, !slices.Contains(methods, method); got != want {
+				t.Errorf("%s %s: got %s; the document has %v", method, path, a.Status, methods)
+			}
+			if a.StatusCode != http.StatusMethodNotAllowed {
+				continue
+			}
+			if err := d.check(d.only("MethodNotAllowed", 405), a); err != nil {
+				t.Errorf("%s %s: %v", method, path, err)
+			}
+			if got, want := a.Header.Get("Allow"), strings.Join(methods, ", "); got != want {
+				t.Errorf("%s %s: Allow: got %q, want %q", method, path, got, want)
+			}
+		}
+	}
+	if err := d.check(d.only("NotFound", 404), readReply(t, h.ask("GET", "/nothing", "", ""))); err != nil {
+		t.Errorf("GET /nothing: %v", err)
+	}
+}
+
+// routeOf returns the route that a call such as r.Get("/events", f) makes.
+func routeOf(n ast.Node) (method, path string, ok bool) {
+	call, ok := n.(*ast.CallExpr)
+	if !ok || len(call.Args) != 2 {
+		return "", "", false
+	}
+	of, ok := call.Fun.(*ast.SelectorExpr)
+	if !ok {
+		return "", "", false
+	}
+	literal, ok := call.Args[0].(*ast.BasicLit)
+	if !ok || literal.Kind != token.STRING {
+		return "", "", false
+	}
+	path, err := strconv.Unquote(literal.Value)
+	return strings.ToUpper(of.Sel.Name), path, err == nil && strings.HasPrefix(path, "/")
+}
+
+// only is an operation that answers with that component alone.
+func (d openAPI) only(component string, status int) *openapi3.Operation {
+	return &openapi3.Operation{Responses: openapi3.NewResponses(openapi3.WithStatus(status, d.Components.Responses[component]))}
+}
+
+// Every status of every operation is brought about, and each request and each
+// answer held to the document.
+func TestOpenAPIAnswers(t *testing.T) {
+	d := readOpenAPI(t)
+
+	guest := func(name string) (string, presence.User, error) {
+		return bearer(t, "guest-1"), presence.User{ID: "guest-1", Name: name, Expires: time.Now().Add(time.Minute)}, nil
+	}
+	usual := open(t, presence.Config{Guest: guest})
+	guestless := open(t, presence.Config{})
+	tokenless := open(t, presence.Config{Guest: func(string) (string, presence.User, error) { return "", presence.User{}, errors.New("no key") }})
+	slow := open(t, presence.Config{MessageRate: 1e-3, MessageBurst: 1})
+	full := open(t, presence.Config{MaxConnections: 1, FullStatus: http.StatusServiceUnavailable})
+	fullOf := open(t, presence.Config{MaxConnections: 1})
+	keyless := open(t, presence.Config{Authenticator: authenticator(func(*http.Request) (presence.User, error) { return presence.User{}, auth.ErrUnavailable })})
+	unstreamed := openIn(t, presence.Config{}, plain, func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(struct{ http.ResponseWriter }{w}, r) })
+	})
+	draining := open(t, presence.Config{})
+	if err := draining.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	key, err := auth.Secret(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	withQuery, err := auth.New(auth.Config{Key: key, QueryToken: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	queried := open(t, presence.Config{Authenticator: withQuery})
+
+	token := bearer(t, "alice")
+	with := func(token string) []string { return []string{"Authorization", "Bearer " + token} }
+	alice, bob := with(token), with(bearer(t, "a/b"))
+	lobby := with(mint(t, auth.Claims{Sub: "alice", TTL: time.Hour}))
+	admin := with(mint(t, auth.Claims{Sub: "root", Admin: true, TTL: time.Hour}))
+	jar := []string{"Cookie", auth.CookieName + "=" + token}
+	foreign := []string{"Sec-Fetch-Site", "cross-site"}
+	stolen := slices.Concat(jar, foreign)
+	bad := with("rubbish")
+	long := mint(t, auth.Claims{Sub: "a", Join: []string{strings.Repeat("x", 4000)}, TTL: time.Hour})
+
+	usual.stream("/events?room=doc-1", token).next("user count")
+	usual.stream("/events?room=doc-1", bearer(t, "a/b")).next("user count")
+	usual.stream("/events?room=doc-2", token).next("user count")
+	full.stream("/events", token).next("user count")
+	fullOf.stream("/events", token).next("user count")
+
+	const inJSON, text, form = "application/json", "text/plain", "application/x-www-form-urlencoded"
+	untried := map[string]bool{}
+	for path, item := range d.Paths.Map() {
+		for method, operation := range item.Operations() {
+			for status := range operation.Responses.Map() {
+				untried[method+" "+path+" "+status] = true
+			}
+		}
+	}
+	for _, c := range []struct {
+		to           *house
+		why          string // of a stream the first event
+		method, path string
+		as           []string // headers
+		kind, body   string
+		status       int
+		valid        bool // the document takes the request
+	}{
+		{usual, "sync", "GET", "/events", alice, "", "", 200, true},
+		{usual, "reset", "GET", "/events?room=doc-1&last_event_id=x-1", alice, "", "", 200, true},
+		{usual, "reset", "GET", "/events?room=doc-1", append([]string{"Last-Event-ID", "x-1"}, alice...), "", "", 200, true},
+		{usual, "sync", "GET", "/events", jar, "", "", 200, true},
+		{queried, "sync", "GET", "/events?access_token=" + token, nil, "", "", 200, true},
+		{draining, "goodbye", "GET", "/events", alice, "", "", 200, true},
+		{fullOf, "goodbye", "GET", "/events", alice, "", "", 200, true},
+		{usual, "room's name", "GET", "/events?room=a%20b", alice, "", "", 400, false},
+		{usual, "no room's name", "GET", "/events?room=", alice, "", "", 400, false},
+		{usual, "long room's name", "GET", "/events?room=" + strings.Repeat("x", 129), alice, "", "", 400, false},
+		{usual, "body", "GET", "/events", alice, text, "x", 400, false},
+		{usual, "no token", "GET", "/events", nil, "", "", 401, false},
+		{usual, "token in the query", "GET", "/events?access_token=" + token, nil, "", "", 401, true},
+		{usual, "bad token", "GET", "/events", bad, "", "", 401, true},
+		{usual, "bad token beside a good cookie", "GET", "/events", slices.Concat(bad, jar), "", "", 401, true},
+		{usual, "wrong room", "GET", "/events?room=doc-1", lobby, "", "", 403, true},
+		{usual, "cookie from elsewhere", "GET", "/events", stolen, "", "", 403, true},
+		{unstreamed, "host that cannot stream", "GET", "/events", alice, "", "", 500, true},
+		{keyless, "no keys", "GET", "/events", alice, "", "", 503, true},
+		{full, "full", "GET", "/events", alice, "", "", 503, true},
+
+		{usual, "all members", "POST", "/messages?room=doc-1", alice, inJSON, `{"event":"chat message","data":{"text":"hello"},"id":"mine-1"}`, 202, true},
+		{usual, "null", "POST", "/messages", jar, inJSON, `{"data":null}`, 202, true},
+		{usual, "admin", "POST", "/messages", admin, inJSON + "; charset=utf-8", `{"data":[1,2.5]}`, 202, true},
+		{slow, "text", "POST", "/messages", alice, text, "hello", 202, true},
+		{slow, "too fast", "POST", "/messages", alice, text, "hello", 429, true},
+		{usual, "no data", "POST", "/messages", alice, inJSON, `{"event":"a"}`, 400, false},
+		{usual, "no JSON", "POST", "/messages", alice, inJSON, `{"data":`, 400, false},
+		{usual, "array", "POST", "/messages", alice, inJSON, `[1]`, 400, false},
+		{usual, "unknown member", "POST", "/messages", alice, inJSON, `{"data":1,"evnet":"a"}`, 400, false},
+		{usual, "server's event", "POST", "/messages", alice, inJSON, `{"data":1,"event":"user count"}`, 400, false},
+		{usual, "browser's event", "POST", "/messages", alice, inJSON, `{"data":1,"event":"open"}`, 400, false},
+		{usual, "blank at the end", "POST", "/messages", alice, inJSON, `{"data":1,"event":"a "}`, 400, false},
+		{usual, "control character", "POST", "/messages", alice, inJSON, `{"data":1,"event":"a\nb"}`, 400, false},
+		{usual, "long event", "POST", "/messages", alice, inJSON, `{"data":1,"event":"` + strings.Repeat("x", 65) + `"}`, 400, false},
+		{usual, "long id", "POST", "/messages", alice, inJSON, `{"data":1,"id":"` + strings.Repeat("x", 65) + `"}`, 400, false},
+		{usual, "no id", "POST", "/messages", alice, inJSON, `{"data":1,"id":""}`, 400, false},
+		{usual, "room's name", "POST", "/messages?room=a/b", alice, text, "x", 400, false},
+		{usual, "no token", "POST", "/messages", nil, text, "x", 401, false},
+		{usual, "wrong room", "POST", "/messages?room=doc-1", lobby, text, "x", 403, true},
+		{usual, "too large", "POST", "/messages", alice, text, strings.Repeat("x", 64<<10+1), 413, true},
+		{usual, "form", "POST", "/messages", alice, form, "data=x", 415, false},
+		{draining, "draining", "POST", "/messages", alice, text, "x", 503, true},
+		{keyless, "no keys", "POST", "/messages", alice, text, "x", 503, true},
+
+		{usual, "object", "PUT", "/state?room=doc-1", alice, inJSON, `{"status":"away"}`, 204, true},
+		{usual, "null", "PUT", "/state?room=doc-1", alice, inJSON, `null`, 204, true},
+		{usual, "no JSON", "PUT", "/state?room=doc-1", alice, inJSON, `{`, 400, false},
+		{usual, "no token", "PUT", "/state", nil, inJSON, `1`, 401, false},
+		{usual, "wrong room", "PUT", "/state?room=doc-1", lobby, inJSON, `1`, 403, true},
+		{usual, "not in the room", "PUT", "/state?room=doc-3", alice, inJSON, `1`, 409, true},
+		{usual, "too large", "PUT", "/state?room=doc-1", alice, inJSON, `"` + strings.Repeat("x", 1<<10) + `"`, 413, true},
+		{usual, "text", "PUT", "/state?room=doc-1", alice, text, `1`, 415, false},
+		{draining, "draining", "PUT", "/state", alice, inJSON, `1`, 503, true},
+
+		{usual, "one page", "GET", "/presence?room=doc-1", alice, "", "", 200, true},
+		{usual, "first page", "GET", "/presence?room=doc-1&limit=1", alice, "", "", 200, true},
+		{usual, "last page", "GET", "/presence?room=doc-1&limit=1000&after=a%2Fb", alice, "", "", 200, true},
+		{usual, "nobody", "GET", "/presence?room=doc-3", jar, "", "", 200, true},
+		{usual, "limit 0", "GET", "/presence?limit=0", alice, "", "", 400, false},
+		{usual, "limit 1001", "GET", "/presence?limit=1001", alice, "", "", 400, false},
+		{usual, "no limit", "GET", "/presence?limit=", alice, "", "", 400, false},
+		{usual, "no token", "GET", "/presence", nil, "", "", 401, false},
+		{usual, "wrong room", "GET", "/presence?room=doc-1", lobby, "", "", 403, true},
+		{draining, "draining", "GET", "/presence", alice, "", "", 503, true},
+
+		{usual, "one page", "GET", "/rooms", admin, "", "", 200, true},
+		{usual, "first page", "GET", "/rooms?limit=1", admin, "", "", 200, true},
+		{usual, "last page", "GET", "/rooms?after=zebra", admin, "", "", 200, true},
+		{usual, "limit", "GET", "/rooms?limit=many", admin, "", "", 400, false},
+		{usual, "no token", "GET", "/rooms", nil, "", "", 401, false},
+		{usual, "no admin", "GET", "/rooms", alice, "", "", 403, true},
+		{draining, "draining", "GET", "/rooms", admin, "", "", 503, true},
+
+		{usual, "removed", "DELETE", "/members/a%2Fb?room=doc-1&for=1m30s", admin, "", "", 204, true},
+		{usual, "removed before", "GET", "/events?room=doc-1", bob, "", "", 403, true},
+		{usual, "removed before", "DELETE", "/members/a%2Fb?room=doc-1", admin, "", "", 404, true},
+		{usual, "room's name", "DELETE", "/members/alice?room=*", admin, "", "", 400, false},
+		{usual, "days", "DELETE", "/members/alice?room=doc-1&for=1d", admin, "", "", 400, false},
+		{usual, "no unit", "DELETE", "/members/alice?room=doc-1&for=60", admin, "", "", 400, false},
+		{usual, "too short", "DELETE", "/members/alice?room=doc-1&for=999ms", admin, "", "", 400, true},
+		{usual, "too long", "DELETE", "/members/alice?room=doc-1&for=24h1s", admin, "", "", 400, true},
+		{usual, "no token", "DELETE", "/members/alice", nil, "", "", 401, false},
+		{usual, "no admin", "DELETE", "/members/alice", alice, "", "", 403, true},
+		{draining, "draining", "DELETE", "/members/alice", admin, "", "", 503, true},
+
+		{usual, "token", "POST", "/session", nil, inJSON, `{"token":"` + token + `"}`, 204, true},
+		{usual, "unknown member", "POST", "/session", nil, inJSON, `{"tokne":"x"}`, 400, false},
+		{usual, "bad token", "POST", "/session", nil, inJSON, `{"token":"rubbish"}`, 401, true},
+		{usual, "blank", "POST", "/session", nil, inJSON, `{"token":" ` + token + `"}`, 401, false},
+		{usual, "no token", "POST", "/session", alice, inJSON, `{}`, 401, false},
+		{usual, "from elsewhere", "POST", "/session", foreign, inJSON, `{"token":"` + token + `"}`, 403, true},
+		{usual, "token for no cookie", "POST", "/session", nil, inJSON, `{"token":"` + long + `"}`, 413, false},
+		{usual, "text", "POST", "/session", nil, text, token, 415, false},
+		{keyless, "no keys", "POST", "/session", nil, inJSON, `{"token":"` + token + `"}`, 503, true},
+
+		{usual, "cookie", "DELETE", "/session", jar, "", "", 204, true},
+		{usual, "no cookie", "DELETE", "/session", alice, "", "", 401, false},
+		{usual, "bad cookie", "DELETE", "/session", []string{"Cookie", auth.CookieName + "=rubbish"}, "", "", 401, true},
+		{usual, "from elsewhere", "DELETE", "/session", stolen, "", "", 403, true},
+		{keyless, "no keys", "DELETE", "/session", jar, "", "", 503, true},
+
+		{usual, "guest", "POST", "/login", nil, inJSON, `{"name":" Ann "}`, 200, true},
+		{usual, "blank", "POST", "/login", nil, inJSON, `{"name":" "}`, 400, false},
+		{usual, "control character", "POST", "/login", nil, inJSON, `{"name":"a\u0000"}`, 400, false},
+		{usual, "long name", "POST", "/login", nil, inJSON, `{"name":"` + strings.Repeat("x", 129) + `"}`, 400, false},
+		{usual, "no name", "POST", "/login", nil, inJSON, `{}`, 400, false},
+		{usual, "from elsewhere", "POST", "/login", foreign, inJSON, `{"name":"Ann"}`, 403, true},
+		{guestless, "no guests", "POST", "/login", nil, inJSON, `{"name":"Ann"}`, 404, true},
+		{usual, "too large", "POST", "/login", nil, inJSON, `{"name":"` + strings.Repeat("x", 16<<10) + `"}`, 413, false},
+		{usual, "form", "POST", "/login", nil, form, "name=Ann", 415, false},
+		{tokenless, "no token can be made", "POST", "/login", nil, inJSON, `{"name":"Ann"}`, 500, true},
+
+		{draining, "alive", "GET", "/healthz", nil, "", "", 200, true},
+		{draining, "alive", "HEAD", "/healthz", nil, "", "", 200, true},
+		{usual, "ready", "GET", "/readyz", nil, "", "", 200, true},
+		{usual, "ready", "HEAD", "/readyz", nil, "", "", 200, true},
+		{draining, "draining", "GET", "/readyz", nil, "", "", 503, true},
+		{draining, "draining", "HEAD", "/readyz", nil, "", "", 503, true},
+	} {
+		what := c.method + " " + c.path + ": " + c.why
+		if len(what) > 99 {
+			what = what[:60] + "…: " + c.why
+		}
+		headers := slices.Clone(c.as)
+		if c.kind != "" {
+			headers = append(headers, "Content-Type", c.kind)
+		}
+		a := readReply(t, c.to.ask(c.method, c.path, "", c.body, headers...))
+		isStream := a.Header.Get("Content-Type") == "text/event-stream"
+		if a.StatusCode != c.status || isStream && a.event != c.why {
+			t.Errorf("%s: got %s, %.200s; want %d", what, a.Status, a.body, c.status)
+		}
+		route, _, err := d.router.FindRoute(a.Request)
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		if err := d.check(route.Operation, a); err != nil {
+			t.Errorf("%s: got %s, %.200s: %v", what, a.Status, a.body, err)
+		}
+		if err := d.accepts(a.Request); (err == nil) != c.valid {
+			t.Errorf("%s: the document says of the request %v; want it valid: %v", what, err, c.valid)
+		}
+		delete(untried, fmt.Sprint(c.method, " ", route.Path, " ", a.StatusCode))
+	}
+	for _, status := range slices.Sorted(maps.Keys(untried)) {
+		t.Errorf("%s is documented and was not brought about", status)
+	}
+}
