@@ -46,9 +46,9 @@ import (
 // has some 230 then.
 const text = 100
 
-// process is one that a benchmark has started. It ends with the benchmark.
+// process is one that a benchmark, or a test, has started, and ends with it.
 type process struct {
-	b       *testing.B
+	b       testing.TB
 	role    string
 	addr    string // of a server
 	in      *json.Encoder
@@ -58,7 +58,7 @@ type process struct {
 	ended   bool
 }
 
-func startProcess(b *testing.B, role string) *process {
+func startProcess(b testing.TB, role string) *process {
 	b.Helper()
 	self, err := os.Executable()
 	if err != nil {
