@@ -240,8 +240,17 @@ func (c *tab) add(e event, end bool) {
 
 var errEnd = errors.New("the stream ended")
 
-// read returns the next event.
+// read returns the next event that is no ping: those come at any time.
 func (c *tab) read(within time.Duration) (event, error) {
+	for {
+		if e, err := c.any(within); e.name != "ping" {
+			return e, err
+		}
+	}
+}
+
+// any returns the next event.
+func (c *tab) any(within time.Duration) (event, error) {
 	deadline := time.After(within)
 	for {
 		c.mu.Lock()
@@ -268,7 +277,7 @@ func (c *tab) read(within time.Duration) (event, error) {
 func (c *tab) next(name string) event {
 	c.t.Helper()
 	for {
-		e, err := c.read(patience)
+		e, err := c.any(patience)
 		if err != nil {
 			c.t.Fatalf("waiting for %q: %v", name, err)
 		}

@@ -167,7 +167,7 @@ func TestProblems(t *testing.T) {
 }
 
 // Senders from many goroutines, readers of one order.
-func TestOneOrderForAll(t *testing.T) { // promise 2
+func TestPromise2OneOrderForAll(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		const senders, each = 20, 100
 		h := open(t, presence.Config{})

@@ -16,7 +16,7 @@ import (
 
 // 2,000 clients join as fast as they can. None hears an older count after its
 // own, none more counts than there are windows, and all end with the true one.
-func TestStorm(t *testing.T) { // promises 1 and 2
+func TestPromise1And2Storm(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		const clients = 2000
 		h := open(t, presence.Config{})
@@ -54,7 +54,7 @@ func TestStorm(t *testing.T) { // promises 1 and 2
 
 // Each message that is said after a client was answered reaches it, though its
 // sync may come later: after the sync, in order.
-func TestNothingIsLostBetweenAnswerAndSync(t *testing.T) { // promise 3
+func TestPromise3NothingIsLostBetweenAnswerAndSync(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{Coalesce: 200 * time.Millisecond})
 		alice := bearer(t, "alice")
@@ -78,7 +78,7 @@ func TestNothingIsLostBetweenAnswerAndSync(t *testing.T) { // promise 3
 }
 
 // A client that opens the stream and never reads, beside clients that do.
-func TestStoppedClient(t *testing.T) { // promises 3 and 4
+func TestPromise3And4StoppedClient(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		const clients, messages = 10, 1500
 		h := open(t, presence.Config{Linger: -1})
@@ -112,7 +112,7 @@ func TestStoppedClient(t *testing.T) { // promises 3 and 4
 	})
 }
 
-func TestShutdown(t *testing.T) { // promise 8
+func TestPromise8Shutdown(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		const clients = 500
 		h := open(t, presence.Config{})
@@ -165,7 +165,7 @@ func TestShutdown(t *testing.T) { // promise 8
 
 // Streams that open, and messages that come, while the server shuts down: each
 // stream ends with a goodbye, each message that was taken is on it.
-func TestShutdownUnderLoad(t *testing.T) { // promises 3 and 8
+func TestPromise3And8ShutdownUnderLoad(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{})
 		alice := bearer(t, "alice")

@@ -21,7 +21,7 @@ import (
 // 1,000 clients break off, in the midst of an event as a rule, and come back,
 // while 50,000 messages are said. Each has every message once and in order, but
 // for those of which it was told reset, and rightly.
-func TestReplay(t *testing.T) { // promise 3
+func TestPromise3Replay(t *testing.T) {
 	const (
 		clients  = 1000
 		messages = 50_000

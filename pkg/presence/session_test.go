@@ -270,3 +270,82 @@ func TestUsersOfAnotherAuthenticator(t *testing.T) {
 		}
 	}
 }
+
+// A sign-in renews the user's open streams, those of the same sid, in rooms that
+// the new token may join; it shortens none, and leaves all others alone.
+func TestPromise7Renewal(t *testing.T) {
+	each(t, func(t *testing.T, open opener) {
+		h := open(t, presence.Config{})
+		token := func(sub, sid string, ttl time.Duration, join ...string) string {
+			return mint(t, auth.Claims{Sub: sub, SID: sid, TTL: ttl, Join: join})
+		}
+		const short = 3 * time.Second
+		ends := map[string]*tab{
+			"not renewed":       h.stream("/events?room=doc-1", token("alice", "other", short, "*")),
+			"of a sid, not one": h.stream("/events?room=doc-1", token("bob", "tab", short, "*")),
+			"another user":      h.stream("/events?room=doc-1", token("carol", "", short, "*")),
+			"another room":      h.stream("/events?room=doc-2", token("alice", "", short, "*")),
+		}
+		stays := map[string]*tab{
+			"renewed":             h.stream("/events?room=doc-1", token("alice", "", short, "*")),
+			"a second one":        h.stream("/events?room=doc-1", token("alice", "", short, "*")),
+			"of the same sid":     h.stream("/events?room=doc-1", token("bob", "desk", short, "*")),
+			"would be shortened":  h.stream("/events?room=doc-1", token("dora", "", time.Hour, "*")),
+			"never ended so far":  h.stream("/events?room=doc-1", token("dora", "", 0, "*")),
+			"renewed to no end":   h.stream("/events?room=doc-1", token("eve", "", short, "*")),
+			"renewed by a longer": h.stream("/events?room=doc-1", token("fay", "", short, "*")),
+		}
+		for name, c := range stays {
+			if strings.HasPrefix(name, "renewed") {
+				c.next("expiring") // at once, as it is less than 30 s
+			}
+		}
+		for _, renewal := range []string{
+			token("alice", "", time.Hour, "doc-1"),
+			token("bob", "desk", time.Hour, "doc-*"),
+			token("dora", "", time.Second, "*"),
+			token("eve", "", 0, "*"),
+			token("fay", "", short+time.Second, "*"),
+			token("fay", "", time.Hour, "*"),
+		} {
+			if answer := h.signIn(renewal); answer.StatusCode != http.StatusNoContent {
+				t.Fatalf("got %s", answer.Status)
+			}
+		}
+		for name, c := range ends {
+			events := c.rest()
+			if last := events[len(events)-1]; last.name != "goodbye" || last.data != `{"reason":"expired"}` {
+				t.Errorf("%s: it ends with %+v", name, last)
+			}
+		}
+		// Everything that was to end has; so has what was wrongly not renewed.
+		h.Publish(t.Context(), "doc-1", "after", 1)
+		for name, c := range stays {
+			for e, err := c.read(patience); e.name != "after"; e, err = c.read(patience) {
+				if err != nil || e.name == "goodbye" {
+					t.Errorf("%s: got %+v, %v", name, e, err)
+					break
+				}
+			}
+		}
+	})
+}
+
+// What was opened with a cookie ends with the cookie that took its place, too.
+func TestSignOutAfterRenewal(t *testing.T) {
+	h := open(t, presence.Config{})
+	first, second := bearer(t, "alice"), mint(t, auth.Claims{Sub: "alice", TTL: 2 * time.Hour})
+	jar := func(token string) []string { return []string{"Cookie", auth.CookieName + "=" + token} }
+	c := h.stream("/events", "", jar(first)...)
+	c.next("user count")
+	if answer := h.signIn(second, jar(first)...); answer.StatusCode != http.StatusNoContent {
+		t.Fatalf("got %s", answer.Status)
+	}
+	if answer := h.ask("DELETE", "/session", "", "", jar(second)...); answer.StatusCode != http.StatusNoContent {
+		t.Fatalf("got %s", answer.Status)
+	}
+	events := c.rest()
+	if last := events[len(events)-1]; last.data != `{"reason":"signed out"}` {
+		t.Errorf("the stream ends with %+v", last)
+	}
+}

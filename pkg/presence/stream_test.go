@@ -3,6 +3,7 @@ package presence_test
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -118,7 +119,7 @@ func TestIDsArePlaces(t *testing.T) {
 
 // Whatever event's id a client comes back with, it has what it missed, once and
 // in order, before its sync; or a reset.
-func TestTakingUp(t *testing.T) { // promise 3
+func TestPromise3TakingUp(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{History: 2})
 		alice := bearer(t, "alice")
@@ -201,7 +202,7 @@ func TestReload(t *testing.T) {
 	})
 }
 
-func TestExpiry(t *testing.T) { // promise 7
+func TestPromise7Expiry(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{Linger: -1})
 		alice := h.stream("/events", bearer(t, "alice"))
@@ -217,24 +218,41 @@ func TestExpiry(t *testing.T) { // promise 7
 	})
 }
 
-func TestMemberLimit(t *testing.T) { // promise 6
+func TestPromise6MemberLimit(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
-		h := open(t, presence.Config{MemberLimit: 3, Linger: -1})
-		var last *tab
-		first := h.stream("/events", bearer(t, "u0"))
-		for i := 1; i <= 3; i++ {
-			last = h.stream("/events", bearer(t, fmt.Sprint("u", i)))
-			last.next("user count")
+		t.Parallel() // it takes the 10 s between two crossings
+		h := open(t, presence.Config{MemberLimit: 5, Linger: -1})
+		streams := make([]*tab, 7)
+		for i := range 5 {
+			streams[i] = h.stream("/events", bearer(t, fmt.Sprint("u", i)))
+			streams[i].next("user count")
 		}
-		first.until("sync", `{"connections":4,"users":4,"complete":false,"heartbeat":15}`)
-		first.expect("user count", "4")
-		h.stream("/events", bearer(t, "u4")).expect("", "", "sync", `{"connections":5,"users":5,"complete":false,"heartbeat":15}`, "user count", "5")
-		first.expect("user count", "5")
-		last.close()
-		first.expect("user count", "4")
-		if got := h.presence(); len(got.Members) != 4 {
-			t.Errorf("GET /presence has %d members, want 4", len(got.Members))
+		first := streams[0]
+		first.until("user count", "5")
+		crossed := time.Now()
+		streams[5] = h.stream("/events", bearer(t, "u5"))
+		streams[5].expect("", "", "sync", `{"connections":6,"users":6,"complete":false,"heartbeat":15}`, "user count", "6")
+		first.expect("sync", `{"connections":6,"users":6,"complete":false,"heartbeat":15}`, "user count", "6")
+		streams[6] = h.stream("/events", bearer(t, "u6"))
+		streams[6].expect("", "", "sync", `{"connections":7,"users":7,"complete":false,"heartbeat":15}`, "user count", "7")
+		first.expect("user count", "7")
+		if got := h.status("PUT", "/state", bearer(t, "u1"), `{"status":"away"}`); got != http.StatusNoContent {
+			t.Errorf("PUT /state: got %d", got)
 		}
+		if got := h.presence(); len(got.Members) != 7 {
+			t.Errorf("GET /presence has %d members, want 7", len(got.Members))
+		}
+		for i := 6; i >= 4; i-- {
+			streams[i].close()
+			first.expect("user count", fmt.Sprint(i)) // 4 are 80 %, and nobody is told of a leave or an update
+		}
+		e, err := first.read(patience)
+		if took := time.Since(crossed); err != nil || e.name != "sync" || took < 10*time.Second || !strings.HasPrefix(e.data, `{"connections":4,"users":4,"members":[{"id":"u0",`) ||
+			!strings.Contains(e.data, `{"status":"away"}`) || !strings.Contains(e.data, `"complete":true`) {
+			t.Errorf("after %v came %+v, %v; want a full sync after 10 s", took, e, err)
+		}
+		streams[3].close()
+		first.expect("leave", "…", "user count", "3")
 	})
 }
 

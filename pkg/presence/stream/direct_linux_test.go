@@ -68,7 +68,7 @@ func settle(f func() int, want int) (got int) {
 
 // A client from which nothing comes any more, not even acknowledgements, is
 // found by the next ping, and earlier where there is more to tell it.
-func TestVanished(t *testing.T) { // promise 5
+func TestPromise5Vanished(t *testing.T) {
 	for _, busy := range []bool{false, true} {
 		eachHTTP1(t, stream.Config{Heartbeat: 2 * time.Second, MaxUnsent: 64 << 10}, func(t *testing.T, g *rig) {
 			t.Parallel()

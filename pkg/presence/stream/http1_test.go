@@ -137,7 +137,7 @@ func TestStrayBytes(t *testing.T) {
 
 // A half-closed connection has ended, also behind stray bytes, and one that
 // was reset.
-func TestHalfClosed(t *testing.T) { // promise 5
+func TestPromise5HalfClosed(t *testing.T) {
 	for _, stray := range []string{"", "x", "GET / HTTP/1.1\r\nHost: presence.example\r\n\r\n"} {
 		for _, closed := range []func(*net.TCPConn) error{
 			(*net.TCPConn).CloseWrite,

@@ -1,0 +1,291 @@
+package presence_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"example.com/presence/pkg/presence"
+	"example.com/presence/pkg/presence/auth"
+	"example.com/presence/pkg/presence/room"
+)
+
+// admin mints a token of one who may do what admins may, and send to every
+// room.
+func admin(t testing.TB) string {
+	t.Helper()
+	return mint(t, auth.Claims{Sub: "admin", Admin: true, Send: []string{"*"}, TTL: time.Hour})
+}
+
+func (h *house) status(method, path, token, body string) int {
+	h.t.Helper()
+	r := h.ask(method, path, token, body, "Content-Type", "application/json")
+	r.Body.Close()
+	return r.StatusCode
+}
+
+func TestState(t *testing.T) {
+	each(t, func(t *testing.T, open opener) {
+		h := open(t, presence.Config{Linger: -1})
+		alice, bob := bearer(t, "alice"), bearer(t, "bob")
+		if got := h.status("PUT", "/state", alice, `{}`); got != http.StatusConflict {
+			t.Errorf("nobody is there: got %d", got)
+		}
+		c := h.stream("/events", alice)
+		c.next("user count")
+		if got := h.status("PUT", "/state", bob, `{}`); got != http.StatusConflict {
+			t.Errorf("bob is not there: got %d", got)
+		}
+		kib := `"` + strings.Repeat("x", 1022) + `"`
+		for _, body := range []string{`{"status": "away"}`, `null`, `"é"`, `[1, 2.50]`, kib, " " + kib + "\n"} {
+			if got := h.status("PUT", "/state", alice, body); got != http.StatusNoContent {
+				t.Errorf("%.30s: got %d", body, got)
+			}
+			c.until("update", `{"id":"alice","info":`+strings.Trim(strings.ReplaceAll(strings.ReplaceAll(body, ": ", ":"), ", ", ","), " \n")+`}`)
+		}
+		for body, want := range map[string]int{
+			``: 400, `{`: 400, `{} {}`: 400, `nothing`: 400, "\"\xff\"": 400, strings.Repeat("[", 15_000): 400,
+			`"` + strings.Repeat("x", 1023) + `"`: 413, `"` + strings.Repeat("x", 20_000) + `"`: 413,
+		} {
+			if got := h.status("PUT", "/state", alice, body); got != want {
+				t.Errorf("%.30q: got %d, want %d", body, got, want)
+			}
+		}
+		if r := h.ask("PUT", "/state", alice, `{}`, "Content-Type", "text/plain"); r.StatusCode != http.StatusUnsupportedMediaType {
+			t.Errorf("as text: got %s", r.Status)
+		}
+		if p := h.presence(); len(p.Members) != 1 || string(p.Members[0].Info) != kib {
+			t.Errorf("GET /presence has %.99v", p.Members)
+		}
+	})
+}
+
+func TestRooms(t *testing.T) {
+	h := open(t, presence.Config{})
+	for i, name := range []string{"c", "a", "b", "a"} {
+		h.stream("/events?room="+name, bearer(t, fmt.Sprint("u", i%2))).next("user count")
+	}
+	h.say("/messages?room=empty", bearer(t, "alice"), `{"data":1}`)
+	var got []string
+	for after := ""; ; {
+		var page struct {
+			Rooms []presence.RoomCount
+			Next  string
+		}
+		r := h.ask("GET", "/rooms?limit=2&after="+after, admin(t), "")
+		if err := json.NewDecoder(r.Body).Decode(&page); err != nil || r.StatusCode != http.StatusOK {
+			t.Fatalf("%s, %v", r.Status, err)
+		}
+		for _, c := range page.Rooms {
+			got = append(got, fmt.Sprintf("%s:%d/%d", c.Room, c.Connections, c.Users))
+		}
+		if after = page.Next; after == "" {
+			break
+		}
+		got = append(got, "|")
+	}
+	if got, want := strings.Join(got, " "), "a:2/1 b:1/1 | c:1/1"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	for path, want := range map[string]int{"/rooms": 403, "/rooms?limit=0": 403} {
+		if got := h.status("GET", path, bearer(t, "alice"), ""); got != want {
+			t.Errorf("one who is no admin: %s: got %d, want %d", path, got, want)
+		}
+	}
+	if got := h.status("GET", "/rooms?limit=1001", admin(t), ""); got != http.StatusBadRequest {
+		t.Errorf("1,001 rooms a page: got %d", got)
+	}
+}
+
+func TestRemoving(t *testing.T) {
+	each(t, func(t *testing.T, open opener) {
+		h := open(t, presence.Config{})
+		watcher := h.stream("/events", bearer(t, "watcher"))
+		one, two := h.stream("/events", bearer(t, "a/é %")), h.stream("/events", bearer(t, "a/é %"))
+		other := h.stream("/events?room=other", bearer(t, "a/é %"))
+		watcher.until("user count", "3")
+		for query, want := range map[string]int{"for=999ms": 400, "for=24h1s": 400, "for=60": 400, "for=": 400, "for=-1m": 400, "room=": 400, "room=no-such": 404} {
+			if got := h.status("DELETE", "/members/a%2F%C3%A9%20%25?"+query, admin(t), ""); got != want {
+				t.Errorf("%s: got %d, want %d", query, got, want)
+			}
+		}
+		if got := h.status("DELETE", "/members/a%2F%C3%A9%20%25", bearer(t, "watcher"), ""); got != http.StatusForbidden {
+			t.Errorf("one who is no admin: got %d", got)
+		}
+		if got := h.status("DELETE", "/members/nobody", admin(t), ""); got != http.StatusNotFound {
+			t.Errorf("one who is not there: got %d", got)
+		}
+		if got := h.status("DELETE", "/members/a%2F%C3%A9%20%25?for=1s", admin(t), ""); got != http.StatusNoContent {
+			t.Fatalf("got %d", got)
+		}
+		for _, c := range []*tab{one, two} {
+			events := c.rest()
+			if last := events[len(events)-1]; last.name != "goodbye" || last.data != `{"reason":"removed"}` {
+				t.Errorf("who was removed hears %+v last", last)
+			}
+		}
+		if e := watcher.next("leave"); !strings.Contains(e.data, `"connections":1,"users":1,"reason":"removed"`) {
+			t.Errorf("the others hear %s", e.data)
+		}
+		watcher.expect("user count", "1")
+		if got := h.ask("GET", "/events", bearer(t, "a/é %"), "").StatusCode; got != http.StatusForbidden {
+			t.Errorf("who was removed is answered with %d", got)
+		}
+		h.say("/messages?room=other", bearer(t, "x"), `{"data":1}`)
+		other.next("message")
+	})
+}
+
+// What an admin sends is said by the server: it has no sender.
+func TestAdminSendsAsTheServer(t *testing.T) {
+	h := open(t, presence.Config{MessageRate: 1, MessageBurst: 1})
+	c := h.stream("/events", bearer(t, "alice"))
+	for range 5 { // nor is it held to a rate
+		id := h.say("/messages", admin(t), `{"event":"maintenance","data":{"in":5}}`)
+		if e := c.next("maintenance"); !strings.HasPrefix(e.data, `{"id":"`+id+`","data":{"in":5},"at":"`) {
+			t.Errorf("the room hears %s", e.data)
+		}
+	}
+	if got := h.status("POST", "/messages", admin(t), `{"event":"user count","data":7}`); got != http.StatusBadRequest {
+		t.Errorf("the server's own event: got %d", got)
+	}
+	if got := h.status("POST", "/messages?room=r", mint(t, auth.Claims{Sub: "x", Admin: true, TTL: time.Hour}), `{"data":7}`); got != http.StatusForbidden {
+		t.Errorf("to a room that the token does not name: got %d", got)
+	}
+}
+
+// The same for a host program.
+func TestLibrary(t *testing.T) {
+	h := open(t, presence.Config{Linger: -1})
+	if members, err := h.Members("lobby"); err != nil || members == nil || len(members) != 0 {
+		t.Errorf("an empty room has %v, %v", members, err)
+	}
+	if rooms := h.Rooms(); rooms == nil || len(rooms) != 0 {
+		t.Errorf("an empty server has %v", rooms)
+	}
+	alice := h.stream("/events", bearer(t, "alice"))
+	h.stream("/events", bearer(t, "bob")).next("user count")
+	members, err := h.Members("lobby")
+	if err != nil || len(members) != 2 || members[0].ID != "alice" || members[1].ID != "bob" || members[0].Connections != 1 {
+		t.Errorf("got %+v, %v", members, err)
+	}
+	if rooms := h.Rooms(); len(rooms) != 1 || rooms[0] != (presence.RoomCount{Room: "lobby", Connections: 2, Users: 2}) {
+		t.Errorf("got %+v", rooms)
+	}
+	if err := h.Kick(t.Context(), "lobby", "alice", time.Minute); err != nil {
+		t.Error(err)
+	}
+	if events := alice.rest(); events[len(events)-1].data != `{"reason":"removed"}` {
+		t.Errorf("alice hears %+v", events)
+	}
+	for _, c := range []struct {
+		room, user string
+		ban        time.Duration
+		want       error
+	}{
+		{"lobby", "alice", time.Minute, presence.ErrNotInRoom},
+		{"none", "alice", time.Minute, presence.ErrNotInRoom},
+		{"lobby", "bob", time.Second - 1, presence.ErrBan},
+		{"lobby", "bob", 24*time.Hour + 1, presence.ErrBan},
+		{"lobby", "bob", math.MinInt64, presence.ErrBan},
+		{"a b", "bob", time.Minute, room.ErrName},
+	} {
+		if err := h.Kick(t.Context(), c.room, c.user, c.ban); !errors.Is(err, c.want) {
+			t.Errorf("%+v: got %v", c, err)
+		}
+	}
+	if _, err := h.Members("a b"); !errors.Is(err, room.ErrName) {
+		t.Errorf("got %v", err)
+	}
+	if err := h.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Members("lobby"); !errors.Is(err, presence.ErrDraining) {
+		t.Errorf("after the end: got %v", err)
+	}
+	if err := h.Kick(t.Context(), "lobby", "bob", time.Minute); !errors.Is(err, presence.ErrDraining) {
+		t.Errorf("after the end: got %v", err)
+	}
+}
+
+// 5,000 connections of 500 users come at once. Those of a window are told one
+// state, made once, and each is in its own.
+func TestStormSharesItsSyncs(t *testing.T) {
+	const clients, users = 5000, 500
+	h := open(t, presence.Config{})
+	tokens := make([]string, users)
+	for i := range tokens {
+		tokens[i] = bearer(t, fmt.Sprint("user-", i))
+	}
+	start := time.Now()
+	type state struct {
+		Connections, Users int
+		Complete           bool
+		Members            []presence.Member
+	}
+	var mu sync.Mutex // guards states
+	states := map[string]*state{}
+	var workers, readers sync.WaitGroup
+	var bodies [clients]io.Closer
+	for worker := range 100 {
+		workers.Go(func() {
+			for i := worker; i < clients; i += 100 {
+				body := h.ask("GET", "/events", tokens[i%users], "").Body
+				bodies[i] = body
+				readers.Go(func() { // ends with the body
+					defer io.Copy(io.Discard, body)
+					lines := bufio.NewReaderSize(body, 4<<10)
+					var events [2]event // sync, and the user count
+					for j := 0; j < len(events); {
+						line, err := lines.ReadString('\n')
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						events[j].field(strings.TrimSuffix(line, "\n"))
+						if line == "\n" && events[j].name != "" {
+							j++
+						}
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					s := states[events[0].data]
+					if s == nil {
+						s = new(state)
+						if err := json.Unmarshal([]byte(events[0].data), s); err != nil {
+							t.Error(err)
+						}
+						states[events[0].data] = s
+					}
+					there := false
+					for _, m := range s.Members {
+						there = there || string(m.ID) == fmt.Sprint("user-", i%users)
+					}
+					if !there || !s.Complete || events[1].data != fmt.Sprint(s.Connections) || len(s.Members) != s.Users {
+						t.Errorf("user %d is told of %d connections of %d users, with itself: %v, and a count of %s", i%users, s.Connections, s.Users, there, events[1].data)
+					}
+				})
+			}
+		})
+	}
+	workers.Wait()
+	h.stream("/events", tokens[0]).until("user count", fmt.Sprint(clients+1))
+	windows := int(time.Since(start)/(50*time.Millisecond)) + 2
+	syncs := int(h.Syncs())
+	for _, body := range bodies {
+		body.Close()
+	}
+	readers.Wait()
+	t.Logf("%d joiners were told %d states, encoded %d times in at most %d windows", clients, len(states), syncs, windows)
+	if syncs > windows || len(states) > syncs {
+		t.Errorf("%d states were encoded %d times in %d windows", len(states), syncs, windows)
+	}
+}
