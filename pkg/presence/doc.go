@@ -9,10 +9,12 @@
 // events.go the way of a client from its request to the end of its stream;
 // counter.go the one place where it is counted, under one mutex a room, and
 // where a window's joins become one count; messages.go the way of a message;
-// wire.go what each event carries; session.go the cookie; problem.go what a
-// client is told that asks for something it cannot have. Below stand auth (who
-// asks), room (who is here, plain data) and stream (bytes to sockets); they
-// know nothing of each other.
+// wire.go what each event carries; members.go and rooms.go who is where, and
+// their removal; session.go the cookie; connections.go the open streams of all
+// rooms, which end with their tokens; memory.go what was said and who was
+// removed; limits.go how fast one may send; problem.go what a client is told that asks
+// for something it cannot have. Below stand auth (who asks), room (who is here,
+// plain data) and stream (bytes to sockets); they know nothing of each other.
 //
 // What a client may rely on, by the numbers that the tests bear too:
 //
@@ -24,8 +26,9 @@
 //     longer, a second at most. Messages are never merged, dropped or
 //     reordered.
 //  3. A message that was answered with 202 reaches every client of the room
-//     that stays connected. One that comes back with an id is told reset if
-//     messages have gone by meanwhile.
+//     that stays connected, and every one that comes back with the id that it
+//     holds while the messages since are in the history: once and in order. Else
+//     it is told reset.
 //  4. A client that stops reading delays nobody, and is sent away, as
 //     Config.MaxUnsent says.
 //  5. A client that vanishes without a word is found by the next ping that it
@@ -35,11 +38,17 @@
 //     of such a leave is closed. A host's listener does better without Multipath
 //     TCP ([net.ListenConfig.SetMultipathTCP]), whose sockets do not say as much.
 //     A half-closed connection has ended.
-//  6. A room of more than Config.MemberLimit members tells counts only.
-//  7. A token that expires ends its stream.
+//  6. A room of more than Config.MemberLimit members tells counts only, until
+//     there are 80 % of it, 10 s after the last crossing at the earliest.
+//  7. A token that expires ends its stream, which was told 30 s before, unless
+//     it was renewed.
 //  8. Shutdown says goodbye to every client after all that was accepted has
 //     reached it, and loses no message.
 //
 // A user that has left stays a member for Config.Linger, so that a reload is
 // no leave and no join.
+//
+// Locks are taken in this order, and none is held over a write or a hook: that
+// of the rooms, a counter's, that of the connections, then those that hold no
+// other: of memory, rates, hooks, and all of stream.
 package presence
