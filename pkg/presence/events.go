@@ -12,9 +12,9 @@ import (
 // How long who finds no place is to stay away.
 const fullLeast, fullMost = 10 * time.Second, 30 * time.Second
 
-// getEvents is the way of a client: who is it, may it come in, is there a
-// place for it, it is counted, everybody hears of it, and it hears everything until one
-// side ends it.
+// getEvents is the way of a client: who is it, may it come in, is there a place
+// for it, it is counted, everybody hears of it, and it hears everything until
+// one side ends it.
 func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	user, name, err := s.visitor(r, mayJoin)
 	if err != nil {
@@ -40,14 +40,14 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 		return &refusal{http.StatusServiceUnavailable, refused.Error(), between(fullLeast, fullMost)}
 	}
 	conn.conn, err = s.streams.Conn(w, r)
-	if err != nil && !errors.Is(err, stream.ErrFull) {
+	switch {
+	case errors.Is(err, stream.ErrFull):
+		s.seldom.warn(err.Error())
+		refused = err // there is a connection, for a few words
+	case err != nil:
 		s.conns.remove(conn)
 		return err
-	}
-	if refused == nil {
-		refused = err
-	}
-	if refused == nil {
+	case refused == nil:
 		refused = s.join(name, conn, user, lastEventID(r))
 	}
 	if refused != nil {
