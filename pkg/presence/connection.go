@@ -20,16 +20,15 @@ const (
 // connection is one open GET /events. There are many: it holds what is needed
 // after the request, and no more.
 type connection struct {
-	id     room.Conn
-	user   room.UserID
-	sid    string // User.SID
-	server *Server
-	conn   *stream.Conn  // to its client
-	done   chan struct{} // closed by ended; nil without Config.KeepHandler
+	id   room.Conn
+	user room.UserID
+	sid  string        // User.SID
+	conn *stream.Conn  // to its client
+	done chan struct{} // closed when it has ended; nil without Config.KeepHandler
 
 	// Guarded by connections.mu.
-	counter    *counter // where it is counted; set once
-	session    string   // User.Session
+	room       room.Name // where it is counted; empty before
+	session    string    // User.Session
 	expires    time.Time
 	timer      *time.Timer // nil if it does not expire
 	admitted   bool        // it has its sync
@@ -57,18 +56,6 @@ func (c *connection) turnAway(refused error) {
 	}
 	c.conn.Tell(retryField(least, most))
 	c.conn.End(why)
-}
-
-// ended is called once, when the connection has ended.
-func (c *connection) ended(why stream.End) {
-	c.server.conns.remove(c)
-	if c.counter != nil {
-		c.server.log.Debug("stream ended", "room", string(c.counter.name), "user", string(c.user), "why", string(why))
-		c.counter.leave(c, leaveReason(why))
-	}
-	if c.done != nil {
-		close(c.done)
-	}
 }
 
 // leaveReason says how an end is told to the others.

@@ -57,11 +57,11 @@ func (c *connections) add(conn *connection) error {
 	return nil
 }
 
-// enter says that the connection is counted there now.
-func (c *connections) enter(conn *connection, counter *counter) {
+// enter says that the connection is counted in that room now.
+func (c *connections) enter(conn *connection, name room.Name) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	conn.counter = counter
+	conn.room = name
 	c.scheduleLocked(conn)
 }
 
@@ -111,7 +111,7 @@ func (c *connections) ofLocked(user room.UserID) iter.Seq[*connection] {
 // scheduleLocked has the client told that its token ends, and then the
 // connection ended, each in its time, which may be now.
 func (c *connections) scheduleLocked(conn *connection) {
-	if conn.expires.IsZero() || conn.counter == nil {
+	if conn.expires.IsZero() || conn.room == "" {
 		return
 	}
 	left := time.Until(conn.expires)
@@ -150,7 +150,7 @@ func (c *connections) renew(u User, from, to string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for conn := range c.ofLocked(room.UserID(u.ID)) {
-		if conn.counter == nil || conn.sid != u.SID || !u.Join.Match(string(conn.counter.name)) {
+		if conn.room == "" || conn.sid != u.SID || !u.Join.Match(string(conn.room)) {
 			continue
 		}
 		if from != "" && conn.session == from {
@@ -171,7 +171,7 @@ func (c *connections) end(why stream.End) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for conn := range c.open {
-		if conn.counter != nil {
+		if conn.room != "" {
 			conn.conn.End(why)
 		}
 	}
@@ -182,7 +182,7 @@ func (c *connections) endOf(user room.UserID, why stream.End, chosen func(*conne
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for conn := range c.ofLocked(user) {
-		if conn.counter != nil && chosen(conn) {
+		if conn.room != "" && chosen(conn) {
 			conn.conn.End(why)
 		}
 	}

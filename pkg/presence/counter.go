@@ -14,8 +14,9 @@ import (
 // shared stream was told of it. Its numbers are the sizes of the room's sets.
 type counter struct {
 	name   room.Name
-	server *Server
+	shared *shared
 	stream *stream.Stream
+	drop   func(*counter) // called with no lock held when the room was unused for long
 
 	mu      sync.Mutex // guards what follows
 	room    room.Room
@@ -32,13 +33,15 @@ type counter struct {
 // somebody was at its door.
 var errClosed = errors.New("room closed")
 
-func newCounter(s *Server, name room.Name, start room.Place) *counter {
+func newCounter(name room.Name, s *shared, floor uint64, drop func(*counter)) *counter {
 	c := &counter{
 		name:   name,
-		server: s,
+		shared: s,
 		stream: s.streams.Stream(string(name)),
-		room:   room.New(room.Config{Linger: s.config.Linger, MemberLimit: s.config.MemberLimit, Start: start}),
-		idle:   time.Now(),
+		drop:   drop,
+		room: room.New(room.Config{Linger: s.config.Linger, MemberLimit: s.config.MemberLimit,
+			Start: room.Place{Epoch: s.epoch, Seq: floor}}),
+		idle: time.Now(),
 	}
 	c.timer = time.AfterFunc(s.config.HistoryAge, c.wake)
 	return c
@@ -55,15 +58,15 @@ func (c *counter) join(conn *connection, u User, lastID string) error {
 		return errClosed
 	}
 	now := time.Now()
-	if !c.server.memory.banned(c.name, conn.user, now).IsZero() {
+	if !c.shared.memory.banned(c.name, conn.user, now).IsZero() {
 		return errBanned
 	}
 	c.room.Join(conn.id, room.User{ID: conn.user, Name: u.Name, Info: u.Info}, now)
-	c.server.conns.enter(conn, c) // under the lock: who is in when the room is closed is told goodbye
+	c.shared.conns.enter(conn, c.name) // under the lock: who is in when the room is closed is told goodbye
 	place := c.room.Place()
 	conn.conn.Tell(c.greetingLocked(lastID, place, now)...)
 	c.joiners = append(c.joiners, joiner{conn, place.String(), len(c.missed)})
-	c.server.running.Add(1)
+	c.shared.running.Add(1)
 	c.tellLocked(now)
 	return nil
 }
@@ -75,7 +78,7 @@ func (c *counter) greetingLocked(lastID string, here room.Place, now time.Time) 
 	if lastID == "" {
 		return greeting
 	}
-	missed, ok := c.server.memory.missed(c.name, lastID, here, now)
+	missed, ok := c.shared.memory.missed(c.name, lastID, here, now)
 	if !ok {
 		return append(greeting, resetEvent(here.String()).Append(nil))
 	}
@@ -84,7 +87,7 @@ func (c *counter) greetingLocked(lastID string, here room.Place, now time.Time) 
 
 // leave counts the connection out.
 func (c *counter) leave(conn *connection, why room.Reason) {
-	defer c.server.running.Done()
+	defer c.shared.running.Done()
 	c.mu.Lock()
 	defer c.unlock()
 	now := time.Now()
@@ -109,11 +112,11 @@ func (c *counter) kick(user room.UserID, ban time.Duration) error {
 	if !c.room.Has(user) {
 		return ErrNotInRoom
 	}
-	if err := c.server.memory.ban(c.name, user, now.Add(ban), now); err != nil {
+	if err := c.shared.memory.ban(c.name, user, now.Add(ban), now); err != nil {
 		return err
 	}
 	c.room.Remove(user)
-	c.server.conns.endOf(user, endRemoved, func(conn *connection) bool { return conn.counter == c })
+	c.shared.conns.endOf(user, endRemoved, func(conn *connection) bool { return conn.room == c.name })
 	c.tellLocked(now)
 	return nil
 }
@@ -142,7 +145,7 @@ func (c *counter) unlock() {
 	unused := c.unusedLocked(time.Now())
 	c.mu.Unlock()
 	if unused {
-		c.server.drop(c)
+		c.drop(c)
 	}
 }
 
@@ -157,7 +160,7 @@ func (c *counter) say(m Message, by room.UserID, own string) (id string, err err
 	}
 	now := time.Now()
 	place := c.room.Place()
-	seq, found, err := c.server.memory.sent(c.name, by, own, now)
+	seq, found, err := c.shared.memory.sent(c.name, by, own, now)
 	if found {
 		c.stream.Cancel()
 		return room.Place{Epoch: place.Epoch, Seq: seq}.String(), nil
@@ -169,15 +172,15 @@ func (c *counter) say(m Message, by room.UserID, own string) (id string, err err
 	e := messageEvent(m)
 	c.stream.Publish(e, stream.Reserved)
 	encoded := e.Append(nil)
-	c.server.memory.keep(c.name, place.Seq, encoded, by, own, now)
+	c.shared.memory.keep(c.name, place.Seq, encoded, by, own, now)
 	if len(c.joiners) > 0 {
 		c.missed = append(c.missed, encoded)
 	}
 	if !c.idle.IsZero() {
 		c.idle = now
 	}
-	if hook := c.server.config.OnMessage; hook != nil {
-		c.server.hooks.add(len(m.Data), func() { hook(m) })
+	if hook := c.shared.config.OnMessage; hook != nil {
+		c.shared.hooks.add(len(m.Data), func() { hook(m) })
 	}
 	return m.ID, nil
 }
@@ -206,7 +209,7 @@ func (c *counter) tellLocked(now time.Time) {
 		}
 	}
 	if !c.idle.IsZero() && due.IsZero() {
-		due = c.idle.Add(c.server.config.HistoryAge)
+		due = c.idle.Add(c.shared.config.HistoryAge)
 	}
 	if due.IsZero() {
 		c.timer.Stop()
@@ -223,7 +226,7 @@ func (c *counter) newsLocked(now time.Time) bool {
 // with the room; at eight times what the last one took, counts take a ninth
 // of the time at most, however many join at once.
 func (c *counter) window() time.Duration {
-	return min(max(c.server.config.Coalesce, 8*c.stream.Pass()), time.Second)
+	return min(max(c.shared.config.Coalesce, 8*c.stream.Pass()), time.Second)
 }
 
 // publishLocked ends the window: the shared stream hears who came and went and
@@ -239,8 +242,8 @@ func (c *counter) publishLocked(now time.Time) {
 	}
 	var state []byte // made once for all
 	if news.Sync || len(c.joiners) > 0 {
-		state = syncData(&c.room, c.server.config.Heartbeat)
-		c.server.syncs.Add(1)
+		state = syncData(&c.room, c.shared.config.Heartbeat)
+		c.shared.syncs.Add(1)
 	}
 	if news.Sync {
 		c.stream.Publish(stream.Event{ID: id, Name: string(room.EventSync), Data: state}, stream.Free)
@@ -267,30 +270,30 @@ func (c *counter) admitLocked(state []byte, count int) {
 		id := []byte("id: " + j.place + "\n")
 		j.conn.Tell(slices.Concat([][]byte{id, sync, id, number}, c.missed[j.since:])...)
 		c.stream.Attach(j.conn)
-		c.server.conns.admit(j.connection)
+		c.shared.conns.admit(j.connection)
 	}
 	c.joiners, c.missed = nil, nil
 }
 
 // hearLocked lets the host program hear of the change.
 func (c *counter) hearLocked(change room.Change) {
-	joined, left := c.server.config.OnJoin, c.server.config.OnLeave
+	joined, left := c.shared.config.OnJoin, c.shared.config.OnLeave
 	switch {
 	case change.Event == room.EventJoin && joined != nil:
-		c.server.hooks.add(len(change.Member.Info), func() { joined(string(c.name), change.Member) })
+		c.shared.hooks.add(len(change.Member.Info), func() { joined(string(c.name), change.Member) })
 	case change.Event == room.EventLeave && left != nil:
-		c.server.hooks.add(len(change.Member.Info), func() { left(string(c.name), change.Member, change.Reason) })
+		c.shared.hooks.add(len(change.Member.Info), func() { left(string(c.name), change.Member, change.Reason) })
 	}
 }
 
 // countLocked is the user count.
 func (c *counter) countLocked() int {
-	return c.server.config.count(&c.room)
+	return c.shared.config.count(&c.room)
 }
 
 // unusedLocked reports whether the room may be dropped.
 func (c *counter) unusedLocked(now time.Time) bool {
-	return !c.closed && !c.idle.IsZero() && now.Sub(c.idle) >= c.server.config.HistoryAge && !c.newsLocked(now)
+	return !c.closed && !c.idle.IsZero() && now.Sub(c.idle) >= c.shared.config.HistoryAge && !c.newsLocked(now)
 }
 
 // close brings those who joined in this window to the stream, and is the last

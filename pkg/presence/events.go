@@ -29,7 +29,6 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 		sid:     user.SID,
 		session: user.Session,
 		expires: user.Expires,
-		server:  s,
 	}
 	if s.config.KeepHandler {
 		conn.done = make(chan struct{})
@@ -39,6 +38,7 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 		s.conns.remove(conn)
 		return &refusal{http.StatusServiceUnavailable, refused.Error(), between(fullLeast, fullMost)}
 	}
+	var c *counter // where it is counted
 	conn.conn, err = s.streams.Conn(w, r)
 	switch {
 	case errors.Is(err, stream.ErrFull):
@@ -48,12 +48,12 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 		s.conns.remove(conn)
 		return err
 	case refused == nil:
-		refused = s.join(name, conn, user, lastEventID(r))
+		c, refused = s.join(name, conn, user, lastEventID(r))
 	}
 	if refused != nil {
 		conn.turnAway(refused)
 	}
-	conn.conn.Serve(r.Context(), conn.ended)
+	conn.conn.Serve(r.Context(), func(why stream.End) { s.ended(conn, c, why) })
 	if conn.done != nil {
 		select {
 		case <-conn.done:
@@ -82,15 +82,31 @@ func (s *Server) place(conn *connection, name room.Name) error {
 
 // join counts the connection in. The room may be dropped between the look-up
 // and the door; then there is a new one.
-func (s *Server) join(name room.Name, conn *connection, user User, lastID string) error {
+func (s *Server) join(name room.Name, conn *connection, user User, lastID string) (*counter, error) {
 	for {
 		c, err := s.counter(name)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if err := c.join(conn, user, lastID); !errors.Is(err, errClosed) {
-			return err
+		switch err := c.join(conn, user, lastID); {
+		case err == nil:
+			return c, nil
+		case !errors.Is(err, errClosed):
+			return nil, err
 		}
+	}
+}
+
+// ended is called once, when the connection has ended, with where it was
+// counted, if it was.
+func (s *Server) ended(conn *connection, c *counter, why stream.End) {
+	s.conns.remove(conn)
+	if c != nil {
+		s.log.Debug("stream ended", "room", string(c.name), "user", string(conn.user), "why", string(why))
+		c.leave(conn, leaveReason(why))
+	}
+	if conn.done != nil {
+		close(conn.done)
 	}
 }
 

@@ -48,7 +48,7 @@ func (s *Server) counter(name room.Name) (*counter, error) {
 	case c == nil && len(r.open) >= s.config.MaxRooms:
 		return nil, ErrTooManyRooms
 	case c == nil:
-		c = newCounter(s, name, room.Place{Epoch: s.epoch, Seq: r.floor})
+		c = newCounter(name, &s.shared, r.floor, s.drop)
 		r.open[name] = c
 	}
 	return c, nil

@@ -7,10 +7,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,26 +23,16 @@ import (
 // [http.Handler] to be mounted in any router, at the root or under a prefix,
 // and its methods are safe for concurrent use. [Server.Shutdown] ends it.
 type Server struct {
-	config   Config
-	log      *slog.Logger
-	seldom   *seldom
+	shared
 	router   chi.Router
 	origins  *http.CrossOriginProtection
-	streams  *stream.Streams
-	epoch    string // of all ids: drawn at the start, as no message outlives the process
-	conns    connections
-	memory   memory
 	rates    rates
-	hooks    hooks
+	rooms    rooms
 	lastConn atomic.Uint64
-	syncs    atomic.Uint64 // how often the state of a room was encoded
 
 	draining atomic.Bool
-	ending   chan struct{}  // closed when it becomes true
-	running  sync.WaitGroup // connections that were counted in, hooks that run, sweep
-	closed   chan struct{}  // closed when Shutdown is done
-
-	rooms rooms
+	ending   chan struct{} // closed when it becomes true
+	closed   chan struct{} // closed when Shutdown is done
 }
 
 // New returns a Server that is ready to serve. The error says which field of
@@ -65,17 +53,19 @@ func New(c Config) (*Server, error) {
 	epoch := make([]byte, 5)
 	rand.Read(epoch)
 	s := &Server{
-		config:  c,
-		log:     c.Logger,
+		shared: shared{
+			config:  c,
+			log:     c.Logger,
+			streams: stream.Open(stream.Config{Heartbeat: c.Heartbeat, MaxUnsent: c.MaxUnsent, Portable: c.portable}),
+			epoch:   hex.EncodeToString(epoch),
+			conns:   newConnections(c.MaxConnections, c.MaxConnectionsPerUser),
+			memory:  newMemory(c),
+		},
 		origins: origins,
-		streams: stream.Open(stream.Config{Heartbeat: c.Heartbeat, MaxUnsent: c.MaxUnsent, Portable: c.portable}),
-		epoch:   hex.EncodeToString(epoch),
-		conns:   newConnections(c.MaxConnections, c.MaxConnectionsPerUser),
-		memory:  newMemory(c),
 		rates:   newRates(c.MessageRate, c.MessageBurst),
+		rooms:   rooms{open: map[room.Name]*counter{}},
 		ending:  make(chan struct{}),
 		closed:  make(chan struct{}),
-		rooms:   rooms{open: map[room.Name]*counter{}},
 	}
 	s.seldom = newSeldom(s.log)
 	s.hooks = hooks{seldom: s.seldom, running: &s.running}
