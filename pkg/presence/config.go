@@ -84,7 +84,7 @@ type Config struct {
 
 	// HistoryAge is how long a message is kept at most, and how long a room in
 	// which nobody is and nothing is said stays, with its history: 5 minutes by
-	// default, 24 hours at most. Long costs the memory of rooms that nobody uses.
+	// default, from 1 s to 24 hours. Long costs the memory of rooms that nobody uses.
 	HistoryAge time.Duration
 
 	// HistoryBytes bounds the histories of all rooms together, in bytes: 64 MiB
@@ -100,14 +100,16 @@ type Config struct {
 	// bound by default. Who has so many already is told goodbye full.
 	MaxConnectionsPerUser int
 
-	// MaxRooms bounds the rooms, those that nobody is in but whose history is
-	// kept included: 100,000 by default. A new one above it is refused, to a
-	// stream with goodbye full.
+	// MaxRooms bounds the rooms: 100,000 by default. A new one above it takes the
+	// place of the one that nobody has been in for longest, whose history goes,
+	// or is refused if there is none: to a stream with goodbye full. An empty room
+	// costs 3 KB.
 	MaxRooms int
 
 	// FullStatus is how a stream is refused for want of room: 200 by default,
 	// with goodbye full on it, after which a browser's EventSource comes back;
-	// or 503, a problem document, for a balancer that tries the next server.
+	// or 503, a problem document, for a balancer that tries the next server. For
+	// want of descriptors it is always the former: that is noticed too late.
 	FullStatus int
 
 	// MessageRate is how many messages a second each user may send, in all rooms
@@ -213,8 +215,8 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("config: Heartbeat is 1s to 5m, not %v", c.Heartbeat)
 	case c.MemberLimit < 1:
 		return c, fmt.Errorf("config: MemberLimit is at least 1, not %d", c.MemberLimit)
-	case c.HistoryAge < 0 || c.HistoryAge > 24*time.Hour:
-		return c, fmt.Errorf("config: HistoryAge is 24h at most, not %v", c.HistoryAge)
+	case c.HistoryAge < time.Second || c.HistoryAge > 24*time.Hour:
+		return c, fmt.Errorf("config: HistoryAge is 1s to 24h, not %v", c.HistoryAge)
 	case c.HistoryBytes < 0:
 		return c, fmt.Errorf("config: HistoryBytes is at least 1, not %d", c.HistoryBytes)
 	case c.MaxConnections < 0:

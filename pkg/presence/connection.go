@@ -22,15 +22,17 @@ const (
 type connection struct {
 	id   room.Conn
 	user room.UserID
+	room room.Name
 	sid  string        // User.SID
 	conn *stream.Conn  // to its client
 	done chan struct{} // closed when it has ended; nil without Config.KeepHandler
 
 	// Guarded by connections.mu.
-	room       room.Name // where it is counted; empty before
-	session    string    // User.Session
+	session    string // User.Session
 	expires    time.Time
 	timer      *time.Timer // nil if it does not expire
+	doomed     stream.End  // what ends it as soon as it is counted; empty is nothing
+	counted    bool
 	admitted   bool        // it has its sync
 	warned     bool        // it was told that it expires
 	last, next *connection // in the list of its user's

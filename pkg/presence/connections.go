@@ -57,11 +57,14 @@ func (c *connections) add(conn *connection) error {
 	return nil
 }
 
-// enter says that the connection is counted in that room now.
-func (c *connections) enter(conn *connection, name room.Name) {
+// enter says that the connection is counted now.
+func (c *connections) enter(conn *connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	conn.room = name
+	conn.counted = true
+	if conn.doomed != "" {
+		conn.conn.End(conn.doomed)
+	}
 	c.scheduleLocked(conn)
 }
 
@@ -70,7 +73,9 @@ func (c *connections) admit(conn *connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	conn.admitted = true
-	c.scheduleLocked(conn)
+	if _, open := c.open[conn]; open {
+		c.scheduleLocked(conn)
+	}
 }
 
 // remove forgets the connection, which has ended or was not to be.
@@ -111,7 +116,7 @@ func (c *connections) ofLocked(user room.UserID) iter.Seq[*connection] {
 // scheduleLocked has the client told that its token ends, and then the
 // connection ended, each in its time, which may be now.
 func (c *connections) scheduleLocked(conn *connection) {
-	if conn.expires.IsZero() || conn.room == "" {
+	if conn.expires.IsZero() || !conn.counted {
 		return
 	}
 	left := time.Until(conn.expires)
@@ -150,7 +155,7 @@ func (c *connections) renew(u User, from, to string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for conn := range c.ofLocked(room.UserID(u.ID)) {
-		if conn.room == "" || conn.sid != u.SID || !u.Join.Match(string(conn.room)) {
+		if conn.sid != u.SID || !u.Join.Match(string(conn.room)) {
 			continue
 		}
 		if from != "" && conn.session == from {
@@ -166,12 +171,12 @@ func (c *connections) renew(u User, from, to string) {
 	}
 }
 
-// end asks all connections for their end.
+// end asks all connections for their end. None is on its way to be counted.
 func (c *connections) end(why stream.End) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for conn := range c.open {
-		if conn.room != "" {
+		if conn.counted {
 			conn.conn.End(why)
 		}
 	}
@@ -182,8 +187,12 @@ func (c *connections) endOf(user room.UserID, why stream.End, chosen func(*conne
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for conn := range c.ofLocked(user) {
-		if conn.room != "" && chosen(conn) {
+		switch {
+		case !chosen(conn):
+		case conn.counted:
 			conn.conn.End(why)
+		default:
+			conn.doomed = why // once it is
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"container/list"
 	"errors"
 	"slices"
 	"sync"
@@ -17,32 +18,38 @@ type counter struct {
 	shared *shared
 	stream *stream.Stream
 	drop   func(*counter) // called with no lock held when the room was unused for long
+	unused *unused
 
 	mu      sync.Mutex // guards what follows
 	room    room.Room
-	joiners []joiner    // counted in; they wait for the sync of this window
-	missed  [][]byte    // the messages said while there are joiners
-	told    int         // the last user count
-	last    time.Time   // when something was told
-	idle    time.Time   // since when nobody is here and nothing is said; zero while somebody is
-	timer   *time.Timer // calls wake
-	closed  bool        // nothing is told any more, nobody joins
+	joiners []joiner      // counted in; they wait for the sync of this window
+	missed  [][]byte      // the messages said while there are joiners
+	told    int           // the last user count
+	last    time.Time     // when something was told
+	idle    time.Time     // since when nobody is here and nothing is said; zero while somebody is
+	queued  *list.Element // in unused, while idle is not zero
+	timer   *time.Timer   // calls wake
+	closed  bool          // nothing is told any more, nobody joins
 }
 
 // errClosed says that the room was dropped, or the server drained, while
 // somebody was at its door.
 var errClosed = errors.New("room closed")
 
-func newCounter(name room.Name, s *shared, floor uint64, drop func(*counter)) *counter {
+func newCounter(name room.Name, s *shared, floor uint64, u *unused, drop func(*counter)) *counter {
 	c := &counter{
 		name:   name,
 		shared: s,
 		stream: s.streams.Stream(string(name)),
 		drop:   drop,
+		unused: u,
 		room: room.New(room.Config{Linger: s.config.Linger, MemberLimit: s.config.MemberLimit,
 			Start: room.Place{Epoch: s.epoch, Seq: floor}}),
 		idle: time.Now(),
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock() // wake waits until there is a timer
+	c.queued = u.add(c)
 	c.timer = time.AfterFunc(s.config.HistoryAge, c.wake)
 	return c
 }
@@ -62,27 +69,28 @@ func (c *counter) join(conn *connection, u User, lastID string) error {
 		return errBanned
 	}
 	c.room.Join(conn.id, room.User{ID: conn.user, Name: u.Name, Info: u.Info}, now)
-	c.shared.conns.enter(conn, c.name) // under the lock: who is in when the room is closed is told goodbye
 	place := c.room.Place()
-	conn.conn.Tell(c.greetingLocked(lastID, place, now)...)
+	c.greetLocked(conn, lastID, place, now)
+	c.shared.conns.enter(conn) // under the lock: who is in when the room is closed is told goodbye
 	c.joiners = append(c.joiners, joiner{conn, place.String(), len(c.missed)})
 	c.shared.running.Add(1)
 	c.tellLocked(now)
 	return nil
 }
 
-// greetingLocked is what a client is answered with: how long to wait before it
-// comes back, and the messages since the id that it holds, or a reset.
-func (c *counter) greetingLocked(lastID string, here room.Place, now time.Time) [][]byte {
-	greeting := [][]byte{retryField(time.Second, 3*time.Second)}
+// greetLocked answers a client: how long to wait before it comes back, and the
+// messages since the id that it holds, or a reset.
+func (c *counter) greetLocked(conn *connection, lastID string, here room.Place, now time.Time) {
+	conn.conn.Tell(retryField(time.Second, 3*time.Second))
 	if lastID == "" {
-		return greeting
+		return
 	}
-	missed, ok := c.shared.memory.missed(c.name, lastID, here, now)
-	if !ok {
-		return append(greeting, resetEvent(here.String()).Append(nil))
+	switch missed, taken, ok := c.shared.memory.missed(conn, lastID, here, now); {
+	case !ok:
+		conn.conn.Tell(resetEvent(here.String()).Append(nil))
+	case len(missed) > 0:
+		conn.conn.Replay(taken, missed...)
 	}
-	return append(greeting, missed...)
 }
 
 // leave counts the connection out.
@@ -172,12 +180,15 @@ func (c *counter) say(m Message, by room.UserID, own string) (id string, err err
 	e := messageEvent(m)
 	c.stream.Publish(e, stream.Reserved)
 	encoded := e.Append(nil)
-	c.shared.memory.keep(c.name, place.Seq, encoded, by, own, now)
+	for _, conn := range c.shared.memory.keep(c.name, place.Seq, encoded, by, own, now) {
+		conn.conn.End(stream.Slow)
+	}
 	if len(c.joiners) > 0 {
 		c.missed = append(c.missed, encoded)
 	}
 	if !c.idle.IsZero() {
 		c.idle = now
+		c.unused.touch(c.queued)
 	}
 	if hook := c.shared.config.OnMessage; hook != nil {
 		c.shared.hooks.add(len(m.Data), func() { hook(m) })
@@ -193,11 +204,13 @@ func (c *counter) tellLocked(now time.Time) {
 		return
 	}
 	c.room.Expire(now)
-	switch {
-	case c.room.Users() > 0:
+	switch used := c.room.Users() > 0; {
+	case used && !c.idle.IsZero():
 		c.idle = time.Time{}
-	case c.idle.IsZero():
+		c.unused.remove(c.queued)
+	case !used && c.idle.IsZero():
 		c.idle = now
+		c.queued = c.unused.add(c)
 	}
 	due := c.room.Due()
 	if c.newsLocked(now) {
@@ -211,10 +224,10 @@ func (c *counter) tellLocked(now time.Time) {
 	if !c.idle.IsZero() && due.IsZero() {
 		due = c.idle.Add(c.shared.config.HistoryAge)
 	}
-	if due.IsZero() {
-		c.timer.Stop()
-	} else {
+	if due.After(now) {
 		c.timer.Reset(due.Sub(now))
+	} else { // there is none, or the room is unused: then unlock drops it
+		c.timer.Stop()
 	}
 }
 
@@ -301,13 +314,19 @@ func (c *counter) unusedLocked(now time.Time) bool {
 func (c *counter) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.closed && c.newsLocked(time.Now()) {
-		c.publishLocked(time.Now())
-	}
-	c.closeLocked()
+	c.closeLocked(time.Now())
 }
 
-func (c *counter) closeLocked() {
+func (c *counter) closeLocked(now time.Time) {
+	if c.closed {
+		return
+	}
+	if c.newsLocked(now) {
+		c.publishLocked(now)
+	}
 	c.closed = true
 	c.timer.Stop()
+	if !c.idle.IsZero() {
+		c.unused.remove(c.queued)
+	}
 }

@@ -26,6 +26,7 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	conn := &connection{
 		id:      room.Conn(s.lastConn.Add(1)),
 		user:    room.UserID(user.ID),
+		room:    name,
 		sid:     user.SID,
 		session: user.Session,
 		expires: user.Expires,
@@ -33,7 +34,7 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	if s.config.KeepHandler {
 		conn.done = make(chan struct{})
 	}
-	refused := s.place(conn, name)
+	refused := s.place(conn)
 	if refused != nil && !errors.Is(refused, ErrDraining) && s.config.FullStatus == http.StatusServiceUnavailable {
 		s.conns.remove(conn)
 		return &refusal{http.StatusServiceUnavailable, refused.Error(), between(fullLeast, fullMost)}
@@ -48,7 +49,7 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 		s.conns.remove(conn)
 		return err
 	case refused == nil:
-		c, refused = s.join(name, conn, user, lastEventID(r))
+		c, refused = s.join(conn, user, lastEventID(r))
 	}
 	if refused != nil {
 		conn.turnAway(refused)
@@ -66,25 +67,25 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 }
 
 // place keeps a place for the connection, and sees that the room is there.
-func (s *Server) place(conn *connection, name room.Name) error {
+func (s *Server) place(conn *connection) error {
 	if s.draining.Load() {
 		return ErrDraining
 	}
 	err := s.conns.add(conn)
 	if err == nil {
-		_, err = s.counter(name)
+		_, err = s.counter(conn.room)
 	}
 	if err != nil && !errors.Is(err, ErrDraining) {
-		s.seldom.warn(err.Error(), "user", string(conn.user), "room", string(name))
+		s.seldom.warn(err.Error(), "user", string(conn.user), "room", string(conn.room))
 	}
 	return err
 }
 
 // join counts the connection in. The room may be dropped between the look-up
 // and the door; then there is a new one.
-func (s *Server) join(name room.Name, conn *connection, user User, lastID string) (*counter, error) {
+func (s *Server) join(conn *connection, user User, lastID string) (*counter, error) {
 	for {
-		c, err := s.counter(name)
+		c, err := s.counter(conn.room)
 		if err != nil {
 			return nil, err
 		}
@@ -102,7 +103,7 @@ func (s *Server) join(name room.Name, conn *connection, user User, lastID string
 func (s *Server) ended(conn *connection, c *counter, why stream.End) {
 	s.conns.remove(conn)
 	if c != nil {
-		s.log.Debug("stream ended", "room", string(c.name), "user", string(conn.user), "why", string(why))
+		s.log.Debug("stream ended", "room", string(conn.room), "user", string(conn.user), "why", string(why))
 		c.leave(conn, leaveReason(why))
 	}
 	if conn.done != nil {

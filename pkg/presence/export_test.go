@@ -18,3 +18,10 @@ func Portable(c Config) Config {
 	c.portable = true
 	return c
 }
+
+// WithRoomsLocked calls f while no room can be found, made or dropped.
+func (s *Server) WithRoomsLocked(f func()) {
+	s.rooms.mu.Lock()
+	defer s.rooms.mu.Unlock()
+	f()
+}

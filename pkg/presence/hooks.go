@@ -17,6 +17,7 @@ type hooks struct {
 	waiting []func()
 	size    int  // bytes that waiting carries
 	busy    bool // run runs
+	dropped bool // a call was
 }
 
 // add has f, which carries that many bytes, called soon. It does not wait.
@@ -25,7 +26,7 @@ func (h *hooks) add(size int, f func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.size+size > maxHooks {
-		h.seldom.warn("hooks are too slow, calls are dropped")
+		h.dropped = true // run says so: the caller holds locks
 		return
 	}
 	h.size += size
@@ -48,7 +49,12 @@ func (h *hooks) run() {
 		calls := h.waiting
 		h.waiting = nil
 		h.busy = len(calls) > 0
+		dropped := h.dropped
+		h.dropped = false
 		h.mu.Unlock()
+		if dropped {
+			h.seldom.warn("hooks are too slow, calls are dropped")
+		}
 		if len(calls) == 0 {
 			return
 		}

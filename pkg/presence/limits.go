@@ -72,7 +72,8 @@ func (r *rates) take(user room.UserID, now time.Time) (wait time.Duration) {
 	if bucket.AllowN(now, 1) {
 		return 0
 	}
-	return time.Duration((1 - bucket.TokensAt(now)) / float64(r.limit) * float64(time.Second))
+	seconds := (1 - bucket.TokensAt(now)) / float64(r.limit)
+	return time.Duration(min(seconds, time.Hour.Seconds()) * float64(time.Second))
 }
 
 // expire forgets the users whose bucket is full again: a new one is the same.

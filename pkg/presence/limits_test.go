@@ -3,8 +3,11 @@ package presence_test
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
+	"runtime"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -58,10 +61,30 @@ func TestFull(t *testing.T) {
 	})
 }
 
+// Places come back in whatever order a user's streams end.
+func TestPlacesComeBack(t *testing.T) {
+	inBubble(t, presence.Config{MaxConnections: 3, MaxConnectionsPerUser: 3}, func(t *testing.T, b *bubble) {
+		for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
+			var streams []*line
+			for i := range 4 {
+				c := b.stream("/events", "", someone("alice"))
+				time.Sleep(time.Second)
+				if got := names(c.take()); strings.Contains(got, "full") != (i == 3) {
+					t.Fatalf("before %v: stream %d hears %q", order, i, got)
+				}
+				streams = append(streams, c)
+			}
+			for _, i := range order {
+				streams[i].close()
+			}
+		}
+	})
+}
+
 // A message to a room that there is no place for is refused.
 func TestFullOfRooms(t *testing.T) {
 	h := open(t, presence.Config{MaxRooms: 1})
-	h.say("/messages", bearer(t, "alice"), `{"data":1}`)
+	h.stream("/events", bearer(t, "alice")).next("user count")
 	answer := h.ask("POST", "/messages?room=other", bearer(t, "alice"), "x", "Content-Type", "text/plain")
 	if answer.StatusCode != http.StatusServiceUnavailable || answer.Header.Get("Retry-After") == "" {
 		t.Errorf("got %s, Retry-After %q", answer.Status, answer.Header.Get("Retry-After"))
@@ -100,4 +123,94 @@ func TestTooFast(t *testing.T) {
 	if answer := post(); answer.StatusCode != http.StatusAccepted {
 		t.Errorf("after that time: got %s", answer.Status)
 	}
+}
+
+// A room that nobody is in makes room for a new one, the longest unused first.
+func TestUnusedRoomsMakeRoom(t *testing.T) {
+	inBubble(t, presence.Config{MaxRooms: 3, Linger: -1}, func(t *testing.T, b *bubble) {
+		alice := someone("alice")
+		stay := b.stream("/events?room=used", "", alice)
+		first := b.say("/messages?room=a", `{"data":1}`, alice)
+		time.Sleep(time.Second)
+		b.stream("/events?room=b", "", alice).close()
+		time.Sleep(time.Second)
+		b.say("/messages?room=a", `{"data":2}`, alice) // now b is unused for longer
+		b.say("/messages?room=c", `{"data":1}`, alice)
+		c := b.stream("/events?room=a", first, alice)
+		if got := names(c.take()); got != " message sync user count:1" {
+			t.Errorf("in a, which was to stay: got %q", got)
+		}
+		c.close()
+		for i := range 100 {
+			b.say(fmt.Sprintf("/messages?room=x%d", i), `{"data":1}`, alice)
+		}
+		if got := names(b.stream("/events?room=a", first, alice).take()); got != ` reset:{"reason":"history"} sync user count:1` {
+			t.Errorf("in a, which was to go: got %q", got)
+		}
+		if got := names(stay.take()); stay.ended() || got != " sync user count:1" {
+			t.Errorf("who is in a room hears %q, ended %v", got, stay.ended())
+		}
+	})
+}
+
+// A room that waits to be dropped has one goroutine, however long that takes:
+// many wait at once when many were left at once.
+func TestDroppingIsPatient(t *testing.T) {
+	h := open(t, presence.Config{HistoryAge: time.Second})
+	h.say("/messages", bearer(t, "alice"), `{"data":1}`)
+	h.WithRoomsLocked(func() {
+		before := runtime.NumGoroutine()
+		<-time.After(1200 * time.Millisecond) // it is due after one second
+		if n := runtime.NumGoroutine() - before; n > 10 {
+			t.Errorf("%d goroutines wait for one room", n)
+		}
+	})
+}
+
+// Clients that take their replays too slowly while the history goes on hold no
+// more than it may: the oldest are sent away.
+func TestSlowReplays(t *testing.T) { // promise 4
+	each(t, func(t *testing.T, open opener) {
+		const size = 2 << 20
+		h := open(t, presence.Config{HistoryBytes: size, MaxMessage: 64 << 10, Linger: -1, MemberLimit: 1})
+		alice := bearer(t, "alice")
+		text := strings.Repeat("x", 60<<10)
+		fill := func(room string) {
+			for range size / len(text) {
+				if _, err := h.Publish(t.Context(), room, "", text); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		rooms := []string{"a", "b", "c", "d"}
+		start := time.Now()
+		watchers := map[string]*tab{}
+		for _, room := range rooms {
+			first := h.say("/messages?room="+room, alice, `{"data":1}`)
+			fill(room) // and what the stopped clients before hold is history no longer
+			watchers[room] = h.stream("/events?room="+room, alice)
+			watchers[room].next("user count")
+			c, err := net.Dial("tcp", strings.TrimPrefix(h.URL, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			c.(*net.TCPConn).SetReadBuffer(4 << 10)
+			epoch, _, _ := strings.Cut(first, "-")
+			fmt.Fprintf(c, "GET /events?room=%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nLast-Event-ID: %s-4\r\n\r\n", room, bearer(t, "stopped"), epoch)
+			watchers[room].until("user count", "2")
+		}
+		fill("e")
+		// Of the first nothing is left but what its kernel has taken; it is told why,
+		// if it can be.
+		watchers["a"].until("user count", "1")
+		if took := time.Since(start); took > 15*time.Second {
+			t.Fatalf("it took %v, in which whoever takes nothing is sent away anyhow", took)
+		}
+		for _, room := range rooms[2:] {
+			if p := h.page("/presence?room="+room, alice); p.Connections != 2 {
+				t.Errorf("in %s there are %d connections, want the stopped client there", room, p.Connections)
+			}
+		}
+	})
 }

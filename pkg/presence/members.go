@@ -82,7 +82,7 @@ func (s *Server) getPresence(w http.ResponseWriter, r *http.Request) error {
 }
 
 // Members returns who is in the room, by id. The slice is the caller's own,
-// empty and not nil if nobody is there. The error is that of a room's name, or
+// empty and not nil if nobody is there; what an Info points to is not. The error is that of a room's name, or
 // [ErrDraining].
 func (s *Server) Members(roomName string) ([]Member, error) {
 	name, err := room.ParseName(roomName)

@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"container/list"
 	"errors"
 	"sync"
 	"time"
@@ -25,14 +26,26 @@ var errBanned = errors.New("removed from the room")
 // memory is what is remembered of rooms beyond who is in them, and bounded over
 // all of them. Its lock is taken last.
 type memory struct {
+	most int // Config.HistoryBytes
+
 	mu      sync.Mutex // guards what follows
 	history room.History
+	replays *list.List // of replay: those that are under way, the oldest first
 	retries room.Retries
 	bans    room.Bans
 }
 
+// replay is on its way to a client.
+type replay struct {
+	*room.Replay
+	conn *connection
+	over bool // its connection was asked for its end
+}
+
 func newMemory(c Config) memory {
 	return memory{
+		most:    c.HistoryBytes,
+		replays: list.New(),
 		history: room.NewHistory(room.HistoryConfig{Messages: c.History, Age: c.HistoryAge, Bytes: c.HistoryBytes}),
 		retries: room.NewRetries(retryAge, maxRetries),
 		bans:    room.NewBans(maxBans),
@@ -54,26 +67,59 @@ func (m *memory) sent(name room.Name, by room.UserID, id string, now time.Time) 
 }
 
 // keep remembers a message that is said: its event, and its sender's id for it,
-// if there is one.
-func (m *memory) keep(name room.Name, seq uint64, event []byte, by room.UserID, id string, now time.Time) {
+// if there is one. It returns connections that are to end, as replays hold more
+// of what is no longer remembered than may be remembered.
+func (m *memory) keep(name room.Name, seq uint64, event []byte, by room.UserID, id string, now time.Time) (slow []*connection) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.history.Add(name, seq, event, now)
 	if id != "" {
 		m.retries.Add(name, by, id, seq, now)
 	}
+	if m.history.Held() > m.most {
+		slow = m.slowLocked()
+	}
+	return slow
 }
 
-// missed returns the messages since the one whose id the client holds; ok is
-// false if some are not known any more, or the id is none of this room's.
-func (m *memory) missed(name room.Name, lastID string, here room.Place, now time.Time) (events [][]byte, ok bool) {
+// slowLocked returns the connections of the older half of the replays that hold
+// what the history has let go of.
+func (m *memory) slowLocked() []*connection {
+	var late []*replay
+	for e := m.replays.Front(); e != nil; e = e.Next() {
+		if r := e.Value.(*replay); r.Late() && !r.over {
+			late = append(late, r)
+		}
+	}
+	var slow []*connection
+	for _, r := range late[:(len(late)+1)/2] {
+		r.over = true
+		slow = append(slow, r.conn)
+	}
+	return slow
+}
+
+// missed returns the messages since the one whose id the client holds, and what
+// is to be called when it has them; ok is false if some are not known any more,
+// or the id is none of this room's.
+func (m *memory) missed(conn *connection, lastID string, here room.Place, now time.Time) (events [][]byte, taken func(), ok bool) {
 	last, ok := room.ParsePlace(lastID)
 	if !ok || last.Epoch != here.Epoch {
-		return nil, false
+		return nil, nil, false
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.history.After(name, last.Seq, here.Seq, now)
+	run, ok := m.history.After(conn.room, last.Seq, here.Seq, now)
+	if !ok || last.Seq == here.Seq {
+		return nil, nil, ok
+	}
+	e := m.replays.PushBack(&replay{Replay: run, conn: conn})
+	return run.Events(), func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.history.Release(run)
+		m.replays.Remove(e)
+	}, true
 }
 
 // drop forgets the room's history.

@@ -421,7 +421,7 @@ func TestOpenAPIAnswers(t *testing.T) {
 		{usual, "unknown member", "POST", "/session", nil, inJSON, `{"tokne":"x"}`, 400, false},
 		{usual, "bad token", "POST", "/session", nil, inJSON, `{"token":"rubbish"}`, 401, true},
 		{usual, "blank", "POST", "/session", nil, inJSON, `{"token":" ` + token + `"}`, 401, false},
-		{usual, "no token", "POST", "/session", alice, inJSON, `{}`, 401, false},
+		{usual, "no token", "POST", "/session", alice, inJSON, `{}`, 400, false},
 		{usual, "from elsewhere", "POST", "/session", foreign, inJSON, `{"token":"` + token + `"}`, 403, true},
 		{usual, "token for no cookie", "POST", "/session", nil, inJSON, `{"token":"` + long + `"}`, 413, false},
 		{usual, "text", "POST", "/session", nil, text, token, 415, false},

@@ -2,6 +2,7 @@ package presence
 
 import (
 	"cmp"
+	"container/list"
 	"errors"
 	"math"
 	"net/http"
@@ -24,6 +25,43 @@ type rooms struct {
 	// there, so that no id is given twice. Who comes back to a room that was
 	// dropped may hear a reset for another room's messages, and misses none.
 	floor uint64
+
+	unused unused
+}
+
+// unused are the rooms that nobody is in, those first of which nothing was heard
+// for longest. Its lock is taken last.
+type unused struct {
+	mu    sync.Mutex // guards rooms
+	rooms list.List  // of *counter
+}
+
+func (u *unused) add(c *counter) *list.Element {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.rooms.PushBack(c)
+}
+
+func (u *unused) touch(e *list.Element) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.rooms.MoveToBack(e)
+}
+
+func (u *unused) remove(e *list.Element) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.rooms.Remove(e)
+}
+
+// first returns the first; nil if there is none.
+func (u *unused) first() *counter {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if e := u.rooms.Front(); e != nil {
+		return e.Value.(*counter)
+	}
+	return nil
 }
 
 // close returns the rooms; from then on there are none.
@@ -35,8 +73,9 @@ func (r *rooms) close() map[room.Name]*counter {
 	return open
 }
 
-// counter returns the counter of a room, which it makes if there is none. The
-// error is [ErrDraining] or [ErrTooManyRooms].
+// counter returns the counter of a room, which it makes if there is none; if
+// there are too many, in the place of one that nobody is in. The error is
+// [ErrDraining] or [ErrTooManyRooms].
 func (s *Server) counter(name room.Name) (*counter, error) {
 	r := &s.rooms
 	r.mu.Lock()
@@ -45,10 +84,10 @@ func (s *Server) counter(name room.Name) (*counter, error) {
 	switch {
 	case r.open == nil:
 		return nil, ErrDraining
-	case c == nil && len(r.open) >= s.config.MaxRooms:
+	case c == nil && len(r.open) >= s.config.MaxRooms && !s.makeRoomLocked():
 		return nil, ErrTooManyRooms
 	case c == nil:
-		c = newCounter(name, &s.shared, r.floor, s.drop)
+		c = newCounter(name, &s.shared, r.floor, &r.unused, s.drop)
 		r.open[name] = c
 	}
 	return c, nil
@@ -76,13 +115,39 @@ func (s *Server) drop(c *counter) {
 	defer r.mu.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.unusedLocked(time.Now()) {
-		return
+	if now := time.Now(); c.unusedLocked(now) {
+		s.dropLocked(c, now)
+	} else {
+		c.tellLocked(now) // sets the timer, which wake left to us
 	}
-	c.closeLocked()
-	r.floor = max(r.floor, c.room.Place().Seq)
-	delete(r.open, c.name)
+}
+
+// dropLocked is called with both locks held.
+func (s *Server) dropLocked(c *counter, now time.Time) {
+	c.closeLocked(now)
+	s.rooms.floor = max(s.rooms.floor, c.room.Place().Seq)
+	delete(s.rooms.open, c.name)
 	s.memory.drop(c.name)
+}
+
+// makeRoomLocked drops the room that has been unused for longest, and reports
+// whether there was one.
+func (s *Server) makeRoomLocked() bool {
+	for {
+		c := s.rooms.unused.first()
+		if c == nil {
+			return false
+		}
+		c.mu.Lock()
+		unused := !c.idle.IsZero() // or somebody has come meanwhile, and it is no longer the first
+		if unused {
+			s.dropLocked(c, time.Now())
+		}
+		c.mu.Unlock()
+		if unused {
+			return true
+		}
+	}
 }
 
 // RoomCount is a room in which somebody is.

@@ -92,6 +92,7 @@ func (s *Server) routes(page map[string]*file) chi.Router {
 			AllowedOrigins:   s.config.CORSOrigins,
 			AllowedMethods:   []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete},
 			AllowedHeaders:   []string{"Authorization", "Content-Type", "Last-Event-ID"},
+			ExposedHeaders:   []string{"Retry-After"},
 			AllowCredentials: s.config.CORSOrigins[0] != "*",
 			MaxAge:           600,
 		}))

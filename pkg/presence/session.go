@@ -164,7 +164,9 @@ func (s *Server) deleteSession(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s.conns.endOf(room.UserID(user.ID), endSignedOut, func(conn *connection) bool { return conn.session == user.Session })
+	if user.Session != "" { // else the Authenticator does not say what belongs to a cookie
+		s.conns.endOf(room.UserID(user.ID), endSignedOut, func(conn *connection) bool { return conn.session == user.Session })
+	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
@@ -202,6 +204,9 @@ func (s *Server) readForm(w http.ResponseWriter, r *http.Request, member string)
 	form, err := decodeObject(body, member)
 	if err != nil {
 		return "", err
+	}
+	if form[member] == nil {
+		return "", refuse(http.StatusBadRequest, "the body has no %s", member)
 	}
 	return form.text(member, maxForm)
 }

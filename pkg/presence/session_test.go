@@ -75,7 +75,7 @@ func TestSessionRefusals(t *testing.T) {
 	}{
 		"blanks":         {h.signIn(" " + bearer(t, "alice")), 401},
 		"bad token":      {h.signIn("rubbish"), 401},
-		"no token":       {h.ask("POST", "/session", bearer(t, "alice"), `{}`, "Content-Type", "application/json"), 401},
+		"no token":       {h.ask("POST", "/session", bearer(t, "alice"), `{}`, "Content-Type", "application/json"), 400},
 		"form":           {h.ask("POST", "/session", "", `{"token":"x"}`, "Content-Type", "text/plain"), 415},
 		"other site":     {h.signIn(bearer(t, "alice"), "Sec-Fetch-Site", "cross-site"), 403},
 		"other origin":   {h.signIn(bearer(t, "alice"), "Origin", "https://evil.example"), 403},

@@ -102,12 +102,16 @@ func (c *Client) Send(ctx context.Context, m Message) (id string, err error) {
 }
 
 // SetState replaces the info of the token's user in the room, any JSON of up to
-// 1 KiB, until the user has left it. It tries once. The error is a [*Problem] if
+// 1 KiB, nil being null, until the user has left it. It tries once. The error is a [*Problem] if
 // the server said no; its Status is 409 if the user has no stream of the room
 // open.
 func (c *Client) SetState(ctx context.Context, info json.RawMessage) (err error) {
 	defer c.wrap(&err, "set state in")
-	resp, err := c.bring(ctx, http.MethodPut, "state", info, http.StatusNoContent)
+	body, err := json.Marshal(info)
+	if err != nil {
+		return err
+	}
+	resp, err := c.bring(ctx, http.MethodPut, "state", body, http.StatusNoContent)
 	if err != nil {
 		return err
 	}

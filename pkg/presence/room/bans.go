@@ -22,18 +22,15 @@ type ban struct {
 // NewBans returns an empty table of so many bans at most.
 func NewBans(most int) Bans { return Bans{most: most, until: map[ban]time.Time{}} }
 
-// Add has the room refuse the user up to a time, or longer if it does already.
-// The error is [ErrBansFull].
+// Add has the room refuse the user up to a time. The error is [ErrBansFull].
 func (b *Bans) Add(room Name, u UserID, until, now time.Time) error {
 	if len(b.until) >= b.most {
 		b.Expire(now)
 	}
-	key := ban{room, u}
-	if old, there := b.until[key]; !there && len(b.until) >= b.most {
+	if len(b.until) >= b.most {
 		return ErrBansFull
-	} else if until.After(old) {
-		b.until[key] = until
 	}
+	b.until[ban{room, u}] = until
 	return nil
 }
 

@@ -23,6 +23,7 @@ type History struct {
 	rooms  map[Name][]*list.Element // of order, in the order of their places
 	order  *list.List               // of kept: the messages of all rooms, the oldest first
 	bytes  int
+	held   int // bytes of what is gone and held
 }
 
 type kept struct {
@@ -30,7 +31,27 @@ type kept struct {
 	seq   uint64
 	event []byte
 	at    time.Time
+	held  int  // by how many replays
+	gone  bool // it was let go of
 }
+
+func (m *kept) size() int { return len(m.event) + keeping }
+
+// Replay is messages on their way to a client. They stay in memory for as long
+// as it is not released, whatever the history lets go of.
+type Replay struct{ messages []*kept }
+
+// Events returns the messages as they go on the wire, in order.
+func (r *Replay) Events() [][]byte {
+	events := make([][]byte, len(r.messages))
+	for i, m := range r.messages {
+		events[i] = m.event
+	}
+	return events
+}
+
+// Late reports whether the history has let go of some of it.
+func (r *Replay) Late() bool { return len(r.messages) > 0 && r.messages[0].gone }
 
 // NewHistory returns an empty history.
 func NewHistory(c HistoryConfig) History {
@@ -47,26 +68,46 @@ func (h *History) Add(room Name, seq uint64, event []byte, now time.Time) {
 	if len(h.rooms[room]) == h.config.Messages {
 		h.forget(h.rooms[room][0])
 	}
-	h.rooms[room] = append(h.rooms[room], h.order.PushBack(&kept{room, seq, event, now}))
-	h.bytes += len(event) + keeping
+	m := &kept{room: room, seq: seq, event: event, at: now}
+	h.rooms[room] = append(h.rooms[room], h.order.PushBack(m))
+	h.bytes += m.size()
 	for h.bytes > h.config.Bytes {
 		h.forget(h.order.Front())
 	}
 }
 
 // After returns the room's messages above seq, up to the last one, whose place
-// is end; ok is false if not all of them are kept.
-func (h *History) After(room Name, seq, end uint64, now time.Time) (events [][]byte, ok bool) {
+// is end, to be given to [History.Release]; ok is false if not all of them are
+// kept.
+func (h *History) After(room Name, seq, end uint64, now time.Time) (r *Replay, ok bool) {
 	h.Expire(now)
 	messages := h.rooms[room]
 	if seq > end || end-seq > uint64(len(messages)) {
 		return nil, false
 	}
+	r = &Replay{make([]*kept, 0, end-seq)}
 	for _, e := range messages[uint64(len(messages))-(end-seq):] {
-		events = append(events, e.Value.(*kept).event)
+		m := e.Value.(*kept)
+		m.held++
+		r.messages = append(r.messages, m)
 	}
-	return events, true
+	return r, true
 }
+
+// Release says that the client has the messages, or has gone. It is called once
+// for each replay.
+func (h *History) Release(r *Replay) {
+	for _, m := range r.messages {
+		if m.held--; m.gone && m.held == 0 {
+			h.held -= m.size()
+		}
+	}
+	r.messages = nil
+}
+
+// Held returns how many bytes replays hold of what the history has let go of,
+// which is beyond its bounds.
+func (h *History) Held() int { return h.held }
 
 // Expire lets go of what is too old.
 func (h *History) Expire(now time.Time) {
@@ -85,7 +126,10 @@ func (h *History) Drop(room Name) {
 // forget lets go of a message, which is the first of its room.
 func (h *History) forget(e *list.Element) {
 	m := h.order.Remove(e).(*kept)
-	h.bytes -= len(m.event) + keeping
+	h.bytes -= m.size()
+	if m.gone = true; m.held > 0 {
+		h.held += m.size()
+	}
 	messages := h.rooms[m.room]
 	messages[0] = nil
 	if h.rooms[m.room] = messages[1:]; len(messages) == 1 {

@@ -8,6 +8,7 @@ type backlog struct {
 	private [][]byte // events for this client alone
 	queue   queue    // shared events
 	last    []byte   // a goodbye, and the end of the body
+	taken   []func() // called when nothing of cut and private is for this client alone
 
 	chunked  bool
 	alone    bool   // cut is for this client alone
@@ -75,6 +76,14 @@ func (b *backlog) next() {
 
 // isAlone reports whether what goes next is for this client alone.
 func (b *backlog) isAlone() bool { return b.alone && len(b.cut) > 0 || len(b.private) > 0 }
+
+// release says that what was told has gone, or will not.
+func (b *backlog) release() {
+	for _, taken := range b.taken {
+		taken()
+	}
+	b.taken = nil
+}
 
 // tell adds events for this client alone: one chunk of them.
 func (b *backlog) tell(events [][]byte) {

@@ -18,8 +18,8 @@ type sink interface {
 	attach(*Stream)
 	detach(*Stream)
 	// tell takes what is for this client alone, which goes before all that
-	// is published later.
-	tell(private [][]byte)
+	// is published later. Taken, which may be nil, is called when it has gone.
+	tell(private [][]byte, taken func())
 	// end asks for the end: what waits, a goodbye, no more.
 	end(End)
 	// drop ends it at once.
@@ -116,7 +116,12 @@ func setHeaders(h http.Header) {
 // Tell sends events to this client alone: whole ones, in as many pieces as the
 // caller has them in, which are kept. They go out, the headers before them,
 // before everything that is published after [Stream.Attach].
-func (c *Conn) Tell(private ...[]byte) { c.sink.tell(private) }
+func (c *Conn) Tell(private ...[]byte) { c.sink.tell(private, nil) }
+
+// Replay is Tell for what is long. Taken is called once: when it has gone to the
+// client, or the connection has ended. It must not wait, and call nothing of
+// this package.
+func (c *Conn) Replay(taken func(), private ...[]byte) { c.sink.tell(private, taken) }
 
 // Serve has events brought to the client until the connection ends, by the
 // client, by [Conn.End] or [Conn.Drop], and then ended called once, with the

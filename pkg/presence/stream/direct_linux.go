@@ -134,9 +134,14 @@ func (c *direct) detach(s *Stream) {
 	}
 }
 
-func (c *direct) tell(private [][]byte) { c.loop.do(func() { c.loop.tell(c, private) }) }
-func (c *direct) end(why End)           { c.loop.do(func() { c.loop.end(c, why) }) }
-func (c *direct) drop(why End)          { c.loop.do(func() { c.loop.finish(c, why) }) }
+func (c *direct) tell(private [][]byte, taken func()) {
+	if !c.loop.do(func() { c.loop.tell(c, private, taken) }) && taken != nil {
+		taken()
+	}
+}
+
+func (c *direct) end(why End)  { c.loop.do(func() { c.loop.end(c, why) }) }
+func (c *direct) drop(why End) { c.loop.do(func() { c.loop.finish(c, why) }) }
 
 func (c *direct) serve(_ context.Context, ended func(End)) {
 	if !c.loop.do(func() { c.loop.serve(c, ended) }) { // it ended before

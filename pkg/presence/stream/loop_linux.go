@@ -217,11 +217,18 @@ func (l *loop) detach(c *direct) {
 	c.share = nil
 }
 
-func (l *loop) tell(c *direct, events [][]byte) {
+func (l *loop) tell(c *direct, events [][]byte, taken func()) {
 	if c.fd < 0 || c.ending != "" {
+		if taken != nil {
+			taken()
+		}
 		return
 	}
-	l.backlog(c).tell(events)
+	b := l.backlog(c)
+	b.tell(events)
+	if taken != nil {
+		b.taken = append(b.taken, taken)
+	}
 	l.tells = append(l.tells, c)
 }
 
@@ -324,7 +331,11 @@ func (l *loop) flush(c *direct) {
 	if c.backlog == nil || c.backlog.full {
 		return
 	}
-	switch err := c.flush(l.pieces); {
+	err := c.flush(l.pieces)
+	if !c.backlog.isAlone() {
+		c.backlog.release()
+	}
+	switch {
 	case err == io.ErrShortWrite:
 		l.fillUp(c)
 	case err != nil:
@@ -499,6 +510,9 @@ func (l *loop) finish(c *direct, why End) {
 	unix.Shutdown(int(c.fd), unix.SHUT_WR)
 	unix.Close(int(c.fd))
 	delete(l.behind, c)
+	if c.backlog != nil {
+		c.backlog.release()
+	}
 	c.fd, c.backlog = -1, nil
 	l.slots[c.slot] = nil
 	l.free = append(l.free, c.slot)

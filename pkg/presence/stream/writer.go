@@ -52,6 +52,7 @@ type writer struct {
 
 	mu       sync.Mutex // guards what follows
 	private  [][]byte   // events for this client alone, in pieces; they go before queue
+	taken    []func()   // called when private has gone
 	attached bool       // pings may come
 	queue    queue
 	alone    bool      // what is being written is for this client alone
@@ -88,13 +89,19 @@ func (c *writer) detach(s *Stream) {
 	s.writers = s.writers[:last]
 }
 
-func (c *writer) tell(private [][]byte) {
+func (c *writer) tell(private [][]byte, taken func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ending != "" || c.stopped {
+		if taken != nil {
+			taken()
+		}
 		return
 	}
 	c.private = append(c.private, private...)
+	if taken != nil {
+		c.taken = append(c.taken, taken)
+	}
 	c.waiting = false // it takes this first
 	signal(c.wake)
 }
@@ -272,10 +279,14 @@ func (c *writer) next() []byte {
 		return nil
 	case len(c.private) > 0:
 		b := c.private[0]
+		c.private[0] = nil // or it is held until the last has gone
 		c.private = c.private[1:]
 		c.alone = true
 		return b
-	case c.attached && c.beat:
+	}
+	c.private = nil
+	c.releaseLocked()
+	if c.attached && c.beat {
 		c.beat = false
 		return ping.bytes(false)
 	}
@@ -385,4 +396,13 @@ func (c *writer) stop() {
 	c.stopped = true
 	c.private, c.queue = nil, queue{}
 	c.letGoLocked(c.held)
+	c.releaseLocked()
+}
+
+// releaseLocked says that what was told has gone, or will not.
+func (c *writer) releaseLocked() {
+	for _, taken := range c.taken {
+		taken()
+	}
+	c.taken = nil
 }
