@@ -167,7 +167,7 @@ func names(events []event) string {
 	var words []string
 	for _, e := range events {
 		word := e.name
-		if len(e.data) <= 20 && e.data != "" {
+		if len(e.data) <= 25 && e.data != "" {
 			word += ":" + e.data
 		}
 		words = append(words, word)

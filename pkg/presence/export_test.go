@@ -25,3 +25,13 @@ func (s *Server) WithRoomsLocked(f func()) {
 	defer s.rooms.mu.Unlock()
 	f()
 }
+
+// Remembered returns how many bytes of messages, ids of messages, removals and
+// rates are in memory.
+func (s *Server) Remembered() [4]int {
+	s.memory.mu.Lock()
+	defer s.memory.mu.Unlock()
+	s.rates.mu.Lock()
+	defer s.rates.mu.Unlock()
+	return [4]int{s.memory.history.Bytes(), s.memory.retries.Len(), s.memory.bans.Len(), len(s.rates.users)}
+}

@@ -81,6 +81,28 @@ func TestPlacesComeBack(t *testing.T) {
 	})
 }
 
+// A stream that was refused, for whatever reason, holds no place.
+func TestRefusedHoldsNoPlace(t *testing.T) {
+	h := openIn(t, presence.Config{MaxConnections: 2, MaxRooms: 1, FullStatus: http.StatusServiceUnavailable}, plain, func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("X-Host") == "cannot stream" {
+				w = struct{ http.ResponseWriter }{w}
+			}
+			next.ServeHTTP(w, r)
+		})
+	})
+	h.stream("/events", bearer(t, "alice")).next("user count")
+	for range 3 {
+		if answer := h.ask("GET", "/events?room=other", bearer(t, "bob"), ""); answer.StatusCode != http.StatusServiceUnavailable {
+			t.Errorf("a second room: got %s", answer.Status)
+		}
+		if answer := h.ask("GET", "/events", bearer(t, "bob"), "", "X-Host", "cannot stream"); answer.StatusCode != http.StatusInternalServerError {
+			t.Errorf("a host that cannot stream: got %s", answer.Status)
+		}
+	}
+	h.stream("/events", bearer(t, "bob")).next("user count")
+}
+
 // A message to a room that there is no place for is refused.
 func TestFullOfRooms(t *testing.T) {
 	h := open(t, presence.Config{MaxRooms: 1})

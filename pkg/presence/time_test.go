@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -279,7 +280,7 @@ func TestLimitsAreLoggedSeldom(t *testing.T) {
 	c := presence.Config{MaxConnections: 2, MaxConnectionsPerUser: 1, MaxRooms: 1, MessageRate: 1, MessageBurst: 1, Logger: slog.New(slog.NewTextHandler(&log, nil))}
 	inBubble(t, c, func(t *testing.T, b *bubble) {
 		b.stream("/events", "", someone("alice"))
-		for minute := range 3 {
+		for half := range 6 { // of a minute
 			for range 100 {
 				if got := names(b.stream("/events", "", someone("alice")).take()); got != ` goodbye:{"reason":"full"}` {
 					t.Fatalf("a second stream of one user: got %q", got)
@@ -297,11 +298,30 @@ func TestLimitsAreLoggedSeldom(t *testing.T) {
 			}
 			bob.close()
 			for _, line := range []string{"as many streams are open", "the user has as many streams", "as many rooms", "faster than it may"} {
-				if n := strings.Count(log.String(), line); n != minute+1 {
-					t.Errorf("after %d minutes %q is logged %d times", minute, line, n)
+				if n := strings.Count(log.String(), line); n != half/2+1 {
+					t.Errorf("after %d half minutes %q is logged %d times", half, line, n)
 				}
 			}
-			time.Sleep(time.Minute)
+			time.Sleep(30 * time.Second)
+		}
+	})
+}
+
+// What has run out is forgotten, though nobody asks for it.
+func TestForgetting(t *testing.T) {
+	inBubble(t, presence.Config{HistoryAge: 2 * time.Minute, MessageRate: 1}, func(t *testing.T, b *bubble) {
+		b.stream("/events", "", someone("alice"))
+		b.say("/messages", `{"data":1,"id":"mine"}`, someone("alice"))
+		if err := b.Kick(t.Context(), "lobby", "alice", time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		b.stream("/events", "", someone("bob")) // so that the room stays
+		if got := b.Remembered(); slices.Contains(got[:], 0) {
+			t.Errorf("at first got %v", got)
+		}
+		time.Sleep(3*time.Minute + time.Second)
+		if got := b.Remembered(); got != [4]int{} {
+			t.Errorf("in the end got %v", got)
 		}
 	})
 }
@@ -329,4 +349,59 @@ func TestMessageRate(t *testing.T) {
 			b.say("/messages", `{"data":1}`, admin)
 		}
 	})
+}
+
+// held is a line that the server finds out about only when it is let go: its
+// request is between the door and its place.
+type held struct {
+	*line
+	letGo chan struct{}
+}
+
+func (c held) SetWriteDeadline(time.Time) error { <-c.letGo; return nil }
+
+// A user that is removed, or signs out, or renews its token, while a stream of
+// its own is on its way in: it holds for that stream too.
+func TestBetweenDoorAndPlace(t *testing.T) {
+	for name, c := range map[string]struct {
+		do   func(*bubble, presence.User)
+		want string
+	}{
+		"removed": {func(b *bubble, u presence.User) {
+			if err := b.Kick(b.t.Context(), "lobby", u.ID, time.Minute); err != nil {
+				b.t.Fatal(err)
+			}
+		}, ` goodbye:{"reason":"removed"}`},
+		"signed out": {func(b *bubble, u presence.User) { b.ask("DELETE", "/session", "", u) }, ` goodbye:{"reason":"signed out"}`},
+		"renewed": {func(b *bubble, u presence.User) {
+			u.Expires = time.Now().Add(time.Hour)
+			b.ask("POST", "/session", `{"token":"t"}`, u)
+		}, ` sync user count:1`},
+		"nothing": {func(*bubble, presence.User) {}, ` sync user count:1 goodbye:{"reason":"expired"}`},
+	} {
+		inBubble(t, presence.Config{}, func(t *testing.T, b *bubble) {
+			alice := someone("alice")
+			alice.Session, alice.Expires = "cookie", time.Now().Add(20*time.Second)
+			if name == "removed" {
+				b.stream("/events", "", alice) // or there is nobody to remove
+			}
+			h := held{&line{header: http.Header{}}, make(chan struct{})}
+			r := b.request(t.Context(), "GET", "/events", "", alice)
+			r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/2.0", 2, 0
+			go b.ServeHTTP(h, r) // ends with the stream
+			time.Sleep(time.Second)
+			c.do(b, alice)
+			close(h.letGo)
+			time.Sleep(time.Minute)
+			var heard []event
+			for _, e := range h.take() {
+				if e.name != "ping" && e.name != "expiring" {
+					heard = append(heard, e)
+				}
+			}
+			if got := names(heard); got != c.want {
+				t.Errorf("%s: got %q, want %q", name, got, c.want)
+			}
+		})
+	}
 }

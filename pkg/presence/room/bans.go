@@ -43,6 +43,10 @@ func (b *Bans) Until(room Name, u UserID, now time.Time) time.Time {
 	return time.Time{}
 }
 
+// Len returns how many there are, those included that have ended since the last
+// Expire.
+func (b *Bans) Len() int { return len(b.until) }
+
 // Expire forgets the bans that have ended.
 func (b *Bans) Expire(now time.Time) {
 	for key, end := range b.until {

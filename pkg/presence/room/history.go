@@ -105,6 +105,9 @@ func (h *History) Release(r *Replay) {
 	r.messages = nil
 }
 
+// Bytes returns what the messages take that are kept, in bytes.
+func (h *History) Bytes() int { return h.bytes }
+
 // Held returns how many bytes replays hold of what the history has let go of,
 // which is beyond its bounds.
 func (h *History) Held() int { return h.held }

@@ -42,6 +42,9 @@ func (r *Retries) Find(room Name, u UserID, id string, now time.Time) (seq uint6
 	return seq, found
 }
 
+// Len returns how many messages are known.
+func (r *Retries) Len() int { return len(r.seqs) }
+
 // Full reports whether no message can be added.
 func (r *Retries) Full(now time.Time) bool {
 	r.Expire(now)
