@@ -31,8 +31,9 @@ type connection struct {
 	session    string // User.Session
 	expires    time.Time
 	timer      *time.Timer // nil if it does not expire
-	doomed     stream.End  // what ends it as soon as it is counted; empty is nothing
+	open       bool        // it has its place
 	counted    bool
+	signedOut  bool        // before it was counted
 	admitted   bool        // it has its sync
 	warned     bool        // it was told that it expires
 	last, next *connection // in the list of its user's

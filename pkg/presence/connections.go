@@ -24,20 +24,20 @@ const notice = 30 * time.Second
 type connections struct {
 	most, each int // bounds of all, and of a user's; 0 is none
 
-	mu    sync.Mutex // guards what follows, and what a connection says it does
-	open  map[*connection]struct{}
+	mu    sync.Mutex                  // guards what follows, and what a connection says it does
 	users map[room.UserID]*connection // the first of a list of the user's own
+	open  int                         // how many there are in all
 }
 
 func newConnections(most, each int) connections {
-	return connections{most: most, each: each, open: map[*connection]struct{}{}, users: map[room.UserID]*connection{}}
+	return connections{most: most, each: each, users: map[room.UserID]*connection{}}
 }
 
 // add keeps a place for the connection until remove, if there is one.
 func (c *connections) add(conn *connection) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.most > 0 && len(c.open) >= c.most {
+	if c.most > 0 && c.open >= c.most {
 		return errFull
 	}
 	if c.each > 0 {
@@ -49,7 +49,8 @@ func (c *connections) add(conn *connection) error {
 			return errUserFull
 		}
 	}
-	c.open[conn] = struct{}{}
+	c.open++
+	conn.open = true
 	if conn.next = c.users[conn.user]; conn.next != nil {
 		conn.next.last = conn
 	}
@@ -62,8 +63,8 @@ func (c *connections) enter(conn *connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	conn.counted = true
-	if conn.doomed != "" {
-		conn.conn.End(conn.doomed)
+	if conn.signedOut {
+		conn.conn.End(endSignedOut)
 	}
 	c.scheduleLocked(conn)
 }
@@ -73,7 +74,7 @@ func (c *connections) admit(conn *connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	conn.admitted = true
-	if _, open := c.open[conn]; open {
+	if conn.open {
 		c.scheduleLocked(conn)
 	}
 }
@@ -82,10 +83,11 @@ func (c *connections) admit(conn *connection) {
 func (c *connections) remove(conn *connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, open := c.open[conn]; !open {
+	if !conn.open {
 		return
 	}
-	delete(c.open, conn)
+	c.open--
+	conn.open = false
 	switch {
 	case conn.last != nil:
 		conn.last.next = conn.next
@@ -143,7 +145,7 @@ func (c *connections) scheduleLocked(conn *connection) {
 func (c *connections) tick(conn *connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, open := c.open[conn]; open {
+	if conn.open {
 		c.scheduleLocked(conn)
 	}
 }
@@ -175,24 +177,39 @@ func (c *connections) renew(u User, from, to string) {
 func (c *connections) end(why stream.End) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for conn := range c.open {
-		if conn.counted {
+	for user := range c.users {
+		for conn := range c.ofLocked(user) {
+			if conn.counted {
+				conn.conn.End(why)
+			}
+		}
+	}
+}
+
+// endIn asks the user's connections in the room for their end. One that is on
+// its way to be counted is refused there.
+func (c *connections) endIn(name room.Name, user room.UserID, why stream.End) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for conn := range c.ofLocked(user) {
+		if conn.counted && conn.room == name {
 			conn.conn.End(why)
 		}
 	}
 }
 
-// endOf asks those of the user's connections for their end that are chosen.
-func (c *connections) endOf(user room.UserID, why stream.End, chosen func(*connection) bool) {
+// signOut asks those of the user's connections for their end that were opened
+// with that cookie.
+func (c *connections) signOut(user room.UserID, session string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for conn := range c.ofLocked(user) {
 		switch {
-		case !chosen(conn):
+		case conn.session != session:
 		case conn.counted:
-			conn.conn.End(why)
+			conn.conn.End(endSignedOut)
 		default:
-			conn.doomed = why // once it is
+			conn.signedOut = true // it ends as soon as it is
 		}
 	}
 }

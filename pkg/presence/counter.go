@@ -124,7 +124,7 @@ func (c *counter) kick(user room.UserID, ban time.Duration) error {
 		return err
 	}
 	c.room.Remove(user)
-	c.shared.conns.endOf(user, endRemoved, func(conn *connection) bool { return conn.room == c.name })
+	c.shared.conns.endIn(c.name, user, endRemoved)
 	c.tellLocked(now)
 	return nil
 }

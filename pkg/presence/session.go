@@ -165,7 +165,7 @@ func (s *Server) deleteSession(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if user.Session != "" { // else the Authenticator does not say what belongs to a cookie
-		s.conns.endOf(room.UserID(user.ID), endSignedOut, func(conn *connection) bool { return conn.session == user.Session })
+		s.conns.signOut(room.UserID(user.ID), user.Session)
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
