@@ -73,7 +73,9 @@ type Room struct {
 	config    Config
 	conns     map[Conn]*member
 	users     map[UserID]*member
-	sorted    []*member  // the users, by id
+	sorted    []*member  // the users by id, but for those of fresh
+	fresh     []*member  // those who came since they were asked for
+	gone      int        // how many of both are no longer in the room
 	lingering []lingerer // in the order of their time
 	untold    []change
 	place     Place
@@ -113,8 +115,7 @@ func (r *Room) Join(c Conn, u User, now time.Time) {
 	if m == nil {
 		m = &member{Member: Member{ID: u.ID, Name: u.Name, Info: u.Info, Since: now.UTC().Truncate(time.Millisecond)}}
 		r.users[u.ID] = m
-		at, _ := r.find(u.ID)
-		r.sorted = slices.Insert(r.sorted, at, m)
+		r.fresh = append(r.fresh, m)
 		r.untold = append(r.untold, change{m, EventJoin})
 	}
 	r.conns[c] = m
@@ -193,17 +194,41 @@ func (l lingerer) stays() bool { return !l.gone && l.member.until.Equal(l.until)
 
 func (r *Room) remove(m *member) {
 	delete(r.users, m.ID)
-	at, _ := r.find(m.ID)
-	r.sorted = slices.Delete(r.sorted, at, at+1)
 	m.gone = true
+	if r.gone++; r.gone > len(r.users) {
+		r.arrange() // or they would stay in memory
+	}
 	if m.told {
 		r.untold = append(r.untold, change{m, EventLeave})
 	}
 }
 
-// find returns where the user stands in sorted, or would stand.
-func (r *Room) find(u UserID) (at int, there bool) {
-	return slices.BinarySearchFunc(r.sorted, u, func(m *member, u UserID) int { return cmp.Compare(m.ID, u) })
+// arrange brings all users into sorted. Doing so with each that comes would move
+// half of the others each time: 5 µs a join of 16,000.
+func (r *Room) arrange() {
+	if r.gone > 0 {
+		isGone := func(m *member) bool { return m.gone }
+		r.sorted, r.fresh = slices.DeleteFunc(r.sorted, isGone), slices.DeleteFunc(r.fresh, isGone)
+		r.gone = 0
+	}
+	slices.SortFunc(r.fresh, func(a, b *member) int { return cmp.Compare(a.ID, b.ID) })
+	end := len(r.sorted)
+	r.sorted = append(r.sorted, r.fresh...)
+	for i, m := range slices.Backward(r.fresh) {
+		at, _ := find(r.sorted[:end], m.ID)
+		copy(r.sorted[at+i+1:], r.sorted[at:end])
+		r.sorted[at+i] = m
+		end = at
+	}
+	r.fresh = nil
+	if len(r.sorted) < cap(r.sorted)/4 {
+		r.sorted = slices.Clone(r.sorted)
+	}
+}
+
+// find returns where the user stands among members by id, or would stand.
+func find(sorted []*member, u UserID) (at int, there bool) {
+	return slices.BinarySearchFunc(sorted, u, func(m *member, u UserID) int { return cmp.Compare(m.ID, u) })
 }
 
 // Due returns when something happens in the room by itself next, so that
@@ -278,7 +303,8 @@ func (r *Room) Has(u UserID) bool { return r.users[u] != nil }
 // first whose id is above after, and whether there are more. The slice is the
 // caller's own, empty and not nil if nobody is there.
 func (r *Room) Members(after UserID, limit int) (page []Member, more bool) {
-	at, there := r.find(after)
+	r.arrange()
+	at, there := find(r.sorted, after)
 	if there {
 		at++
 	}

@@ -2,6 +2,7 @@ package room_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -272,6 +273,22 @@ func TestAgainstReference(t *testing.T) { // promise 1
 		}
 		if r.Connections() != len(open) || r.Users() != len(users) {
 			t.Fatalf("step %d: got %d connections of %d users, want %d of %d", step, r.Connections(), r.Users(), len(open), len(users))
+		}
+		if rnd.IntN(20) == 0 {
+			after := room.UserID(fmt.Sprint(rnd.IntN(40)))
+			var got, want []room.UserID
+			members, more := r.Members(after, 10)
+			for _, m := range members {
+				got = append(got, m.ID)
+			}
+			for _, id := range slices.Sorted(maps.Keys(users)) {
+				if id > after {
+					want = append(want, id)
+				}
+			}
+			if cut := want[:min(10, len(want))]; !slices.Equal(got, cut) || more != (len(want) > 10) {
+				t.Fatalf("step %d: after %q: got %q, more %v; want of %q", step, after, got, more, want)
+			}
 		}
 		if rnd.IntN(10) > 0 {
 			continue
