@@ -250,7 +250,7 @@ func TestUsage(t *testing.T) {
 		{"serve --dev --member-limit 0", nil, "--member-limit is too small"},
 		{"serve --dev --history=-1", nil, "--history is too small"},
 		{"serve --dev --history-age 0s", nil, "--history-age is too small"},
-		{"serve --dev --history-age 25h", nil, "--history-age is 24h at most"},
+		{"serve --dev --history-age 25h", nil, "--history-age is 1s to 24h"},
 		{"serve --dev --history-bytes 0", nil, "--history-bytes: "},
 		{"serve --dev --message-rate=-1", nil, "--message-rate is too small"},
 		{"serve --dev --message-rate=NaN", nil, "--message-rate is a number"},

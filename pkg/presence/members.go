@@ -82,8 +82,8 @@ func (s *Server) getPresence(w http.ResponseWriter, r *http.Request) error {
 }
 
 // Members returns who is in the room, by id. The slice is the caller's own,
-// empty and not nil if nobody is there; what an Info points to is not. The error is that of a room's name, or
-// [ErrDraining].
+// empty and not nil if nobody is there; the bytes of an Info are the room's, and
+// must not be changed. The error is that of a room's name, or [ErrDraining].
 func (s *Server) Members(roomName string) ([]Member, error) {
 	name, err := room.ParseName(roomName)
 	if err != nil {
@@ -172,8 +172,9 @@ var ErrBan = fmt.Errorf("a user is kept out for %v to %v", minBan, maxBan)
 // hear that it has left at once, with the reason removed, and the room refuses
 // it for a time, 1 s to 24 h.
 //
-// The errors are [ErrNotInRoom], [ErrBan], [ErrTooManyBans], [ErrDraining], and that of the room's name.
-// It takes no time on a single node; ctx is for more of them.
+// The errors are [ErrNotInRoom], [ErrBan], [ErrTooManyBans], [ErrDraining], and
+// that of the room's name; none of it was done then. It takes no time on a
+// single node; ctx is for more of them.
 func (s *Server) Kick(ctx context.Context, roomName, user string, ban time.Duration) error {
 	name, err := room.ParseName(roomName)
 	if err == nil {
