@@ -511,6 +511,57 @@ func TestNothingAfterEnd(t *testing.T) {
 	})
 }
 
+// Replay says once when all of it has gone, and not before; or that the
+// connection has ended.
+func TestReplay(t *testing.T) {
+	each(t, stream.Config{}, func(t *testing.T, g *rig) {
+		taken := make(chan string, 10)
+		say := func(word string) func() { return func() { taken <- word } }
+		nothing := func() {
+			t.Helper()
+			select {
+			case word := <-taken:
+				t.Errorf("%s was taken", word)
+			default:
+			}
+		}
+		r, conn := g.client()
+		conn.Replay(say("short"), []byte("data: 1\n\n"), []byte("data: 2\n\n"))
+		if word := <-taken; word != "short" {
+			t.Errorf("got %s", word)
+		}
+		for _, want := range []string{"retry: 1000\n\n", "data: 1\n\n", "data: 2\n\n"} {
+			if got := block(t, r); got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		}
+
+		r, conn = g.stuck()
+		conn.Replay(say("long"), []byte("data: 3\n\n"))
+		nothing() // its client does not read
+		for got := ""; got != "data: 3\n\n"; {
+			got = block(t, r)
+		}
+		if word := <-taken; word != "long" {
+			t.Errorf("got %s", word)
+		}
+
+		_, conn = g.stuck()
+		conn.Replay(say("dropped"), []byte("data: 4\n\n"))
+		nothing()
+		conn.Drop("over")
+		if word := <-taken; word != "dropped" {
+			t.Errorf("got %s", word)
+		}
+		<-g.ends
+		conn.Replay(say("late"), []byte("data: 5\n\n"))
+		if word := <-taken; word != "late" {
+			t.Errorf("got %s", word)
+		}
+		nothing()
+	})
+}
+
 func TestDrop(t *testing.T) {
 	each(t, stream.Config{}, func(t *testing.T, g *rig) {
 		for _, open := range []func() (*bufio.Reader, *stream.Conn){g.client, g.stuck} {
