@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"unicode"
 
@@ -27,13 +29,15 @@ func FuzzMessageBody(f *testing.F) {
 	}
 	const limit = 1 << 10
 	heard := make(chan presence.Message, 1)
+	var asked atomic.Int64
 	server, err := presence.New(presence.Config{
 		MaxMessage:  limit,
 		MessageRate: -1,
 		Logger:      slog.New(slog.DiscardHandler),
 		OnMessage:   func(m presence.Message) { heard <- m },
 		Authenticator: authenticator(func(*http.Request) (presence.User, error) {
-			return presence.User{ID: "alice", Send: []string{"*"}}, nil
+			// Each is another user's, or an id would make it the message of before.
+			return presence.User{ID: fmt.Sprint("user-", asked.Add(1)), Send: []string{"*"}}, nil
 		}),
 	})
 	if err != nil {
