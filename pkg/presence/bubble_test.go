@@ -25,28 +25,31 @@ type bubble struct {
 
 type askedBy struct{}
 
-// inBubble runs the test in a bubble, whose server has no bound on rates.
+// inBubble runs the test in a bubble.
 func inBubble(t *testing.T, c presence.Config, test func(*testing.T, *bubble)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		if c.Authenticator == nil {
-			c.Authenticator = authenticator(func(r *http.Request) (presence.User, error) {
-				return r.Context().Value(askedBy{}).(presence.User), nil
-			})
-		}
-		if c.Logger == nil {
-			c.Logger = slog.New(slog.DiscardHandler)
-		}
-		if c.MessageRate == 0 {
-			c.MessageRate = -1
-		}
-		server, err := presence.New(presence.Portable(c))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer server.Shutdown(context.Background())
-		test(t, &bubble{server, t})
+	synctest.Test(t, func(t *testing.T) { test(t, newBubble(t, c)) })
+}
+
+// newBubble starts a server in the bubble that the test is in. It ends with the
+// test, and has no bound on rates unless the config has.
+func newBubble(t *testing.T, c presence.Config) *bubble {
+	t.Helper()
+	c.Authenticator = authenticator(func(r *http.Request) (presence.User, error) {
+		return r.Context().Value(askedBy{}).(presence.User), nil
 	})
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.MessageRate == 0 {
+		c.MessageRate = -1
+	}
+	server, err := presence.New(presence.Portable(c))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Shutdown(context.Background()) })
+	return &bubble{server, t}
 }
 
 // someone is a user who may do everything but what an admin may.

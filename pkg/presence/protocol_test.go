@@ -3,7 +3,6 @@ package presence_test
 import (
 	"context"
 	"flag"
-	"log/slog"
 	"net/http"
 	"os"
 	"regexp"
@@ -76,23 +75,14 @@ func scenes(t *testing.T) (said []string) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(time.Date(2026, 11, 24, 18, 0, 0, 123e6, time.UTC)))
 		open := func(c presence.Config) (*bubble, func(path, lastID string, u presence.User) (heard func() string, hangUp func())) {
-			c.Authenticator = authenticator(func(r *http.Request) (presence.User, error) {
-				return r.Context().Value(askedBy{}).(presence.User), nil
-			})
-			c.Logger = slog.New(slog.DiscardHandler)
-			server, err := presence.New(presence.Portable(c))
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { server.Shutdown(context.Background()) })
-			b := &bubble{server, t}
+			b := newBubble(t, c)
 			return b, func(path, lastID string, u presence.User) (func() string, func()) {
 				ctx, cancel := context.WithCancel(t.Context())
 				r := b.request(ctx, "GET", path, "", u)
 				r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/2.0", 2, 0
 				r.Header.Set("Last-Event-ID", lastID)
 				c := &transcript{ResponseWriter: &line{header: http.Header{}}}
-				go server.ServeHTTP(c, r) // ends with the stream
+				go b.ServeHTTP(c, r) // ends with the stream
 				time.Sleep(time.Second)
 				return func() string {
 					time.Sleep(time.Second)
