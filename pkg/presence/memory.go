@@ -39,7 +39,6 @@ type memory struct {
 type replay struct {
 	*room.Replay
 	conn *connection
-	over bool // its connection was asked for its end
 }
 
 func newMemory(c Config) memory {
@@ -82,21 +81,29 @@ func (m *memory) keep(name room.Name, seq uint64, event []byte, by room.UserID, 
 	return slow
 }
 
-// slowLocked returns the connections of the older half of the replays that hold
-// what the history has let go of.
+// slowLocked gives up the older half of the replays that hold what the history
+// has let go of, and returns their connections. What they hold counts no more,
+// though it goes with the connection, which has 2 s: else those that come next
+// would have to go for it as well.
 func (m *memory) slowLocked() []*connection {
-	var late []*replay
+	var late []*list.Element
 	for e := m.replays.Front(); e != nil; e = e.Next() {
-		if r := e.Value.(*replay); r.Late() && !r.over {
-			late = append(late, r)
+		if e.Value.(*replay).Late() {
+			late = append(late, e)
 		}
 	}
 	var slow []*connection
-	for _, r := range late[:(len(late)+1)/2] {
-		r.over = true
-		slow = append(slow, r.conn)
+	for _, e := range late[:(len(late)+1)/2] {
+		slow = append(slow, e.Value.(*replay).conn)
+		m.releaseLocked(e)
 	}
 	return slow
+}
+
+// releaseLocked says that a replay is over; a second time it does nothing.
+func (m *memory) releaseLocked(e *list.Element) {
+	m.history.Release(e.Value.(*replay).Replay)
+	m.replays.Remove(e)
 }
 
 // missed returns the messages since the one whose id the client holds, and what
@@ -117,8 +124,7 @@ func (m *memory) missed(conn *connection, lastID string, here room.Place, now ti
 	return run.Events(), func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		m.history.Release(run)
-		m.replays.Remove(e)
+		m.releaseLocked(e)
 	}, true
 }
 

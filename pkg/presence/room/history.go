@@ -94,8 +94,8 @@ func (h *History) After(room Name, seq, end uint64, now time.Time) (r *Replay, o
 	return r, true
 }
 
-// Release says that the client has the messages, or has gone. It is called once
-// for each replay.
+// Release says that the client has the messages, or is not to have them. It is
+// called for each replay; a second time it does nothing.
 func (h *History) Release(r *Replay) {
 	for _, m := range r.messages {
 		if m.held--; m.gone && m.held == 0 {

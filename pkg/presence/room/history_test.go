@@ -103,6 +103,7 @@ func TestHistoryHeld(t *testing.T) {
 	h.Drop("a")
 	held(600)
 	h.Release(one)
+	h.Release(one)
 	held(300)
 	if events := two.Events(); len(events) != 1 || events[0][0] != '2' {
 		t.Errorf("two has %q", events)
