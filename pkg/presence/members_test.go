@@ -240,8 +240,7 @@ func TestStormSharesItsSyncs(t *testing.T) {
 			for i := worker; i < clients; i += 100 {
 				body := h.ask("GET", "/events", tokens[i%users], "").Body
 				bodies[i] = body
-				readers.Go(func() { // ends with the body
-					defer io.Copy(io.Discard, body)
+				readers.Go(func() {
 					lines := bufio.NewReaderSize(body, 4<<10)
 					var events [2]event // sync, and the user count
 					for j := 0; j < len(events); {
@@ -280,10 +279,10 @@ func TestStormSharesItsSyncs(t *testing.T) {
 	h.stream("/events", tokens[0]).until("user count", fmt.Sprint(clients+1))
 	windows := int(time.Since(start)/(50*time.Millisecond)) + 2
 	syncs := int(h.Syncs())
+	readers.Wait()
 	for _, body := range bodies {
 		body.Close()
 	}
-	readers.Wait()
 	t.Logf("%d joiners were told %d states, encoded %d times in at most %d windows", clients, len(states), syncs, windows)
 	if syncs > windows || len(states) > syncs {
 		t.Errorf("%d states were encoded %d times in %d windows", len(states), syncs, windows)
