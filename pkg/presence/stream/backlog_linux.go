@@ -112,12 +112,12 @@ func (b *backlog) goodbye(why End) {
 }
 
 // strain sets the deadline of a client that has a backlog: it must take
-// something within Config.Progress, and a piece within hurry while more than
+// something within Config.Progress, and a piece within Config.Hurry while more than
 // MaxUnsent waits.
 func (b *backlog) strain(c Config, now time.Time) {
 	within := c.Progress
 	if b.mustHurry(c) {
-		within = hurry
+		within = c.Hurry
 	}
 	if b.took >= piece || b.deadline.IsZero() {
 		b.took, b.deadline = 0, now.Add(within)

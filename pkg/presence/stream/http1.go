@@ -105,15 +105,15 @@ func (h *http1) listen() error {
 }
 
 // close ends the connection; if the body is whole, in a way that has the
-// client see that.
-func (h *http1) close(whole bool) {
+// client see that, for which it takes no longer than that.
+func (h *http1) close(whole bool, within time.Duration) {
 	below := h.below()
 	if whole {
 		if h.chunked {
 			io.WriteString(h.conn, chunkLast) // within the deadline of the goodbye
 		}
 		// TLS has a goodbye of its own, for which crypto/tls waits 5 s.
-		late := time.AfterFunc(hurry, func() { below.Close() })
+		late := time.AfterFunc(within, func() { below.Close() })
 		defer late.Stop()
 		if half, ok := h.conn.(interface{ CloseWrite() error }); ok {
 			half.CloseWrite()

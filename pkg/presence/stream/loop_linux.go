@@ -241,7 +241,7 @@ func (l *loop) end(c *direct, why End) {
 		l.pass(sh)
 	}
 	if c.fd >= 0 && c.ending == "" {
-		l.depart(c, why, lastWords)
+		l.depart(c, why, l.config.LastWords)
 	}
 }
 
@@ -441,13 +441,13 @@ func (l *loop) hasten() {
 // it has begun to take, a goodbye, no more. What is for it alone may be long,
 // and is cut off.
 func (l *loop) sendAway(c *direct) {
-	why := c.feel().tooSlow()
+	why := l.config.tooSlow(c.feel())
 	if why == Timeout || c.backlog.isAlone() {
 		l.finish(c, why)
 		return
 	}
 	c.backlog.queue = queue{}
-	l.depart(c, Slow, hurry)
+	l.depart(c, Slow, l.config.Hurry)
 }
 
 // beat is a part of a heartbeat: some connections are pinged, and those that

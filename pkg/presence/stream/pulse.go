@@ -48,8 +48,8 @@ func (c Config) patience() time.Duration {
 func (c Config) giveUp() time.Duration { return max(c.Progress, c.Heartbeat) + time.Second }
 
 // tooSlow says what to call the end of a client that has not taken enough.
-func (p pulse) tooSlow() End {
-	if p.lost(hurry) {
+func (c Config) tooSlow(p pulse) End {
+	if p.lost(c.Hurry) {
 		return Timeout
 	}
 	return Slow

@@ -23,6 +23,10 @@ import (
 	"example.com/presence/pkg/presence/stream"
 )
 
+// patience is how long a test gives what must come, and a client that is
+// about to read.
+const patience = 30 * time.Second
+
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // ways are the ways to a socket: what a test shows, it shows of each.
@@ -285,7 +289,7 @@ func TestStoppedReaderIsSentAwayAndDelaysNobody(t *testing.T) { // promise 4
 		block(t, healthy)
 		data := `"` + strings.Repeat("x", 16<<10) + `"`
 		ended := false
-		within := time.Now().Add(30 * time.Second)
+		within := time.Now().Add(patience)
 		for i := 1; !ended || i < 100; i++ {
 			g.publish(stream.Reserved, fmt.Sprint("e-", i), "message", data)
 			if got := block(t, healthy); !strings.HasPrefix(got, fmt.Sprintf("id: e-%d\n", i)) {
@@ -308,7 +312,7 @@ func TestStoppedReaderIsSentAwayAndDelaysNobody(t *testing.T) { // promise 4
 // A reader that is sent away while it can still take something gets the rest
 // of the event in hand and a goodbye, and nothing of what waited.
 func TestSlowReaderIsToldGoodbye(t *testing.T) { // promise 4
-	each(t, stream.Config{MaxUnsent: 64 << 10, Heartbeat: time.Hour}, func(t *testing.T, g *rig) {
+	each(t, stream.Config{MaxUnsent: 64 << 10, Heartbeat: time.Hour, Hurry: patience}, func(t *testing.T, g *rig) {
 		slow, _ := g.client()
 		data := `"` + strings.Repeat("x", 64<<10) + `"`
 		// Enough beside it that each loop has one, which has an event only
@@ -488,7 +492,7 @@ func TestClientThatGoesHasClosed(t *testing.T) {
 // What is published after a connection's end was asked for is not for it,
 // however long it takes over the rest.
 func TestNothingAfterEnd(t *testing.T) {
-	each(t, stream.Config{}, func(t *testing.T, g *rig) {
+	each(t, stream.Config{LastWords: patience}, func(t *testing.T, g *rig) {
 		r, conn := g.stuck()
 		publish := func(id string) {
 			g.publish(stream.Every, id, "n", "0")
@@ -581,7 +585,8 @@ func TestDrop(t *testing.T) {
 // A client that does not take what is for it alone in the time that there is
 // for it is sent away; one that takes its time over it is not.
 func TestProgress(t *testing.T) { // promise 4
-	each(t, stream.Config{Progress: 200 * time.Millisecond, Heartbeat: time.Hour}, func(t *testing.T, g *rig) {
+	each(t, stream.Config{Progress: time.Second, Heartbeat: time.Hour}, func(t *testing.T, g *rig) {
+		t.Parallel()
 		stopped, _ := g.stuck()
 		if end := <-g.ends; end != stream.Slow {
 			t.Errorf("the stopped client ended %q, want slow", end)
@@ -591,9 +596,9 @@ func TestProgress(t *testing.T) { // promise 4
 		}
 		r, _ := g.stuck()
 		block(t, r) // retry
-		slowly := time.NewTicker(2 * time.Millisecond)
+		slowly := time.NewTicker(8 * time.Millisecond)
 		defer slowly.Stop()
-		for range len(filler) / (64 << 10) {
+		for range len(filler) / (64 << 10) { // 2 s in all
 			<-slowly.C
 			if _, err := r.Discard(64 << 10); err != nil {
 				t.Fatal(err)
@@ -781,7 +786,8 @@ func (w deadlined) SetWriteDeadline(t time.Time) error {
 // A stream of HTTP/2 outlives the time that a write may take, with nothing to
 // write in between.
 func TestQuietStreamOutlivesProgress(t *testing.T) {
-	each(t, stream.Config{Progress: 50 * time.Millisecond, Heartbeat: 200 * time.Millisecond}, func(t *testing.T, g *rig) {
+	each(t, stream.Config{Progress: 200 * time.Millisecond, Heartbeat: 400 * time.Millisecond}, func(t *testing.T, g *rig) {
+		t.Parallel()
 		r, _ := g.client()
 		block(t, r)
 		for range 3 {

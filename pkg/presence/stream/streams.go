@@ -23,6 +23,7 @@ package stream
 //     waiting for ever. So the encoders end first, then the streams.
 
 import (
+	"cmp"
 	"context"
 	"hash/maphash"
 	"net/http"
@@ -44,8 +45,15 @@ type Config struct {
 	// that takes none: 256 KiB by default.
 	MaxUnsent int
 	// Progress is how long a client may take nothing of what waits for it: 15 s
-	// by default. While more than MaxUnsent waits it must take 32 KiB a second.
+	// by default.
 	Progress time.Duration
+	// Hurry is how long it may take over 32 KiB while more than MaxUnsent waits
+	// for it, and over a goodbye when it does not keep up: 1 s by default. A
+	// burst, or a client whose machine is busy, passes in less.
+	Hurry time.Duration
+	// LastWords is how long a connection that is to end has for what waits: 2 s
+	// by default.
+	LastWords time.Duration
 	// Portable has every connection go the way that works everywhere, a
 	// goroutine each.
 	Portable bool
@@ -73,15 +81,11 @@ type Streams struct {
 
 // Open starts the streams. [Streams.Close] ends them.
 func Open(c Config) *Streams {
-	if c.Heartbeat == 0 {
-		c.Heartbeat = 15 * time.Second
-	}
-	if c.MaxUnsent == 0 {
-		c.MaxUnsent = 256 << 10
-	}
-	if c.Progress == 0 {
-		c.Progress = 15 * time.Second
-	}
+	c.Heartbeat = cmp.Or(c.Heartbeat, 15*time.Second)
+	c.MaxUnsent = cmp.Or(c.MaxUnsent, 256<<10)
+	c.Progress = cmp.Or(c.Progress, 15*time.Second)
+	c.Hurry = cmp.Or(c.Hurry, time.Second)
+	c.LastWords = cmp.Or(c.LastWords, 2*time.Second)
 	s := &Streams{config: c, server: sse.New(), seed: maphash.MakeSeed(), ended: newInbox[func()](), stop: make(chan struct{})}
 	s.server.AutoReplay = false
 	s.running.Go(s.report) // both are ended by Close
@@ -123,7 +127,7 @@ func (s *Streams) Close() {
 	s.door.Lock()
 	s.shut = true
 	s.door.Unlock()
-	s.ours.Wait() // each has lastWords
+	s.ours.Wait() // each has LastWords
 	for _, l := range s.lanes {
 		l.close()
 	}

@@ -9,15 +9,9 @@ import (
 )
 
 const (
-	// hurry is how long a client may take over a piece while more than
-	// MaxUnsent waits for it. A burst, or a client whose machine is busy, passes
-	// in less.
-	hurry = time.Second
 	// hopeless times MaxUnsent waits for a client that takes something, and
 	// ever less than comes. It costs little, as all connections share the frames.
 	hopeless = 16
-	// lastWords is how long a connection that is to end has for what waits.
-	lastWords = 2 * time.Second
 	// piece is how much a client must take in the time that it has.
 	piece = 32 << 10
 )
@@ -125,7 +119,7 @@ func (c *writer) send(f *frame) {
 	case c.queue.unsent > hopeless*c.streams.config.MaxUnsent:
 		c.endLocked(Slow)
 	case c.hurriesLocked():
-		if soon := time.Now().Add(hurry); c.deadline.After(soon) {
+		if soon := time.Now().Add(c.streams.config.Hurry); c.deadline.After(soon) {
 			c.setDeadlineLocked(soon) // for a write that blocks just now
 		}
 	}
@@ -142,9 +136,9 @@ func (c *writer) endLocked(why End) {
 		return
 	}
 	c.ending = why
-	within := lastWords
+	within := c.streams.config.LastWords
 	if why == Slow {
-		within = hurry
+		within = c.streams.config.Hurry
 		c.queue = queue{}
 		c.letGoLocked(c.held)
 	}
@@ -189,7 +183,7 @@ func (c *writer) serve(ctx context.Context, ended func(End)) {
 		return
 	}
 	c.streams.watched.add(c)
-	go func() { // ends with the connection, within lastWords of its End
+	go func() { // ends with the connection, within Config.LastWords of its End
 		if c.counted {
 			defer c.streams.ours.Done()
 		}
@@ -199,7 +193,7 @@ func (c *writer) serve(ctx context.Context, ended func(End)) {
 			c.drop(c.streams.config.cause(c.http1.listen(), c.http1.feel))
 		}()
 		why := c.bring(context.Background())
-		c.http1.close(c.said && !c.isDropped())
+		c.http1.close(c.said && !c.isDropped(), c.streams.config.Hurry)
 		<-heard
 		c.streams.watched.remove(c)
 		ended(why)
@@ -347,7 +341,7 @@ func (c *writer) extend() {
 	}
 	within := c.streams.config.Progress
 	if c.hurriesLocked() {
-		within = hurry
+		within = c.streams.config.Hurry
 	}
 	now := time.Now()
 	if left := c.deadline.Sub(now); left > within || left < within*9/10 {
@@ -370,7 +364,7 @@ func (c *writer) failed(err error) End {
 	case c.ending != "" && c.ending != Slow:
 		return c.ending
 	case late || c.ending == Slow:
-		return c.feel().tooSlow()
+		return c.streams.config.tooSlow(c.feel())
 	}
 	return c.streams.config.cause(err, c.feel)
 }
