@@ -17,6 +17,13 @@ const (
 	endSignedOut stream.End = "signed out"
 )
 
+// errBanned says that the user was removed from the room, and may not be back
+// yet.
+var errBanned = errors.New("removed from the room")
+
+// How long who finds no place is to stay away.
+const fullLeast, fullMost = 10 * time.Second, 30 * time.Second
+
 // connection is one open GET /events. There are many: it holds what is needed
 // after the request, and no more.
 type connection struct {

@@ -3,14 +3,10 @@ package presence
 import (
 	"errors"
 	"net/http"
-	"time"
 
 	"example.com/presence/pkg/presence/room"
 	"example.com/presence/pkg/presence/stream"
 )
-
-// How long who finds no place is to stay away.
-const fullLeast, fullMost = 10 * time.Second, 30 * time.Second
 
 // getEvents is the way of a client: who is it, may it come in, is there a place
 // for it, it is counted, everybody hears of it, and it hears everything until

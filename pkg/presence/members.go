@@ -26,9 +26,6 @@ const minBan, defaultBan, maxBan = time.Second, time.Minute, 24 * time.Hour
 // maxInfo is the largest info of a member, in bytes of compact JSON.
 const maxInfo = 1 << 10
 
-// ErrNotInRoom: the user is not in the room.
-var ErrNotInRoom = errors.New("the user is not in the room")
-
 // pageLimit reads how many a page may hold.
 func pageLimit(query url.Values) (int, error) {
 	if !query.Has("limit") {

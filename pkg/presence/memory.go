@@ -2,7 +2,6 @@ package presence
 
 import (
 	"container/list"
-	"errors"
 	"sync"
 	"time"
 
@@ -18,10 +17,6 @@ const (
 	// maxBans bounds the users that are kept out of rooms.
 	maxBans = 100_000
 )
-
-// errBanned says that the user was removed from the room, and may not be back
-// yet.
-var errBanned = errors.New("removed from the room")
 
 // memory is what is remembered of rooms beyond who is in them, and bounded over
 // all of them. Its lock is taken last.

@@ -16,8 +16,15 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// Errors of [Server.Publish] and [Server.Kick].
+// Errors of a Server's methods. Those that are one method's alone stand beside
+// it.
 var (
+	// ErrDraining: the server is being shut down.
+	ErrDraining = errors.New("the server is shutting down")
+	// ErrNotInRoom: the user is not in the room.
+	ErrNotInRoom = errors.New("the user is not in the room")
+	// ErrTooManyRooms: there are as many rooms as Config.MaxRooms allows.
+	ErrTooManyRooms = errors.New("there are as many rooms as may be")
 	// ErrTooLarge: the message is larger than Config.MaxMessage.
 	ErrTooLarge = errors.New("the message is too large")
 	// ErrBusy: the room's clients could not be served as fast as messages came

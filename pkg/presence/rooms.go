@@ -3,7 +3,6 @@ package presence
 import (
 	"cmp"
 	"container/list"
-	"errors"
 	"math"
 	"net/http"
 	"slices"
@@ -12,9 +11,6 @@ import (
 
 	"example.com/presence/pkg/presence/room"
 )
-
-// ErrTooManyRooms: there are as many rooms as Config.MaxRooms allows.
-var ErrTooManyRooms = errors.New("there are as many rooms as may be")
 
 // rooms are the rooms in which somebody is, and those that are kept for their
 // history.

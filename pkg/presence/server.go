@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -131,9 +130,6 @@ func (s *Server) getReady(w http.ResponseWriter, r *http.Request) error {
 	}
 	return writeJSON(w, http.StatusOK, map[string]string{"status": "ready"})
 }
-
-// ErrDraining says that the server is being shut down.
-var ErrDraining = errors.New("the server is shutting down")
 
 // Shutdown ends the server: from its start no message is taken, newcomers are
 // told to come back later, and readyz fails; what was taken before is brought
