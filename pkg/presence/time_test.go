@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+	"weak"
 
 	"example.com/presence/pkg/presence"
 )
@@ -404,4 +406,60 @@ func TestBetweenDoorAndPlace(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A stream that has ended is forgotten, though its room and its token go on,
+// whether it had its sync or not.
+func TestEndedStreamIsForgotten(t *testing.T) {
+	inBubble(t, presence.Config{Coalesce: time.Second}, func(t *testing.T, b *bubble) {
+		alice := someone("alice")
+		alice.Expires = time.Now().Add(time.Hour)
+		b.stream("/events", "", someone("watcher"))
+		visit := func(stay time.Duration) weak.Pointer[line] {
+			c := b.stream("/events", "", alice)
+			time.Sleep(stay)
+			if synced := strings.Contains(names(c.take()), "sync"); synced != (stay > 0) {
+				t.Errorf("after %v it has its sync: %v", stay, synced)
+			}
+			c.close()
+			return weak.Make(c)
+		}
+		const visits = 20 // of each kind
+		var ended []weak.Pointer[line]
+		for range visits {
+			ended = append(ended, visit(0), visit(10*time.Second))
+		}
+		for range 3 { // what is in a pool outlives one
+			runtime.GC()
+		}
+		held := map[bool]int{} // by whether they had their sync
+		for i, c := range ended {
+			if c.Value() != nil {
+				held[i%2 == 1]++
+			}
+		}
+		// The runtime keeps stopped timers for a while, up to a quarter of all.
+		if held[true] > visits/2 || held[false] > visits/2 {
+			t.Errorf("of %d streams each that had their sync, or not, are held: %v", visits, held)
+		}
+	})
+}
+
+// Who waits for its sync when the server is shut down gets it before its
+// goodbye.
+func TestPromise8SyncBeforeGoodbye(t *testing.T) {
+	inBubble(t, presence.Config{Coalesce: time.Second}, func(t *testing.T, b *bubble) {
+		b.stream("/events", "", someone("alice"))
+		c := b.stream("/events", "", someone("bob"))
+		b.say("/messages", `{"data":1}`, someone("alice"))
+		if got := names(c.take()); got != "" { // the block of retry has no name
+			t.Fatalf("within the window it hears %q", got)
+		}
+		if err := b.Shutdown(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := names(c.take()); got != `sync user count:2 message goodbye:{"reason":"draining"}` {
+			t.Errorf("it hears %q", got)
+		}
+	})
 }
