@@ -306,7 +306,7 @@ func (c *counter) countLocked() int {
 
 // unusedLocked reports whether the room may be dropped.
 func (c *counter) unusedLocked(now time.Time) bool {
-	return !c.closed && !c.idle.IsZero() && now.Sub(c.idle) >= c.shared.config.HistoryAge && !c.newsLocked(now)
+	return !c.closed && !c.idle.IsZero() && now.Sub(c.idle) >= c.shared.config.HistoryAge
 }
 
 // close brings those who joined in this window to the stream, and is the last
