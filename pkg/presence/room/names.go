@@ -17,7 +17,8 @@ type Name string
 // Lobby is the room of a request that names none.
 const Lobby Name = "lobby"
 
-// ParseName checks a room's name; the error is [ErrName].
+// ParseName checks a room's name; the error is [ErrName]. The name shares no
+// memory with s, which may be a piece of a long request.
 func ParseName(s string) (Name, error) {
 	if len(s) < 1 || len(s) > 128 {
 		return "", ErrName
@@ -29,7 +30,7 @@ func ParseName(s string) (Name, error) {
 			return "", ErrName
 		}
 	}
-	return Name(s), nil
+	return Name(strings.Clone(s)), nil
 }
 
 // ErrEventName says that a string cannot name a message.

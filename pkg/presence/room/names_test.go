@@ -6,6 +6,7 @@ import (
 	"testing"
 	"unicode"
 	"unicode/utf8"
+	"unsafe"
 
 	"example.com/presence/pkg/presence/room"
 )
@@ -56,4 +57,15 @@ func FuzzNames(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A name is kept for as long as its room, and must not keep the request it came
+// with.
+func TestNameIsItsOwn(t *testing.T) {
+	request := strings.Repeat("x", 100_000) + "lobby"
+	piece := request[100_000:]
+	name, err := room.ParseName(piece)
+	if err != nil || name != "lobby" || unsafe.StringData(string(name)) == unsafe.StringData(piece) {
+		t.Errorf("got %q, %v, a piece of the request: %v", name, err, unsafe.StringData(string(name)) == unsafe.StringData(piece))
+	}
 }
