@@ -1,5 +1,7 @@
 package stream
 
+import "slices"
+
 // Event is one event of the event-stream format (WHATWG HTML, section 9.2).
 // On the wire it is
 //
@@ -17,6 +19,7 @@ type Event struct {
 // Append appends the event as it goes on the wire, in the order of fields that
 // r3labs/sse has too.
 func (e Event) Append(b []byte) []byte {
+	b = slices.Grow(b, len("id: \ndata: \nevent: \n\n")+len(e.ID)+len(e.Data)+len(e.Name)) // it is often kept
 	if e.ID != "" {
 		b = append(append(append(b, "id: "...), e.ID...), '\n')
 	}
