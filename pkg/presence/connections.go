@@ -156,14 +156,25 @@ func (c *connections) tick(conn *connection) {
 func (c *connections) renew(u User, from, to string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	may := map[room.Name]bool{} // a token has many patterns, a user many streams
 	for conn := range c.ofLocked(room.UserID(u.ID)) {
-		if conn.sid != u.SID || !u.Join.Match(string(conn.room)) {
+		moves := from != "" && from != to && conn.session == from
+		extends := !conn.expires.IsZero() && (u.Expires.IsZero() || u.Expires.After(conn.expires))
+		if conn.sid != u.SID || !moves && !extends {
 			continue
 		}
-		if from != "" && conn.session == from {
+		allowed, known := may[conn.room]
+		if !known {
+			allowed = u.Join.Match(string(conn.room))
+			may[conn.room] = allowed
+		}
+		if !allowed {
+			continue
+		}
+		if moves {
 			conn.session = to
 		}
-		if !conn.expires.IsZero() && (u.Expires.IsZero() || u.Expires.After(conn.expires)) {
+		if extends {
 			conn.expires, conn.warned = u.Expires, false
 			if conn.timer != nil {
 				conn.timer.Stop()
