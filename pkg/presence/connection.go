@@ -51,7 +51,7 @@ type connection struct {
 type joiner struct {
 	*connection
 	place string // from which its live stream follows
-	since int    // the first in counter.missed that it missed
+	since int    // where in counter.missed begins what it missed
 }
 
 // turnAway ends a connection that was not counted in with a few words. To a

@@ -23,7 +23,7 @@ type counter struct {
 	mu      sync.Mutex // guards what follows
 	room    room.Room
 	joiners []joiner      // counted in; they wait for the sync of this window
-	missed  [][]byte      // the messages said while there are joiners
+	missed  []byte        // the messages said while there are joiners
 	told    int           // the last user count
 	last    time.Time     // when something was told
 	idle    time.Time     // since when nobody is here and nothing is said; zero while somebody is
@@ -184,7 +184,7 @@ func (c *counter) say(m Message, by room.UserID, own string) (id string, err err
 		conn.conn.End(stream.Slow)
 	}
 	if len(c.joiners) > 0 {
-		c.missed = append(c.missed, encoded)
+		c.missed = append(c.missed, encoded...)
 	}
 	if !c.idle.IsZero() {
 		c.idle = now
@@ -281,7 +281,11 @@ func (c *counter) admitLocked(state []byte, count int) {
 	number := stream.Event{Name: string(room.EventCount), Data: encode(count)}.Append(nil)
 	for _, j := range c.joiners {
 		id := []byte("id: " + j.place + "\n")
-		j.conn.Tell(slices.Concat([][]byte{id, sync, id, number}, c.missed[j.since:])...)
+		pieces := [][]byte{id, sync, id, number}
+		if missed := c.missed[j.since:]; len(missed) > 0 { // in memory once, however many joined
+			pieces = append(pieces, missed)
+		}
+		j.conn.Tell(pieces...)
 		c.stream.Attach(j.conn)
 		c.shared.conns.admit(j.connection)
 	}
