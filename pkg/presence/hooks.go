@@ -58,8 +58,9 @@ func (h *hooks) run() {
 		if len(calls) == 0 {
 			return
 		}
-		for _, f := range calls {
+		for i, f := range calls {
 			f()
+			calls[i] = nil // what it carries counts no more
 		}
 	}
 }
