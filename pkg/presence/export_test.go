@@ -26,6 +26,13 @@ func (s *Server) WithRoomsLocked(f func()) {
 	f()
 }
 
+// FillRetries leaves no place for the id of a message.
+func (s *Server) FillRetries() {
+	s.memory.mu.Lock()
+	defer s.memory.mu.Unlock()
+	s.memory.retries = room.NewRetries(retryAge, 0)
+}
+
 // Remembered returns how many bytes of messages, ids of messages, removals and
 // rates are in memory.
 func (s *Server) Remembered() [4]int {

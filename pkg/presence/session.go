@@ -79,7 +79,7 @@ func (s *Server) who(r *http.Request) (User, error) {
 	case errors.Is(err, auth.ErrNoToken), errors.Is(err, auth.ErrBadToken), errors.Is(err, auth.ErrUnavailable):
 		return User{}, err
 	case err != nil:
-		s.log.Warn("authenticator failed", "err", err)
+		s.seldom.warn("authenticator failed", "err", err)
 		return User{}, refuse(http.StatusUnauthorized, "the request could not be authenticated")
 	}
 	if user.Session != "" {

@@ -2,13 +2,16 @@ package presence_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 	"weak"
 
@@ -307,6 +310,46 @@ func TestLimitsAreLoggedSeldom(t *testing.T) {
 			time.Sleep(30 * time.Second)
 		}
 	})
+}
+
+// What strangers bring about is logged once a minute, too: a host's
+// authenticator that fails, and a table that is full.
+func TestRefusalsAreLoggedSeldom(t *testing.T) {
+	var log bytes.Buffer
+	synctest.Test(t, func(t *testing.T) {
+		server, err := presence.New(presence.Portable(presence.Config{
+			Authenticator: authenticator(func(*http.Request) (presence.User, error) { return presence.User{}, errors.New("no session") }),
+			Logger:        slog.New(slog.NewTextHandler(&log, nil)),
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer server.Shutdown(t.Context())
+		for range 100 {
+			answer := httptest.NewRecorder()
+			server.ServeHTTP(answer, httptest.NewRequest("GET", "/presence", nil))
+			if answer.Code != http.StatusUnauthorized || strings.Contains(answer.Body.String(), "no session") {
+				t.Fatalf("got %d %s", answer.Code, answer.Body)
+			}
+		}
+	})
+	if n := strings.Count(log.String(), "no session"); n != 1 {
+		t.Errorf("it is logged %d times", n)
+	}
+	log.Reset()
+	inBubble(t, presence.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}, func(t *testing.T, b *bubble) {
+		b.FillRetries()
+		for range 100 {
+			answer := b.ask("POST", "/messages", `{"data":1,"id":"mine"}`, someone("alice"))
+			if answer.Code != http.StatusServiceUnavailable || answer.Header().Get("Retry-After") == "" {
+				t.Fatalf("got %d %s", answer.Code, answer.Body)
+			}
+		}
+		b.say("/messages", `{"data":1}`, someone("alice"))
+	})
+	if n := strings.Count(log.String(), "ids of their own"); n != 1 {
+		t.Errorf("the table of ids is full: logged %d times in %s", n, log.String())
+	}
 }
 
 // What has run out is forgotten, though nobody asks for it.
