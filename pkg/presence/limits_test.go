@@ -176,6 +176,26 @@ func TestUnusedRoomsMakeRoom(t *testing.T) {
 	})
 }
 
+// A room that made room and is made again gives no id twice, and tells nobody
+// what it said in its first life, whoever's place is asked for.
+func TestPlacesOfRoomsMadeAgain(t *testing.T) {
+	inBubble(t, presence.Config{MaxRooms: 2, Linger: -1}, func(t *testing.T, b *bubble) {
+		alice := someone("alice")
+		ids := map[string]string{} // the last of a room
+		seen := map[string]bool{}
+		for i, name := range strings.Split("xxxxxyzxzyyx", "") {
+			ids[name] = b.say("/messages?room="+name, `{"data":1}`, alice)
+			if seen[name+ids[name]] {
+				t.Errorf("message %d of all: room %s gives id %s twice", i, name, ids[name])
+			}
+			seen[name+ids[name]] = true
+		}
+		if got := names(b.stream("/events?room=z", ids["z"], alice).take()); got != ` reset:{"reason":"history"} sync user count:1` {
+			t.Errorf("a room that was dropped tells %q", got)
+		}
+	})
+}
+
 // A room that waits to be dropped has one goroutine, however long that takes:
 // many wait at once when many were left at once.
 func TestDroppingIsPatient(t *testing.T) {

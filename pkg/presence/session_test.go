@@ -331,13 +331,18 @@ func TestPromise7Renewal(t *testing.T) {
 	})
 }
 
-// What was opened with a cookie ends with the cookie that took its place, too.
+// What was opened with a cookie ends with the cookie that took its place, too,
+// and nothing else does.
 func TestSignOutAfterRenewal(t *testing.T) {
 	h := open(t, presence.Config{})
 	first, second := bearer(t, "alice"), mint(t, auth.Claims{Sub: "alice", TTL: 2 * time.Hour})
 	jar := func(token string) []string { return []string{"Cookie", auth.CookieName + "=" + token} }
 	c := h.stream("/events", "", jar(first)...)
 	c.next("user count")
+	others := []*tab{h.stream("/events", first), h.stream("/events", "", jar(mint(t, auth.Claims{Sub: "alice", TTL: 3 * time.Hour}))...)}
+	if answer := h.signIn(second, jar("rubbish")...); answer.StatusCode != http.StatusNoContent {
+		t.Fatalf("got %s", answer.Status)
+	}
 	if answer := h.signIn(second, jar(first)...); answer.StatusCode != http.StatusNoContent {
 		t.Fatalf("got %s", answer.Status)
 	}
@@ -347,5 +352,9 @@ func TestSignOutAfterRenewal(t *testing.T) {
 	events := c.rest()
 	if last := events[len(events)-1]; last.data != `{"reason":"signed out"}` {
 		t.Errorf("the stream ends with %+v", last)
+	}
+	h.say("/messages", first, `{"event":"after","data":1}`)
+	for _, other := range others {
+		other.next("after")
 	}
 }
