@@ -9,20 +9,20 @@ import (
 // pulse is what the kernel knows of a socket's peer. Without a peer whose pulse
 // can be felt, as on other systems than Linux, it is zero.
 type pulse struct {
-	acked    uint64        // bytes that the peer has acknowledged
-	written  uint64        // and those that were given to the kernel
-	inFlight bool          // some were sent, and not acknowledged yet
-	silent   time.Duration // since it last acknowledged anything
-	sent     time.Duration // since something was sent last, again or for the first time
-	rtt      time.Duration
+	acked   uint64        // bytes that the peer has acknowledged
+	written uint64        // and those that were given to the kernel
+	silent  time.Duration // since it last acknowledged anything
+	sent    time.Duration // since something was sent last, again or for the first time
+	rtt     time.Duration
 }
 
 // lost reports whether the peer has been silent for so long though something
 // was sent to it meanwhile, which it has had the time to answer. A peer that
 // has no room for more still answers whatever it is sent, but the kernel asks
-// it ever more rarely.
+// it ever more rarely. Whether anything is in flight says nothing: what this
+// machine's own routes or rules refuse to send never is.
 func (p pulse) lost(after time.Duration) bool {
-	return p.inFlight && p.silent >= after && p.silent > p.sent && p.sent > 2*p.rtt+20*time.Millisecond
+	return p.written > p.acked && p.silent >= after && p.silent > p.sent && p.sent > 2*p.rtt+20*time.Millisecond
 }
 
 const (

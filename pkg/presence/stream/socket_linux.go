@@ -35,12 +35,11 @@ func feel(fd int) (p pulse) {
 		return p
 	}
 	return pulse{
-		acked:    info.Bytes_acked,
-		written:  info.Bytes_acked + uint64(queued),
-		inFlight: info.Unacked > 0,
-		silent:   time.Duration(info.Last_ack_recv) * time.Millisecond,
-		sent:     time.Duration(info.Last_data_sent) * time.Millisecond,
-		rtt:      time.Duration(info.Rtt) * time.Microsecond,
+		acked:   info.Bytes_acked,
+		written: info.Bytes_acked + uint64(queued),
+		silent:  time.Duration(info.Last_ack_recv) * time.Millisecond,
+		sent:    time.Duration(info.Last_data_sent) * time.Millisecond,
+		rtt:     time.Duration(info.Rtt) * time.Microsecond,
 	}
 }
 
