@@ -86,5 +86,10 @@ func (o object) text(name string, most int) (s string, err error) {
 	if string(raw) == "null" || json.Unmarshal(raw, &s) != nil || s == "" || utf8.RuneCountInString(s) > most {
 		return "", refuse(http.StatusBadRequest, "%s is a string of 1 to %d characters", name, most)
 	}
+	// encoding/json puts U+FFFD for half of a surrogate pair, and so would make
+	// two ids one.
+	if strings.ContainsRune(s, utf8.RuneError) {
+		return "", refuse(http.StatusBadRequest, "%s has half of a surrogate pair, or U+FFFD, which stands for it", name)
+	}
 	return s, nil
 }

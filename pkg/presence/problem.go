@@ -158,6 +158,9 @@ func methodNotAllowed(routes chi.Router, w http.ResponseWriter, r *http.Request)
 			allow = append(allow, method)
 		}
 	}
+	if len(allow) == 0 { // a method that chi does not know, at a path that is none
+		return notFound(w, r)
+	}
 	w.Header().Set("Allow", strings.Join(allow, ", "))
 	return refuse(http.StatusMethodNotAllowed, "%s is not a method of this path", r.Method)
 }

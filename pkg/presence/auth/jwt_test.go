@@ -104,6 +104,7 @@ func TestUser(t *testing.T) {
 func TestClaims(t *testing.T) {
 	long := strings.Repeat("x", 1024)
 	for payload, said := range map[string]string{
+		`{"sub":"alice\ud800"}`:              "its sub must be",
 		`{"sub":"alice","exp":946684801}`:    "",
 		`{"sub":"alice","exp":946684800.5}`:  "",
 		`{"sub":"alice","exp":946684800}`:    "it has expired",

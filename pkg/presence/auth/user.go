@@ -89,13 +89,15 @@ func (u User) Checked() (User, error) {
 }
 
 // plain reports whether s is at most limit bytes of UTF-8 without a control
-// character, so that it can forge no line in a stream or a log.
+// character, so that it can forge no line in a stream or a log, and without
+// U+FFFD, which encoding/json puts for half of a surrogate pair, so that two
+// users would be one.
 func plain(s string, limit int) bool {
 	if len(s) > limit || !utf8.ValidString(s) {
 		return false
 	}
 	for _, r := range s {
-		if unicode.IsControl(r) {
+		if unicode.IsControl(r) || r == utf8.RuneError {
 			return false
 		}
 	}
