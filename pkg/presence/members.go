@@ -28,7 +28,7 @@ const maxInfo = 1 << 10
 
 // pageLimit reads how many a page may hold.
 func pageLimit(query url.Values) (int, error) {
-	if !query.Has("limit") {
+	if query.Get("limit") == "" {
 		return defaultPage, nil
 	}
 	limit, err := strconv.Atoi(query.Get("limit"))
