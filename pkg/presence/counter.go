@@ -167,6 +167,9 @@ func (c *counter) say(m Message, by room.UserID, own string) (id string, err err
 		return "", errClosed
 	}
 	now := time.Now()
+	if by != "" && !c.shared.memory.banned(c.name, by, now).IsZero() { // since it was let in, its body took its time
+		return "", errBanned
+	}
 	place := c.room.Place()
 	seq, found, err := c.shared.memory.sent(c.name, by, own, now)
 	if found {

@@ -61,6 +61,7 @@ var problems = []struct {
 	{room.ErrEventName, http.StatusBadRequest, ""},
 	{room.ErrEventReserved, http.StatusBadRequest, ""},
 	{ErrBan, http.StatusBadRequest, ""},
+	{errBanned, http.StatusForbidden, "the user was removed from the room"},
 	{ErrNotInRoom, http.StatusNotFound, ""},
 	{ErrDraining, http.StatusServiceUnavailable, ""},
 	{ErrBusy, http.StatusServiceUnavailable, ""},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -195,6 +196,45 @@ func TestBan(t *testing.T) {
 		time.Sleep(4 * time.Nanosecond)
 		if c := b.stream("/events?room=r", "", alice); c.status != http.StatusOK || !strings.Contains(names(c.take()), "sync") {
 			t.Errorf("after the time it is answered with %d", c.status)
+		}
+	})
+}
+
+// slowBody is read when it is let go.
+type slowBody struct {
+	io.Reader
+	letGo chan struct{}
+}
+
+func (b slowBody) Read(p []byte) (int, error) { <-b.letGo; return b.Reader.Read(p) }
+
+// Who is removed while the body of its message is on its way says nothing.
+func TestBanWhileSending(t *testing.T) {
+	inBubble(t, presence.Config{}, func(t *testing.T, b *bubble) {
+		alice := someone("alice")
+		watcher := b.stream("/events", "", someone("watcher"))
+		b.stream("/events", "", alice)
+		r := b.request(t.Context(), "POST", "/messages", `{"data":1}`, alice)
+		body := slowBody{r.Body, make(chan struct{})}
+		r.Body = io.NopCloser(body)
+		answer, done := httptest.NewRecorder(), make(chan struct{})
+		go func() {
+			defer close(done)
+			b.ServeHTTP(answer, r)
+		}()
+		synctest.Wait()
+		if err := b.Kick(t.Context(), "lobby", "alice", time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		close(body.letGo)
+		<-done
+		if answer.Code != http.StatusForbidden {
+			t.Errorf("got %d %s", answer.Code, answer.Body)
+		}
+		b.say("/messages", `{"data":2}`, someone("bob")) // no slot was lost
+		time.Sleep(time.Second)
+		if got := names(watcher.take()); strings.Count(got, "message") != 1 {
+			t.Errorf("the room hears %q", got)
 		}
 	})
 }
