@@ -112,7 +112,7 @@ func newMessage(event string, data []byte) (Message, error) {
 	if err := json.Compact(&compact, data); err != nil {
 		return Message{}, err
 	}
-	return Message{Event: string(name), Data: compact.Bytes()}, nil
+	return Message{Event: string(name), Data: bytes.Clone(compact.Bytes())}, nil
 }
 
 // readMessage reads the body of a POST: JSON with event and data, and the
@@ -127,7 +127,11 @@ func (s *Server) readMessage(w http.ResponseWriter, r *http.Request) (m Message,
 		return Message{}, "", err
 	}
 	if kind == "text/plain" {
-		m, err = newMessage("", encode(string(body)))
+		data := encode(string(body))
+		if len(data) > 2*s.config.MaxMessage+2 { // each control character is six as JSON
+			return Message{}, "", refuse(http.StatusRequestEntityTooLarge, "the text is larger than %d bytes as JSON", 2*s.config.MaxMessage)
+		}
+		m, err = newMessage("", data)
 		return m, "", err
 	}
 	return parseMessage(body)

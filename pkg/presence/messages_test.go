@@ -134,6 +134,7 @@ func TestProblems(t *testing.T) {
 		{"null id", "POST", "/messages", lobby, inJSON, `{"data":1,"id":null}`, 400, "id"},
 		{"long id", "POST", "/messages", lobby, inJSON, `{"data":1,"id":"` + strings.Repeat("x", 65) + `"}`, 400, "id"},
 		{"half a surrogate pair", "POST", "/messages", lobby, inJSON, `{"data":1,"id":"\ud800"}`, 400, "surrogate"},
+		{"text that JSON makes large", "POST", "/messages", lobby, text, strings.Repeat("\x01", 64<<10), 413, "JSON"},
 		{"not UTF-8", "POST", "/messages", lobby, text, "\xff", 400, "UTF-8"},
 		{"page", "GET", "/presence?limit=1001", lobby, "", "", 400, "1000"},
 		{"page", "GET", "/presence?limit=x", lobby, "", "", 400, "1000"},
