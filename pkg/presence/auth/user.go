@@ -31,11 +31,11 @@ func badToken(why string) error { return fmt.Errorf("%w: %s", ErrBadToken, why) 
 // is within the bounds that [User.Checked] states.
 type User struct {
 	// ID is the token's sub: 1 to 256 bytes of UTF-8 without a control
-	// character.
+	// character or U+FFFD.
 	ID string
 
 	// Name is what to call the user: at most 128 bytes of UTF-8 without a
-	// control character. It may be empty.
+	// control character or U+FFFD. It may be empty.
 	Name string
 
 	// Info is whatever the application says of the user: one value of compact
@@ -70,10 +70,10 @@ func (u User) Checked() (User, error) {
 		return User{}, badToken("it names no user (sub)")
 	}
 	if !plain(u.ID, 256) {
-		return User{}, badToken("its sub must be at most 256 bytes of UTF-8 without control characters")
+		return User{}, badToken("its sub must be at most 256 bytes of UTF-8 without control characters and U+FFFD")
 	}
 	if !plain(u.Name, 128) {
-		return User{}, badToken("its name must be at most 128 bytes of UTF-8 without control characters")
+		return User{}, badToken("its name must be at most 128 bytes of UTF-8 without control characters and U+FFFD")
 	}
 	var info bytes.Buffer
 	if len(u.Info) == 0 {
