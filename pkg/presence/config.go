@@ -29,6 +29,9 @@ type User = auth.User
 //
 // POST /session asks it about the token in the body: with a request that has
 // that token as its Authorization: Bearer header and no cookie.
+//
+// GET /session asks it again where it answers with [auth.ErrBadToken]: with the
+// request's cookies alone, and without them.
 type Authenticator interface {
 	Authenticate(*http.Request) (User, error)
 }

@@ -301,7 +301,9 @@ func TestOpenAPIAnswers(t *testing.T) {
 	alice, bob := with(token), with(bearer(t, "a/b"))
 	lobby := with(mint(t, auth.Claims{Sub: "alice", TTL: time.Hour}))
 	admin := with(mint(t, auth.Claims{Sub: "root", Admin: true, TTL: time.Hour}))
+	endless := with(mint(t, auth.Claims{Sub: "alice"}))
 	jar := []string{"Cookie", auth.CookieName + "=" + token}
+	stale := []string{"Cookie", auth.CookieName + "=rubbish"}
 	foreign := []string{"Sec-Fetch-Site", "cross-site"}
 	stolen := slices.Concat(jar, foreign)
 	bad := with("rubbish")
@@ -417,6 +419,16 @@ func TestOpenAPIAnswers(t *testing.T) {
 		{usual, "no admin", "DELETE", "/members/alice", alice, "", "", 403, true},
 		{draining, "draining", "DELETE", "/members/alice", admin, "", "", 503, true},
 
+		{usual, "token", "GET", "/session", alice, "", "", 200, true},
+		{usual, "token of no end", "GET", "/session", endless, "", "", 200, true},
+		{usual, "cookie", "GET", "/session", jar, "", "", 200, true},
+		{usual, "no token", "GET", "/session", nil, "", "", 200, true},
+		{usual, "bad cookie", "GET", "/session", stale, "", "", 200, true},
+		{usual, "bad token", "GET", "/session", bad, "", "", 401, true},
+		{usual, "bad token beside a good cookie", "GET", "/session", slices.Concat(bad, jar), "", "", 401, true},
+		{usual, "from elsewhere", "GET", "/session", stolen, "", "", 403, true},
+		{keyless, "no keys", "GET", "/session", jar, "", "", 503, true},
+
 		{usual, "token", "POST", "/session", nil, inJSON, `{"token":"` + token + `"}`, 204, true},
 		{usual, "unknown member", "POST", "/session", nil, inJSON, `{"tokne":"x"}`, 400, false},
 		{usual, "bad token", "POST", "/session", nil, inJSON, `{"token":"rubbish"}`, 401, true},
@@ -429,7 +441,7 @@ func TestOpenAPIAnswers(t *testing.T) {
 
 		{usual, "cookie", "DELETE", "/session", jar, "", "", 204, true},
 		{usual, "no cookie", "DELETE", "/session", alice, "", "", 401, false},
-		{usual, "bad cookie", "DELETE", "/session", []string{"Cookie", auth.CookieName + "=rubbish"}, "", "", 401, true},
+		{usual, "bad cookie", "DELETE", "/session", stale, "", "", 401, true},
 		{usual, "from elsewhere", "DELETE", "/session", stolen, "", "", 403, true},
 		{keyless, "no keys", "DELETE", "/session", jar, "", "", 503, true},
 

@@ -102,6 +102,7 @@ func (s *Server) routes(page map[string]*file) chi.Router {
 	r.Get("/presence", s.handle(s.getPresence))
 	r.Get("/rooms", s.handle(s.getRooms))
 	r.Delete("/members/{id}", s.handle(s.deleteMember))
+	r.Get("/session", s.handle(s.getSession))
 	r.Post("/session", s.handle(s.postSession))
 	r.Delete("/session", s.handle(s.deleteSession))
 	if s.config.Guest != nil {

@@ -99,6 +99,56 @@ func (s *Server) checkOrigin(r *http.Request) error {
 	return nil
 }
 
+// getSession says whom the request's token names:
+//
+//	{"user":{"id":"alice","name":"Alice","admin":false,"expires":"2026-11-26T10:00:00Z"},"guests":true}
+//
+// user is null if there is no token, or only a cookie that is no longer good: a
+// browser writes every 401 that a page is answered with to its console, and a
+// page must be able to ask. expires is left out if the token never ends; guests
+// says whether there is POST /login.
+func (s *Server) getSession(w http.ResponseWriter, r *http.Request) error {
+	type named struct {
+		ID      string    `json:"id"`
+		Name    string    `json:"name"`
+		Admin   bool      `json:"admin"`
+		Expires time.Time `json:"expires,omitzero"`
+	}
+	var answer struct {
+		User   *named `json:"user"`
+		Guests bool   `json:"guests"`
+	}
+	answer.Guests = s.config.Guest != nil
+	switch user, err := s.who(r); {
+	case err == nil:
+		answer.User = &named{user.ID, user.Name, user.Admin, user.Expires.UTC().Truncate(time.Millisecond)}
+		if answer.User.Expires.Year() > 9999 { // which RFC 3339 cannot say
+			answer.User.Expires = time.Time{}
+		}
+	case errors.Is(err, auth.ErrNoToken):
+	case errors.Is(err, auth.ErrBadToken) && s.cookieAlone(r):
+		if err := s.checkOrigin(r); err != nil { // as of a good one
+			return err
+		}
+	default:
+		return err
+	}
+	return writeJSON(w, http.StatusOK, answer)
+}
+
+// cookieAlone reports whether what is bad of the request's credentials is its
+// cookie, and beside it there is no other, of a query aside, which comes after it.
+func (s *Server) cookieAlone(r *http.Request) bool {
+	if _, err := s.who(only(r, "Cookie", r.Header["Cookie"]...)); !errors.Is(err, auth.ErrBadToken) {
+		return false
+	}
+	rest := r.Clone(r.Context())
+	rest.Header.Del("Cookie")
+	rest.URL.RawQuery = ""
+	_, err := s.who(rest)
+	return errors.Is(err, auth.ErrNoToken)
+}
+
 // postSession puts a good token into the cookie, and has the streams go on that
 // the user opened with its last one.
 func (s *Server) postSession(w http.ResponseWriter, r *http.Request) error {
@@ -140,9 +190,9 @@ func (s *Server) session(r *http.Request, token string) string {
 }
 
 // only returns the request with that header alone, and without a query.
-func only(r *http.Request, header, value string) *http.Request {
+func only(r *http.Request, header string, values ...string) *http.Request {
 	r = r.Clone(r.Context())
-	r.Header = http.Header{header: {value}}
+	r.Header = http.Header{header: values}
 	r.URL.RawQuery = ""
 	return r
 }

@@ -3,14 +3,17 @@ package presence_test
 import (
 	"crypto/rand"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/golang-jwt/jwt/v5"
 
 	"example.com/presence/pkg/presence"
 	"example.com/presence/pkg/presence/auth"
@@ -62,6 +65,91 @@ func TestSession(t *testing.T) {
 		}
 		other.until("user count", "1")
 	})
+}
+
+// Whom a request's token names, anyone may ask; a page without a good one is
+// answered like any other.
+func TestWhoAmI(t *testing.T) {
+	key, err := auth.Secret(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	withQuery, err := auth.New(auth.Config{Key: key, QueryToken: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	usual := open(t, presence.Config{})
+	queried := open(t, presence.Config{Authenticator: withQuery})
+	guests := open(t, presence.Config{
+		Guest:       func(string) (string, presence.User, error) { return "", presence.User{}, nil },
+		CORSOrigins: []string{"https://app.example"},
+	})
+	eternal := open(t, presence.Config{Authenticator: authenticator(func(*http.Request) (presence.User, error) {
+		return presence.User{ID: "x", Expires: time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC)}, nil
+	})})
+	ends := time.Now().Add(time.Hour)
+	token, endless := mint(t, auth.Claims{Sub: "alice", Name: "Alice", TTL: time.Hour}), mint(t, auth.Claims{Sub: "root", Admin: true})
+	ended, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"sub": "alice", "exp": ends.Add(-2 * time.Hour).Unix()}).SignedString(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	jar := func(token string, more ...string) []string {
+		return append([]string{"Cookie", auth.CookieName + "=" + token}, more...)
+	}
+	bearer := func(token string, more ...string) []string {
+		return append([]string{"Authorization", "Bearer " + token}, more...)
+	}
+	const alice, root, nobody, guest = `{"user":{"id":"alice","name":"Alice","admin":false,"expires":"…"},"guests":false}`,
+		`{"user":{"id":"root","name":"","admin":true},"guests":false}`, `{"user":null,"guests":false}`, `{"user":null,"guests":true}`
+	for name, c := range map[string]struct {
+		at      *house
+		query   string
+		headers []string
+		status  int
+		want    string
+	}{
+		"a token":                            {usual, "", bearer(token), 200, alice},
+		"one from elsewhere":                 {usual, "", bearer(token, "Sec-Fetch-Site", "cross-site"), 200, alice},
+		"one without an end":                 {usual, "", bearer(endless), 200, root},
+		"a cookie":                           {usual, "", jar(token, "Sec-Fetch-Site", "same-origin"), 200, alice},
+		"a token beside another's cookie":    {usual, "", jar(token, "Authorization", "Bearer "+endless), 200, root},
+		"a cookie that has ended":            {usual, "", jar(ended, "Sec-Fetch-Site", "same-origin"), 200, nobody},
+		"a cookie of rubbish":                {usual, "", jar("rubbish"), 200, nobody},
+		"one beside a proxy's password":      {usual, "", jar(ended, "Authorization", "Basic eDp5"), 200, nobody},
+		"one before a token in the query":    {queried, "?access_token=" + token, jar(ended), 200, nobody},
+		"nothing":                            {usual, "", nil, 200, nobody},
+		"nothing, where guests may come":     {guests, "", nil, 200, guest},
+		"a query where none is looked at":    {usual, "?access_token=" + token, nil, 200, nobody},
+		"a query":                            {queried, "?access_token=" + token, nil, 200, alice},
+		"a bad query":                        {queried, "?access_token=rubbish", nil, 401, ""},
+		"a bad query beside another cookie":  {queried, "?access_token=rubbish", []string{"Cookie", "theme=dark"}, 401, ""},
+		"a bad token":                        {usual, "", bearer(ended), 401, ""},
+		"one beside a good cookie":           {usual, "", jar(token, "Authorization", "Bearer "+ended), 401, ""},
+		"one beside a bad cookie":            {usual, "", jar(ended, "Authorization", "Bearer "+ended), 401, ""},
+		"a cookie from elsewhere":            {usual, "", jar(token, "Sec-Fetch-Site", "cross-site"), 403, ""},
+		"a bad cookie from elsewhere":        {usual, "", jar(ended, "Origin", "https://evil.example"), 403, ""},
+		"one that ends after all years":      {eternal, "", nil, 200, `{"user":{"id":"x","name":"","admin":false},"guests":false}`},
+		"a bad cookie from an allowed place": {guests, "", jar(ended, "Origin", "https://app.example"), 200, guest},
+	} {
+		answer := c.at.ask("GET", "/session"+c.query, "", "", c.headers...)
+		body, err := io.ReadAll(answer.Body)
+		if err != nil || answer.StatusCode != c.status || answer.Header.Get("Cache-Control") != "no-store" || len(answer.Cookies()) > 0 {
+			t.Errorf("%s: got %s, %q, %v; want %d", name, answer.Status, body, err, c.status)
+		}
+		if c.status != 200 {
+			continue
+		}
+		got := strings.TrimSuffix(string(body), "\n")
+		if at := regexp.MustCompile(`"expires":"(.*?)"`).FindStringSubmatch(got); at != nil {
+			if end, err := time.Parse(time.RFC3339, at[1]); err != nil || !strings.HasSuffix(at[1], "Z") || end.Sub(ends).Abs() > 5*time.Second {
+				t.Errorf("%s: it ends at %s, want %s", name, at[1], ends.UTC())
+			}
+			got = strings.Replace(got, at[1], "…", 1)
+		}
+		if got != c.want {
+			t.Errorf("%s: got %s, want %s", name, got, c.want)
+		}
+	}
 }
 
 func TestSessionRefusals(t *testing.T) {
