@@ -1,7 +1,7 @@
 /**
  * The live page: shows what presence.js tells, and hands on what is typed. What it means is decided there.
  */
-import { Presence, PresenceError, request } from "./presence.js";
+import { join, PresenceError, request } from "./presence.js";
 
 const maxMessages = 200; // rows on the page
 const maxTabs = 100; // members of a room in which the page asks how many tabs each has open
@@ -13,11 +13,11 @@ const order = new Intl.Collator(undefined, { numeric: true });
 const rows = new Map(); // id of a member → its li
 const drawMembers = later(80, showMembers);
 const askTabs = later(1500, async () => {
-  const asks = !document.hidden && client.state.members?.size <= maxTabs;
+  const asks = !document.hidden && client && client.members.size <= maxTabs;
   if (asks) await client.refresh(maxTabs).catch(() => {}); // what is wrong, the stream tells
 });
 
-let client; // the Presence of who is signed in
+let client; // the room, for who is signed in
 let me = null; // {id, name} if this page signed it in by name
 let following = true; // the end of the messages is in sight
 let draft = null; // {text, id} of a message on its way: the same text sent again is the same message
@@ -42,20 +42,19 @@ const words = {
 /** Shows the room if the cookie opens it, else asks who is there. */
 async function enter() {
   client?.close();
-  client = new Presence({ room });
-  client.subscribe(show);
-  client.on("user count", askTabs);
+  const problem = await request("GET", `presence?room=${encodeURIComponent(room)}&limit=1`).then(() => null, (error) => error.problem);
+  me = remembered();
+  $("me").textContent = me?.name ?? "";
+  if (problem?.status === 401) return signedIn(false);
+  client = join({ room, lastEventId: client?.lastEventId });
+  client.on("state", show);
+  client.on("count", askTabs);
   client.on("ping", askTabs);
   client.on("message", addMessage);
   client.on("chat message", addMessage);
   client.on("reset", () => $("messages").lastElementChild?.setAttribute("data-gap", "Some messages are missing here"));
-  me = remembered();
-  $("me").textContent = me?.name ?? "";
   show(client.state);
-  const problem = await client.refresh(1).then(() => null, (error) => error.problem);
-  if (problem?.status === 401) return signedIn(false);
-  signedIn(true);
-  client.open(); // whatever else was wrong, it tries again or says so
+  signedIn(true); // whatever else was wrong, it tries again or says so
 }
 
 function signedIn(yes) {
@@ -70,6 +69,7 @@ function signedIn(yes) {
 
 /** @param {import("./presence.js").State} state */
 function show(state) {
+  if (state !== client.state) return;
   const { connection, reason, problem, count } = state;
   for (const element of [document.body, $("state")]) element.dataset.state = connection;
   const ending = connection === "open" && state.expiring !== null ? ", but your token is about to expire" : "";
@@ -84,17 +84,17 @@ function show(state) {
 }
 
 function showMembers() {
-  const { members, synced } = client.state;
-  $("members").hidden = members === null && synced;
+  const { members, synced, complete } = client.state;
+  $("members").hidden = synced && !complete;
   $("crowd").hidden = !$("members").hidden;
-  $("people-title").textContent = members ? `People (${members.size})` : "People";
+  $("people-title").textContent = complete ? `People (${members.size})` : "People";
   for (const [id, row] of rows) {
-    if (members?.has(id)) continue;
+    if (members.has(id)) continue;
     rows.delete(id);
     row.remove();
   }
   const label = (member) => member.name || member.id;
-  const sorted = [...(members?.values() ?? [])].sort((a, b) => order.compare(label(a), label(b)) || (a.id < b.id ? -1 : 1));
+  const sorted = [...members.values()].sort((a, b) => order.compare(label(a), label(b)) || (a.id < b.id ? -1 : 1));
   let at = $("members").firstElementChild;
   for (const member of sorted) {
     const row = rows.get(member.id) ?? copy("member-row");
@@ -202,7 +202,7 @@ new ResizeObserver(follow).observe($("log"));
 
 $("reconnect").addEventListener("click", () => {
   say(null);
-  client.open();
+  enter();
 });
 
 // No answer tells who one is, so the name is kept beside the cookie; a stranger's token forgets it.

@@ -1,7 +1,9 @@
-// Run with: node --test web/*.test.js
+// The pure functions of presence.js. Run with: node --test web/*.test.js
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, describe, test } from "node:test";
-import { apply, closed, connecting, initial, Presence, PresenceError, request, seen } from "./presence.js";
+import { describe, test } from "node:test";
+import {
+  apply, backoff, catchUp, closed, connecting, decode, fresh, initial, isNew, reaches, seen,
+} from "./presence.js";
 
 const alice = { id: "alice", name: "Alice", info: {}, connections: 2, since: "2026-01-02T03:04:05Z" };
 const bob = { id: "bob", name: "Bob", info: { status: "away" }, connections: 1, since: "2026-01-02T03:04:06Z" };
@@ -103,9 +105,9 @@ describe("apply", () => {
   test("a room too large to tell has counts and no members", () => {
     const crowd = { connections: 900, users: 700, complete: false, heartbeat: 15 };
     let state = after(["sync", sync], ["sync", crowd], ["user count", 900]);
-    assert.deepEqual([state.members, state.complete, state.count, state.connection], [null, false, 900, "open"]);
+    assert.deepEqual([ids(state), state.complete, state.count, state.connection], [[], false, 900, "open"]);
     state = apply(apply(state, "join", carol), "leave", bobLeft); // none should come
-    assert.deepEqual([state.members, state.users], [null, 1]);
+    assert.deepEqual([ids(state), state.users], [[], 1]);
     assert.deepEqual(ids(apply(state, "sync", sync)), ["alice", "bob"]);
   });
 
@@ -124,6 +126,25 @@ describe("apply", () => {
       assert.deepEqual([state.count, state.members.size], [3, 2], "what was last known stays to be seen");
       assert.equal(apply(state, "sync", sync).reason, null);
     }
+  });
+
+  test("expired is no end for who gets a new token", () => {
+    const state = apply({ ...after(["sync", sync]), renewable: true }, "goodbye", { reason: "expired" });
+    assert.deepEqual([state.connection, state.reason], ["connecting", "expired"]);
+    for (const reason of ["removed", "signed out"]) {
+      assert.equal(apply({ ...state, renewable: true }, "goodbye", { reason }).connection, "closed");
+    }
+  });
+
+  test("the place is that of the last id, and ids that are none change nothing", () => {
+    let state = apply(initial, "sync", sync, "e1-5");
+    assert.equal(state.lastEventId, "e1-5");
+    assert.equal(apply(state, "ping", {}, "e1-5"), state);
+    assert.equal(apply(state, "goodbye", { reason: "slow" }).lastEventId, "e1-5");
+    state = apply(state, "message", { data: 1 }, "e1-6");
+    state = apply(state, "reset", { reason: "history" }, "e2-0");
+    assert.equal(state.lastEventId, "e2-0");
+    assert.equal(apply(connecting(initial), "join", carol, "e1-7").lastEventId, "e1-7", "before sync as well");
   });
 
   test("a warning of the token's end goes with the connection", () => {
@@ -155,389 +176,132 @@ test("seen brings connections up to date and adds or takes away nobody", () => {
   const state = seen(after(["sync", sync]), [{ ...alice, connections: 5 }, { ...carol, connections: 1 }]);
   assert.deepEqual(ids(state), ["alice", "bob"]);
   assert.deepEqual([state.members.get("alice").connections, state.members.get("bob").connections], [5, 1]);
-  assert.equal(seen(initial, [alice]), initial);
+  assert.deepEqual(ids(seen(initial, [alice])), []);
 });
 
-// The stream, its server and the clock, as far as the class can tell.
-
-class FakeEventSource extends EventTarget {
-  static CLOSED = 2;
-  static all = [];
-  readyState = 0;
-
-  constructor(url, options) {
-    super();
-    this.url = String(url);
-    this.options = options;
-    FakeEventSource.all.push(this);
+test("a place reaches what is before it, of its own epoch", () => {
+  for (const [held, id, want] of [
+    ["e1-5", "e1-5", true],
+    ["e1-10", "e1-9", true],
+    ["e1-9", "e1-10", false],
+    ["e1-9", "e2-1", false],
+    ["a-b-9", "a-b-8", true], // an epoch may have any character
+    ["", "e1-1", false],
+    ["e1-1", "", false],
+    ["e1-", "e1-0", false],
+    ["x", "x", false],
+  ]) {
+    assert.equal(reaches(held, id), want, `${held} ${id}`);
   }
+});
 
-  open() {
-    this.readyState = 1;
-    this.onopen?.();
+test("a message that comes again is not new; whatever else comes is", () => {
+  const state = apply(initial, "sync", sync, "e1-5");
+  for (const name of ["message", "chat message", "constructor"]) {
+    assert.deepEqual(["e1-4", "e1-5", "e1-6", "e2-1", ""].map((id) => isNew(state, name, id)), [false, false, true, true, true], name);
   }
-
-  tell(name, data, lastEventId = "") {
-    assert.notEqual(this.readyState, 2, "a closed EventSource hears nothing");
-    this.dispatchEvent(Object.assign(new Event(name), { data: JSON.stringify(data), lastEventId }));
+  for (const name of ["sync", "user count", "join", "leave", "update", "reset", "expiring", "goodbye", "ping"]) {
+    assert.ok(isNew(state, name, "e1-5"), name);
   }
+});
 
-  fail(readyState) {
-    this.readyState = readyState;
-    this.onerror?.();
-  }
+describe("catchUp", () => {
+  const message = (seq) => ({ name: "message", data: { data: seq }, id: `e1-${seq}` });
+  const kept = [4, 5, 6].map((seq) => ({ told: message(seq), prev: `e1-${seq - 1}` }));
+  const state = after(["sync", sync], ["user count", 3]);
+  const at = { ...state, lastEventId: "e1-6" };
+  const names = (events) => events.map(({ name, data }) => (name === "message" ? data.data : name));
 
-  close() {
-    this.readyState = 2;
-  }
-}
+  test("brings a tab to the state", () => {
+    const events = catchUp({ ...at, members: new Map(at.members).set("carol", { ...carol, connections: 1 }) }, kept, "");
+    assert.deepEqual(names(events), ["sync", "user count"]);
+    const followed = events.reduce((state, { name, data, id }) => apply(state, name, data, id), connecting(initial));
+    assert.deepEqual([ids(followed), followed.count, followed.lastEventId], [["alice", "bob", "carol"], 3, "e1-6"]);
+  });
 
-const clock = {
-  now: 0,
-  timers: new Map(),
-  last: 0,
-  set(fn, ms) {
-    clock.timers.set(++clock.last, { fn, at: clock.now + ms });
-    return clock.last;
-  },
-  clear(id) {
-    clock.timers.delete(id);
-  },
-  async advance(ms) {
-    const end = clock.now + ms;
-    for (;;) {
-      const [id, timer] = [...clock.timers].sort(([, a], [, b]) => a.at - b.at)[0] ?? [];
-      if (!timer || timer.at > end) break;
-      clock.now = timer.at;
-      clock.timers.delete(id);
-      timer.fn();
-      await settled();
+  test("tells what was missed, or that it is not known", () => {
+    for (const [held, want] of [
+      ["", []],
+      ["e1-6", []],
+      ["e1-7", []], // it has heard of more than this one
+      ["e1-5", [6]],
+      ["e1-3", [4, 5, 6]],
+      ["e1-2", ["reset"]],
+      ["e0-6", ["reset"]],
+      ["rubbish", ["reset"]],
+    ]) {
+      assert.deepEqual(names(catchUp(at, kept, held)), [...want, "sync", "user count"], held);
     }
-    clock.now = end;
-  },
-};
-
-const settled = () => new Promise((resolve) => setImmediate(resolve));
-const json = (status, body, type = "application/json") =>
-  new Response(JSON.stringify(body), { status, headers: { "Content-Type": type } });
-const problem = (status, detail) => json(status, { type: "about:blank", title: "T", status, detail }, "application/problem+json");
-
-describe("Presence", () => {
-  const real = { setTimeout, clearTimeout, fetch, random: Math.random };
-  let asked, answer;
-
-  beforeEach(() => {
-    FakeEventSource.all = [];
-    Object.assign(clock, { now: 0, last: 0 });
-    clock.timers.clear();
-    asked = [];
-    answer = () => json(200, { members: [] });
-    Math.random = () => 1; // the longest wait
-    Object.assign(globalThis, {
-      EventSource: FakeEventSource,
-      setTimeout: clock.set,
-      clearTimeout: clock.clear,
-      fetch: async (url, options) => {
-        asked.push({ url: String(url), ...options });
-        return answer(options);
-      },
-    });
+    assert.deepEqual(catchUp(at, [], "e1-5")[0], { name: "reset", data: { reason: "history" }, id: "e1-6" });
   });
 
-  afterEach(() => {
-    Math.random = real.random;
-    delete globalThis.EventSource;
-    Object.assign(globalThis, { setTimeout: real.setTimeout, clearTimeout: real.clearTimeout, fetch: real.fetch });
+  test("says nothing of who is here while that is not known", () => {
+    assert.deepEqual(names(catchUp(connecting(at), kept, "e1-5")), [6]);
+    assert.deepEqual(names(catchUp(initial, [], "")), []);
   });
 
-  const stream = () => FakeEventSource.all.at(-1);
-
-  function opened(options = { url: "https://example.com/presence", room: "doc-1" }) {
-    const presence = new Presence(options);
-    presence.open();
-    stream().open();
-    stream().tell("sync", sync, "e1-5");
-    return presence;
-  }
-
-  test("opens a stream below the mount, of the room", () => {
-    const presence = new Presence({ url: "https://example.com/presence", room: "doc-1" });
-    assert.equal(FakeEventSource.all.length, 0, "nothing before open()");
-    presence.open();
-    presence.open();
-    assert.equal(FakeEventSource.all.length, 1, "once");
-    assert.equal(stream().url, "https://example.com/presence/events?room=doc-1");
-    assert.equal(presence.state.connection, "connecting");
-    presence.close();
+  test("a room too large to tell stays so", () => {
+    const [event] = catchUp(apply(at, "sync", { connections: 900, users: 700, complete: false, heartbeat: 9 }, "e1-6"), kept, "");
+    assert.deepEqual(event.data, { connections: 900, users: 700, complete: false, heartbeat: 9 });
   });
+});
 
-  test("by default the mount is where the file came from", () => {
-    assert.equal(new Presence().url.href, new URL(".", import.meta.url).href);
-    assert.equal(new Presence().room, "lobby");
-  });
+test("backoff doubles up to half a minute, and is never short of a half", () => {
+  assert.deepEqual([0, 1, 2, 3, 4, 5, 6, 2000].map((tries) => backoff(tries, 1)), [1, 2, 4, 8, 16, 30, 30, 30].map((s) => s * 1000));
+  assert.equal(backoff(1, 0), 1000);
+  for (let i = 0; i < 1000; i++) assert.ok(backoff(3) >= 4000 && backoff(3) <= 8000);
+});
 
-  test("tells subscribers of states and listeners of events", () => {
-    const presence = new Presence({ url: "https://example.com/" });
-    const states = [];
-    const heard = [];
-    const end = presence.subscribe((state) => states.push(state.connection));
-    presence.on("user count", (n) => heard.push(n));
-    const off = presence.on("message", ({ data }) => heard.push(data));
-    presence.open();
-    presence.on("chat message", ({ data }) => heard.push(data)); // while it is open
-    stream().open();
-    stream().tell("sync", sync);
-    stream().tell("user count", 3);
-    stream().tell("message", { data: "hello" });
-    stream().tell("chat message", { data: { any: "JSON" } });
-    off();
-    stream().tell("message", { data: "unheard" });
-    end();
-    presence.close();
-    assert.deepEqual(states, ["connecting", "open", "open"]);
-    assert.deepEqual(heard, [3, "hello", { any: "JSON" }]);
-  });
-
-  test("an EventSource's own events are no messages", () => {
-    for (const name of ["open", "error"]) assert.throws(() => new Presence().on(name, () => {}), TypeError);
-  });
-
-  test("a lost connection is the browser's to get back", async () => {
-    const presence = opened();
-    stream().fail(0);
-    assert.equal(presence.state.connection, "connecting");
-    assert.equal(presence.state.members.size, 2);
-    await clock.advance(3_600_000);
-    assert.equal(FakeEventSource.all.length, 1);
-    stream().open();
-    stream().tell("join", carol);
-    assert.equal(presence.state.members.size, 2, "waits for sync");
-    stream().tell("sync", { ...sync, members: [alice] });
-    assert.deepEqual(ids(presence.state), ["alice", "carol"]);
-    presence.close();
-  });
-
-  test("given up by the browser, it comes back after a wait, with the last id", async () => {
-    const presence = opened();
-    stream().tell("message", { data: 1 }); // nobody listens, but the id is the stream's
-    stream().tell("ping", {}, "e1-6");
-    stream().fail(2);
-    assert.equal(presence.state.connection, "connecting");
-    await clock.advance(999);
-    assert.equal(asked.length, 0);
-    await clock.advance(1);
-    assert.equal(asked[0].url, "https://example.com/presence/presence?room=doc-1&limit=1");
-    assert.equal(FakeEventSource.all.length, 2);
-    assert.equal(stream().url, "https://example.com/presence/events?room=doc-1&last_event_id=e1-6");
-    presence.close();
-  });
-
-  test("waits longer each time, up to half a minute, until it was let in", async () => {
-    const presence = opened();
-    answer = () => new Response("Bad Gateway", { status: 502 });
-    stream().fail(2);
-    const waits = [];
-    for (let asks = 1, from = clock.now; asks <= 8; asks++, from = clock.now) {
-      while (asked.length < asks) await clock.advance(100);
-      waits.push((clock.now - from) / 1000);
+describe("decode", () => {
+  const all = (...texts) => {
+    let partial = fresh();
+    const told = [];
+    for (const text of texts) {
+      const { events, ...rest } = decode(partial, text);
+      partial = rest.partial;
+      told.push(...events);
     }
-    assert.deepEqual(waits, [1, 2, 4, 8, 16, 30, 30, 30]);
-    answer = () => json(200, { members: [] });
-    await clock.advance(30_000);
-    assert.equal(FakeEventSource.all.length, 2);
-    stream().open();
-    stream().tell("sync", sync);
-    stream().fail(2);
-    await clock.advance(1000);
-    assert.equal(FakeEventSource.all.length, 3, "sync makes the next wait short again");
-    presence.close();
-  });
+    return { told, partial };
+  };
+  const text = [
+    "retry: 1756", "", // an id or a time alone is no event
+    ": a comment", "id: e1-5", "data: {\"n\":1}", "event: sync", "",
+    "data: 2", "event: user count", "", // the id stays
+    "event: nothing", "", // no data, no event
+    "id: e1-6", "data:two", "data:  lines", "", // one space is taken off
+    "id", "data", "unknown: x", "", // fields without a value
+    "id: e\0-9", "retry: soon", "data: x", "", "",
+  ];
+  const want = [
+    { name: "sync", data: '{"n":1}', id: "e1-5" },
+    { name: "user count", data: "2", id: "e1-5" },
+    { name: "message", data: "two\n lines", id: "e1-6" },
+    { name: "message", data: "", id: "" },
+    { name: "message", data: "x", id: "" },
+  ];
 
-  test("the wait is drawn at random, and never short of a half", async () => {
-    Math.random = () => 0;
-    const presence = opened();
-    stream().fail(2);
-    await clock.advance(499);
-    assert.equal(asked.length, 0);
-    await clock.advance(1);
-    assert.equal(asked.length, 1);
-    presence.close();
-  });
-
-  test("no answer, 429 and 5xx are asked again; another refusal is the end", async () => {
-    for (const [status, end] of [[0, false], [429, false], [500, false], [503, false], [400, true], [401, true], [403, true], [404, true]]) {
-      answer = () => {
-        if (status === 0) throw new TypeError("Failed to fetch");
-        return problem(status, "why");
-      };
-      const presence = opened();
-      stream().fail(2);
-      await clock.advance(1000);
-      const { state } = presence;
-      if (end) {
-        assert.deepEqual([state.connection, state.reason, state.problem.status, state.problem.detail], ["closed", "refused", status, "why"]);
-        assert.equal(clock.timers.size, 0, String(status));
-      } else {
-        assert.deepEqual([state.connection, state.problem, clock.timers.size], ["connecting", null, 1], String(status));
+  test("reads lines ended in any way, in pieces of any size", () => {
+    for (const end of ["\n", "\r\n", "\r"]) {
+      const stream = text.join(end);
+      for (let size = 1; size <= stream.length; size++) {
+        const pieces = stream.match(new RegExp(`[^]{1,${size}}`, "g"));
+        const { told, partial } = all(...pieces, "");
+        assert.deepEqual(told, want, `${JSON.stringify(end)} ${size}`);
+        assert.equal(partial.retry, 1756);
       }
-      presence.close();
     }
   });
 
-  test("a final goodbye closes the stream, and open() takes up again", async () => {
-    for (const reason of ["removed", "signed out", "expired"]) {
-      const presence = opened();
-      const first = stream();
-      first.tell("goodbye", { reason });
-      assert.equal(first.readyState, 2, "else the browser would come back");
-      assert.deepEqual([presence.state.connection, presence.state.reason], ["closed", reason]);
-      await clock.advance(3_600_000);
-      assert.equal(stream(), first);
-      assert.equal(asked.length, 0);
-      presence.open();
-      assert.deepEqual([presence.state.connection, presence.state.reason], ["connecting", null]);
-      assert.match(stream().url, /last_event_id=e1-5/);
-      presence.close();
-    }
+  test("an event is told with its blank line, and not before", () => {
+    assert.deepEqual(all("data: 1\n").told, []);
+    assert.deepEqual(all("data: 1\n", "\n").told, [{ name: "message", data: "1", id: "" }]);
+    assert.deepEqual(all("data: 1\r", "\n", "\r").told.length, 1);
   });
 
-  test("another goodbye leaves the coming back to the browser", async () => {
-    for (const reason of ["draining", "full", "slow"]) {
-      const presence = opened();
-      const first = stream();
-      first.tell("goodbye", { reason });
-      first.fail(0);
-      assert.deepEqual([presence.state.connection, presence.state.reason], ["connecting", reason]);
-      await clock.advance(60_000);
-      assert.equal(stream(), first);
-      assert.equal(first.readyState, 0);
-      presence.close();
-    }
-  });
-
-  test("two and a half heartbeats of silence are a lost connection", async () => {
-    const presence = new Presence({ url: "https://example.com/" });
-    presence.open();
-    stream().open();
-    stream().tell("sync", { ...sync, heartbeat: 4 });
-    for (let i = 0; i < 10; i++) {
-      await clock.advance(9000);
-      stream().tell("ping", {});
-    }
-    assert.equal(FakeEventSource.all.length, 1);
-    const first = stream();
-    await clock.advance(10_000);
-    assert.equal(first.readyState, 2);
-    assert.equal(presence.state.connection, "connecting");
-    await clock.advance(1000);
-    assert.equal(FakeEventSource.all.length, 2);
-    presence.close();
-  });
-
-  test("close() in any moment leaves nothing running", async () => {
-    const moments = {
-      "before open": () => new Presence({ url: "https://example.com/" }),
-      connecting: () => {
-        const presence = new Presence({ url: "https://example.com/" });
-        presence.open();
-        return presence;
-      },
-      open: opened,
-      "coming back by itself": () => {
-        const presence = opened();
-        stream().fail(0);
-        return presence;
-      },
-      waiting: () => {
-        const presence = opened();
-        stream().fail(2);
-        return presence;
-      },
-      asking: async () => {
-        const presence = opened();
-        answer = ({ signal }) => new Promise((_, fail) => signal.addEventListener("abort", () => fail(signal.reason)));
-        stream().fail(2);
-        await clock.advance(1000);
-        assert.equal(asked.length, 1);
-        return presence;
-      },
-      "told by a subscriber": () => {
-        const presence = opened();
-        presence.subscribe(() => presence.close());
-        stream().tell("user count", 1);
-        return presence;
-      },
-    };
-    for (const [moment, make] of Object.entries(moments)) {
-      asked = [];
-      FakeEventSource.all = [];
-      const presence = await make();
-      const streams = FakeEventSource.all.length;
-      presence.close();
-      presence.close();
-      await settled();
-      assert.equal(clock.timers.size, 0, moment);
-      assert.equal(FakeEventSource.all.length, streams, moment);
-      assert.ok(FakeEventSource.all.every(({ readyState }) => readyState === 2), moment);
-      assert.deepEqual([presence.state.connection, presence.state.reason], ["closed", null], moment);
-    }
-  });
-
-  test("send posts the message, with an id and a name if given", async () => {
-    answer = () => json(202, { id: "e1-6" });
-    const presence = new Presence({ url: "https://example.com/p/", room: "doc-1" });
-    assert.deepEqual(await presence.send("hello"), { id: "e1-6" });
-    await presence.send({ x: 1 }, { event: "chat message", id: "mine-1" });
-    await presence.send(undefined);
-    assert.equal(asked[0].url, "https://example.com/p/messages?room=doc-1");
-    assert.deepEqual([asked[0].method, asked[0].credentials], ["POST", "same-origin"]);
-    assert.deepEqual(asked[0].headers, { "Content-Type": "application/json" });
-    assert.deepEqual(asked.map(({ body }) => JSON.parse(body)), [
-      { data: "hello" },
-      { event: "chat message", id: "mine-1", data: { x: 1 } },
-      { data: null },
-    ]);
-  });
-
-  test("a refusal throws the problem", async () => {
-    const presence = new Presence({ url: "https://example.com/" });
-    answer = () => problem(429, "20 messages a second");
-    await assert.rejects(presence.send("x"), (error) => {
-      assert.ok(error instanceof PresenceError && error instanceof Error);
-      assert.equal(error.message, "20 messages a second");
-      assert.deepEqual(error.problem, { type: "about:blank", title: "T", status: 429, detail: "20 messages a second" });
-      return true;
-    });
-    answer = () => new Response("<h1>Bad Gateway</h1>", { status: 502, statusText: "Bad Gateway", headers: { "Content-Type": "text/html" } });
-    await assert.rejects(presence.send("x"), { message: "Bad Gateway", problem: { title: "Bad Gateway", status: 502 } });
-    answer = () => new Response("{", { status: 500, headers: { "Content-Type": "application/problem+json" } });
-    await assert.rejects(presence.send("x"), { message: "HTTP status 500" });
-    answer = () => {
-      throw new TypeError("Failed to fetch");
-    };
-    await assert.rejects(presence.send("x"), { message: "The server did not answer.", problem: { title: "No answer", status: 0, detail: "The server did not answer." } });
-  });
-
-  test("refresh asks how many connections each has", async () => {
-    const presence = opened();
-    answer = () => json(200, { members: [{ ...alice, connections: 7 }] });
-    await presence.refresh();
-    assert.equal(asked[0].url, "https://example.com/presence/presence?room=doc-1&limit=1000");
-    assert.equal(presence.state.members.get("alice").connections, 7);
-    presence.close();
-  });
-
-  test("another origin gets the cookie if asked to", async () => {
-    const presence = new Presence({ url: "https://other.example/", withCredentials: true });
-    presence.open();
-    await presence.refresh();
-    assert.deepEqual([stream().options, asked[0].credentials], [{ withCredentials: true }, "include"]);
-    presence.close();
-  });
-
-  test("request answers null without JSON", async () => {
-    answer = () => new Response(null, { status: 204 });
-    assert.equal(await request("DELETE", "https://example.com/session"), null);
-    assert.equal(asked[0].body, undefined);
+  test("what was read before is not changed", () => {
+    const { partial } = decode(fresh("e1-1"), "data: 1\nda");
+    const before = structuredClone(partial);
+    decode(partial, "ta: 2\n\n");
+    assert.deepEqual(partial, before);
   });
 });

@@ -1,0 +1,195 @@
+/**
+ * A world for tests of presence.js: its streams, its server, its clock, and what a browser tells of its network and of its
+ * page. Only what the tests say happens in it.
+ */
+import assert from "node:assert/strict";
+import { afterEach, beforeEach } from "node:test";
+
+export const alice = { id: "alice", name: "Alice", info: {}, connections: 2, since: "2026-01-02T03:04:05Z" };
+export const bob = { id: "bob", name: "Bob", info: { status: "away" }, connections: 1, since: "2026-01-02T03:04:06Z" };
+export const sync = { connections: 3, users: 2, members: [alice, bob], complete: true, heartbeat: 15 };
+export const carol = { id: "carol", name: "Carol", info: {}, connections: 4, users: 3 }; // as join tells it
+export const bobLeft = { id: "bob", name: "Bob", info: {}, connections: 2, users: 1, reason: "closed" };
+
+export const ids = (state) => [...state.members.keys()].sort();
+
+/** An EventSource as far as presence.js can tell. All that were made are in `all`. */
+export class FakeEventSource extends EventTarget {
+  static CLOSED = 2;
+  static all = [];
+  readyState = 0;
+
+  constructor(url, options) {
+    super();
+    this.url = String(url);
+    this.options = options;
+    FakeEventSource.all.push(this);
+  }
+
+  open() {
+    this.readyState = 1;
+    this.onopen?.();
+  }
+
+  tell(name, data, lastEventId = "") {
+    assert.notEqual(this.readyState, 2, "a closed EventSource hears nothing");
+    this.dispatchEvent(Object.assign(new Event(name), { data: JSON.stringify(data), lastEventId }));
+  }
+
+  fail(readyState) {
+    this.readyState = readyState;
+    this.onerror?.();
+  }
+
+  close() {
+    this.readyState = 2;
+  }
+}
+
+/** A stream that fetch() got. */
+class FakeStream {
+  #controller;
+  #text = new TextEncoder();
+  cut = false; // by the client
+
+  constructor(url, { signal, headers, credentials }) {
+    this.url = String(url);
+    this.headers = new Headers(headers);
+    this.credentials = credentials;
+    const body = new ReadableStream({
+      start: (controller) => (this.#controller = controller),
+      cancel: () => (this.cut = true),
+    });
+    signal?.addEventListener("abort", () => {
+      if (this.cut) return;
+      this.cut = true;
+      this.#controller.error(signal.reason);
+    });
+    this.answer = new Response(body, { headers: { "Content-Type": "text/event-stream" } });
+  }
+
+  say(text) {
+    this.#controller.enqueue(this.#text.encode(text));
+  }
+
+  tell(name, data, id) {
+    this.say(`${id ? `id: ${id}\n` : ""}data: ${JSON.stringify(data)}\nevent: ${name}\n\n`);
+  }
+
+  end() {
+    this.cut = true;
+    this.#controller.close();
+  }
+
+  fail() {
+    this.cut = true;
+    this.#controller.error(new TypeError("network error"));
+  }
+}
+
+export const clock = {
+  now: 0,
+  timers: new Map(),
+  last: 0,
+  set(fn, ms = 0, ...args) {
+    clock.timers.set(++clock.last, { fn: () => fn(...args), at: clock.now + ms });
+    return clock.last;
+  },
+  clear(id) {
+    clock.timers.delete(id);
+  },
+  async advance(ms) {
+    const end = clock.now + ms;
+    for (;;) {
+      const [id, timer] = [...clock.timers].sort(([, a], [, b]) => a.at - b.at)[0] ?? [];
+      if (!timer || timer.at > end) break;
+      clock.now = timer.at;
+      clock.timers.delete(id);
+      timer.fn();
+      await settled();
+    }
+    clock.now = end;
+  },
+};
+
+const { setImmediate } = globalThis;
+
+/** Lets all go on that waits for nothing but its turn. */
+export const settled = async () => {
+  for (let i = 0; i < 5; i++) await new Promise((resolve) => setImmediate(resolve));
+};
+
+export const json = (status, body, type = "application/json", headers = {}) =>
+  new Response(JSON.stringify(body), { status, headers: { "Content-Type": type, ...headers } });
+
+export const problem = (status, detail, headers) =>
+  json(status, { type: "about:blank", title: "T", status, detail }, "application/problem+json", headers);
+
+/**
+ * What the server was asked, and what it answers: by default everything well. `streams` are those of fetch().
+ *
+ * @type {{asked: Array<any>, answer: (ask: any) => any, streams: FakeStream[], online: boolean}}
+ */
+export const world = { asked: [], answer: () => {}, streams: [], online: true };
+
+/** Opens a stream for who asks for it by fetch(). */
+export function opens(ask) {
+  const stream = new FakeStream(ask.url, ask);
+  world.streams.push(stream);
+  return stream.answer;
+}
+
+/** Puts the world in place of the real one, for each test of the file. */
+export function useWorld() {
+  const names = ["EventSource", "setTimeout", "clearTimeout", "fetch", "addEventListener", "document"];
+  const real = Object.fromEntries(names.map((name) => [name, Object.getOwnPropertyDescriptor(globalThis, name)]));
+  const navigator = Object.getOwnPropertyDescriptor(globalThis, "navigator");
+  const { random } = Math;
+  const { now } = Date;
+
+  beforeEach(() => {
+    FakeEventSource.all = [];
+    Object.assign(clock, { now: 0, last: 0 });
+    clock.timers.clear();
+    Object.assign(world, { asked: [], streams: [], online: true });
+    world.answer = (ask) => {
+      const { pathname } = new URL(ask.url);
+      if (pathname.endsWith("/events")) return opens(ask);
+      if (pathname.endsWith("/messages")) return json(202, { id: "e1-6" });
+      if (pathname.endsWith("/presence")) return json(200, { members: [] });
+      return new Response(null, { status: 204 });
+    };
+    Math.random = () => 1; // the longest wait
+    Date.now = () => clock.now;
+    const page = new EventTarget();
+    const document = Object.assign(new EventTarget(), { hidden: false });
+    Object.assign(globalThis, {
+      EventSource: FakeEventSource,
+      setTimeout: clock.set,
+      clearTimeout: clock.clear,
+      addEventListener: page.addEventListener.bind(page),
+      document,
+      fetch: async (url, options) => {
+        const ask = { ...options, url: String(url) };
+        world.asked.push(ask);
+        return world.answer(ask);
+      },
+    });
+    Object.defineProperty(globalThis, "navigator", { configurable: true, value: { get onLine() { return world.online; } } });
+    world.dispatch = (name, more) => {
+      const target = name === "visibilitychange" || name === "resume" ? document : page;
+      target.dispatchEvent(Object.assign(new Event(name), more));
+    };
+  });
+
+  afterEach(() => {
+    Math.random = random;
+    Date.now = now;
+    for (const name of names) {
+      if (real[name]) Object.defineProperty(globalThis, name, real[name]);
+      else delete globalThis[name];
+    }
+    if (navigator) Object.defineProperty(globalThis, "navigator", navigator);
+    else delete globalThis.navigator;
+  });
+}

@@ -1,0 +1,63 @@
+// What presence.js says of its types is true, and presence.d.ts says the same. Run with: node --test web/*.test.js
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+const here = fileURLToPath(new URL(".", import.meta.url));
+const out = mkdtempSync(join(tmpdir(), "presence-types-"));
+after(() => rmSync(out, { recursive: true }));
+
+function tsc(...options) {
+  const { status, stdout, error } = spawnSync(join(here, "node_modules/.bin/tsc"), options, { cwd: here, encoding: "utf8" });
+  assert.ifError(error); // not there: .ci/setup brings it
+  return { status, stdout };
+}
+
+test("the types in the comments hold, and presence.d.ts was made of them", () => {
+  assert.deepEqual(tsc("-p", "tsconfig.json", "--outDir", out), { status: 0, stdout: "" });
+  const made = readFileSync(join(out, "presence.d.ts"), "utf8");
+  assert.equal(readFileSync(join(here, "presence.d.ts"), "utf8"), made, "npm run types makes it anew");
+});
+
+test("a program that uses the package is held to them", () => {
+  const program = `
+    import { join, PresenceError, request, type Member, type Message, type Room, type State } from ${JSON.stringify(join(here, "presence.js"))};
+    const room: Room = join({ url: new URL("https://example.com/"), room: "lobby", token: async () => "T", renew: () => {}, share: true });
+    const numbers: (number | null)[] = [room.count, room.connections, room.users];
+    const members: ReadonlyMap<string, Member> = room.members;
+    const state: State = room.state;
+    const off: () => void = room.on("count", (n) => n.toFixed());
+    room.on("state", ({ connection }) => { const c: "connecting" | "open" | "closed" = connection; });
+    room.on("leave", ({ reason }) => reason.toUpperCase());
+    room.on("chat message", (message) => { const m: Message = message; });
+    const sent: Promise<{ id: string }> = room.send({ any: ["JSON"] }, { event: "chat message", id: "mine-1" });
+    const done: Promise<void>[] = [room.setState({ status: "away" }), room.refresh(10)];
+    room.close();
+    // @ts-expect-error: it is a number
+    room.on("count", (n) => n.length);
+    // @ts-expect-error: there is no such option
+    join({ rom: "lobby" });
+    // @ts-expect-error: it is read only
+    room.members.set("x", null);
+    // @ts-expect-error: it is read only
+    room.count = 1;
+  `;
+  const file = join(out, "program.ts");
+  writeFileSync(file, program);
+  const options = ["--ignoreConfig", "--noEmit", "--strict", "--skipLibCheck", "false", "--target", "esnext", "--types", ""];
+  assert.deepEqual(tsc(...options, "--module", "esnext", "--moduleResolution", "bundler", file), { status: 0, stdout: "" });
+});
+
+test("the package holds what it names, and nothing else", () => {
+  const { exports, files, types } = JSON.parse(readFileSync(join(here, "package.json"), "utf8"));
+  const pack = spawnSync("npm", ["pack", "--dry-run", "--json"], { cwd: here, encoding: "utf8" });
+  assert.ifError(pack.error);
+  const packed = JSON.parse(pack.stdout);
+  const names = (Array.isArray(packed) ? packed[0] : Object.values(packed)[0]).files.map(({ path }) => path).sort();
+  assert.deepEqual(names, ["README.md", ...files, "package.json"].sort());
+  for (const name of [exports["."].types, exports["."].default, types]) assert.ok(names.includes(name.slice(2)), name);
+});
