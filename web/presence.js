@@ -155,7 +155,9 @@ const local = new Set(["count", "state"]);
  * @returns {State}
  */
 export function apply(state, name, data, id = "") {
-  const at = id === "" || id === state.lastEventId ? state : { ...state, lastEventId: id };
+  // No place goes back, but by `reset`: with `share` a tab may hear what it has heard in another way before.
+  const known = id === "" || id === state.lastEventId || (name !== "reset" && reaches(state.lastEventId, id));
+  const at = known ? state : { ...state, lastEventId: id };
   if (!at.synced && changes.has(name)) return { ...at, waiting: [...at.waiting, [name, data]] };
   return steps.get(name)?.(at, data) ?? at;
 }
@@ -896,7 +898,7 @@ class Tabs {
   #term = 0;
   /** @type {Kept[]} */
   #kept = [];
-  #asking = false; // what is said meanwhile will be in the answer
+  #asking = false; // and not answered yet
   /** @type {{stop(): void}|null} */
   #link = null; // while this tab leads
   #release = () => {}; // gives the lock back
@@ -945,36 +947,45 @@ class Tabs {
       const options = steal ? { steal } : { signal };
       steal = false;
       await navigator.locks.request(this.#key, options, () => this.#lead()).catch(() => {}); // taken away, or given up
-      if (!this.#link || this.#stopped) continue;
-      this.#link.stop();
-      this.#link = null;
-      this.#ask();
+      if (this.#link && !this.#stopped) this.#yield();
     }
   }
 
   #lead() {
     const held = new Promise((/** @type {(value?: any) => void} */ resolve) => (this.#release = resolve));
-    if (this.#stopped) this.#release();
-    else {
-      clearTimeout(this.#alarm);
-      this.#asking = false;
-      this.#term = Math.max(this.#term + 1, Date.now());
-      this.#say({ kind: "lead", term: this.#term });
-      this.#shared("leading");
-      this.#link = this.#open({
-        state: this.#sink.state,
-        event: (told) => {
-          const { lastEventId: prev } = this.#sink.state();
-          this.#say({ kind: "event", term: this.#term, prev, told });
-          this.#take(told, prev);
-        },
-        turn: (turn) => {
-          this.#say({ kind: "turn", term: this.#term, turn });
-          this.#sink.turn(turn);
-        },
-      });
+    if (this.#stopped) {
+      this.#release();
+      return held;
     }
+    clearTimeout(this.#alarm);
+    this.#asking = false;
+    this.#term = Math.max(this.#term + 1, Date.now());
+    this.#say({ kind: "lead", term: this.#term });
+    this.#shared("leading");
+    /** @type {Sink} */
+    const sink = {
+      state: this.#sink.state,
+      event: (told) => {
+        const { lastEventId: prev } = this.#sink.state();
+        this.#say({ kind: "event", term: this.#term, prev, told });
+        this.#take(told, prev);
+      },
+      turn: (turn) => {
+        this.#say({ kind: "turn", term: this.#term, turn });
+        this.#sink.turn(turn);
+      },
+    };
+    if (this.#sink.state().connection === "open") sink.turn({ to: "connecting", reason: "lost" });
+    this.#link = this.#open(sink);
     return held;
+  }
+
+  // The lead is another tab's.
+  #yield() {
+    this.#link?.stop();
+    this.#link = null;
+    this.#shared("following");
+    this.#listen();
   }
 
   /** @param {Said} said */
@@ -982,33 +993,33 @@ class Tabs {
     if (this.#stopped) return;
     if (said.kind === "hello") {
       if (this.#link) this.#welcome(said.from, said.held);
-    } else if (this.#link || said.term < this.#term) {
+    } else if (said.term < this.#term) {
       // Of a tab that does not know yet that it leads no more.
+    } else if (said.kind === "lead") {
+      this.#term = said.term;
+      this.#yield();
+      if (this.#asking) this.#ask(); // who was asked is no more
     } else if (said.kind === "welcome") {
       if (said.to !== this.#id) return;
       this.#term = said.term;
       this.#asking = false;
       this.#listen();
       if (said.turn) this.#sink.turn(said.turn);
-      for (const told of said.events) this.#take(told, this.#sink.state().lastEventId);
-    } else if (said.kind === "lead" || said.term > this.#term) {
+      for (const told of said.events) {
+        const { lastEventId: held } = this.#sink.state();
+        // Asked with an older place, before what is between was heard after all.
+        if (told.name !== "reset" || !reaches(held, told.id)) this.#take(told, held);
+      }
+    } else if (said.term > this.#term) {
       this.#term = said.term;
       this.#ask();
-    } else if (!this.#asking) {
-      this.#listen();
+    } else {
+      const { lastEventId: held } = this.#sink.state();
+      const missing = said.kind === "event" && held !== said.prev && !reaches(held, said.prev);
+      if (!this.#asking) missing ? this.#ask() : this.#listen();
       if (said.kind === "turn") this.#sink.turn(said.turn);
-      else this.#follow(said.told, said.prev);
+      else if (!missing) this.#take(said.told, said.prev);
     }
-  }
-
-  /**
-   * @param {Told} told
-   * @param {string} prev
-   */
-  #follow(told, prev) {
-    const { lastEventId: held } = this.#sink.state();
-    if (!own.has(told.name) && held !== prev && !reaches(held, prev)) this.#ask(); // there was one between
-    else this.#take(told, prev);
   }
 
   /**

@@ -142,6 +142,8 @@ describe("apply", () => {
     assert.equal(apply(state, "ping", {}, "e1-5"), state);
     assert.equal(apply(state, "goodbye", { reason: "slow" }).lastEventId, "e1-5");
     state = apply(state, "message", { data: 1 }, "e1-6");
+    for (const name of ["user count", "sync", "ping", "message"]) assert.equal(apply(state, name, sync, "e1-4").lastEventId, "e1-6", "it never goes back");
+    assert.equal(apply(state, "reset", { reason: "history" }, "e1-4").lastEventId, "e1-4", "but by reset");
     state = apply(state, "reset", { reason: "history" }, "e2-0");
     assert.equal(state.lastEventId, "e2-0");
     assert.equal(apply(connecting(initial), "join", carol, "e1-7").lastEventId, "e1-7", "before sync as well");

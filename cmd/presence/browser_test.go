@@ -70,7 +70,10 @@ func watched(t *testing.T, tab context.Context) context.Context {
 		case *runtime.EventConsoleAPICalled:
 			text = fmt.Sprint("console.", e.Type)
 		case *log.EventEntryAdded:
-			text = e.Entry.Text
+			text = e.Entry.Text + " " + e.Entry.URL
+		}
+		if strings.HasSuffix(text, "/favicon.ico") {
+			return // of a document that is no page of ours, as sharing opens one
 		}
 		if text != "" && !strings.Contains(text, "status of 401") && !strings.Contains(text, "status of 403") {
 			mu.Lock()

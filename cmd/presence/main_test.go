@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -86,6 +87,29 @@ func serving(t *testing.T, e env, args ...string) (server *background, addr stri
 		t.Fatalf("no address in the log: %v", err)
 	}
 	return server, line.Addr
+}
+
+// serveProcess starts a server as a process of its own, on a free port unless
+// args say another, and ends it at the test's end.
+func serveProcess(t *testing.T, args ...string) (server *exec.Cmd, log *lines, addr string) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	log = newLines()
+	server = exec.Command(self, append([]string{"serve", "--dev", "--log-format=json"}, args...)...)
+	server.Env = []string{asCommand + "=1", "PRESENCE_LISTEN=127.0.0.1:0", "PRESENCE_JWT_SECRET=" + secret}
+	server.Stderr = log
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Process.Kill(); server.Wait(); log.Close() })
+	var line struct{ Addr string }
+	if err := json.Unmarshal([]byte(log.find(t, `"listening"`)), &line); err != nil {
+		t.Fatal(err)
+	}
+	return server, log, line.Addr
 }
 
 // lines is a writer whose lines can be waited for.

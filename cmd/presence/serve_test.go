@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -339,28 +338,8 @@ func TestServeUntilTheListenerFails(t *testing.T) {
 // Promise 8: the first signal is an orderly end with status 0; a second one
 // ends the process at once.
 func TestSignals(t *testing.T) {
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	begin := func(t *testing.T) (server *exec.Cmd, log *lines, addr string) {
-		log = newLines()
-		server = exec.Command(self, "serve", "--dev", "--log-format=json", "--shutdown-grace=5s")
-		server.Env = []string{asCommand + "=1", "PRESENCE_LISTEN=127.0.0.1:0"}
-		server.Stderr = log
-		if err := server.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { server.Process.Kill(); server.Wait(); log.Close() })
-		var line struct{ Addr string }
-		if err := json.Unmarshal([]byte(log.find(t, `"listening"`)), &line); err != nil {
-			t.Fatal(err)
-		}
-		return server, log, line.Addr
-	}
-
 	t.Run("SIGTERM", func(t *testing.T) {
-		server, log, addr := begin(t)
+		server, log, addr := serveProcess(t, "--shutdown-grace=5s")
 		get(t, "http://"+addr+"/readyz")
 		server.Process.Signal(syscall.SIGTERM)
 		if err := server.Wait(); err != nil {
@@ -369,7 +348,7 @@ func TestSignals(t *testing.T) {
 	})
 
 	t.Run("twice", func(t *testing.T) {
-		server, log, addr := begin(t)
+		server, log, addr := serveProcess(t, "--shutdown-grace=5s")
 		// A request that never ends keeps the first signal's work from its end.
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/chromedp"
+)
+
+// script runs a script in the tab, waits for what it promises, and returns it.
+func script[T any](t *testing.T, tab context.Context, source string) T {
+	t.Helper()
+	v, err := chromedp.Run(tab, chromedp.Evaluate[T](source, chromedp.EvalAwaitPromise))
+	if err != nil {
+		t.Fatalf("%s: %v", source, err)
+	}
+	return v
+}
+
+// sharing has the tab enter the room r with share, as a page of the server's
+// origin does: its icon, as a document that wants nothing else. What it hears is
+// in heard.
+func sharing(t *testing.T, tab context.Context, addr string) {
+	t.Helper()
+	if err := chromedp.Do(tab, chromedp.Navigate("http://"+addr+"/icon.svg")); err != nil {
+		t.Fatal(err)
+	}
+	script[bool](t, tab, `(async () => {
+		window.heard = [];
+		const presence = await import("/presence.js");
+		if (!(await presence.request("GET", "/session")).user) await presence.request("POST", "/login", {name: "Ann"});
+		window.room = presence.join({room: "r", share: true});
+		room.on("message", ({data}) => heard.push(data));
+		room.on("chat message", ({data}) => heard.push(data));
+		room.on("reset", () => heard.push("reset"));
+		return true;
+	})()`)
+}
+
+// say sends messages from number from to below to into the room r, each once
+// the one before was taken.
+func say(t *testing.T, addr string, from, to int) {
+	t.Helper()
+	token := must(t, env{"PRESENCE_JWT_SECRET": secret}, "token", "--sub=bob", "--send=r", "--join=r")
+	for n := from; n < to; n++ {
+		event := []string{"message", "chat message"}[n%2]
+		body := fmt.Sprintf(`{"event":%q,"data":%d}`, event, n)
+		request, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+addr+"/messages?room=r", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Authorization", "Bearer "+token)
+		request.Header.Set("Content-Type", "application/json")
+		answer, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		if answer.StatusCode != http.StatusAccepted {
+			t.Fatalf("message %d: %s %s", n, answer.Status, text)
+		}
+	}
+}
+
+// connections asks the server how many there are in the room r.
+func connections(t *testing.T, addr string) int {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+addr+"/presence?room=r", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+must(t, env{"PRESENCE_JWT_SECRET": secret}, "token", "--sub=bob", "--join=r"))
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	var page struct{ Connections int }
+	if err := json.NewDecoder(answer.Body).Decode(&page); err != nil {
+		t.Fatal(err)
+	}
+	return page.Connections
+}
+
+// Ten tabs over plain HTTP/1.1, of which a browser opens six connections to a
+// server: they share one, whichever way the tab that holds it ends, and none
+// misses a message or hears one twice.
+func TestTabsShareOneConnection(t *testing.T) {
+	end := map[string]func(t *testing.T, addr string, tab context.Context){
+		"closed": func(t *testing.T, _ string, tab context.Context) {
+			if err := chromedp.Cancel(tab); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"killed": func(t *testing.T, _ string, tab context.Context) {
+			go chromedp.Call(tab, page.Crash, cdp.Empty{}) // ends with the browser: no renderer lives to answer
+		},
+		"closes its room": func(t *testing.T, _ string, tab context.Context) {
+			script[bool](t, tab, `room.close(), true`)
+		},
+		"hangs": func(t *testing.T, _ string, tab context.Context) {
+			// As in a dialogue that nobody answers; it goes on after the others have gone on without it.
+			script[bool](t, tab, `setTimeout(() => { for (const end = Date.now() + 15000; Date.now() < end;); }), true`)
+		},
+	}
+	for how, end := range end {
+		t.Run(how, func(t *testing.T) {
+			_, addr := serving(t, env{"PRESENCE_JWT_SECRET": secret}, "--dev", "--listen=127.0.0.1:0",
+				"--message-rate=10000", "--message-burst=10000", "--heartbeat=1s", "--log-level=info")
+			browser := browser(t) // its own tab stays empty: with it the browser would end
+			var tabs []context.Context
+			for len(tabs) < 10 {
+				next, closeTab := tab(t, browser)
+				t.Cleanup(closeTab)
+				sharing(t, next, addr)
+				tabs = append(tabs, next)
+			}
+			for _, tab := range tabs {
+				see(t, tab, `room.state.connection === "open" && room.count === 1 && room.users === 1`)
+			}
+			if got := connections(t, addr); got != 1 {
+				t.Errorf("ten tabs hold %d connections", got)
+			}
+			say(t, addr, 0, 400)
+			leader := -1
+			for i, tab := range tabs {
+				if script[string](t, tab, `room.state.shared`) == "leading" {
+					if leader >= 0 {
+						t.Errorf("tabs %d and %d lead", leader, i)
+					}
+					leader = i
+				}
+			}
+			if leader < 0 {
+				t.Fatal("no tab leads")
+			}
+			said := make(chan struct{})
+			go func() { // ends with the messages
+				defer close(said)
+				say(t, addr, 400, 600)
+			}()
+			end(t, addr, tabs[leader])
+			<-said
+			rest := append(tabs[:leader:leader], tabs[leader+1:]...)
+			if how == "hangs" {
+				see(t, rest[0], `heard.length === 600`) // another has taken the lead
+				rest = tabs
+			}
+			say(t, addr, 600, 1000)
+			for i, tab := range rest {
+				see(t, tab, `heard.length >= 1000 && room.state.connection === "open"`)
+				const wrong = `(() => { const i = heard.findIndex((n, i) => n !== i); return i < 0 ? "" : i + ": " + heard.slice(i - 2, i + 5); })()`
+				if wrong := script[string](t, tab, wrong); wrong != "" {
+					t.Errorf("tab %d heard at %s", i, wrong)
+				}
+				see(t, tab, `heard.length === 1000 && room.count === 1`)
+			}
+			if got := connections(t, addr); got != 1 {
+				t.Errorf("those that are left hold %d connections", got)
+			}
+		})
+	}
+}
