@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/page"
@@ -115,7 +118,7 @@ func TestTabsShareOneConnection(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			_, addr := serving(t, env{"PRESENCE_JWT_SECRET": secret}, "--dev", "--listen=127.0.0.1:0",
 				"--message-rate=10000", "--message-burst=10000", "--heartbeat=1s", "--log-level=info")
-			browser := browser(t) // its own tab stays empty: with it the browser would end
+			browser := browser(t, "/favicon.ico") // its own tab stays empty: with it the browser would end
 			var tabs []context.Context
 			for len(tabs) < 10 {
 				next, closeTab := tab(t, browser)
@@ -165,6 +168,97 @@ func TestTabsShareOneConnection(t *testing.T) {
 			}
 			if got := connections(t, addr); got != 1 {
 				t.Errorf("those that are left hold %d connections", got)
+			}
+		})
+	}
+}
+
+// until waits for a moment: how long something lasts is what the test is of.
+func until(t *testing.T, moment time.Time) {
+	t.Helper()
+	select {
+	case <-time.After(time.Until(moment)):
+	case <-t.Context().Done():
+		t.Fatal(t.Context().Err())
+	}
+}
+
+// A server is away, for as long as a deploy or a snapshot of its machine may
+// take. The page says so, is back without a hand, shows the right count, and no
+// message twice.
+func TestServerIsAway(t *testing.T) {
+	post := func(t *testing.T, addr, text string) {
+		t.Helper()
+		must(t, env{"PRESENCE_JWT_SECRET": secret}, "send", "--url=http://"+addr,
+			"--token="+must(t, env{"PRESENCE_JWT_SECRET": secret}, "token", "--sub=bob", "--name=Bob"), text)
+	}
+	heard := func(want ...string) string {
+		list, err := json.Marshal(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprintf(`JSON.stringify([...document.querySelectorAll('#messages .text')].map((e) => e.textContent)) === %q`, list)
+	}
+	signal := func(t *testing.T, server *os.Process, s os.Signal) {
+		t.Helper()
+		if err := server.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for what, away := range map[string]struct {
+		time  time.Duration
+		leave func(t *testing.T, server *os.Process)
+		back  func(t *testing.T, server *os.Process, addr string)
+	}{
+		"stopped": {
+			10 * time.Second,
+			func(t *testing.T, server *os.Process) { signal(t, server, syscall.SIGTERM) },
+			func(t *testing.T, _ *os.Process, addr string) { serveProcess(t, "--listen="+addr) },
+		},
+		"killed": {
+			10 * time.Second,
+			func(t *testing.T, server *os.Process) { signal(t, server, syscall.SIGKILL) },
+			func(t *testing.T, _ *os.Process, addr string) { serveProcess(t, "--listen="+addr) },
+		},
+		"frozen": { // with the heartbeat of 15 s, so that a silence of 37.5 s is the end
+			40 * time.Second,
+			func(t *testing.T, server *os.Process) { signal(t, server, syscall.SIGSTOP) },
+			func(t *testing.T, server *os.Process, _ string) { signal(t, server, syscall.SIGCONT) },
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			server, _, addr := serveProcess(t)
+			first := browser(t, "net::ERR_", "status of 401")
+			signIn(t, first, "http://"+addr, "Ann")
+			second, closeSecond := tab(t, first)
+			t.Cleanup(closeSecond)
+			if err := chromedp.Do(second, chromedp.Navigate("http://"+addr)); err != nil {
+				t.Fatal(err)
+			}
+			both := []context.Context{first, second}
+			for _, page := range both {
+				see(t, page, count(2))
+			}
+			post(t, addr, "one")
+			for _, page := range both {
+				see(t, page, heard("one"))
+			}
+
+			back := time.Now().Add(away.time)
+			away.leave(t, server.Process)
+			for _, page := range both {
+				seeUntil(t, page, `document.body.dataset.state === "connecting"`, back)
+			}
+			until(t, back)
+			away.back(t, server.Process, addr)
+			for _, page := range both {
+				see(t, page, `document.body.dataset.state === "open"`)
+				see(t, page, count(2))
+			}
+			post(t, addr, "two")
+			for _, page := range both {
+				see(t, page, heard("one", "two"))
 			}
 		})
 	}
