@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+)
+
+// application is a site as docs/browser.md has it: its pages are those of a
+// directory, it answers /token with a token for Ann, and the server is mounted
+// below /presence/.
+func application(t *testing.T, pages string, ttl string) (site, presence string) {
+	t.Helper()
+	e := env{"PRESENCE_JWT_SECRET": secret}
+	mux := http.NewServeMux()
+	app := httptest.NewServer(mux)
+	t.Cleanup(app.Close)
+	_, addr := serving(t, e, "--listen=127.0.0.1:0", "--cookie-insecure", "--cors-origin="+app.URL)
+	presence = "http://" + addr
+	target, err := url.Parse(presence)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux.Handle("/presence/", http.StripPrefix("/presence", &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(target)
+		r.Out.Host = r.In.Host
+	}}))
+	mux.HandleFunc("/token", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, must(t, e, "token", "--sub=ann", "--name=Ann", "--ttl="+ttl))
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		content, err := os.ReadFile(filepath.Join(pages, filepath.Base(r.URL.Path)))
+		if err != nil {
+			http.NotFound(w, r)
+			return
+		}
+		if strings.HasSuffix(r.URL.Path, ".js") {
+			w.Header().Set("Content-Type", "text/javascript")
+		} else {
+			fmt.Fprint(w, `<!doctype html><link rel="icon" href="data:,">`)
+		}
+		fmt.Fprint(w, strings.ReplaceAll(string(content), "https://presence.example.com", presence))
+	})
+	return app.URL, presence
+}
+
+// The examples of docs/browser.md do what they are there for. Those of proxies
+// have a test of their own.
+func TestBrowserDocument(t *testing.T) {
+	pages := t.TempDir()
+	out, err := exec.Command("node", "../../web/examples.js", "../../docs/browser.md", pages).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	browser := browser(t, "/favicon.ico", "console.log", "console.info") // of examples, and of React's development build
+
+	// bob comes into the room, and hears what is said there.
+	bob := func(t *testing.T, presence string) *background {
+		t.Helper()
+		return start(t, env{}, "watch", "--url="+presence, "--token="+must(t, env{"PRESENCE_JWT_SECRET": secret}, "token", "--sub=bob", "--name=Bob"))
+	}
+	// counts sees that the page shows who comes.
+	counts := func(element string) func(*testing.T, context.Context, string) {
+		shows := func(n int) string {
+			return fmt.Sprintf(`document.querySelector(%q)?.textContent === "%d"`, element, n)
+		}
+		return func(t *testing.T, page context.Context, presence string) {
+			see(t, page, shows(1))
+			bob(t, presence)
+			see(t, page, shows(2))
+		}
+	}
+	// component is what React's and Vue's examples show.
+	component := func(t *testing.T, page context.Context, presence string) {
+		counts("b")(t, page, presence)
+		see(t, page, `document.querySelector("section").dataset.state === "open"`)
+		see(t, page, `[...document.querySelectorAll("li")].map((li) => li.textContent).sort().join() === "Ann,Bob"`)
+		carol := bob(t, presence)
+		see(t, page, `document.querySelector("b").textContent === "3"`)
+		if err := chromedp.Do(page, chromedp.Click("button")); err != nil {
+			t.Fatal(err)
+		}
+		carol.stdout.find(t, "hello")
+	}
+	enters := func(t *testing.T, page context.Context, _ string) {
+		see(t, page, `window.room?.state.connection === "open" && room.count === 1`)
+	}
+
+	examples := map[string]struct {
+		ttl    string
+		cookie bool // the page's user has signed in before
+		test   func(t *testing.T, page context.Context, presence string)
+	}{
+		"event-source.html": {"1h", false, counts("#count")},
+		"presence.html": {"1h", false, func(t *testing.T, page context.Context, presence string) {
+			counts("#count")(t, page, presence)
+			see(t, page, `document.body.textContent.includes("Ann: hello")`)
+		}},
+		"Room.jsx.html": {"1h", true, component},
+		"Room.vue.html": {"1h", true, component},
+		"away.js.html": {"1h", true, func(t *testing.T, page context.Context, presence string) {
+			enters(t, page, presence)
+			watch := bob(t, presence)
+			watch.stdout.find(t, "sync")
+			for _, hidden := range []bool{true, false} {
+				script[bool](t, page, fmt.Sprintf(`Object.defineProperty(document, "hidden", {value: %t, configurable: true});
+					document.dispatchEvent(new Event("visibilitychange"))`, hidden))
+				watch.stdout.find(t, map[bool]string{true: "away", false: "here"}[hidden])
+			}
+		}},
+		"renew.js.html": {"3s", true, func(t *testing.T, page context.Context, presence string) {
+			enters(t, page, presence)
+			see(t, page, `performance.now() > 5000 && room.state.connection === "open"`)
+		}},
+		"share.js.html": {"1h", true, func(t *testing.T, page context.Context, presence string) {
+			enters(t, page, presence)
+			other, closeOther := tab(t, browser)
+			t.Cleanup(closeOther)
+			site := script[string](t, page, `location.href`)
+			if err := chromedp.Do(other, chromedp.Navigate(site)); err != nil {
+				t.Fatal(err)
+			}
+			enters(t, other, presence)
+			for _, page := range []context.Context{page, other} {
+				see(t, page, `document.title === "1 are here"`)
+			}
+		}},
+		"other-origin-token.js.html":  {"1h", false, enters},
+		"other-origin-cookie.js.html": {"1h", false, enters},
+	}
+	for _, name := range strings.Fields(string(out)) {
+		example, known := examples[name]
+		if !known {
+			t.Errorf("nothing tests %s", name)
+			continue
+		}
+		delete(examples, name)
+		t.Run(name, func(t *testing.T) {
+			site, presence := application(t, pages, example.ttl)
+			page, closePage := tab(t, browser)
+			t.Cleanup(closePage)
+			if example.cookie {
+				if err := chromedp.Do(page, chromedp.Navigate(site+"/presence/icon.svg")); err != nil {
+					t.Fatal(err)
+				}
+				script[bool](t, page, `(async () => {
+					const { request } = await import("/presence/presence.js");
+					await request("POST", "/presence/session", { token: await (await fetch("/token")).text() });
+					return true;
+				})()`)
+			}
+			if err := chromedp.Do(page, chromedp.Navigate(site+"/"+name)); err != nil {
+				t.Fatal(err)
+			}
+			example.test(t, page, presence)
+			if err := chromedp.Do(page, chromedp.Navigate("about:blank")); err != nil { // no more of it in the next one's console
+				t.Fatal(err)
+			}
+		})
+	}
+	for name := range examples {
+		t.Errorf("%s is in the document no more", name)
+	}
+}
+
+// No block of the document is without a test: it names its file, or it is of a
+// proxy, or a command line, which must hold.
+func TestBrowserDocumentIsTested(t *testing.T) {
+	document, err := os.ReadFile("../../docs/browser.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, block := range regexp.MustCompile("(?ms)^```(.*?)\n(.*?)^```$").FindAllStringSubmatch(string(document), -1) {
+		info, text := block[1], block[2]
+		switch {
+		case info == "sh":
+			line, ok := strings.CutPrefix(strings.TrimSpace(text), "presence ")
+			if !ok {
+				t.Errorf("no command of ours: %s", text)
+			}
+			must(t, env{"PRESENCE_JWT_SECRET": secret}, append(strings.Fields(line), "--check")...)
+		case len(strings.Fields(info)) < 2 && !slices.Contains([]string{"nginx", "haproxy", "caddyfile", "yaml"}, info):
+			t.Errorf("nothing runs this block: %s", text)
+		}
+	}
+}

@@ -1,0 +1,69 @@
+/**
+ * Takes the examples out of a document, and makes pages of them: node web/examples.js docs/browser.md DIRECTORY
+ *
+ * Each fenced block whose first line names a file is an example. Prints the names, one a line, of those it made a page
+ * of: for an x.html that is the block; for the others x.html runs the block as a module, in which `join`, `request` and,
+ * unless it makes one, `room` are there.
+ */
+import { build } from "esbuild";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { compileScript, parse } from "vue/compiler-sfc";
+
+const [document, directory] = process.argv.slice(2);
+const web = fileURLToPath(new URL(".", import.meta.url));
+const blocks = new Map();
+for (const [, name, text] of readFileSync(document, "utf8").matchAll(/^```\w+ (\S+)\n(.*?)^```$/gms)) {
+  if (blocks.has(name)) throw new Error(`${document}: two examples are called ${name}`);
+  blocks.set(name, text);
+}
+mkdirSync(directory, { recursive: true });
+for (const [name, text] of blocks) writeFileSync(join(directory, name), text);
+
+// What the document leaves to whoever uses a framework: to put the component somewhere.
+const mounted = {
+  "Room.jsx": `
+    import { createElement, StrictMode } from "react";
+    import { createRoot } from "react-dom/client";
+    import { Room } from "./Room.jsx";
+    createRoot(document.querySelector("#root")).render(createElement(StrictMode, null, createElement(Room, { name: "lobby" })));`,
+  "Room.vue": `
+    import { createApp } from "vue";
+    import Room from "./Room.vue";
+    createApp(Room).mount("#root");`,
+};
+
+const vue = {
+  name: "vue",
+  setup({ onLoad }) {
+    onLoad({ filter: /\.vue$/ }, ({ path }) => {
+      const { descriptor, errors } = parse(readFileSync(path, "utf8"));
+      if (errors.length > 0) throw errors[0];
+      return { contents: compileScript(descriptor, { id: "example", inlineTemplate: true }).content, loader: "js" };
+    });
+  },
+};
+
+for (const [name, text] of blocks) {
+  if (name.endsWith(".html")) console.log(name);
+  else if (!name.startsWith("use")) {
+    const room = /const room\b/.test(text) ? "" : 'const room = join({ url: "/presence/" });\nwindow.room = room;\n';
+    const own = text.replace("const room =", "const room = window.room =");
+    const fragment = `import { join, request } from "@example/presence";\n${room}${own}`;
+    await build({
+      stdin: { contents: mounted[name] ?? fragment, resolveDir: directory },
+      outfile: join(directory, `${name}.bundle.js`),
+      bundle: true,
+      format: "esm",
+      jsx: "automatic",
+      plugins: [vue],
+      nodePaths: [join(web, "node_modules")],
+      alias: { "@example/presence": join(web, "presence.js") },
+      define: { "process.env.NODE_ENV": '"development"', __VUE_OPTIONS_API__: "true", __VUE_PROD_DEVTOOLS__: "false", __VUE_PROD_HYDRATION_MISMATCH_DETAILS__: "false" },
+      logLevel: "warning",
+    });
+    writeFileSync(join(directory, `${name}.html`), `<div id="root"></div>\n<script type="module" src="${name}.bundle.js"></script>\n`);
+    console.log(`${name}.html`);
+  }
+}
