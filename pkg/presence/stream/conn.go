@@ -52,7 +52,7 @@ func (s *Streams) Conn(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 	if r.ProtoMajor == 1 {
 		h, err := hijack(w, r)
 		if err == nil {
-			h.tune(s.config)
+			h.tune()
 			sink, err := s.take(h)
 			return &Conn{sink}, err
 		}

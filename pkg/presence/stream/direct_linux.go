@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,14 +17,16 @@ import (
 // goroutine, which a loop writes to as much as it takes, never waiting. Its
 // fields are the loop's alone, but for those that are said not to be.
 type direct struct {
-	loop    *loop     // set once
-	counted *share    // where it counts as attached; guarded by the Stream's lock
-	share   *share    // nil if it gets no shared events
-	place   uint64    // the number of the last event before it came
-	mark    uint64    // how much was written when it was last pinged
-	backlog *backlog  // nil while the socket has taken everything
-	ended   func(End) // set by serve
-	ending  End       // why it ends, once that is known
+	loop    *loop         // set once
+	counted *share        // where it counts as attached; guarded by the Stream's lock
+	share   *share        // nil if it gets no shared events
+	place   uint64        // the number of the last event before it came
+	mark    uint64        // how much was written when it was last pinged
+	acked   uint64        // pulse.acked, when it was last pinged
+	moved   time.Duration // of loop.opened: when it was last seen to have acknowledged something, or all
+	backlog *backlog      // nil while the socket has taken everything
+	ended   func(End)     // set by serve
+	ending  End           // why it ends, once that is known
 
 	fd      int32 // -1 when it is closed
 	slot    int32 // in loop.slots

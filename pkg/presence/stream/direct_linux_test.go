@@ -3,6 +3,7 @@ package stream_test
 import (
 	"bufio"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -69,19 +70,25 @@ func settle(f func() int, want int) (got int) {
 // A client from which nothing comes any more, not even acknowledgements, is
 // found by the next ping, and earlier where there is more to tell it.
 func TestPromise5Vanished(t *testing.T) {
-	for _, busy := range []bool{false, true} {
-		eachHTTP1(t, stream.Config{Heartbeat: 2 * time.Second, MaxUnsent: 64 << 10}, func(t *testing.T, g *rig) {
-			t.Parallel()
-			vanished(t, g, busy)
+	for _, doing := range []string{"nothing", "reading much", "pausing"} {
+		t.Run(doing, func(t *testing.T) {
+			eachHTTP1(t, stream.Config{Heartbeat: 2 * time.Second, MaxUnsent: 64 << 10}, func(t *testing.T, g *rig) {
+				t.Parallel()
+				vanished(t, g, doing)
+			})
 		})
 	}
 }
 
-func vanished(t *testing.T, g *rig, busy bool) {
-	c, _ := g.raw(get)
+func vanished(t *testing.T, g *rig, doing string) {
+	c, conn := g.rawBy(narrow(16<<10), get)
 	r := bufio.NewReader(c)
 	if _, err := r.ReadString('\n'); err != nil {
 		t.Fatal(err)
+	}
+	if doing == "pausing" { // it has no room, and so is sent nothing that it could leave unanswered
+		conn.Tell([]byte("data: " + strings.Repeat("x", 40<<10) + "\n\n"))
+		<-time.After(500 * time.Millisecond)
 	}
 	// A filter that lets nothing in: as far as the server sees, its power has
 	// failed.
@@ -97,16 +104,16 @@ func vanished(t *testing.T, g *rig, busy bool) {
 		t.Fatal(err)
 	}
 	gone := time.Now()
-	if busy {
+	if doing == "reading much" {
 		for range 10 {
 			g.publish(stream.Reserved, "e-1", "n", strings.Repeat("0", 60<<10))
 		}
 	}
 	if end := <-g.ends; end != stream.Timeout {
-		t.Errorf("busy %v: ended %q, want timeout", busy, end)
+		t.Errorf("ended %q, want timeout", end)
 	}
 	if after := time.Since(gone); after > 4*time.Second {
-		t.Errorf("busy %v: it was out after %v, more than two heartbeats", busy, after)
+		t.Errorf("it was out after %v, more than two heartbeats", after)
 	}
 }
 
@@ -115,13 +122,7 @@ func vanished(t *testing.T, g *rig, busy bool) {
 func TestPause(t *testing.T) { // promise 4
 	eachHTTP1(t, stream.Config{Heartbeat: time.Second, Progress: 6 * time.Second, MaxUnsent: 1 << 20}, func(t *testing.T, g *rig) {
 		t.Parallel()
-		// Set on a connection, a small buffer would have its kernel take back
-		// what it offered, and ours wait ever longer.
-		narrow := net.Dialer{Control: func(_, _ string, c syscall.RawConn) (err error) {
-			c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 16<<10) })
-			return err
-		}}
-		c, _ := g.rawBy(narrow, get)
+		c, _ := g.rawBy(narrow(16<<10), get)
 		for range 5 { // fills what it has, and no more waits than may
 			g.publish(stream.Reserved, "e-1", "n", strings.Repeat("0", 100<<10))
 		}
@@ -146,6 +147,22 @@ func TestPause(t *testing.T) { // promise 4
 		}
 		if end := <-g.ends; end != stream.Slow {
 			t.Errorf("ended %q, want slow", end)
+		}
+	})
+}
+
+// What the kernel has taken for a client waits there no longer than what waits
+// for the kernel.
+func TestStopped(t *testing.T) { // promise 4
+	eachHTTP1(t, stream.Config{Heartbeat: time.Second, Progress: time.Second}, func(t *testing.T, g *rig) {
+		t.Parallel()
+		c, conn := g.rawBy(narrow(16<<10), get)
+		conn.Tell([]byte("data: " + strings.Repeat("x", 40<<10) + "\n\n"))
+		if end := <-g.ends; end != stream.Slow {
+			t.Errorf("ended %q, want slow", end)
+		}
+		if all, _ := io.ReadAll(c); !strings.Contains(string(all), `{"reason":"slow"}`) {
+			t.Errorf("of %d bytes none is a goodbye", len(all))
 		}
 	})
 }

@@ -13,5 +13,5 @@ func (loops) close()                                       {}
 
 func (s *Streams) direct(*http1) (sink, error) { return nil, nil }
 
-func (h *http1) tune(Config) {}
+func (h *http1) tune()       {}
 func (h *http1) feel() pulse { return pulse{} }

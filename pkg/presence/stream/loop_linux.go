@@ -36,6 +36,7 @@ type loop struct {
 	conns   atomic.Int64    // how many it has
 	epoll   *os.File
 	ready   chan struct{} // epoll has something to say
+	opened  time.Time
 	ending  context.Context
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -72,7 +73,7 @@ func openLoop(c Config, ended *inbox[func()], ours *sync.WaitGroup) (*loop, erro
 		unix.Close(epfd)
 		return nil, os.NewSyscallError("fcntl", err)
 	}
-	l := &loop{config: c, inbox: newInbox[task](), ended: ended, ours: ours, epfd: epfd, epoll: os.NewFile(uintptr(epfd), "epoll"),
+	l := &loop{config: c, inbox: newInbox[task](), ended: ended, ours: ours, opened: time.Now(), epfd: epfd, epoll: os.NewFile(uintptr(epfd), "epoll"),
 		ready: make(chan struct{}, 1), behind: map[*direct]bool{},
 		events: make([]unix.EpollEvent, 256), pieces: make([][]byte, 0, maxPieces), waste: make([]byte, 4<<10)}
 	raw, err := l.epoll.SyscallConn()
@@ -442,31 +443,42 @@ func (l *loop) hasten() {
 // and is cut off.
 func (l *loop) sendAway(c *direct) {
 	why := l.config.tooSlow(c.feel())
-	if why == Timeout || c.backlog.isAlone() {
+	if why == Timeout || c.backlog != nil && c.backlog.isAlone() {
 		l.finish(c, why)
 		return
 	}
-	c.backlog.queue = queue{}
+	l.backlog(c).queue = queue{}
 	l.depart(c, Slow, l.config.Hurry)
 }
 
 // beat is a part of a heartbeat: some connections are pinged, and those that
-// were pinged answerParts ago or more are asked for their pulse.
+// were pinged answerParts ago or more are asked for their pulse; those that have
+// a backlog each time, as what they take gives them more time.
 func (l *loop) beat() {
 	for i, c := range l.slots {
 		if c == nil {
 			continue
 		}
-		switch ago := (l.part - i%heartbeatParts + heartbeatParts) % heartbeatParts; {
+		ago := (l.part - i%heartbeatParts + heartbeatParts) % heartbeatParts
+		asked := ago >= answerParts && c.mark > 0
+		switch {
 		case ago == 0:
 			l.ping(c)
-		case ago >= answerParts && c.mark > 0:
+		case asked || c.backlog != nil && c.backlog.full:
 			p := c.feel()
+			if b := c.backlog; b != nil && c.ending == "" {
+				b.progress(l.config, p, l.now)
+			}
+			if !asked {
+				break
+			}
 			if p.acked >= c.mark {
 				c.mark = 0
 			} else if p.lost(l.config.patience()) {
 				l.finish(c, Timeout)
+				break
 			}
+			l.see(c, p)
 		}
 	}
 	l.part = (l.part + 1) % heartbeatParts
@@ -486,11 +498,24 @@ func (l *loop) ping(c *direct) {
 			return
 		}
 	}
-	c.mark = c.feel().written
+	p := c.feel()
+	c.mark = p.written
+	l.see(c, p)
+}
+
+// see sends away who has acknowledged nothing for longer than a client may
+// pause.
+func (l *loop) see(c *direct, p pulse) {
+	now := l.now.Sub(l.opened)
+	if p.acked > c.acked || p.acked == p.written {
+		c.acked, c.moved = p.acked, now
+	} else if now-c.moved >= l.config.pause() && c.ending == "" {
+		l.sendAway(c)
+	}
 }
 
 func (l *loop) failed(c *direct, err error) {
-	l.finish(c, l.config.cause(err, c.feel))
+	l.finish(c, cause(err))
 }
 
 // finish closes the connection and reports its end.

@@ -13,16 +13,19 @@ type pulse struct {
 	written uint64        // and those that were given to the kernel
 	silent  time.Duration // since it last acknowledged anything
 	sent    time.Duration // since something was sent last, again or for the first time
+	probes  int           // how often in a row it has not answered whether it has room
 	rtt     time.Duration
 }
 
 // lost reports whether the peer has been silent for so long though something
 // was sent to it meanwhile, which it has had the time to answer. A peer that
 // has no room for more still answers whatever it is sent, but the kernel asks
-// it ever more rarely. Whether anything is in flight says nothing: what this
+// it ever more rarely; a kernel passes over one question in a row at most, so as
+// not to answer too often. Whether anything is in flight says nothing: what this
 // machine's own routes or rules refuse to send never is.
 func (p pulse) lost(after time.Duration) bool {
-	return p.written > p.acked && p.silent >= after && p.silent > p.sent && p.sent > 2*p.rtt+20*time.Millisecond
+	unanswered := p.silent > p.sent && p.sent > 2*p.rtt+20*time.Millisecond || p.probes > 1
+	return p.written > p.acked && p.silent >= after && unanswered
 }
 
 const (
@@ -43,9 +46,10 @@ func (c Config) patience() time.Duration {
 	return max(c.Heartbeat*answerParts/heartbeatParts, delay)
 }
 
-// giveUp is when the kernel gives a peer up that acknowledges nothing, or has
-// no room; longer than a client may pause.
-func (c Config) giveUp() time.Duration { return max(c.Progress, c.Heartbeat) + time.Second }
+// pause is for how long a client may acknowledge nothing of what the kernel has
+// for it: what waits in the kernel alone has no other deadline. That is looked
+// at once a heartbeat.
+func (c Config) pause() time.Duration { return max(c.Progress, c.Heartbeat) }
 
 // tooSlow says what to call the end of a client that has not taken enough.
 func (c Config) tooSlow(p pulse) End {
@@ -56,13 +60,10 @@ func (c Config) tooSlow(p pulse) End {
 }
 
 // cause says which end an error of a socket is. The kernel gives up a peer that
-// has vanished, and one that has no room; the latter answered its probes.
-func (c Config) cause(err error, feel func() pulse) End {
+// has vanished.
+func cause(err error) End {
 	for _, silent := range []syscall.Errno{syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH} {
 		if errors.Is(err, silent) {
-			if p := feel(); p.written > 0 && p.silent < c.giveUp()*3/4 {
-				return Slow
-			}
 			return Timeout
 		}
 	}

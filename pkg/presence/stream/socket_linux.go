@@ -12,15 +12,15 @@ import (
 // by what the client takes, which is nothing once it has stopped reading.
 const maxNotSent = 64 << 10
 
-// tune sets the options of a client's socket, of which Multipath TCP, which
-// Go's listeners take unless they are told not to, does not have the first.
+// tune sets the options of a client's socket.
 //
-// TCP_USER_TIMEOUT, tcp(7), has the kernel give up a peer that has not
-// acknowledged for so long, but also one that does, and has no room. So it is
-// only what remains if nothing else finds the peer gone (see pulse): longer than
-// a client may pause.
-func tune(fd int, c Config) {
-	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(c.giveUp().Milliseconds()))
+// TCP_USER_TIMEOUT, tcp(7), which it may have from the listener, is taken off: it
+// has the kernel give up a peer that has not acknowledged for so long, but also
+// one that takes something now and then, each time less than the kernel has
+// ready to be sent in one piece (Linux 6.18). Who acknowledges nothing is found
+// by its pulse. Multipath TCP does not have the option.
+func tune(fd int) {
+	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 0)
 	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, maxNotSent)
 }
 
@@ -39,11 +39,12 @@ func feel(fd int) (p pulse) {
 		written: info.Bytes_acked + uint64(queued),
 		silent:  time.Duration(info.Last_ack_recv) * time.Millisecond,
 		sent:    time.Duration(info.Last_data_sent) * time.Millisecond,
+		probes:  int(info.Probes),
 		rtt:     time.Duration(info.Rtt) * time.Microsecond,
 	}
 }
 
-func (h *http1) tune(c Config) { h.control(func(fd int) { tune(fd, c) }) }
+func (h *http1) tune() { h.control(tune) }
 
 func (h *http1) feel() (p pulse) {
 	h.control(func(fd int) { p = feel(fd) })

@@ -57,8 +57,9 @@ type writer struct {
 	dropped  bool // it ends without a word
 	stopped  bool // serve has returned
 
-	acked  uint64 // pulse.acked, when it was last felt
-	mark   uint64 // pulse.written at marked; 0 if all of that was acknowledged
+	acked  uint64    // pulse.acked, when it was last felt
+	moved  time.Time // when it was last seen to have acknowledged something, or all
+	mark   uint64    // pulse.written at marked; 0 if all of that was acknowledged
 	marked time.Time
 }
 
@@ -190,7 +191,7 @@ func (c *writer) serve(ctx context.Context, ended func(End)) {
 		heard := make(chan struct{})
 		go func() {
 			defer close(heard)
-			c.drop(c.streams.config.cause(c.http1.listen(), c.http1.feel))
+			c.drop(cause(c.http1.listen()))
 		}()
 		why := c.bring(context.Background())
 		c.http1.close(c.said && !c.isDropped(), c.streams.config.Hurry)
@@ -215,6 +216,16 @@ func (c *writer) check(now time.Time) {
 		}
 	case now.Sub(c.marked) >= c.streams.config.patience() && p.lost(c.streams.config.patience()):
 		c.dropLocked(Timeout)
+		return
+	}
+	if p.acked > c.acked || p.acked == p.written {
+		c.moved = now
+	} else if now.Sub(c.moved) >= c.streams.config.pause() {
+		if why := c.streams.config.tooSlow(p); why == Timeout {
+			c.dropLocked(why)
+		} else {
+			c.endLocked(why)
+		}
 		return
 	}
 	if p.acked > c.acked && c.ending == "" && !c.hurriesLocked() && !c.deadline.IsZero() {
@@ -366,7 +377,7 @@ func (c *writer) failed(err error) End {
 	case late || c.ending == Slow:
 		return c.streams.config.tooSlow(c.feel())
 	}
-	return c.streams.config.cause(err, c.feel)
+	return cause(err)
 }
 
 // feel returns the client's pulse, if there is a way to feel it.

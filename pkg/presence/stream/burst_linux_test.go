@@ -1,0 +1,50 @@
+package stream_test
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"example.com/presence/pkg/presence/stream"
+)
+
+// narrow dials with a small buffer for what comes. Set on a connection, it
+// would have its kernel take back what it offered, and ours wait ever longer.
+func narrow(size int) net.Dialer {
+	return net.Dialer{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, size) })
+		return err
+	}}
+}
+
+// A client that takes a little now and then has all of what is for it alone,
+// however long it takes: its kernel has no room most of the time.
+func TestBursts(t *testing.T) { // promise 4
+	eachHTTP1(t, stream.Config{Heartbeat: 2 * time.Second, Progress: 2 * time.Second}, func(t *testing.T, g *rig) {
+		t.Parallel()
+		c, conn := g.rawBy(narrow(16<<10), get)
+		long := "data: " + strings.Repeat("x", 256<<10) + "\n\n"
+		conn.Tell([]byte(long))
+		response, err := http.ReadResponse(bufio.NewReaderSize(c, 16), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := time.NewTicker(400 * time.Millisecond)
+		defer now.Stop()
+		begun := time.Now()
+		for got := 0; got < len(long); {
+			<-now.C
+			n, err := io.CopyN(io.Discard, response.Body, int64(min(16<<10, len(long)-got)))
+			if got += int(n); err != nil {
+				t.Fatalf("after %d bytes, %v: %v", got, time.Since(begun), err)
+			}
+		}
+	})
+}
