@@ -282,13 +282,17 @@ func (c *counter) publishLocked(now time.Time) {
 func (c *counter) admitLocked(state []byte, count int) {
 	sync := stream.Event{Name: string(room.EventSync), Data: state}.Append(nil)
 	number := stream.Event{Name: string(room.EventCount), Data: encode(count)}.Append(nil)
+	syncing, slow := c.shared.memory.tell(len(sync), c.joiners)
+	for _, conn := range slow {
+		conn.conn.Drop(stream.Slow) // with a goodbye it would hold the state for as long as that may take
+	}
 	for _, j := range c.joiners {
 		id := []byte("id: " + j.place + "\n")
 		pieces := [][]byte{id, sync, id, number}
 		if missed := c.missed[j.since:]; len(missed) > 0 { // in memory once, however many joined
 			pieces = append(pieces, missed)
 		}
-		j.conn.Tell(pieces...)
+		j.conn.Replay(func() { c.shared.memory.taken(syncing, j.connection) }, pieces...)
 		c.stream.Attach(j.conn)
 		c.shared.conns.admit(j.connection)
 	}

@@ -33,6 +33,22 @@ func (s *Server) FillRetries() {
 	s.memory.retries = room.NewRetries(retryAge, 0)
 }
 
+// SetMaxSyncs bounds the states of rooms that are on their way to clients, in
+// bytes.
+func (s *Server) SetMaxSyncs(most int) {
+	s.memory.mu.Lock()
+	defer s.memory.mu.Unlock()
+	s.memory.mostSyncs = most
+}
+
+// Telling returns how many states of rooms are on their way to clients, and how
+// many bytes they have.
+func (s *Server) Telling() (states, bytes int) {
+	s.memory.mu.Lock()
+	defer s.memory.mu.Unlock()
+	return s.memory.syncs.Len(), s.memory.telling
+}
+
 // Remembered returns how many bytes of messages, ids of messages, removals and
 // rates are in memory.
 func (s *Server) Remembered() [4]int {

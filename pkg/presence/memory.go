@@ -16,18 +16,24 @@ const (
 	maxRetries = 1 << 20
 	// maxBans bounds the users that are kept out of rooms.
 	maxBans = 100_000
+	// maxSyncs bounds the states of rooms that are on their way to who joined, in
+	// bytes. Each window's is another one.
+	maxSyncs = 64 << 20
 )
 
 // memory is what is remembered of rooms beyond who is in them, and bounded over
 // all of them. Its lock is taken last.
 type memory struct {
-	most int // Config.HistoryBytes
+	most      int // Config.HistoryBytes
+	mostSyncs int // maxSyncs
 
 	mu      sync.Mutex // guards what follows
 	history room.History
 	replays *list.List // of replay: those that are under way, the oldest first
 	retries room.Retries
 	bans    room.Bans
+	syncs   *list.List // of *syncing: those that are under way, the oldest first
+	telling int        // bytes of them
 }
 
 // replay is on its way to a client.
@@ -36,13 +42,22 @@ type replay struct {
 	conn *connection
 }
 
+// syncing is the state of a room on its way to those who joined in one window.
+type syncing struct {
+	size int
+	to   map[*connection]struct{} // who does not have it yet
+	in   *list.Element            // of memory.syncs
+}
+
 func newMemory(c Config) memory {
 	return memory{
-		most:    c.HistoryBytes,
-		replays: list.New(),
-		history: room.NewHistory(room.HistoryConfig{Messages: c.History, Age: c.HistoryAge, Bytes: c.HistoryBytes}),
-		retries: room.NewRetries(retryAge, maxRetries),
-		bans:    room.NewBans(maxBans),
+		most:      c.HistoryBytes,
+		mostSyncs: maxSyncs,
+		replays:   list.New(),
+		syncs:     list.New(),
+		history:   room.NewHistory(room.HistoryConfig{Messages: c.History, Age: c.HistoryAge, Bytes: c.HistoryBytes}),
+		retries:   room.NewRetries(retryAge, maxRetries),
+		bans:      room.NewBans(maxBans),
 	}
 }
 
@@ -121,6 +136,53 @@ func (m *memory) missed(conn *connection, lastID string, here room.Place, now ti
 		defer m.mu.Unlock()
 		m.releaseLocked(e)
 	}, true
+}
+
+// tell says that a state of so many bytes goes to those who joined, and returns
+// what each has taken is to be called with. It also returns connections that are
+// to end, as more of such states wait for clients than may: those of the older
+// half of them. The newest always goes.
+func (m *memory) tell(size int, joiners []joiner) (state *syncing, slow []*connection) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	state = &syncing{size: size, to: make(map[*connection]struct{}, len(joiners))}
+	for _, j := range joiners {
+		state.to[j.connection] = struct{}{}
+	}
+	older := m.syncs.Len()
+	state.in = m.syncs.PushBack(state)
+	if m.telling += size; m.telling <= m.mostSyncs {
+		return state, nil
+	}
+	for range (older + 1) / 2 {
+		old := m.syncs.Front().Value.(*syncing)
+		for conn := range old.to {
+			slow = append(slow, conn)
+		}
+		m.forgetLocked(old)
+	}
+	return state, slow
+}
+
+// taken says that the client has taken the state, or is not to have it. A second
+// time it does nothing.
+func (m *memory) taken(state *syncing, conn *connection) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(state.to, conn)
+	if len(state.to) == 0 {
+		m.forgetLocked(state)
+	}
+}
+
+// forgetLocked says that the state waits for nobody any more, or will not in a
+// moment. A second time it does nothing.
+func (m *memory) forgetLocked(state *syncing) {
+	if state.in != nil {
+		m.syncs.Remove(state.in)
+		m.telling -= state.size
+		state.in, state.to = nil, nil
+	}
 }
 
 // drop forgets the room's history.

@@ -1,7 +1,9 @@
 package presence_test
 
 import (
+	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"example.com/presence/pkg/presence"
+	"example.com/presence/pkg/presence/auth"
 )
 
 // 2,000 clients join as fast as they can. None hears an older count after its
@@ -109,6 +112,67 @@ func TestPromise3And4StoppedClient(t *testing.T) {
 		}
 		// The stopped client is out.
 		h.stream("/events", bearer(t, "last")).until("user count", "11")
+	})
+}
+
+// The states of a room that wait for joiners that have stopped reading are
+// bounded: those who have waited for longest go, the others have theirs whole.
+func TestPromise4StoppedJoiners(t *testing.T) {
+	each(t, func(t *testing.T, open opener) {
+		const members, joiners = 400, 12
+		h := open(t, presence.Config{Linger: 5 * time.Minute})
+		info, err := json.Marshal(strings.Repeat("x", 1000))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range members {
+			h.stream("/events", mint(t, auth.Claims{Sub: fmt.Sprint("user-", i), Info: info, TTL: time.Hour})).close()
+		}
+		watcher := h.stream("/events", bearer(t, "watcher"))
+		size := len(watcher.next("sync").data)
+		watcher.until("user count", "1")
+		if size < 1000*members {
+			t.Fatalf("the state has %d bytes", size)
+		}
+		h.SetMaxSyncs(size * 9 / 2)
+		alice := bearer(t, "alice")
+		var conns [joiners]net.Conn
+		var stopped [joiners]*bufio.Reader
+		for i := range stopped {
+			c, err := net.Dial("tcp", strings.TrimPrefix(h.URL, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			fmt.Fprintf(c, "GET /events HTTP/1.0\r\nAuthorization: Bearer %s\r\n\r\n", alice)
+			conns[i], stopped[i] = c, bufio.NewReaderSize(c, 16)
+			for begun := ""; !strings.HasSuffix(begun, `"members":[`); { // so that each has a state of its own
+				b, err := stopped[i].ReadByte()
+				if err != nil {
+					t.Fatal(err)
+				}
+				begun += string(b)
+			}
+			if states, bytes := h.Telling(); bytes > size*9/2 {
+				t.Fatalf("%d states wait, of %d bytes", states, bytes)
+			}
+		}
+		watcher.until("user count", "5")
+		for i, r := range stopped {
+			var got strings.Builder
+			line, err := r.ReadString('\n')
+			for ; err == nil && line != "event: user count\n"; line, err = r.ReadString('\n') {
+				got.WriteString(line)
+			}
+			if whole, want := err == nil && got.Len() > size, i >= 8; whole != want || strings.Contains(got.String(), "goodbye") {
+				t.Errorf("joiner %d has %d bytes of its state, %v; all of it: %v", i, got.Len(), err, want)
+			}
+			conns[i].Close()
+		}
+		watcher.until("user count", "1")
+		if states, bytes := h.Telling(); states != 0 || bytes != 0 {
+			t.Errorf("in the end %d states wait, of %d bytes", states, bytes)
+		}
 	})
 }
 
