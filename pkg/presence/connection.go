@@ -42,7 +42,7 @@ type connection struct {
 	counted    bool
 	signedOut  bool        // before it was counted
 	admitted   bool        // it has its sync
-	warned     bool        // it was told that it expires
+	warned     uint32      // the Unix second of the end that it was told of; 0 if of none
 	last, next *connection // in the list of its user's
 }
 

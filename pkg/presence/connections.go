@@ -126,11 +126,14 @@ func (c *connections) scheduleLocked(conn *connection) {
 		conn.conn.End(endExpired)
 		return
 	}
-	if conn.admitted && !conn.warned {
+	// Of an end in the same second it was told already: who renews its token again
+	// and again, each time for a moment, has each of its streams told so once a
+	// second at most.
+	if end := uint32(conn.expires.Unix()); conn.admitted && conn.warned != end {
 		if left > notice {
 			left -= notice
 		} else {
-			conn.warned = true
+			conn.warned = end
 			conn.conn.Tell(expiringEvent(left).Append(nil))
 		}
 	}
@@ -175,7 +178,7 @@ func (c *connections) renew(u User, from, to string) {
 			conn.session = to
 		}
 		if extends {
-			conn.expires, conn.warned = u.Expires, false
+			conn.expires = u.Expires
 			if conn.timer != nil {
 				conn.timer.Stop()
 			}

@@ -319,6 +319,37 @@ func TestExpiringTwice(t *testing.T) { // promise 7
 	})
 }
 
+// Who renews its token over and over, each time for a moment, hears of another
+// end only when that is in another second; the stream ends with the last one.
+func TestExpiringSeldom(t *testing.T) { // promise 7
+	inBubble(t, presence.Config{Heartbeat: time.Minute}, func(t *testing.T, b *bubble) {
+		time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
+		alice := someone("alice")
+		alice.Expires = time.Now().Add(20 * time.Second)
+		c := b.stream("/events", "", alice)
+		if got := names(c.take()); got != ` sync user count:1 expiring:{"in":20}` {
+			t.Fatalf("got %q", got)
+		}
+		for range 2999 {
+			alice.Expires = alice.Expires.Add(time.Millisecond)
+			if answer := b.ask("POST", "/session", `{"token":"t"}`, alice); answer.Code != http.StatusNoContent {
+				t.Fatalf("got %d %s", answer.Code, answer.Body)
+			}
+		}
+		if got := names(c.take()); got != `expiring:{"in":21} expiring:{"in":22}` {
+			t.Errorf("after 3 s more in steps of a millisecond: got %q", got)
+		}
+		time.Sleep(time.Until(alice.Expires) - time.Millisecond)
+		if got := names(c.take()); got != "" || c.ended() {
+			t.Errorf("before the end: got %q", got)
+		}
+		time.Sleep(time.Millisecond)
+		if got := names(c.take()); got != `goodbye:{"reason":"expired"}` || !c.ended() {
+			t.Errorf("at the end: got %q", got)
+		}
+	})
+}
+
 // A limit that is reached is logged once a minute, not once a refusal.
 func TestLimitsAreLoggedSeldom(t *testing.T) {
 	var log bytes.Buffer
