@@ -18,7 +18,7 @@ type token struct {
 	Info  string        `placeholder:"JSON" help:"What the members of a room are told of the user"`
 	Admin bool          `help:"May look into every room and remove users"`
 	SID   string        `name:"sid" placeholder:"ID" help:"Tells two sign-ins of one user apart"`
-	TTL   time.Duration `name:"ttl" default:"1h" help:"How long it is good; 0s for ever"`
+	TTL   time.Duration `name:"ttl" default:"1h" help:"How long it lasts; 0s for ever"`
 
 	secretFlags `group:"Signature (one secret is required, that of the server)"`
 }

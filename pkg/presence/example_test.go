@@ -2,7 +2,6 @@ package presence_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log"
 	"net/http"
@@ -11,6 +10,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"example.com/presence/pkg/presence"
+	"example.com/presence/pkg/presence/auth"
 	"example.com/presence/pkg/presence/client"
 )
 
@@ -20,7 +20,7 @@ type myUsers struct{}
 func (myUsers) Authenticate(r *http.Request) (presence.User, error) {
 	name := r.Header.Get("Authorization")
 	if name == "" {
-		return presence.User{}, errors.New("nobody")
+		return presence.User{}, auth.ErrNoToken
 	}
 	return presence.User{ID: name, Join: []string{"*"}, Send: []string{"*"}}, nil
 }
