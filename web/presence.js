@@ -787,10 +787,10 @@ class Link {
   }
 
   // Why it is not open; a goodbye's reason stays until it is again.
-  #loss() {
+  #loss(why = "lost") {
     const { reason } = this.#sink.state();
     if (globalThis.navigator?.onLine === false) return "offline";
-    return reason === null || reason === "offline" ? "lost" : reason;
+    return reason === null || reason === "offline" ? why : reason;
   }
 
   // A peer that vanished without a word looks like one that has nothing to say; but the server pings.
@@ -798,7 +798,7 @@ class Link {
     this.#heard = Date.now();
     this.#suspect = false;
     clearTimeout(this.#alarm);
-    this.#alarm = setTimeout(() => this.#end({ reason: "silent" }), silence(this.#sink.state()));
+    this.#alarm = setTimeout(() => this.#end({ reason: this.#loss("silent") }), silence(this.#sink.state()));
   }
 
   // The browser sees a network again, or somebody the page, whose timers may have slept.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 )
@@ -262,4 +263,53 @@ func TestServerIsAway(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A browser that is offline asks for nothing, by either way to a stream, which
+// its console would show, and is back when it is online again.
+func TestOffline(t *testing.T) {
+	e := env{"PRESENCE_JWT_SECRET": secret}
+	server, addr := serving(t, e, "--dev", "--listen=127.0.0.1:0", "--heartbeat=1s")
+	page := browser(t, "/favicon.ico")
+	if err := chromedp.Do(page, chromedp.Navigate("http://"+addr+"/icon.svg")); err != nil {
+		t.Fatal(err)
+	}
+	script[bool](t, page, fmt.Sprintf(`(async () => {
+		const { join, request } = await import("/presence.js");
+		await request("POST", "/login", { name: "Ann" });
+		window.heard = [[], []];
+		window.rooms = [{}, { token: %q }].map((options) => join({ ...options, room: "r" }));
+		rooms.forEach((room, i) => room.on("message", ({ data }) => heard[i].push(data)));
+		return true;
+	})()`, must(t, e, "token", "--sub=carol", "--join=r")))
+	see(t, page, `rooms.every((room) => room.state.connection === "open" && room.count === 2)`)
+	network := func(offline bool) {
+		t.Helper()
+		state := network.OverrideNetworkStateParams{Offline: offline, DownloadThroughput: -1, UploadThroughput: -1}
+		if _, err := chromedp.Call(page, network.OverrideNetworkState, state); err != nil {
+			t.Fatal(err)
+		}
+		rule := network.EmulateNetworkConditionsByRuleParams{MatchedNetworkConditions: []*network.Conditions{
+			{Offline: offline, DownloadThroughput: -1, UploadThroughput: -1},
+		}}
+		if _, err := chromedp.Call(page, network.EmulateNetworkConditionsByRule, rule); err != nil {
+			t.Fatal(err)
+		}
+	}
+	say(t, addr, 0, 1)
+	see(t, page, `String(heard) === "0,0"`)
+	network(true)
+	say(t, addr, 1, 2)
+	server.end()
+	server.exit()
+	see(t, page, `rooms.every((room) => room.state.connection === "connecting" && room.state.reason === "offline")`)
+	serving(t, e, "--dev", "--listen="+addr)
+	until(t, time.Now().Add(4*time.Second)) // longer than any wait before the first try
+	if got := connections(t, addr); got != 0 {
+		t.Errorf("%d came back without a network", got)
+	}
+	network(false)
+	see(t, page, `rooms.every((room) => room.state.connection === "open" && room.count === 2)`)
+	say(t, addr, 2, 3)
+	see(t, page, `String(heard) === "0,2,0,2"`)
 }
