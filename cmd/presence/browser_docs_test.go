@@ -176,7 +176,8 @@ func TestBrowserDocument(t *testing.T) {
 }
 
 // No block of the document is without a test: it names its file, or it is of a
-// proxy, or a command line, which must hold.
+// proxy, or a command line, which must hold, or a setting of the kernel, which
+// must be there.
 func TestBrowserDocumentIsTested(t *testing.T) {
 	document, err := os.ReadFile("../../docs/browser.md")
 	if err != nil {
@@ -186,12 +187,19 @@ func TestBrowserDocumentIsTested(t *testing.T) {
 		info, text := block[1], block[2]
 		switch {
 		case info == "sh":
-			line, ok := strings.CutPrefix(strings.TrimSpace(text), "presence ")
-			if !ok {
-				t.Errorf("no command of ours: %s", text)
+			line := strings.Fields(regexp.MustCompile("(?m)^#.*$").ReplaceAllString(text, ""))
+			switch strings.Join(line[:2], " ") {
+			case "presence serve":
+				must(t, env{"PRESENCE_JWT_SECRET": secret}, append(line[1:], "--check")...)
+			case "sysctl -w":
+				name, _, _ := strings.Cut(line[2], "=")
+				if _, err := os.Stat("/proc/sys/" + strings.ReplaceAll(name, ".", "/")); err != nil {
+					t.Error(err)
+				}
+			default:
+				t.Errorf("nothing runs this line: %q", line)
 			}
-			must(t, env{"PRESENCE_JWT_SECRET": secret}, append(strings.Fields(line), "--check")...)
-		case len(strings.Fields(info)) < 2 && !slices.Contains([]string{"nginx", "haproxy", "caddyfile", "yaml"}, info):
+		case len(strings.Fields(info)) < 2 && !slices.Contains([]string{"nginx", "haproxy", "caddy", "yaml"}, info):
 			t.Errorf("nothing runs this block: %s", text)
 		}
 	}
