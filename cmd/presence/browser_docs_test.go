@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -193,7 +194,7 @@ func TestBrowserDocumentIsTested(t *testing.T) {
 				must(t, env{"PRESENCE_JWT_SECRET": secret}, append(line[1:], "--check")...)
 			case "sysctl -w":
 				name, _, _ := strings.Cut(line[2], "=")
-				if _, err := os.Stat("/proc/sys/" + strings.ReplaceAll(name, ".", "/")); err != nil {
+				if _, err := os.Stat("/proc/sys/" + strings.ReplaceAll(name, ".", "/")); err != nil && runtime.GOOS == "linux" {
 					t.Error(err)
 				}
 			default:
