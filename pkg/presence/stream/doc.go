@@ -33,6 +33,8 @@
 //     sent away, and so is one for which sixteen times as much waits; with a
 //     goodbye, if it can still take one (promise 4). A copy of an event is kept
 //     for nobody: what waits for a thousand connections is in memory once.
+//     A connection for which less waits, in the kernel too, must take something
+//     in 15 s.
 //   - Frames are whole: a connection that ends by the server's will ends
 //     between two events, unless its client takes nothing even then.
 //   - After [Conn.End] nothing more is taken for a connection.
