@@ -1,0 +1,187 @@
+/**
+ * The count over the last minutes, as a step line. The first half are pure functions: what is remembered, and where it
+ * lies in a plot of some size. The second draws that as SVG.
+ *
+ * What is remembered are steps, at most one a second, so that their number is bounded however often the count changes;
+ * a step that stands for several changes keeps their extremes.
+ *
+ * @typedef {object} Step
+ * @property {number} at         Milliseconds since 1970: when the first of its changes came.
+ * @property {number} min
+ * @property {number} max
+ * @property {?number} last      The count from there on. null: not known, as nothing is heard.
+ */
+
+export const span = 5 * 60_000; // what the plot shows, in milliseconds
+const grain = 1000; // the shortest time between two steps
+
+/**
+ * The steps once the count was heard to be that, or not to be known any more (null).
+ *
+ * @param {readonly Step[]} steps
+ * @param {number} at
+ * @param {?number} count
+ * @returns {readonly Step[]}
+ */
+export function record(steps, at, count) {
+  const before = steps.at(-1);
+  if (count === (before ? before.last : null)) return steps;
+  const kept = since(steps, at - span);
+  // A clock that was set back must not make the line run back.
+  if (before && at - before.at < grain) {
+    const numbers = [before.min, before.max, count].filter((n) => n !== null);
+    const step = { at: before.at, min: Math.min(...numbers), max: Math.max(...numbers), last: count };
+    return [...kept.slice(0, -1), step];
+  }
+  return [...kept, { at, min: count, max: count, last: count }];
+}
+
+/** The steps from a time on, and the one before them, which says what the count was then. */
+function since(steps, from) {
+  const first = steps.findIndex((step) => step.at > from);
+  if (first === -1) return steps.slice(-1);
+  return steps.slice(Math.max(0, first - 1));
+}
+
+/** The lowest and the highest count that the plot shows; null if it shows none. */
+export function range(steps, now) {
+  const numbers = since(steps, now - span).flatMap(({ at, min, max, last }) => (at > now - span ? [min, max, last] : [last]));
+  const known = numbers.filter((n) => n !== null);
+  return known.length === 0 ? null : { min: Math.min(...known), max: Math.max(...known) };
+}
+
+/**
+ * Where the line lies: `line` and `area` are paths, `end` is the point where it is now, if the count is known.
+ *
+ * @param {readonly Step[]} steps
+ * @param {number} now
+ * @param {{left: number, top: number, right: number, bottom: number}} box
+ */
+export function layout(steps, now, { left, top, right, bottom }) {
+  const bounds = range(steps, now);
+  if (!bounds) return { bounds, line: "", area: "", end: null };
+  const { min, max } = bounds;
+  const x = (at) => round(right - ((right - left) * Math.min(span, Math.max(0, now - at))) / span);
+  // A count that did not change runs along the middle.
+  const y = (n) => round(max === min ? (top + bottom) / 2 : bottom - ((bottom - top) * (n - min)) / (max - min));
+  const pieces = []; // of the line, between the times of which nothing is known
+  let piece = null;
+  let last = null;
+  for (const step of since(steps, now - span)) {
+    const here = x(step.at);
+    piece?.push([here, y(last)]); // level up to here
+    last = step.last;
+    if (last === null) {
+      piece = null;
+      continue;
+    }
+    if (!piece) pieces.push((piece = []));
+    // What came and went within the step, then what stayed.
+    const within = step.at > now - span && step.min !== step.max ? [step.min, step.max] : [];
+    for (const n of [...within, last]) piece.push([here, y(n)]);
+  }
+  piece?.push([x(now), y(last)]);
+  const path = (points) => points.map((point) => point.join(" ")).join("L");
+  return {
+    bounds,
+    line: pieces.map((points) => `M${path(points)}`).join(""),
+    area: pieces.map((points) => `M${path(points)}V${round(bottom)}H${points[0][0]}Z`).join(""),
+    end: piece && { x: x(now), y: y(last) },
+  };
+}
+
+function round(n) {
+  return Math.round(n * 10) / 10;
+}
+
+/** What the plot shows, in words. */
+export function label(steps, now) {
+  const bounds = range(steps, now);
+  if (!bounds) return "The count over the last 5 minutes: nothing heard yet";
+  const { min, max } = bounds;
+  return `The count over the last 5 minutes: ${min === max ? `${min} throughout` : `between ${min} and ${max}`}`;
+}
+
+const labels = 16; // pixels below the axis for its words
+const above = 10; // pixels above the highest line, for half of its number
+
+/** Draws into an svg element, which it fills. */
+export class Plot {
+  #svg;
+  #steps = [];
+  #parts;
+  #size = { width: 0, height: 0 };
+
+  /** @param {SVGSVGElement} svg */
+  constructor(svg) {
+    this.#svg = svg;
+    const part = (name, kind, parent = svg) => {
+      const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+      element.setAttribute("class", kind);
+      return parent.appendChild(element);
+    };
+    this.#parts = {
+      grid: part("path", "grid"),
+      area: part("path", "area"),
+      line: part("path", "line"),
+      end: part("circle", "end"),
+      max: part("text", "bound"),
+      min: part("text", "bound"),
+      then: part("text", "axis"),
+      now: part("text", "axis"),
+    };
+    this.#parts.end.setAttribute("r", 4);
+    this.#parts.then.textContent = "5 min ago";
+    this.#parts.now.textContent = "now";
+    this.#parts.now.setAttribute("text-anchor", "end");
+    for (const bound of [this.#parts.max, this.#parts.min]) bound.setAttribute("text-anchor", "end");
+    new ResizeObserver(([{ contentRect }]) => {
+      this.#size = { width: Math.round(contentRect.width), height: Math.round(contentRect.height) };
+      this.draw();
+    }).observe(svg);
+  }
+
+  /** The count, as it was heard now; null while nothing is heard. */
+  record(count) {
+    const steps = record(this.#steps, Date.now(), count);
+    if (steps === this.#steps) return;
+    this.#steps = steps;
+    if (!document.hidden) this.draw();
+  }
+
+  /** Forgets all, for another room. */
+  clear() {
+    this.#steps = [];
+    this.draw();
+  }
+
+  draw() {
+    const { width, height } = this.#size;
+    if (width === 0 || height === 0) return;
+    const now = Date.now();
+    const digits = String(range(this.#steps, now)?.max ?? 0).length;
+    const box = { left: 8 + digits * 8, top: above, right: width - 6, bottom: height - labels - 8 };
+    const { bounds, line, area, end } = layout(this.#steps, now, box);
+    const { grid, area: areaPart, line: linePart, end: endPart, max, min, then, now: nowPart } = this.#parts;
+    const set = (element, attributes) => {
+      for (const name in attributes) element.setAttribute(name, attributes[name]);
+    };
+    set(this.#svg, { viewBox: `0 0 ${width} ${height}`, "aria-label": label(this.#steps, now) });
+    let ticks = `M${box.left} ${box.bottom + 4.5}H${box.right}`;
+    for (let minute = 0; minute <= 5; minute++) {
+      ticks += `M${round(box.left + ((box.right - box.left) * minute) / 5)} ${box.bottom + 4.5}v4`;
+    }
+    set(grid, { d: ticks });
+    set(linePart, { d: line });
+    set(areaPart, { d: area });
+    set(then, { x: box.left, y: height - 3 });
+    set(nowPart, { x: box.right, y: height - 3 });
+    endPart.toggleAttribute("hidden", end === null);
+    if (end) set(endPart, { cx: end.x, cy: end.y });
+    const flat = bounds && bounds.min === bounds.max;
+    max.textContent = bounds?.max ?? "";
+    min.textContent = bounds && !flat ? bounds.min : "";
+    set(max, { x: box.left - 8, y: (flat ? (box.top + box.bottom) / 2 : box.top) + 4 });
+    set(min, { x: box.left - 8, y: box.bottom + 4 });
+  }
+}

@@ -1,0 +1,78 @@
+// What the plot remembers and where its line lies. Run with: node --test web/*.test.js
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { label, layout, range, record, span } from "./plot.js";
+
+const start = Date.UTC(2026, 0, 1);
+const box = { left: 0, top: 0, right: 300, bottom: 100 }; // a pixel a second
+const seconds = (n) => start + n * 1000;
+
+/** The steps after counts that came so many seconds after the start. */
+function steps(...counts) {
+  return counts.reduce((steps, [second, count]) => record(steps, seconds(second), count), []);
+}
+
+test("a count is level until the next one", () => {
+  const { line, area, end, bounds } = layout(steps([0, 1], [100, 3], [200, 2]), seconds(300), box);
+  assert.equal(line, "M0 100L100 100L100 0L200 0L200 50L300 50");
+  assert.equal(area, "M0 100L100 100L100 0L200 0L200 50L300 50V100H0Z");
+  assert.deepEqual(end, { x: 300, y: 50 });
+  assert.deepEqual(bounds, { min: 1, max: 3 });
+});
+
+test("nothing heard, nothing drawn", () => {
+  assert.deepEqual(layout([], seconds(0), box), { bounds: null, line: "", area: "", end: null });
+  assert.equal(label([], seconds(0)), "The count over the last 5 minutes: nothing heard yet");
+});
+
+test("a count that never changed runs along the middle, from where it was first heard", () => {
+  const heard = steps([0, 7]);
+  assert.equal(layout(heard, seconds(60), box).line, "M240 50L300 50");
+  assert.equal(label(heard, seconds(60)), "The count over the last 5 minutes: 7 throughout");
+});
+
+test("a count that is told again is no step", () => {
+  const before = steps([0, 7]);
+  assert.equal(record(before, seconds(5), 7), before);
+  assert.deepEqual(record([], seconds(0), null), [], "and nothing was known before");
+});
+
+test("while nothing is heard there is a gap, and no end", () => {
+  const gap = steps([0, 1], [100, 2], [150, null]);
+  assert.deepEqual(layout(gap, seconds(300), box), {
+    bounds: { min: 1, max: 2 },
+    line: "M0 100L100 100L100 0L150 0",
+    area: "M0 100L100 100L100 0L150 0V100H0Z",
+    end: null,
+  });
+  const back = record(gap, seconds(250), 1);
+  assert.equal(layout(back, seconds(300), box).line, "M0 100L100 100L100 0L150 0M250 100L300 100");
+});
+
+test("what left the window is forgotten, but the count that it left", () => {
+  const old = steps([0, 9], [10, 3], [400, 4]);
+  assert.deepEqual(range(old, seconds(500)), { min: 3, max: 4 });
+  assert.equal(layout(old, seconds(500), box).line, "M0 100L200 100L200 0L300 0");
+  assert.deepEqual(range(old, seconds(2000)), { min: 4, max: 4 }, "however long ago");
+  assert.equal(layout(old, seconds(2000), box).line, "M0 50L300 50");
+});
+
+test("changes within a second are one step, with their extremes", () => {
+  const burst = steps([0, 5], [100, 6], [100.2, 2], [100.4, 9], [100.9, 7]);
+  assert.deepEqual(burst.at(-1), { at: seconds(100), min: 2, max: 9, last: 7 });
+  assert.equal(layout(burst, seconds(300), box).line, "M0 57.1L100 57.1L100 100L100 0L100 28.6L300 28.6");
+});
+
+test("however often the count changes, the steps are bounded", () => {
+  let all = [];
+  for (let i = 0; i < 20_000; i++) all = record(all, start + i * 50, i % 17);
+  assert.ok(all.length <= span / 1000 + 2, `${all.length} steps`);
+  assert.deepEqual(range(all, start + 20_000 * 50), { min: 0, max: 16 });
+});
+
+test("a clock that is set back does not make the line run back", () => {
+  const back = steps([100, 1], [50, 2], [60, 3]);
+  assert.equal(back.length, 1);
+  const { line } = layout(back, seconds(60), box);
+  assert.equal(line, "M300 100L300 0L300 0L300 0");
+});
