@@ -1,0 +1,74 @@
+// What the page says. Run with: node --test web/*.test.js
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { initial } from "./presence.js";
+import { dataText, isRoom, peopleWords, signedOut, sinceWords, stateWords, statusOf, tabsWords, visited } from "./words.js";
+
+test("the connection in words", () => {
+  const words = (state) => stateWords({ ...initial, ...state });
+  assert.equal(words({}), "Connecting…");
+  assert.equal(words({ connection: "open" }), "Live");
+  assert.equal(words({ connection: "open", expiring: 30 }), "Live, but your token is about to expire");
+  for (const [reason, part] of [["draining", "restarts"], ["full", "Full"], ["slow", "slow"], ["offline", "offline"], ["lost", "lost"]]) {
+    assert.match(words({ reason }), new RegExp(part));
+  }
+  assert.equal(words({ connection: "closed" }), "Not connected");
+  assert.equal(words({ connection: "closed", reason: "removed" }), "You were removed from this room");
+  const refused = (status) => words({ connection: "closed", reason: "refused", problem: { title: "", status } });
+  assert.equal(refused(401), "Signed out");
+  assert.equal(refused(403), "Not let in");
+  assert.equal(words({ reason: "constructor" }), "Connecting…", "a reason that is not known yet");
+});
+
+test("who has to sign in again", () => {
+  const is = (state) => signedOut({ ...initial, ...state });
+  for (const reason of ["expired", "signed out"]) assert.ok(is({ connection: "closed", reason }));
+  assert.ok(is({ connection: "closed", reason: "refused", problem: { title: "", status: 401 } }));
+  assert.ok(!is({ connection: "closed", reason: "refused", problem: { title: "", status: 403 } }));
+  assert.ok(!is({ connection: "closed", reason: "removed" }));
+  assert.ok(!is({ connection: "connecting", reason: "expired" }), "a new token is on its way");
+});
+
+test("how many", () => {
+  assert.deepEqual([0, 1, 2].map(peopleWords), ["0 people", "1 person", "2 people"]);
+  assert.deepEqual([0, 1, 2].map(tabsWords), ["leaving…", "1 tab", "2 tabs"]);
+});
+
+test("how long ago", () => {
+  const ago = (minutes) => sinceWords(0, minutes * 60_000);
+  assert.deepEqual([-5, 0.9, 1, 59.9, 60, 60 * 23.9, 60 * 24, 60 * 50].map(ago), [
+    "just now",
+    "just now",
+    "1 min",
+    "59 min",
+    "1 h",
+    "23 h",
+    "1 day",
+    "2 days",
+  ]);
+});
+
+test("a status is text, and anything else is none", () => {
+  for (const info of [null, undefined, 1, "away", [], {}, { status: 1 }, { status: { a: 1 } }]) assert.equal(statusOf(info), "");
+  assert.equal(statusOf({ status: " in a call " }), "in a call");
+});
+
+test("text is shown as it is, other data as JSON", () => {
+  assert.deepEqual(dataText('{"a":1}'), { text: '{"a":1}', json: false });
+  assert.deepEqual(dataText({ a: 1 }), { text: '{"a":1}', json: true });
+  assert.deepEqual(dataText(null), { text: "null", json: true });
+  assert.equal(dataText({ long: "x".repeat(60) }).text.split("\n").length, 3);
+});
+
+test("names of rooms", () => {
+  for (const name of ["lobby", "A.b_c-9", "x".repeat(128)]) assert.ok(isRoom(name), name);
+  for (const name of ["", "x".repeat(129), "a b", "ä", "<b>", "a/b", "a\n", null, undefined, 7]) assert.ok(!isRoom(name), name);
+});
+
+test("ten rooms are remembered, the newest first, each once, and only rooms", () => {
+  assert.deepEqual(visited(["a", "b"], "b"), ["b", "a"]);
+  assert.deepEqual(visited(["<b>", 7, "a"], "c"), ["c", "a"]);
+  assert.deepEqual(visited("nonsense", "c"), ["c"]);
+  assert.deepEqual(visited(null, undefined), []);
+  assert.equal(visited(Array.from({ length: 20 }, (_, i) => `room-${i}`), "c").length, 10);
+});
