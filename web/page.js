@@ -1,185 +1,291 @@
 /**
  * The live page: shows what presence.js tells, and hands on what is typed. What it means is decided there.
  */
-import { join, PresenceError, request } from "./presence.js";
+import { Away } from "./away.js";
+import { $, inOneFrame, later, put } from "./dom.js";
+import { Messages } from "./messages.js";
+import { People, called } from "./people.js";
+import { Plot } from "./plot.js";
+import { PresenceError, join, request } from "./presence.js";
+import { Rooms, addressOf, onRoomLink, remember, roomOfAddress } from "./rooms.js";
+import { isRoom, peopleWords, roomRule, signedOut, stateWords } from "./words.js";
 
-const maxMessages = 200; // rows on the page
-const maxTabs = 100; // members of a room in which the page asks how many tabs each has open
+const share = new URLSearchParams(location.search).get("share") === "1";
 
-const $ = (id) => document.getElementById(id);
-const room = new URLSearchParams(location.search).get("room") || "lobby";
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
-const order = new Intl.Collator(undefined, { numeric: true });
-const rows = new Map(); // id of a member → its li
-const drawMembers = later(80, showMembers);
-const askTabs = later(1500, async () => {
-  const asks = !document.hidden && client && client.members.size <= maxTabs;
-  if (asks) await client.refresh(maxTabs).catch(() => {}); // what is wrong, the stream tells
-});
+let room = null; // the Room that is shown, as join returned it
+let listening = []; // what ends the listening to it
+let away = null; // tells it whether its user is in sight
+let name = ""; // its name; empty if the address names none that there can be
+let user = null; // {id, name, admin} of who is signed in, if the server says
+let tells = true; // whether the server has GET session, as far as is known
+let visits = 0; // rooms shown so far: an answer that comes late is not for this one
 
-let client; // the room, for who is signed in
-let me = null; // {id, name} if this page signed it in by name
-let following = true; // the end of the messages is in sight
-let draft = null; // {text, id} of a message on its way: the same text sent again is the same message
+const plot = new Plot($("plot"));
+const people = new People($("members"), askToRemove);
+const messages = new Messages({ log: $("log"), list: $("messages"), quiet: $("quiet"), more: $("more") });
+const rooms = new Rooms((after) => request("GET", `rooms?${new URLSearchParams(after && { after })}`));
 
-const words = {
-  open: () => "Live",
-  connecting: (reason) =>
-    ({
-      draining: "The server restarts, one moment…",
-      full: "Full right now, trying again…",
-      slow: "This connection was too slow, trying again…",
-    })[reason] ?? "Connecting…",
-  closed: (reason, problem) =>
-    ({
-      removed: "You were removed from this room",
-      expired: "Your token has expired",
-      "signed out": "Signed out",
-      refused: problem?.status === 401 ? "Signed out" : "Not let in",
-    })[reason] ?? "Not connected",
-};
+const drawPeople = inOneFrame(showPeople);
+const speak = later(() => Math.max(0, spoken + 5000 - Date.now()), announce);
+let spoken = 0; // when the count was last told to a screen reader
 
-/** Shows the room if the cookie opens it, else asks who is there. */
+// Rooms and who is signed in
+
+/** Shows the room that the address names, to whoever the server says is asking. */
 async function enter() {
-  client?.close();
-  const problem = await request("GET", `presence?room=${encodeURIComponent(room)}&limit=1`).then(() => null, (error) => error.problem);
-  me = remembered();
-  $("me").textContent = me?.name ?? "";
-  if (problem?.status === 401) return signedIn(false);
-  client = join({ room, lastEventId: client?.lastEventId });
-  client.on("state", show);
-  client.on("count", askTabs);
-  client.on("ping", askTabs);
-  client.on("message", addMessage);
-  client.on("chat message", addMessage);
-  client.on("reset", () => $("messages").lastElementChild?.setAttribute("data-gap", "Some messages are missing here"));
-  show(client.state);
-  signedIn(true); // whatever else was wrong, it tries again or says so
+  leave();
+  const visit = ++visits;
+  const asked = roomOfAddress();
+  name = isRoom(asked) ? asked : "";
+  clear();
+  $("nowhere").hidden = name !== "";
+  $("change").hidden = false;
+  put($("room"), name || "No room");
+  put($("asked"), asked);
+  say(null);
+  rooms.mark(name);
+  if (name === "") {
+    $("welcome").hidden = $("live").hidden = $("session").hidden = true;
+    return showState({ connection: "closed", reason: null, problem: null, expiring: null, shared: null }, "");
+  }
+  const session = await whoAmI();
+  if (visit !== visits) return;
+  user = session?.user ?? null;
+  if (session && !user) return signIn(session.guests);
+  attach();
 }
 
-function signedIn(yes) {
-  $("welcome").hidden = yes;
-  $("live").hidden = $("session").hidden = !yes;
-  if (yes) return;
-  $("messages").replaceChildren();
-  $("quiet").hidden = false;
-  $("message").value = "";
-  $($("guest").hidden ? "token" : "name").focus();
+/** What GET session says; null if the server does not say, now or ever: then joining shows what comes of it. */
+async function whoAmI() {
+  if (!tells) return null;
+  try {
+    return await request("GET", "session");
+  } catch (error) {
+    tells = ![404, 405].includes(error.problem?.status);
+    return null;
+  }
 }
+
+/** Joins the room, or joins it again where it was. */
+function attach(lastEventId) {
+  leave();
+  $("welcome").hidden = true;
+  $("live").hidden = $("session").hidden = false;
+  room = join({ room: name, share, lastEventId });
+  listening = [
+    room.on("state", show),
+    room.on("count", askMembers),
+    room.on("ping", askMembers),
+    room.on("sync", entered),
+    room.on("message", (message) => messages.add(message, user?.id)),
+    room.on("chat message", (message) => messages.add(message, user?.id)),
+    room.on("reset", () => messages.gap()),
+  ];
+  recognise();
+  show(room.state);
+}
+
+// Who it is may be known only once the room is open.
+function recognise() {
+  $("all").hidden = !user?.admin;
+  put($("me"), user ? called(user) : "");
+  if (user) away ??= new Away(room, user.id);
+}
+
+/** Forgets all that was shown of a room. */
+function clear() {
+  messages.clear();
+  plot.clear();
+  people.show(new Map(), { me: null, admin: false });
+  put($("people-title"), "People");
+  put($("count"), "–");
+  $("persons").hidden = true;
+  document.title = name ? `${name} – presence` : "presence";
+}
+
+function leave() {
+  for (const off of listening) off();
+  listening = [];
+  away?.end();
+  away = null;
+  room?.close();
+  room = null;
+}
+
+async function entered() {
+  remember(name);
+  askMembers();
+  measure();
+  if (!user) {
+    const visit = visits;
+    const session = await whoAmI();
+    if (visit !== visits || !room) return;
+    user = session?.user ?? null;
+    recognise();
+    drawPeople();
+  }
+  if (user?.admin) rooms.refresh();
+}
+
+/** @param {boolean} [guests]  Whether a name is enough; tried first if it is not known. */
+function signIn(guests = true) {
+  leave();
+  user = null;
+  $("guest").hidden = !guests;
+  $("bearer").hidden = guests;
+  $("welcome").hidden = false;
+  $("live").hidden = $("session").hidden = true;
+  clear();
+  if ($("switch").hidden) $(guests ? "name" : "token").focus();
+}
+
+async function signInAgain() {
+  const visit = ++visits;
+  leave();
+  const session = await whoAmI();
+  if (visit === visits) signIn(session?.guests);
+}
+
+/** Goes to another room, as a link would. */
+function go(to) {
+  if (to !== name) history.pushState(null, "", addressOf(to));
+  openSwitch(false);
+  if (to !== name) enter();
+}
+
+addEventListener("popstate", () => {
+  if (roomOfAddress() !== name) enter();
+});
+onRoomLink(document, go);
+
+// What the room tells
 
 /** @param {import("./presence.js").State} state */
 function show(state) {
-  if (state !== client.state) return;
-  const { connection, reason, problem, count } = state;
-  for (const element of [document.body, $("state")]) element.dataset.state = connection;
-  const ending = connection === "open" && state.expiring !== null ? ", but your token is about to expire" : "";
-  $("state").dataset.reason = reason ?? "";
-  put($("state"), words[connection](reason, problem) + ending);
-  put($("count"), count ?? "–");
-  document.title = count === null ? `${room} – presence` : `${count} in ${room} – presence`;
+  showState(state, stateWords(state));
+  plot.record(state.connection === "open" ? state.count : null);
+  if (state.count !== null && String(state.count) !== $("count").textContent) {
+    put($("count"), state.count);
+    document.title = `${state.count} in ${name} – presence`;
+    speak();
+  }
+  // The tabs of a browser are one connection then, so the number says less.
+  $("persons").hidden = !share || state.users === null;
+  put($("persons"), peopleWords(state.users));
+  if (signedOut(state)) return signInAgain();
+  if (state.problem) say(new PresenceError(state.problem));
+  drawPeople();
+}
+
+function showState({ connection, reason, shared }, words) {
+  for (const element of [document.body, $("state")]) {
+    element.dataset.state = connection;
+    element.dataset.reason = reason ?? "";
+  }
+  put($("state"), words);
   $("reconnect").hidden = connection !== "closed" || reason === null;
-  if (problem?.status === 401 || reason === "expired" || reason === "signed out") signedIn(false);
-  else if (problem) say(new PresenceError(problem));
-  drawMembers();
+  if (connection !== "open") $("latency").hidden = true;
+  $("shared").hidden = !share || connection !== "open";
+  put($("shared"), shared === "following" ? "One connection for all tabs, in another one" : "One connection for all tabs, in this one");
 }
 
-function showMembers() {
-  const { members, synced, complete } = client.state;
-  $("members").hidden = synced && !complete;
-  $("crowd").hidden = !$("members").hidden;
-  $("people-title").textContent = complete ? `People (${members.size})` : "People";
-  for (const [id, row] of rows) {
-    if (members.has(id)) continue;
-    rows.delete(id);
-    row.remove();
-  }
-  const label = (member) => member.name || member.id;
-  const sorted = [...members.values()].sort((a, b) => order.compare(label(a), label(b)) || (a.id < b.id ? -1 : 1));
-  let at = $("members").firstElementChild;
-  for (const member of sorted) {
-    const row = rows.get(member.id) ?? copy("member-row");
-    rows.set(member.id, row);
-    row.dataset.id = member.id;
-    row.dataset.connections = member.connections;
-    row.classList.toggle("me", member.id === me?.id);
-    put(row.querySelector(".name"), label(member));
-    put(row.querySelector(".tabs"), members.size > maxTabs ? "" : tabs(member.connections));
-    // Rows stay where they are, so that whoever reads them is not thrown back.
-    if (row === at) at = at.nextElementSibling;
-    else $("members").insertBefore(row, at);
-  }
+function showPeople() {
+  if (!room) return;
+  const { connection, members, complete, users } = room.state;
+  const crowd = connection === "open" && !complete;
+  $("members").hidden = crowd;
+  $("crowd").hidden = !crowd;
+  const number = crowd ? users : members.size || null;
+  put($("people-title"), number === null ? "People" : `People (${number})`);
+  people.show(members, { me: user?.id ?? null, admin: user?.admin === true });
 }
 
-function tabs(connections) {
-  if (connections === 0) return "leaving…";
-  return connections === 1 ? "1 tab" : `${connections} tabs`;
+function announce() {
+  spoken = Date.now();
+  put($("spoken"), `${$("count").textContent} connected`);
 }
 
-/** @param {import("./presence.js").Message} message */
-function addMessage({ from, data, at }) {
-  const row = copy("message-row");
-  row.classList.toggle("me", from !== undefined && from.id === me?.id);
-  put(row.querySelector(".name"), from ? from.name || from.id : "The server");
-  row.querySelector(".text").classList.toggle("json", typeof data !== "string");
-  put(row.querySelector(".text"), typeof data === "string" ? data : JSON.stringify(data));
-  const time = new Date(at);
-  if (!isNaN(time)) {
-    row.querySelector("time").dateTime = at;
-    row.querySelector("time").textContent = clock.format(time);
-  }
-  $("quiet").hidden = true;
-  $("messages").append(row);
-  while ($("messages").childElementCount > maxMessages) $("messages").firstElementChild.remove();
-  follow();
+// The stream tells that somebody came and went, but not of a second tab, nor since when.
+let asking = false;
+const askMembers = later(
+  () => Math.max(1500, 20 * (room?.state.members.size ?? 0)) * (1 + Math.random() / 4), // not all pages at once
+  async () => {
+    if (asking || document.hidden || !room?.state.complete) return;
+    asking = true;
+    await room.refresh().catch(() => {}); // what is wrong, the stream tells
+    asking = false;
+  },
+);
+
+async function measure() {
+  if (document.hidden || room?.state.connection !== "open") return;
+  const start = performance.now();
+  const answered = await request("GET", "healthz").then(() => true, () => false);
+  const took = Math.round(performance.now() - start);
+  $("latency").hidden = !answered || room?.state.connection !== "open";
+  put($("latency"), `${Math.max(1, took)} ms`);
 }
 
-// The newest message stays in sight, unless somebody has scrolled away from it to read.
-function follow() {
-  if (following) $("log").scrollTop = $("log").scrollHeight;
-}
+// What is typed
 
-/** Runs work at a form's submit, once at a time, and shows what went wrong. */
-function onSubmit(form, work) {
+/** Runs work at a form's submit, once at a time, and says what went wrong in that element. */
+function onSubmit(form, place, work) {
   let busy = false;
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     if (busy) return;
     busy = true;
-    say(null);
-    await work().catch(say);
+    put(place, "");
+    await work().catch((error) => put(place, error.message));
     busy = false;
   });
 }
 
-onSubmit($("guest"), async () => {
-  let guest;
+onSubmit($("guest"), $("error"), async () => {
   try {
-    guest = await request("POST", "login", { name: $("name").value.trim() });
+    await request("POST", "login", { name: $("name").value.trim() });
   } catch (error) {
-    if (![404, 405].includes(error.problem?.status)) throw error; // with --dev only
-    $("guest").hidden = true;
-    $("bearer").hidden = false;
-    return $("token").focus();
+    if (![404, 405].includes(error.problem?.status)) throw error;
+    return signIn(false); // the server that did not say so takes no guests
   }
-  remember(guest);
   await enter();
   $("message").focus();
 });
 
-onSubmit($("bearer"), async () => {
+onSubmit($("bearer"), $("error"), async () => {
   await request("POST", "session", { token: $("token").value.trim() });
   $("token").value = "";
-  remember(null);
   await enter();
   $("message").focus();
 });
 
-onSubmit($("composer"), async () => {
-  const text = $("message").value;
-  if (draft?.text !== text) draft = { text, id: crypto.getRandomValues(new Uint32Array(4)).join("-") };
-  await client.send(text, { id: draft.id });
-  draft = null;
-  if ($("message").value === text) $("message").value = "";
+// What was typed is gone from the box at once, and is back in it if it could not be sent: then the same text is the
+// same message.
+let failed = null; // {text, id}
+let onTheWay = 0; // messages, of which a patient word is said
+const saySending = later(1000, () => put($("sending"), onTheWay > 0 ? "Sending…" : ""));
+$("composer").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const box = $("message");
+  const text = box.value;
+  if (!room || text === "") return;
+  const message = failed?.text === text ? failed : { text, id: crypto.getRandomValues(new Uint32Array(4)).join("-") };
+  const to = room;
+  box.value = "";
+  put($("send-error"), "");
+  onTheWay++;
+  saySending();
+  try {
+    await to.send(text, { id: message.id });
+    if (failed === message) failed = null;
+  } catch (error) {
+    if (to.name !== name) return;
+    failed = message;
+    box.value = box.value === "" ? text : `${text} ${box.value}`;
+    put($("send-error"), `Not sent: ${error.message}`);
+  } finally {
+    if (--onTheWay === 0) put($("sending"), "");
+  }
 });
 
 $("sign-out").addEventListener("click", async () => {
@@ -189,64 +295,82 @@ $("sign-out").addEventListener("click", async () => {
   } catch (error) {
     if (error.problem?.status !== 401) return say(error); // 401: the token had ended already
   }
-  remember(null);
-  client.close();
-  signedIn(false);
+  showState({ connection: "closed", reason: null, shared: null }, "Signed out");
+  signInAgain();
 });
-
-$("log").addEventListener("scroll", () => {
-  const { scrollHeight, scrollTop, clientHeight } = $("log");
-  following = scrollHeight - scrollTop - clientHeight < 40;
-});
-new ResizeObserver(follow).observe($("log"));
 
 $("reconnect").addEventListener("click", () => {
   say(null);
-  enter();
+  attach(room?.lastEventId);
 });
 
-// No answer tells who one is, so the name is kept beside the cookie; a stranger's token forgets it.
-const key = `presence ${new URL(".", location.href).pathname}`;
-
-function remember(guest) {
-  try {
-    if (guest) localStorage.setItem(key, JSON.stringify(guest));
-    else localStorage.removeItem(key);
-  } catch {
-    // Storage is switched off: the page does without a name.
+function openSwitch(open) {
+  const inside = $("switch").contains(document.activeElement);
+  $("switch").hidden = !open;
+  $("change").setAttribute("aria-expanded", open);
+  put($("room-error"), "");
+  if (open) {
+    $("room-name").value = "";
+    $("room-name").focus();
+  } else if (inside) {
+    $("change").focus();
   }
 }
 
-function remembered() {
-  try {
-    return JSON.parse(localStorage.getItem(key));
-  } catch {
-    return null;
-  }
+$("change").addEventListener("click", () => openSwitch($("switch").hidden));
+$("stay").addEventListener("click", () => openSwitch(false));
+$("switch").addEventListener("keydown", (event) => {
+  if (event.key === "Escape") openSwitch(false);
+});
+onSubmit($("switch"), $("room-error"), async () => {
+  const to = $("room-name").value.trim();
+  if (!isRoom(to)) throw new Error(roomRule);
+  go(to);
+});
+
+let removing = null; // the member that the dialog asks about
+
+function askToRemove(member) {
+  removing = member;
+  put($("whom"), called(member));
+  put($("remove-error"), "");
+  $("removal").showModal();
 }
+
+$("keep").addEventListener("click", () => $("removal").close());
+onSubmit($("remove"), $("remove-error"), async () => {
+  const query = new URLSearchParams({ room: name, for: new FormData($("remove")).get("for") });
+  try {
+    await request("DELETE", `members/${encodeURIComponent(removing.id)}?${query}`);
+  } catch (error) {
+    if (error.problem?.status !== 404) throw error; // 404: gone already
+  }
+  $("removal").close();
+});
 
 function say(error) {
   put($("error"), error?.message ?? "");
 }
 
-function put(element, text) {
-  if (element.textContent !== String(text)) element.textContent = text; // else a live region would speak again
+// What time changes
+
+setInterval(() => document.hidden || $("live").hidden || plot.draw(), 1000);
+setInterval(() => document.hidden || people.age(), 15_000);
+setInterval(every5, 5000);
+
+function every5() {
+  measure();
+  if (!document.hidden && room?.state.connection === "open" && user?.admin) rooms.refresh();
 }
 
-function copy(template) {
-  return $(template).content.firstElementChild.cloneNode(true);
-}
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden || !room) return;
+  plot.draw();
+  people.age();
+  askMembers();
+  every5();
+});
 
-/** A function that runs fn once, that many milliseconds after the first of its calls. */
-function later(ms, fn) {
-  let timer = null;
-  return () => {
-    timer ??= setTimeout(() => {
-      timer = null;
-      fn();
-    }, ms);
-  };
-}
-
-$("room").textContent = room;
+put($("rule"), roomRule);
+$("to-lobby").href = addressOf("lobby");
 enter();

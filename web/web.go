@@ -1,6 +1,7 @@
 // Package web is the live page and presence.js, the browser's client, as
-// files inside the program. It knows no other package of the project: who
-// serves it decides under which path and with which headers.
+// files inside the program: page.js puts together what the modules beside it
+// show. It knows no other package of the project: who serves it decides under
+// which path and with which headers.
 //
 // The page holds no inline script or style and asks for nothing from another
 // host, so the strictest policy fits it:
@@ -18,9 +19,11 @@ import (
 	"io/fs"
 )
 
-//go:embed index.html page.css page.js presence.js icon.svg
+//go:embed index.html page.css icon.svg
+//go:embed presence.js page.js dom.js words.js plot.js people.js messages.js rooms.js away.js
 var files embed.FS
 
-// Files holds index.html, page.css, page.js, presence.js and icon.svg, all at
-// its root. Read-only, safe for concurrent use.
+// Files holds index.html, page.css, icon.svg, and the modules: presence.js, and
+// page.js with dom.js, words.js, plot.js, people.js, messages.js, rooms.js and
+// away.js. All are at its root. Read-only, safe for concurrent use.
 var Files fs.FS = files

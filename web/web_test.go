@@ -19,12 +19,19 @@ func read(t *testing.T, name string) string {
 	return string(b)
 }
 
+// modules are those of the page, each of which it names so that all are fetched
+// at once.
+var modules = []string{
+	"away.js", "dom.js", "messages.js", "page.js", "people.js", "plot.js", "presence.js", "rooms.js", "words.js",
+}
+
 func TestFilesAreThePageAndNothingElse(t *testing.T) {
 	got, err := fs.Glob(web.Files, "*")
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"icon.svg", "index.html", "page.css", "page.js", "presence.js"}
+	want := append([]string{"icon.svg", "index.html", "page.css"}, modules...)
+	slices.Sort(want)
 	if !slices.Equal(got, want) {
 		t.Errorf("files are %q, want %q", got, want)
 	}
@@ -48,7 +55,15 @@ func TestPageFitsTheStrictPolicy(t *testing.T) {
 			t.Errorf("index.html holds %s: %q", what, got)
 		}
 	}
-	for _, name := range []string{"page.js", "presence.js"} {
+	for _, name := range modules {
+		if got := strings.Count(page, `"`+name+`"`); got != 1 {
+			t.Errorf("index.html names %s %d times, want once", name, got)
+		}
+		for _, m := range regexp.MustCompile(`(?m)^(?:import|} from) [^;]*?"([^"]*)";`).FindAllStringSubmatch(read(t, name), -1) {
+			if !slices.Contains(modules, strings.TrimPrefix(m[1], "./")) {
+				t.Errorf("%s imports %s, which is none of the modules", name, m[1])
+			}
+		}
 		for _, word := range []string{"innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "cssText"} {
 			if strings.Contains(read(t, name), word) {
 				t.Errorf("%s uses %s: text goes through textContent", name, word)
@@ -60,16 +75,18 @@ func TestPageFitsTheStrictPolicy(t *testing.T) {
 	}
 }
 
-// page.js finds its elements by id, as a test in a browser does.
-func TestEveryIDThatTheScriptNamesIsOnThePage(t *testing.T) {
+// The modules find their elements by id, as a test in a browser does.
+func TestEveryIDThatTheScriptsNameIsOnThePage(t *testing.T) {
 	page := read(t, "index.html")
-	ids := regexp.MustCompile(`\$\("([^"]+)"\)`).FindAllStringSubmatch(read(t, "page.js"), -1)
-	if len(ids) < 10 {
-		t.Fatalf("found %d ids in page.js: has it another way now?", len(ids))
-	}
-	for _, m := range ids {
-		if strings.Count(page, `id="`+m[1]+`"`) != 1 {
-			t.Errorf("index.html has no one element #%s", m[1])
+	found := 0
+	for _, name := range modules {
+		for _, m := range regexp.MustCompile(`(?:\$|copy)\("([^"]+)"\)`).FindAllStringSubmatch(read(t, name), -1) {
+			if found++; strings.Count(page, `id="`+m[1]+`"`) != 1 {
+				t.Errorf("%s: index.html has no one element #%s", name, m[1])
+			}
 		}
+	}
+	if found < 50 {
+		t.Fatalf("found %d ids in the modules: have they another way now?", found)
 	}
 }

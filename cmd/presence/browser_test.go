@@ -133,7 +133,7 @@ func signIn(t *testing.T, tab context.Context, url, name string) {
 // The main job, as whoever tries it sees it: two tabs, and the number rises.
 func TestTwoTabs(t *testing.T) {
 	_, addr := serving(t, env{}, "--dev", "--listen=127.0.0.1:0")
-	first := browser(t, "status of 401")
+	first := browser(t)
 	signIn(t, first, "http://"+addr, "Ann <b>")
 	see(t, first, count(1))
 	see(t, first, `document.body.dataset.state === 'open'`)
@@ -163,7 +163,7 @@ func TestTwoTabs(t *testing.T) {
 func TestRemovedEventSource(t *testing.T) {
 	e := env{"PRESENCE_JWT_SECRET": secret}
 	_, addr := serving(t, e, "--dev", "--listen=127.0.0.1:0")
-	page := browser(t, "status of 401", "status of 403")
+	page := browser(t, "status of 403") // which is how it is refused
 	signIn(t, page, "http://"+addr, "Ann")
 	const open = `window.heard = []; window.source = new EventSource("/events?room=r");
 		for (const name of ["sync", "goodbye"]) source.addEventListener(name, (e) => heard.push(name + e.data));`

@@ -1,0 +1,103 @@
+/**
+ * What is said: a row for each message, the newest at the end and in sight, unless somebody has scrolled away to read.
+ */
+import { copy, put } from "./dom.js";
+import { dataText } from "./words.js";
+
+const most = 200; // rows
+const together = 5 * 60_000; // milliseconds in which somebody's messages stand under one name
+const near = 40; // pixels from the end that count as there
+
+const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
+const full = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
+
+export class Messages {
+  #log;
+  #list;
+  #quiet;
+  #more;
+  #following = true; // the end is in sight
+  #last = null; // {from, at} of the row before, under whose name the next may stand
+
+  /**
+   * @param {object} elements
+   * @param {HTMLElement} elements.log    What scrolls.
+   * @param {HTMLElement} elements.list   The rows.
+   * @param {HTMLElement} elements.quiet  Shown while there are none.
+   * @param {HTMLElement} elements.more   The button that leads to the end.
+   */
+  constructor({ log, list, quiet, more }) {
+    this.#log = log;
+    this.#list = list;
+    this.#quiet = quiet;
+    this.#more = more;
+    log.addEventListener("scroll", () => {
+      this.#following = log.scrollHeight - log.scrollTop - log.clientHeight < near;
+      if (this.#following) more.hidden = true;
+    });
+    more.addEventListener("click", () => {
+      this.#following = true;
+      this.#follow();
+      log.focus({ preventScroll: true });
+    });
+    new ResizeObserver(() => this.#follow()).observe(log);
+  }
+
+  /**
+   * @param {import("./presence.js").Message} message
+   * @param {?string} me  The viewer's id.
+   */
+  add({ from, data, at }, me) {
+    const row = copy("message-row");
+    const mine = from !== undefined && from.id === me;
+    const { text, json } = dataText(data);
+    const time = Date.parse(at);
+    const again = this.#last !== null && this.#last.from === from?.id && time - this.#last.at < together;
+    this.#last = { from: from?.id, at: again ? this.#last.at : time };
+    row.classList.toggle("me", mine);
+    row.classList.toggle("again", again);
+    put(row.querySelector(".name"), from ? from.name || from.id : "The server");
+    row.querySelector(".you").hidden = !mine;
+    row.querySelector(".text").classList.toggle("json", json);
+    put(row.querySelector(".text"), text);
+    if (!Number.isNaN(time)) {
+      const element = row.querySelector("time");
+      element.dateTime = at;
+      element.title = full.format(time);
+      element.textContent = clock.format(time);
+    }
+    this.#append(row);
+  }
+
+  /** Some messages before the next are gone. */
+  gap() {
+    if (this.#list.childElementCount === 0) return;
+    this.#last = null;
+    this.#append(copy("gap-row"));
+  }
+
+  clear() {
+    this.#list.replaceChildren();
+    this.#quiet.hidden = false;
+    this.#more.hidden = true;
+    this.#following = true;
+    this.#last = null;
+  }
+
+  #append(row) {
+    this.#quiet.hidden = true;
+    this.#list.append(row);
+    while (this.#list.childElementCount > most) {
+      this.#list.firstElementChild.remove();
+      this.#list.firstElementChild.classList.remove("again");
+    }
+    if (this.#following) this.#follow();
+    else this.#more.hidden = false;
+  }
+
+  #follow() {
+    if (!this.#following) return;
+    this.#more.hidden = true;
+    this.#log.scrollTop = this.#log.scrollHeight;
+  }
+}
