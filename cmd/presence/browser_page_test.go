@@ -1,0 +1,825 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
+	"example.com/presence/pkg/presence/auth"
+	"example.com/presence/pkg/presence/client"
+)
+
+// site is a server whose page a test looks at, and those who are in its rooms.
+type site struct {
+	url    string
+	client *http.Client
+}
+
+func newSite(t *testing.T, args ...string) *site {
+	t.Helper()
+	_, addr := serving(t, env{"PRESENCE_JWT_SECRET": secret}, append([]string{"--listen=127.0.0.1:0", "--linger=0s"}, args...)...)
+	transport := &http.Transport{}
+	s := &site{url: "http://" + addr, client: &http.Client{Transport: transport}}
+	t.Cleanup(transport.CloseIdleConnections)
+	return s
+}
+
+// someone is a claim that may join and send everywhere.
+func someone(id, name string) auth.Claims {
+	return auth.Claims{Sub: id, Name: name, Join: []string{"*"}, Send: []string{"*"}}
+}
+
+func (s *site) request(t *testing.T, ctx context.Context, who auth.Claims, method, path, body string) *http.Response {
+	t.Helper()
+	token, err := auth.Mint([]byte(secret), who)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := http.NewRequestWithContext(ctx, method, s.url+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	if body != "" {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	answer, err := s.client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer
+}
+
+// do makes a request that is to succeed.
+func (s *site) do(t *testing.T, ctx context.Context, who auth.Claims, method, path, body string) *http.Response {
+	t.Helper()
+	answer := s.request(t, ctx, who, method, path, body)
+	if answer.StatusCode >= 300 {
+		t.Fatalf("%s %s: %s", method, path, answer.Status)
+	}
+	return answer
+}
+
+// ask makes a request whose answer's body is of no interest.
+func (s *site) ask(t *testing.T, who auth.Claims, method, path, body string) {
+	t.Helper()
+	s.do(t, t.Context(), who, method, path, body).Body.Close()
+}
+
+// join has someone in a room until leave is called, or the test ends.
+func (s *site) join(t *testing.T, room string, who auth.Claims) (leave func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	stream := s.do(t, ctx, who, "GET", "/events?room="+room, "")
+	done := make(chan struct{})
+	go func() { // ends when leave is called, or the server ends the stream
+		defer close(done)
+		_, _ = io.Copy(io.Discard, stream.Body)
+		stream.Body.Close()
+	}()
+	leave = func() { cancel(); <-done }
+	t.Cleanup(leave)
+	return leave
+}
+
+// say sends a message of any JSON.
+func (s *site) say(t *testing.T, room string, who auth.Claims, event string, data any) {
+	t.Helper()
+	body, err := json.Marshal(map[string]any{"event": event, "data": data})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.ask(t, who, "POST", "/messages?room="+room, string(body))
+}
+
+// state replaces what the room is told of someone.
+func (s *site) state(t *testing.T, room string, who auth.Claims, info string) {
+	t.Helper()
+	s.ask(t, who, "PUT", "/state?room="+room, info)
+}
+
+// visit opens the page with a cookie that names who it is.
+func (s *site) visit(t *testing.T, tab context.Context, who auth.Claims, path string) {
+	t.Helper()
+	token, err := auth.Mint([]byte(secret), who)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cookie := network.SetCookieParams{Name: auth.CookieName, Value: token, URL: s.url}
+	if _, err := chromedp.Call(tab, network.SetCookie, cookie); err != nil {
+		t.Fatal(err)
+	}
+	do(t, tab, chromedp.Navigate(s.url+path))
+	see(t, tab, `document.body?.dataset.state === 'open'`)
+}
+
+func do(t *testing.T, tab context.Context, steps ...chromedp.Action[chromedp.Void]) {
+	t.Helper()
+	if err := chromedp.Do(tab, steps...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// names are those of a crowd.
+func names(n int) []string {
+	first := strings.Fields("Ada Ben Carla Dinesh Elif Femi Grace Hiro Ines Jonas Kofi Lena Mateo Nadia Owen Priya Quentin Rosa Samir Tove Uma Viktor Wanjiru Xin Yusuf")
+	last := strings.Fields("Abara Berg Chen Duarte Evans Fischer Gupta Haddad Ito Jansen Kowalski Lopez Moreau Nakamura Okafor Park Quist Rossi Silva Tanaka")
+	all := make([]string, n)
+	for i := range all {
+		all[i] = first[i%len(first)] + " " + last[(i/len(first)+7*(i%len(first)))%len(last)]
+	}
+	slices.Sort(all)
+	return all
+}
+
+// skipping is a clock for the page that can be set forward, so that five
+// minutes of its plot take no time.
+const skipping = `{
+	const now = Date.now;
+	let ahead = 0;
+	Date.now = () => now.call(Date) + ahead;
+	window.skip = (seconds) => { ahead += seconds * 1000; };
+}`
+
+func scheme(t *testing.T, tab context.Context, dark bool) {
+	t.Helper()
+	value := "light"
+	if dark {
+		value = "dark"
+	}
+	media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
+		{Name: "prefers-color-scheme", Value: value},
+		{Name: "prefers-reduced-motion", Value: "reduce"}, // nothing is caught halfway
+	}}
+	if _, err := chromedp.Call(tab, emulation.SetEmulatedMedia, media); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// layout is a script: what is wrong with how the page lies in its window.
+const layout = `(() => {
+	const wrong = [];
+	const root = document.documentElement;
+	if (innerWidth >= 832 && innerHeight >= 600 && root.scrollHeight > root.clientHeight) wrong.push("it scrolls: " + root.scrollHeight + " > " + root.clientHeight);
+	if (root.scrollWidth > root.clientWidth) wrong.push("it scrolls sideways: " + root.scrollWidth + " > " + root.clientWidth);
+	const shown = [];
+	const walker = document.createTreeWalker(document.querySelector("dialog[open]") ?? document.body, NodeFilter.SHOW_TEXT);
+	for (let node; (node = walker.nextNode()); ) {
+		const parent = node.parentElement;
+		if (node.data.trim() === "" || parent.closest("template, script, noscript, .unseen, .again .by") || !parent.checkVisibility({contentVisibilityAuto: true})) continue;
+		const range = document.createRange();
+		range.selectNodeContents(node);
+		for (const rect of range.getClientRects()) {
+			let { left, right, top, bottom } = rect;
+			for (let up = parent; up; up = up.parentElement) {
+				if (up.namespaceURI.endsWith("svg") || getComputedStyle(up).overflow === "visible") continue;
+				const box = up.getBoundingClientRect();
+				left = Math.max(left, box.left); right = Math.min(right, box.right);
+				top = Math.max(top, box.top); bottom = Math.min(bottom, box.bottom);
+			}
+			const air = (bottom - top) / 5; // a line box is higher than its letters
+			top += air; bottom -= air;
+			if (right - left > 1 && bottom - top > 1) shown.push({ left, right, top, bottom, parent, text: node.data.trim().slice(0, 30) });
+		}
+	}
+	for (const [i, a] of shown.entries()) for (const b of shown.slice(i + 1)) {
+		if (a.parent === b.parent) continue;
+		const width = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+		const height = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+		if (width > 1 && height > 1) wrong.push("“" + a.text + "” lies on “" + b.text + "”");
+	}
+	return wrong;
+})()`
+
+// The page fits its window, from a phone to a desktop: before one has come in
+// (0), among three people, and among as many as a room names. With
+// PRESENCE_SCREENSHOTS=1 the pictures in docs/images are taken anew.
+func TestScreenshots(t *testing.T) {
+	s := newSite(t, "--dev")
+	tab := browser(t)
+	if _, err := chromedp.Call(tab, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: skipping}); err != nil {
+		t.Fatal(err)
+	}
+	sizes := []struct {
+		width, height int64
+		dark          bool
+	}{{360, 740, false}, {768, 1024, true}, {1440, 900, false}}
+	for _, people := range []int{0, 3, 500} {
+		do(t, tab, chromedp.Navigate("about:blank"))
+		switch people {
+		case 0:
+			do(t, tab, chromedp.Navigate(s.url+"/?room=studio"))
+			see(t, tab, visible("#name"))
+		case 3:
+			s.three(t, tab)
+		case 500:
+			s.hall(t, tab)
+			see(t, tab, `document.querySelectorAll('#members li').length === 500`)
+		}
+		for _, size := range sizes {
+			name := fmt.Sprintf("page-%d-%d", size.width, people)
+			for _, dark := range []bool{!size.dark, size.dark} {
+				scheme(t, tab, dark)
+				options := []chromedp.EmulateViewportOption{}
+				if size.width < 700 {
+					options = append(options, chromedp.EmulateMobile, chromedp.EmulateTouch)
+				}
+				do(t, tab, chromedp.EmulateViewport(size.width, size.height, options...))
+				settle(t, tab)
+			}
+			for _, wrong := range script[[]string](t, tab, layout) {
+				t.Errorf("%s: %s", name, wrong)
+			}
+			if people > 0 {
+				for _, selector := range []string{"#count", "#people-title", "#message", "#send"} {
+					if !script[bool](t, tab, fmt.Sprintf(`(() => {
+						const element = document.querySelector(%q);
+						element.scrollIntoView({block: "nearest"});
+						const { left, right, top, bottom, width, height } = element.getBoundingClientRect();
+						return width > 10 && height > 10 && left >= -1 && right <= innerWidth + 1 && top >= -1 && bottom <= innerHeight + 1;
+					})()`, selector)) {
+						t.Errorf("%s: %s is out of reach", name, selector)
+					}
+				}
+				script[any](t, tab, `scrollTo(0, 0)`)
+			}
+			if os.Getenv("PRESENCE_SCREENSHOTS") == "1" {
+				picture, err := chromedp.Run(tab, chromedp.CaptureScreenshot())
+				if err != nil {
+					t.Fatal(err)
+				}
+				path := filepath.Join("..", "..", "docs", "images", name+".png")
+				if err := os.WriteFile(path, picture, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+}
+
+// visible is a script: whether that is shown.
+func visible(selector string) string {
+	return fmt.Sprintf(`document.querySelector(%q)?.checkVisibility() === true`, selector)
+}
+
+// settle waits until the page has drawn what it last was told.
+func settle(t *testing.T, tab context.Context) {
+	t.Helper()
+	script[any](t, tab, `new Promise((done) => requestAnimationFrame(() => setTimeout(() => requestAnimationFrame(() => setTimeout(done)))))`)
+}
+
+// three opens the page in a room of three people in four tabs, who have talked.
+func (s *site) three(t *testing.T, tab context.Context) {
+	t.Helper()
+	me, ada, ben := someone("me", "Mira Lindqvist"), someone("ada", "Ada Okafor"), someone("ben", "Ben Duarte")
+	s.join(t, "studio", ada)
+	s.visit(t, tab, me, "/?room=studio")
+	pass := func(seconds, now int) {
+		t.Helper()
+		see(t, tab, count(now))
+		script[any](t, tab, fmt.Sprintf(`skip(%d)`, seconds))
+	}
+	pass(40, 2)
+	leaveBen := s.join(t, "studio", ben)
+	pass(50, 3)
+	second := s.join(t, "studio", ada)
+	pass(35, 4)
+	third := s.join(t, "studio", someone("chen", "Chen Wei"))
+	pass(45, 5)
+	third()
+	pass(20, 4)
+	leaveBen()
+	pass(15, 3)
+	second()
+	pass(30, 2)
+	s.join(t, "studio", ben)
+	pass(12, 3)
+	s.join(t, "studio", ada)
+	pass(25, 4)
+	s.state(t, "studio", ben, `{"status":"away"}`)
+	s.say(t, "studio", ada, "message", "Is the new cover ready?")
+	s.say(t, "studio", me, "message", "Nearly. I am on the last spread.")
+	s.say(t, "studio", me, "message", "Ten minutes, then it is yours.")
+	s.say(t, "studio", ben, "chat message", "Take your time. I am getting tea, anybody else?")
+	s.say(t, "studio", ada, "message", map[string]any{"page": 12, "zoom": 1.5})
+	s.say(t, "studio", ada, "message", "That is where I am looking, by the way.")
+	see(t, tab, `document.querySelectorAll('#messages li').length === 6`)
+	see(t, tab, `document.querySelector('#members [data-id=ada] .tabs').textContent === '2 tabs'`)
+	see(t, tab, `document.querySelector('#members [data-id=ben] .status').textContent === 'away'`)
+}
+
+// hall opens the page in a room that five hundred people come to.
+func (s *site) hall(t *testing.T, tab context.Context) {
+	t.Helper()
+	names := names(499)
+	var leaves []func()
+	come := func(n int) {
+		for range n {
+			i := len(leaves)
+			leaves = append(leaves, s.join(t, "hall", someone(fmt.Sprintf("user-%03d", i), names[i])))
+		}
+	}
+	come(412)
+	s.visit(t, tab, someone("me", "Mira Lindqvist"), "/?room=hall")
+	for _, change := range []int{0, 4, 7, 3, -2, 9, 11, -5, 8, 14, 6, -3, 10, 12, 2, 5, -1, 7} {
+		if change < 0 {
+			for _, leave := range leaves[len(leaves)+change:] {
+				leave()
+			}
+			leaves = leaves[:len(leaves)+change]
+		}
+		come(max(change, 0))
+		see(t, tab, count(len(leaves)+1))
+		script[any](t, tab, `skip(16)`)
+	}
+	see(t, tab, count(500))
+	for i := range 40 {
+		s.state(t, "hall", someone(fmt.Sprintf("user-%03d", 7*i+3), ""), `{"status":"away"}`)
+	}
+	host := someone("user-000", names[0])
+	s.say(t, "hall", host, "message", "Welcome, everybody. We begin at the full hour.")
+	s.say(t, "hall", someone("user-007", names[7]), "message", "Hello from Nairobi!")
+	s.say(t, "hall", someone("user-300", names[300]), "message", "Sound and picture are fine here.")
+	s.say(t, "hall", host, "message", map[string]any{"slide": 1, "title": "Who is here?"})
+	see(t, tab, `document.querySelectorAll('#messages li').length === 4`)
+	see(t, tab, `document.querySelectorAll('#members [data-status=away]').length === 40`)
+}
+
+// Nobody's text becomes an element, wherever it is shown, and the policy would
+// let no script of theirs run.
+func TestMarkup(t *testing.T) {
+	s := newSite(t, "--dev")
+	const code, image, bold = `<script>document.body.dataset.ran = 1</script>`, `<img src=x onerror="document.body.dataset.ran = 1">`, `<b>bold</b>`
+	tab := browser(t)
+	s.join(t, "studio", someone(image, bold))
+	s.join(t, "studio", someone(code, ""))
+	s.state(t, "studio", someone(image, bold), `{"status":"<img src=x onerror=alert(1)>"}`)
+	s.visit(t, tab, someone(bold, image), "/?room=studio")
+	for _, text := range []any{code, image, map[string]any{bold: image}, []string{code}} {
+		s.say(t, "studio", someone(code, ""), "message", text)
+		s.say(t, "studio", someone(image, bold), "chat message", text)
+	}
+	see(t, tab, `document.querySelectorAll('#messages li').length === 8`)
+	see(t, tab, `document.querySelectorAll('#members li').length === 3`)
+	shows := func(selector string, texts ...string) {
+		t.Helper()
+		got := script[[]string](t, tab, fmt.Sprintf(`[...document.querySelectorAll(%q)].map((element) => element.textContent)`, selector))
+		for _, text := range texts {
+			if !slices.Contains(got, text) {
+				t.Errorf("%s shows %q, and not %q", selector, got, text)
+			}
+		}
+	}
+	shows("#members .name", bold, image, code)
+	shows("#members .status", `<img src=x onerror=alert(1)>`)
+	shows("#messages .name", bold, code)
+	shows("#messages .text", code, image, `["<script>document.body.dataset.ran = 1</script>"]`)
+	shows("#me", image)
+	made := func() {
+		t.Helper()
+		if n := script[int](t, tab, `document.querySelectorAll('body script, img, b').length + ('ran' in document.body.dataset)`); n != 0 {
+			t.Errorf("%d elements were made of text", n)
+		}
+	}
+	made()
+
+	// A room's name comes with a link, and those that were visited from a storage that others may write to.
+	script[any](t, tab, `localStorage.setItem(Object.keys(localStorage)[0], JSON.stringify(["<b>bold</b>", "before", 7]))`)
+	do(t, tab, chromedp.Navigate(s.url+"/?"+url.Values{"room": {image}}.Encode()))
+	see(t, tab, visible("#nowhere"))
+	shows("#asked", image)
+	made()
+	do(t, tab, chromedp.Click("#to-lobby"))
+	see(t, tab, `document.body.dataset.state === 'open' && document.querySelector('#room').textContent === 'lobby'`)
+	if got := script[[]string](t, tab, `[...document.querySelectorAll('#visited option')].map((option) => option.value)`); !slices.Equal(got, []string{"before"}) {
+		t.Errorf("the rooms offered are %q", got)
+	}
+	made()
+
+	answer, err := s.client.Get(s.url + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	if policy := answer.Header.Get("Content-Security-Policy"); !strings.Contains(policy, "script-src 'self';") || strings.Contains(policy, "unsafe-") {
+		t.Errorf("the policy is %q", policy)
+	}
+}
+
+// axe-core finds nothing to object to in any state of the page, light or dark,
+// and it fits a phone as it does a desktop.
+func TestAccessible(t *testing.T) {
+	axe, err := os.ReadFile(filepath.Join("..", "..", "web", "node_modules", "axe-core", "axe.min.js"))
+	if err != nil {
+		t.Fatal("this test needs axe-core; .ci/setup brings it: ", err)
+	}
+	s := newSite(t, "--dev")
+	tab := browser(t, "status of 403") // to a user that was removed
+	accessible := func(what string) {
+		t.Helper()
+		script[any](t, tab, string(axe)+";0")
+		for width, dark := range map[int64]bool{360: false, 1440: true} {
+			scheme(t, tab, dark)
+			do(t, tab, chromedp.EmulateViewport(width, 800))
+			settle(t, tab)
+			for _, wrong := range script[[]string](t, tab, layout) {
+				t.Errorf("%s, %d wide: %s", what, width, wrong)
+			}
+			for _, wrong := range script[[]string](t, tab, `axe.run(document, {rules: {"target-size": {enabled: true}}}).then(({ violations }) => violations.flatMap(
+				({ id, help, nodes }) => nodes.map(({ html, any, all, none }) => id + ": " + help + ": " + html.slice(0, 200) + " " + [...any, ...all, ...none].map(({ message }) => message).join("; "))))`) {
+				t.Errorf("%s, dark %t: %s", what, dark, wrong)
+			}
+		}
+	}
+	do(t, tab, chromedp.Navigate(s.url))
+	see(t, tab, visible("#name"))
+	accessible("the form to sign in")
+	do(t, tab, chromedp.Navigate(s.url+"/?room=no%20room"))
+	see(t, tab, visible("#nowhere"))
+	accessible("a room that there cannot be")
+
+	if _, err := chromedp.Call(tab, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: skipping}); err != nil {
+		t.Fatal(err)
+	}
+	s.three(t, tab)
+	accessible("a room of three")
+	do(t, tab, chromedp.Click("#change"))
+	see(t, tab, visible("#room-name"))
+	do(t, tab, chromedp.SendKeys("#room-name", "no room\r"))
+	see(t, tab, `document.querySelector('#room-error').textContent !== ''`)
+	accessible("a name of no room")
+
+	root := someone("root", "Root")
+	root.Admin = true
+	s.visit(t, tab, root, "/?room=studio")
+	see(t, tab, `document.querySelectorAll('#rooms li').length === 1 && document.querySelectorAll('#members .kick').length === 2`)
+	accessible("an admin's view")
+	do(t, tab, chromedp.Click(`#members [data-id=ada] .kick`))
+	see(t, tab, visible("#removal"))
+	accessible("the question whether to remove somebody")
+
+	s.visit(t, tab, someone("me", "Mira Lindqvist"), "/?room=studio")
+	s.ask(t, root, "DELETE", "/members/me?room=studio&for=1h", "")
+	see(t, tab, `document.body.dataset.state === 'closed' && document.querySelector('#state').textContent === 'You were removed from this room'`)
+	accessible("removed")
+	do(t, tab, chromedp.Click("#reconnect"))
+	see(t, tab, `document.querySelector('#state').textContent === 'Not let in' && document.querySelector('#error').textContent.includes('removed')`)
+	accessible("not let in")
+}
+
+// As many as a room names: the rows of those who stay are the same elements,
+// whoever comes and goes, and above that number nobody is named.
+func TestFiveHundred(t *testing.T) {
+	s := newSite(t)
+	tab := browser(t)
+	var leaves []func()
+	for i, name := range names(449) {
+		leaves = append(leaves, s.join(t, "hall", someone(fmt.Sprintf("user-%03d", i), name)))
+	}
+	s.visit(t, tab, someone("me", ""), "/?room=hall")
+	see(t, tab, count(450))
+	see(t, tab, `document.querySelectorAll('#members li').length === 450`)
+	script[any](t, tab, `window.before = new Map([...document.querySelectorAll('#members li')].map((row) => [row.dataset.id, row])); 0`)
+	nodes := script[int](t, tab, `document.querySelectorAll('*').length`)
+	script[any](t, tab, `window.spoken = []; new MutationObserver(() => spoken.push(performance.now())).observe(document.querySelector('#spoken'), { childList: true }); 0`)
+	for i := range 50 {
+		leaves[i*9]()
+		s.join(t, "hall", someone(fmt.Sprintf("late-%03d", i), "Late"))
+	}
+	see(t, tab, `document.querySelectorAll('#members [data-id^=late]').length === 50 && document.querySelectorAll('#members li').length === 450`)
+	if got := script[int](t, tab, `[...document.querySelectorAll('#members li')].filter((row) => before.get(row.dataset.id) === row).length`); got != 400 {
+		t.Errorf("of the 400 who stayed %d have their row", got)
+	}
+	if got := script[int](t, tab, `document.querySelectorAll('*').length`); got != nodes {
+		t.Errorf("the page has %d elements, and had %d", got, nodes)
+	}
+	if got := script[string](t, tab, `document.querySelector('#members li .name').textContent + document.querySelector('#people-title').textContent`); got != "mePeople (450)" {
+		t.Errorf("the list begins with %q", got)
+	}
+	if gaps := script[[]float64](t, tab, `spoken.slice(1).map((at, i) => at - spoken[i]).filter((gap) => gap < 4900)`); len(gaps) > 0 {
+		t.Errorf("a screen reader is told the number again after %v ms", gaps)
+	}
+	for i := range 51 {
+		s.join(t, "hall", someone(fmt.Sprintf("more-%03d", i), "More"))
+	}
+	see(t, tab, visible("#crowd"))
+	see(t, tab, `document.querySelectorAll('#members li').length === 0 && document.querySelector('#people-title').textContent === 'People (501)'`)
+	see(t, tab, count(501))
+}
+
+// follow tells what a room is told of someone's status, and the messages in
+// between, as text.
+func (s *site) follow(t *testing.T, room string, who auth.Claims) (next func() string) {
+	t.Helper()
+	token, err := auth.Mint([]byte(secret), who)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := client.New(client.Config{URL: s.url, Room: room, Token: token, HTTPClient: s.client})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	told := make(chan string, 100)
+	ready := make(chan struct{})
+	done := make(chan struct{})
+	go func() { // ends with ctx
+		defer close(done)
+		for event, err := range c.Events(ctx) {
+			if err != nil {
+				return
+			}
+			switch value, _ := event.Value(); value := value.(type) {
+			case client.Sync:
+				close(ready)
+			case client.Update:
+				told <- fmt.Sprintf("%s %s", value.ID, value.Info)
+			case client.Message:
+				told <- fmt.Sprintf("said %s", value.Data)
+			}
+		}
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	<-ready
+	return func() string {
+		t.Helper()
+		select {
+		case text := <-told:
+			return text
+		case <-time.After(20 * time.Second):
+			t.Fatal("nothing more was told")
+			return ""
+		}
+	}
+}
+
+// Whoever has no tab in sight is away, once it has been so for two seconds; what
+// else the room knows of the user stays.
+func TestAway(t *testing.T) {
+	s := newSite(t)
+	first := browser(t)
+	next := s.follow(t, "studio", someone("watch", ""))
+	me := someone("me", "Mira")
+	me.Info = json.RawMessage(`{"desk":4}`)
+	s.visit(t, first, me, "/?room=studio")
+	see(t, first, `!document.hidden && document.querySelector('#members .me') !== null`)
+
+	ctx, _ := chromedp.NewContext(first, chromedp.WithNewWindow(false)) // a tab in front of it, not a window beside it
+	second := watched(t, ctx)
+	see(t, first, `document.hidden`)
+	if got := next(); got != `me {"desk":4,"status":"away"}` {
+		t.Fatalf("out of sight, the room is told %s", got)
+	}
+	do(t, second, chromedp.Navigate(s.url+"/?room=studio"))
+	if got := next(); got != `me {"desk":4}` {
+		t.Fatalf("when another tab shows the room, it is told %s", got)
+	}
+	front(t, first)
+	see(t, second, `document.hidden`)
+	// While one of the tabs is in sight nothing is told: what the second one
+	// says, later than it would tell, comes next.
+	script[any](t, second, `setTimeout(() => fetch("messages?room=studio", { method: "POST", headers: { "Content-Type": "text/plain" }, body: "later" }), 2500); 0`)
+	if got := next(); got != `said "later"` {
+		t.Fatalf("with one tab in sight, the room is told %s", got)
+	}
+}
+
+// front brings a tab into sight.
+func front(t *testing.T, tab context.Context) {
+	t.Helper()
+	if _, err := chromedp.Call(tab, page.BringToFront, cdp.Empty{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The room is changed without loading the page anew, and the browser's back
+// and forward do the same.
+func TestRoomSwitch(t *testing.T) {
+	s := newSite(t)
+	tab := browser(t)
+	s.join(t, "kitchen", someone("ada", "Ada"))
+	s.visit(t, tab, someone("me", "Mira"), "/?room=studio")
+	see(t, tab, count(1))
+	script[any](t, tab, `window.loaded = 1`)
+	in := func(room string, n int) {
+		t.Helper()
+		see(t, tab, fmt.Sprintf(`loaded === 1 && document.querySelector('#room').textContent === %q && new URL(location).searchParams.get('room') === %[1]q
+			&& document.body.dataset.state === 'open' && document.querySelectorAll('#members li').length === %d && %s`, room, n, count(n)))
+	}
+	s.say(t, "studio", someone("me", "Mira"), "message", "only here")
+	see(t, tab, `document.querySelectorAll('#messages li').length === 1`)
+
+	do(t, tab, chromedp.Click("#change"), chromedp.SendKeys("#room-name", "no room\r"))
+	see(t, tab, `document.querySelector('#room-error').textContent.includes('1 to 128')`)
+	in("studio", 1)
+	do(t, tab, chromedp.KeyEvent(kb.Escape))
+	see(t, tab, `!document.querySelector('#switch').checkVisibility() && document.activeElement.id === 'change'`)
+
+	do(t, tab, chromedp.Click("#change"), chromedp.SendKeys("#room-name", "kitchen\r"))
+	in("kitchen", 2)
+	see(t, tab, `document.querySelectorAll('#messages li').length === 0 && [...document.querySelectorAll('#visited option')].some(({ value }) => value === 'studio')`)
+	script[any](t, tab, `history.back()`)
+	in("studio", 1)
+	script[any](t, tab, `history.forward()`)
+	in("kitchen", 2)
+}
+
+// An admin sees the rooms in use, and removes somebody from one.
+func TestKick(t *testing.T) {
+	s := newSite(t)
+	tab := browser(t)
+	ann := someone("ann/ä <x>?", "Ann")
+	s.join(t, "studio", ann)
+	s.join(t, "kitchen", someone("ada", "Ada"))
+	root := someone("root", "Root")
+	root.Admin = true
+	s.visit(t, tab, root, "/?room=studio")
+	see(t, tab, `[...document.querySelectorAll('#rooms li')].map((row) => row.textContent.trim().replace(/\s+/g, ' ')).join() === 'kitchen 1 connected 1 person,studio 2 connected 2 people'`)
+	do(t, tab, chromedp.Click(`#members li:not(.me) .kick`))
+	see(t, tab, visible("#removal"))
+	do(t, tab, chromedp.KeyEvent(kb.Escape))
+	see(t, tab, `!document.querySelector('#removal').open`)
+	do(t, tab, chromedp.Click(`#members li:not(.me) .kick`), chromedp.Click(`#removal [value="1h"]`), chromedp.Click("#remove-now"))
+	see(t, tab, `!document.querySelector('#removal').open && document.querySelectorAll('#members li').length === 1`)
+	if answer := s.request(t, t.Context(), ann, "GET", "/presence?room=studio", ""); answer.StatusCode != http.StatusForbidden {
+		t.Errorf("who was removed is answered %s", answer.Status)
+	} else {
+		text, _ := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		until := regexp.MustCompile(`\d{4}-[^" ]+Z`).FindString(string(text))
+		if at, err := time.Parse(time.RFC3339, until); err != nil || time.Until(at) < 55*time.Minute {
+			t.Errorf("it is kept out until %q, want an hour: %s", until, text)
+		}
+	}
+	do(t, tab, chromedp.Click(`#rooms [data-room=kitchen]`))
+	see(t, tab, `document.querySelector('#room').textContent === 'kitchen' && document.querySelector('#rooms [aria-current=page]')?.textContent === 'kitchen'`)
+	see(t, tab, count(2))
+}
+
+// More rooms than a page of the list has are on pages of their own.
+func TestRooms(t *testing.T) {
+	s := newSite(t)
+	tab := browser(t)
+	root := someone("root", "Root")
+	root.Admin = true
+	for i := range 102 {
+		s.join(t, fmt.Sprintf("room-%03d", i), someone("ada", "Ada"))
+	}
+	s.visit(t, tab, root, "/?room=room-000")
+	shows := func(rows int, first string, more, back bool) {
+		t.Helper()
+		see(t, tab, fmt.Sprintf(`document.querySelectorAll('#rooms li').length === %d && document.querySelector('#rooms a').textContent === %q
+			&& document.querySelector('#rooms-next').checkVisibility() === %t && document.querySelector('#rooms-first').checkVisibility() === %t`, rows, first, more, back))
+	}
+	shows(100, "room-000", true, false)
+	do(t, tab, chromedp.Click("#rooms-next"))
+	shows(2, "room-100", false, true)
+	do(t, tab, chromedp.Click("#rooms-first"))
+	shows(100, "room-000", true, false)
+	if link := script[string](t, tab, `document.querySelector('#rooms a').getAttribute('href')`); link != "?room=room-000" {
+		t.Errorf("the first room's link leads to %q", link)
+	}
+}
+
+// The plot shows the count of the last five minutes, also of those in which
+// nobody looked at it, and nothing moves for those who do not want that.
+func TestPlot(t *testing.T) {
+	s := newSite(t)
+	tab := browser(t)
+	if _, err := chromedp.Call(tab, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: skipping}); err != nil {
+		t.Fatal(err)
+	}
+	scheme(t, tab, false)
+	s.visit(t, tab, someone("me", "Mira"), "/?room=studio")
+	label := func(text string) {
+		t.Helper()
+		see(t, tab, fmt.Sprintf(`document.querySelector('#plot').getAttribute('aria-label') === 'The count over the last 5 minutes: %s'`, text))
+	}
+	label("1 throughout")
+	see(t, tab, `document.querySelector('#spoken').textContent === '1 connected' && /^\d+ ms$/.test(document.querySelector('#latency').textContent)`)
+	script[any](t, tab, `skip(60)`)
+	leave := s.join(t, "studio", someone("ada", "Ada"))
+	s.join(t, "studio", someone("ada", "Ada"))
+	label("between 1 and 3")
+	script[any](t, tab, `skip(60)`)
+	leave()
+	see(t, tab, count(2))
+	// Up by two, level for a minute, down by one, and now.
+	see(t, tab, `(() => {
+		const points = document.querySelector('#plot .line').getAttribute('d').slice(1).split('L').map((point) => point.split(' ').map(Number));
+		const [first, last] = [points[0], points.at(-1)];
+		const [top, bottom] = [Math.min(...points.map(([, y]) => y)), Math.max(...points.map(([, y]) => y))];
+		return first[1] === bottom && Math.abs(last[1] - (top + bottom) / 2) < .2 && points.every(([x], i) => i === 0 || x >= points[i - 1][0])
+			&& document.querySelector('#plot .end').getAttribute('cx') === String(last[0]);
+	})()`)
+	if n := script[int](t, tab, `document.getAnimations().length`); n != 0 {
+		t.Errorf("%d things move", n)
+	}
+	script[any](t, tab, `skip(270)`)
+	label("between 2 and 3") // the first minutes are gone
+	script[any](t, tab, `skip(300)`)
+	label("2 throughout")
+}
+
+// Two hundred messages at most; whoever scrolls up to read stays there.
+func TestMessages(t *testing.T) {
+	s := newSite(t, "--message-burst=1000")
+	tab := browser(t, "status of 403") // as it may not send
+	me := someone("me", "Mira")
+	me.Send = nil
+	s.visit(t, tab, me, "/?room=studio")
+	ada := someone("ada", "Ada")
+	for i := range 210 {
+		s.say(t, "studio", ada, "message", fmt.Sprint("message ", i))
+	}
+	see(t, tab, `document.querySelector('#messages').lastElementChild?.textContent.includes('message 209')`)
+	if got := script[[]int](t, tab, `[document.querySelectorAll('#messages li').length, document.querySelectorAll('#messages li:not(.again)').length, document.querySelectorAll('#messages *').length / 200]`); got[0] != 200 || got[1] != 1 || got[2] > 8 {
+		t.Errorf("rows, those with a name, elements in a row: %d", got)
+	}
+	see(t, tab, `(({ scrollHeight, scrollTop, clientHeight }) => scrollHeight - scrollTop - clientHeight < 2)(document.querySelector('#log'))`)
+	script[any](t, tab, `document.querySelector('#log').scrollTop = 40`)
+	settle(t, tab)
+	s.say(t, "studio", ada, "message", "the newest")
+	see(t, tab, visible("#more"))
+	if top := script[float64](t, tab, `document.querySelector('#log').scrollTop`); top > 60 {
+		t.Errorf("who reads was moved to %v", top)
+	}
+	do(t, tab, chromedp.EmulateViewport(1280, 720))
+	settle(t, tab)
+	for _, wrong := range script[[]string](t, tab, layout) {
+		t.Error(wrong)
+	}
+	do(t, tab, chromedp.Click("#more"))
+	see(t, tab, `!document.querySelector('#more').checkVisibility() && (({ scrollHeight, scrollTop, clientHeight }) => scrollHeight - scrollTop - clientHeight < 2)(document.querySelector('#log'))`)
+
+	do(t, tab, chromedp.SendKeys("#message", "may I?\r"))
+	see(t, tab, `document.querySelector('#send-error').textContent.startsWith('Not sent: ') && document.querySelector('#message').value === 'may I?'`)
+}
+
+// A token is asked for where a name is not enough, and again when it has ended.
+func TestTokenForm(t *testing.T) {
+	s := newSite(t)
+	tab := browser(t)
+	do(t, tab, chromedp.Navigate(s.url))
+	see(t, tab, visible("#token"))
+	short := someone("me", "Mira")
+	short.TTL = 3 * time.Second
+	token, err := auth.Mint([]byte(secret), short)
+	if err != nil {
+		t.Fatal(err)
+	}
+	script[any](t, tab, fmt.Sprintf(`document.querySelector('#token').value = %q`, token)) // typing takes as long as it is good
+	do(t, tab, chromedp.SendKeys("#token", "\r"))
+	see(t, tab, `document.querySelector('#state').textContent.includes('about to expire')`)
+	see(t, tab, visible("#token")+` && document.querySelector('#state').textContent === 'Your token has expired'`)
+}
+
+// A server that does not say who one is has the page join, and see.
+func TestNoSession(t *testing.T) {
+	s := newSite(t, "--dev")
+	tab := browser(t, "status of 401") // so it learns that nobody is signed in
+	const without = `{
+		const real = fetch;
+		window.asked = 0;
+		window.fetch = (url, options) => (url === "session" && options.method === "GET" ? (asked++, Promise.resolve(new Response(null, { status: 404 }))) : real(url, options));
+	}`
+	if _, err := chromedp.Call(tab, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: without}); err != nil {
+		t.Fatal(err)
+	}
+	signIn(t, tab, s.url, "Ann")
+	see(t, tab, count(1))
+	see(t, tab, `document.body.dataset.state === 'open' && document.querySelectorAll('#members li').length === 1 && asked === 1`)
+}
+
+// With share=1 the tabs of a browser have one connection.
+func TestShare(t *testing.T) {
+	s := newSite(t)
+	first := browser(t)
+	s.join(t, "studio", someone("ada", "Ada"))
+	s.visit(t, first, someone("me", "Mira"), "/?room=studio&share=1")
+	see(t, first, count(2))
+	see(t, first, `document.querySelector('#shared').textContent === 'One connection for all tabs, in this one'`)
+	second, _ := tab(t, first)
+	do(t, second, chromedp.Navigate(s.url+"/?room=studio&share=1"))
+	see(t, second, count(2))
+	see(t, second, `document.querySelector('#shared').textContent === 'One connection for all tabs, in another one'
+		&& document.querySelector('#persons').textContent === '2 people'`)
+	see(t, first, count(2))
+}
