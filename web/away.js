@@ -49,7 +49,7 @@ export class Away {
   #hold() {
     if (this.#release) return;
     const { signal } = this.#ended;
-    const held = new Promise((resolve) => {
+    const held = new Promise((/** @type {(value?: any) => void} */ resolve) => {
       this.#release = () => {
         this.#release = null;
         resolve();

@@ -2,7 +2,10 @@
  * What the page's modules share: elements, their text, and when to touch them.
  */
 
-/** @param {string} id */
+/**
+ * @param {string} id
+ * @returns {any}  The page has it: see web_test.go.
+ */
 export const $ = (id) => document.getElementById(id);
 
 /** Sets an element's text, if it is another: a live region would speak again. */

@@ -46,7 +46,7 @@ async function enter() {
   rooms.mark(name);
   if (name === "") {
     $("welcome").hidden = $("live").hidden = $("session").hidden = true;
-    return showState({ connection: "closed", reason: null, problem: null, expiring: null, shared: null }, "");
+    return showState({ connection: "closed", reason: null, shared: null }, "");
   }
   const session = await whoAmI();
   if (visit !== visits) return;
@@ -339,7 +339,7 @@ function askToRemove(member) {
 
 $("keep").addEventListener("click", () => $("removal").close());
 onSubmit($("remove"), $("remove-error"), async () => {
-  const query = new URLSearchParams({ room: name, for: new FormData($("remove")).get("for") });
+  const query = new URLSearchParams({ room: name, for: String(new FormData($("remove")).get("for")) });
   try {
     await request("DELETE", `members/${encodeURIComponent(removing.id)}?${query}`);
   } catch (error) {

@@ -108,6 +108,7 @@ const above = 10; // pixels above the highest line, for half of its number
 /** Draws into an svg element, which it fills. */
 export class Plot {
   #svg;
+  /** @type {readonly Step[]} */
   #steps = [];
   #parts;
   #size = { width: 0, height: 0 };

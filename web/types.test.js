@@ -23,6 +23,10 @@ test("the types in the comments hold, and presence.d.ts was made of them", () =>
   assert.equal(readFileSync(join(here, "presence.d.ts"), "utf8"), made, "npm run types makes it anew");
 });
 
+test("the page uses what there is", () => {
+  assert.deepEqual(tsc("-p", "tsconfig.page.json"), { status: 0, stdout: "" });
+});
+
 test("a program that uses the package is held to them", () => {
   const program = `
     import { join, PresenceError, request, type Member, type Message, type Room, type State } from ${JSON.stringify(join(here, "presence.js"))};
