@@ -776,7 +776,7 @@ func TestMessages(t *testing.T) {
 // A token is asked for where a name is not enough, and again when it has ended.
 func TestTokenForm(t *testing.T) {
 	s := newSite(t)
-	tab := browser(t)
+	tab := browser(t, "status of 401") // the token may end while the page asks for something
 	do(t, tab, chromedp.Navigate(s.url))
 	see(t, tab, visible("#token"))
 	short := someone("me", "Mira")

@@ -3,6 +3,7 @@ package presence_test
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -57,10 +58,15 @@ func TestPromise3Replay(t *testing.T) {
 	}
 	for i := range messages {
 		crowd.gather(50)
-		if _, err := h.Publish(t.Context(), "lobby", "", i+1); err != nil {
+		_, err := h.Publish(t.Context(), "lobby", "", i+1)
+		for errors.Is(err, presence.ErrBusy) { // on a machine that has much else to do; it was not said
+			_, err = h.Publish(t.Context(), "lobby", "", i+1)
+		}
+		if err != nil {
 			t.Error(err)
 		}
 		if t.Failed() {
+			go h.Shutdown(t.Context()) // ends with the test: nobody waits for more
 			break
 		}
 		crowd.say(uint64(i + 1))
