@@ -258,8 +258,8 @@ export function catchUp(state, kept, held) {
   const events = [];
   if (held !== "" && !reaches(held, id)) {
     const from = kept.findIndex(({ told, prev }) => reaches(held, prev) && !reaches(held, told.id));
-    if (from === -1) events.push({ name: "reset", data: { reason: "history" }, id });
-    else events.push(...kept.slice(from).map(({ told }) => told));
+    if (from !== -1) events.push(...kept.slice(from).map(({ told }) => told));
+    else if (state.synced) events.push({ name: "reset", data: { reason: "history" }, id }); // else the server has not said yet
   }
   if (!state.synced) return events;
   const { connections, users, members, complete, heartbeat, count } = state;

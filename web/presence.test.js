@@ -242,6 +242,10 @@ describe("catchUp", () => {
     assert.deepEqual(names(catchUp(initial, [], "")), []);
   });
 
+  test("tells no reset before the server has said what it has", () => {
+    for (const state of [initial, connecting(at)]) assert.deepEqual(names(catchUp(state, kept, "e2-1")), []);
+  });
+
   test("a room too large to tell stays so", () => {
     const [event] = catchUp(apply(at, "sync", { connections: 900, users: 700, complete: false, heartbeat: 9 }, "e1-6"), kept, "");
     assert.deepEqual(event.data, { connections: 900, users: 700, complete: false, heartbeat: 9 });
