@@ -497,6 +497,7 @@ export type Said = {
 } | {
     kind: "welcome";
     to: string;
+    held: string;
     term: number;
     turn: Turn | null;
     events: Told[];

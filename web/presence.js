@@ -878,7 +878,7 @@ const problemOf = (error) => (error instanceof PresenceError ? error.problem : u
  * answers with `welcome` for that tab alone; all else is the leader's, for all.
  *
  * @typedef {{kind: "hello", from: string, held: string}
- *   | {kind: "welcome", to: string, term: number, turn: Turn|null, events: Told[]}
+ *   | {kind: "welcome", to: string, held: string, term: number, turn: Turn|null, events: Told[]}
  *   | {kind: "lead", term: number}
  *   | {kind: "event", term: number, prev: string, told: Told}
  *   | {kind: "turn", term: number, turn: Turn}} Said
@@ -895,7 +895,8 @@ class Tabs {
   #shared;
   #id = randomId();
   #channel;
-  #term = 0;
+  #term = 0; // the highest that was heard of
+  #lead = 0; // this tab's own, while it leads
   /** @type {Kept[]} */
   #kept = [];
   #asking = false; // and not answered yet
@@ -930,9 +931,11 @@ class Tabs {
     this.#turn.abort();
     this.#link?.stop();
     this.#channel.close();
-    // What was just said, that it is over for all perhaps, must be there before the lead is another's.
-    const over = this.#sink.state().problem || this.#sink.state().reason;
-    setTimeout(this.#release, over ? 250 : 0);
+    // That it is over for all must have been heard before the lead is another's. Else nothing is waited for: no timer
+    // goes on in a page that is kept for the way back.
+    const { connection, reason } = this.#sink.state();
+    if (connection === "closed" && reason !== null) setTimeout(this.#release, 250);
+    else this.#release();
   }
 
   /**
@@ -946,12 +949,14 @@ class Tabs {
     while (!this.#stopped && !signal.aborted) {
       const options = steal ? { steal } : { signal };
       steal = false;
-      await navigator.locks.request(this.#key, options, () => this.#lead()).catch(() => {}); // taken away, or given up
+      const end = await navigator.locks.request(this.#key, options, () => this.#take()).catch((error) => error);
+      if (end?.name !== "AbortError") return; // taken away, or given up; else this document is none any more
       if (this.#link && !this.#stopped) this.#yield();
     }
   }
 
-  #lead() {
+  // The lock is here.
+  #take() {
     const held = new Promise((/** @type {(value?: any) => void} */ resolve) => (this.#release = resolve));
     if (this.#stopped) {
       this.#release();
@@ -959,33 +964,36 @@ class Tabs {
     }
     clearTimeout(this.#alarm);
     this.#asking = false;
-    this.#term = Math.max(this.#term + 1, Date.now());
-    this.#say({ kind: "lead", term: this.#term });
+    this.#announce();
     this.#shared("leading");
     /** @type {Sink} */
     const sink = {
       state: this.#sink.state,
       event: (told) => {
         const { lastEventId: prev } = this.#sink.state();
-        this.#say({ kind: "event", term: this.#term, prev, told });
-        this.#take(told, prev);
+        this.#say({ kind: "event", term: this.#lead, prev, told });
+        this.#tell(told, prev);
       },
       turn: (turn) => {
-        this.#say({ kind: "turn", term: this.#term, turn });
+        this.#say({ kind: "turn", term: this.#lead, turn });
         this.#sink.turn(turn);
       },
     };
     if (this.#sink.state().connection === "open") sink.turn({ to: "connecting", reason: "lost" });
-    this.#link = this.#open(sink);
+    if (!this.#stopped) this.#link = this.#open(sink);
     return held;
   }
 
-  // The lead is another tab's.
+  #announce() {
+    this.#lead = this.#term = Math.max(this.#term + 1, Date.now());
+    this.#say({ kind: "lead", term: this.#lead });
+  }
+
+  // The lock is another tab's.
   #yield() {
     this.#link?.stop();
     this.#link = null;
-    this.#shared("following");
-    this.#listen();
+    this.#ask();
   }
 
   /** @param {Said} said */
@@ -993,41 +1001,62 @@ class Tabs {
     if (this.#stopped) return;
     if (said.kind === "hello") {
       if (this.#link) this.#welcome(said.from, said.held);
-    } else if (said.term < this.#term) {
-      // Of a tab that does not know yet that it leads no more.
-    } else if (said.kind === "lead") {
-      this.#term = said.term;
-      this.#yield();
-      if (this.#asking) this.#ask(); // who was asked is no more
-    } else if (said.kind === "welcome") {
-      if (said.to !== this.#id) return;
-      this.#term = said.term;
-      this.#asking = false;
-      this.#listen();
-      if (said.turn) this.#sink.turn(said.turn);
-      for (const told of said.events) {
-        const { lastEventId: held } = this.#sink.state();
-        // Asked with an older place, before what is between was heard after all.
-        if (told.name !== "reset" || !reaches(held, told.id)) this.#take(told, held);
-      }
-    } else if (said.term > this.#term) {
-      this.#term = said.term;
-      this.#ask();
-    } else {
+      return;
+    }
+    // A message is what it is, whoever leads.
+    if (said.kind === "event" && !own.has(said.told.name) && this.#follows(said.prev)) this.#tell(said.told, said.prev);
+    const before = this.#term;
+    this.#term = Math.max(before, said.term);
+    if (this.#link) {
+      // The lock says who leads: if that is still this tab in a while, the other did not know that it does no more.
+      if (said.term < this.#lead) return;
+      this.#wait(250, () => this.#announce());
+    } else if (said.kind === "welcome" && said.to === this.#id && said.term >= before) {
+      this.#enter(said);
+    } else if (said.term > before) {
+      this.#ask(); // what was asked before, and told meanwhile, was not this leader's
+    } else if (said.term === before) {
+      // What the leader has lost may still be here, or there for who holds another place.
       const { lastEventId: held } = this.#sink.state();
-      const missing = said.kind === "event" && held !== said.prev && !reaches(held, said.prev);
+      const other = said.kind === "event" && said.told.name === "reset" && said.prev !== held;
+      const missing = other || (said.kind === "event" && !this.#follows(said.prev));
       if (!this.#asking) missing ? this.#ask() : this.#listen();
       if (said.kind === "turn") this.#sink.turn(said.turn);
-      else if (!missing) this.#take(said.told, said.prev);
+      else if (said.kind === "event" && !missing) this.#tell(said.told, said.prev);
     }
+  }
+
+  /** @param {Said & {kind: "welcome"}} said */
+  #enter({ held, turn, events }) {
+    const { lastEventId } = this.#sink.state();
+    // Asked with an older place, before what is between was heard after all.
+    const lost = events[0]?.name === "reset" ? events[0].id : null;
+    if (held !== lastEventId && (lost !== null || !reaches(lastEventId, held))) return this.#ask();
+    // The server may have what the leader does not, and gives it to who leads.
+    if (lost !== null && reaches(lost, held)) return void this.#queue(true);
+    this.#asking = false;
+    this.#listen();
+    if (turn) this.#sink.turn(turn);
+    for (const told of events) this.#tell(told, this.#sink.state().lastEventId);
+  }
+
+  /**
+   * Whether nothing was missed before what comes after that place.
+   *
+   * @param {string} prev
+   */
+  #follows(prev) {
+    const { lastEventId: held } = this.#sink.state();
+    return held === prev || reaches(held, prev);
   }
 
   /**
    * @param {Told} told
    * @param {string} prev
    */
-  #take(told, prev) {
+  #tell(told, prev) {
     if (!isNew(this.#sink.state(), told.name, told.id)) return;
+    if (told.name === "reset") this.#kept = [];
     if (!own.has(told.name)) {
       this.#kept.push({ told, prev });
       if (this.#kept.length > keptMessages) this.#kept.shift();
@@ -1043,7 +1072,7 @@ class Tabs {
     const state = this.#sink.state();
     /** @type {Turn|null} */
     const turn = state.connection === "open" ? null : { to: "connecting", reason: state.reason };
-    this.#say({ kind: "welcome", to, term: this.#term, turn, events: catchUp(state, this.#kept, held) });
+    this.#say({ kind: "welcome", to, held, term: this.#lead, turn, events: catchUp(state, this.#kept, held) });
   }
 
   // Asks the leader for what is missing here. None answers if there is none, when the lock is about to be somebody's; or
@@ -1052,18 +1081,25 @@ class Tabs {
     this.#asking = true;
     this.#shared("following");
     this.#say({ kind: "hello", from: this.#id, held: this.#sink.state().lastEventId });
-    clearTimeout(this.#alarm);
-    this.#alarm = setTimeout(() => this.#queue(true), hearing * (1 + Math.random()));
+    this.#wait(hearing * (1 + Math.random()), () => this.#queue(true));
   }
 
   #listen() {
+    this.#wait(silence(this.#sink.state()), () => this.#ask());
+  }
+
+  /**
+   * @param {number} ms
+   * @param {() => void} then
+   */
+  #wait(ms, then) {
     clearTimeout(this.#alarm);
-    this.#alarm = setTimeout(() => this.#ask(), silence(this.#sink.state()));
+    if (!this.#stopped) this.#alarm = setTimeout(then, ms);
   }
 
   /** @param {Said} said */
   #say(said) {
-    this.#channel.postMessage(said);
+    if (!this.#stopped) this.#channel.postMessage(said);
   }
 }
 
@@ -1324,7 +1360,9 @@ export class Room {
     const shared = (/** @type {"leading"|"following"} */ role) => this.#set({ ...this.#state, shared: role });
     // A tab listens for others, whose names it does not know: so it hears all.
     const open = (/** @type {Sink} */ sink) => new Link(this.#address, sink, null);
-    this.#source = new Tabs(`presence ${this.url.href} ${this.name} ${user}`, sink, open, shared);
+    const tabs = new Tabs(`presence ${this.url.href} ${this.name} ${user}`, sink, open, shared);
+    if (this.#source === asked) this.#source = tabs;
+    else tabs.stop(); // a listener has closed the room meanwhile
   }
 
   /**
