@@ -850,6 +850,7 @@ class Link {
     if (!this.#address.credential.renewable) return;
     const failure = await this.#renew(true);
     if (this.#stopped.signal.aborted) return;
+    clearTimeout(this.#later); // of a warning before, on another connection
     if (!failure) this.#sink.turn({ to: "renewed" });
     else if (seconds >= 2) this.#later = setTimeout(() => this.#prolong(seconds / 2), seconds * 500);
   }

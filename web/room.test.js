@@ -579,6 +579,29 @@ describe("by fetch alone", () => {
     room.close();
   });
 
+  test("a token that is warned of on two connections is renewed once at a time, and no more after close()", async () => {
+    let renewals = 0;
+    const renew = () => {
+      renewals++;
+      throw new Error("down");
+    };
+    const room = await openedWithToken({ url, token: "T", renew });
+    stream().tell("expiring", { in: 30 });
+    await settled();
+    stream().end();
+    await settled();
+    await clock.advance(2000);
+    stream().tell("sync", sync, "e1-5");
+    stream().tell("expiring", { in: 28 });
+    await settled();
+    assert.equal(renewals, 2);
+    room.close();
+    await settled();
+    assert.equal(clock.timers.size, 0);
+    await clock.advance(60_000);
+    assert.equal(renewals, 2);
+  });
+
   test("a token that stays refused is the end; a callback that fails is not", async () => {
     world.answer = () => problem(401, "no");
     let n = 0;
