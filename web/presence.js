@@ -572,9 +572,10 @@ class Address {
   /**
    * @param {string} method
    * @param {string} path
-   * @param {{query?: Record<string, string>, body?: any, signal?: AbortSignal}} [options]
+   * @param {{query?: Record<string, string>, body?: any}} [options]
    */
-  async request(method, path, { query, body, signal = AbortSignal.timeout(patience) } = {}) {
+  async request(method, path, { query, body } = {}) {
+    const signal = AbortSignal.timeout(patience);
     return request(method, this.of(path, query), body, { ...(await this.credential.bear()), signal });
   }
 
@@ -661,7 +662,7 @@ class Link {
     let unsaid = false;
     for (;;) {
       /** @type {End} */
-      const end = (unsaid && (await this.#ask())) || (await this.#attempt());
+      const end = (unsaid && (await this.#ask())) || (signal.aborted ? { reason: "" } : await this.#attempt());
       if (signal.aborted) return;
       if (this.#synced) [came, tries, refusals, this.#synced] = [true, 0, 0, false];
       if (this.#sink.state().connection === "closed") return this.stop();
@@ -776,9 +777,8 @@ class Link {
    * @returns {Promise<End|null>}
    */
   async #ask() {
-    const signal = AbortSignal.any([this.#stopped.signal, AbortSignal.timeout(patience)]);
     try {
-      await this.#address.request("GET", "presence", { query: { limit: "1" }, signal });
+      await this.#address.request("GET", "presence", { query: { limit: "1" } });
       return null;
     } catch (error) {
       const { problem, after } = /** @type {PresenceError} */ (error);

@@ -370,6 +370,18 @@ describe("by EventSource alone", () => {
     room.close();
   });
 
+  test("closed while it asks why, it opens nothing", async () => {
+    let answer;
+    world.answer = () => new Promise((resolve) => (answer = resolve));
+    const room = join({ url });
+    source().fail(2);
+    await settled();
+    room.close();
+    answer(json(200, { members: [] }));
+    await settled();
+    assert.deepEqual([FakeEventSource.all.length, clock.timers.size], [1, 0]);
+  });
+
   test("refused at the first try, it asks at once", async () => {
     world.answer = () => problem(403, "not this room");
     const room = join({ url });
