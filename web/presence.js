@@ -658,7 +658,7 @@ class Link {
     const { credential } = this.#address;
     let came = false; // ever
     let tries = 0; // that failed, since it came last
-    let refusals = 0; // for the token, since it came last
+    let refusals = 0; // for the token, answered by a new one, since it came last
     let unsaid = false;
     for (;;) {
       /** @type {End} */
@@ -668,12 +668,12 @@ class Link {
       if (this.#sink.state().connection === "closed") return this.stop();
       let { reason, problem, after = 0 } = end;
       unsaid = end.unsaid ?? false;
-      if (reason === "expired" || (problem?.status === 401 && credential.renewable && refusals++ === 0)) {
+      if (reason === "expired" || (problem?.status === 401 && credential.renewable && refusals === 0)) {
         const failure = await this.#renew(false);
         if (signal.aborted) return;
-        if (!failure) continue;
-        reason = "token";
-        problem = failure.status === 401 ? failure : undefined;
+        if (!failure && refusals++ === 0) continue;
+        if (failure) reason = "token";
+        problem = failure?.status === 401 ? failure : undefined;
       }
       if (problem && !passes(problem)) {
         this.#sink.turn({ to: "closed", problem });

@@ -614,6 +614,34 @@ describe("by fetch alone", () => {
     assert.equal(renewals, 2);
   });
 
+  test("a callback that fails once after a refusal is asked again", async () => {
+    const answers = [() => "T1", () => Promise.reject(new Error("down")), () => "T3"];
+    const room = join({ url, token: () => answers.shift()() });
+    const { answer } = world;
+    world.answer = (ask) => (new Headers(ask.headers).get("Authorization") === "Bearer T3" ? answer(ask) : problem(401, "expired"));
+    await settled();
+    assert.deepEqual([room.state.connection, room.state.reason], ["connecting", "token"]);
+    await clock.advance(1000);
+    stream().tell("sync", sync, "e1-5");
+    await settled();
+    assert.equal(room.state.connection, "open");
+    room.close();
+  });
+
+  test("streams that end as expired, whatever the token, are not opened without a pause", async () => {
+    let streams = 0;
+    world.answer = (ask) => {
+      streams++;
+      const answer = opens(ask);
+      stream().tell("goodbye", { reason: "expired" });
+      return streams < 20 ? answer : problem(403, "enough");
+    };
+    const room = join({ url, token: () => "T" });
+    await settled();
+    room.close();
+    assert.equal(streams, 2);
+  });
+
   test("a token that stays refused is the end; a callback that fails is not", async () => {
     world.answer = () => problem(401, "no");
     let n = 0;
