@@ -525,9 +525,21 @@ export type Said = {
 export declare function join(options?: Options): Room;
 export type Info = {
     info: any;
+    /**
+     * Whether the server has taken it.
+     */
     told: boolean;
+    /**
+     * Whether it is the last word: not if another tab or device of the user's has spoken since.
+     */
+    stands: boolean;
 };
-/** @typedef {{info: any, told: boolean}} Info  What was said of the user, and whether the server has taken it. */
+/**
+ * @typedef {object} Info     What was said of the user.
+ * @property {any} info
+ * @property {boolean} told   Whether the server has taken it.
+ * @property {boolean} stands  Whether it is the last word: not if another tab or device of the user's has spoken since.
+ */
 /** A room, as seen from here. See join(). */
 export declare class Room {
     #private;
@@ -538,23 +550,7 @@ export declare class Room {
     /** The room's name. */
     get name(): string;
     /** All that is known, as one object that never changes: the next state is another. */
-    get state(): Readonly<{
-        connection: "connecting" | "open" | "closed";
-        reason: string | null;
-        problem: Problem | null;
-        count: number | null;
-        connections: number | null;
-        users: number | null;
-        members: ReadonlyMap<string, Member>;
-        complete: boolean;
-        heartbeat: number;
-        expiring: number | null;
-        shared: "leading" | "following" | null;
-        synced: boolean;
-        waiting: ReadonlyArray<[name: string, data: any]>;
-        lastEventId: string;
-        renewable: boolean;
-    }>;
+    get state(): State;
     get count(): number | null;
     get connections(): number | null;
     get users(): number | null;
@@ -591,7 +587,8 @@ export declare class Room {
     }>;
     /**
      * Says what is to be known of the user in this room, in place of what was: `{status: "away"}`. It waits until the room
-     * is open, and is said again when that has been lost meanwhile. Of several that wait the last one is said.
+     * is open, and is said again if the room has lost it, unless another tab or device of the user's has spoken since. Of
+     * several that wait the last one is said.
      *
      * @param {any} info   JSON of at most 1 KiB.
      * @returns {Promise<void>}

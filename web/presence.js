@@ -732,6 +732,7 @@ class Link {
       return { reason: "token", problem: problemOf(error) };
     }
     const headers = { ...bearer.headers, Accept: "text/event-stream" };
+    const { lastEventId: asked } = this.#sink.state();
     let answer;
     try {
       answer = await fetch(this.#events(), { ...bearer, headers, cache: "no-store", signal });
@@ -743,14 +744,19 @@ class Link {
       return { reason: this.#loss(), problem, after };
     }
     const text = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-    let partial = fresh(this.#sink.state().lastEventId);
+    let partial = fresh(asked);
     for (;;) {
       const { value } = await text.read().catch(() => ({ value: undefined }));
       if (value === undefined || signal.aborted) break;
       this.#listen();
       const { events, ...rest } = decode(partial, value);
       partial = rest.partial;
-      for (const event of events) if (!signal.aborted) this.#tell(event);
+      for (const event of events) {
+        // The server may have what follows the place that was reached meanwhile, by what another tab said.
+        const moved = !this.#synced && this.#sink.state().lastEventId !== asked;
+        if (event.name === "reset" && moved) return { reason: "lost" };
+        if (!signal.aborted) this.#tell(event);
+      }
     }
     return { reason: this.#loss(), after: partial.retry ?? 0 };
   }
@@ -934,8 +940,8 @@ class Tabs {
     this.#channel.close();
     // That it is over for all must have been heard before the lead is another's. Else nothing is waited for: no timer
     // goes on in a page that is kept for the way back.
-    const { connection, reason } = this.#sink.state();
-    if (connection === "closed" && reason !== null) setTimeout(this.#release, 250);
+    const { reason } = this.#sink.state();
+    if (reason === "removed" || reason === "signed out") setTimeout(this.#release, 250);
     else this.#release();
   }
 
@@ -972,17 +978,25 @@ class Tabs {
       state: this.#sink.state,
       event: (told) => {
         const { lastEventId: prev } = this.#sink.state();
-        this.#say({ kind: "event", term: this.#lead, prev, told });
+        if (told.name === "goodbye" && told.data.reason === "expired") this.#part("expired");
+        else this.#say({ kind: "event", term: this.#lead, prev, told });
         this.#tell(told, prev);
       },
       turn: (turn) => {
-        this.#say({ kind: "turn", term: this.#lead, turn });
+        if (turn.to === "closed") this.#part("lost");
+        else this.#say({ kind: "turn", term: this.#lead, turn });
         this.#sink.turn(turn);
       },
     };
     if (this.#sink.state().connection === "open") sink.turn({ to: "connecting", reason: "lost" });
     if (!this.#stopped) this.#link = this.#open(sink);
     return held;
+  }
+
+  // The token of this tab is no longer good, or was refused. Another tab's may be: it shall try.
+  /** @param {string} reason */
+  #part(reason) {
+    this.#say({ kind: "turn", term: this.#lead, turn: { to: "connecting", reason } });
   }
 
   #announce() {
@@ -1133,12 +1147,18 @@ export function join(options) {
 const sendFor = 15_000; // milliseconds for which a message is tried again
 const mostWaiting = 1000; // messages that wait to be sent
 
-/** @typedef {{info: any, told: boolean}} Info  What was said of the user, and whether the server has taken it. */
+/**
+ * @typedef {object} Info     What was said of the user.
+ * @property {any} info
+ * @property {boolean} told   Whether the server has taken it.
+ * @property {boolean} stands  Whether it is the last word: not if another tab or device of the user's has spoken since.
+ */
 
 /** A room, as seen from here. See join(). */
 export class Room {
   #options;
   #address;
+  /** @type {State} */
   #state;
   /** @type {Map<string, Set<(data: any) => void>>} */
   #listeners = new Map();
@@ -1149,6 +1169,8 @@ export class Room {
   #waiting = 0;
   /** @type {Info|null} */
   #info = null; // what setState said last
+  /** @type {string|null} */
+  #me = null; // the user's id, once it is known
   #telling = Promise.resolve();
 
   /** @param {Options} [options] */
@@ -1159,7 +1181,8 @@ export class Room {
     }
     this.#options = options;
     this.#address = new Address(options);
-    this.#state = Object.freeze({ ...initial, lastEventId, renewable: this.#address.credential.renewable });
+    const { renewable } = this.#address.credential;
+    this.#state = Object.freeze({ ...initial, members: new Map(), lastEventId, renewable });
     const { signal } = this.#closing;
     // A page that the browser keeps for the way back is not here, and its connections may be cut.
     globalThis.addEventListener?.("pagehide", ({ persisted }) => persisted && this.#leave(), { signal });
@@ -1266,14 +1289,15 @@ export class Room {
 
   /**
    * Says what is to be known of the user in this room, in place of what was: `{status: "away"}`. It waits until the room
-   * is open, and is said again when that has been lost meanwhile. Of several that wait the last one is said.
+   * is open, and is said again if the room has lost it, unless another tab or device of the user's has spoken since. Of
+   * several that wait the last one is said.
    *
    * @param {any} info   JSON of at most 1 KiB.
    * @returns {Promise<void>}
    * @throws {PresenceError}  It was refused, or the room was closed before.
    */
   setState(info) {
-    this.#info = { info: info ?? null, told: false };
+    this.#info = { info: info ?? null, told: false, stands: true };
     return this.#tell(this.#info);
   }
 
@@ -1284,6 +1308,7 @@ export class Room {
       if (said !== this.#info) return;
       await this.#request("PUT", "state", { body: said.info });
       said.told = true;
+      this.#me ??= await this.#user().catch(() => null);
     });
     this.#telling = told.catch(() => {});
     return told;
@@ -1312,8 +1337,9 @@ export class Room {
    * @throws {PresenceError}
    */
   async refresh(limit = 1000) {
-    const { members } = await this.#request("GET", "presence", { query: { limit: String(limit) } });
-    this.#set(seen(this.#state, members));
+    const page = await this.#request("GET", "presence", { query: { limit: String(limit) } });
+    if (!Array.isArray(page?.members)) throw new PresenceError({ title: "No presence server answered", status: 200 });
+    this.#set(seen(this.#state, page.members));
   }
 
   /** Leaves the room, for good: join() enters it again. What is being sent is sent. */
@@ -1350,15 +1376,19 @@ export class Room {
 
   /** @param {Sink} sink */
   async #share(sink) {
-    const asked = { stop() {} };
+    const given = new AbortController();
+    const asked = { stop: () => given.abort() };
     this.#source = asked;
-    const user = (await canShare()) ? await this.#user() : null;
+    const user = (await canShare()) ? await this.#sharer(given.signal) : null;
     if (this.#source !== asked) return; // closed, or left, meanwhile
+    this.#me = user;
     if (user === null) {
       this.#source = this.#link(sink);
       return;
     }
-    const shared = (/** @type {"leading"|"following"} */ role) => this.#set({ ...this.#state, shared: role });
+    const shared = (/** @type {"leading"|"following"} */ role) => {
+      if (role !== this.#state.shared) this.#set({ ...this.#state, shared: role });
+    };
     // A tab listens for others, whose names it does not know: so it hears all.
     const open = (/** @type {Sink} */ sink) => new Link(this.#address, sink, null);
     const tabs = new Tabs(`presence ${this.url.href} ${this.name} ${user}`, sink, open, shared);
@@ -1367,24 +1397,34 @@ export class Room {
   }
 
   /**
-   * Who the user is, as far as it tells which tabs are the same one's; null if nobody says.
+   * Who the user is, asked until somebody answers; null if nobody says.
+   *
+   * @param {AbortSignal} signal
+   * @returns {Promise<string|null>}
+   */
+  async #sharer(signal) {
+    for (let tries = 0; !signal.aborted; tries++) {
+      try {
+        return await this.#user();
+      } catch (error) {
+        const problem = problemOf(error);
+        if (problem && !passes(problem)) return null;
+        if (!signal.aborted) this.#turn({ to: "connecting", reason: problem ? "lost" : "token" });
+        await pause(backoff(tries), signal);
+      }
+    }
+    return null;
+  }
+
+  /**
+   * The user's id, or, of a token that does not tell it, what is the same for that token; null if nobody is signed in.
    *
    * @returns {Promise<string|null>}
    */
   async #user() {
     const { credential } = this.#address;
-    for (let tries = 0; !this.#closing.signal.aborted; tries++) {
-      try {
-        if (!credential.isCookie) return await userOf(await credential.token());
-        return (await this.#address.request("GET", "session"))?.user?.id ?? null;
-      } catch (error) {
-        const problem = problemOf(error);
-        if (problem && !passes(problem)) return null;
-        this.#turn({ to: "connecting", reason: problem ? "lost" : "token" });
-        await new Promise((resolve) => setTimeout(resolve, backoff(tries)));
-      }
-    }
-    return null;
+    if (!credential.isCookie) return userOf(await credential.token());
+    return (await this.#address.request("GET", "session"))?.user?.id ?? null;
   }
 
   #leave() {
@@ -1400,7 +1440,23 @@ export class Room {
     this.#set(apply(before, name, data, id));
     if (name === "user count") this.#emit("count", data);
     if (!local.has(name)) this.#emit(name, data);
-    if (!before.synced && this.#state.synced && this.#info?.told) this.#tell(this.#info).catch(() => {});
+    this.#keepInfo(name, data, !before.synced && this.#state.synced);
+  }
+
+  /**
+   * Says again what was said of the user if the room has lost it, as a server does that was started again. But whoever
+   * of the user's tabs and devices spoke last is right.
+   *
+   * @param {string} name
+   * @param {any} data
+   * @param {boolean} came   The room has just been entered, or entered again.
+   */
+  #keepInfo(name, data, came) {
+    const said = this.#info;
+    if (!said?.told) return;
+    if (name === "update" && data.id === this.#me) said.stands = same(data.info, said.info);
+    const known = this.#me === null ? undefined : this.#state.members.get(this.#me);
+    if (came && said.stands && !(known && same(known.info, said.info))) this.#tell(said).catch(() => {});
   }
 
   /** @param {Turn} turn */
@@ -1447,6 +1503,35 @@ export class Room {
     });
   }
 }
+
+/**
+ * Waits, but no longer than until the signal ends it, or there is a network again.
+ *
+ * @param {number} ms
+ * @param {AbortSignal} signal
+ */
+async function pause(ms, signal) {
+  const over = new AbortController();
+  await new Promise((/** @type {(value?: any) => void} */ resolve) => {
+    const timer = setTimeout(resolve, ms);
+    const end = () => {
+      clearTimeout(timer);
+      resolve();
+    };
+    if (signal.aborted) end();
+    signal.addEventListener("abort", end, { signal: over.signal });
+    globalThis.addEventListener?.("online", end, { signal: over.signal });
+  });
+  over.abort();
+}
+
+/**
+ * Whether two values are the same JSON.
+ *
+ * @param {any} a
+ * @param {any} b
+ */
+const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 
 /** @param {unknown} error */
 function report(error) {

@@ -337,6 +337,66 @@ for (const [way, { open, told, count }] of Object.entries(ways)) {
   });
 }
 
+describe("what was said of the user", () => {
+  // Alice's room, in which she has said {"n":1}; each loss is followed by that sync.
+  async function said() {
+    const { answer } = world;
+    world.answer = (ask) => (ask.url.endsWith("/session?room=doc-1") ? json(200, { user: { id: "alice" } }) : answer(ask));
+    const room = opened();
+    await room.setState({ n: 1 });
+    await settled();
+    return room;
+  }
+  async function lost(info) {
+    source().fail(0);
+    await settled();
+    source().tell("sync", { ...sync, members: [{ ...alice, info }, bob] }, "e1-5");
+    await settled();
+    return asked("/state").map(({ body }) => JSON.parse(body));
+  }
+
+  test("is said again if the room has lost it", async () => {
+    const room = await said();
+    source().tell("update", { id: "alice", info: { n: 1 } }, "e1-5");
+    source().tell("update", { id: "bob", info: { n: 2 } }, "e1-5");
+    assert.deepEqual(await lost({}), [{ n: 1 }, { n: 1 }]);
+    room.close();
+  });
+
+  test("is not said again if the room has it", async () => {
+    const room = await said();
+    assert.deepEqual(await lost({ n: 1 }), [{ n: 1 }]);
+    room.close();
+  });
+
+  test("is not said over what another tab of the user's has said since", async () => {
+    const room = await said();
+    source().tell("update", { id: "alice", info: { n: 1 } }, "e1-5");
+    source().tell("update", { id: "alice", info: { n: 2 } }, "e1-5");
+    assert.deepEqual(await lost({}), [{ n: 1 }]);
+    source().tell("update", { id: "alice", info: { n: 1 } }, "e1-5"); // now it is so again, whoever said it
+    assert.deepEqual(await lost({}), [{ n: 1 }, { n: 1 }]);
+    room.close();
+  });
+});
+
+test("who shares asks who it is until somebody answers, and not after the end", async () => {
+  Object.defineProperty(globalThis, "navigator", { configurable: true, value: { onLine: true, locks: { query: async () => ({}) } } });
+  world.answer = () => problem(503, "later");
+  const room = join({ url, share: true });
+  await settled();
+  assert.deepEqual([asked("/session").length, room.state.connection, room.state.reason], [1, "connecting", "lost"]);
+  await clock.advance(1000);
+  assert.equal(asked("/session").length, 2);
+  world.dispatch("online"); // nor longer than there is no network
+  await settled();
+  assert.equal(asked("/session").length, 3);
+  room.close();
+  assert.equal(clock.timers.size, 0);
+  await clock.advance(3_600_000);
+  assert.equal(world.asked.length, 3);
+});
+
 describe("by EventSource alone", () => {
   test("a lost connection is the browser's to get back", async () => {
     const room = opened();

@@ -782,7 +782,7 @@ describe("a story of", () => {
   });
 
   test("a final goodbye: it is over for all, and nobody takes over", async () => {
-    for (const reason of ["removed", "signed out", "expired"]) {
+    for (const reason of ["removed", "signed out"]) {
       const all = await tabs(4);
       world.server.goodbye(reason, 403);
       await world.advance(60_000);
@@ -790,6 +790,20 @@ describe("a story of", () => {
       assert.equal(world.server.asked.length, 1);
       await over();
     }
+  });
+
+  test("a token that ends, or is refused: it is over for that tab, and another tries with its own", async () => {
+    const all = await tabs(4);
+    const [leader] = world.leaders;
+    world.server.goodbye("expired", null);
+    await world.advance(1000);
+    assert.deepEqual([leader.room.state.connection, leader.room.state.reason], ["closed", "expired"]);
+    assert.deepEqual(all.map(({ room }) => room.state.connection).sort(), ["closed", "open", "open", "open"]);
+    world.server.goodbye("expired", 401);
+    await world.advance(60_000);
+    const ends = all.map(({ room }) => `${room.state.connection} ${room.state.reason} ${room.state.problem?.status ?? ""}`).sort();
+    assert.deepEqual(ends, ["closed expired ", "closed expired ", "closed refused 401", "closed refused 401"]);
+    await over();
   });
 
   test("a token's renewal, which is one for all", async () => {
