@@ -287,15 +287,23 @@ func TestOffline(t *testing.T) {
 	see(t, page, `rooms.every((room) => room.state.connection === "open" && room.count === 2)`)
 	network := func(offline bool) {
 		t.Helper()
-		state := network.OverrideNetworkStateParams{Offline: offline, DownloadThroughput: -1, UploadThroughput: -1}
-		if _, err := chromedp.Call(page, network.OverrideNetworkState, state); err != nil {
-			t.Fatal(err)
+		told := func() {
+			state := network.OverrideNetworkStateParams{Offline: offline, DownloadThroughput: -1, UploadThroughput: -1}
+			if _, err := chromedp.Call(page, network.OverrideNetworkState, state); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if offline { // before it is so
+			told()
 		}
 		rule := network.EmulateNetworkConditionsByRuleParams{MatchedNetworkConditions: []*network.Conditions{
 			{Offline: offline, DownloadThroughput: -1, UploadThroughput: -1},
 		}}
 		if _, err := chromedp.Call(page, network.EmulateNetworkConditionsByRule, rule); err != nil {
 			t.Fatal(err)
+		}
+		if !offline { // once it is so
+			told()
 		}
 	}
 	say(t, addr, 0, 1)
