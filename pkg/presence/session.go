@@ -118,6 +118,9 @@ func (s *Server) getSession(w http.ResponseWriter, r *http.Request) error {
 		User   *named `json:"user"`
 		Guests bool   `json:"guests"`
 	}
+	if err := s.checkOrigin(r); err != nil {
+		return err
+	}
 	answer.Guests = s.config.Guest != nil
 	switch user, err := s.who(r); {
 	case err == nil:
@@ -127,9 +130,6 @@ func (s *Server) getSession(w http.ResponseWriter, r *http.Request) error {
 		}
 	case errors.Is(err, auth.ErrNoToken):
 	case errors.Is(err, auth.ErrBadToken) && s.cookieAlone(r):
-		if err := s.checkOrigin(r); err != nil { // as of a good one
-			return err
-		}
 	default:
 		return err
 	}

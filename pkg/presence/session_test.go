@@ -109,7 +109,8 @@ func TestWhoAmI(t *testing.T) {
 		want    string
 	}{
 		"a token":                            {usual, "", bearer(token), 200, alice},
-		"one from elsewhere":                 {usual, "", bearer(token, "Sec-Fetch-Site", "cross-site"), 200, alice},
+		"one from elsewhere":                 {usual, "", bearer(token, "Sec-Fetch-Site", "cross-site"), 403, ""},
+		"one from an allowed place":          {guests, "", bearer(token, "Origin", "https://app.example"), 200, strings.Replace(alice, `"guests":false`, `"guests":true`, 1)},
 		"one without an end":                 {usual, "", bearer(endless), 200, root},
 		"a cookie":                           {usual, "", jar(token, "Sec-Fetch-Site", "same-origin"), 200, alice},
 		"a token beside another's cookie":    {usual, "", jar(token, "Authorization", "Bearer "+endless), 200, root},
