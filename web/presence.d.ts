@@ -13,87 +13,6 @@
  * which is what join() answers. Nothing here touches the page. Everything works in a worker, too.
  *
  * The credential is the cookie that `POST session` set, or a token. MIT licence, of the repository that it comes from.
- *
- * @typedef {object} Member   Someone who is in the room.
- * @property {string} id
- * @property {string} name    It may be empty.
- * @property {any} info       What the token or `setState` said of the user.
- * @property {number} connections   Open streams; 0 while the room waits for a return. Told by `sync` only: see refresh().
- * @property {string} [since]       RFC 3339; not known of a member who came after `sync`: see refresh().
- *
- * @typedef {object} Message  What `message`, or an event of a sender's own name, carries.
- * @property {string} id      Its place in the room's messages, EPOCH-SEQ.
- * @property {{id: string, name: string}} [from]  None: the server itself.
- * @property {any} data       Any JSON.
- * @property {string} at      RFC 3339.
- *
- * @typedef {object} Problem  RFC 9457. `status` is 0 if there was no answer at all.
- * @property {string} [type]
- * @property {string} title
- * @property {number} status
- * @property {string} [detail]
- *
- * @typedef {object} State    Never changed in place: another state is another object.
- * @property {"connecting"|"open"|"closed"} connection   Open from `sync` on. Closed is for good.
- * @property {string|null} reason      Why it is not open: that of the last `goodbye`; "lost", "silent" (no event for two
- *   and a half heartbeats), "offline", "token" (the callback failed); "refused" when it is closed for an answer of the
- *   server's. null while it is open, at first, and after close().
- * @property {Problem|null} problem    With "refused": what the server answered.
- * @property {number|null} count       The last `user count`. The one number that is always kept up to date.
- * @property {number|null} connections As the last `sync`, `join` or `leave` told.
- * @property {number|null} users       The same.
- * @property {ReadonlyMap<string, Member>} members  By id. Empty before `sync`, and in a room too large to tell.
- * @property {boolean} complete        Whether the members are told: not in a room of more than the member limit.
- * @property {number} heartbeat        Seconds between two pings.
- * @property {number|null} expiring    Seconds that the token had left when the server warned of its end.
- * @property {string} lastEventId      The place up to which all messages were heard; "" before the first event.
- * @property {"leading"|"following"|null} shared   With `share`: whether this tab holds the stream, or another.
- * @property {boolean} renewable       Whether a callback gives a new token, so that the end of one is not the end.
- * @property {boolean} synced          Whether this connection has had its `sync`.
- * @property {ReadonlyArray<[name: string, data: any]>} waiting   Events that came before it.
- *
- * @typedef {object} Heard    What each event of the room is given to those who listen.
- * @property {State} state          Anything has changed.
- * @property {number} count         A user count was told.
- * @property {{connections: number, users: number, members?: Member[], complete: boolean, heartbeat: number}} sync
- * @property {{id: string, name: string, info: any, connections: number, users: number}} join
- * @property {{id: string, name: string, info: any, connections: number, users: number, reason: string}} leave
- * @property {{id: string, info: any}} update
- * @property {{reason: string}} reset      Messages since the last one heard are gone.
- * @property {{in: number}} expiring       Seconds.
- * @property {{reason: string}} goodbye
- * @property {{}} ping
- * @property {Message} message
- *
- * @typedef {object} Told     One event of a stream.
- * @property {string} name
- * @property {any} data       Parsed.
- * @property {string} id      The last id that the stream has told; "" if none.
- *
- * @typedef {object} Kept     A message, kept for tabs that come later.
- * @property {Told} told
- * @property {string} prev    The place before it.
- *
- * @typedef {object} Partial  What a stream of bytes has told so far of the event that is not complete.
- * @property {string} line    The beginning of a line.
- * @property {boolean} cr     Whether the last character was a CR, so that an LF would belong to it.
- * @property {string} name
- * @property {string[]} data  Its lines.
- * @property {string} id      The last one; it outlives the event.
- * @property {number|null} retry  Milliseconds.
- *
- * @typedef {object} Options
- * @property {URL|string} [url]    Where the server is mounted; by default where this file was served from.
- * @property {string} [room]       1 to 128 of A-Z a-z 0-9 . _ - ; "lobby" by default.
- * @property {string|(() => string|Promise<string>)} [token]  The token, or what gives one: it is asked at first, when the
- *   server refuses the one before, and when that is about to end. Without it the credential is the cookie.
- * @property {() => string|void|null|Promise<string|void|null>} [renew]  Gives a new token when the one in use is about to
- *   end, or has ended. What it resolves to is handed to `POST session`; nothing means that it has seen to the cookie
- *   itself. A rejection is tried again. Not needed where `token` is a function.
- * @property {boolean} [share]     One connection for all tabs of this browser that are the same user in the same room.
- *   It needs Web Locks, which browsers have in secure contexts only; elsewhere each tab has its own, as without it.
- * @property {boolean} [withCredentials]  Send the cookie to another origin, too.
- * @property {string} [lastEventId]  A place from which to take up: messages since then are told first.
  */
 export type Member = {
     id: string;
@@ -197,11 +116,7 @@ export type State = {
      */
     renewable: boolean;
     /**
-     * Whether this connection has had its `sync`.
-     */
-    synced: boolean;
-    /**
-     * Events that came before it.
+     * Changes that came before `sync`.
      */
     waiting: ReadonlyArray<[name: string, data: any]>;
 };
@@ -261,9 +176,9 @@ export type Heard = {
 export type Told = {
     name: string;
     /**
-     * Parsed.
+     * Its data, which is JSON. As text it goes from tab to tab however deep it is.
      */
-    data: any;
+    text: string;
     /**
      * The last id that the stream has told; "" if none.
      */
@@ -276,7 +191,7 @@ export type Kept = {
      */
     prev: string;
 };
-export type Partial = {
+export type Unfinished = {
     /**
      * The beginning of a line.
      */
@@ -301,7 +216,8 @@ export type Partial = {
 };
 export type Options = {
     /**
-     * Where the server is mounted; by default where this file was served from.
+     * Where the server is mounted; by default where this file was served from, which in
+     * a bundle is not the server.
      */
     url?: URL | string;
     /**
@@ -315,7 +231,7 @@ export type Options = {
     token?: string | (() => string | Promise<string>);
     /**
      * Gives a new token when the one in use is about to
-     * end, or has ended. What it resolves to is handed to `POST session`; nothing means that it has seen to the cookie
+     * end, or has ended. What it resolves to is handed to `POST session`; nothing means that it has set the cookie
      * itself. A rejection is tried again. Not needed where `token` is a function.
      */
     renew?: () => string | void | null | Promise<string | void | null>;
@@ -333,6 +249,88 @@ export type Options = {
      */
     lastEventId?: string;
 };
+/**
+ * @typedef {object} Member   Someone who is in the room.
+ * @property {string} id
+ * @property {string} name    It may be empty.
+ * @property {any} info       What the token or `setState` said of the user.
+ * @property {number} connections   Open streams; 0 while the room waits for a return. Told by `sync` only: see refresh().
+ * @property {string} [since]       RFC 3339; not known of a member who came after `sync`: see refresh().
+ *
+ * @typedef {object} Message  What `message`, or an event of a sender's own name, carries.
+ * @property {string} id      Its place in the room's messages, EPOCH-SEQ.
+ * @property {{id: string, name: string}} [from]  None: the server itself.
+ * @property {any} data       Any JSON.
+ * @property {string} at      RFC 3339.
+ *
+ * @typedef {object} Problem  RFC 9457. `status` is 0 if there was no answer at all.
+ * @property {string} [type]
+ * @property {string} title
+ * @property {number} status
+ * @property {string} [detail]
+ *
+ * @typedef {object} State    Never changed in place: another state is another object.
+ * @property {"connecting"|"open"|"closed"} connection   Open from `sync` on. Closed is for good.
+ * @property {string|null} reason      Why it is not open: that of the last `goodbye`; "lost", "silent" (no event for two
+ *   and a half heartbeats), "offline", "token" (the callback failed); "refused" when it is closed for an answer of the
+ *   server's. null while it is open, at first, and after close().
+ * @property {Problem|null} problem    With "refused": what the server answered.
+ * @property {number|null} count       The last `user count`. The one number that is always kept up to date.
+ * @property {number|null} connections As the last `sync`, `join` or `leave` told.
+ * @property {number|null} users       The same.
+ * @property {ReadonlyMap<string, Member>} members  By id. Empty before `sync`, and in a room too large to tell.
+ * @property {boolean} complete        Whether the members are told: not in a room of more than the member limit.
+ * @property {number} heartbeat        Seconds between two pings.
+ * @property {number|null} expiring    Seconds that the token had left when the server warned of its end.
+ * @property {string} lastEventId      The place up to which all messages were heard; "" before the first event.
+ * @property {"leading"|"following"|null} shared   With `share`: whether this tab holds the stream, or another.
+ * @property {boolean} renewable       Whether a callback gives a new token, so that the end of one is not the end.
+ * @property {ReadonlyArray<[name: string, data: any]>} waiting   Changes that came before `sync`.
+ *
+ * @typedef {object} Heard    What each event of the room is given to those who listen.
+ * @property {State} state          Anything has changed.
+ * @property {number} count         A user count was told.
+ * @property {{connections: number, users: number, members?: Member[], complete: boolean, heartbeat: number}} sync
+ * @property {{id: string, name: string, info: any, connections: number, users: number}} join
+ * @property {{id: string, name: string, info: any, connections: number, users: number, reason: string}} leave
+ * @property {{id: string, info: any}} update
+ * @property {{reason: string}} reset      Messages since the last one heard are gone.
+ * @property {{in: number}} expiring       Seconds.
+ * @property {{reason: string}} goodbye
+ * @property {{}} ping
+ * @property {Message} message
+ *
+ * @typedef {object} Told     One event of a stream.
+ * @property {string} name
+ * @property {string} text    Its data, which is JSON. As text it goes from tab to tab however deep it is.
+ * @property {string} id      The last id that the stream has told; "" if none.
+ *
+ * @typedef {object} Kept     A message, kept for tabs that come later.
+ * @property {Told} told
+ * @property {string} prev    The place before it.
+ *
+ * @typedef {object} Unfinished  What a stream of bytes has told so far of the event that is not complete.
+ * @property {string} line    The beginning of a line.
+ * @property {boolean} cr     Whether the last character was a CR, so that an LF would belong to it.
+ * @property {string} name
+ * @property {string[]} data  Its lines.
+ * @property {string} id      The last one; it outlives the event.
+ * @property {number|null} retry  Milliseconds.
+ *
+ * @typedef {object} Options
+ * @property {URL|string} [url]    Where the server is mounted; by default where this file was served from, which in
+ *   a bundle is not the server.
+ * @property {string} [room]       1 to 128 of A-Z a-z 0-9 . _ - ; "lobby" by default.
+ * @property {string|(() => string|Promise<string>)} [token]  The token, or what gives one: it is asked at first, when the
+ *   server refuses the one before, and when that is about to end. Without it the credential is the cookie.
+ * @property {() => string|void|null|Promise<string|void|null>} [renew]  Gives a new token when the one in use is about to
+ *   end, or has ended. What it resolves to is handed to `POST session`; nothing means that it has set the cookie
+ *   itself. A rejection is tried again. Not needed where `token` is a function.
+ * @property {boolean} [share]     One connection for all tabs of this browser that are the same user in the same room.
+ *   It needs Web Locks, which browsers have in secure contexts only; elsewhere each tab has its own, as without it.
+ * @property {boolean} [withCredentials]  Send the cookie to another origin, too.
+ * @property {string} [lastEventId]  A place from which to take up: messages since then are told first.
+ */
 /** @type {State} */
 export declare const initial: State;
 /**
@@ -404,6 +402,12 @@ export declare function seen(state: State, told: Member[]): State;
  */
 export declare function catchUp(state: State, kept: ReadonlyArray<Kept>, held: string): Told[];
 /**
+ * Whether a room can be called so: 1 to 128 of A-Z a-z 0-9 . _ -
+ *
+ * @param {any} name
+ */
+export declare function isRoomName(name: any): boolean;
+/**
  * How long to wait before the next attempt, in milliseconds: a second, twice as long each time up to half a minute, and
  * of that between a half and all, so that those who were cut off together do not come back together.
  *
@@ -414,25 +418,21 @@ export declare function backoff(tries: number, random?: number): number;
 /**
  * Reads text of an event stream (WHATWG HTML, section 9.2.6): what it completes, and what remains to be completed.
  *
- * @param {Partial} partial  Of the text before, or what fresh() gives.
+ * @param {Unfinished} partial  Of the text before, or what fresh() gives.
  * @param {string} text
- * @returns {{partial: Partial, events: Array<{name: string, data: string, id: string}>}}
+ * @returns {{partial: Unfinished, events: Told[]}}
  */
-export declare function decode(partial: Partial, text: string): {
-    partial: Partial;
-    events: Array<{
-        name: string;
-        data: string;
-        id: string;
-    }>;
+export declare function decode(partial: Unfinished, text: string): {
+    partial: Unfinished;
+    events: Told[];
 };
 /**
  * The beginning of a stream that takes up from that place.
  *
  * @param {string} [id]
- * @returns {Partial}
+ * @returns {Unfinished}
  */
-export declare function fresh(id?: string): Partial;
+export declare function fresh(id?: string): Unfinished;
 /** An answer that is a refusal, or none at all. `message` is fit to be shown. */
 export declare class PresenceError extends Error {
     /** @type {Problem} */
@@ -454,8 +454,9 @@ export declare class PresenceError extends Error {
  * @param {URL|string} url
  * @param {any} [body]
  * @param {RequestInit} [options]  As for fetch().
- * @returns {Promise<any>}   The answer's JSON; null if it has none.
- * @throws {PresenceError} On any status but 2xx, and with status 0 without an answer.
+ * @returns {Promise<any>}   The answer's JSON; null with status 204.
+ * @throws {PresenceError} On any status but 2xx; on a 2xx without JSON, which is of another server; and with status 0
+ *   without an answer.
  */
 export declare function request(method: string, url: URL | string, body?: any, options?: RequestInit): Promise<any>;
 export type Sink = {
@@ -514,6 +515,8 @@ export type Said = {
     term: number;
     turn: Turn;
 };
+/** An id for a message of one's own, that nobody else draws. */
+export declare const randomId: () => string;
 /**
  * Enters a room, and stays in it until close(): whatever becomes of the connection, it comes back, unless the server
  * says that it shall not.
@@ -573,8 +576,8 @@ export declare class Room {
      * now", for 15 s in all. It has an id, so that it is one message however often it is sent.
      *
      * @param {any} data   Any JSON; undefined is null.
-     * @param {{event?: string, id?: string}} [options]  Its name, "message" by default; its id, for who sends the same
-     *   message again by himself.
+     * @param {{event?: string, id?: string}} [options]  Its name, "message" by default; its id, for those who send the
+     *   same message again themselves.
      * @returns {Promise<{id: string}>}  Its place in the room's messages.
      * @throws {PresenceError}  It was refused, or there was no answer in time, after which it may have been taken all the
      *   same; or a thousand others wait.

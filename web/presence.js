@@ -13,7 +13,9 @@
  * which is what join() answers. Nothing here touches the page. Everything works in a worker, too.
  *
  * The credential is the cookie that `POST session` set, or a token. MIT licence, of the repository that it comes from.
- *
+ */
+
+/**
  * @typedef {object} Member   Someone who is in the room.
  * @property {string} id
  * @property {string} name    It may be empty.
@@ -49,8 +51,7 @@
  * @property {string} lastEventId      The place up to which all messages were heard; "" before the first event.
  * @property {"leading"|"following"|null} shared   With `share`: whether this tab holds the stream, or another.
  * @property {boolean} renewable       Whether a callback gives a new token, so that the end of one is not the end.
- * @property {boolean} synced          Whether this connection has had its `sync`.
- * @property {ReadonlyArray<[name: string, data: any]>} waiting   Events that came before it.
+ * @property {ReadonlyArray<[name: string, data: any]>} waiting   Changes that came before `sync`.
  *
  * @typedef {object} Heard    What each event of the room is given to those who listen.
  * @property {State} state          Anything has changed.
@@ -67,14 +68,14 @@
  *
  * @typedef {object} Told     One event of a stream.
  * @property {string} name
- * @property {any} data       Parsed.
+ * @property {string} text    Its data, which is JSON. As text it goes from tab to tab however deep it is.
  * @property {string} id      The last id that the stream has told; "" if none.
  *
  * @typedef {object} Kept     A message, kept for tabs that come later.
  * @property {Told} told
  * @property {string} prev    The place before it.
  *
- * @typedef {object} Partial  What a stream of bytes has told so far of the event that is not complete.
+ * @typedef {object} Unfinished  What a stream of bytes has told so far of the event that is not complete.
  * @property {string} line    The beginning of a line.
  * @property {boolean} cr     Whether the last character was a CR, so that an LF would belong to it.
  * @property {string} name
@@ -83,12 +84,13 @@
  * @property {number|null} retry  Milliseconds.
  *
  * @typedef {object} Options
- * @property {URL|string} [url]    Where the server is mounted; by default where this file was served from.
+ * @property {URL|string} [url]    Where the server is mounted; by default where this file was served from, which in
+ *   a bundle is not the server.
  * @property {string} [room]       1 to 128 of A-Z a-z 0-9 . _ - ; "lobby" by default.
  * @property {string|(() => string|Promise<string>)} [token]  The token, or what gives one: it is asked at first, when the
  *   server refuses the one before, and when that is about to end. Without it the credential is the cookie.
  * @property {() => string|void|null|Promise<string|void|null>} [renew]  Gives a new token when the one in use is about to
- *   end, or has ended. What it resolves to is handed to `POST session`; nothing means that it has seen to the cookie
+ *   end, or has ended. What it resolves to is handed to `POST session`; nothing means that it has set the cookie
  *   itself. A rejection is tried again. Not needed where `token` is a function.
  * @property {boolean} [share]     One connection for all tabs of this browser that are the same user in the same room.
  *   It needs Web Locks, which browsers have in secure contexts only; elsewhere each tab has its own, as without it.
@@ -114,7 +116,6 @@ export const initial = Object.freeze({
   lastEventId: "",
   shared: null,
   renewable: false,
-  synced: false,
   waiting: Object.freeze([]),
 });
 
@@ -158,7 +159,7 @@ export function apply(state, name, data, id = "") {
   // No place goes back, but by `reset`: with `share` a tab may hear what it has heard in another way before.
   const known = id === "" || id === state.lastEventId || (name !== "reset" && reaches(state.lastEventId, id));
   const at = known ? state : { ...state, lastEventId: id };
-  if (!at.synced && changes.has(name)) return { ...at, waiting: [...at.waiting, [name, data]] };
+  if (at.connection !== "open" && changes.has(name)) return { ...at, waiting: [...at.waiting, [name, data]] };
   return steps.get(name)?.(at, data) ?? at;
 }
 
@@ -203,7 +204,7 @@ function place(id) {
  * @returns {State}
  */
 export function connecting(state, reason = state.reason) {
-  return { ...state, connection: "connecting", reason, problem: null, expiring: null, synced: false, waiting: [] };
+  return { ...state, connection: "connecting", reason, problem: null, expiring: null, waiting: [] };
 }
 
 /**
@@ -258,16 +259,24 @@ export function catchUp(state, kept, held) {
   const events = [];
   if (held !== "" && !reaches(held, id)) {
     const from = kept.findIndex(({ told, prev }) => reaches(held, prev) && !reaches(held, told.id));
-    if (from !== -1) events.push(...kept.slice(from).map(({ told }) => told));
-    else if (state.synced) events.push({ name: "reset", data: { reason: "history" }, id }); // else the server has not said yet
+    if (from !== -1) events.push(...kept.slice(from).map((message) => message.told));
+    else if (state.connection === "open") events.push(told("reset", { reason: "history" }, id)); // else the server will say
   }
-  if (!state.synced) return events;
+  if (state.connection !== "open") return events;
   const { connections, users, members, complete, heartbeat, count } = state;
   const who = complete ? { members: [...members.values()] } : {};
-  events.push({ name: "sync", data: { connections, users, ...who, complete, heartbeat }, id });
-  if (count !== null) events.push({ name: "user count", data: count, id });
+  events.push(told("sync", { connections, users, ...who, complete, heartbeat }, id));
+  if (count !== null) events.push(told("user count", count, id));
   return events;
 }
+
+/**
+ * @param {string} name
+ * @param {any} data
+ * @param {string} id
+ * @returns {Told}
+ */
+const told = (name, data, id) => ({ name, text: JSON.stringify(data), id });
 
 /**
  * @param {State} state
@@ -286,7 +295,6 @@ function afterSync(state, { connections, users, members, complete, heartbeat }) 
     members: new Map(complete ? (members ?? []).map((/** @type {Member} */ member) => [member.id, member]) : []),
     complete,
     heartbeat: heartbeat ?? state.heartbeat,
-    synced: true,
     waiting: [],
   };
   return state.waiting.reduce((state, [name, data]) => apply(state, name, data), next);
@@ -335,6 +343,15 @@ function afterGoodbye(state, { reason }) {
 }
 
 /**
+ * Whether a room can be called so: 1 to 128 of A-Z a-z 0-9 . _ -
+ *
+ * @param {any} name
+ */
+export function isRoomName(name) {
+  return typeof name === "string" && /^[A-Za-z0-9._-]{1,128}$/.test(name);
+}
+
+/**
  * How long to wait before the next attempt, in milliseconds: a second, twice as long each time up to half a minute, and
  * of that between a half and all, so that those who were cut off together do not come back together.
  *
@@ -348,9 +365,9 @@ export function backoff(tries, random = Math.random()) {
 /**
  * Reads text of an event stream (WHATWG HTML, section 9.2.6): what it completes, and what remains to be completed.
  *
- * @param {Partial} partial  Of the text before, or what fresh() gives.
+ * @param {Unfinished} partial  Of the text before, or what fresh() gives.
  * @param {string} text
- * @returns {{partial: Partial, events: Array<{name: string, data: string, id: string}>}}
+ * @returns {{partial: Unfinished, events: Told[]}}
  */
 export function decode(partial, text) {
   if (text === "") return { partial, events: [] };
@@ -362,7 +379,7 @@ export function decode(partial, text) {
   const events = [];
   for (const line of lines) {
     if (line === "") {
-      if (data.length > 0) events.push({ name: name || "message", data: data.join("\n"), id });
+      if (data.length > 0) events.push({ name: name || "message", text: data.join("\n"), id });
       [name, data] = ["", []];
       continue;
     }
@@ -381,7 +398,7 @@ export function decode(partial, text) {
  * The beginning of a stream that takes up from that place.
  *
  * @param {string} [id]
- * @returns {Partial}
+ * @returns {Unfinished}
  */
 export function fresh(id = "") {
   return { line: "", cr: false, name: "", data: [], id, retry: null };
@@ -413,8 +430,9 @@ export class PresenceError extends Error {
  * @param {URL|string} url
  * @param {any} [body]
  * @param {RequestInit} [options]  As for fetch().
- * @returns {Promise<any>}   The answer's JSON; null if it has none.
- * @throws {PresenceError} On any status but 2xx, and with status 0 without an answer.
+ * @returns {Promise<any>}   The answer's JSON; null with status 204.
+ * @throws {PresenceError} On any status but 2xx; on a 2xx without JSON, which is of another server; and with status 0
+ *   without an answer.
  */
 export async function request(method, url, body, options = {}) {
   const headers = new Headers(options.headers);
@@ -424,7 +442,10 @@ export async function request(method, url, body, options = {}) {
     throw new PresenceError({ title: "No answer", status: 0, detail: "The server did not answer." }, { cause });
   });
   if (!answer.ok) throw await refusal(answer);
-  return isJSON(answer) ? await answer.json().catch(() => null) : null;
+  if (answer.status === 204) return null;
+  const told = isJSON(answer) ? await answer.json().catch(() => undefined) : undefined;
+  if (told !== undefined) return told;
+  throw new PresenceError({ title: "Unknown answer", status: answer.status, detail: `No presence server answers at ${url}` });
 }
 
 /** @param {Response} answer */
@@ -445,7 +466,7 @@ async function refusal(answer) {
  *
  * @param {Problem} problem
  */
-const passes = ({ status }) => status < 400 || status === 408 || status === 425 || status === 429 || status >= 500;
+const isTransient = ({ status }) => status < 400 || status === 408 || status === 425 || status === 429 || status >= 500;
 
 /** Milliseconds for which a request may take, so that a server that hangs holds up nothing for good. */
 const patience = 10_000;
@@ -483,7 +504,7 @@ class Credential {
    *
    * @returns {Promise<{credentials: RequestCredentials, headers: Record<string, string>}>}
    */
-  async bear() {
+  async fetchOptions() {
     if (this.isCookie) return { credentials: this.#options.withCredentials ? "include" : "same-origin", headers: {} };
     return { credentials: "omit", headers: { Authorization: `Bearer ${await this.token()}` } };
   }
@@ -491,7 +512,7 @@ class Credential {
   /** The token; asks for the first one. */
   async token() {
     const { token } = this.#options;
-    return (this.#token ??= present(typeof token === "function" ? await token() : token));
+    return (this.#token ??= requireToken(typeof token === "function" ? await token() : token));
   }
 
   /**
@@ -512,9 +533,9 @@ class Credential {
    */
   async #renew(session, open) {
     const token = await this.#renewal?.();
-    if (!this.isCookie) this.#token = present(token);
+    if (!this.isCookie) this.#token = requireToken(token);
     if (!token || !(open || this.isCookie)) return;
-    const { credentials } = await this.bear();
+    const { credentials } = await this.fetchOptions();
     await request("POST", session, { token }, { credentials, signal: AbortSignal.timeout(patience) });
   }
 }
@@ -523,7 +544,7 @@ class Credential {
  * @param {string|void|null} token
  * @returns {string}
  */
-function present(token) {
+function requireToken(token) {
   if (typeof token === "string" && token !== "") return token;
   throw new PresenceError({ title: "No token", status: 401, detail: "There is no token any more." });
 }
@@ -576,7 +597,7 @@ class Address {
    */
   async request(method, path, { query, body } = {}) {
     const signal = AbortSignal.timeout(patience);
-    return request(method, this.of(path, query), body, { ...(await this.credential.bear()), signal });
+    return request(method, this.of(path, query), body, { ...(await this.credential.fetchOptions()), signal });
   }
 
   /** @param {boolean} open  Whether there are streams that are to go on. */
@@ -611,7 +632,11 @@ class Link {
   #sink;
   #names;
   #stopped = new AbortController();
-  #synced = false; // since the last attempt was looked at
+  #synced = false; // since the last recovery
+  #came = false; // ever
+  #tries = 0; // that failed, since it came last
+  #refusals = 0; // for the token, answered by a new one, since it came last
+  #since = 0; // when the token in use was new, as far as is known
   #heard = 0; // when something was heard last
   #suspect = false; // the network was gone, and nothing was heard since
   /** @type {EventSource|null} */
@@ -634,56 +659,64 @@ class Link {
     this.#sink = sink;
     this.#names = names;
     const { signal } = this.#stopped;
-    globalThis.addEventListener?.("online", () => this.#look(), { signal });
-    globalThis.addEventListener?.("offline", () => this.#lose(), { signal });
-    globalThis.document?.addEventListener("visibilitychange", () => document.hidden || this.#look(), { signal });
-    globalThis.document?.addEventListener("resume", () => this.#look(), { signal });
+    globalThis.addEventListener?.("online", () => this.#checkAlive(), { signal });
+    globalThis.addEventListener?.("offline", () => this.#wentOffline(), { signal });
+    globalThis.document?.addEventListener("visibilitychange", () => document.hidden || this.#checkAlive(), { signal });
+    globalThis.document?.addEventListener("resume", () => this.#checkAlive(), { signal });
     this.#run();
   }
 
   stop() {
     this.#stopped.abort();
     clearTimeout(this.#later);
-    this.#end({ reason: "" });
+    this.#end({ reason: "stopped" });
     this.#wake();
   }
 
   /** Hears events of that name, too. @param {string} name */
   hear(name) {
-    this.#source?.addEventListener(name, ({ data, lastEventId }) => this.#tell({ name, data, id: lastEventId }));
+    this.#source?.addEventListener(name, ({ data, lastEventId }) => this.#tell({ name, text: data, id: lastEventId }));
   }
 
   async #run() {
     const { signal } = this.#stopped;
-    const { credential } = this.#address;
-    let came = false; // ever
-    let tries = 0; // that failed, since it came last
-    let refusals = 0; // for the token, answered by a new one, since it came last
-    let unsaid = false;
-    for (;;) {
+    for (let unsaid = false; !signal.aborted; ) {
       /** @type {End} */
-      const end = (unsaid && (await this.#ask())) || (signal.aborted ? { reason: "" } : await this.#attempt());
-      if (signal.aborted) return;
-      if (this.#synced) [came, tries, refusals, this.#synced] = [true, 0, 0, false];
-      if (this.#sink.state().connection === "closed") return this.stop();
-      let { reason, problem, after = 0 } = end;
+      const end = (unsaid && (await this.#ask())) || (await this.#attempt());
       unsaid = end.unsaid ?? false;
-      if (reason === "expired" || (problem?.status === 401 && credential.renewable && refusals === 0)) {
-        const failure = await this.#renew(false);
-        if (signal.aborted) return;
-        if (!failure && refusals++ === 0) continue;
-        if (failure) reason = "token";
-        problem = failure?.status === 401 ? failure : undefined;
-      }
-      if (problem && !passes(problem)) {
-        this.#sink.turn({ to: "closed", problem });
-        return this.stop();
-      }
-      this.#sink.turn({ to: "connecting", reason });
-      if (unsaid && !came && tries === 0) tries++; // whoever has just come wants to know at once
-      else if (await this.#pause(Math.max(after, backoff(tries++)))) tries = 0;
-      if (signal.aborted) return;
+      if (!signal.aborted) await this.#recover(end);
     }
+  }
+
+  /**
+   * What is to be done before the next attempt: nothing, a new token, a wait; or none is to follow.
+   *
+   * @param {End} end
+   */
+  async #recover({ reason, problem, after = 0, unsaid }) {
+    if (this.#synced) {
+      this.#came = true;
+      this.#tries = 0;
+      this.#refusals = 0;
+      this.#synced = false;
+    }
+    if (this.#sink.state().connection === "closed") return this.stop();
+    const refused = problem?.status === 401 && this.#address.credential.renewable && this.#refusals === 0;
+    if (reason === "expired" || refused) {
+      const failure = await this.#renew(false);
+      if (this.#stopped.signal.aborted) return;
+      if (!failure && this.#refusals++ === 0) return;
+      if (failure) reason = "token";
+      problem = failure?.status === 401 ? failure : undefined;
+    }
+    if (problem && !isTransient(problem)) {
+      this.#sink.turn({ to: "closed", problem });
+      return this.stop();
+    }
+    this.#sink.turn({ to: "connecting", reason });
+    const wait = Math.max(after, backoff(this.#tries++));
+    const askAtOnce = unsaid && !this.#came && this.#tries === 1; // whoever has just come wants to know why
+    if (!askAtOnce && (await this.#pause(wait))) this.#tries = 0;
   }
 
   /**
@@ -694,9 +727,11 @@ class Link {
   async #attempt() {
     const over = new AbortController();
     const ended = new Promise((/** @type {(end: End) => void} */ resolve) => (this.#end = resolve));
-    this.#listen();
-    if (this.#names) this.#viaEventSource(this.#names());
-    else this.#viaFetch(over.signal).then(this.#end);
+    const resolve = this.#end;
+    this.#heardNow();
+    if (this.#stopped.signal.aborted) resolve({ reason: "stopped" });
+    else if (this.#names) this.#viaEventSource(this.#names());
+    else this.#viaFetch(over.signal).then(resolve, () => resolve({ reason: "lost" }));
     const end = await ended;
     clearTimeout(this.#alarm);
     over.abort();
@@ -710,11 +745,11 @@ class Link {
   #viaEventSource(names) {
     const source = new EventSource(this.#events(), { withCredentials: this.#address.withCredentials });
     this.#source = source;
-    source.onopen = () => this.#listen();
+    source.onopen = () => this.#heardNow();
     source.onerror = () => {
-      const reason = this.#loss();
+      const reason = this.#whyNotOpen();
       if (reason === "offline" || source.readyState === EventSource.CLOSED) return this.#end({ reason, unsaid: true });
-      this.#listen();
+      this.#heardNow();
       this.#sink.turn({ to: "connecting", reason });
     };
     for (const name of names) this.hear(name);
@@ -727,7 +762,7 @@ class Link {
   async #viaFetch(signal) {
     let bearer;
     try {
-      bearer = await this.#address.credential.bear();
+      bearer = await this.#address.credential.fetchOptions();
     } catch (error) {
       return { reason: "token", problem: problemOf(error) };
     }
@@ -737,18 +772,18 @@ class Link {
     try {
       answer = await fetch(this.#events(), { ...bearer, headers, cache: "no-store", signal });
     } catch {
-      return { reason: this.#loss() };
+      return { reason: this.#whyNotOpen() };
     }
     if (answer.status !== 200 || !answer.body || !isStream(answer)) {
       const { problem, after } = await refusal(answer);
-      return { reason: this.#loss(), problem, after };
+      return { reason: this.#whyNotOpen(), problem, after };
     }
     const text = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let partial = fresh(asked);
     for (;;) {
       const { value } = await text.read().catch(() => ({ value: undefined }));
       if (value === undefined || signal.aborted) break;
-      this.#listen();
+      this.#heardNow();
       const { events, ...rest } = decode(partial, value);
       partial = rest.partial;
       for (const event of events) {
@@ -758,23 +793,20 @@ class Link {
         if (!signal.aborted) this.#tell(event);
       }
     }
-    return { reason: this.#loss(), after: partial.retry ?? 0 };
+    return { reason: this.#whyNotOpen(), after: partial.retry ?? 0 };
   }
 
-  /** @param {{name: string, data: string, id: string}} event */
-  #tell({ name, data: text, id }) {
-    let data;
-    try {
-      data = JSON.parse(text);
-    } catch {
-      return; // a presence server says nothing else than JSON
+  /** @param {Told} told */
+  #tell(told) {
+    this.#heardNow();
+    if (told.name === "sync") {
+      this.#synced = true;
+      this.#since = Date.now();
     }
-    this.#listen();
-    if (name === "sync") this.#synced = true;
-    this.#sink.event({ name, data, id });
+    this.#sink.event(told);
     if (this.#sink.state().connection === "closed") this.#end({ reason: "closed" });
-    else if (name === "goodbye" && data.reason === "expired") this.#end({ reason: "expired" });
-    else if (name === "expiring") this.#prolong(data.in);
+    else if (endsToken(told)) this.#end({ reason: "expired" });
+    else if (told.name === "expiring") this.#prolong(dataOf(told)?.in, Date.now() - this.#since < 5000);
   }
 
   /**
@@ -788,33 +820,33 @@ class Link {
       return null;
     } catch (error) {
       const { problem, after } = /** @type {PresenceError} */ (error);
-      return { reason: this.#loss(), problem, after, unsaid: true };
+      return { reason: this.#whyNotOpen(), problem, after, unsaid: true };
     }
   }
 
   // Why it is not open; a goodbye's reason stays until it is again.
-  #loss(why = "lost") {
+  #whyNotOpen(why = "lost") {
     const { reason } = this.#sink.state();
     if (globalThis.navigator?.onLine === false) return "offline";
     return reason === null || reason === "offline" ? why : reason;
   }
 
   // A peer that vanished without a word looks like one that has nothing to say; but the server pings.
-  #listen() {
+  #heardNow() {
     this.#heard = Date.now();
     this.#suspect = false;
     clearTimeout(this.#alarm);
-    this.#alarm = setTimeout(() => this.#end({ reason: this.#loss("silent") }), silence(this.#sink.state()));
+    this.#alarm = setTimeout(() => this.#end({ reason: this.#whyNotOpen("silent") }), silence(this.#sink.state()));
   }
 
   // The browser sees a network again, or somebody the page, whose timers may have slept.
-  #look() {
+  #checkAlive() {
     this.#wake();
     if (this.#suspect || Date.now() - this.#heard >= silence(this.#sink.state())) this.#end({ reason: "silent" });
   }
 
   // What is open may go on in spite of what the browser thinks of the network.
-  #lose() {
+  #wentOffline() {
     this.#suspect = true;
     if (this.#sink.state().connection !== "open") this.#end({ reason: "offline" });
   }
@@ -830,7 +862,7 @@ class Link {
     let timer;
     const woken = await new Promise((/** @type {(woken: boolean) => void} */ resolve) => {
       this.#wake = () => resolve(true);
-      if (this.#loss() !== "offline") timer = setTimeout(resolve, ms, false);
+      if (this.#whyNotOpen() !== "offline") timer = setTimeout(resolve, ms, false);
     });
     clearTimeout(timer);
     return woken;
@@ -842,23 +874,32 @@ class Link {
    */
   async #renew(open) {
     return this.#address.renew(open).then(
-      () => null,
+      () => {
+        this.#since = Date.now();
+        return null;
+      },
       (error) => problemOf(error) ?? { title: "No token", status: 0, detail: String(error) },
     );
   }
 
   /**
-   * Has the token renewed; if that fails, again, while there is time.
+   * Has the token renewed: now, or, if it is new and lives for less than the server's warning, half way to its end; and
+   * if that fails, half way to it again.
    *
-   * @param {number} seconds
+   * @param {number} seconds  Until it ends.
+   * @param {boolean} later
    */
-  async #prolong(seconds) {
+  async #prolong(seconds, later) {
     if (!this.#address.credential.renewable) return;
+    clearTimeout(this.#later); // of a warning before, on another connection
+    if (later) {
+      this.#later = setTimeout(() => this.#prolong(seconds / 2, false), seconds * 500);
+      return;
+    }
     const failure = await this.#renew(true);
     if (this.#stopped.signal.aborted) return;
-    clearTimeout(this.#later); // of a warning before, on another connection
     if (!failure) this.#sink.turn({ to: "renewed" });
-    else if (seconds >= 2) this.#later = setTimeout(() => this.#prolong(seconds / 2), seconds * 500);
+    else if (seconds >= 2) this.#prolong(seconds, true);
   }
 
   #events() {
@@ -866,6 +907,22 @@ class Link {
     return this.#address.of("events", lastEventId === "" ? {} : { last_event_id: lastEventId });
   }
 }
+
+/**
+ * The data of an event; undefined if it is no JSON: a presence server says nothing else.
+ *
+ * @param {Told} told
+ */
+function dataOf({ text }) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** @param {Told} told */
+const endsToken = (told) => told.name === "goodbye" && dataOf(told)?.reason === "expired";
 
 /** Milliseconds without an event after which a stream is lost. @param {State} state */
 const silence = ({ heartbeat }) => heartbeat * 2500;
@@ -978,7 +1035,7 @@ class Tabs {
       state: this.#sink.state,
       event: (told) => {
         const { lastEventId: prev } = this.#sink.state();
-        if (told.name === "goodbye" && told.data.reason === "expired") this.#part("expired");
+        if (endsToken(told)) this.#part("expired");
         else this.#say({ kind: "event", term: this.#lead, prev, told });
         this.#tell(told, prev);
       },
@@ -1013,7 +1070,7 @@ class Tabs {
 
   /** @param {Said} said */
   #hear(said) {
-    if (this.#stopped) return;
+    if (this.#stopped || (said?.kind !== "hello" && typeof said?.term !== "number")) return; // another script's
     if (said.kind === "hello") {
       if (this.#link) this.#welcome(said.from, said.held);
       return;
@@ -1035,7 +1092,7 @@ class Tabs {
       const { lastEventId: held } = this.#sink.state();
       const other = said.kind === "event" && said.told.name === "reset" && said.prev !== held;
       const missing = other || (said.kind === "event" && !this.#follows(said.prev));
-      if (!this.#asking) missing ? this.#ask() : this.#listen();
+      if (!this.#asking) missing ? this.#ask() : this.#heardNow();
       if (said.kind === "turn") this.#sink.turn(said.turn);
       else if (said.kind === "event" && !missing) this.#tell(said.told, said.prev);
     }
@@ -1050,7 +1107,7 @@ class Tabs {
     // The server may have what the leader does not, and gives it to who leads.
     if (lost !== null && reaches(lost, held)) return void this.#queue(true);
     this.#asking = false;
-    this.#listen();
+    this.#heardNow();
     if (turn) this.#sink.turn(turn);
     for (const told of events) this.#tell(told, this.#sink.state().lastEventId);
   }
@@ -1099,7 +1156,7 @@ class Tabs {
     this.#wait(hearing * (1 + Math.random()), () => this.#queue(true));
   }
 
-  #listen() {
+  #heardNow() {
     this.#wait(silence(this.#sink.state()), () => this.#ask());
   }
 
@@ -1118,7 +1175,8 @@ class Tabs {
   }
 }
 
-const randomId = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
+/** An id for a message of one's own, that nobody else draws. */
+export const randomId = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
 
 /** Whether tabs can share here: not in an insecure context, and not in a sandbox. */
 async function canShare() {
@@ -1176,7 +1234,7 @@ export class Room {
   /** @param {Options} [options] */
   constructor(options = {}) {
     const { room = "lobby", lastEventId = "" } = options;
-    if (!/^[A-Za-z0-9._-]{1,128}$/.test(room)) {
+    if (!isRoomName(room)) {
       throw new TypeError(`presence: a room's name is 1 to 128 of A-Z a-z 0-9 . _ -, not ${JSON.stringify(room)}`);
     }
     this.#options = options;
@@ -1244,9 +1302,9 @@ export class Room {
       this.#listeners.set(name, (fns = new Set()));
       if (!own.has(name) && !local.has(name)) this.#source?.hear?.(name);
     }
-    const once = (/** @type {any} */ data) => fn(data); // so that the same function may be given twice
-    fns.add(once);
-    return () => void fns.delete(once);
+    const listener = (/** @type {any} */ data) => fn(data); // so that the same function may be given twice
+    fns.add(listener);
+    return () => void fns.delete(listener);
   }
 
   /**
@@ -1254,8 +1312,8 @@ export class Room {
    * now", for 15 s in all. It has an id, so that it is one message however often it is sent.
    *
    * @param {any} data   Any JSON; undefined is null.
-   * @param {{event?: string, id?: string}} [options]  Its name, "message" by default; its id, for who sends the same
-   *   message again by himself.
+   * @param {{event?: string, id?: string}} [options]  Its name, "message" by default; its id, for those who send the
+   *   same message again themselves.
    * @returns {Promise<{id: string}>}  Its place in the room's messages.
    * @throws {PresenceError}  It was refused, or there was no answer in time, after which it may have been taken all the
    *   same; or a thousand others wait.
@@ -1279,7 +1337,7 @@ export class Room {
       try {
         return await this.#request("POST", "messages", { body });
       } catch (error) {
-        if (!(error instanceof PresenceError) || !passes(error.problem)) throw error;
+        if (!(error instanceof PresenceError) || !isTransient(error.problem)) throw error;
         const wait = Math.max(error.after, backoff(tries));
         if (Date.now() + wait > end) throw error;
         await new Promise((resolve) => setTimeout(resolve, wait));
@@ -1338,7 +1396,6 @@ export class Room {
    */
   async refresh(limit = 1000) {
     const page = await this.#request("GET", "presence", { query: { limit: String(limit) } });
-    if (!Array.isArray(page?.members)) throw new PresenceError({ title: "No presence server answered", status: 200 });
     this.#set(seen(this.#state, page.members));
   }
 
@@ -1389,9 +1446,10 @@ export class Room {
     const shared = (/** @type {"leading"|"following"} */ role) => {
       if (role !== this.#state.shared) this.#set({ ...this.#state, shared: role });
     };
+    // The number is that of what tabs say to each other: those of before a deploy may speak otherwise.
     // A tab listens for others, whose names it does not know: so it hears all.
     const open = (/** @type {Sink} */ sink) => new Link(this.#address, sink, null);
-    const tabs = new Tabs(`presence ${this.url.href} ${this.name} ${user}`, sink, open, shared);
+    const tabs = new Tabs(`presence 1 ${this.url.href} ${this.name} ${user}`, sink, open, shared);
     if (this.#source === asked) this.#source = tabs;
     else tabs.stop(); // a listener has closed the room meanwhile
   }
@@ -1408,7 +1466,7 @@ export class Room {
         return await this.#user();
       } catch (error) {
         const problem = problemOf(error);
-        if (problem && !passes(problem)) return null;
+        if (problem && !isTransient(problem)) return null;
         if (!signal.aborted) this.#turn({ to: "connecting", reason: problem ? "lost" : "token" });
         await pause(backoff(tries), signal);
       }
@@ -1434,13 +1492,16 @@ export class Room {
   }
 
   /** @param {Told} told */
-  #event({ name, data, id }) {
+  #event(told) {
+    const { name, id } = told;
     const before = this.#state;
     if (before.connection === "closed" || !isNew(before, name, id)) return;
+    const data = dataOf(told);
+    if (data === undefined) return;
     this.#set(apply(before, name, data, id));
     if (name === "user count") this.#emit("count", data);
     if (!local.has(name)) this.#emit(name, data);
-    this.#keepInfo(name, data, !before.synced && this.#state.synced);
+    this.#keepInfo(name, data, before.connection !== "open" && this.#state.connection === "open");
   }
 
   /**

@@ -515,12 +515,14 @@ describe("by EventSource alone", () => {
   test("a new token is handed in when the old one is about to end", async () => {
     const given = ["T2"];
     const room = opened({ url, renew: async () => given.shift() });
+    await clock.advance(10_000);
     source().tell("expiring", { in: 30 });
     assert.equal(room.state.expiring, 30);
     await settled();
     const [{ method, url: at, body, credentials }] = asked("/session");
     assert.deepEqual([method, at, JSON.parse(body), credentials], ["POST", "https://example.com/presence/session", { token: "T2" }, "same-origin"]);
     assert.equal(room.state.expiring, null);
+    await clock.advance(10_000);
     source().tell("expiring", { in: 30 });
     await settled();
     assert.equal(asked("/session").length, 1, "it saw to the cookie itself");
@@ -618,6 +620,7 @@ describe("by fetch alone", () => {
     const room = await openedWithToken({ url, token: async () => `T${++n}` });
     await room.send("x");
     assert.equal(n, 1);
+    await clock.advance(10_000);
     stream().tell("expiring", { in: 30 });
     await settled();
     assert.deepEqual(asked("/session").map(({ body, credentials }) => [JSON.parse(body), credentials]), [[{ token: "T2" }, "omit"]]);
@@ -635,6 +638,19 @@ describe("by fetch alone", () => {
     room.close();
   });
 
+  test("a token that lives for less than the warning is renewed half way, over and over", async () => {
+    const times = [];
+    const room = await openedWithToken({ url, token: () => (times.push(clock.now / 1000), "T") });
+    for (let i = 0; i < 4; i++) {
+      stream().tell("expiring", { in: 20 });
+      await clock.advance(10_000);
+      await settled();
+    }
+    assert.deepEqual(times, [0, 10, 20, 30, 40]);
+    assert.equal(asked("/session").length, 4);
+    room.close();
+  });
+
   test("a renewal that fails is tried again while there is time", async () => {
     const times = [];
     const renew = () => {
@@ -642,6 +658,7 @@ describe("by fetch alone", () => {
       throw new Error("down");
     };
     const room = await openedWithToken({ url, token: "T", renew });
+    await clock.advance(10_000);
     const from = clock.now / 1000;
     stream().tell("expiring", { in: 30 });
     await settled();
@@ -658,14 +675,19 @@ describe("by fetch alone", () => {
       throw new Error("down");
     };
     const room = await openedWithToken({ url, token: "T", renew });
+    await clock.advance(10_000);
     stream().tell("expiring", { in: 30 });
     await settled();
+    assert.equal(renewals, 1);
     stream().end();
     await settled();
     await clock.advance(2000);
     stream().tell("sync", sync, "e1-5");
     stream().tell("expiring", { in: 28 });
     await settled();
+    await clock.advance(13_900); // the first chain would have tried
+    assert.equal(renewals, 1);
+    await clock.advance(100);
     assert.equal(renewals, 2);
     room.close();
     await settled();
@@ -822,7 +844,7 @@ test("refresh brings what the stream does not tell", async () => {
   room.close();
 });
 
-test("request answers null without JSON, and throws what the server says", async () => {
+test("request answers null to 204, refuses what is of another server, and throws what the server says", async () => {
   assert.equal(await request("DELETE", "https://example.com/session"), null);
   assert.equal(world.asked[0].body, undefined);
   world.answer = () => new Response("<h1>Bad Gateway</h1>", { status: 502, statusText: "Bad Gateway", headers: { "Content-Type": "text/html" } });

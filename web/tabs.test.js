@@ -205,7 +205,9 @@ class Tab {
     if (at !== null) {
       const [leader] = world.leaders;
       const has = leader !== this && leader?.from && covers(leader.from, at) && covers(room.lastEventId, leader.at);
-      if (world.server.covers(at) || has) world.fault(`tab ${this.id} at ${at} was told reset, needlessly`);
+      // A leader that hung while its server was started again may tell of the server before, until it hears better.
+      const restarted = at.split("-")[0] !== room.lastEventId.split("-")[0];
+      if (!restarted && (world.server.covers(at) || has)) world.fault(`tab ${this.id} at ${at} was told reset, needlessly`);
     }
     this.at = this.from = room.lastEventId;
   }
@@ -810,6 +812,7 @@ describe("a story of", () => {
     let n = 0;
     const all = await tabs(3, { token: () => `${token}${++n}` });
     assert.equal(n, 3, "each has its own");
+    await world.advance(10_000);
     world.server.each("expiring", { in: 30 }, "");
     await world.advance(0);
     assert.equal(n, 4);

@@ -62,6 +62,7 @@ test("the package holds what it names, and nothing else", () => {
   assert.ifError(pack.error);
   const packed = JSON.parse(pack.stdout);
   const names = (Array.isArray(packed) ? packed[0] : Object.values(packed)[0]).files.map(({ path }) => path).sort();
-  assert.deepEqual(names, ["README.md", ...files, "package.json"].sort());
+  assert.deepEqual(names, ["LICENSE", "README.md", ...files, "package.json"].sort());
+  assert.equal(readFileSync(join(here, "LICENSE"), "utf8"), readFileSync(join(here, "../LICENSE"), "utf8"));
   for (const name of [exports["."].types, exports["."].default, types]) assert.ok(names.includes(name.slice(2)), name);
 });

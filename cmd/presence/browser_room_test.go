@@ -54,23 +54,27 @@ func say(t *testing.T, addr string, from, to int) {
 	t.Helper()
 	token := must(t, env{"PRESENCE_JWT_SECRET": secret}, "token", "--sub=bob", "--send=r", "--join=r")
 	for n := from; n < to; n++ {
-		event := []string{"message", "chat message"}[n%2]
-		body := fmt.Sprintf(`{"event":%q,"data":%d}`, event, n)
-		request, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+addr+"/messages?room=r", strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		request.Header.Set("Authorization", "Bearer "+token)
-		request.Header.Set("Content-Type", "application/json")
-		answer, err := http.DefaultClient.Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, _ := io.ReadAll(answer.Body)
-		answer.Body.Close()
-		if answer.StatusCode != http.StatusAccepted {
-			t.Fatalf("message %d: %s %s", n, answer.Status, text)
-		}
+		postMessage(t, addr, token, fmt.Sprintf(`{"event":%q,"data":%d}`, []string{"message", "chat message"}[n%2], n))
+	}
+}
+
+// postMessage sends a message into the room r.
+func postMessage(t *testing.T, addr, token, body string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+addr+"/messages?room=r", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	request.Header.Set("Content-Type", "application/json")
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, _ := io.ReadAll(answer.Body)
+	answer.Body.Close()
+	if answer.StatusCode != http.StatusAccepted {
+		t.Fatalf("%s: %s %s", body, answer.Status, text)
 	}
 }
 
@@ -171,6 +175,31 @@ func TestTabsShareOneConnection(t *testing.T) {
 				t.Errorf("those that are left hold %d connections", got)
 			}
 		})
+	}
+}
+
+// A message may be nested more deeply than a browser clones from tab to tab. It
+// is heard, and so is the next.
+func TestDeepMessage(t *testing.T) {
+	_, addr := serving(t, env{"PRESENCE_JWT_SECRET": secret}, "--dev", "--listen=127.0.0.1:0")
+	browser := browser(t, "/favicon.ico")
+	var tabs []context.Context
+	for len(tabs) < 2 {
+		next, closeTab := tab(t, browser)
+		t.Cleanup(closeTab)
+		sharing(t, next, addr)
+		see(t, next, `room.state.connection === "open"`)
+		tabs = append(tabs, next)
+	}
+	const depth = 9000
+	token := must(t, env{"PRESENCE_JWT_SECRET": secret}, "token", "--sub=bob", "--send=r", "--join=r")
+	postMessage(t, addr, token, `{"data":`+strings.Repeat("[", depth)+strings.Repeat("]", depth)+`}`)
+	postMessage(t, addr, token, `{"data":"after"}`)
+	for _, tab := range tabs {
+		see(t, tab, `heard.length === 2 && heard[1] === "after"`)
+		if got := script[int](t, tab, `(() => { let depth = 0; for (let a = heard[0]; a; a = a[0]) depth++; return depth; })()`); got != depth {
+			t.Errorf("it came %d deep", got)
+		}
 	}
 }
 
