@@ -1057,7 +1057,8 @@ class Tabs {
   }
 
   #announce() {
-    this.#lead = this.#term = Math.max(this.#term + 1, Date.now());
+    // The fraction makes it this tab's: others may begin in the same millisecond, knowing of the same terms.
+    this.#lead = this.#term = Math.max(Math.floor(this.#term) + 1, Date.now()) + Math.random();
     this.#say({ kind: "lead", term: this.#lead });
   }
 
