@@ -88,7 +88,9 @@ export class Away {
     if (hidden !== document.hidden || this.#ended.signal.aborted) return;
     if (elsewhere) return this.#plan(10 * patience); // that tab may be closed, and tell nobody
     if (hidden) this.#owing = false;
-    const { status, ...rest } = this.#info() ?? { status: hidden && "away" };
+    const info = this.#info();
+    if (info === undefined) return;
+    const { status, ...rest } = info;
     if ((status === "away") === hidden) return;
     if (hidden) this.#before = status;
     else this.#told = performance.now();

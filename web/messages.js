@@ -2,7 +2,7 @@
  * What is said: a row for each message, the newest at the end and in sight, unless somebody has scrolled away to read.
  */
 import { copy, put } from "./dom.js";
-import { dataText } from "./words.js";
+import { called, dataText } from "./words.js";
 
 const most = 200; // rows
 const together = 5 * 60_000; // milliseconds in which somebody's messages stand under one name
@@ -50,16 +50,21 @@ export class Messages {
   add({ from, data, at }, me) {
     const row = copy("message-row");
     const mine = from !== undefined && from.id === me;
-    const { text, json } = dataText(data);
+    const { text, json, note } = dataText(data);
     const time = Date.parse(at);
     const again = this.#last !== null && this.#last.from === from?.id && time - this.#last.at < together;
     this.#last = { from: from?.id, at: again ? this.#last.at : time };
     row.classList.toggle("me", mine);
     row.classList.toggle("again", again);
-    put(row.querySelector(".name"), from ? from.name || from.id : "The server");
+    // What the server says is marked by what no name can be.
+    row.querySelector(".name").hidden = !from;
+    row.querySelector(".server").hidden = Boolean(from);
+    if (from) put(row.querySelector(".name"), called(from));
     row.querySelector(".you").hidden = !mine;
     row.querySelector(".text").classList.toggle("json", json);
     put(row.querySelector(".text"), text);
+    row.querySelector(".note").hidden = note === "";
+    put(row.querySelector(".note"), note);
     if (!Number.isNaN(time)) {
       const element = row.querySelector("time");
       element.dateTime = at;

@@ -1,14 +1,16 @@
 /**
- * The live page: shows what presence.js tells, and hands on what is typed. What it means is decided there.
+ * The live page: shows what presence.js tells, and hands on what is typed. presence.js decides what it means; here it is
+ * only shown.
  */
 import { Away } from "./away.js";
+import { Composer } from "./composer.js";
 import { $, inOneFrame, later, put } from "./dom.js";
 import { Messages } from "./messages.js";
-import { People, called } from "./people.js";
+import { People } from "./people.js";
 import { Plot } from "./plot.js";
-import { PresenceError, join, request } from "./presence.js";
+import { PresenceError, isRoomName, join, request } from "./presence.js";
 import { Rooms, addressOf, onRoomLink, remember, roomOfAddress } from "./rooms.js";
-import { isRoom, peopleWords, roomRule, signedOut, stateWords } from "./words.js";
+import { called, hasPath, peopleWords, roomRule, signedOut, stateWords } from "./words.js";
 
 const share = new URLSearchParams(location.search).get("share") === "1";
 
@@ -23,7 +25,11 @@ let visits = 0; // rooms shown so far: an answer that comes late is not for this
 const plot = new Plot($("plot"));
 const people = new People($("members"), askToRemove);
 const messages = new Messages({ log: $("log"), list: $("messages"), quiet: $("quiet"), more: $("more") });
-const rooms = new Rooms((after) => request("GET", `rooms?${new URLSearchParams(after && { after })}`));
+new Composer({ form: $("composer"), box: $("message"), sending: $("sending"), error: $("send-error") }, () => room);
+const rooms = new Rooms(
+  { list: $("rooms"), none: $("rooms-none"), error: $("rooms-error"), first: $("rooms-first"), more: $("rooms-next") },
+  (after) => request("GET", `rooms?${new URLSearchParams(after && { after })}`),
+);
 
 const drawPeople = inOneFrame(showPeople);
 const speak = later(() => Math.max(0, spoken + 5000 - Date.now()), announce);
@@ -36,7 +42,7 @@ async function enter() {
   leave();
   const visit = ++visits;
   const asked = roomOfAddress();
-  name = isRoom(asked) ? asked : "";
+  name = isRoomName(asked) ? asked : "";
   clear();
   $("nowhere").hidden = name !== "";
   $("change").hidden = false;
@@ -113,7 +119,7 @@ function leave() {
 }
 
 async function entered() {
-  remember(name);
+  remember(name, $("visited"));
   askMembers();
   measure();
   if (!user) {
@@ -259,35 +265,6 @@ onSubmit($("bearer"), $("error"), async () => {
   $("message").focus();
 });
 
-// What was typed is gone from the box at once, and is back in it if it could not be sent: then the same text is the
-// same message.
-let failed = null; // {text, id}
-let onTheWay = 0; // messages, of which a patient word is said
-const saySending = later(1000, () => put($("sending"), onTheWay > 0 ? "Sending…" : ""));
-$("composer").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  const box = $("message");
-  const text = box.value;
-  if (!room || text === "") return;
-  const message = failed?.text === text ? failed : { text, id: crypto.getRandomValues(new Uint32Array(4)).join("-") };
-  const to = room;
-  box.value = "";
-  put($("send-error"), "");
-  onTheWay++;
-  saySending();
-  try {
-    await to.send(text, { id: message.id });
-    if (failed === message) failed = null;
-  } catch (error) {
-    if (to.name !== name) return;
-    failed = message;
-    box.value = box.value === "" ? text : `${text} ${box.value}`;
-    put($("send-error"), `Not sent: ${error.message}`);
-  } finally {
-    if (--onTheWay === 0) put($("sending"), "");
-  }
-});
-
 $("sign-out").addEventListener("click", async () => {
   say(null);
   try {
@@ -324,7 +301,7 @@ $("switch").addEventListener("keydown", (event) => {
 });
 onSubmit($("switch"), $("room-error"), async () => {
   const to = $("room-name").value.trim();
-  if (!isRoom(to)) throw new Error(roomRule);
+  if (!isRoomName(to)) throw new Error(roomRule);
   go(to);
 });
 
@@ -333,17 +310,21 @@ let removing = null; // the member that the dialog asks about
 function askToRemove(member) {
   removing = member;
   put($("whom"), called(member));
+  put($("whose"), member.id);
   put($("remove-error"), "");
   $("removal").showModal();
 }
 
 $("keep").addEventListener("click", () => $("removal").close());
 onSubmit($("remove"), $("remove-error"), async () => {
+  if (!hasPath(removing.id)) {
+    throw new Error("No browser can name this user in an address: another client must remove it.");
+  }
   const query = new URLSearchParams({ room: name, for: String(new FormData($("remove")).get("for")) });
   try {
     await request("DELETE", `members/${encodeURIComponent(removing.id)}?${query}`);
   } catch (error) {
-    if (error.problem?.status !== 404) throw error; // 404: gone already
+    if (error.problem?.status !== 404 || room?.members.has(removing.id)) throw error; // 404: gone already
   }
   $("removal").close();
 });

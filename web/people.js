@@ -3,20 +3,24 @@
  * not thrown back, and five hundred of them cost what has changed.
  */
 import { copy, put } from "./dom.js";
-import { sinceWords, statusOf, tabsWords } from "./words.js";
+import { called, namesakes, sinceWords, statusOf, tabsWords } from "./words.js";
 
 const order = new Intl.Collator(undefined, { numeric: true });
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
 
-/** What to call somebody. */
-export function called({ id, name }) {
-  return name || id;
-}
+/**
+ * @typedef {object} Shown     What a row shows.
+ * @property {import("./presence.js").Member} member
+ * @property {boolean} mine    Whether it is the viewer's own.
+ * @property {boolean} kick    Whether the viewer may remove the member.
+ * @property {boolean} twin    Whether another is called the same.
+ */
 
 export class People {
   #list;
   #remove;
-  #rows = new Map(); // id of a member → {row, member, …}, its li and what that shows
+  /** @type {Map<string, {row: HTMLElement, shown: ?Shown, since: number, words: string}>} */
+  #rows = new Map(); // by the member's id; since when it is here, NaN if that is not known, and what is said of it
 
   /**
    * @param {HTMLElement} list
@@ -41,67 +45,83 @@ export class People {
     const sorted = [...members.values()].sort(
       (a, b) => mine(b) - mine(a) || order.compare(called(a), called(b)) || (a.id < b.id ? -1 : 1),
     );
+    const twins = namesakes(sorted);
     let at = this.#list.firstElementChild;
     for (const member of sorted) {
-      const row = this.#row(member, member.id === me, admin);
+      const mine = member.id === me;
+      const row = this.#row({ member, mine, kick: admin && !mine, twin: twins.has(member.id) });
       if (row === at) at = at.nextElementSibling;
       else this.#list.insertBefore(row, at);
     }
     this.age();
   }
 
-  #row(member, mine, admin) {
-    let shown = this.#rows.get(member.id);
-    if (!shown) this.#rows.set(member.id, (shown = { row: copy("member-row"), since: null, words: "" }));
-    const { row } = shown;
-    if (shown.member === member && shown.mine === mine && shown.admin === admin) return row;
-    if (shown.admin !== admin) {
-      row.querySelector(".kick")?.remove();
-      if (admin && !mine) this.#kick(row, member.id);
+  /** The member's row, new or brought up to date. */
+  #row(next) {
+    const { id } = next.member;
+    if (!this.#rows.has(id)) this.#rows.set(id, { row: copy("member-row"), shown: null, since: NaN, words: "" });
+    const entry = this.#rows.get(id);
+    const { row, shown } = entry;
+    const same = shown && Object.keys(next).every((key) => shown[key] === next[key]);
+    if (same) return row;
+    entry.shown = next;
+    if (next.kick !== Boolean(shown?.kick)) this.#offer(row, next);
+    fill(row, next);
+    if (next.member.since !== shown?.member.since) {
+      entry.since = Date.parse(next.member.since);
+      entry.words = "";
+      showSince(row.querySelector("time"), next.member.since, entry.since);
     }
-    const status = statusOf(member.info);
-    row.dataset.id = member.id;
-    row.dataset.connections = member.connections;
-    row.dataset.status = status;
-    row.classList.toggle("me", mine);
-    put(row.querySelector(".name"), called(member));
-    row.querySelector(".you").hidden = !mine;
-    put(row.querySelector(".status"), status);
-    put(row.querySelector(".tabs"), tabsWords(member.connections));
-    const kick = row.querySelector(".kick");
-    if (kick) kick.setAttribute("aria-label", `Remove ${called(member)}`);
-    if (shown.member?.since !== member.since || !shown.member) {
-      const since = Date.parse(member.since);
-      const time = row.querySelector("time");
-      shown.since = Number.isNaN(since) ? null : since;
-      shown.words = "";
-      if (shown.since === null) {
-        time.removeAttribute("datetime");
-        time.removeAttribute("title");
-        put(time, "");
-      } else {
-        time.dateTime = member.since;
-        time.title = `Here since ${full.format(since)}`;
-      }
-    }
-    Object.assign(shown, { member, mine, admin });
     return row;
   }
 
-  #kick(row, id) {
+  /** Gives the row the button that removes its member, or takes it away. */
+  #offer(row, { member: { id }, kick }) {
+    if (!kick) return row.querySelector(".kick").remove();
     const button = copy("kick-button");
-    button.addEventListener("click", () => this.#remove(this.#rows.get(id).member));
+    button.addEventListener("click", () => this.#remove(this.#rows.get(id).shown.member));
     row.append(button);
   }
 
   /** Says anew for how long each has been here. */
   age(now = Date.now()) {
-    for (const shown of this.#rows.values()) {
-      if (shown.since === null) continue;
-      const words = sinceWords(shown.since, now);
-      if (words === shown.words) continue;
-      shown.words = words;
-      shown.row.querySelector("time").textContent = words;
+    for (const entry of this.#rows.values()) {
+      if (Number.isNaN(entry.since)) continue;
+      const words = sinceWords(entry.since, now);
+      if (words === entry.words) continue;
+      entry.words = words;
+      entry.row.querySelector("time").textContent = words;
     }
+  }
+}
+
+/**
+ * @param {any} row  Its li.
+ * @param {Shown} shown
+ */
+function fill(row, { member, mine, kick, twin }) {
+  const status = statusOf(member.info);
+  Object.assign(row.dataset, { id: member.id, connections: member.connections, status });
+  row.classList.toggle("me", mine);
+  put(row.querySelector(".name"), called(member));
+  const id = row.querySelector(".id");
+  id.hidden = !twin || called(member) === member.id;
+  id.title = member.id;
+  put(id, member.id);
+  row.querySelector(".you").hidden = !mine;
+  put(row.querySelector(".status"), status);
+  put(row.querySelector(".tabs"), tabsWords(member.connections));
+  if (kick) row.querySelector(".kick").setAttribute("aria-label", `Remove ${called(member)}${twin ? `, ${member.id}` : ""}`);
+}
+
+/** Says since when, in full; how long that is, age() says. Nothing if it is not known. */
+function showSince(time, text, since) {
+  if (Number.isNaN(since)) {
+    time.removeAttribute("datetime");
+    time.removeAttribute("title");
+    put(time, "");
+  } else {
+    time.dateTime = text;
+    time.title = `Here since ${full.format(since)}`;
   }
 }

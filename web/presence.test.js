@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import {
-  apply, backoff, catchUp, closed, connecting, decode, fresh, initial, isNew, reaches, seen,
+  apply, backoff, catchUp, closed, connecting, decode, fresh, initial, isNew, isRoomName, reaches, seen,
 } from "./presence.js";
 
 const alice = { id: "alice", name: "Alice", info: {}, connections: 2, since: "2026-01-02T03:04:05Z" };
@@ -250,6 +250,11 @@ describe("catchUp", () => {
     const [event] = catchUp(apply(at, "sync", { connections: 900, users: 700, complete: false, heartbeat: 9 }, "e1-6"), kept, "");
     assert.deepEqual(JSON.parse(event.text), { connections: 900, users: 700, complete: false, heartbeat: 9 });
   });
+});
+
+test("names of rooms", () => {
+  for (const name of ["lobby", "A.b_c-9", "x".repeat(128)]) assert.ok(isRoomName(name), name);
+  for (const name of ["", "x".repeat(129), "a b", "ä", "<b>", "a/b", "a\n", null, undefined, 7]) assert.ok(!isRoomName(name), String(name));
 });
 
 test("backoff doubles up to half a minute, and is never short of a half", () => {

@@ -1,7 +1,7 @@
 /**
  * Rooms: which one the address names, those visited before, and, for an admin, those in use.
  */
-import { $, copy, put } from "./dom.js";
+import { copy, put } from "./dom.js";
 import { peopleWords, visited } from "./words.js";
 
 /** The room that the address names, whether or not there can be one of that name. */
@@ -27,24 +27,22 @@ function remembered() {
   }
 }
 
-/** Remembers a room that was entered, and offers those before it. */
-export function remember(room) {
+/** Remembers a room that was entered, and offers those before it in that list. */
+export function remember(room, list) {
   const rooms = visited(remembered(), room);
   try {
     localStorage.setItem(key, JSON.stringify(rooms));
   } catch {
     // The page does without.
   }
-  offer(rooms.filter((name) => name !== room));
-}
-
-function offer(rooms) {
-  const options = rooms.map((name) => {
-    const option = document.createElement("option");
-    option.value = name;
-    return option;
-  });
-  $("visited").replaceChildren(...options);
+  const options = rooms
+    .filter((name) => name !== room)
+    .map((name) => {
+      const option = document.createElement("option");
+      option.value = name;
+      return option;
+    });
+  list.replaceChildren(...options);
 }
 
 /** Makes links to rooms change the room without loading the page again. */
@@ -59,16 +57,26 @@ export function onRoomLink(element, go) {
 
 /** The rooms in use, a page at a time, as an admin is told. */
 export class Rooms {
+  #elements;
   #ask;
   #after = ""; // the room before the page shown
   #next = ""; // that before the page after it; empty if there is none
   #rows = new Map(); // name of a room → its li
 
-  /** @param {(after: string) => Promise<{rooms: {room: string, connections: number, users: number}[], next?: string}>} ask */
-  constructor(ask) {
+  /**
+   * @param {object} elements
+   * @param {HTMLElement} elements.list   The rows.
+   * @param {HTMLElement} elements.none   Shown if there are none.
+   * @param {HTMLElement} elements.error
+   * @param {HTMLElement} elements.first  The button that leads to the first page.
+   * @param {HTMLElement} elements.more   The button that leads to the next.
+   * @param {(after: string) => Promise<{rooms: {room: string, connections: number, users: number}[], next?: string}>} ask
+   */
+  constructor(elements, ask) {
+    this.#elements = elements;
     this.#ask = ask;
-    $("rooms-first").addEventListener("click", () => this.#turn(""));
-    $("rooms-next").addEventListener("click", () => this.#turn(this.#next));
+    elements.first.addEventListener("click", () => this.#turn(""));
+    elements.more.addEventListener("click", () => this.#turn(this.#next));
   }
 
   #turn(after) {
@@ -84,23 +92,24 @@ export class Rooms {
       if (after !== this.#after) return;
       this.#next = next;
       this.#show(rooms);
-      put($("rooms-error"), "");
+      put(this.#elements.error, "");
     } catch (error) {
-      put($("rooms-error"), error.message);
+      put(this.#elements.error, error.message);
     }
   }
 
   #show(rooms) {
-    $("rooms-first").hidden = this.#after === "";
-    $("rooms-next").hidden = this.#next === "";
-    $("rooms-none").hidden = rooms.length > 0;
+    const { list, none, first, more } = this.#elements;
+    first.hidden = this.#after === "";
+    more.hidden = this.#next === "";
+    none.hidden = rooms.length > 0;
     const names = new Set(rooms.map(({ room }) => room));
     for (const [name, row] of this.#rows) {
       if (names.has(name)) continue;
       this.#rows.delete(name);
       row.remove();
     }
-    let at = $("rooms").firstElementChild;
+    let at = list.firstElementChild;
     for (const { room, connections, users } of rooms) {
       let row = this.#rows.get(room);
       if (!row) {
@@ -112,7 +121,7 @@ export class Rooms {
       put(row.querySelector(".connections"), `${connections} connected`);
       put(row.querySelector(".users"), peopleWords(users));
       if (row === at) at = at.nextElementSibling;
-      else $("rooms").insertBefore(row, at);
+      else list.insertBefore(row, at);
     }
     this.mark(roomOfAddress());
   }

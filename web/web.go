@@ -20,10 +20,10 @@ import (
 )
 
 //go:embed index.html page.css icon.svg
-//go:embed presence.js page.js dom.js words.js plot.js people.js messages.js rooms.js away.js
+//go:embed presence.js page.js dom.js words.js plot.js people.js messages.js composer.js rooms.js away.js
 var files embed.FS
 
 // Files holds index.html, page.css, icon.svg, and the modules: presence.js, and
-// page.js with dom.js, words.js, plot.js, people.js, messages.js, rooms.js and
-// away.js. All are at its root. Read-only, safe for concurrent use.
+// page.js with dom.js, words.js, plot.js, people.js, messages.js, composer.js,
+// rooms.js and away.js. All are at its root. Read-only, safe for concurrent use.
 var Files fs.FS = files

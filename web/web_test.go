@@ -22,7 +22,7 @@ func read(t *testing.T, name string) string {
 // modules are those of the page, each of which it names so that all are fetched
 // at once.
 var modules = []string{
-	"away.js", "dom.js", "messages.js", "page.js", "people.js", "plot.js", "presence.js", "rooms.js", "words.js",
+	"away.js", "composer.js", "dom.js", "messages.js", "page.js", "people.js", "plot.js", "presence.js", "rooms.js", "words.js",
 }
 
 func TestFilesAreThePageAndNothingElse(t *testing.T) {

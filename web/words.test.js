@@ -2,14 +2,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { initial } from "./presence.js";
-import { dataText, isRoom, peopleWords, signedOut, sinceWords, stateWords, statusOf, tabsWords, visited } from "./words.js";
+import { called, dataText, hasPath, namesakes, peopleWords, signedOut, sinceWords, stateWords, statusOf, tabsWords, visited } from "./words.js";
 
 test("the connection in words", () => {
   const words = (state) => stateWords({ ...initial, ...state });
   assert.equal(words({}), "Connecting…");
   assert.equal(words({ connection: "open" }), "Live");
   assert.equal(words({ connection: "open", expiring: 30 }), "Live, but your token is about to expire");
-  for (const [reason, part] of [["draining", "restarts"], ["full", "Full"], ["slow", "slow"], ["offline", "offline"], ["lost", "lost"]]) {
+  for (const [reason, part] of [["draining", "restarting"], ["full", "Full"], ["slow", "slow"], ["offline", "offline"], ["lost", "lost"]]) {
     assert.match(words({ reason }), new RegExp(part));
   }
   assert.equal(words({ connection: "closed" }), "Not connected");
@@ -54,15 +54,38 @@ test("a status is text, and anything else is none", () => {
 });
 
 test("text is shown as it is, other data as JSON", () => {
-  assert.deepEqual(dataText('{"a":1}'), { text: '{"a":1}', json: false });
-  assert.deepEqual(dataText({ a: 1 }), { text: '{"a":1}', json: true });
-  assert.deepEqual(dataText(null), { text: "null", json: true });
+  assert.deepEqual(dataText('{"a":1}'), { text: '{"a":1}', json: false, note: "" });
+  assert.deepEqual(dataText({ a: 1 }), { text: '{"a":1}', json: true, note: "" });
+  assert.deepEqual(dataText(null), { text: "null", json: true, note: "" });
   assert.equal(dataText({ long: "x".repeat(60) }).text.split("\n").length, 3);
 });
 
-test("names of rooms", () => {
-  for (const name of ["lobby", "A.b_c-9", "x".repeat(128)]) assert.ok(isRoom(name), name);
-  for (const name of ["", "x".repeat(129), "a b", "ä", "<b>", "a/b", "a\n", null, undefined, 7]) assert.ok(!isRoom(name), name);
+test("of a long message the beginning is shown, whatever it is made of", () => {
+  const nested = (depth, wide) => JSON.parse(`${"[".repeat(depth)}${"0,".repeat(wide)}0${"]".repeat(depth)}`);
+  for (const data of ["x".repeat(60_000), "\u{1f600}".repeat(16_000), `Z${"\u0301".repeat(32_000)}`, nested(1500, 28_500), nested(190, 2)]) {
+    const { text, note } = dataText(data);
+    assert.ok(text.length <= 8001, `${text.length}`);
+    assert.ok(text.isWellFormed?.() ?? true, "no half of a pair");
+    if (JSON.stringify(data).length > 4002) assert.match(note, /of \d+ KB in all/);
+  }
+  assert.deepEqual(dataText("x".repeat(4000)), { text: "x".repeat(4000), json: false, note: "" });
+  assert.equal(dataText("x".repeat(4001)).text, `${"x".repeat(4000)}…`);
+  assert.match(dataText(nested(9900, 0)).note, /too deeply/);
+});
+
+test("somebody of whose name nothing can be seen is called by the id", () => {
+  for (const name of ["", " ", "\u200b", "\u2800\u200d", "\u0301", "\u3164"]) assert.equal(called({ id: "x", name }), "x", JSON.stringify(name));
+  for (const name of ["A", "é", "\u{1f600}", " a "]) assert.equal(called({ id: "x", name }), name);
+});
+
+test("namesakes are those who look the same", () => {
+  const members = ["Alice", "alice", "Ali\u200bce", "Bob", "", "Ｃ", "C"].map((name, i) => ({ id: `${i}`, name }));
+  assert.deepEqual([...namesakes(members)].sort(), ["0", "1", "2", "5", "6"]);
+  assert.deepEqual([...namesakes([{ id: "Bob", name: "" }, ...members])].sort(), ["0", "1", "2", "3", "5", "6", "Bob"], "an id may be another's name");
+});
+
+test("a path cannot name . and ..", () => {
+  assert.deepEqual([".", "..", "...", "a/b", "%2e"].map(hasPath), [false, false, true, true, true]);
 });
 
 test("ten rooms are remembered, the newest first, each once, and only rooms", () => {

@@ -591,6 +591,7 @@ func TestAway(t *testing.T) {
 	if got := next(); got != `me {"desk":4}` {
 		t.Fatalf("when another tab shows the room, it is told %s", got)
 	}
+	see(t, first, `document.querySelector('#members .me').dataset.status === ''`) // it has heard so, too
 	front(t, first)
 	see(t, second, `document.hidden`)
 	// While one of the tabs is in sight nothing is told: what the second one
@@ -671,6 +672,27 @@ func TestKick(t *testing.T) {
 	do(t, tab, chromedp.Click(`#rooms [data-room=kitchen]`))
 	see(t, tab, `document.querySelector('#room').textContent === 'kitchen' && document.querySelector('#rooms [aria-current=page]')?.textContent === 'kitchen'`)
 	see(t, tab, count(2))
+}
+
+// Two who look alike are told apart, in the list and before one is removed; of
+// whom no browser can name, the page says so.
+func TestNamesakes(t *testing.T) {
+	s := newSite(t)
+	tab := browser(t)
+	s.join(t, "studio", someone("ann-1", "Ann"))
+	s.join(t, "studio", someone("ann-2", "ANN\u200b"))
+	s.join(t, "studio", someone("..", "\u2800"))
+	root := someone("root", "Root")
+	root.Admin = true
+	s.visit(t, tab, root, "/?room=studio")
+	see(t, tab, `[...document.querySelectorAll('#members li')].map((li) => [li.dataset.id, li.querySelector('.name').textContent.replace('\u200b', ''), li.querySelector('.id').checkVisibility()].join()).sort().join(' ') ===
+		'..,..,false ann-1,Ann,true ann-2,ANN,true root,Root,false'`)
+	do(t, tab, chromedp.Click(`#members [data-id=ann-2] .kick`))
+	see(t, tab, `document.querySelector('#removal').open && document.querySelector('#whose').textContent === 'ann-2'`)
+	do(t, tab, chromedp.Click("#remove-now"))
+	see(t, tab, `!document.querySelector('#removal').open && document.querySelector('[data-id=ann-2]') === null`)
+	do(t, tab, chromedp.Click(`#members [data-id=".."] .kick`), chromedp.Click("#remove-now"))
+	see(t, tab, `document.querySelector('#removal').open && document.querySelector('#remove-error').textContent.startsWith('No browser can name this user')`)
 }
 
 // More rooms than a page of the list has are on pages of their own.
@@ -768,6 +790,17 @@ func TestMessages(t *testing.T) {
 	}
 	do(t, tab, chromedp.Click("#more"))
 	see(t, tab, `!document.querySelector('#more').checkVisibility() && (({ scrollHeight, scrollTop, clientHeight }) => scrollHeight - scrollTop - clientHeight < 2)(document.querySelector('#log'))`)
+
+	// What would be gigabytes of text if it were set out, what is deeper than a script can go, and what the server says.
+	s.say(t, "studio", ada, "message", json.RawMessage(strings.Repeat("[", 1500)+strings.Repeat("0,", 28_500)+"0"+strings.Repeat("]", 1500)))
+	s.say(t, "studio", ada, "message", json.RawMessage(strings.Repeat("[", 9900)+strings.Repeat("]", 9900)))
+	root := someone("root", "From the server")
+	root.Admin = true
+	s.say(t, "studio", root, "message", "good evening")
+	see(t, tab, `(([wide, deep, last]) => [wide, deep].every((li) => li.querySelector('.text').textContent.length <= 4001 && !li.querySelector('.server').checkVisibility()
+		&& /Only its beginning is shown|too deeply/.test(li.querySelector('.note').textContent))
+		&& last.textContent.includes('good evening') && last.querySelector('.server').checkVisibility() && !last.querySelector('.name').checkVisibility()
+	)([...document.querySelectorAll('#messages li')].slice(-3))`)
 
 	do(t, tab, chromedp.SendKeys("#message", "may I?\r"))
 	see(t, tab, `document.querySelector('#send-error').textContent.startsWith('Not sent: ') && document.querySelector('#message').value === 'may I?'`)
