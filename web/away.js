@@ -87,9 +87,9 @@ export class Away {
     const elsewhere = hidden && (await this.#elsewhere());
     if (hidden !== document.hidden || this.#ended.signal.aborted) return;
     if (elsewhere) return this.#plan(10 * patience); // that tab may be closed, and tell nobody
-    if (hidden) this.#owing = false;
     const info = this.#info();
-    if (info === undefined) return;
+    if (info === undefined) return; // lost meanwhile: the state that brings it again has this planned again
+    if (hidden) this.#owing = false;
     const { status, ...rest } = info;
     if ((status === "away") === hidden) return;
     if (hidden) this.#before = status;
