@@ -19,21 +19,22 @@ export class Composer {
    * @param {HTMLInputElement} elements.box
    * @param {HTMLElement} elements.sending  Says that it takes its time.
    * @param {HTMLElement} elements.error    Says that it could not be sent.
-   * @param {() => ?import("./presence.js").Room} room  That to which it goes now.
+   * @param {() => {room: ?import("./presence.js").Room, name: string}} where  The room that is shown, null while it is
+   *   not entered, and its name.
    */
-  constructor({ form, box, sending, error }, room) {
+  constructor({ form, box, sending, error }, where) {
     this.#box = box;
     this.#sending = sending;
     this.#error = error;
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      this.#submit(room);
+      this.#submit(where);
     });
   }
 
-  async #submit(room) {
+  async #submit(where) {
     const text = this.#box.value;
-    const to = room();
+    const { room: to } = where();
     if (!to || text === "") return;
     const message = this.#failed?.text === text ? this.#failed : { text, id: randomId() };
     this.#box.value = "";
@@ -44,7 +45,7 @@ export class Composer {
       await to.send(text, { id: message.id });
       if (this.#failed === message) this.#failed = null;
     } catch (error) {
-      if (to.name !== room()?.name) return;
+      if (to.name !== where().name) return;
       this.#failed = message;
       this.#box.value = this.#box.value === "" ? text : `${text} ${this.#box.value}`;
       put(this.#error, `Not sent: ${error.message}`);

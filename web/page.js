@@ -25,7 +25,7 @@ let visits = 0; // rooms shown so far: an answer that comes late is not for this
 const plot = new Plot($("plot"));
 const people = new People($("members"), askToRemove);
 const messages = new Messages({ log: $("log"), list: $("messages"), quiet: $("quiet"), more: $("more") });
-new Composer({ form: $("composer"), box: $("message"), sending: $("sending"), error: $("send-error") }, () => room);
+new Composer({ form: $("composer"), box: $("message"), sending: $("sending"), error: $("send-error") }, () => ({ room, name }));
 const rooms = new Rooms(
   { list: $("rooms"), none: $("rooms-none"), error: $("rooms-error"), first: $("rooms-first"), more: $("rooms-next") },
   (after) => request("GET", `rooms?${new URLSearchParams(after && { after })}`),

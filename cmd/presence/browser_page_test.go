@@ -806,6 +806,21 @@ func TestMessages(t *testing.T) {
 	see(t, tab, `document.querySelector('#send-error').textContent.startsWith('Not sent: ') && document.querySelector('#message').value === 'may I?'`)
 }
 
+// What could not be sent is not lost because its sender was signed out meanwhile.
+func TestUnsent(t *testing.T) {
+	s := newSite(t)
+	tab := browser(t)
+	s.visit(t, tab, someone("me", "Mira"), "/?room=studio")
+	script[any](t, tab, `window.real = fetch; window.fetch = (url, options) => (String(url).includes("messages")
+		? new Promise((done) => { window.refuse = () => done(Response.json({ detail: "no" }, { status: 403 })); }) : real(url, options)); 0`)
+	do(t, tab, chromedp.SendKeys("#message", "long thought over\r"))
+	see(t, tab, `'refuse' in window`)
+	do(t, tab, chromedp.Click("#sign-out"))
+	see(t, tab, visible("#token"))
+	script[any](t, tab, `refuse(); 0`)
+	see(t, tab, `document.querySelector('#message').value === 'long thought over'`)
+}
+
 // A token is asked for where a name is not enough, and again when it has ended.
 func TestTokenForm(t *testing.T) {
 	s := newSite(t)
