@@ -56,15 +56,19 @@ export class Messages {
     this.#last = { from: from?.id, at: again ? this.#last.at : time };
     row.classList.toggle("me", mine);
     row.classList.toggle("again", again);
-    // What the server says is marked by what no name can be.
-    row.querySelector(".name").hidden = !from;
+    // What the server says is marked by what no name can be: to the eye it has a frame, and to the ear a name comes after
+    // "From".
+    row.querySelector(".from").hidden = row.querySelector(".name").hidden = !from;
     row.querySelector(".server").hidden = Boolean(from);
     if (from) put(row.querySelector(".name"), called(from));
     row.querySelector(".you").hidden = !mine;
     row.querySelector(".text").classList.toggle("json", json);
     put(row.querySelector(".text"), text);
-    row.querySelector(".note").hidden = note === "";
-    put(row.querySelector(".note"), note);
+    if (note !== "") {
+      const element = copy("note");
+      put(element, note);
+      row.append(element);
+    }
     if (!Number.isNaN(time)) {
       const element = row.querySelector("time");
       element.dateTime = at;
@@ -72,6 +76,8 @@ export class Messages {
       element.textContent = clock.format(time);
     }
     this.#append(row);
+    const element = row.querySelector(".text");
+    if (element.scrollHeight > element.clientHeight) element.tabIndex = 0; // what scrolls must be in reach of the keyboard
   }
 
   /** Some messages before the next are gone. */

@@ -70,7 +70,7 @@ test("of a long message the beginning is shown, whatever it is made of", () => {
   }
   assert.deepEqual(dataText("x".repeat(4000)), { text: "x".repeat(4000), json: false, note: "" });
   assert.equal(dataText("x".repeat(4001)).text, `${"x".repeat(4000)}…`);
-  assert.match(dataText(nested(9900, 0)).note, /too deeply/);
+  assert.match(dataText(nested(100_000, 0)).note, /too deeply/);
 });
 
 test("somebody of whose name nothing can be seen is called by the id", () => {

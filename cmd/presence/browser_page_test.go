@@ -468,9 +468,13 @@ func TestAccessible(t *testing.T) {
 
 	root := someone("root", "Root")
 	root.Admin = true
+	s.join(t, "studio", someone("4c1f9a83-0d6e-4b7c-9b5a-5e2f7d3c8a10", "ADA Okafor"))
 	s.visit(t, tab, root, "/?room=studio")
-	see(t, tab, `document.querySelectorAll('#rooms li').length === 1 && document.querySelectorAll('#members .kick').length === 2`)
-	accessible("an admin's view")
+	see(t, tab, `document.querySelectorAll('#rooms li').length === 1 && document.querySelectorAll('#members .kick').length === 3`)
+	s.say(t, "studio", root, "message", "We close in an hour.")
+	s.say(t, "studio", root, "message", strings.Repeat("long ", 1000))
+	see(t, tab, `document.querySelector('#messages .note') !== null`)
+	accessible("an admin's view, of namesakes and what the server says")
 	do(t, tab, chromedp.Click(`#members [data-id=ada] .kick`))
 	see(t, tab, visible("#removal"))
 	accessible("the question whether to remove somebody")
@@ -798,8 +802,8 @@ func TestMessages(t *testing.T) {
 	root.Admin = true
 	s.say(t, "studio", root, "message", "good evening")
 	see(t, tab, `(([wide, deep, last]) => [wide, deep].every((li) => li.querySelector('.text').textContent.length <= 4001 && !li.querySelector('.server').checkVisibility()
-		&& /Only its beginning is shown|too deeply/.test(li.querySelector('.note').textContent))
-		&& last.textContent.includes('good evening') && last.querySelector('.server').checkVisibility() && !last.querySelector('.name').checkVisibility()
+		&& /Only its beginning is shown|too deeply/.test(li.querySelector('.note').textContent) && li.querySelector('.by').textContent.startsWith('From Ada'))
+		&& last.textContent.includes('good evening') && last.querySelector('.server').checkVisibility() && !last.querySelector('.name').checkVisibility() && !last.querySelector('.from').checkVisibility()
 	)([...document.querySelectorAll('#messages li')].slice(-3))`)
 
 	do(t, tab, chromedp.SendKeys("#message", "may I?\r"))
