@@ -305,10 +305,10 @@ onSubmit($("switch"), $("room-error"), async () => {
   go(to);
 });
 
-let removing = null; // the member that the dialog asks about
+let removing = null; // {id, from}: of the member that the dialog asks about, and its Room
 
 function askToRemove(member) {
-  removing = member;
+  removing = { id: member.id, from: room };
   put($("whom"), called(member));
   put($("whose"), member.id);
   put($("remove-error"), "");
@@ -317,14 +317,15 @@ function askToRemove(member) {
 
 $("keep").addEventListener("click", () => $("removal").close());
 onSubmit($("remove"), $("remove-error"), async () => {
-  if (!hasPath(removing.id)) {
+  const { id, from } = removing;
+  if (!hasPath(id)) {
     throw new Error("No browser can name this user in an address: another client must remove it.");
   }
-  const query = new URLSearchParams({ room: name, for: String(new FormData($("remove")).get("for")) });
+  const query = new URLSearchParams({ room: from.name, for: String(new FormData($("remove")).get("for")) });
   try {
-    await request("DELETE", `members/${encodeURIComponent(removing.id)}?${query}`);
+    await request("DELETE", `members/${encodeURIComponent(id)}?${query}`);
   } catch (error) {
-    if (error.problem?.status !== 404 || room?.members.has(removing.id)) throw error; // 404: gone already
+    if (error.problem?.status !== 404 || from.members.has(id)) throw error; // 404: gone already
   }
   $("removal").close();
 });

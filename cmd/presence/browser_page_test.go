@@ -673,6 +673,17 @@ func TestKick(t *testing.T) {
 			t.Errorf("it is kept out until %q, want an hour: %s", until, text)
 		}
 	}
+
+	// A server that says there is nobody of that name is believed only once the room has told so, too.
+	s.join(t, "studio", someone("ben", "Ben"))
+	see(t, tab, `document.querySelector('#members [data-id=ben]') !== null`)
+	script[any](t, tab, `window.real = fetch; window.fetch = (url, options) => (options.method === "DELETE" ? Promise.resolve(Response.json({ detail: "nobody" }, { status: 404 })) : real(url, options)); 0`)
+	do(t, tab, chromedp.Click(`#members [data-id=ben] .kick`), chromedp.Click("#remove-now"))
+	see(t, tab, `document.querySelector('#remove-error').textContent === 'nobody' && document.querySelector('#removal').open`)
+	script[any](t, tab, `window.fetch = real; 0`)
+	do(t, tab, chromedp.Click("#remove-now"))
+	see(t, tab, `!document.querySelector('#removal').open && document.querySelectorAll('#members li').length === 1`)
+
 	do(t, tab, chromedp.Click(`#rooms [data-room=kitchen]`))
 	see(t, tab, `document.querySelector('#room').textContent === 'kitchen' && document.querySelector('#rooms [aria-current=page]')?.textContent === 'kitchen'`)
 	see(t, tab, count(2))
