@@ -191,7 +191,7 @@ function showState({ connection, reason, shared }, words) {
   put($("state"), words);
   $("reconnect").hidden = connection !== "closed" || reason === null;
   if (connection !== "open") $("latency").hidden = true;
-  $("shared").hidden = !share || connection !== "open";
+  $("shared").hidden = shared === null || connection !== "open"; // null where tabs cannot share, as on an insecure page
   put($("shared"), shared === "following" ? "One connection for all tabs, in another one" : "One connection for all tabs, in this one");
 }
 

@@ -512,7 +512,23 @@ class Credential {
   /** The token; asks for the first one. */
   async token() {
     const { token } = this.#options;
-    return (this.#token ??= requireToken(typeof token === "function" ? await token() : token));
+    return (this.#token ??= requireToken(typeof token === "function" ? await this.#given(token()) : token));
+  }
+
+  /**
+   * What the callback gives; a callback that never answers has failed.
+   *
+   * @template T
+   * @param {T|Promise<T>} given
+   * @returns {Promise<T>}
+   */
+  async #given(given) {
+    /** @type {ReturnType<typeof setTimeout>|undefined} */
+    let timer;
+    const late = new Promise((/** @type {(value: never) => void} */ _, reject) => {
+      timer = setTimeout(() => reject(new Error("presence: the callback gives no token")), 3 * patience);
+    });
+    return Promise.race([given, late]).finally(() => clearTimeout(timer));
   }
 
   /**
@@ -532,7 +548,7 @@ class Credential {
    * @param {boolean} open
    */
   async #renew(session, open) {
-    const token = await this.#renewal?.();
+    const token = await this.#given(this.#renewal?.());
     if (!this.isCookie) this.#token = requireToken(token);
     if (!token || !(open || this.isCookie)) return;
     const { credentials } = await this.fetchOptions();

@@ -651,6 +651,20 @@ describe("by fetch alone", () => {
     room.close();
   });
 
+  test("a callback that never answers has failed, and is asked again", async () => {
+    let n = 0;
+    const room = await openedWithToken({ url, token: "T", renew: () => (n++ === 0 ? new Promise(() => {}) : "T2") });
+    stream().tell("goodbye", { reason: "expired" });
+    await settled();
+    assert.deepEqual([n, room.state.reason], [1, "expired"]);
+    world.answer = (ask) => (ask.headers.Authorization === "Bearer T2" ? opens(ask) : problem(401, "no"));
+    await clock.advance(32_000);
+    assert.deepEqual([n, stream().headers.get("Authorization"), room.state.connection], [2, "Bearer T2", "connecting"]);
+    room.close();
+    await settled();
+    assert.equal(clock.timers.size, 0);
+  });
+
   test("a renewal that fails is tried again while there is time", async () => {
     const times = [];
     const renew = () => {
