@@ -1351,6 +1351,7 @@ export class Room {
   async #send(body) {
     const end = Date.now() + sendFor;
     for (let tries = 0; ; tries++) {
+      await this.#returned(end);
       try {
         return await this.#request("POST", "messages", { body });
       } catch (error) {
@@ -1360,6 +1361,22 @@ export class Room {
         await new Promise((resolve) => setTimeout(resolve, wait));
       }
     }
+  }
+
+  /**
+   * Waits while a stream that was lost is sought again, but not for longer than that. A server that was started again
+   * tells who comes back nothing of what was said before: its sender would not hear it, nor that it was said.
+   *
+   * @param {number} end  A time, in milliseconds.
+   */
+  async #returned(end) {
+    const { connection, lastEventId } = this.#state;
+    if (connection !== "connecting" || lastEventId === "") return;
+    /** @type {ReturnType<typeof setTimeout>|undefined} */
+    let timer;
+    const late = new Promise((resolve) => (timer = setTimeout(resolve, end - Date.now())));
+    await Promise.race([this.#opened().catch(() => {}), late]);
+    clearTimeout(timer);
   }
 
   /**

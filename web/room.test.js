@@ -629,6 +629,8 @@ describe("by fetch alone", () => {
     await settled();
     assert.equal(stream().headers.get("Authorization"), "Bearer T3");
     assert.equal(asked("/session").length, 1, "there is no stream to go on");
+    stream().tell("sync", sync, "e1-5");
+    await settled();
     world.answer = (ask) => {
       const good = ask.headers.get?.("Authorization") ?? ask.headers.Authorization;
       return good === "Bearer T4" ? (ask.url.includes("/events") ? opens(ask) : json(202, { id: "e1-9" })) : problem(401, "no");
@@ -793,6 +795,30 @@ describe("send", () => {
     await Promise.all(sent);
     assert.deepEqual(taken.map(([n]) => n), [1, 2, 2, 2, 2, 3]);
     assert.equal(new Set(taken.map(([, id]) => id)).size, 3);
+    r.close();
+  });
+
+  test("waits for a stream that is sought again, as its sender would not hear it else", async () => {
+    const r = await openedWithToken();
+    stream().fail();
+    await settled();
+    const sent = r.send("kept");
+    await settled();
+    assert.equal(asked("/messages").length, 0);
+    await clock.advance(2000); // `retry`
+    stream().tell("reset", { reason: "history" }, "e2-0");
+    stream().tell("sync", sync, "e2-0");
+    await settled();
+    assert.deepEqual(await sent, { id: "e1-6" });
+    stream().fail();
+    await settled();
+    const late = r.send("not for ever");
+    await settled();
+    await clock.advance(14_999);
+    assert.equal(asked("/messages").length, 1);
+    await clock.advance(1);
+    await late;
+    assert.equal(asked("/messages").length, 2);
     r.close();
   });
 
