@@ -889,11 +889,9 @@ class Link {
    * @returns {Promise<Problem|null>}  What went wrong.
    */
   async #renew(open) {
+    this.#since = Date.now(); // the stream may warn of the new one before the answer is here
     return this.#address.renew(open).then(
-      () => {
-        this.#since = Date.now();
-        return null;
-      },
+      () => null,
       (error) => problemOf(error) ?? { title: "No token", status: 0, detail: String(error) },
     );
   }
@@ -1030,7 +1028,8 @@ class Tabs {
       const options = steal ? { steal } : { signal };
       steal = false;
       const end = await navigator.locks.request(this.#key, options, () => this.#take()).catch((error) => error);
-      if (end?.name !== "AbortError") return; // taken away, or given up; else this document is none any more
+      // AbortError: it was taken away, or this place in the queue given up. Else this document is none any more.
+      if (end?.name !== "AbortError") return;
       if (this.#link && !this.#stopped) this.#yield();
     }
   }
@@ -1325,8 +1324,8 @@ export class Room {
   }
 
   /**
-   * Sends a message to the room: after those that were sent before, and again if there is no answer, or none but "not
-   * now", for 15 s in all. It has an id, so that it is one message however often it is sent.
+   * Sends a message to the room: after those that were sent before, once a lost stream is back, and again if there is no
+   * answer, or none but "not now", for 15 s in all. It has an id, so that it is one message however often it is sent.
    *
    * @param {any} data   Any JSON; undefined is null.
    * @param {{event?: string, id?: string}} [options]  Its name, "message" by default; its id, for those who send the

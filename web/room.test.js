@@ -653,6 +653,25 @@ describe("by fetch alone", () => {
     room.close();
   });
 
+  test("a warning of the new token that comes before the answer is heeded", async () => {
+    const times = [];
+    const room = await openedWithToken({ url, token: () => (times.push(clock.now / 1000), "T") });
+    stream().tell("expiring", { in: 20 });
+    await settled();
+    const { answer } = world;
+    let late;
+    world.answer = (ask) => (ask.url.includes("/session") ? new Promise((resolve) => (late = resolve)) : answer(ask));
+    await clock.advance(10_000);
+    stream().tell("expiring", { in: 20 });
+    await settled();
+    late(new Response(null, { status: 204 }));
+    world.answer = answer;
+    await settled();
+    await clock.advance(10_000);
+    assert.deepEqual(times, [0, 10, 20]);
+    room.close();
+  });
+
   test("a callback that never answers has failed, and is asked again", async () => {
     let n = 0;
     const room = await openedWithToken({ url, token: "T", renew: () => (n++ === 0 ? new Promise(() => {}) : "T2") });
