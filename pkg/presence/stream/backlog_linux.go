@@ -1,6 +1,10 @@
 package stream
 
-import "time"
+import (
+	"time"
+
+	"example.com/presence/pkg/presence/internal/socket"
+)
 
 // backlog is what a socket has not taken yet, in this order.
 type backlog struct {
@@ -14,7 +18,7 @@ type backlog struct {
 	alone    bool   // cut is for this client alone
 	full     bool   // the socket takes nothing just now
 	took     int    // bytes since the deadline was set
-	acked    uint64 // pulse.acked, then
+	acked    uint64 // Pulse.Acked, then
 	deadline time.Time
 }
 
@@ -132,11 +136,11 @@ func (b *backlog) mustHurry(c Config) bool { return b.queue.unsent > c.MaxUnsent
 // deadline, and then gives it another, unless it must hurry. The socket takes
 // more only when it has room for much; what the client has acknowledged says
 // more.
-func (b *backlog) progress(c Config, p pulse, now time.Time) bool {
-	if b.mustHurry(c) || p.acked <= b.acked {
+func (b *backlog) progress(c Config, p socket.Pulse, now time.Time) bool {
+	if b.mustHurry(c) || p.Acked <= b.acked {
 		return false
 	}
-	b.acked, b.took, b.deadline = p.acked, 0, now.Add(c.Progress)
+	b.acked, b.took, b.deadline = p.Acked, 0, now.Add(c.Progress)
 	return true
 }
 

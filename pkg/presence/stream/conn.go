@@ -50,7 +50,7 @@ var (
 func (s *Streams) Conn(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 	setHeaders(w.Header())
 	if r.ProtoMajor == 1 {
-		h, err := hijack(w, r)
+		h, err := s.hijack(w, r)
 		if err == nil {
 			h.tune()
 			sink, err := s.take(h)

@@ -11,22 +11,25 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"example.com/presence/pkg/presence/internal/socket"
 )
 
 // direct is the sink of a plain HTTP/1 connection: a socket without a
 // goroutine, which a loop writes to as much as it takes, never waiting. Its
 // fields are the loop's alone, but for those that are said not to be.
 type direct struct {
-	loop    *loop         // set once
-	counted *share        // where it counts as attached; guarded by the Stream's lock
-	share   *share        // nil if it gets no shared events
-	place   uint64        // the number of the last event before it came
-	mark    uint64        // how much was written when it was last pinged
-	acked   uint64        // pulse.acked, when it was last pinged
-	moved   time.Duration // of loop.opened: when it was last seen to have acknowledged something, or all
-	backlog *backlog      // nil while the socket has taken everything
-	ended   func(End)     // set by serve
-	ending  End           // why it ends, once that is known
+	loop     *loop         // set once
+	counted  *share        // where it counts as attached; guarded by the Stream's lock
+	share    *share        // nil if it gets no shared events
+	place    uint64        // the number of the last event before it came
+	mark     uint64        // how much was written when it was last pinged
+	acked    uint64        // Pulse.Acked, when it was last pinged
+	moved    time.Duration // of loop.opened: when it was last seen to have acknowledged something, or all
+	backlog  *backlog      // nil while the socket has taken everything
+	ended    func(End)     // set by serve
+	released func()        // from http1; nil if nobody asks
+	ending   End           // why it ends, once that is known
 
 	fd      int32 // -1 when it is closed
 	slot    int32 // in loop.slots
@@ -41,9 +44,9 @@ type loops []*loop
 
 // open starts a loop a core. Without, as where the process has no descriptor
 // left, connections have goroutines.
-func (ls *loops) open(c Config, ended *inbox[func()], ours *sync.WaitGroup) {
+func (ls *loops) open(c Config, ended *inbox[func()], ours *sync.WaitGroup, ender *socket.Ender) {
 	for range runtime.GOMAXPROCS(0) {
-		if l, err := openLoop(c, ended, ours); err == nil {
+		if l, err := openLoop(c, ended, ours, ender); err == nil {
 			*ls = append(*ls, l)
 		}
 	}
@@ -104,7 +107,7 @@ func (s *Streams) direct(h *http1) (sink, error) {
 		return nil, ErrFull
 	}
 	least := slices.MinFunc(s.loops, func(a, b *loop) int { return cmp.Compare(a.conns.Load(), b.conns.Load()) })
-	c := &direct{loop: least, fd: int32(fd), stray: int32(h.stray), chunked: h.chunked}
+	c := &direct{loop: least, fd: int32(fd), stray: int32(h.stray), chunked: h.chunked, released: h.released}
 	c.backlog = &backlog{chunked: h.chunked, private: [][]byte{h.head}}
 	c.loop.conns.Add(1)
 	c.loop.do(func() { c.loop.open(c) })
@@ -158,7 +161,13 @@ func (c *direct) write(b []byte) (int, error) {
 	return whole(len(b), func() (int, error) { return unix.Write(int(c.fd), b) })
 }
 
-func (c *direct) feel() pulse { return feel(int(c.fd)) }
+func (c *direct) feel() socket.Pulse { return socket.Feel(uintptr(c.fd)) }
+
+// descriptor is a [socket.Socket] that net knows nothing of.
+type descriptor int32
+
+func (d descriptor) Control(f func(fd uintptr)) error { f(uintptr(d)); return nil }
+func (d descriptor) Close() error                     { return unix.Close(int(d)) }
 
 // flush brings the backlog to the socket, as far as it takes it.
 func (c *direct) flush(pieces [][]byte) error {

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"example.com/presence/pkg/presence/internal/socket"
 )
 
 // maxStray is how much a client may send after its request, in bytes. It is
@@ -26,17 +28,35 @@ type http1 struct {
 	chunked bool
 	stray   int // bytes that came after the request
 	buf     *bufio.Writer
+
+	released func()        // called when the socket is closed; may be nil
+	ender    *socket.Ender // closes it
+}
+
+// Detacher is a connection of a listener that keeps an account of its
+// connections. Detach takes this one off it and returns the connection below,
+// and what is to be called when that is closed, which may be nil. A type around
+// it, such as [crypto/tls.Conn], goes on using the Detacher.
+type Detacher interface {
+	Detach() (below net.Conn, released func())
 }
 
 // hijack takes the connection of the request over. The answer's body is
 // chunked, but for HTTP/1.0 and where the client said Connection: close: the
 // end of the connection is then the end of the body.
-func hijack(w http.ResponseWriter, r *http.Request) (*http1, error) {
+func (s *Streams) hijack(w http.ResponseWriter, r *http.Request) (*http1, error) {
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return nil, err
 	}
-	h := &http1{conn: conn, chunked: r.ProtoAtLeast(1, 1) && !r.Close, stray: buffered.Reader.Buffered()}
+	h := &http1{conn: conn, ender: &s.ender, chunked: r.ProtoAtLeast(1, 1) && !r.Close, stray: buffered.Reader.Buffered()}
+	if d, ok := h.below().(Detacher); ok {
+		plain := h.below() == conn
+		below, released := d.Detach()
+		if h.released = released; plain {
+			h.conn = below
+		}
+	}
 	header := w.Header()
 	header.Set("Connection", "close")
 	header.Del("Content-Length")
@@ -105,22 +125,58 @@ func (h *http1) listen() error {
 }
 
 // close ends the connection; if the body is whole, in a way that has the
-// client see that, for which it takes no longer than that.
-func (h *http1) close(whole bool, within time.Duration) {
+// client see that, for which it takes no longer than that. A client that has
+// vanished or takes nothing is owed nothing more.
+func (h *http1) close(whole bool, why End, within time.Duration) {
 	below := h.below()
+	cut := !whole && (why == Timeout || why == Slow)
+	sock := socket.Of(below)
 	if whole {
 		if h.chunked {
 			io.WriteString(h.conn, chunkLast) // within the deadline of the goodbye
 		}
 		// TLS has a goodbye of its own, for which crypto/tls waits 5 s.
-		late := time.AfterFunc(within, func() { below.Close() })
-		defer late.Stop()
+		late := time.AfterFunc(within, func() {
+			if sock != nil {
+				socket.Reset(sock)
+			} else {
+				below.Close()
+			}
+		})
 		if half, ok := h.conn.(interface{ CloseWrite() error }); ok {
 			half.CloseWrite()
 		}
+		late.Stop()
 	}
-	below.Close()
-	h.conn.Close()
+	switch {
+	case sock == nil:
+		below.Close()
+	case cut:
+		socket.Reset(sock)
+	default:
+		h.ender.End(sock)
+	}
+	if h.conn != below {
+		h.conn.Close()
+	}
+	if h.released != nil {
+		h.released()
+	}
+}
+
+// tune bounds what the kernel holds for the client.
+func (h *http1) tune() {
+	if s := socket.Of(h.below()); s != nil {
+		s.Control(socket.Tune)
+	}
+}
+
+// feel returns the pulse of the client; zero if there is no socket below.
+func (h *http1) feel() (p socket.Pulse) {
+	if s := socket.Of(h.below()); s != nil {
+		s.Control(func(fd uintptr) { p = socket.Feel(fd) })
+	}
+	return p
 }
 
 // below is the connection below the one of TLS, or of what is like it.

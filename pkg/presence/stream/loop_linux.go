@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"example.com/presence/pkg/presence/internal/socket"
 )
 
 const (
@@ -33,6 +35,7 @@ type loop struct {
 	inbox   *inbox[task]
 	ended   *inbox[func()]  // the Streams'
 	ours    *sync.WaitGroup // too
+	ender   *socket.Ender   // too
 	conns   atomic.Int64    // how many it has
 	epoll   *os.File
 	ready   chan struct{} // epoll has something to say
@@ -64,7 +67,7 @@ type task struct {
 	do    func()
 }
 
-func openLoop(c Config, ended *inbox[func()], ours *sync.WaitGroup) (*loop, error) {
+func openLoop(c Config, ended *inbox[func()], ours *sync.WaitGroup, ender *socket.Ender) (*loop, error) {
 	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
@@ -73,7 +76,7 @@ func openLoop(c Config, ended *inbox[func()], ours *sync.WaitGroup) (*loop, erro
 		unix.Close(epfd)
 		return nil, os.NewSyscallError("fcntl", err)
 	}
-	l := &loop{config: c, inbox: newInbox[task](), ended: ended, ours: ours, opened: time.Now(), epfd: epfd, epoll: os.NewFile(uintptr(epfd), "epoll"),
+	l := &loop{config: c, inbox: newInbox[task](), ended: ended, ours: ours, ender: ender, opened: time.Now(), epfd: epfd, epoll: os.NewFile(uintptr(epfd), "epoll"),
 		ready: make(chan struct{}, 1), behind: map[*direct]bool{},
 		events: make([]unix.EpollEvent, 256), pieces: make([][]byte, 0, maxPieces), waste: make([]byte, 4<<10)}
 	raw, err := l.epoll.SyscallConn()
@@ -472,9 +475,9 @@ func (l *loop) beat() {
 			if !asked {
 				break
 			}
-			if p.acked >= c.mark {
+			if p.Acked >= c.mark {
 				c.mark = 0
-			} else if p.lost(l.config.patience()) {
+			} else if p.Lost(l.config.patience()) {
 				l.finish(c, Timeout)
 				break
 			}
@@ -499,16 +502,16 @@ func (l *loop) ping(c *direct) {
 		}
 	}
 	p := c.feel()
-	c.mark = p.written
+	c.mark = p.Written
 	l.see(c, p)
 }
 
 // see sends away who has acknowledged nothing for longer than a client may
 // pause.
-func (l *loop) see(c *direct, p pulse) {
+func (l *loop) see(c *direct, p socket.Pulse) {
 	now := l.now.Sub(l.opened)
-	if p.acked > c.acked || p.acked == p.written {
-		c.acked, c.moved = p.acked, now
+	if p.Acked > c.acked || p.Acked == p.Written {
+		c.acked, c.moved = p.Acked, now
 	} else if now-c.moved >= l.config.pause() && c.ending == "" {
 		l.sendAway(c)
 	}
@@ -527,13 +530,11 @@ func (l *loop) finish(c *direct, why End) {
 	if c.ending == "" {
 		c.ending = why
 	}
-	for range 4 { // what is left unread has the kernel reset the connection, and the goodbye may be lost
-		if n, err := unix.Read(int(c.fd), l.waste); n <= 0 && err != unix.EINTR {
-			break
-		}
+	if c.ending == Timeout || c.ending == Slow && c.backlog != nil { // it has not even taken the goodbye
+		socket.Reset(descriptor(c.fd))
+	} else {
+		l.ender.End(descriptor(c.fd))
 	}
-	unix.Shutdown(int(c.fd), unix.SHUT_WR)
-	unix.Close(int(c.fd))
 	delete(l.behind, c)
 	if c.backlog != nil {
 		c.backlog.release()
@@ -543,6 +544,9 @@ func (l *loop) finish(c *direct, why End) {
 	l.free = append(l.free, c.slot)
 	l.conns.Add(-1)
 	l.ours.Done()
+	if c.released != nil {
+		c.released()
+	}
 	if c.ended != nil {
 		l.report(c.ended, c.ending)
 		c.ended = nil

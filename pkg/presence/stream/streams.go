@@ -34,6 +34,8 @@ import (
 	"time"
 
 	"github.com/r3labs/sse/v2"
+
+	"example.com/presence/pkg/presence/internal/socket"
 )
 
 // Config holds the settings of [Streams]. The zero value of a field is its
@@ -70,6 +72,7 @@ type Streams struct {
 	seed   maphash.Seed
 
 	watched watched
+	ender   socket.Ender   // of the connections' sockets
 	ended   *inbox[func()] // the ends of connections, to be told by report
 	stop    chan struct{}
 	running sync.WaitGroup // report and watched.run
@@ -91,7 +94,7 @@ func Open(c Config) *Streams {
 	s.running.Go(s.report) // both are ended by Close
 	s.running.Go(func() { s.watched.run(c.Heartbeat, s.stop) })
 	if !c.Portable {
-		s.loops.open(c, s.ended, &s.ours)
+		s.loops.open(c, s.ended, &s.ours, &s.ender)
 	}
 	for i := range runtime.GOMAXPROCS(0) {
 		s.lanes = append(s.lanes, openLane(s.server, strconv.Itoa(i)))
@@ -135,6 +138,7 @@ func (s *Streams) Close() {
 	s.loops.close()
 	close(s.stop)
 	s.running.Wait()
+	s.ender.Close()
 }
 
 // report tells the ends of connections, on a goroutine that may wait for their

@@ -6,6 +6,8 @@ import (
 	"io"
 	"sync"
 	"time"
+
+	"example.com/presence/pkg/presence/internal/socket"
 )
 
 const (
@@ -57,9 +59,9 @@ type writer struct {
 	dropped  bool // it ends without a word
 	stopped  bool // serve has returned
 
-	acked  uint64    // pulse.acked, when it was last felt
+	acked  uint64    // Pulse.Acked, when it was last felt
 	moved  time.Time // when it was last seen to have acknowledged something, or all
-	mark   uint64    // pulse.written at marked; 0 if all of that was acknowledged
+	mark   uint64    // Pulse.Written at marked; 0 if all of that was acknowledged
 	marked time.Time
 }
 
@@ -194,7 +196,7 @@ func (c *writer) serve(ctx context.Context, ended func(End)) {
 			c.drop(cause(c.http1.listen()))
 		}()
 		why := c.bring(context.Background())
-		c.http1.close(c.said && !c.isDropped(), c.streams.config.Hurry)
+		c.http1.close(c.said && !c.isDropped(), why, c.streams.config.Hurry)
 		<-heard
 		c.streams.watched.remove(c)
 		ended(why)
@@ -209,16 +211,16 @@ func (c *writer) check(now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case p.acked >= c.mark:
+	case p.Acked >= c.mark:
 		c.mark = 0
-		if p.written > p.acked {
-			c.mark, c.marked = p.written, now
+		if p.Written > p.Acked {
+			c.mark, c.marked = p.Written, now
 		}
-	case now.Sub(c.marked) >= c.streams.config.patience() && p.lost(c.streams.config.patience()):
+	case now.Sub(c.marked) >= c.streams.config.patience() && p.Lost(c.streams.config.patience()):
 		c.dropLocked(Timeout)
 		return
 	}
-	if p.acked > c.acked || p.acked == p.written {
+	if p.Acked > c.acked || p.Acked == p.Written {
 		c.moved = now
 	} else if now.Sub(c.moved) >= c.streams.config.pause() {
 		if why := c.streams.config.tooSlow(p); why == Timeout {
@@ -228,10 +230,10 @@ func (c *writer) check(now time.Time) {
 		}
 		return
 	}
-	if p.acked > c.acked && c.ending == "" && !c.hurriesLocked() && !c.deadline.IsZero() {
+	if p.Acked > c.acked && c.ending == "" && !c.hurriesLocked() && !c.deadline.IsZero() {
 		c.setDeadlineLocked(now.Add(c.streams.config.Progress))
 	}
-	c.acked = p.acked
+	c.acked = p.Acked
 }
 
 // hurriesLocked reports whether the client has little time for each piece.
@@ -381,7 +383,7 @@ func (c *writer) failed(err error) End {
 }
 
 // feel returns the client's pulse, if there is a way to feel it.
-func (c *writer) feel() (p pulse) {
+func (c *writer) feel() (p socket.Pulse) {
 	if c.http1 != nil {
 		p = c.http1.feel()
 	}
