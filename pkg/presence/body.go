@@ -10,15 +10,20 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"example.com/presence/pkg/presence/internal/guard"
 )
 
 // readBody reads a body of up to limit bytes of UTF-8.
 func readBody(w http.ResponseWriter, r *http.Request, limit int) ([]byte, error) {
+	if a, ok := w.(*guard.Answer); ok {
+		w = a.Unwrap() // has a method of net/http's own, by which it closes the connection
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(limit)))
 	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
 		return nil, err
 	} else if err != nil {
-		return nil, refuse(http.StatusBadRequest, "the body did not arrive whole, within %v", bodyTime)
+		return nil, refuse(http.StatusBadRequest, "the body did not arrive whole, within %v", guard.BodyTime)
 	}
 	if !utf8.Valid(body) {
 		return nil, refuse(http.StatusBadRequest, "the body is not UTF-8")

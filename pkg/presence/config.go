@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"example.com/presence/pkg/presence/auth"
+	"example.com/presence/pkg/presence/internal/guard"
 	"example.com/presence/pkg/presence/room"
 )
 
@@ -102,6 +103,17 @@ type Config struct {
 	// MaxConnectionsPerUser bounds those of one user, in all rooms together: no
 	// bound by default. Who has so many already is told goodbye full.
 	MaxConnectionsPerUser int
+
+	// MaxIdleConnections bounds the connections that carry no stream, of the
+	// listeners of Server.Harden: 1,024 by default. At the limit a newcomer
+	// evicts one that never sent a whole request, else the longest idle.
+	MaxIdleConnections int
+
+	// MaxConnectionsPerAddress bounds all connections of one client address (one
+	// /64 with IPv6), of the listeners of Server.Harden: no bound by default.
+	// Above it a connection is reset as it comes. Behind a proxy all have the
+	// proxy's address.
+	MaxConnectionsPerAddress int
 
 	// MaxRooms bounds the rooms: 100,000 by default. A new one above it takes the
 	// place of the one that nobody has been in for longest, whose history goes,
@@ -193,6 +205,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.History, 1000)
 	setDefault(&c.HistoryAge, 5*time.Minute)
 	setDefault(&c.HistoryBytes, 64<<20)
+	setDefault(&c.MaxIdleConnections, guard.DefaultMaxIdle)
 	setDefault(&c.MaxRooms, 100_000)
 	setDefault(&c.FullStatus, http.StatusOK)
 	setDefault(&c.MessageRate, 20)
@@ -226,6 +239,10 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("config: MaxConnections is at least 1, not %d", c.MaxConnections)
 	case c.MaxConnectionsPerUser < 0:
 		return c, fmt.Errorf("config: MaxConnectionsPerUser is at least 1, not %d", c.MaxConnectionsPerUser)
+	case c.MaxIdleConnections < 0:
+		return c, fmt.Errorf("config: MaxIdleConnections is at least 1, not %d", c.MaxIdleConnections)
+	case c.MaxConnectionsPerAddress < 0:
+		return c, fmt.Errorf("config: MaxConnectionsPerAddress is at least 1, not %d", c.MaxConnectionsPerAddress)
 	case c.MaxRooms < 0:
 		return c, fmt.Errorf("config: MaxRooms is at least 1, not %d", c.MaxRooms)
 	case c.FullStatus != http.StatusOK && c.FullStatus != http.StatusServiceUnavailable:

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 
+	"example.com/presence/pkg/presence/internal/guard"
 	"example.com/presence/pkg/presence/room"
 	"example.com/presence/pkg/presence/stream"
 )
@@ -34,6 +35,9 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	if refused != nil && !errors.Is(refused, ErrDraining) && s.config.FullStatus == http.StatusServiceUnavailable {
 		s.conns.remove(conn)
 		return &refusal{http.StatusServiceUnavailable, refused.Error(), between(fullLeast, fullMost)}
+	}
+	if a, ok := w.(*guard.Answer); ok {
+		w = a.Stream()
 	}
 	var c *counter // where it is counted
 	conn.conn, err = s.streams.Conn(w, r)

@@ -54,13 +54,12 @@ func (s *Server) getPresence(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	page := struct {
-		Room        room.Name   `json:"room"`
-		Connections int         `json:"connections"`
-		Users       int         `json:"users"`
-		Members     []Member    `json:"members"`
-		Next        room.UserID `json:"next,omitempty"`
-	}{Room: name, Members: []Member{}}
+	release, err := s.guard.Large(r)
+	if err != nil {
+		return err
+	}
+	defer release()
+	page := memberPage{Room: name, Members: []Member{}}
 	c, err := s.find(name)
 	switch {
 	case err == nil:
@@ -75,7 +74,43 @@ func (s *Server) getPresence(w http.ResponseWriter, r *http.Request) error {
 	case !errors.Is(err, ErrNotInRoom):
 		return err
 	}
-	return writeJSON(w, http.StatusOK, page)
+	page.write(w)
+	return nil
+}
+
+// memberPage is an answer of GET /presence.
+type memberPage struct {
+	Room        room.Name   `json:"room"`
+	Connections int         `json:"connections"`
+	Users       int         `json:"users"`
+	Members     []Member    `json:"members"`
+	Next        room.UserID `json:"next,omitempty"`
+}
+
+// write encodes the page a piece at a time: 1,000 members are over 1 MB, and a
+// client may take minutes for them.
+func (p memberPage) write(w http.ResponseWriter) {
+	const piece = 16 << 10
+	setJSON(w)
+	members, next := p.Members, p.Next
+	p.Members, p.Next = []Member{}, ""
+	b := bytes.TrimSuffix(encode(p), []byte("]}"))
+	for i, m := range members {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		if b = append(b, encode(m)...); len(b) >= piece {
+			if _, err := w.Write(b); err != nil {
+				return // the client has gone
+			}
+			b = b[:0]
+		}
+	}
+	b = append(b, ']')
+	if next != "" {
+		b = append(append(b, `,"next":`...), encode(next)...)
+	}
+	w.Write(append(b, "}\n"...))
 }
 
 // Members returns who is in the room, by id. The slice is the caller's own,

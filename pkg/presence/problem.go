@@ -13,6 +13,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"example.com/presence/pkg/presence/auth"
+	"example.com/presence/pkg/presence/internal/guard"
 	"example.com/presence/pkg/presence/room"
 )
 
@@ -65,24 +66,17 @@ var problems = []struct {
 	{ErrNotInRoom, http.StatusNotFound, ""},
 	{ErrDraining, http.StatusServiceUnavailable, ""},
 	{ErrBusy, http.StatusServiceUnavailable, ""},
+	{guard.ErrBusy, http.StatusServiceUnavailable, ""},
 	{ErrTooManyRooms, http.StatusServiceUnavailable, ""},
 	{ErrTooManyBans, http.StatusServiceUnavailable, ""},
 	{room.ErrRetriesFull, http.StatusServiceUnavailable, ""},
 }
-
-// bodyTime is how long a request's body may take to arrive.
-const bodyTime = 10 * time.Second
 
 // handle is a handler whose error is answered with a problem document
 // (RFC 9457). What is not known is the server's fault: it is logged, and not
 // told.
 func (s *Server) handle(f func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if r.ContentLength != 0 {
-			// Of one that is refused, too: net/http reads it before it answers. An
-			// error says that w knows no deadline; then the host's server has one, or none.
-			http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
-		}
 		err := f(w, r)
 		if err == nil {
 			return
@@ -139,11 +133,15 @@ func writeProblem(w http.ResponseWriter, p *refusal) {
 // writeJSON answers with v. Its error is nil, for handlers to return: if
 // writing fails, the client has gone.
 func writeJSON(w http.ResponseWriter, status int, v any) error {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
+	setJSON(w)
 	w.WriteHeader(status)
 	w.Write(append(encode(v), '\n'))
 	return nil
+}
+
+func setJSON(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
 }
 
 func notFound(http.ResponseWriter, *http.Request) error {

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/cors"
 
+	"example.com/presence/pkg/presence/internal/guard"
 	"example.com/presence/pkg/presence/room"
 	"example.com/presence/pkg/presence/stream"
 )
@@ -24,6 +26,7 @@ import (
 type Server struct {
 	shared
 	router   chi.Router
+	guard    *guard.Guard
 	origins  *http.CrossOriginProtection
 	rates    rates
 	rooms    rooms
@@ -67,6 +70,8 @@ func New(c Config) (*Server, error) {
 		closed:  make(chan struct{}),
 	}
 	s.seldom = newSeldom(s.log)
+	s.guard = guard.New(guard.Config{MaxIdle: c.MaxIdleConnections, MaxPerAddress: c.MaxConnectionsPerAddress,
+		Patience: c.Heartbeat * 3 / 4, Warn: s.seldom.warn})
 	s.hooks = hooks{seldom: s.seldom, running: &s.running}
 	s.router = s.routes(page)
 	s.running.Go(s.sweep) // ended by Shutdown
@@ -81,8 +86,24 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if outer != nil && outer.RoutePath != "/" && !strings.HasSuffix(path, outer.RoutePath) {
 		r = r.WithContext(context.WithValue(r.Context(), chi.RouteCtxKey, nil))
 	}
-	s.router.ServeHTTP(w, r)
+	answer, r := s.guard.Begin(w, r)
+	defer answer.End()
+	s.router.ServeHTTP(answer, r)
 }
+
+// Harden sets the part of a host's [http.Server] in what a Server promises: the
+// deadlines and limits of h that are not set, and hooks; and it returns the
+// listener that h must serve. H.Handler must be set before, and l must be the
+// TCP listener, also for ServeTLS:
+//
+//	h := &http.Server{Handler: router}
+//	err := h.Serve(server.Harden(h, l))
+//
+// It bounds the connections that carry no stream (Config.MaxIdleConnections),
+// ends answers by what their peers acknowledge, frees sockets within 10 s of
+// their end, and finds vanished peers over HTTP/2. Without it the handlers' own
+// deadlines hold: for a request's body, and for each piece of an answer.
+func (s *Server) Harden(h *http.Server, l net.Listener) net.Listener { return s.guard.Harden(h, l) }
 
 func (s *Server) routes(page map[string]*file) chi.Router {
 	r := chi.NewRouter()

@@ -474,7 +474,12 @@ type held struct {
 	letGo chan struct{}
 }
 
-func (c held) SetWriteDeadline(time.Time) error { <-c.letGo; return nil }
+func (c held) SetWriteDeadline(t time.Time) error {
+	if t.IsZero() { // the answer becomes a stream
+		<-c.letGo
+	}
+	return nil
+}
 
 // A user that is removed, or signs out, or renews its token, while a stream of
 // its own is on its way in: it holds for that stream too.

@@ -1,0 +1,200 @@
+package guard
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"example.com/presence/pkg/presence/internal/socket"
+)
+
+// Conn is a connection of a listener of [Guard.Harden].
+type Conn struct {
+	net.Conn // as accepted
+	guard    *Guard
+	socket   socket.Socket // nil if it has none that can be looked at
+	began    atomic.Int64  // when the first byte since it was idle was read, in Unix nanoseconds; 0 before
+
+	// Guarded by guard.mu.
+	addr     netip.Addr // that it is counted to; zero if to none
+	state    http.ConnState
+	since    time.Time // when it came into that state
+	http2    bool
+	whole    bool      // a whole request was received
+	bodies   int       // requests whose body has not arrived yet
+	streams  int       // event streams that it carries
+	answers  []*Answer // under way
+	until    time.Time // when the answers that are written must be acknowledged
+	detached bool      // taken out of net/http
+	closing  bool      // net/http closed it, and the peer has not acknowledged everything
+
+	progress progress
+	pages    pages
+}
+
+// connOf returns the Conn below a connection of net/http; nil if there is none.
+func connOf(c net.Conn) *Conn {
+	for {
+		switch t := c.(type) {
+		case *Conn:
+			return t
+		case interface{ NetConn() net.Conn }:
+			c = t.NetConn()
+		default:
+			return nil
+		}
+	}
+}
+
+// SyscallConn implements [syscall.Conn].
+func (c *Conn) SyscallConn() (syscall.RawConn, error) {
+	if s, ok := c.Conn.(syscall.Conn); ok {
+		return s.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
+}
+
+// CloseWrite sends the end of the stream to the peer.
+func (c *Conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// Read implements [net.Conn].
+func (c *Conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if n > 0 && c.began.Load() == 0 {
+		c.began.Store(time.Now().UnixNano())
+	}
+	return n, err
+}
+
+// Close ends the connection, after the peer has acknowledged everything or its
+// time for that has passed. It does not wait for that.
+func (c *Conn) Close() error {
+	g := c.guard
+	owes := c.pulse().Queued() > 0
+	g.mu.Lock()
+	_, counted := g.conns[c]
+	switch {
+	case c.closing:
+		g.mu.Unlock()
+		return net.ErrClosed
+	case counted && owes:
+		c.closing = true
+		g.mu.Unlock()
+		c.Conn.SetDeadline(time.Unix(1, 0)) // net/http may still read or write on another goroutine
+		return c.CloseWrite()
+	case counted:
+		g.mu.Unlock()
+		c.end()
+		return nil
+	}
+	g.mu.Unlock()
+	c.release()
+	return c.Conn.Close()
+}
+
+// Detach takes the connection out of account, as it carries an event stream from
+// now on. It returns the connection below, and what must be called when that is
+// closed; nil if nothing.
+func (c *Conn) Detach() (below net.Conn, released func()) {
+	g := c.guard
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	c.detached = true
+	g.removeLocked(c)
+	if c.addr.IsValid() {
+		released = c.release
+	}
+	return c.Conn, released
+}
+
+// release no longer counts the connection to its address.
+func (c *Conn) release() {
+	g := c.guard
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !c.addr.IsValid() {
+		return
+	}
+	if g.addresses[c.addr]--; g.addresses[c.addr] == 0 {
+		delete(g.addresses, c.addr)
+	}
+	c.addr = netip.Addr{}
+}
+
+// end closes the connection and frees its socket within 10 s.
+func (c *Conn) end() {
+	c.remove()
+	if c.socket == nil {
+		c.Conn.Close()
+		return
+	}
+	c.guard.ender.End(c.socket)
+}
+
+// reset closes the connection at once: the peer is owed nothing more.
+func (c *Conn) reset() {
+	c.remove()
+	if c.socket == nil {
+		c.Conn.Close()
+		return
+	}
+	socket.Reset(c.socket)
+}
+
+func (c *Conn) remove() {
+	g := c.guard
+	g.mu.Lock()
+	g.removeLocked(c)
+	g.mu.Unlock()
+	c.release()
+}
+
+// enter is called by net/http when the connection comes into a state; top is
+// what net/http has of it, which may be TLS.
+func (c *Conn) enter(top net.Conn, s http.ConnState) {
+	http2 := false
+	if t, ok := top.(*tls.Conn); ok && s == http.StateIdle { // the handshake is done
+		http2 = t.ConnectionState().NegotiatedProtocol == "h2"
+	}
+	g := c.guard
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	c.state, c.since, c.http2 = s, time.Now(), c.http2 || http2
+	if !c.http2 {
+		c.bodies = 0
+	}
+	switch s {
+	case http.StateIdle:
+		c.began.Store(0)
+		c.whole = c.whole || !c.http2
+	case http.StateHijacked: // by the host's own handlers, too
+		c.detached = true
+		g.removeLocked(c)
+	}
+}
+
+// pulse returns the kernel's figures; zero if they are unknown.
+func (c *Conn) pulse() (p socket.Pulse) {
+	if c.socket != nil {
+		c.socket.Control(func(fd uintptr) { p = socket.Feel(fd) })
+	}
+	return p
+}
+
+// unread reports whether the peer has sent data that net/http has not read.
+func (c *Conn) unread() (unread bool) {
+	if c.socket != nil {
+		c.socket.Control(func(fd uintptr) { unread = socket.Unread(fd) })
+	}
+	return unread
+}

@@ -1,0 +1,255 @@
+package guard
+
+import (
+	"cmp"
+	"context"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"example.com/presence/pkg/presence/internal/socket"
+)
+
+// Config holds the settings of a [Guard].
+type Config struct {
+	// MaxIdle bounds the connections that carry no stream. Default: 1024.
+	MaxIdle int
+	// MaxPerAddress bounds all connections of one client address, of one /64
+	// with IPv6. Default: 0, no bound.
+	MaxPerAddress int
+	// Patience is how long a peer that vanished may leave data unacknowledged.
+	// Default: 12 s.
+	Patience time.Duration
+	// Warn logs a line, rarely: a limit was reached.
+	Warn func(line string, args ...any)
+}
+
+const (
+	// DefaultMaxIdle is Config.MaxIdle by default.
+	DefaultMaxIdle = 1024
+
+	headerTime = 10 * time.Second
+	idleTime   = 2 * time.Minute
+	maxHeader  = 32 << 10
+	// maxHTTP2Streams bounds the concurrent requests of an HTTP/2 connection.
+	// RFC 9113 section 6.5.2 advises 100 at least.
+	maxHTTP2Streams = 128
+)
+
+// Guard keeps account of the connections of its listeners. Its methods are safe
+// for concurrent use.
+type Guard struct {
+	config Config
+	ender  socket.Ender
+	freed  chan struct{} // a connection left the account; has room for one
+
+	mu        sync.Mutex // guards what follows, and what a Conn says it does
+	conns     map[*Conn]struct{}
+	counted   int                // of conns: those that carry no stream
+	addresses map[netip.Addr]int // all connections, those of streams included
+	pages     map[net.Addr]*pages
+	sweeping  bool
+}
+
+// New returns a Guard. It has no goroutine while it has no connections.
+func New(c Config) *Guard {
+	c.MaxIdle = cmp.Or(c.MaxIdle, DefaultMaxIdle)
+	c.Patience = cmp.Or(c.Patience, 12*time.Second)
+	return &Guard{config: c, freed: make(chan struct{}, 1), conns: map[*Conn]struct{}{},
+		addresses: map[netip.Addr]int{}, pages: map[net.Addr]*pages{}}
+}
+
+// Harden sets the deadlines, limits and hooks of h that are not set yet, and
+// returns the listener that h must serve instead of l. H.Handler must be set
+// before, and l must be a TCP listener, also for ServeTLS: HTTP/2 and the
+// kernel's figures need the connection below TLS.
+func (g *Guard) Harden(h *http.Server, l net.Listener) net.Listener {
+	h.ReadHeaderTimeout = cmp.Or(h.ReadHeaderTimeout, headerTime)
+	h.IdleTimeout = cmp.Or(h.IdleTimeout, idleTime)
+	h.MaxHeaderBytes = cmp.Or(h.MaxHeaderBytes, maxHeader)
+	h.HTTP2 = http2Config(h.HTTP2)
+
+	// net/http answers OPTIONS * without a deadline for its body.
+	next := h.Handler
+	if next == nil {
+		next = http.DefaultServeMux
+	}
+	h.DisableGeneralOptionsHandler = true
+	h.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodOptions || r.RequestURI != "*" {
+			next.ServeHTTP(w, r)
+			return
+		}
+		a, _ := g.Begin(w, r)
+		defer a.End()
+		w.Header().Set("Content-Length", "0")
+	})
+
+	state := h.ConnState
+	h.ConnState = func(c net.Conn, s http.ConnState) {
+		if own := connOf(c); own != nil {
+			own.enter(c, s)
+		}
+		if state != nil {
+			state(c, s)
+		}
+	}
+	connContext := h.ConnContext
+	h.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		if connContext != nil {
+			ctx = connContext(ctx, c)
+		}
+		if own := connOf(c); own != nil {
+			ctx = context.WithValue(ctx, connKey{}, own)
+		}
+		return ctx
+	}
+	if s, ok := l.(syscall.Conn); ok { // the sockets that it accepts inherit the options
+		if raw, err := s.SyscallConn(); err == nil {
+			raw.Control(socket.Tune)
+		}
+	}
+	return &listener{Listener: l, guard: g, closed: make(chan struct{})}
+}
+
+// http2Config returns the settings with bounds where there are none.
+func http2Config(given *http.HTTP2Config) *http.HTTP2Config {
+	var c http.HTTP2Config
+	if given != nil {
+		c = *given
+	}
+	c.MaxConcurrentStreams = cmp.Or(c.MaxConcurrentStreams, maxHTTP2Streams)
+	c.MaxReadFrameSize = cmp.Or(c.MaxReadFrameSize, 16<<10) // one buffer per connection
+	c.MaxReceiveBufferPerStream = cmp.Or(c.MaxReceiveBufferPerStream, 64<<10)
+	c.MaxReceiveBufferPerConnection = cmp.Or(c.MaxReceiveBufferPerConnection, 256<<10)
+	if !socket.Known { // else the sweep ends a peer that stops reading, by what it acknowledges
+		c.WriteByteTimeout = cmp.Or(c.WriteByteTimeout, 10*time.Second)
+	}
+	return &c
+}
+
+// connKey is the context key of a request's [Conn].
+type connKey struct{}
+
+// listener bounds the connections that it accepts.
+type listener struct {
+	net.Listener
+	guard  *Guard
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if own := l.guard.admit(c, l.closed); own != nil {
+			return own, nil
+		}
+	}
+}
+
+func (l *listener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
+}
+
+// admit takes a connection into account, in the place of another one at the
+// limit. It waits while there is none to evict, until closed. It returns nil
+// for a connection that it refused.
+func (g *Guard) admit(inner net.Conn, closed <-chan struct{}) *Conn {
+	c := &Conn{Conn: inner, guard: g, socket: socket.Of(inner), since: time.Now()}
+	if !g.countAddress(c) {
+		g.config.Warn("connection limit per client address reached", "address", inner.RemoteAddr().String(), "limit", g.config.MaxPerAddress)
+		c.reset()
+		return nil
+	}
+	for !g.insert(c) {
+		g.config.Warn("limit of connections without a stream reached", "limit", g.config.MaxIdle)
+		if victim, owed := g.evict(time.Now()); owed {
+			victim.reset()
+			continue
+		} else if victim != nil {
+			victim.end()
+			continue
+		}
+		wait := time.NewTimer(50 * time.Millisecond)
+		select {
+		case <-g.freed:
+		case <-wait.C:
+		case <-closed:
+			c.release()
+			inner.Close()
+			return nil
+		}
+		wait.Stop()
+	}
+	return c
+}
+
+// insert reports whether the connection could be taken into account.
+func (g *Guard) insert(c *Conn) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.counted >= g.config.MaxIdle {
+		return false
+	}
+	g.conns[c] = struct{}{}
+	g.counted++
+	if !g.sweeping {
+		g.sweeping = true
+		go g.sweep() // ends when there are no connections
+	}
+	return true
+}
+
+// removeLocked takes a connection out of account. A second time it does
+// nothing.
+func (g *Guard) removeLocked(c *Conn) {
+	if _, there := g.conns[c]; !there {
+		return
+	}
+	delete(g.conns, c)
+	if c.streams == 0 {
+		g.countLocked(-1)
+	}
+}
+
+// countLocked changes the number of connections without a stream.
+func (g *Guard) countLocked(by int) {
+	g.counted += by
+	if by < 0 {
+		select {
+		case g.freed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// countAddress counts a connection to its client's address, and reports whether
+// the limit allows it.
+func (g *Guard) countAddress(c *Conn) bool {
+	tcp, ok := c.RemoteAddr().(*net.TCPAddr)
+	if g.config.MaxPerAddress <= 0 || !ok {
+		return true
+	}
+	addr := tcp.AddrPort().Addr().Unmap()
+	if addr.Is6() {
+		if prefix, err := addr.WithZone("").Prefix(64); err == nil {
+			addr = prefix.Addr()
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.addresses[addr] >= g.config.MaxPerAddress {
+		return false
+	}
+	g.addresses[addr]++
+	c.addr = addr
+	return true
+}
