@@ -57,8 +57,10 @@ type messageFlags struct {
 }
 
 type limitFlags struct {
-	MaxConnections        int  `placeholder:"N" help:"Streams open at once; by default, and for 0, what the limit of open files allows less 200"`
+	MaxConnections        int  `placeholder:"N" help:"Streams open at once; by default, and for 0, the limit of open files less --max-idle-connections and 200"`
 	MaxConnectionsPerUser int  `default:"0" help:"Of one user; 0 for any number"`
+	MaxIdle               int  `name:"max-idle-connections" placeholder:"N" help:"Open connections that carry no stream. At the limit a new one evicts one that never sent a whole request, or the longest idle. Default: 1024, or a quarter of the limit of open files if that is less."`
+	MaxPerAddress         int  `name:"max-connections-per-address" default:"0" help:"Open connections per client address (per /64 with IPv6), streams included. 0 means unlimited. Behind a proxy all clients have its address. Default: 0."`
 	MaxRooms              int  `default:"100000" help:"Rooms, those kept for their history included"`
 	MaxUnsent             size `placeholder:"256KiB" help:"What may wait for a client that stops reading; at least four times --max-message, and that by default if it is more"`
 	FullStatus            int  `default:"200" enum:"200,503" placeholder:"200" help:"How a stream is refused for want of room: 200 and goodbye, after which a browser comes back, or 503"`
@@ -84,6 +86,8 @@ var flagNames = strings.NewReplacer(
 	"MessageRate", "--message-rate",
 	"MessageBurst", "--message-burst",
 	"MaxConnectionsPerUser", "--max-connections-per-user",
+	"MaxConnectionsPerAddress", "--max-connections-per-address",
+	"MaxIdleConnections", "--max-idle-connections",
 	"MaxConnections", "--max-connections",
 	"MaxRooms", "--max-rooms",
 	"MaxUnsent", "--max-unsent",
@@ -119,6 +123,7 @@ func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, 
 	if err != nil {
 		return presence.Config{}, err
 	}
+	idle := cmp.Or(c.Limits.MaxIdle, idleFor(openFiles()))
 	return presence.Config{
 		Authenticator: authenticator,
 		Guest:         guest,
@@ -134,11 +139,13 @@ func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, 
 		MessageRate:   orNone(c.Messages.MessageRate),
 		MessageBurst:  c.Messages.MessageBurst,
 
-		MaxConnections:        cmp.Or(c.Limits.MaxConnections, connectionsFor(openFiles())),
-		MaxConnectionsPerUser: c.Limits.MaxConnectionsPerUser,
-		MaxRooms:              c.Limits.MaxRooms,
-		MaxUnsent:             int(c.Limits.MaxUnsent),
-		FullStatus:            c.Limits.FullStatus,
+		MaxConnections:           cmp.Or(c.Limits.MaxConnections, connectionsFor(openFiles(), idle)),
+		MaxIdleConnections:       idle,
+		MaxConnectionsPerAddress: c.Limits.MaxPerAddress,
+		MaxConnectionsPerUser:    c.Limits.MaxConnectionsPerUser,
+		MaxRooms:                 c.Limits.MaxRooms,
+		MaxUnsent:                int(c.Limits.MaxUnsent),
+		FullStatus:               c.Limits.FullStatus,
 
 		CORSOrigins: c.Browsers.CORSOrigin,
 		Cookie: presence.Cookie{
@@ -160,18 +167,27 @@ func orNone[T int | float64 | time.Duration](v T) T {
 	return v
 }
 
-// spareFiles are the descriptors that are not for streams.
-const spareFiles = 200
+// reservedFiles are the descriptors that are for no client: logs, keys, loops,
+// sockets about to be closed.
+const reservedFiles = 200
 
-// connectionsFor is how many streams so many open files allow; 0 is any number.
-func connectionsFor(files uint64) int {
-	switch {
-	case files == 0 || files > math.MaxInt32:
-		return 0
-	case files <= spareFiles:
-		return 1
+// idleFor returns how many connections without a stream a limit of open files
+// allows; 0 means no known limit.
+func idleFor(files uint64) int {
+	const most = 1024
+	if files == 0 || files/4 >= most {
+		return most
 	}
-	return int(files) - spareFiles
+	return max(1, int(files/4))
+}
+
+// connectionsFor returns how many streams a limit of open files allows beside so
+// many connections without one; 0 means any number.
+func connectionsFor(files uint64, idle int) int {
+	if files == 0 || files > math.MaxInt32 {
+		return 0
+	}
+	return max(1, int(files)-idle-reservedFiles)
 }
 
 func (f runningFlags) logger(w io.Writer) *slog.Logger {

@@ -7,20 +7,27 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"time"
 )
 
 // health asks a server whether it is alive.
 type health struct {
-	URL string `name:"url" placeholder:"URL" help:"Where the server is mounted; by default where the environment makes serve listen"`
+	URL string `name:"url" placeholder:"URL" help:"Ask over HTTP, where the server is mounted. Default: the server in the same container or on this machine, over a socket of its own; else where the environment makes serve listen."`
 }
 
 // Run fails unless healthz answers 200 within 3 s.
 func (c *health) Run(ctx context.Context, p *process) error {
 	base := c.URL
 	if base == "" {
+
 		addr, err := address(p.getenv(envName("listen")), p.getenv("PORT"), false)
 		if err != nil {
+			return err
+		}
+		port := "" // that the environment names
+		if p.getenv(envName("listen")) != "" || p.getenv("PORT") != "" {
+			_, port, _ = net.SplitHostPort(addr)
+		}
+		if found, err := probe(port); found {
 			return err
 		}
 		base = localURL(addr, p.getenv(envName("tls-cert")) != "")
@@ -34,7 +41,7 @@ func (c *health) Run(ctx context.Context, p *process) error {
 	unverified := c.URL == "" || u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 	client := http.Client{
 		Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: unverified}, DisableKeepAlives: true},
-		Timeout:   3*time.Second - 200*time.Millisecond, // the process itself takes a moment
+		Timeout:   probeTime,
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.JoinPath("healthz").String(), nil)
 	if err != nil {

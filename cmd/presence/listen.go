@@ -50,18 +50,13 @@ func localURL(addr string, tls bool) string {
 	return scheme + "://" + net.JoinHostPort(host, port)
 }
 
-// listen opens the listener. A peer that has gone without a word, as when its
-// power fails, answers no ping: the kernel gives its connection up before the
-// next one (unacked), so it is out within two heartbeats. A connection on which
-// nothing is sent is probed once a heartbeat. The sockets that are accepted have
-// the listener's options; streams over HTTP/1 see to theirs by themselves, so
-// that this is for HTTP/2, and for requests.
+// listen opens the listener. The sockets that it accepts probe an idle peer once
+// per heartbeat.
 //
-// Multipath TCP, which Go's listeners try first, has no such option as unacked
-// sets (Linux 6.18: ENOPROTOOPT), nor what streams look at, so it is not tried.
+// Multipath TCP, which Go's listeners try first, lacks the options and figures
+// by which peers that vanished or stopped reading are found, so it is not tried.
 func listen(ctx context.Context, addr string, heartbeat time.Duration) (net.Listener, error) {
 	config := net.ListenConfig{
-		Control:         unacked(max(heartbeat-3*time.Second, heartbeat/2, time.Second)),
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: heartbeat, Interval: heartbeat, Count: 2},
 	}
 	config.SetMultipathTCP(false)

@@ -51,7 +51,8 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)
 	}
-	log.Info("limits", "open_files", openFiles(), "max_connections", config.MaxConnections)
+	log.Info("limits", "open_files", openFiles(), "max_connections", config.MaxConnections,
+		"max_idle_connections", config.MaxIdleConnections, "reserved_files", reservedFiles)
 	say := log.With("addr", l.Addr().String())
 	if c.Keys.Dev {
 		say = say.With("url", localURL(l.Addr().String(), tls != nil))
@@ -60,18 +61,15 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 			log.Info("--dev without --listen is for this machine alone")
 		}
 	}
+	probe, err := answerProbes(l.Addr().String(), server)
+	if err != nil {
+		log.Warn("the health check must use HTTP: its socket could not be opened", "err", err)
+	} else {
+		defer probe.close()
+	}
 	say.Info("listening")
-	return serveUntil(ctx, l, &http.Server{
-		Handler:           server,
-		TLSConfig:         tls,
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    32 << 10,
-		// A peer that stops reading holds up even the reset of its streams.
-		HTTP2:    &http.HTTP2Config{WriteByteTimeout: 10 * time.Second},
-		ErrorLog: errorLog(log),
-		// No WriteTimeout: a stream is written to for as long as it is open.
-	}, server.Shutdown, c.Running.ShutdownGrace, log)
+	h := &http.Server{Handler: server, TLSConfig: tls, ErrorLog: errorLog(log)}
+	return serveUntil(ctx, server.Harden(h, l), h, server.Shutdown, c.Running.ShutdownGrace, log)
 }
 
 // serveUntil serves h on l until ctx ends, or l fails, and then shuts down,

@@ -1,0 +1,492 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+	"golang.org/x/sys/unix"
+)
+
+// One test per attack, against the command as a process of its own. Each attack
+// ended only after minutes, or never, before the server had a bound for it.
+
+// target is a server under attack.
+type target struct {
+	addr    string
+	token   string // of a user who may join and send to every room
+	process *os.Process
+	tls     bool
+}
+
+// attacked starts a server with TLS, or without, and that many open files; 0
+// means as many as the test has.
+func attacked(t *testing.T, withTLS bool, files int, args ...string) *target {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	args = append([]string{"serve", "--log-format=json", "--log-level=debug", "--listen=127.0.0.1:0"}, args...)
+	if withTLS {
+		dir := t.TempDir()
+		certificate(t, dir+"/cert.pem", dir+"/key.pem")
+		args = append(args, "--tls-cert="+dir+"/cert.pem", "--tls-key="+dir+"/key.pem")
+	}
+	command := append([]string{self}, args...)
+	if files > 0 {
+		command = append([]string{"sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, files)}, command...)
+	}
+	log := newLines()
+	server := exec.Command(command[0], command[1:]...)
+	server.Env = []string{asCommand + "=1", "PRESENCE_JWT_SECRET=" + secret}
+	server.Stderr = log
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Process.Kill(); server.Wait(); log.Close() })
+	var line struct{ Addr string }
+	if err := json.Unmarshal([]byte(log.find(t, `"listening"`)), &line); err != nil {
+		t.Fatal(err)
+	}
+	go func() { // ends with the log
+		for range log.next {
+		}
+	}()
+	token := must(t, env{"PRESENCE_JWT_SECRET": secret}, "token", "--sub=alice", "--join=*", "--send=*", "--admin")
+	return &target{line.Addr, token, server.Process, withTLS}
+}
+
+// dial connects, with a receive buffer of that many bytes; 0 means the default.
+func (s *target) dial(t *testing.T, buffer int) net.Conn {
+	t.Helper()
+	dialer := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) {
+			if buffer > 0 {
+				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, buffer)
+			}
+		})
+	}}
+	conn, err := dialer.DialContext(t.Context(), "tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// speak is dial, with the TLS handshake where the server has it.
+func (s *target) speak(t *testing.T, buffer int, protocols ...string) net.Conn {
+	t.Helper()
+	conn := s.dial(t, buffer)
+	if !s.tls {
+		return conn
+	}
+	secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: protocols})
+	if err := secure.HandshakeContext(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return secure
+}
+
+// send writes a request, with the token if it has a %s for it.
+func (s *target) send(t *testing.T, conn net.Conn, request string) {
+	t.Helper()
+	if strings.Contains(request, "%s") {
+		request = fmt.Sprintf(request, "Authorization: Bearer "+s.token)
+	}
+	if _, err := io.WriteString(conn, request); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// open opens a stream and returns once it has the first count.
+func (s *target) open(t *testing.T, room string) net.Conn {
+	t.Helper()
+	conn := s.speak(t, 0)
+	s.send(t, conn, "GET /events?room="+room+" HTTP/1.1\r\nHost: presence\r\n%s\r\n\r\n")
+	conn.SetReadDeadline(time.Now().Add(30 * time.Second))
+	lines := bufio.NewScanner(conn)
+	for lines.Scan() {
+		if lines.Text() == "event: user count" {
+			return conn
+		}
+	}
+	t.Fatalf("the stream was refused: %v", lines.Err())
+	return nil
+}
+
+// post sends a message and returns the status of the answer; 0 if none came.
+func (s *target) post(t *testing.T, room, text string) int {
+	t.Helper()
+	conn := s.speak(t, 0)
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(30 * time.Second))
+	s.send(t, conn, "POST /messages?room="+room+" HTTP/1.1\r\nHost: presence\r\n%s\r\n"+
+		"Content-Type: text/plain\r\nContent-Length: "+strconv.Itoa(len(text))+"\r\n\r\n"+text)
+	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		return 0
+	}
+	answer.Body.Close()
+	return answer.StatusCode
+}
+
+// memory returns the resident set of the server, in bytes.
+func (s *target) memory(t *testing.T) int {
+	t.Helper()
+	statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", s.process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages, err := strconv.Atoi(strings.Fields(string(statm))[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pages * os.Getpagesize()
+}
+
+// sockets returns the bytes that wait in the server's sockets, by the port of
+// their peer; TIME-WAIT is none of them (proc(5), /proc/net/tcp).
+func (s *target) sockets(t *testing.T) map[int]int {
+	t.Helper()
+	table, err := os.ReadFile("/proc/net/tcp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(s.addr)
+	local, _ := strconv.Atoi(port)
+	found := map[int]int{}
+	for _, line := range strings.Split(string(table), "\n")[1:] {
+		fields := strings.Fields(line)
+		if len(fields) < 5 || !strings.HasSuffix(fields[1], fmt.Sprintf(":%04X", local)) || fields[3] == "06" || fields[3] == "0A" {
+			continue
+		}
+		peer, _ := strconv.ParseInt(fields[2][strings.Index(fields[2], ":")+1:], 16, 32)
+		queued, _ := strconv.ParseInt(fields[4][:strings.Index(fields[4], ":")], 16, 64)
+		found[int(peer)] = int(queued)
+	}
+	return found
+}
+
+func port(conn net.Conn) int { return conn.LocalAddr().(*net.TCPAddr).Port }
+
+// eventually waits until the condition holds.
+func eventually(t *testing.T, within time.Duration, what string, holds func() bool) {
+	t.Helper()
+	ticks := time.NewTicker(100 * time.Millisecond)
+	defer ticks.Stop()
+	for end := time.Now().Add(within); !holds(); <-ticks.C {
+		if time.Now().After(end) {
+			t.Fatalf("not within %v: %s", within, what)
+		}
+	}
+}
+
+// A peer that never opens HTTP/2's window holds no answers.
+func TestAbuseHTTP2Window(t *testing.T) {
+	t.Parallel()
+	s := attacked(t, true, 0)
+	before := s.memory(t)
+	const conns, requests = 8, 250
+	var refused, reset [conns]int
+	var running sync.WaitGroup
+	for i := range conns {
+		conn := s.speak(t, 0, "h2")
+		io.WriteString(conn, http2.ClientPreface)
+		framer := http2.NewFramer(conn, conn)
+		framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+		var block bytes.Buffer
+		fields := hpack.NewEncoder(&block)
+		for _, f := range [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", "presence"}, {":path", "/presence.js"}} {
+			fields.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
+		}
+		running.Go(func() {
+			for n := 0; refused[i]+reset[i] < requests; {
+				conn.SetReadDeadline(time.Now().Add(40 * time.Second))
+				frame, err := framer.ReadFrame()
+				if err != nil {
+					t.Errorf("connection %d: %d refused, %d reset, %v", i, refused[i], reset[i], err)
+					return
+				}
+				switch f := frame.(type) {
+				case *http2.SettingsFrame:
+					if f.IsAck() {
+						continue
+					}
+					if most, ok := f.Value(http2.SettingMaxConcurrentStreams); !ok || most < 128 || most > 250 {
+						t.Errorf("MAX_CONCURRENT_STREAMS is %d", most)
+					}
+					framer.WriteSettingsAck()
+					for ; n < requests; n++ { // the static table alone is used: each block can be sent again
+						framer.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(2*n + 1), BlockFragment: block.Bytes(), EndStream: true, EndHeaders: true})
+					}
+				case *http2.RSTStreamFrame:
+					if f.ErrCode == http2.ErrCodeRefusedStream || f.ErrCode == http2.ErrCodeProtocol {
+						refused[i]++
+					} else {
+						reset[i]++
+					}
+				}
+			}
+		})
+	}
+	most := 0
+	done := make(chan struct{})
+	go func() { running.Wait(); close(done) }()
+	ticks := time.NewTicker(100 * time.Millisecond)
+	defer ticks.Stop()
+	for open := true; open; {
+		select {
+		case <-done:
+			open = false
+		case <-ticks.C:
+			most = max(most, s.memory(t))
+		}
+	}
+	for i := range conns {
+		if reset[i] < 100 || refused[i] == 0 {
+			t.Errorf("connection %d: %d answers ended, %d refused", i, reset[i], refused[i])
+		}
+	}
+	// 2,000 requests, of which 1,024 are under way, at 15 KB; 45 KB each before.
+	if grown := most - before; grown > 40<<20 {
+		t.Errorf("%d MB for %d connections", grown>>20, conns)
+	}
+}
+
+// A request whose header or body never comes is ended, whoever answers it.
+func TestAbuseUnfinishedRequests(t *testing.T) {
+	t.Parallel()
+	requests := map[string]string{
+		"OPTIONS *":       "OPTIONS * HTTP/1.1\r\nHost: presence\r\nContent-Length: 100\r\n\r\n",
+		"a preflight":     "OPTIONS /events HTTP/1.1\r\nHost: presence\r\nOrigin: https://x.example\r\nAccess-Control-Request-Method: GET\r\nContent-Length: 100\r\n\r\n",
+		"a message":       "POST /messages HTTP/1.1\r\nHost: presence\r\n%s\r\nContent-Type: text/plain\r\nContent-Length: 100\r\n\r\n",
+		"a refused one":   "POST /messages HTTP/1.1\r\nHost: presence\r\nContent-Length: 100\r\n\r\n",
+		"a file's":        "GET /presence.js HTTP/1.1\r\nHost: presence\r\nContent-Length: 100\r\n\r\n",
+		"a stream's":      "GET /events HTTP/1.1\r\nHost: presence\r\n%s\r\nContent-Length: 100\r\n\r\n",
+		"half a header":   "GET /presence.js HTTP/1.1\r\nHost: pre",
+		"nothing at all":  "",
+		"a chunked one":   "POST /session HTTP/1.1\r\nHost: presence\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n",
+		"a second header": "GET /healthz HTTP/1.1\r\nHost: presence\r\n\r\nGET /presence.js HTTP",
+	}
+	for _, withTLS := range []bool{false, true} {
+		s := attacked(t, withTLS, 0, "--cors-origin=https://x.example")
+		for name, request := range requests {
+			t.Run(fmt.Sprintf("%s, TLS %v", name, withTLS), func(t *testing.T) {
+				t.Parallel()
+				conn := s.speak(t, 0)
+				s.send(t, conn, request)
+				conn.SetReadDeadline(time.Now().Add(20 * time.Second)) // 10 s, and a busy machine
+				if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Error("it is still open after 20 s")
+				}
+			})
+		}
+	}
+}
+
+// Connections that carry no stream are bounded, and take no descriptor from the
+// streams or the health check.
+func TestAbuseConnections(t *testing.T) {
+	t.Parallel()
+	for name, request := range map[string]string{
+		"silent":     "",
+		"half":       "GET /presence.js HTTP/1.1\r\n",
+		"unfinished": "OPTIONS * HTTP/1.1\r\nHost: presence\r\nContent-Length: 100\r\n\r\n",
+		"idle":       "GET /healthz HTTP/1.1\r\nHost: presence\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := attacked(t, false, 500)
+			_, at, _ := net.SplitHostPort(s.addr)
+			var attack []net.Conn
+			for range 600 {
+				conn := s.dial(t, 0)
+				io.WriteString(conn, request)
+				attack = append(attack, conn)
+			}
+			for i := range 5 {
+				stream := s.open(t, "lobby")
+				if status := s.post(t, "lobby", "hello"); status != http.StatusAccepted {
+					t.Errorf("message %d: %d", i, status)
+				}
+				must(t, env{"PORT": at}, "health")
+				stream.Close()
+			}
+			eventually(t, 30*time.Second, "125 connections at most are left", func() bool { return len(s.sockets(t)) <= 130 })
+			for _, conn := range attack {
+				conn.Close()
+			}
+		})
+	}
+}
+
+// A client that pipelines and does not read has little of the kernel's memory,
+// and not for long.
+func TestAbusePipelining(t *testing.T) {
+	t.Parallel()
+	for _, withTLS := range []bool{false, true} {
+		t.Run(fmt.Sprintf("TLS %v", withTLS), func(t *testing.T) {
+			t.Parallel()
+			s := attacked(t, withTLS, 0)
+			conn := s.speak(t, 4096)
+			s.send(t, conn, strings.Repeat("GET /presence.js HTTP/1.1\r\nHost: presence\r\n\r\n", 100))
+			peer, most := port(conn), 0
+			eventually(t, 40*time.Second, "the connection has ended", func() bool { // 15 s without progress
+				queued, there := s.sockets(t)[peer]
+				most = max(most, queued)
+				return !there
+			})
+			if most < 4096 || most > 128<<10 {
+				t.Errorf("%d bytes waited in the kernel", most)
+			}
+		})
+	}
+}
+
+// The socket of a stream is gone soon after its end, though its peer takes
+// nothing.
+func TestAbuseSocketsAfterTheEnd(t *testing.T) {
+	t.Parallel()
+	for _, withTLS := range []bool{false, true} {
+		for _, end := range []string{"slow", "removed", "expired"} {
+			t.Run(fmt.Sprintf("%s, TLS %v", end, withTLS), func(t *testing.T) {
+				t.Parallel()
+				s := attacked(t, withTLS, 0, "--max-message=16KiB", "--max-unsent=64KiB", "--message-rate=0")
+				life := "1h"
+				if end == "expired" {
+					life = "6s"
+				}
+				victim := must(t, env{"PRESENCE_JWT_SECRET": secret}, "token", "--sub=mallory", "--join=*", "--ttl="+life)
+				peers := map[int]bool{}
+				for range 10 {
+					conn := s.speak(t, 4096)
+					s.send(t, conn, "GET /events HTTP/1.1\r\nHost: presence\r\nAuthorization: Bearer "+victim+"\r\n\r\n")
+					peers[port(conn)] = true
+				}
+				open := func() (n int) {
+					for peer := range s.sockets(t) {
+						if peers[peer] {
+							n++
+						}
+					}
+					return n
+				}
+				watch := s.speak(t, 0)
+				s.send(t, watch, "GET /events HTTP/1.1\r\nHost: presence\r\n%s\r\n\r\n")
+				left := make(chan struct{})
+				go func() { // ends with the connection
+					defer close(left)
+					lines := bufio.NewScanner(watch)
+					lines.Buffer(nil, 1<<20)
+					for last := ""; lines.Scan(); last = lines.Text() {
+						if lines.Text() == "event: user count" && last == "data: 1" {
+							return
+						}
+					}
+				}()
+				// 17 messages fill what the kernel takes.
+				messages := 17
+				if end == "slow" {
+					messages = 200
+				}
+				for range messages {
+					if status := s.post(t, "lobby", strings.Repeat("x", 16<<10)); status != http.StatusAccepted {
+						t.Fatalf("a message: %d", status)
+					}
+				}
+				if end == "removed" {
+					conn := s.speak(t, 0)
+					s.send(t, conn, "DELETE /members/mallory?for=60s HTTP/1.1\r\nHost: presence\r\n%s\r\n\r\n")
+				}
+				select {
+				case <-left:
+				case <-time.After(40 * time.Second):
+					t.Fatal("the streams do not end")
+				}
+				eventually(t, 10*time.Second, "all sockets are free", func() bool { return open() == 0 })
+			})
+		}
+	}
+}
+
+// A client that is slow and reads is not cut off.
+func TestAbuseSparesTheSlow(t *testing.T) {
+	t.Parallel()
+	for _, withTLS := range []bool{false, true} {
+		s := attacked(t, withTLS, 0)
+		for name, request := range map[string]string{
+			"kept":   "GET /presence.js HTTP/1.1\r\nHost: presence\r\n\r\n",
+			"closed": "GET /presence.js HTTP/1.0\r\nHost: presence\r\n\r\n",
+		} {
+			t.Run(fmt.Sprintf("%s, TLS %v", name, withTLS), func(t *testing.T) {
+				t.Parallel()
+				conn := s.speak(t, 4096)
+				s.send(t, conn, request)
+				// Two pieces of some KB every 4 s: for longer than all deadlines of a
+				// peer that takes nothing, then the rest.
+				slow := &pausing{r: conn, until: time.Now().Add(25 * time.Second)}
+				answer, err := http.ReadResponse(bufio.NewReaderSize(slow, 1<<10), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				body, err := io.ReadAll(answer.Body)
+				if err != nil || int64(len(body)) != answer.ContentLength || len(body) < 50_000 {
+					t.Errorf("%d of %d bytes, %v", len(body), answer.ContentLength, err)
+				}
+			})
+		}
+	}
+}
+
+// pausing reads 1 KB each half second until its moment, then as fast as it can.
+type pausing struct {
+	r     io.Reader
+	until time.Time
+}
+
+func (p *pausing) Read(b []byte) (int, error) {
+	if time.Now().Before(p.until) {
+		<-time.After(500 * time.Millisecond)
+		b = b[:min(len(b), 1<<10)]
+	}
+	return p.r.Read(b)
+}
+
+// The health check finds the server whose settings are flags, TLS too, and says
+// so when it cannot know which one is meant.
+func TestHealthFindsTheServer(t *testing.T) {
+	s := attacked(t, true, 0)
+	other := attacked(t, false, 0)
+	for _, server := range []*target{s, other} {
+		_, at, _ := net.SplitHostPort(server.addr)
+		must(t, env{"PORT": at}, "health")
+		server.process.Signal(syscall.SIGSTOP)
+		if _, stderr, exit := command(t, env{"PORT": at}, "health"); exit != 1 {
+			t.Errorf("of a frozen server: exit status %d, %s", exit, stderr)
+		}
+		server.process.Signal(syscall.SIGCONT)
+	}
+	if _, stderr, exit := command(t, nil, "health"); exit != 2 || !strings.Contains(stderr, "--url") {
+		t.Errorf("of two servers: exit status %d, %s", exit, stderr)
+	}
+}
