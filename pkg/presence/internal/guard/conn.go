@@ -32,6 +32,7 @@ type Conn struct {
 	until    time.Time // when the answers that are written must be acknowledged
 	detached bool      // taken out of net/http
 	closing  bool      // net/http closed it, and the peer has not acknowledged everything
+	closed   time.Time // when it did
 
 	progress progress
 	pages    pages
@@ -89,6 +90,7 @@ func (c *Conn) Close() error {
 		return net.ErrClosed
 	case counted && owes:
 		c.closing = true
+		g.finishLocked(c)
 		g.mu.Unlock()
 		c.Conn.SetDeadline(time.Unix(1, 0)) // net/http may still read or write on another goroutine
 		return c.CloseWrite()

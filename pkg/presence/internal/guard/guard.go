@@ -45,6 +45,7 @@ type Guard struct {
 	config Config
 	ender  socket.Ender
 	freed  chan struct{} // a connection left the account; has room for one
+	none   chan struct{} // the last one did; has room for one
 
 	mu        sync.Mutex // guards what follows, and what a Conn says it does
 	conns     map[*Conn]struct{}
@@ -52,13 +53,14 @@ type Guard struct {
 	addresses map[netip.Addr]int // all connections, those of streams included
 	pages     map[net.Addr]*pages
 	sweeping  bool
+	finishing []*Conn // closed by net/http within the last second; their peers have not acknowledged everything
 }
 
 // New returns a Guard. It has no goroutine while it has no connections.
 func New(c Config) *Guard {
 	c.MaxIdle = cmp.Or(c.MaxIdle, DefaultMaxIdle)
 	c.Patience = cmp.Or(c.Patience, 12*time.Second)
-	return &Guard{config: c, freed: make(chan struct{}, 1), conns: map[*Conn]struct{}{},
+	return &Guard{config: c, freed: make(chan struct{}, 1), none: make(chan struct{}, 1), conns: map[*Conn]struct{}{},
 		addresses: map[netip.Addr]int{}, pages: map[net.Addr]*pages{}}
 }
 
@@ -218,16 +220,23 @@ func (g *Guard) removeLocked(c *Conn) {
 	if c.streams == 0 {
 		g.countLocked(-1)
 	}
+	if len(g.conns) == 0 {
+		signal(g.none)
+	}
 }
 
 // countLocked changes the number of connections without a stream.
 func (g *Guard) countLocked(by int) {
 	g.counted += by
 	if by < 0 {
-		select {
-		case g.freed <- struct{}{}:
-		default:
-		}
+		signal(g.freed)
+	}
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
 }
 

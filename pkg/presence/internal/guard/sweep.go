@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"slices"
 	"time"
 
 	"example.com/presence/pkg/presence/internal/socket"
@@ -54,7 +55,12 @@ func (g *Guard) sweep() {
 	ticks := time.NewTicker(every)
 	defer ticks.Stop()
 	var conns []*Conn
-	for now := range ticks.C {
+	for {
+		now := time.Now()
+		select {
+		case now = <-ticks.C:
+		case <-g.none:
+		}
 		clear(conns)
 		conns = conns[:0]
 		g.mu.Lock()
@@ -68,6 +74,43 @@ func (g *Guard) sweep() {
 		}
 		for _, c := range conns {
 			c.review(now)
+		}
+	}
+}
+
+// finishLocked ends a connection soon after its peer has acknowledged everything.
+// That is a round trip away as a rule: a client that opens a connection for each
+// request would otherwise have its connections fill the account until the sweep.
+func (g *Guard) finishLocked(c *Conn) {
+	c.closed = time.Now()
+	if g.finishing = append(g.finishing, c); len(g.finishing) == 1 {
+		go g.finish() // ends when there is none left, each after a second at most
+	}
+}
+
+func (g *Guard) finish() {
+	const soon = 25 * time.Millisecond
+	ticks := time.NewTicker(soon)
+	defer ticks.Stop()
+	for now := range ticks.C {
+		g.mu.Lock()
+		conns := slices.Clone(g.finishing)
+		g.mu.Unlock()
+		done := map[*Conn]bool{}
+		for _, c := range conns {
+			if c.pulse().Queued() == 0 {
+				c.end()
+				done[c] = true
+			} else if now.Sub(c.closed) >= every { // the sweep goes on
+				done[c] = true
+			}
+		}
+		g.mu.Lock()
+		g.finishing = slices.DeleteFunc(g.finishing, func(c *Conn) bool { return done[c] })
+		left := len(g.finishing)
+		g.mu.Unlock()
+		if left == 0 {
+			return
 		}
 	}
 }

@@ -14,6 +14,9 @@ const Known = true
 // to 3.9 MB for a client that has stopped reading. 16 KiB hurts slow readers.
 const maxNotSent = 64 << 10
 
+// closed is TCP_CLOSE of the kernel's tcp_states.h.
+const closed = 7
+
 // Tune bounds the kernel's send buffer of a socket, and turns the kernel's own
 // timeout off. Sockets inherit both from the listener that accepts them.
 //
@@ -35,6 +38,9 @@ func Feel(fd uintptr) (p Pulse) {
 	queued, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
 	if err != nil {
 		return p
+	}
+	if info.State == closed { // by a reset: what is queued will never go
+		queued = 0
 	}
 	next := time.Duration(info.Rto) * time.Microsecond // doubled already while data is sent again
 	if info.Unacked == 0 {

@@ -1,0 +1,193 @@
+package presence_test
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"example.com/presence/pkg/presence"
+)
+
+// hardened starts a host program that mounts the server below /presence, with
+// Harden or without, over TLS and HTTP/2 or without.
+func hardened(t *testing.T, c presence.Config, harden, secure bool) (h *house, addr string) {
+	t.Helper()
+	var server *presence.Server
+	host := chi.NewRouter()
+	h = openIn(t, c, plain, func(next http.Handler) http.Handler {
+		server = next.(*presence.Server)
+		return next
+	})
+	host.Mount("/presence", server)
+	host.Get("/own", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "the host's own") })
+	listener := httptest.NewUnstartedServer(host)
+	listener.EnableHTTP2 = secure
+	if harden {
+		listener.Listener = server.Harden(listener.Config, listener.Listener)
+	}
+	if secure {
+		listener.StartTLS()
+	} else {
+		listener.Start()
+	}
+	t.Cleanup(listener.Close)
+	return h, listener.Listener.Addr().String()
+}
+
+// A host program that mounts the handlers has their deadlines, without Harden as
+// well; with it also those of the requests that net/http answers.
+func TestHostEndsUnfinishedRequests(t *testing.T) {
+	t.Parallel()
+	for _, harden := range []bool{true, false} {
+		_, addr := hardened(t, presence.Config{CORSOrigins: []string{"https://x.example"}}, harden, false)
+		requests := map[string]string{
+			"a preflight": "OPTIONS /presence/events HTTP/1.1\r\nHost: x\r\nOrigin: https://x.example\r\nAccess-Control-Request-Method: GET\r\nContent-Length: 100\r\n\r\n",
+			"a login":     "POST /presence/login HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n",
+			"a stream's":  "GET /presence/events HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n",
+		}
+		if harden {
+			requests["OPTIONS *"] = "OPTIONS * HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+			requests["half a header"] = "GET /own HTTP/1.1\r\nHost"
+		}
+		for name, request := range requests {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				conn, err := net.Dial("tcp", addr)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				io.WriteString(conn, request)
+				conn.SetReadDeadline(time.Now().Add(patience))
+				if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("Harden %v: it is still open after %v", harden, patience)
+				}
+			})
+		}
+	}
+}
+
+// Over HTTP/2 an answer for which the window is never opened ends, in a host
+// program too, and a stream on the same connection goes on.
+func TestHostEndsBlockedAnswers(t *testing.T) {
+	t.Parallel()
+	for _, harden := range []bool{true, false} {
+		t.Run("", func(t *testing.T) {
+			t.Parallel()
+			_, addr := hardened(t, presence.Config{}, harden, true)
+			conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			io.WriteString(conn, http2.ClientPreface)
+			framer := http2.NewFramer(conn, conn)
+			framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+			ask := func(stream uint32, path string) {
+				var block bytes.Buffer
+				fields := hpack.NewEncoder(&block)
+				for _, f := range [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", "x"}, {":path", path}, {"authorization", "Bearer " + bearer(t, "alice")}} {
+					fields.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
+				}
+				framer.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: block.Bytes(), EndStream: true, EndHeaders: true})
+			}
+			ask(1, "/presence/events")
+			ask(3, "/presence/presence")
+			framer.WriteWindowUpdate(1, 1<<20)
+			conn.SetReadDeadline(time.Now().Add(2 * patience))
+			for ended, alive := false, false; !ended || !alive; {
+				frame, err := framer.ReadFrame()
+				if err != nil {
+					t.Fatalf("Harden %v: ended %v, alive %v: %v", harden, ended, alive, err)
+				}
+				switch f := frame.(type) {
+				case *http2.RSTStreamFrame:
+					if f.StreamID != 3 {
+						t.Fatalf("stream %d ended", f.StreamID)
+					}
+					ended = true
+				case *http2.DataFrame: // a ping of the heartbeat, after the end of the other
+					alive = ended && bytes.Contains(f.Data(), []byte("ping"))
+				}
+			}
+		})
+	}
+}
+
+// Connections without a stream are bounded, a stream is none of them, and a
+// newcomer takes the place of one that sent nothing.
+func TestHardenBoundsConnections(t *testing.T) {
+	t.Parallel()
+	h, addr := hardened(t, presence.Config{MaxIdleConnections: 3, Linger: -1}, true, false)
+	h.URL = "http://" + addr + "/presence"
+	var streams []*tab
+	for range 5 {
+		streams = append(streams, h.stream("/events", bearer(t, "alice")))
+	}
+	streams[4].until("user count", "5")
+	var silent []net.Conn
+	for range 5 {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		silent = append(silent, conn)
+	}
+	// All but three at most end, the streams not.
+	for i, conn := range silent[:2] {
+		conn.SetReadDeadline(time.Now().Add(patience / 2))
+		if _, err := conn.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("connection %d was not evicted", i)
+		}
+	}
+	h.say("/messages", bearer(t, "bob"), `{"data":"hello"}`)
+	for _, c := range streams {
+		c.next("message")
+	}
+}
+
+// One client address has so many connections at most, streams included, and a
+// place again when one ends.
+func TestHardenBoundsAnAddress(t *testing.T) {
+	t.Parallel()
+	h, addr := hardened(t, presence.Config{MaxConnectionsPerAddress: 2, Linger: -1}, true, false)
+	h.URL = "http://" + addr + "/presence"
+	asked := func() bool {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		io.WriteString(conn, "GET /own HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+		line, _ := bufio.NewReader(conn).ReadString('\n')
+		return strings.Contains(line, "200")
+	}
+	first := h.stream("/events", bearer(t, "alice"))
+	second := h.stream("/events", bearer(t, "alice"))
+	first.next("sync")
+	second.next("sync")
+	if asked() {
+		t.Error("a third connection was served")
+	}
+	first.close()
+	second.until("user count", "1")
+	for end := time.Now().Add(patience); !asked(); {
+		if time.Now().After(end) {
+			t.Fatal("the place of a stream that ended is not free")
+		}
+	}
+}

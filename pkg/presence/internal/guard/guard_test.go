@@ -1,0 +1,112 @@
+package guard
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"example.com/presence/pkg/presence/internal/socket"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// At the limit connections are evicted in the order of the package comment, and
+// those of honest clients are not.
+func TestEvictionOrder(t *testing.T) {
+	now := time.Now()
+	g := New(Config{})
+	add := func(age time.Duration, change func(*Conn)) *Conn {
+		c := &Conn{guard: g, state: http.StateActive, since: now.Add(-age), whole: true}
+		change(c)
+		g.conns[c] = struct{}{}
+		return c
+	}
+	began := func(age time.Duration) int64 { return now.Add(-age).UnixNano() }
+	silent := func(c *Conn) { c.state, c.whole = http.StateNew, false }
+	idle := func(c *Conn) { c.state = http.StateIdle }
+	want := []*Conn{
+		add(9*time.Second, silent),
+		add(8*time.Second, func(c *Conn) { c.state, c.whole, c.http2 = http.StateIdle, false, true }),
+		add(7*time.Second, func(c *Conn) { c.whole, c.bodies, c.answers = false, 1, []*Answer{{}} }),
+		add(2*time.Second, silent),
+		add(30*time.Second, idle),
+		add(6*time.Second, func(c *Conn) { idle(c); c.http2 = true; c.began.Store(began(time.Second)) }),
+		add(20*time.Second, func(c *Conn) { idle(c); c.began.Store(began(3 * time.Second)) }), // a header
+		add(2*time.Second, func(c *Conn) { c.bodies = 1 }),
+		add(50*time.Second, func(c *Conn) { c.progress = progress{owes: true, lazy: true} }),
+		add(40*time.Second, func(c *Conn) { idle(c); c.progress = progress{owes: true, lazy: true} }),
+		add(4*time.Second, idle),
+		add(2*time.Second, idle),
+	}
+	for _, spared := range []func(*Conn){
+		func(c *Conn) { silent(c); c.since = now.Add(-time.Second / 2) },
+		func(c *Conn) { idle(c); c.since = now.Add(-time.Second / 2) },
+		func(c *Conn) { idle(c); c.progress.owes = true }, // it reads
+		func(c *Conn) {},                                  // a handler runs
+		func(c *Conn) { c.http2, c.bodies, c.answers = true, 1, []*Answer{{}, {}} },
+		func(c *Conn) { idle(c); c.http2, c.streams = true, 1 },
+		func(c *Conn) { c.closing, c.progress.owes = true, true },
+	} {
+		add(time.Minute, spared)
+	}
+	for i, c := range want {
+		victim := g.victimLocked(now, nil)
+		if victim != c {
+			t.Fatalf("number %d is %+v, want %+v", i, victim, c)
+		}
+		delete(g.conns, victim)
+	}
+	if victim := g.victimLocked(now, nil); victim != nil {
+		t.Errorf("%+v is evicted", victim)
+	}
+}
+
+// A peer must acknowledge 8 KiB in 15 s while it is owed something.
+func TestProgress(t *testing.T) {
+	for rate, want := range map[int]int{ // bytes per second: the second of the end, 0 for none
+		0:    15,
+		100:  15,
+		500:  15,
+		600:  0,
+		1000: 0,
+	} {
+		var p progress
+		start, ended := time.Now(), 0
+		for s := 0; s < 60 && ended == 0; s++ {
+			acked := uint64(s * rate)
+			if !p.see(socket.Pulse{Acked: acked, Written: acked + 50_000}, minProgress, start.Add(time.Duration(s)*time.Second)) {
+				ended = s
+			}
+			if lazy := s >= 15 && rate < 32<<10/15; p.lazy != lazy && ended == 0 {
+				t.Errorf("%d bytes per second: lazy is %v after %d s", rate, p.lazy, s)
+			}
+		}
+		if ended != want {
+			t.Errorf("%d bytes per second: it ends after %d s, want %d", rate, ended, want)
+		}
+	}
+	var p progress
+	start := time.Now()
+	for s := range 100 { // nothing is owed for a while, then something
+		acked := uint64(10)
+		if !p.see(socket.Pulse{Acked: acked, Written: acked + uint64(s/90)}, minProgress, start.Add(time.Duration(s)*time.Second)) {
+			t.Fatalf("it ends after %d s", s)
+		}
+	}
+}
+
+// The time of an answer grows with its size.
+func TestAnswerTime(t *testing.T) {
+	for size, want := range map[int64]time.Duration{0: 5 * time.Minute, 4 << 10: 301 * time.Second, 1 << 20: 556 * time.Second} {
+		a := &Answer{began: time.Now()}
+		a.size.Store(size)
+		if got := a.deadline().Sub(a.began); got != want {
+			t.Errorf("%d bytes: got %v, want %v", size, got, want)
+		}
+	}
+}
+
+func (c *Conn) String() string { return fmt.Sprintf("%v for %v", c.state, time.Since(c.since)) }
