@@ -4,6 +4,8 @@
 //
 //	server, err := presence.New(presence.Config{Authenticator: mine})
 //	router.Mount("/presence", server)
+//	h := &http.Server{Handler: router}
+//	err = h.Serve(server.Harden(h, listener))
 //
 // Where things are: server.go has the routes and the life of a Server;
 // events.go the way of a client from its request to the end of its stream;
@@ -12,7 +14,8 @@
 // wire.go what each event carries; members.go and rooms.go who is where, and
 // their removal; session.go the cookie; connections.go the open streams of all
 // rooms, which end with their tokens; memory.go what was said and who was
-// removed; limits.go how fast one may send; problem.go what a client is told that asks
+// removed; limits.go how fast one may send; internal/guard what requests that are
+// no streams may hold; problem.go what a client is told that asks
 // for something it cannot have. Below stand auth (who asks), room (who is here,
 // plain data) and stream (bytes to sockets); they know nothing of each other.
 //
@@ -32,10 +35,9 @@
 //  4. A client that stops reading delays nobody, and is sent away, as
 //     Config.MaxUnsent says.
 //  5. A client that vanishes without a word is found by the next ping that it
-//     does not acknowledge, within two heartbeats: on Linux, over HTTP/1. On
-//     HTTP/2 the listener's sockets must be set to notice (TCP_USER_TIMEOUT; the
-//     command sets it) or [http.HTTP2Config].WriteByteTimeout be set, and the reason
-//     of such a leave is closed. A host's listener does better without Multipath
+//     does not acknowledge, within two heartbeats: on Linux, over HTTP/1, and with
+//     [Server.Harden] over HTTP/2, where the reason of such a leave is closed.
+//     Without Harden set [http.HTTP2Config].WriteByteTimeout. A host's listener does better without Multipath
 //     TCP ([net.ListenConfig.SetMultipathTCP]), whose sockets do not say as much.
 //     A half-closed connection has ended.
 //  6. A room of more than Config.MemberLimit members tells counts only, until

@@ -35,7 +35,9 @@ func Example() {
 	router := chi.NewRouter()
 	router.Get("/", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "my own page") })
 	router.Mount("/presence", server)
-	site := httptest.NewServer(router)
+	site := httptest.NewUnstartedServer(router)
+	site.Listener = server.Harden(site.Config, site.Listener) // a program's own http.Server and listener
+	site.Start()
 	defer site.Close()
 
 	room, err := client.New(client.Config{URL: site.URL + "/presence", Room: "doc-1", Token: "alice"})

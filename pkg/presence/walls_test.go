@@ -25,6 +25,8 @@ const (
 	authPkg    = facePkg + "/auth"
 	roomPkg    = facePkg + "/room"
 	streamPkg  = facePkg + "/stream"
+	socketPkg  = facePkg + "/internal/socket"
+	guardPkg   = facePkg + "/internal/guard"
 	clientPkg  = facePkg + "/client"
 	natsPkg    = facePkg + "/nats"
 	natsModule = "github.com/nats-io"
@@ -54,6 +56,14 @@ var walls = []wall{
 		why:  "stream carries bytes and knows no users",
 		of:   is(streamPkg),
 		bars: oneOf(authPkg, roomPkg, facePkg),
+	}, {
+		why:  "socket is below all that serve connections",
+		of:   is(socketPkg),
+		bars: within(home),
+	}, {
+		why:  "guard bounds requests: it knows no users, no rooms and no streams",
+		of:   is(guardPkg),
+		bars: oneOf(authPkg, roomPkg, streamPkg, facePkg),
 	}, {
 		why:  "auth knows no rooms: it answers with a user and its patterns",
 		of:   is(authPkg),
