@@ -45,7 +45,7 @@ func TestEvictionOrder(t *testing.T) {
 		func(c *Conn) { silent(c); c.since = now.Add(-time.Second / 2) },
 		func(c *Conn) { idle(c); c.since = now.Add(-time.Second / 2) },
 		func(c *Conn) { idle(c); c.progress.owes = true }, // it reads
-		func(c *Conn) {},                                  // a handler runs
+		func(c *Conn) {}, // a handler runs
 		func(c *Conn) { c.http2, c.bodies, c.answers = true, 1, []*Answer{{}, {}} },
 		func(c *Conn) { idle(c); c.http2, c.streams = true, 1 },
 		func(c *Conn) { c.closing, c.progress.owes = true, true },
