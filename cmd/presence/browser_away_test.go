@@ -1,0 +1,98 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+)
+
+// A server is away, for as long as a deploy or a snapshot of its machine may
+// take. The page says so, is back without a hand, shows the right count, and no
+// message twice.
+func TestServerIsAway(t *testing.T) {
+	post := func(t *testing.T, addr, text string) {
+		t.Helper()
+		must(t, env{"PRESENCE_JWT_SECRET": secret}, "send", "--url=http://"+addr,
+			"--token="+must(t, env{"PRESENCE_JWT_SECRET": secret}, "token", "--sub=bob", "--name=Bob"), text)
+	}
+	heard := func(want ...string) string {
+		list, err := json.Marshal(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprintf(`JSON.stringify([...document.querySelectorAll('#messages .text')].map((e) => e.textContent)) === %q`, list)
+	}
+	signal := func(t *testing.T, server *os.Process, s os.Signal) {
+		t.Helper()
+		if err := server.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for what, away := range map[string]struct {
+		time  time.Duration
+		leave func(t *testing.T, server *os.Process)
+		back  func(t *testing.T, server *os.Process, addr string)
+	}{
+		"stopped": {
+			10 * time.Second,
+			func(t *testing.T, server *os.Process) { signal(t, server, syscall.SIGTERM) },
+			func(t *testing.T, _ *os.Process, addr string) { serveProcess(t, "--listen="+addr) },
+		},
+		"killed": {
+			10 * time.Second,
+			func(t *testing.T, server *os.Process) { signal(t, server, syscall.SIGKILL) },
+			func(t *testing.T, _ *os.Process, addr string) { serveProcess(t, "--listen="+addr) },
+		},
+		"frozen": { // with the heartbeat of 15 s, so that a silence of 37.5 s is the end
+			40 * time.Second,
+			func(t *testing.T, server *os.Process) { signal(t, server, syscall.SIGSTOP) },
+			func(t *testing.T, server *os.Process, _ string) { signal(t, server, syscall.SIGCONT) },
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			server, _, addr := serveProcess(t)
+			first := browser(t, "net::ERR_")
+			signIn(t, first, "http://"+addr, "Ann")
+			second, closeSecond := tab(t, first)
+			t.Cleanup(closeSecond)
+			if err := chromedp.Do(second, chromedp.Navigate("http://"+addr)); err != nil {
+				t.Fatal(err)
+			}
+			both := []context.Context{first, second}
+			for _, page := range both {
+				see(t, page, count(2))
+			}
+			post(t, addr, "one")
+			for _, page := range both {
+				see(t, page, heard("one"))
+			}
+
+			back := time.Now().Add(away.time)
+			away.leave(t, server.Process)
+			for _, page := range both {
+				seeUntil(t, page, `document.body.dataset.state === "connecting"`, back)
+			}
+			until(t, back)
+			away.back(t, server.Process, addr)
+			for _, page := range both {
+				see(t, page, `document.body.dataset.state === "open"`)
+				see(t, page, count(2))
+			}
+			post(t, addr, "two")
+			for _, page := range both {
+				see(t, page, heard("one", "two"))
+				// A server that was started anew knows nothing of what was said before.
+				see(t, page, fmt.Sprintf(`(document.querySelector('#messages .gap') !== null) === %t`, what != "frozen"))
+			}
+		})
+	}
+}
