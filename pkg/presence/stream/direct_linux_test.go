@@ -70,17 +70,20 @@ func settle(f func() int, want int) (got int) {
 // A client from which nothing comes any more, not even acknowledgements, is
 // found by the next ping, and earlier where there is more to tell it.
 func TestPromise5Vanished(t *testing.T) {
+	t.Parallel()
+	heartbeat := sized(2*time.Second, 4*time.Second)
 	for _, doing := range []string{"nothing", "reading much", "pausing"} {
 		t.Run(doing, func(t *testing.T) {
-			eachHTTP1(t, stream.Config{Heartbeat: 2 * time.Second, MaxUnsent: 64 << 10}, func(t *testing.T, g *rig) {
+			t.Parallel()
+			eachHTTP1(t, stream.Config{Heartbeat: heartbeat, MaxUnsent: 64 << 10}, func(t *testing.T, g *rig) {
 				t.Parallel()
-				vanished(t, g, doing)
+				vanished(t, g, doing, heartbeat)
 			})
 		})
 	}
 }
 
-func vanished(t *testing.T, g *rig, doing string) {
+func vanished(t *testing.T, g *rig, doing string, heartbeat time.Duration) {
 	c, conn := g.rawBy(narrow(16<<10), get)
 	r := bufio.NewReader(c)
 	if _, err := r.ReadString('\n'); err != nil {
@@ -112,14 +115,16 @@ func vanished(t *testing.T, g *rig, doing string) {
 	if end := <-g.ends; end != stream.Timeout {
 		t.Errorf("ended %q, want timeout", end)
 	}
-	if after := time.Since(gone); after > 4*time.Second {
-		t.Errorf("it was out after %v, more than two heartbeats", after)
+	const slack = time.Second // for a machine with other work
+	if after := time.Since(gone); after > 2*heartbeat+slack {
+		t.Errorf("it was out after %v, more than two heartbeats of %v", after, heartbeat)
 	}
 }
 
 // A client that takes nothing for a while, and for which little waits, stays,
 // whatever the heartbeat; it has what it missed when it goes on.
 func TestPause(t *testing.T) { // promise 4
+	t.Parallel()
 	eachHTTP1(t, stream.Config{Heartbeat: time.Second, Progress: 6 * time.Second, MaxUnsent: 1 << 20}, func(t *testing.T, g *rig) {
 		t.Parallel()
 		c, _ := g.rawBy(narrow(16<<10), get)
@@ -154,6 +159,7 @@ func TestPause(t *testing.T) { // promise 4
 // What the kernel has taken for a client waits there no longer than what waits
 // for the kernel.
 func TestStopped(t *testing.T) { // promise 4
+	t.Parallel()
 	eachHTTP1(t, stream.Config{Heartbeat: time.Second, Progress: time.Second}, func(t *testing.T, g *rig) {
 		t.Parallel()
 		c, conn := g.rawBy(narrow(16<<10), get)
