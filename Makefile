@@ -5,10 +5,10 @@ DOCKER   ?= docker
 FUZZTIME ?= 30s
 BENCH    ?= .
 
-.PHONY: help build run test bench fuzz image
+.PHONY: help build run test test-long bench fuzz image
 
 help: ## list what can be made
-	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 10
 
 build: ## the command, as bin/presence
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/presence ./cmd/presence
@@ -18,8 +18,11 @@ run: build ## serve the page on http://127.0.0.1:8080 with guest logins (make ru
 
 test: ## all tests, after setting up what they need
 	bash .ci/setup
-	CGO_ENABLED=1 go test -race -shuffle=on ./...
+	CGO_ENABLED=1 go test -race -shuffle=on -timeout 20m ./...
 	node --test web/*.test.js
+
+test-long: ## the Go tests that have a larger size, in it: many clients, for long
+	PRESENCE_TEST_LONG=1 CGO_ENABLED=1 go test -race -shuffle=on -timeout 2h $(ARGS) ./pkg/presence
 
 bench: ## all benchmarks, a quarter of an hour on two cores (make bench BENCH=Storm for one)
 	go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 1h $(ARGS) ./pkg/presence

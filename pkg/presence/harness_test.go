@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"io"
 	"log/slog"
 	"net"
@@ -27,6 +28,11 @@ func TestMain(m *testing.M) {
 		benchProcess(role)
 		return
 	}
+	// Most parallel tests wait: more of them than there are CPUs run at once.
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		f.Value.Set("8")
+	}
 	goleak.VerifyTestMain(m)
 }
 
@@ -36,8 +42,21 @@ var benchProcess func(role string)
 
 var secret = []byte("a secret of thirty-two bytes ok!")
 
-// patience is how long a test waits for what must come.
-const patience = 20 * time.Second
+// patience is how long a test waits for what must come. It is long because a
+// busy machine may take long; a test that passes waits for none of it.
+const patience = time.Minute
+
+// sized returns the size of a test: short with -short, long in make test-long,
+// which sets PRESENCE_TEST_LONG=1, and usual otherwise.
+func sized[T any](short, usual, long T) T {
+	switch {
+	case testing.Short():
+		return short
+	case os.Getenv("PRESENCE_TEST_LONG") == "1":
+		return long
+	}
+	return usual
+}
 
 // bearer mints a token for a user who may join and send anywhere.
 func bearer(t testing.TB, sub string) string {

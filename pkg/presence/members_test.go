@@ -216,10 +216,12 @@ func TestLibrary(t *testing.T) {
 	}
 }
 
-// 5,000 connections of 500 users come at once. Those of a window are told one
-// state, made once, and each is in its own.
+// 2,500 connections of 500 users (1,000 with -short, 5,000 in make test-long) come
+// at once. Those of a window are told one state, made once, and each is in its
+// own.
 func TestStormSharesItsSyncs(t *testing.T) {
-	const clients, users = 5000, 500
+	const users = 500
+	clients := sized(1000, 2500, 5000)
 	h := open(t, presence.Config{})
 	tokens := make([]string, users)
 	for i := range tokens {
@@ -234,7 +236,7 @@ func TestStormSharesItsSyncs(t *testing.T) {
 	var mu sync.Mutex // guards states
 	states := map[string]*state{}
 	var workers, readers sync.WaitGroup
-	var bodies [clients]io.Closer
+	bodies := make([]io.Closer, clients)
 	for worker := range 100 {
 		workers.Go(func() {
 			for i := worker; i < clients; i += 100 {

@@ -19,8 +19,8 @@ import (
 
 var modelSeed = flag.Uint64("model.seed", 0, "run TestModel with this seed alone")
 
-// The server beside a plain model of it: 100,000 steps at random, of which each
-// is a join, a close, a reload, a removal, a state, a message, a renewal or some
+// The server beside a plain model of it: 100,000 steps at random (12,000 with
+// -short, 400,000 in make test-long), of which each is a join, a close, a reload, a removal, a state, a message, a renewal or some
 // time that passes, in which tokens expire and lingering ends. After each
 // moment of quiet the model, the server, and what every client has made of its
 // events agree.
@@ -28,7 +28,7 @@ var modelSeed = flag.Uint64("model.seed", 0, "run TestModel with this seed alone
 //	go test -run TestModel -v ./pkg/presence                      # prints its seeds
 //	go test -run TestModel -model.seed 123 ./pkg/presence         # runs one again
 func TestModel(t *testing.T) { // promises 1, 2, 3, 6 and 7
-	const runs, steps = 10, 10_000
+	runs, steps := sized(4, 10, 40), sized(3_000, 10_000, 10_000)
 	for range runs {
 		seed := rand.Uint64()
 		if *modelSeed != 0 {

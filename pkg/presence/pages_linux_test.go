@@ -8,15 +8,17 @@ import (
 	"time"
 )
 
-// GET /presence pages through a room of 18,000 members, on sockets, of which
-// 15,000 stay while 1,000 a second go and others come: whoever stays is on one
-// page of each round, once, and the pages are in order.
+// GET /presence pages through a room of 18,000 members (3,500 with -short), on
+// sockets. Most of them stay, while 1,000 per second leave and others join.
+// Every member that stays is on one page of each round, once, and the pages are
+// in order.
 func TestPagesOfALargeRoom(t *testing.T) {
-	const clients, stay, rate = 18_000, 15_000, 1000
+	const rate = 1000
+	clients, stay := sized(3_500, 18_000, 18_000), sized(2_500, 15_000, 15_000)
 	server, load := startProcess(t, "direct"), startProcess(t, "load")
 	load.ask(order{Do: "open", Addr: server.addr, Clients: clients, Spare: clients - stay, Until: "counted"})
 
-	if err := load.in.Encode(order{Do: "churn", Rate: rate, Time: (clients - stay) * time.Second / rate}); err != nil {
+	if err := load.in.Encode(order{Do: "churn", Rate: rate, Time: time.Duration(clients-stay) * time.Second / rate}); err != nil {
 		t.Fatal(err)
 	}
 	churned := make(chan answer, 1)

@@ -17,11 +17,11 @@ import (
 	"example.com/presence/pkg/presence/auth"
 )
 
-// 2,000 clients join as fast as they can. None hears an older count after its
+// 2,000 clients (400 with -short) join as fast as they can. None hears an older count after its
 // own, none more counts than there are windows, and all end with the true one.
 func TestPromise1And2Storm(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
-		const clients = 2000
+		clients := sized(400, 2000, 2000)
 		h := open(t, presence.Config{})
 		tokens := make([]string, clients)
 		for i := range tokens {
@@ -58,10 +58,12 @@ func TestPromise1And2Storm(t *testing.T) {
 // Each message that is said after a client was answered reaches it, though its
 // sync may come later: after the sync, in order.
 func TestPromise3NothingIsLostBetweenAnswerAndSync(t *testing.T) {
+	t.Parallel() // it waits for windows of 200 ms
+	rounds := sized(8, 20, 100)
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{Coalesce: 200 * time.Millisecond})
 		alice := bearer(t, "alice")
-		for n := range 20 {
+		for n := range rounds {
 			c := h.stream("/events", alice)
 			first := h.say("/messages", alice, `{"data":1}`)
 			d := h.stream("/events", alice) // in the same window, as a rule
@@ -83,7 +85,8 @@ func TestPromise3NothingIsLostBetweenAnswerAndSync(t *testing.T) {
 // A client that opens the stream and never reads, beside clients that do.
 func TestPromise3And4StoppedClient(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
-		const clients, messages = 10, 1500
+		const clients = 10
+		messages := sized(750, 1500, 1500) // 6 MiB or more
 		h := open(t, presence.Config{Linger: -1})
 		stopped, err := net.Dial("tcp", strings.TrimPrefix(h.URL, "http://"))
 		if err != nil {

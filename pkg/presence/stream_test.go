@@ -162,7 +162,8 @@ func TestPromise3TakingUp(t *testing.T) {
 	})
 }
 
-// 50 reloads of one tab: the others see no leave, and no second join.
+// 50 reloads of one tab (10 with -short): the others see no leave, and no second
+// join.
 func TestReload(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{})
@@ -171,7 +172,7 @@ func TestReload(t *testing.T) {
 		bob := bearer(t, "bob")
 		tab := h.stream("/events", bob)
 		tab.next("user count")
-		for range 50 {
+		for range sized(10, 50, 50) {
 			tab.close()
 			tab = h.stream("/events", bob)
 			tab.next("user count")
@@ -203,6 +204,7 @@ func TestReload(t *testing.T) {
 }
 
 func TestPromise7Expiry(t *testing.T) {
+	t.Parallel() // it waits for the end of tokens
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{Linger: -1})
 		alice := h.stream("/events", bearer(t, "alice"))
@@ -219,6 +221,7 @@ func TestPromise7Expiry(t *testing.T) {
 }
 
 func TestPromise6MemberLimit(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, open opener) {
 		t.Parallel() // it takes the 10 s between two crossings
 		h := open(t, presence.Config{MemberLimit: 5, Linger: -1})
