@@ -15,9 +15,13 @@ import (
 )
 
 // A server is away, for as long as a deploy or a snapshot of its machine may
-// take. The page says so, is back without a hand, shows the right count, and no
+// take; with -short for less, and with a shorter heartbeat. The page says so, is back without a hand, shows the right count, and no
 // message twice.
 func TestServerIsAway(t *testing.T) {
+	t.Parallel()
+	heartbeat := sized(2*time.Second, 15*time.Second)
+	silence := heartbeat * 5 / 2 // in which the page knows of nothing
+	restart := min(silence, 10*time.Second)
 	post := func(t *testing.T, addr, text string) {
 		t.Helper()
 		must(t, env{"PRESENCE_JWT_SECRET": secret}, "send", "--url=http://"+addr,
@@ -42,24 +46,25 @@ func TestServerIsAway(t *testing.T) {
 		back  func(t *testing.T, server *os.Process, addr string)
 	}{
 		"stopped": {
-			10 * time.Second,
+			restart,
 			func(t *testing.T, server *os.Process) { signal(t, server, syscall.SIGTERM) },
 			func(t *testing.T, _ *os.Process, addr string) { serveProcess(t, "--listen="+addr) },
 		},
 		"killed": {
-			10 * time.Second,
+			restart,
 			func(t *testing.T, server *os.Process) { signal(t, server, syscall.SIGKILL) },
 			func(t *testing.T, _ *os.Process, addr string) { serveProcess(t, "--listen="+addr) },
 		},
-		"frozen": { // with the heartbeat of 15 s, so that a silence of 37.5 s is the end
-			40 * time.Second,
+		"frozen": {
+			silence + 5*time.Second, // and for a busy machine
 			func(t *testing.T, server *os.Process) { signal(t, server, syscall.SIGSTOP) },
 			func(t *testing.T, server *os.Process, _ string) { signal(t, server, syscall.SIGCONT) },
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			server, _, addr := serveProcess(t)
+			heavy(t)
+			server, _, addr := serveProcess(t, "--heartbeat="+heartbeat.String())
 			first := browser(t, "net::ERR_")
 			signIn(t, first, "http://"+addr, "Ann")
 			second, closeSecond := tab(t, first)

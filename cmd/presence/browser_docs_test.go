@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 )
@@ -60,6 +61,8 @@ func application(t *testing.T, pages string, ttl string) (site, presence string)
 // The examples of docs/browser.md do what they are there for. Those of proxies
 // have a test of their own.
 func TestBrowserDocument(t *testing.T) {
+	t.Parallel()
+	heavy(t)
 	pages := t.TempDir()
 	out, err := exec.Command("node", "../../web/examples.js", "../../docs/browser.md", pages).CombinedOutput()
 	if err != nil {
@@ -99,6 +102,7 @@ func TestBrowserDocument(t *testing.T) {
 		see(t, page, `window.room?.state.connection === "open" && room.count === 1`)
 	}
 
+	ttl := sized(3*time.Second, 6*time.Second) // of a token that the page must renew in time
 	examples := map[string]struct {
 		ttl    string
 		cookie bool // the page's user has signed in before
@@ -121,9 +125,9 @@ func TestBrowserDocument(t *testing.T) {
 				watch.stdout.find(t, map[bool]string{true: "away", false: "here"}[hidden])
 			}
 		}},
-		"renew.js.html": {"3s", true, func(t *testing.T, page context.Context, presence string) {
+		"renew.js.html": {ttl.String(), true, func(t *testing.T, page context.Context, presence string) {
 			enters(t, page, presence)
-			see(t, page, `performance.now() > 5000 && room.state.connection === "open"`)
+			see(t, page, fmt.Sprintf(`performance.now() > %d && room.state.connection === "open"`, (ttl+2*time.Second).Milliseconds()))
 		}},
 		"share.js.html": {"1h", true, func(t *testing.T, page context.Context, presence string) {
 			enters(t, page, presence)

@@ -212,6 +212,8 @@ const layout = `(() => {
 // (0), among three people, and among as many as a room names. With
 // PRESENCE_SCREENSHOTS=1 the pictures in docs/images are taken anew.
 func TestScreenshots(t *testing.T) {
+	t.Parallel()
+	heavy(t)
 	s := newSite(t, "--dev")
 	tab := browser(t)
 	if _, err := chromedp.Call(tab, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: skipping}); err != nil {
@@ -365,6 +367,8 @@ func (s *site) hall(t *testing.T, tab context.Context) {
 // Nobody's text becomes an element, wherever it is shown, and the policy would
 // let no script of theirs run.
 func TestMarkup(t *testing.T) {
+	t.Parallel()
+	heavy(t)
 	s := newSite(t, "--dev")
 	const code, image, bold = `<script>document.body.dataset.ran = 1</script>`, `<img src=x onerror="document.body.dataset.ran = 1">`, `<b>bold</b>`
 	tab := browser(t)
@@ -424,18 +428,27 @@ func TestMarkup(t *testing.T) {
 }
 
 // axe-core finds nothing to object to in any state of the page, light or dark,
-// and it fits a phone as it does a desktop.
+// and it fits a phone as it does a desktop. With -short each state is looked at
+// on one of the two, in turns.
 func TestAccessible(t *testing.T) {
+	t.Parallel()
+	heavy(t)
 	axe, err := os.ReadFile(filepath.Join("..", "..", "web", "node_modules", "axe-core", "axe.min.js"))
 	if err != nil {
 		t.Fatal("this test needs axe-core; .ci/setup brings it: ", err)
 	}
 	s := newSite(t, "--dev")
 	tab := browser(t, "status of 403") // to a user that was removed
+	looks := []struct {
+		width int64
+		dark  bool
+	}{{360, false}, {1440, true}}
 	accessible := func(what string) {
 		t.Helper()
 		script[any](t, tab, string(axe)+";0")
-		for width, dark := range map[int64]bool{360: false, 1440: true} {
+		slices.Reverse(looks)
+		for _, look := range looks[:sized(1, 2)] {
+			width, dark := look.width, look.dark
 			scheme(t, tab, dark)
 			do(t, tab, chromedp.EmulateViewport(width, 800))
 			settle(t, tab)
@@ -491,6 +504,8 @@ func TestAccessible(t *testing.T) {
 // As many as a room names: the rows of those who stay are the same elements,
 // whoever comes and goes, and above that number nobody is named.
 func TestFiveHundred(t *testing.T) {
+	t.Parallel()
+	heavy(t)
 	s := newSite(t)
 	tab := browser(t)
 	var leaves []func()
@@ -567,7 +582,7 @@ func (s *site) follow(t *testing.T, room string, who auth.Claims) (next func() s
 		select {
 		case text := <-told:
 			return text
-		case <-time.After(20 * time.Second):
+		case <-time.After(patience):
 			t.Fatal("nothing more was told")
 			return ""
 		}
@@ -577,6 +592,8 @@ func (s *site) follow(t *testing.T, room string, who auth.Claims) (next func() s
 // Whoever has no tab in sight is away, once it has been so for two seconds; what
 // else the room knows of the user stays.
 func TestAway(t *testing.T) {
+	t.Parallel()
+	heavy(t)
 	s := newSite(t)
 	first := browser(t)
 	next := s.follow(t, "studio", someone("watch", ""))
@@ -617,6 +634,8 @@ func front(t *testing.T, tab context.Context) {
 // The room is changed without loading the page anew, and the browser's back
 // and forward do the same.
 func TestRoomSwitch(t *testing.T) {
+	t.Parallel()
+	heavy(t)
 	s := newSite(t)
 	tab := browser(t)
 	s.join(t, "kitchen", someone("ada", "Ada"))
@@ -648,6 +667,8 @@ func TestRoomSwitch(t *testing.T) {
 
 // An admin sees the rooms in use, and removes somebody from one.
 func TestKick(t *testing.T) {
+	t.Parallel()
+	heavy(t)
 	s := newSite(t)
 	tab := browser(t)
 	ann := someone("ann/ä <x>?", "Ann")
@@ -692,6 +713,8 @@ func TestKick(t *testing.T) {
 // Two who look alike are told apart, in the list and before one is removed; of
 // whom no browser can name, the page says so.
 func TestNamesakes(t *testing.T) {
+	t.Parallel()
+	heavy(t)
 	s := newSite(t)
 	tab := browser(t)
 	s.join(t, "studio", someone("ann-1", "Ann"))
@@ -712,6 +735,8 @@ func TestNamesakes(t *testing.T) {
 
 // More rooms than a page of the list has are on pages of their own.
 func TestRooms(t *testing.T) {
+	t.Parallel()
+	heavy(t)
 	s := newSite(t)
 	tab := browser(t)
 	root := someone("root", "Root")
@@ -738,6 +763,8 @@ func TestRooms(t *testing.T) {
 // The plot shows the count of the last five minutes, also of those in which
 // nobody looked at it, and nothing moves for those who do not want that.
 func TestPlot(t *testing.T) {
+	t.Parallel()
+	heavy(t)
 	s := newSite(t)
 	tab := browser(t)
 	if _, err := chromedp.Call(tab, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: skipping}); err != nil {
@@ -777,6 +804,8 @@ func TestPlot(t *testing.T) {
 
 // Two hundred messages at most; whoever scrolls up to read stays there.
 func TestMessages(t *testing.T) {
+	t.Parallel()
+	heavy(t)
 	s := newSite(t, "--message-burst=1000")
 	tab := browser(t, "status of 403") // as it may not send
 	me := someone("me", "Mira")
@@ -823,6 +852,8 @@ func TestMessages(t *testing.T) {
 
 // What could not be sent is not lost because its sender was signed out meanwhile.
 func TestUnsent(t *testing.T) {
+	t.Parallel()
+	heavy(t)
 	s := newSite(t)
 	tab := browser(t)
 	s.visit(t, tab, someone("me", "Mira"), "/?room=studio")
@@ -838,12 +869,14 @@ func TestUnsent(t *testing.T) {
 
 // A token is asked for where a name is not enough, and again when it has ended.
 func TestTokenForm(t *testing.T) {
+	t.Parallel()
+	heavy(t)
 	s := newSite(t)
 	tab := browser(t, "status of 401") // the token may end while the page asks for something
 	do(t, tab, chromedp.Navigate(s.url))
 	see(t, tab, visible("#token"))
 	short := someone("me", "Mira")
-	short.TTL = 3 * time.Second
+	short.TTL = sized(3*time.Second, 10*time.Second) // in which the page must enter and say so
 	token, err := auth.Mint([]byte(secret), short)
 	if err != nil {
 		t.Fatal(err)
@@ -856,6 +889,8 @@ func TestTokenForm(t *testing.T) {
 
 // A server that does not say who one is has the page join, and see.
 func TestNoSession(t *testing.T) {
+	t.Parallel()
+	heavy(t)
 	s := newSite(t, "--dev")
 	tab := browser(t, "status of 401") // so it learns that nobody is signed in
 	const without = `{
@@ -873,6 +908,8 @@ func TestNoSession(t *testing.T) {
 
 // With share=1 the tabs of a browser have one connection.
 func TestShare(t *testing.T) {
+	t.Parallel()
+	heavy(t)
 	s := newSite(t)
 	first := browser(t)
 	s.join(t, "studio", someone("ada", "Ada"))

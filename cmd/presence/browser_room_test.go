@@ -96,10 +96,15 @@ func connections(t *testing.T, addr string) int {
 	return page.Connections
 }
 
-// Ten tabs over plain HTTP/1.1, of which a browser opens six connections to a
-// server: they share one, whichever way the tab that holds it ends, and none
-// misses a message or hears one twice.
+// Ten tabs (eight with -short) over plain HTTP/1.1, of which a browser opens six
+// connections to a server: they share one, whichever way the tab that holds it
+// ends, and none misses a message or hears one twice.
 func TestTabsShareOneConnection(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	howMany := sized(8, 10)
+	part := sized(100, 200)                       // of the messages, of which there are five such parts
+	hang := sized(10*time.Second, 15*time.Second) // after 8.5 s without the leader another tab leads
 	end := map[string]func(t *testing.T, addr string, tab context.Context){
 		"closed": func(t *testing.T, _ string, tab context.Context) {
 			if err := chromedp.Cancel(tab); err != nil {
@@ -114,16 +119,18 @@ func TestTabsShareOneConnection(t *testing.T) {
 		},
 		"hangs": func(t *testing.T, _ string, tab context.Context) {
 			// As in a dialogue that nobody answers; it goes on after the others have gone on without it.
-			script[bool](t, tab, `setTimeout(() => { for (const end = Date.now() + 15000; Date.now() < end;); }), true`)
+			script[bool](t, tab, fmt.Sprintf(`setTimeout(() => { for (const end = Date.now() + %d; Date.now() < end;); }), true`, hang.Milliseconds()))
 		},
 	}
 	for how, end := range end {
 		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			heavy(t)
 			_, addr := serving(t, env{"PRESENCE_JWT_SECRET": secret}, "--dev", "--listen=127.0.0.1:0",
 				"--message-rate=10000", "--message-burst=10000", "--heartbeat=1s", "--log-level=info")
-			browser := browser(t, "/favicon.ico") // its own tab stays empty: with it the browser would end
+			browser := alone(t, "/favicon.ico") // its own tab stays empty: with it the browser would end
 			var tabs []context.Context
-			for len(tabs) < 10 {
+			for len(tabs) < howMany {
 				next, closeTab := tab(t, browser)
 				t.Cleanup(closeTab)
 				sharing(t, next, addr)
@@ -133,9 +140,9 @@ func TestTabsShareOneConnection(t *testing.T) {
 				see(t, tab, `room.state.connection === "open" && room.count === 1 && room.users === 1`)
 			}
 			if got := connections(t, addr); got != 1 {
-				t.Errorf("ten tabs hold %d connections", got)
+				t.Errorf("%d tabs hold %d connections", howMany, got)
 			}
-			say(t, addr, 0, 400)
+			say(t, addr, 0, 2*part)
 			leader := -1
 			for i, tab := range tabs {
 				if script[string](t, tab, `room.state.shared`) == "leading" {
@@ -151,23 +158,23 @@ func TestTabsShareOneConnection(t *testing.T) {
 			said := make(chan struct{})
 			go func() { // ends with the messages
 				defer close(said)
-				say(t, addr, 400, 600)
+				say(t, addr, 2*part, 3*part)
 			}()
 			end(t, addr, tabs[leader])
 			<-said
 			rest := append(tabs[:leader:leader], tabs[leader+1:]...)
 			if how == "hangs" {
-				see(t, rest[0], `heard.length === 600`) // another has taken the lead
+				see(t, rest[0], fmt.Sprintf(`heard.length === %d`, 3*part)) // another has taken the lead
 				rest = tabs
 			}
-			say(t, addr, 600, 1000)
+			say(t, addr, 3*part, 5*part)
 			for i, tab := range rest {
-				see(t, tab, `heard.length >= 1000 && room.state.connection === "open"`)
+				see(t, tab, fmt.Sprintf(`heard.length >= %d && room.state.connection === "open"`, 5*part))
 				const wrong = `(() => { const i = heard.findIndex((n, i) => n !== i); return i < 0 ? "" : i + ": " + heard.slice(i - 2, i + 5); })()`
 				if wrong := script[string](t, tab, wrong); wrong != "" {
 					t.Errorf("tab %d heard at %s", i, wrong)
 				}
-				see(t, tab, `heard.length === 1000 && room.count === 1`)
+				see(t, tab, fmt.Sprintf(`heard.length === %d && room.count === 1`, 5*part))
 			}
 			if got := connections(t, addr); got != 1 {
 				t.Errorf("those that are left hold %d connections", got)
@@ -179,6 +186,8 @@ func TestTabsShareOneConnection(t *testing.T) {
 // A message may be nested more deeply than a browser clones from tab to tab. It
 // is heard, and so is the next.
 func TestDeepMessage(t *testing.T) {
+	t.Parallel()
+	heavy(t)
 	_, addr := serving(t, env{"PRESENCE_JWT_SECRET": secret}, "--dev", "--listen=127.0.0.1:0")
 	browser := browser(t, "/favicon.ico")
 	var tabs []context.Context
@@ -214,6 +223,8 @@ func until(t *testing.T, moment time.Time) {
 // A browser that is offline asks for nothing, by either way to a stream, which
 // its console would show, and is back when it is online again.
 func TestOffline(t *testing.T) {
+	t.Parallel()
+	heavy(t)
 	e := env{"PRESENCE_JWT_SECRET": secret}
 	server, addr := serving(t, e, "--dev", "--listen=127.0.0.1:0", "--heartbeat=1s")
 	page := browser(t, "/favicon.ico")

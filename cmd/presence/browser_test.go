@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -21,25 +23,74 @@ import (
 // forgiven is the key of what a browser's consoles may show.
 type forgiven struct{}
 
-// browser starts a Chromium of the machine with a fresh profile. Its first tab
-// is the context; further ones are made of it by [tab]. What a console shows
-// fails the test, unless it contains one of the texts that may be there.
+// shared is the Chromium of most tests: its start costs as much as one of them.
+// The first test that needs it starts it, and TestMain ends it.
+var shared struct {
+	sync.Mutex // guards what follows
+	ctx        context.Context
+	end        context.CancelFunc
+	dir        string // of its profiles
+}
+
+// startShared returns the context of the shared Chromium.
+func startShared(t *testing.T) context.Context {
+	t.Helper()
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.ctx != nil {
+		return shared.ctx
+	}
+	dir, err := os.MkdirTemp("", "presence-chromium-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := chromedp.NewExecAllocator(context.Background(), chromium(t, dir)...)
+	ctx, _ = chromedp.NewContext(ctx)
+	if err := chromedp.Do(ctx); err != nil {
+		end()
+		os.RemoveAll(dir)
+		t.Fatal(err)
+	}
+	shared.ctx, shared.end, shared.dir = ctx, end, dir
+	return ctx
+}
+
+// endShared ends the shared Chromium, if there is one.
+func endShared() error {
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.ctx == nil {
+		return nil
+	}
+	err := chromedp.Cancel(shared.ctx)
+	shared.end()
+	return errors.Join(err, os.RemoveAll(shared.dir))
+}
+
+// browser returns a tab of the shared Chromium, in a profile that no other test
+// has. Further tabs are made of it by [tab]. What a console shows fails the
+// test, unless it contains one of the texts that may be there.
 func browser(t *testing.T, may ...string) context.Context {
 	t.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Fatal("this test needs Chromium; make test installs it where it can: ", err)
-	}
-	options := []chromedp.ExecAllocatorOption{chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir())}
-	for _, flag := range []string{
-		"headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
-		"disable-component-update", "disable-sync", "disable-dev-shm-usage",
-	} {
-		options = append(options, chromedp.Flag(flag, true))
-	}
-	ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), forgiven{}, may), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.WithValue(startShared(t), forgiven{}, may), 5*patience)
 	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewExecAllocator(ctx, options...)
+	ctx, _ = chromedp.NewContext(ctx, chromedp.WithNewBrowserContext())
+	t.Cleanup(func() {
+		if err := chromedp.Cancel(ctx); err != nil {
+			t.Errorf("the tab did not end: %v", err)
+		}
+	})
+	return watched(t, ctx)
+}
+
+// alone starts a Chromium for one test, whose first tab it returns. It is for a
+// test of many tabs: a Chromium with too many has them share processes, so that
+// what ends one ends others.
+func alone(t *testing.T, may ...string) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), forgiven{}, may), 5*patience)
+	t.Cleanup(cancel)
+	ctx, cancel = chromedp.NewExecAllocator(ctx, chromium(t, t.TempDir())...)
 	t.Cleanup(cancel)
 	ctx, _ = chromedp.NewContext(ctx)
 	t.Cleanup(func() {
@@ -48,6 +99,24 @@ func browser(t *testing.T, may ...string) context.Context {
 		}
 	})
 	return watched(t, ctx)
+}
+
+// chromium returns the options of a Chromium of the machine, with its profile in
+// dir.
+func chromium(t *testing.T, dir string) []chromedp.ExecAllocatorOption {
+	t.Helper()
+	path, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Fatal("this test needs Chromium; make test installs it where it can: ", err)
+	}
+	options := []chromedp.ExecAllocatorOption{chromedp.ExecPath(path), chromedp.UserDataDir(dir), chromedp.WSURLReadTimeout(patience)}
+	for _, flag := range []string{
+		"headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
+		"disable-component-update", "disable-sync", "disable-dev-shm-usage",
+	} {
+		options = append(options, chromedp.Flag(flag, true))
+	}
+	return options
 }
 
 // tab opens another one, which close closes.
@@ -101,7 +170,7 @@ func watched(t *testing.T, tab context.Context) context.Context {
 // see waits until the script's value is true in the tab.
 func see(t *testing.T, tab context.Context, script string) {
 	t.Helper()
-	seeUntil(t, tab, script, time.Now().Add(20*time.Second))
+	seeUntil(t, tab, script, time.Now().Add(patience))
 }
 
 func seeUntil(t *testing.T, tab context.Context, script string, end time.Time) {
@@ -132,6 +201,7 @@ func signIn(t *testing.T, tab context.Context, url, name string) {
 
 // The main job, as whoever tries it sees it: two tabs, and the number rises.
 func TestTwoTabs(t *testing.T) {
+	t.Parallel()
 	_, addr := serving(t, env{}, "--dev", "--listen=127.0.0.1:0")
 	first := browser(t)
 	signIn(t, first, "http://"+addr, "Ann <b>")
@@ -161,6 +231,7 @@ func TestTwoTabs(t *testing.T) {
 // An EventSource whose user was removed is told so, comes back by itself, is
 // refused, and gives up; a new one may come in once the time has passed.
 func TestRemovedEventSource(t *testing.T) {
+	t.Parallel()
 	e := env{"PRESENCE_JWT_SECRET": secret}
 	_, addr := serving(t, e, "--dev", "--listen=127.0.0.1:0")
 	page := browser(t, "status of 403") // which is how it is refused
@@ -179,7 +250,7 @@ func TestRemovedEventSource(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const ban = 8 * time.Second // it comes back within 3 s
+	ban := sized(5*time.Second, 12*time.Second) // it comes back within 3 s
 	start := time.Now()
 	request, err := http.NewRequestWithContext(t.Context(), "DELETE", fmt.Sprintf("http://%s/members/%s?room=r&for=%s", addr, url.PathEscape(id), ban), nil)
 	if err != nil {

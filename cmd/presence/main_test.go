@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -25,11 +26,46 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asCommand) != "" {
 		main()
 	}
-	flag.Set("test.parallel", "16") // those that may run beside others wait most of the time
-	goleak.VerifyTestMain(m)
+	flag.Set("test.parallel", "16") // those that may run beside others wait most of the time; see heavy
+	goleak.VerifyTestMain(ending{m})
+}
+
+// heavyTests are the slots of tests that keep a core busy while they run beside
+// others.
+var heavyTests = make(chan struct{}, runtime.GOMAXPROCS(0))
+
+// heavy waits for a slot, which the test has until its end. A parallel test that
+// does more than wait calls it first.
+func heavy(t *testing.T) {
+	heavyTests <- struct{}{}
+	t.Cleanup(func() { <-heavyTests })
+}
+
+// ending is the run of all tests, and the end of what they share.
+type ending struct{ *testing.M }
+
+func (m ending) Run() int {
+	status := m.M.Run()
+	if err := endShared(); err != nil {
+		fmt.Fprintln(os.Stderr, "Chromium did not end:", err)
+		return 1
+	}
+	return status
 }
 
 const secret = "a secret of at least 32 bytes, for tests"
+
+// patience is how long a test waits for what must come. It is long because a
+// busy machine may take long; a test that passes waits for none of it.
+const patience = time.Minute
+
+// sized returns the size of a test: short with -short, usual otherwise.
+func sized[T any](short, usual T) T {
+	if testing.Short() {
+		return short
+	}
+	return usual
+}
 
 // env is an environment.
 type env map[string]string
@@ -141,7 +177,7 @@ func newLines() *lines {
 // find waits for the next line that holds text.
 func (l *lines) find(t *testing.T, text string) string {
 	t.Helper()
-	late := time.After(30 * time.Second)
+	late := time.After(patience)
 	for {
 		select {
 		case line, ok := <-l.next:

@@ -93,7 +93,7 @@ func TestProxy(t *testing.T) {
 }
 
 func (p proxy) test(t *testing.T, block, mount string) {
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	e := env{"PRESENCE_JWT_SECRET": secret}
 	// No ping is to bring what the proxy holds back, or to find a client gone
