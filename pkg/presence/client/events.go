@@ -58,11 +58,14 @@ func (c *Client) follow(ctx context.Context, tell func(Event) error) error {
 	d := decoder{lastID: c.config.LastEventID, retry: firstRetry}
 	for failures := 0; ; failures++ {
 		opened, err := c.stream(ctx, &d, tell)
+		if err == errBreak { // whatever else has ended at the same time: nothing more may be told
+			return err
+		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		var p *Problem
-		if err == errBreak || err == ErrTooLarge || errors.As(err, new(*Goodbye)) || errors.As(err, &p) && p.final() {
+		if err == ErrTooLarge || errors.As(err, new(*Goodbye)) || errors.As(err, &p) && p.final() {
 			return err
 		}
 		if opened {
@@ -96,7 +99,7 @@ func (c *Client) stream(ctx context.Context, d *decoder, tell func(Event) error)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer func() {
-		if context.Cause(ctx) == errSilent {
+		if context.Cause(ctx) == errSilent && err != errBreak {
 			err = errSilent // rather than what it did to a read
 		}
 	}()

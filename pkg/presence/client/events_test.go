@@ -112,6 +112,18 @@ func TestEventsBreakClosesTheStream(t *testing.T) {
 	<-closed
 }
 
+// A loop that ends because its context does is told nothing more: a range over a
+// function panics otherwise.
+func TestEventsBreakAsTheContextEnds(t *testing.T) {
+	c, _ := open(t, turns(new([]string), "event: sync\ndata: {}\n\nevent: user count\ndata: 1\n\n"))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for range c.Events(ctx) {
+		cancel()
+		break
+	}
+}
+
 // The token stands neither in an error nor in the log, whatever goes wrong.
 func TestEventsKeepsTheTokenToItself(t *testing.T) {
 	n := 0
