@@ -101,7 +101,6 @@ func connections(t *testing.T, addr string) int {
 // ends, and none misses a message or hears one twice.
 func TestTabsShareOneConnection(t *testing.T) {
 	t.Parallel()
-	heavy(t)
 	howMany := sized(8, 10)
 	part := sized(100, 200)                       // of the messages, of which there are five such parts
 	hang := sized(10*time.Second, 15*time.Second) // after 8.5 s without the leader another tab leads

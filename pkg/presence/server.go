@@ -88,6 +88,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	answer, r := s.guard.Begin(w, r)
 	defer answer.End()
+	if answer.Refused() {
+		return
+	}
 	s.router.ServeHTTP(answer, r)
 }
 

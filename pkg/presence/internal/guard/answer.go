@@ -35,6 +35,7 @@ type Answer struct {
 	began   time.Time
 	body    bool // has not arrived yet; guarded by the guard's mu if there is a conn
 	carries bool // an event stream
+	refused bool // there are too many under way
 
 	size    atomic.Int64 // given to Write
 	written atomic.Int64 // accepted
@@ -63,9 +64,13 @@ func (g *Guard) Begin(w http.ResponseWriter, r *http.Request) (*Answer, *http.Re
 		a.extend()
 		return a, r
 	}
+	if a.refused = !conn.guard.answer(); a.refused {
+		a.abort()
+	}
 	conn.guard.mu.Lock()
 	defer conn.guard.mu.Unlock()
 	conn.http2 = a.http2
+	conn.guard.answers++
 	conn.answers = append(conn.answers, a)
 	if a.body {
 		conn.bodies++
@@ -73,6 +78,47 @@ func (g *Guard) Begin(w http.ResponseWriter, r *http.Request) (*Answer, *http.Re
 		conn.whole = true
 	}
 	return a, r
+}
+
+// Refused reports whether too many answers are under way, on connections that
+// hold no more of them than others: the handler writes nothing, and the request
+// is reset.
+func (a *Answer) Refused() bool { return a.refused }
+
+// answer makes place for one more answer. At the limit the connection ends that
+// has most answers which wait for its peer; it reports false if there is none.
+func (g *Guard) answer() bool {
+	g.mu.Lock()
+	if g.answers < maxAnswers {
+		g.mu.Unlock()
+		return true
+	}
+	var victim *Conn
+	most := 1
+	for c := range g.conns {
+		if n := c.waitingLocked(); n > most {
+			victim, most = c, n
+		}
+	}
+	if victim != nil {
+		g.removeLocked(victim)
+	}
+	g.mu.Unlock()
+	if victim != nil {
+		g.config.Warn("limit of answers under way reached", "limit", maxAnswers)
+		victim.reset()
+	}
+	return victim != nil
+}
+
+// waitingLocked returns the number of answers that wait for the peer.
+func (c *Conn) waitingLocked() (n int) {
+	for _, a := range c.answers {
+		if a.blocked.Load() {
+			n++
+		}
+	}
+	return n
 }
 
 // body tells when the request is whole.
@@ -186,6 +232,7 @@ func (a *Answer) Stream() http.ResponseWriter {
 func (a *Answer) leaveLocked() {
 	if i := slices.Index(a.conn.answers, a); i >= 0 {
 		a.conn.answers = slices.Delete(a.conn.answers, i, i+1)
+		a.conn.guard.answers--
 	}
 	if a.body && a.conn.http2 { // net/http reads what is left of it over HTTP/1, until it is idle
 		a.conn.bodies--

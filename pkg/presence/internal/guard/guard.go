@@ -37,6 +37,9 @@ const (
 	// maxHTTP2Streams bounds the concurrent requests of an HTTP/2 connection.
 	// RFC 9113 section 6.5.2 advises 100 at least.
 	maxHTTP2Streams = 128
+	// maxAnswers bounds the answers under way: one costs some 15 KB while its
+	// peer holds it up.
+	maxAnswers = 4096
 )
 
 // Guard keeps account of the connections of its listeners. Its methods are safe
@@ -52,6 +55,7 @@ type Guard struct {
 	counted   int                // of conns: those that carry no stream
 	addresses map[netip.Addr]int // all connections, those of streams included
 	pages     map[net.Addr]*pages
+	answers   int // under way on conns
 	sweeping  bool
 	finishing []*Conn // closed by net/http within the last second; their peers have not acknowledged everything
 }
