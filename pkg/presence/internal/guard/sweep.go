@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"net/http"
 	"slices"
 	"time"
 
@@ -137,6 +138,8 @@ func (c *Conn) review(now time.Time) {
 		}
 	}
 	over := c.closing && !c.progress.owes
+	// net/http bounds the time of a first header over HTTP/1 alone.
+	over = over || !c.whole && c.state == http.StateIdle && len(c.answers) == 0 && c.streams == 0 && now.Sub(c.since) >= headerTime
 	http1 := !c.http2
 	g.mu.Unlock()
 
