@@ -139,7 +139,8 @@ func newBenchServer(role string) (*benchServer, error) {
 		go b.serve(l)
 		return s, nil
 	case "r3labs":
-		go serveHTTP(l, newR3labs())
+		h := &http.Server{Handler: newR3labs(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10}
+		go func() { panic(h.Serve(l)) }()
 		return s, nil
 	}
 	key, err := auth.Secret(secret)
@@ -178,13 +179,9 @@ func newBenchServer(role string) (*benchServer, error) {
 		}
 		return page.Connections
 	}
-	go serveHTTP(l, server)
+	h := &http.Server{Handler: server}
+	go func() { panic(h.Serve(server.Harden(h, l))) }() // as the command does
 	return s, nil
-}
-
-func serveHTTP(l net.Listener, h http.Handler) {
-	server := http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10}
-	panic(server.Serve(l))
 }
 
 func (s *benchServer) do(o order) (a answer, err error) {
