@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -78,6 +79,49 @@ func TestHostEndsUnfinishedRequests(t *testing.T) {
 				t.Errorf("Harden %v, %s: it is still open after %v", harden, name, patience)
 			}
 		}
+	}
+}
+
+// A stream outlives the deadlines of all other answers, on every transport, in a
+// program that calls Harden and in one that does not.
+func TestHostKeepsStreams(t *testing.T) {
+	t.Parallel()
+	quiet := sized(20*time.Second, 35*time.Second, 3*time.Minute) // over 15 s, over 30 s
+	type open struct {
+		*house
+		stream *tab
+		name   string
+	}
+	var all []open
+	for _, harden := range []bool{true, false} {
+		for _, protocol := range []string{"plain", "http/1.1", "h2"} {
+			secure := protocol != "plain"
+			h, addr := hardened(t, presence.Config{Heartbeat: time.Minute, Linger: -1}, harden, secure)
+			h.URL = "http://" + addr + "/presence"
+			if secure {
+				h.URL = "https://" + addr + "/presence"
+			}
+			client := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: protocol == "h2"}
+			t.Cleanup(client.CloseIdleConnections)
+			c := h.streamBy(client, "/events", bearer(t, "alice"))
+			c.next("user count")
+			all = append(all, open{h, c, fmt.Sprintf("Harden %v, %s", harden, protocol)})
+		}
+	}
+	<-time.After(quiet)
+	for _, o := range all {
+		if _, err := o.Publish(t.Context(), "lobby", "", "hello"); err != nil {
+			t.Fatal(err)
+		}
+		for name := ""; name != "message"; {
+			e, err := o.stream.read(patience)
+			if err != nil {
+				t.Errorf("%s: %v", o.name, err)
+				break
+			}
+			name = e.name
+		}
+		o.stream.close()
 	}
 }
 

@@ -159,6 +159,11 @@ func openIn(t testing.TB, c presence.Config, listen func(net.Listener) net.Liste
 // pairs.
 func (h *house) ask(method, path, token, body string, headers ...string) *http.Response {
 	h.t.Helper()
+	return h.askBy(http.DefaultTransport, method, path, token, body, headers...)
+}
+
+func (h *house) askBy(by http.RoundTripper, method, path, token, body string, headers ...string) *http.Response {
+	h.t.Helper()
 	request, err := http.NewRequestWithContext(context.Background(), method, h.URL+path, strings.NewReader(body))
 	if err != nil {
 		h.t.Fatal(err)
@@ -169,7 +174,7 @@ func (h *house) ask(method, path, token, body string, headers ...string) *http.R
 	for i := 0; i < len(headers); i += 2 {
 		request.Header.Add(headers[i], headers[i+1])
 	}
-	response, err := http.DefaultTransport.RoundTrip(request) // no redirects, no jar
+	response, err := by.RoundTrip(request) // no redirects, no jar
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -222,7 +227,12 @@ type tab struct {
 // stream opens one, which ends with the test.
 func (h *house) stream(path, token string, headers ...string) *tab {
 	h.t.Helper()
-	response := h.ask("GET", path, token, "", headers...)
+	return h.streamBy(http.DefaultTransport, path, token, headers...)
+}
+
+func (h *house) streamBy(by http.RoundTripper, path, token string, headers ...string) *tab {
+	h.t.Helper()
+	response := h.askBy(by, "GET", path, token, "", headers...)
 	if response.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(response.Body)
 		h.t.Fatalf("GET %s: %s: %s", path, response.Status, text)
