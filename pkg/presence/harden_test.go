@@ -33,6 +33,15 @@ func hardened(t *testing.T, c presence.Config, harden, secure bool) (h *house, a
 		return next
 	})
 	host.Mount("/presence", server)
+	host.Get("/hijack", func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		io.WriteString(conn, "taken over")
+		t.Cleanup(func() { conn.Close() })
+	})
 	host.Get("/own", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "the host's own") })
 	listener := httptest.NewUnstartedServer(host)
 	listener.EnableHTTP2 = secure
@@ -172,8 +181,8 @@ func TestHostEndsBlockedAnswers(t *testing.T) {
 	}
 }
 
-// Connections without a stream are bounded, a stream is none of them, and a
-// newcomer takes the place of one that sent nothing.
+// Connections without a stream are bounded, a stream is none of them and what the
+// host took over neither, and a newcomer takes the place of one that sent nothing.
 func TestHardenBoundsConnections(t *testing.T) {
 	t.Parallel()
 	h, addr := hardened(t, presence.Config{MaxIdleConnections: 3, Linger: -1}, true, false)
@@ -191,6 +200,18 @@ func TestHardenBoundsConnections(t *testing.T) {
 		}
 		defer conn.Close()
 		silent = append(silent, conn)
+	}
+	// So is one that the host took over.
+	for range 4 {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		io.WriteString(conn, "GET /hijack HTTP/1.1\r\nHost: x\r\n\r\n")
+		if _, err := io.ReadFull(conn, make([]byte, len("taken over"))); err != nil {
+			t.Fatal(err)
+		}
 	}
 	// All but three at most end, the streams not.
 	for i, conn := range silent[:2] {

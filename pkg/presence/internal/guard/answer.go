@@ -214,8 +214,7 @@ func (a *Answer) abort() { a.control.SetWriteDeadline(time.Unix(1, 0)) }
 func (a *Answer) Stream() http.ResponseWriter {
 	a.carries = true
 	if a.conn == nil {
-		a.control.SetWriteDeadline(time.Time{})
-		return a.ResponseWriter
+		return a.ResponseWriter // the stream sets its own deadline at once
 	}
 	g := a.conn.guard
 	g.mu.Lock()

@@ -21,18 +21,17 @@ type Conn struct {
 	began    atomic.Int64  // when the first byte since it was idle was read, in Unix nanoseconds; 0 before
 
 	// Guarded by guard.mu.
-	addr     netip.Addr // that it is counted to; zero if to none
-	state    http.ConnState
-	since    time.Time // when it came into that state
-	http2    bool
-	whole    bool      // a whole request was received
-	bodies   int       // requests whose body has not arrived yet
-	streams  int       // event streams that it carries
-	answers  []*Answer // under way
-	until    time.Time // when the answers that are written must be acknowledged
-	detached bool      // taken out of net/http
-	closing  bool      // net/http closed it, and the peer has not acknowledged everything
-	closed   time.Time // when it did
+	addr    netip.Addr // that it is counted to; zero if to none
+	state   http.ConnState
+	since   time.Time // when it came into that state
+	http2   bool
+	whole   bool      // a whole request was received
+	bodies  int       // requests whose body has not arrived yet
+	streams int       // event streams that it carries
+	answers []*Answer // under way
+	until   time.Time // when the answers that are written must be acknowledged
+	closing bool      // net/http closed it, and the peer has not acknowledged everything
+	closed  time.Time // when it did
 
 	progress progress
 	pages    pages
@@ -111,7 +110,6 @@ func (c *Conn) Detach() (below net.Conn, released func()) {
 	g := c.guard
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	c.detached = true
 	g.removeLocked(c)
 	if c.addr.IsValid() {
 		released = c.release
@@ -180,7 +178,6 @@ func (c *Conn) enter(top net.Conn, s http.ConnState) {
 		c.began.Store(0)
 		c.whole = c.whole || !c.http2
 	case http.StateHijacked: // by the host's own handlers, too
-		c.detached = true
 		g.removeLocked(c)
 	}
 }

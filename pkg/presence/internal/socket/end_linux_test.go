@@ -1,0 +1,126 @@
+package socket
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// pair returns the two ends of a TCP connection; the peer's receive buffer is
+// small.
+func pair(t *testing.T) (own, peer net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	dialer := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4096) })
+	}}
+	if peer, err = dialer.DialContext(t.Context(), "tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { peer.Close() })
+	if own, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { own.Close() })
+	Of(own).Control(Tune)
+	return own, peer
+}
+
+// fill writes until the kernel takes no more.
+func fill(t *testing.T, own net.Conn) (n int) {
+	t.Helper()
+	own.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
+	for {
+		k, err := own.Write(make([]byte, 16<<10))
+		n += k
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return n
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func feel(c net.Conn) (p Pulse) {
+	Of(c).Control(func(fd uintptr) { p = Feel(fd) })
+	return p
+}
+
+// free waits until the kernel has no socket of that port towards the peer but
+// one in TIME-WAIT (06), which has no buffers.
+func free(t *testing.T, own, peer net.Addr, within time.Duration) {
+	t.Helper()
+	ends := fmt.Appendf(nil, "0100007F:%04X 0100007F:%04X ", own.(*net.TCPAddr).Port, peer.(*net.TCPAddr).Port)
+	ticks := time.NewTicker(100 * time.Millisecond)
+	defer ticks.Stop()
+	for end := time.Now().Add(within); ; <-ticks.C {
+		table, err := os.ReadFile("/proc/net/tcp")
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := bytes.Index(table, ends)
+		if i < 0 || bytes.HasPrefix(table[i+len(ends):], []byte("06")) {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the socket is in state %s after %v", table[i+len(ends):i+len(ends)+2], within)
+		}
+	}
+}
+
+// A socket is free 10 s after its end, though the kernel was about to leave its
+// peer alone for longer than that; and without a word where nothing is owed.
+func TestEndOfAPeerThatTakesNothing(t *testing.T) {
+	t.Parallel()
+	own, peer := pair(t)
+	fill(t, own)
+	ticks := time.NewTicker(100 * time.Millisecond)
+	defer ticks.Stop()
+	for start := time.Now(); feel(own).Next < 11*time.Second; <-ticks.C {
+		if time.Since(start) > time.Minute {
+			t.Fatalf("the kernel still probes: %+v", feel(own))
+		}
+	}
+	var ender Ender
+	ender.End(Of(own))
+	free(t, own.LocalAddr(), peer.LocalAddr(), 10*time.Second)
+	ender.Close()
+}
+
+func TestEndDeliversWhatIsQueued(t *testing.T) {
+	t.Parallel()
+	own, peer := pair(t)
+	written := fill(t, own)
+	var ender Ender
+	ender.End(Of(own))
+	got, err := io.ReadAll(peer)
+	if err != nil || len(got) != written {
+		t.Errorf("%d of %d bytes, %v", len(got), written, err)
+	}
+	free(t, own.LocalAddr(), peer.LocalAddr(), 10*time.Second) // the peer does not close
+	ender.Close()
+}
+
+func TestResetOwesNothing(t *testing.T) {
+	t.Parallel()
+	own, peer := pair(t)
+	fill(t, own)
+	Reset(Of(own))
+	free(t, own.LocalAddr(), peer.LocalAddr(), time.Second)
+}
