@@ -129,39 +129,51 @@ func (h *http1) listen() error {
 // vanished or takes nothing is owed nothing more.
 func (h *http1) close(whole bool, why End, within time.Duration) {
 	below := h.below()
-	cut := !whole && (why == Timeout || why == Slow)
-	sock := socket.Of(below)
+	end := layers{socket.Of(below), below, h.conn}
 	if whole {
 		if h.chunked {
 			io.WriteString(h.conn, chunkLast) // within the deadline of the goodbye
 		}
 		// TLS has a goodbye of its own, for which crypto/tls waits 5 s.
-		late := time.AfterFunc(within, func() {
-			if sock != nil {
-				socket.Reset(sock)
-			} else {
-				below.Close()
-			}
-		})
+		late := time.AfterFunc(within, func() { socket.Reset(end) })
 		if half, ok := h.conn.(interface{ CloseWrite() error }); ok {
 			half.CloseWrite()
 		}
 		late.Stop()
 	}
-	switch {
-	case sock == nil:
-		below.Close()
-	case cut:
-		socket.Reset(sock)
-	default:
-		h.ender.End(sock)
-	}
-	if h.conn != below {
-		h.conn.Close()
+	below.SetDeadline(time.Unix(1, 0)) // ends listen, though the socket may be held
+	if !whole && (why == Timeout || why == Slow) {
+		socket.Reset(end)
+	} else {
+		h.ender.End(end)
 	}
 	if h.released != nil {
 		h.released()
 	}
+}
+
+// layers is the socket of a connection, if it has one, the connection below
+// TLS, and the one on top.
+type layers struct {
+	socket.Socket
+	below, top net.Conn
+}
+
+func (l layers) Control(f func(fd uintptr)) error {
+	if l.Socket == nil {
+		return errors.ErrUnsupported
+	}
+	return l.Socket.Control(f)
+}
+
+// Close closes from below: crypto/tls would write its goodbye to a peer that takes
+// nothing, for 5 s.
+func (l layers) Close() error {
+	err := l.below.Close()
+	if l.top != l.below {
+		l.top.Close()
+	}
+	return err
 }
 
 // tune bounds what the kernel holds for the client.

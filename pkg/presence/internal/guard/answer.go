@@ -40,6 +40,7 @@ type Answer struct {
 	size    atomic.Int64 // given to Write
 	written atomic.Int64 // accepted
 	blocked atomic.Bool  // a write is under way
+	ends    atomic.Int64 // an event stream's deadline, in Unix nanoseconds; 0 if it has none
 
 	// Of the sweep alone.
 	mark   int64 // written, when there was progress last
@@ -221,10 +222,35 @@ func (a *Answer) Stream() http.ResponseWriter {
 	defer g.mu.Unlock()
 	a.leaveLocked()
 	_, counted := g.conns[a.conn]
-	if a.conn.streams++; a.conn.streams == 1 && counted {
+	if a.conn.streams = append(a.conn.streams, a); len(a.conn.streams) == 1 && counted {
 		g.countLocked(-1)
 	}
-	return a.ResponseWriter
+	return carrier{a.ResponseWriter, a}
+}
+
+// carrier is the ResponseWriter of an event stream. It notes the deadline that
+// the stream sets: when that has passed net/http resets the stream, which a
+// connection whose peer takes nothing holds up as well.
+type carrier struct {
+	http.ResponseWriter
+	answer *Answer
+}
+
+func (c carrier) Unwrap() http.ResponseWriter { return c.ResponseWriter }
+
+func (c carrier) SetWriteDeadline(t time.Time) error {
+	at := int64(0)
+	if !t.IsZero() {
+		at = t.UnixNano()
+	}
+	c.answer.ends.Store(at)
+	return c.answer.control.SetWriteDeadline(t)
+}
+
+// overdue reports whether the stream should have ended by now.
+func (a *Answer) overdue(now time.Time) bool {
+	at := a.ends.Load()
+	return at != 0 && now.UnixNano() > at+int64(every)
 }
 
 // leaveLocked takes the answer off its connection.
@@ -270,15 +296,10 @@ func (a *Answer) endStream() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	_, counted := g.conns[c]
-	if c.streams--; c.streams > 0 || !counted {
-		return
-	}
-	g.countLocked(1)
-	now := time.Now()
-	c.since = now
-	// A peer that took nothing to the end has little time left.
-	if soon := now.Add(orphanTime - window); c.progress.owes && c.progress.since.After(soon) {
-		c.progress.since = soon
+	c.streams = slices.DeleteFunc(c.streams, func(other *Answer) bool { return other == a })
+	if len(c.streams) == 0 && counted {
+		g.countLocked(1)
+		c.since = time.Now()
 	}
 }
 

@@ -27,7 +27,7 @@ type Conn struct {
 	http2   bool
 	whole   bool      // a whole request was received
 	bodies  int       // requests whose body has not arrived yet
-	streams int       // event streams that it carries
+	streams []*Answer // event streams that it carries
 	answers []*Answer // under way
 	until   time.Time // when the answers that are written must be acknowledged
 	closing bool      // net/http closed it, and the peer has not acknowledged everything
@@ -87,7 +87,7 @@ func (c *Conn) Close() error {
 	case c.closing:
 		g.mu.Unlock()
 		return net.ErrClosed
-	case counted && owes:
+	case counted && owes && !g.ending:
 		c.closing = true
 		g.finishLocked(c)
 		g.mu.Unlock()

@@ -30,7 +30,7 @@ func (c *Conn) phaseLocked(now time.Time) (p phase, since time.Time, ok bool) {
 	since = c.since
 	began := c.began.Load()
 	switch {
-	case c.streams > 0 || c.closing && !c.progress.lazy:
+	case len(c.streams) > 0 || c.closing && !c.progress.lazy:
 		return 0, since, false
 	case c.closing:
 		p = lazy

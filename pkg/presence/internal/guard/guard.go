@@ -57,6 +57,7 @@ type Guard struct {
 	pages     map[net.Addr]*pages
 	answers   int // under way on conns
 	sweeping  bool
+	ending    bool    // a listener was closed
 	finishing []*Conn // closed by net/http within the last second; their peers have not acknowledged everything
 }
 
@@ -161,8 +162,26 @@ func (l *listener) Accept() (net.Conn, error) {
 }
 
 func (l *listener) Close() error {
-	l.once.Do(func() { close(l.closed) })
+	l.once.Do(func() { close(l.closed); l.guard.end() })
 	return l.Listener.Close()
+}
+
+// end has connections no longer wait for what their peers have not acknowledged:
+// the process may be about to exit, and the kernel goes on with what is left.
+func (g *Guard) end() {
+	g.mu.Lock()
+	g.ending = true
+	var closing []*Conn
+	for c := range g.conns {
+		if c.closing {
+			closing = append(closing, c)
+		}
+	}
+	g.mu.Unlock()
+	g.ender.Close()
+	for _, c := range closing {
+		c.end()
+	}
 }
 
 // admit takes a connection into account, in the place of another one at the
@@ -221,7 +240,7 @@ func (g *Guard) removeLocked(c *Conn) {
 		return
 	}
 	delete(g.conns, c)
-	if c.streams == 0 {
+	if len(c.streams) == 0 {
 		g.countLocked(-1)
 	}
 	if len(g.conns) == 0 {

@@ -47,7 +47,7 @@ func TestEvictionOrder(t *testing.T) {
 		func(c *Conn) { idle(c); c.progress.owes = true }, // it reads
 		func(c *Conn) {}, // a handler runs
 		func(c *Conn) { c.http2, c.bodies, c.answers = true, 1, []*Answer{{}, {}} },
-		func(c *Conn) { idle(c); c.http2, c.streams = true, 1 },
+		func(c *Conn) { idle(c); c.http2, c.streams = true, []*Answer{{}} },
 		func(c *Conn) { c.closing, c.progress.owes = true, true },
 	} {
 		add(time.Minute, spared)

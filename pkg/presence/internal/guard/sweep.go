@@ -16,9 +16,9 @@ const (
 	minProgress = 8 << 10
 	// A peer that takes less than lazyProgress in the window is lazy.
 	lazyProgress = 32 << 10
-	// orphanTime is the time of a peer whose last stream ended while it took
-	// nothing.
-	orphanTime = 5 * time.Second
+	// overdueTime is the time of a peer that takes nothing, not even the end of
+	// an event stream.
+	overdueTime = 5 * time.Second
 )
 
 // progress is how a peer acknowledges what it is sent.
@@ -126,11 +126,13 @@ func (c *Conn) review(now time.Time) {
 		return
 	}
 	least := uint64(minProgress)
-	if c.streams > 0 { // a stream's own rules ask for more
+	if len(c.streams) > 0 { // a stream's own rules ask for more
 		least = 1
 	}
 	moves := c.progress.see(p, least, now)
-	late := !c.until.IsZero() && now.After(c.until) && len(c.answers) == 0 && c.streams == 0
+	late := !c.until.IsZero() && now.After(c.until) && len(c.answers) == 0 && len(c.streams) == 0
+	late = late || now.Sub(c.progress.since) >= overdueTime &&
+		slices.ContainsFunc(c.streams, func(a *Answer) bool { return a.overdue(now) })
 	var abort []*Answer
 	for _, a := range c.answers {
 		if !a.review(c.progress, now) {
@@ -139,7 +141,7 @@ func (c *Conn) review(now time.Time) {
 	}
 	over := c.closing && !c.progress.owes
 	// net/http bounds the time of a first header over HTTP/1 alone.
-	over = over || !c.whole && c.state == http.StateIdle && len(c.answers) == 0 && c.streams == 0 && now.Sub(c.since) >= headerTime
+	over = over || !c.whole && c.state == http.StateIdle && len(c.answers) == 0 && len(c.streams) == 0 && now.Sub(c.since) >= headerTime
 	http1 := !c.http2
 	g.mu.Unlock()
 
