@@ -190,10 +190,14 @@ func (c *Conn) pulse() (p socket.Pulse) {
 	return p
 }
 
-// unread reports whether the peer has sent data that net/http has not read.
-func (c *Conn) unread() (unread bool) {
-	if c.socket != nil {
-		c.socket.Control(func(fd uintptr) { unread = socket.Unread(fd) })
+// shut ends the connection's own half, unless its peer has sent something that
+// net/http has not read: then it is the server that is slow, or a request came
+// just now. Both are one step, as a proxy turns a request that crosses the end
+// into a 502.
+func (c *Conn) shut() (shut bool) {
+	if c.socket == nil {
+		return true
 	}
-	return unread
+	c.socket.Control(func(fd uintptr) { shut = socket.ShutUnread(fd) })
+	return shut
 }

@@ -20,7 +20,8 @@
 //  2. idle for over 5 s, the longest first
 //  3. partial: in the middle of a later request's header or body; for a second
 //  4. lazy: it took less than 32 KiB of its answers in the last 15 s
-//  5. idle for over a second, the longest first
+//  5. idle for over a second, the longest first, if no other is about to come
+//     into one of these phases
 //
 // Else the newcomer waits in the accept queue. A connection counts as busy, not
 // idle, until the peer has acknowledged everything; only then does [Conn.Close]

@@ -25,7 +25,7 @@ const (
 )
 
 // phaseLocked returns the connection's phase and since when it is in it; ok is
-// false while it may not be evicted.
+// false while it is busy.
 func (c *Conn) phaseLocked(now time.Time) (p phase, since time.Time, ok bool) {
 	since = c.since
 	began := c.began.Load()
@@ -54,7 +54,7 @@ func (c *Conn) phaseLocked(now time.Time) (p phase, since time.Time, ok bool) {
 	default:
 		return lazy, since, c.progress.lazy
 	}
-	return p, since, now.Sub(since) >= grace
+	return p, since, true
 }
 
 // evict takes the connection out of account that is to end for a newcomer, and
@@ -68,8 +68,7 @@ func (g *Guard) evict(now time.Time) (victim *Conn, owed bool) {
 		if victim == nil {
 			return nil, false
 		}
-		// It is the server that is slow, or a request came just now.
-		if !victim.closing && victim.unread() {
+		if !victim.closing && !victim.shut() {
 			spared[victim] = true
 			continue
 		}
@@ -78,16 +77,24 @@ func (g *Guard) evict(now time.Time) (victim *Conn, owed bool) {
 	}
 }
 
-// victimLocked returns the first connection by phase, then by time.
+// victimLocked returns the first connection by phase, then by time, of those that
+// have been in their phase for the grace. One that is idle for less than longIdle
+// is spared as long as others are still in their grace: it may be a proxy's.
 func (g *Guard) victimLocked(now time.Time, spared map[*Conn]bool) *Conn {
 	var first *Conn
-	best, since := phases, time.Time{}
+	best, since, others := phases, time.Time{}, false
 	for c := range g.conns {
 		p, s, ok := c.phaseLocked(now)
-		if !ok || spared[c] || p > best || p == best && !s.Before(since) {
-			continue
+		switch {
+		case !ok || spared[c]:
+		case p != lazy && now.Sub(s) < grace:
+			others = others || p == unfinished || p == partial
+		case p < best || p == best && s.Before(since):
+			first, best, since = c, p, s
 		}
-		first, best, since = c, p, s
+	}
+	if best == idleShort && others {
+		return nil
 	}
 	return first
 }

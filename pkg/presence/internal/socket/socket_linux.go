@@ -57,10 +57,13 @@ func Feel(fd uintptr) (p Pulse) {
 	}
 }
 
-// Unread reports whether the peer has sent data that nobody has read yet.
-func Unread(fd uintptr) bool {
-	n, err := unix.IoctlGetInt(int(fd), unix.SIOCINQ)
-	return err == nil && n > 0
+// ShutUnread sends the end of the stream, unless there is data from the peer that
+// nobody has read, and reports whether it did.
+func ShutUnread(fd uintptr) bool {
+	if n, err := unix.IoctlGetInt(int(fd), unix.SIOCINQ); err != nil || n > 0 {
+		return false
+	}
+	return unix.Shutdown(int(fd), unix.SHUT_WR) == nil
 }
 
 // shut sends the end of the stream after all that is queued, and has the kernel

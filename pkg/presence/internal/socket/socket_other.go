@@ -11,8 +11,8 @@ func Tune(uintptr) {}
 // Feel returns the zero Pulse.
 func Feel(uintptr) Pulse { return Pulse{} }
 
-// Unread reports false: unknown.
-func Unread(uintptr) bool { return false }
+// ShutUnread reports true: the close that follows does it.
+func ShutUnread(uintptr) bool { return true }
 
 func shut(uintptr) {}
 func cut(uintptr)  {}
