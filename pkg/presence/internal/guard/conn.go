@@ -25,6 +25,7 @@ type Conn struct {
 	state   http.ConnState
 	since   time.Time // when it came into that state
 	http2   bool
+	secure  bool      // TLS is on top
 	whole   bool      // a whole request was received
 	bodies  int       // requests whose body has not arrived yet
 	streams []*Answer // event streams that it carries

@@ -16,9 +16,10 @@
 // Harden also bounds the connections themselves. A connection is in one of
 // these phases, and at the limit a newcomer evicts one, in this order:
 //
-//  1. unfinished: it never sent a whole request; for a second at least
+//  1. unfinished: it never sent a whole request; for a second at least, or 50 ms
+//     in a flood (300 ms within a TLS handshake)
 //  2. idle for over 5 s, the longest first
-//  3. partial: in the middle of a later request's header or body; for a second
+//  3. partial: in the middle of a later request's header or body; for as long
 //  4. lazy: it took less than 32 KiB of its answers in the last 15 s
 //  5. idle for over a second, the longest first, if no other is about to come
 //     into one of these phases

@@ -18,11 +18,51 @@ const (
 )
 
 const (
-	// grace is for how long a connection may be in each phase before it is
-	// evicted: over a slow network a TLS handshake takes most of a second.
+	// grace is for how long a connection may be in a phase before it is evicted:
+	// in a storm of joins a client may be slow to send its request.
 	grace    = time.Second
 	longIdle = 5 * time.Second
+
+	// In a flood newcomers would wait for it, behind the attacker's in the accept
+	// queue. Then a request must come with its connection, as it does but for
+	// the round trips of a TLS handshake.
+	floodGrace = 50 * time.Millisecond
+	floodTLS   = 300 * time.Millisecond
+	// It is a flood for floodTime after a quarter of the limit was evicted within
+	// a second, unfinished or partial.
+	floodTime = 10 * time.Second
 )
+
+// flood tells an attack that reconnects from a storm of joins, whose connections
+// do not have to be evicted.
+type flood struct {
+	evicted int
+	since   time.Time // when the first of them was
+	until   time.Time
+}
+
+// note counts an eviction; most is the limit of connections.
+func (f *flood) note(most int, now time.Time) {
+	if now.Sub(f.since) > time.Second {
+		f.evicted, f.since = 0, now
+	}
+	if f.evicted++; f.evicted >= max(16, most/4) {
+		f.until = now.Add(floodTime)
+	}
+}
+
+// grace returns for how long the connection may be in the phase.
+func (f *flood) grace(c *Conn, p phase, now time.Time) time.Duration {
+	switch {
+	case p == lazy:
+		return 0 // its time has passed
+	case p == idleShort || now.After(f.until):
+		return grace
+	case c.secure && c.state == http.StateNew:
+		return floodTLS
+	}
+	return floodGrace
+}
 
 // phaseLocked returns the connection's phase and since when it is in it; ok is
 // false while it is busy.
@@ -64,13 +104,17 @@ func (g *Guard) evict(now time.Time) (victim *Conn, owed bool) {
 	defer g.mu.Unlock()
 	spared := map[*Conn]bool{}
 	for {
-		victim = g.victimLocked(now, spared)
+		var p phase
+		victim, p = g.victimLocked(now, spared)
 		if victim == nil {
 			return nil, false
 		}
 		if !victim.closing && !victim.shut() {
 			spared[victim] = true
 			continue
+		}
+		if p == unfinished || p == partial {
+			g.flood.note(g.config.MaxIdle, now)
 		}
 		g.removeLocked(victim)
 		return victim, victim.progress.owes
@@ -80,21 +124,22 @@ func (g *Guard) evict(now time.Time) (victim *Conn, owed bool) {
 // victimLocked returns the first connection by phase, then by time, of those that
 // have been in their phase for the grace. One that is idle for less than longIdle
 // is spared as long as others are still in their grace: it may be a proxy's.
-func (g *Guard) victimLocked(now time.Time, spared map[*Conn]bool) *Conn {
-	var first *Conn
-	best, since, others := phases, time.Time{}, false
+func (g *Guard) victimLocked(now time.Time, spared map[*Conn]bool) (first *Conn, best phase) {
+	best = phases
+	var since time.Time
+	others := false
 	for c := range g.conns {
 		p, s, ok := c.phaseLocked(now)
 		switch {
 		case !ok || spared[c]:
-		case p != lazy && now.Sub(s) < grace:
+		case now.Sub(s) < g.flood.grace(c, p, now):
 			others = others || p == unfinished || p == partial
 		case p < best || p == best && s.Before(since):
 			first, best, since = c, p, s
 		}
 	}
 	if best == idleShort && others {
-		return nil
+		return nil, phases
 	}
-	return first
+	return first, best
 }

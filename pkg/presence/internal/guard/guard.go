@@ -3,6 +3,7 @@ package guard
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"net/netip"
@@ -56,6 +57,7 @@ type Guard struct {
 	addresses map[netip.Addr]int // all connections, those of streams included
 	pages     map[net.Addr]*pages
 	answers   int // under way on conns
+	flood     flood
 	sweeping  bool
 	ending    bool    // a listener was closed
 	finishing []*Conn // closed by net/http within the last second; their peers have not acknowledged everything
@@ -110,6 +112,10 @@ func (g *Guard) Harden(h *http.Server, l net.Listener) net.Listener {
 			ctx = connContext(ctx, c)
 		}
 		if own := connOf(c); own != nil {
+			_, secure := c.(*tls.Conn)
+			g.mu.Lock()
+			own.secure = secure
+			g.mu.Unlock()
 			ctx = context.WithValue(ctx, connKey{}, own)
 		}
 		return ctx
@@ -203,7 +209,7 @@ func (g *Guard) admit(inner net.Conn, closed <-chan struct{}) *Conn {
 			victim.end()
 			continue
 		}
-		wait := time.NewTimer(50 * time.Millisecond)
+		wait := time.NewTimer(floodGrace / 4)
 		select {
 		case <-g.freed:
 		case <-wait.C:

@@ -54,20 +54,49 @@ func TestEvictionOrder(t *testing.T) {
 	young := add(time.Second/2, silent)
 	for i, c := range want {
 		if i == len(want)-2 { // the last ones, which are idle, are spared until then
-			if victim := g.victimLocked(now, nil); victim != nil {
+			if victim, _ := g.victimLocked(now, nil); victim != nil {
 				t.Errorf("%+v is evicted, and not what is unfinished", victim)
 			}
 			delete(g.conns, young)
 		}
-		victim := g.victimLocked(now, nil)
+		victim, _ := g.victimLocked(now, nil)
 		if victim != c {
 			t.Fatalf("number %d is %+v, want %+v", i, victim, c)
 		}
 		delete(g.conns, victim)
 	}
-	if victim := g.victimLocked(now, nil); victim != nil {
+	if victim, _ := g.victimLocked(now, nil); victim != nil {
 		t.Errorf("%+v is evicted", victim)
 	}
+}
+
+// In a flood connections have little time for their request; in a storm of joins,
+// in which nothing is evicted, they have more.
+func TestFlood(t *testing.T) {
+	now := time.Now()
+	fresh := &Conn{state: http.StateNew}
+	secure := &Conn{state: http.StateNew, secure: true}
+	var f flood
+	want := func(plain, tls, idle time.Duration) {
+		t.Helper()
+		if p, s, i := f.grace(fresh, unfinished, now), f.grace(secure, unfinished, now), f.grace(fresh, idleShort, now); p != plain || s != tls || i != idle {
+			t.Errorf("got %v, %v, %v, want %v, %v, %v", p, s, i, plain, tls, idle)
+		}
+	}
+	want(time.Second, time.Second, time.Second)
+	for range 10 { // 100 per second of 1,000
+		for range 100 {
+			f.note(1000, now)
+		}
+		now = now.Add(1100 * time.Millisecond)
+	}
+	want(time.Second, time.Second, time.Second)
+	for range 250 {
+		f.note(1000, now)
+	}
+	want(floodGrace, floodTLS, time.Second)
+	now = now.Add(floodTime + 1)
+	want(time.Second, time.Second, time.Second)
 }
 
 // A peer must acknowledge 8 KiB in 15 s while it is owed something.
