@@ -304,7 +304,7 @@ func (a *Answer) endStream() {
 }
 
 // maxPages bounds the large answers of an HTTP/2 connection that are under way.
-const maxPages = 4
+const maxPages = 2
 
 // pages are the slots for large answers of a connection.
 type pages struct {

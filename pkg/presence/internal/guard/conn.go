@@ -27,6 +27,7 @@ type Conn struct {
 	http2   bool
 	secure  bool      // TLS is on top
 	whole   bool      // a whole request was received
+	served  int       // times it became idle
 	bodies  int       // requests whose body has not arrived yet
 	streams []*Answer // event streams that it carries
 	answers []*Answer // under way
@@ -178,6 +179,7 @@ func (c *Conn) enter(top net.Conn, s http.ConnState) {
 	case http.StateIdle:
 		c.began.Store(0)
 		c.whole = c.whole || !c.http2
+		c.served++ // over HTTP/2 also before the first one
 	case http.StateHijacked: // by the host's own handlers, too
 		g.removeLocked(c)
 	}

@@ -17,16 +17,17 @@
 // these phases, and at the limit a newcomer evicts one, in this order:
 //
 //  1. unfinished: it never sent a whole request; for a second at least, or 50 ms
-//     in a flood (300 ms within a TLS handshake)
+//     in a flood (300 ms with TLS)
 //  2. idle for over 5 s, the longest first
 //  3. partial: in the middle of a later request's header or body; for as long
 //  4. lazy: it took less than 32 KiB of its answers in the last 15 s
-//  5. idle for over a second, the longest first, if no other is about to come
-//     into one of these phases
+//  5. idle after its only request; for a second, or 50 ms in a flood
+//  6. idle for over a second after several, as a proxy's may be; not while
+//     another is about to be of the phases 1 or 3
 //
-// Else the newcomer waits in the accept queue. A connection counts as busy, not
-// idle, until the peer has acknowledged everything; only then does [Conn.Close]
-// end it. A connection that carries an event stream is not counted.
+// If there is none the newcomer waits in the accept queue. A connection counts
+// as busy, not idle, until the peer has acknowledged everything; only then does
+// [Conn.Close] end it. A connection that carries an event stream is not counted.
 //
 // Connection: close is never announced because the limit is near: a proxy with
 // a pool of connections answers 502 to a POST when that comes too late.

@@ -13,6 +13,7 @@ const (
 	idleLong
 	partial
 	lazy
+	idleOnce
 	idleShort
 	phases
 )
@@ -24,12 +25,12 @@ const (
 	longIdle = 5 * time.Second
 
 	// In a flood newcomers would wait for it, behind the attacker's in the accept
-	// queue. Then a request must come with its connection, as it does but for
-	// the round trips of a TLS handshake.
+	// queue. Then a request must come with its connection; a TLS handshake takes
+	// round trips, and CPU of the server's.
 	floodGrace = 50 * time.Millisecond
 	floodTLS   = 300 * time.Millisecond
 	// It is a flood for floodTime after a quarter of the limit was evicted within
-	// a second, unfinished or partial.
+	// a second, unfinished, partial or after one request.
 	floodTime = 10 * time.Second
 )
 
@@ -58,7 +59,7 @@ func (f *flood) grace(c *Conn, p phase, now time.Time) time.Duration {
 		return 0 // its time has passed
 	case p == idleShort || now.After(f.until):
 		return grace
-	case c.secure && c.state == http.StateNew:
+	case c.secure:
 		return floodTLS
 	}
 	return floodGrace
@@ -80,9 +81,11 @@ func (c *Conn) phaseLocked(now time.Time) (p phase, since time.Time, ok bool) {
 		if c.progress.owes {
 			return lazy, since, c.progress.lazy
 		}
-		p = idleShort
-		if now.Sub(since) >= longIdle {
+		switch p = idleShort; {
+		case now.Sub(since) >= longIdle:
 			p = idleLong
+		case c.served <= 1:
+			p = idleOnce
 		}
 	case c.state == http.StateIdle: // in the middle of a header
 		p, since = partial, time.Unix(0, began)
@@ -113,7 +116,7 @@ func (g *Guard) evict(now time.Time) (victim *Conn, owed bool) {
 			spared[victim] = true
 			continue
 		}
-		if p == unfinished || p == partial {
+		if p == unfinished || p == partial || p == idleOnce {
 			g.flood.note(g.config.MaxIdle, now)
 		}
 		g.removeLocked(victim)

@@ -38,8 +38,9 @@ func TestEvictionOrder(t *testing.T) {
 		add(2*time.Second, func(c *Conn) { c.bodies = 1 }),
 		add(50*time.Second, func(c *Conn) { c.progress = progress{owes: true, lazy: true} }),
 		add(40*time.Second, func(c *Conn) { idle(c); c.progress = progress{owes: true, lazy: true} }),
-		add(4*time.Second, idle),
-		add(2*time.Second, idle),
+		add(2*time.Second, func(c *Conn) { idle(c); c.served = 1 }),
+		add(4*time.Second, func(c *Conn) { idle(c); c.served = 2 }),
+		add(2*time.Second, func(c *Conn) { idle(c); c.served = 9 }),
 	}
 	for _, spared := range []func(*Conn){
 		func(c *Conn) { idle(c); c.since = now.Add(-time.Second / 2) },
@@ -104,7 +105,7 @@ func TestProgress(t *testing.T) {
 	for rate, want := range map[int]int{ // bytes per second: the second of the end, 0 for none
 		0:    15,
 		100:  15,
-		500:  15,
+		440:  15,
 		600:  0,
 		1000: 0,
 	} {

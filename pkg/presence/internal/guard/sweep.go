@@ -11,9 +11,10 @@ import (
 const (
 	// every is how often all connections are looked at.
 	every = time.Second
-	// window is the time in which a peer must acknowledge minProgress bytes.
+	// window is the time in which a peer must acknowledge minProgress bytes: 8 KiB
+	// less a segment, as a peer that reads 8 KiB at once acknowledges segments.
 	window      = 15 * time.Second
-	minProgress = 8 << 10
+	minProgress = 8<<10 - 1460
 	// A peer that takes less than lazyProgress in the window is lazy.
 	lazyProgress = 32 << 10
 	// overdueTime is the time of a peer that takes nothing, not even the end of
