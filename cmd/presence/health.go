@@ -11,7 +11,7 @@ import (
 
 // health asks a server whether it is alive.
 type health struct {
-	URL string `name:"url" placeholder:"URL" help:"Ask over HTTP, where the server is mounted. Default: the server in the same container or on this machine, over a socket of its own; else where the environment makes serve listen."`
+	URL string `name:"url" placeholder:"URL" help:"Ask over HTTP, where the server is mounted. Default: the servers in the same container or on this machine, over a socket of their own; if there is none, where the environment makes serve listen."`
 }
 
 // Run fails unless healthz answers 200 within 3 s.

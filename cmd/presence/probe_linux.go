@@ -58,9 +58,10 @@ func (p *prober) answer(h http.Handler) {
 	}
 }
 
-// probe asks the server of this machine or container; found is false if there is
-// none with a socket. Where the environment names a port, only the server there
-// is asked, or process 1: a container's flags win over its environment.
+// probe asks the servers of this machine or container, all of which must be
+// alive; found is false if there is none with a socket. Where the environment
+// names a port, only the server there is asked, or process 1: a container's flags
+// win over its environment.
 func probe(port string) (found bool, err error) {
 	names, err := probeNames("/proc/net/unix")
 	if err != nil {
@@ -69,25 +70,30 @@ func probe(port string) (found bool, err error) {
 	names = slices.DeleteFunc(names, func(name string) bool {
 		return port != "" && !strings.HasSuffix(name, ":"+port) && !strings.HasPrefix(name, probePrefix+"1/")
 	})
+	type answer struct {
+		own bool // of this container: others may use the same network
+		err error
+	}
+	answers := make([]answer, len(names))
+	var asking sync.WaitGroup
+	for i, name := range names {
+		asking.Go(func() {
+			status, own, err := askProbe(name)
+			if err == nil && status != http.StatusOK {
+				err = fmt.Errorf("healthz: %d %s", status, http.StatusText(status))
+			}
+			answers[i] = answer{own, err}
+		})
+	}
+	asking.Wait()
 	var failed error
-	ours := 0
-	for _, name := range names {
-		status, own, err := askProbe(name)
-		if !own && err == nil {
-			continue // of another container on the same network
-		}
-		ours++
-		switch {
-		case err != nil:
-			failed = err
-		case status != http.StatusOK:
-			failed = fmt.Errorf("healthz: %d %s", status, http.StatusText(status))
+	for i, a := range answers {
+		found = found || a.own
+		if a.own && a.err != nil && failed == nil {
+			failed = fmt.Errorf("%s: %w", strings.TrimPrefix(names[i], probePrefix), a.err)
 		}
 	}
-	if ours > 1 {
-		return true, usagef("%d servers run here: say which with --url", ours)
-	}
-	return ours == 1, failed
+	return found, failed
 }
 
 // probeNames returns the names of the sockets of servers, as proc(5) lists them.
