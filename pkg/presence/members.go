@@ -38,6 +38,19 @@ func pageLimit(query url.Values) (int, error) {
 	return limit, nil
 }
 
+// large has the handler wait for a slot of its connection, before it costs more
+// than a goroutine.
+func (s *Server) large(f func(http.ResponseWriter, *http.Request) error) func(http.ResponseWriter, *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		release, err := s.guard.Large(r)
+		if err != nil {
+			return err
+		}
+		defer release()
+		return f(w, r)
+	}
+}
+
 // getPresence says who is in a room now, a page at a time, by member id:
 //
 //	{"room":"lobby","connections":3,"users":2,"members":[{"id":"alice",…}],"next":"alice"}
@@ -54,11 +67,6 @@ func (s *Server) getPresence(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	release, err := s.guard.Large(r)
-	if err != nil {
-		return err
-	}
-	defer release()
 	page := memberPage{Room: name, Members: []Member{}}
 	c, err := s.find(name)
 	switch {

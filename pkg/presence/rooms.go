@@ -205,11 +205,6 @@ func (s *Server) getRooms(w http.ResponseWriter, r *http.Request) error {
 	if s.draining.Load() {
 		return ErrDraining
 	}
-	release, err := s.guard.Large(r)
-	if err != nil {
-		return err
-	}
-	defer release()
 	var page struct {
 		Rooms []RoomCount `json:"rooms"`
 		Next  string      `json:"next,omitempty"`
