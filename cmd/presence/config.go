@@ -59,7 +59,7 @@ type messageFlags struct {
 type limitFlags struct {
 	MaxConnections        int  `placeholder:"N" help:"Streams open at once; by default, and for 0, the limit of open files less --max-idle-connections and 200"`
 	MaxConnectionsPerUser int  `default:"0" help:"Of one user; 0 for any number"`
-	MaxIdle               int  `name:"max-idle-connections" placeholder:"N" help:"Open connections that carry no stream. At the limit a new one evicts one that never sent a whole request, or the longest idle. Default: 1024, or a quarter of the limit of open files if that is less."`
+	MaxIdle               int  `name:"max-idle-connections" placeholder:"N" help:"Open connections that carry no stream. At the limit a new one evicts one that never sent a whole request, or the longest idle. By default, and for 0, 1024, or a quarter of the limit of open files if that is less."`
 	MaxPerAddress         int  `name:"max-connections-per-address" default:"0" help:"Open connections per client address (per /64 with IPv6), streams included. 0 means unlimited. Behind a proxy all clients have its address. Default: 0."`
 	MaxRooms              int  `default:"100000" help:"Rooms, those kept for their history included"`
 	MaxUnsent             size `placeholder:"256KiB" help:"What may wait for a client that stops reading; at least four times --max-message, and that by default if it is more"`
@@ -123,7 +123,10 @@ func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, 
 	if err != nil {
 		return presence.Config{}, err
 	}
-	idle := cmp.Or(c.Limits.MaxIdle, idleFor(openFiles()))
+	most, idle, err := c.Limits.connections(openFiles())
+	if err != nil {
+		return presence.Config{}, err
+	}
 	return presence.Config{
 		Authenticator: authenticator,
 		Guest:         guest,
@@ -139,7 +142,7 @@ func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, 
 		MessageRate:   orNone(c.Messages.MessageRate),
 		MessageBurst:  c.Messages.MessageBurst,
 
-		MaxConnections:           cmp.Or(c.Limits.MaxConnections, connectionsFor(openFiles(), idle)),
+		MaxConnections:           most,
 		MaxIdleConnections:       idle,
 		MaxConnectionsPerAddress: c.Limits.MaxPerAddress,
 		MaxConnectionsPerUser:    c.Limits.MaxConnectionsPerUser,
@@ -171,23 +174,28 @@ func orNone[T int | float64 | time.Duration](v T) T {
 // sockets about to be closed.
 const reservedFiles = 200
 
-// idleFor returns how many connections without a stream a limit of open files
-// allows; 0 means no known limit.
-func idleFor(files uint64) int {
-	const most = 1024
-	if files == 0 || files/4 >= most {
-		return most
-	}
-	return max(1, int(files/4))
-}
-
-// connectionsFor returns how many streams a limit of open files allows beside so
-// many connections without one; 0 means any number.
-func connectionsFor(files uint64, idle int) int {
+// connections returns the limits of streams (0 means none) and of connections
+// without one, of which neither, one or both are given. Files is the limit of open
+// files, 0 if it is unknown.
+func (f limitFlags) connections(files uint64) (streams, idle int, err error) {
+	const most = presence.DefaultMaxIdleConnections
 	if files == 0 || files > math.MaxInt32 {
-		return 0
+		return f.MaxConnections, cmp.Or(f.MaxIdle, most), nil
 	}
-	return max(1, int(files)-idle-reservedFiles)
+	left := int(files) - reservedFiles
+	switch {
+	case f.MaxIdle > 0 && f.MaxIdle+max(1, f.MaxConnections) > left:
+		return 0, 0, usagef("--max-idle-connections %d and --max-connections %d exceed the limit of open files (%d) less %d",
+			f.MaxIdle, f.MaxConnections, files, reservedFiles)
+	case f.MaxIdle != 0:
+		idle = f.MaxIdle
+	default:
+		idle = max(1, min(most, int(files/4)))
+		if f.MaxConnections > 0 { // what it leaves
+			idle = max(min(16, idle), min(idle, left-f.MaxConnections))
+		}
+	}
+	return cmp.Or(f.MaxConnections, max(1, left-idle)), idle, nil
 }
 
 func (f runningFlags) logger(w io.Writer) *slog.Logger {

@@ -2,12 +2,12 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -45,10 +45,7 @@ func (p *prober) answer(h http.Handler) {
 	for {
 		_, from, err := p.socket.ReadFromUnix(question[:])
 		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return
-			}
-			continue
+			return // closed
 		}
 		if from == nil || from.Name == "" { // it cannot be answered
 			continue
@@ -58,42 +55,60 @@ func (p *prober) answer(h http.Handler) {
 	}
 }
 
-// probe asks the servers of this machine or container, all of which must be
-// alive; found is false if there is none with a socket. Where the environment
-// names a port, only the server there is asked, or process 1: a container's flags
-// win over its environment.
+// probe asks the servers of this machine or container; found is false if there is
+// none with a socket. All that answer must be alive. One that does not answer may
+// be of another container on the same network, and counts only if no other does.
+// Where the environment names a port, only the server there is asked, or process
+// 1: a container's flags win over its environment.
 func probe(port string) (found bool, err error) {
 	names, err := probeNames("/proc/net/unix")
 	if err != nil {
 		return false, nil
 	}
-	names = slices.DeleteFunc(names, func(name string) bool {
-		return port != "" && !strings.HasSuffix(name, ":"+port) && !strings.HasPrefix(name, probePrefix+"1/")
-	})
-	type answer struct {
-		own bool // of this container: others may use the same network
-		err error
-	}
-	answers := make([]answer, len(names))
+	answers, asked := make(chan probed, len(names)), 0
 	var asking sync.WaitGroup
-	for i, name := range names {
-		asking.Go(func() {
-			status, own, err := askProbe(name)
-			if err == nil && status != http.StatusOK {
-				err = fmt.Errorf("healthz: %d %s", status, http.StatusText(status))
-			}
-			answers[i] = answer{own, err}
-		})
-	}
-	asking.Wait()
-	var failed error
-	for i, a := range answers {
-		found = found || a.own
-		if a.own && a.err != nil && failed == nil {
-			failed = fmt.Errorf("%s: %w", strings.TrimPrefix(names[i], probePrefix), a.err)
+	defer asking.Wait()
+	ctx, enough := context.WithTimeout(context.Background(), probeTime)
+	defer enough()
+	for _, name := range names {
+		if port == "" || strings.HasSuffix(name, ":"+port) || strings.HasPrefix(name, probePrefix+"1/") {
+			asked++
+			asking.Go(func() { answers <- askProbe(ctx, name) }) // ends with ctx
 		}
 	}
-	return found, failed
+	var failed, silent error
+	var late <-chan time.Time // for those that do not answer
+	for range asked {
+		select {
+		case a := <-answers:
+			switch {
+			case a.own:
+				found = true
+				if late == nil {
+					late = time.After(probeTime / 10)
+				}
+				if failed == nil {
+					failed = a.err
+				}
+			case a.err != nil:
+				silent = a.err
+			}
+		case <-late:
+			return true, failed
+		}
+	}
+	if found {
+		return true, failed
+	}
+	return silent != nil, silent
+}
+
+// probed is what came of asking a server. Own says that an answer came from the
+// process that the socket's name names, as this container sees it, and from this
+// user.
+type probed struct {
+	own bool
+	err error
 }
 
 // probeNames returns the names of the sockets of servers, as proc(5) lists them.
@@ -113,53 +128,56 @@ func probeNames(path string) (names []string, err error) {
 	return names, lines.Err()
 }
 
-// askProbe asks the server behind a socket. Own is false if the answer does not
-// come from the process that the name names, as this container sees it.
-func askProbe(name string) (status int, own bool, err error) {
-	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: "", Net: "unixgram"}) // the kernel chooses a name
+// askProbe asks the server behind a socket, until ctx ends.
+func askProbe(ctx context.Context, name string) probed {
+	pid, addr, _ := strings.Cut(strings.TrimPrefix(name, probePrefix), "/")
+	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram"}) // the kernel chooses a name
 	if err != nil {
-		return 0, false, err
+		return probed{err: err}
 	}
 	defer socket.Close()
 	raw, err := socket.SyscallConn()
 	if err != nil {
-		return 0, false, err
+		return probed{err: err}
 	}
 	var failed error
 	if err := raw.Control(func(fd uintptr) {
 		failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PASSCRED, 1)
 	}); err != nil || failed != nil {
-		return 0, false, errors.Join(err, failed)
+		return probed{err: errors.Join(err, failed)}
 	}
-	socket.SetDeadline(time.Now().Add(probeTime))
+	defer context.AfterFunc(ctx, func() { socket.SetDeadline(time.Unix(1, 0)) })()
 	if _, err := socket.WriteToUnix([]byte("?"), &net.UnixAddr{Name: name, Net: "unixgram"}); err != nil {
 		if errors.Is(err, syscall.ECONNREFUSED) { // it ended since
-			return 0, false, nil
+			return probed{}
 		}
-		return 0, true, err
+		return probed{err: fmt.Errorf("the server at %s cannot be asked: %w", addr, err)}
 	}
 	answer, control := make([]byte, 16), make([]byte, unix.CmsgSpace(unix.SizeofUcred))
 	n, oobn, _, _, err := socket.ReadMsgUnix(answer, control)
 	if err != nil {
-		return 0, true, fmt.Errorf("the server does not answer: %w", err)
+		return probed{err: fmt.Errorf("the server at %s does not answer: %w", addr, err)}
 	}
-	if pid := strings.SplitN(strings.TrimPrefix(name, probePrefix), "/", 2)[0]; pid != senderOf(control[:oobn]) {
-		return 0, false, nil
+	sender := senderOf(control[:oobn])
+	if sender == nil || strconv.Itoa(int(sender.Pid)) != pid || int(sender.Uid) != os.Getuid() && os.Getuid() != 0 {
+		return probed{}
 	}
-	status, err = strconv.Atoi(string(answer[:n]))
-	return status, true, err
+	if status := string(answer[:n]); status != strconv.Itoa(http.StatusOK) {
+		return probed{true, fmt.Errorf("the server at %s answers healthz with %s", addr, status)}
+	}
+	return probed{own: true}
 }
 
-// senderOf returns the process id that the kernel names as the sender; 0 if it is
-// of another container.
-func senderOf(control []byte) string {
+// senderOf returns the sender that the kernel names; nil if it names none. One of
+// another container has the process id 0.
+func senderOf(control []byte) *unix.Ucred {
 	messages, err := unix.ParseSocketControlMessage(control)
 	if err != nil || len(messages) == 0 {
-		return ""
+		return nil
 	}
-	who, err := unix.ParseUnixCredentials(&messages[0])
+	sender, err := unix.ParseUnixCredentials(&messages[0])
 	if err != nil {
-		return ""
+		return nil
 	}
-	return strconv.Itoa(int(who.Pid))
+	return sender
 }

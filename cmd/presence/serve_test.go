@@ -95,9 +95,29 @@ func TestLimitsAreLogged(t *testing.T) {
 			t.Errorf("%q: got %+v, %v, want %d streams in %d open files", flags, line, err, want, openFiles())
 		}
 	}
-	for files, want := range map[uint64]int{0: 0, 100: 1, 200: 1, 201: 1, 1000: 550, 1024: 568, 20000: 18776, 1 << 40: 0} {
-		if got := connectionsFor(files, idleFor(files)); got != want {
-			t.Errorf("%d open files are for %d streams, want %d", files, got, want)
+	for _, c := range []struct {
+		files                 uint64
+		given                 limitFlags
+		wantStreams, wantIdle int
+	}{
+		{0, limitFlags{}, 0, 1024},
+		{1 << 40, limitFlags{}, 0, 1024},
+		{100, limitFlags{}, 1, 25},
+		{1000, limitFlags{}, 550, 250},
+		{1024, limitFlags{}, 568, 256},
+		{20000, limitFlags{}, 18776, 1024},
+		{1024, limitFlags{MaxConnections: 800}, 800, 24},
+		{1024, limitFlags{MaxConnections: 2000}, 2000, 16},
+		{1024, limitFlags{MaxIdle: 800}, 24, 800},
+		{1024, limitFlags{MaxIdle: 24, MaxConnections: 800}, 800, 24},
+	} {
+		if streams, idle, err := c.given.connections(c.files); streams != c.wantStreams || idle != c.wantIdle || err != nil {
+			t.Errorf("%d open files, %+v: got %d, %d, %v", c.files, c.given, streams, idle, err)
+		}
+	}
+	for _, given := range []limitFlags{{MaxIdle: 824}, {MaxIdle: 25, MaxConnections: 800}} {
+		if _, _, err := given.connections(1024); status(err) != 2 {
+			t.Errorf("%+v in 1024 open files: %v", given, err)
 		}
 	}
 }

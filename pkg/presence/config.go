@@ -47,6 +47,9 @@ const (
 	CountUsers       Count = "users"
 )
 
+// DefaultMaxIdleConnections is Config.MaxIdleConnections by default.
+const DefaultMaxIdleConnections = guard.DefaultMaxIdle
+
 // Config holds the settings of a [Server]. The zero value of each field is its
 // default, which the field names; only Authenticator has none.
 type Config struct {
@@ -205,7 +208,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.History, 1000)
 	setDefault(&c.HistoryAge, 5*time.Minute)
 	setDefault(&c.HistoryBytes, 64<<20)
-	setDefault(&c.MaxIdleConnections, guard.DefaultMaxIdle)
+	setDefault(&c.MaxIdleConnections, DefaultMaxIdleConnections)
 	setDefault(&c.MaxRooms, 100_000)
 	setDefault(&c.FullStatus, http.StatusOK)
 	setDefault(&c.MessageRate, 20)

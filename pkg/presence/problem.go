@@ -2,7 +2,6 @@ package presence
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -121,21 +120,26 @@ func writeProblem(w http.ResponseWriter, p *refusal) {
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(p.status)
-	json.NewEncoder(w).Encode(struct {
+	writeWhole(w, p.status, append(encode(struct {
 		Type   string `json:"type"`
 		Title  string `json:"title"`
 		Status int    `json:"status"`
 		Detail string `json:"detail"`
-	}{"about:blank", http.StatusText(p.status), p.status, p.detail})
+	}{"about:blank", http.StatusText(p.status), p.status, p.detail}), '\n'))
+}
+
+// writeWhole answers with a body that is there: its length is known.
+func writeWhole(w http.ResponseWriter, status int, body []byte) {
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	w.Write(body)
 }
 
 // writeJSON answers with v. Its error is nil, for handlers to return: if
 // writing fails, the client has gone.
 func writeJSON(w http.ResponseWriter, status int, v any) error {
 	setJSON(w)
-	w.WriteHeader(status)
-	w.Write(append(encode(v), '\n'))
+	writeWhole(w, status, append(encode(v), '\n'))
 	return nil
 }
 

@@ -71,7 +71,7 @@ func New(c Config) (*Server, error) {
 	}
 	s.seldom = newSeldom(s.log)
 	s.guard = guard.New(guard.Config{MaxIdle: c.MaxIdleConnections, MaxPerAddress: c.MaxConnectionsPerAddress,
-		Patience: c.Heartbeat * 3 / 4, Warn: s.seldom.warn})
+		Heartbeat: c.Heartbeat, Warn: s.seldom.warn})
 	s.hooks = hooks{seldom: s.seldom, running: &s.running}
 	s.router = s.routes(page)
 	s.running.Go(s.sweep) // ended by Shutdown
@@ -96,15 +96,18 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // Harden sets the part of a host's [http.Server] in what a Server promises: the
 // deadlines and limits of h that are not set, and hooks; and it returns the
-// listener that h must serve. H.Handler must be set before, and l must be the
-// TCP listener, also for ServeTLS:
+// listener that h must serve. H.Handler must be set before. L must be the TCP
+// listener, also for ServeTLS: with one of crypto/tls there is no HTTP/2. It is
+// called once for each listener:
 //
 //	h := &http.Server{Handler: router}
 //	err := h.Serve(server.Harden(h, l))
 //
 // It bounds the connections that carry no stream (Config.MaxIdleConnections),
 // ends answers by what their peers acknowledge, frees sockets within 10 s of
-// their end, and finds vanished peers over HTTP/2. Without it the handlers' own
+// their end, and finds vanished peers over HTTP/2. HTTP/2 then has receive buffers
+// of 64 KiB per request and 256 KiB per connection, unless h.HTTP2 has others: a
+// host that takes large uploads sets them. Without Harden the handlers' own
 // deadlines hold: for a request's body, and for each piece of an answer.
 func (s *Server) Harden(h *http.Server, l net.Listener) net.Listener { return s.guard.Harden(h, l) }
 
@@ -159,7 +162,8 @@ func (s *Server) getReady(w http.ResponseWriter, r *http.Request) error {
 // Shutdown ends the server: from its start no message is taken, newcomers are
 // told to come back later, and readyz fails; what was taken before is brought
 // to the clients, then each is told goodbye. It returns when the last
-// connection has ended, and every goroutine of the server with it, or with
+// stream has ended, and every goroutine of the server with it but those that
+// look after the connections of Harden, which end with these; or with
 // ctx's error when ctx ends first; the rest then happens behind it. The
 // listener must be closed only afterwards. A second call waits for the first.
 func (s *Server) Shutdown(ctx context.Context) error {

@@ -103,7 +103,10 @@ func (s *Streams) direct(h *http1) (sink, error) {
 		defer duplicating.Unlock()
 		fd, failed = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0)
 	})
-	if err != nil || failed != nil {
+	if err != nil { // it was closed meanwhile
+		return nil, nil
+	}
+	if failed != nil {
 		return nil, ErrFull
 	}
 	least := slices.MinFunc(s.loops, func(a, b *loop) int { return cmp.Compare(a.conns.Load(), b.conns.Load()) })

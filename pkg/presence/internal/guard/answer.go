@@ -16,9 +16,9 @@ const (
 
 	// piece is written at once. Each needs progress.
 	piece = 8 << 10
-	// patience is the time of a piece where nobody looks at what is
-	// acknowledged: the kernel accepts more only when a third of its buffer is
-	// free, which a slow peer needs its time for.
+	// patience is the write deadline per piece where acknowledgements are not
+	// visible. The kernel accepts more only when a third of its buffer is free,
+	// which takes a slow peer a while.
 	patience = 30 * time.Second
 	// answerTime, and a second for each answerRate bytes, is the time of an
 	// answer, however steadily its peer takes it.
@@ -31,6 +31,7 @@ type Answer struct {
 	http.ResponseWriter
 	control *http.ResponseController
 	conn    *Conn // nil if the listener is not the guard's
+	seen    bool  // the sweep sees what the peer of conn acknowledges
 	http2   bool
 	began   time.Time
 	body    bool // has not arrived yet; guarded by the guard's mu if there is a conn
@@ -61,8 +62,11 @@ func (g *Guard) Begin(w http.ResponseWriter, r *http.Request) (*Answer, *http.Re
 		own.Body = &body{r.Body, a}
 		r = &own
 	}
-	if conn == nil {
+	a.seen = conn != nil && conn.known
+	if !a.seen {
 		a.extend()
+	}
+	if conn == nil {
 		return a, r
 	}
 	if a.refused = !conn.guard.answer(); a.refused {
@@ -103,6 +107,8 @@ func (g *Guard) answer() bool {
 	}
 	if victim != nil {
 		g.removeLocked(victim)
+		g.answers -= len(victim.answers) // now: its handlers take a while to end
+		victim.answers = nil
 	}
 	g.mu.Unlock()
 	if victim != nil {
@@ -159,11 +165,11 @@ func (a *Answer) Write(p []byte) (n int, err error) {
 	a.size.Add(int64(len(p)))
 	a.blocked.Store(true)
 	defer a.blocked.Store(false)
-	if a.conn != nil && !a.http2 {
+	if a.seen && !a.http2 {
 		return a.ResponseWriter.Write(p) // the sweep sees what is acknowledged
 	}
 	for len(p) > 0 && err == nil {
-		if a.conn == nil {
+		if !a.seen {
 			a.extend()
 		}
 		var k int
@@ -192,11 +198,12 @@ func (a *Answer) extend() {
 	a.control.SetWriteDeadline(end)
 }
 
-// review reports whether the answer may go on. Of an answer that the sweep cannot
-// see the whole connection's progress counts, if that is what holds it up.
-func (a *Answer) review(p progress, now time.Time) bool {
+// review reports whether the answer may go on. The progress of the whole
+// connection counts as well if it is judged by minProgress, as several answers
+// share it.
+func (a *Answer) review(p progress, judged bool, now time.Time) bool {
 	written := a.written.Load()
-	moves := written-a.mark >= minProgress || a.conn.http2 && p.owes && p.since.After(a.marked)
+	moves := written-a.mark >= minProgress || judged && p.owes && p.since.After(a.marked)
 	if !a.blocked.Load() || moves || a.marked.IsZero() {
 		a.mark, a.marked = written, now
 	}
@@ -276,7 +283,9 @@ func (a *Answer) End() {
 			a.extend()
 		}
 	default:
-		if a.http2 && a.size.Load() > 0 { // flow control holds up the rest as well
+		if !a.seen {
+			a.extend()
+		} else if a.http2 && a.size.Load() > 0 { // flow control holds up the rest as well
 			a.blocked.Store(true)
 			a.control.Flush()
 		}
@@ -306,6 +315,9 @@ func (a *Answer) endStream() {
 // maxPages bounds the large answers of an HTTP/2 connection that are under way.
 const maxPages = 2
 
+// pageTime is how long a request waits for its turn.
+const pageTime = 10 * time.Second
+
 // pages are the slots for large answers of a connection.
 type pages struct {
 	slots chan struct{}
@@ -326,7 +338,7 @@ func (g *Guard) Large(r *http.Request) (release func(), err error) {
 	if p == nil {
 		return func() {}, nil
 	}
-	wait := time.NewTimer(BodyTime)
+	wait := time.NewTimer(pageTime)
 	defer wait.Stop()
 	select {
 	case p.slots <- struct{}{}:
@@ -343,11 +355,11 @@ func (g *Guard) Large(r *http.Request) (release func(), err error) {
 // pagesOf returns the slots of the request's connection. Without a Conn it is
 // known by its local address, which net makes one of for each connection.
 func (g *Guard) pagesOf(r *http.Request) (p *pages, forget func()) {
-	var key net.Addr
+	var key *net.TCPAddr
 	conn, _ := r.Context().Value(connKey{}).(*Conn)
 	if conn != nil {
 		g = conn.guard
-	} else if key, _ = r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); key == (*net.TCPAddr)(nil) {
+	} else if key, _ = r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); key == nil {
 		return nil, nil
 	}
 	g.mu.Lock()

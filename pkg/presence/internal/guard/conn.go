@@ -3,6 +3,7 @@ package guard
 import (
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -18,6 +19,7 @@ type Conn struct {
 	net.Conn // as accepted
 	guard    *Guard
 	socket   socket.Socket // nil if it has none that can be looked at
+	known    bool          // the kernel has its figures
 	began    atomic.Int64  // when the first byte since it was idle was read, in Unix nanoseconds; 0 before
 
 	// Guarded by guard.mu.
@@ -31,7 +33,7 @@ type Conn struct {
 	bodies  int       // requests whose body has not arrived yet
 	streams []*Answer // event streams that it carries
 	answers []*Answer // under way
-	until   time.Time // when the answers that are written must be acknowledged
+	until   time.Time // deadline for acknowledging the finished answers; zero if there are none
 	closing bool      // net/http closed it, and the peer has not acknowledged everything
 	closed  time.Time // when it did
 
@@ -52,6 +54,9 @@ func connOf(c net.Conn) *Conn {
 		}
 	}
 }
+
+// ReadFrom implements [io.ReaderFrom], for files that a host sends.
+func (c *Conn) ReadFrom(r io.Reader) (int64, error) { return io.Copy(c.Conn, r) }
 
 // SyscallConn implements [syscall.Conn].
 func (c *Conn) SyscallConn() (syscall.RawConn, error) {
@@ -171,6 +176,7 @@ func (c *Conn) enter(top net.Conn, s http.ConnState) {
 	g := c.guard
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	again := c.http2 // it was in a state before: net/http enters StateIdle before the first request
 	c.state, c.since, c.http2 = s, time.Now(), c.http2 || http2
 	if !c.http2 {
 		c.bodies = 0
@@ -178,7 +184,7 @@ func (c *Conn) enter(top net.Conn, s http.ConnState) {
 	switch s {
 	case http.StateIdle:
 		c.began.Store(0)
-		c.whole = c.whole || !c.http2
+		c.whole = c.whole || !c.http2 || again
 		c.served++ // over HTTP/2 also before the first one
 	case http.StateHijacked: // by the host's own handlers, too
 		g.removeLocked(c)

@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// phase is the order in which connections are evicted; see the package comment.
+// phase ranks connections for eviction, the lowest first; see the package
+// comment.
 type phase int
 
 const (
@@ -24,9 +25,9 @@ const (
 	grace    = time.Second
 	longIdle = 5 * time.Second
 
-	// In a flood newcomers would wait for it, behind the attacker's in the accept
-	// queue. Then a request must come with its connection; a TLS handshake takes
-	// round trips, and CPU of the server's.
+	// During a flood the grace is shorter, so that new clients do not queue behind
+	// the attacker's connections. A TLS handshake takes round trips, and CPU of
+	// the server's.
 	floodGrace = 50 * time.Millisecond
 	floodTLS   = 300 * time.Millisecond
 	// It is a flood for floodTime after a quarter of the limit was evicted within
@@ -34,8 +35,8 @@ const (
 	floodTime = 10 * time.Second
 )
 
-// flood tells an attack that reconnects from a storm of joins, whose connections
-// do not have to be evicted.
+// flood distinguishes an attacker that reconnects from a storm of joins, in which
+// no connection has to be evicted.
 type flood struct {
 	evicted int
 	since   time.Time // when the first of them was

@@ -21,9 +21,9 @@ type Config struct {
 	// MaxPerAddress bounds all connections of one client address, of one /64
 	// with IPv6. Default: 0, no bound.
 	MaxPerAddress int
-	// Patience is how long a peer that vanished may leave data unacknowledged.
-	// Default: 12 s.
-	Patience time.Duration
+	// Heartbeat is the time between two pings of an event stream, over HTTP/2 for
+	// peers that vanish. Default: 15 s.
+	Heartbeat time.Duration
 	// Warn logs a line, rarely: a limit was reached.
 	Warn func(line string, args ...any)
 }
@@ -59,14 +59,15 @@ type Guard struct {
 	answers   int // under way on conns
 	flood     flood
 	sweeping  bool
-	ending    bool    // a listener was closed
+	listeners int     // open
+	ending    bool    // the last one was closed
 	finishing []*Conn // closed by net/http within the last second; their peers have not acknowledged everything
 }
 
 // New returns a Guard. It has no goroutine while it has no connections.
 func New(c Config) *Guard {
 	c.MaxIdle = cmp.Or(c.MaxIdle, DefaultMaxIdle)
-	c.Patience = cmp.Or(c.Patience, 12*time.Second)
+	c.Heartbeat = cmp.Or(c.Heartbeat, 15*time.Second)
 	return &Guard{config: c, freed: make(chan struct{}, 1), none: make(chan struct{}, 1), conns: map[*Conn]struct{}{},
 		addresses: map[netip.Addr]int{}, pages: map[net.Addr]*pages{}}
 }
@@ -76,10 +77,14 @@ func New(c Config) *Guard {
 // before, and l must be a TCP listener, also for ServeTLS: HTTP/2 and the
 // kernel's figures need the connection below TLS.
 func (g *Guard) Harden(h *http.Server, l net.Listener) net.Listener {
+	if _, hardened := l.(*listener); hardened {
+		return l
+	}
 	h.ReadHeaderTimeout = cmp.Or(h.ReadHeaderTimeout, headerTime)
 	h.IdleTimeout = cmp.Or(h.IdleTimeout, idleTime)
 	h.MaxHeaderBytes = cmp.Or(h.MaxHeaderBytes, maxHeader)
-	h.HTTP2 = http2Config(h.HTTP2)
+	_, tcp := l.(*net.TCPListener)
+	h.HTTP2 = http2Config(h.HTTP2, socket.Known && tcp)
 
 	// net/http answers OPTIONS * without a deadline for its body.
 	next := h.Handler
@@ -125,11 +130,16 @@ func (g *Guard) Harden(h *http.Server, l net.Listener) net.Listener {
 			raw.Control(socket.Tune)
 		}
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.listeners++
+	g.ending = false
 	return &listener{Listener: l, guard: g, closed: make(chan struct{})}
 }
 
-// http2Config returns the settings with bounds where there are none.
-func http2Config(given *http.HTTP2Config) *http.HTTP2Config {
+// http2Config returns the settings with bounds where there are none; seen says
+// that the sweep ends a peer that stops reading, by what it acknowledges.
+func http2Config(given *http.HTTP2Config, seen bool) *http.HTTP2Config {
 	var c http.HTTP2Config
 	if given != nil {
 		c = *given
@@ -138,7 +148,7 @@ func http2Config(given *http.HTTP2Config) *http.HTTP2Config {
 	c.MaxReadFrameSize = cmp.Or(c.MaxReadFrameSize, 16<<10) // one buffer per connection
 	c.MaxReceiveBufferPerStream = cmp.Or(c.MaxReceiveBufferPerStream, 64<<10)
 	c.MaxReceiveBufferPerConnection = cmp.Or(c.MaxReceiveBufferPerConnection, 256<<10)
-	if !socket.Known { // else the sweep ends a peer that stops reading, by what it acknowledges
+	if !seen {
 		c.WriteByteTimeout = cmp.Or(c.WriteByteTimeout, 10*time.Second)
 	}
 	return &c
@@ -172,11 +182,16 @@ func (l *listener) Close() error {
 	return l.Listener.Close()
 }
 
-// end has connections no longer wait for what their peers have not acknowledged:
-// the process may be about to exit, and the kernel goes on with what is left.
+// end is called when a listener closes. After the last one connections close
+// without waiting for acknowledgements: the process may exit next, and the kernel
+// delivers the rest.
 func (g *Guard) end() {
 	g.mu.Lock()
-	g.ending = true
+	g.listeners--
+	if g.ending = g.listeners == 0; !g.ending {
+		g.mu.Unlock()
+		return
+	}
 	var closing []*Conn
 	for c := range g.conns {
 		if c.closing {
@@ -190,11 +205,13 @@ func (g *Guard) end() {
 	}
 }
 
-// admit takes a connection into account, in the place of another one at the
-// limit. It waits while there is none to evict, until closed. It returns nil
-// for a connection that it refused.
+// admit takes a connection into account. At the limit it evicts a connection, or
+// waits until one can be evicted or the listener is closed. It returns nil for a
+// connection that it refused.
 func (g *Guard) admit(inner net.Conn, closed <-chan struct{}) *Conn {
 	c := &Conn{Conn: inner, guard: g, socket: socket.Of(inner), since: time.Now()}
+	_, tcp := inner.(*net.TCPConn)
+	c.known = socket.Known && tcp
 	if !g.countAddress(c) {
 		g.config.Warn("connection limit per client address reached", "address", inner.RemoteAddr().String(), "limit", g.config.MaxPerAddress)
 		c.reset()

@@ -113,7 +113,7 @@ func TestProgress(t *testing.T) {
 		start, ended := time.Now(), 0
 		for s := 0; s < 60 && ended == 0; s++ {
 			acked := uint64(s * rate)
-			if !p.see(socket.Pulse{Acked: acked, Written: acked + 50_000}, minProgress, start.Add(time.Duration(s)*time.Second)) {
+			if !p.see(socket.Pulse{Acked: acked, Written: acked + 50_000}, minProgress, window, start.Add(time.Duration(s)*time.Second)) {
 				ended = s
 			}
 			if lazy := s >= 15 && rate < 32<<10/15; p.lazy != lazy && ended == 0 {
@@ -128,7 +128,7 @@ func TestProgress(t *testing.T) {
 	start := time.Now()
 	for s := range 100 { // nothing is owed for a while, then something
 		acked := uint64(10)
-		if !p.see(socket.Pulse{Acked: acked, Written: acked + uint64(s/90)}, minProgress, start.Add(time.Duration(s)*time.Second)) {
+		if !p.see(socket.Pulse{Acked: acked, Written: acked + uint64(s/90)}, minProgress, window, start.Add(time.Duration(s)*time.Second)) {
 			t.Fatalf("it ends after %d s", s)
 		}
 	}

@@ -32,9 +32,9 @@ type progress struct {
 	lastAt time.Time
 }
 
-// see notes the pulse, and reports whether the peer made progress of least bytes
-// within the last window, or owes nothing.
-func (p *progress) see(pulse socket.Pulse, least uint64, now time.Time) bool {
+// see notes the pulse, and reports whether the peer acknowledged least bytes within
+// that time, or is owed nothing.
+func (p *progress) see(pulse socket.Pulse, least uint64, within time.Duration, now time.Time) bool {
 	p.owes = pulse.Queued() > 0
 	if p.since.IsZero() { // the first look
 		p.acked, p.since, p.last, p.lastAt = pulse.Acked, now, pulse.Acked, now
@@ -49,7 +49,7 @@ func (p *progress) see(pulse socket.Pulse, least uint64, now time.Time) bool {
 	if !p.owes || pulse.Acked-p.acked >= least {
 		p.acked, p.since = pulse.Acked, now
 	}
-	return now.Sub(p.since) < window
+	return now.Sub(p.since) < within
 }
 
 // sweep looks at all connections once a second, while there are any.
@@ -126,30 +126,33 @@ func (c *Conn) review(now time.Time) {
 		g.mu.Unlock()
 		return
 	}
-	least := uint64(minProgress)
-	if len(c.streams) > 0 { // a stream's own rules ask for more
-		least = 1
+	least, within, streams := uint64(minProgress), window, len(c.streams) > 0
+	if streams { // a stream's own rules ask for more
+		least, within = 1, max(window, g.config.Heartbeat)
 	}
-	moves := c.progress.see(p, least, now)
+	moves := c.progress.see(p, least, within, now)
+	if !c.progress.owes {
+		c.until = time.Time{} // those answers were acknowledged
+	}
 	late := !c.until.IsZero() && now.After(c.until) && len(c.answers) == 0 && len(c.streams) == 0
-	late = late || now.Sub(c.progress.since) >= overdueTime &&
-		slices.ContainsFunc(c.streams, func(a *Answer) bool { return a.overdue(now) })
+	late = late || streams && now.Sub(c.progress.since) >= overdueTime &&
+		!slices.ContainsFunc(c.streams, func(a *Answer) bool { return !a.overdue(now) })
 	var abort []*Answer
 	for _, a := range c.answers {
-		if !a.review(c.progress, now) {
+		if !a.review(c.progress, !streams, now) {
 			abort = append(abort, a)
 		}
 	}
 	over := c.closing && !c.progress.owes
 	// net/http bounds the time of a first header over HTTP/1 alone.
-	over = over || !c.whole && c.state == http.StateIdle && len(c.answers) == 0 && len(c.streams) == 0 && now.Sub(c.since) >= headerTime
+	tardy := !c.whole && c.state == http.StateIdle && len(c.answers) == 0 && len(c.streams) == 0 && now.Sub(c.since) >= headerTime
 	http1 := !c.http2
 	g.mu.Unlock()
 
 	switch {
-	case over:
+	case over || tardy && c.shut():
 		c.end()
-	case p.Queued() > 0 && (!moves || late || p.Lost(g.config.Patience)):
+	case p.Queued() > 0 && (!moves || late || streams && p.Lost(g.config.Heartbeat*3/4)):
 		c.reset()
 	case len(abort) > 0 && http1: // its one answer has had its time
 		c.reset()

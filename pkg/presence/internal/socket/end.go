@@ -18,7 +18,7 @@ const (
 	// that has not taken anything for a while that may be a minute away.
 	stuck = 2 * time.Second
 	// maxHeld bounds the sockets that an Ender holds open.
-	maxHeld = 128
+	maxHeld = 64
 	// look is how often it looks at them.
 	look = 250 * time.Millisecond
 )
