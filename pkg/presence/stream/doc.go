@@ -1,5 +1,5 @@
 // Package stream carries shared events to sockets. It has never heard of
-// users, and it knows no other package of this module.
+// users; of this module it knows the sockets below it (internal/socket) alone.
 //
 // The way of an event: [Stream.Publish] numbers it and puts it on one of a few
 // streams of r3labs/sse, made at start. Each of these has one subscriber, its
