@@ -42,14 +42,14 @@ type Detacher interface {
 }
 
 // hijack takes the connection of the request over. The answer's body is
-// chunked, but for HTTP/1.0 and where the client said Connection: close: the
-// end of the connection is then the end of the body.
+// chunked, so that a client can tell its end from a connection that broke off.
+// HTTP/1.0 has no such body: there the end of the connection is that of the body.
 func (s *Streams) hijack(w http.ResponseWriter, r *http.Request) (*http1, error) {
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return nil, err
 	}
-	h := &http1{conn: conn, ender: &s.ender, chunked: r.ProtoAtLeast(1, 1) && !r.Close, stray: buffered.Reader.Buffered()}
+	h := &http1{conn: conn, ender: &s.ender, chunked: r.ProtoAtLeast(1, 1), stray: buffered.Reader.Buffered()}
 	if d, ok := h.below().(Detacher); ok {
 		plain := h.below() == conn
 		below, released := d.Detach()

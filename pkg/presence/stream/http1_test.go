@@ -58,7 +58,7 @@ func TestAnswer(t *testing.T) {
 	for name, c := range map[string]struct{ request, want string }{
 		"HTTP/1.1":          {get, fmt.Sprintf(head, "HTTP/1.1", "Transfer-Encoding: chunked\r\n") + chunked},
 		"HTTP/1.0":          {"GET / HTTP/1.0\r\n\r\n", fmt.Sprintf(head, "HTTP/1.0", "") + strings.Join(events, "")},
-		"Connection: close": {"GET / HTTP/1.1\r\nHost: presence.example\r\nConnection: close\r\n\r\n", fmt.Sprintf(head, "HTTP/1.1", "") + strings.Join(events, "")},
+		"Connection: close": {"GET / HTTP/1.1\r\nHost: presence.example\r\nConnection: close\r\n\r\n", fmt.Sprintf(head, "HTTP/1.1", "Transfer-Encoding: chunked\r\n") + chunked},
 	} {
 		eachHTTP1(t, stream.Config{}, func(t *testing.T, g *rig) {
 			g.header = http.Header{
