@@ -14,8 +14,20 @@ import (
 	"example.com/presence/pkg/presence/internal/guard"
 )
 
-// readBody reads a body of up to limit bytes of UTF-8.
+// readBody reads a body of up to limit bytes of UTF-8. One that the header
+// announces as larger, or in a content coding, is refused before it is read: the
+// answer then ends an HTTP/1 connection, as net/http would otherwise read the
+// body before it sends the answer.
 func readBody(w http.ResponseWriter, r *http.Request, limit int) ([]byte, error) {
+	if coding := strings.Join(r.Header.Values("Content-Encoding"), ", "); coding != "" && !strings.EqualFold(coding, "identity") {
+		return nil, refuse(http.StatusUnsupportedMediaType, "Content-Encoding %q is not supported: send the body without one", coding)
+	}
+	if r.ContentLength > int64(limit) {
+		if r.ProtoMajor == 1 { // over HTTP/2 it would end the other requests' connection
+			w.Header().Set("Connection", "close")
+		}
+		return nil, &http.MaxBytesError{Limit: int64(limit)}
+	}
 	if a, ok := w.(*guard.Answer); ok {
 		w = a.Unwrap() // has a method of net/http's own, by which it closes the connection
 	}

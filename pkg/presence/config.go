@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
-	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -147,9 +145,13 @@ type Config struct {
 	// in a second, or when sixteen times as much waits.
 	MaxUnsent int
 
-	// CORSOrigins are the origins, as scheme://host[:port], whose pages may
-	// use this server from a browser, with its cookie. The single "*" lets
-	// every page use it with a token of its own, never with the cookie.
+	// CORSOrigins are the origins whose pages may use this server from a browser,
+	// with its cookie: scheme://host[:port], of any scheme that a browser or an app
+	// shell sends, such as https://example.com, capacitor://localhost or
+	// chrome-extension://ID. In https://*.example.com the star stands for one label.
+	// They are compared by scheme, lower-cased host and port (RFC 6454 section 5).
+	// The single "*" lets every page use it with a token of its own, never with the
+	// cookie. Default: none.
 	CORSOrigins []string
 
 	// Cookie says how the session cookie is set.
@@ -271,44 +273,4 @@ func setDefault[T comparable](field *T, value T) {
 	if *field == zero {
 		*field = value
 	}
-}
-
-// isOrigin reports whether s is what a browser sends as the Origin of a page
-// (RFC 6454 section 6.2): lower case, ASCII, no port that is the scheme's own.
-// A star would be a pattern to the CORS middleware.
-func isOrigin(s string) bool {
-	u, err := url.Parse(s)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || s != u.Scheme+"://"+u.Host {
-		return false
-	}
-	if strings.Trim(u.Host, "abcdefghijklmnopqrstuvwxyz0123456789.-_[:]") != "" {
-		return false
-	}
-	if u.Port() == "" {
-		return !strings.HasSuffix(u.Host, ":")
-	}
-	port, err := strconv.ParseUint(u.Port(), 10, 16)
-	own := map[string]uint64{"http": 80, "https": 443}[u.Scheme]
-	return err == nil && port != 0 && port != own
-}
-
-// origins returns the check of a request that has the cookie: its page is of
-// this host or of one of the CORS origins.
-func (c Config) origins() (*http.CrossOriginProtection, error) {
-	check := http.NewCrossOriginProtection()
-	for _, origin := range c.CORSOrigins {
-		if origin == "*" {
-			if len(c.CORSOrigins) > 1 {
-				return nil, errors.New(`config: the CORS origin "*" stands alone`)
-			}
-			return check, nil // every page with a token of its own, none with the cookie
-		}
-		if !isOrigin(origin) {
-			return nil, fmt.Errorf("config: the CORS origin %q is not scheme://host[:port] as a browser sends it", origin)
-		}
-		if err := check.AddTrustedOrigin(origin); err != nil {
-			return nil, err
-		}
-	}
-	return check, nil
 }

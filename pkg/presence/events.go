@@ -13,17 +13,18 @@ import (
 // for it, it is counted, everybody hears of it, and it hears everything until
 // one side ends it.
 func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
-	user, name, err := s.visitor(r, mayJoin)
+	v, err := s.visitor(r, mayJoin, "last_event_id", "lastEventId")
 	if err != nil {
 		return err
 	}
+	user := v.user
 	if r.ContentLength != 0 {
 		return refuse(http.StatusBadRequest, "a GET of the stream has no body")
 	}
 	conn := &connection{
 		id:      room.Conn(s.lastConn.Add(1)),
 		user:    room.UserID(user.ID),
-		room:    name,
+		room:    v.room,
 		sid:     user.SID,
 		session: user.Session,
 		expires: user.Expires,
@@ -34,7 +35,7 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	refused := s.place(conn)
 	if refused != nil && !errors.Is(refused, ErrDraining) && s.config.FullStatus == http.StatusServiceUnavailable {
 		s.conns.remove(conn)
-		return &refusal{http.StatusServiceUnavailable, refused.Error(), between(fullLeast, fullMost)}
+		return &refusal{status: http.StatusServiceUnavailable, detail: refused.Error(), retry: between(fullLeast, fullMost)}
 	}
 	if a, ok := w.(*guard.Answer); ok {
 		w = a.Stream()
@@ -49,7 +50,7 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 		s.conns.remove(conn)
 		return err
 	case refused == nil:
-		c, refused = s.join(conn, user, lastEventID(r))
+		c, refused = s.join(conn, user, lastEventID(r, v.query))
 	}
 	if refused != nil {
 		conn.turnAway(refused)
@@ -109,13 +110,4 @@ func (s *Server) ended(conn *connection, c *counter, why stream.End) {
 	if conn.done != nil {
 		close(conn.done)
 	}
-}
-
-// lastEventID returns the id that the client holds: the header, which a
-// browser sends by itself, before the query, with which a script begins.
-func lastEventID(r *http.Request) string {
-	if id := r.Header.Get("Last-Event-ID"); id != "" {
-		return id
-	}
-	return r.URL.Query().Get("last_event_id")
 }

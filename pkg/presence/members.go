@@ -9,7 +9,6 @@ import (
 	"math"
 	"net/http"
 	"net/url"
-	"strconv"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -25,18 +24,6 @@ const minBan, defaultBan, maxBan = time.Second, time.Minute, 24 * time.Hour
 
 // maxInfo is the largest info of a member, in bytes of compact JSON.
 const maxInfo = 1 << 10
-
-// pageLimit reads how many a page may hold.
-func pageLimit(query url.Values) (int, error) {
-	if query.Get("limit") == "" {
-		return defaultPage, nil
-	}
-	limit, err := strconv.Atoi(query.Get("limit"))
-	if err != nil || limit < 1 || limit > maxPage {
-		return 0, refuse(http.StatusBadRequest, "limit is 1 to %d", maxPage)
-	}
-	return limit, nil
-}
 
 // large has the handler wait for a slot of its connection, before it costs more
 // than a goroutine.
@@ -59,22 +46,22 @@ func (s *Server) large(f func(http.ResponseWriter, *http.Request) error) func(ht
 // from the first page to the last is on one of them, once, whoever comes and
 // goes meanwhile.
 func (s *Server) getPresence(w http.ResponseWriter, r *http.Request) error {
-	_, name, err := s.visitor(r, mayJoin)
+	v, err := s.visitor(r, mayJoin, "limit", "after")
 	if err != nil {
 		return err
 	}
-	limit, err := pageLimit(r.URL.Query())
+	limit, err := pageLimit(v.query)
 	if err != nil {
 		return err
 	}
-	page := memberPage{Room: name, Members: []Member{}}
-	c, err := s.find(name)
+	page := memberPage{Room: v.room, Members: []Member{}}
+	c, err := s.find(v.room)
 	switch {
 	case err == nil:
 		more := false
 		c.mu.Lock()
 		page.Connections, page.Users = c.room.Connections(), c.room.Users()
-		page.Members, more = c.room.Members(room.UserID(r.URL.Query().Get("after")), limit)
+		page.Members, more = c.room.Members(room.UserID(v.query.Get("after")), limit)
 		c.mu.Unlock()
 		if more {
 			page.Next = page.Members[limit-1].ID
@@ -145,7 +132,7 @@ func (s *Server) Members(roomName string) ([]Member, error) {
 // putState replaces what the room knows of the user: the body is its new info,
 // any JSON.
 func (s *Server) putState(w http.ResponseWriter, r *http.Request) error {
-	user, name, err := s.visitor(r, mayJoin)
+	v, err := s.visitor(r, mayJoin)
 	if err != nil {
 		return err
 	}
@@ -164,20 +151,22 @@ func (s *Server) putState(w http.ResponseWriter, r *http.Request) error {
 	if compact.Len() > maxInfo {
 		return refuse(http.StatusRequestEntityTooLarge, "the state is larger than %d bytes", maxInfo)
 	}
-	c, err := s.find(name)
+	c, err := s.find(v.room)
 	switch {
-	case err == nil && c.update(room.UserID(user.ID), bytes.Clone(compact.Bytes())):
+	case err == nil && c.update(room.UserID(v.user.ID), bytes.Clone(compact.Bytes())):
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	case err == nil || errors.Is(err, ErrNotInRoom):
-		return refuse(http.StatusConflict, "the user is not in room %q: only who has a stream of it open has a state there", name)
+		return refuse(http.StatusConflict, "the user is not in room %q: only who has a stream of it open has a state there", v.room)
 	}
 	return err
 }
 
-// deleteMember removes a user from a room, and keeps it out for a while.
+// deleteMember removes a user from a room and bans it for a time. The id is in
+// the path, or, as proxies and browsers change a path with %2F, . or .. in it,
+// in the query.
 func (s *Server) deleteMember(w http.ResponseWriter, r *http.Request) error {
-	query, err := s.admin(r)
+	query, err := s.admin(r, "room", "id", "for")
 	if err != nil {
 		return err
 	}
@@ -191,17 +180,36 @@ func (s *Server) deleteMember(w http.ResponseWriter, r *http.Request) error {
 			return refuse(http.StatusBadRequest, "for is a time such as 60s or 24h")
 		}
 	}
-	user := chi.URLParam(r, "id")
-	if r.URL.RawPath != "" { // it is what was routed by
-		if user, err = url.PathUnescape(user); err != nil {
-			return refuse(http.StatusBadRequest, "the id is not percent-encoded")
-		}
+	user, err := memberID(r, query)
+	if err != nil {
+		return err
 	}
-	if err := s.kick(name, room.UserID(user), ban); err != nil {
+	if err := s.kick(name, user, ban); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// memberID returns the id that the path has or the query.
+func memberID(r *http.Request, query url.Values) (room.UserID, error) {
+	id := chi.URLParam(r, "id")
+	switch {
+	case id != "" && query.Has("id"):
+		return "", refuse(http.StatusBadRequest, "the id is given in the path and in the query, and must be given once")
+	case id == "" && query.Get("id") == "":
+		return "", refuse(http.StatusBadRequest, "id is required: the member's id")
+	case id == "":
+		return room.UserID(query.Get("id")), nil
+	}
+	if r.URL.RawPath != "" { // chi routed by it
+		decoded, err := url.PathUnescape(id)
+		if err != nil {
+			return "", refuse(http.StatusBadRequest, "the id is not percent-encoded")
+		}
+		id = decoded
+	}
+	return room.UserID(id), nil
 }
 
 // ErrBan: the time for which a user is to be kept out is not within 1 s and

@@ -19,14 +19,15 @@ const patience = 2 * time.Second
 // postMessage takes a client's message and tells the whole room. An admin's is
 // the server's own.
 func (s *Server) postMessage(w http.ResponseWriter, r *http.Request) error {
-	user, name, err := s.visitor(r, maySend)
+	v, err := s.visitor(r, maySend)
 	if err != nil {
 		return err
 	}
+	user, name := v.user, v.room
 	if !user.Admin {
 		if wait := s.rates.take(room.UserID(user.ID), time.Now()); wait > 0 {
 			s.seldom.warn("a user sends messages faster than it may", "user", user.ID, "room", string(name))
-			return &refusal{http.StatusTooManyRequests, "messages come faster than the user may send them", wait}
+			return &refusal{status: http.StatusTooManyRequests, detail: "messages come faster than the user may send them", retry: wait}
 		}
 	}
 	m, own, err := s.readMessage(w, r)

@@ -206,8 +206,8 @@ func TestOpenAPIRoutes(t *testing.T) {
 			t.Fatal(err)
 		}
 		ast.Inspect(file, func(n ast.Node) bool {
-			if method, path, ok := routeOf(n); ok {
-				routes[path] = append(routes[path], method)
+			if methods, path, ok := routeOf(n); ok {
+				routes[path] = append(routes[path], methods...)
 			}
 			return true
 		})
@@ -241,22 +241,27 @@ func TestOpenAPIRoutes(t *testing.T) {
 	}
 }
 
-// routeOf returns the route that a call such as r.Get("/events", f) makes.
-func routeOf(n ast.Node) (method, path string, ok bool) {
+// routeOf returns the routes that a call such as r.Get("/events", f) makes, or
+// get("/rooms", f), which makes two.
+func routeOf(n ast.Node) (methods []string, path string, ok bool) {
 	call, ok := n.(*ast.CallExpr)
 	if !ok || len(call.Args) != 2 {
-		return "", "", false
+		return nil, "", false
 	}
-	of, ok := call.Fun.(*ast.SelectorExpr)
-	if !ok {
-		return "", "", false
+	switch f := call.Fun.(type) {
+	case *ast.SelectorExpr:
+		methods = []string{strings.ToUpper(f.Sel.Name)}
+	case *ast.Ident:
+		if f.Name == "get" {
+			methods = []string{"GET", "HEAD"}
+		}
 	}
 	literal, ok := call.Args[0].(*ast.BasicLit)
-	if !ok || literal.Kind != token.STRING {
-		return "", "", false
+	if !ok || literal.Kind != token.STRING || methods == nil {
+		return nil, "", false
 	}
 	path, err := strconv.Unquote(literal.Value)
-	return strings.ToUpper(of.Sel.Name), path, err == nil && strings.HasPrefix(path, "/")
+	return methods, path, err == nil && strings.HasPrefix(path, "/")
 }
 
 // only is an operation that answers with that component alone.
@@ -312,6 +317,7 @@ func TestOpenAPIAnswers(t *testing.T) {
 	usual.stream("/events?room=doc-1", token).next("user count")
 	usual.stream("/events?room=doc-1", bearer(t, "a/b")).next("user count")
 	usual.stream("/events?room=doc-2", token).next("user count")
+	usual.stream("/events?room=doc-3", bearer(t, "..")).next("user count")
 	full.stream("/events", token).next("user count")
 	fullOf.stream("/events", token).next("user count")
 
@@ -336,6 +342,7 @@ func TestOpenAPIAnswers(t *testing.T) {
 		{usual, "sync", "GET", "/events", alice, "", "", 200, true},
 		{usual, "reset", "GET", "/events?room=doc-1&last_event_id=x-1", alice, "", "", 200, true},
 		{usual, "reset", "GET", "/events?room=doc-1", append([]string{"Last-Event-ID", "x-1"}, alice...), "", "", 200, true},
+		{usual, "reset", "GET", "/events?room=doc-1&lastEventId=x-1", alice, "", "", 200, true},
 		{usual, "sync", "GET", "/events", jar, "", "", 200, true},
 		{queried, "sync", "GET", "/events?access_token=" + token, nil, "", "", 200, true},
 		{draining, "goodbye", "GET", "/events", alice, "", "", 200, true},
@@ -343,6 +350,7 @@ func TestOpenAPIAnswers(t *testing.T) {
 		{usual, "room's name", "GET", "/events?room=a%20b", alice, "", "", 400, false},
 		{usual, "no room's name", "GET", "/events?room=", alice, "", "", 400, false},
 		{usual, "long room's name", "GET", "/events?room=" + strings.Repeat("x", 129), alice, "", "", 400, false},
+		{usual, "two rooms", "GET", "/events?room=a&room=b", alice, "", "", 400, true},
 		{usual, "body", "GET", "/events", alice, text, "x", 400, false},
 		{usual, "no token", "GET", "/events", nil, "", "", 401, false},
 		{usual, "token in the query", "GET", "/events?access_token=" + token, nil, "", "", 401, true},
@@ -375,6 +383,7 @@ func TestOpenAPIAnswers(t *testing.T) {
 		{usual, "wrong room", "POST", "/messages?room=doc-1", lobby, text, "x", 403, true},
 		{usual, "too large", "POST", "/messages", alice, text, strings.Repeat("x", 64<<10+1), 413, true},
 		{usual, "form", "POST", "/messages", alice, form, "data=x", 415, false},
+		{usual, "gzip", "POST", "/messages", append([]string{"Content-Encoding", "gzip"}, alice...), text, "x", 415, true},
 		{draining, "draining", "POST", "/messages", alice, text, "x", 503, true},
 		{keyless, "no keys", "POST", "/messages", alice, text, "x", 503, true},
 
@@ -383,7 +392,7 @@ func TestOpenAPIAnswers(t *testing.T) {
 		{usual, "no JSON", "PUT", "/state?room=doc-1", alice, inJSON, `{`, 400, false},
 		{usual, "no token", "PUT", "/state", nil, inJSON, `1`, 401, false},
 		{usual, "wrong room", "PUT", "/state?room=doc-1", lobby, inJSON, `1`, 403, true},
-		{usual, "not in the room", "PUT", "/state?room=doc-3", alice, inJSON, `1`, 409, true},
+		{usual, "not in the room", "PUT", "/state?room=doc-4", alice, inJSON, `1`, 409, true},
 		{usual, "too large", "PUT", "/state?room=doc-1", alice, inJSON, `"` + strings.Repeat("x", 1<<10) + `"`, 413, true},
 		{usual, "text", "PUT", "/state?room=doc-1", alice, text, `1`, 415, false},
 		{draining, "draining", "PUT", "/state", alice, inJSON, `1`, 503, true},
@@ -391,13 +400,19 @@ func TestOpenAPIAnswers(t *testing.T) {
 		{usual, "one page", "GET", "/presence?room=doc-1", alice, "", "", 200, true},
 		{usual, "first page", "GET", "/presence?room=doc-1&limit=1", alice, "", "", 200, true},
 		{usual, "last page", "GET", "/presence?room=doc-1&limit=1000&after=a%2Fb", alice, "", "", 200, true},
-		{usual, "nobody", "GET", "/presence?room=doc-3", jar, "", "", 200, true},
+		{usual, "nobody", "GET", "/presence?room=doc-4", jar, "", "", 200, true},
 		{usual, "limit 0", "GET", "/presence?limit=0", alice, "", "", 400, false},
 		{usual, "limit 1001", "GET", "/presence?limit=1001", alice, "", "", 400, false},
 		{usual, "an empty limit, which is none", "GET", "/presence?limit=&after=", alice, "", "", 200, false},
 		{usual, "no token", "GET", "/presence", nil, "", "", 401, false},
 		{usual, "wrong room", "GET", "/presence?room=doc-1", lobby, "", "", 403, true},
 		{draining, "draining", "GET", "/presence", alice, "", "", 503, true},
+
+		{usual, "one page", "HEAD", "/presence?room=doc-1", alice, "", "", 200, true},
+		{usual, "limit 0", "HEAD", "/presence?limit=0", alice, "", "", 400, false},
+		{usual, "no token", "HEAD", "/presence", nil, "", "", 401, false},
+		{usual, "wrong room", "HEAD", "/presence?room=doc-1", lobby, "", "", 403, true},
+		{draining, "draining", "HEAD", "/presence", alice, "", "", 503, true},
 
 		{usual, "one page", "GET", "/rooms", admin, "", "", 200, true},
 		{usual, "first page", "GET", "/rooms?limit=1", admin, "", "", 200, true},
@@ -406,6 +421,19 @@ func TestOpenAPIAnswers(t *testing.T) {
 		{usual, "no token", "GET", "/rooms", nil, "", "", 401, false},
 		{usual, "no admin", "GET", "/rooms", alice, "", "", 403, true},
 		{draining, "draining", "GET", "/rooms", admin, "", "", 503, true},
+
+		{usual, "one page", "HEAD", "/rooms", admin, "", "", 200, true},
+		{usual, "limit", "HEAD", "/rooms?limit=many", admin, "", "", 400, false},
+		{usual, "no token", "HEAD", "/rooms", nil, "", "", 401, false},
+		{usual, "no admin", "HEAD", "/rooms", alice, "", "", 403, true},
+		{draining, "draining", "HEAD", "/rooms", admin, "", "", 503, true},
+
+		{usual, "removed", "DELETE", "/members?room=doc-3&id=..&for=1m30s", admin, "", "", 204, true},
+		{usual, "removed before", "DELETE", "/members?room=doc-3&id=..", admin, "", "", 404, true},
+		{usual, "no id", "DELETE", "/members?room=doc-1", admin, "", "", 400, false},
+		{usual, "no token", "DELETE", "/members?id=alice", nil, "", "", 401, false},
+		{usual, "no admin", "DELETE", "/members?id=alice", alice, "", "", 403, true},
+		{draining, "draining", "DELETE", "/members?id=alice", admin, "", "", 503, true},
 
 		{usual, "removed", "DELETE", "/members/a%2Fb?room=doc-1&for=1m30s", admin, "", "", 204, true},
 		{usual, "removed before", "GET", "/events?room=doc-1", bob, "", "", 403, true},
@@ -428,6 +456,11 @@ func TestOpenAPIAnswers(t *testing.T) {
 		{usual, "bad token beside a good cookie", "GET", "/session", slices.Concat(bad, jar), "", "", 401, true},
 		{usual, "from elsewhere", "GET", "/session", stolen, "", "", 403, true},
 		{keyless, "no keys", "GET", "/session", jar, "", "", 503, true},
+
+		{usual, "token", "HEAD", "/session", alice, "", "", 200, true},
+		{usual, "bad token", "HEAD", "/session", bad, "", "", 401, true},
+		{usual, "from elsewhere", "HEAD", "/session", stolen, "", "", 403, true},
+		{keyless, "no keys", "HEAD", "/session", jar, "", "", 503, true},
 
 		{usual, "token", "POST", "/session", nil, inJSON, `{"token":"` + token + `"}`, 204, true},
 		{usual, "unknown member", "POST", "/session", nil, inJSON, `{"tokne":"x"}`, 400, false},

@@ -36,9 +36,10 @@ var (
 
 // refusal is an error with an answer of its own.
 type refusal struct {
-	status int
-	detail string
-	retry  time.Duration // of 429 and 503: when to try again; a second at least
+	status    int
+	detail    string
+	retry     time.Duration // of 429 and 503: when to try again; a second at least
+	anonymous bool          // of 401: the request has no credential
 }
 
 func (r *refusal) Error() string { return r.detail }
@@ -101,7 +102,7 @@ func problemOf(err error) *refusal {
 	}
 	for _, p := range problems {
 		if errors.Is(err, p.err) {
-			return &refusal{status: p.status, detail: cmp.Or(p.detail, err.Error())}
+			return &refusal{status: p.status, detail: cmp.Or(p.detail, err.Error()), anonymous: p.err == auth.ErrNoToken}
 		}
 	}
 	return &refusal{status: http.StatusInternalServerError, detail: "the server failed to answer; its log says why"}
@@ -111,15 +112,18 @@ func writeProblem(w http.ResponseWriter, p *refusal) {
 	h := w.Header()
 	switch p.status {
 	case http.StatusUnauthorized:
-		// RFC 6750 section 3; what stands in quotes may hold no quote.
-		h.Set("WWW-Authenticate", `Bearer error="invalid_token", error_description="`+strings.NewReplacer(`"`, "'", `\`, "/").Replace(p.detail)+`"`)
+		challenge := "Bearer"
+		if !p.anonymous { // else no error code (RFC 6750 section 3.1)
+			// Section 3: no quote and no backslash in a description.
+			challenge += ` error="invalid_token", error_description="` + strings.NewReplacer(`"`, "'", `\`, "/").Replace(p.detail) + `"`
+		}
+		h.Set("WWW-Authenticate", challenge)
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		seconds := max(1, (p.retry+time.Second-1)/time.Second)
 		h.Set("Retry-After", strconv.Itoa(int(seconds)))
 	}
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
 	writeWhole(w, p.status, append(encode(struct {
 		Type   string `json:"type"`
 		Title  string `json:"title"`

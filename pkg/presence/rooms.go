@@ -194,7 +194,7 @@ func (s *Server) roomsAfter(after string, limit int) (page []RoomCount, more boo
 //
 // next is there if rooms follow; it is the after of their page.
 func (s *Server) getRooms(w http.ResponseWriter, r *http.Request) error {
-	query, err := s.admin(r)
+	query, err := s.admin(r, "limit", "after")
 	if err != nil {
 		return err
 	}

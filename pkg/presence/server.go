@@ -27,7 +27,7 @@ type Server struct {
 	shared
 	router   chi.Router
 	guard    *guard.Guard
-	origins  *http.CrossOriginProtection
+	origins  origins
 	rates    rates
 	rooms    rooms
 	lastConn atomic.Uint64
@@ -44,7 +44,7 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("presence: %w", err)
 	}
-	origins, err := c.origins()
+	allowed, err := newOrigins(c.CORSOrigins)
 	if err != nil {
 		return nil, fmt.Errorf("presence: %w", err)
 	}
@@ -63,7 +63,7 @@ func New(c Config) (*Server, error) {
 			conns:   newConnections(c.MaxConnections, c.MaxConnectionsPerUser),
 			memory:  newMemory(c),
 		},
-		origins: origins,
+		origins: allowed,
 		rates:   newRates(c.MessageRate, c.MessageBurst),
 		rooms:   rooms{open: map[room.Name]*counter{}},
 		ending:  make(chan struct{}),
@@ -91,6 +91,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if answer.Refused() {
 		return
 	}
+	w.Header().Set("X-Content-Type-Options", "nosniff")
 	s.router.ServeHTTP(answer, r)
 }
 
@@ -114,34 +115,42 @@ func (s *Server) Harden(h *http.Server, l net.Listener) net.Listener { return s.
 func (s *Server) routes(page map[string]*file) chi.Router {
 	r := chi.NewRouter()
 	if len(s.config.CORSOrigins) > 0 {
-		r.Use(cors.Handler(cors.Options{
-			AllowedOrigins:   s.config.CORSOrigins,
-			AllowedMethods:   []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete},
-			AllowedHeaders:   []string{"Authorization", "Content-Type", "Last-Event-ID"},
-			ExposedHeaders:   []string{"Retry-After"},
-			AllowCredentials: s.config.CORSOrigins[0] != "*",
-			MaxAge:           600,
-		}))
+		options := cors.Options{
+			AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete},
+			// Cache-Control is sent by clients of the stream that are no EventSource.
+			AllowedHeaders: []string{"Authorization", "Cache-Control", "Content-Type", "Last-Event-ID"},
+			ExposedHeaders: []string{"Retry-After"},
+			MaxAge:         600,
+		}
+		if s.origins.any {
+			options.AllowedOrigins = []string{"*"}
+		} else {
+			options.AllowCredentials = true
+			options.AllowOriginFunc = func(_ *http.Request, sent string) bool { return s.origins.allow(sent) }
+		}
+		r.Use(cors.Handler(options))
+	}
+	get := func(path string, f func(http.ResponseWriter, *http.Request) error) {
+		r.Get(path, s.handle(f))
+		r.Head(path, s.handle(f)) // net/http drops the body
 	}
 	r.Get("/events", s.handle(s.getEvents))
 	r.Post("/messages", s.handle(s.postMessage))
 	r.Put("/state", s.handle(s.putState))
-	r.Get("/presence", s.handle(s.large(s.getPresence)))
-	r.Get("/rooms", s.handle(s.large(s.getRooms)))
+	get("/presence", s.large(s.getPresence))
+	get("/rooms", s.large(s.getRooms))
+	r.Delete("/members", s.handle(s.deleteMember))
 	r.Delete("/members/{id}", s.handle(s.deleteMember))
-	r.Get("/session", s.handle(s.getSession))
+	get("/session", s.getSession)
 	r.Post("/session", s.handle(s.postSession))
 	r.Delete("/session", s.handle(s.deleteSession))
 	if s.config.Guest != nil {
 		r.Post("/login", s.handle(s.postLogin))
 	}
-	r.Get("/healthz", s.handle(s.getHealth))
-	r.Head("/healthz", s.handle(s.getHealth))
-	r.Get("/readyz", s.handle(s.getReady))
-	r.Head("/readyz", s.handle(s.getReady))
+	get("/healthz", s.getHealth)
+	get("/readyz", s.getReady)
 	for path, file := range page {
-		r.Get(path, s.handle(file.get))
-		r.Head(path, s.handle(file.get))
+		get(path, file.get)
 	}
 	r.NotFound(s.handle(notFound))
 	r.MethodNotAllowed(s.handle(func(w http.ResponseWriter, req *http.Request) error { return methodNotAllowed(r, w, req) }))

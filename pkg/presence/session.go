@@ -14,31 +14,40 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// visitor says who asks, for which room, if it may.
-func (s *Server) visitor(r *http.Request, rights func(User) auth.Patterns) (User, room.Name, error) {
+// visit is a request about a room by a user that has the right to it.
+type visit struct {
+	user  User
+	room  room.Name
+	query url.Values
+}
+
+// visitor authenticates and authorizes a request about a room. Names are the
+// query's parameters beside room.
+func (s *Server) visitor(r *http.Request, rights func(User) auth.Patterns, names ...string) (visit, error) {
 	user, err := s.who(r)
 	if err != nil {
-		return User{}, "", err
+		return visit{}, err
 	}
-	query, err := parseQuery(r)
+	query, err := parseQuery(r, append(names, "room")...)
 	if err != nil {
-		return User{}, "", err
+		return visit{}, err
 	}
 	name, err := roomOf(query)
 	if err != nil {
-		return User{}, "", err
+		return visit{}, err
 	}
 	if !rights(user).Match(string(name)) {
-		return User{}, "", refuse(http.StatusForbidden, "the token does not allow this in room %q", name)
+		return visit{}, refuse(http.StatusForbidden, "the token does not allow this in room %q", name)
 	}
 	if until := s.memory.banned(name, room.UserID(user.ID), time.Now()); !until.IsZero() {
-		return User{}, "", refuse(http.StatusForbidden, "the user was removed from room %q until %s", name, until.UTC().Format(time.RFC3339))
+		return visit{}, refuse(http.StatusForbidden, "the user was removed from room %q until %s", name, until.UTC().Format(time.RFC3339))
 	}
-	return user, name, nil
+	return visit{user, name, query}, nil
 }
 
-// admin returns the query of a request that comes from an admin.
-func (s *Server) admin(r *http.Request) (url.Values, error) {
+// admin returns the query of a request that comes from an admin. Names are its
+// parameters.
+func (s *Server) admin(r *http.Request, names ...string) (url.Values, error) {
 	user, err := s.who(r)
 	if err != nil {
 		return nil, err
@@ -46,22 +55,7 @@ func (s *Server) admin(r *http.Request) (url.Values, error) {
 	if !user.Admin {
 		return nil, refuse(http.StatusForbidden, "the token is not an admin's")
 	}
-	return parseQuery(r)
-}
-
-func parseQuery(r *http.Request) (url.Values, error) {
-	query, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return nil, refuse(http.StatusBadRequest, "the query is malformed")
-	}
-	return query, nil
-}
-
-func roomOf(query url.Values) (room.Name, error) {
-	if !query.Has("room") {
-		return room.Lobby, nil
-	}
-	return room.ParseName(query.Get("room"))
+	return parseQuery(r, names...)
 }
 
 func mayJoin(u User) auth.Patterns { return u.Join }
@@ -83,20 +77,9 @@ func (s *Server) who(r *http.Request) (User, error) {
 		return User{}, refuse(http.StatusUnauthorized, "the request could not be authenticated")
 	}
 	if user.Session != "" {
-		err = s.checkOrigin(r)
+		err = s.origins.check(r)
 	}
 	return user, err
-}
-
-// checkOrigin refuses a request that a browser was made to send by a page of
-// another origin. GET is checked like the rest.
-func (s *Server) checkOrigin(r *http.Request) error {
-	unsafe := *r
-	unsafe.Method = http.MethodPost
-	if err := s.origins.Check(&unsafe); err != nil {
-		return refuse(http.StatusForbidden, "a page of another origin may not use this server's cookie")
-	}
-	return nil
 }
 
 // getSession says whom the request's token names:
@@ -118,7 +101,7 @@ func (s *Server) getSession(w http.ResponseWriter, r *http.Request) error {
 		User   *named `json:"user"`
 		Guests bool   `json:"guests"`
 	}
-	if err := s.checkOrigin(r); err != nil {
+	if err := s.origins.check(r); err != nil {
 		return err
 	}
 	answer.Guests = s.config.Guest != nil
@@ -200,7 +183,7 @@ func only(r *http.Request, header string, values ...string) *http.Request {
 // deleteSession clears the cookie and ends the streams that were opened with
 // it.
 func (s *Server) deleteSession(w http.ResponseWriter, r *http.Request) error {
-	if err := s.checkOrigin(r); err != nil {
+	if err := s.origins.check(r); err != nil {
 		return err
 	}
 	cookie := r.Clone(r.Context())
@@ -244,7 +227,7 @@ func (s *Server) postLogin(w http.ResponseWriter, r *http.Request) error {
 // readForm reads the JSON body of a page that may use the cookie, an object
 // with that one member, a string.
 func (s *Server) readForm(w http.ResponseWriter, r *http.Request, member string) (string, error) {
-	if err := s.checkOrigin(r); err != nil {
+	if err := s.origins.check(r); err != nil {
 		return "", err
 	}
 	body, err := readJSON(w, r)
@@ -297,6 +280,9 @@ func (s *Server) cookie(r *http.Request) *http.Cookie {
 	return &http.Cookie{
 		Name: auth.CookieName, Path: mountPoint(r), Domain: c.Domain,
 		HttpOnly: true, Secure: !c.Insecure, SameSite: c.SameSite,
+		// Else Chromium drops it in another site's page. With the attribute there
+		// is a cookie for each site whose page sets it (CHIPS).
+		Partitioned: c.SameSite == http.SameSiteNoneMode,
 	}
 }
 

@@ -1,0 +1,133 @@
+package presence
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// origin is the origin of a page (RFC 6454 section 4). Two are the same if all
+// fields are equal.
+type origin struct {
+	scheme, host string // lower case; an IPv6 address without brackets
+	port         uint16 // the scheme's own if none is given; 0 for one without a port of its own
+}
+
+// schemePorts are the ports that a browser leaves out.
+var schemePorts = map[string]uint16{"http": 80, "https": 443}
+
+// parseOrigin reads scheme://host[:port]. Any scheme will do: app shells and
+// extensions have their own, such as capacitor and chrome-extension.
+func parseOrigin(s string) (origin, bool) {
+	scheme, host, found := strings.Cut(s, "://")
+	scheme = strings.ToLower(scheme)
+	if !found || scheme == "" || strings.Trim(scheme, "abcdefghijklmnopqrstuvwxyz0123456789+.-") != "" {
+		return origin{}, false
+	}
+	return originOf(scheme, host)
+}
+
+// originOf returns the origin of a page that a host of that name and port
+// serves.
+func originOf(scheme, host string) (origin, bool) {
+	host = strings.ToLower(host)
+	if strings.Trim(host, "abcdefghijklmnopqrstuvwxyz0123456789.-_[:]") != "" {
+		return origin{}, false
+	}
+	u, err := url.Parse("//" + host) // checks brackets
+	if err != nil || u.Hostname() == "" || strings.HasSuffix(host, ":") {
+		return origin{}, false
+	}
+	o := origin{scheme: scheme, host: u.Hostname(), port: schemePorts[scheme]}
+	if u.Port() != "" {
+		port, err := strconv.ParseUint(u.Port(), 10, 16)
+		if err != nil || port == 0 {
+			return origin{}, false
+		}
+		o.port = uint16(port)
+	}
+	return o, true
+}
+
+// origins are those whose pages may use this server with its cookie.
+type origins struct {
+	any    bool // of no page with the cookie, of all with a token of their own
+	exact  map[origin]bool
+	parent map[origin]bool // each label in front of the host
+}
+
+// newOrigins reads Config.CORSOrigins.
+func newOrigins(list []string) (origins, error) {
+	allowed := origins{exact: map[origin]bool{}, parent: map[origin]bool{}}
+	for _, s := range list {
+		if s == "*" {
+			if len(list) > 1 {
+				return origins{}, errors.New(`config: the CORS origin "*" stands alone`)
+			}
+			allowed.any = true
+			continue
+		}
+		scheme, host, _ := strings.Cut(s, "://")
+		below, wildcard := strings.CutPrefix(host, "*.")
+		o, ok := parseOrigin(scheme + "://" + below)
+		switch {
+		case !ok:
+			return origins{}, fmt.Errorf("config: the CORS origin %q is not scheme://host[:port] in ASCII, as a browser sends it; *. may stand for the host's first label", s)
+		case !wildcard:
+			allowed.exact[o] = true
+		case !strings.Contains(strings.Trim(o.host, "."), ".") && o.host != "localhost":
+			return origins{}, fmt.Errorf("config: the CORS origin %q would allow every host of a top-level domain", s)
+		default:
+			allowed.parent[o] = true
+		}
+	}
+	return allowed, nil
+}
+
+// allow reports whether pages of the origin, as a browser sends it, are listed.
+func (a origins) allow(sent string) bool {
+	o, ok := parseOrigin(sent)
+	if !ok {
+		return false
+	}
+	if a.exact[o] {
+		return true
+	}
+	label, below, found := strings.Cut(o.host, ".")
+	o.host = below
+	return found && label != "" && a.parent[o]
+}
+
+// check refuses a request that a page of another origin made a browser send,
+// unless the origin is listed. Sec-Fetch-Site decides (W3C Fetch Metadata); a
+// browser sends none over plain HTTP, and then Origin must name the host that the
+// request was sent to, with the port that its own scheme makes of none. A request
+// with neither is not a page's, or a GET of its own origin.
+func (a origins) check(r *http.Request) error {
+	sent := r.Header.Get("Origin")
+	switch site := r.Header.Get("Sec-Fetch-Site"); {
+	case site == "same-origin" || site == "none":
+		return nil
+	case site == "" && (sent == "" || sameHost(sent, r.Host)):
+		return nil
+	case a.allow(sent):
+		return nil
+	case sent == "":
+		return refuse(http.StatusForbidden, "a page of another origin than this server's host %.300q may not use its cookie, unless the origin is allowed", r.Host)
+	}
+	return refuse(http.StatusForbidden, "a page of origin %.300q may not use the cookie of this server's host %.300q: they differ, and the origin is not allowed", sent, r.Host)
+}
+
+// sameHost reports whether a page of the origin sent was loaded from the host.
+// The origin's scheme counts for both: a proxy may have taken TLS away.
+func sameHost(sent, host string) bool {
+	page, ok := parseOrigin(sent)
+	if !ok || schemePorts[page.scheme] == 0 {
+		return false
+	}
+	own, ok := originOf(page.scheme, host)
+	return ok && own == page
+}

@@ -1,0 +1,121 @@
+package presence_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"example.com/presence/pkg/presence"
+	"example.com/presence/pkg/presence/auth"
+)
+
+// Origins are compared by scheme, lower-cased host and effective port (RFC 6454
+// section 5), with the Host of the request as with the ones that are allowed.
+func TestOrigins(t *testing.T) {
+	h := open(t, presence.Config{CORSOrigins: []string{
+		"https://App.example:443", "http://localhost:3000", "https://*.Example.com", "http://*.localhost:5173",
+		"capacitor://localhost", "ionic://localhost", "tauri://localhost", "chrome-extension://abcdefghijklmnop",
+	}})
+	jar := auth.CookieName + "=" + bearer(t, "alice")
+	for _, c := range []struct {
+		host, origin string
+		same, listed bool // the Host's own; one of those that are allowed
+	}{
+		{"presence.test:80", "http://presence.test", true, false},
+		{"presence.test", "http://presence.test:80", true, false},
+		{"presence.test:443", "https://presence.test", true, false},
+		{"presence.test", "https://presence.test:443", true, false},
+		{"presence.test", "https://presence.test", true, false},
+		{"Presence.Test", "http://presence.test", true, false},
+		{"presence.test", "HTTP://PRESENCE.TEST", true, false},
+		{"presence.test:8080", "http://presence.test:8080", true, false},
+		{"[::1]:8080", "http://[::1]:8080", true, false},
+		{"[::1]", "http://[::1]:80", true, false},
+		{"presence.test:8080", "http://presence.test", false, false},
+		{"presence.test", "http://presence.test:8080", false, false},
+		{"presence.test:443", "http://presence.test", false, false},
+		{"presence.test:80", "https://presence.test", false, false},
+		{"presence.test", "http://presence.test.", false, false},
+		{"presence.test", "http://presence.test:", false, false},
+		{"presence.test", "http://x@presence.test", false, false},
+		{"presence.test", "presence.test", false, false},
+		{"presence.test", "http://", false, false},
+		{"presence.test", "null", false, false},
+		{"presence.test", "https://evil.example", false, false},
+		{"localhost", "capacitor://localhost", false, true},
+		{"localhost", "app://localhost", false, false},
+
+		{"presence.test", "https://app.example", false, true},
+		{"presence.test", "https://APP.example:443", false, true},
+		{"presence.test", "http://app.example", false, false},
+		{"presence.test", "http://localhost:3000", false, true},
+		{"presence.test", "http://localhost", false, false},
+		{"presence.test", "https://a.example.com", false, true},
+		{"presence.test", "https://a.b.example.com", false, false},
+		{"presence.test", "https://example.com", false, false},
+		{"presence.test", "https://.example.com", false, false},
+		{"presence.test", "https://a.example.com:8443", false, false},
+		{"presence.test", "https://aexample.com", false, false},
+		{"presence.test", "http://shop.localhost:5173", false, true},
+		{"presence.test", "ionic://localhost", false, true},
+		{"presence.test", "tauri://localhost", false, true},
+		{"presence.test", "chrome-extension://abcdefghijklmnop", false, true},
+		{"presence.test", "chrome-extension://ponmlkjihgfedcba", false, false},
+	} {
+		for _, site := range []string{"", "cross-site"} {
+			r := httptest.NewRequest("GET", "/presence", nil)
+			r.Host = c.host
+			r.Header.Set("Cookie", jar)
+			r.Header.Set("Origin", c.origin)
+			if site != "" {
+				r.Header.Set("Sec-Fetch-Site", site)
+			}
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			want := http.StatusForbidden
+			if c.listed || c.same && site == "" {
+				want = http.StatusOK
+			}
+			if w.Code != want {
+				t.Errorf("Host %s, Origin %s, Sec-Fetch-Site %q: got %d %s, want %d", c.host, c.origin, site, w.Code, w.Body, want)
+			}
+			if w.Code == http.StatusForbidden && (!strings.Contains(w.Body.String(), c.host) || !strings.Contains(w.Body.String(), c.origin)) {
+				t.Errorf("Host %s, Origin %s: the refusal names not both: %s", c.host, c.origin, w.Body)
+			}
+			if got := w.Header().Get("Access-Control-Allow-Origin"); (got == c.origin) != c.listed || got != "" && got != c.origin {
+				t.Errorf("Origin %s: Access-Control-Allow-Origin is %q; it is listed: %v", c.origin, got, c.listed)
+			}
+		}
+	}
+}
+
+// A browser lets a page of another site have this cookie only if it is
+// partitioned, and clears it only by the same attribute.
+func TestPartitionedCookie(t *testing.T) {
+	for _, mode := range []http.SameSite{http.SameSiteNoneMode, http.SameSiteLaxMode} {
+		h := open(t, presence.Config{Cookie: presence.Cookie{SameSite: mode}})
+		in := h.signIn(bearer(t, "alice"))
+		out := h.ask("DELETE", "/session", "", "", "Cookie", auth.CookieName+"="+cookie(t, in).Value)
+		for _, answer := range []*http.Response{in, out} {
+			if c := cookie(t, answer); c.Partitioned != (mode == http.SameSiteNoneMode) || !c.Secure || c.SameSite != mode {
+				t.Errorf("SameSite %v: got %s", mode, c)
+			}
+		}
+	}
+}
+
+// The preflight of a client that sends what the libraries for fetch send.
+func TestPreflightOfFetch(t *testing.T) {
+	h := open(t, presence.Config{CORSOrigins: []string{"https://app.example"}})
+	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE"} {
+		r := h.ask("OPTIONS", "/events", "", "", "Origin", "https://app.example", "Access-Control-Request-Method", method,
+			"Access-Control-Request-Headers", "authorization,cache-control,content-type,last-event-id")
+		body, _ := io.ReadAll(r.Body)
+		if r.StatusCode != 200 || r.Header.Get("Access-Control-Allow-Methods") != method || r.Header.Get("Access-Control-Allow-Headers") == "" ||
+			r.Header.Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("%s: got %s, %v, %s", method, r.Status, r.Header, body)
+		}
+	}
+}
