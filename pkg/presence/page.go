@@ -1,7 +1,9 @@
 package presence
 
 import (
+	"bytes"
 	"cmp"
+	"compress/gzip"
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
@@ -22,6 +24,13 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src
 // file is one file of Config.Web.
 type file struct {
 	kind    string // media type
+	plain   coded
+	gzipped *coded // nil if it would be no smaller
+}
+
+// coded is a file's content in one content coding. Its entity tag is strong, so
+// each coding has another (RFC 9110 section 8.8.1).
+type coded struct {
 	content []byte
 	etag    string
 }
@@ -41,8 +50,15 @@ func readPage(web fs.FS) (map[string]*file, error) {
 		}
 		content, err := fs.ReadFile(web, name)
 		sum := sha256.Sum256(content)
-		kind := cmp.Or(mime.TypeByExtension(path.Ext(name)), http.DetectContentType(content))
-		page["/"+name] = &file{kind, content, `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`}
+		tag := base64.RawURLEncoding.EncodeToString(sum[:12])
+		f := &file{
+			kind:  cmp.Or(mime.TypeByExtension(path.Ext(name)), http.DetectContentType(content)),
+			plain: coded{content, `"` + tag + `"`},
+		}
+		if zipped := compress(content); len(zipped) < len(content) {
+			f.gzipped = &coded{zipped, `"` + tag + `-gzip"`}
+		}
+		page["/"+name] = f
 		return err
 	})
 	if err != nil {
@@ -52,6 +68,15 @@ func readPage(web fs.FS) (map[string]*file, error) {
 		page["/"] = index
 	}
 	return page, nil
+}
+
+// compress returns the content as gzip, as small as it gets.
+func compress(content []byte) []byte {
+	var b bytes.Buffer
+	zip, _ := gzip.NewWriterLevel(&b, gzip.BestCompression) // a level that it knows
+	zip.Write(content)                                      // into memory, where no write fails
+	zip.Close()
+	return b.Bytes()
 }
 
 func (f *file) get(w http.ResponseWriter, r *http.Request) error {
@@ -64,20 +89,48 @@ func (f *file) get(w http.ResponseWriter, r *http.Request) error {
 	}
 	h := w.Header()
 	h.Set("Content-Security-Policy", policy)
-	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cache-Control", "no-cache")
-	h.Set("ETag", f.etag)
-	if matches(r.Header.Values("If-None-Match"), f.etag) {
+	body := f.plain
+	if f.gzipped != nil {
+		h.Add("Vary", "Accept-Encoding") // beside the Origin of CORS
+		if acceptsGzip(r.Header.Values("Accept-Encoding")) {
+			body = *f.gzipped
+		}
+	}
+	h.Set("ETag", body.etag)
+	if matches(r.Header.Values("If-None-Match"), body.etag) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
+	if body.etag != f.plain.etag {
+		h.Set("Content-Encoding", "gzip")
+	}
 	h.Set("Content-Type", f.kind)
-	h.Set("Content-Length", strconv.Itoa(len(f.content)))
+	h.Set("Content-Length", strconv.Itoa(len(body.content)))
 	if r.Method != http.MethodHead {
-		w.Write(f.content) // not by http.ServeContent, which copies 32 KiB for each request
+		w.Write(body.content) // not by http.ServeContent, which copies 32 KiB for each request
 	}
 	return nil
+}
+
+// acceptsGzip reports whether Accept-Encoding allows gzip (RFC 9110 section
+// 12.5.3), by name or by *, with a weight that is not zero.
+func acceptsGzip(fields []string) bool {
+	star := false
+	for item := range strings.SplitSeq(strings.ToLower(strings.Join(fields, ",")), ",") {
+		coding, weight, _ := strings.Cut(item, ";")
+		weight = strings.TrimPrefix(strings.TrimSpace(weight), "q=")
+		q, err := strconv.ParseFloat(cmp.Or(weight, "1"), 64)
+		allowed := err == nil && q > 0
+		switch strings.TrimSpace(coding) {
+		case "gzip", "x-gzip": // section 8.4.1.3
+			return allowed
+		case "*":
+			star = allowed
+		}
+	}
+	return star
 }
 
 // matches reports whether If-None-Match names the entity tag (RFC 9110 section
