@@ -10,7 +10,7 @@ import { People } from "./people.js";
 import { Plot } from "./plot.js";
 import { PresenceError, isRoomName, join, request } from "./presence.js";
 import { Rooms, addressOf, onRoomLink, remember, roomOfAddress } from "./rooms.js";
-import { called, hasPath, peopleWords, roomRule, signedOut, stateWords } from "./words.js";
+import { called, peopleWords, roomRule, signedOut, stateWords } from "./words.js";
 
 const share = new URLSearchParams(location.search).get("share") === "1";
 
@@ -318,12 +318,10 @@ function askToRemove(member) {
 $("keep").addEventListener("click", () => $("removal").close());
 onSubmit($("remove"), $("remove-error"), async () => {
   const { id, from } = removing;
-  if (!hasPath(id)) {
-    throw new Error("No browser can name this user in an address: another client must remove it.");
-  }
-  const query = new URLSearchParams({ room: from.name, for: String(new FormData($("remove")).get("for")) });
+  // The id is in the query, as browsers and proxies change a path with ., .. or %2F in it.
+  const query = new URLSearchParams({ room: from.name, id, for: String(new FormData($("remove")).get("for")) });
   try {
-    await request("DELETE", `members/${encodeURIComponent(id)}?${query}`);
+    await request("DELETE", `members?${query}`);
   } catch (error) {
     if (error.problem?.status !== 404 || from.members.has(id)) throw error; // 404: gone already
   }

@@ -117,11 +117,6 @@ export function namesakes(members) {
   return new Set([...ids.values()].filter((same) => same.length > 1).flat());
 }
 
-/** Whether a request can name somebody in a path: of . and .. URLs make other paths, however they are written. */
-export function hasPath(id) {
-  return id !== "." && id !== "..";
-}
-
 export const roomRule = "A room’s name is 1 to 128 of the letters A to Z and a to z, digits, dot, underscore and hyphen.";
 
 /** The rooms last visited, the newest first, once that one was. What is no room's name is dropped. */

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { initial } from "./presence.js";
-import { called, dataText, hasPath, namesakes, peopleWords, signedOut, sinceWords, stateWords, statusOf, tabsWords, visited } from "./words.js";
+import { called, dataText, namesakes, peopleWords, signedOut, sinceWords, stateWords, statusOf, tabsWords, visited } from "./words.js";
 
 test("the connection in words", () => {
   const words = (state) => stateWords({ ...initial, ...state });
@@ -82,10 +82,6 @@ test("namesakes are those who look the same", () => {
   const members = ["Alice", "alice", "Ali\u200bce", "Bob", "", "Ｃ", "C"].map((name, i) => ({ id: `${i}`, name }));
   assert.deepEqual([...namesakes(members)].sort(), ["0", "1", "2", "5", "6"]);
   assert.deepEqual([...namesakes([{ id: "Bob", name: "" }, ...members])].sort(), ["0", "1", "2", "3", "5", "6", "Bob"], "an id may be another's name");
-});
-
-test("a path cannot name . and ..", () => {
-  assert.deepEqual([".", "..", "...", "a/b", "%2e"].map(hasPath), [false, false, true, true, true]);
 });
 
 test("ten rooms are remembered, the newest first, each once, and only rooms", () => {
