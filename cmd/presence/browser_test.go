@@ -88,9 +88,15 @@ func browser(t *testing.T, may ...string) context.Context {
 // what ends one ends others.
 func alone(t *testing.T, may ...string) context.Context {
 	t.Helper()
+	return launch(t, nil, may...)
+}
+
+// launch is alone with further options.
+func launch(t *testing.T, more []chromedp.ExecAllocatorOption, may ...string) context.Context {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), forgiven{}, may), 5*patience)
 	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewExecAllocator(ctx, chromium(t, t.TempDir())...)
+	ctx, cancel = chromedp.NewExecAllocator(ctx, append(chromium(t, t.TempDir()), more...)...)
 	t.Cleanup(cancel)
 	ctx, _ = chromedp.NewContext(ctx)
 	t.Cleanup(func() {
