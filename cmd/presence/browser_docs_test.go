@@ -192,7 +192,7 @@ func TestBrowserDocumentIsTested(t *testing.T) {
 		info, text := block[1], block[2]
 		switch {
 		case info == "sh":
-			line := strings.Fields(regexp.MustCompile("(?m)^#.*$").ReplaceAllString(text, ""))
+			line := strings.Fields(strings.ReplaceAll(regexp.MustCompile("(?m)^#.*$").ReplaceAllString(text, ""), "'", ""))
 			switch strings.Join(line[:2], " ") {
 			case "presence serve":
 				must(t, env{"PRESENCE_JWT_SECRET": secret}, append(line[1:], "--check")...)

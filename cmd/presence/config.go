@@ -33,7 +33,7 @@ type listenFlags struct {
 }
 
 type browserFlags struct {
-	CORSOrigin     []string `name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose pages may use this server, such as https://example.com; * without cookies; repeatable"`
+	CORSOrigin     []string `name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose pages may use this server, such as https://example.com, https://*.example.com or capacitor://localhost; * allows every origin, without the cookie; repeatable"`
 	CookieSameSite string   `name:"cookie-samesite" default:"lax" enum:"lax,strict,none" placeholder:"lax" help:"lax, strict or none"`
 	CookieDomain   string   `placeholder:"DOMAIN" help:"Domain of the cookie; this host alone by default"`
 	CookieInsecure bool     `help:"Set the cookie without Secure, for plain HTTP"`
