@@ -158,6 +158,17 @@ func TestEveryAnswer(t *testing.T) {
 			}
 		}
 	}
+	_, addr := hardened(t, presence.Config{}, true, false)
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(patience))
+	io.WriteString(conn, "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n")
+	if r, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || r.StatusCode != 200 || r.Header.Get("X-Content-Type-Options") != "nosniff" {
+		t.Errorf("OPTIONS *: got %v, %v", r, err)
+	}
 	// Without a credential there is no error code (RFC 6750 section 3.1).
 	for header, want := range map[string]string{"": "Bearer", "Basic eDp5": "Bearer", "Bearer rubbish": `Bearer error="invalid_token", error_description="`} {
 		var headers []string

@@ -99,6 +99,7 @@ func (g *Guard) Harden(h *http.Server, l net.Listener) net.Listener {
 		}
 		a, _ := g.Begin(w, r)
 		defer a.End()
+		w.Header().Set("X-Content-Type-Options", "nosniff") // as all answers have
 		w.Header().Set("Content-Length", "0")
 	})
 
