@@ -12,7 +12,8 @@
 // counter.go the one place where it is counted, under one mutex a room, and
 // where a window's joins become one count; messages.go the way of a message;
 // wire.go what each event carries; members.go and rooms.go who is where, and
-// their removal; session.go the cookie; connections.go the open streams of all
+// their removal; session.go the cookie; origin.go whose pages may use it; query.go
+// the parameters; page.go the files; connections.go the open streams of all
 // rooms, which end with their tokens; memory.go what was said and who was
 // removed; limits.go how fast one may send; internal/guard what requests that are
 // no streams may hold; problem.go what a client is told that asks
