@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -31,30 +32,30 @@ func (c *claims) UnmarshalJSON(b []byte) error {
 // stands for any.
 func (c claims) user(issuer, audience string, now time.Time) (User, error) {
 	var (
-		u                          User
-		iss                        string
-		aud                        jwt.ClaimStrings
-		expires, notBefore, issued date
-		presence                   object
-		join, send                 = texts{"lobby"}, texts{"lobby"}
+		u                  User
+		iss                string
+		aud                jwt.ClaimStrings
+		expires, notBefore date
+		presence           object
+		join, send         = texts{"lobby"}, texts{"lobby"}
 	)
+	const numericDate = "a NumericDate from 1970 to 9999"
 	err := cmp.Or(
-		c.read("sub", &u.ID),
-		c.read("name", &u.Name),
-		c.read("sid", &u.SID),
-		c.read("iss", &iss),
-		c.read("aud", &aud),
-		c.read("exp", &expires),
-		c.read("nbf", &notBefore),
-		c.read("iat", &issued),
-		c.read("presence", &presence),
+		c.read("sub", &u.ID, "a string"),
+		c.read("name", &u.Name, "a string"),
+		c.read("sid", &u.SID, "a string"),
+		c.read("iss", &iss, "a string"),
+		c.read("aud", &aud, "a string or a list of strings"),
+		c.read("exp", &expires, numericDate),
+		c.read("nbf", &notBefore, numericDate),
+		c.read("presence", &presence, "an object"),
 	)
 	if presence != nil {
 		join, send = nil, nil
 		err = cmp.Or(err,
-			presence.read("join", &join),
-			presence.read("send", &send),
-			presence.read("admin", &u.Admin),
+			presence.read("presence.join", &join, "a list of strings"),
+			presence.read("presence.send", &send, "a list of strings"),
+			presence.read("presence.admin", &u.Admin, "true or false"),
 		)
 	}
 	if err != nil {
@@ -65,14 +66,13 @@ func (c claims) user(issuer, audience string, now time.Time) (User, error) {
 		return User{}, badToken("it has expired")
 	case now.Add(leeway).Before(notBefore.Time):
 		return User{}, badToken("it is not valid yet")
-	case now.Add(leeway).Before(issued.Time):
-		return User{}, badToken("it was issued in the future")
 	case issuer != "" && iss != issuer:
 		return User{}, badToken("it is from another issuer")
 	case audience != "" && !slices.Contains(aud, audience):
 		return User{}, badToken("it is for another audience")
 	}
-	u.Info, u.Join, u.Send, u.Expires = presence["info"], Patterns(join), Patterns(send), expires.Time
+	u.Info, _ = presence.member("info")
+	u.Join, u.Send, u.Expires = Patterns(join), Patterns(send), expires.Time
 	return u.Checked()
 }
 
@@ -81,13 +81,21 @@ func (c claims) user(issuer, audience string, now time.Time) (User, error) {
 // twice the last counts (RFC 7519 section 4).
 type object map[string]json.RawMessage
 
-// read decodes the member of that name into v, which is left alone if there is
-// none. A member that is null, where encoding/json would leave v alone too, is
-// an error.
-func (o object) read(name string, v any) error {
-	raw, there := o[name]
-	if there && (string(raw) == "null" || json.Unmarshal(raw, v) != nil) {
-		return badToken("its " + name + " cannot be read")
+// member returns the member of that name. A member that is null is absent.
+func (o object) member(name string) (raw json.RawMessage, there bool) {
+	raw, there = o[name]
+	if string(raw) == "null" {
+		return nil, false
+	}
+	return raw, there
+}
+
+// read decodes the member that path ends with into v, which stays unchanged if the member is
+// absent. The error states the path, and the type that the member must have.
+func (o object) read(path string, v any, must string) error {
+	raw, there := o.member(path[strings.LastIndexByte(path, '.')+1:])
+	if there && json.Unmarshal(raw, v) != nil {
+		return badToken("its " + path + " must be " + must)
 	}
 	return nil
 }

@@ -7,14 +7,16 @@
 //	{
 //	  "sub": "alice", "name": "Alice", "sid": "tab-7",
 //	  "iss": "https://login.example", "aud": ["presence"],
-//	  "iat": 1767225600, "nbf": 1767225600, "exp": 1767229200,
+//	  "nbf": 1767225600, "exp": 1767229200,
 //	  "presence": {"join": ["doc-*"], "send": ["doc-1"], "info": {"color": "teal"}, "admin": false}
 //	}
 //
 // A token without presence may join and send to lobby. One with it may do what
 // is listed there: a list that is absent is empty. Names of claims are matched
-// exactly, null is of no type, and a claim of another type than above spoils
-// the token, read or not: a mistake of the issuer never widens what a user may do.
+// exactly. A claim that is null, in presence too, is absent: without exp the token
+// never expires. A claim of another type than above makes the token invalid, and the
+// error names the claim and the type that it must have. Other claims are ignored,
+// iat included: RFC 7519 section 4.1.6 gives it no part in validation.
 //
 // Which algorithms count follows from the [Key], never from the token (RFC 8725
 // section 3.1); a header with crit is refused, as none of its extensions is
@@ -42,7 +44,7 @@ const CookieName = "presence_token"
 // on headers is far above it, one on cookies (RFC 6265 section 6.1) below.
 const maxToken = 8 << 10
 
-// leeway is how far the issuer's clock may be ahead of ours, for iat and nbf.
+// leeway is how far the issuer's clock may be ahead of ours, for nbf.
 // There is none for exp: a token ends when it says so.
 const leeway = 30 * time.Second
 
