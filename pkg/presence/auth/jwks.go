@@ -53,8 +53,9 @@ func jwks(ctx context.Context, address string, log *slog.Logger, over http.Round
 		return Key{}, errors.New("auth: the JWKS URL must be an http or https URL")
 	}
 	s := &keySet{
-		url: address,
-		log: cmp.Or(log, slog.Default()).With("url", u.Redacted()),
+		url:    address,
+		before: newAnswer(nil, nil),
+		log:    cmp.Or(log, slog.Default()).With("url", u.Redacted()),
 		client: http.Client{
 			Transport: over,
 			// Keys from wherever the answer points to, https or not, would be
@@ -62,9 +63,9 @@ func jwks(ctx context.Context, address string, log *slog.Logger, over http.Round
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
-	s.last.Store(newAnswer(nil, nil))
+	s.last.Store(s.before)
 	go s.run(ctx) // until ctx ends
-	return Key{[]string{"RS256", "PS256", "ES256", "EdDSA"}, s.find}, nil
+	return Key{[]string{"RS256", "PS256", "ES256", "EdDSA"}, s.find, s.ready}, nil
 }
 
 // keySet is a JWK Set that lives elsewhere. The goroutine of run alone fetches
@@ -78,6 +79,7 @@ type keySet struct {
 	url    string
 	log    *slog.Logger
 	client http.Client
+	before *answer // before the first fetch: no keys
 	last   atomic.Pointer[answer]
 }
 
@@ -202,6 +204,22 @@ func (s *keySet) find(ctx context.Context, alg, kid string) (any, error) {
 		return nil, badToken("it is signed with a key that is not known here")
 	}
 	return found, nil
+}
+
+// ready waits for the first fetch; the error says why no key is known.
+func (s *keySet) ready(ctx context.Context) error {
+	select {
+	case <-s.before.next:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	switch last := s.last.Load(); {
+	case len(last.keys) > 0:
+		return nil
+	case last.err != nil:
+		return last.err
+	}
+	return errors.New("the JWK Set has no key that verifies RS256, PS256, ES256 or EdDSA")
 }
 
 // knows reports whether a has a key of that kid, or any key if kid is "".

@@ -87,12 +87,20 @@ type world struct {
 // inWorld runs story in a synctest bubble, where the issuer has key 1 at first,
 // or is down.
 func inWorld(t *testing.T, up bool, story func(*testing.T, *world)) {
-	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t}
-		w.does(down)
+	inWorldThat(t, func(w *world) {
 		if up {
 			w.has(named("1", edKey))
+		} else {
+			w.does(down)
 		}
+	}, story)
+}
+
+// inWorldThat is inWorld with an issuer that begin sets up, before the first fetch.
+func inWorldThat(t *testing.T, begin func(*world), story func(*testing.T, *world)) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{t: t}
+		begin(w)
 		net := &wire{conns: make(chan net.Conn)}
 		server := &httptest.Server{Listener: net, Config: &http.Server{Handler: w, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}}
 		server.Start()
@@ -188,6 +196,57 @@ func TestJWKSOutage(t *testing.T) {
 		w.knows("2")
 		if got := w.logged(); !strings.Contains(got, "cannot fetch the keys") || strings.Count(got, "fetched again") != 2 {
 			t.Errorf("got log %s, want the outages and their ends", got)
+		}
+	})
+}
+
+func TestJWKSReady(t *testing.T) {
+	if err := newJWT(t, auth.Config{}).Ready(t.Context()); err != nil {
+		t.Errorf("a secret: got %v", err)
+	}
+	hangs := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	for name, tt := range map[string]struct {
+		does  http.HandlerFunc // the key if nil
+		limit time.Duration
+		said  string
+		took  time.Duration
+	}{
+		"up":      {nil, time.Minute, "", 0},
+		"down":    {down, time.Minute, "EOF", 0},
+		"404":     {http.NotFound, time.Minute, "the answer is 404 Not Found", 0},
+		"no keys": {func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, `{"keys":[]}`) }, time.Minute, "no key that verifies", 0},
+		"hangs":   {hangs, time.Minute, "deadline exceeded", 5 * time.Second},
+		"hurry":   {hangs, time.Second, "deadline exceeded", time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			begin := func(w *world) {
+				w.has(named("1", edKey))
+				if tt.does != nil {
+					w.does(tt.does)
+				}
+			}
+			inWorldThat(t, begin, func(t *testing.T, w *world) {
+				ctx, cancel := context.WithTimeout(t.Context(), tt.limit)
+				defer cancel()
+				start := time.Now()
+				err := w.Ready(ctx)
+				if (err == nil) != (tt.said == "") || err != nil && !strings.Contains(err.Error(), tt.said) {
+					t.Errorf("got %v, want %q", err, tt.said)
+				}
+				if took := time.Since(start); took != tt.took {
+					t.Errorf("took %v, want %v", took, tt.took)
+				}
+			})
+		})
+	}
+
+	// Keys of an earlier fetch do.
+	inWorld(t, true, func(t *testing.T, w *world) {
+		w.ask("1", nil, 0)
+		w.does(down)
+		w.sleep(time.Hour)
+		if err := w.Ready(t.Context()); err != nil {
+			t.Errorf("got %v while the keys of an earlier fetch are known", err)
 		}
 	})
 }

@@ -29,6 +29,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -83,6 +84,19 @@ func New(c Config) (*JWT, error) {
 	// them, takes a null exp for none, and an exp of 1e300 for whatever the
 	// processor makes of it.
 	return &JWT{c, jwt.NewParser(jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation())}, nil
+}
+
+// Ready waits until there is a key to verify tokens with, which takes one fetch with a [JWKS] key
+// and no time with any other. The error says why there is none, or is that of ctx. Authenticate
+// does not need it; it is for a check before the start.
+func (j *JWT) Ready(ctx context.Context) error {
+	if j.config.Key.ready == nil {
+		return nil
+	}
+	if err := j.config.Key.ready(ctx); err != nil {
+		return fmt.Errorf("auth: fetch the keys: %w", err)
+	}
+	return nil
 }
 
 // Authenticate says who r comes from. The token is looked for in the

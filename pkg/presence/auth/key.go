@@ -24,6 +24,10 @@ type Key struct {
 	// if it has none), is verified with, as the parser takes it; or an error
 	// for Authenticate to return.
 	find func(ctx context.Context, alg, kid string) (any, error)
+
+	// ready, if set, waits until there is a first answer to find keys in, or
+	// returns why there is none.
+	ready func(ctx context.Context) error
 }
 
 // Secret is the key of HS256 tokens, at least 32 bytes of it (RFC 7518 section
@@ -61,7 +65,7 @@ func PublicKey(file []byte) (Key, error) {
 
 // single is the one key there is, whatever kid a token has.
 func single(key any, algorithms ...string) Key {
-	return Key{algorithms, func(context.Context, string, string) (any, error) { return key, nil }}
+	return Key{algorithms: algorithms, find: func(context.Context, string, string) (any, error) { return key, nil }}
 }
 
 func public(block *pem.Block) (any, error) {
