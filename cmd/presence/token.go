@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
 
 	"example.com/presence/pkg/presence/auth"
+	"example.com/presence/pkg/presence/room"
 )
 
 // token prints a token.
@@ -39,6 +41,9 @@ func (c *token) Run(p *process) error {
 	if err != nil {
 		return usagef("%s: %w", flag, err)
 	}
+	if err := cmp.Or(patterns("--join", c.Join), patterns("--send", c.Send)); err != nil {
+		return err
+	}
 	minted, err := auth.Mint(secret, auth.Claims{
 		Sub:      c.Sub,
 		Name:     c.Name,
@@ -56,4 +61,15 @@ func (c *token) Run(p *process) error {
 	}
 	_, err = fmt.Fprintln(p.stdout, minted)
 	return err
+}
+
+// patterns checks the rooms of a flag: each is a room's name in which * may stand for any run of
+// characters. A token of others would be valid and admit to no room.
+func patterns(flag string, rooms []string) error {
+	for _, pattern := range rooms {
+		if _, err := room.ParseName(strings.ReplaceAll(pattern, "*", "x")); err != nil {
+			return usagef("%s is 1 to 128 of A-Z a-z 0-9 . _ - and *, not %q", flag, pattern)
+		}
+	}
+	return nil
 }
