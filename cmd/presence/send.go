@@ -47,7 +47,7 @@ func (c *send) Run(ctx context.Context, p *process) error {
 	defer cancel()
 	id, err := room.Send(ctx, client.Message{Event: c.Event, ID: c.ID, Data: data})
 	if err != nil {
-		return err
+		return c.explain(err)
 	}
 	_, err = fmt.Fprintln(p.stdout, printable(id))
 	return err

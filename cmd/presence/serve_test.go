@@ -133,6 +133,18 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%s: exit status %d\n%s", args[0], exit, stderr)
 		}
 	}
+
+	// A client without a token is told so, one with a bad token is not.
+	for _, token := range []string{"", "bad"} {
+		e["PRESENCE_TOKEN"] = token
+		for _, args := range [][]string{{"watch"}, {"send", "hi"}} {
+			_, stderr, exit := command(t, e, args...)
+			explained := strings.Contains(stderr, "no token given, and the server requires one: give --token or $PRESENCE_TOKEN")
+			if exit != 1 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "401") || explained != (token == "") {
+				t.Errorf("%s with token %q: exit status %d\n%s", args[0], token, exit, stderr)
+			}
+		}
+	}
 }
 
 func TestDev(t *testing.T) {

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"strings"
 	"unicode"
 
@@ -33,6 +35,16 @@ func (f clientFlags) client(p *process) (*client.Client, error) {
 	return c, nil
 }
 
+// explain says of a 401 that no token was given, if so. It cannot be said before: a server may be
+// one that needs none.
+func (f clientFlags) explain(err error) error {
+	var p *client.Problem
+	if f.Token == "" && errors.As(err, &p) && p.Status == http.StatusUnauthorized {
+		return fmt.Errorf("no token given, and the server requires one: give --token or $PRESENCE_TOKEN: %w", err)
+	}
+	return err
+}
+
 // watch prints a room's events.
 type watch struct {
 	clientFlags
@@ -51,7 +63,7 @@ func (c *watch) Run(ctx context.Context, p *process) error {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			return err
+			return c.explain(err)
 		case e.Name == "ping" && !c.Pings:
 			continue
 		}
