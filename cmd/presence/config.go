@@ -218,7 +218,7 @@ func (f listenFlags) tls() (*tls.Config, error) {
 	}
 	pair, err := tls.LoadX509KeyPair(f.TLSCert, f.TLSKey)
 	if err != nil {
-		return nil, usagef("--tls-cert and --tls-key: %w", err)
+		return nil, usagef("--tls-cert and --tls-key: %w", denied(err))
 	}
 	return &tls.Config{Certificates: []tls.Certificate{pair}}, nil
 }

@@ -89,7 +89,7 @@ func (f secretFlags) secret() (key auth.Key, secret []byte, err error) {
 	secret = []byte(f.JWTSecret)
 	if f.JWTSecretFile != "" {
 		if secret, err = os.ReadFile(f.JWTSecretFile); err != nil {
-			return auth.Key{}, nil, err
+			return auth.Key{}, nil, denied(err)
 		}
 		secret = bytes.TrimRight(secret, "\r\n")
 	}
@@ -100,7 +100,7 @@ func (f secretFlags) secret() (key auth.Key, secret []byte, err error) {
 func publicKey(name string) (auth.Key, error) {
 	file, err := os.ReadFile(name)
 	if err != nil {
-		return auth.Key{}, err
+		return auth.Key{}, denied(err)
 	}
 	return auth.PublicKey(file)
 }

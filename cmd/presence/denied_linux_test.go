@@ -1,0 +1,67 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// A file of mode 0600 that belongs to another user than the container's: the error names both users
+// and the remedy.
+func TestDeniedFileIsExplained(t *testing.T) {
+	dir, err := os.MkdirTemp("", "presence") // that of t.TempDir is closed to other users
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	cert, key := filepath.Join(dir, "cert"), filepath.Join(dir, "key")
+	certificate(t, cert, key)
+	file := write(t, dir, "secret", secret)
+	closed := filepath.Join(dir, "closed")
+	if err := os.Mkdir(closed, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	hidden := write(t, closed, "secret", secret)
+
+	// The user of the image if we are root, who may read everything; else ourselves, without the
+	// right to read.
+	uid := os.Getuid()
+	mode := os.FileMode(0o600)
+	attr := &syscall.SysProcAttr{}
+	if uid == 0 {
+		uid = 65532
+		attr.Credential = &syscall.Credential{Uid: 65532, Gid: 65532}
+	} else {
+		mode = 0o200
+	}
+	for path, mode := range map[string]os.FileMode{dir: 0o755, file: mode, cert: mode, key: mode, closed: mode &^ 0o100} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer os.Chmod(closed, 0o700)
+	for _, args := range []string{
+		"serve --check --jwt-secret-file " + file,
+		"serve --check --jwt-public-key " + cert,
+		"serve --check --dev --tls-cert " + cert + " --tls-key " + key,
+		"token --sub alice --jwt-secret-file " + file,
+		"token --sub alice --jwt-secret-file " + hidden,
+	} {
+		c := exec.Command("/proc/self/exe", strings.Fields(args)...) // its own path may be closed, too
+		c.Env = []string{asCommand + "=1"}
+		c.Dir = "/"
+		c.SysProcAttr = attr
+		out, _ := c.CombinedOutput()
+		want := fmt.Sprintf("permission denied: the file has mode %04o and owner uid %d, this process runs as uid %d: chown it to %[3]d or chmod it 0644", mode, os.Getuid(), uid)
+		if strings.Contains(args, hidden) {
+			want = fmt.Sprintf("permission denied: this process runs as uid %d, which may not search a directory above the file", uid)
+		}
+		if exit := c.ProcessState.ExitCode(); exit != 2 || strings.Count(string(out), "\n") != 1 || !strings.Contains(string(out), want) {
+			t.Errorf("presence %s: exit status %d\n%s\nwant one line with %q", args, exit, out, want)
+		}
+	}
+}
