@@ -14,11 +14,14 @@ func envName(flag string) string {
 	return "PRESENCE_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
+// flagOnly reports whether a flag has no variable.
+func flagOnly(flag string) bool { return flag == "help" || flag == "version" }
+
 // environment fills the flags that are not given from getenv. Kong's own env
 // tags read the environment of the process only.
 func environment(getenv func(string) string) kong.Resolver {
 	return kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-		if v := getenv(envName(flag.Name)); v != "" && flag.Name != "help" {
+		if v := getenv(envName(flag.Name)); v != "" && !flagOnly(flag.Name) {
 			return v, nil
 		}
 		return nil, nil
@@ -27,7 +30,7 @@ func environment(getenv func(string) string) kong.Resolver {
 
 // helpLine is what --help says of a flag or an argument.
 func helpLine(v *kong.Value) string {
-	if v.Flag == nil || v.Name == "help" {
+	if v.Flag == nil || flagOnly(v.Name) {
 		return v.Help
 	}
 	return v.Help + " ($" + envName(v.Name) + ")"

@@ -58,6 +58,8 @@ type commands struct {
 	Send    send        `cmd:"" help:"Post a message to a room, and print its id"`
 	Health  health      `cmd:"" help:"Ask the local server whether it is alive"`
 	Version versionLine `cmd:"" help:"Print the version"`
+
+	VersionFlag versionFlag `name:"version" short:"v" help:"Print the version."`
 }
 
 // process is what a command uses of the process that it runs in.
@@ -78,14 +80,17 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 }
 
 func execute(ctx context.Context, args []string, p *process) error {
-	helped := false
-	parser, err := newParser(ctx, p, func(int) { helped = true }) // only --help asks for it
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	done := false
+	parser, err := newParser(ctx, p, func(int) { done = true }) // --help and --version call it
 	if err != nil {
 		return err
 	}
 	command, err := parser.Parse(args)
 	switch {
-	case helped:
+	case done:
 		return nil
 	case err != nil:
 		return usageError{err}

@@ -200,6 +200,7 @@ func (l *lines) String() string {
 
 func TestHelp(t *testing.T) {
 	for args, want := range map[string][]string{
+		"":             {"serve", "--version"},
 		"--help":       {"serve", "token", "watch", "send", "health", "version"},
 		"serve --help": {"Listening", "Tokens", "Browsers", "Presence", "Messages", "Limits", "Running", "--heartbeat=15s", "($PRESENCE_JWT_SECRET_FILE)"},
 		"send -h":      {"<message>", "($PRESENCE_TOKEN)"},
@@ -222,8 +223,10 @@ func TestVersion(t *testing.T) {
 	}
 	version = "v1.2.3"
 	defer func() { version = "" }()
-	if got := must(t, nil, "version"); !strings.HasPrefix(got, "presence v1.2.3 go1.") {
-		t.Errorf("got %q", got)
+	for _, args := range []string{"version", "--version", "-v", "serve --version", "send -v"} {
+		if got := must(t, nil, strings.Fields(args)...); !strings.HasPrefix(got, "presence v1.2.3 go1.") || strings.Contains(got, "\n") {
+			t.Errorf("presence %s: got %q", args, got)
+		}
 	}
 }
 
@@ -273,7 +276,7 @@ func TestUsage(t *testing.T) {
 		env  env
 		want string
 	}{
-		{"", nil, `expected one of "serve"`},
+		{"--dev", nil, "unknown flag --dev"},
 		{"fly", nil, "unexpected argument fly"},
 		{"serve --fly", nil, "unknown flag --fly"},
 		{"serve --dev --listn :1", nil, `unknown flag --listn, did you mean "--listen"?`},

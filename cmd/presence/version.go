@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"runtime/debug"
+
+	"github.com/alecthomas/kong"
 )
 
 // version is set with -ldflags "-X main.version=v1.2.3".
@@ -11,6 +13,16 @@ var version string
 
 // versionLine prints the version.
 type versionLine struct{}
+
+// versionFlag is --version, which does the same.
+type versionFlag bool
+
+// BeforeReset prints the version and ends the parsing, as --help does.
+func (versionFlag) BeforeReset(app *kong.Kong, p *process) error {
+	err := versionLine{}.Run(p)
+	app.Exit(0)
+	return err
+}
 
 // Run prints the version and that of Go.
 func (versionLine) Run(p *process) error {
