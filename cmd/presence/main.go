@@ -2,8 +2,9 @@
 // watch, send, health and version.
 //
 // Every flag can be given in the environment, as PRESENCE_ and its name in
-// capitals; the flag wins. What is wrong with a flag is one line on standard
-// error and exit status 2, a failure after that one line and 1.
+// capitals; the flag wins. A variable of that kind that no flag has is a warning.
+// What is wrong with a flag is one line on standard error and exit status 2, a
+// failure after that one line and 1.
 package main
 
 import (
@@ -29,7 +30,9 @@ func main() {
 		signal.Stop(signals) // first, so that a second signal ends the process at once
 		end()
 	}()
-	err := run(ctx, os.Args[1:], os.Getenv, os.Stdin, os.Stdout, os.Stderr)
+	err := run(ctx, os.Args[1:], &process{
+		getenv: os.Getenv, environ: os.Environ, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
+	})
 	os.Exit(status(err))
 }
 
@@ -65,16 +68,19 @@ type commands struct {
 // process is what a command uses of the process that it runs in.
 type process struct {
 	getenv         func(string) string
+	environ        func() []string // the whole environment, as [os.Environ] returns it
 	stdin          io.Reader
 	stdout, stderr io.Writer
+
+	unknown []unknownVariable // of environ, for serve to log; execute sets it
 }
 
 // run runs the command that args name until it is done or ctx ends. What went
 // wrong it also writes to stderr, in one line.
-func run(ctx context.Context, args []string, getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) error {
-	err := execute(ctx, args, &process{getenv, stdin, stdout, stderr})
+func run(ctx context.Context, args []string, p *process) error {
+	err := execute(ctx, args, p)
 	if err != nil {
-		fmt.Fprintln(stderr, "presence:", printable(strings.ReplaceAll(err.Error(), "\n", "; ")))
+		fmt.Fprintln(p.stderr, "presence:", printable(strings.ReplaceAll(err.Error(), "\n", "; ")))
 	}
 	return err
 }
@@ -89,13 +95,28 @@ func execute(ctx context.Context, args []string, p *process) error {
 		return err
 	}
 	command, err := parser.Parse(args)
-	switch {
-	case done:
+	if done {
 		return nil
-	case err != nil:
+	}
+	p.unknown = unknownVariables(parser.Model, p.environ())
+	if err != nil {
+		p.warnUnknown()
 		return usageError{err}
 	}
+	switch command.Command() {
+	case "serve": // its log has a format of its own
+	case "version": // reads no variable
+	default:
+		p.warnUnknown()
+	}
 	return command.Run()
+}
+
+// warnUnknown writes a line for each unknown variable to stderr.
+func (p *process) warnUnknown() {
+	for _, v := range p.unknown {
+		fmt.Fprintln(p.stderr, "presence: warning:", printable(v.String()))
+	}
 }
 
 func newParser(ctx context.Context, p *process, exit func(int)) (*kong.Kong, error) {

@@ -72,11 +72,23 @@ type env map[string]string
 
 func (e env) get(name string) string { return e[name] }
 
+func (e env) list() (all []string) {
+	for name, value := range e {
+		all = append(all, name+"="+value)
+	}
+	return all
+}
+
+// process is a process of that environment.
+func (e env) process(stdin string, stdout, stderr io.Writer) *process {
+	return &process{getenv: e.get, environ: e.list, stdin: strings.NewReader(stdin), stdout: stdout, stderr: stderr}
+}
+
 // command runs a command line to its end.
 func command(t *testing.T, e env, args ...string) (stdout, stderr string, exit int) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	err := run(t.Context(), args, e.get, strings.NewReader("from stdin\n"), &out, &errs)
+	err := run(t.Context(), args, e.process("from stdin\n", &out, &errs))
 	return out.String(), errs.String(), status(err)
 }
 
@@ -107,7 +119,7 @@ func start(t *testing.T, e env, args ...string) *background {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		err = run(ctx, args, e.get, strings.NewReader(""), b.stdout, b.stderr)
+		err = run(ctx, args, e.process("", b.stdout, b.stderr))
 		b.stdout.Close()
 		b.stderr.Close()
 	}()

@@ -23,6 +23,13 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 		debug.SetGCPercent(50)
 	}
 	log := c.Running.logger(p.stderr)
+	for _, v := range p.unknown {
+		line := log.With("name", v.name)
+		if v.meant != "" {
+			line = line.With("did_you_mean", v.meant)
+		}
+		line.Warn("unknown environment variable")
+	}
 	addr, err := address(c.Listening.Listen, p.getenv("PORT"), c.Keys.Dev)
 	if err != nil {
 		return err

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+// unknownVariable is a variable of the environment that looks like one of a flag and is none. It
+// has no value: a misspelt name may hold a secret.
+type unknownVariable struct {
+	name  string
+	meant string // the variable with nearly that name; empty if there is none
+}
+
+func (v unknownVariable) String() string {
+	s := "unknown environment variable " + v.name
+	if v.meant != "" {
+		s += ", did you mean " + v.meant + "?"
+	}
+	return s
+}
+
+// foreign matches variables that other programs set or read, without the prefix: those of a
+// Kubernetes service whose name begins with presence (Docker's links have the same), and those of
+// this module's tests.
+var foreign = regexp.MustCompile(`^(([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)|TEST_.*|BENCH_.*|SCREENSHOTS)$`)
+
+// foreignPort reports whether a variable is the PORT one of a Kubernetes service, a URL. Its name
+// alone may be meant for a port to listen on.
+func foreignPort(name, value string) bool {
+	return strings.HasSuffix("_"+name, "_PORT") && strings.Contains(value, "://")
+}
+
+// unknownVariables returns the variables of environ that begin as those of flags do and are of no
+// flag of any command, sorted by name. An empty variable counts as unset.
+func unknownVariables(app *kong.Application, environ []string) (unknown []unknownVariable) {
+	known := map[string]bool{}
+	for _, command := range app.Leaves(true) {
+		for _, flag := range command.Flags {
+			known[envName(flag.Name)] = true
+		}
+	}
+	for _, variable := range environ {
+		name, value, _ := strings.Cut(variable, "=")
+		rest, ours := strings.CutPrefix(name, envName(""))
+		if !ours || value == "" || known[name] || foreign.MatchString(rest) || foreignPort(rest, value) {
+			continue
+		}
+		unknown = append(unknown, unknownVariable{name, nearest(name, known)})
+	}
+	slices.SortFunc(unknown, func(a, b unknownVariable) int { return strings.Compare(a.name, b.name) })
+	return unknown
+}
+
+// nearest returns the known name that is fewest edits from name, the first of several; empty if
+// that is more than a third of the flag's letters, or than 3.
+func nearest(name string, known map[string]bool) (best string) {
+	for candidate := range known {
+		flag := len(candidate) - len(envName(""))
+		d := edits(name, candidate)
+		if d > min(3, flag/3) {
+			continue
+		}
+		if least := edits(name, best); best == "" || d < least || d == least && candidate < best {
+			best = candidate
+		}
+	}
+	return best
+}
+
+// edits is the Levenshtein distance of a and b: the least number of letters to insert, delete or
+// replace.
+func edits(a, b string) int {
+	row := make([]int, len(b)+1) // of a's first letters to each beginning of b
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			replaced := diagonal
+			if a[i] != b[j] {
+				replaced++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(replaced, diagonal+1, row[j]+1)
+		}
+	}
+	return row[len(b)]
+}
