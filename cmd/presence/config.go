@@ -50,8 +50,8 @@ type presenceFlags struct {
 type messageFlags struct {
 	History      int           `default:"1000" help:"Messages of a room that are kept for clients that come back; 0 keeps none"`
 	HistoryAge   time.Duration `default:"5m" help:"How long each is kept, and a room that nobody is in"`
-	HistoryBytes size          `default:"64MiB" help:"What those of all rooms may take"`
-	MaxMessage   size          `default:"64KiB" help:"Largest body of a message"`
+	HistoryBytes size          `default:"64MiB" range:"1 to 2GiB" help:"What those of all rooms may take"`
+	MaxMessage   size          `default:"64KiB" range:"1 to 1MiB" help:"Largest body of a message"`
 	MessageRate  float64       `default:"20" help:"Messages a second that a user may send; 0 for any number"`
 	MessageBurst int           `default:"40" help:"And at once"`
 }
@@ -62,7 +62,7 @@ type limitFlags struct {
 	MaxIdle               int  `name:"max-idle-connections" placeholder:"N" help:"Open connections that carry no stream. At the limit a new one evicts one that never sent a whole request, or the longest idle. By default, and for 0, 1024, or a quarter of the limit of open files if that is less."`
 	MaxPerAddress         int  `name:"max-connections-per-address" default:"0" help:"Open connections per client address (per /64 with IPv6), streams included. 0 means unlimited. Behind a proxy all clients have its address. Default: 0."`
 	MaxRooms              int  `default:"100000" help:"Rooms, those kept for their history included"`
-	MaxUnsent             size `placeholder:"256KiB" help:"What may wait for a client that stops reading; at least four times --max-message, and that by default if it is more"`
+	MaxUnsent             size `placeholder:"256KiB" range:"four times --max-message to 2GiB" help:"What may wait for a client that stops reading; at least four times --max-message, and that by default if it is more"`
 	FullStatus            int  `default:"200" enum:"200,503" placeholder:"200" help:"How a stream is refused for want of room: 200 and goodbye, after which a browser comes back, or 503"`
 }
 
@@ -98,21 +98,28 @@ var flagNames = strings.NewReplacer(
 // config is what the flags make of the server. Bounds are the server's to
 // check; here are those that it cannot see. ctx bounds the life of the keys.
 func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, error) {
-	// To the server zero means the default, which the flags have of their own.
-	for flag, zero := range map[string]bool{
-		"coalesce":       c.Presence.Coalesce == 0,
-		"heartbeat":      c.Presence.Heartbeat == 0,
-		"member-limit":   c.Presence.MemberLimit == 0,
-		"linger":         c.Presence.Linger < 0,
-		"history":        c.Messages.History < 0,
-		"history-age":    c.Messages.HistoryAge == 0,
-		"message-rate":   c.Messages.MessageRate < 0,
-		"message-burst":  c.Messages.MessageBurst == 0,
-		"max-rooms":      c.Limits.MaxRooms == 0,
-		"shutdown-grace": c.Running.ShutdownGrace <= 0,
+	// To the server zero means the default and a negative number none. To a flag zero is zero, and
+	// nothing is negative.
+	p, m := c.Presence, c.Messages
+	for _, f := range []struct {
+		flag   string
+		ok     bool
+		bounds string
+		value  any
+	}{
+		{"coalesce", p.Coalesce != 0, "1ms to 1s", p.Coalesce},
+		{"linger", p.Linger >= 0, "0s to 5m", p.Linger},
+		{"heartbeat", p.Heartbeat != 0, "1s to 5m", p.Heartbeat},
+		{"member-limit", p.MemberLimit != 0, "at least 1", p.MemberLimit},
+		{"history", m.History >= 0, "at least 0", m.History},
+		{"history-age", m.HistoryAge != 0, "1s to 24h", m.HistoryAge},
+		{"message-rate", m.MessageRate >= 0 && !math.IsInf(m.MessageRate, 0), "a number of at least 0", m.MessageRate},
+		{"message-burst", m.MessageBurst != 0, "at least 1", m.MessageBurst},
+		{"max-rooms", c.Limits.MaxRooms != 0, "at least 1", c.Limits.MaxRooms},
+		{"shutdown-grace", c.Running.ShutdownGrace > 0, "more than 0s", c.Running.ShutdownGrace},
 	} {
-		if zero {
-			return presence.Config{}, usagef("--%s is too small", flag)
+		if !f.ok {
+			return presence.Config{}, usagef("--%s is %s, not %v", f.flag, f.bounds, f.value)
 		}
 	}
 	insecure := c.Browsers.CookieInsecure || c.Keys.Dev

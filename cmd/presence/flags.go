@@ -50,9 +50,23 @@ func verbatim(ctx *kong.DecodeContext, target reflect.Value) error {
 // the flag was not given.
 type size int
 
-// UnmarshalText reads what was given on the command line.
-func (s *size) UnmarshalText(text []byte) error {
-	digits, shift := string(text), 0
+// sizeOf reads a size. The error states the range of the flag, which its tag gives.
+func sizeOf(ctx *kong.DecodeContext, target reflect.Value) error {
+	t, err := ctx.Scan.PopValue("size")
+	if err != nil {
+		return err
+	}
+	s, ok := parseSize(t.String())
+	if !ok {
+		return fmt.Errorf("%q is not a size from %s, such as 65536, 64KiB or 1MiB", t.String(), ctx.Value.Tag.Get("range"))
+	}
+	target.SetInt(int64(s))
+	return nil
+}
+
+// parseSize returns the size that text is; ok is false if it is none.
+func parseSize(text string) (s size, ok bool) {
+	digits, shift := text, 0
 	for unit, n := range map[string]int{"KiB": 10, "MiB": 20, "GiB": 30} {
 		if rest, ok := strings.CutSuffix(digits, unit); ok {
 			digits, shift = rest, n
@@ -61,8 +75,7 @@ func (s *size) UnmarshalText(text []byte) error {
 	}
 	n, err := strconv.ParseUint(digits, 10, 31-shift)
 	if err != nil || n == 0 {
-		return fmt.Errorf("%q is not a size from 1 to 2GiB, such as 65536, 64KiB or 1MiB", text)
+		return 0, false
 	}
-	*s = size(n << shift)
-	return nil
+	return size(n << shift), true
 }

@@ -128,6 +128,7 @@ func newParser(ctx context.Context, p *process, exit func(int)) (*kong.Kong, err
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.ValueFormatter(helpLine),
 		kong.KindMapper(reflect.String, kong.MapperFunc(verbatim)),
+		kong.TypeMapper(reflect.TypeFor[size](), kong.MapperFunc(sizeOf)),
 		kong.Resolvers(environment(p.getenv)),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(p),

@@ -231,7 +231,7 @@ func (c Config) withDefaults() (Config, error) {
 	case c.Coalesce < time.Millisecond || c.Coalesce > time.Second:
 		return c, fmt.Errorf("config: Coalesce is 1ms to 1s, not %v", c.Coalesce)
 	case c.Linger > 5*time.Minute:
-		return c, fmt.Errorf("config: Linger is 5m at most, not %v", c.Linger)
+		return c, fmt.Errorf("config: Linger is 0s to 5m, not %v", c.Linger)
 	case c.Heartbeat < time.Second || c.Heartbeat > 5*time.Minute:
 		return c, fmt.Errorf("config: Heartbeat is 1s to 5m, not %v", c.Heartbeat)
 	case c.MemberLimit < 1:
@@ -241,13 +241,13 @@ func (c Config) withDefaults() (Config, error) {
 	case c.HistoryBytes < 0:
 		return c, fmt.Errorf("config: HistoryBytes is at least 1, not %d", c.HistoryBytes)
 	case c.MaxConnections < 0:
-		return c, fmt.Errorf("config: MaxConnections is at least 1, not %d", c.MaxConnections)
+		return c, fmt.Errorf("config: MaxConnections is at least 0, not %d", c.MaxConnections)
 	case c.MaxConnectionsPerUser < 0:
-		return c, fmt.Errorf("config: MaxConnectionsPerUser is at least 1, not %d", c.MaxConnectionsPerUser)
+		return c, fmt.Errorf("config: MaxConnectionsPerUser is at least 0, not %d", c.MaxConnectionsPerUser)
 	case c.MaxIdleConnections < 0:
-		return c, fmt.Errorf("config: MaxIdleConnections is at least 1, not %d", c.MaxIdleConnections)
+		return c, fmt.Errorf("config: MaxIdleConnections is at least 0, not %d", c.MaxIdleConnections)
 	case c.MaxConnectionsPerAddress < 0:
-		return c, fmt.Errorf("config: MaxConnectionsPerAddress is at least 1, not %d", c.MaxConnectionsPerAddress)
+		return c, fmt.Errorf("config: MaxConnectionsPerAddress is at least 0, not %d", c.MaxConnectionsPerAddress)
 	case c.MaxRooms < 0:
 		return c, fmt.Errorf("config: MaxRooms is at least 1, not %d", c.MaxRooms)
 	case c.FullStatus != http.StatusOK && c.FullStatus != http.StatusServiceUnavailable:

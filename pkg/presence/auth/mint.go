@@ -43,7 +43,7 @@ func Mint(secret []byte, c Claims) (string, error) {
 		return "", fmt.Errorf("auth: mint token: %w", err)
 	}
 	if c.TTL < 0 {
-		return "", errors.New("auth: mint token: TTL is negative")
+		return "", fmt.Errorf("auth: mint token: TTL is at least 0s, not %v", c.TTL)
 	}
 	if c.Join == nil && c.Send == nil {
 		c.Join, c.Send = []string{"lobby"}, []string{"lobby"}
