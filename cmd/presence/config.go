@@ -70,7 +70,7 @@ type runningFlags struct {
 	ShutdownGrace time.Duration `default:"8s" help:"How long the end may take after SIGTERM; containers are often given 10s"`
 	LogFormat     string        `default:"text" enum:"text,json" placeholder:"text" help:"text or json, to standard error"`
 	LogLevel      string        `default:"info" enum:"debug,info,warn,error" placeholder:"info" help:"debug, info, warn or error"`
-	Check         bool          `help:"Check the configuration, keys and certificate too, and exit"`
+	Check         bool          `help:"Check the configuration with its keys, certificate and limits, fetch the JWK Set, and exit."`
 }
 
 // flagNames turns the library's words for its settings into the flags.
@@ -126,7 +126,11 @@ func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, 
 	if c.Browsers.CookieSameSite == "none" && insecure {
 		return presence.Config{}, usagef("--cookie-samesite none needs a Secure cookie, which --cookie-insecure and --dev do without")
 	}
-	authenticator, guest, err := c.Keys.authenticator(ctx, log)
+	keyLog := log
+	if c.Running.Check {
+		keyLog = slog.New(slog.DiscardHandler) // the error of the check says the same
+	}
+	authenticator, guest, err := c.Keys.authenticator(ctx, keyLog)
 	if err != nil {
 		return presence.Config{}, err
 	}

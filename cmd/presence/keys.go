@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
@@ -82,6 +83,17 @@ func (f keyFlags) authenticator(ctx context.Context, log *slog.Logger) (*auth.JW
 		guest, err := j.Authenticate(&http.Request{Header: http.Header{"Authorization": {"Bearer " + token}}})
 		return token, guest, err
 	}, nil
+}
+
+// check waits at most 10 s for the keys of j, and fails if there is none. Only those of a JWK Set
+// take time. A server starts without them, and fetches them again and again.
+func (f keyFlags) check(ctx context.Context, j presence.Authenticator) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if err := j.(*auth.JWT).Ready(ctx); err != nil {
+		return fmt.Errorf("--jwks-url: %w", err)
+	}
+	return nil
 }
 
 // secret reads the secret, of which one is given, and the key that it is.

@@ -51,6 +51,9 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	}
 	defer server.Shutdown(ctx) // for the ways out that come before the other one
 	if c.Running.Check {
+		if err := c.Keys.check(ctx, config.Authenticator); err != nil {
+			return err
+		}
 		fmt.Fprintln(p.stdout, "the configuration is good")
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"syscall"
@@ -209,7 +210,6 @@ func TestCheck(t *testing.T) {
 	for _, args := range [][]string{
 		{"--jwt-secret=" + secret},
 		{"--jwt-public-key=" + cert, "--tls-cert=" + cert, "--tls-key=" + key},
-		{"--jwks-url=" + "http://" + taken.Addr().String()},
 		{"--dev", "--max-message=1MiB", "--linger=0s", "--cors-origin=*", "--count=users", "--cookie-domain=example.com"},
 	} {
 		args = append([]string{"serve", "--check", "--listen=" + taken.Addr().String()}, args...)
@@ -221,6 +221,44 @@ func TestCheck(t *testing.T) {
 	_, stderr, exit := command(t, nil, "serve", "--jwt-secret="+secret, "--listen="+taken.Addr().String())
 	if exit != 1 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "--listen: ") {
 		t.Errorf("an address in use: exit status %d\n%s", exit, stderr)
+	}
+}
+
+// --check fetches the JWK Set, without which a server starts all the same.
+func TestCheckJWKS(t *testing.T) {
+	const key = `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}` // RFC 8037 appendix A.2
+	issuer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/keys":
+			io.WriteString(w, key)
+		case "/none":
+			io.WriteString(w, `{"keys":[]}`)
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	defer issuer.Close()
+	gone := httptest.NewServer(nil)
+	gone.Close()
+
+	if got := must(t, nil, "serve", "--check", "--jwks-url="+issuer.URL+"/keys"); got != "the configuration is good" {
+		t.Errorf("got %q", got)
+	}
+	for url, want := range map[string]string{
+		gone.URL:             "connection refused",
+		issuer.URL + "/":     "the answer is 404 Not Found",
+		issuer.URL + "/none": "the JWK Set has no key that verifies",
+	} {
+		stdout, stderr, exit := command(t, nil, "serve", "--check", "--jwks-url="+url)
+		if exit != 1 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "presence: --jwks-url: ") || !strings.Contains(stderr, want) {
+			t.Errorf("%s: exit status %d\n%s%swant one line with %q", url, exit, stdout, stderr, want)
+		}
+	}
+
+	server, _ := serving(t, nil, "--listen=127.0.0.1:0", "--jwks-url="+gone.URL)
+	server.end()
+	if exit := server.exit(); exit != 0 {
+		t.Errorf("serve: exit status %d\n%s", exit, server.stderr)
 	}
 }
 
