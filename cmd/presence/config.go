@@ -57,7 +57,7 @@ type messageFlags struct {
 }
 
 type limitFlags struct {
-	MaxConnections        int  `placeholder:"N" help:"Streams open at once; by default, and for 0, the limit of open files less --max-idle-connections and 200"`
+	MaxConnections        int  `placeholder:"N" help:"Maximum open streams, at most the open-file limit less 216. Default, and for 0: the open-file limit less --max-idle-connections and 200."`
 	MaxConnectionsPerUser int  `default:"0" help:"Of one user; 0 for any number"`
 	MaxIdle               int  `name:"max-idle-connections" placeholder:"N" help:"Open connections that carry no stream. At the limit a new one evicts one that never sent a whole request, or the longest idle. By default, and for 0, 1024, or a quarter of the limit of open files if that is less."`
 	MaxPerAddress         int  `name:"max-connections-per-address" default:"0" help:"Open connections per client address (per /64 with IPv6), streams included. 0 means unlimited. Behind a proxy all clients have its address. Default: 0."`
@@ -185,6 +185,10 @@ func orNone[T int | float64 | time.Duration](v T) T {
 // sockets about to be closed.
 const reservedFiles = 200
 
+// leastIdle is how many connections without a stream a server needs, or it accepts no new client
+// once all streams are open.
+const leastIdle = 16
+
 // connections returns the limits of streams (0 means none) and of connections
 // without one, of which neither, one or both are given. Files is the limit of open
 // files, 0 if it is unknown.
@@ -194,17 +198,21 @@ func (f limitFlags) connections(files uint64) (streams, idle int, err error) {
 		return f.MaxConnections, cmp.Or(f.MaxIdle, most), nil
 	}
 	left := int(files) - reservedFiles
+	idle = max(1, min(most, int(files/4)))
 	switch {
-	case f.MaxIdle > 0 && f.MaxIdle+max(1, f.MaxConnections) > left:
-		return 0, 0, usagef("--max-idle-connections %d and --max-connections %d exceed the limit of open files (%d) less %d",
-			f.MaxIdle, f.MaxConnections, files, reservedFiles)
+	case f.MaxIdle > 0 && f.MaxConnections > 0 && f.MaxConnections > left-f.MaxIdle:
+		return 0, 0, usagef("--max-connections and --max-idle-connections are together at most %d, not %d and %d: the open-file limit (%d) less %d in reserve",
+			max(0, left), f.MaxConnections, f.MaxIdle, files, reservedFiles)
+	case f.MaxIdle > 0 && f.MaxIdle > left-1:
+		return 0, 0, usagef("--max-idle-connections is at most %d, not %d: the open-file limit (%d) less %d in reserve and 1 for a stream",
+			max(0, left-1), f.MaxIdle, files, reservedFiles)
 	case f.MaxIdle != 0:
 		idle = f.MaxIdle
-	default:
-		idle = max(1, min(most, int(files/4)))
-		if f.MaxConnections > 0 { // what it leaves
-			idle = max(min(16, idle), min(idle, left-f.MaxConnections))
-		}
+	case f.MaxConnections > 0 && f.MaxConnections > left-leastIdle:
+		return 0, 0, usagef("--max-connections is at most %d, not %d: the open-file limit (%d) less %d in reserve and %d for connections without a stream",
+			max(0, left-leastIdle), f.MaxConnections, files, reservedFiles, leastIdle)
+	case f.MaxConnections > 0:
+		idle = min(idle, left-f.MaxConnections)
 	}
 	return cmp.Or(f.MaxConnections, max(1, left-idle)), idle, nil
 }

@@ -6,8 +6,10 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -108,7 +110,8 @@ func TestLimitsAreLogged(t *testing.T) {
 		{1024, limitFlags{}, 568, 256},
 		{20000, limitFlags{}, 18776, 1024},
 		{1024, limitFlags{MaxConnections: 800}, 800, 24},
-		{1024, limitFlags{MaxConnections: 2000}, 2000, 16},
+		{1024, limitFlags{MaxConnections: 808}, 808, 16},
+		{0, limitFlags{MaxConnections: 2000}, 2000, 1024},
 		{1024, limitFlags{MaxIdle: 800}, 24, 800},
 		{1024, limitFlags{MaxIdle: 24, MaxConnections: 800}, 800, 24},
 	} {
@@ -116,9 +119,26 @@ func TestLimitsAreLogged(t *testing.T) {
 			t.Errorf("%d open files, %+v: got %d, %d, %v", c.files, c.given, streams, idle, err)
 		}
 	}
-	for _, given := range []limitFlags{{MaxIdle: 824}, {MaxIdle: 25, MaxConnections: 800}} {
-		if _, _, err := given.connections(1024); status(err) != 2 {
-			t.Errorf("%+v in 1024 open files: %v", given, err)
+	for _, c := range []struct {
+		files uint64
+		given limitFlags
+		want  string
+	}{
+		{1024, limitFlags{MaxConnections: 809}, "--max-connections is at most 808, not 809: the open-file limit (1024) less 200 in reserve and 16"},
+		{1024, limitFlags{MaxConnections: 2000}, "--max-connections is at most 808, not 2000"},
+		{100, limitFlags{MaxConnections: 1}, "--max-connections is at most 0, not 1: the open-file limit (100)"},
+		{1024, limitFlags{MaxIdle: 824}, "--max-idle-connections is at most 823, not 824: the open-file limit (1024)"},
+		{1024, limitFlags{MaxIdle: 25, MaxConnections: 800}, "--max-connections and --max-idle-connections are together at most 824, not 800 and 25"},
+		{1024, limitFlags{MaxIdle: 1, MaxConnections: math.MaxInt}, "together at most 824"},
+	} {
+		if _, _, err := c.given.connections(c.files); status(err) != 2 || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%d open files, %+v: got %v, want %s", c.files, c.given, err, c.want)
+		}
+	}
+	if files := openFiles(); files > 0 && files < math.MaxInt32 {
+		_, stderr, exit := command(t, nil, "serve", "--dev", "--check", fmt.Sprint("--max-connections=", files))
+		if want := fmt.Sprintf("not %d: the open-file limit (%[1]d) less 200", files); exit != 2 || !strings.Contains(stderr, want) {
+			t.Errorf("--max-connections=%d --check: exit status %d\n%s", files, exit, stderr)
 		}
 	}
 }
