@@ -222,9 +222,18 @@ func (f runningFlags) logger(w io.Writer) *slog.Logger {
 	_ = level.UnmarshalText([]byte(f.LogLevel)) // one of four, as parsed
 	options := &slog.HandlerOptions{Level: level}
 	if f.LogFormat == "json" {
+		options.ReplaceAttr = durationText
 		return slog.New(slog.NewJSONHandler(w, options))
 	}
 	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// durationText makes a duration text, such as 8s, for which [slog.JSONHandler] writes nanoseconds.
+func durationText(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
 }
 
 // tls is how to serve TLS; nil is not at all.

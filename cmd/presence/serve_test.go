@@ -68,6 +68,9 @@ func TestServe(t *testing.T) {
 	if exit := server.exit(); exit != 0 {
 		t.Errorf("serve: exit status %d\n%s", exit, server.stderr)
 	}
+	if log := server.stderr.String(); !strings.Contains(log, `"grace":"8s"`) {
+		t.Errorf("the log has no duration as text:\n%s", log)
+	}
 	watcher.end()
 	if exit := watcher.exit(); exit != 0 {
 		t.Errorf("watch: exit status %d\n%s", exit, watcher.stderr)
