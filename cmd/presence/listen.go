@@ -50,6 +50,14 @@ func localURL(addr string, tls bool) string {
 	return scheme + "://" + net.JoinHostPort(host, port)
 }
 
+// hostOf returns the address that was given, one that [address] returned, with the port that is
+// bound to it. The host stays a name, which a certificate may need.
+func hostOf(addr string, bound net.Addr) string {
+	host, _, _ := net.SplitHostPort(addr)
+	_, port, _ := net.SplitHostPort(bound.String())
+	return net.JoinHostPort(host, port)
+}
+
 // listen opens the listener. The sockets that it accepts probe an idle peer once
 // per heartbeat.
 //

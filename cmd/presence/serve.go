@@ -65,8 +65,13 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 		"max_idle_connections", config.MaxIdleConnections, "reserved_files", reservedFiles)
 	say := log.With("addr", l.Addr().String())
 	if c.Keys.Dev {
-		say = say.With("url", localURL(l.Addr().String(), tls != nil))
-		log.Warn("--dev: whoever comes may sign in as a guest")
+		say = say.With("url", localURL(hostOf(addr, l.Addr()), tls != nil))
+		if tcp, ok := l.Addr().(*net.TCPAddr); ok && tcp.IP.IsLoopback() {
+			log.Warn("--dev: anyone on this machine may sign in as a guest")
+		} else {
+			log.Warn("--dev: anyone who can connect to this address may sign in as a guest",
+				"addr", l.Addr().String(), "all_interfaces", ok && tcp.IP.IsUnspecified())
+		}
 		if c.Listening.Listen == "" {
 			log.Info("--dev without --listen is for this machine alone")
 		}

@@ -171,6 +171,28 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// The URL has the host that was given. On another address than loopback a warning says who may sign
+// in, and where.
+func TestDevListens(t *testing.T) {
+	for listen, want := range map[string]struct{ url, warning string }{
+		"127.0.0.1:0": {"http://127.0.0.1:", `"msg":"--dev: anyone on this machine may sign in as a guest"`},
+		"localhost:0": {"http://localhost:", `"msg":"--dev: anyone on this machine may sign in as a guest"`},
+		"0.0.0.0:0":   {"http://127.0.0.1:", `"msg":"--dev: anyone who can connect to this address may sign in as a guest","addr":"ADDR","all_interfaces":true`},
+		":0":          {"http://127.0.0.1:", `"msg":"--dev: anyone who can connect to this address may sign in as a guest","addr":"ADDR","all_interfaces":true`},
+	} {
+		server, addr := serving(t, nil, "--dev", "--listen="+listen)
+		_, port, _ := net.SplitHostPort(addr)
+		for _, w := range []string{`"url":"` + want.url + port + `"`, strings.Replace(want.warning, "ADDR", addr, 1)} {
+			if log := server.stderr.String(); !strings.Contains(log, w) {
+				t.Errorf("--listen %s: the log has no %s\n%s", listen, w, log)
+			}
+		}
+		if resp, _ := get(t, want.url+port+"/healthz"); resp.StatusCode != 200 {
+			t.Errorf("%s: %s", want.url, resp.Status)
+		}
+	}
+}
+
 func TestDev(t *testing.T) {
 	for name, args := range map[string][]string{
 		"random secret": {"--dev"},
