@@ -89,8 +89,8 @@ var walls = []wall{
 		of:   is(facePkg),
 		bars: within(natsPkg),
 	}, {
-		why:    "r3labs/sse has habits that one must know: stream (its server half) and client (its client half) do, so nobody else imports it",
-		of:     isNot(streamPkg, clientPkg),
+		why:    "r3labs/sse has quirks, which stream lists and works around: no other package imports it",
+		of:     isNot(streamPkg),
 		bars:   within("github.com/r3labs/sse/v2"),
 		direct: true,
 	}, {

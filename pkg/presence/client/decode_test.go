@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -36,7 +36,9 @@ func TestDecode(t *testing.T) {
 		{"an id alone", "id: 1\n\nid: 2\n", `id "1" retry 0s`},
 		{"an id stays", "id: 1\ndata: a\n\ndata: b\n\nid\ndata: c\n\n", "message#1=a\nmessage#1=b\nmessage#=c\n" + `id "" retry 0s`},
 		{"an id with NUL is none", "id: 1\ndata: a\n\nid: 2\x00\ndata: b\n\n", "message#1=a\nmessage#1=b\n" + `id "1" retry 0s`},
-		{"a retry is digits", "retry: 1s\nretry: -1\nretry: +1\nretry:\nretry: 99999999999999\n\nretry: 7\n", `id "" retry 7ms`},
+		{"a retry is digits", "retry: 5\nretry: 1s\nretry: -1\nretry: +1\nretry:\nretry: 1 \nretry: 0x1\nretry: 1_0\nretry: ٣\n", `id "" retry 5ms`},
+		{"a retry has a bound", "retry: 99999999999999999999\n", `id "" retry 1193h2m47.295s`},
+		{"a retry counts at once", "retry: 5\n\nretry: 7\n", `id "" retry 7ms`},
 		{"comments and the unknown", ": hello\n:\nx: y\nevent : z\ndata: a\n:data: b\n\n", "message#=a\n" + `id "" retry 0s`},
 		{"one blank after the colon", "event:  x\ndata: a\n\n", " x#=a\n" + `id "" retry 0s`},
 		{"byte order mark, once", "\xef\xbb\xbfdata: a\n\n\xef\xbb\xbfdata: b\n\n", "message#=a\n" + `id "" retry 0s`},
@@ -47,18 +49,7 @@ func TestDecode(t *testing.T) {
 		{"line ends", "data: a\r\rdata: b\r\n\r\ndata: c\n\r\ndata: d\r\n\ndata: e\n\rdata: f\r\r\ndata: g\r\n\r", "message#=a\nmessage#=b\nmessage#=c\nmessage#=d\nmessage#=e\nmessage#=f\nmessage#=g\n" + `id "" retry 0s`},
 		{"70 KB", "data: " + strings.Repeat("x", 70_000) + "\n\n", "message#=" + strings.Repeat("x", 70_000) + "\n" + `id "" retry 0s`},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			for how, r := range map[string]io.Reader{
-				"at once":             strings.NewReader(tt.stream),
-				"byte by byte":        iotest.OneByteReader(strings.NewReader(tt.stream)),
-				"end with last bytes": iotest.DataErrReader(strings.NewReader(tt.stream)),
-			} {
-				events, id, retry, err := client.Decode(r)
-				if got := say(events, id, retry); got != tt.want || err != io.EOF {
-					t.Errorf("%s: got\n%.400s\n%v, want\n%.400s\nEOF", how, got, err, tt.want)
-				}
-			}
-		})
+		t.Run(tt.name, func(t *testing.T) { inEveryChunking(t, tt.stream, tt.want) })
 	}
 }
 
@@ -71,62 +62,145 @@ func TestDecodeBrokenStream(t *testing.T) {
 }
 
 func TestDecodeTooLarge(t *testing.T) {
-	_, _, _, err := client.Decode(strings.NewReader("data: " + strings.Repeat("x", 17<<20)))
-	if err != client.ErrTooLarge {
-		t.Errorf("got %v, want %v", err, client.ErrTooLarge)
+	const mib = 1 << 20
+	for _, tt := range []struct {
+		name   string
+		stream io.Reader
+		want   error
+		events int
+	}{
+		{"a line of 16 MiB", strings.NewReader("data: " + strings.Repeat("x", 16*mib-6) + "\n\n"), io.EOF, 1},
+		{"one byte more", strings.NewReader("data: " + strings.Repeat("x", 16*mib-5) + "\n\n"), client.ErrTooLarge, 0},
+		{"a line without an end", strings.NewReader("data: " + strings.Repeat("x", 17*mib)), client.ErrTooLarge, 0},
+		{"many lines", strings.NewReader(strings.Repeat("data: "+strings.Repeat("x", mib-1)+"\n", 17)), client.ErrTooLarge, 0},
+		{"1 MiB that U+FFFD makes 3", strings.NewReader("data:" + strings.Repeat("x", 14*mib) + "\ndata:" + strings.Repeat("\xff", mib) + "\n\n"), client.ErrTooLarge, 0},
+		{"comments, which are not kept", strings.NewReader("data:\n" + strings.Repeat(":"+strings.Repeat("x", mib)+"\n", 17) + "\n"), io.EOF, 1},
+	} {
+		events, _, _, err := client.Decode(tt.stream)
+		if len(events) != tt.events || err != tt.want {
+			t.Errorf("%s: got %d events and %v, want %d and %v", tt.name, len(events), err, tt.events, tt.want)
+		}
 	}
 }
 
-// FuzzDecode compares the decoder, fed in pieces, with the standard's words
-// taken line by line over the whole text.
-func FuzzDecode(f *testing.F) {
-	f.Add("id: 1\nevent: x\ndata: a\ndata: b\n\nretry: 5\n\n")
-	f.Add("data: a\r\rdata: b\r\n\r\n:c\n\rdata\n\n")
-	f.Add("\xef\xbb\xbfdata: a\n\ndata: b")
-	f.Fuzz(func(t *testing.T, stream string) {
-		want := say(plainly(stream))
-		for how, r := range map[string]io.Reader{
-			"at once":      strings.NewReader(stream),
-			"byte by byte": iotest.OneByteReader(strings.NewReader(stream)),
-			"half by half": iotest.HalfReader(iotest.DataErrReader(strings.NewReader(stream))),
-		} {
-			events, id, retry, err := client.Decode(r)
-			if got := say(events, id, retry); got != want || err != io.EOF {
-				t.Errorf("%s: got\n%s\n%v, want\n%s", how, got, err, want)
+// TestDecodeReleasesALargeEvent: a client that waits for the next event holds no memory of the one
+// before.
+func TestDecodeReleasesALargeEvent(t *testing.T) {
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	var before, after uint64
+	client.DecodeEach(io.MultiReader(
+		readFunc(func([]byte) (int, error) { before = heap(); return 0, io.EOF }),
+		strings.NewReader("data: "), io.LimitReader(readFunc(func(p []byte) (int, error) {
+			for i := range p {
+				p[i] = 'x'
 			}
+			return len(p), nil
+		}), 8<<20), strings.NewReader("\n\n"),
+		readFunc(func([]byte) (int, error) { after = heap(); return 0, io.EOF }),
+	), func(e client.Event) {
+		if len(e.Data) != 8<<20 {
+			t.Errorf("got %d bytes, want 8 MiB", len(e.Data))
 		}
+	})
+	if after > before+1<<20 {
+		t.Errorf("the heap grew from %d to %d bytes", before, after)
+	}
+}
+
+type readFunc func([]byte) (int, error)
+
+func (f readFunc) Read(p []byte) (int, error) { return f(p) }
+
+// TestDecodeUTF8: what the standard's decoder makes of invalid sequences in data, name and id
+// (WHATWG Encoding, section 8.1.1).
+func TestDecodeUTF8(t *testing.T) {
+	for _, tt := range []struct{ in, want string }{
+		{"\xe2\x82\xac", "€"},
+		{"\xf0\x9f\x98\x80", "😀"},
+		{"\xef\xbf\xbd", "\ufffd"},
+		{"\xef\xbb\xbf", "\ufeff"}, // not at the start of the stream
+		{"\xef\xbf\xbe", "\ufffe"},
+		{"\xf4\x8f\xbf\xbf", "\U0010ffff"},
+		{"\x80", "\ufffd"},
+		{"\xc0\xaf", "\ufffd\ufffd"},
+		{"\xc1\xbf", "\ufffd\ufffd"},
+		{"\xc3", "\ufffd"},
+		{"\xc3x", "\ufffdx"},
+		{"\xc3\xc3\xa4", "\ufffdä"},
+		{"\xe2\x82", "\ufffd"},
+		{"\xe2\x82x", "\ufffdx"},
+		{"\xe2\xe2\x82\xac", "\ufffd€"},
+		{"\xe0\x80\x80", "\ufffd\ufffd\ufffd"}, // overlong
+		{"\xe0\xa0", "\ufffd"},
+		{"\xed\x9f\xbf", "\ud7ff"},
+		{"\xed\xa0\x80", "\ufffd\ufffd\ufffd"}, // a surrogate
+		{"\xee\x80\x80", "\ue000"},
+		{"\xf0\x80\x80\x80", "\ufffd\ufffd\ufffd\ufffd"},
+		{"\xf0\x90\x80", "\ufffd"},
+		{"\xf0\x9f\x98", "\ufffd"},
+		{"\xf0\x9f", "\ufffd"},
+		{"\xf0\x9f\x98x", "\ufffdx"},
+		{"\xf0\x9f\xf0\x9f\x98", "\ufffd\ufffd"},
+		{"\xf1\x80\x80\xe2\x82", "\ufffd\ufffd"},
+		{"\xf4\x90\x80\x80", "\ufffd\ufffd\ufffd\ufffd"}, // above U+10FFFF
+		{"\xf5\x80\x80\x80", "\ufffd\ufffd\ufffd\ufffd"},
+		{"\xff\xfe", "\ufffd\ufffd"},
+		{"a\xffb\xffc", "a\ufffdb\ufffdc"},
+	} {
+		t.Run(fmt.Sprintf("%x", tt.in), func(t *testing.T) {
+			inEveryChunking(t, "data:"+tt.in+"\n\n", "message#="+tt.want+"\n"+`id "" retry 0s`)
+			for _, end := range []string{"\n", "\r", "\r\n"} {
+				stream := "id: " + tt.in + end + "event:" + tt.in + end + "data:" + tt.in + end + "data:" + tt.in + end + end
+				inEveryChunking(t, stream, fmt.Sprintf("%[1]s#%[1]s=%[1]s\n%[1]s\nid %[1]q retry 0s", tt.want))
+			}
+		})
+	}
+}
+
+// FuzzDecode compares the decoder, fed in pieces of n bytes, with the standard's algorithm.
+func FuzzDecode(f *testing.F) {
+	f.Add("id: 1\nevent: x\ndata: a\ndata: b\n\nretry: 5\n\n", 3)
+	f.Add("data: a\r\rdata: b\r\n\r\n:c\n\rdata\n\n", 2)
+	f.Add("\xef\xbb\xbfdata: a\n\ndata: b", 1)
+	f.Add("id:\xf0\x9f\x98\revent:\xc0\xaf\r\ndata:\xed\xa0\x80\n\r", 1)
+	f.Fuzz(func(t *testing.T, stream string, n int) {
+		var cuts []int
+		for at := n; n > 0 && at < len(stream); at += n {
+			cuts = append(cuts, at)
+		}
+		inChunks(t, stream, cuts, say(standard(stream)), nil)
 	})
 }
 
-// plainly reads a stream by the standard's words and with no thought of speed.
-func plainly(stream string) (events []client.Event, lastID string, retry time.Duration) {
-	stream = strings.TrimPrefix(stream, "\xef\xbb\xbf")
-	lines := strings.Split(strings.ReplaceAll(strings.ReplaceAll(stream, "\r\n", "\n"), "\r", "\n"), "\n")
-	var id, name, data string
-	for _, line := range lines[:len(lines)-1] {
-		field, value, _ := strings.Cut(line, ":")
-		value = strings.TrimPrefix(value, " ")
-		switch {
-		case line == "":
-			lastID = id
-			if data != "" {
-				if name == "" {
-					name = "message"
-				}
-				events = append(events, client.Event{ID: id, Name: name, Data: []byte(data[:len(data)-1])})
-			}
-			name, data = "", ""
-		case field == "data":
-			data += value + "\n"
-		case field == "event":
-			name = value
-		case field == "id" && !strings.Contains(value, "\x00"):
-			id = value
-		case field == "retry":
-			if ms, err := strconv.ParseUint(value, 10, 32); err == nil {
-				retry = time.Duration(ms) * time.Millisecond
-			}
+// BenchmarkDecode reads one event that arrives in reads of 4 KiB: the speed does not depend on its
+// length.
+func BenchmarkDecode(b *testing.B) {
+	largeEvents(b, func(r io.Reader) error {
+		_, _, err := client.DecodeEach(r, func(client.Event) {})
+		return err
+	})
+}
+
+// largeEvents measures read, which reads a stream to its end.
+func largeEvents(b *testing.B, read func(io.Reader) error) {
+	for _, kib := range []int{256, 1024, 4096} {
+		stream := "data: " + strings.Repeat("x", kib<<10) + "\n\n"
+		var cuts []int
+		for at := 4 << 10; at < len(stream); at += 4 << 10 {
+			cuts = append(cuts, at)
 		}
+		b.Run(fmt.Sprintf("%dKiB", kib), func(b *testing.B) {
+			b.SetBytes(int64(len(stream)))
+			for b.Loop() {
+				if err := read(&chunked{stream: stream, cuts: cuts}); err != io.EOF {
+					b.Fatalf("got %v, want EOF", err)
+				}
+			}
+		})
 	}
-	return events, lastID, retry
 }

@@ -7,10 +7,16 @@ import (
 
 // Decode reads a whole stream as the client does.
 func Decode(r io.Reader) (events []Event, lastID string, retry time.Duration, err error) {
+	lastID, retry, err = DecodeEach(r, func(e Event) { events = append(events, e) })
+	return events, lastID, retry, err
+}
+
+// DecodeEach is Decode with a function that gets each event at once.
+func DecodeEach(r io.Reader, emit func(Event)) (lastID string, retry time.Duration, err error) {
 	var d decoder
 	err = d.decode(r, func(e Event) error {
-		events = append(events, e)
+		emit(e)
 		return nil
 	})
-	return events, d.lastID, d.retry, err
+	return d.lastID, d.retry, err
 }

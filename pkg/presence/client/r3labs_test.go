@@ -1,5 +1,19 @@
 package client_test
 
+// The reasons, of r3labs/sse v2.10, why this package does not use the library's client, each with
+// the test that shows it. A version without one makes its test fail.
+//
+//   - Its Subscribe returns for good when a stream ends cleanly, as every server's does that
+//     restarts (TestR3labsSubscribeIsOverAfterACleanEnd).
+//   - Unless told otherwise it fails on an event of 64 KiB, and then requests the same event for
+//     ever (TestR3labsSubscribeBreaksOnALargeEvent).
+//   - Its event reader returns the unfinished rest of a broken stream as an event
+//     (TestR3labsReaderHandsOutTheRest).
+//   - Its event reader does not take LF CR for two line ends, so that it holds an event back until
+//     more arrives (TestR3labsReaderMissesALineEnd).
+//   - Its event reader searches all of an unfinished event again whenever more of it arrives, so
+//     that its time grows with the square of the event's length (BenchmarkR3labsReader).
+
 import (
 	"bufio"
 	"errors"
@@ -57,4 +71,23 @@ func TestR3labsReaderHandsOutTheRest(t *testing.T) {
 	if _, err := reader.ReadEvent(); err != io.EOF {
 		t.Errorf("got %v, want EOF", err)
 	}
+}
+
+func TestR3labsReaderMissesALineEnd(t *testing.T) {
+	reader := sse.NewEventStreamReader(strings.NewReader("data: a\n\rdata: b\n\n"), 1<<10)
+	if got, err := reader.ReadEvent(); string(got) != "data: a\n\rdata: b" || err != nil {
+		t.Errorf("got %q, %v, want both events as one", got, err)
+	}
+}
+
+// BenchmarkR3labsReader is BenchmarkDecode with r3labs's event reader.
+func BenchmarkR3labsReader(b *testing.B) {
+	largeEvents(b, func(r io.Reader) error {
+		reader := sse.NewEventStreamReader(r, 16<<20)
+		for {
+			if _, err := reader.ReadEvent(); err != nil {
+				return err
+			}
+		}
+	})
 }

@@ -1,0 +1,56 @@
+package client
+
+import "unicode/utf8"
+
+// appendUTF8 appends src to dst, decoded as the standard does (WHATWG Encoding, section 8.1.1,
+// "UTF-8 decoder"): U+FFFD replaces each longest start of a valid sequence that is not completed,
+// and each other byte that cannot be part of one. So E2 80 becomes one U+FFFD and C0 AF two.
+//
+// Go's own replacements differ: a range over a string replaces each byte, and bytes.ToValidUTF8 a
+// run of invalid bytes as one.
+func appendUTF8(dst, src []byte) []byte {
+	if utf8.Valid(src) {
+		return append(dst, src...)
+	}
+	for len(src) > 0 {
+		r, n := utf8.DecodeRune(src)
+		if r == utf8.RuneError && n == 1 {
+			n = invalid(src)
+		}
+		dst = utf8.AppendRune(dst, r)
+		src = src[n:]
+	}
+	return dst
+}
+
+// invalid returns the number of bytes at the start of src, which is no valid sequence, that one
+// U+FFFD replaces (Unicode, section 3.9, table 3-7: well-formed UTF-8 byte sequences).
+func invalid(src []byte) int {
+	length, low, high := 1, byte(0x80), byte(0xbf) // of the sequence; bounds of its second byte
+	switch lead := src[0]; {
+	case lead >= 0xc2 && lead <= 0xdf:
+		length = 2
+	case lead >= 0xe0 && lead <= 0xef:
+		length = 3
+		switch lead {
+		case 0xe0:
+			low = 0xa0 // below are overlong forms
+		case 0xed:
+			high = 0x9f // above are surrogates
+		}
+	case lead >= 0xf0 && lead <= 0xf4:
+		length = 4
+		switch lead {
+		case 0xf0:
+			low = 0x90 // below are overlong forms
+		case 0xf4:
+			high = 0x8f // above is beyond U+10FFFF
+		}
+	}
+	n := 1
+	for n < min(length, len(src)) && src[n] >= low && src[n] <= high {
+		n++
+		low, high = 0x80, 0xbf
+	}
+	return n
+}
