@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -49,7 +49,7 @@ func (p *Problem) final() bool {
 // problem reads an answer that is not the one hoped for.
 func problem(resp *http.Response) *Problem {
 	var p Problem
-	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	kind := mediaType(resp)
 	if kind == "application/problem+json" {
 		// What cannot be read is left empty: the status says enough.
 		_ = json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&p)
@@ -60,6 +60,13 @@ func problem(resp *http.Response) *Problem {
 	p.Title = cmp.Or(p.Title, http.StatusText(p.Status))
 	p.RetryAfter = retryAfter(resp.Header.Get("Retry-After"))
 	return &p
+}
+
+// mediaType returns the answer's media type without its parameters, which have no effect: a stream
+// is UTF-8 whatever its charset parameter is (WHATWG HTML, section 9.2.5).
+func mediaType(resp *http.Response) string {
+	kind, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
+	return strings.ToLower(strings.TrimSpace(kind))
 }
 
 // retryAfter reads the header Retry-After (RFC 9110, section 10.2.3): seconds

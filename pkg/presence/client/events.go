@@ -7,7 +7,6 @@ import (
 	"io"
 	"iter"
 	"math/rand/v2"
-	"mime"
 	"net/http"
 	"time"
 )
@@ -111,6 +110,9 @@ func (c *Client) stream(ctx context.Context, d *decoder, tell func(Event) error)
 		return false, err
 	}
 	req.Header.Set("Accept", "text/event-stream")
+	// As an EventSource: its requests have the cache mode "no-store" (WHATWG HTML, section 9.2.2),
+	// which is this header (WHATWG Fetch, section 4.6, HTTP-network-or-cache fetch).
+	req.Header.Set("Cache-Control", "no-cache")
 	if d.lastID != "" {
 		req.Header.Set("Last-Event-ID", d.lastID)
 	}
@@ -119,8 +121,7 @@ func (c *Client) stream(ctx context.Context, d *decoder, tell func(Event) error)
 		return false, err
 	}
 	defer resp.Body.Close()
-	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	if resp.StatusCode != http.StatusOK || kind != "text/event-stream" {
+	if resp.StatusCode != http.StatusOK || mediaType(resp) != "text/event-stream" {
 		return false, problem(resp)
 	}
 	body.Reader = resp.Body

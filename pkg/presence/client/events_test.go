@@ -62,8 +62,8 @@ func TestEventsTakesUpWhereItWas(t *testing.T) {
 
 func TestEventsRequest(t *testing.T) {
 	c, _ := open(t, func(w http.ResponseWriter, r *http.Request) {
-		got := []string{r.Method, r.URL.String(), r.Header.Get("Accept"), r.Header.Get("Authorization")}
-		if want := []string{"GET", "/live/events?room=doc-1", "text/event-stream", "Bearer secret"}; !slices.Equal(got, want) {
+		got := []string{r.Method, r.URL.String(), r.Header.Get("Accept"), r.Header.Get("Cache-Control"), r.Header.Get("Authorization")}
+		if want := []string{"GET", "/live/events?room=doc-1", "text/event-stream", "no-cache", "Bearer secret"}; !slices.Equal(got, want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 		if _, ok := r.Header["Last-Event-Id"]; ok {
@@ -323,6 +323,67 @@ func TestEventsEndsWithItsContext(t *testing.T) {
 			start := time.Now()
 			if _, err := follow(ctx, c); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != after {
 				t.Errorf("got %v after %v, want the deadline after %v", err, time.Since(start), after)
+			}
+		})
+	}
+}
+
+// TestEventsFormat: the cases of Web Platform Tests' eventsource/format-mime-* and format-utf-8, and
+// a few more, as the Content-Type and whether it is that of a stream.
+func TestEventsFormat(t *testing.T) {
+	for _, tt := range []struct {
+		name, kind string
+		ok         bool
+	}{
+		{"format-mime-bogus", "x bogus", false},
+		{"format-mime-trailing-semicolon", "text/event-stream;", true},
+		{"format-mime-valid-bogus", "text/x-bogus", false},
+		{"format-utf-8", "text/event-stream;charset=windows-1252", true},
+		{"upper case", "Text/Event-Stream ; Charset=UTF-8", true},
+		{"a parameter twice", "text/event-stream; charset=utf-8; charset=utf-8", true},
+		{"a parameter without a value", "text/event-stream; charset", true},
+		{"a longer name", "text/event-streams", false},
+		{"empty", "", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			requests := 0
+			c, _ := open(t, func(w http.ResponseWriter, r *http.Request) {
+				if requests++; requests > 1 {
+					http.NotFound(w, r)
+					return
+				}
+				w.Header()["Content-Type"] = []string{tt.kind}
+				io.WriteString(w, "retry: 1\ndata:ok…\n\n")
+			})
+			events, err := follow(t.Context(), c)
+			want, status := []string(nil), http.StatusOK
+			if tt.ok {
+				want, status = []string{"message#=ok…"}, http.StatusNotFound
+			}
+			if p := new(client.Problem); !slices.Equal(events, want) || !errors.As(err, &p) || p.Status != status {
+				t.Errorf("got %q and %v, want %q and %d", events, err, want, status)
+			}
+		})
+	}
+}
+
+// TestEventsFormatID: the second requests of Web Platform Tests' eventsource/format-field-id,
+// format-field-id-2, format-field-id-null and format-data-before-final-empty-line.
+func TestEventsFormatID(t *testing.T) {
+	for _, tt := range []struct{ name, stream, want string }{
+		{"format-field-id", "id: …\nretry: 1\ndata: hello\n\n", "…"},
+		{"format-field-id-null", "id: x\x00x\nretry: 1\ndata: hello\n\n", ""},
+		{"format-data-before-final-empty-line", "retry: 1\ndata: hello\n\nid: test\ndata: test2\n", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var lastIDs []string
+			c, _ := open(t, turns(&lastIDs, tt.stream, "data: a\n\ndata: b\n\n"))
+			events, _ := follow(t.Context(), c)
+			if want := []string{"message#" + tt.want + "=hello", "message#" + tt.want + "=a", "message#" + tt.want + "=b"}; !slices.Equal(events, want) {
+				t.Errorf("got %q, want %q", events, want)
+			}
+			if want := []string{"", tt.want, tt.want}; !slices.Equal(lastIDs, want) {
+				t.Errorf("got the Last-Event-IDs %q, want %q", lastIDs, want)
 			}
 		})
 	}
