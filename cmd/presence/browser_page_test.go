@@ -551,7 +551,7 @@ func (s *site) follow(t *testing.T, room string, who auth.Claims) (next func() s
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := client.New(client.Config{URL: s.url, Room: room, Token: token, HTTPClient: s.client})
+	c, err := client.New(client.Config{URL: s.url, Room: room, Token: client.StaticToken(token), HTTPClient: s.client})
 	if err != nil {
 		t.Fatal(err)
 	}

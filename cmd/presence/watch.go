@@ -20,13 +20,16 @@ type clientFlags struct {
 }
 
 // settingFlags turns the client's words for its settings into the flags.
-var settingFlags = strings.NewReplacer("client: ", "", "URL", "--url", "Token", "--token")
+var settingFlags = strings.NewReplacer("client: ", "", "URL", "--url")
 
 func (f clientFlags) client(p *process) (*client.Client, error) {
+	if strings.ContainsFunc(f.Token, unicode.IsControl) {
+		return nil, usagef("--token must not hold a control character")
+	}
 	c, err := client.New(client.Config{
 		URL:    f.URL,
 		Room:   f.Room,
-		Token:  f.Token,
+		Token:  client.StaticToken(f.Token),
 		Logger: slog.New(slog.NewTextHandler(p.stderr, nil)),
 	})
 	if err != nil {

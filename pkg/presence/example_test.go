@@ -40,7 +40,7 @@ func Example() {
 	site.Start()
 	defer site.Close()
 
-	room, err := client.New(client.Config{URL: site.URL + "/presence", Room: "doc-1", Token: "alice"})
+	room, err := client.New(client.Config{URL: site.URL + "/presence", Room: "doc-1", Token: client.StaticToken("alice")})
 	if err != nil {
 		log.Fatal(err)
 	}

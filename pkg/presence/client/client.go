@@ -35,9 +35,13 @@ type Config struct {
 	// default, the lobby.
 	Room string
 
-	// Token says who asks. It is sent in the Authorization header and shown
-	// nowhere.
-	Token string
+	// Token returns the token for a request, which is sent in the Authorization header; an empty
+	// one is not sent. Each request calls it, each new attempt to open the stream included, with
+	// the context of that request; it must return when that ends. It may be called concurrently.
+	// [StaticToken] returns one that is always the same. Default: nil, no token.
+	//
+	// The client logs no token and puts none in an error. It does log the function's own errors.
+	Token func(ctx context.Context) (string, error)
 
 	// LastEventID is the [Event.ID] to take up after; empty starts with what
 	// comes.
@@ -65,10 +69,8 @@ func New(c Config) (*Client, error) {
 	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" || base.RawQuery+base.Fragment != "" {
 		return nil, errors.New("client: URL must be http://host or https://host, and a path at most")
 	}
-	for field, value := range map[string]string{"Token": c.Token, "LastEventID": c.LastEventID} {
-		if strings.ContainsFunc(value, unicode.IsControl) {
-			return nil, fmt.Errorf("client: %s must not hold a control character", field)
-		}
+	if strings.ContainsFunc(c.LastEventID, unicode.IsControl) {
+		return nil, errors.New("client: LastEventID must not hold a control character")
 	}
 	c.HTTPClient = cmp.Or(c.HTTPClient, http.DefaultClient)
 	c.Logger = cmp.Or(c.Logger, slog.Default())
@@ -80,7 +82,7 @@ func New(c Config) (*Client, error) {
 //
 // After a lost answer or a 503 the message may have been taken all the same: sent
 // again within two minutes with the same ID it is the same message. The error
-// is a [*Problem] if the server said no.
+// is a [*Problem] if the server said no, and wraps that of [Config.Token].
 func (c *Client) Send(ctx context.Context, m Message) (id string, err error) {
 	defer c.wrap(&err, "send to")
 	body, err := json.Marshal(struct {
@@ -104,7 +106,7 @@ func (c *Client) Send(ctx context.Context, m Message) (id string, err error) {
 // SetState replaces the info of the token's user in the room, any JSON of up to
 // 1 KiB, nil being null, until the user has left it. It tries once. The error is a [*Problem] if
 // the server said no; its Status is 409 if the user has no stream of the room
-// open.
+// open. It wraps that of [Config.Token].
 func (c *Client) SetState(ctx context.Context, info json.RawMessage) (err error) {
 	defer c.wrap(&err, "set state in")
 	body, err := json.Marshal(info)
@@ -120,7 +122,11 @@ func (c *Client) SetState(ctx context.Context, info json.RawMessage) (err error)
 
 // bring sends a body of JSON, and returns the answer if it has that status.
 func (c *Client) bring(ctx context.Context, method, path string, body []byte, status int) (*http.Response, error) {
-	req, err := c.request(ctx, method, path, bytes.NewReader(body))
+	token, err := c.token(ctx)
+	if err != nil {
+		return nil, err
+	}
+	req, err := c.request(ctx, method, path, token, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +143,7 @@ func (c *Client) bring(ctx context.Context, method, path string, body []byte, st
 }
 
 // request makes a request about the room, for path below the base URL.
-func (c *Client) request(ctx context.Context, method, path string, body io.Reader) (*http.Request, error) {
+func (c *Client) request(ctx context.Context, method, path, token string, body io.Reader) (*http.Request, error) {
 	u := c.base.JoinPath(path)
 	if c.config.Room != "" {
 		u.RawQuery = url.Values{"room": {c.config.Room}}.Encode()
@@ -146,8 +152,8 @@ func (c *Client) request(ctx context.Context, method, path string, body io.Reade
 	if err != nil {
 		return nil, err
 	}
-	if c.config.Token != "" {
-		req.Header.Set("Authorization", "Bearer "+c.config.Token)
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	return req, nil
 }

@@ -16,6 +16,10 @@ import (
 // again after each return, so the stream is given up.
 var ErrTooLarge = errors.New("an event of more than 16 MiB")
 
+// ErrToken means that [Config.Token] returned a token with a control character, which no header can
+// carry.
+var ErrToken = errors.New("the token holds a control character")
+
 // maxAnswer bounds what is read of an answer that is no stream, in bytes.
 const maxAnswer = 64 << 10
 
@@ -81,9 +85,9 @@ func retryAfter(v string) time.Duration {
 	return 0
 }
 
-// Goodbye is the server ending a stream. As an error it has a reason for which
-// coming back would not help: "removed", "expired" or "signed out"; after
-// "draining", "full" and "slow" the client comes back.
+// Goodbye is the server ending a stream. As an error it has a reason after which
+// reconnecting would not help: "removed", "signed out", or "expired" without a
+// new token; after "draining", "full" and "slow" the client reconnects.
 type Goodbye struct {
 	Reason string `json:"reason"`
 }

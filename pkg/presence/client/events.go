@@ -34,9 +34,14 @@ var errBreak = errors.New("break")
 // breaks; each call follows on its own, from [Config.LastEventID].
 //
 // The last pair, and no other, holds an error: ctx's; a [*Problem] for an
-// answer that will not mend, such as 401, 403 or 404; a [*Goodbye] after
-// "removed", "expired" or "signed out"; or [ErrTooLarge]. Failures of the
-// network, 429, and 5xx are logged and tried again.
+// answer that will not mend, such as 403 or 404; a [*Goodbye] after "removed"
+// or "signed out"; [ErrTooLarge]; or [ErrToken]. Failures of the network and of
+// [Config.Token], 429, and 5xx are logged and tried again.
+//
+// A refused token, which is a 401 or the goodbye "expired", ends the stream
+// unless [Config.Token] has another: it is called again at once. Where it
+// returns the same token, or is nil, the stream is given up. Otherwise the
+// stream is opened again, after the same wait as after any other failure.
 func (c *Client) Events(ctx context.Context) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		err := c.follow(ctx, func(e Event) error {
@@ -56,21 +61,24 @@ func (c *Client) Events(ctx context.Context) iter.Seq2[Event, error] {
 func (c *Client) follow(ctx context.Context, tell func(Event) error) error {
 	d := decoder{lastID: c.config.LastEventID, retry: firstRetry}
 	for failures := 0; ; failures++ {
-		opened, err := c.stream(ctx, &d, tell)
+		token, err := c.token(ctx)
+		opened := false
+		if err == nil {
+			opened, err = c.stream(ctx, token, &d, tell)
+		}
 		if err == errBreak { // whatever else has ended at the same time: nothing more may be told
 			return err
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		var p *Problem
-		if err == ErrTooLarge || errors.As(err, new(*Goodbye)) || errors.As(err, &p) && p.final() {
+		if c.over(ctx, token, err) {
 			return err
 		}
 		if opened {
 			failures = 0
 		}
-		away := wait(d.retry, failures, p)
+		away := wait(d.retry, failures, err)
 		c.config.Logger.Info("stream ended, it is opened again", "err", err, "in", away.Round(time.Millisecond))
 		select {
 		case <-time.After(away):
@@ -80,12 +88,34 @@ func (c *Client) follow(ctx context.Context, tell func(Event) error) error {
 	}
 }
 
+// over reports whether err, which ended a stream opened with that token, is final. It looks at no
+// wrapped error: one of the token function is never final, even if it holds a Problem of its own.
+func (c *Client) over(ctx context.Context, token string, err error) bool {
+	switch e := err.(type) {
+	case *Problem:
+		if e.Status == http.StatusUnauthorized {
+			return !c.renewed(ctx, token)
+		}
+		return e.final()
+	case *Goodbye:
+		return e.Reason != "expired" || !c.renewed(ctx, token)
+	}
+	return err == ErrTooLarge || err == ErrToken
+}
+
+// renewed reports whether the next request may have another token than the refused one. An error
+// of the function leaves that open: the next attempt shows it.
+func (c *Client) renewed(ctx context.Context, refused string) bool {
+	token, err := c.token(ctx)
+	return err != nil || token != refused
+}
+
 // wait is how long to stay away: what the stream or the answer asked for,
 // doubled with each failure in a row, and up to half as much again, since those
 // who left together must not return together.
-func wait(retry time.Duration, failures int, p *Problem) time.Duration {
+func wait(retry time.Duration, failures int, err error) time.Duration {
 	d := max(min(retry<<min(failures, 10), maxBackoff), retry, minWait)
-	if p != nil {
+	if p, ok := err.(*Problem); ok {
 		d = max(d, p.RetryAfter)
 	}
 	d = min(d, maxWait)
@@ -94,7 +124,7 @@ func wait(retry time.Duration, failures int, p *Problem) time.Duration {
 
 // stream opens the stream once and tells its events until it ends; opened says
 // that the server let us in.
-func (c *Client) stream(ctx context.Context, d *decoder, tell func(Event) error) (opened bool, err error) {
+func (c *Client) stream(ctx context.Context, token string, d *decoder, tell func(Event) error) (opened bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer func() {
@@ -105,7 +135,7 @@ func (c *Client) stream(ctx context.Context, d *decoder, tell func(Event) error)
 	body := watched{limit: firstSilence, timer: time.AfterFunc(firstSilence, func() { cancel(errSilent) })}
 	defer body.timer.Stop()
 
-	req, err := c.request(ctx, http.MethodGet, "events", nil)
+	req, err := c.request(ctx, http.MethodGet, "events", token, nil)
 	if err != nil {
 		return false, err
 	}

@@ -158,9 +158,13 @@ func stream(body io.ReadCloser) *http.Response {
 }
 
 // within runs a client of f in a bubble, where waiting takes no time.
-func within(t *testing.T, f transport, test func(t *testing.T, c *client.Client)) {
+func within(t *testing.T, f transport, test func(t *testing.T, c *client.Client), change ...func(*client.Config)) {
 	synctest.Test(t, func(t *testing.T) {
-		c, err := client.New(client.Config{URL: "http://presence.example", HTTPClient: &http.Client{Transport: f}})
+		config := client.Config{URL: "http://presence.example", HTTPClient: &http.Client{Transport: f}}
+		for _, f := range change {
+			f(&config)
+		}
+		c, err := client.New(config)
 		if err != nil {
 			t.Fatal(err)
 		}
