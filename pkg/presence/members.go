@@ -16,9 +16,6 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// maxPage and defaultPage are numbers of members, or rooms.
-const maxPage, defaultPage = 1000, 100
-
 // The bounds of a ban, and what it is if nothing is said.
 const minBan, defaultBan, maxBan = time.Second, time.Minute, 24 * time.Hour
 

@@ -77,6 +77,9 @@ func roomOf(query url.Values) (room.Name, error) {
 	return room.ParseName(query.Get("room"))
 }
 
+// maxPage and defaultPage are numbers of members, or rooms.
+const maxPage, defaultPage = 1000, 100
+
 // pageLimit reads how many entries a page may have.
 func pageLimit(query url.Values) (int, error) {
 	if query.Get("limit") == "" {
