@@ -245,7 +245,7 @@ func TestStreamIsDelimited(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(r.TransferEncoding) != 1 || r.TransferEncoding[0] != "chunked" || !r.Close {
+			if len(r.TransferEncoding) != 1 || r.TransferEncoding[0] != "chunked" || r.Close {
 				t.Errorf("Connection: %s: got %v, close %v", header, r.TransferEncoding, r.Close)
 			}
 			if line, err := bufio.NewReader(r.Body).ReadString('\n'); err != nil || !strings.HasPrefix(line, "retry: ") {

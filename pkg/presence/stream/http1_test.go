@@ -37,7 +37,7 @@ func TestAnswer(t *testing.T) {
 	const head = "%s 200 OK\r\n" +
 		"Access-Control-Allow-Origin: https://example.com\r\n" +
 		"Cache-Control: no-store, no-transform\r\n" +
-		"Connection: close\r\n" +
+		"%s" +
 		"Content-Type: text/event-stream\r\n" +
 		"Date: -\r\n" +
 		"%s" +
@@ -55,10 +55,17 @@ func TestAnswer(t *testing.T) {
 	}
 	chunked += "0\r\n\r\n"
 	date := regexp.MustCompile("(?m)^Date: [A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT\r$")
+	const ends, delimited = "Connection: close\r\n", "Transfer-Encoding: chunked\r\n"
+	with := func(header string) string { return strings.TrimSuffix(get, "\r\n") + header + "\r\n\r\n" }
 	for name, c := range map[string]struct{ request, want string }{
-		"HTTP/1.1":          {get, fmt.Sprintf(head, "HTTP/1.1", "Transfer-Encoding: chunked\r\n") + chunked},
-		"HTTP/1.0":          {"GET / HTTP/1.0\r\n\r\n", fmt.Sprintf(head, "HTTP/1.0", "") + strings.Join(events, "")},
-		"Connection: close": {"GET / HTTP/1.1\r\nHost: presence.example\r\nConnection: close\r\n\r\n", fmt.Sprintf(head, "HTTP/1.1", "Transfer-Encoding: chunked\r\n") + chunked},
+		"HTTP/1.1":           {get, fmt.Sprintf(head, "HTTP/1.1", ends, delimited) + chunked},
+		"HTTP/1.0":           {"GET / HTTP/1.0\r\n\r\n", fmt.Sprintf(head, "HTTP/1.0", ends, "") + strings.Join(events, "")},
+		"close":              {with("Connection: close"), fmt.Sprintf(head, "HTTP/1.1", "", delimited) + chunked},
+		"keep-alive":         {with("Connection: keep-alive"), fmt.Sprintf(head, "HTTP/1.1", "", delimited) + chunked},
+		"Squid's pool":       {with("Connection: keep-alive\r\nVia: 1.1 x (squid)"), fmt.Sprintf(head, "HTTP/1.1", ends, delimited) + chunked},
+		"Apache's pool":      {with("Connection: Keep-Alive\r\nX-Forwarded-For: ::1"), fmt.Sprintf(head, "HTTP/1.1", ends, delimited) + chunked},
+		"another's pool":     {with("Connection: keep-alive\r\nForwarded: for=x"), fmt.Sprintf(head, "HTTP/1.1", ends, delimited) + chunked},
+		"old and persistent": {"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", fmt.Sprintf(head, "HTTP/1.0", ends, "") + strings.Join(events, "")},
 	} {
 		eachHTTP1(t, stream.Config{}, func(t *testing.T, g *rig) {
 			g.header = http.Header{
