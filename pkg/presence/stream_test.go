@@ -64,6 +64,7 @@ func TestHeaders(t *testing.T) {
 		c := open(t, presence.Config{}).stream("/events", bearer(t, "alice"))
 		for name, want := range map[string]string{
 			"Content-Type": "text/event-stream", "Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no",
+			"Content-Encoding": "identity",
 		} {
 			if got := c.header.Get(name); got != want {
 				t.Errorf("%s: got %q, want %q", name, got, want)

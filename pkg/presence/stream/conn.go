@@ -62,6 +62,7 @@ func (s *Streams) Conn(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 		w.Header().Set("Connection", "close") // its deadlines are no good for another request
 	}
 	if !canServe(w) {
+		w.Header().Del("Content-Encoding") // of a stream; the caller's error may be compressed
 		return nil, ErrUnsupported
 	}
 	response := struct {
@@ -107,9 +108,17 @@ func canServe(w http.ResponseWriter) bool {
 	}
 }
 
+// setHeaders sets the headers of a stream. Those after Content-Type ask proxies to pass every event
+// on at once and unchanged; docs/proxies.md says which proxy obeys which.
+//
+// RFC 9110, section 8.4.1, says that identity should not be sent in Content-Encoding. Caddy before
+// 2.6.3 (Debian 12) and Varnish ignore no-transform, and gzip what has no Content-Encoding
+// without ever flushing the encoder. The header must not depend on the request's Accept-Encoding,
+// which many configurations remove on the way here.
 func setHeaders(h http.Header) {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store, no-transform")
+	h.Set("Content-Encoding", "identity")
 	h.Set("X-Accel-Buffering", "no")
 }
 

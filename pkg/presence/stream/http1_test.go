@@ -38,6 +38,7 @@ func TestAnswer(t *testing.T) {
 		"Access-Control-Allow-Origin: https://example.com\r\n" +
 		"Cache-Control: no-store, no-transform\r\n" +
 		"%s" +
+		"Content-Encoding: identity\r\n" +
 		"Content-Type: text/event-stream\r\n" +
 		"Date: -\r\n" +
 		"%s" +
