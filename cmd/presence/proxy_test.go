@@ -2,8 +2,10 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -12,21 +14,30 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 )
 
-// proxy is a program that a block of docs/browser.md configures. In the texts
-// here PROXY stands for the address where it is to listen, HOST and PORT for its
-// parts, PRESENCE for the server's, CERT and KEY for the files of the
-// certificate, BOTH for a file of the two, and DIR for a directory.
+// proxy is a program that a block of docs/proxies.md configures. In the texts here PROXY stands for
+// the address to listen at, HOST and PORT for its parts, PRESENCE for the server's address, BACKEND
+// for the port of that, CERT and KEY for the files of the certificate, BOTH for a file of the two,
+// MODULES for the directory of npm's packages, and DIR for a directory of the test.
 type proxy struct {
-	change []string // what the document says, and what the test has there, in turns
-	rest   string   // the rest of the configuration, around BLOCK
-	args   []string // the command line; the configuration's file comes last
-	ready  string   // what it logs once its listener is open
+	change  []string // pairs: a text of the document, and the text that the test puts there
+	rest    string   // the rest of the configuration, around BLOCK; it compresses whatever it can
+	file    string   // name of the configuration's file; "config" by default
+	args    []string // the command line; the configuration's file comes last
+	ready   string   // a text it logs once its listener is open
+	host    string   // host of the URL; presence.example by default
+	mount   string   // path of the server at the proxy; none by default
+	plain   bool     // no TLS
+	http1   bool     // no HTTP/2
+	imports []string // npm's packages that the configuration imports
+	late    [3]int   // heartbeats until a closed stream is noticed, by HTTP version; 0 means at once
+	heavy   bool     // keeps a core busy while it starts
 }
 
 var proxies = map[string]proxy{
@@ -39,6 +50,7 @@ var proxies = map[string]proxy{
 		},
 		rest: `daemon off; pid DIR/pid; error_log stderr notice; events {} http { access_log off; client_body_temp_path DIR/1;
 			proxy_temp_path DIR/2; fastcgi_temp_path DIR/3; uwsgi_temp_path DIR/4; scgi_temp_path DIR/5;
+			gzip on; gzip_types *; gzip_proxied any; gzip_min_length 1;
 			BLOCK
 			}`,
 		args:  []string{"nginx", "-e", "stderr", "-p", "DIR", "-c"},
@@ -46,7 +58,7 @@ var proxies = map[string]proxy{
 	},
 	"haproxy": {
 		change: []string{"bind :443", "bind PROXY", "127.0.0.1:8080", "PRESENCE", "/etc/haproxy/presence.pem", "BOTH"},
-		rest:   "BLOCK",
+		rest:   "defaults\n mode http\n compression algo gzip\n compression type text/event-stream application/json\nBLOCK",
 		args:   []string{"haproxy", "-W", "-db", "-f"},
 		ready:  "Loading success",
 	},
@@ -57,69 +69,203 @@ var proxies = map[string]proxy{
 		args:   []string{"caddy", "run", "--adapter", "caddyfile", "--config"},
 		ready:  "serving initial configuration",
 	},
+	"apache": {
+		change: []string{
+			"*:443", "PROXY",
+			"127.0.0.1:8080", "PRESENCE",
+			"/etc/ssl/presence.pem", "CERT",
+			"/etc/ssl/presence.key", "KEY",
+		},
+		rest: modules("mpm_event", "authz_core", "env", "setenvif", "filter", "deflate", "brotli", "proxy", "proxy_http", "ssl", "http2") + `
+			ServerName localhost
+			Listen PROXY
+			User nobody
+			Group nogroup
+			DefaultRuntimeDir DIR
+			PidFile DIR/pid
+			ErrorLog /dev/stderr
+			StartServers 1
+			SetOutputFilter DEFLATE;BROTLI_COMPRESS
+			BLOCK`,
+		args:  []string{"apache2", "-DFOREGROUND", "-d", "DIR", "-f"},
+		ready: "resuming normal operations",
+		late:  [3]int{1: 2, 2: 1},
+	},
+	"vcl": {
+		change: []string{`"8080"`, `"BACKEND"`},
+		rest:   "BLOCK\nsub vcl_backend_response { set beresp.do_gzip = true; }",
+		args:   []string{"varnishd", "-F", "-j", "none", "-n", "DIR/varnish", "-s", "malloc,16m", "-a", "PROXY", "-f"},
+		ready:  "said Child starts",
+		plain:  true,
+		http1:  true,
+		heavy:  true,
+	},
+	"lighttpd": {
+		change: []string{
+			`":443"`, `"PROXY"`,
+			`"port" => 8080`, `"port" => BACKEND`,
+			"/etc/ssl/presence.pem", "CERT",
+			"/etc/ssl/presence.key", "KEY",
+		},
+		rest: `server.bind = "DIR/socket"
+			server.document-root = "DIR"
+			server.modules = ("mod_deflate")
+			deflate.mimetypes = ("")
+			deflate.allowed-encodings = ("gzip", "br", "deflate")
+			BLOCK`,
+		args:  []string{"lighttpd", "-D", "-f"},
+		ready: "server started",
+		late:  [3]int{1: 1},
+	},
+	"squid": {
+		change: []string{
+			"https_port 443", "https_port PROXY",
+			"parent 8080", "parent BACKEND",
+			"/etc/ssl/presence.pem", "CERT",
+			"/etc/ssl/presence.key", "KEY",
+		},
+		rest: `BLOCK
+			pid_filename none
+			cache_log /dev/null
+			access_log none
+			netdb_filename none
+			pinger_enable off
+			coredump_dir DIR
+			shutdown_lifetime 0 seconds`,
+		args:  []string{"squid", "-N", "-d", "1", "-f"},
+		ready: "Accepting reverse-proxy HTTPS Socket connections",
+		http1: true,
+	},
+	"http-proxy.mjs": {
+		change:  []string{"127.0.0.1:8080", "PRESENCE", "listen(3000)", `listen(PORT, "HOST")`},
+		rest:    `BLOCK; proxy._server.on("listening", () => console.log("ready"))`,
+		file:    "http-proxy.mjs",
+		imports: []string{"http-proxy"},
+		args:    []string{"node"},
+		ready:   "ready",
+		host:    "localhost",
+		plain:   true,
+		http1:   true,
+		heavy:   true,
+	},
+	"vite.config.js": {
+		change:  []string{"127.0.0.1:8080", "PRESENCE"},
+		rest:    "BLOCK",
+		file:    "vite.config.mjs",
+		imports: []string{"vite"},
+		args:    []string{"node", "MODULES/vite/bin/vite.js", "--host", "HOST", "--port", "PORT", "--strictPort", "--configLoader", "native", "--config"},
+		ready:   "ready in",
+		host:    "localhost",
+		mount:   "/presence",
+		plain:   true,
+		http1:   true,
+		heavy:   true,
+	},
 }
 
-// What docs/browser.md has one write for a proxy makes it do what is said there.
-func TestProxy(t *testing.T) {
-	document, err := os.ReadFile("../../docs/browser.md")
+// modules returns the lines that load modules of Apache.
+func modules(names ...string) (lines string) {
+	for _, name := range names {
+		lines += "LoadModule " + name + "_module /usr/lib/apache2/modules/mod_" + name + ".so\n"
+	}
+	return lines
+}
+
+// documented returns the blocks of docs/proxies.md for each proxy, by its name in proxies.
+func documented(t *testing.T) map[string][]string {
+	t.Helper()
+	document, err := os.ReadFile("../../docs/proxies.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	fenced := regexp.MustCompile("(?ms)^```([a-z]+)\n(.*?)^```$").FindAllStringSubmatch(string(document), -1)
-	for name, p := range proxies {
-		// The first block of a proxy is the whole; the second has in the place of
-		// its `location` or `reverse_proxy` what a prefix needs.
-		var blocks []string
-		for _, block := range fenced {
-			if block[1] == name {
-				blocks = append(blocks, block[2])
-			}
-		}
-		if len(blocks) == 0 {
+	blocks := map[string][]string{}
+	for _, block := range regexp.MustCompile("(?ms)^```([a-z]+)(?: ([^\n]+))?\n(.*?)^```$").FindAllStringSubmatch(string(document), -1) {
+		name := cmp.Or(block[2], block[1])
+		blocks[name] = append(blocks[name], block[3])
+	}
+	for name := range proxies {
+		if len(blocks[name]) == 0 {
 			t.Errorf("the document has no block for %s", name)
+			delete(blocks, name)
+		}
+	}
+	return blocks
+}
+
+// The configurations of docs/proxies.md work as it says, as they stand there.
+func TestProxy(t *testing.T) {
+	t.Parallel()
+	blocks := documented(t)
+	for name, p := range proxies {
+		// The first block of a proxy is the whole; the second replaces its `location` or
+		// `reverse_proxy` by the part for a prefix.
+		if len(blocks[name]) == 0 {
 			continue
 		}
-		t.Run(name, func(t *testing.T) { p.test(t, blocks[0], "") })
-		if len(blocks) > 1 {
+		whole := blocks[name][0]
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p.test(t, whole)
+		})
+		if len(blocks[name]) > 1 {
+			below := p
+			below.mount = "/presence"
 			t.Run(name+" below a prefix", func(t *testing.T) {
+				t.Parallel()
 				part := regexp.MustCompile(`(?m)^\s*(location|reverse_proxy) [^}]*\}\n`)
-				if n := len(part.FindAllString(blocks[0], -1)); n != 1 {
+				if n := len(part.FindAllString(whole, -1)); n != 1 {
 					t.Fatalf("%d parts could give way to the one with the prefix", n)
 				}
-				p.test(t, part.ReplaceAllLiteralString(blocks[0], blocks[1]), "/presence")
+				below.test(t, part.ReplaceAllLiteralString(whole, blocks[name][1]))
 			})
 		}
 	}
 }
 
-func (p proxy) test(t *testing.T, block, mount string) {
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	e := env{"PRESENCE_JWT_SECRET": secret}
-	// No ping is to bring what the proxy holds back, or to find a client gone
-	// that it keeps.
-	server, upstream := serving(t, e, "--listen=127.0.0.1:0", "--linger=0s", "--heartbeat=5m")
-	addr := p.start(t, block, upstream)
-	_, port, _ := net.SplitHostPort(addr)
-	origin := "https://presence.example:" + port
-	ask := func(ctx context.Context, client *http.Client, method, path, body string, headers ...string) *http.Response {
-		t.Helper()
-		return ask(t, ctx, client, method, origin+mount+path, body, headers...)
+// crowd is the number of members that TestProxy has in the room: their sync exceeds the 512 bytes
+// from which Caddy compresses.
+const crowd = 12
+
+func (p proxy) test(t *testing.T, block string) {
+	if p.heavy {
+		heavy(t)
 	}
-	http1, http2 := through(t, addr, false), through(t, addr, true)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
+	// With this heartbeat no ping delivers an event that the proxy holds back, or makes it notice a
+	// closed stream.
+	server, upstream, addr, origin := p.serve(t, block, 5*time.Minute)
+	via := func(ctx context.Context, client *http.Client, method, path, body string, headers ...string) *http.Response {
+		t.Helper()
+		return ask(t, ctx, client, method, origin+p.mount+path, body, headers...)
+	}
+	http1, newest := through(t, addr, false), through(t, addr, !p.http1)
+	major := 2
+	if p.http1 {
+		major = 1
+	}
+	e := env{"PRESENCE_JWT_SECRET": secret}
 	bearer := "Bearer " + must(t, e, "token", "--sub=bob")
 
-	// Bob is there all the time, and hears what the others cause.
-	bob := opened(t, ask(ctx, http1, "GET", "/events", "", "Authorization", bearer), 1)
-	bob.until(t, "sync", `{"connections":1,`)
-	bob.until(t, "user count", "1")
+	direct := through(t, upstream, false)
+	for i := range crowd {
+		member := "Bearer " + must(t, e, "token", "--sub=member-"+strconv.Itoa(i))
+		m := opened(t, ask(t, ctx, direct, "GET", "http://"+upstream+"/events", "", "Authorization", member), 1)
+		m.until(t, "user count", strconv.Itoa(i+1))
+	}
+	count := func(n int) string { return strconv.Itoa(crowd + n) }
 
-	// Alice comes with a cookie, which pages of another origin cannot use.
+	// Bob is connected all the time, and receives the events that the other clients cause.
+	bob := opened(t, via(ctx, http1, "GET", "/events", "", compressed("Authorization", bearer)...), 1)
+	begin := bob.until(t, "sync", `{"connections":`+count(1)+`,`)
+	bob.until(t, "user count", count(1))
+
+	// Alice signs in with a cookie, which pages of another origin cannot use.
 	token := must(t, e, "token", "--sub=alice")
 	signIn := func(origin string) *http.Response {
-		return ask(ctx, http2, "POST", "/session", `{"token":"`+token+`"}`, "Origin", origin, "Content-Type", "application/json")
+		return via(ctx, newest, "POST", "/session", `{"token":"`+token+`"}`, "Origin", origin, "Content-Type", "application/json")
 	}
-	for _, other := range []string{"https://evil.example", "https://presence.example"} {
+	for _, other := range []string{"https://evil.example", origin[:strings.LastIndex(origin, ":")]} {
 		if resp := signIn(other); resp.StatusCode != http.StatusForbidden {
 			t.Errorf("a page of %s signs in at %s: %s", other, origin, resp.Status)
 		}
@@ -129,38 +275,208 @@ func (p proxy) test(t *testing.T, block, mount string) {
 		t.Fatalf("signing in: %s with cookies %v", resp.Status, resp.Cookies())
 	}
 	cookie := resp.Cookies()[0]
-	if cookie.Path != mount+"/" {
+	if cookie.Path != p.mount+"/" {
 		t.Errorf("the cookie is for %s", cookie.Path)
 	}
 	jar := []string{"Cookie", cookie.Name + "=" + cookie.Value, "Origin", origin}
 	there, leave := context.WithCancel(ctx)
 	defer leave()
-	alice := opened(t, ask(there, http2, "GET", "/events", "", jar...), 2)
-	alice.until(t, "sync", `{"connections":2,`)
-	alice.until(t, "user count", "2")
-	bob.until(t, "user count", "2")
+	alice := opened(t, via(there, newest, "GET", "/events", "", compressed(jar...)...), major)
+	alice.until(t, "sync", `{"connections":`+count(2)+`,`)
+	alice.until(t, "user count", count(2))
+	bob.until(t, "user count", count(2))
 
-	resp = ask(ctx, http2, "POST", "/messages", "hello", append(jar, "Content-Type", "text/plain")...)
-	if resp.StatusCode != http.StatusAccepted {
-		t.Errorf("a message: %s", resp.Status)
+	for i := range crowd {
+		text := "hello " + strconv.Itoa(i)
+		resp = via(ctx, newest, "POST", "/messages", text, append(jar, "Content-Type", "text/plain")...)
+		if resp.StatusCode != http.StatusAccepted {
+			t.Fatalf("a message: %s", resp.Status)
+		}
+		alice.until(t, "message", `"data":"`+text+`"`)
+		bob.until(t, "message", `"data":"`+text+`"`)
 	}
-	alice.until(t, "message", `"data":"hello"`)
-	bob.until(t, "message", `"data":"hello"`)
 
-	// Alice closes a stream of a connection that goes on, Carol all she has.
-	leave()
-	bob.until(t, "user count", "1")
-	carol := opened(t, ask(ctx, http1, "GET", "/events", "", "Authorization", bearer), 1)
-	bob.until(t, "user count", "2")
-	carol.Close()
-	bob.until(t, "user count", "1")
+	// A client that resumes gets the replay in the first bytes of the stream.
+	again, leaveAgain := context.WithCancel(ctx)
+	defer leaveAgain()
+	dave := opened(t, via(again, newest, "GET", "/events", "", compressed("Authorization", bearer, "Last-Event-ID", begin)...), major)
+	for i := range crowd {
+		dave.until(t, "message", `"data":"hello `+strconv.Itoa(i)+`"`)
+	}
+	dave.until(t, "user count", count(3))
+	bob.until(t, "user count", count(3))
+
+	// Alice closes a stream, of a connection that goes on if it is HTTP/2; Carol closes her only one.
+	if p.late[major] == 0 {
+		leave()
+		bob.until(t, "user count", count(2))
+		leaveAgain()
+		bob.until(t, "user count", count(1))
+	}
+	if p.late[1] == 0 {
+		carol := opened(t, via(ctx, http1, "GET", "/events", "", compressed("Authorization", bearer)...), 1)
+		bob.until(t, "user count", count(2))
+		carol.Close()
+		bob.until(t, "user count", count(1))
+	}
 
 	server.end()
 	bob.until(t, "goodbye", `{"reason":"draining"}`)
 }
 
-// start starts the proxy with a block of the document, in front of the server
-// at upstream, and returns its address.
+// A closed stream leaves its room within the heartbeats that docs/proxies.md states for the proxy.
+// With PRESENCE_TEST_LONG=1 the test logs the seconds, for all proxies and the default heartbeat.
+func TestProxyLeave(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("waits for heartbeats")
+	}
+	long := os.Getenv("PRESENCE_TEST_LONG") != ""
+	blocks := documented(t)
+	if t.Failed() {
+		return
+	}
+	leaves := func(name string, p proxy, block string) {
+		if p.late == [3]int{} && !long {
+			return // TestProxy has it leave at once
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if long {
+				p.leave(t, block, 15*time.Second, 12)
+			} else {
+				p.leave(t, block, time.Second, 1)
+			}
+		})
+	}
+	for name, p := range proxies {
+		leaves(name, p, blocks[name][0])
+	}
+	for _, other := range []struct {
+		name, proxy, old, new string
+		late                  [3]int
+	}{
+		{"haproxy without abortonclose", "haproxy", "option abortonclose", "", [3]int{1: 2}},
+		{"varnish with pass", "vcl", "return (pipe)", "return (pass)", [3]int{1: 3}},
+		{"http-proxy without destroy", "http-proxy.mjs", "proxyReq.destroy()", "{}", [3]int{1: never}},
+	} {
+		block := blocks[other.proxy][0]
+		if !strings.Contains(block, other.old) {
+			t.Fatalf("there is no %q in\n%s", other.old, block)
+		}
+		p := proxies[other.proxy]
+		p.late = other.late
+		leaves(other.name, p, strings.Replace(block, other.old, other.new, 1))
+	}
+}
+
+// never is a number of heartbeats after which a stream is given up that the proxy keeps for good.
+const never = 5
+
+// leave opens streams in rooms of their own, n for each HTTP version, closes them at times spread
+// over one heartbeat, from a ping on, and waits for each to leave. An observer without a proxy
+// counts the pings until then, so that a busy machine makes no difference.
+func (p proxy) leave(t *testing.T, block string, heartbeat time.Duration, n int) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience+never*heartbeat)
+	defer cancel()
+	_, upstream, addr, origin := p.serve(t, block, heartbeat)
+	bearer := "Bearer " + must(t, env{"PRESENCE_JWT_SECRET": secret}, "token", "--sub=alice", "--join=*")
+	direct := through(t, upstream, false)
+
+	type result struct {
+		version int
+		pings   int
+		after   time.Duration
+		err     error
+	}
+	results := make(chan result, 2*n)
+	streams := 0
+	for version := 1; version <= 2; version++ {
+		if version == 2 && p.http1 {
+			continue
+		}
+		for i := range n {
+			client := through(t, addr, version == 2)
+			query := fmt.Sprintf("/events?room=%d.%d", version, i)
+			observer := opened(t, ask(t, ctx, direct, "GET", "http://"+upstream+query, "", "Authorization", bearer), 1)
+			there, leave := context.WithCancel(ctx)
+			stream := opened(t, ask(t, there, client, "GET", origin+p.mount+query, "", compressed("Authorization", bearer)...), version)
+			observer.until(t, "user count", "2")
+			go io.Copy(io.Discard, stream) // ends with there; unread bytes would turn the FIN into a RST
+			streams++
+			go func() { // ends with ctx
+				_, err := observer.pings("", 1)
+				at := time.Now().Add(heartbeat * time.Duration(i) / time.Duration(n))
+				time.AfterFunc(time.Until(at), leave)
+				pings := 0
+				if err == nil {
+					pings, err = observer.pings("1", never)
+				}
+				results <- result{version, pings, time.Since(at), err}
+			}()
+		}
+	}
+	var seconds [3][]string
+	for range streams {
+		r := <-results
+		if r.err != nil {
+			t.Errorf("HTTP/%d: %v", r.version, r.err)
+			continue
+		}
+		seconds[r.version] = append(seconds[r.version], fmt.Sprintf("%.1f", r.after.Seconds()))
+		switch late := p.late[r.version]; {
+		case late == never && r.pings < never:
+			t.Errorf("HTTP/%d: the stream left after %d heartbeats, and is said never to", r.version, r.pings)
+		case r.pings > late+min(late, 1): // a stream that ends may delay the ping of another
+			t.Errorf("HTTP/%d: the stream left after %d pings, want %d heartbeats", r.version, r.pings, late)
+		}
+	}
+	t.Logf("%s: seconds over HTTP/1.1 %v, over HTTP/2 %v", t.Name(), seconds[1], seconds[2])
+}
+
+// pings reads up to that user count, or up to that many pings, and returns the number of pings. Any
+// other end of the stream is an error.
+func (h heard) pings(count string, most int) (n int, err error) {
+	for data := ""; n < most && h.Scan(); {
+		field, value, _ := strings.Cut(h.Text(), ": ")
+		switch {
+		case field == "data":
+			data = value
+		case h.Text() == "event: ping":
+			n++
+		case h.Text() == "event: user count" && data == count:
+			return n, nil
+		}
+	}
+	if n < most {
+		return n, cmp.Or(h.Err(), io.ErrUnexpectedEOF)
+	}
+	return n, nil
+}
+
+// compressed returns the headers with those of a client that accepts what browsers accept.
+func compressed(headers ...string) []string {
+	return append([]string{"Accept-Encoding", "gzip, deflate, br, zstd"}, headers...)
+}
+
+// serve starts a server with that heartbeat at upstream, and the proxy in front of it at addr.
+// Origin is that of the pages the proxy serves.
+func (p proxy) serve(t *testing.T, block string, heartbeat time.Duration) (server *background, upstream, addr, origin string) {
+	t.Helper()
+	args := []string{"--listen=127.0.0.1:0", "--linger=0s", "--heartbeat=" + heartbeat.String()}
+	scheme := "https://"
+	if p.plain {
+		scheme = "http://"
+		args = append(args, "--cookie-insecure")
+	}
+	server, upstream = serving(t, env{"PRESENCE_JWT_SECRET": secret}, args...)
+	addr = p.start(t, block, upstream)
+	_, port, _ := net.SplitHostPort(addr)
+	return server, upstream, addr, scheme + cmp.Or(p.host, "presence.example") + ":" + port
+}
+
+// start starts the proxy with a block of the document, in front of the server at upstream, and
+// returns its address.
 func (p proxy) start(t *testing.T, block, upstream string) (addr string) {
 	t.Helper()
 	program, err := exec.LookPath(p.args[0])
@@ -190,8 +506,20 @@ func (p proxy) start(t *testing.T, block, upstream string) (addr string) {
 		}
 		both = append(both, pem...)
 	}
-	test := strings.NewReplacer("PROXY", addr, "HOST", host, "PORT", port, "PRESENCE", upstream, "DIR", dir,
-		"CERT", cert, "KEY", key, "BOTH", write(t, dir, "both.pem", string(both)))
+	packages, err := filepath.Abs("../../web/node_modules")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range p.imports {
+		// Each by itself: Vite writes to the directory of the packages.
+		os.Mkdir(filepath.Join(dir, "node_modules"), 0o755)
+		if err := os.Symlink(filepath.Join(packages, name), filepath.Join(dir, "node_modules", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, backend, _ := net.SplitHostPort(upstream)
+	test := strings.NewReplacer("PROXY", addr, "HOST", host, "PORT", port, "PRESENCE", upstream, "BACKEND", backend, "DIR", dir,
+		"MODULES", packages, "CERT", cert, "KEY", key, "BOTH", write(t, dir, "both.pem", string(both)))
 	var change []string
 	for pair := range slices.Chunk(p.change, 2) {
 		if !strings.Contains(block, pair[0]) {
@@ -200,7 +528,7 @@ func (p proxy) start(t *testing.T, block, upstream string) (addr string) {
 		change = append(change, pair[0], test.Replace(pair[1]))
 	}
 	block = strings.NewReplacer(change...).Replace(block)
-	config := write(t, dir, "config", strings.Replace(test.Replace(p.rest), "BLOCK", block, 1))
+	config := write(t, dir, cmp.Or(p.file, "config"), strings.Replace(test.Replace(p.rest), "BLOCK", block, 1))
 
 	ctx, end := context.WithCancel(context.Background())
 	var args []string
@@ -209,6 +537,7 @@ func (p proxy) start(t *testing.T, block, upstream string) (addr string) {
 	}
 	log := newLines()
 	command := exec.CommandContext(ctx, program, append(args, config)...)
+	command.Dir = dir
 	command.Env = append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir)
 	command.Stdout, command.Stderr = log, log
 	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
@@ -270,27 +599,35 @@ func ask(t *testing.T, ctx context.Context, client *http.Client, method, url, bo
 // heard is a stream as it is read.
 type heard struct {
 	*bufio.Scanner
-	io.Closer
+	io.ReadCloser
 }
 
-// opened returns the stream that was answered with.
+// opened returns the stream of the answer, which must be of that HTTP version and not compressed.
 func opened(t *testing.T, resp *http.Response, major int) heard {
 	t.Helper()
-	if resp.StatusCode != http.StatusOK || resp.ProtoMajor != major || resp.Uncompressed {
+	encoding := resp.Header.Get("Content-Encoding")
+	if resp.StatusCode != http.StatusOK || resp.ProtoMajor != major || resp.Uncompressed || encoding != "" && encoding != "identity" {
 		t.Fatalf("the stream: %s %s %v, want HTTP/%d", resp.Proto, resp.Status, resp.Header, major)
 	}
 	return heard{bufio.NewScanner(resp.Body), resp.Body}
 }
 
-// until reads up to an event of that name with that in its data.
-func (h heard) until(t *testing.T, name, data string) {
+// until reads up to an event of that name with that in its data, and returns its id.
+func (h heard) until(t *testing.T, name, data string) (id string) {
 	t.Helper()
 	for got := ""; h.Scan(); {
-		if line, ok := strings.CutPrefix(h.Text(), "data: "); ok {
-			got = line
-		} else if h.Text() == "event: "+name && strings.Contains(got, data) {
-			return
+		field, value, _ := strings.Cut(h.Text(), ": ")
+		switch field {
+		case "id":
+			id = value
+		case "data":
+			got = value
+		case "event":
+			if value == name && strings.Contains(got, data) {
+				return id
+			}
 		}
 	}
 	t.Fatalf("no event %q with %s came: %v", name, data, h.Err())
+	return ""
 }
