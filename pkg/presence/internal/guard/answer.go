@@ -91,7 +91,8 @@ func (g *Guard) Begin(w http.ResponseWriter, r *http.Request) (*Answer, *http.Re
 func (a *Answer) Refused() bool { return a.refused }
 
 // answer makes place for one more answer. At the limit the connection ends that
-// has most answers which wait for its peer; it reports false if there is none.
+// has most answers which wait for its peer, to read or to send a body; it reports
+// false if there is none.
 func (g *Guard) answer() bool {
 	g.mu.Lock()
 	if g.answers < maxAnswers {
@@ -111,17 +112,18 @@ func (g *Guard) answer() bool {
 		victim.answers = nil
 	}
 	g.mu.Unlock()
+	g.config.Warn("limit of answers under way reached", "limit", maxAnswers)
 	if victim != nil {
-		g.config.Warn("limit of answers under way reached", "limit", maxAnswers)
 		victim.reset()
 	}
 	return victim != nil
 }
 
-// waitingLocked returns the number of answers that wait for the peer.
+// waitingLocked returns the number of answers that wait for the peer: it reads
+// nothing, or has not sent the request's body.
 func (c *Conn) waitingLocked() (n int) {
 	for _, a := range c.answers {
-		if a.blocked.Load() {
+		if a.blocked.Load() || a.body {
 			n++
 		}
 	}

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"testing"
 	"time"
@@ -70,6 +71,41 @@ func TestEvictionOrder(t *testing.T) {
 		t.Errorf("%+v is evicted", victim)
 	}
 }
+
+// At the limit of answers the connection is reset that has most of them waiting
+// for a body that its peer does not send, or for a peer that does not read.
+func TestAnswerLimit(t *testing.T) {
+	now := time.Now()
+	for _, waits := range []func(*Answer){func(a *Answer) { a.body = true }, func(a *Answer) { a.blocked.Store(true) }} {
+		warned := 0
+		g := New(Config{Warn: func(string, ...any) { warned++ }})
+		var hoarder, busy *Conn
+		for i, n := range []int{100, 128, maxAnswers - 228} {
+			c := &Conn{Conn: closed{}, guard: g, state: http.StateActive, since: now, whole: true, http2: true}
+			for range n {
+				a := &Answer{}
+				if i < 2 {
+					waits(a)
+				}
+				c.answers = append(c.answers, a)
+			}
+			g.conns[c] = struct{}{}
+			g.answers += n
+			if i == 1 {
+				hoarder = c
+			}
+			busy = c
+		}
+		if !g.answer() || len(hoarder.answers) != 0 || len(busy.answers) != maxAnswers-228 || g.answers != maxAnswers-128 || warned != 1 {
+			t.Errorf("got %d answers, of which the hoarder has %d and the busy one %d; %d warnings", g.answers, len(hoarder.answers), len(busy.answers), warned)
+		}
+	}
+}
+
+// closed is a connection that has no peer.
+type closed struct{ net.Conn }
+
+func (closed) Close() error { return nil }
 
 // In a flood connections have little time for their request; in a storm of joins,
 // in which nothing is evicted, they have more.
