@@ -8,7 +8,9 @@ import (
 	"iter"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"time"
+	"unicode"
 )
 
 // How long to stay away, and how long to bear silence.
@@ -143,7 +145,12 @@ func (c *Client) stream(ctx context.Context, token string, d *decoder, tell func
 	// As an EventSource: its requests have the cache mode "no-store" (WHATWG HTML, section 9.2.2),
 	// which is this header (WHATWG Fetch, section 4.6, HTTP-network-or-cache fetch).
 	req.Header.Set("Cache-Control", "no-cache")
-	if d.lastID != "" {
+	switch {
+	case strings.ContainsFunc(d.lastID, unicode.IsControl): // legal in a stream, not in a header of net/http
+		query := req.URL.Query()
+		query.Set("last_event_id", d.lastID)
+		req.URL.RawQuery = query.Encode()
+	case d.lastID != "":
 		req.Header.Set("Last-Event-ID", d.lastID)
 	}
 	resp, err := c.config.HTTPClient.Do(req)
@@ -163,7 +170,7 @@ func (c *Client) stream(ctx context.Context, token string, d *decoder, tell func
 		case "sync":
 			var s Sync
 			if json.Unmarshal(e.Data, &s) == nil && s.Heartbeat > 0 && s.Heartbeat <= maxHeartbeat {
-				body.limit = time.Duration(2.5 * s.Heartbeat * float64(time.Second))
+				body.limit = max(time.Second, time.Duration(2.5*s.Heartbeat*float64(time.Second)))
 			}
 		case "goodbye":
 			var g Goodbye

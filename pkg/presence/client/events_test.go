@@ -60,6 +60,44 @@ func TestEventsTakesUpWhereItWas(t *testing.T) {
 	}
 }
 
+// An id that no header can carry goes into the query, instead of failing for ever.
+func TestEventsResumesFromAnyID(t *testing.T) {
+	var queries []string
+	c, _ := open(t, func(w http.ResponseWriter, r *http.Request) {
+		queries = append(queries, r.URL.RawQuery+r.Header.Get("Last-Event-ID"))
+		if len(queries) > 2 {
+			http.NotFound(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		io.WriteString(w, []string{"retry: 1\nid: a\x01b\n\n", "id: c\n\n"}[len(queries)-1])
+	})
+	follow(t.Context(), c)
+	if want := []string{"room=doc-1", "last_event_id=a%01b&room=doc-1", "room=doc-1c"}; !slices.Equal(queries, want) {
+		t.Errorf("got %q, want %q", queries, want)
+	}
+}
+
+// A server that announces a heartbeat of next to nothing is given a second.
+func TestEventsBoundsTheHeartbeat(t *testing.T) {
+	n, start := 0, time.Time{}
+	f := func(r *http.Request) (*http.Response, error) {
+		if n++; n > 1 {
+			return answer(404, nil, http.NoBody), nil
+		}
+		start = time.Now()
+		body, w := pipe(r)
+		go io.WriteString(w, "retry: 1\nevent: sync\ndata: {\"heartbeat\":1e-9}\n\n")
+		return stream(body), nil
+	}
+	within(t, f, func(t *testing.T, c *client.Client) {
+		follow(t.Context(), c)
+		if took := time.Since(start); took < time.Second || took > 2*time.Second {
+			t.Errorf("the silence lasted %v, want 1 s and the wait", took)
+		}
+	})
+}
+
 func TestEventsRequest(t *testing.T) {
 	c, _ := open(t, func(w http.ResponseWriter, r *http.Request) {
 		got := []string{r.Method, r.URL.String(), r.Header.Get("Accept"), r.Header.Get("Cache-Control"), r.Header.Get("Authorization")}
