@@ -14,7 +14,7 @@ import (
 // speak TLS or HTTP/2 well; of each of these kinds one a minute is told.
 func errorLog(log *slog.Logger) *stdlog.Logger {
 	lines := slog.NewLogLogger(log.Handler(), slog.LevelWarn).Writer()
-	return stdlog.New(&sparing{w: lines, kinds: []string{"http: Accept error", "http: TLS handshake error", "http2: "}}, "", 0)
+	return stdlog.New(&sparing{w: lines, kinds: []string{"http: Accept error", "http: TLS handshake error", "http2: ", "timeout waiting for "}}, "", 0)
 }
 
 // sparing writes one line a minute of each kind, by what it begins with, and
