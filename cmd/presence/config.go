@@ -50,7 +50,7 @@ type presenceFlags struct {
 type messageFlags struct {
 	History      int           `default:"1000" help:"Messages of a room that are kept for clients that come back; 0 keeps none"`
 	HistoryAge   time.Duration `default:"5m" help:"How long each is kept, and a room that nobody is in"`
-	HistoryBytes size          `default:"64MiB" range:"1 to 2GiB" help:"What those of all rooms may take"`
+	HistoryBytes size          `default:"64MiB" range:"1 to 2047MiB" help:"What those of all rooms may take"`
 	MaxMessage   size          `default:"64KiB" range:"1 to 1MiB" help:"Largest body of a message"`
 	MessageRate  float64       `default:"20" help:"Messages a second that a user may send; 0 for any number"`
 	MessageBurst int           `default:"40" help:"And at once"`
@@ -62,7 +62,7 @@ type limitFlags struct {
 	MaxIdle               int  `name:"max-idle-connections" placeholder:"N" help:"Open connections that carry no stream. At the limit a new one evicts one that never sent a whole request, or the longest idle. By default, and for 0, 1024, or a quarter of the limit of open files if that is less."`
 	MaxPerAddress         int  `name:"max-connections-per-address" default:"0" help:"Open connections per client address (per /64 with IPv6), streams included. 0 means unlimited. Behind a proxy all clients have its address. Default: 0."`
 	MaxRooms              int  `default:"100000" help:"Rooms, those kept for their history included"`
-	MaxUnsent             size `placeholder:"256KiB" range:"four times --max-message to 2GiB" help:"What may wait for a client that stops reading; at least four times --max-message, and that by default if it is more"`
+	MaxUnsent             size `placeholder:"256KiB" range:"four times --max-message to 2047MiB" help:"What may wait for a client that stops reading; at least four times --max-message, and that by default if it is more"`
 	FullStatus            int  `default:"200" enum:"200,503" placeholder:"200" help:"How a stream is refused for want of room: 200 and goodbye, after which a browser comes back, or 503"`
 }
 

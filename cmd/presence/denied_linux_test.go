@@ -56,7 +56,7 @@ func TestDeniedFileIsExplained(t *testing.T) {
 		c.Dir = "/"
 		c.SysProcAttr = attr
 		out, _ := c.CombinedOutput()
-		want := fmt.Sprintf("permission denied: the file has mode %04o and owner uid %d, this process runs as uid %d: chown it to %[3]d or chmod it 0644", mode, os.Getuid(), uid)
+		want := fmt.Sprintf("permission denied: the file has mode %04o and owner uid %d, this process runs as uid %d: chown it to %[3]d, or give it a group of this process", mode, os.Getuid(), uid)
 		if strings.Contains(args, hidden) {
 			want = fmt.Sprintf("permission denied: this process runs as uid %d, which may not search a directory above the file", uid)
 		}

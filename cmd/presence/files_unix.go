@@ -36,6 +36,6 @@ func denied(err error) error {
 	if stat, ok := file.Sys().(*syscall.Stat_t); ok {
 		owner = fmt.Sprintf(" and owner uid %d", stat.Uid)
 	}
-	return fmt.Errorf("%w: the file has mode %04o%s, this process runs as uid %d: chown it to %[4]d or chmod it 0644, or give a container's secret that uid",
+	return fmt.Errorf("%w: the file has mode %04o%s, this process runs as uid %d: chown it to %[4]d, or give it a group of this process and mode 0640; a container's secret can be mounted with that uid",
 		err, file.Mode().Perm(), owner, uid)
 }

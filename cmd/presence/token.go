@@ -66,6 +66,9 @@ func (c *token) Run(p *process) error {
 // patterns checks the rooms of a flag: each is a room's name in which * may stand for any run of
 // characters. A token of others would be valid and admit to no room.
 func patterns(flag string, rooms []string) error {
+	if rooms != nil && len(rooms) == 0 { // what kong makes of an empty value
+		rooms = []string{""}
+	}
 	for _, pattern := range rooms {
 		if _, err := room.ParseName(strings.ReplaceAll(pattern, "*", "x")); err != nil {
 			return usagef("%s is 1 to 128 of A-Z a-z 0-9 . _ - and *, not %q", flag, pattern)
