@@ -19,14 +19,17 @@ import (
 // answer then ends an HTTP/1 connection, as net/http would otherwise read the
 // body before it sends the answer.
 func readBody(w http.ResponseWriter, r *http.Request, limit int) ([]byte, error) {
+	var refused error
 	if coding := strings.Join(r.Header.Values("Content-Encoding"), ", "); coding != "" && !strings.EqualFold(coding, "identity") {
-		return nil, refuse(http.StatusUnsupportedMediaType, "Content-Encoding %q is not supported: send the body without one", coding)
+		refused = refuse(http.StatusUnsupportedMediaType, "Content-Encoding %.100q is not supported: send the body without one", coding)
+	} else if r.ContentLength > int64(limit) {
+		refused = &http.MaxBytesError{Limit: int64(limit)}
 	}
-	if r.ContentLength > int64(limit) {
+	if refused != nil {
 		if r.ProtoMajor == 1 { // over HTTP/2 it would end the other requests' connection
 			w.Header().Set("Connection", "close")
 		}
-		return nil, &http.MaxBytesError{Limit: int64(limit)}
+		return nil, refused
 	}
 	if a, ok := w.(*guard.Answer); ok {
 		w = a.Unwrap() // has a method of net/http's own, by which it closes the connection

@@ -28,11 +28,16 @@ func TestParameters(t *testing.T) {
 		{"GET", "/events?room=a&room=b", "room is given 2 times"},
 		{"GET", "/events?room[]=c", `unknown parameter "room[]": the parameter's name is room`},
 		{"GET", "/events?room%5B%5D=c", `"room[]"`},
+		{"GET", "/events?room[10]=c", `"room[10]"`},
+		{"GET", "/events?room_id=c", `"room_id"`},
+		{"GET", "/events?roomName=c", `"roomName"`},
 		{"GET", "/events?Room=c", `"Room"`},
 		{"GET", "/events?rooms=c", `"rooms"`},
 		{"GET", "/events?rom=c", `"rom"`},
 		{"GET", "/events?romo=c", `"romo"`},
 		{"GET", "/events?riom=c", `"riom"`},
+		{"GET", "/events?r%C3%B6om=c", `"röom"`},
+		{"GET", "/events?" + strings.Repeat("x&", 100) + "room=c", "more than 100 parameters"},
 		{"GET", "/events?r_oom=c", `"r_oom"`},
 		{"GET", "/events?room=c&ROOM=d", `"ROOM"`},
 		{"GET", "/events?room=c&lastEventID=x-1", `"lastEventID"`},
@@ -48,13 +53,16 @@ func TestParameters(t *testing.T) {
 		{"GET", "/rooms?after=a&after=b", "after is given 2 times"},
 		{"DELETE", "/members/alice?room=a&room=b", "room is given 2 times"},
 		{"DELETE", "/members/alice?room=c&For=1s", `"For"`},
+		{"DELETE", "/members/alice?room=c&fro=3h", `"fro"`},
+		{"DELETE", "/members/alice?room=c&foor=3h", `"foor"`},
+		{"DELETE", "/members/alice?room=c&for[0]=3h", `"for[0]"`},
 		{"DELETE", "/members/alice?room=c&id=bob", "in the path and in the query"},
 		{"DELETE", "/members?room=c", "id is required"},
 		{"DELETE", "/members?room=c&id=", "id is required"},
 		{"DELETE", "/members?room=c&id=a&id=b", "id is given 2 times"},
 		{"DELETE", "/members?room=c&Id=a", `"Id"`},
 
-		{"GET", "/presence?room=c&r=0.5&_=17&t=1&utm_source=x&cachebuster=1&roommate=x&to=1", ""},
+		{"GET", "/presence?room=c&r=0.5&_=17&t=1&utm_source=x&cachebuster=1&roommate=x&to=1&zoom=7&boom=1", ""},
 		{"GET", "/events?room=c&limit=1&foo=1&foo=2&%C3%A9=1&=", ""},
 	} {
 		token := alice
@@ -70,6 +78,9 @@ func TestParameters(t *testing.T) {
 				t.Errorf("%s %s: got %s", c.method, c.path, r.Status)
 			}
 			continue
+		}
+		if r.StatusCode == 200 { // of a stream, which has no end
+			r.Body.Close()
 		}
 		body, _ := io.ReadAll(r.Body)
 		if detail := strings.ReplaceAll(string(body), `\"`, `"`); r.StatusCode != 400 || !strings.Contains(detail, c.detail) {
@@ -96,6 +107,7 @@ func TestLastEventID(t *testing.T) {
 		{"?lastEventId=" + ids[1], nil, 2},
 		{"?last_event_id=" + ids[0] + "&lastEventId=" + ids[2], nil, 3},
 		{"?lastEventId=" + ids[0] + "&last_event_id=" + ids[2], nil, 1},
+		{"?lastEventId=" + ids[0] + "&lastEventId=" + ids[2], nil, 3},
 		{"?lastEventId=&last_event_id=" + ids[1], nil, 2},
 		{"?last_event_id=" + ids[0] + "&lastEventId=" + ids[0], []string{"Last-Event-ID", ids[2]}, 3},
 	} {
@@ -136,9 +148,8 @@ func TestEveryAnswer(t *testing.T) {
 	for _, path := range []string{"/", "/index.html", "/presence", "/presence?limit=0", "/rooms", "/session", "/healthz", "/readyz", "/nothing"} {
 		for _, token := range []string{alice, root, ""} {
 			get, head := h.ask("GET", path, token, ""), h.ask("HEAD", path, token, "")
-			body, err := io.ReadAll(head.Body)
-			if get.StatusCode != head.StatusCode || len(body) > 0 || err != nil {
-				t.Errorf("%s: GET got %s, HEAD got %s with %q, %v", path, get.Status, head.Status, body, err)
+			if get.StatusCode != head.StatusCode {
+				t.Errorf("%s: GET got %s, HEAD got %s", path, get.Status, head.Status)
 			}
 			for name := range get.Header {
 				if g, h := get.Header.Get(name), head.Header.Get(name); g != h && name != "Date" {
@@ -212,9 +223,9 @@ func TestRefusedBeforeTheBody(t *testing.T) {
 		{"POST /messages", "Content-Length: 99999999999\r\n", 413},
 		{"PUT /state", "Content-Length: 16385\r\n", 413},
 		{"POST /session", "Content-Length: 16385\r\n", 413},
-		{"POST /messages", "Content-Length: 0\r\nContent-Encoding: gzip\r\n", 415},
-		{"POST /messages", "Content-Length: 0\r\nContent-Encoding: identity\r\nContent-Encoding: br\r\n", 415},
-		{"PUT /state", "Content-Length: 0\r\nContent-Encoding: deflate\r\n", 415},
+		{"POST /messages", "Content-Length: 1000\r\nContent-Encoding: gzip\r\n", 415},
+		{"POST /messages", "Content-Length: 1000\r\nContent-Encoding: identity\r\nContent-Encoding: br\r\n", 415},
+		{"PUT /state", "Content-Length: 1000\r\nContent-Encoding: deflate\r\n", 415},
 		{"PUT /state", "Content-Length: 0\r\nContent-Encoding: Identity\r\n", 400}, // as it is empty
 	} {
 		r := send(fmt.Sprintf(head, c.line, alice, c.more))
@@ -222,7 +233,7 @@ func TestRefusedBeforeTheBody(t *testing.T) {
 		if r.StatusCode != c.status || r.Header.Get("Content-Type") != "application/problem+json" {
 			t.Errorf("%s %q: got %s, %s; want %d", c.line, c.more, r.Status, body, c.status)
 		}
-		if r.Close != (c.status == 413) {
+		if r.Close != (c.status != 400) {
 			t.Errorf("%s %q: %s ends the connection: %v", c.line, c.more, r.Status, r.Close)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -24,7 +25,7 @@ var schemePorts = map[string]uint16{"http": 80, "https": 443}
 func parseOrigin(s string) (origin, bool) {
 	scheme, host, found := strings.Cut(s, "://")
 	scheme = strings.ToLower(scheme)
-	if !found || scheme == "" || strings.Trim(scheme, "abcdefghijklmnopqrstuvwxyz0123456789+.-") != "" {
+	if !found || scheme == "" || scheme[0] < 'a' || scheme[0] > 'z' || strings.Trim(scheme, "abcdefghijklmnopqrstuvwxyz0123456789+.-") != "" {
 		return origin{}, false
 	}
 	return originOf(scheme, host)
@@ -37,8 +38,9 @@ func originOf(scheme, host string) (origin, bool) {
 	if strings.Trim(host, "abcdefghijklmnopqrstuvwxyz0123456789.-_[:]") != "" {
 		return origin{}, false
 	}
-	u, err := url.Parse("//" + host) // checks brackets
-	if err != nil || u.Hostname() == "" || strings.HasSuffix(host, ":") {
+	u, err := url.Parse("//" + host)                       // checks brackets
+	bare := strings.Count(host, ":") > 1 && host[0] != '[' // an IPv6 address has brackets
+	if err != nil || u.Hostname() == "" || strings.HasSuffix(host, ":") || bare || strings.Contains(host, "..") || host[0] == '.' {
 		return origin{}, false
 	}
 	o := origin{scheme: scheme, host: u.Hostname(), port: schemePorts[scheme]}
@@ -54,7 +56,7 @@ func originOf(scheme, host string) (origin, bool) {
 
 // origins are those whose pages may use this server with its cookie.
 type origins struct {
-	any    bool // of no page with the cookie, of all with a token of their own
+	any    bool // Config.CORSOrigins is "*": every page may use a token of its own, none the cookie
 	exact  map[origin]bool
 	parent map[origin]bool // each label in front of the host
 }
@@ -78,13 +80,18 @@ func newOrigins(list []string) (origins, error) {
 			return origins{}, fmt.Errorf("config: the CORS origin %q is not scheme://host[:port] in ASCII, as a browser sends it; *. may stand for the host's first label", s)
 		case !wildcard:
 			allowed.exact[o] = true
-		case !strings.Contains(strings.Trim(o.host, "."), ".") && o.host != "localhost":
-			return origins{}, fmt.Errorf("config: the CORS origin %q would allow every host of a top-level domain", s)
+		case !strings.Contains(strings.Trim(o.host, "."), ".") && o.host != "localhost" || isIP(o.host):
+			return origins{}, fmt.Errorf("config: the CORS origin %q needs a domain of at least two labels behind *.", s)
 		default:
 			allowed.parent[o] = true
 		}
 	}
 	return allowed, nil
+}
+
+func isIP(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err == nil
 }
 
 // allow reports whether pages of the origin, as a browser sends it, are listed.

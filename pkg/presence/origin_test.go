@@ -99,6 +99,10 @@ func TestPartitionedCookie(t *testing.T) {
 		in := h.signIn(bearer(t, "alice"))
 		out := h.ask("DELETE", "/session", "", "", "Cookie", auth.CookieName+"="+cookie(t, in).Value)
 		for _, answer := range []*http.Response{in, out} {
+			all := answer.Cookies()
+			if mode == http.SameSiteNoneMode && (len(all) != 2 || all[1].Partitioned || all[1].MaxAge != -1 || all[1].Name != all[0].Name || all[1].Path != all[0].Path) {
+				t.Errorf("the cookie without the attribute is not cleared: %v", all)
+			}
 			if c := cookie(t, answer); c.Partitioned != (mode == http.SameSiteNoneMode) || !c.Secure || c.SameSite != mode {
 				t.Errorf("SameSite %v: got %s", mode, c)
 			}

@@ -12,20 +12,27 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
+// maxParameters bounds the time that a query costs: each parameter is compared with each name.
+const maxParameters = 100
+
 // parseQuery returns the request's query. Names are the parameters that the
 // endpoint has. It refuses one that is given twice, of which net/url would take
-// the first silently, and one that resembles a name: room[]=a, Room=a or rooms=a
-// would otherwise be the lobby. Parameters that resemble none are ignored, as
-// proxies and pages add their own.
+// the first silently, but lastEventId, which reconnecting-eventsource appends to
+// an address that may have one. And it refuses one that resembles a name: room[]=a,
+// Room=a or rooms=a would otherwise be the lobby. Parameters that resemble none are
+// ignored, as proxies and pages add their own.
 func parseQuery(r *http.Request, names ...string) (url.Values, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return nil, refuse(http.StatusBadRequest, "the query is malformed")
 	}
+	if strings.Count(r.URL.RawQuery, "&") >= maxParameters {
+		return nil, refuse(http.StatusBadRequest, "the query has more than %d parameters", maxParameters)
+	}
 	for given, values := range query {
 		switch i := slices.IndexFunc(names, func(name string) bool { return resembles(given, name) }); {
 		case slices.Contains(names, given):
-			if len(values) > 1 {
+			if len(values) > 1 && given != "lastEventId" {
 				return nil, refuse(http.StatusBadRequest, "%s is given %d times, and must be given once", given, len(values))
 			}
 		case i >= 0:
@@ -36,38 +43,39 @@ func parseQuery(r *http.Request, names ...string) (url.Values, error) {
 }
 
 // resembles reports whether given is another spelling of name: in other
-// capitals, with or without marks such as _ and [], or with one letter more,
-// less, changed or swapped with its neighbour if name has at least four.
+// capitals, with or without marks such as _ and [0], with id or name behind it, or
+// with a letter more or two neighbours swapped if name has at least three letters,
+// or with one less, or one changed that is not the first, if it has four.
 func resembles(given, name string) bool {
-	if len(given) > 2*len(name)+4 {
+	given, _, _ = strings.Cut(given, "[")
+	if len(given) > 4*len(name) {
 		return false
 	}
-	given, name = letters(given), letters(name)
-	if given == name {
+	g, n := letters(given), letters(name)
+	if rest, longer := strings.CutPrefix(string(g), string(n)); longer && (rest == "" || rest == "id" || rest == "name") {
 		return true
 	}
-	if len(name) < 4 {
-		return false
-	}
+	least, first := len(n), len(g) > 0 && g[0] == n[0]
 	// What is left between the common start and the common end.
-	for given != "" && name != "" && given[0] == name[0] {
-		given, name = given[1:], name[1:]
+	for len(g) > 0 && len(n) > 0 && g[0] == n[0] {
+		g, n = g[1:], n[1:]
 	}
-	for given != "" && name != "" && given[len(given)-1] == name[len(name)-1] {
-		given, name = given[:len(given)-1], name[:len(name)-1]
+	for len(g) > 0 && len(n) > 0 && g[len(g)-1] == n[len(n)-1] {
+		g, n = g[:len(g)-1], n[:len(n)-1]
 	}
-	swapped := len(given) == 2 && len(name) == 2 && given[0] == name[1] && given[1] == name[0]
-	return len(given) <= 1 && len(name) <= 1 || swapped
+	added := len(g) == 1 && len(n) == 0
+	swapped := len(g) == 2 && len(n) == 2 && g[0] == n[1] && g[1] == n[0]
+	return least >= 3 && (added || swapped) || least >= 4 && len(n) == 1 && (len(g) == 0 || len(g) == 1 && first)
 }
 
 // letters returns the letters and digits of s in lower case.
-func letters(s string) string {
-	return strings.Map(func(r rune) rune {
+func letters(s string) []rune {
+	return []rune(strings.Map(func(r rune) rune {
 		if unicode.IsLetter(r) || unicode.IsDigit(r) {
 			return unicode.ToLower(r)
 		}
 		return -1
-	}, s)
+	}, s))
 }
 
 func roomOf(query url.Values) (room.Name, error) {
@@ -97,5 +105,9 @@ func pageLimit(query url.Values) (int, error) {
 // libraries that use it append it to the address that a page gave them, so it is
 // the newer of the two.
 func lastEventID(r *http.Request, query url.Values) string {
-	return cmp.Or(r.Header.Get("Last-Event-ID"), query.Get("lastEventId"), query.Get("last_event_id"))
+	newest := ""
+	if all := query["lastEventId"]; len(all) > 0 {
+		newest = all[len(all)-1]
+	}
+	return cmp.Or(r.Header.Get("Last-Event-ID"), newest, query.Get("last_event_id"))
 }

@@ -266,6 +266,7 @@ func (s *Server) setCookie(w http.ResponseWriter, r *http.Request, token string,
 		cookie.MaxAge = max(1, int(time.Until(expires).Seconds()))
 	}
 	http.SetCookie(w, cookie)
+	clearUnpartitioned(w, cookie)
 	return nil
 }
 
@@ -273,6 +274,19 @@ func (s *Server) clearCookie(w http.ResponseWriter, r *http.Request) {
 	cookie := s.cookie(r)
 	cookie.MaxAge = -1
 	http.SetCookie(w, cookie)
+	clearUnpartitioned(w, cookie)
+}
+
+// clearUnpartitioned clears the cookie beside a partitioned one that has the same
+// name and is none: a browser keeps both, and sends the older one first. Servers
+// of before the attribute have set it.
+func clearUnpartitioned(w http.ResponseWriter, cookie *http.Cookie) {
+	if !cookie.Partitioned {
+		return
+	}
+	old := *cookie
+	old.Value, old.MaxAge, old.Partitioned = "", -1, false
+	http.SetCookie(w, &old)
 }
 
 func (s *Server) cookie(r *http.Request) *http.Cookie {
