@@ -300,9 +300,14 @@ func TestCheckJWKS(t *testing.T) {
 		}
 	}
 
-	server, _ := serving(t, nil, "--listen=127.0.0.1:0", "--jwks-url="+gone.URL)
+	secretive := strings.Replace(gone.URL, "//", "//user:hidden@", 1) + "/?key=hidden"
+	if _, stderr, _ := command(t, nil, "serve", "--check", "--jwks-url="+secretive); strings.Contains(stderr, "hidden") {
+		t.Errorf("the error holds a secret: %s", stderr)
+	}
+	server, _ := serving(t, nil, "--listen=127.0.0.1:0", "--jwks-url="+secretive)
+	server.stderr.find(t, "cannot fetch the keys")
 	server.end()
-	if exit := server.exit(); exit != 0 {
+	if exit := server.exit(); exit != 0 || strings.Contains(server.stderr.String(), "hidden") {
 		t.Errorf("serve: exit status %d\n%s", exit, server.stderr)
 	}
 }

@@ -55,7 +55,7 @@ func jwks(ctx context.Context, address string, log *slog.Logger, over http.Round
 	s := &keySet{
 		url:    address,
 		before: newAnswer(nil, nil),
-		log:    cmp.Or(log, slog.Default()).With("url", u.Redacted()),
+		log:    cmp.Or(log, slog.Default()).With("url", (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()),
 		client: http.Client{
 			Transport: over,
 			// Keys from wherever the answer points to, https or not, would be
@@ -137,7 +137,9 @@ func (s *keySet) fetch(ctx context.Context) ([]jwkset.JWK, error) {
 		return nil, err
 	}
 	resp, err := s.client.Do(req)
-	if err != nil {
+	if refused := new(url.Error); errors.As(err, &refused) {
+		return nil, refused.Err // without the URL, whose query may hold a secret
+	} else if err != nil {
 		return nil, err
 	}
 	defer resp.Body.Close()
