@@ -295,7 +295,7 @@ func (s *bare) answer(c *net.TCPConn) {
 // add answers a client and keeps a descriptor of its socket; that of the net
 // package is closed.
 func (s *bare) add(c *net.TCPConn) {
-	const head = "HTTP/1.1 200 OK\r\nCache-Control: no-store, no-transform\r\nConnection: close\r\nContent-Type: text/event-stream\r\n" +
+	const head = "HTTP/1.1 200 OK\r\nCache-Control: no-store, no-transform\r\nConnection: close\r\nContent-Encoding: identity\r\nContent-Type: text/event-stream\r\n" +
 		"X-Accel-Buffering: no\r\nDate: Sun, 22 Nov 2026 18:00:00 GMT\r\nTransfer-Encoding: chunked\r\n\r\n"
 	socket, err := c.SyscallConn()
 	if err != nil {

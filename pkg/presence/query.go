@@ -36,7 +36,7 @@ func parseQuery(r *http.Request, names ...string) (url.Values, error) {
 				return nil, refuse(http.StatusBadRequest, "%s is given %d times, and must be given once", given, len(values))
 			}
 		case i >= 0:
-			return nil, refuse(http.StatusBadRequest, "unknown parameter %q: the parameter's name is %s", given, names[i])
+			return nil, refuse(http.StatusBadRequest, "unknown parameter %.100q: the parameter's name is %s", given, names[i])
 		}
 	}
 	return query, nil
