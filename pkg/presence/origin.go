@@ -81,7 +81,7 @@ func newOrigins(list []string) (origins, error) {
 		case !wildcard:
 			allowed.exact[o] = true
 		case !strings.Contains(strings.Trim(o.host, "."), ".") && o.host != "localhost" || isIP(o.host):
-			return origins{}, fmt.Errorf("config: the CORS origin %q needs a domain of at least two labels behind *.", s)
+			return origins{}, fmt.Errorf("config: the CORS origin %q needs a domain of at least two labels behind the wildcard", s)
 		default:
 			allowed.parent[o] = true
 		}
