@@ -61,6 +61,8 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)
 	}
+	h := &http.Server{Handler: server, TLSConfig: tls, ErrorLog: errorLog(log)}
+	l = server.Harden(h, l) // at once: what connects before has sockets without its options
 	log.Info("limits", "open_files", openFiles(), "max_connections", config.MaxConnections,
 		"max_idle_connections", config.MaxIdleConnections, "reserved_files", reservedFiles)
 	say := log.With("addr", l.Addr().String())
@@ -83,8 +85,7 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 		defer probe.close()
 	}
 	say.Info("listening")
-	h := &http.Server{Handler: server, TLSConfig: tls, ErrorLog: errorLog(log)}
-	return serveUntil(ctx, server.Harden(h, l), h, server.Shutdown, c.Running.ShutdownGrace, log)
+	return serveUntil(ctx, l, h, server.Shutdown, c.Running.ShutdownGrace, log)
 }
 
 // serveUntil serves h on l until ctx ends, or l fails, and then shuts down,
