@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asCommand) != "" {
 		main()
 	}
-	flag.Set("test.parallel", "16") // those that may run beside others wait most of the time; see heavy
+	flag.Set("test.parallel", "48") // those that may run beside others wait most of the time; see heavy
 	goleak.VerifyTestMain(ending{m})
 }
 
