@@ -710,8 +710,8 @@ func TestKick(t *testing.T) {
 	see(t, tab, count(2))
 }
 
-// Users who look alike are told apart, in the list and before one is removed. A
-// user can be removed whose id a path cannot carry.
+// The page distinguishes users of the same look by their ids, in the list and before
+// a removal. It removes a user whose id a path cannot carry.
 func TestNamesakes(t *testing.T) {
 	t.Parallel()
 	heavy(t)

@@ -26,7 +26,7 @@ import (
 type sseClient struct {
 	name  string
 	start func(t *testing.T, url, token string) *lines
-	// unfinished says what becomes of a message whose connection ends after its `id` line and
+	// unfinished is the fate of a message whose connection ends after its `id` line and
 	// before its data is complete. Empty: the library drops the part, resumes, and dispatches the
 	// message once. "lost": it keeps the id as soon as it has read that line, so the server replays
 	// what follows the message. "broken": it also dispatches the part as an event.

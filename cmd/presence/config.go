@@ -128,7 +128,7 @@ func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, 
 	}
 	keyLog := log
 	if c.Running.Check {
-		keyLog = slog.New(slog.DiscardHandler) // the error of the check says the same
+		keyLog = slog.New(slog.DiscardHandler) // the error of the check has the same text
 	}
 	authenticator, guest, err := c.Keys.authenticator(ctx, keyLog)
 	if err != nil {

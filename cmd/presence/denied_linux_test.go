@@ -27,8 +27,8 @@ func TestDeniedFileIsExplained(t *testing.T) {
 	}
 	hidden := write(t, closed, "secret", secret)
 
-	// The user of the image if we are root, who may read everything; else ourselves, without the
-	// right to read.
+	// Root may read every file, so the command then runs as the user of the image. Any other user
+	// keeps its uid, and the file gets a mode that forbids reading.
 	uid := os.Getuid()
 	mode := os.FileMode(0o600)
 	attr := &syscall.SysProcAttr{}

@@ -21,7 +21,7 @@ func openFiles() uint64 {
 }
 
 // denied adds to a permission error the file's mode and owner, the user of this process, and the
-// remedy. In a container that user is not root, and not the one who made the file.
+// remedy. In a container that user is not root and does not own the file.
 func denied(err error) error {
 	var open *fs.PathError
 	if !errors.Is(err, fs.ErrPermission) || !errors.As(err, &open) {

@@ -193,7 +193,7 @@ func documented(t *testing.T) map[string][]string {
 	return blocks
 }
 
-// The configurations of docs/proxies.md work as it says, as they stand there.
+// The configurations of docs/proxies.md have the properties that the document states.
 func TestProxy(t *testing.T) {
 	t.Parallel()
 	blocks := documented(t)

@@ -158,7 +158,7 @@ func TestRefused(t *testing.T) {
 		}
 	}
 
-	// A client without a token is told so, one with a bad token is not.
+	// The error names a missing token, and does not for a bad one.
 	for _, token := range []string{"", "bad"} {
 		e["PRESENCE_TOKEN"] = token
 		for _, args := range [][]string{{"watch"}, {"send", "hi"}} {
@@ -171,8 +171,8 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// The URL has the host that was given. On another address than loopback a warning says who may sign
-// in, and where.
+// The URL has the host of --listen. Beyond loopback a warning names the address at which anyone may
+// sign in.
 func TestDevListens(t *testing.T) {
 	for listen, want := range map[string]struct{ url, warning string }{
 		"127.0.0.1:0": {"http://127.0.0.1:", `"msg":"--dev: anyone on this machine may sign in as a guest"`},

@@ -38,8 +38,8 @@ func (f clientFlags) client(p *process) (*client.Client, error) {
 	return c, nil
 }
 
-// explain says of a 401 that no token was given, if so. It cannot be said before: a server may be
-// one that needs none.
+// explain adds to a 401 that no token was given. A missing token is no error before: a host program
+// may require none.
 func (f clientFlags) explain(err error) error {
 	var p *client.Problem
 	if f.Token == "" && errors.As(err, &p) && p.Status == http.StatusUnauthorized {

@@ -154,7 +154,7 @@ func (s *Server) putState(w http.ResponseWriter, r *http.Request) error {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	case err == nil || errors.Is(err, ErrNotInRoom):
-		return refuse(http.StatusConflict, "the user is not in room %q: only who has a stream of it open has a state there", v.room)
+		return refuse(http.StatusConflict, "the user is not in room %q: its state needs an open stream of the room", v.room)
 	}
 	return err
 }

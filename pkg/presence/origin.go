@@ -109,10 +109,10 @@ func (a origins) allow(sent string) bool {
 }
 
 // check refuses a request that a page of another origin made a browser send,
-// unless the origin is listed. Sec-Fetch-Site decides (W3C Fetch Metadata); a
-// browser sends none over plain HTTP, and then Origin must name the host that the
-// request was sent to, with the port that its own scheme makes of none. A request
-// with neither is not a page's, or a GET of its own origin.
+// unless the origin is listed. Sec-Fetch-Site decides (W3C Fetch Metadata). A browser
+// sends none over plain HTTP; then Origin must name the host of the request, where a
+// missing port is that of the Origin's scheme. A request with neither header is no
+// script's of another origin.
 func (a origins) check(r *http.Request) error {
 	sent := r.Header.Get("Origin")
 	switch site := r.Header.Get("Sec-Fetch-Site"); {

@@ -95,11 +95,11 @@ func (f *file) get(w http.ResponseWriter, r *http.Request) error {
 	h.Set("Content-Security-Policy", policy)
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cache-Control", "no-cache")
-	body := f.plain
+	body := &f.plain
 	if f.gzipped != nil {
 		h.Add("Vary", "Accept-Encoding") // beside the Origin of CORS
 		if acceptsGzip(r.Header.Values("Accept-Encoding")) {
-			body = *f.gzipped
+			body = f.gzipped
 		}
 	}
 	h.Set("ETag", body.etag)
@@ -107,7 +107,7 @@ func (f *file) get(w http.ResponseWriter, r *http.Request) error {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	if body.etag != f.plain.etag {
+	if body == f.gzipped {
 		h.Set("Content-Encoding", "gzip")
 	}
 	h.Set("Content-Type", f.kind)

@@ -208,7 +208,7 @@ func (s *keySet) find(ctx context.Context, alg, kid string) (any, error) {
 	return found, nil
 }
 
-// ready waits for the first fetch; the error says why no key is known.
+// ready waits for the first fetch; the error is the reason why no key is known.
 func (s *keySet) ready(ctx context.Context) error {
 	select {
 	case <-s.before.next:

@@ -87,8 +87,8 @@ func New(c Config) (*JWT, error) {
 }
 
 // Ready waits until there is a key to verify tokens with, which takes one fetch with a [JWKS] key
-// and no time with any other. The error says why there is none, or is that of ctx. Authenticate
-// does not need it; it is for a check before the start.
+// and no time with any other. The error is the reason why there is none, or that of ctx.
+// Authenticate does not need it; it is for a check before the start.
 func (j *JWT) Ready(ctx context.Context) error {
 	if j.config.Key.ready == nil {
 		return nil

@@ -5,7 +5,7 @@ package client_test
 //
 //   - Its Subscribe returns for good when a stream ends cleanly, as every server's does that
 //     restarts (TestR3labsSubscribeIsOverAfterACleanEnd).
-//   - Unless told otherwise it fails on an event of 64 KiB, and then requests the same event for
+//   - By default it fails on an event of 64 KiB, and then requests the same event for
 //     ever (TestR3labsSubscribeBreaksOnALargeEvent).
 //   - Its event reader returns the unfinished rest of a broken stream as an event
 //     (TestR3labsReaderHandsOutTheRest).

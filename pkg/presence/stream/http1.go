@@ -43,7 +43,7 @@ type Detacher interface {
 }
 
 // hijack takes the connection of the request over. The answer's body is
-// chunked, so that a client can tell its end from a connection that broke off.
+// chunked, so that a client can distinguish its end from a broken connection.
 // HTTP/1.0 has no such body: there the end of the connection is that of the body.
 func (s *Streams) hijack(w http.ResponseWriter, r *http.Request) (*http1, error) {
 	conn, buffered, err := http.NewResponseController(w).Hijack()
