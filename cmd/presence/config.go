@@ -107,7 +107,7 @@ func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, 
 		bounds string
 		value  any
 	}{
-		{"coalesce", p.Coalesce != 0, "1ms to 1s", p.Coalesce},
+		{"coalesce", p.Coalesce != 0, "1ms to 750ms", p.Coalesce},
 		{"linger", p.Linger >= 0, "0s to 5m", p.Linger},
 		{"heartbeat", p.Heartbeat != 0, "1s to 5m", p.Heartbeat},
 		{"member-limit", p.MemberLimit != 0, "at least 1", p.MemberLimit},

@@ -62,9 +62,8 @@ type Config struct {
 	// Count is what the user count counts: connections by default.
 	Count Count
 
-	// Coalesce is the shortest time between two user counts of a room: 50 ms
-	// by default, from 1 ms to 1 s. Shorter tells a rise sooner and costs a write a client
-	// each time.
+	// Coalesce is the shortest time between two user counts of a room: 50 ms by default, from 1 ms
+	// to 750 ms. A shorter one costs a write per client more often.
 	Coalesce time.Duration
 
 	// Linger is how long a user stays in the room after its last connection
@@ -228,8 +227,8 @@ func (c Config) withDefaults() (Config, error) {
 	switch {
 	case c.Count != CountConnections && c.Count != CountUsers:
 		return c, fmt.Errorf("config: Count is %q or %q, not %q", CountConnections, CountUsers, c.Count)
-	case c.Coalesce < time.Millisecond || c.Coalesce > time.Second:
-		return c, fmt.Errorf("config: Coalesce is 1ms to 1s, not %v", c.Coalesce)
+	case c.Coalesce < time.Millisecond || c.Coalesce > maxCountsInterval:
+		return c, fmt.Errorf("config: Coalesce is 1ms to 750ms, not %v", c.Coalesce)
 	case c.Linger > 5*time.Minute:
 		return c, fmt.Errorf("config: Linger is 0s to 5m, not %v", c.Linger)
 	case c.Heartbeat < time.Second || c.Heartbeat > 5*time.Minute:

@@ -46,8 +46,8 @@ type connection struct {
 	last, next *connection // in the list of its user's
 }
 
-// joiner is a connection that was counted in and waits for the sync of this
-// window.
+// joiner is a connection that was counted in and waits for its sync until the flush interval
+// ends.
 type joiner struct {
 	*connection
 	place string // from which its live stream follows

@@ -58,11 +58,11 @@ func (c *connections) add(conn *connection) error {
 	return nil
 }
 
-// enter says that the connection is counted now.
-func (c *connections) enter(conn *connection) {
+// enter says that the connection is counted now, and whether it has its sync.
+func (c *connections) enter(conn *connection, admitted bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	conn.counted = true
+	conn.counted, conn.admitted = true, admitted
 	if conn.signedOut {
 		conn.conn.End(endSignedOut)
 	}

@@ -9,8 +9,8 @@
 //
 // Where things are: server.go has the routes and the life of a Server;
 // events.go the way of a client from its request to the end of its stream;
-// counter.go the one place where it is counted, under one mutex a room, and
-// where a window's joins become one count; messages.go the way of a message;
+// counter.go the one place where it is counted, under one mutex per room, and
+// where the joins of a flush interval become one count; messages.go the way of a message;
 // wire.go what each event carries; members.go and rooms.go who is where, and
 // their removal; session.go the cookie; origin.go whose pages may use it; query.go
 // the parameters; page.go the files; connections.go the open streams of all
@@ -24,10 +24,13 @@
 //
 //  1. After a second of quiet the last user count that every client holds is
 //     the true number: there is no ghost in it, and it is never negative.
-//  2. No count waits behind an older one. Counts are merged in time: the first
-//     goes at once, then at most one a window, which is Config.Coalesce, or
-//     eight times what the last count took to reach the clients if that is
-//     longer, a second at most. Messages are never merged, dropped or
+//  2. No count waits behind an older one. Counts are coalesced: the first
+//     goes at once, then at most one per flush interval. That is Config.Coalesce or
+//     eight times what the last count took to reach the clients, whichever is longer; the
+//     eightfold is at most 250 ms in a room that sends members, 750 ms in one that
+//     sends counts only. A joiner gets its sync and count at once where its sync is
+//     at most 4 KiB and no member change waits, else at the end of the interval. It may get
+//     the number that it holds again, never an older one. Messages are never merged, dropped or
 //     reordered.
 //  3. A message that was answered with 202 reaches every client of the room
 //     that stays connected, and every one that comes back with the id that it

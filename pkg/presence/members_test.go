@@ -217,7 +217,7 @@ func TestLibrary(t *testing.T) {
 }
 
 // 2,500 connections of 500 users (1,000 with -short, 5,000 in make test-long) come
-// at once. Those of a window are told one state, made once, and each is in its
+// at once. Those of a flush interval receive one state, encoded once, and each is in its
 // own.
 func TestStormSharesItsSyncs(t *testing.T) {
 	const users = 500
@@ -279,14 +279,14 @@ func TestStormSharesItsSyncs(t *testing.T) {
 	}
 	workers.Wait()
 	h.stream("/events", tokens[0]).until("user count", fmt.Sprint(clients+1))
-	windows := int(time.Since(start)/(50*time.Millisecond)) + 2
+	intervals := int(time.Since(start)/(50*time.Millisecond)) + 2
 	syncs := int(h.Syncs())
 	readers.Wait()
 	for _, body := range bodies {
 		body.Close()
 	}
-	t.Logf("%d joiners were told %d states, encoded %d times in at most %d windows", clients, len(states), syncs, windows)
-	if syncs > windows || len(states) > syncs {
-		t.Errorf("%d states were encoded %d times in %d windows", len(states), syncs, windows)
+	t.Logf("%d joiners were told %d states, encoded %d times in at most %d intervals", clients, len(states), syncs, intervals)
+	if syncs > intervals || len(states) > syncs {
+		t.Errorf("%d states were encoded %d times in %d intervals", len(states), syncs, intervals)
 	}
 }

@@ -17,7 +17,7 @@ const (
 	// maxBans bounds the users that are kept out of rooms.
 	maxBans = 100_000
 	// maxSyncs bounds the states of rooms that are on their way to who joined, in
-	// bytes. Each window's is another one.
+	// bytes. Each interval's is another one.
 	maxSyncs = 64 << 20
 )
 
@@ -42,7 +42,7 @@ type replay struct {
 	conn *connection
 }
 
-// syncing is the state of a room on its way to those who joined in one window.
+// syncing is the state of a room on its way to those who joined in one interval.
 type syncing struct {
 	size int
 	to   map[*connection]struct{} // who does not have it yet

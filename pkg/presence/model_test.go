@@ -20,15 +20,16 @@ import (
 var modelSeed = flag.Uint64("model.seed", 0, "run TestModel with this seed alone")
 
 // The server beside a plain model of it: 100,000 steps at random (12,000 with
-// -short, 400,000 in make test-long), of which each is a join, a close, a reload, a removal, a state, a message, a renewal or some
+// -short, 500,000 in make test-long), of which each is a join, a close, a reload, a removal, a state, a message, a renewal or some
 // time that passes, in which tokens expire and lingering ends. After each
 // moment of quiet the model, the server, and what every client has made of its
-// events agree.
+// events agree. Most steps come within a flush interval, so that clients are admitted
+// at once, others leave and the member limit is crossed before it ends.
 //
 //	go test -run TestModel -v ./pkg/presence                      # prints its seeds
 //	go test -run TestModel -model.seed 123 ./pkg/presence         # runs one again
 func TestModel(t *testing.T) { // promises 1, 2, 3, 6 and 7
-	runs, steps := sized(4, 10, 40), sized(3_000, 10_000, 10_000)
+	runs, steps := sized(4, 10, 50), sized(3_000, 10_000, 10_000)
 	for range runs {
 		seed := rand.Uint64()
 		if *modelSeed != 0 {
@@ -37,11 +38,14 @@ func TestModel(t *testing.T) { // promises 1, 2, 3, 6 and 7
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			t.Parallel()
 			t.Logf("seed %d", seed)
-			config := presence.Config{Linger: modelLinger, MemberLimit: modelLimit, History: modelHistory, HistoryAge: time.Hour}
+			rnd := rand.New(rand.NewPCG(seed, 0))
+			config := presence.Config{Linger: modelLinger, MemberLimit: modelLimit, History: modelHistory, HistoryAge: time.Hour,
+				Count:    []presence.Count{presence.CountConnections, presence.CountConnections, presence.CountUsers}[rnd.IntN(3)],
+				Coalesce: []time.Duration{50 * time.Millisecond, 750 * time.Millisecond}[rnd.IntN(2)]}
 			inBubble(t, config, func(t *testing.T, b *bubble) {
-				m := &model{t: t, b: b, rnd: rand.New(rand.NewPCG(seed, 0)), rooms: map[string]*modelRoom{}}
+				m := &model{t: t, b: b, count: config.Count, rnd: rnd, rooms: map[string]*modelRoom{}}
 				for _, name := range []string{"a", "b"} {
-					m.rooms[name] = &modelRoom{users: map[string]*modelUser{}, banned: map[string]time.Time{}}
+					m.rooms[name] = &modelRoom{users: map[string]*modelUser{}, banned: map[string]time.Time{}, counts: []int{0}}
 				}
 				for m.step = range steps {
 					m.act()
@@ -71,6 +75,7 @@ const (
 type model struct {
 	t       *testing.T
 	b       *bubble
+	count   presence.Count
 	rnd     *rand.Rand
 	step    int
 	quiets  int // how often all was compared
@@ -83,6 +88,7 @@ type modelRoom struct {
 	banned map[string]time.Time // until when
 	left   map[string]bool      // id and reason of all who have gone since the last quiet
 	said   int
+	counts []int // all user counts that were true, in order
 }
 
 type modelUser struct {
@@ -107,6 +113,7 @@ type modelClient struct {
 	complete  bool              // it is told of members
 	members   map[string]string // id → info
 	count     int
+	counted   int    // where in modelRoom.counts its last count is, at the earliest
 	sentAway  string // the reason of goodbye
 	forgotten bool   // the model knows that it has ended
 }
@@ -154,7 +161,7 @@ func (m *model) pick() *modelClient {
 
 func (m *model) join(room, user, lastID string, seq int) {
 	u := someone(user)
-	u.Info = json.RawMessage(strconv.Itoa(m.step))
+	u.Info = m.info()
 	c := &modelClient{room: room, user: user, lastID: lastID, seq: seq}
 	if m.rnd.IntN(3) == 0 {
 		c.expires = time.Now().Add(time.Duration(1 + m.rnd.Int64N(int64(time.Minute))))
@@ -177,10 +184,19 @@ func (m *model) join(room, user, lastID string, seq int) {
 		return
 	}
 	if r.users[user] == nil {
-		r.users[user] = &modelUser{since: time.Now().UTC().Truncate(time.Millisecond), info: strconv.Itoa(m.step)}
+		r.users[user] = &modelUser{since: time.Now().UTC().Truncate(time.Millisecond), info: string(u.Info)}
 	}
 	r.users[user].connections++
+	m.counts(r)
+	c.counted = len(r.counts) - 1
 	m.clients = append(m.clients, c)
+}
+
+// info is short for half of the members, and for the others such that four of them make a
+// snapshot for which a joiner waits.
+func (m *model) info() json.RawMessage {
+	long := strings.Repeat("x", 990*m.rnd.IntN(2))
+	return json.RawMessage(fmt.Sprintf(`{"step":%d,"text":"%s"}`, m.step, long))
 }
 
 func (m *model) close(c *modelClient) {
@@ -199,11 +215,31 @@ func (m *model) gone(c *modelClient, reason string, at time.Time) {
 			u.until, u.reason = at.Add(modelLinger), reason
 		}
 	}
+	m.counts(m.rooms[c.room])
+}
+
+// counts appends the room's user count, if it is another one now.
+func (m *model) counts(r *modelRoom) {
+	n := len(r.users)
+	if m.count == presence.CountConnections {
+		n = r.connections()
+	}
+	if n != r.counts[len(r.counts)-1] {
+		r.counts = append(r.counts, n)
+	}
+}
+
+func (r *modelRoom) connections() (n int) {
+	for _, u := range r.users {
+		n += u.connections
+	}
+	return n
 }
 
 func (m *model) leaves(room, user, reason string) {
 	r := m.rooms[room]
 	delete(r.users, user)
+	m.counts(r)
 	if r.left == nil {
 		r.left = map[string]bool{}
 	}
@@ -237,7 +273,7 @@ func (m *model) kick(room, user string) {
 
 func (m *model) state(room, user string) {
 	u := m.rooms[room].users[user]
-	info := fmt.Sprintf(`{"step":%d}`, m.step)
+	info := string(m.info())
 	answer := m.b.ask("PUT", "/state?room="+room, info, someone(user))
 	want := http.StatusNoContent
 	switch {
@@ -366,10 +402,12 @@ func (m *model) read(c *modelClient) {
 			c.seq = place
 		case "user count":
 			n, err := strconv.Atoi(e.data)
-			if err != nil || n < 0 {
-				m.t.Errorf("the user count is %s", e.data)
+			counts := m.rooms[c.room].counts
+			newer := slices.Index(counts[c.counted:], n)
+			if err != nil || newer < 0 {
+				m.t.Errorf("%s in %s gets the user count %s; since its last one the counts were %v", c.user, c.room, e.data, counts[c.counted:])
 			}
-			c.count = n
+			c.count, c.counted = n, c.counted+max(0, newer)
 		case "join", "leave", "update":
 			_, there := c.members[said.ID]
 			if !c.synced || !c.complete || there == (e.name == "join") {
@@ -394,10 +432,7 @@ func (m *model) quiet() {
 	m.quiets++
 	counts := m.b.Rooms()
 	for name, r := range m.rooms {
-		total := 0
-		for _, u := range r.users {
-			total += u.connections
-		}
+		total, count := r.connections(), r.counts[len(r.counts)-1]
 		members, err := m.b.Members(name)
 		if err != nil {
 			m.t.Fatal(err)
@@ -423,8 +458,8 @@ func (m *model) quiet() {
 				continue
 			}
 			m.read(c)
-			if c.ended() || !c.synced || c.count != total || c.seq != r.said {
-				m.t.Errorf("%s in %s: ended %v, synced %v, user count %d of %d, message %d of %d", c.user, name, c.ended(), c.synced, c.count, total, c.seq, r.said)
+			if c.ended() || !c.synced || c.count != count || c.seq != r.said {
+				m.t.Errorf("%s in %s: ended %v, synced %v, user count %d of %d, message %d of %d", c.user, name, c.ended(), c.synced, c.count, count, c.seq, r.said)
 			}
 			if complete := map[bool]int{true: 1}[c.complete]; told >= 0 && complete != told {
 				m.t.Errorf("some in %s are told of members, some not", name)

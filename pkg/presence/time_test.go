@@ -114,7 +114,7 @@ func TestRetriedMessage(t *testing.T) { // promise 3
 	})
 }
 
-// The updates of a window become one: the last.
+// The updates of a flush interval become one: the last.
 func TestStateIsMerged(t *testing.T) {
 	inBubble(t, presence.Config{}, func(t *testing.T, b *bubble) {
 		alice := someone("alice")
@@ -257,13 +257,13 @@ func TestBanOfOneWhoLingers(t *testing.T) {
 
 func TestExpiring(t *testing.T) { // promise 7
 	inBubble(t, presence.Config{}, func(t *testing.T, b *bubble) {
-		until := func(d time.Duration) *line {
-			u := someone("alice")
+		until := func(user string, d time.Duration) *line {
+			u := someone(user)
 			u.Expires = time.Now().Add(d)
 			return b.stream("/events", "", u)
 		}
-		long, short, never := until(40*time.Second), until(10*time.Second+1), b.stream("/events", "", someone("alice"))
-		time.Sleep(time.Second) // the window in which all have their sync
+		long, short, never := until("long", 40*time.Second), until("short", 10*time.Second+1), b.stream("/events", "", someone("never"))
+		time.Sleep(time.Second) // the flush interval, at whose end short and never have their sync
 		if got := names(short.take()); got != ` sync user count:3 expiring:{"in":10}` {
 			t.Errorf("less than 30 s before the end: got %q", got)
 		}
@@ -530,7 +530,7 @@ func TestBetweenDoorAndPlace(t *testing.T) {
 // A stream that has ended is forgotten, though its room and its token go on,
 // whether it had its sync or not.
 func TestEndedStreamIsForgotten(t *testing.T) {
-	inBubble(t, presence.Config{Coalesce: time.Second}, func(t *testing.T, b *bubble) {
+	inBubble(t, presence.Config{Coalesce: 750 * time.Millisecond, Linger: -1}, func(t *testing.T, b *bubble) {
 		alice := someone("alice")
 		alice.Expires = time.Now().Add(time.Hour)
 		b.stream("/events", "", someone("watcher"))
@@ -567,12 +567,12 @@ func TestEndedStreamIsForgotten(t *testing.T) {
 // Who waits for its sync when the server is shut down gets it before its
 // goodbye.
 func TestPromise8SyncBeforeGoodbye(t *testing.T) {
-	inBubble(t, presence.Config{Coalesce: time.Second}, func(t *testing.T, b *bubble) {
+	inBubble(t, presence.Config{Coalesce: 750 * time.Millisecond}, func(t *testing.T, b *bubble) {
 		b.stream("/events", "", someone("alice"))
 		c := b.stream("/events", "", someone("bob"))
 		b.say("/messages", `{"data":1}`, someone("alice"))
 		if got := names(c.take()); got != "" { // the block of retry has no name
-			t.Fatalf("within the window it hears %q", got)
+			t.Fatalf("within the flush interval it receives %q", got)
 		}
 		if err := b.Shutdown(t.Context()); err != nil {
 			t.Fatal(err)

@@ -319,6 +319,21 @@ func (r *Room) Members(after UserID, limit int) (page []Member, more bool) {
 	return page, more
 }
 
+// memberJSON is the bytes of a [Member] as JSON, at least, beside its id, name and info.
+const memberJSON = len(`{"id":"","name":"","info":,"connections":0,"since":"2026-11-22T18:00:00Z"}`)
+
+// MembersExceed reports whether the members as JSON take more than that many bytes, by a lower
+// bound of each: they may take more if it reports false. It looks at no more members than it
+// needs.
+func (r *Room) MembersExceed(size int) bool {
+	for _, m := range r.users {
+		if size -= memberJSON + len(m.ID) + len(m.Name) + len(m.Info); size < 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // Place returns how far the room's messages have come.
 func (r *Room) Place() Place { return r.place }
 

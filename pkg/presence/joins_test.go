@@ -1,0 +1,148 @@
+package presence_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/presence/pkg/presence"
+)
+
+// Promise 2: which joiner has its sync and count before the flush interval ends, and what it and a
+// client that was there before receive at the end of it. Each case begins with the first count of
+// alice, who has a connection from before, so that the interval runs.
+func TestPromise2JoinsAtOnce(t *testing.T) {
+	info := func(user string, size int) presence.User {
+		u := someone(user)
+		u.Info = json.RawMessage(`"` + strings.Repeat("x", size-2) + `"`)
+		return u
+	}
+	for name, c := range map[string]struct {
+		limit  int                      // Config.MemberLimit
+		before int                      // users beside alice, each with an info of 1,000 bytes
+		join   func(b *bubble) *line    // within the interval; the joiner that is looked at
+		after  func(b *bubble, a *line) // within it, too
+		atOnce string                   // what the joiner has before the end
+		end    string                   // what it has after it
+		alice  string                   // what alice has after it
+	}{
+		"a connection of a member": {
+			join:   func(b *bubble) *line { return b.stream("/events", "", someone("alice")) },
+			atOnce: " sync user count:2", end: "user count:2", alice: "user count:2",
+		},
+		"the number is again the last one that was published": {
+			join:   func(b *bubble) *line { return b.stream("/events", "", someone("alice")) },
+			after:  func(b *bubble, a *line) { a.close() },
+			atOnce: " sync user count:2", end: "user count:1",
+		},
+		"of two joiners the second holds the number that was published": {
+			join: func(b *bubble) *line {
+				first := b.stream("/events", "", someone("alice"))
+				b.stream("/events", "", someone("alice"))
+				return first
+			},
+			after:  func(b *bubble, a *line) { a.close(); b.stream("/events", "", someone("alice")).close() },
+			atOnce: " sync user count:2", end: "user count:2",
+		},
+		"a new member": {
+			join: func(b *bubble) *line { return b.stream("/events", "", someone("bob")) },
+			end:  " sync user count:2", alice: "join user count:2",
+		},
+		"a member change waits": {
+			join: func(b *bubble) *line {
+				b.ask("PUT", "/state", `{"a":1}`, someone("alice"))
+				return b.stream("/events", "", someone("alice"))
+			},
+			end: " sync user count:2", alice: "update user count:2",
+		},
+		"a snapshot of over 4 KiB": {
+			before: 4,
+			join:   func(b *bubble) *line { return b.stream("/events", "", someone("alice")) },
+			end:    " sync user count:6", alice: "user count:6",
+		},
+		"a snapshot of under 4 KiB": {
+			before: 3,
+			join:   func(b *bubble) *line { return b.stream("/events", "", someone("alice")) },
+			atOnce: " sync user count:5", end: "user count:5", alice: "user count:5",
+		},
+		"a room that sends counts only": {
+			limit: 5, before: 5,
+			join:   func(b *bubble) *line { return b.stream("/events", "", info("bob", 1000)) },
+			atOnce: " sync user count:7", end: "user count:7", alice: "user count:7",
+		},
+		"the member limit is crossed": {
+			limit: 2, before: 1,
+			join: func(b *bubble) *line { return b.stream("/events", "", someone("bob")) },
+			end:  " sync user count:3", alice: "sync user count:3",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := presence.Config{Coalesce: 750 * time.Millisecond, MemberLimit: c.limit}
+			inBubble(t, config, func(t *testing.T, b *bubble) {
+				for i := range c.before {
+					b.stream("/events", "", info(fmt.Sprint("user-", i), 1000))
+				}
+				time.Sleep(2 * time.Second)
+				alice := b.stream("/events", "", someone("alice"))
+				alice.take()
+				joiner := c.join(b)
+				if got := names(joiner.take()); strings.TrimPrefix(got, " ") != strings.TrimPrefix(c.atOnce, " ") {
+					t.Errorf("before the interval ends the joiner has %q, want %q", got, c.atOnce)
+				}
+				if c.after != nil {
+					c.after(b, alice)
+				}
+				time.Sleep(750*time.Millisecond - 1)
+				if got := names(append(joiner.take(), alice.take()...)); got != "" {
+					t.Errorf("just before the interval ends come %q", got)
+				}
+				time.Sleep(1)
+				if got := names(joiner.take()); got != strings.TrimPrefix(c.end, " ") {
+					t.Errorf("at the end of the interval the joiner has %q, want %q", got, c.end)
+				}
+				if got := names(alice.take()); got != c.alice {
+					t.Errorf("at the end of the interval alice has %q, want %q", got, c.alice)
+				}
+			})
+		})
+	}
+}
+
+// A room that has crossed the member limit twice: a joiner of the same instant has the counts at
+// once, and the members with everybody else, encoded once for all.
+func TestPromise2And6JoinAtTheCrossing(t *testing.T) {
+	config := presence.Config{Coalesce: 750 * time.Millisecond, MemberLimit: 10, Linger: -1}
+	inBubble(t, config, func(t *testing.T, b *bubble) {
+		var lines []*line
+		for i := range 11 {
+			u := someone(fmt.Sprint("user-", i))
+			u.Info = json.RawMessage(`"` + strings.Repeat("x", 1000) + `"`)
+			lines = append(lines, b.stream("/events", "", u))
+		}
+		time.Sleep(11 * time.Second)
+		stays := lines[0]
+		if got := names(stays.take()); !strings.HasSuffix(got, "sync user count:11") {
+			t.Fatalf("got %q", got)
+		}
+		for _, c := range lines[8:] { // the first count goes at once, and the interval runs
+			c.close()
+		}
+		stays.take()
+		joiner := b.stream("/events", "", someone("user-1"))
+		if got := joiner.take(); names(got) != " sync user count:9" || !strings.Contains(got[1].data, `"complete":false`) {
+			t.Errorf("before the interval ends the joiner has %+v", got)
+		}
+		before := b.Syncs()
+		time.Sleep(750 * time.Millisecond)
+		for _, c := range []*line{joiner, stays} {
+			if got := c.take(); names(got) != "sync user count:9" || !strings.Contains(got[0].data, `"complete":true`) || len(got[0].data) < 8000 {
+				t.Errorf("at the end of the interval come %+v", got)
+			}
+		}
+		if n := b.Syncs() - before; n != 1 {
+			t.Errorf("the members were encoded %d times", n)
+		}
+	})
+}
