@@ -19,10 +19,9 @@ import (
 // goroutine, which a loop writes to as much as it takes, never waiting. Its
 // fields are the loop's alone, but for those that are said not to be.
 type direct struct {
-	loop     *loop         // set once
-	counted  *share        // where it counts as attached; guarded by the Stream's lock
-	share    *share        // nil if it gets no shared events
-	place    uint64        // the number of the last event before it came
+	loop     *loop  // set once
+	counted  *share // where it counts as attached; guarded by the Stream's lock
+	sits     seat
 	mark     uint64        // how much was written when it was last pinged
 	acked    uint64        // Pulse.Acked, when it was last pinged
 	moved    time.Duration // of loop.opened: when it was last seen to have acknowledged something, or all
@@ -33,7 +32,6 @@ type direct struct {
 
 	fd      int32 // -1 when it is closed
 	slot    int32 // in loop.slots
-	at      int32 // in share.conns
 	stray   int32 // bytes that came after the request
 	chunked bool
 	watched bool // epoll says when the socket takes more
@@ -55,26 +53,6 @@ func (ls *loops) open(c Config, ended *inbox[func()], ours *sync.WaitGroup, ende
 func (ls loops) close() {
 	for _, l := range ls {
 		l.close()
-	}
-}
-
-// share is what a loop does for one Stream: those of the Stream's connections
-// whose sockets are the loop's.
-type share struct {
-	loop     *loop
-	attached int // guarded by the Stream's lock
-
-	// The loop's alone.
-	conns   []*direct
-	pending queue // what the next pass brings to all of conns
-	dirty   bool  // it stands in loop.dirty
-}
-
-// take has a frame brought to the share's connections.
-func (sh *share) take(f *frame) {
-	f.hold()
-	if !sh.loop.inbox.add(task{share: sh, frame: f}) {
-		f.release()
 	}
 }
 
@@ -118,30 +96,18 @@ func (s *Streams) direct(h *http1) (sink, error) {
 	return c, nil
 }
 
+func (c *direct) seat() *seat { return &c.sits }
+
 func (c *direct) attach(s *Stream) {
-	sh, place := s.shareLocked(c.loop), s.published
+	sh, place := s.shareLocked(c.loop.inbox), s.published
 	sh.attached++
 	c.counted = sh
 	c.loop.do(func() { c.loop.attach(c, sh, place) })
 }
 
-// shareLocked returns the loop's share of the stream's connections.
-func (s *Stream) shareLocked(l *loop) *share {
-	for _, t := range s.shares {
-		if sh := t.(*share); sh.loop == l {
-			return sh
-		}
-	}
-	sh := &share{loop: l}
-	s.shares = append(s.shares, sh)
-	return sh
-}
+func (c *direct) detach(s *Stream) { s.leaveLocked(c.counted) }
 
-func (c *direct) detach(s *Stream) {
-	if c.counted.attached--; c.counted.attached == 0 {
-		s.shares = slices.DeleteFunc(s.shares, func(t taker) bool { return t == taker(c.counted) })
-	}
-}
+func (c *direct) bring(b *batch) { c.loop.bring(c, b) }
 
 func (c *direct) tell(private [][]byte, taken func()) {
 	if !c.loop.do(func() { c.loop.tell(c, private, taken) }) && taken != nil {

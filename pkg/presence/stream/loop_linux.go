@@ -14,21 +14,17 @@ import (
 	"example.com/presence/pkg/presence/internal/socket"
 )
 
-const (
-	// look is how often the deadlines of clients that have a backlog are
-	// looked at.
-	look = 100 * time.Millisecond
-	// maxBatch is how much goes to each socket in one write, in bytes, unless a
-	// single event is larger.
-	maxBatch = 64 << 10
-)
+// look is how often the deadlines of clients that have a backlog are
+// looked at.
+const look = 100 * time.Millisecond
 
 // loop writes to its share of the process's direct connections, and waits for
 // their ends with an epoll of its own: two goroutines, however many
 // connections there are and however many rooms. There is one a core.
 //
 // What others want of it comes through its inbox. A turn takes all that is
-// there; what is published in the course of it gathers for the next, which
+// there, and goes on with the passes of its rooms for a slice: a small room does not wait for the
+// pass of a large one. What is published in the course of a pass gathers for the room's next, which
 // brings it to each socket in one write.
 type loop struct {
 	config  Config
@@ -39,6 +35,7 @@ type loop struct {
 	conns   atomic.Int64    // how many it has
 	epoll   *os.File
 	ready   chan struct{} // epoll has something to say
+	bell    *bell
 	opened  time.Time
 	ending  context.Context
 	stop    context.CancelFunc
@@ -49,22 +46,13 @@ type loop struct {
 	now    time.Time // when the turn began
 	slots  []*direct // an epoll event names one of them
 	free   []int32   // the slots that are
-	dirty  []*share  // there is something to bring
+	passes passes
 	tells  []*direct // told something this turn
 	behind map[*direct]bool
 	part   int // of the heartbeat, the next
-	batch  batch
 	events []unix.EpollEvent
 	pieces [][]byte
 	waste  []byte
-}
-
-// task is one thing that is wanted of a loop: do, or that a frame is brought
-// to a share.
-type task struct {
-	share *share
-	frame *frame
-	do    func()
 }
 
 func openLoop(c Config, ended *inbox[func()], ours *sync.WaitGroup, ender *socket.Ender) (*loop, error) {
@@ -83,6 +71,9 @@ func openLoop(c Config, ended *inbox[func()], ours *sync.WaitGroup, ender *socke
 	if err == nil {
 		err = l.epoll.SetReadDeadline(time.Time{}) // it has one if the runtime waits for it
 	}
+	if err == nil {
+		l.bell, err = openBell()
+	}
 	if err != nil {
 		l.epoll.Close()
 		return nil, err
@@ -100,6 +91,7 @@ func (l *loop) close() {
 	l.epoll.SetReadDeadline(time.Unix(1, 0)) // wakes listen
 	l.running.Wait()
 	l.epoll.Close()
+	l.bell.close()
 }
 
 // do has f called by run, after what was handed before; it is not after close.
@@ -124,6 +116,10 @@ func (l *loop) run() {
 	var looked time.Time
 	for last := false; !last; {
 		beating := false
+		if len(l.passes.active) > 0 { // another turn at once
+			l.bell.yield()
+			signal(l.inbox.wake)
+		}
 		select {
 		case <-l.inbox.wake:
 		case <-l.ready:
@@ -139,23 +135,13 @@ func (l *loop) run() {
 			l.beat()
 		}
 		tasks = l.inbox.take(tasks)
-		for _, t := range tasks {
-			if t.do != nil {
-				t.do()
-			} else {
-				l.gather(t.share, t.frame)
-			}
-		}
+		l.passes.take(tasks)
 		for i, c := range l.tells {
 			l.tells[i] = nil
 			l.flush(c)
 		}
 		l.tells = l.tells[:0]
-		for i, sh := range l.dirty {
-			l.dirty[i] = nil
-			l.pass(sh)
-		}
-		l.dirty = l.dirty[:0]
+		l.passes.round(nil)
 		if len(l.behind) > 0 {
 			if l.now.Sub(looked) >= look {
 				looked = l.now
@@ -200,25 +186,7 @@ func (l *loop) attach(c *direct, sh *share, place uint64) {
 	if c.fd < 0 || c.ending != "" {
 		return
 	}
-	c.share, c.place, c.at = sh, place, int32(len(sh.conns))
-	sh.conns = append(sh.conns, c)
-}
-
-// detach has no more shared events brought to the connection.
-func (l *loop) detach(c *direct) {
-	sh := c.share
-	if sh == nil {
-		return
-	}
-	last := len(sh.conns) - 1
-	sh.conns[c.at] = sh.conns[last]
-	sh.conns[c.at].at = c.at
-	sh.conns[last] = nil
-	sh.conns = sh.conns[:last]
-	if cap(sh.conns) > 64 && last < cap(sh.conns)/4 {
-		sh.conns = append(make([]*direct, 0, 2*last), sh.conns...)
-	}
-	c.share = nil
+	sh.attach(c, place)
 }
 
 func (l *loop) tell(c *direct, events [][]byte, taken func()) {
@@ -241,17 +209,15 @@ func (l *loop) end(c *direct, why End) {
 	if c.fd < 0 || c.ending != "" {
 		return
 	}
-	if sh := c.share; sh != nil {
-		l.pass(sh)
+	for _, f := range c.sits.rest() {
+		l.backlog(c).queue.push(f)
 	}
-	if c.fd >= 0 && c.ending == "" {
-		l.depart(c, why, l.config.LastWords)
-	}
+	l.depart(c, why, l.config.LastWords)
 }
 
 // depart says goodbye, after what waits.
 func (l *loop) depart(c *direct, why End, within time.Duration) {
-	l.detach(c)
+	c.sits.detach()
 	c.ending = why
 	b := l.backlog(c)
 	b.goodbye(why)
@@ -259,41 +225,9 @@ func (l *loop) depart(c *direct, why End, within time.Duration) {
 	l.flush(c)
 }
 
-// gather adds the frame to what the next pass brings to the share.
-func (l *loop) gather(sh *share, f *frame) {
-	if out := sh.pending.push(f); out != nil {
-		out.release()
-	}
-	if !sh.dirty {
-		sh.dirty = true
-		l.dirty = append(l.dirty, sh)
-	}
-}
-
-// pass brings what is pending to the connections of the share.
-func (l *loop) pass(sh *share) {
-	sh.dirty = false
-	for sh.pending.len() > 0 {
-		b := &l.batch
-		b.fill(&sh.pending)
-		for i := 0; i < len(sh.conns); {
-			c := sh.conns[i]
-			l.bring(c, b)
-			if i < len(sh.conns) && sh.conns[i] == c { // else it has gone, and another stands here
-				i++
-			}
-		}
-		for _, f := range b.frames {
-			f.release()
-		}
-	}
-	sh.pending.pop() // it is empty, and gives back what is large of it
-	clear(l.batch.frames)
-}
-
 // bring brings a batch to a connection.
 func (l *loop) bring(c *direct, b *batch) {
-	if c.backlog == nil && c.place < b.frames[0].number {
+	if c.backlog == nil && c.sits.place < b.frames[0].number {
 		n, err := c.write(b.bytes(c.chunked))
 		if err == nil {
 			return
@@ -308,7 +242,7 @@ func (l *loop) bring(c *direct, b *batch) {
 	}
 	blog := l.backlog(c)
 	for _, f := range b.frames {
-		if c.place < f.number {
+		if c.sits.place < f.number {
 			blog.queue.push(f)
 		}
 	}
@@ -490,7 +424,7 @@ func (l *loop) beat() {
 // ping sends a ping. A connection that has a backlog needs none, and one that is
 // not attached yet has its sync to come first.
 func (l *loop) ping(c *direct) {
-	if c.backlog == nil && c.share != nil {
+	if c.backlog == nil && c.sits.share != nil {
 		b := ping.bytes(c.chunked)
 		switch n, err := c.write(b); {
 		case err == io.ErrShortWrite:
@@ -526,7 +460,7 @@ func (l *loop) finish(c *direct, why End) {
 	if c.fd < 0 {
 		return
 	}
-	l.detach(c)
+	c.sits.detach()
 	if c.ending == "" {
 		c.ending = why
 	}

@@ -2,8 +2,8 @@ package stream
 
 import (
 	"context"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -18,16 +18,8 @@ type Stream struct {
 	mu        sync.Mutex    // guards what follows
 	slots     chan struct{} // see reserved; many rooms never have a message
 	published uint64        // the number of the last event
-	writers   []*writer     // its connections that have a goroutine each
-	shares    []taker       // and those that loops write to, an entry a loop
-
-	pass    atomic.Int64 // nanoseconds that the last Every or Latest event took
-	passing atomic.Int64 // when the one under way was published, in Unix nanoseconds; 0 if none is
+	shares    []*share      // its connections
 }
-
-// taker takes the frames of a Stream for some of its connections. It does not
-// wait.
-type taker interface{ take(*frame) }
 
 // Kind says how an event is treated that waits for a connection.
 type Kind int
@@ -47,17 +39,9 @@ const (
 // e.Data. Events are numbered in the order of the calls.
 func (s *Stream) Publish(e Event, k Kind) {
 	f := &frame{event: e, kind: k}
-	switch k {
-	case Reserved:
+	if k == Reserved {
 		taken := s.reserved()
 		f.taken = func() { <-taken } // takes no lock: some are held
-	case Every, Latest:
-		start := time.Now()
-		s.passing.Store(start.UnixNano())
-		f.taken = func() {
-			s.pass.Store(int64(time.Since(start)))
-			s.passing.CompareAndSwap(start.UnixNano(), 0)
-		}
 	}
 	s.publish(f)
 }
@@ -72,17 +56,12 @@ func (s *Stream) publish(f *frame) {
 	s.mu.Unlock()
 }
 
-// hand gives the frame to the connections that came before it was published.
+// hand has the frame brought to the connections that came before it was published.
 // Called by the encoder's goroutine alone.
 func (s *Stream) hand(f *frame) {
 	s.mu.Lock()
-	for _, c := range s.writers {
-		if c.place < f.number {
-			c.send(f)
-		}
-	}
-	for _, t := range s.shares {
-		t.take(f)
+	for _, sh := range s.shares {
+		sh.take(f)
 	}
 	s.mu.Unlock()
 	f.release()
@@ -114,15 +93,36 @@ func (s *Stream) reserved() chan struct{} {
 	return s.slots
 }
 
-// Pass returns how long the last event of kind [Every] or [Latest] took until every
-// connection that was waiting had taken it, or how long the one under way has
-// taken so far if that is longer.
-func (s *Stream) Pass() time.Duration {
-	pass := time.Duration(s.pass.Load())
-	if start := s.passing.Load(); start != 0 {
-		pass = max(pass, time.Since(time.Unix(0, start)))
+// Pass returns how long the last pass with an event of kind [Every] or [Latest] took until every
+// connection that was waiting had taken it, or how long the one under way has taken so far if that
+// is longer: the time in which a loop was at it, times the number of rooms that shared the loop.
+func (s *Stream) Pass() (pass time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sh := range s.shares {
+		pass = max(pass, time.Duration(sh.took.Load()))
 	}
 	return pass
+}
+
+// shareLocked returns the share of the stream's connections that the goroutine of the inbox
+// serves.
+func (s *Stream) shareLocked(inbox *inbox[task]) *share {
+	for _, sh := range s.shares {
+		if sh.inbox == inbox {
+			return sh
+		}
+	}
+	sh := &share{inbox: inbox}
+	s.shares = append(s.shares, sh)
+	return sh
+}
+
+// leaveLocked removes the share if it has no connection left.
+func (s *Stream) leaveLocked(sh *share) {
+	if sh.attached--; sh.attached == 0 {
+		s.shares = slices.DeleteFunc(s.shares, func(other *share) bool { return other == sh })
+	}
 }
 
 // Attach makes the connection one of this stream's: it gets every event

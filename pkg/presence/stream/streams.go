@@ -31,6 +31,7 @@ import (
 	"runtime"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/r3labs/sse/v2"
@@ -69,8 +70,10 @@ type Streams struct {
 	server *sse.Server
 	lanes  []*lane
 	loops  loops
+	wakers []*waker
 	seed   maphash.Seed
 
+	writers atomic.Uint64 // that were made: each goes to the next waker
 	watched watched
 	ender   socket.Ender   // of the connections' sockets
 	ended   *inbox[func()] // the ends of connections, to be told by report
@@ -98,6 +101,7 @@ func Open(c Config) *Streams {
 	}
 	for i := range runtime.GOMAXPROCS(0) {
 		s.lanes = append(s.lanes, openLane(s.server, strconv.Itoa(i)))
+		s.wakers = append(s.wakers, openWaker())
 	}
 	return s
 }
@@ -136,6 +140,9 @@ func (s *Streams) Close() {
 	}
 	s.server.Close()
 	s.loops.close()
+	for _, w := range s.wakers {
+		w.close()
+	}
 	close(s.stop)
 	s.running.Wait()
 	s.ender.Close()

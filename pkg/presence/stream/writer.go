@@ -27,19 +27,19 @@ type out interface {
 }
 
 // writer is the sink that works everywhere, TLS and HTTP/2 included: a goroutine
-// writes what waits in a bounded queue. Of HTTP/2 it is that of the request; of
+// writes what waits in a bounded queue, into which a waker puts shared events. Of HTTP/2 it is that of the request; of
 // HTTP/1 it is one of its own, and another one reads, so that net/http's with
 // its buffers can go.
 type writer struct {
 	streams *Streams
+	waker   *waker
 	out     out
 	http1   *http1 // what out is, if it was taken out of net/http; else nil
 	counted bool   // in Streams.ours
 	wake    chan struct{}
 
-	// Guarded by the Stream's lock.
-	place uint64 // the number of the last event before it came
-	index int    // in the Stream's writers
+	attachedTo *share // guarded by the Stream's lock
+	sits       seat   // the waker's alone
 
 	// Of serve's goroutine alone.
 	beat      bool // a ping is due
@@ -53,7 +53,7 @@ type writer struct {
 	queue    queue
 	alone    bool      // what is being written is for this client alone
 	waiting  bool      // serve waits for wake, and will take the next frame at once
-	held     *frame    // the frame that it was woken for
+	woken    bool      // by the waker, which waits until it has seen to it
 	deadline time.Time // set on the socket
 	ending   End
 	dropped  bool // it ends without a word
@@ -67,23 +67,25 @@ type writer struct {
 
 func newWriter(o out, s *Streams) *writer {
 	h, _ := o.(*http1)
-	return &writer{streams: s, out: o, http1: h, wake: make(chan struct{}, 1)}
+	waker := s.wakers[s.writers.Add(1)%uint64(len(s.wakers))]
+	return &writer{streams: s, waker: waker, out: o, http1: h, wake: make(chan struct{}, 1)}
 }
 
+func (c *writer) seat() *seat { return &c.sits }
+
 func (c *writer) attach(s *Stream) {
-	c.place, c.index = s.published, len(s.writers)
-	s.writers = append(s.writers, c)
+	sh, place := s.shareLocked(c.waker.inbox), s.published
+	sh.attached++
+	c.attachedTo = sh
+	c.waker.do(func() { sh.attach(c, place) })
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.attached = true
 }
 
 func (c *writer) detach(s *Stream) {
-	last := len(s.writers) - 1
-	s.writers[c.index] = s.writers[last]
-	s.writers[c.index].index = c.index
-	s.writers[last] = nil
-	s.writers = s.writers[:last]
+	s.leaveLocked(c.attachedTo)
+	c.waker.do(c.sits.detach)
 }
 
 func (c *writer) tell(private [][]byte, taken func()) {
@@ -103,20 +105,22 @@ func (c *writer) tell(private [][]byte, taken func()) {
 	signal(c.wake)
 }
 
-func (c *writer) send(f *frame) {
+// bring is called by the waker.
+func (c *writer) bring(b *batch) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ending != "" || c.stopped {
 		return
 	}
-	if c.waiting {
-		c.waiting = false
-		c.held = f
-		f.hold()
-		signal(c.wake)
+	for _, f := range b.frames {
+		if c.sits.place < f.number {
+			c.queue.push(f)
+		}
 	}
-	if out := c.queue.push(f); out != nil {
-		c.letGoLocked(out)
+	if c.waiting && c.queue.len() > 0 {
+		c.waiting, c.woken = false, true
+		c.waker.woken.Add(1)
+		signal(c.wake)
 	}
 	switch {
 	case c.queue.unsent > hopeless*c.streams.config.MaxUnsent:
@@ -128,10 +132,23 @@ func (c *writer) send(f *frame) {
 	}
 }
 
+// end asks for the end, after what was published before.
 func (c *writer) end(why End) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.endLocked(why)
+	ask := func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.ending == "" {
+			for _, f := range c.sits.rest() {
+				c.queue.push(f)
+			}
+		}
+		c.endLocked(why)
+	}
+	if !c.waker.do(ask) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.endLocked(why)
+	}
 }
 
 func (c *writer) endLocked(why End) {
@@ -143,7 +160,6 @@ func (c *writer) endLocked(why End) {
 	if why == Slow {
 		within = c.streams.config.Hurry
 		c.queue = queue{}
-		c.letGoLocked(c.held)
 	}
 	c.setDeadlineLocked(time.Now().Add(within)) // for a write that blocks just now, too
 	signal(c.wake)
@@ -167,11 +183,11 @@ func (c *writer) dropLocked(why End) {
 	signal(c.wake)
 }
 
-// letGoLocked says that the client has taken the frame that it was woken for.
-func (c *writer) letGoLocked(f *frame) {
-	if f != nil && f == c.held {
-		c.held = nil
-		f.release()
+// settleLocked has the waker go on that woke the goroutine.
+func (c *writer) settleLocked() {
+	if c.woken {
+		c.woken = false
+		c.waker.woken.Done()
 	}
 }
 
@@ -182,7 +198,7 @@ func (c *writer) setDeadlineLocked(t time.Time) {
 
 func (c *writer) serve(ctx context.Context, ended func(End)) {
 	if c.http1 == nil {
-		ended(c.bring(ctx))
+		ended(c.run(ctx))
 		return
 	}
 	c.streams.watched.add(c)
@@ -195,7 +211,7 @@ func (c *writer) serve(ctx context.Context, ended func(End)) {
 			defer close(heard)
 			c.drop(cause(c.http1.listen()))
 		}()
-		why := c.bring(context.Background())
+		why := c.run(context.Background())
 		c.http1.close(c.said && !c.isDropped(), why, c.streams.config.Hurry)
 		<-heard
 		c.streams.watched.remove(c)
@@ -239,8 +255,8 @@ func (c *writer) check(now time.Time) {
 // hurriesLocked reports whether the client has little time for each piece.
 func (c *writer) hurriesLocked() bool { return c.queue.unsent > c.streams.config.MaxUnsent && !c.alone }
 
-// bring writes until the end, and says which.
-func (c *writer) bring(ctx context.Context) End {
+// run writes until the end, and returns which one it is.
+func (c *writer) run(ctx context.Context) End {
 	heartbeat := time.NewTicker(c.streams.config.Heartbeat)
 	defer heartbeat.Stop()
 	defer c.stop()
@@ -280,6 +296,7 @@ func (c *writer) next() []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waiting, c.alone = false, false
+	c.settleLocked()
 	switch {
 	case c.said || c.dropped:
 		c.said = true
@@ -298,7 +315,6 @@ func (c *writer) next() []byte {
 		return ping.bytes(false)
 	}
 	if f := c.queue.pop(); f != nil {
-		c.letGoLocked(f)
 		return f.bytes(false)
 	}
 	if c.ending != "" {
@@ -402,7 +418,7 @@ func (c *writer) stop() {
 	defer c.mu.Unlock()
 	c.stopped = true
 	c.private, c.queue = nil, queue{}
-	c.letGoLocked(c.held)
+	c.settleLocked()
 	c.releaseLocked()
 }
 

@@ -1,8 +1,13 @@
 package stream
 
+// maxBatch is how much goes to each socket in one write, in bytes, unless a
+// single event is larger.
+const maxBatch = 64 << 10
+
 // batch is what one pass brings to a share's connections.
 type batch struct {
 	frames []*frame
+	counts bool      // one of them is Every or Latest
 	joined [2][]byte // their bytes, alone and as chunks, if they are more than one
 }
 
@@ -10,12 +15,14 @@ type batch struct {
 func (b *batch) fill(q *queue) {
 	clear(b.frames)
 	b.frames = b.frames[:0]
+	b.counts = false
 	size := 0
 	for f := range q.all() {
 		if size += f.len(); size > maxBatch && len(b.frames) > 0 {
 			break
 		}
 		b.frames = append(b.frames, f)
+		b.counts = b.counts || f.kind == Every || f.kind == Latest
 	}
 	for range b.frames {
 		q.pop()

@@ -1,0 +1,220 @@
+package stream
+
+import (
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// slice is how long a pass goes on before the passes of other rooms have their turn, and requests
+// that have come meanwhile. A socket takes a write of one event in some 5 µs.
+const slice = 500 * time.Microsecond
+
+// receiver is a connection of a share.
+type receiver interface {
+	// bring sends it the frames of the batch that are above its place. It does not wait.
+	bring(*batch)
+	seat() *seat
+}
+
+// seat is a connection's place in a share.
+type seat struct {
+	share *share // nil while it gets no shared events
+	place uint64 // the number of the last event before it came
+	at    int32  // in share.conns
+}
+
+// share is the connections of one Stream that one goroutine serves: a loop, or a waker. That
+// goroutine alone touches it, but for the fields that say otherwise.
+//
+// Events gather in pending. A pass takes a batch of them and brings it to each connection in one
+// write. It is divided into slices, between which connections come and go: those before done have
+// the batch, those from done on do not.
+type share struct {
+	inbox    *inbox[task] // of the goroutine
+	attached int          // guarded by the Stream's lock
+	took     atomic.Int64 // nanoseconds of the last pass with a count, or of the one under way if that is longer
+
+	conns   []receiver
+	done    int
+	pending queue
+	batch   *batch        // of the pass under way; nil if there is none
+	last    time.Duration // what the last pass took
+	spent   time.Duration // on the pass under way
+	active  bool          // it stands in passes.active
+}
+
+// task is one thing that is wanted of a goroutine with shares: do, or that a frame is brought to a
+// share.
+type task struct {
+	share *share
+	frame *frame
+	do    func()
+}
+
+// take has a frame brought to the share's connections.
+func (sh *share) take(f *frame) {
+	f.hold()
+	if !sh.inbox.add(task{share: sh, frame: f}) {
+		f.release()
+	}
+}
+
+// attach adds a connection, which gets the events above its place.
+func (sh *share) attach(c receiver, place uint64) {
+	s := c.seat()
+	s.share, s.place, s.at = sh, place, int32(len(sh.conns))
+	sh.conns = append(sh.conns, c)
+	if sh.batch != nil { // of events that were published before it came
+		sh.put(len(sh.conns)-1, sh.conns[sh.done])
+		sh.put(sh.done, c)
+		sh.done++
+	}
+}
+
+// detach removes a connection, which gets no more shared events.
+func (s *seat) detach() {
+	sh := s.share
+	if sh == nil {
+		return
+	}
+	s.share = nil
+	at, last := int(s.at), len(sh.conns)-1
+	if at < sh.done { // the gap moves to the end of those that have the batch
+		sh.done--
+		sh.put(at, sh.conns[sh.done])
+		at = sh.done
+	}
+	if at < last {
+		sh.put(at, sh.conns[last])
+	}
+	sh.conns[last] = nil
+	sh.conns = sh.conns[:last]
+	if cap(sh.conns) > 64 && last < cap(sh.conns)/4 {
+		sh.conns = append(make([]receiver, 0, 2*last), sh.conns...)
+	}
+}
+
+func (sh *share) put(at int, c receiver) {
+	sh.conns[at] = c
+	c.seat().at = int32(at)
+}
+
+// rest returns the events that a connection does not have yet: those of the pass under way, and
+// those that gather for the next.
+func (s *seat) rest() (frames []*frame) {
+	sh := s.share
+	if sh == nil {
+		return nil
+	}
+	if sh.batch != nil && int(s.at) >= sh.done {
+		frames = append(frames, sh.batch.frames...)
+	}
+	for f := range sh.pending.all() {
+		frames = append(frames, f)
+	}
+	return slices.DeleteFunc(frames, func(f *frame) bool { return f.number <= s.place })
+}
+
+// passes are the passes of one goroutine's shares, a slice of each in turn.
+type passes struct {
+	most   int      // connections in a slice; 0 for as many as are done in its time
+	active []*share // there is something to bring
+	spare  *batch   // for the next pass
+}
+
+// take does what is asked for, in order.
+func (p *passes) take(tasks []task) {
+	for _, t := range tasks {
+		if t.do != nil {
+			t.do()
+		} else {
+			p.gather(t.share, t.frame)
+		}
+	}
+}
+
+// gather adds the frame to what the share's next pass brings.
+func (p *passes) gather(sh *share, f *frame) {
+	if out := sh.pending.push(f); out != nil {
+		out.release()
+	}
+	if !sh.active {
+		sh.active = true
+		p.active = append(p.active, sh)
+	}
+}
+
+// round goes on with the passes, each for a slice, until a slice is over or each has had its turn.
+// Settle, which may be nil, is called at the end of each.
+func (p *passes) round(settle func()) {
+	start, sharing := time.Now(), len(p.active)
+	var unfinished []*share
+	n := 0
+	for n < sharing && (n == 0 || time.Since(start) < slice) {
+		sh := p.active[n]
+		p.active[n] = nil
+		n++
+		p.slice(sh, sharing, settle)
+		if sh.batch != nil || sh.pending.len() > 0 {
+			unfinished = append(unfinished, sh)
+			continue
+		}
+		sh.active = false
+		sh.pending.pop() // it is empty, and gives back what is large of it
+	}
+	if n == sharing {
+		p.active = p.active[:0]
+	} else {
+		p.active = p.active[n:]
+	}
+	p.active = append(p.active, unfinished...)
+}
+
+// finish brings what is left of all passes.
+func (p *passes) finish(settle func()) {
+	for len(p.active) > 0 {
+		p.round(settle)
+	}
+}
+
+// slice goes on with the share's pass. Its time counts for it as many times as there are passes
+// that share the goroutine: so a pass is not measured by how large the rooms beside it are, and yet
+// the counts of many rooms together take no larger part of the time than those of one.
+func (p *passes) slice(sh *share, sharing int, settle func()) {
+	start := time.Now()
+	if sh.batch == nil {
+		sh.batch, p.spare = p.spare, nil
+		if sh.batch == nil {
+			sh.batch = new(batch)
+		}
+		sh.batch.fill(&sh.pending)
+		sh.done, sh.spent = 0, 0
+	}
+	for n := 1; sh.done < len(sh.conns); n++ {
+		c := sh.conns[sh.done]
+		sh.done++ // before it is brought the batch, as it may end then
+		c.bring(sh.batch)
+		if n == p.most || n%16 == 0 && time.Since(start) >= slice {
+			break
+		}
+	}
+	if settle != nil {
+		settle()
+	}
+	sh.spent += time.Since(start) * time.Duration(sharing)
+	over := sh.done == len(sh.conns)
+	if sh.batch.counts {
+		if over {
+			sh.last = sh.spent
+		}
+		sh.took.Store(int64(max(sh.last, sh.spent)))
+	}
+	if over {
+		for _, f := range sh.batch.frames {
+			f.release()
+		}
+		clear(sh.batch.frames)
+		p.spare, sh.batch, sh.done = sh.batch, nil, 0
+	}
+}

@@ -1,0 +1,185 @@
+package stream
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// member is a connection of a share that takes everything, each batch in a time of its own.
+type member struct {
+	sits  seat
+	takes time.Duration
+	ends  bool // with the next batch
+	got   []uint64
+	when  time.Time // of the last batch
+}
+
+func (m *member) seat() *seat { return &m.sits }
+
+func (m *member) bring(b *batch) {
+	time.Sleep(m.takes)
+	m.when = time.Now()
+	for _, f := range b.frames {
+		if f.number > m.sits.place {
+			m.got = append(m.got, f.number)
+		}
+	}
+	if m.ends {
+		m.sits.detach()
+	}
+}
+
+// events publishes into shares that one goroutine serves.
+type events struct{ published uint64 }
+
+func (e *events) next(k Kind) *frame {
+	e.published++
+	f := &frame{kind: k, number: e.published}
+	f.encoded([]byte("data: 0\n\n"))
+	f.hold()
+	return f
+}
+
+// Connections come and go between the slices of passes, and within one: each gets the events from
+// its attach to its end, once and in order.
+func TestPassesAgainstReference(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	synctest.Test(t, func(t *testing.T) {
+		rnd := rand.New(rand.NewPCG(seed, 0))
+		p := passes{most: 3}
+		sh, other := new(share), new(share)
+		var e events
+		want := map[*member][]uint64{}
+		var here, gone []*member
+		other.attach(&member{takes: slice}, 0)
+		divided := 0
+		for range 50_000 {
+			switch n := rnd.IntN(100); {
+			case n < 30:
+				m := &member{takes: time.Duration(rnd.IntN(3)) * slice / 20}
+				sh.attach(m, e.published)
+				here = append(here, m)
+			case n < 58 && len(here) > 0:
+				i := rnd.IntN(len(here))
+				m := here[i]
+				for _, f := range m.sits.rest() {
+					m.got = append(m.got, f.number)
+				}
+				m.sits.detach()
+				here, gone = slices.Delete(here, i, i+1), append(gone, m)
+			case n < 60 && len(here) > 0 && len(p.active) > 0:
+				m := here[rnd.IntN(len(here))]
+				if len(m.sits.rest()) > 0 && sh.pending.len() == 0 { // it gets all that was published, and ends within the pass
+					m.ends = true
+					here, gone = slices.DeleteFunc(here, func(o *member) bool { return o == m }), append(gone, m)
+					for m.sits.share != nil {
+						p.round(nil)
+					}
+				}
+			case n < 70:
+				f := e.next(Every)
+				for _, m := range here {
+					want[m] = append(want[m], f.number)
+				}
+				p.gather(sh, f)
+				if rnd.IntN(3) == 0 {
+					p.gather(other, e.next(Every))
+				}
+			default:
+				p.round(nil)
+				if sh.batch != nil {
+					divided++
+				}
+			}
+		}
+		p.finish(nil)
+		for _, m := range append(gone, here...) {
+			if !slices.Equal(m.got, want[m]) {
+				t.Fatalf("a connection got %d events that begin with %v, want %d that begin with %v",
+					len(m.got), m.got[:min(20, len(m.got))], len(want[m]), want[m][:min(20, len(want[m]))])
+			}
+		}
+		if divided < 100 || len(gone) < 1000 {
+			t.Errorf("%d slices ended within a pass, %d connections went", divided, len(gone))
+		}
+	})
+}
+
+// A room of ten beside one of 1,000 whose pass has begun: it waits for a slice of that, and its own
+// pass is measured as its own time, once for each of the two.
+func TestSmallRoomBesideALargeOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const each = 10 * time.Microsecond
+		var p passes
+		var e events
+		rooms := map[int]*share{}
+		for _, size := range []int{1000, 10} {
+			rooms[size] = new(share)
+			for range size {
+				rooms[size].attach(&member{takes: each}, 0)
+			}
+		}
+		large, small := rooms[1000], rooms[10]
+		p.gather(large, e.next(Latest))
+		p.round(nil)
+		if large.done == 0 || large.done == 1000 {
+			t.Fatalf("after a slice %d connections of the large room have the event", large.done)
+		}
+		p.gather(small, e.next(Latest))
+		start := time.Now()
+		for small.active {
+			p.round(nil)
+		}
+		if waited := small.conns[9].(*member).when.Sub(start); waited > slice+(16+10)*each {
+			t.Errorf("the small room's pass is over after %v", waited)
+		}
+		if got := time.Duration(small.took.Load()); got != 2*10*each {
+			t.Errorf("the small room's pass is measured as %v, want %v", got, 2*10*each)
+		}
+		p.finish(nil)
+		if got := time.Duration(large.took.Load()); got < 1000*each || got > 1000*each+4*slice {
+			t.Errorf("the large room's pass is measured as %v, want about %v", got, 1000*each)
+		}
+	})
+}
+
+// What is measured is passes with a count, and of these the one under way if it has taken longer
+// than the last.
+func TestPassIsMeasured(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const each = 100 * time.Microsecond
+		var p passes
+		var e events
+		sh := new(share)
+		for range 20 {
+			sh.attach(&member{takes: each}, 0)
+		}
+		for _, step := range []struct {
+			kind Kind
+			size int
+			want []time.Duration // after each slice
+		}{
+			{Latest, 20, []time.Duration{16 * each, 20 * each}},
+			{Reserved, 20, []time.Duration{20 * each, 20 * each}},
+			{Latest, 4, []time.Duration{4 * each}},
+		} {
+			for len(sh.conns) > step.size {
+				sh.conns[0].seat().detach()
+			}
+			p.gather(sh, e.next(step.kind))
+			var got []time.Duration
+			for sh.active {
+				p.round(nil)
+				got = append(got, time.Duration(sh.took.Load()))
+			}
+			if fmt.Sprint(got) != fmt.Sprint(step.want) {
+				t.Errorf("kind %d to %d connections: measured %v, want %v", step.kind, step.size, got, step.want)
+			}
+		}
+	})
+}

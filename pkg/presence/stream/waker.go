@@ -1,0 +1,56 @@
+package stream
+
+import "sync"
+
+// wakes is how many writers a waker wakes before it waits until they have taken what is there: as
+// many as write in about a slice. All writers of a large room at once would make every goroutine
+// that comes after them wait until they have run.
+const wakes = 64
+
+// waker gives shared events to its share of the process's writers. It is one goroutine, which alone
+// touches the shares; there is one per core.
+type waker struct {
+	inbox   *inbox[task]
+	bell    *bell
+	stop    chan struct{}
+	running sync.WaitGroup
+
+	passes passes         // of run's goroutine alone
+	woken  sync.WaitGroup // writers that were woken for a frame and have not taken it yet
+}
+
+func openWaker() *waker {
+	w := &waker{inbox: newInbox[task](), stop: make(chan struct{}), passes: passes{most: wakes}}
+	w.bell, _ = openBell() // without one it yields by runtime.Gosched
+	w.running.Go(w.run)    // ended by close
+	return w
+}
+
+func (w *waker) close() {
+	w.inbox.close()
+	close(w.stop)
+	w.running.Wait()
+	w.bell.close()
+}
+
+// do has f called by run, after what was handed before; it is not after close.
+func (w *waker) do(f func()) bool { return w.inbox.add(task{do: f}) }
+
+func (w *waker) run() {
+	var tasks []task
+	for last := false; !last; {
+		if len(w.passes.active) > 0 { // another turn at once
+			w.bell.yield()
+			signal(w.inbox.wake)
+		}
+		select {
+		case <-w.inbox.wake:
+		case <-w.stop:
+			last = true
+		}
+		tasks = w.inbox.take(tasks)
+		w.passes.take(tasks)
+		w.passes.round(w.woken.Wait)
+	}
+	w.passes.finish(w.woken.Wait)
+}
