@@ -27,33 +27,41 @@ import (
 // benchPatience is how long a benchmark waits for what must come.
 const benchPatience = 2 * time.Minute
 
-// inFlight is how many clients at most have asked and are not yet answered.
+// inFlight is the maximum number of clients in flight where the order does not say another.
 const inFlight = 200
 
-// load is the process with the clients. One goroutine reads all their sockets.
+// load is the process with the clients. One goroutine reads all their sockets, those of clients in
+// flight first: else a client's wait would include the reading of what all others received.
 type load struct {
-	epoll int
-	buf   []byte // of the reader alone
+	epoll int // the sockets of clients that have landed, and fresh
+	fresh int // epoll descriptor with the sockets of clients in flight
 
 	mu       sync.Mutex // guards what follows; the reader holds it for the sockets that are ready
+	buf      []byte
+	now      time.Duration // when the bytes in buf were read, since start
 	server   unix.SockaddrInet4
 	addr     string
-	clients  []loadClient // one a user, whether it is connected or not
-	open     int          // clients that are connected
-	stopped  int          // those of them that are not read
-	churned  int          // clients that went in churn; they go in the order of clients
-	answered int          // clients that were, since open
-	synced   int          // those that heard a sync
-	final    int          // the count that the clients wait for
-	counted  int          // clients whose last count is final
-	messages int          // events that arrived
+	clients  []loadClient    // one a user, whether it is connected or not
+	rooms    int             // client i is in room i modulo rooms
+	inFlight int             // maximum number of clients in flight
+	flight   stage           // what ends a client's time in flight
+	open     int             // clients that are connected
+	landed   int             // those of them that are no longer in flight
+	stopped  int             // those of them that are not read
+	churned  int             // clients that went in churn; they go in the order of clients
+	answered int             // clients that were, since open
+	synced   int             // those that heard a sync
+	final    int             // the count that the clients wait for
+	counted  int             // clients whose last count is final
+	messages int             // events that arrived
+	waits    []time.Duration // of the clients that have landed, from connect(2) on
 	failed   error
 
-	// While messages are timed: when each was sent, since start, and where the
-	// first of them stands in the order.
+	// While messages are timed: when each was sent, since start, and for each room the id of the
+	// first of them. They go to the rooms in turn.
 	start   time.Time
 	sent    []atomic.Int64
-	first   int
+	first   []int
 	arrival []time.Duration // from there to the client
 
 	until func() bool   // asked after every round of the reader
@@ -64,7 +72,10 @@ type load struct {
 // between two reads.
 type loadClient struct {
 	request []byte
-	fd      int // -1 if it is not connected
+	i       int   // its place in clients
+	fd      int   // -1 if it is not connected
+	began   int64 // when it connected, since start; set atomically, as the reader has it by then
+	landed  bool
 	stopped bool
 	synced  bool
 	count   int // the last user count; -1 before the first
@@ -83,6 +94,15 @@ type loadClient struct {
 	number int // its data, if that is a number
 }
 
+// stage is a point in the life of a client.
+type stage string
+
+const (
+	answered stage = "answered" // the head of the answer has arrived
+	synced   stage = "synced"   // the first sync has arrived
+	counted  stage = "counted"  // the first user count has arrived
+)
+
 type eventKind int8
 
 const (
@@ -98,7 +118,14 @@ func newLoad() (*load, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &load{epoll: epoll, buf: make([]byte, 256<<10), start: time.Now()}
+	fresh, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fresh, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: -1}); err != nil {
+		return nil, err
+	}
+	l := &load{epoll: epoll, fresh: fresh, buf: make([]byte, 256<<10), start: time.Now()}
 	go l.read() // ends with the process
 	return l, nil
 }
@@ -107,15 +134,17 @@ func (l *load) do(o order) (a answer, err error) {
 	began := time.Now()
 	switch o.Do {
 	case "open":
-		a.Elapsed, err = l.connect(o)
+		a, err = l.connect(o)
 	case "say":
-		err = l.say(o)
+		a, err = l.say(o)
 	case "post":
 		a, err = l.post(o)
 	case "stop":
 		err = l.stop(o.Narrow)
 	case "churn":
 		err = l.churn(o)
+	case "visit":
+		a, err = l.visit(o)
 	default:
 		err = errors.New("not an order for the load")
 	}
@@ -129,49 +158,62 @@ func (l *load) do(o order) (a answer, err error) {
 	return a, errors.Join(err, l.failed)
 }
 
-// connect opens all clients, as fast as it can, and waits until each was told
-// what o.Until says. The time is without that of minting tokens.
-func (l *load) connect(o order) (time.Duration, error) {
+// connect opens all clients, as fast as it can, and waits until each has received what o.Until
+// says. The time is without that of minting tokens.
+func (l *load) connect(o order) (a answer, err error) {
 	at, err := netip.ParseAddrPort(o.Addr)
 	if err != nil {
-		return 0, err
+		return a, err
 	}
+	rooms := max(1, o.Rooms)
 	clients := make([]loadClient, o.Clients+o.Spare)
+	token := ""
 	for i := range clients {
-		user, room := fmt.Sprintf("user-%d", i), "lobby"
-		if o.Rooms {
-			room = fmt.Sprintf("room-%d", i)
+		if i == 0 || !o.OneUser {
+			user := fmt.Sprintf("user-%d", o.From+i)
+			if token, err = auth.Mint(secret, auth.Claims{Sub: user, Name: user, Join: []string{"*"}}); err != nil {
+				return a, err
+			}
 		}
-		token, err := auth.Mint(secret, auth.Claims{Sub: user, Name: user, Join: []string{"*"}})
-		if err != nil {
-			return 0, err
-		}
-		clients[i].fd = -1
+		clients[i] = loadClient{i: i, fd: -1}
 		clients[i].request = fmt.Appendf(nil, "GET /events?room=%s&stream=messages HTTP/1.1\r\n"+ // r3labs asks for the stream
-			"Host: %s\r\nAccept: text/event-stream\r\nAuthorization: Bearer %s\r\n\r\n", room, o.Addr, token)
+			"Host: %s\r\nAccept: text/event-stream\r\nAuthorization: Bearer %s\r\n\r\n", roomName(o.Rooms, i), o.Addr, token)
 	}
 	l.mu.Lock()
 	l.addr, l.server = o.Addr, unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
-	l.clients, l.final = clients, o.Clients
-	if o.Rooms {
-		l.final = 1
-	}
+	l.clients, l.rooms, l.final = clients, o.Rooms, o.Clients/rooms
+	l.inFlight, l.flight = cmp.Or(o.InFlight, inFlight), cmp.Or(o.Flight, answered)
+	l.waits = make([]time.Duration, 0, len(clients))
 	l.mu.Unlock()
 	began := time.Now()
 	for i := range o.Clients {
 		if err := l.openClient(i, o.Narrow > 0 && i%o.Narrow == 0); err != nil {
-			return 0, err
+			return a, err
 		}
 	}
-	told := map[string]*int{"answered": &l.answered, "synced": &l.synced, "counted": &l.counted}[o.Until]
-	err = l.wait("what each client is to be told", func() bool { return *told == o.Clients })
-	return time.Since(began), err
+	reached := map[stage]*int{answered: &l.answered, synced: &l.synced, counted: &l.counted}[o.Until]
+	err = l.wait("what each client is to receive", func() bool { return *reached == o.Clients })
+	a.Elapsed = time.Since(began)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a.summarise(l.waits)
+	return a, err
 }
 
-// openClient connects one client and sends its request. A narrow one has small
-// buffers on both sides, as a path with small segments makes them.
+// roomName returns the name of the room of client i, or of message i, if there are so many rooms;
+// 0 means the lobby.
+func roomName(rooms, i int) string {
+	if rooms == 0 {
+		return "lobby"
+	}
+	return fmt.Sprintf("room-%d", i%rooms)
+}
+
+// openClient connects one client and sends its request. A narrow one has small buffers on both
+// sides, as a path with small segments makes them. The lock is not held, and not waited for, between
+// the start of the client's time in flight and its end.
 func (l *load) openClient(i int, narrow bool) error {
-	if err := l.wait("answers", func() bool { return l.open-l.answered < inFlight }); err != nil {
+	if err := l.wait("clients in flight", func() bool { return l.open-l.landed < l.inFlight }); err != nil {
 		return err
 	}
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -182,30 +224,51 @@ func (l *load) openClient(i int, narrow bool) error {
 		err = errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<10),
 			unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, 1460))
 	}
+	l.mu.Lock()
 	c := &l.clients[i]
+	request := c.request
+	*c = loadClient{request: request, i: i, fd: fd, count: -1, last: -1, id: -1}
+	l.open++
+	l.mu.Unlock()
+	atomic.StoreInt64(&c.began, int64(time.Since(l.start)))
 	if err := errors.Join(err, unix.Connect(fd, &l.server), unix.SetNonblock(fd, true)); err != nil {
 		return err
 	}
-	if _, err := unix.Write(fd, c.request); err != nil {
+	if _, err := unix.Write(fd, request); err != nil {
 		return err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	*c = loadClient{request: c.request, fd: fd, count: -1, last: -1, id: -1}
-	l.open++
-	return unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i)})
+	return unix.EpollCtl(l.fresh, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i)})
+}
+
+// landLocked ends a client's time in flight if this stage is the end of it.
+func (l *load) landLocked(c *loadClient, at stage) {
+	if at != l.flight || c.landed {
+		return
+	}
+	c.landed = true
+	l.landed++
+	l.waits = append(l.waits, l.now-time.Duration(atomic.LoadInt64(&c.began)))
+	l.failed = cmp.Or(l.failed, unix.EpollCtl(l.fresh, unix.EPOLL_CTL_DEL, c.fd, nil),
+		unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, c.fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(c.i)}))
 }
 
 // closeClientLocked ends a connection from this side. Close after reading
 // everything is a FIN; before that, it would be a reset.
 func (l *load) closeClientLocked(c *loadClient) {
 	l.readClientLocked(c)
+	if c.fd < 0 { // the server has closed it
+		return
+	}
 	unix.Close(c.fd)
 	c.fd = -1
 	l.open--
-	l.answered--
-	if c.count == l.final {
-		l.counted--
+	for _, n := range []struct {
+		in bool
+		of *int
+	}{{c.landed, &l.landed}, {c.headed, &l.answered}, {c.synced, &l.synced}, {c.count == l.final, &l.counted}} {
+		if n.in {
+			*n.of--
+		}
 	}
 }
 
@@ -230,6 +293,55 @@ func (l *load) churn(o order) error {
 	}
 }
 
+// visit has clients come at a rate, each of which goes when it has stayed for o.Stay. A client that
+// is still in flight then stays as long again. The time in flight of each is measured.
+func (l *load) visit(o order) (a answer, err error) {
+	type visitor struct {
+		i   int
+		end time.Duration
+	}
+	var in []visitor // in the order of their ends
+	l.mu.Lock()
+	l.waits = l.waits[:0]
+	l.mu.Unlock()
+	began := time.Now()
+	total := min(int(o.Rate*o.Time.Seconds()), len(l.clients))
+	for n := 0; n < total || len(in) > 0; {
+		come := time.Duration(float64(n) / o.Rate * float64(time.Second))
+		if n < total && (len(in) == 0 || come <= in[0].end) {
+			time.Sleep(come - time.Since(began))
+			if err := l.openClient(n, false); err != nil {
+				return a, err
+			}
+			in = append(in, visitor{n, time.Since(began) + o.Stay})
+			n++
+			continue
+		}
+		v := in[0]
+		in = in[1:]
+		time.Sleep(v.end - time.Since(began))
+		if time.Since(began) > benchPatience {
+			return a, fmt.Errorf("%d visitors in flight for %v", len(in)+1, benchPatience)
+		}
+		l.mu.Lock()
+		if c := &l.clients[v.i]; c.landed {
+			l.closeClientLocked(c)
+		} else {
+			in = append(in, visitor{v.i, time.Since(began) + o.Stay})
+		}
+		err := l.failed
+		l.mu.Unlock()
+		if err != nil {
+			return a, err
+		}
+	}
+	a.Elapsed = time.Since(began)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a.summarise(l.waits)
+	return a, nil
+}
+
 // stop reads no more from every so-manyth client.
 func (l *load) stop(every int) error {
 	l.mu.Lock()
@@ -245,37 +357,46 @@ func (l *load) stop(every int) error {
 	return nil
 }
 
-// say posts one message after the other, each when every client has the last.
-func (l *load) say(o order) error {
+// say posts one message after the other, each when every client has the last. It measures the time
+// from before the post to the last receipt.
+func (l *load) say(o order) (a answer, err error) {
 	s, err := l.dial(o.Size)
 	if err != nil {
-		return err
+		return a, err
 	}
 	defer s.conn.Close()
+	var times []time.Duration
 	for range o.Messages {
 		l.mu.Lock()
 		all := l.messages + l.open - l.stopped
 		l.mu.Unlock()
-		if status, err := s.post(); err != nil || status != http.StatusAccepted {
-			return fmt.Errorf("answered %d, %v", status, err)
+		began := time.Now()
+		if status, err := s.post(0); err != nil || status != http.StatusAccepted {
+			return a, fmt.Errorf("answered %d, %v", status, err)
 		}
 		if err := l.wait("a message", func() bool { return l.messages >= all }); err != nil {
-			return err
+			return a, err
 		}
+		times = append(times, time.Since(began))
 	}
-	return nil
+	a.summarise(times)
+	return a, nil
 }
 
-// post posts messages at a rate, as far as it is kept, and waits until every
-// client has all. With one sender the way of each is timed.
+// post posts messages at a rate, as far as it is kept, to the rooms in turn, and waits until every
+// client has all of its room. With one sender the way of each is timed.
 func (l *load) post(o order) (a answer, err error) {
 	total := int(o.Rate * o.Time.Seconds())
 	l.mu.Lock()
-	before, readers := l.messages, l.open-l.stopped
+	rooms := max(1, l.rooms)
+	total = total / rooms * rooms
+	before, readers := l.messages, (l.open-l.stopped)/rooms
 	l.sent, l.arrival = nil, nil
 	if o.Senders == 1 {
-		l.sent = make([]atomic.Int64, total)
-		l.first = slices.MaxFunc(l.clients, func(a, b loadClient) int { return cmp.Compare(a.last, b.last) }).last + 1
+		l.sent, l.first = make([]atomic.Int64, total), make([]int, rooms)
+		for i := range l.clients {
+			l.first[i%rooms] = max(l.first[i%rooms], l.clients[i].last+1)
+		}
 	}
 	sent := l.sent
 	l.mu.Unlock()
@@ -297,10 +418,12 @@ func (l *load) post(o order) (a answer, err error) {
 					return
 				}
 				time.Sleep(due - time.Since(began))
+				room := int(n)
 				if sent != nil {
-					sent[taken.Load()].Store(int64(time.Since(l.start)))
+					room = int(taken.Load()) // without those that were refused
+					sent[room].Store(int64(time.Since(l.start)))
 				}
-				status, err := s.post()
+				status, err := s.post(room)
 				switch {
 				case err != nil || status != http.StatusAccepted && status != http.StatusServiceUnavailable:
 					failed <- fmt.Errorf("answered %d, %v", status, err)
@@ -328,22 +451,33 @@ func (l *load) post(o order) (a answer, err error) {
 		err = errors.Join(err, fmt.Errorf("%d messages to %d clients arrived %d times", a.Taken, readers, n))
 	}
 	l.sent = nil
-	if len(l.arrival) > 0 {
-		slices.Sort(l.arrival)
-		a.P50, a.P99 = l.arrival[len(l.arrival)/2], l.arrival[len(l.arrival)*99/100]
-	}
+	a.summarise(l.arrival)
 	return a, err
+}
+
+// summarise sets what is reported of times, and sorts them.
+func (a *answer) summarise(times []time.Duration) {
+	if len(times) == 0 {
+		return
+	}
+	slices.Sort(times)
+	var sum time.Duration
+	for _, t := range times {
+		sum += t
+	}
+	n := len(times)
+	a.Times, a.Mean, a.P50, a.P99, a.Max = n, sum/time.Duration(n), times[n/2], times[n*99/100], times[n-1]
 }
 
 // sender is a connection for messages.
 type sender struct {
-	conn    net.Conn
-	r       *bufio.Reader
-	request []byte
+	conn     net.Conn
+	r        *bufio.Reader
+	requests [][]byte // one for each room
 }
 
 func (l *load) dial(size int) (*sender, error) {
-	token, err := auth.Mint(secret, auth.Claims{Sub: "sender", Name: "Sender"})
+	token, err := auth.Mint(secret, auth.Claims{Sub: "sender", Name: "Sender", Send: []string{"*"}})
 	if err != nil {
 		return nil, err
 	}
@@ -352,14 +486,18 @@ func (l *load) dial(size int) (*sender, error) {
 		return nil, err
 	}
 	body := fmt.Sprintf(`{"data":"%s"}`, strings.Repeat("x", size))
-	request := fmt.Appendf(nil, "POST /messages HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n"+
-		"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", l.addr, token, len(body), body)
-	return &sender{conn, bufio.NewReader(conn), request}, nil
+	s := &sender{conn: conn, r: bufio.NewReader(conn)}
+	for i := range max(1, l.rooms) {
+		s.requests = append(s.requests, fmt.Appendf(nil, "POST /messages?room=%s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n"+
+			"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", roomName(l.rooms, i), l.addr, token, len(body), body))
+	}
+	return s, nil
 }
 
-func (s *sender) post() (status int, err error) {
+// post posts one message, to the room of that number modulo the number of rooms.
+func (s *sender) post(room int) (status int, err error) {
 	s.conn.SetDeadline(time.Now().Add(benchPatience)) // if it fails, so does the write
-	if _, err := s.conn.Write(s.request); err != nil {
+	if _, err := s.conn.Write(s.requests[room%len(s.requests)]); err != nil {
 		return 0, err
 	}
 	response, err := http.ReadResponse(s.r, nil)
@@ -396,23 +534,31 @@ func (l *load) wait(what string, so func() bool) error {
 	}
 }
 
-// read is the reader.
+// read is the reader. It looks for clients in flight before each round, and its rounds are short.
 func (l *load) read() {
-	events := make([]unix.EpollEvent, 512)
+	events := make([]unix.EpollEvent, 128)
 	for {
-		n, err := unix.EpollWait(l.epoll, events, -1)
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			panic(err)
+		for _, epoll := range []int{l.epoll, l.fresh} {
+			timeout := 0
+			if epoll == l.epoll {
+				timeout = -1
+			}
+			n, err := unix.EpollWait(epoll, events, timeout)
+			if err != nil && !errors.Is(err, unix.EINTR) {
+				panic(err)
+			}
+			l.mu.Lock()
+			for _, e := range events[:max(0, n)] {
+				if e.Fd >= 0 {
+					l.readClientLocked(&l.clients[e.Fd])
+				}
+			}
+			if l.until != nil && (l.failed != nil || l.until()) {
+				l.until = nil
+				close(l.so)
+			}
+			l.mu.Unlock()
 		}
-		l.mu.Lock()
-		for _, e := range events[:max(0, n)] {
-			l.readClientLocked(&l.clients[e.Fd])
-		}
-		if l.until != nil && (l.failed != nil || l.until()) {
-			l.until = nil
-			close(l.so)
-		}
-		l.mu.Unlock()
 	}
 }
 
@@ -421,6 +567,7 @@ func (l *load) readClientLocked(c *loadClient) {
 		return
 	}
 	n, err := unix.Read(c.fd, l.buf)
+	l.now = time.Since(l.start)
 	switch {
 	case errors.Is(err, unix.EAGAIN):
 	case n <= 0:
@@ -445,6 +592,7 @@ func (l *load) feedLocked(c *loadClient, b []byte) {
 		case len(line) == 1: // "\r"
 			c.headed = true
 			l.answered++
+			l.landLocked(c, answered)
 			if !c.chunked {
 				c.chunk = math.MaxInt
 			}
@@ -549,8 +697,11 @@ func (l *load) eventLocked(c *loadClient) {
 	switch c.kind {
 	case messageEvent:
 		l.messages++
-		if n := c.id - l.first; l.sent != nil && n < len(l.sent) {
-			l.arrival = append(l.arrival, time.Since(l.start)-time.Duration(l.sent[n].Load()))
+		if l.sent != nil {
+			rooms := len(l.first)
+			if n := (c.id-l.first[c.i%rooms])*rooms + c.i%rooms; n < len(l.sent) {
+				l.arrival = append(l.arrival, l.now-time.Duration(l.sent[n].Load()))
+			}
 		}
 	case countEvent:
 		if c.count == l.final {
@@ -559,10 +710,12 @@ func (l *load) eventLocked(c *loadClient) {
 		if c.count = c.number; c.count == l.final {
 			l.counted++
 		}
+		l.landLocked(c, counted)
 	case syncEvent:
 		if !c.synced {
 			c.synced = true
 			l.synced++
+			l.landLocked(c, synced)
 		}
 	case goodbyeEvent:
 		l.failed = cmp.Or(l.failed, errors.New("a client was sent away"))

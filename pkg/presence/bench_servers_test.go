@@ -38,14 +38,19 @@ type order struct {
 
 	Addr     string        // open: where the server is
 	Clients  int           // open: how many, each a user of its own
-	Spare    int           // open: how many more users there are, for churn
-	Rooms    bool          // open: a room for each client, not one for all
+	Spare    int           // open: how many more users there are, for churn and visit
+	From     int           // open: the number of the first user
+	OneUser  bool          // open: all clients are the same user
+	Rooms    int           // open: how many rooms there are, of equal size; 0: one, the lobby
 	Narrow   int           // open: every so-manyth client has small buffers
-	Until    string        // open: what each client waits for: answered, synced, counted
+	InFlight int           // open: the maximum number of clients in flight; 0: 200
+	Flight   stage         // open: what ends a client's time in flight, which is timed; default: answered
+	Until    stage         // open: what each client waits for; counted is the final count
 	Messages int           // say: how many
 	Size     int           // say, post: bytes of a message's text
-	Rate     float64       // post, churn: how many a second
-	Time     time.Duration // post, churn: how long
+	Rate     float64       // post, churn, visit: how many per second
+	Time     time.Duration // post, churn, visit: how long
+	Stay     time.Duration // visit: how long each client stays
 	Senders  int           // post: how many at once
 }
 
@@ -63,11 +68,15 @@ type answer struct {
 	Connections int // in the lobby
 
 	// Of the load.
-	Elapsed  time.Duration
-	Bytes    int // received, mean of the clients
-	Taken    int // posts that were answered with 202
-	Refused  int // with 503
-	P50, P99 time.Duration
+	Elapsed time.Duration
+	Bytes   int // received, mean of the clients
+	Taken   int // posts that were answered with 202
+	Refused int // with 503
+
+	// Of the load, of what it timed: in open and visit each client's time in flight, in say each
+	// message's way to all clients, in post its way to each.
+	Times               int
+	Mean, P50, P99, Max time.Duration
 }
 
 // runBenchProcess makes this process one of a benchmark's. It ends when its
