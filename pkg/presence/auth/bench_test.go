@@ -1,0 +1,35 @@
+package auth_test
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"example.com/presence/pkg/presence/auth"
+)
+
+// BenchmarkAuthenticate checks one HS256 token again and again:
+//
+//	go test -run '^$' -bench BenchmarkAuthenticate -benchmem ./pkg/presence/auth
+func BenchmarkAuthenticate(b *testing.B) {
+	for _, bb := range []struct {
+		name string
+		c    auth.Claims
+	}{
+		// As in the benchmarks of pkg/presence.
+		{"plain", auth.Claims{Sub: "user-12345", Name: "user-12345", Join: []string{"*"}}},
+		{"info", auth.Claims{Sub: "user-12345", Name: "Ada Lovelace", SID: "c29tZSBzaWduLWlu", TTL: time.Hour,
+			Join: []string{"doc-*", "lobby"}, Send: []string{"doc-*"},
+			Info: json.RawMessage(`{"avatar":"https://cdn.example/ada.png","color":"teal","team":{"id":7,"name":"analysts"}}`)}},
+	} {
+		b.Run(bb.name, func(b *testing.B) {
+			j, r := newJWT(b, auth.Config{}), bearer(must(auth.Mint(secret, bb.c)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := j.Authenticate(r); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
