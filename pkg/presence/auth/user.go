@@ -75,10 +75,12 @@ func (u User) Checked() (User, error) {
 	if !plain(u.Name, 128) {
 		return User{}, badToken("its name must be at most 128 bytes of UTF-8 without control characters and U+FFFD")
 	}
+	if len(u.Info) == 0 || string(u.Info) == "{}" {
+		u.Info = json.RawMessage("{}")
+		return u, nil
+	}
 	var info bytes.Buffer
-	if len(u.Info) == 0 {
-		info.WriteString("{}")
-	} else if !utf8.Valid(u.Info) || json.Compact(&info, u.Info) != nil {
+	if !utf8.Valid(u.Info) || json.Compact(&info, u.Info) != nil {
 		return User{}, badToken("its info must be JSON")
 	}
 	if info.Len() > 1<<10 {
