@@ -368,6 +368,31 @@ func TestUsersOfAnotherAuthenticator(t *testing.T) {
 	}
 }
 
+// embedding changes the user of the auth.JWT in it, as a host program may.
+type embedding struct{ *auth.JWT }
+
+func (e embedding) Authenticate(r *http.Request) (presence.User, error) {
+	u, err := e.JWT.Authenticate(r)
+	u.Info = json.RawMessage(r.Header.Get("X-Info"))
+	return u, err
+}
+
+func TestUsersOfAnAuthenticatorThatEmbedsJWT(t *testing.T) {
+	key, err := auth.Secret(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j, err := auth.New(auth.Config{Key: key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := open(t, presence.Config{Authenticator: embedding{j}})
+	h.stream("/events", bearer(t, "alice"), "X-Info", "{}").next("user count")
+	if r := h.ask("GET", "/events", bearer(t, "alice"), "", "X-Info", "{"); r.StatusCode != http.StatusUnauthorized {
+		t.Errorf("got %s, want 401 for info that is no JSON", r.Status)
+	}
+}
+
 // A sign-in renews the user's open streams, those of the same sid, in rooms that
 // the new token may join; it shortens none, and leaves all others alone.
 func TestPromise7Renewal(t *testing.T) {
