@@ -83,11 +83,14 @@ func (c *counter) join(conn *connection, u User, lastID string) error {
 	}
 	c.room.Join(conn.id, room.User{ID: conn.user, Name: u.Name, Info: u.Info}, now)
 	place := c.room.Place()
-	c.greetLocked(conn, lastID, place, now)
+	greeting := c.greetLocked(conn, lastID, place, now)
 	c.shared.running.Add(1)
-	if c.intervalLocked(now) && c.admitAtOnceLocked(conn, now) {
+	if c.intervalLocked(now) && c.admitAtOnceLocked(conn, greeting, now) {
 		c.shared.conns.enter(conn, true)
 	} else {
+		if greeting != nil {
+			conn.conn.Tell(greeting)
+		}
 		c.shared.conns.enter(conn, false) // under the lock: a kick or Shutdown ends the connections of the room
 		c.joiners = append(c.joiners, joiner{conn, place.String(), len(c.missed)})
 	}
@@ -95,30 +98,34 @@ func (c *counter) join(conn *connection, u User, lastID string) error {
 	return nil
 }
 
-// greetLocked answers a client: how long to wait before it comes back, and the
-// messages since the id that it holds, or a reset.
-func (c *counter) greetLocked(conn *connection, lastID string, here room.Place, now time.Time) {
-	conn.conn.Tell(retryField(time.Second, 3*time.Second))
+// greetLocked returns what a client receives first: how long to wait before it reconnects, and a
+// reset, if it cannot resume with the id that it holds. If it can, it is sent the messages since, and
+// the greeting before them: then there is none left to be sent.
+func (c *counter) greetLocked(conn *connection, lastID string, here room.Place, now time.Time) (greeting []byte) {
+	greeting = appendRetry(make([]byte, 0, 256), time.Second, 3*time.Second)
 	if lastID == "" {
-		return
+		return greeting
 	}
 	switch missed, taken, ok := c.shared.memory.missed(conn, lastID, here, now); {
 	case !ok:
-		conn.conn.Tell(resetEvent(here.String()).Append(nil))
+		greeting = resetEvent(here.String()).Append(greeting)
 	case len(missed) > 0:
+		conn.conn.Tell(greeting)
 		conn.conn.Replay(taken, missed...)
+		return nil
 	}
+	return greeting
 }
 
-// admitAtOnceLocked sends the joiner its own snapshot and attaches it to the shared
-// stream, between two counts. It reports false, having sent nothing, where the
+// admitAtOnceLocked sends the joiner its own snapshot, after the greeting, and attaches it to the
+// shared stream, between two counts. It reports false, having sent nothing, where the
 // snapshot is large, or where a member change waits: the joiner would then receive
 // that change a second time.
 //
 // The joiner may now hold a number that the other clients do not, and that may
 // be wrong before the next count: ahead has the next count published even if it
 // equals the last one.
-func (c *counter) admitAtOnceLocked(conn *connection, now time.Time) bool {
+func (c *counter) admitAtOnceLocked(conn *connection, greeting []byte, now time.Time) bool {
 	c.room.Expire(now)
 	if !c.room.Counting() && (c.room.HasNews(now) || c.room.MembersExceed(maxSnapshot)) {
 		return false
@@ -129,8 +136,8 @@ func (c *counter) admitAtOnceLocked(conn *connection, now time.Time) bool {
 	}
 	c.shared.syncs.Add(1)
 	n, id := c.countLocked(), c.room.Place().String()
-	first := stream.Event{ID: id, Name: string(room.EventSync), Data: state}.Append(nil)
-	conn.conn.Tell(stream.Event{ID: id, Name: string(room.EventCount), Data: encode(n)}.Append(first))
+	first := stream.Event{ID: id, Name: string(room.EventSync), Data: state}.Append(greeting)
+	conn.conn.Tell(countEvent(id, n).Append(first)) // in one write
 	c.stream.Attach(conn.conn)
 	c.ahead = c.ahead || n != c.told
 	return true
@@ -317,7 +324,7 @@ func (c *counter) publishLocked(now time.Time) {
 	n := c.countLocked()
 	if n != c.told || c.ahead {
 		c.told, c.ahead = n, false
-		c.stream.Publish(stream.Event{ID: id, Name: string(room.EventCount), Data: encode(n)}, stream.Latest)
+		c.stream.Publish(countEvent(id, n), stream.Latest)
 	}
 	if len(c.joiners) > 0 {
 		c.admitLocked(state, n)
@@ -331,7 +338,7 @@ func (c *counter) publishLocked(now time.Time) {
 // since, so that no id goes back.
 func (c *counter) admitLocked(state []byte, count int) {
 	sync := stream.Event{Name: string(room.EventSync), Data: state}.Append(nil)
-	number := stream.Event{Name: string(room.EventCount), Data: encode(count)}.Append(nil)
+	number := countEvent("", count).Append(nil)
 	syncing, slow := c.shared.memory.tell(len(sync), c.joiners)
 	for _, conn := range slow {
 		conn.conn.Drop(stream.Slow) // with a goodbye it would hold the state for as long as that may take

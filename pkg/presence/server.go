@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -92,7 +93,18 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("X-Content-Type-Options", "nosniff")
+	growStack()
 	s.router.ServeHTTP(answer, r)
+}
+
+// growStack has room for what handlers need on the goroutine's stack made at once. Net/http gives
+// each connection a goroutine; its stack would be copied three times on the way down to the JSON of
+// a token, each time with more frames on it: 8 % of a join's CPU.
+//
+//go:noinline
+func growStack() (sum byte) {
+	var room [8 << 10]byte
+	return room[len(os.Args)%len(room)]
 }
 
 // Harden sets the part of a host's [http.Server] in what a Server promises: the

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"time"
 
 	"example.com/presence/pkg/presence/room"
@@ -90,17 +91,23 @@ func changeEvent(id string, r *room.Room, c room.Change) stream.Event {
 	return e
 }
 
+func countEvent(id string, n int) stream.Event {
+	return stream.Event{ID: id, Name: string(room.EventCount), Data: strconv.AppendInt(nil, int64(n), 10)}
+}
+
 func syncData(r *room.Room, heartbeat time.Duration) []byte {
+	if r.Counting() { // by hand, as in a large room each joiner has its own
+		return fmt.Appendf(nil, `{"connections":%d,"users":%d,"complete":false,"heartbeat":%v}`,
+			r.Connections(), r.Users(), heartbeat.Seconds())
+	}
 	sync := struct {
 		Connections int           `json:"connections"`
 		Users       int           `json:"users"`
 		Members     []room.Member `json:"members,omitempty"`
 		Complete    bool          `json:"complete"`
 		Heartbeat   float64       `json:"heartbeat"` // seconds
-	}{Connections: r.Connections(), Users: r.Users(), Complete: !r.Counting(), Heartbeat: heartbeat.Seconds()}
-	if sync.Complete {
-		sync.Members, _ = r.Members("", r.Users())
-	}
+	}{Connections: r.Connections(), Users: r.Users(), Complete: true, Heartbeat: heartbeat.Seconds()}
+	sync.Members, _ = r.Members("", r.Users())
 	return encode(sync)
 }
 
@@ -115,11 +122,12 @@ func expiringEvent(left time.Duration) stream.Event {
 	return stream.Event{Name: string(room.EventExpiring), Data: fmt.Appendf(nil, `{"in":%d}`, in)}
 }
 
-// retryField returns the block that tells a browser how long to wait before it
-// comes back: drawn at random, so that a restart does not bring all clients
+// appendRetry appends the block that has a browser wait for so long before it
+// reconnects: drawn at random, so that a restart does not bring all clients
 // back in one instant.
-func retryField(least, most time.Duration) []byte {
-	return fmt.Appendf(nil, "retry: %d\n\n", between(least, most).Milliseconds())
+func appendRetry(b []byte, least, most time.Duration) []byte {
+	b = strconv.AppendInt(append(b, "retry: "...), between(least, most).Milliseconds(), 10)
+	return append(b, "\n\n"...)
 }
 
 // between draws a time.

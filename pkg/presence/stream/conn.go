@@ -48,7 +48,6 @@ var (
 // on Linux, it costs no goroutine. With [ErrFull] there is a connection that
 // does, for a few words and the end.
 func (s *Streams) Conn(w http.ResponseWriter, r *http.Request) (*Conn, error) {
-	setHeaders(w.Header())
 	if r.ProtoMajor == 1 {
 		h, err := s.hijack(w, r)
 		if err == nil {
@@ -62,8 +61,10 @@ func (s *Streams) Conn(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 		w.Header().Set("Connection", "close") // its deadlines are no good for another request
 	}
 	if !canServe(w) {
-		w.Header().Del("Content-Encoding") // of a stream; the caller's error may be compressed
 		return nil, ErrUnsupported
+	}
+	for _, field := range headers {
+		w.Header().Set(field.name, field.value)
 	}
 	response := struct {
 		http.ResponseWriter
@@ -108,18 +109,18 @@ func canServe(w http.ResponseWriter) bool {
 	}
 }
 
-// setHeaders sets the headers of a stream. Those after Content-Type ask proxies to pass every event
+// headers are those of a stream. Those after Content-Type ask proxies to pass every event
 // on at once and unchanged; docs/proxies.md lists which proxy obeys which.
 //
 // RFC 9110, section 8.4.1, says that identity should not be sent in Content-Encoding. Caddy before
 // 2.6.3 (Debian 12) and Varnish ignore no-transform, and gzip what has no Content-Encoding
 // without ever flushing the encoder. The header must not depend on the request's Accept-Encoding,
 // which many configurations remove on the way here.
-func setHeaders(h http.Header) {
-	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-store, no-transform")
-	h.Set("Content-Encoding", "identity")
-	h.Set("X-Accel-Buffering", "no")
+var headers = []struct{ name, value string }{
+	{"Content-Type", "text/event-stream"},
+	{"Cache-Control", "no-store, no-transform"},
+	{"Content-Encoding", "identity"},
+	{"X-Accel-Buffering", "no"},
 }
 
 // Tell sends events to this client alone: whole ones, in as many pieces as the

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -26,6 +25,7 @@ const maxStray = 16 << 10
 type http1 struct {
 	conn    net.Conn
 	head    []byte // of the answer, until it is sent
+	tuned   bool   // by the listener that accepted it
 	chunked bool
 	stray   int // bytes that came after the request
 	buf     *bufio.Writer
@@ -54,29 +54,50 @@ func (s *Streams) hijack(w http.ResponseWriter, r *http.Request) (*http1, error)
 	if d, ok := h.below().(Detacher); ok {
 		plain := h.below() == conn
 		below, released := d.Detach()
+		h.tuned = true
 		if h.released = released; plain {
 			h.conn = below
 		}
 	}
-	header := w.Header()
-	header.Del("Content-Length")
-	header.Del("Transfer-Encoding")
-	header.Del("Connection")
+	var head bytes.Buffer
+	head.Grow(512) // once; the usual head is shorter
 	if h.chunked {
-		header.Set("Transfer-Encoding", "chunked")
+		head.WriteString("HTTP/1.1 200 OK\r\n") // the highest version that is known here
+	} else {
+		head.WriteString("HTTP/1.0 200 OK\r\n")
+	}
+	for _, field := range headers {
+		writeField(&head, field.name, field.value)
+	}
+	if h.chunked {
+		writeField(&head, "Transfer-Encoding", "chunked")
 	}
 	if !h.chunked || announcesEnd(r) {
-		header.Set("Connection", "close")
+		writeField(&head, "Connection", "close")
 	}
-	if _, set := header["Date"]; !set {
-		header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+	if _, set := w.Header()["Date"]; !set {
+		writeField(&head, "Date", time.Now().UTC().Format(http.TimeFormat))
 	}
-	var head bytes.Buffer
-	fmt.Fprintf(&head, "HTTP/1.%d 200 OK\r\n", min(r.ProtoMinor, 1)) // the highest that is known here
-	header.Write(&head)                                              // takes line breaks out of values, as net/http does
+	w.Header().WriteSubset(&head, own) // takes line breaks out of values, as net/http does
 	head.WriteString("\r\n")
 	h.head = head.Bytes()
 	return h, nil
+}
+
+// own are the header fields that a host's middleware cannot set, as they are this package's.
+var own = func() map[string]bool {
+	own := map[string]bool{"Content-Length": true, "Transfer-Encoding": true, "Connection": true}
+	for _, field := range headers {
+		own[field.name] = true
+	}
+	return own
+}()
+
+func writeField(b *bytes.Buffer, name, value string) {
+	b.WriteString(name)
+	b.WriteString(": ")
+	b.WriteString(value)
+	b.WriteString("\r\n")
 }
 
 // announcesEnd reports whether the answer has Connection: close. RFC 9112 section 9.6 wants it, as
@@ -199,6 +220,9 @@ func (l layers) Close() error {
 
 // tune bounds what the kernel holds for the client.
 func (h *http1) tune() {
+	if h.tuned {
+		return
+	}
 	if s := socket.Of(h.below()); s != nil {
 		s.Control(socket.Tune)
 	}

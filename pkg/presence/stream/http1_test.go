@@ -35,15 +35,14 @@ const get = "GET / HTTP/1.1\r\nHost: presence.example\r\n\r\n"
 
 func TestAnswer(t *testing.T) {
 	const head = "%s 200 OK\r\n" +
-		"Access-Control-Allow-Origin: https://example.com\r\n" +
-		"Cache-Control: no-store, no-transform\r\n" +
-		"%s" +
-		"Content-Encoding: identity\r\n" +
 		"Content-Type: text/event-stream\r\n" +
-		"Date: -\r\n" +
-		"%s" +
-		"Vary: Origin\r\nVary: Accept\r\n" +
+		"Cache-Control: no-store, no-transform\r\n" +
+		"Content-Encoding: identity\r\n" +
 		"X-Accel-Buffering: no\r\n" +
+		"%s" +
+		"Date: -\r\n" +
+		"Access-Control-Allow-Origin: https://example.com\r\n" +
+		"Vary: Origin\r\nVary: Accept\r\n" +
 		"X-Forged: a b\r\n\r\n"
 	events := []string{
 		"retry: 1000\n\n",
@@ -59,19 +58,19 @@ func TestAnswer(t *testing.T) {
 	const ends, delimited = "Connection: close\r\n", "Transfer-Encoding: chunked\r\n"
 	with := func(header string) string { return strings.TrimSuffix(get, "\r\n") + header + "\r\n\r\n" }
 	for name, c := range map[string]struct{ request, want string }{
-		"HTTP/1.1":           {get, fmt.Sprintf(head, "HTTP/1.1", ends, delimited) + chunked},
-		"HTTP/1.0":           {"GET / HTTP/1.0\r\n\r\n", fmt.Sprintf(head, "HTTP/1.0", ends, "") + strings.Join(events, "")},
-		"close":              {with("Connection: close"), fmt.Sprintf(head, "HTTP/1.1", "", delimited) + chunked},
-		"keep-alive":         {with("Connection: keep-alive"), fmt.Sprintf(head, "HTTP/1.1", "", delimited) + chunked},
-		"Squid's pool":       {with("Connection: keep-alive\r\nVia: 1.1 x (squid)"), fmt.Sprintf(head, "HTTP/1.1", ends, delimited) + chunked},
-		"Apache's pool":      {with("Connection: Keep-Alive\r\nX-Forwarded-For: ::1"), fmt.Sprintf(head, "HTTP/1.1", ends, delimited) + chunked},
-		"another's pool":     {with("Connection: keep-alive\r\nForwarded: for=x"), fmt.Sprintf(head, "HTTP/1.1", ends, delimited) + chunked},
-		"old and persistent": {"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", fmt.Sprintf(head, "HTTP/1.0", ends, "") + strings.Join(events, "")},
+		"HTTP/1.1":           {get, fmt.Sprintf(head, "HTTP/1.1", delimited+ends) + chunked},
+		"HTTP/1.0":           {"GET / HTTP/1.0\r\n\r\n", fmt.Sprintf(head, "HTTP/1.0", ends) + strings.Join(events, "")},
+		"close":              {with("Connection: close"), fmt.Sprintf(head, "HTTP/1.1", delimited) + chunked},
+		"keep-alive":         {with("Connection: keep-alive"), fmt.Sprintf(head, "HTTP/1.1", delimited) + chunked},
+		"Squid's pool":       {with("Connection: keep-alive\r\nVia: 1.1 x (squid)"), fmt.Sprintf(head, "HTTP/1.1", delimited+ends) + chunked},
+		"Apache's pool":      {with("Connection: Keep-Alive\r\nX-Forwarded-For: ::1"), fmt.Sprintf(head, "HTTP/1.1", delimited+ends) + chunked},
+		"another's pool":     {with("Connection: keep-alive\r\nForwarded: for=x"), fmt.Sprintf(head, "HTTP/1.1", delimited+ends) + chunked},
+		"old and persistent": {"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", fmt.Sprintf(head, "HTTP/1.0", ends) + strings.Join(events, "")},
 	} {
 		eachHTTP1(t, stream.Config{}, func(t *testing.T, g *rig) {
 			g.header = http.Header{
 				"Access-Control-Allow-Origin": {"https://example.com"}, "Vary": {"Origin", "Accept"},
-				"X-Forged": {"a\nb"}, "Bad Name": {"x"}, "Content-Length": {"7"}, "Transfer-Encoding": {"gzip"},
+				"X-Forged": {"a\nb"}, "Bad Name": {"x"}, "Content-Length": {"7"}, "Transfer-Encoding": {"gzip"}, "Content-Type": {"text/plain"},
 			}
 			client, conn := g.raw(c.request)
 			r := bufio.NewReader(client)

@@ -95,12 +95,13 @@ func (s *Stream) reserved() chan struct{} {
 
 // Pass returns how long the last pass with an event of kind [Every] or [Latest] took until every
 // connection that was waiting had taken it, or how long the one under way has taken so far if that
-// is longer: the time in which a loop was at it, times the number of rooms that shared the loop.
+// is longer. It is the sum over the loops, of the time in which each was at it times the number of
+// rooms that shared the loop.
 func (s *Stream) Pass() (pass time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, sh := range s.shares {
-		pass = max(pass, time.Duration(sh.took.Load()))
+		pass += time.Duration(sh.took.Load())
 	}
 	return pass
 }

@@ -55,6 +55,7 @@ type writer struct {
 	waiting  bool      // serve waits for wake, and will take the next frame at once
 	woken    bool      // by the waker, which waits until it has seen to it
 	deadline time.Time // set on the socket
+	asked    bool      // to end: nothing more is for it alone
 	ending   End
 	dropped  bool // it ends without a word
 	stopped  bool // serve has returned
@@ -91,7 +92,7 @@ func (c *writer) detach(s *Stream) {
 func (c *writer) tell(private [][]byte, taken func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ending != "" || c.stopped {
+	if c.asked || c.ending != "" || c.stopped {
 		if taken != nil {
 			taken()
 		}
@@ -144,9 +145,10 @@ func (c *writer) end(why End) {
 		}
 		c.endLocked(why)
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asked = true
 	if !c.waker.do(ask) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
 		c.endLocked(why)
 	}
 }
