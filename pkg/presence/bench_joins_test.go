@@ -3,6 +3,7 @@
 package presence_test
 
 import (
+	"cmp"
 	"fmt"
 	"testing"
 	"time"
@@ -105,7 +106,7 @@ func benchSteady(b *testing.B) {
 func startVisitors(b *testing.B, s *side, o order) *process {
 	b.Helper()
 	p := startProcess(b, "load")
-	p.ask(order{Do: "open", Addr: s.addr, Spare: int(o.Rate * o.Time.Seconds()), From: 100_000, Rooms: o.Rooms,
+	p.ask(order{Do: "open", Addr: s.addr, Spare: int(o.Rate * o.Time.Seconds()), From: cmp.Or(o.From, 100_000), Rooms: o.Rooms,
 		InFlight: 10_000, Flight: counted, Until: counted})
 	return p
 }

@@ -145,6 +145,8 @@ func (l *load) do(o order) (a answer, err error) {
 		err = l.churn(o)
 	case "visit":
 		a, err = l.visit(o)
+	case "leave":
+		a, err = l.leave(o)
 	default:
 		err = errors.New("not an order for the load")
 	}
@@ -342,6 +344,37 @@ func (l *load) visit(o order) (a answer, err error) {
 	return a, nil
 }
 
+// leave closes the client that came first, and waits until every other holds the true number. Right
+// before that, o.Burst other clients join, and leave when they are answered. The time is from the
+// close of the last client to leave.
+func (l *load) leave(o order) (a answer, err error) {
+	for i := range o.Burst {
+		if err := l.openClient(len(l.clients)-o.Burst+i, false); err != nil {
+			return a, err
+		}
+	}
+	if err := l.wait("answers", func() bool { return l.answered == l.open }); err != nil {
+		return a, err
+	}
+	l.mu.Lock()
+	l.final, l.counted = l.open-o.Burst-1, 0
+	for i := range l.clients {
+		if c := &l.clients[i]; c.fd >= 0 && c.count == l.final {
+			l.counted++
+		}
+	}
+	for i := range o.Burst {
+		l.closeClientLocked(&l.clients[len(l.clients)-o.Burst+i])
+	}
+	began := time.Now()
+	l.closeClientLocked(&l.clients[l.churned])
+	l.churned++
+	l.mu.Unlock()
+	err = l.wait("the count after a leave", func() bool { return l.counted == l.open })
+	a.Elapsed = time.Since(began)
+	return a, err
+}
+
 // stop reads no more from every so-manyth client.
 func (l *load) stop(every int) error {
 	l.mu.Lock()
@@ -389,7 +422,6 @@ func (l *load) post(o order) (a answer, err error) {
 	total := int(o.Rate * o.Time.Seconds())
 	l.mu.Lock()
 	rooms := max(1, l.rooms)
-	total = total / rooms * rooms
 	before, readers := l.messages, (l.open-l.stopped)/rooms
 	l.sent, l.arrival = nil, nil
 	if o.Senders == 1 {

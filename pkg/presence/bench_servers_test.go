@@ -38,7 +38,7 @@ type order struct {
 
 	Addr     string        // open: where the server is
 	Clients  int           // open: how many, each a user of its own
-	Spare    int           // open: how many more users there are, for churn and visit
+	Spare    int           // open: how many more users there are, for churn, visit and leave
 	From     int           // open: the number of the first user
 	OneUser  bool          // open: all clients are the same user
 	Rooms    int           // open: how many rooms there are, of equal size; 0: one, the lobby
@@ -51,6 +51,7 @@ type order struct {
 	Rate     float64       // post, churn, visit: how many per second
 	Time     time.Duration // post, churn, visit: how long
 	Stay     time.Duration // visit: how long each client stays
+	Burst    int           // leave: how many clients join and leave right before
 	Senders  int           // post: how many at once
 }
 

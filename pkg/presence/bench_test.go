@@ -5,7 +5,7 @@ package presence_test
 // The benchmarks of the whole server: real processes, real sockets, on this
 // machine. From the top of the tree,
 //
-//	make bench                                    # all; a quarter of an hour at most
+//	make bench                                    # all; half an hour at most
 //	make bench BENCH=Storm                        # one
 //	make bench BENCH='Delivery/5000' ARGS=-short  # a tenth of the clients and of the time: does it work at all?
 //	PRESENCE_BENCH_CHURN=5m make bench BENCH=Churn
@@ -41,6 +41,8 @@ import (
 	"testing"
 	"text/tabwriter"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // text is the bytes of a message's text where nothing else is said: the event
@@ -88,6 +90,7 @@ func startProcess(b testing.TB, role string) *process {
 func (p *process) end() {
 	if !p.ended {
 		p.ended = true
+		p.resume()
 		p.stdin.Close()
 		p.command.Wait()
 	}
@@ -117,6 +120,10 @@ func (p *process) answer() (a answer) {
 	}
 	return a
 }
+
+// pause stops the process until resume, so that it takes nothing of the machine.
+func (p *process) pause()  { p.command.Process.Signal(unix.SIGSTOP) }
+func (p *process) resume() { p.command.Process.Signal(unix.SIGCONT) }
 
 // side is a server and the load that it has for itself.
 type side struct {
