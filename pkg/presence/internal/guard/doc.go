@@ -29,6 +29,9 @@
 // as busy, not idle, until the peer has acknowledged everything; only then does
 // [Conn.Close] end it. A connection that carries an event stream is not counted.
 //
+// While more than a few connections carry no stream, accepting yields to them: the
+// memory of a storm of joins is then that of some hundred requests, not MaxIdle.
+//
 // Connection: close is never announced because the limit is near: a proxy with
 // a pool of connections answers 502 to a POST when that comes too late.
 package guard

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -41,6 +42,12 @@ const (
 	// maxAnswers bounds the answers under way: one costs some 15 KB while its
 	// peer holds it up.
 	maxAnswers = 4096
+	// crowd is how many connections without a stream make a crowd: while there are more, accepting
+	// yields to them after every turn.
+	crowd = 64
+	// turn is how many connections are accepted in a row in a crowd. With 1, a server whose cores
+	// are busy with thousands of streams would accept some 10 connections per second.
+	turn = 16
 )
 
 // Guard keeps account of the connections of its listeners. Its methods are safe
@@ -56,7 +63,8 @@ type Guard struct {
 	counted   int                // of conns: those that carry no stream
 	addresses map[netip.Addr]int // all connections, those of streams included
 	pages     map[net.Addr]*pages
-	answers   int // under way on conns
+	answers   int  // under way on conns
+	accepts   uint // calls of Accept
 	flood     flood
 	sweeping  bool
 	listeners int     // open
@@ -168,6 +176,9 @@ type listener struct {
 
 func (l *listener) Accept() (net.Conn, error) {
 	for {
+		if l.guard.yields() {
+			runtime.Gosched()
+		}
 		c, err := l.Listener.Accept()
 		if err != nil {
 			return nil, err
@@ -176,6 +187,17 @@ func (l *listener) Accept() (net.Conn, error) {
 			return own, nil
 		}
 	}
+}
+
+// yields reports whether the goroutines of the connections are to run before the next connection
+// is accepted. Accepting is so much quicker than answering that in a storm of joins MaxIdle requests
+// would be under way at once, at 40 KB each. One that waits in the accept queue costs a process
+// nothing.
+func (g *Guard) yields() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.accepts++
+	return g.counted > crowd && g.accepts%turn == 0
 }
 
 func (l *listener) Close() error {

@@ -182,3 +182,20 @@ func TestAnswerTime(t *testing.T) {
 }
 
 func (c *Conn) String() string { return fmt.Sprintf("%v for %v", c.state, time.Since(c.since)) }
+
+// Accepting yields in a crowd alone, and there once per turn.
+func TestAcceptYields(t *testing.T) {
+	for counted, want := range map[int]int{0: 0, crowd: 0, crowd + 1: 4, 1024: 4} {
+		g := New(Config{})
+		g.counted = counted
+		got := 0
+		for range 4 * turn {
+			if g.yields() {
+				got++
+			}
+		}
+		if got != want {
+			t.Errorf("%d connections without a stream: yields %d times in %d, want %d", counted, got, 4*turn, want)
+		}
+	}
+}
