@@ -141,7 +141,7 @@ func serving(t *testing.T, e env, args ...string) (server *background, addr stri
 
 // serveProcess starts a server as a process of its own, on a free port unless
 // args say another, and ends it at the test's end.
-func serveProcess(t *testing.T, args ...string) (server *exec.Cmd, log *lines, addr string) {
+func serveProcess(t testing.TB, args ...string) (server *exec.Cmd, log *lines, addr string) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -187,7 +187,7 @@ func newLines() *lines {
 }
 
 // find waits for the next line that holds text.
-func (l *lines) find(t *testing.T, text string) string {
+func (l *lines) find(t testing.TB, text string) string {
 	t.Helper()
 	late := time.After(patience)
 	for {

@@ -84,6 +84,10 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	} else {
 		defer probe.close()
 	}
+	if p.getenv("GOGC") != "off" { // else the operator wants no collection, but for GOMEMLIMIT
+		releaser := startReleasing(log)
+		defer releaser.close()
+	}
 	say.Info("listening")
 	return serveUntil(ctx, l, h, server.Shutdown, c.Running.ShutdownGrace, log)
 }
