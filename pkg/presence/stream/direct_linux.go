@@ -91,7 +91,7 @@ func (s *Streams) direct(h *http1) (sink, error) {
 	c := &direct{loop: least, fd: int32(fd), stray: int32(h.stray), chunked: h.chunked, released: h.released}
 	c.backlog = &backlog{chunked: h.chunked, private: [][]byte{h.head}}
 	c.loop.conns.Add(1)
-	c.loop.do(func() { c.loop.open(c) })
+	c.loop.leave(func() { c.loop.open(c) }) // until it is told something
 	h.conn.Close() // one of two
 	return c, nil
 }
@@ -102,7 +102,7 @@ func (c *direct) attach(s *Stream) {
 	sh, place := s.shareLocked(c.loop.inbox), s.published
 	sh.attached++
 	c.counted = sh
-	c.loop.do(func() { c.loop.attach(c, sh, place) })
+	c.loop.leave(func() { c.loop.attach(c, sh, place) }) // before the next event
 }
 
 func (c *direct) detach(s *Stream) { s.leaveLocked(c.counted) }
@@ -119,7 +119,7 @@ func (c *direct) end(why End)  { c.loop.do(func() { c.loop.end(c, why) }) }
 func (c *direct) drop(why End) { c.loop.do(func() { c.loop.finish(c, why) }) }
 
 func (c *direct) serve(_ context.Context, ended func(End)) {
-	if !c.loop.do(func() { c.loop.serve(c, ended) }) { // it ended before
+	if !c.loop.leave(func() { c.loop.serve(c, ended) }) { // it ended before
 		ended(Closed)
 	}
 }

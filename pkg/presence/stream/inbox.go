@@ -15,16 +15,21 @@ func newInbox[T any]() *inbox[T] { return &inbox[T]{wake: make(chan struct{}, 1)
 
 // add reports whether the item was taken: it is not after close.
 func (b *inbox[T]) add(item T) bool {
-	b.mu.Lock()
-	closed := b.closed
-	if !closed {
-		b.items = append(b.items, item)
-	}
-	b.mu.Unlock()
-	if !closed {
+	added := b.leave(item)
+	if added {
 		signal(b.wake)
 	}
-	return !closed
+	return added
+}
+
+// leave is add for what has time until the goroutine wakes for something else.
+func (b *inbox[T]) leave(item T) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed {
+		b.items = append(b.items, item)
+	}
+	return !b.closed
 }
 
 // take returns what was added since the last call. The slice that was

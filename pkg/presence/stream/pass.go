@@ -40,7 +40,9 @@ type share struct {
 	pending queue
 	batch   *batch        // of the pass under way; nil if there is none
 	last    time.Duration // what the last pass took
-	spent   time.Duration // on the pass under way
+	began   time.Time     // the pass under way
+	before  time.Duration // passes.busy then
+	spent   time.Duration // in the slices of this pass, each times the passes that shared the goroutine
 	active  bool          // it stands in passes.active
 }
 
@@ -118,9 +120,10 @@ func (s *seat) rest() (frames []*frame) {
 
 // passes are the passes of one goroutine's shares, a slice of each in turn.
 type passes struct {
-	most   int      // connections in a slice; 0 for as many as are done in its time
-	active []*share // there is something to bring
-	spare  *batch   // for the next pass
+	most   int           // connections in a slice; 0 for as many as are done in its time
+	active []*share      // there is something to bring
+	spare  *batch        // for the next pass
+	busy   time.Duration // in all slices
 }
 
 // take does what is asked for, in order.
@@ -178,9 +181,10 @@ func (p *passes) finish(settle func()) {
 	}
 }
 
-// slice goes on with the share's pass. Its time counts for it as many times as there are passes
-// that share the goroutine: so a pass is not measured by how large the rooms beside it are, and yet
-// the counts of many rooms together take no larger part of the time than those of one.
+// slice goes on with the share's pass. What the pass took is the time since it began, without the
+// slices of other rooms; and its own slices count as many times as there are passes that share the
+// goroutine. So a pass is not measured by how large the rooms beside it are, and yet the counts of
+// many rooms together take no larger part of the time than those of one.
 func (p *passes) slice(sh *share, sharing int, settle func()) {
 	start := time.Now()
 	if sh.batch == nil {
@@ -189,7 +193,7 @@ func (p *passes) slice(sh *share, sharing int, settle func()) {
 			sh.batch = new(batch)
 		}
 		sh.batch.fill(&sh.pending)
-		sh.done, sh.spent = 0, 0
+		sh.done, sh.spent, sh.began, sh.before = 0, 0, start, p.busy
 	}
 	for n := 1; sh.done < len(sh.conns); n++ {
 		c := sh.conns[sh.done]
@@ -202,13 +206,16 @@ func (p *passes) slice(sh *share, sharing int, settle func()) {
 	if settle != nil {
 		settle()
 	}
-	sh.spent += time.Since(start) * time.Duration(sharing)
+	now := time.Now()
+	p.busy += now.Sub(start)
+	sh.spent += now.Sub(start) * time.Duration(sharing)
 	over := sh.done == len(sh.conns)
 	if sh.batch.counts {
+		took := sh.spent + now.Sub(sh.began) - (p.busy - sh.before)
 		if over {
-			sh.last = sh.spent
+			sh.last = took
 		}
-		sh.took.Store(int64(max(sh.last, sh.spent)))
+		sh.took.Store(int64(max(sh.last, took)))
 	}
 	if over {
 		for _, f := range sh.batch.frames {

@@ -148,8 +148,8 @@ func TestSmallRoomBesideALargeOne(t *testing.T) {
 	})
 }
 
-// What is measured is passes with a count, and of these the one under way if it has taken longer
-// than the last.
+// Passes with a count are measured, and of these the one under way if it has taken longer than the
+// last: from its first slice to its last, and what the goroutine did between them is in it.
 func TestPassIsMeasured(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const each = 100 * time.Microsecond
@@ -162,11 +162,13 @@ func TestPassIsMeasured(t *testing.T) {
 		for _, step := range []struct {
 			kind Kind
 			size int
-			want []time.Duration // after each slice
+			rest time.Duration   // after each slice
+			want []time.Duration // then
 		}{
-			{Latest, 20, []time.Duration{16 * each, 20 * each}},
-			{Reserved, 20, []time.Duration{20 * each, 20 * each}},
-			{Latest, 4, []time.Duration{4 * each}},
+			{Latest, 20, 0, []time.Duration{16 * each, 20 * each}},
+			{Reserved, 20, time.Second, []time.Duration{20 * each, 20 * each}},
+			{Latest, 20, each, []time.Duration{20 * each, 21 * each}},
+			{Latest, 4, each, []time.Duration{4 * each}},
 		} {
 			for len(sh.conns) > step.size {
 				sh.conns[0].seat().detach()
@@ -176,6 +178,7 @@ func TestPassIsMeasured(t *testing.T) {
 			for sh.active {
 				p.round(nil)
 				got = append(got, time.Duration(sh.took.Load()))
+				time.Sleep(step.rest)
 			}
 			if fmt.Sprint(got) != fmt.Sprint(step.want) {
 				t.Errorf("kind %d to %d connections: measured %v, want %v", step.kind, step.size, got, step.want)

@@ -95,8 +95,7 @@ func (s *Stream) reserved() chan struct{} {
 
 // Pass returns how long the last pass with an event of kind [Every] or [Latest] took until every
 // connection that was waiting had taken it, or how long the one under way has taken so far if that
-// is longer. It is the sum over the loops, of the time in which each was at it times the number of
-// rooms that shared the loop.
+// is longer: the sum of the times of all loops, in which the passes of other rooms do not count.
 func (s *Stream) Pass() (pass time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
