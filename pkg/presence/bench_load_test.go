@@ -33,8 +33,9 @@ const inFlight = 200
 // load is the process with the clients. One goroutine reads all their sockets, those of clients in
 // flight first: else a client's wait would include the reading of what all others received.
 type load struct {
-	epoll int // the sockets of clients that have landed, and fresh
-	fresh int // epoll descriptor with the sockets of clients in flight
+	epoll int           // the sockets of clients that have landed, and fresh
+	fresh int           // epoll descriptor with the sockets of clients in flight
+	slots chan struct{} // as many as clients are in flight
 
 	mu       sync.Mutex // guards what follows; the reader holds it for the sockets that are ready
 	buf      []byte
@@ -43,10 +44,8 @@ type load struct {
 	addr     string
 	clients  []loadClient    // one a user, whether it is connected or not
 	rooms    int             // client i is in room i modulo rooms
-	inFlight int             // maximum number of clients in flight
 	flight   stage           // what ends a client's time in flight
 	open     int             // clients that are connected
-	landed   int             // those of them that are no longer in flight
 	stopped  int             // those of them that are not read
 	churned  int             // clients that went in churn; they go in the order of clients
 	answered int             // clients that were, since open
@@ -184,7 +183,7 @@ func (l *load) connect(o order) (a answer, err error) {
 	l.mu.Lock()
 	l.addr, l.server = o.Addr, unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
 	l.clients, l.rooms, l.final = clients, o.Rooms, o.Clients/rooms
-	l.inFlight, l.flight = cmp.Or(o.InFlight, inFlight), cmp.Or(o.Flight, answered)
+	l.slots, l.flight = make(chan struct{}, cmp.Or(o.InFlight, inFlight)), cmp.Or(o.Flight, answered)
 	l.waits = make([]time.Duration, 0, len(clients))
 	l.mu.Unlock()
 	began := time.Now()
@@ -215,7 +214,7 @@ func roomName(rooms, i int) string {
 // sides, as a path with small segments makes them. The lock is not held, and not waited for, between
 // the start of the client's time in flight and its end.
 func (l *load) openClient(i int, narrow bool) error {
-	if err := l.wait("clients in flight", func() bool { return l.open-l.landed < l.inFlight }); err != nil {
+	if err := l.takeSlot(); err != nil {
 		return err
 	}
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -242,13 +241,40 @@ func (l *load) openClient(i int, narrow bool) error {
 	return unix.EpollCtl(l.fresh, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i)})
 }
 
+// takeSlot returns when a client more may be in flight.
+func (l *load) takeSlot() error {
+	select {
+	case l.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	patience := time.After(benchPatience)
+	look := time.NewTicker(time.Second)
+	defer look.Stop()
+	for {
+		select {
+		case l.slots <- struct{}{}:
+			return nil
+		case <-look.C:
+			l.mu.Lock()
+			err := l.failed
+			l.mu.Unlock()
+			if err != nil {
+				return err
+			}
+		case <-patience:
+			return fmt.Errorf("%d clients in flight for %v", len(l.slots), benchPatience)
+		}
+	}
+}
+
 // landLocked ends a client's time in flight if this stage is the end of it.
 func (l *load) landLocked(c *loadClient, at stage) {
 	if at != l.flight || c.landed {
 		return
 	}
 	c.landed = true
-	l.landed++
+	<-l.slots
 	l.waits = append(l.waits, l.now-time.Duration(atomic.LoadInt64(&c.began)))
 	l.failed = cmp.Or(l.failed, unix.EpollCtl(l.fresh, unix.EPOLL_CTL_DEL, c.fd, nil),
 		unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, c.fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(c.i)}))
@@ -264,10 +290,13 @@ func (l *load) closeClientLocked(c *loadClient) {
 	unix.Close(c.fd)
 	c.fd = -1
 	l.open--
+	if !c.landed {
+		<-l.slots
+	}
 	for _, n := range []struct {
 		in bool
 		of *int
-	}{{c.landed, &l.landed}, {c.headed, &l.answered}, {c.synced, &l.synced}, {c.count == l.final, &l.counted}} {
+	}{{c.headed, &l.answered}, {c.synced, &l.synced}, {c.count == l.final, &l.counted}} {
 		if n.in {
 			*n.of--
 		}
