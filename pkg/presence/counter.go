@@ -267,8 +267,11 @@ func (c *counter) tellLocked(now time.Time) {
 	}
 	due := c.room.Due()
 	if c.newsLocked(now) {
+		if c.intervalLocked(now) && c.room.Exceeds() {
+			c.publishLocked(now, false) // from now on nobody waits for members
+		}
 		if end := c.last.Add(c.interval()); !now.Before(end) {
-			c.publishLocked(now)
+			c.publishLocked(now, true)
 			due = c.room.Due()
 		} else if !due.After(now) || end.Before(due) { // what is due already waits for the interval too
 			due = end
@@ -302,9 +305,9 @@ func (c *counter) interval() time.Duration {
 	return max(c.shared.config.Coalesce, min(8*c.stream.Pass(), longest))
 }
 
-// publishLocked ends the interval: it publishes the member changes and the new
-// number, and sends those who joined a snapshot that includes them.
-func (c *counter) publishLocked(now time.Time) {
+// publishLocked publishes the member changes and sends those who joined a snapshot
+// that includes them. With the count it ends the interval.
+func (c *counter) publishLocked(now time.Time, count bool) {
 	news := c.room.News(now)
 	id := c.room.Place().String()
 	for _, change := range news.Changes {
@@ -322,14 +325,17 @@ func (c *counter) publishLocked(now time.Time) {
 		c.stream.Publish(stream.Event{ID: id, Name: string(room.EventSync), Data: state}, stream.Free)
 	}
 	n := c.countLocked()
-	if n != c.told || c.ahead {
+	if count && (n != c.told || c.ahead) {
 		c.told, c.ahead = n, false
 		c.stream.Publish(countEvent(id, n), stream.Latest)
 	}
 	if len(c.joiners) > 0 {
 		c.admitLocked(state, n)
+		c.ahead = c.ahead || n != c.told
 	}
-	c.last = now
+	if count {
+		c.last = now
+	}
 }
 
 // admitLocked gives those who joined in this interval the state, made once for
@@ -390,7 +396,7 @@ func (c *counter) closeLocked(now time.Time) {
 		return
 	}
 	if c.newsLocked(now) {
-		c.publishLocked(now)
+		c.publishLocked(now, true)
 	}
 	c.closed = true
 	c.timer.Stop()

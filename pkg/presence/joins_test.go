@@ -20,6 +20,7 @@ func TestPromise2JoinsAtOnce(t *testing.T) {
 		return u
 	}
 	for name, c := range map[string]struct {
+		early  string                   // what alice has before the end
 		limit  int                      // Config.MemberLimit
 		before int                      // users beside alice, each with an info of 1,000 bytes
 		join   func(b *bubble) *line    // within the interval; the joiner that is looked at
@@ -74,8 +75,8 @@ func TestPromise2JoinsAtOnce(t *testing.T) {
 		},
 		"the member limit is crossed": {
 			limit: 2, before: 1,
-			join: func(b *bubble) *line { return b.stream("/events", "", someone("bob")) },
-			end:  " sync user count:3", alice: "sync user count:3",
+			join:   func(b *bubble) *line { return b.stream("/events", "", someone("bob")) },
+			atOnce: " sync user count:3", early: "sync", end: "user count:3", alice: "user count:3",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -90,6 +91,9 @@ func TestPromise2JoinsAtOnce(t *testing.T) {
 				joiner := c.join(b)
 				if got := names(joiner.take()); strings.TrimPrefix(got, " ") != strings.TrimPrefix(c.atOnce, " ") {
 					t.Errorf("before the interval ends the joiner has %q, want %q", got, c.atOnce)
+				}
+				if got := names(alice.take()); got != c.early {
+					t.Errorf("before the interval ends alice has %q, want %q", got, c.early)
 				}
 				if c.after != nil {
 					c.after(b, alice)

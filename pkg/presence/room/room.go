@@ -283,8 +283,12 @@ func (r *Room) crosses(now time.Time) bool {
 	if r.counting {
 		return r.fewAgain() && !now.Before(r.crossed.Add(crossing))
 	}
-	return len(r.users) > r.config.MemberLimit
+	return r.Exceeds()
 }
+
+// Exceeds reports whether the room has come above its member limit since the last call of
+// [Room.News].
+func (r *Room) Exceeds() bool { return !r.counting && len(r.users) > r.config.MemberLimit }
 
 // Counting reports whether the room is above its member limit, so that it
 // tells counts and no members.

@@ -9,7 +9,7 @@ import (
 // backlog is what a socket has not taken yet, in this order.
 type backlog struct {
 	cut     []byte   // the rest of what the socket has begun to take
-	private [][]byte // events for this client alone
+	private [][]byte // events for this client alone; in chunks the last piece is never a caller's
 	queue   queue    // shared events
 	last    []byte   // a goodbye, and the end of the body
 	taken   []func() // called when nothing of cut and private is for this client alone
@@ -102,8 +102,28 @@ func (b *backlog) tell(events [][]byte) {
 	if size == 0 {
 		return // it would be the end of the body
 	}
+	if size <= maxCopy { // in one piece, behind the last one if there is space
+		at := len(b.private) - 1
+		if at < 0 || cap(b.private[at])-len(b.private[at]) < size+maxFraming {
+			b.private = append(b.private, make([]byte, 0, size+maxFraming))
+			at++
+		}
+		chunk := appendChunkHead(b.private[at], size)
+		for _, e := range events {
+			chunk = append(chunk, e...)
+		}
+		b.private[at] = append(chunk, chunkEnd...)
+		return
+	}
 	b.private = append(append(append(b.private, appendChunkHead(nil, size)), events...), []byte(chunkEnd))
 }
+
+const (
+	// maxCopy is how many bytes of events are copied, which costs less than a piece of a write.
+	maxCopy = 1 << 10
+	// maxFraming is more than what a chunk adds to them.
+	maxFraming = 16
+)
 
 // goodbye is the end of the body.
 func (b *backlog) goodbye(why End) {

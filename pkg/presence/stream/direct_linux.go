@@ -92,7 +92,7 @@ func (s *Streams) direct(h *http1) (sink, error) {
 	c.backlog = &backlog{chunked: h.chunked, private: [][]byte{h.head}}
 	c.loop.conns.Add(1)
 	c.loop.leave(func() { c.loop.open(c) }) // until it is told something
-	h.conn.Close() // one of two
+	h.conn.Close()                          // one of two
 	return c, nil
 }
 
@@ -146,7 +146,12 @@ func (c *direct) flush(pieces [][]byte) error {
 		if pieces, size = b.pieces(pieces[:0]); size == 0 {
 			return nil
 		}
-		n, err := whole(size, func() (int, error) { return unix.Writev(int(c.fd), pieces) })
+		n, err := whole(size, func() (int, error) {
+			if len(pieces) == 1 {
+				return unix.Write(int(c.fd), pieces[0])
+			}
+			return unix.Writev(int(c.fd), pieces)
+		})
 		b.advance(n)
 		if err != nil {
 			return err

@@ -60,7 +60,7 @@ func (s *Streams) hijack(w http.ResponseWriter, r *http.Request) (*http1, error)
 		}
 	}
 	var head bytes.Buffer
-	head.Grow(512) // once; the usual head is shorter
+	head.Grow(640) // once: the usual head takes half, and the first events of a joiner go behind it
 	if h.chunked {
 		head.WriteString("HTTP/1.1 200 OK\r\n") // the highest version that is known here
 	} else {
