@@ -54,6 +54,7 @@ type load struct {
 	counted  int             // clients whose last count is final
 	messages int             // events that arrived
 	waits    []time.Duration // of the clients that have landed, from connect(2) on
+	landed   time.Duration   // when the last client in flight landed, since start
 	failed   error
 
 	// While messages are timed: when each was sent, since start, and for each room the id of the
@@ -187,6 +188,7 @@ func (l *load) connect(o order) (a answer, err error) {
 	l.waits = make([]time.Duration, 0, len(clients))
 	l.mu.Unlock()
 	began := time.Now()
+	start := time.Since(l.start)
 	for i := range o.Clients {
 		if err := l.openClient(i, o.Narrow > 0 && i%o.Narrow == 0); err != nil {
 			return a, err
@@ -198,6 +200,7 @@ func (l *load) connect(o order) (a answer, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a.summarise(l.waits)
+	a.Landed = l.landed - start
 	return a, err
 }
 
@@ -276,6 +279,7 @@ func (l *load) landLocked(c *loadClient, at stage) {
 	c.landed = true
 	<-l.slots
 	l.waits = append(l.waits, l.now-time.Duration(atomic.LoadInt64(&c.began)))
+	l.landed = l.now
 	l.failed = cmp.Or(l.failed, unix.EpollCtl(l.fresh, unix.EPOLL_CTL_DEL, c.fd, nil),
 		unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, c.fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(c.i)}))
 }

@@ -70,9 +70,10 @@ type answer struct {
 
 	// Of the load.
 	Elapsed time.Duration
-	Bytes   int // received, mean of the clients
-	Taken   int // posts that were answered with 202
-	Refused int // with 503
+	Landed  time.Duration // until no client was in flight
+	Bytes   int           // received, mean of the clients
+	Taken   int           // posts that were answered with 202
+	Refused int           // with 503
 
 	// Of the load, of what it timed: in open and visit each client's time in flight, in say each
 	// message's way to all clients, in post its way to each.
