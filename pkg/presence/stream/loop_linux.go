@@ -121,7 +121,7 @@ func (l *loop) run() {
 	for last := false; !last; {
 		beating := false
 		if len(l.passes.active) > 0 { // another turn at once
-			l.bell.yield()
+			l.passes.yield(l.bell)
 			signal(l.inbox.wake)
 		}
 		select {

@@ -6,9 +6,15 @@ import (
 	"time"
 )
 
-// slice is how long a pass goes on before the passes of other rooms have their turn, and requests
-// that have come meanwhile. A socket takes a write of one event in some 5 µs.
-const slice = 500 * time.Microsecond
+const (
+	// slice is how long a pass goes on before the passes of other rooms have their turn, and
+	// requests that have come meanwhile. A socket takes a write of one event in some 5 µs.
+	slice = 500 * time.Microsecond
+	// maxSlice is how long it goes on at most where the goroutine had to wait for its turn: as long as
+	// it waited. In a flood of requests, which the runtime's scheduler prefers, it has to wait 10 ms,
+	// and 500 µs of each 10 ms would be too little: a pass over 15,000 sockets takes 100 ms.
+	maxSlice = 2 * time.Millisecond
+)
 
 // receiver is a connection of a share.
 type receiver interface {
@@ -121,6 +127,7 @@ func (s *seat) rest() (frames []*frame) {
 // passes are the passes of one goroutine's shares, a slice of each in turn.
 type passes struct {
 	most   int           // connections in a slice; 0 for as many as are done in its time
+	waited time.Duration // for the turn of this round
 	active []*share      // there is something to bring
 	spare  *batch        // for the next pass
 	busy   time.Duration // in all slices
@@ -154,7 +161,7 @@ func (p *passes) round(settle func()) {
 	start, sharing := time.Now(), len(p.active)
 	var unfinished []*share
 	n := 0
-	for n < sharing && (n == 0 || time.Since(start) < slice) {
+	for n < sharing && (n == 0 || time.Since(start) < p.turn()) {
 		sh := p.active[n]
 		p.active[n] = nil
 		n++
@@ -172,6 +179,16 @@ func (p *passes) round(settle func()) {
 		p.active = p.active[n:]
 	}
 	p.active = append(p.active, unfinished...)
+}
+
+// turn is how long a slice is.
+func (p *passes) turn() time.Duration { return min(max(slice, p.waited), maxSlice) }
+
+// yield has others run: the goroutines that are ready, and the requests that have come.
+func (p *passes) yield(b *bell) {
+	start := time.Now()
+	b.yield()
+	p.waited = time.Since(start)
 }
 
 // finish brings what is left of all passes.
@@ -199,7 +216,7 @@ func (p *passes) slice(sh *share, sharing int, settle func()) {
 		c := sh.conns[sh.done]
 		sh.done++ // before it is brought the batch, as it may end then
 		c.bring(sh.batch)
-		if n == p.most || n%16 == 0 && time.Since(start) >= slice {
+		if n == p.most || n%16 == 0 && time.Since(start) >= p.turn() {
 			break
 		}
 	}

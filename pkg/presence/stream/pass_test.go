@@ -148,6 +148,30 @@ func TestSmallRoomBesideALargeOne(t *testing.T) {
 	})
 }
 
+// A goroutine that waited long for its turn works as long as it waited, within bounds.
+func TestSliceGrowsWithTheWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const each = 10 * time.Microsecond
+		for waited, want := range map[time.Duration]time.Duration{
+			0: slice, slice / 2: slice, slice * 2: slice * 2, time.Second: maxSlice,
+		} {
+			var p passes
+			var e events
+			sh := new(share)
+			for range 2000 {
+				sh.attach(&member{takes: each}, 0)
+			}
+			p.gather(sh, e.next(Every))
+			p.waited = waited
+			start := time.Now()
+			p.round(nil)
+			if got := time.Since(start); got < want || got >= want+16*each {
+				t.Errorf("after a wait of %v a slice takes %v, want %v", waited, got, want)
+			}
+		}
+	})
+}
+
 // Passes with a count are measured, and of these the one under way if it has taken longer than the
 // last: from its first slice to its last, and what the goroutine did between them is in it.
 func TestPassIsMeasured(t *testing.T) {

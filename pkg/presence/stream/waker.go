@@ -40,7 +40,7 @@ func (w *waker) run() {
 	var tasks []task
 	for last := false; !last; {
 		if len(w.passes.active) > 0 { // another turn at once
-			w.bell.yield()
+			w.passes.yield(w.bell)
 			signal(w.inbox.wake)
 		}
 		select {
