@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -35,6 +36,8 @@ type direct struct {
 	stray   int32 // bytes that came after the request
 	chunked bool
 	watched bool // epoll says when the socket takes more
+
+	served atomic.Bool // serve was called; for any goroutine
 }
 
 // loops are the loops of a process.
@@ -91,7 +94,7 @@ func (s *Streams) direct(h *http1) (sink, error) {
 	c := &direct{loop: least, fd: int32(fd), stray: int32(h.stray), chunked: h.chunked, released: h.released}
 	c.backlog = &backlog{chunked: h.chunked, private: [][]byte{h.head}}
 	c.loop.conns.Add(1)
-	c.loop.leave(func() { c.loop.open(c) }) // until it is told something
+	c.loop.put(func() { c.loop.open(c) }) // until serve, or end
 	h.conn.Close()                          // one of two
 	return c, nil
 }
@@ -102,7 +105,7 @@ func (c *direct) attach(s *Stream) {
 	sh, place := s.shareLocked(c.loop.inbox), s.published
 	sh.attached++
 	c.counted = sh
-	c.loop.leave(func() { c.loop.attach(c, sh, place) }) // before the next event
+	c.loop.put(func() { c.loop.attach(c, sh, place) }) // before the next event
 }
 
 func (c *direct) detach(s *Stream) { s.leaveLocked(c.counted) }
@@ -110,8 +113,12 @@ func (c *direct) detach(s *Stream) { s.leaveLocked(c.counted) }
 func (c *direct) bring(b *batch) { c.loop.bring(c, b) }
 
 func (c *direct) tell(private [][]byte, taken func()) {
-	if !c.loop.do(func() { c.loop.tell(c, private, taken) }) && taken != nil {
+	added := c.loop.put(func() { c.loop.tell(c, private, taken) })
+	switch {
+	case !added && taken != nil:
 		taken()
+	case added && c.served.Load(): // else serve wakes the loop, after this
+		signal(c.loop.inbox.wake)
 	}
 }
 
@@ -119,7 +126,8 @@ func (c *direct) end(why End)  { c.loop.do(func() { c.loop.end(c, why) }) }
 func (c *direct) drop(why End) { c.loop.do(func() { c.loop.finish(c, why) }) }
 
 func (c *direct) serve(_ context.Context, ended func(End)) {
-	if !c.loop.leave(func() { c.loop.serve(c, ended) }) { // it ended before
+	c.served.Store(true)
+	if !c.loop.do(func() { c.loop.serve(c, ended) }) { // it ended before
 		ended(Closed)
 	}
 }

@@ -15,15 +15,15 @@ func newInbox[T any]() *inbox[T] { return &inbox[T]{wake: make(chan struct{}, 1)
 
 // add reports whether the item was taken: it is not after close.
 func (b *inbox[T]) add(item T) bool {
-	added := b.leave(item)
+	added := b.put(item)
 	if added {
 		signal(b.wake)
 	}
 	return added
 }
 
-// leave is add for what has time until the goroutine wakes for something else.
-func (b *inbox[T]) leave(item T) bool {
+// put is add without waking the goroutine: for what has time until something else does.
+func (b *inbox[T]) put(item T) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.closed {

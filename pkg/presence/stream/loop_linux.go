@@ -97,9 +97,9 @@ func (l *loop) close() {
 // do has f called by run, after what was handed before; it is not after close.
 func (l *loop) do(f func()) bool { return l.inbox.add(task{do: f}) }
 
-// leave is do for what has time until the loop has its next turn: what comes before that, or with
-// it, wakes the loop. A turn for each step of a join would cost more than the step.
-func (l *loop) leave(f func()) bool { return l.inbox.leave(task{do: f}) }
+// put is do for what has time until the loop has its next turn. The last step of a join wakes the
+// loop, and none before it: a turn for each would cost more than the step.
+func (l *loop) put(f func()) bool { return l.inbox.put(task{do: f}) }
 
 // listen tells run when epoll has something to say. An epoll's descriptor is
 // readable then, and the runtime waits for that as for any other: no thread is
