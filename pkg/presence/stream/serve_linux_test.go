@@ -1,0 +1,47 @@
+package stream
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+)
+
+// A connection that has ended before Serve: its end is reported at once, though nothing else
+// happens in its loop until the next part of the heartbeat.
+func TestServeAfterTheEnd(t *testing.T) {
+	streams := Open(Config{Heartbeat: time.Hour})
+	defer streams.Close()
+	ended := make(chan End, 1)
+	gone := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer close(gone)
+		conn, err := streams.Conn(w, r)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		c := conn.sink.(*direct)
+		conn.Tell([]byte("retry: 1000\n\n"))
+		for open := true; open; {
+			inTurn(c.loop, func() { open = c.fd >= 0 })
+		}
+		time.Sleep(2 * look) // the loop's first look is over: nothing but Serve wakes it
+		conn.Serve(r.Context(), func(why End) { ended <- why })
+	}))
+	defer server.Close()
+	response, err := server.Client().Get(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	<-gone
+	select {
+	case why := <-ended:
+		if why != Closed {
+			t.Errorf("got %q, want %q", why, Closed)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the end was not reported")
+	}
+}
