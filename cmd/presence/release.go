@@ -28,7 +28,8 @@ const (
 	// heap, and costs CPU in proportion to it.
 	leastPart = 8
 	// leastPause is the least time between two releases, and pausePart the time as a multiple of
-	// what the last one took, so that releases take at most 0.5 % of a core.
+	// what the last one took, so that releases take at most 0.5 % of the machine: a collection that
+	// is asked for uses all idle cores.
 	leastPause = 5 * time.Second
 	pausePart  = 200
 )
@@ -36,7 +37,7 @@ const (
 // memoryUse holds figures of the runtime, in bytes.
 type memoryUse struct {
 	allocated uint64 // since the start of the process
-	live      uint64 // heap that the last collection found in use
+	live      uint64 // heap that the last collection found in use; after a mass leave too much
 	held      uint64 // heap and stacks for which the system provides memory
 }
 

@@ -39,7 +39,8 @@ var errClosed = errors.New("room closed")
 
 const (
 	// maxSnapshot is the largest sync that a joiner gets before the interval ends, in bytes. Each
-	// such sync is encoded for its joiner alone; a larger one is encoded once per interval.
+	// such sync is encoded for its joiner alone; a larger one is encoded once per interval. A
+	// joiner that reads nothing holds it for up to 15 s: the bound of all is that on connections.
 	maxSnapshot = 4 << 10
 	// The longest flush intervals that passes make, in a room that sends members and in one that
 	// sends counts only. A room at rest for 1 s has sent its last count to every client (promise
@@ -69,8 +70,8 @@ func newCounter(name room.Name, s *shared, floor uint64, u *unused, drop func(*c
 
 // join counts the connection in and has the new number published. The client is
 // answered at once, with its replay. Its sync and count follow at once where they
-// are small, else at the end of the flush interval, and then the messages since it
-// joined.
+// are small and no member change waits, which its own arrival may be; else at the end
+// of the flush interval, and then the messages since it joined.
 func (c *counter) join(conn *connection, u User, lastID string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -305,7 +306,7 @@ func (c *counter) interval() time.Duration {
 	return max(c.shared.config.Coalesce, min(8*c.stream.Pass(), longest))
 }
 
-// publishLocked publishes the member changes and sends those who joined a snapshot
+// publishLocked publishes the member changes and sends the waiting joiners a snapshot
 // that includes them. With the count it ends the interval.
 func (c *counter) publishLocked(now time.Time, count bool) {
 	news := c.room.News(now)
@@ -338,7 +339,7 @@ func (c *counter) publishLocked(now time.Time, count bool) {
 	}
 }
 
-// admitLocked gives those who joined in this interval the state, made once for
+// admitLocked sends the joiners of this interval the state, made once for
 // all of them, and attaches them to the shared stream. Each is told the state
 // at its own place, which is why the id lines stand apart, then the messages
 // since, so that no id goes back.
@@ -383,7 +384,7 @@ func (c *counter) unusedLocked(now time.Time) bool {
 	return !c.closed && !c.idle.IsZero() && now.Sub(c.idle) >= c.shared.config.HistoryAge
 }
 
-// close brings those who joined in this interval to the stream, and is the last
+// close attaches the joiners of this interval to the stream, and is the last
 // to publish.
 func (c *counter) close() {
 	c.mu.Lock()

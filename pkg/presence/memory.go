@@ -42,7 +42,7 @@ type replay struct {
 	conn *connection
 }
 
-// syncing is the state of a room on its way to those who joined in one interval.
+// syncing is the state of a room on its way to those that joined in one interval.
 type syncing struct {
 	size int
 	to   map[*connection]struct{} // who does not have it yet

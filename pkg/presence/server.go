@@ -97,14 +97,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.router.ServeHTTP(answer, r)
 }
 
-// growStack has room for what handlers need on the goroutine's stack made at once. Net/http gives
+// growStack makes the goroutine's stack as large at once as handlers need it. Net/http gives
 // each connection a goroutine; its stack would be copied three times on the way down to the JSON of
 // a token, each time with more frames on it: 8 % of a join's CPU.
 //
 //go:noinline
-func growStack() (sum byte) {
-	var room [8 << 10]byte
-	return room[len(os.Args)%len(room)]
+func growStack() byte {
+	var space [8 << 10]byte
+	return space[len(os.Args)%len(space)]
 }
 
 // Harden sets the part of a host's [http.Server] in what a Server promises: the

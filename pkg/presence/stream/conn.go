@@ -124,7 +124,7 @@ var headers = []struct{ name, value string }{
 }
 
 // Tell sends events to this client alone: whole ones, in as many pieces as the
-// caller has them in, which are kept. They go out, the headers before them,
+// caller has them in, which are kept. They go out, from Serve or End on, the headers before them,
 // before everything that is published after [Stream.Attach].
 func (c *Conn) Tell(private ...[]byte) { c.sink.tell(private, nil) }
 

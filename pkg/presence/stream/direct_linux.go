@@ -95,7 +95,7 @@ func (s *Streams) direct(h *http1) (sink, error) {
 	c.backlog = &backlog{chunked: h.chunked, private: [][]byte{h.head}}
 	c.loop.conns.Add(1)
 	c.loop.put(func() { c.loop.open(c) }) // until serve, or end
-	h.conn.Close()                          // one of two
+	h.conn.Close()                        // one of two
 	return c, nil
 }
 

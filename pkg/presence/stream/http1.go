@@ -25,7 +25,6 @@ const maxStray = 16 << 10
 type http1 struct {
 	conn    net.Conn
 	head    []byte // of the answer, until it is sent
-	tuned   bool   // by the listener that accepted it
 	chunked bool
 	stray   int // bytes that came after the request
 	buf     *bufio.Writer
@@ -54,7 +53,6 @@ func (s *Streams) hijack(w http.ResponseWriter, r *http.Request) (*http1, error)
 	if d, ok := h.below().(Detacher); ok {
 		plain := h.below() == conn
 		below, released := d.Detach()
-		h.tuned = true
 		if h.released = released; plain {
 			h.conn = below
 		}
@@ -220,9 +218,6 @@ func (l layers) Close() error {
 
 // tune bounds what the kernel holds for the client.
 func (h *http1) tune() {
-	if h.tuned {
-		return
-	}
 	if s := socket.Of(h.below()); s != nil {
 		s.Control(socket.Tune)
 	}

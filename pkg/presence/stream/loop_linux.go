@@ -65,7 +65,7 @@ func openLoop(c Config, ended *inbox[func()], ours *sync.WaitGroup, ender *socke
 		return nil, os.NewSyscallError("fcntl", err)
 	}
 	l := &loop{config: c, inbox: newInbox[task](), ended: ended, ours: ours, ender: ender, opened: time.Now(), epfd: epfd, epoll: os.NewFile(uintptr(epfd), "epoll"),
-		ready: make(chan struct{}, 1), behind: map[*direct]bool{},
+		ready: make(chan struct{}, 1), behind: map[*direct]bool{}, passes: passes{group: writes},
 		events: make([]unix.EpollEvent, 256), pieces: make([][]byte, 0, maxPieces), waste: make([]byte, 4<<10)}
 	raw, err := l.epoll.SyscallConn()
 	if err == nil {
@@ -145,7 +145,7 @@ func (l *loop) run() {
 			l.flush(c)
 		}
 		l.tells = l.tells[:0]
-		l.passes.round(nil)
+		l.passes.round()
 		if len(l.behind) > 0 {
 			if l.now.Sub(looked) >= look {
 				looked = l.now
@@ -154,6 +154,7 @@ func (l *loop) run() {
 			watch.Reset(look)
 		}
 	}
+	l.passes.finish()
 }
 
 // open takes a connection in.

@@ -10,6 +10,8 @@ const (
 	// slice is how long a pass goes on before the passes of other rooms have their turn, and
 	// requests that have come meanwhile. A socket takes a write of one event in some 5 µs.
 	slice = 500 * time.Microsecond
+	// writes is how many sockets a loop writes to between two looks at the clock.
+	writes = 16
 	// maxSlice is how long it goes on at most where the goroutine had to wait for its turn: as long as
 	// it waited. In a flood of requests, which the runtime's scheduler prefers, it has to wait 10 ms,
 	// and 500 µs of each 10 ms would be too little: a pass over 15,000 sockets takes 100 ms.
@@ -46,7 +48,8 @@ type share struct {
 	pending queue
 	batch   *batch        // of the pass under way; nil if there is none
 	last    time.Duration // what the last pass took
-	began   time.Time     // the pass under way
+	since   time.Time     // when the events of this pass, or of the next, began to wait
+	began   time.Time     // when the pass under way began
 	before  time.Duration // passes.busy then
 	spent   time.Duration // in the slices of this pass, each times the passes that shared the goroutine
 	active  bool          // it stands in passes.active
@@ -126,7 +129,8 @@ func (s *seat) rest() (frames []*frame) {
 
 // passes are the passes of one goroutine's shares, a slice of each in turn.
 type passes struct {
-	most   int           // connections in a slice; 0 for as many as are done in its time
+	group  int           // connections between two looks at the clock
+	settle func()        // called after each group; may be nil
 	waited time.Duration // for the turn of this round
 	active []*share      // there is something to bring
 	spare  *batch        // for the next pass
@@ -150,14 +154,13 @@ func (p *passes) gather(sh *share, f *frame) {
 		out.release()
 	}
 	if !sh.active {
-		sh.active = true
+		sh.active, sh.since = true, time.Now()
 		p.active = append(p.active, sh)
 	}
 }
 
 // round goes on with the passes, each for a slice, until a slice is over or each has had its turn.
-// Settle, which may be nil, is called at the end of each.
-func (p *passes) round(settle func()) {
+func (p *passes) round() {
 	start, sharing := time.Now(), len(p.active)
 	var unfinished []*share
 	n := 0
@@ -165,7 +168,7 @@ func (p *passes) round(settle func()) {
 		sh := p.active[n]
 		p.active[n] = nil
 		n++
-		p.slice(sh, sharing, settle)
+		p.slice(sh, sharing)
 		if sh.batch != nil || sh.pending.len() > 0 {
 			unfinished = append(unfinished, sh)
 			continue
@@ -192,17 +195,18 @@ func (p *passes) yield(b *bell) {
 }
 
 // finish brings what is left of all passes.
-func (p *passes) finish(settle func()) {
+func (p *passes) finish() {
 	for len(p.active) > 0 {
-		p.round(settle)
+		p.round()
 	}
 }
 
 // slice goes on with the share's pass. What the pass took is the time since it began, without the
 // slices of other rooms; and its own slices count as many times as there are passes that share the
-// goroutine. So a pass is not measured by how large the rooms beside it are, and yet the counts of
-// many rooms together take no larger part of the time than those of one.
-func (p *passes) slice(sh *share, sharing int, settle func()) {
+// goroutine, but for no longer than the events have really waited. So a pass is not measured by how
+// large the rooms beside it are, and yet the counts of many rooms together take no larger part of
+// the time than those of one.
+func (p *passes) slice(sh *share, sharing int) {
 	start := time.Now()
 	if sh.batch == nil {
 		sh.batch, p.spare = p.spare, nil
@@ -212,23 +216,23 @@ func (p *passes) slice(sh *share, sharing int, settle func()) {
 		sh.batch.fill(&sh.pending)
 		sh.done, sh.spent, sh.began, sh.before = 0, 0, start, p.busy
 	}
-	for n := 1; sh.done < len(sh.conns); n++ {
-		c := sh.conns[sh.done]
-		sh.done++ // before it is brought the batch, as it may end then
-		c.bring(sh.batch)
-		if n == p.most || n%16 == 0 && time.Since(start) >= p.turn() {
-			break
+	now := start
+	for now.Sub(start) < p.turn() && sh.done < len(sh.conns) {
+		for n := 0; n < p.group && sh.done < len(sh.conns); n++ {
+			c := sh.conns[sh.done]
+			sh.done++ // before it is brought the batch, as it may end then
+			c.bring(sh.batch)
 		}
+		if p.settle != nil {
+			p.settle()
+		}
+		now = time.Now()
 	}
-	if settle != nil {
-		settle()
-	}
-	now := time.Now()
 	p.busy += now.Sub(start)
 	sh.spent += now.Sub(start) * time.Duration(sharing)
 	over := sh.done == len(sh.conns)
 	if sh.batch.counts {
-		took := sh.spent + now.Sub(sh.began) - (p.busy - sh.before)
+		took := min(sh.spent+now.Sub(sh.began)-(p.busy-sh.before), now.Sub(sh.since))
 		if over {
 			sh.last = took
 		}
@@ -239,6 +243,6 @@ func (p *passes) slice(sh *share, sharing int, settle func()) {
 			f.release()
 		}
 		clear(sh.batch.frames)
-		p.spare, sh.batch, sh.done = sh.batch, nil, 0
+		p.spare, sh.batch, sh.done, sh.since = sh.batch, nil, 0, now
 	}
 }

@@ -51,7 +51,7 @@ func TestPassesAgainstReference(t *testing.T) {
 	t.Logf("seed %d", seed)
 	synctest.Test(t, func(t *testing.T) {
 		rnd := rand.New(rand.NewPCG(seed, 0))
-		p := passes{most: 3}
+		p := passes{group: 3}
 		sh, other := new(share), new(share)
 		var e events
 		want := map[*member][]uint64{}
@@ -78,7 +78,7 @@ func TestPassesAgainstReference(t *testing.T) {
 					m.ends = true
 					here, gone = slices.DeleteFunc(here, func(o *member) bool { return o == m }), append(gone, m)
 					for m.sits.share != nil {
-						p.round(nil)
+						p.round()
 					}
 				}
 			case n < 70:
@@ -91,13 +91,13 @@ func TestPassesAgainstReference(t *testing.T) {
 					p.gather(other, e.next(Every))
 				}
 			default:
-				p.round(nil)
+				p.round()
 				if sh.batch != nil {
 					divided++
 				}
 			}
 		}
-		p.finish(nil)
+		p.finish()
 		for _, m := range append(gone, here...) {
 			if !slices.Equal(m.got, want[m]) {
 				t.Fatalf("a connection got %d events that begin with %v, want %d that begin with %v",
@@ -115,7 +115,7 @@ func TestPassesAgainstReference(t *testing.T) {
 func TestSmallRoomBesideALargeOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const each = 10 * time.Microsecond
-		var p passes
+		p := passes{group: writes}
 		var e events
 		rooms := map[int]*share{}
 		for _, size := range []int{1000, 10} {
@@ -126,14 +126,14 @@ func TestSmallRoomBesideALargeOne(t *testing.T) {
 		}
 		large, small := rooms[1000], rooms[10]
 		p.gather(large, e.next(Latest))
-		p.round(nil)
+		p.round()
 		if large.done == 0 || large.done == 1000 {
 			t.Fatalf("after a slice %d connections of the large room have the event", large.done)
 		}
 		p.gather(small, e.next(Latest))
 		start := time.Now()
 		for small.active {
-			p.round(nil)
+			p.round()
 		}
 		if waited := small.conns[9].(*member).when.Sub(start); waited > slice+(16+10)*each {
 			t.Errorf("the small room's pass is over after %v", waited)
@@ -141,10 +141,39 @@ func TestSmallRoomBesideALargeOne(t *testing.T) {
 		if got := time.Duration(small.took.Load()); got != 2*10*each {
 			t.Errorf("the small room's pass is measured as %v, want %v", got, 2*10*each)
 		}
-		p.finish(nil)
+		p.finish()
 		if got := time.Duration(large.took.Load()); got < 1000*each || got > 1000*each+4*slice {
 			t.Errorf("the large room's pass is measured as %v, want about %v", got, 1000*each)
 		}
+	})
+}
+
+// Beside rooms that have something to bring now and then, a pass is not measured as longer than its
+// events have waited.
+func TestPassBesideSmallRooms(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := passes{group: writes}
+		var e events
+		var rooms []*share
+		for i := range 21 {
+			sh := new(share)
+			for range []int{1000, 10}[min(i, 1)] {
+				sh.attach(&member{takes: 5 * time.Microsecond}, 0)
+			}
+			rooms = append(rooms, sh)
+		}
+		p.gather(rooms[0], e.next(Latest))
+		start := time.Now()
+		for rooms[0].active {
+			for _, sh := range rooms[1:] {
+				p.gather(sh, e.next(Reserved))
+			}
+			p.round()
+		}
+		if got, took := time.Duration(rooms[0].took.Load()), time.Since(start); got > took || got < 1000*5*time.Microsecond {
+			t.Errorf("a pass that took 5 ms and was over after %v is measured as %v", took, got)
+		}
+		p.finish()
 	})
 }
 
@@ -155,7 +184,7 @@ func TestSliceGrowsWithTheWait(t *testing.T) {
 		for waited, want := range map[time.Duration]time.Duration{
 			0: slice, slice / 2: slice, slice * 2: slice * 2, time.Second: maxSlice,
 		} {
-			var p passes
+			p := passes{group: writes}
 			var e events
 			sh := new(share)
 			for range 2000 {
@@ -164,7 +193,7 @@ func TestSliceGrowsWithTheWait(t *testing.T) {
 			p.gather(sh, e.next(Every))
 			p.waited = waited
 			start := time.Now()
-			p.round(nil)
+			p.round()
 			if got := time.Since(start); got < want || got >= want+16*each {
 				t.Errorf("after a wait of %v a slice takes %v, want %v", waited, got, want)
 			}
@@ -177,7 +206,7 @@ func TestSliceGrowsWithTheWait(t *testing.T) {
 func TestPassIsMeasured(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const each = 100 * time.Microsecond
-		var p passes
+		p := passes{group: writes}
 		var e events
 		sh := new(share)
 		for range 20 {
@@ -200,7 +229,7 @@ func TestPassIsMeasured(t *testing.T) {
 			p.gather(sh, e.next(step.kind))
 			var got []time.Duration
 			for sh.active {
-				p.round(nil)
+				p.round()
 				got = append(got, time.Duration(sh.took.Load()))
 				time.Sleep(step.rest)
 			}

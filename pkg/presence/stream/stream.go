@@ -95,12 +95,12 @@ func (s *Stream) reserved() chan struct{} {
 
 // Pass returns how long the last pass with an event of kind [Every] or [Latest] took until every
 // connection that was waiting had taken it, or how long the one under way has taken so far if that
-// is longer: the sum of the times of all loops, in which the passes of other rooms do not count.
+// is longer. The passes of other rooms do not count.
 func (s *Stream) Pass() (pass time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, sh := range s.shares {
-		pass += time.Duration(sh.took.Load())
+		pass = max(pass, time.Duration(sh.took.Load()))
 	}
 	return pass
 }

@@ -3,7 +3,7 @@ package stream
 import "sync"
 
 // wakes is how many writers a waker wakes before it waits until they have taken what is there: as
-// many as write in about a slice. All writers of a large room at once would make every goroutine
+// many as write in some half a slice. All writers of a large room at once would make every goroutine
 // that comes after them wait until they have run.
 const wakes = 64
 
@@ -20,7 +20,8 @@ type waker struct {
 }
 
 func openWaker() *waker {
-	w := &waker{inbox: newInbox[task](), stop: make(chan struct{}), passes: passes{most: wakes}}
+	w := &waker{inbox: newInbox[task](), stop: make(chan struct{})}
+	w.passes = passes{group: wakes, settle: w.woken.Wait}
 	w.bell, _ = openBell() // without one it yields by runtime.Gosched
 	w.running.Go(w.run)    // ended by close
 	return w
@@ -50,7 +51,7 @@ func (w *waker) run() {
 		}
 		tasks = w.inbox.take(tasks)
 		w.passes.take(tasks)
-		w.passes.round(w.woken.Wait)
+		w.passes.round()
 	}
-	w.passes.finish(w.woken.Wait)
+	w.passes.finish()
 }

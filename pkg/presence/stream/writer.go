@@ -27,9 +27,9 @@ type out interface {
 }
 
 // writer is the sink that works everywhere, TLS and HTTP/2 included: a goroutine
-// writes what waits in a bounded queue, into which a waker puts shared events. Of HTTP/2 it is that of the request; of
-// HTTP/1 it is one of its own, and another one reads, so that net/http's with
-// its buffers can go.
+// writes what waits in a bounded queue, into which a waker puts shared events. Of
+// HTTP/2 it is that of the request; of HTTP/1 it is one of its own, and another one
+// reads, so that net/http's with its buffers can go.
 type writer struct {
 	streams *Streams
 	waker   *waker

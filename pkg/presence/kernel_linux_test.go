@@ -1,0 +1,63 @@
+package presence_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	"example.com/presence/pkg/presence"
+)
+
+// Promise 4: what the kernel holds for a client that reads nothing is bounded on a host's own
+// listener too. Net.Listen makes one of Multipath TCP, whose sockets do not inherit the bound.
+func TestPromise4KernelHoldsLittle(t *testing.T) {
+	server, err := presence.New(presence.Config{Authenticator: authenticator(func(*http.Request) (presence.User, error) {
+		return someone("alice"), nil
+	}), Logger: slog.New(slog.DiscardHandler), MaxUnsent: 4 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Shutdown(context.Background()) })
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &http.Server{Handler: server}
+	go h.Serve(server.Harden(h, l)) // ended by Close
+	t.Cleanup(func() { h.Close() })
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprint(c, "GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+	for r, line := bufio.NewReaderSize(c, 16), ""; line != "event: user count\n"; {
+		if line, err = r.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 100 { // 6 MB
+		if _, err := server.Publish(t.Context(), "lobby", "m", strings.Repeat("x", 60<<10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	table, err := os.ReadFile("/proc/self/net/tcp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends := fmt.Sprintf(":%04X 0100007F:%04X 01 ", l.Addr().(*net.TCPAddr).Port, c.LocalAddr().(*net.TCPAddr).Port)
+	_, after, found := strings.Cut(string(table), ends)
+	var queued int
+	if _, err := fmt.Sscanf(after, "%X:", &queued); err != nil || !found {
+		t.Fatalf("the socket is not in the table: %v", err)
+	}
+	if queued > 512<<10 || queued == 0 {
+		t.Errorf("the kernel holds %d bytes", queued)
+	}
+}
