@@ -36,9 +36,10 @@ const (
 
 // memoryUse holds figures of the runtime, in bytes.
 type memoryUse struct {
-	allocated uint64 // since the start of the process
-	live      uint64 // heap that the last collection found in use; after a mass leave too much
-	held      uint64 // heap and stacks for which the system provides memory
+	allocated  uint64 // since the start of the process
+	live       uint64 // heap that the last collection found in use; after a mass leave too much
+	held       uint64 // heap and stacks for which the system provides memory
+	goroutines uint64
 }
 
 // slack returns how much more is held than was live: garbage, memory allocated since the last
@@ -49,6 +50,7 @@ func (u memoryUse) slack() uint64 { return u.held - min(u.held, u.live) }
 type releases struct {
 	last  memoryUse // at the last tick
 	rest  uint64    // slack that a release does not return: stacks, fragmentation
+	had   uint64    // goroutines after the last release, whose stacks are in rest
 	quiet int       // quiet ticks in a row
 	next  time.Time // no release before
 }
@@ -57,7 +59,9 @@ type releases struct {
 func (r *releases) due(u memoryUse, now time.Time) bool {
 	grown := u.allocated - r.last.allocated
 	r.last = u
-	r.rest = min(r.rest, u.slack())
+	if r.rest = min(r.rest, u.slack()); u.goroutines < r.had/2 {
+		r.rest = 0 // many streams of TLS or HTTP/2 have ended; nothing is allocated then
+	}
 	gain := u.slack() - r.rest
 	if gain < max(leastRelease, u.live/leastPart) || grown*uint64(quietTime/memoryTick) > gain {
 		r.quiet = 0
@@ -69,7 +73,7 @@ func (r *releases) due(u memoryUse, now time.Time) bool {
 
 // done takes the figures after a release, which ended now and took that long.
 func (r *releases) done(u memoryUse, now time.Time, took time.Duration) {
-	*r = releases{last: u, rest: u.slack(), next: now.Add(max(leastPause, pausePart*took))}
+	*r = releases{last: u, rest: u.slack(), had: u.goroutines, next: now.Add(max(leastPause, pausePart*took))}
 }
 
 // memoryReleaser releases the memory of the process whenever that is due.
@@ -117,14 +121,15 @@ func readMemory() memoryUse {
 	samples := []metrics.Sample{
 		{Name: "/gc/heap/allocs:bytes"},
 		{Name: "/gc/heap/live:bytes"},
+		{Name: "/sched/goroutines:goroutines"},
 		{Name: "/memory/classes/heap/objects:bytes"},
 		{Name: "/memory/classes/heap/unused:bytes"},
 		{Name: "/memory/classes/heap/free:bytes"},
 		{Name: "/memory/classes/heap/stacks:bytes"},
 	}
 	metrics.Read(samples)
-	u := memoryUse{allocated: samples[0].Value.Uint64(), live: samples[1].Value.Uint64()}
-	for _, s := range samples[2:] {
+	u := memoryUse{allocated: samples[0].Value.Uint64(), live: samples[1].Value.Uint64(), goroutines: samples[2].Value.Uint64()}
+	for _, s := range samples[3:] {
 		u.held += s.Value.Uint64()
 	}
 	return u

@@ -7,6 +7,7 @@ const maxBatch = 64 << 10
 // batch is what one pass brings to a share's connections.
 type batch struct {
 	frames []*frame
+	size   int       // of the events, in bytes
 	counts bool      // one of them is Every or Latest
 	joined [2][]byte // their bytes, alone and as chunks, if they are more than one
 }
@@ -16,11 +17,12 @@ func (b *batch) fill(q *queue) {
 	clear(b.frames)
 	b.frames = b.frames[:0]
 	b.counts = false
-	size := 0
+	b.size = 0
 	for f := range q.all() {
-		if size += f.len(); size > maxBatch && len(b.frames) > 0 {
+		if b.size+f.len() > maxBatch && len(b.frames) > 0 {
 			break
 		}
+		b.size += f.len()
 		b.frames = append(b.frames, f)
 		b.counts = b.counts || f.kind == Every || f.kind == Latest
 	}

@@ -47,7 +47,7 @@ type loop struct {
 	slots  []*direct // an epoll event names one of them
 	free   []int32   // the slots that are
 	passes passes
-	tells  []*direct // told something this turn
+	unsent []*direct // have something to be flushed
 	behind map[*direct]bool
 	part   int // of the heartbeat, the next
 	events []unix.EpollEvent
@@ -66,7 +66,7 @@ func openLoop(c Config, ended *inbox[func()], ours *sync.WaitGroup, ender *socke
 	}
 	l := &loop{config: c, inbox: newInbox[task](), ended: ended, ours: ours, ender: ender, opened: time.Now(), epfd: epfd, epoll: os.NewFile(uintptr(epfd), "epoll"),
 		ready: make(chan struct{}, 1), behind: map[*direct]bool{}, passes: passes{group: writes},
-		events: make([]unix.EpollEvent, 256), pieces: make([][]byte, 0, maxPieces), waste: make([]byte, 4<<10)}
+		events: make([]unix.EpollEvent, 8), pieces: make([][]byte, 0, maxPieces), waste: make([]byte, 4<<10)}
 	raw, err := l.epoll.SyscallConn()
 	if err == nil {
 		err = l.epoll.SetReadDeadline(time.Time{}) // it has one if the runtime waits for it
@@ -118,9 +118,10 @@ func (l *loop) run() {
 	watch := time.NewTimer(look)
 	defer watch.Stop()
 	var looked time.Time
+	more := false // epoll has
 	for last := false; !last; {
 		beating := false
-		if len(l.passes.active) > 0 { // another turn at once
+		if more || len(l.unsent) > 0 || len(l.passes.active) > 0 { // another turn at once
 			l.passes.yield(l.bell)
 			signal(l.inbox.wake)
 		}
@@ -134,17 +135,13 @@ func (l *loop) run() {
 			last = true
 		}
 		l.now = time.Now()
-		l.heedAll()
+		more = l.heedMany()
 		if beating {
 			l.beat()
 		}
 		tasks = l.inbox.take(tasks)
 		l.passes.take(tasks)
-		for i, c := range l.tells {
-			l.tells[i] = nil
-			l.flush(c)
-		}
-		l.tells = l.tells[:0]
+		l.flushMany()
 		l.passes.round()
 		if len(l.behind) > 0 {
 			if l.now.Sub(looked) >= look {
@@ -153,6 +150,9 @@ func (l *loop) run() {
 			}
 			watch.Reset(look)
 		}
+	}
+	for len(l.unsent) > 0 {
+		l.flushMany()
 	}
 	l.passes.finish()
 }
@@ -206,7 +206,7 @@ func (l *loop) tell(c *direct, events [][]byte, taken func()) {
 	if taken != nil {
 		b.taken = append(b.taken, taken)
 	}
-	l.tells = append(l.tells, c)
+	l.unsent = append(l.unsent, c)
 }
 
 // end brings what was published before, a goodbye, and nothing more.
@@ -220,14 +220,14 @@ func (l *loop) end(c *direct, why End) {
 	l.depart(c, why, l.config.LastWords)
 }
 
-// depart says goodbye, after what waits.
+// depart says goodbye, after what waits. Many may depart at once: each is flushed in its turn.
 func (l *loop) depart(c *direct, why End, within time.Duration) {
 	c.sits.detach()
 	c.ending = why
 	b := l.backlog(c)
 	b.goodbye(why)
 	b.deadline = l.now.Add(within)
-	l.flush(c)
+	l.unsent = append(l.unsent, c)
 }
 
 // bring brings a batch to a connection.
@@ -308,16 +308,32 @@ func (l *loop) fillUp(c *direct) {
 	}
 }
 
-// heedAll heeds what epoll has to say. It may have nothing.
-func (l *loop) heedAll() {
-	for {
+// heedMany heeds what epoll has to say for a slice, and reports whether it may have more. One event
+// may be 100 µs of work: a client that reads again, of large messages.
+func (l *loop) heedMany() (more bool) {
+	for start := time.Now(); time.Since(start) < slice; {
 		n, err := unix.EpollWait(l.epfd, l.events, 0)
 		for i := range max(0, n) {
 			l.heed(l.events[i])
 		}
 		if err != unix.EINTR && n < len(l.events) {
-			return
+			return false
 		}
+	}
+	return true
+}
+
+// flushMany flushes connections for a slice: joiners, and those that end.
+func (l *loop) flushMany() {
+	n := 0
+	for start := time.Now(); n < len(l.unsent) && time.Since(start) < slice; n++ {
+		l.flush(l.unsent[n])
+	}
+	left := copy(l.unsent, l.unsent[n:])
+	clear(l.unsent[left:])
+	l.unsent = l.unsent[:left]
+	if left == 0 && cap(l.unsent) > 1024 {
+		l.unsent = nil
 	}
 }
 

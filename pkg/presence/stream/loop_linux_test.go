@@ -10,18 +10,17 @@ import (
 	"testing"
 )
 
-// Of connections that have gone nothing is left in the loops, nor of what went
-// through a room that is quiet again.
-func TestNothingIsLeftInTheLoops(t *testing.T) {
-	const clients, events = 20, 500
-	streams := Open(Config{})
-	defer streams.Close()
-	shared := streams.Stream("lobby")
-	attached := make(chan struct{}, clients)
-	var open sync.WaitGroup
+// openMany opens clients in one room. The streams are closed when the test is over; each client must
+// have gone by then, or have been asked for its end.
+func openMany(t *testing.T, clients int) (streams *Streams, shared *Stream, conns []*Conn, bodies []io.Closer, open *sync.WaitGroup) {
+	t.Helper()
+	streams, open = Open(Config{}), new(sync.WaitGroup)
+	t.Cleanup(streams.Close)
+	shared = streams.Stream("lobby")
+	attached := make(chan *Conn, clients)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer func() { attached <- struct{}{} }()
 		conn, err := streams.Conn(w, r)
+		defer func() { attached <- conn }()
 		if err != nil {
 			t.Error(err)
 			return
@@ -31,16 +30,54 @@ func TestNothingIsLeftInTheLoops(t *testing.T) {
 		shared.Attach(conn)
 		conn.Serve(r.Context(), func(End) { shared.Detach(conn); open.Done() })
 	}))
-	defer server.Close()
-	var bodies []io.Closer
+	t.Cleanup(server.Close)
 	for range clients {
 		response, err := server.Client().Get(server.URL)
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() { response.Body.Close() })
 		bodies = append(bodies, response.Body)
-		<-attached // the answer may be here before
+		conns = append(conns, <-attached) // the answer may be here before
 	}
+	return streams, shared, conns, bodies, open
+}
+
+// Many connections that are to end do not hold up a loop: it goes on with other work after a slice.
+func TestManyEndsAreDivided(t *testing.T) {
+	const clients = 1000
+	streams, _, conns, _, open := openMany(t, clients)
+	l := streams.loops[0]
+	var left int
+	done := make(chan struct{})
+	l.do(func() { // all of them before the loop can do any
+		for _, c := range conns {
+			c.End("draining")
+		}
+		l.do(func() {
+			defer close(done)
+			for _, c := range l.slots {
+				if c != nil {
+					left++
+				}
+			}
+		})
+	})
+	<-done
+	if left == 0 {
+		t.Error("all connections of a loop have ended before the next task")
+	}
+	open.Wait()
+	if n := l.conns.Load(); n != 0 {
+		t.Errorf("the loop has %d connections", n)
+	}
+}
+
+// Of connections that have gone nothing is left in the loops, nor of what went
+// through a room that is quiet again.
+func TestNothingIsLeftInTheLoops(t *testing.T) {
+	const clients, events = 20, 500
+	streams, shared, _, bodies, open := openMany(t, clients)
 	shares := slices.Clone(shared.shares)
 	for range events {
 		if err := shared.Reserve(context.Background()); err != nil {

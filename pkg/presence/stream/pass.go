@@ -129,7 +129,7 @@ func (s *seat) rest() (frames []*frame) {
 
 // passes are the passes of one goroutine's shares, a slice of each in turn.
 type passes struct {
-	group  int           // connections between two looks at the clock
+	group  int           // connections between two looks at the clock; fewer with large events, but for writers
 	settle func()        // called after each group; may be nil
 	waited time.Duration // for the turn of this round
 	active []*share      // there is something to bring
@@ -218,7 +218,8 @@ func (p *passes) slice(sh *share, sharing int) {
 	}
 	now := start
 	for now.Sub(start) < p.turn() && sh.done < len(sh.conns) {
-		for n := 0; n < p.group && sh.done < len(sh.conns); n++ {
+		for n, size := 0, 0; n < p.group && (size < maxBatch || p.settle != nil) && sh.done < len(sh.conns); n++ {
+			size += sh.batch.size
 			c := sh.conns[sh.done]
 			sh.done++ // before it is brought the batch, as it may end then
 			c.bring(sh.batch)
