@@ -62,7 +62,7 @@ type Config struct {
 	// Count is what the user count counts: connections by default.
 	Count Count
 
-	// Coalesce is the shortest time between two user counts of a room: 50 ms by default, from 1 ms
+	// Coalesce is the shortest time between two user counts to a whole room: 50 ms by default, from 1 ms
 	// to 750 ms. A shorter one costs a write per client more often.
 	Coalesce time.Duration
 

@@ -28,10 +28,10 @@
 //     goes at once, then at most one per flush interval. That is Config.Coalesce or
 //     eight times what the last count took to reach the clients, whichever is longer; the
 //     eightfold is at most 250 ms in a room that sends members, 750 ms in one that
-//     sends counts only. A joiner gets its sync and count at once where its sync is
-//     at most 4 KiB and no member change waits, else at the end of the interval. It may get
-//     the number that it holds again, never an older one. Messages are never merged, dropped or
-//     reordered.
+//     sends counts only. A joiner gets its sync and count at once in a room that sends
+//     counts only, in a quiet room, and where its user is a member already, its sync is at most
+//     4 KiB and no member change waits; else at the end of the interval. It may get the number that
+//     it holds again, never an older one. Messages are never merged, dropped or reordered.
 //  3. A message that was answered with 202 reaches every client of the room
 //     that stays connected, and every one that comes back with the id that it
 //     holds while the messages since are in the history: once and in order. Else

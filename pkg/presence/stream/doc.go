@@ -18,7 +18,7 @@
 //     fills (there is one a core).
 //
 // Loops and wakers bring events to the connections of many rooms in passes, which
-// are divided into slices so that no room waits for a larger one (pass.go).
+// are divided into slices so that no room waits for the whole pass of a larger one (pass.go).
 //
 // Either way an answer of HTTP/1 is written by hand (http1.go), as net/http
 // would not tell a half-closed connection from one on which a byte has come,

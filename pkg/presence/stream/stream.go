@@ -95,7 +95,8 @@ func (s *Stream) reserved() chan struct{} {
 
 // Pass returns how long the last pass with an event of kind [Every] or [Latest] took until every
 // connection that was waiting had taken it, or how long the one under way has taken so far if that
-// is longer. The passes of other rooms do not count.
+// is longer. The slices of other rooms are left out; for each room that shared a loop the room's own
+// are added once more, as long as it has really waited (pass.go).
 func (s *Stream) Pass() (pass time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
