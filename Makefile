@@ -24,7 +24,7 @@ test: ## all tests, after setting up what they need
 test-long: ## the Go tests that have a larger size, in it: many clients, for long
 	PRESENCE_TEST_LONG=1 CGO_ENABLED=1 go test -race -shuffle=on -timeout 2h $(ARGS) ./pkg/presence
 
-bench: ## all benchmarks, half an hour at most on two cores (make bench BENCH=Storm for one)
+bench: ## all benchmarks, a quarter of an hour on two cores (make bench BENCH=Storm for one)
 	go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 1h -p 1 $(ARGS) ./pkg/presence ./cmd/presence
 
 fuzz: ## each fuzz target in turn, FUZZTIME=30s

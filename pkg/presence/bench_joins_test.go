@@ -104,11 +104,12 @@ func benchSteady(b *testing.B) {
 }
 
 // startVisitors starts a load of a user for each visit that o asks for, whose rooms are those of the
-// side. Its clients are in flight until their first user count.
+// side. Its clients are in flight until their first user count. They have an address of their own:
+// with 15,000 connections of one address, connect(2) looks for a free port for milliseconds.
 func startVisitors(b *testing.B, s *side, o order) *process {
 	b.Helper()
 	p := startProcess(b, "load")
-	p.ask(order{Do: "open", Addr: s.addr, Spare: int(o.Rate * o.Time.Seconds()), From: cmp.Or(o.From, 100_000), Rooms: o.Rooms,
+	p.ask(order{Do: "open", Addr: s.addr, Spare: int(o.Rate * o.Time.Seconds()), From: cmp.Or(o.From, 100_000), Source: 2, Rooms: o.Rooms,
 		InFlight: 10_000, Flight: counted, Until: counted})
 	return p
 }

@@ -42,6 +42,7 @@ type load struct {
 	now      time.Duration // when the bytes in buf were read, since start
 	server   unix.SockaddrInet4
 	addr     string
+	source   byte            // order.Source
 	clients  []loadClient    // one a user, whether it is connected or not
 	rooms    int             // client i is in room i modulo rooms
 	flight   stage           // what ends a client's time in flight
@@ -183,6 +184,7 @@ func (l *load) connect(o order) (a answer, err error) {
 	}
 	l.mu.Lock()
 	l.addr, l.server = o.Addr, unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
+	l.source = o.Source
 	l.clients, l.rooms, l.final = clients, o.Rooms, o.Clients/rooms
 	l.slots, l.flight = make(chan struct{}, cmp.Or(o.InFlight, inFlight)), cmp.Or(o.Flight, answered)
 	l.waits = make([]time.Duration, 0, len(clients))
@@ -224,8 +226,12 @@ func (l *load) openClient(i int, narrow bool) error {
 	if err != nil {
 		return err
 	}
+	if l.source != 0 {
+		err = errors.Join(unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1),
+			unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, l.source}}))
+	}
 	if narrow {
-		err = errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<10),
+		err = errors.Join(err, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<10),
 			unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, 1460))
 	}
 	l.mu.Lock()

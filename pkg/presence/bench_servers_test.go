@@ -40,6 +40,7 @@ type order struct {
 	Clients  int           // open: how many, each a user of its own
 	Spare    int           // open: how many more users there are, for churn, visit and leave
 	From     int           // open: the number of the first user
+	Source   byte          // open: the clients' address is 127.0.0.Source; 0: the kernel chooses it
 	OneUser  bool          // open: all clients are the same user
 	Rooms    int           // open: how many rooms there are, of equal size; 0: one, the lobby
 	Narrow   int           // open: every so-manyth client has small buffers

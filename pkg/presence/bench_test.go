@@ -5,7 +5,7 @@ package presence_test
 // The benchmarks of the whole server: real processes, real sockets, on this
 // machine. From the top of the tree,
 //
-//	make bench                                    # all; half an hour at most
+//	make bench                                    # all; a quarter of an hour
 //	make bench BENCH=Storm                        # one
 //	make bench BENCH='Delivery/5000' ARGS=-short  # a tenth of the clients and of the time: does it work at all?
 //	PRESENCE_BENCH_CHURN=5m make bench BENCH=Churn
