@@ -28,7 +28,7 @@ const (
 	// heap, and costs CPU in proportion to it.
 	leastPart = 8
 	// leastPause is the least time between two releases, and pausePart the time as a multiple of
-	// what the last one took, so that releases take at most 0.5 % of the machine: a collection that
+	// of the last one's duration, so that releases take at most 0.5 % of the machine: a collection that
 	// is asked for uses all idle cores.
 	leastPause = 5 * time.Second
 	pausePart  = 200

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// A story of ticks: what is allocated in a second, what was live at the last collection, what is
-// held, and whether memory is released.
+// Sequences of ticks: bytes allocated in the second, live at the last collection and held now, and
+// whether memory is released.
 func TestReleases(t *testing.T) {
 	const mb = 1 << 20
 	type tick struct {
@@ -46,7 +46,7 @@ func TestReleases(t *testing.T) {
 	}
 }
 
-// After a release there is a pause, and what the release did not return is no reason for another.
+// A release is followed by a pause. Memory that it did not return causes no further release.
 func TestReleasesPause(t *testing.T) {
 	const mb = 1 << 20
 	for took, pause := range map[time.Duration]time.Duration{
@@ -92,7 +92,7 @@ func TestReleasesStacks(t *testing.T) {
 	}
 }
 
-// The figures follow what the program does: memory that is in use is held and allocated.
+// Memory in use is counted as held and as allocated.
 func TestReadMemory(t *testing.T) {
 	const size = 64 << 20
 	runtime.GC() // live is 0 before the first

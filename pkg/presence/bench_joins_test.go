@@ -14,7 +14,7 @@ import (
 const joining = 256
 
 // BenchmarkJoins measures how long a client waits for its first user count, from before connect(2),
-// and what a join costs the server.
+// and the cost of a join for the server.
 //
 //   - 5000 and 15000: so many clients join as fast as the server lets them with 256 in flight. The
 //     CPU per join is that until all clients have the final count. The floor is bare, which sends no
@@ -25,8 +25,8 @@ const joining = 256
 //   - one-user: all clients are one user.
 //
 // One goroutine of the load cannot connect as fast as bare answers: fewer than 256 clients are in
-// flight there, half of them or less, and their times are short. "ms per 256 joins" is what the mean
-// would be with always 256 in flight, by Little's law: 256 times the time in which all clients get
+// flight there, half of them or less, and their times are short. "ms per 256 joins" is the mean for
+// always 256 in flight, by Little's law: 256 times the time in which all clients get
 // their first count, per client.
 func BenchmarkJoins(b *testing.B) {
 	for _, clients := range []int{5000, 15000} {

@@ -31,7 +31,7 @@ const benchPatience = 2 * time.Minute
 const inFlight = 200
 
 // load is the process with the clients. One goroutine reads all their sockets, those of clients in
-// flight first: else a client's wait would include the reading of what all others received.
+// flight first: else a client's wait would include reading the events of all others.
 type load struct {
 	epoll int           // the sockets of clients that have landed, and fresh
 	fresh int           // epoll descriptor with the sockets of clients in flight
@@ -45,7 +45,7 @@ type load struct {
 	source   byte            // order.Source
 	clients  []loadClient    // one a user, whether it is connected or not
 	rooms    int             // client i is in room i modulo rooms
-	flight   stage           // what ends a client's time in flight
+	flight   stage           // the end of a client's time in flight
 	open     int             // clients that are connected
 	stopped  int             // those of them that are not read
 	churned  int             // clients that went in churn; they go in the order of clients
@@ -161,8 +161,7 @@ func (l *load) do(o order) (a answer, err error) {
 	return a, errors.Join(err, l.failed)
 }
 
-// connect opens all clients, as fast as it can, and waits until each has received what o.Until
-// says. The time is without that of minting tokens.
+// connect opens all clients, as fast as it can, and waits until each has reached the stage o.Until. The time is without that of minting tokens.
 func (l *load) connect(o order) (a answer, err error) {
 	at, err := netip.ParseAddrPort(o.Addr)
 	if err != nil {
@@ -197,7 +196,7 @@ func (l *load) connect(o order) (a answer, err error) {
 		}
 	}
 	reached := map[stage]*int{answered: &l.answered, synced: &l.synced, counted: &l.counted}[o.Until]
-	err = l.wait("what each client is to receive", func() bool { return *reached == o.Clients })
+	err = l.wait("the event that ends the order", func() bool { return *reached == o.Clients })
 	a.Elapsed = time.Since(began)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -526,7 +525,7 @@ func (l *load) post(o order) (a answer, err error) {
 	return a, err
 }
 
-// summarise sets what is reported of times, and sorts them.
+// summarise sorts the times and sets the mean and quantiles of the answer.
 func (a *answer) summarise(times []time.Duration) {
 	if len(times) == 0 {
 		return

@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// BenchmarkMixed measures what a room of 15,000 does to a hundred rooms of ten on the same server. In
+// BenchmarkMixed measures how a room of 15,000 delays a hundred rooms of ten on the same server. In
 // the small rooms 50 messages per second are timed, from before the POST to each client of the room,
 // and 20 joins per second, from before connect(2) to the first user count. In the large room there is
 // a message per second, and 20 clients per second join and leave. The target for the p99 of both is
-// 3 times what it is without the large room.
+// 3 times the value without the large room.
 //
 // The large room is on one server, not on another, with the same small rooms. They are measured in
 // turns; the processes of the other one are stopped meanwhile. Every room and its visitors have a
@@ -54,7 +54,7 @@ func BenchmarkMixed(b *testing.B) {
 		}
 		loads := h.processes[1:]
 		if h.large {
-			loads[2].ask(order{Do: "say", Messages: 1, Size: text}) // brings the server past what was due in the pause
+			loads[2].ask(order{Do: "say", Messages: 1, Size: text}) // the server catches up with the pause
 		}
 		for i, p := range loads {
 			p.send(h.orders[i])

@@ -45,8 +45,8 @@ type order struct {
 	Rooms    int           // open: how many rooms there are, of equal size; 0: one, the lobby
 	Narrow   int           // open: every so-manyth client has small buffers
 	InFlight int           // open: the maximum number of clients in flight; 0: 200
-	Flight   stage         // open: what ends a client's time in flight, which is timed; default: answered
-	Until    stage         // open: what each client waits for; counted is the final count
+	Flight   stage         // open: the end of a client's time in flight, which is timed; default: answered
+	Until    stage         // open: the stage that each client must reach; counted is the final count
 	Messages int           // say: how many
 	Size     int           // say, post: bytes of a message's text
 	Rate     float64       // post, churn, visit: how many per second
@@ -76,8 +76,8 @@ type answer struct {
 	Taken   int           // posts that were answered with 202
 	Refused int           // with 503
 
-	// Of the load, of what it timed: in open and visit each client's time in flight, in say each
-	// message's way to all clients, in post its way to each.
+	// Of the load. Open and visit time each client in flight; say times each message until all
+	// clients have it, post until each has it.
 	Times               int
 	Mean, P50, P99, Max time.Duration
 }

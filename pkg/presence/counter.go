@@ -99,9 +99,9 @@ func (c *counter) join(conn *connection, u User, lastID string) error {
 	return nil
 }
 
-// greetLocked returns what a client receives first: how long to wait before it reconnects, and a
-// reset, if it cannot resume with the id that it holds. If it can, it is sent the messages since, and
-// the greeting before them: then there is none left to be sent.
+// greetLocked returns the first events for a client: the time to wait before it reconnects, and a
+// reset, if it cannot resume with its id. If it can, greetLocked sends the greeting and the replay
+// itself, and returns nil.
 func (c *counter) greetLocked(conn *connection, lastID string, here room.Place, now time.Time) (greeting []byte) {
 	greeting = appendRetry(make([]byte, 0, 256), time.Second, 3*time.Second)
 	if lastID == "" {
@@ -250,9 +250,8 @@ func (c *counter) say(m Message, by room.UserID, own string) (id string, err err
 	return m.ID, nil
 }
 
-// tellLocked removes the users whose grace period has ended, publishes what has
-// changed, if the interval since the last time has ended, and sets the timer for
-// what is to be done later.
+// tellLocked removes the users whose grace period has ended, publishes changes if
+// the flush interval has ended, and sets the timer for the next of either.
 func (c *counter) tellLocked(now time.Time) {
 	if c.closed {
 		return
@@ -274,7 +273,7 @@ func (c *counter) tellLocked(now time.Time) {
 		if end := c.last.Add(c.interval()); !now.Before(end) {
 			c.publishLocked(now, true)
 			due = c.room.Due()
-		} else if !due.After(now) || end.Before(due) { // what is due already waits for the interval too
+		} else if !due.After(now) || end.Before(due) { // a change that is due waits for the interval too
 			due = end
 		}
 	}
@@ -295,9 +294,9 @@ func (c *counter) newsLocked(now time.Time) bool {
 // intervalLocked reports whether the flush interval since the last count is running.
 func (c *counter) intervalLocked(now time.Time) bool { return now.Before(c.last.Add(c.interval())) }
 
-// interval is the flush interval: the time from one count to the next. What a
-// count costs grows with the room; at eight times what the last one took, counts
-// take a ninth of the time at most, however many join at once.
+// interval is the flush interval: the time from one count to the next. The cost of a
+// count grows with the room; at eight times the duration of the last one, counts
+// take a ninth of the time at most, however many clients join at once.
 func (c *counter) interval() time.Duration {
 	longest := maxMembersInterval
 	if c.room.Counting() {

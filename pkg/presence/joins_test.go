@@ -10,9 +10,8 @@ import (
 	"example.com/presence/pkg/presence"
 )
 
-// Promise 2: which joiner has its sync and count before the flush interval ends, and what it and a
-// client that was there before receive at the end of it. Each case begins with the first count of
-// alice, who has a connection from before, so that the interval runs.
+// Promise 2: a joiner gets its sync and count before the flush interval ends, or at its end. Each case
+// begins with the first count to alice, an earlier client, so that the interval runs.
 func TestPromise2JoinsAtOnce(t *testing.T) {
 	info := func(user string, size int) presence.User {
 		u := someone(user)
@@ -20,14 +19,14 @@ func TestPromise2JoinsAtOnce(t *testing.T) {
 		return u
 	}
 	for name, c := range map[string]struct {
-		early  string                   // what alice has before the end
+		early  string                   // events of alice before the end
 		limit  int                      // Config.MemberLimit
 		before int                      // users beside alice, each with an info of 1,000 bytes
 		join   func(b *bubble) *line    // within the interval; the joiner that is looked at
 		after  func(b *bubble, a *line) // within it, too
-		atOnce string                   // what the joiner has before the end
-		end    string                   // what it has after it
-		alice  string                   // what alice has after it
+		atOnce string                   // events of the joiner before the end
+		end    string                   // events of the joiner at the end
+		alice  string                   // events of alice at the end
 	}{
 		"a connection of a member": {
 			join:   func(b *bubble) *line { return b.stream("/events", "", someone("alice")) },

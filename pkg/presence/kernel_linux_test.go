@@ -14,8 +14,8 @@ import (
 	"example.com/presence/pkg/presence"
 )
 
-// Promise 4: what the kernel holds for a client that reads nothing is bounded on a host's own
-// listener too. Net.Listen makes one of Multipath TCP, whose sockets do not inherit the bound.
+// Promise 4: the kernel's buffer for a client that reads nothing is bounded on a host's own
+// listener too. net.Listen makes one of Multipath TCP, whose sockets do not inherit the bound.
 func TestPromise4KernelHoldsLittle(t *testing.T) {
 	server, err := presence.New(presence.Config{Authenticator: authenticator(func(*http.Request) (presence.User, error) {
 		return someone("alice"), nil

@@ -285,7 +285,7 @@ func TestStormSharesItsSyncs(t *testing.T) {
 	for _, body := range bodies {
 		body.Close()
 	}
-	t.Logf("%d joiners were told %d states, encoded %d times in at most %d intervals", clients, len(states), syncs, intervals)
+	t.Logf("%d joiners received %d states, encoded %d times in at most %d intervals", clients, len(states), syncs, intervals)
 	if syncs > intervals || len(states) > syncs {
 		t.Errorf("%d states were encoded %d times in %d intervals", len(states), syncs, intervals)
 	}

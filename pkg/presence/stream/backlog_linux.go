@@ -121,7 +121,7 @@ func (b *backlog) tell(events [][]byte) {
 const (
 	// maxCopy is how many bytes of events are copied, which costs less than a piece of a write.
 	maxCopy = 1 << 10
-	// maxFraming is more than what a chunk adds to them.
+	// maxFraming is an upper bound of the bytes that a chunk adds.
 	maxFraming = 16
 )
 

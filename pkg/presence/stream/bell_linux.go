@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bell is how a goroutine that has work all the time lets others run, those included that wait for
-// the network. [runtime.Gosched] runs those alone that are ready: the scheduler asks the network
-// when it has nothing else to run, or every 10 ms, and so late a request would be seen while each
-// core has a loop in a long pass. The bell is a descriptor that the network poller watches and that
-// is rung before the goroutine waits for it: it goes on when the network has been asked.
+// bell lets other goroutines run while this one always has work, including goroutines that wait for
+// the network. [runtime.Gosched] runs ready goroutines only: the scheduler polls the network when it
+// has nothing else to run, or every 10 ms, which would delay each request while every core has a
+// loop in a long pass. The bell is an eventfd that the runtime's network poller watches. The goroutine
+// writes to it and waits for it, so it resumes only after the network was polled.
 type bell struct {
 	file *os.File
 	raw  syscall.RawConn
@@ -33,8 +33,8 @@ func openBell() (*bell, error) {
 	return b, nil
 }
 
-// yield returns when the network was asked, and what was ready has run. Each write is an event for
-// the poller, though nobody reads; the counter of 64 bits does not end.
+// yield returns after the network was polled and the ready goroutines have run. The poller is
+// edge-triggered: each write is an event, though the counter, of 64 bits, is never read.
 func (b *bell) yield() {
 	if b == nil {
 		runtime.Gosched()

@@ -7,12 +7,12 @@ import (
 	"runtime"
 )
 
-// bell is how a goroutine that has work all the time lets others run.
+// bell lets other goroutines run while this one always has work.
 type bell struct{}
 
 func openBell() (*bell, error) { return nil, errors.ErrUnsupported }
 
-// yield has what is ready run.
+// yield runs the ready goroutines.
 func (b *bell) yield() { runtime.Gosched() }
 
 func (b *bell) close() {}

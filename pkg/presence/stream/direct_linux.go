@@ -110,7 +110,7 @@ func (c *direct) attach(s *Stream) {
 
 func (c *direct) detach(s *Stream) { s.leaveLocked(c.counted) }
 
-func (c *direct) bring(b *batch) { c.loop.bring(c, b) }
+func (c *direct) deliver(b *batch) { c.loop.deliver(c, b) }
 
 func (c *direct) tell(private [][]byte, taken func()) {
 	added := c.loop.put(func() { c.loop.tell(c, private, taken) })

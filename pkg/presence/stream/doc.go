@@ -14,10 +14,10 @@
 //     epoll. It has no goroutine and no buffer. Its files end in
 //     _linux.go; begin with loop_linux.go.
 //   - writer: TLS, HTTP/2, other systems, and connections that are more than a
-//     [net.TCPConn]. A goroutine writes what waits in a bounded queue, which a waker
-//     fills (there is one a core).
+//     [net.TCPConn]. A goroutine writes events from a bounded queue, which a waker
+//     fills (one per core).
 //
-// Loops and wakers bring events to the connections of many rooms in passes, which
+// Loops and wakers deliver events to the connections of many rooms in passes, which
 // are divided into slices so that no room waits for the whole pass of a larger one (pass.go).
 //
 // Either way an answer of HTTP/1 is written by hand (http1.go), as net/http

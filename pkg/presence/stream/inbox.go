@@ -22,7 +22,7 @@ func (b *inbox[T]) add(item T) bool {
 	return added
 }
 
-// put is add without waking the goroutine: for what has time until something else does.
+// put is add without waking the goroutine: the item waits until it wakes for another reason.
 func (b *inbox[T]) put(item T) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

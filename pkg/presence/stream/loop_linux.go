@@ -24,8 +24,8 @@ const look = 100 * time.Millisecond
 //
 // What others want of it comes through its inbox. A turn takes all that is
 // there, and goes on with the passes of its rooms for a slice: a small room does not wait for the
-// pass of a large one. What is published in the course of a pass gathers for the room's next, which
-// brings it to each socket in one write.
+// pass of a large one. Events published during a pass gather for the room's next one, which
+// writes them to each socket at once.
 type loop struct {
 	config  Config
 	inbox   *inbox[task]
@@ -47,7 +47,7 @@ type loop struct {
 	slots  []*direct // an epoll event names one of them
 	free   []int32   // the slots that are
 	passes passes
-	unsent []*direct // have something to be flushed
+	unsent []*direct // joiners and ending connections to be flushed
 	behind map[*direct]bool
 	part   int // of the heartbeat, the next
 	events []unix.EpollEvent
@@ -97,8 +97,8 @@ func (l *loop) close() {
 // do has f called by run, after what was handed before; it is not after close.
 func (l *loop) do(f func()) bool { return l.inbox.add(task{do: f}) }
 
-// put is do for what has time until the loop has its next turn. The last step of a join wakes the
-// loop, and none before it: a turn for each would cost more than the step.
+// put is do without waking the loop: f runs in its next turn. Only the last step of a join wakes the
+// loop: a turn for each step would cost more than the step.
 func (l *loop) put(f func()) bool { return l.inbox.put(task{do: f}) }
 
 // listen tells run when epoll has something to say. An epoll's descriptor is
@@ -118,7 +118,7 @@ func (l *loop) run() {
 	watch := time.NewTimer(look)
 	defer watch.Stop()
 	var looked time.Time
-	more := false // epoll has
+	more := false // epoll may have more events
 	for last := false; !last; {
 		beating := false
 		if more || len(l.unsent) > 0 || len(l.passes.active) > 0 { // another turn at once
@@ -220,7 +220,8 @@ func (l *loop) end(c *direct, why End) {
 	l.depart(c, why, l.config.LastWords)
 }
 
-// depart says goodbye, after what waits. Many may depart at once: each is flushed in its turn.
+// depart queues a goodbye behind the backlog. Many connections may depart at once, so flushMany
+// writes it.
 func (l *loop) depart(c *direct, why End, within time.Duration) {
 	c.sits.detach()
 	c.ending = why
@@ -230,8 +231,8 @@ func (l *loop) depart(c *direct, why End, within time.Duration) {
 	l.unsent = append(l.unsent, c)
 }
 
-// bring brings a batch to a connection.
-func (l *loop) bring(c *direct, b *batch) {
+// deliver writes a batch to a connection.
+func (l *loop) deliver(c *direct, b *batch) {
 	if c.backlog == nil && c.sits.place < b.frames[0].number {
 		n, err := c.write(b.bytes(c.chunked))
 		if err == nil {
@@ -308,8 +309,8 @@ func (l *loop) fillUp(c *direct) {
 	}
 }
 
-// heedMany heeds what epoll has to say for a slice, and reports whether it may have more. One event
-// may be 100 µs of work: a client that reads again, of large messages.
+// heedMany handles epoll events for a slice, and reports whether there may be more. One event may be
+// 100 µs of work, when a client reads large messages again.
 func (l *loop) heedMany() (more bool) {
 	for start := time.Now(); time.Since(start) < slice; {
 		n, err := unix.EpollWait(l.epfd, l.events, 0)

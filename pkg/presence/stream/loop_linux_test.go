@@ -92,7 +92,7 @@ func TestNothingIsLeftInTheLoops(t *testing.T) {
 	open.Wait()
 	for _, sh := range shares {
 		l := streams.loops[slices.IndexFunc(streams.loops, func(l *loop) bool { return l.inbox == sh.inbox })]
-		for busy := true; busy; { // what was handed before is brought in one of the next turns
+		for busy := true; busy; { // earlier events are delivered in one of the next turns
 			inTurn(l, func() { busy = len(l.passes.active) > 0 })
 		}
 		inTurn(l, func() {

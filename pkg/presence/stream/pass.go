@@ -7,21 +7,20 @@ import (
 )
 
 const (
-	// slice is how long a pass goes on before the passes of other rooms have their turn, and
-	// requests that have come meanwhile. A socket takes a write of one event in some 5 µs.
+	// slice is the time after which a pass yields to the passes of other rooms and to new requests. A socket takes a write of one event in some 5 µs.
 	slice = 500 * time.Microsecond
 	// writes is how many sockets a loop writes to between two looks at the clock.
 	writes = 16
-	// maxSlice is how long it goes on at most where the goroutine had to wait for its turn: as long as
-	// it waited. In a flood of requests, which the runtime's scheduler prefers, it has to wait 10 ms,
+	// maxSlice bounds a slice that is longer because the goroutine had to wait for its turn: it is as
+	// long as that wait. In a flood of requests, which the runtime's scheduler prefers, it has to wait 10 ms,
 	// and 500 µs of each 10 ms would be too little: a pass over 15,000 sockets takes 100 ms.
 	maxSlice = 2 * time.Millisecond
 )
 
 // receiver is a connection of a share.
 type receiver interface {
-	// bring sends it the frames of the batch that are above its place. It does not wait.
-	bring(*batch)
+	// deliver sends it the frames of the batch that are above its place. It does not wait.
+	deliver(*batch)
 	seat() *seat
 }
 
@@ -35,7 +34,7 @@ type seat struct {
 // share is the connections of one Stream that one goroutine serves: a loop, or a waker. That
 // goroutine alone touches it, but for the fields that say otherwise.
 //
-// Events gather in pending. A pass takes a batch of them and brings it to each connection in one
+// Events gather in pending. A pass takes a batch of them and delivers it to each connection in one
 // write. It is divided into slices, between which connections come and go: those before done have
 // the batch, those from done on do not.
 type share struct {
@@ -47,7 +46,7 @@ type share struct {
 	done    int
 	pending queue
 	batch   *batch        // of the pass under way; nil if there is none
-	last    time.Duration // what the last pass took
+	last    time.Duration // duration of the last pass
 	since   time.Time     // when the events of this pass, or of the next, began to wait
 	began   time.Time     // when the pass under way began
 	before  time.Duration // passes.busy then
@@ -55,15 +54,14 @@ type share struct {
 	active  bool          // it stands in passes.active
 }
 
-// task is one thing that is wanted of a goroutine with shares: do, or that a frame is brought to a
-// share.
+// task is a request to a goroutine with shares: to call do, or to deliver a frame to a share.
 type task struct {
 	share *share
 	frame *frame
 	do    func()
 }
 
-// take has a frame brought to the share's connections.
+// take has a frame delivered to the share's connections.
 func (sh *share) take(f *frame) {
 	f.hold()
 	if !sh.inbox.add(task{share: sh, frame: f}) {
@@ -111,8 +109,7 @@ func (sh *share) put(at int, c receiver) {
 	c.seat().at = int32(at)
 }
 
-// rest returns the events that a connection does not have yet: those of the pass under way, and
-// those that gather for the next.
+// rest returns the events that a connection does not have yet: of the pass under way, and pending.
 func (s *seat) rest() (frames []*frame) {
 	sh := s.share
 	if sh == nil {
@@ -132,12 +129,12 @@ type passes struct {
 	group  int           // connections between two looks at the clock; fewer with large events, but for writers
 	settle func()        // called after each group; may be nil
 	waited time.Duration // for the turn of this round
-	active []*share      // there is something to bring
+	active []*share      // have events to deliver
 	spare  *batch        // for the next pass
 	busy   time.Duration // in all slices
 }
 
-// take does what is asked for, in order.
+// take handles the tasks in order.
 func (p *passes) take(tasks []task) {
 	for _, t := range tasks {
 		if t.do != nil {
@@ -148,7 +145,7 @@ func (p *passes) take(tasks []task) {
 	}
 }
 
-// gather adds the frame to what the share's next pass brings.
+// gather queues the frame for the share's next pass.
 func (p *passes) gather(sh *share, f *frame) {
 	if out := sh.pending.push(f); out != nil {
 		out.release()
@@ -159,7 +156,7 @@ func (p *passes) gather(sh *share, f *frame) {
 	}
 }
 
-// round goes on with the passes, each for a slice, until a slice is over or each has had its turn.
+// round continues the passes, a slice of each, until a slice is over or each has had its turn.
 func (p *passes) round() {
 	start, sharing := time.Now(), len(p.active)
 	var unfinished []*share
@@ -174,7 +171,7 @@ func (p *passes) round() {
 			continue
 		}
 		sh.active = false
-		sh.pending.pop() // it is empty, and gives back what is large of it
+		sh.pending.pop() // it is empty, and drops a large array
 	}
 	if n == sharing {
 		p.active = p.active[:0]
@@ -187,25 +184,24 @@ func (p *passes) round() {
 // turn is how long a slice is.
 func (p *passes) turn() time.Duration { return min(max(slice, p.waited), maxSlice) }
 
-// yield has others run: the goroutines that are ready, and the requests that have come.
+// yield lets ready goroutines and new requests run.
 func (p *passes) yield(b *bell) {
 	start := time.Now()
 	b.yield()
 	p.waited = time.Since(start)
 }
 
-// finish brings what is left of all passes.
+// finish completes all passes.
 func (p *passes) finish() {
 	for len(p.active) > 0 {
 		p.round()
 	}
 }
 
-// slice goes on with the share's pass. What the pass took is the time since it began, without the
-// slices of other rooms; and its own slices count as many times as there are passes that share the
-// goroutine, but for no longer than the events have really waited. So a pass is not measured by how
-// large the rooms beside it are, and yet the counts of many rooms together take no larger part of
-// the time than those of one.
+// slice continues the share's pass. The duration of a pass is the time since it began, without the
+// slices of other rooms. Its own slices are multiplied by the number of passes that share the
+// goroutine, but never to more than the real wait of its events. So the size of other rooms does not
+// change it, and the counts of many rooms together take no more of the time than those of one.
 func (p *passes) slice(sh *share, sharing int) {
 	start := time.Now()
 	if sh.batch == nil {
@@ -221,8 +217,8 @@ func (p *passes) slice(sh *share, sharing int) {
 		for n, size := 0, 0; n < p.group && (size < maxBatch || p.settle != nil) && sh.done < len(sh.conns); n++ {
 			size += sh.batch.size
 			c := sh.conns[sh.done]
-			sh.done++ // before it is brought the batch, as it may end then
-			c.bring(sh.batch)
+			sh.done++ // before the delivery, in which it may end
+			c.deliver(sh.batch)
 		}
 		if p.settle != nil {
 			p.settle()

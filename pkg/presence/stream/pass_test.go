@@ -20,7 +20,7 @@ type member struct {
 
 func (m *member) seat() *seat { return &m.sits }
 
-func (m *member) bring(b *batch) {
+func (m *member) deliver(b *batch) {
 	time.Sleep(m.takes)
 	m.when = time.Now()
 	for _, f := range b.frames {
@@ -148,8 +148,8 @@ func TestSmallRoomBesideALargeOne(t *testing.T) {
 	})
 }
 
-// Beside rooms that have something to bring now and then, a pass is not measured as longer than its
-// events have waited.
+// Beside rooms with an event now and then, a pass is not measured as longer than the wait of its
+// events.
 func TestPassBesideSmallRooms(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := passes{group: writes}
@@ -202,7 +202,7 @@ func TestSliceGrowsWithTheWait(t *testing.T) {
 }
 
 // Passes with a count are measured, and of these the one under way if it has taken longer than the
-// last: from its first slice to its last, and what the goroutine did between them is in it.
+// last: from its first slice to its last, other work of the goroutine between them included.
 func TestPassIsMeasured(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const each = 100 * time.Microsecond

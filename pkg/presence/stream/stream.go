@@ -56,7 +56,7 @@ func (s *Stream) publish(f *frame) {
 	s.mu.Unlock()
 }
 
-// hand has the frame brought to the connections that came before it was published.
+// hand has the frame delivered to the connections that were attached before it was published.
 // Called by the encoder's goroutine alone.
 func (s *Stream) hand(f *frame) {
 	s.mu.Lock()

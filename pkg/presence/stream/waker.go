@@ -2,12 +2,12 @@ package stream
 
 import "sync"
 
-// wakes is how many writers a waker wakes before it waits until they have taken what is there: as
-// many as write in some half a slice. All writers of a large room at once would make every goroutine
-// that comes after them wait until they have run.
+// wakes is the number of writers that a waker wakes before it waits until they have taken their
+// events: they write for about half a slice. All writers of a large room at once would hold up
+// every goroutine that becomes ready after them.
 const wakes = 64
 
-// waker gives shared events to its share of the process's writers. It is one goroutine, which alone
+// waker delivers shared events to its share of the process's writers. It is one goroutine, which alone
 // touches the shares; there is one per core.
 type waker struct {
 	inbox   *inbox[task]
@@ -34,7 +34,7 @@ func (w *waker) close() {
 	w.bell.close()
 }
 
-// do has f called by run, after what was handed before; it is not after close.
+// do has f called by run, after all earlier tasks; after close it reports false.
 func (w *waker) do(f func()) bool { return w.inbox.add(task{do: f}) }
 
 func (w *waker) run() {

@@ -27,7 +27,7 @@ type out interface {
 }
 
 // writer is the sink that works everywhere, TLS and HTTP/2 included: a goroutine
-// writes what waits in a bounded queue, into which a waker puts shared events. Of
+// writes events from a bounded queue, which a waker fills with shared events. Of
 // HTTP/2 it is that of the request; of HTTP/1 it is one of its own, and another one
 // reads, so that net/http's with its buffers can go.
 type writer struct {
@@ -106,8 +106,8 @@ func (c *writer) tell(private [][]byte, taken func()) {
 	signal(c.wake)
 }
 
-// bring is called by the waker.
-func (c *writer) bring(b *batch) {
+// deliver is called by the waker.
+func (c *writer) deliver(b *batch) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ending != "" || c.stopped {
@@ -133,7 +133,7 @@ func (c *writer) bring(b *batch) {
 	}
 }
 
-// end asks for the end, after what was published before.
+// end asks for the end, after all events that were published before.
 func (c *writer) end(why End) {
 	ask := func() {
 		c.mu.Lock()
