@@ -179,13 +179,24 @@ func see(t *testing.T, tab context.Context, script string) {
 	seeUntil(t, tab, script, time.Now().Add(patience))
 }
 
+// seeUntil asks again and again, each time in the document that the tab then
+// has: a poll within a document ends with it, and fails if the tab navigates.
 func seeUntil(t *testing.T, tab context.Context, script string, end time.Time) {
 	t.Helper()
-	// By time and not by frame: a tab in the background draws none.
-	_, err := chromedp.Run(tab, chromedp.Poll[bool](script, chromedp.WithPollingInterval(20*time.Millisecond), chromedp.WithPollingTimeout(time.Until(end))))
-	if err != nil {
+	for {
+		yes, err := chromedp.Run(tab, chromedp.Evaluate[bool]("Boolean("+script+")"))
+		if yes {
+			return
+		}
+		if time.Now().Before(end) {
+			select {
+			case <-time.After(20 * time.Millisecond):
+				continue
+			case <-tab.Done():
+			}
+		}
 		page, _ := chromedp.Run(tab, chromedp.Evaluate[string](`document.body.innerText`))
-		t.Fatalf("%s: %v; the page says\n%s", script, err, page)
+		t.Fatalf("%s: not true in time (last error: %v); the page says\n%s", script, err, page)
 	}
 }
 
