@@ -572,7 +572,7 @@ export declare class Room {
      */
     on<N extends string>(name: N, fn: (data: N extends keyof Heard ? Heard[N] : Message) => void): () => void;
     /**
-     * Sends a message to the room: after those that were sent before, once a lost stream is back, and again if there is no
+     * Sends a message to the room: after those that were sent before, once the stream is open, and again if there is no
      * answer, or none but "not now", for 15 s in all. It has an id, so that it is one message however often it is sent.
      *
      * @param {any} data   Any JSON; undefined is null.

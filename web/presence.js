@@ -1324,7 +1324,7 @@ export class Room {
   }
 
   /**
-   * Sends a message to the room: after those that were sent before, once a lost stream is back, and again if there is no
+   * Sends a message to the room: after those that were sent before, once the stream is open, and again if there is no
    * answer, or none but "not now", for 15 s in all. It has an id, so that it is one message however often it is sent.
    *
    * @param {any} data   Any JSON; undefined is null.
@@ -1350,7 +1350,7 @@ export class Room {
   async #send(body) {
     const end = Date.now() + sendFor;
     for (let tries = 0; ; tries++) {
-      await this.#returned(end);
+      await this.#awaitStream(end);
       try {
         return await this.#request("POST", "messages", { body });
       } catch (error) {
@@ -1363,14 +1363,14 @@ export class Room {
   }
 
   /**
-   * Waits while a stream that was lost is sought again, but not for longer than that. A server that was started again
-   * tells who comes back nothing of what was said before: its sender would not hear it, nor that it was said.
+   * Waits while the stream is not open, but not for longer than that. The request for the stream and that of a message
+   * are two: the message may come first, and its sender would not hear it. The same holds for a stream that was lost, as
+   * a server that was started again has no history to send.
    *
    * @param {number} end  A time, in milliseconds.
    */
-  async #returned(end) {
-    const { connection, lastEventId } = this.#state;
-    if (connection !== "connecting" || lastEventId === "") return;
+  async #awaitStream(end) {
+    if (this.#state.connection !== "connecting") return;
     /** @type {ReturnType<typeof setTimeout>|undefined} */
     let timer;
     const late = new Promise((resolve) => (timer = setTimeout(resolve, end - Date.now())));

@@ -776,10 +776,10 @@ describe("by fetch alone", () => {
 });
 
 describe("send", () => {
-  const room = () => join({ url: "https://example.com/p/", room: "doc-1", token: "T" });
+  const at = { url: "https://example.com/p/", room: "doc-1", token: "T" };
 
   test("posts the message, with an id, and a name if given", async () => {
-    const r = room();
+    const r = await openedWithToken(at);
     assert.deepEqual(await r.send("hello"), { id: "e1-6" });
     await r.send({ x: 1 }, { event: "chat message", id: "mine-1" });
     await r.send(undefined);
@@ -794,8 +794,7 @@ describe("send", () => {
   });
 
   test("keeps messages in order, and sends one again under its id", async () => {
-    const r = room();
-    await settled();
+    const r = await openedWithToken(at);
     const taken = [];
     let failures = 3;
     world.answer = ({ body }) => {
@@ -814,6 +813,28 @@ describe("send", () => {
     await Promise.all(sent);
     assert.deepEqual(taken.map(([n]) => n), [1, 2, 2, 2, 2, 3]);
     assert.equal(new Set(taken.map(([, id]) => id)).size, 3);
+    r.close();
+  });
+
+  for (const [way, { told }] of Object.entries(ways)) {
+    test(`by ${way}, waits for the first sync, so that its sender hears it`, async () => {
+      const r = join(way === "fetch" ? at : { ...at, token: undefined });
+      const sent = r.send("hello");
+      await settled();
+      if (way === "EventSource") told().open();
+      await settled();
+      assert.equal(asked("/messages").length, 0);
+      told().tell("sync", sync, "e1-5");
+      assert.deepEqual(await sent, { id: "e1-6" });
+      r.close();
+    });
+  }
+
+  test("does not wait for a stream that is refused", async () => {
+    world.answer = ({ url }) => (new URL(url).pathname.endsWith("/events") ? problem(403, "not yours") : json(202, { id: "e1-6" }));
+    const r = join(at);
+    assert.deepEqual(await r.send("hello"), { id: "e1-6" });
+    assert.equal(r.state.connection, "closed");
     r.close();
   });
 
@@ -842,8 +863,7 @@ describe("send", () => {
   });
 
   test("gives up after 15 s, and the next one has its own", async () => {
-    const r = room();
-    await settled();
+    const r = await openedWithToken(at);
     world.answer = () => problem(503, "later");
     const first = r.send(1);
     const second = r.send(2);
@@ -859,8 +879,7 @@ describe("send", () => {
   });
 
   test("a refusal throws the problem at once", async () => {
-    const r = room();
-    await settled();
+    const r = await openedWithToken(at);
     world.answer = () => problem(413, "too large");
     await assert.rejects(r.send("x"), (error) => error instanceof PresenceError && error instanceof Error && error.problem.status === 413);
     await assert.rejects(r.send(1n), TypeError);
@@ -870,8 +889,7 @@ describe("send", () => {
   });
 
   test("no more than a thousand wait", async () => {
-    const r = room();
-    await settled();
+    const r = await openedWithToken(at);
     let answer;
     world.answer = () => new Promise((resolve) => (answer = resolve));
     const all = Array.from({ length: 1000 }, (_, n) => r.send(n));
