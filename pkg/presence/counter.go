@@ -265,15 +265,15 @@ func (c *counter) tellLocked(now time.Time) {
 		c.idle = now
 		c.queued = c.unused.add(c)
 	}
-	due := c.room.Due()
+	due := c.room.Due(now)
 	if c.newsLocked(now) {
 		if c.intervalLocked(now) && c.room.Exceeds() {
 			c.publishLocked(now, false) // from now on nobody waits for members
 		}
 		if end := c.last.Add(c.interval()); !now.Before(end) {
 			c.publishLocked(now, true)
-			due = c.room.Due()
-		} else if !due.After(now) || end.Before(due) { // a change that is due waits for the interval too
+			due = c.room.Due(now)
+		} else if due.IsZero() || end.Before(due) {
 			due = end
 		}
 	}

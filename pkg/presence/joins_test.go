@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"example.com/presence/pkg/presence"
@@ -146,6 +147,33 @@ func TestPromise2And6JoinAtTheCrossing(t *testing.T) {
 		}
 		if n := b.Syncs() - before; n != 1 {
 			t.Errorf("the members were encoded %d times", n)
+		}
+	})
+}
+
+// A user leaves at the end of its linger, though the room waits for the end of an interval with
+// a change that is due.
+func TestLingerEndsWithinAnInterval(t *testing.T) {
+	config := presence.Config{Coalesce: 750 * time.Millisecond, MemberLimit: 10, Linger: 5 * time.Second}
+	inBubble(t, config, func(t *testing.T, b *bubble) {
+		var lines []*line
+		for i := range 12 {
+			lines = append(lines, b.stream("/events", "", someone(fmt.Sprint("user-", i))))
+		}
+		time.Sleep(20 * time.Second) // members could be sent again, were they fewer
+		for _, c := range lines[:4] {
+			c.close()
+		}
+		time.Sleep(300 * time.Millisecond)
+		lines[4].close()
+		time.Sleep(4600 * time.Millisecond)
+		b.stream("/events", "", someone("user-11")) // an interval begins
+		time.Sleep(100 * time.Millisecond)          // four leave, and the room is about to send members
+		time.Sleep(300 * time.Millisecond)
+		synctest.Wait()
+		members, err := b.Members("lobby")
+		if err != nil || len(members) != 7 {
+			t.Errorf("%d members, %v; want 7: the linger of five has ended", len(members), err)
 		}
 	})
 }

@@ -231,18 +231,18 @@ func find(sorted []*member, u UserID) (at int, there bool) {
 	return slices.BinarySearchFunc(sorted, u, func(m *member, u UserID) int { return cmp.Compare(m.ID, u) })
 }
 
-// Due returns when something happens in the room by itself next, so that
-// [Room.Expire] or [Room.News] has work; the zero time if nothing will.
-func (r *Room) Due() time.Time {
+// Due returns the first time after now at which [Room.Expire] or [Room.News] has
+// work that it does not have yet; the zero time if there is none.
+func (r *Room) Due(now time.Time) time.Time {
 	var due time.Time
 	for _, l := range r.lingering {
-		if l.stays() {
+		if l.stays() && l.until.After(now) {
 			due = l.until
 			break
 		}
 	}
 	if r.counting && r.fewAgain() {
-		if end := r.crossed.Add(crossing); due.IsZero() || end.Before(due) {
+		if end := r.crossed.Add(crossing); end.After(now) && (due.IsZero() || end.Before(due)) {
 			due = end
 		}
 	}

@@ -76,11 +76,11 @@ func TestLinger(t *testing.T) {
 
 	r.Leave(1, room.Closed, at(time.Second))
 	expect(t, r, at(time.Second), "", 0, 1)
-	if due := r.Due(); !due.Equal(at(6 * time.Second)) {
+	if due := r.Due(at(time.Second)); !due.Equal(at(6 * time.Second)) {
 		t.Errorf("due at %v, want 6 s", due.Sub(start))
 	}
 	r.Join(2, room.User{ID: "alice"}, at(5*time.Second)) // a reload
-	if due := r.Due(); !due.IsZero() {
+	if due := r.Due(at(5 * time.Second)); !due.IsZero() {
 		t.Errorf("due at %v though nobody lingers", due)
 	}
 	r.Leave(2, room.Slow, at(5500*time.Millisecond))
@@ -131,16 +131,35 @@ func TestMemberLimit(t *testing.T) { // promise 6
 	if r.HasNews(at(2*time.Second)) != true || told(r, at(2*time.Second)) != "-u0:closed -u1:closed -u2:closed" || !r.Counting() {
 		t.Error("members are told again less than 10 s after the last crossing")
 	}
-	if due := r.Due(); !due.Equal(at(11 * time.Second)) {
+	if due := r.Due(at(2 * time.Second)); !due.Equal(at(11 * time.Second)) {
 		t.Errorf("due at %v, want 11 s", due.Sub(start))
 	}
 	r.Join(20, room.User{ID: "u20"}, at(3*time.Second)) // 9, above 80 %
-	if due := r.Due(); !due.IsZero() {
+	if due := r.Due(at(3 * time.Second)); !due.IsZero() {
 		t.Errorf("due at %v though there are more than 80 %% of the limit", due.Sub(start))
 	}
 	r.Leave(20, room.Closed, at(12*time.Second))
 	if got := told(r, at(12*time.Second)); !strings.HasSuffix(got, "sync") || r.Counting() {
 		t.Errorf("got %q, want a sync at 80 %% and 10 s after the last crossing", got)
+	}
+}
+
+// A crossing that is due, and waits to be taken as news, hides no lingering that ends later.
+func TestDueBehindACrossing(t *testing.T) {
+	r := newRoom(5*time.Second, 10)
+	for i := range 11 {
+		r.Join(room.Conn(i), room.User{ID: room.UserID(fmt.Sprint("u", i))}, at(0))
+	}
+	told(r, at(0))
+	for i := range 4 {
+		r.Leave(room.Conn(i), room.Closed, at(time.Duration(20+i/3)*time.Second))
+	}
+	r.Expire(at(25 * time.Second))
+	if !r.HasNews(at(25 * time.Second)) {
+		t.Error("three have left, and the room has no news")
+	}
+	if due := r.Due(at(25 * time.Second)); !due.Equal(at(26 * time.Second)) {
+		t.Errorf("due at %v, want 26 s", due.Sub(start))
 	}
 }
 
@@ -195,7 +214,7 @@ func TestRemove(t *testing.T) {
 	r.Leave(3, room.Closed, at(0))
 	r.Remove("bob") // while it lingers
 	expect(t, r, at(0), "-bob:removed", 0, 0)
-	if due := r.Due(); !due.IsZero() {
+	if due := r.Due(at(0)); !due.IsZero() {
 		t.Errorf("due at %v though nobody is left", due)
 	}
 }
