@@ -1363,9 +1363,8 @@ export class Room {
   }
 
   /**
-   * Waits while the stream is not open, but not for longer than that. The request for the stream and that of a message
-   * are two: the message may come first, and its sender would not hear it. The same holds for a stream that was lost, as
-   * a server that was started again has no history to send.
+   * Waits until the stream is open or closed, or until `end`. A message sent before may arrive before the stream's
+   * request, and its sender would not receive it. After a lost stream a server that was started again has no history.
    *
    * @param {number} end  A time, in milliseconds.
    */

@@ -179,8 +179,8 @@ func see(t *testing.T, tab context.Context, script string) {
 	seeUntil(t, tab, script, time.Now().Add(patience))
 }
 
-// seeUntil asks again and again, each time in the document that the tab then
-// has: a poll within a document ends with it, and fails if the tab navigates.
+// seeUntil evaluates the script again and again, each time in the document that
+// the tab then has. A poll of chromedp runs in one document, and fails if the tab navigates.
 func seeUntil(t *testing.T, tab context.Context, script string, end time.Time) {
 	t.Helper()
 	for {

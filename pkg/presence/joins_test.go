@@ -168,8 +168,8 @@ func TestLingerEndsWithinAnInterval(t *testing.T) {
 		lines[4].close()
 		time.Sleep(4600 * time.Millisecond)
 		b.stream("/events", "", someone("user-11")) // an interval begins
-		time.Sleep(100 * time.Millisecond)          // four leave, and the room is about to send members
-		time.Sleep(300 * time.Millisecond)
+		// After 100 ms four leave, so that the room is about to send members; after 400 ms the fifth.
+		time.Sleep(400 * time.Millisecond)
 		synctest.Wait()
 		members, err := b.Members("lobby")
 		if err != nil || len(members) != 7 {
