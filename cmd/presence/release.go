@@ -27,8 +27,8 @@ const (
 	// leastPart is the least part of the live heap, as its divisor: a release marks the whole live
 	// heap, and costs CPU in proportion to it.
 	leastPart = 8
-	// leastPause is the least time between two releases, and pausePart the time as a multiple of
-	// of the last one's duration, so that releases take at most 0.5 % of the machine: a collection that
+	// leastPause is the least time between two releases, and pausePart the same as a multiple of
+	// the last one's duration, so that releases take at most 0.5 % of the machine: a collection that
 	// is asked for uses all idle cores.
 	leastPause = 5 * time.Second
 	pausePart  = 200

@@ -7,7 +7,8 @@ import (
 )
 
 const (
-	// slice is the time after which a pass yields to the passes of other rooms and to new requests. A socket takes a write of one event in some 5 µs.
+	// slice is the time after which a pass yields to the passes of other rooms and to new requests. A
+	// socket takes a write of one event in some 5 µs.
 	slice = 500 * time.Microsecond
 	// writes is how many sockets a loop writes to between two looks at the clock.
 	writes = 16
