@@ -4,8 +4,8 @@ import (
 	"errors"
 	"time"
 
+	"example.com/presence/pkg/presence/internal/stream"
 	"example.com/presence/pkg/presence/room"
-	"example.com/presence/pkg/presence/stream"
 )
 
 // The ends of a connection that are the server's will, as its goodbye says.

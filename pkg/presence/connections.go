@@ -6,8 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"example.com/presence/pkg/presence/internal/stream"
 	"example.com/presence/pkg/presence/room"
-	"example.com/presence/pkg/presence/stream"
 )
 
 // Why a stream is refused for want of room.

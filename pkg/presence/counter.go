@@ -7,8 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"example.com/presence/pkg/presence/internal/stream"
 	"example.com/presence/pkg/presence/room"
-	"example.com/presence/pkg/presence/stream"
 )
 
 // counter is the mutex-guarded counter: who is in one room, and what its

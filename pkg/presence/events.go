@@ -5,8 +5,8 @@ import (
 	"net/http"
 
 	"example.com/presence/pkg/presence/internal/guard"
+	"example.com/presence/pkg/presence/internal/stream"
 	"example.com/presence/pkg/presence/room"
-	"example.com/presence/pkg/presence/stream"
 )
 
 // getEvents is the way of a client: who is it, may it come in, is there a place

@@ -17,8 +17,8 @@ import (
 	"github.com/go-chi/cors"
 
 	"example.com/presence/pkg/presence/internal/guard"
+	"example.com/presence/pkg/presence/internal/stream"
 	"example.com/presence/pkg/presence/room"
-	"example.com/presence/pkg/presence/stream"
 )
 
 // Server counts who is in its rooms and carries their messages. It is an

@@ -5,7 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"example.com/presence/pkg/presence/stream"
+	"example.com/presence/pkg/presence/internal/stream"
 )
 
 // shared is what all rooms have in common. It knows none of them.

@@ -24,7 +24,7 @@ const (
 	facePkg    = home + "/pkg/presence"
 	authPkg    = facePkg + "/auth"
 	roomPkg    = facePkg + "/room"
-	streamPkg  = facePkg + "/stream"
+	streamPkg  = facePkg + "/internal/stream"
 	socketPkg  = facePkg + "/internal/socket"
 	guardPkg   = facePkg + "/internal/guard"
 	clientPkg  = facePkg + "/client"

@@ -8,8 +8,8 @@ import (
 	"strconv"
 	"time"
 
+	"example.com/presence/pkg/presence/internal/stream"
 	"example.com/presence/pkg/presence/room"
-	"example.com/presence/pkg/presence/stream"
 )
 
 // What each event carries is written here, as captured from the stream of a

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"example.com/presence/pkg/presence/stream"
+	"example.com/presence/pkg/presence/internal/stream"
 )
 
 // raw opens a stream with a request as it stands, and what comes back as it

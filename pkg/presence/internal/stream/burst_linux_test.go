@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"example.com/presence/pkg/presence/stream"
+	"example.com/presence/pkg/presence/internal/stream"
 )
 
 // narrow dials with a small buffer for what comes. Set on a connection, it

@@ -17,7 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"example.com/presence/pkg/presence/stream"
+	"example.com/presence/pkg/presence/internal/stream"
 )
 
 // 100 connections cost a descriptor each and nothing else, and nothing of it

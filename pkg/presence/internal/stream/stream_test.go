@@ -21,7 +21,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"example.com/presence/pkg/presence/stream"
+	"example.com/presence/pkg/presence/internal/stream"
 )
 
 // patience is how long a test gives what must come, and a client that is
