@@ -1,0 +1,145 @@
+package backplane
+
+import (
+	"context"
+	"errors"
+
+	"example.com/presence/pkg/presence/room"
+)
+
+// Subscribe implements [Bus].
+func (m *Memory) Subscribe(topic room.Name, h Handler) (cancel func(), err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, ErrClosed
+	}
+	s := m.topics.subscribe(topic, h)
+	return func() { m.unsubscribe(s) }, nil
+}
+
+func (m *Memory) unsubscribe(s *subscription) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed { // Close has ended it
+		return
+	}
+	m.topics.unsubscribe(s)
+	s.end(s)
+}
+
+// Publish implements [Bus]. It does not wait: a subscription without space loses the message.
+func (m *Memory) Publish(ctx context.Context, topic room.Name, data []byte) error {
+	if err := m.lock(ctx); err != nil {
+		return err
+	}
+	m.sendAndUnlock(topic, delivery{kind: kindMessage, Entry: Entry{Data: data}})
+	return nil
+}
+
+// Ask implements [Bus]. It returns when every subscription has answered.
+func (m *Memory) Ask(ctx context.Context, topic room.Name, request []byte, answer func(data []byte) (more bool)) error {
+	err := m.lockWithSpace(ctx, func() <-chan struct{} { return m.topics.full(topic, kindAsk) })
+	if errors.Is(err, ErrClosed) {
+		return err
+	}
+	if err != nil { // ctx has ended
+		return nil
+	}
+	asked := 0
+	for s := m.topics.subscriptions(topic); s != nil; s = s.next {
+		if s.wants(kindAsk) && m.losing == 0 {
+			asked++
+		}
+	}
+	answers := make(chan []byte, asked)
+	m.sendAndUnlock(topic, delivery{kind: kindAsk, Entry: Entry{Data: request}, answers: answers})
+	for range asked {
+		select {
+		case data := <-answers:
+			if data != nil && !answer(data) {
+				return nil
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return nil
+}
+
+// sendAndUnlock queues d to the subscriptions of the topic, releases the lock, and delivers to those
+// that are at rest.
+func (m *Memory) sendAndUnlock(topic room.Name, d delivery) {
+	var space [4]*subscription
+	mine := space[:0]
+	for s := m.topics.subscriptions(topic); s != nil && m.losing == 0; s = s.next {
+		if s.wants(d.kind) && m.sendLocked(s, d) {
+			mine = append(mine, s)
+		}
+	}
+	m.mu.Unlock()
+	for _, s := range mine {
+		s.run(s, d, &m.active)
+	}
+}
+
+// sendLocked queues d to one subscription. mine reports that the caller delivers it.
+func (m *Memory) sendLocked(s *subscription, d delivery) (mine bool) {
+	if d.kind == kindMessage && s.full() != nil {
+		if s.lossy || s.Lost == nil { // a full backlog still has the last item
+			return false
+		}
+		d = delivery{kind: kindLost}
+	}
+	s.lossy = d.kind == kindLost
+	if s.add(d) {
+		m.active.Add(1)
+		return true
+	}
+	return false
+}
+
+// loseAndUnlock calls Lost of every subscription, after what waits for it.
+func (m *Memory) loseAndUnlock() {
+	var mine []*subscription
+	for _, tp := range m.topics.byName {
+		for s := tp.first; s != nil; s = s.next {
+			if s.wants(kindLost) && m.sendLocked(s, delivery{kind: kindLost}) {
+				mine = append(mine, s)
+			}
+		}
+	}
+	m.mu.Unlock()
+	for _, s := range mine {
+		s.run(s, delivery{kind: kindLost}, &m.active)
+	}
+}
+
+// Lose is for tests: what is published and appended while during runs reaches no subscription, as if
+// the connection to an engine was lost. Then Lost of every subscription is called.
+func (m *Memory) Lose(during func()) {
+	m.mu.Lock()
+	m.losing++
+	m.mu.Unlock()
+	during()
+	m.mu.Lock()
+	m.losing--
+	m.loseAndUnlock()
+}
+
+// Recreate is for tests: it makes the log anew under another epoch, as an engine does that has lost its
+// disk. It empties all logs, starts their positions again, and forgets all keys. The table stays.
+// Status returns the new epoch before Lost of any subscription is called.
+func (m *Memory) Recreate() {
+	m.mu.Lock()
+	if m.closed {
+		m.mu.Unlock()
+		return
+	}
+	m.epoch = newEpoch()
+	m.topics.recreate()
+	m.keys.clear()
+	turns := m.notifiers.add(m.statusLocked(), nil, &m.active)
+	m.loseAndUnlock()
+	run(turns, &m.active)
+}

@@ -1,0 +1,180 @@
+package backplane
+
+import "sync"
+
+const (
+	// maxBacklog is the number of items that wait for one receiver. At the limit Append, Ask, Put and
+	// Delete wait, and publications are dropped.
+	maxBacklog = 1024
+	// maxTurn is the number of items of other callers that a caller's goroutine delivers. Without it a
+	// busy room would hold one caller for as long as it is busy.
+	maxTurn = 64
+)
+
+// receiver takes the items of a queue: deliver calls out, discard is for those of an ended queue.
+type receiver[T any] interface {
+	deliver(item T)
+	discard(item T)
+}
+
+// queue delivers items to one receiver, one at a time and in order. It has no goroutine of its own:
+// the caller that finds it at rest delivers its own item and those that are added meanwhile.
+type queue[T any] struct {
+	mu      sync.Mutex // guards the rest; taken after Memory.mu, never while an item is delivered
+	busy    bool       // a goroutine delivers
+	ended   bool
+	backlog *backlog[T] // nil while empty, as in most rooms
+}
+
+type backlog[T any] struct {
+	items []T
+	space chan struct{} // closed when there is space again; nil while no caller waits
+}
+
+// add takes an item. mine reports that the queue was at rest: the caller then delivers the item with
+// run. The queue must not have ended.
+func (q *queue[T]) add(item T) (mine bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.busy {
+		q.busy = true
+		return true
+	}
+	if q.backlog == nil {
+		q.backlog = new(backlog[T])
+	}
+	q.backlog.items = append(q.backlog.items, item)
+	return false
+}
+
+// full returns nil while there is space in the backlog, else a channel that is closed when there is.
+func (q *queue[T]) full() <-chan struct{} {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.backlog == nil || len(q.backlog.items) < maxBacklog {
+		return nil
+	}
+	if q.backlog.space == nil {
+		q.backlog.space = make(chan struct{})
+	}
+	return q.backlog.space
+}
+
+// run delivers an item for which add returned mine, and then the backlog. active counts it until the
+// queue is at rest.
+func (q *queue[T]) run(r receiver[T], item T, active *sync.WaitGroup) {
+	if q.isEnded() {
+		r.discard(item)
+	} else {
+		r.deliver(item)
+	}
+	q.drain(r, active)
+}
+
+// drain delivers the backlog: some of it on this goroutine, the rest on one that ends with it.
+func (q *queue[T]) drain(r receiver[T], active *sync.WaitGroup) {
+	defer active.Done()
+	for range maxTurn {
+		item, ok := q.next()
+		if !ok {
+			return
+		}
+		r.deliver(item)
+	}
+	active.Go(func() { // ends with the backlog, or when the queue is ended
+		for item, ok := q.next(); ok; item, ok = q.next() {
+			r.deliver(item)
+		}
+	})
+}
+
+func (q *queue[T]) isEnded() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.ended
+}
+
+// next takes the next item of the backlog. If there is none, the queue is at rest.
+func (q *queue[T]) next() (item T, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	b := q.backlog
+	if b == nil {
+		q.busy = false
+		return item, false
+	}
+	var none T
+	item, b.items[0] = b.items[0], none
+	b.items = b.items[1:]
+	if b.space != nil && len(b.items) <= maxBacklog/2 {
+		close(b.space)
+		b.space = nil
+	}
+	if len(b.items) == 0 {
+		q.backlog = nil
+	}
+	return item, true
+}
+
+// end discards the backlog. Of an item whose delivery has begun it does not wait for the end.
+func (q *queue[T]) end(r receiver[T]) {
+	q.mu.Lock()
+	b := q.backlog
+	q.ended, q.backlog = true, nil
+	q.mu.Unlock()
+	if b == nil {
+		return
+	}
+	if b.space != nil {
+		close(b.space)
+	}
+	for _, item := range b.items {
+		r.discard(item)
+	}
+}
+
+// listener is a queue before a function.
+type listener[T any] struct {
+	queue[T]
+	call func(T)
+}
+
+func (l *listener[T]) deliver(item T) { l.call(item) }
+func (l *listener[T]) discard(T)      {}
+
+// listeners all receive the same items.
+type listeners[T any] []*listener[T]
+
+// turn is an item that the caller delivers, after it has released Memory.mu.
+type turn[T any] struct {
+	to   *listener[T]
+	item T
+}
+
+// add queues an item to all. It appends those to turns that the caller delivers, with run.
+func (ls listeners[T]) add(item T, turns []turn[T], active *sync.WaitGroup) []turn[T] {
+	for _, l := range ls {
+		if l.add(item) {
+			active.Add(1)
+			turns = append(turns, turn[T]{l, item})
+		}
+	}
+	return turns
+}
+
+// full is as that of a queue, for all of them.
+func (ls listeners[T]) full() <-chan struct{} {
+	for _, l := range ls {
+		if full := l.full(); full != nil {
+			return full
+		}
+	}
+	return nil
+}
+
+// run delivers the items.
+func run[T any](turns []turn[T], active *sync.WaitGroup) {
+	for _, t := range turns {
+		t.to.run(t.to, t.item, active)
+	}
+}

@@ -1,0 +1,169 @@
+package backplane
+
+import (
+	"time"
+
+	"example.com/presence/pkg/presence/room"
+)
+
+// topics holds the rooms that have a subscription or an entry.
+type topics struct {
+	logs   logs
+	byName map[room.Name]*topic
+	// floor is the highest last position of all logs that were dropped. A log starts there, so that no
+	// position of a room is given twice.
+	floor uint64
+}
+
+// topic is a room, or Nodes.
+type topic struct {
+	roomLog
+	first *subscription // of a list through subscription.next
+}
+
+// subscription is one call of Subscribe.
+type subscription struct {
+	queue[delivery]
+	Handler
+	topic *topic
+	next  *subscription
+	lossy bool // the last item that was added is Lost; guarded by Memory.mu
+}
+
+// delivery is one call of a Handler.
+type delivery struct {
+	kind    kind
+	Entry                 // kindEntry, and Data of all but kindLost
+	answers chan<- []byte // kindAsk; takes one answer of each subscription without blocking
+}
+
+type kind uint8
+
+const (
+	kindEntry kind = iota
+	kindMessage
+	kindAsk
+	kindLost
+)
+
+// wants reports whether the handler has a function for the delivery.
+func (s *subscription) wants(k kind) bool {
+	switch k {
+	case kindEntry:
+		return s.Handler.Entry != nil
+	case kindMessage:
+		return s.Message != nil
+	case kindAsk:
+		return s.Ask != nil
+	default:
+		return s.Lost != nil
+	}
+}
+
+func (s *subscription) deliver(d delivery) {
+	switch d.kind {
+	case kindEntry:
+		s.Handler.Entry(d.Entry)
+	case kindMessage:
+		s.Message(d.Data)
+	case kindAsk:
+		d.answers <- s.Ask(d.Data)
+	case kindLost:
+		s.Lost()
+	}
+}
+
+func (s *subscription) discard(d delivery) {
+	if d.kind == kindAsk {
+		d.answers <- nil
+	}
+}
+
+// open returns the topic, which it makes if there is none.
+func (t *topics) open(name room.Name) *topic {
+	tp := t.byName[name]
+	if tp == nil {
+		tp = &topic{roomLog: newRoomLog(name, t.floor)}
+		t.byName[name] = tp
+	}
+	return tp
+}
+
+// subscriptions returns the first subscription of a topic; nil if there is none.
+func (t *topics) subscriptions(name room.Name) *subscription {
+	if tp := t.byName[name]; tp != nil {
+		return tp.first
+	}
+	return nil
+}
+
+// subscribe adds a subscription to a topic, after those that it has.
+func (t *topics) subscribe(name room.Name, h Handler) *subscription {
+	s := &subscription{Handler: h, topic: t.open(name)}
+	end := &s.topic.first
+	for *end != nil {
+		end = &(*end).next
+	}
+	*end = s
+	return s
+}
+
+// unsubscribe removes a subscription, and with the last one of a room its log. A second time it does
+// nothing.
+func (t *topics) unsubscribe(s *subscription) {
+	for at := &s.topic.first; *at != nil; at = &(*at).next {
+		if *at == s {
+			*at = s.next
+			if s.topic.first == nil {
+				t.logs.clear(&s.topic.roomLog)
+				t.release(&s.topic.roomLog)
+			}
+			return
+		}
+	}
+}
+
+// full returns nil while every subscription of the topic that wants the kind has space, else a
+// channel that is closed when one that had none has.
+func (t *topics) full(name room.Name, k kind) <-chan struct{} {
+	for s := t.subscriptions(name); s != nil; s = s.next {
+		if s.wants(k) {
+			if full := s.full(); full != nil {
+				return full
+			}
+		}
+	}
+	return nil
+}
+
+// add appends an entry to the room's log.
+func (t *topics) add(name room.Name, data []byte, now time.Time) Entry {
+	return t.logs.add(&t.open(name).roomLog, data, now)
+}
+
+// log returns the room's log, or the empty one that it would have.
+func (t *topics) log(name room.Name) *roomLog {
+	if tp := t.byName[name]; tp != nil {
+		return &tp.roomLog
+	}
+	l := newRoomLog(name, t.floor)
+	return &l
+}
+
+// release drops a topic that has neither an entry nor a subscription. It is called whenever the
+// log has become empty.
+func (t *topics) release(l *roomLog) {
+	if tp := t.byName[l.name]; tp != nil && tp.first == nil && len(tp.entries) == 0 {
+		delete(t.byName, l.name)
+		t.floor = max(t.floor, l.last)
+	}
+}
+
+// recreate empties all logs and has their positions start anew.
+func (t *topics) recreate() {
+	for name, tp := range t.byName {
+		t.logs.clear(&tp.roomLog)
+		tp.roomLog = newRoomLog(name, 0)
+	}
+	t.floor = 0
+}
