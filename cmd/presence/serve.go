@@ -61,7 +61,7 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)
 	}
-	h := &http.Server{Handler: server, TLSConfig: tls, ErrorLog: errorLog(log)}
+	h := &http.Server{Handler: server, TLSConfig: tls}
 	l = server.Harden(h, l) // at once: what connects before has sockets without its options
 	log.Info("limits", "open_files", openFiles(), "max_connections", config.MaxConnections,
 		"max_idle_connections", config.MaxIdleConnections, "reserved_files", reservedFiles)

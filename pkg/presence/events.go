@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"context"
 	"errors"
 	"net/http"
 
@@ -32,7 +33,7 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	if s.config.KeepHandler {
 		conn.done = make(chan struct{})
 	}
-	refused := s.place(conn)
+	refused := s.place(r.Context(), conn)
 	if refused != nil && !errors.Is(refused, ErrDraining) && s.config.FullStatus == http.StatusServiceUnavailable {
 		s.conns.remove(conn)
 		return &refusal{status: http.StatusServiceUnavailable, detail: refused.Error(), retry: between(fullLeast, fullMost)}
@@ -44,7 +45,7 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	conn.conn, err = s.streams.Conn(w, r)
 	switch {
 	case errors.Is(err, stream.ErrFull):
-		s.seldom.warn(err.Error())
+		s.warn.Warn(r.Context(), err.Error())
 		refused = err // there is a connection, for a few words
 	case err != nil:
 		s.conns.remove(conn)
@@ -68,7 +69,7 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 }
 
 // place keeps a place for the connection, and sees that the room is there.
-func (s *Server) place(conn *connection) error {
+func (s *Server) place(ctx context.Context, conn *connection) error {
 	if s.draining.Load() {
 		return ErrDraining
 	}
@@ -77,7 +78,7 @@ func (s *Server) place(conn *connection) error {
 		_, err = s.counter(conn.room)
 	}
 	if err != nil && !errors.Is(err, ErrDraining) {
-		s.seldom.warn(err.Error(), "user", string(conn.user), "room", string(conn.room))
+		s.warn.Warn(ctx, err.Error(), "user", string(conn.user), "room", string(conn.room))
 	}
 	return err
 }

@@ -1,7 +1,10 @@
 package presence
 
 import (
+	"context"
 	"sync"
+
+	"example.com/presence/pkg/presence/internal/loglimit"
 )
 
 // maxHooks bounds the calls of hooks that wait, in bytes of what they carry.
@@ -10,7 +13,7 @@ const maxHooks = 64 << 20
 // hooks calls the host program's hooks one after the other, in the order of
 // add, on a goroutine that runs while there are any.
 type hooks struct {
-	seldom  *seldom
+	warn    *loglimit.Limiter
 	running *sync.WaitGroup // run is in it
 
 	mu      sync.Mutex // guards what follows
@@ -53,7 +56,7 @@ func (h *hooks) run() {
 		h.dropped = false
 		h.mu.Unlock()
 		if dropped {
-			h.seldom.warn("hooks are too slow, calls are dropped")
+			h.warn.Warn(context.Background(), "hooks are too slow, calls are dropped")
 		}
 		if len(calls) == 0 {
 			return

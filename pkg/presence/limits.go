@@ -1,7 +1,6 @@
 package presence
 
 import (
-	"log/slog"
 	"sync"
 	"time"
 
@@ -9,33 +8,6 @@ import (
 
 	"example.com/presence/pkg/presence/room"
 )
-
-// seldom logs each of its lines once a minute at most, as what strangers bring
-// about may be brought about all the time.
-type seldom struct {
-	log *slog.Logger
-
-	mu   sync.Mutex           // guards last
-	last map[string]time.Time // by line
-}
-
-func newSeldom(log *slog.Logger) *seldom { return &seldom{log: log, last: map[string]time.Time{}} }
-
-// warn logs the line, which must be one of few. The arguments are of the time
-// when it is.
-func (s *seldom) warn(line string, args ...any) {
-	s.mu.Lock()
-	now := time.Now()
-	last, said := s.last[line]
-	due := !said || now.Sub(last) >= time.Minute
-	if due {
-		s.last[line] = now
-	}
-	s.mu.Unlock()
-	if due {
-		s.log.Warn(line, args...)
-	}
-}
 
 // maxRates bounds the users whose messages are being counted.
 const maxRates = 1 << 20

@@ -26,7 +26,7 @@ func (s *Server) postMessage(w http.ResponseWriter, r *http.Request) error {
 	user, name := v.user, v.room
 	if !user.Admin {
 		if wait := s.rates.take(room.UserID(user.ID), time.Now()); wait > 0 {
-			s.seldom.warn("a user sends messages faster than it may", "user", user.ID, "room", string(name))
+			s.warn.Warn(r.Context(), "a user sends messages faster than it may", "user", user.ID, "room", string(name))
 			return &refusal{status: http.StatusTooManyRequests, detail: "messages come faster than the user may send them", retry: wait}
 		}
 	}
@@ -84,7 +84,7 @@ func (s *Server) say(ctx context.Context, name room.Name, m Message, by room.Use
 	for {
 		c, err := s.counter(name)
 		if errors.Is(err, ErrTooManyRooms) {
-			s.seldom.warn(err.Error(), "room", string(name))
+			s.warn.Warn(ctx, err.Error(), "room", string(name))
 		}
 		if err != nil {
 			return "", err

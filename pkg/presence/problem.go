@@ -84,9 +84,9 @@ func (s *Server) handle(f func(http.ResponseWriter, *http.Request) error) http.H
 		p := problemOf(err)
 		switch {
 		case p.status == http.StatusInternalServerError && r.Context().Err() == nil:
-			s.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "err", err)
+			s.log.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 		case p.status == http.StatusServiceUnavailable && !errors.Is(err, ErrDraining):
-			s.seldom.warn(p.detail, "path", r.URL.Path) // a bound was reached; details are few
+			s.warn.Warn(r.Context(), p.detail, "path", r.URL.Path) // a limit was reached; details are few
 		}
 		writeProblem(w, p)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/go-chi/cors"
 
 	"example.com/presence/pkg/presence/internal/guard"
+	"example.com/presence/pkg/presence/internal/loglimit"
 	"example.com/presence/pkg/presence/internal/stream"
 	"example.com/presence/pkg/presence/room"
 )
@@ -70,10 +71,10 @@ func New(c Config) (*Server, error) {
 		ending:  make(chan struct{}),
 		closed:  make(chan struct{}),
 	}
-	s.seldom = newSeldom(s.log)
+	s.warn = loglimit.New(s.log)
 	s.guard = guard.New(guard.Config{MaxIdle: c.MaxIdleConnections, MaxPerAddress: c.MaxConnectionsPerAddress,
-		Heartbeat: c.Heartbeat, Warn: s.seldom.warn})
-	s.hooks = hooks{seldom: s.seldom, running: &s.running}
+		Heartbeat: c.Heartbeat, Warn: s.warn.Warn})
+	s.hooks = hooks{warn: s.warn, running: &s.running}
 	s.router = s.routes(page)
 	s.running.Go(s.sweep) // ended by Shutdown
 	return s, nil
@@ -122,7 +123,15 @@ func growStack() byte {
 // of 64 KiB per request and 256 KiB per connection, unless h.HTTP2 has others: a
 // host that takes large uploads sets them. Without Harden the handlers' own
 // deadlines hold: for a request's body, and for each piece of an answer.
-func (s *Server) Harden(h *http.Server, l net.Listener) net.Listener { return s.guard.Harden(h, l) }
+//
+// An ErrorLog that is nil becomes Config.Logger, with at most one warning per minute for each kind of
+// error that clients cause.
+func (s *Server) Harden(h *http.Server, l net.Listener) net.Listener {
+	if h.ErrorLog == nil {
+		h.ErrorLog = s.warn.ErrorLog()
+	}
+	return s.guard.Harden(h, l)
+}
 
 func (s *Server) routes(page map[string]*file) chi.Router {
 	r := chi.NewRouter()

@@ -75,7 +75,7 @@ func (s *Server) who(r *http.Request) (User, error) {
 	case errors.Is(err, auth.ErrNoToken), errors.Is(err, auth.ErrBadToken), errors.Is(err, auth.ErrUnavailable):
 		return User{}, err
 	case err != nil:
-		s.seldom.warn("authenticator failed", "err", err)
+		s.warn.Warn(r.Context(), "authenticator failed", "err", err)
 		return User{}, refuse(http.StatusUnauthorized, "the request could not be authenticated")
 	}
 	if user.Session != "" {

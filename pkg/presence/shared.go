@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"example.com/presence/pkg/presence/internal/loglimit"
 	"example.com/presence/pkg/presence/internal/stream"
 )
 
@@ -12,7 +13,7 @@ import (
 type shared struct {
 	config  Config
 	log     *slog.Logger
-	seldom  *seldom
+	warn    *loglimit.Limiter
 	streams *stream.Streams
 	epoch   string // of all ids: drawn at the start, as no message outlives the process
 	conns   connections

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -69,7 +70,7 @@ func (g *Guard) Begin(w http.ResponseWriter, r *http.Request) (*Answer, *http.Re
 	if conn == nil {
 		return a, r
 	}
-	if a.refused = !conn.guard.answer(); a.refused {
+	if a.refused = !conn.guard.answer(r.Context()); a.refused {
 		a.abort()
 	}
 	conn.guard.mu.Lock()
@@ -93,7 +94,7 @@ func (a *Answer) Refused() bool { return a.refused }
 // answer makes place for one more answer. At the limit the connection ends that
 // has most answers which wait for its peer, to read or to send a body; it reports
 // false if there is none.
-func (g *Guard) answer() bool {
+func (g *Guard) answer(ctx context.Context) bool {
 	g.mu.Lock()
 	if g.answers < maxAnswers {
 		g.mu.Unlock()
@@ -112,7 +113,7 @@ func (g *Guard) answer() bool {
 		victim.answers = nil
 	}
 	g.mu.Unlock()
-	g.config.Warn("limit of answers under way reached", "limit", maxAnswers)
+	g.config.Warn(ctx, "limit of answers under way reached", "limit", maxAnswers)
 	if victim != nil {
 		victim.reset()
 	}

@@ -25,8 +25,9 @@ type Config struct {
 	// Heartbeat is the time between two pings of an event stream, over HTTP/2 for
 	// peers that vanish. Default: 15 s.
 	Heartbeat time.Duration
-	// Warn logs a line, rarely: a limit was reached.
-	Warn func(line string, args ...any)
+	// Warn logs that a limit was reached, at most once per minute for each message. ctx is that of the
+	// request, or has no values if there is none yet.
+	Warn func(ctx context.Context, message string, args ...any)
 }
 
 const (
@@ -236,12 +237,12 @@ func (g *Guard) admit(inner net.Conn, closed <-chan struct{}) *Conn {
 	_, tcp := inner.(*net.TCPConn)
 	c.known = socket.Known && tcp
 	if !g.countAddress(c) {
-		g.config.Warn("connection limit per client address reached", "address", inner.RemoteAddr().String(), "limit", g.config.MaxPerAddress)
+		g.config.Warn(context.Background(), "connection limit per client address reached", "address", inner.RemoteAddr().String(), "limit", g.config.MaxPerAddress)
 		c.reset()
 		return nil
 	}
 	for !g.insert(c) {
-		g.config.Warn("limit of connections without a stream reached", "limit", g.config.MaxIdle)
+		g.config.Warn(context.Background(), "limit of connections without a stream reached", "limit", g.config.MaxIdle)
 		if victim, owed := g.evict(time.Now()); owed {
 			victim.reset()
 			continue

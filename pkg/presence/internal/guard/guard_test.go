@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -78,7 +79,7 @@ func TestAnswerLimit(t *testing.T) {
 	now := time.Now()
 	for _, waits := range []func(*Answer){func(a *Answer) { a.body = true }, func(a *Answer) { a.blocked.Store(true) }} {
 		warned := 0
-		g := New(Config{Warn: func(string, ...any) { warned++ }})
+		g := New(Config{Warn: func(context.Context, string, ...any) { warned++ }})
 		var hoarder, busy *Conn
 		for i, n := range []int{100, 128, maxAnswers - 228} {
 			c := &Conn{Conn: closed{}, guard: g, state: http.StateActive, since: now, whole: true, http2: true}
@@ -96,7 +97,7 @@ func TestAnswerLimit(t *testing.T) {
 			}
 			busy = c
 		}
-		if !g.answer() || len(hoarder.answers) != 0 || len(busy.answers) != maxAnswers-228 || g.answers != maxAnswers-128 || warned != 1 {
+		if !g.answer(t.Context()) || len(hoarder.answers) != 0 || len(busy.answers) != maxAnswers-228 || g.answers != maxAnswers-128 || warned != 1 {
 			t.Errorf("got %d answers, of which the hoarder has %d and the busy one %d; %d warnings", g.answers, len(hoarder.answers), len(busy.answers), warned)
 		}
 	}

@@ -1,0 +1,33 @@
+package loglimit
+
+import (
+	"log"
+	"log/slog"
+	"strings"
+	"time"
+)
+
+// causedByClients are the beginnings of the lines that net/http logs once per client, or per attempt
+// to accept one: no descriptor is left, or the client does not speak TLS or HTTP/2.
+var causedByClients = []string{"http: Accept error", "http: TLS handshake error", "http2: ", "timeout waiting for "}
+
+// ErrorLog returns a logger for [net/http.Server.ErrorLog]. Its lines are warnings of l; each kind
+// of line that clients cause is logged at most once per minute, every other line always.
+func (l *Limiter) ErrorLog() *log.Logger {
+	return log.New(errorLog{l, slog.NewLogLogger(l.log.Handler(), slog.LevelWarn)}, "", 0)
+}
+
+// errorLog is the writer of [Limiter.ErrorLog]; each Write has one line.
+type errorLog struct {
+	limiter *Limiter
+	lines   *log.Logger
+}
+
+func (e errorLog) Write(line []byte) (int, error) {
+	for _, kind := range causedByClients {
+		if strings.HasPrefix(string(line), kind) && !e.limiter.due(kind, time.Now()) {
+			return len(line), nil
+		}
+	}
+	return e.lines.Writer().Write(line)
+}

@@ -1,0 +1,61 @@
+// Package loglimit limits how often a warning is logged, for conditions that clients can cause at
+// any rate. It knows no other package of this module.
+package loglimit
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+const (
+	// interval is the least time between two lines of one message.
+	interval = time.Minute
+	// maxMessages bounds the messages whose last line is remembered.
+	maxMessages = 256
+)
+
+// Limiter logs each message at most once per minute. Its methods are safe for concurrent use.
+type Limiter struct {
+	log *slog.Logger
+
+	mu   sync.Mutex // guards last
+	last map[string]time.Time
+}
+
+// New returns a Limiter that logs to log.
+func New(log *slog.Logger) *Limiter {
+	return &Limiter{log: log, last: map[string]time.Time{}}
+}
+
+// Warn logs the message and its arguments as [slog.Logger.WarnContext] does, unless it logged the
+// same message less than a minute ago. A message has few values; what varies is in args. When 256
+// messages were logged within a minute, all others count as one.
+func (l *Limiter) Warn(ctx context.Context, message string, args ...any) {
+	if l.due(message, time.Now()) {
+		l.log.WarnContext(ctx, message, args...)
+	}
+}
+
+// due reports whether no line of the message was logged within the interval before now, and records
+// now as the time of its last line if so.
+func (l *Limiter) due(message string, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, known := l.last[message]; !known && len(l.last) >= maxMessages {
+		for m, last := range l.last {
+			if now.Sub(last) >= interval {
+				delete(l.last, m)
+			}
+		}
+		if len(l.last) >= maxMessages {
+			message = ""
+		}
+	}
+	if last, known := l.last[message]; known && now.Sub(last) < interval {
+		return false
+	}
+	l.last[message] = now
+	return true
+}

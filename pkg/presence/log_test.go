@@ -1,0 +1,97 @@
+package presence_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	stdlog "log"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"example.com/presence/pkg/presence"
+)
+
+// requestID is the context key of a host's request ids.
+type requestID struct{}
+
+// withRequestID is a host's slog handler that adds the request id of the context to a line.
+type withRequestID struct{ slog.Handler }
+
+func (h withRequestID) Handle(ctx context.Context, r slog.Record) error {
+	if id, ok := ctx.Value(requestID{}).(string); ok {
+		r.Add("request", id)
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+func TestLinesHaveTheRequestsContext(t *testing.T) {
+	var log bytes.Buffer
+	server, err := presence.New(presence.Config{
+		Logger: slog.New(withRequestID{slog.NewTextHandler(&log, nil)}),
+		Authenticator: authenticator(func(r *http.Request) (presence.User, error) {
+			if r.Header.Get("Authorization") == "" {
+				return presence.User{}, errors.New("out of order")
+			}
+			return presence.User{ID: "alice", Join: []string{"*"}, Send: []string{"*"}}, nil
+		}),
+		MaxConnections: 1, MaxRooms: 1, MessageRate: 1, MessageBurst: 1,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Shutdown(context.Background())
+	for _, c := range []struct{ method, path, token, message string }{
+		{"GET", "/events", "", "authenticator failed"},
+		{"GET", "/events", "any", "request failed"}, // a recorder cannot stream
+		{"POST", "/messages", "any", ""},
+		{"POST", "/messages", "any", "a user sends messages faster than it may"},
+	} {
+		log.Reset()
+		r := httptest.NewRequest(c.method, c.path, strings.NewReader("hello"))
+		if c.method == "GET" {
+			r = httptest.NewRequest(c.method, c.path, nil)
+		}
+		r.Header.Set("Content-Type", "text/plain")
+		if c.token != "" {
+			r.Header.Set("Authorization", "Bearer "+c.token)
+		}
+		server.ServeHTTP(httptest.NewRecorder(), r.WithContext(context.WithValue(r.Context(), requestID{}, "id-7")))
+		if got := log.String(); c.message != "" && (!strings.Contains(got, `msg="`+c.message+`"`) || !strings.Contains(got, "request=id-7")) {
+			t.Errorf("%s %s: got %q, want %q with the request's id", c.method, c.path, got, c.message)
+		}
+	}
+}
+
+// Harden sends net/http's own lines to Config.Logger, unless the host has an ErrorLog.
+func TestHardenSetsErrorLog(t *testing.T) {
+	var log, own bytes.Buffer
+	server, err := presence.New(presence.Config{
+		Logger:        slog.New(slog.NewTextHandler(&log, nil)),
+		Authenticator: authenticator(func(*http.Request) (presence.User, error) { return presence.User{}, nil }),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Shutdown(context.Background())
+	hosts := stdlog.New(&own, "", 0)
+	for _, h := range []*http.Server{{Handler: server}, {Handler: server, ErrorLog: hosts}} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		server.Harden(h, l).Close()
+		for range 3 {
+			h.ErrorLog.Print("http: TLS handshake error from 192.0.2.1:1: EOF")
+		}
+	}
+	if got := log.String(); strings.Count(got, "level=WARN") != 1 || strings.Count(got, "TLS handshake error") != 1 {
+		t.Errorf("got %q, want one line", got)
+	}
+	if got := own.String(); strings.Count(got, "\n") != 3 {
+		t.Errorf("the host's own log has %q, want three lines", got)
+	}
+}
