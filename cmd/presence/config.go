@@ -4,11 +4,12 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math"
 	"net/http"
-	"strings"
 	"time"
 
 	"example.com/presence/pkg/presence"
@@ -73,34 +74,45 @@ type runningFlags struct {
 	Check         bool          `help:"Check the configuration with its keys, certificate and limits, fetch the JWK Set, and exit."`
 }
 
-// flagNames turns the library's words for its settings into the flags.
-var flagNames = strings.NewReplacer(
-	"presence: config: ", "",
-	"Coalesce", "--coalesce",
-	"Linger", "--linger",
-	"Heartbeat", "--heartbeat",
-	"MemberLimit", "--member-limit",
-	"HistoryAge", "--history-age",
-	"HistoryBytes", "--history-bytes",
-	"MaxMessage", "--max-message",
-	"MessageRate", "--message-rate",
-	"MessageBurst", "--message-burst",
-	"MaxConnectionsPerUser", "--max-connections-per-user",
-	"MaxConnectionsPerAddress", "--max-connections-per-address",
-	"MaxIdleConnections", "--max-idle-connections",
-	"MaxConnections", "--max-connections",
-	"MaxRooms", "--max-rooms",
-	"MaxUnsent", "--max-unsent",
-	"the CORS origin", "--cors-origin",
-	"Cookie.Domain", "--cookie-domain",
-)
+// flagOf is the flag that sets a field of [presence.Config], for the fields whose bounds the server
+// checks.
+var flagOf = map[string]string{
+	"Count":                    "--count",
+	"Coalesce":                 "--coalesce",
+	"Linger":                   "--linger",
+	"Heartbeat":                "--heartbeat",
+	"MemberLimit":              "--member-limit",
+	"HistoryAge":               "--history-age",
+	"HistoryBytes":             "--history-bytes",
+	"MaxMessage":               "--max-message",
+	"MessageRate":              "--message-rate",
+	"MessageBurst":             "--message-burst",
+	"MaxConnections":           "--max-connections",
+	"MaxConnectionsPerUser":    "--max-connections-per-user",
+	"MaxIdleConnections":       "--max-idle-connections",
+	"MaxConnectionsPerAddress": "--max-connections-per-address",
+	"MaxRooms":                 "--max-rooms",
+	"MaxUnsent":                "--max-unsent",
+	"FullStatus":               "--full-status",
+	"CORSOrigins":              "--cors-origin",
+	"Cookie.Domain":            "--cookie-domain",
+	"Cookie.SameSite":          "--cookie-samesite",
+}
 
-// config is what the flags make of the server. Bounds are the server's to
-// check; here are those that it cannot see. ctx bounds the life of the keys.
+// flagError returns the usage error for an error of [presence.New]. It names the flag of the bad
+// field.
+func flagError(err error) error {
+	if bad := new(presence.ConfigError); errors.As(err, &bad) && flagOf[bad.Field] != "" {
+		return usagef("%s %s", flagOf[bad.Field], bad.Reason)
+	}
+	return usageError{err}
+}
+
+// config returns the server's configuration. The server checks most bounds; the ones here are those
+// that it cannot see or that concern two flags. ctx bounds the life of the keys.
 func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, error) {
-	// To the server zero means the default and a negative number none. To a flag zero is zero, and
-	// nothing is negative.
-	p, m := c.Presence, c.Messages
+	// In a presence.Config 0 means the default and a negative number means none. In a flag 0 means 0.
+	p, m, unsent := c.Presence, c.Messages, c.Limits.MaxUnsent
 	for _, f := range []struct {
 		flag   string
 		ok     bool
@@ -116,6 +128,7 @@ func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, 
 		{"message-rate", m.MessageRate >= 0 && !math.IsInf(m.MessageRate, 0), "a number of at least 0", m.MessageRate},
 		{"message-burst", m.MessageBurst != 0, "at least 1", m.MessageBurst},
 		{"max-rooms", c.Limits.MaxRooms != 0, "at least 1", c.Limits.MaxRooms},
+		{"max-unsent", unsent == 0 || unsent >= 4*m.MaxMessage, fmt.Sprintf("at least four times --max-message, %d", 4*m.MaxMessage), unsent},
 		{"shutdown-grace", c.Running.ShutdownGrace > 0, "more than 0s", c.Running.ShutdownGrace},
 	} {
 		if !f.ok {

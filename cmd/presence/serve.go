@@ -47,7 +47,7 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	}
 	server, err := presence.New(config)
 	if err != nil {
-		return usagef("%s", flagNames.Replace(err.Error()))
+		return flagError(err)
 	}
 	defer server.Shutdown(ctx) // for the ways out that come before the other one
 	if c.Running.Check {

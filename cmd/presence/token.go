@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -25,15 +26,16 @@ type token struct {
 	secretFlags `group:"Signature (one secret is required, that of the server)"`
 }
 
-// claimFlags turns the words for what is wrong with a token into its flags.
-var claimFlags = strings.NewReplacer("auth: mint token: ", "", auth.ErrBadToken.Error()+": its ", "--", "TTL", "--ttl")
-
 // Run prints the token and nothing else.
 func (c *token) Run(p *process) error {
 	flag, err := oneOf("--jwt-secret", c.JWTSecret, "--jwt-secret-file", c.JWTSecretFile)
 	switch {
 	case err != nil:
 		return err
+	case c.Sub == "":
+		return usagef("--sub must not be empty")
+	case c.TTL < 0:
+		return usagef("--ttl is at least 0s, not %v", c.TTL)
 	case flag == "":
 		return usagef("no secret to sign with: give --jwt-secret-file or --jwt-secret")
 	}
@@ -56,8 +58,10 @@ func (c *token) Run(p *process) error {
 		Audience: c.JWTAudience,
 		TTL:      c.TTL,
 	})
-	if err != nil {
-		return usagef("%s", claimFlags.Replace(err.Error()))
+	if bad := new(auth.ClaimError); errors.As(err, &bad) {
+		return usagef("--%s %s", bad.Claim, bad.Reason) // sub, name or info, whose flags have these names
+	} else if err != nil {
+		return usageError{err}
 	}
 	_, err = fmt.Fprintln(p.stdout, minted)
 	return err

@@ -19,9 +19,6 @@ type clientFlags struct {
 	Room  string `placeholder:"lobby" help:"The room"`
 }
 
-// settingFlags turns the client's words for its settings into the flags.
-var settingFlags = strings.NewReplacer("client: ", "", "URL", "--url")
-
 func (f clientFlags) client(p *process) (*client.Client, error) {
 	if strings.ContainsFunc(f.Token, unicode.IsControl) {
 		return nil, usagef("--token must not hold a control character")
@@ -32,8 +29,10 @@ func (f clientFlags) client(p *process) (*client.Client, error) {
 		Token:  client.StaticToken(f.Token),
 		Logger: slog.New(slog.NewTextHandler(p.stderr, nil)),
 	})
-	if err != nil {
-		return nil, usagef("%s", settingFlags.Replace(err.Error()))
+	if bad := new(client.ConfigError); errors.As(err, &bad) && bad.Field == "URL" {
+		return nil, usagef("--url %s", bad.Reason)
+	} else if err != nil {
+		return nil, usageError{err}
 	}
 	return c, nil
 }

@@ -1,12 +1,12 @@
 package presence
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"math"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -195,12 +195,25 @@ type Cookie struct {
 	Insecure bool
 }
 
-// withDefaults returns the config with its defaults in place, or says what is
-// wrong in it.
+// ConfigError is the error of [New] for a [Config] with a bad field.
+type ConfigError struct {
+	// Field is the name of the Config's field, such as Coalesce, CORSOrigins or Cookie.Domain.
+	Field string
+	// Reason continues a sentence that begins with the field's name: the allowed values, and the bad
+	// one, such as "is 1ms to 750ms, not 2s".
+	Reason string
+
+	cause error // nil if there is none
+}
+
+// Error returns the field and the reason.
+func (e *ConfigError) Error() string { return "config: " + e.Field + " " + e.Reason }
+
+// Unwrap returns the error of reading Config.Web; nil for any other field.
+func (e *ConfigError) Unwrap() error { return e.cause }
+
+// withDefaults returns the config with its defaults in place. The error is a *ConfigError.
 func (c Config) withDefaults() (Config, error) {
-	if c.Authenticator == nil {
-		return c, errors.New("config: Authenticator is required")
-	}
 	setDefault(&c.Count, CountConnections)
 	setDefault(&c.Coalesce, 50*time.Millisecond)
 	setDefault(&c.Linger, 5*time.Second)
@@ -224,47 +237,50 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Count == CountUsers {
 		c.count = (*room.Room).Users
 	}
-	switch {
-	case c.Count != CountConnections && c.Count != CountUsers:
-		return c, fmt.Errorf("config: Count is %q or %q, not %q", CountConnections, CountUsers, c.Count)
-	case c.Coalesce < time.Millisecond || c.Coalesce > maxCountsInterval:
-		return c, fmt.Errorf("config: Coalesce is 1ms to 750ms, not %v", c.Coalesce)
-	case c.Linger > 5*time.Minute:
-		return c, fmt.Errorf("config: Linger is 0s to 5m, not %v", c.Linger)
-	case c.Heartbeat < time.Second || c.Heartbeat > 5*time.Minute:
-		return c, fmt.Errorf("config: Heartbeat is 1s to 5m, not %v", c.Heartbeat)
-	case c.MemberLimit < 1:
-		return c, fmt.Errorf("config: MemberLimit is at least 1, not %d", c.MemberLimit)
-	case c.HistoryAge < time.Second || c.HistoryAge > 24*time.Hour:
-		return c, fmt.Errorf("config: HistoryAge is 1s to 24h, not %v", c.HistoryAge)
-	case c.HistoryBytes < 0:
-		return c, fmt.Errorf("config: HistoryBytes is at least 1, not %d", c.HistoryBytes)
-	case c.MaxConnections < 0:
-		return c, fmt.Errorf("config: MaxConnections is at least 0, not %d", c.MaxConnections)
-	case c.MaxConnectionsPerUser < 0:
-		return c, fmt.Errorf("config: MaxConnectionsPerUser is at least 0, not %d", c.MaxConnectionsPerUser)
-	case c.MaxIdleConnections < 0:
-		return c, fmt.Errorf("config: MaxIdleConnections is at least 0, not %d", c.MaxIdleConnections)
-	case c.MaxConnectionsPerAddress < 0:
-		return c, fmt.Errorf("config: MaxConnectionsPerAddress is at least 0, not %d", c.MaxConnectionsPerAddress)
-	case c.MaxRooms < 0:
-		return c, fmt.Errorf("config: MaxRooms is at least 1, not %d", c.MaxRooms)
-	case c.FullStatus != http.StatusOK && c.FullStatus != http.StatusServiceUnavailable:
-		return c, fmt.Errorf("config: FullStatus is 200 or 503, not %d", c.FullStatus)
-	case math.IsNaN(c.MessageRate) || math.IsInf(c.MessageRate, 0):
-		return c, fmt.Errorf("config: MessageRate is a number, not %v", c.MessageRate)
-	case c.MessageBurst < 0:
-		return c, fmt.Errorf("config: MessageBurst is at least 1, not %d", c.MessageBurst)
-	case c.MaxMessage < 1 || c.MaxMessage > 1<<20:
-		return c, fmt.Errorf("config: MaxMessage is 1 byte to 1 MiB, not %d", c.MaxMessage)
-	case c.MaxUnsent < 4*c.MaxMessage:
-		return c, fmt.Errorf("config: MaxUnsent is at least four times MaxMessage, %d, not %d", 4*c.MaxMessage, c.MaxUnsent)
-	case strings.Trim(c.Cookie.Domain, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-") != "":
-		return c, fmt.Errorf("config: Cookie.Domain %q is no domain", c.Cookie.Domain)
-	case c.Cookie.SameSite == http.SameSiteNoneMode && c.Cookie.Insecure:
-		return c, errors.New("config: a Cookie with SameSite=None must be Secure: browsers refuse it otherwise")
+	return c, c.check()
+}
+
+// check returns the first field that is out of its bounds, nil if there is none. The defaults must be
+// in place.
+func (c Config) check() error {
+	if c.Authenticator == nil {
+		return &ConfigError{Field: "Authenticator", Reason: "is required"}
 	}
-	return c, nil
+	for _, f := range []struct {
+		name   string
+		ok     bool
+		bounds string
+		value  any
+	}{
+		{"Count", c.Count == CountConnections || c.Count == CountUsers, `"connections" or "users"`, strconv.Quote(string(c.Count))},
+		{"Coalesce", c.Coalesce >= time.Millisecond && c.Coalesce <= maxCountsInterval, "1ms to 750ms", c.Coalesce},
+		{"Linger", c.Linger <= 5*time.Minute, "0s to 5m", c.Linger},
+		{"Heartbeat", c.Heartbeat >= time.Second && c.Heartbeat <= 5*time.Minute, "1s to 5m", c.Heartbeat},
+		{"MemberLimit", c.MemberLimit >= 1, "at least 1", c.MemberLimit},
+		{"HistoryAge", c.HistoryAge >= time.Second && c.HistoryAge <= 24*time.Hour, "1s to 24h", c.HistoryAge},
+		{"HistoryBytes", c.HistoryBytes >= 1, "at least 1", c.HistoryBytes},
+		{"MaxConnections", c.MaxConnections >= 0, "at least 0", c.MaxConnections},
+		{"MaxConnectionsPerUser", c.MaxConnectionsPerUser >= 0, "at least 0", c.MaxConnectionsPerUser},
+		{"MaxIdleConnections", c.MaxIdleConnections >= 0, "at least 0", c.MaxIdleConnections},
+		{"MaxConnectionsPerAddress", c.MaxConnectionsPerAddress >= 0, "at least 0", c.MaxConnectionsPerAddress},
+		{"MaxRooms", c.MaxRooms >= 1, "at least 1", c.MaxRooms},
+		{"FullStatus", c.FullStatus == http.StatusOK || c.FullStatus == http.StatusServiceUnavailable, "200 or 503", c.FullStatus},
+		{"MessageRate", !math.IsNaN(c.MessageRate) && !math.IsInf(c.MessageRate, 0), "a number", c.MessageRate},
+		{"MessageBurst", c.MessageBurst >= 1, "at least 1", c.MessageBurst},
+		{"MaxMessage", c.MaxMessage >= 1 && c.MaxMessage <= 1<<20, "1 byte to 1 MiB", c.MaxMessage},
+		{"MaxUnsent", c.MaxUnsent >= 4*c.MaxMessage, fmt.Sprintf("at least four times MaxMessage, %d", 4*c.MaxMessage), c.MaxUnsent},
+	} {
+		if !f.ok {
+			return &ConfigError{Field: f.name, Reason: fmt.Sprintf("is %s, not %v", f.bounds, f.value)}
+		}
+	}
+	switch {
+	case strings.Trim(c.Cookie.Domain, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-") != "":
+		return &ConfigError{Field: "Cookie.Domain", Reason: fmt.Sprintf("%q is no domain", c.Cookie.Domain)}
+	case c.Cookie.SameSite == http.SameSiteNoneMode && c.Cookie.Insecure:
+		return &ConfigError{Field: "Cookie.SameSite", Reason: "is None, which needs a Secure cookie: browsers refuse it otherwise"}
+	}
+	return nil
 }
 
 func setDefault[T comparable](field *T, value T) {

@@ -1,7 +1,6 @@
 package presence
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -61,13 +60,16 @@ type origins struct {
 	parent map[origin]bool // each label in front of the host
 }
 
-// newOrigins reads Config.CORSOrigins.
+// newOrigins reads Config.CORSOrigins. The error is a *ConfigError.
 func newOrigins(list []string) (origins, error) {
+	bad := func(reason, s string) (origins, error) {
+		return origins{}, &ConfigError{Field: "CORSOrigins", Reason: fmt.Sprintf("%q %s", s, reason)}
+	}
 	allowed := origins{exact: map[origin]bool{}, parent: map[origin]bool{}}
 	for _, s := range list {
 		if s == "*" {
 			if len(list) > 1 {
-				return origins{}, errors.New(`config: the CORS origin "*" stands alone`)
+				return bad("stands alone", s)
 			}
 			allowed.any = true
 			continue
@@ -77,11 +79,11 @@ func newOrigins(list []string) (origins, error) {
 		o, ok := parseOrigin(scheme + "://" + below)
 		switch {
 		case !ok:
-			return origins{}, fmt.Errorf("config: the CORS origin %q is not scheme://host[:port] in ASCII, as a browser sends it; *. may stand for the host's first label", s)
+			return bad("is not scheme://host[:port] in ASCII, as a browser sends it; *. may stand for the host's first label", s)
 		case !wildcard:
 			allowed.exact[o] = true
 		case !strings.Contains(strings.Trim(o.host, "."), ".") && o.host != "localhost" || isIP(o.host):
-			return origins{}, fmt.Errorf("config: the CORS origin %q needs a domain of at least two labels behind the wildcard", s)
+			return bad("needs a domain of at least two labels behind the wildcard", s)
 		default:
 			allowed.parent[o] = true
 		}

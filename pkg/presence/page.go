@@ -35,17 +35,14 @@ type coded struct {
 	etag    string
 }
 
-// readPage reads the files of web, by the path at which each is served.
+// readPage reads the files of web, by the path at which each is served. The error is a *ConfigError.
 func readPage(web fs.FS) (map[string]*file, error) {
 	page := map[string]*file{}
 	if web == nil {
 		return page, nil
 	}
-	zip, err := gzip.NewWriterLevel(nil, gzip.BestCompression)
-	if err != nil {
-		return nil, err
-	}
-	err = fs.WalkDir(web, ".", func(name string, entry fs.DirEntry, err error) error {
+	zip, _ := gzip.NewWriterLevel(nil, gzip.BestCompression) // a valid level
+	err := fs.WalkDir(web, ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}
@@ -66,7 +63,7 @@ func readPage(web fs.FS) (map[string]*file, error) {
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("config: Web: %w", err)
+		return nil, &ConfigError{Field: "Web", Reason: "cannot be served: " + err.Error(), cause: err}
 	}
 	if index := page["/index.html"]; index != nil {
 		page["/"] = index

@@ -111,7 +111,7 @@ func read[T any](o object, path string, v *T, decode func(value string) (T, bool
 	}
 	decoded, ok := decode(value)
 	if !ok {
-		return badToken("its " + path + " must be " + must)
+		return &ClaimError{path, "must be " + must}
 	}
 	*v = decoded
 	return nil

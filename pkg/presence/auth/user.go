@@ -27,6 +27,21 @@ var (
 
 func badToken(why string) error { return fmt.Errorf("%w: %s", ErrBadToken, why) }
 
+// ClaimError is an [ErrBadToken] for a claim that is out of its bounds. Its text may be shown to the
+// client.
+type ClaimError struct {
+	Claim  string // such as sub or presence.join; info for presence.info
+	Reason string // continues a sentence that begins with the claim: "must be a string"
+}
+
+// Error returns the text of ErrBadToken, the claim and the reason.
+func (e *ClaimError) Error() string {
+	return ErrBadToken.Error() + ": its " + e.Claim + " " + e.Reason
+}
+
+// Unwrap returns ErrBadToken.
+func (e *ClaimError) Unwrap() error { return ErrBadToken }
+
 // User is who asks, and what it may do. A User that comes out of this package
 // is within the bounds that [User.Checked] states.
 type User struct {
@@ -62,18 +77,17 @@ type User struct {
 	Session string
 }
 
-// Checked returns the user with its Info made compact, {} for none, or an
-// [ErrBadToken] that says which field is out of bounds. The Info returned
-// shares no memory with u's.
+// Checked returns the user with its Info made compact, {} for none. The error wraps [ErrBadToken], and is
+// a [*ClaimError] unless the ID is empty. The returned Info shares no memory with u's.
 func (u User) Checked() (User, error) {
 	if u.ID == "" {
 		return User{}, badToken("it names no user (sub)")
 	}
 	if !plain(u.ID, 256) {
-		return User{}, badToken("its sub must be at most 256 bytes of UTF-8 without control characters and U+FFFD")
+		return User{}, &ClaimError{"sub", "must be at most 256 bytes of UTF-8 without control characters and U+FFFD"}
 	}
 	if !plain(u.Name, 128) {
-		return User{}, badToken("its name must be at most 128 bytes of UTF-8 without control characters and U+FFFD")
+		return User{}, &ClaimError{"name", "must be at most 128 bytes of UTF-8 without control characters and U+FFFD"}
 	}
 	if len(u.Info) == 0 || string(u.Info) == "{}" {
 		u.Info = json.RawMessage("{}")
@@ -81,10 +95,10 @@ func (u User) Checked() (User, error) {
 	}
 	var info bytes.Buffer
 	if !utf8.Valid(u.Info) || json.Compact(&info, u.Info) != nil {
-		return User{}, badToken("its info must be JSON")
+		return User{}, &ClaimError{"info", "must be JSON"}
 	}
 	if info.Len() > 1<<10 {
-		return User{}, badToken("its info must be at most 1 KiB of JSON")
+		return User{}, &ClaimError{"info", "must be at most 1 KiB of JSON"}
 	}
 	u.Info = bytes.Clone(info.Bytes()) // the buffer is as large as what was made compact
 	return u, nil

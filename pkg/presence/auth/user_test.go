@@ -2,6 +2,7 @@ package auth_test
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -62,5 +63,21 @@ func TestChecked(t *testing.T) {
 	} {
 		_, err := u.Checked()
 		check(t, err, auth.ErrBadToken, "")
+	}
+}
+
+// The error of a field that is out of its bounds names the claim, in a text that is the client's.
+func TestClaimError(t *testing.T) {
+	for claim, u := range map[string]auth.User{
+		"sub":  {ID: "a\r"},
+		"name": {ID: "a", Name: strings.Repeat("a", 129)},
+		"info": {ID: "a", Info: json.RawMessage("{")},
+	} {
+		_, err := u.Checked()
+		var bad *auth.ClaimError
+		if !errors.As(err, &bad) || bad.Claim != claim || !errors.Is(err, auth.ErrBadToken) ||
+			err.Error() != "the token is not valid: its "+claim+" "+bad.Reason {
+			t.Errorf("got %v (%#v), want a ClaimError of %s", err, bad, claim)
+		}
 	}
 }

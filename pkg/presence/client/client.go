@@ -14,7 +14,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -62,15 +61,14 @@ type Client struct {
 	base   *url.URL
 }
 
-// New checks the settings, and its error names the one that is wrong; it
-// contacts nobody.
+// New returns a client. It sends nothing. The error is a [*ConfigError].
 func New(c Config) (*Client, error) {
 	base, err := url.Parse(c.URL)
 	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" || base.RawQuery+base.Fragment != "" {
-		return nil, errors.New("client: URL must be http://host or https://host, and a path at most")
+		return nil, &ConfigError{"URL", "must be http://host or https://host, and a path at most"}
 	}
 	if strings.ContainsFunc(c.LastEventID, unicode.IsControl) {
-		return nil, errors.New("client: LastEventID must not hold a control character")
+		return nil, &ConfigError{"LastEventID", "must not hold a control character"}
 	}
 	c.HTTPClient = cmp.Or(c.HTTPClient, http.DefaultClient)
 	c.Logger = cmp.Or(c.Logger, slog.Default())

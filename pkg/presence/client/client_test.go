@@ -52,8 +52,13 @@ func TestNewRefuses(t *testing.T) {
 		{URL: "https://presence.example#x"},
 		{URL: "https://presence.example", LastEventID: "1\n"},
 	} {
-		if _, err := client.New(c); err == nil {
-			t.Errorf("%+v: got no error, want a refusal", c)
+		field := "URL"
+		if c.LastEventID != "" {
+			field = "LastEventID"
+		}
+		_, err := client.New(c)
+		if bad := new(client.ConfigError); !errors.As(err, &bad) || bad.Field != field || err.Error() != "client: "+field+" "+bad.Reason {
+			t.Errorf("%+v: got %v, want a ConfigError of %s", c, err, field)
 		}
 	}
 }

@@ -20,6 +20,15 @@ var ErrTooLarge = errors.New("an event of more than 16 MiB")
 // carry.
 var ErrToken = errors.New("the token holds a control character")
 
+// ConfigError is the error of [New] for a [Config] with a bad field.
+type ConfigError struct {
+	Field  string // name of the Config's field
+	Reason string // continues a sentence that begins with the field's name
+}
+
+// Error returns the field and the reason.
+func (e *ConfigError) Error() string { return "client: " + e.Field + " " + e.Reason }
+
 // maxAnswer bounds what is read of an answer that is no stream, in bytes.
 const maxAnswer = 64 << 10
 

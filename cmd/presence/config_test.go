@@ -1,0 +1,57 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"testing"
+
+	"example.com/presence/pkg/presence"
+)
+
+// An error of every field that a flag sets names the flag, and the flag exists.
+func TestConfigErrorsNameTheFlag(t *testing.T) {
+	// The command never sets these, or any value is allowed.
+	none := map[string]bool{"Authenticator": true, "Guest": true, "History": true, "KeepHandler": true, "Cookie.Insecure": true,
+		"Web": true, "OnMessage": true, "OnJoin": true, "OnLeave": true, "Logger": true}
+	flags := map[string]bool{}
+	parser, err := newParser(t.Context(), &process{getenv: func(string) string { return "" }}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range parser.Model.Leaves(true) {
+		if command.Name == "serve" {
+			for _, flag := range command.Flags {
+				flags["--"+flag.Name] = true
+			}
+		}
+	}
+	var fields []string
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[presence.Config]()) {
+		if field.Type != reflect.TypeFor[presence.Cookie]() {
+			if field.IsExported() {
+				fields = append(fields, field.Name)
+			}
+			continue
+		}
+		for _, inner := range reflect.VisibleFields(field.Type) {
+			fields = append(fields, "Cookie."+inner.Name)
+		}
+	}
+	for _, field := range fields {
+		if none[field] {
+			continue
+		}
+		flag := flagOf[field]
+		err := flagError(fmt.Errorf("presence: %w", &presence.ConfigError{Field: field, Reason: "is 1 to 2, not 3"}))
+		if !flags[flag] || err.Error() != flag+" is 1 to 2, not 3" || !errors.As(err, new(usageError)) {
+			t.Errorf("%s: got %q of flag %q, want a usage error that names a flag of serve", field, err, flag)
+		}
+	}
+	if got := len(flagOf) + len(none); got != len(fields) {
+		t.Errorf("flagOf has %d fields and %d have no flag, but Config has %d", len(flagOf), len(none), len(fields))
+	}
+	if err := flagError(errors.New("another error")); err.Error() != "another error" || !errors.As(err, new(usageError)) {
+		t.Errorf("got %v, want a usage error with the same text", err)
+	}
+}

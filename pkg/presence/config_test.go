@@ -1,0 +1,125 @@
+package presence_test
+
+import (
+	"errors"
+	"io/fs"
+	"math"
+	"net/http"
+	"reflect"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"example.com/presence/pkg/presence"
+)
+
+// unbounded are the fields of Config that take any value.
+var unbounded = []string{"Guest", "History", "KeepHandler", "OnMessage", "OnJoin", "OnLeave", "Logger", "Cookie.Insecure"}
+
+// Every bound of a field yields a ConfigError with the field's name, and its text names the field
+// once.
+func TestConfigErrors(t *testing.T) {
+	seen := map[string]bool{}
+	for _, c := range []struct {
+		field  string
+		reason string
+		set    func(*presence.Config)
+	}{
+		{"Authenticator", "is required", func(c *presence.Config) { c.Authenticator = nil }},
+		{"Count", `is "connections" or "users", not "tabs"`, func(c *presence.Config) { c.Count = "tabs" }},
+		{"Coalesce", "is 1ms to 750ms, not 751ms", func(c *presence.Config) { c.Coalesce = 751 * time.Millisecond }},
+		{"Coalesce", "is 1ms to 750ms, not 999.999µs", func(c *presence.Config) { c.Coalesce = time.Millisecond - 1 }},
+		{"Linger", "is 0s to 5m, not 5m0.000000001s", func(c *presence.Config) { c.Linger = 5*time.Minute + 1 }},
+		{"Heartbeat", "is 1s to 5m, not 999.999999ms", func(c *presence.Config) { c.Heartbeat = time.Second - 1 }},
+		{"Heartbeat", "is 1s to 5m, not 5m0.000000001s", func(c *presence.Config) { c.Heartbeat = 5*time.Minute + 1 }},
+		{"MemberLimit", "is at least 1, not -1", func(c *presence.Config) { c.MemberLimit = -1 }},
+		{"HistoryAge", "is 1s to 24h, not 999.999999ms", func(c *presence.Config) { c.HistoryAge = time.Second - 1 }},
+		{"HistoryAge", "is 1s to 24h, not 24h0m0.000000001s", func(c *presence.Config) { c.HistoryAge = 24*time.Hour + 1 }},
+		{"HistoryBytes", "is at least 1, not -1", func(c *presence.Config) { c.HistoryBytes = -1 }},
+		{"MaxConnections", "is at least 0, not -1", func(c *presence.Config) { c.MaxConnections = -1 }},
+		{"MaxConnectionsPerUser", "is at least 0, not -1", func(c *presence.Config) { c.MaxConnectionsPerUser = -1 }},
+		{"MaxIdleConnections", "is at least 0, not -1", func(c *presence.Config) { c.MaxIdleConnections = -1 }},
+		{"MaxConnectionsPerAddress", "is at least 0, not -1", func(c *presence.Config) { c.MaxConnectionsPerAddress = -1 }},
+		{"MaxRooms", "is at least 1, not -1", func(c *presence.Config) { c.MaxRooms = -1 }},
+		{"FullStatus", "is 200 or 503, not 404", func(c *presence.Config) { c.FullStatus = http.StatusNotFound }},
+		{"MessageRate", "is a number, not NaN", func(c *presence.Config) { c.MessageRate = math.NaN() }},
+		{"MessageRate", "is a number, not -Inf", func(c *presence.Config) { c.MessageRate = math.Inf(-1) }},
+		{"MessageBurst", "is at least 1, not -1", func(c *presence.Config) { c.MessageBurst = -1 }},
+		{"MaxMessage", "is 1 byte to 1 MiB, not -1", func(c *presence.Config) { c.MaxMessage = -1 }},
+		{"MaxMessage", "is 1 byte to 1 MiB, not 1048577", func(c *presence.Config) { c.MaxMessage = 1<<20 + 1 }},
+		{"MaxUnsent", "is at least four times MaxMessage, 400, not 399", func(c *presence.Config) { c.MaxMessage, c.MaxUnsent = 100, 399 }},
+		{"CORSOrigins", `"*" stands alone`, func(c *presence.Config) { c.CORSOrigins = []string{"*", "https://a.example"} }},
+		{"CORSOrigins", `"example.com" is not scheme://host[:port]`, func(c *presence.Config) { c.CORSOrigins = []string{"example.com"} }},
+		{"CORSOrigins", `"https://*.com" needs a domain`, func(c *presence.Config) { c.CORSOrigins = []string{"https://*.com"} }},
+		{"Cookie.Domain", `"a b;c" is no domain`, func(c *presence.Config) { c.Cookie.Domain = "a b;c" }},
+		{"Cookie.SameSite", "needs a Secure cookie", func(c *presence.Config) {
+			c.Cookie.SameSite, c.Cookie.Insecure = http.SameSiteNoneMode, true
+		}},
+		{"Web", "{}.js: the router has a meaning", func(c *presence.Config) { c.Web = fstest.MapFS{"{}.js": {}} }},
+	} {
+		seen[c.field] = true
+		config := presence.Config{Authenticator: authenticator(func(*http.Request) (presence.User, error) { return presence.User{}, nil })}
+		c.set(&config)
+		_, err := presence.New(config)
+		var bad *presence.ConfigError
+		if !errors.As(err, &bad) || bad.Field != c.field || !strings.Contains(bad.Reason, c.reason) {
+			t.Errorf("got %v (%#v), want field %s and reason %q", err, bad, c.field, c.reason)
+		} else if err.Error() != "presence: config: "+c.field+" "+bad.Reason {
+			t.Errorf("the text is %q", err)
+		}
+	}
+	for _, name := range unbounded {
+		seen[name] = true
+	}
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[presence.Config]()) {
+		switch {
+		case !field.IsExported(), seen[field.Name]:
+		case field.Type == reflect.TypeFor[presence.Cookie]():
+			for _, inner := range reflect.VisibleFields(field.Type) {
+				if name := "Cookie." + inner.Name; !seen[name] {
+					t.Errorf("field %s: no bound is tested here, and it is not listed as unbounded", name)
+				}
+			}
+		default:
+			t.Errorf("field %s: no bound is tested here, and it is not listed as unbounded", field.Name)
+		}
+	}
+}
+
+// unreadable is a file system whose root cannot be read.
+type unreadable struct{}
+
+func (unreadable) Open(name string) (fs.File, error) {
+	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrPermission}
+}
+
+func TestConfigErrorWrapsTheCause(t *testing.T) {
+	_, err := presence.New(presence.Config{
+		Authenticator: authenticator(func(*http.Request) (presence.User, error) { return presence.User{}, nil }),
+		Web:           unreadable{},
+	})
+	if bad := new(presence.ConfigError); !errors.As(err, &bad) || bad.Field != "Web" || !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("got %v, want a ConfigError of Web that wraps %v", err, fs.ErrPermission)
+	}
+}
+
+// The bounds themselves are allowed.
+func TestConfigBoundsAreInclusive(t *testing.T) {
+	for _, c := range []presence.Config{
+		{Coalesce: time.Millisecond, Linger: 5 * time.Minute, Heartbeat: time.Second, HistoryAge: time.Second, MaxMessage: 1, MaxUnsent: 4,
+			MemberLimit: 1, HistoryBytes: 1, MaxRooms: 1, MessageBurst: 1},
+		{Coalesce: 750 * time.Millisecond, Linger: -1, Heartbeat: 5 * time.Minute, HistoryAge: 24 * time.Hour, MaxMessage: 1 << 20, MessageRate: -1,
+			FullStatus: http.StatusServiceUnavailable, Count: presence.CountUsers},
+	} {
+		c.Authenticator = authenticator(func(*http.Request) (presence.User, error) { return presence.User{}, nil })
+		server, err := presence.New(c)
+		if err != nil {
+			t.Errorf("%+v: %v", c, err)
+			continue
+		}
+		if err := server.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
