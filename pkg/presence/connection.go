@@ -64,7 +64,7 @@ func (c *connection) turnAway(refused error) {
 	case errors.Is(refused, errBanned):
 		why, least, most = endRemoved, time.Second, 3*time.Second // and then it is 403
 	}
-	c.conn.Tell(appendRetry(nil, least, most))
+	c.conn.Send(appendRetry(nil, least, most))
 	c.conn.End(why)
 }
 

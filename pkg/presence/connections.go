@@ -134,7 +134,7 @@ func (c *connections) scheduleLocked(conn *connection) {
 			left -= notice
 		} else {
 			conn.warned = end
-			conn.conn.Tell(expiringEvent(left).Append(nil))
+			conn.conn.Send(expiringEvent(left).Append(nil))
 		}
 	}
 	if conn.timer == nil {

@@ -90,7 +90,7 @@ func (c *counter) join(conn *connection, u User, lastID string) error {
 		c.shared.conns.enter(conn, true)
 	} else {
 		if greeting != nil {
-			conn.conn.Tell(greeting)
+			conn.conn.Send(greeting)
 		}
 		c.shared.conns.enter(conn, false) // under the lock: a kick or Shutdown ends the connections of the room
 		c.joiners = append(c.joiners, joiner{conn, place.String(), len(c.missed)})
@@ -111,8 +111,8 @@ func (c *counter) greetLocked(conn *connection, lastID string, here room.Place, 
 	case !ok:
 		greeting = resetEvent(here.String()).Append(greeting)
 	case len(missed) > 0:
-		conn.conn.Tell(greeting)
-		conn.conn.Replay(taken, missed...)
+		conn.conn.Send(greeting)
+		conn.conn.SendThen(taken, missed...)
 		return nil
 	}
 	return greeting
@@ -138,7 +138,7 @@ func (c *counter) admitAtOnceLocked(conn *connection, greeting []byte, now time.
 	c.shared.syncs.Add(1)
 	n, id := c.countLocked(), c.room.Place().String()
 	first := stream.Event{ID: id, Name: string(room.EventSync), Data: state}.Append(greeting)
-	conn.conn.Tell(countEvent(id, n).Append(first)) // in one write
+	conn.conn.Send(countEvent(id, n).Append(first)) // in one write
 	c.stream.Attach(conn.conn)
 	c.ahead = c.ahead || n != c.told
 	return true
@@ -224,7 +224,7 @@ func (c *counter) say(m Message, by room.UserID, own string) (id string, err err
 	place := c.room.Place()
 	seq, found, err := c.shared.memory.sent(c.name, by, own, now)
 	if found {
-		c.stream.Cancel()
+		c.stream.Release()
 		return room.Place{Epoch: place.Epoch, Seq: seq}.String(), nil
 	} else if err != nil {
 		return "", err
@@ -302,7 +302,7 @@ func (c *counter) interval() time.Duration {
 	if c.room.Counting() {
 		longest = maxCountsInterval
 	}
-	return max(c.shared.config.Coalesce, min(8*c.stream.Pass(), longest))
+	return max(c.shared.config.Coalesce, min(8*c.stream.FanOutTime(), longest))
 }
 
 // publishLocked publishes the member changes and sends the waiting joiners a snapshot
@@ -355,7 +355,7 @@ func (c *counter) admitLocked(state []byte, count int) {
 		if missed := c.missed[j.since:]; len(missed) > 0 { // in memory once, however many joined
 			pieces = append(pieces, missed)
 		}
-		j.conn.Replay(func() { c.shared.memory.taken(syncing, j.connection) }, pieces...)
+		j.conn.SendThen(func() { c.shared.memory.taken(syncing, j.connection) }, pieces...)
 		c.stream.Attach(j.conn)
 		c.shared.conns.admit(j.connection)
 	}

@@ -96,7 +96,7 @@ func (s *Server) say(ctx context.Context, name room.Name, m Message, by room.Use
 		if err == nil {
 			return id, nil
 		}
-		c.stream.Cancel()
+		c.stream.Release()
 		if !errors.Is(err, errClosed) { // the room was dropped meanwhile; there is a new one
 			return "", err
 		}

@@ -32,7 +32,7 @@ func TestBursts(t *testing.T) { // promise 4
 		t.Parallel()
 		c, conn := g.rawBy(narrow(16<<10), get)
 		long := "data: " + strings.Repeat("x", 256<<10) + "\n\n"
-		conn.Tell([]byte(long))
+		conn.Send([]byte(long))
 		response, err := http.ReadResponse(bufio.NewReaderSize(c, 16), nil)
 		if err != nil {
 			t.Fatal(err)

@@ -123,15 +123,14 @@ var headers = []struct{ name, value string }{
 	{"X-Accel-Buffering", "no"},
 }
 
-// Tell sends events to this client alone: whole ones, in as many pieces as the
-// caller has them in, which are kept. They go out, from Serve or End on, the headers before them,
-// before everything that is published after [Stream.Attach].
-func (c *Conn) Tell(private ...[]byte) { c.sink.tell(private, nil) }
+// Send queues events for this client alone. Each argument is a piece of the text of whole events;
+// the connection keeps the slices. They are written once Serve or End was called, after the
+// response headers and before everything published after [Stream.Attach].
+func (c *Conn) Send(events ...[]byte) { c.sink.tell(events, nil) }
 
-// Replay is Tell for what is long. Taken is called once: when it has gone to the
-// client, or the connection has ended. It must not wait, and call nothing of
-// this package.
-func (c *Conn) Replay(taken func(), private ...[]byte) { c.sink.tell(private, taken) }
+// SendThen is Send for long input, such as a replay. It calls sent once: when all of it was written,
+// or when the connection has ended. sent must not block, nor call this package.
+func (c *Conn) SendThen(sent func(), events ...[]byte) { c.sink.tell(events, sent) }
 
 // Serve has events brought to the client until the connection ends, by the
 // client, by [Conn.End] or [Conn.Drop], and then ended called once, with the

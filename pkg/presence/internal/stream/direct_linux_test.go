@@ -90,7 +90,7 @@ func vanished(t *testing.T, g *rig, doing string, heartbeat time.Duration) {
 		t.Fatal(err)
 	}
 	if doing == "pausing" { // it has no room, and so is sent nothing that it could leave unanswered
-		conn.Tell([]byte("data: " + strings.Repeat("x", 40<<10) + "\n\n"))
+		conn.Send([]byte("data: " + strings.Repeat("x", 40<<10) + "\n\n"))
 		<-time.After(500 * time.Millisecond)
 	}
 	// A filter that lets nothing in: as far as the server sees, its power has
@@ -163,7 +163,7 @@ func TestStopped(t *testing.T) { // promise 4
 	eachHTTP1(t, stream.Config{Heartbeat: time.Second, Progress: time.Second}, func(t *testing.T, g *rig) {
 		t.Parallel()
 		c, conn := g.rawBy(narrow(16<<10), get)
-		conn.Tell([]byte("data: " + strings.Repeat("x", 40<<10) + "\n\n"))
+		conn.Send([]byte("data: " + strings.Repeat("x", 40<<10) + "\n\n"))
 		if end := <-g.ends; end != stream.Slow {
 			t.Errorf("ended %q, want slow", end)
 		}
@@ -197,7 +197,7 @@ func TestFull(t *testing.T) {
 			t.Errorf("got %v, want ErrFull", err)
 			return
 		}
-		conn.Tell([]byte("retry: 10000\n\n"))
+		conn.Send([]byte("retry: 10000\n\n"))
 		conn.End("full")
 		conn.Serve(r.Context(), func(why stream.End) { ended <- why })
 	}))

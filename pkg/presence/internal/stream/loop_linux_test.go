@@ -26,7 +26,7 @@ func openMany(t *testing.T, clients int) (streams *Streams, shared *Stream, conn
 			return
 		}
 		open.Add(1)
-		conn.Tell([]byte("retry: 1000\n\n"))
+		conn.Send([]byte("retry: 1000\n\n"))
 		shared.Attach(conn)
 		conn.Serve(r.Context(), func(End) { shared.Detach(conn); open.Done() })
 	}))

@@ -22,7 +22,7 @@ func TestServeAfterTheEnd(t *testing.T) {
 			return
 		}
 		c := conn.sink.(*direct)
-		conn.Tell([]byte("retry: 1000\n\n"))
+		conn.Send([]byte("retry: 1000\n\n"))
 		for open := true; open; {
 			inTurn(c.loop, func() { open = c.fd >= 0 })
 		}

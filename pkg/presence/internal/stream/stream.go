@@ -80,8 +80,8 @@ func (s *Stream) Reserve(ctx context.Context) error {
 	}
 }
 
-// Cancel gives back a slot that was not used.
-func (s *Stream) Cancel() { <-s.reserved() }
+// Release returns a slot that Reserve took and no event used.
+func (s *Stream) Release() { <-s.reserved() }
 
 // reserved are the slots that are taken.
 func (s *Stream) reserved() chan struct{} {
@@ -93,17 +93,18 @@ func (s *Stream) reserved() chan struct{} {
 	return s.slots
 }
 
-// Pass returns how long the last pass with an event of kind [Every] or [Latest] took until every
-// connection that was waiting had taken it, or how long the one under way has taken so far if that
-// is longer. The slices of other rooms are left out; for each room that shared a loop the room's own
-// are added once more, as long as it has really waited (pass.go).
-func (s *Stream) Pass() (pass time.Duration) {
+// FanOutTime returns the duration of the last fan-out of an event of kind [Every] or [Latest]: from
+// its start until it was written to every connection without a backlog. If the fan-out in progress
+// has taken longer already, FanOutTime returns that. Time spent on other rooms is left out, but a
+// room that shares its goroutine with n-1 others counts its own time n times, as long as its events
+// really waited that long.
+func (s *Stream) FanOutTime() (longest time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, sh := range s.shares {
-		pass = max(pass, time.Duration(sh.took.Load()))
+		longest = max(longest, time.Duration(sh.took.Load()))
 	}
-	return pass
+	return longest
 }
 
 // shareLocked returns the share of the stream's connections that the goroutine of the inbox

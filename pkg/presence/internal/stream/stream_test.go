@@ -118,7 +118,7 @@ func newRig(t *testing.T, c stream.Config, start func(*httptest.Server)) *rig {
 			t.Error(err)
 			return
 		}
-		conn.Tell([]byte("retry: 1000\n\n"))
+		conn.Send([]byte("retry: 1000\n\n"))
 		g.shared.Attach(conn)
 		open.Add(1)
 		g.conns <- conn
@@ -157,7 +157,7 @@ func (g *rig) client() (*bufio.Reader, *stream.Conn) {
 func (g *rig) stuck() (*bufio.Reader, *stream.Conn) {
 	g.t.Helper()
 	r, conn := g.client()
-	conn.Tell([]byte(filler))
+	conn.Send([]byte(filler))
 	return r, conn
 }
 
@@ -218,7 +218,7 @@ func TestEncodingsAgree(t *testing.T) {
 		e := stream.Event{ID: "e-1", Name: "sync", Data: []byte(`{"users":1}`)}
 		g.shared.Publish(e, stream.Free)
 		shared := block(t, r)
-		conn.Tell(e.Append(nil)[:5], e.Append(nil)[5:])
+		conn.Send(e.Append(nil)[:5], e.Append(nil)[5:])
 		if alone, want := block(t, r), string(e.Append(nil)); shared != want || alone != want {
 			t.Errorf("got %q and %q, want %q", shared, alone, want)
 		}
@@ -249,7 +249,7 @@ func place(t *testing.T, start func(*httptest.Server)) {
 		}
 		open.Add(1)
 		mu.Lock()
-		conn.Tell(fmt.Appendf(nil, "id: %d\n\n", published))
+		conn.Send(fmt.Appendf(nil, "id: %d\n\n", published))
 		shared.Attach(conn)
 		mu.Unlock()
 		conn.Serve(r.Context(), func(stream.End) { shared.Detach(conn); open.Done() })
@@ -433,7 +433,7 @@ func TestReserve(t *testing.T) {
 			t.Errorf("more than %d slots could be taken at once", slots)
 		}
 		for range slots {
-			g.shared.Cancel()
+			g.shared.Release()
 		}
 	})
 }
@@ -466,7 +466,7 @@ func noPing(t *testing.T, start func(*httptest.Server)) {
 		if conn, err = g.streams.Conn(w, r); err != nil {
 			t.Error(err)
 		}
-		conn.Tell([]byte("retry: 1000\n\n"))
+		conn.Send([]byte("retry: 1000\n\n"))
 		close(made)
 		conn.Serve(r.Context(), func(stream.End) { close(ended) })
 	}))
@@ -521,7 +521,7 @@ func TestNothingAfterEnd(t *testing.T) {
 		publish("1")
 		conn.End("expired")
 		publish("2")
-		conn.Tell([]byte("data: too late\n\n"))
+		conn.Send([]byte("data: too late\n\n"))
 		conn.End("too late, too")
 		block(t, r) // retry
 		block(t, r) // what it was stuck in
@@ -535,9 +535,9 @@ func TestNothingAfterEnd(t *testing.T) {
 	})
 }
 
-// Replay says once when all of it has gone, and not before; or that the
-// connection has ended.
-func TestReplay(t *testing.T) {
+// SendThen calls sent once: when all of it was written, and not before; or when the
+// connection ended.
+func TestSendThen(t *testing.T) {
 	each(t, stream.Config{}, func(t *testing.T, g *rig) {
 		taken := make(chan string, 10)
 		say := func(word string) func() { return func() { taken <- word } }
@@ -550,7 +550,7 @@ func TestReplay(t *testing.T) {
 			}
 		}
 		r, conn := g.client()
-		conn.Replay(say("short"), []byte("data: 1\n\n"), []byte("data: 2\n\n"))
+		conn.SendThen(say("short"), []byte("data: 1\n\n"), []byte("data: 2\n\n"))
 		if word := <-taken; word != "short" {
 			t.Errorf("got %s", word)
 		}
@@ -561,7 +561,7 @@ func TestReplay(t *testing.T) {
 		}
 
 		r, conn = g.stuck()
-		conn.Replay(say("long"), []byte("data: 3\n\n"))
+		conn.SendThen(say("long"), []byte("data: 3\n\n"))
 		nothing() // its client does not read
 		for got := ""; got != "data: 3\n\n"; {
 			got = block(t, r)
@@ -571,14 +571,14 @@ func TestReplay(t *testing.T) {
 		}
 
 		_, conn = g.stuck()
-		conn.Replay(say("dropped"), []byte("data: 4\n\n"))
+		conn.SendThen(say("dropped"), []byte("data: 4\n\n"))
 		nothing()
 		conn.Drop("over")
 		if word := <-taken; word != "dropped" {
 			t.Errorf("got %s", word)
 		}
 		<-g.ends
-		conn.Replay(say("late"), []byte("data: 5\n\n"))
+		conn.SendThen(say("late"), []byte("data: 5\n\n"))
 		if word := <-taken; word != "late" {
 			t.Errorf("got %s", word)
 		}
@@ -734,7 +734,7 @@ func TestConnAfterClose(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				conn.Tell([]byte("retry: 1000\n\n"))
+				conn.Send([]byte("retry: 1000\n\n"))
 				conn.End("draining")
 				conn.Serve(r.Context(), func(end stream.End) { ended <- end })
 			}))
