@@ -163,14 +163,16 @@ func newBenchServer(role string) (*benchServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	server, err := presence.New(presence.Config{Authenticator: authenticator, Logger: slog.New(slog.DiscardHandler), MessageRate: -1})
+	settings := presence.Config{Authenticator: authenticator, Logger: slog.New(slog.DiscardHandler), MessageRate: -1}
+	if role == "silent" {
+		settings = presence.WithoutCounts(settings)
+	}
+	server, err := presence.New(settings)
 	if err != nil {
 		return nil, err
 	}
 	switch role {
-	case "direct":
-	case "silent":
-		server.StopCounting()
+	case "direct", "silent":
 	case "goroutine":
 		l = covered{l}
 	default:

@@ -14,6 +14,9 @@ import (
 	"example.com/presence/pkg/presence/internal/guard"
 )
 
+// maxForm is the largest body of a request that is no message, in bytes.
+const maxForm = 16 << 10
+
 // readBody reads a body of up to limit bytes of UTF-8. One that the header
 // announces as larger, or in a content coding, is refused before it is read: the
 // answer then ends an HTTP/1 connection, as net/http would otherwise read the

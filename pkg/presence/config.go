@@ -10,13 +10,11 @@ import (
 	"strings"
 	"time"
 
-	"example.com/presence/pkg/presence/auth"
+	"example.com/presence/pkg/presence/backplane"
 	"example.com/presence/pkg/presence/internal/guard"
+	"example.com/presence/pkg/presence/internal/hub"
 	"example.com/presence/pkg/presence/room"
 )
-
-// User is who asks: the answer of an [Authenticator].
-type User = auth.User
 
 // Authenticator says who a request comes from. It may be called by many
 // goroutines at once.
@@ -162,6 +160,11 @@ type Config struct {
 	// and the stream goes on without it; kept, each costs some 10 KB.
 	KeepHandler bool
 
+	// Backplane is the engine that the nodes of one server share: messages, bans and commands. Nil is
+	// one in memory, for a single node; then History, HistoryAge and HistoryBytes bound its log. The
+	// host closes a Backplane of its own, after Shutdown.
+	Backplane backplane.Bus
+
 	// Web is what GET / and the paths below it serve, index.html at the root;
 	// nil serves no files.
 	Web fs.FS
@@ -179,8 +182,9 @@ type Config struct {
 	// Logger takes what an operator could act on; slog.Default() by default.
 	Logger *slog.Logger
 
-	count    func(*room.Room) int // what Count says
-	portable bool                 // stream.Config.Portable
+	count        func(*room.Room) int // what Count says
+	portable     bool                 // stream.Config.Portable
+	maxSnapshots int                  // hub.Config.MaxSnapshots
 }
 
 // Cookie says how POST /session and POST /login set the session cookie, whose
@@ -233,9 +237,11 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.Logger, slog.Default())
 	c.Linger = max(0, c.Linger)
 	c.History = max(0, c.History)
-	c.count = (*room.Room).Connections
-	if c.Count == CountUsers {
-		c.count = (*room.Room).Users
+	if c.count == nil {
+		c.count = (*room.Room).Connections
+		if c.Count == CountUsers {
+			c.count = (*room.Room).Users
+		}
 	}
 	return c, c.check()
 }
@@ -253,7 +259,7 @@ func (c Config) check() error {
 		value  any
 	}{
 		{"Count", c.Count == CountConnections || c.Count == CountUsers, `"connections" or "users"`, strconv.Quote(string(c.Count))},
-		{"Coalesce", c.Coalesce >= time.Millisecond && c.Coalesce <= maxCountsInterval, "1ms to 750ms", c.Coalesce},
+		{"Coalesce", c.Coalesce >= time.Millisecond && c.Coalesce <= hub.MaxCoalesce, "1ms to 750ms", c.Coalesce},
 		{"Linger", c.Linger <= 5*time.Minute, "0s to 5m", c.Linger},
 		{"Heartbeat", c.Heartbeat >= time.Second && c.Heartbeat <= 5*time.Minute, "1s to 5m", c.Heartbeat},
 		{"MemberLimit", c.MemberLimit >= 1, "at least 1", c.MemberLimit},

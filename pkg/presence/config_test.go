@@ -15,7 +15,7 @@ import (
 )
 
 // unbounded are the fields of Config that take any value.
-var unbounded = []string{"Guest", "History", "KeepHandler", "OnMessage", "OnJoin", "OnLeave", "Logger", "Cookie.Insecure"}
+var unbounded = []string{"Guest", "History", "KeepHandler", "Backplane", "OnMessage", "OnJoin", "OnLeave", "Logger", "Cookie.Insecure"}
 
 // Every bound of a field yields a ConfigError with the field's name, and its text names the field
 // once.

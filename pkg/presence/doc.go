@@ -1,24 +1,34 @@
-// Package presence tells who is here, as it happens: an [http.Handler] whose
-// GET /events opens a stream of Server-Sent Events, counts the client in, and
-// tells everybody in the room the new number.
+// Package presence is a presence broadcaster: an [http.Handler] whose GET /events opens a stream of
+// Server-Sent Events, counts the client, and sends the new number to every client of the room.
 //
 //	server, err := presence.New(presence.Config{Authenticator: mine})
 //	router.Mount("/presence", server)
 //	h := &http.Server{Handler: router}
 //	err = h.Serve(server.Harden(h, listener))
 //
-// Where things are: server.go has the routes and the life of a Server;
-// events.go the way of a client from its request to the end of its stream;
-// counter.go the one place where it is counted, under one mutex per room, and
-// where the joins of a flush interval become one count; messages.go the way of a message;
-// wire.go what each event carries; members.go and rooms.go who is where, and
-// their removal; session.go the cookie; origin.go whose pages may use it; query.go
-// the parameters; page.go the files; connections.go the open streams of all
-// rooms, which end with their tokens; memory.go what was said and who was
-// removed; limits.go how fast one may send; internal/guard what requests that are
-// no streams may hold; problem.go what a client is told that asks
-// for something it cannot have. Below stand auth (who asks), room (who is here,
-// plain data) and stream (bytes to sockets); they know nothing of each other.
+// # Files
+//
+// This package is the HTTP face of a server: it authenticates, authorizes and answers. The live rooms
+// are in internal/hub, which takes an authenticated user. Each file uses those above it in this list
+// only:
+//
+//   - types.go: names for the types of the packages below
+//   - config.go: settings, their defaults and bounds
+//   - problem.go: errors, and the answer to each (RFC 9457)
+//   - limits.go: message rates of users
+//   - path.go, query.go: the path below the mount point, and the parameters
+//   - page.go: the files of the page
+//   - origin.go: the origins whose pages may use the cookie
+//   - server.go: the Server
+//   - access.go: who a request comes from, and what it may do, for all handlers
+//   - body.go, cookie.go: the body of a request, the session cookie
+//   - events.go, messages.go, members.go, rooms.go, session.go: the handlers, and the methods of a
+//     Server that do the same for a Go program
+//   - routes.go: New, the routes, Shutdown
+//
+// Beside it stand auth (tokens and keys) and internal/guard (deadlines and limits of requests and
+// connections that are no streams). Below the hub stand room (presence as data), backplane (the engine
+// that nodes share) and internal/stream (bytes to sockets).
 //
 // What a client may rely on, by the numbers that the tests bear too:
 //
@@ -53,8 +63,4 @@
 //
 // A user that has left stays a member for Config.Linger, so that a reload is
 // no leave and no join.
-//
-// Locks are taken in this order, and none is held over a write or a hook: that
-// of the rooms, a counter's, that of the connections, then those that hold no
-// other: of memory, rates, hooks, and all of stream.
 package presence

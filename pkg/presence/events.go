@@ -1,114 +1,87 @@
 package presence
 
 import (
-	"context"
 	"errors"
+	"math/rand/v2"
 	"net/http"
+	"time"
 
 	"example.com/presence/pkg/presence/internal/guard"
+	"example.com/presence/pkg/presence/internal/hub"
 	"example.com/presence/pkg/presence/internal/stream"
 	"example.com/presence/pkg/presence/room"
 )
 
-// getEvents is the way of a client: who is it, may it come in, is there a place
-// for it, it is counted, everybody hears of it, and it hears everything until
-// one side ends it.
+// getEvents is the way of a client: it is authenticated and allowed in the room, takes a slot, is
+// counted, and receives every event of the room until one side ends the stream.
 func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	v, err := s.visitor(r, mayJoin, "last_event_id", "lastEventId")
 	if err != nil {
 		return err
 	}
-	user := v.user
 	if r.ContentLength != 0 {
 		return refuse(http.StatusBadRequest, "a GET of the stream has no body")
 	}
-	conn := &connection{
-		id:      room.Conn(s.lastConn.Add(1)),
-		user:    room.UserID(user.ID),
-		room:    v.room,
-		sid:     user.SID,
-		session: user.Session,
-		expires: user.Expires,
-	}
-	if s.config.KeepHandler {
-		conn.done = make(chan struct{})
-	}
-	refused := s.place(r.Context(), conn)
-	if refused != nil && !errors.Is(refused, ErrDraining) && s.config.FullStatus == http.StatusServiceUnavailable {
-		s.conns.remove(conn)
-		return &refusal{status: http.StatusServiceUnavailable, detail: refused.Error(), retry: between(fullLeast, fullMost)}
+	user := room.User{ID: room.UserID(v.user.ID), Name: v.user.Name, Info: v.user.Info}
+	conn, refused := s.hub.Connect(r.Context(), v.room, user.ID, leaseOf(v.user))
+	if refused != nil && !errors.Is(refused, hub.ErrDraining) {
+		s.warn.Warn(r.Context(), refused.Error(), "user", v.user.ID, "room", string(v.room))
+		if s.config.FullStatus == http.StatusServiceUnavailable {
+			return &refusal{status: http.StatusServiceUnavailable, detail: refused.Error(), retry: fullMin + rand.N(fullMax-fullMin)}
+		}
 	}
 	if a, ok := w.(*guard.Answer); ok {
 		w = a.Stream()
 	}
-	var c *counter // where it is counted
-	conn.conn, err = s.streams.Conn(w, r)
+	client, err := s.streams.Conn(w, r)
 	switch {
 	case errors.Is(err, stream.ErrFull):
 		s.warn.Warn(r.Context(), err.Error())
-		refused = err // there is a connection, for a few words
+		refused = err // the client is there, for a few words
 	case err != nil:
-		s.conns.remove(conn)
+		s.hub.Leave(conn, stream.Closed)
 		return err
 	case refused == nil:
-		c, refused = s.join(conn, user, lastEventID(r, v.query))
+		refused = s.hub.Join(r.Context(), conn, user, client, lastEventID(r, v.query))
 	}
 	if refused != nil {
-		conn.turnAway(refused)
+		turnAway(client, refused)
 	}
-	conn.conn.Serve(r.Context(), func(why stream.End) { s.ended(conn, c, why) })
-	if conn.done != nil {
-		select {
-		case <-conn.done:
-		case <-r.Context().Done():
-			conn.conn.Drop(stream.Closed)
-			<-conn.done
-		}
-	}
+	s.serve(r, client, conn)
 	return nil
 }
 
-// place keeps a place for the connection, and sees that the room is there.
-func (s *Server) place(ctx context.Context, conn *connection) error {
-	if s.draining.Load() {
-		return ErrDraining
+// serve has the client served until its stream ends. With Config.KeepHandler it waits for that.
+func (s *Server) serve(r *http.Request, client *stream.Conn, conn *hub.Connection) {
+	if !s.config.KeepHandler {
+		client.Serve(r.Context(), func(why stream.End) { s.hub.Leave(conn, why) })
+		return
 	}
-	err := s.conns.add(conn)
-	if err == nil {
-		_, err = s.counter(conn.room)
-	}
-	if err != nil && !errors.Is(err, ErrDraining) {
-		s.warn.Warn(ctx, err.Error(), "user", string(conn.user), "room", string(conn.room))
-	}
-	return err
-}
-
-// join counts the connection in. The room may be dropped between the look-up
-// and the door; then there is a new one.
-func (s *Server) join(conn *connection, user User, lastID string) (*counter, error) {
-	for {
-		c, err := s.counter(conn.room)
-		if err != nil {
-			return nil, err
-		}
-		switch err := c.join(conn, user, lastID); {
-		case err == nil:
-			return c, nil
-		case !errors.Is(err, errClosed):
-			return nil, err
-		}
+	done := make(chan struct{})
+	client.Serve(r.Context(), func(why stream.End) { s.hub.Leave(conn, why); close(done) })
+	select {
+	case <-done:
+	case <-r.Context().Done():
+		client.Drop(stream.Closed)
+		<-done
 	}
 }
 
-// ended is called once, when the connection has ended, with where it was
-// counted, if it was.
-func (s *Server) ended(conn *connection, c *counter, why stream.End) {
-	s.conns.remove(conn)
-	if c != nil {
-		s.log.Debug("stream ended", "room", string(conn.room), "user", string(conn.user), "why", string(why))
-		c.leave(conn, leaveReason(why))
+// fullMin and fullMax bound the time after which a client that was refused at capacity reconnects.
+const fullMin, fullMax = 10 * time.Second, 30 * time.Second
+
+// turnAway ends the stream of a client that was not counted with a goodbye. To a browser's
+// EventSource any status but 200 would be the end for good.
+func turnAway(client *stream.Conn, refused error) {
+	why, least, most := hub.EndFull, fullMin, fullMax
+	switch {
+	case errors.Is(refused, hub.ErrDraining):
+		why, least, most = hub.EndDraining, time.Second, 3*time.Second
+	case errors.Is(refused, hub.ErrBanned):
+		why, least, most = hub.EndRemoved, time.Second, 3*time.Second // and then it is 403
 	}
-	if conn.done != nil {
-		close(conn.done)
-	}
+	client.Send(hub.AppendRetry(nil, least, most))
+	client.End(why)
 }
+
+func leaseOf(u User) hub.Lease { return hub.Lease{SID: u.SID, Session: u.Session, Expires: u.Expires} }

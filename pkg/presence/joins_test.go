@@ -138,14 +138,14 @@ func TestPromise2And6JoinAtTheCrossing(t *testing.T) {
 		if got := joiner.take(); names(got) != " sync user count:9" || !strings.Contains(got[1].data, `"complete":false`) {
 			t.Errorf("before the interval ends the joiner has %+v", got)
 		}
-		before := b.Syncs()
+		before := b.Stats().Snapshots
 		time.Sleep(750 * time.Millisecond)
 		for _, c := range []*line{joiner, stays} {
 			if got := c.take(); names(got) != "sync user count:9" || !strings.Contains(got[0].data, `"complete":true`) || len(got[0].data) < 8000 {
 				t.Errorf("at the end of the interval come %+v", got)
 			}
 		}
-		if n := b.Syncs() - before; n != 1 {
+		if n := b.Stats().Snapshots - before; n != 1 {
 			t.Errorf("the members were encoded %d times", n)
 		}
 	})
@@ -171,7 +171,7 @@ func TestLingerEndsWithinAnInterval(t *testing.T) {
 		// After 100 ms four leave, so that the room is about to send members; after 400 ms the fifth.
 		time.Sleep(400 * time.Millisecond)
 		synctest.Wait()
-		members, err := b.Members("lobby")
+		members, err := b.Members(t.Context(), "lobby")
 		if err != nil || len(members) != 7 {
 			t.Errorf("%d members, %v; want 7: the linger of five has ended", len(members), err)
 		}

@@ -9,24 +9,28 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// maxRates bounds the users whose messages are being counted.
-const maxRates = 1 << 20
+const (
+	// maxRates bounds the users that have a token bucket.
+	maxRates = 1 << 20
+	// ratesAge is how often the full buckets are freed.
+	ratesAge = time.Minute
+)
 
-// rates are the users' token buckets.
+// rates are the message rates of the users: a token bucket for each.
 type rates struct {
-	limit rate.Limit
+	limit rate.Limit // negative: unlimited
 	burst int
 
-	mu    sync.Mutex // guards users
+	mu    sync.Mutex // guards what follows
 	users map[room.UserID]*rate.Limiter
+	timer *time.Timer // calls expire; nil while there is no bucket
 }
 
-func newRates(perSecond float64, burst int) rates {
-	return rates{limit: rate.Limit(perSecond), burst: burst, users: map[room.UserID]*rate.Limiter{}}
+func newRates(perSecond float64, burst int) *rates {
+	return &rates{limit: rate.Limit(perSecond), burst: burst, users: map[room.UserID]*rate.Limiter{}}
 }
 
-// take takes a token of the user's. If there is none it returns how long until
-// there is.
+// take takes a token from the user's bucket. If there is none it returns the time until there is one.
 func (r *rates) take(user room.UserID, now time.Time) (wait time.Duration) {
 	if r.limit < 0 {
 		return 0
@@ -36,10 +40,13 @@ func (r *rates) take(user room.UserID, now time.Time) (wait time.Duration) {
 	bucket := r.users[user]
 	if bucket == nil {
 		if len(r.users) >= maxRates {
-			return time.Second // until Server.sweep has made room
+			return time.Second // until expire has freed some
 		}
 		bucket = rate.NewLimiter(r.limit, r.burst)
 		r.users[user] = bucket
+		if r.timer == nil {
+			r.timer = time.AfterFunc(ratesAge, r.expire)
+		}
 	}
 	if bucket.AllowN(now, 1) {
 		return 0
@@ -48,13 +55,18 @@ func (r *rates) take(user room.UserID, now time.Time) (wait time.Duration) {
 	return time.Duration(min(seconds, time.Hour.Seconds()) * float64(time.Second))
 }
 
-// expire forgets the users whose bucket is full again: a new one is the same.
-func (r *rates) expire(now time.Time) {
+// expire frees the buckets that are full: a new one is the same.
+func (r *rates) expire() {
+	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for user, bucket := range r.users {
 		if bucket.TokensAt(now) >= float64(r.burst) {
 			delete(r.users, user)
 		}
+	}
+	r.timer = nil
+	if len(r.users) > 0 {
+		r.timer = time.AfterFunc(ratesAge, r.expire)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -192,20 +191,6 @@ func TestPlacesOfRoomsMadeAgain(t *testing.T) {
 		}
 		if got := names(b.stream("/events?room=z", ids["z"], alice).take()); got != ` reset:{"reason":"history"} sync user count:1` {
 			t.Errorf("a room that was dropped tells %q", got)
-		}
-	})
-}
-
-// A room that waits to be dropped has one goroutine, however long that takes:
-// many wait at once when many were left at once.
-func TestDroppingIsPatient(t *testing.T) {
-	h := open(t, presence.Config{HistoryAge: time.Second})
-	h.say("/messages", bearer(t, "alice"), `{"data":1}`)
-	h.WithRoomsLocked(func() {
-		before := runtime.NumGoroutine()
-		<-time.After(1200 * time.Millisecond) // it is due after one second
-		if n := runtime.NumGoroutine() - before; n > 10 {
-			t.Errorf("%d goroutines wait for one room", n)
 		}
 	})
 }

@@ -13,35 +13,23 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"example.com/presence/pkg/presence/internal/compact"
+	"example.com/presence/pkg/presence/internal/hub"
 	"example.com/presence/pkg/presence/room"
 )
 
-// The bounds of a ban, and what it is if nothing is said.
-const minBan, defaultBan, maxBan = time.Second, time.Minute, 24 * time.Hour
+// defaultBan is the time of a ban if the request names none.
+const defaultBan = time.Minute
 
 // maxInfo is the largest info of a member, in bytes of compact JSON.
 const maxInfo = 1 << 10
 
-// large has the handler wait for a slot of its connection, before it costs more
-// than a goroutine.
-func (s *Server) large(f func(http.ResponseWriter, *http.Request) error) func(http.ResponseWriter, *http.Request) error {
-	return func(w http.ResponseWriter, r *http.Request) error {
-		release, err := s.guard.Large(r)
-		if err != nil {
-			return err
-		}
-		defer release()
-		return f(w, r)
-	}
-}
-
-// getPresence says who is in a room now, a page at a time, by member id:
+// getPresence answers with the members of a room, a page at a time, by member id:
 //
 //	{"room":"lobby","connections":3,"users":2,"members":[{"id":"alice",…}],"next":"alice"}
 //
-// next is there if members follow; it is the after of their page. Who is there
-// from the first page to the last is on one of them, once, whoever comes and
-// goes meanwhile.
+// next is there if members follow; it is the after of their page. A member that is in the room from
+// the first page to the last is on one of them, once.
 func (s *Server) getPresence(w http.ResponseWriter, r *http.Request) error {
 	v, err := s.visitor(r, mayJoin, "limit", "after")
 	if err != nil {
@@ -51,20 +39,13 @@ func (s *Server) getPresence(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	page := memberPage{Room: v.room, Members: []Member{}}
-	c, err := s.find(v.room)
-	switch {
-	case err == nil:
-		more := false
-		c.mu.Lock()
-		page.Connections, page.Users = c.room.Connections(), c.room.Users()
-		page.Members, more = c.room.Members(room.UserID(v.query.Get("after")), limit)
-		c.mu.Unlock()
-		if more {
-			page.Next = page.Members[limit-1].ID
-		}
-	case !errors.Is(err, ErrNotInRoom):
+	p, err := s.hub.Members(v.room, room.UserID(v.query.Get("after")), limit)
+	if err != nil {
 		return err
+	}
+	page := memberPage{Room: v.room, Connections: p.Connections, Users: p.Users, Members: p.Members}
+	if p.More {
+		page.Next = page.Members[limit-1].ID
 	}
 	page.write(w)
 	return nil
@@ -86,12 +67,12 @@ func (p memberPage) write(w http.ResponseWriter) {
 	setJSON(w)
 	members, next := p.Members, p.Next
 	p.Members, p.Next = []Member{}, ""
-	b := bytes.TrimSuffix(encode(p), []byte("]}"))
+	b := bytes.TrimSuffix(compact.Encode(p), []byte("]}"))
 	for i, m := range members {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		if b = append(b, encode(m)...); len(b) >= piece {
+		if b = append(b, compact.Encode(m)...); len(b) >= piece {
 			if _, err := w.Write(b); err != nil {
 				return // the client has gone
 			}
@@ -100,34 +81,26 @@ func (p memberPage) write(w http.ResponseWriter) {
 	}
 	b = append(b, ']')
 	if next != "" {
-		b = append(append(b, `,"next":`...), encode(next)...)
+		b = append(append(b, `,"next":`...), compact.Encode(next)...)
 	}
 	w.Write(append(b, "}\n"...))
 }
 
-// Members returns who is in the room, by id. The slice is the caller's own,
-// empty and not nil if nobody is there; the bytes of an Info are the room's, and
-// must not be changed. The error is that of a room's name, or [ErrDraining].
-func (s *Server) Members(roomName string) ([]Member, error) {
+// Members returns the members of the room, sorted by id. The slice is the caller's own, empty and not
+// nil for an empty room; the bytes of an Info are shared and must not be changed. The error is
+// [room.ErrName] or [ErrDraining].
+func (s *Server) Members(ctx context.Context, roomName string) ([]Member, error) {
 	name, err := room.ParseName(roomName)
-	if err != nil {
-		return nil, fmt.Errorf("presence: members of room %q: %w", roomName, err)
+	if err == nil {
+		var page hub.Page
+		if page, err = s.hub.Members(name, "", math.MaxInt); err == nil {
+			return page.Members, nil
+		}
 	}
-	c, err := s.find(name)
-	switch {
-	case errors.Is(err, ErrNotInRoom):
-		return []Member{}, nil
-	case err != nil:
-		return nil, fmt.Errorf("presence: members of room %q: %w", roomName, err)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	members, _ := c.room.Members("", math.MaxInt)
-	return members, nil
+	return nil, fmt.Errorf("presence: members of room %q: %w", roomName, err)
 }
 
-// putState replaces what the room knows of the user: the body is its new info,
-// any JSON.
+// putState replaces the info of a member, the user itself: the body is the new info, any JSON.
 func (s *Server) putState(w http.ResponseWriter, r *http.Request) error {
 	v, err := s.visitor(r, mayJoin)
 	if err != nil {
@@ -141,27 +114,26 @@ func (s *Server) putState(w http.ResponseWriter, r *http.Request) error {
 	if err := decode(body, &info); err != nil {
 		return err
 	}
-	var compact bytes.Buffer
-	if err := json.Compact(&compact, info); err != nil {
+	var compactInfo bytes.Buffer
+	if err := json.Compact(&compactInfo, info); err != nil {
 		return refuse(http.StatusBadRequest, "the body is not JSON: %v", err)
 	}
-	if compact.Len() > maxInfo {
+	if compactInfo.Len() > maxInfo {
 		return refuse(http.StatusRequestEntityTooLarge, "the state is larger than %d bytes", maxInfo)
 	}
-	c, err := s.find(v.room)
-	switch {
-	case err == nil && c.update(room.UserID(v.user.ID), bytes.Clone(compact.Bytes())):
-		w.WriteHeader(http.StatusNoContent)
-		return nil
-	case err == nil || errors.Is(err, ErrNotInRoom):
+	err = s.hub.Update(r.Context(), v.room, room.UserID(v.user.ID), compactInfo.Bytes())
+	if errors.Is(err, ErrNotInRoom) {
 		return refuse(http.StatusConflict, "the user is not in room %q: its state needs an open stream of the room", v.room)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
 }
 
-// deleteMember removes a user from a room and bans it for a time. The id is in
-// the path, or, as proxies and browsers change a path with %2F, . or .. in it,
-// in the query.
+// deleteMember removes a user from a room and bans it for a time. The id is in the path, or in the
+// query, as proxies and browsers change a path with %2F, . or .. in it.
 func (s *Server) deleteMember(w http.ResponseWriter, r *http.Request) error {
 	query, err := s.admin(r, "room", "id", "for")
 	if err != nil {
@@ -181,14 +153,14 @@ func (s *Server) deleteMember(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.kick(name, user, ban); err != nil {
+	if err := s.hub.Kick(r.Context(), name, user, ban); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
-// memberID returns the id that the path has or the query.
+// memberID returns the id of the path, or of the query.
 func memberID(r *http.Request, query url.Values) (room.UserID, error) {
 	id := chi.URLParam(r, "id")
 	switch {
@@ -209,35 +181,18 @@ func memberID(r *http.Request, query url.Values) (room.UserID, error) {
 	return room.UserID(id), nil
 }
 
-// ErrBan: the time for which a user is to be kept out is not within 1 s and
-// 24 h.
-var ErrBan = fmt.Errorf("a user is kept out for %v to %v", minBan, maxBan)
-
-// Kick takes the user out of the room: its connections there end, the others
-// hear that it has left at once, with the reason removed, and the room refuses
-// it for a time, 1 s to 24 h.
+// Kick removes the user from the room: its connections there end, the other clients get its leave at
+// once, with the reason removed, and the room refuses it for a time, 1 s to 24 h.
 //
-// The errors are [ErrNotInRoom], [ErrBan], [ErrTooManyBans], [ErrDraining], and
-// that of the room's name; none of it was done then. It takes no time on a
-// single node; ctx is for more of them.
+// The errors are [ErrNotInRoom], [ErrBan], [ErrTooManyBans], [ErrDraining], [room.ErrName], and those
+// of ctx and of the backplane.
 func (s *Server) Kick(ctx context.Context, roomName, user string, ban time.Duration) error {
 	name, err := room.ParseName(roomName)
 	if err == nil {
-		err = s.kick(name, room.UserID(user), ban)
+		err = s.hub.Kick(ctx, name, room.UserID(user), ban)
 	}
 	if err != nil {
 		return fmt.Errorf("presence: kick %q out of room %q: %w", user, roomName, err)
 	}
 	return nil
-}
-
-func (s *Server) kick(name room.Name, user room.UserID, ban time.Duration) error {
-	if ban < minBan || ban > maxBan {
-		return ErrBan
-	}
-	c, err := s.find(name)
-	if err != nil {
-		return err
-	}
-	return c.kick(user, ban)
 }

@@ -165,19 +165,19 @@ func TestAdminSendsAsTheServer(t *testing.T) {
 // The same for a host program.
 func TestLibrary(t *testing.T) {
 	h := open(t, presence.Config{Linger: -1})
-	if members, err := h.Members("lobby"); err != nil || members == nil || len(members) != 0 {
+	if members, err := h.Members(t.Context(), "lobby"); err != nil || members == nil || len(members) != 0 {
 		t.Errorf("an empty room has %v, %v", members, err)
 	}
-	if rooms := h.Rooms(); rooms == nil || len(rooms) != 0 {
+	if rooms, err := h.Rooms(t.Context()); err != nil || rooms == nil || len(rooms) != 0 {
 		t.Errorf("an empty server has %v", rooms)
 	}
 	alice := h.stream("/events", bearer(t, "alice"))
 	h.stream("/events", bearer(t, "bob")).next("user count")
-	members, err := h.Members("lobby")
+	members, err := h.Members(t.Context(), "lobby")
 	if err != nil || len(members) != 2 || members[0].ID != "alice" || members[1].ID != "bob" || members[0].Connections != 1 {
 		t.Errorf("got %+v, %v", members, err)
 	}
-	if rooms := h.Rooms(); len(rooms) != 1 || rooms[0] != (presence.RoomCount{Room: "lobby", Connections: 2, Users: 2}) {
+	if rooms, err := h.Rooms(t.Context()); err != nil || len(rooms) != 1 || rooms[0] != (presence.RoomCount{Room: "lobby", Connections: 2, Users: 2}) {
 		t.Errorf("got %+v", rooms)
 	}
 	if err := h.Kick(t.Context(), "lobby", "alice", time.Minute); err != nil {
@@ -202,13 +202,13 @@ func TestLibrary(t *testing.T) {
 			t.Errorf("%+v: got %v", c, err)
 		}
 	}
-	if _, err := h.Members("a b"); !errors.Is(err, room.ErrName) {
+	if _, err := h.Members(t.Context(), "a b"); !errors.Is(err, room.ErrName) {
 		t.Errorf("got %v", err)
 	}
 	if err := h.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.Members("lobby"); !errors.Is(err, presence.ErrDraining) {
+	if _, err := h.Members(t.Context(), "lobby"); !errors.Is(err, presence.ErrDraining) {
 		t.Errorf("after the end: got %v", err)
 	}
 	if err := h.Kick(t.Context(), "lobby", "bob", time.Minute); !errors.Is(err, presence.ErrDraining) {
@@ -280,7 +280,7 @@ func TestStormSharesItsSyncs(t *testing.T) {
 	workers.Wait()
 	h.stream("/events", tokens[0]).until("user count", fmt.Sprint(clients+1))
 	intervals := int(time.Since(start)/(50*time.Millisecond)) + 2
-	syncs := int(h.Syncs())
+	syncs := int(h.Stats().Snapshots)
 	readers.Wait()
 	for _, body := range bodies {
 		body.Close()

@@ -10,47 +10,44 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"example.com/presence/pkg/presence/internal/compact"
+	"example.com/presence/pkg/presence/internal/hub"
 	"example.com/presence/pkg/presence/room"
 )
 
-// patience is how long a message waits for room on the way to the clients.
-const patience = 2 * time.Second
-
-// postMessage takes a client's message and tells the whole room. An admin's is
-// the server's own.
+// postMessage publishes a client's message to the room. An admin's message is the server's own.
 func (s *Server) postMessage(w http.ResponseWriter, r *http.Request) error {
 	v, err := s.visitor(r, maySend)
 	if err != nil {
 		return err
 	}
-	user, name := v.user, v.room
-	if !user.Admin {
-		if wait := s.rates.take(room.UserID(user.ID), time.Now()); wait > 0 {
-			s.warn.Warn(r.Context(), "a user sends messages faster than it may", "user", user.ID, "room", string(name))
+	if !v.user.Admin {
+		if wait := s.rates.take(room.UserID(v.user.ID), time.Now()); wait > 0 {
+			s.warn.Warn(r.Context(), "a user sends messages faster than it may", "user", v.user.ID, "room", string(v.room))
 			return &refusal{status: http.StatusTooManyRequests, detail: "messages come faster than the user may send them", retry: wait}
 		}
 	}
-	m, own, err := s.readMessage(w, r)
+	d, key, err := s.readMessage(w, r)
 	if err != nil {
 		return err
 	}
-	if !user.Admin {
-		m.From = &Sender{ID: user.ID, Name: user.Name}
+	if !v.user.Admin {
+		d.From = &Sender{ID: v.user.ID, Name: v.user.Name}
 	}
-	id, err := s.say(r.Context(), name, m, room.UserID(user.ID), own)
+	id, err := s.hub.Send(r.Context(), v.room, d, room.UserID(v.user.ID), key)
 	if err != nil {
 		return err
 	}
 	return writeJSON(w, http.StatusAccepted, map[string]string{"id": id})
 }
 
-// Publish tells everybody in the room, as the server: the message has no
-// sender. Event is the event's name, as a client may choose it; empty means
-// message. Data is anything that encodes as JSON. It returns the message's id
-// once it is on its way, and waits for that as long as ctx, 2 s at most.
+// Publish sends a message to everybody in the room, as the server: it has no sender. Event is the
+// event's name, with the bounds of a client's; empty means message. Data is anything that encodes as
+// JSON. Publish returns the message's id once the message log has it, and waits for that as long as
+// ctx, 2 s at most.
 //
-// The errors are [ErrTooLarge], [ErrBusy], [ErrTooManyRooms], [ErrDraining],
-// those of the names, of ctx, and of encoding data.
+// The errors are [ErrTooLarge], [ErrBusy], [ErrTooManyRooms], [ErrDraining], [room.ErrName],
+// [room.ErrEventName], [room.ErrEventReserved], those of ctx, of the backplane, and of encoding data.
 func (s *Server) Publish(ctx context.Context, roomName, event string, data any) (id string, err error) {
 	defer func() {
 		if err != nil {
@@ -61,7 +58,7 @@ func (s *Server) Publish(ctx context.Context, roomName, event string, data any) 
 	if err != nil {
 		return "", err
 	}
-	body, err := marshal(data)
+	body, err := compact.Marshal(data)
 	switch {
 	case err != nil:
 		return "", err
@@ -70,91 +67,65 @@ func (s *Server) Publish(ctx context.Context, roomName, event string, data any) 
 	case len(body) > s.config.MaxMessage:
 		return "", ErrTooLarge
 	}
-	m, err := newMessage(event, body)
+	d, err := newDraft(event, body)
 	if err != nil {
 		return "", err
 	}
-	return s.say(ctx, name, m, "", "")
+	return s.hub.Send(ctx, name, d, "", "")
 }
 
-// say publishes the message, which by sent with an id of its own.
-func (s *Server) say(ctx context.Context, name room.Name, m Message, by room.UserID, own string) (id string, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, ErrBusy)
-	defer cancel()
-	for {
-		c, err := s.counter(name)
-		if errors.Is(err, ErrTooManyRooms) {
-			s.warn.Warn(ctx, err.Error(), "room", string(name))
-		}
-		if err != nil {
-			return "", err
-		}
-		if err := c.stream.Reserve(ctx); err != nil {
-			return "", context.Cause(ctx)
-		}
-		id, err := c.say(m, by, own)
-		if err == nil {
-			return id, nil
-		}
-		c.stream.Release()
-		if !errors.Is(err, errClosed) { // the room was dropped meanwhile; there is a new one
-			return "", err
-		}
-	}
-}
-
-// newMessage returns a message of that event and data, which must be JSON.
-func newMessage(event string, data []byte) (Message, error) {
+// newDraft returns a message of that event and data, which must be JSON.
+func newDraft(event string, data []byte) (hub.Draft, error) {
 	name, err := room.ParseEventName(event)
 	if err != nil {
-		return Message{}, err
+		return hub.Draft{}, err
 	}
-	var compact bytes.Buffer
-	if err := json.Compact(&compact, data); err != nil {
-		return Message{}, err
+	var b bytes.Buffer
+	if err := json.Compact(&b, data); err != nil {
+		return hub.Draft{}, err
 	}
-	return Message{Event: string(name), Data: bytes.Clone(compact.Bytes())}, nil
+	return hub.Draft{Event: string(name), Data: b.Bytes()}, nil
 }
 
-// readMessage reads the body of a POST: JSON with event and data, and the
-// sender's own id if it wants one, or plain text, which is the data.
-func (s *Server) readMessage(w http.ResponseWriter, r *http.Request) (m Message, own string, err error) {
+// readMessage reads the body of a POST: JSON with event, data and an idempotency key, or plain text,
+// which is the data.
+func (s *Server) readMessage(w http.ResponseWriter, r *http.Request) (d hub.Draft, key string, err error) {
 	kind := mediaType(r)
 	if kind != "application/json" && kind != "text/plain" {
-		return Message{}, "", refuse(http.StatusUnsupportedMediaType, "a message is application/json or text/plain, in UTF-8")
+		return hub.Draft{}, "", refuse(http.StatusUnsupportedMediaType, "a message is application/json or text/plain, in UTF-8")
 	}
 	body, err := readBody(w, r, s.config.MaxMessage)
 	if err != nil {
-		return Message{}, "", err
+		return hub.Draft{}, "", err
 	}
 	if kind == "text/plain" {
-		data := encode(string(body))
+		data := compact.Encode(string(body))
 		if len(data) > 2*s.config.MaxMessage+2 { // each control character is six as JSON
-			return Message{}, "", refuse(http.StatusRequestEntityTooLarge, "the text is larger than %d bytes as JSON", 2*s.config.MaxMessage)
+			return hub.Draft{}, "", refuse(http.StatusRequestEntityTooLarge, "the text is larger than %d bytes as JSON", 2*s.config.MaxMessage)
 		}
-		m, err = newMessage("", data)
-		return m, "", err
+		d, err = newDraft("", data)
+		return d, "", err
 	}
 	return parseMessage(body)
 }
 
 // parseMessage reads the JSON form of a message.
-func parseMessage(body []byte) (m Message, own string, err error) {
+func parseMessage(body []byte) (d hub.Draft, key string, err error) {
 	o, err := decodeObject(body, "event", "data", "id")
 	if err != nil {
-		return Message{}, "", err
+		return hub.Draft{}, "", err
 	}
 	if o["data"] == nil {
-		return Message{}, "", refuse(http.StatusBadRequest, "the message has no data")
+		return hub.Draft{}, "", refuse(http.StatusBadRequest, "the message has no data")
 	}
 	event, err := o.text("event", 64)
 	if err != nil {
-		return Message{}, "", err
+		return hub.Draft{}, "", err
 	}
-	own, err = o.text("id", 64)
+	key, err = o.text("id", 64)
 	if err != nil {
-		return Message{}, "", err
+		return hub.Draft{}, "", err
 	}
-	m, err = newMessage(event, o["data"])
-	return m, own, err
+	d, err = newDraft(event, o["data"])
+	return d, key, err
 }

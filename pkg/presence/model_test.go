@@ -430,10 +430,13 @@ func (m *model) read(c *modelClient) {
 // done.
 func (m *model) quiet() {
 	m.quiets++
-	counts := m.b.Rooms()
+	counts, err := m.b.Rooms(m.t.Context())
+	if err != nil {
+		m.t.Fatal(err)
+	}
 	for name, r := range m.rooms {
 		total, count := r.connections(), r.counts[len(r.counts)-1]
-		members, err := m.b.Members(name)
+		members, err := m.b.Members(m.t.Context(), name)
 		if err != nil {
 			m.t.Fatal(err)
 		}

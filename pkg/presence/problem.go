@@ -9,29 +9,30 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-chi/chi/v5"
-
 	"example.com/presence/pkg/presence/auth"
+	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/internal/compact"
 	"example.com/presence/pkg/presence/internal/guard"
+	"example.com/presence/pkg/presence/internal/hub"
 	"example.com/presence/pkg/presence/room"
 )
 
-// Errors of a Server's methods. Those that are one method's alone stand beside
-// it.
+// Errors of a Server's methods.
 var (
-	// ErrDraining: the server is being shut down.
-	ErrDraining = errors.New("the server is shutting down")
+	// ErrDraining: the server is shutting down.
+	ErrDraining = hub.ErrDraining
 	// ErrNotInRoom: the user is not in the room.
-	ErrNotInRoom = errors.New("the user is not in the room")
-	// ErrTooManyRooms: there are as many rooms as Config.MaxRooms allows.
-	ErrTooManyRooms = errors.New("there are as many rooms as may be")
+	ErrNotInRoom = hub.ErrNotInRoom
+	// ErrTooManyRooms: there are Config.MaxRooms rooms, all in use.
+	ErrTooManyRooms = hub.ErrTooManyRooms
 	// ErrTooLarge: the message is larger than Config.MaxMessage.
 	ErrTooLarge = errors.New("the message is too large")
-	// ErrBusy: the room's clients could not be served as fast as messages came
-	// in, for 2 s.
-	ErrBusy = errors.New("the room is too busy")
-	// ErrTooManyBans: 100,000 users are kept out of rooms already.
-	ErrTooManyBans = room.ErrBansFull
+	// ErrBusy: the clients of the room, or the message log, were slower than the messages for 2 s.
+	ErrBusy = hub.ErrBusy
+	// ErrBan: the time of a ban is not within 1 s and 24 h.
+	ErrBan = hub.ErrBan
+	// ErrTooManyBans: the table of bans is full, at 100,000 by default.
+	ErrTooManyBans = hub.ErrTooManyBans
 )
 
 // refusal is an error with an answer of its own.
@@ -48,8 +49,7 @@ func refuse(status int, detail string, args ...any) error {
 	return &refusal{status: status, detail: fmt.Sprintf(detail, args...)}
 }
 
-// problems is what the client is told of an error. Where it does not say so
-// the error's own text is the detail.
+// problems maps an error to the answer. Without a detail the error's own text is the detail.
 var problems = []struct {
 	err    error
 	status int
@@ -62,34 +62,16 @@ var problems = []struct {
 	{room.ErrEventName, http.StatusBadRequest, ""},
 	{room.ErrEventReserved, http.StatusBadRequest, ""},
 	{ErrBan, http.StatusBadRequest, ""},
-	{errBanned, http.StatusForbidden, "the user was removed from the room"},
+	{hub.ErrBanned, http.StatusForbidden, "the user was removed from the room"},
 	{ErrNotInRoom, http.StatusNotFound, ""},
 	{ErrDraining, http.StatusServiceUnavailable, ""},
 	{ErrBusy, http.StatusServiceUnavailable, ""},
 	{guard.ErrBusy, http.StatusServiceUnavailable, ""},
 	{ErrTooManyRooms, http.StatusServiceUnavailable, ""},
 	{ErrTooManyBans, http.StatusServiceUnavailable, ""},
-	{room.ErrRetriesFull, http.StatusServiceUnavailable, ""},
-}
-
-// handle is a handler whose error is answered with a problem document
-// (RFC 9457). What is not known is the server's fault: it is logged, and not
-// told.
-func (s *Server) handle(f func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		err := f(w, r)
-		if err == nil {
-			return
-		}
-		p := problemOf(err)
-		switch {
-		case p.status == http.StatusInternalServerError && r.Context().Err() == nil:
-			s.log.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "err", err)
-		case p.status == http.StatusServiceUnavailable && !errors.Is(err, ErrDraining):
-			s.warn.Warn(r.Context(), p.detail, "path", r.URL.Path) // a limit was reached; details are few
-		}
-		writeProblem(w, p)
-	}
+	{backplane.ErrKeysFull, http.StatusServiceUnavailable, "too many messages with ids of their own"},
+	{backplane.ErrUnavailable, http.StatusServiceUnavailable, "the backplane does not answer just now"},
+	{backplane.ErrClosed, http.StatusServiceUnavailable, "the backplane is closed"},
 }
 
 // problemOf says what the client is told of an error.
@@ -124,7 +106,7 @@ func writeProblem(w http.ResponseWriter, p *refusal) {
 	}
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store")
-	writeWhole(w, p.status, append(encode(struct {
+	writeWhole(w, p.status, append(compact.Encode(struct {
 		Type   string `json:"type"`
 		Title  string `json:"title"`
 		Status int    `json:"status"`
@@ -143,39 +125,11 @@ func writeWhole(w http.ResponseWriter, status int, body []byte) {
 // writing fails, the client has gone.
 func writeJSON(w http.ResponseWriter, status int, v any) error {
 	setJSON(w)
-	writeWhole(w, status, append(encode(v), '\n'))
+	writeWhole(w, status, append(compact.Encode(v), '\n'))
 	return nil
 }
 
 func setJSON(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-}
-
-func notFound(http.ResponseWriter, *http.Request) error {
-	return refuse(http.StatusNotFound, "there is nothing at this path")
-}
-
-// methodNotAllowed answers with the methods that the path has (RFC 9110
-// section 15.5.6).
-func methodNotAllowed(routes chi.Router, w http.ResponseWriter, r *http.Request) error {
-	var allow []string
-	for _, method := range []string{http.MethodDelete, http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut} {
-		if routes.Match(chi.NewRouteContext(), method, routePath(r)) {
-			allow = append(allow, method)
-		}
-	}
-	if len(allow) == 0 { // a method that chi does not know, at a path that is none
-		return notFound(w, r)
-	}
-	w.Header().Set("Allow", strings.Join(allow, ", "))
-	return refuse(http.StatusMethodNotAllowed, "%s is not a method of this path", r.Method)
-}
-
-// routePath is the request's path below the point where the server is mounted.
-func routePath(r *http.Request) string {
-	if path := chi.RouteContext(r.Context()).RoutePath; path != "" {
-		return path
-	}
-	return r.URL.Path
 }

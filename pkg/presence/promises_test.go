@@ -118,26 +118,38 @@ func TestPromise3And4StoppedClient(t *testing.T) {
 	})
 }
 
+// telling returns the number of snapshots that are on their way to clients, and their bytes.
+func telling(h *house) (snapshots, bytes int) {
+	stats := h.Stats()
+	return stats.SnapshotsUnsent, stats.SnapshotBytesUnsent
+}
+
 // The states of a room that wait for joiners that have stopped reading are
 // bounded: those who have waited for longest go, the others have theirs whole.
 func TestPromise4StoppedJoiners(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		const members, joiners = 400, 12
-		h := open(t, presence.Config{Linger: 5 * time.Minute})
 		info, err := json.Marshal(strings.Repeat("x", 1000))
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i := range members {
-			h.stream("/events", mint(t, auth.Claims{Sub: fmt.Sprint("user-", i), Info: info, TTL: time.Hour})).close()
+		config := presence.Config{Linger: 5 * time.Minute}
+		fill := func() (h *house, watcher *tab, size int) {
+			h = open(t, config)
+			for i := range members {
+				h.stream("/events", mint(t, auth.Claims{Sub: fmt.Sprint("user-", i), Info: info, TTL: time.Hour})).close()
+			}
+			watcher = h.stream("/events", bearer(t, "watcher"))
+			size = len(watcher.next("sync").data)
+			watcher.until("user count", "1")
+			if size < 1000*members {
+				t.Fatalf("the state has %d bytes", size)
+			}
+			return h, watcher, size
 		}
-		watcher := h.stream("/events", bearer(t, "watcher"))
-		size := len(watcher.next("sync").data)
-		watcher.until("user count", "1")
-		if size < 1000*members {
-			t.Fatalf("the state has %d bytes", size)
-		}
-		h.SetMaxSyncs(size * 9 / 2)
+		_, _, size := fill()
+		config = presence.WithMaxSnapshots(config, size*9/2)
+		h, watcher, size := fill()
 		alice := bearer(t, "alice")
 		var conns [joiners]net.Conn
 		var stopped [joiners]*bufio.Reader
@@ -156,7 +168,7 @@ func TestPromise4StoppedJoiners(t *testing.T) {
 				}
 				begun += string(b)
 			}
-			if states, bytes := h.Telling(); bytes > size*9/2 {
+			if states, bytes := telling(h); bytes > size*9/2 {
 				t.Fatalf("%d states wait, of %d bytes", states, bytes)
 			}
 		}
@@ -173,7 +185,7 @@ func TestPromise4StoppedJoiners(t *testing.T) {
 			conns[i].Close()
 		}
 		watcher.until("user count", "1")
-		if states, bytes := h.Telling(); states != 0 || bytes != 0 {
+		if states, bytes := telling(h); states != 0 || bytes != 0 {
 			t.Errorf("in the end %d states wait, of %d bytes", states, bytes)
 		}
 	})

@@ -4,85 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"example.com/presence/pkg/presence/auth"
+	"example.com/presence/pkg/presence/internal/hub"
 	"example.com/presence/pkg/presence/room"
 )
-
-// visit is a request about a room by a user that has the right to it.
-type visit struct {
-	user  User
-	room  room.Name
-	query url.Values
-}
-
-// visitor authenticates and authorizes a request about a room. Names are the
-// query's parameters beside room.
-func (s *Server) visitor(r *http.Request, rights func(User) auth.Patterns, names ...string) (visit, error) {
-	user, err := s.who(r)
-	if err != nil {
-		return visit{}, err
-	}
-	query, err := parseQuery(r, append(names, "room")...)
-	if err != nil {
-		return visit{}, err
-	}
-	name, err := roomOf(query)
-	if err != nil {
-		return visit{}, err
-	}
-	if !rights(user).Match(string(name)) {
-		return visit{}, refuse(http.StatusForbidden, "the token does not allow this in room %q", name)
-	}
-	if until := s.memory.banned(name, room.UserID(user.ID), time.Now()); !until.IsZero() {
-		return visit{}, refuse(http.StatusForbidden, "the user was removed from room %q until %s", name, until.UTC().Format(time.RFC3339))
-	}
-	return visit{user, name, query}, nil
-}
-
-// admin returns the query of a request that comes from an admin. Names are its
-// parameters.
-func (s *Server) admin(r *http.Request, names ...string) (url.Values, error) {
-	user, err := s.who(r)
-	if err != nil {
-		return nil, err
-	}
-	if !user.Admin {
-		return nil, refuse(http.StatusForbidden, "the token is not an admin's")
-	}
-	return parseQuery(r, names...)
-}
-
-func mayJoin(u User) auth.Patterns { return u.Join }
-func maySend(u User) auth.Patterns { return u.Send }
-
-// who says who asks. A cookie goes along with whatever a browser is made to
-// ask, so a request that has one for its credential must come from a page that may use it: opening
-// the stream changes who is here, too.
-func (s *Server) who(r *http.Request) (User, error) {
-	user, err := s.config.Authenticator.Authenticate(r)
-	// An auth.JWT returns checked users. A program that wraps one has a type of its own, and may
-	// change the user.
-	if _, checked := s.config.Authenticator.(*auth.JWT); err == nil && !checked {
-		user, err = user.Checked()
-	}
-	switch {
-	case errors.Is(err, auth.ErrNoToken), errors.Is(err, auth.ErrBadToken), errors.Is(err, auth.ErrUnavailable):
-		return User{}, err
-	case err != nil:
-		s.warn.Warn(r.Context(), "authenticator failed", "err", err)
-		return User{}, refuse(http.StatusUnauthorized, "the request could not be authenticated")
-	}
-	if user.Session != "" {
-		err = s.origins.check(r)
-	}
-	return user, err
-}
 
 // getSession says whom the request's token names:
 //
@@ -159,7 +89,10 @@ func (s *Server) postSession(w http.ResponseWriter, r *http.Request) error {
 			from = s.session(r, old.Value)
 		}
 	}
-	s.conns.renew(user, from, to)
+	lease := hub.Lease{SID: user.SID, Session: to, Expires: user.Expires}
+	if err := s.hub.Renew(r.Context(), room.UserID(user.ID), room.Patterns(user.Join), lease, from); err != nil {
+		return err
+	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
@@ -200,7 +133,9 @@ func (s *Server) deleteSession(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if user.Session != "" { // else the Authenticator does not say what belongs to a cookie
-		s.conns.signOut(room.UserID(user.ID), user.Session)
+		if err := s.hub.SignOut(r.Context(), room.UserID(user.ID), user.Session); err != nil {
+			return err
+		}
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
@@ -249,69 +184,3 @@ func (s *Server) readForm(w http.ResponseWriter, r *http.Request, member string)
 // tokenCharacters are those of a bearer token (RFC 6750 section 2.1). None is
 // changed by a cookie.
 const tokenCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/="
-
-const (
-	// maxForm is the largest body of what is no message, in bytes.
-	maxForm = 16 << 10
-	// maxCookie is the longest token that goes into a cookie: browsers take
-	// 4,096 bytes with name and attributes (RFC 6265 section 6.1).
-	maxCookie = 3800
-)
-
-func (s *Server) setCookie(w http.ResponseWriter, r *http.Request, token string, expires time.Time) error {
-	if len(token) > maxCookie {
-		return refuse(http.StatusRequestEntityTooLarge, "the token is larger than the %d bytes that fit a cookie", maxCookie)
-	}
-	cookie := s.cookie(r)
-	cookie.Value = token
-	if !expires.IsZero() {
-		cookie.MaxAge = max(1, int(time.Until(expires).Seconds()))
-	}
-	http.SetCookie(w, cookie)
-	clearUnpartitioned(w, cookie)
-	return nil
-}
-
-func (s *Server) clearCookie(w http.ResponseWriter, r *http.Request) {
-	cookie := s.cookie(r)
-	cookie.MaxAge = -1
-	http.SetCookie(w, cookie)
-	clearUnpartitioned(w, cookie)
-}
-
-// clearUnpartitioned clears the cookie beside a partitioned one that has the same
-// name and is none: a browser keeps both, and sends the older one first. Servers
-// of before the attribute have set it.
-func clearUnpartitioned(w http.ResponseWriter, cookie *http.Cookie) {
-	if !cookie.Partitioned {
-		return
-	}
-	old := *cookie
-	old.Value, old.MaxAge, old.Partitioned = "", -1, false
-	http.SetCookie(w, &old)
-}
-
-func (s *Server) cookie(r *http.Request) *http.Cookie {
-	c := s.config.Cookie
-	return &http.Cookie{
-		Name: auth.CookieName, Path: mountPoint(r), Domain: c.Domain,
-		HttpOnly: true, Secure: !c.Insecure, SameSite: c.SameSite,
-		// Else Chromium drops it in another site's page. With the attribute there
-		// is a cookie for each site whose page sets it (CHIPS).
-		Partitioned: c.SameSite == http.SameSiteNoneMode,
-	}
-}
-
-// mountPoint is the path below which this server answers, as the browser sees
-// it: what comes before the path that was routed here.
-func mountPoint(r *http.Request) string {
-	path := r.URL.Path
-	if u, err := url.ParseRequestURI(r.RequestURI); err == nil {
-		path = u.Path // http.StripPrefix leaves it as it came
-	}
-	mount, found := strings.CutSuffix(path, routePath(r))
-	if !found || mount == "" {
-		return "/"
-	}
-	return mount
-}

@@ -17,6 +17,7 @@ import (
 	"weak"
 
 	"example.com/presence/pkg/presence"
+	"example.com/presence/pkg/presence/backplane"
 )
 
 // A room that has been empty for the age of the history is dropped with it, and
@@ -408,8 +409,12 @@ func TestRefusalsAreLoggedSeldom(t *testing.T) {
 		t.Errorf("it is logged %d times", n)
 	}
 	log.Reset()
-	inBubble(t, presence.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}, func(t *testing.T, b *bubble) {
-		b.FillRetries()
+	synctest.Test(t, func(t *testing.T) {
+		memory := backplane.NewMemory(backplane.MemoryConfig{Messages: 100, Age: time.Minute, Bytes: 1 << 20, MaxKeys: 1})
+		if _, _, err := memory.Append(t.Context(), "other", "key", []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		b := newBubble(t, presence.Config{Backplane: memory, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		for range 100 {
 			answer := b.ask("POST", "/messages", `{"data":1,"id":"mine"}`, someone("alice"))
 			if answer.Code != http.StatusServiceUnavailable || answer.Header().Get("Retry-After") == "" {

@@ -24,9 +24,13 @@ const (
 	facePkg    = home + "/pkg/presence"
 	authPkg    = facePkg + "/auth"
 	roomPkg    = facePkg + "/room"
+	hubPkg     = facePkg + "/internal/hub"
+	busPkg     = facePkg + "/backplane"
 	streamPkg  = facePkg + "/internal/stream"
 	socketPkg  = facePkg + "/internal/socket"
 	guardPkg   = facePkg + "/internal/guard"
+	limitPkg   = facePkg + "/internal/loglimit"
+	compactPkg = facePkg + "/internal/compact"
 	clientPkg  = facePkg + "/client"
 	natsPkg    = facePkg + "/nats"
 	natsModule = "github.com/nats-io"
@@ -53,9 +57,26 @@ var walls = []wall{
 		bars:   oneOf("net/http", "sync", "sync/atomic", "context"),
 		direct: true,
 	}, {
+		why:    "hub takes an authenticated user and a client: it has no HTTP of its own",
+		of:     is(hubPkg),
+		bars:   either(within("net/http"), within("github.com/go-chi")),
+		direct: true,
+	}, {
+		why:  "hub is below the face: it knows no tokens, requests or routes",
+		of:   is(hubPkg),
+		bars: oneOf(authPkg, guardPkg, facePkg),
+	}, {
+		why:  "an engine needs the rooms' names only: backplane knows room and the standard library",
+		of:   is(busPkg),
+		bars: not(either(standard, within(roomPkg))),
+	}, {
 		why:  "stream carries bytes and knows no users",
 		of:   is(streamPkg),
-		bars: oneOf(authPkg, roomPkg, facePkg),
+		bars: oneOf(authPkg, roomPkg, hubPkg, busPkg, facePkg),
+	}, {
+		why:  "loglimit and compact are tools for all packages, and know none",
+		of:   func(p *listed) bool { return p.ImportPath == limitPkg || p.ImportPath == compactPkg },
+		bars: within(home),
 	}, {
 		why:  "socket is below all that serve connections",
 		of:   is(socketPkg),
@@ -63,11 +84,11 @@ var walls = []wall{
 	}, {
 		why:  "guard bounds requests: it knows no users, no rooms and no streams",
 		of:   is(guardPkg),
-		bars: oneOf(authPkg, roomPkg, streamPkg, facePkg),
+		bars: oneOf(authPkg, roomPkg, streamPkg, hubPkg, busPkg, facePkg),
 	}, {
 		why:  "auth knows no rooms: it answers with a user and its patterns",
 		of:   is(authPkg),
-		bars: oneOf(roomPkg, streamPkg, facePkg),
+		bars: oneOf(roomPkg, streamPkg, hubPkg, busPkg, facePkg),
 	}, {
 		why:  "client knows the wire only, as a program on another machine does",
 		of:   is(clientPkg),

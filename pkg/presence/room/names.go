@@ -2,7 +2,6 @@ package room
 
 import (
 	"errors"
-	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -79,22 +78,4 @@ func ParseEventName(s string) (EventName, error) {
 		return "", ErrEventReserved
 	}
 	return EventName(s), nil
-}
-
-// Place is a place in the room's messages: who holds it has every message up
-// to Seq. On the wire it is an event's id, EPOCH-SEQ.
-type Place struct {
-	Epoch string // of the numbering; not empty, without - or a line break
-	Seq   uint64
-}
-
-// String returns the place as an event's id.
-func (p Place) String() string { return p.Epoch + "-" + strconv.FormatUint(p.Seq, 10) }
-
-// ParsePlace reads an event's id; ok says that it is one.
-func ParsePlace(id string) (p Place, ok bool) {
-	epoch, digits, _ := strings.Cut(id, "-")
-	seq, err := strconv.ParseUint(digits, 10, 64)
-	p = Place{epoch, seq}
-	return p, err == nil && epoch != "" && p.String() == id
 }

@@ -7,25 +7,25 @@ import (
 	"time"
 )
 
-// Conn names one open connection; the owner gives each a number of its own.
-type Conn uint64
+// ConnID identifies one open connection. The owner of the room numbers them.
+type ConnID uint64
 
 // UserID is a user's id: a token's sub.
 type UserID string
 
-// User is who joins.
+// User is a user that joins.
 type User struct {
 	ID   UserID
 	Name string
 	Info json.RawMessage // one JSON value, compact
 }
 
-// Member is a user that is in the room, as the wire has it.
+// Member is a user in a room, as the wire has it.
 type Member struct {
 	ID          UserID          `json:"id"`
 	Name        string          `json:"name"`
 	Info        json.RawMessage `json:"info"`
-	Connections int             `json:"connections"` // 0 while it lingers
+	Connections int             `json:"connections"` // 0 during the grace period
 	Since       time.Time       `json:"since"`
 }
 
@@ -34,51 +34,47 @@ type Reason string
 
 // The reasons of a leave.
 const (
-	Closed  Reason = "closed"  // the client went
-	Timeout Reason = "timeout" // the client vanished without a word
+	Closed  Reason = "closed"  // the client disconnected
+	Timeout Reason = "timeout" // the client stopped answering
 	Removed Reason = "removed" // an admin removed the user
-	Expired Reason = "expired" // its token ended
-	Slow    Reason = "slow"    // it stopped reading
+	Expired Reason = "expired" // the token expired
+	Slow    Reason = "slow"    // the client was a slow consumer
 )
 
-// Change is one thing to tell about a member.
+// Change is a join, an update or a leave.
 type Change struct {
 	Event  EventName // EventJoin, EventLeave or EventUpdate
-	Member Member    // as it is now, and as it was last if it left
+	Member Member    // as it is now; of a leave as it was last
 	Reason Reason    // of a leave
 }
 
-// News is what has happened since the room was last asked.
+// News is the changes since the last call of [Room.News].
 type News struct {
 	// Changes are the joins, updates and leaves, in order.
 	Changes []Change
-	// Sync says that everybody needs the room's state anew instead of Changes:
-	// the member limit was crossed.
+	// Sync: the member limit was crossed, and every client needs a snapshot instead of Changes.
 	Sync bool
 }
 
-// crossing is the shortest time from one crossing of the member limit until
-// members are told again.
+// crossing is the shortest time from one crossing of the member limit until members are sent again.
 const crossing = 10 * time.Second
 
 // Config holds a room's settings.
 type Config struct {
-	Linger      time.Duration // 0: a user leaves with its last connection
-	MemberLimit int           // above it counts alone are told
-	Start       Place         // the place before the first message
+	Linger      time.Duration // grace period; 0: a user leaves with its last connection
+	MemberLimit int           // above it the room sends counts only
 }
 
-// Room is who is in a room, and how far its messages have come.
+// Room is the set of members and connections of one room.
 type Room struct {
-	config    Config
-	conns     map[Conn]*member
-	users     map[UserID]*member
-	sorted    []*member  // the users by id, but for those of fresh
-	fresh     []*member  // those who came since they were asked for
-	gone      int        // how many of both are no longer in the room
-	lingering []lingerer // in the order of their time
-	untold    []change
-	place     Place
+	config  Config
+	conns   map[ConnID]*member
+	users   map[UserID]*member
+	sorted  []*member       // sorted by id, without those of fresh
+	fresh   []*member       // members that joined since sorted was made
+	removed int             // entries of both that have left
+	graces  []gracePeriod   // in the order of their ends
+	pending []pendingChange // not taken by News yet
 
 	counting bool      // above the limit: counts only
 	crossed  time.Time // when counting last changed
@@ -86,46 +82,44 @@ type Room struct {
 
 type member struct {
 	Member
-	told    bool      // its join was taken as news
-	updated bool      // its update waits to be
-	gone    bool      // it is no longer in the room
-	until   time.Time // when its lingering ends; zero while it has a connection
-	ended   Reason    // of its last connection
+	announced bool      // News has returned its join
+	updated   bool      // its update is pending
+	left      bool      // it is no longer in the room
+	until     time.Time // end of its grace period; zero while it has a connection
+	reason    Reason    // for which its last connection ended
 }
 
-type lingerer struct {
+type gracePeriod struct {
 	*member
 	until time.Time
 }
 
-type change struct {
+type pendingChange struct {
 	*member
 	event EventName
 }
 
 // New returns an empty room.
 func New(c Config) Room {
-	return Room{config: c, conns: map[Conn]*member{}, users: map[UserID]*member{}, place: c.Start}
+	return Room{config: c, conns: map[ConnID]*member{}, users: map[UserID]*member{}}
 }
 
-// Join adds a connection of the user. Name and info of a user who is in the
-// room already stay as they are: its first connection's.
-func (r *Room) Join(c Conn, u User, now time.Time) {
+// Join adds a connection of the user. A member keeps the name and info of its first connection.
+func (r *Room) Join(c ConnID, u User, now time.Time) {
 	m := r.users[u.ID]
 	if m == nil {
 		m = &member{Member: Member{ID: u.ID, Name: u.Name, Info: u.Info, Since: now.UTC().Truncate(time.Millisecond)}}
 		r.users[u.ID] = m
 		r.fresh = append(r.fresh, m)
-		r.untold = append(r.untold, change{m, EventJoin})
+		r.pending = append(r.pending, pendingChange{m, EventJoin})
 	}
 	r.conns[c] = m
 	m.Connections++
 	m.until = time.Time{}
 }
 
-// Leave takes the connection away, if it is there. A user whose last connection
-// it was lingers from now on.
-func (r *Room) Leave(c Conn, why Reason, now time.Time) {
+// Leave removes a connection, if it is there. With a user's last connection its grace period begins.
+func (r *Room) Leave(c ConnID, why Reason, now time.Time) {
 	m, ok := r.conns[c]
 	if !ok {
 		return
@@ -133,15 +127,15 @@ func (r *Room) Leave(c Conn, why Reason, now time.Time) {
 	delete(r.conns, c)
 	m.Connections--
 	if m.Connections == 0 {
-		m.ended = why
+		m.reason = why
 		m.until = now.Add(r.config.Linger)
-		r.lingering = append(r.lingering, lingerer{m, m.until})
+		r.graces = append(r.graces, gracePeriod{m, m.until})
 		r.Expire(now)
 	}
 }
 
-// Remove takes the user away at once, with all its connections, and without
-// lingering; it reports whether the user was there.
+// Remove removes the user with all its connections, without a grace period, and reports whether it was
+// in the room.
 func (r *Room) Remove(u UserID) bool {
 	m := r.users[u]
 	if m == nil {
@@ -152,64 +146,63 @@ func (r *Room) Remove(u UserID) bool {
 			delete(r.conns, c)
 		}
 	}
-	m.Connections, m.ended = 0, Removed
+	m.Connections, m.reason = 0, Removed
 	r.remove(m)
 	return true
 }
 
-// Update replaces the member's info, one value of compact JSON, until it has
-// left; it reports whether the user is there. Of the updates between two calls
-// of [Room.News] the last is told.
+// Update replaces the member's info, one value of compact JSON, until it has left, and reports whether
+// the user is in the room. Of several updates between two calls of [Room.News] only the last counts.
 func (r *Room) Update(u UserID, info json.RawMessage) bool {
 	m := r.users[u]
 	if m == nil {
 		return false
 	}
 	m.Info = info
-	if m.told && !m.updated { // else its join, or the update that waits, tells it
+	if m.announced && !m.updated { // else its pending join or update has the new info
 		m.updated = true
-		r.untold = append(r.untold, change{m, EventUpdate})
+		r.pending = append(r.pending, pendingChange{m, EventUpdate})
 	}
 	return true
 }
 
-// Expire lets those go whose lingering has ended by now.
+// Expire removes the members whose grace period has ended by now.
 func (r *Room) Expire(now time.Time) {
-	for len(r.lingering) > 0 {
-		l := r.lingering[0]
+	for len(r.graces) > 0 {
+		l := r.graces[0]
 		if l.stays() {
 			if l.until.After(now) {
 				return
 			}
 			r.remove(l.member)
 		}
-		r.lingering[0] = lingerer{} // let go of the member
-		r.lingering = r.lingering[1:]
+		r.graces[0] = gracePeriod{} // free the member
+		r.graces = r.graces[1:]
 	}
 }
 
-// stays reports whether the entry still speaks of its member: one that came
-// back, or came back and ended again, has another or none.
-func (l lingerer) stays() bool { return !l.gone && l.member.until.Equal(l.until) }
+// stays reports whether the grace period is the member's current one: a member that has reconnected has
+// another or none.
+func (l gracePeriod) stays() bool { return !l.left && l.member.until.Equal(l.until) }
 
 func (r *Room) remove(m *member) {
 	delete(r.users, m.ID)
-	m.gone = true
-	if r.gone++; r.gone > len(r.users) {
+	m.left = true
+	if r.removed++; r.removed > len(r.users) {
 		r.arrange() // or they would stay in memory
 	}
-	if m.told {
-		r.untold = append(r.untold, change{m, EventLeave})
+	if m.announced {
+		r.pending = append(r.pending, pendingChange{m, EventLeave})
 	}
 }
 
-// arrange brings all users into sorted. Doing so with each that comes would move
-// half of the others each time: 5 µs a join of 16,000.
+// arrange merges fresh into sorted. At each join it would move half of the members: 5 µs per join at
+// 16,000.
 func (r *Room) arrange() {
-	if r.gone > 0 {
-		isGone := func(m *member) bool { return m.gone }
-		r.sorted, r.fresh = slices.DeleteFunc(r.sorted, isGone), slices.DeleteFunc(r.fresh, isGone)
-		r.gone = 0
+	if r.removed > 0 {
+		hasLeft := func(m *member) bool { return m.left }
+		r.sorted, r.fresh = slices.DeleteFunc(r.sorted, hasLeft), slices.DeleteFunc(r.fresh, hasLeft)
+		r.removed = 0
 	}
 	slices.SortFunc(r.fresh, func(a, b *member) int { return cmp.Compare(a.ID, b.ID) })
 	end := len(r.sorted)
@@ -226,7 +219,7 @@ func (r *Room) arrange() {
 	}
 }
 
-// find returns where the user stands among members by id, or would stand.
+// find returns the index of the user in a slice sorted by id, or the index for its insertion.
 func find(sorted []*member, u UserID) (at int, there bool) {
 	return slices.BinarySearchFunc(sorted, u, func(m *member, u UserID) int { return cmp.Compare(m.ID, u) })
 }
@@ -235,7 +228,7 @@ func find(sorted []*member, u UserID) (at int, there bool) {
 // work that it does not have yet; the zero time if there is none.
 func (r *Room) Due(now time.Time) time.Time {
 	var due time.Time
-	for _, l := range r.lingering {
+	for _, l := range r.graces {
 		if l.stays() && l.until.After(now) {
 			due = l.until
 			break
@@ -251,33 +244,33 @@ func (r *Room) Due(now time.Time) time.Time {
 
 func (r *Room) fewAgain() bool { return len(r.users)*10 <= r.config.MemberLimit*8 }
 
-// News takes what has happened since the last call.
+// News returns the changes since the last call. Those that cancel out are left out.
 func (r *Room) News(now time.Time) News {
 	var news News
-	for _, c := range r.untold {
-		if c.event != EventLeave && c.gone {
-			continue // it came and went untold, or its leave follows
+	for _, c := range r.pending {
+		if c.event != EventLeave && c.left {
+			continue // it came and left unannounced, or its leave follows
 		}
 		change := Change{Event: c.event, Member: c.Member}
 		switch c.event {
 		case EventJoin:
-			c.told = true
+			c.announced = true
 		case EventUpdate:
 			c.updated = false
 		case EventLeave:
-			change.Reason = c.ended
+			change.Reason = c.reason
 		}
 		news.Changes = append(news.Changes, change)
 	}
-	r.untold = nil
+	r.pending = nil
 	if r.crosses(now) {
 		r.counting, r.crossed, news.Sync = !r.counting, now, true
 	}
 	return news
 }
 
-// HasNews reports whether [Room.News] has something to tell.
-func (r *Room) HasNews(now time.Time) bool { return len(r.untold) > 0 || r.crosses(now) }
+// HasNews reports whether [Room.News] would return something.
+func (r *Room) HasNews(now time.Time) bool { return len(r.pending) > 0 || r.crosses(now) }
 
 func (r *Room) crosses(now time.Time) bool {
 	if r.counting {
@@ -286,26 +279,23 @@ func (r *Room) crosses(now time.Time) bool {
 	return r.Exceeds()
 }
 
-// Exceeds reports whether the room has come above its member limit since the last call of
-// [Room.News].
+// Exceeds reports whether the room has exceeded its member limit since the last call of [Room.News].
 func (r *Room) Exceeds() bool { return !r.counting && len(r.users) > r.config.MemberLimit }
 
-// Counting reports whether the room is above its member limit, so that it
-// tells counts and no members.
+// Counting reports whether the room sends counts only, as it is above its member limit.
 func (r *Room) Counting() bool { return r.counting }
 
 // Connections returns the number of open connections.
 func (r *Room) Connections() int { return len(r.conns) }
 
-// Users returns the number of users, lingering ones included.
+// Users returns the number of members, those in their grace period included.
 func (r *Room) Users() int { return len(r.users) }
 
 // Has reports whether the user is in the room.
 func (r *Room) Has(u UserID) bool { return r.users[u] != nil }
 
-// Members returns up to limit members in the order of their ids, from the
-// first whose id is above after, and whether there are more. The slice is the
-// caller's own, empty and not nil if nobody is there.
+// Members returns up to limit members, sorted by id, from the first whose id is above after, and
+// whether there are more. The slice is the caller's own, and never nil.
 func (r *Room) Members(after UserID, limit int) (page []Member, more bool) {
 	r.arrange()
 	at, there := find(r.sorted, after)
@@ -336,13 +326,4 @@ func (r *Room) MembersExceed(size int) bool {
 		}
 	}
 	return false
-}
-
-// Place returns how far the room's messages have come.
-func (r *Room) Place() Place { return r.place }
-
-// Advance returns the place of a new message.
-func (r *Room) Advance() Place {
-	r.place.Seq++
-	return r.place
 }

@@ -17,7 +17,7 @@ var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 func at(d time.Duration) time.Time { return start.Add(d) }
 
 func newRoom(linger time.Duration, limit int) *room.Room {
-	r := room.New(room.Config{Linger: linger, MemberLimit: limit, Start: room.Place{Epoch: "e"}})
+	r := room.New(room.Config{Linger: linger, MemberLimit: limit})
 	return &r
 }
 
@@ -94,7 +94,7 @@ func TestLeaveTwiceCountsOnce(t *testing.T) {
 	r := newRoom(0, 500)
 	r.Join(1, room.User{ID: "alice"}, at(0))
 	r.Join(2, room.User{ID: "bob"}, at(0))
-	for _, c := range []room.Conn{1, 1, 7} {
+	for _, c := range []room.ConnID{1, 1, 7} {
 		r.Leave(c, room.Closed, at(0))
 	}
 	if r.Connections() != 1 || r.Users() != 1 {
@@ -117,7 +117,7 @@ func TestWhatCancelsOutIsNotTold(t *testing.T) {
 func TestMemberLimit(t *testing.T) { // promise 6
 	r := newRoom(0, 10)
 	for i := range 10 {
-		r.Join(room.Conn(i), room.User{ID: room.UserID(fmt.Sprint("u", i))}, at(0))
+		r.Join(room.ConnID(i), room.User{ID: room.UserID(fmt.Sprint("u", i))}, at(0))
 	}
 	told(r, at(0))
 	if r.Counting() {
@@ -126,7 +126,7 @@ func TestMemberLimit(t *testing.T) { // promise 6
 	r.Join(10, room.User{ID: "u10"}, at(time.Second))
 	expect(t, r, at(time.Second), "+u10 sync", 11, 11)
 	for i := range 3 {
-		r.Leave(room.Conn(i), room.Closed, at(2*time.Second))
+		r.Leave(room.ConnID(i), room.Closed, at(2*time.Second))
 	}
 	if r.HasNews(at(2*time.Second)) != true || told(r, at(2*time.Second)) != "-u0:closed -u1:closed -u2:closed" || !r.Counting() {
 		t.Error("members are told again less than 10 s after the last crossing")
@@ -148,11 +148,11 @@ func TestMemberLimit(t *testing.T) { // promise 6
 func TestDueBehindACrossing(t *testing.T) {
 	r := newRoom(5*time.Second, 10)
 	for i := range 11 {
-		r.Join(room.Conn(i), room.User{ID: room.UserID(fmt.Sprint("u", i))}, at(0))
+		r.Join(room.ConnID(i), room.User{ID: room.UserID(fmt.Sprint("u", i))}, at(0))
 	}
 	told(r, at(0))
 	for i := range 4 {
-		r.Leave(room.Conn(i), room.Closed, at(time.Duration(20+i/3)*time.Second))
+		r.Leave(room.ConnID(i), room.Closed, at(time.Duration(20+i/3)*time.Second))
 	}
 	r.Expire(at(25 * time.Second))
 	if !r.HasNews(at(25 * time.Second)) {
@@ -222,7 +222,7 @@ func TestRemove(t *testing.T) {
 func TestMembersByPage(t *testing.T) {
 	r := newRoom(0, 500)
 	for i, id := range []room.UserID{"d", "b", "a", "c", "e"} {
-		r.Join(room.Conn(i), room.User{ID: id}, at(0))
+		r.Join(room.ConnID(i), room.User{ID: id}, at(0))
 	}
 	var got string
 	for after, more := room.UserID(""), true; more; {
@@ -248,14 +248,14 @@ func TestAgainstReference(t *testing.T) { // promise 1
 	const linger = 5 * time.Second
 	r := newRoom(linger, 1000)
 	type user struct {
-		conns map[room.Conn]bool
+		conns map[room.ConnID]bool
 		until time.Time
 	}
 	users := map[room.UserID]*user{}
-	owner := map[room.Conn]room.UserID{}
-	var open []room.Conn
+	owner := map[room.ConnID]room.UserID{}
+	var open []room.ConnID
 	view := map[room.UserID]bool{}
-	now, next := start, room.Conn(0)
+	now, next := start, room.ConnID(0)
 	for step := range 20_000 {
 		switch rnd.IntN(5) {
 		case 0, 1:
@@ -263,7 +263,7 @@ func TestAgainstReference(t *testing.T) { // promise 1
 			next++
 			r.Join(next, room.User{ID: id}, now)
 			if users[id] == nil {
-				users[id] = &user{conns: map[room.Conn]bool{}}
+				users[id] = &user{conns: map[room.ConnID]bool{}}
 			}
 			users[id].conns[next] = true
 			owner[next] = id

@@ -1,20 +1,20 @@
-package presence
+package hub
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
 	"time"
 
+	"example.com/presence/pkg/presence/internal/compact"
 	"example.com/presence/pkg/presence/internal/stream"
 	"example.com/presence/pkg/presence/room"
 )
 
-// What each event carries is written here, as captured from the stream of a
-// client that joined as the second one, without its id lines. The first block
-// has no event: a browser takes its retry and tells the script nothing.
+// The data of each event is written here. These lines were captured from the stream of a client
+// that joined as the second one; the id lines are left out. The first block has no event: a browser
+// takes its retry and dispatches nothing.
 //
 //	retry: 1734
 //
@@ -36,51 +36,17 @@ import (
 //	data: {"id":"carol","name":"Carol","info":{},"connections":2,"users":2,"reason":"closed"}
 //	event: leave
 
-// Member is a user that is in a room.
-type Member = room.Member
-
-// Reason says why a member left: why its last connection ended.
-type Reason = room.Reason
-
-// Message is one message to a room, told to everybody in it.
-type Message struct {
-	Room  string
-	ID    string          // its place in the room's messages, and the event's id
-	Event string          // the event's name
-	From  *Sender         // nil if the server itself is the sender
-	Data  json.RawMessage // one JSON value, compact
-	At    time.Time
-}
-
-// Sender is who sent a message.
-type Sender struct {
-	ID   string `json:"id"`
-	Name string `json:"name"`
-}
-
-func messageEvent(m Message) stream.Event {
-	// Put together by hand: the data is compact JSON already, and this runs
-	// under the room's mutex.
-	b := make([]byte, 0, len(m.Data)+512)
-	b = append(append(append(b, `{"id":"`...), m.ID...), '"')
-	if m.From != nil {
-		b = append(append(b, `,"from":`...), encode(m.From)...)
-	}
-	b = append(append(b, `,"data":`...), m.Data...)
-	b = append(m.At.AppendFormat(append(b, `,"at":"`...), time.RFC3339Nano), `"}`...)
-	return stream.Event{ID: m.ID, Name: m.Event, Data: b}
-}
-
+// changeEvent is a join, an update or a leave.
 func changeEvent(id string, r *room.Room, c room.Change) stream.Event {
 	e := stream.Event{ID: id, Name: string(c.Event)}
 	if c.Event == room.EventUpdate {
-		e.Data = encode(struct {
+		e.Data = compact.Encode(struct {
 			ID   room.UserID     `json:"id"`
 			Info json.RawMessage `json:"info"`
 		}{c.Member.ID, c.Member.Info})
 		return e
 	}
-	e.Data = encode(struct {
+	e.Data = compact.Encode(struct {
 		ID          room.UserID     `json:"id"`
 		Name        string          `json:"name"`
 		Info        json.RawMessage `json:"info"`
@@ -91,11 +57,18 @@ func changeEvent(id string, r *room.Room, c room.Change) stream.Event {
 	return e
 }
 
+// countEvent is the user count.
 func countEvent(id string, n int) stream.Event {
 	return stream.Event{ID: id, Name: string(room.EventCount), Data: strconv.AppendInt(nil, int64(n), 10)}
 }
 
-func syncData(r *room.Room, heartbeat time.Duration) []byte {
+// syncEvent is the snapshot of a room.
+func syncEvent(id string, snapshot []byte) stream.Event {
+	return stream.Event{ID: id, Name: string(room.EventSync), Data: snapshot}
+}
+
+// snapshotOf returns the snapshot of a room: the data of sync.
+func snapshotOf(r *room.Room, heartbeat time.Duration) []byte {
 	if r.Counting() { // by hand, as in a large room each joiner has its own
 		return fmt.Appendf(nil, `{"connections":%d,"users":%d,"complete":false,"heartbeat":%v}`,
 			r.Connections(), r.Users(), heartbeat.Seconds())
@@ -108,46 +81,25 @@ func syncData(r *room.Room, heartbeat time.Duration) []byte {
 		Heartbeat   float64       `json:"heartbeat"` // seconds
 	}{Connections: r.Connections(), Users: r.Users(), Complete: true, Heartbeat: heartbeat.Seconds()}
 	sync.Members, _ = r.Members("", r.Users())
-	return encode(sync)
+	return compact.Encode(sync)
 }
 
+// resetEvent tells a client that messages before this position are lost to it.
 func resetEvent(id string) stream.Event {
 	return stream.Event{ID: id, Name: string(room.EventReset), Data: []byte(`{"reason":"history"}`)}
 }
 
-// expiringEvent says how many seconds are left, rounded up. It is for one client
-// alone, and so has no id.
+// expiringEvent announces the end of a token, in seconds, rounded up. It is for one client alone,
+// and so has no id.
 func expiringEvent(left time.Duration) stream.Event {
 	in := (left + time.Second - 1) / time.Second
 	return stream.Event{Name: string(room.EventExpiring), Data: fmt.Appendf(nil, `{"in":%d}`, in)}
 }
 
-// appendRetry appends the block that has a browser wait for so long before it
-// reconnects: drawn at random, so that a restart does not bring all clients
-// back in one instant.
-func appendRetry(b []byte, least, most time.Duration) []byte {
-	b = strconv.AppendInt(append(b, "retry: "...), between(least, most).Milliseconds(), 10)
+// AppendRetry appends the block that sets the time after which a browser reconnects (WHATWG HTML
+// section 9.2.6): a random time from min to max, so that a restart does not bring all clients back
+// at once.
+func AppendRetry(b []byte, min, max time.Duration) []byte {
+	b = strconv.AppendInt(append(b, "retry: "...), (min + rand.N(max-min)).Milliseconds(), 10)
 	return append(b, "\n\n"...)
-}
-
-// between draws a time.
-func between(least, most time.Duration) time.Duration { return least + rand.N(most-least) }
-
-// encode returns v, one of this package's shapes, as JSON on one line.
-func encode(v any) []byte {
-	b, err := marshal(v)
-	if err != nil {
-		panic(err) // none of the shapes can fail
-	}
-	return b
-}
-
-// marshal returns v as JSON on one line. Nothing is escaped for HTML, so that
-// no text grows by it.
-func marshal(v any) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	err := e.Encode(v)
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }

@@ -1,0 +1,26 @@
+// Package compact encodes JSON as the wire has it: on one line, and without an escape for HTML, so
+// that no text grows by it.
+package compact
+
+import (
+	"bytes"
+	"encoding/json"
+)
+
+// Marshal returns v as JSON on one line. The error is that of [json.Encoder.Encode].
+func Marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
+}
+
+// Encode is [Marshal] for a type that always encodes: it panics on an error.
+func Encode(v any) []byte {
+	b, err := Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}

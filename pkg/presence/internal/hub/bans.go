@@ -1,0 +1,86 @@
+package hub
+
+import (
+	"encoding/json"
+	"sync"
+	"time"
+
+	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/room"
+)
+
+// ban keeps a user out of a room for a time. It is a row of the backplane's table, which each node
+// watches, so that every node refuses the user.
+type ban struct {
+	Room  room.Name   `json:"room"`
+	User  room.UserID `json:"user"`
+	Until time.Time   `json:"until"`
+}
+
+// banPrefix begins the keys of the rows that are bans.
+const banPrefix = "ban/"
+
+// key is the key of the ban's row: a room's name has no slash.
+func (b ban) key() string { return banPrefix + string(b.Room) + "/" + string(b.User) }
+
+// parseBan reads a row that is not deleted.
+func parseBan(row backplane.Row) (b ban, err error) {
+	err = json.Unmarshal(row.Value, &b)
+	return b, err
+}
+
+// bans is the node's copy of the rows. Its size is bounded by the table.
+type bans struct {
+	mu      sync.Mutex // guards what follows; taken under a room's
+	until   map[string]time.Time
+	changed chan struct{} // closed by the next announce
+}
+
+// set notes a row, for every join from now on.
+func (b *bans) set(key string, until time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.until[key] = until
+}
+
+// remove notes that a row is gone.
+func (b *bans) remove(key string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.until, key)
+}
+
+// announce wakes the callers of state: a row was applied.
+func (b *bans) announce() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+// end returns the end of the user's ban from the room; the zero time if there is none.
+func (b *bans) end(name room.Name, user room.UserID, now time.Time) time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.until) == 0 {
+		return time.Time{}
+	}
+	if end := b.until[ban{Room: name, User: user}.key()]; now.Before(end) {
+		return end
+	}
+	return time.Time{}
+}
+
+// state returns the end of the row's ban, and a channel that the next announce closes.
+func (b *bans) state(key string) (until time.Time, changed <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.until[key], b.changed
+}
+
+// size returns the number of rows.
+func (b *bans) size() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.until)
+}

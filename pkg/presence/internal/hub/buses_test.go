@@ -1,0 +1,186 @@
+package hub_test
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/internal/hub"
+	"example.com/presence/pkg/presence/room"
+)
+
+// clear empties the log of the room, as another node would.
+func (n *node) clear(name room.Name) error { return n.bus.Clear(n.t.Context(), name) }
+
+// slowBus delays Append and Read, or has Append fail.
+type slowBus struct {
+	backplane.Bus
+
+	mu       sync.Mutex // guards what follows
+	delay    time.Duration
+	late     bool // Read reads after the delay, not before
+	err      error
+	happened bool // an Append that fails happens all the same
+}
+
+func (b *slowBus) set(delay time.Duration, late bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.delay, b.late = delay, late
+}
+
+func (b *slowBus) fail(err error, happened bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.err, b.happened = err, happened
+}
+
+func (b *slowBus) Append(ctx context.Context, name room.Name, key string, data []byte) (uint64, bool, error) {
+	b.mu.Lock()
+	delay, err, happened := b.delay, b.err, b.happened
+	b.mu.Unlock()
+	time.Sleep(delay)
+	if err != nil && !happened {
+		return 0, false, err
+	}
+	position, duplicate, failed := b.Bus.Append(ctx, name, key, data)
+	if err != nil {
+		return 0, false, err
+	}
+	return position, duplicate, failed
+}
+
+func (b *slowBus) Read(ctx context.Context, name room.Name, after uint64) ([]backplane.Entry, bool, error) {
+	b.mu.Lock()
+	delay, late := b.delay, b.late
+	b.mu.Unlock()
+	if late {
+		time.Sleep(delay)
+		return b.Bus.Read(ctx, name, after)
+	}
+	defer time.Sleep(delay)
+	return b.Bus.Read(ctx, name, after)
+}
+
+// epochBus is a bus whose epoch can be changed, and whose subscriptions can lose messages.
+type epochBus struct {
+	backplane.Bus
+
+	mu    sync.Mutex // guards what follows
+	epoch string
+	deaf  bool // messages are lost
+	lost  []func()
+}
+
+func (b *epochBus) Status() backplane.Status {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return backplane.Status{Epoch: b.epoch, Connected: true}
+}
+
+func (b *epochBus) Subscribe(topic room.Name, h backplane.Handler) (func(), error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if h.Lost != nil {
+		b.lost = append(b.lost, h.Lost)
+	}
+	if entry := h.Entry; entry != nil {
+		h.Entry = func(e backplane.Entry) {
+			b.mu.Lock()
+			deaf := b.deaf
+			b.mu.Unlock()
+			if !deaf {
+				entry(e)
+			}
+		}
+	}
+	return b.Bus.Subscribe(topic, h)
+}
+
+// interrupt loses messages from now on, or ends that.
+func (b *epochBus) interrupt(deaf bool) {
+	b.mu.Lock()
+	b.deaf = deaf
+	b.mu.Unlock()
+	if !deaf {
+		b.change(b.Status().Epoch)
+	}
+}
+
+// change sets the epoch, and has the subscribers read the log again.
+func (b *epochBus) change(epoch string) {
+	b.mu.Lock()
+	b.epoch = epoch
+	lost := b.lost
+	b.mu.Unlock()
+	for _, f := range lost {
+		f()
+	}
+}
+
+// stoppedClock goes on by advance only.
+type stoppedClock struct {
+	mu     sync.Mutex // guards what follows
+	now    time.Time
+	timers []*stoppedTimer
+}
+
+type stoppedTimer struct {
+	of    *stoppedClock
+	at    time.Time
+	f     func()
+	armed bool
+}
+
+func (c *stoppedClock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.now.IsZero() {
+		c.now = time.Now()
+	}
+	return c.now
+}
+
+func (c *stoppedClock) AfterFunc(d time.Duration, f func()) hub.Timer {
+	now := c.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := &stoppedTimer{of: c, at: now.Add(d), f: f, armed: true}
+	c.timers = append(c.timers, t)
+	return t
+}
+
+func (t *stoppedTimer) Stop() (armed bool) {
+	t.of.mu.Lock()
+	defer t.of.mu.Unlock()
+	armed, t.armed = t.armed, false
+	return armed
+}
+
+func (t *stoppedTimer) Reset(d time.Duration) (armed bool) {
+	now := t.of.Now()
+	t.of.mu.Lock()
+	defer t.of.mu.Unlock()
+	armed, t.armed, t.at = t.armed, true, now.Add(d)
+	return armed
+}
+
+// advance lets the time pass in steps of 10 ms.
+func (c *stoppedClock) advance(d time.Duration) {
+	for end := c.Now().Add(d); c.Now().Before(end); {
+		c.mu.Lock()
+		c.now = c.now.Add(10 * time.Millisecond)
+		var due []func()
+		for _, t := range c.timers {
+			if t.armed && !t.at.After(c.now) {
+				t.armed = false
+				due = append(due, t.f)
+			}
+		}
+		c.mu.Unlock()
+		for _, f := range due {
+			f()
+		}
+	}
+}

@@ -1,0 +1,196 @@
+package hub
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/room"
+)
+
+// command is a request to all nodes: each applies it to its own connections and rooms, and answers.
+// One field is set.
+type command struct {
+	Renew   *renewal    `json:"renew,omitempty"`
+	SignOut *signOut    `json:"sign_out,omitempty"`
+	Update  *update     `json:"update,omitempty"`
+	Find    *memberID   `json:"find,omitempty"`
+	Rooms   *roomsAfter `json:"rooms,omitempty"`
+}
+
+// signOut ends the connections that were opened with a session.
+type signOut struct {
+	User    room.UserID `json:"user"`
+	Session string      `json:"session"`
+}
+
+// memberID identifies a member.
+type memberID struct {
+	Room room.Name   `json:"room"`
+	User room.UserID `json:"user"`
+}
+
+// update replaces the info of a member.
+type update struct {
+	memberID
+	Info json.RawMessage `json:"info"`
+}
+
+// roomsAfter asks for the rooms in use after a name.
+type roomsAfter struct {
+	After string `json:"after"`
+	Limit int    `json:"limit"`
+}
+
+// answer is a node's answer to a command.
+type answer struct {
+	Found bool        `json:"found,omitempty"` // of Update and Find
+	Rooms []RoomCount `json:"rooms,omitempty"`
+	More  bool        `json:"more,omitempty"`
+}
+
+// RoomCount is a room in use and its numbers.
+type RoomCount struct {
+	Room        string `json:"room"`
+	Connections int    `json:"connections"`
+	Users       int    `json:"users"`
+}
+
+// nodes is the number of live nodes: this one.
+const nodes = 1
+
+// commandTime is how long a command waits for the answers of all nodes.
+const commandTime = time.Second
+
+// ask sends the command to all nodes, this one included, and calls each with every answer. The error
+// is [backplane.ErrUnavailable] if a node has not answered in time.
+func (h *Hub) ask(ctx context.Context, c command, each func(answer)) error {
+	request, err := json.Marshal(c)
+	if err != nil {
+		return fmt.Errorf("encode command: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, commandTime)
+	defer cancel()
+	answers := 0
+	err = h.config.Bus.Ask(ctx, backplane.Nodes, request, func(data []byte) (more bool) {
+		var a answer
+		if json.Unmarshal(data, &a) == nil {
+			answers++
+			each(a)
+		}
+		return answers < nodes
+	})
+	if err == nil && answers < nodes {
+		err = backplane.ErrUnavailable
+	}
+	return engineError(err)
+}
+
+// obey applies a command to this node.
+func (h *Hub) obey(request []byte) []byte {
+	var c command
+	if err := json.Unmarshal(request, &c); err != nil {
+		h.config.Warn.Warn(context.Background(), "command not readable", "err", err)
+		return nil
+	}
+	var a answer
+	switch {
+	case c.Renew != nil:
+		h.conns.renew(*c.Renew)
+	case c.SignOut != nil:
+		h.conns.signOut(c.SignOut.User, c.SignOut.Session)
+	case c.Update != nil:
+		l := h.rooms.find(c.Update.Room)
+		a.Found = l != nil && l.update(c.Update.User, c.Update.Info)
+	case c.Find != nil:
+		l := h.rooms.find(c.Find.Room)
+		a.Found = l != nil && l.has(c.Find.User)
+	case c.Rooms != nil:
+		a.Rooms, a.More = h.ownRooms(c.Rooms.After, c.Rooms.Limit)
+	}
+	b, err := json.Marshal(a)
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+// ownRooms returns up to limit rooms of this node in which there is a user, sorted by name, from the
+// first after a name, and whether there are more.
+func (h *Hub) ownRooms(after string, limit int) (page []RoomCount, more bool) {
+	for _, l := range h.rooms.all(after) {
+		connections, users := l.sizes()
+		switch {
+		case users == 0:
+		case len(page) == limit:
+			return page, true
+		default:
+			page = append(page, RoomCount{string(l.name), connections, users})
+		}
+	}
+	return page, false
+}
+
+// Renew extends the user's connections with the same sid, in the rooms that the patterns allow, to
+// the end of a new lease. It never shortens one. Connections of the session from belong to that of
+// the lease from now on.
+func (h *Hub) Renew(ctx context.Context, user room.UserID, join room.Patterns, l Lease, from string) error {
+	if l.Expires.Year() > 9999 { // which JSON cannot say
+		l.Expires = time.Time{}
+	}
+	r := renewal{User: user, SID: l.SID, Expires: l.Expires, Join: join, From: from, To: l.Session}
+	return h.ask(ctx, command{Renew: &r}, func(answer) {})
+}
+
+// SignOut ends the user's connections that were opened with the session.
+func (h *Hub) SignOut(ctx context.Context, user room.UserID, session string) error {
+	return h.ask(ctx, command{SignOut: &signOut{user, session}}, func(answer) {})
+}
+
+// Update replaces the info of a member, one value of compact JSON, until it has left. The error is
+// [ErrNotInRoom], [ErrDraining], or that of the backplane.
+func (h *Hub) Update(ctx context.Context, name room.Name, user room.UserID, info json.RawMessage) error {
+	if h.draining.Load() {
+		return ErrDraining
+	}
+	found := false
+	err := h.ask(ctx, command{Update: &update{memberID{name, user}, info}}, func(a answer) { found = found || a.Found })
+	if err == nil && !found {
+		err = ErrNotInRoom
+	}
+	return err
+}
+
+// isPresent reports whether the user is in the room, on any node.
+func (h *Hub) isPresent(ctx context.Context, name room.Name, user room.UserID) (found bool, err error) {
+	err = h.ask(ctx, command{Find: &memberID{name, user}}, func(a answer) { found = found || a.Found })
+	return found, err
+}
+
+// Rooms returns up to limit rooms in use, sorted by name, from the first after a name, and whether
+// there are more. Never nil. Each has its numbers of a moment, and not all of the same one.
+func (h *Hub) Rooms(ctx context.Context, after string, limit int) (page []RoomCount, more bool, err error) {
+	if h.draining.Load() {
+		return nil, false, ErrDraining
+	}
+	page = []RoomCount{}
+	err = h.ask(ctx, command{Rooms: &roomsAfter{after, limit}}, func(a answer) {
+		page, more = append(page, a.Rooms...), more || a.More
+	})
+	return page, more, err
+}
+
+// Members returns up to limit members of the room, sorted by id, from the first after an id, and the
+// sizes of the room. A room that does not exist is empty. The error is [ErrDraining].
+func (h *Hub) Members(name room.Name, after room.UserID, limit int) (Page, error) {
+	l, err := h.find(name)
+	switch {
+	case err == nil:
+		return l.members(after, limit), nil
+	case err == ErrNotInRoom:
+		return Page{Members: []room.Member{}}, nil
+	}
+	return Page{}, err
+}

@@ -1,0 +1,61 @@
+package hub
+
+import (
+	"time"
+
+	"example.com/presence/pkg/presence/internal/stream"
+	"example.com/presence/pkg/presence/room"
+)
+
+// The reasons for which the server ends a connection, as its goodbye says.
+const (
+	EndExpired   stream.End = "expired"
+	EndRemoved   stream.End = "removed"
+	EndDraining  stream.End = "draining"
+	EndFull      stream.End = "full"
+	EndSignedOut stream.End = "signed out"
+)
+
+// Lease is the time that a connection may last, and the sign-in to which it belongs.
+type Lease struct {
+	SID     string    // tells two sign-ins of one user apart; may be empty
+	Session string    // the cookie that the token came in; empty if it came in another way
+	Expires time.Time // zero: never
+}
+
+// Connection is one open stream of one user in one room. There are many: it holds what is needed
+// after the request, and no more.
+type Connection struct {
+	id     room.ConnID
+	user   room.UserID
+	room   room.Name
+	sid    string
+	client Client // set by Join
+
+	// Guarded by connections.mu.
+	session    string
+	expires    time.Time
+	timer      Timer // nil if it does not expire
+	open       bool  // it has its slot
+	counted    bool
+	signedOut  bool // before it was counted
+	admitted   bool // it has its sync
+	warned     uint32
+	prev, next *Connection // in the list of its user's
+}
+
+// joiner is a connection that was counted and waits for its sync until the flush interval ends.
+type joiner struct {
+	*Connection
+	position string // from which its live stream follows
+	missed   int    // index in counter.recent of the first message that it needs
+}
+
+// reasonOf returns the reason of a leave for the end of a connection.
+func reasonOf(why stream.End) room.Reason {
+	switch why {
+	case stream.Slow, stream.Timeout, EndExpired:
+		return room.Reason(why)
+	}
+	return room.Closed
+}

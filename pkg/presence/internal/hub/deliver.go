@@ -1,0 +1,207 @@
+package hub
+
+import (
+	"context"
+	"time"
+
+	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/internal/stream"
+	"example.com/presence/pkg/presence/room"
+)
+
+// expect notes that a message with this number, which holds a slot of the stream, is about to be
+// appended to the log. The error is errClosed or, for the user of a message, [ErrBanned]: it may
+// have been removed since it was let in, as its body took its time.
+func (c *counter) expect(number uint64, by room.UserID) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || c.settled != nil {
+		return errClosed
+	}
+	if by != "" && !c.shared.bans.end(c.name, by, c.shared.config.Clock.Now()).IsZero() {
+		return ErrBanned
+	}
+	if c.pending == nil {
+		c.pending = map[uint64]struct{}{}
+	}
+	c.pending[number] = struct{}{}
+	return nil
+}
+
+// abandon gives back the slot of a message that was not appended, or may not have been. If it comes
+// all the same it needs no slot.
+func (c *counter) abandon(number uint64) state {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now, before := c.shared.config.Clock.Now(), c.changes
+	if c.takePendingLocked(number) {
+		c.stream.Release()
+	}
+	if !c.idle.IsZero() { // eviction and the timer may have passed the room over
+		c.setIdleLocked(c.idle)
+		c.flushLocked(now)
+	}
+	return c.stateSinceLocked(before, now)
+}
+
+// takePendingLocked reports whether the message holds a slot, and takes that from it.
+func (c *counter) takePendingLocked(number uint64) bool {
+	_, held := c.pending[number]
+	delete(c.pending, number)
+	if len(c.pending) == 0 {
+		c.pending = nil
+		if c.settled != nil && held {
+			close(c.settled)
+		}
+	}
+	return held
+}
+
+// receive publishes a message of the log. It is called in the order of the log.
+func (c *counter) receive(e backplane.Entry) state {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now, before := c.shared.config.Clock.Now(), c.changes
+	if c.repairing {
+		c.held = append(c.held, e)
+	} else {
+		c.deliverLocked(e, now)
+	}
+	return c.stateSinceLocked(before, now)
+}
+
+// deliverLocked publishes a message. Here alone does a message take its publish number.
+func (c *counter) deliverLocked(e backplane.Entry, now time.Time) {
+	if c.closed || e.Position <= c.position.Seq { // delivered twice
+		return
+	}
+	c.position.Seq = e.Position
+	r, err := parseRecord(e.Data)
+	if err != nil {
+		c.shared.config.Warn.Warn(context.Background(), "message of the log not readable", "err", err)
+		return
+	}
+	kind, own := stream.Every, r.node == c.shared.node
+	if own && c.takePendingLocked(r.number) {
+		kind = stream.Reserved
+	}
+	id := c.position.String()
+	c.stream.Publish(messageEvent(id, r, e.At), kind)
+	c.shared.totals.messages.Add(1)
+	if len(c.joiners) > 0 || c.readers > 0 {
+		c.recent = append(c.recent, e)
+	}
+	if !c.idle.IsZero() {
+		c.setIdleLocked(now)
+		c.flushLocked(now) // sets the timer
+	}
+	if own && c.shared.hooks.message != nil {
+		if m, err := r.message(c.name, id, e.At); err == nil {
+			c.shared.hooks.messageSent(m)
+		}
+	}
+}
+
+// open sets the position of the last message of the log, which the subscription may have passed.
+func (c *counter) open(last uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.position.Seq = max(c.position.Seq, last)
+}
+
+// interrupt notes that messages may have been lost. With another epoch every client gets reset. Else
+// it reports that the caller must read the log and call repair: messages that come meanwhile are held.
+func (c *counter) interrupt(epoch string) (read bool, after uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.closed:
+		return false, 0
+	case c.position.Epoch != epoch:
+		c.position = room.Position{Epoch: epoch}
+		c.held = nil // of the old log
+		c.resetLocked()
+		return false, 0
+	}
+	if read = !c.repairing; read {
+		c.repairing = true
+		c.shared.running.Add(1)
+	}
+	return read, c.position.Seq
+}
+
+// resetLocked tells all clients that messages are lost to them, and from where they follow.
+func (c *counter) resetLocked() {
+	reset := resetEvent(c.position.String())
+	c.stream.Publish(reset, stream.Every)
+	c.recent = nil
+	c.losses++
+	for i := range c.joiners {
+		j := &c.joiners[i]
+		j.position, j.missed = c.position.String(), 0
+		j.client.Send(reset.Append(nil))
+	}
+}
+
+// repair publishes the messages that the log has after an interruption, and those that were held.
+// If the log does not have all of them, every client gets reset first.
+func (c *counter) repair(entries []backplane.Entry, complete bool) state {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now, before := c.shared.config.Clock.Now(), c.changes
+	if !complete && !c.closed {
+		c.resetLocked()
+	}
+	for _, e := range append(entries, c.held...) {
+		c.deliverLocked(e, now)
+	}
+	c.repairing, c.held = false, nil
+	c.shared.running.Done()
+	return c.stateSinceLocked(before, now)
+}
+
+// settle refuses new messages, and returns a channel that is closed when those on their way to the
+// log have come.
+func (c *counter) settle() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.settled == nil {
+		c.settled = make(chan struct{})
+		if len(c.pending) == 0 {
+			close(c.settled)
+		}
+	}
+	return c.settled
+}
+
+// close admits the joiners of this interval, and is the last to publish.
+func (c *counter) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closeLocked()
+}
+
+// closeUnused closes the room if nobody uses it, or, with expired, if nobody has used it for
+// Config.RoomAge.
+func (c *counter) closeUnused(expired bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.shared.config.Clock.Now()
+	if !c.unusedLocked() || expired && !c.expiredLocked(now) {
+		c.flushLocked(now) // sets the timer anew
+		return false
+	}
+	c.closeLocked()
+	return true
+}
+
+func (c *counter) closeLocked() {
+	if c.closed {
+		return
+	}
+	if now := c.shared.config.Clock.Now(); c.hasNewsLocked(now) {
+		c.publishLocked(now, true)
+	}
+	c.closed = true
+	c.timer.Stop()
+}

@@ -1,0 +1,119 @@
+package hub
+
+import (
+	"time"
+
+	"example.com/presence/pkg/presence/internal/stream"
+	"example.com/presence/pkg/presence/room"
+)
+
+// flushLocked removes the users whose grace period has ended, publishes the changes if the flush
+// interval has ended, and sets the timer for the next of either. Every change of a room ends here.
+func (c *counter) flushLocked(now time.Time) {
+	if c.closed {
+		return
+	}
+	c.room.Expire(now)
+	if used := c.room.Users() > 0; used && !c.idle.IsZero() {
+		c.setIdleLocked(time.Time{})
+	} else if !used && c.idle.IsZero() {
+		c.setIdleLocked(now)
+	}
+	due := c.room.Due(now)
+	if c.hasNewsLocked(now) {
+		if c.inIntervalLocked(now) && c.room.Exceeds() {
+			c.publishLocked(now, false) // from now on no joiner waits for members
+		}
+		if end := c.flushEndLocked(); !now.Before(end) {
+			c.publishLocked(now, true)
+			due = c.room.Due(now)
+		} else if due.IsZero() || end.Before(due) {
+			due = end
+		}
+	}
+	if !c.idle.IsZero() && due.IsZero() {
+		due = c.idle.Add(c.shared.config.RoomAge)
+	}
+	if due.After(now) {
+		c.timer.Reset(due.Sub(now))
+	} else { // nothing is due, or the room has expired: its state says so
+		c.timer.Stop()
+	}
+}
+
+// publishLocked publishes the member changes and sends the waiting joiners a snapshot that includes
+// them. With the count it ends the interval.
+func (c *counter) publishLocked(now time.Time, count bool) {
+	news := c.room.News(now)
+	id := c.position.String()
+	for _, change := range news.Changes {
+		c.changedLocked(change)
+		if !news.Sync && !c.room.Counting() {
+			c.stream.Publish(changeEvent(id, &c.room, change), stream.Every)
+		}
+	}
+	var snapshot []byte // encoded once for all
+	if news.Sync || len(c.joiners) > 0 {
+		snapshot = snapshotOf(&c.room, c.shared.config.Heartbeat)
+		c.shared.totals.snapshots.Add(1)
+	}
+	if news.Sync {
+		c.stream.Publish(syncEvent(id, snapshot), stream.Free)
+	}
+	n := c.countLocked()
+	if count && (n != c.published || c.ahead) {
+		c.published, c.ahead = n, false
+		c.stream.Publish(countEvent(id, n), stream.Latest)
+		c.shared.totals.counts.Add(1)
+	}
+	if len(c.joiners) > 0 {
+		c.admitLocked(snapshot, n)
+		c.ahead = c.ahead || n != c.published
+	}
+	if count {
+		c.flushed = now
+	}
+}
+
+// changedLocked counts a join or a leave, and has the host's hook called.
+func (c *counter) changedLocked(change room.Change) {
+	switch change.Event {
+	case room.EventJoin:
+		c.shared.totals.joins.Add(1)
+	case room.EventLeave:
+		c.shared.totals.leaves.Add(1)
+	}
+	c.shared.hooks.memberChanged(c.name, change)
+}
+
+// admitLocked sends the joiners of this interval the snapshot, encoded once for all of them, and
+// attaches them to the shared stream. Each gets the snapshot at its own position, which is why the
+// id lines stand apart, then the messages since, so that no id goes back.
+func (c *counter) admitLocked(snapshot []byte, count int) {
+	sync := syncEvent("", snapshot).Append(nil)
+	number := countEvent("", count).Append(nil)
+	account, slow := c.shared.snapshots.start(len(sync), c.joiners)
+	for _, conn := range slow {
+		conn.client.Drop(stream.Slow) // with a goodbye it would hold the snapshot for as long as that may take
+	}
+	missed := replayOf(nil, c.position.Epoch, c.recent)
+	for _, j := range c.joiners {
+		id := []byte("id: " + j.position + "\n")
+		pieces := [][]byte{id, sync, id, number}
+		if rest := missed[piecesPerMessage*j.missed:]; len(rest) > 0 {
+			pieces = append(pieces, rest...)
+		}
+		j.client.SendThen(func() { c.shared.snapshots.sent(account, j.Connection) }, pieces...)
+		c.stream.Attach(j.client)
+		c.shared.conns.admit(j.Connection)
+	}
+	c.joiners = nil
+	c.forgetRecentLocked()
+}
+
+// forgetRecentLocked drops the recent messages if nobody needs them.
+func (c *counter) forgetRecentLocked() {
+	if len(c.joiners) == 0 && c.readers == 0 {
+		c.recent = nil
+	}
+}

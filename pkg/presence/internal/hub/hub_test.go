@@ -1,0 +1,472 @@
+package hub_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/internal/hub"
+	"example.com/presence/pkg/presence/internal/loglimit"
+	"example.com/presence/pkg/presence/internal/stream"
+	"example.com/presence/pkg/presence/room"
+)
+
+// Hubs on one bus carry each other's messages, in one order, and obey each other's commands.
+func TestHubsOnOneBus(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory()
+		a, b := openNode(t, bus), openNode(t, bus)
+		alice := a.join("lobby", "alice", hub.Lease{Session: "cookie"}, "")
+		bob := b.join("lobby", "bob", hub.Lease{}, "")
+		alice.take()
+		bob.take()
+		for i := range 10 {
+			[]*node{a, b}[i%2].send("lobby", "alice", fmt.Sprint(i))
+		}
+		want := "message:0 message:1 message:2 message:3 message:4 message:5 message:6 message:7 message:8 message:9"
+		if got := alice.take(); got != want {
+			t.Errorf("alice got %q", got)
+		}
+		if got := bob.take(); got != want {
+			t.Errorf("bob got %q", got)
+		}
+
+		if err := b.SignOut(t.Context(), "alice", "cookie"); err != nil {
+			t.Error(err)
+		}
+		if got := alice.take(); got != `goodbye:{"reason":"signed out"}` {
+			t.Errorf("signed out on the other node: alice got %q", got)
+		}
+	})
+}
+
+// A ban is a row of the table: all nodes remove the user, and refuse it until the ban ends. A node
+// that starts later refuses it too.
+func TestBanOnAllNodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory()
+		a, b := openNode(t, bus), openNode(t, bus)
+		bob := a.join("lobby", "bob", hub.Lease{}, "")
+		other := b.join("lobby", "bob", hub.Lease{}, "")
+		elsewhere := b.join("den", "bob", hub.Lease{}, "")
+		for _, c := range []*fakeClient{bob, other, elsewhere} {
+			c.take()
+		}
+		if err := a.Kick(t.Context(), "lobby", "bob", time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []*fakeClient{bob, other} {
+			if got := c.take(); !strings.HasSuffix(got, `goodbye:{"reason":"removed"}`) {
+				t.Errorf("bob got %q", got)
+			}
+		}
+		if got := elsewhere.take(); got != "" {
+			t.Errorf("in another room bob got %q", got)
+		}
+		late := openNode(t, bus)
+		for _, n := range []*node{a, b, late} {
+			if end := n.BanEnd("lobby", "bob"); time.Until(end) != time.Minute {
+				t.Errorf("the ban ends in %v", time.Until(end))
+			}
+			conn, err := n.Connect(t.Context(), "lobby", "bob", hub.Lease{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := n.Join(t.Context(), conn, room.User{ID: "bob"}, &fakeClient{node: n}, ""); !errors.Is(err, hub.ErrBanned) {
+				t.Errorf("a banned user joins: %v", err)
+			}
+			n.Leave(conn, stream.Closed)
+		}
+		if _, err := late.Send(t.Context(), "lobby", hub.Draft{Event: "message", Data: []byte("1")}, "bob", ""); !errors.Is(err, hub.ErrBanned) {
+			t.Errorf("a banned user sends: %v", err)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		b.join("lobby", "bob", hub.Lease{}, "")
+		if n := b.Stats().Bans; n != 0 {
+			t.Errorf("%d bans are left", n)
+		}
+	})
+}
+
+// A renewal extends the user's streams on all nodes, in the rooms that the new token may join, and
+// never shortens one.
+func TestRenewal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory()
+		a, b := openNode(t, bus), openNode(t, bus)
+		in := func(d time.Duration) time.Time { return time.Now().Add(d) }
+		here := a.join("doc-1", "alice", hub.Lease{SID: "s", Expires: in(2 * time.Minute)}, "")
+		there := b.join("doc-2", "alice", hub.Lease{SID: "s", Expires: in(time.Minute)}, "")
+		other := b.join("den", "alice", hub.Lease{SID: "s", Expires: in(time.Minute)}, "")
+		another := b.join("doc-2", "alice", hub.Lease{SID: "t", Expires: in(time.Minute)}, "")
+		if err := a.Renew(t.Context(), "alice", room.Patterns{"doc-*"}, hub.Lease{SID: "s", Expires: in(90 * time.Second)}, ""); err != nil {
+			t.Fatal(err)
+		}
+		ends := map[string]string{}
+		for _, at := range []time.Duration{time.Minute, 30 * time.Second, 30 * time.Second} {
+			time.Sleep(at)
+			for name, c := range map[string]*fakeClient{"here": here, "there": there, "other": other, "another": another} {
+				if strings.HasSuffix(c.take(), `goodbye:{"reason":"expired"}`) {
+					ends[name] = time.Since(there.node.opened).String()
+				}
+			}
+		}
+		want := map[string]string{"here": "2m0s", "there": "1m30s", "other": "1m0s", "another": "1m0s"}
+		if fmt.Sprint(ends) != fmt.Sprint(want) {
+			t.Errorf("got %v, want %v", ends, want)
+		}
+	})
+}
+
+// Positions have gaps: a client resumes exactly all the same, from any of them.
+func TestResumeWithGaps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := openNode(t, memory())
+		n.join("lobby", "watcher", hub.Lease{}, "")
+		var ids []string
+		for i := range 5 {
+			ids = append(ids, n.send("lobby", "alice", fmt.Sprint(i)))
+		}
+		for i, id := range ids {
+			c := n.join("lobby", "bob", hub.Lease{}, id)
+			time.Sleep(time.Second)
+			var want string
+			for j := i + 1; j < 5; j++ {
+				want += fmt.Sprintf("message:%d ", j)
+			}
+			if got := c.take(); !strings.HasPrefix(got, want+"sync") {
+				t.Errorf("from %s: got %q", id, got)
+			}
+			c.Drop(stream.Closed)
+		}
+		epoch, _, _ := strings.Cut(ids[0], "-")
+		for _, id := range []string{epoch + "-999999", "0000000000-1", epoch, "x"} {
+			c := n.join("lobby", "bob", hub.Lease{}, id)
+			time.Sleep(time.Second)
+			if got := c.take(); !strings.HasPrefix(got, `reset:{"reason":"history"} sync`) {
+				t.Errorf("from %s: got %q", id, got)
+			}
+		}
+	})
+}
+
+// While the log answers slowly nobody waits: clients join and leave, and counts are sent.
+func TestSlowLogHoldsNobodyUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := &slowBus{Bus: memory(), delay: time.Second}
+		n := openNode(t, slow)
+		alice := n.join("lobby", "alice", hub.Lease{}, "")
+		first := n.send("lobby", "alice", "0")
+		n.send("lobby", "alice", "1")
+		alice.take()
+		var wait sync.WaitGroup
+		wait.Go(func() { n.send("lobby", "alice", "2") })
+		var bob *fakeClient
+		wait.Go(func() { bob = n.join("lobby", "bob", hub.Lease{}, first) }) // reads the log
+		synctest.Wait()
+		start := time.Now()
+		carol := n.join("lobby", "carol", hub.Lease{}, "")
+		time.Sleep(50 * time.Millisecond)
+		if got := alice.take(); time.Since(start) != 50*time.Millisecond || got != "join user count:2" {
+			t.Errorf("after %v alice got %q", time.Since(start), got)
+		}
+		carol.Drop(stream.Closed)
+		wait.Wait()
+		// Message 2 comes as bob's replay has been read, before or after he joins.
+		if got := bob.take(); !strings.HasPrefix(got, "message:1 ") || strings.Count(got, "message:2") != 1 {
+			t.Errorf("bob got %q", got)
+		}
+	})
+}
+
+// Messages that come while the log is read for a client reach it once and in order.
+func TestMessagesDuringReplay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := &slowBus{Bus: memory()}
+		n := openNode(t, slow)
+		n.join("lobby", "alice", hub.Lease{}, "")
+		first := n.send("lobby", "alice", "0")
+		n.send("lobby", "alice", "1")
+		for _, late := range []bool{false, true} { // the log is read before the messages come, or after
+			slow.set(time.Second, late)
+			var bob *fakeClient
+			var wait sync.WaitGroup
+			wait.Go(func() { bob = n.join("lobby", "bob", hub.Lease{}, first) })
+			time.Sleep(500 * time.Millisecond)
+			slow.set(0, false)
+			n.send("lobby", "alice", "2")
+			n.send("lobby", "alice", "3")
+			wait.Wait()
+			n.send("lobby", "alice", "4")
+			got := bob.take()
+			if want := "message:1 message:2 message:3 sync"; !strings.HasPrefix(got, want) || strings.Count(got, "message:4") != 1 {
+				t.Errorf("read late %v: bob got %q", late, got)
+			}
+			bob.Drop(stream.Closed)
+			if err := n.clear("lobby"); err != nil {
+				t.Fatal(err)
+			}
+			first = n.send("lobby", "alice", "0")
+			n.send("lobby", "alice", "1")
+		}
+	})
+}
+
+// An append that fails, or that is answered too late and happened all the same, gives its slot back
+// once: no later message waits or is lost.
+func TestFailedAppends(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := &slowBus{Bus: memory()}
+		n := openNode(t, slow)
+		alice := n.join("lobby", "alice", hub.Lease{}, "")
+		alice.take()
+		for range 100 { // more than there are slots
+			slow.fail(backplane.ErrUnavailable, true)
+			if _, err := n.Send(t.Context(), "lobby", hub.Draft{Event: "message", Data: []byte("0")}, "alice", ""); !errors.Is(err, backplane.ErrUnavailable) {
+				t.Fatal(err)
+			}
+			slow.fail(backplane.ErrUnavailable, false)
+			if _, err := n.Send(t.Context(), "lobby", hub.Draft{Event: "message", Data: []byte("1")}, "alice", ""); !errors.Is(err, backplane.ErrUnavailable) {
+				t.Fatal(err)
+			}
+		}
+		slow.fail(nil, false)
+		if got := strings.Count(alice.take(), "message:0"); got != 100 {
+			t.Errorf("of 100 messages that were appended %d came", got)
+		}
+		for range 100 {
+			n.send("lobby", "alice", "2")
+		}
+		if got := strings.Count(alice.take(), "message:2"); got != 100 {
+			t.Errorf("of 100 messages %d came", got)
+		}
+	})
+}
+
+// A log that was made anew: every client gets reset, and then the new messages.
+func TestNewEpoch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := &epochBus{Bus: memory(), epoch: "00000000aa"}
+		n := openNode(t, bus)
+		alice := n.join("lobby", "alice", hub.Lease{}, "")
+		time.Sleep(time.Second)
+		old := n.send("lobby", "alice", "1")
+		alice.take()
+		bus.change("00000000bb")
+		if got := alice.take(); got != `reset:{"reason":"history"}` {
+			t.Errorf("got %q", got)
+		}
+		id := n.send("lobby", "alice", "2")
+		if got := alice.take(); got != "message:2" || !strings.HasPrefix(id, "00000000bb-") {
+			t.Errorf("got %q, id %s", got, id)
+		}
+		if got := n.join("lobby", "bob", hub.Lease{}, old).take(); !strings.HasPrefix(got, "reset") {
+			t.Errorf("with an id of the old log: got %q", got)
+		}
+	})
+}
+
+// Messages that the subscription lost are read from the log: clients get each once and in order. If
+// the log does not have them, they get reset.
+func TestLostMessages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := &epochBus{Bus: memory(), epoch: "00000000aa"}
+		n := openNode(t, bus)
+		alice := n.join("lobby", "alice", hub.Lease{}, "")
+		time.Sleep(time.Second)
+		n.send("lobby", "alice", "1")
+		bus.interrupt(true)
+		n.send("lobby", "alice", "2")
+		n.send("lobby", "alice", "3")
+		alice.take()
+		bus.interrupt(false)
+		n.send("lobby", "alice", "4")
+		if got := alice.take(); got != "message:2 message:3 message:4" {
+			t.Errorf("got %q", got)
+		}
+
+		bus.interrupt(true)
+		n.send("lobby", "alice", "5")
+		if err := n.clear("lobby"); err != nil {
+			t.Fatal(err)
+		}
+		n.send("lobby", "alice", "6")
+		bus.interrupt(false)
+		n.send("lobby", "alice", "7")
+		if got := alice.take(); got != `reset:{"reason":"history"} message:6 message:7` {
+			t.Errorf("the log lost message 5: got %q", got)
+		}
+	})
+}
+
+// A slow hook drops its own calls above its limit, and no call of another. The calls come in order.
+func TestSlowHook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		free := make(chan struct{})
+		var members []string
+		messages := 0
+		var log bytes.Buffer
+		n := openNode(t, memory(), func(c *hub.Config) {
+			c.Warn = loglimit.New(slog.New(slog.NewTextHandler(&log, nil)))
+			c.OnMessage = func(room.Message) { <-free; messages++ }
+			c.OnJoin = func(_ string, m room.Member) { members = append(members, "+"+string(m.ID)) }
+			c.OnLeave = func(_ string, m room.Member, _ room.Reason) { members = append(members, "-"+string(m.ID)) }
+		})
+		large := `"` + strings.Repeat("x", 1<<20) + `"`
+		for range 100 { // 100 MiB: more than a hook may have waiting
+			n.send("lobby", "alice", large)
+		}
+		var want []string
+		for i := range 10 {
+			user := fmt.Sprint("u", i)
+			c := n.join("den", user, hub.Lease{}, "")
+			time.Sleep(time.Second)
+			c.Drop(stream.Closed)
+			time.Sleep(10 * time.Second)
+			want = append(want, "+"+user, "-"+user)
+		}
+		close(free)
+		synctest.Wait()
+		if fmt.Sprint(members) != fmt.Sprint(want) {
+			t.Errorf("beside a hook that hangs: got %v, want %v", members, want)
+		}
+		if messages < 60 || messages > 65 {
+			t.Errorf("%d calls of the slow hook: it holds 64 MiB", messages)
+		}
+		if got := log.String(); strings.Count(got, "calls dropped") != 1 || !strings.Contains(got, "hook=OnMessage") {
+			t.Errorf("logged %q", got)
+		}
+	})
+}
+
+// Replays that clients do not take hold no more messages than the limit: the oldest are ended. As
+// long as the log holds all of them, none is.
+func TestReplayBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := openNode(t, memory(), func(c *hub.Config) { c.MaxReplay = 1 << 20 })
+		data := `"` + strings.Repeat("x", 100<<10) + `"`
+		first := n.send("lobby", "alice", "0")
+		for range 9 {
+			n.send("lobby", "alice", data)
+		}
+		var held []*fakeClient
+		stuck := func(id string) {
+			conn, err := n.Connect(t.Context(), "lobby", "bob", hub.Lease{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := &fakeClient{node: n, conn: conn, holds: true}
+			if err := n.Join(t.Context(), conn, room.User{ID: "bob"}, c, id); err != nil {
+				t.Fatal(err)
+			}
+			held = append(held, c)
+		}
+		for range 20 { // of the same messages
+			stuck(first)
+		}
+		time.Sleep(time.Second)
+		if n := countEnded(held); n != 0 {
+			t.Fatalf("%d replays were ended though the log holds their messages", n)
+		}
+		second := n.send("lobby", "alice", "0")
+		for range 9 {
+			n.send("lobby", "alice", data)
+		}
+		stuck(second)
+		time.Sleep(time.Second)
+		if n := countEnded(held[:20]); n == 0 {
+			t.Error("none of the older replays was ended")
+		}
+		if held[20].ended != "" {
+			t.Error("the newest replay was ended")
+		}
+	})
+}
+
+func countEnded(clients []*fakeClient) (n int) {
+	for _, c := range clients {
+		c.take()
+		if c.ended == stream.Slow {
+			n++
+		}
+	}
+	return n
+}
+
+// Close brings the messages that were accepted to the clients, and takes none after.
+func TestCloseWaitsForMessages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := &slowBus{Bus: memory()}
+		n := openNode(t, slow)
+		alice := n.join("lobby", "alice", hub.Lease{}, "")
+		alice.take()
+		slow.set(time.Second, false)
+		var wait sync.WaitGroup
+		wait.Go(func() { n.send("lobby", "alice", "1") })
+		synctest.Wait()
+		if err := n.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+		wait.Wait()
+		if got := alice.take(); got != `message:1 goodbye:{"reason":"draining"}` {
+			t.Errorf("got %q", got)
+		}
+		if _, err := n.Send(t.Context(), "lobby", hub.Draft{Event: "message", Data: []byte("2")}, "alice", ""); !errors.Is(err, hub.ErrDraining) {
+			t.Errorf("after Close: %v", err)
+		}
+	})
+}
+
+// Clocks of two hubs differ: each has its own grace periods and leases.
+func TestClocksOfTheirOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus, frozen := memory(), &stoppedClock{}
+		a := openNode(t, bus)
+		b := openNode(t, bus, func(c *hub.Config) { c.Clock = frozen })
+		onA := a.join("lobby", "alice", hub.Lease{}, "")
+		watchA := a.join("lobby", "wa", hub.Lease{}, "")
+		onB := b.join("lobby", "bob", hub.Lease{}, "")
+		watchB := b.join("lobby", "wb", hub.Lease{}, "")
+		time.Sleep(time.Second)
+		frozen.advance(time.Second)
+		watchA.take()
+		watchB.take()
+		onA.Drop(stream.Closed)
+		onB.Drop(stream.Closed)
+		time.Sleep(10 * time.Second)
+		if got := watchA.take(); got != "user count:1 leave" {
+			t.Errorf("on the node whose clock runs: got %q", got)
+		}
+		if got := watchB.take(); strings.Contains(got, "leave") {
+			t.Errorf("on the node whose clock stands: got %q", got)
+		}
+		frozen.advance(10 * time.Second)
+		if got := watchB.take(); !strings.Contains(got, "leave") {
+			t.Errorf("on the node whose clock goes on: got %q", got)
+		}
+	})
+}
+
+// A room that waits to be dropped has one goroutine, however long that takes: many wait at once when
+// many were left at once.
+func TestDroppingIsPatient(t *testing.T) {
+	n := openNode(t, memory(), func(c *hub.Config) { c.RoomAge = time.Second })
+	n.send("lobby", "alice", "1")
+	n.WithRoomsLocked(func() {
+		before := runtime.NumGoroutine()
+		<-time.After(1200 * time.Millisecond) // it is due after one second
+		if n := runtime.NumGoroutine() - before; n > 10 {
+			t.Errorf("%d goroutines wait for one room", n)
+		}
+	})
+}

@@ -1,0 +1,226 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/internal/stream"
+	"example.com/presence/pkg/presence/room"
+)
+
+// resumption is the answer to the id that a client resumes with.
+type resumption struct {
+	reading bool // the counter has the caller as a reader: join takes it off
+	reset   bool // messages are lost to the client
+	entries []backplane.Entry
+	after   uint64 // the last position of entries, or the client's
+	recent  int    // index in counter.recent of the first message that came meanwhile
+	losses  uint   // counter.losses then
+}
+
+// resume reads the messages since the id, without the lock, as the log may take its time. The
+// counter keeps those that come meanwhile. Join must follow, or endReading.
+func (c *counter) resume(ctx context.Context, lastID string) (r resumption) {
+	if lastID == "" {
+		return r
+	}
+	last, ok := room.ParsePosition(lastID)
+	c.mu.Lock()
+	if !ok || last.Epoch != c.position.Epoch || last.Seq > c.position.Seq {
+		c.mu.Unlock()
+		return resumption{reset: true}
+	}
+	r.after, r.recent, r.losses, r.reading = last.Seq, len(c.recent), c.losses, true
+	c.readers++
+	upToDate := last.Seq == c.position.Seq
+	c.mu.Unlock()
+	if upToDate {
+		return r
+	}
+	entries, complete, err := c.shared.config.Bus.Read(ctx, c.name, last.Seq)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		c.shared.config.Warn.Warn(ctx, "message log not read: a client gets reset", "err", err)
+	}
+	if r.reset = err != nil || !complete; !r.reset && len(entries) > 0 {
+		r.entries, r.after = entries, entries[len(entries)-1].Position
+	}
+	return r
+}
+
+// endReadingLocked takes the caller off the readers. It returns the messages of the replay, those of
+// the log and those that came meanwhile, or that messages are lost to the client.
+func (c *counter) endReadingLocked(r resumption) (entries []backplane.Entry, reset bool) {
+	if !r.reading {
+		return nil, r.reset
+	}
+	c.readers--
+	defer c.forgetRecentLocked()
+	if r.reset || r.losses != c.losses {
+		return nil, true
+	}
+	entries = r.entries
+	for _, e := range c.recent[r.recent:] {
+		if e.Position > r.after {
+			entries = append(entries[:len(entries):len(entries)], e)
+			r.after = e.Position
+		}
+	}
+	// The log may be ahead of the subscription, which will deliver the rest.
+	for len(entries) > 0 && entries[len(entries)-1].Position > c.position.Seq {
+		entries = entries[:len(entries)-1]
+	}
+	return entries, false
+}
+
+// join counts the connection and has the new number published. The client gets the replay at once.
+// Its snapshot and count follow at once where the snapshot is small and no member change waits,
+// which its own arrival may be; else at the end of the flush interval, with the messages since.
+func (c *counter) join(conn *Connection, u room.User, r resumption) (state, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now, before := c.shared.config.Clock.Now(), c.changes
+	replay, reset := c.endReadingLocked(r)
+	if c.closed {
+		return state{}, errClosed
+	}
+	if !c.shared.bans.end(c.name, conn.user, now).IsZero() {
+		return c.stateSinceLocked(before, now), ErrBanned
+	}
+	c.room.Join(conn.id, u, now)
+	greeting := c.greetLocked(conn, reset, replay)
+	c.shared.running.Add(1)
+	if c.inIntervalLocked(now) && c.admitAtOnceLocked(conn, greeting, now) {
+		c.shared.conns.enter(conn, true)
+	} else {
+		if greeting != nil {
+			conn.client.Send(greeting)
+		}
+		c.shared.conns.enter(conn, false) // under the lock: a kick or Close ends the connections of the room
+		c.joiners = append(c.joiners, joiner{conn, c.position.String(), len(c.recent)})
+	}
+	c.flushLocked(now)
+	return c.stateSinceLocked(before, now), nil
+}
+
+// greetLocked returns the first events of a client: the time to wait before it reconnects, and a
+// reset if messages are lost to it. With a replay it sends both itself, and returns nil.
+func (c *counter) greetLocked(conn *Connection, reset bool, replay []backplane.Entry) (greeting []byte) {
+	greeting = AppendRetry(make([]byte, 0, 256), time.Second, 3*time.Second)
+	switch {
+	case reset:
+		c.shared.totals.resets.Add(1)
+		greeting = resetEvent(c.position.String()).Append(greeting)
+	case len(replay) > 0:
+		account := c.shared.replays.start(conn, replay)
+		conn.client.Send(greeting)
+		pieces := make([][]byte, 0, piecesPerMessage*len(replay))
+		conn.client.SendThen(func() { c.shared.replays.sent(account) }, replayOf(pieces, c.position.Epoch, replay)...)
+		return nil
+	}
+	return greeting
+}
+
+// admitAtOnceLocked sends the joiner its own snapshot, after the greeting, and attaches it to the
+// shared stream, between two counts. It reports false, having sent nothing, where the snapshot is
+// large, or where a member change waits: the joiner would receive that change a second time.
+//
+// The joiner may now hold a count that the other clients do not, and that may be wrong before the
+// next count: ahead has the next count published even if it equals the last one.
+func (c *counter) admitAtOnceLocked(conn *Connection, greeting []byte, now time.Time) bool {
+	c.room.Expire(now)
+	if !c.room.Counting() && (c.room.HasNews(now) || c.room.MembersExceed(maxSnapshot)) {
+		return false
+	}
+	snapshot := snapshotOf(&c.room, c.shared.config.Heartbeat)
+	if len(snapshot) > maxSnapshot {
+		return false
+	}
+	c.shared.totals.snapshots.Add(1)
+	n, id := c.countLocked(), c.position.String()
+	first := syncEvent(id, snapshot).Append(greeting)
+	conn.client.Send(countEvent(id, n).Append(first)) // in one write
+	c.stream.Attach(conn.client)
+	c.ahead = c.ahead || n != c.published
+	return true
+}
+
+// leave takes the connection out of the count.
+func (c *counter) leave(conn *Connection, why room.Reason) state {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now, before := c.shared.config.Clock.Now(), c.changes
+	c.room.Leave(conn.id, why, now)
+	if i := slices.IndexFunc(c.joiners, func(j joiner) bool { return j.Connection == conn }); i >= 0 {
+		c.joiners = slices.Delete(c.joiners, i, i+1)
+		c.forgetRecentLocked()
+	} else {
+		c.stream.Detach(conn.client)
+	}
+	c.flushLocked(now)
+	return c.stateSinceLocked(before, now)
+}
+
+// remove removes the user with all its connections, which end.
+func (c *counter) remove(user room.UserID, why stream.End) state {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now, before := c.shared.config.Clock.Now(), c.changes
+	c.room.Remove(user)
+	c.shared.conns.endIn(c.name, user, why)
+	c.flushLocked(now)
+	return c.stateSinceLocked(before, now)
+}
+
+// has reports whether the user is a member.
+func (c *counter) has(user room.UserID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.room.Has(user)
+}
+
+// update replaces the info of a member, and reports whether it is here.
+func (c *counter) update(user room.UserID, info []byte) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	here := c.room.Update(user, info)
+	if here {
+		c.flushLocked(c.shared.config.Clock.Now())
+	}
+	return here
+}
+
+// wake is called by the timer: a flush interval has ended, or a grace period, or the time of an
+// unused room.
+func (c *counter) wake() state {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now, before := c.shared.config.Clock.Now(), c.changes
+	c.flushLocked(now)
+	return c.stateSinceLocked(before, now)
+}
+
+// members returns a page of the members, with the sizes of the sets at that moment.
+func (c *counter) members(after room.UserID, limit int) (p Page) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p.Connections, p.Users = c.room.Connections(), c.room.Users()
+	p.Members, p.More = c.room.Members(after, limit)
+	return p
+}
+
+// Page is a page of the members of a room.
+type Page struct {
+	Connections, Users int           // of the whole room
+	Members            []room.Member // sorted by id; the caller's own, never nil
+	More               bool          // members follow
+}
+
+// sizes returns the numbers of connections and users.
+func (c *counter) sizes() (connections, users int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.room.Connections(), c.room.Users()
+}

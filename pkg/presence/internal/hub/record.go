@@ -1,0 +1,129 @@
+package hub
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/internal/compact"
+	"example.com/presence/pkg/presence/internal/stream"
+	"example.com/presence/pkg/presence/room"
+)
+
+// Draft is a message that is to be published.
+type Draft struct {
+	Event string          // a valid name of an event
+	From  *room.Sender    // nil: the server
+	Data  json.RawMessage // one JSON value, compact
+}
+
+// A record is a message in the log of the backplane. The log gives it its position and its time, so
+// the event is put together from the record when it is sent. A record is a line and a part of the
+// event's data:
+//
+//	1 4f0c…9a 17 37 chat message
+//	"from":{"id":"alice","name":"Alice"},"data":"hello"
+//
+// The line has the version, the node that accepted the message, the node's number for it, the length
+// of the sender's part in bytes, and the name of the event, which is all that follows and may have
+// blanks.
+type record struct {
+	node   string
+	number uint64 // of the node's messages: the slot of the stream that waits for it
+	event  string
+	body   []byte // "from":…,"data":…
+	from   int    // length of "from":…, at the beginning of body; 0 without a sender
+}
+
+const (
+	recordVersion = "1"
+	fromName      = `"from":`
+	dataName      = `"data":`
+)
+
+// newRecord returns the record of a message, whose data must be compact JSON.
+func newRecord(node string, number uint64, d Draft) []byte {
+	var from []byte
+	if d.From != nil {
+		from = append(append([]byte(fromName), compact.Encode(d.From)...), ',')
+	}
+	b := make([]byte, 0, len(recordVersion)+len(node)+len(d.Event)+len(from)+len(d.Data)+64)
+	b = append(append(append(b, recordVersion+" "...), node...), ' ')
+	b = append(strconv.AppendUint(b, number, 10), ' ')
+	b = append(strconv.AppendInt(b, int64(len(from)), 10), ' ')
+	b = append(append(append(b, d.Event...), '\n'), from...)
+	return append(append(b, dataName...), d.Data...)
+}
+
+// parseRecord reads a record. It keeps b.
+func parseRecord(b []byte) (record, error) {
+	line, body, _ := bytes.Cut(b, []byte("\n"))
+	fields := bytes.SplitN(line, []byte(" "), 5)
+	if len(fields) != 5 || string(fields[0]) != recordVersion {
+		return record{}, fmt.Errorf("record of an unknown version: %.40q", line)
+	}
+	number, err := strconv.ParseUint(string(fields[2]), 10, 64)
+	from, err2 := strconv.Atoi(string(fields[3]))
+	sender := from == 0 || from > len(fromName) && from <= len(body) && bytes.HasPrefix(body, []byte(fromName))
+	if err != nil || err2 != nil || !sender || !bytes.HasPrefix(body[from:], []byte(dataName)) {
+		return record{}, fmt.Errorf("record not readable: %.40q", line)
+	}
+	return record{node: string(fields[1]), number: number, event: string(fields[4]), body: body, from: from}, nil
+}
+
+// message returns the message with its sender, for a hook.
+func (r record) message(name room.Name, id string, at time.Time) (room.Message, error) {
+	m := room.Message{Room: string(name), ID: id, Event: r.event, At: timeOf(at),
+		Data: json.RawMessage(r.body[r.from+len(dataName):])}
+	if r.from == 0 {
+		return m, nil
+	}
+	m.From = new(room.Sender)
+	return m, json.Unmarshal(r.body[len(fromName):r.from-1], m.From)
+}
+
+// timeOf is the time of a message as the wire has it.
+func timeOf(at time.Time) time.Time { return at.UTC().Truncate(time.Millisecond) }
+
+// dataHead and dataTail are the data of an event before and after the record's body.
+func dataHead(b []byte, id string) []byte {
+	return append(append(append(b, `{"id":"`...), id...), `",`...)
+}
+func dataTail(b []byte, at time.Time) []byte {
+	return append(timeOf(at).AppendFormat(append(b, `,"at":"`...), time.RFC3339Nano), `"}`...)
+}
+
+// messageEvent is a message's event.
+func messageEvent(id string, r record, at time.Time) stream.Event {
+	data := make([]byte, 0, len(r.body)+len(id)+64)
+	data = append(dataHead(data, id), r.body...)
+	return stream.Event{ID: id, Name: r.event, Data: dataTail(data, at)}
+}
+
+// piecesPerMessage is the number of pieces that replayOf makes of a message.
+const piecesPerMessage = 3
+
+// replayOf appends the events of log entries as they go on the wire, in three pieces each: the
+// records in the middle are shared with the log, and only the rest is made for this replay.
+func replayOf(pieces [][]byte, epoch string, entries []backplane.Entry) [][]byte {
+	var buf []byte
+	for _, e := range entries {
+		r, err := parseRecord(e.Data)
+		if err != nil {
+			continue // receive has logged it
+		}
+		id := room.Position{Epoch: epoch, Seq: e.Position}.String()
+		if cap(buf)-len(buf) < 2*len(id)+len(r.event)+128 {
+			buf = make([]byte, 0, max(1<<10, 2*len(id)+len(r.event)+128))
+		}
+		head := len(buf)
+		buf = dataHead(append(append(append(buf, "id: "...), id...), "\ndata: "...), id)
+		tail := len(buf)
+		buf = append(append(append(dataTail(buf, e.At), "\nevent: "...), r.event...), "\n\n"...)
+		pieces = append(pieces, buf[head:tail:tail], r.body, buf[tail:len(buf):len(buf)])
+	}
+	return pieces
+}
