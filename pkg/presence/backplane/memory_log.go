@@ -15,7 +15,7 @@ type roomLog struct {
 	name    room.Name
 	entries []*kept // by position
 	last    uint64  // the position of the newest entry, removed or not
-	removed uint64  // the highest position that may have had an entry that was removed
+	removed uint64  // the highest position whose entry is gone; the floor in a new log
 }
 
 // kept is an entry of a log.
@@ -85,7 +85,7 @@ func (h *logs) remove(e *kept) {
 	e.prev.next, e.next.prev = e.next, e.prev
 	h.bytes -= e.size()
 	l := e.log
-	l.removed = max(l.removed, e.Position)
+	l.removed = e.Position
 	l.entries[0] = nil
 	if l.entries = l.entries[1:]; len(l.entries) == 0 {
 		l.entries = nil
@@ -93,9 +93,8 @@ func (h *logs) remove(e *kept) {
 	}
 }
 
-// clear removes all entries of a log.
+// clear removes all entries of a log, up to its last position.
 func (h *logs) clear(l *roomLog) {
-	l.removed = l.last
 	for len(l.entries) > 0 {
 		h.remove(l.entries[0])
 	}

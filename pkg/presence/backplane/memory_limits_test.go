@@ -1,0 +1,508 @@
+package backplane_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/room"
+)
+
+// The limit on bytes is one of all rooms together: the oldest entry is evicted, of whichever room.
+func TestBytes(t *testing.T) {
+	m := open(t, backplane.MemoryConfig{Bytes: 3000})
+	dots := func(first string) string { return first + fmt.Sprintf("%0*d", 799, 0) }
+	has := func(name room.Name, after uint64) (positions []uint64, complete bool) {
+		entries, complete, err := m.Read(t.Context(), name, after)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			positions = append(positions, e.Position)
+		}
+		return positions, complete
+	}
+	want := func(name room.Name, want []uint64, wantComplete bool) {
+		t.Helper()
+		if got, complete := has(name, 0); !slices.Equal(got, want) || complete != wantComplete {
+			t.Errorf("%s has %d, complete %v, want %d, %v", name, got, complete, want, wantComplete)
+		}
+	}
+	add(t, m, "a", "", dots("1"))
+	add(t, m, "b", "", dots("1"))
+	add(t, m, "a", "", dots("2"))
+	want("a", []uint64{1, 2}, true)
+	if got := m.Stats().Bytes; got != 3000 {
+		t.Errorf("got %d bytes, want 3000", got)
+	}
+	add(t, m, "b", "", dots("2"))
+	want("a", []uint64{2}, false)
+	want("b", []uint64{1, 2}, true)
+	add(t, m, "c", "", fmt.Sprintf("%05000d", 0)) // larger than the limit
+	for _, name := range []room.Name{"a", "b", "c"} {
+		want(name, nil, false)
+	}
+}
+
+func TestNoMessagesKept(t *testing.T) {
+	m := backplane.NewMemory(backplane.MemoryConfig{})
+	defer m.Close()
+	var got []uint64
+	cancel := subscribe(t, m, "a", backplane.Handler{Entry: func(e backplane.Entry) { got = append(got, e.Position) }})
+	defer cancel()
+	add(t, m, "a", "", "x")
+	add(t, m, "a", "", "y")
+	if want := []uint64{1, 2}; !slices.Equal(got, want) {
+		t.Errorf("delivered %d, want %d", got, want)
+	}
+	if got := read(t, m, "a", 1); got != "…" {
+		t.Errorf("after 1: got %q", got)
+	}
+	if got := read(t, m, "a", 2); got != "" {
+		t.Errorf("after 2: got %q", got)
+	}
+}
+
+// A key is known for two minutes, in its room, longer than its entry and its log.
+func TestKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := open(t, backplane.MemoryConfig{Messages: 1, MaxKeys: 3})
+		cancel := subscribe(t, m, "a", backplane.Handler{})
+		for _, c := range []struct {
+			room      room.Name
+			key       string
+			after     time.Duration
+			position  uint64
+			duplicate bool
+		}{
+			{"a", "1", 0, 1, false},
+			{"a", "", 0, 2, false}, // evicts the entry of 1
+			{"a", "1", 0, 1, true},
+			{"b", "1", 0, 1, false},
+			{"a", "2", 0, 3, false},
+			{"a", "1", 2*time.Minute - 1, 1, true},
+			{"a", "1", 1, 4, false},
+			{"a", "1", 0, 4, true},
+		} {
+			time.Sleep(c.after)
+			position, duplicate, err := m.Append(t.Context(), c.room, c.key, nil)
+			if position != c.position || duplicate != c.duplicate || err != nil {
+				t.Errorf("%+v: got %d, %v, %v", c, position, duplicate, err)
+			}
+		}
+		cancel() // drops the log
+		if position, duplicate, err := m.Append(t.Context(), "a", "1", nil); position != 4 || !duplicate || err != nil {
+			t.Errorf("after the log was dropped: got %d, %v, %v", position, duplicate, err)
+		}
+		for _, key := range []string{"2", "3"} {
+			if _, _, err := m.Append(t.Context(), "c", key, nil); err != nil {
+				t.Errorf("key %s of three: %v", key, err)
+			}
+		}
+		if _, _, err := m.Append(t.Context(), "c", "4", nil); !errors.Is(err, backplane.ErrKeysFull) {
+			t.Errorf("a fourth key of three: got %v", err)
+		}
+		if position := add(t, m, "c", "", ""); position != 7 {
+			t.Errorf("the refused message took a position: the next has %d", position)
+		}
+		time.Sleep(2 * time.Minute)
+		if _, _, err := m.Append(t.Context(), "c", "4", nil); err != nil {
+			t.Errorf("once the others have expired: %v", err)
+		}
+	})
+}
+
+// A log that is made anew starts where the highest of those that were dropped has ended.
+func TestDroppedLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := open(t, backplane.MemoryConfig{Age: time.Minute})
+		cancel := subscribe(t, m, "a", backplane.Handler{})
+		second := subscribe(t, m, "a", backplane.Handler{})
+		for range 5 {
+			add(t, m, "a", "", "x")
+		}
+		add(t, m, "b", "", "x") // without a subscription
+		cancel()
+		if got := read(t, m, "a", 4); got != "5:x" {
+			t.Errorf("with one subscription left: got %q", got)
+		}
+		second()
+		for after, want := range map[uint64]string{0: "…", 4: "…", 5: "", 6: "…"} {
+			if got := read(t, m, "a", after); got != want {
+				t.Errorf("a was dropped, after %d: got %q, want %q", after, got, want)
+			}
+		}
+		if position := add(t, m, "a", "", "y"); position != 6 {
+			t.Errorf("a goes on at %d, want 6", position)
+		}
+		if position := add(t, m, "b", "", "y"); position != 2 {
+			t.Errorf("b goes on at %d, want 2", position)
+		}
+		time.Sleep(time.Minute)
+		if position := add(t, m, "b", "", "z"); position != 7 {
+			t.Errorf("b, whose entries have expired, goes on at %d, want 7", position)
+		}
+	})
+}
+
+// The timer frees all that has expired within a minute, and runs only while something can expire.
+func TestTimer(t *testing.T) {
+	for name, do := range map[string]func(m *backplane.Memory) time.Duration{
+		"entry": func(m *backplane.Memory) time.Duration { add(t, m, "a", "", "x"); return 5 * time.Minute },
+		"key": func(m *backplane.Memory) time.Duration {
+			add(t, m, "a", "k", "x")
+			if err := m.Clear(t.Context(), "a"); err != nil {
+				t.Fatal(err)
+			}
+			return backplane.KeyAge
+		},
+		"row": func(m *backplane.Memory) time.Duration {
+			if err := m.Put(t.Context(), "k", nil, time.Hour); err != nil {
+				t.Fatal(err)
+			}
+			return time.Hour
+		},
+	} {
+		c := newClock()
+		m := open(t, backplane.MemoryConfig{Now: c.Now, AfterFunc: c.AfterFunc})
+		if len(c.timers) != 0 {
+			t.Errorf("%s: the timer runs before", name)
+		}
+		age := do(m)
+		c.advance(age - 1)
+		if len(c.timers) != 1 {
+			t.Errorf("%s: %d timers run, want 1", name, len(c.timers))
+		}
+		c.advance(time.Minute + 1)
+		if len(c.timers) != 0 {
+			t.Errorf("%s: the timer still runs", name)
+		}
+		do(m)
+		if m.Close(); len(c.timers) != 0 {
+			t.Errorf("%s: the timer runs after Close", name)
+		}
+	}
+}
+
+// At the limit of a slow subscription Append waits, within its ctx, and Publish drops the message and
+// has Lost called once.
+func TestBacklog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := open(t, backplane.MemoryConfig{Messages: 5000})
+		release := make(chan struct{})
+		var entries, lost int
+		var messages []string
+		cancel := subscribe(t, m, "a", backplane.Handler{
+			Entry:   func(backplane.Entry) { <-release; entries++ },
+			Message: func(data []byte) { messages = append(messages, string(data)) },
+			Lost:    func() { lost++ },
+		})
+		defer cancel()
+		go m.Append(t.Context(), "a", "", nil) // delivers, ends with release
+		synctest.Wait()
+		for range 1024 {
+			add(t, m, "a", "", "")
+		}
+		ctx, stop := context.WithTimeoutCause(t.Context(), time.Second, errors.New("busy"))
+		defer stop()
+		if _, _, err := m.Append(ctx, "a", "", nil); err == nil || err.Error() != "busy" {
+			t.Errorf("at the limit: got %v, want the cause of ctx", err)
+		}
+		for range 3 {
+			if err := m.Publish(t.Context(), "a", []byte("dropped")); err != nil {
+				t.Error(err)
+			}
+		}
+		if last, _ := m.Last(t.Context(), "a"); last != 1025 {
+			t.Errorf("the log ends at %d, want 1025", last)
+		}
+		done := make(chan uint64, 1)
+		go func() { done <- add(t, m, "a", "", "") }()
+		synctest.Wait()
+		select {
+		case <-done:
+			t.Error("Append returns at the limit")
+		default:
+		}
+		close(release)
+		if position := <-done; position != 1026 {
+			t.Errorf("got position %d, want 1026", position)
+		}
+		m.Publish(t.Context(), "a", []byte("m"))
+		synctest.Wait()
+		if entries != 1026 || lost != 1 || !slices.Equal(messages, []string{"m"}) {
+			t.Errorf("delivered: %d entries, %d lost, messages %q", entries, lost, messages)
+		}
+	})
+}
+
+// A waiting Append, Put and Ask end with the subscription that held them up.
+func TestBacklogEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := open(t, backplane.MemoryConfig{Messages: 5000})
+		release := make(chan struct{})
+		cancel := subscribe(t, m, "a", backplane.Handler{
+			Entry: func(backplane.Entry) { <-release },
+			Ask:   func([]byte) []byte { return []byte("yes") },
+		})
+		go m.Append(t.Context(), "a", "", nil) // ends with release
+		synctest.Wait()
+		asked := make(chan error, 1)
+		go func() {
+			asked <- m.Ask(t.Context(), "a", nil, func([]byte) bool { t.Error("an ended subscription answers"); return true })
+		}()
+		synctest.Wait()
+		for range 1023 {
+			add(t, m, "a", "", "")
+		}
+		var waits sync.WaitGroup
+		waits.Go(func() { add(t, m, "a", "", "") })
+		waits.Go(func() { m.Ask(t.Context(), "a", nil, nil) })
+		synctest.Wait()
+		cancel()
+		waits.Wait()
+		if err := <-asked; err != nil {
+			t.Error(err)
+		}
+		close(release)
+	})
+}
+
+// The caller that delivers for others does so for a while only.
+func TestTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := open(t, backplane.MemoryConfig{})
+		returned := make(chan struct{})
+		delivered := 0
+		cancel := subscribe(t, m, "a", backplane.Handler{Entry: func(backplane.Entry) {
+			switch delivered++; delivered {
+			case 1:
+				var others sync.WaitGroup
+				others.Go(func() {
+					for range 300 {
+						add(t, m, "a", "", "")
+					}
+				})
+				others.Wait()
+			case 200:
+				<-returned // a deadlock if the first caller delivers this
+			}
+		}})
+		defer cancel()
+		add(t, m, "a", "", "")
+		close(returned)
+		synctest.Wait()
+		if delivered != 301 {
+			t.Errorf("delivered %d entries, want 301", delivered)
+		}
+	})
+}
+
+// Entries come in log order, without a loss, to several subscriptions, whoever appends.
+func TestOrder(t *testing.T) {
+	m := open(t, backplane.MemoryConfig{Messages: 10_000})
+	const callers, each = 8, 500
+	var got [3][]uint64
+	for i := range got {
+		subscribe(t, m, "a", backplane.Handler{Entry: func(e backplane.Entry) {
+			got[i] = append(got[i], e.Position) // the race detector sees that no two calls overlap
+			runtime.Gosched()
+		}})
+	}
+	var wait sync.WaitGroup
+	for range callers {
+		wait.Go(func() {
+			for range each {
+				m.Append(t.Context(), "a", "", nil)
+			}
+		})
+	}
+	wait.Wait()
+	m.Close() // after which no call runs
+	for i := range got {
+		for j, p := range got[i] {
+			if p != uint64(j+1) {
+				t.Fatalf("subscription %d: position %d follows %d", i, p, j)
+			}
+		}
+		if len(got[i]) < callers*each-2048 { // Close may lose the backlog
+			t.Errorf("subscription %d has %d entries", i, len(got[i]))
+		}
+	}
+}
+
+// cancel does not wait for a call, and no call follows the one that had begun.
+func TestCancel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := open(t, backplane.MemoryConfig{})
+		var owner sync.Mutex
+		calls, seen := 0, make(chan struct{})
+		cancel := subscribe(t, m, "a", backplane.Handler{Entry: func(backplane.Entry) {
+			close(seen) // panics in a second call
+			owner.Lock()
+			defer owner.Unlock()
+			calls++
+		}})
+		owner.Lock()
+		go m.Append(t.Context(), "a", "", nil) // ends with the lock
+		<-seen
+		add(t, m, "a", "", "")
+		cancel()
+		cancel()
+		owner.Unlock()
+		synctest.Wait()
+		if calls != 1 {
+			t.Errorf("%d calls, want that which had begun", calls)
+		}
+		var second func()
+		second = subscribe(t, m, "a", backplane.Handler{Entry: func(backplane.Entry) { calls++; second() }})
+		add(t, m, "a", "", "")
+		add(t, m, "a", "", "")
+		if calls != 2 {
+			t.Errorf("%d calls, want one more before the handler cancels", calls)
+		}
+	})
+}
+
+// A subscription that another one's call cancels is not called for the same entry, though its turn was
+// set before.
+func TestCancelFromOther(t *testing.T) {
+	m := open(t, backplane.MemoryConfig{})
+	var second func()
+	subscribe(t, m, "a", backplane.Handler{Entry: func(backplane.Entry) { second() }})
+	second = subscribe(t, m, "a", backplane.Handler{
+		Entry: func(backplane.Entry) { t.Error("called after cancel has returned") },
+	})
+	add(t, m, "a", "", "")
+}
+
+// A row that is put while Watch delivers those that exist follows them.
+func TestWatchWhilePut(t *testing.T) {
+	m := open(t, backplane.MemoryConfig{})
+	var got []string
+	put := func(key string) {
+		if err := m.Put(t.Context(), key, nil, time.Minute); err != nil {
+			t.Error(err)
+		}
+	}
+	put("a")
+	cancel, err := m.Watch(func(r backplane.Row) {
+		if r.Key == "a" {
+			var other sync.WaitGroup
+			other.Go(func() { put("b") })
+			other.Wait()
+		}
+		got = append(got, r.Key)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if want := []string{"a", "b"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// A timer that is late, or that was replaced while it began, changes nothing.
+func TestTimerOutOfTurn(t *testing.T) {
+	now := newClock()
+	var timers []func()
+	m := open(t, backplane.MemoryConfig{MaxRows: 1, Now: now.Now, AfterFunc: func(_ time.Duration, f func()) func() bool {
+		timers = append(timers, f)
+		return func() bool { return false } // f has begun
+	}})
+	put := func(key string, ttl time.Duration) {
+		t.Helper()
+		if err := m.Put(t.Context(), key, nil, ttl); err != nil {
+			t.Error(err)
+		}
+	}
+	put("a", time.Hour)
+	put("a", time.Minute)
+	if len(timers) != 2 {
+		t.Fatalf("%d timers were set, want 2", len(timers))
+	}
+	if timers[0](); len(timers) != 2 {
+		t.Error("the timer that was replaced sets another")
+	}
+	now.now = now.now.Add(time.Minute)
+	put("b", time.Hour) // in place of a, which has expired
+}
+
+// Close waits for the calls that have begun, and no other follows.
+func TestCloseWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := open(t, backplane.MemoryConfig{})
+		ended := 0
+		subscribe(t, m, "a", backplane.Handler{Message: func([]byte) {
+			time.Sleep(time.Second)
+			ended++
+		}})
+		go m.Publish(t.Context(), "a", nil) // ends after a second
+		synctest.Wait()
+		m.Publish(t.Context(), "a", nil)
+		if m.Close(); ended != 1 {
+			t.Errorf("%d calls have ended, want that which had begun", ended)
+		}
+	})
+}
+
+// There may be 100,000 rooms in which nothing is said.
+func TestSubscriptionSize(t *testing.T) {
+	const rooms, limit = 100_000, 240
+	m := open(t, backplane.MemoryConfig{})
+	names := make([]room.Name, rooms)
+	for i := range names {
+		names[i] = room.Name(fmt.Sprint("room-", i))
+	}
+	cancels := make([]func(), rooms)
+	h := backplane.Handler{Entry: func(backplane.Entry) {}}
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i, name := range names {
+		cancels[i] = subscribe(t, m, name, h)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	size := int(after.HeapAlloc-before.HeapAlloc) / rooms
+	t.Logf("%d bytes per subscription", size)
+	if size > limit {
+		t.Errorf("an empty subscription takes %d bytes, want at most %d", size, limit)
+	}
+	for _, cancel := range cancels {
+		cancel()
+	}
+}
+
+func BenchmarkAppend(b *testing.B) {
+	data := make([]byte, 100)
+	for _, key := range []bool{false, true} {
+		b.Run(fmt.Sprint("key=", key), func(b *testing.B) {
+			m := backplane.NewMemory(backplane.MemoryConfig{Messages: 1000, Age: 5 * time.Minute, Bytes: 64 << 20})
+			defer m.Close()
+			delivered := 0
+			m.Subscribe("a", backplane.Handler{Entry: func(backplane.Entry) { delivered++ }})
+			b.ReportAllocs()
+			for i := range b.N {
+				k := ""
+				if key {
+					k = fmt.Sprint(i)
+				}
+				if _, _, err := m.Append(b.Context(), "a", k, data); err != nil && !errors.Is(err, backplane.ErrKeysFull) {
+					b.Fatal(err)
+				}
+			}
+			if delivered == 0 {
+				b.Error("nothing was delivered")
+			}
+		})
+	}
+}
