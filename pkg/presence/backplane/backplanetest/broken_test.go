@@ -1,0 +1,469 @@
+package backplanetest
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/room"
+)
+
+type (
+	busAppend = func(ctx context.Context, name room.Name, key string, data []byte) (uint64, bool, error)
+	busRead   = func(ctx context.Context, name room.Name, after uint64) ([]backplane.Entry, bool, error)
+	busAsk    = func(ctx context.Context, topic room.Name, request []byte, answer func([]byte) bool) error
+)
+
+// broken is a bus of which some methods are wrong. A nil function is that of the bus below.
+type broken struct {
+	backplane.Bus
+	handler func(h backplane.Handler) backplane.Handler // of each Subscribe
+	sub     func(topic room.Name, h backplane.Handler) (func(), error)
+	append  busAppend
+	read    busRead
+	last    func(uint64) uint64
+	clear   func(ctx context.Context, name room.Name) error
+	publish func(ctx context.Context, topic room.Name, data []byte) error
+	ask     busAsk
+	put     func(ctx context.Context, key string, value []byte, ttl time.Duration) error
+	watch   func(f func(backplane.Row)) (func(), error)
+	status  func(backplane.Status) backplane.Status
+	notify  func(f func(backplane.Status)) func()
+	close   func()
+}
+
+func (b *broken) Subscribe(topic room.Name, h backplane.Handler) (func(), error) {
+	switch {
+	case b.handler != nil:
+		h = b.handler(h)
+	case b.sub != nil:
+		return b.sub(topic, h)
+	}
+	return b.Bus.Subscribe(topic, h)
+}
+
+func (b *broken) Append(ctx context.Context, name room.Name, key string, data []byte) (uint64, bool, error) {
+	if b.append != nil {
+		return b.append(ctx, name, key, data)
+	}
+	return b.Bus.Append(ctx, name, key, data)
+}
+
+func (b *broken) Read(ctx context.Context, name room.Name, after uint64) ([]backplane.Entry, bool, error) {
+	if b.read != nil {
+		return b.read(ctx, name, after)
+	}
+	return b.Bus.Read(ctx, name, after)
+}
+
+func (b *broken) Last(ctx context.Context, name room.Name) (uint64, error) {
+	last, err := b.Bus.Last(ctx, name)
+	if b.last != nil {
+		last = b.last(last)
+	}
+	return last, err
+}
+
+func (b *broken) Clear(ctx context.Context, name room.Name) error {
+	if b.clear != nil {
+		return b.clear(ctx, name)
+	}
+	return b.Bus.Clear(ctx, name)
+}
+
+func (b *broken) Publish(ctx context.Context, topic room.Name, data []byte) error {
+	if b.publish != nil {
+		return b.publish(ctx, topic, data)
+	}
+	return b.Bus.Publish(ctx, topic, data)
+}
+
+func (b *broken) Ask(ctx context.Context, topic room.Name, request []byte, answer func([]byte) bool) error {
+	if b.ask != nil {
+		return b.ask(ctx, topic, request, answer)
+	}
+	return b.Bus.Ask(ctx, topic, request, answer)
+}
+
+func (b *broken) Put(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+	if b.put != nil {
+		return b.put(ctx, key, value, ttl)
+	}
+	return b.Bus.Put(ctx, key, value, ttl)
+}
+
+func (b *broken) Watch(f func(backplane.Row)) (func(), error) {
+	if b.watch != nil {
+		return b.watch(f)
+	}
+	return b.Bus.Watch(f)
+}
+
+func (b *broken) Status() backplane.Status {
+	if b.status != nil {
+		return b.status(b.Bus.Status())
+	}
+	return b.Bus.Status()
+}
+
+func (b *broken) Notify(f func(backplane.Status)) func() {
+	if b.notify != nil {
+		return b.notify(f)
+	}
+	return b.Bus.Notify(f)
+}
+
+func (b *broken) Close() {
+	if b.close != nil {
+		b.close()
+		return
+	}
+	b.Bus.Close()
+}
+
+// The checks that fail for an engine with one fault. The engine has the broken handle and a good one.
+var faults = []struct {
+	name   string
+	change func(b *broken, m *backplane.Memory)
+	failed []string // checks
+}{
+	{"an entry is lost", onEntry(func(n int, e backplane.Entry, entry func(backplane.Entry)) {
+		if n != 3 {
+			entry(e)
+		}
+	}), []string{"Append", "Keys", "Complete"}},
+	{"the first entry is lost", onEntry(func(n int, e backplane.Entry, entry func(backplane.Entry)) {
+		if n > 1 {
+			entry(e)
+		}
+	}), []string{"Append", "Join"}},
+	{"an entry comes twice", onEntry(func(n int, e backplane.Entry, entry func(backplane.Entry)) {
+		if entry(e); n == 3 {
+			entry(e)
+		}
+	}), []string{"Append"}},
+	{"two entries change places", reorder, []string{"Append"}},
+	{"an entry of another room comes", onEntry(func(n int, e backplane.Entry, entry func(backplane.Entry)) {
+		e.Data = bytes.ToUpper(append([]byte("x"), e.Data...))
+		entry(e)
+	}), []string{"Append", "Keys"}},
+	{"a subscription begins with the log", func(b *broken, m *backplane.Memory) {
+		b.sub = func(topic room.Name, h backplane.Handler) (func(), error) {
+			entries, _, err := m.Read(context.Background(), topic, 0)
+			for _, e := range entries {
+				h.Entry(e)
+			}
+			cancel, _ := m.Subscribe(topic, h)
+			return cancel, err
+		}
+	}, []string{"Join"}},
+	{"a key is forgotten", onAppend(func(inner busAppend, ctx context.Context, name room.Name, key string, data []byte) (uint64, bool, error) {
+		return inner(ctx, name, "", data)
+	}), []string{"Keys", "Clear", "KeyAge"}},
+	{"a duplicate is not reported", onAppend(func(inner busAppend, ctx context.Context, name room.Name, key string, data []byte) (uint64, bool, error) {
+		position, _, err := inner(ctx, name, key, data)
+		return position, false, err
+	}), []string{"Keys"}},
+	{"a duplicate has another position", onAppend(func(inner busAppend, ctx context.Context, name room.Name, key string, data []byte) (uint64, bool, error) {
+		position, duplicate, err := inner(ctx, name, key, data)
+		if duplicate {
+			position++
+		}
+		return position, duplicate, err
+	}), []string{"Keys"}},
+	{"keys are known for ever, in every room", globalKeys, []string{"Keys", "KeyAge", "Recreate"}},
+	{"no key is a key", onAppend(func(inner busAppend, ctx context.Context, name room.Name, key string, data []byte) (uint64, bool, error) {
+		return inner(ctx, name, key+"!", data)
+	}), []string{"NoKey"}},
+	{"every position is the same", onAppend(func(inner busAppend, ctx context.Context, name room.Name, key string, data []byte) (uint64, bool, error) {
+		_, duplicate, err := inner(ctx, name, key, data)
+		return 7, duplicate, err
+	}), []string{"Append"}},
+	{"complete is always true", onRead(func(entries []backplane.Entry, complete bool) ([]backplane.Entry, bool) {
+		return entries, true
+	}), []string{"Complete", "Clear"}},
+	{"complete is never true", onRead(func(entries []backplane.Entry, complete bool) ([]backplane.Entry, bool) {
+		return entries, false
+	}), []string{"Append", "Complete", "Join", "Drop", "Recreate", "Clear"}},
+	{"complete with entries is always true", onRead(func(entries []backplane.Entry, complete bool) ([]backplane.Entry, bool) {
+		return entries, complete || len(entries) > 0
+	}), []string{"Complete"}},
+	{"complete without entries is always true", onRead(func(entries []backplane.Entry, complete bool) ([]backplane.Entry, bool) {
+		return entries, complete || len(entries) == 0
+	}), []string{"Complete", "Clear"}},
+	{"the oldest entry is not read", onRead(func(entries []backplane.Entry, complete bool) ([]backplane.Entry, bool) {
+		return entries[min(1, len(entries)):], complete
+	}), []string{"Append", "Complete", "Join", "Drop"}},
+	{"entries are read backwards", onRead(func(entries []backplane.Entry, complete bool) ([]backplane.Entry, bool) {
+		slices.Reverse(entries)
+		return entries, complete
+	}), []string{"Append", "Complete"}},
+	{"the entry at after is read", func(b *broken, m *backplane.Memory) {
+		b.read = func(ctx context.Context, name room.Name, after uint64) ([]backplane.Entry, bool, error) {
+			entries, _, err := m.Read(ctx, name, max(after, 1)-1)
+			_, complete, _ := m.Read(ctx, name, after)
+			return entries, complete, err
+		}
+	}, []string{"Complete"}},
+	{"Last counts from 1", func(b *broken, _ *backplane.Memory) { b.last = func(p uint64) uint64 { return p + 1 } }, []string{"Append", "Clear"}},
+	{"Clear does nothing", func(b *broken, _ *backplane.Memory) {
+		b.clear = func(context.Context, room.Name) error { return nil }
+	}, []string{"Clear"}},
+	{"Clear clears every room", func(b *broken, m *backplane.Memory) {
+		b.clear = func(ctx context.Context, name room.Name) error { m.Clear(ctx, "b"); return m.Clear(ctx, name) }
+	}, []string{"Clear"}},
+	{"a message is lost", onMessage(func(n int, data []byte, message func([]byte)) {
+		if n != 3 {
+			message(data)
+		}
+	}), []string{"Publish"}},
+	{"a message comes twice", onMessage(func(n int, data []byte, message func([]byte)) { message(data); message(data) }), []string{"Publish", "Drop"}},
+	{"messages go to every topic", func(b *broken, m *backplane.Memory) {
+		b.publish = func(ctx context.Context, topic room.Name, data []byte) error {
+			m.Publish(ctx, "b", data)
+			return m.Publish(ctx, topic, data)
+		}
+	}, []string{"Publish"}},
+	{"calls overlap", func(b *broken, _ *backplane.Memory) {
+		b.handler = func(h backplane.Handler) backplane.Handler {
+			message := h.Message
+			h.Message = func(data []byte) { go message(data); message(data) }
+			return h
+		}
+	}, []string{"Publish"}},
+	{"an answer comes twice", func(b *broken, m *backplane.Memory) {
+		b.ask = func(ctx context.Context, topic room.Name, request []byte, answer func([]byte) bool) error {
+			return m.Ask(ctx, topic, request, func(data []byte) bool { return answer(data) && answer(data) })
+		}
+	}, []string{"Ask"}},
+	{"an answer is lost", func(b *broken, m *backplane.Memory) {
+		b.ask = func(ctx context.Context, topic room.Name, request []byte, answer func([]byte) bool) error {
+			return m.Ask(ctx, topic, request, func(data []byte) bool { return answer(data) && false })
+		}
+	}, []string{"Ask"}},
+	{"no answer is an answer", func(b *broken, _ *backplane.Memory) {
+		b.handler = func(h backplane.Handler) backplane.Handler {
+			if ask := h.Ask; ask != nil {
+				h.Ask = func(request []byte) []byte { return append([]byte{}, ask(request)...) }
+			}
+			return h
+		}
+	}, []string{"Ask"}},
+	{"Ask returns the error of its ctx", func(b *broken, m *backplane.Memory) {
+		b.ask = func(ctx context.Context, topic room.Name, request []byte, answer func([]byte) bool) error {
+			m.Ask(ctx, topic, request, answer)
+			return ctx.Err()
+		}
+	}, []string{"AskTimeout", "Context"}},
+	{"Ask waits without its ctx", func(b *broken, m *backplane.Memory) {
+		b.ask = func(_ context.Context, topic room.Name, request []byte, answer func([]byte) bool) error {
+			return m.Ask(context.Background(), topic, request, answer)
+		}
+	}, []string{"AskTimeout"}},
+	{"cancel does nothing", func(b *broken, m *backplane.Memory) {
+		b.sub = func(topic room.Name, h backplane.Handler) (func(), error) {
+			m.Subscribe(topic, h)
+			return func() {}, nil
+		}
+	}, []string{"Cancel"}},
+	{"Lost is not called", func(b *broken, _ *backplane.Memory) {
+		b.handler = func(h backplane.Handler) backplane.Handler { h.Lost = nil; return h }
+	}, []string{"Drop", "Recreate"}},
+	{"the epoch stays", func(b *broken, m *backplane.Memory) {
+		epoch := m.Status().Epoch
+		b.status = func(s backplane.Status) backplane.Status { s.Epoch = epoch; return s }
+	}, []string{"Recreate"}},
+	{"a node has an epoch of its own", func(b *broken, _ *backplane.Memory) {
+		b.status = func(s backplane.Status) backplane.Status { s.Epoch = "0123456789"; return s }
+	}, []string{"Status"}},
+	{"the epoch is no hex", func(b *broken, _ *backplane.Memory) {
+		b.status = func(s backplane.Status) backplane.Status { s.Epoch = "one"; return s }
+	}, []string{"Status"}},
+	{"Notify does nothing", func(b *broken, _ *backplane.Memory) {
+		b.notify = func(func(backplane.Status)) func() { return func() {} }
+	}, []string{"Recreate"}},
+	{"rows stay", func(b *broken, m *backplane.Memory) {
+		b.put = func(ctx context.Context, key string, value []byte, _ time.Duration) error {
+			return m.Put(ctx, key, value, time.Hour)
+		}
+	}, []string{"Expiry"}},
+	{"rows end early", func(b *broken, m *backplane.Memory) {
+		b.put = func(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+			return m.Put(ctx, key, value, ttl/2)
+		}
+	}, []string{"Expiry"}},
+	{"a row is put once only", func(b *broken, m *backplane.Memory) {
+		var mu sync.Mutex
+		known := map[string]bool{}
+		b.put = func(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if known[key] {
+				return nil
+			}
+			known[key] = true
+			return m.Put(ctx, key, value, ttl)
+		}
+	}, []string{"Table", "Expiry"}},
+	{"Watch has no rows at first", onRow(func(first bool, r backplane.Row, f func(backplane.Row)) {
+		if !first {
+			f(r)
+		}
+	}), []string{"Table"}},
+	{"Watch has no changes", onRow(func(first bool, r backplane.Row, f func(backplane.Row)) {
+		if first {
+			f(r)
+		}
+	}), []string{"Table", "Expiry"}},
+	{"the end of a row is not reported", onRow(func(_ bool, r backplane.Row, f func(backplane.Row)) {
+		if !r.Deleted {
+			f(r)
+		}
+	}), []string{"Table", "Expiry"}},
+	{"rows have no end", onRow(func(_ bool, r backplane.Row, f func(backplane.Row)) {
+		r.Expires = time.Time{}
+		f(r)
+	}), []string{"Table"}},
+	{"Append waits without its ctx", onAppend(func(inner busAppend, _ context.Context, name room.Name, key string, data []byte) (uint64, bool, error) {
+		return inner(context.Background(), name, key, data)
+	}), []string{"Context"}},
+	{"Close does nothing", func(b *broken, _ *backplane.Memory) { b.close = func() {} }, []string{"Close"}},
+	{"Close ends the other handles", func(*broken, *backplane.Memory) {}, []string{"Close"}},
+}
+
+// onEntry changes the entries of each subscription; n counts them from 1.
+func onEntry(f func(n int, e backplane.Entry, entry func(backplane.Entry))) func(*broken, *backplane.Memory) {
+	return func(b *broken, _ *backplane.Memory) {
+		b.handler = func(h backplane.Handler) backplane.Handler {
+			entry, n := h.Entry, 0
+			h.Entry = func(e backplane.Entry) { n++; f(n, e, entry) }
+			return h
+		}
+	}
+}
+
+// reorder holds every third entry back until the next one.
+func reorder(b *broken, _ *backplane.Memory) {
+	b.handler = func(h backplane.Handler) backplane.Handler {
+		entry, n := h.Entry, 0
+		var held []backplane.Entry
+		h.Entry = func(e backplane.Entry) {
+			if n++; n == 3 {
+				held = append(held, e)
+				return
+			}
+			entry(e)
+			for _, e := range held {
+				entry(e)
+			}
+			held = nil
+		}
+		return h
+	}
+}
+
+func onMessage(f func(n int, data []byte, message func([]byte))) func(*broken, *backplane.Memory) {
+	return func(b *broken, _ *backplane.Memory) {
+		b.handler = func(h backplane.Handler) backplane.Handler {
+			message, n := h.Message, 0
+			h.Message = func(data []byte) { n++; f(n, data, message) }
+			return h
+		}
+	}
+}
+
+func onAppend(f func(inner busAppend, ctx context.Context, name room.Name, key string, data []byte) (uint64, bool, error)) func(*broken, *backplane.Memory) {
+	return func(b *broken, m *backplane.Memory) {
+		b.append = func(ctx context.Context, name room.Name, key string, data []byte) (uint64, bool, error) {
+			return f(m.Append, ctx, name, key, data)
+		}
+	}
+}
+
+// globalKeys keeps keys by themselves.
+func globalKeys(b *broken, m *backplane.Memory) {
+	var mu sync.Mutex
+	known := map[string]uint64{}
+	b.append = func(ctx context.Context, name room.Name, key string, data []byte) (uint64, bool, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if position, ok := known[key]; ok {
+			return position, true, nil
+		}
+		position, duplicate, err := m.Append(ctx, name, key, data)
+		known[key] = position
+		return position, duplicate, err
+	}
+}
+
+func onRead(f func(entries []backplane.Entry, complete bool) ([]backplane.Entry, bool)) func(*broken, *backplane.Memory) {
+	return func(b *broken, m *backplane.Memory) {
+		b.read = func(ctx context.Context, name room.Name, after uint64) ([]backplane.Entry, bool, error) {
+			entries, complete, err := m.Read(ctx, name, after)
+			entries, complete = f(entries, complete)
+			return entries, complete, err
+		}
+	}
+}
+
+// onRow changes the rows of each watcher; first are those before Watch returns.
+func onRow(f func(first bool, r backplane.Row, row func(backplane.Row))) func(*broken, *backplane.Memory) {
+	return func(b *broken, m *backplane.Memory) {
+		b.watch = func(row func(backplane.Row)) (func(), error) {
+			first := true
+			cancel, err := m.Watch(func(r backplane.Row) { f(first, r, row) })
+			first = false
+			return cancel, err
+		}
+	}
+}
+
+// TestBroken asks that the checks find each fault.
+func TestBroken(t *testing.T) {
+	found := map[string]bool{}
+	for _, fault := range faults {
+		for _, name := range fault.failed {
+			found[name] = true
+			i := slices.IndexFunc(checks, func(c check) bool { return c.name == name })
+			t.Run(fault.name+"/"+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					m, e := memory(t)
+					b := &broken{Bus: m}
+					fault.change(b, m)
+					e.Nodes, e.Patient = []backplane.Bus{b, m}, true
+					failures := checks[i].try(t.Context(), e)
+					if len(failures) == 0 {
+						t.Fatal("the check passes")
+					}
+					t.Log(failures[0])
+				})
+			})
+		}
+	}
+	for _, c := range checks {
+		if !found[c.name] {
+			t.Errorf("no fault is found by check %s", c.name)
+		}
+	}
+}
+
+// An engine must be able to lose its log and publications.
+func TestIncompleteEngine(t *testing.T) {
+	for name, change := range map[string]func(*Engine){
+		"no nodes": func(e *Engine) { e.Nodes = nil }, "no Messages": func(e *Engine) { e.Messages = 0 },
+		"no Recreate": func(e *Engine) { e.Recreate = nil }, "no Drop": func(e *Engine) { e.Drop = nil },
+	} {
+		_, e := memory(t)
+		change(&e)
+		for _, c := range checks {
+			if len(c.try(t.Context(), e)) != 1 {
+				t.Errorf("%s: check %s passes", name, c.name)
+			}
+		}
+	}
+}

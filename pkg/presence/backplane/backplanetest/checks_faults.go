@@ -1,0 +1,166 @@
+package backplanetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+
+	"example.com/presence/pkg/presence/backplane"
+)
+
+var epochForm = regexp.MustCompile(`^[0-9a-f]{10}$`)
+
+// checkStatus: all nodes are connected to one log.
+func checkStatus(e *env) {
+	want := e.node(0).Status()
+	if !epochForm.MatchString(want.Epoch) || !want.Connected {
+		e.errorf("Status: %+v, want ten hex digits, connected", want)
+	}
+	for i := range e.Nodes {
+		if got := e.node(i).Status(); got != want {
+			e.errorf("Status of node %d: %+v, want %+v", i, got, want)
+		}
+	}
+}
+
+// checkDrop: what was lost is announced by Lost, and the log has it.
+func checkDrop(e *env) {
+	r := e.subscribe(0, "a")
+	before := e.append(0, "a", "before")
+	e.await(func() bool { return hasAll(r.positions(), []uint64{before}) }, "the first entry")
+	all := []uint64{before}
+	e.Drop(func() {
+		for n := range 3 {
+			ctx, cancel := context.WithTimeout(e.ctx, callTime)
+			position, _, err := e.node(n+1).Append(ctx, "a", e.newKey(), []byte("lost"))
+			if err == nil {
+				all = append(all, position)
+			}
+			e.node(n+1).Publish(ctx, "a", []byte("lost"))
+			cancel()
+		}
+	})
+	e.await(func() bool { return r.lost > 0 }, "a call of Lost")
+	var after uint64
+	e.locked(func() { after = r.entries[len(r.entries)-1].Position })
+	entries, complete := e.read(0, "a", after)
+	if !complete || !hasAll(append([]uint64{before}, positions(entries)...), all) {
+		e.errorf("after Lost Read returns %d, complete %v, want %d", positions(entries), complete, all)
+	}
+	last := e.append(1, "a", "after")
+	e.publish(1, "a", "after")
+	e.await(func() bool { return hasAll(r.positions(), []uint64{last}) && r.count("after") == 1 }, "what follows Drop")
+	e.locked(func() {
+		if n := r.count("lost"); n > 3 {
+			e.errorf("3 messages became %d", n)
+		}
+	})
+}
+
+// checkRecreate: a log that was made anew has another epoch and nothing of the old one.
+func checkRecreate(e *env) {
+	rs := e.subscribeAll("a")
+	old := e.node(0).Status().Epoch
+	var notified []backplane.Status // guarded by e.mu
+	cancel := e.node(0).Notify(func(s backplane.Status) { e.record(func() { notified = append(notified, s) }) })
+	defer cancel()
+	for range 2 {
+		if _, _, err := e.appendKey(0, "a", "key", "old"); err != nil {
+			e.fatalf("Append: %v", err)
+		}
+	}
+	e.append(0, "unheard", "old")
+	for _, r := range rs {
+		e.await(func() bool { return len(r.entries) == 1 }, "%s: the entry", r.name)
+	}
+	e.Recreate()
+	for _, r := range rs {
+		e.await(func() bool { return r.lost > 0 && r.epoch != old }, "%s: a call of Lost in the new epoch", r.name)
+	}
+	e.await(func() bool {
+		return len(notified) > 0 && notified[len(notified)-1].Epoch != old && notified[len(notified)-1].Connected
+	}, "a notification of the new epoch")
+	checkStatus(e)
+	for _, name := range []string{"a", "unheard"} {
+		if entries, _ := e.read(0, "a", 0); len(entries) > 0 {
+			e.errorf("room %s has %d entries of the old epoch", name, len(entries))
+		}
+	}
+	if _, duplicate, err := e.appendKey(0, "a", "key", "new"); err != nil || duplicate {
+		e.errorf("a key of the old epoch: duplicate %v, error %v", duplicate, err)
+	}
+	for i, r := range rs {
+		e.await(func() bool { return len(r.entries) > 1 && string(r.entries[len(r.entries)-1].Data) == "new" }, "%s: the new entry", r.name)
+		if entries, complete := e.read(i, "a", 0); len(entries) != 1 || !complete {
+			e.errorf("of the new log Read returns %d entries, complete %v", len(entries), complete)
+		}
+	}
+}
+
+// checkContext: a call whose ctx has ended returns its cause, and does nothing.
+func checkContext(e *env) {
+	r := e.subscribe(0, "a")
+	cause := errors.New("the cause")
+	ctx, cancel := context.WithCancelCause(e.ctx)
+	cancel(cause)
+	b := e.node(0)
+	_, _, appended := b.Append(ctx, "a", "", nil)
+	_, _, read := b.Read(ctx, "a", 0)
+	_, last := b.Last(ctx, "a")
+	for name, err := range map[string]error{
+		"Append": appended, "Read": read, "Last": last, "Clear": b.Clear(ctx, "a"), "Publish": b.Publish(ctx, "a", nil),
+		"Put": b.Put(ctx, "k", nil, 1e9), "Delete": b.Delete(ctx, "k"),
+	} {
+		if !errors.Is(err, cause) {
+			e.errorf("%s, whose ctx has ended: %v, want its cause", name, err)
+		}
+	}
+	if err := b.Ask(ctx, "a", nil, func([]byte) bool { return true }); err != nil {
+		e.errorf("Ask, whose ctx has ended: %v", err)
+	}
+	e.settle()
+	e.locked(func() {
+		if r.calls > 0 {
+			e.errorf("%d calls of a subscription", r.calls)
+		}
+	})
+}
+
+// checkClose: a closed handle refuses calls and makes none; the other handles go on.
+func checkClose(e *env) {
+	b := e.node(0)
+	rs := e.subscribeAll("a")
+	w := e.watch(0)
+	b.Close()
+	b.Close()
+	_, _, appended := b.Append(e.ctx, "a", "", nil)
+	_, _, read := b.Read(e.ctx, "a", 0)
+	_, last := b.Last(e.ctx, "a")
+	_, subscribed := b.Subscribe("a", backplane.Handler{})
+	_, watched := b.Watch(func(backplane.Row) {})
+	for name, err := range map[string]error{
+		"Append": appended, "Read": read, "Last": last, "Clear": b.Clear(e.ctx, "a"), "Publish": b.Publish(e.ctx, "a", nil),
+		"Put": b.Put(e.ctx, "k", nil, 1e9), "Delete": b.Delete(e.ctx, "k"), "Subscribe": subscribed, "Watch": watched,
+		"Ask": b.Ask(e.ctx, "a", nil, func([]byte) bool { return true }),
+	} {
+		if !errors.Is(err, backplane.ErrClosed) {
+			e.errorf("%s after Close: %v, want ErrClosed", name, err)
+		}
+	}
+	b.Notify(func(backplane.Status) {})()
+	rest := slices.IndexFunc(e.Nodes, func(other backplane.Bus) bool { return other != b })
+	if rest >= 0 {
+		e.append(rest, "a", "rest")
+		e.put(rest, "k", "1", 1e9)
+		e.await(func() bool { return len(rs[rest].entries) == 1 }, "%s: an entry after another handle was closed", rs[rest].name)
+	}
+	e.settle()
+	e.locked(func() {
+		if rs[0].calls > 0 || len(w.rows) > 0 {
+			e.errorf("calls after Close: %s", fmt.Sprint(rs[0].calls, w.rows))
+		}
+	})
+	w.cancel()
+}

@@ -1,0 +1,189 @@
+package backplanetest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"example.com/presence/pkg/presence/backplane"
+)
+
+// checkPublish: each subscription of the topic receives each message once, in the order of its
+// publisher, and no other does.
+func checkPublish(e *env) {
+	rs := append(e.subscribeAll("a"), e.subscribe(0, "a"))
+	other, all := e.subscribe(0, "b"), e.subscribe(0, backplane.Nodes)
+	const count = 50
+	var publishers sync.WaitGroup
+	errs := make([]error, len(e.Nodes))
+	for i := range e.Nodes {
+		publishers.Go(func() {
+			for n := range count {
+				errs[i] = e.attempt(func(ctx context.Context) error {
+					return e.node(i).Publish(ctx, "a", fmt.Appendf(nil, "%d %03d", i, n))
+				})
+			}
+		})
+	}
+	publishers.Wait()
+	if i := slices.IndexFunc(errs, func(err error) bool { return err != nil }); i >= 0 {
+		e.fatalf("Publish: %v", errs[i])
+	}
+	e.publish(0, backplane.Nodes, "to all")
+	for _, r := range rs {
+		e.await(func() bool { return len(r.messages) >= count*len(e.Nodes) }, "%s: all messages", r.name)
+	}
+	e.await(func() bool { return len(all.messages) > 0 }, "the message to all nodes")
+	e.settle()
+	e.locked(func() {
+		for _, r := range rs {
+			for i := range e.Nodes {
+				e.checkPublisher(r, fmt.Sprint(i), count)
+			}
+		}
+		if got := all.messages; !slices.Equal(got, []string{"to all"}) || len(other.messages) > 0 {
+			e.errorf("other topics received %q and %q", got, other.messages)
+		}
+	})
+}
+
+// checkPublisher asks what came of one publisher.
+func (e *env) checkPublisher(r *recorder, publisher string, count int) {
+	n := 0
+	for _, m := range r.messages {
+		if m[:len(publisher)] != publisher {
+			continue
+		}
+		if want := fmt.Sprintf("%s %03d", publisher, n); m != want {
+			e.errorf("%s: got message %q, want %q", r.name, m, want)
+			return
+		}
+		n++
+	}
+	if n != count {
+		e.errorf("%s: %d messages of publisher %s, want %d", r.name, n, publisher, count)
+	}
+}
+
+// checkAsk: each subscription that answers does so once.
+func checkAsk(e *env) {
+	answer := func(a string) func([]byte) []byte {
+		return func(request []byte) []byte { return fmt.Append(nil, a, string(request)) }
+	}
+	for i := range e.Nodes {
+		e.subscribeAsk(i, "a", answer(fmt.Sprint("node ", i)))
+	}
+	e.subscribeAsk(0, "a", func([]byte) []byte { return nil })
+	e.subscribe(0, "a") // answers no requests
+	e.subscribeAsk(0, "b", answer("another room"))
+	ask := func(request string, limit int) (got []string) {
+		ctx, cancel := context.WithTimeout(e.ctx, 4*e.Settle)
+		defer cancel()
+		err := e.node(0).Ask(ctx, "a", []byte(request), func(data []byte) bool {
+			got = append(got, string(data))
+			return len(got) < limit
+		})
+		if err != nil {
+			e.errorf("Ask: %v", err)
+		}
+		slices.Sort(got)
+		return got
+	}
+	var want []string
+	for i := range e.Nodes {
+		want = append(want, fmt.Sprint("node ", i, "?"))
+	}
+	slices.Sort(want)
+	if got := ask("?", 1000); !slices.Equal(got, want) {
+		e.errorf("Ask: got %q, want %q", got, want)
+	}
+	if got := ask("?", 1); len(got) != 1 {
+		e.errorf("Ask, of which one answer is wanted: got %q", got)
+	}
+	ctx, cancel := context.WithTimeout(e.ctx, e.Settle)
+	defer cancel()
+	if err := e.node(0).Ask(ctx, "nobody", nil, func([]byte) bool { return true }); err != nil {
+		e.errorf("Ask of a topic without subscriptions: %v", err)
+	}
+}
+
+// checkAskTimeout: an Ask of which an answer does not come ends with its ctx, without an error.
+func checkAskTimeout(e *env) {
+	release := make(chan struct{})
+	defer close(release)
+	e.subscribeAsk(len(e.Nodes)-1, "a", func([]byte) []byte { <-release; return nil })
+	done := make(chan error, 2)
+	ctx, cancel := context.WithTimeout(e.ctx, e.Settle)
+	defer cancel()
+	// The first may lend its goroutine to the subscription, and ends with it then.
+	go func() { done <- e.node(0).Ask(ctx, "a", nil, func([]byte) bool { return true }) }()
+	e.await(func() bool { return e.subs[0].asked > 0 }, "the request")
+	go func() { done <- e.node(0).Ask(ctx, "a", nil, func([]byte) bool { return true }) }()
+	if err := e.receive(done, "the end of Ask"); err != nil {
+		e.errorf("Ask, whose ctx has ended: %v", err)
+	}
+}
+
+// checkCancel: no call follows cancel, which waits for none and may be called anywhere.
+func checkCancel(e *env) {
+	r, stays := e.subscribe(0, "a"), e.subscribe(0, "a")
+	e.publish(0, "a", "one")
+	e.append(0, "a", "two")
+	e.await(func() bool { return r.calls == 2 && stays.calls == 2 }, "two calls")
+	r.cancel()
+	r.cancel()
+	e.publish(0, "a", "three")
+	e.append(0, "a", "four")
+	e.await(func() bool { return stays.calls == 4 }, "four calls of the subscription that stays")
+	e.settle()
+	e.locked(func() {
+		if r.calls != 2 {
+			e.errorf("calls after cancel")
+		}
+	})
+	checkCancelWithin(e)
+	checkCancelLocked(e)
+}
+
+// checkCancelWithin cancels within a call.
+func checkCancelWithin(e *env) {
+	var cancel func()
+	ready, called := make(chan struct{}), make(chan error, 2)
+	cancel, err := e.node(0).Subscribe("b", backplane.Handler{Message: func([]byte) {
+		<-ready
+		cancel()
+		called <- nil
+	}})
+	if err != nil {
+		e.fatalf("Subscribe: %v", err)
+	}
+	close(ready)
+	e.publish(0, "b", "one")
+	e.receive(called, "cancel within a call")
+	e.publish(0, "b", "two")
+	e.settle()
+	if len(called) > 0 {
+		e.errorf("a call after cancel within one")
+	}
+}
+
+// checkCancelLocked cancels under a lock for which a call waits.
+func checkCancelLocked(e *env) {
+	var mu sync.Mutex
+	begun, cancelled := make(chan error, 1), make(chan error, 1)
+	cancel, err := e.node(0).Subscribe("c", backplane.Handler{Message: func([]byte) {
+		begun <- nil
+		mu.Lock()
+		defer mu.Unlock()
+	}})
+	if err != nil {
+		e.fatalf("Subscribe: %v", err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	go e.node(0).Publish(e.ctx, "c", nil) // ends with the lock
+	e.receive(begun, "a call")
+	go func() { cancel(); cancelled <- nil }()
+	e.receive(cancelled, "the return of cancel while a call waits for a lock")
+}

@@ -1,0 +1,148 @@
+package backplanetest
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"example.com/presence/pkg/presence/backplane"
+)
+
+// recorders guards what all recorders of a check have received.
+type recorders struct {
+	mu      sync.Mutex
+	changed chan struct{} // closed and replaced at each change
+	faults  []string      // calls that a bus must not make
+}
+
+func (rs *recorders) record(f func()) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	f()
+	close(rs.changed)
+	rs.changed = make(chan struct{})
+}
+
+// wait returns whether cond became true within d. cond is called with the lock held.
+func (rs *recorders) wait(d time.Duration, cond func() bool) bool {
+	timeout := time.NewTimer(d)
+	defer timeout.Stop()
+	for {
+		rs.mu.Lock()
+		done, changed := cond(), rs.changed
+		rs.mu.Unlock()
+		if done {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-timeout.C:
+			return false
+		}
+	}
+}
+
+// recorder is a subscription that keeps what it receives.
+type recorder struct {
+	all    *recorders
+	bus    backplane.Bus
+	name   string
+	cancel func()
+
+	// Guarded by all.mu.
+	running  bool
+	entries  []backplane.Entry
+	messages []string
+	asked    int
+	lost     int
+	epoch    string // when it subscribed, or when Lost was called last
+	start    int    // of the entries of that epoch
+	calls    int
+}
+
+// during records that a call runs while f does.
+func (r *recorder) during(f func()) {
+	r.all.record(func() {
+		if r.running {
+			r.faultLocked("two calls at once")
+		}
+		r.running = true
+		r.calls++
+	})
+	r.bus.Status() // which a call may ask for
+	r.all.record(func() {
+		f()
+		r.running = false
+	})
+}
+
+func (r *recorder) faultLocked(format string, args ...any) {
+	r.all.faults = append(r.all.faults, r.name+": "+fmt.Sprintf(format, args...))
+}
+
+// handler returns the functions that record. ask answers requests; nil leaves it out.
+func (r *recorder) handler(ask func([]byte) []byte) backplane.Handler {
+	h := backplane.Handler{
+		Entry:   func(e backplane.Entry) { r.during(func() { r.entryLocked(e) }) },
+		Message: func(data []byte) { r.during(func() { r.messages = append(r.messages, string(data)) }) },
+		Lost: func() {
+			epoch := r.bus.Status().Epoch
+			r.during(func() { r.lostLocked(epoch) })
+		},
+	}
+	if ask != nil {
+		h.Ask = func(request []byte) (answer []byte) {
+			r.during(func() { r.asked++ })
+			return ask(request)
+		}
+	}
+	return h
+}
+
+func (r *recorder) entryLocked(e backplane.Entry) {
+	if len(r.entries) > r.start {
+		if last := r.entries[len(r.entries)-1]; e.Position <= last.Position {
+			r.faultLocked("entry %d after entry %d", e.Position, last.Position)
+		}
+	}
+	r.entries = append(r.entries, e)
+}
+
+func (r *recorder) lostLocked(epoch string) {
+	r.lost++
+	if epoch != r.epoch {
+		r.epoch, r.start = epoch, len(r.entries)
+	}
+}
+
+// positions returns those of the entries received. The lock is held.
+func (r *recorder) positions() []uint64 { return positions(r.entries) }
+
+func positions(entries []backplane.Entry) []uint64 {
+	var ps []uint64
+	for _, e := range entries {
+		ps = append(ps, e.Position)
+	}
+	return ps
+}
+
+// count returns how many of the messages received equal m. The lock is held.
+func (r *recorder) count(m string) (n int) {
+	for _, got := range r.messages {
+		if got == m {
+			n++
+		}
+	}
+	return n
+}
+
+// hasAll reports whether want are all among got, which grow.
+func hasAll(got, want []uint64) bool {
+	for _, w := range want {
+		if _, found := slices.BinarySearch(got, w); !found {
+			return false
+		}
+	}
+	return true
+}

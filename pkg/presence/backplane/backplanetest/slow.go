@@ -1,0 +1,107 @@
+package backplanetest
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/room"
+)
+
+// SlowConfig says what a [SlowBus] does to each call; the zero value does nothing.
+type SlowConfig struct {
+	Append  time.Duration // Delay before the engine accepts a message.
+	Answer  time.Duration // Delay between that and the return of Append.
+	Read    time.Duration // Delay of Read and Last.
+	Deliver time.Duration // Delay of each call of a Handler; their order stays.
+
+	LoseAnswers int // Every so many Appends one is accepted and returns ErrUnavailable. 0 for none.
+	FailReads   int // Every so many Reads one returns ErrUnavailable. 0 for none.
+}
+
+// SlowBus is a bus whose calls take time and fail. All of its methods are safe for concurrent use.
+type SlowBus struct {
+	backplane.Bus
+	config SlowConfig
+
+	appends, reads         atomic.Uint64
+	loseAnswers, failReads atomic.Int64 // of the next calls
+
+	running sync.WaitGroup // of the goroutines of subscriptions
+	mu      sync.Mutex     // guards subs and closed
+	subs    map[*slowSubscription]struct{}
+	closed  bool
+}
+
+// Slow returns a slow bus over b. Closing it closes b.
+func Slow(b backplane.Bus, c SlowConfig) *SlowBus {
+	return &SlowBus{Bus: b, config: c, subs: map[*slowSubscription]struct{}{}}
+}
+
+// LoseAnswers has the next n Appends accept their messages and return ErrUnavailable.
+func (s *SlowBus) LoseAnswers(n int) { s.loseAnswers.Store(int64(n)) }
+
+// FailReads has the next n Reads return ErrUnavailable.
+func (s *SlowBus) FailReads(n int) { s.failReads.Store(int64(n)) }
+
+// Append adds the message to the bus below, late, and may not say so.
+func (s *SlowBus) Append(ctx context.Context, name room.Name, key string, data []byte) (position uint64, duplicate bool, err error) {
+	if err := sleep(ctx, s.config.Append); err != nil {
+		return 0, false, err
+	}
+	position, duplicate, err = s.Bus.Append(ctx, name, key, data)
+	if err != nil {
+		return 0, false, err
+	}
+	if err := sleep(ctx, s.config.Answer); err != nil {
+		return 0, false, err
+	}
+	if s.loseAnswers.Add(-1) >= 0 || every(s.config.LoseAnswers, &s.appends) {
+		return 0, false, backplane.ErrUnavailable
+	}
+	return position, duplicate, nil
+}
+
+// Read reads the bus below, late, or fails.
+func (s *SlowBus) Read(ctx context.Context, name room.Name, after uint64) (entries []backplane.Entry, complete bool, err error) {
+	if err := sleep(ctx, s.config.Read); err != nil {
+		return nil, false, err
+	}
+	if !s.Status().Connected { // closed
+		return s.Bus.Read(ctx, name, after)
+	}
+	if s.failReads.Add(-1) >= 0 || every(s.config.FailReads, &s.reads) {
+		return nil, false, backplane.ErrUnavailable
+	}
+	return s.Bus.Read(ctx, name, after)
+}
+
+// Last asks the bus below, late.
+func (s *SlowBus) Last(ctx context.Context, name room.Name) (position uint64, err error) {
+	if err := sleep(ctx, s.config.Read); err != nil {
+		return 0, err
+	}
+	return s.Bus.Last(ctx, name)
+}
+
+// every reports whether this is the n-th call of n.
+func every(n int, calls *atomic.Uint64) bool {
+	return n > 0 && calls.Add(1)%uint64(n) == 0
+}
+
+// sleep returns the cause of ctx if that ends first.
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 && ctx.Err() == nil {
+		return nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
