@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -16,6 +17,9 @@ import (
 
 	"golang.org/x/sys/unix"
 )
+
+// probePrefix begins the names of the sockets.
+const probePrefix = "@presence-health/"
 
 // prober answers the health checks of this process.
 type prober struct {
@@ -181,3 +185,20 @@ func senderOf(control []byte) *unix.Ucred {
 	}
 	return sender
 }
+
+// healthStatus returns the status of GET /healthz.
+func healthStatus(h http.Handler) int {
+	answer := &statusOnly{header: http.Header{}, status: http.StatusOK}
+	h.ServeHTTP(answer, &http.Request{Method: http.MethodGet, URL: &url.URL{Path: "/healthz"}, RequestURI: "/healthz", Header: http.Header{}, Body: http.NoBody})
+	return answer.status
+}
+
+// statusOnly is a [http.ResponseWriter] that keeps the status only.
+type statusOnly struct {
+	header http.Header
+	status int
+}
+
+func (w *statusOnly) Header() http.Header         { return w.header }
+func (w *statusOnly) WriteHeader(status int)      { w.status = status }
+func (w *statusOnly) Write(b []byte) (int, error) { return len(b), nil }
