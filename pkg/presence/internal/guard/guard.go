@@ -95,22 +95,8 @@ func (g *Guard) Harden(h *http.Server, l net.Listener) net.Listener {
 	_, tcp := l.(*net.TCPListener)
 	h.HTTP2 = http2Config(h.HTTP2, socket.Known && tcp)
 
-	// net/http answers OPTIONS * without a deadline for its body.
-	next := h.Handler
-	if next == nil {
-		next = http.DefaultServeMux
-	}
 	h.DisableGeneralOptionsHandler = true
-	h.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodOptions || r.RequestURI != "*" {
-			next.ServeHTTP(w, r)
-			return
-		}
-		a, _ := g.Begin(w, r)
-		defer a.End()
-		w.Header().Set("X-Content-Type-Options", "nosniff") // as all answers have
-		w.Header().Set("Content-Length", "0")
-	})
+	h.Handler = g.answerOptions(h.Handler)
 
 	state := h.ConnState
 	h.ConnState = func(c net.Conn, s http.ConnState) {
@@ -145,6 +131,24 @@ func (g *Guard) Harden(h *http.Server, l net.Listener) net.Listener {
 	g.listeners++
 	g.ending = false
 	return &listener{Listener: l, guard: g, closed: make(chan struct{})}
+}
+
+// answerOptions answers OPTIONS * and leaves all other requests to next; nil means
+// http.DefaultServeMux. The handler of net/http sets no deadline for the body of OPTIONS *.
+func (g *Guard) answerOptions(next http.Handler) http.Handler {
+	if next == nil {
+		next = http.DefaultServeMux
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodOptions || r.RequestURI != "*" {
+			next.ServeHTTP(w, r)
+			return
+		}
+		a, _ := g.Begin(w, r)
+		defer a.End()
+		w.Header().Set("X-Content-Type-Options", "nosniff") // as all answers have
+		w.Header().Set("Content-Length", "0")
+	})
 }
 
 // http2Config returns the settings with bounds where there are none; seen says
