@@ -410,6 +410,14 @@ type built struct {
 	Module                  *struct{ Main bool }
 }
 
+// sources returns the sorted names of the package's files for all systems, without test files.
+func (p *built) sources() []string {
+	files := slices.Concat(p.GoFiles, p.IgnoredGoFiles)
+	files = slices.DeleteFunc(files, func(f string) bool { return strings.HasSuffix(f, "_test.go") })
+	slices.Sort(files)
+	return files
+}
+
 var loadOnce = sync.OnceValues(func() (*module, error) {
 	list := exec.Command("go", "list", "-deps", "-export",
 		"-json=ImportPath,Dir,Export,GoFiles,IgnoredGoFiles,Module", home+"/...")
@@ -478,11 +486,6 @@ func (m *module) graph(t *testing.T, p *built) *graph {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range p.IgnoredGoFiles {
-		if !strings.HasSuffix(name, "_test.go") {
-			g.files = append(g.files, name)
-		}
-	}
-	slices.Sort(g.files)
+	g.files = p.sources()
 	return g
 }
