@@ -1,11 +1,5 @@
 package stream
 
-import (
-	"time"
-
-	"example.com/presence/pkg/presence/internal/socket"
-)
-
 // backlog is what a socket has not taken yet, in this order.
 type backlog struct {
 	cut     []byte   // the rest of what the socket has begun to take
@@ -14,12 +8,9 @@ type backlog struct {
 	last    []byte   // a goodbye, and the end of the body
 	taken   []func() // called when nothing of cut and private is for this client alone
 
-	chunked  bool
-	alone    bool   // cut is for this client alone
-	full     bool   // the socket takes nothing just now
-	took     int    // bytes since the deadline was set
-	acked    uint64 // Pulse.Acked, then
-	deadline time.Time
+	chunked bool
+	alone   bool // cut is for this client alone
+	full    bool // the socket takes nothing just now
 }
 
 // maxPieces is how many pieces go out in one write.
@@ -56,7 +47,6 @@ func (b *backlog) pieces(to [][]byte) (pieces [][]byte, size int) {
 // of stays as cut, so that no count can be taken out of the queue that has
 // begun to go.
 func (b *backlog) advance(n int) {
-	b.took += n
 	for n > 0 {
 		if len(b.cut) == 0 {
 			b.next()
@@ -135,34 +125,8 @@ func (b *backlog) goodbye(why End) {
 	b.last = append(append(append(appendChunkHead(nil, len(event)), event...), chunkEnd...), chunkLast...)
 }
 
-// strain sets the deadline of a client that has a backlog: it must take
-// something within Config.Progress, and a piece within Config.Hurry while more than
-// MaxUnsent waits.
-func (b *backlog) strain(c Config, now time.Time) {
-	within := c.Progress
-	if b.mustHurry(c) {
-		within = c.Hurry
-	}
-	if b.took >= piece || b.deadline.IsZero() {
-		b.took, b.deadline = 0, now.Add(within)
-	} else if soon := now.Add(within); soon.Before(b.deadline) {
-		b.deadline = soon
-	}
-}
-
-func (b *backlog) mustHurry(c Config) bool { return b.queue.unsent > c.MaxUnsent && !b.isAlone() }
-
-// progress reports whether the client has taken something since the last
-// deadline, and then gives it another, unless it must hurry. The socket takes
-// more only when it has room for much; what the client has acknowledged says
-// more.
-func (b *backlog) progress(c Config, p socket.Pulse, now time.Time) bool {
-	if b.mustHurry(c) || p.Acked <= b.acked {
-		return false
-	}
-	b.acked, b.took, b.deadline = p.Acked, 0, now.Add(c.Progress)
-	return true
-}
+// load returns the figures by which [pace] judges the client.
+func (b *backlog) load() load { return load{b.queue.unsent, b.isAlone()} }
 
 // rest adds what is left of frames when the socket took n bytes of them.
 func (b *backlog) rest(frames []*frame, n int) {

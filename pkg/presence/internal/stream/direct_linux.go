@@ -9,7 +9,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -23,17 +22,15 @@ type direct struct {
 	loop     *loop  // set once
 	counted  *share // where it counts as attached; guarded by the Stream's lock
 	sits     seat
-	mark     uint64        // how much was written when it was last pinged
-	acked    uint64        // Pulse.Acked, when it was last pinged
-	moved    time.Duration // of loop.opened: when it was last seen to have acknowledged something, or all
-	backlog  *backlog      // nil while the socket has taken everything
-	ended    func(End)     // set by serve
-	released func()        // from http1; nil if nobody asks
-	ending   End           // why it ends, once that is known
+	pace     pace
+	backlog  *backlog  // nil while the socket has taken everything
+	ended    func(End) // set by serve
+	released func()    // from http1; nil if nobody asks
+	ending   End       // why it ends, once that is known
 
-	fd      int32 // -1 when it is closed
-	slot    int32 // in loop.slots
-	stray   int32 // bytes that came after the request
+	fd      int32  // -1 when it is closed
+	slot    int32  // in loop.slots
+	stray   uint16 // bytes that came after the request
 	chunked bool
 	watched bool // epoll says when the socket takes more
 
@@ -91,7 +88,7 @@ func (s *Streams) direct(h *http1) (sink, error) {
 		return nil, ErrFull
 	}
 	least := slices.MinFunc(s.loops, func(a, b *loop) int { return cmp.Compare(a.conns.Load(), b.conns.Load()) })
-	c := &direct{loop: least, fd: int32(fd), stray: int32(h.stray), chunked: h.chunked, released: h.released}
+	c := &direct{loop: least, fd: int32(fd), stray: uint16(min(h.stray, maxStray)), chunked: h.chunked, released: h.released}
 	c.backlog = &backlog{chunked: h.chunked, private: [][]byte{h.head}}
 	c.loop.conns.Add(1)
 	c.loop.put(func() { c.loop.open(c) }) // until serve, or end
@@ -138,6 +135,14 @@ func (c *direct) write(b []byte) (int, error) {
 	return whole(len(b), func() (int, error) { return unix.Write(int(c.fd), b) })
 }
 
+// load returns the figures of its backlog.
+func (c *direct) load() load {
+	if c.backlog == nil {
+		return load{}
+	}
+	return c.backlog.load()
+}
+
 func (c *direct) feel() socket.Pulse { return socket.Feel(uintptr(c.fd)) }
 
 // descriptor is a [socket.Socket] that net knows nothing of.
@@ -161,6 +166,7 @@ func (c *direct) flush(pieces [][]byte) error {
 			return unix.Writev(int(c.fd), pieces)
 		})
 		b.advance(n)
+		c.pace.wrote(n)
 		if err != nil {
 			return err
 		}

@@ -43,9 +43,9 @@ type loop struct {
 
 	// Of run's goroutine alone.
 	epfd   int
-	now    time.Time // when the turn began
-	slots  []*direct // an epoll event names one of them
-	free   []int32   // the slots that are
+	now    time.Duration // of the turn's begin, since opened
+	slots  []*direct     // an epoll event names one of them
+	free   []int32       // the slots that are
 	passes passes
 	unsent []*direct // joiners and ending connections to be flushed
 	behind map[*direct]bool
@@ -117,7 +117,7 @@ func (l *loop) run() {
 	defer ticks.Stop()
 	watch := time.NewTimer(look)
 	defer watch.Stop()
-	var looked time.Time
+	var looked time.Duration
 	more := false // epoll may have more events
 	for last := false; !last; {
 		beating := false
@@ -134,7 +134,7 @@ func (l *loop) run() {
 		case <-l.ending.Done():
 			last = true
 		}
-		l.now = time.Now()
+		l.now = time.Since(l.opened)
 		more = l.heedMany()
 		if beating {
 			l.beat()
@@ -144,7 +144,7 @@ func (l *loop) run() {
 		l.flushMany()
 		l.passes.round()
 		if len(l.behind) > 0 {
-			if l.now.Sub(looked) >= look {
+			if l.now-looked >= look {
 				looked = l.now
 				l.hasten()
 			}
@@ -225,9 +225,8 @@ func (l *loop) end(c *direct, why End) {
 func (l *loop) depart(c *direct, why End, within time.Duration) {
 	c.sits.detach()
 	c.ending = why
-	b := l.backlog(c)
-	b.goodbye(why)
-	b.deadline = l.now.Add(within)
+	l.backlog(c).goodbye(why)
+	c.pace.end(l.now, within)
 	l.unsent = append(l.unsent, c)
 }
 
@@ -243,6 +242,7 @@ func (l *loop) deliver(c *direct, b *batch) {
 			return
 		}
 		l.backlog(c).rest(b.frames, n)
+		c.pace.wrote(n)
 		l.fillUp(c)
 		return
 	}
@@ -255,10 +255,8 @@ func (l *loop) deliver(c *direct, b *batch) {
 	switch {
 	case !blog.full:
 		l.flush(c)
-	case blog.queue.unsent > hopeless*l.config.MaxUnsent:
-		l.sendAway(c)
-	default:
-		blog.strain(l.config, l.now)
+	case !c.pace.queued(&l.config, l.now, blog.load()):
+		l.sendAway(c, l.config.tooSlow(c.feel()))
 	}
 }
 
@@ -286,6 +284,7 @@ func (l *loop) flush(c *direct) {
 		l.failed(c, err)
 	default:
 		c.backlog = nil
+		c.pace.wroteAll()
 		delete(l.behind, c)
 		if c.ending != "" {
 			l.finish(c, c.ending)
@@ -298,9 +297,7 @@ func (l *loop) fillUp(c *direct) {
 	b := c.backlog
 	b.full = true
 	l.behind[c] = true
-	if c.ending == "" {
-		b.strain(l.config, l.now)
-	}
+	c.pace.blocked(&l.config, l.now, b.load())
 	if !c.watched {
 		c.watched = true
 		if err := l.watch(c, unix.EPOLL_CTL_MOD, unix.EPOLLOUT); err != nil {
@@ -370,7 +367,7 @@ func (l *loop) read(c *direct) {
 			l.finish(c, Closed) // a half-closed connection has ended
 			return
 		default:
-			if c.stray += int32(n); c.stray > maxStray {
+			if c.stray += uint16(n); c.stray > maxStray {
 				l.finish(c, Closed)
 				return
 			}
@@ -382,17 +379,21 @@ func (l *loop) read(c *direct) {
 // and not the loop.
 func (l *loop) hasten() {
 	for c := range l.behind {
-		if l.now.Before(c.backlog.deadline) {
+		if !c.pace.late(l.now) {
 			continue
 		}
 		c.backlog.full = false
 		l.flush(c)
-		switch b := c.backlog; {
-		case b == nil || l.now.Before(b.deadline):
-		case c.ending != "":
+		if c.backlog == nil || !c.pace.late(l.now) {
+			continue
+		}
+		if c.ending != "" {
 			l.finish(c, c.ending)
-		case !b.progress(l.config, c.feel(), l.now):
-			l.sendAway(c)
+			continue
+		}
+		pulse := c.feel()
+		if !l.judge(c, pulse) && c.pace.late(l.now) {
+			l.sendAway(c, l.config.tooSlow(pulse))
 		}
 	}
 }
@@ -400,8 +401,7 @@ func (l *loop) hasten() {
 // sendAway ends a connection that does not keep up: the rest of the event that
 // it has begun to take, a goodbye, no more. What is for it alone may be long,
 // and is cut off.
-func (l *loop) sendAway(c *direct) {
-	why := l.config.tooSlow(c.feel())
+func (l *loop) sendAway(c *direct, why End) {
 	if why == Timeout || c.backlog != nil && c.backlog.isAlone() {
 		l.finish(c, why)
 		return
@@ -410,34 +410,20 @@ func (l *loop) sendAway(c *direct) {
 	l.depart(c, Slow, l.config.Hurry)
 }
 
-// beat is a part of a heartbeat: some connections are pinged, and those that
-// were pinged answerParts ago or more are asked for their pulse; those that have
-// a backlog each time, as what they take gives them more time.
+// beat is a part of a heartbeat: some connections are pinged, and those that have not acknowledged
+// a ping of answerParts ago or more are judged; those that have a backlog each time, as what they
+// take gives them more time.
 func (l *loop) beat() {
 	for i, c := range l.slots {
 		if c == nil {
 			continue
 		}
 		ago := (l.part - i%heartbeatParts + heartbeatParts) % heartbeatParts
-		asked := ago >= answerParts && c.mark > 0
 		switch {
 		case ago == 0:
 			l.ping(c)
-		case asked || c.backlog != nil && c.backlog.full:
-			p := c.feel()
-			if b := c.backlog; b != nil && c.ending == "" {
-				b.progress(l.config, p, l.now)
-			}
-			if !asked {
-				break
-			}
-			if p.Acked >= c.mark {
-				c.mark = 0
-			} else if p.Lost(l.config.patience()) {
-				l.finish(c, Timeout)
-				break
-			}
-			l.see(c, p)
+		case ago >= answerParts && c.pace.owes, c.backlog != nil && c.backlog.full:
+			l.judge(c, c.feel())
 		}
 	}
 	l.part = (l.part + 1) % heartbeatParts
@@ -457,20 +443,17 @@ func (l *loop) ping(c *direct) {
 			return
 		}
 	}
-	p := c.feel()
-	c.mark = p.Written
-	l.see(c, p)
+	l.judge(c, c.feel())
 }
 
-// see sends away who has acknowledged nothing for longer than a client may
-// pause.
-func (l *loop) see(c *direct, p socket.Pulse) {
-	now := l.now.Sub(l.opened)
-	if p.Acked > c.acked || p.Acked == p.Written {
-		c.acked, c.moved = p.Acked, now
-	} else if now-c.moved >= l.config.pause() && c.ending == "" {
-		l.sendAway(c)
+// judge ends a connection whose client has vanished or takes nothing, and
+// reports whether it did.
+func (l *loop) judge(c *direct, pulse socket.Pulse) (ended bool) {
+	why := c.pace.observe(&l.config, l.now, pulse, c.load())
+	if why != "" {
+		l.sendAway(c, why)
 	}
+	return why != ""
 }
 
 func (l *loop) failed(c *direct, err error) {

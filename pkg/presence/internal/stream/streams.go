@@ -67,6 +67,7 @@ type Config struct {
 // of 1,024 events each, and bring every habit of removal.
 type Streams struct {
 	config Config
+	opened time.Time
 	server *sse.Server
 	lanes  []*lane
 	loops  loops
@@ -92,7 +93,7 @@ func Open(c Config) *Streams {
 	c.Progress = cmp.Or(c.Progress, 15*time.Second)
 	c.Hurry = cmp.Or(c.Hurry, time.Second)
 	c.LastWords = cmp.Or(c.LastWords, 2*time.Second)
-	s := &Streams{config: c, server: sse.New(), seed: maphash.MakeSeed(), ended: newInbox[func()](), stop: make(chan struct{})}
+	s := &Streams{config: c, opened: time.Now(), server: sse.New(), seed: maphash.MakeSeed(), ended: newInbox[func()](), stop: make(chan struct{})}
 	s.server.AutoReplay = false
 	s.running.Go(s.report) // both are ended by Close
 	s.running.Go(func() { s.watched.run(c.Heartbeat, s.stop) })

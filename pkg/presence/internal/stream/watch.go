@@ -33,10 +33,10 @@ func (w *watched) run(heartbeat time.Duration, stop <-chan struct{}) {
 	defer ticks.Stop()
 	for {
 		select {
-		case now := <-ticks.C:
+		case <-ticks.C:
 			w.mu.Lock()
 			for c := range w.writers {
-				c.check(now)
+				c.check()
 			}
 			w.mu.Unlock()
 		case <-stop:

@@ -10,14 +10,6 @@ import (
 	"example.com/presence/pkg/presence/internal/socket"
 )
 
-const (
-	// hopeless times MaxUnsent waits for a client that takes something, and
-	// ever less than comes. It costs little, as all connections share the frames.
-	hopeless = 16
-	// piece is how much a client must take in the time that it has.
-	piece = 32 << 10
-)
-
 // out is what a writer writes to: an answer of net/http's, or one of HTTP/1
 // that was taken out of it.
 type out interface {
@@ -51,19 +43,15 @@ type writer struct {
 	taken    []func()   // called when private has gone
 	attached bool       // pings may come
 	queue    queue
-	alone    bool      // what is being written is for this client alone
-	waiting  bool      // serve waits for wake, and will take the next frame at once
-	woken    bool      // by the waker, which waits until it has seen to it
-	deadline time.Time // set on the socket
-	asked    bool      // to end: nothing more is for it alone
+	alone    bool // what is being written is for this client alone
+	waiting  bool // serve waits for wake, and will take the next frame at once
+	woken    bool // by the waker, which waits until it has seen to it
+	pace     pace
+	limit    time.Duration // the deadline that out has, since streams.opened; 0 if it has none
+	asked    bool          // to end: nothing more is for it alone
 	ending   End
 	dropped  bool // it ends without a word
 	stopped  bool // serve has returned
-
-	acked  uint64    // Pulse.Acked, when it was last felt
-	moved  time.Time // when it was last seen to have acknowledged something, or all
-	mark   uint64    // Pulse.Written at marked; 0 if all of that was acknowledged
-	marked time.Time
 }
 
 func newWriter(o out, s *Streams) *writer {
@@ -123,14 +111,10 @@ func (c *writer) deliver(b *batch) {
 		c.waker.woken.Add(1)
 		signal(c.wake)
 	}
-	switch {
-	case c.queue.unsent > hopeless*c.streams.config.MaxUnsent:
+	if !c.pace.queued(&c.streams.config, c.now(), c.loadLocked()) {
 		c.endLocked(Slow)
-	case c.hurriesLocked():
-		if soon := time.Now().Add(c.streams.config.Hurry); c.deadline.After(soon) {
-			c.setDeadlineLocked(soon) // for a write that blocks just now
-		}
 	}
+	c.limitLocked() // of a write that blocks now
 }
 
 // end asks for the end, after all events that were published before.
@@ -163,7 +147,8 @@ func (c *writer) endLocked(why End) {
 		within = c.streams.config.Hurry
 		c.queue = queue{}
 	}
-	c.setDeadlineLocked(time.Now().Add(within)) // for a write that blocks just now, too
+	c.pace.end(c.now(), within)
+	c.limitLocked() // of a write that blocks now, too
 	signal(c.wake)
 }
 
@@ -181,7 +166,8 @@ func (c *writer) dropLocked(why End) {
 		c.ending = why
 	}
 	c.dropped = true
-	c.setDeadlineLocked(time.Now())
+	c.pace.end(c.now(), 0)
+	c.limitLocked()
 	signal(c.wake)
 }
 
@@ -193,9 +179,22 @@ func (c *writer) settleLocked() {
 	}
 }
 
-func (c *writer) setDeadlineLocked(t time.Time) {
-	c.deadline = t
-	c.out.SetWriteDeadline(t) // canServe has seen that it works
+// now is the time since the streams were opened.
+func (c *writer) now() time.Duration { return time.Since(c.streams.opened) }
+
+// loadLocked returns the figures by which [pace] judges the client.
+func (c *writer) loadLocked() load { return load{c.queue.unsent, c.alone} }
+
+// limitLocked has a write fail when the deadline passes. Setting it costs more than a small write:
+// one that is early by at most a tenth of its time stays.
+func (c *writer) limitLocked() {
+	deadline, within := c.pace.deadline, c.loadLocked().within(&c.streams.config)
+	early := deadline - c.limit
+	if deadline == 0 || early == 0 || c.limit > 0 && early > 0 && early <= within/10 && !c.pace.ending {
+		return
+	}
+	c.limit = deadline
+	c.out.SetWriteDeadline(c.streams.opened.Add(c.limit)) // canServe has seen that it works
 }
 
 func (c *writer) serve(ctx context.Context, ended func(End)) {
@@ -221,41 +220,20 @@ func (c *writer) serve(ctx context.Context, ended func(End)) {
 	}()
 }
 
-// check feels the client's pulse, and drops it if it has vanished. A client that
-// takes something in its time is given more, though the socket may have room
-// for much only.
-func (c *writer) check(now time.Time) {
-	p := c.http1.feel()
+// check judges the client.
+func (c *writer) check() {
+	pulse := c.http1.feel()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch {
-	case p.Acked >= c.mark:
-		c.mark = 0
-		if p.Written > p.Acked {
-			c.mark, c.marked = p.Written, now
-		}
-	case now.Sub(c.marked) >= c.streams.config.patience() && p.Lost(c.streams.config.patience()):
-		c.dropLocked(Timeout)
-		return
+	switch why := c.pace.observe(&c.streams.config, c.now(), pulse, c.loadLocked()); why {
+	case "":
+		c.limitLocked()
+	case Timeout:
+		c.dropLocked(why)
+	default:
+		c.endLocked(why)
 	}
-	if p.Acked > c.acked || p.Acked == p.Written {
-		c.moved = now
-	} else if now.Sub(c.moved) >= c.streams.config.pause() {
-		if why := c.streams.config.tooSlow(p); why == Timeout {
-			c.dropLocked(why)
-		} else {
-			c.endLocked(why)
-		}
-		return
-	}
-	if p.Acked > c.acked && c.ending == "" && !c.hurriesLocked() && !c.deadline.IsZero() {
-		c.setDeadlineLocked(now.Add(c.streams.config.Progress))
-	}
-	c.acked = p.Acked
 }
-
-// hurriesLocked reports whether the client has little time for each piece.
-func (c *writer) hurriesLocked() bool { return c.queue.unsent > c.streams.config.MaxUnsent && !c.alone }
 
 // run writes until the end, and returns which one it is.
 func (c *writer) run(ctx context.Context) End {
@@ -332,10 +310,15 @@ func (c *writer) rest() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waiting = c.queue.len() == 0 && len(c.private) == 0 && c.ending == ""
-	if c.waiting && c.http1 == nil && !c.deadline.IsZero() {
-		c.setDeadlineLocked(time.Time{}) // HTTP/2 resets the stream when it passes, written to or not
+	if !c.waiting {
+		return false
 	}
-	return c.waiting
+	c.pace.wroteAll()
+	if c.http1 == nil && c.limit != 0 { // HTTP/2 resets the stream when it passes, written to or not
+		c.limit = 0
+		c.out.SetWriteDeadline(time.Time{})
+	}
+	return true
 }
 
 // write brings b into the buffers of the response and of the socket, a piece
@@ -345,10 +328,11 @@ func (c *writer) write(b []byte) error {
 	c.unflushed = true
 	for len(b) > 0 {
 		n := min(len(b), piece)
-		c.extend()
+		c.begin()
 		if _, err := c.out.Write(b[:n]); err != nil {
 			return err
 		}
+		c.wrote(n)
 		b = b[n:]
 	}
 	return nil
@@ -362,22 +346,18 @@ func (c *writer) flush() error {
 	return c.out.Flush()
 }
 
-// extend gives the next write its time, unless the connection is ending and
-// its time is set. A tenth of it may have passed before it is given anew.
-func (c *writer) extend() {
+// begin sets the deadline of the next write, and of a flush after it.
+func (c *writer) begin() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ending != "" {
-		return
-	}
-	within := c.streams.config.Progress
-	if c.hurriesLocked() {
-		within = c.streams.config.Hurry
-	}
-	now := time.Now()
-	if left := c.deadline.Sub(now); left > within || left < within*9/10 {
-		c.setDeadlineLocked(now.Add(within))
-	}
+	c.pace.begin(&c.streams.config, c.now(), c.loadLocked())
+	c.limitLocked()
+}
+
+func (c *writer) wrote(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pace.wrote(n)
 }
 
 func (c *writer) ended() End {
@@ -390,7 +370,7 @@ func (c *writer) ended() End {
 func (c *writer) failed(err error) End {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	late := !time.Now().Before(c.deadline) // HTTP/2 has an error of its own for it
+	late := c.limit > 0 && c.now() >= c.limit // HTTP/2 has an error of its own for it
 	switch {
 	case c.ending != "" && c.ending != Slow:
 		return c.ending

@@ -1,0 +1,187 @@
+package stream
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"example.com/presence/pkg/presence/internal/socket"
+)
+
+// The steps of TestPace. Each is called with the pace and the time, and returns the answer: "slow",
+// "timeout", or the deadline.
+type step func(p *pace, now time.Duration) string
+
+var defaults = Config{Heartbeat: 15 * time.Second, MaxUnsent: 256 << 10, Progress: 15 * time.Second, Hurry: time.Second}
+
+func (p *pace) answer(end End) string {
+	switch {
+	case end != "":
+		return string(end)
+	case p.deadline == 0:
+		return "go on"
+	}
+	return fmt.Sprint("until ", p.deadline)
+}
+
+func blocked(unsent int, private bool) step {
+	return func(p *pace, now time.Duration) string {
+		p.blocked(&defaults, now, load{unsent, private})
+		return p.answer("")
+	}
+}
+
+func begin(unsent int, private bool) step {
+	return func(p *pace, now time.Duration) string {
+		p.begin(&defaults, now, load{unsent, private})
+		return p.answer("")
+	}
+}
+
+func queued(unsent int, private bool) step {
+	return func(p *pace, now time.Duration) string {
+		if !p.queued(&defaults, now, load{unsent, private}) {
+			return p.answer(Slow)
+		}
+		return p.answer("")
+	}
+}
+
+func wrote(n int) step {
+	return func(p *pace, _ time.Duration) string { p.wrote(n); return p.answer("") }
+}
+
+func wroteAll(p *pace, _ time.Duration) string { p.wroteAll(); return p.answer("") }
+
+func end(p *pace, now time.Duration) string { p.end(now, 2*time.Second); return p.answer("") }
+
+func late(p *pace, now time.Duration) string { return fmt.Sprint("late: ", p.late(now)) }
+
+// observe is an observation of a client with little in its backlog.
+func observe(acked, written uint64) step { return observeLoad(acked, written, load{unsent: 1}, false) }
+
+// observeLost is one of a client that has answered nothing since the data was sent again.
+func observeLost(acked, written uint64) step {
+	return observeLoad(acked, written, load{unsent: 1}, true)
+}
+
+func observeLoad(acked, written uint64, l load, lost bool) step {
+	return func(p *pace, now time.Duration) string {
+		pulse := socket.Pulse{Acked: acked, Written: written}
+		if lost {
+			pulse.Silent, pulse.Sent = time.Minute, time.Second
+		}
+		return p.answer(p.observe(&defaults, now, pulse, l))
+	}
+}
+
+func TestPace(t *testing.T) { // promises 4 and 5
+	const (
+		max  = 256 << 10
+		more = max + 1
+	)
+	type steps []struct {
+		at   float64 // in seconds
+		do   step
+		want string
+	}
+	for name, story := range map[string]steps{
+		"below the limit it must take something in 15 s": {
+			{1, blocked(1000, false), "until 16s"}, {10, blocked(1000, false), "until 16s"},
+			{15, late, "late: false"}, {16, late, "late: true"},
+		},
+		"below the limit anything it takes moves the deadline": {
+			{1, blocked(1000, false), "until 16s"}, {10, wrote(1), "until 16s"}, {10, blocked(1000, false), "until 25s"},
+		},
+		"at the limit it need not hurry": {{1, blocked(max, false), "until 16s"}, {2, queued(max, false), "until 16s"}},
+		"above the limit it must take 32 KiB each second": {
+			{1, blocked(more, false), "until 2s"},
+			{1.5, wrote(31 << 10), "until 2s"}, {1.5, blocked(more, false), "until 2s"}, {2, late, "late: true"},
+		},
+		"above the limit a piece moves the deadline": {
+			{1, blocked(more, false), "until 2s"},
+			{1, wrote(31 << 10), "until 2s"}, {1, wrote(1 << 10), "until 2s"},
+			{1.5, blocked(more, false), "until 2.5s"}, {2, wrote(1), "until 2.5s"}, {2, blocked(more, false), "until 2.5s"},
+		},
+		"above the limit an acknowledgement does not count": {
+			{1, blocked(more, false), "until 2s"}, {2, observeLoad(9, 10, load{more, false}, false), "until 2s"},
+		},
+		"it must hurry from the event that exceeds the limit": {
+			{1, blocked(max, false), "until 16s"}, {5, queued(more, false), "until 6s"}, {6, queued(more, false), "until 6s"},
+		},
+		"it must hurry from the write that exceeds the limit": {{1, blocked(max, false), "until 16s"}, {5, blocked(more, false), "until 6s"}},
+		"back below the limit it has 15 s again, once it took something": {
+			{1, blocked(more, false), "until 2s"}, {1, blocked(max, false), "until 2s"},
+			{1, wrote(1), "until 2s"}, {1, blocked(max, false), "until 16s"},
+		},
+		"at 16 times the limit it is slow, whatever it takes": {
+			{1, queued(16*max, false), "go on"}, {1, queued(16*max+1, false), "slow"}, {1, queued(16*max+1, true), "slow"},
+		},
+		"a replay does not count: it has 15 s for something": {
+			{1, blocked(16*max, true), "until 16s"}, {2, queued(16*max, true), "until 16s"},
+			{9, wrote(1), "until 16s"}, {9, blocked(16*max, true), "until 24s"},
+			{20, observeLoad(9, 10, load{16 * max, true}, false), "until 35s"},
+		},
+		"what it acknowledges moves the deadline": {
+			{1, blocked(1000, false), "until 16s"}, {5, observe(10, 99), "until 20s"}, {6, observe(10, 99), "until 20s"}, {9, observe(11, 99), "until 24s"},
+		},
+		"a client without a backlog has no deadline": {
+			{1, observe(10, 99), "go on"}, {2, queued(more, false), "go on"}, {3, blocked(1, false), "until 18s"}, {4, wroteAll, "go on"},
+			{5, late, "late: false"}, {5, blocked(1, false), "until 20s"},
+		},
+		"between two writes the deadline does not pass": {
+			{1, begin(more, false), "until 2s"}, {1, begin(more, false), "until 2s"}, {3, begin(more, false), "until 4s"},
+		},
+		"the deadline of the goodbye does not move": {
+			{1, blocked(1000, false), "until 16s"}, {2, end, "until 4s"}, {2, wrote(piece), "until 4s"}, {3, blocked(1000, false), "until 4s"},
+			{3, observe(10, 99), "until 4s"}, {2.5, queued(more, false), "until 4s"}, {3, wroteAll, "until 4s"}, {5, begin(1, false), "until 4s"}, {5, late, "late: true"},
+		},
+		"it vanished: a ping is not acknowledged in 12 parts of a heartbeat": {
+			{15, observe(10, 10), "go on"}, {16, observe(10, 30), "go on"},
+			{27, observeLost(10, 30), "go on"}, {28, observeLost(10, 30), "timeout"},
+		},
+		"it vanished during the goodbye": {
+			{16, observe(10, 30), "go on"}, {17, end, "until 19s"}, {28, observeLost(10, 30), "timeout"},
+		},
+		"it has time for its answer, however long nothing was sent before": {
+			{15, observe(10, 10), "go on"}, {60, observeLost(10, 30), "go on"}, {61, observeLost(10, 30), "go on"},
+			{70, observe(30, 30), "go on"}, {71, observeLost(30, 50), "go on"},
+		},
+		"it acknowledges something now and then": {
+			{15, observe(10, 99), "go on"}, {29, observe(11, 99), "go on"}, {43, observe(12, 99), "go on"}, {57, observe(13, 99), "go on"}, {71, observe(13, 99), "go on"},
+		},
+		"it takes nothing of what the kernel holds for it for 15 s": {
+			{15, observe(10, 30), "go on"}, {29, observe(10, 30), "go on"}, {30, observe(10, 40), "slow"},
+		},
+		"it takes nothing of what the kernel holds, but for a goodbye": {
+			{15, observe(10, 30), "go on"}, {16, end, "until 18s"}, {30, observe(10, 40), "until 18s"},
+		},
+		"the kernel holds nothing for it, however long": {
+			{15, observe(10, 10), "go on"}, {99, observe(10, 10), "go on"}, {999, observeLost(10, 10), "go on"},
+		},
+		"the kernel has no figures for it any more": {{15, observe(10, 30), "go on"}, {30, observe(0, 0), "go on"}},
+		"the kernel's figures are not known":        {{1, observe(0, 0), "go on"}, {999, observe(0, 0), "go on"}},
+	} {
+		var p pace
+		for i, s := range story {
+			if got := s.do(&p, time.Duration(s.at*1000)*time.Millisecond); got != s.want {
+				t.Errorf("%s: step %d, at %v s: got %q, want %q", name, i, s.at, got, s.want)
+			}
+		}
+	}
+}
+
+// A client that cannot take enough is said to have vanished if the kernel sent again in vain.
+func TestTooSlow(t *testing.T) { // promise 5
+	for pulse, want := range map[socket.Pulse]End{
+		{}:                       Slow,
+		{Acked: 10, Written: 30}: Slow,
+		{Acked: 10, Written: 30, Silent: 2 * time.Second, Sent: time.Second}:        Timeout,
+		{Acked: 10, Written: 30, Silent: 900 * time.Millisecond, Sent: time.Second}: Slow,
+		{Acked: 10, Written: 30, Silent: 2 * time.Second, Probes: 2}:                Timeout,
+	} {
+		if got := defaults.tooSlow(pulse); got != want {
+			t.Errorf("%+v: got %q, want %q", pulse, got, want)
+		}
+	}
+}
