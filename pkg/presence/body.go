@@ -7,11 +7,11 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
 	"example.com/presence/pkg/presence/internal/guard"
+	"example.com/presence/pkg/presence/internal/input"
 )
 
 // maxForm is the largest body of a request that is no message, in bytes.
@@ -80,37 +80,34 @@ func decode(body []byte, v any) error {
 	return nil
 }
 
-// object is a JSON object by the exact names of its members; into a struct
-// encoding/json would read DATA for data as well.
-type object map[string]json.RawMessage
-
-// decodeObject reads an object that has members of these names, and no others.
-func decodeObject(body []byte, names ...string) (object, error) {
-	var o object
-	if err := decode(body, &o); err != nil {
+// decodeObject reads an object that has members of these names, and no others. An object of null has
+// none.
+func decodeObject(body []byte, names ...string) (input.Object, error) {
+	var v input.Value
+	if err := decode(body, &v); err != nil {
 		return nil, err
 	}
-	for name := range o {
-		if !slices.Contains(names, name) {
-			return nil, refuse(http.StatusBadRequest, "the body has the unknown member %q; known are %s", name, strings.Join(names, ", "))
-		}
+	o, ok := v.Object()
+	if !ok && !v.Null() {
+		return nil, refuse(http.StatusBadRequest, "the body is not the JSON that is expected: it is not an object")
+	}
+	if name, found := o.Unknown(names...); found {
+		return nil, refuse(http.StatusBadRequest, "the body has the unknown member %q; known are %s", name, strings.Join(names, ", "))
 	}
 	return o, nil
 }
 
-// text returns the member of that name, a string of 1 to most characters; empty
-// if there is none.
-func (o object) text(name string, most int) (s string, err error) {
-	raw, there := o[name]
+// textOf returns the member of that name, a string of 1 to max characters; empty if there is none.
+func textOf(o input.Object, name string, max int) (string, error) {
+	v, there := o.Get(name)
 	if !there {
 		return "", nil
 	}
-	// Into a string null would be left alone.
-	if string(raw) == "null" || json.Unmarshal(raw, &s) != nil || s == "" || utf8.RuneCountInString(s) > most {
-		return "", refuse(http.StatusBadRequest, "%s is a string of 1 to %d characters", name, most)
+	s, ok := v.Text()
+	if !ok || s == "" || utf8.RuneCountInString(s) > max {
+		return "", refuse(http.StatusBadRequest, "%s is a string of 1 to %d characters", name, max)
 	}
-	// encoding/json puts U+FFFD for half of a surrogate pair, and so would make
-	// two ids one.
+	// U+FFFD stands for half of a surrogate pair, and so would make two ids one.
 	if strings.ContainsRune(s, utf8.RuneError) {
 		return "", refuse(http.StatusBadRequest, "%s has half of a surrogate pair, or U+FFFD, which stands for it", name)
 	}

@@ -115,17 +115,18 @@ func parseMessage(body []byte) (d hub.Draft, key string, err error) {
 	if err != nil {
 		return hub.Draft{}, "", err
 	}
-	if o["data"] == nil {
+	data, there := o.Get("data")
+	if !there {
 		return hub.Draft{}, "", refuse(http.StatusBadRequest, "the message has no data")
 	}
-	event, err := o.text("event", 64)
+	event, err := textOf(o, "event", 64)
 	if err != nil {
 		return hub.Draft{}, "", err
 	}
-	key, err = o.text("id", 64)
+	key, err = textOf(o, "id", 64)
 	if err != nil {
 		return hub.Draft{}, "", err
 	}
-	d, err = newDraft(event, o["data"])
+	d, err = newDraft(event, []byte(data))
 	return d, key, err
 }

@@ -175,10 +175,10 @@ func (s *Server) readForm(w http.ResponseWriter, r *http.Request, member string)
 	if err != nil {
 		return "", err
 	}
-	if form[member] == nil {
+	if _, there := form.Get(member); !there {
 		return "", refuse(http.StatusBadRequest, "the body has no %s", member)
 	}
-	return form.text(member, maxForm)
+	return textOf(form, member, maxForm)
 }
 
 // tokenCharacters are those of a bearer token (RFC 6750 section 2.1). None is

@@ -1,0 +1,135 @@
+package input_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"reflect"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"example.com/presence/pkg/presence/internal/input"
+)
+
+// value decodes text as encoding/json hands it over.
+func value(t *testing.T, text string) input.Value {
+	t.Helper()
+	var v input.Value
+	if err := json.Unmarshal([]byte(text), &v); err != nil {
+		t.Fatalf("%q: %v", text, err)
+	}
+	return v
+}
+
+func TestObject(t *testing.T) {
+	o, ok := value(t, ` {"a":1, "A" : "x", "a":null,"\u0061b":[{"c":"}"}] , "":{}} `).Object()
+	want := input.Object{{"a", "1"}, {"A", `"x"`}, {"a", "null"}, {"ab", `[{"c":"}"}]`}, {"", "{}"}}
+	if !ok || !reflect.DeepEqual(o, want) {
+		t.Errorf("got %q, %v, want %q", o, ok, want)
+	}
+	for name, want := range map[string]input.Value{"a": "null", "A": `"x"`, "ab": `[{"c":"}"}]`, "": "{}"} {
+		if v, there := o.Get(name); v != want || !there {
+			t.Errorf("%q is %q, %v, want %q", name, v, there, want)
+		}
+	}
+	if v, there := o.Get("B"); v != "" || there {
+		t.Errorf("a name that no member has: got %q", v)
+	}
+	if name, found := o.Unknown("", "a", "ab"); name != "A" || !found {
+		t.Errorf("got the unknown name %q, %v, want A", name, found)
+	}
+	if name, found := o.Unknown("", "a", "ab", "A", "x"); found {
+		t.Errorf("got the unknown name %q, want none", name)
+	}
+	if o, ok := value(t, "{}").Object(); o == nil || len(o) != 0 || !ok {
+		t.Errorf("{} is %#v, %v", o, ok)
+	}
+}
+
+func TestTypes(t *testing.T) {
+	for text, want := range map[string]struct {
+		s              string
+		list           []string
+		is             bool
+		isText, isList bool
+		isBool, isNull bool
+		isObject       bool
+	}{
+		`"a"`:                 {s: "a", isText: true},
+		`""`:                  {isText: true},
+		`"\ud83d\ude00\"\\"`:  {s: "😀\"\\", isText: true},
+		`"\ud800"`:            {s: "\ufffd", isText: true},
+		`[]`:                  {isList: true},
+		`["a" , "\u0062" ]`:   {list: []string{"a", "b"}, isList: true},
+		`["a",null]`:          {},
+		`[["a"]]`:             {},
+		`true`:                {is: true, isBool: true},
+		`false`:               {isBool: true},
+		`null`:                {isNull: true},
+		`1`:                   {},
+		`{"a":["b",{"c":1}]}`: {isObject: true},
+	} {
+		v := value(t, text)
+		if s, ok := v.Text(); s != want.s || ok != want.isText {
+			t.Errorf("%s: Text is %q, %v", text, s, ok)
+		}
+		if list, ok := v.Texts(); !reflect.DeepEqual(list, want.list) || ok != want.isList {
+			t.Errorf("%s: Texts is %q, %v", text, list, ok)
+		}
+		if is, ok := v.Bool(); is != want.is || ok != want.isBool {
+			t.Errorf("%s: Bool is %v, %v", text, is, ok)
+		}
+		if _, ok := v.Object(); ok != want.isObject {
+			t.Errorf("%s: is an object: %v", text, ok)
+		}
+		if v.Null() != want.isNull {
+			t.Errorf("%s: is null: %v", text, v.Null())
+		}
+	}
+}
+
+// FuzzObject compares Object with encoding/json for any valid JSON, and asks for no panic of any
+// other text.
+func FuzzObject(f *testing.F) {
+	for _, text := range []string{
+		`{"a":1,"a":{"b":[1,2,"]}"]},"\u0061":"\\\""}`, `{ "a" : 1e9 , "b":[ ] }`, `{"":""}`, `{}`, ` {"a":[[[]]]}`, `[]`, `null`, `"a`, `{"a`, `{"a":"\`, `{]}`, `{,}`, `"\ud800"`, `{}}`,
+		`{"a":tru}`, `"`, `{`, ``,
+	} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		o, ok := input.Value(text).Object()
+		s, isText := input.Value(text).Text()
+		input.Value(text).Texts()
+		if !json.Valid([]byte(text)) || !utf8.ValidString(text) || strings.TrimSpace(text) != text {
+			return
+		}
+		var want map[string]json.RawMessage
+		err := json.Unmarshal([]byte(text), &want)
+		if isObject := err == nil && text != "null"; ok != isObject {
+			t.Fatalf("%q: is an object: %v, want %v", text, ok, isObject)
+		}
+		for name, raw := range want {
+			if v, there := o.Get(name); !there || !bytes.Equal([]byte(v), raw) {
+				t.Errorf("%q: %q is %q, %v, want %q", text, name, v, there, raw)
+			}
+		}
+		for _, m := range o {
+			if _, there := want[m.Name]; !there {
+				t.Errorf("%q: has the member %q", text, m.Name)
+			}
+		}
+		var wantText string
+		if err := json.Unmarshal([]byte(text), &wantText); (err == nil && text != "null") != isText || s != wantText {
+			t.Errorf("%q: Text is %q, %v, want %q, %v", text, s, isText, wantText, err)
+		}
+	})
+}
+
+// A text is a copy, and does not keep the payload in memory.
+func TestTextIsACopy(t *testing.T) {
+	payload := input.Value(`"abc"`)
+	if n := testing.AllocsPerRun(100, func() { payload.Text() }); n != 1 {
+		t.Errorf("Text allocates %v times, want 1", n)
+	}
+}
