@@ -104,11 +104,11 @@ func textOf(o input.Object, name string, max int) (string, error) {
 		return "", nil
 	}
 	s, ok := v.Text()
-	if !ok || s == "" || utf8.RuneCountInString(s) > max {
+	if !ok || s == "" || !input.Chars(s, max) {
 		return "", refuse(http.StatusBadRequest, "%s is a string of 1 to %d characters", name, max)
 	}
 	// U+FFFD stands for half of a surrogate pair, and so would make two ids one.
-	if strings.ContainsRune(s, utf8.RuneError) {
+	if !input.Exact(s) {
 		return "", refuse(http.StatusBadRequest, "%s has half of a surrogate pair, or U+FFFD, which stands for it", name)
 	}
 	return s, nil

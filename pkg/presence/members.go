@@ -15,14 +15,12 @@ import (
 
 	"example.com/presence/pkg/presence/internal/compact"
 	"example.com/presence/pkg/presence/internal/hub"
+	"example.com/presence/pkg/presence/internal/input"
 	"example.com/presence/pkg/presence/room"
 )
 
 // defaultBan is the time of a ban if the request names none.
 const defaultBan = time.Minute
-
-// maxInfo is the largest info of a member, in bytes of compact JSON.
-const maxInfo = 1 << 10
 
 // getPresence answers with the members of a room, a page at a time, by member id:
 //
@@ -118,8 +116,8 @@ func (s *Server) putState(w http.ResponseWriter, r *http.Request) error {
 	if err := json.Compact(&compactInfo, info); err != nil {
 		return refuse(http.StatusBadRequest, "the body is not JSON: %v", err)
 	}
-	if compactInfo.Len() > maxInfo {
-		return refuse(http.StatusRequestEntityTooLarge, "the state is larger than %d bytes", maxInfo)
+	if compactInfo.Len() > input.MaxInfo {
+		return refuse(http.StatusRequestEntityTooLarge, "the state is larger than %d bytes", input.MaxInfo)
 	}
 	err = s.hub.Update(r.Context(), v.room, room.UserID(v.user.ID), compactInfo.Bytes())
 	if errors.Is(err, ErrNotInRoom) {

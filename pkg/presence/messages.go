@@ -12,6 +12,7 @@ import (
 
 	"example.com/presence/pkg/presence/internal/compact"
 	"example.com/presence/pkg/presence/internal/hub"
+	"example.com/presence/pkg/presence/internal/input"
 	"example.com/presence/pkg/presence/room"
 )
 
@@ -119,11 +120,11 @@ func parseMessage(body []byte) (d hub.Draft, key string, err error) {
 	if !there {
 		return hub.Draft{}, "", refuse(http.StatusBadRequest, "the message has no data")
 	}
-	event, err := textOf(o, "event", 64)
+	event, err := textOf(o, "event", input.MaxEventName)
 	if err != nil {
 		return hub.Draft{}, "", err
 	}
-	key, err = textOf(o, "id", 64)
+	key, err = textOf(o, "id", input.MaxMessageID)
 	if err != nil {
 		return hub.Draft{}, "", err
 	}

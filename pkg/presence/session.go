@@ -6,11 +6,10 @@ import (
 	"net/http"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"example.com/presence/pkg/presence/auth"
 	"example.com/presence/pkg/presence/internal/hub"
+	"example.com/presence/pkg/presence/internal/input"
 	"example.com/presence/pkg/presence/room"
 )
 
@@ -148,8 +147,8 @@ func (s *Server) postLogin(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	name = strings.TrimSpace(name)
-	if len(name) < 1 || len(name) > 128 || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
-		return refuse(http.StatusBadRequest, "a name is 1 to 128 bytes without control characters")
+	if name == "" || !input.PlainBytes(name, input.MaxUserName) {
+		return refuse(http.StatusBadRequest, "a name is 1 to %d bytes without control characters", input.MaxUserName)
 	}
 	token, guest, err := s.config.Guest(name)
 	if err != nil {

@@ -29,6 +29,7 @@ const (
 	streamPkg  = facePkg + "/internal/stream"
 	socketPkg  = facePkg + "/internal/socket"
 	guardPkg   = facePkg + "/internal/guard"
+	inputPkg   = facePkg + "/internal/input"
 	limitPkg   = facePkg + "/internal/loglimit"
 	compactPkg = facePkg + "/internal/compact"
 	clientPkg  = facePkg + "/client"
@@ -48,9 +49,13 @@ type wall struct {
 
 var walls = []wall{
 	{
-		why:  "room is the ground floor: it knows nothing but the standard library",
-		of:   is(roomPkg),
+		why:  "input is the ground floor: it imports the standard library only",
+		of:   is(inputPkg),
 		bars: not(standard),
+	}, {
+		why:  "room knows the standard library and the rules of input only",
+		of:   is(roomPkg),
+		bars: not(either(standard, oneOf(inputPkg))),
 	}, {
 		why:    "room is plain data and functions of it: no HTTP, no lock, no goroutine",
 		of:     is(roomPkg),
@@ -68,7 +73,7 @@ var walls = []wall{
 	}, {
 		why:  "an engine needs the rooms' names only: backplane knows room and the standard library",
 		of:   is(busPkg),
-		bars: not(either(standard, within(roomPkg))),
+		bars: not(either(standard, oneOf(roomPkg, inputPkg))),
 	}, {
 		why:  "stream carries bytes and knows no users",
 		of:   is(streamPkg),
@@ -86,9 +91,9 @@ var walls = []wall{
 		of:   is(guardPkg),
 		bars: oneOf(authPkg, roomPkg, streamPkg, hubPkg, busPkg, facePkg),
 	}, {
-		why:  "auth knows no rooms: it answers with a user and its patterns",
+		why:  "auth knows no rooms: of this module it imports the rules of input only",
 		of:   is(authPkg),
-		bars: oneOf(roomPkg, streamPkg, hubPkg, busPkg, facePkg),
+		bars: func(dep string) bool { return within(home)(dep) && dep != authPkg && dep != inputPkg },
 	}, {
 		why:  "client knows the wire only, as a program on another machine does",
 		of:   is(clientPkg),

@@ -6,8 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"time"
-	"unicode"
 	"unicode/utf8"
+
+	"example.com/presence/pkg/presence/internal/input"
 )
 
 var (
@@ -83,11 +84,11 @@ func (u User) Checked() (User, error) {
 	if u.ID == "" {
 		return User{}, badToken("it names no user (sub)")
 	}
-	if !plain(u.ID, 256) {
-		return User{}, &ClaimError{"sub", "must be at most 256 bytes of UTF-8 without control characters and U+FFFD"}
+	if err := checkText("sub", u.ID, input.MaxUserID); err != nil {
+		return User{}, err
 	}
-	if !plain(u.Name, 128) {
-		return User{}, &ClaimError{"name", "must be at most 128 bytes of UTF-8 without control characters and U+FFFD"}
+	if err := checkText("name", u.Name, input.MaxUserName); err != nil {
+		return User{}, err
 	}
 	if len(u.Info) == 0 || string(u.Info) == "{}" {
 		u.Info = json.RawMessage("{}")
@@ -97,25 +98,18 @@ func (u User) Checked() (User, error) {
 	if !utf8.Valid(u.Info) || json.Compact(&info, u.Info) != nil {
 		return User{}, &ClaimError{"info", "must be JSON"}
 	}
-	if info.Len() > 1<<10 {
+	if info.Len() > input.MaxInfo {
 		return User{}, &ClaimError{"info", "must be at most 1 KiB of JSON"}
 	}
 	u.Info = bytes.Clone(info.Bytes()) // the buffer is as large as what was made compact
 	return u, nil
 }
 
-// plain reports whether s is at most limit bytes of UTF-8 without a control
-// character, so that it can forge no line in a stream or a log, and without
-// U+FFFD, which encoding/json puts for half of a surrogate pair, so that two
-// users would be one.
-func plain(s string, limit int) bool {
-	if len(s) > limit || !utf8.ValidString(s) {
-		return false
+// checkText returns a *ClaimError if the text is longer than max bytes, or could forge a line of a
+// stream or be taken for another text.
+func checkText(claim, text string, max int) error {
+	if input.PlainBytes(text, max) && input.Exact(text) {
+		return nil
 	}
-	for _, r := range s {
-		if unicode.IsControl(r) || r == utf8.RuneError {
-			return false
-		}
-	}
-	return true
+	return &ClaimError{claim, fmt.Sprintf("must be at most %d bytes of UTF-8 without control characters and U+FFFD", max)}
 }

@@ -1,7 +1,8 @@
 // Package room keeps the presence of one room as plain data: its members and connections, and the types
 // that all packages share (names, positions, messages, patterns). Every change is a function of the room
 // and of a now that the caller passes. So there is no lock, goroutine, clock or socket in it, and it is
-// tested like arithmetic. The owner of a [Room] serialises the calls.
+// tested like arithmetic. The owner of a [Room] serialises the calls. Of this module it
+// knows the rules of internal/input only.
 //
 // Guarantees:
 //

@@ -2,13 +2,14 @@ package room
 
 import (
 	"errors"
+	"fmt"
 	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"example.com/presence/pkg/presence/internal/input"
 )
 
 // ErrName says that a string is no room's name.
-var ErrName = errors.New("a room's name is 1 to 128 of A-Z a-z 0-9 . _ -")
+var ErrName = fmt.Errorf("a room's name is 1 to %d of A-Z a-z 0-9 . _ -", input.MaxRoomName)
 
 // Name is a room's name: 1 to 128 of A-Z a-z 0-9 . _ -
 type Name string
@@ -19,7 +20,7 @@ const Lobby Name = "lobby"
 // ParseName checks a room's name; the error is [ErrName]. The name shares no
 // memory with s, which may be a piece of a long request.
 func ParseName(s string) (Name, error) {
-	if len(s) < 1 || len(s) > 128 {
+	if len(s) < 1 || len(s) > input.MaxRoomName {
 		return "", ErrName
 	}
 	for _, c := range []byte(s) {
@@ -33,7 +34,8 @@ func ParseName(s string) (Name, error) {
 }
 
 // ErrEventName says that a string cannot name a message.
-var ErrEventName = errors.New("an event's name is 1 to 64 characters of UTF-8, none of them a control character, with no blank at its ends")
+var ErrEventName = fmt.Errorf("an event's name is 1 to %d characters of UTF-8, none of them a control character, with no blank at its ends",
+	input.MaxEventName)
 
 // ErrEventReserved says that a name is one of the server's own or the browser's.
 var ErrEventReserved = errors.New("that event's name is kept for the server's own events")
@@ -72,7 +74,7 @@ func ParseEventName(s string) (EventName, error) {
 	switch {
 	case s == "":
 		return EventMessage, nil
-	case !utf8.ValidString(s), utf8.RuneCountInString(s) > 64, strings.ContainsFunc(s, unicode.IsControl), strings.TrimSpace(s) != s:
+	case !input.PlainChars(s, input.MaxEventName), strings.TrimSpace(s) != s:
 		return "", ErrEventName
 	case reserved[EventName(s)]:
 		return "", ErrEventReserved
