@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/backplane/backplanetest"
 	"example.com/presence/pkg/presence/internal/hub"
 	"example.com/presence/pkg/presence/internal/loglimit"
 	"example.com/presence/pkg/presence/internal/stream"
@@ -131,7 +132,7 @@ func TestRenewal(t *testing.T) {
 // Positions have gaps: a client resumes exactly all the same, from any of them.
 func TestResumeWithGaps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := openNode(t, memory())
+		n := openNode(t, backplanetest.Gaps(memory()))
 		n.join("lobby", "watcher", hub.Lease{}, "")
 		var ids []string
 		for i := range 5 {
