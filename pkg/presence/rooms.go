@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+
+	"example.com/presence/pkg/presence/internal/hub"
 )
 
 // Rooms returns the rooms in use, sorted by name; never nil. Each has its numbers of a moment, and
@@ -15,7 +17,9 @@ func (s *Server) Rooms(ctx context.Context) ([]RoomCount, error) {
 		if err != nil {
 			return nil, fmt.Errorf("presence: rooms: %w", err)
 		}
-		all = append(all, page...)
+		for _, count := range page {
+			all = append(all, RoomCount(count))
+		}
 		if more = next; more {
 			after = page[len(page)-1].Room
 		}
@@ -38,8 +42,8 @@ func (s *Server) getRooms(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var page struct {
-		Rooms []RoomCount `json:"rooms"`
-		Next  string      `json:"next,omitempty"`
+		Rooms []hub.RoomCount `json:"rooms"`
+		Next  string          `json:"next,omitempty"`
 	}
 	var more bool
 	if page.Rooms, more, err = s.hub.Rooms(r.Context(), query.Get("after"), limit); err != nil {

@@ -25,8 +25,12 @@ type Sender = room.Sender
 // expired and slow.
 type Reason = room.Reason
 
-// RoomCount is a room in use: Room (its name), Connections and Users.
-type RoomCount = hub.RoomCount
+// RoomCount is a room in use and its numbers.
+type RoomCount struct {
+	Room        string // its name
+	Connections int
+	Users       int // members, those in their grace period included
+}
 
 // Stats are figures of one node. Connections, Users, Rooms, Bans, LogBytes, LogKeys, SnapshotsUnsent and
 // SnapshotBytesUnsent are of now; Joins, Leaves, Messages, Counts, Snapshots and Resets are totals since

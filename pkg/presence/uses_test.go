@@ -41,7 +41,8 @@ var pairs = map[string][]string{
 	streamPkg: {"direct_linux.go", "loop_linux.go"},
 }
 
-// layered lists the packages whose package comment names their files from bottom to top.
+// layered lists the packages whose doc.go names their files from bottom to top: in the package comment,
+// or, as importers of the face need no list of files, in a comment behind the package clause.
 var layered = []string{facePkg, hubPkg}
 
 // TestNoCycles asks every package for a graph of files without a cycle.
@@ -69,7 +70,7 @@ func TestNoCycles(t *testing.T) {
 	}
 }
 
-// TestLayers asks the package comment of each layered package for its files, bottom to top.
+// TestLayers asks the doc.go of each layered package for its files, bottom to top.
 func TestLayers(t *testing.T) {
 	m := loadModule(t)
 	for _, pkg := range layered {
@@ -189,6 +190,13 @@ func newGraph(fset *token.FileSet, path string, files []*ast.File, imp types.Imp
 		g.files = append(g.files, name)
 		g.uses[name] = map[string][]use{}
 		g.comment += file.Doc.Text()
+		if file.Doc != nil { // a list that an importer does not need stands apart, behind the package clause
+			for _, c := range file.Comments {
+				if c.Pos() > file.Name.End() && len(file.Decls) == 0 {
+					g.comment += c.Text()
+				}
+			}
+		}
 		if len(file.Decls) == 0 {
 			g.empty = append(g.empty, name)
 		}
