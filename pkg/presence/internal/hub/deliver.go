@@ -10,15 +10,15 @@ import (
 )
 
 // expect notes that a message with this number, which holds a slot of the stream, is about to be
-// appended to the log. The error is errClosed or, for the user of a message, [ErrBanned]: it may
-// have been removed since it was let in, as its body took its time.
-func (c *counter) expect(number uint64, by room.UserID) error {
+// appended to the log. The error is errClosed or, as the sender may have been removed since its
+// request was authorized, [ErrBanned].
+func (c *counter) expect(number uint64, sender room.UserID) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed || c.settled != nil {
 		return errClosed
 	}
-	if by != "" && !c.shared.bans.end(c.name, by, c.shared.config.Clock.Now()).IsZero() {
+	if sender != "" && !c.shared.bans.end(c.name, sender, c.shared.config.Clock.Now()).IsZero() {
 		return ErrBanned
 	}
 	if c.pending == nil {
@@ -111,23 +111,23 @@ func (c *counter) open(last uint64) {
 
 // interrupt notes that messages may have been lost. With another epoch every client gets reset. Else
 // it reports that the caller must read the log and call repair: messages that come meanwhile are held.
-func (c *counter) interrupt(epoch string) (read bool, after uint64) {
+func (c *counter) interrupt(epoch string) (read bool, after uint64, losses uint) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.closed:
-		return false, 0
+		return false, 0, 0
 	case c.position.Epoch != epoch:
 		c.position = room.Position{Epoch: epoch}
 		c.held = nil // of the old log
 		c.resetLocked()
-		return false, 0
+		return false, 0, 0
 	}
 	if read = !c.repairing; read {
 		c.repairing = true
 		c.shared.running.Add(1)
 	}
-	return read, c.position.Seq
+	return read, c.position.Seq, c.losses
 }
 
 // resetLocked tells all clients that messages are lost to them, and from where they follow.
@@ -136,6 +136,11 @@ func (c *counter) resetLocked() {
 	c.stream.Publish(reset, stream.Every)
 	c.recent = nil
 	c.losses++
+	for number := range c.pending { // their messages may never come; if they do they need no slot
+		if c.takePendingLocked(number) {
+			c.stream.Release()
+		}
+	}
 	for i := range c.joiners {
 		j := &c.joiners[i]
 		j.position, j.missed = c.position.String(), 0
@@ -144,12 +149,16 @@ func (c *counter) resetLocked() {
 }
 
 // repair publishes the messages that the log has after an interruption, and those that were held.
-// If the log does not have all of them, every client gets reset first.
-func (c *counter) repair(entries []backplane.Entry, complete bool) state {
+// If the log does not have all of them, every client gets reset first. Losses is what interrupt
+// returned: if the log was made anew since, the entries are of the old one.
+func (c *counter) repair(entries []backplane.Entry, complete bool, losses uint) state {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now, before := c.shared.config.Clock.Now(), c.changes
-	if !complete && !c.closed {
+	switch {
+	case losses != c.losses:
+		entries = nil
+	case !complete && !c.closed:
 		c.resetLocked()
 	}
 	for _, e := range append(entries, c.held...) {

@@ -83,7 +83,7 @@ func (h *Hub) subscribe(ctx context.Context, l *live) error {
 
 // repair reads the log of a room whose subscription may have lost messages.
 func (h *Hub) repair(l *live) {
-	read, after := l.interrupt(h.epoch())
+	read, after, losses := l.interrupt(h.epoch())
 	if !read {
 		return
 	}
@@ -94,7 +94,7 @@ func (h *Hub) repair(l *live) {
 		if err != nil {
 			h.config.Warn.Warn(ctx, "message log not read: clients get reset", "err", err)
 		}
-		h.note(l, l.repair(entries, complete && err == nil))
+		h.note(l, l.repair(entries, complete && err == nil, losses))
 	}()
 }
 

@@ -307,6 +307,21 @@ func TestLostMessages(t *testing.T) {
 		if got := alice.take(); got != `reset:{"reason":"history"} message:6 message:7` {
 			t.Errorf("the log lost message 5: got %q", got)
 		}
+		for range 10 { // each loses more messages than half of the slots
+			bus.interrupt(true)
+			for range 40 {
+				n.send("lobby", "alice", "8")
+			}
+			if err := n.clear("lobby"); err != nil {
+				t.Fatal(err)
+			}
+			bus.interrupt(false)
+		}
+		alice.take()
+		n.send("lobby", "alice", "9")
+		if got := alice.take(); got != "message:9" {
+			t.Errorf("after many losses: got %q", got)
+		}
 	})
 }
 

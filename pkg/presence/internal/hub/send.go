@@ -13,12 +13,12 @@ import (
 const sendTime = 2 * time.Second
 
 // Send appends the message to the log of the room, from where it reaches every client of the room,
-// and returns its id. By is its user, and empty for the server; key its idempotency key, or empty:
-// a message that was sent with the same key within two minutes is returned instead.
+// and returns its id. Sender is its user, empty for the server. Key is its idempotency key, or empty:
+// for a key that the sender used within two minutes in this room, Send returns the id of that message.
 //
 // The error is [ErrBanned], [ErrBusy], [ErrTooManyRooms], [ErrDraining], that of ctx, or that of the
 // backplane. A message whose log failed or took too long may come all the same.
-func (h *Hub) Send(ctx context.Context, name room.Name, d Draft, by room.UserID, key string) (id string, err error) {
+func (h *Hub) Send(ctx context.Context, name room.Name, d Draft, sender room.UserID, key string) (id string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, sendTime, ErrBusy)
 	defer cancel()
 	for {
@@ -33,21 +33,21 @@ func (h *Hub) Send(ctx context.Context, name room.Name, d Draft, by room.UserID,
 			return "", context.Cause(ctx)
 		}
 		number := h.messages.Add(1)
-		if err := l.expect(number, by); err != nil {
+		if err := l.expect(number, sender); err != nil {
 			l.stream.Release()
 			if errors.Is(err, errClosed) { // the room was dropped meanwhile: there is a new one
 				continue
 			}
 			return "", err
 		}
-		return h.append(ctx, l, d, by, key, number)
+		return h.append(ctx, l, d, sender, key, number)
 	}
 }
 
 // append appends the message, whose slot is held under that number, to the log.
-func (h *Hub) append(ctx context.Context, l *live, d Draft, by room.UserID, key string, number uint64) (id string, err error) {
+func (h *Hub) append(ctx context.Context, l *live, d Draft, sender room.UserID, key string, number uint64) (id string, err error) {
 	if key != "" {
-		key = string(by) + "\x00" + key // an id of a user has no control character
+		key = string(sender) + "\x00" + key // an id of a user has no control character
 	}
 	position, duplicate, err := h.config.Bus.Append(ctx, l.name, key, newRecord(h.node, number, d))
 	if err != nil || duplicate {
