@@ -10,16 +10,16 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// sweepDelay is how long an expired entry or key may stay in memory, so that the timer runs for many
-// of them at once.
+// sweepDelay is how long an expired entry or key may stay in memory, so that the timer runs for
+// many of them at once.
 const sweepDelay = 30 * time.Second
 
 // MemoryConfig bounds a [Memory]. The zero value keeps no messages.
 type MemoryConfig struct {
 	Messages int           // Maximum entries per room. 0 keeps none.
 	Age      time.Duration // Maximum age of an entry. 0 keeps none.
-	// Bytes is the limit for the entries of all rooms together, each with 200 bytes beside its data.
-	// At the limit the oldest entry of all rooms is evicted. 0 keeps none.
+	// Bytes is the limit for the entries of all rooms together, each with 200 bytes beside its
+	// data. At the limit the oldest entry of all rooms is evicted. 0 keeps none.
 	Bytes   int
 	MaxKeys int // Maximum idempotency keys within KeyAge, 100 bytes each. Default: 1048576.
 	MaxRows int // Maximum rows of the table. Default: 100000.
@@ -38,15 +38,15 @@ type MemoryStats struct {
 	Rows  int // of the table
 }
 
-// Memory is the [Bus] of one process: its log and its table end with it. Several hubs of one process
-// may share it. It always has contact. Its positions have no gaps but where a room's log was dropped:
-// that happens when the last subscription of the room ends, and to a room without subscription
-// when its last entry leaves the log.
+// Memory is the [Bus] of one process: its log and its table end with it. Several hubs of one
+// process may share it. It always has contact. Its positions have no gaps but where a room's log
+// was dropped: that happens when the last subscription of the room ends, and to a room without
+// subscription when its last entry leaves the log.
 //
 // The caller of Publish, Append, Ask, Put and Delete delivers to each subscription that is at rest.
-// At 1,024 waiting deliveries of one subscription Append, Ask, Put and Delete wait, and Publish drops
-// its message and has Lost called. As callers wait, the number of deliveries that wait is bounded by
-// that, and by MaxRows for watchers.
+// At 1,024 waiting deliveries of one subscription Append, Ask, Put and Delete wait, and Publish
+// drops its message and has Lost called. As callers wait, the number of deliveries that wait is
+// bounded by that, and by MaxRows for watchers.
 type Memory struct {
 	now       func() time.Time
 	afterFunc func(time.Duration, func()) func() bool

@@ -191,8 +191,8 @@ func TestTimer(t *testing.T) {
 	}
 }
 
-// At the limit of a slow subscription Append waits, within its ctx, and Publish drops the message and
-// has Lost called once.
+// At the limit of a slow subscription Append waits, within its ctx, and Publish drops the message
+// and has Lost called once.
 func TestBacklog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := open(t, backplane.MemoryConfig{Messages: 5000})
@@ -243,7 +243,7 @@ func TestBacklog(t *testing.T) {
 	})
 }
 
-// A waiting Append, Put and Ask end with the subscription that held them up.
+// A waiting Append and Ask end with the subscription that held them up.
 func TestBacklogEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := open(t, backplane.MemoryConfig{Messages: 5000})
@@ -272,6 +272,79 @@ func TestBacklogEnds(t *testing.T) {
 			t.Error(err)
 		}
 		close(release)
+	})
+}
+
+// At the limit of a slow watcher Put and Delete wait.
+func TestWatchBacklog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := open(t, backplane.MemoryConfig{})
+		release := make(chan struct{})
+		rows := 0
+		cancel, err := m.Watch(func(backplane.Row) { <-release; rows++ })
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cancel()
+		go m.Put(t.Context(), "k", nil, time.Hour) // delivers, ends with release
+		synctest.Wait()
+		for range 1024 {
+			if err := m.Put(t.Context(), "k", nil, time.Hour); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ctx, stop := context.WithTimeout(t.Context(), time.Second)
+		defer stop()
+		for name, err := range map[string]error{
+			"Put": m.Put(ctx, "k", nil, time.Hour), "Delete": m.Delete(ctx, "k"),
+		} {
+			if !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s at the limit: %v, want the end of ctx", name, err)
+			}
+		}
+		close(release)
+		synctest.Wait()
+		if rows != 1025 {
+			t.Errorf("%d rows were delivered, want 1025", rows)
+		}
+	})
+}
+
+// A subscription whose call has panicked goes on.
+func TestPanic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := open(t, backplane.MemoryConfig{})
+		var got []uint64
+		cancel := subscribe(t, m, "a", backplane.Handler{Entry: func(e backplane.Entry) {
+			got = append(got, e.Position)
+			switch e.Position {
+			case 1:
+				var other sync.WaitGroup
+				other.Go(func() {
+					for range 3 {
+						add(t, m, "a", "", "")
+					}
+				})
+				other.Wait()
+				panic("first")
+			case 3:
+				panic("third")
+			}
+		}})
+		defer cancel()
+		func() {
+			defer func() {
+				if r := recover(); r != "third" { // the last of the two, which replaces the first
+					t.Errorf("recovered %v", r)
+				}
+			}()
+			m.Append(t.Context(), "a", "", nil)
+		}()
+		synctest.Wait()
+		add(t, m, "a", "", "")
+		if want := []uint64{1, 2, 3, 4, 5}; !slices.Equal(got, want) {
+			t.Errorf("delivered %d, want %d", got, want)
+		}
 	})
 }
 
@@ -371,8 +444,8 @@ func TestCancel(t *testing.T) {
 	})
 }
 
-// A subscription that another one's call cancels is not called for the same entry, though its turn was
-// set before.
+// A subscription that another one's call cancels is not called for the same entry, though its turn
+// was set before.
 func TestCancelFromOther(t *testing.T) {
 	m := open(t, backplane.MemoryConfig{})
 	var second func()

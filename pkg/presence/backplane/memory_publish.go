@@ -67,8 +67,8 @@ func (m *Memory) Ask(ctx context.Context, topic room.Name, request []byte, answe
 	return nil
 }
 
-// sendAndUnlock queues d to the subscriptions of the topic, releases the lock, and delivers to those
-// that are at rest.
+// sendAndUnlock queues d to the subscriptions of the topic, releases the lock, and delivers to
+// those that are at rest.
 func (m *Memory) sendAndUnlock(topic room.Name, d delivery) {
 	var space [4]*subscription
 	mine := space[:0]
@@ -115,8 +115,8 @@ func (m *Memory) loseAndUnlock() {
 	}
 }
 
-// Lose is for tests: what is published and appended while during runs reaches no subscription, as if
-// the connection to an engine was lost. Then Lost of every subscription is called.
+// Lose is for tests: what is published and appended while during runs reaches no subscription, as
+// if the connection to an engine was lost. Then Lost of every subscription is called.
 func (m *Memory) Lose(during func()) {
 	m.mu.Lock()
 	m.losing++
@@ -127,9 +127,9 @@ func (m *Memory) Lose(during func()) {
 	m.loseAndUnlock()
 }
 
-// Recreate is for tests: it makes the log anew under another epoch, as an engine does that has lost its
-// disk. It empties all logs, starts their positions again, and forgets all keys. The table stays.
-// Status returns the new epoch before Lost of any subscription is called.
+// Recreate is for tests: it makes the log anew under another epoch, as an engine does that has lost
+// its disk. It empties all logs, starts their positions again, and forgets all keys. The table
+// stays. Status returns the new epoch before Lost of any subscription is called.
 func (m *Memory) Recreate() {
 	m.mu.Lock()
 	if m.closed {

@@ -3,11 +3,11 @@ package backplane
 import "sync"
 
 const (
-	// maxBacklog is the number of items that wait for one receiver. At the limit Append, Ask, Put and
-	// Delete wait, and publications are dropped.
+	// maxBacklog is the number of items that wait for one receiver. At the limit Append, Ask, Put
+	// and Delete wait, and publications are dropped.
 	maxBacklog = 1024
-	// maxTurn is the number of items of other callers that a caller's goroutine delivers. Without it a
-	// busy room would hold one caller for as long as it is busy.
+	// maxTurn is the number of items of other callers that a caller's goroutine delivers. Without
+	// it a busy room would hold one caller for as long as it is busy.
 	maxTurn = 64
 )
 
@@ -31,8 +31,8 @@ type backlog[T any] struct {
 	space chan struct{} // closed when there is space again; nil while no caller waits
 }
 
-// add takes an item. mine reports that the queue was at rest: the caller then delivers the item with
-// run. The queue must not have ended.
+// add takes an item. mine reports that the queue was at rest: the caller then delivers the item
+// with run. The queue must not have ended.
 func (q *queue[T]) add(item T) (mine bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -47,7 +47,8 @@ func (q *queue[T]) add(item T) (mine bool) {
 	return false
 }
 
-// full returns nil while there is space in the backlog, else a channel that is closed when there is.
+// full returns nil while there is space in the backlog, else a channel that is closed when there
+// is.
 func (q *queue[T]) full() <-chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -60,32 +61,38 @@ func (q *queue[T]) full() <-chan struct{} {
 	return q.backlog.space
 }
 
-// run delivers an item for which add returned mine, and then the backlog. active counts it until the
-// queue is at rest.
+// run delivers an item for which add returned mine, and then the backlog. active counts it until
+// the queue is at rest.
 func (q *queue[T]) run(r receiver[T], item T, active *sync.WaitGroup) {
+	defer q.drain(r, active) // after a panic too, which net/http recovers
 	if q.isEnded() {
 		r.discard(item)
 	} else {
 		r.deliver(item)
 	}
-	q.drain(r, active)
 }
 
 // drain delivers the backlog: some of it on this goroutine, the rest on one that ends with it.
 func (q *queue[T]) drain(r receiver[T], active *sync.WaitGroup) {
 	defer active.Done()
+	rest := true
+	defer func() {
+		if rest {
+			active.Go(func() { // ends with the backlog, or when the queue is ended
+				for item, ok := q.next(); ok; item, ok = q.next() {
+					r.deliver(item)
+				}
+			})
+		}
+	}()
 	for range maxTurn {
 		item, ok := q.next()
 		if !ok {
+			rest = false
 			return
 		}
 		r.deliver(item)
 	}
-	active.Go(func() { // ends with the backlog, or when the queue is ended
-		for item, ok := q.next(); ok; item, ok = q.next() {
-			r.deliver(item)
-		}
-	})
 }
 
 func (q *queue[T]) isEnded() bool {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Put implements [Bus]. An error says that the row was not stored.
+// Put implements [Bus]. After an error the row was not stored.
 func (m *Memory) Put(ctx context.Context, key string, value []byte, ttl time.Duration) error {
 	if ttl <= 0 {
 		return fmt.Errorf("backplane: put %q: time to live not positive (%v)", key, ttl)

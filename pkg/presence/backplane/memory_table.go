@@ -19,8 +19,8 @@ type tableRow struct {
 
 func newTable(limit int) table { return table{limit: limit, rows: map[string]*tableRow{}} }
 
-// put stores a row in place of the one that has its key. It reports false, and stores nothing, if the
-// row is new and the table is full.
+// put stores a row in place of the one that has its key. It reports false, and stores nothing, if
+// the row is new and the table is full.
 func (t *table) put(r Row) bool {
 	if old := t.rows[r.Key]; old != nil {
 		old.Row = r

@@ -2,8 +2,8 @@ package backplane
 
 import "time"
 
-// setTimerLocked sets the timer for the next row, entry or key that expires. It runs only while there
-// is one.
+// setTimerLocked sets the timer for the next row, entry or key that expires. It runs only while
+// there is one.
 func (m *Memory) setTimerLocked(now time.Time) {
 	due := m.table.due()
 	for _, sweep := range [...]time.Time{m.topics.logs.due(), m.keys.due()} {

@@ -10,8 +10,8 @@ import (
 type topics struct {
 	logs   logs
 	byName map[room.Name]*topic
-	// floor is the highest last position of all logs that were dropped. A log starts there, so that no
-	// position of a room is given twice.
+	// floor is the highest last position of all logs that were dropped. A log starts there, so that
+	// no position of a room is given twice.
 	floor uint64
 }
 
@@ -108,8 +108,8 @@ func (t *topics) subscribe(name room.Name, h Handler) *subscription {
 	return s
 }
 
-// unsubscribe removes a subscription, and with the last one of a room its log. A second time it does
-// nothing.
+// unsubscribe removes a subscription, and with the last one of a room its log. A second time it
+// does nothing.
 func (t *topics) unsubscribe(s *subscription) {
 	for at := &s.topic.first; *at != nil; at = &(*at).next {
 		if *at == s {
