@@ -126,7 +126,8 @@ func (b *broken) Close() {
 	b.Bus.Close()
 }
 
-// The checks that fail for an engine with one fault. The engine has the broken handle and a good one.
+// The checks that fail for an engine with one fault. The engine has the broken handle and a good
+// one.
 var faults = []struct {
 	name   string
 	change func(b *broken, m *backplane.Memory)

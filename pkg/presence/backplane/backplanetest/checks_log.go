@@ -10,8 +10,8 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// checkAppend: every node receives every entry of the room once and in log order, which is that of Read
-// and of the positions returned.
+// checkAppend: every node receives every entry of the room once and in log order, which is that of
+// Read and of the positions returned.
 func checkAppend(e *env) {
 	rs := append(e.subscribeAll("a"), e.subscribe(0, "a"))
 	other := e.subscribe(0, "b")

@@ -23,8 +23,8 @@ type check struct {
 	run  func(e *env)
 }
 
-// env is what a check has: the engine, and calls that are tried again where the contract lets them fail.
-// Its methods but those of recorders belong to the goroutine of the check.
+// env is what a check has: the engine, and calls that are tried again where the contract lets them
+// fail. Its methods but those of recorders belong to the goroutine of the check.
 type env struct {
 	Engine
 	recorders
@@ -154,8 +154,8 @@ func (e *env) append(i int, name room.Name, data string) (position uint64) {
 
 func (e *env) newKey() string { return fmt.Sprint("key-", e.keys.Add(1)) }
 
-// appendKey adds a message, from any goroutine. duplicate is true only if the first attempt succeeded: a
-// later one cannot be told apart from it.
+// appendKey adds a message, from any goroutine. duplicate is true only if the first attempt
+// succeeded: a later one cannot be distinguished from it.
 func (e *env) appendKey(i int, name room.Name, key, data string) (position uint64, duplicate bool, err error) {
 	first := true
 	err = e.attempt(func(ctx context.Context) (err error) {

@@ -10,9 +10,9 @@ import (
 // gapStep is the mean distance of positions of [Gaps].
 const gapStep = 1000
 
-// Gaps returns a bus whose positions have gaps: between two of b's there are up to 1,998 that no entry
-// has. They are the same for each handle, so every handle of an engine can be wrapped. Closing
-// it closes b.
+// Gaps returns a bus whose positions have gaps: between two of b's there are up to 1,998 that no
+// entry has. They are the same for each handle, so every handle of an engine can be wrapped.
+// Closing it closes b.
 func Gaps(b backplane.Bus) backplane.Bus { return gaps{b} }
 
 type gaps struct{ backplane.Bus }
@@ -25,8 +25,8 @@ func widen(position uint64) uint64 {
 	return position*gapStep + position*7919%gapStep
 }
 
-// narrow returns the highest position of the bus below whose own is not above position, and whether it
-// is the very one.
+// narrow returns the highest position of the bus below whose own is not above position, and whether
+// it is the very one.
 func narrow(position uint64) (below uint64, exact bool) {
 	below = position / gapStep
 	if widen(below) > position {

@@ -1,7 +1,10 @@
 package backplanetest
 
 import (
+	"context"
+	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"example.com/presence/pkg/presence/backplane"
@@ -75,4 +78,68 @@ func TestSlow(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestEpochs(t *testing.T) {
+	RunInBubble(t, func(t *testing.T) Engine {
+		m, e := memory(t)
+		b := Epochs(Gaps(m))
+		t.Cleanup(b.Close)
+		e.Nodes = []backplane.Bus{b, b}
+		e.Recreate = func() {
+			if err := b.Change(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		return e
+	})
+}
+
+// All wrappers at once, as a test of the hub may have them.
+func TestAllWrappers(t *testing.T) {
+	RunInBubble(t, func(t *testing.T) Engine {
+		m, e := memory(t)
+		b := Gaps(Slow(m, SlowConfig{Answer: 10 * time.Millisecond, Deliver: 5 * time.Millisecond, LoseAnswers: 3, FailReads: 4}))
+		t.Cleanup(b.Close)
+		e.Nodes = []backplane.Bus{b, b}
+		return e
+	})
+}
+
+// Slow does to calls what its configuration says.
+func TestSlowFaults(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, _ := memory(t)
+		s := Slow(m, SlowConfig{Append: time.Second, Answer: time.Minute, Read: time.Second, Deliver: 2 * time.Second})
+		defer s.Close()
+		start := time.Now()
+		var delivered time.Duration
+		if _, err := s.Subscribe("a", backplane.Handler{Entry: func(backplane.Entry) { delivered = time.Since(start) }}); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		if _, _, err := s.Append(ctx, "a", "k", nil); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Append within 30s: %v", err)
+		}
+		synctest.Wait()
+		if delivered != 3*time.Second {
+			t.Errorf("delivered after %v, want 3s", delivered)
+		}
+		s.LoseAnswers(1)
+		for i, want := range []error{backplane.ErrUnavailable, nil} {
+			position, duplicate, err := s.Append(t.Context(), "a", "k", nil)
+			if err != want || want == nil && (position != 1 || !duplicate) {
+				t.Errorf("Append %d: got %d, %v, %v", i, position, duplicate, err)
+			}
+		}
+		s.FailReads(2)
+		for _, want := range []error{backplane.ErrUnavailable, backplane.ErrUnavailable, nil} {
+			start := time.Now()
+			entries, _, err := s.Read(t.Context(), "a", 0)
+			if err != want || want == nil && len(entries) != 1 || time.Since(start) != time.Second {
+				t.Errorf("Read: %d entries, %v, after %v", len(entries), err, time.Since(start))
+			}
+		}
+	})
 }

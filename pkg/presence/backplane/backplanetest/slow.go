@@ -10,7 +10,7 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// SlowConfig says what a [SlowBus] does to each call; the zero value does nothing.
+// SlowConfig sets the faults of a [SlowBus]; the zero value does nothing.
 type SlowConfig struct {
 	Append  time.Duration // Delay before the engine accepts a message.
 	Answer  time.Duration // Delay between that and the return of Append.
@@ -46,7 +46,7 @@ func (s *SlowBus) LoseAnswers(n int) { s.loseAnswers.Store(int64(n)) }
 // FailReads has the next n Reads return ErrUnavailable.
 func (s *SlowBus) FailReads(n int) { s.failReads.Store(int64(n)) }
 
-// Append adds the message to the bus below, late, and may not say so.
+// Append adds the message to the bus below, late, and may lose the answer.
 func (s *SlowBus) Append(ctx context.Context, name room.Name, key string, data []byte) (position uint64, duplicate bool, err error) {
 	if err := sleep(ctx, s.config.Append); err != nil {
 		return 0, false, err
@@ -84,6 +84,51 @@ func (s *SlowBus) Last(ctx context.Context, name room.Name) (position uint64, er
 		return 0, err
 	}
 	return s.Bus.Last(ctx, name)
+}
+
+// Subscribe subscribes to the bus below and delays each call of h.
+func (s *SlowBus) Subscribe(topic room.Name, h backplane.Handler) (cancel func(), err error) {
+	if s.config.Deliver <= 0 {
+		return s.Bus.Subscribe(topic, h)
+	}
+	sub := &slowSubscription{calls: make(chan slowCall, 1024), ended: make(chan struct{})}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, backplane.ErrClosed
+	}
+	inner, err := s.Bus.Subscribe(topic, sub.handler(h, s.config.Deliver))
+	if err != nil {
+		return nil, err
+	}
+	s.subs[sub] = struct{}{}
+	s.running.Go(sub.run) // ends with cancel or Close
+	return func() {
+		inner()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.endLocked(sub)
+	}, nil
+}
+
+// endLocked ends a subscription; a second time it does nothing.
+func (s *SlowBus) endLocked(sub *slowSubscription) {
+	if _, ok := s.subs[sub]; ok {
+		delete(s.subs, sub)
+		close(sub.ended)
+	}
+}
+
+// Close closes the bus below, and waits for the calls of handlers that have begun.
+func (s *SlowBus) Close() {
+	s.mu.Lock()
+	s.closed = true
+	for sub := range s.subs {
+		s.endLocked(sub)
+	}
+	s.mu.Unlock()
+	s.Bus.Close()
+	s.running.Wait()
 }
 
 // every reports whether this is the n-th call of n.

@@ -1,0 +1,246 @@
+package backplanetest
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+
+	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/room"
+)
+
+// EpochBus is a bus whose epoch changes on demand, over any bus. Several hubs share one. It
+// remembers every room that was used. Memory.Recreate does the same for a backplane.Memory.
+type EpochBus struct {
+	backplane.Bus
+
+	changing sync.Mutex // held by Change and Close, and while Lost is called
+	mu       sync.Mutex // guards the rest
+	epoch    string
+	changes  int
+	ends     map[room.Name]uint64 // the last positions below of the epoch before
+	subs     map[*epochSubscription]struct{}
+	notified map[*epochNotification]struct{}
+}
+
+// Epochs returns a bus over b, in b's epoch. Closing it closes b.
+func Epochs(b backplane.Bus) *EpochBus {
+	return &EpochBus{Bus: b, epoch: b.Status().Epoch, ends: map[room.Name]uint64{},
+		subs: map[*epochSubscription]struct{}{}, notified: map[*epochNotification]struct{}{}}
+}
+
+// Change makes the log anew: it has another epoch and no entries, and its positions start again.
+// The error is that of Last of the bus below; then nothing was done.
+func (b *EpochBus) Change(ctx context.Context) error {
+	b.changing.Lock()
+	defer b.changing.Unlock()
+	b.mu.Lock()
+	ends := map[room.Name]uint64{}
+	for name := range b.ends {
+		ends[name] = 0
+	}
+	b.mu.Unlock()
+	for name := range ends {
+		last, err := b.Bus.Last(ctx, name)
+		if err != nil {
+			return fmt.Errorf("change of epoch, room %q: %w", name, err)
+		}
+		ends[name] = last
+	}
+	b.mu.Lock()
+	b.changes++
+	b.epoch = fmt.Sprintf("%010x", b.changes)
+	for name, end := range ends {
+		b.ends[name] = end
+	}
+	status := b.status(b.Bus.Status())
+	var subs []*epochSubscription
+	for s := range b.subs {
+		subs = append(subs, s)
+	}
+	var notified []*epochNotification
+	for n := range b.notified {
+		notified = append(notified, n)
+	}
+	b.mu.Unlock()
+	for _, s := range subs {
+		s.call(func() {})
+	}
+	for _, n := range notified {
+		n.call(status)
+	}
+	return nil
+}
+
+// status returns the status below with the epoch of b. The lock is held.
+func (b *EpochBus) status(s backplane.Status) backplane.Status {
+	s.Epoch = b.epoch
+	return s
+}
+
+// use notes that a room is used, and returns the end of the epoch before.
+func (b *EpochBus) use(name room.Name) (end uint64, epoch string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	end = b.ends[name]
+	b.ends[name] = end
+	return end, b.epoch
+}
+
+// Status returns the status of the bus below with the epoch of b.
+func (b *EpochBus) Status() backplane.Status {
+	below := b.Bus.Status()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.status(below)
+}
+
+// Append adds a message to the log of this epoch, in which keys are new as well.
+func (b *EpochBus) Append(ctx context.Context, name room.Name, key string, data []byte) (position uint64, duplicate bool, err error) {
+	end, epoch := b.use(name)
+	if key != "" {
+		key = epoch + "/" + key
+	}
+	position, duplicate, err = b.Bus.Append(ctx, name, key, data)
+	return position - min(end, position), duplicate, err
+}
+
+// Read returns entries of this epoch.
+func (b *EpochBus) Read(ctx context.Context, name room.Name, after uint64) (entries []backplane.Entry, complete bool, err error) {
+	end, _ := b.use(name)
+	entries, complete, err = b.Bus.Read(ctx, name, after+min(end, math.MaxUint64-after))
+	for i := range entries {
+		entries[i].Position -= end
+	}
+	return entries, complete, err
+}
+
+// Last returns the last position of this epoch.
+func (b *EpochBus) Last(ctx context.Context, name room.Name) (position uint64, err error) {
+	end, _ := b.use(name)
+	position, err = b.Bus.Last(ctx, name)
+	return position - min(end, position), err
+}
+
+// Close closes the bus below.
+func (b *EpochBus) Close() {
+	b.Bus.Close()
+	b.changing.Lock()
+	defer b.changing.Unlock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	clear(b.subs)
+	clear(b.notified)
+}
+
+// epochSubscription calls Lost between the entries of two epochs.
+type epochSubscription struct {
+	bus     *EpochBus
+	topic   room.Name
+	h       backplane.Handler
+	ended   atomic.Bool
+	mu      sync.Mutex // held while h is called; guards end and changes
+	end     uint64
+	changes int
+}
+
+// Subscribe subscribes to the bus below.
+func (b *EpochBus) Subscribe(topic room.Name, h backplane.Handler) (cancel func(), err error) {
+	s := &epochSubscription{bus: b, topic: topic, h: h}
+	s.end, _ = b.use(topic)
+	b.mu.Lock()
+	s.changes = b.changes
+	b.subs[s] = struct{}{}
+	b.mu.Unlock()
+	end, err := b.Bus.Subscribe(topic, s.handler())
+	cancel = func() {
+		s.ended.Store(true)
+		b.mu.Lock()
+		delete(b.subs, s)
+		b.mu.Unlock()
+		if end != nil {
+			end()
+		}
+	}
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	return cancel, nil
+}
+
+// call calls f with Lost before it if the epoch has changed.
+func (s *epochSubscription) call(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bus.mu.Lock()
+	changed := s.changes != s.bus.changes
+	s.end, s.changes = s.bus.ends[s.topic], s.bus.changes
+	s.bus.mu.Unlock()
+	if changed && s.h.Lost != nil && !s.ended.Load() {
+		s.h.Lost()
+	}
+	if !s.ended.Load() {
+		f()
+	}
+}
+
+func (s *epochSubscription) handler() backplane.Handler {
+	var h backplane.Handler
+	if s.h.Entry != nil {
+		h.Entry = func(e backplane.Entry) {
+			s.call(func() {
+				if e.Position > s.end { // else it is of the epoch before
+					e.Position -= s.end
+					s.h.Entry(e)
+				}
+			})
+		}
+	}
+	if s.h.Message != nil {
+		h.Message = func(data []byte) { s.call(func() { s.h.Message(data) }) }
+	}
+	if s.h.Ask != nil {
+		h.Ask = func(request []byte) (answer []byte) {
+			s.call(func() { answer = s.h.Ask(request) })
+			return answer
+		}
+	}
+	if s.h.Lost != nil {
+		h.Lost = func() { s.call(s.h.Lost) }
+	}
+	return h
+}
+
+// epochNotification is a call of Notify.
+type epochNotification struct {
+	mu    sync.Mutex // held while f is called
+	f     func(backplane.Status)
+	ended atomic.Bool
+}
+
+// Notify calls f for the bus below and for Change.
+func (b *EpochBus) Notify(f func(backplane.Status)) (cancel func()) {
+	n := &epochNotification{f: f}
+	b.mu.Lock()
+	b.notified[n] = struct{}{}
+	b.mu.Unlock()
+	end := b.Bus.Notify(func(backplane.Status) { n.call(b.Status()) })
+	return func() {
+		n.ended.Store(true)
+		b.mu.Lock()
+		delete(b.notified, n)
+		b.mu.Unlock()
+		end()
+	}
+}
+
+func (n *epochNotification) call(s backplane.Status) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.ended.Load() {
+		n.f(s)
+	}
+}
