@@ -19,7 +19,7 @@ type visit struct {
 
 // visitor authenticates and authorizes a request about a room. Names are the
 // query's parameters beside room.
-func (s *Server) visitor(r *http.Request, rights func(User) auth.Patterns, names ...string) (visit, error) {
+func (s *Server) visitor(r *http.Request, rights func(User) room.Patterns, names ...string) (visit, error) {
 	user, err := s.who(r)
 	if err != nil {
 		return visit{}, err
@@ -32,7 +32,7 @@ func (s *Server) visitor(r *http.Request, rights func(User) auth.Patterns, names
 	if err != nil {
 		return visit{}, err
 	}
-	if !rights(user).Match(string(name)) {
+	if !rights(user).Match(name) {
 		return visit{}, refuse(http.StatusForbidden, "the token does not allow this in room %q", name)
 	}
 	if until := s.hub.BanEnd(name, room.UserID(user.ID)); !until.IsZero() {
@@ -54,8 +54,8 @@ func (s *Server) admin(r *http.Request, names ...string) (url.Values, error) {
 	return parseQuery(r, names...)
 }
 
-func mayJoin(u User) auth.Patterns { return u.Join }
-func maySend(u User) auth.Patterns { return u.Send }
+func mayJoin(u User) room.Patterns { return u.Join }
+func maySend(u User) room.Patterns { return u.Send }
 
 // who says who asks. A cookie goes along with whatever a browser is made to
 // ask, so a request that has one for its credential must come from a page that may use it: opening

@@ -83,7 +83,7 @@ func (c claims) user(issuer, audience string, now time.Time) (User, error) {
 	if info, there := presence.Get("info"); there && !info.Null() {
 		u.Info = json.RawMessage(info)
 	}
-	u.Join, u.Send, u.Expires = Patterns(join), Patterns(send), expires
+	u.Join, u.Send, u.Expires = join, send, expires
 	return u.Checked()
 }
 

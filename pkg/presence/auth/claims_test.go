@@ -67,7 +67,7 @@ func reference(payload string) (auth.User, string) {
 	never := math.Inf(1)
 	exp, nbf := seconds("exp", never), seconds("nbf", 0)
 	read(all, "presence", "an object", &presence)
-	u.Join, u.Send = auth.Patterns{"lobby"}, auth.Patterns{"lobby"}
+	u.Join, u.Send = []string{"lobby"}, []string{"lobby"}
 	if presence != nil {
 		u.Join = list(presence, "presence.join", "a list of strings")
 		u.Send = list(presence, "presence.send", "a list of strings")

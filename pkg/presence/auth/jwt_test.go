@@ -78,20 +78,20 @@ func TestSessionIsThatOfTheCookie(t *testing.T) {
 }
 
 func TestUser(t *testing.T) {
-	lobby := auth.Patterns{"lobby"}
+	lobby := []string{"lobby"}
 	for payload, want := range map[string]auth.User{
 		alice:                              {ID: "alice", Join: lobby, Send: lobby},
 		`{"sub":"alice","exp":4102444800}`: {ID: "alice", Join: lobby, Send: lobby, Expires: time.Unix(4102444800, 0)},
 		`{"sub":"ä","name":"Ä b","sid":"s","presence":{}}`: {ID: "ä", Name: "Ä b", SID: "s"},
 		`{"sub":"a","presence":{"join":["doc-*","x"],"send":[],"admin":true,"info":{"b": [1.50, "<"],"a":9007199254740993}}}`: {
-			ID: "a", Join: auth.Patterns{"doc-*", "x"}, Admin: true, Info: json.RawMessage(`{"b":[1.50,"<"],"a":9007199254740993}`)},
-		`{"sub":"a","presence":{"send":["*"],"info":"away"}}`: {ID: "a", Send: auth.Patterns{"*"}, Info: json.RawMessage(`"away"`)},
+			ID: "a", Join: []string{"doc-*", "x"}, Admin: true, Info: json.RawMessage(`{"b":[1.50,"<"],"a":9007199254740993}`)},
+		`{"sub":"a","presence":{"send":["*"],"info":"away"}}`: {ID: "a", Send: []string{"*"}, Info: json.RawMessage(`"away"`)},
 		// Names are matched exactly, and the last of a name counts.
 		`{"sub":"a","Sub":"b","SUB":"c","presence":{"Admin":true}}`: {ID: "a"},
 		`{"sub":"b","sub":"a"}`: {ID: "a", Join: lobby, Send: lobby},
 		// A claim that is null is absent.
 		`{"sub":"a","name":null,"sid":null,"iss":null,"aud":null,"exp":null,"nbf":null,"iat":null,"presence":null}`: {ID: "a", Join: lobby, Send: lobby},
-		`{"sub":"a","presence":{"join":null,"send":["x"],"info":null,"admin":null}}`:                                {ID: "a", Send: auth.Patterns{"x"}},
+		`{"sub":"a","presence":{"join":null,"send":["x"],"info":null,"admin":null}}`:                                {ID: "a", Send: []string{"x"}},
 	} {
 		if want.Info == nil {
 			want.Info = json.RawMessage(`{}`)

@@ -58,8 +58,9 @@ type User struct {
 	// JSON, at most 1 KiB of it; {} if the token says nothing.
 	Info json.RawMessage
 
-	// Join and Send are the names that the user may join, and send to.
-	Join, Send Patterns
+	// Join and Send are patterns of the rooms that the user may join, and send to: * stands for any
+	// run of characters, the empty one too. Nil allows no room.
+	Join, Send []string
 
 	// Admin may list the rooms, remove users, and what it sends is said by the
 	// server.

@@ -2,23 +2,22 @@ package room
 
 import "strings"
 
-// Patterns are names in which * stands for any run of characters, the empty
-// one too: "doc-*" matches "doc-1" and "doc-". Nil matches nothing.
+// Patterns are patterns of room names, in which * stands for any run of characters, the empty one
+// too: "doc-*" matches "doc-1" and "doc-". Nil matches nothing.
 type Patterns []string
 
 // Match reports whether any of the patterns matches the whole of name.
-func (p Patterns) Match(name string) bool {
+func (p Patterns) Match(name Name) bool {
 	for _, pattern := range p {
-		if match(pattern, name) {
+		if match(pattern, string(name)) {
 			return true
 		}
 	}
 	return false
 }
 
-// match takes each piece between two stars at the first place where it fits:
-// what is left for the pieces after it is then the longest, so there is
-// nothing to go back to, and no pattern takes long.
+// match matches each piece between two stars at the first place where it fits. That leaves the most
+// for the pieces after it, so it never goes back, and its time is bounded by the two lengths.
 func match(pattern, name string) bool {
 	first, rest, star := strings.Cut(pattern, "*")
 	if !star {

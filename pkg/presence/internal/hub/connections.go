@@ -170,7 +170,7 @@ func (c *connections) renew(r renewal) {
 		}
 		allowed, known := may[conn.room]
 		if !known {
-			allowed = r.Join.Match(string(conn.room))
+			allowed = r.Join.Match(conn.room)
 			may[conn.room] = allowed
 		}
 		if !allowed {
