@@ -37,7 +37,7 @@ func TestFilesAreThePageAndNothingElse(t *testing.T) {
 	}
 }
 
-// The policy in the package comment lets nothing else through, and a mount
+// The default policy of package presence allows nothing else, and a mount
 // under a prefix has no other root.
 func TestPageFitsTheStrictPolicy(t *testing.T) {
 	page := read(t, "index.html")

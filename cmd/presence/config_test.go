@@ -12,8 +12,9 @@ import (
 // An error of every field that a flag sets names the flag, and the flag exists.
 func TestConfigErrorsNameTheFlag(t *testing.T) {
 	// The command never sets these, or any value is allowed.
-	none := map[string]bool{"Authenticator": true, "Guest": true, "History": true, "KeepHandler": true, "Cookie.Insecure": true,
-		"Web": true, "OnMessage": true, "OnJoin": true, "OnLeave": true, "Logger": true}
+	none := map[string]bool{"Authenticator": true, "Backplane": true, "Guest": true, "History": true, "KeepHandler": true, "Cookie.Insecure": true,
+		"ContentSecurityPolicy": true, // the command serves its own page
+		"Web":                   true, "OnMessage": true, "OnJoin": true, "OnLeave": true, "Logger": true}
 	flags := map[string]bool{}
 	parser, err := newParser(t.Context(), &process{getenv: func(string) string { return "" }}, nil)
 	if err != nil {

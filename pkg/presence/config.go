@@ -13,6 +13,7 @@ import (
 	"example.com/presence/pkg/presence/backplane"
 	"example.com/presence/pkg/presence/internal/guard"
 	"example.com/presence/pkg/presence/internal/hub"
+	"example.com/presence/pkg/presence/internal/input"
 	"example.com/presence/pkg/presence/room"
 )
 
@@ -45,6 +46,15 @@ const (
 
 // DefaultMaxIdleConnections is Config.MaxIdleConnections by default.
 const DefaultMaxIdleConnections = guard.DefaultMaxIdle
+
+// DefaultContentSecurityPolicy is the default of Config.ContentSecurityPolicy. A page with it loads
+// scripts, styles, images and data from its own origin only, runs no inline script or style, and
+// cannot be framed (Content Security Policy Level 3).
+const DefaultContentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+// maxPolicy is the maximum length of Config.ContentSecurityPolicy, in bytes.
+const maxPolicy = 4 << 10
 
 // Config holds the settings of a [Server]. The zero value of each field is its
 // default, which the field names; only Authenticator has none.
@@ -169,6 +179,11 @@ type Config struct {
 	// nil serves no files.
 	Web fs.FS
 
+	// ContentSecurityPolicy is the header of that name on the files of Web, at most 4096 bytes without
+	// control characters. A page that loads from or connects to another origin needs one of its own.
+	// Default: [DefaultContentSecurityPolicy].
+	ContentSecurityPolicy string
+
 	// OnMessage, OnJoin and OnLeave, if set, hear what happened, one after the
 	// other, in order a room and outside of any lock. They run beside the
 	// streams, so that a slow one delays no client; while what waits for them
@@ -233,6 +248,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.MessageBurst, 40)
 	setDefault(&c.MaxMessage, 64<<10)
 	setDefault(&c.MaxUnsent, max(256<<10, 4*c.MaxMessage))
+	setDefault(&c.ContentSecurityPolicy, DefaultContentSecurityPolicy)
 	setDefault(&c.Cookie.SameSite, http.SameSiteLaxMode)
 	setDefault(&c.Logger, slog.Default())
 	c.Linger = max(0, c.Linger)
@@ -281,6 +297,8 @@ func (c Config) check() error {
 		}
 	}
 	switch {
+	case !input.PlainBytes(c.ContentSecurityPolicy, maxPolicy):
+		return &ConfigError{Field: "ContentSecurityPolicy", Reason: fmt.Sprintf("is at most %d bytes without control characters", maxPolicy)}
 	case strings.Trim(c.Cookie.Domain, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-") != "":
 		return &ConfigError{Field: "Cookie.Domain", Reason: fmt.Sprintf("%q is no domain", c.Cookie.Domain)}
 	case c.Cookie.SameSite == http.SameSiteNoneMode && c.Cookie.Insecure:

@@ -56,6 +56,8 @@ func TestConfigErrors(t *testing.T) {
 		{"Cookie.SameSite", "needs a Secure cookie", func(c *presence.Config) {
 			c.Cookie.SameSite, c.Cookie.Insecure = http.SameSiteNoneMode, true
 		}},
+		{"ContentSecurityPolicy", "is at most 4096 bytes without control characters", func(c *presence.Config) { c.ContentSecurityPolicy = "a\r\nb" }},
+		{"ContentSecurityPolicy", "is at most 4096 bytes", func(c *presence.Config) { c.ContentSecurityPolicy = strings.Repeat("a", 4097) }},
 		{"Web", "{}.js: the router has a meaning", func(c *presence.Config) { c.Web = fstest.MapFS{"{}.js": {}} }},
 	} {
 		seen[c.field] = true

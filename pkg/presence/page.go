@@ -16,13 +16,9 @@ import (
 	"strings"
 )
 
-// policy lets a page load what this server serves, and nothing else run in it
-// (Content Security Policy Level 3).
-const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
-	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-
 // file is one file of Config.Web.
 type file struct {
+	policy  string // Config.ContentSecurityPolicy
 	kind    string // media type
 	plain   coded
 	gzipped *coded // nil if it would be no smaller
@@ -35,8 +31,9 @@ type coded struct {
 	etag    string
 }
 
-// readPage reads the files of web, by the path at which each is served. The error is a *ConfigError.
-func readPage(web fs.FS) (map[string]*file, error) {
+// readPage returns the files of web, which are served with the policy, by their paths. The error is a
+// *ConfigError.
+func readPage(web fs.FS, policy string) (map[string]*file, error) {
 	page := map[string]*file{}
 	if web == nil {
 		return page, nil
@@ -53,8 +50,9 @@ func readPage(web fs.FS) (map[string]*file, error) {
 		sum := sha256.Sum256(content)
 		tag := base64.RawURLEncoding.EncodeToString(sum[:12])
 		f := &file{
-			kind:  cmp.Or(mime.TypeByExtension(path.Ext(name)), http.DetectContentType(content)),
-			plain: coded{content, `"` + tag + `"`},
+			policy: policy,
+			kind:   cmp.Or(mime.TypeByExtension(path.Ext(name)), http.DetectContentType(content)),
+			plain:  coded{content, `"` + tag + `"`},
 		}
 		if zipped := compress(zip, content); len(zipped) < len(content) {
 			f.gzipped = &coded{zipped, `"` + tag + `-gzip"`}
@@ -89,7 +87,7 @@ func (f *file) get(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	h := w.Header()
-	h.Set("Content-Security-Policy", policy)
+	h.Set("Content-Security-Policy", f.policy)
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cache-Control", "no-cache")
 	body := &f.plain

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -74,5 +75,28 @@ func TestCompressedFiles(t *testing.T) {
 	}
 	if r := h.askBy(plain, "GET", "/dot.png", "", "", "Accept-Encoding", "gzip"); r.Header.Get("Content-Encoding") != "" || r.Header.Get("Vary") == "Accept-Encoding" {
 		t.Errorf("a file that is no smaller as gzip: %v", r.Header)
+	}
+}
+
+// The policy stands on each file, whether it is sent or known to the client, and on nothing else.
+func TestContentSecurityPolicy(t *testing.T) {
+	own := "default-src 'self'; img-src https://images.example"
+	for policy, want := range map[string]string{"": presence.DefaultContentSecurityPolicy, own: own} {
+		h := open(t, presence.Config{Web: fstest.MapFS{"index.html": {Data: []byte("<p>hi")}, "a.js": {}}, ContentSecurityPolicy: policy})
+		for _, path := range []string{"/", "/index.html", "/a.js"} {
+			first := h.ask("GET", path, "", "")
+			again := h.ask("GET", path, "", "", "If-None-Match", first.Header.Get("ETag"))
+			for _, r := range []*http.Response{first, again, h.ask("HEAD", path, "", "")} {
+				if got := r.Header.Values("Content-Security-Policy"); !slices.Equal(got, []string{want}) {
+					t.Errorf("%s %s: got the policies %q, want %q", r.Status, path, got, want)
+				}
+			}
+			if again.StatusCode != http.StatusNotModified {
+				t.Errorf("%s again: got %s", path, again.Status)
+			}
+		}
+		if got := h.ask("GET", "/healthz", "", "").Header.Get("Content-Security-Policy"); got != "" {
+			t.Errorf("/healthz has the policy %q", got)
+		}
 	}
 }

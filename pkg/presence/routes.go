@@ -31,7 +31,7 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("presence: %w", err)
 	}
-	page, err := readPage(c.Web)
+	page, err := readPage(c.Web, c.ContentSecurityPolicy)
 	if err != nil {
 		return nil, fmt.Errorf("presence: %w", err)
 	}
