@@ -15,7 +15,7 @@ func (h *Hub) Connect(ctx context.Context, name room.Name, user room.UserID, l L
 	if h.draining.Load() {
 		return nil, ErrDraining
 	}
-	conn := &Connection{room: name, user: user, sid: l.SID, session: l.Session, expires: l.Expires}
+	conn := &Connection{room: name, user: user, sid: l.SID, session: l.Session, expires: expiryOf(l.Expires)}
 	if err := h.conns.add(conn); err != nil {
 		return nil, err
 	}

@@ -34,7 +34,7 @@ type Connection struct {
 
 	// Guarded by connections.mu.
 	session    string
-	expires    time.Time
+	expires    int64 // in Unix microseconds; 0: never
 	timer      Timer // nil if it does not expire
 	open       bool  // it has its slot
 	counted    bool
@@ -44,11 +44,19 @@ type Connection struct {
 	prev, next *Connection // in the list of its user's
 }
 
+// expiryOf returns the end of a lease as a Connection has it, in Unix microseconds.
+func expiryOf(expires time.Time) int64 {
+	if expires.IsZero() {
+		return 0
+	}
+	return expires.UnixMicro()
+}
+
 // joiner is a connection that was counted and waits for its sync until the flush interval ends.
 type joiner struct {
 	*Connection
 	position string // from which its live stream follows
-	missed   int    // index in counter.recent of the first message that it needs
+	missed   int    // index in waits.recent of the first message that it needs
 }
 
 // reasonOf returns the reason of a leave for the end of a connection.

@@ -113,16 +113,17 @@ func (c *connections) ofLocked(user room.UserID) iter.Seq[*Connection] {
 // scheduleLocked announces the end of the connection's lease, and ends the connection, each in its
 // time, which may be now.
 func (c *connections) scheduleLocked(conn *Connection) {
-	if conn.expires.IsZero() || !conn.counted {
+	if conn.expires == 0 || !conn.counted {
 		return
 	}
-	left := conn.expires.Sub(c.clock.Now())
+	expires := time.UnixMicro(conn.expires)
+	left := expires.Sub(c.clock.Now())
 	if left <= 0 {
 		conn.client.End(EndExpired)
 		return
 	}
 	// Warn at most once per expiry second, so that repeated short renewals cannot flood a stream.
-	if end := uint32(conn.expires.Unix()); conn.admitted && conn.warned != end {
+	if end := uint32(expires.Unix()); conn.admitted && conn.warned != end {
 		if left > expiryNotice {
 			left -= expiryNotice
 		} else {
@@ -161,10 +162,11 @@ type renewal struct {
 func (c *connections) renew(r renewal) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	expires := expiryOf(r.Expires)
 	may := map[room.Name]bool{} // a token has many patterns, a user many streams
 	for conn := range c.ofLocked(r.User) {
 		moves := r.From != "" && r.From != r.To && conn.session == r.From
-		extends := !conn.expires.IsZero() && (r.Expires.IsZero() || r.Expires.After(conn.expires))
+		extends := conn.expires != 0 && (expires == 0 || expires > conn.expires)
 		if conn.sid != r.SID || !moves && !extends {
 			continue
 		}
@@ -180,7 +182,7 @@ func (c *connections) renew(r renewal) {
 			conn.session = r.To
 		}
 		if extends {
-			conn.expires = r.Expires
+			conn.expires = expires
 			if conn.timer != nil {
 				conn.timer.Stop()
 			}

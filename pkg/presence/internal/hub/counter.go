@@ -16,31 +16,38 @@ type counter struct {
 	name   room.Name
 	shared *shared
 	stream SharedStream
+	wakeUp func() // called by the timer
 
 	mu        sync.Mutex // guards what follows
 	room      room.Room
 	position  room.Position       // of the last message that was published
 	pending   map[uint64]struct{} // messages of this node that hold a slot of the stream, by number
+	waits     *waits              // nil while nobody waits
+	published int                 // the last user count of the shared stream
+	flushed   time.Time           // when the last count was published
+	idle      time.Time           // since when nobody is here and no message comes; zero while in use
+	timer     Timer               // nil while nothing is due
+	settled   chan struct{}       // closed when a closing room has no message pending; nil before
+	changes   uint32              // of idle
+	losses    uint32              // how often messages were lost to all clients
+	ahead     bool                // a joiner has got another count than published
+	closed    bool                // nothing is published any more, nobody joins
+}
+
+// waits is what a room has while somebody waits: joiners, or callers that read the log. The messages
+// that come meanwhile are kept for them.
+type waits struct {
 	joiners   []joiner
 	readers   int               // callers that read the log for a joiner
-	recent    []backplane.Entry // messages since the first of the joiners and readers; each parses
-	losses    uint              // how often messages were lost to all clients
+	recent    []backplane.Entry // since the first of the joiners and readers; each parses
 	repairing bool              // the log is being read after an interruption
-	held      []backplane.Entry // messages that came meanwhile
-	published int               // the last user count of the shared stream
-	ahead     bool              // a joiner has got another count since
-	flushed   time.Time         // when the last count was published
-	idle      time.Time         // since when nobody is here and no message comes; zero while in use
-	changes   uint64            // of idle
-	timer     Timer
-	settled   chan struct{} // closed when a closing room has no message pending; nil before
-	closed    bool          // nothing is published any more, nobody joins
+	held      []backplane.Entry // that came meanwhile
 }
 
 // state is the use of a room after a change.
 type state struct {
 	changed bool      // idle is another one since the last state
-	number  uint64    // of the change
+	number  uint32    // of the change
 	idle    time.Time // zero: in use
 	expired bool      // unused for Config.RoomAge
 }
@@ -50,23 +57,33 @@ type state struct {
 // joiner that reads nothing holds it for up to 15 s: the limit on all is that on connections.
 const maxSnapshot = 4 << 10
 
-// newCounter returns the counter of an unused room. Start must follow.
-func newCounter(name room.Name, s *shared) *counter {
-	return &counter{
-		name:     name,
-		shared:   s,
-		stream:   s.config.Streams.Stream(string(name)),
-		room:     room.New(room.Config{Linger: s.config.Linger, MemberLimit: s.config.MemberLimit}),
-		position: room.Position{Epoch: s.epoch()},
-		idle:     s.config.Clock.Now(),
+// start makes c the counter of an unused room. Wake is called when flushLocked has work.
+func (c *counter) start(name room.Name, s *shared, wake func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock() // wake waits until there is a timer
+	c.name, c.shared, c.wakeUp = name, s, wake
+	c.stream = s.config.Streams.Stream(string(name))
+	c.room = room.New(room.Config{Linger: s.config.Linger, MemberLimit: s.config.MemberLimit})
+	c.position = room.Position{Epoch: s.epoch()}
+	c.idle = s.config.Clock.Now()
+	c.setTimerLocked(s.config.RoomAge)
+}
+
+// setTimerLocked has wakeUp called after d.
+func (c *counter) setTimerLocked(d time.Duration) {
+	if c.timer == nil {
+		c.timer = c.shared.config.Clock.AfterFunc(d, c.wakeUp)
+	} else {
+		c.timer.Reset(d)
 	}
 }
 
-// start sets the timer, which calls wake.
-func (c *counter) start(wake func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock() // wake waits until there is a timer
-	c.timer = c.shared.config.Clock.AfterFunc(c.shared.config.RoomAge, wake)
+// stopTimerLocked frees the timer: most rooms have nothing due most of the time.
+func (c *counter) stopTimerLocked() {
+	if c.timer != nil {
+		c.timer.Stop()
+		c.timer = nil
+	}
 }
 
 // countLocked is the user count.
@@ -80,9 +97,29 @@ func (c *counter) flushEndLocked() time.Time {
 	return c.flushed.Add(flushInterval(c.shared.config.Coalesce, c.stream.FanOutTime(), c.room.Counting()))
 }
 
+// waitsLocked returns c.waits, which is made if nobody has waited.
+func (c *counter) waitsLocked() *waits {
+	if c.waits == nil {
+		c.waits = new(waits)
+	}
+	return c.waits
+}
+
+// endWaitsLocked drops the messages that nobody needs any more.
+func (c *counter) endWaitsLocked() {
+	if w := c.waits; w != nil && len(w.joiners) == 0 && w.readers == 0 {
+		if w.recent = nil; !w.repairing {
+			c.waits = nil
+		}
+	}
+}
+
+// hasJoinersLocked reports whether joiners wait for the end of the flush interval.
+func (c *counter) hasJoinersLocked() bool { return c.waits != nil && len(c.waits.joiners) > 0 }
+
 // hasNewsLocked reports whether something waits for the end of the flush interval.
 func (c *counter) hasNewsLocked(now time.Time) bool {
-	return len(c.joiners) > 0 || c.ahead || c.countLocked() != c.published || c.room.HasNews(now)
+	return c.hasJoinersLocked() || c.ahead || c.countLocked() != c.published || c.room.HasNews(now)
 }
 
 // setIdleLocked notes that the room is unused from now on, or, with the zero time, in use.
@@ -94,7 +131,7 @@ func (c *counter) setIdleLocked(since time.Time) {
 // unusedLocked reports whether the room may be dropped: nobody is in it, and no message is on its
 // way.
 func (c *counter) unusedLocked() bool {
-	return !c.closed && !c.idle.IsZero() && len(c.pending) == 0 && c.readers == 0
+	return !c.closed && !c.idle.IsZero() && len(c.pending) == 0 && c.waits == nil
 }
 
 // expiredLocked reports whether the room is to be dropped.
@@ -103,6 +140,6 @@ func (c *counter) expiredLocked(now time.Time) bool {
 }
 
 // stateSinceLocked returns the state after a change that began when there were that many changes.
-func (c *counter) stateSinceLocked(before uint64, now time.Time) state {
+func (c *counter) stateSinceLocked(before uint32, now time.Time) state {
 	return state{changed: c.changes != before, number: c.changes, idle: c.idle, expired: c.expiredLocked(now)}
 }

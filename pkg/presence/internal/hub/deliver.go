@@ -62,8 +62,8 @@ func (c *counter) receive(e backplane.Entry) state {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now, before := c.shared.config.Clock.Now(), c.changes
-	if c.repairing {
-		c.held = append(c.held, e)
+	if w := c.waits; w != nil && w.repairing {
+		w.held = append(w.held, e)
 	} else {
 		c.deliverLocked(e, now)
 	}
@@ -88,8 +88,8 @@ func (c *counter) deliverLocked(e backplane.Entry, now time.Time) {
 	id := c.position.String()
 	c.stream.Publish(messageEvent(id, r, e.At), kind)
 	c.shared.totals.messages.Add(1)
-	if len(c.joiners) > 0 || c.readers > 0 {
-		c.recent = append(c.recent, e)
+	if w := c.waits; w != nil && (len(w.joiners) > 0 || w.readers > 0) {
+		w.recent = append(w.recent, e)
 	}
 	if !c.idle.IsZero() {
 		c.setIdleLocked(now)
@@ -111,7 +111,7 @@ func (c *counter) open(last uint64) {
 
 // interrupt notes that messages may have been lost. With another epoch every client gets reset. Else
 // it reports that the caller must read the log and call repair: messages that come meanwhile are held.
-func (c *counter) interrupt(epoch string) (read bool, after uint64, losses uint) {
+func (c *counter) interrupt(epoch string) (read bool, after uint64, losses uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -119,12 +119,15 @@ func (c *counter) interrupt(epoch string) (read bool, after uint64, losses uint)
 		return false, 0, 0
 	case c.position.Epoch != epoch:
 		c.position = room.Position{Epoch: epoch}
-		c.held = nil // of the old log
+		if c.waits != nil {
+			c.waits.held = nil // of the old log
+		}
 		c.resetLocked()
 		return false, 0, 0
 	}
-	if read = !c.repairing; read {
-		c.repairing = true
+	w := c.waitsLocked()
+	if read = !w.repairing; read {
+		w.repairing = true
 		c.shared.running.Add(1)
 	}
 	return read, c.position.Seq, c.losses
@@ -134,15 +137,19 @@ func (c *counter) interrupt(epoch string) (read bool, after uint64, losses uint)
 func (c *counter) resetLocked() {
 	reset := resetEvent(c.position.String())
 	c.stream.Publish(reset, stream.Every)
-	c.recent = nil
 	c.losses++
 	for number := range c.pending { // their messages may never come; if they do they need no slot
 		if c.takePendingLocked(number) {
 			c.stream.Release()
 		}
 	}
-	for i := range c.joiners {
-		j := &c.joiners[i]
+	w := c.waits
+	if w == nil {
+		return
+	}
+	w.recent = nil
+	for i := range w.joiners {
+		j := &w.joiners[i]
 		j.position, j.missed = c.position.String(), 0
 		j.client.Send(reset.Append(nil))
 	}
@@ -151,7 +158,7 @@ func (c *counter) resetLocked() {
 // repair publishes the messages that the log has after an interruption, and those that were held.
 // If the log does not have all of them, every client gets reset first. Losses is what interrupt
 // returned: if the log was made anew since, the entries are of the old one.
-func (c *counter) repair(entries []backplane.Entry, complete bool, losses uint) state {
+func (c *counter) repair(entries []backplane.Entry, complete bool, losses uint32) state {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now, before := c.shared.config.Clock.Now(), c.changes
@@ -161,10 +168,11 @@ func (c *counter) repair(entries []backplane.Entry, complete bool, losses uint) 
 	case !complete && !c.closed:
 		c.resetLocked()
 	}
-	for _, e := range append(entries, c.held...) {
+	for _, e := range append(entries, c.waits.held...) {
 		c.deliverLocked(e, now)
 	}
-	c.repairing, c.held = false, nil
+	c.waits.repairing, c.waits.held = false, nil
+	c.endWaitsLocked()
 	c.shared.running.Done()
 	return c.stateSinceLocked(before, now)
 }
@@ -212,5 +220,5 @@ func (c *counter) closeLocked() {
 		c.publishLocked(now, true)
 	}
 	c.closed = true
-	c.timer.Stop()
+	c.stopTimerLocked()
 }

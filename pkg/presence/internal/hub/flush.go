@@ -35,9 +35,9 @@ func (c *counter) flushLocked(now time.Time) {
 		due = c.idle.Add(c.shared.config.RoomAge)
 	}
 	if due.After(now) {
-		c.timer.Reset(due.Sub(now))
+		c.setTimerLocked(due.Sub(now))
 	} else { // nothing is due, or the room has expired: its state says so
-		c.timer.Stop()
+		c.stopTimerLocked()
 	}
 }
 
@@ -53,7 +53,7 @@ func (c *counter) publishLocked(now time.Time, count bool) {
 		}
 	}
 	var snapshot []byte // encoded once for all
-	if news.Sync || len(c.joiners) > 0 {
+	if news.Sync || c.hasJoinersLocked() {
 		snapshot = snapshotOf(&c.room, c.shared.config.Heartbeat)
 		c.shared.totals.snapshots.Add(1)
 	}
@@ -66,7 +66,7 @@ func (c *counter) publishLocked(now time.Time, count bool) {
 		c.stream.Publish(countEvent(id, n), stream.Latest)
 		c.shared.totals.counts.Add(1)
 	}
-	if len(c.joiners) > 0 {
+	if c.hasJoinersLocked() {
 		c.admitLocked(snapshot, n)
 		c.ahead = c.ahead || n != c.published
 	}
@@ -90,14 +90,15 @@ func (c *counter) changedLocked(change room.Change) {
 // attaches them to the shared stream. Each gets the snapshot at its own position, which is why the
 // id lines stand apart, then the messages since, so that no id goes back.
 func (c *counter) admitLocked(snapshot []byte, count int) {
+	joiners := c.waits.joiners
 	sync := syncEvent("", snapshot).Append(nil)
 	number := countEvent("", count).Append(nil)
-	account, slow := c.shared.snapshots.start(len(sync), c.joiners)
+	account, slow := c.shared.snapshots.start(len(sync), joiners)
 	for _, conn := range slow {
 		conn.client.Drop(stream.Slow) // with a goodbye it would hold the snapshot for as long as that may take
 	}
-	missed := replayOf(nil, c.position.Epoch, c.recent)
-	for _, j := range c.joiners {
+	missed := replayOf(nil, c.position.Epoch, c.waits.recent)
+	for _, j := range joiners {
 		id := []byte("id: " + j.position + "\n")
 		pieces := [][]byte{id, sync, id, number}
 		if rest := missed[piecesPerMessage*j.missed:]; len(rest) > 0 {
@@ -107,13 +108,6 @@ func (c *counter) admitLocked(snapshot []byte, count int) {
 		c.stream.Attach(j.client)
 		c.shared.conns.admit(j.Connection)
 	}
-	c.joiners = nil
-	c.forgetRecentLocked()
-}
-
-// forgetRecentLocked drops the recent messages if nobody needs them.
-func (c *counter) forgetRecentLocked() {
-	if len(c.joiners) == 0 && c.readers == 0 {
-		c.recent = nil
-	}
+	c.waits.joiners = nil
+	c.endWaitsLocked()
 }

@@ -40,8 +40,7 @@ func (l *live) unsubscribe() {
 // [ErrDraining], [ErrTooManyRooms], or that of the backplane.
 func (h *Hub) open(ctx context.Context, name room.Name) (*live, error) {
 	l, evicted, err := h.rooms.get(name, func(l *live) {
-		l.counter = newCounter(name, &h.shared)
-		l.start(func() { h.note(l, l.wake()) })
+		l.start(name, &h.shared, func() { h.note(l, l.wake()) })
 	})
 	if evicted != nil {
 		evicted.unsubscribe()
@@ -50,11 +49,15 @@ func (h *Hub) open(ctx context.Context, name room.Name) (*live, error) {
 		return nil, err
 	}
 	l.opening.Do(func() {
-		if l.failed = h.subscribe(ctx, l); l.failed != nil {
+		if err := h.subscribe(ctx, l); err != nil {
+			l.failed = &err
 			h.rooms.discard(l)
 		}
 	})
-	return l, l.failed
+	if l.failed != nil {
+		return nil, *l.failed
+	}
+	return l, nil
 }
 
 // openTime is how long the backplane may take to open a room.

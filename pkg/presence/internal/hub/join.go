@@ -17,8 +17,8 @@ type resumption struct {
 	reset   bool // messages are lost to the client
 	entries []backplane.Entry
 	after   uint64 // the last position of entries, or the client's
-	recent  int    // index in counter.recent of the first message that came meanwhile
-	losses  uint   // counter.losses then
+	recent  int    // index in waits.recent of the first message that came meanwhile
+	losses  uint32 // counter.losses then
 }
 
 // resume reads the messages since the id, without the lock, as the log may take its time. The
@@ -33,8 +33,9 @@ func (c *counter) resume(ctx context.Context, lastID string) (r resumption) {
 		c.mu.Unlock()
 		return resumption{reset: true}
 	}
-	r.after, r.recent, r.losses, r.reading = last.Seq, len(c.recent), c.losses, true
-	c.readers++
+	w := c.waitsLocked()
+	w.readers++
+	r.after, r.recent, r.losses, r.reading = last.Seq, len(w.recent), c.losses, true
 	upToDate := last.Seq == c.position.Seq
 	c.mu.Unlock()
 	if upToDate {
@@ -56,13 +57,13 @@ func (c *counter) endReadingLocked(r resumption) (entries []backplane.Entry, res
 	if !r.reading {
 		return nil, r.reset
 	}
-	c.readers--
-	defer c.forgetRecentLocked()
+	c.waits.readers--
+	defer c.endWaitsLocked()
 	if r.reset || r.losses != c.losses {
 		return nil, true
 	}
 	entries = r.entries
-	for _, e := range c.recent[r.recent:] {
+	for _, e := range c.waits.recent[r.recent:] {
 		if e.Position > r.after {
 			entries = append(entries[:len(entries):len(entries)], e)
 			r.after = e.Position
@@ -99,7 +100,8 @@ func (c *counter) join(conn *Connection, u room.User, r resumption) (state, erro
 			conn.client.Send(greeting)
 		}
 		c.shared.conns.enter(conn, false) // under the lock: a kick or Close ends the connections of the room
-		c.joiners = append(c.joiners, joiner{conn, c.position.String(), len(c.recent)})
+		w := c.waitsLocked()
+		w.joiners = append(w.joiners, joiner{conn, c.position.String(), len(w.recent)})
 	}
 	c.flushLocked(now)
 	return c.stateSinceLocked(before, now), nil
@@ -153,14 +155,26 @@ func (c *counter) leave(conn *Connection, why room.Reason) state {
 	defer c.mu.Unlock()
 	now, before := c.shared.config.Clock.Now(), c.changes
 	c.room.Leave(conn.id, why, now)
-	if i := slices.IndexFunc(c.joiners, func(j joiner) bool { return j.Connection == conn }); i >= 0 {
-		c.joiners = slices.Delete(c.joiners, i, i+1)
-		c.forgetRecentLocked()
-	} else {
+	if !c.dropJoinerLocked(conn) {
 		c.stream.Detach(conn.client)
 	}
 	c.flushLocked(now)
 	return c.stateSinceLocked(before, now)
+}
+
+// dropJoinerLocked removes a joiner, and reports whether the connection was one.
+func (c *counter) dropJoinerLocked(conn *Connection) bool {
+	w := c.waits
+	if w == nil {
+		return false
+	}
+	i := slices.IndexFunc(w.joiners, func(j joiner) bool { return j.Connection == conn })
+	if i < 0 {
+		return false
+	}
+	w.joiners = slices.Delete(w.joiners, i, i+1)
+	c.endWaitsLocked()
+	return true
 }
 
 // remove removes the user with all its connections, which end.

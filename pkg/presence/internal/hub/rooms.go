@@ -23,14 +23,12 @@ type rooms struct {
 
 // live is a room of the registry.
 type live struct {
-	*counter
+	counter
 	opening sync.Once
-	failed  error  // why it could not be opened
-	cancel  func() // ends the subscription; nil before
-
-	// Guarded by unused.mu.
-	element *list.Element // of unused.rooms
-	noted   uint64        // the number of the last state that was noted
+	noted   uint32        // the number of the last state that was noted; guarded by unused.mu
+	element *list.Element // of unused.rooms; guarded by unused.mu
+	failed  *error        // why it could not be opened; nil if it could
+	cancel  func()        // ends the subscription; nil before
 }
 
 // unused are the rooms that nobody uses, the longest unused first. Its lock is taken last.
@@ -47,7 +45,7 @@ func (u *unused) note(r *live, s state) {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if s.number <= r.noted {
+	if int32(s.number-r.noted) <= 0 {
 		return
 	}
 	r.noted = s.number
@@ -80,7 +78,7 @@ func (u *unused) removeLocked(r *live) {
 	}
 }
 
-// get returns a room, and creates it if there is none: init sets its counter. At the limit the room
+// get returns a room, and creates it if there is none: init starts its counter. At the limit the room
 // takes the place of the longest unused one, which get returns. The error is [ErrDraining] or
 // [ErrTooManyRooms].
 func (r *rooms) get(name room.Name, init func(*live)) (l, evicted *live, err error) {
