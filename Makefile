@@ -16,13 +16,13 @@ build: ## the command, as bin/presence
 run: build ## serve the page on http://127.0.0.1:8080 with guest logins (make run ARGS='--count users')
 	bin/presence serve --dev $(ARGS)
 
-test: ## all tests, after setting up what they need
+test: ## all tests, after setting up what they need, and the slowest of them
 	bash .ci/setup
-	CGO_ENABLED=1 go test -race -shuffle=on -timeout 20m ./...
+	CGO_ENABLED=1 go run .ci/test.go -race -shuffle=on -timeout 20m ./...
 	node --test web/*.test.js
 
 test-long: ## the Go tests that have a larger size, in it: many clients, for long
-	PRESENCE_TEST_LONG=1 CGO_ENABLED=1 go test -race -shuffle=on -timeout 2h $(ARGS) ./pkg/presence
+	PRESENCE_TEST_LONG=1 CGO_ENABLED=1 go run .ci/test.go -race -shuffle=on -timeout 2h $(ARGS) ./pkg/presence ./cmd/presence
 
 bench: ## all benchmarks, a quarter of an hour on two cores (make bench BENCH=Storm for one)
 	go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 1h -p 1 $(ARGS) ./pkg/presence ./cmd/presence
