@@ -14,12 +14,12 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// A server is away, for as long as a deploy or a snapshot of its machine may
-// take; with -short for less, and with a shorter heartbeat. The page says so, is back without a hand, shows the right count, and no
-// message twice.
+// A server is away: in make test-long for as long as a deploy or a snapshot of its machine may take,
+// otherwise for less and with a shorter heartbeat. The page says so, reconnects by itself, shows the
+// right count, and no message twice.
 func TestServerIsAway(t *testing.T) {
 	t.Parallel()
-	heartbeat := sized(2*time.Second, 15*time.Second)
+	heartbeat := sized(2*time.Second, 2*time.Second, 15*time.Second)
 	silence := heartbeat * 5 / 2 // in which the page knows of nothing
 	restart := min(silence, 10*time.Second)
 	post := func(t *testing.T, addr, text string) {
@@ -83,11 +83,13 @@ func TestServerIsAway(t *testing.T) {
 
 			back := time.Now().Add(away.time)
 			away.leave(t, server.Process)
-			for _, page := range both {
-				seeUntil(t, page, `document.body.dataset.state === "connecting"`, back)
-			}
-			until(t, back)
-			away.back(t, server.Process, addr)
+			idle(t, func() {
+				for _, page := range both {
+					seeUntil(t, page, `document.body.dataset.state === "connecting"`, back)
+				}
+				until(t, back)
+				away.back(t, server.Process, addr)
+			})
 			for _, page := range both {
 				see(t, page, `document.body.dataset.state === "open"`)
 				see(t, page, count(2))

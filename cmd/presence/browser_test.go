@@ -267,7 +267,7 @@ func TestRemovedEventSource(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ban := sized(5*time.Second, 12*time.Second) // it comes back within 3 s
+	ban := sized(5*time.Second, 12*time.Second, 12*time.Second) // it comes back within 3 s
 	start := time.Now()
 	request, err := http.NewRequestWithContext(t.Context(), "DELETE", fmt.Sprintf("http://%s/members/%s?room=r&for=%s", addr, url.PathEscape(id), ban), nil)
 	if err != nil {

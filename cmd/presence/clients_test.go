@@ -174,7 +174,7 @@ func TestClients(t *testing.T) {
 	post(3)
 	cutter.refuse()
 	post(7)
-	until(t, time.Now().Add(sized(time.Second, 3*time.Second))) // the longest time to the next attempt
+	until(t, time.Now().Add(sized(time.Second, 3*time.Second, 3*time.Second))) // the longest time to the next attempt
 	cutter.accept(t)
 	post(5)
 	received("refused")
@@ -192,7 +192,8 @@ func TestClients(t *testing.T) {
 		}
 	}
 
-	signals := sized([]syscall.Signal{syscall.SIGKILL}, []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL})
+	both := []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL}
+	signals := sized([]syscall.Signal{syscall.SIGKILL}, both, both)
 	for _, signal := range signals {
 		before := len(sent)
 		post(5)

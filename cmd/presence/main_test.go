@@ -30,15 +30,27 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(ending{m})
 }
 
-// heavyTests are the slots of tests that keep a core busy while they run beside
-// others.
-var heavyTests = make(chan struct{}, runtime.GOMAXPROCS(0))
+// heavySlots limits the parallel tests that keep a core busy.
+var heavySlots = make(chan struct{}, runtime.GOMAXPROCS(0))
 
-// heavy waits for a slot, which the test has until its end. A parallel test that
-// does more than wait calls it first.
+// heavy takes a slot until the end of the test. A parallel test that does more than wait calls it
+// first. It logs the time without a slot in the words that .ci/test.go subtracts.
 func heavy(t *testing.T) {
-	heavyTests <- struct{}{}
-	t.Cleanup(func() { <-heavyTests })
+	takeSlot(t)
+	t.Cleanup(func() { <-heavySlots })
+}
+
+// idle calls wait, which only waits, while other tests may use the slot of this one.
+func idle(t *testing.T, wait func()) {
+	<-heavySlots
+	defer takeSlot(t)
+	wait()
+}
+
+func takeSlot(t *testing.T) {
+	began := time.Now()
+	heavySlots <- struct{}{}
+	t.Logf("waited %.1fs for a slot", time.Since(began).Seconds())
 }
 
 // ending is the run of all tests, and the end of what they share.
@@ -59,10 +71,14 @@ const secret = "a secret of at least 32 bytes, for tests"
 // busy machine may take long; a test that passes waits for none of it.
 const patience = time.Minute
 
-// sized returns the size of a test: short with -short, usual otherwise.
-func sized[T any](short, usual T) T {
-	if testing.Short() {
+// sized returns the size of a test: short with -short, long in make test-long, which sets
+// PRESENCE_TEST_LONG=1, and usual otherwise.
+func sized[T any](short, usual, long T) T {
+	switch {
+	case testing.Short():
 		return short
+	case os.Getenv("PRESENCE_TEST_LONG") == "1":
+		return long
 	}
 	return usual
 }

@@ -132,5 +132,5 @@ func TestServeReleasesMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	log.find(t, `"memory released"`)
+	idle(t, func() { log.find(t, `"memory released"`) })
 }

@@ -195,7 +195,7 @@ func (s *stormServer) end() {
 // at once. Its steady memory is what the same clients need that came one after the other, after all
 // that can be freed was freed.
 func BenchmarkStormMemory(b *testing.B) {
-	clients := sized(1200, 12_000)
+	clients := sized(1200, 12_000, 12_000)
 	requests := make([]string, clients)
 	for i := range requests {
 		user := fmt.Sprintf("user-%d", i)
