@@ -1,32 +1,36 @@
 package stream
 
-// backlog is what a socket has not taken yet, in this order.
+// backlog is what a socket has yet to take, in the order of the fields.
 type backlog struct {
-	cut     []byte   // the rest of what the socket has begun to take
-	private [][]byte // events for this client alone; in chunks the last piece is never a caller's
+	partial []byte   // the rest of a piece that the socket has begun to take
+	private [][]byte // events for this client alone; the last piece is this package's own if chunked
 	queue   queue    // shared events
-	last    []byte   // a goodbye, and the end of the body
-	taken   []func() // called when nothing of cut and private is for this client alone
+	final   []byte   // a goodbye, and the end of the body
+	sent    []func() // called when nothing is left that is for this client alone
 
-	chunked bool
-	alone   bool // cut is for this client alone
-	full    bool // the socket takes nothing just now
+	chunked        bool
+	partialPrivate bool // partial is for this client alone
+	full           bool // the socket takes no more for now
 }
 
-// maxPieces is how many pieces go out in one write.
-const maxPieces = 64
+const (
+	// maxPieces is the number of pieces of one write, and maxWrite their size in bytes, unless one
+	// piece is larger.
+	maxPieces = 64
+	maxWrite  = 64 << 10
+	// maxCopy is the number of bytes of events that are copied: less work than a piece of a write.
+	maxCopy = 1 << 10
+)
 
-// pieces appends what goes next, in order: up to maxPieces, or as many as make
-// 64 KiB.
+// pieces appends the pieces of the next write.
 func (b *backlog) pieces(to [][]byte) (pieces [][]byte, size int) {
-	const most = 64 << 10
 	add := func(p []byte) bool {
 		if len(p) > 0 {
 			to, size = append(to, p), size+len(p)
 		}
-		return len(to) < maxPieces && size < most
+		return len(to) < maxPieces && size < maxWrite
 	}
-	if !add(b.cut) {
+	if !add(b.partial) {
 		return to, size
 	}
 	for _, p := range b.private {
@@ -39,48 +43,53 @@ func (b *backlog) pieces(to [][]byte) (pieces [][]byte, size int) {
 			return to, size
 		}
 	}
-	add(b.last)
+	add(b.final)
 	return to, size
 }
 
-// advance takes away n bytes that the socket took. What it took the beginning
-// of stays as cut, so that no count can be taken out of the queue that has
-// begun to go.
+// advance removes the n bytes that the socket took. The rest of a piece becomes partial, so that a
+// count of which a part was sent is not removed from the queue.
 func (b *backlog) advance(n int) {
 	for n > 0 {
-		if len(b.cut) == 0 {
+		if len(b.partial) == 0 {
 			b.next()
 		}
-		k := min(n, len(b.cut))
-		b.cut, n = b.cut[k:], n-k
+		k := min(n, len(b.partial))
+		b.partial, n = b.partial[k:], n-k
 	}
 }
 
+// next moves the next piece to partial.
 func (b *backlog) next() {
-	b.alone = len(b.private) > 0
-	if b.alone {
-		b.cut, b.private[0] = b.private[0], nil
+	b.partialPrivate = len(b.private) > 0
+	if b.partialPrivate {
+		b.partial, b.private[0] = b.private[0], nil
 		b.private = b.private[1:]
 	} else if f := b.queue.pop(); f != nil {
-		b.cut = f.bytes(b.chunked)
+		b.partial = f.bytes(b.chunked)
 	} else {
-		b.cut, b.last = b.last, nil
+		b.partial, b.final = b.final, nil
 	}
 }
 
-// isAlone reports whether what goes next is for this client alone.
-func (b *backlog) isAlone() bool { return b.alone && len(b.cut) > 0 || len(b.private) > 0 }
-
-// release says that what was told has gone, or will not.
-func (b *backlog) release() {
-	for _, taken := range b.taken {
-		taken()
-	}
-	b.taken = nil
+// isPrivate reports whether the next byte is for this client alone.
+func (b *backlog) isPrivate() bool {
+	return b.partialPrivate && len(b.partial) > 0 || len(b.private) > 0
 }
 
-// tell adds events for this client alone: one chunk of them.
-func (b *backlog) tell(events [][]byte) {
+// load returns the figures by which the pace judges the client.
+func (b *backlog) load() load { return load{b.queue.unsent, b.isPrivate()} }
+
+// callSent calls the functions that wait for the private events.
+func (b *backlog) callSent() {
+	for _, sent := range b.sent {
+		sent()
+	}
+	b.sent = nil
+}
+
+// addPrivate adds events for this client alone, as one chunk.
+func (b *backlog) addPrivate(events [][]byte) {
 	if !b.chunked {
 		b.private = append(b.private, events...)
 		return
@@ -89,53 +98,36 @@ func (b *backlog) tell(events [][]byte) {
 	for _, e := range events {
 		size += len(e)
 	}
-	if size == 0 {
-		return // it would be the end of the body
-	}
-	if size <= maxCopy { // in one piece, behind the last one if there is space
-		at := len(b.private) - 1
-		if at < 0 || cap(b.private[at])-len(b.private[at]) < size+maxFraming {
-			b.private = append(b.private, make([]byte, 0, size+maxFraming))
-			at++
+	switch {
+	case size == 0: // an empty chunk would be the end of the body
+	case size > maxCopy:
+		b.private = appendChunkPieces(b.private, size, events...)
+	default: // in the last piece if it has space
+		last := len(b.private) - 1
+		if last < 0 || cap(b.private[last])-len(b.private[last]) < size+maxChunkFrame {
+			b.private = append(b.private, make([]byte, 0, size+maxChunkFrame))
+			last++
 		}
-		chunk := appendChunkHead(b.private[at], size)
-		for _, e := range events {
-			chunk = append(chunk, e...)
-		}
-		b.private[at] = append(chunk, chunkEnd...)
-		return
+		b.private[last] = appendChunk(b.private[last], size, events...)
 	}
-	b.private = append(append(append(b.private, appendChunkHead(nil, size)), events...), []byte(chunkEnd))
 }
 
-const (
-	// maxCopy is how many bytes of events are copied, which costs less than a piece of a write.
-	maxCopy = 1 << 10
-	// maxFraming is an upper bound of the bytes that a chunk adds.
-	maxFraming = 16
-)
-
-// goodbye is the end of the body.
-func (b *backlog) goodbye(why End) {
-	event := Goodbye(why).Append(nil)
-	if !b.chunked {
-		b.last = event
-		return
+// addGoodbye adds a goodbye and the end of the body.
+func (b *backlog) addGoodbye(why End) {
+	b.final = Goodbye(why).Append(nil)
+	if b.chunked {
+		b.final = append(appendChunk(nil, len(b.final), b.final), lastChunk...)
 	}
-	b.last = append(append(append(appendChunkHead(nil, len(event)), event...), chunkEnd...), chunkLast...)
 }
 
-// load returns the figures by which [pace] judges the client.
-func (b *backlog) load() load { return load{b.queue.unsent, b.isAlone()} }
-
-// rest adds what is left of frames when the socket took n bytes of them.
-func (b *backlog) rest(frames []*frame, n int) {
+// addRest adds the rest of frames of which the socket took n bytes.
+func (b *backlog) addRest(frames []*frame, n int) {
 	for _, f := range frames {
 		switch bytes := f.bytes(b.chunked); {
 		case n >= len(bytes):
 			n -= len(bytes)
 		case n > 0:
-			b.cut, n = bytes[n:], 0
+			b.partial, n = bytes[n:], 0
 		default:
 			b.queue.push(f)
 		}

@@ -61,7 +61,7 @@ func TestBacklogAgainstReference(t *testing.T) {
 			switch rnd.IntN(4) {
 			case 0:
 				half := rnd.IntN(len(text))
-				b.tell([][]byte{[]byte(text[:half]), []byte(text[half:])})
+				b.addPrivate([][]byte{[]byte(text[:half]), []byte(text[half:])})
 				if chunked { // a chunk's pieces: each may be the one that has begun
 					alone = append(alone, fmt.Sprintf("%x\r\n", len(text)), text[:half], text[half:], "\r\n")
 				} else {
@@ -70,7 +70,7 @@ func TestBacklogAgainstReference(t *testing.T) {
 				alone = slices.DeleteFunc(alone, func(s string) bool { return s == "" })
 			case 1:
 				f := &frame{kind: Kind(rnd.IntN(4))}
-				f.encoded([]byte(text))
+				f.fill(append(newChunkBuffer(len(text)), text...))
 				if f.kind == Latest {
 					shared = slices.DeleteFunc(shared, func(i item) bool { return i.latest })
 				}
@@ -80,7 +80,7 @@ func TestBacklogAgainstReference(t *testing.T) {
 				step(100)
 			}
 		}
-		b.goodbye("over")
+		b.addGoodbye("over")
 		shared = append(shared, item{text: framed("data: {\"reason\":\"over\"}\nevent: goodbye\n\n")})
 		if chunked {
 			shared[len(shared)-1].text += "0\r\n\r\n"

@@ -1,22 +1,22 @@
 package stream
 
-// maxBatch is how much goes to each socket in one write, in bytes, unless a
+// maxBatch is the size in bytes of the events that a fan-out writes to each socket at once, unless a
 // single event is larger.
 const maxBatch = 64 << 10
 
-// batch is what one pass brings to a share's connections.
+// batch is the events that one fan-out delivers to the connections of a share.
 type batch struct {
 	frames []*frame
 	size   int       // of the events, in bytes
-	counts bool      // one of them is Every or Latest
-	joined [2][]byte // their bytes, alone and as chunks, if they are more than one
+	timed  bool      // one of them is Every or Latest
+	joined [2][]byte // their bytes, alone and as chunks, if there is more than one frame
 }
 
-// fill takes the next frames.
+// fill moves the next frames of the queue into the batch.
 func (b *batch) fill(q *queue) {
 	clear(b.frames)
 	b.frames = b.frames[:0]
-	b.counts = false
+	b.timed = false
 	b.size = 0
 	for f := range q.all() {
 		if b.size+f.len() > maxBatch && len(b.frames) > 0 {
@@ -24,7 +24,7 @@ func (b *batch) fill(q *queue) {
 		}
 		b.size += f.len()
 		b.frames = append(b.frames, f)
-		b.counts = b.counts || f.kind == Every || f.kind == Latest
+		b.timed = b.timed || f.kind == Every || f.kind == Latest
 	}
 	for range b.frames {
 		q.pop()
@@ -37,6 +37,7 @@ func (b *batch) fill(q *queue) {
 	}
 }
 
+// bytes returns the events of the batch, as chunks or alone.
 func (b *batch) bytes(chunked bool) []byte {
 	if len(b.frames) == 1 {
 		return b.frames[0].bytes(chunked)

@@ -28,7 +28,7 @@ func narrow(size int) net.Dialer {
 // however long it takes: its kernel has no room most of the time.
 func TestBursts(t *testing.T) { // promise 4
 	t.Parallel()
-	eachHTTP1(t, stream.Config{Heartbeat: 2 * time.Second, Progress: 2 * time.Second}, func(t *testing.T, g *rig) {
+	eachHTTP1(t, stream.Config{Heartbeat: 2 * time.Second}.WithProgressTime(2*time.Second), func(t *testing.T, g *rig) {
 		t.Parallel()
 		c, conn := g.rawBy(narrow(16<<10), get)
 		long := "data: " + strings.Repeat("x", 256<<10) + "\n\n"

@@ -125,7 +125,7 @@ func vanished(t *testing.T, g *rig, doing string, heartbeat time.Duration) {
 // whatever the heartbeat; it has what it missed when it goes on.
 func TestPause(t *testing.T) { // promise 4
 	t.Parallel()
-	eachHTTP1(t, stream.Config{Heartbeat: time.Second, Progress: 6 * time.Second, MaxUnsent: 1 << 20}, func(t *testing.T, g *rig) {
+	eachHTTP1(t, stream.Config{Heartbeat: time.Second, MaxUnsent: 1 << 20}.WithProgressTime(6*time.Second), func(t *testing.T, g *rig) {
 		t.Parallel()
 		c, _ := g.rawBy(narrow(16<<10), get)
 		for range 5 { // fills what it has, and no more waits than may
@@ -160,7 +160,7 @@ func TestPause(t *testing.T) { // promise 4
 // for the kernel.
 func TestStopped(t *testing.T) { // promise 4
 	t.Parallel()
-	eachHTTP1(t, stream.Config{Heartbeat: time.Second, Progress: time.Second}, func(t *testing.T, g *rig) {
+	eachHTTP1(t, stream.Config{Heartbeat: time.Second}.WithProgressTime(time.Second), func(t *testing.T, g *rig) {
 		t.Parallel()
 		c, conn := g.rawBy(narrow(16<<10), get)
 		conn.Send([]byte("data: " + strings.Repeat("x", 40<<10) + "\n\n"))

@@ -13,40 +13,35 @@ import "slices"
 type Event struct {
 	ID   string // empty: no id line, and the client keeps the id it has
 	Name string
-	Data []byte // not empty: an event without data is not dispatched
+	Data []byte // not empty: a client does not dispatch an event without data
 }
 
-// Append appends the event as it goes on the wire, in the order of fields that
-// r3labs/sse has too.
+// Kind decides how an event is treated in a backlog.
+type Kind int
+
+const (
+	// Every event of this kind is delivered.
+	Every Kind = iota
+	// Latest is delivered unless a later event of this kind is in the backlog.
+	Latest
+	// Free is delivered, and not counted in Config.MaxUnsent.
+	Free
+	// Reserved is delivered, and returns a slot that [Stream.Reserve] took.
+	Reserved
+)
+
+// eventSize is the number of bytes that the text of an event adds to its fields.
+const eventSize = len("id: \ndata: \nevent: \n\n")
+
+// size returns the length of the event's text, or a little more.
+func (e Event) size() int { return eventSize + len(e.ID) + len(e.Data) + len(e.Name) }
+
+// Append appends the text of the event to b, in the order of fields of r3labs/sse.
 func (e Event) Append(b []byte) []byte {
-	b = slices.Grow(b, len("id: \ndata: \nevent: \n\n")+len(e.ID)+len(e.Data)+len(e.Name)) // it is often kept
+	b = slices.Grow(b, e.size()) // exactly, as the result is often kept
 	if e.ID != "" {
 		b = append(append(append(b, "id: "...), e.ID...), '\n')
 	}
 	b = append(append(append(b, "data: "...), e.Data...), '\n')
 	return append(append(append(b, "event: "...), e.Name...), "\n\n"...)
 }
-
-// ping is what a connection gets every heartbeat: an event, as a browser shows
-// no comment to a script.
-var ping = func() *frame {
-	f := new(frame)
-	f.encoded(Event{Name: "ping", Data: []byte("{}")}.Append(nil))
-	return f
-}()
-
-// Goodbye returns the event that tells a client why the server ends its
-// connection.
-func Goodbye(why End) Event {
-	return Event{Name: "goodbye", Data: []byte(`{"reason":"` + string(why) + `"}`)}
-}
-
-// End says why a connection ended. It holds no character that JSON escapes.
-type End string
-
-// The ends that a connection finds by itself; the rest are the caller's.
-const (
-	Closed  End = "closed"  // the client went
-	Timeout End = "timeout" // the client vanished without a word
-	Slow    End = "slow"    // the client stopped reading
-)

@@ -1,33 +1,23 @@
 package stream
 
-import (
-	"strconv"
-	"sync/atomic"
-)
+import "sync/atomic"
 
-// frame is an event on its way to the connections of its Stream.
+// frame is an encoded event on its way to the connections of its Stream. Its bytes are made once for
+// all connections and never changed.
 type frame struct {
-	event  Event
 	kind   Kind
-	stream *Stream
-	number uint64 // of its Stream's events
+	number uint64 // the publish number, within its Stream
+	chunk  []byte // the event as a chunk of an HTTP/1.1 body
+	head   int32  // length of the chunk's head; the event alone is behind it
 
-	// The encoded event as a chunk of an HTTP/1.1 body, made once for all
-	// connections and never changed; the event alone begins at text.
-	chunk []byte
-	text  int
-
-	holders atomic.Int32 // those that will take it at once, and the encoder
-	taken   func()       // called when there is none left; may be nil
+	holders atomic.Int32 // the encoder, and the goroutines that have yet to deliver it
+	done    func()       // called when no holder is left; may be nil
 }
 
-// encoded sets the bytes of the event, of which it keeps none.
-func (f *frame) encoded(event []byte) {
-	f.event = Event{} // or what waits would be held twice
-	f.chunk = make([]byte, 0, len(event)+len("ffffff\r\n\r\n"))
-	f.chunk = appendChunkHead(f.chunk, len(event))
-	f.text = len(f.chunk)
-	f.chunk = append(append(f.chunk, event...), chunkEnd...)
+// fill sets the frame's bytes: the event that was appended to a chunk buffer.
+func (f *frame) fill(buffer []byte) {
+	chunk, head := finishChunk(buffer)
+	f.chunk, f.head = chunk, int32(head)
 }
 
 // bytes returns the event, as a chunk or alone.
@@ -35,34 +25,35 @@ func (f *frame) bytes(chunked bool) []byte {
 	if chunked {
 		return f.chunk
 	}
-	return f.chunk[f.text : len(f.chunk)-len(chunkEnd)]
+	return f.chunk[f.head : len(f.chunk)-len(chunkEnd)]
 }
 
-func (f *frame) len() int { return len(f.chunk) - f.text - len(chunkEnd) }
+// len returns the length of the event in bytes.
+func (f *frame) len() int { return len(f.chunk) - int(f.head) - len(chunkEnd) }
 
-// counts returns how much the frame adds to what is unsent.
-func (f *frame) counts() int {
+// unsent returns the bytes that the frame adds to those limited by Config.MaxUnsent.
+func (f *frame) unsent() int {
 	if f.kind == Free {
 		return 0
 	}
 	return f.len()
 }
 
-func (f *frame) hold() { f.holders.Add(1) }
+// retain adds a holder.
+func (f *frame) retain() { f.holders.Add(1) }
 
+// release removes a holder.
 func (f *frame) release() {
-	if f.holders.Add(-1) == 0 && f.taken != nil {
-		f.taken()
+	if f.holders.Add(-1) == 0 && f.done != nil {
+		f.done()
 	}
 }
 
-// A body of HTTP/1.1 whose length nobody knows goes out in chunks (RFC 9112
-// section 7.1).
-const (
-	chunkEnd  = "\r\n"
-	chunkLast = "0\r\n\r\n" // ends the body
-)
-
-func appendChunkHead(b []byte, size int) []byte {
-	return append(strconv.AppendInt(b, int64(size), 16), "\r\n"...)
-}
+// ping is sent to each connection every heartbeat. It is an event, as browsers do not show comments
+// to scripts.
+var ping = func() *frame {
+	e := Event{Name: "ping", Data: []byte("{}")}
+	f := new(frame)
+	f.fill(e.Append(newChunkBuffer(e.size())))
+	return f
+}()

@@ -2,18 +2,18 @@ package stream
 
 import "sync"
 
-// inbox is what others have for a goroutine, in order. Adding never waits.
+// inbox is an ordered queue of work for one goroutine. Adding to it does not block.
 type inbox[T any] struct {
-	wake chan struct{} // there is something; the goroutine waits for it
+	wake chan struct{} // signalled when there are items; the goroutine waits for it
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards items and closed
 	items  []T
 	closed bool
 }
 
 func newInbox[T any]() *inbox[T] { return &inbox[T]{wake: make(chan struct{}, 1)} }
 
-// add reports whether the item was taken: it is not after close.
+// add appends an item and wakes the goroutine. It reports false, and adds nothing, after close.
 func (b *inbox[T]) add(item T) bool {
 	added := b.put(item)
 	if added {
@@ -22,7 +22,7 @@ func (b *inbox[T]) add(item T) bool {
 	return added
 }
 
-// put is add without waking the goroutine: the item waits until it wakes for another reason.
+// put is add without waking the goroutine: it handles the item when it wakes for another reason.
 func (b *inbox[T]) put(item T) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -32,10 +32,9 @@ func (b *inbox[T]) put(item T) bool {
 	return !b.closed
 }
 
-// take returns what was added since the last call. The slice that was
-// returned then is used again.
+// take returns the items that were added since the last call. It reuses the slice of the last call.
 func (b *inbox[T]) take(last []T) []T {
-	clear(last) // or it would hold on to what was in it
+	clear(last) // or it would keep the items alive
 	if cap(last) > 1024 {
 		last = nil
 	}
@@ -46,7 +45,7 @@ func (b *inbox[T]) take(last []T) []T {
 	return items
 }
 
-// close has add refuse what comes later.
+// close makes later calls of add fail.
 func (b *inbox[T]) close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -14,48 +14,43 @@ import (
 	"example.com/presence/pkg/presence/internal/socket"
 )
 
-// look is how often the deadlines of clients that have a backlog are
-// looked at.
-const look = 100 * time.Millisecond
+// deadlineInterval is the time between two checks of the deadlines of clients with a backlog.
+const deadlineInterval = 100 * time.Millisecond
 
-// loop writes to its share of the process's direct connections, and waits for
-// their ends with an epoll of its own: two goroutines, however many
-// connections there are and however many rooms. There is one a core.
+// loop writes to its share of the process's direct connections, and waits for their ends with an
+// epoll of its own: two goroutines, however many connections and rooms there are. There is one per
+// core.
 //
-// What others want of it comes through its inbox. A turn takes all that is
-// there, and goes on with the passes of its rooms for a slice: a small room does not wait for the
-// pass of a large one. Events published during a pass gather for the room's next one, which
-// writes them to each socket at once.
+// Its inbox holds the tasks for it. A turn handles all of them, and continues the fan-outs of its
+// rooms for a slice. Events published during a fan-out gather for the room's next one, which writes
+// them to each socket at once.
 type loop struct {
-	config  Config
-	inbox   *inbox[task]
-	ended   *inbox[func()]  // the Streams'
-	ours    *sync.WaitGroup // too
-	ender   *socket.Ender   // too
-	conns   atomic.Int64    // how many it has
-	epoll   *os.File
-	ready   chan struct{} // epoll has something to say
-	bell    *bell
-	opened  time.Time
-	ending  context.Context
-	stop    context.CancelFunc
-	running sync.WaitGroup
+	*resources
+	inbox    *inbox[task]
+	size     atomic.Int64 // number of connections
+	epoll    *os.File
+	ready    chan struct{} // signalled when epoll has events
+	yielder  *yielder
+	stopping context.Context
+	stop     context.CancelFunc
+	running  sync.WaitGroup
 
 	// Of run's goroutine alone.
-	epfd   int
-	now    time.Duration // of the turn's begin, since opened
-	slots  []*direct     // an epoll event names one of them
-	free   []int32       // the slots that are
-	passes passes
-	unsent []*direct // joiners and ending connections to be flushed
-	behind map[*direct]bool
-	part   int // of the heartbeat, the next
-	events []unix.EpollEvent
-	pieces [][]byte
-	waste  []byte
+	epfd      int
+	time      time.Duration // of the turn's begin, see resources.now
+	conns     []*direct     // an epoll event names an index
+	free      []int32       // indexes without a connection
+	fanOuts   fanOuts
+	unflushed []*direct // joiners and ending connections with a backlog to flush
+	blocked   map[*direct]bool
+	part      int // of the heartbeat, the next one
+	events    []unix.EpollEvent
+	pieces    [][]byte
+	scratch   []byte
 }
 
-func openLoop(c Config, ended *inbox[func()], ours *sync.WaitGroup, ender *socket.Ender) (*loop, error) {
+// openLoop starts a loop. loop.close ends it.
+func openLoop(r *resources) (*loop, error) {
 	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
@@ -64,23 +59,25 @@ func openLoop(c Config, ended *inbox[func()], ours *sync.WaitGroup, ender *socke
 		unix.Close(epfd)
 		return nil, os.NewSyscallError("fcntl", err)
 	}
-	l := &loop{config: c, inbox: newInbox[task](), ended: ended, ours: ours, ender: ender, opened: time.Now(), epfd: epfd, epoll: os.NewFile(uintptr(epfd), "epoll"),
-		ready: make(chan struct{}, 1), behind: map[*direct]bool{}, passes: passes{group: writes},
-		events: make([]unix.EpollEvent, 8), pieces: make([][]byte, 0, maxPieces), waste: make([]byte, 4<<10)}
+	l := &loop{
+		resources: r, inbox: newInbox[task](), epfd: epfd, epoll: os.NewFile(uintptr(epfd), "epoll"),
+		ready: make(chan struct{}, 1), blocked: map[*direct]bool{}, fanOuts: fanOuts{group: loopGroup},
+		events: make([]unix.EpollEvent, 8), pieces: make([][]byte, 0, maxPieces), scratch: make([]byte, 4<<10),
+	}
 	raw, err := l.epoll.SyscallConn()
 	if err == nil {
 		err = l.epoll.SetReadDeadline(time.Time{}) // it has one if the runtime waits for it
 	}
 	if err == nil {
-		l.bell, err = openBell()
+		l.yielder, err = openYielder()
 	}
 	if err != nil {
 		l.epoll.Close()
 		return nil, err
 	}
-	l.ending, l.stop = context.WithCancel(context.Background())
-	l.running.Go(func() { l.listen(raw) }) // both are ended by close
-	l.running.Go(l.run)
+	l.stopping, l.stop = context.WithCancel(context.Background())
+	l.running.Go(func() { l.poll(raw) }) // ended by close
+	l.running.Go(l.run)                  // ended by close
 	return l, nil
 }
 
@@ -88,26 +85,25 @@ func openLoop(c Config, ended *inbox[func()], ours *sync.WaitGroup, ender *socke
 func (l *loop) close() {
 	l.inbox.close()
 	l.stop()
-	l.epoll.SetReadDeadline(time.Unix(1, 0)) // wakes listen
+	l.epoll.SetReadDeadline(time.Unix(1, 0)) // wakes poll
 	l.running.Wait()
 	l.epoll.Close()
-	l.bell.close()
+	l.yielder.close()
 }
 
-// do has f called by run, after what was handed before; it is not after close.
+// do makes run call f, after all earlier tasks. It reports false after close.
 func (l *loop) do(f func()) bool { return l.inbox.add(task{do: f}) }
 
 // put is do without waking the loop: f runs in its next turn. Only the last step of a join wakes the
 // loop: a turn for each step would cost more than the step.
 func (l *loop) put(f func()) bool { return l.inbox.put(task{do: f}) }
 
-// listen tells run when epoll has something to say. An epoll's descriptor is
-// readable then, and the runtime waits for that as for any other: no thread is
-// held.
-func (l *loop) listen(raw syscall.RawConn) {
+// poll signals ready when epoll has events. An epoll's descriptor is readable then, and the runtime
+// waits for that as for any other, without a thread.
+func (l *loop) poll(raw syscall.RawConn) {
 	raw.Read(func(uintptr) (done bool) {
 		signal(l.ready)
-		return l.ending.Err() != nil
+		return l.stopping.Err() != nil
 	})
 }
 
@@ -115,152 +111,151 @@ func (l *loop) run() {
 	var tasks []task
 	ticks := time.NewTicker(l.config.Heartbeat / heartbeatParts)
 	defer ticks.Stop()
-	watch := time.NewTimer(look)
-	defer watch.Stop()
-	var looked time.Duration
+	deadlines := time.NewTimer(deadlineInterval)
+	defer deadlines.Stop()
+	var checked time.Duration
 	more := false // epoll may have more events
 	for last := false; !last; {
-		beating := false
-		if more || len(l.unsent) > 0 || len(l.passes.active) > 0 { // another turn at once
-			l.passes.yield(l.bell)
+		tick := false
+		if more || len(l.unflushed) > 0 || len(l.fanOuts.active) > 0 { // another turn at once
+			l.fanOuts.yield(l.yielder)
 			signal(l.inbox.wake)
 		}
 		select {
 		case <-l.inbox.wake:
 		case <-l.ready:
 		case <-ticks.C:
-			beating = true
-		case <-watch.C:
-		case <-l.ending.Done():
+			tick = true
+		case <-deadlines.C:
+		case <-l.stopping.Done():
 			last = true
 		}
-		l.now = time.Since(l.opened)
-		more = l.heedMany()
-		if beating {
-			l.beat()
+		l.time = l.now()
+		more = l.handleEvents()
+		if tick {
+			l.heartbeat()
 		}
 		tasks = l.inbox.take(tasks)
-		l.passes.take(tasks)
-		l.flushMany()
-		l.passes.round()
-		if len(l.behind) > 0 {
-			if l.now-looked >= look {
-				looked = l.now
-				l.hasten()
+		l.fanOuts.handle(tasks)
+		l.flushAll()
+		l.fanOuts.round()
+		if len(l.blocked) > 0 {
+			if l.time-checked >= deadlineInterval {
+				checked = l.time
+				l.checkDeadlines()
 			}
-			watch.Reset(look)
+			deadlines.Reset(deadlineInterval)
 		}
 	}
-	for len(l.unsent) > 0 {
-		l.flushMany()
+	for len(l.unflushed) > 0 {
+		l.flushAll()
 	}
-	l.passes.finish()
+	l.fanOuts.finish()
 }
 
-// open takes a connection in.
-func (l *loop) open(c *direct) {
+// add adds a connection.
+func (l *loop) add(c *direct) {
 	if len(l.free) == 0 {
-		l.slots = append(l.slots, nil)
-		l.free = append(l.free, int32(len(l.slots)-1))
+		l.conns = append(l.conns, nil)
+		l.free = append(l.free, int32(len(l.conns)-1))
 	}
 	last := len(l.free) - 1
-	c.slot, l.free = l.free[last], l.free[:last]
-	l.slots[c.slot] = c
-	if err := l.watch(c, unix.EPOLL_CTL_ADD, 0); err != nil {
+	c.index, l.free = l.free[last], l.free[:last]
+	l.conns[c.index] = c
+	if err := l.register(c, unix.EPOLL_CTL_ADD, 0); err != nil {
 		l.finish(c, Closed)
 	}
 }
 
-// watch has epoll say when the client goes or sends something, and what more
-// is asked for; once for each time that it becomes so.
-func (l *loop) watch(c *direct, op int, more uint32) error {
+// register makes epoll report when the client closes the connection or sends something, and the
+// events in more; edge-triggered.
+func (l *loop) register(c *direct, op int, more uint32) error {
 	return unix.EpollCtl(l.epfd, op, int(c.fd), &unix.EpollEvent{
-		Events: unix.EPOLLIN | unix.EPOLLET | more, Fd: c.slot,
+		Events: unix.EPOLLIN | unix.EPOLLET | more, Fd: c.index,
 	})
 }
 
 func (l *loop) serve(c *direct, ended func(End)) {
 	if c.fd < 0 {
-		l.report(ended, c.ending)
+		l.reportEnd(ended, c.ending)
 		return
 	}
 	c.ended = ended
 }
 
-func (l *loop) attach(c *direct, sh *share, place uint64) {
+func (l *loop) attach(c *direct, sh *share, after uint64) {
 	if c.fd < 0 || c.ending != "" {
 		return
 	}
-	sh.attach(c, place)
+	sh.attach(c, after)
 }
 
-func (l *loop) tell(c *direct, events [][]byte, taken func()) {
+func (l *loop) send(c *direct, events [][]byte, sent func()) {
 	if c.fd < 0 || c.ending != "" {
-		if taken != nil {
-			taken()
+		if sent != nil {
+			sent()
 		}
 		return
 	}
 	b := l.backlog(c)
-	b.tell(events)
-	if taken != nil {
-		b.taken = append(b.taken, taken)
+	b.addPrivate(events)
+	if sent != nil {
+		b.sent = append(b.sent, sent)
 	}
-	l.unsent = append(l.unsent, c)
+	l.unflushed = append(l.unflushed, c)
 }
 
-// end brings what was published before, a goodbye, and nothing more.
+// end ends the connection after the events that were published before and a goodbye.
 func (l *loop) end(c *direct, why End) {
 	if c.fd < 0 || c.ending != "" {
 		return
 	}
-	for _, f := range c.sits.rest() {
+	for _, f := range c.att.undelivered() {
 		l.backlog(c).queue.push(f)
 	}
-	l.depart(c, why, l.config.LastWords)
+	l.goodbye(c, why, l.config.goodbyeTime)
 }
 
-// depart queues a goodbye behind the backlog. Many connections may depart at once, so flushMany
-// writes it.
-func (l *loop) depart(c *direct, why End, within time.Duration) {
-	c.sits.detach()
+// goodbye adds a goodbye to the backlog. Many connections may end at once, so flushAll writes it.
+func (l *loop) goodbye(c *direct, why End, within time.Duration) {
+	c.att.detach()
 	c.ending = why
-	l.backlog(c).goodbye(why)
-	c.pace.end(l.now, within)
-	l.unsent = append(l.unsent, c)
+	l.backlog(c).addGoodbye(why)
+	c.pace.end(l.time, within)
+	l.unflushed = append(l.unflushed, c)
 }
 
 // deliver writes a batch to a connection.
-func (l *loop) deliver(c *direct, b *batch) {
-	if c.backlog == nil && c.sits.place < b.frames[0].number {
-		n, err := c.write(b.bytes(c.chunked))
+func (l *loop) deliver(c *direct, batch *batch) {
+	if c.backlog == nil && c.att.after < batch.frames[0].number {
+		n, err := c.write(batch.bytes(c.chunked))
 		if err == nil {
 			return
 		}
 		if err != io.ErrShortWrite {
-			l.failed(c, err)
+			l.finish(c, endOf(err))
 			return
 		}
-		l.backlog(c).rest(b.frames, n)
+		l.backlog(c).addRest(batch.frames, n)
 		c.pace.wrote(n)
-		l.fillUp(c)
+		l.block(c)
 		return
 	}
-	blog := l.backlog(c)
-	for _, f := range b.frames {
-		if c.sits.place < f.number {
-			blog.queue.push(f)
+	b := l.backlog(c)
+	for _, f := range batch.frames {
+		if c.att.after < f.number {
+			b.queue.push(f)
 		}
 	}
 	switch {
-	case !blog.full:
+	case !b.full:
 		l.flush(c)
-	case !c.pace.queued(&l.config, l.now, blog.load()):
-		l.sendAway(c, l.config.tooSlow(c.feel()))
+	case !c.pace.queued(&l.config, l.time, b.load()):
+		l.evict(c, l.config.tooSlow(c.pulse()))
 	}
 }
 
-// backlog returns the connection's, which is made if there is none.
+// backlog returns the backlog of the connection. It makes one if there is none.
 func (l *loop) backlog(c *direct) *backlog {
 	if c.backlog == nil {
 		c.backlog = &backlog{chunked: c.chunked}
@@ -268,51 +263,51 @@ func (l *loop) backlog(c *direct) *backlog {
 	return c.backlog
 }
 
-// flush brings the backlog to the socket, as far as it takes it.
+// flush writes as much of the backlog as the socket takes.
 func (l *loop) flush(c *direct) {
 	if c.backlog == nil || c.backlog.full {
 		return
 	}
 	err := c.flush(l.pieces)
-	if !c.backlog.isAlone() {
-		c.backlog.release()
+	if !c.backlog.isPrivate() {
+		c.backlog.callSent()
 	}
 	switch {
 	case err == io.ErrShortWrite:
-		l.fillUp(c)
+		l.block(c)
 	case err != nil:
-		l.failed(c, err)
+		l.finish(c, endOf(err))
 	default:
 		c.backlog = nil
 		c.pace.wroteAll()
-		delete(l.behind, c)
+		delete(l.blocked, c)
 		if c.ending != "" {
 			l.finish(c, c.ending)
 		}
 	}
 }
 
-// fillUp is for a socket that takes no more: epoll says when it does.
-func (l *loop) fillUp(c *direct) {
+// block notes that the socket takes no more for now. Epoll reports when it does.
+func (l *loop) block(c *direct) {
 	b := c.backlog
 	b.full = true
-	l.behind[c] = true
-	c.pace.blocked(&l.config, l.now, b.load())
-	if !c.watched {
-		c.watched = true
-		if err := l.watch(c, unix.EPOLL_CTL_MOD, unix.EPOLLOUT); err != nil {
-			l.failed(c, err)
+	l.blocked[c] = true
+	c.pace.blocked(&l.config, l.time, b.load())
+	if !c.wantsWrite {
+		c.wantsWrite = true
+		if err := l.register(c, unix.EPOLL_CTL_MOD, unix.EPOLLOUT); err != nil {
+			l.finish(c, endOf(err))
 		}
 	}
 }
 
-// heedMany handles epoll events for a slice, and reports whether there may be more. One event may be
-// 100 µs of work, when a client reads large messages again.
-func (l *loop) heedMany() (more bool) {
+// handleEvents handles epoll events for a slice, and reports whether there may be more. One event may
+// be 100 µs of work, when a client reads large messages again.
+func (l *loop) handleEvents() (more bool) {
 	for start := time.Now(); time.Since(start) < slice; {
 		n, err := unix.EpollWait(l.epfd, l.events, 0)
 		for i := range max(0, n) {
-			l.heed(l.events[i])
+			l.handleEvent(l.events[i])
 		}
 		if err != unix.EINTR && n < len(l.events) {
 			return false
@@ -321,24 +316,10 @@ func (l *loop) heedMany() (more bool) {
 	return true
 }
 
-// flushMany flushes connections for a slice: joiners, and those that end.
-func (l *loop) flushMany() {
-	n := 0
-	for start := time.Now(); n < len(l.unsent) && time.Since(start) < slice; n++ {
-		l.flush(l.unsent[n])
-	}
-	left := copy(l.unsent, l.unsent[n:])
-	clear(l.unsent[left:])
-	l.unsent = l.unsent[:left]
-	if left == 0 && cap(l.unsent) > 1024 {
-		l.unsent = nil
-	}
-}
-
-// heed does what an event of epoll asks for. It is a hint: the connection in
-// that slot may be another one by now.
-func (l *loop) heed(e unix.EpollEvent) {
-	c := l.slots[e.Fd]
+// handleEvent handles one epoll event. It is a hint: the index may be that of another connection by
+// now.
+func (l *loop) handleEvent(e unix.EpollEvent) {
+	c := l.conns[e.Fd]
 	if c == nil {
 		return
 	}
@@ -351,23 +332,37 @@ func (l *loop) heed(e unix.EpollEvent) {
 	}
 }
 
-// read throws away what the client sends after its request, up to a bound, to
-// see the end behind it.
+// flushAll flushes connections for a slice: joiners, and those that end.
+func (l *loop) flushAll() {
+	n := 0
+	for start := time.Now(); n < len(l.unflushed) && time.Since(start) < slice; n++ {
+		l.flush(l.unflushed[n])
+	}
+	left := copy(l.unflushed, l.unflushed[n:])
+	clear(l.unflushed[left:])
+	l.unflushed = l.unflushed[:left]
+	if left == 0 && cap(l.unflushed) > 1024 {
+		l.unflushed = nil
+	}
+}
+
+// read discards the bytes that the client sends after its request, up to a bound, to see the end
+// behind them.
 func (l *loop) read(c *direct) {
 	for {
-		n, err := unix.Read(int(c.fd), l.waste)
+		n, err := unix.Read(int(c.fd), l.scratch)
 		switch {
 		case err == unix.EINTR:
 		case err == unix.EAGAIN:
 			return
 		case err != nil:
-			l.failed(c, err)
+			l.finish(c, endOf(err))
 			return
 		case n == 0:
 			l.finish(c, Closed) // a half-closed connection has ended
 			return
 		default:
-			if c.stray += uint16(n); c.stray > maxStray {
+			if c.trailing += uint16(n); c.trailing > maxTrailing {
 				l.finish(c, Closed)
 				return
 			}
@@ -375,46 +370,33 @@ func (l *loop) read(c *direct) {
 	}
 }
 
-// hasten sends away who takes too little, if it is the client that stood still
-// and not the loop.
-func (l *loop) hasten() {
-	for c := range l.behind {
-		if !c.pace.late(l.now) {
+// checkDeadlines evicts the clients whose deadline has passed. It flushes first, as the loop may have
+// been late, and not the client.
+func (l *loop) checkDeadlines() {
+	for c := range l.blocked {
+		if !c.pace.late(l.time) {
 			continue
 		}
 		c.backlog.full = false
 		l.flush(c)
-		if c.backlog == nil || !c.pace.late(l.now) {
+		if c.backlog == nil || !c.pace.late(l.time) {
 			continue
 		}
 		if c.ending != "" {
 			l.finish(c, c.ending)
 			continue
 		}
-		pulse := c.feel()
-		if !l.judge(c, pulse) && c.pace.late(l.now) {
-			l.sendAway(c, l.config.tooSlow(pulse))
+		pulse := c.pulse()
+		if !l.observe(c, pulse) && c.pace.late(l.time) {
+			l.evict(c, l.config.tooSlow(pulse))
 		}
 	}
 }
 
-// sendAway ends a connection that does not keep up: the rest of the event that
-// it has begun to take, a goodbye, no more. What is for it alone may be long,
-// and is cut off.
-func (l *loop) sendAway(c *direct, why End) {
-	if why == Timeout || c.backlog != nil && c.backlog.isAlone() {
-		l.finish(c, why)
-		return
-	}
-	l.backlog(c).queue = queue{}
-	l.depart(c, Slow, l.config.Hurry)
-}
-
-// beat is a part of a heartbeat: some connections are pinged, and those that have not acknowledged
-// a ping of answerParts ago or more are judged; those that have a backlog each time, as what they
-// take gives them more time.
-func (l *loop) beat() {
-	for i, c := range l.slots {
+// heartbeat is a part of a heartbeat: some connections are pinged. Observed are those that have not
+// acknowledged a ping of answerParts ago or more, and all with a backlog.
+func (l *loop) heartbeat() {
+	for i, c := range l.conns {
 		if c == nil {
 			continue
 		}
@@ -423,41 +405,47 @@ func (l *loop) beat() {
 		case ago == 0:
 			l.ping(c)
 		case ago >= answerParts && c.pace.owes, c.backlog != nil && c.backlog.full:
-			l.judge(c, c.feel())
+			l.observe(c, c.pulse())
 		}
 	}
 	l.part = (l.part + 1) % heartbeatParts
 }
 
-// ping sends a ping. A connection that has a backlog needs none, and one that is
-// not attached yet has its sync to come first.
+// ping sends a ping, and observes the client. A connection with a backlog needs no ping, and one that
+// is not attached yet must get its sync before.
 func (l *loop) ping(c *direct) {
-	if c.backlog == nil && c.sits.share != nil {
+	if c.backlog == nil && c.att.share != nil {
 		b := ping.bytes(c.chunked)
 		switch n, err := c.write(b); {
 		case err == io.ErrShortWrite:
-			l.backlog(c).cut = b[n:]
-			l.fillUp(c)
+			l.backlog(c).partial = b[n:]
+			l.block(c)
 		case err != nil:
-			l.failed(c, err)
+			l.finish(c, endOf(err))
 			return
 		}
 	}
-	l.judge(c, c.feel())
+	l.observe(c, c.pulse())
 }
 
-// judge ends a connection whose client has vanished or takes nothing, and
-// reports whether it did.
-func (l *loop) judge(c *direct, pulse socket.Pulse) (ended bool) {
-	why := c.pace.observe(&l.config, l.now, pulse, c.load())
+// observe evicts the client if it has vanished or takes nothing, and reports whether it did.
+func (l *loop) observe(c *direct, pulse socket.Pulse) (evicted bool) {
+	why := c.pace.observe(&l.config, l.time, pulse, c.load())
 	if why != "" {
-		l.sendAway(c, why)
+		l.evict(c, why)
 	}
 	return why != ""
 }
 
-func (l *loop) failed(c *direct, err error) {
-	l.finish(c, cause(err))
+// evict ends the connection of a client that is too slow: after the rest of an event of which it took
+// a part, and a goodbye. A replay may be long, and is cut off.
+func (l *loop) evict(c *direct, why End) {
+	if why == Timeout || c.load().private {
+		l.finish(c, why)
+		return
+	}
+	l.backlog(c).queue = queue{}
+	l.goodbye(c, Slow, l.config.slowTime)
 }
 
 // finish closes the connection and reports its end.
@@ -465,32 +453,29 @@ func (l *loop) finish(c *direct, why End) {
 	if c.fd < 0 {
 		return
 	}
-	c.sits.detach()
+	c.att.detach()
 	if c.ending == "" {
 		c.ending = why
 	}
-	if c.ending == Timeout || c.ending == Slow && c.backlog != nil { // it has not even taken the goodbye
+	if c.ending == Timeout || c.ending == Slow && c.backlog != nil { // it has not taken the goodbye either
 		socket.Reset(descriptor(c.fd))
 	} else {
 		l.ender.End(descriptor(c.fd))
 	}
-	delete(l.behind, c)
+	delete(l.blocked, c)
 	if c.backlog != nil {
-		c.backlog.release()
+		c.backlog.callSent()
 	}
 	c.fd, c.backlog = -1, nil
-	l.slots[c.slot] = nil
-	l.free = append(l.free, c.slot)
-	l.conns.Add(-1)
-	l.ours.Done()
+	l.conns[c.index] = nil
+	l.free = append(l.free, c.index)
+	l.size.Add(-1)
+	l.open.Done()
 	if c.released != nil {
 		c.released()
 	}
 	if c.ended != nil {
-		l.report(c.ended, c.ending)
+		l.reportEnd(c.ended, c.ending)
 		c.ended = nil
 	}
 }
-
-// report has ended called by a goroutine that may wait for locks.
-func (l *loop) report(ended func(End), why End) { l.ended.add(func() { ended(why) }) }

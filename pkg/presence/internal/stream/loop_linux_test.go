@@ -56,7 +56,7 @@ func TestManyEndsAreDivided(t *testing.T) {
 		}
 		l.do(func() {
 			defer close(done)
-			for _, c := range l.slots {
+			for _, c := range l.conns {
 				if c != nil {
 					left++
 				}
@@ -68,7 +68,7 @@ func TestManyEndsAreDivided(t *testing.T) {
 		t.Error("all connections of a loop have ended before the next task")
 	}
 	open.Wait()
-	if n := l.conns.Load(); n != 0 {
+	if n := l.size.Load(); n != 0 {
 		t.Errorf("the loop has %d connections", n)
 	}
 }
@@ -93,19 +93,19 @@ func TestNothingIsLeftInTheLoops(t *testing.T) {
 	for _, sh := range shares {
 		l := streams.loops[slices.IndexFunc(streams.loops, func(l *loop) bool { return l.inbox == sh.inbox })]
 		for busy := true; busy; { // earlier events are delivered in one of the next turns
-			inTurn(l, func() { busy = len(l.passes.active) > 0 })
+			inTurn(l, func() { busy = len(l.fanOuts.active) > 0 })
 		}
 		inTurn(l, func() {
 			if len(sh.conns) > 0 || sh.pending.len() > 0 || cap(sh.pending.frames) > 16 || sh.batch != nil {
 				t.Errorf("a share has %d connections, %d frames, room for %d, a batch: %v", len(sh.conns), sh.pending.len(), cap(sh.pending.frames), sh.batch != nil)
 			}
-			for _, c := range l.slots {
+			for _, c := range l.conns {
 				if c != nil {
-					t.Errorf("slot %d is taken", c.slot)
+					t.Errorf("slot %d is taken", c.index)
 				}
 			}
-			if len(l.behind) > 0 || len(l.free) != len(l.slots) || l.conns.Load() != 0 {
-				t.Errorf("a loop has %d behind, %d of %d slots free, %d connections", len(l.behind), len(l.free), len(l.slots), l.conns.Load())
+			if len(l.blocked) > 0 || len(l.free) != len(l.conns) || l.size.Load() != 0 {
+				t.Errorf("a loop has %d behind, %d of %d slots free, %d connections", len(l.blocked), len(l.free), len(l.conns), l.size.Load())
 			}
 		})
 	}

@@ -7,10 +7,20 @@ import (
 )
 
 const (
+	// heartbeatParts is the number of parts of a heartbeat, over which pings are spread.
+	heartbeatParts = 16
+	// answerParts is the number of parts in which a client must acknowledge a ping. With the
+	// heartbeat before the ping that is within two heartbeats; the parts left are for the
+	// observations that follow.
+	answerParts = 12
+	// maxAckDelay is the longest time for which a client may delay an acknowledgement on purpose
+	// (RFC 9293 section 3.8.6.3).
+	maxAckDelay = 500 * time.Millisecond
+
 	// maxBacklog times MaxUnsent is the limit of the shared events in a backlog, for a client that
 	// takes something all the time as well. All connections share the memory of these events.
 	maxBacklog = 16
-	// piece is the number of bytes that a client must take in Config.hurry when its backlog exceeds
+	// piece is the number of bytes that a client must take in Config.slowTime when its backlog exceeds
 	// MaxUnsent. A writer writes at most as much at once.
 	piece = 32 << 10
 )
@@ -30,21 +40,38 @@ type pace struct {
 	ending   bool          // the deadline is that of the goodbye, and does not move
 }
 
+// answerTime is the time in which a client must acknowledge something.
+func (c *Config) answerTime() time.Duration {
+	return max(c.Heartbeat*answerParts/heartbeatParts, maxAckDelay)
+}
+
+// stallTime is the time in which a client must take something of what the kernel holds for it. Such
+// data has no other deadline. It is observed once per heartbeat.
+func (c *Config) stallTime() time.Duration { return max(c.progressTime, c.Heartbeat) }
+
+// tooSlow returns the reason for the end of a client that has not taken enough.
+func (c *Config) tooSlow(p socket.Pulse) End {
+	if p.Lost(c.slowTime) {
+		return Timeout
+	}
+	return Slow
+}
+
 // load is the state of a backlog.
 type load struct {
 	unsent  int  // bytes of shared events; replays and snapshots are not counted
 	private bool // the client takes events for itself alone now, such as a replay
 }
 
-// exceeded reports whether the client must take a piece in Config.hurry.
+// exceeded reports whether the client must take a piece in Config.slowTime.
 func (l load) exceeded(c *Config) bool { return l.unsent > c.MaxUnsent && !l.private }
 
 // within returns the time in which the client must take something, or a piece.
 func (l load) within(c *Config) time.Duration {
 	if l.exceeded(c) {
-		return c.Hurry
+		return c.slowTime
 	}
-	return c.Progress
+	return c.progressTime
 }
 
 // wrote records that the socket took n bytes.
@@ -102,7 +129,7 @@ func (p *pace) observe(c *Config, now time.Duration, pulse socket.Pulse, l load)
 	moved, owed := pulse.Acked > p.acked, p.owes
 	p.acked, p.owes = pulse.Acked, pulse.Queued() > 0
 	if moved && !p.ending && p.deadline > 0 && !l.exceeded(c) {
-		p.deadline, p.taken = now+c.Progress, 0
+		p.deadline, p.taken = now+c.progressTime, 0
 	}
 	if moved || !owed || !p.owes {
 		p.ackedAt = now

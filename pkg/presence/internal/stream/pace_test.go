@@ -12,7 +12,7 @@ import (
 // "timeout", or the deadline.
 type step func(p *pace, now time.Duration) string
 
-var defaults = Config{Heartbeat: 15 * time.Second, MaxUnsent: 256 << 10, Progress: 15 * time.Second, Hurry: time.Second}
+var defaults = Config{}.withDefaults()
 
 func (p *pace) answer(end End) string {
 	switch {

@@ -2,21 +2,20 @@ package stream
 
 import "iter"
 
-// queue is the shared frames that wait for one connection, in order.
+// queue is the shared frames of a backlog, in order.
 type queue struct {
-	frames []*frame // from head on; nil where a Latest was taken out
+	frames []*frame // from head on; nil where a Latest was replaced
 	head   int
-	latest int // one more than where the Latest stands in frames; 0 if none waits
-	unsent int // bytes of those that count
+	latest int // index of the Latest in frames, plus one; 0 if there is none
+	unsent int // bytes limited by Config.MaxUnsent
 }
 
 func (q *queue) len() int { return len(q.frames) - q.head }
 
-// push appends the frame. A Latest that waits makes room for a later one, and
-// is returned: it is never overwritten in its place, as its id would then be
-// ahead of the messages behind it.
-func (q *queue) push(f *frame) (out *frame) {
-	if q.head > 64 && q.head > len(q.frames)/2 { // never empty, it would grow for ever
+// push appends the frame. A Latest in the queue is removed and returned when a later one comes. It is
+// not overwritten in place: the position in its id would be ahead of the messages behind it.
+func (q *queue) push(f *frame) (replaced *frame) {
+	if q.head > 64 && q.head > len(q.frames)/2 { // a queue that is never empty must not grow for ever
 		n := copy(q.frames, q.frames[q.head:])
 		clear(q.frames[n:])
 		q.frames = q.frames[:n]
@@ -24,19 +23,19 @@ func (q *queue) push(f *frame) (out *frame) {
 		q.head = 0
 	}
 	q.frames = append(q.frames, f)
-	q.unsent += f.counts()
+	q.unsent += f.unsent()
 	if f.kind == Latest {
 		if q.latest > 0 {
-			out = q.frames[q.latest-1]
-			q.unsent -= out.counts()
+			replaced = q.frames[q.latest-1]
+			q.unsent -= replaced.unsent()
 			q.frames[q.latest-1] = nil
 		}
 		q.latest = len(q.frames)
 	}
-	return out
+	return replaced
 }
 
-// pop takes the first frame; nil if none waits.
+// pop removes and returns the first frame; nil if the queue is empty.
 func (q *queue) pop() *frame {
 	for q.head < len(q.frames) {
 		f := q.frames[q.head]
@@ -46,7 +45,7 @@ func (q *queue) pop() *frame {
 			q.latest = 0
 		}
 		if f != nil {
-			q.unsent -= f.counts()
+			q.unsent -= f.unsent()
 			return f
 		}
 	}
@@ -57,7 +56,7 @@ func (q *queue) pop() *frame {
 	return nil
 }
 
-// all returns the frames in order, and leaves them where they are.
+// all returns the frames in order, without removing them.
 func (q *queue) all() iter.Seq[*frame] {
 	return func(yield func(*frame) bool) {
 		for _, f := range q.frames[q.head:] {

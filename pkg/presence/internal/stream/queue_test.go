@@ -16,7 +16,7 @@ func TestQueueAgainstReference(t *testing.T) {
 	for step := range 100_000 {
 		if busy := step/1000%2 == 0; rnd.IntN(3) > 0 == busy {
 			f := &frame{kind: Kind(rnd.IntN(4))}
-			f.encoded(make([]byte, rnd.IntN(9)))
+			f.fill(append(newChunkBuffer(9), make([]byte, rnd.IntN(9))...))
 			var want *frame
 			if i := slices.IndexFunc(plain, func(f *frame) bool { return f.kind == Latest }); f.kind == Latest && i >= 0 {
 				want = plain[i]

@@ -26,7 +26,7 @@ func TestServeAfterTheEnd(t *testing.T) {
 		for open := true; open; {
 			inTurn(c.loop, func() { open = c.fd >= 0 })
 		}
-		time.Sleep(2 * look) // the loop's first look is over: nothing but Serve wakes it
+		time.Sleep(2 * deadlineInterval) // the loop's first look is over: nothing but Serve wakes it
 		conn.Serve(r.Context(), func(why End) { ended <- why })
 	}))
 	defer server.Close()

@@ -7,58 +7,43 @@ import (
 	"time"
 )
 
-// slots is how many reserved events of one Stream may be on their way.
-const slots = 64
+// maxReserved is the number of slots of one Stream: the events of kind [Reserved] on their way.
+const maxReserved = 64
 
-// Stream is one shared stream: what is published into it reaches all its
-// connections. Its methods are safe for concurrent use.
+// Stream is one shared stream: an event published into it reaches all its connections. Its methods
+// are safe for concurrent use.
 type Stream struct {
-	lane *lane
+	encoder *encoder
 
-	mu        sync.Mutex    // guards what follows
-	slots     chan struct{} // see reserved; many rooms never have a message
-	published uint64        // the number of the last event
-	shares    []*share      // its connections
+	mu        sync.Mutex    // guards slots, published, shares, and share.attached
+	slots     chan struct{} // holds one item per slot taken; made by the first Reserve
+	published uint64        // the publish number of the last event
+	shares    []*share      // of its connections
 }
 
-// Kind says how an event is treated that waits for a connection.
-type Kind int
-
-const (
-	// Every event of this kind is delivered.
-	Every Kind = iota
-	// Latest is delivered unless a later event of this kind waits too.
-	Latest
-	// Free is delivered, and does not count as unsent.
-	Free
-	// Reserved is delivered, and gives back a slot that Reserve took.
-	Reserved
-)
-
-// Publish tells all connections of the event. It does not wait, and keeps
-// e.Data. Events are numbered in the order of the calls.
+// Publish sends the event to all connections of the stream. It does not block, and keeps e.Data.
+// Events are delivered in the order of the calls.
 func (s *Stream) Publish(e Event, k Kind) {
-	f := &frame{event: e, kind: k}
+	f := &frame{kind: k}
 	if k == Reserved {
-		taken := s.reserved()
-		f.taken = func() { <-taken } // takes no lock: some are held
+		slots := s.slotsOf()
+		f.done = func() { <-slots } // takes no lock, as the caller holds some
 	}
-	s.publish(f)
+	s.publish(e, f)
 }
 
-func (s *Stream) publish(f *frame) {
-	f.stream = s
-	f.hold()
+func (s *Stream) publish(e Event, f *frame) {
+	f.retain()
 	s.mu.Lock()
 	s.published++
 	f.number = s.published
-	s.lane.add(f) // under the lock: the lane has the order of the numbers
+	s.encoder.add(publication{f, e, s}) // under the lock: the encoder has the order of the numbers
 	s.mu.Unlock()
 }
 
-// hand has the frame delivered to the connections that were attached before it was published.
-// Called by the encoder's goroutine alone.
-func (s *Stream) hand(f *frame) {
+// fanOut queues the encoded frame for the shares. Those of connections that attached later may be
+// among them: the publish number tells.
+func (s *Stream) fanOut(f *frame) {
 	s.mu.Lock()
 	for _, sh := range s.shares {
 		sh.take(f)
@@ -67,13 +52,13 @@ func (s *Stream) hand(f *frame) {
 	f.release()
 }
 
-// Reserve takes one of the slots of this stream for an event of kind
-// [Reserved]; it waits until one is free, or ctx ends. A slot comes back when
-// every connection that was waiting for events has taken the event, so that
-// those who publish go no faster than the connections are served.
+// Reserve takes one of the stream's 64 slots for an event of kind [Reserved]. It blocks until one is
+// free, or returns the error of ctx when that ends first. A slot is returned when the event was
+// written to every connection without a backlog. So publishers are held to the speed of the fan-out,
+// and never by a slow consumer.
 func (s *Stream) Reserve(ctx context.Context) error {
 	select {
-	case s.reserved() <- struct{}{}:
+	case s.slotsOf() <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -81,14 +66,14 @@ func (s *Stream) Reserve(ctx context.Context) error {
 }
 
 // Release returns a slot that Reserve took and no event used.
-func (s *Stream) Release() { <-s.reserved() }
+func (s *Stream) Release() { <-s.slotsOf() }
 
-// reserved are the slots that are taken.
-func (s *Stream) reserved() chan struct{} {
+// slotsOf returns slots. Many rooms never have a message, and none.
+func (s *Stream) slotsOf() chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.slots == nil {
-		s.slots = make(chan struct{}, slots)
+		s.slots = make(chan struct{}, maxReserved)
 	}
 	return s.slots
 }
@@ -102,13 +87,32 @@ func (s *Stream) FanOutTime() (longest time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, sh := range s.shares {
-		longest = max(longest, time.Duration(sh.took.Load()))
+		longest = max(longest, time.Duration(sh.fanOutTime.Load()))
 	}
 	return longest
 }
 
-// shareLocked returns the share of the stream's connections that the goroutine of the inbox
-// serves.
+// Attach adds the connection to the stream: it gets every event published from now on, until it ends.
+// A connection is attached once, and detached after its end.
+func (s *Stream) Attach(c *Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sh := s.shareLocked(c.sink.inbox())
+	sh.attached++
+	c.sink.attach(sh, s.published)
+}
+
+// Detach removes a connection that was attached and has ended.
+func (s *Stream) Detach(c *Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sh := c.sink.detach()
+	if sh.attached--; sh.attached == 0 {
+		s.shares = slices.DeleteFunc(s.shares, func(other *share) bool { return other == sh })
+	}
+}
+
+// shareLocked returns the share of the goroutine that the inbox belongs to.
 func (s *Stream) shareLocked(inbox *inbox[task]) *share {
 	for _, sh := range s.shares {
 		if sh.inbox == inbox {
@@ -118,27 +122,4 @@ func (s *Stream) shareLocked(inbox *inbox[task]) *share {
 	sh := &share{inbox: inbox}
 	s.shares = append(s.shares, sh)
 	return sh
-}
-
-// leaveLocked removes the share if it has no connection left.
-func (s *Stream) leaveLocked(sh *share) {
-	if sh.attached--; sh.attached == 0 {
-		s.shares = slices.DeleteFunc(s.shares, func(other *share) bool { return other == sh })
-	}
-}
-
-// Attach makes the connection one of this stream's: it gets every event
-// published from now on, until it ends. A connection is attached once, and
-// detached after its end.
-func (s *Stream) Attach(c *Conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c.sink.attach(s)
-}
-
-// Detach forgets a connection that was attached and has ended.
-func (s *Stream) Detach(c *Conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c.sink.detach(s)
 }

@@ -330,7 +330,7 @@ func TestStoppedReaderIsSentAwayAndDelaysNobody(t *testing.T) { // promise 4
 // A reader that is sent away while it can still take something gets the rest
 // of the event in hand and a goodbye, and nothing of what waited.
 func TestSlowReaderIsToldGoodbye(t *testing.T) { // promise 4
-	each(t, stream.Config{MaxUnsent: 64 << 10, Heartbeat: time.Hour, Hurry: patience}, func(t *testing.T, g *rig) {
+	each(t, stream.Config{MaxUnsent: 64 << 10, Heartbeat: time.Hour}.WithSlowTime(patience), func(t *testing.T, g *rig) {
 		slow, _ := g.client()
 		data := `"` + strings.Repeat("x", 64<<10) + `"`
 		// Enough beside it that each loop has one, which has an event only
@@ -512,7 +512,7 @@ func TestClientThatGoesHasClosed(t *testing.T) {
 // What is published after a connection's end was asked for is not for it,
 // however long it takes over the rest.
 func TestNothingAfterEnd(t *testing.T) {
-	each(t, stream.Config{LastWords: patience}, func(t *testing.T, g *rig) {
+	each(t, stream.Config{}.WithGoodbyeTime(patience), func(t *testing.T, g *rig) {
 		r, conn := g.stuck()
 		publish := func(id string) {
 			g.publish(stream.Every, id, "n", "0")
@@ -606,7 +606,7 @@ func TestDrop(t *testing.T) {
 // for it is sent away; one that takes its time over it is not.
 func TestProgress(t *testing.T) { // promise 4
 	t.Parallel()
-	each(t, stream.Config{Progress: time.Second, Heartbeat: time.Hour}, func(t *testing.T, g *rig) {
+	each(t, stream.Config{Heartbeat: time.Hour}.WithProgressTime(time.Second), func(t *testing.T, g *rig) {
 		t.Parallel()
 		stopped, _ := g.stuck()
 		if end := <-g.ends; end != stream.Slow {
@@ -809,7 +809,7 @@ func (w deadlined) SetWriteDeadline(t time.Time) error {
 // write in between.
 func TestQuietStreamOutlivesProgress(t *testing.T) {
 	t.Parallel()
-	each(t, stream.Config{Progress: 200 * time.Millisecond, Heartbeat: 400 * time.Millisecond}, func(t *testing.T, g *rig) {
+	each(t, stream.Config{Heartbeat: 400 * time.Millisecond}.WithProgressTime(200*time.Millisecond), func(t *testing.T, g *rig) {
 		t.Parallel()
 		r, _ := g.client()
 		block(t, r)

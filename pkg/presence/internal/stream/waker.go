@@ -2,28 +2,28 @@ package stream
 
 import "sync"
 
-// wakes is the number of writers that a waker wakes before it waits until they have taken their
-// events: they write for about half a slice. All writers of a large room at once would hold up
-// every goroutine that becomes ready after them.
-const wakes = 64
+// wakerGroup is the number of writers that a waker wakes before it waits until they have taken their
+// events: they write for about half a slice. All writers of a large room at once would hold up every
+// goroutine that becomes ready after them.
+const wakerGroup = 64
 
-// waker delivers shared events to its share of the process's writers. It is one goroutine, which alone
-// touches the shares; there is one per core.
+// waker delivers shared events to its share of the process's writers. It is one goroutine, which
+// alone touches the shares; there is one per core.
 type waker struct {
 	inbox   *inbox[task]
-	bell    *bell
+	yielder *yielder
 	stop    chan struct{}
 	running sync.WaitGroup
 
-	passes passes         // of run's goroutine alone
-	woken  sync.WaitGroup // writers that were woken for a frame and have not taken it yet
+	fanOuts fanOuts        // of run's goroutine alone
+	woken   sync.WaitGroup // writers that were woken for a frame and have not taken it yet
 }
 
 func openWaker() *waker {
 	w := &waker{inbox: newInbox[task](), stop: make(chan struct{})}
-	w.passes = passes{group: wakes, settle: w.woken.Wait}
-	w.bell, _ = openBell() // without one it yields by runtime.Gosched
-	w.running.Go(w.run)    // ended by close
+	w.fanOuts = fanOuts{group: wakerGroup, settle: w.woken.Wait}
+	w.yielder, _ = openYielder() // nil without a descriptor
+	w.running.Go(w.run)          // ended by close
 	return w
 }
 
@@ -31,17 +31,17 @@ func (w *waker) close() {
 	w.inbox.close()
 	close(w.stop)
 	w.running.Wait()
-	w.bell.close()
+	w.yielder.close()
 }
 
-// do has f called by run, after all earlier tasks; after close it reports false.
+// do makes run call f, after all earlier tasks. It reports false after close.
 func (w *waker) do(f func()) bool { return w.inbox.add(task{do: f}) }
 
 func (w *waker) run() {
 	var tasks []task
 	for last := false; !last; {
-		if len(w.passes.active) > 0 { // another turn at once
-			w.passes.yield(w.bell)
+		if len(w.fanOuts.active) > 0 { // another turn at once
+			w.fanOuts.yield(w.yielder)
 			signal(w.inbox.wake)
 		}
 		select {
@@ -50,8 +50,8 @@ func (w *waker) run() {
 			last = true
 		}
 		tasks = w.inbox.take(tasks)
-		w.passes.take(tasks)
-		w.passes.round()
+		w.fanOuts.handle(tasks)
+		w.fanOuts.round()
 	}
-	w.passes.finish()
+	w.fanOuts.finish()
 }

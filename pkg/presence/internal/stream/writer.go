@@ -10,85 +10,84 @@ import (
 	"example.com/presence/pkg/presence/internal/socket"
 )
 
-// out is what a writer writes to: an answer of net/http's, or one of HTTP/1
-// that was taken out of it.
-type out interface {
+// output is the answer that a writer writes: one of net/http, or an [http1].
+type output interface {
 	io.Writer
 	Flush() error
 	SetWriteDeadline(time.Time) error
 }
 
-// writer is the sink that works everywhere, TLS and HTTP/2 included: a goroutine
-// writes events from a bounded queue, which a waker fills with shared events. Of
-// HTTP/2 it is that of the request; of HTTP/1 it is one of its own, and another one
-// reads, so that net/http's with its buffers can go.
+// writer is the sink that works everywhere, TLS and HTTP/2 included: a goroutine writes the events of
+// a backlog that a waker fills. For HTTP/2 it is the goroutine of the request. For HTTP/1 it is one of
+// its own, and another one reads, so that the buffers of net/http are freed.
 type writer struct {
-	streams *Streams
+	*resources
 	waker   *waker
-	out     out
-	http1   *http1 // what out is, if it was taken out of net/http; else nil
-	counted bool   // in Streams.ours
+	out     output
+	http1   *http1 // out, if the connection was hijacked; else nil
+	counted bool   // in resources.open
 	wake    chan struct{}
 
-	attachedTo *share // guarded by the Stream's lock
-	sits       seat   // the waker's alone
+	attachedTo *share     // guarded by the Stream's lock
+	att        attachment // of the waker's goroutine alone
 
 	// Of serve's goroutine alone.
-	beat      bool // a ping is due
-	said      bool // nothing is left to be written
+	pingDue   bool
+	finished  bool // nothing is left to write
 	unflushed bool
 
-	mu       sync.Mutex // guards what follows
-	private  [][]byte   // events for this client alone, in pieces; they go before queue
-	taken    []func()   // called when private has gone
-	attached bool       // pings may come
-	queue    queue
-	alone    bool // what is being written is for this client alone
-	waiting  bool // serve waits for wake, and will take the next frame at once
-	woken    bool // by the waker, which waits until it has seen to it
-	pace     pace
-	limit    time.Duration // the deadline that out has, since streams.opened; 0 if it has none
-	asked    bool          // to end: nothing more is for it alone
-	ending   End
-	dropped  bool // it ends without a word
-	stopped  bool // serve has returned
+	mu        sync.Mutex // guards the fields below
+	private   [][]byte   // events for this client alone, in pieces; they go before queue
+	sent      []func()   // called when private is written
+	attached  bool       // pings may be sent
+	queue     queue
+	isPrivate bool // the write in progress is of private
+	waiting   bool // serve waits for wake, and will take the next frame at once
+	woken     bool // by the waker, which waits until it has taken the frame
+	pace      pace
+	limit     time.Duration // write deadline of out, as resources.now; 0 if it has none
+	endAsked  bool          // private gets nothing more
+	ending    End
+	dropped   bool // it ends without a goodbye
+	stopped   bool // serve has returned
 }
 
-func newWriter(o out, s *Streams) *writer {
+// newWriter returns a sink that writes to o. It counts in resources.open if counted is set, until its
+// end.
+func newWriter(o output, r *resources, w *waker, counted bool) *writer {
 	h, _ := o.(*http1)
-	waker := s.wakers[s.writers.Add(1)%uint64(len(s.wakers))]
-	return &writer{streams: s, waker: waker, out: o, http1: h, wake: make(chan struct{}, 1)}
+	return &writer{resources: r, waker: w, out: o, http1: h, counted: counted, wake: make(chan struct{}, 1)}
 }
 
-func (c *writer) seat() *seat { return &c.sits }
+func (c *writer) inbox() *inbox[task] { return c.waker.inbox }
 
-func (c *writer) attach(s *Stream) {
-	sh, place := s.shareLocked(c.waker.inbox), s.published
-	sh.attached++
+func (c *writer) attachment() *attachment { return &c.att }
+
+func (c *writer) attach(sh *share, after uint64) {
 	c.attachedTo = sh
-	c.waker.do(func() { sh.attach(c, place) })
+	c.waker.do(func() { sh.attach(c, after) })
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.attached = true
 }
 
-func (c *writer) detach(s *Stream) {
-	s.leaveLocked(c.attachedTo)
-	c.waker.do(c.sits.detach)
+func (c *writer) detach() *share {
+	c.waker.do(c.att.detach)
+	return c.attachedTo
 }
 
-func (c *writer) tell(private [][]byte, taken func()) {
+func (c *writer) send(events [][]byte, sent func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.asked || c.ending != "" || c.stopped {
-		if taken != nil {
-			taken()
+	if c.endAsked || c.ending != "" || c.stopped {
+		if sent != nil {
+			sent()
 		}
 		return
 	}
-	c.private = append(c.private, private...)
-	if taken != nil {
-		c.taken = append(c.taken, taken)
+	c.private = append(c.private, events...)
+	if sent != nil {
+		c.sent = append(c.sent, sent)
 	}
 	c.waiting = false // it takes this first
 	signal(c.wake)
@@ -102,7 +101,7 @@ func (c *writer) deliver(b *batch) {
 		return
 	}
 	for _, f := range b.frames {
-		if c.sits.place < f.number {
+		if c.att.after < f.number {
 			c.queue.push(f)
 		}
 	}
@@ -111,19 +110,19 @@ func (c *writer) deliver(b *batch) {
 		c.waker.woken.Add(1)
 		signal(c.wake)
 	}
-	if !c.pace.queued(&c.streams.config, c.now(), c.loadLocked()) {
+	if !c.pace.queued(&c.config, c.now(), c.loadLocked()) {
 		c.endLocked(Slow)
 	}
-	c.limitLocked() // of a write that blocks now
+	c.setDeadlineLocked() // of a write that blocks now
 }
 
-// end asks for the end, after all events that were published before.
+// end ends the connection after all events that were published before.
 func (c *writer) end(why End) {
-	ask := func() {
+	last := func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if c.ending == "" {
-			for _, f := range c.sits.rest() {
+			for _, f := range c.att.undelivered() {
 				c.queue.push(f)
 			}
 		}
@@ -131,8 +130,8 @@ func (c *writer) end(why End) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.asked = true
-	if !c.waker.do(ask) {
+	c.endAsked = true
+	if !c.waker.do(last) {
 		c.endLocked(why)
 	}
 }
@@ -142,13 +141,13 @@ func (c *writer) endLocked(why End) {
 		return
 	}
 	c.ending = why
-	within := c.streams.config.LastWords
+	within := c.config.goodbyeTime
 	if why == Slow {
-		within = c.streams.config.Hurry
+		within = c.config.slowTime
 		c.queue = queue{}
 	}
 	c.pace.end(c.now(), within)
-	c.limitLocked() // of a write that blocks now, too
+	c.setDeadlineLocked() // of a write that blocks now, too
 	signal(c.wake)
 }
 
@@ -167,34 +166,31 @@ func (c *writer) dropLocked(why End) {
 	}
 	c.dropped = true
 	c.pace.end(c.now(), 0)
-	c.limitLocked()
+	c.setDeadlineLocked()
 	signal(c.wake)
 }
 
-// settleLocked has the waker go on that woke the goroutine.
-func (c *writer) settleLocked() {
+// tookLocked lets the waker go on that woke the goroutine.
+func (c *writer) tookLocked() {
 	if c.woken {
 		c.woken = false
 		c.waker.woken.Done()
 	}
 }
 
-// now is the time since the streams were opened.
-func (c *writer) now() time.Duration { return time.Since(c.streams.opened) }
+// loadLocked returns the figures by which the pace judges the client.
+func (c *writer) loadLocked() load { return load{c.queue.unsent, c.isPrivate} }
 
-// loadLocked returns the figures by which [pace] judges the client.
-func (c *writer) loadLocked() load { return load{c.queue.unsent, c.alone} }
-
-// limitLocked has a write fail when the deadline passes. Setting it costs more than a small write:
-// one that is early by at most a tenth of its time stays.
-func (c *writer) limitLocked() {
-	deadline, within := c.pace.deadline, c.loadLocked().within(&c.streams.config)
+// setDeadlineLocked makes a write fail when the deadline of the pace passes. The call costs more than
+// a small write, so a deadline stays that is early by at most a tenth of its time.
+func (c *writer) setDeadlineLocked() {
+	deadline, within := c.pace.deadline, c.loadLocked().within(&c.config)
 	early := deadline - c.limit
 	if deadline == 0 || early == 0 || c.limit > 0 && early > 0 && early <= within/10 && !c.pace.ending {
 		return
 	}
 	c.limit = deadline
-	c.out.SetWriteDeadline(c.streams.opened.Add(c.limit)) // canServe has seen that it works
+	c.out.SetWriteDeadline(c.opened.Add(deadline)) // no error: see canServe
 }
 
 func (c *writer) serve(ctx context.Context, ended func(End)) {
@@ -202,32 +198,32 @@ func (c *writer) serve(ctx context.Context, ended func(End)) {
 		ended(c.run(ctx))
 		return
 	}
-	c.streams.watched.add(c)
-	go func() { // ends with the connection, within Config.LastWords of its End
+	c.liveness.add(c)
+	go func() { // ends with the connection, within Config.goodbyeTime of end
 		if c.counted {
-			defer c.streams.ours.Done()
+			defer c.open.Done()
 		}
-		heard := make(chan struct{})
-		go func() {
-			defer close(heard)
-			c.drop(cause(c.http1.listen()))
+		clientEnded := make(chan struct{})
+		go func() { // ended by http1.close
+			defer close(clientEnded)
+			c.drop(endOf(c.http1.waitForEnd()))
 		}()
 		why := c.run(context.Background())
-		c.http1.close(c.said && !c.isDropped(), why, c.streams.config.Hurry)
-		<-heard
-		c.streams.watched.remove(c)
+		c.http1.close(c.finished && !c.isDropped(), why, c.config.slowTime)
+		<-clientEnded
+		c.liveness.remove(c)
 		ended(why)
 	}()
 }
 
 // check judges the client.
 func (c *writer) check() {
-	pulse := c.http1.feel()
+	pulse := c.http1.pulse()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch why := c.pace.observe(&c.streams.config, c.now(), pulse, c.loadLocked()); why {
+	switch why := c.pace.observe(&c.config, c.now(), pulse, c.loadLocked()); why {
 	case "":
-		c.limitLocked()
+		c.setDeadlineLocked()
 	case Timeout:
 		c.dropLocked(why)
 	default:
@@ -235,15 +231,15 @@ func (c *writer) check() {
 	}
 }
 
-// run writes until the end, and returns which one it is.
+// run writes until the end, and returns its reason.
 func (c *writer) run(ctx context.Context) End {
-	heartbeat := time.NewTicker(c.streams.config.Heartbeat)
+	heartbeat := time.NewTicker(c.config.Heartbeat)
 	defer heartbeat.Stop()
 	defer c.stop()
 	for ctx.Err() == nil {
 		select {
 		case <-heartbeat.C:
-			c.beat = true
+			c.pingDue = true
 		default:
 		}
 		if b := c.next(); b != nil {
@@ -255,58 +251,57 @@ func (c *writer) run(ctx context.Context) End {
 		if err := c.flush(); err != nil {
 			return c.failed(err)
 		}
-		if c.said {
-			return c.ended()
+		if c.finished {
+			return c.reason()
 		}
-		if c.rest() {
+		if c.wait() {
 			select {
 			case <-c.wake:
 			case <-heartbeat.C:
-				c.beat = true
+				c.pingDue = true
 			case <-ctx.Done():
 			}
 		}
 	}
-	return cmp.Or(c.ended(), Closed)
+	return cmp.Or(c.reason(), Closed)
 }
 
-// next returns what is to be written now: events in their order, a ping between
-// two of them, the goodbye last, and then nil.
+// next returns what to write now: events in their order, a ping between two of them, the goodbye
+// last, and then nil.
 func (c *writer) next() []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.waiting, c.alone = false, false
-	c.settleLocked()
+	c.waiting, c.isPrivate = false, false
+	c.tookLocked()
 	switch {
-	case c.said || c.dropped:
-		c.said = true
+	case c.finished || c.dropped:
+		c.finished = true
 		return nil
 	case len(c.private) > 0:
 		b := c.private[0]
-		c.private[0] = nil // or it is held until the last has gone
+		c.private[0] = nil // or it would be kept until the last is written
 		c.private = c.private[1:]
-		c.alone = true
+		c.isPrivate = true
 		return b
 	}
 	c.private = nil
-	c.releaseLocked()
-	if c.attached && c.beat {
-		c.beat = false
+	c.callSentLocked()
+	if c.attached && c.pingDue {
+		c.pingDue = false
 		return ping.bytes(false)
 	}
 	if f := c.queue.pop(); f != nil {
 		return f.bytes(false)
 	}
 	if c.ending != "" {
-		c.said = true
+		c.finished = true
 		return Goodbye(c.ending).Append(nil)
 	}
 	return nil
 }
 
-// rest reports whether nothing is left to do, and then lets the next frame
-// wake serve.
-func (c *writer) rest() bool {
+// wait reports whether there is nothing to do, and then allows the next frame to wake serve.
+func (c *writer) wait() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waiting = c.queue.len() == 0 && len(c.private) == 0 && c.ending == ""
@@ -314,16 +309,15 @@ func (c *writer) rest() bool {
 		return false
 	}
 	c.pace.wroteAll()
-	if c.http1 == nil && c.limit != 0 { // HTTP/2 resets the stream when it passes, written to or not
+	if c.http1 == nil && c.limit != 0 { // HTTP/2 resets the stream when it passes, even between writes
 		c.limit = 0
 		c.out.SetWriteDeadline(time.Time{})
 	}
 	return true
 }
 
-// write brings b into the buffers of the response and of the socket, a piece
-// at a time, so that a client that takes each within Config.Progress may take
-// its time over the whole.
+// write writes b into the buffers of the response and of the socket, a piece at a time: the deadline
+// is for one piece.
 func (c *writer) write(b []byte) error {
 	c.unflushed = true
 	for len(b) > 0 {
@@ -338,20 +332,12 @@ func (c *writer) write(b []byte) error {
 	return nil
 }
 
-func (c *writer) flush() error {
-	if !c.unflushed { // before the first byte it would send the headers
-		return nil
-	}
-	c.unflushed = false
-	return c.out.Flush()
-}
-
 // begin sets the deadline of the next write, and of a flush after it.
 func (c *writer) begin() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.pace.begin(&c.streams.config, c.now(), c.loadLocked())
-	c.limitLocked()
+	c.pace.begin(&c.config, c.now(), c.loadLocked())
+	c.setDeadlineLocked()
 }
 
 func (c *writer) wrote(n int) {
@@ -360,13 +346,22 @@ func (c *writer) wrote(n int) {
 	c.pace.wrote(n)
 }
 
-func (c *writer) ended() End {
+func (c *writer) flush() error {
+	if !c.unflushed { // a flush before the first byte would send the headers
+		return nil
+	}
+	c.unflushed = false
+	return c.out.Flush()
+}
+
+// reason returns the reason of the end; "" while there is none.
+func (c *writer) reason() End {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.ending
 }
 
-// failed says which end an error of the socket is.
+// failed returns the reason that a write error stands for.
 func (c *writer) failed(err error) End {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -375,15 +370,15 @@ func (c *writer) failed(err error) End {
 	case c.ending != "" && c.ending != Slow:
 		return c.ending
 	case late || c.ending == Slow:
-		return c.streams.config.tooSlow(c.feel())
+		return c.config.tooSlow(c.pulse())
 	}
-	return cause(err)
+	return endOf(err)
 }
 
-// feel returns the client's pulse, if there is a way to feel it.
-func (c *writer) feel() (p socket.Pulse) {
+// pulse returns the kernel's figures for the client, if they are known.
+func (c *writer) pulse() (p socket.Pulse) {
 	if c.http1 != nil {
-		p = c.http1.feel()
+		p = c.http1.pulse()
 	}
 	return p
 }
@@ -394,20 +389,19 @@ func (c *writer) isDropped() bool {
 	return c.dropped
 }
 
-// stop makes tell, send and end harmless after serve.
+// stop makes send, deliver and end do nothing after serve.
 func (c *writer) stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stopped = true
 	c.private, c.queue = nil, queue{}
-	c.settleLocked()
-	c.releaseLocked()
+	c.tookLocked()
+	c.callSentLocked()
 }
 
-// releaseLocked says that what was told has gone, or will not.
-func (c *writer) releaseLocked() {
-	for _, taken := range c.taken {
-		taken()
+func (c *writer) callSentLocked() {
+	for _, sent := range c.sent {
+		sent()
 	}
-	c.taken = nil
+	c.sent = nil
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/r3labs/sse/v2"
 )
 
-// The habits of r3labs/sse v2.10 that streams.go names. A version without one
-// of them makes its test fail: then the detour that is taken for it can go.
+// The quirks of r3labs/sse v2.10 that encoder.go lists. In a version without one of them its test
+// fails: then its workaround can be removed.
 
 // library is a server of r3labs with one stream, "s".
 func library(t *testing.T) *sse.Server {
@@ -63,7 +63,7 @@ func written(t *testing.T, e *sse.Event) string {
 	return <-c.flushed
 }
 
-func TestHabitFullReaderBlocksItsStream(t *testing.T) {
+func TestQuirkFullReaderBlocksItsStream(t *testing.T) {
 	s := library(t)
 	subscribe(t, s) // reads its headers, then nothing
 	const roomForAll = sse.DefaultBufferSize + 64
@@ -82,7 +82,7 @@ func TestHabitFullReaderBlocksItsStream(t *testing.T) {
 	}
 }
 
-func TestHabitLogGrowsAndRenumbers(t *testing.T) {
+func TestQuirkLogGrowsAndRenumbers(t *testing.T) {
 	s := sse.New() // AutoReplay is on
 	str := s.CreateStream("s")
 	t.Cleanup(s.Close)
@@ -100,13 +100,13 @@ func TestHabitLogGrowsAndRenumbers(t *testing.T) {
 	}
 }
 
-func TestHabitEmptyIDIsWritten(t *testing.T) {
+func TestQuirkEmptyIDIsWritten(t *testing.T) {
 	if got := written(t, &sse.Event{Data: []byte("x")}); got != "id: \ndata: x\n\n" {
 		t.Errorf("got %q", got)
 	}
 }
 
-func TestHabitFieldsCanBeForged(t *testing.T) {
+func TestQuirkFieldsCanBeForged(t *testing.T) {
 	if got := written(t, &sse.Event{ID: []byte("1"), Data: []byte(": x")}); got != "id: 1\n: x\n\n" {
 		t.Errorf("data with a colon: got %q", got)
 	}
@@ -115,7 +115,7 @@ func TestHabitFieldsCanBeForged(t *testing.T) {
 	}
 }
 
-func TestHabitEventWithoutDataEndsSubscriber(t *testing.T) {
+func TestQuirkEventWithoutDataEndsSubscriber(t *testing.T) {
 	gone := make(chan struct{})
 	s := sse.NewWithCallback(nil, func(string, *sse.Subscriber) { close(gone) })
 	s.AutoReplay = false
@@ -135,7 +135,7 @@ func TestHabitEventWithoutDataEndsSubscriber(t *testing.T) {
 	<-gone // or its goroutine would wait for ever, were the stream closed first
 }
 
-func TestHabitPublishWaitsWhileFull(t *testing.T) {
+func TestQuirkPublishWaitsWhileFull(t *testing.T) {
 	s := library(t)
 	c := subscribe(t, s)
 	done := make(chan struct{})

@@ -11,25 +11,25 @@ import (
 
 // member is a connection of a share that takes everything, each batch in a time of its own.
 type member struct {
-	sits  seat
+	att   attachment
 	takes time.Duration
 	ends  bool // with the next batch
 	got   []uint64
 	when  time.Time // of the last batch
 }
 
-func (m *member) seat() *seat { return &m.sits }
+func (m *member) attachment() *attachment { return &m.att }
 
 func (m *member) deliver(b *batch) {
 	time.Sleep(m.takes)
 	m.when = time.Now()
 	for _, f := range b.frames {
-		if f.number > m.sits.place {
+		if f.number > m.att.after {
 			m.got = append(m.got, f.number)
 		}
 	}
 	if m.ends {
-		m.sits.detach()
+		m.att.detach()
 	}
 }
 
@@ -39,8 +39,8 @@ type events struct{ published uint64 }
 func (e *events) next(k Kind) *frame {
 	e.published++
 	f := &frame{kind: k, number: e.published}
-	f.encoded([]byte("data: 0\n\n"))
-	f.hold()
+	f.fill(append(newChunkBuffer(9), "data: 0\n\n"...))
+	f.retain()
 	return f
 }
 
@@ -51,7 +51,7 @@ func TestPassesAgainstReference(t *testing.T) {
 	t.Logf("seed %d", seed)
 	synctest.Test(t, func(t *testing.T) {
 		rnd := rand.New(rand.NewPCG(seed, 0))
-		p := passes{group: 3}
+		p := fanOuts{group: 3}
 		sh, other := new(share), new(share)
 		var e events
 		want := map[*member][]uint64{}
@@ -67,17 +67,17 @@ func TestPassesAgainstReference(t *testing.T) {
 			case n < 58 && len(here) > 0:
 				i := rnd.IntN(len(here))
 				m := here[i]
-				for _, f := range m.sits.rest() {
+				for _, f := range m.att.undelivered() {
 					m.got = append(m.got, f.number)
 				}
-				m.sits.detach()
+				m.att.detach()
 				here, gone = slices.Delete(here, i, i+1), append(gone, m)
 			case n < 60 && len(here) > 0 && len(p.active) > 0:
 				m := here[rnd.IntN(len(here))]
-				if len(m.sits.rest()) > 0 && sh.pending.len() == 0 { // it gets all that was published, and ends within the pass
+				if len(m.att.undelivered()) > 0 && sh.pending.len() == 0 { // it gets all that was published, and ends within the pass
 					m.ends = true
 					here, gone = slices.DeleteFunc(here, func(o *member) bool { return o == m }), append(gone, m)
-					for m.sits.share != nil {
+					for m.att.share != nil {
 						p.round()
 					}
 				}
@@ -86,9 +86,9 @@ func TestPassesAgainstReference(t *testing.T) {
 				for _, m := range here {
 					want[m] = append(want[m], f.number)
 				}
-				p.gather(sh, f)
+				p.queue(sh, f)
 				if rnd.IntN(3) == 0 {
-					p.gather(other, e.next(Every))
+					p.queue(other, e.next(Every))
 				}
 			default:
 				p.round()
@@ -115,7 +115,7 @@ func TestPassesAgainstReference(t *testing.T) {
 func TestSmallRoomBesideALargeOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const each = 10 * time.Microsecond
-		p := passes{group: writes}
+		p := fanOuts{group: loopGroup}
 		var e events
 		rooms := map[int]*share{}
 		for _, size := range []int{1000, 10} {
@@ -125,12 +125,12 @@ func TestSmallRoomBesideALargeOne(t *testing.T) {
 			}
 		}
 		large, small := rooms[1000], rooms[10]
-		p.gather(large, e.next(Latest))
+		p.queue(large, e.next(Latest))
 		p.round()
-		if large.done == 0 || large.done == 1000 {
-			t.Fatalf("after a slice %d connections of the large room have the event", large.done)
+		if large.delivered == 0 || large.delivered == 1000 {
+			t.Fatalf("after a slice %d connections of the large room have the event", large.delivered)
 		}
-		p.gather(small, e.next(Latest))
+		p.queue(small, e.next(Latest))
 		start := time.Now()
 		for small.active {
 			p.round()
@@ -138,11 +138,11 @@ func TestSmallRoomBesideALargeOne(t *testing.T) {
 		if waited := small.conns[9].(*member).when.Sub(start); waited > slice+(16+10)*each {
 			t.Errorf("the small room's pass is over after %v", waited)
 		}
-		if got := time.Duration(small.took.Load()); got != 2*10*each {
+		if got := time.Duration(small.fanOutTime.Load()); got != 2*10*each {
 			t.Errorf("the small room's pass is measured as %v, want %v", got, 2*10*each)
 		}
 		p.finish()
-		if got := time.Duration(large.took.Load()); got < 1000*each || got > 1000*each+4*slice {
+		if got := time.Duration(large.fanOutTime.Load()); got < 1000*each || got > 1000*each+4*slice {
 			t.Errorf("the large room's pass is measured as %v, want about %v", got, 1000*each)
 		}
 	})
@@ -152,7 +152,7 @@ func TestSmallRoomBesideALargeOne(t *testing.T) {
 // events.
 func TestPassBesideSmallRooms(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := passes{group: writes}
+		p := fanOuts{group: loopGroup}
 		var e events
 		var rooms []*share
 		for i := range 21 {
@@ -162,15 +162,15 @@ func TestPassBesideSmallRooms(t *testing.T) {
 			}
 			rooms = append(rooms, sh)
 		}
-		p.gather(rooms[0], e.next(Latest))
+		p.queue(rooms[0], e.next(Latest))
 		start := time.Now()
 		for rooms[0].active {
 			for _, sh := range rooms[1:] {
-				p.gather(sh, e.next(Reserved))
+				p.queue(sh, e.next(Reserved))
 			}
 			p.round()
 		}
-		if got, took := time.Duration(rooms[0].took.Load()), time.Since(start); got > took || got < 1000*5*time.Microsecond {
+		if got, took := time.Duration(rooms[0].fanOutTime.Load()), time.Since(start); got > took || got < 1000*5*time.Microsecond {
 			t.Errorf("a pass that took 5 ms and was over after %v is measured as %v", took, got)
 		}
 		p.finish()
@@ -184,13 +184,13 @@ func TestSliceGrowsWithTheWait(t *testing.T) {
 		for waited, want := range map[time.Duration]time.Duration{
 			0: slice, slice / 2: slice, slice * 2: slice * 2, time.Second: maxSlice,
 		} {
-			p := passes{group: writes}
+			p := fanOuts{group: loopGroup}
 			var e events
 			sh := new(share)
 			for range 2000 {
 				sh.attach(&member{takes: each}, 0)
 			}
-			p.gather(sh, e.next(Every))
+			p.queue(sh, e.next(Every))
 			p.waited = waited
 			start := time.Now()
 			p.round()
@@ -206,7 +206,7 @@ func TestSliceGrowsWithTheWait(t *testing.T) {
 func TestPassIsMeasured(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const each = 100 * time.Microsecond
-		p := passes{group: writes}
+		p := fanOuts{group: loopGroup}
 		var e events
 		sh := new(share)
 		for range 20 {
@@ -224,13 +224,13 @@ func TestPassIsMeasured(t *testing.T) {
 			{Latest, 4, each, []time.Duration{4 * each}},
 		} {
 			for len(sh.conns) > step.size {
-				sh.conns[0].seat().detach()
+				sh.conns[0].attachment().detach()
 			}
-			p.gather(sh, e.next(step.kind))
+			p.queue(sh, e.next(step.kind))
 			var got []time.Duration
 			for sh.active {
 				p.round()
-				got = append(got, time.Duration(sh.took.Load()))
+				got = append(got, time.Duration(sh.fanOutTime.Load()))
 				time.Sleep(step.rest)
 			}
 			if fmt.Sprint(got) != fmt.Sprint(step.want) {

@@ -1,0 +1,59 @@
+package stream
+
+import (
+	"encoding/binary"
+	"os"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// yielder lets other goroutines run while its own always has work, including goroutines that wait
+// for the network. [runtime.Gosched] runs ready goroutines only: the scheduler polls the network when
+// it has nothing else to run, or every 10 ms, which would delay each request while every core runs a
+// loop in a long fan-out. A yielder is an eventfd that the runtime's network poller watches. The
+// goroutine writes to it and waits for it, so it resumes only after the network was polled.
+type yielder struct {
+	file    *os.File
+	raw     syscall.RawConn
+	written bool
+}
+
+func openYielder() (*yielder, error) {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, os.NewSyscallError("eventfd", err)
+	}
+	y := &yielder{file: os.NewFile(uintptr(fd), "eventfd")}
+	if y.raw, err = y.file.SyscallConn(); err != nil {
+		y.file.Close()
+		return nil, err
+	}
+	return y, nil
+}
+
+// yield returns after the network was polled and the ready goroutines have run. The poller is
+// edge-triggered: each write is an event, though the counter, of 64 bits, is never read. A nil
+// yielder runs the ready goroutines.
+func (y *yielder) yield() {
+	if y == nil {
+		runtime.Gosched()
+		return
+	}
+	y.written = false
+	y.raw.Read(func(fd uintptr) (done bool) {
+		if y.written {
+			return true
+		}
+		y.written = true
+		_, err := unix.Write(int(fd), binary.NativeEndian.AppendUint64(nil, 1))
+		return err != nil
+	})
+}
+
+func (y *yielder) close() {
+	if y != nil {
+		y.file.Close()
+	}
+}
