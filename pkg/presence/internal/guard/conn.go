@@ -194,7 +194,7 @@ func (c *Conn) enter(top net.Conn, s http.ConnState) {
 // pulse returns the kernel's figures; zero if they are unknown.
 func (c *Conn) pulse() (p socket.Pulse) {
 	if c.socket != nil {
-		c.socket.Control(func(fd uintptr) { p = socket.Feel(fd) })
+		c.socket.Control(func(fd uintptr) { p = socket.ReadPulse(fd) })
 	}
 	return p
 }

@@ -1,9 +1,8 @@
-// Package socket reads and ends TCP sockets below net/http: the kernel's
-// figures of a peer, the options that bound what the kernel keeps for it, and
-// an end that frees a socket within 10 s however the peer behaves.
+// Package socket reads and closes TCP sockets below net/http: the kernel's figures for a peer, the
+// options that bound the kernel's buffers, and a close that frees a socket within 10 s whatever the
+// peer does (promise 4).
 //
-// It is the lowest package: stream uses it for event streams, guard for all
-// other connections. Neither knows the other. On systems other than Linux the
-// figures are zero and the options are left alone; the rules that need them
-// then do not apply.
+// It is the lowest package: stream uses it for event streams, guard for all other connections. On
+// systems other than Linux the figures are zero and the options are not set; the rules that need them
+// do not apply then.
 package socket

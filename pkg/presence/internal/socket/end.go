@@ -9,18 +9,19 @@ import (
 )
 
 const (
-	// giveUp is for how long the kernel tries to deliver what is queued after
-	// the end, and finWait for how long it waits for the peer's end after that.
-	// Together they stay under the 10 s in which a socket must be free.
-	giveUp  = 5 * time.Second
-	finWait = 3 * time.Second
-	// stuck: the kernel heeds giveUp when its own timer fires next. For a peer
-	// that has not taken anything for a while that may be a minute away.
-	stuck = 2 * time.Second
-	// maxHeld bounds the sockets that an Ender holds open.
+	// deliveryTime is the time for which the kernel tries to deliver queued data after the end, and
+	// finTime the time for which it waits for the peer's end after that. Together they are less than
+	// the 10 s in which a socket must be free.
+	deliveryTime = 5 * time.Second
+	finTime      = 3 * time.Second
+	// maxNext is the longest time until the kernel's next attempt that leaves the end to the kernel,
+	// as it applies deliveryTime at that attempt only. To a peer that has taken nothing for a while
+	// the next one may be a minute away.
+	maxNext = 2 * time.Second
+	// maxHeld is the number of sockets that an Ender holds open.
 	maxHeld = 64
-	// look is how often it looks at them.
-	look = 250 * time.Millisecond
+	// reviewInterval is the time between two reviews of these.
+	reviewInterval = 250 * time.Millisecond
 )
 
 // Socket is a descriptor: a [net.TCPConn] by [Of], or a raw one.
@@ -30,8 +31,8 @@ type Socket interface {
 	io.Closer
 }
 
-// Of returns the socket of a connection; nil if it has none that is its own, as
-// that of a [net.Pipe] or a type around a connection.
+// Of returns the socket of a connection; nil if it has none itself, such as a [net.Pipe] or a type
+// around a connection.
 func Of(c net.Conn) Socket {
 	s, ok := c.(syscall.Conn)
 	if !ok {
@@ -49,41 +50,39 @@ type conn struct {
 	io.Closer
 }
 
-// Reset closes the socket at once: what is queued is lost, and the peer is
-// reset. It is for peers that are owed nothing more.
+// Reset closes the socket at once: queued data is lost, and the peer gets a reset.
 func Reset(s Socket) {
-	s.Control(cut)
+	s.Control(discardOnClose)
 	s.Close()
 }
 
-// Ender closes sockets in a way that delivers what is queued and frees the
-// socket within 10 s. Its zero value is ready; its methods are safe for
-// concurrent use.
+// Ender closes sockets: queued data is delivered, and the socket is free within 10 s. Its zero value
+// is ready; its methods are safe for concurrent use.
 type Ender struct {
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards held and closed
 	held   []held     // the oldest first
 	closed bool
 
 	running sync.WaitGroup // run
 }
 
-// held is a socket that is shut and waits for the peer to take what is queued.
+// held is a socket that is shut down, and whose peer has yet to take queued data.
 type held struct {
 	Socket
 	until time.Time
 }
 
-// End closes the socket: what is queued goes out, then the end of the stream. It
-// does not wait. The kernel does the rest by itself, unless it is about to
-// sleep over it: then the socket is held for up to 5 s and reset.
+// End closes the socket: queued data is sent, then the end of the stream. It does not block. The
+// kernel does the rest, unless its next attempt is too far away: then the socket is held for up to
+// 5 s and reset.
 func (e *Ender) End(s Socket) {
-	sleeps := false
+	tooFar := false
 	s.Control(func(fd uintptr) {
-		p := Feel(fd)
-		sleeps = p.Queued() > 0 && p.Next > stuck
-		shut(fd)
+		p := ReadPulse(fd)
+		tooFar = p.Queued() > 0 && p.Next > maxNext
+		shut(fd, deliveryTime, finTime)
 	})
-	if !sleeps {
+	if !tooFar {
 		s.Close()
 		return
 	}
@@ -93,11 +92,11 @@ func (e *Ender) End(s Socket) {
 		Reset(s)
 		return
 	}
-	if len(e.held) >= maxHeld { // a bound on descriptors: the longest stuck goes
+	if len(e.held) >= maxHeld { // a bound on descriptors: the oldest is reset
 		Reset(e.held[0])
 		e.held = append(e.held[:0], e.held[1:]...)
 	}
-	e.held = append(e.held, held{s, time.Now().Add(giveUp)})
+	e.held = append(e.held, held{s, time.Now().Add(deliveryTime)})
 	if len(e.held) == 1 {
 		e.running.Go(e.run) // ends when none is held
 	}
@@ -116,7 +115,7 @@ func (e *Ender) Close() {
 }
 
 func (e *Ender) run() {
-	ticks := time.NewTicker(look)
+	ticks := time.NewTicker(reviewInterval)
 	defer ticks.Stop()
 	for now := range ticks.C {
 		if !e.review(now) {
@@ -125,15 +124,15 @@ func (e *Ender) run() {
 	}
 }
 
-// review closes the sockets whose peers have taken everything, resets those
-// whose time is up, and reports whether any is left.
+// review closes the sockets whose peers have taken everything, resets those held for too long, and
+// reports whether any is left.
 func (e *Ender) review(now time.Time) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	left := e.held[:0]
 	for _, h := range e.held {
 		var p Pulse
-		h.Control(func(fd uintptr) { p = Feel(fd) })
+		h.Control(func(fd uintptr) { p = ReadPulse(fd) })
 		switch {
 		case p.Queued() == 0:
 			h.Close()

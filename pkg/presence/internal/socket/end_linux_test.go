@@ -57,13 +57,13 @@ func fill(t *testing.T, own net.Conn) (n int) {
 	}
 }
 
-func feel(c net.Conn) (p Pulse) {
-	Of(c).Control(func(fd uintptr) { p = Feel(fd) })
+func pulse(c net.Conn) (p Pulse) {
+	Of(c).Control(func(fd uintptr) { p = ReadPulse(fd) })
 	return p
 }
 
-// free waits until the kernel has no socket of that port towards the peer but
-// one in TIME-WAIT (06), which has no buffers.
+// free waits until the kernel has no socket for that port and peer, except one in TIME-WAIT (06),
+// which has no buffers.
 func free(t *testing.T, own, peer net.Addr, within time.Duration) {
 	t.Helper()
 	ends := fmt.Appendf(nil, "0100007F:%04X 0100007F:%04X ", own.(*net.TCPAddr).Port, peer.(*net.TCPAddr).Port)
@@ -84,17 +84,16 @@ func free(t *testing.T, own, peer net.Addr, within time.Duration) {
 	}
 }
 
-// A socket is free 10 s after its end, though the kernel was about to leave its
-// peer alone for longer than that; and without a word where nothing is owed.
+// A socket is free 10 s after its end, though the kernel's next attempt was further away.
 func TestEndOfAPeerThatTakesNothing(t *testing.T) {
 	t.Parallel()
 	own, peer := pair(t)
 	fill(t, own)
 	ticks := time.NewTicker(100 * time.Millisecond)
 	defer ticks.Stop()
-	for start := time.Now(); feel(own).Next < 11*time.Second; <-ticks.C {
+	for start := time.Now(); pulse(own).Next < 11*time.Second; <-ticks.C {
 		if time.Since(start) > time.Minute {
-			t.Fatalf("the kernel still probes: %+v", feel(own))
+			t.Fatalf("the kernel still probes: %+v", pulse(own))
 		}
 	}
 	var ender Ender

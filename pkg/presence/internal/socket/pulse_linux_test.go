@@ -2,16 +2,15 @@ package socket
 
 import "testing"
 
-// Feel runs for every connection, whether anything happens or not: its garbage would be all that a
-// quiet server makes.
-func TestFeelDoesNotAllocate(t *testing.T) {
+// ReadPulse runs for every connection, also idle ones: nothing else would allocate on a quiet server.
+func TestReadPulseDoesNotAllocate(t *testing.T) {
 	own, _ := pair(t)
 	if _, err := own.Write([]byte("hello")); err != nil {
 		t.Fatal(err)
 	}
 	Of(own).Control(func(fd uintptr) {
 		var p Pulse
-		if n := testing.AllocsPerRun(100, func() { p = Feel(fd) }); n != 0 {
+		if n := testing.AllocsPerRun(100, func() { p = ReadPulse(fd) }); n != 0 {
 			t.Errorf("%v allocations per call", n)
 		}
 		if p.Written != 5 {

@@ -10,28 +10,27 @@ import (
 // Known reports whether this system has the figures of a [Pulse].
 const Known = true
 
-// maxNotSent bounds what the kernel holds of a connection beyond what is in
-// flight, in bytes: TCP_NOTSENT_LOWAT, tcp(7). Without it the kernel buffers up
-// to 3.9 MB for a client that has stopped reading. 16 KiB hurts slow readers.
+// maxNotSent is the number of bytes that the kernel buffers for a connection beyond those in flight:
+// TCP_NOTSENT_LOWAT, tcp(7). Without it the kernel buffers up to 3.9 MB for a client that has stopped
+// reading. 16 KiB hurts slow readers.
 const maxNotSent = 64 << 10
 
 // closed is TCP_CLOSE of the kernel's tcp_states.h.
 const closed = 7
 
-// Tune bounds the kernel's send buffer of a socket, and turns the kernel's own
-// timeout off. Sockets inherit both from the listener that accepts them.
+// Tune bounds the kernel's send buffer of a socket, and turns the kernel's own timeout off. Sockets
+// inherit both from the listener that accepts them.
 //
-// TCP_USER_TIMEOUT, tcp(7), ends a peer that acknowledged nothing for so long,
-// but also one that takes a little now and then, each time less than the kernel
-// wants to send in one piece (Linux 6.18). A vanished peer is found by its
-// [Pulse] instead.
+// TCP_USER_TIMEOUT, tcp(7), ends the connection of a peer that acknowledged nothing for so long, but
+// also of one that takes a little now and then, each time less than the kernel wants to send in one
+// piece (Linux 6.18). Callers detect a vanished peer by its [Pulse] instead.
 func Tune(fd uintptr) {
 	unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 0)
 	unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, maxNotSent)
 }
 
-// Feel returns the pulse of a socket's peer (TCP_INFO, SIOCOUTQ).
-func Feel(fd uintptr) (p Pulse) {
+// ReadPulse returns the figures for the socket (TCP_INFO, SIOCOUTQ).
+func ReadPulse(fd uintptr) (p Pulse) {
 	// unix.GetsockoptTCPInfo allocates. This runs several times per connection and heartbeat, and
 	// nothing else allocates while a server is quiet.
 	var info unix.TCPInfo
@@ -44,10 +43,10 @@ func Feel(fd uintptr) (p Pulse) {
 	if err != nil {
 		return p
 	}
-	if info.State == closed { // by a reset: what is queued will never go
+	if info.State == closed { // by a reset: queued data will never be sent
 		queued = 0
 	}
-	next := time.Duration(info.Rto) * time.Microsecond // doubled already while data is sent again
+	next := time.Duration(info.Rto) * time.Microsecond // doubled already while data is retransmitted
 	if info.Unacked == 0 {
 		next <<= min(info.Backoff, 10) // between zero-window probes it is not
 	}
@@ -62,8 +61,8 @@ func Feel(fd uintptr) (p Pulse) {
 	}
 }
 
-// ShutUnread sends the end of the stream, unless there is data from the peer that
-// nobody has read, and reports whether it did.
+// ShutUnread sends the end of the stream, unless there is unread data from the peer, and reports
+// whether it did.
 func ShutUnread(fd uintptr) bool {
 	if n, err := unix.IoctlGetInt(int(fd), unix.SIOCINQ); err != nil || n > 0 {
 		return false
@@ -71,23 +70,22 @@ func ShutUnread(fd uintptr) bool {
 	return unix.Shutdown(int(fd), unix.SHUT_WR) == nil
 }
 
-// shut sends the end of the stream after all that is queued, and has the kernel
-// give the socket up soon: 5 s without an acknowledgement, 3 s for the peer's
-// own end. What came in is read first: unread data would turn the end into a
-// reset, and the peer could lose the last bytes.
-func shut(fd uintptr) {
-	var waste [4 << 10]byte
+// shut sends the end of the stream after queued data, and makes the kernel give the socket up after
+// the time delivery without an acknowledgement, and the time fin for the peer's own end. Received data
+// is read first: unread, it would turn the end into a reset, and the peer could lose the last bytes.
+func shut(fd uintptr, delivery, fin time.Duration) {
+	var discarded [4 << 10]byte
 	for range 4 {
-		if n, _, err := unix.Recvfrom(int(fd), waste[:], unix.MSG_DONTWAIT); n <= 0 && err != unix.EINTR {
+		if n, _, err := unix.Recvfrom(int(fd), discarded[:], unix.MSG_DONTWAIT); n <= 0 && err != unix.EINTR {
 			break
 		}
 	}
-	unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(giveUp.Milliseconds()))
-	unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_LINGER2, int(finWait.Seconds()))
+	unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(delivery.Milliseconds()))
+	unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_LINGER2, int(fin.Seconds()))
 	unix.Shutdown(int(fd), unix.SHUT_WR)
 }
 
-// cut has the close that follows discard what is queued and reset the peer.
-func cut(fd uintptr) {
+// discardOnClose makes the close that follows discard queued data and reset the peer.
+func discardOnClose(fd uintptr) {
 	unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 }

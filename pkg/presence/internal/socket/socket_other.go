@@ -2,17 +2,19 @@
 
 package socket
 
+import "time"
+
 // Known reports whether this system has the figures of a [Pulse].
 const Known = false
 
-// Tune leaves the socket as it is.
+// Tune does nothing.
 func Tune(uintptr) {}
 
-// Feel returns the zero Pulse.
-func Feel(uintptr) Pulse { return Pulse{} }
+// ReadPulse returns the zero Pulse.
+func ReadPulse(uintptr) Pulse { return Pulse{} }
 
 // ShutUnread reports true: the close that follows does it.
 func ShutUnread(uintptr) bool { return true }
 
-func shut(uintptr) {}
-func cut(uintptr)  {}
+func shut(fd uintptr, delivery, fin time.Duration) {}
+func discardOnClose(uintptr)                       {}

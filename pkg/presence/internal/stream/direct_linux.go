@@ -84,7 +84,7 @@ func (c *direct) load() load {
 }
 
 // pulse returns the kernel's figures for the socket.
-func (c *direct) pulse() socket.Pulse { return socket.Feel(uintptr(c.fd)) }
+func (c *direct) pulse() socket.Pulse { return socket.ReadPulse(uintptr(c.fd)) }
 
 // write writes as much of b as the socket takes; [io.ErrShortWrite] means that it takes no more.
 func (c *direct) write(b []byte) (int, error) {

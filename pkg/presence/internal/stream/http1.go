@@ -135,7 +135,7 @@ func (h *http1) close(complete bool, why End, within time.Duration) {
 // pulse returns the kernel's figures for the socket; zero if there is none.
 func (h *http1) pulse() (p socket.Pulse) {
 	if s := socket.Of(h.below()); s != nil {
-		s.Control(func(fd uintptr) { p = socket.Feel(fd) })
+		s.Control(func(fd uintptr) { p = socket.ReadPulse(fd) })
 	}
 	return p
 }
