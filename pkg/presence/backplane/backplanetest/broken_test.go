@@ -239,7 +239,12 @@ var faults = []struct {
 	}, []string{"Publish"}},
 	{"an answer comes twice", func(b *broken, m *backplane.Memory) {
 		b.ask = func(ctx context.Context, topic room.Name, request []byte, answer func([]byte) bool) error {
-			return m.Ask(ctx, topic, request, func(data []byte) bool { return answer(data) && answer(data) })
+			return m.Ask(ctx, topic, request, func(data []byte) bool {
+				if !answer(data) {
+					return false
+				}
+				return answer(data)
+			})
 		}
 	}, []string{"Ask"}},
 	{"an answer is lost", func(b *broken, m *backplane.Memory) {
