@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"reflect"
@@ -36,12 +35,6 @@ func main() {
 	os.Exit(status(err))
 }
 
-// usageError is what the person who typed the command must mend.
-type usageError struct{ error }
-
-// usagef makes a usageError, which names the flag.
-func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
-
 // status is the exit status that says what err is.
 func status(err error) int {
 	switch {
@@ -63,16 +56,6 @@ type commands struct {
 	Version versionLine `cmd:"" help:"Print the version"`
 
 	VersionFlag versionFlag `name:"version" short:"v" help:"Print the version."`
-}
-
-// process is what a command uses of the process that it runs in.
-type process struct {
-	getenv         func(string) string
-	environ        func() []string // the whole environment, as [os.Environ] returns it
-	stdin          io.Reader
-	stdout, stderr io.Writer
-
-	unknown []unknownVariable // of environ, for serve to log; execute sets it
 }
 
 // run runs the command that args name until it is done or ctx ends. What went
@@ -110,13 +93,6 @@ func execute(ctx context.Context, args []string, p *process) error {
 		p.warnUnknown()
 	}
 	return command.Run()
-}
-
-// warnUnknown writes a line for each unknown variable to stderr.
-func (p *process) warnUnknown() {
-	for _, v := range p.unknown {
-		fmt.Fprintln(p.stderr, "presence: warning:", printable(v.String()))
-	}
 }
 
 func newParser(ctx context.Context, p *process, exit func(int)) (*kong.Kong, error) {

@@ -75,15 +75,3 @@ func (c *watch) Run(ctx context.Context, p *process) error {
 	}
 	return nil
 }
-
-// printable leaves a terminal nothing to obey, and keeps a line one line: data
-// and errors hold the words of strangers. Marks that turn the direction of
-// text go, too.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp, unicode.Bidi_Control) {
-			return unicode.ReplacementChar
-		}
-		return r
-	}, s)
-}

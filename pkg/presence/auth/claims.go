@@ -16,6 +16,10 @@ import (
 	"example.com/presence/pkg/presence/internal/input"
 )
 
+// leeway is how far the issuer's clock may be ahead of ours, for nbf.
+// There is none for exp: a token ends when it says so.
+const leeway = 30 * time.Second
+
 // claims is a token's payload, as the parser reads it: one valid JSON object in UTF-8, or nothing
 // if it is null.
 type claims struct {

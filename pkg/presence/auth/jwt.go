@@ -45,10 +45,6 @@ const CookieName = "presence_token"
 // on headers is far above it, one on cookies (RFC 6265 section 6.1) below.
 const maxToken = 8 << 10
 
-// leeway is how far the issuer's clock may be ahead of ours, for nbf.
-// There is none for exp: a token ends when it says so.
-const leeway = 30 * time.Second
-
 // Config says which tokens a [JWT] believes.
 type Config struct {
 	// Key is what tokens are signed with. Required.

@@ -162,3 +162,18 @@ func (c *Client) wrap(err *error, verb string) {
 		*err = fmt.Errorf("client: %s room %q: %w", verb, cmp.Or(c.config.Room, "lobby"), *err)
 	}
 }
+
+// token returns the token for one request, empty for none. Its error does not contain a token.
+func (c *Client) token(ctx context.Context) (string, error) {
+	if c.config.Token == nil {
+		return "", nil
+	}
+	token, err := c.config.Token(ctx)
+	if err != nil {
+		return "", fmt.Errorf("token: %w", err)
+	}
+	if strings.ContainsFunc(token, unicode.IsControl) {
+		return "", ErrToken
+	}
+	return token, nil
+}

@@ -30,6 +30,9 @@ type ConfigError struct {
 func (e *ConfigError) Error() string { return "client: " + e.Field + " " + e.Reason }
 
 // maxAnswer bounds what is read of an answer that is no stream, in bytes.
+// maxWait is the longest time that a server may ask a client to wait.
+const maxWait = 5 * time.Minute
+
 const maxAnswer = 64 << 10
 
 // Problem is an answer by which the server says no, RFC 9457.

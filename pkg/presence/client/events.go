@@ -18,7 +18,6 @@ const (
 	firstRetry = 3 * time.Second        // until the stream says retry:
 	minWait    = 100 * time.Millisecond // a retry: of 0 must not make a busy loop
 	maxBackoff = 30 * time.Second       // the most that failures make of retry:
-	maxWait    = 5 * time.Minute        // the most that a server may ask for
 
 	// Until sync announces the heartbeat: 2.5 of the server's default one.
 	firstSilence = 37500 * time.Millisecond

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"unicode"
+)
+
+// process is what a command uses of the process that it runs in.
+type process struct {
+	getenv         func(string) string
+	environ        func() []string // the whole environment, as [os.Environ] returns it
+	stdin          io.Reader
+	stdout, stderr io.Writer
+
+	unknown []unknownVariable // of environ, for serve to log; execute sets it
+}
+
+// warnUnknown writes a line for each unknown variable to stderr.
+func (p *process) warnUnknown() {
+	for _, v := range p.unknown {
+		fmt.Fprintln(p.stderr, "presence: warning:", printable(v.String()))
+	}
+}
+
+// usageError is an error in the command line.
+type usageError struct{ error }
+
+// usagef makes a usageError, which names the flag.
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// printable replaces the characters that a terminal obeys, line breaks, and marks of text direction: data
+// and errors contain text of other users.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp, unicode.Bidi_Control) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
+}
