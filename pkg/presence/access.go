@@ -10,41 +10,40 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// visit is a request about a room by a user that has the right to it.
-type visit struct {
+// access is an authorized request about a room.
+type access struct {
 	user  User
 	room  room.Name
 	query url.Values
 }
 
-// visitor authenticates and authorizes a request about a room. Names are the
-// query's parameters beside room.
-func (s *Server) visitor(r *http.Request, rights func(User) room.Patterns, names ...string) (visit, error) {
-	user, err := s.who(r)
+// authorize authenticates a request about a room, and checks that its user has the right to the room and
+// is not banned from it. Names are the query's parameters beside room.
+func (s *Server) authorize(r *http.Request, rights func(User) room.Patterns, names ...string) (access, error) {
+	user, err := s.authenticate(r)
 	if err != nil {
-		return visit{}, err
+		return access{}, err
 	}
 	query, err := parseQuery(r, append(names, "room")...)
 	if err != nil {
-		return visit{}, err
+		return access{}, err
 	}
 	name, err := roomOf(query)
 	if err != nil {
-		return visit{}, err
+		return access{}, err
 	}
 	if !rights(user).Match(name) {
-		return visit{}, refuse(http.StatusForbidden, "the token does not allow this in room %q", name)
+		return access{}, refuse(http.StatusForbidden, "the token does not allow this in room %q", name)
 	}
 	if until := s.hub.BanEnd(name, room.UserID(user.ID)); !until.IsZero() {
-		return visit{}, refuse(http.StatusForbidden, "the user was removed from room %q until %s", name, until.UTC().Format(time.RFC3339))
+		return access{}, refuse(http.StatusForbidden, "the user was removed from room %q until %s", name, until.UTC().Format(time.RFC3339))
 	}
-	return visit{user, name, query}, nil
+	return access{user, name, query}, nil
 }
 
-// admin returns the query of a request that comes from an admin. Names are its
-// parameters.
-func (s *Server) admin(r *http.Request, names ...string) (url.Values, error) {
-	user, err := s.who(r)
+// authorizeAdmin returns the query of an admin's request. Names are its parameters.
+func (s *Server) authorizeAdmin(r *http.Request, names ...string) (url.Values, error) {
+	user, err := s.authenticate(r)
 	if err != nil {
 		return nil, err
 	}
@@ -57,10 +56,10 @@ func (s *Server) admin(r *http.Request, names ...string) (url.Values, error) {
 func mayJoin(u User) room.Patterns { return u.Join }
 func maySend(u User) room.Patterns { return u.Send }
 
-// who says who asks. A cookie goes along with whatever a browser is made to
-// ask, so a request that has one for its credential must come from a page that may use it: opening
-// the stream changes who is here, too.
-func (s *Server) who(r *http.Request) (User, error) {
+// authenticate returns the user that the request's credential identifies. A browser attaches the cookie
+// to every request that any page makes. So a request whose credential is the cookie must come from an
+// origin that may use it, also for GET /events, which changes who is present.
+func (s *Server) authenticate(r *http.Request) (User, error) {
 	user, err := s.config.Authenticator.Authenticate(r)
 	// An auth.JWT returns checked users. A program that wraps one has a type of its own, and may
 	// change the user.

@@ -15,7 +15,7 @@ import (
 // getEvents is the way of a client: it is authenticated and allowed in the room, takes a slot, is
 // counted, and receives every event of the room until one side ends the stream.
 func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
-	v, err := s.visitor(r, mayJoin, "last_event_id", "lastEventId")
+	v, err := s.authorize(r, mayJoin, "last_event_id", "lastEventId")
 	if err != nil {
 		return err
 	}

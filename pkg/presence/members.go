@@ -29,7 +29,7 @@ const defaultBan = time.Minute
 // next is there if members follow; it is the after of their page. A member that is in the room from
 // the first page to the last is on one of them, once.
 func (s *Server) getPresence(w http.ResponseWriter, r *http.Request) error {
-	v, err := s.visitor(r, mayJoin, "limit", "after")
+	v, err := s.authorize(r, mayJoin, "limit", "after")
 	if err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func (s *Server) Members(ctx context.Context, roomName string) ([]Member, error)
 
 // putState replaces the info of a member, the user itself: the body is the new info, any JSON.
 func (s *Server) putState(w http.ResponseWriter, r *http.Request) error {
-	v, err := s.visitor(r, mayJoin)
+	v, err := s.authorize(r, mayJoin)
 	if err != nil {
 		return err
 	}
@@ -133,7 +133,7 @@ func (s *Server) putState(w http.ResponseWriter, r *http.Request) error {
 // deleteMember removes a user from a room and bans it for a time. The id is in the path, or in the
 // query, as proxies and browsers change a path with %2F, . or .. in it.
 func (s *Server) deleteMember(w http.ResponseWriter, r *http.Request) error {
-	query, err := s.admin(r, "room", "id", "for")
+	query, err := s.authorizeAdmin(r, "room", "id", "for")
 	if err != nil {
 		return err
 	}

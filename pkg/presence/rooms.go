@@ -33,7 +33,7 @@ func (s *Server) Rooms(ctx context.Context) ([]RoomCount, error) {
 //
 // next is there if rooms follow; it is the after of their page.
 func (s *Server) getRooms(w http.ResponseWriter, r *http.Request) error {
-	query, err := s.admin(r, "limit", "after")
+	query, err := s.authorizeAdmin(r, "limit", "after")
 	if err != nil {
 		return err
 	}

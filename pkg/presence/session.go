@@ -36,7 +36,7 @@ func (s *Server) getSession(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	answer.Guests = s.config.Guest != nil
-	switch user, err := s.who(r); {
+	switch user, err := s.authenticate(r); {
 	case err == nil:
 		answer.User = &named{user.ID, user.Name, user.Admin, user.Expires.UTC().Truncate(time.Millisecond)}
 		if answer.User.Expires.Year() > 9999 { // which RFC 3339 cannot say
@@ -53,13 +53,13 @@ func (s *Server) getSession(w http.ResponseWriter, r *http.Request) error {
 // cookieAlone reports whether what is bad of the request's credentials is its
 // cookie, and beside it there is no other, of a query aside, which comes after it.
 func (s *Server) cookieAlone(r *http.Request) bool {
-	if _, err := s.who(only(r, "Cookie", r.Header["Cookie"]...)); !errors.Is(err, auth.ErrBadToken) {
+	if _, err := s.authenticate(only(r, "Cookie", r.Header["Cookie"]...)); !errors.Is(err, auth.ErrBadToken) {
 		return false
 	}
 	rest := r.Clone(r.Context())
 	rest.Header.Del("Cookie")
 	rest.URL.RawQuery = ""
-	_, err := s.who(rest)
+	_, err := s.authenticate(rest)
 	return errors.Is(err, auth.ErrNoToken)
 }
 
@@ -73,7 +73,7 @@ func (s *Server) postSession(w http.ResponseWriter, r *http.Request) error {
 	if strings.Trim(token, tokenCharacters) != "" {
 		return fmt.Errorf("%w: it has characters that none has", auth.ErrBadToken)
 	}
-	user, err := s.who(only(r, "Authorization", "Bearer "+token))
+	user, err := s.authenticate(only(r, "Authorization", "Bearer "+token))
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func (s *Server) deleteSession(w http.ResponseWriter, r *http.Request) error {
 	cookie := r.Clone(r.Context())
 	cookie.Header.Del("Authorization")
 	cookie.URL.RawQuery = ""
-	user, err := s.who(cookie)
+	user, err := s.authenticate(cookie)
 	if errors.Is(err, auth.ErrUnavailable) {
 		return err // whose streams are to end cannot be said; it keeps the cookie, to try again
 	}
