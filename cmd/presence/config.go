@@ -108,9 +108,9 @@ func flagError(err error) error {
 	return usageError{err}
 }
 
-// config returns the server's configuration. The server checks most bounds; the ones here are those
-// that it cannot see or that concern two flags. ctx bounds the life of the keys.
-func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, error) {
+// check returns a usage error for the first flag that is out of its bounds, nil if there is none. The
+// server checks most bounds; these are the ones that it cannot see or that concern two flags.
+func (c *serve) check() error {
 	// In a presence.Config 0 means the default and a negative number means none. In a flag 0 means 0.
 	p, m, unsent := c.Presence, c.Messages, c.Limits.MaxUnsent
 	for _, f := range []struct {
@@ -132,12 +132,22 @@ func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, 
 		{"shutdown-grace", c.Running.ShutdownGrace > 0, "more than 0s", c.Running.ShutdownGrace},
 	} {
 		if !f.ok {
-			return presence.Config{}, usagef("--%s is %s, not %v", f.flag, f.bounds, f.value)
+			return usagef("--%s is %s, not %v", f.flag, f.bounds, f.value)
 		}
 	}
-	insecure := c.Browsers.CookieInsecure || c.Keys.Dev
-	if c.Browsers.CookieSameSite == "none" && insecure {
-		return presence.Config{}, usagef("--cookie-samesite none needs a Secure cookie, which --cookie-insecure and --dev do without")
+	if c.Browsers.CookieSameSite == "none" && c.insecure() {
+		return usagef("--cookie-samesite none needs a Secure cookie, which --cookie-insecure and --dev do without")
+	}
+	return nil
+}
+
+// insecure reports whether the cookie is set without Secure.
+func (c *serve) insecure() bool { return c.Browsers.CookieInsecure || c.Keys.Dev }
+
+// config returns the server's configuration. ctx bounds the life of the keys.
+func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, error) {
+	if err := c.check(); err != nil {
+		return presence.Config{}, err
 	}
 	keyLog := log
 	if c.Running.Check {
@@ -178,7 +188,7 @@ func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, 
 		Cookie: presence.Cookie{
 			SameSite: map[string]http.SameSite{"lax": http.SameSiteLaxMode, "strict": http.SameSiteStrictMode, "none": http.SameSiteNoneMode}[c.Browsers.CookieSameSite],
 			Domain:   c.Browsers.CookieDomain,
-			Insecure: insecure,
+			Insecure: c.insecure(),
 		},
 		Web:    web.Files,
 		Logger: log,

@@ -17,8 +17,7 @@ const (
 // longFunctions names the functions that may exceed maxLines, with the reason. There are at most
 // maxLongFunctions.
 var longFunctions = map[string]string{
-	cmdTree + "/presence.serve.config": "one line for each flag that sets a field",
-	cmdTree + "/presence.serve.Run":    "the order of a start reads from top to bottom",
+	cmdTree + "/presence.serve.Run": "the order of a start reads from top to bottom",
 }
 
 const maxLongFunctions = 2
