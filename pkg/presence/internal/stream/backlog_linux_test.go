@@ -8,9 +8,8 @@ import (
 	"testing"
 )
 
-// The backlog against plain text: what is for the client alone goes before what
-// is shared, an older Latest is cut out unless it has begun to go, and what the
-// socket takes, at whichever byte it stops, is the next of it all.
+// The backlog against plain text: private events go before shared ones, an older Latest is removed
+// unless a part of it was written, and each write continues at the byte where the last one stopped.
 func TestBacklogAgainstReference(t *testing.T) {
 	type item struct {
 		text   string
@@ -28,13 +27,13 @@ func TestBacklogAgainstReference(t *testing.T) {
 			return text
 		}
 		b := &backlog{chunked: chunked}
-		var begun string // the rest of what has begun to go
-		var alone []string
+		var begun string // the rest of a piece
+		var private []string
 		var shared []item
 		take := func(n int) (taken string) {
 			for n > 0 {
-				if begun == "" && len(alone) > 0 {
-					begun, alone = alone[0], alone[1:]
+				if begun == "" && len(private) > 0 {
+					begun, private = private[0], private[1:]
 				} else if begun == "" {
 					begun, shared = shared[0].text, shared[1:]
 				}
@@ -63,11 +62,11 @@ func TestBacklogAgainstReference(t *testing.T) {
 				half := rnd.IntN(len(text))
 				b.addPrivate([][]byte{[]byte(text[:half]), []byte(text[half:])})
 				if chunked { // a chunk's pieces: each may be the one that has begun
-					alone = append(alone, fmt.Sprintf("%x\r\n", len(text)), text[:half], text[half:], "\r\n")
+					private = append(private, fmt.Sprintf("%x\r\n", len(text)), text[:half], text[half:], "\r\n")
 				} else {
-					alone = append(alone, text[:half], text[half:])
+					private = append(private, text[:half], text[half:])
 				}
-				alone = slices.DeleteFunc(alone, func(s string) bool { return s == "" })
+				private = slices.DeleteFunc(private, func(s string) bool { return s == "" })
 			case 1:
 				f := &frame{kind: Kind(rnd.IntN(4))}
 				f.fill(append(newChunkBuffer(len(text)), text...))
@@ -87,8 +86,8 @@ func TestBacklogAgainstReference(t *testing.T) {
 		}
 		for !step(1 << 20) {
 		}
-		if len(alone)+len(shared) > 0 || begun != "" {
-			t.Fatalf("round %d: %d and %d are left, and %q", round, len(alone), len(shared), begun)
+		if len(private)+len(shared) > 0 || begun != "" {
+			t.Fatalf("round %d: %d and %d are left, and %q", round, len(private), len(shared), begun)
 		}
 	}
 }

@@ -15,8 +15,8 @@ import (
 	"example.com/presence/pkg/presence/internal/stream"
 )
 
-// narrow dials with a small buffer for what comes. Set on a connection, it
-// would have its kernel take back what it offered, and ours wait ever longer.
+// narrow dials with a small receive buffer. Set later, on the connection, it would shrink a window that
+// was offered already, and the server's kernel would probe ever more rarely.
 func narrow(size int) net.Dialer {
 	return net.Dialer{Control: func(_, _ string, c syscall.RawConn) (err error) {
 		c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, size) })
@@ -24,20 +24,20 @@ func narrow(size int) net.Dialer {
 	}}
 }
 
-// A client that takes a little now and then has all of what is for it alone,
-// however long it takes: its kernel has no room most of the time.
+// A client that takes a little now and then gets all of a replay, however long that takes, though the
+// socket takes no more most of the time.
 func TestBursts(t *testing.T) { // promise 4
 	t.Parallel()
 	eachHTTP1(t, stream.Config{Heartbeat: 2 * time.Second}.WithProgressTime(2*time.Second), func(t *testing.T, g *rig) {
 		t.Parallel()
 		c, conn := g.rawBy(narrow(16<<10), get)
-		long := "data: " + strings.Repeat("x", 256<<10) + "\n\n"
+		long := "data: " + strings.Repeat("x", 112<<10) + "\n\n"
 		conn.Send([]byte(long))
 		response, err := http.ReadResponse(bufio.NewReaderSize(c, 16), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		now := time.NewTicker(400 * time.Millisecond)
+		now := time.NewTicker(600 * time.Millisecond)
 		defer now.Stop()
 		begun := time.Now()
 		for got := 0; got < len(long); {

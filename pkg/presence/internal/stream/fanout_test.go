@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// member is a connection of a share that takes everything, each batch in a time of its own.
-type member struct {
+// taker is a connection of a share that takes each batch in a time of its own.
+type taker struct {
 	att   attachment
 	takes time.Duration
 	ends  bool // with the next batch
@@ -18,9 +18,9 @@ type member struct {
 	when  time.Time // of the last batch
 }
 
-func (m *member) attachment() *attachment { return &m.att }
+func (m *taker) attachment() *attachment { return &m.att }
 
-func (m *member) deliver(b *batch) {
+func (m *taker) deliver(b *batch) {
 	time.Sleep(m.takes)
 	m.when = time.Now()
 	for _, f := range b.frames {
@@ -44,9 +44,9 @@ func (e *events) next(k Kind) *frame {
 	return f
 }
 
-// Connections come and go between the slices of passes, and within one: each gets the events from
+// Connections come and go between the slices of fan-outs, and within one: each gets the events from
 // its attach to its end, once and in order.
-func TestPassesAgainstReference(t *testing.T) {
+func TestFanOutsAgainstReference(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	synctest.Test(t, func(t *testing.T) {
@@ -54,14 +54,14 @@ func TestPassesAgainstReference(t *testing.T) {
 		p := fanOuts{group: 3}
 		sh, other := new(share), new(share)
 		var e events
-		want := map[*member][]uint64{}
-		var here, gone []*member
-		other.attach(&member{takes: slice}, 0)
+		want := map[*taker][]uint64{}
+		var here, gone []*taker
+		other.attach(&taker{takes: slice}, 0)
 		divided := 0
 		for range 50_000 {
 			switch n := rnd.IntN(100); {
 			case n < 30:
-				m := &member{takes: time.Duration(rnd.IntN(3)) * slice / 20}
+				m := &taker{takes: time.Duration(rnd.IntN(3)) * slice / 20}
 				sh.attach(m, e.published)
 				here = append(here, m)
 			case n < 58 && len(here) > 0:
@@ -74,9 +74,9 @@ func TestPassesAgainstReference(t *testing.T) {
 				here, gone = slices.Delete(here, i, i+1), append(gone, m)
 			case n < 60 && len(here) > 0 && len(p.active) > 0:
 				m := here[rnd.IntN(len(here))]
-				if len(m.att.undelivered()) > 0 && sh.pending.len() == 0 { // it gets all that was published, and ends within the pass
+				if len(m.att.undelivered()) > 0 && sh.pending.len() == 0 { // it gets all events, and ends within the fan-out
 					m.ends = true
-					here, gone = slices.DeleteFunc(here, func(o *member) bool { return o == m }), append(gone, m)
+					here, gone = slices.DeleteFunc(here, func(o *taker) bool { return o == m }), append(gone, m)
 					for m.att.share != nil {
 						p.round()
 					}
@@ -105,13 +105,13 @@ func TestPassesAgainstReference(t *testing.T) {
 			}
 		}
 		if divided < 100 || len(gone) < 1000 {
-			t.Errorf("%d slices ended within a pass, %d connections went", divided, len(gone))
+			t.Errorf("%d slices ended within a fan-out, %d connections went", divided, len(gone))
 		}
 	})
 }
 
-// A room of ten beside one of 1,000 whose pass has begun: it waits for a slice of that, and its own
-// pass is measured as its own time, once for each of the two.
+// A room of ten beside one of 1,000 whose fan-out is in progress: it waits for a slice of that, and
+// its fan-out time is its own time, once for each of the two.
 func TestSmallRoomBesideALargeOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const each = 10 * time.Microsecond
@@ -121,7 +121,7 @@ func TestSmallRoomBesideALargeOne(t *testing.T) {
 		for _, size := range []int{1000, 10} {
 			rooms[size] = new(share)
 			for range size {
-				rooms[size].attach(&member{takes: each}, 0)
+				rooms[size].attach(&taker{takes: each}, 0)
 			}
 		}
 		large, small := rooms[1000], rooms[10]
@@ -135,22 +135,21 @@ func TestSmallRoomBesideALargeOne(t *testing.T) {
 		for small.active {
 			p.round()
 		}
-		if waited := small.conns[9].(*member).when.Sub(start); waited > slice+(16+10)*each {
-			t.Errorf("the small room's pass is over after %v", waited)
+		if waited := small.conns[9].(*taker).when.Sub(start); waited > slice+(16+10)*each {
+			t.Errorf("the small room's fan-out is over after %v", waited)
 		}
 		if got := time.Duration(small.fanOutTime.Load()); got != 2*10*each {
-			t.Errorf("the small room's pass is measured as %v, want %v", got, 2*10*each)
+			t.Errorf("the small room's fan-out time is %v, want %v", got, 2*10*each)
 		}
 		p.finish()
 		if got := time.Duration(large.fanOutTime.Load()); got < 1000*each || got > 1000*each+4*slice {
-			t.Errorf("the large room's pass is measured as %v, want about %v", got, 1000*each)
+			t.Errorf("the large room's fan-out time is %v, want about %v", got, 1000*each)
 		}
 	})
 }
 
-// Beside rooms with an event now and then, a pass is not measured as longer than the wait of its
-// events.
-func TestPassBesideSmallRooms(t *testing.T) {
+// Beside small rooms with many events, the fan-out time is no longer than the wait of the events.
+func TestFanOutTimeBesideSmallRooms(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := fanOuts{group: loopGroup}
 		var e events
@@ -158,7 +157,7 @@ func TestPassBesideSmallRooms(t *testing.T) {
 		for i := range 21 {
 			sh := new(share)
 			for range []int{1000, 10}[min(i, 1)] {
-				sh.attach(&member{takes: 5 * time.Microsecond}, 0)
+				sh.attach(&taker{takes: 5 * time.Microsecond}, 0)
 			}
 			rooms = append(rooms, sh)
 		}
@@ -171,7 +170,7 @@ func TestPassBesideSmallRooms(t *testing.T) {
 			p.round()
 		}
 		if got, took := time.Duration(rooms[0].fanOutTime.Load()), time.Since(start); got > took || got < 1000*5*time.Microsecond {
-			t.Errorf("a pass that took 5 ms and was over after %v is measured as %v", took, got)
+			t.Errorf("a fan-out that took 5 ms and was over after %v has the time %v", took, got)
 		}
 		p.finish()
 	})
@@ -188,7 +187,7 @@ func TestSliceGrowsWithTheWait(t *testing.T) {
 			var e events
 			sh := new(share)
 			for range 2000 {
-				sh.attach(&member{takes: each}, 0)
+				sh.attach(&taker{takes: each}, 0)
 			}
 			p.queue(sh, e.next(Every))
 			p.waited = waited
@@ -201,16 +200,16 @@ func TestSliceGrowsWithTheWait(t *testing.T) {
 	})
 }
 
-// Passes with a count are measured, and of these the one under way if it has taken longer than the
-// last: from its first slice to its last, other work of the goroutine between them included.
-func TestPassIsMeasured(t *testing.T) {
+// The fan-out time is that of the last fan-out with a count, or of the one in progress if it has taken
+// longer: from its first slice to its last, with other work of the goroutine between them.
+func TestFanOutTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const each = 100 * time.Microsecond
 		p := fanOuts{group: loopGroup}
 		var e events
 		sh := new(share)
 		for range 20 {
-			sh.attach(&member{takes: each}, 0)
+			sh.attach(&taker{takes: each}, 0)
 		}
 		for _, step := range []struct {
 			kind Kind
@@ -234,7 +233,7 @@ func TestPassIsMeasured(t *testing.T) {
 				time.Sleep(step.rest)
 			}
 			if fmt.Sprint(got) != fmt.Sprint(step.want) {
-				t.Errorf("kind %d to %d connections: measured %v, want %v", step.kind, step.size, got, step.want)
+				t.Errorf("kind %d to %d connections: got %v, want %v", step.kind, step.size, got, step.want)
 			}
 		}
 	})

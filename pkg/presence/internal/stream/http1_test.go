@@ -13,8 +13,7 @@ import (
 	"example.com/presence/pkg/presence/internal/stream"
 )
 
-// raw opens a stream with a request as it stands, and what comes back as it
-// comes.
+// raw opens a stream with exactly this request. The connection returns exactly the answer.
 func (g *rig) raw(request string) (*net.TCPConn, *stream.Conn) {
 	g.t.Helper()
 	return g.rawBy(net.Dialer{}, request)
@@ -74,7 +73,7 @@ func TestAnswer(t *testing.T) {
 			}
 			client, conn := g.raw(c.request)
 			r := bufio.NewReader(client)
-			first, err := r.ReadString(':') // so that what follows goes out by itself
+			first, err := r.ReadString(':') // so that the event is written after the head
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -90,8 +89,7 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
-// Clients of HTTP/1.0 and of 1.1 in one room are told the same, many events at
-// a time too.
+// Clients of HTTP/1.0 and of 1.1 in one room get the same events, also many at a time.
 func TestMixed(t *testing.T) {
 	eachHTTP1(t, stream.Config{}, func(t *testing.T, g *rig) {
 		const events = 2000
@@ -118,8 +116,8 @@ func TestMixed(t *testing.T) {
 	})
 }
 
-// What a client sends after its request is thrown away, up to a bound.
-func TestStrayBytes(t *testing.T) {
+// Bytes that a client sends after its request are discarded, up to a bound.
+func TestTrailingBytes(t *testing.T) {
 	eachHTTP1(t, stream.Config{}, func(t *testing.T, g *rig) {
 		const bound = 16 << 10
 		c, _ := g.raw(get + strings.Repeat("x", 100))
@@ -142,10 +140,9 @@ func TestStrayBytes(t *testing.T) {
 	})
 }
 
-// A half-closed connection has ended, also behind stray bytes, and one that
-// was reset.
+// A connection that is half-closed, closed or reset has ended, also behind trailing bytes.
 func TestPromise5HalfClosed(t *testing.T) {
-	for _, stray := range []string{"", "x", "GET / HTTP/1.1\r\nHost: presence.example\r\n\r\n"} {
+	for _, trailing := range []string{"", "x", "GET / HTTP/1.1\r\nHost: presence.example\r\n\r\n"} {
 		for _, closed := range []func(*net.TCPConn) error{
 			(*net.TCPConn).CloseWrite,
 			(*net.TCPConn).Close,
@@ -153,7 +150,7 @@ func TestPromise5HalfClosed(t *testing.T) {
 		} {
 			eachHTTP1(t, stream.Config{}, func(t *testing.T, g *rig) {
 				c, _ := g.raw(get)
-				io.WriteString(c, stray)
+				io.WriteString(c, trailing)
 				if err := closed(c); err != nil {
 					t.Fatal(err)
 				}

@@ -43,7 +43,7 @@ func openMany(t *testing.T, clients int) (streams *Streams, shared *Stream, conn
 	return streams, shared, conns, bodies, open
 }
 
-// Many connections that are to end do not hold up a loop: it goes on with other work after a slice.
+// A loop that ends many connections goes on with other work after a slice.
 func TestManyEndsAreDivided(t *testing.T) {
 	const clients = 1000
 	streams, _, conns, _, open := openMany(t, clients)
@@ -73,8 +73,7 @@ func TestManyEndsAreDivided(t *testing.T) {
 	}
 }
 
-// Of connections that have gone nothing is left in the loops, nor of what went
-// through a room that is quiet again.
+// Nothing is left in the loops of connections that have ended, nor of the events of a quiet room.
 func TestNothingIsLeftInTheLoops(t *testing.T) {
 	const clients, events = 20, 500
 	streams, shared, _, bodies, open := openMany(t, clients)
@@ -101,11 +100,11 @@ func TestNothingIsLeftInTheLoops(t *testing.T) {
 			}
 			for _, c := range l.conns {
 				if c != nil {
-					t.Errorf("slot %d is taken", c.index)
+					t.Errorf("index %d is taken", c.index)
 				}
 			}
 			if len(l.blocked) > 0 || len(l.free) != len(l.conns) || l.size.Load() != 0 {
-				t.Errorf("a loop has %d behind, %d of %d slots free, %d connections", len(l.blocked), len(l.free), len(l.conns), l.size.Load())
+				t.Errorf("a loop has %d blocked, %d of %d indexes free, %d connections", len(l.blocked), len(l.free), len(l.conns), l.size.Load())
 			}
 		})
 	}
@@ -114,8 +113,7 @@ func TestNothingIsLeftInTheLoops(t *testing.T) {
 	}
 }
 
-// inTurn has f called in one of the loop's turns, and not the one of the call
-// before.
+// inTurn calls f in one of the loop's turns, not that of the call before.
 func inTurn(l *loop, f func()) {
 	done := make(chan struct{})
 	l.do(func() { defer close(done); f() })

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// The queue against a plain slice from which an older Latest is cut.
+// The queue against a plain slice from which an older Latest is removed.
 func TestQueueAgainstReference(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -45,7 +45,7 @@ func TestQueueAgainstReference(t *testing.T) {
 			t.Fatalf("step %d: %d bytes unsent, want %d", step, q.unsent, unsent)
 		}
 		if spare := len(q.frames) - len(plain); spare > 2*len(plain)+200 {
-			t.Fatalf("step %d: the queue of %d frames keeps room for %d", step, len(plain), len(q.frames))
+			t.Fatalf("step %d: the queue of %d frames keeps space for %d", step, len(plain), len(q.frames))
 		}
 	}
 }

@@ -24,8 +24,8 @@ import (
 	"example.com/presence/pkg/presence/internal/stream"
 )
 
-// patience is how long a test gives what must come, and a client that is
-// about to read.
+// patience is the time that a test gives to an event or an end that must come, and to a client that
+// is about to read.
 const patience = time.Minute
 
 func TestMain(m *testing.M) {
@@ -45,7 +45,7 @@ func sized[T any](short, usual T) T {
 	return usual
 }
 
-// ways are the ways to a socket: what a test shows, it shows of each.
+// ways are the ways to a socket. Most tests run for each.
 var ways = []struct {
 	name  string
 	start func(*httptest.Server)
@@ -66,8 +66,8 @@ var ways = []struct {
 	}},
 }
 
-// covered is a listener whose connections are more than TCP, as TLS's are:
-// nobody may go past them to the descriptor, though it can be tuned.
+// covered is a listener whose connections are more than TCP, as those of TLS: their descriptors may
+// not be used, but for options.
 type covered struct{ net.Listener }
 
 func (l covered) Accept() (net.Conn, error) {
@@ -87,7 +87,7 @@ func each(t *testing.T, c stream.Config, test func(*testing.T, *rig)) {
 	}
 }
 
-// eachHTTP1 runs a test for each way that HTTP/1 can go.
+// eachHTTP1 runs a test for each way of HTTP/1 without TLS.
 func eachHTTP1(t *testing.T, c stream.Config, test func(*testing.T, *rig)) {
 	t.Helper()
 	for _, way := range ways[:2] {
@@ -101,7 +101,7 @@ type rig struct {
 	streams *stream.Streams
 	shared  *stream.Stream
 	server  *httptest.Server
-	header  http.Header       // that something around it has set
+	header  http.Header       // as set by a middleware
 	conns   chan *stream.Conn // each attached one
 	ends    chan stream.End
 }
@@ -141,7 +141,7 @@ func newRig(t *testing.T, c stream.Config, start func(*httptest.Server)) *rig {
 	return g
 }
 
-// client opens the stream; what it is sent comes out of the reader.
+// client opens the stream. The reader returns its events.
 func (g *rig) client() (*bufio.Reader, *stream.Conn) {
 	g.t.Helper()
 	response, err := g.server.Client().Get(g.server.URL)
@@ -152,8 +152,8 @@ func (g *rig) client() (*bufio.Reader, *stream.Conn) {
 	return bufio.NewReader(response.Body), <-g.conns
 }
 
-// stuck opens the stream and has told it so much that the rest waits until the
-// client reads.
+// stuck opens the stream and sends so much that later events stay in the backlog until the client
+// reads.
 func (g *rig) stuck() (*bufio.Reader, *stream.Conn) {
 	g.t.Helper()
 	r, conn := g.client()
@@ -209,8 +209,7 @@ func TestExactText(t *testing.T) {
 	})
 }
 
-// What the library encodes and what this package encodes for one client alone
-// look the same.
+// The encodings of r3labs and of Event.Append are the same.
 func TestEncodingsAgree(t *testing.T) {
 	each(t, stream.Config{}, func(t *testing.T, g *rig) {
 		r, conn := g.client()
@@ -225,15 +224,15 @@ func TestEncodingsAgree(t *testing.T) {
 	})
 }
 
-// A joiner hears everything published after its Attach and nothing before,
-// whatever is on its way at that moment.
-func TestPlace(t *testing.T) {
+// A joiner gets every event published after its Attach and none from before, whatever is on its way
+// at that moment.
+func TestAttachOrder(t *testing.T) {
 	for _, way := range ways {
-		t.Run(way.name, func(t *testing.T) { place(t, way.start) })
+		t.Run(way.name, func(t *testing.T) { attachOrder(t, way.start) })
 	}
 }
 
-func place(t *testing.T, start func(*httptest.Server)) {
+func attachOrder(t *testing.T, start func(*httptest.Server)) {
 	const events, clients = 3000, 60
 	streams := stream.Open(stream.Config{})
 	defer streams.Close()
@@ -298,7 +297,7 @@ func place(t *testing.T, start func(*httptest.Server)) {
 	wait.Wait()
 }
 
-func TestStoppedReaderIsSentAwayAndDelaysNobody(t *testing.T) { // promise 4
+func TestStoppedReaderIsEvictedAndDelaysNobody(t *testing.T) { // promise 4
 	t.Parallel()
 	each(t, stream.Config{MaxUnsent: 64 << 10, Heartbeat: time.Hour}, func(t *testing.T, g *rig) {
 		t.Parallel()
@@ -327,14 +326,13 @@ func TestStoppedReaderIsSentAwayAndDelaysNobody(t *testing.T) { // promise 4
 	})
 }
 
-// A reader that is sent away while it can still take something gets the rest
-// of the event in hand and a goodbye, and nothing of what waited.
-func TestSlowReaderIsToldGoodbye(t *testing.T) { // promise 4
+// A slow consumer that can still take something gets the rest of the event that it has begun to take
+// and a goodbye, and nothing of its backlog.
+func TestSlowReaderGetsGoodbye(t *testing.T) { // promise 4
 	each(t, stream.Config{MaxUnsent: 64 << 10, Heartbeat: time.Hour}.WithSlowTime(patience), func(t *testing.T, g *rig) {
 		slow, _ := g.client()
 		data := `"` + strings.Repeat("x", 64<<10) + `"`
-		// Enough beside it that each loop has one, which has an event only
-		// after the slow one was offered it.
+		// Enough others that each loop has one, which gets an event only after the slow one.
 		var healthy []*bufio.Reader
 		for range 2 * runtime.GOMAXPROCS(0) {
 			r, _ := g.client()
@@ -368,9 +366,9 @@ func TestSlowReaderIsToldGoodbye(t *testing.T) { // promise 4
 	})
 }
 
-// More than MaxUnsent, and far less than what is hopeless, waits for a client
-// that takes nothing: it has a second.
-func TestHurry(t *testing.T) { // promise 4
+// A client that takes nothing of a backlog of more than MaxUnsent, and far less than 16 times as
+// much, has a second.
+func TestSlowTime(t *testing.T) { // promise 4
 	t.Parallel()
 	each(t, stream.Config{MaxUnsent: 64 << 10, Heartbeat: time.Hour}, func(t *testing.T, g *rig) {
 		t.Parallel()
@@ -383,13 +381,13 @@ func TestHurry(t *testing.T) { // promise 4
 			t.Errorf("ended %q, want slow", end)
 		}
 		if after := time.Since(begun); after > 10*time.Second {
-			t.Errorf("it was sent away after %v", after)
+			t.Errorf("it was evicted after %v", after)
 		}
 	})
 }
 
-// While a client takes nothing, one count at most waits for it: the newest.
-func TestLatestReplacesTheOneThatWaits(t *testing.T) { // promise 2
+// The backlog of a client that takes nothing has one count at most: the newest.
+func TestLatestReplacesTheOneInTheBacklog(t *testing.T) { // promise 2
 	each(t, stream.Config{}, func(t *testing.T, g *rig) {
 		r, _ := g.stuck()
 		g.publish(stream.Latest, "count-1", "n", "0")
@@ -399,7 +397,7 @@ func TestLatestReplacesTheOneThatWaits(t *testing.T) { // promise 2
 		g.publish(stream.Every, "message-2", "n", "0")
 		g.streams.Drain()
 		block(t, r) // retry
-		block(t, r) // what it was stuck in
+		block(t, r) // the filler
 		for _, want := range []string{"message-1", "count-3", "message-2"} {
 			if got := block(t, r); !strings.HasPrefix(got, "id: "+want+"\n") {
 				t.Errorf("got %q, want %s", got, want)
@@ -408,8 +406,8 @@ func TestLatestReplacesTheOneThatWaits(t *testing.T) { // promise 2
 	})
 }
 
-// Reserve holds back who publishes faster than clients are served, and is
-// never held by a client that takes nothing.
+// Reserve holds publishers to the speed of the fan-out, and is never held by a client that takes
+// nothing.
 func TestReserve(t *testing.T) {
 	each(t, stream.Config{MaxUnsent: 1 << 30}, func(t *testing.T, g *rig) {
 		g.stuck()
@@ -450,7 +448,7 @@ func TestPing(t *testing.T) {
 	})
 }
 
-// Before a connection is attached, which is with its sync, there is no ping.
+// A connection gets no ping before it is attached, which is when it gets its sync.
 func TestNoPingBeforeTheSync(t *testing.T) {
 	for _, way := range ways {
 		t.Run(way.name, func(t *testing.T) { noPing(t, way.start) })
@@ -509,8 +507,7 @@ func TestClientThatGoesHasClosed(t *testing.T) {
 	})
 }
 
-// What is published after a connection's end was asked for is not for it,
-// however long it takes over the rest.
+// A connection gets nothing that is published after its End, however long it takes for its backlog.
 func TestNothingAfterEnd(t *testing.T) {
 	each(t, stream.Config{}.WithGoodbyeTime(patience), func(t *testing.T, g *rig) {
 		r, conn := g.stuck()
@@ -524,7 +521,7 @@ func TestNothingAfterEnd(t *testing.T) {
 		conn.Send([]byte("data: too late\n\n"))
 		conn.End("too late, too")
 		block(t, r) // retry
-		block(t, r) // what it was stuck in
+		block(t, r) // the filler
 		got, err := io.ReadAll(r)
 		if want := "id: 1\ndata: 0\nevent: n\n\ndata: {\"reason\":\"expired\"}\nevent: goodbye\n\n"; string(got) != want || err != nil {
 			t.Errorf("got %q, %v, want %q", got, err, want)
@@ -602,8 +599,8 @@ func TestDrop(t *testing.T) {
 	})
 }
 
-// A client that does not take what is for it alone in the time that there is
-// for it is sent away; one that takes its time over it is not.
+// A client that takes nothing of a replay in the time for it is evicted; one that takes it slowly is
+// not.
 func TestProgress(t *testing.T) { // promise 4
 	t.Parallel()
 	each(t, stream.Config{Heartbeat: time.Hour}.WithProgressTime(time.Second), func(t *testing.T, g *rig) {
@@ -628,12 +625,13 @@ func TestProgress(t *testing.T) { // promise 4
 	})
 }
 
-// Clients that read in fits and starts, some of them so slow that much waits
-// for them: what each is sent is whole, in order, and complete.
+// Clients read in fits and starts, some of them so slowly that their backlogs are large: each gets
+// whole events, all of them, in order.
 func TestFitsAndStarts(t *testing.T) {
 	each(t, stream.Config{MaxUnsent: 1 << 30, Heartbeat: 50 * time.Millisecond}, func(t *testing.T, g *rig) {
+		t.Parallel() // with the other ways
 		const clients = 8
-		events := sized(750, 3000)
+		events := sized(750, 1500)
 		seed := rand.Uint64()
 		t.Logf("seed %d", seed)
 		var wait sync.WaitGroup
@@ -646,7 +644,7 @@ func TestFitsAndStarts(t *testing.T) {
 					got := block(t, text)
 					id, found := strings.CutPrefix(got, "id: ")
 					if !found {
-						continue // the first, a ping, or what is for it alone
+						continue // retry, a ping, or a goodbye
 					}
 					var at int
 					if _, err := fmt.Sscanf(id, "%d\ndata: ", &at); err != nil {
@@ -706,7 +704,7 @@ func TestPublishAfterCloseIsDropped(t *testing.T) {
 	}
 }
 
-// answer asks a server and returns the whole body of what it answers.
+// answer returns the body of the server's answer.
 func answer(t *testing.T, server *httptest.Server) string {
 	t.Helper()
 	response, err := server.Client().Get(server.URL)
@@ -721,7 +719,7 @@ func answer(t *testing.T, server *httptest.Server) string {
 	return string(body)
 }
 
-// Whoever comes after the streams were closed can still be told something.
+// A connection made after Close can still be sent events and a goodbye.
 func TestConnAfterClose(t *testing.T) {
 	for _, way := range ways {
 		t.Run(way.name, func(t *testing.T) {
@@ -750,7 +748,7 @@ func TestConnAfterClose(t *testing.T) {
 	}
 }
 
-// Without a way to take the connection over, the response does if it can.
+// A connection that cannot be hijacked is a stream if its response can flush and has deadlines.
 func TestUnsupported(t *testing.T) {
 	streams := stream.Open(stream.Config{})
 	defer streams.Close()
@@ -805,8 +803,7 @@ func (w deadlined) SetWriteDeadline(t time.Time) error {
 	return http.NewResponseController(w.ResponseWriter).SetWriteDeadline(t)
 }
 
-// A stream of HTTP/2 outlives the time that a write may take, with nothing to
-// write in between.
+// A quiet stream outlives the deadline of its last write, also over HTTP/2.
 func TestQuietStreamOutlivesProgress(t *testing.T) {
 	t.Parallel()
 	each(t, stream.Config{Heartbeat: 400 * time.Millisecond}.WithProgressTime(200*time.Millisecond), func(t *testing.T, g *rig) {
