@@ -52,6 +52,6 @@ func (h *Hub) Leave(conn *Connection, why stream.End) {
 	}
 	defer h.running.Done()
 	h.config.Log.Debug("stream ended", "room", string(conn.room), "user", string(conn.user), "reason", string(why))
-	l := h.rooms.find(conn.room) // a room with a connection is not dropped
+	l := h.rooms.find(conn.room) // a room is not dropped before its last connection has left
 	h.note(l, l.leave(conn, reasonOf(why)))
 }

@@ -30,6 +30,7 @@ type counter struct {
 	settled   chan struct{}       // closed when a closing room has no message pending; nil before
 	changes   uint32              // of idle
 	losses    uint32              // how often messages were lost to all clients
+	streams   int32               // connections that have not ended; those of a removed user count
 	ahead     bool                // a joiner has got another count than published
 	closed    bool                // nothing is published any more, nobody joins
 }
@@ -128,10 +129,10 @@ func (c *counter) setIdleLocked(since time.Time) {
 	c.changes++
 }
 
-// unusedLocked reports whether the room may be dropped: nobody is in it, and no message is on its
-// way.
+// unusedLocked reports whether the room may be dropped: it has no member, no connection that still
+// has to leave, no message on its way, and no caller that reads its log.
 func (c *counter) unusedLocked() bool {
-	return !c.closed && !c.idle.IsZero() && len(c.pending) == 0 && c.waits == nil
+	return !c.closed && !c.idle.IsZero() && c.streams == 0 && len(c.pending) == 0 && c.waits == nil
 }
 
 // expiredLocked reports whether the room is to be dropped.

@@ -37,10 +37,7 @@ func (c *counter) abandon(number uint64) state {
 	if c.takePendingLocked(number) {
 		c.stream.Release()
 	}
-	if !c.idle.IsZero() { // eviction and the timer may have passed the room over
-		c.setIdleLocked(c.idle)
-		c.flushLocked(now)
-	}
+	c.offerLocked(now)
 	return c.stateSinceLocked(before, now)
 }
 

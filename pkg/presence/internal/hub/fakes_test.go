@@ -52,13 +52,16 @@ func openNode(t *testing.T, bus backplane.Bus, change ...func(*hub.Config)) *nod
 }
 
 // join has a user join the room.
-func (n *node) join(name, user string, l hub.Lease, lastID string) *fakeClient {
+func (n *node) join(name, user string, l hub.Lease, lastID string, change ...func(*fakeClient)) *fakeClient {
 	n.t.Helper()
 	conn, err := n.Connect(n.t.Context(), room.Name(name), room.UserID(user), l)
 	if err != nil {
 		n.t.Fatal(err)
 	}
 	c := &fakeClient{node: n, conn: conn}
+	for _, f := range change {
+		f(c)
+	}
 	if err := n.Join(n.t.Context(), conn, room.User{ID: room.UserID(user), Info: []byte("{}")}, c, lastID); err != nil {
 		c.Drop(stream.Closed)
 		n.t.Fatal(err)
@@ -143,8 +146,9 @@ type fakeClient struct {
 
 	mu      sync.Mutex // guards what follows
 	text    []byte
-	holds   bool     // it takes nothing: sent is called when it ends
-	waiting []func() // sent
+	holds   bool          // it takes nothing: sent is called when it ends
+	waiting []func()      // sent
+	stalls  time.Duration // its end takes that long
 	ended   stream.End
 }
 
@@ -186,8 +190,9 @@ func (c *fakeClient) Drop(why stream.End) {
 
 func (c *fakeClient) endLocked(why stream.End) {
 	c.ended = why
-	waiting := c.waiting
-	go func() { // ends at once
+	waiting, stalls := c.waiting, c.stalls
+	go func() { // ends with the client
+		time.Sleep(stalls)
 		for _, sent := range waiting {
 			sent()
 		}

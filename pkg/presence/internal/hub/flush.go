@@ -41,6 +41,15 @@ func (c *counter) flushLocked(now time.Time) {
 	}
 }
 
+// offerLocked offers an idle room to eviction and to the timer again: they pass over a room that is
+// not unused yet.
+func (c *counter) offerLocked(now time.Time) {
+	if !c.idle.IsZero() {
+		c.setIdleLocked(c.idle)
+		c.flushLocked(now)
+	}
+}
+
 // publishLocked publishes the member changes and sends the waiting joiners a snapshot that includes
 // them. With the count it ends the interval.
 func (c *counter) publishLocked(now time.Time, count bool) {

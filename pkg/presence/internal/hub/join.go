@@ -90,6 +90,7 @@ func (c *counter) join(conn *Connection, u room.User, r resumption) (state, erro
 	if !c.shared.bans.end(c.name, conn.user, now).IsZero() {
 		return c.stateSinceLocked(before, now), ErrBanned
 	}
+	c.streams++
 	c.room.Join(conn.id, u, now)
 	greeting := c.greetLocked(conn, reset, replay)
 	c.shared.running.Add(1)
@@ -158,7 +159,9 @@ func (c *counter) leave(conn *Connection, why room.Reason) state {
 	if !c.dropJoinerLocked(conn) {
 		c.stream.Detach(conn.client)
 	}
+	c.streams--
 	c.flushLocked(now)
+	c.offerLocked(now)
 	return c.stateSinceLocked(before, now)
 }
 
