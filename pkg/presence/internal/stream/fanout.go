@@ -20,7 +20,8 @@ type fanOuts struct {
 	settle func()        // called after each group; may be nil
 	waited time.Duration // for the turn of this round
 	active []*share      // have events to deliver
-	spare  *batch        // for the next fan-out
+	spare  *fanOut       // for the next share that has none
+	batch  *batch        // for the next fan-out
 	busy   time.Duration // in all slices
 }
 
@@ -37,12 +38,15 @@ func (f *fanOuts) handle(tasks []task) {
 
 // queue adds the frame to the share's next fan-out.
 func (f *fanOuts) queue(sh *share, frame *frame) {
-	if replaced := sh.pending.push(frame); replaced != nil {
-		replaced.release()
-	}
-	if !sh.active {
-		sh.active, sh.queuedAt = true, time.Now()
+	if sh.now == nil {
+		if sh.now, f.spare = f.spare, nil; sh.now == nil {
+			sh.now = new(fanOut)
+		}
+		sh.now.queuedAt = time.Now()
 		f.active = append(f.active, sh)
+	}
+	if replaced := sh.now.pending.push(frame); replaced != nil {
+		replaced.release()
 	}
 }
 
@@ -57,12 +61,12 @@ func (f *fanOuts) round() {
 		f.active[n] = nil
 		n++
 		f.slice(sh, sharing)
-		if sh.batch != nil || sh.pending.len() > 0 {
+		if sh.now.batch != nil || sh.now.pending.len() > 0 {
 			unfinished = append(unfinished, sh)
 			continue
 		}
-		sh.active = false
-		sh.pending.pop() // frees a large array, as the queue is empty
+		sh.now.pending.pop() // frees a large array, as the queue is empty
+		f.spare, sh.now = sh.now, nil
 	}
 	if n == sharing {
 		f.active = f.active[:0]
@@ -91,14 +95,13 @@ func (f *fanOuts) finish() {
 
 // slice continues the share's fan-out, or begins one.
 func (f *fanOuts) slice(sh *share, sharing int) {
-	start := time.Now()
-	if sh.batch == nil {
-		sh.batch, f.spare = f.spare, nil
-		if sh.batch == nil {
-			sh.batch = new(batch)
+	start, n := time.Now(), sh.now
+	if n.batch == nil {
+		if n.batch, f.batch = f.batch, nil; n.batch == nil {
+			n.batch = new(batch)
 		}
-		sh.batch.fill(&sh.pending)
-		sh.delivered, sh.spent, sh.startedAt, sh.busyBefore = 0, 0, start, f.busy
+		n.batch.fill(&n.pending)
+		sh.delivered, n.spent, n.startedAt, n.busyBefore = 0, 0, start, f.busy
 	}
 	now := start
 	for now.Sub(start) < f.turn() && sh.delivered < len(sh.conns) {
@@ -109,25 +112,26 @@ func (f *fanOuts) slice(sh *share, sharing int) {
 		now = time.Now()
 	}
 	f.busy += now.Sub(start)
-	sh.spent += now.Sub(start) * time.Duration(sharing)
+	n.spent += now.Sub(start) * time.Duration(sharing)
 	f.measure(sh, now)
 	if sh.delivered < len(sh.conns) {
 		return
 	}
-	for _, frame := range sh.batch.frames {
+	for _, frame := range n.batch.frames {
 		frame.release()
 	}
-	clear(sh.batch.frames)
-	f.spare, sh.batch, sh.delivered, sh.queuedAt = sh.batch, nil, 0, now
+	clear(n.batch.frames)
+	f.batch, n.batch, sh.delivered, n.queuedAt = n.batch, nil, 0, now
 }
 
 // deliver delivers the batch to the next group of connections.
 func (f *fanOuts) deliver(sh *share) {
+	b := sh.now.batch
 	for n, size := 0, 0; n < f.group && (size < maxBatch || f.settle != nil) && sh.delivered < len(sh.conns); n++ {
-		size += sh.batch.size
+		size += b.size
 		c := sh.conns[sh.delivered]
 		sh.delivered++ // before the delivery, in which the connection may end
-		c.deliver(sh.batch)
+		c.deliver(b)
 	}
 }
 
@@ -136,11 +140,12 @@ func (f *fanOuts) deliver(sh *share) {
 // the result is never longer than its events really waited. So the size of other rooms does not
 // change it, and the counts of many rooms together take no more time than those of one.
 func (f *fanOuts) measure(sh *share, now time.Time) {
-	if !sh.batch.timed {
+	n := sh.now
+	if !n.batch.timed {
 		return
 	}
-	alone := now.Sub(sh.startedAt) - (f.busy - sh.busyBefore)
-	took := min(sh.spent+alone, now.Sub(sh.queuedAt))
+	alone := now.Sub(n.startedAt) - (f.busy - n.busyBefore)
+	took := min(n.spent+alone, now.Sub(n.queuedAt))
 	if sh.delivered == len(sh.conns) {
 		sh.lastTime = took
 	}

@@ -74,7 +74,7 @@ func TestFanOutsAgainstReference(t *testing.T) {
 				here, gone = slices.Delete(here, i, i+1), append(gone, m)
 			case n < 60 && len(here) > 0 && len(p.active) > 0:
 				m := here[rnd.IntN(len(here))]
-				if len(m.att.undelivered()) > 0 && sh.pending.len() == 0 { // it gets all events, and ends within the fan-out
+				if len(m.att.undelivered()) > 0 && sh.now.pending.len() == 0 { // it gets all events, and ends within the fan-out
 					m.ends = true
 					here, gone = slices.DeleteFunc(here, func(o *taker) bool { return o == m }), append(gone, m)
 					for m.att.share != nil {
@@ -92,7 +92,7 @@ func TestFanOutsAgainstReference(t *testing.T) {
 				}
 			default:
 				p.round()
-				if sh.batch != nil {
+				if sh.now != nil && sh.now.batch != nil {
 					divided++
 				}
 			}
@@ -132,7 +132,7 @@ func TestSmallRoomBesideALargeOne(t *testing.T) {
 		}
 		p.queue(small, e.next(Latest))
 		start := time.Now()
-		for small.active {
+		for small.now != nil {
 			p.round()
 		}
 		if waited := small.conns[9].(*taker).when.Sub(start); waited > slice+(16+10)*each {
@@ -163,7 +163,7 @@ func TestFanOutTimeBesideSmallRooms(t *testing.T) {
 		}
 		p.queue(rooms[0], e.next(Latest))
 		start := time.Now()
-		for rooms[0].active {
+		for rooms[0].now != nil {
 			for _, sh := range rooms[1:] {
 				p.queue(sh, e.next(Reserved))
 			}
@@ -227,7 +227,7 @@ func TestFanOutTime(t *testing.T) {
 			}
 			p.queue(sh, e.next(step.kind))
 			var got []time.Duration
-			for sh.active {
+			for sh.now != nil {
 				p.round()
 				got = append(got, time.Duration(sh.fanOutTime.Load()))
 				time.Sleep(step.rest)

@@ -95,8 +95,8 @@ func TestNothingIsLeftInTheLoops(t *testing.T) {
 			inTurn(l, func() { busy = len(l.fanOuts.active) > 0 })
 		}
 		inTurn(l, func() {
-			if len(sh.conns) > 0 || sh.pending.len() > 0 || cap(sh.pending.frames) > 16 || sh.batch != nil {
-				t.Errorf("a share has %d connections, %d frames, room for %d, a batch: %v", len(sh.conns), sh.pending.len(), cap(sh.pending.frames), sh.batch != nil)
+			if len(sh.conns) > 0 || sh.now != nil {
+				t.Errorf("a share has %d connections, events: %v", len(sh.conns), sh.now != nil)
 			}
 			for _, c := range l.conns {
 				if c != nil {

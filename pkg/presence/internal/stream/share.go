@@ -32,13 +32,17 @@ type share struct {
 	fanOutTime atomic.Int64 // in nanoseconds, see Stream.FanOutTime; for any goroutine
 
 	conns     []receiver
-	delivered int // conns[:delivered] have the batch
-	pending   queue
-	batch     *batch // of the fan-out in progress; nil if there is none
-	active    bool   // it is in fanOuts.active
+	delivered int           // conns[:delivered] have the batch
+	lastTime  time.Duration // of the last fan-out
+	now       *fanOut       // nil while no event waits, as in most rooms
+}
+
+// fanOut is the events of a share that wait, and the fan-out in progress.
+type fanOut struct {
+	pending queue
+	batch   *batch // of the fan-out in progress; nil between two
 
 	// For the measurement by fanOuts.slice.
-	lastTime   time.Duration // of the last fan-out
 	queuedAt   time.Time     // when the oldest event of the fan-out was queued
 	startedAt  time.Time     // when the fan-out in progress began
 	busyBefore time.Duration // fanOuts.busy then
@@ -65,7 +69,7 @@ func (sh *share) attach(c receiver, after uint64) {
 	a := c.attachment()
 	a.share, a.after, a.index = sh, after, int32(len(sh.conns))
 	sh.conns = append(sh.conns, c)
-	if sh.batch != nil { // its events were published before the connection came
+	if sh.now != nil && sh.now.batch != nil { // its events were published before the connection came
 		sh.put(len(sh.conns)-1, sh.conns[sh.delivered])
 		sh.put(sh.delivered, c)
 		sh.delivered++
@@ -104,13 +108,13 @@ func (sh *share) put(index int, c receiver) {
 // pending.
 func (a *attachment) undelivered() (frames []*frame) {
 	sh := a.share
-	if sh == nil {
+	if sh == nil || sh.now == nil {
 		return nil
 	}
-	if sh.batch != nil && int(a.index) >= sh.delivered {
-		frames = append(frames, sh.batch.frames...)
+	if b := sh.now.batch; b != nil && int(a.index) >= sh.delivered {
+		frames = append(frames, b.frames...)
 	}
-	for f := range sh.pending.all() {
+	for f := range sh.now.pending.all() {
 		frames = append(frames, f)
 	}
 	return slices.DeleteFunc(frames, func(f *frame) bool { return f.number <= a.after })
