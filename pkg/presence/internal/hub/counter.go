@@ -42,7 +42,14 @@ type waits struct {
 	readers   int               // callers that read the log for a joiner
 	recent    []backplane.Entry // since the first of the joiners and readers; each parses
 	repairing bool              // the log is being read after an interruption
-	held      []backplane.Entry // that came meanwhile
+	again     bool              // there was another interruption meanwhile
+	held      []backplane.Entry // that came since the last interruption
+}
+
+// gap is the part of the log that must be read, as the subscription may have lost it.
+type gap struct {
+	after  uint64 // the position of the last message before it
+	losses uint32 // counter.losses then
 }
 
 // state is the use of a room after a change.

@@ -107,27 +107,30 @@ func (c *counter) open(last uint64) {
 }
 
 // interrupt notes that messages may have been lost. With another epoch every client gets reset. Else
-// it reports that the caller must read the log and call repair: messages that come meanwhile are held.
-func (c *counter) interrupt(epoch string) (read bool, after uint64, losses uint32) {
+// the caller must read the gap that interrupt returns and call repair: messages that come meanwhile
+// are held. It returns nil while a gap is being read: then repair returns the next one.
+func (c *counter) interrupt(epoch string) *gap {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.closed:
-		return false, 0, 0
+		return nil
 	case c.position.Epoch != epoch:
 		c.position = room.Position{Epoch: epoch}
 		if c.waits != nil {
-			c.waits.held = nil // of the old log
+			c.waits.held, c.waits.again = nil, false // of the old log
 		}
 		c.resetLocked()
-		return false, 0, 0
+		return nil
 	}
 	w := c.waitsLocked()
-	if read = !w.repairing; read {
-		w.repairing = true
-		c.shared.running.Add(1)
+	if w.repairing {
+		w.held, w.again = nil, true // the log has them, too
+		return nil
 	}
-	return read, c.position.Seq, c.losses
+	w.repairing = true
+	c.shared.running.Add(1)
+	return &gap{c.position.Seq, c.losses}
 }
 
 // resetLocked tells all clients that messages are lost to them, and from where they follow.
@@ -152,26 +155,35 @@ func (c *counter) resetLocked() {
 	}
 }
 
-// repair publishes the messages that the log has after an interruption, and those that were held.
-// If the log does not have all of them, every client gets reset first. Losses is what interrupt
-// returned: if the log was made anew since, the entries are of the old one.
-func (c *counter) repair(entries []backplane.Entry, complete bool, losses uint32) state {
+// repair publishes the messages that the log has of a gap, and those that were held. If the log does
+// not have all of them, every client gets reset first. If the log was made anew since, the entries are
+// of the old one, and dropped. After another interruption repair returns the next gap to read.
+func (c *counter) repair(g gap, entries []backplane.Entry, complete bool) (state, *gap) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now, before := c.shared.config.Clock.Now(), c.changes
 	switch {
-	case losses != c.losses:
+	case g.losses != c.losses:
 		entries = nil
 	case !complete && !c.closed:
 		c.resetLocked()
 	}
-	for _, e := range append(entries, c.waits.held...) {
+	for _, e := range entries {
 		c.deliverLocked(e, now)
 	}
-	c.waits.repairing, c.waits.held = false, nil
+	w := c.waits
+	if w.again && !c.closed {
+		w.again = false
+		return c.stateSinceLocked(before, now), &gap{c.position.Seq, c.losses}
+	}
+	for _, e := range w.held {
+		c.deliverLocked(e, now)
+	}
+	w.repairing, w.held = false, nil
 	c.endWaitsLocked()
+	c.offerLocked(now)
 	c.shared.running.Done()
-	return c.stateSinceLocked(before, now)
+	return c.stateSinceLocked(before, now), nil
 }
 
 // settle refuses new messages, and returns a channel that is closed when those on their way to the

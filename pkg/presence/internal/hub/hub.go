@@ -86,19 +86,28 @@ func (h *Hub) subscribe(ctx context.Context, l *live) error {
 
 // repair reads the log of a room whose subscription may have lost messages.
 func (h *Hub) repair(l *live) {
-	read, after, losses := l.interrupt(h.epoch())
-	if !read {
+	g := l.interrupt(h.epoch())
+	if g == nil {
 		return
 	}
-	go func() { // ends with the answer of the log
-		ctx, cancel := context.WithTimeout(context.Background(), openTime)
-		defer cancel()
-		entries, complete, err := h.config.Bus.Read(ctx, l.name, after)
-		if err != nil {
-			h.config.Warn.Warn(ctx, "message log not read: clients get reset", "err", err)
+	go func() { // ends with the answer of the log, unless messages were lost meanwhile
+		for g != nil {
+			g = h.readGap(l, *g)
 		}
-		h.note(l, l.repair(entries, complete && err == nil, losses))
 	}()
+}
+
+// readGap reads a gap and has its messages published. It returns the next gap, nil if there is none.
+func (h *Hub) readGap(l *live, g gap) *gap {
+	ctx, cancel := context.WithTimeout(context.Background(), openTime)
+	defer cancel()
+	entries, complete, err := h.config.Bus.Read(ctx, l.name, g.after)
+	if err != nil {
+		h.config.Warn.Warn(ctx, "message log not read: clients get reset", "err", err)
+	}
+	s, next := l.repair(g, entries, complete && err == nil)
+	h.note(l, s)
+	return next
 }
 
 // find returns a room. The error is [ErrDraining], as its members are leaving, and where to is not

@@ -325,6 +325,35 @@ func TestLostMessages(t *testing.T) {
 	})
 }
 
+// Messages that are lost while the log is read for others are read as well.
+func TestLostDuringRepair(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := &slowBus{Bus: memory()}
+		bus := &epochBus{Bus: slow, epoch: "00000000aa"}
+		n := openNode(t, bus)
+		alice := n.join("lobby", "alice", hub.Lease{}, "")
+		time.Sleep(time.Second)
+		n.send("lobby", "alice", "1")
+		bus.interrupt(true)
+		n.send("lobby", "alice", "2")
+		slow.set(time.Second, false)
+		alice.take()
+		bus.interrupt(false) // the log is read, and answers after a second
+		synctest.Wait()
+		slow.set(0, false)
+		n.send("lobby", "alice", "3")
+		bus.interrupt(true)
+		n.send("lobby", "alice", "4")
+		bus.interrupt(false)
+		n.send("lobby", "alice", "5")
+		time.Sleep(time.Second)
+		n.send("lobby", "alice", "6")
+		if got := alice.take(); got != "message:2 message:3 message:4 message:5 message:6" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
 // A slow hook drops its own calls above its limit, and no call of another. The calls come in order.
 func TestSlowHook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
