@@ -100,11 +100,20 @@ func (r *replays) countLocked(p *replay) {
 	}
 	p.counted = true
 	for _, e := range p.entries {
-		id := &e.Data[0] // a message of the memory log is in memory once
+		id := holderID(e)
 		if r.holders[id]++; r.holders[id] == 1 {
 			r.bytes += len(e.Data) + messageCost
 		}
 	}
+}
+
+// holderID returns what tells the bytes of an entry from those of another: a message of the memory
+// log is in memory once. Entries without bytes, which are no messages, count as one.
+func holderID(e backplane.Entry) *byte {
+	if len(e.Data) == 0 {
+		return nil
+	}
+	return &e.Data[0]
 }
 
 func (r *replays) removeLocked(p *replay) {
@@ -115,7 +124,7 @@ func (r *replays) removeLocked(p *replay) {
 	p.element = nil
 	if p.counted {
 		for _, e := range p.entries {
-			id := &e.Data[0]
+			id := holderID(e)
 			if r.holders[id]--; r.holders[id] == 0 {
 				delete(r.holders, id)
 				r.bytes -= len(e.Data) + messageCost
