@@ -88,6 +88,7 @@ func (c *counter) join(conn *Connection, u room.User, r resumption) (state, erro
 		return state{}, errClosed
 	}
 	if !c.shared.bans.end(c.name, conn.user, now).IsZero() {
+		c.offerLocked(now)
 		return c.stateSinceLocked(before, now), ErrBanned
 	}
 	c.streams++
