@@ -1,6 +1,7 @@
 package hub_test
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -71,6 +72,8 @@ type epochBus struct {
 	epoch string
 	deaf  bool // messages are lost
 	lost  []func()
+
+	atSubscribe string // the epoch from the next subscription on; empty: no other
 }
 
 func (b *epochBus) Status() backplane.Status {
@@ -82,6 +85,7 @@ func (b *epochBus) Status() backplane.Status {
 func (b *epochBus) Subscribe(topic room.Name, h backplane.Handler) (func(), error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.epoch, b.atSubscribe = cmp.Or(b.atSubscribe, b.epoch), ""
 	if h.Lost != nil {
 		b.lost = append(b.lost, h.Lost)
 	}

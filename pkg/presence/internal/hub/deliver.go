@@ -99,11 +99,17 @@ func (c *counter) deliverLocked(e backplane.Entry, now time.Time) {
 	}
 }
 
-// open sets the position of the last message of the log, which the subscription may have passed.
-func (c *counter) open(last uint64) {
+// open sets the position of the last message of the log. The subscription may have passed it, or may
+// have come to a newer epoch.
+func (c *counter) open(last room.Position) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.position.Seq = max(c.position.Seq, last)
+	switch {
+	case c.position.Epoch == last.Epoch:
+		c.position.Seq = max(c.position.Seq, last.Seq)
+	case c.losses == 0: // the log was made anew before the subscription, which knows nothing of it
+		c.position = last
+	}
 }
 
 // interrupt notes that messages may have been lost. With another epoch every client gets reset. Else

@@ -74,13 +74,14 @@ func (h *Hub) subscribe(ctx context.Context, l *live) error {
 	if err != nil {
 		return engineError(err)
 	}
+	epoch := h.epoch() // the engine calls Lost when it changes from now on
 	last, err := h.config.Bus.Last(ctx, l.name)
 	if err != nil {
 		end()
 		return engineError(err)
 	}
 	l.cancel = end
-	l.counter.open(last)
+	l.counter.open(room.Position{Epoch: epoch, Seq: last})
 	return nil
 }
 

@@ -277,6 +277,37 @@ func TestNewEpoch(t *testing.T) {
 	})
 }
 
+// An id never has an epoch that is newer than its position: a client that resumes with it would miss
+// messages silently.
+func TestEpochChangesMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := &slowBus{Bus: memory()}
+		bus := &epochBus{Bus: slow, epoch: "00000000aa"}
+		n := openNode(t, bus)
+		bus.atSubscribe = "00000000bb" // the log is made anew after the room was created
+		n.join("lobby", "watcher", hub.Lease{}, "")
+		id := n.send("lobby", "alice", "1")
+		n.send("lobby", "alice", "2")
+		if got := n.join("lobby", "bob", hub.Lease{}, id).take(); !strings.HasPrefix(got, "message:2") {
+			t.Errorf("with an id of this epoch: got %q", got)
+		}
+		if got := n.join("lobby", "bob", hub.Lease{}, "00000000aa-1").take(); !strings.HasPrefix(got, "reset") {
+			t.Errorf("with an id of the epoch before: got %q", got)
+		}
+
+		slow.set(time.Second, false)
+		var wait sync.WaitGroup
+		wait.Go(func() { id = n.send("lobby", "alice", "3") })
+		synctest.Wait()
+		bus.change("00000000cc")
+		slow.set(0, false)
+		wait.Wait()
+		if got := n.join("lobby", "bob", hub.Lease{}, id).take(); !strings.HasPrefix(got, "reset") {
+			t.Errorf("with %s, whose append began before the epoch: got %q", id, got)
+		}
+	})
+}
+
 // Messages that the subscription lost are read from the log: clients get each once and in order. If
 // the log does not have them, they get reset.
 func TestLostMessages(t *testing.T) {

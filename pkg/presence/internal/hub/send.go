@@ -49,13 +49,14 @@ func (h *Hub) append(ctx context.Context, l *live, d Draft, sender room.UserID, 
 	if key != "" {
 		key = string(sender) + "\x00" + key // an id of a user has no control character
 	}
+	epoch := h.epoch() // in a newer one the position may be another message's; with this one it gets reset
 	position, duplicate, err := h.config.Bus.Append(ctx, l.name, key, newRecord(h.node, number, d))
 	if err != nil || duplicate {
 		h.note(l, l.abandon(number))
 	}
 	switch {
 	case err == nil:
-		return room.Position{Epoch: h.epoch(), Seq: position}.String(), nil
+		return room.Position{Epoch: epoch, Seq: position}.String(), nil
 	case ctx.Err() != nil:
 		return "", context.Cause(ctx)
 	case errors.Is(err, backplane.ErrClosed):
