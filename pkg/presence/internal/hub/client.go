@@ -45,7 +45,8 @@ type SharedStream interface {
 	Reserve(context.Context) error
 	// Release gives back a slot that is not used.
 	Release()
-	// FanOutTime returns the time that the last count took to reach the sockets of all clients.
+	// FanOutTime returns the time that the last count or change took to reach the sockets of all
+	// clients.
 	FanOutTime() time.Duration
 }
 

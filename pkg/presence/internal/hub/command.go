@@ -1,9 +1,11 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"example.com/presence/pkg/presence/backplane"
@@ -58,14 +60,12 @@ type RoomCount struct {
 	Users       int    `json:"users"`
 }
 
-// nodes is the number of live nodes: this one.
-const nodes = 1
-
 // commandTime is how long a command waits for the answers of all nodes.
 const commandTime = time.Second
 
-// ask sends the command to all nodes, this one included, and calls each with every answer. The error
-// is [backplane.ErrUnavailable] if a node has not answered in time.
+// ask sends the command to all nodes, this one included, and calls each with every answer until no node
+// is left to answer or the time has passed. The error is [backplane.ErrUnavailable] if no node has
+// answered.
 func (h *Hub) ask(ctx context.Context, c command, each func(answer)) error {
 	request, err := json.Marshal(c)
 	if err != nil {
@@ -73,23 +73,23 @@ func (h *Hub) ask(ctx context.Context, c command, each func(answer)) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, commandTime)
 	defer cancel()
-	answers := 0
+	answered := false
 	err = h.config.Bus.Ask(ctx, backplane.Nodes, request, func(data []byte) (more bool) {
 		var a answer
 		if json.Unmarshal(data, &a) == nil {
-			answers++
+			answered = true
 			each(a)
 		}
-		return answers < nodes
+		return true
 	})
-	if err == nil && answers < nodes {
+	if err == nil && !answered {
 		err = backplane.ErrUnavailable
 	}
 	return engineError(err)
 }
 
-// obey applies a command to this node.
-func (h *Hub) obey(request []byte) []byte {
+// handleCommand applies a command to this node.
+func (h *Hub) handleCommand(request []byte) []byte {
 	var c command
 	if err := json.Unmarshal(request, &c); err != nil {
 		h.config.Warn.Warn(context.Background(), "command not readable", "err", err)
@@ -179,7 +179,26 @@ func (h *Hub) Rooms(ctx context.Context, after string, limit int) (page []RoomCo
 	err = h.ask(ctx, command{Rooms: &roomsAfter{after, limit}}, func(a answer) {
 		page, more = append(page, a.Rooms...), more || a.More
 	})
-	return page, more, err
+	page, cut := mergeRooms(page, limit)
+	return page, more || cut, err
+}
+
+// mergeRooms sorts the rooms of all nodes by name, adds up the numbers of each, and cuts the page at the
+// limit.
+func mergeRooms(page []RoomCount, limit int) (merged []RoomCount, cut bool) {
+	slices.SortStableFunc(page, func(a, b RoomCount) int { return cmp.Compare(a.Room, b.Room) })
+	merged = page[:0]
+	for _, r := range page {
+		if last := len(merged) - 1; last >= 0 && merged[last].Room == r.Room {
+			merged[last].Connections += r.Connections
+			merged[last].Users += r.Users
+		} else if len(merged) == limit {
+			return merged, true
+		} else {
+			merged = append(merged, r)
+		}
+	}
+	return merged, false
 }
 
 // Members returns up to limit members of the room, sorted by id, from the first after an id, and the

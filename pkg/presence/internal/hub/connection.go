@@ -34,7 +34,7 @@ type Connection struct {
 
 	// Guarded by connections.mu.
 	session    string
-	expires    int64 // in Unix microseconds; 0: never
+	expires    int64 // in Unix nanoseconds; 0: never
 	timer      Timer // nil if it does not expire
 	open       bool  // it has its slot
 	counted    bool
@@ -44,12 +44,18 @@ type Connection struct {
 	prev, next *Connection // in the list of its user's
 }
 
-// expiryOf returns the end of a lease as a Connection has it, in Unix microseconds.
+// maxExpiryYear is the last year whose nanoseconds fit a Connection. A lease that ends later never ends.
+const maxExpiryYear = 2261
+
+// expiryOf returns the end of a lease as a Connection has it.
 func expiryOf(expires time.Time) int64 {
-	if expires.IsZero() {
+	switch year := expires.Year(); {
+	case expires.IsZero() || year > maxExpiryYear:
 		return 0
+	case year < 1970:
+		return 1
 	}
-	return expires.UnixMicro()
+	return max(1, expires.UnixNano())
 }
 
 // joiner is a connection that was counted and waits for its sync until the flush interval ends.

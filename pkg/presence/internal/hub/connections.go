@@ -116,7 +116,7 @@ func (c *connections) scheduleLocked(conn *Connection) {
 	if conn.expires == 0 || !conn.counted {
 		return
 	}
-	expires := time.UnixMicro(conn.expires)
+	expires := time.Unix(0, conn.expires)
 	left := expires.Sub(c.clock.Now())
 	if left <= 0 {
 		conn.client.End(EndExpired)

@@ -13,11 +13,11 @@ import (
 // one; its methods are safe for concurrent use.
 type Hub struct {
 	shared
-	rooms    rooms
-	messages atomic.Uint64 // number of the last message of this node
-	draining atomic.Bool
-	closed   chan struct{} // closed when Close is done
-	cancel   []func()      // the subscriptions
+	rooms       rooms
+	lastMessage atomic.Uint64 // number of the last message of this node
+	draining    atomic.Bool
+	closed      chan struct{} // closed when Close is done
+	cancel      []func()      // the subscriptions
 }
 
 // note passes the state of a room on to the registry, which may drop the room.

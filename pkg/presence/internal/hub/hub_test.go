@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -95,6 +96,45 @@ func TestBanOnAllNodes(t *testing.T) {
 		b.join("lobby", "bob", hub.Lease{}, "")
 		if n := b.Stats().Bans; n != 0 {
 			t.Errorf("%d bans are left", n)
+		}
+	})
+}
+
+// A member of one node alone is found from another: its state is updated, and it is removed. Rooms are
+// listed once, with the connections of all nodes.
+func TestCommandsReachAllNodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory()
+		a, b := openNode(t, bus), openNode(t, bus)
+		bob := b.join("lobby", "bob", hub.Lease{}, "")
+		a.join("lobby", "alice", hub.Lease{}, "")
+		a.join("den", "alice", hub.Lease{}, "")
+		b.join("attic", "carol", hub.Lease{}, "")
+		time.Sleep(time.Second)
+		if err := a.Update(t.Context(), "lobby", "bob", []byte(`{"x":1}`)); err != nil {
+			t.Error(err)
+		}
+		if got := bob.take(); !strings.HasSuffix(got, `update:{"id":"bob","info":{"x":1}}`) && !strings.HasSuffix(got, " update") {
+			t.Errorf("bob got %q", got)
+		}
+		rooms, more, err := a.Rooms(t.Context(), "", 2)
+		if want := []hub.RoomCount{{Room: "attic", Connections: 1, Users: 1}, {Room: "den", Connections: 1, Users: 1}}; err != nil || !more || !slices.Equal(rooms, want) {
+			t.Errorf("got %v, %v, %v", rooms, more, err)
+		}
+		rooms, more, err = b.Rooms(t.Context(), "den", 2)
+		if want := []hub.RoomCount{{Room: "lobby", Connections: 2, Users: 2}}; err != nil || more || !slices.Equal(rooms, want) {
+			t.Errorf("got %v, %v, %v", rooms, more, err)
+		}
+		if err := a.Kick(t.Context(), "lobby", "bob", time.Minute); err != nil {
+			t.Error(err)
+		}
+		if got := bob.take(); !strings.HasSuffix(got, `goodbye:{"reason":"removed"}`) {
+			t.Errorf("bob got %q", got)
+		}
+		for _, n := range []*node{a, b} {
+			if err := n.Kick(t.Context(), "lobby", "bob", time.Minute); !errors.Is(err, hub.ErrNotInRoom) {
+				t.Errorf("a user who is on no node is removed: %v", err)
+			}
 		}
 	})
 }

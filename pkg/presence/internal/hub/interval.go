@@ -8,8 +8,8 @@ const (
 	// (promise 1): 750 ms leave 250 ms for the fan-out. An interval of 1 s missed it by 4 ms at 15,000
 	// clients.
 	MaxCoalesce = 750 * time.Millisecond
-	// maxMembersInterval is that of a room that sends members. It is shorter, as a join waits for the
-	// end of the interval there.
+	// maxMembersInterval is the longest flush interval that a fan-out causes in a room that sends
+	// members. It is shorter, as a joiner waits for its end there.
 	maxMembersInterval = 250 * time.Millisecond
 )
 

@@ -30,7 +30,7 @@ func Open(c Config) (*Hub, error) {
 	h.shared.snapshots = snapshots{limit: c.MaxSnapshots}
 	h.shared.hooks = newHooks(c, &h.running)
 
-	end, err := c.Bus.Subscribe(backplane.Nodes, backplane.Handler{Ask: h.obey})
+	end, err := c.Bus.Subscribe(backplane.Nodes, backplane.Handler{Ask: h.handleCommand})
 	if err != nil {
 		return nil, fmt.Errorf("hub: subscribe to commands: %w", err)
 	}

@@ -32,7 +32,7 @@ func (h *Hub) Send(ctx context.Context, name room.Name, d Draft, sender room.Use
 		if err := l.stream.Reserve(ctx); err != nil {
 			return "", context.Cause(ctx)
 		}
-		number := h.messages.Add(1)
+		number := h.lastMessage.Add(1)
 		if err := l.expect(number, sender); err != nil {
 			l.stream.Release()
 			if errors.Is(err, errClosed) { // the room was dropped meanwhile: there is a new one

@@ -9,8 +9,8 @@ type Stats struct {
 	Rooms       int // rooms in memory, now: those in use, and those kept for their history
 	Bans        int // bans in force, now
 
-	Joins     uint64 // users that came into a room
-	Leaves    uint64 // users that left one
+	Joins     uint64 // users that came into a room, and were there at the end of the flush interval
+	Leaves    uint64 // users of Joins that left
 	Messages  uint64 // messages published to the clients of this node
 	Counts    uint64 // user counts published
 	Snapshots uint64 // snapshots encoded for joiners and crossings of the member limit
