@@ -3,6 +3,7 @@ package hub_test
 import (
 	"cmp"
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,6 +14,47 @@ import (
 
 // clear empties the log of the room, as another node would.
 func (n *node) clear(name room.Name) error { return n.bus.Clear(n.t.Context(), name) }
+
+// countingBus knows the subscriptions and watches that have not been cancelled.
+type countingBus struct {
+	backplane.Bus
+
+	mu     sync.Mutex // guards topics
+	topics []room.Name
+}
+
+// open returns the topics of the open subscriptions, sorted; that of the table is "table".
+func (b *countingBus) open() []room.Name {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Sorted(slices.Values(b.topics))
+}
+
+func (b *countingBus) Subscribe(topic room.Name, h backplane.Handler) (func(), error) {
+	cancel, err := b.Bus.Subscribe(topic, h)
+	return b.add(topic, cancel), err
+}
+
+func (b *countingBus) Watch(f func(backplane.Row)) (func(), error) {
+	cancel, err := b.Bus.Watch(f)
+	return b.add("table", cancel), err
+}
+
+func (b *countingBus) add(topic room.Name, cancel func()) func() {
+	if cancel == nil {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.topics = append(b.topics, topic)
+	return sync.OnceFunc(func() {
+		cancel()
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		i := slices.Index(b.topics, topic)
+		b.topics = slices.Delete(b.topics, i, i+1)
+	})
+}
 
 // slowBus delays Append and Read, or has Append fail.
 type slowBus struct {

@@ -22,6 +22,7 @@ type node struct {
 	*hub.Hub
 	t       *testing.T
 	bus     backplane.Bus
+	subs    *countingBus // over bus
 	streams *fakeStreams
 	opened  time.Time
 }
@@ -31,12 +32,13 @@ func memory() *backplane.Memory {
 	return backplane.NewMemory(backplane.MemoryConfig{Messages: 100, Age: time.Minute, Bytes: 1 << 20})
 }
 
-// openNode opens a hub on the bus. It is closed with the test.
+// openNode opens a hub on the bus. It is closed with the test, and then holds nothing: no subscription,
+// no client and no slot of a stream.
 func openNode(t *testing.T, bus backplane.Bus, change ...func(*hub.Config)) *node {
 	t.Helper()
-	n := &node{t: t, bus: bus, streams: &fakeStreams{}, opened: time.Now()}
+	n := &node{t: t, bus: bus, subs: &countingBus{Bus: bus}, streams: &fakeStreams{t: t}, opened: time.Now()}
 	log := slog.New(slog.DiscardHandler)
-	c := hub.Config{Bus: bus, Streams: n.streams, Log: log, Warn: loglimit.New(log), Count: (*room.Room).Connections,
+	c := hub.Config{Bus: n.subs, Streams: n.streams, Log: log, Warn: loglimit.New(log), Count: (*room.Room).Connections,
 		Linger: 5 * time.Second, Coalesce: 50 * time.Millisecond, Heartbeat: 15 * time.Second, MemberLimit: 500,
 		RoomAge: time.Minute, MaxRooms: 100, MaxReplay: 1 << 20}
 	for _, f := range change {
@@ -47,8 +49,25 @@ func openNode(t *testing.T, bus backplane.Bus, change ...func(*hub.Config)) *nod
 		t.Fatal(err)
 	}
 	n.Hub = h
-	t.Cleanup(func() { h.Close(context.Background()) })
+	t.Cleanup(n.end)
 	return n
+}
+
+// end closes the hub and checks that it holds nothing.
+func (n *node) end() {
+	n.Close(context.Background())
+	if open := n.subs.open(); len(open) > 0 {
+		n.t.Errorf("after Close there are subscriptions of %q", open)
+	}
+	n.streams.mu.Lock()
+	defer n.streams.mu.Unlock()
+	for _, s := range n.streams.all {
+		s.mu.Lock()
+		if len(s.slots) > 0 || len(s.clients) > 0 {
+			n.t.Errorf("after Close the stream of %s has %d slots taken and %d clients", s.name, len(s.slots), len(s.clients))
+		}
+		s.mu.Unlock()
+	}
 }
 
 // join has a user join the room.
@@ -58,7 +77,7 @@ func (n *node) join(name, user string, l hub.Lease, lastID string, change ...fun
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	c := &fakeClient{node: n, conn: conn}
+	c := &fakeClient{node: n, conn: conn, room: name, user: user}
 	for _, f := range change {
 		f(c)
 	}
@@ -81,18 +100,26 @@ func (n *node) send(name, user, data string) string {
 
 // fakeStreams are shared streams that deliver at once.
 type fakeStreams struct {
-	mu     sync.Mutex // guards fanOut
+	t *testing.T
+
+	mu     sync.Mutex // guards what follows
 	fanOut time.Duration
+	all    []*fakeStream
 }
 
-func (s *fakeStreams) Stream(string) hub.SharedStream {
-	return &fakeStream{of: s, slots: make(chan struct{}, 64), clients: map[*fakeClient]bool{}}
+func (s *fakeStreams) Stream(name string) hub.SharedStream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	one := &fakeStream{of: s, name: name, slots: make(chan struct{}, 64), clients: map[*fakeClient]bool{}}
+	s.all = append(s.all, one)
+	return one
 }
 func (s *fakeStreams) Drain() {}
 func (s *fakeStreams) Close() {}
 
 type fakeStream struct {
 	of    *fakeStreams
+	name  string
 	slots chan struct{}
 
 	mu      sync.Mutex // guards clients
@@ -102,23 +129,32 @@ type fakeStream struct {
 func (s *fakeStream) Publish(e stream.Event, k stream.Kind) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if e.ID == "" {
+		s.of.t.Errorf("a shared event without an id: %s", e.Append(nil))
+	}
 	for c := range s.clients {
 		c.Send(e.Append(nil))
 	}
 	if k == stream.Reserved {
-		<-s.slots
+		s.Release()
 	}
 }
 
 func (s *fakeStream) Attach(c hub.Client) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !c.(*fakeClient).synced() {
+		s.of.t.Error("a client is attached before it has its sync")
+	}
 	s.clients[c.(*fakeClient)] = true
 }
 
 func (s *fakeStream) Detach(c hub.Client) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.clients[c.(*fakeClient)] {
+		s.of.t.Error("a client that is not attached is detached")
+	}
 	delete(s.clients, c.(*fakeClient))
 }
 
@@ -131,7 +167,13 @@ func (s *fakeStream) Reserve(ctx context.Context) error {
 	}
 }
 
-func (s *fakeStream) Release() { <-s.slots }
+func (s *fakeStream) Release() {
+	select {
+	case <-s.slots:
+	default:
+		s.of.t.Error("a slot is given back that nobody has")
+	}
+}
 
 func (s *fakeStream) FanOutTime() time.Duration {
 	s.of.mu.Lock()
@@ -139,13 +181,15 @@ func (s *fakeStream) FanOutTime() time.Duration {
 	return s.of.fanOut
 }
 
-// fakeClient records the events that it gets.
+// fakeClient records the events that it gets, and checks them against the rules of the wire.
 type fakeClient struct {
-	node *node
-	conn *hub.Connection
+	node       *node
+	conn       *hub.Connection
+	room, user string
 
 	mu      sync.Mutex // guards what follows
 	text    []byte
+	view    view
 	holds   bool          // it takes nothing: sent is called when it ends
 	waiting []func()      // sent
 	stalls  time.Duration // its end takes that long
@@ -158,7 +202,11 @@ func (c *fakeClient) SendThen(sent func(), events ...[]byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ended == "" {
-		c.text = append(c.text, bytes.Join(events, nil)...)
+		text := bytes.Join(events, nil)
+		c.text = append(c.text, text...)
+		if err := c.view.add(string(text)); err != nil {
+			c.node.t.Errorf("client %s in %s: %v", c.user, c.room, err)
+		}
 	}
 	switch {
 	case sent == nil:
@@ -167,6 +215,13 @@ func (c *fakeClient) SendThen(sent func(), events ...[]byte) {
 	default:
 		sent()
 	}
+}
+
+// synced reports whether the client has its sync.
+func (c *fakeClient) synced() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.view.synced
 }
 
 // End ends the client on a goroutine of its own, as a loop does.
