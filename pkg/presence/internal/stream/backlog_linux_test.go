@@ -18,7 +18,7 @@ func TestBacklogAgainstReference(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))
-	for round := range 200 {
+	for round := range 60 {
 		chunked := round%2 == 0
 		framed := func(text string) string {
 			if chunked {

@@ -58,7 +58,7 @@ func TestFanOutsAgainstReference(t *testing.T) {
 		var here, gone []*taker
 		other.attach(&taker{takes: slice}, 0)
 		divided := 0
-		for range 50_000 {
+		for range 20_000 {
 			switch n := rnd.IntN(100); {
 			case n < 30:
 				m := &taker{takes: time.Duration(rnd.IntN(3)) * slice / 20}
