@@ -230,3 +230,52 @@ func (c *stoppedClock) advance(d time.Duration) {
 		}
 	}
 }
+
+// hookedBus calls its functions, where they are set, in place of those of the bus below.
+type hookedBus struct {
+	backplane.Bus
+	last  func() (uint64, error)
+	read  func() ([]backplane.Entry, bool, error)
+	entry func(deliver func()) // delivers an entry
+	row   func(deliver func()) // delivers a row
+}
+
+func (b *hookedBus) Last(ctx context.Context, name room.Name) (uint64, error) {
+	if b.last != nil {
+		return b.last()
+	}
+	return b.Bus.Last(ctx, name)
+}
+
+func (b *hookedBus) Read(ctx context.Context, name room.Name, after uint64) ([]backplane.Entry, bool, error) {
+	if b.read != nil {
+		return b.read()
+	}
+	return b.Bus.Read(ctx, name, after)
+}
+
+func (b *hookedBus) Subscribe(topic room.Name, h backplane.Handler) (func(), error) {
+	if f := h.Entry; f != nil && b.entry != nil {
+		h.Entry = func(e backplane.Entry) { b.entry(func() { f(e) }) }
+	}
+	return b.Bus.Subscribe(topic, h)
+}
+
+func (b *hookedBus) Watch(f func(backplane.Row)) (func(), error) {
+	if b.row == nil {
+		return b.Bus.Watch(f)
+	}
+	return b.Bus.Watch(func(r backplane.Row) { b.row(func() { f(r) }) })
+}
+
+// armed returns the number of timers that run.
+func (c *stoppedClock) armed() (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, t := range c.timers {
+		if t.armed {
+			n++
+		}
+	}
+	return n
+}

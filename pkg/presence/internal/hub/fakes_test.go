@@ -217,11 +217,18 @@ func (c *fakeClient) SendThen(sent func(), events ...[]byte) {
 	}
 }
 
-// synced reports whether the client has its sync.
+// synced reports whether the client has its sync, or takes none any more.
 func (c *fakeClient) synced() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.view.synced
+	return c.view.synced || c.ended != ""
+}
+
+// end returns why the client has ended; empty before.
+func (c *fakeClient) end() stream.End {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ended
 }
 
 // End ends the client on a goroutine of its own, as a loop does.

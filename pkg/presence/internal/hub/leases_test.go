@@ -1,0 +1,171 @@
+package hub_test
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/presence/pkg/presence/internal/hub"
+	"example.com/presence/pkg/presence/internal/stream"
+	"example.com/presence/pkg/presence/room"
+)
+
+// A client gets expiring after its sync, and at most once per second in which its lease may end.
+func TestExpiring(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := openNode(t, memory())
+		end := time.Now().Truncate(time.Second).Add(20 * time.Second)
+		n.join("lobby", "alice", hub.Lease{}, "")
+		bob := n.join("lobby", "bob", hub.Lease{SID: "s", Expires: end}, "") // waits for its sync
+		if got := bob.take(); got != "" {
+			t.Fatalf("in the flush interval bob got %q", got)
+		}
+		time.Sleep(time.Second)
+		if got := bob.take(); got != `sync user count:2 expiring:{"in":20}` {
+			t.Errorf("got %q", got)
+		}
+		for i := range 5 {
+			lease := hub.Lease{SID: "s", Expires: end.Add(time.Duration(i+1) * 100 * time.Millisecond)}
+			if err := n.Renew(t.Context(), "bob", room.Patterns{"*"}, lease, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := bob.take(); got != "" {
+			t.Errorf("renewed within the second of its end bob got %q", got)
+		}
+		time.Sleep(time.Minute)
+		if got := bob.take(); got != `goodbye:{"reason":"expired"}` {
+			t.Errorf("at the end bob got %q", got)
+		}
+	})
+}
+
+// A renewal is of one user, its patterns are looked at for each room, and an endless lease stays
+// endless.
+func TestRenewalOfOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := openNode(t, memory())
+		soon := hub.Lease{Expires: time.Now().Add(time.Minute)}
+		den := n.join("den", "alice", soon, "")
+		doc := n.join("doc-1", "alice", soon, "")
+		endless := n.join("doc-2", "alice", hub.Lease{}, "")
+		bob := n.join("doc-1", "bob", soon, "")
+		later := hub.Lease{Expires: time.Now().Add(time.Hour)}
+		if err := n.Renew(t.Context(), "alice", room.Patterns{"doc-*"}, later, ""); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		for c, want := range map[*fakeClient]stream.End{den: hub.EndExpired, doc: "", endless: "", bob: hub.EndExpired} {
+			if got := c.end(); got != want {
+				t.Errorf("%s in %s: ended %q, want %q", c.user, c.room, got, want)
+			}
+		}
+		if err := n.Renew(t.Context(), "alice", room.Patterns{"*"}, hub.Lease{}, ""); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		if doc.end() != "" || endless.end() != "" {
+			t.Errorf("renewed without an end: %q, %q", doc.end(), endless.end())
+		}
+	})
+}
+
+// A sign-out ends the streams of its session, those that are about to be counted included, and no
+// other. A renewal moves streams to its session.
+func TestSignOutOfOneSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := openNode(t, memory())
+		a := n.join("lobby", "alice", hub.Lease{Session: "a"}, "")
+		b := n.join("lobby", "alice", hub.Lease{Session: "b"}, "")
+		conn, err := n.Connect(t.Context(), "lobby", "alice", hub.Lease{Session: "a"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := n.SignOut(t.Context(), "alice", "a"); err != nil {
+			t.Fatal(err)
+		}
+		late := &fakeClient{node: n, conn: conn, user: "alice", room: "lobby"}
+		if err := n.Join(t.Context(), conn, room.User{ID: "alice", Info: []byte("{}")}, late, ""); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if a.end() != hub.EndSignedOut || b.end() != "" || late.end() != hub.EndSignedOut {
+			t.Errorf("ended: %q of the session, %q of another, %q about to be counted", a.end(), b.end(), late.end())
+		}
+
+		if err := n.Renew(t.Context(), "alice", room.Patterns{"*"}, hub.Lease{Session: "c"}, "b"); err != nil {
+			t.Fatal(err)
+		}
+		for _, session := range []string{"b", "c"} {
+			if b.end() != "" {
+				t.Error("the old session still has the stream")
+			}
+			if err := n.SignOut(t.Context(), "alice", session); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		if b.end() != hub.EndSignedOut {
+			t.Errorf("the new session has no stream: ended %q", b.end())
+		}
+	})
+}
+
+// An ended connection has no timer, and its slot is free once, however often it leaves.
+func TestEndedConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		clock := &stoppedClock{}
+		n := openNode(t, memory(), func(c *hub.Config) {
+			c.Clock, c.MaxConnections, c.MaxConnectionsPerUser = clock, 3, 2
+		})
+		for range 2 {
+			n.join("lobby", "alice", hub.Lease{Expires: clock.Now().Add(time.Hour)}, "")
+		}
+		if _, err := n.Connect(t.Context(), "lobby", "alice", hub.Lease{}); err != hub.ErrUserFull {
+			t.Errorf("a third connection of alice: %v", err)
+		}
+		bob := n.join("lobby", "bob", hub.Lease{Expires: clock.Now().Add(time.Hour)}, "")
+		if _, err := n.Connect(t.Context(), "lobby", "carol", hub.Lease{}); err != hub.ErrFull {
+			t.Errorf("a fourth connection: %v", err)
+		}
+		before := clock.armed()
+		bob.Drop(stream.Closed)
+		synctest.Wait()
+		if n := clock.armed(); n != before-1 {
+			t.Errorf("%d timers before the end of a connection, and %d after it", before, n)
+		}
+		conn, err := n.Connect(t.Context(), "lobby", "bob", hub.Lease{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.Leave(conn, stream.Closed)
+		n.Leave(conn, stream.Closed)
+		if s := n.Stats(); s.Connections != 2 || s.Users != 1 {
+			t.Errorf("%d connections of %d users", s.Connections, s.Users)
+		}
+	})
+}
+
+// The reason of a leave is that of the last connection's end.
+func TestLeaveReasons(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []string
+		n := openNode(t, memory(), func(c *hub.Config) {
+			c.OnLeave = func(_ string, m room.Member, why room.Reason) { got = append(got, string(m.ID)+" "+string(why)) }
+		})
+		for _, why := range []stream.End{stream.Closed, stream.Slow, stream.Timeout, hub.EndExpired, hub.EndSignedOut, hub.EndDraining} {
+			c := n.join("lobby", string(why), hub.Lease{}, "")
+			time.Sleep(time.Second)
+			c.Drop(why)
+			time.Sleep(10 * time.Second)
+		}
+		synctest.Wait()
+		want := "closed closed, slow slow, timeout timeout, expired expired, signed out closed, draining closed"
+		if s := strings.Join(got, ", "); s != want {
+			t.Errorf("got %q, want %q", s, want)
+		}
+	})
+}
