@@ -114,6 +114,14 @@ func (s *fakeStreams) Stream(name string) hub.SharedStream {
 	s.all = append(s.all, one)
 	return one
 }
+
+// last returns the newest stream.
+func (s *fakeStreams) last() *fakeStream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.all[len(s.all)-1]
+}
+
 func (s *fakeStreams) Drain() {}
 func (s *fakeStreams) Close() {}
 

@@ -1,0 +1,228 @@
+package hub_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/internal/hub"
+	"example.com/presence/pkg/presence/internal/stream"
+	"example.com/presence/pkg/presence/room"
+)
+
+// The log may be ahead of the subscription: a client that resumes gets each message once.
+func TestLogAheadOfSubscription(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var queue []func()
+		held := false
+		bus := &hookedBus{Bus: memory(), entry: func(deliver func()) {
+			if held {
+				queue = append(queue, deliver)
+			} else {
+				deliver()
+			}
+		}}
+		n := openNode(t, bus)
+		first := n.send("lobby", "alice", "1")
+		n.send("lobby", "alice", "2")
+		held = true
+		n.send("lobby", "alice", "3")
+		bob := n.join("lobby", "bob", hub.Lease{}, first)
+		time.Sleep(time.Second)
+		held = false
+		for _, deliver := range queue {
+			deliver()
+		}
+		if got := bob.take(); got != "message:2 sync user count:1 message:3" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
+// Clients that wait for their sync get the messages since their own join, after it.
+func TestMessagesBeforeSync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := &epochBus{Bus: memory(), epoch: "00000000aa"}
+		n := openNode(t, bus)
+		n.join("lobby", "alice", hub.Lease{}, "")
+		bob := n.join("lobby", "bob", hub.Lease{}, "")
+		n.send("lobby", "alice", "1")
+		carol := n.join("lobby", "carol", hub.Lease{}, "")
+		n.send("lobby", "alice", "2")
+		n.join("lobby", "dave", hub.Lease{}, "").Drop(stream.Closed)
+		time.Sleep(time.Second)
+		if got := bob.take(); got != "sync user count:3 message:1 message:2" {
+			t.Errorf("bob got %q", got)
+		}
+		if got := carol.take(); got != "sync user count:3 message:2" {
+			t.Errorf("carol got %q", got)
+		}
+
+		// A log that is made anew meanwhile: reset, and sync at the new position.
+		time.Sleep(time.Second)
+		n.join("lobby", "erin", hub.Lease{}, "")
+		frank := n.join("lobby", "frank", hub.Lease{}, "")
+		n.send("lobby", "alice", "3")
+		bus.change("00000000bb")
+		n.send("lobby", "alice", "4")
+		time.Sleep(time.Second)
+		if got := frank.take(); got != `reset:{"reason":"history"} sync user count:5 message:4` {
+			t.Errorf("frank got %q", got)
+		}
+	})
+}
+
+// A replay during which the log is made anew, or which cannot be read, or of a room whose history is
+// gone, is a reset.
+func TestReplayThatFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := &slowBus{Bus: memory()}
+		hooked := &hookedBus{Bus: slow}
+		bus := &epochBus{Bus: hooked, epoch: "00000000aa"}
+		n := openNode(t, bus)
+		first := n.send("lobby", "alice", "1")
+		n.send("lobby", "alice", "2")
+		const reset = `reset:{"reason":"history"} sync`
+
+		hooked.read = func() ([]backplane.Entry, bool, error) { return nil, true, errors.New("no leader") }
+		if got := n.join("lobby", "bob", hub.Lease{}, first).take(); !strings.HasPrefix(got, reset) {
+			t.Errorf("a log that cannot be read: got %q", got)
+		}
+		hooked.read = nil
+		slow.set(time.Second, false)
+		var bob *fakeClient
+		var wait sync.WaitGroup
+		wait.Go(func() { bob = n.join("lobby", "bob", hub.Lease{}, first) })
+		synctest.Wait()
+		slow.set(0, false)
+		bus.change("00000000bb")
+		n.send("lobby", "alice", "3")
+		wait.Wait()
+		if got := bob.take(); !strings.HasPrefix(got, reset) || strings.Contains(got, "message") {
+			t.Errorf("a log that is made anew meanwhile: got %q", got)
+		}
+		first = n.send("lobby", "alice", "4")
+		n.send("lobby", "alice", "5")
+		if err := n.clear("lobby"); err != nil {
+			t.Fatal(err)
+		}
+		if got := n.join("lobby", "bob", hub.Lease{}, first).take(); !strings.HasPrefix(got, reset) {
+			t.Errorf("a log that lacks messages: got %q", got)
+		}
+	})
+}
+
+// A repair of a gap that cannot be read is a reset, entries of a log that was made anew since are not
+// published, and messages that were held come after those of the gap.
+func TestRepairThatFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := &slowBus{Bus: memory()}
+		hooked := &hookedBus{Bus: slow}
+		bus := &epochBus{Bus: hooked, epoch: "00000000aa"}
+		n := openNode(t, bus)
+		alice := n.join("lobby", "alice", hub.Lease{}, "")
+		time.Sleep(time.Second)
+		n.send("lobby", "alice", "1")
+		alice.take()
+		hooked.read = func() ([]backplane.Entry, bool, error) { return nil, true, errors.New("no leader") }
+		bus.change("00000000aa")
+		if got := alice.take(); got != `reset:{"reason":"history"}` {
+			t.Errorf("a log that cannot be read: got %q", got)
+		}
+		hooked.read = nil
+
+		slow.set(time.Second, false)
+		bus.interrupt(true)
+		go n.Send(t.Context(), "lobby", hub.Draft{Event: "message", Data: []byte("2")}, "alice", "")
+		time.Sleep(2 * time.Second)
+		bus.interrupt(false)
+		synctest.Wait()
+		slow.set(0, false)
+		n.send("lobby", "alice", "3")
+		if got := alice.take(); got != "" {
+			t.Errorf("while the log is read: got %q", got)
+		}
+		time.Sleep(time.Second)
+		if got := alice.take(); got != "message:2 message:3" {
+			t.Errorf("after the log was read: got %q", got)
+		}
+
+		slow.set(time.Second, false)
+		bus.interrupt(true)
+		go n.Send(t.Context(), "lobby", hub.Draft{Event: "message", Data: []byte("4")}, "alice", "")
+		time.Sleep(2 * time.Second)
+		bus.interrupt(false) // reads message 4
+		synctest.Wait()
+		slow.set(0, false)
+		n.send("lobby", "alice", "5") // held
+		bus.change("00000000bb")
+		time.Sleep(2 * time.Second)
+		n.send("lobby", "alice", "6")
+		if got := alice.take(); got != `reset:{"reason":"history"} message:6` {
+			t.Errorf("a log that is made anew meanwhile: got %q", got)
+		}
+	})
+}
+
+// An entry of the log that is no message is not published.
+func TestUnreadableEntry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory()
+		n := openNode(t, bus)
+		alice := n.join("lobby", "alice", hub.Lease{}, "")
+		alice.take()
+		if _, _, err := bus.Append(t.Context(), "lobby", "", []byte("9 of another version")); err != nil {
+			t.Fatal(err)
+		}
+		n.send("lobby", "alice", "1")
+		if got := alice.take(); got != "message:1" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
+// Close refuses a client whose replay is being read, and gives those that wait for their sync one
+// before the goodbye.
+func TestCloseDuringJoins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := &slowBus{Bus: memory()}
+		n := openNode(t, slow)
+		first := n.send("lobby", "alice", "1")
+		n.send("lobby", "alice", "2")
+		n.join("lobby", "alice", hub.Lease{}, "")
+		slow.set(time.Second, false)
+		conn, err := n.Connect(t.Context(), "lobby", "bob", hub.Lease{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wait sync.WaitGroup
+		wait.Go(func() {
+			c := &fakeClient{node: n, conn: conn, room: "lobby", user: "bob"}
+			if err := n.Join(t.Context(), conn, room.User{ID: "bob", Info: []byte("{}")}, c, first); !errors.Is(err, hub.ErrDraining) {
+				t.Errorf("a client whose replay is read: %v", err)
+			}
+			n.Leave(conn, stream.Closed)
+		})
+		time.Sleep(100 * time.Millisecond)
+		n.join("lobby", "carol", hub.Lease{}, "")
+		dave := n.join("lobby", "dave", hub.Lease{}, "")
+		if err := n.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if got := dave.take(); got != `sync user count:3 goodbye:{"reason":"draining"}` {
+			t.Errorf("a client that waits for its sync: got %q", got)
+		}
+		if c := n.Stats().Connections; c != 1 {
+			t.Errorf("after Close %d connections are left, want that of bob", c)
+		}
+		wait.Wait()
+		if _, err := n.Connect(t.Context(), "den", "erin", hub.Lease{}); !errors.Is(err, hub.ErrDraining) {
+			t.Errorf("after Close: %v", err)
+		}
+	})
+}

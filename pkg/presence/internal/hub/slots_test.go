@@ -1,0 +1,257 @@
+package hub_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/internal/hub"
+	"example.com/presence/pkg/presence/internal/stream"
+	"example.com/presence/pkg/presence/room"
+)
+
+// A message that is refused, or known by its key, gives its slot back. A key is of one user.
+func TestSlotsOfRefusedMessages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := openNode(t, memory())
+		alice := n.join("lobby", "alice", hub.Lease{}, "")
+		n.join("lobby", "bob", hub.Lease{}, "")
+		if err := n.Kick(t.Context(), "lobby", "bob", time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		alice.take()
+		say := func(user room.UserID, data string) (string, error) {
+			return n.Send(t.Context(), "lobby", hub.Draft{Event: "message", Data: []byte(data)}, user, "key")
+		}
+		first, err := say("alice", "1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 100 { // more than there are slots
+			if _, err := say("bob", "2"); !errors.Is(err, hub.ErrBanned) {
+				t.Fatalf("a banned user sends: %v", err)
+			}
+			if id, err := say("alice", "3"); err != nil || id != first {
+				t.Fatalf("with a known key: got %s, %v; want %s", id, err, first)
+			}
+		}
+		if _, err := say("carol", "4"); err != nil {
+			t.Fatal(err)
+		}
+		if got := alice.take(); got != "message:1 message:4" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
+// A message that waited for its slot until the room was dropped goes to the new room; until the hub
+// closes, it is refused.
+func TestRoomEndsBeforeSlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := &slowBus{Bus: memory()}
+		n := openNode(t, slow, func(c *hub.Config) { c.RoomAge = time.Second })
+		n.send("lobby", "alice", "1")
+		s := n.streams.last()
+		for range cap(s.slots) {
+			s.slots <- struct{}{}
+		}
+		var wait sync.WaitGroup
+		wait.Go(func() { n.send("lobby", "alice", "2") })
+		time.Sleep(1500 * time.Millisecond)
+		if rooms := n.Stats().Rooms; rooms != 0 {
+			t.Errorf("%d rooms after the age of the room", rooms)
+		}
+		for range cap(s.slots) {
+			s.Release()
+		}
+		wait.Wait()
+		if rooms := n.Stats().Rooms; rooms != 1 {
+			t.Errorf("%d rooms after the message", rooms)
+		}
+
+		slow.set(time.Second, false)
+		wait.Go(func() { n.send("lobby", "alice", "3") }) // on its way to the log
+		synctest.Wait()
+		s = n.streams.last()
+		for range cap(s.slots) - 1 {
+			s.slots <- struct{}{}
+		}
+		wait.Go(func() {
+			if _, err := n.Send(t.Context(), "lobby", hub.Draft{Event: "message", Data: []byte("4")}, "alice", ""); !errors.Is(err, hub.ErrDraining) {
+				t.Errorf("as the hub closes: %v", err)
+			}
+		})
+		synctest.Wait()
+		wait.Go(func() { n.Close(context.Background()) })
+		synctest.Wait()
+		for range cap(s.slots) - 1 {
+			s.Release()
+		}
+		wait.Wait()
+	})
+}
+
+// A message on its way to the log keeps its slot and its room, also while another node's message of
+// the same number comes.
+func TestMessageHoldsItsSlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory()
+		slow := &slowBus{Bus: bus}
+		a, b := openNode(t, slow, func(c *hub.Config) { c.MaxRooms = 1 }), openNode(t, bus)
+		slow.set(time.Second, false)
+		var wait sync.WaitGroup
+		wait.Go(func() { a.send("lobby", "alice", "1") })
+		synctest.Wait()
+		b.send("lobby", "bob", "2") // the first message of b, too
+		if n := len(a.streams.last().slots); n != 1 {
+			t.Errorf("%d slots are taken", n)
+		}
+		if _, err := a.Connect(t.Context(), "den", "carol", hub.Lease{}); !errors.Is(err, hub.ErrTooManyRooms) {
+			t.Errorf("beside a room whose message is on its way: %v", err)
+		}
+		wait.Wait()
+
+		slow.set(time.Second, false)
+		slow.fail(backplane.ErrUnavailable, false)
+		wait.Go(func() { a.Send(t.Context(), "lobby", hub.Draft{Event: "message", Data: []byte("3")}, "alice", "") })
+		synctest.Wait()
+		if _, err := a.Connect(t.Context(), "den", "carol", hub.Lease{}); !errors.Is(err, hub.ErrTooManyRooms) {
+			t.Errorf("beside a room whose message is on its way: %v", err)
+		}
+		wait.Wait()
+		slow.fail(nil, false)
+		conn, err := a.Connect(t.Context(), "den", "carol", hub.Lease{})
+		if err != nil {
+			t.Fatalf("after the message failed: %v", err)
+		}
+		a.Leave(conn, stream.Closed)
+	})
+}
+
+// Only the node that accepted a message calls OnMessage. A hook that keeps up misses no call, however
+// many bytes come in all.
+func TestHooksOfOneNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := backplane.NewMemory(backplane.MemoryConfig{Messages: 10, Age: time.Minute, Bytes: 64 << 20})
+		var mine, theirs int
+		a := openNode(t, bus, func(c *hub.Config) { c.OnMessage = func(room.Message) { mine++ } })
+		b := openNode(t, bus, func(c *hub.Config) { c.OnMessage = func(room.Message) { theirs++ } })
+		b.join("lobby", "bob", hub.Lease{}, "")
+		data := `"` + strings.Repeat("x", 1<<20) + `"`
+		for range 100 {
+			a.send("lobby", "alice", data)
+			synctest.Wait()
+		}
+		if mine != 100 || theirs != 0 {
+			t.Errorf("OnMessage was called %d times on the node of the sender, and %d times on the other", mine, theirs)
+		}
+	})
+}
+
+// The room that was unused for longest is evicted: use starts its time again. Rooms in use stay.
+func TestEviction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := openNode(t, memory(), func(c *hub.Config) { c.MaxRooms = 3 })
+		for _, name := range []string{"a", "b", "c", "a"} {
+			n.send(name, "alice", "1")
+			time.Sleep(time.Second)
+		}
+		n.join("d", "alice", hub.Lease{}, "")
+		n.expectRooms("a", "c", "d")
+		n.join("c", "alice", hub.Lease{}, "")
+		n.send("e", "alice", "1")
+		n.expectRooms("c", "d", "e")
+		last := n.join("e", "alice", hub.Lease{}, "")
+		if _, err := n.Connect(t.Context(), "f", "alice", hub.Lease{}); !errors.Is(err, hub.ErrTooManyRooms) {
+			t.Errorf("beside three rooms in use: %v", err)
+		}
+		if c := n.Stats().Connections; c != 3 {
+			t.Errorf("%d connections have a slot, want 3", c)
+		}
+		last.Drop(stream.Closed)
+		time.Sleep(10 * time.Second)
+		n.send("f", "alice", "1")
+		n.expectRooms("c", "d", "f")
+		time.Sleep(40 * time.Second)
+		n.send("f", "alice", "2")
+		time.Sleep(40 * time.Second)
+		n.expectRooms("c", "d", "f")
+		time.Sleep(time.Minute)
+		n.expectRooms("c", "d")
+	})
+}
+
+// expectRooms checks the rooms that are subscribed to.
+func (n *node) expectRooms(names ...room.Name) {
+	n.t.Helper()
+	synctest.Wait()
+	want := append(append([]room.Name{backplane.Nodes}, names...), "table")
+	if got := n.subs.open(); !slices.Equal(got, want) || n.Stats().Rooms != len(names) {
+		n.t.Errorf("subscribed to %q with %d rooms, want %q", got, n.Stats().Rooms, want)
+	}
+}
+
+// A room that could not be opened leaves nothing, and is opened by the next caller.
+func TestFailedOpening(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := &hookedBus{Bus: memory(), last: func() (uint64, error) { return 0, errors.New("no leader") }}
+		n := openNode(t, bus)
+		if _, err := n.Connect(t.Context(), "lobby", "alice", hub.Lease{}); !errors.Is(err, backplane.ErrUnavailable) {
+			t.Errorf("got %v", err)
+		}
+		n.expectRooms()
+		if c := n.Stats().Connections; c != 0 {
+			t.Errorf("%d connections have a slot", c)
+		}
+		bus.last = nil
+		n.join("lobby", "alice", hub.Lease{}, "")
+		n.expectRooms("lobby")
+	})
+}
+
+// A room knows the end of the log that it was opened on, also if messages came meanwhile: ids of
+// before resume, and none goes back.
+func TestOpenedOnALog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := memory()
+		bus := &hookedBus{Bus: inner}
+		n := openNode(t, bus, func(c *hub.Config) { c.RoomAge = time.Second })
+		n.send("lobby", "alice", "1")
+		id := n.send("lobby", "alice", "2")
+		time.Sleep(5 * time.Second)
+		n.expectRooms()
+		if got := n.join("lobby", "bob", hub.Lease{}, id).take(); !strings.HasPrefix(got, "sync") {
+			t.Errorf("with the last id of the log: got %q", got)
+		}
+
+		other := openNode(t, inner)
+		bus.last = func() (uint64, error) {
+			last, err := inner.Last(t.Context(), "den")
+			other.send("den", "alice", "2")
+			return last, err
+		}
+		other.send("den", "alice", "1")
+		c := n.join("den", "bob", hub.Lease{}, "")
+		synctest.Wait()
+		if _, seq, _ := strings.Cut(c.view.position, "-"); seq != fmt.Sprint(other.lastOf("den")) {
+			t.Errorf("the room is at %s, its log at %d", c.view.position, other.lastOf("den"))
+		}
+	})
+}
+
+func (n *node) lastOf(name room.Name) uint64 {
+	n.t.Helper()
+	last, err := n.bus.Last(n.t.Context(), name)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return last
+}
