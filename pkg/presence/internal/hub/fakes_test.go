@@ -201,6 +201,7 @@ type fakeClient struct {
 	holds   bool          // it takes nothing: sent is called when it ends
 	waiting []func()      // sent
 	stalls  time.Duration // its end takes that long
+	atEnd   func()        // called by End; takes no lock of a room
 	ended   stream.End
 }
 
@@ -247,6 +248,9 @@ func (c *fakeClient) End(why stream.End) {
 		return
 	}
 	c.text = append(c.text, stream.Goodbye(why).Append(nil)...)
+	if c.atEnd != nil {
+		c.atEnd()
+	}
 	c.endLocked(why)
 }
 

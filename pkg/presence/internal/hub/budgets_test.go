@@ -1,0 +1,90 @@
+package hub_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/presence/pkg/presence/internal/hub"
+	"example.com/presence/pkg/presence/internal/stream"
+)
+
+// Snapshots that clients do not take hold no more bytes than the limit: the older half of them is
+// dropped with its clients. Those that were taken count no more.
+func TestSnapshotBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const limit = 2000
+		n := openNode(t, memory(), func(c *hub.Config) { c.MaxSnapshots = limit })
+		for i := range 20 {
+			c := n.join(fmt.Sprint("taken", i), "alice", hub.Lease{}, "")
+			time.Sleep(time.Second)
+			c.take()
+		}
+		if s := n.Stats(); s.SnapshotsUnsent != 0 || s.SnapshotBytesUnsent != 0 {
+			t.Fatalf("%d snapshots of %d bytes are under way, but all were taken", s.SnapshotsUnsent, s.SnapshotBytesUnsent)
+		}
+		var held []*fakeClient
+		for range 40 {
+			c := n.join(fmt.Sprint("held", len(held)), "alice", hub.Lease{}, "", func(c *fakeClient) { c.holds = true })
+			held = append(held, c)
+			time.Sleep(time.Second)
+			synctest.Wait()
+			dropped := 0
+			for i, c := range held {
+				if c.end() == stream.Slow {
+					if dropped++; dropped != i+1 {
+						t.Fatalf("client %d of %d is dropped, an older one not", i, len(held))
+					}
+				}
+			}
+			s := n.Stats()
+			if s.SnapshotBytesUnsent > limit || s.SnapshotsUnsent != len(held)-dropped {
+				t.Fatalf("%d snapshots of %d bytes are under way to %d clients", s.SnapshotsUnsent, s.SnapshotBytesUnsent, len(held)-dropped)
+			}
+			if dropped > 0 {
+				if older := len(held) - 1; dropped != (older+1)/2 {
+					t.Errorf("of %d older snapshots %d are dropped", older, dropped)
+				}
+				return
+			}
+		}
+		t.Error("no snapshot is dropped")
+	})
+}
+
+// Replays count after 100 ms, each in its time, and no more once they have ended.
+func TestReplayBudgetOverTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := openNode(t, memory(), func(c *hub.Config) { c.MaxReplay = 250 << 10 })
+		first := map[string]string{}
+		for _, name := range []string{"a", "b", "c", "d"} {
+			first[name] = n.send(name, "alice", "0")
+			n.send(name, "alice", `"`+strings.Repeat("x", 100<<10)+`"`)
+		}
+		stuck := func(name string) *fakeClient {
+			return n.join(name, "bob", hub.Lease{}, first[name], func(c *fakeClient) { c.holds = true })
+		}
+		for range 10 { // one after the other they are under the limit
+			for _, name := range []string{"a", "b", "c", "d"} {
+				c := stuck(name)
+				time.Sleep(time.Second)
+				if synctest.Wait(); c.end() != "" {
+					t.Fatalf("a replay alone was ended: %q", c.end())
+				}
+				c.Drop(stream.Closed)
+			}
+		}
+		var held []*fakeClient
+		for _, name := range []string{"a", "b", "c"} {
+			held = append(held, stuck(name))
+			time.Sleep(60 * time.Millisecond)
+		}
+		time.Sleep(200 * time.Millisecond)
+		synctest.Wait()
+		if held[0].end() != stream.Slow || held[2].end() != "" {
+			t.Errorf("of three replays above the limit: oldest ended %q, newest %q", held[0].end(), held[2].end())
+		}
+	})
+}
