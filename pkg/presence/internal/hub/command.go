@@ -4,11 +4,13 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/internal/compact"
 	"example.com/presence/pkg/presence/room"
 )
 
@@ -25,7 +27,7 @@ type command struct {
 // signOut ends the connections that were opened with a session.
 type signOut struct {
 	User    room.UserID `json:"user"`
-	Session string      `json:"session"`
+	Session []byte      `json:"session"` // any bytes
 }
 
 // memberID identifies a member.
@@ -67,7 +69,7 @@ const commandTime = time.Second
 // is left to answer or the time has passed. The error is [backplane.ErrUnavailable] if no node has
 // answered.
 func (h *Hub) ask(ctx context.Context, c command, each func(answer)) error {
-	request, err := json.Marshal(c)
+	request, err := compact.Marshal(c) // json.Marshal would change the text of an info
 	if err != nil {
 		return fmt.Errorf("encode command: %w", err)
 	}
@@ -88,6 +90,16 @@ func (h *Hub) ask(ctx context.Context, c command, each func(answer)) error {
 	return engineError(err)
 }
 
+// tell is ask for a command whose answers say nothing. A hub that is shutting down, whose connections
+// have ended, need not answer.
+func (h *Hub) tell(ctx context.Context, c command) error {
+	err := h.ask(ctx, c, func(answer) {})
+	if h.draining.Load() && (errors.Is(err, backplane.ErrClosed) || errors.Is(err, backplane.ErrUnavailable)) {
+		return nil
+	}
+	return err
+}
+
 // handleCommand applies a command to this node.
 func (h *Hub) handleCommand(request []byte) []byte {
 	var c command
@@ -100,7 +112,7 @@ func (h *Hub) handleCommand(request []byte) []byte {
 	case c.Renew != nil:
 		h.conns.renew(*c.Renew)
 	case c.SignOut != nil:
-		h.conns.signOut(c.SignOut.User, c.SignOut.Session)
+		h.conns.signOut(c.SignOut.User, string(c.SignOut.Session))
 	case c.Update != nil:
 		l := h.rooms.find(c.Update.Room)
 		a.Found = l != nil && l.update(c.Update.User, c.Update.Info)
@@ -140,13 +152,13 @@ func (h *Hub) Renew(ctx context.Context, user room.UserID, join room.Patterns, l
 	if l.Expires.Year() > 9999 { // which JSON cannot say
 		l.Expires = time.Time{}
 	}
-	r := renewal{User: user, SID: l.SID, Expires: l.Expires, Join: join, From: from, To: l.Session}
-	return h.ask(ctx, command{Renew: &r}, func(answer) {})
+	r := renewal{User: user, SID: []byte(l.SID), Expires: l.Expires, Join: join, From: []byte(from), To: []byte(l.Session)}
+	return h.tell(ctx, command{Renew: &r})
 }
 
 // SignOut ends the user's connections that were opened with the session.
 func (h *Hub) SignOut(ctx context.Context, user room.UserID, session string) error {
-	return h.ask(ctx, command{SignOut: &signOut{user, session}}, func(answer) {})
+	return h.tell(ctx, command{SignOut: &signOut{user, []byte(session)}})
 }
 
 // Update replaces the info of a member, one value of compact JSON, until it has left. The error is

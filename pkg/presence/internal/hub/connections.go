@@ -150,11 +150,11 @@ func (c *connections) tick(conn *Connection) {
 // renewal extends the connections of a user to the end of a new token.
 type renewal struct {
 	User    room.UserID   `json:"user"`
-	SID     string        `json:"sid,omitempty"`
+	SID     []byte        `json:"sid,omitempty"`    // any bytes, as the sessions
 	Expires time.Time     `json:"expires,omitzero"` // zero: never
 	Join    room.Patterns `json:"join"`
-	From    string        `json:"from,omitempty"` // the session that moves to the session To
-	To      string        `json:"to,omitempty"`
+	From    []byte        `json:"from,omitempty"` // the session that moves to the session To
+	To      []byte        `json:"to,omitempty"`
 }
 
 // renew extends the user's connections that have the sid of the new token and are in rooms that it
@@ -162,12 +162,12 @@ type renewal struct {
 func (c *connections) renew(r renewal) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	expires := expiryOf(r.Expires)
+	expires, sid, from, to := expiryOf(r.Expires), string(r.SID), string(r.From), string(r.To)
 	may := map[room.Name]bool{} // a token has many patterns, a user many streams
 	for conn := range c.ofLocked(r.User) {
-		moves := r.From != "" && r.From != r.To && conn.session == r.From
+		moves := from != "" && from != to && conn.session == from
 		extends := conn.expires != 0 && (expires == 0 || expires > conn.expires)
-		if conn.sid != r.SID || !moves && !extends {
+		if conn.sid != sid || !moves && !extends {
 			continue
 		}
 		allowed, known := may[conn.room]
@@ -179,7 +179,7 @@ func (c *connections) renew(r renewal) {
 			continue
 		}
 		if moves {
-			conn.session = r.To
+			conn.session = to
 		}
 		if extends {
 			conn.expires = expires

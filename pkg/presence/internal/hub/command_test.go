@@ -1,0 +1,65 @@
+package hub_test
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/presence/pkg/presence/internal/hub"
+	"example.com/presence/pkg/presence/room"
+)
+
+// Commands keep every byte: of an info, which the wire has as the client sent it, and of sids and
+// sessions, which an authenticator may make of any bytes.
+func TestCommandsKeepBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := openNode(t, memory())
+		sid, session, next := "\xfe<sid>", "\xff\x00<session>", "\xfd"
+		in := func(d time.Duration) time.Time { return time.Now().Add(d) }
+		alice := n.join("lobby", "alice", hub.Lease{SID: sid, Session: session, Expires: in(time.Minute)}, "")
+		time.Sleep(time.Second)
+		for _, info := range []string{"{\"a\":\"<b>&\u2028\"}", "null", `"\u003c"`, "1.50e3"} {
+			if err := n.Update(t.Context(), "lobby", "alice", []byte(info)); err != nil {
+				t.Fatal(err)
+			}
+			page, err := n.Members("lobby", "", 10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := string(page.Members[0].Info); got != info {
+				t.Errorf("the info is %s, want %s", got, info)
+			}
+		}
+		lease := hub.Lease{SID: sid, Session: next, Expires: in(2 * time.Minute)}
+		if err := n.Renew(t.Context(), "alice", room.Patterns{"lobby"}, lease, session); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if got := alice.take(); strings.Contains(got, "goodbye") {
+			t.Errorf("after a renewal alice got %q", got)
+		}
+		if err := n.SignOut(t.Context(), "alice", next); err != nil {
+			t.Fatal(err)
+		}
+		if got := alice.take(); !strings.HasSuffix(got, `goodbye:{"reason":"signed out"}`) {
+			t.Errorf("signed out, alice got %q", got)
+		}
+	})
+}
+
+// After Close a renewal and a sign-out succeed: no stream of this node is left.
+func TestSessionAfterClose(t *testing.T) {
+	for _, own := range []bool{false, true} {
+		n := openNode(t, memory(), func(c *hub.Config) { c.OwnBus = own })
+		if err := n.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.Renew(t.Context(), "alice", room.Patterns{"*"}, hub.Lease{}, ""); err != nil {
+			t.Errorf("own bus %v: Renew: %v", own, err)
+		}
+		if err := n.SignOut(t.Context(), "alice", "s"); err != nil {
+			t.Errorf("own bus %v: SignOut: %v", own, err)
+		}
+	}
+}
