@@ -61,8 +61,8 @@ func (h *Hub) awaitBan(ctx context.Context, b ban) {
 	ctx, cancel := context.WithTimeout(ctx, confirmTime)
 	defer cancel()
 	for {
-		until, changed := h.bans.state(b.key())
-		if until.Equal(b.Until) {
+		applied, changed := h.bans.applied(b.key(), b.Until)
+		if applied {
 			return
 		}
 		select {
@@ -91,7 +91,7 @@ func (h *Hub) applyRow(row backplane.Row) {
 	if l := h.rooms.find(b.Room); l != nil {
 		h.note(l, l.remove(b.User, EndRemoved))
 	}
-	h.bans.announce()
+	h.bans.apply(row.Key)
 }
 
 // BanEnd returns the end of the user's ban from the room; the zero time if there is none.

@@ -32,28 +32,37 @@ func parseBan(row backplane.Row) (b ban, err error) {
 // bans is the node's copy of the rows. Its size is bounded by the table.
 type bans struct {
 	mu      sync.Mutex // guards what follows; taken under a room's
-	until   map[string]time.Time
-	changed chan struct{} // closed by the next announce
+	rows    map[string]banRow
+	changed chan struct{} // closed when a row is applied
+}
+
+// banRow is the end of a ban.
+type banRow struct {
+	until   time.Time
+	applied bool // the user was removed
 }
 
 // set notes a row, for every join from now on.
 func (b *bans) set(key string, until time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.until[key] = until
+	b.rows[key] = banRow{until: until}
 }
 
 // remove notes that a row is gone.
 func (b *bans) remove(key string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.until, key)
+	delete(b.rows, key)
 }
 
-// announce wakes the callers of state: a row was applied.
-func (b *bans) announce() {
+// apply notes that the user of a row was removed, and wakes the callers of applied.
+func (b *bans) apply(key string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if row, there := b.rows[key]; there {
+		b.rows[key] = banRow{row.until, true}
+	}
 	close(b.changed)
 	b.changed = make(chan struct{})
 }
@@ -62,25 +71,27 @@ func (b *bans) announce() {
 func (b *bans) end(name room.Name, user room.UserID, now time.Time) time.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.until) == 0 {
+	if len(b.rows) == 0 {
 		return time.Time{}
 	}
-	if end := b.until[ban{Room: name, User: user}.key()]; now.Before(end) {
-		return end
+	if row := b.rows[ban{Room: name, User: user}.key()]; now.Before(row.until) {
+		return row.until
 	}
 	return time.Time{}
 }
 
-// state returns the end of the row's ban, and a channel that the next announce closes.
-func (b *bans) state(key string) (until time.Time, changed <-chan struct{}) {
+// applied reports whether the row has that end and was applied, and returns a channel that is closed
+// when the next row is.
+func (b *bans) applied(key string, until time.Time) (bool, <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.until[key], b.changed
+	row := b.rows[key]
+	return row.applied && row.until.Equal(until), b.changed
 }
 
 // size returns the number of rows.
 func (b *bans) size() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.until)
+	return len(b.rows)
 }

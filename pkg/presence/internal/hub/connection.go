@@ -62,7 +62,7 @@ func expiryOf(expires time.Time) int64 {
 type joiner struct {
 	*Connection
 	position string // from which its live stream follows
-	missed   int    // index in waits.recent of the first message that it needs
+	missed   int    // number of the first recent message that it needs
 }
 
 // reasonOf returns the reason of a leave for the end of a connection.

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -32,6 +33,7 @@ type counter struct {
 	losses    uint32              // how often messages were lost to all clients
 	streams   int32               // connections that have not ended; those of a removed user count
 	ahead     bool                // a joiner has got another count than published
+	opened    bool                // the position is known; messages that were lost before do not matter
 	closed    bool                // nothing is published any more, nobody joins
 }
 
@@ -39,10 +41,12 @@ type counter struct {
 // that come meanwhile are kept for them.
 type waits struct {
 	joiners   []joiner
-	readers   int               // callers that read the log for a joiner
+	readers   []int             // callers that read the log for a joiner, each by its resumption.recent
 	recent    []backplane.Entry // since the first of the joiners and readers; each parses
+	dropped   int               // number of recent[0]: as many came before, and nobody needs them
 	repairing bool              // the log is being read after an interruption
 	again     bool              // there was another interruption meanwhile
+	anew      bool              // the log was made anew: all clients have got reset
 	held      []backplane.Entry // that came since the last interruption
 }
 
@@ -50,7 +54,11 @@ type waits struct {
 type gap struct {
 	after  uint64 // the position of the last message before it
 	losses uint32 // counter.losses then
+	anew   bool   // the log was made anew: the clients have got reset, and need no other
 }
+
+// next is the number of the next recent message.
+func (w *waits) next() int { return w.dropped + len(w.recent) }
 
 // state is the use of a room after a change.
 type state struct {
@@ -113,12 +121,26 @@ func (c *counter) waitsLocked() *waits {
 	return c.waits
 }
 
-// endWaitsLocked drops the messages that nobody needs any more.
+// endWaitsLocked drops the messages that nobody needs any more. While clients resume one after the
+// other there may always be a reader, but none reads for long.
 func (c *counter) endWaitsLocked() {
-	if w := c.waits; w != nil && len(w.joiners) == 0 && w.readers == 0 {
-		if w.recent = nil; !w.repairing {
-			c.waits = nil
-		}
+	w := c.waits
+	if w == nil {
+		return
+	}
+	if len(w.joiners) == 0 && len(w.readers) == 0 && !w.repairing {
+		c.waits = nil
+		return
+	}
+	first := w.next()
+	if len(w.joiners) > 0 {
+		first = w.joiners[0].missed
+	}
+	if len(w.readers) > 0 {
+		first = min(first, w.readers[0])
+	}
+	if n := first - w.dropped; n > len(w.recent)/2 {
+		w.recent, w.dropped = slices.Clone(w.recent[n:]), first
 	}
 }
 
@@ -128,6 +150,13 @@ func (c *counter) hasJoinersLocked() bool { return c.waits != nil && len(c.waits
 // hasNewsLocked reports whether something waits for the end of the flush interval.
 func (c *counter) hasNewsLocked(now time.Time) bool {
 	return c.hasJoinersLocked() || c.ahead || c.countLocked() != c.published || c.room.HasNews(now)
+}
+
+// gapLocked returns what must be read after an interruption.
+func (c *counter) gapLocked() *gap {
+	g := &gap{c.position.Seq, c.losses, c.waits.anew}
+	c.waits.again, c.waits.anew = false, false
+	return g
 }
 
 // setIdleLocked notes that the room is unused from now on, or, with the zero time, in use.

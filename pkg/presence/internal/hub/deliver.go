@@ -85,7 +85,7 @@ func (c *counter) deliverLocked(e backplane.Entry, now time.Time) {
 	id := c.position.String()
 	c.stream.Publish(messageEvent(id, r, e.At), kind)
 	c.shared.totals.messages.Add(1)
-	if w := c.waits; w != nil && (len(w.joiners) > 0 || w.readers > 0) {
+	if w := c.waits; w != nil && (len(w.joiners) > 0 || len(w.readers) > 0) {
 		w.recent = append(w.recent, e)
 	}
 	if !c.idle.IsZero() {
@@ -100,8 +100,9 @@ func (c *counter) deliverLocked(e backplane.Entry, now time.Time) {
 }
 
 // open sets the position of the last message of the log. The subscription may have passed it, or may
-// have come to a newer epoch.
-func (c *counter) open(last room.Position) {
+// have come to a newer epoch. It reports whether the subscription may have lost messages meanwhile:
+// interrupt must follow.
+func (c *counter) open(last room.Position) (lost bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -110,33 +111,38 @@ func (c *counter) open(last room.Position) {
 	case c.losses == 0: // the log was made anew before the subscription, which knows nothing of it
 		c.position = last
 	}
+	c.opened = true
+	return c.losses > 0
 }
 
-// interrupt notes that messages may have been lost. With another epoch every client gets reset. Else
-// the caller must read the gap that interrupt returns and call repair: messages that come meanwhile
-// are held. It returns nil while a gap is being read: then repair returns the next one.
+// interrupt notes that messages may have been lost. With another epoch every client gets reset. The
+// caller must read the gap that interrupt returns and call repair: messages that come meanwhile are
+// held. It returns nil while a gap is being read: then repair returns the next one.
 func (c *counter) interrupt(epoch string) *gap {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	anew := c.position.Epoch != epoch
 	switch {
 	case c.closed:
 		return nil
-	case c.position.Epoch != epoch:
+	case anew:
 		c.position = room.Position{Epoch: epoch}
-		if c.waits != nil {
-			c.waits.held, c.waits.again = nil, false // of the old log
-		}
 		c.resetLocked()
+	case !c.opened:
+		c.losses++ // no client is here, and open has the gap read from the position
+	}
+	if !c.opened {
 		return nil
 	}
 	w := c.waitsLocked()
+	w.anew = w.anew || anew
 	if w.repairing {
 		w.held, w.again = nil, true // the log has them, too
 		return nil
 	}
 	w.repairing = true
 	c.shared.running.Add(1)
-	return &gap{c.position.Seq, c.losses}
+	return c.gapLocked()
 }
 
 // resetLocked tells all clients that messages are lost to them, and from where they follow.
@@ -153,10 +159,10 @@ func (c *counter) resetLocked() {
 	if w == nil {
 		return
 	}
-	w.recent = nil
+	w.recent, w.dropped = nil, w.next()
 	for i := range w.joiners {
 		j := &w.joiners[i]
-		j.position, j.missed = c.position.String(), 0
+		j.position, j.missed = c.position.String(), w.dropped
 		j.client.Send(reset.Append(nil))
 	}
 }
@@ -171,7 +177,7 @@ func (c *counter) repair(g gap, entries []backplane.Entry, complete bool) (state
 	switch {
 	case g.losses != c.losses:
 		entries = nil
-	case !complete && !c.closed:
+	case !complete && !g.anew && !c.closed:
 		c.resetLocked()
 	}
 	for _, e := range entries {
@@ -179,8 +185,7 @@ func (c *counter) repair(g gap, entries []backplane.Entry, complete bool) (state
 	}
 	w := c.waits
 	if w.again && !c.closed {
-		w.again = false
-		return c.stateSinceLocked(before, now), &gap{c.position.Seq, c.losses}
+		return c.stateSinceLocked(before, now), c.gapLocked()
 	}
 	for _, e := range w.held {
 		c.deliverLocked(e, now)

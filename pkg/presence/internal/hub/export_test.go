@@ -1,8 +1,21 @@
 package hub
 
+import "example.com/presence/pkg/presence/room"
+
 // WithRoomsLocked calls f while no room can be found, created or dropped.
 func (h *Hub) WithRoomsLocked(f func()) {
 	h.rooms.mu.Lock()
 	defer h.rooms.mu.Unlock()
 	f()
+}
+
+// Recent returns the number of messages that the room keeps for clients that resume.
+func (h *Hub) Recent(name room.Name) int {
+	l := h.rooms.find(name)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.waits == nil {
+		return 0
+	}
+	return len(l.waits.recent)
 }

@@ -106,11 +106,12 @@ func (c *counter) admitLocked(snapshot []byte, count int) {
 	for _, conn := range slow {
 		conn.client.Drop(stream.Slow) // with a goodbye it would hold the snapshot for as long as that may take
 	}
-	missed := replayOf(nil, c.position.Epoch, c.waits.recent)
+	first := joiners[0].missed
+	missed := replayOf(nil, c.position.Epoch, c.waits.recent[first-c.waits.dropped:])
 	for _, j := range joiners {
 		id := []byte("id: " + j.position + "\n")
 		pieces := [][]byte{id, sync, id, number}
-		if rest := missed[piecesPerMessage*j.missed:]; len(rest) > 0 {
+		if rest := missed[piecesPerMessage*(j.missed-first):]; len(rest) > 0 {
 			pieces = append(pieces, rest...)
 		}
 		j.client.SendThen(func() { c.shared.snapshots.sent(account, j.Connection) }, pieces...)

@@ -81,7 +81,9 @@ func (h *Hub) subscribe(ctx context.Context, l *live) error {
 		return engineError(err)
 	}
 	l.cancel = end
-	l.counter.open(room.Position{Epoch: epoch, Seq: last})
+	if l.counter.open(room.Position{Epoch: epoch, Seq: last}) {
+		h.repair(l)
+	}
 	return nil
 }
 

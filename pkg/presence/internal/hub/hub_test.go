@@ -297,18 +297,18 @@ func TestFailedAppends(t *testing.T) {
 // A log that was made anew: every client gets reset, and then the new messages.
 func TestNewEpoch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		bus := &epochBus{Bus: memory(), epoch: "00000000aa"}
+		bus := memory()
 		n := openNode(t, bus)
 		alice := n.join("lobby", "alice", hub.Lease{}, "")
 		time.Sleep(time.Second)
 		old := n.send("lobby", "alice", "1")
 		alice.take()
-		bus.change("00000000bb")
+		bus.Recreate()
 		if got := alice.take(); got != `reset:{"reason":"history"}` {
 			t.Errorf("got %q", got)
 		}
 		id := n.send("lobby", "alice", "2")
-		if got := alice.take(); got != "message:2" || !strings.HasPrefix(id, "00000000bb-") {
+		if got := alice.take(); got != "message:2" || id != bus.Status().Epoch+"-1" {
 			t.Errorf("got %q, id %s", got, id)
 		}
 		if got := n.join("lobby", "bob", hub.Lease{}, old).take(); !strings.HasPrefix(got, "reset") {

@@ -17,9 +17,12 @@ type resumption struct {
 	reset   bool // messages are lost to the client
 	entries []backplane.Entry
 	after   uint64 // the last position of entries, or the client's
-	recent  int    // index in waits.recent of the first message that came meanwhile
+	recent  int    // number of the first recent message that came meanwhile
 	losses  uint32 // counter.losses then
 }
+
+// readTime is how long a joiner waits for the log, before it gets reset.
+const readTime = 2 * time.Second
 
 // resume reads the messages since the id, without the lock, as the log may take its time. The
 // counter keeps those that come meanwhile. Join must follow, or endReading.
@@ -34,13 +37,15 @@ func (c *counter) resume(ctx context.Context, lastID string) (r resumption) {
 		return resumption{reset: true}
 	}
 	w := c.waitsLocked()
-	w.readers++
-	r.after, r.recent, r.losses, r.reading = last.Seq, len(w.recent), c.losses, true
+	r.after, r.recent, r.losses, r.reading = last.Seq, w.next(), c.losses, true
+	w.readers = append(w.readers, r.recent)
 	upToDate := last.Seq == c.position.Seq
 	c.mu.Unlock()
 	if upToDate {
 		return r
 	}
+	ctx, cancel := context.WithTimeout(ctx, readTime)
+	defer cancel()
 	entries, complete, err := c.shared.config.Bus.Read(ctx, c.name, last.Seq)
 	if err != nil && !errors.Is(err, context.Canceled) {
 		c.shared.config.Warn.Warn(ctx, "message log not read: a client gets reset", "err", err)
@@ -57,13 +62,15 @@ func (c *counter) endReadingLocked(r resumption) (entries []backplane.Entry, res
 	if !r.reading {
 		return nil, r.reset
 	}
-	c.waits.readers--
+	w := c.waits
+	at, _ := slices.BinarySearch(w.readers, r.recent) // sorted, as the numbers grow
+	w.readers = slices.Delete(w.readers, at, at+1)
 	defer c.endWaitsLocked()
 	if r.reset || r.losses != c.losses {
 		return nil, true
 	}
 	entries = r.entries
-	for _, e := range c.waits.recent[r.recent:] {
+	for _, e := range w.recent[r.recent-w.dropped:] {
 		if e.Position > r.after {
 			entries = append(entries[:len(entries):len(entries)], e)
 			r.after = e.Position
@@ -103,7 +110,7 @@ func (c *counter) join(conn *Connection, u room.User, r resumption) (state, erro
 		}
 		c.shared.conns.enter(conn, false) // under the lock: a kick or Close ends the connections of the room
 		w := c.waitsLocked()
-		w.joiners = append(w.joiners, joiner{conn, c.position.String(), len(w.recent)})
+		w.joiners = append(w.joiners, joiner{conn, c.position.String(), w.next()})
 	}
 	c.flushLocked(now)
 	return c.stateSinceLocked(before, now), nil

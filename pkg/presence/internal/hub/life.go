@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
-	"time"
 
 	"example.com/presence/pkg/presence/backplane"
 	"example.com/presence/pkg/presence/room"
@@ -25,7 +24,7 @@ func Open(c Config) (*Hub, error) {
 	h.shared.node = hex.EncodeToString(node)
 	h.shared.conns = connections{limit: c.MaxConnections, userLimit: c.MaxConnectionsPerUser, clock: c.Clock,
 		users: map[room.UserID]*Connection{}}
-	h.shared.bans = bans{until: map[string]time.Time{}, changed: make(chan struct{})}
+	h.shared.bans = bans{rows: map[string]banRow{}, changed: make(chan struct{})}
 	h.shared.replays = replays{limit: c.MaxReplay, clock: c.Clock, holders: map[*byte]int{}}
 	h.shared.snapshots = snapshots{limit: c.MaxSnapshots}
 	h.shared.hooks = newHooks(c, &h.running)

@@ -77,12 +77,14 @@ func (r *replays) review() {
 		counted++
 	}
 	var slow []*Connection
-	if r.bytes > r.limit {
-		for range (counted + 1) / 2 {
+	for r.bytes > r.limit && counted > 1 {
+		half := (counted + 1) / 2
+		for range half {
 			p := r.underWay.Front().Value.(*replay)
 			slow = append(slow, p.conn)
 			r.removeLocked(p)
 		}
+		counted -= half
 	}
 	r.timer = nil
 	if waiting {

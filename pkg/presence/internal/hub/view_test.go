@@ -12,6 +12,7 @@ type view struct {
 	complete bool              // the client gets members
 	members  map[string]string // id → info
 	count    int
+	counted  bool   // it has a count
 	position string // the last id
 	message  string // the id of the last message
 }
@@ -70,11 +71,21 @@ func (v *view) event(name, id string, data []byte) error {
 		for _, m := range d.Members {
 			v.members[string(m.ID)] = string(m.Info)
 		}
+		if !v.counted {
+			v.count = d.Connections
+		}
 		if v.complete && d.Users != len(v.members) {
 			return fmt.Errorf("users are not the members")
 		}
 	case "user count":
-		return json.Unmarshal(data, &v.count)
+		before := v.count
+		if err := json.Unmarshal(data, &v.count); err != nil {
+			return err
+		}
+		if !v.counted && v.count != before {
+			return fmt.Errorf("sync has %d connections", before)
+		}
+		v.counted = true
 	case "join":
 		if !v.complete || here {
 			return fmt.Errorf("a member that is known")
