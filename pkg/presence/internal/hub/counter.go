@@ -50,13 +50,6 @@ type waits struct {
 	held      []backplane.Entry // that came since the last interruption
 }
 
-// gap is the part of the log that must be read, as the subscription may have lost it.
-type gap struct {
-	after  uint64 // the position of the last message before it
-	losses uint32 // counter.losses then
-	anew   bool   // the log was made anew: the clients have got reset, and need no other
-}
-
 // next is the number of the next recent message.
 func (w *waits) next() int { return w.dropped + len(w.recent) }
 
@@ -150,13 +143,6 @@ func (c *counter) hasJoinersLocked() bool { return c.waits != nil && len(c.waits
 // hasNewsLocked reports whether something waits for the end of the flush interval.
 func (c *counter) hasNewsLocked(now time.Time) bool {
 	return c.hasJoinersLocked() || c.ahead || c.countLocked() != c.published || c.room.HasNews(now)
-}
-
-// gapLocked returns what must be read after an interruption.
-func (c *counter) gapLocked() *gap {
-	g := &gap{c.position.Seq, c.losses, c.waits.anew}
-	c.waits.again, c.waits.anew = false, false
-	return g
 }
 
 // setIdleLocked notes that the room is unused from now on, or, with the zero time, in use.

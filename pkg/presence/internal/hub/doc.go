@@ -24,8 +24,10 @@
 //   - interval.go: the coalescing rule
 //   - counter.go: the mutex-guarded counter of a room
 //   - flush.go: the joins of a flush interval become one count
+//   - resume.go: the log is read for a client that resumes
 //   - join.go: clients come and go
 //   - deliver.go: messages come from the log
+//   - repair.go: messages that were lost on the way are read from the log
 //   - rooms.go: the registry of rooms, which creates, finds and evicts
 //   - hub.go: the hub, and how a room is opened
 //   - connect.go, send.go, command.go, ban.go, stats.go: the verbs of the hub
