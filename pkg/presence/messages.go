@@ -68,11 +68,11 @@ func (s *Server) Publish(ctx context.Context, roomName, event string, data any) 
 	case len(body) > s.config.MaxMessage:
 		return "", ErrTooLarge
 	}
-	d, err := newDraft(event, body)
+	eventName, err := room.ParseEventName(event)
 	if err != nil {
 		return "", err
 	}
-	return s.hub.Send(ctx, name, d, "", "")
+	return s.hub.Send(ctx, name, hub.Draft{Event: string(eventName), Data: body}, "", "")
 }
 
 // newDraft returns a message of that event and data, which must be JSON.
@@ -81,8 +81,8 @@ func newDraft(event string, data []byte) (hub.Draft, error) {
 	if err != nil {
 		return hub.Draft{}, err
 	}
-	var b bytes.Buffer
-	if err := json.Compact(&b, data); err != nil {
+	b := bytes.NewBuffer(make([]byte, 0, len(data)))
+	if err := json.Compact(b, data); err != nil {
 		return hub.Draft{}, err
 	}
 	return hub.Draft{Event: string(name), Data: b.Bytes()}, nil

@@ -334,3 +334,24 @@ func TestBrokenBody(t *testing.T) {
 		t.Errorf("got %s, log %q", r.Status, log.String())
 	}
 }
+
+// Publish sends any JSON on one line: a line break in it would forge a field of the stream.
+func TestPublishIsCompact(t *testing.T) {
+	h := open(t, presence.Config{})
+	alice := h.stream("/events", bearer(t, "alice"))
+	alice.next("user count")
+	for i, data := range []any{json.RawMessage("{\n \"a\":\r\n [1, 2] }"), map[string]string{"a": "b\n<&>"}, spaced{}} {
+		if _, err := h.Publish(t.Context(), "lobby", "", data); err != nil {
+			t.Fatal(err)
+		}
+		want := []string{`"data":{"a":[1,2]},`, `"data":{"a":"b\n<&>"},`, `"data":[1,"x y"],`}[i]
+		if e := alice.next("message"); !strings.Contains(e.data, want) {
+			t.Errorf("got %s, want %s", e.data, want)
+		}
+	}
+}
+
+// spaced encodes itself with blanks and line breaks.
+type spaced struct{}
+
+func (spaced) MarshalJSON() ([]byte, error) { return []byte("[\n 1,\n \"x y\" ]"), nil }

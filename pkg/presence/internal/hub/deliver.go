@@ -78,7 +78,7 @@ func (c *counter) deliverLocked(e backplane.Entry, now time.Time) {
 		c.shared.config.Warn.Warn(context.Background(), "message of the log not readable", "err", err)
 		return
 	}
-	kind, own := stream.Every, r.node == c.shared.node
+	kind, own := stream.Every, string(r.node) == c.shared.node
 	if own && c.takePendingLocked(r.number) {
 		kind = stream.Reserved
 	}

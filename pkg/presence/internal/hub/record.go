@@ -31,7 +31,7 @@ type Draft struct {
 // of the sender's part in bytes, and the name of the event, which is all that follows and may have
 // blanks.
 type record struct {
-	node   string
+	node   []byte
 	number uint64 // of the node's messages: the slot of the stream that waits for it
 	event  string
 	body   []byte // "from":…,"data":…
@@ -59,19 +59,32 @@ func newRecord(node string, number uint64, d Draft) []byte {
 }
 
 // parseRecord reads a record. It keeps b.
-func parseRecord(b []byte) (record, error) {
+func parseRecord(b []byte) (r record, err error) {
 	line, body, _ := bytes.Cut(b, []byte("\n"))
-	fields := bytes.SplitN(line, []byte(" "), 5)
-	if len(fields) != 5 || string(fields[0]) != recordVersion {
+	version, rest, _ := bytes.Cut(line, []byte(" "))
+	node, rest, _ := bytes.Cut(rest, []byte(" "))
+	number, rest, _ := bytes.Cut(rest, []byte(" "))
+	from, event, whole := bytes.Cut(rest, []byte(" "))
+	if !whole || string(version) != recordVersion {
 		return record{}, fmt.Errorf("record of an unknown version: %.40q", line)
 	}
-	number, err := strconv.ParseUint(string(fields[2]), 10, 64)
-	from, err2 := strconv.Atoi(string(fields[3]))
-	sender := from == 0 || from > len(fromName) && from <= len(body) && bytes.HasPrefix(body, []byte(fromName))
-	if err != nil || err2 != nil || !sender || !bytes.HasPrefix(body[from:], []byte(dataName)) {
+	r = record{node: node, event: eventName(event), body: body}
+	var failed, failed2 error
+	r.number, failed = strconv.ParseUint(string(number), 10, 64)
+	r.from, failed2 = strconv.Atoi(string(from))
+	sender := r.from == 0 || r.from > len(fromName) && r.from <= len(body) && bytes.HasPrefix(body, []byte(fromName))
+	if failed != nil || failed2 != nil || !sender || !bytes.HasPrefix(body[r.from:], []byte(dataName)) {
 		return record{}, fmt.Errorf("record not readable: %.40q", line)
 	}
-	return record{node: string(fields[1]), number: number, event: string(fields[4]), body: body, from: from}, nil
+	return r, nil
+}
+
+// eventName returns the name as a string, which most names are already.
+func eventName(name []byte) string {
+	if string(name) == string(room.EventMessage) {
+		return string(room.EventMessage)
+	}
+	return string(name)
 }
 
 // message returns the message with its sender, for a hook.

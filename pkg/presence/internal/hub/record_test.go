@@ -21,7 +21,7 @@ func TestRecord(t *testing.T) {
 	for i, d := range drafts {
 		b := newRecord("4f0c", uint64(i), d)
 		r, err := parseRecord(b)
-		if err != nil || r.node != "4f0c" || r.number != uint64(i) {
+		if err != nil || string(r.node) != "4f0c" || r.number != uint64(i) {
 			t.Errorf("record %q: got %+v, %v", b, r, err)
 		}
 		m, err := r.message("lobby", "e-7", at)
