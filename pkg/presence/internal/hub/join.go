@@ -4,7 +4,6 @@ import (
 	"slices"
 	"time"
 
-	"example.com/presence/pkg/presence/backplane"
 	"example.com/presence/pkg/presence/internal/stream"
 	"example.com/presence/pkg/presence/room"
 )
@@ -16,7 +15,7 @@ func (c *counter) join(conn *Connection, u room.User, r resumption) (state, erro
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now, before := c.shared.config.Clock.Now(), c.changes
-	replay, reset := c.endReadingLocked(r)
+	c.endReadingLocked(&r)
 	if c.closed {
 		return state{}, errClosed
 	}
@@ -26,7 +25,7 @@ func (c *counter) join(conn *Connection, u room.User, r resumption) (state, erro
 	}
 	c.streams++
 	c.room.Join(conn.id, u, now)
-	greeting := c.greetLocked(conn, reset, replay)
+	greeting := c.greetLocked(conn, r)
 	c.shared.running.Add(1)
 	if c.inIntervalLocked(now) && c.admitAtOnceLocked(conn, greeting, now) {
 		c.shared.conns.enter(conn, true)
@@ -44,17 +43,16 @@ func (c *counter) join(conn *Connection, u room.User, r resumption) (state, erro
 
 // greetLocked returns the first events of a client: the time to wait before it reconnects, and a
 // reset if messages are lost to it. With a replay it sends both itself, and returns nil.
-func (c *counter) greetLocked(conn *Connection, reset bool, replay []backplane.Entry) (greeting []byte) {
+func (c *counter) greetLocked(conn *Connection, r resumption) (greeting []byte) {
 	greeting = AppendRetry(make([]byte, 0, 256), time.Second, 3*time.Second)
 	switch {
-	case reset:
+	case r.reset:
 		c.shared.totals.resets.Add(1)
 		greeting = resetEvent(c.position.String()).Append(greeting)
-	case len(replay) > 0:
-		account := c.shared.replays.start(conn, replay)
+	case len(r.entries) > 0:
+		account := c.shared.replays.start(conn, r.entries)
 		conn.client.Send(greeting)
-		pieces := make([][]byte, 0, piecesPerMessage*len(replay))
-		conn.client.SendThen(func() { c.shared.replays.sent(account) }, replayOf(pieces, c.position.Epoch, replay)...)
+		conn.client.SendThen(func() { c.shared.replays.sent(account) }, r.pieces...)
 		return nil
 	}
 	return greeting

@@ -119,14 +119,18 @@ func messageEvent(id string, r record, at time.Time) stream.Event {
 // piecesPerMessage is the number of pieces that replayOf makes of a message.
 const piecesPerMessage = 3
 
+// nothing is a piece of a message that is not readable.
+var nothing = []byte{}
+
 // replayOf appends the events of log entries as they go on the wire, in three pieces each: the
 // records in the middle are shared with the log, and only the rest is made for this replay.
 func replayOf(pieces [][]byte, epoch string, entries []backplane.Entry) [][]byte {
 	var buf []byte
 	for _, e := range entries {
 		r, err := parseRecord(e.Data)
-		if err != nil {
-			continue // receive has logged it
+		if err != nil { // receive has logged it
+			pieces = append(pieces, nothing, nothing, nothing)
+			continue
 		}
 		id := room.Position{Epoch: epoch, Seq: e.Position}.String()
 		if cap(buf)-len(buf) < 2*len(id)+len(r.event)+128 {

@@ -15,9 +15,10 @@ type resumption struct {
 	reading bool // the counter has the caller as a reader: join takes it off
 	reset   bool // messages are lost to the client
 	entries []backplane.Entry
-	after   uint64 // the last position of entries, or the client's
-	recent  int    // number of the first recent message that came meanwhile
-	losses  uint32 // counter.losses then
+	pieces  [][]byte // the replay of the entries
+	after   uint64   // the last position of entries, or the client's
+	recent  int      // number of the first recent message that came meanwhile
+	losses  uint32   // counter.losses then
 }
 
 // readTime is how long a joiner waits for the log, before it gets reset.
@@ -51,33 +52,36 @@ func (c *counter) resume(ctx context.Context, lastID string) (r resumption) {
 	}
 	if r.reset = err != nil || !complete; !r.reset && len(entries) > 0 {
 		r.entries, r.after = entries, entries[len(entries)-1].Position
+		r.pieces = replayOf(make([][]byte, 0, piecesPerMessage*len(entries)), last.Epoch, entries)
 	}
 	return r
 }
 
-// endReadingLocked takes the caller off the readers. It returns the messages of the replay, those of
-// the log and those that came meanwhile, or that messages are lost to the client.
-func (c *counter) endReadingLocked(r resumption) (entries []backplane.Entry, reset bool) {
+// endReadingLocked takes the caller off the readers, and completes the resumption with the messages
+// that came meanwhile.
+func (c *counter) endReadingLocked(r *resumption) {
 	if !r.reading {
-		return nil, r.reset
+		return
 	}
 	w := c.waits
 	at, _ := slices.BinarySearch(w.readers, r.recent) // sorted, as the numbers grow
 	w.readers = slices.Delete(w.readers, at, at+1)
 	defer c.endWaitsLocked()
-	if r.reset || r.losses != c.losses {
-		return nil, true
-	}
-	entries = r.entries
-	for _, e := range w.recent[r.recent-w.dropped:] {
-		if e.Position > r.after {
-			entries = append(entries[:len(entries):len(entries)], e)
-			r.after = e.Position
-		}
+	if r.reset = r.reset || r.losses != c.losses; r.reset {
+		return
 	}
 	// The log may be ahead of the subscription, which will deliver the rest.
-	for len(entries) > 0 && entries[len(entries)-1].Position > c.position.Seq {
-		entries = entries[:len(entries)-1]
+	n := len(r.entries)
+	for n > 0 && r.entries[n-1].Position > c.position.Seq {
+		n--
 	}
-	return entries, false
+	r.entries, r.pieces = r.entries[:n:n], r.pieces[:piecesPerMessage*n]
+	for i, e := range w.recent[r.recent-w.dropped:] {
+		if e.Position > r.after {
+			late := w.recent[r.recent-w.dropped+i:]
+			r.entries = append(r.entries, late...)
+			r.pieces = replayOf(r.pieces, c.position.Epoch, late)
+			break
+		}
+	}
 }

@@ -144,7 +144,9 @@ func TestHooksOfOneNode(t *testing.T) {
 		var mine, theirs int
 		a := openNode(t, bus, func(c *hub.Config) { c.OnMessage = func(room.Message) { mine++ } })
 		b := openNode(t, bus, func(c *hub.Config) { c.OnMessage = func(room.Message) { theirs++ } })
-		b.join("lobby", "bob", hub.Lease{}, "")
+		b.send("lobby", "bob", "1") // b is subscribed to the room
+		synctest.Wait()
+		mine, theirs = 0, 0
 		data := `"` + strings.Repeat("x", 1<<20) + `"`
 		for range 100 {
 			a.send("lobby", "alice", data)
