@@ -30,8 +30,8 @@ type usageError struct{ error }
 // usagef makes a usageError, which names the flag.
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
-// printable replaces the characters that a terminal obeys, line breaks, and marks of text direction: data
-// and errors contain text of other users.
+// printable replaces the characters that a terminal obeys, line breaks, and marks of text
+// direction: data and errors contain text of other users.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp, unicode.Bidi_Control) {

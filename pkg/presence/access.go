@@ -17,8 +17,8 @@ type access struct {
 	query url.Values
 }
 
-// authorize authenticates a request about a room, and checks that its user has the right to the room and
-// is not banned from it. Names are the query's parameters beside room.
+// authorize authenticates a request about a room, and checks that its user has the right to the
+// room and is not banned from it. Names are the query's parameters beside room.
 func (s *Server) authorize(r *http.Request, rights func(User) room.Patterns, names ...string) (access, error) {
 	user, err := s.authenticate(r)
 	if err != nil {
@@ -56,9 +56,9 @@ func (s *Server) authorizeAdmin(r *http.Request, names ...string) (url.Values, e
 func mayJoin(u User) room.Patterns { return u.Join }
 func maySend(u User) room.Patterns { return u.Send }
 
-// authenticate returns the user that the request's credential identifies. A browser attaches the cookie
-// to every request that any page makes. So a request whose credential is the cookie must come from an
-// origin that may use it, also for GET /events, which changes who is present.
+// authenticate returns the user that the request's credential identifies. A browser attaches the
+// cookie to every request that any page makes. So a request whose credential is the cookie must
+// come from an origin that may use it, also for GET /events, which changes who is present.
 func (s *Server) authenticate(r *http.Request) (User, error) {
 	user, err := s.config.Authenticator.Authenticate(r)
 	// An auth.JWT returns checked users. A program that wraps one has a type of its own, and may

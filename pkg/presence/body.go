@@ -80,8 +80,8 @@ func decode(body []byte, v any) error {
 	return nil
 }
 
-// decodeObject reads an object that has members of these names, and no others. An object of null has
-// none.
+// decodeObject reads an object that has members of these names, and no others. An object of null
+// has none.
 func decodeObject(body []byte, names ...string) (input.Object, error) {
 	var v input.Value
 	if err := decode(body, &v); err != nil {

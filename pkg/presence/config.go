@@ -70,8 +70,8 @@ type Config struct {
 	// Count is what the user count counts: connections by default.
 	Count Count
 
-	// Coalesce is the shortest time between two user counts to a whole room: 50 ms by default, from 1 ms
-	// to 750 ms. A shorter one costs a write per client more often.
+	// Coalesce is the shortest time between two user counts to a whole room: 50 ms by default, from
+	// 1 ms to 750 ms. A shorter one costs a write per client more often.
 	Coalesce time.Duration
 
 	// Linger is how long a user stays in the room after its last connection
@@ -170,18 +170,18 @@ type Config struct {
 	// and the stream goes on without it; kept, each costs some 10 KB.
 	KeepHandler bool
 
-	// Backplane is the engine that the nodes of one server share: messages, bans and commands. Nil is
-	// one in memory, for a single node; then History, HistoryAge and HistoryBytes bound its log. The
-	// host closes a Backplane of its own, after Shutdown.
+	// Backplane is the engine that the nodes of one server share: messages, bans and commands. Nil
+	// is one in memory, for a single node; then History, HistoryAge and HistoryBytes bound its log.
+	// The host closes a Backplane of its own, after Shutdown.
 	Backplane backplane.Bus
 
 	// Web is what GET / and the paths below it serve, index.html at the root;
 	// nil serves no files.
 	Web fs.FS
 
-	// ContentSecurityPolicy is the header of that name on the files of Web, at most 4096 bytes without
-	// control characters. A page that loads from or connects to another origin needs one of its own.
-	// Default: [DefaultContentSecurityPolicy].
+	// ContentSecurityPolicy is the header of that name on the files of Web, at most 4096 bytes
+	// without control characters. A page that loads from or connects to another origin needs one of
+	// its own. Default: [DefaultContentSecurityPolicy].
 	ContentSecurityPolicy string
 
 	// OnMessage, OnJoin and OnLeave, if set, hear what happened, one after the
@@ -218,8 +218,8 @@ type Cookie struct {
 type ConfigError struct {
 	// Field is the name of the Config's field, such as Coalesce, CORSOrigins or Cookie.Domain.
 	Field string
-	// Reason continues a sentence that begins with the field's name: the allowed values, and the bad
-	// one, such as "is 1ms to 750ms, not 2s".
+	// Reason continues a sentence that begins with the field's name: the allowed values, and the
+	// bad one, such as "is 1ms to 750ms, not 2s".
 	Reason string
 
 	cause error // nil if there is none
@@ -262,8 +262,8 @@ func (c Config) withDefaults() (Config, error) {
 	return c, c.check()
 }
 
-// check returns the first field that is out of its bounds, nil if there is none. The defaults must be
-// in place.
+// check returns the first field that is out of its bounds, nil if there is none. The defaults must
+// be in place.
 func (c Config) check() error {
 	if c.Authenticator == nil {
 		return &ConfigError{Field: "Authenticator", Reason: "is required"}

@@ -7,8 +7,8 @@ import (
 	"example.com/presence/pkg/presence/auth"
 )
 
-// maxCookie is the longest token that goes into a cookie, in bytes: browsers take 4,096 with name and
-// attributes (RFC 6265 section 6.1).
+// maxCookie is the longest token that goes into a cookie, in bytes: browsers take 4,096 with name
+// and attributes (RFC 6265 section 6.1).
 const maxCookie = 3800
 
 func (s *Server) setCookie(w http.ResponseWriter, r *http.Request, token string, expires time.Time) error {

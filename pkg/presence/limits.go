@@ -30,7 +30,8 @@ func newRates(perSecond float64, burst int) *rates {
 	return &rates{limit: rate.Limit(perSecond), burst: burst, users: map[room.UserID]*rate.Limiter{}}
 }
 
-// take takes a token from the user's bucket. If there is none it returns the time until there is one.
+// take takes a token from the user's bucket. If there is none it returns the time until there is
+// one.
 func (r *rates) take(user room.UserID, now time.Time) (wait time.Duration) {
 	if r.limit < 0 {
 		return 0

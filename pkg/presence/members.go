@@ -84,8 +84,8 @@ func (p memberPage) write(w http.ResponseWriter) {
 	w.Write(append(b, "}\n"...))
 }
 
-// Members returns the members of the room, sorted by id. The slice is the caller's own, empty and not
-// nil for an empty room; the bytes of an Info are shared and must not be changed. The error is
+// Members returns the members of the room, sorted by id. The slice is the caller's own, empty and
+// not nil for an empty room; the bytes of an Info are shared and must not be changed. The error is
 // [room.ErrName] or [ErrDraining].
 func (s *Server) Members(ctx context.Context, roomName string) ([]Member, error) {
 	name, err := room.ParseName(roomName)
@@ -179,11 +179,11 @@ func memberID(r *http.Request, query url.Values) (room.UserID, error) {
 	return room.UserID(id), nil
 }
 
-// Kick removes the user from the room: its connections there end, the other clients get its leave at
-// once, with the reason removed, and the room refuses it for a time, 1 s to 24 h.
+// Kick removes the user from the room: its connections there end, the other clients get its leave
+// at once, with the reason removed, and the room refuses it for a time, 1 s to 24 h.
 //
-// The errors are [ErrNotInRoom], [ErrBan], [ErrTooManyBans], [ErrDraining], [room.ErrName], and those
-// of ctx and of the backplane.
+// The errors are [ErrNotInRoom], [ErrBan], [ErrTooManyBans], [ErrDraining], [room.ErrName], and
+// those of ctx and of the backplane.
 func (s *Server) Kick(ctx context.Context, roomName, user string, ban time.Duration) error {
 	name, err := room.ParseName(roomName)
 	if err == nil {

@@ -43,12 +43,13 @@ func (s *Server) postMessage(w http.ResponseWriter, r *http.Request) error {
 }
 
 // Publish sends a message to everybody in the room, as the server: it has no sender. Event is the
-// event's name, with the bounds of a client's; empty means message. Data is anything that encodes as
-// JSON. Publish returns the message's id once the message log has it, and waits for that as long as
-// ctx, 2 s at most.
+// event's name, with the bounds of a client's; empty means message. Data is anything that encodes
+// as JSON. Publish returns the message's id once the message log has it, and waits for that as long
+// as ctx, 2 s at most.
 //
 // The errors are [ErrTooLarge], [ErrBusy], [ErrTooManyRooms], [ErrDraining], [room.ErrName],
-// [room.ErrEventName], [room.ErrEventReserved], those of ctx, of the backplane, and of encoding data.
+// [room.ErrEventName], [room.ErrEventReserved], those of ctx, of the backplane, and of encoding
+// data.
 func (s *Server) Publish(ctx context.Context, roomName, event string, data any) (id string, err error) {
 	defer func() {
 		if err != nil {
@@ -88,8 +89,8 @@ func newDraft(event string, data []byte) (hub.Draft, error) {
 	return hub.Draft{Event: string(name), Data: b.Bytes()}, nil
 }
 
-// readMessage reads the body of a POST: JSON with event, data and an idempotency key, or plain text,
-// which is the data.
+// readMessage reads the body of a POST: JSON with event, data and an idempotency key, or plain
+// text, which is the data.
 func (s *Server) readMessage(w http.ResponseWriter, r *http.Request) (d hub.Draft, key string, err error) {
 	kind := mediaType(r)
 	if kind != "application/json" && kind != "text/plain" {

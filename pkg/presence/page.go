@@ -31,8 +31,8 @@ type coded struct {
 	etag    string
 }
 
-// readPage returns the files of web, which are served with the policy, by their paths. The error is a
-// *ConfigError.
+// readPage returns the files of web, which are served with the policy, by their paths. The error is
+// a *ConfigError.
 func readPage(web fs.FS, policy string) (map[string]*file, error) {
 	page := map[string]*file{}
 	if web == nil {

@@ -120,8 +120,8 @@ func growStack() byte {
 // host that takes large uploads sets them. Without Harden the handlers' own
 // deadlines hold: for a request's body, and for each piece of an answer.
 //
-// An ErrorLog that is nil becomes Config.Logger, with at most one warning per minute for each kind of
-// error that clients cause.
+// An ErrorLog that is nil becomes Config.Logger, with at most one warning per minute for each kind
+// of error that clients cause.
 func (s *Server) Harden(h *http.Server, l net.Listener) net.Listener {
 	if h.ErrorLog == nil {
 		h.ErrorLog = s.warn.ErrorLog()
@@ -239,9 +239,9 @@ func (s *Server) getReady(w http.ResponseWriter, r *http.Request) error {
 // Shutdown ends the server. From its start no message is taken, newcomers get goodbye draining, and
 // readyz fails; all messages that were taken reach the clients, then each client gets goodbye
 // draining. Shutdown returns when the last stream has ended, and every goroutine of the server with
-// it but those of the connections of Harden, which end with these; or with ctx's error when ctx ends
-// first; the rest then happens behind it. The listener must be closed only afterwards. A second call
-// waits for the first.
+// it but those of the connections of Harden, which end with these; or with ctx's error when ctx
+// ends first; the rest then happens behind it. The listener must be closed only afterwards. A
+// second call waits for the first.
 func (s *Server) Shutdown(ctx context.Context) error {
 	if err := s.hub.Close(ctx); err != nil {
 		return fmt.Errorf("presence: shutdown: %w", err)

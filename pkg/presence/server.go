@@ -10,8 +10,8 @@ import (
 )
 
 // Server counts the users and connections of its rooms and carries their messages. It is an
-// [http.Handler] to be mounted in any router, at the root or under a prefix, and its methods are safe
-// for concurrent use. [Server.Shutdown] ends it.
+// [http.Handler] to be mounted in any router, at the root or under a prefix, and its methods are
+// safe for concurrent use. [Server.Shutdown] ends it.
 type Server struct {
 	config  Config
 	warn    *loglimit.Limiter

@@ -114,8 +114,8 @@ func audiences(v input.Value) ([]string, bool) {
 	return v.Texts()
 }
 
-// date decodes a NumericDate (RFC 7519 section 2) from 1970 to the end of 9999, which [time.Time] and
-// RFC 3339 can express.
+// date decodes a NumericDate (RFC 7519 section 2) from 1970 to the end of 9999, which [time.Time]
+// and RFC 3339 can express.
 func date(v input.Value) (time.Time, bool) {
 	seconds, err := strconv.ParseFloat(string(v), 64) // all of its forms that are JSON are numbers
 	if err != nil || seconds < 0 || seconds >= 253402300800 {

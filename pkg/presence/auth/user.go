@@ -28,8 +28,8 @@ var (
 
 func badToken(why string) error { return fmt.Errorf("%w: %s", ErrBadToken, why) }
 
-// ClaimError is an [ErrBadToken] for a claim that is out of its bounds. Its text may be shown to the
-// client.
+// ClaimError is an [ErrBadToken] for a claim that is out of its bounds. Its text may be shown to
+// the client.
 type ClaimError struct {
 	Claim  string // such as sub or presence.join; info for presence.info
 	Reason string // continues a sentence that begins with the claim: "must be a string"
@@ -79,8 +79,8 @@ type User struct {
 	Session string
 }
 
-// Checked returns the user with its Info made compact, {} for none. The error wraps [ErrBadToken], and is
-// a [*ClaimError] unless the ID is empty. The returned Info shares no memory with u's.
+// Checked returns the user with its Info made compact, {} for none. The error wraps [ErrBadToken],
+// and is a [*ClaimError] unless the ID is empty. The returned Info shares no memory with u's.
 func (u User) Checked() (User, error) {
 	if u.ID == "" {
 		return User{}, badToken("it names no user (sub)")

@@ -118,7 +118,8 @@ func (r *Room) Join(c ConnID, u User, now time.Time) {
 	m.until = time.Time{}
 }
 
-// Leave removes a connection, if it is there. With a user's last connection its grace period begins.
+// Leave removes a connection, if it is there. With a user's last connection its grace period
+// begins.
 func (r *Room) Leave(c ConnID, why Reason, now time.Time) {
 	m, ok := r.conns[c]
 	if !ok {
@@ -134,8 +135,8 @@ func (r *Room) Leave(c ConnID, why Reason, now time.Time) {
 	}
 }
 
-// Remove removes the user with all its connections, without a grace period, and reports whether it was
-// in the room.
+// Remove removes the user with all its connections, without a grace period, and reports whether it
+// was in the room.
 func (r *Room) Remove(u UserID) bool {
 	m := r.users[u]
 	if m == nil {
@@ -151,8 +152,9 @@ func (r *Room) Remove(u UserID) bool {
 	return true
 }
 
-// Update replaces the member's info, one value of compact JSON, until it has left, and reports whether
-// the user is in the room. Of several updates between two calls of [Room.News] only the last counts.
+// Update replaces the member's info, one value of compact JSON, until it has left, and reports
+// whether the user is in the room. Of several updates between two calls of [Room.News] only the
+// last counts.
 func (r *Room) Update(u UserID, info json.RawMessage) bool {
 	m := r.users[u]
 	if m == nil {
@@ -181,8 +183,8 @@ func (r *Room) Expire(now time.Time) {
 	}
 }
 
-// stays reports whether the grace period is the member's current one: a member that has reconnected has
-// another or none.
+// stays reports whether the grace period is the member's current one: a member that has reconnected
+// has another or none.
 func (l gracePeriod) stays() bool { return !l.left && l.member.until.Equal(l.until) }
 
 func (r *Room) remove(m *member) {
@@ -196,8 +198,8 @@ func (r *Room) remove(m *member) {
 	}
 }
 
-// arrange merges fresh into sorted. At each join it would move half of the members: 5 µs per join at
-// 16,000.
+// arrange merges fresh into sorted. At each join it would move half of the members: 5 µs per join
+// at 16,000.
 func (r *Room) arrange() {
 	if r.removed > 0 {
 		hasLeft := func(m *member) bool { return m.left }
@@ -279,7 +281,8 @@ func (r *Room) crosses(now time.Time) bool {
 	return r.Exceeds()
 }
 
-// Exceeds reports whether the room has exceeded its member limit since the last call of [Room.News].
+// Exceeds reports whether the room has exceeded its member limit since the last call of
+// [Room.News].
 func (r *Room) Exceeds() bool { return !r.counting && len(r.users) > r.config.MemberLimit }
 
 // Counting reports whether the room sends counts only, as it is above its member limit.

@@ -25,8 +25,8 @@ type Config struct {
 	// Heartbeat is the time between two pings of an event stream, over HTTP/2 for
 	// peers that vanish. Default: 15 s.
 	Heartbeat time.Duration
-	// Warn logs that a limit was reached, at most once per minute for each message. ctx is that of the
-	// request, or has no values if there is none yet.
+	// Warn logs that a limit was reached, at most once per minute for each message. ctx is that of
+	// the request, or has no values if there is none yet.
 	Warn func(ctx context.Context, message string, args ...any)
 }
 
@@ -194,8 +194,8 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// yields reports whether the goroutines of the connections are to run before the next connection
-// is accepted. Accepting is so much quicker than answering that in a storm of joins MaxIdle requests
+// yields reports whether the goroutines of the connections are to run before the next connection is
+// accepted. Accepting is so much quicker than answering that in a storm of joins MaxIdle requests
 // would be under way at once, at 40 KB each. One that waits in the accept queue costs a process
 // nothing.
 func (g *Guard) yields() bool {

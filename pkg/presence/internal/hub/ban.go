@@ -22,8 +22,8 @@ var ErrBan = fmt.Errorf("a user is kept out for %v to %v", MinBan, MaxBan)
 const confirmTime = time.Second
 
 // Kick removes the user from the room with all its connections, and bans it from the room for that
-// time. The ban is a row of the backplane's table: every node that gets the row removes the user, so
-// that a join that races with it ends too. Kick returns when this node has.
+// time. The ban is a row of the backplane's table: every node that gets the row removes the user,
+// so that a join that races with it ends too. Kick returns when this node has.
 //
 // The error is [ErrBan], [ErrNotInRoom], [ErrTooManyBans], [ErrDraining], or that of the backplane;
 // nothing was done then.

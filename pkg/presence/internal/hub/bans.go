@@ -80,8 +80,8 @@ func (b *bans) end(name room.Name, user room.UserID, now time.Time) time.Time {
 	return time.Time{}
 }
 
-// applied reports whether the row has that end and was applied, and returns a channel that is closed
-// when the next row is.
+// applied reports whether the row has that end and was applied, and returns a channel that is
+// closed when the next row is.
 func (b *bans) applied(key string, until time.Time) (bool, <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

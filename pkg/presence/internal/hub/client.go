@@ -41,7 +41,8 @@ type SharedStream interface {
 	Attach(Client)
 	// Detach removes a client that was attached and has ended.
 	Detach(Client)
-	// Reserve takes a slot for an event of kind Reserved; publishing it gives the slot back in time.
+	// Reserve takes a slot for an event of kind Reserved; publishing it gives the slot back in
+	// time.
 	Reserve(context.Context) error
 	// Release gives back a slot that is not used.
 	Release()

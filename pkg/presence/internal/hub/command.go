@@ -65,9 +65,9 @@ type RoomCount struct {
 // commandTime is how long a command waits for the answers of all nodes.
 const commandTime = time.Second
 
-// ask sends the command to all nodes, this one included, and calls each with every answer until no node
-// is left to answer or the time has passed. The error is [backplane.ErrUnavailable] if no node has
-// answered.
+// ask sends the command to all nodes, this one included, and calls each with every answer until no
+// node is left to answer or the time has passed. The error is [backplane.ErrUnavailable] if no node
+// has answered.
 func (h *Hub) ask(ctx context.Context, c command, each func(answer)) error {
 	request, err := compact.Marshal(c) // json.Marshal would change the text of an info
 	if err != nil {
@@ -90,8 +90,8 @@ func (h *Hub) ask(ctx context.Context, c command, each func(answer)) error {
 	return engineError(err)
 }
 
-// tell is ask for a command whose answers say nothing. A hub that is shutting down, whose connections
-// have ended, need not answer.
+// tell is ask for a command whose answers say nothing. A hub that is shutting down, whose
+// connections have ended, need not answer.
 func (h *Hub) tell(ctx context.Context, c command) error {
 	err := h.ask(ctx, c, func(answer) {})
 	if h.draining.Load() && (errors.Is(err, backplane.ErrClosed) || errors.Is(err, backplane.ErrUnavailable)) {
@@ -129,8 +129,8 @@ func (h *Hub) handleCommand(request []byte) []byte {
 	return b
 }
 
-// ownRooms returns up to limit rooms of this node in which there is a user, sorted by name, from the
-// first after a name, and whether there are more.
+// ownRooms returns up to limit rooms of this node in which there is a user, sorted by name, from
+// the first after a name, and whether there are more.
 func (h *Hub) ownRooms(after string, limit int) (page []RoomCount, more bool) {
 	for _, l := range h.rooms.all(after) {
 		connections, users := l.sizes()
@@ -195,8 +195,8 @@ func (h *Hub) Rooms(ctx context.Context, after string, limit int) (page []RoomCo
 	return page, more || cut, err
 }
 
-// mergeRooms sorts the rooms of all nodes by name, adds up the numbers of each, and cuts the page at the
-// limit.
+// mergeRooms sorts the rooms of all nodes by name, adds up the numbers of each, and cuts the page
+// at the limit.
 func mergeRooms(page []RoomCount, limit int) (merged []RoomCount, cut bool) {
 	slices.SortStableFunc(page, func(a, b RoomCount) int { return cmp.Compare(a.Room, b.Room) })
 	merged = page[:0]
@@ -213,8 +213,8 @@ func mergeRooms(page []RoomCount, limit int) (merged []RoomCount, cut bool) {
 	return merged, false
 }
 
-// Members returns up to limit members of the room, sorted by id, from the first after an id, and the
-// sizes of the room. A room that does not exist is empty. The error is [ErrDraining].
+// Members returns up to limit members of the room, sorted by id, from the first after an id, and
+// the sizes of the room. A room that does not exist is empty. The error is [ErrDraining].
 func (h *Hub) Members(name room.Name, after room.UserID, limit int) (Page, error) {
 	l, err := h.find(name)
 	switch {

@@ -68,8 +68,8 @@ var (
 // errClosed: the room was dropped after the caller had looked it up. The caller looks it up again.
 var errClosed = errors.New("room closed")
 
-// engineError returns an error of the backplane as the caller gets it: any that the backplane does not
-// name means that it is unavailable.
+// engineError returns an error of the backplane as the caller gets it: any that the backplane does
+// not name means that it is unavailable.
 func engineError(err error) error {
 	for _, named := range []error{nil, backplane.ErrClosed, backplane.ErrUnavailable, backplane.ErrKeysFull, backplane.ErrTableFull,
 		context.Canceled, context.DeadlineExceeded} {

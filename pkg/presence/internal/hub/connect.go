@@ -26,8 +26,8 @@ func (h *Hub) Connect(ctx context.Context, name room.Name, user room.UserID, l L
 	return conn, nil
 }
 
-// Join counts the connection, and has its client receive the events of the room, from the id that it
-// resumes with if there is one. The error is [ErrBanned], [ErrDraining] or [ErrTooManyRooms], or
+// Join counts the connection, and has its client receive the events of the room, from the id that
+// it resumes with if there is one. The error is [ErrBanned], [ErrDraining] or [ErrTooManyRooms], or
 // that of the backplane; then the connection is not counted, and still has its slot.
 func (h *Hub) Join(ctx context.Context, conn *Connection, u room.User, client Client, lastID string) error {
 	conn.client = client

@@ -44,7 +44,8 @@ type Connection struct {
 	prev, next *Connection // in the list of its user's
 }
 
-// maxExpiryYear is the last year whose nanoseconds fit a Connection. A lease that ends later never ends.
+// maxExpiryYear is the last year whose nanoseconds fit a Connection. A lease that ends later never
+// ends.
 const maxExpiryYear = 2261
 
 // expiryOf returns the end of a lease as a Connection has it.

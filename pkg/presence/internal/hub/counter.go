@@ -37,8 +37,8 @@ type counter struct {
 	closed    bool                // nothing is published any more, nobody joins
 }
 
-// waits is what a room has while somebody waits: joiners, or callers that read the log. The messages
-// that come meanwhile are kept for them.
+// waits is what a room has while somebody waits: joiners, or callers that read the log. The
+// messages that come meanwhile are kept for them.
 type waits struct {
 	joiners   []joiner
 	readers   []int             // callers that read the log for a joiner, each by its resumption.recent

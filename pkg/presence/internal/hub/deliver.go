@@ -99,9 +99,9 @@ func (c *counter) deliverLocked(e backplane.Entry, now time.Time) {
 	}
 }
 
-// open sets the position of the last message of the log. The subscription may have passed it, or may
-// have come to a newer epoch. It reports whether the subscription may have lost messages meanwhile:
-// interrupt must follow.
+// open sets the position of the last message of the log. The subscription may have passed it, or
+// may have come to a newer epoch. It reports whether the subscription may have lost messages
+// meanwhile: interrupt must follow.
 func (c *counter) open(last room.Position) (lost bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -38,8 +38,8 @@
 // [Hub.Send] takes a slot of the room's stream, and appends a record to the log of the backplane,
 // without a lock. The room's subscription delivers it, in the order of the log, on every node: only
 // there, under the room's mutex, does it take its position on the stream. The answer to the sender
-// then waits for the log alone. A joiner that resumes reads the log without the lock; the messages that
-// come meanwhile are kept for it.
+// then waits for the log alone. A joiner that resumes reads the log without the lock; the messages
+// that come meanwhile are kept for it.
 //
 // # Locks
 //

@@ -11,8 +11,9 @@ import (
 // maxHook bounds the waiting calls of one hook, in bytes of their arguments.
 const maxHook = 64 << 20
 
-// hooks calls the host program's hooks one after the other, in the order of the changes and messages,
-// outside of all locks. Each hook has its own limit on what waits: a slow one drops its own calls only.
+// hooks calls the host program's hooks one after the other, in the order of the changes and
+// messages, outside of all locks. Each hook has its own limit on what waits: a slow one drops its
+// own calls only.
 type hooks struct {
 	message func(room.Message)
 	join    func(string, room.Member)

@@ -100,7 +100,8 @@ func (h *Hub) repair(l *live) {
 	}()
 }
 
-// readGap reads a gap and has its messages published. It returns the next gap, nil if there is none.
+// readGap reads a gap and has its messages published. It returns the next gap, nil if there is
+// none.
 func (h *Hub) readGap(l *live, g gap) *gap {
 	ctx, cancel := context.WithTimeout(context.Background(), openTime)
 	defer cancel()

@@ -27,9 +27,9 @@ type Draft struct {
 //	1 4f0c…9a 17 37 chat message
 //	"from":{"id":"alice","name":"Alice"},"data":"hello"
 //
-// The line has the version, the node that accepted the message, the node's number for it, the length
-// of the sender's part in bytes, and the name of the event, which is all that follows and may have
-// blanks.
+// The line has the version, the node that accepted the message, the node's number for it, the
+// length of the sender's part in bytes, and the name of the event, which is all that follows and
+// may have blanks.
 type record struct {
 	node   []byte
 	number uint64 // of the node's messages: the slot of the stream that waits for it

@@ -72,9 +72,10 @@ func (c *counter) resetLocked() {
 	}
 }
 
-// repair publishes the messages that the log has of a gap, and those that were held. If the log does
-// not have all of them, every client gets reset first. If the log was made anew since, the entries are
-// of the old one, and dropped. After another interruption repair returns the next gap to read.
+// repair publishes the messages that the log has of a gap, and those that were held. If the log
+// does not have all of them, every client gets reset first. If the log was made anew since, the
+// entries are of the old one, and dropped. After another interruption repair returns the next gap
+// to read.
 func (c *counter) repair(g gap, entries []backplane.Entry, complete bool) (state, *gap) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

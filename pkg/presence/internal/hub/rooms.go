@@ -78,8 +78,8 @@ func (u *unused) removeLocked(r *live) {
 	}
 }
 
-// get returns a room, and creates it if there is none: init starts its counter. At the limit the room
-// takes the place of the longest unused one, which get returns. The error is [ErrDraining] or
+// get returns a room, and creates it if there is none: init starts its counter. At the limit the
+// room takes the place of the longest unused one, which get returns. The error is [ErrDraining] or
 // [ErrTooManyRooms].
 func (r *rooms) get(name room.Name, init func(*live)) (l, evicted *live, err error) {
 	r.mu.Lock()

@@ -13,11 +13,12 @@ import (
 const sendTime = 2 * time.Second
 
 // Send appends the message to the log of the room, from where it reaches every client of the room,
-// and returns its id. Sender is its user, empty for the server. Key is its idempotency key, or empty:
-// for a key that the sender used within two minutes in this room, Send returns the id of that message.
+// and returns its id. Sender is its user, empty for the server. Key is its idempotency key, or
+// empty: for a key that the sender used within two minutes in this room, Send returns the id of
+// that message.
 //
-// The error is [ErrBanned], [ErrBusy], [ErrTooManyRooms], [ErrDraining], that of ctx, or that of the
-// backplane. A message whose log failed or took too long may come all the same.
+// The error is [ErrBanned], [ErrBusy], [ErrTooManyRooms], [ErrDraining], that of ctx, or that of
+// the backplane. A message whose log failed or took too long may come all the same.
 func (h *Hub) Send(ctx context.Context, name room.Name, d Draft, sender room.UserID, key string) (id string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, sendTime, ErrBusy)
 	defer cancel()

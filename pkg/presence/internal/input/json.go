@@ -29,8 +29,8 @@ type Member struct {
 	Value Value
 }
 
-// Object decodes an object, whose values share v's memory. ok is false if v is no object; the Object
-// of {} is not nil.
+// Object decodes an object, whose values share v's memory. ok is false if v is no object; the
+// Object of {} is not nil.
 func (v Value) Object() (o Object, ok bool) {
 	if !enclosed(v, '{', '}') {
 		return nil, false
@@ -56,8 +56,8 @@ func (o Object) Get(name string) (v Value, there bool) {
 	return "", false
 }
 
-// Unknown returns the name of the first member that has none of these names; found is false if there
-// is none.
+// Unknown returns the name of the first member that has none of these names; found is false if
+// there is none.
 func (o Object) Unknown(names ...string) (name string, found bool) {
 members:
 	for _, m := range o {

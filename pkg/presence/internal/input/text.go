@@ -17,8 +17,8 @@ const (
 	MaxMessageID = 64      // characters of a client's own id of a message
 )
 
-// PlainBytes reports whether s is plain text of at most max bytes: UTF-8 without control characters,
-// so that it can forge no line in a stream or a log. The empty string is plain text.
+// PlainBytes reports whether s is plain text of at most max bytes: UTF-8 without control
+// characters, so that it can forge no line in a stream or a log. The empty string is plain text.
 func PlainBytes(s string, max int) bool { return len(s) <= max && plain(s) }
 
 // PlainChars is PlainBytes with a limit in characters (Unicode code points).

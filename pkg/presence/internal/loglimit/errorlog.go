@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// causedByClients are the beginnings of the lines that net/http logs once per client, or per attempt
-// to accept one: no descriptor is left, or the client does not speak TLS or HTTP/2.
+// causedByClients are the beginnings of the lines that net/http logs once per client, or per
+// attempt to accept one: no descriptor is left, or the client does not speak TLS or HTTP/2.
 var causedByClients = []string{"http: Accept error", "http: TLS handshake error", "http2: ", "timeout waiting for "}
 
 // ErrorLog returns a logger for [net/http.Server.ErrorLog]. Its lines are warnings of l; each kind

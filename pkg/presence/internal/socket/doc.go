@@ -3,6 +3,6 @@
 // peer does (promise 4).
 //
 // It is the lowest package: stream uses it for event streams, guard for all other connections. On
-// systems other than Linux the figures are zero and the options are not set; the rules that need them
-// do not apply then.
+// systems other than Linux the figures are zero and the options are not set; the rules that need
+// them do not apply then.
 package socket

@@ -10,13 +10,13 @@ import (
 
 const (
 	// deliveryTime is the time for which the kernel tries to deliver queued data after the end, and
-	// finTime the time for which it waits for the peer's end after that. Together they are less than
-	// the 10 s in which a socket must be free.
+	// finTime the time for which it waits for the peer's end after that. Together they are less
+	// than the 10 s in which a socket must be free.
 	deliveryTime = 5 * time.Second
 	finTime      = 3 * time.Second
-	// maxNext is the longest time until the kernel's next attempt that leaves the end to the kernel,
-	// as it applies deliveryTime at that attempt only. To a peer that has taken nothing for a while
-	// the next one may be a minute away.
+	// maxNext is the longest time until the kernel's next attempt that leaves the end to the
+	// kernel, as it applies deliveryTime at that attempt only. To a peer that has taken nothing for
+	// a while the next one may be a minute away.
 	maxNext = 2 * time.Second
 	// maxHeld is the number of sockets that an Ender holds open.
 	maxHeld = 64
@@ -56,8 +56,8 @@ func Reset(s Socket) {
 	s.Close()
 }
 
-// Ender closes sockets: queued data is delivered, and the socket is free within 10 s. Its zero value
-// is ready; its methods are safe for concurrent use.
+// Ender closes sockets: queued data is delivered, and the socket is free within 10 s. Its zero
+// value is ready; its methods are safe for concurrent use.
 type Ender struct {
 	mu     sync.Mutex // guards held and closed
 	held   []held     // the oldest first

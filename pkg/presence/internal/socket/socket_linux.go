@@ -10,9 +10,9 @@ import (
 // Known reports whether this system has the figures of a [Pulse].
 const Known = true
 
-// maxNotSent is the number of bytes that the kernel buffers for a connection beyond those in flight:
-// TCP_NOTSENT_LOWAT, tcp(7). Without it the kernel buffers up to 3.9 MB for a client that has stopped
-// reading. 16 KiB hurts slow readers.
+// maxNotSent is the number of bytes that the kernel buffers for a connection beyond those in
+// flight: TCP_NOTSENT_LOWAT, tcp(7). Without it the kernel buffers up to 3.9 MB for a client that
+// has stopped reading. 16 KiB hurts slow readers.
 const maxNotSent = 64 << 10
 
 // closed is TCP_CLOSE of the kernel's tcp_states.h.
@@ -21,9 +21,9 @@ const closed = 7
 // Tune bounds the kernel's send buffer of a socket, and turns the kernel's own timeout off. Sockets
 // inherit both from the listener that accepts them.
 //
-// TCP_USER_TIMEOUT, tcp(7), ends the connection of a peer that acknowledged nothing for so long, but
-// also of one that takes a little now and then, each time less than the kernel wants to send in one
-// piece (Linux 6.18). Callers detect a vanished peer by its [Pulse] instead.
+// TCP_USER_TIMEOUT, tcp(7), ends the connection of a peer that acknowledged nothing for so long,
+// but also of one that takes a little now and then, each time less than the kernel wants to send in
+// one piece (Linux 6.18). Callers detect a vanished peer by its [Pulse] instead.
 func Tune(fd uintptr) {
 	unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 0)
 	unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, maxNotSent)
@@ -71,8 +71,9 @@ func ShutUnread(fd uintptr) bool {
 }
 
 // shut sends the end of the stream after queued data, and makes the kernel give the socket up after
-// the time delivery without an acknowledgement, and the time fin for the peer's own end. Received data
-// is read first: unread, it would turn the end into a reset, and the peer could lose the last bytes.
+// the time delivery without an acknowledgement, and the time fin for the peer's own end. Received
+// data is read first: unread, it would turn the end into a reset, and the peer could lose the last
+// bytes.
 func shut(fd uintptr, delivery, fin time.Duration) {
 	var discarded [4 << 10]byte
 	for range 4 {

@@ -15,8 +15,8 @@ var (
 	ErrFull = errors.New("stream: no descriptor left")
 )
 
-// Conn is one client's connection: an answer to a GET that does not end by itself. Its methods may be
-// called at any time by any goroutine, and do nothing after the end.
+// Conn is one client's connection: an answer to a GET that does not end by itself. Its methods may
+// be called at any time by any goroutine, and do nothing after the end.
 type Conn struct{ sink sink }
 
 // sink is the way to a client's socket: [direct] if possible, else [writer]. Only serve may block.
@@ -38,14 +38,14 @@ type sink interface {
 // response headers and before everything published after [Stream.Attach].
 func (c *Conn) Send(events ...[]byte) { c.sink.send(events, nil) }
 
-// SendThen is Send for long input, such as a replay. It calls sent once: when all of it was written,
-// or when the connection has ended. sent must not block, nor call this package.
+// SendThen is Send for long input, such as a replay. It calls sent once: when all of it was
+// written, or when the connection has ended. sent must not block, nor call this package.
 func (c *Conn) SendThen(sent func(), events ...[]byte) { c.sink.send(events, sent) }
 
 // Serve starts the delivery of events. When the connection has ended, by its client, [Conn.End] or
 // [Conn.Drop], it calls ended once, with the reason, on a goroutine that holds no lock. Serve is
-// called once, by the goroutine of the request. Over HTTP/1 it returns at once; else it returns after
-// ended, and the end of ctx ends the connection.
+// called once, by the goroutine of the request. Over HTTP/1 it returns at once; else it returns
+// after ended, and the end of ctx ends the connection.
 func (c *Conn) Serve(ctx context.Context, ended func(End)) { c.sink.serve(ctx, ended) }
 
 // End ends the connection after its backlog and a goodbye with the reason, within 2 s. It does not

@@ -10,9 +10,9 @@ import (
 	"example.com/presence/pkg/presence/internal/socket"
 )
 
-// direct is the sink of a plain HTTP/1 connection: a socket without a goroutine and without a buffer.
-// A loop writes to it as much as it takes, without blocking. Its fields are of the loop's goroutine
-// alone, except for those whose comments say otherwise.
+// direct is the sink of a plain HTTP/1 connection: a socket without a goroutine and without a
+// buffer. A loop writes to it as much as it takes, without blocking. Its fields are of the loop's
+// goroutine alone, except for those whose comments say otherwise.
 type direct struct {
 	loop       *loop  // set once
 	attachedTo *share // guarded by the Stream's lock
@@ -32,8 +32,8 @@ type direct struct {
 	served atomic.Bool // serve was called; for any goroutine
 }
 
-// newDirect returns a sink for the descriptor, which it closes. The loop flushes its backlog from the
-// first call of serve or end on.
+// newDirect returns a sink for the descriptor, which it closes. The loop flushes its backlog from
+// the first call of serve or end on.
 func newDirect(l *loop, fd int, h *http1) *direct {
 	c := &direct{loop: l, fd: int32(fd), trailing: uint16(min(h.trailing, maxTrailing)), chunked: h.chunked, released: h.released}
 	c.backlog = &backlog{chunked: h.chunked, private: [][]byte{h.head}}

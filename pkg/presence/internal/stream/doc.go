@@ -18,8 +18,8 @@
 //   - writer: TLS, HTTP/2, other systems, and connections that are more than a [net.TCPConn]. A
 //     goroutine writes the events of a backlog, which a waker (one per core) fills.
 //
-// The answer to HTTP/1 is written by this package (http1.go): net/http hides the end of a half-closed
-// connection behind bytes that follow the request, and the error of a broken one.
+// The answer to HTTP/1 is written by this package (http1.go): net/http hides the end of a
+// half-closed connection behind bytes that follow the request, and the error of a broken one.
 //
 // A fan-out is divided into slices: no room waits for the whole fan-out of a larger one.
 //
@@ -27,8 +27,8 @@
 //
 //   - Order: the events of a Stream reach each of its connections in the order of Publish. Between
 //     two Streams there is no order.
-//   - Start: a connection gets the events that are published after its [Stream.Attach], and none from
-//     before, behind those that [Conn.Send] queued until then.
+//   - Start: a connection gets the events that are published after its [Stream.Attach], and none
+//     from before, behind those that [Conn.Send] queued until then.
 //   - Backpressure: Publish never blocks. [Stream.Reserve] holds publishers to the speed of the
 //     fan-out; a slow consumer holds nobody.
 //   - Slow consumers (promise 4): above Config.MaxUnsent bytes of shared events in its backlog, a
@@ -39,10 +39,10 @@
 //     takes nothing.
 //   - After [Conn.End] a connection gets nothing but its backlog and a goodbye.
 //   - Latest (promise 2): a backlog has at most one event of that kind, the newest.
-//   - Liveness (promise 5): a connection that is closed, half-closed or reset has ended at once, also
-//     when its client sent up to 16 KiB after its request; with more, it is disconnected. Over HTTP/1
-//     on Linux a client that vanished is disconnected within two heartbeats. A client that pauses
-//     still acknowledges, and stays.
+//   - Liveness (promise 5): a connection that is closed, half-closed or reset has ended at once,
+//     also when its client sent up to 16 KiB after its request; with more, it is disconnected. Over
+//     HTTP/1 on Linux a client that vanished is disconnected within two heartbeats. A client that
+//     pauses still acknowledges, and stays.
 //
 // # Files
 //
@@ -53,8 +53,8 @@
 //     and header.go (HTTP/1).
 //   - An event on its way: frame.go, queue.go, batch.go, encoder.go (r3labs/sse).
 //   - Goroutines and their fan-outs: inbox.go, yield_linux.go, yield_other.go, share.go, fanout.go.
-//   - Connections: liveness.go, resources.go, conn.go, http1.go; writer: waker.go, writer.go; direct:
-//     backlog_linux.go, direct_linux.go, loop_linux.go, loops_linux.go, loops_other.go.
+//   - Connections: liveness.go, resources.go, conn.go, http1.go; writer: waker.go, writer.go;
+//     direct: backlog_linux.go, direct_linux.go, loop_linux.go, loops_linux.go, loops_other.go.
 //   - The face: stream.go, streams.go.
 //
 // What a delivery and a connection cost is measured by the benchmarks of package presence;

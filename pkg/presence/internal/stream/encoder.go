@@ -1,24 +1,24 @@
 package stream
 
-// r3labs/sse v2.10 is the shared stream: Publish to its subscribers, and the wire encoding. It is kept
-// by requirement of the project. Its quirks, each shown by a test in quirks_test.go, are the reason
-// why clients are not its subscribers:
+// r3labs/sse v2.10 is the shared stream: Publish to its subscribers, and the wire encoding. It is
+// kept by requirement of the project. Its quirks, each shown by a test in quirks_test.go, are the
+// reason why clients are not its subscribers:
 //
 //   - A stream's goroutine sends to one subscriber after the other, and waits for the first whose
 //     channel of 64 events is full. Here its only subscriber is the encoder, which never waits.
 //   - Publish blocks while the stream's own channel is full. Here a goroutine calls it that does
 //     nothing else and holds no lock.
-//   - With AutoReplay, on by default, every event is kept for ever and its id replaced by its number.
-//     Here it is off.
-//   - An event without an id is written with an empty id line, which makes a browser forget its last
-//     id. Here every event of r3labs has an id.
+//   - With AutoReplay, on by default, every event is kept for ever and its id replaced by its
+//     number. Here it is off.
+//   - An event without an id is written with an empty id line, which makes a browser forget its
+//     last id. Here every event of r3labs has an id.
 //   - Data that begins with a colon is sent as a comment, and a line break in data or a name forges
 //     fields. Here data is JSON on one line, and names are checked.
 //   - An event without data ends the subscriber. Here none is published.
-//   - A subscriber is removed by one goroutine and counted by callbacks on others, in any order. Here
-//     nothing is counted by callbacks.
-//   - A stream that is closed before its subscribers have left leaves them waiting for ever. Here the
-//     encoders end first, then the streams.
+//   - A subscriber is removed by one goroutine and counted by callbacks on others, in any order.
+//     Here nothing is counted by callbacks.
+//   - A stream that is closed before its subscribers have left leaves them waiting for ever. Here
+//     the encoders end first, then the streams.
 
 import (
 	"context"
@@ -31,8 +31,8 @@ import (
 	"github.com/r3labs/sse/v2"
 )
 
-// encoders are the streams of r3labs, each with its encoder. There are a few, whatever the number of
-// rooms: a stream of r3labs costs two goroutines and a channel of 1,024 events.
+// encoders are the streams of r3labs, each with its encoder. There are a few, whatever the number
+// of rooms: a stream of r3labs costs two goroutines and a channel of 1,024 events.
 type encoders struct {
 	server *sse.Server
 	all    []*encoder

@@ -6,9 +6,10 @@ const (
 	// slice is the time after which a fan-out yields to those of other rooms and to new requests. A
 	// write of one event to a socket takes some 5 µs.
 	slice = 500 * time.Microsecond
-	// maxSlice bounds a slice that is longer because the goroutine had to wait for its turn: it is as
-	// long as that wait. In a flood of requests, which the runtime's scheduler prefers, it has to wait
-	// 10 ms, and 500 µs of each 10 ms would be too little: a fan-out to 15,000 sockets takes 100 ms.
+	// maxSlice bounds a slice that is longer because the goroutine had to wait for its turn: it is
+	// as long as that wait. In a flood of requests, which the runtime's scheduler prefers, it has
+	// to wait 10 ms, and 500 µs of each 10 ms would be too little: a fan-out to 15,000 sockets
+	// takes 100 ms.
 	maxSlice = 2 * time.Millisecond
 	// loopGroup is the number of sockets that a loop writes to between two readings of the clock.
 	loopGroup = 16
@@ -136,8 +137,8 @@ func (f *fanOuts) deliver(sh *share) {
 }
 
 // measure sets the share's fan-out time: the time since the fan-out began, without the slices of
-// other rooms. Its own slices are multiplied by the number of fan-outs that share the goroutine, but
-// the result is never longer than its events really waited. So the size of other rooms does not
+// other rooms. Its own slices are multiplied by the number of fan-outs that share the goroutine,
+// but the result is never longer than its events really waited. So the size of other rooms does not
 // change it, and the counts of many rooms together take no more time than those of one.
 func (f *fanOuts) measure(sh *share, now time.Time) {
 	n := sh.now

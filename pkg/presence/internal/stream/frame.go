@@ -2,8 +2,8 @@ package stream
 
 import "sync/atomic"
 
-// frame is an encoded event on its way to the connections of its Stream. Its bytes are made once for
-// all connections and never changed.
+// frame is an encoded event on its way to the connections of its Stream. Its bytes are made once
+// for all connections and never changed.
 type frame struct {
 	kind   Kind
 	number uint64 // the publish number, within its Stream

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// headers are those of a stream. Those after Content-Type ask proxies to pass every event on at once
-// and unchanged; docs/proxies.md lists which proxy obeys which.
+// headers are those of a stream. Those after Content-Type ask proxies to pass every event on at
+// once and unchanged; docs/proxies.md lists which proxy obeys which.
 //
 // RFC 9110, section 8.4.1, says that identity should not be sent in Content-Encoding. Caddy before
 // 2.6.3 (Debian 12) and Varnish ignore no-transform, and gzip a response without Content-Encoding

@@ -17,8 +17,8 @@ import (
 const maxTrailing = 16 << 10
 
 // http1 is a hijacked connection of HTTP/1 and the answer on it, written by this package. net/http
-// would hide two ends: after one byte behind the request it does not notice a half-closed connection,
-// and the error of a broken connection is lost.
+// would hide two ends: after one byte behind the request it does not notice a half-closed
+// connection, and the error of a broken connection is lost.
 type http1 struct {
 	conn     net.Conn
 	head     []byte // of the answer, until it is written
@@ -29,8 +29,8 @@ type http1 struct {
 	ender    *socket.Ender // closes it
 }
 
-// Detacher is a connection of a listener that keeps an account of its connections. Detach removes it
-// from the account, and returns the connection below and a function to call when that is closed,
+// Detacher is a connection of a listener that keeps an account of its connections. Detach removes
+// it from the account, and returns the connection below and a function to call when that is closed,
 // which may be nil. A type around a Detacher, such as [crypto/tls.Conn], goes on using it.
 type Detacher interface {
 	Detach() (below net.Conn, released func())
@@ -106,8 +106,8 @@ func (h *http1) waitForEnd() error {
 }
 
 // close closes the connection. If the body is complete, the client gets its end, and the goodbye of
-// TLS if that takes no longer than within. The connection of a client that has vanished or is slow is
-// reset otherwise.
+// TLS if that takes no longer than within. The connection of a client that has vanished or is slow
+// is reset otherwise.
 func (h *http1) close(complete bool, why End, within time.Duration) {
 	below := h.below()
 	end := layers{socket.Of(below), below, h.conn}
@@ -148,7 +148,8 @@ func (h *http1) below() net.Conn {
 	return h.conn
 }
 
-// layers is the socket of a connection, if it has one, the connection below TLS, and the one on top.
+// layers is the socket of a connection, if it has one, the connection below TLS, and the one on
+// top.
 type layers struct {
 	socket.Socket
 	below, top net.Conn
@@ -161,7 +162,8 @@ func (l layers) Control(f func(fd uintptr)) error {
 	return l.Socket.Control(f)
 }
 
-// Close closes from below: crypto/tls would write its goodbye to a client that takes nothing, for 5 s.
+// Close closes from below: crypto/tls would write its goodbye to a client that takes nothing, for 5
+// s.
 func (l layers) Close() error {
 	err := l.below.Close()
 	if l.top != l.below {

@@ -94,8 +94,8 @@ func (l *loop) close() {
 // do makes run call f, after all earlier tasks. It reports false after close.
 func (l *loop) do(f func()) bool { return l.inbox.add(task{do: f}) }
 
-// put is do without waking the loop: f runs in its next turn. Only the last step of a join wakes the
-// loop: a turn for each step would cost more than the step.
+// put is do without waking the loop: f runs in its next turn. Only the last step of a join wakes
+// the loop: a turn for each step would cost more than the step.
 func (l *loop) put(f func()) bool { return l.inbox.put(task{do: f}) }
 
 // poll signals ready when epoll has events. An epoll's descriptor is readable then, and the runtime
@@ -301,8 +301,8 @@ func (l *loop) block(c *direct) {
 	}
 }
 
-// handleEvents handles epoll events for a slice, and reports whether there may be more. One event may
-// be 100 µs of work, when a client reads large messages again.
+// handleEvents handles epoll events for a slice, and reports whether there may be more. One event
+// may be 100 µs of work, when a client reads large messages again.
 func (l *loop) handleEvents() (more bool) {
 	for start := time.Now(); time.Since(start) < slice; {
 		n, err := unix.EpollWait(l.epfd, l.events, 0)
@@ -370,8 +370,8 @@ func (l *loop) read(c *direct) {
 	}
 }
 
-// checkDeadlines evicts the clients whose deadline has passed. It flushes first, as the loop may have
-// been late, and not the client.
+// checkDeadlines evicts the clients whose deadline has passed. It flushes first, as the loop may
+// have been late, and not the client.
 func (l *loop) checkDeadlines() {
 	for c := range l.blocked {
 		if !c.pace.late(l.time) {
@@ -411,8 +411,8 @@ func (l *loop) heartbeat() {
 	l.part = (l.part + 1) % heartbeatParts
 }
 
-// ping sends a ping, and observes the client. A connection with a backlog needs no ping, and one that
-// is not attached yet must get its sync before.
+// ping sends a ping, and observes the client. A connection with a backlog needs no ping, and one
+// that is not attached yet must get its sync before.
 func (l *loop) ping(c *direct) {
 	if c.backlog == nil && c.att.share != nil {
 		b := ping.bytes(c.chunked)
@@ -437,8 +437,8 @@ func (l *loop) observe(c *direct, pulse socket.Pulse) (evicted bool) {
 	return why != ""
 }
 
-// evict ends the connection of a client that is too slow: after the rest of an event of which it took
-// a part, and a goodbye. A replay may be long, and is cut off.
+// evict ends the connection of a client that is too slow: after the rest of an event of which it
+// took a part, and a goodbye. A replay may be long, and is cut off.
 func (l *loop) evict(c *direct, why End) {
 	if why == Timeout || c.load().private {
 		l.finish(c, why)

@@ -28,13 +28,14 @@ func (ls loops) close() {
 	}
 }
 
-// duplicating is held while a descriptor is duplicated. The kernel needs milliseconds to enlarge the
-// table of descriptors, and each goroutine that waits for it would hold a thread, for ever: 130 in a
-// storm of 15,000 joins, 200 at a time.
+// duplicating is held while a descriptor is duplicated. The kernel needs milliseconds to enlarge
+// the table of descriptors, and each goroutine that waits for it would hold a thread, for ever: 130
+// in a storm of 15,000 joins, 200 at a time.
 var duplicating sync.Mutex
 
 // direct returns a sink for a connection that is TCP and nothing else: a type around one may not
-// allow its descriptor to be used. It returns nil for any other, and [ErrFull] without a descriptor.
+// allow its descriptor to be used. It returns nil for any other, and [ErrFull] without a
+// descriptor.
 func (ls loops) direct(h *http1) (sink, error) {
 	tcp, ok := h.conn.(*net.TCPConn)
 	if !ok || len(ls) == 0 {

@@ -20,17 +20,18 @@ const (
 	// maxBacklog times MaxUnsent is the limit of the shared events in a backlog, for a client that
 	// takes something all the time as well. All connections share the memory of these events.
 	maxBacklog = 16
-	// piece is the number of bytes that a client must take in Config.slowTime when its backlog exceeds
-	// MaxUnsent. A writer writes at most as much at once.
+	// piece is the number of bytes that a client must take in Config.slowTime when its backlog
+	// exceeds MaxUnsent. A writer writes at most as much at once.
 	piece = 32 << 10
 )
 
 // pace decides whether a client is a slow consumer, or has vanished (promises 4 and 5 of the
 // contract). It holds figures only: no socket, no lock, no clock. Its caller provides the time, as
-// the time since any fixed start, the state of the backlog, and the kernel's figures for the socket.
+// the time since any fixed start, the state of the backlog, and the kernel's figures for the
+// socket.
 //
-// A client that the kernel's figures are not available for (HTTP/2) is not observed: the rules about
-// its backlog apply, those about acknowledgements do not.
+// A client that the kernel's figures are not available for (HTTP/2) is not observed: the rules
+// about its backlog apply, those about acknowledgements do not.
 type pace struct {
 	acked    uint64        // Pulse.Acked when it was last observed
 	ackedAt  time.Duration // when the client last acknowledged something, or had nothing to acknowledge
@@ -120,8 +121,8 @@ func (p *pace) queued(c *Config, now time.Duration, l load) bool {
 }
 
 // observe judges a client by the kernel's figures for its socket. It returns [Timeout] for a client
-// that has vanished, [Slow] for one that acknowledges nothing of what the kernel holds for it, and ""
-// for any other.
+// that has vanished, [Slow] for one that acknowledges nothing of what the kernel holds for it, and
+// "" for any other.
 //
 // What it acknowledged moves the deadline, unless it must hurry: the socket takes more only when it
 // has space for much.

@@ -24,8 +24,8 @@ type attachment struct {
 // share is the connections of one Stream that one goroutine serves: a loop, or a waker. Only that
 // goroutine touches it, except for the fields whose comments say otherwise.
 //
-// Events gather in pending. A fan-out takes a batch of them and delivers it to each connection in one
-// write. It is divided into slices, between which connections come and go.
+// Events gather in pending. A fan-out takes a batch of them and delivers it to each connection in
+// one write. It is divided into slices, between which connections come and go.
 type share struct {
 	inbox      *inbox[task] // of the goroutine
 	attached   int          // connections; guarded by the Stream's lock
@@ -104,8 +104,8 @@ func (sh *share) put(index int, c receiver) {
 	c.attachment().index = int32(index)
 }
 
-// undelivered returns the events that the connection has yet to get: of the fan-out in progress, and
-// pending.
+// undelivered returns the events that the connection has yet to get: of the fan-out in progress,
+// and pending.
 func (a *attachment) undelivered() (frames []*frame) {
 	sh := a.share
 	if sh == nil || sh.now == nil {

@@ -52,10 +52,10 @@ func (s *Stream) fanOut(f *frame) {
 	f.release()
 }
 
-// Reserve takes one of the stream's 64 slots for an event of kind [Reserved]. It blocks until one is
-// free, or returns the error of ctx when that ends first. A slot is returned when the event was
-// written to every connection without a backlog. So publishers are held to the speed of the fan-out,
-// and never by a slow consumer.
+// Reserve takes one of the stream's 64 slots for an event of kind [Reserved]. It blocks until one
+// is free, or returns the error of ctx when that ends first. A slot is returned when the event was
+// written to every connection without a backlog. So publishers are held to the speed of the
+// fan-out, and never by a slow consumer.
 func (s *Stream) Reserve(ctx context.Context) error {
 	select {
 	case s.slotsOf() <- struct{}{}:
@@ -92,8 +92,8 @@ func (s *Stream) FanOutTime() (longest time.Duration) {
 	return longest
 }
 
-// Attach adds the connection to the stream: it gets every event published from now on, until it ends.
-// A connection is attached once, and detached after its end.
+// Attach adds the connection to the stream: it gets every event published from now on, until it
+// ends. A connection is attached once, and detached after its end.
 func (s *Stream) Attach(c *Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

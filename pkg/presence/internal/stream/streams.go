@@ -40,13 +40,13 @@ func Open(c Config) *Streams {
 	return s
 }
 
-// Stream returns a new shared stream. It has no goroutine and needs no Close. The name decides which
-// encoder it uses.
+// Stream returns a new shared stream. It has no goroutine and needs no Close. The name decides
+// which encoder it uses.
 func (s *Streams) Stream(name string) *Stream { return &Stream{encoder: s.encoders.of(name)} }
 
 // Conn returns a connection that answers the request with an event stream. The headers that w has
-// already are sent with it. It returns [ErrUnsupported], or an error of Hijack, and no connection; or
-// [ErrFull] and a connection, which costs a goroutine and is meant for a goodbye.
+// already are sent with it. It returns [ErrUnsupported], or an error of Hijack, and no connection;
+// or [ErrFull] and a connection, which costs a goroutine and is meant for a goodbye.
 //
 // A connection of HTTP/1 is hijacked from net/http, whose server does not know it from then on.
 func (s *Streams) Conn(w http.ResponseWriter, r *http.Request) (*Conn, error) {
@@ -92,8 +92,8 @@ func (s *Streams) sink(h *http1) (sink, error) {
 // waker returns the waker of the next writer.
 func (s *Streams) waker() *waker { return s.wakers[s.writers.Add(1)%uint64(len(s.wakers))] }
 
-// canServe reports whether w can flush and takes a write deadline, itself or the one that it unwraps
-// to, as [http.ResponseController] demands.
+// canServe reports whether w can flush and takes a write deadline, itself or the one that it
+// unwraps to, as [http.ResponseController] demands.
 func canServe(w http.ResponseWriter) bool {
 	if http.NewResponseController(w).SetWriteDeadline(time.Time{}) != nil {
 		return false
@@ -121,9 +121,9 @@ func (s *Streams) Drain() {
 	queued.Wait()
 }
 
-// Close delivers the events that were published before, waits for the connections, each of which must
-// have been asked for its end, and ends the streams and their goroutines. Events published later are
-// dropped. A connection made later can still be sent events and a goodbye.
+// Close delivers the events that were published before, waits for the connections, each of which
+// must have been asked for its end, and ends the streams and their goroutines. Events published
+// later are dropped. A connection made later can still be sent events and a goodbye.
 func (s *Streams) Close() {
 	s.Drain()
 	s.mu.Lock()
@@ -140,8 +140,8 @@ func (s *Streams) Close() {
 	s.ender.Close()
 }
 
-// report reports the ends of connections, on a goroutine that may wait for their owner's locks, as no
-// loop may.
+// report reports the ends of connections, on a goroutine that may wait for their owner's locks, as
+// no loop may.
 func (s *Streams) report() {
 	for open := true; open; {
 		select {

@@ -2,9 +2,9 @@ package stream
 
 import "sync"
 
-// wakerGroup is the number of writers that a waker wakes before it waits until they have taken their
-// events: they write for about half a slice. All writers of a large room at once would hold up every
-// goroutine that becomes ready after them.
+// wakerGroup is the number of writers that a waker wakes before it waits until they have taken
+// their events: they write for about half a slice. All writers of a large room at once would hold
+// up every goroutine that becomes ready after them.
 const wakerGroup = 64
 
 // waker delivers shared events to its share of the process's writers. It is one goroutine, which

@@ -17,9 +17,9 @@ type output interface {
 	SetWriteDeadline(time.Time) error
 }
 
-// writer is the sink that works everywhere, TLS and HTTP/2 included: a goroutine writes the events of
-// a backlog that a waker fills. For HTTP/2 it is the goroutine of the request. For HTTP/1 it is one of
-// its own, and another one reads, so that the buffers of net/http are freed.
+// writer is the sink that works everywhere, TLS and HTTP/2 included: a goroutine writes the events
+// of a backlog that a waker fills. For HTTP/2 it is the goroutine of the request. For HTTP/1 it is
+// one of its own, and another one reads, so that the buffers of net/http are freed.
 type writer struct {
 	*resources
 	waker   *waker
@@ -52,8 +52,8 @@ type writer struct {
 	stopped   bool // serve has returned
 }
 
-// newWriter returns a sink that writes to o. It counts in resources.open if counted is set, until its
-// end.
+// newWriter returns a sink that writes to o. It counts in resources.open if counted is set, until
+// its end.
 func newWriter(o output, r *resources, w *waker, counted bool) *writer {
 	h, _ := o.(*http1)
 	return &writer{resources: r, waker: w, out: o, http1: h, counted: counted, wake: make(chan struct{}, 1)}
@@ -181,8 +181,8 @@ func (c *writer) tookLocked() {
 // loadLocked returns the figures by which the pace judges the client.
 func (c *writer) loadLocked() load { return load{c.queue.unsent, c.isPrivate} }
 
-// setDeadlineLocked makes a write fail when the deadline of the pace passes. The call costs more than
-// a small write, so a deadline stays that is early by at most a tenth of its time.
+// setDeadlineLocked makes a write fail when the deadline of the pace passes. The call costs more
+// than a small write, so a deadline stays that is early by at most a tenth of its time.
 func (c *writer) setDeadlineLocked() {
 	deadline, within := c.pace.deadline, c.loadLocked().within(&c.config)
 	early := deadline - c.limit
@@ -316,8 +316,8 @@ func (c *writer) wait() bool {
 	return true
 }
 
-// write writes b into the buffers of the response and of the socket, a piece at a time: the deadline
-// is for one piece.
+// write writes b into the buffers of the response and of the socket, a piece at a time: the
+// deadline is for one piece.
 func (c *writer) write(b []byte) error {
 	c.unflushed = true
 	for len(b) > 0 {

@@ -10,10 +10,10 @@ import (
 )
 
 // yielder lets other goroutines run while its own always has work, including goroutines that wait
-// for the network. [runtime.Gosched] runs ready goroutines only: the scheduler polls the network when
-// it has nothing else to run, or every 10 ms, which would delay each request while every core runs a
-// loop in a long fan-out. A yielder is an eventfd that the runtime's network poller watches. The
-// goroutine writes to it and waits for it, so it resumes only after the network was polled.
+// for the network. [runtime.Gosched] runs ready goroutines only: the scheduler polls the network
+// when it has nothing else to run, or every 10 ms, which would delay each request while every core
+// runs a loop in a long fan-out. A yielder is an eventfd that the runtime's network poller watches.
+// The goroutine writes to it and waits for it, so it resumes only after the network was polled.
 type yielder struct {
 	file    *os.File
 	raw     syscall.RawConn
