@@ -58,7 +58,7 @@ func maySend(u User) room.Patterns { return u.Send }
 
 // authenticate returns the user that the request's credential identifies. A browser attaches the
 // cookie to every request that any page makes. So a request whose credential is the cookie must
-// come from an origin that may use it, also for GET /events, which changes who is present.
+// come from an origin that may use it, also for GET /events, which changes presence.
 func (s *Server) authenticate(r *http.Request) (User, error) {
 	user, err := s.config.Authenticator.Authenticate(r)
 	// An auth.JWT returns checked users. A program that wraps one has a type of its own, and may

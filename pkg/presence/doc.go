@@ -46,7 +46,7 @@ package presence
 //   - page.go: the files of the page
 //   - origin.go: the origins whose pages may use the cookie
 //   - server.go: the Server
-//   - access.go: who a request comes from, and what it may do, for all handlers
+//   - access.go: authentication and authorization, for all handlers
 //   - body.go, cookie.go: the body of a request, the session cookie
 //   - events.go, messages.go, members.go, rooms.go, session.go: the handlers, and the methods of a
 //     Server that do the same for a Go program

@@ -19,7 +19,7 @@ import (
 func TestPromise4KernelHoldsLittle(t *testing.T) {
 	server, err := presence.New(presence.Config{Authenticator: authenticator(func(*http.Request) (presence.User, error) {
 		return someone("alice"), nil
-	}), Logger: slog.New(slog.DiscardHandler), MaxUnsent: 4 << 20})
+	}), Logger: slog.New(slog.DiscardHandler), MaxUnsent: 8 << 20}) // more than is sent
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -378,7 +378,7 @@ func TestTurn(t *testing.T) {
 	})
 }
 
-// Entries come in log order, without a loss, to several subscriptions, whoever appends.
+// Entries come in log order, without a loss, to several subscriptions, from any number of appenders.
 func TestOrder(t *testing.T) {
 	m := open(t, backplane.MemoryConfig{Messages: 10_000})
 	const callers, each = 8, 500

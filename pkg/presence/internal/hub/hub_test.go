@@ -477,15 +477,7 @@ func TestReplayBudget(t *testing.T) {
 		}
 		var held []*fakeClient
 		stuck := func(id string) {
-			conn, err := n.Connect(t.Context(), "lobby", "bob", hub.Lease{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			c := &fakeClient{node: n, conn: conn, holds: true}
-			if err := n.Join(t.Context(), conn, room.User{ID: "bob"}, c, id); err != nil {
-				t.Fatal(err)
-			}
-			held = append(held, c)
+			held = append(held, n.join("lobby", "bob", hub.Lease{}, id, func(c *fakeClient) { c.holds = true }))
 		}
 		for range 6 { // of the same messages
 			stuck(first)

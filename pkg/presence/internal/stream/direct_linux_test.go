@@ -164,7 +164,7 @@ func TestPause(t *testing.T) { // promise 4
 	})
 }
 
-// A client that takes nothing of what the kernel holds for it is evicted, like one with a backlog.
+// A client that takes nothing of its data in the kernel is evicted, like one with a backlog.
 func TestStopped(t *testing.T) { // promise 4
 	t.Parallel()
 	eachHTTP1(t, stream.Config{Heartbeat: time.Second}.WithProgressTime(time.Second), func(t *testing.T, g *rig) {
