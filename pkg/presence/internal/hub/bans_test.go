@@ -86,6 +86,7 @@ func TestBanDuringReplay(t *testing.T) {
 		if err := n.Kick(t.Context(), "lobby", "bob", time.Minute); err != nil {
 			t.Fatal(err)
 		}
+		synctest.Wait()
 		if _, err := n.Connect(t.Context(), "den", "carol", hub.Lease{}); !errors.Is(err, hub.ErrTooManyRooms) {
 			t.Errorf("while the log of the room is read: %v", err)
 		}

@@ -238,6 +238,15 @@ type hookedBus struct {
 	read  func() ([]backplane.Entry, bool, error)
 	entry func(deliver func()) // delivers an entry
 	row   func(deliver func()) // delivers a row
+	watch error                // of Watch
+	mute  bool                 // nobody answers to Ask
+}
+
+func (b *hookedBus) Ask(ctx context.Context, topic room.Name, request []byte, answer func([]byte) bool) error {
+	if b.mute {
+		return nil
+	}
+	return b.Bus.Ask(ctx, topic, request, answer)
 }
 
 func (b *hookedBus) Last(ctx context.Context, name room.Name) (uint64, error) {
@@ -262,7 +271,10 @@ func (b *hookedBus) Subscribe(topic room.Name, h backplane.Handler) (func(), err
 }
 
 func (b *hookedBus) Watch(f func(backplane.Row)) (func(), error) {
-	if b.row == nil {
+	switch {
+	case b.watch != nil:
+		return nil, b.watch
+	case b.row == nil:
 		return b.Bus.Watch(f)
 	}
 	return b.Bus.Watch(func(r backplane.Row) { b.row(func() { f(r) }) })

@@ -1,11 +1,13 @@
 package hub_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"example.com/presence/pkg/presence/backplane"
 	"example.com/presence/pkg/presence/internal/hub"
 	"example.com/presence/pkg/presence/room"
 )
@@ -61,5 +63,57 @@ func TestSessionAfterClose(t *testing.T) {
 		if err := n.SignOut(t.Context(), "alice", "s"); err != nil {
 			t.Errorf("own bus %v: SignOut: %v", own, err)
 		}
+	}
+}
+
+// An update reaches the clients at the end of the flush interval. One of an absent user, or on a hub
+// that is closed, or that no node answers, is an error of its own.
+func TestUpdate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := &hookedBus{Bus: memory()}
+		n := openNode(t, bus)
+		alice := n.join("lobby", "alice", hub.Lease{}, "")
+		time.Sleep(time.Second)
+		alice.take()
+		update := func(user room.UserID) error { return n.Update(t.Context(), "lobby", user, []byte(`{"n":1}`)) }
+		if err := update("alice"); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(time.Second)
+		if got := alice.take(); !strings.HasPrefix(got, "update") {
+			t.Errorf("got %q", got)
+		}
+		if err := update("bob"); !errors.Is(err, hub.ErrNotInRoom) {
+			t.Errorf("of an absent user: %v", err)
+		}
+		bus.mute = true
+		if err := update("alice"); !errors.Is(err, backplane.ErrUnavailable) {
+			t.Errorf("without an answer: %v", err)
+		}
+		bus.mute = false
+		if err := n.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := update("alice"); !errors.Is(err, hub.ErrDraining) {
+			t.Errorf("after Close: %v", err)
+		}
+	})
+}
+
+// Close closes the bus if it is the hub's own. A hub that cannot be opened leaves no subscription.
+func TestOwnBus(t *testing.T) {
+	for _, own := range []bool{false, true} {
+		bus := memory()
+		n := openNode(t, bus, func(c *hub.Config) { c.OwnBus = own })
+		if err := n.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := bus.Append(t.Context(), "lobby", "", []byte("1")); errors.Is(err, backplane.ErrClosed) != own {
+			t.Errorf("own bus %v: an append after Close: %v", own, err)
+		}
+	}
+	bus := &countingBus{Bus: &hookedBus{Bus: memory(), watch: errors.New("no bucket")}}
+	if _, err := hub.Open(hub.Config{Bus: bus, Streams: &fakeStreams{t: t}}); err == nil || len(bus.open()) > 0 {
+		t.Errorf("Watch fails: %v, and there are subscriptions of %q", err, bus.open())
 	}
 }

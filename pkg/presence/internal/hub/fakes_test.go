@@ -61,6 +61,9 @@ func (n *node) end() {
 	}
 	n.streams.mu.Lock()
 	defer n.streams.mu.Unlock()
+	if !n.streams.closed {
+		n.t.Error("after Close the streams are open")
+	}
 	for _, s := range n.streams.all {
 		s.mu.Lock()
 		if len(s.slots) > 0 || len(s.clients) > 0 {
@@ -105,6 +108,8 @@ type fakeStreams struct {
 	mu     sync.Mutex // guards what follows
 	fanOut time.Duration
 	all    []*fakeStream
+	drains int  // calls of Drain
+	closed bool // by Close
 }
 
 func (s *fakeStreams) Stream(name string) hub.SharedStream {
@@ -122,8 +127,17 @@ func (s *fakeStreams) last() *fakeStream {
 	return s.all[len(s.all)-1]
 }
 
-func (s *fakeStreams) Drain() {}
-func (s *fakeStreams) Close() {}
+func (s *fakeStreams) Drain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drains++
+}
+
+func (s *fakeStreams) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+}
 
 type fakeStream struct {
 	of    *fakeStreams
@@ -247,6 +261,11 @@ func (c *fakeClient) End(why stream.End) {
 	if c.ended != "" {
 		return
 	}
+	c.node.streams.mu.Lock()
+	if why == hub.EndDraining && c.node.streams.drains == 0 {
+		c.node.t.Error("a client gets goodbye draining before all messages are on their way")
+	}
+	c.node.streams.mu.Unlock()
 	c.text = append(c.text, stream.Goodbye(why).Append(nil)...)
 	if c.atEnd != nil {
 		c.atEnd()

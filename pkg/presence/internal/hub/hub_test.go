@@ -434,13 +434,21 @@ func TestSlowHook(t *testing.T) {
 		var log bytes.Buffer
 		n := openNode(t, memory(), func(c *hub.Config) {
 			c.Warn = loglimit.New(slog.New(slog.NewTextHandler(&log, nil)))
-			c.OnMessage = func(room.Message) { <-free; messages++ }
+			c.OnMessage = func(m room.Message) {
+				<-free
+				if len(m.Data) > 1 {
+					messages++
+				}
+			}
 			c.OnJoin = func(_ string, m room.Member) { members = append(members, "+"+string(m.ID)) }
 			c.OnLeave = func(_ string, m room.Member, _ room.Reason) { members = append(members, "-"+string(m.ID)) }
 		})
 		large := `"` + strings.Repeat("x", 1<<20) + `"`
 		for range 100 { // 100 MiB: more than a hook may have waiting
 			n.send("lobby", "alice", large)
+		}
+		for range 5000 { // fill the space to the limit
+			n.send("lobby", "alice", "0")
 		}
 		var want []string
 		for i := range 10 {
@@ -450,6 +458,9 @@ func TestSlowHook(t *testing.T) {
 			c.Drop(stream.Closed)
 			time.Sleep(10 * time.Second)
 			want = append(want, "+"+user, "-"+user)
+		}
+		if len(members) > 0 {
+			t.Errorf("a hook is called beside one that runs: %v", members)
 		}
 		close(free)
 		synctest.Wait()
@@ -596,5 +607,9 @@ func TestDroppingIsPatient(t *testing.T) {
 		if n := runtime.NumGoroutine() - before; n > 10 {
 			t.Errorf("%d goroutines wait for one room", n)
 		}
+		appendAs(t, n.bus, "lobby", "2") // its message comes before the room can be dropped
 	})
+	if n := n.Stats().Rooms; n != 1 {
+		t.Error("a room is dropped that had a message since it was due")
+	}
 }

@@ -51,6 +51,8 @@ func TestRenewalOfOthers(t *testing.T) {
 		doc := n.join("doc-1", "alice", soon, "")
 		endless := n.join("doc-2", "alice", hub.Lease{}, "")
 		bob := n.join("doc-1", "bob", soon, "")
+		carol := n.join("doc-1", "carol", hub.Lease{}, "")
+		renewed := n.join("doc-1", "carol", hub.Lease{Expires: time.Now().Add(10 * time.Minute)}, "")
 		later := hub.Lease{Expires: time.Now().Add(time.Hour)}
 		if err := n.Renew(t.Context(), "alice", room.Patterns{"doc-*"}, later, ""); err != nil {
 			t.Fatal(err)
@@ -62,6 +64,9 @@ func TestRenewalOfOthers(t *testing.T) {
 				t.Errorf("%s in %s: ended %q, want %q", c.user, c.room, got, want)
 			}
 		}
+		if err := n.Renew(t.Context(), "carol", room.Patterns{"*"}, later, ""); err != nil {
+			t.Fatal(err)
+		}
 		if err := n.Renew(t.Context(), "alice", room.Patterns{"*"}, hub.Lease{}, ""); err != nil {
 			t.Fatal(err)
 		}
@@ -69,6 +74,9 @@ func TestRenewalOfOthers(t *testing.T) {
 		synctest.Wait()
 		if doc.end() != "" || endless.end() != "" {
 			t.Errorf("renewed without an end: %q, %q", doc.end(), endless.end())
+		}
+		if carol.end() != "" || renewed.end() != hub.EndExpired {
+			t.Errorf("carol's stream without an end: %q, that with one: %q", carol.end(), renewed.end())
 		}
 	})
 }

@@ -121,7 +121,16 @@ func (m *hubModel) compare(t *testing.T) {
 			t.Errorf("%s is at %s, the room at %s", c.user, v.position, m.last)
 		}
 	}
-	if got := m.n.Stats().Connections; got != len(m.clients) {
-		t.Errorf("%d connections have a slot of %d", got, len(m.clients))
+	if s := m.n.Stats(); s.Connections != len(m.clients) || s.Users != len(users) {
+		t.Errorf("%d connections of %d users have a slot, want %d of %d", s.Connections, s.Users, len(m.clients), len(users))
+	}
+	for _, c := range m.clients {
+		c.take()
+	}
+	time.Sleep(time.Second)
+	for _, c := range m.clients {
+		if got := c.take(); got != "" {
+			t.Errorf("though nothing changes %s gets %q", c.user, got)
+		}
 	}
 }

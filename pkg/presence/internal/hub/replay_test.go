@@ -44,6 +44,39 @@ func TestLogAheadOfSubscription(t *testing.T) {
 	})
 }
 
+// So does one whose replay has an entry that this version cannot read.
+func TestLogAheadWithUnreadableEntry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var queue []func()
+		held := false
+		mem := memory()
+		bus := &hookedBus{Bus: mem, entry: func(deliver func()) {
+			if held {
+				queue = append(queue, deliver)
+			} else {
+				deliver()
+			}
+		}}
+		n := openNode(t, bus)
+		first := n.send("lobby", "alice", "1")
+		if _, _, err := mem.Append(t.Context(), "lobby", "", []byte("2 of a newer version")); err != nil {
+			t.Fatal(err)
+		}
+		n.send("lobby", "alice", "2")
+		held = true
+		n.send("lobby", "alice", "3")
+		bob := n.join("lobby", "bob", hub.Lease{}, first)
+		time.Sleep(time.Second)
+		held = false
+		for _, deliver := range queue {
+			deliver()
+		}
+		if got := bob.take(); got != "message:2 sync user count:1 message:3" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
 // Clients that wait for their sync get the messages since their own join, after it.
 func TestMessagesBeforeSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -2,6 +2,7 @@ package hub_test
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,5 +38,58 @@ func TestRemovedMemberHoldsRoom(t *testing.T) {
 			t.Fatal(err)
 		}
 		n.Leave(conn, stream.Closed)
+	})
+}
+
+// A room that eviction has passed over, as the connection of a removed member had not ended, is a
+// candidate again when that has.
+func TestRemovedMemberFreesRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := openNode(t, memory(), func(c *hub.Config) { c.MaxRooms = 1 })
+		n.join("lobby", "bob", hub.Lease{}, "", func(c *fakeClient) { c.stalls = 2 * time.Second })
+		if err := n.Kick(t.Context(), "lobby", "bob", time.Second); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := n.Connect(t.Context(), "den", "carol", hub.Lease{}); !errors.Is(err, hub.ErrTooManyRooms) {
+			t.Errorf("a second room beside one with a connection: %v", err)
+		}
+		time.Sleep(3 * time.Second)
+		n.join("den", "carol", hub.Lease{}, "")
+	})
+}
+
+// Rooms are listed with their own numbers, a page at a time, those without a user not.
+func TestRoomsInPages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := openNode(t, memory())
+		for _, name := range []string{"a", "a", "b", "d"} {
+			n.join(name, "alice", hub.Lease{}, "")
+		}
+		n.join("b", "bob", hub.Lease{}, "")
+		n.send("c", "alice", "1")
+		for _, c := range []struct {
+			after, want string
+			more        bool
+		}{
+			{"", "[{a 2 1} {b 2 2}]", true},
+			{"a", "[{b 2 2} {d 1 1}]", false},
+			{"b", "[{d 1 1}]", false},
+			{"d", "[]", false},
+		} {
+			page, more, err := n.Rooms(t.Context(), c.after, 2)
+			if err != nil || fmt.Sprint(page) != c.want || more != c.more || page == nil {
+				t.Errorf("after %q: got %v, %v, %v; want %s, %v", c.after, page, more, err, c.want, c.more)
+			}
+		}
+		p, err := n.Members("b", "", 1)
+		if err != nil || p.Connections != 2 || p.Users != 2 || len(p.Members) != 1 || p.Members[0].ID != "alice" || !p.More {
+			t.Errorf("members of b: got %+v, %v", p, err)
+		}
+		if p, err = n.Members("b", "alice", 1); err != nil || len(p.Members) != 1 || p.Members[0].ID != "bob" || p.More {
+			t.Errorf("members of b after alice: got %+v, %v", p, err)
+		}
+		if p, err = n.Members("a", "", 1); err != nil || p.Connections != 2 || p.Users != 1 {
+			t.Errorf("members of a: got %+v, %v", p, err)
+		}
 	})
 }

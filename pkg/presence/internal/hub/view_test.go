@@ -47,6 +47,9 @@ func (v *view) event(name, id string, data []byte) error {
 		Members            []struct{ ID, Info json.RawMessage }
 		Complete           bool
 	}
+	if name == "" && len(data) > 0 {
+		return fmt.Errorf("data without a name")
+	}
 	switch name {
 	case "", "reset", "goodbye", "user count":
 	case "expiring":
