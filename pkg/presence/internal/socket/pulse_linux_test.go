@@ -2,7 +2,8 @@ package socket
 
 import "testing"
 
-// ReadPulse runs for every connection, also idle ones: nothing else would allocate on a quiet server.
+// ReadPulse runs for every connection, also idle ones: nothing else would allocate on a quiet
+// server.
 func TestReadPulseDoesNotAllocate(t *testing.T) {
 	own, _ := pair(t)
 	if _, err := own.Write([]byte("hello")); err != nil {

@@ -1,7 +1,7 @@
 package stream
 
-// maxBatch is the size in bytes of the events that a fan-out writes to each socket at once, unless a
-// single event is larger.
+// maxBatch is the size in bytes of the events that a fan-out writes to each socket at once, unless
+// a single event is larger.
 const maxBatch = 64 << 10
 
 // batch is the events that one fan-out delivers to the connections of a share.

@@ -15,8 +15,8 @@ import (
 	"example.com/presence/pkg/presence/internal/stream"
 )
 
-// narrow dials with a small receive buffer. Set later, on the connection, it would shrink a window that
-// was offered already, and the server's kernel would probe ever more rarely.
+// narrow dials with a small receive buffer. Set later, on the connection, it would shrink a window
+// that was offered already, and the server's kernel would probe ever more rarely.
 func narrow(size int) net.Dialer {
 	return net.Dialer{Control: func(_, _ string, c syscall.RawConn) (err error) {
 		c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, size) })
@@ -24,8 +24,8 @@ func narrow(size int) net.Dialer {
 	}}
 }
 
-// A client that takes a little now and then gets all of a replay, however long that takes, though the
-// socket takes no more most of the time.
+// A client that takes a little now and then gets all of a replay, however long that takes, though
+// the socket takes no more most of the time.
 func TestBursts(t *testing.T) { // promise 4
 	t.Parallel()
 	eachHTTP1(t, stream.Config{Heartbeat: 2 * time.Second}.WithProgressTime(2*time.Second), func(t *testing.T, g *rig) {

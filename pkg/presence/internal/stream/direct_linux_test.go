@@ -129,8 +129,8 @@ func vanished(t *testing.T, g *rig, doing string, heartbeat time.Duration) {
 	}
 }
 
-// A client with a small backlog that takes nothing for some heartbeats stays. It gets all events when
-// it goes on.
+// A client with a small backlog that takes nothing for some heartbeats stays. It gets all events
+// when it goes on.
 func TestPause(t *testing.T) { // promise 4
 	t.Parallel()
 	eachHTTP1(t, stream.Config{Heartbeat: 250 * time.Millisecond, MaxUnsent: 1 << 20}.WithProgressTime(2*time.Second), func(t *testing.T, g *rig) {

@@ -17,7 +17,7 @@ const (
 
 // fanOuts delivers the events of one goroutine's shares, a slice of each in turn.
 type fanOuts struct {
-	group  int           // connections between two readings of the clock; fewer with large events if settle is nil
+	group  int           // connections between two readings of the clock; see deliver
 	settle func()        // called after each group; may be nil
 	waited time.Duration // for the turn of this round
 	active []*share      // have events to deliver
@@ -125,7 +125,8 @@ func (f *fanOuts) slice(sh *share, sharing int) {
 	f.batch, n.batch, sh.delivered, n.queuedAt = n.batch, nil, 0, now
 }
 
-// deliver delivers the batch to the next group of connections.
+// deliver delivers the batch to the next group of connections: of a loop, no more than maxBatch bytes
+// and one connection.
 func (f *fanOuts) deliver(sh *share) {
 	b := sh.now.batch
 	for n, size := 0, 0; n < f.group && (size < maxBatch || f.settle != nil) && sh.delivered < len(sh.conns); n++ {

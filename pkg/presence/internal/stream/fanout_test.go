@@ -200,8 +200,8 @@ func TestSliceGrowsWithTheWait(t *testing.T) {
 	})
 }
 
-// The fan-out time is that of the last fan-out with a count, or of the one in progress if it has taken
-// longer: from its first slice to its last, with other work of the goroutine between them.
+// The fan-out time is that of the last fan-out with a count, or of the one in progress if it has
+// taken longer: from its first slice to its last, with other work of the goroutine between them.
 func TestFanOutTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const each = 100 * time.Microsecond

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// openMany opens clients in one room. The streams are closed when the test is over; each client must
-// have gone by then, or have been asked for its end.
+// openMany opens clients in one room. The streams are closed when the test is over; each client
+// must have gone by then, or have been asked for its end.
 func openMany(t *testing.T, clients int) (streams *Streams, shared *Stream, conns []*Conn, bodies []io.Closer, open *sync.WaitGroup) {
 	t.Helper()
 	streams, open = Open(Config{}), new(sync.WaitGroup)

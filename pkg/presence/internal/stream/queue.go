@@ -12,8 +12,8 @@ type queue struct {
 
 func (q *queue) len() int { return len(q.frames) - q.head }
 
-// push appends the frame. A Latest in the queue is removed and returned when a later one comes. It is
-// not overwritten in place: the position in its id would be ahead of the messages behind it.
+// push appends the frame. A Latest in the queue is removed and returned when a later one comes. It
+// is not overwritten in place: the position in its id would be ahead of the messages behind it.
 func (q *queue) push(f *frame) (replaced *frame) {
 	if q.head > 64 && q.head > len(q.frames)/2 { // a queue that is never empty must not grow for ever
 		n := copy(q.frames, q.frames[q.head:])

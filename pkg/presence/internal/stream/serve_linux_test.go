@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// The end of a connection that ended before Serve is reported at once, though nothing else happens in
-// its loop until the next part of the heartbeat.
+// The end of a connection that ended before Serve is reported at once, though nothing else happens
+// in its loop until the next part of the heartbeat.
 func TestServeAfterTheEnd(t *testing.T) {
 	streams := Open(Config{Heartbeat: time.Hour})
 	defer streams.Close()

@@ -335,8 +335,8 @@ func TestStoppedReaderIsEvictedAndDelaysNobody(t *testing.T) { // promise 4
 	})
 }
 
-// A slow consumer that can still take something gets the rest of the event that it has begun to take
-// and a goodbye, and nothing of its backlog.
+// A slow consumer that can still take something gets the rest of the event that it has begun to
+// take and a goodbye, and nothing of its backlog.
 func TestSlowReaderGetsGoodbye(t *testing.T) { // promise 4
 	each(t, stream.Config{MaxUnsent: 64 << 10, Heartbeat: time.Hour}.WithSlowTime(patience), func(t *testing.T, g *rig) {
 		slow, _ := g.client()
@@ -607,8 +607,8 @@ func TestDrop(t *testing.T) {
 	})
 }
 
-// A client that takes nothing of a replay in the time for it is evicted; one that takes it slowly is
-// not.
+// A client that takes nothing of a replay in the time for it is evicted; one that takes it slowly
+// is not.
 func TestProgress(t *testing.T) { // promise 4
 	t.Parallel()
 	each(t, stream.Config{Heartbeat: time.Hour}.WithProgressTime(time.Second), func(t *testing.T, g *rig) {
