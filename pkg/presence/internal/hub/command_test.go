@@ -74,13 +74,17 @@ func TestUpdate(t *testing.T) {
 		n := openNode(t, bus)
 		alice := n.join("lobby", "alice", hub.Lease{}, "")
 		time.Sleep(time.Second)
+		for range 2 { // the second gets a count that the others do not have yet
+			n.join("lobby", "alice", hub.Lease{}, "")
+		}
+		time.Sleep(time.Second)
 		alice.take()
 		update := func(user room.UserID) error { return n.Update(t.Context(), "lobby", user, []byte(`{"n":1}`)) }
 		if err := update("alice"); err != nil {
 			t.Error(err)
 		}
 		time.Sleep(time.Second)
-		if got := alice.take(); !strings.HasPrefix(got, "update") {
+		if got := alice.take(); got != `update:{"id":"alice","info":{"n":1}}` && got != "update" {
 			t.Errorf("got %q", got)
 		}
 		if err := update("bob"); !errors.Is(err, hub.ErrNotInRoom) {

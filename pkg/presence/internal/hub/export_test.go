@@ -19,3 +19,6 @@ func (h *Hub) Recent(name room.Name) int {
 	}
 	return len(l.waits.recent)
 }
+
+// Drop drops a room as its timer does, and reports whether it was due.
+func (h *Hub) Drop(name room.Name) bool { return h.rooms.drop(h.rooms.find(name)) }

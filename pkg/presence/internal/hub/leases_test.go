@@ -70,6 +70,10 @@ func TestRenewalOfOthers(t *testing.T) {
 		if err := n.Renew(t.Context(), "alice", room.Patterns{"*"}, hub.Lease{}, ""); err != nil {
 			t.Fatal(err)
 		}
+		time.Sleep(30 * time.Minute)
+		if synctest.Wait(); renewed.end() != "" {
+			t.Errorf("renewed for an hour: ended %q", renewed.end())
+		}
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
 		if doc.end() != "" || endless.end() != "" {
