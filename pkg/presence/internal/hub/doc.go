@@ -43,7 +43,7 @@
 //
 // # Locks
 //
-// They are taken in this order, and none is held over a call of the backplane, a write or a hook:
+// They are taken in this order, and none is held over a call of the backplane that may wait, a write or a hook:
 // the registry's, a counter's, that of the connections, then those that hold no other (bans,
 // budgets, hooks, unused rooms) and all of stream.
 package hub

@@ -19,8 +19,9 @@ const (
 
 // replays bounds the messages that replays under way hold, over all rooms: a client that reads
 // slowly holds messages that the log has dropped meanwhile. A message counts once, however many
-// replays hold it. The log has a limit of its own, of the same size: as long as it holds all of the
-// messages, no replay is ended.
+// replays hold it. The log has a limit of its own, of the same size: as long as the log holds
+// all of these messages, no replay is ended. Above the limit the oldest replays end, also those
+// whose messages the log still has.
 type replays struct {
 	limit int // bytes
 	clock Clock

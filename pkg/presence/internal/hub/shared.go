@@ -15,7 +15,7 @@ type shared struct {
 	snapshots snapshots
 	hooks     *hooks
 	totals    totals
-	running   sync.WaitGroup // connections that are counted, goroutines of hooks, sends
+	running   sync.WaitGroup // counted connections, goroutines of hooks, repairs
 }
 
 // epoch returns the epoch of the message log now.
