@@ -57,7 +57,7 @@ func TestSnapshotBudget(t *testing.T) {
 // Replays count after 100 ms, each in its time, and no more once they have ended.
 func TestReplayBudgetOverTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := openNode(t, memory(), func(c *hub.Config) { c.MaxReplay = 150 << 10 })
+		n := openNode(t, memory(), func(c *hub.Config) { c.MaxReplay = 250 << 10 })
 		first := map[string]string{}
 		for _, name := range []string{"a", "b", "c", "d"} {
 			first[name] = n.send(name, "alice", "0")
@@ -76,15 +76,22 @@ func TestReplayBudgetOverTime(t *testing.T) {
 				c.Drop(stream.Closed)
 			}
 		}
-		var held []*fakeClient
-		for _, name := range []string{"a", "b"} {
-			held = append(held, stuck(name))
-			time.Sleep(60 * time.Millisecond)
+		held := []*fakeClient{stuck("a"), stuck("b")}
+		time.Sleep(time.Second)
+		for _, c := range held {
+			if synctest.Wait(); c.end() != "" {
+				t.Errorf("of two replays under the limit one was ended: %q", c.end())
+			}
+			c.Drop(stream.Closed)
 		}
+		synctest.Wait()
+		held = []*fakeClient{stuck("a")}
+		time.Sleep(60 * time.Millisecond)
+		held = append(held, stuck("b"), stuck("c"))
 		time.Sleep(200 * time.Millisecond)
 		synctest.Wait()
-		if held[0].end() != stream.Slow || held[1].end() != "" {
-			t.Errorf("of two replays above the limit: oldest ended %q, newest %q", held[0].end(), held[1].end())
+		if held[0].end() != stream.Slow || held[2].end() != "" {
+			t.Errorf("of three replays above the limit: oldest ended %q, newest %q", held[0].end(), held[2].end())
 		}
 	})
 }
