@@ -2,6 +2,7 @@ package presence_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -60,6 +61,39 @@ func TestKeptHandlerEndsWithItsContext(t *testing.T) {
 			t.Errorf("it ends with %+v", events)
 		}
 	}
+}
+
+// Rooms and Members return all, however many pages of the wire that is.
+func TestHostReadsAllPages(t *testing.T) {
+	const clients = 1001
+	inBubble(t, presence.Config{MemberLimit: 1}, func(t *testing.T, b *bubble) {
+		for i := range clients {
+			user := someone(fmt.Sprint("u", i))
+			b.stream("/events?room=large", "", user)
+			b.stream(fmt.Sprint("/events?room=r", i), "", user)
+		}
+		rooms, err := b.Rooms(t.Context())
+		if err != nil || len(rooms) != clients+1 {
+			t.Errorf("got %d rooms, %v; want %d", len(rooms), err, clients+1)
+		}
+		members, err := b.Members(t.Context(), "large")
+		if err != nil || len(members) != clients {
+			t.Errorf("got %d members, %v; want %d", len(members), err, clients)
+		}
+	})
+}
+
+// A sign-out with a credential of which the Authenticator gives no session ends no stream.
+func TestSignOutWithoutSession(t *testing.T) {
+	inBubble(t, presence.Config{}, func(t *testing.T, b *bubble) {
+		c := b.stream("/events", "", someone("alice"))
+		if answer := b.ask("DELETE", "/session", "", someone("alice")); answer.Code != http.StatusNoContent {
+			t.Errorf("got %d %s", answer.Code, answer.Body)
+		}
+		if c.ended() {
+			t.Errorf("the stream ends: %s", names(c.take()))
+		}
+	})
 }
 
 // What a host's middleware and the CORS settings put into the answer stands
