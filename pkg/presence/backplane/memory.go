@@ -10,63 +10,65 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// sweepDelay is how long an expired entry or key may stay in memory, so that the timer runs for
-// many of them at once.
+// sweepDelay is how long an expired entry or key may stay in memory. The delay lets one timer run
+// remove many of them.
 const sweepDelay = 30 * time.Second
 
 // MemoryConfig bounds a [Memory]. The zero value keeps no messages.
 type MemoryConfig struct {
 	Messages int           // Maximum entries per room. 0 keeps none.
 	Age      time.Duration // Maximum age of an entry. 0 keeps none.
-	// Bytes is the limit for the entries of all rooms together, each with 200 bytes beside its
-	// data. At the limit the oldest entry of all rooms is evicted. 0 keeps none.
+	// Bytes is the memory limit for the entries of all rooms together. Each entry counts its data
+	// plus 200 bytes. At the limit the oldest entry of all rooms is evicted. 0 keeps none.
 	Bytes   int
-	MaxKeys int // Maximum idempotency keys within KeyAge, 100 bytes each. Default: 1048576.
+	MaxKeys int // Maximum idempotency keys within KeyAge; 100 bytes each. Default: 1048576.
 	MaxRows int // Maximum rows of the table. Default: 100000.
 
 	// Now is the clock. Default: time.Now.
 	Now func() time.Time
-	// AfterFunc calls f once, after d, on a goroutine of its own and not before AfterFunc has
-	// returned; stop prevents the call if it has not begun. Default: time.AfterFunc.
+	// AfterFunc calls f once, after d, on a separate goroutine and not before AfterFunc has
+	// returned. stop prevents the call if it has not begun. Default: time.AfterFunc.
 	AfterFunc func(d time.Duration, f func()) (stop func() bool)
 }
 
-// MemoryStats are figures of a [Memory].
+// MemoryStats are the current sizes of a [Memory].
 type MemoryStats struct {
-	Bytes int // of the entries of all rooms
-	Keys  int // idempotency keys
-	Rows  int // of the table
+	Bytes int // Bytes of the entries of all rooms.
+	Keys  int // Idempotency keys.
+	Rows  int // Rows of the table.
 }
 
-// Memory is the [Bus] of one process: its log and its table end with it. Several hubs of one
-// process may share it. It always has contact. Its positions have no gaps but where a room's log
-// was dropped: that happens when the last subscription of the room ends, and to a room without
-// subscription when its last entry leaves the log.
+// Memory is the [Bus] of one process: its log and its table end with the process. Several hubs of
+// one process may share it. It is always connected.
 //
-// The caller of Publish, Append, Ask, Put and Delete delivers to each subscription that is at rest.
-// At 1,024 waiting deliveries of one subscription Append, Ask, Put and Delete wait, and Publish
-// drops its message and has Lost called. As callers wait, the number of deliveries that wait is
-// bounded by that, and by MaxRows for watchers.
+// Positions have gaps only where a room's log was dropped. A log is dropped when the last
+// subscription of its room ends. In a room without subscription it is dropped when its last entry
+// leaves the log.
+//
+// The caller of Publish, Append, Ask, Put or Delete delivers to each idle subscription. When the
+// backlog of a subscription reaches 1,024 deliveries, Append, Ask, Put and Delete wait, and Publish
+// drops its message and causes a call of Lost. Because callers wait, this limit bounds each
+// backlog. That of a watcher may also hold the ends of up to MaxRows expired rows.
 type Memory struct {
 	now       func() time.Time
 	afterFunc func(time.Duration, func()) func() bool
 	active    sync.WaitGroup // goroutines that deliver; added to under mu before closed is set
 
-	mu        sync.Mutex // guards what follows; nothing is delivered while it is held
+	mu        sync.Mutex // guards the fields below; nothing is delivered while it is held
 	epoch     string
 	topics    topics
 	keys      keys
 	table     table
 	watchers  listeners[Row]
 	notifiers listeners[Status]
-	losing    int // calls of Lose that run
+	losing    int // running calls of Lose
 	closed    bool
-	due       time.Time   // when expire is called; zero if it is not
-	stop      func() bool // of the timer of due
-	timers    uint64      // timers that were set; expire of an older one does nothing
+	due       time.Time   // when expire is called; zero without a timer
+	stop      func() bool // stops the timer of due
+	timers    uint64      // number of timers set so far; expire of an older one does nothing
 }
 
-// NewMemory returns an empty memory bus with an epoch of its own. Close frees it.
+// NewMemory returns an empty memory bus with a new epoch. Close frees its memory.
 func NewMemory(c MemoryConfig) *Memory {
 	if c.MaxKeys <= 0 {
 		c.MaxKeys = 1 << 20
@@ -115,7 +117,8 @@ func (m *Memory) lock(ctx context.Context) error {
 	return nil
 }
 
-// lockWithSpace takes the lock when full returns nil. It waits for the channels that full returns.
+// lockWithSpace takes the lock once full returns nil. Until then it waits for the channel that full
+// returns. full is called with the lock held.
 func (m *Memory) lockWithSpace(ctx context.Context, full func() <-chan struct{}) error {
 	for {
 		if err := m.lock(ctx); err != nil {
@@ -143,7 +146,7 @@ func (m *Memory) Status() Status {
 
 func (m *Memory) statusLocked() Status { return Status{Epoch: m.epoch, Connected: !m.closed} }
 
-// Stats returns the figures of now.
+// Stats returns the current sizes, without expired entries and keys.
 func (m *Memory) Stats() MemoryStats {
 	m.mu.Lock()
 	defer m.mu.Unlock()

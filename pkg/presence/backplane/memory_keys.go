@@ -7,15 +7,15 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// keys are the idempotency keys of KeyAge, of all rooms. They outlive the entries and the logs that
-// they name. It is plain data.
+// keys holds the idempotency keys of all rooms, each for KeyAge. A key outlives its entry and its
+// room's log. It is plain data.
 type keys struct {
 	limit     int
 	positions map[keyHash]uint64
 	order     []usedKey // by time
 }
 
-// keyHash is a hash of room and key: a key takes the same memory however long they are.
+// keyHash is a hash of room and key. Its size does not depend on their length.
 type keyHash [16]byte
 
 type usedKey struct {
@@ -25,7 +25,7 @@ type usedKey struct {
 
 func newKeys(limit int) keys { return keys{limit: limit, positions: map[keyHash]uint64{}} }
 
-// find returns the position of the message that has the key.
+// find returns the position of the message with the key.
 func (k *keys) find(key keyHash, now time.Time) (position uint64, found bool) {
 	k.expire(now)
 	position, found = k.positions[key]
@@ -35,7 +35,7 @@ func (k *keys) find(key keyHash, now time.Time) (position uint64, found bool) {
 // full reports whether no key can be added.
 func (k *keys) full() bool { return len(k.positions) >= k.limit }
 
-// add remembers a key that is not known.
+// add stores a new key.
 func (k *keys) add(key keyHash, position uint64, now time.Time) {
 	k.positions[key] = position
 	k.order = append(k.order, usedKey{key, now})
@@ -66,9 +66,9 @@ func (k *keys) due() time.Time {
 	return k.order[0].at.Add(KeyAge)
 }
 
-// hashKey hashes the two with a byte between them that no room's name holds.
+// hashKey hashes the two, with a byte between them that no room name contains.
 func hashKey(name room.Name, key string) keyHash {
-	var space [256]byte // for most keys on the stack
+	var space [256]byte // keeps most keys on the stack
 	sum := sha256.Sum256(append(append(append(space[:0], name...), 0), key...))
 	return keyHash(sum[:16])
 }

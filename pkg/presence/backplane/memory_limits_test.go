@@ -15,7 +15,7 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// The limit on bytes is one of all rooms together: the oldest entry is evicted, of whichever room.
+// The byte limit applies to all rooms together: the oldest entry of all rooms is evicted.
 func TestBytes(t *testing.T) {
 	m := open(t, backplane.MemoryConfig{Bytes: 3000})
 	dots := func(first string) string { return first + fmt.Sprintf("%0*d", 799, 0) }
@@ -70,7 +70,7 @@ func TestNoMessagesKept(t *testing.T) {
 	}
 }
 
-// A key is known for two minutes, in its room, longer than its entry and its log.
+// A key is known for two minutes, in its room only. It outlives its entry and its log.
 func TestKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := open(t, backplane.MemoryConfig{Messages: 1, MaxKeys: 3})
@@ -103,23 +103,23 @@ func TestKeys(t *testing.T) {
 		}
 		for _, key := range []string{"2", "3"} {
 			if _, _, err := m.Append(t.Context(), "c", key, nil); err != nil {
-				t.Errorf("key %s of three: %v", key, err)
+				t.Errorf("key %s at a limit of 3: %v", key, err)
 			}
 		}
 		if _, _, err := m.Append(t.Context(), "c", "4", nil); !errors.Is(err, backplane.ErrKeysFull) {
-			t.Errorf("a fourth key of three: got %v", err)
+			t.Errorf("fourth key at a limit of 3: got %v, want ErrKeysFull", err)
 		}
 		if position := add(t, m, "c", "", ""); position != 7 {
-			t.Errorf("the refused message took a position: the next has %d", position)
+			t.Errorf("position after a rejected message: got %d, want 7", position)
 		}
 		time.Sleep(2 * time.Minute)
 		if _, _, err := m.Append(t.Context(), "c", "4", nil); err != nil {
-			t.Errorf("once the others have expired: %v", err)
+			t.Errorf("append after the keys have expired: %v", err)
 		}
 	})
 }
 
-// A log that is made anew starts where the highest of those that were dropped has ended.
+// A recreated log starts after the highest position of all dropped logs.
 func TestDroppedLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := open(t, backplane.MemoryConfig{Age: time.Minute})
@@ -140,19 +140,19 @@ func TestDroppedLog(t *testing.T) {
 			}
 		}
 		if position := add(t, m, "a", "", "y"); position != 6 {
-			t.Errorf("a goes on at %d, want 6", position)
+			t.Errorf("next position of a: got %d, want 6", position)
 		}
 		if position := add(t, m, "b", "", "y"); position != 2 {
-			t.Errorf("b goes on at %d, want 2", position)
+			t.Errorf("next position of b: got %d, want 2", position)
 		}
 		time.Sleep(time.Minute)
 		if position := add(t, m, "b", "", "z"); position != 7 {
-			t.Errorf("b, whose entries have expired, goes on at %d, want 7", position)
+			t.Errorf("next position of b after its entries expired: got %d, want 7", position)
 		}
 	})
 }
 
-// The timer frees all that has expired within a minute, and runs only while something can expire.
+// The timer removes every expired item within a minute. It runs only while something can expire.
 func TestTimer(t *testing.T) {
 	for name, do := range map[string]func(m *backplane.Memory) time.Duration{
 		"entry": func(m *backplane.Memory) time.Duration { add(t, m, "a", "", "x"); return 5 * time.Minute },
@@ -173,7 +173,7 @@ func TestTimer(t *testing.T) {
 		c := newClock()
 		m := open(t, backplane.MemoryConfig{Now: c.Now, AfterFunc: c.AfterFunc})
 		if len(c.timers) != 0 {
-			t.Errorf("%s: the timer runs before", name)
+			t.Errorf("%s: a timer runs before the item exists", name)
 		}
 		age := do(m)
 		c.advance(age - 1)
@@ -191,8 +191,8 @@ func TestTimer(t *testing.T) {
 	}
 }
 
-// At the limit of a slow subscription Append waits, within its ctx, and Publish drops the message
-// and has Lost called once.
+// At the backlog limit of a slow subscription, Append waits until its ctx ends. Publish drops the
+// message and causes one call of Lost.
 func TestBacklog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := open(t, backplane.MemoryConfig{Messages: 5000})
@@ -213,7 +213,7 @@ func TestBacklog(t *testing.T) {
 		ctx, stop := context.WithTimeoutCause(t.Context(), time.Second, errors.New("busy"))
 		defer stop()
 		if _, _, err := m.Append(ctx, "a", "", nil); err == nil || err.Error() != "busy" {
-			t.Errorf("at the limit: got %v, want the cause of ctx", err)
+			t.Errorf("Append at the limit: got %v, want the cause of ctx", err)
 		}
 		for range 3 {
 			if err := m.Publish(t.Context(), "a", []byte("dropped")); err != nil {
@@ -243,7 +243,7 @@ func TestBacklog(t *testing.T) {
 	})
 }
 
-// A waiting Append and Ask end with the subscription that held them up.
+// A waiting Append and a waiting Ask return when the subscription that blocks them ends.
 func TestBacklogEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := open(t, backplane.MemoryConfig{Messages: 5000})
@@ -275,7 +275,7 @@ func TestBacklogEnds(t *testing.T) {
 	})
 }
 
-// At the limit of a slow watcher Put and Delete wait.
+// At the backlog limit of a slow watcher, Put and Delete wait.
 func TestWatchBacklog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := open(t, backplane.MemoryConfig{})
@@ -299,18 +299,18 @@ func TestWatchBacklog(t *testing.T) {
 			"Put": m.Put(ctx, "k", nil, time.Hour), "Delete": m.Delete(ctx, "k"),
 		} {
 			if !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("%s at the limit: %v, want the end of ctx", name, err)
+				t.Errorf("%s at the limit: got %v, want DeadlineExceeded", name, err)
 			}
 		}
 		close(release)
 		synctest.Wait()
 		if rows != 1025 {
-			t.Errorf("%d rows were delivered, want 1025", rows)
+			t.Errorf("got %d rows, want 1025", rows)
 		}
 	})
 }
 
-// A subscription whose call has panicked goes on.
+// A subscription continues after one of its calls has panicked.
 func TestPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := open(t, backplane.MemoryConfig{})
@@ -334,7 +334,7 @@ func TestPanic(t *testing.T) {
 		defer cancel()
 		func() {
 			defer func() {
-				if r := recover(); r != "third" { // the last of the two, which replaces the first
+				if r := recover(); r != "third" { // the second panic replaces the first
 					t.Errorf("recovered %v", r)
 				}
 			}()
@@ -348,7 +348,7 @@ func TestPanic(t *testing.T) {
 	})
 }
 
-// The caller that delivers for others does so for a while only.
+// A caller delivers only a limited number of items of other callers.
 func TestTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := open(t, backplane.MemoryConfig{})
@@ -365,7 +365,7 @@ func TestTurn(t *testing.T) {
 				})
 				others.Wait()
 			case 200:
-				<-returned // a deadlock if the first caller delivers this
+				<-returned // deadlocks if the first caller delivers this
 			}
 		}})
 		defer cancel()
@@ -378,14 +378,14 @@ func TestTurn(t *testing.T) {
 	})
 }
 
-// Entries come in log order, without a loss, to several subscriptions, from any number of appenders.
+// Several subscriptions receive the entries of concurrent appenders in log order and without loss.
 func TestOrder(t *testing.T) {
 	m := open(t, backplane.MemoryConfig{Messages: 10_000})
 	const callers, each = 8, 500
 	var got [3][]uint64
 	for i := range got {
 		subscribe(t, m, "a", backplane.Handler{Entry: func(e backplane.Entry) {
-			got[i] = append(got[i], e.Position) // the race detector sees that no two calls overlap
+			got[i] = append(got[i], e.Position) // the race detector reports overlapping calls
 			runtime.Gosched()
 		}})
 	}
@@ -398,7 +398,7 @@ func TestOrder(t *testing.T) {
 		})
 	}
 	wait.Wait()
-	m.Close() // after which no call runs
+	m.Close() // no call runs after it
 	for i := range got {
 		for j, p := range got[i] {
 			if p != uint64(j+1) {
@@ -406,12 +406,12 @@ func TestOrder(t *testing.T) {
 			}
 		}
 		if len(got[i]) < callers*each-2048 { // Close may lose the backlog
-			t.Errorf("subscription %d has %d entries", i, len(got[i]))
+			t.Errorf("subscription %d: got %d entries, want at least %d", i, len(got[i]), callers*each-2048)
 		}
 	}
 }
 
-// cancel does not wait for a call, and no call follows the one that had begun.
+// cancel does not wait for a running call. No call begins after it.
 func TestCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := open(t, backplane.MemoryConfig{})
@@ -432,20 +432,20 @@ func TestCancel(t *testing.T) {
 		owner.Unlock()
 		synctest.Wait()
 		if calls != 1 {
-			t.Errorf("%d calls, want that which had begun", calls)
+			t.Errorf("got %d calls, want 1: the one that had begun", calls)
 		}
 		var second func()
 		second = subscribe(t, m, "a", backplane.Handler{Entry: func(backplane.Entry) { calls++; second() }})
 		add(t, m, "a", "", "")
 		add(t, m, "a", "", "")
 		if calls != 2 {
-			t.Errorf("%d calls, want one more before the handler cancels", calls)
+			t.Errorf("got %d calls, want 2: one more before the handler cancels", calls)
 		}
 	})
 }
 
-// A subscription that another one's call cancels is not called for the same entry, though its turn
-// was set before.
+// A call of one subscription cancels a second one. The second is not called for the same entry,
+// although its delivery was already assigned to the caller.
 func TestCancelFromOther(t *testing.T) {
 	m := open(t, backplane.MemoryConfig{})
 	var second func()
@@ -456,7 +456,7 @@ func TestCancelFromOther(t *testing.T) {
 	add(t, m, "a", "", "")
 }
 
-// A row that is put while Watch delivers those that exist follows them.
+// A row that is put while Watch delivers the existing rows follows them.
 func TestWatchWhilePut(t *testing.T) {
 	m := open(t, backplane.MemoryConfig{})
 	var got []string
@@ -483,8 +483,8 @@ func TestWatchWhilePut(t *testing.T) {
 	}
 }
 
-// A timer that is late, or that was replaced while it began, changes nothing.
-func TestTimerOutOfTurn(t *testing.T) {
+// A late timer, or one that was replaced while it began, does nothing.
+func TestLateTimer(t *testing.T) {
 	now := newClock()
 	var timers []func()
 	m := open(t, backplane.MemoryConfig{MaxRows: 1, Now: now.Now, AfterFunc: func(_ time.Duration, f func()) func() bool {
@@ -503,13 +503,13 @@ func TestTimerOutOfTurn(t *testing.T) {
 		t.Fatalf("%d timers were set, want 2", len(timers))
 	}
 	if timers[0](); len(timers) != 2 {
-		t.Error("the timer that was replaced sets another")
+		t.Error("the replaced timer sets another")
 	}
 	now.now = now.now.Add(time.Minute)
-	put("b", time.Hour) // in place of a, which has expired
+	put("b", time.Hour) // replaces a, which has expired
 }
 
-// Close waits for the calls that have begun, and no other follows.
+// Close waits for the calls that have begun. No other call follows.
 func TestCloseWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := open(t, backplane.MemoryConfig{})
@@ -522,12 +522,12 @@ func TestCloseWaits(t *testing.T) {
 		synctest.Wait()
 		m.Publish(t.Context(), "a", nil)
 		if m.Close(); ended != 1 {
-			t.Errorf("%d calls have ended, want that which had begun", ended)
+			t.Errorf("%d calls have ended, want 1: the one that had begun", ended)
 		}
 	})
 }
 
-// There may be 100,000 rooms in which nothing is said.
+// The memory of an idle subscription is small: there may be 100,000 silent rooms.
 func TestSubscriptionSize(t *testing.T) {
 	const rooms, limit = 100_000, 240
 	m := open(t, backplane.MemoryConfig{})
@@ -548,7 +548,7 @@ func TestSubscriptionSize(t *testing.T) {
 	size := int(after.HeapAlloc-before.HeapAlloc) / rooms
 	t.Logf("%d bytes per subscription", size)
 	if size > limit {
-		t.Errorf("an empty subscription takes %d bytes, want at most %d", size, limit)
+		t.Errorf("idle subscription takes %d bytes, want at most %d", size, limit)
 	}
 	for _, cancel := range cancels {
 		cancel()
@@ -574,7 +574,7 @@ func BenchmarkAppend(b *testing.B) {
 				}
 			}
 			if delivered == 0 {
-				b.Error("nothing was delivered")
+				b.Error("got no delivery")
 			}
 		})
 	}

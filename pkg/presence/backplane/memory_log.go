@@ -7,15 +7,15 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// entryOverhead is about the memory that an entry takes beside its data, in bytes.
+// entryOverhead is the approximate memory of an entry without its data, in bytes.
 const entryOverhead = 200
 
-// roomLog is the log of one room: a run of entries without a gap up to the last one, or none.
+// roomLog is the log of one room. Its entries have no gap up to the newest one. It may be empty.
 type roomLog struct {
 	name    room.Name
 	entries []*kept // by position
 	last    uint64  // the position of the newest entry, removed or not
-	removed uint64  // the highest position whose entry is gone; the floor in a new log
+	removed uint64  // the highest position whose entry was removed; the floor in a new log
 }
 
 // kept is an entry of a log.
@@ -32,7 +32,7 @@ func newRoomLog(name room.Name, floor uint64) roomLog {
 	return roomLog{name: name, last: floor, removed: floor}
 }
 
-// after returns the entries above a position, and whether none is missing.
+// after returns the entries above a position. complete reports that none is missing.
 func (l *roomLog) after(position uint64) (entries []Entry, complete bool) {
 	if position > l.last {
 		return nil, false
@@ -49,21 +49,21 @@ func (l *roomLog) after(position uint64) (entries []Entry, complete bool) {
 
 // logs bounds the logs of all rooms. It is plain data.
 type logs struct {
-	messages int           // of each room
-	age      time.Duration // of an entry
-	limit    int           // of bytes
+	messages int           // maximum entries per room
+	age      time.Duration // maximum age of an entry
+	limit    int           // maximum bytes of all rooms
 
 	oldest kept // its next is the oldest entry of all rooms, its prev the newest
 	bytes  int
-	// emptied is called when a log has lost its last entry, whose room may be dropped.
+	// emptied is called when a log has lost its last entry. Its room can then be dropped.
 	emptied func(*roomLog)
 }
 
-// init makes the list of all entries empty.
+// init empties the list of all entries.
 func (h *logs) init() { h.oldest.prev, h.oldest.next = &h.oldest, &h.oldest }
 
-// add appends an entry to a log, and evicts entries as the bounds ask: the oldest of the room, then
-// the oldest of all rooms.
+// add appends an entry to a log. At a limit it evicts the oldest entry of the room, then the oldest
+// of all rooms.
 func (h *logs) add(l *roomLog, data []byte, now time.Time) Entry {
 	l.last++
 	e := &kept{Entry: Entry{Position: l.last, At: now, Data: data}, log: l}
@@ -80,7 +80,7 @@ func (h *logs) add(l *roomLog, data []byte, now time.Time) Entry {
 	return e.Entry
 }
 
-// remove takes the first entry of its log out.
+// remove removes e, which must be the first entry of its log.
 func (h *logs) remove(e *kept) {
 	e.prev.next, e.next.prev = e.next, e.prev
 	h.bytes -= e.size()
@@ -93,7 +93,7 @@ func (h *logs) remove(e *kept) {
 	}
 }
 
-// clear removes all entries of a log, up to its last position.
+// clear removes all entries of a log and keeps its last position.
 func (h *logs) clear(l *roomLog) {
 	for len(l.entries) > 0 {
 		h.remove(l.entries[0])
@@ -107,7 +107,7 @@ func (h *logs) expire(now time.Time) {
 	}
 }
 
-// due returns when the oldest entry expires; the zero time if there is none.
+// due returns when the oldest entry expires; the zero time without an entry.
 func (h *logs) due() time.Time {
 	if e := h.oldest.next; e != &h.oldest {
 		return e.At.Add(h.age)

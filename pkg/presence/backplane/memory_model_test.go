@@ -12,7 +12,7 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// clock is a clock for one goroutine: its timers run within advance.
+// clock is a test clock for one goroutine. advance runs its timers.
 type clock struct {
 	now    time.Time
 	timers []*clockTimer
@@ -55,11 +55,11 @@ func (c *clock) advance(d time.Duration) {
 	c.now = end
 }
 
-// model is what a memory bus keeps, written for reading: it looks at everything each time.
+// model is a simple version of a memory bus. Each operation scans all data.
 type model struct {
 	config backplane.MemoryConfig
 	now    time.Time
-	all    []modelEntry // the oldest first
+	all    []modelEntry // oldest first
 	last   map[room.Name]uint64
 	subs   map[room.Name]int
 	floor  uint64
@@ -88,7 +88,8 @@ func (m *model) of(name room.Name) (positions []uint64) {
 	return positions
 }
 
-// settle applies the bounds, from the newest entry back, and drops the logs that nobody needs.
+// settle applies the limits, from the newest entry back. It drops logs without entries and
+// subscriptions, and expired keys.
 func (m *model) settle() {
 	var kept []modelEntry
 	count, bytes := map[room.Name]int{}, 0
@@ -142,7 +143,8 @@ func (m *model) end(name room.Name) uint64 {
 	return m.floor
 }
 
-// read returns the positions above after; complete if each number up to the last is among them.
+// read returns the positions above after. complete reports that they hold every number up to the
+// last one.
 func (m *model) read(name room.Name, after uint64) (positions []uint64, complete bool) {
 	if after > m.end(name) {
 		return nil, false
@@ -159,7 +161,7 @@ func (m *model) clear(name room.Name) {
 	m.all = slices.DeleteFunc(m.all, func(e modelEntry) bool { return e.room == name })
 }
 
-// run is one run of a memory bus beside its model.
+// run is one run of a memory bus and its model in parallel.
 type run struct {
 	*testing.T
 	rnd   *rand.Rand
@@ -167,7 +169,7 @@ type run struct {
 	bus   *backplane.Memory
 	model model
 	steps int
-	// The calls that came and that are wanted, of all subscriptions and of the watcher.
+	// The received and the wanted calls of all subscriptions and of the watcher.
 	got, want []string
 	cancels   map[room.Name][]func()
 }
@@ -195,7 +197,7 @@ func (r *run) step() {
 		r.append(name)
 	case n < 60:
 		row := backplane.Row{Key: fmt.Sprint("k", r.rnd.IntN(8)), Value: fmt.Append(nil, r.steps)}
-		ttl := time.Duration(r.rnd.IntN(100))*time.Second + time.Duration(r.steps) // no two end at once
+		ttl := time.Duration(r.rnd.IntN(100))*time.Second + time.Duration(r.steps) // no two rows end at the same time
 		row.Expires = r.clock.now.Add(ttl)
 		r.model.rows[row.Key] = row
 		r.want = append(r.want, rowText(row))
@@ -248,7 +250,7 @@ func (r *run) append(name room.Name) {
 	}
 	data := fmt.Append(nil, r.steps, strings.Repeat(".", r.rnd.IntN(2000)))
 	if r.rnd.IntN(200) == 0 {
-		data = make([]byte, 50_000) // larger than the limit of all
+		data = make([]byte, 50_000) // larger than the limit of all rooms
 	}
 	want, wantDuplicate := r.model.append(name, key, len(data))
 	if !wantDuplicate {
@@ -272,7 +274,7 @@ func (r *run) subscribe(name room.Name) {
 	r.cancels[name] = append(r.cancels[name], cancel)
 }
 
-// advance moves the clock, and ends the rows of the model in the order of their times.
+// advance moves the clock and removes the model's expired rows in the order of their end.
 func (r *run) advance(d time.Duration) {
 	r.clock.advance(d)
 	r.model.now = r.clock.now
@@ -289,7 +291,7 @@ func (r *run) advance(d time.Duration) {
 	}
 }
 
-// compare asks both for the same.
+// compare checks that the bus and the model have the same state.
 func (r *run) compare(name room.Name) {
 	r.Helper()
 	ctx := r.Context()
@@ -310,7 +312,7 @@ func (r *run) compare(name room.Name) {
 		}
 	}
 	if !slices.Equal(r.got, r.want) {
-		r.Fatalf("step %d: got the calls %q, want %q", r.steps, r.got, r.want)
+		r.Fatalf("step %d: got calls %q, want %q", r.steps, r.got, r.want)
 	}
 	r.got, r.want = nil, nil
 	bytes := 0
@@ -319,14 +321,14 @@ func (r *run) compare(name room.Name) {
 	}
 	want := backplane.MemoryStats{Bytes: bytes, Keys: len(r.model.keys), Rows: len(r.model.rows)}
 	if got := r.bus.Stats(); got != want {
-		r.Fatalf("step %d: got the figures %+v, want %+v", r.steps, got, want)
+		r.Fatalf("step %d: got stats %+v, want %+v", r.steps, got, want)
 	}
 	if len(r.clock.timers) > 1 {
-		r.Fatalf("step %d: %d timers", r.steps, len(r.clock.timers))
+		r.Fatalf("step %d: got %d timers, want at most 1", r.steps, len(r.clock.timers))
 	}
 }
 
-// FuzzMemory runs a memory bus beside its model, by a seed.
+// FuzzMemory compares a memory bus with its model in random runs. The fuzz input is their seed.
 func FuzzMemory(f *testing.F) {
 	for range 8 {
 		f.Add(rand.Uint64())
@@ -344,7 +346,7 @@ func FuzzMemory(f *testing.F) {
 			}
 		}
 		if len(r.clock.timers) != 0 {
-			t.Errorf("%d timers run while nothing can expire", len(r.clock.timers))
+			t.Errorf("%d timers run although nothing can expire", len(r.clock.timers))
 		}
 		r.bus.Close()
 	})

@@ -28,7 +28,7 @@ func (m *Memory) unsubscribe(s *subscription) {
 	s.end(s)
 }
 
-// Publish implements [Bus]. It does not wait: a subscription without space loses the message.
+// Publish implements [Bus]. It does not wait: a subscription with a full backlog loses the message.
 func (m *Memory) Publish(ctx context.Context, topic room.Name, data []byte) error {
 	if err := m.lock(ctx); err != nil {
 		return err
@@ -37,7 +37,7 @@ func (m *Memory) Publish(ctx context.Context, topic room.Name, data []byte) erro
 	return nil
 }
 
-// Ask implements [Bus]. It returns when every subscription has answered.
+// Ask implements [Bus]. It returns at the latest when every subscription has answered.
 func (m *Memory) Ask(ctx context.Context, topic room.Name, request []byte, answer func(data []byte) (more bool)) error {
 	err := m.lockWithSpace(ctx, func() <-chan struct{} { return m.topics.full(topic, kindAsk) })
 	if errors.Is(err, ErrClosed) {
@@ -67,8 +67,8 @@ func (m *Memory) Ask(ctx context.Context, topic room.Name, request []byte, answe
 	return nil
 }
 
-// sendAndUnlock queues d to the subscriptions of the topic, releases the lock, and delivers to
-// those that are at rest.
+// sendAndUnlock queues d for the subscriptions of the topic, releases the lock, and delivers to the
+// idle ones.
 func (m *Memory) sendAndUnlock(topic room.Name, d delivery) {
 	var space [4]*subscription
 	mine := space[:0]
@@ -83,10 +83,10 @@ func (m *Memory) sendAndUnlock(topic room.Name, d delivery) {
 	}
 }
 
-// sendLocked queues d to one subscription. mine reports that the caller delivers it.
+// sendLocked queues d for one subscription. mine reports that the caller must deliver it.
 func (m *Memory) sendLocked(s *subscription, d delivery) (mine bool) {
 	if d.kind == kindMessage && s.full() != nil {
-		if s.lossy || s.Lost == nil { // a full backlog still has the last item
+		if s.lossy || s.Lost == nil { // a full backlog still holds its newest item
 			return false
 		}
 		d = delivery{kind: kindLost}
@@ -99,7 +99,7 @@ func (m *Memory) sendLocked(s *subscription, d delivery) (mine bool) {
 	return false
 }
 
-// loseAndUnlock calls Lost of every subscription, after what waits for it.
+// loseAndUnlock calls Lost of every subscription, after its backlog, and releases the lock.
 func (m *Memory) loseAndUnlock() {
 	var mine []*subscription
 	for _, tp := range m.topics.byName {
@@ -115,8 +115,8 @@ func (m *Memory) loseAndUnlock() {
 	}
 }
 
-// Lose is for tests: what is published and appended while during runs reaches no subscription, as
-// if the connection to an engine was lost. Then Lost of every subscription is called.
+// Lose simulates a lost connection to an engine, for tests. No message that is published or
+// appended while during runs reaches a subscription. Then Lost of every subscription is called.
 func (m *Memory) Lose(during func()) {
 	m.mu.Lock()
 	m.losing++
@@ -127,9 +127,9 @@ func (m *Memory) Lose(during func()) {
 	m.loseAndUnlock()
 }
 
-// Recreate is for tests: it makes the log anew under another epoch, as an engine does that has lost
-// its disk. It empties all logs, starts their positions again, and forgets all keys. The table
-// stays. Status returns the new epoch before Lost of any subscription is called.
+// Recreate simulates an engine that has lost its disk, for tests: it creates the log again under
+// another epoch. It empties all logs, restarts their positions and removes all keys. It keeps the
+// table. Status returns the new epoch before Lost of any subscription is called.
 func (m *Memory) Recreate() {
 	m.mu.Lock()
 	if m.closed {

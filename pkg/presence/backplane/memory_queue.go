@@ -3,25 +3,26 @@ package backplane
 import "sync"
 
 const (
-	// maxBacklog is the number of items that wait for one receiver. At the limit Append, Ask, Put
-	// and Delete wait, and publications are dropped.
+	// maxBacklog is the maximum number of queued items of one receiver. At the limit Append, Ask,
+	// Put and Delete wait, and publications are dropped.
 	maxBacklog = 1024
-	// maxTurn is the number of items of other callers that a caller's goroutine delivers. Without
-	// it a busy room would hold one caller for as long as it is busy.
+	// maxTurn is the maximum number of items of other callers that one caller delivers. Without it
+	// a busy room would hold that caller for as long as the room is busy.
 	maxTurn = 64
 )
 
-// receiver takes the items of a queue: deliver calls out, discard is for those of an ended queue.
+// receiver processes the items of a queue. deliver calls the function of the subscription. discard
+// is called for the items of an ended queue.
 type receiver[T any] interface {
 	deliver(item T)
 	discard(item T)
 }
 
-// queue delivers items to one receiver, one at a time and in order. It has no goroutine of its own:
-// the caller that finds it at rest delivers its own item and those that are added meanwhile.
+// queue delivers items to one receiver, one at a time and in order. It has no goroutine of its own.
+// The caller that finds it idle delivers its own item and the items that are added meanwhile.
 type queue[T any] struct {
 	mu      sync.Mutex // guards the rest; taken after Memory.mu, never while an item is delivered
-	busy    bool       // a goroutine delivers
+	busy    bool       // a goroutine is delivering
 	ended   bool
 	backlog *backlog[T] // nil while empty, as in most rooms
 }
@@ -31,8 +32,8 @@ type backlog[T any] struct {
 	space chan struct{} // closed when there is space again; nil while no caller waits
 }
 
-// add takes an item. mine reports that the queue was at rest: the caller then delivers the item
-// with run. The queue must not have ended.
+// add queues an item. mine reports that the queue was idle: the caller then delivers the item with
+// run. The queue must not have ended.
 func (q *queue[T]) add(item T) (mine bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -47,8 +48,8 @@ func (q *queue[T]) add(item T) (mine bool) {
 	return false
 }
 
-// full returns nil while there is space in the backlog, else a channel that is closed when there
-// is.
+// full returns nil if the backlog has space. Otherwise it returns a channel that is closed when it
+// has space again, which is at half of maxBacklog.
 func (q *queue[T]) full() <-chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -61,10 +62,10 @@ func (q *queue[T]) full() <-chan struct{} {
 	return q.backlog.space
 }
 
-// run delivers an item for which add returned mine, and then the backlog. active counts it until
-// the queue is at rest.
+// run delivers an item for which add returned mine, and then the backlog. active counts this
+// delivery until the queue is idle.
 func (q *queue[T]) run(r receiver[T], item T, active *sync.WaitGroup) {
-	defer q.drain(r, active) // after a panic too, which net/http recovers
+	defer q.drain(r, active) // also after a panic, which net/http recovers
 	if q.isEnded() {
 		r.discard(item)
 	} else {
@@ -72,13 +73,13 @@ func (q *queue[T]) run(r receiver[T], item T, active *sync.WaitGroup) {
 	}
 }
 
-// drain delivers the backlog: some of it on this goroutine, the rest on one that ends with it.
+// drain delivers the backlog: up to maxTurn items on this goroutine, the rest on a new one.
 func (q *queue[T]) drain(r receiver[T], active *sync.WaitGroup) {
 	defer active.Done()
 	rest := true
 	defer func() {
 		if rest {
-			active.Go(func() { // ends with the backlog, or when the queue is ended
+			active.Go(func() { // ends when the backlog is empty or the queue has ended
 				for item, ok := q.next(); ok; item, ok = q.next() {
 					r.deliver(item)
 				}
@@ -101,7 +102,7 @@ func (q *queue[T]) isEnded() bool {
 	return q.ended
 }
 
-// next takes the next item of the backlog. If there is none, the queue is at rest.
+// next removes and returns the next item of the backlog. Without one, the queue becomes idle.
 func (q *queue[T]) next() (item T, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -123,7 +124,7 @@ func (q *queue[T]) next() (item T, ok bool) {
 	return item, true
 }
 
-// end discards the backlog. Of an item whose delivery has begun it does not wait for the end.
+// end ends the queue and discards the backlog. It does not wait for a delivery that has begun.
 func (q *queue[T]) end(r receiver[T]) {
 	q.mu.Lock()
 	b := q.backlog
@@ -140,7 +141,7 @@ func (q *queue[T]) end(r receiver[T]) {
 	}
 }
 
-// listener is a queue before a function.
+// listener is a queue whose receiver is a function.
 type listener[T any] struct {
 	queue[T]
 	call func(T)
@@ -149,16 +150,17 @@ type listener[T any] struct {
 func (l *listener[T]) deliver(item T) { l.call(item) }
 func (l *listener[T]) discard(T)      {}
 
-// listeners all receive the same items.
+// listeners is a list of queues that receive the same items.
 type listeners[T any] []*listener[T]
 
-// turn is an item that the caller delivers, after it has released Memory.mu.
+// turn is an item that the caller must deliver after it has released Memory.mu.
 type turn[T any] struct {
 	to   *listener[T]
 	item T
 }
 
-// add queues an item to all. It appends those to turns that the caller delivers, with run.
+// add queues an item for all listeners. It appends to turns those deliveries that the caller must
+// make, with run.
 func (ls listeners[T]) add(item T, turns []turn[T], active *sync.WaitGroup) []turn[T] {
 	for _, l := range ls {
 		if l.add(item) {
@@ -169,7 +171,7 @@ func (ls listeners[T]) add(item T, turns []turn[T], active *sync.WaitGroup) []tu
 	return turns
 }
 
-// full is as that of a queue, for all of them.
+// full returns nil if every listener has space, and otherwise the channel of a full one.
 func (ls listeners[T]) full() <-chan struct{} {
 	for _, l := range ls {
 		if full := l.full(); full != nil {
@@ -179,7 +181,7 @@ func (ls listeners[T]) full() <-chan struct{} {
 	return nil
 }
 
-// run delivers the items.
+// run makes the deliveries of turns.
 func run[T any](turns []turn[T], active *sync.WaitGroup) {
 	for _, t := range turns {
 		t.to.run(t.to, t.item, active)

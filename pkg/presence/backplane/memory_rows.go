@@ -53,7 +53,7 @@ func (m *Memory) Watch(f func(Row)) (cancel func(), err error) {
 		return nil, ErrClosed
 	}
 	w := &listener[Row]{call: f}
-	w.busy = true // changes wait until f has the rows
+	w.busy = true // changes wait until f has received the rows
 	m.watchers = append(m.watchers, w)
 	m.active.Add(1)
 	rows := m.table.all()

@@ -19,8 +19,8 @@ type tableRow struct {
 
 func newTable(limit int) table { return table{limit: limit, rows: map[string]*tableRow{}} }
 
-// put stores a row in place of the one that has its key. It reports false, and stores nothing, if
-// the row is new and the table is full.
+// put stores a row and replaces the row with the same key. If the key is new and the table is full,
+// it stores nothing and returns false.
 func (t *table) put(r Row) bool {
 	if old := t.rows[r.Key]; old != nil {
 		old.Row = r
@@ -36,7 +36,7 @@ func (t *table) put(r Row) bool {
 	return true
 }
 
-// remove deletes a row, and reports whether there was one.
+// remove deletes a row and reports whether it existed.
 func (t *table) remove(key string) bool {
 	row := t.rows[key]
 	if row == nil {
@@ -47,8 +47,8 @@ func (t *table) remove(key string) bool {
 	return true
 }
 
-// expired removes one row whose time to live has ended, the one that ended first, and returns its
-// key.
+// expired removes the row whose time to live ended first, and returns its key. ok is false if no
+// row has expired.
 func (t *table) expired(now time.Time) (key string, ok bool) {
 	if len(t.byTime) == 0 || now.Before(t.byTime[0].Expires) {
 		return "", false
@@ -66,7 +66,7 @@ func (t *table) all() []Row {
 	return rows
 }
 
-// due returns when the next row expires; the zero time if there is none.
+// due returns when the next row expires; the zero time without a row.
 func (t *table) due() time.Time {
 	if len(t.byTime) == 0 {
 		return time.Time{}

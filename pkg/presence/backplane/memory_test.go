@@ -15,7 +15,7 @@ import (
 
 var _ backplane.Bus = (*backplane.Memory)(nil)
 
-// open returns a bus with large bounds where c has none.
+// open returns a bus. It sets a large limit where c has none.
 func open(t *testing.T, c backplane.MemoryConfig) *backplane.Memory {
 	t.Helper()
 	if c.Messages == 0 {
@@ -41,7 +41,7 @@ func add(t *testing.T, b backplane.Bus, name room.Name, key, data string) uint64
 	return position
 }
 
-// read returns the entries above after as "3:c 4:d", with "…" before them if they are not complete.
+// read returns the entries above after as "3:c 4:d". It puts "…" first if they are not complete.
 func read(t *testing.T, b backplane.Bus, name room.Name, after uint64) string {
 	t.Helper()
 	entries, complete, err := b.Read(t.Context(), name, after)
@@ -147,12 +147,12 @@ func TestRows(t *testing.T) {
 		put("b", "2", time.Second)
 		put("a", "3", time.Minute)
 		if err := put("c", "4", time.Second); !errors.Is(err, backplane.ErrTableFull) {
-			t.Errorf("a third of two rows: got %v", err)
+			t.Errorf("third row at a limit of 2: got %v, want ErrTableFull", err)
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if err := put("c", "4", 2*time.Second); err != nil {
-			t.Errorf("after one row has expired: %v", err)
+			t.Errorf("put after one row has expired: %v", err)
 		}
 		m.Delete(t.Context(), "a")
 		m.Delete(t.Context(), "a")
@@ -190,6 +190,6 @@ func TestClosed(t *testing.T) {
 		}
 	}
 	if m.Status().Connected {
-		t.Error("it is still connected")
+		t.Error("connected after Close")
 	}
 }

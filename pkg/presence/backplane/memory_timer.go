@@ -2,8 +2,8 @@ package backplane
 
 import "time"
 
-// setTimerLocked sets the timer for the next row, entry or key that expires. It runs only while
-// there is one.
+// setTimerLocked sets the timer for the next row, entry or key that expires. The timer runs only
+// while something can expire.
 func (m *Memory) setTimerLocked(now time.Time) {
 	due := m.table.due()
 	for _, sweep := range [...]time.Time{m.topics.logs.due(), m.keys.due()} {
@@ -14,7 +14,7 @@ func (m *Memory) setTimerLocked(now time.Time) {
 		}
 	}
 	if due.IsZero() || !m.due.IsZero() && !due.Before(m.due) {
-		return // the timer that is set, if any, sets itself again
+		return // a timer that is already set sets itself again
 	}
 	if m.stop != nil {
 		m.stop()
@@ -24,7 +24,7 @@ func (m *Memory) setTimerLocked(now time.Time) {
 	m.due, m.stop = due, m.afterFunc(due.Sub(now), func() { m.expire(number) })
 }
 
-// expire is the timer's: it removes the entries, keys and rows that have expired.
+// expire removes the entries, keys and rows that have expired. The timer calls it with its number.
 func (m *Memory) expire(number uint64) {
 	m.mu.Lock()
 	if m.closed || number != m.timers {

@@ -10,15 +10,15 @@ import (
 type topics struct {
 	logs   logs
 	byName map[room.Name]*topic
-	// floor is the highest last position of all logs that were dropped. A log starts there, so that
-	// no position of a room is given twice.
+	// floor is the highest last position of all dropped logs. A new log starts there, so that no
+	// position of a room is given twice.
 	floor uint64
 }
 
 // topic is a room, or Nodes.
 type topic struct {
 	roomLog
-	first *subscription // of a list through subscription.next
+	first *subscription // start of a list linked by subscription.next
 }
 
 // subscription is one call of Subscribe.
@@ -27,14 +27,14 @@ type subscription struct {
 	Handler
 	topic *topic
 	next  *subscription
-	lossy bool // the last item that was added is Lost; guarded by Memory.mu
+	lossy bool // the newest item is Lost; guarded by Memory.mu
 }
 
 // delivery is one call of a Handler.
 type delivery struct {
 	kind    kind
-	Entry                 // kindEntry, and Data of all but kindLost
-	answers chan<- []byte // kindAsk; takes one answer of each subscription without blocking
+	Entry                 // for kindEntry; Data is set for every kind except kindLost
+	answers chan<- []byte // for kindAsk; has space for one answer per subscription
 }
 
 type kind uint8
@@ -79,7 +79,7 @@ func (s *subscription) discard(d delivery) {
 	}
 }
 
-// open returns the topic, which it makes if there is none.
+// open returns the topic and creates it if necessary.
 func (t *topics) open(name room.Name) *topic {
 	tp := t.byName[name]
 	if tp == nil {
@@ -89,7 +89,7 @@ func (t *topics) open(name room.Name) *topic {
 	return tp
 }
 
-// subscriptions returns the first subscription of a topic; nil if there is none.
+// subscriptions returns the first subscription of a topic; nil without one.
 func (t *topics) subscriptions(name room.Name) *subscription {
 	if tp := t.byName[name]; tp != nil {
 		return tp.first
@@ -97,7 +97,7 @@ func (t *topics) subscriptions(name room.Name) *subscription {
 	return nil
 }
 
-// subscribe adds a subscription to a topic, after those that it has.
+// subscribe adds a subscription at the end of the topic's list.
 func (t *topics) subscribe(name room.Name, h Handler) *subscription {
 	s := &subscription{Handler: h, topic: t.open(name)}
 	end := &s.topic.first
@@ -108,8 +108,8 @@ func (t *topics) subscribe(name room.Name, h Handler) *subscription {
 	return s
 }
 
-// unsubscribe removes a subscription, and with the last one of a room its log. A second time it
-// does nothing.
+// unsubscribe removes a subscription. With the last one of a room it removes the room's log. A
+// second call does nothing.
 func (t *topics) unsubscribe(s *subscription) {
 	for at := &s.topic.first; *at != nil; at = &(*at).next {
 		if *at == s {
@@ -123,8 +123,8 @@ func (t *topics) unsubscribe(s *subscription) {
 	}
 }
 
-// full returns nil while every subscription of the topic that wants the kind has space, else a
-// channel that is closed when one that had none has.
+// full returns nil if every subscription of the topic that wants the kind has space. Otherwise it
+// returns a channel that is closed when a full one has space again.
 func (t *topics) full(name room.Name, k kind) <-chan struct{} {
 	for s := t.subscriptions(name); s != nil; s = s.next {
 		if s.wants(k) {
@@ -141,7 +141,7 @@ func (t *topics) add(name room.Name, data []byte, now time.Time) Entry {
 	return t.logs.add(&t.open(name).roomLog, data, now)
 }
 
-// log returns the room's log, or the empty one that it would have.
+// log returns the room's log. For an unknown room it returns an empty one that is not stored.
 func (t *topics) log(name room.Name) *roomLog {
 	if tp := t.byName[name]; tp != nil {
 		return &tp.roomLog
@@ -150,8 +150,8 @@ func (t *topics) log(name room.Name) *roomLog {
 	return &l
 }
 
-// release drops a topic that has neither an entry nor a subscription. It is called whenever the
-// log has become empty.
+// release drops a topic without entries and subscriptions. It is called whenever a log has become
+// empty.
 func (t *topics) release(l *roomLog) {
 	if tp := t.byName[l.name]; tp != nil && tp.first == nil && len(tp.entries) == 0 {
 		delete(t.byName, l.name)
@@ -159,7 +159,7 @@ func (t *topics) release(l *roomLog) {
 	}
 }
 
-// recreate empties all logs and has their positions start anew.
+// recreate empties all logs and restarts their positions.
 func (t *topics) recreate() {
 	for name, tp := range t.byName {
 		t.logs.clear(&tp.roomLog)

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// An engine can be written, and tested, in a module of its own. vet compiles its tests too.
+// An engine can be implemented and tested in another module. vet compiles its tests too.
 func TestThirdParty(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), "go", "vet", ".")
 	cmd.Dir = "testdata/thirdparty"

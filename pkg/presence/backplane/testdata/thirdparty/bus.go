@@ -1,5 +1,5 @@
-// Package thirdparty is an engine of another module: it sees what is exported and no more. It gives
-// nothing but the form of a Bus.
+// Package thirdparty is an engine in another module: it uses only exported names. It implements the
+// methods of Bus without their behaviour.
 package thirdparty
 
 import (
@@ -10,7 +10,7 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// Bus has no contact with anything.
+// Bus is connected to no server.
 type Bus struct{}
 
 var _ backplane.Bus = Bus{}
