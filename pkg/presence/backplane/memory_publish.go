@@ -99,7 +99,8 @@ func (m *Memory) sendLocked(s *subscription, d delivery) (mine bool) {
 	return false
 }
 
-// loseAndUnlock calls Lost of every subscription, after its backlog, and releases the lock.
+// loseAndUnlock queues Lost for every subscription, behind its backlog, releases the lock, and
+// delivers to the idle ones.
 func (m *Memory) loseAndUnlock() {
 	var mine []*subscription
 	for _, tp := range m.topics.byName {

@@ -19,10 +19,10 @@ type (
 	busAsk    = func(ctx context.Context, topic room.Name, request []byte, answer func([]byte) bool) error
 )
 
-// broken is a bus of which some methods are wrong. A nil function is that of the bus below.
+// broken is a bus with some wrong methods. A nil function means the method of the bus below.
 type broken struct {
 	backplane.Bus
-	handler func(h backplane.Handler) backplane.Handler // of each Subscribe
+	handler func(h backplane.Handler) backplane.Handler // changes the handler of each Subscribe
 	sub     func(topic room.Name, h backplane.Handler) (func(), error)
 	append  busAppend
 	read    busRead
@@ -126,12 +126,12 @@ func (b *broken) Close() {
 	b.Bus.Close()
 }
 
-// The checks that fail for an engine with one fault. The engine has the broken handle and a good
-// one.
+// faults lists engines with one fault each, and the checks that must fail for them. Each engine has
+// the broken handle and a correct one.
 var faults = []struct {
 	name   string
 	change func(b *broken, m *backplane.Memory)
-	failed []string // checks
+	failed []string // names of checks
 }{
 	{"an entry is lost", onEntry(func(n int, e backplane.Entry, entry func(backplane.Entry)) {
 		if n != 3 {
@@ -148,8 +148,8 @@ var faults = []struct {
 			entry(e)
 		}
 	}), []string{"Append"}},
-	{"two entries change places", reorder, []string{"Append"}},
-	{"an entry of another room comes", onEntry(func(n int, e backplane.Entry, entry func(backplane.Entry)) {
+	{"two entries are swapped", reorder, []string{"Append"}},
+	{"entries have other data", onEntry(func(n int, e backplane.Entry, entry func(backplane.Entry)) {
 		e.Data = bytes.ToUpper(append([]byte("x"), e.Data...))
 		entry(e)
 	}), []string{"Append", "Keys"}},
@@ -177,7 +177,7 @@ var faults = []struct {
 		}
 		return position, duplicate, err
 	}), []string{"Keys"}},
-	{"keys are known for ever, in every room", globalKeys, []string{"Keys", "KeyAge", "Recreate"}},
+	{"keys are known forever, in every room", globalKeys, []string{"Keys", "KeyAge", "Recreate"}},
 	{"no key is a key", onAppend(func(inner busAppend, ctx context.Context, name room.Name, key string, data []byte) (uint64, bool, error) {
 		return inner(ctx, name, key+"!", data)
 	}), []string{"NoKey"}},
@@ -284,10 +284,10 @@ var faults = []struct {
 		epoch := m.Status().Epoch
 		b.status = func(s backplane.Status) backplane.Status { s.Epoch = epoch; return s }
 	}, []string{"Recreate"}},
-	{"a node has an epoch of its own", func(b *broken, _ *backplane.Memory) {
+	{"a node has another epoch", func(b *broken, _ *backplane.Memory) {
 		b.status = func(s backplane.Status) backplane.Status { s.Epoch = "0123456789"; return s }
 	}, []string{"Status"}},
-	{"the epoch is no hex", func(b *broken, _ *backplane.Memory) {
+	{"the epoch is not hexadecimal", func(b *broken, _ *backplane.Memory) {
 		b.status = func(s backplane.Status) backplane.Status { s.Epoch = "one"; return s }
 	}, []string{"Status"}},
 	{"Notify does nothing", func(b *broken, _ *backplane.Memory) {
@@ -353,7 +353,7 @@ func onEntry(f func(n int, e backplane.Entry, entry func(backplane.Entry))) func
 	}
 }
 
-// reorder holds every third entry back until the next one.
+// reorder delivers the third entry of each subscription after the fourth.
 func reorder(b *broken, _ *backplane.Memory) {
 	b.handler = func(h backplane.Handler) backplane.Handler {
 		entry, n := h.Entry, 0
@@ -391,7 +391,7 @@ func onAppend(f func(inner busAppend, ctx context.Context, name room.Name, key s
 	}
 }
 
-// globalKeys keeps keys by themselves.
+// globalKeys keeps its own keys: without a room and forever.
 func globalKeys(b *broken, m *backplane.Memory) {
 	var mu sync.Mutex
 	known := map[string]uint64{}
@@ -417,7 +417,7 @@ func onRead(f func(entries []backplane.Entry, complete bool) ([]backplane.Entry,
 	}
 }
 
-// onRow changes the rows of each watcher; first are those before Watch returns.
+// onRow changes the rows of each watcher. first is true for the rows before Watch returns.
 func onRow(f func(first bool, r backplane.Row, row func(backplane.Row))) func(*broken, *backplane.Memory) {
 	return func(b *broken, m *backplane.Memory) {
 		b.watch = func(row func(backplane.Row)) (func(), error) {
@@ -429,7 +429,7 @@ func onRow(f func(first bool, r backplane.Row, row func(backplane.Row))) func(*b
 	}
 }
 
-// TestBroken asks that the checks find each fault.
+// TestBroken checks that the checks find each fault.
 func TestBroken(t *testing.T) {
 	found := map[string]bool{}
 	for _, fault := range faults {
@@ -453,12 +453,12 @@ func TestBroken(t *testing.T) {
 	}
 	for _, c := range checks {
 		if !found[c.name] {
-			t.Errorf("no fault is found by check %s", c.name)
+			t.Errorf("check %s finds no fault", c.name)
 		}
 	}
 }
 
-// An engine must be able to lose its log and publications.
+// An engine needs handles, a number of messages, Recreate and Drop.
 func TestIncompleteEngine(t *testing.T) {
 	for name, change := range map[string]func(*Engine){
 		"no nodes": func(e *Engine) { e.Nodes = nil }, "no Messages": func(e *Engine) { e.Messages = 0 },

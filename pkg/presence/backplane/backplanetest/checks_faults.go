@@ -12,20 +12,20 @@ import (
 
 var epochForm = regexp.MustCompile(`^[0-9a-f]{10}$`)
 
-// checkStatus: all nodes are connected to one log.
+// checkStatus: all nodes are connected to the same log.
 func checkStatus(e *env) {
 	want := e.node(0).Status()
 	if !epochForm.MatchString(want.Epoch) || !want.Connected {
-		e.errorf("Status: %+v, want ten hex digits, connected", want)
+		e.errorf("Status: got %+v, want an epoch of ten hex digits, connected", want)
 	}
 	for i := range e.Nodes {
 		if got := e.node(i).Status(); got != want {
-			e.errorf("Status of node %d: %+v, want %+v", i, got, want)
+			e.errorf("Status of node %d: got %+v, want %+v", i, got, want)
 		}
 	}
 }
 
-// checkDrop: what was lost is announced by Lost, and the log has it.
+// checkDrop: Lost reports a loss, and the log has the lost entries.
 func checkDrop(e *env) {
 	r := e.subscribe(0, "a")
 	before := e.append(0, "a", "before")
@@ -47,19 +47,19 @@ func checkDrop(e *env) {
 	e.locked(func() { after = r.entries[len(r.entries)-1].Position })
 	entries, complete := e.read(0, "a", after)
 	if !complete || !hasAll(append([]uint64{before}, positions(entries)...), all) {
-		e.errorf("after Lost Read returns %d, complete %v, want %d", positions(entries), complete, all)
+		e.errorf("Read after Lost: got %d, complete %v, want all of %d, complete", positions(entries), complete, all)
 	}
 	last := e.append(1, "a", "after")
 	e.publish(1, "a", "after")
-	e.await(func() bool { return hasAll(r.positions(), []uint64{last}) && r.count("after") == 1 }, "what follows Drop")
+	e.await(func() bool { return hasAll(r.positions(), []uint64{last}) && r.count("after") == 1 }, "the entry and the message after Drop")
 	e.locked(func() {
 		if n := r.count("lost"); n > 3 {
-			e.errorf("3 messages became %d", n)
+			e.errorf("received %d copies of 3 messages", n)
 		}
 	})
 }
 
-// checkRecreate: a log that was made anew has another epoch and nothing of the old one.
+// checkRecreate: a recreated log has another epoch, and no entry or key of the old one.
 func checkRecreate(e *env) {
 	rs := e.subscribeAll("a")
 	old := e.node(0).Status().Epoch
@@ -71,7 +71,7 @@ func checkRecreate(e *env) {
 			e.fatalf("Append: %v", err)
 		}
 	}
-	e.append(0, "unheard", "old")
+	e.append(0, "unsubscribed", "old")
 	for _, r := range rs {
 		e.await(func() bool { return len(r.entries) == 1 }, "%s: the entry", r.name)
 	}
@@ -83,7 +83,7 @@ func checkRecreate(e *env) {
 		return len(notified) > 0 && notified[len(notified)-1].Epoch != old && notified[len(notified)-1].Connected
 	}, "a notification of the new epoch")
 	checkStatus(e)
-	for _, name := range []string{"a", "unheard"} {
+	for _, name := range []string{"a", "unsubscribed"} {
 		if entries, _ := e.read(0, "a", 0); len(entries) > 0 {
 			e.errorf("room %s has %d entries of the old epoch", name, len(entries))
 		}
@@ -94,12 +94,12 @@ func checkRecreate(e *env) {
 	for i, r := range rs {
 		e.await(func() bool { return len(r.entries) > 1 && string(r.entries[len(r.entries)-1].Data) == "new" }, "%s: the new entry", r.name)
 		if entries, complete := e.read(i, "a", 0); len(entries) != 1 || !complete {
-			e.errorf("of the new log Read returns %d entries, complete %v", len(entries), complete)
+			e.errorf("Read of the new log: got %d entries, complete %v, want 1, complete", len(entries), complete)
 		}
 	}
 }
 
-// checkContext: a call whose ctx has ended returns its cause, and does nothing.
+// checkContext: a call whose ctx has ended does nothing and returns the cause; Ask returns nil.
 func checkContext(e *env) {
 	r := e.subscribe(0, "a")
 	cause := errors.New("the cause")
@@ -114,21 +114,21 @@ func checkContext(e *env) {
 		"Put": b.Put(ctx, "k", nil, 1e9), "Delete": b.Delete(ctx, "k"),
 	} {
 		if !errors.Is(err, cause) {
-			e.errorf("%s, whose ctx has ended: %v, want its cause", name, err)
+			e.errorf("%s after its ctx has ended: got %v, want the cause of ctx", name, err)
 		}
 	}
 	if err := b.Ask(ctx, "a", nil, func([]byte) bool { return true }); err != nil {
-		e.errorf("Ask, whose ctx has ended: %v", err)
+		e.errorf("Ask after its ctx has ended: got %v, want nil", err)
 	}
 	e.settle()
 	e.locked(func() {
 		if r.calls > 0 {
-			e.errorf("%d calls of a subscription", r.calls)
+			e.errorf("got %d calls of a subscription after ctx has ended, want 0", r.calls)
 		}
 	})
 }
 
-// checkClose: a closed handle refuses calls and makes none; the other handles go on.
+// checkClose: a closed handle rejects calls and makes none. The other handles still work.
 func checkClose(e *env) {
 	b := e.node(0)
 	rs := e.subscribeAll("a")
@@ -146,7 +146,7 @@ func checkClose(e *env) {
 		"Ask": b.Ask(e.ctx, "a", nil, func([]byte) bool { return true }),
 	} {
 		if !errors.Is(err, backplane.ErrClosed) {
-			e.errorf("%s after Close: %v, want ErrClosed", name, err)
+			e.errorf("%s after Close: got %v, want ErrClosed", name, err)
 		}
 	}
 	b.Notify(func(backplane.Status) {})()

@@ -10,8 +10,8 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// checkAppend: every node receives every entry of the room once and in log order, which is that of
-// Read and of the positions returned.
+// checkAppend: every node receives every entry of the room once and in log order. Read and the
+// returned positions have the same order.
 func checkAppend(e *env) {
 	rs := append(e.subscribeAll("a"), e.subscribe(0, "a"))
 	other := e.subscribe(0, "b")
@@ -49,26 +49,26 @@ func checkAppend(e *env) {
 			e.checkEntries(r.name, r.entries, data)
 		}
 		if len(other.entries) > 0 {
-			e.errorf("another room received %d entries", len(other.entries))
+			e.errorf("another room received %d entries, want 0", len(other.entries))
 		}
 	})
 	for i := range e.Nodes {
 		entries, complete := e.read(i, "a", start)
 		if e.checkEntries("Read", entries, data); !complete {
-			e.errorf("Read from the start: not complete")
+			e.errorf("Read from the start is not complete")
 		}
 		if last := e.last(i, "a"); last != entries[len(entries)-1].Position {
-			e.errorf("Last returns %d, the newest entry has %d", last, entries[len(entries)-1].Position)
+			e.errorf("Last: got %d, want %d, the position of the newest entry", last, entries[len(entries)-1].Position)
 		}
 	}
 }
 
-// checkEntries asks that the entries are those of data, in the order of their positions.
+// checkEntries checks that the entries are those of data, in the order of their positions.
 func (e *env) checkEntries(name string, entries []backplane.Entry, data map[uint64]string) {
 	for i, entry := range entries {
 		switch want, ok := data[entry.Position]; {
 		case i > 0 && entry.Position <= entries[i-1].Position:
-			e.errorf("%s: position %d after %d", name, entry.Position, entries[i-1].Position)
+			e.errorf("%s: position %d follows %d", name, entry.Position, entries[i-1].Position)
 		case !ok || want != string(entry.Data):
 			e.errorf("%s: entry %d is %q, want %q", name, entry.Position, entry.Data, want)
 		case entry.At.IsZero():
@@ -80,7 +80,7 @@ func (e *env) checkEntries(name string, entries []backplane.Entry, data map[uint
 	}
 }
 
-// checkKeys: a key is one message of its room, whichever node appends it.
+// checkKeys: a key identifies one message of its room, on every node.
 func checkKeys(e *env) {
 	r := e.subscribe(0, "a")
 	first, _, err := e.appendKey(0, "a", "key", "first")
@@ -89,14 +89,14 @@ func checkKeys(e *env) {
 	}
 	for i := range e.Nodes {
 		if position, duplicate, err := e.node(i).Append(e.ctx, "a", "key", []byte("again")); err == nil && (position != first || !duplicate) {
-			e.errorf("the key again: got %d, duplicate %v, want %d, true", position, duplicate, first)
+			e.errorf("repeated key: got position %d, duplicate %v, want %d, true", position, duplicate, first)
 		}
 	}
 	if _, duplicate, err := e.appendKey(0, "b", "key", "another room"); err != nil || duplicate {
-		e.errorf("the key in another room: duplicate %v, error %v", duplicate, err)
+		e.errorf("the key in another room: got duplicate %v, error %v, want false, nil", duplicate, err)
 	}
 	if second := e.append(0, "a", "second"); second <= first {
-		e.errorf("position %d after %d", second, first)
+		e.errorf("position %d follows %d", second, first)
 	}
 	got := make([]uint64, 8)
 	var callers sync.WaitGroup
@@ -106,7 +106,7 @@ func checkKeys(e *env) {
 	callers.Wait()
 	for _, position := range got {
 		if position != got[0] {
-			e.errorf("one key at once: positions %d", got)
+			e.errorf("concurrent Appends with one key: got positions %d, want the same for all", got)
 			break
 		}
 	}
@@ -121,13 +121,13 @@ func checkKeys(e *env) {
 				texts = append(texts, string(entry.Data))
 			}
 			if want := []string{"first", "second", "third", "end"}; !slices.Equal(texts, want) {
-				e.errorf("%s: %q, want %q", name, texts, want)
+				e.errorf("%s: got %q, want %q", name, texts, want)
 			}
 		}
 	})
 }
 
-// checkNoKey: messages without a key are never the same one.
+// checkNoKey: a message without a key is never a duplicate.
 func checkNoKey(e *env) {
 	positions := map[uint64]bool{}
 	for range 3 {
@@ -136,7 +136,7 @@ func checkNoKey(e *env) {
 			continue // the message may have been accepted
 		}
 		if duplicate || positions[position] {
-			e.errorf("a message without a key: position %d, duplicate %v", position, duplicate)
+			e.errorf("message without a key: got position %d, duplicate %v, want a new position", position, duplicate)
 		}
 		positions[position] = true
 	}
@@ -148,7 +148,7 @@ func checkNoKey(e *env) {
 	}
 }
 
-// checkKeyAge: a key is known for KeyAge and not for ever.
+// checkKeyAge: a key is known for KeyAge, but not forever.
 func checkKeyAge(e *env) {
 	if !e.Patient {
 		return
@@ -161,16 +161,16 @@ func checkKeyAge(e *env) {
 	}
 	e.sleep(backplane.KeyAge - margin)
 	if position, _, err := e.appendKey(0, "a", "key", "again"); err != nil || position != first {
-		e.errorf("shortly before KeyAge: got position %d, error %v, want %d", position, err, first)
+		e.errorf("key shortly before KeyAge: got position %d, error %v, want %d", position, err, first)
 	}
 	e.sleep(3 * margin)
 	if position, _, err := e.appendKey(0, "a", "key", "later"); err != nil || position <= first {
-		e.errorf("after KeyAge: got position %d, error %v, want one above %d", position, err, first)
+		e.errorf("key after KeyAge: got position %d, error %v, want a position above %d", position, err, first)
 	}
 }
 
-// checkComplete: Read returns all entries above a position that the log has, and is complete if it
-// has all of them.
+// checkComplete: Read returns every entry above a position that the log still has. It is complete
+// if none of them is missing.
 func checkComplete(e *env) {
 	r := e.subscribe(0, "a")
 	start := e.last(0, "a")
@@ -179,7 +179,7 @@ func checkComplete(e *env) {
 		all = append(all, e.append(n, "a", fmt.Sprint(n)))
 		if n == 1 || n == e.Messages-1 {
 			if entries, complete := e.read(0, "a", start); !slices.Equal(positions(entries), all) || !complete {
-				e.errorf("of %d entries: got %d, complete %v", len(all), positions(entries), complete)
+				e.errorf("Read of %d entries: got %d, complete %v, want %d, complete", len(all), positions(entries), complete, all)
 			}
 		}
 	}
@@ -197,11 +197,11 @@ func checkComplete(e *env) {
 		e.checkRead(i, "a", math.MaxUint64, all, kept)
 	}
 	if entries, complete := e.read(0, "unknown", e.last(0, "unknown")); len(entries) > 0 || !complete {
-		e.errorf("Read of an unknown room from its last position: %d entries, complete %v", len(entries), complete)
+		e.errorf("Read of an unknown room from its last position: got %d entries, complete %v, want 0, complete", len(entries), complete)
 	}
 }
 
-// checkRead reads above a position of a room that had all entries and has those kept.
+// checkRead checks Read of a room that had the positions all and still has those in kept.
 func (e *env) checkRead(i int, name room.Name, after uint64, all, kept []uint64) {
 	var want []uint64
 	missing := after > all[len(all)-1]
@@ -219,11 +219,11 @@ func (e *env) checkRead(i int, name room.Name, after uint64, all, kept []uint64)
 	}
 	certain := slices.Contains(kept, after) || after == all[len(all)-1]
 	if complete && missing || !complete && !missing && certain {
-		e.errorf("Read after %d of %d, of which %d are kept: complete %v", after, all, kept, complete)
+		e.errorf("Read after %d of %d, of which the log has %d: got complete %v", after, all, kept, complete)
 	}
 }
 
-// checkClear: the entries of the room are gone, its positions and keys go on.
+// checkClear: Clear removes the entries of the room and keeps its last position and its keys.
 func checkClear(e *env) {
 	e.subscribe(0, "a")
 	e.subscribe(0, "b")
@@ -245,18 +245,18 @@ func checkClear(e *env) {
 		}
 	}
 	if position, _, err := e.appendKey(0, "a", "key", "again"); err != nil || position != first {
-		e.errorf("a key after Clear: got position %d, error %v, want %d", position, err, first)
+		e.errorf("key after Clear: got position %d, error %v, want %d", position, err, first)
 	}
 	third := e.append(0, "a", "three")
 	if third <= second {
-		e.errorf("position %d after %d", third, second)
+		e.errorf("position %d follows %d", third, second)
 	}
 	e.checkRead(0, "a", first, []uint64{first, second, third}, []uint64{third})
 	e.checkRead(0, "a", second, []uint64{first, second, third}, []uint64{third})
 }
 
-// checkJoin: a subscription receives the entries that are accepted after it, and the log has the
-// others.
+// checkJoin: a subscription receives the entries that are accepted after it. The log has the
+// earlier ones.
 func checkJoin(e *env) {
 	early := e.append(0, "a", "early")
 	for i := range e.Nodes {
@@ -265,11 +265,11 @@ func checkJoin(e *env) {
 		e.await(func() bool { return hasAll(r.positions(), []uint64{late}) || r.lost > 0 }, "%s: the entry or Lost", r.name)
 		entries, complete := e.read(i, "a", early)
 		if !complete || !slices.Contains(positions(entries), late) {
-			e.errorf("Read after %d: got %d, complete %v", early, positions(entries), complete)
+			e.errorf("Read after %d: got %d, complete %v, want %d among them, complete", early, positions(entries), complete, late)
 		}
 		e.locked(func() {
 			if len(r.entries) > 0 && r.entries[0].Position < late {
-				e.errorf("%s: received entry %d, accepted before it subscribed", r.name, r.entries[0].Position)
+				e.errorf("%s: received entry %d, which was accepted before Subscribe", r.name, r.entries[0].Position)
 			}
 		})
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 // checkPublish: each subscription of the topic receives each message once, in the order of its
-// publisher, and no other does.
+// publisher. No other subscription receives it.
 func checkPublish(e *env) {
 	rs := append(e.subscribeAll("a"), e.subscribe(0, "a"))
 	other, all := e.subscribe(0, "b"), e.subscribe(0, backplane.Nodes)
@@ -48,7 +48,7 @@ func checkPublish(e *env) {
 	})
 }
 
-// checkPublisher asks what came of one publisher.
+// checkPublisher checks that r received the messages of one publisher once and in order.
 func (e *env) checkPublisher(r *recorder, publisher string, count int) {
 	n := 0
 	for _, m := range r.messages {
@@ -62,11 +62,11 @@ func (e *env) checkPublisher(r *recorder, publisher string, count int) {
 		n++
 	}
 	if n != count {
-		e.errorf("%s: %d messages of publisher %s, want %d", r.name, n, publisher, count)
+		e.errorf("%s: got %d messages of publisher %s, want %d", r.name, n, publisher, count)
 	}
 }
 
-// checkAsk: each subscription that answers does so once.
+// checkAsk: each subscription that answers does so once. Ask ends when answer returns false.
 func checkAsk(e *env) {
 	answer := func(a string) func([]byte) []byte {
 		return func(request []byte) []byte { return fmt.Append(nil, a, string(request)) }
@@ -99,16 +99,16 @@ func checkAsk(e *env) {
 		e.errorf("Ask: got %q, want %q", got, want)
 	}
 	if got := ask("?", 1); len(got) != 1 {
-		e.errorf("Ask, of which one answer is wanted: got %q", got)
+		e.errorf("Ask for one answer: got %q", got)
 	}
 	ctx, cancel := context.WithTimeout(e.ctx, e.Settle)
 	defer cancel()
-	if err := e.node(0).Ask(ctx, "nobody", nil, func([]byte) bool { return true }); err != nil {
+	if err := e.node(0).Ask(ctx, "unsubscribed", nil, func([]byte) bool { return true }); err != nil {
 		e.errorf("Ask of a topic without subscriptions: %v", err)
 	}
 }
 
-// checkAskTimeout: an Ask of which an answer does not come ends with its ctx, without an error.
+// checkAskTimeout: an Ask with a missing answer ends with its ctx and returns no error.
 func checkAskTimeout(e *env) {
 	release := make(chan struct{})
 	defer close(release)
@@ -116,16 +116,17 @@ func checkAskTimeout(e *env) {
 	done := make(chan error, 2)
 	ctx, cancel := context.WithTimeout(e.ctx, e.Settle)
 	defer cancel()
-	// The first may lend its goroutine to the subscription, and ends with it then.
+	// The bus may use the goroutine of the first call for the subscription, whose call then ends
+	// it.
 	go func() { done <- e.node(0).Ask(ctx, "a", nil, func([]byte) bool { return true }) }()
 	e.await(func() bool { return e.subs[0].asked > 0 }, "the request")
 	go func() { done <- e.node(0).Ask(ctx, "a", nil, func([]byte) bool { return true }) }()
 	if err := e.receive(done, "the end of Ask"); err != nil {
-		e.errorf("Ask, whose ctx has ended: %v", err)
+		e.errorf("Ask whose ctx has ended: got %v, want nil", err)
 	}
 }
 
-// checkCancel: no call follows cancel, which waits for none and may be called anywhere.
+// checkCancel: no call begins after cancel. cancel does not wait and may be called anywhere.
 func checkCancel(e *env) {
 	r, stays := e.subscribe(0, "a"), e.subscribe(0, "a")
 	e.publish(0, "a", "one")
@@ -139,14 +140,14 @@ func checkCancel(e *env) {
 	e.settle()
 	e.locked(func() {
 		if r.calls != 2 {
-			e.errorf("calls after cancel")
+			e.errorf("got %d calls, want 2: none after cancel", r.calls)
 		}
 	})
 	checkCancelWithin(e)
 	checkCancelLocked(e)
 }
 
-// checkCancelWithin cancels within a call.
+// checkCancelWithin calls cancel within a call of the handler.
 func checkCancelWithin(e *env) {
 	var cancel func()
 	ready, called := make(chan struct{}), make(chan error, 2)
@@ -164,11 +165,11 @@ func checkCancelWithin(e *env) {
 	e.publish(0, "b", "two")
 	e.settle()
 	if len(called) > 0 {
-		e.errorf("a call after cancel within one")
+		e.errorf("got a call after cancel within a call, want none")
 	}
 }
 
-// checkCancelLocked cancels under a lock for which a call waits.
+// checkCancelLocked calls cancel while holding a lock for which a call of the handler waits.
 func checkCancelLocked(e *env) {
 	var mu sync.Mutex
 	begun, cancelled := make(chan error, 1), make(chan error, 1)

@@ -10,7 +10,7 @@ import (
 	"example.com/presence/pkg/presence/backplane"
 )
 
-// watcher keeps the rows that it received.
+// watcher records the rows that it receives.
 type watcher struct {
 	rows   []backplane.Row // guarded by env.mu
 	cancel func()
@@ -26,7 +26,7 @@ func (e *env) watch(i int) *watcher {
 			}
 			running = true
 		})
-		e.node(i).Status() // which a call may ask for
+		e.node(i).Status() // allowed within a call
 		e.record(func() {
 			w.rows = append(w.rows, r)
 			running = false
@@ -39,7 +39,8 @@ func (e *env) watch(i int) *watcher {
 	return w
 }
 
-// of returns what a watcher received of a key: "1 2 -". The lock is held.
+// of returns the values and the end ("-") that the watcher received of a key, such as "1 2 -". The
+// lock is held.
 func (w *watcher) of(key string) string {
 	var words []string
 	for _, r := range w.rows {
@@ -54,24 +55,24 @@ func (w *watcher) of(key string) string {
 	return strings.Join(words, " ")
 }
 
-// checkTable: a watcher has the rows that exist when Watch returns, and receives each change.
+// checkTable: a watcher has every existing row when Watch returns, and receives each change.
 func checkTable(e *env) {
 	for n := range 20 {
 		e.put(n, fmt.Sprint("key ", n), "1", time.Hour)
 	}
-	e.settle() // for the other nodes
+	e.settle() // until the other nodes have the rows
 	var ws []*watcher
 	for i := range e.Nodes {
 		w := e.watch(i)
 		e.locked(func() {
 			for n := range 20 {
 				if got := w.of(fmt.Sprint("key ", n)); got != "1" {
-					e.errorf("when Watch has returned: key %d is %q, want 1", n, got)
+					e.errorf("key %d when Watch has returned: got %q, want 1", n, got)
 				}
 			}
 			for _, r := range w.rows {
 				if d := time.Until(r.Expires); !r.Deleted && (d < 50*time.Minute || d > 70*time.Minute) {
-					e.errorf("row %q, for an hour, expires in %v", r.Key, d)
+					e.errorf("row %q expires in %v, want an hour", r.Key, d)
 				}
 			}
 		})
@@ -95,13 +96,13 @@ func checkTable(e *env) {
 	e.locked(func() {
 		for _, w := range ws {
 			if got := w.of("key 3"); got != "1" {
-				e.errorf("after cancel a watcher has %q", got)
+				e.errorf("watcher after cancel: got %q, want 1", got)
 			}
 		}
 	})
 }
 
-// checkExpiry: a row ends with its time to live, which a later Put prolongs.
+// checkExpiry: a row ends with its time to live. A later Put extends it.
 func checkExpiry(e *env) {
 	var ws []*watcher
 	for i := range e.Nodes {
@@ -117,13 +118,13 @@ func checkExpiry(e *env) {
 		e.await(func() bool { return w.of("short") == "1 -" }, "node %d: the end of a row", i)
 	}
 	if d := time.Since(start); d < 2*time.Second-50*time.Millisecond || d > 5*time.Second {
-		e.errorf("a row of 2s ended after %v", d)
+		e.errorf("row with a time to live of 2s ended after %v", d)
 	}
 	e.settle()
 	e.locked(func() {
 		for i, w := range ws {
 			if got := w.of("prolonged"); got != "1 2" {
-				e.errorf("node %d: a row that was prolonged: %q", i, got)
+				e.errorf("node %d: extended row: got %q, want %q", i, got, "1 2")
 			}
 		}
 	})
@@ -131,10 +132,10 @@ func checkExpiry(e *env) {
 	defer late.cancel()
 	e.locked(func() {
 		if i := slices.IndexFunc(late.rows, func(r backplane.Row) bool { return r.Key == "short" && !r.Deleted }); i >= 0 {
-			e.errorf("a row that has ended exists for a new watcher")
+			e.errorf("a new watcher received an expired row")
 		}
 	})
 	if err := e.node(0).Put(e.ctx, "never", nil, 0); err == nil {
-		e.errorf("Put with no time to live succeeds")
+		e.errorf("Put with a time to live of 0: got no error")
 	}
 }

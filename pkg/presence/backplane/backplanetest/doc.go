@@ -1,11 +1,13 @@
-// Package backplanetest tests implementations of backplane.Bus, and has buses with faults for the
-// tests of their users.
+// Package backplanetest tests implementations of backplane.Bus. It also provides buses with faults,
+// for tests of packages that use a bus.
 //
-// [Run] asks an engine for all that the comments of backplane.Bus promise. An engine passes if it
-// keeps the contract, however late, and with whatever gaps in its positions. [RunInBubble] does the
-// same in testing/synctest, for engines without sockets.
+// [Run] checks every promise of the comments of backplane.Bus. An engine passes if it keeps the
+// contract; delays and gaps in its positions are allowed. [RunInBubble] does the same in
+// testing/synctest, for engines without sockets.
 //
-// [Gaps], [Slow] and [Epochs] wrap a bus: positions with gaps; late calls, Reads that fail and
-// Appends that are accepted without an answer; an epoch that changes on demand. What they return
-// passes the test as well.
+// Three functions wrap a bus. The wrapped bus passes the test too:
+//
+//   - [Gaps]: positions have gaps.
+//   - [Slow]: calls are late, Reads fail, and Appends are accepted without an answer.
+//   - [Epochs]: the epoch changes on demand.
 package backplanetest

@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	arrival  = 10 * time.Second // for anything that must arrive
-	callTime = 5 * time.Second  // for one call
-	tries    = 5                // of a call, which may fail
+	arrival  = 10 * time.Second // maximum wait for an expected event
+	callTime = 5 * time.Second  // timeout of one call
+	tries    = 5                // attempts per call, which may fail
 )
 
 // check is one part of the contract.
@@ -23,8 +23,8 @@ type check struct {
 	run  func(e *env)
 }
 
-// env is what a check has: the engine, and calls that are tried again where the contract lets them
-// fail. Its methods but those of recorders belong to the goroutine of the check.
+// env is the environment of a check: the engine, and calls with retries where the contract allows
+// failure. Only the goroutine of the check calls its methods, except those of recorders.
 type env struct {
 	Engine
 	recorders
@@ -34,7 +34,7 @@ type env struct {
 	keys     atomic.Uint64
 }
 
-// failed ends a check that cannot go on.
+// failed is the panic value that ends a check after a fatal failure.
 type failed struct{}
 
 // try runs the check against an engine and returns its failures.
@@ -78,17 +78,18 @@ func (e *env) fatalf(format string, args ...any) {
 	panic(failed{})
 }
 
-// settle waits until nothing arrives any more.
+// settle waits until nothing more arrives.
 func (e *env) settle() { time.Sleep(e.Settle) }
 
-// await fails the check if cond does not become true. cond is called with the lock held.
+// await ends the check with a failure if cond does not become true within arrival. cond is called
+// with the lock held.
 func (e *env) await(cond func() bool, format string, args ...any) {
 	if !e.wait(arrival, cond) {
-		e.fatalf("not within %v: "+format, append([]any{arrival}, args...)...)
+		e.fatalf("timeout after %v: "+format, append([]any{arrival}, args...)...)
 	}
 }
 
-// locked calls f with the lock of the recorders.
+// locked calls f with the recorders' lock held.
 func (e *env) locked(f func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -97,7 +98,7 @@ func (e *env) locked(f func()) {
 
 func (e *env) node(i int) backplane.Bus { return e.Nodes[i%len(e.Nodes)] }
 
-// subscribe records what node i receives of a topic.
+// subscribe records the calls that node i makes for a topic.
 func (e *env) subscribe(i int, topic room.Name) *recorder { return e.subscribeAsk(i, topic, nil) }
 
 func (e *env) subscribeAsk(i int, topic room.Name, ask func([]byte) []byte) *recorder {
@@ -112,7 +113,7 @@ func (e *env) subscribeAsk(i int, topic room.Name, ask func([]byte) []byte) *rec
 	return r
 }
 
-// subscribeAll has one recorder per node.
+// subscribeAll returns one recorder per node.
 func (e *env) subscribeAll(topic room.Name) (rs []*recorder) {
 	for i := range e.Nodes {
 		rs = append(rs, e.subscribe(i, topic))
@@ -120,14 +121,14 @@ func (e *env) subscribeAll(topic room.Name) (rs []*recorder) {
 	return rs
 }
 
-// try calls f until it succeeds.
+// try calls f until it succeeds, up to tries times. It ends the check if none succeeds.
 func (e *env) try(name string, f func(ctx context.Context) error) {
 	if err := e.attempt(f); err != nil {
 		e.fatalf("%s: %v", name, err)
 	}
 }
 
-// attempt is try for any goroutine.
+// attempt is try for any goroutine: it returns the last error. It does not retry after ErrClosed.
 func (e *env) attempt(f func(ctx context.Context) error) (err error) {
 	for range tries {
 		ctx, cancel := context.WithTimeout(e.ctx, callTime)
@@ -140,7 +141,7 @@ func (e *env) attempt(f func(ctx context.Context) error) (err error) {
 	return err
 }
 
-// append adds a message under a key of its own.
+// append adds a message with a new key.
 func (e *env) append(i int, name room.Name, data string) (position uint64) {
 	position, duplicate, err := e.appendKey(i, name, e.newKey(), data)
 	switch {
@@ -154,8 +155,8 @@ func (e *env) append(i int, name room.Name, data string) (position uint64) {
 
 func (e *env) newKey() string { return fmt.Sprint("key-", e.keys.Add(1)) }
 
-// appendKey adds a message, from any goroutine. duplicate is true only if the first attempt
-// succeeded: a later one cannot be distinguished from it.
+// appendKey adds a message, from any goroutine. duplicate is true only if the first attempt reports
+// it: a later attempt may be a duplicate of an earlier one that returned an error.
 func (e *env) appendKey(i int, name room.Name, key, data string) (position uint64, duplicate bool, err error) {
 	first := true
 	err = e.attempt(func(ctx context.Context) (err error) {
@@ -192,7 +193,7 @@ func (e *env) put(i int, key, value string, ttl time.Duration) {
 	e.try("Put", func(ctx context.Context) error { return e.node(i).Put(ctx, key, []byte(value), ttl) })
 }
 
-// receive waits for something that must come.
+// receive waits for a value and ends the check if none arrives within arrival.
 func (e *env) receive(c <-chan error, name string) error {
 	timeout := time.NewTimer(arrival)
 	defer timeout.Stop()
@@ -200,14 +201,14 @@ func (e *env) receive(c <-chan error, name string) error {
 	case err := <-c:
 		return err
 	case <-timeout.C:
-		e.fatalf("not within %v: %s", arrival, name)
+		e.fatalf("timeout after %v: %s", arrival, name)
 		return nil
 	}
 }
 
 func (e *env) sleep(d time.Duration) { time.Sleep(d) }
 
-// clear is a call of Clear.
+// clear returns a function that calls Clear, for try.
 func (e *env) clear(name room.Name) func(context.Context) error {
 	return func(ctx context.Context) error { return e.node(0).Clear(ctx, name) }
 }

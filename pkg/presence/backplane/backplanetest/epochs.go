@@ -11,8 +11,8 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// EpochBus is a bus whose epoch changes on demand, over any bus. Several hubs share one. It
-// remembers every room that was used. Memory.Recreate does the same for a backplane.Memory.
+// EpochBus wraps a bus and changes the epoch on demand. Several hubs can share one. It remembers
+// every room that was used. Memory.Recreate does the same for a backplane.Memory.
 type EpochBus struct {
 	backplane.Bus
 
@@ -20,19 +20,19 @@ type EpochBus struct {
 	mu       sync.Mutex // guards the rest
 	epoch    string
 	changes  int
-	ends     map[room.Name]uint64 // the last positions below of the epoch before
+	ends     map[room.Name]uint64 // the last positions of the previous epoch, on the bus below
 	subs     map[*epochSubscription]struct{}
 	notified map[*epochNotification]struct{}
 }
 
-// Epochs returns a bus over b, in b's epoch. Closing it closes b.
+// Epochs returns a bus over b that starts in b's epoch. Close closes b.
 func Epochs(b backplane.Bus) *EpochBus {
 	return &EpochBus{Bus: b, epoch: b.Status().Epoch, ends: map[room.Name]uint64{},
 		subs: map[*epochSubscription]struct{}{}, notified: map[*epochNotification]struct{}{}}
 }
 
-// Change makes the log anew: it has another epoch and no entries, and its positions start again.
-// The error is that of Last of the bus below; then nothing was done.
+// Change replaces the log with an empty one under another epoch, whose positions start again. It
+// returns the error of Last of the bus below, and has then changed nothing.
 func (b *EpochBus) Change(ctx context.Context) error {
 	b.changing.Lock()
 	defer b.changing.Unlock()
@@ -80,7 +80,8 @@ func (b *EpochBus) status(s backplane.Status) backplane.Status {
 	return s
 }
 
-// use notes that a room is used, and returns the end of the epoch before.
+// use records that a room is used. It returns the room's end of the previous epoch and the current
+// epoch.
 func (b *EpochBus) use(name room.Name) (end uint64, epoch string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -97,7 +98,7 @@ func (b *EpochBus) Status() backplane.Status {
 	return b.status(below)
 }
 
-// Append adds a message to the log of this epoch, in which keys are new as well.
+// Append adds a message to the log of this epoch. Keys of earlier epochs are not known in it.
 func (b *EpochBus) Append(ctx context.Context, name room.Name, key string, data []byte) (position uint64, duplicate bool, err error) {
 	end, epoch := b.use(name)
 	if key != "" {
@@ -107,7 +108,7 @@ func (b *EpochBus) Append(ctx context.Context, name room.Name, key string, data 
 	return position - min(end, position), duplicate, err
 }
 
-// Read returns entries of this epoch.
+// Read returns entries of this epoch only.
 func (b *EpochBus) Read(ctx context.Context, name room.Name, after uint64) (entries []backplane.Entry, complete bool, err error) {
 	end, _ := b.use(name)
 	entries, complete, err = b.Bus.Read(ctx, name, after+min(end, math.MaxUint64-after))
@@ -135,7 +136,7 @@ func (b *EpochBus) Close() {
 	clear(b.notified)
 }
 
-// epochSubscription calls Lost between the entries of two epochs.
+// epochSubscription wraps a handler and calls Lost between the entries of two epochs.
 type epochSubscription struct {
 	bus     *EpochBus
 	topic   room.Name
@@ -171,7 +172,7 @@ func (b *EpochBus) Subscribe(topic room.Name, h backplane.Handler) (cancel func(
 	return cancel, nil
 }
 
-// call calls f with Lost before it if the epoch has changed.
+// call calls f. If the epoch has changed since the last call, it calls Lost first.
 func (s *epochSubscription) call(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -192,7 +193,7 @@ func (s *epochSubscription) handler() backplane.Handler {
 	if s.h.Entry != nil {
 		h.Entry = func(e backplane.Entry) {
 			s.call(func() {
-				if e.Position > s.end { // else it is of the epoch before
+				if e.Position > s.end { // otherwise it belongs to the previous epoch
 					e.Position -= s.end
 					s.h.Entry(e)
 				}
@@ -214,14 +215,14 @@ func (s *epochSubscription) handler() backplane.Handler {
 	return h
 }
 
-// epochNotification is a call of Notify.
+// epochNotification is one registration of Notify.
 type epochNotification struct {
 	mu    sync.Mutex // held while f is called
 	f     func(backplane.Status)
 	ended atomic.Bool
 }
 
-// Notify calls f for the bus below and for Change.
+// Notify calls f after a change of the bus below and after Change.
 func (b *EpochBus) Notify(f func(backplane.Status)) (cancel func()) {
 	n := &epochNotification{f: f}
 	b.mu.Lock()

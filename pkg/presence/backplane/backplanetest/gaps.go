@@ -7,17 +7,17 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// gapStep is the mean distance of positions of [Gaps].
+// gapStep is the mean distance between two positions of [Gaps].
 const gapStep = 1000
 
-// Gaps returns a bus whose positions have gaps: between two of b's there are up to 1,998 that no
-// entry has. They are the same for each handle, so every handle of an engine can be wrapped.
-// Closing it closes b.
+// Gaps returns a bus whose positions have gaps: between two entries there are up to 1,998 unused
+// positions. The gaps are the same for each handle, so every handle of an engine can be wrapped.
+// Close closes b.
 func Gaps(b backplane.Bus) backplane.Bus { return gaps{b} }
 
 type gaps struct{ backplane.Bus }
 
-// widen returns the position for one of the bus below; it grows with it, and 0 stays 0.
+// widen converts a position of the bus below. The result grows with the position, and 0 stays 0.
 func widen(position uint64) uint64 {
 	if position == 0 {
 		return 0
@@ -25,8 +25,8 @@ func widen(position uint64) uint64 {
 	return position*gapStep + position*7919%gapStep
 }
 
-// narrow returns the highest position of the bus below whose own is not above position, and whether
-// it is the very one.
+// narrow returns the highest position below for which widen(below) <= position. exact reports that
+// the two are equal.
 func narrow(position uint64) (below uint64, exact bool) {
 	below = position / gapStep
 	if widen(below) > position {
@@ -54,7 +54,7 @@ func (g gaps) Read(ctx context.Context, name room.Name, after uint64) (entries [
 	below, exact := narrow(after)
 	entries, complete, err = g.Bus.Read(ctx, name, below)
 	if !exact && len(entries) == 0 {
-		complete = false // after is above the last
+		complete = false // after is greater than Last
 	}
 	for i := range entries {
 		entries[i].Position = widen(entries[i].Position)

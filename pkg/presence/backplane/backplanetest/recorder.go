@@ -9,11 +9,11 @@ import (
 	"example.com/presence/pkg/presence/backplane"
 )
 
-// recorders guards what all recorders of a check have received.
+// recorders guards the data of all recorders of a check.
 type recorders struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced at each change
-	faults  []string      // calls that a bus must not make
+	faults  []string      // forbidden calls that a bus made
 }
 
 func (rs *recorders) record(f func()) {
@@ -43,7 +43,7 @@ func (rs *recorders) wait(d time.Duration, cond func() bool) bool {
 	}
 }
 
-// recorder is a subscription that keeps what it receives.
+// recorder is a subscription that records its calls.
 type recorder struct {
 	all    *recorders
 	bus    backplane.Bus
@@ -57,11 +57,11 @@ type recorder struct {
 	asked    int
 	lost     int
 	epoch    string // when it subscribed, or when Lost was called last
-	start    int    // of the entries of that epoch
+	start    int    // index of the first entry of that epoch
 	calls    int
 }
 
-// during records that a call runs while f does.
+// during records a call that runs while f runs. Two calls at the same time are a fault.
 func (r *recorder) during(f func()) {
 	r.all.record(func() {
 		if r.running {
@@ -70,7 +70,7 @@ func (r *recorder) during(f func()) {
 		r.running = true
 		r.calls++
 	})
-	r.bus.Status() // which a call may ask for
+	r.bus.Status() // allowed within a call
 	r.all.record(func() {
 		f()
 		r.running = false
@@ -81,7 +81,7 @@ func (r *recorder) faultLocked(format string, args ...any) {
 	r.all.faults = append(r.all.faults, r.name+": "+fmt.Sprintf(format, args...))
 }
 
-// handler returns the functions that record. ask answers requests; nil leaves it out.
+// handler returns the functions that record. ask answers requests; nil answers none.
 func (r *recorder) handler(ask func([]byte) []byte) backplane.Handler {
 	h := backplane.Handler{
 		Entry:   func(e backplane.Entry) { r.during(func() { r.entryLocked(e) }) },
@@ -116,7 +116,7 @@ func (r *recorder) lostLocked(epoch string) {
 	}
 }
 
-// positions returns those of the entries received. The lock is held.
+// positions returns the positions of the received entries. The lock is held.
 func (r *recorder) positions() []uint64 { return positions(r.entries) }
 
 func positions(entries []backplane.Entry) []uint64 {
@@ -127,7 +127,7 @@ func positions(entries []backplane.Entry) []uint64 {
 	return ps
 }
 
-// count returns how many of the messages received equal m. The lock is held.
+// count returns how many received messages equal m. The lock is held.
 func (r *recorder) count(m string) (n int) {
 	for _, got := range r.messages {
 		if got == m {
@@ -137,7 +137,7 @@ func (r *recorder) count(m string) (n int) {
 	return n
 }
 
-// hasAll reports whether want are all among got, which grow.
+// hasAll reports whether got, in ascending order, contains all of want.
 func hasAll(got, want []uint64) bool {
 	for _, w := range want {
 		if _, found := slices.BinarySearch(got, w); !found {

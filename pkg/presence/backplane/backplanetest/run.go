@@ -27,16 +27,16 @@ var checks = []check{
 	{"Close", checkClose},
 }
 
-// Run tests an engine. It calls open once per check, in a subtest of the check's name; what open
-// starts ends with t.Cleanup.
+// Run tests an engine. It calls open once per check, in a subtest named after the check. open uses
+// t.Cleanup to stop everything that it starts.
 func Run(t *testing.T, open func(t *testing.T) Engine) {
 	for _, c := range checks {
 		t.Run(c.name, func(t *testing.T) { report(t, c, open(t)) })
 	}
 }
 
-// RunInBubble tests an engine in testing/synctest: no wait takes time, and the checks that wait for
-// minutes run too. All that open starts must end by t.Cleanup.
+// RunInBubble tests an engine in testing/synctest: waits take no real time, and the checks that
+// wait for minutes run too. open must use t.Cleanup to stop everything that it starts.
 func RunInBubble(t *testing.T, open func(t *testing.T) Engine) {
 	for _, c := range checks {
 		t.Run(c.name, func(t *testing.T) {

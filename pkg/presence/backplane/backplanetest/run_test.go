@@ -33,7 +33,7 @@ func TestMemoryTwice(t *testing.T) {
 	})
 }
 
-// In real time, as engines with sockets are tested.
+// The checks also run in real time, as for engines with sockets.
 func TestMemoryInRealTime(t *testing.T) {
 	Run(t, func(t *testing.T) Engine {
 		_, e := memory(t)
@@ -50,7 +50,7 @@ func TestGaps(t *testing.T) {
 	})
 	for p := uint64(1); p < 5000; p++ {
 		if d := widen(p) - widen(p-1); d < 1 || d > 2*gapStep-1 {
-			t.Fatalf("position %d is %d after the one before", p, d)
+			t.Fatalf("position %d is %d above the previous one, want 1 to %d", p, d, 2*gapStep-1)
 		}
 		if below, exact := narrow(widen(p)); below != p || !exact {
 			t.Fatalf("narrow(widen(%d)) = %d, %v", p, below, exact)
@@ -95,7 +95,7 @@ func TestEpochs(t *testing.T) {
 	})
 }
 
-// All wrappers at once, as a test of the hub may have them.
+// The wrappers can be combined, as a test of the hub may do.
 func TestAllWrappers(t *testing.T) {
 	RunInBubble(t, func(t *testing.T) Engine {
 		m, e := memory(t)
@@ -106,7 +106,7 @@ func TestAllWrappers(t *testing.T) {
 	})
 }
 
-// Slow does to calls what its configuration says.
+// Slow applies the faults of its configuration to calls.
 func TestSlowFaults(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, _ := memory(t)

@@ -10,43 +10,43 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// SlowConfig sets the faults of a [SlowBus]; the zero value does nothing.
+// SlowConfig holds the faults of a [SlowBus]. The zero value has none.
 type SlowConfig struct {
 	Append  time.Duration // Delay before the engine accepts a message.
-	Answer  time.Duration // Delay between that and the return of Append.
+	Answer  time.Duration // Delay between acceptance and the return of Append.
 	Read    time.Duration // Delay of Read and Last.
-	Deliver time.Duration // Delay of each call of a Handler; their order stays.
+	Deliver time.Duration // Delay of each call of a Handler. The calls keep their order.
 
-	LoseAnswers int // Every so many Appends one is accepted and returns ErrUnavailable. 0 for none.
-	FailReads   int // Every so many Reads one returns ErrUnavailable. 0 for none.
+	LoseAnswers int // Every n-th Append is accepted but returns ErrUnavailable. 0: none.
+	FailReads   int // Every n-th Read returns ErrUnavailable. 0: none.
 }
 
-// SlowBus is a bus whose calls take time and fail. All of its methods are safe for concurrent use.
+// SlowBus is a bus whose calls are slow or fail. All methods are safe for concurrent use.
 type SlowBus struct {
 	backplane.Bus
 	config SlowConfig
 
 	appends, reads         atomic.Uint64
-	loseAnswers, failReads atomic.Int64 // of the next calls
+	loseAnswers, failReads atomic.Int64 // number of next calls that fail
 
-	running sync.WaitGroup // of the goroutines of subscriptions
+	running sync.WaitGroup // the goroutines of subscriptions
 	mu      sync.Mutex     // guards subs and closed
 	subs    map[*slowSubscription]struct{}
 	closed  bool
 }
 
-// Slow returns a slow bus over b. Closing it closes b.
+// Slow returns a slow bus over b. Close closes b.
 func Slow(b backplane.Bus, c SlowConfig) *SlowBus {
 	return &SlowBus{Bus: b, config: c, subs: map[*slowSubscription]struct{}{}}
 }
 
-// LoseAnswers has the next n Appends accept their messages and return ErrUnavailable.
+// LoseAnswers makes the next n Appends accept their messages but return ErrUnavailable.
 func (s *SlowBus) LoseAnswers(n int) { s.loseAnswers.Store(int64(n)) }
 
-// FailReads has the next n Reads return ErrUnavailable.
+// FailReads makes the next n Reads return ErrUnavailable.
 func (s *SlowBus) FailReads(n int) { s.failReads.Store(int64(n)) }
 
-// Append adds the message to the bus below, late, and may lose the answer.
+// Append adds the message to the bus below after a delay. It may lose the answer.
 func (s *SlowBus) Append(ctx context.Context, name room.Name, key string, data []byte) (position uint64, duplicate bool, err error) {
 	if err := sleep(ctx, s.config.Append); err != nil {
 		return 0, false, err
@@ -64,7 +64,7 @@ func (s *SlowBus) Append(ctx context.Context, name room.Name, key string, data [
 	return position, duplicate, nil
 }
 
-// Read reads the bus below, late, or fails.
+// Read reads the bus below after a delay, or fails.
 func (s *SlowBus) Read(ctx context.Context, name room.Name, after uint64) (entries []backplane.Entry, complete bool, err error) {
 	if err := sleep(ctx, s.config.Read); err != nil {
 		return nil, false, err
@@ -78,7 +78,7 @@ func (s *SlowBus) Read(ctx context.Context, name room.Name, after uint64) (entri
 	return s.Bus.Read(ctx, name, after)
 }
 
-// Last asks the bus below, late.
+// Last calls Last of the bus below after a delay.
 func (s *SlowBus) Last(ctx context.Context, name room.Name) (position uint64, err error) {
 	if err := sleep(ctx, s.config.Read); err != nil {
 		return 0, err
@@ -111,7 +111,7 @@ func (s *SlowBus) Subscribe(topic room.Name, h backplane.Handler) (cancel func()
 	}, nil
 }
 
-// endLocked ends a subscription; a second time it does nothing.
+// endLocked ends a subscription. A second call does nothing.
 func (s *SlowBus) endLocked(sub *slowSubscription) {
 	if _, ok := s.subs[sub]; ok {
 		delete(s.subs, sub)
@@ -119,7 +119,7 @@ func (s *SlowBus) endLocked(sub *slowSubscription) {
 	}
 }
 
-// Close closes the bus below, and waits for the calls of handlers that have begun.
+// Close closes the bus below and waits for the calls of handlers that have begun.
 func (s *SlowBus) Close() {
 	s.mu.Lock()
 	s.closed = true
@@ -131,12 +131,12 @@ func (s *SlowBus) Close() {
 	s.running.Wait()
 }
 
-// every reports whether this is the n-th call of n.
+// every counts the call in calls and reports whether it is every n-th one. n = 0 means never.
 func every(n int, calls *atomic.Uint64) bool {
 	return n > 0 && calls.Add(1)%uint64(n) == 0
 }
 
-// sleep returns the cause of ctx if that ends first.
+// sleep waits for d. If ctx ends first, it returns its cause.
 func sleep(ctx context.Context, d time.Duration) error {
 	if d <= 0 && ctx.Err() == nil {
 		return nil

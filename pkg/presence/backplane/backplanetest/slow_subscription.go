@@ -6,7 +6,7 @@ import (
 	"example.com/presence/pkg/presence/backplane"
 )
 
-// slowSubscription delays the calls of one handler. Its goroutine makes them.
+// slowSubscription delays the calls of one handler. The goroutine of run makes them.
 type slowSubscription struct {
 	calls chan slowCall
 	ended chan struct{}
@@ -50,7 +50,7 @@ func (sub *slowSubscription) handler(h backplane.Handler, delay time.Duration) b
 	return slow
 }
 
-// run makes the calls, each at its time.
+// run makes each call at its time.
 func (sub *slowSubscription) run() {
 	for {
 		select {
