@@ -1,12 +1,14 @@
-// Package client is the Go client of the wire: it follows a room's events and
-// posts messages into it. It knows no other package of this module, so a
-// program that only listens links no server.
+// Package client is the Go client of a presence server. It follows a room's events and posts
+// messages to the room. It imports no other package of this module, so a program that only follows
+// a room links no server.
 //
-// It keeps the promises of an EventSource in a browser, and three more. It
-// takes up where it was, with the id of the last event; it waits as the stream's
-// retry: asks, longer after each failure and never as long as its neighbours;
-// it notices a server that has gone without a word; and it gives up, with an
-// error that says why, when coming back would not help.
+// It keeps the guarantees of a browser's EventSource: it resumes from the id of the last event. It
+// adds three guarantees:
+//
+//   - It waits for the time of the stream's retry: field before it reconnects, and longer after
+//     each failure. A random part keeps clients from reconnecting together.
+//   - It detects a server that has become silent.
+//   - It stops, with an error that states the reason, when reconnecting would not help.
 package client
 
 import (
@@ -23,35 +25,36 @@ import (
 	"unicode"
 )
 
-// Config holds the settings of a [Client]. The zero value of each field is its
-// default, which the field names; only URL has none.
+// Config holds the settings of a [Client]. The zero value of a field selects its default. Only URL
+// has no default.
 type Config struct {
-	// URL is where the server is mounted, path and all, such as
-	// https://example.com/presence; http or https, without a query. Required.
+	// URL is the base URL of the server, path included, such as https://example.com/presence. It is
+	// http or https, without a query. Required.
 	URL string
 
-	// Room is the room to follow and to post to; empty is the server's
-	// default, the lobby.
+	// Room is the room to follow and to post to. Default: empty, the server's default room, which
+	// is lobby.
 	Room string
 
-	// Token returns the token for a request, which is sent in the Authorization header; an empty
-	// one is not sent. Each request calls it, each new attempt to open the stream included, with
-	// the context of that request; it must return when that ends. It may be called concurrently.
-	// [StaticToken] returns one that is always the same. Default: nil, no token.
+	// Token returns the token for a request, which is sent in the Authorization header. An empty
+	// token is not sent. Each request calls the function with its own context, and so does each new
+	// attempt to open the stream. The function must return when that context ends. It may be called
+	// concurrently. [StaticToken] makes a function that always returns the same token. Default:
+	// nil, no token.
 	//
-	// The client logs no token and puts none in an error. It does log the function's own errors.
+	// The client logs no token and puts none in an error. It does log the errors of the function.
 	Token func(ctx context.Context) (string, error)
 
-	// LastEventID is the [Event.ID] to take up after; empty starts with what
-	// comes.
+	// LastEventID is the [Event.ID] after which to resume. Default: empty, which replays no earlier
+	// messages.
 	LastEventID string
 
-	// HTTPClient sends the requests; [http.DefaultClient] by default. Its
-	// Timeout would cut every stream at that age: leave it zero.
+	// HTTPClient sends the requests. Its Timeout would end every stream at that age: leave it zero.
+	// Default: [http.DefaultClient].
 	HTTPClient *http.Client
 
-	// Logger hears why a stream ended and when it is tried again;
-	// [slog.Default] by default.
+	// Logger receives the reason why a stream ended and the delay before the next attempt. Default:
+	// [slog.Default].
 	Logger *slog.Logger
 }
 
@@ -61,26 +64,26 @@ type Client struct {
 	base   *url.URL
 }
 
-// New returns a client. It sends nothing. The error is a [*ConfigError].
+// New returns a client. It sends no request. The error is a [*ConfigError].
 func New(c Config) (*Client, error) {
 	base, err := url.Parse(c.URL)
 	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" || base.RawQuery+base.Fragment != "" {
-		return nil, &ConfigError{"URL", "must be http://host or https://host, and a path at most"}
+		return nil, &ConfigError{"URL", "must be http://host or https://host, with an optional path"}
 	}
 	if strings.ContainsFunc(c.LastEventID, unicode.IsControl) {
-		return nil, &ConfigError{"LastEventID", "must not hold a control character"}
+		return nil, &ConfigError{"LastEventID", "must not contain a control character"}
 	}
 	c.HTTPClient = cmp.Or(c.HTTPClient, http.DefaultClient)
 	c.Logger = cmp.Or(c.Logger, slog.Default())
 	return &Client{c, base}, nil
 }
 
-// Send posts a message to the room and returns its id, which is the [Event.ID]
-// of the event that tells it. It tries once.
+// Send posts a message to the room and returns its id, which is the [Event.ID] of the message's
+// event. It does not retry.
 //
-// After a lost answer or a 503 the message may have been taken all the same: sent
-// again within two minutes with the same ID it is the same message. The error
-// is a [*Problem] if the server said no, and wraps that of [Config.Token].
+// After a lost answer or a 503 the server may still have accepted the message. Within two minutes,
+// a retry with the same ID counts as the same message. The error is a [*Problem] if the server
+// rejected the request. It wraps an error of [Config.Token].
 func (c *Client) Send(ctx context.Context, m Message) (id string, err error) {
 	defer c.wrap(&err, "send to")
 	body, err := json.Marshal(struct {
@@ -91,7 +94,7 @@ func (c *Client) Send(ctx context.Context, m Message) (id string, err error) {
 	if err != nil {
 		return "", err
 	}
-	resp, err := c.bring(ctx, http.MethodPost, "messages", body, http.StatusAccepted)
+	resp, err := c.sendJSON(ctx, http.MethodPost, "messages", body, http.StatusAccepted)
 	if err != nil {
 		return "", err
 	}
@@ -101,25 +104,27 @@ func (c *Client) Send(ctx context.Context, m Message) (id string, err error) {
 	return taken.ID, err
 }
 
-// SetState replaces the info of the token's user in the room, any JSON of up to
-// 1 KiB, nil being null, until the user has left it. It tries once. The error is a [*Problem] if
-// the server said no; its Status is 409 if the user has no stream of the room
-// open. It wraps that of [Config.Token].
+// SetState replaces the info of the token's user in the room, until the user has left the room.
+// info is any JSON of up to 1 KiB; nil means null. SetState does not retry.
+//
+// The error is a [*Problem] if the server rejected the request. Its Status is 409 if the user has
+// no open stream of the room. The error wraps an error of [Config.Token].
 func (c *Client) SetState(ctx context.Context, info json.RawMessage) (err error) {
 	defer c.wrap(&err, "set state in")
 	body, err := json.Marshal(info)
 	if err != nil {
 		return err
 	}
-	resp, err := c.bring(ctx, http.MethodPut, "state", body, http.StatusNoContent)
+	resp, err := c.sendJSON(ctx, http.MethodPut, "state", body, http.StatusNoContent)
 	if err != nil {
 		return err
 	}
 	return resp.Body.Close()
 }
 
-// bring sends a body of JSON, and returns the answer if it has that status.
-func (c *Client) bring(ctx context.Context, method, path string, body []byte, status int) (*http.Response, error) {
+// sendJSON sends a JSON body. It returns the response if its status is the given one, and otherwise
+// a [*Problem].
+func (c *Client) sendJSON(ctx context.Context, method, path string, body []byte, status int) (*http.Response, error) {
 	token, err := c.token(ctx)
 	if err != nil {
 		return nil, err
@@ -140,7 +145,7 @@ func (c *Client) bring(ctx context.Context, method, path string, body []byte, st
 	return resp, nil
 }
 
-// request makes a request about the room, for path below the base URL.
+// request returns a request about the room, for path below the base URL.
 func (c *Client) request(ctx context.Context, method, path, token string, body io.Reader) (*http.Request, error) {
 	u := c.base.JoinPath(path)
 	if c.config.Room != "" {
@@ -156,14 +161,14 @@ func (c *Client) request(ctx context.Context, method, path, token string, body i
 	return req, nil
 }
 
-// wrap says of an error which verb it ended, and on which room.
+// wrap adds the failed operation and the room to an error.
 func (c *Client) wrap(err *error, verb string) {
 	if *err != nil {
 		*err = fmt.Errorf("client: %s room %q: %w", verb, cmp.Or(c.config.Room, "lobby"), *err)
 	}
 }
 
-// token returns the token for one request, empty for none. Its error does not contain a token.
+// token returns the token for one request; empty means none. Its error does not contain a token.
 func (c *Client) token(ctx context.Context) (string, error) {
 	if c.config.Token == nil {
 		return "", nil

@@ -18,8 +18,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// open starts a server and a client of it, whose base URL has a path. The
-// client's log is returned to look into.
+// open starts a server and returns a client for it, with a path in the base URL, and the client's
+// log.
 func open(t *testing.T, handler http.HandlerFunc, change ...func(*client.Config)) (*client.Client, *bytes.Buffer) {
 	t.Helper()
 	server := httptest.NewServer(handler)
@@ -42,7 +42,7 @@ func open(t *testing.T, handler http.HandlerFunc, change ...func(*client.Config)
 	return c, &log
 }
 
-func TestNewRefuses(t *testing.T) {
+func TestNewRejects(t *testing.T) {
 	for _, c := range []client.Config{
 		{},
 		{URL: "presence.example"},
@@ -58,7 +58,7 @@ func TestNewRefuses(t *testing.T) {
 		}
 		_, err := client.New(c)
 		if bad := new(client.ConfigError); !errors.As(err, &bad) || bad.Field != field || err.Error() != "client: "+field+" "+bad.Reason {
-			t.Errorf("%+v: got %v, want a ConfigError of %s", c, err, field)
+			t.Errorf("%+v: got %v, want a ConfigError for %s", c, err, field)
 		}
 	}
 }
@@ -85,15 +85,15 @@ func TestSendProblem(t *testing.T) {
 		w.Header().Set("Content-Type", "application/problem+json; charset=utf-8")
 		w.Header().Set("Retry-After", "2")
 		w.WriteHeader(http.StatusTooManyRequests)
-		io.WriteString(w, `{"type":"about:blank","title":"Too fast","status":1,"detail":"20 messages a second"}`)
+		io.WriteString(w, `{"type":"about:blank","title":"Too fast","status":1,"detail":"20 messages per second"}`)
 	})
 	_, err := c.Send(t.Context(), client.Message{})
 	var p *client.Problem
-	want := client.Problem{Status: 429, Type: "about:blank", Title: "Too fast", Detail: "20 messages a second", RetryAfter: 2 * time.Second}
+	want := client.Problem{Status: 429, Type: "about:blank", Title: "Too fast", Detail: "20 messages per second", RetryAfter: 2 * time.Second}
 	if !errors.As(err, &p) || *p != want {
 		t.Fatalf("got %#v, want %#v", err, want)
 	}
-	if got, want := err.Error(), `client: send to room "doc-1": 429 Too fast: 20 messages a second`; got != want {
+	if got, want := err.Error(), `client: send to room "doc-1": 429 Too fast: 20 messages per second`; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -118,7 +118,7 @@ func TestSetState(t *testing.T) {
 	}
 }
 
-// Each event as the stream tells it.
+// Value decodes the data of every event name.
 func TestValue(t *testing.T) {
 	info := json.RawMessage(`{"a":1}`)
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -147,6 +147,6 @@ func TestValue(t *testing.T) {
 		}
 	}
 	if v, err := (client.Event{Name: "sync", Data: json.RawMessage(`[]`)}).Value(); err == nil {
-		t.Errorf("an array is the sync %+v", v)
+		t.Errorf("sync with an array: got %+v, want an error", v)
 	}
 }

@@ -10,28 +10,27 @@ import (
 	"time"
 )
 
-// maxEvent bounds an event, in bytes. The largest message is 1 MiB, of which
-// JSON may make six; the largest sync depends on --member-limit, 500 members
-// being less than 1 MiB.
+// maxEvent is the maximum size of an event in bytes. The largest message is 1 MiB; JSON may make 6
+// MiB of it. The largest sync depends on --member-limit: 500 members are less than 1 MiB.
 const maxEvent = 16 << 20
 
 // decoder reads the event-stream format (WHATWG HTML, section 9.2.6). Its last id and its retry
-// outlive a stream. r3labs_test.go lists why it is not that of r3labs/sse, which the server uses.
+// outlive a stream. The server uses r3labs/sse; r3labs_test.go lists why this package does not.
 type decoder struct {
 	lastID string        // of the last event
-	retry  time.Duration // the stream's latest retry field
+	retry  time.Duration // latest retry field of the stream
 
-	// The event being read. All but id are empty between two events.
+	// The event being read. All fields except id are empty between two events.
 	id, name string
-	data     []byte // each line of it ends with LF
+	data     []byte // each line ends with LF
 }
 
-// decode reads events until r ends, which is io.EOF, or fails, or emit returns an error, and
-// returns that error. It emits an event before it reads beyond the event's last byte, and drops an
-// event that r does not finish. An event of more than maxEvent bytes is ErrTooLarge.
+// decode reads events until r ends (io.EOF), r fails, or emit returns an error. It returns that
+// error. It emits an event before it reads beyond the event's last byte. It drops an event that r
+// does not finish. An event of more than maxEvent bytes returns ErrTooLarge.
 func (d *decoder) decode(r io.Reader, emit func(Event) error) error {
-	// The standard starts each stream with an empty id. Here an event without an id has that of
-	// the stream before: otherwise it would lose the position from which the client resumes.
+	// The standard starts each stream with an empty id. Here an event without an id has the id of
+	// the previous stream: otherwise the client would lose the position from which it resumes.
 	d.id, d.name, d.data = d.lastID, "", nil
 	lines := lineReader{r: bufio.NewReader(r)}
 	for first := true; ; first = false {
@@ -52,8 +51,9 @@ func (d *decoder) decode(r io.Reader, emit func(Event) error) error {
 	}
 }
 
-// field processes a line that is not empty. Line ends, colons and blanks are ASCII, which is never
-// part of an invalid sequence: to decode each value alone is to decode the whole stream.
+// field processes a line that is not empty. It decodes the UTF-8 of each value alone. The result is
+// that of decoding the whole stream: line ends, colons and blanks are ASCII, and ASCII is never
+// part of an invalid sequence.
 func (d *decoder) field(line []byte) {
 	name, value, _ := bytes.Cut(line, []byte(":")) // a comment is a field without a name
 	value = bytes.TrimPrefix(value, []byte(" "))
@@ -68,8 +68,8 @@ func (d *decoder) field(line []byte) {
 			d.id = string(appendUTF8(nil, value))
 		}
 	case "retry":
-		// ParseUint accepts digits alone. 32 bits of milliseconds are 49 days, which is what a
-		// larger number becomes.
+		// ParseUint accepts only digits. A number above 32 bits becomes the 32-bit maximum: 49 days
+		// in milliseconds.
 		ms, err := strconv.ParseUint(string(value), 10, 32)
 		if err == nil || errors.Is(err, strconv.ErrRange) {
 			d.retry = time.Duration(ms) * time.Millisecond
@@ -77,7 +77,7 @@ func (d *decoder) field(line []byte) {
 	}
 }
 
-// dispatch ends the event being read. Without data it is no event, but its id counts.
+// dispatch ends the event being read. Without data there is no event, but its id counts.
 func (d *decoder) dispatch() (e Event, ok bool) {
 	d.lastID = d.id
 	if len(d.data) > 0 {

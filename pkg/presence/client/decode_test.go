@@ -13,9 +13,9 @@ import (
 	"example.com/presence/pkg/presence/client"
 )
 
-// say prints what came of a stream: "name#id=data" an event, and in the end the
-// id and the retry that hold.
-func say(events []client.Event, lastID string, retry time.Duration) string {
+// format returns the result of a stream as text: one line "name#id=data" per event, then the last
+// id and the retry.
+func format(events []client.Event, lastID string, retry time.Duration) string {
 	var b strings.Builder
 	for _, e := range events {
 		fmt.Fprintf(&b, "%s#%s=%s\n", e.Name, e.ID, e.Data)
@@ -35,11 +35,11 @@ func TestDecode(t *testing.T) {
 		{"no data: no event, but id and retry count", "event: x\nid: 1\nretry: 20\n\ndata: y\n\n", "message#1=y\n" + `id "1" retry 20ms`},
 		{"an id alone", "id: 1\n\nid: 2\n", `id "1" retry 0s`},
 		{"an id stays", "id: 1\ndata: a\n\ndata: b\n\nid\ndata: c\n\n", "message#1=a\nmessage#1=b\nmessage#=c\n" + `id "" retry 0s`},
-		{"an id with NUL is none", "id: 1\ndata: a\n\nid: 2\x00\ndata: b\n\n", "message#1=a\nmessage#1=b\n" + `id "1" retry 0s`},
+		{"an id with NUL is ignored", "id: 1\ndata: a\n\nid: 2\x00\ndata: b\n\n", "message#1=a\nmessage#1=b\n" + `id "1" retry 0s`},
 		{"a retry is digits", "retry: 5\nretry: 1s\nretry: -1\nretry: +1\nretry:\nretry: 1 \nretry: 0x1\nretry: 1_0\nretry: ٣\n", `id "" retry 5ms`},
 		{"a retry has a bound", "retry: 99999999999999999999\n", `id "" retry 1193h2m47.295s`},
 		{"a retry counts at once", "retry: 5\n\nretry: 7\n", `id "" retry 7ms`},
-		{"comments and the unknown", ": hello\n:\nx: y\nevent : z\ndata: a\n:data: b\n\n", "message#=a\n" + `id "" retry 0s`},
+		{"comments and unknown fields", ": hello\n:\nx: y\nevent : z\ndata: a\n:data: b\n\n", "message#=a\n" + `id "" retry 0s`},
 		{"one blank after the colon", "event:  x\ndata: a\n\n", " x#=a\n" + `id "" retry 0s`},
 		{"byte order mark, once", "\xef\xbb\xbfdata: a\n\n\xef\xbb\xbfdata: b\n\n", "message#=a\n" + `id "" retry 0s`},
 		{"unfinished: no blank line", "data: a\n\nid: 2\ndata: b\n", "message#=a\n" + `id "" retry 0s`},
@@ -57,7 +57,7 @@ func TestDecodeBrokenStream(t *testing.T) {
 	broken := errors.New("connection reset")
 	events, _, _, err := client.Decode(io.MultiReader(strings.NewReader("data: a\n\ndata: b\n"), iotest.ErrReader(broken)))
 	if len(events) != 1 || err != broken {
-		t.Errorf("got %d events and %v, want the finished one and %v", len(events), err, broken)
+		t.Errorf("got %d events and %v, want 1 and %v", len(events), err, broken)
 	}
 }
 
@@ -83,8 +83,8 @@ func TestDecodeTooLarge(t *testing.T) {
 	}
 }
 
-// TestDecodeReleasesALargeEvent: a client that waits for the next event holds no memory of the one
-// before.
+// TestDecodeReleasesALargeEvent: a client that waits for the next event holds no memory of the
+// previous one.
 func TestDecodeReleasesALargeEvent(t *testing.T) {
 	heap := func() uint64 {
 		runtime.GC()
@@ -108,7 +108,7 @@ func TestDecodeReleasesALargeEvent(t *testing.T) {
 		}
 	})
 	if after > before+1<<20 {
-		t.Errorf("the heap grew from %d to %d bytes", before, after)
+		t.Errorf("heap grew from %d to %d bytes, want at most 1 MiB more", before, after)
 	}
 }
 
@@ -116,8 +116,8 @@ type readFunc func([]byte) (int, error)
 
 func (f readFunc) Read(p []byte) (int, error) { return f(p) }
 
-// TestDecodeUTF8: what the standard's decoder makes of invalid sequences in data, name and id
-// (WHATWG Encoding, section 8.1.1).
+// TestDecodeUTF8: the decoder replaces invalid sequences in data, name and id like the standard's
+// decoder (WHATWG Encoding, section 8.1.1).
 func TestDecodeUTF8(t *testing.T) {
 	for _, tt := range []struct{ in, want string }{
 		{"\xe2\x82\xac", "€"},
@@ -173,12 +173,12 @@ func FuzzDecode(f *testing.F) {
 		for at := n; n > 0 && at < len(stream); at += n {
 			cuts = append(cuts, at)
 		}
-		inChunks(t, stream, cuts, say(standard(stream)), nil)
+		inChunks(t, stream, cuts, format(standard(stream)), nil)
 	})
 }
 
-// BenchmarkDecode reads one event that arrives in reads of 4 KiB: the speed does not depend on its
-// length.
+// BenchmarkDecode reads one event that arrives in reads of 4 KiB. The speed does not depend on the
+// event's length.
 func BenchmarkDecode(b *testing.B) {
 	largeEvents(b, func(r io.Reader) error {
 		_, _, err := client.DecodeEach(r, func(client.Event) {})
@@ -186,7 +186,7 @@ func BenchmarkDecode(b *testing.B) {
 	})
 }
 
-// largeEvents measures read, which reads a stream to its end.
+// largeEvents measures read on streams with one large event. read reads a stream to its end.
 func largeEvents(b *testing.B, read func(io.Reader) error) {
 	for _, kib := range []int{256, 1024, 4096} {
 		stream := "data: " + strings.Repeat("x", kib<<10) + "\n\n"

@@ -8,20 +8,19 @@ import (
 
 // Event is one event of the stream.
 type Event struct {
-	// ID is the place in the room's messages up to which the events so far
-	// have told everything: what [Config.LastEventID] wants. Events repeat it,
-	// and one without an id has that of the event before.
+	// ID is a position in the room's messages: the events so far cover all messages up to it. It is
+	// a value for [Config.LastEventID]. Several events may have the same ID. An event without an id
+	// has the ID of the previous event.
 	ID string
 
-	// Name is the event's name, "message" if the stream gave none.
+	// Name is the event's name; "message" if the stream has none.
 	Name string
 
-	// Data is the event's JSON, which [Event.Value] decodes. It is the
-	// receiver's own.
+	// Data is the event's JSON, which [Event.Value] decodes. It belongs to the receiver.
 	Data json.RawMessage
 }
 
-// Value returns what the event says, by its name:
+// Value decodes the event's data. Its name determines the type:
 //
 //	user count  [Count]
 //	sync        [Sync]
@@ -33,8 +32,8 @@ type Event struct {
 //	goodbye     [Goodbye]
 //	ping        [Ping]
 //
-// and of any other name a [Message], with that name as its Event. The error is
-// that of the JSON, if it is something else.
+// Any other name is a [Message] with that name as its Event. The error is that of the JSON decoder,
+// if the data does not match the type.
 func (e Event) Value() (any, error) {
 	switch e.Name {
 	case "user count":
@@ -68,41 +67,41 @@ func as[T any](e Event) (v T, err error) {
 	return v, err
 }
 
-// Count is the user count: connections or users, as the server is set.
+// Count is the user count: connections or users, according to the server's configuration.
 type Count int
 
-// Sync is the data of the event "sync": the room as it is.
+// Sync is the data of the event "sync": a snapshot of the room.
 type Sync struct {
 	Connections int      `json:"connections"`
 	Users       int      `json:"users"`
-	Members     []Member `json:"members"`   // none if not Complete
-	Complete    bool     `json:"complete"`  // false if the room is too large to tell its members
-	Heartbeat   float64  `json:"heartbeat"` // seconds between two pings
+	Members     []Member `json:"members"`   // Empty if not Complete.
+	Complete    bool     `json:"complete"`  // False if the room is too large for a list of members.
+	Heartbeat   float64  `json:"heartbeat"` // Seconds between two pings.
 }
 
-// Member is a user who is in the room.
+// Member is a user in the room.
 type Member struct {
 	ID          string          `json:"id"`
 	Name        string          `json:"name"`
 	Info        json.RawMessage `json:"info"`
-	Connections int             `json:"connections"` // 0 while the user lingers
+	Connections int             `json:"connections"` // 0 during the user's grace period.
 	Since       time.Time       `json:"since"`
 }
 
-// Join is a user who came into the room, and the room's numbers with it.
+// Join is a user that joined the room, and the room's new counts.
 type Join struct {
 	ID          string          `json:"id"`
 	Name        string          `json:"name"`
 	Info        json.RawMessage `json:"info"`
-	Connections int             `json:"connections"` // the room's, as Users
-	Users       int             `json:"users"`
+	Connections int             `json:"connections"` // Connections of the room.
+	Users       int             `json:"users"`       // Users of the room.
 }
 
-// Leave is a user who left the room, and the room's numbers without it.
+// Leave is a user that left the room, and the room's new counts.
 type Leave struct {
 	Join
-	// Reason is why its last connection ended: closed, timeout, removed,
-	// expired, slow or node.
+	// Reason is the reason why the user's last connection ended: closed, timeout, removed, expired,
+	// slow or node.
 	Reason string `json:"reason"`
 }
 
@@ -112,38 +111,38 @@ type Update struct {
 	Info json.RawMessage `json:"info"`
 }
 
-// Reset says that messages since the id that was taken up are gone.
+// Reset reports that messages after the position from which the client resumed are not available.
 type Reset struct {
 	Reason string `json:"reason"`
 }
 
-// Expiring says in how many seconds the token ends, and the stream with it.
+// Expiring reports the number of seconds until the token expires and the stream ends.
 type Expiring struct {
 	In int `json:"in"`
 }
 
-// Ping says nothing but that the server is there.
+// Ping is a heartbeat. It has no data.
 type Ping struct{}
 
-// Message is a message, to be sent or as the stream told it.
+// Message is a message for [Client.Send] or from the stream.
 type Message struct {
-	// Event is the name of the event that tells it, "message" by default.
+	// Event is the name of the message's event. Default: "message".
 	Event string `json:"-"`
 
-	// ID is, of a message to be sent, 1 to 64 characters of the sender's own,
-	// or empty. As told, it is the message's place, which the server gave it.
+	// ID is the idempotency key in a message for Send: 1 to 64 characters, or empty. In a message
+	// from the stream it is the position that the server assigned.
 	ID string `json:"id"`
 
-	// Data is any JSON; nil is sent as null.
+	// Data is any JSON. nil is sent as null.
 	Data json.RawMessage `json:"data"`
 
-	// From and At are the server's to say; Send ignores them. From is empty if
-	// the server itself is the sender.
+	// From and At are set by the server; Send ignores them. From is empty if the server itself is
+	// the sender.
 	From Sender    `json:"from"`
 	At   time.Time `json:"at"`
 }
 
-// Sender is who sent a message.
+// Sender is the user that sent a message.
 type Sender struct {
 	ID   string `json:"id"`
 	Name string `json:"name"`

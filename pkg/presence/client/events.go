@@ -13,36 +13,43 @@ import (
 	"unicode"
 )
 
-// How long to stay away, and how long to bear silence.
+// The limits on the delay before a reconnect and on a silent connection.
 const (
-	firstRetry = 3 * time.Second        // until the stream says retry:
-	minWait    = 100 * time.Millisecond // a retry: of 0 must not make a busy loop
-	maxBackoff = 30 * time.Second       // the most that failures make of retry:
+	firstRetry = 3 * time.Second        // until the stream has sent retry:
+	minWait    = 100 * time.Millisecond // prevents a busy loop after a retry: of 0
+	maxBackoff = 30 * time.Second       // maximum of the retry: that failures have doubled
 
-	// Until sync announces the heartbeat: 2.5 of the server's default one.
+	// firstSilence applies until sync announces the heartbeat. It is 2.5 times the server's default
+	// heartbeat.
 	firstSilence = 37500 * time.Millisecond
 
 	maxHeartbeat = 300 // seconds; no server announces more
 )
 
-// errSilent is why a connection of which nothing was heard is closed.
-var errSilent = errors.New("nothing heard for 2.5 heartbeats")
+// errSilent is the reason for closing a silent connection.
+var errSilent = errors.New("no data for 2.5 heartbeats")
 
-// errBreak is the receiver having enough.
+// errBreak means that the receiver has left its loop.
 var errBreak = errors.New("break")
 
-// Events follows the room until ctx ends, and comes back whenever the stream
-// breaks; each call follows on its own, from [Config.LastEventID].
+// Events follows the room until ctx ends. It reconnects whenever the stream breaks. Calls are
+// independent of each other: each starts from [Config.LastEventID].
 //
-// The last pair, and no other, holds an error: ctx's; a [*Problem] for an
-// answer that will not mend, such as 403 or 404; a [*Goodbye] after "removed"
-// or "signed out"; [ErrTooLarge]; or [ErrToken]. Failures of the network and of
-// [Config.Token], 429, and 5xx are logged and tried again.
+// The last pair, and no other, holds an error:
 //
-// A refused token, which is a 401 or the goodbye "expired", ends the stream
-// unless [Config.Token] has another: it is called again at once. Where it
-// returns the same token, or is nil, the stream is given up. Otherwise the
-// stream is opened again, after the same wait as after any other failure.
+//   - the error of ctx
+//   - a [*Problem], for an answer that retries do not change, such as 403 or 404
+//   - a [*Goodbye], after "removed" or "signed out"
+//   - [ErrTooLarge]
+//   - [ErrToken]
+//
+// Failures of the network and of [Config.Token] are logged and retried. So are 408, 425, 429 and
+// 5xx.
+//
+// The server refuses a token with 401 or with the goodbye "expired". Events then calls
+// [Config.Token] again at once. If the function returns the same token, or is nil, Events ends with
+// that [*Problem] or [*Goodbye]. Otherwise it opens the stream again, after the same wait as after
+// any other failure.
 func (c *Client) Events(ctx context.Context) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		err := c.follow(ctx, func(e Event) error {
@@ -58,16 +65,16 @@ func (c *Client) Events(ctx context.Context) iter.Seq2[Event, error] {
 	}
 }
 
-// follow opens the stream again and again.
-func (c *Client) follow(ctx context.Context, tell func(Event) error) error {
+// follow opens the stream and reopens it until an error is final.
+func (c *Client) follow(ctx context.Context, emit func(Event) error) error {
 	d := decoder{lastID: c.config.LastEventID, retry: firstRetry}
 	for failures := 0; ; failures++ {
 		token, err := c.token(ctx)
 		opened := false
 		if err == nil {
-			opened, err = c.stream(ctx, token, &d, tell)
+			opened, err = c.stream(ctx, token, &d, emit)
 		}
-		if err == errBreak { // whatever else has ended at the same time: nothing more may be told
+		if err == errBreak { // comes before every other error: nothing more may be emitted
 			return err
 		}
 		if ctx.Err() != nil {
@@ -80,7 +87,7 @@ func (c *Client) follow(ctx context.Context, tell func(Event) error) error {
 			failures = 0
 		}
 		away := wait(d.retry, failures, err)
-		c.config.Logger.Info("stream ended, it is opened again", "err", err, "in", away.Round(time.Millisecond))
+		c.config.Logger.Info("stream ended, reconnecting", "err", err, "in", away.Round(time.Millisecond))
 		select {
 		case <-time.After(away):
 		case <-ctx.Done():
@@ -89,8 +96,8 @@ func (c *Client) follow(ctx context.Context, tell func(Event) error) error {
 	}
 }
 
-// over reports whether err, which ended a stream opened with that token, is final. It looks at no
-// wrapped error: one of the token function is never final, even if it holds a Problem of its own.
+// over reports whether err is final. err ended a stream that was opened with token. Wrapped errors
+// do not count: an error of the token function is never final, even if it contains a Problem.
 func (c *Client) over(ctx context.Context, token string, err error) bool {
 	switch e := err.(type) {
 	case *Problem:
@@ -104,16 +111,21 @@ func (c *Client) over(ctx context.Context, token string, err error) bool {
 	return err == ErrTooLarge || err == ErrToken
 }
 
-// renewed reports whether the next request may have another token than the refused one. An error
-// of the function leaves that open: the next attempt shows it.
+// renewed reports whether the next request may have another token than the refused one. After an
+// error of the token function it returns true: the next attempt decides.
 func (c *Client) renewed(ctx context.Context, refused string) bool {
 	token, err := c.token(ctx)
 	return err != nil || token != refused
 }
 
-// wait is how long to stay away: what the stream or the answer asked for,
-// doubled with each failure in a row, and up to half as much again, since those
-// who left together must not return together.
+// wait returns the delay before the next attempt:
+//
+//  1. the stream's retry, doubled for each failure in a row, up to maxBackoff
+//  2. at least retry, minWait and the Retry-After of the answer
+//  3. at most maxWait
+//  4. plus a random part of up to half of it
+//
+// Because of the random part, clients that were disconnected together do not reconnect together.
 func wait(retry time.Duration, failures int, err error) time.Duration {
 	d := max(min(retry<<min(failures, 10), maxBackoff), retry, minWait)
 	if p, ok := err.(*Problem); ok {
@@ -123,14 +135,14 @@ func wait(retry time.Duration, failures int, err error) time.Duration {
 	return d + rand.N(d/2)
 }
 
-// stream opens the stream once and tells its events until it ends; opened says
-// that the server let us in.
-func (c *Client) stream(ctx context.Context, token string, d *decoder, tell func(Event) error) (opened bool, err error) {
+// stream opens the stream once and emits its events until it ends. opened reports that the server
+// accepted the request.
+func (c *Client) stream(ctx context.Context, token string, d *decoder, emit func(Event) error) (opened bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer func() {
 		if context.Cause(ctx) == errSilent && err != errBreak {
-			err = errSilent // rather than what it did to a read
+			err = errSilent // replaces the error of the read that it cancelled
 		}
 	}()
 	body := watched{limit: firstSilence, timer: time.AfterFunc(firstSilence, func() { cancel(errSilent) })}
@@ -141,11 +153,11 @@ func (c *Client) stream(ctx context.Context, token string, d *decoder, tell func
 		return false, err
 	}
 	req.Header.Set("Accept", "text/event-stream")
-	// As an EventSource: its requests have the cache mode "no-store" (WHATWG HTML, section 9.2.2),
-	// which is this header (WHATWG Fetch, section 4.6, HTTP-network-or-cache fetch).
+	// Like an EventSource: its requests have the cache mode "no-store" (WHATWG HTML, section
+	// 9.2.2). That mode sets this header (WHATWG Fetch, section 4.6, HTTP-network-or-cache fetch).
 	req.Header.Set("Cache-Control", "no-cache")
 	switch {
-	case strings.ContainsFunc(d.lastID, unicode.IsControl): // legal in a stream, not in a header of net/http
+	case strings.ContainsFunc(d.lastID, unicode.IsControl): // legal in a stream, but not in a net/http header
 		query := req.URL.Query()
 		query.Set("last_event_id", d.lastID)
 		req.URL.RawQuery = query.Encode()
@@ -162,7 +174,7 @@ func (c *Client) stream(ctx context.Context, token string, d *decoder, tell func
 	}
 	body.Reader = resp.Body
 	return true, d.decode(&body, func(e Event) error {
-		if err := tell(e); err != nil {
+		if err := emit(e); err != nil {
 			return err
 		}
 		switch e.Name {
@@ -173,7 +185,7 @@ func (c *Client) stream(ctx context.Context, token string, d *decoder, tell func
 			}
 		case "goodbye":
 			var g Goodbye
-			_ = json.Unmarshal(e.Data, &g) // a reason that cannot be read is no reason to stay away
+			_ = json.Unmarshal(e.Data, &g) // reconnects after a goodbye that cannot be decoded
 			switch g.Reason {
 			case "removed", "expired", "signed out":
 				return &g
@@ -183,8 +195,8 @@ func (c *Client) stream(ctx context.Context, token string, d *decoder, tell func
 	})
 }
 
-// watched is a body whose timer runs while a read waits, and at no other time:
-// a slow receiver is no silent server.
+// watched is a body whose timer runs only while a read waits. So a slow receiver does not make the
+// server look silent.
 type watched struct {
 	io.Reader
 	limit time.Duration

@@ -15,7 +15,7 @@ import (
 	"example.com/presence/pkg/presence/client"
 )
 
-// follow collects events, each as "name#id=data", until the stream is given up.
+// follow collects events, each as "name#id=data", until Events ends.
 func follow(ctx context.Context, c *client.Client) (events []string, err error) {
 	for e, err := range c.Events(ctx) {
 		if err != nil {
@@ -26,8 +26,8 @@ func follow(ctx context.Context, c *client.Client) (events []string, err error) 
 	return events, nil
 }
 
-// turns answers each request with the next of streams, then with 404, and
-// notes each request's Last-Event-ID.
+// turns answers each request with the next of streams, then with 404. It records each request's
+// Last-Event-ID.
 func turns(lastIDs *[]string, streams ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		n := len(*lastIDs)
@@ -41,7 +41,7 @@ func turns(lastIDs *[]string, streams ...string) http.HandlerFunc {
 	}
 }
 
-func TestEventsTakesUpWhereItWas(t *testing.T) {
+func TestEventsResumes(t *testing.T) {
 	var lastIDs []string
 	c, _ := open(t, turns(&lastIDs,
 		"retry: 1\n\nid: e-1\nevent: sync\ndata: {}\n\nevent: user count\ndata: 1\n\nid: e-2\ndata: 2\n",
@@ -53,14 +53,14 @@ func TestEventsTakesUpWhereItWas(t *testing.T) {
 		t.Errorf("got %q, want %q", events, want)
 	}
 	if want := []string{"e-0", "e-1", "e-1", "e-2"}; !slices.Equal(lastIDs, want) {
-		t.Errorf("asked after %q, want %q", lastIDs, want)
+		t.Errorf("got the Last-Event-IDs %q, want %q", lastIDs, want)
 	}
 	if p := new(client.Problem); !errors.As(err, &p) || p.Status != 404 {
 		t.Errorf("got %v, want 404", err)
 	}
 }
 
-// An id that no header can carry goes into the query, instead of failing for ever.
+// An id that no header can contain is sent in the query. Otherwise every request would fail.
 func TestEventsResumesFromAnyID(t *testing.T) {
 	var queries []string
 	c, _ := open(t, func(w http.ResponseWriter, r *http.Request) {
@@ -78,7 +78,7 @@ func TestEventsResumesFromAnyID(t *testing.T) {
 	}
 }
 
-// A server that announces a heartbeat of next to nothing is given a second.
+// A server that announces a tiny heartbeat counts as silent only after one second.
 func TestEventsBoundsTheHeartbeat(t *testing.T) {
 	n, start := 0, time.Time{}
 	f := func(r *http.Request) (*http.Response, error) {
@@ -93,7 +93,7 @@ func TestEventsBoundsTheHeartbeat(t *testing.T) {
 	within(t, f, func(t *testing.T, c *client.Client) {
 		follow(t.Context(), c)
 		if took := time.Since(start); took < time.Second || took > 2*time.Second {
-			t.Errorf("the silence lasted %v, want 1 s and the wait", took)
+			t.Errorf("reconnected after %v, want 1 s to 2 s", took)
 		}
 	})
 }
@@ -150,8 +150,8 @@ func TestEventsBreakClosesTheStream(t *testing.T) {
 	<-closed
 }
 
-// A loop that ends because its context does is told nothing more: a range over a
-// function panics otherwise.
+// After a break, Events yields nothing more, even if the context has ended at the same time. A
+// range over a function panics otherwise.
 func TestEventsBreakAsTheContextEnds(t *testing.T) {
 	c, _ := open(t, turns(new([]string), "event: sync\ndata: {}\n\nevent: user count\ndata: 1\n\n"))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -162,8 +162,8 @@ func TestEventsBreakAsTheContextEnds(t *testing.T) {
 	}
 }
 
-// The token stands neither in an error nor in the log, whatever goes wrong.
-func TestEventsKeepsTheTokenToItself(t *testing.T) {
+// No failure puts the token in an error or in the log.
+func TestEventsDoesNotLeakTheToken(t *testing.T) {
 	n := 0
 	c, log := open(t, func(w http.ResponseWriter, r *http.Request) {
 		switch n++; n {
@@ -182,7 +182,7 @@ func TestEventsKeepsTheTokenToItself(t *testing.T) {
 	}
 }
 
-// transport answers requests without a network, so that time may be the test's.
+// transport answers requests without a network, so that a test can control the time.
 type transport func(*http.Request) (*http.Response, error)
 
 func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
@@ -195,7 +195,7 @@ func stream(body io.ReadCloser) *http.Response {
 	return answer(200, http.Header{"Content-Type": {"text/event-stream; charset=utf-8"}}, body)
 }
 
-// within runs a client of f in a bubble, where waiting takes no time.
+// within runs a client with the transport f in a synctest bubble, where waits take no real time.
 func within(t *testing.T, f transport, test func(t *testing.T, c *client.Client), change ...func(*client.Config)) {
 	synctest.Test(t, func(t *testing.T) {
 		config := client.Config{URL: "http://presence.example", HTTPClient: &http.Client{Transport: f}}
@@ -214,7 +214,7 @@ func TestEventsStatuses(t *testing.T) {
 	for _, tt := range []struct {
 		status int
 		header http.Header
-		waits  time.Duration // zero: it is given up
+		waits  time.Duration // zero: Events ends
 	}{
 		{200, http.Header{"Content-Type": {"text/html"}}, 0},
 		{204, nil, 0}, {400, nil, 0}, {401, nil, 0}, {403, nil, 0}, {404, nil, 0}, {410, nil, 0},
@@ -238,14 +238,14 @@ func TestEventsStatuses(t *testing.T) {
 				_, err := follow(t.Context(), c)
 				p, waited := new(client.Problem), time.Since(start)
 				if !errors.As(err, &p) || (n == 1) != (tt.waits == 0) || n == 1 && p.Status != tt.status || waited < tt.waits || waited > tt.waits*3/2 {
-					t.Errorf("got %v after %d requests and %v, want a wait of %v", err, n, waited, tt.waits)
+					t.Errorf("got %v after %d requests and %v, want a wait of %v to half as much again", err, n, waited, tt.waits)
 				}
 			})
 		})
 	}
 }
 
-// Failures double the wait, up to 30 s; a stream that opens ends the row.
+// Failures double the wait, up to 30 s. A stream that opens resets it.
 func TestEventsBacksOff(t *testing.T) {
 	var at []time.Time
 	f := func(*http.Request) (*http.Response, error) {
@@ -269,7 +269,7 @@ func TestEventsBacksOff(t *testing.T) {
 	})
 }
 
-// A server that asks for no wait at all does not get a busy loop.
+// A server that requests a wait of zero does not cause a busy loop.
 func TestEventsBoundsTheWait(t *testing.T) {
 	n := 0
 	f := func(*http.Request) (*http.Response, error) {
@@ -282,19 +282,19 @@ func TestEventsBoundsTheWait(t *testing.T) {
 		start := time.Now()
 		follow(t.Context(), c)
 		if got := time.Since(start); got < 5*time.Minute+100*time.Millisecond || got > 8*time.Minute {
-			t.Errorf("waited %v in all, want 100 ms and 5 minutes, each to half as much again", got)
+			t.Errorf("waited %v in total, want 100 ms and 5 minutes, each to half as much again", got)
 		}
 	})
 }
 
-// pipe is a body that ends with the request, as a connection's does.
+// pipe returns a body that ends with the request, like that of a connection.
 func pipe(r *http.Request) (*io.PipeReader, *io.PipeWriter) {
 	body, w := io.Pipe()
 	context.AfterFunc(r.Context(), func() { body.CloseWithError(r.Context().Err()) })
 	return body, w
 }
 
-func TestEventsNoticesSilence(t *testing.T) {
+func TestEventsDetectsSilence(t *testing.T) {
 	const pings = 100
 	var at []time.Time
 	f := func(r *http.Request) (*http.Response, error) {
@@ -302,7 +302,7 @@ func TestEventsNoticesSilence(t *testing.T) {
 		case 1: // never answers
 			<-r.Context().Done()
 			return nil, r.Context().Err()
-		case 2: // pings for a while
+		case 2: // sends pings, then nothing
 			body, w := pipe(r)
 			go func() {
 				io.WriteString(w, "retry: 1000\nevent: sync\ndata: {\"heartbeat\":60}\n\n")
@@ -319,14 +319,14 @@ func TestEventsNoticesSilence(t *testing.T) {
 		follow(t.Context(), c)
 		for i, want := range []time.Duration{37500*time.Millisecond + 3*time.Second, pings*time.Minute + 150*time.Second + time.Second} {
 			if got := at[i+1].Sub(at[i]); got < want || got > want+1500*time.Millisecond {
-				t.Errorf("connection %d held %v, want %v and a little", i+1, got, want)
+				t.Errorf("time to the request after connection %d: got %v, want %v to 1.5 s more", i+1, got, want)
 			}
 		}
 	})
 }
 
-// A receiver that takes its time is no silent server.
-func TestEventsBearsASlowReceiver(t *testing.T) {
+// A slow receiver does not make the server look silent.
+func TestEventsAllowsASlowReceiver(t *testing.T) {
 	n := 0
 	f := func(r *http.Request) (*http.Response, error) {
 		n++
@@ -340,9 +340,9 @@ func TestEventsBearsASlowReceiver(t *testing.T) {
 		return stream(body), nil
 	}
 	within(t, f, func(t *testing.T, c *client.Client) {
-		told := 0
+		received := 0
 		for range c.Events(t.Context()) {
-			if told++; told == 3 {
+			if received++; received == 3 {
 				break
 			}
 			<-time.After(time.Hour)
@@ -358,7 +358,7 @@ func TestEventsEndsWithItsContext(t *testing.T) {
 		body, _ := pipe(r)
 		return stream(body), nil
 	}
-	for _, after := range []time.Duration{0, time.Second, 38 * time.Second} { // before it opens, on the stream, while away
+	for _, after := range []time.Duration{0, time.Second, 38 * time.Second} { // before the stream opens, while it is open, while Events waits
 		within(t, f, func(t *testing.T, c *client.Client) {
 			ctx, cancel := context.WithTimeout(t.Context(), after)
 			defer cancel()
@@ -370,8 +370,8 @@ func TestEventsEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// TestEventsFormat: the cases of Web Platform Tests' eventsource/format-mime-* and format-utf-8, and
-// a few more, as the Content-Type and whether it is that of a stream.
+// TestEventsFormat: the cases of Web Platform Tests' eventsource/format-mime-* and format-utf-8,
+// and a few more. Each is a Content-Type and whether the client accepts it.
 func TestEventsFormat(t *testing.T) {
 	for _, tt := range []struct {
 		name, kind string

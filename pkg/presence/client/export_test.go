@@ -11,7 +11,7 @@ func Decode(r io.Reader) (events []Event, lastID string, retry time.Duration, er
 	return events, lastID, retry, err
 }
 
-// DecodeEach is Decode with a function that gets each event at once.
+// DecodeEach is Decode with a function that receives each event at once.
 func DecodeEach(r io.Reader, emit func(Event)) (lastID string, retry time.Duration, err error) {
 	var d decoder
 	err = d.decode(r, func(e Event) error {

@@ -8,20 +8,20 @@ import (
 // keepLine is the largest line buffer, in bytes, that a lineReader keeps for its next line.
 const keepLine = 64 << 10
 
-// lineReader splits a stream at CR LF, LF and CR. It looks at each byte once, however many reads a
-// line takes.
+// lineReader splits a stream at CR LF, LF and CR. It scans each byte once, even if a line needs
+// many reads.
 type lineReader struct {
 	r       *bufio.Reader
 	long    []byte // the start of a line that needs more than one read
-	afterCR bool   // the line before ended with CR: an LF that follows belongs to that end
+	afterCR bool   // the previous line ended with CR: an LF that follows belongs to that end
 }
 
-// next returns the next line without its end; the slice is valid until the following call. A line
-// of more than limit bytes is ErrTooLarge. A line that the stream does not end is dropped, and its
-// error returned.
+// next returns the next line without its end. The slice is valid until the next call. A line of
+// more than limit bytes returns ErrTooLarge. If the stream ends or fails within a line, next drops
+// the line and returns the stream's error.
 //
-// A CR ends its line at once. To wait for the byte behind it would hold an event back until the
-// next one.
+// A CR ends its line at once. Waiting for the following byte would delay an event until the next
+// one arrives.
 func (l *lineReader) next(limit int) ([]byte, error) {
 	if cap(l.long) > keepLine {
 		l.long = nil
@@ -56,7 +56,7 @@ func (l *lineReader) next(limit int) ([]byte, error) {
 			continue
 		}
 		l.afterCR = chunk[end] == '\r'
-		l.r.Discard(end + 1) // leaves chunk, and so line, as it is until the next Peek
+		l.r.Discard(end + 1) // chunk, and so line, stays valid until the next Peek
 		return line, nil
 	}
 }

@@ -1,18 +1,18 @@
 package client_test
 
-// The reasons, of r3labs/sse v2.10, why this package does not use the library's client, each with
-// the test that shows it. A version without one makes its test fail.
+// The reasons why this package does not use the client of r3labs/sse v2.10. Each names the test
+// that shows it. The test fails for a version without that fault.
 //
-//   - Its Subscribe returns for good when a stream ends cleanly, as every server's does that
-//     restarts (TestR3labsSubscribeIsOverAfterACleanEnd).
-//   - By default it fails on an event of 64 KiB, and then requests the same event for
-//     ever (TestR3labsSubscribeBreaksOnALargeEvent).
-//   - Its event reader returns the unfinished rest of a broken stream as an event
-//     (TestR3labsReaderHandsOutTheRest).
-//   - Its event reader does not take LF CR for two line ends, so that it holds an event back until
-//     more arrives (TestR3labsReaderMissesALineEnd).
-//   - Its event reader searches all of an unfinished event again whenever more of it arrives, so
-//     that its time grows with the square of the event's length (BenchmarkR3labsReader).
+//   - Subscribe returns and does not reconnect when a stream ends cleanly, which happens at each
+//     restart of a server (TestR3labsSubscribeReturnsAfterACleanEnd).
+//   - By default Subscribe fails on an event of 64 KiB. It then requests the same event forever
+//     (TestR3labsSubscribeBreaksOnALargeEvent).
+//   - The event reader returns the unfinished rest of a broken stream as an event
+//     (TestR3labsReaderReturnsAnUnfinishedEvent).
+//   - The event reader does not treat LF CR as two line ends, so it delays an event until more
+//     bytes arrive (TestR3labsReaderMissesALineEnd).
+//   - The event reader scans an unfinished event again from its start whenever more of it arrives.
+//     Its time grows with the square of the event's length (BenchmarkR3labsReader).
 
 import (
 	"bufio"
@@ -28,13 +28,13 @@ import (
 	"github.com/r3labs/sse/v2"
 )
 
-// once lets r3labs's client try once.
+// once makes r3labs's client try only once.
 type once struct{}
 
 func (once) NextBackOff() time.Duration { return -1 }
 func (once) Reset()                     {}
 
-func TestR3labsSubscribeIsOverAfterACleanEnd(t *testing.T) {
+func TestR3labsSubscribeReturnsAfterACleanEnd(t *testing.T) {
 	requests := 0
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		requests++
@@ -44,7 +44,7 @@ func TestR3labsSubscribeIsOverAfterACleanEnd(t *testing.T) {
 	c := sse.NewClient(server.URL)
 	c.Connection = server.Client()
 	if err := c.SubscribeRaw(func(*sse.Event) {}); err != nil || requests != 1 {
-		t.Errorf("got %v after %d requests; it has learned to come back, which the loop here could use", err, requests)
+		t.Errorf("got %v after %d requests, want nil after 1: r3labs now reconnects, which Events could use", err, requests)
 	}
 }
 
@@ -61,7 +61,7 @@ func TestR3labsSubscribeBreaksOnALargeEvent(t *testing.T) {
 	}
 }
 
-func TestR3labsReaderHandsOutTheRest(t *testing.T) {
+func TestR3labsReaderReturnsAnUnfinishedEvent(t *testing.T) {
 	reader := sse.NewEventStreamReader(strings.NewReader("data: whole\n\ndata: ha"), 1<<10)
 	for _, want := range []string{"data: whole", "data: ha"} {
 		if got, err := reader.ReadEvent(); string(got) != want || err != nil {

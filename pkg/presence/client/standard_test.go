@@ -14,8 +14,9 @@ import (
 	"example.com/presence/pkg/presence/client"
 )
 
-// standard reads a stream as the standard describes it (WHATWG HTML, sections 9.2.5 and 9.2.6):
-// decode all of it, split it into lines, process each. It shares nothing with the decoder.
+// standard reads a stream as the standard describes it (WHATWG HTML, sections 9.2.5 and 9.2.6): it
+// decodes the whole stream, splits it into lines and processes each. It shares no code with the
+// decoder.
 func standard(stream string) (events []client.Event, lastID string, retry time.Duration) {
 	lines := lineEnd.Split(decodeUTF8(strings.TrimPrefix(stream, "\xef\xbb\xbf")), -1)
 	var data, eventType, idBuffer string
@@ -49,7 +50,7 @@ func standard(stream string) (events []client.Event, lastID string, retry time.D
 			if digits.MatchString(value) {
 				ms, _ := new(big.Int).SetString(value, 10)
 				if !ms.IsInt64() || ms.Int64() > math.MaxUint32 {
-					ms.SetInt64(math.MaxUint32) // the client's bound
+					ms.SetInt64(math.MaxUint32) // the client's limit
 				}
 				retry = time.Duration(ms.Int64()) * time.Millisecond
 			}
@@ -118,12 +119,12 @@ func decodeUTF8(stream string) string {
 	return out.String()
 }
 
-// chunked is a stream that arrives in pieces: each read ends at the next of cuts, which ascend.
+// chunked is a stream that arrives in pieces: each read ends at the next of cuts. cuts ascend.
 type chunked struct {
 	stream string
 	cuts   []int
 	at     int
-	waits  func(at int) // is called before each read
+	waits  func(at int) // called before each read
 }
 
 func (c *chunked) Read(p []byte) (int, error) {
@@ -144,9 +145,9 @@ func (c *chunked) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// inChunks decodes a stream cut into pieces and compares the result. complete, if not nil, returns
-// the number of events that the first n bytes hold: when the decoder asks for more, it must have
-// emitted them all.
+// inChunks decodes a stream cut into pieces and compares the result. complete may be nil. Otherwise
+// it returns the number of events in the first n bytes: before the decoder reads more, it must have
+// emitted all of them.
 func inChunks(t *testing.T, stream string, cuts []int, want string, complete func(n int) int) {
 	t.Helper()
 	var events []client.Event
@@ -159,16 +160,16 @@ func inChunks(t *testing.T, stream string, cuts []int, want string, complete fun
 		}
 	}
 	id, retry, err := client.DecodeEach(r, func(e client.Event) { events = append(events, e) })
-	if got := say(events, id, retry); got != want || err != io.EOF {
+	if got := format(events, id, retry); got != want || err != io.EOF {
 		t.Errorf("%.400q cut at %v: got\n%.400s\n%v, want\n%.400s\nEOF", stream, cuts, got, err, want)
 	}
 }
 
-// inEveryChunking decodes a stream in all that chunkings returns, and with the standard's
+// inEveryChunking decodes a stream with each result of chunkings, and with the standard's
 // algorithm.
 func inEveryChunking(t *testing.T, stream, want string) {
 	t.Helper()
-	if got := say(standard(stream)); got != want {
+	if got := format(standard(stream)); got != want {
 		t.Errorf("%.400q by the standard: got\n%.400s, want\n%.400s", stream, got, want)
 	}
 	complete := completed(stream)
@@ -177,12 +178,12 @@ func inEveryChunking(t *testing.T, stream, want string) {
 	}
 	for cuts := range chunkings(len(stream)) {
 		if inChunks(t, stream, cuts, want, complete); t.Failed() {
-			return // one is enough to read
+			return // one failure is enough
 		}
 	}
 }
 
-// completed returns a function that counts, by the standard, the events in the first n bytes.
+// completed returns a function that counts the events in the first n bytes, by the standard.
 func completed(stream string) func(n int) int {
 	counts := make(map[int]int)
 	return func(n int) int {
@@ -195,9 +196,12 @@ func completed(stream string) func(n int) int {
 	}
 }
 
-// chunkings returns where to cut n bytes: everywhere that is possible, for up to 14 bytes; else not
-// at all, behind each byte, at each place, and, for up to 100 bytes, at each two places. Of more
-// than 10,000 bytes only the first two.
+// chunkings returns sets of positions at which to cut n bytes:
+//
+//	up to 14 bytes         every set
+//	up to 100 bytes        no cut; a cut after each byte; every single cut; every pair of cuts
+//	up to 10,000 bytes     no cut; a cut after each byte; every single cut
+//	more bytes             no cut; a cut after each byte
 func chunkings(n int) iter.Seq[[]int] {
 	return func(yield func([]int) bool) {
 		if n <= 14 {
@@ -235,8 +239,8 @@ func chunkings(n int) iter.Seq[[]int] {
 }
 
 // TestDecodeFormat: the cases of Web Platform Tests' eventsource/format-*.any.js and .window.js, by
-// name, as pairs of a stream and what becomes of it. TestEventsFormat has those that concern
-// requests and the Content-Type.
+// name, as pairs of a stream and its result. TestEventsFormat has the cases for requests and the
+// Content-Type.
 func TestDecodeFormat(t *testing.T) {
 	long := strings.Repeat("x", 2<<10)
 	for _, tt := range []struct{ name, stream, want string }{
@@ -303,13 +307,13 @@ func TestDecodeRandomStreams(t *testing.T) {
 		events += len(found)
 		complete := completed(stream)
 		if i%5 > 0 {
-			complete = nil // for the sake of time
+			complete = nil // saves time
 		}
-		if inChunks(t, stream, cuts, say(found, id, retry), complete); t.Failed() {
+		if inChunks(t, stream, cuts, format(found, id, retry), complete); t.Failed() {
 			t.Fatalf("stream %d of seed %d", i, seed)
 		}
 	}
 	if events < 3000 {
-		t.Errorf("got %d events in the streams of seed %d, want 3000 at least", events, seed)
+		t.Errorf("got %d events in the streams of seed %d, want at least 3000", events, seed)
 	}
 }

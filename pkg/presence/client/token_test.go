@@ -27,12 +27,12 @@ func numbered() func(context.Context) (string, error) {
 	}
 }
 
-// with returns a change of the settings that sets the token function.
+// with returns a function that sets the token function in a Config.
 func with(token func(context.Context) (string, error)) func(*client.Config) {
 	return func(c *client.Config) { c.Token = token }
 }
 
-func TestTokenIsAskedForEachRequest(t *testing.T) {
+func TestTokenIsCalledForEachRequest(t *testing.T) {
 	var got []string
 	c, _ := open(t, func(w http.ResponseWriter, r *http.Request) {
 		got = append(got, r.URL.Path+" "+r.Header.Get("Authorization"))
@@ -63,7 +63,7 @@ func TestTokenIsAskedForEachRequest(t *testing.T) {
 	}
 }
 
-func TestTokenMayBeNone(t *testing.T) {
+func TestTokenMayBeEmpty(t *testing.T) {
 	for name, token := range map[string]func(context.Context) (string, error){"nil": nil, "empty": client.StaticToken("")} {
 		c, _ := open(t, func(w http.ResponseWriter, r *http.Request) {
 			if got, ok := r.Header["Authorization"]; ok {
@@ -91,7 +91,7 @@ func TestTokenErrorEndsACall(t *testing.T) {
 	}
 }
 
-// A token with a control character is refused when it is used, and shown nowhere.
+// A token with a control character is rejected when it is used. No error and no log contains it.
 func TestTokenWithAControlCharacter(t *testing.T) {
 	for _, token := range []string{"secret\n", "sec\x00ret", "secret\x7f", "\tsecret"} {
 		f := func(r *http.Request) (*http.Response, error) {
@@ -113,8 +113,8 @@ func TestTokenWithAControlCharacter(t *testing.T) {
 	}
 }
 
-// Events takes an error of the token function for a failure like one of the network, whatever it
-// wraps.
+// Events retries after an error of the token function as after a failure of the network. The
+// wrapped error does not matter.
 func TestEventsRetriesTheToken(t *testing.T) {
 	var at []time.Time
 	token := func(context.Context) (string, error) {
@@ -132,14 +132,14 @@ func TestEventsRetriesTheToken(t *testing.T) {
 	f := func(r *http.Request) (*http.Response, error) {
 		requests++
 		if got := r.Header.Get("Authorization"); got != "Bearer good" {
-			t.Errorf("got Authorization %q, want that of the last token", got)
+			t.Errorf("got Authorization %q, want Bearer good", got)
 		}
 		return answer(404, nil, http.NoBody), nil
 	}
 	within(t, f, func(t *testing.T, c *client.Client) {
 		_, err := follow(t.Context(), c)
 		if p := new(client.Problem); !errors.As(err, &p) || p.Status != 404 || requests != 1 || len(at) != 4 {
-			t.Fatalf("got %v after %d requests and %d tokens, want 404 after 1 and 4", err, requests, len(at))
+			t.Fatalf("got %v after %d requests and %d token calls, want 404 after 1 and 4", err, requests, len(at))
 		}
 		for i, want := range []time.Duration{3 * time.Second, 6 * time.Second, 12 * time.Second} {
 			if got := at[i+1].Sub(at[i]); got < want || got > want*3/2 {
@@ -149,7 +149,7 @@ func TestEventsRetriesTheToken(t *testing.T) {
 	}, with(token))
 }
 
-// A token function that waits ends with the context, and the stream with it.
+// The end of the context ends a waiting token function, and Events with it.
 func TestEventsEndsWhileItWaitsForTheToken(t *testing.T) {
 	token := func(ctx context.Context) (string, error) {
 		<-ctx.Done()
@@ -164,7 +164,7 @@ func TestEventsEndsWhileItWaitsForTheToken(t *testing.T) {
 	}, with(token))
 }
 
-// refusals are the two ways in which a server refuses a token.
+// refusals are the two answers with which a server refuses a token.
 var refusals = map[string]func() *http.Response{
 	"401": func() *http.Response { return answer(401, nil, http.NoBody) },
 	"goodbye expired": func() *http.Response {
@@ -178,8 +178,8 @@ func isRefusal(err error) bool {
 	return errors.As(err, &p) && p.Status == 401 || errors.As(err, &g) && g.Reason == "expired"
 }
 
-// A refused token is not sent again, and the stream is given up at once.
-func TestEventsGivesUpWithTheSameToken(t *testing.T) {
+// A refused token is not sent again: Events ends at once.
+func TestEventsEndsWithTheSameToken(t *testing.T) {
 	for name, refuse := range refusals {
 		for kind, token := range map[string]func(context.Context) (string, error){"nil": nil, "static": client.StaticToken("secret")} {
 			t.Run(name+" "+kind, func(t *testing.T) {
@@ -193,7 +193,7 @@ func TestEventsGivesUpWithTheSameToken(t *testing.T) {
 				within(t, f, func(t *testing.T, c *client.Client) {
 					start := time.Now()
 					if _, err := follow(t.Context(), c); !isRefusal(err) || requests != 1 || time.Since(start) != 0 {
-						t.Errorf("got %v after %d requests and %v, want the refusal after 1 and at once", err, requests, time.Since(start))
+						t.Errorf("got %v after %d requests and %v, want the refusal after 1 request and 0s", err, requests, time.Since(start))
 					}
 				}, with(token))
 			})
@@ -201,8 +201,8 @@ func TestEventsGivesUpWithTheSameToken(t *testing.T) {
 	}
 }
 
-// A refused token is replaced: the stream goes on with the new one, after the usual wait.
-func TestEventsGoesOnWithANewToken(t *testing.T) {
+// A refused token is replaced: Events reconnects with the new one, after the usual wait.
+func TestEventsReconnectsWithANewToken(t *testing.T) {
 	for name, refuse := range refusals {
 		t.Run(name, func(t *testing.T) {
 			current := "old"
@@ -226,7 +226,7 @@ func TestEventsGoesOnWithANewToken(t *testing.T) {
 					t.Fatalf("got the requests %q, want %q", got, want)
 				}
 				if p := new(client.Problem); !errors.As(err, &p) || p.Status != 403 {
-					t.Errorf("got %v, want 403, which a token does not mend", err)
+					t.Errorf("got %v, want 403: a new token does not help", err)
 				}
 				if waited := at[1].Sub(at[0]); waited < 3*time.Second || waited > 4500*time.Millisecond {
 					t.Errorf("waited %v, want 3 s to half as much again", waited)
@@ -236,7 +236,7 @@ func TestEventsGoesOnWithANewToken(t *testing.T) {
 	}
 }
 
-// A server that refuses every token, of which each is new, gets no busy loop.
+// A server that refuses every new token does not cause a busy loop.
 func TestEventsBacksOffWithNewTokens(t *testing.T) {
 	var at []time.Time
 	f := func(r *http.Request) (*http.Response, error) {
@@ -256,13 +256,13 @@ func TestEventsBacksOffWithNewTokens(t *testing.T) {
 	}, with(numbered()))
 }
 
-// After a refusal an error of the token function decides nothing: the next token does.
-func TestEventsAsksAgainAfterARefusal(t *testing.T) {
+// After a refusal, an error of the token function is not final: the next token decides.
+func TestEventsRetriesTheTokenAfterARefusal(t *testing.T) {
 	for name, refuse := range refusals {
 		t.Run(name, func(t *testing.T) {
-			asked, requests := 0, 0
+			calls, requests := 0, 0
 			token := func(context.Context) (string, error) {
-				if asked++; asked == 2 || asked == 3 {
+				if calls++; calls == 2 || calls == 3 {
 					return "", errVault
 				}
 				return "secret", nil
@@ -274,18 +274,23 @@ func TestEventsAsksAgainAfterARefusal(t *testing.T) {
 				return refuse(), nil
 			}
 			within(t, f, func(t *testing.T, c *client.Client) {
-				// Token 1 is refused; 2, the check, and 3, the next attempt, fail; 4 is refused; 5,
-				// the check, is the same.
-				if _, err := follow(t.Context(), c); !isRefusal(err) || requests != 2 || asked != 5 {
-					t.Errorf("got %v after %d requests and %d tokens, want the refusal after 2 and 5", err, requests, asked)
+				// The calls of the token function:
+				//
+				//	1   the token is refused
+				//	2   the check fails
+				//	3   the next attempt fails
+				//	4   the token is refused
+				//	5   the check returns the same token
+				if _, err := follow(t.Context(), c); !isRefusal(err) || requests != 2 || calls != 5 {
+					t.Errorf("got %v after %d requests and %d token calls, want the refusal after 2 and 5", err, requests, calls)
 				}
 			}, with(token))
 		})
 	}
 }
 
-// Removed and signed out are about the user: another token does not help.
-func TestEventsEndsForGoodWithAnyToken(t *testing.T) {
+// "removed" and "signed out" apply to the user: another token does not help.
+func TestEventsEndsDespiteANewToken(t *testing.T) {
 	for _, reason := range []string{"removed", "signed out"} {
 		requests := 0
 		f := func(r *http.Request) (*http.Response, error) {

@@ -2,12 +2,15 @@ package client
 
 import "unicode/utf8"
 
-// appendUTF8 appends src to dst, decoded as the standard does (WHATWG Encoding, section 8.1.1,
-// "UTF-8 decoder"): U+FFFD replaces each longest start of a valid sequence that is not completed,
-// and each other byte that cannot be part of one. So E2 80 becomes one U+FFFD and C0 AF two.
+// appendUTF8 appends src to dst, decoded like the standard's "UTF-8 decoder" (WHATWG Encoding,
+// section 8.1.1). U+FFFD replaces each longest start of a valid sequence that is not completed. It
+// also replaces each other byte that cannot be part of a sequence:
 //
-// Go's own replacements differ: a range over a string replaces each byte, and bytes.ToValidUTF8 a
-// run of invalid bytes as one.
+//	E2 80   one U+FFFD
+//	C0 AF   two
+//
+// Go's own replacements differ. A range over a string replaces each byte; bytes.ToValidUTF8
+// replaces a run of invalid bytes as one.
 func appendUTF8(dst, src []byte) []byte {
 	if utf8.Valid(src) {
 		return append(dst, src...)
@@ -23,8 +26,8 @@ func appendUTF8(dst, src []byte) []byte {
 	return dst
 }
 
-// invalid returns the number of bytes at the start of src, which is no valid sequence, that one
-// U+FFFD replaces (Unicode, section 3.9, table 3-7: well-formed UTF-8 byte sequences).
+// invalid returns the number of bytes at the start of src that one U+FFFD replaces. src does not
+// start with a valid sequence (Unicode, section 3.9, table 3-7: well-formed UTF-8 byte sequences).
 func invalid(src []byte) int {
 	length, low, high := 1, byte(0x80), byte(0xbf) // of the sequence; bounds of its second byte
 	switch lead := src[0]; {
