@@ -116,8 +116,8 @@ func checkAskTimeout(e *env) {
 	done := make(chan error, 2)
 	ctx, cancel := context.WithTimeout(e.ctx, e.Settle)
 	defer cancel()
-	// The bus may use the goroutine of the first call for the subscription, whose call then ends
-	// it.
+	// The bus may run the subscription's call on the goroutine of the first Ask, which then returns
+	// only after that call.
 	go func() { done <- e.node(0).Ask(ctx, "a", nil, func([]byte) bool { return true }) }()
 	e.await(func() bool { return e.subs[0].asked > 0 }, "the request")
 	go func() { done <- e.node(0).Ask(ctx, "a", nil, func([]byte) bool { return true }) }()

@@ -1,5 +1,5 @@
-// Package compact encodes JSON as the wire has it: on one line, and without an escape for HTML, so
-// that no text grows by it.
+// Package compact encodes JSON in the form that the server sends: on one line and without HTML
+// escapes, which would make a text longer.
 package compact
 
 import (
@@ -16,7 +16,7 @@ func Marshal(v any) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
-// Encode is [Marshal] for a type that always encodes: it panics on an error.
+// Encode is [Marshal] for types whose encoding cannot fail: it panics on an error.
 func Encode(v any) []byte {
 	b, err := Marshal(v)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package input reads what clients and tokens send: JSON objects by the exact names of their
-// members, and text within limits. It is the one place of these rules, below all packages that have
-// input; it imports the standard library only.
+// Package input reads the input of clients and tokens: JSON objects by the exact names of their
+// members, and text within limits. Every package with input takes these rules from here. It imports
+// only the standard library.
 package input

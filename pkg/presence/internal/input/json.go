@@ -5,12 +5,12 @@ import (
 	"strings"
 )
 
-// Value is one JSON value without blanks around it. It must be valid JSON in UTF-8, such as
-// encoding/json hands to UnmarshalJSON: the methods do not look for errors of syntax. Of any other
-// text they return some answer and do not panic.
+// Value is one JSON value without surrounding blanks. It must be valid JSON in UTF-8, like the
+// argument that encoding/json passes to UnmarshalJSON: the methods do not check the syntax. For any
+// other text they return an unspecified result and do not panic.
 type Value string
 
-// UnmarshalJSON copies the value, so that an Object of it can be decoded later, or never.
+// UnmarshalJSON copies the value, so that it can be decoded later, or never.
 func (v *Value) UnmarshalJSON(b []byte) error {
 	*v = Value(b)
 	return nil
@@ -19,8 +19,8 @@ func (v *Value) UnmarshalJSON(b []byte) error {
 // Null reports whether v is null.
 func (v Value) Null() bool { return v == "null" }
 
-// Object is the members of a JSON object by their exact names, in their order. Into a struct
-// encoding/json would read Sub and SUB for sub as well.
+// Object holds the members of a JSON object by their exact names, in their order. encoding/json
+// ignores case: it would decode Sub and SUB into a struct field for sub as well.
 type Object []Member
 
 // Member is one member of an [Object].
@@ -29,7 +29,7 @@ type Member struct {
 	Value Value
 }
 
-// Object decodes an object, whose values share v's memory. ok is false if v is no object; the
+// Object decodes an object. Its values share v's memory. ok is false if v is not an object. The
 // Object of {} is not nil.
 func (v Value) Object() (o Object, ok bool) {
 	if !enclosed(v, '{', '}') {
@@ -45,8 +45,8 @@ func (v Value) Object() (o Object, ok bool) {
 	return o, true
 }
 
-// Get returns the value of the member with that name, of the last one if there are several
-// (RFC 7519 section 4). The value of a member that is there may be null.
+// Get returns the value of the member with that name. Of several members it returns the last one
+// (RFC 7519 section 4). there is true even if the value is null.
 func (o Object) Get(name string) (v Value, there bool) {
 	for i := len(o) - 1; i >= 0; i-- {
 		if o[i].Name == name {
@@ -56,8 +56,8 @@ func (o Object) Get(name string) (v Value, there bool) {
 	return "", false
 }
 
-// Unknown returns the name of the first member that has none of these names; found is false if
-// there is none.
+// Unknown returns the name of the first member whose name is not in names. found is false if there
+// is no such member.
 func (o Object) Unknown(names ...string) (name string, found bool) {
 members:
 	for _, m := range o {
@@ -71,8 +71,8 @@ members:
 	return "", false
 }
 
-// Text decodes a string, and copies it, so that it does not keep v in memory. Half of a surrogate
-// pair becomes U+FFFD. ok is false if v is no string.
+// Text decodes a string and copies it, so that it does not keep v in memory. Half of a surrogate
+// pair becomes U+FFFD. ok is false if v is not a string.
 func (v Value) Text() (s string, ok bool) {
 	s, ok = v.unquote()
 	return strings.Clone(s), ok
@@ -86,12 +86,13 @@ func (v Value) unquote() (s string, ok bool) {
 	if strings.IndexByte(string(v), '\\') < 0 {
 		return string(v[1 : len(v)-1]), true
 	}
-	var decoded string // apart from s, which would be on the heap each time
+	var decoded string // not s, which would then be on the heap in each call
 	err := json.Unmarshal([]byte(v), &decoded)
 	return decoded, err == nil
 }
 
-// Texts decodes a list of strings, none of which is null. ok is false if v is none.
+// Texts decodes a list of strings. ok is false if v is not a list or an element is not a string,
+// such as null.
 func (v Value) Texts() (list []string, ok bool) {
 	if !enclosed(v, '[', ']') {
 		return nil, false
@@ -116,8 +117,8 @@ func enclosed(v Value, first, last byte) bool {
 	return len(v) >= 2 && v[0] == first && v[len(v)-1] == last
 }
 
-// next cuts the first value off list, a part of valid JSON between two brackets. It skips the
-// blanks, commas and colons before that value, and returns "" at the end.
+// next splits list after its first value. list is a part of valid JSON between two brackets. next
+// skips the blanks, commas and colons before that value. It returns "" at the end.
 func next(list Value) (value, rest Value) {
 	list = Value(strings.TrimLeft(string(list), " \t\r\n,:"))
 	depth := 0

@@ -11,7 +11,7 @@ import (
 	"example.com/presence/pkg/presence/internal/input"
 )
 
-// value decodes text as encoding/json hands it over.
+// value returns text as the Value that encoding/json creates from it.
 func value(t *testing.T, text string) input.Value {
 	t.Helper()
 	var v input.Value
@@ -33,7 +33,7 @@ func TestObject(t *testing.T) {
 		}
 	}
 	if v, there := o.Get("B"); v != "" || there {
-		t.Errorf("a name that no member has: got %q", v)
+		t.Errorf("unknown name: got %q, %v, want none", v, there)
 	}
 	if name, found := o.Unknown("", "a", "ab"); name != "A" || !found {
 		t.Errorf("got the unknown name %q, %v, want A", name, found)
@@ -42,7 +42,7 @@ func TestObject(t *testing.T) {
 		t.Errorf("got the unknown name %q, want none", name)
 	}
 	if o, ok := value(t, "{}").Object(); o == nil || len(o) != 0 || !ok {
-		t.Errorf("{} is %#v, %v", o, ok)
+		t.Errorf("{}: got %#v, %v, want an empty Object, true", o, ok)
 	}
 }
 
@@ -71,25 +71,25 @@ func TestTypes(t *testing.T) {
 	} {
 		v := value(t, text)
 		if s, ok := v.Text(); s != want.s || ok != want.isText {
-			t.Errorf("%s: Text is %q, %v", text, s, ok)
+			t.Errorf("%s: Text: got %q, %v, want %q, %v", text, s, ok, want.s, want.isText)
 		}
 		if list, ok := v.Texts(); !reflect.DeepEqual(list, want.list) || ok != want.isList {
-			t.Errorf("%s: Texts is %q, %v", text, list, ok)
+			t.Errorf("%s: Texts: got %q, %v, want %q, %v", text, list, ok, want.list, want.isList)
 		}
 		if is, ok := v.Bool(); is != want.is || ok != want.isBool {
-			t.Errorf("%s: Bool is %v, %v", text, is, ok)
+			t.Errorf("%s: Bool: got %v, %v, want %v, %v", text, is, ok, want.is, want.isBool)
 		}
 		if _, ok := v.Object(); ok != want.isObject {
-			t.Errorf("%s: is an object: %v", text, ok)
+			t.Errorf("%s: is an object: got %v, want %v", text, ok, want.isObject)
 		}
 		if v.Null() != want.isNull {
-			t.Errorf("%s: is null: %v", text, v.Null())
+			t.Errorf("%s: is null: got %v, want %v", text, v.Null(), want.isNull)
 		}
 	}
 }
 
-// FuzzObject compares Object with encoding/json for any valid JSON, and asks for no panic of any
-// other text.
+// FuzzObject compares Object with encoding/json for valid JSON. For any other text it checks that
+// no method panics.
 func FuzzObject(f *testing.F) {
 	for _, text := range []string{
 		`{"a":1,"a":{"b":[1,2,"]}"]},"\u0061":"\\\""}`, `{ "a" : 1e9 , "b":[ ] }`, `{"":""}`, `{}`, ` {"a":[[[]]]}`, `[]`, `null`, `"a`, `{"a`, `{"a":"\`, `{]}`, `{,}`, `"\ud800"`, `{}}`,
@@ -107,7 +107,7 @@ func FuzzObject(f *testing.F) {
 		var want map[string]json.RawMessage
 		err := json.Unmarshal([]byte(text), &want)
 		if isObject := err == nil && text != "null"; ok != isObject {
-			t.Fatalf("%q: is an object: %v, want %v", text, ok, isObject)
+			t.Fatalf("%q: is an object: got %v, want %v", text, ok, isObject)
 		}
 		for name, raw := range want {
 			if v, there := o.Get(name); !there || !bytes.Equal([]byte(v), raw) {
@@ -116,7 +116,7 @@ func FuzzObject(f *testing.F) {
 		}
 		for _, m := range o {
 			if _, there := want[m.Name]; !there {
-				t.Errorf("%q: has the member %q", text, m.Name)
+				t.Errorf("%q: unexpected member %q", text, m.Name)
 			}
 		}
 		var wantText string
@@ -126,7 +126,7 @@ func FuzzObject(f *testing.F) {
 	})
 }
 
-// A text is a copy, and does not keep the payload in memory.
+// Text returns a copy, which does not keep the payload in memory.
 func TestTextIsACopy(t *testing.T) {
 	payload := input.Value(`"abc"`)
 	if n := testing.AllocsPerRun(100, func() { payload.Text() }); n != 1 {

@@ -6,29 +6,30 @@ import (
 	"unicode/utf8"
 )
 
-// The limits of what clients and tokens name. Packages that export one of them, or state it in an
-// error, take it from here.
+// The limits on names, ids and info that clients and tokens send. Packages that export a limit, or
+// state it in an error, take it from here.
 const (
 	MaxRoomName  = 128     // bytes
 	MaxUserID    = 256     // bytes
 	MaxUserName  = 128     // bytes
 	MaxInfo      = 1 << 10 // bytes of compact JSON
 	MaxEventName = 64      // characters
-	MaxMessageID = 64      // characters of a client's own id of a message
+	MaxMessageID = 64      // characters of a message's idempotency key
 )
 
-// PlainBytes reports whether s is plain text of at most max bytes: UTF-8 without control
-// characters, so that it can forge no line in a stream or a log. The empty string is plain text.
+// PlainBytes reports whether s is plain text of at most max bytes. Plain text is UTF-8 without
+// control characters, so that it cannot forge a line in a stream or a log. The empty string is
+// plain text.
 func PlainBytes(s string, max int) bool { return len(s) <= max && plain(s) }
 
 // PlainChars is PlainBytes with a limit in characters (Unicode code points).
 func PlainChars(s string, max int) bool { return Chars(s, max) && plain(s) }
 
-// Chars reports whether s has at most max characters. A byte that is not UTF-8 is one.
+// Chars reports whether s has at most max characters. A byte that is not UTF-8 counts as one.
 func Chars(s string, max int) bool { return utf8.RuneCountInString(s) <= max }
 
-// Exact reports whether s is UTF-8 without U+FFFD. encoding/json puts that character for half of a
-// surrogate pair, so that two ids would be one.
+// Exact reports whether s is UTF-8 without U+FFFD. encoding/json replaces half of a surrogate pair
+// with that character, so two different ids could become equal.
 func Exact(s string) bool { return !strings.ContainsRune(s, utf8.RuneError) }
 
 func plain(s string) bool {

@@ -7,17 +7,18 @@ import (
 	"time"
 )
 
-// causedByClients are the beginnings of the lines that net/http logs once per client, or per
-// attempt to accept one: no descriptor is left, or the client does not speak TLS or HTTP/2.
+// causedByClients lists prefixes of the lines that net/http logs once per client or per accept. The
+// causes are the open-file limit, or a client that does not use TLS or HTTP/2.
 var causedByClients = []string{"http: Accept error", "http: TLS handshake error", "http2: ", "timeout waiting for "}
 
-// ErrorLog returns a logger for [net/http.Server.ErrorLog]. Its lines are warnings of l; each kind
-// of line that clients cause is logged at most once per minute, every other line always.
+// ErrorLog returns a logger for [net/http.Server.ErrorLog]. It logs each line as a warning of l.
+// Each kind of line that clients cause is logged at most once per minute. Every other line is
+// logged always.
 func (l *Limiter) ErrorLog() *log.Logger {
 	return log.New(errorLog{l, slog.NewLogLogger(l.log.Handler(), slog.LevelWarn)}, "", 0)
 }
 
-// errorLog is the writer of [Limiter.ErrorLog]; each Write has one line.
+// errorLog is the writer of [Limiter.ErrorLog]. Each Write contains one line.
 type errorLog struct {
 	limiter *Limiter
 	lines   *log.Logger

@@ -1,5 +1,5 @@
 // Package loglimit limits how often a warning is logged, for conditions that clients can cause at
-// any rate. It knows no other package of this module.
+// any rate. It imports no other package of this module.
 package loglimit
 
 import (
@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// interval is the least time between two lines of one message.
+	// interval is the minimum time between two lines with the same message.
 	interval = time.Minute
-	// maxMessages bounds the messages whose last line is remembered.
+	// maxMessages is the maximum number of messages whose last line is remembered.
 	maxMessages = 256
 )
 
@@ -29,17 +29,17 @@ func New(log *slog.Logger) *Limiter {
 	return &Limiter{log: log, last: map[string]time.Time{}}
 }
 
-// Warn logs the message and its arguments as [slog.Logger.WarnContext] does, unless it logged the
-// same message less than a minute ago. A message has few values; what varies is in args. When 256
-// messages were logged within a minute, all others count as one.
+// Warn logs the message and its arguments like [slog.Logger.WarnContext], unless it logged the same
+// message less than a minute ago. Variable values belong in args, so that there are few messages.
+// When 256 messages were logged within a minute, all other messages count as one.
 func (l *Limiter) Warn(ctx context.Context, message string, args ...any) {
 	if l.due(message, time.Now()) {
 		l.log.WarnContext(ctx, message, args...)
 	}
 }
 
-// due reports whether no line of the message was logged within the interval before now, and records
-// now as the time of its last line if so.
+// due reports whether no line with the message was logged within the interval before now. If so, it
+// records now as the time of its last line.
 func (l *Limiter) due(message string, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -15,7 +15,7 @@ import (
 
 type requestID struct{}
 
-// withRequestID is a host's handler that adds the request's id from the context.
+// withRequestID is a slog handler of a host program. It adds the request id from the context.
 type withRequestID struct{ slog.Handler }
 
 func (h withRequestID) Handle(ctx context.Context, r slog.Record) error {
@@ -50,8 +50,8 @@ func TestWarn(t *testing.T) {
 	})
 }
 
-// The number of remembered messages is bounded. Above the bound the new messages share one line per
-// minute, and the remembered ones keep their own.
+// The number of remembered messages is limited. At the limit, new messages share one line per
+// minute. The remembered ones keep their own.
 func TestMessagesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
