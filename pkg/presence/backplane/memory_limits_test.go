@@ -63,10 +63,10 @@ func TestNoMessagesKept(t *testing.T) {
 		t.Errorf("delivered %d, want %d", got, want)
 	}
 	if got := read(t, m, "a", 1); got != "…" {
-		t.Errorf("after 1: got %q", got)
+		t.Errorf("after 1: got %q, want %q", got, "…")
 	}
 	if got := read(t, m, "a", 2); got != "" {
-		t.Errorf("after 2: got %q", got)
+		t.Errorf("after 2: got %q, want none", got)
 	}
 }
 
@@ -94,12 +94,12 @@ func TestKeys(t *testing.T) {
 			time.Sleep(c.after)
 			position, duplicate, err := m.Append(t.Context(), c.room, c.key, nil)
 			if position != c.position || duplicate != c.duplicate || err != nil {
-				t.Errorf("%+v: got %d, %v, %v", c, position, duplicate, err)
+				t.Errorf("%+v: got %d, %v, %v, want %d, %v, nil", c, position, duplicate, err, c.position, c.duplicate)
 			}
 		}
 		cancel() // drops the log
 		if position, duplicate, err := m.Append(t.Context(), "a", "1", nil); position != 4 || !duplicate || err != nil {
-			t.Errorf("after the log was dropped: got %d, %v, %v", position, duplicate, err)
+			t.Errorf("key after the log was dropped: got %d, %v, %v, want 4, true, nil", position, duplicate, err)
 		}
 		for _, key := range []string{"2", "3"} {
 			if _, _, err := m.Append(t.Context(), "c", key, nil); err != nil {
@@ -131,7 +131,7 @@ func TestDroppedLog(t *testing.T) {
 		add(t, m, "b", "", "x") // without a subscription
 		cancel()
 		if got := read(t, m, "a", 4); got != "5:x" {
-			t.Errorf("with one subscription left: got %q", got)
+			t.Errorf("with one subscription left: got %q, want %q", got, "5:x")
 		}
 		second()
 		for after, want := range map[uint64]string{0: "…", 4: "…", 5: "", 6: "…"} {
@@ -238,7 +238,7 @@ func TestBacklog(t *testing.T) {
 		m.Publish(t.Context(), "a", []byte("m"))
 		synctest.Wait()
 		if entries != 1026 || lost != 1 || !slices.Equal(messages, []string{"m"}) {
-			t.Errorf("delivered: %d entries, %d lost, messages %q", entries, lost, messages)
+			t.Errorf("got %d entries, %d calls of Lost, messages %q, want 1026, 1, [m]", entries, lost, messages)
 		}
 	})
 }
@@ -335,7 +335,7 @@ func TestPanic(t *testing.T) {
 		func() {
 			defer func() {
 				if r := recover(); r != "third" { // the second panic replaces the first
-					t.Errorf("recovered %v", r)
+					t.Errorf("recovered %v, want third", r)
 				}
 			}()
 			m.Append(t.Context(), "a", "", nil)

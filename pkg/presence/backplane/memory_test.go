@@ -93,7 +93,7 @@ func TestLog(t *testing.T) { // promise 3
 			t.Fatal(err)
 		}
 		if got := read(t, m, "other", 0); got != "1:x" {
-			t.Errorf("another room has %q after Clear", got)
+			t.Errorf("another room after Clear: got %q, want %q", got, "1:x")
 		}
 	})
 }
@@ -108,7 +108,7 @@ func TestDelivery(t *testing.T) {
 	})
 	add(t, m, "r", "k", "a")
 	if position, duplicate, err := m.Append(t.Context(), "r", "k", []byte("again")); position != 1 || !duplicate || err != nil {
-		t.Errorf("the same key: got %d, %v, %v", position, duplicate, err)
+		t.Errorf("repeated key: got %d, %v, %v, want 1, true, nil", position, duplicate, err)
 	}
 	if err := m.Publish(t.Context(), "r", []byte("m")); err != nil {
 		t.Fatal(err)
@@ -125,7 +125,7 @@ func TestDelivery(t *testing.T) {
 	cancel()
 	add(t, m, "r", "", "c")
 	if got := strings.Join(got, " "); got != "1a m 2b q!" {
-		t.Errorf("got %q", got)
+		t.Errorf("got %q, want %q", got, "1a m 2b q!")
 	}
 }
 
@@ -159,10 +159,10 @@ func TestRows(t *testing.T) {
 		cancel()
 		time.Sleep(time.Minute)
 		if got := strings.Join(got, " "); got != "a=1 b=2 a=3 b- c=4 a-" {
-			t.Errorf("got %q", got)
+			t.Errorf("got %q, want %q", got, "a=1 b=2 a=3 b- c=4 a-")
 		}
 		if got := m.Stats().Rows; got != 0 {
-			t.Errorf("%d rows are left", got)
+			t.Errorf("got %d rows after all have ended, want 0", got)
 		}
 	})
 }

@@ -76,7 +76,7 @@ func TestSend(t *testing.T) {
 	})
 	id, err := c.Send(t.Context(), client.Message{Event: "chat message", ID: "mine-1", Data: json.RawMessage(`{"text":"hi"}`)})
 	if id != "e-7" || err != nil {
-		t.Errorf("got %q, %v", id, err)
+		t.Errorf("got %q, %v, want e-7, nil", id, err)
 	}
 }
 

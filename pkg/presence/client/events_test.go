@@ -129,7 +129,7 @@ func TestEventsAfterGoodbye(t *testing.T) {
 			}
 			g := new(client.Goodbye)
 			if ends := errors.As(err, &g); ends != tt.ends || ends && (g.Reason != tt.reason || len(lastIDs) != 1) || !ends && len(lastIDs) != 2 {
-				t.Errorf("got %v after %d requests", err, len(lastIDs))
+				t.Errorf("got %v after %d requests; Events must end on this goodbye: %v", err, len(lastIDs), tt.ends)
 			}
 		})
 	}
@@ -178,7 +178,7 @@ func TestEventsDoesNotLeakTheToken(t *testing.T) {
 	})
 	_, err := follow(t.Context(), c)
 	if n != 3 || strings.Contains(log.String()+err.Error(), "secret") {
-		t.Errorf("%d requests, error %v, log:\n%s", n, err, log)
+		t.Errorf("got %d requests, error %v, want 3 requests and no token; log:\n%s", n, err, log)
 	}
 }
 

@@ -143,7 +143,7 @@ var faults = []struct {
 			entry(e)
 		}
 	}), []string{"Append", "Join"}},
-	{"an entry comes twice", onEntry(func(n int, e backplane.Entry, entry func(backplane.Entry)) {
+	{"an entry is delivered twice", onEntry(func(n int, e backplane.Entry, entry func(backplane.Entry)) {
 		if entry(e); n == 3 {
 			entry(e)
 		}
@@ -223,7 +223,7 @@ var faults = []struct {
 			message(data)
 		}
 	}), []string{"Publish"}},
-	{"a message comes twice", onMessage(func(n int, data []byte, message func([]byte)) { message(data); message(data) }), []string{"Publish", "Drop"}},
+	{"a message is delivered twice", onMessage(func(n int, data []byte, message func([]byte)) { message(data); message(data) }), []string{"Publish", "Drop"}},
 	{"messages go to every topic", func(b *broken, m *backplane.Memory) {
 		b.publish = func(ctx context.Context, topic room.Name, data []byte) error {
 			m.Publish(ctx, "b", data)
@@ -237,7 +237,7 @@ var faults = []struct {
 			return h
 		}
 	}, []string{"Publish"}},
-	{"an answer comes twice", func(b *broken, m *backplane.Memory) {
+	{"an answer is delivered twice", func(b *broken, m *backplane.Memory) {
 		b.ask = func(ctx context.Context, topic room.Name, request []byte, answer func([]byte) bool) error {
 			return m.Ask(ctx, topic, request, func(data []byte) bool {
 				if !answer(data) {
@@ -280,7 +280,7 @@ var faults = []struct {
 	{"Lost is not called", func(b *broken, _ *backplane.Memory) {
 		b.handler = func(h backplane.Handler) backplane.Handler { h.Lost = nil; return h }
 	}, []string{"Drop", "Recreate"}},
-	{"the epoch stays", func(b *broken, m *backplane.Memory) {
+	{"the epoch does not change", func(b *broken, m *backplane.Memory) {
 		epoch := m.Status().Epoch
 		b.status = func(s backplane.Status) backplane.Status { s.Epoch = epoch; return s }
 	}, []string{"Recreate"}},
@@ -303,7 +303,7 @@ var faults = []struct {
 			return m.Put(ctx, key, value, ttl/2)
 		}
 	}, []string{"Expiry"}},
-	{"a row is put once only", func(b *broken, m *backplane.Memory) {
+	{"a row is stored only once", func(b *broken, m *backplane.Memory) {
 		var mu sync.Mutex
 		known := map[string]bool{}
 		b.put = func(ctx context.Context, key string, value []byte, ttl time.Duration) error {
@@ -444,7 +444,7 @@ func TestBroken(t *testing.T) {
 					e.Nodes, e.Patient = []backplane.Bus{b, m}, true
 					failures := checks[i].try(t.Context(), e)
 					if len(failures) == 0 {
-						t.Fatal("the check passes")
+						t.Fatal("the check passes, want a failure")
 					}
 					t.Log(failures[0])
 				})
@@ -468,7 +468,7 @@ func TestIncompleteEngine(t *testing.T) {
 		change(&e)
 		for _, c := range checks {
 			if len(c.try(t.Context(), e)) != 1 {
-				t.Errorf("%s: check %s passes", name, c.name)
+				t.Errorf("%s: check %s: want one failure", name, c.name)
 			}
 		}
 	}

@@ -53,10 +53,10 @@ func TestGaps(t *testing.T) {
 			t.Fatalf("position %d is %d above the previous one, want 1 to %d", p, d, 2*gapStep-1)
 		}
 		if below, exact := narrow(widen(p)); below != p || !exact {
-			t.Fatalf("narrow(widen(%d)) = %d, %v", p, below, exact)
+			t.Fatalf("narrow(widen(%d)): got %d, %v, want %d, true", p, below, exact, p)
 		}
 		if below, exact := narrow(widen(p) - 1); below != p-1 || exact && widen(p-1) != widen(p)-1 {
-			t.Fatalf("narrow(widen(%d)-1) = %d, %v", p, below, exact)
+			t.Fatalf("narrow(widen(%d)-1): got %d, %v, want %d, false", p, below, exact, p-1)
 		}
 	}
 }
@@ -120,7 +120,7 @@ func TestSlowFaults(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
 		if _, _, err := s.Append(ctx, "a", "k", nil); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("Append within 30s: %v", err)
+			t.Errorf("Append within 30s: got %v, want DeadlineExceeded", err)
 		}
 		synctest.Wait()
 		if delivered != 3*time.Second {
@@ -130,7 +130,7 @@ func TestSlowFaults(t *testing.T) {
 		for i, want := range []error{backplane.ErrUnavailable, nil} {
 			position, duplicate, err := s.Append(t.Context(), "a", "k", nil)
 			if err != want || want == nil && (position != 1 || !duplicate) {
-				t.Errorf("Append %d: got %d, %v, %v", i, position, duplicate, err)
+				t.Errorf("Append %d: got %d, %v, %v, want error %v or 1, true", i, position, duplicate, err, want)
 			}
 		}
 		s.FailReads(2)
@@ -138,7 +138,7 @@ func TestSlowFaults(t *testing.T) {
 			start := time.Now()
 			entries, _, err := s.Read(t.Context(), "a", 0)
 			if err != want || want == nil && len(entries) != 1 || time.Since(start) != time.Second {
-				t.Errorf("Read: %d entries, %v, after %v", len(entries), err, time.Since(start))
+				t.Errorf("Read: got %d entries, %v, after %v, want error %v after 1s", len(entries), err, time.Since(start), want)
 			}
 		}
 	})
