@@ -36,6 +36,9 @@ var (
 // A ctx bounds the call. When it ends first, the error is its cause (Ask returns nil), and a call
 // that changes something may still have succeeded. The bus keeps data, request and value without a
 // copy: the caller must not change them afterwards.
+//
+// After Close every method that returns an error returns ErrClosed. Without a connection a call may
+// wait or return ErrUnavailable. Append may also return ErrKeysFull, and Put ErrTableFull.
 type Bus interface {
 	// Publish sends data to every subscription of the topic that has Handler.Message, on this node
 	// too. Each subscription receives it at most once, and in the order in which one goroutine
@@ -99,8 +102,9 @@ type Bus interface {
 	// that position is then not complete. No subscription is notified.
 	Clear(ctx context.Context, name room.Name) error
 
-	// Put stores a row for ttl and replaces the row with the same key. ttl must be positive.
-	// Engines may round it up to a whole second. A key is 1 to 512 bytes of any kind.
+	// Put stores a row for ttl and replaces the row with the same key. It returns an error if ttl
+	// is not positive. Engines may round ttl up to a whole second. A key is 1 to 512 bytes of any
+	// kind.
 	Put(ctx context.Context, key string, value []byte, ttl time.Duration) error
 
 	// Delete removes the row with the key. Without such a row it does nothing.
@@ -120,7 +124,8 @@ type Bus interface {
 	Status() Status
 
 	// Notify calls f with the new status after each change, one call at a time. Of changes in quick
-	// succession it may skip all but the last. cancel follows the rules of Subscribe's cancel.
+	// succession it may skip all but the last. After Close it does nothing. cancel follows the
+	// rules of Subscribe's cancel.
 	Notify(f func(Status)) (cancel func())
 
 	// Close ends all subscriptions, watches and notifications. It waits for calls of their
