@@ -284,6 +284,15 @@ var faults = []struct {
 		epoch := m.Status().Epoch
 		b.status = func(s backplane.Status) backplane.Status { s.Epoch = epoch; return s }
 	}, []string{"Recreate"}},
+	{"a room without subscribers keeps its log in a new epoch", func(b *broken, m *backplane.Memory) {
+		b.read = func(ctx context.Context, name room.Name, after uint64) ([]backplane.Entry, bool, error) {
+			entries, complete, err := m.Read(ctx, name, after)
+			if name == "unsubscribed" && len(entries) == 0 {
+				entries = []backplane.Entry{{Position: 1, Data: []byte("old")}}
+			}
+			return entries, complete, err
+		}
+	}, []string{"Recreate"}},
 	{"a node has another epoch", func(b *broken, _ *backplane.Memory) {
 		b.status = func(s backplane.Status) backplane.Status { s.Epoch = "0123456789"; return s }
 	}, []string{"Status"}},

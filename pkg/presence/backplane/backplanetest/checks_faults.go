@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/room"
 )
 
 var epochForm = regexp.MustCompile(`^[0-9a-f]{10}$`)
@@ -83,8 +84,8 @@ func checkRecreate(e *env) {
 		return len(notified) > 0 && notified[len(notified)-1].Epoch != old && notified[len(notified)-1].Connected
 	}, "a notification of the new epoch")
 	checkStatus(e)
-	for _, name := range []string{"a", "unsubscribed"} {
-		if entries, _ := e.read(0, "a", 0); len(entries) > 0 {
+	for _, name := range []room.Name{"a", "unsubscribed"} {
+		if entries, _ := e.read(0, name, 0); len(entries) > 0 {
 			e.errorf("room %s has %d entries of the old epoch", name, len(entries))
 		}
 	}
