@@ -1,5 +1,6 @@
 /**
- * presence.js: who is in a room, how many, and what they say, live.
+ * presence.js is the browser client of presence: the members of a room, their number, and the
+ * room's messages, live.
  *
  *     import { join } from "./presence.js";
  *
@@ -8,38 +9,45 @@
  *     room.on("message", ({ from, data }) => console.log(from?.name, data));
  *     await room.send("hello");
  *
- * In this order: what a state is, and the pure functions that make the next one of it; requests and the token they bear;
- * the link, which is one room's connection and comes back by itself; the tabs of a browser that share one; and the room,
- * which is what join() answers. Nothing here touches the page. Everything works in a worker, too.
+ * The credential is a token, or the cookie that `POST session` set. The module never touches the
+ * page and also works in a worker. Its sections, in order:
  *
- * The credential is the cookie that `POST session` set, or a token. MIT licence, of the repository that it comes from.
+ * - State: the state of a room and pure functions that compute the next one.
+ * - Requests: HTTP requests, errors and the credential.
+ * - Link: the connection of one room. It reconnects automatically.
+ * - Tabs: one connection shared by the tabs of a browser.
+ * - Room: the object that join() returns.
+ *
+ * MIT license, as the repository that this file comes from.
  */
 export type Member = {
     id: string;
     /**
-     * It may be empty.
+     * Display name. May be empty.
      */
     name: string;
     /**
-     * What the token or `setState` said of the user.
+     * Any JSON, from the token or from the user's last `setState`.
      */
     info: any;
     /**
-     * Open streams; 0 while the room waits for a return. Told by `sync` only: see refresh().
+     * Open streams. 0 during the grace period after the last one
+     * closed. Only `sync` and refresh() update it; a member that joins later starts at 1.
      */
     connections: number;
     /**
-     * RFC 3339; not known of a member who came after `sync`: see refresh().
+     * When the user joined, RFC 3339. Unknown for a member that joined
+     * after `sync`, until refresh().
      */
     since?: string;
 };
 export type Message = {
     /**
-     * Its place in the room's messages, EPOCH-SEQ.
+     * Position in the room's messages, EPOCH-SEQ.
      */
     id: string;
     /**
-     * None: the server itself.
+     * The sender. Absent if the server sent the message.
      */
     from?: {
         id: string;
@@ -62,37 +70,44 @@ export type Problem = {
 };
 export type State = {
     /**
-     * Open from `sync` on. Closed is for good.
+     * Open once `sync` has arrived. Closed is
+     * final.
      */
     connection: "connecting" | "open" | "closed";
     /**
-     * Why it is not open: that of the last `goodbye`; "lost", "silent" (no event for two
-     * and a half heartbeats), "offline", "token" (the callback failed); "refused" when it is closed for an answer of the
-     * server's. null while it is open, at first, and after close().
+     * Why the connection is not open: the reason of the last
+     * `goodbye`, or one of these. "lost". "silent": no event for two and a half heartbeats.
+     * "offline". "token": the callback failed. "refused": closed, because the server rejected the
+     * request. null while open, before the first connection, and after close().
      */
     reason: string | null;
     /**
-     * With "refused": what the server answered.
+     * The server's response. Set only if `reason` is "refused".
      */
     problem: Problem | null;
     /**
-     * The last `user count`. The one number that is always kept up to date.
+     * The last `user count`. The only number that is always
+     * current.
      */
     count: number | null;
     /**
-     * As the last `sync`, `join` or `leave` told.
+     * Open streams in the room, from the last `sync`, `join` or
+     * `leave`. Over the member limit, from `sync` alone.
      */
     connections: number | null;
     /**
-     * The same.
+     * Users in the room, from the last `sync`, `join` or
+     * `leave`. Over the member limit, from `sync` alone.
      */
     users: number | null;
     /**
-     * By id. Empty before `sync`, and in a room too large to tell.
+     * Members by id. Empty before `sync` and in a room
+     * over the member limit.
      */
     members: ReadonlyMap<string, Member>;
     /**
-     * Whether the members are told: not in a room of more than the member limit.
+     * Whether `members` lists every member. False in a room over
+     * the member limit.
      */
     complete: boolean;
     /**
@@ -100,35 +115,43 @@ export type State = {
      */
     heartbeat: number;
     /**
-     * Seconds that the token had left when the server warned of its end.
+     * Seconds that the token had left when the server sent
+     * `expiring`. null without a warning.
      */
     expiring: number | null;
     /**
-     * The place up to which all messages were heard; "" before the first event.
+     * Position up to which all messages were received. "" before
+     * the first event.
      */
     lastEventId: string;
     /**
-     * With `share`: whether this tab holds the stream, or another.
+     * With `share`: whether this tab holds the stream
+     * ("leading") or another tab does ("following"). null if the connection is not shared.
      */
     shared: "leading" | "following" | null;
     /**
-     * Whether a callback gives a new token, so that the end of one is not the end.
+     * Whether a callback can supply a new token. If so, an expired
+     * token does not close the room.
      */
     renewable: boolean;
     /**
-     * Changes that came before `sync`.
+     * Changes that arrived before
+     * `sync`.
      */
     waiting: ReadonlyArray<[name: string, data: any]>;
 };
 export type Heard = {
     /**
-     * Anything has changed.
+     * Any change of the state.
      */
     state: State;
     /**
-     * A user count was told.
+     * A `user count` arrived.
      */
     count: number;
+    /**
+     *   The snapshot of the room, on each connection.
+     */
     sync: {
         connections: number;
         users: number;
@@ -136,6 +159,9 @@ export type Heard = {
         complete: boolean;
         heartbeat: number;
     };
+    /**
+     *   A user joined.
+     */
     join: {
         id: string;
         name: string;
@@ -143,6 +169,9 @@ export type Heard = {
         connections: number;
         users: number;
     };
+    /**
+     *   A user left. `reason`: "closed", "timeout", "removed", "expired" or "slow".
+     */
     leave: {
         id: string;
         name: string;
@@ -151,43 +180,54 @@ export type Heard = {
         users: number;
         reason: string;
     };
+    /**
+     * The info of a member changed.
+     */
     update: {
         id: string;
         info: any;
     };
     /**
-     * Messages since the last one heard are gone.
+     * Messages after the last received one are lost.
      */
     reset: {
         reason: string;
     };
     /**
-     * Seconds.
+     * The token expires in that many seconds.
      */
     expiring: {
         in: number;
     };
+    /**
+     * The server closes the stream. `reason`: "expired",
+     * "removed", "draining", "full", "slow" or "signed out". "removed" and "signed out" close the
+     * room, and so does "expired" unless the token is renewable. For any other reason it reconnects.
+     */
     goodbye: {
         reason: string;
     };
+    /**
+     * The heartbeat.
+     */
     ping: {};
     message: Message;
 };
 export type Told = {
     name: string;
     /**
-     * Its data, which is JSON. As text it goes from tab to tab however deep it is.
+     * Its data, JSON. As text it passes between tabs at any nesting depth.
      */
     text: string;
     /**
-     * The last id that the stream has told; "" if none.
+     * The last id on the stream. "" if there was none.
      */
     id: string;
 };
 export type Kept = {
     told: Told;
     /**
-     * The place before it.
+     * The position before it.
      */
     prev: string;
 };
@@ -197,7 +237,8 @@ export type Unfinished = {
      */
     line: string;
     /**
-     * Whether the last character was a CR, so that an LF would belong to it.
+     * Whether the last character was a CR. A following LF then belongs to
+     * it.
      */
     cr: boolean;
     name: string;
@@ -206,7 +247,7 @@ export type Unfinished = {
      */
     data: string[];
     /**
-     * The last one; it outlives the event.
+     * The last id. It stays in force after the event.
      */
     id: string;
     /**
@@ -216,136 +257,171 @@ export type Unfinished = {
 };
 export type Options = {
     /**
-     * Where the server is mounted; by default where this file was served from, which in
-     * a bundle is not the server.
+     * URL at which the server is mounted. Default: the directory that
+     * this file was served from. Set it in a bundle, where that directory is not the server.
      */
     url?: URL | string;
     /**
-     * 1 to 128 of A-Z a-z 0-9 . _ - ; "lobby" by default.
+     * Room name: 1 to 128 of A-Z a-z 0-9 . _ - Default: "lobby".
      */
     room?: string;
     /**
-     * The token, or what gives one: it is asked at first, when the
-     * server refuses the one before, and when that is about to end. Without it the credential is the cookie.
+     * The token, or a callback that returns
+     * one. The callback runs for the first request, when the server rejects the token, and when the
+     * token is about to expire. It fails after 30 s. Default: the cookie is the credential.
      */
     token?: string | (() => string | Promise<string>);
     /**
-     * Gives a new token when the one in use is about to
-     * end, or has ended. What it resolves to is handed to `POST session`; nothing means that it has set the cookie
-     * itself. A rejection is tried again. Not needed where `token` is a function.
+     * Callback that renews the
+     * token when it is about to expire or has expired. A token that it returns is sent to
+     * `POST session`. Return nothing if the callback set the cookie itself. It fails after 30 s. A
+     * failed renewal is retried. Not needed if `token` is a function.
      */
     renew?: () => string | void | null | Promise<string | void | null>;
     /**
-     * One connection for all tabs of this browser that are the same user in the same room.
-     * It needs Web Locks, which browsers have in secure contexts only; elsewhere each tab has its own, as without it.
+     * Share one connection between all tabs of this browser with the
+     * same user and room. Default: false. It needs Web Locks, which browsers have in secure contexts
+     * only. Elsewhere each tab opens its own connection.
      */
     share?: boolean;
     /**
-     * Send the cookie to another origin, too.
+     * Send the cookie to another origin too. Default: false.
      */
     withCredentials?: boolean;
     /**
-     * A place from which to take up: messages since then are told first.
+     * Position to resume from. Messages after it are replayed first.
+     * Default: "", no replay.
      */
     lastEventId?: string;
 };
 /**
- * @typedef {object} Member   Someone who is in the room.
+ * @typedef {object} Member   A user in the room.
  * @property {string} id
- * @property {string} name    It may be empty.
- * @property {any} info       What the token or `setState` said of the user.
- * @property {number} connections   Open streams; 0 while the room waits for a return. Told by `sync` only: see refresh().
- * @property {string} [since]       RFC 3339; not known of a member who came after `sync`: see refresh().
+ * @property {string} name    Display name. May be empty.
+ * @property {any} info       Any JSON, from the token or from the user's last `setState`.
+ * @property {number} connections   Open streams. 0 during the grace period after the last one
+ *   closed. Only `sync` and refresh() update it; a member that joins later starts at 1.
+ * @property {string} [since]       When the user joined, RFC 3339. Unknown for a member that joined
+ *   after `sync`, until refresh().
  *
- * @typedef {object} Message  What `message`, or an event of a sender's own name, carries.
- * @property {string} id      Its place in the room's messages, EPOCH-SEQ.
- * @property {{id: string, name: string}} [from]  None: the server itself.
+ * @typedef {object} Message  The data of `message` and of events with a custom name.
+ * @property {string} id      Position in the room's messages, EPOCH-SEQ.
+ * @property {{id: string, name: string}} [from]  The sender. Absent if the server sent the message.
  * @property {any} data       Any JSON.
  * @property {string} at      RFC 3339.
  *
- * @typedef {object} Problem  RFC 9457. `status` is 0 if there was no answer at all.
+ * @typedef {object} Problem  An RFC 9457 problem. `status` is 0 if there was no response.
  * @property {string} [type]
  * @property {string} title
  * @property {number} status
  * @property {string} [detail]
  *
- * @typedef {object} State    Never changed in place: another state is another object.
- * @property {"connecting"|"open"|"closed"} connection   Open from `sync` on. Closed is for good.
- * @property {string|null} reason      Why it is not open: that of the last `goodbye`; "lost", "silent" (no event for two
- *   and a half heartbeats), "offline", "token" (the callback failed); "refused" when it is closed for an answer of the
- *   server's. null while it is open, at first, and after close().
- * @property {Problem|null} problem    With "refused": what the server answered.
- * @property {number|null} count       The last `user count`. The one number that is always kept up to date.
- * @property {number|null} connections As the last `sync`, `join` or `leave` told.
- * @property {number|null} users       The same.
- * @property {ReadonlyMap<string, Member>} members  By id. Empty before `sync`, and in a room too large to tell.
- * @property {boolean} complete        Whether the members are told: not in a room of more than the member limit.
+ * @typedef {object} State    The state of a room. Never changed in place: each change makes a new
+ *   object.
+ * @property {"connecting"|"open"|"closed"} connection   Open once `sync` has arrived. Closed is
+ *   final.
+ * @property {string|null} reason      Why the connection is not open: the reason of the last
+ *   `goodbye`, or one of these. "lost". "silent": no event for two and a half heartbeats.
+ *   "offline". "token": the callback failed. "refused": closed, because the server rejected the
+ *   request. null while open, before the first connection, and after close().
+ * @property {Problem|null} problem    The server's response. Set only if `reason` is "refused".
+ * @property {number|null} count       The last `user count`. The only number that is always
+ *   current.
+ * @property {number|null} connections Open streams in the room, from the last `sync`, `join` or
+ *   `leave`. Over the member limit, from `sync` alone.
+ * @property {number|null} users       Users in the room, from the last `sync`, `join` or
+ *   `leave`. Over the member limit, from `sync` alone.
+ * @property {ReadonlyMap<string, Member>} members  Members by id. Empty before `sync` and in a room
+ *   over the member limit.
+ * @property {boolean} complete        Whether `members` lists every member. False in a room over
+ *   the member limit.
  * @property {number} heartbeat        Seconds between two pings.
- * @property {number|null} expiring    Seconds that the token had left when the server warned of its end.
- * @property {string} lastEventId      The place up to which all messages were heard; "" before the first event.
- * @property {"leading"|"following"|null} shared   With `share`: whether this tab holds the stream, or another.
- * @property {boolean} renewable       Whether a callback gives a new token, so that the end of one is not the end.
- * @property {ReadonlyArray<[name: string, data: any]>} waiting   Changes that came before `sync`.
+ * @property {number|null} expiring    Seconds that the token had left when the server sent
+ *   `expiring`. null without a warning.
+ * @property {string} lastEventId      Position up to which all messages were received. "" before
+ *   the first event.
+ * @property {"leading"|"following"|null} shared   With `share`: whether this tab holds the stream
+ *   ("leading") or another tab does ("following"). null if the connection is not shared.
+ * @property {boolean} renewable       Whether a callback can supply a new token. If so, an expired
+ *   token does not close the room.
+ * @property {ReadonlyArray<[name: string, data: any]>} waiting   Changes that arrived before
+ *   `sync`.
  *
- * @typedef {object} Heard    What each event of the room is given to those who listen.
- * @property {State} state          Anything has changed.
- * @property {number} count         A user count was told.
+ * @typedef {object} Heard    The value that a listener receives, by event name. See Room.on().
+ * @property {State} state          Any change of the state.
+ * @property {number} count         A `user count` arrived.
  * @property {{connections: number, users: number, members?: Member[], complete: boolean, heartbeat: number}} sync
+ *   The snapshot of the room, on each connection.
  * @property {{id: string, name: string, info: any, connections: number, users: number}} join
+ *   A user joined.
  * @property {{id: string, name: string, info: any, connections: number, users: number, reason: string}} leave
- * @property {{id: string, info: any}} update
- * @property {{reason: string}} reset      Messages since the last one heard are gone.
- * @property {{in: number}} expiring       Seconds.
- * @property {{reason: string}} goodbye
- * @property {{}} ping
+ *   A user left. `reason`: "closed", "timeout", "removed", "expired" or "slow".
+ * @property {{id: string, info: any}} update   The info of a member changed.
+ * @property {{reason: string}} reset      Messages after the last received one are lost.
+ * @property {{in: number}} expiring       The token expires in that many seconds.
+ * @property {{reason: string}} goodbye    The server closes the stream. `reason`: "expired",
+ *   "removed", "draining", "full", "slow" or "signed out". "removed" and "signed out" close the
+ *   room, and so does "expired" unless the token is renewable. For any other reason it reconnects.
+ * @property {{}} ping                     The heartbeat.
  * @property {Message} message
  *
  * @typedef {object} Told     One event of a stream.
  * @property {string} name
- * @property {string} text    Its data, which is JSON. As text it goes from tab to tab however deep it is.
- * @property {string} id      The last id that the stream has told; "" if none.
+ * @property {string} text    Its data, JSON. As text it passes between tabs at any nesting depth.
+ * @property {string} id      The last id on the stream. "" if there was none.
  *
- * @typedef {object} Kept     A message, kept for tabs that come later.
+ * @typedef {object} Kept     A message, kept for tabs that join later.
  * @property {Told} told
- * @property {string} prev    The place before it.
+ * @property {string} prev    The position before it.
  *
- * @typedef {object} Unfinished  What a stream of bytes has told so far of the event that is not complete.
+ * @typedef {object} Unfinished  Parser state: the incomplete event at the end of the text read so
+ *   far.
  * @property {string} line    The beginning of a line.
- * @property {boolean} cr     Whether the last character was a CR, so that an LF would belong to it.
+ * @property {boolean} cr     Whether the last character was a CR. A following LF then belongs to
+ *   it.
  * @property {string} name
  * @property {string[]} data  Its lines.
- * @property {string} id      The last one; it outlives the event.
+ * @property {string} id      The last id. It stays in force after the event.
  * @property {number|null} retry  Milliseconds.
  *
  * @typedef {object} Options
- * @property {URL|string} [url]    Where the server is mounted; by default where this file was served from, which in
- *   a bundle is not the server.
- * @property {string} [room]       1 to 128 of A-Z a-z 0-9 . _ - ; "lobby" by default.
- * @property {string|(() => string|Promise<string>)} [token]  The token, or what gives one: it is asked at first, when the
- *   server refuses the one before, and when that is about to end. Without it the credential is the cookie.
- * @property {() => string|void|null|Promise<string|void|null>} [renew]  Gives a new token when the one in use is about to
- *   end, or has ended. What it resolves to is handed to `POST session`; nothing means that it has set the cookie
- *   itself. A rejection is tried again. Not needed where `token` is a function.
- * @property {boolean} [share]     One connection for all tabs of this browser that are the same user in the same room.
- *   It needs Web Locks, which browsers have in secure contexts only; elsewhere each tab has its own, as without it.
- * @property {boolean} [withCredentials]  Send the cookie to another origin, too.
- * @property {string} [lastEventId]  A place from which to take up: messages since then are told first.
+ * @property {URL|string} [url]    URL at which the server is mounted. Default: the directory that
+ *   this file was served from. Set it in a bundle, where that directory is not the server.
+ * @property {string} [room]       Room name: 1 to 128 of A-Z a-z 0-9 . _ - Default: "lobby".
+ * @property {string|(() => string|Promise<string>)} [token]  The token, or a callback that returns
+ *   one. The callback runs for the first request, when the server rejects the token, and when the
+ *   token is about to expire. It fails after 30 s. Default: the cookie is the credential.
+ * @property {() => string|void|null|Promise<string|void|null>} [renew]  Callback that renews the
+ *   token when it is about to expire or has expired. A token that it returns is sent to
+ *   `POST session`. Return nothing if the callback set the cookie itself. It fails after 30 s. A
+ *   failed renewal is retried. Not needed if `token` is a function.
+ * @property {boolean} [share]     Share one connection between all tabs of this browser with the
+ *   same user and room. Default: false. It needs Web Locks, which browsers have in secure contexts
+ *   only. Elsewhere each tab opens its own connection.
+ * @property {boolean} [withCredentials]  Send the cookie to another origin too. Default: false.
+ * @property {string} [lastEventId]  Position to resume from. Messages after it are replayed first.
+ *   Default: "", no replay.
  */
-/** @type {State} */
+/**
+ * The state before the first event.
+ *
+ * @type {State}
+ */
 export declare const initial: State;
 /**
- * The state after an event of the stream. The same object if nothing changed, as after a ping.
+ * Returns the state after an event of the stream. It is the same object if nothing changed, as
+ * after a ping.
  *
  * @param {State} state
  * @param {string} name
  * @param {any} data     The event's data, parsed.
- * @param {string} [id]  The last id that the stream has told.
+ * @param {string} [id]  The last id on the stream.
  * @returns {State}
  */
 export declare function apply(state: State, name: string, data: any, id?: string): State;
 /**
- * Whether an event is to be heard by who is in that state: a message that comes a second time is not. The server's own
- * events always are, as they repeat the id of the last message.
+ * Reports whether listeners must receive the event. A message that was received before is not new.
+ * The server's own events repeat the id of the last message, so they are always new.
  *
  * @param {State} state
  * @param {string} name
@@ -353,15 +429,15 @@ export declare function apply(state: State, name: string, data: any, id?: string
  */
 export declare function isNew(state: State, name: string, id: string): boolean;
 /**
- * Whether who holds the place `held` has all messages up to the place `id`. Places of different epochs say nothing of
- * each other.
+ * Reports whether a client at position `held` has all messages up to position `id`. Positions of
+ * different epochs cannot be compared: the result is false.
  *
  * @param {string} held
  * @param {string} id
  */
 export declare function reaches(held: string, id: string): boolean;
 /**
- * The state while a connection is sought. Who was here stays to be seen until the next `sync`.
+ * Returns the state while the link connects. It keeps the members until the next `sync`.
  *
  * @param {State} state
  * @param {string|null} [reason]
@@ -369,7 +445,8 @@ export declare function reaches(held: string, id: string): boolean;
  */
 export declare function connecting(state: State, reason?: string | null): State;
 /**
- * The state when no connection is sought any more, with the server's answer if that is the reason.
+ * Returns the final state, without a connection. `problem` is the server's response, if that is the
+ * reason.
  *
  * @param {State} state
  * @param {Problem|null} [problem]
@@ -377,48 +454,53 @@ export declare function connecting(state: State, reason?: string | null): State;
  */
 export declare function closed(state: State, problem?: Problem | null): State;
 /**
- * The state when the token's end has been put off.
+ * Returns the state after the token was renewed.
  *
  * @param {State} state
  * @returns {State}
  */
 export declare function renewed(state: State): State;
 /**
- * The state with what GET presence told of members. It may be older or newer than the stream, which alone says who
- * came and went: nobody is added or taken away.
+ * Returns the state with the `connections` and `since` of members fetched by GET presence. The
+ * response may be older or newer than the stream. Only the stream reports joins and leaves, so no
+ * member is added or removed.
  *
  * @param {State} state
- * @param {Member[]} told
+ * @param {Member[]} fetched
  * @returns {State}
  */
-export declare function seen(state: State, told: Member[]): State;
+export declare function seen(state: State, fetched: Member[]): State;
 /**
- * The events that bring a tab which holds `held` to the state: what it missed, or `reset`, and what a joiner is told.
+ * Returns the events that move a tab from position `held` to the state: the missed messages, or
+ * `reset`; then the events that a joiner receives.
  *
  * @param {State} state
- * @param {ReadonlyArray<Kept>} kept  The last messages of the room, without a gap, up to the state's place.
- * @param {string} held               The tab's place; "" if it has none.
+ * @param {ReadonlyArray<Kept>} kept  The last messages of the room, without a gap, up to the
+ *   state's position.
+ * @param {string} held               The tab's position. "" if it has none.
  * @returns {Told[]}
  */
 export declare function catchUp(state: State, kept: ReadonlyArray<Kept>, held: string): Told[];
 /**
- * Whether a room can be called so: 1 to 128 of A-Z a-z 0-9 . _ -
+ * Reports whether `name` is a valid room name: 1 to 128 of A-Z a-z 0-9 . _ -
  *
  * @param {any} name
  */
 export declare function isRoomName(name: any): boolean;
 /**
- * How long to wait before the next attempt, in milliseconds: a second, twice as long each time up to half a minute, and
- * of that between a half and all, so that those who were cut off together do not come back together.
+ * Returns the wait before the next attempt, in milliseconds. The upper bound starts at 1 s and
+ * doubles with each failed attempt, to at most 30 s. The wait is a random value between half of the
+ * bound and the bound, so that clients that were disconnected together do not reconnect together.
  *
- * @param {number} tries     Attempts that have failed since the last success.
+ * @param {number} tries     Attempts that failed since the last success.
  * @param {number} [random]  From 0 to 1.
  */
 export declare function backoff(tries: number, random?: number): number;
 /**
- * Reads text of an event stream (WHATWG HTML, section 9.2.6): what it completes, and what remains to be completed.
+ * Parses text of an event stream (WHATWG HTML, section 9.2.6). Returns the events that are
+ * complete, and the remaining parser state.
  *
- * @param {Unfinished} partial  Of the text before, or what fresh() gives.
+ * @param {Unfinished} partial  The parser state after the text before, or fresh().
  * @param {string} text
  * @returns {{partial: Unfinished, events: Told[]}}
  */
@@ -427,17 +509,20 @@ export declare function decode(partial: Unfinished, text: string): {
     events: Told[];
 };
 /**
- * The beginning of a stream that takes up from that place.
+ * Returns the parser state at the start of a stream that resumes from position `id`.
  *
  * @param {string} [id]
  * @returns {Unfinished}
  */
 export declare function fresh(id?: string): Unfinished;
-/** An answer that is a refusal, or none at all. `message` is fit to be shown. */
+/**
+ * Thrown if the server rejects a request or does not respond. `message` is fit for display: the
+ * problem's detail, else its title, else the HTTP status.
+ */
 export declare class PresenceError extends Error {
     /** @type {Problem} */
     problem: Problem;
-    /** The server's Retry-After, in milliseconds; 0 if it said none. */
+    /** The server's Retry-After, in milliseconds. 0 if there was none. */
     after: number;
     /**
      * @param {Problem} problem
@@ -448,20 +533,20 @@ export declare class PresenceError extends Error {
     });
 }
 /**
- * Sends a request, with a body of JSON unless it is undefined.
+ * Sends a request. The body is sent as JSON; there is none if it is undefined.
  *
  * @param {string} method
  * @param {URL|string} url
  * @param {any} [body]
  * @param {RequestInit} [options]  As for fetch().
- * @returns {Promise<any>}   The answer's JSON; null with status 204.
- * @throws {PresenceError} On any status but 2xx; on a 2xx without JSON, which is of another server; and with status 0
- *   without an answer.
+ * @returns {Promise<any>}   The response's JSON. null with status 204.
+ * @throws {PresenceError} On any status except 2xx. On a 2xx response without JSON, which is not
+ *   from a presence server. With status 0 if there is no response.
  */
 export declare function request(method: string, url: URL | string, body?: any, options?: RequestInit): Promise<any>;
 export type Sink = {
     state: () => State;
-    event: (told: Told) => void;
+    event: (event: Told) => void;
     turn: (turn: Turn) => void;
 };
 export type Turn = {
@@ -475,11 +560,11 @@ export type Turn = {
 };
 export type End = {
     /**
-     * As in a state.
+     * As in State.
      */
     reason: string;
     /**
-     * If it was refused.
+     * Set if the server rejected the request.
      */
     problem?: Problem;
     /**
@@ -487,7 +572,7 @@ export type End = {
      */
     after?: number;
     /**
-     * An EventSource was refused, which does not tell why.
+     * Whether an EventSource was refused. It does not report the cause.
      */
     unsaid?: boolean;
 };
@@ -515,72 +600,88 @@ export type Said = {
     term: number;
     turn: Turn;
 };
-/** An id for a message of one's own, that nobody else draws. */
+/** Returns a random message id. It has 128 random bits, so no other client draws the same. */
 export declare const randomId: () => string;
 /**
- * Enters a room, and stays in it until close(): whatever becomes of the connection, it comes back, unless the server
- * says that it shall not.
+ * Joins a room and stays in it until close(). It reconnects after each lost connection, unless the
+ * server rejects it or ends the session: see State.reason.
  *
  * @param {Options} [options]
  * @returns {Room}
- * @throws {TypeError}  On a room's name or a URL that is none.
+ * @throws {TypeError}  On an invalid room name or URL.
  */
 export declare function join(options?: Options): Room;
 export type Info = {
     info: any;
     /**
-     * Whether the server has taken it.
+     * Whether the server has accepted it.
      */
     told: boolean;
     /**
-     * Whether it is the last word: not if another tab or device of the user's has spoken since.
+     * Whether it is the latest. False if another tab or device of the user
+     * has set other info since.
      */
     stands: boolean;
 };
 /**
- * @typedef {object} Info     What was said of the user.
+ * @typedef {object} Info     The user's info, from setState().
  * @property {any} info
- * @property {boolean} told   Whether the server has taken it.
- * @property {boolean} stands  Whether it is the last word: not if another tab or device of the user's has spoken since.
+ * @property {boolean} told   Whether the server has accepted it.
+ * @property {boolean} stands  Whether it is the latest. False if another tab or device of the user
+ *   has set other info since.
  */
-/** A room, as seen from here. See join(). */
+/** A room, as join() returns it. */
 export declare class Room {
     #private;
     /** @param {Options} [options] */
     constructor(options?: Options);
-    /** Where the server is mounted. */
+    /** URL at which the server is mounted, with a slash at the end. */
     get url(): URL;
-    /** The room's name. */
+    /** The room name. */
     get name(): string;
-    /** All that is known, as one object that never changes: the next state is another. */
+    /** The current state. A frozen object; each change makes a new one. */
     get state(): State;
+    /** The last `user count`. null before the first one. */
     get count(): number | null;
+    /** Open streams in the room: see State.connections. */
     get connections(): number | null;
+    /** Users in the room: see State.users. */
     get users(): number | null;
+    /** Members by id: see State.members. */
     get members(): ReadonlyMap<string, Member>;
+    /** Position up to which all messages were received. "" before the first event. */
     get lastEventId(): string;
     /**
-     * Calls fn at each event of that name, after it has changed the state. "state" is each change of the state, and fn is
-     * given it; "count" is each `user count`, and fn is given the number; of all others it is given the event's data:
-     * those of the server's own, "message", or a name of a sender's. Messages that are called "count" or "state" are not
-     * heard.
+     * Adds a listener. `fn` runs on each event of that name, after the event has changed the state.
+     *
+     * - "state": any change of the state. `fn` receives the State.
+     * - "count": a `user count`. `fn` receives the number.
+     * - "sync", "user count", "join", "leave", "update", "reset", "expiring", "goodbye", "ping": an
+     *   event of the server. `fn` receives its data: see `Heard`.
+     * - "message", or a name that a sender chose: `fn` receives the Message. A message with the name
+     *   "count" or "state" is not delivered.
+     *
+     * An exception in a listener goes to reportError() and affects no other listener.
      *
      * @template {string} N
      * @param {N} name
      * @param {(data: N extends keyof Heard ? Heard[N] : Message) => void} fn
-     * @returns {() => void}  Ends that.
+     * @returns {() => void}  Removes the listener.
+     * @throws {TypeError}  On the name "open" or "error".
      */
     on<N extends string>(name: N, fn: (data: N extends keyof Heard ? Heard[N] : Message) => void): () => void;
     /**
-     * Sends a message to the room: after those that were sent before, once the stream is open, and again if there is no
-     * answer, or none but "not now", for 15 s in all. It has an id, so that it is one message however often it is sent.
+     * Sends a message to the room. Messages are sent one at a time, in order, once the stream is
+     * open. A message is retried for up to 15 s if there is no response, or a temporary one (408,
+     * 425, 429, 5xx). Its id is an idempotency key: however often it is sent, it is one message.
      *
-     * @param {any} data   Any JSON; undefined is null.
-     * @param {{event?: string, id?: string}} [options]  Its name, "message" by default; its id, for those who send the
-     *   same message again themselves.
-     * @returns {Promise<{id: string}>}  Its place in the room's messages.
-     * @throws {PresenceError}  It was refused, or there was no answer in time, after which it may have been taken all the
-     *   same; or a thousand others wait.
+     * @param {any} data   Any JSON. undefined is sent as null.
+     * @param {{event?: string, id?: string}} [options]  `event`: the event name. Default: "message".
+     *   `id`: the idempotency key, for callers that send the same message again. Default: random.
+     * @returns {Promise<{id: string}>}  The position in the room's messages.
+     * @throws {PresenceError}  The server rejected the message. Or there was no response within 15 s;
+     *   the server may have accepted the message. Or the send queue is full (1000 messages).
+     * @throws {TypeError}  On the event name "count" or "state", and on data that is not JSON.
      */
     send(data: any, { event, id }?: {
         event?: string;
@@ -589,23 +690,28 @@ export declare class Room {
         id: string;
     }>;
     /**
-     * Says what is to be known of the user in this room, in place of what was: `{status: "away"}`. It waits until the room
-     * is open, and is said again if the room has lost it, unless another tab or device of the user's has spoken since. Of
-     * several that wait the last one is said.
+     * Sets the user's info in this room, such as `{status: "away"}`. It replaces the previous info.
+     * The call waits until the room is open; of several waiting calls only the last one is sent, and
+     * all resolve. The info is sent again if the room has lost it, unless another tab or device of
+     * the user has set other info since.
      *
      * @param {any} info   JSON of at most 1 KiB.
      * @returns {Promise<void>}
-     * @throws {PresenceError}  It was refused, or the room was closed before.
+     * @throws {PresenceError}  The server rejected the info, or the room was closed first.
      */
     setState(info: any): Promise<void>;
     /**
-     * Asks how many connections each member has, and since when it is here, and brings the state up to date: the stream
-     * tells that a user came and went, but not of a second tab.
+     * Fetches `connections` and `since` of the members, and updates the state. The stream reports
+     * that a user joined or left, but not a second tab.
      *
-     * @param {number} [limit]  Of how many members, by id; at most 1000.
-     * @throws {PresenceError}
+     * @param {number} [limit]  Maximum number of members, in the order of their ids. Default and
+     *   upper limit: 1000.
+     * @throws {PresenceError}  The server rejected the request or did not respond.
      */
     refresh(limit?: number): Promise<void>;
-    /** Leaves the room, for good: join() enters it again. What is being sent is sent. */
+    /**
+     * Leaves the room permanently. Messages passed to send() before are still sent. To return, call
+     * join().
+     */
     close(): void;
 }

@@ -1,5 +1,6 @@
 /**
- * presence.js: who is in a room, how many, and what they say, live.
+ * presence.js is the browser client of presence: the members of a room, their number, and the
+ * room's messages, live.
  *
  *     import { join } from "./presence.js";
  *
@@ -8,100 +9,136 @@
  *     room.on("message", ({ from, data }) => console.log(from?.name, data));
  *     await room.send("hello");
  *
- * In this order: what a state is, and the pure functions that make the next one of it; requests and the token they bear;
- * the link, which is one room's connection and comes back by itself; the tabs of a browser that share one; and the room,
- * which is what join() answers. Nothing here touches the page. Everything works in a worker, too.
+ * The credential is a token, or the cookie that `POST session` set. The module never touches the
+ * page and also works in a worker. Its sections, in order:
  *
- * The credential is the cookie that `POST session` set, or a token. MIT licence, of the repository that it comes from.
+ * - State: the state of a room and pure functions that compute the next one.
+ * - Requests: HTTP requests, errors and the credential.
+ * - Link: the connection of one room. It reconnects automatically.
+ * - Tabs: one connection shared by the tabs of a browser.
+ * - Room: the object that join() returns.
+ *
+ * MIT license, as the repository that this file comes from.
  */
 
 /**
- * @typedef {object} Member   Someone who is in the room.
+ * @typedef {object} Member   A user in the room.
  * @property {string} id
- * @property {string} name    It may be empty.
- * @property {any} info       What the token or `setState` said of the user.
- * @property {number} connections   Open streams; 0 while the room waits for a return. Told by `sync` only: see refresh().
- * @property {string} [since]       RFC 3339; not known of a member who came after `sync`: see refresh().
+ * @property {string} name    Display name. May be empty.
+ * @property {any} info       Any JSON, from the token or from the user's last `setState`.
+ * @property {number} connections   Open streams. 0 during the grace period after the last one
+ *   closed. Only `sync` and refresh() update it; a member that joins later starts at 1.
+ * @property {string} [since]       When the user joined, RFC 3339. Unknown for a member that joined
+ *   after `sync`, until refresh().
  *
- * @typedef {object} Message  What `message`, or an event of a sender's own name, carries.
- * @property {string} id      Its place in the room's messages, EPOCH-SEQ.
- * @property {{id: string, name: string}} [from]  None: the server itself.
+ * @typedef {object} Message  The data of `message` and of events with a custom name.
+ * @property {string} id      Position in the room's messages, EPOCH-SEQ.
+ * @property {{id: string, name: string}} [from]  The sender. Absent if the server sent the message.
  * @property {any} data       Any JSON.
  * @property {string} at      RFC 3339.
  *
- * @typedef {object} Problem  RFC 9457. `status` is 0 if there was no answer at all.
+ * @typedef {object} Problem  An RFC 9457 problem. `status` is 0 if there was no response.
  * @property {string} [type]
  * @property {string} title
  * @property {number} status
  * @property {string} [detail]
  *
- * @typedef {object} State    Never changed in place: another state is another object.
- * @property {"connecting"|"open"|"closed"} connection   Open from `sync` on. Closed is for good.
- * @property {string|null} reason      Why it is not open: that of the last `goodbye`; "lost", "silent" (no event for two
- *   and a half heartbeats), "offline", "token" (the callback failed); "refused" when it is closed for an answer of the
- *   server's. null while it is open, at first, and after close().
- * @property {Problem|null} problem    With "refused": what the server answered.
- * @property {number|null} count       The last `user count`. The one number that is always kept up to date.
- * @property {number|null} connections As the last `sync`, `join` or `leave` told.
- * @property {number|null} users       The same.
- * @property {ReadonlyMap<string, Member>} members  By id. Empty before `sync`, and in a room too large to tell.
- * @property {boolean} complete        Whether the members are told: not in a room of more than the member limit.
+ * @typedef {object} State    The state of a room. Never changed in place: each change makes a new
+ *   object.
+ * @property {"connecting"|"open"|"closed"} connection   Open once `sync` has arrived. Closed is
+ *   final.
+ * @property {string|null} reason      Why the connection is not open: the reason of the last
+ *   `goodbye`, or one of these. "lost". "silent": no event for two and a half heartbeats.
+ *   "offline". "token": the callback failed. "refused": closed, because the server rejected the
+ *   request. null while open, before the first connection, and after close().
+ * @property {Problem|null} problem    The server's response. Set only if `reason` is "refused".
+ * @property {number|null} count       The last `user count`. The only number that is always
+ *   current.
+ * @property {number|null} connections Open streams in the room, from the last `sync`, `join` or
+ *   `leave`. Over the member limit, from `sync` alone.
+ * @property {number|null} users       Users in the room, from the last `sync`, `join` or
+ *   `leave`. Over the member limit, from `sync` alone.
+ * @property {ReadonlyMap<string, Member>} members  Members by id. Empty before `sync` and in a room
+ *   over the member limit.
+ * @property {boolean} complete        Whether `members` lists every member. False in a room over
+ *   the member limit.
  * @property {number} heartbeat        Seconds between two pings.
- * @property {number|null} expiring    Seconds that the token had left when the server warned of its end.
- * @property {string} lastEventId      The place up to which all messages were heard; "" before the first event.
- * @property {"leading"|"following"|null} shared   With `share`: whether this tab holds the stream, or another.
- * @property {boolean} renewable       Whether a callback gives a new token, so that the end of one is not the end.
- * @property {ReadonlyArray<[name: string, data: any]>} waiting   Changes that came before `sync`.
+ * @property {number|null} expiring    Seconds that the token had left when the server sent
+ *   `expiring`. null without a warning.
+ * @property {string} lastEventId      Position up to which all messages were received. "" before
+ *   the first event.
+ * @property {"leading"|"following"|null} shared   With `share`: whether this tab holds the stream
+ *   ("leading") or another tab does ("following"). null if the connection is not shared.
+ * @property {boolean} renewable       Whether a callback can supply a new token. If so, an expired
+ *   token does not close the room.
+ * @property {ReadonlyArray<[name: string, data: any]>} waiting   Changes that arrived before
+ *   `sync`.
  *
- * @typedef {object} Heard    What each event of the room is given to those who listen.
- * @property {State} state          Anything has changed.
- * @property {number} count         A user count was told.
+ * @typedef {object} Heard    The value that a listener receives, by event name. See Room.on().
+ * @property {State} state          Any change of the state.
+ * @property {number} count         A `user count` arrived.
  * @property {{connections: number, users: number, members?: Member[], complete: boolean, heartbeat: number}} sync
+ *   The snapshot of the room, on each connection.
  * @property {{id: string, name: string, info: any, connections: number, users: number}} join
+ *   A user joined.
  * @property {{id: string, name: string, info: any, connections: number, users: number, reason: string}} leave
- * @property {{id: string, info: any}} update
- * @property {{reason: string}} reset      Messages since the last one heard are gone.
- * @property {{in: number}} expiring       Seconds.
- * @property {{reason: string}} goodbye
- * @property {{}} ping
+ *   A user left. `reason`: "closed", "timeout", "removed", "expired" or "slow".
+ * @property {{id: string, info: any}} update   The info of a member changed.
+ * @property {{reason: string}} reset      Messages after the last received one are lost.
+ * @property {{in: number}} expiring       The token expires in that many seconds.
+ * @property {{reason: string}} goodbye    The server closes the stream. `reason`: "expired",
+ *   "removed", "draining", "full", "slow" or "signed out". "removed" and "signed out" close the
+ *   room, and so does "expired" unless the token is renewable. For any other reason it reconnects.
+ * @property {{}} ping                     The heartbeat.
  * @property {Message} message
  *
  * @typedef {object} Told     One event of a stream.
  * @property {string} name
- * @property {string} text    Its data, which is JSON. As text it goes from tab to tab however deep it is.
- * @property {string} id      The last id that the stream has told; "" if none.
+ * @property {string} text    Its data, JSON. As text it passes between tabs at any nesting depth.
+ * @property {string} id      The last id on the stream. "" if there was none.
  *
- * @typedef {object} Kept     A message, kept for tabs that come later.
+ * @typedef {object} Kept     A message, kept for tabs that join later.
  * @property {Told} told
- * @property {string} prev    The place before it.
+ * @property {string} prev    The position before it.
  *
- * @typedef {object} Unfinished  What a stream of bytes has told so far of the event that is not complete.
+ * @typedef {object} Unfinished  Parser state: the incomplete event at the end of the text read so
+ *   far.
  * @property {string} line    The beginning of a line.
- * @property {boolean} cr     Whether the last character was a CR, so that an LF would belong to it.
+ * @property {boolean} cr     Whether the last character was a CR. A following LF then belongs to
+ *   it.
  * @property {string} name
  * @property {string[]} data  Its lines.
- * @property {string} id      The last one; it outlives the event.
+ * @property {string} id      The last id. It stays in force after the event.
  * @property {number|null} retry  Milliseconds.
  *
  * @typedef {object} Options
- * @property {URL|string} [url]    Where the server is mounted; by default where this file was served from, which in
- *   a bundle is not the server.
- * @property {string} [room]       1 to 128 of A-Z a-z 0-9 . _ - ; "lobby" by default.
- * @property {string|(() => string|Promise<string>)} [token]  The token, or what gives one: it is asked at first, when the
- *   server refuses the one before, and when that is about to end. Without it the credential is the cookie.
- * @property {() => string|void|null|Promise<string|void|null>} [renew]  Gives a new token when the one in use is about to
- *   end, or has ended. What it resolves to is handed to `POST session`; nothing means that it has set the cookie
- *   itself. A rejection is tried again. Not needed where `token` is a function.
- * @property {boolean} [share]     One connection for all tabs of this browser that are the same user in the same room.
- *   It needs Web Locks, which browsers have in secure contexts only; elsewhere each tab has its own, as without it.
- * @property {boolean} [withCredentials]  Send the cookie to another origin, too.
- * @property {string} [lastEventId]  A place from which to take up: messages since then are told first.
+ * @property {URL|string} [url]    URL at which the server is mounted. Default: the directory that
+ *   this file was served from. Set it in a bundle, where that directory is not the server.
+ * @property {string} [room]       Room name: 1 to 128 of A-Z a-z 0-9 . _ - Default: "lobby".
+ * @property {string|(() => string|Promise<string>)} [token]  The token, or a callback that returns
+ *   one. The callback runs for the first request, when the server rejects the token, and when the
+ *   token is about to expire. It fails after 30 s. Default: the cookie is the credential.
+ * @property {() => string|void|null|Promise<string|void|null>} [renew]  Callback that renews the
+ *   token when it is about to expire or has expired. A token that it returns is sent to
+ *   `POST session`. Return nothing if the callback set the cookie itself. It fails after 30 s. A
+ *   failed renewal is retried. Not needed if `token` is a function.
+ * @property {boolean} [share]     Share one connection between all tabs of this browser with the
+ *   same user and room. Default: false. It needs Web Locks, which browsers have in secure contexts
+ *   only. Elsewhere each tab opens its own connection.
+ * @property {boolean} [withCredentials]  Send the cookie to another origin too. Default: false.
+ * @property {string} [lastEventId]  Position to resume from. Messages after it are replayed first.
+ *   Default: "", no replay.
  */
 
-// ---------------------------------------------------------------------------------------------------------------------
-// The state, and the functions that make the next one. None of them knows a clock, a socket or a page.
+// -------------------------------------------------------------------------------------------------
+// State: the state of a room and the functions that compute the next one. They are pure: no clock,
+// no socket, no page.
 
-/** @type {State} */
+/**
+ * The state before the first event.
+ *
+ * @type {State}
+ */
 export const initial = Object.freeze({
   connection: "connecting",
   reason: null,
@@ -119,14 +156,16 @@ export const initial = Object.freeze({
   waiting: Object.freeze([]),
 });
 
-// After these a return would only be refused, or would be against somebody's will.
+// The `goodbye` reasons after which the link must not reconnect. The server would reject it, or it
+// would override a decision of an admin or of the user.
 const final = new Set(["removed", "signed out", "expired"]);
 
-// These change what `sync` tells, so they mean nothing without it.
+// Events that change the snapshot. They mean nothing without `sync`.
 const changes = new Set(["join", "leave", "update"]);
 
 /**
- * A Map, as names of events are chosen by strangers: there is no `constructor` in it.
+ * The server's events and the state after each. A Map, because senders choose event names and an
+ * object has a `constructor`.
  *
  * @type {ReadonlyMap<string, (state: State, data: any) => State>}
  */
@@ -140,23 +179,25 @@ const steps = new Map([
   ["goodbye", afterGoodbye],
 ]);
 
-/** The events of the server's own. All others are messages. */
+/** The names of the server's own events. All other events are messages. */
 const own = new Set([...steps.keys(), "reset", "ping"]);
 
-// Names by which a room tells what no event does. A message that is called so is not heard.
+// Listener names without an event of that name. A message with such a name is not delivered.
 const local = new Set(["count", "state"]);
 
 /**
- * The state after an event of the stream. The same object if nothing changed, as after a ping.
+ * Returns the state after an event of the stream. It is the same object if nothing changed, as
+ * after a ping.
  *
  * @param {State} state
  * @param {string} name
  * @param {any} data     The event's data, parsed.
- * @param {string} [id]  The last id that the stream has told.
+ * @param {string} [id]  The last id on the stream.
  * @returns {State}
  */
 export function apply(state, name, data, id = "") {
-  // No place goes back, but by `reset`: with `share` a tab may hear what it has heard in another way before.
+  // Only `reset` moves the position back. With `share`, a tab may receive an event twice, by two
+  // routes.
   const known = id === "" || id === state.lastEventId || (name !== "reset" && reaches(state.lastEventId, id));
   const at = known ? state : { ...state, lastEventId: id };
   if (at.connection !== "open" && changes.has(name)) return { ...at, waiting: [...at.waiting, [name, data]] };
@@ -164,8 +205,8 @@ export function apply(state, name, data, id = "") {
 }
 
 /**
- * Whether an event is to be heard by who is in that state: a message that comes a second time is not. The server's own
- * events always are, as they repeat the id of the last message.
+ * Reports whether listeners must receive the event. A message that was received before is not new.
+ * The server's own events repeat the id of the last message, so they are always new.
  *
  * @param {State} state
  * @param {string} name
@@ -176,14 +217,14 @@ export function isNew(state, name, id) {
 }
 
 /**
- * Whether who holds the place `held` has all messages up to the place `id`. Places of different epochs say nothing of
- * each other.
+ * Reports whether a client at position `held` has all messages up to position `id`. Positions of
+ * different epochs cannot be compared: the result is false.
  *
  * @param {string} held
  * @param {string} id
  */
 export function reaches(held, id) {
-  const [have, want] = [place(held), place(id)];
+  const [have, want] = [position(held), position(id)];
   return have !== null && want !== null && have.epoch === want.epoch && have.seq >= want.seq;
 }
 
@@ -191,13 +232,13 @@ export function reaches(held, id) {
  * @param {string} id  EPOCH-SEQ.
  * @returns {{epoch: string, seq: number} | null}
  */
-function place(id) {
+function position(id) {
   const [, epoch, seq] = /^(.*)-(\d+)$/s.exec(id) ?? [];
   return epoch === undefined ? null : { epoch, seq: Number(seq) };
 }
 
 /**
- * The state while a connection is sought. Who was here stays to be seen until the next `sync`.
+ * Returns the state while the link connects. It keeps the members until the next `sync`.
  *
  * @param {State} state
  * @param {string|null} [reason]
@@ -208,7 +249,8 @@ export function connecting(state, reason = state.reason) {
 }
 
 /**
- * The state when no connection is sought any more, with the server's answer if that is the reason.
+ * Returns the final state, without a connection. `problem` is the server's response, if that is the
+ * reason.
  *
  * @param {State} state
  * @param {Problem|null} [problem]
@@ -219,7 +261,7 @@ export function closed(state, problem = null) {
 }
 
 /**
- * The state when the token's end has been put off.
+ * Returns the state after the token was renewed.
  *
  * @param {State} state
  * @returns {State}
@@ -229,16 +271,17 @@ export function renewed(state) {
 }
 
 /**
- * The state with what GET presence told of members. It may be older or newer than the stream, which alone says who
- * came and went: nobody is added or taken away.
+ * Returns the state with the `connections` and `since` of members fetched by GET presence. The
+ * response may be older or newer than the stream. Only the stream reports joins and leaves, so no
+ * member is added or removed.
  *
  * @param {State} state
- * @param {Member[]} told
+ * @param {Member[]} fetched
  * @returns {State}
  */
-export function seen(state, told) {
+export function seen(state, fetched) {
   const members = new Map(state.members);
-  for (const { id, connections, since } of told) {
+  for (const { id, connections, since } of fetched) {
     const member = members.get(id);
     if (member) members.set(id, { ...member, connections, since });
   }
@@ -246,11 +289,13 @@ export function seen(state, told) {
 }
 
 /**
- * The events that bring a tab which holds `held` to the state: what it missed, or `reset`, and what a joiner is told.
+ * Returns the events that move a tab from position `held` to the state: the missed messages, or
+ * `reset`; then the events that a joiner receives.
  *
  * @param {State} state
- * @param {ReadonlyArray<Kept>} kept  The last messages of the room, without a gap, up to the state's place.
- * @param {string} held               The tab's place; "" if it has none.
+ * @param {ReadonlyArray<Kept>} kept  The last messages of the room, without a gap, up to the
+ *   state's position.
+ * @param {string} held               The tab's position. "" if it has none.
  * @returns {Told[]}
  */
 export function catchUp(state, kept, held) {
@@ -260,13 +305,13 @@ export function catchUp(state, kept, held) {
   if (held !== "" && !reaches(held, id)) {
     const from = kept.findIndex(({ told, prev }) => reaches(held, prev) && !reaches(held, told.id));
     if (from !== -1) events.push(...kept.slice(from).map((message) => message.told));
-    else if (state.connection === "open") events.push(told("reset", { reason: "history" }, id)); // else the server will say
+    else if (state.connection === "open") events.push(eventOf("reset", { reason: "history" }, id)); // else the server decides
   }
   if (state.connection !== "open") return events;
   const { connections, users, members, complete, heartbeat, count } = state;
   const who = complete ? { members: [...members.values()] } : {};
-  events.push(told("sync", { connections, users, ...who, complete, heartbeat }, id));
-  if (count !== null) events.push(told("user count", count, id));
+  events.push(eventOf("sync", { connections, users, ...who, complete, heartbeat }, id));
+  if (count !== null) events.push(eventOf("user count", count, id));
   return events;
 }
 
@@ -276,7 +321,7 @@ export function catchUp(state, kept, held) {
  * @param {string} id
  * @returns {Told}
  */
-const told = (name, data, id) => ({ name, text: JSON.stringify(data), id });
+const eventOf = (name, data, id) => ({ name, text: JSON.stringify(data), id });
 
 /**
  * @param {State} state
@@ -343,7 +388,7 @@ function afterGoodbye(state, { reason }) {
 }
 
 /**
- * Whether a room can be called so: 1 to 128 of A-Z a-z 0-9 . _ -
+ * Reports whether `name` is a valid room name: 1 to 128 of A-Z a-z 0-9 . _ -
  *
  * @param {any} name
  */
@@ -352,10 +397,11 @@ export function isRoomName(name) {
 }
 
 /**
- * How long to wait before the next attempt, in milliseconds: a second, twice as long each time up to half a minute, and
- * of that between a half and all, so that those who were cut off together do not come back together.
+ * Returns the wait before the next attempt, in milliseconds. The upper bound starts at 1 s and
+ * doubles with each failed attempt, to at most 30 s. The wait is a random value between half of the
+ * bound and the bound, so that clients that were disconnected together do not reconnect together.
  *
- * @param {number} tries     Attempts that have failed since the last success.
+ * @param {number} tries     Attempts that failed since the last success.
  * @param {number} [random]  From 0 to 1.
  */
 export function backoff(tries, random = Math.random()) {
@@ -363,9 +409,10 @@ export function backoff(tries, random = Math.random()) {
 }
 
 /**
- * Reads text of an event stream (WHATWG HTML, section 9.2.6): what it completes, and what remains to be completed.
+ * Parses text of an event stream (WHATWG HTML, section 9.2.6). Returns the events that are
+ * complete, and the remaining parser state.
  *
- * @param {Unfinished} partial  Of the text before, or what fresh() gives.
+ * @param {Unfinished} partial  The parser state after the text before, or fresh().
  * @param {string} text
  * @returns {{partial: Unfinished, events: Told[]}}
  */
@@ -395,7 +442,7 @@ export function decode(partial, text) {
 }
 
 /**
- * The beginning of a stream that takes up from that place.
+ * Returns the parser state at the start of a stream that resumes from position `id`.
  *
  * @param {string} [id]
  * @returns {Unfinished}
@@ -404,10 +451,13 @@ export function fresh(id = "") {
   return { line: "", cr: false, name: "", data: [], id, retry: null };
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
-// Requests, and what they bear.
+// -------------------------------------------------------------------------------------------------
+// Requests: HTTP requests, errors and the credential.
 
-/** An answer that is a refusal, or none at all. `message` is fit to be shown. */
+/**
+ * Thrown if the server rejects a request or does not respond. `message` is fit for display: the
+ * problem's detail, else its title, else the HTTP status.
+ */
 export class PresenceError extends Error {
   /**
    * @param {Problem} problem
@@ -418,34 +468,34 @@ export class PresenceError extends Error {
     this.name = "PresenceError";
     /** @type {Problem} */
     this.problem = problem;
-    /** The server's Retry-After, in milliseconds; 0 if it said none. */
+    /** The server's Retry-After, in milliseconds. 0 if there was none. */
     this.after = options?.after ?? 0;
   }
 }
 
 /**
- * Sends a request, with a body of JSON unless it is undefined.
+ * Sends a request. The body is sent as JSON; there is none if it is undefined.
  *
  * @param {string} method
  * @param {URL|string} url
  * @param {any} [body]
  * @param {RequestInit} [options]  As for fetch().
- * @returns {Promise<any>}   The answer's JSON; null with status 204.
- * @throws {PresenceError} On any status but 2xx; on a 2xx without JSON, which is of another server; and with status 0
- *   without an answer.
+ * @returns {Promise<any>}   The response's JSON. null with status 204.
+ * @throws {PresenceError} On any status except 2xx. On a 2xx response without JSON, which is not
+ *   from a presence server. With status 0 if there is no response.
  */
 export async function request(method, url, body, options = {}) {
   const headers = new Headers(options.headers);
   if (body !== undefined) headers.set("Content-Type", "application/json");
   const init = { cache: /** @type {const} */ ("no-store"), ...options, method, headers, body: JSON.stringify(body) };
   const answer = await fetch(url, init).catch((cause) => {
-    throw new PresenceError({ title: "No answer", status: 0, detail: "The server did not answer." }, { cause });
+    throw new PresenceError({ title: "No response", status: 0, detail: "no response from the server" }, { cause });
   });
   if (!answer.ok) throw await refusal(answer);
   if (answer.status === 204) return null;
-  const told = isJSON(answer) ? await answer.json().catch(() => undefined) : undefined;
-  if (told !== undefined) return told;
-  throw new PresenceError({ title: "Unknown answer", status: answer.status, detail: `No presence server answers at ${url}` });
+  const parsed = isJSON(answer) ? await answer.json().catch(() => undefined) : undefined;
+  if (parsed !== undefined) return parsed;
+  throw new PresenceError({ title: "Unexpected response", status: answer.status, detail: `no presence server at ${url}` });
 }
 
 /** @param {Response} answer */
@@ -456,22 +506,22 @@ const isJSON = (answer) => /\bjson\b/.test(answer.headers.get("Content-Type") ??
  * @returns {Promise<PresenceError>}
  */
 async function refusal(answer) {
-  const told = isJSON(answer) ? await answer.json().catch(() => null) : null;
+  const problem = isJSON(answer) ? await answer.json().catch(() => null) : null;
   const after = 1000 * Number(answer.headers.get("Retry-After") ?? 0) || 0;
-  return new PresenceError({ title: answer.statusText, ...told, status: answer.status }, { after });
+  return new PresenceError({ title: answer.statusText, ...problem, status: answer.status }, { after });
 }
 
 /**
- * Whether the same request may be answered otherwise in a while.
+ * Reports whether the same request may succeed later.
  *
  * @param {Problem} problem
  */
 const isTransient = ({ status }) => status < 400 || status === 408 || status === 425 || status === 429 || status >= 500;
 
-/** Milliseconds for which a request may take, so that a server that hangs holds up nothing for good. */
+/** Request timeout in milliseconds, so that a server that hangs never blocks a room forever. */
 const patience = 10_000;
 
-/** The token, or the cookie, and how to get a new one. */
+/** The credential, a token or the cookie, and its renewal. */
 class Credential {
   #options;
   /** @type {string|null} */
@@ -489,7 +539,7 @@ class Credential {
     return this.#options.token === undefined;
   }
 
-  /** Whether a new one can be had. */
+  /** Whether a callback can supply a new token. */
   get renewable() {
     return this.#renewal !== undefined;
   }
@@ -500,7 +550,7 @@ class Credential {
   }
 
   /**
-   * What fetch() must be given. Asks for the first token if there is none yet.
+   * Returns the options that fetch() needs. Requests the first token if there is none yet.
    *
    * @returns {Promise<{credentials: RequestCredentials, headers: Record<string, string>}>}
    */
@@ -509,14 +559,14 @@ class Credential {
     return { credentials: "omit", headers: { Authorization: `Bearer ${await this.token()}` } };
   }
 
-  /** The token; asks for the first one. */
+  /** Returns the token. Requests the first one. */
   async token() {
     const { token } = this.#options;
     return (this.#token ??= requireToken(typeof token === "function" ? await this.#given(token()) : token));
   }
 
   /**
-   * What the callback gives; a callback that never answers has failed.
+   * Returns the result of a callback. A callback without a result after 30 s has failed.
    *
    * @template T
    * @param {T|Promise<T>} given
@@ -526,17 +576,17 @@ class Credential {
     /** @type {ReturnType<typeof setTimeout>|undefined} */
     let timer;
     const late = new Promise((/** @type {(value: never) => void} */ _, reject) => {
-      timer = setTimeout(() => reject(new Error("presence: the callback gives no token")), 3 * patience);
+      timer = setTimeout(() => reject(new Error("presence: token callback timed out (30 s)")), 3 * patience);
     });
     return Promise.race([given, late]).finally(() => clearTimeout(timer));
   }
 
   /**
-   * Gets a new token, and hands it to the server as the cookie, or for open streams to go on with. Whoever asks while
-   * that is under way waits for the same.
+   * Requests a new token. Sends it to the server if the credential is the cookie, or so that open
+   * streams continue. Concurrent calls share one renewal.
    *
-   * @param {URL} session  Where tokens are handed in.
-   * @param {boolean} open  Whether there are streams that are to go on.
+   * @param {URL} session  The URL for `POST session`.
+   * @param {boolean} open  Whether streams are open that must continue.
    */
   renew(session, open) {
     this.#renewing ??= this.#renew(session, open).finally(() => (this.#renewing = null));
@@ -562,11 +612,12 @@ class Credential {
  */
 function requireToken(token) {
   if (typeof token === "string" && token !== "") return token;
-  throw new PresenceError({ title: "No token", status: 401, detail: "There is no token any more." });
+  throw new PresenceError({ title: "No token", status: 401, detail: "no token from the callback" });
 }
 
 /**
- * A text that is the same for all tokens of a user, as far as a token tells: its `sub`, else a hash of all of it.
+ * Returns a text that is the same for all tokens of a user, as far as the token shows: its `sub`,
+ * else a hash of the whole token.
  *
  * @param {string} token
  */
@@ -576,18 +627,18 @@ async function userOf(token) {
     const { sub } = JSON.parse(new TextDecoder().decode(bytes));
     if (typeof sub === "string") return sub;
   } catch {
-    // No JSON Web Token: its server knows others.
+    // Not a JSON Web Token. The server may accept other tokens.
   }
   const hash = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(token));
   return Array.from(new Uint8Array(hash), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** One room of one server, and who asks. */
+/** One room of one server, and the credential for it. */
 class Address {
   /** @param {Options} options */
   constructor(options) {
     const { url, room = "lobby", withCredentials = false } = options;
-    // Not within the call: a bundler would take that for the name of a file to bundle.
+    // Outside the URL call: a bundler would treat it there as the name of a file to bundle.
     const here = import.meta.url;
     this.url = new URL(url ?? new URL(".", here), globalThis.location?.href);
     if (!this.url.pathname.endsWith("/")) this.url.pathname += "/";
@@ -616,31 +667,31 @@ class Address {
     return request(method, this.of(path, query), body, { ...(await this.credential.fetchOptions()), signal });
   }
 
-  /** @param {boolean} open  Whether there are streams that are to go on. */
+  /** @param {boolean} open  Whether streams are open that must continue. */
   renew(open) {
     return this.credential.renew(new URL("session", this.url), open);
   }
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
-// The link: one room's connection, which comes back by itself.
+// -------------------------------------------------------------------------------------------------
+// Link: the connection of one room. It reconnects automatically.
 
 /**
- * What a link, or the tabs that share one, tell, in the order in which it happens.
+ * The receiver of events and turns from a link, or from the tabs that share one, in order.
  *
  * @typedef {object} Sink
  * @property {() => State} state
- * @property {(told: Told) => void} event
+ * @property {(event: Told) => void} event
  * @property {(turn: Turn) => void} turn
  *
  * @typedef {{to: "connecting", reason: string|null} | {to: "closed", problem: Problem} | {to: "renewed"}} Turn
- *   What happens to a connection beside its events.
+ *   A change of the connection that is not an event.
  *
  * @typedef {object} End          How an attempt ended.
- * @property {string} reason      As in a state.
- * @property {Problem} [problem]  If it was refused.
+ * @property {string} reason      As in State.
+ * @property {Problem} [problem]  Set if the server rejected the request.
  * @property {number} [after]     Milliseconds that the server asked to wait.
- * @property {boolean} [unsaid]   An EventSource was refused, which does not tell why.
+ * @property {boolean} [unsaid]   Whether an EventSource was refused. It does not report the cause.
  */
 
 class Link {
@@ -648,27 +699,27 @@ class Link {
   #sink;
   #names;
   #stopped = new AbortController();
-  #synced = false; // since the last recovery
-  #came = false; // ever
-  #tries = 0; // that failed, since it came last
-  #refusals = 0; // for the token, answered by a new one, since it came last
-  #since = 0; // when the token in use was new, as far as is known
-  #heard = 0; // when something was heard last
-  #suspect = false; // the network was gone, and nothing was heard since
+  #synced = false; // `sync` arrived since the last recovery
+  #came = false; // `sync` arrived at least once
+  #tries = 0; // failed attempts since the last `sync`
+  #refusals = 0; // rejected tokens that were renewed, since the last `sync`
+  #since = 0; // last time at which the token in use was known to be new
+  #lastActivity = 0; // time of the last data
+  #suspect = false; // the browser was offline, and no data arrived since
   /** @type {EventSource|null} */
   #source = null;
   /** @type {ReturnType<typeof setTimeout>|undefined} */
-  #alarm; // the end of the silence that is still no lost connection
+  #alarm; // fires when the silence means a lost connection
   /** @type {ReturnType<typeof setTimeout>|undefined} */
-  #later; // the next try to renew the token
-  #end = (/** @type {End} */ _) => {}; // ends the attempt that is under way
-  #wake = () => {}; // ends the wait that is under way
+  #later; // the next attempt to renew the token
+  #end = (/** @type {End} */ _) => {}; // ends the current attempt
+  #wake = () => {}; // ends the current wait
 
   /**
    * @param {Address} address
    * @param {Sink} sink
-   * @param {(() => Iterable<string>) | null} names  Of the events that are to be heard; null for all, which an
-   *   EventSource cannot do: it hears those alone that it was asked for.
+   * @param {(() => Iterable<string>) | null} names  The events to receive. null means all, which
+   *   needs fetch(): an EventSource delivers only the events that it has a listener for.
    */
   constructor(address, sink, names) {
     this.#address = address;
@@ -689,9 +740,9 @@ class Link {
     this.#wake();
   }
 
-  /** Hears events of that name, too. @param {string} name */
-  hear(name) {
-    this.#source?.addEventListener(name, ({ data, lastEventId }) => this.#tell({ name, text: data, id: lastEventId }));
+  /** Also receives events of that name. @param {string} name */
+  listen(name) {
+    this.#source?.addEventListener(name, ({ data, lastEventId }) => this.#deliver({ name, text: data, id: lastEventId }));
   }
 
   async #run() {
@@ -705,7 +756,8 @@ class Link {
   }
 
   /**
-   * What is to be done before the next attempt: nothing, a new token, a wait; or none is to follow.
+   * Prepares the next attempt: renews the token, waits, or does nothing. Stops the link if there
+   * must be no next attempt.
    *
    * @param {End} end
    */
@@ -731,12 +783,12 @@ class Link {
     }
     this.#sink.turn({ to: "connecting", reason });
     const wait = Math.max(after, backoff(this.#tries++));
-    const askAtOnce = unsaid && !this.#came && this.#tries === 1; // whoever has just come wants to know why
+    const askAtOnce = unsaid && !this.#came && this.#tries === 1; // a new page needs the cause
     if (!askAtOnce && (await this.#pause(wait))) this.#tries = 0;
   }
 
   /**
-   * One connection, from its opening to its end.
+   * Runs one connection, from opening to end.
    *
    * @returns {Promise<End>}
    */
@@ -744,7 +796,7 @@ class Link {
     const over = new AbortController();
     const ended = new Promise((/** @type {(end: End) => void} */ resolve) => (this.#end = resolve));
     const resolve = this.#end;
-    this.#heardNow();
+    this.#noteActivity();
     if (this.#stopped.signal.aborted) resolve({ reason: "stopped" });
     else if (this.#names) this.#viaEventSource(this.#names());
     else this.#viaFetch(over.signal).then(resolve, () => resolve({ reason: "lost" }));
@@ -756,19 +808,20 @@ class Link {
     return end;
   }
 
-  // The browser comes back by itself where it can, after the time that the server named in `retry:`, which it alone knows.
+  // The browser reconnects on its own where it can, after the server's `retry:`, which only it can
+  // read.
   /** @param {Iterable<string>} names */
   #viaEventSource(names) {
     const source = new EventSource(this.#events(), { withCredentials: this.#address.withCredentials });
     this.#source = source;
-    source.onopen = () => this.#heardNow();
+    source.onopen = () => this.#noteActivity();
     source.onerror = () => {
       const reason = this.#whyNotOpen();
       if (reason === "offline" || source.readyState === EventSource.CLOSED) return this.#end({ reason, unsaid: true });
-      this.#heardNow();
+      this.#noteActivity();
       this.#sink.turn({ to: "connecting", reason });
     };
-    for (const name of names) this.hear(name);
+    for (const name of names) this.listen(name);
   }
 
   /**
@@ -799,34 +852,35 @@ class Link {
     for (;;) {
       const { value } = await text.read().catch(() => ({ value: undefined }));
       if (value === undefined || signal.aborted) break;
-      this.#heardNow();
+      this.#noteActivity();
       const { events, ...rest } = decode(partial, value);
       partial = rest.partial;
       for (const event of events) {
-        // The server may have what follows the place that was reached meanwhile, by what another tab said.
+        // A message from another tab has moved the position since the request. The server may still
+        // have the messages after the new position, so try again.
         const moved = !this.#synced && this.#sink.state().lastEventId !== asked;
         if (event.name === "reset" && moved) return { reason: "lost" };
-        if (!signal.aborted) this.#tell(event);
+        if (!signal.aborted) this.#deliver(event);
       }
     }
     return { reason: this.#whyNotOpen(), after: partial.retry ?? 0 };
   }
 
-  /** @param {Told} told */
-  #tell(told) {
-    this.#heardNow();
-    if (told.name === "sync") {
+  /** @param {Told} event */
+  #deliver(event) {
+    this.#noteActivity();
+    if (event.name === "sync") {
       this.#synced = true;
       this.#since = Date.now();
     }
-    this.#sink.event(told);
+    this.#sink.event(event);
     if (this.#sink.state().connection === "closed") this.#end({ reason: "closed" });
-    else if (endsToken(told)) this.#end({ reason: "expired" });
-    else if (told.name === "expiring") this.#prolong(dataOf(told)?.in, Date.now() - this.#since < 5000);
+    else if (endsToken(event)) this.#end({ reason: "expired" });
+    else if (event.name === "expiring") this.#prolong(dataOf(event)?.in, Date.now() - this.#since < 5000);
   }
 
   /**
-   * Why an EventSource was refused; null if it would not be any more.
+   * Asks the server why it refused an EventSource. Returns null if it no longer would.
    *
    * @returns {Promise<End|null>}
    */
@@ -840,38 +894,40 @@ class Link {
     }
   }
 
-  // Why it is not open; a goodbye's reason stays until it is again.
+  // Returns the reason why the stream is not open. The reason of a goodbye stays until the next
+  // `sync`.
   #whyNotOpen(why = "lost") {
     const { reason } = this.#sink.state();
     if (globalThis.navigator?.onLine === false) return "offline";
     return reason === null || reason === "offline" ? why : reason;
   }
 
-  // A peer that vanished without a word looks like one that has nothing to say; but the server pings.
-  #heardNow() {
-    this.#heard = Date.now();
+  // Restarts the silence timer. A dead peer looks like an idle one, but an idle server sends pings.
+  #noteActivity() {
+    this.#lastActivity = Date.now();
     this.#suspect = false;
     clearTimeout(this.#alarm);
     this.#alarm = setTimeout(() => this.#end({ reason: this.#whyNotOpen("silent") }), silence(this.#sink.state()));
   }
 
-  // The browser sees a network again, or somebody the page, whose timers may have slept.
+  // Runs when the browser is online again or the page is visible again. Timers may have been
+  // suspended.
   #checkAlive() {
     this.#wake();
-    if (this.#suspect || Date.now() - this.#heard >= silence(this.#sink.state())) this.#end({ reason: "silent" });
+    if (this.#suspect || Date.now() - this.#lastActivity >= silence(this.#sink.state())) this.#end({ reason: "silent" });
   }
 
-  // What is open may go on in spite of what the browser thinks of the network.
+  // An open stream may survive although the browser reports no network.
   #wentOffline() {
     this.#suspect = true;
     if (this.#sink.state().connection !== "open") this.#end({ reason: "offline" });
   }
 
   /**
-   * Waits for that long; while there is no network, until there is one.
+   * Waits `ms` milliseconds; while offline, until the browser is online again.
    *
    * @param {number} ms
-   * @returns {Promise<boolean>}  Whether there was a reason to go on earlier.
+   * @returns {Promise<boolean>}  Whether the wait ended early.
    */
   async #pause(ms) {
     /** @type {ReturnType<typeof setTimeout>|undefined} */
@@ -886,10 +942,10 @@ class Link {
 
   /**
    * @param {boolean} open
-   * @returns {Promise<Problem|null>}  What went wrong.
+   * @returns {Promise<Problem|null>}  The problem; null on success.
    */
   async #renew(open) {
-    this.#since = Date.now(); // the stream may warn of the new one before the answer is here
+    this.#since = Date.now(); // the stream may warn about the new token before the response arrives
     return this.#address.renew(open).then(
       () => null,
       (error) => problemOf(error) ?? { title: "No token", status: 0, detail: String(error) },
@@ -897,15 +953,16 @@ class Link {
   }
 
   /**
-   * Has the token renewed: now, or, if it is new and lives for less than the server's warning, half way to its end; and
-   * if that fails, half way to it again.
+   * Renews the token: now, or halfway to its end if `later`. `later` is set for a new token that
+   * lives for less than the server's warning time. A failed renewal is retried halfway to the end,
+   * while at least 2 s remain.
    *
-   * @param {number} seconds  Until it ends.
+   * @param {number} seconds  Until the token ends.
    * @param {boolean} later
    */
   async #prolong(seconds, later) {
     if (!this.#address.credential.renewable) return;
-    clearTimeout(this.#later); // of a warning before, on another connection
+    clearTimeout(this.#later); // set by an earlier warning, on another connection
     if (later) {
       this.#later = setTimeout(() => this.#prolong(seconds / 2, false), seconds * 500);
       return;
@@ -923,9 +980,9 @@ class Link {
 }
 
 /**
- * The data of an event; undefined if it is no JSON: a presence server says nothing else.
+ * Returns the data of an event. undefined if it is not JSON: a presence server sends nothing else.
  *
- * @param {Told} told
+ * @param {Told} event
  */
 function dataOf({ text }) {
   try {
@@ -935,10 +992,10 @@ function dataOf({ text }) {
   }
 }
 
-/** @param {Told} told */
-const endsToken = (told) => told.name === "goodbye" && dataOf(told)?.reason === "expired";
+/** @param {Told} event */
+const endsToken = (event) => event.name === "goodbye" && dataOf(event)?.reason === "expired";
 
-/** Milliseconds without an event after which a stream is lost. @param {State} state */
+/** Milliseconds without data after which a stream is lost. @param {State} state */
 const silence = ({ heartbeat }) => heartbeat * 2500;
 
 /** @param {Response} answer */
@@ -947,13 +1004,18 @@ const isStream = (answer) => (answer.headers.get("Content-Type") ?? "").startsWi
 /** @param {unknown} error */
 const problemOf = (error) => (error instanceof PresenceError ? error.problem : undefined);
 
-// ---------------------------------------------------------------------------------------------------------------------
-// The tabs of a browser that share one link. A Web Lock says which of them leads: it holds the link, and tells the others
-// over a BroadcastChannel. When it goes, the lock is the next one's, which takes up from the place that it holds itself.
+// -------------------------------------------------------------------------------------------------
+// Tabs: one link for all tabs of a browser. A Web Lock elects the leader tab. The leader holds the
+// link and sends its events to the follower tabs over a BroadcastChannel. When the leader ends, the
+// next tab gets the lock and resumes from its own position.
 
 /**
- * What tabs tell each other. A term is one tab's lead; a later one has a higher number. `hello` asks the leader, who
- * answers with `welcome` for that tab alone; all else is the leader's, for all.
+ * The messages between tabs. A term is the time for which one tab leads; a later one has a higher
+ * number.
+ *
+ * - `hello`: a tab asks the leader for the events after its position `held`.
+ * - `welcome`: the leader's reply, for that tab only.
+ * - `lead`, `event`, `turn`: from the leader, for all tabs.
  *
  * @typedef {{kind: "hello", from: string, held: string}
  *   | {kind: "welcome", to: string, held: string, term: number, turn: Turn|null, events: Told[]}
@@ -962,8 +1024,8 @@ const problemOf = (error) => (error instanceof PresenceError ? error.problem : u
  *   | {kind: "turn", term: number, turn: Turn}} Said
  */
 
-const keptMessages = 100; // that a tab keeps for others
-const hearing = 3000; // milliseconds in which a leader answers, unless it hangs
+const keptMessages = 100; // messages that a tab keeps for other tabs
+const helloTimeout = 3000; // milliseconds in which a leader replies, unless it hangs
 
 class Tabs {
   #key;
@@ -973,24 +1035,24 @@ class Tabs {
   #shared;
   #id = randomId();
   #channel;
-  #term = 0; // the highest that was heard of
-  #lead = 0; // this tab's own, while it leads
+  #term = 0; // the highest known term
+  #lead = 0; // this tab's term while it leads
   /** @type {Kept[]} */
   #kept = [];
-  #asking = false; // and not answered yet
+  #asking = false; // a `hello` awaits its `welcome`
   /** @type {{stop(): void}|null} */
   #link = null; // while this tab leads
-  #release = () => {}; // gives the lock back
-  #turn = new AbortController(); // the place in the queue for the lock
+  #release = () => {}; // releases the lock
+  #turn = new AbortController(); // aborting it leaves the lock queue
   #stopped = false;
   /** @type {ReturnType<typeof setTimeout>|undefined} */
   #alarm;
 
   /**
-   * @param {string} key   The same for tabs that may share.
+   * @param {string} key   Tabs with the same key share one link.
    * @param {Sink} sink
    * @param {(sink: Sink) => {stop(): void}} open   Opens the link.
-   * @param {(role: "leading"|"following") => void} shared
+   * @param {(role: "leading"|"following") => void} shared   Receives this tab's role.
    */
   constructor(key, sink, open, shared) {
     this.#key = key;
@@ -998,7 +1060,7 @@ class Tabs {
     this.#open = open;
     this.#shared = shared;
     this.#channel = new BroadcastChannel(key);
-    this.#channel.onmessage = ({ data }) => this.#hear(data);
+    this.#channel.onmessage = ({ data }) => this.#receive(data);
     this.#queue(false);
     this.#ask();
   }
@@ -1009,17 +1071,17 @@ class Tabs {
     this.#turn.abort();
     this.#link?.stop();
     this.#channel.close();
-    // That it is over for all must have been heard before the lead is another's. Else nothing is waited for: no timer
-    // goes on in a page that is kept for the way back.
+    // Followers must receive `removed` or `signed out` before one of them takes over. For all other
+    // reasons the release is immediate: no timer may run in a page in the back/forward cache.
     const { reason } = this.#sink.state();
     if (reason === "removed" || reason === "signed out") setTimeout(this.#release, 250);
     else this.#release();
   }
 
   /**
-   * Waits for the lock, and leads while it has it.
+   * Waits for the lock, and leads while it holds it.
    *
-   * @param {boolean} steal  Take it from who has it.
+   * @param {boolean} steal  Take the lock from its holder.
    */
   async #queue(steal) {
     this.#turn.abort();
@@ -1028,13 +1090,14 @@ class Tabs {
       const options = steal ? { steal } : { signal };
       steal = false;
       const end = await navigator.locks.request(this.#key, options, () => this.#take()).catch((error) => error);
-      // AbortError: it was taken away, or this place in the queue given up. Else this document is none any more.
+      // AbortError: the lock was stolen, or this tab left the queue. Otherwise the lock was
+      // released, or the document is no longer active.
       if (end?.name !== "AbortError") return;
       if (this.#link && !this.#stopped) this.#yield();
     }
   }
 
-  // The lock is here.
+  // Runs when the lock is granted. The returned promise holds the lock.
   #take() {
     const held = new Promise((/** @type {(value?: any) => void} */ resolve) => (this.#release = resolve));
     if (this.#stopped) {
@@ -1048,15 +1111,15 @@ class Tabs {
     /** @type {Sink} */
     const sink = {
       state: this.#sink.state,
-      event: (told) => {
+      event: (event) => {
         const { lastEventId: prev } = this.#sink.state();
-        if (endsToken(told)) this.#part("expired");
-        else this.#say({ kind: "event", term: this.#lead, prev, told });
-        this.#tell(told, prev);
+        if (endsToken(event)) this.#part("expired");
+        else this.#post({ kind: "event", term: this.#lead, prev, told: event });
+        this.#deliver(event, prev);
       },
       turn: (turn) => {
         if (turn.to === "closed") this.#part("lost");
-        else this.#say({ kind: "turn", term: this.#lead, turn });
+        else this.#post({ kind: "turn", term: this.#lead, turn });
         this.#sink.turn(turn);
       },
     };
@@ -1065,71 +1128,78 @@ class Tabs {
     return held;
   }
 
-  // The token of this tab is no longer good, or was refused. Another tab's may be: it shall try.
+  // This tab's token has expired or was rejected. Another tab's token may be valid, so that tab
+  // must try.
   /** @param {string} reason */
   #part(reason) {
-    this.#say({ kind: "turn", term: this.#lead, turn: { to: "connecting", reason } });
+    this.#post({ kind: "turn", term: this.#lead, turn: { to: "connecting", reason } });
   }
 
   #announce() {
-    // The fraction makes it this tab's: others may begin in the same millisecond, knowing of the same terms.
+    // The random fraction makes the term unique: another tab may start in the same millisecond and
+    // know the same terms.
     this.#lead = this.#term = Math.max(Math.floor(this.#term) + 1, Date.now()) + Math.random();
-    this.#say({ kind: "lead", term: this.#lead });
+    this.#post({ kind: "lead", term: this.#lead });
   }
 
-  // The lock is another tab's.
+  // Runs when another tab has stolen the lock.
   #yield() {
     this.#link?.stop();
     this.#link = null;
     this.#ask();
   }
 
-  /** @param {Said} said */
-  #hear(said) {
-    if (this.#stopped || (said?.kind !== "hello" && typeof said?.term !== "number")) return; // another script's
-    if (said.kind === "hello") {
-      if (this.#link) this.#welcome(said.from, said.held);
+  /** @param {Said} message */
+  #receive(message) {
+    if (this.#stopped || (message?.kind !== "hello" && typeof message?.term !== "number")) return; // from another script
+    if (message.kind === "hello") {
+      if (this.#link) this.#welcome(message.from, message.held);
       return;
     }
-    // A message is what it is, whoever leads.
-    if (said.kind === "event" && !own.has(said.told.name) && this.#follows(said.prev)) this.#tell(said.told, said.prev);
+    // Messages are valid from any leader, past or present.
+    if (message.kind === "event" && !own.has(message.told.name) && this.#follows(message.prev)) {
+      this.#deliver(message.told, message.prev);
+    }
     const before = this.#term;
-    this.#term = Math.max(before, said.term);
+    this.#term = Math.max(before, message.term);
     if (this.#link) {
-      // The lock says who leads: if that is still this tab in a while, the other did not know that it does no more.
-      if (said.term < this.#lead) return;
+      // The lock decides which tab leads. If this tab still holds it after the wait, the sender had
+      // lost the lock without noticing.
+      if (message.term < this.#lead) return;
       this.#wait(250, () => this.#announce());
-    } else if (said.kind === "welcome" && said.to === this.#id && said.term >= before) {
-      this.#enter(said);
-    } else if (said.term > before) {
-      this.#ask(); // what was asked before, and told meanwhile, was not this leader's
-    } else if (said.term === before) {
-      // What the leader has lost may still be here, or there for who holds another place.
+    } else if (message.kind === "welcome" && message.to === this.#id && message.term >= before) {
+      this.#enter(message);
+    } else if (message.term > before) {
+      this.#ask(); // the reply to an earlier `hello` was not from this leader
+    } else if (message.term === before) {
+      // A `reset` is about the leader's position. This tab or the server may still have the
+      // messages after another position.
       const { lastEventId: held } = this.#sink.state();
-      const other = said.kind === "event" && said.told.name === "reset" && said.prev !== held;
-      const missing = other || (said.kind === "event" && !this.#follows(said.prev));
-      if (!this.#asking) missing ? this.#ask() : this.#heardNow();
-      if (said.kind === "turn") this.#sink.turn(said.turn);
-      else if (said.kind === "event" && !missing) this.#tell(said.told, said.prev);
+      const other = message.kind === "event" && message.told.name === "reset" && message.prev !== held;
+      const missing = other || (message.kind === "event" && !this.#follows(message.prev));
+      if (!this.#asking) missing ? this.#ask() : this.#noteActivity();
+      if (message.kind === "turn") this.#sink.turn(message.turn);
+      else if (message.kind === "event" && !missing) this.#deliver(message.told, message.prev);
     }
   }
 
-  /** @param {Said & {kind: "welcome"}} said */
+  /** @param {Said & {kind: "welcome"}} message */
   #enter({ held, turn, events }) {
     const { lastEventId } = this.#sink.state();
-    // Asked with an older place, before what is between was heard after all.
+    // The reply is for an older position: the messages in between arrived after the `hello`.
     const lost = events[0]?.name === "reset" ? events[0].id : null;
     if (held !== lastEventId && (lost !== null || !reaches(lastEventId, held))) return this.#ask();
-    // The server may have what the leader does not, and gives it to who leads.
+    // The server may have messages that the leader lacks. It replays them only to the leader, so
+    // take over.
     if (lost !== null && reaches(lost, held)) return void this.#queue(true);
     this.#asking = false;
-    this.#heardNow();
+    this.#noteActivity();
     if (turn) this.#sink.turn(turn);
-    for (const told of events) this.#tell(told, this.#sink.state().lastEventId);
+    for (const event of events) this.#deliver(event, this.#sink.state().lastEventId);
   }
 
   /**
-   * Whether nothing was missed before what comes after that place.
+   * Reports whether this tab has all messages up to position `prev`.
    *
    * @param {string} prev
    */
@@ -1139,17 +1209,17 @@ class Tabs {
   }
 
   /**
-   * @param {Told} told
+   * @param {Told} event
    * @param {string} prev
    */
-  #tell(told, prev) {
-    if (!isNew(this.#sink.state(), told.name, told.id)) return;
-    if (told.name === "reset") this.#kept = [];
-    if (!own.has(told.name)) {
-      this.#kept.push({ told, prev });
+  #deliver(event, prev) {
+    if (!isNew(this.#sink.state(), event.name, event.id)) return;
+    if (event.name === "reset") this.#kept = [];
+    if (!own.has(event.name)) {
+      this.#kept.push({ told: event, prev });
       if (this.#kept.length > keptMessages) this.#kept.shift();
     }
-    this.#sink.event(told);
+    this.#sink.event(event);
   }
 
   /**
@@ -1160,19 +1230,20 @@ class Tabs {
     const state = this.#sink.state();
     /** @type {Turn|null} */
     const turn = state.connection === "open" ? null : { to: "connecting", reason: state.reason };
-    this.#say({ kind: "welcome", to, held, term: this.#lead, turn, events: catchUp(state, this.#kept, held) });
+    this.#post({ kind: "welcome", to, held, term: this.#lead, turn, events: catchUp(state, this.#kept, held) });
   }
 
-  // Asks the leader for what is missing here. None answers if there is none, when the lock is about to be somebody's; or
-  // if its page hangs, in a dialogue or an endless loop: then the lead is taken from it.
+  // Asks the leader for the missing events. If there is no leader, the lock is about to be granted
+  // and nothing replies. If the leader's page hangs, in a dialog or an endless loop, this tab
+  // steals the lock.
   #ask() {
     this.#asking = true;
     this.#shared("following");
-    this.#say({ kind: "hello", from: this.#id, held: this.#sink.state().lastEventId });
-    this.#wait(hearing * (1 + Math.random()), () => this.#queue(true));
+    this.#post({ kind: "hello", from: this.#id, held: this.#sink.state().lastEventId });
+    this.#wait(helloTimeout * (1 + Math.random()), () => this.#queue(true));
   }
 
-  #heardNow() {
+  #noteActivity() {
     this.#wait(silence(this.#sink.state()), () => this.#ask());
   }
 
@@ -1185,16 +1256,16 @@ class Tabs {
     if (!this.#stopped) this.#alarm = setTimeout(then, ms);
   }
 
-  /** @param {Said} said */
-  #say(said) {
-    if (!this.#stopped) this.#channel.postMessage(said);
+  /** @param {Said} message */
+  #post(message) {
+    if (!this.#stopped) this.#channel.postMessage(message);
   }
 }
 
-/** An id for a message of one's own, that nobody else draws. */
+/** Returns a random message id. It has 128 random bits, so no other client draws the same. */
 export const randomId = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
 
-/** Whether tabs can share here: not in an insecure context, and not in a sandbox. */
+/** Reports whether tabs can share here. They cannot in an insecure context or in a sandbox. */
 async function canShare() {
   if (!globalThis.BroadcastChannel || !globalThis.navigator?.locks) return false;
   return navigator.locks.query().then(
@@ -1203,32 +1274,33 @@ async function canShare() {
   );
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
-// The room.
+// -------------------------------------------------------------------------------------------------
+// Room: the object that join() returns.
 
 /**
- * Enters a room, and stays in it until close(): whatever becomes of the connection, it comes back, unless the server
- * says that it shall not.
+ * Joins a room and stays in it until close(). It reconnects after each lost connection, unless the
+ * server rejects it or ends the session: see State.reason.
  *
  * @param {Options} [options]
  * @returns {Room}
- * @throws {TypeError}  On a room's name or a URL that is none.
+ * @throws {TypeError}  On an invalid room name or URL.
  */
 export function join(options) {
   return new Room(options);
 }
 
-const sendFor = 15_000; // milliseconds for which a message is tried again
-const mostWaiting = 1000; // messages that wait to be sent
+const sendFor = 15_000; // milliseconds for which a message is retried
+const mostWaiting = 1000; // maximum number of messages in the send queue
 
 /**
- * @typedef {object} Info     What was said of the user.
+ * @typedef {object} Info     The user's info, from setState().
  * @property {any} info
- * @property {boolean} told   Whether the server has taken it.
- * @property {boolean} stands  Whether it is the last word: not if another tab or device of the user's has spoken since.
+ * @property {boolean} told   Whether the server has accepted it.
+ * @property {boolean} stands  Whether it is the latest. False if another tab or device of the user
+ *   has set other info since.
  */
 
-/** A room, as seen from here. See join(). */
+/** A room, as join() returns it. */
 export class Room {
   #options;
   #address;
@@ -1236,107 +1308,121 @@ export class Room {
   #state;
   /** @type {Map<string, Set<(data: any) => void>>} */
   #listeners = new Map();
-  /** @type {{stop(): void, hear?(name: string): void}|null} */
+  /** @type {{stop(): void, listen?(name: string): void}|null} */
   #source = null;
   #closing = new AbortController();
   #sending = Promise.resolve();
   #waiting = 0;
   /** @type {Info|null} */
-  #info = null; // what setState said last
+  #info = null; // from the last setState()
   /** @type {string|null} */
-  #me = null; // the user's id, once it is known
-  #telling = Promise.resolve();
+  #me = null; // the user's id, once known
+  #settingState = Promise.resolve();
 
   /** @param {Options} [options] */
   constructor(options = {}) {
     const { room = "lobby", lastEventId = "" } = options;
     if (!isRoomName(room)) {
-      throw new TypeError(`presence: a room's name is 1 to 128 of A-Z a-z 0-9 . _ -, not ${JSON.stringify(room)}`);
+      throw new TypeError(`presence: invalid room name ${JSON.stringify(room)} (1 to 128 of A-Z a-z 0-9 . _ -)`);
     }
     this.#options = options;
     this.#address = new Address(options);
     const { renewable } = this.#address.credential;
     this.#state = Object.freeze({ ...initial, members: new Map(), lastEventId, renewable });
     const { signal } = this.#closing;
-    // A page that the browser keeps for the way back is not here, and its connections may be cut.
+    // A page in the back/forward cache leaves the room. The browser may close its connections.
     globalThis.addEventListener?.("pagehide", ({ persisted }) => persisted && this.#leave(), { signal });
     globalThis.addEventListener?.("pageshow", ({ persisted }) => persisted && this.#enter(), { signal });
     this.#enter();
   }
 
-  /** Where the server is mounted. */
+  /** URL at which the server is mounted, with a slash at the end. */
   get url() {
     return this.#address.url;
   }
 
-  /** The room's name. */
+  /** The room name. */
   get name() {
     return this.#address.room;
   }
 
-  /** All that is known, as one object that never changes: the next state is another. */
+  /** The current state. A frozen object; each change makes a new one. */
   get state() {
     return this.#state;
   }
 
+  /** The last `user count`. null before the first one. */
   get count() {
     return this.#state.count;
   }
 
+  /** Open streams in the room: see State.connections. */
   get connections() {
     return this.#state.connections;
   }
 
+  /** Users in the room: see State.users. */
   get users() {
     return this.#state.users;
   }
 
+  /** Members by id: see State.members. */
   get members() {
     return this.#state.members;
   }
 
+  /** Position up to which all messages were received. "" before the first event. */
   get lastEventId() {
     return this.#state.lastEventId;
   }
 
   /**
-   * Calls fn at each event of that name, after it has changed the state. "state" is each change of the state, and fn is
-   * given it; "count" is each `user count`, and fn is given the number; of all others it is given the event's data:
-   * those of the server's own, "message", or a name of a sender's. Messages that are called "count" or "state" are not
-   * heard.
+   * Adds a listener. `fn` runs on each event of that name, after the event has changed the state.
+   *
+   * - "state": any change of the state. `fn` receives the State.
+   * - "count": a `user count`. `fn` receives the number.
+   * - "sync", "user count", "join", "leave", "update", "reset", "expiring", "goodbye", "ping": an
+   *   event of the server. `fn` receives its data: see `Heard`.
+   * - "message", or a name that a sender chose: `fn` receives the Message. A message with the name
+   *   "count" or "state" is not delivered.
+   *
+   * An exception in a listener goes to reportError() and affects no other listener.
    *
    * @template {string} N
    * @param {N} name
    * @param {(data: N extends keyof Heard ? Heard[N] : Message) => void} fn
-   * @returns {() => void}  Ends that.
+   * @returns {() => void}  Removes the listener.
+   * @throws {TypeError}  On the name "open" or "error".
    */
   on(name, fn) {
-    // An EventSource's own events, which the server lets no message be called.
-    if (name === "open" || name === "error") throw new TypeError(`presence: no event is called ${name}; see "state"`);
+    // EventSource has these events itself. The server allows no message with these names.
+    if (name === "open" || name === "error") throw new TypeError(`presence: reserved event name "${name}" (listen for "state")`);
     let fns = this.#listeners.get(name);
     if (!fns) {
       this.#listeners.set(name, (fns = new Set()));
-      if (!own.has(name) && !local.has(name)) this.#source?.hear?.(name);
+      if (!own.has(name) && !local.has(name)) this.#source?.listen?.(name);
     }
-    const listener = (/** @type {any} */ data) => fn(data); // so that the same function may be given twice
+    const listener = (/** @type {any} */ data) => fn(data); // the same function may be added twice
     fns.add(listener);
     return () => void fns.delete(listener);
   }
 
   /**
-   * Sends a message to the room: after those that were sent before, once the stream is open, and again if there is no
-   * answer, or none but "not now", for 15 s in all. It has an id, so that it is one message however often it is sent.
+   * Sends a message to the room. Messages are sent one at a time, in order, once the stream is
+   * open. A message is retried for up to 15 s if there is no response, or a temporary one (408,
+   * 425, 429, 5xx). Its id is an idempotency key: however often it is sent, it is one message.
    *
-   * @param {any} data   Any JSON; undefined is null.
-   * @param {{event?: string, id?: string}} [options]  Its name, "message" by default; its id, for those who send the
-   *   same message again themselves.
-   * @returns {Promise<{id: string}>}  Its place in the room's messages.
-   * @throws {PresenceError}  It was refused, or there was no answer in time, after which it may have been taken all the
-   *   same; or a thousand others wait.
+   * @param {any} data   Any JSON. undefined is sent as null.
+   * @param {{event?: string, id?: string}} [options]  `event`: the event name. Default: "message".
+   *   `id`: the idempotency key, for callers that send the same message again. Default: random.
+   * @returns {Promise<{id: string}>}  The position in the room's messages.
+   * @throws {PresenceError}  The server rejected the message. Or there was no response within 15 s;
+   *   the server may have accepted the message. Or the send queue is full (1000 messages).
+   * @throws {TypeError}  On the event name "count" or "state", and on data that is not JSON.
    */
   async send(data, { event, id = randomId() } = {}) {
-    if (event !== undefined && local.has(event)) throw new TypeError(`presence: no message can be called ${event}`);
-    if (this.#waiting >= mostWaiting) throw new PresenceError({ title: "Too many messages wait to be sent", status: 0 });
+    if (event !== undefined && local.has(event)) throw new TypeError(`presence: reserved event name "${event}"`);
+    if (this.#waiting >= mostWaiting) throw new PresenceError({ title: `Send queue full (${mostWaiting} messages)`, status: 0 });
     this.#waiting++;
     const sent = this.#sending.then(() => this.#send({ event, id, data: data ?? null })).finally(() => this.#waiting--);
     this.#sending = sent.then(
@@ -1363,8 +1449,9 @@ export class Room {
   }
 
   /**
-   * Waits until the stream is open or closed, or until `end`. A message sent before may arrive before the stream's
-   * request, and its sender would not receive it. After a lost stream a server that was started again has no history.
+   * Waits until the stream is open or closed, or until `end`. A message sent earlier may arrive
+   * before the stream's request, and its sender would not receive it. After a lost stream, a
+   * restarted server has no history to replay it from.
    *
    * @param {number} end  A time, in milliseconds.
    */
@@ -1378,30 +1465,31 @@ export class Room {
   }
 
   /**
-   * Says what is to be known of the user in this room, in place of what was: `{status: "away"}`. It waits until the room
-   * is open, and is said again if the room has lost it, unless another tab or device of the user's has spoken since. Of
-   * several that wait the last one is said.
+   * Sets the user's info in this room, such as `{status: "away"}`. It replaces the previous info.
+   * The call waits until the room is open; of several waiting calls only the last one is sent, and
+   * all resolve. The info is sent again if the room has lost it, unless another tab or device of
+   * the user has set other info since.
    *
    * @param {any} info   JSON of at most 1 KiB.
    * @returns {Promise<void>}
-   * @throws {PresenceError}  It was refused, or the room was closed before.
+   * @throws {PresenceError}  The server rejected the info, or the room was closed first.
    */
   setState(info) {
     this.#info = { info: info ?? null, told: false, stands: true };
-    return this.#tell(this.#info);
+    return this.#putState(this.#info);
   }
 
-  /** @param {Info} said */
-  #tell(said) {
-    const told = this.#telling.then(async () => {
+  /** @param {Info} info */
+  #putState(info) {
+    const done = this.#settingState.then(async () => {
       await this.#opened();
-      if (said !== this.#info) return;
-      await this.#request("PUT", "state", { body: said.info });
-      said.told = true;
+      if (info !== this.#info) return;
+      await this.#request("PUT", "state", { body: info.info });
+      info.told = true;
       this.#me ??= await this.#user().catch(() => null);
     });
-    this.#telling = told.catch(() => {});
-    return told;
+    this.#settingState = done.catch(() => {});
+    return done;
   }
 
   /** @returns {Promise<void>} */
@@ -1412,7 +1500,7 @@ export class Room {
         if (connection === "connecting") return;
         off();
         if (connection === "open") resolve();
-        else reject(new PresenceError(problem ?? { title: "The room is closed", status: 0 }));
+        else reject(new PresenceError(problem ?? { title: "Room closed", status: 0 }));
       };
       const off = this.on("state", look);
       look();
@@ -1420,31 +1508,35 @@ export class Room {
   }
 
   /**
-   * Asks how many connections each member has, and since when it is here, and brings the state up to date: the stream
-   * tells that a user came and went, but not of a second tab.
+   * Fetches `connections` and `since` of the members, and updates the state. The stream reports
+   * that a user joined or left, but not a second tab.
    *
-   * @param {number} [limit]  Of how many members, by id; at most 1000.
-   * @throws {PresenceError}
+   * @param {number} [limit]  Maximum number of members, in the order of their ids. Default and
+   *   upper limit: 1000.
+   * @throws {PresenceError}  The server rejected the request or did not respond.
    */
   async refresh(limit = 1000) {
     const page = await this.#request("GET", "presence", { query: { limit: String(limit) } });
     this.#set(seen(this.#state, page.members));
   }
 
-  /** Leaves the room, for good: join() enters it again. What is being sent is sent. */
+  /**
+   * Leaves the room permanently. Messages passed to send() before are still sent. To return, call
+   * join().
+   */
   close() {
     this.#closing.abort();
     if (this.#state.connection !== "closed") this.#set(closed(this.#state));
     this.#source = null;
   }
 
-  // Opens the link, or takes part in that of another tab.
+  // Opens a link, or shares that of another tab.
   #enter() {
     if (this.#source || this.#state.connection === "closed") return;
     /** @type {Sink} */
     const sink = {
       state: () => this.#state,
-      event: (told) => this.#event(told),
+      event: (event) => this.#event(event),
       turn: (turn) => this.#turn(turn),
     };
     if (this.#options.share) this.#share(sink);
@@ -1453,8 +1545,8 @@ export class Room {
 
   /** @param {Sink} sink */
   #link(sink) {
-    const hearsAll = !this.#address.credential.isCookie || !globalThis.EventSource;
-    return new Link(this.#address, sink, hearsAll ? null : () => this.#names());
+    const receivesAll = !this.#address.credential.isCookie || !globalThis.EventSource;
+    return new Link(this.#address, sink, receivesAll ? null : () => this.#names());
   }
 
   #names() {
@@ -1469,7 +1561,7 @@ export class Room {
     const asked = { stop: () => given.abort() };
     this.#source = asked;
     const user = (await canShare()) ? await this.#sharer(given.signal) : null;
-    if (this.#source !== asked) return; // closed, or left, meanwhile
+    if (this.#source !== asked) return; // closed or left in the meantime
     this.#me = user;
     if (user === null) {
       this.#source = this.#link(sink);
@@ -1478,16 +1570,18 @@ export class Room {
     const shared = (/** @type {"leading"|"following"} */ role) => {
       if (role !== this.#state.shared) this.#set({ ...this.#state, shared: role });
     };
-    // The number is that of what tabs say to each other: those of before a deploy may speak otherwise.
-    // A tab listens for others, whose names it does not know: so it hears all.
+    // The number is the version of the messages between tabs: tabs from before a deploy may use
+    // another. The leader receives all events, because it does not know which names other tabs
+    // listen for.
     const open = (/** @type {Sink} */ sink) => new Link(this.#address, sink, null);
     const tabs = new Tabs(`presence 1 ${this.url.href} ${this.name} ${user}`, sink, open, shared);
     if (this.#source === asked) this.#source = tabs;
-    else tabs.stop(); // a listener has closed the room meanwhile
+    else tabs.stop(); // a listener closed the room in the meantime
   }
 
   /**
-   * Who the user is, asked until somebody answers; null if nobody says.
+   * Returns the result of #user(). Retries until there is a response; returns null if the server
+   * rejects the request.
    *
    * @param {AbortSignal} signal
    * @returns {Promise<string|null>}
@@ -1507,7 +1601,8 @@ export class Room {
   }
 
   /**
-   * The user's id, or, of a token that does not tell it, what is the same for that token; null if nobody is signed in.
+   * Returns the user's id. If the token does not contain it, returns a text that is the same for
+   * the same token. Returns null if no user is signed in.
    *
    * @returns {Promise<string|null>}
    */
@@ -1523,12 +1618,12 @@ export class Room {
     this.#turn({ to: "connecting", reason: "lost" });
   }
 
-  /** @param {Told} told */
-  #event(told) {
-    const { name, id } = told;
+  /** @param {Told} event */
+  #event(event) {
+    const { name, id } = event;
     const before = this.#state;
     if (before.connection === "closed" || !isNew(before, name, id)) return;
-    const data = dataOf(told);
+    const data = dataOf(event);
     if (data === undefined) return;
     this.#set(apply(before, name, data, id));
     if (name === "user count") this.#emit("count", data);
@@ -1537,19 +1632,19 @@ export class Room {
   }
 
   /**
-   * Says again what was said of the user if the room has lost it, as a server does that was started again. But whoever
-   * of the user's tabs and devices spoke last is right.
+   * Sends the info again if the room has lost it, as after a restart of the server. The last change
+   * by any tab or device of the user wins.
    *
    * @param {string} name
    * @param {any} data
-   * @param {boolean} came   The room has just been entered, or entered again.
+   * @param {boolean} came   Whether this event has opened the room.
    */
   #keepInfo(name, data, came) {
-    const said = this.#info;
-    if (!said?.told) return;
-    if (name === "update" && data.id === this.#me) said.stands = same(data.info, said.info);
+    const mine = this.#info;
+    if (!mine?.told) return;
+    if (name === "update" && data.id === this.#me) mine.stands = same(data.info, mine.info);
     const known = this.#me === null ? undefined : this.#state.members.get(this.#me);
-    if (came && said.stands && !(known && same(known.info, said.info))) this.#tell(said).catch(() => {});
+    if (came && mine.stands && !(known && same(known.info, mine.info))) this.#putState(mine).catch(() => {});
   }
 
   /** @param {Turn} turn */
@@ -1577,7 +1672,7 @@ export class Room {
       try {
         fn(data);
       } catch (error) {
-        report(error); // one listener's fault is not the others'
+        report(error); // one listener must not affect another
       }
     }
   }
@@ -1598,7 +1693,7 @@ export class Room {
 }
 
 /**
- * Waits, but no longer than until the signal ends it, or there is a network again.
+ * Waits `ms` milliseconds. Ends early if the signal aborts or the browser is online again.
  *
  * @param {number} ms
  * @param {AbortSignal} signal
@@ -1619,7 +1714,7 @@ async function pause(ms, signal) {
 }
 
 /**
- * Whether two values are the same JSON.
+ * Reports whether two values are the same JSON.
  *
  * @param {any} a
  * @param {any} b

@@ -1,4 +1,4 @@
-// The pure functions of presence.js. Run with: node --test web/*.test.js
+// Tests of the pure functions of presence.js. Run with `node --test web/*.test.js`.
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import {
@@ -8,7 +8,7 @@ import {
 const alice = { id: "alice", name: "Alice", info: {}, connections: 2, since: "2026-01-02T03:04:05Z" };
 const bob = { id: "bob", name: "Bob", info: { status: "away" }, connections: 1, since: "2026-01-02T03:04:06Z" };
 const sync = { connections: 3, users: 2, members: [alice, bob], complete: true, heartbeat: 15 };
-const carol = { id: "carol", name: "Carol", info: {}, connections: 4, users: 3 }; // as join tells it
+const carol = { id: "carol", name: "Carol", info: {}, connections: 4, users: 3 }; // as in a join event
 const bobLeft = { id: "bob", name: "Bob", info: {}, connections: 2, users: 1, reason: "closed" };
 
 /** The state after a list of [name, data]. */
@@ -16,7 +16,7 @@ const after = (...events) => events.reduce((state, [name, data]) => apply(state,
 
 const ids = (state) => [...state.members.keys()].sort();
 
-/** All orders of a list. */
+/** Yields all orders of a list. */
 function* orders(list) {
   if (list.length === 0) yield [];
   for (const [i, first] of list.entries()) {
@@ -25,14 +25,14 @@ function* orders(list) {
 }
 
 describe("apply", () => {
-  test("sync opens, and tells everything but the count", () => {
+  test("sync opens the room, and sets everything except the count", () => {
     const state = after(["sync", sync]);
     assert.equal(state.connection, "open");
     assert.deepEqual([state.connections, state.users, state.count, state.complete], [3, 2, null, true]);
     assert.deepEqual(ids(state), ["alice", "bob"]);
   });
 
-  test("the user count is the last one told, before sync as well", () => {
+  test("the last user count is kept, before sync too", () => {
     assert.equal(after(["user count", 7]).count, 7);
     assert.equal(after(["sync", sync], ["user count", 3], ["user count", 2]).count, 2);
   });
@@ -45,7 +45,7 @@ describe("apply", () => {
     assert.deepEqual([state.connections, state.users], [2, 1]);
   });
 
-  test("in every order, sync and what may come before it end the same", () => {
+  test("the order of sync and earlier events does not change the result", () => {
     const events = [
       ["sync", sync],
       ["join", carol],
@@ -65,23 +65,23 @@ describe("apply", () => {
     assert.equal(want.waiting.length, 0);
   });
 
-  test("those who wait for sync are applied in their own order", () => {
+  test("changes before sync are applied in their order", () => {
     const joinBob = ["join", { ...bobLeft, connections: 3, users: 2 }];
     assert.deepEqual(ids(after(["leave", bobLeft], joinBob, ["sync", sync])), ["alice", "bob"]);
     assert.deepEqual(ids(after(joinBob, ["leave", bobLeft], ["sync", sync])), ["alice"]);
   });
 
-  test("a join of who is in sync already keeps what sync knew", () => {
+  test("a join of a member in sync keeps the values from sync", () => {
     const state = after(["join", { id: "alice", name: "Alice", info: {}, connections: 3, users: 2 }], ["sync", sync]);
     assert.deepEqual(state.members.get("alice"), alice);
   });
 
-  test("leave and update of someone unknown change no member", () => {
+  test("leave and update of an unknown user change no member", () => {
     const state = after(["sync", sync], ["leave", { ...bobLeft, id: "nobody" }], ["update", { id: "nobody", info: 1 }]);
     assert.deepEqual(ids(state), ["alice", "bob"]);
   });
 
-  test("ids chosen by strangers", () => {
+  test("ids that match property names", () => {
     const names = ["__proto__", "constructor", "toString", "hasOwnProperty", ""];
     let state = after(["sync", { ...sync, members: names.map((id) => ({ ...alice, id })) }]);
     assert.deepEqual(ids(state), [...names].sort());
@@ -95,23 +95,23 @@ describe("apply", () => {
     assert.equal({}.info, undefined);
   });
 
-  test("events named by strangers are messages, whatever they are called", () => {
+  test("events with a custom name are messages, under any name", () => {
     const state = after(["sync", sync]);
     for (const name of ["message", "chat message", "constructor", "__proto__", "toString", "reset", "ping"]) {
       assert.equal(apply(state, name, { reason: "history" }), state, name);
     }
   });
 
-  test("a room too large to tell has counts and no members", () => {
+  test("a room over the member limit has counts and no members", () => {
     const crowd = { connections: 900, users: 700, complete: false, heartbeat: 15 };
     let state = after(["sync", sync], ["sync", crowd], ["user count", 900]);
     assert.deepEqual([ids(state), state.complete, state.count, state.connection], [[], false, 900, "open"]);
-    state = apply(apply(state, "join", carol), "leave", bobLeft); // none should come
+    state = apply(apply(state, "join", carol), "leave", bobLeft); // the server sends none
     assert.deepEqual([ids(state), state.users], [[], 1]);
     assert.deepEqual(ids(apply(state, "sync", sync)), ["alice", "bob"]);
   });
 
-  test("goodbye: some end it, after the others the browser comes back", () => {
+  test("goodbye: some reasons close the room, after others it reconnects", () => {
     for (const [reason, connection] of [
       ["removed", "closed"],
       ["signed out", "closed"],
@@ -123,12 +123,12 @@ describe("apply", () => {
     ]) {
       const state = after(["sync", sync], ["user count", 3], ["goodbye", { reason }]);
       assert.deepEqual([state.connection, state.reason], [connection, reason]);
-      assert.deepEqual([state.count, state.members.size], [3, 2], "what was last known stays to be seen");
+      assert.deepEqual([state.count, state.members.size], [3, 2], "the last values stay");
       assert.equal(apply(state, "sync", sync).reason, null);
     }
   });
 
-  test("expired is no end for who gets a new token", () => {
+  test("expired does not close a room with a renewable token", () => {
     const state = apply({ ...after(["sync", sync]), renewable: true }, "goodbye", { reason: "expired" });
     assert.deepEqual([state.connection, state.reason], ["connecting", "expired"]);
     for (const reason of ["removed", "signed out"]) {
@@ -136,20 +136,20 @@ describe("apply", () => {
     }
   });
 
-  test("the place is that of the last id, and ids that are none change nothing", () => {
+  test("the position is the last id, and an empty id does not change it", () => {
     let state = apply(initial, "sync", sync, "e1-5");
     assert.equal(state.lastEventId, "e1-5");
     assert.equal(apply(state, "ping", {}, "e1-5"), state);
     assert.equal(apply(state, "goodbye", { reason: "slow" }).lastEventId, "e1-5");
     state = apply(state, "message", { data: 1 }, "e1-6");
-    for (const name of ["user count", "sync", "ping", "message"]) assert.equal(apply(state, name, sync, "e1-4").lastEventId, "e1-6", "it never goes back");
-    assert.equal(apply(state, "reset", { reason: "history" }, "e1-4").lastEventId, "e1-4", "but by reset");
+    for (const name of ["user count", "sync", "ping", "message"]) assert.equal(apply(state, name, sync, "e1-4").lastEventId, "e1-6", "the position never goes back");
+    assert.equal(apply(state, "reset", { reason: "history" }, "e1-4").lastEventId, "e1-4", "except by reset");
     state = apply(state, "reset", { reason: "history" }, "e2-0");
     assert.equal(state.lastEventId, "e2-0");
-    assert.equal(apply(connecting(initial), "join", carol, "e1-7").lastEventId, "e1-7", "before sync as well");
+    assert.equal(apply(connecting(initial), "join", carol, "e1-7").lastEventId, "e1-7", "before sync too");
   });
 
-  test("a warning of the token's end goes with the connection", () => {
+  test("an expiry warning is cleared when the connection ends", () => {
     const state = after(["sync", sync], ["expiring", { in: 30 }]);
     assert.equal(state.expiring, 30);
     assert.equal(connecting(state).expiring, null);
@@ -174,14 +174,14 @@ describe("apply", () => {
   });
 });
 
-test("seen brings connections up to date and adds or takes away nobody", () => {
+test("seen updates connections and adds or removes no member", () => {
   const state = seen(after(["sync", sync]), [{ ...alice, connections: 5 }, { ...carol, connections: 1 }]);
   assert.deepEqual(ids(state), ["alice", "bob"]);
   assert.deepEqual([state.members.get("alice").connections, state.members.get("bob").connections], [5, 1]);
   assert.deepEqual(ids(seen(initial, [alice])), []);
 });
 
-test("a place reaches what is before it, of its own epoch", () => {
+test("a position reaches earlier positions of its own epoch", () => {
   for (const [held, id, want] of [
     ["e1-5", "e1-5", true],
     ["e1-10", "e1-9", true],
@@ -197,7 +197,7 @@ test("a place reaches what is before it, of its own epoch", () => {
   }
 });
 
-test("a message that comes again is not new; whatever else comes is", () => {
+test("a repeated message is not new; any other event is", () => {
   const state = apply(initial, "sync", sync, "e1-5");
   for (const name of ["message", "chat message", "constructor"]) {
     assert.deepEqual(["e1-4", "e1-5", "e1-6", "e2-1", ""].map((id) => isNew(state, name, id)), [false, false, true, true, true], name);
@@ -214,18 +214,18 @@ describe("catchUp", () => {
   const at = { ...state, lastEventId: "e1-6" };
   const names = (events) => events.map(({ name, text }) => (name === "message" ? JSON.parse(text).data : name));
 
-  test("brings a tab to the state", () => {
+  test("moves a tab to the state", () => {
     const events = catchUp({ ...at, members: new Map(at.members).set("carol", { ...carol, connections: 1 }) }, kept, "");
     assert.deepEqual(names(events), ["sync", "user count"]);
     const followed = events.reduce((state, { name, text, id }) => apply(state, name, JSON.parse(text), id), connecting(initial));
     assert.deepEqual([ids(followed), followed.count, followed.lastEventId], [["alice", "bob", "carol"], 3, "e1-6"]);
   });
 
-  test("tells what was missed, or that it is not known", () => {
+  test("replays missed messages, or sends reset if they are unknown", () => {
     for (const [held, want] of [
       ["", []],
       ["e1-6", []],
-      ["e1-7", []], // it has heard of more than this one
+      ["e1-7", []], // it has received more than this one
       ["e1-5", [6]],
       ["e1-3", [4, 5, 6]],
       ["e1-2", ["reset"]],
@@ -237,27 +237,27 @@ describe("catchUp", () => {
     assert.deepEqual(catchUp(at, [], "e1-5")[0], { name: "reset", text: '{"reason":"history"}', id: "e1-6" });
   });
 
-  test("says nothing of who is here while that is not known", () => {
+  test("sends no snapshot before sync", () => {
     assert.deepEqual(names(catchUp(connecting(at), kept, "e1-5")), [6]);
     assert.deepEqual(names(catchUp(initial, [], "")), []);
   });
 
-  test("tells no reset before the server has said what it has", () => {
+  test("sends no reset before the server has sent sync", () => {
     for (const state of [initial, connecting(at)]) assert.deepEqual(names(catchUp(state, kept, "e2-1")), []);
   });
 
-  test("a room too large to tell stays so", () => {
+  test("a room over the member limit stays incomplete", () => {
     const [event] = catchUp(apply(at, "sync", { connections: 900, users: 700, complete: false, heartbeat: 9 }, "e1-6"), kept, "");
     assert.deepEqual(JSON.parse(event.text), { connections: 900, users: 700, complete: false, heartbeat: 9 });
   });
 });
 
-test("names of rooms", () => {
+test("room names", () => {
   for (const name of ["lobby", "A.b_c-9", "x".repeat(128)]) assert.ok(isRoomName(name), name);
   for (const name of ["", "x".repeat(129), "a b", "ä", "<b>", "a/b", "a\n", null, undefined, 7]) assert.ok(!isRoomName(name), String(name));
 });
 
-test("backoff doubles up to half a minute, and is never short of a half", () => {
+test("backoff doubles up to 30 s, and is at least half of its bound", () => {
   assert.deepEqual([0, 1, 2, 3, 4, 5, 6, 2000].map((tries) => backoff(tries, 1)), [1, 2, 4, 8, 16, 30, 30, 30].map((s) => s * 1000));
   assert.equal(backoff(1, 0), 1000);
   for (let i = 0; i < 1000; i++) assert.ok(backoff(3) >= 4000 && backoff(3) <= 8000);
@@ -266,20 +266,20 @@ test("backoff doubles up to half a minute, and is never short of a half", () => 
 describe("decode", () => {
   const all = (...texts) => {
     let partial = fresh();
-    const told = [];
+    const decoded = [];
     for (const text of texts) {
       const { events, ...rest } = decode(partial, text);
       partial = rest.partial;
-      told.push(...events);
+      decoded.push(...events);
     }
-    return { told, partial };
+    return { decoded, partial };
   };
   const text = [
-    "retry: 1756", "", // an id or a time alone is no event
+    "retry: 1756", "", // an id or a retry alone is not an event
     ": a comment", "id: e1-5", "data: {\"n\":1}", "event: sync", "",
     "data: 2", "event: user count", "", // the id stays
     "event: nothing", "", // no data, no event
-    "id: e1-6", "data:two", "data:  lines", "", // one space is taken off
+    "id: e1-6", "data:two", "data:  lines", "", // one space is removed
     "id", "data", "unknown: x", "", // fields without a value
     "id: e\0-9", "retry: soon", "data: x", "", "",
   ];
@@ -291,25 +291,25 @@ describe("decode", () => {
     { name: "message", text: "x", id: "" },
   ];
 
-  test("reads lines ended in any way, in pieces of any size", () => {
+  test("parses any line ending, in chunks of any size", () => {
     for (const end of ["\n", "\r\n", "\r"]) {
       const stream = text.join(end);
       for (let size = 1; size <= stream.length; size++) {
         const pieces = stream.match(new RegExp(`[^]{1,${size}}`, "g"));
-        const { told, partial } = all(...pieces, "");
-        assert.deepEqual(told, want, `${JSON.stringify(end)} ${size}`);
+        const { decoded, partial } = all(...pieces, "");
+        assert.deepEqual(decoded, want, `${JSON.stringify(end)} ${size}`);
         assert.equal(partial.retry, 1756);
       }
     }
   });
 
-  test("an event is told with its blank line, and not before", () => {
-    assert.deepEqual(all("data: 1\n").told, []);
-    assert.deepEqual(all("data: 1\n", "\n").told, [{ name: "message", text: "1", id: "" }]);
-    assert.deepEqual(all("data: 1\r", "\n", "\r").told.length, 1);
+  test("an event is complete at its blank line, and not before", () => {
+    assert.deepEqual(all("data: 1\n").decoded, []);
+    assert.deepEqual(all("data: 1\n", "\n").decoded, [{ name: "message", text: "1", id: "" }]);
+    assert.deepEqual(all("data: 1\r", "\n", "\r").decoded.length, 1);
   });
 
-  test("what was read before is not changed", () => {
+  test("the earlier parser state is not changed", () => {
     const { partial } = decode(fresh("e1-1"), "data: 1\nda");
     const before = structuredClone(partial);
     decode(partial, "ta: 2\n\n");

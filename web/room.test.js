@@ -1,4 +1,5 @@
-// join(): one room, over each of the two ways to a stream, in a world of the tests' own. Run with: node --test web/*.test.js
+// Tests of join(): one room over each transport, EventSource and fetch, with a fake server and
+// browser. Run with `node --test web/*.test.js`.
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { join, PresenceError, request } from "./presence.js";
@@ -11,58 +12,58 @@ const source = () => FakeEventSource.all.at(-1);
 const stream = () => world.streams.at(-1);
 const asked = (path) => world.asked.filter((ask) => new URL(ask.url).pathname.endsWith(path));
 
-/** A room with an EventSource that has told its sync. */
+/** Returns a room whose EventSource has sent its sync. */
 function opened(options = { url, room: "doc-1" }) {
   const room = join(options);
   source().open();
-  source().tell("sync", sync, "e1-5");
+  source().emit("sync", sync, "e1-5");
   return room;
 }
 
-/** The same by fetch(). */
+/** Returns the same, over fetch(). */
 async function openedWithToken(options = { url, room: "doc-1", token: "T" }) {
   const room = join(options);
   await settled();
-  stream().say("retry: 2000\n\n");
-  stream().tell("sync", sync, "e1-5");
+  stream().write("retry: 2000\n\n");
+  stream().emit("sync", sync, "e1-5");
   await settled();
   return room;
 }
 
-/** The two ways, as far as tests need not tell them apart. */
+/** The two transports, with the operations that many tests share. */
 const ways = {
-  EventSource: { open: async () => opened(), told: () => source(), count: () => FakeEventSource.all.length },
-  fetch: { open: () => openedWithToken(), told: () => stream(), count: () => world.streams.length },
+  EventSource: { open: async () => opened(), latest: () => source(), count: () => FakeEventSource.all.length },
+  fetch: { open: () => openedWithToken(), latest: () => stream(), count: () => world.streams.length },
 };
 
-for (const [way, { open, told, count }] of Object.entries(ways)) {
+for (const [way, { open, latest, count }] of Object.entries(ways)) {
   describe(`by ${way}`, () => {
-    test("opens a stream below the mount, of the room, and takes up from a place", async () => {
+    test("opens the room's stream below the mount, and resumes from a position", async () => {
       const token = way === "fetch" ? "T" : undefined;
       const room = join({ url, room: "doc-1", lastEventId: "e1-4", token });
       await settled();
-      assert.equal(told().url, "https://example.com/presence/events?room=doc-1&last_event_id=e1-4");
+      assert.equal(latest().url, "https://example.com/presence/events?room=doc-1&last_event_id=e1-4");
       assert.deepEqual([room.name, room.url.href, room.state.connection], ["doc-1", "https://example.com/presence/", "connecting"]);
       room.close();
     });
 
-    test("tells of states and events, in that order", async () => {
+    test("notifies about states and events, in that order", async () => {
       const room = await open();
-      const heard = [];
-      room.on("state", (state) => heard.push(["state", state.count]));
-      room.on("count", (n) => heard.push(["count", n, room.count]));
-      room.on("user count", (n) => heard.push(["user count", n]));
-      const off = room.on("message", ({ data }) => heard.push(["message", data]));
-      room.on("chat message", ({ data }) => heard.push(["chat message", data])); // while it is open
-      told().tell("user count", 7, "e1-5");
-      told().tell("message", { data: "hello" }, "e1-6");
-      told().tell("chat message", { data: { any: "JSON" } }, "e1-7");
+      const received = [];
+      room.on("state", (state) => received.push(["state", state.count]));
+      room.on("count", (n) => received.push(["count", n, room.count]));
+      room.on("user count", (n) => received.push(["user count", n]));
+      const off = room.on("message", ({ data }) => received.push(["message", data]));
+      room.on("chat message", ({ data }) => received.push(["chat message", data])); // added while it is open
+      latest().emit("user count", 7, "e1-5");
+      latest().emit("message", { data: "hello" }, "e1-6");
+      latest().emit("chat message", { data: { any: "JSON" } }, "e1-7");
       await settled();
       off();
       off();
-      told().tell("message", { data: "unheard" }, "e1-8");
+      latest().emit("message", { data: "unheard" }, "e1-8");
       await settled();
-      assert.deepEqual(heard, [
+      assert.deepEqual(received, [
         ["state", 7], ["count", 7, 7], ["user count", 7],
         ["state", 7], ["message", "hello"],
         ["state", 7], ["chat message", { any: "JSON" }],
@@ -73,71 +74,71 @@ for (const [way, { open, told, count }] of Object.entries(ways)) {
       room.close();
     });
 
-    test("a message is heard once", async () => {
+    test("a message is delivered once", async () => {
       const room = await open();
-      const heard = [];
-      room.on("message", ({ data }) => heard.push(data));
-      for (const [data, id] of [[5, "e1-5"], [6, "e1-6"], [6, "e1-6"], [4, "e1-4"], [7, "e1-7"], [1, "e2-1"]]) told().tell("message", { data }, id);
+      const received = [];
+      room.on("message", ({ data }) => received.push(data));
+      for (const [data, id] of [[5, "e1-5"], [6, "e1-6"], [6, "e1-6"], [4, "e1-4"], [7, "e1-7"], [1, "e2-1"]]) latest().emit("message", { data }, id);
       await settled();
-      assert.deepEqual(heard, [6, 7, 1]);
+      assert.deepEqual(received, [6, 7, 1]);
       room.close();
     });
 
-    test("reset is told, and the place is the new one", async () => {
+    test("reset is delivered, and sets the new position", async () => {
       const room = await open();
-      const heard = [];
-      room.on("reset", ({ reason }) => heard.push(reason, room.lastEventId));
-      told().tell("reset", { reason: "history" }, "e2-3");
+      const received = [];
+      room.on("reset", ({ reason }) => received.push(reason, room.lastEventId));
+      latest().emit("reset", { reason: "history" }, "e2-3");
       await settled();
-      assert.deepEqual(heard, ["history", "e2-3"]);
+      assert.deepEqual(received, ["history", "e2-3"]);
       room.close();
     });
 
-    test("nobody can be told what a stranger calls count or state", async () => {
+    test("a message named count or state is not delivered", async () => {
       const room = await open();
-      const heard = [];
-      for (const name of ["count", "state"]) room.on(name, (data) => heard.push(data));
-      for (const name of ["count", "state"]) told().tell(name, { data: 999 }, "e1-6");
+      const received = [];
+      for (const name of ["count", "state"]) room.on(name, (data) => received.push(data));
+      for (const name of ["count", "state"]) latest().emit(name, { data: 999 }, "e1-6");
       await settled();
-      assert.ok(heard.every((data) => data.connection === "open"), "only the room's own states");
+      assert.ok(received.every((data) => data.connection === "open"), "only the room's own states");
       for (const event of ["count", "state"]) await assert.rejects(room.send(1, { event }), TypeError);
       room.close();
     });
 
-    test("a listener that throws holds up nobody", async () => {
+    test("a listener that throws does not affect other listeners", async () => {
       const room = await open();
-      const heard = [];
+      const received = [];
       const reported = [];
       globalThis.reportError = (error) => reported.push(error.message);
       room.on("ping", () => { throw new Error("mine"); });
-      room.on("ping", () => heard.push("ping"));
-      told().tell("ping", {});
+      room.on("ping", () => received.push("ping"));
+      latest().emit("ping", {});
       await settled();
       delete globalThis.reportError;
-      assert.deepEqual([heard, reported], [["ping"], ["mine"]]);
+      assert.deepEqual([received, reported], [["ping"], ["mine"]]);
       room.close();
     });
 
-    test("what is not JSON is of no presence server, and is not heard", async () => {
+    test("data that is not JSON is not delivered", async () => {
       const room = await open();
-      if (way === "fetch") told().say("data: <html>\nevent: sync\n\n");
-      else told().dispatchEvent(Object.assign(new Event("sync"), { data: "<html>", lastEventId: "" }));
+      if (way === "fetch") latest().write("data: <html>\nevent: sync\n\n");
+      else latest().dispatchEvent(Object.assign(new Event("sync"), { data: "<html>", lastEventId: "" }));
       await settled();
       assert.deepEqual([room.state.connection, ids(room)], ["open", ["alice", "bob"]]);
       room.close();
     });
 
-    test("two and a half heartbeats of silence are a lost connection", async () => {
+    test("two and a half heartbeats without data are a lost connection", async () => {
       const room = await open();
-      told().tell("sync", { ...sync, heartbeat: 4 }, "e1-5");
+      latest().emit("sync", { ...sync, heartbeat: 4 }, "e1-5");
       await settled();
       for (let i = 0; i < 10; i++) {
         await clock.advance(9000);
-        told().tell("ping", {});
+        latest().emit("ping", {});
         await settled();
       }
       assert.equal(count(), 1);
-      const first = told();
+      const first = latest();
       await clock.advance(9999);
       assert.equal(room.state.connection, "open");
       await clock.advance(1);
@@ -145,11 +146,11 @@ for (const [way, { open, told, count }] of Object.entries(ways)) {
       assert.ok(first.cut ?? first.readyState === 2);
       await clock.advance(1000);
       assert.equal(count(), 2);
-      assert.match(told().url, /last_event_id=e1-5/);
+      assert.match(latest().url, /last_event_id=e1-5/);
       room.close();
     });
 
-    test("a server that takes the connection and says nothing is tried again", async () => {
+    test("a server that accepts the connection and sends nothing is retried", async () => {
       const room = join({ url, token: way === "fetch" ? "T" : undefined });
       await settled();
       for (let i = 1; i <= 3; i++) {
@@ -160,29 +161,29 @@ for (const [way, { open, told, count }] of Object.entries(ways)) {
       room.close();
     });
 
-    test("a final goodbye is the end", async () => {
+    test("a final goodbye closes the room", async () => {
       for (const reason of ["removed", "signed out", "expired"]) {
         const room = await open();
-        const first = told();
+        const first = latest();
         const before = count();
-        first.tell("goodbye", { reason });
+        first.emit("goodbye", { reason });
         await settled();
-        assert.ok(first.cut ?? first.readyState === 2, "else the browser would come back");
+        assert.ok(first.cut ?? first.readyState === 2, "otherwise the browser would reconnect");
         assert.deepEqual([room.state.connection, room.state.reason, room.state.problem], ["closed", reason, null]);
         await clock.advance(3_600_000);
         assert.equal(count(), before);
         assert.equal(clock.timers.size, 0);
         room.close();
-        assert.equal(room.state.reason, reason, "it had been closed");
+        assert.equal(room.state.reason, reason, "it was closed before");
       }
     });
 
-    test("offline it is quiet, and back at once when there is a network", async () => {
+    test("offline it sends nothing, and it reconnects at once when online", async () => {
       const room = await open();
       world.online = false;
       world.dispatch("offline");
-      assert.equal(room.state.connection, "open", "what is open may go on");
-      told().fail(0);
+      assert.equal(room.state.connection, "open", "an open stream may survive");
+      latest().fail(0);
       await settled();
       assert.deepEqual([room.state.connection, room.state.reason], ["connecting", "offline"]);
       await clock.advance(3_600_000);
@@ -194,14 +195,14 @@ for (const [way, { open, told, count }] of Object.entries(ways)) {
       room.close();
     });
 
-    test("a stream that outlived its network is not trusted", async () => {
+    test("a stream without data since an offline period is lost", async () => {
       const room = await open();
       world.dispatch("offline");
-      told().tell("ping", {});
+      latest().emit("ping", {});
       await settled();
       world.dispatch("online");
       await settled();
-      assert.equal(room.state.connection, "open", "it spoke meanwhile");
+      assert.equal(room.state.connection, "open", "data arrived in the meantime");
       world.dispatch("offline");
       world.dispatch("online");
       await settled();
@@ -209,9 +210,9 @@ for (const [way, { open, told, count }] of Object.entries(ways)) {
       room.close();
     });
 
-    test("a page that comes into sight does not wait for its timers", async () => {
+    test("a page that becomes visible does not wait for its timers", async () => {
       const room = await open();
-      clock.now += 60_000; // they slept
+      clock.now += 60_000; // the timers were suspended
       document.hidden = true;
       world.dispatch("visibilitychange");
       await settled();
@@ -220,15 +221,15 @@ for (const [way, { open, told, count }] of Object.entries(ways)) {
       world.dispatch("visibilitychange");
       await settled();
       assert.equal(room.state.connection, "connecting");
-      world.dispatch("resume"); // nor for the wait
+      world.dispatch("resume"); // does not wait for the backoff either
       await settled();
       assert.equal(count(), 2);
       room.close();
     });
 
-    test("a page kept for the way back is not here", async () => {
+    test("a page in the back/forward cache leaves the room", async () => {
       const room = await open();
-      const first = told();
+      const first = latest();
       world.dispatch("pagehide", { persisted: false });
       assert.equal(room.state.connection, "open");
       world.dispatch("pagehide", { persisted: true });
@@ -238,22 +239,22 @@ for (const [way, { open, told, count }] of Object.entries(ways)) {
       world.dispatch("pageshow", { persisted: true });
       await settled();
       assert.equal(count(), 2);
-      assert.match(told().url, /last_event_id=e1-5/);
+      assert.match(latest().url, /last_event_id=e1-5/);
       room.close();
     });
 
-    test("close() in any moment leaves nothing running", async () => {
+    test("close() at any time leaves nothing running", async () => {
       const moments = {
         connecting: async () => {
           const room = join({ url, token: way === "fetch" ? "T" : undefined });
           await settled();
           return room;
         },
-        "not even that": async () => join({ url, token: way === "fetch" ? "T" : undefined }),
+        "before connecting": async () => join({ url, token: way === "fetch" ? "T" : undefined }),
         open,
         lost: async () => {
           const room = await open();
-          told().fail(0);
+          latest().fail(0);
           await settled();
           return room;
         },
@@ -265,23 +266,23 @@ for (const [way, { open, told, count }] of Object.entries(ways)) {
         offline: async () => {
           const room = await open();
           world.online = false;
-          told().fail(0);
+          latest().fail(0);
           await settled();
           world.online = true;
           return room;
         },
-        "told by a listener": async () => {
+        "called by a listener": async () => {
           const room = await open();
           room.on("state", () => room.close());
-          told().tell("user count", 1);
+          latest().emit("user count", 1);
           await settled();
           return room;
         },
-        "with a token that nobody renews": async () => {
+        "with a token that cannot be renewed": async () => {
           const room = way === "fetch"
             ? await openedWithToken({ url, token: "T", renew: () => Promise.reject(new Error("no")) })
             : opened({ url, renew: () => Promise.reject(new Error("no")) });
-          told().tell("expiring", { in: 30 });
+          latest().emit("expiring", { in: 30 });
           await settled();
           return room;
         },
@@ -302,30 +303,30 @@ for (const [way, { open, told, count }] of Object.entries(ways)) {
       }
     });
 
-    test("setState waits for the room, says the last one, and again after a loss", async () => {
+    test("setState waits for the room, sends the last info, and sends it again after a loss", async () => {
       const room = join({ url, room: "doc-1", token: way === "fetch" ? "T" : undefined });
       const said = [room.setState({ n: 1 }), room.setState({ n: 2 })];
       await settled();
       assert.equal(asked("/state").length, 0);
       if (way === "EventSource") source().open();
-      told().tell("sync", sync, "e1-5");
+      latest().emit("sync", sync, "e1-5");
       await settled();
       await Promise.all(said);
       assert.deepEqual(asked("/state").map(({ method, body }) => [method, JSON.parse(body)]), [["PUT", { n: 2 }]]);
       await room.setState(undefined);
       assert.equal(asked("/state").at(-1).body, "null");
-      told().fail(0);
+      latest().fail(0);
       await settled();
       await clock.advance(way === "fetch" ? 2000 : 0);
-      told().tell("sync", sync, "e1-5");
+      latest().emit("sync", sync, "e1-5");
       await settled();
       assert.deepEqual(asked("/state").map(({ body }) => JSON.parse(body)), [{ n: 2 }, null, null]);
-      told().tell("sync", { ...sync, complete: false }, "e1-5"); // the room has become too large: nothing was lost
+      latest().emit("sync", { ...sync, complete: false }, "e1-5"); // the room is over the member limit: no info was lost
       await settled();
       assert.equal(asked("/state").length, 3);
       const late = room.setState({ n: 3 });
       await late;
-      told().fail(0);
+      latest().fail(0);
       await settled();
       const never = room.setState({ n: 4 });
       never.catch(() => {});
@@ -337,8 +338,9 @@ for (const [way, { open, told, count }] of Object.entries(ways)) {
   });
 }
 
-describe("what was said of the user", () => {
-  // Alice's room, in which she has said {"n":1}; each loss is followed by that sync.
+describe("the user's info", () => {
+  // The room of Alice, after she has set {"n":1}. lost() reconnects, with a sync that has this
+  // info.
   async function said() {
     const { answer } = world;
     world.answer = (ask) => (ask.url.endsWith("/session?room=doc-1") ? json(200, { user: { id: "alice" } }) : answer(ask));
@@ -350,37 +352,37 @@ describe("what was said of the user", () => {
   async function lost(info) {
     source().fail(0);
     await settled();
-    source().tell("sync", { ...sync, members: [{ ...alice, info }, bob] }, "e1-5");
+    source().emit("sync", { ...sync, members: [{ ...alice, info }, bob] }, "e1-5");
     await settled();
     return asked("/state").map(({ body }) => JSON.parse(body));
   }
 
-  test("is said again if the room has lost it", async () => {
+  test("is sent again if the room has lost it", async () => {
     const room = await said();
-    source().tell("update", { id: "alice", info: { n: 1 } }, "e1-5");
-    source().tell("update", { id: "bob", info: { n: 2 } }, "e1-5");
+    source().emit("update", { id: "alice", info: { n: 1 } }, "e1-5");
+    source().emit("update", { id: "bob", info: { n: 2 } }, "e1-5");
     assert.deepEqual(await lost({}), [{ n: 1 }, { n: 1 }]);
     room.close();
   });
 
-  test("is not said again if the room has it", async () => {
+  test("is not sent again if the room has it", async () => {
     const room = await said();
     assert.deepEqual(await lost({ n: 1 }), [{ n: 1 }]);
     room.close();
   });
 
-  test("is not said over what another tab of the user's has said since", async () => {
+  test("is not sent over newer info from another tab of the user", async () => {
     const room = await said();
-    source().tell("update", { id: "alice", info: { n: 1 } }, "e1-5");
-    source().tell("update", { id: "alice", info: { n: 2 } }, "e1-5");
+    source().emit("update", { id: "alice", info: { n: 1 } }, "e1-5");
+    source().emit("update", { id: "alice", info: { n: 2 } }, "e1-5");
     assert.deepEqual(await lost({}), [{ n: 1 }]);
-    source().tell("update", { id: "alice", info: { n: 1 } }, "e1-5"); // now it is so again, whoever said it
+    source().emit("update", { id: "alice", info: { n: 1 } }, "e1-5"); // equal again, from any tab
     assert.deepEqual(await lost({}), [{ n: 1 }, { n: 1 }]);
     room.close();
   });
 });
 
-test("who shares asks who it is until somebody answers, and not after the end", async () => {
+test("with share, the user is requested until there is a response, and not after close()", async () => {
   Object.defineProperty(globalThis, "navigator", { configurable: true, value: { onLine: true, locks: { query: async () => ({}) } } });
   world.answer = () => problem(503, "later");
   const room = join({ url, share: true });
@@ -388,7 +390,7 @@ test("who shares asks who it is until somebody answers, and not after the end", 
   assert.deepEqual([asked("/session").length, room.state.connection, room.state.reason], [1, "connecting", "lost"]);
   await clock.advance(1000);
   assert.equal(asked("/session").length, 2);
-  world.dispatch("online"); // nor longer than there is no network
+  world.dispatch("online"); // does not wait after the browser is online
   await settled();
   assert.equal(asked("/session").length, 3);
   room.close();
@@ -398,26 +400,26 @@ test("who shares asks who it is until somebody answers, and not after the end", 
 });
 
 describe("by EventSource alone", () => {
-  test("a lost connection is the browser's to get back", async () => {
+  test("after a lost connection the browser reconnects", async () => {
     const room = opened();
     source().fail(0);
     assert.deepEqual([room.state.connection, room.state.reason, room.members.size], ["connecting", "lost", 2]);
     for (let i = 0; i < 100; i++) {
-      await clock.advance(3000); // `retry` is the browser's
+      await clock.advance(3000); // the browser handles `retry`
       source().fail(0);
     }
     assert.deepEqual([FakeEventSource.all.length, world.asked.length], [1, 0]);
     source().open();
-    source().tell("join", carol, "e1-5");
+    source().emit("join", carol, "e1-5");
     assert.equal(room.members.size, 2, "waits for sync");
-    source().tell("sync", { ...sync, members: [alice] }, "e1-5");
+    source().emit("sync", { ...sync, members: [alice] }, "e1-5");
     assert.deepEqual(ids(room), ["alice", "carol"]);
     room.close();
   });
 
-  test("given up by the browser, it asks why after a wait, and comes back with the last id", async () => {
+  test("after the browser gives up, it asks for the cause, and resumes from the last id", async () => {
     const room = opened();
-    source().tell("ping", {}, "e1-6"); // of a message that nobody listened for
+    source().emit("ping", {}, "e1-6"); // of a message without a listener
     source().fail(2);
     await settled();
     assert.equal(room.state.connection, "connecting");
@@ -430,7 +432,7 @@ describe("by EventSource alone", () => {
     room.close();
   });
 
-  test("closed while it asks why, it opens nothing", async () => {
+  test("closed while it asks for the cause, it opens nothing", async () => {
     let answer;
     world.answer = () => new Promise((resolve) => (answer = resolve));
     const room = join({ url });
@@ -442,7 +444,7 @@ describe("by EventSource alone", () => {
     assert.deepEqual([FakeEventSource.all.length, clock.timers.size], [1, 0]);
   });
 
-  test("refused at the first try, it asks at once", async () => {
+  test("refused at the first attempt, it asks for the cause at once", async () => {
     world.answer = () => problem(403, "not this room");
     const room = join({ url });
     source().fail(2);
@@ -450,7 +452,7 @@ describe("by EventSource alone", () => {
     assert.deepEqual([room.state.connection, room.state.reason, room.state.problem.detail], ["closed", "refused", "not this room"]);
   });
 
-  test("waits longer each time, up to half a minute, until it was let in", async () => {
+  test("waits longer each time, up to 30 s, until a sync", async () => {
     const room = opened();
     world.answer = () => new Response("Bad Gateway", { status: 502 });
     source().fail(2);
@@ -465,15 +467,15 @@ describe("by EventSource alone", () => {
     await clock.advance(30_000);
     assert.equal(FakeEventSource.all.length, 2);
     source().open();
-    source().tell("sync", sync, "e1-5");
+    source().emit("sync", sync, "e1-5");
     source().fail(2);
     await settled();
     await clock.advance(1000);
-    assert.equal(FakeEventSource.all.length, 3, "sync makes the next wait short again");
+    assert.equal(FakeEventSource.all.length, 3, "sync resets the wait");
     room.close();
   });
 
-  test("no answer, 429 and 5xx are asked again; another refusal is the end", async () => {
+  test("no response, 429 and 5xx are retried; any other rejection closes the room", async () => {
     for (const [status, end] of [[0, false], [429, false], [500, false], [503, false], [400, true], [401, true], [403, true], [404, true]]) {
       world.answer = () => {
         if (status === 0) throw new TypeError("Failed to fetch");
@@ -496,43 +498,43 @@ describe("by EventSource alone", () => {
     }
   });
 
-  test("another goodbye leaves the coming back to the browser, and its reason stays to be seen", async () => {
+  test("after another goodbye the browser reconnects, and the reason stays", async () => {
     for (const reason of ["draining", "full", "slow"]) {
       const room = opened();
       const first = source();
-      first.tell("goodbye", { reason });
+      first.emit("goodbye", { reason });
       first.fail(0);
       await clock.advance(30_000);
       assert.deepEqual([room.state.connection, room.state.reason], ["connecting", reason]);
       assert.equal(source(), first);
       assert.equal(first.readyState, 0);
-      first.tell("sync", sync, "e1-5");
+      first.emit("sync", sync, "e1-5");
       assert.equal(room.state.reason, null);
       room.close();
     }
   });
 
-  test("a new token is handed in when the old one is about to end", async () => {
+  test("a new token is sent when the old one is about to expire", async () => {
     const given = ["T2"];
     const room = opened({ url, renew: async () => given.shift() });
     await clock.advance(10_000);
-    source().tell("expiring", { in: 30 });
+    source().emit("expiring", { in: 30 });
     assert.equal(room.state.expiring, 30);
     await settled();
     const [{ method, url: at, body, credentials }] = asked("/session");
     assert.deepEqual([method, at, JSON.parse(body), credentials], ["POST", "https://example.com/presence/session", { token: "T2" }, "same-origin"]);
     assert.equal(room.state.expiring, null);
     await clock.advance(10_000);
-    source().tell("expiring", { in: 30 });
+    source().emit("expiring", { in: 30 });
     await settled();
-    assert.equal(asked("/session").length, 1, "it saw to the cookie itself");
+    assert.equal(asked("/session").length, 1, "the callback set the cookie itself");
     assert.equal(room.state.expiring, null);
     room.close();
   });
 
-  test("an expired cookie is renewed, and the room entered again", async () => {
+  test("an expired cookie is renewed, and the room rejoined", async () => {
     const room = opened({ url, renew: () => "T2" });
-    source().tell("goodbye", { reason: "expired" });
+    source().emit("goodbye", { reason: "expired" });
     await settled();
     assert.equal(asked("/session").length, 1);
     assert.equal(FakeEventSource.all.length, 2);
@@ -540,20 +542,20 @@ describe("by EventSource alone", () => {
     room.close();
   });
 
-  test("another origin gets the cookie if asked to", async () => {
+  test("another origin gets the cookie with withCredentials", async () => {
     const room = opened({ url, withCredentials: true });
     await room.refresh();
     assert.deepEqual([source().options, world.asked[0].credentials], [{ withCredentials: true }, "include"]);
     room.close();
   });
 
-  test("by default the mount is where the file came from, and the room is the lobby", () => {
+  test("the default mount is the directory of the file, and the default room is lobby", () => {
     const room = join();
     assert.deepEqual([room.url.href, room.name], [new URL(".", import.meta.url).href, "lobby"]);
     room.close();
   });
 
-  test("without an EventSource, as in some workers, fetch does", async () => {
+  test("without EventSource, as in some workers, it uses fetch", async () => {
     delete globalThis.EventSource;
     const room = join({ url });
     await settled();
@@ -563,7 +565,7 @@ describe("by EventSource alone", () => {
 });
 
 describe("by fetch alone", () => {
-  test("bears the token, and no cookie", async () => {
+  test("sends the token, and no cookie", async () => {
     const room = await openedWithToken();
     assert.deepEqual([stream().headers.get("Authorization"), stream().credentials], ["Bearer T", "omit"]);
     await room.send("x");
@@ -571,7 +573,7 @@ describe("by fetch alone", () => {
     room.close();
   });
 
-  test("comes back after the time that the server named", async () => {
+  test("reconnects after the server's retry time", async () => {
     const room = await openedWithToken();
     stream().end();
     await settled();
@@ -580,8 +582,8 @@ describe("by fetch alone", () => {
     assert.equal(world.streams.length, 1);
     await clock.advance(1);
     assert.equal(world.streams.length, 2);
-    stream().say("retry: 17562\n\n");
-    stream().tell("goodbye", { reason: "full" });
+    stream().write("retry: 17562\n\n");
+    stream().emit("goodbye", { reason: "full" });
     stream().end();
     await settled();
     assert.equal(room.state.reason, "full");
@@ -592,7 +594,7 @@ describe("by fetch alone", () => {
     room.close();
   });
 
-  test("Retry-After is heeded", async () => {
+  test("waits for Retry-After", async () => {
     world.answer = () => problem(503, "full", { "Retry-After": "12" });
     const room = join({ url, token: "T" });
     await settled();
@@ -603,7 +605,7 @@ describe("by fetch alone", () => {
     room.close();
   });
 
-  test("another refusal is the end, and what is no stream is not", async () => {
+  test("any other rejection closes the room, a response without a stream does not", async () => {
     world.answer = () => problem(403, "why");
     const refused = join({ url, token: "T" });
     await settled();
@@ -615,21 +617,21 @@ describe("by fetch alone", () => {
     portal.close();
   });
 
-  test("a token's callback is asked once, and again when the token is refused or about to end", async () => {
+  test("the token callback runs once, and again when the token is rejected or about to expire", async () => {
     let n = 0;
     const room = await openedWithToken({ url, token: async () => `T${++n}` });
     await room.send("x");
     assert.equal(n, 1);
     await clock.advance(10_000);
-    stream().tell("expiring", { in: 30 });
+    stream().emit("expiring", { in: 30 });
     await settled();
     assert.deepEqual(asked("/session").map(({ body, credentials }) => [JSON.parse(body), credentials]), [[{ token: "T2" }, "omit"]]);
     assert.equal(room.state.expiring, null);
-    stream().tell("goodbye", { reason: "expired" });
+    stream().emit("goodbye", { reason: "expired" });
     await settled();
     assert.equal(stream().headers.get("Authorization"), "Bearer T3");
-    assert.equal(asked("/session").length, 1, "there is no stream to go on");
-    stream().tell("sync", sync, "e1-5");
+    assert.equal(asked("/session").length, 1, "there is no stream to continue");
+    stream().emit("sync", sync, "e1-5");
     await settled();
     world.answer = (ask) => {
       const good = ask.headers.get?.("Authorization") ?? ask.headers.Authorization;
@@ -640,11 +642,11 @@ describe("by fetch alone", () => {
     room.close();
   });
 
-  test("a token that lives for less than the warning is renewed half way, over and over", async () => {
+  test("a token that lives for less than the warning time is renewed halfway, each time", async () => {
     const times = [];
     const room = await openedWithToken({ url, token: () => (times.push(clock.now / 1000), "T") });
     for (let i = 0; i < 4; i++) {
-      stream().tell("expiring", { in: 20 });
+      stream().emit("expiring", { in: 20 });
       await clock.advance(10_000);
       await settled();
     }
@@ -653,16 +655,16 @@ describe("by fetch alone", () => {
     room.close();
   });
 
-  test("a warning of the new token that comes before the answer is heeded", async () => {
+  test("a warning about the new token before the response is not lost", async () => {
     const times = [];
     const room = await openedWithToken({ url, token: () => (times.push(clock.now / 1000), "T") });
-    stream().tell("expiring", { in: 20 });
+    stream().emit("expiring", { in: 20 });
     await settled();
     const { answer } = world;
     let late;
     world.answer = (ask) => (ask.url.includes("/session") ? new Promise((resolve) => (late = resolve)) : answer(ask));
     await clock.advance(10_000);
-    stream().tell("expiring", { in: 20 });
+    stream().emit("expiring", { in: 20 });
     await settled();
     late(new Response(null, { status: 204 }));
     world.answer = answer;
@@ -672,10 +674,10 @@ describe("by fetch alone", () => {
     room.close();
   });
 
-  test("a callback that never answers has failed, and is asked again", async () => {
+  test("a callback without a result has failed, and is retried", async () => {
     let n = 0;
     const room = await openedWithToken({ url, token: "T", renew: () => (n++ === 0 ? new Promise(() => {}) : "T2") });
-    stream().tell("goodbye", { reason: "expired" });
+    stream().emit("goodbye", { reason: "expired" });
     await settled();
     assert.deepEqual([n, room.state.reason], [1, "expired"]);
     world.answer = (ask) => (ask.headers.Authorization === "Bearer T2" ? opens(ask) : problem(401, "no"));
@@ -686,7 +688,7 @@ describe("by fetch alone", () => {
     assert.equal(clock.timers.size, 0);
   });
 
-  test("a renewal that fails is tried again while there is time", async () => {
+  test("a failed renewal is retried while there is time", async () => {
     const times = [];
     const renew = () => {
       times.push(clock.now / 1000);
@@ -695,7 +697,7 @@ describe("by fetch alone", () => {
     const room = await openedWithToken({ url, token: "T", renew });
     await clock.advance(10_000);
     const from = clock.now / 1000;
-    stream().tell("expiring", { in: 30 });
+    stream().emit("expiring", { in: 30 });
     await settled();
     await clock.advance(31_000);
     assert.deepEqual(times.map((t) => t - from), [0, 15, 22.5, 26.25, 28.125]);
@@ -703,7 +705,7 @@ describe("by fetch alone", () => {
     room.close();
   });
 
-  test("a token that is warned of on two connections is renewed once at a time, and no more after close()", async () => {
+  test("warnings on two connections cause one renewal at a time, and none after close()", async () => {
     let renewals = 0;
     const renew = () => {
       renewals++;
@@ -711,16 +713,16 @@ describe("by fetch alone", () => {
     };
     const room = await openedWithToken({ url, token: "T", renew });
     await clock.advance(10_000);
-    stream().tell("expiring", { in: 30 });
+    stream().emit("expiring", { in: 30 });
     await settled();
     assert.equal(renewals, 1);
     stream().end();
     await settled();
     await clock.advance(2000);
-    stream().tell("sync", sync, "e1-5");
-    stream().tell("expiring", { in: 28 });
+    stream().emit("sync", sync, "e1-5");
+    stream().emit("expiring", { in: 28 });
     await settled();
-    await clock.advance(13_900); // the first chain would have tried
+    await clock.advance(13_900); // the first chain would have retried
     assert.equal(renewals, 1);
     await clock.advance(100);
     assert.equal(renewals, 2);
@@ -731,7 +733,7 @@ describe("by fetch alone", () => {
     assert.equal(renewals, 2);
   });
 
-  test("a callback that fails once after a refusal is asked again", async () => {
+  test("a callback that fails once after a rejection is retried", async () => {
     const answers = [() => "T1", () => Promise.reject(new Error("down")), () => "T3"];
     const room = join({ url, token: () => answers.shift()() });
     const { answer } = world;
@@ -739,18 +741,18 @@ describe("by fetch alone", () => {
     await settled();
     assert.deepEqual([room.state.connection, room.state.reason], ["connecting", "token"]);
     await clock.advance(1000);
-    stream().tell("sync", sync, "e1-5");
+    stream().emit("sync", sync, "e1-5");
     await settled();
     assert.equal(room.state.connection, "open");
     room.close();
   });
 
-  test("streams that end as expired, whatever the token, are not opened without a pause", async () => {
+  test("streams that end as expired with any token are not opened without a wait", async () => {
     let streams = 0;
     world.answer = (ask) => {
       streams++;
       const answer = opens(ask);
-      stream().tell("goodbye", { reason: "expired" });
+      stream().emit("goodbye", { reason: "expired" });
       return streams < 20 ? answer : problem(403, "enough");
     };
     const room = join({ url, token: () => "T" });
@@ -759,7 +761,7 @@ describe("by fetch alone", () => {
     assert.equal(streams, 2);
   });
 
-  test("a token that stays refused is the end; a callback that fails is not", async () => {
+  test("a token that stays rejected closes the room; a failed callback does not", async () => {
     world.answer = () => problem(401, "no");
     let n = 0;
     const refused = join({ url, token: () => `T${++n}` });
@@ -778,7 +780,7 @@ describe("by fetch alone", () => {
 describe("send", () => {
   const at = { url: "https://example.com/p/", room: "doc-1", token: "T" };
 
-  test("posts the message, with an id, and a name if given", async () => {
+  test("posts the message with an id, and with a name if given", async () => {
     const r = await openedWithToken(at);
     assert.deepEqual(await r.send("hello"), { id: "e1-6" });
     await r.send({ x: 1 }, { event: "chat message", id: "mine-1" });
@@ -793,7 +795,7 @@ describe("send", () => {
     r.close();
   });
 
-  test("keeps messages in order, and sends one again under its id", async () => {
+  test("keeps messages in order, and retries one under its id", async () => {
     const r = await openedWithToken(at);
     const taken = [];
     let failures = 3;
@@ -816,21 +818,21 @@ describe("send", () => {
     r.close();
   });
 
-  for (const [way, { told }] of Object.entries(ways)) {
-    test(`by ${way}, waits for the first sync, so that its sender hears it`, async () => {
+  for (const [way, { latest }] of Object.entries(ways)) {
+    test(`by ${way}, waits for the first sync, so that the sender receives the message`, async () => {
       const r = join(way === "fetch" ? at : { ...at, token: undefined });
       const sent = r.send("hello");
       await settled();
-      if (way === "EventSource") told().open();
+      if (way === "EventSource") latest().open();
       await settled();
       assert.equal(asked("/messages").length, 0);
-      told().tell("sync", sync, "e1-5");
+      latest().emit("sync", sync, "e1-5");
       assert.deepEqual(await sent, { id: "e1-6" });
       r.close();
     });
   }
 
-  test("does not wait for a stream that is refused", async () => {
+  test("does not wait for a rejected stream", async () => {
     world.answer = ({ url }) => (new URL(url).pathname.endsWith("/events") ? problem(403, "not yours") : json(202, { id: "e1-6" }));
     const r = join(at);
     assert.deepEqual(await r.send("hello"), { id: "e1-6" });
@@ -838,7 +840,7 @@ describe("send", () => {
     r.close();
   });
 
-  test("waits for a stream that is sought again, as its sender would not hear it else", async () => {
+  test("waits for a reconnect, so that the sender receives the message", async () => {
     const r = await openedWithToken();
     stream().fail();
     await settled();
@@ -846,13 +848,13 @@ describe("send", () => {
     await settled();
     assert.equal(asked("/messages").length, 0);
     await clock.advance(2000); // `retry`
-    stream().tell("reset", { reason: "history" }, "e2-0");
-    stream().tell("sync", sync, "e2-0");
+    stream().emit("reset", { reason: "history" }, "e2-0");
+    stream().emit("sync", sync, "e2-0");
     await settled();
     assert.deepEqual(await sent, { id: "e1-6" });
     stream().fail();
     await settled();
-    const late = r.send("not for ever");
+    const late = r.send("not without limit");
     await settled();
     await clock.advance(14_999);
     assert.equal(asked("/messages").length, 1);
@@ -862,7 +864,7 @@ describe("send", () => {
     r.close();
   });
 
-  test("gives up after 15 s, and the next one has its own", async () => {
+  test("gives up after 15 s, and the next message has its own limit", async () => {
     const r = await openedWithToken(at);
     world.answer = () => problem(503, "later");
     const first = r.send(1);
@@ -878,17 +880,17 @@ describe("send", () => {
     r.close();
   });
 
-  test("a refusal throws the problem at once", async () => {
+  test("a rejection throws the problem at once", async () => {
     const r = await openedWithToken(at);
     world.answer = () => problem(413, "too large");
     await assert.rejects(r.send("x"), (error) => error instanceof PresenceError && error instanceof Error && error.problem.status === 413);
     await assert.rejects(r.send(1n), TypeError);
     world.answer = () => json(202, { id: "e1-6" });
-    assert.deepEqual(await r.send("y"), { id: "e1-6" }, "and holds up nobody");
+    assert.deepEqual(await r.send("y"), { id: "e1-6" }, "later messages are sent");
     r.close();
   });
 
-  test("no more than a thousand wait", async () => {
+  test("the send queue holds at most 1000 messages", async () => {
     const r = await openedWithToken(at);
     let answer;
     world.answer = () => new Promise((resolve) => (answer = resolve));
@@ -903,15 +905,15 @@ describe("send", () => {
   });
 });
 
-test("bad input is refused where it is given", () => {
+test("bad input throws at once", () => {
   for (const room of ["", "a b", "ä", "x".repeat(129), "a/b", "<script>"]) assert.throws(() => join({ url, room }), TypeError, room);
   assert.throws(() => join({ url: "http://[" }), TypeError);
   const room = join({ url });
-  for (const name of ["open", "error"]) assert.throws(() => room.on(name, () => {}), TypeError, "an EventSource's own events are no messages");
+  for (const name of ["open", "error"]) assert.throws(() => room.on(name, () => {}), TypeError, "EventSource has these events itself");
   room.close();
 });
 
-test("refresh brings what the stream does not tell", async () => {
+test("refresh fetches values that the stream does not send", async () => {
   const room = opened();
   world.answer = () => json(200, { members: [{ ...alice, connections: 7 }, { ...bob, id: "unknown" }] });
   await room.refresh();
@@ -921,7 +923,7 @@ test("refresh brings what the stream does not tell", async () => {
   room.close();
 });
 
-test("request answers null to 204, refuses what is of another server, and throws what the server says", async () => {
+test("request returns null for 204, rejects responses of other servers, and throws the server's problem", async () => {
   assert.equal(await request("DELETE", "https://example.com/session"), null);
   assert.equal(world.asked[0].body, undefined);
   world.answer = () => new Response("<h1>Bad Gateway</h1>", { status: 502, statusText: "Bad Gateway", headers: { "Content-Type": "text/html" } });
@@ -931,5 +933,5 @@ test("request answers null to 204, refuses what is of another server, and throws
   world.answer = () => {
     throw new TypeError("Failed to fetch");
   };
-  await assert.rejects(request("GET", url), { message: "The server did not answer.", problem: { title: "No answer", status: 0, detail: "The server did not answer." } });
+  await assert.rejects(request("GET", url), { message: "no response from the server", problem: { title: "No response", status: 0, detail: "no response from the server" } });
 });

@@ -1,7 +1,7 @@
-// share: true, in a browser of the tests' own: tabs that are opened, closed, killed, hung, and kept for the way back, and
-// a server that fails in as many ways. All that happens between them is a task in a queue; which queue goes on next is
-// drawn at random from a seed, which a failure names: TABS_SEED=7 node --test web/tabs.test.js. Run with: node --test
-// web/*.test.js
+// Tests of share: true in a simulated browser. Tabs are opened, closed, killed, hung, and kept in
+// the back/forward cache, and the server fails in as many ways. Every action is a task in a queue.
+// A random seed decides which queue runs next. A failure prints the seed; to repeat it, run
+// `TABS_SEED=7 node --test web/tabs.test.js`. Run all tests with `node --test web/*.test.js`.
 import assert from "node:assert/strict";
 import { AsyncLocalStorage } from "node:async_hooks";
 import { afterEach, beforeEach, describe, test } from "node:test";
@@ -17,10 +17,10 @@ const token = `.${btoa(JSON.stringify({ sub: "alice" }))}.`;
 const { setImmediate } = globalThis;
 const settled = () => new Promise((resolve) => setImmediate(resolve));
 
-/** In which tab the code runs that runs. */
+/** The tab whose code is running. */
 const here = new AsyncLocalStorage();
 
-/** Mulberry32: numbers from 0 to 1. */
+/** Returns a Mulberry32 generator of numbers from 0 to 1. */
 function randomOf(seed) {
   return () => {
     seed = (seed + 0x6d2b79f5) | 0;
@@ -30,10 +30,13 @@ function randomOf(seed) {
   };
 }
 
-/** What happens, and when. Tasks of one queue keep their order; those of a tab that hangs wait; a dead one has none. */
+/**
+ * The simulation: tasks and time. Tasks of one queue keep their order. Tasks of a hung tab wait. A
+ * dead tab has none.
+ */
 class World {
   now = 0;
-  put = 0; // by how much the wall clock was put
+  put = 0; // offset of the wall clock
   queues = new Map();
   timers = new Map();
   last = 0;
@@ -52,7 +55,7 @@ class World {
   below = (n) => Math.floor(this.random() * n);
   one = (list) => list[this.below(list.length)];
 
-  /** @param {Tab|null} tab  Who runs it; null: the browser, or the server. */
+  /** @param {Tab|null} tab  The tab that runs it. null: the browser or the server. */
   post(name, tab, fn) {
     let queue = this.queues.get(name);
     if (!queue) this.queues.set(name, (queue = { tab, tasks: [] }));
@@ -66,7 +69,7 @@ class World {
     return this.last;
   }
 
-  // One task or timer that is due; false if there is none.
+  // Runs one task or due timer. Returns false if there is none.
   async step() {
     const ready = [];
     for (const [name, { tab, tasks }] of this.queues) if (tasks.length > 0 && !tab?.hung) ready.push(name);
@@ -94,7 +97,7 @@ class World {
   async calm() {
     await settled();
     for (let tasks = 0; await this.step(); tasks++) {
-      if (tasks > 50_000) throw new Error(`no end of tasks: ${[...this.queues.keys()]}`);
+      if (tasks > 50_000) throw new Error(`more than 50000 tasks: ${[...this.queues.keys()]}`);
     }
   }
 
@@ -133,25 +136,25 @@ class World {
     return tab;
   }
 
-  /** What must hold once all had time to come to rest. */
+  /** Checks the state that all tabs and the server must have at rest. */
   check() {
     const { server } = this;
-    const who = this.leaders.map(({ id }) => id);
-    if (who.length !== 1) this.fault(`${who.length} tabs lead: ${who}`);
+    const leaders = this.leaders.map(({ id }) => id);
+    if (leaders.length !== 1) this.fault(`leaders: ${leaders}, want one`);
     const conns = [...server.conns].filter(({ tab }) => !tab.hung).map(({ tab }) => tab.id);
-    if (conns.length !== 1) this.fault(`${conns.length} connections, of ${conns}`);
-    const want = { connection: "open", place: server.place, count: server.count, ...server.who(), heard: server.place };
+    if (conns.length !== 1) this.fault(`connections of tabs: ${conns}, want one`);
+    const want = { connection: "open", place: server.place, count: server.count, ...server.snapshot(), received: server.place };
     for (const { id, room, at } of this.live) {
       const { connection, lastEventId: place, count, users } = room.state;
       const members = [...room.members.values()].map(({ id, name, info }) => ({ id, name, info }));
       members.sort((a, b) => (a.id < b.id ? -1 : 1));
-      const got = { connection, place, count, users, members, heard: at };
+      const got = { connection, place, count, users, members, received: at };
       const [g, w] = [JSON.stringify(got), JSON.stringify(want)];
       if (g !== w) this.fault(`tab ${id} has\n${g}, want\n${w}`);
     }
   }
 
-  /** Closes all, and looks at what is left. */
+  /** Closes all tabs, and checks that nothing is left. */
   async end() {
     for (const tab of [...this.tabs]) {
       tab.wake();
@@ -166,13 +169,13 @@ class World {
   }
 }
 
-/** A tab, and what its room has told. */
+/** A tab, with the messages and resets that its room has delivered. */
 class Tab {
   hung = false;
   page = new EventTarget();
-  at = null; // the place up to which it has heard everything since `from`
+  at = null; // position up to which it has received every message since `from`
   from = null;
-  heard = [];
+  received = [];
   resets = 0;
 
   constructor(world, options) {
@@ -180,34 +183,35 @@ class Tab {
     this.id = ++world.last;
     here.run(this, () => {
       this.room = join({ url: "https://example.com/", share: true, token, ...options });
-      const hear = (name) => this.room.on(name, (message) => this.hear(message));
-      hear("message");
-      hear("chat message");
-      hear("__proto__");
+      const listen = (name) => this.room.on(name, (message) => this.receive(message));
+      listen("message");
+      listen("chat message");
+      listen("__proto__");
       this.room.on("sync", () => (this.at ??= this.from = this.room.lastEventId));
       this.room.on("reset", () => this.reset());
     });
   }
 
-  hear({ id, data }) {
+  receive({ id, data }) {
     const [, epoch, seq] = /^(.*)-(\d+)$/.exec(id);
     const { at, world } = this;
-    if (at !== null && id !== `${at.split("-")[0]}-${Number(at.split("-")[1]) + 1}`) world.fault(`tab ${this.id} hears ${id} after ${at}`);
+    if (at !== null && id !== `${at.split("-")[0]}-${Number(at.split("-")[1]) + 1}`) world.fault(`tab ${this.id} received ${id} after ${at}`);
     this.from ??= `${epoch}-${seq - 1}`;
     this.at = id;
-    this.heard.push(data);
+    this.received.push(data);
   }
 
   reset() {
     const { at, world, room } = this;
     this.resets++;
-    world.note(`tab ${this.id} at ${at} is told reset ${room.lastEventId}`);
+    world.note(`tab ${this.id} at ${at} receives reset ${room.lastEventId}`);
     if (at !== null) {
       const [leader] = world.leaders;
       const has = leader !== this && leader?.from && covers(leader.from, at) && covers(room.lastEventId, leader.at);
-      // A leader that hung while its server was started again may tell of the server before, until it hears better.
+      // A leader that hung during a server restart may report on the earlier server, until it
+      // catches up.
       const restarted = at.split("-")[0] !== room.lastEventId.split("-")[0];
-      if (!restarted && (world.server.covers(at) || has)) world.fault(`tab ${this.id} at ${at} was told reset, needlessly`);
+      if (!restarted && (world.server.covers(at) || has)) world.fault(`tab ${this.id} at ${at} received a needless reset`);
     }
     this.at = this.from = room.lastEventId;
   }
@@ -225,19 +229,19 @@ class Tab {
     this.world.tabs.splice(this.world.tabs.indexOf(this), 1);
   }
 
-  /** Ends without a word. What it has said is under way. */
+  /** Ends without notice. Messages that it has sent are still delivered. */
   kill() {
     const { world } = this;
     this.gone();
     for (const [name, { tab }] of world.queues) if (tab === this) world.queues.delete(name);
     for (const [id, { tab }] of world.timers) if (tab === this) world.timers.delete(id);
     for (const channel of world.channels) if (channel.tab === this) world.channels.delete(channel);
-    this.hung = this.dead = true; // whatever still comes
+    this.hung = this.dead = true; // ignore later tasks
     world.post(`${this.id} to locks`, null, () => world.locks.drop((lock) => lock.tab === this));
     world.post(`${this.id} to server`, null, () => world.server.drop((conn) => conn.tab === this));
   }
 
-  /** Kept for the way back, if it is. */
+  /** Moves to the back/forward cache. */
   leave() {
     this.dispatch("pagehide");
     this.hung = this.kept = true;
@@ -254,13 +258,16 @@ class Tab {
   }
 }
 
-/** Whether who has the messages from the place a on has those after b. */
+/** Reports whether a client with the messages from position `a` on has those after position `b`. */
 function covers(a, b) {
   const [[epoch, from], [other, to]] = [a.split("-"), b.split("-")];
   return epoch === other && Number(from) <= Number(to);
 }
 
-/** Web Locks: https://w3c.github.io/web-locks/. The manager is the browser's: requests to it and answers are tasks. */
+/**
+ * Web Locks: https://w3c.github.io/web-locks/. The lock manager belongs to the browser: requests to
+ * it and its replies are tasks.
+ */
 class Locks {
   held = new Map();
   pending = [];
@@ -326,7 +333,10 @@ class Locks {
   }
 }
 
-/** A BroadcastChannel. What one tab says comes to each other in order, and to one of them earlier than to another. */
+/**
+ * A BroadcastChannel. The messages of one tab reach each other tab in order, but at different
+ * times.
+ */
 class Channel {
   onmessage = null;
 
@@ -354,7 +364,7 @@ class Channel {
   }
 }
 
-/** What the contract says of a room's stream, as far as one room and one user go. */
+/** The server, as the protocol describes a room's stream, for one room and one user. */
 class Server {
   epoch = 1;
   seq = 0;
@@ -363,7 +373,7 @@ class Server {
   unsent = 500; // events
   conns = new Set();
   others = new Map([["bob", { ...bob }]]); // members
-  elsewhere = 0; // connections of theirs
+  elsewhere = 0; // their connections
   down = false;
   asked = []; // "GET /session"
   refusal = null; // a status
@@ -389,13 +399,13 @@ class Server {
     return covers(`e${this.epoch}-${this.seq - this.history.length}`, id) && covers(id, this.place);
   }
 
-  who() {
+  snapshot() {
     const members = [alice, ...this.others.values()].map(({ id, name, info }) => ({ id, name, info }));
     members.sort((a, b) => (a.id < b.id ? -1 : 1));
     return { users: members.length, members };
   }
 
-  // The browser's fetch().
+  // The fetch() of the browser.
   fetch(address, { method = "GET", signal, headers } = {}) {
     const { world } = this;
     const tab = here.getStore();
@@ -430,10 +440,10 @@ class Server {
     ask.answer(200, { type: "text/event-stream", body: ask.body });
     if (this.world.random() < 0.5) this.write(ask, "retry: 1500\n\n");
     this.conns.add(ask);
-    if (held !== "" && !this.covers(held)) this.tell(ask, "reset", { reason: "history" }, this.place);
-    else if (held !== "") for (const { name, data, id } of this.history) if (!covers(id, held)) this.tell(ask, name, data, id);
+    if (held !== "" && !this.covers(held)) this.emit(ask, "reset", { reason: "history" }, this.place);
+    else if (held !== "") for (const { name, data, id } of this.history) if (!covers(id, held)) this.emit(ask, name, data, id);
     const members = [alice, ...this.others.values()];
-    this.tell(ask, "sync", { connections: this.count, users: members.length, members, complete: true, heartbeat }, this.place);
+    this.emit(ask, "sync", { connections: this.count, users: members.length, members, complete: true, heartbeat }, this.place);
     this.counted();
   }
 
@@ -444,11 +454,11 @@ class Server {
   write(conn, text) {
     const name = `server to ${conn.tab.id} ${conn.id}`;
     if (conn.tab.dead) return;
-    const at = this.world.below(text.length); // it comes in pieces
+    const at = this.world.below(text.length); // it arrives in pieces
     for (const piece of [text.slice(0, at), text.slice(at)]) this.world.post(name, conn.tab, () => conn.body.take(piece));
   }
 
-  tell(conn, name, data, id) {
+  emit(conn, name, data, id) {
     this.write(conn, `${id ? `id: ${id}\n` : ""}event: ${name}\ndata: ${JSON.stringify(data)}\n\n`);
   }
 
@@ -456,15 +466,15 @@ class Server {
     const slow = [];
     for (const conn of this.conns) {
       if (this.world.waiting(`server to ${conn.tab.id} ${conn.id}`) > 2 * this.unsent) slow.push(conn);
-      else this.tell(conn, name, data, id);
+      else this.emit(conn, name, data, id);
     }
     for (const conn of slow) {
-      this.tell(conn, "goodbye", { reason: "slow" });
+      this.emit(conn, "goodbye", { reason: "slow" });
       this.cut(conn);
     }
   }
 
-  say(n = 1) {
+  publish(n = 1) {
     for (; n > 0; n--) {
       this.seq++;
       const name = this.world.one(["message", "chat message", "__proto__"]);
@@ -475,7 +485,7 @@ class Server {
     }
   }
 
-  /** Somebody comes, goes, or changes. */
+  /** Another user joins, leaves, or changes its info. */
   stir() {
     const id = this.world.one(["bob", "carol", "__proto__", "dora"]);
     const member = this.others.get(id);
@@ -496,14 +506,14 @@ class Server {
     }
   }
 
-  /** The server sees these connections end. */
+  /** Ends these connections on the server's side. */
   drop(which) {
     const before = this.conns.size;
     for (const conn of this.conns) if (which(conn)) this.conns.delete(conn);
     if (this.conns.size !== before) this.counted();
   }
 
-  /** The connection ends for both; with `unseen` the tab is not told. */
+  /** Ends the connection on both sides. With `unseen` the tab does not notice. */
   cut(conn, unseen = false) {
     this.conns.delete(conn);
     const name = `server to ${conn.tab.id} ${conn.id}`;
@@ -531,7 +541,7 @@ class Server {
   }
 }
 
-/** An answer's body, as far as presence.js reads it. */
+/** A response body, as far as presence.js reads it. */
 class Body {
   chunks = [];
   error = null;
@@ -588,7 +598,7 @@ beforeEach(() => {
     EventSource: undefined,
   };
   for (const [name, value] of Object.entries(fakes)) Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
-  AbortSignal.timeout = () => new AbortController().signal; // no server here answers late
+  AbortSignal.timeout = () => new AbortController().signal; // this server never responds late
 });
 
 afterEach(() => {
@@ -602,10 +612,10 @@ afterEach(() => {
   }
 });
 
-/** What happens at random, and how often. */
+/** The random actions, with their weights. */
 const moves = [
-  [30, "a message", () => world.server.say()],
-  [3, "messages", () => world.server.say(1 + world.below(world.one([10, 60, 150])))],
+  [30, "a message", () => world.server.publish()],
+  [3, "messages", () => world.server.publish(1 + world.below(world.one([10, 60, 150])))],
   [10, "somebody else", () => world.server.stir()],
   [25, "time", () => world.advance(world.below(50))],
   [6, "more time", () => world.advance(world.below(8000))],
@@ -655,7 +665,7 @@ async function run(seed) {
   return world.faults;
 }
 
-test("whatever happens to tabs and to the server, every tab has all, in order and once", async () => {
+test("every tab receives all messages once and in order, under any faults", async () => {
   const { TABS_SEED, TABS_RUNS } = process.env;
   const first = Number(TABS_SEED ?? Math.floor(Math.random() * 2 ** 31));
   const last = first + Number(TABS_RUNS ?? (TABS_SEED ? 1 : runs));
@@ -665,8 +675,8 @@ test("whatever happens to tabs and to the server, every tab has all, in order an
   }
 });
 
-describe("a story of", () => {
-  /** A world with that many tabs, all of which follow the first one. */
+describe("a scenario with", () => {
+  /** Returns `n` tabs in a new world. All follow the first one. */
   async function tabs(n, options) {
     use(1);
     const all = [];
@@ -685,43 +695,43 @@ describe("a story of", () => {
     assert.deepEqual(world.faults, []);
   }
 
-  test("a late tab, which is caught up without asking the server", async () => {
+  test("a late tab, which gets the missed messages without a request to the server", async () => {
     const [leader] = await tabs(1);
-    world.server.say(5);
+    world.server.publish(5);
     await world.advance(10);
     const late = world.open();
     const older = world.open({ lastEventId: "e1-3" });
     await world.advance(10);
-    assert.deepEqual([leader, late, older].map(({ heard }) => heard), [[1, 2, 3, 4, 5], [], [4, 5]]);
+    assert.deepEqual([leader, late, older].map(({ received }) => received), [[1, 2, 3, 4, 5], [], [4, 5]]);
     world.check();
     assert.deepEqual(world.server.asked, [`GET /events Bearer ${token}`]);
     await over();
   });
 
-  test("a tab that was away for longer than the leader remembers: it leads, as the server has the rest", async () => {
+  test("a tab behind the leader's kept messages: it takes over, as the server has the rest", async () => {
     const [leader] = await tabs(1);
-    world.server.say(150);
+    world.server.publish(150);
     await world.advance(10);
     const older = world.open({ lastEventId: "e1-10" });
     await world.advance(10);
-    assert.deepEqual([older.heard.length, older.resets, leader.heard.length], [140, 0, 150]);
+    assert.deepEqual([older.received.length, older.resets, leader.received.length], [140, 0, 150]);
     assert.deepEqual(roles([leader, older]), ["following", "leading"]);
     world.check();
     await over();
   });
 
   for (const how of ["close", "kill", "leave"]) {
-    test(`a tab that takes over at once: ${how}`, async () => {
+    test(`a follower that takes over at once: ${how}`, async () => {
       const [leader, next, last] = await tabs(3);
-      world.server.say(2);
+      world.server.publish(2);
       await world.advance(0);
       leader[how]();
-      world.server.say(2);
+      world.server.publish(2);
       await world.advance(0);
-      world.server.say(2);
+      world.server.publish(2);
       await world.advance(0);
       assert.deepEqual(roles([next, last]), ["leading", "following"]);
-      for (const { heard, resets } of [next, last]) assert.deepEqual([heard, resets], [[1, 2, 3, 4, 5, 6], 0]);
+      for (const { received, resets } of [next, last]) assert.deepEqual([received, resets], [[1, 2, 3, 4, 5, 6], 0]);
       assert.deepEqual(conns(), [next]);
       world.check();
       leader.wake();
@@ -730,39 +740,39 @@ describe("a story of", () => {
     });
   }
 
-  test("a leader that hangs, and wakes", async () => {
+  test("a leader that hangs and resumes", async () => {
     const [leader, second, third] = await tabs(3);
     leader.hung = true;
-    world.server.say(3);
+    world.server.publish(3);
     await world.advance(heartbeat * 2500 + 6000);
     assert.equal(conns().length, 2);
     world.check();
-    assert.deepEqual([second.heard, third.heard], [[1, 2, 3], [1, 2, 3]]);
+    assert.deepEqual([second.received, third.received], [[1, 2, 3], [1, 2, 3]]);
     leader.wake();
     await world.advance(300);
-    assert.deepEqual([leader.heard, leader.room.state.shared], [[1, 2, 3], "following"]);
+    assert.deepEqual([leader.received, leader.room.state.shared], [[1, 2, 3], "following"]);
     world.check();
     await over();
   });
 
-  test("a new tab beside a leader that hangs: it leads, and costs the others nothing", async () => {
+  test("a new tab next to a leader that hangs: it takes over, and other tabs lose nothing", async () => {
     const [leader, second] = await tabs(2);
     leader.hung = true;
-    world.server.say(3);
+    world.server.publish(3);
     const late = world.open();
     await world.advance(7000);
     world.check();
-    assert.deepEqual([second.heard, second.resets, late.resets], [[1, 2, 3], 0, 0]);
+    assert.deepEqual([second.received, second.resets, late.resets], [[1, 2, 3], 0, 0]);
     await over();
   });
 
-  test("a lock that came to a tab that hangs, and was taken from it, while it does not know", async () => {
+  test("a hung tab that got the lock and lost it without noticing", async () => {
     const [leader, second, third] = await tabs(3);
     second.hung = true;
     leader.kill();
     await world.advance(heartbeat * 2500 + 6000);
     assert.deepEqual(roles([third]), ["leading"]);
-    second.wake(); // and believes that it leads
+    second.wake(); // it acts as leader
     await world.advance(1000);
     world.server.stir();
     await world.advance(0);
@@ -771,7 +781,7 @@ describe("a story of", () => {
     await over();
   });
 
-  test("leads that begin in one millisecond, and a clock that is put back", async () => {
+  test("leads that begin in one millisecond, and a clock that is set back", async () => {
     const all = await tabs(5);
     world.put = -3_600_000;
     for (const tab of all.slice(0, 3)) {
@@ -783,7 +793,7 @@ describe("a story of", () => {
     await over();
   });
 
-  test("a final goodbye: it is over for all, and nobody takes over", async () => {
+  test("a final goodbye: all tabs close, and none takes over", async () => {
     for (const reason of ["removed", "signed out"]) {
       const all = await tabs(4);
       world.server.goodbye(reason, 403);
@@ -794,7 +804,7 @@ describe("a story of", () => {
     }
   });
 
-  test("a token that ends, or is refused: it is over for that tab, and another tries with its own", async () => {
+  test("a token that expires or is rejected: that tab closes, and another tries its own token", async () => {
     const all = await tabs(4);
     const [leader] = world.leaders;
     world.server.goodbye("expired", null);
@@ -808,7 +818,7 @@ describe("a story of", () => {
     await over();
   });
 
-  test("a token's renewal, which is one for all", async () => {
+  test("one renewal of the token for all tabs", async () => {
     let n = 0;
     const all = await tabs(3, { token: () => `${token}${++n}` });
     assert.equal(n, 3, "each has its own");
@@ -824,14 +834,14 @@ describe("a story of", () => {
   test("a browser without locks: each tab has its own connection", async () => {
     Object.defineProperty(globalThis, "navigator", { value: { onLine: true }, configurable: true, writable: true });
     const all = await tabs(3);
-    world.server.say();
+    world.server.publish();
     await world.advance(0);
     assert.deepEqual([roles(all), conns()], [[null, null, null], all]);
-    for (const { heard } of all) assert.deepEqual(heard, [1]);
+    for (const { received } of all) assert.deepEqual(received, [1]);
     await over();
   });
 
-  test("a listener that closes the room at the first word", async () => {
+  test("a listener that closes the room at the first state", async () => {
     for (const role of ["leading", "following", null]) {
       await tabs(1);
       if (role === "leading") world.one(world.tabs).close();
@@ -844,7 +854,7 @@ describe("a story of", () => {
     }
   });
 
-  test("a document that is none any more: its requests for locks fail, which is no reason to hurry", async () => {
+  test("an inactive document: its lock requests fail, and are not repeated", async () => {
     const [tab] = await tabs(1);
     let asked = 0;
     navigator.locks.request = async () => {

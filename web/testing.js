@@ -1,6 +1,6 @@
 /**
- * A world for tests of presence.js: its streams, its server, its clock, and what a browser tells of its network and of its
- * page. Only what the tests say happens in it.
+ * A simulated world for tests of presence.js: its streams, its server, its clock, and the browser's
+ * network and page events. Nothing happens in it except by a test.
  */
 import assert from "node:assert/strict";
 import { afterEach, beforeEach } from "node:test";
@@ -8,12 +8,12 @@ import { afterEach, beforeEach } from "node:test";
 export const alice = { id: "alice", name: "Alice", info: {}, connections: 2, since: "2026-01-02T03:04:05Z" };
 export const bob = { id: "bob", name: "Bob", info: { status: "away" }, connections: 1, since: "2026-01-02T03:04:06Z" };
 export const sync = { connections: 3, users: 2, members: [alice, bob], complete: true, heartbeat: 15 };
-export const carol = { id: "carol", name: "Carol", info: {}, connections: 4, users: 3 }; // as join tells it
+export const carol = { id: "carol", name: "Carol", info: {}, connections: 4, users: 3 }; // as in a join event
 export const bobLeft = { id: "bob", name: "Bob", info: {}, connections: 2, users: 1, reason: "closed" };
 
 export const ids = (state) => [...state.members.keys()].sort();
 
-/** An EventSource as far as presence.js can tell. All that were made are in `all`. */
+/** An EventSource, as far as presence.js uses it. `all` has every instance. */
 export class FakeEventSource extends EventTarget {
   static CLOSED = 2;
   static all = [];
@@ -31,8 +31,8 @@ export class FakeEventSource extends EventTarget {
     this.onopen?.();
   }
 
-  tell(name, data, lastEventId = "") {
-    assert.notEqual(this.readyState, 2, "a closed EventSource hears nothing");
+  emit(name, data, lastEventId = "") {
+    assert.notEqual(this.readyState, 2, "emit on a closed EventSource");
     this.dispatchEvent(Object.assign(new Event(name), { data: JSON.stringify(data), lastEventId }));
   }
 
@@ -46,7 +46,7 @@ export class FakeEventSource extends EventTarget {
   }
 }
 
-/** A stream that fetch() got. */
+/** A stream opened by fetch(). */
 class FakeStream {
   #controller;
   #text = new TextEncoder();
@@ -68,12 +68,12 @@ class FakeStream {
     this.answer = new Response(body, { headers: { "Content-Type": "text/event-stream" } });
   }
 
-  say(text) {
+  write(text) {
     this.#controller.enqueue(this.#text.encode(text));
   }
 
-  tell(name, data, id) {
-    this.say(`${id ? `id: ${id}\n` : ""}data: ${JSON.stringify(data)}\nevent: ${name}\n\n`);
+  emit(name, data, id) {
+    this.write(`${id ? `id: ${id}\n` : ""}data: ${JSON.stringify(data)}\nevent: ${name}\n\n`);
   }
 
   end() {
@@ -114,7 +114,7 @@ export const clock = {
 
 const { setImmediate } = globalThis;
 
-/** Lets all go on that waits for nothing but its turn. */
+/** Runs all tasks that are ready. */
 export const settled = async () => {
   for (let i = 0; i < 5; i++) await new Promise((resolve) => setImmediate(resolve));
 };
@@ -126,20 +126,21 @@ export const problem = (status, detail, headers) =>
   json(status, { type: "about:blank", title: "T", status, detail }, "application/problem+json", headers);
 
 /**
- * What the server was asked, and what it answers: by default everything well. `streams` are those of fetch().
+ * The requests to the server, and its responses: success by default. `streams` were opened by
+ * fetch().
  *
  * @type {{asked: Array<any>, answer: (ask: any) => any, streams: FakeStream[], online: boolean}}
  */
 export const world = { asked: [], answer: () => {}, streams: [], online: true };
 
-/** Opens a stream for who asks for it by fetch(). */
+/** Opens a stream for a request by fetch(). */
 export function opens(ask) {
   const stream = new FakeStream(ask.url, ask);
   world.streams.push(stream);
   return stream.answer;
 }
 
-/** Puts the world in place of the real one, for each test of the file. */
+/** Replaces the real world by the simulated one, for each test of the file. */
 export function useWorld() {
   const names = ["EventSource", "setTimeout", "clearTimeout", "fetch", "addEventListener", "document"];
   const real = Object.fromEntries(names.map((name) => [name, Object.getOwnPropertyDescriptor(globalThis, name)]));

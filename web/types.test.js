@@ -1,4 +1,5 @@
-// What presence.js says of its types is true, and presence.d.ts says the same. Run with: node --test web/*.test.js
+// Tests that the types in presence.js are correct and that presence.d.ts matches them. Run with
+// `node --test web/*.test.js`.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -13,21 +14,21 @@ after(() => rmSync(out, { recursive: true }));
 
 function tsc(...options) {
   const { status, stdout, error } = spawnSync(join(here, "node_modules/.bin/tsc"), options, { cwd: here, encoding: "utf8" });
-  assert.ifError(error); // not there: .ci/setup brings it
+  assert.ifError(error); // missing: .ci/setup installs it
   return { status, stdout };
 }
 
-test("the types in the comments hold, and presence.d.ts was made of them", () => {
+test("the types in the comments are correct, and presence.d.ts matches them", () => {
   assert.deepEqual(tsc("-p", "tsconfig.json", "--outDir", out), { status: 0, stdout: "" });
   const made = readFileSync(join(out, "presence.d.ts"), "utf8");
-  assert.equal(readFileSync(join(here, "presence.d.ts"), "utf8"), made, "npm run types makes it anew");
+  assert.equal(readFileSync(join(here, "presence.d.ts"), "utf8"), made, "run `npm run types` to regenerate it");
 });
 
-test("the page uses what there is", () => {
+test("the page's calls match the types", () => {
   assert.deepEqual(tsc("-p", "tsconfig.page.json"), { status: 0, stdout: "" });
 });
 
-test("a program that uses the package is held to them", () => {
+test("a program that imports the package is checked against the types", () => {
   const program = `
     import { join, PresenceError, request, type Member, type Message, type Room, type State } from ${JSON.stringify(join(here, "presence.js"))};
     const room: Room = join({ url: new URL("https://example.com/"), room: "lobby", token: async () => "T", renew: () => {}, share: true });
@@ -56,7 +57,7 @@ test("a program that uses the package is held to them", () => {
   assert.deepEqual(tsc(...options, "--module", "esnext", "--moduleResolution", "bundler", file), { status: 0, stdout: "" });
 });
 
-test("the package holds what it names, and nothing else", () => {
+test("the package holds exactly the files that package.json names", () => {
   const { exports, files, types } = JSON.parse(readFileSync(join(here, "package.json"), "utf8"));
   const pack = spawnSync("npm", ["pack", "--dry-run", "--json"], { cwd: here, encoding: "utf8" });
   assert.ifError(pack.error);
