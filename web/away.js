@@ -1,21 +1,22 @@
 /**
- * Tells a room that its user is away while no tab of this browser shows it. Each tab in sight holds a lock that many may
- * hold; a tab that is hidden lets go of it, waits, and tells only if nobody holds one. Without locks, as on a page that
- * came over plain HTTP, it just tells.
+ * Sets the status of the user to "away" while no tab of this browser shows the room. Each visible
+ * tab holds a shared lock. A hidden tab releases it, waits, and sets the status only if no tab
+ * holds the lock. Without locks, as on a page over plain HTTP, it sets the status without that
+ * check.
  */
 import { statusOf } from "./words.js";
 
-const patience = 2000; // milliseconds: a glance at another tab is no absence, and of its end nothing is told more often
+const patience = 2000; // milliseconds. A glance at another tab is no absence; also the shortest time between two returns
 
 export class Away {
   #room;
   #me;
   #lock;
-  #release = null; // lets go of the lock
-  #timer = null; // the end of the wait
-  #told = -Infinity; // when a return was told last
-  #before; // the status that "away" took the place of
-  #owing; // out of sight, and nothing told yet of it
+  #release = null; // releases the lock
+  #timer = null; // ends the wait
+  #returned = -Infinity; // time of the last return
+  #before; // the status before "away"
+  #unsent; // the page is hidden, and "away" is not sent yet
   #ended = new AbortController();
 
   /**
@@ -38,7 +39,7 @@ export class Away {
   }
 
   #turn() {
-    this.#owing = document.hidden;
+    this.#unsent = document.hidden;
     clearTimeout(this.#timer);
     this.#timer = null;
     if (document.hidden) this.#release?.();
@@ -55,11 +56,11 @@ export class Away {
         resolve();
       };
     });
-    navigator.locks?.request(this.#lock, { mode: "shared", signal }, () => held).catch(() => {}); // ended meanwhile
+    navigator.locks?.request(this.#lock, { mode: "shared", signal }, () => held).catch(() => {}); // ended in the meantime
   }
 
-  // What is to be told is seen when the wait is over: whatever happens meanwhile, there is one wait at a time.
-  #plan(wait = document.hidden ? patience : Math.max(0, this.#told + patience - performance.now())) {
+  // The status is decided when the wait is over. There is one wait at a time.
+  #plan(wait = document.hidden ? patience : Math.max(0, this.#returned + patience - performance.now())) {
     if (this.#ended.signal.aborted || !this.#wrong()) return;
     this.#timer ??= setTimeout(() => {
       this.#timer = null;
@@ -67,18 +68,20 @@ export class Away {
     }, wait);
   }
 
-  // The viewer's own info; undefined if the room does not tell it, or it has no place for a status.
+  // The viewer's own info. undefined if the room does not list it, or if it is not an object, which
+  // a status needs.
   #info() {
     const { connection, members } = this.#room.state;
     const info = connection === "open" ? members.get(this.#me)?.info : undefined;
     return info?.constructor === Object ? info : undefined;
   }
 
-  // Out of sight it is told once, as another of the user's devices may know better; in sight, it is so.
+  // A hidden page sends "away" once, as another device of the user may know better. A visible page
+  // always corrects "away".
   #wrong() {
     const info = this.#info();
     if (info === undefined) return false;
-    return document.hidden ? this.#owing : statusOf(info) === "away";
+    return document.hidden ? this.#unsent : statusOf(info) === "away";
   }
 
   async #settle() {
@@ -86,20 +89,20 @@ export class Away {
     const hidden = document.hidden;
     const elsewhere = hidden && (await this.#elsewhere());
     if (hidden !== document.hidden || this.#ended.signal.aborted) return;
-    if (elsewhere) return this.#plan(10 * patience); // that tab may be closed, and tell nobody
+    if (elsewhere) return this.#plan(10 * patience); // that tab may close without notice
     const info = this.#info();
-    if (info === undefined) return; // lost meanwhile: the state that brings it again has this planned again
-    if (hidden) this.#owing = false;
+    if (info === undefined) return; // lost in the meantime; the state that restores it calls #plan() again
+    if (hidden) this.#unsent = false;
     const { status, ...rest } = info;
     if ((status === "away") === hidden) return;
     if (hidden) this.#before = status;
-    else this.#told = performance.now();
+    else this.#returned = performance.now();
     const next = hidden ? "away" : this.#before;
-    // What is wrong the stream tells.
+    // The stream reports errors.
     await this.#room.setState(next === undefined ? rest : { ...rest, status: next }).catch(() => {});
   }
 
-  // Whether another tab of this browser is in sight.
+  // Reports whether another tab of this browser is visible.
   async #elsewhere() {
     const { held = [] } = (await navigator.locks?.query().catch(() => null)) ?? {};
     return held.some(({ name }) => name === this.#lock);

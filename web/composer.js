@@ -1,6 +1,6 @@
 /**
- * The box in which messages are written. What was typed is gone from it at once, and is back in it if it could not be
- * sent: then the same text is the same message.
+ * The box for writing messages. Sending clears it at once. If sending fails, the text returns to
+ * the box, and the same text is sent again as the same message.
  */
 import { later, put } from "./dom.js";
 import { randomId } from "./presence.js";
@@ -10,17 +10,17 @@ export class Composer {
   #sending;
   #error;
   #failed = null; // {text, id}
-  #onTheWay = 0; // messages, of which a patient word is said
-  #saySending = later(1000, () => put(this.#sending, this.#onTheWay > 0 ? "Sending…" : ""));
+  #onTheWay = 0; // messages that are being sent
+  #showSending = later(1000, () => put(this.#sending, this.#onTheWay > 0 ? "Sending…" : ""));
 
   /**
    * @param {object} elements
    * @param {HTMLFormElement} elements.form
    * @param {HTMLInputElement} elements.box
-   * @param {HTMLElement} elements.sending  Says that it takes its time.
-   * @param {HTMLElement} elements.error    Says that it could not be sent.
-   * @param {() => {room: ?import("./presence.js").Room, name: string}} where  The room that is shown, null while it is
-   *   not entered, and its name.
+   * @param {HTMLElement} elements.sending  Shown while sending takes long.
+   * @param {HTMLElement} elements.error    Shown if sending failed.
+   * @param {() => {room: ?import("./presence.js").Room, name: string}} where  The Room on the page
+   *   and its name. The Room is null until it is joined.
    */
   constructor({ form, box, sending, error }, where) {
     this.#box = box;
@@ -40,7 +40,7 @@ export class Composer {
     this.#box.value = "";
     put(this.#error, "");
     this.#onTheWay++;
-    this.#saySending();
+    this.#showSending();
     try {
       await to.send(text, { id: message.id });
       if (this.#failed === message) this.#failed = null;

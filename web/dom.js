@@ -1,24 +1,22 @@
-/**
- * What the page's modules share: elements, their text, and when to touch them.
- */
+/** Functions that the page's modules share: elements, their text, and the time to change them. */
 
 /**
  * @param {string} id
- * @returns {any}  The page has it: see web_test.go.
+ * @returns {any}  The element. web_test.go checks that the page has it.
  */
 export const $ = (id) => document.getElementById(id);
 
-/** Sets an element's text, if it is another: a live region would speak again. */
+/** Sets an element's text, if it differs. A live region would be read out again otherwise. */
 export function put(element, text) {
   if (element.textContent !== String(text)) element.textContent = text;
 }
 
-/** A new copy of what the template of that id holds. */
+/** Returns a copy of the content of the template with that id. */
 export function copy(template) {
   return $(template).content.firstElementChild.cloneNode(true);
 }
 
-/** A function that runs fn once, that many milliseconds after the first of its calls. */
+/** Returns a function that runs `fn` once, `ms` milliseconds after the first of its calls. */
 export function later(ms, fn) {
   let timer = null;
   return () => {
@@ -29,7 +27,10 @@ export function later(ms, fn) {
   };
 }
 
-/** A function that runs fn before the next frame is drawn; soon, where none is: in a page that is hidden. */
+/**
+ * Returns a function that runs `fn` before the next frame. A hidden page draws no frames: there
+ * `fn` runs after 100 ms.
+ */
 export function inOneFrame(fn) {
   let frame = null;
   let timer = null;

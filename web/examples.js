@@ -1,9 +1,11 @@
 /**
- * Takes the examples out of a document, and makes pages of them: node web/examples.js docs/browser.md DIRECTORY
+ * Extracts the examples of a document and makes pages of them:
  *
- * Each fenced block whose first line names a file is an example. Prints the names, one a line, of those it made a page
- * of: for an x.html that is the block; for the others x.html runs the block as a module, in which `join`, `request` and,
- * unless it makes one, `room` are there.
+ *     node web/examples.js docs/browser.md DIRECTORY
+ *
+ * Each fenced block whose first line names a file is an example. An x.html is a page already. For
+ * other files, x.html runs the block as a module, in which `join` and `request` are defined. `room`
+ * is defined too, unless the block creates one. Prints the names of the pages, one per line.
  */
 import { build } from "esbuild";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -21,7 +23,7 @@ for (const [, name, text] of readFileSync(document, "utf8").matchAll(/^```\w+ (\
 mkdirSync(directory, { recursive: true });
 for (const [name, text] of blocks) writeFileSync(join(directory, name), text);
 
-// What the document leaves to whoever uses a framework: to put the component somewhere.
+// The document leaves out how an application mounts the component.
 const mounted = {
   "Room.jsx": `
     import { createElement, StrictMode } from "react";

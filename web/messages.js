@@ -1,12 +1,13 @@
 /**
- * What is said: a row for each message, the newest at the end and in sight, unless somebody has scrolled away to read.
+ * The messages: one row each, the newest at the end. The list follows the end until the user
+ * scrolls away from it.
  */
 import { copy, put } from "./dom.js";
 import { called, dataText } from "./words.js";
 
 const most = 200; // rows
-const together = 5 * 60_000; // milliseconds in which somebody's messages stand under one name
-const near = 40; // pixels from the end that count as there
+const together = 5 * 60_000; // milliseconds in which a user's messages share one name
+const near = 40; // pixels from the end that count as the end
 
 const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
@@ -16,15 +17,15 @@ export class Messages {
   #list;
   #quiet;
   #more;
-  #following = true; // the end is in sight
-  #last = null; // {from, at} of the row before, under whose name the next may stand
+  #following = true; // the end is visible
+  #last = null; // of the row before; the next row may share its name
 
   /**
    * @param {object} elements
-   * @param {HTMLElement} elements.log    What scrolls.
+   * @param {HTMLElement} elements.log    The scrolling element.
    * @param {HTMLElement} elements.list   The rows.
-   * @param {HTMLElement} elements.quiet  Shown while there are none.
-   * @param {HTMLElement} elements.more   The button that leads to the end.
+   * @param {HTMLElement} elements.quiet  Shown if there are no rows.
+   * @param {HTMLElement} elements.more   The button that scrolls to the end.
    */
   constructor({ log, list, quiet, more }) {
     this.#log = log;
@@ -56,8 +57,8 @@ export class Messages {
     this.#last = { from: from?.id, at: again ? this.#last.at : time };
     row.classList.toggle("me", mine);
     row.classList.toggle("again", again);
-    // What the server says is marked by what no name can be: to the eye it has a frame, and to the ear a name comes after
-    // "From".
+    // A server message has marks that no user name can imitate: a frame for the eye, and for screen
+    // readers the word "From" before user names only.
     row.querySelector(".from").hidden = row.querySelector(".name").hidden = !from;
     row.querySelector(".server").hidden = Boolean(from);
     if (from) put(row.querySelector(".name"), called(from));
@@ -77,10 +78,10 @@ export class Messages {
     }
     this.#append(row);
     const element = row.querySelector(".text");
-    if (element.scrollHeight > element.clientHeight) element.tabIndex = 0; // what scrolls must be in reach of the keyboard
+    if (element.scrollHeight > element.clientHeight) element.tabIndex = 0; // a scrolling element must be reachable by keyboard
   }
 
-  /** Some messages before the next are gone. */
+  /** Messages before the next one are lost. */
   gap() {
     if (this.#list.childElementCount === 0) return;
     this.#last = null;

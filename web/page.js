@@ -1,6 +1,6 @@
 /**
- * The live page: shows what presence.js tells, and hands on what is typed. presence.js decides what it means; here it is
- * only shown.
+ * The live page. It shows the state and the events of presence.js, and sends the user's input. All
+ * rules are in presence.js.
  */
 import { Away } from "./away.js";
 import { Composer } from "./composer.js";
@@ -14,13 +14,13 @@ import { called, peopleWords, roomRule, signedOut, stateWords } from "./words.js
 
 const share = new URLSearchParams(location.search).get("share") === "1";
 
-let room = null; // the Room that is shown, as join returned it
-let listening = []; // what ends the listening to it
-let away = null; // tells it whether its user is in sight
-let name = ""; // its name; empty if the address names none that there can be
-let user = null; // {id, name, admin} of who is signed in, if the server says
-let tells = true; // whether the server has GET session, as far as is known
-let visits = 0; // rooms shown so far: an answer that comes late is not for this one
+let room = null; // the Room on the page, from join()
+let listening = []; // functions that remove its listeners
+let away = null; // sets the user's status to away while the page is hidden
+let name = ""; // its name; empty if the address has no valid one
+let user = null; // of the signed-in user, if the server reports it
+let hasSession = true; // whether the server has GET session, as far as known
+let visits = 0; // rooms shown so far; a response for an earlier visit is ignored
 
 const plot = new Plot($("plot"));
 const people = new People($("members"), askToRemove);
@@ -33,11 +33,11 @@ const rooms = new Rooms(
 
 const drawPeople = inOneFrame(showPeople);
 const speak = later(() => Math.max(0, spoken + 5000 - Date.now()), announce);
-let spoken = 0; // when the count was last told to a screen reader
+let spoken = 0; // when a screen reader last announced the count
 
-// Rooms and who is signed in
+// Rooms and the signed-in user
 
-/** Shows the room that the address names, to whoever the server says is asking. */
+/** Shows the room from the address, for the user that the server reports. */
 async function enter() {
   leave();
   const visit = ++visits;
@@ -48,7 +48,7 @@ async function enter() {
   $("change").hidden = false;
   put($("room"), name || "No room");
   put($("asked"), asked);
-  say(null);
+  showError(null);
   rooms.mark(name);
   if (name === "") {
     $("welcome").hidden = $("live").hidden = $("session").hidden = true;
@@ -61,18 +61,21 @@ async function enter() {
   attach();
 }
 
-/** What GET session says; null if the server does not say, now or ever: then joining shows what comes of it. */
+/**
+ * Returns the response of GET session, or null if the server gives none. Joining then shows the
+ * cause.
+ */
 async function whoAmI() {
-  if (!tells) return null;
+  if (!hasSession) return null;
   try {
     return await request("GET", "session");
   } catch (error) {
-    tells = ![404, 405].includes(error.problem?.status);
+    hasSession = ![404, 405].includes(error.problem?.status);
     return null;
   }
 }
 
-/** Joins the room, or joins it again where it was. */
+/** Joins the room, or rejoins it at position `lastEventId`. */
 function attach(lastEventId) {
   leave();
   $("welcome").hidden = true;
@@ -91,14 +94,14 @@ function attach(lastEventId) {
   show(room.state);
 }
 
-// Who it is may be known only once the room is open.
+// The user may be known only once the room is open.
 function recognise() {
   $("all").hidden = !user?.admin;
   put($("me"), user ? called(user) : "");
   if (user) away ??= new Away(room, user.id);
 }
 
-/** Forgets all that was shown of a room. */
+/** Clears everything that is specific to a room. */
 function clear() {
   messages.clear();
   plot.clear();
@@ -133,7 +136,7 @@ async function entered() {
   if (user?.admin) rooms.refresh();
 }
 
-/** @param {boolean} [guests]  Whether a name is enough; tried first if it is not known. */
+/** @param {boolean} [guests]  Whether a name is enough. Unknown: try it first. */
 function signIn(guests = true) {
   leave();
   user = null;
@@ -164,7 +167,7 @@ addEventListener("popstate", () => {
 });
 onRoomLink(document, go);
 
-// What the room tells
+// Events of the room
 
 /** @param {import("./presence.js").State} state */
 function show(state) {
@@ -175,11 +178,11 @@ function show(state) {
     document.title = `${state.count} in ${name} – presence`;
     speak();
   }
-  // The tabs of a browser are one connection then, so the number says less.
+  // All tabs of a browser are one connection then, so the user count means more.
   $("persons").hidden = !share || state.users === null;
   put($("persons"), peopleWords(state.users));
   if (signedOut(state)) return signInAgain();
-  if (state.problem) say(new PresenceError(state.problem));
+  if (state.problem) showError(new PresenceError(state.problem));
   drawPeople();
 }
 
@@ -192,7 +195,7 @@ function showState({ connection, reason, shared }, words) {
   $("reconnect").hidden = connection !== "closed" || reason === null;
   if (connection !== "open") $("latency").hidden = true;
   $("shared").hidden = shared === null || connection !== "open"; // null where tabs cannot share, as on an insecure page
-  put($("shared"), shared === "following" ? "One connection for all tabs, in another one" : "One connection for all tabs, in this one");
+  put($("shared"), shared === "following" ? "One connection for all tabs, in another tab" : "One connection for all tabs, in this tab");
 }
 
 function showPeople() {
@@ -211,14 +214,14 @@ function announce() {
   put($("spoken"), `${$("count").textContent} connected`);
 }
 
-// The stream tells that somebody came and went, but not of a second tab, nor since when.
+// The stream reports that a user joined or left, but not a second tab and not the time.
 let asking = false;
 const askMembers = later(
-  () => Math.max(1500, 20 * (room?.state.members.size ?? 0)) * (1 + Math.random() / 4), // not all pages at once
+  () => Math.max(1500, 20 * (room?.state.members.size ?? 0)) * (1 + Math.random() / 4), // spread the requests of all pages
   async () => {
     if (asking || document.hidden || !room?.state.complete) return;
     asking = true;
-    await room.refresh().catch(() => {}); // what is wrong, the stream tells
+    await room.refresh().catch(() => {}); // the stream reports errors
     asking = false;
   },
 );
@@ -232,9 +235,11 @@ async function measure() {
   put($("latency"), `${Math.max(1, took)} ms`);
 }
 
-// What is typed
+// User input
 
-/** Runs work at a form's submit, once at a time, and says what went wrong in that element. */
+/**
+ * Runs `work` when the form is submitted, one run at a time. Shows an error in the element `place`.
+ */
 function onSubmit(form, place, work) {
   let busy = false;
   form.addEventListener("submit", async (event) => {
@@ -252,7 +257,7 @@ onSubmit($("guest"), $("error"), async () => {
     await request("POST", "login", { name: $("name").value.trim() });
   } catch (error) {
     if (![404, 405].includes(error.problem?.status)) throw error;
-    return signIn(false); // the server that did not say so takes no guests
+    return signIn(false); // the server takes no guests, although it did not report that
   }
   await enter();
   $("message").focus();
@@ -266,18 +271,18 @@ onSubmit($("bearer"), $("error"), async () => {
 });
 
 $("sign-out").addEventListener("click", async () => {
-  say(null);
+  showError(null);
   try {
     await request("DELETE", "session");
   } catch (error) {
-    if (error.problem?.status !== 401) return say(error); // 401: the token had ended already
+    if (error.problem?.status !== 401) return showError(error); // 401: the token had expired already
   }
   showState({ connection: "closed", reason: null, shared: null }, "Signed out");
   signInAgain();
 });
 
 $("reconnect").addEventListener("click", () => {
-  say(null);
+  showError(null);
   attach(room?.lastEventId);
 });
 
@@ -305,7 +310,7 @@ onSubmit($("switch"), $("room-error"), async () => {
   go(to);
 });
 
-let removing = null; // {id, from}: of the member that the dialog asks about, and its Room
+let removing = null; // the member in the dialog, and the Room
 
 function askToRemove(member) {
   removing = { id: member.id, from: room };
@@ -318,7 +323,7 @@ function askToRemove(member) {
 $("keep").addEventListener("click", () => $("removal").close());
 onSubmit($("remove"), $("remove-error"), async () => {
   const { id, from } = removing;
-  // The id is in the query, as browsers and proxies change a path with ., .. or %2F in it.
+  // The id is in the query, because browsers and proxies change a path with ., .. or %2F in it.
   const query = new URLSearchParams({ room: from.name, id, for: String(new FormData($("remove")).get("for")) });
   try {
     await request("DELETE", `members?${query}`);
@@ -328,11 +333,11 @@ onSubmit($("remove"), $("remove-error"), async () => {
   $("removal").close();
 });
 
-function say(error) {
+function showError(error) {
   put($("error"), error?.message ?? "");
 }
 
-// What time changes
+// Timers
 
 setInterval(() => document.hidden || $("live").hidden || plot.draw(), 1000);
 setInterval(() => document.hidden || people.age(), 15_000);

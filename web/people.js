@@ -1,6 +1,6 @@
 /**
- * Who is here: a row for each member, which stays where it is and changes in place, so that whoever reads the list is
- * not thrown back, and five hundred of them cost what has changed.
+ * The members: one row each. A row stays and changes in place, so that a reader of the list keeps
+ * the position, and the cost for 500 members depends only on the changes.
  */
 import { copy, put } from "./dom.js";
 import { called, namesakes, sinceWords, statusOf, tabsWords } from "./words.js";
@@ -9,22 +9,23 @@ const order = new Intl.Collator(undefined, { numeric: true });
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
 
 /**
- * @typedef {object} Shown     What a row shows.
+ * @typedef {object} Shown     The content of a row.
  * @property {import("./presence.js").Member} member
- * @property {boolean} mine    Whether it is the viewer's own.
+ * @property {boolean} mine    Whether it is the viewer's own row.
  * @property {boolean} kick    Whether the viewer may remove the member.
- * @property {boolean} twin    Whether another is called the same.
+ * @property {boolean} twin    Whether another member has the same name.
  */
 
 export class People {
   #list;
   #remove;
   /** @type {Map<string, {row: HTMLElement, shown: ?Shown, since: number, words: string}>} */
-  #rows = new Map(); // by the member's id; since when it is here, NaN if that is not known, and what is said of it
+  #rows = new Map(); // by member id; `since` is NaN if unknown, `words` is the time as shown
 
   /**
    * @param {HTMLElement} list
-   * @param {(member: import("./presence.js").Member) => void} remove  Asked to remove somebody from the room.
+   * @param {(member: import("./presence.js").Member) => void} remove  Asked to remove a member from
+   *   the room.
    */
   constructor(list, remove) {
     this.#list = list;
@@ -33,7 +34,8 @@ export class People {
 
   /**
    * @param {Map<string, import("./presence.js").Member>} members
-   * @param {{me: ?string, admin: boolean}} viewer  Whose id the viewer has, and whether it may remove others.
+   * @param {{me: ?string, admin: boolean}} viewer  The viewer's id, and whether the viewer may
+   *   remove members.
    */
   show(members, { me, admin }) {
     for (const [id, { row }] of this.#rows) {
@@ -56,7 +58,7 @@ export class People {
     this.age();
   }
 
-  /** The member's row, new or brought up to date. */
+  /** Returns the member's row, new or updated. */
   #row(next) {
     const { id } = next.member;
     if (!this.#rows.has(id)) this.#rows.set(id, { row: copy("member-row"), shown: null, since: NaN, words: "" });
@@ -75,7 +77,7 @@ export class People {
     return row;
   }
 
-  /** Gives the row the button that removes its member, or takes it away. */
+  /** Adds the button that removes the member, or deletes it. */
   #offer(row, { member: { id }, kick }) {
     if (!kick) return row.querySelector(".kick").remove();
     const button = copy("kick-button");
@@ -83,7 +85,7 @@ export class People {
     row.append(button);
   }
 
-  /** Says anew for how long each has been here. */
+  /** Updates the time for which each member has been here. */
   age(now = Date.now()) {
     for (const entry of this.#rows.values()) {
       if (Number.isNaN(entry.since)) continue;
@@ -114,7 +116,10 @@ function fill(row, { member, mine, kick, twin }) {
   if (kick) row.querySelector(".kick").setAttribute("aria-label", `Remove ${called(member)}${twin ? `, ${member.id}` : ""}`);
 }
 
-/** Says since when, in full; how long that is, age() says. Nothing if it is not known. */
+/**
+ * Shows since when the member is here, in full. age() shows the duration. Shows nothing if it is
+ * unknown.
+ */
 function showSince(time, text, since) {
   if (Number.isNaN(since)) {
     time.removeAttribute("datetime");

@@ -1,22 +1,23 @@
 /**
- * The count over the last minutes, as a step line. The first half are pure functions: what is remembered, and where it
- * lies in a plot of some size. The second draws that as SVG.
+ * The count over the last minutes, as a step line. The first half of this file has pure functions:
+ * the steps, and their layout in a plot of some size. The second half draws the layout as SVG.
  *
- * What is remembered are steps, at most one a second, so that their number is bounded however often the count changes;
- * a step that stands for several changes keeps their extremes.
+ * There is at most one step per second, so their number is bounded however often the count changes.
+ * A step that stands for several changes keeps their extremes.
  *
  * @typedef {object} Step
- * @property {number} at         Milliseconds since 1970: when the first of its changes came.
+ * @property {number} at         Milliseconds since 1970, at the first of its changes.
  * @property {number} min
  * @property {number} max
- * @property {?number} last      The count from there on. null: not known, as nothing is heard.
+ * @property {?number} last      The count after the step. null if it is unknown, without a
+ *   connection.
  */
 
-export const span = 5 * 60_000; // what the plot shows, in milliseconds
-const grain = 1000; // the shortest time between two steps
+export const span = 5 * 60_000; // duration of the plot, in milliseconds
+const grain = 1000; // shortest time between two steps, in milliseconds
 
 /**
- * The steps once the count was heard to be that, or not to be known any more (null).
+ * Returns the steps after a new count, or after the count became unknown (null).
  *
  * @param {readonly Step[]} steps
  * @param {number} at
@@ -27,7 +28,7 @@ export function record(steps, at, count) {
   const before = steps.at(-1);
   if (count === (before ? before.last : null)) return steps;
   const kept = since(steps, at - span);
-  // A clock that was set back must not make the line run back.
+  // The line must not go back if the clock does.
   if (before && at - before.at < grain) {
     const numbers = [before.min, before.max, count].filter((n) => n !== null);
     const step = { at: before.at, min: Math.min(...numbers), max: Math.max(...numbers), last: count };
@@ -36,14 +37,14 @@ export function record(steps, at, count) {
   return [...kept, { at, min: count, max: count, last: count }];
 }
 
-/** The steps from a time on, and the one before them, which says what the count was then. */
+/** Returns the steps after a time, and the one before them, which has the count at that time. */
 function since(steps, from) {
   const first = steps.findIndex((step) => step.at > from);
   if (first === -1) return steps.slice(-1);
   return steps.slice(Math.max(0, first - 1));
 }
 
-/** The lowest and the highest count that the plot shows; null if it shows none. */
+/** Returns the lowest and the highest count in the plot, or null if it has none. */
 export function range(steps, now) {
   const numbers = since(steps, now - span).flatMap(({ at, min, max, last }) => (at > now - span ? [min, max, last] : [last]));
   const known = numbers.filter((n) => n !== null);
@@ -51,7 +52,8 @@ export function range(steps, now) {
 }
 
 /**
- * Where the line lies: `line` and `area` are paths, `end` is the point where it is now, if the count is known.
+ * Returns the layout. `line` and `area` are paths. `end` is the current point of the line, if the
+ * count is known.
  *
  * @param {readonly Step[]} steps
  * @param {number} now
@@ -62,9 +64,9 @@ export function layout(steps, now, { left, top, right, bottom }) {
   if (!bounds) return { bounds, line: "", area: "", end: null };
   const { min, max } = bounds;
   const x = (at) => round(right - ((right - left) * Math.min(span, Math.max(0, now - at))) / span);
-  // A count that did not change runs along the middle.
+  // A constant count is drawn in the middle.
   const y = (n) => round(max === min ? (top + bottom) / 2 : bottom - ((bottom - top) * (n - min)) / (max - min));
-  const pieces = []; // of the line, between the times of which nothing is known
+  const pieces = []; // of the line; the count is unknown between them
   let piece = null;
   let last = null;
   for (const step of since(steps, now - span)) {
@@ -76,7 +78,7 @@ export function layout(steps, now, { left, top, right, bottom }) {
       continue;
     }
     if (!piece) pieces.push((piece = []));
-    // What came and went within the step, then what stayed.
+    // The extremes within the step, then the last count.
     const within = step.at > now - span && step.min !== step.max ? [step.min, step.max] : [];
     for (const n of [...within, last]) piece.push([here, y(n)]);
   }
@@ -94,10 +96,10 @@ function round(n) {
   return Math.round(n * 10) / 10;
 }
 
-/** What the plot shows, in words. */
+/** Describes the plot in words. */
 export function label(steps, now) {
   const bounds = range(steps, now);
-  if (!bounds) return "The count over the last 5 minutes: nothing heard yet";
+  if (!bounds) return "The count over the last 5 minutes: no data yet";
   const { min, max } = bounds;
   return `The count over the last 5 minutes: ${min === max ? `${min} throughout` : `between ${min} and ${max}`}`;
 }
@@ -105,7 +107,7 @@ export function label(steps, now) {
 const labels = 16; // pixels below the axis for its words
 const above = 10; // pixels above the highest line, for half of its number
 
-/** Draws into an svg element, which it fills. */
+/** Draws the plot. It fills the svg element. */
 export class Plot {
   #svg;
   /** @type {readonly Step[]} */
@@ -142,7 +144,7 @@ export class Plot {
     }).observe(svg);
   }
 
-  /** The count, as it was heard now; null while nothing is heard. */
+  /** Records the current count. null while it is unknown. */
   record(count) {
     const steps = record(this.#steps, Date.now(), count);
     if (steps === this.#steps) return;
@@ -150,7 +152,7 @@ export class Plot {
     if (!document.hidden) this.draw();
   }
 
-  /** Forgets all, for another room. */
+  /** Removes all steps, for another room. */
   clear() {
     this.#steps = [];
     this.draw();

@@ -1,13 +1,13 @@
-// What the plot remembers and where its line lies. Run with: node --test web/*.test.js
+// Tests of the plot's steps and layout. Run with `node --test web/*.test.js`.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { label, layout, range, record, span } from "./plot.js";
 
 const start = Date.UTC(2026, 0, 1);
-const box = { left: 0, top: 0, right: 300, bottom: 100 }; // a pixel a second
+const box = { left: 0, top: 0, right: 300, bottom: 100 }; // one pixel per second
 const seconds = (n) => start + n * 1000;
 
-/** The steps after counts that came so many seconds after the start. */
+/** Returns the steps after [second, count] pairs. Seconds count from the start. */
 function steps(...counts) {
   return counts.reduce((steps, [second, count]) => record(steps, seconds(second), count), []);
 }
@@ -20,24 +20,24 @@ test("a count is level until the next one", () => {
   assert.deepEqual(bounds, { min: 1, max: 3 });
 });
 
-test("nothing heard, nothing drawn", () => {
+test("without a count nothing is drawn", () => {
   assert.deepEqual(layout([], seconds(0), box), { bounds: null, line: "", area: "", end: null });
-  assert.equal(label([], seconds(0)), "The count over the last 5 minutes: nothing heard yet");
+  assert.equal(label([], seconds(0)), "The count over the last 5 minutes: no data yet");
 });
 
-test("a count that never changed runs along the middle, from where it was first heard", () => {
-  const heard = steps([0, 7]);
-  assert.equal(layout(heard, seconds(60), box).line, "M240 50L300 50");
-  assert.equal(label(heard, seconds(60)), "The count over the last 5 minutes: 7 throughout");
+test("a constant count is drawn in the middle, from its first time on", () => {
+  const constant = steps([0, 7]);
+  assert.equal(layout(constant, seconds(60), box).line, "M240 50L300 50");
+  assert.equal(label(constant, seconds(60)), "The count over the last 5 minutes: 7 throughout");
 });
 
-test("a count that is told again is no step", () => {
+test("a repeated count adds no step", () => {
   const before = steps([0, 7]);
   assert.equal(record(before, seconds(5), 7), before);
-  assert.deepEqual(record([], seconds(0), null), [], "and nothing was known before");
+  assert.deepEqual(record([], seconds(0), null), [], "an unknown count stays unknown");
 });
 
-test("while nothing is heard there is a gap, and no end", () => {
+test("an unknown count leaves a gap, and no end point", () => {
   const gap = steps([0, 1], [100, 2], [150, null]);
   assert.deepEqual(layout(gap, seconds(300), box), {
     bounds: { min: 1, max: 2 },
@@ -49,11 +49,11 @@ test("while nothing is heard there is a gap, and no end", () => {
   assert.equal(layout(back, seconds(300), box).line, "M0 100L100 100L100 0L150 0M250 100L300 100");
 });
 
-test("what left the window is forgotten, but the count that it left", () => {
+test("old steps are dropped, and the last count before the window is kept", () => {
   const old = steps([0, 9], [10, 3], [400, 4]);
   assert.deepEqual(range(old, seconds(500)), { min: 3, max: 4 });
   assert.equal(layout(old, seconds(500), box).line, "M0 100L200 100L200 0L300 0");
-  assert.deepEqual(range(old, seconds(2000)), { min: 4, max: 4 }, "however long ago");
+  assert.deepEqual(range(old, seconds(2000)), { min: 4, max: 4 }, "at any age");
   assert.equal(layout(old, seconds(2000), box).line, "M0 50L300 50");
 });
 
@@ -70,7 +70,7 @@ test("however often the count changes, the steps are bounded", () => {
   assert.deepEqual(range(all, start + 20_000 * 50), { min: 0, max: 16 });
 });
 
-test("a clock that is set back does not make the line run back", () => {
+test("a clock that is set back does not move the line back", () => {
   const back = steps([100, 1], [50, 2], [60, 3]);
   assert.equal(back.length, 1);
   const { line } = layout(back, seconds(60), box);

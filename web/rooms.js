@@ -1,15 +1,13 @@
-/**
- * Rooms: which one the address names, those visited before, and, for an admin, those in use.
- */
+/** Rooms: the one in the address, the ones visited before, and, for an admin, those in use. */
 import { copy, put } from "./dom.js";
 import { peopleWords, visited } from "./words.js";
 
-/** The room that the address names, whether or not there can be one of that name. */
+/** Returns the room in the address. The name may be invalid. */
 export function roomOfAddress() {
   return new URLSearchParams(location.search).get("room") || "lobby";
 }
 
-/** The address of a room on this page; what else the address says stays. */
+/** Returns the address of a room on this page. Other parts of the address stay. */
 export function addressOf(room) {
   const url = new URL(location.href);
   url.searchParams.set("room", room);
@@ -23,17 +21,17 @@ function remembered() {
   try {
     return visited(JSON.parse(localStorage.getItem(key)), undefined);
   } catch {
-    return []; // storage is switched off, or holds something else
+    return []; // storage is disabled, or has other data
   }
 }
 
-/** Remembers a room that was entered, and offers those before it in that list. */
+/** Remembers a room that was joined, and offers the earlier ones in `list`. */
 export function remember(room, list) {
   const rooms = visited(remembered(), room);
   try {
     localStorage.setItem(key, JSON.stringify(rooms));
   } catch {
-    // The page does without.
+    // The page works without storage.
   }
   const options = rooms
     .filter((name) => name !== room)
@@ -45,7 +43,7 @@ export function remember(room, list) {
   list.replaceChildren(...options);
 }
 
-/** Makes links to rooms change the room without loading the page again. */
+/** Makes links to rooms switch the room without reloading the page. */
 export function onRoomLink(element, go) {
   element.addEventListener("click", (event) => {
     const link = event.target.closest("a[data-room]");
@@ -55,21 +53,21 @@ export function onRoomLink(element, go) {
   });
 }
 
-/** The rooms in use, a page at a time, as an admin is told. */
+/** The rooms in use, in pages, as an admin sees them. */
 export class Rooms {
   #elements;
   #ask;
-  #after = ""; // the room before the page shown
-  #next = ""; // that before the page after it; empty if there is none
+  #after = ""; // the last room before the page shown
+  #next = ""; // the last room of the page shown; empty if there is no next page
   #rows = new Map(); // name of a room → its li
 
   /**
    * @param {object} elements
    * @param {HTMLElement} elements.list   The rows.
-   * @param {HTMLElement} elements.none   Shown if there are none.
+   * @param {HTMLElement} elements.none   Shown if there are no rows.
    * @param {HTMLElement} elements.error
-   * @param {HTMLElement} elements.first  The button that leads to the first page.
-   * @param {HTMLElement} elements.more   The button that leads to the next.
+   * @param {HTMLElement} elements.first  The button for the first page.
+   * @param {HTMLElement} elements.more   The button for the next page.
    * @param {(after: string) => Promise<{rooms: {room: string, connections: number, users: number}[], next?: string}>} ask
    */
   constructor(elements, ask) {
@@ -84,7 +82,7 @@ export class Rooms {
     return this.refresh();
   }
 
-  /** Asks for the page, and shows it. What is wrong is said, as the next answer may be better. */
+  /** Fetches the page and shows it. An error is shown until a later response succeeds. */
   async refresh() {
     const after = this.#after;
     try {

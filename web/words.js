@@ -1,5 +1,5 @@
 /**
- * What the page says, as pure functions: of the connection's state, of a time, of a room's name.
+ * The texts of the page, as pure functions of the connection's state, a time, a room name and more.
  */
 
 import { isRoomName } from "./presence.js";
@@ -35,24 +35,24 @@ const refusals = new Map([
   [404, "Nothing here to connect to"],
 ]);
 
-/** Whether the room can be entered only by signing in again. */
+/** Reports whether the user must sign in again to join the room. */
 export function signedOut({ connection, reason, problem }) {
   return connection === "closed" && (reason === "expired" || reason === "signed out" || problem?.status === 401);
 }
 
-/** How many tabs somebody has open: 0 is told while the room waits for a return. */
+/** The number of a user's tabs. It is 0 during the grace period. */
 export function tabsWords(connections) {
   if (connections === 0) return "leaving…";
   return connections === 1 ? "1 tab" : `${connections} tabs`;
 }
 
-/** How many people: their tabs aside. */
+/** The number of users, regardless of their tabs. */
 export function peopleWords(users) {
   return users === 1 ? "1 person" : `${users} people`;
 }
 
 /**
- * How long ago something was, roughly. Clocks differ: what lies ahead is now.
+ * The time since `then`, roughly. Clocks differ: a time in the future counts as now.
  *
  * @param {number} then  Milliseconds since 1970.
  * @param {number} now
@@ -66,16 +66,17 @@ export function sinceWords(then, now) {
   return days === 1 ? "1 day" : `${days} days`;
 }
 
-/** What a member says of itself in info.status, for others to read; "" if nothing. */
+/** The status that a member publishes in info.status. "" if there is none. */
 export function statusOf(info) {
   const status = info?.status;
   return typeof status === "string" ? status.trim() : "";
 }
 
-const mostText = 4000; // code points of a message that are shown: a page full of long ones is still laid out at once
+const mostText = 4000; // code points shown of a message, so that a page of long messages is laid out at once
 
 /**
- * A message's data as text, and whether that is JSON. The note says what of it is not shown; it is "" if all is.
+ * Returns a message's data as text, and whether the text is JSON. The note states the part that is
+ * not shown. It is "" if all is shown.
  *
  * @param {any} data
  * @returns {{text: string, json: boolean, note: string}}
@@ -86,29 +87,32 @@ export function dataText(data) {
   try {
     line = JSON.stringify(data);
   } catch {
-    // A RangeError: it goes as deep as the stack does.
+    // A RangeError: the data is nested deeper than the stack.
     return { json: true, text: "", note: "This is nested too deeply to be shown" };
   }
-  // Each line of what is nested is as wide as it is deep, so that only what is short is set out in lines.
+  // Indentation makes deep data as wide as it is deep, so only short data is formatted in lines.
   const lines = line.length > 60 && line.length <= 400 ? JSON.stringify(data, null, 2) : line;
   return { json: true, ...cut(lines.length <= mostText ? lines : line) };
 }
 
 function cut(text) {
-  const shown = Array.from(text.slice(0, 2 * mostText)).slice(0, mostText).join(""); // a code point is two units at most
+  const shown = Array.from(text.slice(0, 2 * mostText)).slice(0, mostText).join(""); // a code point has at most two units
   if (shown === text) return { text, note: "" };
   const bytes = new TextEncoder().encode(text).length;
-  return { text: `${shown}…`, note: `Only its beginning is shown (of ${Math.round(bytes / 1000)} KB in all)` };
+  return { text: `${shown}…`, note: `Only the beginning is shown (${Math.round(bytes / 1000)} KB in total)` };
 }
 
-/** What to call somebody: the id, if nothing can be seen of the name. */
+/** Returns the name to show for a user. It is the id if the name has no visible character. */
 export function called({ id, name }) {
   return name && !/^[\p{Z}\p{C}\p{M}\p{Default_Ignorable_Code_Point}\u2800]*$/u.test(name) ? name : id;
 }
 
-/** The ids of those who are called what another is called, to the eye: case, spaces and what cannot be seen aside. */
+/**
+ * Returns the ids of users with a name that looks like another user's name. Case, spaces and
+ * invisible characters do not count.
+ */
 export function namesakes(members) {
-  const ids = new Map(); // what is seen → the ids of those who are called so
+  const ids = new Map(); // visible name → ids of the users with it
   for (const member of members) {
     const name = called(member).normalize("NFKC").replace(/[\p{Z}\p{C}\p{Default_Ignorable_Code_Point}]/gu, "").toLowerCase();
     if (!ids.has(name)) ids.set(name, []);
@@ -117,9 +121,12 @@ export function namesakes(members) {
   return new Set([...ids.values()].filter((same) => same.length > 1).flat());
 }
 
-export const roomRule = "A room’s name is 1 to 128 of the letters A to Z and a to z, digits, dot, underscore and hyphen.";
+export const roomRule = "A room name has 1 to 128 characters: letters A to Z and a to z, digits, dot, underscore and hyphen.";
 
-/** The rooms last visited, the newest first, once that one was. What is no room's name is dropped. */
+/**
+ * Returns the rooms last visited, newest first, with `name` at the front. Invalid names are
+ * dropped.
+ */
 export function visited(rooms, name, most = 10) {
   const names = [name, ...(Array.isArray(rooms) ? rooms : [])];
   return [...new Set(names.filter(isRoomName))].slice(0, most);

@@ -1,4 +1,4 @@
-// What the page says. Run with: node --test web/*.test.js
+// Tests of the page's texts. Run with `node --test web/*.test.js`.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { initial } from "./presence.js";
@@ -17,24 +17,24 @@ test("the connection in words", () => {
   const refused = (status) => words({ connection: "closed", reason: "refused", problem: { title: "", status } });
   assert.equal(refused(401), "Signed out");
   assert.equal(refused(403), "Not let in");
-  assert.equal(words({ reason: "constructor" }), "Connecting…", "a reason that is not known yet");
+  assert.equal(words({ reason: "constructor" }), "Connecting…", "an unknown reason");
 });
 
-test("who has to sign in again", () => {
+test("sign in again", () => {
   const is = (state) => signedOut({ ...initial, ...state });
   for (const reason of ["expired", "signed out"]) assert.ok(is({ connection: "closed", reason }));
   assert.ok(is({ connection: "closed", reason: "refused", problem: { title: "", status: 401 } }));
   assert.ok(!is({ connection: "closed", reason: "refused", problem: { title: "", status: 403 } }));
   assert.ok(!is({ connection: "closed", reason: "removed" }));
-  assert.ok(!is({ connection: "connecting", reason: "expired" }), "a new token is on its way");
+  assert.ok(!is({ connection: "connecting", reason: "expired" }), "the token is being renewed");
 });
 
-test("how many", () => {
+test("numbers of people and tabs", () => {
   assert.deepEqual([0, 1, 2].map(peopleWords), ["0 people", "1 person", "2 people"]);
   assert.deepEqual([0, 1, 2].map(tabsWords), ["leaving…", "1 tab", "2 tabs"]);
 });
 
-test("how long ago", () => {
+test("durations", () => {
   const ago = (minutes) => sinceWords(0, minutes * 60_000);
   assert.deepEqual([-5, 0.9, 1, 59.9, 60, 60 * 23.9, 60 * 24, 60 * 50].map(ago), [
     "just now",
@@ -48,43 +48,43 @@ test("how long ago", () => {
   ]);
 });
 
-test("a status is text, and anything else is none", () => {
+test("a status is text, any other type is none", () => {
   for (const info of [null, undefined, 1, "away", [], {}, { status: 1 }, { status: { a: 1 } }]) assert.equal(statusOf(info), "");
   assert.equal(statusOf({ status: " in a call " }), "in a call");
 });
 
-test("text is shown as it is, other data as JSON", () => {
+test("text is shown unchanged, other data as JSON", () => {
   assert.deepEqual(dataText('{"a":1}'), { text: '{"a":1}', json: false, note: "" });
   assert.deepEqual(dataText({ a: 1 }), { text: '{"a":1}', json: true, note: "" });
   assert.deepEqual(dataText(null), { text: "null", json: true, note: "" });
   assert.equal(dataText({ long: "x".repeat(60) }).text.split("\n").length, 3);
 });
 
-test("of a long message the beginning is shown, whatever it is made of", () => {
+test("only the beginning of a long message is shown, for any data", () => {
   const nested = (depth, wide) => JSON.parse(`${"[".repeat(depth)}${"0,".repeat(wide)}0${"]".repeat(depth)}`);
   for (const data of ["x".repeat(60_000), "\u{1f600}".repeat(16_000), `Z${"\u0301".repeat(32_000)}`, nested(1500, 28_500), nested(190, 2)]) {
     const { text, note } = dataText(data);
     assert.ok(text.length <= 8001, `${text.length}`);
-    assert.ok(text.isWellFormed?.() ?? true, "no half of a pair");
-    if (JSON.stringify(data).length > 4002) assert.match(note, /of \d+ KB in all/);
+    assert.ok(text.isWellFormed?.() ?? true, "no unpaired surrogate");
+    if (JSON.stringify(data).length > 4002) assert.match(note, /\d+ KB in total/);
   }
   assert.deepEqual(dataText("x".repeat(4000)), { text: "x".repeat(4000), json: false, note: "" });
   assert.equal(dataText("x".repeat(4001)).text, `${"x".repeat(4000)}…`);
   assert.match(dataText(nested(100_000, 0)).note, /too deeply/);
 });
 
-test("somebody of whose name nothing can be seen is called by the id", () => {
+test("a user with an invisible name is shown by id", () => {
   for (const name of ["", " ", "\u200b", "\u2800\u200d", "\u0301", "\u3164"]) assert.equal(called({ id: "x", name }), "x", JSON.stringify(name));
   for (const name of ["A", "é", "\u{1f600}", " a "]) assert.equal(called({ id: "x", name }), name);
 });
 
-test("namesakes are those who look the same", () => {
+test("namesakes are users with the same visible name", () => {
   const members = ["Alice", "alice", "Ali\u200bce", "Bob", "", "Ｃ", "C"].map((name, i) => ({ id: `${i}`, name }));
   assert.deepEqual([...namesakes(members)].sort(), ["0", "1", "2", "5", "6"]);
-  assert.deepEqual([...namesakes([{ id: "Bob", name: "" }, ...members])].sort(), ["0", "1", "2", "3", "5", "6", "Bob"], "an id may be another's name");
+  assert.deepEqual([...namesakes([{ id: "Bob", name: "" }, ...members])].sort(), ["0", "1", "2", "3", "5", "6", "Bob"], "an id may be another user's name");
 });
 
-test("ten rooms are remembered, the newest first, each once, and only rooms", () => {
+test("the last ten rooms are kept, newest first, each once, and only valid names", () => {
   assert.deepEqual(visited(["a", "b"], "b"), ["b", "a"]);
   assert.deepEqual(visited(["<b>", 7, "a"], "c"), ["c", "a"]);
   assert.deepEqual(visited("nonsense", "c"), ["c"]);

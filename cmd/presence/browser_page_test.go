@@ -842,7 +842,7 @@ func TestMessages(t *testing.T) {
 	root.Admin = true
 	s.say(t, "studio", root, "message", "good evening")
 	see(t, tab, `(([wide, deep, last]) => [wide, deep].every((li) => li.querySelector('.text').textContent.length <= 4001 && !li.querySelector('.server').checkVisibility()
-		&& /Only its beginning is shown|too deeply/.test(li.querySelector('.note').textContent) && li.querySelector('.by').textContent.startsWith('From Ada'))
+		&& /Only the beginning is shown|too deeply/.test(li.querySelector('.note').textContent) && li.querySelector('.by').textContent.startsWith('From Ada'))
 		&& last.textContent.includes('good evening') && last.querySelector('.server').checkVisibility() && !last.querySelector('.name').checkVisibility() && !last.querySelector('.from').checkVisibility()
 	)([...document.querySelectorAll('#messages li')].slice(-3))`)
 
@@ -917,11 +917,11 @@ func TestShare(t *testing.T) {
 	s.join(t, "studio", someone("ada", "Ada"))
 	s.visit(t, first, someone("me", "Mira"), "/?room=studio&share=1")
 	see(t, first, count(2))
-	see(t, first, `document.querySelector('#shared').textContent === 'One connection for all tabs, in this one'`)
+	see(t, first, `document.querySelector('#shared').textContent === 'One connection for all tabs, in this tab'`)
 	second, _ := tab(t, first)
 	do(t, second, chromedp.Navigate(s.url+"/?room=studio&share=1"))
 	see(t, second, count(2))
-	see(t, second, `document.querySelector('#shared').textContent === 'One connection for all tabs, in another one'
+	see(t, second, `document.querySelector('#shared').textContent === 'One connection for all tabs, in another tab'
 		&& document.querySelector('#persons').textContent === '2 people'`)
 	see(t, first, count(2))
 }
