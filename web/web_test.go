@@ -19,7 +19,7 @@ func read(t *testing.T, name string) string {
 	return string(b)
 }
 
-// modules are those of the page, each of which it names so that all are fetched
+// modules are the modules of the page. The page names each of them, so that the browser fetches all
 // at once.
 var modules = []string{
 	"away.js", "composer.js", "dom.js", "messages.js", "page.js", "people.js", "plot.js", "presence.js", "rooms.js", "words.js",
@@ -37,14 +37,14 @@ func TestFilesAreThePageAndNothingElse(t *testing.T) {
 	}
 }
 
-// The default policy of package presence allows nothing else, and a mount
-// under a prefix has no other root.
+// The default policy of package presence allows only this, and a mount under a prefix needs
+// relative addresses.
 func TestPageFitsTheStrictPolicy(t *testing.T) {
 	page := read(t, "index.html")
 	for _, m := range regexp.MustCompile(`(?:src|href)="([^"]*)"`).FindAllStringSubmatch(page, -1) {
-		read(t, m[1]) // relative, and there
+		read(t, m[1]) // fails unless it is relative and exists
 	}
-	for what, re := range map[string]string{
+	for kind, re := range map[string]string{
 		"an inline script":    `<script(?:\s[^>]*)?>\s*[^<\s]`,
 		"an inline style":     `(?i)<style|\sstyle=`,
 		"an inline handler":   `(?i)\son[a-z]+=`,
@@ -52,7 +52,7 @@ func TestPageFitsTheStrictPolicy(t *testing.T) {
 		"a base address":      `(?i)<base`,
 	} {
 		if got := regexp.MustCompile(re).FindString(page); got != "" {
-			t.Errorf("index.html holds %s: %q", what, got)
+			t.Errorf("index.html has %s: %q", kind, got)
 		}
 	}
 	for _, name := range modules {
@@ -61,32 +61,32 @@ func TestPageFitsTheStrictPolicy(t *testing.T) {
 		}
 		for _, m := range regexp.MustCompile(`(?m)^(?:import|} from) [^;]*?"([^"]*)";`).FindAllStringSubmatch(read(t, name), -1) {
 			if !slices.Contains(modules, strings.TrimPrefix(m[1], "./")) {
-				t.Errorf("%s imports %s, which is none of the modules", name, m[1])
+				t.Errorf("%s imports %s, which is not a module of the page", name, m[1])
 			}
 		}
 		for _, word := range []string{"innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "cssText"} {
 			if strings.Contains(read(t, name), word) {
-				t.Errorf("%s uses %s: text goes through textContent", name, word)
+				t.Errorf("%s uses %s, want textContent", name, word)
 			}
 		}
 	}
 	if got := regexp.MustCompile(`url\(|@import`).FindString(read(t, "page.css")); got != "" {
-		t.Errorf("page.css fetches something: %q", got)
+		t.Errorf("page.css loads a resource: %q", got)
 	}
 }
 
-// The modules find their elements by id, as a test in a browser does.
+// The modules and the browser tests find elements by id.
 func TestEveryIDThatTheScriptsNameIsOnThePage(t *testing.T) {
 	page := read(t, "index.html")
 	found := 0
 	for _, name := range modules {
 		for _, m := range regexp.MustCompile(`(?:\$|copy)\("([^"]+)"\)`).FindAllStringSubmatch(read(t, name), -1) {
 			if found++; strings.Count(page, `id="`+m[1]+`"`) != 1 {
-				t.Errorf("%s: index.html has no one element #%s", name, m[1])
+				t.Errorf("%s: index.html does not have exactly one element #%s", name, m[1])
 			}
 		}
 	}
 	if found < 50 {
-		t.Fatalf("found %d ids in the modules: have they another way now?", found)
+		t.Fatalf("found %d element ids in the modules, want 50 or more", found)
 	}
 }
