@@ -140,7 +140,7 @@ export type State = {
      */
     waiting: ReadonlyArray<[name: string, data: any]>;
 };
-export type Heard = {
+export type RoomEvents = {
     /**
      * Any change of the state.
      */
@@ -213,7 +213,7 @@ export type Heard = {
     ping: {};
     message: Message;
 };
-export type Told = {
+export type StreamEvent = {
     name: string;
     /**
      * Its data, JSON. As text it passes between tabs at any nesting depth.
@@ -224,8 +224,8 @@ export type Told = {
      */
     id: string;
 };
-export type Kept = {
-    told: Told;
+export type LoggedMessage = {
+    told: StreamEvent;
     /**
      * The position before it.
      */
@@ -347,7 +347,7 @@ export type Options = {
  * @property {ReadonlyArray<[name: string, data: any]>} waiting   Changes that arrived before
  *   `sync`.
  *
- * @typedef {object} Heard    The value that a listener receives, by event name. See Room.on().
+ * @typedef {object} RoomEvents  The value that a listener receives, by event name. See Room.on().
  * @property {State} state          Any change of the state.
  * @property {number} count         A `user count` arrived.
  * @property {{connections: number, users: number, members?: Member[], complete: boolean, heartbeat: number}} sync
@@ -365,13 +365,13 @@ export type Options = {
  * @property {{}} ping                     The heartbeat.
  * @property {Message} message
  *
- * @typedef {object} Told     One event of a stream.
+ * @typedef {object} StreamEvent  One event of a stream.
  * @property {string} name
  * @property {string} text    Its data, JSON. As text it passes between tabs at any nesting depth.
  * @property {string} id      The last id on the stream. "" if there was none.
  *
- * @typedef {object} Kept     A message, kept for tabs that join later.
- * @property {Told} told
+ * @typedef {object} LoggedMessage  A message, kept for tabs that join later.
+ * @property {StreamEvent} told
  * @property {string} prev    The position before it.
  *
  * @typedef {object} Unfinished  Parser state: the incomplete event at the end of the text read so
@@ -475,12 +475,12 @@ export declare function seen(state: State, fetched: Member[]): State;
  * `reset`; then the events that a joiner receives.
  *
  * @param {State} state
- * @param {ReadonlyArray<Kept>} kept  The last messages of the room, without a gap, up to the
- *   state's position.
+ * @param {ReadonlyArray<LoggedMessage>} kept  The last messages of the room, without a gap, up to
+ *   the state's position.
  * @param {string} held               The tab's position. "" if it has none.
- * @returns {Told[]}
+ * @returns {StreamEvent[]}
  */
-export declare function catchUp(state: State, kept: ReadonlyArray<Kept>, held: string): Told[];
+export declare function catchUp(state: State, kept: ReadonlyArray<LoggedMessage>, held: string): StreamEvent[];
 /**
  * Reports whether `name` is a valid room name: 1 to 128 of A-Z a-z 0-9 . _ -
  *
@@ -502,11 +502,11 @@ export declare function backoff(tries: number, random?: number): number;
  *
  * @param {Unfinished} partial  The parser state after the text before, or fresh().
  * @param {string} text
- * @returns {{partial: Unfinished, events: Told[]}}
+ * @returns {{partial: Unfinished, events: StreamEvent[]}}
  */
 export declare function decode(partial: Unfinished, text: string): {
     partial: Unfinished;
-    events: Told[];
+    events: StreamEvent[];
 };
 /**
  * Returns the parser state at the start of a stream that resumes from position `id`.
@@ -546,7 +546,7 @@ export declare class PresenceError extends Error {
 export declare function request(method: string, url: URL | string, body?: any, options?: RequestInit): Promise<any>;
 export type Sink = {
     state: () => State;
-    event: (event: Told) => void;
+    event: (event: StreamEvent) => void;
     turn: (turn: Turn) => void;
 };
 export type Turn = {
@@ -576,7 +576,7 @@ export type End = {
      */
     unsaid?: boolean;
 };
-export type Said = {
+export type TabMessage = {
     kind: "hello";
     from: string;
     held: string;
@@ -586,7 +586,7 @@ export type Said = {
     held: string;
     term: number;
     turn: Turn | null;
-    events: Told[];
+    events: StreamEvent[];
 } | {
     kind: "lead";
     term: number;
@@ -594,7 +594,7 @@ export type Said = {
     kind: "event";
     term: number;
     prev: string;
-    told: Told;
+    told: StreamEvent;
 } | {
     kind: "turn";
     term: number;
@@ -657,7 +657,7 @@ export declare class Room {
      * - "state": any change of the state. `fn` receives the State.
      * - "count": a `user count`. `fn` receives the number.
      * - "sync", "user count", "join", "leave", "update", "reset", "expiring", "goodbye", "ping": an
-     *   event of the server. `fn` receives its data: see `Heard`.
+     *   event of the server. `fn` receives its data: see `RoomEvents`.
      * - "message", or a name that a sender chose: `fn` receives the Message. A message with the name
      *   "count" or "state" is not delivered.
      *
@@ -665,11 +665,11 @@ export declare class Room {
      *
      * @template {string} N
      * @param {N} name
-     * @param {(data: N extends keyof Heard ? Heard[N] : Message) => void} fn
+     * @param {(data: N extends keyof RoomEvents ? RoomEvents[N] : Message) => void} fn
      * @returns {() => void}  Removes the listener.
      * @throws {TypeError}  On the name "open" or "error".
      */
-    on<N extends string>(name: N, fn: (data: N extends keyof Heard ? Heard[N] : Message) => void): () => void;
+    on<N extends string>(name: N, fn: (data: N extends keyof RoomEvents ? RoomEvents[N] : Message) => void): () => void;
     /**
      * Sends a message to the room. Messages are sent one at a time, in order, once the stream is
      * open. A message is retried for up to 15 s if there is no response, or a temporary one (408,

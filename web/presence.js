@@ -74,7 +74,7 @@
  * @property {ReadonlyArray<[name: string, data: any]>} waiting   Changes that arrived before
  *   `sync`.
  *
- * @typedef {object} Heard    The value that a listener receives, by event name. See Room.on().
+ * @typedef {object} RoomEvents  The value that a listener receives, by event name. See Room.on().
  * @property {State} state          Any change of the state.
  * @property {number} count         A `user count` arrived.
  * @property {{connections: number, users: number, members?: Member[], complete: boolean, heartbeat: number}} sync
@@ -92,13 +92,13 @@
  * @property {{}} ping                     The heartbeat.
  * @property {Message} message
  *
- * @typedef {object} Told     One event of a stream.
+ * @typedef {object} StreamEvent  One event of a stream.
  * @property {string} name
  * @property {string} text    Its data, JSON. As text it passes between tabs at any nesting depth.
  * @property {string} id      The last id on the stream. "" if there was none.
  *
- * @typedef {object} Kept     A message, kept for tabs that join later.
- * @property {Told} told
+ * @typedef {object} LoggedMessage  A message, kept for tabs that join later.
+ * @property {StreamEvent} told
  * @property {string} prev    The position before it.
  *
  * @typedef {object} Unfinished  Parser state: the incomplete event at the end of the text read so
@@ -293,14 +293,14 @@ export function seen(state, fetched) {
  * `reset`; then the events that a joiner receives.
  *
  * @param {State} state
- * @param {ReadonlyArray<Kept>} kept  The last messages of the room, without a gap, up to the
- *   state's position.
+ * @param {ReadonlyArray<LoggedMessage>} kept  The last messages of the room, without a gap, up to
+ *   the state's position.
  * @param {string} held               The tab's position. "" if it has none.
- * @returns {Told[]}
+ * @returns {StreamEvent[]}
  */
 export function catchUp(state, kept, held) {
   const id = state.lastEventId;
-  /** @type {Told[]} */
+  /** @type {StreamEvent[]} */
   const events = [];
   if (held !== "" && !reaches(held, id)) {
     const from = kept.findIndex(({ told, prev }) => reaches(held, prev) && !reaches(held, told.id));
@@ -319,7 +319,7 @@ export function catchUp(state, kept, held) {
  * @param {string} name
  * @param {any} data
  * @param {string} id
- * @returns {Told}
+ * @returns {StreamEvent}
  */
 const eventOf = (name, data, id) => ({ name, text: JSON.stringify(data), id });
 
@@ -414,7 +414,7 @@ export function backoff(tries, random = Math.random()) {
  *
  * @param {Unfinished} partial  The parser state after the text before, or fresh().
  * @param {string} text
- * @returns {{partial: Unfinished, events: Told[]}}
+ * @returns {{partial: Unfinished, events: StreamEvent[]}}
  */
 export function decode(partial, text) {
   if (text === "") return { partial, events: [] };
@@ -681,7 +681,7 @@ class Address {
  *
  * @typedef {object} Sink
  * @property {() => State} state
- * @property {(event: Told) => void} event
+ * @property {(event: StreamEvent) => void} event
  * @property {(turn: Turn) => void} turn
  *
  * @typedef {{to: "connecting", reason: string|null} | {to: "closed", problem: Problem} | {to: "renewed"}} Turn
@@ -866,7 +866,7 @@ class Link {
     return { reason: this.#whyNotOpen(), after: partial.retry ?? 0 };
   }
 
-  /** @param {Told} event */
+  /** @param {StreamEvent} event */
   #deliver(event) {
     this.#noteActivity();
     if (event.name === "sync") {
@@ -982,7 +982,7 @@ class Link {
 /**
  * Returns the data of an event. undefined if it is not JSON: a presence server sends nothing else.
  *
- * @param {Told} event
+ * @param {StreamEvent} event
  */
 function dataOf({ text }) {
   try {
@@ -992,7 +992,7 @@ function dataOf({ text }) {
   }
 }
 
-/** @param {Told} event */
+/** @param {StreamEvent} event */
 const endsToken = (event) => event.name === "goodbye" && dataOf(event)?.reason === "expired";
 
 /** Milliseconds without data after which a stream is lost. @param {State} state */
@@ -1018,10 +1018,10 @@ const problemOf = (error) => (error instanceof PresenceError ? error.problem : u
  * - `lead`, `event`, `turn`: from the leader, for all tabs.
  *
  * @typedef {{kind: "hello", from: string, held: string}
- *   | {kind: "welcome", to: string, held: string, term: number, turn: Turn|null, events: Told[]}
+ *   | {kind: "welcome", to: string, held: string, term: number, turn: Turn|null, events: StreamEvent[]}
  *   | {kind: "lead", term: number}
- *   | {kind: "event", term: number, prev: string, told: Told}
- *   | {kind: "turn", term: number, turn: Turn}} Said
+ *   | {kind: "event", term: number, prev: string, told: StreamEvent}
+ *   | {kind: "turn", term: number, turn: Turn}} TabMessage
  */
 
 const keptMessages = 100; // messages that a tab keeps for other tabs
@@ -1037,7 +1037,7 @@ class Tabs {
   #channel;
   #term = 0; // the highest known term
   #lead = 0; // this tab's term while it leads
-  /** @type {Kept[]} */
+  /** @type {LoggedMessage[]} */
   #kept = [];
   #asking = false; // a `hello` awaits its `welcome`
   /** @type {{stop(): void}|null} */
@@ -1149,7 +1149,7 @@ class Tabs {
     this.#ask();
   }
 
-  /** @param {Said} message */
+  /** @param {TabMessage} message */
   #receive(message) {
     if (this.#stopped || (message?.kind !== "hello" && typeof message?.term !== "number")) return; // from another script
     if (message.kind === "hello") {
@@ -1183,7 +1183,7 @@ class Tabs {
     }
   }
 
-  /** @param {Said & {kind: "welcome"}} message */
+  /** @param {TabMessage & {kind: "welcome"}} message */
   #enter({ held, turn, events }) {
     const { lastEventId } = this.#sink.state();
     // The reply is for an older position: the messages in between arrived after the `hello`.
@@ -1209,7 +1209,7 @@ class Tabs {
   }
 
   /**
-   * @param {Told} event
+   * @param {StreamEvent} event
    * @param {string} prev
    */
   #deliver(event, prev) {
@@ -1256,7 +1256,7 @@ class Tabs {
     if (!this.#stopped) this.#alarm = setTimeout(then, ms);
   }
 
-  /** @param {Said} message */
+  /** @param {TabMessage} message */
   #post(message) {
     if (!this.#stopped) this.#channel.postMessage(message);
   }
@@ -1382,7 +1382,7 @@ export class Room {
    * - "state": any change of the state. `fn` receives the State.
    * - "count": a `user count`. `fn` receives the number.
    * - "sync", "user count", "join", "leave", "update", "reset", "expiring", "goodbye", "ping": an
-   *   event of the server. `fn` receives its data: see `Heard`.
+   *   event of the server. `fn` receives its data: see `RoomEvents`.
    * - "message", or a name that a sender chose: `fn` receives the Message. A message with the name
    *   "count" or "state" is not delivered.
    *
@@ -1390,7 +1390,7 @@ export class Room {
    *
    * @template {string} N
    * @param {N} name
-   * @param {(data: N extends keyof Heard ? Heard[N] : Message) => void} fn
+   * @param {(data: N extends keyof RoomEvents ? RoomEvents[N] : Message) => void} fn
    * @returns {() => void}  Removes the listener.
    * @throws {TypeError}  On the name "open" or "error".
    */
@@ -1618,7 +1618,7 @@ export class Room {
     this.#turn({ to: "connecting", reason: "lost" });
   }
 
-  /** @param {Told} event */
+  /** @param {StreamEvent} event */
   #event(event) {
     const { name, id } = event;
     const before = this.#state;
