@@ -9,30 +9,30 @@ import (
 )
 
 const (
-	// deliveryTime is the time for which the kernel tries to deliver queued data after the end, and
-	// finTime the time for which it waits for the peer's end after that. Together they are less
-	// than the 10 s in which a socket must be free.
+	// After the end the kernel tries to deliver queued data for deliveryTime. Then it waits for the
+	// end from the peer for finTime. Together they are less than the 10 s in which a socket must be
+	// free.
 	deliveryTime = 5 * time.Second
 	finTime      = 3 * time.Second
-	// maxNext is the longest time until the kernel's next attempt that leaves the end to the
-	// kernel, as it applies deliveryTime at that attempt only. To a peer that has taken nothing for
-	// a while the next one may be a minute away.
+	// maxNext is the maximum time until the kernel's next attempt to send, for a socket that is
+	// left to the kernel. The kernel checks deliveryTime only at such an attempt. If the peer has
+	// accepted nothing for some time, the next attempt may be a minute away.
 	maxNext = 2 * time.Second
-	// maxHeld is the number of sockets that an Ender holds open.
+	// maxHeld is the maximum number of sockets that an Ender holds open.
 	maxHeld = 64
-	// reviewInterval is the time between two reviews of these.
+	// reviewInterval is the time between two reviews of the held sockets.
 	reviewInterval = 250 * time.Millisecond
 )
 
-// Socket is a descriptor: a [net.TCPConn] by [Of], or a raw one.
+// Socket is a file descriptor: that of a [net.TCPConn] (see [Of]), or a raw one.
 type Socket interface {
 	// Control calls f with the descriptor, unless it is closed.
 	Control(f func(fd uintptr)) error
 	io.Closer
 }
 
-// Of returns the socket of a connection; nil if it has none itself, such as a [net.Pipe] or a type
-// around a connection.
+// Of returns the socket of a connection. It returns nil for a connection without its own socket,
+// such as a [net.Pipe] or a type that wraps a connection.
 func Of(c net.Conn) Socket {
 	s, ok := c.(syscall.Conn)
 	if !ok {
@@ -50,31 +50,34 @@ type conn struct {
 	io.Closer
 }
 
-// Reset closes the socket at once: queued data is lost, and the peer gets a reset.
+// Reset closes the socket at once. Queued data is lost, and the peer receives a reset.
 func Reset(s Socket) {
 	s.Control(discardOnClose)
 	s.Close()
 }
 
-// Ender closes sockets: queued data is delivered, and the socket is free within 10 s. Its zero
-// value is ready; its methods are safe for concurrent use.
+// Ender closes sockets. Queued data is delivered, and the socket is free within 10 s. The zero
+// value is ready to use. Its methods are safe for concurrent use.
 type Ender struct {
 	mu     sync.Mutex // guards held and closed
-	held   []held     // the oldest first
+	held   []held     // oldest first
 	closed bool
 
-	running sync.WaitGroup // run
+	running sync.WaitGroup // counts run
 }
 
-// held is a socket that is shut down, and whose peer has yet to take queued data.
+// held is a socket that is shut down, and whose peer has not acknowledged all queued data.
 type held struct {
 	Socket
 	until time.Time
 }
 
-// End closes the socket: queued data is sent, then the end of the stream. It does not block. The
-// kernel does the rest, unless its next attempt is too far away: then the socket is held for up to
-// 5 s and reset.
+// End closes the socket. The peer receives queued data, then the end of the stream. End does not
+// block:
+//
+//	the kernel's next attempt to send   End
+//	within maxNext, or nothing queued   closes the socket; the kernel does the rest
+//	later                               holds the socket; review closes it, or resets it after 5 s
 func (e *Ender) End(s Socket) {
 	tooFar := false
 	s.Control(func(fd uintptr) {
@@ -92,7 +95,7 @@ func (e *Ender) End(s Socket) {
 		Reset(s)
 		return
 	}
-	if len(e.held) >= maxHeld { // a bound on descriptors: the oldest is reset
+	if len(e.held) >= maxHeld { // limits the descriptors: the oldest is reset
 		Reset(e.held[0])
 		e.held = append(e.held[:0], e.held[1:]...)
 	}
@@ -102,7 +105,7 @@ func (e *Ender) End(s Socket) {
 	}
 }
 
-// Close resets the sockets that are still held, and waits for the goroutine.
+// Close resets all held sockets, and waits for the goroutine.
 func (e *Ender) Close() {
 	e.mu.Lock()
 	e.closed = true
@@ -124,8 +127,8 @@ func (e *Ender) run() {
 	}
 }
 
-// review closes the sockets whose peers have taken everything, resets those held for too long, and
-// reports whether any is left.
+// review closes the sockets whose peers have acknowledged everything, and resets those that it has
+// held for too long. It reports whether any is left.
 func (e *Ender) review(now time.Time) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -7,23 +7,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Known reports whether this system has the figures of a [Pulse].
+// Known reports whether this system provides the figures of a [Pulse].
 const Known = true
 
-// maxNotSent is the number of bytes that the kernel buffers for a connection beyond those in
-// flight: TCP_NOTSENT_LOWAT, tcp(7). Without it the kernel buffers up to 3.9 MB for a client that
-// has stopped reading. 16 KiB hurts slow readers.
+// maxNotSent is the number of unsent bytes that the kernel buffers for a connection, in addition to
+// those in flight: TCP_NOTSENT_LOWAT, tcp(7). Without it the kernel buffers up to 3.9 MB for a
+// client that has stopped reading. 16 KiB would hurt slow readers.
 const maxNotSent = 64 << 10
 
-// closed is TCP_CLOSE of the kernel's tcp_states.h.
+// closed is TCP_CLOSE in the kernel's tcp_states.h.
 const closed = 7
 
-// Tune bounds the kernel's send buffer of a socket, and turns the kernel's own timeout off. Sockets
-// inherit both from the listener that accepts them.
+// Tune limits the kernel's send buffer of a socket, and turns off the kernel's own timeout.
+// Accepted sockets inherit both from their listener.
 //
-// TCP_USER_TIMEOUT, tcp(7), ends the connection of a peer that acknowledged nothing for so long,
-// but also of one that takes a little now and then, each time less than the kernel wants to send in
-// one piece (Linux 6.18). Callers detect a vanished peer by its [Pulse] instead.
+// The kernel's timeout is TCP_USER_TIMEOUT, tcp(7). It ends the connection of a peer that
+// acknowledged nothing for that time. It also ends the connection of a slow peer that reads a
+// little at a time, if each time is less than the kernel wants to send in one piece (Linux 6.18).
+// So callers detect a vanished peer by its [Pulse] instead.
 func Tune(fd uintptr) {
 	unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 0)
 	unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, maxNotSent)
@@ -31,8 +32,8 @@ func Tune(fd uintptr) {
 
 // ReadPulse returns the figures for the socket (TCP_INFO, SIOCOUTQ).
 func ReadPulse(fd uintptr) (p Pulse) {
-	// unix.GetsockoptTCPInfo allocates. This runs several times per connection and heartbeat, and
-	// nothing else allocates while a server is quiet.
+	// unix.GetsockoptTCPInfo allocates. ReadPulse runs several times per connection and heartbeat.
+	// Nothing else allocates while a server is quiet.
 	var info unix.TCPInfo
 	size := uint32(unsafe.Sizeof(info))
 	if _, _, failed := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.IPPROTO_TCP, unix.TCP_INFO,
@@ -43,12 +44,12 @@ func ReadPulse(fd uintptr) (p Pulse) {
 	if err != nil {
 		return p
 	}
-	if info.State == closed { // by a reset: queued data will never be sent
+	if info.State == closed { // by a reset: queued data is never sent
 		queued = 0
 	}
-	next := time.Duration(info.Rto) * time.Microsecond // doubled already while data is retransmitted
+	next := time.Duration(info.Rto) * time.Microsecond // includes the backoff of retransmissions
 	if info.Unacked == 0 {
-		next <<= min(info.Backoff, 10) // between zero-window probes it is not
+		next <<= min(info.Backoff, 10) // but not the backoff of zero-window probes
 	}
 	return Pulse{
 		Acked:   info.Bytes_acked,
@@ -61,7 +62,7 @@ func ReadPulse(fd uintptr) (p Pulse) {
 	}
 }
 
-// ShutUnread sends the end of the stream, unless there is unread data from the peer, and reports
+// ShutUnread sends the end of the stream, unless there is unread data from the peer. It reports
 // whether it did.
 func ShutUnread(fd uintptr) bool {
 	if n, err := unix.IoctlGetInt(int(fd), unix.SIOCINQ); err != nil || n > 0 {
@@ -70,10 +71,10 @@ func ShutUnread(fd uintptr) bool {
 	return unix.Shutdown(int(fd), unix.SHUT_WR) == nil
 }
 
-// shut sends the end of the stream after queued data, and makes the kernel give the socket up after
-// the time delivery without an acknowledgement, and the time fin for the peer's own end. Received
-// data is read first: unread, it would turn the end into a reset, and the peer could lose the last
-// bytes.
+// shut sends the end of the stream after queued data. The kernel then frees the socket after the
+// time delivery without an acknowledgement, or after the time fin without the end from the peer.
+// shut reads received data first. Unread data would turn the end into a reset, and the peer could
+// lose the last bytes.
 func shut(fd uintptr, delivery, fin time.Duration) {
 	var discarded [4 << 10]byte
 	for range 4 {
@@ -86,7 +87,7 @@ func shut(fd uintptr, delivery, fin time.Duration) {
 	unix.Shutdown(int(fd), unix.SHUT_WR)
 }
 
-// discardOnClose makes the close that follows discard queued data and reset the peer.
+// discardOnClose makes the next close discard queued data and send a reset to the peer.
 func discardOnClose(fd uintptr) {
 	unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 }
