@@ -12,52 +12,52 @@ import (
 )
 
 const (
-	// BodyTime is how long a request's body may take to arrive.
+	// BodyTime is the time in which a request's body must arrive.
 	BodyTime = 10 * time.Second
 
-	// piece is written at once. Each needs progress.
+	// piece is the size of one write. Each piece has its own deadline for progress.
 	piece = 8 << 10
-	// patience is the write deadline per piece where acknowledgements are not
-	// visible. The kernel accepts more only when a third of its buffer is free,
-	// which takes a slow peer a while.
+	// patience is the write deadline per piece if acknowledgements are not visible. The kernel
+	// accepts more data only when a third of its buffer is free. A slow peer needs some time for
+	// that.
 	patience = 30 * time.Second
-	// answerTime, and a second for each answerRate bytes, is the time of an
-	// answer, however steadily its peer takes it.
+	// answerTime, plus 1 s per answerRate bytes, is the maximum time of a response. It applies even
+	// if the peer reads steadily.
 	answerTime = 5 * time.Minute
 	answerRate = 4 << 10
 )
 
-// Answer is the [http.ResponseWriter] of a request with its deadlines.
+// Answer is the [http.ResponseWriter] of one request. It enforces the deadlines of the response.
 type Answer struct {
 	http.ResponseWriter
 	control *http.ResponseController
-	conn    *Conn // nil if the listener is not the guard's
-	seen    bool  // the sweep sees what the peer of conn acknowledges
+	conn    *Conn // nil if the guard did not harden the listener
+	seen    bool  // the sweep sees the acknowledgements of conn's peer
 	http2   bool
 	began   time.Time
-	body    bool // has not arrived yet; guarded by the guard's mu if there is a conn
-	carries bool // an event stream
-	refused bool // there are too many under way
+	body    bool // the request's body is incomplete; with a conn, guarded by the guard's mu
+	carries bool // it is an event stream
+	refused bool // the limit of concurrent responses was reached
 
-	size    atomic.Int64 // given to Write
-	written atomic.Int64 // accepted
-	blocked atomic.Bool  // a write is under way
-	ends    atomic.Int64 // an event stream's deadline, in Unix nanoseconds; 0 if it has none
+	size    atomic.Int64 // bytes passed to Write
+	written atomic.Int64 // bytes accepted by net/http
+	blocked atomic.Bool  // a write is in progress
+	ends    atomic.Int64 // deadline of an event stream, in Unix nanoseconds; 0: none
 
-	// Of the sweep alone.
-	mark   int64 // written, when there was progress last
-	marked time.Time
+	// Used only by the sweep.
+	mark   int64     // value of written at the last progress
+	marked time.Time // time of the last progress
 }
 
-// Begin gives the request its deadlines. The handler goes on with both results,
-// and calls End when it is done.
+// Begin sets the deadlines of the request. The handler must use both results, and call [Answer.End]
+// when it is done.
 func (g *Guard) Begin(w http.ResponseWriter, r *http.Request) (*Answer, *http.Request) {
 	conn, _ := r.Context().Value(connKey{}).(*Conn)
 	a := &Answer{ResponseWriter: w, control: http.NewResponseController(w), conn: conn, http2: r.ProtoMajor == 2,
 		began: time.Now(), body: r.ContentLength != 0 && r.Body != nil}
 	if a.body {
-		// Also of one that is refused: net/http reads it before it answers. An
-		// error says that w knows no deadline.
+		// Rejected requests need it as well, because net/http reads the body before it responds. An
+		// error means that w does not support deadlines.
 		a.control.SetReadDeadline(a.began.Add(BodyTime))
 		own := *r
 		own.Body = &body{r.Body, a}
@@ -86,14 +86,13 @@ func (g *Guard) Begin(w http.ResponseWriter, r *http.Request) (*Answer, *http.Re
 	return a, r
 }
 
-// Refused reports whether too many answers are under way, on connections that
-// hold no more of them than others: the handler writes nothing, and the request
-// is reset.
+// Refused reports whether the limit of concurrent responses was reached and no connection could be
+// evicted for this one. If so, the handler must write nothing; the request is reset.
 func (a *Answer) Refused() bool { return a.refused }
 
-// answer makes place for one more answer. At the limit the connection ends that
-// has most answers which wait for its peer, to read or to send a body; it reports
-// false if there is none.
+// answer frees a slot for one more response, and reports whether there is one. At the limit it
+// resets the connection with the most responses that wait for its peer. If no connection has more
+// than one, it reports false.
 func (g *Guard) answer(ctx context.Context) bool {
 	g.mu.Lock()
 	if g.answers < maxAnswers {
@@ -109,19 +108,19 @@ func (g *Guard) answer(ctx context.Context) bool {
 	}
 	if victim != nil {
 		g.removeLocked(victim)
-		g.answers -= len(victim.answers) // now: its handlers take a while to end
+		g.answers -= len(victim.answers) // at once, because its handlers end later
 		victim.answers = nil
 	}
 	g.mu.Unlock()
-	g.config.Warn(ctx, "limit of answers under way reached", "limit", maxAnswers)
+	g.config.Warn(ctx, "concurrent response limit reached", "limit", maxAnswers)
 	if victim != nil {
 		victim.reset()
 	}
 	return victim != nil
 }
 
-// waitingLocked returns the number of answers that wait for the peer: it reads
-// nothing, or has not sent the request's body.
+// waitingLocked returns the number of responses that wait for the peer: to read, or to send the
+// body of the request.
 func (c *Conn) waitingLocked() (n int) {
 	for _, a := range c.answers {
 		if a.blocked.Load() || a.body {
@@ -131,7 +130,7 @@ func (c *Conn) waitingLocked() (n int) {
 	return n
 }
 
-// body tells when the request is whole.
+// body is the body of a request. It records when the body has arrived.
 type body struct {
 	io.ReadCloser
 	answer *Answer
@@ -145,9 +144,9 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// arrived notes that the request's body is there.
+// arrived records that the body of the request is complete.
 func (a *Answer) arrived() {
-	a.control.SetReadDeadline(time.Time{}) // or it would end the request's context
+	a.control.SetReadDeadline(time.Time{}) // or it would cancel the request's context
 	if a.conn == nil {
 		return
 	}
@@ -160,7 +159,7 @@ func (a *Answer) arrived() {
 	a.conn.whole = true
 }
 
-// Unwrap is for [http.ResponseController].
+// Unwrap returns the ResponseWriter below, for [http.ResponseController].
 func (a *Answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
 // Write implements [io.Writer]. It keeps no copy of p.
@@ -169,7 +168,7 @@ func (a *Answer) Write(p []byte) (n int, err error) {
 	a.blocked.Store(true)
 	defer a.blocked.Store(false)
 	if a.seen && !a.http2 {
-		return a.ResponseWriter.Write(p) // the sweep sees what is acknowledged
+		return a.ResponseWriter.Write(p) // the sweep sees the acknowledgements
 	}
 	for len(p) > 0 && err == nil {
 		if !a.seen {
@@ -183,15 +182,15 @@ func (a *Answer) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
-// deadline is the end of the answer's time.
+// deadline returns the time at which the response must be complete.
 func (a *Answer) deadline() time.Time {
 	return a.began.Add(answerTime + time.Duration(a.size.Load()/answerRate)*time.Second)
 }
 
-// extend gives the next piece its time, where the sweep does not see it.
+// extend sets the write deadline of the next piece, for a response that the sweep cannot see.
 func (a *Answer) extend() {
 	within := patience
-	if a.http2 { // what waits is the peer's own flow control
+	if a.http2 { // only the peer's flow control delays it
 		within = window
 	}
 	end := time.Now().Add(within)
@@ -201,31 +200,30 @@ func (a *Answer) extend() {
 	a.control.SetWriteDeadline(end)
 }
 
-// review reports whether the answer may go on. The progress of the whole
-// connection counts as well if it is judged by minProgress, as several answers
-// share it.
+// review reports whether the response may continue. If judged is set, minProgress applies to the
+// connection as a whole, and its progress counts as well, because several responses share it.
 func (a *Answer) review(p progress, judged bool, now time.Time) bool {
 	written := a.written.Load()
 	moves := written-a.mark >= minProgress || judged && p.owes && p.since.After(a.marked)
 	if !a.blocked.Load() || moves || a.marked.IsZero() {
 		a.mark, a.marked = written, now
 	}
-	if !a.http2 { // the connection's progress is its own
+	if !a.http2 { // its progress is the progress of the connection
 		a.marked = now
 	}
 	return now.Sub(a.marked) < window && now.Before(a.deadline())
 }
 
-// abort ends the answer; over HTTP/2 the connection goes on.
+// abort ends the response. Over HTTP/2 the connection stays open.
 func (a *Answer) abort() { a.control.SetWriteDeadline(time.Unix(1, 0)) }
 
-// Stream says that the answer is an event stream, which has deadlines of its own,
-// and returns the ResponseWriter for it. A connection of HTTP/2 carries it until
-// End; one of HTTP/1 is taken over.
+// Stream marks the response as an event stream, which has its own deadlines, and returns the
+// ResponseWriter for it. An HTTP/2 connection carries the stream until [Answer.End]. The stream
+// takes over an HTTP/1 connection; see [Conn.Detach].
 func (a *Answer) Stream() http.ResponseWriter {
 	a.carries = true
 	if a.conn == nil {
-		return a.ResponseWriter // the stream sets its own deadline at once
+		return a.ResponseWriter // the stream sets its own deadline immediately
 	}
 	g := a.conn.guard
 	g.mu.Lock()
@@ -238,9 +236,9 @@ func (a *Answer) Stream() http.ResponseWriter {
 	return carrier{a.ResponseWriter, a}
 }
 
-// carrier is the ResponseWriter of an event stream. It notes the deadline that
-// the stream sets: when that has passed net/http resets the stream, which a
-// connection whose peer takes nothing holds up as well.
+// carrier is the ResponseWriter of an event stream. It records the deadline that the stream sets.
+// After that deadline net/http resets the stream, but a connection whose peer reads nothing delays
+// the reset as well.
 type carrier struct {
 	http.ResponseWriter
 	answer *Answer
@@ -257,26 +255,26 @@ func (c carrier) SetWriteDeadline(t time.Time) error {
 	return c.answer.control.SetWriteDeadline(t)
 }
 
-// overdue reports whether the stream should have ended by now.
+// overdue reports whether the deadline of the stream passed at least one sweep ago.
 func (a *Answer) overdue(now time.Time) bool {
 	at := a.ends.Load()
 	return at != 0 && now.UnixNano() > at+int64(every)
 }
 
-// leaveLocked takes the answer off its connection.
+// leaveLocked removes the response from its connection.
 func (a *Answer) leaveLocked() {
 	if i := slices.Index(a.conn.answers, a); i >= 0 {
 		a.conn.answers = slices.Delete(a.conn.answers, i, i+1)
 		a.conn.guard.answers--
 	}
-	if a.body && a.conn.http2 { // net/http reads what is left of it over HTTP/1, until it is idle
+	if a.body && a.conn.http2 { // over HTTP/1 net/http reads the rest of it until the connection is idle
 		a.conn.bodies--
 		a.body = false
 	}
 }
 
-// End is called when the handler is done. What is left for net/http to write of
-// the answer has its time, too.
+// End must be called when the handler is done. The rest of the response, which net/http still has
+// to write, has its deadline as well.
 func (a *Answer) End() {
 	switch {
 	case a.carries && a.conn != nil:
@@ -288,7 +286,7 @@ func (a *Answer) End() {
 	default:
 		if !a.seen {
 			a.extend()
-		} else if a.http2 && a.size.Load() > 0 { // flow control holds up the rest as well
+		} else if a.http2 && a.size.Load() > 0 { // flow control can delay the rest as well
 			a.blocked.Store(true)
 			a.control.Flush()
 		}
@@ -315,24 +313,25 @@ func (a *Answer) endStream() {
 	}
 }
 
-// maxPages bounds the large answers of an HTTP/2 connection that are under way.
+// maxPages is the maximum number of concurrent large responses per HTTP/2 connection.
 const maxPages = 2
 
-// pageTime is how long a request waits for its turn.
+// pageTime is the maximum time for which a request waits for a slot.
 const pageTime = 10 * time.Second
 
-// pages are the slots for large answers of a connection.
+// pages holds the slots for large responses of a connection.
 type pages struct {
 	slots chan struct{}
-	users int // of Guard.pages: answers that hold or wait for a slot
+	users int // for Guard.pages: number of responses that hold or wait for a slot
 }
 
-// ErrBusy: too many large answers of one connection wait for its peer.
-var ErrBusy = errors.New("too many large answers of this connection wait for its client")
+// ErrBusy means that no slot for a large response became free in time. The other large responses of
+// the connection wait for its peer.
+var ErrBusy = errors.New("limit of concurrent large responses per connection reached")
 
-// Large waits for a slot for an answer that holds memory while the peer takes
-// its time. Over HTTP/1 there is one answer at a time anyway. The error is
-// [ErrBusy] or that of the request's context.
+// Large waits for a slot for a response that uses memory while a slow peer reads it. Over HTTP/1
+// there is only one response at a time, and no slots. The error is [ErrBusy] or the error of the
+// request's context.
 func (g *Guard) Large(r *http.Request) (release func(), err error) {
 	if r.ProtoMajor != 2 {
 		return func() {}, nil
@@ -355,8 +354,9 @@ func (g *Guard) Large(r *http.Request) (release func(), err error) {
 	}
 }
 
-// pagesOf returns the slots of the request's connection. Without a Conn it is
-// known by its local address, which net makes one of for each connection.
+// pagesOf returns the slots of the request's connection. Without a Conn it identifies the
+// connection by the pointer to its local address, because package net allocates one for each
+// connection.
 func (g *Guard) pagesOf(r *http.Request) (p *pages, forget func()) {
 	var key *net.TCPAddr
 	conn, _ := r.Context().Value(connKey{}).(*Conn)

@@ -18,30 +18,30 @@ import (
 type Conn struct {
 	net.Conn // as accepted
 	guard    *Guard
-	socket   socket.Socket // nil if it has none that can be looked at
-	known    bool          // the kernel has its figures
-	began    atomic.Int64  // when the first byte since it was idle was read, in Unix nanoseconds; 0 before
+	socket   socket.Socket // nil if it has no accessible socket
+	known    bool          // the kernel's figures are available
+	began    atomic.Int64  // Unix nanoseconds of the first byte read since it was idle; 0 before
 
 	// Guarded by guard.mu.
-	addr    netip.Addr // that it is counted to; zero if to none
+	addr    netip.Addr // counts toward this address; zero: none
 	state   http.ConnState
-	since   time.Time // when it came into that state
+	since   time.Time // time of the change to state
 	http2   bool
-	secure  bool      // TLS is on top
-	whole   bool      // a whole request was received
-	served  int       // times it became idle
-	bodies  int       // requests whose body has not arrived yet
-	streams []*Answer // event streams that it carries
-	answers []*Answer // under way
-	until   time.Time // deadline for acknowledging the finished answers; zero if there are none
-	closing bool      // net/http closed it, and the peer has not acknowledged everything
-	closed  time.Time // when it did
+	secure  bool      // with TLS
+	whole   bool      // it has sent a whole request
+	served  int       // number of times it became idle
+	bodies  int       // requests with an incomplete body
+	streams []*Answer // its event streams
+	answers []*Answer // its responses in progress
+	until   time.Time // deadline to acknowledge the finished responses; zero: none
+	closing bool      // closed by net/http, with data to acknowledge
+	closed  time.Time // time of that close
 
 	progress progress
 	pages    pages
 }
 
-// connOf returns the Conn below a connection of net/http; nil if there is none.
+// connOf returns the Conn below a connection of net/http, or nil if there is none.
 func connOf(c net.Conn) *Conn {
 	for {
 		switch t := c.(type) {
@@ -66,7 +66,7 @@ func (c *Conn) SyscallConn() (syscall.RawConn, error) {
 	return nil, errors.ErrUnsupported
 }
 
-// CloseWrite sends the end of the stream to the peer.
+// CloseWrite sends the end of the stream (FIN) to the peer.
 func (c *Conn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
@@ -83,8 +83,8 @@ func (c *Conn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Close ends the connection, after the peer has acknowledged everything or its
-// time for that has passed. It does not wait for that.
+// Close ends the connection when the peer has acknowledged everything, or when its time for that
+// has passed. Close itself does not wait.
 func (c *Conn) Close() error {
 	g := c.guard
 	owes := c.pulse().Queued() > 0
@@ -110,9 +110,8 @@ func (c *Conn) Close() error {
 	return c.Conn.Close()
 }
 
-// Detach takes the connection out of account, as it carries an event stream from
-// now on. It returns the connection below, and what must be called when that is
-// closed; nil if nothing.
+// Detach removes the connection from the count, because it carries an event stream from now on. It
+// returns the connection below, and a function to call when that is closed, or nil.
 func (c *Conn) Detach() (below net.Conn, released func()) {
 	g := c.guard
 	g.mu.Lock()
@@ -124,7 +123,7 @@ func (c *Conn) Detach() (below net.Conn, released func()) {
 	return c.Conn, released
 }
 
-// release no longer counts the connection to its address.
+// release stops counting the connection toward its address.
 func (c *Conn) release() {
 	g := c.guard
 	g.mu.Lock()
@@ -148,7 +147,7 @@ func (c *Conn) end() {
 	c.guard.ender.End(c.socket)
 }
 
-// reset closes the connection at once: the peer is owed nothing more.
+// reset closes the connection at once. Queued data is lost.
 func (c *Conn) reset() {
 	c.remove()
 	if c.socket == nil {
@@ -166,8 +165,8 @@ func (c *Conn) remove() {
 	c.release()
 }
 
-// enter is called by net/http when the connection comes into a state; top is
-// what net/http has of it, which may be TLS.
+// enter is called by net/http when the connection changes its state. top is the connection as
+// net/http knows it, which may be a [tls.Conn].
 func (c *Conn) enter(top net.Conn, s http.ConnState) {
 	http2 := false
 	if t, ok := top.(*tls.Conn); ok && s == http.StateIdle { // the handshake is done
@@ -176,7 +175,7 @@ func (c *Conn) enter(top net.Conn, s http.ConnState) {
 	g := c.guard
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	again := c.http2 // it was in a state before: net/http enters StateIdle before the first request
+	again := c.http2 // not the first state: net/http enters StateIdle before the first request
 	c.state, c.since, c.http2 = s, time.Now(), c.http2 || http2
 	if !c.http2 {
 		c.bodies = 0
@@ -185,13 +184,13 @@ func (c *Conn) enter(top net.Conn, s http.ConnState) {
 	case http.StateIdle:
 		c.began.Store(0)
 		c.whole = c.whole || !c.http2 || again
-		c.served++ // over HTTP/2 also before the first one
-	case http.StateHijacked: // by the host's own handlers, too
+		c.served++ // over HTTP/2 also before the first request
+	case http.StateHijacked: // also by the host's own handlers
 		g.removeLocked(c)
 	}
 }
 
-// pulse returns the kernel's figures; zero if they are unknown.
+// pulse returns the kernel's figures, or zero if they are unknown.
 func (c *Conn) pulse() (p socket.Pulse) {
 	if c.socket != nil {
 		c.socket.Control(func(fd uintptr) { p = socket.ReadPulse(fd) })
@@ -199,10 +198,9 @@ func (c *Conn) pulse() (p socket.Pulse) {
 	return p
 }
 
-// shut ends the connection's own half, unless its peer has sent something that
-// net/http has not read: then it is the server that is slow, or a request came
-// just now. Both are one step, as a proxy turns a request that crosses the end
-// into a 502.
+// shut closes the server's half of the connection, unless its peer has sent something that net/http
+// has not read. In that case the server is slow, or a request has arrived at this moment. Check and
+// close are one step, because a proxy turns a request that crosses the close into a 502.
 func (c *Conn) shut() (shut bool) {
 	if c.socket == nil {
 		return true

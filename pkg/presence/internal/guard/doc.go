@@ -1,37 +1,49 @@
-// Package guard bounds what clients can hold with requests that are not event
-// streams: connections, memory and time. The face uses it for every request;
-// it knows no rooms and no users.
+// Package guard limits the connections, memory and time that clients can use with requests that are
+// not event streams. Package presence uses it for every request. It knows no rooms and no users.
 //
-// Handlers begin with [Guard.Begin], which gives each request its deadlines:
+// # Deadlines of a request
+//
+// Each handler begins with [Guard.Begin], which sets the deadlines of its request:
 //
 //   - A request body must arrive within 10 s.
-//   - An answer ends when the peer acknowledged less than 8 KiB in the last 15 s,
-//     and 5 minutes plus 1 s per 4 KiB of its size after it began.
+//   - A response ends if the peer acknowledged less than 8 KiB in the last 15 s.
+//   - A response ends 5 minutes after it began, plus 1 s per 4 KiB of its size.
 //
-// How much a peer acknowledged is known on Linux for the connections of a
-// listener of [Guard.Harden]. There a sweep looks at all of them once a second,
-// the answers that net/http writes by itself included. Elsewhere progress is
-// what the kernel accepts: at least 8 KiB in 30 s, or 15 s over HTTP/2.
+// The kernel reports the acknowledged bytes on Linux, for connections of a listener of
+// [Guard.Harden]. A sweep checks all of these once per second, including the responses that
+// net/http writes itself. Elsewhere the measure of progress is the data that the kernel accepts: at
+// least 8 KiB in 30 s, or in 15 s over HTTP/2.
 //
-// Harden also bounds the connections themselves. A connection is in one of
-// these phases, and at the limit a newcomer evicts one, in this order:
+// # Eviction of connections
 //
-//  1. unfinished: it never sent a whole request; for a second at least, or 50 ms
-//     in a flood (300 ms with TLS)
-//  2. idle for over 5 s, the longest first
-//  3. partial: in the middle of a later request's header or body; for as long
-//  4. lazy: it took less than 32 KiB of its answers in the last 15 s
-//  5. idle after its only request; for a second, or 50 ms in a flood
-//  6. idle for over a second after several, as a proxy's may be; not while
-//     another is about to be of the phases 1 or 3
+// Harden also limits the number of connections (Config.MaxIdle). A connection that carries an event
+// stream is not counted. At the limit a new connection evicts another one, in this order:
 //
-// If there is none the newcomer waits in the accept queue. A connection counts
-// as busy, not idle, until the peer has acknowledged everything; only then does
-// [Conn.Close] end it. A connection that carries an event stream is not counted.
+//  1. unfinished: it has never sent a whole request.
+//  2. It is idle for over 5 s.
+//  3. partial: it is in the middle of the header or body of a later request.
+//  4. lazy: it acknowledged less than 32 KiB of its responses in the last 15 s.
+//  5. It is idle after its only request.
+//  6. It is idle after several requests, as the connections of a proxy may be. It is spared while
+//     another connection is of phase 1 or 3 but too young to be evicted.
 //
-// While more than a few connections carry no stream, accepting yields to them: the
-// memory of a storm of joins is then that of some hundred requests, not MaxIdle.
+// Within a phase the oldest connection goes first. It must have been in its phase for this time:
 //
-// Connection: close is never announced because the limit is near: a proxy with
-// a pool of connections answers 502 to a POST when that comes too late.
+//	phase     usually   in a flood   in a flood, over TLS
+//	1, 3, 5   1 s       50 ms        300 ms
+//	2, 4      0         0            0
+//	6         1 s       1 s          1 s
+//
+// If no connection can be evicted, the new one waits in the accept queue.
+//
+// A connection is busy, not idle, until the peer has acknowledged everything. Only then does
+// [Conn.Close] end it. A busy connection is never evicted, unless it is lazy.
+//
+// # Storms of requests
+//
+// While more than 64 connections carry no stream, accepting yields to them. So a storm of joins
+// uses the memory of some hundred requests, not of MaxIdle.
+//
+// A response never announces Connection: close because the limit is near. If the header came too
+// late, a proxy with a connection pool would respond to a POST with 502.
 package guard

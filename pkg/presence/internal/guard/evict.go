@@ -5,8 +5,7 @@ import (
 	"time"
 )
 
-// phase ranks connections for eviction, the lowest first; see the package
-// comment.
+// phase ranks connections for eviction, the lowest first. The package comment has the table.
 type phase int
 
 const (
@@ -20,30 +19,28 @@ const (
 )
 
 const (
-	// grace is for how long a connection may be in a phase before it is evicted:
-	// in a storm of joins a client may be slow to send its request.
+	// grace is the time for which a connection may be in a phase before it can be evicted. In a
+	// storm of joins a client may be slow to send its request.
 	grace    = time.Second
 	longIdle = 5 * time.Second
 
-	// During a flood the grace is shorter, so that new clients do not queue behind
-	// the attacker's connections. A TLS handshake takes round trips, and CPU of
-	// the server's.
+	// During a flood the grace is shorter, so that new clients do not queue behind the attacker's
+	// connections. TLS has more time, because a handshake needs round trips and CPU of the server.
 	floodGrace = 50 * time.Millisecond
 	floodTLS   = 300 * time.Millisecond
-	// It is a flood for floodTime after a quarter of the limit was evicted within
-	// a second, unfinished, partial or after one request.
+	// A flood begins when a quarter of MaxIdle (at least 16) is evicted within a second in the
+	// phases unfinished, partial or idleOnce. It lasts for floodTime.
 	floodTime = 10 * time.Second
 )
 
-// flood distinguishes an attacker that reconnects from a storm of joins, in which
-// no connection has to be evicted.
+// flood detects an attacker that reconnects. In a storm of joins no connection has to be evicted.
 type flood struct {
 	evicted int
-	since   time.Time // when the first of them was
+	since   time.Time // time of the first of them
 	until   time.Time
 }
 
-// note counts an eviction; most is the limit of connections.
+// note counts an eviction. most is the limit of connections.
 func (f *flood) note(most int, now time.Time) {
 	if now.Sub(f.since) > time.Second {
 		f.evicted, f.since = 0, now
@@ -53,7 +50,7 @@ func (f *flood) note(most int, now time.Time) {
 	}
 }
 
-// grace returns for how long the connection may be in the phase.
+// grace returns the time for which the connection may be in the phase.
 func (f *flood) grace(c *Conn, p phase, now time.Time) time.Duration {
 	switch {
 	case p == lazy:
@@ -66,8 +63,7 @@ func (f *flood) grace(c *Conn, p phase, now time.Time) time.Duration {
 	return floodGrace
 }
 
-// phaseLocked returns the connection's phase and since when it is in it; ok is
-// false while it is busy.
+// phaseLocked returns the phase of the connection and its start. ok is false while it is busy.
 func (c *Conn) phaseLocked(now time.Time) (p phase, since time.Time, ok bool) {
 	since = c.since
 	began := c.began.Load()
@@ -88,9 +84,9 @@ func (c *Conn) phaseLocked(now time.Time) (p phase, since time.Time, ok bool) {
 		case c.served <= 1:
 			p = idleOnce
 		}
-	case c.state == http.StateIdle: // in the middle of a header
+	case c.state == http.StateIdle: // a header has begun
 		p, since = partial, time.Unix(0, began)
-	case c.bodies > 0 && c.bodies >= len(c.answers): // of a body, and no answer is under way
+	case c.bodies > 0 && c.bodies >= len(c.answers): // a body has begun, and no response is in progress
 		p = partial
 		if !c.whole {
 			p = unfinished
@@ -101,8 +97,9 @@ func (c *Conn) phaseLocked(now time.Time) (p phase, since time.Time, ok bool) {
 	return p, since, true
 }
 
-// evict takes the connection out of account that is to end for a newcomer, and
-// returns it and whether its peer is owed something; nil if there is none.
+// evict removes a connection from the count, to free a slot. It returns the connection for the
+// caller to end, or nil if none can be evicted. owed reports whether its peer has not acknowledged
+// everything.
 func (g *Guard) evict(now time.Time) (victim *Conn, owed bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -125,9 +122,9 @@ func (g *Guard) evict(now time.Time) (victim *Conn, owed bool) {
 	}
 }
 
-// victimLocked returns the first connection by phase, then by time, of those that
-// have been in their phase for the grace. One that is idle for less than longIdle
-// is spared as long as others are still in their grace: it may be a proxy's.
+// victimLocked returns the first connection by phase, then by time, of those whose grace has
+// passed. It spares idleShort while another connection is still in its grace, because the idle one
+// may belong to a proxy.
 func (g *Guard) victimLocked(now time.Time, spared map[*Conn]bool) (first *Conn, best phase) {
 	best = phases
 	var since time.Time

@@ -17,63 +17,63 @@ import (
 
 // Config holds the settings of a [Guard].
 type Config struct {
-	// MaxIdle bounds the connections that carry no stream. Default: 1024.
+	// MaxIdle is the maximum number of connections that carry no event stream. Default: 1024.
 	MaxIdle int
-	// MaxPerAddress bounds all connections of one client address, of one /64
-	// with IPv6. Default: 0, no bound.
+	// MaxPerAddress is the maximum number of connections per client address, or per /64 with IPv6.
+	// Connections with event streams count as well. 0 means unlimited. Default: 0.
 	MaxPerAddress int
-	// Heartbeat is the time between two pings of an event stream, over HTTP/2 for
-	// peers that vanish. Default: 15 s.
+	// Heartbeat is the time between two pings of an event stream. It limits the time to detect a
+	// vanished peer over HTTP/2. Default: 15 s.
 	Heartbeat time.Duration
-	// Warn logs that a limit was reached, at most once per minute for each message. ctx is that of
-	// the request, or has no values if there is none yet.
+	// Warn logs that a limit was reached, at most once per minute for each message. ctx is the
+	// context of the request, or has no values if there is no request yet.
 	Warn func(ctx context.Context, message string, args ...any)
 }
 
 const (
-	// DefaultMaxIdle is Config.MaxIdle by default.
+	// DefaultMaxIdle is the default of Config.MaxIdle.
 	DefaultMaxIdle = 1024
 
 	headerTime = 10 * time.Second
 	idleTime   = 2 * time.Minute
 	maxHeader  = 32 << 10
-	// maxHTTP2Streams bounds the concurrent requests of an HTTP/2 connection.
-	// RFC 9113 section 6.5.2 advises 100 at least.
+	// maxHTTP2Streams is the maximum number of concurrent requests per HTTP/2 connection. RFC 9113
+	// section 6.5.2 recommends at least 100.
 	maxHTTP2Streams = 128
-	// maxAnswers bounds the answers under way: one costs some 15 KB while its
-	// peer holds it up.
+	// maxAnswers is the maximum number of concurrent responses. One costs about 15 KB while its
+	// peer delays it.
 	maxAnswers = 4096
-	// crowd is how many connections without a stream make a crowd: while there are more, accepting
-	// yields to them after every turn.
+	// crowd is a number of connections without a stream. While there are more, accepting yields to
+	// them after every turn.
 	crowd = 64
-	// turn is how many connections are accepted in a row in a crowd. With 1, a server whose cores
-	// are busy with thousands of streams would accept some 10 connections per second.
+	// turn is the number of connections that are accepted in a row in a crowd. With 1, a server
+	// whose cores are busy with thousands of streams would accept about 10 connections per second.
 	turn = 16
 )
 
-// Guard keeps account of the connections of its listeners. Its methods are safe
-// for concurrent use.
+// Guard counts and limits the connections of its listeners. Its methods are safe for concurrent
+// use.
 type Guard struct {
 	config Config
 	ender  socket.Ender
-	freed  chan struct{} // a connection left the account; has room for one
-	none   chan struct{} // the last one did; has room for one
+	freed  chan struct{} // signalled when a slot is free; capacity 1
+	none   chan struct{} // signalled when conns is empty; capacity 1
 
-	mu        sync.Mutex // guards what follows, and what a Conn says it does
+	mu        sync.Mutex // guards the fields below, and those of a Conn that name it
 	conns     map[*Conn]struct{}
-	counted   int                // of conns: those that carry no stream
-	addresses map[netip.Addr]int // all connections, those of streams included
+	counted   int                // connections in conns that carry no stream
+	addresses map[netip.Addr]int // all connections, including those with streams
 	pages     map[net.Addr]*pages
-	answers   int  // under way on conns
+	answers   int  // concurrent responses on conns
 	accepts   uint // calls of Accept
 	flood     flood
 	sweeping  bool
-	listeners int     // open
-	ending    bool    // the last one was closed
-	finishing []*Conn // closed by net/http within the last second; their peers have not acknowledged everything
+	listeners int     // number of open ones
+	ending    bool    // the last listener is closed
+	finishing []*Conn // closed by net/http within the last second, with data to acknowledge
 }
 
-// New returns a Guard. It has no goroutine while it has no connections.
+// New returns a Guard. It has no goroutines while it has no connections.
 func New(c Config) *Guard {
 	c.MaxIdle = cmp.Or(c.MaxIdle, DefaultMaxIdle)
 	c.Heartbeat = cmp.Or(c.Heartbeat, 15*time.Second)
@@ -81,10 +81,9 @@ func New(c Config) *Guard {
 		addresses: map[netip.Addr]int{}, pages: map[net.Addr]*pages{}}
 }
 
-// Harden sets the deadlines, limits and hooks of h that are not set yet, and
-// returns the listener that h must serve instead of l. H.Handler must be set
-// before, and l must be a TCP listener, also for ServeTLS: HTTP/2 and the
-// kernel's figures need the connection below TLS.
+// Harden sets the deadlines, limits and hooks of h that are not set yet. It returns the listener
+// that h must serve instead of l. The caller must set h.Handler first. l must be a TCP listener,
+// also for ServeTLS, because HTTP/2 and the kernel's figures need the connection below TLS.
 func (g *Guard) Harden(h *http.Server, l net.Listener) net.Listener {
 	if _, hardened := l.(*listener); hardened {
 		return l
@@ -121,7 +120,7 @@ func (g *Guard) Harden(h *http.Server, l net.Listener) net.Listener {
 		}
 		return ctx
 	}
-	if s, ok := l.(syscall.Conn); ok { // the sockets that it accepts inherit the options
+	if s, ok := l.(syscall.Conn); ok { // accepted sockets inherit the options
 		if raw, err := s.SyscallConn(); err == nil {
 			raw.Control(socket.Tune)
 		}
@@ -133,7 +132,7 @@ func (g *Guard) Harden(h *http.Server, l net.Listener) net.Listener {
 	return &listener{Listener: l, guard: g, closed: make(chan struct{})}
 }
 
-// answerOptions answers OPTIONS * and leaves all other requests to next; nil means
+// answerOptions handles OPTIONS *, and passes all other requests to next; nil means
 // http.DefaultServeMux. The handler of net/http sets no deadline for the body of OPTIONS *.
 func (g *Guard) answerOptions(next http.Handler) http.Handler {
 	if next == nil {
@@ -146,13 +145,13 @@ func (g *Guard) answerOptions(next http.Handler) http.Handler {
 		}
 		a, _ := g.Begin(w, r)
 		defer a.End()
-		w.Header().Set("X-Content-Type-Options", "nosniff") // as all answers have
+		w.Header().Set("X-Content-Type-Options", "nosniff") // as in all responses
 		w.Header().Set("Content-Length", "0")
 	})
 }
 
-// http2Config returns the settings with bounds where there are none; seen says
-// that the sweep ends a peer that stops reading, by what it acknowledges.
+// http2Config returns the settings, with limits where given has none. seen means that the sweep
+// sees the acknowledgements, and ends a peer that stops reading.
 func http2Config(given *http.HTTP2Config, seen bool) *http.HTTP2Config {
 	var c http.HTTP2Config
 	if given != nil {
@@ -171,7 +170,7 @@ func http2Config(given *http.HTTP2Config, seen bool) *http.HTTP2Config {
 // connKey is the context key of a request's [Conn].
 type connKey struct{}
 
-// listener bounds the connections that it accepts.
+// listener limits the connections that it accepts.
 type listener struct {
 	net.Listener
 	guard  *Guard
@@ -194,10 +193,9 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// yields reports whether the goroutines of the connections are to run before the next connection is
-// accepted. Accepting is so much quicker than answering that in a storm of joins MaxIdle requests
-// would be under way at once, at 40 KB each. One that waits in the accept queue costs a process
-// nothing.
+// yields reports whether the goroutines of the connections run before the next connection is
+// accepted. Accepting is much faster than responding. In a storm of joins MaxIdle requests would be
+// in progress at once, at 40 KB each. A connection in the accept queue costs the process nothing.
 func (g *Guard) yields() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -210,9 +208,8 @@ func (l *listener) Close() error {
 	return l.Listener.Close()
 }
 
-// end is called when a listener closes. After the last one connections close
-// without waiting for acknowledgements: the process may exit next, and the kernel
-// delivers the rest.
+// end is called when a listener closes. After the last listener, connections close without waiting
+// for acknowledgements. The process may exit next, and the kernel delivers the rest.
 func (g *Guard) end() {
 	g.mu.Lock()
 	g.listeners--
@@ -233,9 +230,8 @@ func (g *Guard) end() {
 	}
 }
 
-// admit takes a connection into account. At the limit it evicts a connection, or
-// waits until one can be evicted or the listener is closed. It returns nil for a
-// connection that it refused.
+// admit counts a connection. At the limit it evicts another one, or waits until one can be evicted
+// or the listener is closed. It returns nil if it rejected the connection.
 func (g *Guard) admit(inner net.Conn, closed <-chan struct{}) *Conn {
 	c := &Conn{Conn: inner, guard: g, socket: socket.Of(inner), since: time.Now()}
 	_, tcp := inner.(*net.TCPConn)
@@ -268,7 +264,7 @@ func (g *Guard) admit(inner net.Conn, closed <-chan struct{}) *Conn {
 	return c
 }
 
-// insert reports whether the connection could be taken into account.
+// insert counts the connection. It reports false, and does nothing, at the limit.
 func (g *Guard) insert(c *Conn) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -284,8 +280,7 @@ func (g *Guard) insert(c *Conn) bool {
 	return true
 }
 
-// removeLocked takes a connection out of account. A second time it does
-// nothing.
+// removeLocked removes a connection from the count. A second call does nothing.
 func (g *Guard) removeLocked(c *Conn) {
 	if _, there := g.conns[c]; !there {
 		return
@@ -314,8 +309,8 @@ func signal(c chan struct{}) {
 	}
 }
 
-// countAddress counts a connection to its client's address, and reports whether
-// the limit allows it.
+// countAddress counts a connection toward its client's address. It reports whether the limit allows
+// it.
 func (g *Guard) countAddress(c *Conn) bool {
 	tcp, ok := c.RemoteAddr().(*net.TCPAddr)
 	if g.config.MaxPerAddress <= 0 || !ok {

@@ -9,31 +9,31 @@ import (
 )
 
 const (
-	// every is how often all connections are looked at.
+	// every is the time between two sweeps over all connections.
 	every = time.Second
-	// window is the time in which a peer must acknowledge minProgress bytes: 8 KiB
-	// less a segment, as a peer that reads 8 KiB at once acknowledges segments.
+	// window is the time in which a peer must acknowledge minProgress bytes. That is 8 KiB less one
+	// segment, because a peer that reads 8 KiB at once acknowledges segments.
 	window      = 15 * time.Second
 	minProgress = 8<<10 - 1460
-	// A peer that takes less than lazyProgress in the window is lazy.
+	// A peer that acknowledges less than lazyProgress in the window is lazy.
 	lazyProgress = 32 << 10
-	// overdueTime is the time of a peer that takes nothing, not even the end of
-	// an event stream.
+	// overdueTime is the time for a peer that acknowledges nothing, not even the end of an event
+	// stream.
 	overdueTime = 5 * time.Second
 )
 
-// progress is how a peer acknowledges what it is sent.
+// progress records the acknowledgements of a peer.
 type progress struct {
 	owes   bool // something is not acknowledged
 	lazy   bool // less than lazyProgress was acknowledged in the last window
 	acked  uint64
-	since  time.Time // when acked was noted
+	since  time.Time // when acked was recorded
 	last   uint64    // acked at the start of the window for lazy
 	lastAt time.Time
 }
 
-// see notes the pulse, and reports whether the peer acknowledged least bytes within
-// that time, or is owed nothing.
+// see records the pulse. It reports whether the peer acknowledged least bytes in the time within,
+// or has nothing left to acknowledge.
 func (p *progress) see(pulse socket.Pulse, least uint64, within time.Duration, now time.Time) bool {
 	p.owes = pulse.Queued() > 0
 	if p.since.IsZero() { // the first look
@@ -52,7 +52,7 @@ func (p *progress) see(pulse socket.Pulse, least uint64, within time.Duration, n
 	return now.Sub(p.since) < within
 }
 
-// sweep looks at all connections once a second, while there are any.
+// sweep reviews all connections once per second, while there are any.
 func (g *Guard) sweep() {
 	ticks := time.NewTicker(every)
 	defer ticks.Stop()
@@ -80,13 +80,13 @@ func (g *Guard) sweep() {
 	}
 }
 
-// finishLocked ends a connection soon after its peer has acknowledged everything.
-// That is a round trip away as a rule: a client that opens a connection for each
-// request would otherwise have its connections fill the account until the sweep.
+// finishLocked ends a connection soon after its peer has acknowledged everything, which usually
+// takes a round trip. If it waited for the sweep, a client that opens a connection for each request
+// would fill the slots.
 func (g *Guard) finishLocked(c *Conn) {
 	c.closed = time.Now()
 	if g.finishing = append(g.finishing, c); len(g.finishing) == 1 {
-		go g.finish() // ends when there is none left, each after a second at most
+		go g.finish() // ends when none is left; each stays for at most a second
 	}
 }
 
@@ -103,7 +103,7 @@ func (g *Guard) finish() {
 			if c.pulse().Queued() == 0 {
 				c.end()
 				done[c] = true
-			} else if now.Sub(c.closed) >= every { // the sweep goes on
+			} else if now.Sub(c.closed) >= every { // the sweep continues
 				done[c] = true
 			}
 		}
@@ -117,7 +117,7 @@ func (g *Guard) finish() {
 	}
 }
 
-// review ends the connection or answers of it that make no progress.
+// review ends the connection, or those of its responses that make no progress.
 func (c *Conn) review(now time.Time) {
 	p := c.pulse()
 	g := c.guard
@@ -127,12 +127,12 @@ func (c *Conn) review(now time.Time) {
 		return
 	}
 	least, within, streams := uint64(minProgress), window, len(c.streams) > 0
-	if streams { // a stream's own rules ask for more
+	if streams { // the stream's own rules are stricter
 		least, within = 1, max(window, g.config.Heartbeat)
 	}
 	moves := c.progress.see(p, least, within, now)
 	if !c.progress.owes {
-		c.until = time.Time{} // those answers were acknowledged
+		c.until = time.Time{} // those responses are acknowledged
 	}
 	late := !c.until.IsZero() && now.After(c.until) && len(c.answers) == 0 && len(c.streams) == 0
 	late = late || streams && now.Sub(c.progress.since) >= overdueTime &&
@@ -144,7 +144,7 @@ func (c *Conn) review(now time.Time) {
 		}
 	}
 	over := c.closing && !c.progress.owes
-	// net/http bounds the time of a first header over HTTP/1 alone.
+	// net/http limits the time of a first header only over HTTP/1.
 	tardy := !c.whole && c.state == http.StateIdle && len(c.answers) == 0 && len(c.streams) == 0 && now.Sub(c.since) >= headerTime
 	http1 := !c.http2
 	g.mu.Unlock()
@@ -154,7 +154,7 @@ func (c *Conn) review(now time.Time) {
 		c.end()
 	case p.Queued() > 0 && (!moves || late || streams && p.Lost(g.config.Heartbeat*3/4)):
 		c.reset()
-	case len(abort) > 0 && http1: // its one answer has had its time
+	case len(abort) > 0 && http1: // its only response has had its time
 		c.reset()
 	default:
 		for _, a := range abort {
