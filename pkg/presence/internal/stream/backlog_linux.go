@@ -1,24 +1,25 @@
 package stream
 
-// backlog is what a socket has yet to take, in the order of the fields.
+// backlog holds the bytes that a socket has not accepted, in the order of the fields: partial,
+// private, queue, final.
 type backlog struct {
-	partial []byte   // the rest of a piece that the socket has begun to take
-	private [][]byte // events for this client alone; the last piece is this package's own if chunked
+	partial []byte   // rest of a piece that the socket accepted in part
+	private [][]byte // private events; if chunked, this package owns the last piece
 	queue   queue    // shared events
 	final   []byte   // a goodbye, and the end of the body
-	sent    []func() // called when nothing is left that is for this client alone
+	sent    []func() // called when all private events are written
 
 	chunked        bool
-	partialPrivate bool // partial is for this client alone
-	full           bool // the socket takes no more for now
+	partialPrivate bool // partial is of a private event
+	full           bool // the socket is full
 }
 
 const (
-	// maxPieces is the number of pieces of one write, and maxWrite their size in bytes, unless one
-	// piece is larger.
+	// A write has at most maxPieces pieces. It ends with the piece that reaches maxWrite bytes in
+	// total.
 	maxPieces = 64
 	maxWrite  = 64 << 10
-	// maxCopy is the number of bytes of events that are copied: less work than a piece of a write.
+	// maxCopy is the size up to which events are copied, which costs less than a piece of a write.
 	maxCopy = 1 << 10
 )
 
@@ -47,8 +48,8 @@ func (b *backlog) pieces(to [][]byte) (pieces [][]byte, size int) {
 	return to, size
 }
 
-// advance removes the n bytes that the socket took. The rest of a piece becomes partial, so that a
-// count of which a part was sent is not removed from the queue.
+// advance removes the n bytes that the socket accepted. The rest of a piece becomes partial, so
+// that a newer count does not replace a count that is sent in part.
 func (b *backlog) advance(n int) {
 	for n > 0 {
 		if len(b.partial) == 0 {
@@ -72,15 +73,15 @@ func (b *backlog) next() {
 	}
 }
 
-// isPrivate reports whether the next byte is for this client alone.
+// isPrivate reports whether the next byte is of a private event.
 func (b *backlog) isPrivate() bool {
 	return b.partialPrivate && len(b.partial) > 0 || len(b.private) > 0
 }
 
-// load returns the figures by which the pace judges the client.
+// load returns the state of the backlog, for the pace.
 func (b *backlog) load() load { return load{b.queue.unsent, b.isPrivate()} }
 
-// callSent calls the functions that wait for the private events.
+// callSent calls the functions of SendThen.
 func (b *backlog) callSent() {
 	for _, sent := range b.sent {
 		sent()
@@ -88,7 +89,7 @@ func (b *backlog) callSent() {
 	b.sent = nil
 }
 
-// addPrivate adds events for this client alone, as one chunk.
+// addPrivate adds private events, as one chunk.
 func (b *backlog) addPrivate(events [][]byte) {
 	if !b.chunked {
 		b.private = append(b.private, events...)
@@ -99,10 +100,10 @@ func (b *backlog) addPrivate(events [][]byte) {
 		size += len(e)
 	}
 	switch {
-	case size == 0: // an empty chunk would be the end of the body
+	case size == 0: // an empty chunk would end the body
 	case size > maxCopy:
 		b.private = appendChunkPieces(b.private, size, events...)
-	default: // in the last piece if it has space
+	default: // into the last piece if it has space
 		last := len(b.private) - 1
 		if last < 0 || cap(b.private[last])-len(b.private[last]) < size+maxChunkFrame {
 			b.private = append(b.private, make([]byte, 0, size+maxChunkFrame))
@@ -120,7 +121,7 @@ func (b *backlog) addGoodbye(why End) {
 	}
 }
 
-// addRest adds the rest of frames of which the socket took n bytes.
+// addRest adds the rest of the frames, of which the socket accepted the first n bytes.
 func (b *backlog) addRest(frames []*frame, n int) {
 	for _, f := range frames {
 		switch bytes := f.bytes(b.chunked); {

@@ -1,15 +1,15 @@
 package stream
 
-// maxBatch is the size in bytes of the events that a fan-out writes to each socket at once, unless
-// a single event is larger.
+// maxBatch is the maximum size, in bytes, of the events that a fan-out writes to each socket at
+// once. A single larger event is written alone.
 const maxBatch = 64 << 10
 
-// batch is the events that one fan-out delivers to the connections of a share.
+// batch holds the events that one fan-out delivers to the connections of a share.
 type batch struct {
 	frames []*frame
 	size   int       // of the events, in bytes
-	timed  bool      // one of them is Every or Latest
-	joined [2][]byte // their bytes, alone and as chunks, if there is more than one frame
+	timed  bool      // an event is of kind Every or Latest
+	joined [2][]byte // bytes of two or more events: plain, and as chunks
 }
 
 // fill moves the next frames of the queue into the batch.
@@ -37,7 +37,7 @@ func (b *batch) fill(q *queue) {
 	}
 }
 
-// bytes returns the events of the batch, as chunks or alone.
+// bytes returns the events of the batch, as chunks if chunked is set.
 func (b *batch) bytes(chunked bool) []byte {
 	if len(b.frames) == 1 {
 		return b.frames[0].bytes(chunked)

@@ -5,15 +5,18 @@ import (
 	"strconv"
 )
 
-// A body of HTTP/1.1 without a known length is sent in chunks (RFC 9112 section 7.1): the size in
-// hexadecimal digits and a line break, the content, and another line break.
+// An HTTP/1.1 body of unknown length is sent in chunks (RFC 9112 section 7.1):
+//
+//	<size of the content, in hexadecimal digits>\r\n    the head
+//	<content>
+//	\r\n
 const (
 	chunkEnd  = "\r\n"
 	lastChunk = "0\r\n\r\n" // ends the body
 
-	// maxChunkHead is the length of the longest head: eight digits and a line break.
+	// maxChunkHead is the size of the longest head: eight digits and a line break.
 	maxChunkHead = 10
-	// maxChunkFrame is an upper bound of the bytes that a chunk adds to its content.
+	// maxChunkFrame is the maximum number of bytes that a chunk adds to its content.
 	maxChunkFrame = maxChunkHead + len(chunkEnd)
 )
 
@@ -21,7 +24,7 @@ func appendChunkHead(b []byte, size int) []byte {
 	return append(strconv.AppendInt(b, int64(size), 16), "\r\n"...)
 }
 
-// appendChunk appends one chunk with the pieces as its content.
+// appendChunk appends one chunk with a copy of the pieces as its content.
 func appendChunk(b []byte, size int, pieces ...[]byte) []byte {
 	b = appendChunkHead(b, size)
 	for _, p := range pieces {
@@ -30,12 +33,12 @@ func appendChunk(b []byte, size int, pieces ...[]byte) []byte {
 	return append(b, chunkEnd...)
 }
 
-// appendChunkPieces appends one chunk with the pieces as its content, without a copy of them.
+// appendChunkPieces appends one chunk with the pieces as its content, without copying them.
 func appendChunkPieces(to [][]byte, size int, pieces ...[]byte) [][]byte {
 	return append(append(append(to, appendChunkHead(nil, size)), pieces...), []byte(chunkEnd))
 }
 
-// writeChunk writes one chunk; an error is kept by w for its Flush.
+// writeChunk writes one chunk. If it fails, w returns the error again from Flush.
 func writeChunk(w *bufio.Writer, content []byte) error {
 	w.Write(appendChunkHead(w.AvailableBuffer(), len(content)))
 	w.Write(content)
@@ -43,13 +46,14 @@ func writeChunk(w *bufio.Writer, content []byte) error {
 	return err
 }
 
-// newChunkBuffer returns a buffer to which content of about that size is appended for finishChunk.
+// newChunkBuffer returns a chunk buffer with space for content of this size. The caller appends the
+// content and passes the result to [finishChunk].
 func newChunkBuffer(size int) []byte {
 	return make([]byte, maxChunkHead, maxChunkFrame+size)
 }
 
-// finishChunk makes one chunk of the content of a chunk buffer, in place. The content begins at
-// index head of the chunk.
+// finishChunk turns a chunk buffer into one chunk, in place. The content begins at index head of
+// the chunk.
 func finishChunk(buffer []byte) (chunk []byte, head int) {
 	var digits [maxChunkHead]byte
 	line := appendChunkHead(digits[:0], len(buffer)-maxChunkHead)

@@ -11,29 +11,29 @@ import (
 )
 
 // direct is the sink of a plain HTTP/1 connection: a socket without a goroutine and without a
-// buffer. A loop writes to it as much as it takes, without blocking. Its fields are of the loop's
-// goroutine alone, except for those whose comments say otherwise.
+// buffer. A loop writes to it without blocking, as much as the socket accepts. Only the loop's
+// goroutine uses its fields, except for those with a comment about other goroutines.
 type direct struct {
-	loop       *loop  // set once
+	loop       *loop  // set once, safe for all goroutines
 	attachedTo *share // guarded by the Stream's lock
 	att        attachment
 	pace       pace
-	backlog    *backlog  // nil while the socket has taken everything
+	backlog    *backlog  // nil if the socket has accepted everything
 	ended      func(End) // set by serve
 	released   func()    // see http1.released
-	ending     End       // the reason of the end, once it is known
+	ending     End       // reason of the end; "" until it is known
 
 	fd         int32  // -1 after the end
 	index      int32  // in loop.conns
 	trailing   uint16 // bytes received after the request
 	chunked    bool
-	wantsWrite bool // epoll reports when the socket takes more
+	wantsWrite bool // epoll reports when the socket has free space
 
-	served atomic.Bool // serve was called; for any goroutine
+	served atomic.Bool // serve was called; safe for all goroutines
 }
 
-// newDirect returns a sink for the descriptor, which it closes. The loop flushes its backlog from
-// the first call of serve or end on.
+// newDirect returns a sink for the descriptor, which the sink closes at its end. The loop flushes
+// the backlog from the first call of serve or end.
 func newDirect(l *loop, fd int, h *http1) *direct {
 	c := &direct{loop: l, fd: int32(fd), trailing: uint16(min(h.trailing, maxTrailing)), chunked: h.chunked, released: h.released}
 	c.backlog = &backlog{chunked: h.chunked, private: [][]byte{h.head}}
@@ -48,7 +48,7 @@ func (c *direct) attachment() *attachment { return &c.att }
 
 func (c *direct) attach(sh *share, after uint64) {
 	c.attachedTo = sh
-	c.loop.put(func() { c.loop.attach(c, sh, after) }) // before the next event
+	c.loop.put(func() { c.loop.attach(c, sh, after) }) // runs before the next event is delivered
 }
 
 func (c *direct) detach() *share { return c.attachedTo }
@@ -60,7 +60,7 @@ func (c *direct) send(events [][]byte, sent func()) {
 	switch {
 	case !added && sent != nil:
 		sent()
-	case added && c.served.Load(): // else serve wakes the loop, after this
+	case added && c.served.Load(): // else serve wakes the loop later
 		signal(c.loop.inbox.wake)
 	}
 }
@@ -70,12 +70,12 @@ func (c *direct) drop(why End) { c.loop.do(func() { c.loop.finish(c, why) }) }
 
 func (c *direct) serve(_ context.Context, ended func(End)) {
 	c.served.Store(true)
-	if !c.loop.do(func() { c.loop.serve(c, ended) }) { // it ended before
+	if !c.loop.do(func() { c.loop.serve(c, ended) }) { // the loop has ended
 		ended(Closed)
 	}
 }
 
-// load returns the figures by which the pace judges the client.
+// load returns the state of the backlog, for the pace.
 func (c *direct) load() load {
 	if c.backlog == nil {
 		return load{}
@@ -86,12 +86,13 @@ func (c *direct) load() load {
 // pulse returns the kernel's figures for the socket.
 func (c *direct) pulse() socket.Pulse { return socket.ReadPulse(uintptr(c.fd)) }
 
-// write writes as much of b as the socket takes; [io.ErrShortWrite] means that it takes no more.
+// write writes as much of b as the socket accepts. [io.ErrShortWrite] means that the socket is
+// full.
 func (c *direct) write(b []byte) (int, error) {
 	return writeAll(len(b), func() (int, error) { return unix.Write(int(c.fd), b) })
 }
 
-// flush writes as much of the backlog as the socket takes. The pieces are a buffer to use.
+// flush writes as much of the backlog as the socket accepts. It uses pieces as a buffer.
 func (c *direct) flush(pieces [][]byte) error {
 	b := c.backlog
 	for {
@@ -113,7 +114,7 @@ func (c *direct) flush(pieces [][]byte) error {
 	}
 }
 
-// writeAll calls write, and returns an error unless it wrote size bytes.
+// writeAll calls write, again after EINTR. It returns an error unless write wrote size bytes.
 func writeAll(size int, write func() (int, error)) (int, error) {
 	for {
 		n, err := write()
@@ -131,7 +132,7 @@ func writeAll(size int, write func() (int, error)) (int, error) {
 	}
 }
 
-// descriptor is a [socket.Socket] that package net does not know.
+// descriptor is a [socket.Socket] that package net does not manage.
 type descriptor int32
 
 func (d descriptor) Control(f func(fd uintptr)) error { f(uintptr(d)); return nil }

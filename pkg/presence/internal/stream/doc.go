@@ -1,62 +1,70 @@
-// Package stream carries shared events to sockets. It knows nothing of users. Above it is
-// package hub, whose clients are connections of this package; below it is package socket, with the
-// kernel's figures of a socket and its end.
+// Package stream delivers shared events to sockets. It knows no users: package hub, above it, maps
+// users to its connections. Package socket, below it, reads the kernel's figures for a socket and
+// closes it.
 //
-// # The way of an event
+// # The path of an event
 //
-// [Stream.Publish] gives the event a publish number and to an encoder: one of a few streams of
-// r3labs/sse, one per core, with its only subscriber. r3labs/sse is kept by requirement of the
-// project; it orders and encodes the events. Its delivery to clients does not hold up (encoder.go
-// lists the reasons), so this package has its own: the encoder makes one frame of each event, and
-// the fan-out writes its bytes to all connections of the Stream.
+//	                 r3labs/sse           bytes, once         ┌─► loop  ─► direct ─► socket
+//	Stream.Publish ─► encoder ───► frame ───► fan-out ────────┤
+//	 (number)        one per core                             └─► waker ─► writer ─► socket
 //
-// A connection has one of two ways to its socket, which [Streams.Conn] chooses:
+// [Stream.Publish] gives the event a publish number and adds it to the inbox of an encoder. An
+// encoder is one stream of r3labs/sse with one subscriber; there is one encoder per core. The
+// project requires r3labs/sse, which orders and encodes the events. Its delivery to clients has
+// flaws (encoder.go lists them), so this package has its own. The encoder makes one frame per
+// event, and the fan-out writes the frame's bytes to all connections of the Stream.
 //
-//   - direct: plain HTTP/1 on Linux, as between a reverse proxy and a container. The connection is
-//     hijacked from net/http. A loop (one per core) writes to its descriptor without blocking, and
-//     notices its end by epoll. It has no goroutine and no buffer.
-//   - writer: TLS, HTTP/2, other systems, and connections that are more than a [net.TCPConn]. A
-//     goroutine writes the events of a backlog, which a waker (one per core) fills.
+// [Streams.Conn] chooses the sink of a connection:
 //
-// The answer to HTTP/1 is written by this package (http1.go): net/http hides the end of a
-// half-closed connection behind bytes that follow the request, and the error of a broken one.
+//	sink    used for                             how it writes
+//	direct  plain HTTP/1 on Linux, for example   The connection is hijacked from net/http. A loop
+//	        from a reverse proxy to a container  (one per core) writes to its descriptor without
+//	                                             blocking, and detects its end by epoll. It has
+//	                                             no goroutine and no buffer.
+//	writer  TLS, HTTP/2, other systems, types    A goroutine writes the events of a backlog.
+//	        that wrap a net.TCPConn              A waker (one per core) fills the backlog.
 //
-// A fan-out is divided into slices: no room waits for the whole fan-out of a larger one.
+// This package writes HTTP/1 responses itself (http1.go), because net/http hides two facts. It does
+// not report a half-closed connection if bytes follow the request. It drops the error of a broken
+// connection.
+//
+// A fan-out is split into slices, so that no room waits for the whole fan-out of a larger room.
 //
 // # Guarantees
 //
-//   - Order: the events of a Stream reach each of its connections in the order of Publish. Between
-//     two Streams there is no order.
-//   - Start: a connection gets the events that are published after its [Stream.Attach], and none
-//     from before, behind those that [Conn.Send] queued until then.
-//   - Backpressure: Publish never blocks. [Stream.Reserve] holds publishers to the speed of the
-//     fan-out; a slow consumer holds nobody.
-//   - Slow consumers (promise 4): above Config.MaxUnsent bytes of shared events in its backlog, a
-//     client must take 32 KiB per second; at 16 times as much it is disconnected. Below, and of its
-//     replay, it must take something in 15 s. It gets a goodbye if it can still take one. An event
-//     is in memory once, for however many backlogs.
-//   - Whole events: a connection that the server ends, ends between two events, unless its client
-//     takes nothing.
-//   - After [Conn.End] a connection gets nothing but its backlog and a goodbye.
-//   - Latest (promise 2): a backlog has at most one event of that kind, the newest.
-//   - Liveness (promise 5): a connection that is closed, half-closed or reset has ended at once,
-//     also when its client sent up to 16 KiB after its request; with more, it is disconnected. Over
-//     HTTP/1 on Linux a client that vanished is disconnected within two heartbeats. A client that
-//     pauses still acknowledges, and stays.
+//   - Order: the events of a Stream reach each of its connections in the order of Publish. There is
+//     no order between two Streams.
+//   - Start: a connection receives the events that are published after its [Stream.Attach], and
+//     none from before. Events that [Conn.Send] queued by then come first.
+//   - Backpressure: Publish never blocks. [Stream.Reserve] limits publishers to the speed of the
+//     fan-out. A slow consumer delays no publisher and no other client.
+//   - Slow consumers (promise 4): while a backlog holds more than Config.MaxUnsent bytes of shared
+//     events, its client must read 32 KiB per second. Above 16 times MaxUnsent it is disconnected.
+//     With a smaller backlog, or during a replay, it must read at least something in 15 s. It
+//     receives a goodbye if it can still read one. pace.go has all rules as a table. An event is in
+//     memory once, however many backlogs hold it.
+//   - Whole events: the server ends a connection between two events, unless the client reads
+//     nothing.
+//   - End: after [Conn.End] a connection receives only its backlog and a goodbye.
+//   - Latest (promise 2): a backlog holds at most one event of kind [Latest], the newest.
+//   - Liveness (promise 5): a connection that is closed, half-closed or reset ends at once. This
+//     holds even if the client sent up to 16 KiB after its request; a client that sends more is
+//     disconnected. Over HTTP/1 on Linux a vanished client is disconnected within two heartbeats. A
+//     client that pauses still acknowledges, and stays connected.
 //
 // # Files
 //
-// From bottom to top; a file uses only those above it in this list, except for loop_linux.go and
-// direct_linux.go, which use each other.
+// From bottom to top. A file uses only files above it in this list, except that loop_linux.go and
+// direct_linux.go use each other.
 //
 //   - Types and rules: event.go, end.go, config.go, pace.go (slow consumers and liveness), chunk.go
 //     and header.go (HTTP/1).
-//   - An event on its way: frame.go, queue.go, batch.go, encoder.go (r3labs/sse).
+//   - The path of an event: frame.go, queue.go, batch.go, encoder.go (r3labs/sse).
 //   - Goroutines and their fan-outs: inbox.go, yield_linux.go, yield_other.go, share.go, fanout.go.
 //   - Connections: liveness.go, resources.go, conn.go, http1.go; writer: waker.go, writer.go;
 //     direct: backlog_linux.go, direct_linux.go, loop_linux.go, loops_linux.go, loops_other.go.
-//   - The face: stream.go, streams.go.
+//   - API: stream.go, streams.go.
 //
-// What a delivery and a connection cost is measured by the benchmarks of package presence;
+// The benchmarks of package presence measure the cost of a delivery and of a connection;
 // docs/performance.md has the figures.
 package stream

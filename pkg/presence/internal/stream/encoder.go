@@ -1,24 +1,27 @@
 package stream
 
-// r3labs/sse v2.10 is the shared stream: Publish to its subscribers, and the wire encoding. It is
-// kept by requirement of the project. Its quirks, each shown by a test in quirks_test.go, are the
-// reason why clients are not its subscribers:
+// r3labs/sse v2.10 is the shared stream: it publishes to its subscribers, and encodes the events
+// for the wire. The project requires it. Clients are not its subscribers because of the quirks
+// below. The tests are in quirks_test.go.
 //
-//   - A stream's goroutine sends to one subscriber after the other, and waits for the first whose
-//     channel of 64 events is full. Here its only subscriber is the encoder, which never waits.
-//   - Publish blocks while the stream's own channel is full. Here a goroutine calls it that does
-//     nothing else and holds no lock.
-//   - With AutoReplay, on by default, every event is kept for ever and its id replaced by its
-//     number. Here it is off.
-//   - An event without an id is written with an empty id line, which makes a browser forget its
-//     last id. Here every event of r3labs has an id.
-//   - Data that begins with a colon is sent as a comment, and a line break in data or a name forges
-//     fields. Here data is JSON on one line, and names are checked.
-//   - An event without data ends the subscriber. Here none is published.
-//   - A subscriber is removed by one goroutine and counted by callbacks on others, in any order.
-//     Here nothing is counted by callbacks.
-//   - A stream that is closed before its subscribers have left leaves them waiting for ever. Here
-//     the encoders end first, then the streams.
+//   - A full subscriber blocks its stream (TestQuirkFullReaderBlocksItsStream). A stream's
+//     goroutine sends to its subscribers in turn, and waits for the first whose channel of 64
+//     events is full. Here the only subscriber is the encoder, which never waits.
+//   - Publish blocks while the stream's own channel is full (TestQuirkPublishWaitsWhileFull). Here
+//     only the goroutine of feed calls it, which does nothing else and holds no lock.
+//   - AutoReplay, on by default, keeps every event forever and replaces its id with its number
+//     (TestQuirkLogGrowsAndRenumbers). Here it is off.
+//   - An event without an id has an empty id line (TestQuirkEmptyIDIsWritten). It makes a browser
+//     forget its last id. Here every event that r3labs encodes has an id.
+//   - Fields can be forged (TestQuirkFieldsCanBeForged). Data that begins with a colon becomes a
+//     comment, and a line break in data or a name begins a new field. Here data is JSON on one
+//     line, and names are checked.
+//   - An event without data ends the subscriber (TestQuirkEventWithoutDataEndsSubscriber). Here
+//     none is published.
+//   - One goroutine removes a subscriber, and callbacks on other goroutines count it, in any order.
+//     Here no callback counts anything.
+//   - Subscribers that are still there when their stream closes wait forever (the cleanup of
+//     TestQuirkEventWithoutDataEndsSubscriber avoids it). Here the encoders end before the streams.
 
 import (
 	"context"
@@ -31,8 +34,8 @@ import (
 	"github.com/r3labs/sse/v2"
 )
 
-// encoders are the streams of r3labs, each with its encoder. There are a few, whatever the number
-// of rooms: a stream of r3labs costs two goroutines and a channel of 1,024 events.
+// encoders holds the streams of r3labs, each with its encoder. Their number does not depend on the
+// number of rooms: a stream of r3labs costs two goroutines and a channel of 1,024 events.
 type encoders struct {
 	server *sse.Server
 	all    []*encoder
@@ -49,7 +52,7 @@ func openEncoders(n int) encoders {
 	return es
 }
 
-// of returns the encoder of the Stream with that name.
+// of returns the encoder for the Stream with this name.
 func (es *encoders) of(name string) *encoder {
 	return es.all[maphash.String(es.seed, name)%uint64(len(es.all))]
 }
@@ -61,36 +64,36 @@ func (es *encoders) close() {
 	es.server.Close()
 }
 
-// publication is an event on its way through r3labs, with the frame for its text.
+// publication is an event that r3labs has yet to encode, with the frame for its text.
 type publication struct {
 	frame *frame
 	event Event
 	to    destination
 }
 
-// destination is the Stream of an event: fanOut is called with the encoded frame, by the encoder's
-// goroutine, which must not block.
+// destination is the Stream of an event. The encoder's goroutine calls fanOut with the encoded
+// frame; fanOut must not block.
 type destination interface{ fanOut(*frame) }
 
-// encoding is a publication that was given to r3labs.
+// encoding is a publication that r3labs encodes.
 type encoding struct {
 	frame *frame
 	size  int // of the event's text
 	to    destination
 }
 
-// encoder is one stream of r3labs and its only subscriber: an [http.ResponseWriter] into which
-// r3labs writes the text of each event, followed by a Flush.
+// encoder is one stream of r3labs and its only subscriber. It is an [http.ResponseWriter]: for each
+// event, r3labs writes the text into it and then calls Flush.
 type encoder struct {
 	id        string
 	server    *sse.Server
 	published *inbox[publication]
-	encodings chan encoding // in the order of their text
+	encodings chan encoding // in the order in which r3labs writes their text
 	stopFeed  chan struct{}
 	stopSSE   context.CancelFunc
 	running   sync.WaitGroup
 
-	// Of the goroutine of ServeHTTP alone.
+	// Used only by the goroutine of ServeHTTP.
 	header     http.Header
 	subscribed chan struct{} // closed by the Flush before the first event
 	current    encoding
@@ -125,7 +128,7 @@ func (e *encoder) add(p publication) {
 	}
 }
 
-// feed gives the events to r3labs in the order of add.
+// feed publishes the events to r3labs, in the order of add.
 func (e *encoder) feed() {
 	var publications []publication
 	for {
@@ -148,7 +151,7 @@ func (e *encoder) feed() {
 func (e *encoder) Header() http.Header { return e.header }
 func (e *encoder) WriteHeader(int)     {}
 
-// Write appends to the text of the current event, in the buffer that its frame keeps.
+// Write appends to the text of the current event. The frame keeps this buffer.
 func (e *encoder) Write(text []byte) (int, error) {
 	if e.buffer == nil {
 		e.current = <-e.encodings

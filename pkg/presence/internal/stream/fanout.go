@@ -3,30 +3,30 @@ package stream
 import "time"
 
 const (
-	// slice is the time after which a fan-out yields to those of other rooms and to new requests. A
-	// write of one event to a socket takes some 5 µs.
+	// slice is the time after which a fan-out yields to the fan-outs of other rooms and to new
+	// requests. Writing one event to a socket takes about 5 µs.
 	slice = 500 * time.Microsecond
-	// maxSlice bounds a slice that is longer because the goroutine had to wait for its turn: it is
-	// as long as that wait. In a flood of requests, which the runtime's scheduler prefers, it has
-	// to wait 10 ms, and 500 µs of each 10 ms would be too little: a fan-out to 15,000 sockets
-	// takes 100 ms.
+	// maxSlice is the maximum time of a slice. A slice is as long as the goroutine waited for its
+	// turn, if that was longer than slice. The runtime's scheduler prefers new requests, so in a
+	// flood of them the goroutine waits 10 ms. Then 500 µs of each 10 ms would be too little: a
+	// fan-out to 15,000 sockets takes 100 ms.
 	maxSlice = 2 * time.Millisecond
-	// loopGroup is the number of sockets that a loop writes to between two readings of the clock.
+	// loopGroup is the number of sockets that a loop writes to between two clock readings.
 	loopGroup = 16
 )
 
-// fanOuts delivers the events of one goroutine's shares, a slice of each in turn.
+// fanOuts delivers the events of one goroutine's shares: one slice of each share in turn.
 type fanOuts struct {
-	group  int           // connections between two readings of the clock; see deliver
+	group  int           // connections between two clock readings; see deliver
 	settle func()        // called after each group; may be nil
-	waited time.Duration // for the turn of this round
-	active []*share      // have events to deliver
-	spare  *fanOut       // for the next share that has none
-	batch  *batch        // for the next fan-out
-	busy   time.Duration // in all slices
+	waited time.Duration // time that the goroutine waited for this round
+	active []*share      // shares that have events to deliver
+	spare  *fanOut       // reused for the next share without one
+	batch  *batch        // reused for the next fan-out
+	busy   time.Duration // total time of all slices
 }
 
-// handle handles the tasks in order.
+// handle executes the tasks in order.
 func (f *fanOuts) handle(tasks []task) {
 	for _, t := range tasks {
 		if t.do != nil {
@@ -51,8 +51,8 @@ func (f *fanOuts) queue(sh *share, frame *frame) {
 	}
 }
 
-// round continues the fan-outs, a slice of each, until the time of a slice has passed or each has
-// had its turn.
+// round continues the fan-outs, one slice each. It ends after the time of one slice, or when each
+// fan-out has had its slice.
 func (f *fanOuts) round() {
 	start, sharing := time.Now(), len(f.active)
 	var unfinished []*share
@@ -66,7 +66,7 @@ func (f *fanOuts) round() {
 			unfinished = append(unfinished, sh)
 			continue
 		}
-		sh.now.pending.pop() // frees a large array, as the queue is empty
+		sh.now.pending.pop() // frees a large array, because the queue is empty
 		f.spare, sh.now = sh.now, nil
 	}
 	if n == sharing {
@@ -77,10 +77,10 @@ func (f *fanOuts) round() {
 	f.active = append(f.active, unfinished...)
 }
 
-// turn returns the time of a slice.
+// turn returns the maximum time of a slice in this round.
 func (f *fanOuts) turn() time.Duration { return min(max(slice, f.waited), maxSlice) }
 
-// yield lets ready goroutines and new requests run.
+// yield gives ready goroutines and new requests time to run.
 func (f *fanOuts) yield(y *yielder) {
 	start := time.Now()
 	y.yield()
@@ -94,7 +94,7 @@ func (f *fanOuts) finish() {
 	}
 }
 
-// slice continues the share's fan-out, or begins one.
+// slice continues the fan-out of the share, or starts one.
 func (f *fanOuts) slice(sh *share, sharing int) {
 	start, n := time.Now(), sh.now
 	if n.batch == nil {
@@ -125,22 +125,26 @@ func (f *fanOuts) slice(sh *share, sharing int) {
 	f.batch, n.batch, sh.delivered, n.queuedAt = n.batch, nil, 0, now
 }
 
-// deliver delivers the batch to the next group of connections: of a loop, no more than maxBatch bytes
-// and one connection.
+// deliver delivers the batch to the next group of connections. The group of a loop ends early, with
+// the connection whose batch reaches maxBatch bytes in total.
 func (f *fanOuts) deliver(sh *share) {
 	b := sh.now.batch
 	for n, size := 0, 0; n < f.group && (size < maxBatch || f.settle != nil) && sh.delivered < len(sh.conns); n++ {
 		size += b.size
 		c := sh.conns[sh.delivered]
-		sh.delivered++ // before the delivery, in which the connection may end
+		sh.delivered++ // before deliver, in which the connection may end
 		c.deliver(b)
 	}
 }
 
-// measure sets the share's fan-out time: the time since the fan-out began, without the slices of
-// other rooms. Its own slices are multiplied by the number of fan-outs that share the goroutine,
-// but the result is never longer than its events really waited. So the size of other rooms does not
-// change it, and the counts of many rooms together take no more time than those of one.
+// measure sets the fan-out time of the share:
+//
+//	alone   time since the start of the fan-out, without the slices of any room
+//	spent   its own slices, each times the number of fan-outs that share the goroutine
+//	took    min(alone + spent, time for which its events really waited)
+//
+// So the size of other rooms does not change the result, and the counts of many rooms together use
+// no more time than those of one room.
 func (f *fanOuts) measure(sh *share, now time.Time) {
 	n := sh.now
 	if !n.batch.timed {

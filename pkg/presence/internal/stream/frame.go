@@ -2,25 +2,25 @@ package stream
 
 import "sync/atomic"
 
-// frame is an encoded event on its way to the connections of its Stream. Its bytes are made once
-// for all connections and never changed.
+// frame is an encoded event for the connections of its Stream. All connections share its bytes,
+// which never change.
 type frame struct {
 	kind   Kind
 	number uint64 // the publish number, within its Stream
 	chunk  []byte // the event as a chunk of an HTTP/1.1 body
-	head   int32  // length of the chunk's head; the event alone is behind it
+	head   int32  // length of the chunk's head, which precedes the event
 
-	holders atomic.Int32 // the encoder, and the goroutines that have yet to deliver it
-	done    func()       // called when no holder is left; may be nil
+	holders atomic.Int32 // the encoder, and the goroutines that still deliver it
+	done    func()       // called when the last holder releases it; may be nil
 }
 
-// fill sets the frame's bytes: the event that was appended to a chunk buffer.
+// fill makes the frame's bytes of a chunk buffer that holds the event.
 func (f *frame) fill(buffer []byte) {
 	chunk, head := finishChunk(buffer)
 	f.chunk, f.head = chunk, int32(head)
 }
 
-// bytes returns the event, as a chunk or alone.
+// bytes returns the event, as a chunk if chunked is set.
 func (f *frame) bytes(chunked bool) []byte {
 	if chunked {
 		return f.chunk
@@ -31,7 +31,7 @@ func (f *frame) bytes(chunked bool) []byte {
 // len returns the length of the event in bytes.
 func (f *frame) len() int { return len(f.chunk) - int(f.head) - len(chunkEnd) }
 
-// unsent returns the bytes that the frame adds to those limited by Config.MaxUnsent.
+// unsent returns the number of bytes that count toward Config.MaxUnsent.
 func (f *frame) unsent() int {
 	if f.kind == Free {
 		return 0
@@ -49,8 +49,8 @@ func (f *frame) release() {
 	}
 }
 
-// ping is sent to each connection every heartbeat. It is an event, as browsers do not show comments
-// to scripts.
+// ping is sent to each connection once per heartbeat. It is an event, because browsers do not pass
+// comments to scripts.
 var ping = func() *frame {
 	e := Event{Name: "ping", Data: []byte("{}")}
 	f := new(frame)

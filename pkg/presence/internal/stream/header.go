@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// headers are those of a stream. Those after Content-Type ask proxies to pass every event on at
-// once and unchanged; docs/proxies.md lists which proxy obeys which.
+// headers are the header fields of a stream. Those after Content-Type ask proxies to forward every
+// event at once and unchanged. docs/proxies.md lists the headers that each proxy obeys.
 //
-// RFC 9110, section 8.4.1, says that identity should not be sent in Content-Encoding. Caddy before
-// 2.6.3 (Debian 12) and Varnish ignore no-transform, and gzip a response without Content-Encoding
-// without ever flushing the encoder. The header must not depend on the request's Accept-Encoding,
-// which many configurations remove.
+// Content-Encoding: identity is against the advice of RFC 9110, section 8.4.1. It is needed because
+// Caddy before 2.6.3 (Debian 12) and Varnish ignore no-transform. They gzip a response without
+// Content-Encoding, and never flush the encoder. The field must not depend on the request's
+// Accept-Encoding, because many configurations remove that.
 var headers = []struct{ name, value string }{
 	{"Content-Type", "text/event-stream"},
 	{"Cache-Control", "no-store, no-transform"},
@@ -21,7 +21,7 @@ var headers = []struct{ name, value string }{
 	{"X-Accel-Buffering", "no"},
 }
 
-// fixedHeaders are the header fields that a host's middleware cannot set: this package does.
+// fixedHeaders are the header fields that this package sets. A host's middleware cannot set them.
 var fixedHeaders = func() map[string]bool {
 	fixed := map[string]bool{"Content-Length": true, "Transfer-Encoding": true, "Connection": true}
 	for _, field := range headers {
@@ -30,13 +30,13 @@ var fixedHeaders = func() map[string]bool {
 	return fixed
 }()
 
-// responseHead returns the status line and the headers of the answer to a request of HTTP/1, with
-// those that the middleware has set.
+// responseHead returns the status line and the headers of the response to an HTTP/1 request. It
+// includes the headers that the middleware has set.
 func responseHead(r *http.Request, middleware http.Header, chunked bool) []byte {
 	var head bytes.Buffer
-	head.Grow(640) // once: the usual head takes half, and the first events of a joiner go behind it
+	head.Grow(640) // once: a usual head needs half, and a joiner's first events follow
 	if chunked {
-		head.WriteString("HTTP/1.1 200 OK\r\n") // the highest version that is known here
+		head.WriteString("HTTP/1.1 200 OK\r\n") // the highest version that this package supports
 	} else {
 		head.WriteString("HTTP/1.0 200 OK\r\n")
 	}
@@ -64,12 +64,20 @@ func writeField(b *bytes.Buffer, name, value string) {
 	b.WriteString("\r\n")
 }
 
-// announcesEnd reports whether the answer has Connection: close. RFC 9112 section 9.6 wants it, as
-// the connection ends with the stream; and a proxy with a pool of connections would reuse this one:
-// nginx answered 75 of 4,000 requests with 502 without it. But Node's fetch takes a reset for the
-// stream's end after it, chunked or not. So it is not sent to a client that sent Connection: close
-// itself, nor to one that sent Connection: keep-alive without a header of a proxy, as browsers and
-// Node do.
+// announcesEnd reports whether the response has Connection: close. Two facts are in conflict:
+//
+//   - RFC 9112 section 9.6 asks for it, because the connection ends with the stream. Without it a
+//     proxy with a connection pool would reuse the connection: nginx answered 75 of 4,000 requests
+//     with 502.
+//   - After it, Node's fetch treats a reset as the end of the stream, chunked or not.
+//
+// So the result depends on the request:
+//
+//	Connection   header of a proxy   Connection: close in the response
+//	close        any                 no
+//	keep-alive   no                  no, as browsers and Node send this
+//	keep-alive   yes                 yes
+//	other        any                 yes
 func announcesEnd(r *http.Request) bool {
 	if r.Close {
 		return false

@@ -12,16 +12,16 @@ import (
 	"example.com/presence/pkg/presence/internal/socket"
 )
 
-// maxTrailing is the number of bytes that a client may send after its request. They are read and
-// discarded, as the end of the connection is visible behind them only.
+// maxTrailing is the number of bytes that a client may send after its request. This package reads
+// and discards them, because the end of the connection is visible only behind them.
 const maxTrailing = 16 << 10
 
-// http1 is a hijacked connection of HTTP/1 and the answer on it, written by this package. net/http
-// would hide two ends: after one byte behind the request it does not notice a half-closed
-// connection, and the error of a broken connection is lost.
+// http1 is a hijacked HTTP/1 connection and the response on it, which this package writes. net/http
+// would hide two kinds of end. After one byte behind the request it does not notice a half-closed
+// connection, and it drops the error of a broken connection.
 type http1 struct {
 	conn     net.Conn
-	head     []byte // of the answer, until it is written
+	head     []byte // of the response, until it is written
 	chunked  bool
 	trailing int           // bytes received after the request
 	buffer   *bufio.Writer // between Write and Flush
@@ -29,16 +29,16 @@ type http1 struct {
 	ender    *socket.Ender // closes it
 }
 
-// Detacher is a connection of a listener that keeps an account of its connections. Detach removes
-// it from the account, and returns the connection below and a function to call when that is closed,
-// which may be nil. A type around a Detacher, such as [crypto/tls.Conn], goes on using it.
+// Detacher is a connection of a listener that counts its connections. Detach removes it from the
+// count. It returns the connection below, and a function to call when that is closed; the function
+// may be nil. A type that wraps a Detacher, such as [crypto/tls.Conn], still uses it after Detach.
 type Detacher interface {
 	Detach() (below net.Conn, released func())
 }
 
-// hijack takes the connection of the request over from net/http. The answer's body is chunked, so
-// that a client can distinguish its end from a broken connection. HTTP/1.0 has no chunks: the body
-// ends with the connection.
+// hijack takes over the connection of the request from net/http. The body of the response is
+// chunked, so that a client can distinguish its end from a broken connection. HTTP/1.0 has no
+// chunks: its body ends with the connection.
 func hijack(w http.ResponseWriter, r *http.Request, ender *socket.Ender) (*http1, error) {
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -59,7 +59,7 @@ func hijack(w http.ResponseWriter, r *http.Request, ender *socket.Ender) (*http1
 	return h, nil
 }
 
-// buffers are used between a Write and its Flush.
+// buffers holds the buffers that are used between a Write and its Flush.
 var buffers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 4<<10) }}
 
 // Write adds b to the body.
@@ -68,7 +68,7 @@ func (h *http1) Write(b []byte) (int, error) {
 		h.buffer = buffers.Get().(*bufio.Writer)
 		h.buffer.Reset(h.conn)
 	}
-	h.buffer.Write(h.head) // an error is kept, and returned by the last write
+	h.buffer.Write(h.head) // the last write returns an error of this one
 	h.head = nil
 	if !h.chunked {
 		return h.buffer.Write(b)
@@ -90,14 +90,14 @@ func (h *http1) Flush() error {
 
 func (h *http1) SetWriteDeadline(t time.Time) error { return h.conn.SetWriteDeadline(t) }
 
-// waitForEnd returns when the client has closed its half of the connection, has sent too much, or
-// the connection is broken or closed. The error is not nil.
+// waitForEnd waits until the client has closed its half of the connection, has sent more than
+// maxTrailing bytes, or the connection is broken or closed. The error is never nil.
 func (h *http1) waitForEnd() error {
 	b := make([]byte, 256)
 	for {
 		n, err := h.conn.Read(b)
 		if h.trailing += n; h.trailing > maxTrailing {
-			return errors.New("too much after the request")
+			return errors.New("too many bytes after the request")
 		}
 		if err != nil {
 			return err
@@ -105,15 +105,15 @@ func (h *http1) waitForEnd() error {
 	}
 }
 
-// close closes the connection. If the body is complete, the client gets its end, and the goodbye of
-// TLS if that takes no longer than within. The connection of a client that has vanished or is slow
-// is reset otherwise.
+// close closes the connection. If the body is complete, the client receives its end, and the
+// close_notify of TLS if that takes no longer than within. If it is not, the connection of a
+// vanished or slow client is reset. In all other cases queued data is delivered.
 func (h *http1) close(complete bool, why End, within time.Duration) {
 	below := h.below()
 	end := layers{socket.Of(below), below, h.conn}
 	if complete {
 		if h.chunked {
-			io.WriteString(h.conn, lastChunk) // within the deadline of the goodbye
+			io.WriteString(h.conn, lastChunk) // uses the deadline of the goodbye
 		}
 		late := time.AfterFunc(within, func() { socket.Reset(end) }) // crypto/tls would wait 5 s
 		if half, ok := h.conn.(interface{ CloseWrite() error }); ok {
@@ -121,7 +121,7 @@ func (h *http1) close(complete bool, why End, within time.Duration) {
 		}
 		late.Stop()
 	}
-	below.SetDeadline(time.Unix(1, 0)) // ends waitForEnd, also while the Ender holds the socket
+	below.SetDeadline(time.Unix(1, 0)) // ends waitForEnd, even while the Ender holds the socket
 	if !complete && (why == Timeout || why == Slow) {
 		socket.Reset(end)
 	} else {
@@ -140,7 +140,7 @@ func (h *http1) pulse() (p socket.Pulse) {
 	return p
 }
 
-// below returns the connection below TLS, or a type like it.
+// below returns the connection below TLS or a similar wrapper.
 func (h *http1) below() net.Conn {
 	if t, ok := h.conn.(interface{ NetConn() net.Conn }); ok {
 		return t.NetConn()
@@ -148,8 +148,8 @@ func (h *http1) below() net.Conn {
 	return h.conn
 }
 
-// layers is the socket of a connection, if it has one, the connection below TLS, and the one on
-// top.
+// layers is a [socket.Socket] that closes a connection with its layers: the socket, if it has one,
+// the connection below TLS, and the one on top.
 type layers struct {
 	socket.Socket
 	below, top net.Conn
@@ -162,8 +162,8 @@ func (l layers) Control(f func(fd uintptr)) error {
 	return l.Socket.Control(f)
 }
 
-// Close closes from below: crypto/tls would write its goodbye to a client that takes nothing, for 5
-// s.
+// Close closes the lowest layer first. Otherwise crypto/tls would try for 5 s to write close_notify
+// to a client that reads nothing.
 func (l layers) Close() error {
 	err := l.below.Close()
 	if l.top != l.below {

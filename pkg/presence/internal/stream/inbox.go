@@ -2,9 +2,9 @@ package stream
 
 import "sync"
 
-// inbox is an ordered queue of work for one goroutine. Adding to it does not block.
+// inbox is an ordered queue of work for one goroutine. Adding an item does not block.
 type inbox[T any] struct {
-	wake chan struct{} // signalled when there are items; the goroutine waits for it
+	wake chan struct{} // signalled when there are items; the goroutine waits for this
 
 	mu     sync.Mutex // guards items and closed
 	items  []T
@@ -13,7 +13,7 @@ type inbox[T any] struct {
 
 func newInbox[T any]() *inbox[T] { return &inbox[T]{wake: make(chan struct{}, 1)} }
 
-// add appends an item and wakes the goroutine. It reports false, and adds nothing, after close.
+// add appends an item and wakes the goroutine. After close it adds nothing and reports false.
 func (b *inbox[T]) add(item T) bool {
 	added := b.put(item)
 	if added {
@@ -22,7 +22,7 @@ func (b *inbox[T]) add(item T) bool {
 	return added
 }
 
-// put is add without waking the goroutine: it handles the item when it wakes for another reason.
+// put is add without waking the goroutine, which handles the item when something else wakes it.
 func (b *inbox[T]) put(item T) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -32,9 +32,9 @@ func (b *inbox[T]) put(item T) bool {
 	return !b.closed
 }
 
-// take returns the items that were added since the last call. It reuses the slice of the last call.
+// take returns the items added since the last call. It reuses last, the result of the last call.
 func (b *inbox[T]) take(last []T) []T {
-	clear(last) // or it would keep the items alive
+	clear(last) // or the old items would stay in memory
 	if cap(last) > 1024 {
 		last = nil
 	}

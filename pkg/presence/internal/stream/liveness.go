@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// liveness checks the clients of writers at each part of a heartbeat. (A loop checks its own.)
+// liveness checks the clients of writers, once per part of a heartbeat. A loop checks its own
+// clients.
 type liveness struct {
 	mu    sync.Mutex // guards conns
 	conns map[checked]struct{}
@@ -28,7 +29,7 @@ func (l *liveness) remove(c checked) {
 	delete(l.conns, c)
 }
 
-// run checks until stop is closed.
+// run checks the clients until stop is closed.
 func (l *liveness) run(heartbeat time.Duration, stop <-chan struct{}) {
 	ticks := time.NewTicker(heartbeat / heartbeatParts)
 	defer ticks.Stop()

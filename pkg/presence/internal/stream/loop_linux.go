@@ -14,16 +14,25 @@ import (
 	"example.com/presence/pkg/presence/internal/socket"
 )
 
-// deadlineInterval is the time between two checks of the deadlines of clients with a backlog.
+// deadlineInterval is the time between two checks of the deadlines of blocked clients.
 const deadlineInterval = 100 * time.Millisecond
 
-// loop writes to its share of the process's direct connections, and waits for their ends with an
-// epoll of its own: two goroutines, however many connections and rooms there are. There is one per
-// core.
+// loop writes to a part of the process's direct connections, and detects their ends with its own
+// epoll instance. There is one loop per core. A loop has two goroutines, run and poll, for any
+// number of connections and rooms. Other goroutines send it tasks through its inbox.
 //
-// Its inbox holds the tasks for it. A turn handles all of them, and continues the fan-outs of its
-// rooms for a slice. Events published during a fan-out gather for the room's next one, which writes
-// them to each socket at once.
+// run works in turns. A turn starts when the inbox or epoll signals, at each part of a heartbeat,
+// for a check of deadlines, or for the unfinished work of the last turn. It has these steps:
+//
+//  1. handle epoll events, for at most a slice: clients that close, sockets with free space
+//  2. heartbeat: ping some connections and check others, once per part of a heartbeat
+//  3. handle all tasks of the inbox: joins, ends, events to fan out
+//  4. flush the backlogs of joiners and of ending connections, for at most a slice
+//  5. continue the fan-outs of its rooms, for a slice
+//  6. check the deadlines of blocked clients, once per deadlineInterval
+//
+// Events that are published during a fan-out gather for the room's next fan-out, which writes all
+// of them to each socket at once.
 type loop struct {
 	*resources
 	inbox    *inbox[task]
@@ -35,15 +44,15 @@ type loop struct {
 	stop     context.CancelFunc
 	running  sync.WaitGroup
 
-	// Of run's goroutine alone.
+	// Used only by run's goroutine.
 	epfd      int
-	time      time.Duration // of the turn's begin, see resources.now
-	conns     []*direct     // an epoll event names an index
+	time      time.Duration // start of the turn, see resources.now
+	conns     []*direct     // an epoll event holds an index into it
 	free      []int32       // indexes without a connection
 	fanOuts   fanOuts
-	unflushed []*direct // joiners and ending connections with a backlog to flush
+	unflushed []*direct // joiners and ending connections, to flush
 	blocked   map[*direct]bool
-	part      int // of the heartbeat, the next one
+	part      int // the next part of the heartbeat
 	events    []unix.EpollEvent
 	pieces    [][]byte
 	scratch   []byte
@@ -55,7 +64,7 @@ func openLoop(r *resources) (*loop, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
-	if err := unix.SetNonblock(epfd, true); err != nil { // or the runtime does not wait for it
+	if err := unix.SetNonblock(epfd, true); err != nil { // or the runtime would not poll it
 		unix.Close(epfd)
 		return nil, os.NewSyscallError("fcntl", err)
 	}
@@ -66,7 +75,7 @@ func openLoop(r *resources) (*loop, error) {
 	}
 	raw, err := l.epoll.SyscallConn()
 	if err == nil {
-		err = l.epoll.SetReadDeadline(time.Time{}) // it has one if the runtime waits for it
+		err = l.epoll.SetReadDeadline(time.Time{}) // works only if the runtime polls it
 	}
 	if err == nil {
 		l.yielder, err = openYielder()
@@ -81,7 +90,7 @@ func openLoop(r *resources) (*loop, error) {
 	return l, nil
 }
 
-// close ends the loop, whose connections have ended.
+// close ends the loop. All its connections must have ended.
 func (l *loop) close() {
 	l.inbox.close()
 	l.stop()
@@ -94,12 +103,12 @@ func (l *loop) close() {
 // do makes run call f, after all earlier tasks. It reports false after close.
 func (l *loop) do(f func()) bool { return l.inbox.add(task{do: f}) }
 
-// put is do without waking the loop: f runs in its next turn. Only the last step of a join wakes
-// the loop: a turn for each step would cost more than the step.
+// put is do without waking the loop: f runs in the next turn. Only the last step of a join wakes
+// the loop, because a turn for each step would cost more than the step.
 func (l *loop) put(f func()) bool { return l.inbox.put(task{do: f}) }
 
-// poll signals ready when epoll has events. An epoll's descriptor is readable then, and the runtime
-// waits for that as for any other, without a thread.
+// poll signals ready when epoll has events. Then the descriptor of the epoll instance is readable.
+// The runtime waits for that as for any other descriptor, without a thread.
 func (l *loop) poll(raw syscall.RawConn) {
 	raw.Read(func(uintptr) (done bool) {
 		signal(l.ready)
@@ -153,7 +162,7 @@ func (l *loop) run() {
 	l.fanOuts.finish()
 }
 
-// add adds a connection.
+// add adds a connection to the loop.
 func (l *loop) add(c *direct) {
 	if len(l.free) == 0 {
 		l.conns = append(l.conns, nil)
@@ -167,8 +176,8 @@ func (l *loop) add(c *direct) {
 	}
 }
 
-// register makes epoll report when the client closes the connection or sends something, and the
-// events in more; edge-triggered.
+// register makes epoll report when the client closes the connection or sends something. It also
+// reports the events in more. All are edge-triggered.
 func (l *loop) register(c *direct, op int, more uint32) error {
 	return unix.EpollCtl(l.epfd, op, int(c.fd), &unix.EpollEvent{
 		Events: unix.EPOLLIN | unix.EPOLLET | more, Fd: c.index,
@@ -205,7 +214,7 @@ func (l *loop) send(c *direct, events [][]byte, sent func()) {
 	l.unflushed = append(l.unflushed, c)
 }
 
-// end ends the connection after the events that were published before and a goodbye.
+// end ends the connection after a goodbye, behind the events that were published before.
 func (l *loop) end(c *direct, why End) {
 	if c.fd < 0 || c.ending != "" {
 		return
@@ -216,7 +225,8 @@ func (l *loop) end(c *direct, why End) {
 	l.goodbye(c, why, l.config.goodbyeTime)
 }
 
-// goodbye adds a goodbye to the backlog. Many connections may end at once, so flushAll writes it.
+// goodbye adds a goodbye to the backlog. flushAll writes it, because many connections may end at
+// once.
 func (l *loop) goodbye(c *direct, why End, within time.Duration) {
 	c.att.detach()
 	c.ending = why
@@ -225,7 +235,7 @@ func (l *loop) goodbye(c *direct, why End, within time.Duration) {
 	l.unflushed = append(l.unflushed, c)
 }
 
-// deliver writes a batch to a connection.
+// deliver writes a batch to a connection, or adds it to the backlog if there is one.
 func (l *loop) deliver(c *direct, batch *batch) {
 	if c.backlog == nil && c.att.after < batch.frames[0].number {
 		n, err := c.write(batch.bytes(c.chunked))
@@ -255,7 +265,7 @@ func (l *loop) deliver(c *direct, batch *batch) {
 	}
 }
 
-// backlog returns the backlog of the connection. It makes one if there is none.
+// backlog returns the backlog of the connection, and makes one if there is none.
 func (l *loop) backlog(c *direct) *backlog {
 	if c.backlog == nil {
 		c.backlog = &backlog{chunked: c.chunked}
@@ -263,7 +273,7 @@ func (l *loop) backlog(c *direct) *backlog {
 	return c.backlog
 }
 
-// flush writes as much of the backlog as the socket takes.
+// flush writes as much of the backlog as the socket accepts.
 func (l *loop) flush(c *direct) {
 	if c.backlog == nil || c.backlog.full {
 		return
@@ -287,7 +297,7 @@ func (l *loop) flush(c *direct) {
 	}
 }
 
-// block notes that the socket takes no more for now. Epoll reports when it does.
+// block records that the socket is full. Epoll reports when it has free space.
 func (l *loop) block(c *direct) {
 	b := c.backlog
 	b.full = true
@@ -302,7 +312,7 @@ func (l *loop) block(c *direct) {
 }
 
 // handleEvents handles epoll events for a slice, and reports whether there may be more. One event
-// may be 100 µs of work, when a client reads large messages again.
+// may take 100 µs, when a client resumes reading large messages.
 func (l *loop) handleEvents() (more bool) {
 	for start := time.Now(); time.Since(start) < slice; {
 		n, err := unix.EpollWait(l.epfd, l.events, 0)
@@ -316,8 +326,8 @@ func (l *loop) handleEvents() (more bool) {
 	return true
 }
 
-// handleEvent handles one epoll event. It is a hint: the index may be that of another connection by
-// now.
+// handleEvent handles one epoll event. The event is a hint: its index may belong to another
+// connection by now.
 func (l *loop) handleEvent(e unix.EpollEvent) {
 	c := l.conns[e.Fd]
 	if c == nil {
@@ -332,7 +342,7 @@ func (l *loop) handleEvent(e unix.EpollEvent) {
 	}
 }
 
-// flushAll flushes connections for a slice: joiners, and those that end.
+// flushAll flushes joiners and ending connections, for a slice.
 func (l *loop) flushAll() {
 	n := 0
 	for start := time.Now(); n < len(l.unflushed) && time.Since(start) < slice; n++ {
@@ -346,8 +356,8 @@ func (l *loop) flushAll() {
 	}
 }
 
-// read discards the bytes that the client sends after its request, up to a bound, to see the end
-// behind them.
+// read discards the bytes that the client sends after its request, to detect the end behind them.
+// The limit is maxTrailing.
 func (l *loop) read(c *direct) {
 	for {
 		n, err := unix.Read(int(c.fd), l.scratch)
@@ -359,7 +369,7 @@ func (l *loop) read(c *direct) {
 			l.finish(c, endOf(err))
 			return
 		case n == 0:
-			l.finish(c, Closed) // a half-closed connection has ended
+			l.finish(c, Closed) // a half-closed connection counts as ended
 			return
 		default:
 			if c.trailing += uint16(n); c.trailing > maxTrailing {
@@ -370,8 +380,8 @@ func (l *loop) read(c *direct) {
 	}
 }
 
-// checkDeadlines evicts the clients whose deadline has passed. It flushes first, as the loop may
-// have been late, and not the client.
+// checkDeadlines evicts the clients whose deadline has passed. It flushes first, because the loop
+// may have been late instead of the client.
 func (l *loop) checkDeadlines() {
 	for c := range l.blocked {
 		if !c.pace.late(l.time) {
@@ -393,8 +403,12 @@ func (l *loop) checkDeadlines() {
 	}
 }
 
-// heartbeat is a part of a heartbeat: some connections are pinged. Observed are those that have not
-// acknowledged a ping of answerParts ago or more, and all with a backlog.
+// heartbeat handles one part of a heartbeat. Each connection has its part, by its index:
+//
+//	parts since its part   connection                                    action
+//	0                      all                                           ping, observe
+//	≥ answerParts          with data to acknowledge, such as that ping   observe
+//	any                    with a full socket                            observe
 func (l *loop) heartbeat() {
 	for i, c := range l.conns {
 		if c == nil {
@@ -411,8 +425,8 @@ func (l *loop) heartbeat() {
 	l.part = (l.part + 1) % heartbeatParts
 }
 
-// ping sends a ping, and observes the client. A connection with a backlog needs no ping, and one
-// that is not attached yet must get its sync before.
+// ping sends a ping, and observes the client. A connection with a backlog needs no ping. One that
+// is not attached yet must receive its sync first.
 func (l *loop) ping(c *direct) {
 	if c.backlog == nil && c.att.share != nil {
 		b := ping.bytes(c.chunked)
@@ -428,7 +442,7 @@ func (l *loop) ping(c *direct) {
 	l.observe(c, c.pulse())
 }
 
-// observe evicts the client if it has vanished or takes nothing, and reports whether it did.
+// observe evicts the client if it has vanished or acknowledges nothing. It reports whether it did.
 func (l *loop) observe(c *direct, pulse socket.Pulse) (evicted bool) {
 	why := c.pace.observe(&l.config, l.time, pulse, c.load())
 	if why != "" {
@@ -437,8 +451,9 @@ func (l *loop) observe(c *direct, pulse socket.Pulse) (evicted bool) {
 	return why != ""
 }
 
-// evict ends the connection of a client that is too slow: after the rest of an event of which it
-// took a part, and a goodbye. A replay may be long, and is cut off.
+// evict ends the connection of a client that is too slow. The client may still read the rest of an
+// event that it has begun, and a goodbye. A replay is cut off, because it may be long. A vanished
+// client receives neither.
 func (l *loop) evict(c *direct, why End) {
 	if why == Timeout || c.load().private {
 		l.finish(c, why)
@@ -457,7 +472,7 @@ func (l *loop) finish(c *direct, why End) {
 	if c.ending == "" {
 		c.ending = why
 	}
-	if c.ending == Timeout || c.ending == Slow && c.backlog != nil { // it has not taken the goodbye either
+	if c.ending == Timeout || c.ending == Slow && c.backlog != nil { // the goodbye is unread, too
 		socket.Reset(descriptor(c.fd))
 	} else {
 		l.ender.End(descriptor(c.fd))

@@ -9,10 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// loops are the loops of a process. Without any, connections have goroutines.
+// loops holds the loops of a process. If it is empty, each connection has a goroutine.
 type loops []*loop
 
-// openLoops opens n loops, or fewer if the process has no descriptor left.
+// openLoops opens n loops, or fewer if the process reaches its open-file limit.
 func openLoops(n int, r *resources) (ls loops) {
 	for range n {
 		if l, err := openLoop(r); err == nil {
@@ -29,13 +29,13 @@ func (ls loops) close() {
 }
 
 // duplicating is held while a descriptor is duplicated. The kernel needs milliseconds to enlarge
-// the table of descriptors, and each goroutine that waits for it would hold a thread, for ever: 130
-// in a storm of 15,000 joins, 200 at a time.
+// the table of descriptors. Each goroutine that waits for the kernel would cost a thread, and Go
+// keeps threads forever: 130 of them in a storm of 15,000 joins, 200 at a time.
 var duplicating sync.Mutex
 
-// direct returns a sink for a connection that is TCP and nothing else: a type around one may not
-// allow its descriptor to be used. It returns nil for any other, and [ErrFull] without a
-// descriptor.
+// direct returns a sink for a plain TCP connection. It returns a nil sink for any other, because a
+// type that wraps a connection may not allow direct use of its descriptor. It returns [ErrFull] if
+// no descriptor is left.
 func (ls loops) direct(h *http1) (sink, error) {
 	tcp, ok := h.conn.(*net.TCPConn)
 	if !ok || len(ls) == 0 {
@@ -48,12 +48,12 @@ func (ls loops) direct(h *http1) (sink, error) {
 	fd := -1
 	var failed error
 	err = raw.Control(func(original uintptr) {
-		// For a moment there are two: net gives no descriptor away.
+		// For a moment there are two descriptors, because package net never releases its own.
 		duplicating.Lock()
 		defer duplicating.Unlock()
 		fd, failed = unix.FcntlInt(original, unix.F_DUPFD_CLOEXEC, 0)
 	})
-	if err != nil { // it was closed meanwhile
+	if err != nil { // the connection was closed meanwhile
 		return nil, nil
 	}
 	if failed != nil {
@@ -61,6 +61,6 @@ func (ls loops) direct(h *http1) (sink, error) {
 	}
 	smallest := slices.MinFunc(ls, func(a, b *loop) int { return cmp.Compare(a.size.Load(), b.size.Load()) })
 	c := newDirect(smallest, fd, h)
-	h.conn.Close() // the first of the two
+	h.conn.Close() // the first of the two descriptors
 	return c, nil
 }

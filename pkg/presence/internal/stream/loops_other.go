@@ -2,7 +2,7 @@
 
 package stream
 
-// loops need epoll. Without, connections have goroutines.
+// loops is empty on this system, which has no epoll: each connection has a goroutine.
 type loops struct{}
 
 func openLoops(int, *resources) loops { return loops{} }

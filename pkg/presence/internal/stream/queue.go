@@ -2,20 +2,21 @@ package stream
 
 import "iter"
 
-// queue is the shared frames of a backlog, in order.
+// queue holds the shared frames of a backlog, in order.
 type queue struct {
-	frames []*frame // from head on; nil where a Latest was replaced
+	frames []*frame // valid from head; nil where a Latest was replaced
 	head   int
-	latest int // index of the Latest in frames, plus one; 0 if there is none
-	unsent int // bytes limited by Config.MaxUnsent
+	latest int // index of the Latest in frames, plus one; 0: none
+	unsent int // bytes that count toward Config.MaxUnsent
 }
 
 func (q *queue) len() int { return len(q.frames) - q.head }
 
-// push appends the frame. A Latest in the queue is removed and returned when a later one comes. It
-// is not overwritten in place: the position in its id would be ahead of the messages behind it.
+// push appends the frame. If the frame is a Latest, push removes and returns the Latest that the
+// queue already holds. A Latest does not overwrite the old one in place: the position in its id
+// would be ahead of the messages behind it.
 func (q *queue) push(f *frame) (replaced *frame) {
-	if q.head > 64 && q.head > len(q.frames)/2 { // a queue that is never empty must not grow for ever
+	if q.head > 64 && q.head > len(q.frames)/2 { // a queue that is never empty must not grow without limit
 		n := copy(q.frames, q.frames[q.head:])
 		clear(q.frames[n:])
 		q.frames = q.frames[:n]
@@ -35,7 +36,7 @@ func (q *queue) push(f *frame) (replaced *frame) {
 	return replaced
 }
 
-// pop removes and returns the first frame; nil if the queue is empty.
+// pop removes and returns the first frame. It returns nil if the queue is empty.
 func (q *queue) pop() *frame {
 	for q.head < len(q.frames) {
 		f := q.frames[q.head]
@@ -56,7 +57,7 @@ func (q *queue) pop() *frame {
 	return nil
 }
 
-// all returns the frames in order, without removing them.
+// all iterates over the frames in order, without removing them.
 func (q *queue) all() iter.Seq[*frame] {
 	return func(yield func(*frame) bool) {
 		for _, f := range q.frames[q.head:] {

@@ -8,55 +8,59 @@ import (
 
 // receiver is a connection of a share.
 type receiver interface {
-	// deliver sends it the frames of the batch with a publish number above attachment.after. It
-	// does not block.
+	// deliver sends the frames of the batch with a publish number above attachment.after. It does
+	// not block.
 	deliver(*batch)
 	attachment() *attachment
 }
 
-// attachment is the part of a connection in a share.
+// attachment is the membership of a connection in a share.
 type attachment struct {
-	share *share // nil while the connection gets no shared events
+	share *share // nil while the connection receives no shared events
 	after uint64 // the publish number of the last event before its Attach
 	index int32  // in share.conns
 }
 
-// share is the connections of one Stream that one goroutine serves: a loop, or a waker. Only that
-// goroutine touches it, except for the fields whose comments say otherwise.
+// share holds the connections of one Stream that one goroutine serves: a loop or a waker. Only that
+// goroutine uses it, except for the fields with a comment about other goroutines.
 //
-// Events gather in pending. A fan-out takes a batch of them and delivers it to each connection in
-// one write. It is divided into slices, between which connections come and go.
+// Events gather in pending. A fan-out moves a batch of them out of it, and delivers the batch to
+// each connection in one write. It is split into slices. Between two slices connections attach and
+// detach:
+//
+//	conns   │ have the batch │ do not have it yet │
+//	        0                delivered            len(conns)
 type share struct {
 	inbox      *inbox[task] // of the goroutine
 	attached   int          // connections; guarded by the Stream's lock
-	fanOutTime atomic.Int64 // in nanoseconds, see Stream.FanOutTime; for any goroutine
+	fanOutTime atomic.Int64 // in nanoseconds, see Stream.FanOutTime; safe for all goroutines
 
 	conns     []receiver
-	delivered int           // conns[:delivered] have the batch
-	lastTime  time.Duration // of the last fan-out
-	now       *fanOut       // nil while no event waits, as in most rooms
+	delivered int           // conns[:delivered] have the batch of the fan-out in progress
+	lastTime  time.Duration // duration of the last fan-out
+	now       *fanOut       // nil if there is no event to deliver, as in most rooms
 }
 
-// fanOut is the events of a share that wait, and the fan-out in progress.
+// fanOut holds the pending events of a share, and its fan-out in progress.
 type fanOut struct {
 	pending queue
-	batch   *batch // of the fan-out in progress; nil between two
+	batch   *batch // of the fan-out in progress; nil if there is none
 
-	// For the measurement by fanOuts.slice.
+	// For fanOuts.measure.
 	queuedAt   time.Time     // when the oldest event of the fan-out was queued
-	startedAt  time.Time     // when the fan-out in progress began
-	busyBefore time.Duration // fanOuts.busy then
-	spent      time.Duration // in its slices, each multiplied by the number of fan-outs in progress
+	startedAt  time.Time     // when the fan-out in progress started
+	busyBefore time.Duration // fanOuts.busy at startedAt
+	spent      time.Duration // time of its slices, each times the number of active fan-outs
 }
 
-// task is a request to a goroutine with shares: to call do, or to deliver a frame to a share.
+// task is a request to a goroutine that has shares: call do, or deliver a frame to a share.
 type task struct {
 	share *share
 	frame *frame
 	do    func()
 }
 
-// take queues the frame for the share's connections. It may be called by any goroutine.
+// take queues the frame for the connections of the share. Any goroutine may call it.
 func (sh *share) take(f *frame) {
 	f.retain()
 	if !sh.inbox.add(task{share: sh, frame: f}) {
@@ -64,19 +68,19 @@ func (sh *share) take(f *frame) {
 	}
 }
 
-// attach adds a connection, which gets the events with a publish number above after.
+// attach adds a connection, which receives the events with a publish number above after.
 func (sh *share) attach(c receiver, after uint64) {
 	a := c.attachment()
 	a.share, a.after, a.index = sh, after, int32(len(sh.conns))
 	sh.conns = append(sh.conns, c)
-	if sh.now != nil && sh.now.batch != nil { // its events were published before the connection came
+	if sh.now != nil && sh.now.batch != nil { // its events were published before the attach
 		sh.put(len(sh.conns)-1, sh.conns[sh.delivered])
 		sh.put(sh.delivered, c)
 		sh.delivered++
 	}
 }
 
-// detach removes the connection: it gets no more shared events.
+// detach removes the connection, which then receives no more shared events.
 func (a *attachment) detach() {
 	sh := a.share
 	if sh == nil {
@@ -84,7 +88,7 @@ func (a *attachment) detach() {
 	}
 	a.share = nil
 	gap, last := int(a.index), len(sh.conns)-1
-	if gap < sh.delivered { // the gap moves to the end of those that have the batch
+	if gap < sh.delivered { // move the gap to the end of those that have the batch
 		sh.delivered--
 		sh.put(gap, sh.conns[sh.delivered])
 		gap = sh.delivered
@@ -104,8 +108,8 @@ func (sh *share) put(index int, c receiver) {
 	c.attachment().index = int32(index)
 }
 
-// undelivered returns the events that the connection has yet to get: of the fan-out in progress,
-// and pending.
+// undelivered returns the events that the connection has not received: those of the fan-out in
+// progress and the pending ones.
 func (a *attachment) undelivered() (frames []*frame) {
 	sh := a.share
 	if sh == nil || sh.now == nil {

@@ -7,27 +7,28 @@ import (
 	"time"
 )
 
-// maxReserved is the number of slots of one Stream: the events of kind [Reserved] on their way.
+// maxReserved is the number of slots of one Stream, and so the limit of events of kind [Reserved]
+// that are not delivered yet.
 const maxReserved = 64
 
-// Stream is one shared stream: an event published into it reaches all its connections. Its methods
-// are safe for concurrent use.
+// Stream is one shared stream. An event that is published into it reaches all its connections. Its
+// methods are safe for concurrent use.
 type Stream struct {
 	encoder *encoder
 
 	mu        sync.Mutex    // guards slots, published, shares, and share.attached
-	slots     chan struct{} // holds one item per slot taken; made by the first Reserve
+	slots     chan struct{} // holds one item per slot in use; made by the first Reserve
 	published uint64        // the publish number of the last event
-	shares    []*share      // of its connections
+	shares    []*share      // hold its connections
 }
 
-// Publish sends the event to all connections of the stream. It does not block, and keeps e.Data.
-// Events are delivered in the order of the calls.
+// Publish sends the event to all connections of the stream, in the order of the calls. It does not
+// block, and keeps e.Data.
 func (s *Stream) Publish(e Event, k Kind) {
 	f := &frame{kind: k}
 	if k == Reserved {
 		slots := s.slotsOf()
-		f.done = func() { <-slots } // takes no lock, as the caller holds some
+		f.done = func() { <-slots } // takes no lock, because the caller holds some
 	}
 	s.publish(e, f)
 }
@@ -37,12 +38,12 @@ func (s *Stream) publish(e Event, f *frame) {
 	s.mu.Lock()
 	s.published++
 	f.number = s.published
-	s.encoder.add(publication{f, e, s}) // under the lock: the encoder has the order of the numbers
+	s.encoder.add(publication{f, e, s}) // under the lock, so that the encoder gets the events in the order of their numbers
 	s.mu.Unlock()
 }
 
-// fanOut queues the encoded frame for the shares. Those of connections that attached later may be
-// among them: the publish number tells.
+// fanOut queues the encoded frame for the shares. A share may hold connections that attached after
+// the event; their attachment.after excludes it.
 func (s *Stream) fanOut(f *frame) {
 	s.mu.Lock()
 	for _, sh := range s.shares {
@@ -52,10 +53,10 @@ func (s *Stream) fanOut(f *frame) {
 	f.release()
 }
 
-// Reserve takes one of the stream's 64 slots for an event of kind [Reserved]. It blocks until one
-// is free, or returns the error of ctx when that ends first. A slot is returned when the event was
-// written to every connection without a backlog. So publishers are held to the speed of the
-// fan-out, and never by a slow consumer.
+// Reserve takes one of the stream's 64 slots for an event of kind [Reserved]. It blocks until a
+// slot is free, or returns the error of ctx if ctx ends first. A slot is free again when its event
+// is written to every connection without a backlog. So the speed of the fan-out limits publishers,
+// and a slow consumer never does.
 func (s *Stream) Reserve(ctx context.Context) error {
 	select {
 	case s.slotsOf() <- struct{}{}:
@@ -65,10 +66,11 @@ func (s *Stream) Reserve(ctx context.Context) error {
 	}
 }
 
-// Release returns a slot that Reserve took and no event used.
+// Release frees a slot that Reserve took and that no event used.
 func (s *Stream) Release() { <-s.slotsOf() }
 
-// slotsOf returns slots. Many rooms never have a message, and none.
+// slotsOf returns slots, and makes them on the first call. Many rooms never have a message, and so
+// need no slots.
 func (s *Stream) slotsOf() chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -78,11 +80,12 @@ func (s *Stream) slotsOf() chan struct{} {
 	return s.slots
 }
 
-// FanOutTime returns the duration of the last fan-out of an event of kind [Every] or [Latest]: from
-// its start until it was written to every connection without a backlog. If the fan-out in progress
-// has taken longer already, FanOutTime returns that. Time spent on other rooms is left out, but a
-// room that shares its goroutine with n-1 others counts its own time n times, as long as its events
-// really waited that long.
+// FanOutTime returns the duration of the last fan-out of an event of kind [Every] or [Latest]. A
+// fan-out lasts from its start until its events are written to every connection without a backlog.
+// If the fan-out in progress has already taken longer, FanOutTime returns its duration so far.
+//
+// The time of other rooms' fan-outs is not included. A room that shares its goroutine with n-1
+// rooms counts its own time n times, but at most the time for which its events really waited.
 func (s *Stream) FanOutTime() (longest time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -92,8 +95,8 @@ func (s *Stream) FanOutTime() (longest time.Duration) {
 	return longest
 }
 
-// Attach adds the connection to the stream: it gets every event published from now on, until it
-// ends. A connection is attached once, and detached after its end.
+// Attach adds the connection to the stream. The connection receives every event that is published
+// from now on, until it ends. Attach a connection once, and [Stream.Detach] it after its end.
 func (s *Stream) Attach(c *Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,7 +105,7 @@ func (s *Stream) Attach(c *Conn) {
 	c.sink.attach(sh, s.published)
 }
 
-// Detach removes a connection that was attached and has ended.
+// Detach removes an attached connection that has ended.
 func (s *Stream) Detach(c *Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,7 +115,8 @@ func (s *Stream) Detach(c *Conn) {
 	}
 }
 
-// shareLocked returns the share of the goroutine that the inbox belongs to.
+// shareLocked returns the share of the goroutine that owns the inbox. It makes one if there is
+// none.
 func (s *Stream) shareLocked(inbox *inbox[task]) *share {
 	for _, sh := range s.shares {
 		if sh.inbox == inbox {

@@ -9,18 +9,18 @@ import (
 	"time"
 )
 
-// Streams are the shared streams of all rooms. Its methods are safe for concurrent use.
+// Streams holds the shared streams of all rooms. Its methods are safe for concurrent use.
 type Streams struct {
 	resources
 	encoders encoders
 	loops    loops
 	wakers   []*waker
-	writers  atomic.Uint64 // made so far: each uses the next waker
+	writers  atomic.Uint64 // made so far; each uses the next waker
 	stop     chan struct{}
 	running  sync.WaitGroup // report and liveness.run
 
 	mu     sync.RWMutex // guards closed; read-locked while a loop takes a connection
-	closed bool         // connections are not counted in resources.open, nor given to loops
+	closed bool         // new connections are neither counted in resources.open nor given to loops
 }
 
 // Open starts the streams. [Streams.Close] ends them.
@@ -40,15 +40,17 @@ func Open(c Config) *Streams {
 	return s
 }
 
-// Stream returns a new shared stream. It has no goroutine and needs no Close. The name decides
-// which encoder it uses.
+// Stream returns a new shared stream. It has no goroutine and needs no Close. The name selects its
+// encoder.
 func (s *Streams) Stream(name string) *Stream { return &Stream{encoder: s.encoders.of(name)} }
 
-// Conn returns a connection that answers the request with an event stream. The headers that w has
-// already are sent with it. It returns [ErrUnsupported], or an error of Hijack, and no connection;
-// or [ErrFull] and a connection, which costs a goroutine and is meant for a goodbye.
+// Conn returns a connection that responds to the request with an event stream. It sends the headers
+// that w already has. It hijacks an HTTP/1 connection from net/http, whose server no longer tracks
+// it.
 //
-// A connection of HTTP/1 is hijacked from net/http, whose server does not know it from then on.
+//	error                          connection
+//	ErrUnsupported, one of Hijack  nil
+//	ErrFull                        a writer, which costs a goroutine: send a goodbye and end it
 func (s *Streams) Conn(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 	if r.ProtoMajor == 1 {
 		h, err := hijack(w, r, &s.ender)
@@ -59,7 +61,7 @@ func (s *Streams) Conn(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 		if errors.Is(err, http.ErrHijacked) {
 			return nil, err
 		}
-		w.Header().Set("Connection", "close") // its deadlines must not apply to another request
+		w.Header().Set("Connection", "close") // or its deadlines would apply to the next request
 	}
 	if !canServe(w) {
 		return nil, ErrUnsupported
@@ -74,7 +76,8 @@ func (s *Streams) Conn(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 	return &Conn{newWriter(response, &s.resources, s.waker(), false)}, nil
 }
 
-// sink returns a sink for the connection, direct if possible. It returns [ErrFull] with a writer.
+// sink returns a sink for the connection, direct if possible. The error [ErrFull] comes with a
+// writer.
 func (s *Streams) sink(h *http1) (sink, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -92,8 +95,8 @@ func (s *Streams) sink(h *http1) (sink, error) {
 // waker returns the waker of the next writer.
 func (s *Streams) waker() *waker { return s.wakers[s.writers.Add(1)%uint64(len(s.wakers))] }
 
-// canServe reports whether w can flush and takes a write deadline, itself or the one that it
-// unwraps to, as [http.ResponseController] demands.
+// canServe reports whether w, or the ResponseWriter that it unwraps to, can flush and accepts a
+// write deadline. The rules are those of [http.ResponseController].
 func canServe(w http.ResponseWriter) bool {
 	if http.NewResponseController(w).SetWriteDeadline(time.Time{}) != nil {
 		return false
@@ -110,7 +113,7 @@ func canServe(w http.ResponseWriter) bool {
 	}
 }
 
-// Drain returns when every event published before was queued for its connections.
+// Drain waits until every event that was published before is queued for its connections.
 func (s *Streams) Drain() {
 	var queued sync.WaitGroup
 	for _, e := range s.encoders.all {
@@ -121,15 +124,21 @@ func (s *Streams) Drain() {
 	queued.Wait()
 }
 
-// Close delivers the events that were published before, waits for the connections, each of which
-// must have been asked for its end, and ends the streams and their goroutines. Events published
-// later are dropped. A connection made later can still be sent events and a goodbye.
+// Close ends the streams, in this order:
+//
+//  1. It delivers the events that were published before.
+//  2. It waits for the connections to end. The caller must have called [Conn.End] or [Conn.Drop]
+//     for each of them.
+//  3. It ends the goroutines.
+//
+// Events that are published later are dropped. A connection that is made later can still send
+// events and a goodbye to its client.
 func (s *Streams) Close() {
 	s.Drain()
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
-	s.open.Wait() // for Config.goodbyeTime at most
+	s.open.Wait() // at most Config.goodbyeTime
 	s.encoders.close()
 	s.loops.close()
 	for _, w := range s.wakers {
@@ -140,8 +149,8 @@ func (s *Streams) Close() {
 	s.ender.Close()
 }
 
-// report reports the ends of connections, on a goroutine that may wait for their owner's locks, as
-// no loop may.
+// report reports the ends of connections. It has its own goroutine because it may wait for the
+// locks of their owner. A loop must not wait.
 func (s *Streams) report() {
 	for open := true; open; {
 		select {

@@ -2,27 +2,27 @@ package stream
 
 import "sync"
 
-// wakerGroup is the number of writers that a waker wakes before it waits until they have taken
-// their events: they write for about half a slice. All writers of a large room at once would hold
-// up every goroutine that becomes ready after them.
+// wakerGroup is the number of writers that a waker wakes at a time. The waker then waits until they
+// have taken their events, which they write for about half a slice. If it woke all writers of a
+// large room at once, they would delay every goroutine that becomes ready after them.
 const wakerGroup = 64
 
-// waker delivers shared events to its share of the process's writers. It is one goroutine, which
-// alone touches the shares; there is one per core.
+// waker delivers shared events to a part of the process's writers. There is one waker per core.
+// Each is one goroutine, and only that goroutine accesses its shares.
 type waker struct {
 	inbox   *inbox[task]
 	yielder *yielder
 	stop    chan struct{}
 	running sync.WaitGroup
 
-	fanOuts fanOuts        // of run's goroutine alone
-	woken   sync.WaitGroup // writers that were woken for a frame and have not taken it yet
+	fanOuts fanOuts        // used only by run's goroutine
+	woken   sync.WaitGroup // writers that were woken for a frame and have not taken it
 }
 
 func openWaker() *waker {
 	w := &waker{inbox: newInbox[task](), stop: make(chan struct{})}
 	w.fanOuts = fanOuts{group: wakerGroup, settle: w.woken.Wait}
-	w.yielder, _ = openYielder() // nil without a descriptor
+	w.yielder, _ = openYielder() // nil if the process has no descriptor left
 	w.running.Go(w.run)          // ended by close
 	return w
 }
@@ -40,7 +40,7 @@ func (w *waker) do(f func()) bool { return w.inbox.add(task{do: f}) }
 func (w *waker) run() {
 	var tasks []task
 	for last := false; !last; {
-		if len(w.fanOuts.active) > 0 { // another turn at once
+		if len(w.fanOuts.active) > 0 { // take another turn at once
 			w.fanOuts.yield(w.yielder)
 			signal(w.inbox.wake)
 		}

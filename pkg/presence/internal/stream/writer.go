@@ -10,50 +10,53 @@ import (
 	"example.com/presence/pkg/presence/internal/socket"
 )
 
-// output is the answer that a writer writes: one of net/http, or an [http1].
+// output is the response that a writer writes: one of net/http, or an [http1].
 type output interface {
 	io.Writer
 	Flush() error
 	SetWriteDeadline(time.Time) error
 }
 
-// writer is the sink that works everywhere, TLS and HTTP/2 included: a goroutine writes the events
-// of a backlog that a waker fills. For HTTP/2 it is the goroutine of the request. For HTTP/1 it is
-// one of its own, and another one reads, so that the buffers of net/http are freed.
+// writer is the sink that works everywhere, TLS and HTTP/2 included. A waker fills its backlog, and
+// a goroutine, serve, writes the events:
+//
+//	HTTP/2   serve is the goroutine of the request
+//	HTTP/1   serve has its own goroutine, and a second one reads; the goroutine of the request
+//	         ends, which frees the buffers of net/http
 type writer struct {
 	*resources
 	waker   *waker
 	out     output
-	http1   *http1 // out, if the connection was hijacked; else nil
-	counted bool   // in resources.open
+	http1   *http1 // out if the connection is hijacked, else nil
+	counted bool   // in resources.open until the end
 	wake    chan struct{}
 
 	attachedTo *share     // guarded by the Stream's lock
-	att        attachment // of the waker's goroutine alone
+	att        attachment // used only by the waker's goroutine
 
-	// Of serve's goroutine alone.
+	// Used only by the goroutine of serve.
 	pingDue   bool
-	finished  bool // nothing is left to write
+	finished  bool // everything is written
 	unflushed bool
 
 	mu        sync.Mutex // guards the fields below
-	private   [][]byte   // events for this client alone, in pieces; they go before queue
-	sent      []func()   // called when private is written
-	attached  bool       // pings may be sent
+	private   [][]byte   // private events, in pieces; written before queue
+	sent      []func()   // called when all of private is written
+	attached  bool       // pings are allowed
 	queue     queue
-	isPrivate bool // the write in progress is of private
-	waiting   bool // serve waits for wake, and will take the next frame at once
-	woken     bool // by the waker, which waits until it has taken the frame
+	isPrivate bool // the write in progress is of a private event
+	waiting   bool // serve waits for wake, and the next frame wakes it
+	woken     bool // the waker woke serve, and waits until it has taken the frame
 	pace      pace
-	limit     time.Duration // write deadline of out, as resources.now; 0 if it has none
-	endAsked  bool          // private gets nothing more
+	limit     time.Duration // write deadline of out, on the clock of resources.now; 0: none
+	endAsked  bool          // private accepts no more events
 	ending    End
-	dropped   bool // it ends without a goodbye
+	dropped   bool // ends without a goodbye
 	stopped   bool // serve has returned
 }
 
-// newWriter returns a sink that writes to o. It counts in resources.open if counted is set, until
-// its end.
+// newWriter returns a sink that writes to o. If counted is set, the caller has added it to
+// resources.open, and its end removes it.
 func newWriter(o output, r *resources, w *waker, counted bool) *writer {
 	h, _ := o.(*http1)
 	return &writer{resources: r, waker: w, out: o, http1: h, counted: counted, wake: make(chan struct{}, 1)}
@@ -89,7 +92,7 @@ func (c *writer) send(events [][]byte, sent func()) {
 	if sent != nil {
 		c.sent = append(c.sent, sent)
 	}
-	c.waiting = false // it takes this first
+	c.waiting = false // serve writes private first
 	signal(c.wake)
 }
 
@@ -113,10 +116,10 @@ func (c *writer) deliver(b *batch) {
 	if !c.pace.queued(&c.config, c.now(), c.loadLocked()) {
 		c.endLocked(Slow)
 	}
-	c.setDeadlineLocked() // of a write that blocks now
+	c.setDeadlineLocked() // for a write that is blocked now
 }
 
-// end ends the connection after all events that were published before.
+// end ends the connection after all events that were published before the call.
 func (c *writer) end(why End) {
 	last := func() {
 		c.mu.Lock()
@@ -147,7 +150,7 @@ func (c *writer) endLocked(why End) {
 		c.queue = queue{}
 	}
 	c.pace.end(c.now(), within)
-	c.setDeadlineLocked() // of a write that blocks now, too
+	c.setDeadlineLocked() // also for a write that is blocked now
 	signal(c.wake)
 }
 
@@ -170,7 +173,7 @@ func (c *writer) dropLocked(why End) {
 	signal(c.wake)
 }
 
-// tookLocked lets the waker go on that woke the goroutine.
+// tookLocked notifies the waker that serve has taken the frame that woke it.
 func (c *writer) tookLocked() {
 	if c.woken {
 		c.woken = false
@@ -178,11 +181,11 @@ func (c *writer) tookLocked() {
 	}
 }
 
-// loadLocked returns the figures by which the pace judges the client.
+// loadLocked returns the state of the backlog, for the pace.
 func (c *writer) loadLocked() load { return load{c.queue.unsent, c.isPrivate} }
 
-// setDeadlineLocked makes a write fail when the deadline of the pace passes. The call costs more
-// than a small write, so a deadline stays that is early by at most a tenth of its time.
+// setDeadlineLocked makes a write fail when the deadline of the pace passes. SetWriteDeadline costs
+// more than a small write. So an old deadline stays if it is early by at most a tenth of its time.
 func (c *writer) setDeadlineLocked() {
 	deadline, within := c.pace.deadline, c.loadLocked().within(&c.config)
 	early := deadline - c.limit
@@ -190,7 +193,7 @@ func (c *writer) setDeadlineLocked() {
 		return
 	}
 	c.limit = deadline
-	c.out.SetWriteDeadline(c.opened.Add(deadline)) // no error: see canServe
+	c.out.SetWriteDeadline(c.opened.Add(deadline)) // cannot fail: see canServe
 }
 
 func (c *writer) serve(ctx context.Context, ended func(End)) {
@@ -199,7 +202,7 @@ func (c *writer) serve(ctx context.Context, ended func(End)) {
 		return
 	}
 	c.liveness.add(c)
-	go func() { // ends with the connection, within Config.goodbyeTime of end
+	go func() { // ends with the connection, at most Config.goodbyeTime after end
 		if c.counted {
 			defer c.open.Done()
 		}
@@ -216,7 +219,7 @@ func (c *writer) serve(ctx context.Context, ended func(End)) {
 	}()
 }
 
-// check judges the client.
+// check disconnects the client if it has vanished or is slow.
 func (c *writer) check() {
 	pulse := c.http1.pulse()
 	c.mu.Lock()
@@ -231,7 +234,7 @@ func (c *writer) check() {
 	}
 }
 
-// run writes until the end, and returns its reason.
+// run writes until the connection ends, and returns the reason.
 func (c *writer) run(ctx context.Context) End {
 	heartbeat := time.NewTicker(c.config.Heartbeat)
 	defer heartbeat.Stop()
@@ -266,8 +269,12 @@ func (c *writer) run(ctx context.Context) End {
 	return cmp.Or(c.reason(), Closed)
 }
 
-// next returns what to write now: events in their order, a ping between two of them, the goodbye
-// last, and then nil.
+// next returns the bytes to write next; nil if there are none. The order is:
+//
+//  1. private events
+//  2. a ping, if one is due
+//  3. the next event of the queue
+//  4. the goodbye, after which nothing follows
 func (c *writer) next() []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -279,7 +286,7 @@ func (c *writer) next() []byte {
 		return nil
 	case len(c.private) > 0:
 		b := c.private[0]
-		c.private[0] = nil // or it would be kept until the last is written
+		c.private[0] = nil // or it would stay in memory until the last piece is written
 		c.private = c.private[1:]
 		c.isPrivate = true
 		return b
@@ -300,7 +307,7 @@ func (c *writer) next() []byte {
 	return nil
 }
 
-// wait reports whether there is nothing to do, and then allows the next frame to wake serve.
+// wait reports whether there is nothing to do. If so, the next frame wakes serve.
 func (c *writer) wait() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -309,15 +316,15 @@ func (c *writer) wait() bool {
 		return false
 	}
 	c.pace.wroteAll()
-	if c.http1 == nil && c.limit != 0 { // HTTP/2 resets the stream when it passes, even between writes
+	if c.http1 == nil && c.limit != 0 { // HTTP/2 resets a stream at its deadline, even between writes
 		c.limit = 0
 		c.out.SetWriteDeadline(time.Time{})
 	}
 	return true
 }
 
-// write writes b into the buffers of the response and of the socket, a piece at a time: the
-// deadline is for one piece.
+// write writes b into the buffers of the response and of the socket. It writes one piece at a time,
+// because the deadline is for one piece.
 func (c *writer) write(b []byte) error {
 	c.unflushed = true
 	for len(b) > 0 {
@@ -332,7 +339,7 @@ func (c *writer) write(b []byte) error {
 	return nil
 }
 
-// begin sets the deadline of the next write, and of a flush after it.
+// begin sets the deadline of the next write and of the flush after it.
 func (c *writer) begin() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -347,25 +354,25 @@ func (c *writer) wrote(n int) {
 }
 
 func (c *writer) flush() error {
-	if !c.unflushed { // a flush before the first byte would send the headers
+	if !c.unflushed { // or a flush before the first byte would send the headers
 		return nil
 	}
 	c.unflushed = false
 	return c.out.Flush()
 }
 
-// reason returns the reason of the end; "" while there is none.
+// reason returns the reason of the end, "" before it.
 func (c *writer) reason() End {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.ending
 }
 
-// failed returns the reason that a write error stands for.
+// failed returns the reason of the end after a write error.
 func (c *writer) failed(err error) End {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	late := c.limit > 0 && c.now() >= c.limit // HTTP/2 has an error of its own for it
+	late := c.limit > 0 && c.now() >= c.limit // the error does not show it: HTTP/2 has its own
 	switch {
 	case c.ending != "" && c.ending != Slow:
 		return c.ending
@@ -375,7 +382,7 @@ func (c *writer) failed(err error) End {
 	return endOf(err)
 }
 
-// pulse returns the kernel's figures for the client, if they are known.
+// pulse returns the kernel's figures for the client; zero if they are unknown.
 func (c *writer) pulse() (p socket.Pulse) {
 	if c.http1 != nil {
 		p = c.http1.pulse()
@@ -389,7 +396,7 @@ func (c *writer) isDropped() bool {
 	return c.dropped
 }
 
-// stop makes send, deliver and end do nothing after serve.
+// stop makes send, deliver and end do nothing after serve has returned.
 func (c *writer) stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -7,7 +7,7 @@ import (
 	"runtime"
 )
 
-// yielder lets other goroutines run while its own always has work.
+// yielder lets other goroutines run while its own goroutine always has work.
 type yielder struct{}
 
 func openYielder() (*yielder, error) { return nil, errors.ErrUnsupported }
