@@ -15,8 +15,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// At the limit connections are evicted in the order of the package comment, and
-// those of honest clients are not.
+// At the limit connections are evicted in the order of the package comment. Connections of honest
+// clients are not evicted.
 func TestEvictionOrder(t *testing.T) {
 	now := time.Now()
 	g := New(Config{})
@@ -36,7 +36,7 @@ func TestEvictionOrder(t *testing.T) {
 		add(2*time.Second, silent),
 		add(30*time.Second, idle),
 		add(6*time.Second, func(c *Conn) { idle(c); c.http2 = true; c.began.Store(began(time.Second)) }),
-		add(20*time.Second, func(c *Conn) { idle(c); c.began.Store(began(3 * time.Second)) }), // a header
+		add(20*time.Second, func(c *Conn) { idle(c); c.began.Store(began(3 * time.Second)) }), // a header has begun
 		add(2*time.Second, func(c *Conn) { c.bodies = 1 }),
 		add(50*time.Second, func(c *Conn) { c.progress = progress{owes: true, lazy: true} }),
 		add(40*time.Second, func(c *Conn) { idle(c); c.progress = progress{owes: true, lazy: true} }),
@@ -46,7 +46,7 @@ func TestEvictionOrder(t *testing.T) {
 	}
 	for _, spared := range []func(*Conn){
 		func(c *Conn) { idle(c); c.since = now.Add(-time.Second / 2) },
-		func(c *Conn) { idle(c); c.progress.owes = true }, // it reads
+		func(c *Conn) { idle(c); c.progress.owes = true }, // its peer reads a response
 		func(c *Conn) {}, // a handler runs
 		func(c *Conn) { c.http2, c.bodies, c.answers = true, 1, []*Answer{{}, {}} },
 		func(c *Conn) { idle(c); c.http2, c.streams = true, []*Answer{{}} },
@@ -56,25 +56,25 @@ func TestEvictionOrder(t *testing.T) {
 	}
 	young := add(time.Second/2, silent)
 	for i, c := range want {
-		if i == len(want)-2 { // the last ones, which are idle, are spared until then
+		if i == len(want)-2 { // the last two, of phase 6, are spared while young is
 			if victim, _ := g.victimLocked(now, nil); victim != nil {
-				t.Errorf("%+v is evicted, and not what is unfinished", victim)
+				t.Errorf("got %+v, want none while an unfinished connection is young", victim)
 			}
 			delete(g.conns, young)
 		}
 		victim, _ := g.victimLocked(now, nil)
 		if victim != c {
-			t.Fatalf("number %d is %+v, want %+v", i, victim, c)
+			t.Fatalf("victim %d: got %+v, want %+v", i, victim, c)
 		}
 		delete(g.conns, victim)
 	}
 	if victim, _ := g.victimLocked(now, nil); victim != nil {
-		t.Errorf("%+v is evicted", victim)
+		t.Errorf("got %+v, want none", victim)
 	}
 }
 
-// At the limit of answers the connection is reset that has most of them waiting
-// for a body that its peer does not send, or for a peer that does not read.
+// At the limit of concurrent responses, the connection with the most responses that wait for its
+// peer is reset. They wait for the body of a request, or for the peer to read.
 func TestAnswerLimit(t *testing.T) {
 	now := time.Now()
 	for _, waits := range []func(*Answer){func(a *Answer) { a.body = true }, func(a *Answer) { a.blocked.Store(true) }} {
@@ -98,18 +98,18 @@ func TestAnswerLimit(t *testing.T) {
 			busy = c
 		}
 		if !g.answer(t.Context()) || len(hoarder.answers) != 0 || len(busy.answers) != maxAnswers-228 || g.answers != maxAnswers-128 || warned != 1 {
-			t.Errorf("got %d answers, of which the hoarder has %d and the busy one %d; %d warnings", g.answers, len(hoarder.answers), len(busy.answers), warned)
+			t.Errorf("got %d responses (hoarder %d, busy connection %d) and %d warnings, want %d (0, %d) and 1", g.answers, len(hoarder.answers), len(busy.answers), warned, maxAnswers-128, maxAnswers-228)
 		}
 	}
 }
 
-// closed is a connection that has no peer.
+// closed is a connection without a peer.
 type closed struct{ net.Conn }
 
 func (closed) Close() error { return nil }
 
-// In a flood connections have little time for their request; in a storm of joins,
-// in which nothing is evicted, they have more.
+// In a flood connections have little time to send their request. In a storm of joins nothing is
+// evicted, and they have more.
 func TestFlood(t *testing.T) {
 	now := time.Now()
 	fresh := &Conn{state: http.StateNew}
@@ -137,9 +137,9 @@ func TestFlood(t *testing.T) {
 	want(time.Second, time.Second, time.Second)
 }
 
-// A peer must acknowledge 8 KiB in 15 s while it is owed something.
+// A peer must acknowledge 8 KiB in 15 s while it has something to acknowledge.
 func TestProgress(t *testing.T) {
-	for rate, want := range map[int]int{ // bytes per second: the second of the end, 0 for none
+	for rate, want := range map[int]int{ // bytes per second -> seconds until the end, 0: no end
 		0:    15,
 		100:  15,
 		440:  15,
@@ -154,24 +154,24 @@ func TestProgress(t *testing.T) {
 				ended = s
 			}
 			if lazy := s >= 15 && rate < 32<<10/15; p.lazy != lazy && ended == 0 {
-				t.Errorf("%d bytes per second: lazy is %v after %d s", rate, p.lazy, s)
+				t.Errorf("%d bytes per second: after %d s lazy is %v, want %v", rate, s, p.lazy, lazy)
 			}
 		}
 		if ended != want {
-			t.Errorf("%d bytes per second: it ends after %d s, want %d", rate, ended, want)
+			t.Errorf("%d bytes per second: ended after %d s, want %d (0: no end)", rate, ended, want)
 		}
 	}
 	var p progress
 	start := time.Now()
-	for s := range 100 { // nothing is owed for a while, then something
+	for s := range 100 { // nothing to acknowledge for 90 s, then something
 		acked := uint64(10)
 		if !p.see(socket.Pulse{Acked: acked, Written: acked + uint64(s/90)}, minProgress, window, start.Add(time.Duration(s)*time.Second)) {
-			t.Fatalf("it ends after %d s", s)
+			t.Fatalf("ended after %d s, want no end", s)
 		}
 	}
 }
 
-// The time of an answer grows with its size.
+// The deadline of a response grows with its size.
 func TestAnswerTime(t *testing.T) {
 	for size, want := range map[int64]time.Duration{0: 5 * time.Minute, 4 << 10: 301 * time.Second, 1 << 20: 556 * time.Second} {
 		a := &Answer{began: time.Now()}
@@ -184,7 +184,7 @@ func TestAnswerTime(t *testing.T) {
 
 func (c *Conn) String() string { return fmt.Sprintf("%v for %v", c.state, time.Since(c.since)) }
 
-// Accepting yields in a crowd alone, and there once per turn.
+// Accepting yields only in a crowd, once per turn.
 func TestAcceptYields(t *testing.T) {
 	for counted, want := range map[int]int{0: 0, crowd: 0, crowd + 1: 4, 1024: 4} {
 		g := New(Config{})
@@ -196,7 +196,7 @@ func TestAcceptYields(t *testing.T) {
 			}
 		}
 		if got != want {
-			t.Errorf("%d connections without a stream: yields %d times in %d, want %d", counted, got, 4*turn, want)
+			t.Errorf("%d connections without a stream: got %d yields in %d calls, want %d", counted, got, 4*turn, want)
 		}
 	}
 }

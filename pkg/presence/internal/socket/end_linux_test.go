@@ -17,8 +17,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// pair returns the two ends of a TCP connection; the peer's receive buffer is
-// small.
+// pair returns the two ends of a TCP connection. The peer has a small receive buffer.
 func pair(t *testing.T) (own, peer net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -41,7 +40,7 @@ func pair(t *testing.T) (own, peer net.Conn) {
 	return own, peer
 }
 
-// fill writes until the kernel takes no more.
+// fill writes until the kernel accepts no more. It returns the number of bytes written.
 func fill(t *testing.T, own net.Conn) (n int) {
 	t.Helper()
 	own.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
@@ -62,8 +61,8 @@ func pulse(c net.Conn) (p Pulse) {
 	return p
 }
 
-// free waits until the kernel has no socket for that port and peer, except one in TIME-WAIT (06),
-// which has no buffers.
+// free waits until the kernel has no socket for these two addresses. A socket in TIME-WAIT (06) is
+// free, because it has no buffers.
 func free(t *testing.T, own, peer net.Addr, within time.Duration) {
 	t.Helper()
 	ends := fmt.Appendf(nil, "0100007F:%04X 0100007F:%04X ", own.(*net.TCPAddr).Port, peer.(*net.TCPAddr).Port)
@@ -79,13 +78,13 @@ func free(t *testing.T, own, peer net.Addr, within time.Duration) {
 			return
 		}
 		if time.Now().After(end) {
-			t.Fatalf("the socket is in state %s after %v", table[i+len(ends):i+len(ends)+2], within)
+			t.Fatalf("after %[2]v the socket is in state %[1]s, want none", table[i+len(ends):i+len(ends)+2], within)
 		}
 	}
 }
 
-// A socket is free 10 s after its end, though the kernel's next attempt was further away.
-func TestEndOfAPeerThatTakesNothing(t *testing.T) {
+// A socket is free 10 s after its end, even if the kernel's next attempt to send is later.
+func TestEndFreesSocketOfStalledPeer(t *testing.T) {
 	t.Parallel()
 	own, peer := pair(t)
 	fill(t, own)
@@ -93,7 +92,7 @@ func TestEndOfAPeerThatTakesNothing(t *testing.T) {
 	defer ticks.Stop()
 	for start := time.Now(); pulse(own).Next < 11*time.Second; <-ticks.C {
 		if time.Since(start) > time.Minute {
-			t.Fatalf("the kernel still probes: %+v", pulse(own))
+			t.Fatalf("after a minute the next attempt is in %v, want 11 s or more", pulse(own).Next)
 		}
 	}
 	var ender Ender
@@ -102,7 +101,7 @@ func TestEndOfAPeerThatTakesNothing(t *testing.T) {
 	ender.Close()
 }
 
-func TestEndDeliversWhatIsQueued(t *testing.T) {
+func TestEndDeliversQueuedData(t *testing.T) {
 	t.Parallel()
 	own, peer := pair(t)
 	written := fill(t, own)
@@ -110,13 +109,13 @@ func TestEndDeliversWhatIsQueued(t *testing.T) {
 	ender.End(Of(own))
 	got, err := io.ReadAll(peer)
 	if err != nil || len(got) != written {
-		t.Errorf("%d of %d bytes, %v", len(got), written, err)
+		t.Errorf("got %d bytes, error %v, want %d bytes", len(got), err, written)
 	}
-	free(t, own.LocalAddr(), peer.LocalAddr(), 10*time.Second) // the peer does not close
+	free(t, own.LocalAddr(), peer.LocalAddr(), 10*time.Second) // although the peer does not close
 	ender.Close()
 }
 
-func TestResetOwesNothing(t *testing.T) {
+func TestResetDiscardsQueuedData(t *testing.T) {
 	t.Parallel()
 	own, peer := pair(t)
 	fill(t, own)

@@ -2,7 +2,7 @@ package socket
 
 import "testing"
 
-// ReadPulse runs for every connection, also idle ones: nothing else would allocate on a quiet
+// ReadPulse runs for every connection, including idle ones. Nothing else allocates on a quiet
 // server.
 func TestReadPulseDoesNotAllocate(t *testing.T) {
 	own, _ := pair(t)
@@ -12,7 +12,7 @@ func TestReadPulseDoesNotAllocate(t *testing.T) {
 	Of(own).Control(func(fd uintptr) {
 		var p Pulse
 		if n := testing.AllocsPerRun(100, func() { p = ReadPulse(fd) }); n != 0 {
-			t.Errorf("%v allocations per call", n)
+			t.Errorf("got %v allocations per call, want 0", n)
 		}
 		if p.Written != 5 {
 			t.Errorf("got %+v, want 5 bytes written", p)

@@ -8,8 +8,11 @@ import (
 	"testing"
 )
 
-// The backlog against plain text: private events go before shared ones, an older Latest is removed
-// unless a part of it was written, and each write continues at the byte where the last one stopped.
+// The backlog is compared with plain text, by three rules:
+//
+//   - Private events go before shared ones.
+//   - A newer Latest replaces an older one, unless a part of the older one is written.
+//   - Each write continues at the byte where the last one stopped.
 func TestBacklogAgainstReference(t *testing.T) {
 	type item struct {
 		text   string
@@ -61,7 +64,7 @@ func TestBacklogAgainstReference(t *testing.T) {
 			case 0:
 				half := rnd.IntN(len(text))
 				b.addPrivate([][]byte{[]byte(text[:half]), []byte(text[half:])})
-				if chunked { // a chunk's pieces: each may be the one that has begun
+				if chunked { // the pieces of a chunk, each of which may be written in part
 					private = append(private, fmt.Sprintf("%x\r\n", len(text)), text[:half], text[half:], "\r\n")
 				} else {
 					private = append(private, text[:half], text[half:])
@@ -87,7 +90,7 @@ func TestBacklogAgainstReference(t *testing.T) {
 		for !step(1 << 20) {
 		}
 		if len(private)+len(shared) > 0 || begun != "" {
-			t.Fatalf("round %d: %d and %d are left, and %q", round, len(private), len(shared), begun)
+			t.Fatalf("round %d: %d private and %d shared events are left, and %q, want none", round, len(private), len(shared), begun)
 		}
 	}
 }

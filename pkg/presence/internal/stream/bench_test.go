@@ -8,7 +8,7 @@ import (
 	"example.com/presence/pkg/presence/internal/stream"
 )
 
-// BenchmarkPublish measures an event from Publish to its frame, through r3labs/sse, for a stream
+// BenchmarkPublish measures the path from Publish to a frame, through r3labs/sse, for a stream
 // without connections.
 func BenchmarkPublish(b *testing.B) {
 	for _, size := range []int{100, 4 << 10, 64 << 10} {

@@ -15,8 +15,9 @@ import (
 	"example.com/presence/pkg/presence/internal/stream"
 )
 
-// narrow dials with a small receive buffer. Set later, on the connection, it would shrink a window
-// that was offered already, and the server's kernel would probe ever more rarely.
+// narrow returns a dialer with a small receive buffer. If the buffer were set later, on the
+// connection, it would shrink a window that the client has already offered. The server's kernel
+// would then probe at growing intervals.
 func narrow(size int) net.Dialer {
 	return net.Dialer{Control: func(_, _ string, c syscall.RawConn) (err error) {
 		c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, size) })
@@ -24,8 +25,8 @@ func narrow(size int) net.Dialer {
 	}}
 }
 
-// A client that takes a little now and then gets all of a replay, however long that takes, though
-// the socket takes no more most of the time.
+// A client that reads a little at a time receives a whole replay, however long that takes, although
+// its socket is full most of the time.
 func TestBursts(t *testing.T) { // promise 4
 	t.Parallel()
 	eachHTTP1(t, stream.Config{Heartbeat: 2 * time.Second}.WithProgressTime(2*time.Second), func(t *testing.T, g *rig) {
@@ -44,7 +45,7 @@ func TestBursts(t *testing.T) { // promise 4
 			<-now.C
 			n, err := io.CopyN(io.Discard, response.Body, int64(min(16<<10, len(long)-got)))
 			if got += int(n); err != nil {
-				t.Fatalf("after %d bytes, %v: %v", got, time.Since(begun), err)
+				t.Fatalf("after %d bytes in %v: %v", got, time.Since(begun), err)
 			}
 		}
 	})

@@ -21,9 +21,9 @@ import (
 	"example.com/presence/pkg/presence/internal/stream"
 )
 
-// Direct connections cost a descriptor each and no goroutine, and nothing is left after their end.
+// Each direct connection has one descriptor and no goroutine, and leaves nothing after its end.
 func TestDirectCostsNoGoroutine(t *testing.T) {
-	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // which would close leaked descriptors
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // or the GC would close leaked descriptors
 	g := newRig(t, stream.Config{}, ways[0].start)
 	descriptors := func() int {
 		entries, err := os.ReadDir("/proc/self/fd")
@@ -39,21 +39,21 @@ func TestDirectCostsNoGoroutine(t *testing.T) {
 		conns[i], _ = g.raw(get)
 	}
 	if more := settle(runtime.NumGoroutine, goroutines); more > goroutines {
-		t.Errorf("%d connections have %d goroutines", clients, more-goroutines)
+		t.Errorf("%d connections: got %d goroutines, want 0", clients, more-goroutines)
 	}
-	if more := settle(descriptors, files+2*clients); more > files+2*clients { // the client's, too
-		t.Errorf("%d connections have %d descriptors", clients, more-files-clients)
+	if more := settle(descriptors, files+2*clients); more > files+2*clients { // one of the client, one of the server
+		t.Errorf("%d connections: got %d descriptors, want %[1]d", clients, more-files-clients)
 	}
 	for _, c := range conns {
 		c.Close()
 		<-g.ends
 	}
 	if left := settle(descriptors, files); left > files {
-		t.Errorf("%d descriptors are left", left-files)
+		t.Errorf("%d descriptors are left, want 0", left-files)
 	}
 }
 
-// settle returns the result of f once that is no more than want, or after 5 s.
+// settle calls f until its result is at most want, for up to 5 s. It returns the last result.
 func settle(f func() int, want int) (got int) {
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
@@ -66,7 +66,7 @@ func settle(f func() int, want int) (got int) {
 	return got
 }
 
-// A client that acknowledges nothing any more is disconnected within two heartbeats.
+// A client that no longer acknowledges anything is disconnected within two heartbeats.
 func TestPromise5Vanished(t *testing.T) {
 	t.Parallel()
 	const heartbeat = 2 * time.Second
@@ -82,7 +82,7 @@ func TestPromise5Vanished(t *testing.T) {
 }
 
 func vanished(t *testing.T, g *rig, doing string, heartbeat time.Duration) {
-	var pings atomic.Int32 // to another client: a clock that a busy machine delays as well
+	var pings atomic.Int32 // to another client: a clock that a busy machine delays, too
 	if doing != "reading much" {
 		other, _ := g.client()
 		go func() { // ended by the test's cleanup
@@ -98,11 +98,11 @@ func vanished(t *testing.T, g *rig, doing string, heartbeat time.Duration) {
 	if _, err := r.ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
-	if doing == "pausing" { // its window is closed: it is sent probes only
+	if doing == "pausing" { // its window is closed, so the kernel sends it only probes
 		conn.Send([]byte("data: " + strings.Repeat("x", 40<<10) + "\n\n"))
 		<-time.After(500 * time.Millisecond)
 	}
-	// A filter that accepts no packet: to the server it looks like a power failure.
+	// This filter accepts no packet. To the server it looks like a power failure of the client.
 	raw, err := c.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
@@ -129,19 +129,19 @@ func vanished(t *testing.T, g *rig, doing string, heartbeat time.Duration) {
 	}
 }
 
-// A client with a small backlog that takes nothing for some heartbeats stays. It gets all events
-// when it goes on.
+// A client with a small backlog may read nothing for some heartbeats. It stays connected, and
+// receives all events when it reads again.
 func TestPause(t *testing.T) { // promise 4
 	t.Parallel()
 	eachHTTP1(t, stream.Config{Heartbeat: 250 * time.Millisecond, MaxUnsent: 1 << 20}.WithProgressTime(2*time.Second), func(t *testing.T, g *rig) {
 		t.Parallel()
 		c, _ := g.rawBy(narrow(16<<10), get)
-		for range 5 { // fills its buffers, and less than MaxUnsent of the backlog
+		for range 5 { // fills the buffers and a part of the backlog, less than MaxUnsent
 			g.publish(stream.Reserved, "e-1", "n", strings.Repeat("0", 100<<10))
 		}
 		select {
 		case end := <-g.ends:
-			t.Fatalf("ended %q in a pause of a second", end)
+			t.Fatalf("ended %q during a pause of 1 s, want no end", end)
 		case <-time.After(time.Second):
 		}
 		response, err := http.ReadResponse(bufio.NewReader(c), nil)
@@ -154,7 +154,7 @@ func TestPause(t *testing.T) { // promise 4
 				messages++
 			}
 		}
-		// One that takes nothing more is evicted.
+		// If it stops reading for longer, it is evicted.
 		for range 5 {
 			g.publish(stream.Reserved, "e-1", "n", strings.Repeat("0", 100<<10))
 		}
@@ -164,7 +164,7 @@ func TestPause(t *testing.T) { // promise 4
 	})
 }
 
-// A client that takes nothing of its data in the kernel is evicted, like one with a backlog.
+// A client that acknowledges none of its data in the kernel is evicted, like one with a backlog.
 func TestStopped(t *testing.T) { // promise 4
 	t.Parallel()
 	eachHTTP1(t, stream.Config{Heartbeat: time.Second}.WithProgressTime(time.Second), func(t *testing.T, g *rig) {
@@ -175,12 +175,12 @@ func TestStopped(t *testing.T) { // promise 4
 			t.Errorf("ended %q, want slow", end)
 		}
 		if all, _ := io.ReadAll(c); !strings.Contains(string(all), `{"reason":"slow"}`) {
-			t.Errorf("no goodbye in %d bytes", len(all))
+			t.Errorf("no goodbye with reason slow in %d bytes", len(all))
 		}
 	})
 }
 
-// Without a free descriptor a connection still gets a goodbye.
+// At the open-file limit a connection still receives a goodbye.
 func TestFull(t *testing.T) {
 	streams := stream.Open(stream.Config{})
 	defer streams.Close()
@@ -191,7 +191,7 @@ func TestFull(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		next, err := unix.Dup(2) // the lowest that is free
+		next, err := unix.Dup(2) // the lowest free descriptor
 		if err != nil {
 			t.Error(err)
 			return
@@ -201,7 +201,7 @@ func TestFull(t *testing.T) {
 		conn, err := streams.Conn(w, r)
 		syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
 		if !errors.Is(err, stream.ErrFull) {
-			t.Errorf("got %v, want ErrFull", err)
+			t.Errorf("got error %v, want ErrFull", err)
 			return
 		}
 		conn.Send([]byte("retry: 10000\n\n"))
@@ -213,6 +213,6 @@ func TestFull(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	if why := <-ended; why != "full" {
-		t.Errorf("ended %q", why)
+		t.Errorf("ended %q, want full", why)
 	}
 }

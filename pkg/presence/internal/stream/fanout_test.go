@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// taker is a connection of a share that takes each batch in a time of its own.
+// taker is a connection of a share. It needs the time takes for each batch.
 type taker struct {
 	att   attachment
 	takes time.Duration
-	ends  bool // with the next batch
+	ends  bool // its connection ends with the next batch
 	got   []uint64
-	when  time.Time // of the last batch
+	when  time.Time // time of the last batch
 }
 
 func (m *taker) attachment() *attachment { return &m.att }
@@ -33,7 +33,7 @@ func (m *taker) deliver(b *batch) {
 	}
 }
 
-// events publishes into shares that one goroutine serves.
+// events makes frames for shares that one goroutine serves.
 type events struct{ published uint64 }
 
 func (e *events) next(k Kind) *frame {
@@ -44,8 +44,8 @@ func (e *events) next(k Kind) *frame {
 	return f
 }
 
-// Connections come and go between the slices of fan-outs, and within one: each gets the events from
-// its attach to its end, once and in order.
+// Connections attach and detach between the slices of fan-outs, and within one. Each receives the
+// events from its attach to its end, once and in order.
 func TestFanOutsAgainstReference(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -74,7 +74,7 @@ func TestFanOutsAgainstReference(t *testing.T) {
 				here, gone = slices.Delete(here, i, i+1), append(gone, m)
 			case n < 60 && len(here) > 0 && len(p.active) > 0:
 				m := here[rnd.IntN(len(here))]
-				if len(m.att.undelivered()) > 0 && sh.now.pending.len() == 0 { // it gets all events, and ends within the fan-out
+				if len(m.att.undelivered()) > 0 && sh.now.pending.len() == 0 { // it receives all events, and ends within the fan-out
 					m.ends = true
 					here, gone = slices.DeleteFunc(here, func(o *taker) bool { return o == m }), append(gone, m)
 					for m.att.share != nil {
@@ -105,14 +105,14 @@ func TestFanOutsAgainstReference(t *testing.T) {
 			}
 		}
 		if divided < 100 || len(gone) < 1000 {
-			t.Errorf("%d slices ended within a fan-out, %d connections went", divided, len(gone))
+			t.Errorf("got %d slices within a fan-out and %d ended connections, want at least 100 and 1000", divided, len(gone))
 		}
 	})
 }
 
-// A room of ten beside one of 1,000 whose fan-out is in progress: it waits for a slice of that, and
-// its fan-out time is its own time, once for each of the two.
-func TestSmallRoomBesideALargeOne(t *testing.T) {
+// A room of ten shares its goroutine with a room of 1,000 whose fan-out is in progress. It waits
+// for one slice of that fan-out. Its fan-out time is its own time, once for each of the two rooms.
+func TestSmallRoomNextToLargeRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const each = 10 * time.Microsecond
 		p := fanOuts{group: loopGroup}
@@ -128,7 +128,7 @@ func TestSmallRoomBesideALargeOne(t *testing.T) {
 		p.queue(large, e.next(Latest))
 		p.round()
 		if large.delivered == 0 || large.delivered == 1000 {
-			t.Fatalf("after a slice %d connections of the large room have the event", large.delivered)
+			t.Fatalf("after a slice %d connections of the large room have the event, want more than 0, fewer than 1000", large.delivered)
 		}
 		p.queue(small, e.next(Latest))
 		start := time.Now()
@@ -136,7 +136,7 @@ func TestSmallRoomBesideALargeOne(t *testing.T) {
 			p.round()
 		}
 		if waited := small.conns[9].(*taker).when.Sub(start); waited > slice+(16+10)*each {
-			t.Errorf("the small room's fan-out is over after %v", waited)
+			t.Errorf("the small room's fan-out ended after %v, want at most %v", waited, slice+(16+10)*each)
 		}
 		if got := time.Duration(small.fanOutTime.Load()); got != 2*10*each {
 			t.Errorf("the small room's fan-out time is %v, want %v", got, 2*10*each)
@@ -148,8 +148,9 @@ func TestSmallRoomBesideALargeOne(t *testing.T) {
 	})
 }
 
-// Beside small rooms with many events, the fan-out time is no longer than the wait of the events.
-func TestFanOutTimeBesideSmallRooms(t *testing.T) {
+// Next to small rooms with many events, the fan-out time is at most the time that the events
+// waited.
+func TestFanOutTimeNextToSmallRooms(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := fanOuts{group: loopGroup}
 		var e events
@@ -170,13 +171,13 @@ func TestFanOutTimeBesideSmallRooms(t *testing.T) {
 			p.round()
 		}
 		if got, took := time.Duration(rooms[0].fanOutTime.Load()), time.Since(start); got > took || got < 1000*5*time.Microsecond {
-			t.Errorf("a fan-out that took 5 ms and was over after %v has the time %v", took, got)
+			t.Errorf("a fan-out of 5 ms that ended after %v: got the time %v", took, got)
 		}
 		p.finish()
 	})
 }
 
-// A goroutine that waited long for its turn works as long as it waited, within bounds.
+// A goroutine that waited long for its turn works as long as it waited, within limits.
 func TestSliceGrowsWithTheWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const each = 10 * time.Microsecond
@@ -194,14 +195,15 @@ func TestSliceGrowsWithTheWait(t *testing.T) {
 			start := time.Now()
 			p.round()
 			if got := time.Since(start); got < want || got >= want+16*each {
-				t.Errorf("after a wait of %v a slice takes %v, want %v", waited, got, want)
+				t.Errorf("after a wait of %v: got a slice of %v, want %v", waited, got, want)
 			}
 		}
 	})
 }
 
-// The fan-out time is that of the last fan-out with a count, or of the one in progress if it has
-// taken longer: from its first slice to its last, with other work of the goroutine between them.
+// The fan-out time is the duration of the last fan-out with a count, or of the one in progress if
+// that is longer. The duration is from the first slice to the last, with the goroutine's other work
+// between them.
 func TestFanOutTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const each = 100 * time.Microsecond
@@ -214,8 +216,8 @@ func TestFanOutTime(t *testing.T) {
 		for _, step := range []struct {
 			kind Kind
 			size int
-			rest time.Duration   // after each slice
-			want []time.Duration // then
+			rest time.Duration   // pause after each slice
+			want []time.Duration // fan-out time after each slice
 		}{
 			{Latest, 20, 0, []time.Duration{16 * each, 20 * each}},
 			{Reserved, 20, time.Second, []time.Duration{20 * each, 20 * each}},

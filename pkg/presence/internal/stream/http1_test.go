@@ -13,7 +13,7 @@ import (
 	"example.com/presence/pkg/presence/internal/stream"
 )
 
-// raw opens a stream with exactly this request. The connection returns exactly the answer.
+// raw opens a stream with exactly this request. Its connection returns the raw response.
 func (g *rig) raw(request string) (*net.TCPConn, *stream.Conn) {
 	g.t.Helper()
 	return g.rawBy(net.Dialer{}, request)
@@ -63,7 +63,7 @@ func TestAnswer(t *testing.T) {
 		"keep-alive":         {with("Connection: keep-alive"), fmt.Sprintf(head, "HTTP/1.1", delimited) + chunked},
 		"Squid's pool":       {with("Connection: keep-alive\r\nVia: 1.1 x (squid)"), fmt.Sprintf(head, "HTTP/1.1", delimited+ends) + chunked},
 		"Apache's pool":      {with("Connection: Keep-Alive\r\nX-Forwarded-For: ::1"), fmt.Sprintf(head, "HTTP/1.1", delimited+ends) + chunked},
-		"another's pool":     {with("Connection: keep-alive\r\nForwarded: for=x"), fmt.Sprintf(head, "HTTP/1.1", delimited+ends) + chunked},
+		"another pool":       {with("Connection: keep-alive\r\nForwarded: for=x"), fmt.Sprintf(head, "HTTP/1.1", delimited+ends) + chunked},
 		"old and persistent": {"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", fmt.Sprintf(head, "HTTP/1.0", ends) + strings.Join(events, "")},
 	} {
 		eachHTTP1(t, stream.Config{}, func(t *testing.T, g *rig) {
@@ -73,7 +73,7 @@ func TestAnswer(t *testing.T) {
 			}
 			client, conn := g.raw(c.request)
 			r := bufio.NewReader(client)
-			first, err := r.ReadString(':') // so that the event is written after the head
+			first, err := r.ReadString(':') // read first, so that the event is written after the head
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -89,8 +89,8 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
-// Clients of HTTP/1.0 and of 1.1 in one room get the same events, also many at a time.
-func TestMixed(t *testing.T) {
+// Clients of HTTP/1.0 and HTTP/1.1 in one room receive the same events, even many at a time.
+func TestMixedHTTPVersions(t *testing.T) {
 	eachHTTP1(t, stream.Config{}, func(t *testing.T, g *rig) {
 		const events = 2000
 		var readers []*bufio.Reader
@@ -116,12 +116,12 @@ func TestMixed(t *testing.T) {
 	})
 }
 
-// Bytes that a client sends after its request are discarded, up to a bound.
+// Bytes that a client sends after its request are discarded, up to a limit.
 func TestTrailingBytes(t *testing.T) {
 	eachHTTP1(t, stream.Config{}, func(t *testing.T, g *rig) {
-		const bound = 16 << 10
+		const limit = 16 << 10
 		c, _ := g.raw(get + strings.Repeat("x", 100))
-		io.WriteString(c, strings.Repeat("x", bound-100))
+		io.WriteString(c, strings.Repeat("x", limit-100))
 		g.publish(stream.Every, "e-1", "n", "1")
 		response, err := http.ReadResponse(bufio.NewReader(c), nil)
 		if err != nil {
@@ -131,7 +131,7 @@ func TestTrailingBytes(t *testing.T) {
 		block(t, r)
 		block(t, r)
 		if len(g.ends) != 0 {
-			t.Fatalf("ended %q", <-g.ends)
+			t.Fatalf("ended %q at the limit, want no end", <-g.ends)
 		}
 		io.WriteString(c, "x")
 		if end := <-g.ends; end != stream.Closed {
@@ -140,7 +140,7 @@ func TestTrailingBytes(t *testing.T) {
 	})
 }
 
-// A connection that is half-closed, closed or reset has ended, also behind trailing bytes.
+// A connection that is half-closed, closed or reset ends, even behind trailing bytes.
 func TestPromise5HalfClosed(t *testing.T) {
 	for _, trailing := range []string{"", "x", "GET / HTTP/1.1\r\nHost: presence.example\r\n\r\n"} {
 		for _, closed := range []func(*net.TCPConn) error{

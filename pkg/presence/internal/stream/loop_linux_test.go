@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// openMany opens clients in one room. The streams are closed when the test is over; each client
-// must have gone by then, or have been asked for its end.
+// openMany opens clients in one room. The cleanup of the test closes the streams. By then each
+// client must be closed, or its connection must have been asked to end.
 func openMany(t *testing.T, clients int) (streams *Streams, shared *Stream, conns []*Conn, bodies []io.Closer, open *sync.WaitGroup) {
 	t.Helper()
 	streams, open = Open(Config{}), new(sync.WaitGroup)
@@ -38,19 +38,19 @@ func openMany(t *testing.T, clients int) (streams *Streams, shared *Stream, conn
 		}
 		t.Cleanup(func() { response.Body.Close() })
 		bodies = append(bodies, response.Body)
-		conns = append(conns, <-attached) // the answer may be here before
+		conns = append(conns, <-attached) // the response may arrive earlier
 	}
 	return streams, shared, conns, bodies, open
 }
 
-// A loop that ends many connections goes on with other work after a slice.
+// A loop that ends many connections continues with other work after a slice.
 func TestManyEndsAreDivided(t *testing.T) {
 	const clients = 1000
 	streams, _, conns, _, open := openMany(t, clients)
 	l := streams.loops[0]
 	var left int
 	done := make(chan struct{})
-	l.do(func() { // all of them before the loop can do any
+	l.do(func() { // queues all ends before the loop can handle one
 		for _, c := range conns {
 			c.End("draining")
 		}
@@ -65,16 +65,16 @@ func TestManyEndsAreDivided(t *testing.T) {
 	})
 	<-done
 	if left == 0 {
-		t.Error("all connections of a loop have ended before the next task")
+		t.Error("all connections of the loop ended before its next task, want some left")
 	}
 	open.Wait()
 	if n := l.size.Load(); n != 0 {
-		t.Errorf("the loop has %d connections", n)
+		t.Errorf("the loop has %d connections, want 0", n)
 	}
 }
 
-// Nothing is left in the loops of connections that have ended, nor of the events of a quiet room.
-func TestNothingIsLeftInTheLoops(t *testing.T) {
+// The loops keep nothing of ended connections, and nothing of the events of a quiet room.
+func TestLoopsKeepNothingOfEndedConnections(t *testing.T) {
 	const clients, events = 20, 500
 	streams, shared, _, bodies, open := openMany(t, clients)
 	shares := slices.Clone(shared.shares)
@@ -91,29 +91,29 @@ func TestNothingIsLeftInTheLoops(t *testing.T) {
 	open.Wait()
 	for _, sh := range shares {
 		l := streams.loops[slices.IndexFunc(streams.loops, func(l *loop) bool { return l.inbox == sh.inbox })]
-		for busy := true; busy; { // earlier events are delivered in one of the next turns
+		for busy := true; busy; { // the next turns deliver earlier events
 			inTurn(l, func() { busy = len(l.fanOuts.active) > 0 })
 		}
 		inTurn(l, func() {
 			if len(sh.conns) > 0 || sh.now != nil {
-				t.Errorf("a share has %d connections, events: %v", len(sh.conns), sh.now != nil)
+				t.Errorf("a share has %d connections, events %v, want 0, false", len(sh.conns), sh.now != nil)
 			}
 			for _, c := range l.conns {
 				if c != nil {
-					t.Errorf("index %d is taken", c.index)
+					t.Errorf("index %d is in use, want none", c.index)
 				}
 			}
 			if len(l.blocked) > 0 || len(l.free) != len(l.conns) || l.size.Load() != 0 {
-				t.Errorf("a loop has %d blocked, %d of %d indexes free, %d connections", len(l.blocked), len(l.free), len(l.conns), l.size.Load())
+				t.Errorf("a loop has %d blocked, %d of %d indexes free, %d connections, want all free", len(l.blocked), len(l.free), len(l.conns), l.size.Load())
 			}
 		})
 	}
 	if len(shares) == 0 || len(shared.shares) != 0 {
-		t.Errorf("the stream had %d shares, and has %d", len(shares), len(shared.shares))
+		t.Errorf("the stream had %d shares and has %d, want 1 or more and 0", len(shares), len(shared.shares))
 	}
 }
 
-// inTurn calls f in one of the loop's turns, not that of the call before.
+// inTurn calls f in a turn of the loop, a later one than the call before.
 func inTurn(l *loop, f func()) {
 	done := make(chan struct{})
 	l.do(func() { defer close(done); f() })

@@ -8,8 +8,8 @@ import (
 	"example.com/presence/pkg/presence/internal/socket"
 )
 
-// The steps of TestPace. Each is called with the pace and the time, and returns the answer: "slow",
-// "timeout", or the deadline.
+// step is one step of TestPace. It is called with the pace and the time, and returns the result:
+// "slow", "timeout", "go on" or the deadline.
 type step func(p *pace, now time.Duration) string
 
 var defaults = Config{}.withDefaults()
@@ -57,10 +57,10 @@ func end(p *pace, now time.Duration) string { p.end(now, 2*time.Second); return 
 
 func late(p *pace, now time.Duration) string { return fmt.Sprint("late: ", p.late(now)) }
 
-// observe is an observation of a client with little in its backlog.
+// observe is an observation of a client with a small backlog.
 func observe(acked, written uint64) step { return observeLoad(acked, written, load{unsent: 1}, false) }
 
-// observeLost is one of a client that has answered nothing since the data was sent again.
+// observeLost is an observation of a client that did not answer after the data was sent again.
 func observeLost(acked, written uint64) step {
 	return observeLoad(acked, written, load{unsent: 1}, true)
 }
@@ -86,43 +86,43 @@ func TestPace(t *testing.T) { // promises 4 and 5
 		want string
 	}
 	for name, story := range map[string]steps{
-		"below the limit it must take something in 15 s": {
+		"below MaxUnsent, it must read something in 15 s": {
 			{1, blocked(1000, false), "until 16s"}, {10, blocked(1000, false), "until 16s"},
 			{15, late, "late: false"}, {16, late, "late: true"},
 		},
-		"below the limit anything it takes moves the deadline": {
+		"below MaxUnsent, any byte moves the deadline": {
 			{1, blocked(1000, false), "until 16s"}, {10, wrote(1), "until 16s"}, {10, blocked(1000, false), "until 25s"},
 		},
-		"at the limit it need not hurry": {{1, blocked(max, false), "until 16s"}, {2, queued(max, false), "until 16s"}},
-		"above the limit it must take 32 KiB each second": {
+		"at MaxUnsent, it has 15 s": {{1, blocked(max, false), "until 16s"}, {2, queued(max, false), "until 16s"}},
+		"above MaxUnsent, it must read 32 KiB per second": {
 			{1, blocked(more, false), "until 2s"},
 			{1.5, wrote(31 << 10), "until 2s"}, {1.5, blocked(more, false), "until 2s"}, {2, late, "late: true"},
 		},
-		"above the limit a piece moves the deadline": {
+		"above MaxUnsent, a piece moves the deadline": {
 			{1, blocked(more, false), "until 2s"},
 			{1, wrote(31 << 10), "until 2s"}, {1, wrote(1 << 10), "until 2s"},
 			{1.5, blocked(more, false), "until 2.5s"}, {2, wrote(1), "until 2.5s"}, {2, blocked(more, false), "until 2.5s"},
 		},
-		"above the limit an acknowledgement does not count": {
+		"above MaxUnsent, an acknowledgement does not count": {
 			{1, blocked(more, false), "until 2s"}, {2, observeLoad(9, 10, load{more, false}, false), "until 2s"},
 		},
-		"it must hurry from the event that exceeds the limit": {
+		"it has 1 s from the event that exceeds MaxUnsent": {
 			{1, blocked(max, false), "until 16s"}, {5, queued(more, false), "until 6s"}, {6, queued(more, false), "until 6s"},
 		},
-		"it must hurry from the write that exceeds the limit": {{1, blocked(max, false), "until 16s"}, {5, blocked(more, false), "until 6s"}},
-		"back below the limit it has 15 s again, once it took something": {
+		"it has 1 s from the write that exceeds MaxUnsent": {{1, blocked(max, false), "until 16s"}, {5, blocked(more, false), "until 6s"}},
+		"back below MaxUnsent, it has 15 s again after it read something": {
 			{1, blocked(more, false), "until 2s"}, {1, blocked(max, false), "until 2s"},
 			{1, wrote(1), "until 2s"}, {1, blocked(max, false), "until 16s"},
 		},
-		"at 16 times the limit it is slow, whatever it takes": {
+		"above 16 times MaxUnsent, it is slow at once": {
 			{1, queued(16*max, false), "go on"}, {1, queued(16*max+1, false), "slow"}, {1, queued(16*max+1, true), "slow"},
 		},
-		"a replay does not count: it has 15 s for something": {
+		"during a replay, it must read something in 15 s": {
 			{1, blocked(16*max, true), "until 16s"}, {2, queued(16*max, true), "until 16s"},
 			{9, wrote(1), "until 16s"}, {9, blocked(16*max, true), "until 24s"},
 			{20, observeLoad(9, 10, load{16 * max, true}, false), "until 35s"},
 		},
-		"what it acknowledges moves the deadline": {
+		"an acknowledgement moves the deadline": {
 			{1, blocked(1000, false), "until 16s"}, {5, observe(10, 99), "until 20s"}, {6, observe(10, 99), "until 20s"}, {9, observe(11, 99), "until 24s"},
 		},
 		"a client without a backlog has no deadline": {
@@ -136,31 +136,31 @@ func TestPace(t *testing.T) { // promises 4 and 5
 			{1, blocked(1000, false), "until 16s"}, {2, end, "until 4s"}, {2, wrote(piece), "until 4s"}, {3, blocked(1000, false), "until 4s"},
 			{3, observe(10, 99), "until 4s"}, {2.5, queued(more, false), "until 4s"}, {3, wroteAll, "until 4s"}, {5, begin(1, false), "until 4s"}, {5, late, "late: true"},
 		},
-		"it vanished: a ping is not acknowledged in 12 parts of a heartbeat": {
+		"vanished: a ping is not acknowledged in 12 parts of a heartbeat": {
 			{15, observe(10, 10), "go on"}, {16, observe(10, 30), "go on"},
 			{27, observeLost(10, 30), "go on"}, {28, observeLost(10, 30), "timeout"},
 		},
-		"it vanished during the goodbye": {
+		"vanished during the goodbye": {
 			{16, observe(10, 30), "go on"}, {17, end, "until 19s"}, {28, observeLost(10, 30), "timeout"},
 		},
-		"it has time for its answer, however long nothing was sent before": {
+		"it has time to acknowledge, however long nothing was sent before": {
 			{15, observe(10, 10), "go on"}, {60, observeLost(10, 30), "go on"}, {61, observeLost(10, 30), "go on"},
 			{70, observe(30, 30), "go on"}, {71, observeLost(30, 50), "go on"},
 		},
-		"it acknowledges something now and then": {
+		"it acknowledges something every 14 s": {
 			{15, observe(10, 99), "go on"}, {29, observe(11, 99), "go on"}, {43, observe(12, 99), "go on"}, {57, observe(13, 99), "go on"}, {71, observe(13, 99), "go on"},
 		},
-		"it takes nothing of what the kernel holds for it for 15 s": {
+		"it acknowledges none of the data in the kernel for 15 s": {
 			{15, observe(10, 30), "go on"}, {29, observe(10, 30), "go on"}, {30, observe(10, 40), "slow"},
 		},
-		"it takes nothing of what the kernel holds, but for a goodbye": {
+		"it acknowledges none of the data in the kernel, during the goodbye": {
 			{15, observe(10, 30), "go on"}, {16, end, "until 18s"}, {30, observe(10, 40), "until 18s"},
 		},
-		"the kernel holds nothing for it, however long": {
+		"the kernel holds no data for it, however long": {
 			{15, observe(10, 10), "go on"}, {99, observe(10, 10), "go on"}, {999, observeLost(10, 10), "go on"},
 		},
-		"the kernel has no figures for it any more": {{15, observe(10, 30), "go on"}, {30, observe(0, 0), "go on"}},
-		"the kernel's figures are not known":        {{1, observe(0, 0), "go on"}, {999, observe(0, 0), "go on"}},
+		"the kernel no longer has figures for it": {{15, observe(10, 30), "go on"}, {30, observe(0, 0), "go on"}},
+		"the kernel's figures are unknown":        {{1, observe(0, 0), "go on"}, {999, observe(0, 0), "go on"}},
 	} {
 		var p pace
 		for i, s := range story {
@@ -171,7 +171,7 @@ func TestPace(t *testing.T) { // promises 4 and 5
 	}
 }
 
-// A client that cannot take enough is said to have vanished if the kernel sent again in vain.
+// A client that does not read enough has vanished if the kernel sent data again in vain.
 func TestTooSlow(t *testing.T) { // promise 5
 	for pulse, want := range map[socket.Pulse]End{
 		{}:                       Slow,

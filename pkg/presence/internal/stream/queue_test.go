@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// The queue against a plain slice from which an older Latest is removed.
+// The queue is compared with a plain slice, in which a newer Latest replaces an older one.
 func TestQueueAgainstReference(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -24,7 +24,7 @@ func TestQueueAgainstReference(t *testing.T) {
 			}
 			plain = append(plain, f)
 			if out := q.push(f); out != want {
-				t.Fatalf("step %d: push took out %p, want %p", step, out, want)
+				t.Fatalf("step %d: push returned %p, want %p", step, out, want)
 			}
 		} else {
 			var want *frame
@@ -32,7 +32,7 @@ func TestQueueAgainstReference(t *testing.T) {
 				want, plain = plain[0], plain[1:]
 			}
 			if f := q.pop(); f != want {
-				t.Fatalf("step %d: pop gave %p, want %p", step, f, want)
+				t.Fatalf("step %d: pop returned %p, want %p", step, f, want)
 			}
 		}
 		unsent := 0
@@ -45,7 +45,7 @@ func TestQueueAgainstReference(t *testing.T) {
 			t.Fatalf("step %d: %d bytes unsent, want %d", step, q.unsent, unsent)
 		}
 		if spare := len(q.frames) - len(plain); spare > 2*len(plain)+200 {
-			t.Fatalf("step %d: the queue of %d frames keeps space for %d", step, len(plain), len(q.frames))
+			t.Fatalf("step %d: the queue of %d frames has space for %d, want at most %d", step, len(plain), len(q.frames), 3*len(plain)+200)
 		}
 	}
 }

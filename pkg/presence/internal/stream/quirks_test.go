@@ -11,8 +11,8 @@ import (
 	"github.com/r3labs/sse/v2"
 )
 
-// The quirks of r3labs/sse v2.10 that encoder.go lists. In a version without one of them its test
-// fails: then its workaround can be removed.
+// These tests show the quirks of r3labs/sse v2.10 that encoder.go lists. If a new version has no
+// such quirk, its test fails, and the workaround can be removed.
 
 // library is a server of r3labs with one stream, "s".
 func library(t *testing.T) *sse.Server {
@@ -23,15 +23,15 @@ func library(t *testing.T) *sse.Server {
 	return s
 }
 
-// collector is a subscriber that keeps what is written into it.
+// collector is a subscriber that records its response.
 type collector struct {
 	*httptest.ResponseRecorder
-	flushed chan string // all that was written so far, at each Flush
+	flushed chan string // the response so far, at each Flush
 }
 
 func (c collector) Flush() { c.flushed <- c.Body.String() }
 
-// subscribe serves one subscriber until the test ends.
+// subscribe serves a subscriber until the test ends. It returns after the headers are sent.
 func subscribe(t *testing.T, s *sse.Server) collector {
 	t.Helper()
 	c := collector{httptest.NewRecorder(), make(chan string)}
@@ -66,19 +66,19 @@ func written(t *testing.T, e *sse.Event) string {
 func TestQuirkFullReaderBlocksItsStream(t *testing.T) {
 	s := library(t)
 	subscribe(t, s) // reads its headers, then nothing
-	const roomForAll = sse.DefaultBufferSize + 64
+	const capacity = sse.DefaultBufferSize + 64
 	published := 0
-	for ; published < 2*roomForAll; published++ {
+	for ; published < 2*capacity; published++ {
 		if !s.TryPublish("s", &sse.Event{Data: []byte("x")}) {
-			// The stream's goroutine may only be slow: give it what it could need.
+			// The stream's goroutine may only be slow, so give it time.
 			<-time.After(200 * time.Millisecond)
 			if !s.TryPublish("s", &sse.Event{Data: []byte("x")}) {
 				break
 			}
 		}
 	}
-	if published == 2*roomForAll {
-		t.Errorf("a subscriber that does not read took %d events", published)
+	if published == 2*capacity {
+		t.Errorf("a subscriber that does not read accepted all %d events, want fewer", published)
 	}
 }
 
@@ -93,7 +93,7 @@ func TestQuirkLogGrowsAndRenumbers(t *testing.T) {
 	<-c.flushed
 	<-c.flushed
 	if got := <-c.flushed; strings.Contains(got, "mine-7") || !strings.Contains(got, "id: 2\n") {
-		t.Errorf("ids are kept: %q", got)
+		t.Errorf("got %q, want id 2 instead of mine-7", got)
 	}
 	if len(str.Eventlog) != 3 {
 		t.Errorf("the log holds %d events, want all 3", len(str.Eventlog))
@@ -102,16 +102,16 @@ func TestQuirkLogGrowsAndRenumbers(t *testing.T) {
 
 func TestQuirkEmptyIDIsWritten(t *testing.T) {
 	if got := written(t, &sse.Event{Data: []byte("x")}); got != "id: \ndata: x\n\n" {
-		t.Errorf("got %q", got)
+		t.Errorf("got %q, want an empty id line", got)
 	}
 }
 
 func TestQuirkFieldsCanBeForged(t *testing.T) {
 	if got := written(t, &sse.Event{ID: []byte("1"), Data: []byte(": x")}); got != "id: 1\n: x\n\n" {
-		t.Errorf("data with a colon: got %q", got)
+		t.Errorf("data with a colon: got %q, want a comment", got)
 	}
 	if got := written(t, &sse.Event{ID: []byte("1"), Data: []byte("x\nid: 9"), Event: []byte("a\nretry: 1")}); got != "id: 1\ndata: x\nid: 9\nevent: a\nretry: 1\n\n" {
-		t.Errorf("line breaks: got %q", got)
+		t.Errorf("line breaks: got %q, want forged fields", got)
 	}
 }
 
@@ -132,7 +132,7 @@ func TestQuirkEventWithoutDataEndsSubscriber(t *testing.T) {
 	s.Publish("s", &sse.Event{ID: []byte("1"), Event: []byte("empty")})
 	<-ended
 	cancel()
-	<-gone // or its goroutine would wait for ever, were the stream closed first
+	<-gone // if the stream were closed first, the goroutine would wait forever
 }
 
 func TestQuirkPublishWaitsWhileFull(t *testing.T) {
@@ -147,7 +147,7 @@ func TestQuirkPublishWaitsWhileFull(t *testing.T) {
 	}()
 	select {
 	case <-done:
-		t.Error("Publish did not wait for a subscriber that reads nothing")
+		t.Error("Publish returned, want it to wait for a subscriber that reads nothing")
 	case <-time.After(200 * time.Millisecond):
 	}
 	for read := false; !read; {

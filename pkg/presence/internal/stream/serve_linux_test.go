@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// The end of a connection that ended before Serve is reported at once, though nothing else happens
-// in its loop until the next part of the heartbeat.
+// If a connection ended before Serve, its end is reported at once, although nothing else wakes its
+// loop until the next part of the heartbeat.
 func TestServeAfterTheEnd(t *testing.T) {
 	streams := Open(Config{Heartbeat: time.Hour})
 	defer streams.Close()
@@ -26,7 +26,7 @@ func TestServeAfterTheEnd(t *testing.T) {
 		for open := true; open; {
 			inTurn(c.loop, func() { open = c.fd >= 0 })
 		}
-		time.Sleep(2 * deadlineInterval) // the loop's first check of deadlines is over: nothing but Serve wakes it
+		time.Sleep(2 * deadlineInterval) // after the loop's first check of deadlines only Serve wakes it
 		conn.Serve(r.Context(), func(why End) { ended <- why })
 	}))
 	defer server.Close()
@@ -42,6 +42,6 @@ func TestServeAfterTheEnd(t *testing.T) {
 			t.Errorf("got %q, want %q", why, Closed)
 		}
 	case <-time.After(10 * time.Second):
-		t.Error("the end was not reported")
+		t.Error("the end was not reported within 10 s")
 	}
 }

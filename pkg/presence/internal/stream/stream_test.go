@@ -24,12 +24,12 @@ import (
 	"example.com/presence/pkg/presence/internal/stream"
 )
 
-// patience is the time that a test gives to an event or an end that must come, and to a client that
-// is about to read.
+// patience is the maximum time for an event or an end that must happen, and for a client that is
+// about to read.
 const patience = time.Minute
 
 func TestMain(m *testing.M) {
-	// Most parallel tests wait: more of them than there are CPUs run at once.
+	// Run more parallel tests than there are CPUs, because most of them wait.
 	flag.Parse()
 	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
 		f.Value.Set("16")
@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// sized returns the size of a test: short with -short, usual otherwise.
+// sized returns the size of a test: short with -short, else usual.
 func sized[T any](short, usual T) T {
 	if testing.Short() {
 		return short
@@ -45,7 +45,7 @@ func sized[T any](short, usual T) T {
 	return usual
 }
 
-// ways are the ways to a socket. Most tests run for each.
+// ways lists the sinks and protocols. Most tests run with each of them.
 var ways = []struct {
 	name  string
 	start func(*httptest.Server)
@@ -66,8 +66,8 @@ var ways = []struct {
 	}},
 }
 
-// covered is a listener whose connections are more than TCP, as those of TLS: their descriptors may
-// not be used, but for options.
+// covered is a listener that wraps its connections, as TLS does. Their descriptors must be used
+// only for options.
 type covered struct{ net.Listener }
 
 func (l covered) Accept() (net.Conn, error) {
@@ -101,8 +101,8 @@ type rig struct {
 	streams *stream.Streams
 	shared  *stream.Stream
 	server  *httptest.Server
-	header  http.Header       // as set by a middleware
-	conns   chan *stream.Conn // each attached one
+	header  http.Header       // set by a middleware
+	conns   chan *stream.Conn // the attached connections
 	ends    chan stream.End
 }
 
@@ -134,7 +134,7 @@ func newRig(t *testing.T, c stream.Config, start func(*httptest.Server)) *rig {
 		for len(g.conns) > 0 {
 			(<-g.conns).Drop("over")
 		}
-		open.Wait() // whose clients have gone, or were dropped
+		open.Wait() // every client has closed, or was dropped
 		g.server.Close()
 		g.streams.Close()
 	})
@@ -152,8 +152,8 @@ func (g *rig) client() (*bufio.Reader, *stream.Conn) {
 	return bufio.NewReader(response.Body), <-g.conns
 }
 
-// stuck opens the stream and sends so much that later events stay in the backlog until the client
-// reads.
+// stuck opens the stream and sends a long private event. Later events stay in the backlog until the
+// client reads.
 func (g *rig) stuck() (*bufio.Reader, *stream.Conn) {
 	g.t.Helper()
 	r, conn := g.client()
@@ -163,7 +163,7 @@ func (g *rig) stuck() (*bufio.Reader, *stream.Conn) {
 
 var filler = "data: " + strings.Repeat("x", 16<<20) + "\n\n"
 
-// pastFiller reads what stuck has sent.
+// pastFiller reads past the filler of stuck.
 func pastFiller(t *testing.T, r *bufio.Reader) {
 	t.Helper()
 	block(t, r) // retry
@@ -218,7 +218,7 @@ func TestExactText(t *testing.T) {
 	})
 }
 
-// The encodings of r3labs and of Event.Append are the same.
+// r3labs and Event.Append encode an event the same way.
 func TestEncodingsAgree(t *testing.T) {
 	each(t, stream.Config{}, func(t *testing.T, g *rig) {
 		r, conn := g.client()
@@ -233,8 +233,8 @@ func TestEncodingsAgree(t *testing.T) {
 	})
 }
 
-// A joiner gets every event published after its Attach and none from before, whatever is on its way
-// at that moment.
+// A joiner receives every event that is published after its Attach, and none from before, even if
+// other events are being delivered at that moment.
 func TestAttachOrder(t *testing.T) {
 	for _, way := range ways {
 		t.Run(way.name, func(t *testing.T) { attachOrder(t, way.start) })
@@ -246,7 +246,7 @@ func attachOrder(t *testing.T, start func(*httptest.Server)) {
 	streams := stream.Open(stream.Config{})
 	defer streams.Close()
 	shared := streams.Stream("lobby")
-	var mu sync.Mutex // as a room's
+	var mu sync.Mutex // like the lock of a room; guards published
 	published := 0
 	var open sync.WaitGroup
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -293,20 +293,20 @@ func attachOrder(t *testing.T, start func(*httptest.Server)) {
 				var n int
 				fmt.Sscan(id, &n)
 				if at >= 0 && n != at+1 {
-					t.Errorf("after %d came %d", at, n)
+					t.Errorf("after event %d: got event %d", at, n)
 					return
 				}
 				at = n
 			}
 			if at != events {
-				t.Errorf("ended at %d of %d", at, events)
+				t.Errorf("the last event was %d, want %d", at, events)
 			}
 		})
 	}
 	wait.Wait()
 }
 
-func TestStoppedReaderIsEvictedAndDelaysNobody(t *testing.T) { // promise 4
+func TestStoppedReaderIsEvictedAndDelaysNoClient(t *testing.T) { // promise 4
 	t.Parallel()
 	each(t, stream.Config{MaxUnsent: 64 << 10, Heartbeat: time.Hour}, func(t *testing.T, g *rig) {
 		t.Parallel()
@@ -329,26 +329,27 @@ func TestStoppedReaderIsEvictedAndDelaysNobody(t *testing.T) { // promise 4
 			default:
 			}
 			if time.Now().After(within) {
-				t.Fatalf("the stopped reader is still there after %d events of 16 KiB", i)
+				t.Fatalf("the stopped reader is still connected after %d events of 16 KiB", i)
 			}
 		}
 	})
 }
 
-// A slow consumer that can still take something gets the rest of the event that it has begun to
-// take and a goodbye, and nothing of its backlog.
+// A slow consumer that still reads receives the rest of the event that it has begun, then a
+// goodbye. It receives nothing more of its backlog.
 func TestSlowReaderGetsGoodbye(t *testing.T) { // promise 4
 	each(t, stream.Config{MaxUnsent: 64 << 10, Heartbeat: time.Hour}.WithSlowTime(patience), func(t *testing.T, g *rig) {
 		slow, _ := g.client()
 		data := `"` + strings.Repeat("x", 64<<10) + `"`
-		// Enough others that each loop has one, which gets an event only after the slow one.
+		// Enough other clients that each loop has one. It receives an event only after the slow
+		// one.
 		var healthy []*bufio.Reader
 		for range 2 * runtime.GOMAXPROCS(0) {
 			r, _ := g.client()
 			block(t, r)
 			healthy = append(healthy, r)
 		}
-		const events = 40 // far more than a socket takes, and 16 times MaxUnsent
+		const events = 40 // far more than a socket accepts, and than 16 times MaxUnsent
 		for i := range events {
 			g.publish(stream.Reserved, fmt.Sprint("e-", i), "message", data)
 			for _, r := range healthy {
@@ -367,7 +368,7 @@ func TestSlowReaderGetsGoodbye(t *testing.T) { // promise 4
 			break
 		}
 		if rest, err := io.ReadAll(slow); err != nil || len(rest) > 0 {
-			t.Errorf("and then %.80q, %v", rest, err)
+			t.Errorf("after the goodbye: got %.80q, error %v, want nothing", rest, err)
 		}
 		if got := <-g.ends; got != stream.Slow {
 			t.Errorf("ended %q, want slow", got)
@@ -375,8 +376,8 @@ func TestSlowReaderGetsGoodbye(t *testing.T) { // promise 4
 	})
 }
 
-// A client that takes nothing of a backlog of more than MaxUnsent, and far less than 16 times as
-// much, has a second.
+// A client with a backlog above MaxUnsent, and far below 16 times MaxUnsent, is evicted if it reads
+// nothing for a second.
 func TestSlowTime(t *testing.T) { // promise 4
 	t.Parallel()
 	each(t, stream.Config{MaxUnsent: 64 << 10, Heartbeat: time.Hour}, func(t *testing.T, g *rig) {
@@ -390,12 +391,12 @@ func TestSlowTime(t *testing.T) { // promise 4
 			t.Errorf("ended %q, want slow", end)
 		}
 		if after := time.Since(begun); after > 10*time.Second {
-			t.Errorf("it was evicted after %v", after)
+			t.Errorf("evicted after %v, want about 1 s", after)
 		}
 	})
 }
 
-// The backlog of a client that takes nothing has one count at most: the newest.
+// The backlog of a client that reads nothing has at most one count, the newest.
 func TestLatestReplacesTheOneInTheBacklog(t *testing.T) { // promise 2
 	each(t, stream.Config{}, func(t *testing.T, g *rig) {
 		r, _ := g.stuck()
@@ -414,8 +415,8 @@ func TestLatestReplacesTheOneInTheBacklog(t *testing.T) { // promise 2
 	})
 }
 
-// Reserve holds publishers to the speed of the fan-out, and is never held by a client that takes
-// nothing.
+// Reserve limits publishers to the speed of the fan-out. A client that reads nothing never delays
+// them.
 func TestReserve(t *testing.T) {
 	each(t, stream.Config{MaxUnsent: 1 << 30}, func(t *testing.T, g *rig) {
 		g.stuck()
@@ -423,7 +424,7 @@ func TestReserve(t *testing.T) {
 		defer cancel()
 		for i := range 1000 {
 			if err := g.shared.Reserve(ctx); err != nil {
-				t.Fatalf("event %d waits for a client that takes nothing: %v", i, err)
+				t.Fatalf("event %d waits for a client that reads nothing: %v", i, err)
 			}
 			g.shared.Publish(stream.Event{ID: fmt.Sprint(i), Name: "n", Data: []byte("0")}, stream.Reserved)
 		}
@@ -436,7 +437,7 @@ func TestReserve(t *testing.T) {
 		soon, stop := context.WithTimeout(ctx, 50*time.Millisecond)
 		defer stop()
 		if g.shared.Reserve(soon) == nil {
-			t.Errorf("more than %d slots could be taken at once", slots)
+			t.Errorf("Reserve took more than %d slots at once", slots)
 		}
 		for range slots {
 			g.shared.Release()
@@ -456,7 +457,7 @@ func TestPing(t *testing.T) {
 	})
 }
 
-// A connection gets no ping before it is attached, which is when it gets its sync.
+// A connection receives no ping before it is attached, which is when it receives its sync.
 func TestNoPingBeforeTheSync(t *testing.T) {
 	for _, way := range ways {
 		t.Run(way.name, func(t *testing.T) { noPing(t, way.start) })
@@ -485,7 +486,7 @@ func noPing(t *testing.T, start func(*httptest.Server)) {
 	defer response.Body.Close()
 	<-made
 	clock, _ := g.client()
-	for range 5 { // the first, and four pings
+	for range 5 { // the first event, and four pings
 		block(t, clock)
 	}
 	conn.End("over")
@@ -496,7 +497,7 @@ func noPing(t *testing.T, start func(*httptest.Server)) {
 	<-ended
 }
 
-func TestClientThatGoesHasClosed(t *testing.T) {
+func TestClosedByClient(t *testing.T) {
 	each(t, stream.Config{}, func(t *testing.T, g *rig) {
 		ctx, cancel := context.WithCancel(t.Context())
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, g.server.URL, nil)
@@ -515,7 +516,8 @@ func TestClientThatGoesHasClosed(t *testing.T) {
 	})
 }
 
-// A connection gets nothing that is published after its End, however long it takes for its backlog.
+// A connection receives nothing that is published after its End, however long it needs for its
+// backlog.
 func TestNothingAfterEnd(t *testing.T) {
 	each(t, stream.Config{}.WithGoodbyeTime(patience), func(t *testing.T, g *rig) {
 		r, conn := g.stuck()
@@ -539,24 +541,24 @@ func TestNothingAfterEnd(t *testing.T) {
 	})
 }
 
-// SendThen calls sent once: when all of it was written, and not before; or when the
-// connection ended.
+// SendThen calls sent once: when everything is written and not earlier, or when the connection has
+// ended.
 func TestSendThen(t *testing.T) {
 	each(t, stream.Config{}, func(t *testing.T, g *rig) {
-		taken := make(chan string, 10)
-		say := func(word string) func() { return func() { taken <- word } }
+		sent := make(chan string, 10)
+		record := func(name string) func() { return func() { sent <- name } }
 		nothing := func() {
 			t.Helper()
 			select {
-			case word := <-taken:
-				t.Errorf("%s was taken", word)
+			case name := <-sent:
+				t.Errorf("sent was called for %s, want no call", name)
 			default:
 			}
 		}
 		r, conn := g.client()
-		conn.SendThen(say("short"), []byte("data: 1\n\n"), []byte("data: 2\n\n"))
-		if word := <-taken; word != "short" {
-			t.Errorf("got %s", word)
+		conn.SendThen(record("short"), []byte("data: 1\n\n"), []byte("data: 2\n\n"))
+		if name := <-sent; name != "short" {
+			t.Errorf("sent was called for %s", name)
 		}
 		for _, want := range []string{"retry: 1000\n\n", "data: 1\n\n", "data: 2\n\n"} {
 			if got := block(t, r); got != want {
@@ -565,27 +567,27 @@ func TestSendThen(t *testing.T) {
 		}
 
 		r, conn = g.stuck()
-		conn.SendThen(say("long"), []byte("data: 3\n\n"))
+		conn.SendThen(record("long"), []byte("data: 3\n\n"))
 		nothing() // its client does not read
 		pastFiller(t, r)
 		if got := block(t, r); got != "data: 3\n\n" {
 			t.Errorf("got %q", got)
 		}
-		if word := <-taken; word != "long" {
-			t.Errorf("got %s", word)
+		if name := <-sent; name != "long" {
+			t.Errorf("sent was called for %s", name)
 		}
 
 		_, conn = g.stuck()
-		conn.SendThen(say("dropped"), []byte("data: 4\n\n"))
+		conn.SendThen(record("dropped"), []byte("data: 4\n\n"))
 		nothing()
 		conn.Drop("over")
-		if word := <-taken; word != "dropped" {
-			t.Errorf("got %s", word)
+		if name := <-sent; name != "dropped" {
+			t.Errorf("sent was called for %s", name)
 		}
 		<-g.ends
-		conn.SendThen(say("late"), []byte("data: 5\n\n"))
-		if word := <-taken; word != "late" {
-			t.Errorf("got %s", word)
+		conn.SendThen(record("late"), []byte("data: 5\n\n"))
+		if name := <-sent; name != "late" {
+			t.Errorf("sent was called for %s", name)
 		}
 		nothing()
 	})
@@ -601,14 +603,14 @@ func TestDrop(t *testing.T) {
 			}
 			rest, err := io.ReadAll(r)
 			if strings.Contains(string(rest), "goodbye") || err == nil {
-				t.Errorf("the body ends as if it were whole, %v", err)
+				t.Errorf("the body ends with %.80q and error %v, want no goodbye and an error", rest[max(0, len(rest)-80):], err)
 			}
 		}
 	})
 }
 
-// A client that takes nothing of a replay in the time for it is evicted; one that takes it slowly
-// is not.
+// A client that reads nothing of a replay in the time for it is evicted. One that reads slowly is
+// not.
 func TestProgress(t *testing.T) { // promise 4
 	t.Parallel()
 	each(t, stream.Config{Heartbeat: time.Hour}.WithProgressTime(time.Second), func(t *testing.T, g *rig) {
@@ -618,7 +620,7 @@ func TestProgress(t *testing.T) { // promise 4
 			t.Errorf("the stopped client ended %q, want slow", end)
 		}
 		if rest, _ := io.ReadAll(stopped); strings.Contains(string(rest), "goodbye") {
-			t.Error("a goodbye stands in the middle of an event")
+			t.Error("got a goodbye in the middle of an event, want none")
 		}
 		r, _ := g.stuck()
 		block(t, r) // retry
@@ -633,11 +635,11 @@ func TestProgress(t *testing.T) { // promise 4
 	})
 }
 
-// Clients read in fits and starts, some of them so slowly that their backlogs are large: each gets
-// whole events, all of them, in order.
-func TestFitsAndStarts(t *testing.T) {
+// Clients read at an irregular pace, some of them so slowly that their backlogs are large. Each
+// receives all events, whole and in order.
+func TestIrregularReaders(t *testing.T) {
 	each(t, stream.Config{MaxUnsent: 1 << 30, Heartbeat: 50 * time.Millisecond}, func(t *testing.T, g *rig) {
-		t.Parallel() // with the other ways
+		t.Parallel() // with the other entries of ways
 		const clients = 8
 		events := sized(750, 1500)
 		seed := rand.Uint64()
@@ -647,7 +649,7 @@ func TestFitsAndStarts(t *testing.T) {
 			r, conn := g.client()
 			rnd := rand.New(rand.NewPCG(seed, uint64(i)))
 			wait.Go(func() {
-				text := bufio.NewReader(&fits{r, rnd})
+				text := bufio.NewReader(&irregular{r, rnd})
 				for n := 0; n < events; {
 					got := block(t, text)
 					id, found := strings.CutPrefix(got, "id: ")
@@ -661,12 +663,12 @@ func TestFitsAndStarts(t *testing.T) {
 					}
 					if strings.Contains(got, "event: count") {
 						if at != n {
-							t.Errorf("after message %d came the count of %d", n, at)
+							t.Errorf("after message %d: got the count of message %d", n, at)
 						}
 						continue
 					}
 					if n++; at != n || !strings.HasSuffix(got, "y\nevent: n\n\n") {
-						t.Errorf("in the place of message %d came %.80q", n, got)
+						t.Errorf("instead of message %d: got %.80q", n, got)
 						return
 					}
 				}
@@ -687,13 +689,13 @@ func TestFitsAndStarts(t *testing.T) {
 	})
 }
 
-// fits reads a little, much, or not for a while.
-type fits struct {
+// irregular reads a little, reads much, or pauses.
+type irregular struct {
 	r   io.Reader
 	rnd *rand.Rand
 }
 
-func (f *fits) Read(b []byte) (int, error) {
+func (f *irregular) Read(b []byte) (int, error) {
 	if f.rnd.IntN(50) == 0 {
 		<-time.After(time.Duration(f.rnd.IntN(20)) * time.Millisecond)
 	}
@@ -712,7 +714,7 @@ func TestPublishAfterCloseIsDropped(t *testing.T) {
 	}
 }
 
-// answer returns the body of the server's answer.
+// answer returns the body of the server's response.
 func answer(t *testing.T, server *httptest.Server) string {
 	t.Helper()
 	response, err := server.Client().Get(server.URL)
@@ -756,7 +758,8 @@ func TestConnAfterClose(t *testing.T) {
 	}
 }
 
-// A connection that cannot be hijacked is a stream if its response can flush and has deadlines.
+// A connection that cannot be hijacked can be a stream if its response can flush and accepts a
+// deadline.
 func TestUnsupported(t *testing.T) {
 	streams := stream.Open(stream.Config{})
 	defer streams.Close()
@@ -764,16 +767,16 @@ func TestUnsupported(t *testing.T) {
 		cover func(http.ResponseWriter) http.ResponseWriter
 		want  error
 	}{
-		"net/http's own":             {func(w http.ResponseWriter) http.ResponseWriter { return w }, nil},
-		"one that unwraps to it":     {func(w http.ResponseWriter) http.ResponseWriter { return wrapped{w} }, nil},
-		"flushes, takes a deadline":  {func(w http.ResponseWriter) http.ResponseWriter { return deadlined{w, w.(http.Flusher)} }, nil},
-		"hides everything":           {func(w http.ResponseWriter) http.ResponseWriter { return struct{ http.ResponseWriter }{w} }, stream.ErrUnsupported},
-		"flushes, takes no deadline": {func(w http.ResponseWriter) http.ResponseWriter { return flushing{w, w.(http.Flusher)} }, stream.ErrUnsupported},
+		"of net/http":              {func(w http.ResponseWriter) http.ResponseWriter { return w }, nil},
+		"unwraps to that":          {func(w http.ResponseWriter) http.ResponseWriter { return wrapped{w} }, nil},
+		"flushes, has a deadline":  {func(w http.ResponseWriter) http.ResponseWriter { return deadlined{w, w.(http.Flusher)} }, nil},
+		"hides everything":         {func(w http.ResponseWriter) http.ResponseWriter { return struct{ http.ResponseWriter }{w} }, stream.ErrUnsupported},
+		"flushes, has no deadline": {func(w http.ResponseWriter) http.ResponseWriter { return flushing{w, w.(http.Flusher)} }, stream.ErrUnsupported},
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			conn, err := streams.Conn(c.cover(w), r)
 			if !errors.Is(err, c.want) {
-				t.Errorf("%s: got %v, want %v", name, err, c.want)
+				t.Errorf("%s: got error %v, want %v", name, err, c.want)
 			}
 			if err == nil {
 				conn.End("over")
@@ -811,7 +814,7 @@ func (w deadlined) SetWriteDeadline(t time.Time) error {
 	return http.NewResponseController(w.ResponseWriter).SetWriteDeadline(t)
 }
 
-// A quiet stream outlives the deadline of its last write, also over HTTP/2.
+// A quiet stream outlives the deadline of its last write, even over HTTP/2.
 func TestQuietStreamOutlivesProgress(t *testing.T) {
 	t.Parallel()
 	each(t, stream.Config{Heartbeat: 400 * time.Millisecond}.WithProgressTime(200*time.Millisecond), func(t *testing.T, g *rig) {
