@@ -267,7 +267,8 @@ func (a *Answer) leaveLocked() {
 		a.conn.answers = slices.Delete(a.conn.answers, i, i+1)
 		a.conn.guard.answers--
 	}
-	if a.body && a.conn.http2 { // over HTTP/1 net/http reads the rest of it until the connection is idle
+	// Over HTTP/1 net/http reads the rest of the body until the connection is idle.
+	if a.body && a.conn.http2 {
 		a.conn.bodies--
 		a.body = false
 	}

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// phase ranks connections for eviction, the lowest first. The package comment has the table.
+// phase ranks connections for eviction, the lowest first. The package comment lists them.
 type phase int
 
 const (

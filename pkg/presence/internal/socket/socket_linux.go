@@ -23,8 +23,8 @@ const closed = 7
 //
 // The kernel's timeout is TCP_USER_TIMEOUT, tcp(7). It ends the connection of a peer that
 // acknowledged nothing for that time. It also ends the connection of a slow peer that reads a
-// little at a time, if each time is less than the kernel wants to send in one piece (Linux 6.18).
-// So callers detect a vanished peer by its [Pulse] instead.
+// little at a time. This happens if each read is less than the kernel wants to send in one piece
+// (Linux 6.18). So callers detect a vanished peer by its [Pulse] instead.
 func Tune(fd uintptr) {
 	unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 0)
 	unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, maxNotSent)

@@ -41,7 +41,7 @@ func TestDirectCostsNoGoroutine(t *testing.T) {
 	if more := settle(runtime.NumGoroutine, goroutines); more > goroutines {
 		t.Errorf("%d connections: got %d goroutines, want 0", clients, more-goroutines)
 	}
-	if more := settle(descriptors, files+2*clients); more > files+2*clients { // one of the client, one of the server
+	if more := settle(descriptors, files+2*clients); more > files+2*clients { // of both ends
 		t.Errorf("%d connections: got %d descriptors, want %[1]d", clients, more-files-clients)
 	}
 	for _, c := range conns {

@@ -74,7 +74,8 @@ func TestFanOutsAgainstReference(t *testing.T) {
 				here, gone = slices.Delete(here, i, i+1), append(gone, m)
 			case n < 60 && len(here) > 0 && len(p.active) > 0:
 				m := here[rnd.IntN(len(here))]
-				if len(m.att.undelivered()) > 0 && sh.now.pending.len() == 0 { // it receives all events, and ends within the fan-out
+				if len(m.att.undelivered()) > 0 && sh.now.pending.len() == 0 {
+					// It receives all events, and ends within the fan-out.
 					m.ends = true
 					here, gone = slices.DeleteFunc(here, func(o *taker) bool { return o == m }), append(gone, m)
 					for m.att.share != nil {

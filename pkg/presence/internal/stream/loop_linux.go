@@ -21,8 +21,9 @@ const deadlineInterval = 100 * time.Millisecond
 // epoll instance. There is one loop per core. A loop has two goroutines, run and poll, for any
 // number of connections and rooms. Other goroutines send it tasks through its inbox.
 //
-// run works in turns. A turn starts when the inbox or epoll signals, at each part of a heartbeat,
-// for a check of deadlines, or for the unfinished work of the last turn. It has these steps:
+// run works in turns. A turn starts when the inbox or epoll signals, and at each part of a
+// heartbeat. Deadlines to check and unfinished work of the last turn start one, too. It has these
+// steps:
 //
 //  1. handle epoll events, for at most a slice: clients that close, sockets with free space
 //  2. heartbeat: ping some connections and check others, once per part of a heartbeat

@@ -30,7 +30,7 @@ func (ls loops) close() {
 
 // duplicating is held while a descriptor is duplicated. The kernel needs milliseconds to enlarge
 // the table of descriptors. Each goroutine that waits for the kernel would cost a thread, and Go
-// keeps threads forever: 130 of them in a storm of 15,000 joins, 200 at a time.
+// keeps threads forever. Without the lock a storm of 15,000 joins, 200 at a time, left 130 threads.
 var duplicating sync.Mutex
 
 // direct returns a sink for a plain TCP connection. It returns a nil sink for any other, because a

@@ -16,7 +16,8 @@ func (q *queue) len() int { return len(q.frames) - q.head }
 // queue already holds. A Latest does not overwrite the old one in place: the position in its id
 // would be ahead of the messages behind it.
 func (q *queue) push(f *frame) (replaced *frame) {
-	if q.head > 64 && q.head > len(q.frames)/2 { // a queue that is never empty must not grow without limit
+	// A queue that is never empty must not grow without limit.
+	if q.head > 64 && q.head > len(q.frames)/2 {
 		n := copy(q.frames, q.frames[q.head:])
 		clear(q.frames[n:])
 		q.frames = q.frames[:n]

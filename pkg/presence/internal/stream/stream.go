@@ -38,7 +38,7 @@ func (s *Stream) publish(e Event, f *frame) {
 	s.mu.Lock()
 	s.published++
 	f.number = s.published
-	s.encoder.add(publication{f, e, s}) // under the lock, so that the encoder gets the events in the order of their numbers
+	s.encoder.add(publication{f, e, s}) // under the lock, to keep the order of the numbers
 	s.mu.Unlock()
 }
 

@@ -48,9 +48,9 @@ func (s *Streams) Stream(name string) *Stream { return &Stream{encoder: s.encode
 // that w already has. It hijacks an HTTP/1 connection from net/http, whose server no longer tracks
 // it.
 //
-//	error                          connection
-//	ErrUnsupported, one of Hijack  nil
-//	ErrFull                        a writer, which costs a goroutine: send a goodbye and end it
+//	error                                connection
+//	ErrUnsupported, an error of Hijack   nil
+//	ErrFull                              a writer, which costs a goroutine; for a goodbye
 func (s *Streams) Conn(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 	if r.ProtoMajor == 1 {
 		h, err := hijack(w, r, &s.ender)
