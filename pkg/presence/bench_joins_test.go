@@ -9,25 +9,29 @@ import (
 	"time"
 )
 
-// joining is the number of clients in flight while many join: so many have connected and have not
-// received their first user count.
+// joining is the number of clients in flight during a join benchmark. A client is in flight from
+// its connect(2) until its first user count.
 const joining = 256
 
-// BenchmarkJoins measures how long a client waits for its first user count, from before connect(2),
-// and the cost of a join for the server.
+// BenchmarkJoins measures the time until a client receives its first user count, from before
+// connect(2), in ms, and the server's CPU per join in µs.
 //
-//   - 5000 and 15000: so many clients join as fast as the server lets them with 256 in flight. The
-//     CPU per join is that until all clients have the final count. The floor is bare, which sends no
-//     count: a client is in flight there until its sync. The targets are, direct to bare: mean 2 and p99
-//     4, CPU 3.5 with 5,000 clients and 4 with 15,000.
+//   - 5000 and 15000: this many clients join as fast as the server allows with 256 in flight. The
+//     CPU per join counts until all clients have the final count. The baseline is bare, which sends
+//     no count: there a client is in flight until its sync. The targets are, direct to bare: mean 2
+//     and p99 4, CPU 3.5 with 5,000 clients and 4 with 15,000.
 //   - steady: 300 clients per second join a room of 15,000, and each leaves 2 s after it connected.
 //     The targets are p50 20 ms and p99 300 ms.
 //   - one-user: all clients are one user.
 //
-// One goroutine of the load cannot connect as fast as bare answers: fewer than 256 clients are in
-// flight there, half of them or less, and their times are short. "ms per 256 joins" is the mean for
-// always 256 in flight, by Little's law: 256 times the time in which all clients get
-// their first count, per client.
+// One goroutine of the load cannot connect as fast as bare answers. At most half of the 256 clients
+// are then in flight, and their times are short. "ms per 256 joins" is the mean for 256 clients
+// always in flight, by Little's law. It is 256 times the time until all clients have their first
+// count, per client.
+//
+// Run it with
+//
+//	make bench BENCH=Joins
 func BenchmarkJoins(b *testing.B) {
 	for _, clients := range []int{5000, 15000} {
 		b.Run(fmt.Sprint(clients), func(b *testing.B) { benchJoins(b, scaled(clients)) })
@@ -36,8 +40,8 @@ func BenchmarkJoins(b *testing.B) {
 	b.Run("one-user", benchOneUser)
 }
 
-// join opens clients with 256 in flight on a server of its own, and ends both. It returns the load's
-// answer and the server's CPU.
+// join opens clients with 256 in flight on a server of its own, then ends both. It returns the
+// result of the load and the CPU time of the server.
 func join(b *testing.B, role string, clients int, o order) (answer, time.Duration) {
 	b.Helper()
 	o.InFlight, o.Flight = joining, counted
@@ -78,11 +82,11 @@ func benchJoins(b *testing.B, clients int) {
 			b.ReportMetric(median(r), "CPU-direct/bare")
 		}
 	}
-	printTable(b, fmt.Sprintf("Joins: %d clients, %d in flight, medians of %d pairs in turns", clients, joining, rounds), rows)
+	printTable(b, fmt.Sprintf("Joins: %d clients, %d in flight, medians of %d alternating pairs", clients, joining, rounds), rows)
 }
 
-// benchSteady has the visitors in a process of their own: the load of the room reads 15,000 sockets
-// for each count.
+// benchSteady runs the visitors in a process of their own, because the load of the room reads
+// 15,000 sockets for each count.
 func benchSteady(b *testing.B) {
 	const rate, stay = 300, 2 * time.Second
 	s := startSide(b, "direct", scaled(15000), order{})
@@ -103,9 +107,10 @@ func benchSteady(b *testing.B) {
 	})
 }
 
-// startVisitors starts a load of a user for each visit that o asks for, whose rooms are those of the
-// side. Its clients are in flight until their first user count. They have an address of their own:
-// with 15,000 connections of one address, connect(2) looks for a free port for milliseconds.
+// startVisitors starts a load with one user for each visit that o asks for, in the rooms of the
+// side. Its clients are in flight until their first user count. They have a source address of their
+// own: with 15,000 connections from one address, connect(2) searches for a free port for
+// milliseconds.
 func startVisitors(b *testing.B, s *side, o order) *process {
 	b.Helper()
 	p := startProcess(b, "load")
@@ -138,7 +143,7 @@ func benchOneUser(b *testing.B) {
 	}
 	b.ReportMetric(median(ratios(cpu[true], cpu[false])), "CPU-one/each")
 	b.ReportMetric(median(ratios(wall[true], wall[false])), "wall-one/each")
-	printTable(b, fmt.Sprintf("Joins: %d clients of as many users and of one, %d in flight, medians of %d pairs in turns", clients, joining, rounds), rows)
+	printTable(b, fmt.Sprintf("Joins: %d clients, each its own user or all one user, %d in flight, medians of %d alternating pairs", clients, joining, rounds), rows)
 }
 
 func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

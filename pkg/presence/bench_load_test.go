@@ -24,75 +24,75 @@ import (
 	"example.com/presence/pkg/presence/auth"
 )
 
-// benchPatience is how long a benchmark waits for what must come.
+// benchPatience is the time limit for an expected event in a benchmark.
 const benchPatience = 2 * time.Minute
 
-// inFlight is the maximum number of clients in flight where the order does not say another.
+// inFlight is the maximum number of clients in flight unless the order sets another.
 const inFlight = 200
 
 // load is the process with the clients. One goroutine reads all their sockets, those of clients in
-// flight first: else a client's wait would include reading the events of all others.
+// flight first. Otherwise the measured time of a client would include reading the events of all
+// other clients.
 type load struct {
-	epoll int           // the sockets of clients that have landed, and fresh
+	epoll int           // the sockets of clients no longer in flight, and fresh
 	fresh int           // epoll descriptor with the sockets of clients in flight
-	slots chan struct{} // as many as clients are in flight
+	slots chan struct{} // one element per client in flight
 
-	mu       sync.Mutex // guards what follows; the reader holds it for the sockets that are ready
+	mu       sync.Mutex // guards the fields below; the reader holds it while it reads ready sockets
 	buf      []byte
 	now      time.Duration // when the bytes in buf were read, since start
 	server   unix.SockaddrInet4
 	addr     string
 	source   byte            // order.Source
-	clients  []loadClient    // one a user, whether it is connected or not
+	clients  []loadClient    // one per user, connected or not
 	rooms    int             // client i is in room i modulo rooms
 	flight   stage           // the end of a client's time in flight
 	open     int             // clients that are connected
-	stopped  int             // those of them that are not read
-	churned  int             // clients that went in churn; they go in the order of clients
-	answered int             // clients that were, since open
-	synced   int             // those that heard a sync
-	final    int             // the count that the clients wait for
+	stopped  int             // connected clients that are not read
+	churned  int             // clients that have left, in the order of clients
+	answered int             // clients with an answer, since open
+	synced   int             // clients that received a sync
+	final    int             // the expected last count
 	counted  int             // clients whose last count is final
 	messages int             // events that arrived
-	waits    []time.Duration // of the clients that have landed, from connect(2) on
+	waits    []time.Duration // times in flight of the clients that have landed, from connect(2)
 	landed   time.Duration   // when the last client in flight landed, since start
 	failed   error
 
-	// While messages are timed: when each was sent, since start, and for each room the id of the
-	// first of them. They go to the rooms in turn.
+	// While messages are timed: the time of each POST since start, and per room the sequence number
+	// of its first message. The messages go to the rooms in turn.
 	start   time.Time
 	sent    []atomic.Int64
 	first   []int
-	arrival []time.Duration // from there to the client
+	arrival []time.Duration // from the POST to the client
 
-	until func() bool   // asked after every round of the reader
-	so    chan struct{} // closed when it is so
+	until func() bool   // condition of wait, checked after every round of the reader
+	done  chan struct{} // closed when until returns true
 }
 
-// loadClient is one connection and as much of the parser's state as is left
-// between two reads.
+// loadClient is one connection, with the state of the parser between two reads.
 type loadClient struct {
 	request []byte
-	i       int   // its place in clients
+	i       int   // its index in clients
 	fd      int   // -1 if it is not connected
-	began   int64 // when it connected, since start; set atomically, as the reader has it by then
+	began   int64 // when it connected, since start; atomic, because the reader already has the client
 	landed  bool
 	stopped bool
 	synced  bool
 	count   int // the last user count; -1 before the first
 	bytes   int
-	last    int // the place of the last message; -1 before the first id
+	last    int // the sequence number of the last message; -1 before the first id
 
-	headed  bool     // the head of the answer is over
-	chunked bool     // as it said
-	chunk   int      // bytes that are left of this chunk
-	size    int      // of the next one, as far as it is read
-	line    [48]byte // the beginning of a line whose end has not come yet
-	partial int      // bytes of it
+	headed  bool     // the head of the answer is read
+	chunked bool     // the answer is chunked
+	chunk   int      // bytes left of this chunk
+	size    int      // size of the next chunk, as far as it is read
+	line    [48]byte // the beginning of a line whose end is not read yet
+	partial int      // bytes in line
 
-	id     int // of the event under way; -1 without
+	id     int // of the current event; -1 without
 	kind   eventKind
-	number int // its data, if that is a number
+	number int // its data, if a number
 }
 
 // stage is a point in the life of a client.
@@ -136,8 +136,8 @@ func (l *load) do(o order) (a answer, err error) {
 	switch o.Do {
 	case "open":
 		a, err = l.connect(o)
-	case "say":
-		a, err = l.say(o)
+	case "serial":
+		a, err = l.serial(o)
 	case "post":
 		a, err = l.post(o)
 	case "stop":
@@ -149,7 +149,7 @@ func (l *load) do(o order) (a answer, err error) {
 	case "leave":
 		a, err = l.leave(o)
 	default:
-		err = errors.New("not an order for the load")
+		err = fmt.Errorf("unknown order for the load: %q", o.Do)
 	}
 	a.Elapsed = cmp.Or(a.Elapsed, time.Since(began))
 	l.mu.Lock()
@@ -161,7 +161,8 @@ func (l *load) do(o order) (a answer, err error) {
 	return a, errors.Join(err, l.failed)
 }
 
-// connect opens all clients, as fast as it can, and waits until each has reached the stage o.Until. The time is without that of minting tokens.
+// connect opens all clients as fast as it can, and waits until each has reached the stage o.Until.
+// The measured time excludes the minting of tokens.
 func (l *load) connect(o order) (a answer, err error) {
 	at, err := netip.ParseAddrPort(o.Addr)
 	if err != nil {
@@ -196,7 +197,7 @@ func (l *load) connect(o order) (a answer, err error) {
 		}
 	}
 	reached := map[stage]*int{answered: &l.answered, synced: &l.synced, counted: &l.counted}[o.Until]
-	err = l.wait("the event that ends the order", func() bool { return *reached == o.Clients })
+	err = l.wait(fmt.Sprintf("stage %q of %d clients", o.Until, o.Clients), func() bool { return *reached == o.Clients })
 	a.Elapsed = time.Since(began)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -205,8 +206,8 @@ func (l *load) connect(o order) (a answer, err error) {
 	return a, err
 }
 
-// roomName returns the name of the room of client i, or of message i, if there are so many rooms;
-// 0 means the lobby.
+// roomName returns the name of the room of client i, or of message i, with that number of rooms. 0
+// rooms means the lobby.
 func roomName(rooms, i int) string {
 	if rooms == 0 {
 		return "lobby"
@@ -214,9 +215,9 @@ func roomName(rooms, i int) string {
 	return fmt.Sprintf("room-%d", i%rooms)
 }
 
-// openClient connects one client and sends its request. A narrow one has small buffers on both
-// sides, as a path with small segments makes them. The lock is not held, and not waited for, between
-// the start of the client's time in flight and its end.
+// openClient connects one client and sends its request. A narrow client has small buffers on both
+// sides, as on a path with small segments. The lock is neither held nor waited for while the client
+// is in flight.
 func (l *load) openClient(i int, narrow bool) error {
 	if err := l.takeSlot(); err != nil {
 		return err
@@ -249,7 +250,7 @@ func (l *load) openClient(i int, narrow bool) error {
 	return unix.EpollCtl(l.fresh, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i)})
 }
 
-// takeSlot returns when a client more may be in flight.
+// takeSlot waits until one more client may be in flight.
 func (l *load) takeSlot() error {
 	select {
 	case l.slots <- struct{}{}:
@@ -276,7 +277,7 @@ func (l *load) takeSlot() error {
 	}
 }
 
-// landLocked ends a client's time in flight if this stage is the end of it.
+// landLocked ends the time in flight of a client that has reached the stage l.flight.
 func (l *load) landLocked(c *loadClient, at stage) {
 	if at != l.flight || c.landed {
 		return
@@ -289,8 +290,8 @@ func (l *load) landLocked(c *loadClient, at stage) {
 		unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, c.fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(c.i)}))
 }
 
-// closeClientLocked ends a connection from this side. Close after reading
-// everything is a FIN; before that, it would be a reset.
+// closeClientLocked closes a connection from this side. It reads everything first, because close
+// would otherwise send a reset instead of a FIN.
 func (l *load) closeClientLocked(c *loadClient) {
 	l.readClientLocked(c)
 	if c.fd < 0 { // the server has closed it
@@ -312,14 +313,14 @@ func (l *load) closeClientLocked(c *loadClient) {
 	}
 }
 
-// churn closes the client that came first and opens another, so many times a
-// second, and then waits until each was told how many there are.
+// churn closes the oldest client and opens another, o.Rate times per second. Then it waits until
+// each client has the count of all.
 func (l *load) churn(o order) error {
 	began := time.Now()
 	for n := 0; ; n++ {
 		due := time.Duration(float64(n) / o.Rate * float64(time.Second))
 		if due >= o.Time {
-			return l.wait("the count after the churn", func() bool { return l.counted == l.open })
+			return l.wait("the user count after the churn", func() bool { return l.counted == l.open })
 		}
 		time.Sleep(due - time.Since(began))
 		l.mu.Lock()
@@ -333,8 +334,8 @@ func (l *load) churn(o order) error {
 	}
 }
 
-// visit has clients come at a rate, each of which goes when it has stayed for o.Stay. A client that
-// is still in flight then stays as long again. The time in flight of each is measured.
+// visit opens clients at a rate and closes each after o.Stay. A client that is still in flight then
+// stays for o.Stay again. The time in flight of each client is measured.
 func (l *load) visit(o order) (a answer, err error) {
 	type visitor struct {
 		i   int
@@ -382,16 +383,16 @@ func (l *load) visit(o order) (a answer, err error) {
 	return a, nil
 }
 
-// leave closes the client that came first, and waits until every other holds the true number. Right
-// before that, o.Burst other clients join, and leave when they are answered. The time is from the
-// close of the last client to leave.
+// leave closes the oldest client and waits until every other one has the true count. Right before
+// that, o.Burst more clients join, and leave when they have an answer. The time starts at the close
+// of the last client to leave.
 func (l *load) leave(o order) (a answer, err error) {
 	for i := range o.Burst {
 		if err := l.openClient(len(l.clients)-o.Burst+i, false); err != nil {
 			return a, err
 		}
 	}
-	if err := l.wait("answers", func() bool { return l.answered == l.open }); err != nil {
+	if err := l.wait("an answer to every client", func() bool { return l.answered == l.open }); err != nil {
 		return a, err
 	}
 	l.mu.Lock()
@@ -408,12 +409,12 @@ func (l *load) leave(o order) (a answer, err error) {
 	l.closeClientLocked(&l.clients[l.churned])
 	l.churned++
 	l.mu.Unlock()
-	err = l.wait("the count after a leave", func() bool { return l.counted == l.open })
+	err = l.wait("the user count after a leave", func() bool { return l.counted == l.open })
 	a.Elapsed = time.Since(began)
 	return a, err
 }
 
-// stop reads no more from every so-manyth client.
+// stop stops reading from each client whose index is a multiple of every.
 func (l *load) stop(every int) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -428,9 +429,9 @@ func (l *load) stop(every int) error {
 	return nil
 }
 
-// say posts one message after the other, each when every client has the last. It measures the time
-// from before the post to the last receipt.
-func (l *load) say(o order) (a answer, err error) {
+// serial posts one message after the other, each when every client has the one before. It measures
+// the time from before the POST to the last receipt.
+func (l *load) serial(o order) (a answer, err error) {
 	s, err := l.dial(o.Size)
 	if err != nil {
 		return a, err
@@ -443,9 +444,9 @@ func (l *load) say(o order) (a answer, err error) {
 		l.mu.Unlock()
 		began := time.Now()
 		if status, err := s.post(0); err != nil || status != http.StatusAccepted {
-			return a, fmt.Errorf("answered %d, %v", status, err)
+			return a, fmt.Errorf("POST /messages: got %d, %v; want 202", status, err)
 		}
-		if err := l.wait("a message", func() bool { return l.messages >= all }); err != nil {
+		if err := l.wait("one message at every client", func() bool { return l.messages >= all }); err != nil {
 			return a, err
 		}
 		times = append(times, time.Since(began))
@@ -454,8 +455,8 @@ func (l *load) say(o order) (a answer, err error) {
 	return a, nil
 }
 
-// post posts messages at a rate, as far as it is kept, to the rooms in turn, and waits until every
-// client has all of its room. With one sender the way of each is timed.
+// post posts messages to the rooms in turn, at most at a rate. Then it waits until every client has
+// all messages of its room. With one sender each message is timed from the POST to each client.
 func (l *load) post(o order) (a answer, err error) {
 	total := int(o.Rate * o.Time.Seconds())
 	l.mu.Lock()
@@ -478,7 +479,7 @@ func (l *load) post(o order) (a answer, err error) {
 		if err != nil {
 			return a, err
 		}
-		go func() { // ends with the time, or the messages
+		go func() { // ends after o.Time, or after the last message
 			defer s.conn.Close()
 			for {
 				n := next.Add(1) - 1
@@ -490,13 +491,13 @@ func (l *load) post(o order) (a answer, err error) {
 				time.Sleep(due - time.Since(began))
 				room := int(n)
 				if sent != nil {
-					room = int(taken.Load()) // without those that were refused
+					room = int(taken.Load()) // refused messages have no number
 					sent[room].Store(int64(time.Since(l.start)))
 				}
 				status, err := s.post(room)
 				switch {
 				case err != nil || status != http.StatusAccepted && status != http.StatusServiceUnavailable:
-					failed <- fmt.Errorf("answered %d, %v", status, err)
+					failed <- fmt.Errorf("POST /messages: got %d, %v; want 202 or 503", status, err)
 					return
 				case status == http.StatusAccepted:
 					taken.Add(1)
@@ -513,12 +514,12 @@ func (l *load) post(o order) (a answer, err error) {
 		return a, err
 	}
 	a.Taken, a.Refused = int(taken.Load()), int(refused.Load())
-	err = l.wait("all messages", func() bool { return l.messages-before >= a.Taken*readers })
+	err = l.wait("all messages at every client", func() bool { return l.messages-before >= a.Taken*readers })
 	a.Elapsed = time.Since(began)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if n := l.messages - before; n != a.Taken*readers {
-		err = errors.Join(err, fmt.Errorf("%d messages to %d clients arrived %d times", a.Taken, readers, n))
+		err = errors.Join(err, fmt.Errorf("%d messages to %d clients: got %d arrivals, want %d", a.Taken, readers, n, a.Taken*readers))
 	}
 	l.sent = nil
 	a.summarise(l.arrival)
@@ -539,7 +540,7 @@ func (a *answer) summarise(times []time.Duration) {
 	a.Times, a.Mean, a.P50, a.P99, a.Max = n, sum/time.Duration(n), times[n/2], times[n*99/100], times[n-1]
 }
 
-// sender is a connection for messages.
+// sender is a connection that posts messages.
 type sender struct {
 	conn     net.Conn
 	r        *bufio.Reader
@@ -564,9 +565,9 @@ func (l *load) dial(size int) (*sender, error) {
 	return s, nil
 }
 
-// post posts one message, to the room of that number modulo the number of rooms.
+// post posts one message to the room of that number modulo the number of rooms.
 func (s *sender) post(room int) (status int, err error) {
-	s.conn.SetDeadline(time.Now().Add(benchPatience)) // if it fails, so does the write
+	s.conn.SetDeadline(time.Now().Add(benchPatience)) // an error shows at the write
 	if _, err := s.conn.Write(s.requests[room%len(s.requests)]); err != nil {
 		return 0, err
 	}
@@ -579,16 +580,16 @@ func (s *sender) post(room int) (status int, err error) {
 	return response.StatusCode, err
 }
 
-// wait returns when it is so; the reader asks, with the lock held. One
-// goroutine waits at a time.
-func (l *load) wait(what string, so func() bool) error {
+// wait waits until cond returns true. The reader calls cond with the lock held. Only one goroutine
+// may wait at a time.
+func (l *load) wait(event string, cond func() bool) error {
 	l.mu.Lock()
-	if so() || l.failed != nil {
+	if cond() || l.failed != nil {
 		defer l.mu.Unlock()
 		return l.failed
 	}
 	done := make(chan struct{})
-	l.until, l.so = so, done
+	l.until, l.done = cond, done
 	l.mu.Unlock()
 	select {
 	case <-done:
@@ -599,12 +600,13 @@ func (l *load) wait(what string, so func() bool) error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.until = nil
-		return fmt.Errorf("waited in vain for %s: %d clients open, %d stopped, %d answered, %d synced, %d counted, %d messages arrived",
-			what, l.open, l.stopped, l.answered, l.synced, l.counted, l.messages)
+		return fmt.Errorf("no %s within %v: %d clients open, %d stopped, %d answered, %d synced, %d counted, %d messages arrived",
+			event, benchPatience, l.open, l.stopped, l.answered, l.synced, l.counted, l.messages)
 	}
 }
 
-// read is the reader. It looks for clients in flight before each round, and its rounds are short.
+// read reads all sockets. It looks for clients in flight before each round, and its rounds are
+// short.
 func (l *load) read() {
 	events := make([]unix.EpollEvent, 128)
 	for {
@@ -625,7 +627,7 @@ func (l *load) read() {
 			}
 			if l.until != nil && (l.failed != nil || l.until()) {
 				l.until = nil
-				close(l.so)
+				close(l.done)
 			}
 			l.mu.Unlock()
 		}
@@ -633,7 +635,7 @@ func (l *load) read() {
 }
 
 func (l *load) readClientLocked(c *loadClient) {
-	if c.fd < 0 || c.stopped { // the reader had it in hand when that was changed
+	if c.fd < 0 || c.stopped { // changed after epoll_wait(2) returned the socket
 		return
 	}
 	n, err := unix.Read(c.fd, l.buf)
@@ -641,7 +643,7 @@ func (l *load) readClientLocked(c *loadClient) {
 	switch {
 	case errors.Is(err, unix.EAGAIN):
 	case n <= 0:
-		l.failed = cmp.Or(l.failed, fmt.Errorf("the server ended a connection: %w", cmp.Or(err, io.EOF)))
+		l.failed = cmp.Or(l.failed, fmt.Errorf("connection ended by the server: %w", cmp.Or(err, io.EOF)))
 		unix.Close(c.fd)
 		c.fd = -1
 	default:
@@ -650,9 +652,8 @@ func (l *load) readClientLocked(c *loadClient) {
 	}
 }
 
-// feedLocked takes what came from the socket: the head of the answer, then
-// chunks (RFC 9112 section 7.1), which may end anywhere in a line. An answer
-// without chunks is one that does not end.
+// feedLocked parses the bytes of a socket: the head of the answer, then chunks (RFC 9112 section
+// 7.1), which may end anywhere in a line. An answer without chunks does not end.
 func (l *load) feedLocked(c *loadClient, b []byte) {
 	for !c.headed && len(b) > 0 {
 		line, rest, whole := c.cut(b)
@@ -669,11 +670,11 @@ func (l *load) feedLocked(c *loadClient, b []byte) {
 		case string(line) == "Transfer-Encoding: chunked\r":
 			c.chunked = true
 		case bytes.HasPrefix(line, []byte("HTTP/1.1 ")) && !bytes.HasPrefix(line[9:], []byte("200 ")):
-			l.failed = cmp.Or(l.failed, fmt.Errorf("a client was answered %q", line))
+			l.failed = cmp.Or(l.failed, fmt.Errorf("client got the status line %q, want 200", line))
 		}
 	}
 	for len(b) > 0 {
-		if c.chunk == 0 { // in a line with a size, or in the end of one before it
+		if c.chunk == 0 { // in a line with a size, or in the line end before it
 			switch digit := b[0]; {
 			case digit == '\n':
 				c.chunk, c.size = c.size, 0
@@ -698,8 +699,8 @@ func (l *load) feedLocked(c *loadClient, b []byte) {
 	}
 }
 
-// cut returns the first line of b, what follows it, and whether its end is in
-// b. If not, its beginning is kept, as far as it tells lines apart.
+// cut returns the first line of b, the rest of b, and whether b has the end of the line. If not, it
+// keeps as much of the line as distinguishes lines.
 func (c *loadClient) cut(b []byte) (line, rest []byte, whole bool) {
 	i := bytes.IndexByte(b, '\n')
 	if i < 0 {
@@ -715,7 +716,7 @@ func (c *loadClient) cut(b []byte) (line, rest []byte, whole bool) {
 	return line, rest, true
 }
 
-// lineLocked takes a line of the event stream.
+// lineLocked parses a line of the event stream.
 func (l *load) lineLocked(c *loadClient, line []byte) {
 	switch {
 	case len(line) == 0:
@@ -750,9 +751,8 @@ func trailing(line []byte) (n int) {
 	return n
 }
 
-// eventLocked takes an event. Those that bear an id show the order: that of a
-// message follows the one before, that of any other event is the last
-// message's.
+// eventLocked handles an event and checks the order of ids. The sequence number of a message is one
+// more than that of the message before; that of any other event is equal to it.
 func (l *load) eventLocked(c *loadClient) {
 	if c.id >= 0 {
 		want := c.last
@@ -760,7 +760,7 @@ func (l *load) eventLocked(c *loadClient) {
 			want++
 		}
 		if c.id != want && c.last >= 0 {
-			l.failed = cmp.Or(l.failed, fmt.Errorf("out of order: event %d came after %d", c.id, c.last))
+			l.failed = cmp.Or(l.failed, fmt.Errorf("event out of order: got sequence number %d after %d, want %d", c.id, c.last, want))
 		}
 		c.last = c.id
 	}
@@ -788,6 +788,6 @@ func (l *load) eventLocked(c *loadClient) {
 			l.landLocked(c, synced)
 		}
 	case goodbyeEvent:
-		l.failed = cmp.Or(l.failed, errors.New("a client was sent away"))
+		l.failed = cmp.Or(l.failed, errors.New("client got a goodbye"))
 	}
 }

@@ -17,7 +17,6 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -31,34 +30,34 @@ import (
 
 func init() { benchProcess = runBenchProcess }
 
-// order is a line on the stdin of a benchmark's process, answer the line that
-// comes back on its stdout.
+// order is a line on the stdin of a benchmark process. answer is the line that it returns on its
+// stdout.
 type order struct {
-	Do string // the methods load.do and benchServer.do say what there is
+	Do string // a case of load.do or benchServer.do
 
-	Addr     string        // open: where the server is
-	Clients  int           // open: how many, each a user of its own
-	Spare    int           // open: how many more users there are, for churn, visit and leave
+	Addr     string        // open: the address of the server
+	Clients  int           // open: the number of clients, each with its own user
+	Spare    int           // open: the number of further users, for churn, visit and leave
 	From     int           // open: the number of the first user
-	Source   byte          // open: the clients' address is 127.0.0.Source; 0: the kernel chooses it
+	Source   byte          // open: the clients' address is 127.0.0.Source; 0: chosen by the kernel
 	OneUser  bool          // open: all clients are the same user
-	Rooms    int           // open: how many rooms there are, of equal size; 0: one, the lobby
-	Narrow   int           // open: every so-manyth client has small buffers
+	Rooms    int           // open: the number of rooms, of equal size; 0: the lobby only
+	Narrow   int           // open: one client in Narrow has small buffers
 	InFlight int           // open: the maximum number of clients in flight; 0: 200
-	Flight   stage         // open: the end of a client's time in flight, which is timed; default: answered
+	Flight   stage         // open: the end of a client's measured time in flight; default: answered
 	Until    stage         // open: the stage that each client must reach; counted is the final count
-	Messages int           // say: how many
-	Size     int           // say, post: bytes of a message's text
-	Rate     float64       // post, churn, visit: how many per second
-	Time     time.Duration // post, churn, visit: how long
-	Stay     time.Duration // visit: how long each client stays
-	Burst    int           // leave: how many clients join and leave right before
-	Senders  int           // post: how many at once
+	Messages int           // serial: the number of messages
+	Size     int           // serial, post: bytes of a message's text
+	Rate     float64       // post, churn, visit: rate per second
+	Time     time.Duration // post, churn, visit: duration
+	Stay     time.Duration // visit: duration of each visit
+	Burst    int           // leave: the number of clients that join and leave right before
+	Senders  int           // post: the number of concurrent senders
 }
 
 type answer struct {
 	Error string
-	Addr  string // a server's first line: where it listens
+	Addr  string // in a server's first line: its listening address
 
 	// Of a server.
 	CPU         time.Duration // of the process since its start, user and system
@@ -66,23 +65,23 @@ type answer struct {
 	Goroutines  int
 	Threads     int
 	Descriptors int
-	Epolls      int // descriptors that are of epoll
+	Epolls      int // descriptors of epoll
 	Connections int // in the lobby
 
 	// Of the load.
 	Elapsed time.Duration
 	Landed  time.Duration // until no client was in flight
-	Bytes   int           // received, mean of the clients
-	Taken   int           // posts that were answered with 202
-	Refused int           // with 503
+	Bytes   int           // received per client, mean
+	Taken   int           // posts with answer 202
+	Refused int           // posts with answer 503
 
-	// Of the load. Open and visit time each client in flight; say times each message until all
-	// clients have it, post until each has it.
+	// Of the load. Open and visit measure the time in flight of each client; serial measures each
+	// message until all clients have it, post until each client has it.
 	Times               int
 	Mean, P50, P99, Max time.Duration
 }
 
-// runBenchProcess makes this process one of a benchmark's. It ends when its
+// runBenchProcess runs this process as a child process of a benchmark. The process ends when its
 // stdin does.
 func runBenchProcess(role string) {
 	orders := make(chan order)
@@ -122,19 +121,19 @@ func runBenchProcess(role string) {
 	}
 }
 
-// benchServer is a process that is measured.
+// benchServer is a measured server process.
 type benchServer struct {
 	addr        string
 	connections func() int   // in the lobby
-	failed      func() error // what went wrong since the start
+	failed      func() error // the first fault since the start, or nil
 }
 
 // newBenchServer starts one of the servers:
 //
-//	bare       accepts, and brings a message to all sockets in one loop of write(2)
+//	bare       the baseline: accepts, and sends a message to all sockets in one loop of write(2)
 //	direct     this package, on a TCP listener
 //	goroutine  this package, on a listener whose connections it cannot take out of net/http
-//	silent     direct, but with nobody told a count after the first
+//	silent     direct, but without any count after a client's first
 //	r3labs     r3labs/sse as its README shows it
 func newBenchServer(role string) (*benchServer, error) {
 	var config net.ListenConfig
@@ -176,7 +175,7 @@ func newBenchServer(role string) (*benchServer, error) {
 	case "goroutine":
 		l = covered{l}
 	default:
-		return nil, fmt.Errorf("no role %q", role)
+		return nil, fmt.Errorf("unknown role %q", role)
 	}
 	token, err := auth.Mint(secret, auth.Claims{Sub: "stat"})
 	if err != nil {
@@ -200,16 +199,16 @@ func newBenchServer(role string) (*benchServer, error) {
 
 func (s *benchServer) do(o order) (a answer, err error) {
 	switch o.Do {
-	case "stat": // costs the server next to nothing
+	case "stat": // costs the server almost nothing
 		err = a.measure()
-	case "census": // costs it a system call a descriptor
+	case "census": // costs a system call per descriptor
 		a.Connections = s.connections()
 		err = errors.Join(a.measure(), a.countDescriptors())
 	case "free":
 		runtime.GC()
 		debug.FreeOSMemory()
 	default:
-		err = errors.New("not a server's order")
+		err = fmt.Errorf("unknown order for a server: %q", o.Do)
 	}
 	return a, errors.Join(err, s.failed())
 }
@@ -240,7 +239,7 @@ func (a *answer) countDescriptors() error {
 	if err != nil {
 		return err
 	}
-	a.Threads, a.Descriptors = len(threads), len(descriptors)-1 // the last reads the directory
+	a.Threads, a.Descriptors = len(threads), len(descriptors)-1 // without the one that reads the directory
 	for _, d := range descriptors {
 		if to, _ := os.Readlink("/proc/self/fd/" + d.Name()); to == "anon_inode:[eventpoll]" {
 			a.Epolls++
@@ -249,8 +248,8 @@ func (a *answer) countDescriptors() error {
 	return nil
 }
 
-// benchMessage returns an event as [presence.Server] would write it, for the
-// body of a POST /messages.
+// benchMessage returns an event as [presence.Server] would write it, from the body of a POST
+// /messages.
 func benchMessage(seq int, body []byte) (id, data []byte) {
 	id = fmt.Appendf(nil, "0123456789-%d", seq)
 	text := bytes.TrimSuffix(bytes.TrimPrefix(body, []byte(`{"data":`)), []byte("}"))
@@ -258,13 +257,13 @@ func benchMessage(seq int, body []byte) (id, data []byte) {
 	return id, fmt.Appendf(nil, `{"id":"%s","from":{"id":"sender","name":"Sender"},"data":%s,"at":"%s"}`, id, text, at)
 }
 
-// bare is the floor: what the same bytes to the same sockets cost at least, if
-// one goroutine writes them one after the other and nobody else is there.
+// bare is the baseline: the minimum cost of the same bytes to the same sockets. One goroutine
+// writes them one after the other, without any other work.
 type bare struct {
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	sockets []int      // non-blocking
-	seq     int        // of the last message
-	short   int        // writes that did not take everything
+	seq     int        // sequence number of the last message
+	short   int        // short writes
 }
 
 func (s *bare) serve(l net.Listener) {
@@ -273,7 +272,7 @@ func (s *bare) serve(l net.Listener) {
 		if err != nil {
 			panic(err)
 		}
-		go s.answer(c.(*net.TCPConn)) // ends with the connection of a sender, or when a socket is taken from it
+		go s.answer(c.(*net.TCPConn)) // ends with the connection of a sender, or after add
 	}
 }
 
@@ -301,13 +300,12 @@ func (s *bare) answer(c *net.TCPConn) {
 		if err != nil {
 			return
 		}
-		s.tell(body)
+		s.broadcast(body)
 		io.WriteString(c, "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
 	}
 }
 
-// add answers a client and keeps a descriptor of its socket; that of the net
-// package is closed.
+// add answers a client and keeps a duplicate of its socket, because the net package closes its own.
 func (s *bare) add(c *net.TCPConn) {
 	const head = "HTTP/1.1 200 OK\r\nCache-Control: no-store, no-transform\r\nConnection: close\r\nContent-Encoding: identity\r\nContent-Type: text/event-stream\r\n" +
 		"X-Accel-Buffering: no\r\nDate: Sun, 22 Nov 2026 18:00:00 GMT\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -328,7 +326,7 @@ func (s *bare) add(c *net.TCPConn) {
 	})
 }
 
-func (s *bare) tell(body []byte) {
+func (s *bare) broadcast(body []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seq++
@@ -352,13 +350,13 @@ func (s *bare) failed() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.short > 0 {
-		return errors.New(strconv.Itoa(s.short) + " sockets did not take all that was written")
+		return fmt.Errorf("%d short writes, want none", s.short)
 	}
 	return nil
 }
 
-// newR3labs returns the library's server with a way in for messages. Its ids
-// are its own: it numbers events from 0.
+// newR3labs returns the server of the library with a POST /messages. It has its own ids: it numbers
+// events from 0.
 func newR3labs() http.Handler {
 	server := sse.New()
 	server.CreateStream("messages")

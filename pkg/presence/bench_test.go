@@ -2,32 +2,32 @@
 
 package presence_test
 
-// The benchmarks of the whole server: real processes, real sockets, on this
-// machine. From the top of the tree,
+// The benchmarks of the whole server: real processes and real sockets on this machine. Run them
+// from the root of the repository:
 //
 //	make bench                                    # all; a quarter of an hour
 //	make bench BENCH=Storm                        # one
-//	make bench BENCH='Delivery/5000' ARGS=-short  # a tenth of the clients and of the time: does it work at all?
+//	make bench BENCH='Delivery/5000' ARGS=-short  # a tenth of the clients and of the time: a check that it works
 //	PRESENCE_BENCH_CHURN=5m make bench BENCH=Churn
 //
-// Each needs 20,000 open files a process (ulimit -n) and prints its table when
-// it is done; ns/op has no meaning here. The server is one process, the clients are
-// another (the load: bench_load_test.go), and this one tells them what to do.
-// The servers are those of newBenchServer: bare is the floor, a loop of
-// write(2) over all sockets; direct and goroutine are the two ways that this
-// package has to a socket.
+// Each benchmark needs 20,000 open files per process (ulimit -n). It prints its table at its end;
+// ns/op has no meaning here.
+//
+// Three processes take part: the server, the clients (the load: bench_load_test.go), and this one,
+// which sends orders to both. newBenchServer lists the servers. bare is the baseline, a loop of
+// write(2) over all sockets; direct and goroutine are the two ways of this package to write to a
+// socket.
 //
 // How to read the tables:
 //
-//   - CPU is the server's, user and system, by getrusage(2); a delivery is one
-//     message to one client. It costs the server's CPU what the kernel does in
-//     write(2), which on the loopback is the way up to the receiver's socket.
-//   - What is compared was measured in one run, in turns, since a busy machine
-//     is slow for all. A ratio is the median of the ratios of neighbours.
-//   - Server and load share the cores. Wall times and latencies hold the load's
-//     part of the work; CPU does not.
-//   - Memory is the resident set (/proc/self/statm). What the kernel keeps for
-//     a socket is not in it.
+//   - CPU is the CPU time of the server, user and system, by getrusage(2). A delivery is one
+//     message to one client. The server's CPU includes the work of the kernel in write(2): on the
+//     loopback that reaches up to the receiver's socket.
+//   - Compared values were measured in one run, in turns, since a busy machine slows all of them. A
+//     ratio is the median of the ratios of neighbors.
+//   - Server and load share the cores. Wall times and latencies include the work of the load; CPU
+//     does not.
+//   - Memory is the resident set (/proc/self/statm). It excludes the kernel's memory for a socket.
 
 import (
 	"cmp"
@@ -45,11 +45,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// text is the bytes of a message's text where nothing else is said: the event
-// has some 230 then.
+// text is the default size of a message's text in bytes. Its event has some 230 bytes.
 const text = 100
 
-// process is one that a benchmark, or a test, has started, and ends with it.
+// process is a child process of a benchmark or test. It ends with the test.
 type process struct {
 	b       testing.TB
 	role    string
@@ -102,7 +101,7 @@ func (p *process) ask(o order) answer {
 	return p.answer()
 }
 
-// send sends an order whose answer is read later, so that several processes work at once.
+// send sends an order whose answer is read later, so that several processes work at the same time.
 func (p *process) send(o order) {
 	p.b.Helper()
 	if err := p.in.Encode(o); err != nil {
@@ -121,11 +120,11 @@ func (p *process) answer() (a answer) {
 	return a
 }
 
-// pause stops the process until resume, so that it takes nothing of the machine.
+// pause stops the process until resume, so that it uses no CPU.
 func (p *process) pause()  { p.command.Process.Signal(unix.SIGSTOP) }
 func (p *process) resume() { p.command.Process.Signal(unix.SIGCONT) }
 
-// side is a server and the load that it has for itself.
+// side is a server with a load of its own.
 type side struct {
 	*process
 	load    *process
@@ -134,8 +133,8 @@ type side struct {
 	opened  answer // of the load
 }
 
-// startSide starts a server and opens clients, of the kind that the order says.
-// It returns when each was told how many they are, if the server tells that.
+// startSide starts a server and opens clients as the order sets. It returns when each client has
+// the count of all, if the server sends counts.
 func startSide(b *testing.B, role string, clients int, o order) *side {
 	b.Helper()
 	s := &side{process: startProcess(b, role), load: startProcess(b, "load"), clients: clients}
@@ -150,36 +149,35 @@ func startSide(b *testing.B, role string, clients int, o order) *side {
 	return s
 }
 
-// end ends the load first: so it is its sockets, not the server's, that the
-// kernel remembers for a minute.
+// end ends the load first, so that the kernel keeps the closed sockets of the load, not of the
+// server, for a minute.
 func (s *side) end() {
 	s.load.end()
 	s.process.end()
 }
 
-// perConn returns the bytes that the server has more than without clients, for
-// each of them.
+// perConn returns the memory growth of the server since it had no client, in bytes per client.
 func (s *side) perConn() int { return (s.ask(order{Do: "stat"}).RSS - s.before.RSS) / s.clients }
 
-// idle is perConn after a garbage collection whose spoils went to the system.
+// idle is perConn after a garbage collection that returned free memory to the system.
 func (s *side) idle() int {
 	s.ask(order{Do: "free"})
 	return s.perConn()
 }
 
-// deliver has enough messages said, one at a time, to make so many deliveries,
-// and returns the CPU of one in µs.
+// deliver posts enough messages, one at a time, for this many deliveries. It returns the CPU per
+// delivery in µs.
 func (s *side) deliver(deliveries int) float64 {
 	s.b.Helper()
 	messages := max(1, deliveries/s.clients)
 	before := s.ask(order{Do: "stat"}).CPU
-	s.load.ask(order{Do: "say", Messages: messages, Size: text})
+	s.load.ask(order{Do: "serial", Messages: messages, Size: text})
 	return micros(s.ask(order{Do: "stat"}).CPU-before) / float64(messages*s.clients)
 }
 
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
-// scaled is n, or a tenth of it with -short.
+// scaled returns n, or a tenth of it with -short.
 func scaled[T int | time.Duration](n T) T {
 	if testing.Short() {
 		return n / 10
@@ -187,7 +185,7 @@ func scaled[T int | time.Duration](n T) T {
 	return n
 }
 
-// quantile returns the value below which the part q of all lies.
+// quantile returns the value below which the part q of all values lies.
 func quantile(q float64, of []float64) float64 {
 	sorted := slices.Sorted(slices.Values(of))
 	at := q * float64(len(sorted)-1)
@@ -204,7 +202,7 @@ func quartiles(of []float64) string {
 	return fmt.Sprintf("%.2f–%.2f", quantile(0.25, of), quantile(0.75, of))
 }
 
-// ratios returns the quotients of neighbours.
+// ratios returns the quotients of neighbors.
 func ratios(of, by []float64) (r []float64) {
 	for i := range of {
 		r = append(r, of[i]/by[i])
@@ -212,8 +210,8 @@ func ratios(of, by []float64) (r []float64) {
 	return r
 }
 
-// printTable prints rows of cells that tabs part, the first of which is the
-// head, as they can stand in docs/performance.md. (b.Log keeps ten lines.)
+// printTable prints rows of cells separated by tabs, the head first, in the form of
+// docs/performance.md. (b.Log keeps ten lines only.)
 func printTable(b *testing.B, title string, rows []string) {
 	b.ReportMetric(0, "ns/op")
 	fmt.Printf("\n\n%s\n\n", title)
@@ -225,8 +223,10 @@ func printTable(b *testing.B, title string, rows []string) {
 	fmt.Println()
 }
 
-// BenchmarkDelivery says one message at a time, the next when every client has
-// the last, and looks at the server's CPU and memory.
+// BenchmarkDelivery measures the server's CPU per delivery in µs and its memory per connection in
+// bytes. It posts one message at a time, the next when every client has the last. Run it with
+//
+//	make bench BENCH=Delivery
 func BenchmarkDelivery(b *testing.B) {
 	for _, clients := range []int{1000, 5000, 15000} {
 		b.Run(fmt.Sprint(clients), func(b *testing.B) {
@@ -238,14 +238,14 @@ func BenchmarkDelivery(b *testing.B) {
 				sides[i] = startSide(b, role, scaled(clients), order{})
 				fresh[i] = sides[i].perConn()
 				idle[i] = sides[i].idle()
-				sides[i].deliver(1) // the first message meets cold memory
+				sides[i].deliver(1) // warms up: the first message needs new memory
 			}
 			for range samples {
 				for i, s := range sides {
 					cpu[i] = append(cpu[i], s.deliver(scaled(150_000)))
 				}
 			}
-			rows := []string{"server\tclients\tµs CPU a delivery\tquartiles\tbytes a connection: as it came\tidle, freed\tbusy"}
+			rows := []string{"server\tclients\tµs CPU per delivery\tquartiles\tbytes per connection: connected\tidle, freed\tbusy"}
 			for i, s := range sides {
 				rows = append(rows, fmt.Sprintf("%s\t%d\t%.2f\t%s\t%d\t%d\t%+d", s.role, s.clients,
 					median(cpu[i]), quartiles(cpu[i]), fresh[i], idle[i], s.perConn()-idle[i]))
@@ -257,7 +257,10 @@ func BenchmarkDelivery(b *testing.B) {
 	}
 }
 
-// BenchmarkRatio sets direct against the floor.
+// BenchmarkRatio compares the server's CPU per delivery, in µs, of direct with the baseline, bare.
+// Run it with
+//
+//	make bench BENCH=Ratio
 func BenchmarkRatio(b *testing.B) {
 	rows := []string{"clients\tbare µs\tdirect µs\tdirect/bare\tquartiles"}
 	const pairs = 11
@@ -266,8 +269,8 @@ func BenchmarkRatio(b *testing.B) {
 		direct := startSide(b, "direct", scaled(clients), order{})
 		var x, y []float64
 		for i := range pairs + 1 {
-			// One, the other twice, the one: whoever comes first in a pair has
-			// another cache and another scheduler than who comes after.
+			// The order is A B B A: the first server of a pair finds another
+			// state of the cache and of the scheduler than the second.
 			first, second := direct, bare
 			if i%2 == 0 {
 				first, second = bare, direct
@@ -277,7 +280,7 @@ func BenchmarkRatio(b *testing.B) {
 				cost[s] += s.deliver(scaled(150_000)) / 2
 			}
 			of, by := cost[direct], cost[bare]
-			if i > 0 { // the first pair meets cold memory
+			if i > 0 { // the first pair warms up
 				x, y = append(x, of), append(y, by)
 			}
 		}
@@ -287,12 +290,15 @@ func BenchmarkRatio(b *testing.B) {
 		bare.end()
 		direct.end()
 	}
-	printTable(b, fmt.Sprintf("Delivery against the floor: CPU of a delivery, one message at a time, %d pairs in turns", pairs), rows)
+	printTable(b, fmt.Sprintf("Delivery against the baseline: CPU per delivery, one message at a time, %d alternating pairs", pairs), rows)
 }
 
-// BenchmarkSaturated posts ever faster, until the server does not keep up.
+// BenchmarkSaturated measures messages per second and the CPU per delivery in µs at saturation: it
+// doubles the rate of posts until the server accepts less than 90 % of it. Run it with
+//
+//	make bench BENCH=Saturated
 func BenchmarkSaturated(b *testing.B) {
-	rows := []string{"server\tposts/s wanted\ttaken/s\t503\tdeliveries/s\tCPU %\tµs a delivery\tto bare one at a time"}
+	rows := []string{"server\tposts/s offered\taccepted/s\t503\tdeliveries/s\tCPU %\tµs per delivery\tto bare, one at a time"}
 	bare := startSide(b, "bare", scaled(1000), order{})
 	bare.deliver(1)
 	for _, role := range []string{"direct", "goroutine", "r3labs"} {
@@ -316,12 +322,15 @@ func BenchmarkSaturated(b *testing.B) {
 		b.ReportMetric(best, role+"-messages/s")
 		s.end()
 	}
-	printTable(b, fmt.Sprintf("Saturated: %d clients, 64 senders, the rate doubled until it is not kept", bare.clients), rows)
+	printTable(b, fmt.Sprintf("Saturated: %d clients, 64 senders, the rate doubled until the server is saturated", bare.clients), rows)
 }
 
-// BenchmarkMemory looks at what a connection of a room of 15,000 users costs.
+// BenchmarkMemory measures the memory of the server in bytes per connection, in a room of 15,000
+// users. Run it with
+//
+//	make bench BENCH=Memory
 func BenchmarkMemory(b *testing.B) {
-	rows := []string{"server\tclients\tbytes a connection: as they came\t30 s later\tidle, freed\tbusy"}
+	rows := []string{"server\tclients\tbytes per connection: connected\t30 s later\tidle, freed\tbusy"}
 	var sides []*side
 	for _, role := range []string{"direct", "goroutine", "bare"} {
 		sides = append(sides, startSide(b, role, scaled(15000), order{}))
@@ -333,7 +342,7 @@ func BenchmarkMemory(b *testing.B) {
 		}
 	}
 	look((*side).perConn)
-	time.Sleep(scaled(30 * time.Second)) // this is what is measured: half a minute in which nobody asks for anything
+	time.Sleep(scaled(30 * time.Second)) // measured: half a minute without requests
 	look((*side).perConn)
 	look((*side).idle)
 	for i, s := range sides {
@@ -342,13 +351,16 @@ func BenchmarkMemory(b *testing.B) {
 		rows = append(rows, fmt.Sprintf("%s\t%d\t%d\t%d\t%d\t%+d", s.role, s.clients, columns[i][0], columns[i][1], idle, s.perConn()-idle))
 		b.ReportMetric(float64(idle), s.role+"-B/conn")
 	}
-	printTable(b, "Memory of a connection, each a user of its own, in one room", rows)
+	printTable(b, "Memory per connection, each with its own user, in one room", rows)
 }
 
-// BenchmarkStorm opens all clients as fast as it can, until each has been told
-// how many they are.
+// BenchmarkStorm measures the server's CPU per join in µs and the bytes received per client while
+// all clients connect as fast as they can. A run ends when each client has the count of all. Run it
+// with
+//
+//	make bench BENCH=Storm
 func BenchmarkStorm(b *testing.B) {
-	rows := []string{"server\tclients\tCPU s\tµs a join\twall s\tbytes a client\tCPU: direct to it"}
+	rows := []string{"server\tclients\tCPU s\tµs per join\twall s\tbytes per client\tCPU: direct/it"}
 	roles := []string{"direct", "silent", "bare"}
 	const runs = 5
 	received := map[string][]float64{}
@@ -379,8 +391,10 @@ func BenchmarkStorm(b *testing.B) {
 	printTable(b, fmt.Sprintf("Storm, medians of %d runs; a client of the larger one receives %.2f times as much", runs, more), rows)
 }
 
-// BenchmarkStopped looks at how late messages are for the healthy when one
-// client in ten has stopped reading, until these are sent away.
+// BenchmarkStopped measures the latency of messages, in ms, to healthy clients when one client in
+// ten stops reading, until the server has disconnected the stopped ones. Run it with
+//
+//	make bench BENCH=Stopped
 func BenchmarkStopped(b *testing.B) {
 	rows := []string{"stopped\thealthy\tmessages\tp50 ms\tp99 ms\tstill connected\tMB before\tMB after"}
 	const pairs, size = 5, 4 << 10
@@ -388,11 +402,11 @@ func BenchmarkStopped(b *testing.B) {
 	rate := 0.0
 	run := func(stop int) (p99 float64) {
 		s := startSide(b, "direct", clients, order{Narrow: stop})
-		if rate == 0 { // once: such that it takes the server a third of the machine
+		if rate == 0 { // once: a rate that takes the server a third of the machine
 			s.deliver(1)
 			before := s.ask(order{Do: "stat"}).CPU
 			const messages = 10
-			s.load.ask(order{Do: "say", Messages: messages, Size: size})
+			s.load.ask(order{Do: "serial", Messages: messages, Size: size})
 			rate = 0.3 * float64(runtime.GOMAXPROCS(0)*messages) / (s.ask(order{Do: "stat"}).CPU - before).Seconds()
 		}
 		healthy := clients
@@ -401,7 +415,7 @@ func BenchmarkStopped(b *testing.B) {
 			healthy -= (clients + stop - 1) / stop
 		}
 		before := s.ask(order{Do: "stat"})
-		// 150 such messages are twice what may wait for a client, and what the kernel takes.
+		// 150 messages are twice MaxUnsent, 256 KiB, and the buffers of the kernel.
 		while := max(8*time.Second, time.Duration(150/rate*float64(time.Second)))
 		a := s.load.ask(order{Do: "post", Rate: rate, Time: while, Senders: 1, Size: size})
 		after := s.ask(order{Do: "census"})
@@ -417,12 +431,15 @@ func BenchmarkStopped(b *testing.B) {
 	}
 	r := ratios(with, without)
 	b.ReportMetric(median(r), "p99-with/without")
-	printTable(b, fmt.Sprintf("One in ten stops reading, %.1f messages of 4 KB a second: p99 of the healthy is %.2f times\n"+
-		"what it is without them, medians of %d pairs: %.1f and %.1f ms", rate, median(r), pairs, median(with)/1e3, median(without)/1e3), rows)
+	printTable(b, fmt.Sprintf("One in ten stops reading, %.1f messages of 4 KB per second: p99 of the healthy is %.2f times\n"+
+		"the value without them, medians of %d pairs: %.1f and %.1f ms", rate, median(r), pairs, median(with)/1e3, median(without)/1e3), rows)
 }
 
-// BenchmarkChurn lets 20,000 clients a minute come and as many go, and looks
-// at what does not come down again.
+// BenchmarkChurn measures growth of memory, descriptors, goroutines and threads that does not go
+// back. 20,000 clients per minute join and as many leave, for one minute or PRESENCE_BENCH_CHURN.
+// Run it with
+//
+//	PRESENCE_BENCH_CHURN=5m make bench BENCH=Churn
 func BenchmarkChurn(b *testing.B) {
 	whole := scaled(time.Minute)
 	if s := os.Getenv("PRESENCE_BENCH_CHURN"); s != "" {
@@ -447,12 +464,15 @@ func BenchmarkChurn(b *testing.B) {
 	late := row("at the end")
 	b.ReportMetric(float64(late.RSS)/float64(early.RSS), "RSS-end/fifth")
 	b.ReportMetric(float64(late.Descriptors-early.Descriptors), "more-descriptors")
-	printTable(b, fmt.Sprintf("Churn: %d clients, %d joins and leaves a minute, %v", clients, perMinute, whole), rows)
+	printTable(b, fmt.Sprintf("Churn: %d clients, %d joins and leaves per minute, %v", clients, perMinute, whole), rows)
 }
 
-// BenchmarkRooms compares a room for each client with one for all.
+// BenchmarkRooms measures the memory in bytes per client with one room for each client, and with
+// one room for all. Run it with
+//
+//	make bench BENCH=Rooms
 func BenchmarkRooms(b *testing.B) {
-	rows := []string{"clients\trooms\tbytes a client: as they came\tidle, freed\tgoroutines\tthreads\tepoll descriptors\tdescriptors"}
+	rows := []string{"clients\trooms\tbytes per client: connected\tidle, freed\tgoroutines\tthreads\tepoll descriptors\tdescriptors"}
 	var each []int
 	for _, number := range []int{1, scaled(15000)} {
 		s := startSide(b, "direct", scaled(15000), order{Rooms: number})
@@ -464,5 +484,5 @@ func BenchmarkRooms(b *testing.B) {
 		s.end()
 	}
 	b.ReportMetric(float64(each[1]), "B/room")
-	printTable(b, fmt.Sprintf("Rooms: one of a client of its own costs %d bytes more than a place in one for all", each[1]-each[0]), rows)
+	printTable(b, fmt.Sprintf("Rooms: a room per client costs %d bytes per client more than one room for all", each[1]-each[0]), rows)
 }

@@ -23,7 +23,7 @@ type bubble struct {
 	t testing.TB
 }
 
-type askedBy struct{}
+type userKey struct{}
 
 // inBubble runs the test in a bubble.
 func inBubble(t *testing.T, c presence.Config, test func(*testing.T, *bubble)) {
@@ -36,7 +36,7 @@ func inBubble(t *testing.T, c presence.Config, test func(*testing.T, *bubble)) {
 func newBubble(t *testing.T, c presence.Config) *bubble {
 	t.Helper()
 	c.Authenticator = authenticator(func(r *http.Request) (presence.User, error) {
-		return r.Context().Value(askedBy{}).(presence.User), nil
+		return r.Context().Value(userKey{}).(presence.User), nil
 	})
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -53,12 +53,12 @@ func newBubble(t *testing.T, c presence.Config) *bubble {
 }
 
 // someone is a user who may do everything but what an admin may.
-func someone(id string) presence.User {
+func testUser(id string) presence.User {
 	return presence.User{ID: id, Name: strings.ToUpper(id), Join: []string{"*"}, Send: []string{"*"}}
 }
 
 func (b *bubble) request(ctx context.Context, method, path, body string, u presence.User) *http.Request {
-	r := httptest.NewRequestWithContext(context.WithValue(ctx, askedBy{}, u), method, path, strings.NewReader(body))
+	r := httptest.NewRequestWithContext(context.WithValue(ctx, userKey{}, u), method, path, strings.NewReader(body))
 	if body == "" {
 		r.Body, r.ContentLength = http.NoBody, 0
 	} else {
@@ -76,7 +76,7 @@ func (b *bubble) ask(method, path, body string, u presence.User) *httptest.Respo
 }
 
 // say posts a message and returns its id.
-func (b *bubble) say(path, body string, u presence.User) string {
+func (b *bubble) post(path, body string, u presence.User) string {
 	b.t.Helper()
 	var taken struct{ ID string }
 	answer := b.ask("POST", path, body, u)
@@ -87,10 +87,10 @@ func (b *bubble) say(path, body string, u presence.User) string {
 }
 
 // line is a client's stream, which takes all that comes at once.
-type line struct {
+type clientStream struct {
 	status int
 	header http.Header
-	hangUp context.CancelFunc
+	cancel context.CancelFunc
 
 	mu     sync.Mutex // guards what follows
 	rest   []byte
@@ -100,9 +100,9 @@ type line struct {
 
 // stream opens one, and returns once the server has done what it can at that
 // moment.
-func (b *bubble) stream(path, lastID string, u presence.User) *line {
+func (b *bubble) stream(path, lastID string, u presence.User) *clientStream {
 	ctx, cancel := context.WithCancel(b.t.Context())
-	c := &line{status: http.StatusOK, header: http.Header{}, hangUp: cancel}
+	c := &clientStream{status: http.StatusOK, header: http.Header{}, cancel: cancel}
 	r := b.request(ctx, "GET", path, "", u)
 	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/2.0", 2, 0 // whose answer is written by the handler
 	if lastID != "" {
@@ -119,17 +119,17 @@ func (b *bubble) stream(path, lastID string, u presence.User) *line {
 }
 
 // close hangs up.
-func (c *line) close() {
-	c.hangUp()
+func (c *clientStream) close() {
+	c.cancel()
 	synctest.Wait()
 }
 
-func (c *line) Header() http.Header              { return c.header }
-func (c *line) WriteHeader(status int)           { c.status = status }
-func (c *line) Flush()                           {}
-func (c *line) SetWriteDeadline(time.Time) error { return nil }
+func (c *clientStream) Header() http.Header              { return c.header }
+func (c *clientStream) WriteHeader(status int)           { c.status = status }
+func (c *clientStream) Flush()                           {}
+func (c *clientStream) SetWriteDeadline(time.Time) error { return nil }
 
-func (c *line) Write(b []byte) (int, error) {
+func (c *clientStream) Write(b []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.rest = append(c.rest, b...)
@@ -148,7 +148,7 @@ func (c *line) Write(b []byte) (int, error) {
 }
 
 // ended reports whether the server has ended the stream.
-func (c *line) ended() bool {
+func (c *clientStream) ended() bool {
 	synctest.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -156,7 +156,7 @@ func (c *line) ended() bool {
 }
 
 // take returns the events that have come since it was last called.
-func (c *line) take() []event {
+func (c *clientStream) take() []event {
 	synctest.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()

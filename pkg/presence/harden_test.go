@@ -24,7 +24,7 @@ import (
 
 // hardened starts a host program that mounts the server below /presence, with
 // Harden or without, over TLS and HTTP/2 or without.
-func hardened(t *testing.T, c presence.Config, harden, secure bool) (h *house, addr string) {
+func hardened(t *testing.T, c presence.Config, harden, secure bool) (h *testServer, addr string) {
 	t.Helper()
 	var server *presence.Server
 	host := chi.NewRouter()
@@ -97,7 +97,7 @@ func TestHostKeepsStreams(t *testing.T) {
 	t.Parallel()
 	quiet := sized(20*time.Second, 35*time.Second, 3*time.Minute) // over 15 s, over 30 s
 	type open struct {
-		*house
+		*testServer
 		stream *tab
 		name   string
 	}
@@ -220,7 +220,7 @@ func TestHardenBoundsConnections(t *testing.T) {
 			t.Errorf("connection %d was not evicted", i)
 		}
 	}
-	h.say("/messages", bearer(t, "bob"), `{"data":"hello"}`)
+	h.post("/messages", bearer(t, "bob"), `{"data":"hello"}`)
 	for _, c := range streams {
 		c.next("message")
 	}

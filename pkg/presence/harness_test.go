@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 		benchProcess(role)
 		return
 	}
-	// Most parallel tests wait: more of them than there are CPUs run at once.
+	// Most parallel tests wait for timers, so more of them than there are CPUs run at once.
 	flag.Parse()
 	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
 		f.Value.Set("8")
@@ -36,14 +36,14 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// benchProcess makes this process one of those that a benchmark starts; nil
-// where there are no benchmarks.
+// benchProcess runs this process as a child process of a benchmark. It is nil on systems without
+// benchmarks.
 var benchProcess func(role string)
 
 var secret = []byte("a secret of thirty-two bytes ok!")
 
-// patience is how long a test waits for what must come. It is long because a
-// busy machine may take long; a test that passes waits for none of it.
+// patience is the time limit for an expected event. It is long because a busy machine is slow; a
+// test that passes never waits for all of it.
 const patience = time.Minute
 
 // sized returns the size of a test: short with -short, long in make test-long,
@@ -58,7 +58,7 @@ func sized[T any](short, usual, long T) T {
 	return usual
 }
 
-// bearer mints a token for a user who may join and send anywhere.
+// bearer mints a token of a user that may join and send anywhere.
 func bearer(t testing.TB, sub string) string {
 	t.Helper()
 	return mint(t, auth.Claims{Sub: sub, Name: strings.ToUpper(sub[:1]) + sub[1:], Join: []string{"*"}, Send: []string{"*"}, TTL: time.Hour})
@@ -73,32 +73,31 @@ func mint(t testing.TB, c auth.Claims) string {
 	return token
 }
 
-// house is a Server behind a real listener.
-type house struct {
+// testServer is a Server behind a real listener.
+type testServer struct {
 	*presence.Server
 	t   testing.TB
 	URL string
 }
 
-// opener starts a server that believes tokens of secret; it ends with the
-// test.
-type opener func(testing.TB, presence.Config) *house
+// opener starts a server that accepts tokens signed with secret. The server ends with the test.
+type opener func(testing.TB, presence.Config) *testServer
 
-// each runs a test over each way that streams go to their sockets.
+// each runs a test once for each way that a stream is written to its socket.
 func each(t *testing.T, test func(*testing.T, opener)) {
 	t.Run("direct", func(t *testing.T) { test(t, open) })
 	t.Run("goroutine", func(t *testing.T) { test(t, openCovered) })
 }
 
 // open is an opener whose connections are plain TCP.
-func open(t testing.TB, c presence.Config) *house {
+func open(t testing.TB, c presence.Config) *testServer {
 	t.Helper()
 	return openIn(t, c, plain, func(h http.Handler) http.Handler { return h })
 }
 
-// openCovered is one whose connections are more than that, as TLS's are, so
-// that each stream has a goroutine.
-func openCovered(t testing.TB, c presence.Config) *house {
+// openCovered is an opener whose connections hide the TCP connection, as TLS does, so that each
+// stream has a goroutine.
+func openCovered(t testing.TB, c presence.Config) *testServer {
 	t.Helper()
 	return openIn(t, c, cover, func(h http.Handler) http.Handler { return h })
 }
@@ -117,8 +116,8 @@ type coveredConn struct{ net.Conn }
 
 func (c coveredConn) NetConn() net.Conn { return c.Conn }
 
-// openIn opens a server with that listener, in a host with that middleware.
-func openIn(t testing.TB, c presence.Config, listen func(net.Listener) net.Listener, middleware func(http.Handler) http.Handler) *house {
+// openIn starts a server with the given listener and host middleware.
+func openIn(t testing.TB, c presence.Config, listen func(net.Listener) net.Listener, middleware func(http.Handler) http.Handler) *testServer {
 	t.Helper()
 	if c.Authenticator == nil {
 		key, err := auth.Secret(secret)
@@ -133,7 +132,7 @@ func openIn(t testing.TB, c presence.Config, listen func(net.Listener) net.Liste
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if c.MessageRate == 0 {
-		c.MessageRate = -1 // most tests are of something else
+		c.MessageRate = -1 // few tests are about the rate limit
 	}
 	server, err := presence.New(c)
 	if err != nil {
@@ -152,17 +151,16 @@ func openIn(t testing.TB, c presence.Config, listen func(net.Listener) net.Liste
 		listener.Close()
 		http.DefaultClient.CloseIdleConnections()
 	})
-	return &house{server, t, listener.URL}
+	return &testServer{server, t, listener.URL}
 }
 
-// ask sends a request with a bearer token, if there is one, and headers in
-// pairs.
-func (h *house) ask(method, path, token, body string, headers ...string) *http.Response {
+// ask sends a request with headers in pairs, and with a bearer token unless it is empty.
+func (h *testServer) ask(method, path, token, body string, headers ...string) *http.Response {
 	h.t.Helper()
 	return h.askBy(http.DefaultTransport, method, path, token, body, headers...)
 }
 
-func (h *house) askBy(by http.RoundTripper, method, path, token, body string, headers ...string) *http.Response {
+func (h *testServer) askBy(by http.RoundTripper, method, path, token, body string, headers ...string) *http.Response {
 	h.t.Helper()
 	request, err := http.NewRequestWithContext(context.Background(), method, h.URL+path, strings.NewReader(body))
 	if err != nil {
@@ -182,13 +180,13 @@ func (h *house) askBy(by http.RoundTripper, method, path, token, body string, he
 	return response
 }
 
-// say posts a message as JSON and returns its id.
-func (h *house) say(path, token, body string) string {
+// post posts a message as JSON and returns its id.
+func (h *testServer) post(path, token, body string) string {
 	h.t.Helper()
 	response := h.ask("POST", path, token, body, "Content-Type", "application/json")
 	var answer struct{ ID string }
 	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || response.StatusCode != http.StatusAccepted {
-		h.t.Fatalf("POST %s: %s, %v", path, response.Status, err)
+		h.t.Fatalf("POST %s: got %s, %v; want 202 and an id", path, response.Status, err)
 	}
 	return answer.ID
 }
@@ -196,7 +194,7 @@ func (h *house) say(path, token, body string) string {
 // event is one block of a stream.
 type event struct{ id, name, data, retry string }
 
-// field takes one of its lines in.
+// field parses one line of the event.
 func (e *event) field(line string) {
 	field, value, _ := strings.Cut(line, ": ")
 	switch field {
@@ -211,31 +209,30 @@ func (e *event) field(line string) {
 	}
 }
 
-// tab is one open stream, which is read all the time. Its events come in
-// order out of read.
+// tab is one open stream. A goroutine reads it all the time; read returns its events in order.
 type tab struct {
 	t      testing.TB
 	header http.Header
 	body   io.Closer
-	came   chan struct{} // something came, or the end
+	came   chan struct{} // signals an event or the end
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards events and ended
 	events []event
 	ended  bool
 }
 
-// stream opens one, which ends with the test.
-func (h *house) stream(path, token string, headers ...string) *tab {
+// stream opens a stream that ends with the test.
+func (h *testServer) stream(path, token string, headers ...string) *tab {
 	h.t.Helper()
 	return h.streamBy(http.DefaultTransport, path, token, headers...)
 }
 
-func (h *house) streamBy(by http.RoundTripper, path, token string, headers ...string) *tab {
+func (h *testServer) streamBy(by http.RoundTripper, path, token string, headers ...string) *tab {
 	h.t.Helper()
 	response := h.askBy(by, "GET", path, token, "", headers...)
 	if response.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(response.Body)
-		h.t.Fatalf("GET %s: %s: %s", path, response.Status, text)
+		h.t.Fatalf("GET %s: got %s, %s; want 200", path, response.Status, text)
 	}
 	c := &tab{t: h.t, header: response.Header, body: response.Body, came: make(chan struct{}, 1)}
 	go func() {
@@ -269,7 +266,7 @@ func (c *tab) add(e event, end bool) {
 
 var errEnd = errors.New("the stream ended")
 
-// read returns the next event that is no ping: those come at any time.
+// read returns the next event other than ping, which may arrive at any time.
 func (c *tab) read(within time.Duration) (event, error) {
 	for {
 		if e, err := c.any(within); e.name != "ping" {
@@ -278,7 +275,7 @@ func (c *tab) read(within time.Duration) (event, error) {
 	}
 }
 
-// any returns the next event.
+// any returns the next event, ping included.
 func (c *tab) any(within time.Duration) (event, error) {
 	deadline := time.After(within)
 	for {
@@ -302,13 +299,13 @@ func (c *tab) any(within time.Duration) (event, error) {
 	}
 }
 
-// next returns the next event of that name, and passes over the others.
+// next returns the next event with that name and skips all others.
 func (c *tab) next(name string) event {
 	c.t.Helper()
 	for {
 		e, err := c.any(patience)
 		if err != nil {
-			c.t.Fatalf("waiting for %q: %v", name, err)
+			c.t.Fatalf("got %v, want event %q", err, name)
 		}
 		if e.name == name {
 			return e
@@ -316,7 +313,7 @@ func (c *tab) next(name string) event {
 	}
 }
 
-// until passes over events until one of that name has that data.
+// until skips events until one with that name has that data.
 func (c *tab) until(name, data string) {
 	c.t.Helper()
 	for e := c.next(name); e.data != data; {
@@ -324,8 +321,8 @@ func (c *tab) until(name, data string) {
 	}
 }
 
-// expect fails unless the next events have these names and data, in pairs; a
-// data of "…" is not compared.
+// expect fails unless the next events have these names and data, in pairs. The data "…" matches any
+// data.
 func (c *tab) expect(pairs ...string) {
 	c.t.Helper()
 	for i := 0; i < len(pairs); i += 2 {
@@ -336,7 +333,7 @@ func (c *tab) expect(pairs ...string) {
 	}
 }
 
-// rest returns what comes up to the end of the stream.
+// rest returns the events up to the end of the stream.
 func (c *tab) rest() (events []event) {
 	c.t.Helper()
 	for {
@@ -345,7 +342,7 @@ func (c *tab) rest() (events []event) {
 			return events
 		}
 		if err != nil {
-			c.t.Fatalf("the stream does not end: %v", err)
+			c.t.Fatalf("got %v, want the end of the stream", err)
 		}
 		events = append(events, e)
 	}

@@ -68,7 +68,7 @@ func TestHostReadsAllPages(t *testing.T) {
 	const clients = 1001
 	inBubble(t, presence.Config{MemberLimit: 1}, func(t *testing.T, b *bubble) {
 		for i := range clients {
-			user := someone(fmt.Sprint("u", i))
+			user := testUser(fmt.Sprint("u", i))
 			b.stream("/events?room=large", "", user)
 			b.stream(fmt.Sprint("/events?room=r", i), "", user)
 		}
@@ -86,8 +86,8 @@ func TestHostReadsAllPages(t *testing.T) {
 // A sign-out with a credential of which the Authenticator gives no session ends no stream.
 func TestSignOutWithoutSession(t *testing.T) {
 	inBubble(t, presence.Config{}, func(t *testing.T, b *bubble) {
-		c := b.stream("/events", "", someone("alice"))
-		if answer := b.ask("DELETE", "/session", "", someone("alice")); answer.Code != http.StatusNoContent {
+		c := b.stream("/events", "", testUser("alice"))
+		if answer := b.ask("DELETE", "/session", "", testUser("alice")); answer.Code != http.StatusNoContent {
 			t.Errorf("got %d %s", answer.Code, answer.Body)
 		}
 		if c.ended() {
@@ -98,7 +98,7 @@ func TestSignOutWithoutSession(t *testing.T) {
 
 // What a host's middleware and the CORS settings put into the answer stands
 // there, whichever way the stream goes.
-func TestHeadersAround(t *testing.T) {
+func TestHostHeadersAreKept(t *testing.T) {
 	for name, listen := range map[string]func(net.Listener) net.Listener{"direct": plain, "goroutine": cover} {
 		h := openIn(t, presence.Config{CORSOrigins: []string{"https://example.com"}}, listen, func(next http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

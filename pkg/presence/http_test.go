@@ -96,7 +96,7 @@ func TestLastEventID(t *testing.T) {
 	h.stream("/events", alice).next("user count")
 	var ids []string
 	for i := range 4 {
-		ids = append(ids, h.say("/messages", alice, fmt.Sprintf(`{"data":%d}`, i)))
+		ids = append(ids, h.post("/messages", alice, fmt.Sprintf(`{"data":%d}`, i)))
 	}
 	for _, c := range []struct {
 		query   string

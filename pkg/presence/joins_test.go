@@ -15,67 +15,67 @@ import (
 // begins with the first count to alice, an earlier client, so that the interval runs.
 func TestPromise2JoinsAtOnce(t *testing.T) {
 	info := func(user string, size int) presence.User {
-		u := someone(user)
+		u := testUser(user)
 		u.Info = json.RawMessage(`"` + strings.Repeat("x", size-2) + `"`)
 		return u
 	}
 	for name, c := range map[string]struct {
-		early  string                   // events of alice before the end
-		limit  int                      // Config.MemberLimit
-		before int                      // users beside alice, each with an info of 1,000 bytes
-		join   func(b *bubble) *line    // within the interval; the joiner that is looked at
-		after  func(b *bubble, a *line) // within it, too
-		atOnce string                   // events of the joiner before the end
-		end    string                   // events of the joiner at the end
-		alice  string                   // events of alice at the end
+		early  string                           // events of alice before the end
+		limit  int                              // Config.MemberLimit
+		before int                              // users beside alice, each with an info of 1,000 bytes
+		join   func(b *bubble) *clientStream    // within the interval; the joiner that is looked at
+		after  func(b *bubble, a *clientStream) // within it, too
+		atOnce string                           // events of the joiner before the end
+		end    string                           // events of the joiner at the end
+		alice  string                           // events of alice at the end
 	}{
 		"a connection of a member": {
-			join:   func(b *bubble) *line { return b.stream("/events", "", someone("alice")) },
+			join:   func(b *bubble) *clientStream { return b.stream("/events", "", testUser("alice")) },
 			atOnce: " sync user count:2", end: "user count:2", alice: "user count:2",
 		},
 		"the number is again the last one that was published": {
-			join:   func(b *bubble) *line { return b.stream("/events", "", someone("alice")) },
-			after:  func(b *bubble, a *line) { a.close() },
+			join:   func(b *bubble) *clientStream { return b.stream("/events", "", testUser("alice")) },
+			after:  func(b *bubble, a *clientStream) { a.close() },
 			atOnce: " sync user count:2", end: "user count:1",
 		},
 		"of two joiners the second holds the number that was published": {
-			join: func(b *bubble) *line {
-				first := b.stream("/events", "", someone("alice"))
-				b.stream("/events", "", someone("alice"))
+			join: func(b *bubble) *clientStream {
+				first := b.stream("/events", "", testUser("alice"))
+				b.stream("/events", "", testUser("alice"))
 				return first
 			},
-			after:  func(b *bubble, a *line) { a.close(); b.stream("/events", "", someone("alice")).close() },
+			after:  func(b *bubble, a *clientStream) { a.close(); b.stream("/events", "", testUser("alice")).close() },
 			atOnce: " sync user count:2", end: "user count:2",
 		},
 		"a new member": {
-			join: func(b *bubble) *line { return b.stream("/events", "", someone("bob")) },
+			join: func(b *bubble) *clientStream { return b.stream("/events", "", testUser("bob")) },
 			end:  " sync user count:2", alice: "join user count:2",
 		},
 		"a member change waits": {
-			join: func(b *bubble) *line {
-				b.ask("PUT", "/state", `{"a":1}`, someone("alice"))
-				return b.stream("/events", "", someone("alice"))
+			join: func(b *bubble) *clientStream {
+				b.ask("PUT", "/state", `{"a":1}`, testUser("alice"))
+				return b.stream("/events", "", testUser("alice"))
 			},
 			end: " sync user count:2", alice: "update user count:2",
 		},
 		"a snapshot of over 4 KiB": {
 			before: 4,
-			join:   func(b *bubble) *line { return b.stream("/events", "", someone("alice")) },
+			join:   func(b *bubble) *clientStream { return b.stream("/events", "", testUser("alice")) },
 			end:    " sync user count:6", alice: "user count:6",
 		},
 		"a snapshot of under 4 KiB": {
 			before: 3,
-			join:   func(b *bubble) *line { return b.stream("/events", "", someone("alice")) },
+			join:   func(b *bubble) *clientStream { return b.stream("/events", "", testUser("alice")) },
 			atOnce: " sync user count:5", end: "user count:5", alice: "user count:5",
 		},
 		"a room that sends counts only": {
 			limit: 5, before: 5,
-			join:   func(b *bubble) *line { return b.stream("/events", "", info("bob", 1000)) },
+			join:   func(b *bubble) *clientStream { return b.stream("/events", "", info("bob", 1000)) },
 			atOnce: " sync user count:7", end: "user count:7", alice: "user count:7",
 		},
 		"the member limit is crossed": {
 			limit: 2, before: 1,
-			join:   func(b *bubble) *line { return b.stream("/events", "", someone("bob")) },
+			join:   func(b *bubble) *clientStream { return b.stream("/events", "", testUser("bob")) },
 			atOnce: " sync user count:3", early: "sync", end: "user count:3", alice: "user count:3",
 		},
 	} {
@@ -86,7 +86,7 @@ func TestPromise2JoinsAtOnce(t *testing.T) {
 					b.stream("/events", "", info(fmt.Sprint("user-", i), 1000))
 				}
 				time.Sleep(2 * time.Second)
-				alice := b.stream("/events", "", someone("alice"))
+				alice := b.stream("/events", "", testUser("alice"))
 				alice.take()
 				joiner := c.join(b)
 				if got := names(joiner.take()); strings.TrimPrefix(got, " ") != strings.TrimPrefix(c.atOnce, " ") {
@@ -119,28 +119,28 @@ func TestPromise2JoinsAtOnce(t *testing.T) {
 func TestPromise2And6JoinAtTheCrossing(t *testing.T) {
 	config := presence.Config{Coalesce: 750 * time.Millisecond, MemberLimit: 10, Linger: -1}
 	inBubble(t, config, func(t *testing.T, b *bubble) {
-		var lines []*line
+		var streams []*clientStream
 		for i := range 11 {
-			u := someone(fmt.Sprint("user-", i))
+			u := testUser(fmt.Sprint("user-", i))
 			u.Info = json.RawMessage(`"` + strings.Repeat("x", 1000) + `"`)
-			lines = append(lines, b.stream("/events", "", u))
+			streams = append(streams, b.stream("/events", "", u))
 		}
 		time.Sleep(11 * time.Second)
-		stays := lines[0]
+		stays := streams[0]
 		if got := names(stays.take()); !strings.HasSuffix(got, "sync user count:11") {
 			t.Fatalf("got %q", got)
 		}
-		for _, c := range lines[8:] { // the first count goes at once, and the interval runs
+		for _, c := range streams[8:] { // the first count goes at once, and the interval runs
 			c.close()
 		}
 		stays.take()
-		joiner := b.stream("/events", "", someone("user-1"))
+		joiner := b.stream("/events", "", testUser("user-1"))
 		if got := joiner.take(); names(got) != " sync user count:9" || !strings.Contains(got[1].data, `"complete":false`) {
 			t.Errorf("before the interval ends the joiner has %+v", got)
 		}
 		before := b.Stats().Snapshots
 		time.Sleep(750 * time.Millisecond)
-		for _, c := range []*line{joiner, stays} {
+		for _, c := range []*clientStream{joiner, stays} {
 			if got := c.take(); names(got) != "sync user count:9" || !strings.Contains(got[0].data, `"complete":true`) || len(got[0].data) < 8000 {
 				t.Errorf("at the end of the interval come %+v", got)
 			}
@@ -156,18 +156,18 @@ func TestPromise2And6JoinAtTheCrossing(t *testing.T) {
 func TestLingerEndsWithinAnInterval(t *testing.T) {
 	config := presence.Config{Coalesce: 750 * time.Millisecond, MemberLimit: 10, Linger: 5 * time.Second}
 	inBubble(t, config, func(t *testing.T, b *bubble) {
-		var lines []*line
+		var streams []*clientStream
 		for i := range 12 {
-			lines = append(lines, b.stream("/events", "", someone(fmt.Sprint("user-", i))))
+			streams = append(streams, b.stream("/events", "", testUser(fmt.Sprint("user-", i))))
 		}
 		time.Sleep(20 * time.Second) // members could be sent again, were they fewer
-		for _, c := range lines[:4] {
+		for _, c := range streams[:4] {
 			c.close()
 		}
 		time.Sleep(300 * time.Millisecond)
-		lines[4].close()
+		streams[4].close()
 		time.Sleep(4600 * time.Millisecond)
-		b.stream("/events", "", someone("user-11")) // an interval begins
+		b.stream("/events", "", testUser("user-11")) // an interval begins
 		// After 100 ms four leave, so that the room is about to send members; after 400 ms the fifth.
 		time.Sleep(400 * time.Millisecond)
 		synctest.Wait()

@@ -18,7 +18,7 @@ import (
 // listener too. net.Listen makes one of Multipath TCP, whose sockets do not inherit the bound.
 func TestPromise4KernelHoldsLittle(t *testing.T) {
 	server, err := presence.New(presence.Config{Authenticator: authenticator(func(*http.Request) (presence.User, error) {
-		return someone("alice"), nil
+		return testUser("alice"), nil
 	}), Logger: slog.New(slog.DiscardHandler), MaxUnsent: 8 << 20}) // more than is sent
 	if err != nil {
 		t.Fatal(err)

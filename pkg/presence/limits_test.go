@@ -62,12 +62,12 @@ func TestFull(t *testing.T) {
 }
 
 // Places come back in whatever order a user's streams end.
-func TestPlacesComeBack(t *testing.T) {
+func TestSlotsAreFreed(t *testing.T) {
 	inBubble(t, presence.Config{MaxConnections: 3, MaxConnectionsPerUser: 3}, func(t *testing.T, b *bubble) {
 		for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
-			var streams []*line
+			var streams []*clientStream
 			for i := range 4 {
-				c := b.stream("/events", "", someone("alice"))
+				c := b.stream("/events", "", testUser("alice"))
 				time.Sleep(time.Second)
 				if got := names(c.take()); strings.Contains(got, "full") != (i == 3) {
 					t.Fatalf("before %v: stream %d hears %q", order, i, got)
@@ -82,7 +82,7 @@ func TestPlacesComeBack(t *testing.T) {
 }
 
 // A stream that was refused, for whatever reason, holds no place.
-func TestRefusedHoldsNoPlace(t *testing.T) {
+func TestRefusedHoldsNoSlot(t *testing.T) {
 	h := openIn(t, presence.Config{MaxConnections: 2, MaxRooms: 1, FullStatus: http.StatusServiceUnavailable}, plain, func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Header.Get("X-Host") == "cannot stream" {
@@ -111,12 +111,12 @@ func TestFullOfRooms(t *testing.T) {
 	if answer.StatusCode != http.StatusServiceUnavailable || answer.Header.Get("Retry-After") == "" {
 		t.Errorf("got %s, Retry-After %q", answer.Status, answer.Header.Get("Retry-After"))
 	}
-	h.say("/messages", bearer(t, "alice"), `{"data":1}`)
+	h.post("/messages", bearer(t, "alice"), `{"data":1}`)
 }
 
 // A user over its rate is told when to come back, is taken then, and nobody else
 // is affected.
-func TestTooFast(t *testing.T) {
+func TestRateLimitOverHTTP(t *testing.T) {
 	h := open(t, presence.Config{MessageRate: 1, MessageBurst: 2})
 	c := h.stream("/events", bearer(t, "watcher"))
 	alice := bearer(t, "alice")
@@ -138,7 +138,7 @@ func TestTooFast(t *testing.T) {
 	}
 	at := time.After(time.Duration(wait) * time.Second)
 	for i := range 10 {
-		h.say("/messages", bearer(t, fmt.Sprint("user-", i)), `{"event":"other","data":1}`)
+		h.post("/messages", bearer(t, fmt.Sprint("user-", i)), `{"event":"other","data":1}`)
 		c.next("other")
 	}
 	<-at
@@ -148,23 +148,23 @@ func TestTooFast(t *testing.T) {
 }
 
 // A room that nobody is in makes room for a new one, the longest unused first.
-func TestUnusedRoomsMakeRoom(t *testing.T) {
+func TestUnusedRoomsAreEvicted(t *testing.T) {
 	inBubble(t, presence.Config{MaxRooms: 3, Linger: -1}, func(t *testing.T, b *bubble) {
-		alice := someone("alice")
+		alice := testUser("alice")
 		stay := b.stream("/events?room=used", "", alice)
-		first := b.say("/messages?room=a", `{"data":1}`, alice)
+		first := b.post("/messages?room=a", `{"data":1}`, alice)
 		time.Sleep(time.Second)
 		b.stream("/events?room=b", "", alice).close()
 		time.Sleep(time.Second)
-		b.say("/messages?room=a", `{"data":2}`, alice) // now b is unused for longer
-		b.say("/messages?room=c", `{"data":1}`, alice)
+		b.post("/messages?room=a", `{"data":2}`, alice) // now b is unused for longer
+		b.post("/messages?room=c", `{"data":1}`, alice)
 		c := b.stream("/events?room=a", first, alice)
 		if got := names(c.take()); got != " message sync user count:1" {
 			t.Errorf("in a, which was to stay: got %q", got)
 		}
 		c.close()
 		for i := range 100 {
-			b.say(fmt.Sprintf("/messages?room=x%d", i), `{"data":1}`, alice)
+			b.post(fmt.Sprintf("/messages?room=x%d", i), `{"data":1}`, alice)
 		}
 		if got := names(b.stream("/events?room=a", first, alice).take()); got != ` reset:{"reason":"history"} sync user count:1` {
 			t.Errorf("in a, which was to go: got %q", got)
@@ -177,13 +177,13 @@ func TestUnusedRoomsMakeRoom(t *testing.T) {
 
 // A room that made room and is made again gives no id twice, and tells nobody
 // what it said in its first life, whoever's place is asked for.
-func TestPlacesOfRoomsMadeAgain(t *testing.T) {
+func TestIDsOfRecreatedRooms(t *testing.T) {
 	inBubble(t, presence.Config{MaxRooms: 2, Linger: -1}, func(t *testing.T, b *bubble) {
-		alice := someone("alice")
+		alice := testUser("alice")
 		ids := map[string]string{} // the last of a room
 		seen := map[string]bool{}
 		for i, name := range strings.Split("xxxxxyzxzyyx", "") {
-			ids[name] = b.say("/messages?room="+name, `{"data":1}`, alice)
+			ids[name] = b.post("/messages?room="+name, `{"data":1}`, alice)
 			if seen[name+ids[name]] {
 				t.Errorf("message %d of all: room %s gives id %s twice", i, name, ids[name])
 			}
@@ -215,7 +215,7 @@ func TestSlowReplays(t *testing.T) { // promise 4
 		watchers := map[string]*tab{}
 		var stopped net.Conn // of the last room
 		for _, room := range rooms {
-			first := h.say("/messages?room="+room, alice, `{"data":1}`)
+			first := h.post("/messages?room="+room, alice, `{"data":1}`)
 			fill(room) // and what the stopped clients before hold is history no longer
 			watchers[room] = h.stream("/events?room="+room, alice)
 			watchers[room].next("user count")
@@ -236,7 +236,7 @@ func TestSlowReplays(t *testing.T) { // promise 4
 		if took := time.Since(start); took > 15*time.Second {
 			t.Fatalf("it took %v, in which whoever takes nothing is sent away anyhow", took)
 		}
-		last := h.say("/messages?room=d", alice, `{"data":"last"}`)
+		last := h.post("/messages?room=d", alice, `{"data":"last"}`)
 		stopped.SetReadDeadline(time.Now().Add(patience))
 		for lines := bufio.NewReader(stopped); ; {
 			line, err := lines.ReadString('\n')

@@ -25,7 +25,7 @@ func admin(t testing.TB) string {
 	return mint(t, auth.Claims{Sub: "admin", Admin: true, Send: []string{"*"}, TTL: time.Hour})
 }
 
-func (h *house) status(method, path, token, body string) int {
+func (h *testServer) status(method, path, token, body string) int {
 	h.t.Helper()
 	r := h.ask(method, path, token, body, "Content-Type", "application/json")
 	r.Body.Close()
@@ -73,7 +73,7 @@ func TestRooms(t *testing.T) {
 	for i, name := range []string{"c", "a", "b", "a"} {
 		h.stream("/events?room="+name, bearer(t, fmt.Sprint("u", i%2))).next("user count")
 	}
-	h.say("/messages?room=empty", bearer(t, "alice"), `{"data":1}`)
+	h.post("/messages?room=empty", bearer(t, "alice"), `{"data":1}`)
 	var got []string
 	for after := ""; ; {
 		var page struct {
@@ -139,7 +139,7 @@ func TestRemoving(t *testing.T) {
 		if got := h.ask("GET", "/events", bearer(t, "a/é %"), "").StatusCode; got != http.StatusForbidden {
 			t.Errorf("who was removed is answered with %d", got)
 		}
-		h.say("/messages?room=other", bearer(t, "x"), `{"data":1}`)
+		h.post("/messages?room=other", bearer(t, "x"), `{"data":1}`)
 		other.next("message")
 	})
 }
@@ -149,7 +149,7 @@ func TestAdminSendsAsTheServer(t *testing.T) {
 	h := open(t, presence.Config{MessageRate: 1, MessageBurst: 1})
 	c := h.stream("/events", bearer(t, "alice"))
 	for range 5 { // nor is it held to a rate
-		id := h.say("/messages", admin(t), `{"event":"maintenance","data":{"in":5}}`)
+		id := h.post("/messages", admin(t), `{"event":"maintenance","data":{"in":5}}`)
 		if e := c.next("maintenance"); !strings.HasPrefix(e.data, `{"id":"`+id+`","data":{"in":5},"at":"`) {
 			t.Errorf("the room hears %s", e.data)
 		}
@@ -219,7 +219,7 @@ func TestLibrary(t *testing.T) {
 // 2,500 connections of 500 users (1,000 with -short, 5,000 in make test-long) come
 // at once. Those of a flush interval receive one state, encoded once, and each is in its
 // own.
-func TestStormSharesItsSyncs(t *testing.T) {
+func TestStormSharesSnapshots(t *testing.T) {
 	const users = 500
 	clients := sized(1000, 2500, 5000)
 	h := open(t, presence.Config{})

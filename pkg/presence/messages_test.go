@@ -56,7 +56,7 @@ func TestMessageReachesTheRoom(t *testing.T) {
 				}
 			}
 		}
-		h.say("/messages", bearer(t, "alice"), `{"data":"here"}`)
+		h.post("/messages", bearer(t, "alice"), `{"data":"here"}`)
 		if e := other.next("message"); !strings.Contains(e.data, `"here"`) {
 			t.Errorf("another room heard %s", e.data)
 		}
@@ -180,7 +180,7 @@ func TestPromise2OneOrderForAll(t *testing.T) {
 			token := bearer(t, fmt.Sprint("sender", i))
 			wait.Go(func() {
 				for j := range each {
-					h.say("/messages", token, fmt.Sprintf(`{"data":%d}`, j))
+					h.post("/messages", token, fmt.Sprintf(`{"data":%d}`, j))
 				}
 			})
 		}
@@ -222,7 +222,7 @@ func TestHooks(t *testing.T) {
 	})
 	alice := h.stream("/events", bearer(t, "alice"))
 	alice.next("user count")
-	h.say("/messages", bearer(t, "bob"), `{"event":"chat","data":[1]}`)
+	h.post("/messages", bearer(t, "bob"), `{"event":"chat","data":[1]}`)
 	alice.next("chat")
 	bob := h.stream("/events", bearer(t, "bob"))
 	bob.next("user count")
@@ -271,7 +271,7 @@ func TestHooksOfAnEmptyRoom(t *testing.T) {
 }
 
 // Publish gives up with its context.
-func TestPublishTakesItsContext(t *testing.T) {
+func TestPublishStopsWithContext(t *testing.T) {
 	h := open(t, presence.Config{})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -287,7 +287,7 @@ func TestPublishTakesItsContext(t *testing.T) {
 }
 
 // raw sends bytes as they are and returns the answer to them.
-func (h *house) raw(request string) *http.Response {
+func (h *testServer) raw(request string) *http.Response {
 	h.t.Helper()
 	c, err := net.Dial("tcp", strings.TrimPrefix(h.URL, "http://"))
 	if err != nil {
@@ -305,7 +305,7 @@ func (h *house) raw(request string) *http.Response {
 
 // A body that never comes holds nobody's goroutine for long, be the request
 // good or not.
-func TestBodyThatNeverComes(t *testing.T) {
+func TestBodyTimeout(t *testing.T) {
 	t.Parallel() // it takes the 10 s that a body may take
 	h := open(t, presence.Config{})
 	want := map[string]int{

@@ -102,7 +102,7 @@ type modelUser struct {
 // modelClient is a client that does what a client should: it follows the events
 // and knows nothing else.
 type modelClient struct {
-	*line
+	*clientStream
 	room, user string
 	expires    time.Time // zero: never
 	sid        string
@@ -137,7 +137,7 @@ func (m *model) act() {
 	case n < 70:
 		m.state(room, user)
 	case n < 80:
-		m.say(room, user)
+		m.post(room, user)
 	case n < 83:
 		m.renew(user)
 	case n < 95:
@@ -160,7 +160,7 @@ func (m *model) pick() *modelClient {
 }
 
 func (m *model) join(room, user, lastID string, seq int) {
-	u := someone(user)
+	u := testUser(user)
 	u.Info = m.info()
 	c := &modelClient{room: room, user: user, lastID: lastID, seq: seq}
 	if m.rnd.IntN(3) == 0 {
@@ -171,7 +171,7 @@ func (m *model) join(room, user, lastID string, seq int) {
 		c.sid = "s"
 		u.SID = c.sid
 	}
-	c.line = m.b.stream("/events?room="+room, lastID, u)
+	c.clientStream = m.b.stream("/events?room="+room, lastID, u)
 	r := m.rooms[room]
 	if time.Now().Before(r.banned[user]) {
 		if c.status != http.StatusForbidden {
@@ -201,7 +201,7 @@ func (m *model) info() json.RawMessage {
 
 func (m *model) close(c *modelClient) {
 	if c != nil {
-		c.line.close()
+		c.clientStream.close()
 		m.gone(c, "closed", time.Now())
 	}
 }
@@ -274,7 +274,7 @@ func (m *model) kick(room, user string) {
 func (m *model) state(room, user string) {
 	u := m.rooms[room].users[user]
 	info := string(m.info())
-	answer := m.b.ask("PUT", "/state?room="+room, info, someone(user))
+	answer := m.b.ask("PUT", "/state?room="+room, info, testUser(user))
 	want := http.StatusNoContent
 	switch {
 	case time.Now().Before(m.rooms[room].banned[user]):
@@ -289,20 +289,20 @@ func (m *model) state(room, user string) {
 	}
 }
 
-func (m *model) say(room, user string) {
+func (m *model) post(room, user string) {
 	r := m.rooms[room]
 	if time.Now().Before(r.banned[user]) {
 		return
 	}
 	r.said++
-	if id := m.b.say("/messages?room="+room, `{"data":1}`, someone(user)); !strings.HasSuffix(id, fmt.Sprint("-", r.said)) {
+	if id := m.b.post("/messages?room="+room, `{"data":1}`, testUser(user)); !strings.HasSuffix(id, fmt.Sprint("-", r.said)) {
 		m.t.Errorf("message %d of %s has id %s", r.said, room, id)
 	}
 }
 
 // renew is a sign-in of the user's with a token for room a only.
 func (m *model) renew(user string) {
-	u := someone(user)
+	u := testUser(user)
 	u.Join = []string{"a"}
 	if m.rnd.IntN(2) == 0 {
 		u.SID = "s"

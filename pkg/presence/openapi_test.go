@@ -331,7 +331,7 @@ func TestOpenAPIAnswers(t *testing.T) {
 		}
 	}
 	for _, c := range []struct {
-		to           *house
+		to           *testServer
 		why          string // of a stream the first event
 		method, path string
 		as           []string // headers

@@ -65,9 +65,9 @@ func TestPromise3NothingIsLostBetweenAnswerAndSync(t *testing.T) {
 		alice := bearer(t, "alice")
 		for n := range rounds {
 			c := h.stream("/events", bearer(t, fmt.Sprint("c", n))) // a new member waits for its sync
-			first := h.say("/messages", alice, `{"data":1}`)
+			first := h.post("/messages", alice, `{"data":1}`)
 			d := h.stream("/events", bearer(t, fmt.Sprint("d", n))) // in the same interval, as a rule
-			second := h.say("/messages", alice, `{"data":2}`)
+			second := h.post("/messages", alice, `{"data":2}`)
 			check := func(c *tab, names, ids []string) {
 				for i, name := range names {
 					e, err := c.read(patience)
@@ -103,7 +103,7 @@ func TestPromise3And4StoppedClient(t *testing.T) {
 		sender, text := bearer(t, "sender"), strings.Repeat("x", 8<<10)
 		go func() {
 			for i := range messages {
-				h.say("/messages", sender, fmt.Sprintf(`{"event":"n","data":[%d,"%s"]}`, i, text))
+				h.post("/messages", sender, fmt.Sprintf(`{"event":"n","data":[%d,"%s"]}`, i, text))
 			}
 		}()
 		for _, c := range healthy {
@@ -119,7 +119,7 @@ func TestPromise3And4StoppedClient(t *testing.T) {
 }
 
 // telling returns the number of snapshots that are on their way to clients, and their bytes.
-func telling(h *house) (snapshots, bytes int) {
+func unsentSnapshots(h *testServer) (snapshots, bytes int) {
 	stats := h.Stats()
 	return stats.SnapshotsUnsent, stats.SnapshotBytesUnsent
 }
@@ -134,7 +134,7 @@ func TestPromise4StoppedJoiners(t *testing.T) {
 			t.Fatal(err)
 		}
 		config := presence.Config{Linger: 5 * time.Minute}
-		fill := func() (h *house, watcher *tab, size int) {
+		fill := func() (h *testServer, watcher *tab, size int) {
 			h = open(t, config)
 			for i := range members {
 				h.stream("/events", mint(t, auth.Claims{Sub: fmt.Sprint("user-", i), Info: info, TTL: time.Hour})).close()
@@ -168,7 +168,7 @@ func TestPromise4StoppedJoiners(t *testing.T) {
 				}
 				begun += string(b)
 			}
-			if states, bytes := telling(h); bytes > size*9/2 {
+			if states, bytes := unsentSnapshots(h); bytes > size*9/2 {
 				t.Fatalf("%d states wait, of %d bytes", states, bytes)
 			}
 		}
@@ -185,7 +185,7 @@ func TestPromise4StoppedJoiners(t *testing.T) {
 			conns[i].Close()
 		}
 		watcher.until("user count", "1")
-		if states, bytes := telling(h); states != 0 || bytes != 0 {
+		if states, bytes := unsentSnapshots(h); states != 0 || bytes != 0 {
 			t.Errorf("in the end %d states wait, of %d bytes", states, bytes)
 		}
 	})
@@ -201,7 +201,7 @@ func TestPromise8Shutdown(t *testing.T) {
 			streams[i] = h.stream("/events", alice)
 		}
 		streams[0].until("user count", strconv.Itoa(clients))
-		id := h.say("/messages", alice, `{"data":"the last one"}`)
+		id := h.post("/messages", alice, `{"data":"the last one"}`)
 
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()

@@ -74,14 +74,14 @@ func TestProtocol(t *testing.T) {
 func scenes(t *testing.T) (said []string) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(time.Date(2026, 11, 24, 18, 0, 0, 123e6, time.UTC)))
-		open := func(c presence.Config) (*bubble, func(path, lastID string, u presence.User) (heard func() string, hangUp func())) {
+		open := func(c presence.Config) (*bubble, func(path, lastID string, u presence.User) (heard func() string, disconnect func())) {
 			b := newBubble(t, c)
 			return b, func(path, lastID string, u presence.User) (func() string, func()) {
 				ctx, cancel := context.WithCancel(t.Context())
 				r := b.request(ctx, "GET", path, "", u)
 				r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/2.0", 2, 0
 				r.Header.Set("Last-Event-ID", lastID)
-				c := &transcript{ResponseWriter: &line{header: http.Header{}}}
+				c := &transcript{ResponseWriter: &clientStream{header: http.Header{}}}
 				go b.ServeHTTP(c, r) // ends with the stream
 				time.Sleep(time.Second)
 				return func() string {
@@ -94,7 +94,7 @@ func scenes(t *testing.T) (said []string) {
 			}
 		}
 		named := func(id, name string) presence.User {
-			u := someone(id)
+			u := testUser(id)
 			u.Name = name
 			return u
 		}
@@ -105,20 +105,20 @@ func scenes(t *testing.T) (said []string) {
 
 		b, stream := open(presence.Config{Heartbeat: 20 * time.Second})
 		heard, _ := stream("/events", "", alice)
-		_, hangUp := stream("/events", "", bob)
-		first := b.say("/messages", `{"event":"chat message","data":{"text":"hello"}}`, alice)
+		_, disconnect := stream("/events", "", bob)
+		first := b.post("/messages", `{"event":"chat message","data":{"text":"hello"}}`, alice)
 		b.ask("PUT", "/state", `{"status":"away"}`, bob)
 		time.Sleep(time.Second)
-		b.say("/messages", `{"event":"maintenance","data":{"in":60}}`, admin)
-		hangUp()
+		b.post("/messages", `{"event":"maintenance","data":{"in":60}}`, admin)
+		disconnect()
 		time.Sleep(13 * time.Second)
 		said = append(said, heard())
 
 		taken, _ := stream("/events", first, bob)
 		said = append(said, taken())
-		lost, hangUp := stream("/events", "5f1c0a9e4b-7", carol)
+		lost, disconnect := stream("/events", "5f1c0a9e4b-7", carol)
 		said = append(said, strings.ReplaceAll(lost(), "5f1c0a9e4b", "c0f36dcac9"))
-		hangUp()
+		disconnect()
 
 		_, stream = open(presence.Config{MemberLimit: 2})
 		heard, _ = stream("/events", "", alice)

@@ -19,7 +19,7 @@ import (
 	"example.com/presence/pkg/presence/auth"
 )
 
-func (h *house) signIn(token string, headers ...string) *http.Response {
+func (h *testServer) signIn(token string, headers ...string) *http.Response {
 	h.t.Helper()
 	return h.ask("POST", "/session", "", `{"token":"`+token+`"}`, append(headers, "Content-Type", "application/json")...)
 }
@@ -69,7 +69,7 @@ func TestSession(t *testing.T) {
 
 // Whom a request's token names, anyone may ask; a page without a good one is
 // answered like any other.
-func TestWhoAmI(t *testing.T) {
+func TestGetSession(t *testing.T) {
 	key, err := auth.Secret(secret)
 	if err != nil {
 		t.Fatal(err)
@@ -102,7 +102,7 @@ func TestWhoAmI(t *testing.T) {
 	const alice, root, nobody, guest = `{"user":{"id":"alice","name":"Alice","admin":false,"expires":"…"},"guests":false}`,
 		`{"user":{"id":"root","name":"","admin":true},"guests":false}`, `{"user":null,"guests":false}`, `{"user":null,"guests":true}`
 	for name, c := range map[string]struct {
-		at      *house
+		at      *testServer
 		query   string
 		headers []string
 		status  int
@@ -280,7 +280,7 @@ func TestMounted(t *testing.T) {
 		outer := httptest.NewServer(router)
 		t.Cleanup(outer.CloseClientConnections)
 		t.Cleanup(outer.Close)
-		g := &house{h.Server, t, outer.URL + "/a/presence"}
+		g := &testServer{h.Server, t, outer.URL + "/a/presence"}
 		if c := cookie(t, g.signIn(bearer(t, "alice"))); c.Path != "/a/presence" {
 			t.Errorf("%s: the cookie's path is %q", name, c.Path)
 		}
@@ -304,7 +304,7 @@ func TestMounted(t *testing.T) {
 	}
 	outer := httptest.NewServer(inChi)
 	defer outer.Close()
-	g := &house{h.Server, t, outer.URL}
+	g := &testServer{h.Server, t, outer.URL}
 	if r := g.ask("GET", "/a/presence?room=x", "", ""); r.StatusCode != http.StatusPermanentRedirect || r.Header.Get("Location") != "./presence/?room=x" {
 		t.Errorf("without the slash: got %s to %q", r.Status, r.Header.Get("Location"))
 	}
@@ -477,7 +477,7 @@ func TestSignOutAfterRenewal(t *testing.T) {
 	if last := events[len(events)-1]; last.data != `{"reason":"signed out"}` {
 		t.Errorf("the stream ends with %+v", last)
 	}
-	h.say("/messages", first, `{"event":"after","data":1}`)
+	h.post("/messages", first, `{"event":"after","data":1}`)
 	for _, other := range others {
 		other.next("after")
 	}

@@ -87,7 +87,7 @@ func TestCountUsers(t *testing.T) {
 
 // Ids are places: only messages advance them, all shared events carry them,
 // and those to one client alone have none.
-func TestIDsArePlaces(t *testing.T) {
+func TestIDsArePositions(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{Heartbeat: time.Second})
 		alice := h.stream("/events", bearer(t, "alice"))
@@ -101,7 +101,7 @@ func TestIDsArePlaces(t *testing.T) {
 		}
 		for i := 1; i <= 3; i++ {
 			want := fmt.Sprint(epoch, "-", i)
-			if id := h.say("/messages", bearer(t, "bob"), `{"data":1}`); id != want {
+			if id := h.post("/messages", bearer(t, "bob"), `{"data":1}`); id != want {
 				t.Errorf("message %d is answered with id %q, want %q", i, id, want)
 			}
 			if e := alice.next("message"); e.id != want {
@@ -120,7 +120,7 @@ func TestIDsArePlaces(t *testing.T) {
 
 // Whatever event's id a client comes back with, it has what it missed, once and
 // in order, before its sync; or a reset.
-func TestPromise3TakingUp(t *testing.T) {
+func TestPromise3Resume(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{History: 2})
 		alice := bearer(t, "alice")
@@ -130,7 +130,7 @@ func TestPromise3TakingUp(t *testing.T) {
 
 		h.stream("/events", alice, "Last-Event-ID", first).expect("", "", "sync", "…", "user count", "2")
 		for n := range 3 {
-			h.say("/messages", alice, fmt.Sprintf(`{"data":%d}`, n))
+			h.post("/messages", alice, fmt.Sprintf(`{"data":%d}`, n))
 		}
 		for id, want := range map[string]string{
 			epoch + "-3": "", epoch + "-2": "3", epoch + "-1": "2 3", // or else reset
@@ -269,12 +269,12 @@ type page struct {
 }
 
 // presence is GET /presence of the lobby.
-func (h *house) presence() (p page) {
+func (h *testServer) presence() (p page) {
 	h.t.Helper()
 	return h.page("/presence", bearer(h.t, "watcher"))
 }
 
-func (h *house) page(path, token string) (p page) {
+func (h *testServer) page(path, token string) (p page) {
 	h.t.Helper()
 	if err := json.NewDecoder(h.ask("GET", path, token, "").Body).Decode(&p); err != nil {
 		h.t.Fatal(err)

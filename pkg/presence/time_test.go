@@ -24,16 +24,16 @@ import (
 // gives no id twice.
 func TestRoomIsDropped(t *testing.T) {
 	inBubble(t, presence.Config{Linger: -1, HistoryAge: time.Minute}, func(t *testing.T, b *bubble) {
-		alice := someone("alice")
-		first := b.say("/messages?room=a", `{"data":1}`, alice)
+		alice := testUser("alice")
+		first := b.post("/messages?room=a", `{"data":1}`, alice)
 		time.Sleep(59 * time.Second)
 		if got := names(b.stream("/events?room=a", strings.TrimSuffix(first, "1")+"0", alice).take()); got != " message sync user count:1" {
 			t.Errorf("after 59 s in an empty room: got %q", got)
 		}
-		b.say("/messages?room=b", `{"data":1}`, alice)
-		second := b.say("/messages?room=b", `{"data":2}`, alice)
+		b.post("/messages?room=b", `{"data":1}`, alice)
+		second := b.post("/messages?room=b", `{"data":2}`, alice)
 		time.Sleep(2 * time.Minute)
-		third := b.say("/messages?room=b", `{"data":3}`, alice)
+		third := b.post("/messages?room=b", `{"data":3}`, alice)
 		if first == third || second == third {
 			t.Errorf("two messages have id %s", third)
 		}
@@ -54,10 +54,10 @@ func TestRoomIsDropped(t *testing.T) {
 // What is said in an empty room keeps it.
 func TestMessageKeepsRoom(t *testing.T) {
 	inBubble(t, presence.Config{HistoryAge: time.Minute}, func(t *testing.T, b *bubble) {
-		alice := someone("alice")
-		first := b.say("/messages", `{"data":1}`, alice)
+		alice := testUser("alice")
+		first := b.post("/messages", `{"data":1}`, alice)
 		time.Sleep(50 * time.Second)
-		b.say("/messages", `{"data":2}`, alice)
+		b.post("/messages", `{"data":2}`, alice)
 		time.Sleep(50 * time.Second)
 		if got := names(b.stream("/events", first, alice).take()); got != " message sync user count:1" {
 			t.Errorf("got %q", got)
@@ -68,10 +68,10 @@ func TestMessageKeepsRoom(t *testing.T) {
 // A message is in the history for its age and no longer, whoever is there.
 func TestHistoryAge(t *testing.T) { // promise 3
 	inBubble(t, presence.Config{HistoryAge: time.Minute}, func(t *testing.T, b *bubble) {
-		alice := someone("alice")
+		alice := testUser("alice")
 		stay := b.stream("/events", "", alice)
 		start := stay.take()[1].id
-		b.say("/messages", `{"data":1}`, alice)
+		b.post("/messages", `{"data":1}`, alice)
 		time.Sleep(time.Minute - time.Millisecond)
 		if got := names(b.stream("/events", start, alice).take()); !strings.HasPrefix(got, " message sync") {
 			t.Errorf("a moment before it is a minute old: got %q", got)
@@ -86,43 +86,43 @@ func TestHistoryAge(t *testing.T) { // promise 3
 // A message that is sent again within two minutes is the same one.
 func TestRetriedMessage(t *testing.T) { // promise 3
 	inBubble(t, presence.Config{}, func(t *testing.T, b *bubble) {
-		alice, bob := someone("alice"), someone("bob")
+		alice, bob := testUser("alice"), testUser("bob")
 		c := b.stream("/events", "", alice)
 		c.take()
 		const body = `{"data":1,"id":"mine"}`
-		first := b.say("/messages", body, alice)
+		first := b.post("/messages", body, alice)
 		time.Sleep(2*time.Minute - 1)
 		for range 100 { // more than a room has slots for what is on its way
-			if again := b.say("/messages", body, alice); again != first {
+			if again := b.post("/messages", body, alice); again != first {
 				t.Fatalf("sent again it has id %s, not %s", again, first)
 			}
 		}
 		if got := names(c.take()); strings.Count(got, "message") != 1 {
 			t.Errorf("the room heard %q", got)
 		}
-		if other := b.say("/messages", body, bob); other == first {
+		if other := b.post("/messages", body, bob); other == first {
 			t.Error("another user's message is taken for it")
 		}
 		other := b.stream("/events?room=other", "", bob)
-		b.say("/messages?room=other", body, alice)
+		b.post("/messages?room=other", body, alice)
 		if got := names(other.take()); !strings.HasSuffix(got, "message") {
 			t.Errorf("another room heard %q", got)
 		}
 		time.Sleep(time.Nanosecond)
-		if again := b.say("/messages", body, alice); again == first {
+		if again := b.post("/messages", body, alice); again == first {
 			t.Error("after two minutes it is still known")
 		}
 	})
 }
 
 // The updates of a flush interval become one: the last.
-func TestStateIsMerged(t *testing.T) {
+func TestStateIsCoalesced(t *testing.T) {
 	inBubble(t, presence.Config{}, func(t *testing.T, b *bubble) {
-		alice := someone("alice")
+		alice := testUser("alice")
 		if answer := b.ask("PUT", "/state", `{"n":0}`, alice); answer.Code != http.StatusConflict {
 			t.Errorf("of one who is not there: got %d", answer.Code)
 		}
-		c := b.stream("/events", "", someone("watcher"))
+		c := b.stream("/events", "", testUser("watcher"))
 		tab := b.stream("/events", "", alice)
 		time.Sleep(time.Second)
 		c.take()
@@ -157,17 +157,17 @@ func TestBan(t *testing.T) {
 	admin := presence.User{ID: "admin", Admin: true}
 	inBubble(t, presence.Config{Linger: time.Minute}, func(t *testing.T, b *bubble) {
 		alice := presence.User{ID: "a/l ice", Join: []string{"*"}, Send: []string{"*"}}
-		watcher := b.stream("/events?room=r", "", someone("watcher"))
+		watcher := b.stream("/events?room=r", "", testUser("watcher"))
 		one, two := b.stream("/events?room=r", "", alice), b.stream("/events?room=r", "", alice)
 		elsewhere := b.stream("/events", "", alice)
 		time.Sleep(time.Second)
-		for _, c := range []*line{watcher, one, two, elsewhere} {
+		for _, c := range []*clientStream{watcher, one, two, elsewhere} {
 			c.take()
 		}
 		if answer := b.ask("DELETE", "/members/a%2Fl%20ice?room=r&for=10s", "", admin); answer.Code != http.StatusNoContent {
 			t.Fatalf("got %d %s", answer.Code, answer.Body)
 		}
-		for _, c := range []*line{one, two} {
+		for _, c := range []*clientStream{one, two} {
 			if got := names(c.take()); got != `goodbye:{"reason":"removed"}` || !c.ended() {
 				t.Errorf("who was removed hears %q, ended %v", got, c.ended())
 			}
@@ -204,16 +204,16 @@ func TestBan(t *testing.T) {
 // slowBody is read when it is let go.
 type slowBody struct {
 	io.Reader
-	letGo chan struct{}
+	release chan struct{}
 }
 
-func (b slowBody) Read(p []byte) (int, error) { <-b.letGo; return b.Reader.Read(p) }
+func (b slowBody) Read(p []byte) (int, error) { <-b.release; return b.Reader.Read(p) }
 
 // Who is removed while the body of its message is on its way says nothing.
 func TestBanWhileSending(t *testing.T) {
 	inBubble(t, presence.Config{}, func(t *testing.T, b *bubble) {
-		alice := someone("alice")
-		watcher := b.stream("/events", "", someone("watcher"))
+		alice := testUser("alice")
+		watcher := b.stream("/events", "", testUser("watcher"))
 		b.stream("/events", "", alice)
 		r := b.request(t.Context(), "POST", "/messages", `{"data":1}`, alice)
 		body := slowBody{r.Body, make(chan struct{})}
@@ -227,12 +227,12 @@ func TestBanWhileSending(t *testing.T) {
 		if err := b.Kick(t.Context(), "lobby", "alice", time.Minute); err != nil {
 			t.Fatal(err)
 		}
-		close(body.letGo)
+		close(body.release)
 		<-done
 		if answer.Code != http.StatusForbidden {
 			t.Errorf("got %d %s", answer.Code, answer.Body)
 		}
-		b.say("/messages", `{"data":2}`, someone("bob")) // no slot was lost
+		b.post("/messages", `{"data":2}`, testUser("bob")) // no slot was lost
 		time.Sleep(time.Second)
 		if got := names(watcher.take()); strings.Count(got, "message") != 1 {
 			t.Errorf("the room hears %q", got)
@@ -241,10 +241,10 @@ func TestBanWhileSending(t *testing.T) {
 }
 
 // A user may be removed while it lingers, too.
-func TestBanOfOneWhoLingers(t *testing.T) {
+func TestBanInGracePeriod(t *testing.T) {
 	inBubble(t, presence.Config{Linger: time.Minute}, func(t *testing.T, b *bubble) {
-		watcher := b.stream("/events", "", someone("watcher"))
-		b.stream("/events", "", someone("alice")).close()
+		watcher := b.stream("/events", "", testUser("watcher"))
+		b.stream("/events", "", testUser("alice")).close()
 		time.Sleep(time.Second)
 		watcher.take()
 		if err := b.Kick(t.Context(), "lobby", "alice", 24*time.Hour); err != nil {
@@ -258,12 +258,12 @@ func TestBanOfOneWhoLingers(t *testing.T) {
 
 func TestExpiring(t *testing.T) { // promise 7
 	inBubble(t, presence.Config{}, func(t *testing.T, b *bubble) {
-		until := func(user string, d time.Duration) *line {
-			u := someone(user)
+		until := func(user string, d time.Duration) *clientStream {
+			u := testUser(user)
 			u.Expires = time.Now().Add(d)
 			return b.stream("/events", "", u)
 		}
-		long, short, never := until("long", 40*time.Second), until("short", 10*time.Second+1), b.stream("/events", "", someone("never"))
+		long, short, never := until("long", 40*time.Second), until("short", 10*time.Second+1), b.stream("/events", "", testUser("never"))
 		time.Sleep(time.Second) // the flush interval, at whose end short and never have their sync
 		if got := names(short.take()); got != ` sync user count:3 expiring:{"in":10}` {
 			t.Errorf("less than 30 s before the end: got %q", got)
@@ -299,7 +299,7 @@ func TestExpiring(t *testing.T) { // promise 7
 // Who was warned and renewed its token is warned again.
 func TestExpiringTwice(t *testing.T) { // promise 7
 	inBubble(t, presence.Config{}, func(t *testing.T, b *bubble) {
-		alice := someone("alice")
+		alice := testUser("alice")
 		alice.Expires = time.Now().Add(40 * time.Second)
 		c := b.stream("/events", "", alice)
 		for range 3 {
@@ -322,10 +322,10 @@ func TestExpiringTwice(t *testing.T) { // promise 7
 
 // Who renews its token over and over, each time for a moment, hears of another
 // end only when that is in another second; the stream ends with the last one.
-func TestExpiringSeldom(t *testing.T) { // promise 7
+func TestExpiringOncePerSecond(t *testing.T) { // promise 7
 	inBubble(t, presence.Config{Heartbeat: time.Minute}, func(t *testing.T, b *bubble) {
 		time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
-		alice := someone("alice")
+		alice := testUser("alice")
 		alice.Expires = time.Now().Add(20 * time.Second)
 		c := b.stream("/events", "", alice)
 		if got := names(c.take()); got != ` sync user count:1 expiring:{"in":20}` {
@@ -352,24 +352,24 @@ func TestExpiringSeldom(t *testing.T) { // promise 7
 }
 
 // A limit that is reached is logged once a minute, not once a refusal.
-func TestLimitsAreLoggedSeldom(t *testing.T) {
+func TestLimitsAreLoggedOncePerMinute(t *testing.T) {
 	var log bytes.Buffer
 	c := presence.Config{MaxConnections: 2, MaxConnectionsPerUser: 1, MaxRooms: 1, MessageRate: 1, MessageBurst: 1, Logger: slog.New(slog.NewTextHandler(&log, nil))}
 	inBubble(t, c, func(t *testing.T, b *bubble) {
-		b.stream("/events", "", someone("alice"))
+		b.stream("/events", "", testUser("alice"))
 		for half := range 6 { // of a minute
 			for range 100 {
-				if got := names(b.stream("/events", "", someone("alice")).take()); got != ` goodbye:{"reason":"full"}` {
+				if got := names(b.stream("/events", "", testUser("alice")).take()); got != ` goodbye:{"reason":"full"}` {
 					t.Fatalf("a second stream of one user: got %q", got)
 				}
-				if got := names(b.stream("/events?room=other", "", someone("bob")).take()); got != ` goodbye:{"reason":"full"}` {
+				if got := names(b.stream("/events?room=other", "", testUser("bob")).take()); got != ` goodbye:{"reason":"full"}` {
 					t.Fatalf("a second room: got %q", got)
 				}
-				b.ask("POST", "/messages", `{"data":1}`, someone("alice"))
+				b.ask("POST", "/messages", `{"data":1}`, testUser("alice"))
 			}
-			bob := b.stream("/events", "", someone("bob"))
+			bob := b.stream("/events", "", testUser("bob"))
 			for range 100 {
-				if got := names(b.stream("/events", "", someone("carol")).take()); got != ` goodbye:{"reason":"full"}` {
+				if got := names(b.stream("/events", "", testUser("carol")).take()); got != ` goodbye:{"reason":"full"}` {
 					t.Fatalf("a third stream of two: got %q", got)
 				}
 			}
@@ -386,7 +386,7 @@ func TestLimitsAreLoggedSeldom(t *testing.T) {
 
 // What strangers bring about is logged once a minute, too: a host's
 // authenticator that fails, and a table that is full.
-func TestRefusalsAreLoggedSeldom(t *testing.T) {
+func TestRefusalsAreLoggedOncePerMinute(t *testing.T) {
 	var log bytes.Buffer
 	synctest.Test(t, func(t *testing.T) {
 		server, err := presence.New(presence.Portable(presence.Config{
@@ -416,12 +416,12 @@ func TestRefusalsAreLoggedSeldom(t *testing.T) {
 		}
 		b := newBubble(t, presence.Config{Backplane: memory, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		for range 100 {
-			answer := b.ask("POST", "/messages", `{"data":1,"id":"mine"}`, someone("alice"))
+			answer := b.ask("POST", "/messages", `{"data":1,"id":"mine"}`, testUser("alice"))
 			if answer.Code != http.StatusServiceUnavailable || answer.Header().Get("Retry-After") == "" {
 				t.Fatalf("got %d %s", answer.Code, answer.Body)
 			}
 		}
-		b.say("/messages", `{"data":1}`, someone("alice"))
+		b.post("/messages", `{"data":1}`, testUser("alice"))
 	})
 	if n := strings.Count(log.String(), "ids of their own"); n != 1 {
 		t.Errorf("the table of ids is full: logged %d times in %s", n, log.String())
@@ -429,14 +429,14 @@ func TestRefusalsAreLoggedSeldom(t *testing.T) {
 }
 
 // What has run out is forgotten, though nobody asks for it.
-func TestForgetting(t *testing.T) {
+func TestExpiredDataIsFreed(t *testing.T) {
 	inBubble(t, presence.Config{HistoryAge: 2 * time.Minute, MessageRate: 1}, func(t *testing.T, b *bubble) {
-		b.stream("/events", "", someone("alice"))
-		b.say("/messages", `{"data":1,"id":"mine"}`, someone("alice"))
+		b.stream("/events", "", testUser("alice"))
+		b.post("/messages", `{"data":1,"id":"mine"}`, testUser("alice"))
 		if err := b.Kick(t.Context(), "lobby", "alice", time.Minute); err != nil {
 			t.Fatal(err)
 		}
-		b.stream("/events", "", someone("bob")) // so that the room stays
+		b.stream("/events", "", testUser("bob")) // so that the room stays
 		if got := b.Remembered(); slices.Contains(got[:], 0) {
 			t.Errorf("at first got %v", got)
 		}
@@ -450,9 +450,9 @@ func TestForgetting(t *testing.T) {
 // A user that sends too fast waits as long as it is told, and nobody else does.
 func TestMessageRate(t *testing.T) {
 	inBubble(t, presence.Config{MessageRate: 0.5, MessageBurst: 3}, func(t *testing.T, b *bubble) {
-		alice := someone("alice")
+		alice := testUser("alice")
 		for range 3 {
-			b.say("/messages", `{"data":1}`, alice)
+			b.post("/messages", `{"data":1}`, alice)
 		}
 		for range 3 {
 			time.Sleep(300 * time.Millisecond)
@@ -460,14 +460,14 @@ func TestMessageRate(t *testing.T) {
 			if answer.Code != http.StatusTooManyRequests || answer.Header().Get("Retry-After") != "2" {
 				t.Fatalf("got %d, Retry-After %q", answer.Code, answer.Header().Get("Retry-After"))
 			}
-			b.say("/messages", `{"data":1}`, someone("bob"))
+			b.post("/messages", `{"data":1}`, testUser("bob"))
 			time.Sleep(2 * time.Second)
-			b.say("/messages", `{"data":1}`, alice)
+			b.post("/messages", `{"data":1}`, alice)
 		}
-		admin := someone("admin")
+		admin := testUser("admin")
 		admin.Admin = true
 		for range 100 {
-			b.say("/messages", `{"data":1}`, admin)
+			b.post("/messages", `{"data":1}`, admin)
 		}
 	})
 }
@@ -475,20 +475,20 @@ func TestMessageRate(t *testing.T) {
 // held is a line that the server finds out about only when it is let go: its
 // request is between the door and its place.
 type held struct {
-	*line
-	letGo chan struct{}
+	*clientStream
+	release chan struct{}
 }
 
 func (c held) SetWriteDeadline(t time.Time) error {
 	if t.IsZero() { // the answer becomes a stream
-		<-c.letGo
+		<-c.release
 	}
 	return nil
 }
 
 // A user that is removed, or signs out, or renews its token, while a stream of
 // its own is on its way in: it holds for that stream too.
-func TestBetweenDoorAndPlace(t *testing.T) {
+func TestActionsDuringJoin(t *testing.T) {
 	for name, c := range map[string]struct {
 		do   func(*bubble, presence.User)
 		want string
@@ -506,18 +506,18 @@ func TestBetweenDoorAndPlace(t *testing.T) {
 		"nothing": {func(*bubble, presence.User) {}, ` sync user count:1 goodbye:{"reason":"expired"}`},
 	} {
 		inBubble(t, presence.Config{}, func(t *testing.T, b *bubble) {
-			alice := someone("alice")
+			alice := testUser("alice")
 			alice.Session, alice.Expires = "cookie", time.Now().Add(20*time.Second)
 			if name == "removed" {
 				b.stream("/events", "", alice) // or there is nobody to remove
 			}
-			h := held{&line{header: http.Header{}}, make(chan struct{})}
+			h := held{&clientStream{header: http.Header{}}, make(chan struct{})}
 			r := b.request(t.Context(), "GET", "/events", "", alice)
 			r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/2.0", 2, 0
 			go b.ServeHTTP(h, r) // ends with the stream
 			time.Sleep(time.Second)
 			c.do(b, alice)
-			close(h.letGo)
+			close(h.release)
 			time.Sleep(time.Minute)
 			var heard []event
 			for _, e := range h.take() {
@@ -534,12 +534,12 @@ func TestBetweenDoorAndPlace(t *testing.T) {
 
 // A stream that has ended is forgotten, though its room and its token go on,
 // whether it had its sync or not.
-func TestEndedStreamIsForgotten(t *testing.T) {
+func TestEndedStreamIsFreed(t *testing.T) {
 	inBubble(t, presence.Config{Coalesce: 750 * time.Millisecond, Linger: -1}, func(t *testing.T, b *bubble) {
-		alice := someone("alice")
+		alice := testUser("alice")
 		alice.Expires = time.Now().Add(time.Hour)
-		b.stream("/events", "", someone("watcher"))
-		visit := func(stay time.Duration) weak.Pointer[line] {
+		b.stream("/events", "", testUser("watcher"))
+		visit := func(stay time.Duration) weak.Pointer[clientStream] {
 			c := b.stream("/events", "", alice)
 			time.Sleep(stay)
 			if synced := strings.Contains(names(c.take()), "sync"); synced != (stay > 0) {
@@ -549,7 +549,7 @@ func TestEndedStreamIsForgotten(t *testing.T) {
 			return weak.Make(c)
 		}
 		const visits = 20 // of each kind
-		var ended []weak.Pointer[line]
+		var ended []weak.Pointer[clientStream]
 		for range visits {
 			ended = append(ended, visit(0), visit(10*time.Second))
 		}
@@ -573,9 +573,9 @@ func TestEndedStreamIsForgotten(t *testing.T) {
 // goodbye.
 func TestPromise8SyncBeforeGoodbye(t *testing.T) {
 	inBubble(t, presence.Config{Coalesce: 750 * time.Millisecond}, func(t *testing.T, b *bubble) {
-		b.stream("/events", "", someone("alice"))
-		c := b.stream("/events", "", someone("bob"))
-		b.say("/messages", `{"data":1}`, someone("alice"))
+		b.stream("/events", "", testUser("alice"))
+		c := b.stream("/events", "", testUser("bob"))
+		b.post("/messages", `{"data":1}`, testUser("alice"))
 		if got := names(c.take()); got != "" { // the block of retry has no name
 			t.Fatalf("within the flush interval it receives %q", got)
 		}
