@@ -16,8 +16,8 @@ import (
 	"example.com/presence/pkg/presence"
 )
 
-// bubble is a Server in a bubble of testing/synctest: its hours cost nothing,
-// and its clients have no sockets. A request's user is whom its context names.
+// bubble is a Server in a bubble of testing/synctest: hours of its time cost nothing, and its
+// clients have no sockets. The user of a request is a value of the request's context.
 type bubble struct {
 	*presence.Server
 	t testing.TB
@@ -31,8 +31,8 @@ func inBubble(t *testing.T, c presence.Config, test func(*testing.T, *bubble)) {
 	synctest.Test(t, func(t *testing.T) { test(t, newBubble(t, c)) })
 }
 
-// newBubble starts a server in the bubble that the test is in. It ends with the
-// test, and has no bound on rates unless the config has.
+// newBubble starts a server in the bubble of the test. It ends with the test, and has no rate limit
+// unless the config sets one.
 func newBubble(t *testing.T, c presence.Config) *bubble {
 	t.Helper()
 	c.Authenticator = authenticator(func(r *http.Request) (presence.User, error) {
@@ -52,7 +52,7 @@ func newBubble(t *testing.T, c presence.Config) *bubble {
 	return &bubble{server, t}
 }
 
-// someone is a user who may do everything but what an admin may.
+// testUser returns a user that may join and send to all rooms, and is no admin.
 func testUser(id string) presence.User {
 	return presence.User{ID: id, Name: strings.ToUpper(id), Join: []string{"*"}, Send: []string{"*"}}
 }
@@ -67,7 +67,7 @@ func (b *bubble) request(ctx context.Context, method, path, body string, u prese
 	return r
 }
 
-// ask sends a request that is answered at once.
+// ask sends a request that is answered at once, not with a stream.
 func (b *bubble) ask(method, path, body string, u presence.User) *httptest.ResponseRecorder {
 	b.t.Helper()
 	answer := httptest.NewRecorder()
@@ -75,36 +75,35 @@ func (b *bubble) ask(method, path, body string, u presence.User) *httptest.Respo
 	return answer
 }
 
-// say posts a message and returns its id.
+// post posts a message and returns its id.
 func (b *bubble) post(path, body string, u presence.User) string {
 	b.t.Helper()
 	var taken struct{ ID string }
 	answer := b.ask("POST", path, body, u)
 	if err := json.Unmarshal(answer.Body.Bytes(), &taken); err != nil || answer.Code != http.StatusAccepted {
-		b.t.Fatalf("POST %s: %d %s", path, answer.Code, answer.Body)
+		b.t.Fatalf("POST %s: got %d %s, want 202 and an id", path, answer.Code, answer.Body)
 	}
 	return taken.ID
 }
 
-// line is a client's stream, which takes all that comes at once.
+// clientStream is the stream of a client that reads everything at once.
 type clientStream struct {
 	status int
 	header http.Header
 	cancel context.CancelFunc
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards rest, events and over
 	rest   []byte
 	events []event
 	over   bool
 }
 
-// stream opens one, and returns once the server has done what it can at that
-// moment.
+// stream opens a stream. It returns when the server has nothing more to do at that moment.
 func (b *bubble) stream(path, lastID string, u presence.User) *clientStream {
 	ctx, cancel := context.WithCancel(b.t.Context())
 	c := &clientStream{status: http.StatusOK, header: http.Header{}, cancel: cancel}
 	r := b.request(ctx, "GET", path, "", u)
-	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/2.0", 2, 0 // whose answer is written by the handler
+	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/2.0", 2, 0 // the handler itself writes the answer
 	if lastID != "" {
 		r.Header.Set("Last-Event-ID", lastID)
 	}
@@ -118,7 +117,7 @@ func (b *bubble) stream(path, lastID string, u presence.User) *clientStream {
 	return c
 }
 
-// close hangs up.
+// close ends the request, as a client that disconnects.
 func (c *clientStream) close() {
 	c.cancel()
 	synctest.Wait()
@@ -155,7 +154,7 @@ func (c *clientStream) ended() bool {
 	return c.over
 }
 
-// take returns the events that have come since it was last called.
+// take returns the events since the last call of take.
 func (c *clientStream) take() []event {
 	synctest.Wait()
 	c.mu.Lock()
@@ -165,7 +164,7 @@ func (c *clientStream) take() []event {
 	return events
 }
 
-// names is the names of events, and with a colon their data if it is short.
+// names joins the names of events, each with a colon and its data if that is at most 25 bytes.
 func names(events []event) string {
 	var words []string
 	for _, e := range events {

@@ -14,11 +14,11 @@ import (
 	"example.com/presence/pkg/presence"
 )
 
-// unbounded are the fields of Config that take any value.
+// unbounded lists the fields of Config without a bound to test.
 var unbounded = []string{"Guest", "History", "KeepHandler", "Backplane", "OnMessage", "OnJoin", "OnLeave", "Logger", "Cookie.Insecure"}
 
-// Every bound of a field yields a ConfigError with the field's name, and its text names the field
-// once.
+// Every value out of bounds yields a ConfigError with the field's name, and its text names the
+// field once.
 func TestConfigErrors(t *testing.T) {
 	seen := map[string]bool{}
 	for _, c := range []struct {
@@ -68,7 +68,7 @@ func TestConfigErrors(t *testing.T) {
 		if !errors.As(err, &bad) || bad.Field != c.field || !strings.Contains(bad.Reason, c.reason) {
 			t.Errorf("got %v (%#v), want field %s and reason %q", err, bad, c.field, c.reason)
 		} else if err.Error() != "presence: config: "+c.field+" "+bad.Reason {
-			t.Errorf("the text is %q", err)
+			t.Errorf("got text %q, want %q", err, "presence: config: "+c.field+" "+bad.Reason)
 		}
 	}
 	for _, name := range unbounded {
@@ -80,22 +80,23 @@ func TestConfigErrors(t *testing.T) {
 		case field.Type == reflect.TypeFor[presence.Cookie]():
 			for _, inner := range reflect.VisibleFields(field.Type) {
 				if name := "Cookie." + inner.Name; !seen[name] {
-					t.Errorf("field %s: no bound is tested here, and it is not listed as unbounded", name)
+					t.Errorf("field %s: got no test of a bound, want one, or an entry in unbounded", name)
 				}
 			}
 		default:
-			t.Errorf("field %s: no bound is tested here, and it is not listed as unbounded", field.Name)
+			t.Errorf("field %s: got no test of a bound, want one, or an entry in unbounded", field.Name)
 		}
 	}
 }
 
-// unreadable is a file system whose root cannot be read.
+// unreadable is a file system with an unreadable root.
 type unreadable struct{}
 
 func (unreadable) Open(name string) (fs.File, error) {
 	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrPermission}
 }
 
+// A ConfigError wraps its cause.
 func TestConfigErrorWrapsTheCause(t *testing.T) {
 	_, err := presence.New(presence.Config{
 		Authenticator: authenticator(func(*http.Request) (presence.User, error) { return presence.User{}, nil }),
@@ -106,7 +107,7 @@ func TestConfigErrorWrapsTheCause(t *testing.T) {
 	}
 }
 
-// The bounds themselves are allowed.
+// New accepts the bounds themselves.
 func TestConfigBoundsAreInclusive(t *testing.T) {
 	for _, c := range []presence.Config{
 		{Coalesce: time.Millisecond, Linger: 5 * time.Minute, Heartbeat: time.Second, HistoryAge: time.Second, MaxMessage: 1, MaxUnsent: 4,
@@ -117,7 +118,7 @@ func TestConfigBoundsAreInclusive(t *testing.T) {
 		c.Authenticator = authenticator(func(*http.Request) (presence.User, error) { return presence.User{}, nil })
 		server, err := presence.New(c)
 		if err != nil {
-			t.Errorf("%+v: %v", c, err)
+			t.Errorf("%+v: got %v, want no error", c, err)
 			continue
 		}
 		if err := server.Shutdown(t.Context()); err != nil {

@@ -14,7 +14,7 @@ import (
 	"example.com/presence/pkg/presence/client"
 )
 
-// myUsers is whatever the host program knows its users by; here a header.
+// myUsers authenticates users as the host program does; here by a header.
 type myUsers struct{}
 
 func (myUsers) Authenticate(r *http.Request) (presence.User, error) {
@@ -25,8 +25,8 @@ func (myUsers) Authenticate(r *http.Request) (presence.User, error) {
 	return presence.User{ID: name, Join: []string{"*"}, Send: []string{"*"}}, nil
 }
 
-// A program mounts the server in its own chi router, with its own idea of who
-// asks, and publishes into a room.
+// A program mounts the server in its own chi router with its own authenticator, and publishes to a
+// room.
 func Example() {
 	server, err := presence.New(presence.Config{Authenticator: myUsers{}})
 	if err != nil {
@@ -36,7 +36,7 @@ func Example() {
 	router.Get("/", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "my own page") })
 	router.Mount("/presence", server)
 	site := httptest.NewUnstartedServer(router)
-	site.Listener = server.Harden(site.Config, site.Listener) // a program's own http.Server and listener
+	site.Listener = server.Harden(site.Config, site.Listener) // the program's own http.Server and listener
 	site.Start()
 	defer site.Close()
 
@@ -58,7 +58,7 @@ func Example() {
 			server.Publish(context.Background(), "doc-1", "saved", map[string]int{"version": 7})
 		case client.Message:
 			fmt.Println(v.Event+":", string(v.Data))
-			// The streams end first; what closes the listener comes after that.
+			// End the streams first, then close the listener.
 			server.Shutdown(context.Background())
 		case client.Goodbye:
 			fmt.Println("goodbye:", v.Reason)

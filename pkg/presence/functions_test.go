@@ -22,11 +22,10 @@ var longFunctions = map[string]string{
 
 const maxLongFunctions = 2
 
-// TestFunctionLength limits the length of the functions of all packages, for all systems. Test
-// files are left out.
+// No function is longer than maxLines, in any package and for any system. Test files are exempt.
 func TestFunctionLength(t *testing.T) {
 	if len(longFunctions) > maxLongFunctions {
-		t.Errorf("%d functions may exceed %d lines, want at most %d", len(longFunctions), maxLines, maxLongFunctions)
+		t.Errorf("got %d functions in longFunctions (over %d lines), want at most %d", len(longFunctions), maxLines, maxLongFunctions)
 	}
 	seen := map[string]bool{}
 	fset := token.NewFileSet()
@@ -46,20 +45,20 @@ func TestFunctionLength(t *testing.T) {
 					t.Logf("%s (%s) has %d lines: %s", fn, name, length, longFunctions[fn])
 				}
 				if length > limit {
-					t.Errorf("%s (%s) has %d lines, want at most %d: move a step into a function of its own", fn, name, length, limit)
+					t.Errorf("%s (%s): got %d lines, want at most %d: move a step into a function of its own", fn, name, length, limit)
 				}
 			}
 		}
 	}
 	for fn := range longFunctions {
 		if !seen[fn] {
-			t.Errorf("%s is no function of more than %d lines: remove it from longFunctions", fn, maxLines)
+			t.Errorf("%s: got no function of more than %d lines: remove it from longFunctions", fn, maxLines)
 		}
 	}
 }
 
-// lengths returns the lines of the file's functions by name. Literals are part of the function or
-// variable that holds them.
+// lengths returns the lines of the file's functions by name. A function literal counts for the
+// function or variable that contains it.
 func lengths(fset *token.FileSet, file *ast.File) map[string]int {
 	found := map[string]int{}
 	measure := func(name string, node ast.Node) {

@@ -17,8 +17,8 @@ import (
 	"example.com/presence/pkg/presence"
 )
 
-// Whatever the body of a message: it is taken and means the same on the
-// stream, on one line and within its bounds, or it is refused with a problem.
+// A message body of any bytes is accepted or rejected with a problem. An accepted one means the
+// same on the stream, on one line and within its limits.
 func FuzzMessageBody(f *testing.F) {
 	for _, body := range []string{
 		`{"event":"chat message","data":{"text":"hi"},"id":"mine-1"}`, `{"data":null}`, `{"data":1e999}`, `{"data":"\ud800"}`, `{"event":"a\nb","data":1}`,
@@ -28,15 +28,15 @@ func FuzzMessageBody(f *testing.F) {
 		f.Add(body, false)
 	}
 	const limit = 1 << 10
-	heard := make(chan presence.Message, 1)
+	received := make(chan presence.Message, 1)
 	var asked atomic.Int64
 	server, err := presence.New(presence.Config{
 		MaxMessage:  limit,
 		MessageRate: -1,
 		Logger:      slog.New(slog.DiscardHandler),
-		OnMessage:   func(m presence.Message) { heard <- m },
+		OnMessage:   func(m presence.Message) { received <- m },
 		Authenticator: authenticator(func(*http.Request) (presence.User, error) {
-			// Each is another user's, or an id would make it the message of before.
+			// Each request has a new user, so that an id cannot repeat the message before.
 			return presence.User{ID: fmt.Sprint("user-", asked.Add(1)), Send: []string{"*"}}, nil
 		}),
 	})
@@ -55,28 +55,28 @@ func FuzzMessageBody(f *testing.F) {
 		if answer.Code != http.StatusAccepted {
 			var problem struct{ Status int }
 			if err := json.Unmarshal(answer.Body.Bytes(), &problem); err != nil || problem.Status != answer.Code || answer.Code != 400 && answer.Code != 413 {
-				t.Fatalf("%q: got %d %s", body, answer.Code, answer.Body)
+				t.Fatalf("%q: got %d %s, want a problem with 400 or 413", body, answer.Code, answer.Body)
 			}
 			return
 		}
-		m := <-heard
+		m := <-received
 		if !json.Valid(m.Data) || len(m.Data) > 6*limit+2 || bytes.ContainsAny(m.Data, "\r\n") {
-			t.Errorf("%q: the data is %q", body, m.Data)
+			t.Errorf("%q: got data %q, want JSON on one line of at most %d bytes", body, m.Data, 6*limit+2)
 		}
 		if strings.ContainsFunc(m.Event, unicode.IsControl) || m.Event == "" || len(m.Event) > 256 || m.Event == "user count" {
-			t.Errorf("%q: the event is %q", body, m.Event)
+			t.Errorf("%q: got event %q, want a client's event name", body, m.Event)
 		}
 		var want struct{ Data any }
 		if asJSON {
 			if err := json.Unmarshal([]byte(body), &want); err != nil && !strings.Contains(err.Error(), "number") {
-				t.Fatalf("%q was taken: %v", body, err)
+				t.Fatalf("%q: got 202 for invalid JSON (%v), want 400", body, err)
 			}
 		} else {
 			want.Data = body
 		}
 		var got any
 		if err := json.Unmarshal(m.Data, &got); err == nil && !reflect.DeepEqual(got, want.Data) {
-			t.Errorf("%q means %v, the stream says %v", body, want.Data, got)
+			t.Errorf("%q: got %v on the stream, want %v", body, got, want.Data)
 		}
 	})
 }

@@ -22,8 +22,8 @@ import (
 	"example.com/presence/pkg/presence"
 )
 
-// hardened starts a host program that mounts the server below /presence, with
-// Harden or without, over TLS and HTTP/2 or without.
+// hardened starts a host program that mounts the server below /presence, with or without Harden,
+// and with or without TLS and HTTP/2.
 func hardened(t *testing.T, c presence.Config, harden, secure bool) (h *testServer, addr string) {
 	t.Helper()
 	var server *presence.Server
@@ -57,8 +57,8 @@ func hardened(t *testing.T, c presence.Config, harden, secure bool) (h *testServ
 	return h, listener.Listener.Addr().String()
 }
 
-// A host program that mounts the handlers has their deadlines, without Harden as
-// well; with it also those of the requests that net/http answers.
+// An unfinished request to mounted handlers ends at its deadline, with Harden and without. With
+// Harden that also holds for the requests that net/http answers.
 func TestHostEndsUnfinishedRequests(t *testing.T) {
 	t.Parallel()
 	for _, harden := range []bool{true, false} {
@@ -85,17 +85,17 @@ func TestHostEndsUnfinishedRequests(t *testing.T) {
 		for name, conn := range conns {
 			conn.SetReadDeadline(time.Now().Add(patience))
 			if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Errorf("Harden %v, %s: it is still open after %v", harden, name, patience)
+				t.Errorf("Harden %v, %s: got an open connection after %v, want it closed", harden, name, patience)
 			}
 		}
 	}
 }
 
-// A stream outlives the deadlines of all other answers, on every transport, in a
-// program that calls Harden and in one that does not.
+// A stream outlives the deadlines of all other answers, on every transport, with Harden and
+// without.
 func TestHostKeepsStreams(t *testing.T) {
 	t.Parallel()
-	quiet := sized(20*time.Second, 35*time.Second, 3*time.Minute) // over 15 s, over 30 s
+	quiet := sized(20*time.Second, 35*time.Second, 3*time.Minute) // longer than 15 s and 30 s
 	type open struct {
 		*testServer
 		stream *tab
@@ -125,7 +125,7 @@ func TestHostKeepsStreams(t *testing.T) {
 		for name := ""; name != "message"; {
 			e, err := o.stream.read(patience)
 			if err != nil {
-				t.Errorf("%s: %v", o.name, err)
+				t.Errorf("%s: got %v, want event \"message\"", o.name, err)
 				break
 			}
 			name = e.name
@@ -134,8 +134,8 @@ func TestHostKeepsStreams(t *testing.T) {
 	}
 }
 
-// Over HTTP/2 an answer for which the window is never opened ends, in a host
-// program too, and a stream on the same connection goes on.
+// Over HTTP/2 an answer ends if its client never opens the window, in a host program too. A stream
+// on the same connection continues.
 func TestHostEndsBlockedAnswers(t *testing.T) {
 	t.Parallel()
 	for _, harden := range []bool{true, false} {
@@ -165,15 +165,15 @@ func TestHostEndsBlockedAnswers(t *testing.T) {
 			for ended, alive := false, false; !ended || !alive; {
 				frame, err := framer.ReadFrame()
 				if err != nil {
-					t.Fatalf("Harden %v: ended %v, alive %v: %v", harden, ended, alive, err)
+					t.Fatalf("Harden %v: got answer ended %v, stream alive %v, %v; want both", harden, ended, alive, err)
 				}
 				switch f := frame.(type) {
 				case *http2.RSTStreamFrame:
 					if f.StreamID != 3 {
-						t.Fatalf("stream %d ended", f.StreamID)
+						t.Fatalf("got the end of stream %d, want that of stream 3", f.StreamID)
 					}
 					ended = true
-				case *http2.DataFrame: // a ping of the heartbeat, after the end of the other
+				case *http2.DataFrame: // a heartbeat ping after the end of the answer
 					alive = ended && bytes.Contains(f.Data(), []byte("ping"))
 				}
 			}
@@ -181,8 +181,8 @@ func TestHostEndsBlockedAnswers(t *testing.T) {
 	}
 }
 
-// Connections without a stream are bounded, a stream is none of them and what the
-// host took over neither, and a newcomer takes the place of one that sent nothing.
+// Harden limits the connections without a stream, and a new connection evicts one that sent
+// nothing. Streams and connections that the host took over do not count.
 func TestHardenBoundsConnections(t *testing.T) {
 	t.Parallel()
 	h, addr := hardened(t, presence.Config{MaxIdleConnections: 3, Linger: -1}, true, false)
@@ -201,7 +201,7 @@ func TestHardenBoundsConnections(t *testing.T) {
 		defer conn.Close()
 		silent = append(silent, conn)
 	}
-	// So is one that the host took over.
+	// A connection that the host took over does not count.
 	for range 4 {
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {
@@ -213,11 +213,11 @@ func TestHardenBoundsConnections(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// All but three at most end, the streams not.
+	// At most three silent connections stay, and all streams.
 	for i, conn := range silent[:2] {
 		conn.SetReadDeadline(time.Now().Add(patience / 2))
 		if _, err := conn.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("connection %d was not evicted", i)
+			t.Errorf("silent connection %d: got it open, want it evicted", i)
 		}
 	}
 	h.post("/messages", bearer(t, "bob"), `{"data":"hello"}`)
@@ -226,8 +226,8 @@ func TestHardenBoundsConnections(t *testing.T) {
 	}
 }
 
-// One client address has so many connections at most, streams included, and a
-// place again when one ends.
+// Harden limits the connections of one client address, streams included. The end of a connection
+// frees its slot.
 func TestHardenBoundsAnAddress(t *testing.T) {
 	t.Parallel()
 	h, addr := hardened(t, presence.Config{MaxConnectionsPerAddress: 2, Linger: -1}, true, false)
@@ -247,13 +247,13 @@ func TestHardenBoundsAnAddress(t *testing.T) {
 	first.next("sync")
 	second.next("sync")
 	if asked() {
-		t.Error("a third connection was served")
+		t.Error("third connection of an address: got an answer, want none")
 	}
 	first.close()
 	second.until("user count", "1")
 	for end := time.Now().Add(patience); !asked(); {
 		if time.Now().After(end) {
-			t.Fatal("the place of a stream that ended is not free")
+			t.Fatalf("new connection after the end of a stream: got no answer within %v, want 200", patience)
 		}
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"example.com/presence/pkg/presence"
 )
 
-// The handler of a stream over HTTP/1 returns at once, unless the host wants it
-// kept: then its middleware spans the stream.
+// The handler of a stream over HTTP/1 returns at once. With KeepHandler it returns with the stream,
+// so that the host's middleware spans the stream.
 func TestKeepHandler(t *testing.T) {
 	for i, listen := range []func(net.Listener) net.Listener{plain, plain, cover, cover} {
 		keep := i%2 == 0
@@ -31,19 +31,19 @@ func TestKeepHandler(t *testing.T) {
 		if !keep {
 			<-returned
 			if n := running.Load(); n != 0 {
-				t.Errorf("%d handlers run", n)
+				t.Errorf("got %d running handlers, want 0", n)
 			}
 			continue
 		}
 		if n := running.Load(); n != 1 {
-			t.Errorf("%d handlers run, want 1 as long as the stream", n)
+			t.Errorf("KeepHandler: got %d running handlers, want 1 during the stream", n)
 		}
 		c.close()
 		<-returned
 	}
 }
 
-// A host that keeps the handler can end the stream with the request's context.
+// With KeepHandler the end of the request's context ends the stream.
 func TestKeptHandlerEndsWithItsContext(t *testing.T) {
 	for _, listen := range []func(net.Listener) net.Listener{plain, cover} {
 		end := make(chan context.CancelFunc, 1)
@@ -58,12 +58,12 @@ func TestKeptHandlerEndsWithItsContext(t *testing.T) {
 		c.next("user count")
 		(<-end)()
 		if events := c.rest(); len(events) != 0 {
-			t.Errorf("it ends with %+v", events)
+			t.Errorf("after the end of the context: got %+v, want no event", events)
 		}
 	}
 }
 
-// Rooms and Members return all, however many pages of the wire that is.
+// Rooms and Members return all entries, over any number of pages on the wire.
 func TestHostReadsAllPages(t *testing.T) {
 	const clients = 1001
 	inBubble(t, presence.Config{MemberLimit: 1}, func(t *testing.T, b *bubble) {
@@ -83,21 +83,21 @@ func TestHostReadsAllPages(t *testing.T) {
 	})
 }
 
-// A sign-out with a credential of which the Authenticator gives no session ends no stream.
+// A sign-out ends no stream if the Authenticator returns no session for the credential.
 func TestSignOutWithoutSession(t *testing.T) {
 	inBubble(t, presence.Config{}, func(t *testing.T, b *bubble) {
 		c := b.stream("/events", "", testUser("alice"))
 		if answer := b.ask("DELETE", "/session", "", testUser("alice")); answer.Code != http.StatusNoContent {
-			t.Errorf("got %d %s", answer.Code, answer.Body)
+			t.Errorf("got %d %s, want 204", answer.Code, answer.Body)
 		}
 		if c.ended() {
-			t.Errorf("the stream ends: %s", names(c.take()))
+			t.Errorf("got the end of the stream (%s), want it open", names(c.take()))
 		}
 	})
 }
 
-// What a host's middleware and the CORS settings put into the answer stands
-// there, whichever way the stream goes.
+// The answer keeps the headers of the host's middleware and of CORS, on a direct stream and on one
+// with a goroutine.
 func TestHostHeadersAreKept(t *testing.T) {
 	for name, listen := range map[string]func(net.Listener) net.Listener{"direct": plain, "goroutine": cover} {
 		h := openIn(t, presence.Config{CORSOrigins: []string{"https://example.com"}}, listen, func(next http.Handler) http.Handler {

@@ -16,14 +16,13 @@ import (
 	"example.com/presence/pkg/presence/auth"
 )
 
-// A parameter that is repeated or misspelt is refused: it would otherwise be
-// another room, or the lobby.
+// A repeated or misspelt parameter gets 400. It would otherwise mean another room, or the lobby.
 func TestParameters(t *testing.T) {
 	h := open(t, presence.Config{})
 	alice, root := bearer(t, "alice"), mint(t, auth.Claims{Sub: "root", Admin: true, Join: []string{"*"}, Send: []string{"*"}})
 	for _, c := range []struct {
 		method, path string
-		detail       string // of the 400; empty if the request is accepted
+		detail       string // in the problem of the 400; empty for an accepted request
 	}{
 		{"GET", "/events?room=a&room=b", "room is given 2 times"},
 		{"GET", "/events?room[]=c", `unknown parameter "room[]": the parameter's name is room`},
@@ -75,11 +74,11 @@ func TestParameters(t *testing.T) {
 		}
 		if c.detail == "" {
 			if r.StatusCode != 200 {
-				t.Errorf("%s %s: got %s", c.method, c.path, r.Status)
+				t.Errorf("%s %s: got %s, want 200", c.method, c.path, r.Status)
 			}
 			continue
 		}
-		if r.StatusCode == 200 { // of a stream, which has no end
+		if r.StatusCode == 200 { // a stream has no end
 			r.Body.Close()
 		}
 		body, _ := io.ReadAll(r.Body)
@@ -89,7 +88,8 @@ func TestParameters(t *testing.T) {
 	}
 }
 
-// The id from which a client resumes may come by three names.
+// The id from which a client resumes has three names: the header Last-Event-ID, and the parameters
+// last_event_id and lastEventId.
 func TestLastEventID(t *testing.T) {
 	h := open(t, presence.Config{})
 	alice := bearer(t, "alice")
@@ -101,7 +101,7 @@ func TestLastEventID(t *testing.T) {
 	for _, c := range []struct {
 		query   string
 		headers []string
-		first   int // message that is replayed
+		first   int // index of the first replayed message
 	}{
 		{"?last_event_id=" + ids[0], nil, 1},
 		{"?lastEventId=" + ids[1], nil, 2},
@@ -113,16 +113,16 @@ func TestLastEventID(t *testing.T) {
 	} {
 		s := h.stream("/events"+c.query, alice, c.headers...)
 		if got, want := s.next("message").id, ids[c.first]; got != want {
-			t.Errorf("%s %v: the replay begins with %s, want %s", c.query, c.headers, got, want)
+			t.Errorf("%s %v: got a replay from %s, want from %s", c.query, c.headers, got, want)
 		}
 		s.close()
 	}
 	if e := h.stream("/events?lastEventId=x-1", alice).next("reset"); e.data != `{"reason":"history"}` {
-		t.Errorf("got %+v", e)
+		t.Errorf("got %+v, want reset with reason history", e)
 	}
 }
 
-// An id that no path can carry is removed by the query; one with any character.
+// DELETE /members?id= removes users with any id, those that no path can carry included.
 func TestRemoveByQuery(t *testing.T) {
 	h := open(t, presence.Config{})
 	root := mint(t, auth.Claims{Sub: "root", Admin: true})
@@ -131,17 +131,18 @@ func TestRemoveByQuery(t *testing.T) {
 		s.next("user count")
 		query := url.Values{"room": {"lobby"}, "id": {id}, "for": {"1s"}}
 		if r := h.ask("DELETE", "/members?"+query.Encode(), root, ""); r.StatusCode != http.StatusNoContent {
-			t.Errorf("%q: got %s", id, r.Status)
+			t.Errorf("%q: got %s, want 204", id, r.Status)
 			continue
 		}
 		events := s.rest()
 		if last := events[len(events)-1]; last.data != `{"reason":"removed"}` {
-			t.Errorf("%q: the stream ends with %+v", id, last)
+			t.Errorf("%q: got %+v last, want a goodbye with reason removed", id, last)
 		}
 	}
 }
 
-// What is true of every answer, that of an error too.
+// Every answer, an error included, has the common headers, and HEAD has the status and headers of
+// GET.
 func TestEveryAnswer(t *testing.T) {
 	h := open(t, presence.Config{Web: fstest.MapFS{"index.html": {Data: []byte("the page")}}})
 	alice, root := bearer(t, "alice"), mint(t, auth.Claims{Sub: "root", Admin: true})
@@ -149,11 +150,11 @@ func TestEveryAnswer(t *testing.T) {
 		for _, token := range []string{alice, root, ""} {
 			get, head := h.ask("GET", path, token, ""), h.ask("HEAD", path, token, "")
 			if get.StatusCode != head.StatusCode {
-				t.Errorf("%s: GET got %s, HEAD got %s", path, get.Status, head.Status)
+				t.Errorf("HEAD %s: got %s, want %s as for GET", path, head.Status, get.Status)
 			}
 			for name := range get.Header {
 				if g, h := get.Header.Get(name), head.Header.Get(name); g != h && name != "Date" {
-					t.Errorf("%s: %s is %q of GET and %q of HEAD", path, name, g, h)
+					t.Errorf("HEAD %s: got %s %q, want %q as for GET", path, name, h, g)
 				}
 			}
 		}
@@ -165,7 +166,7 @@ func TestEveryAnswer(t *testing.T) {
 		for _, token := range []string{alice, ""} {
 			r := h.ask(c.method, c.path, token, c.body, "Content-Type", "application/json")
 			if r.Header.Get("X-Content-Type-Options") != "nosniff" || r.Header.Get("Accept-Ranges") != "" {
-				t.Errorf("%s %s: %s with %v", c.method, c.path, r.Status, r.Header)
+				t.Errorf("%s %s: got %s with %v, want nosniff and no Accept-Ranges", c.method, c.path, r.Status, r.Header)
 			}
 		}
 	}
@@ -178,7 +179,7 @@ func TestEveryAnswer(t *testing.T) {
 	conn.SetDeadline(time.Now().Add(patience))
 	io.WriteString(conn, "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n")
 	if r, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || r.StatusCode != 200 || r.Header.Get("X-Content-Type-Options") != "nosniff" {
-		t.Errorf("OPTIONS *: got %v, %v", r, err)
+		t.Errorf("OPTIONS *: got %v, %v; want 200 with nosniff", r, err)
 	}
 	// Without a credential there is no error code (RFC 6750 section 3.1).
 	for header, want := range map[string]string{"": "Bearer", "Basic eDp5": "Bearer", "Bearer rubbish": `Bearer error="invalid_token", error_description="`} {
@@ -193,8 +194,7 @@ func TestEveryAnswer(t *testing.T) {
 	}
 }
 
-// A body that is announced as too large, or in a coding, is refused while it has
-// not been sent.
+// The server rejects a body before it is sent if its announced length or coding is not allowed.
 func TestRefusedBeforeTheBody(t *testing.T) {
 	h := open(t, presence.Config{})
 	alice := bearer(t, "alice")
@@ -205,11 +205,11 @@ func TestRefusedBeforeTheBody(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { conn.Close() })
-		conn.SetDeadline(time.Now().Add(8 * time.Second)) // after 10 s the server gives up the body, and answers
+		conn.SetDeadline(time.Now().Add(8 * time.Second)) // after 10 s the server stops waiting for the body and answers
 		io.WriteString(conn, head)
 		r, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil {
-			t.Fatalf("%s: %v", head, err)
+			t.Fatalf("%s: got %v, want an answer", head, err)
 		}
 		return r
 	}
@@ -226,7 +226,7 @@ func TestRefusedBeforeTheBody(t *testing.T) {
 		{"POST /messages", "Content-Length: 1000\r\nContent-Encoding: gzip\r\n", 415},
 		{"POST /messages", "Content-Length: 1000\r\nContent-Encoding: identity\r\nContent-Encoding: br\r\n", 415},
 		{"PUT /state", "Content-Length: 1000\r\nContent-Encoding: deflate\r\n", 415},
-		{"PUT /state", "Content-Length: 0\r\nContent-Encoding: Identity\r\n", 400}, // as it is empty
+		{"PUT /state", "Content-Length: 0\r\nContent-Encoding: Identity\r\n", 400}, // the body is empty
 	} {
 		r := send(fmt.Sprintf(head, c.line, alice, c.more))
 		body, _ := io.ReadAll(r.Body)
@@ -234,13 +234,13 @@ func TestRefusedBeforeTheBody(t *testing.T) {
 			t.Errorf("%s %q: got %s, %s; want %d", c.line, c.more, r.Status, body, c.status)
 		}
 		if r.Close != (c.status != 400) {
-			t.Errorf("%s %q: %s ends the connection: %v", c.line, c.more, r.Status, r.Close)
+			t.Errorf("%s %q: %s: got Connection: close %v, want %v", c.line, c.more, r.Status, r.Close, c.status != 400)
 		}
 	}
 }
 
-// The stream of a client that announces the end of the connection is delimited
-// as well: a cut is no end.
+// The stream of a request with Connection: close is chunked too, so that a client distinguishes a
+// cut from the end.
 func TestStreamIsDelimited(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{})
@@ -257,10 +257,10 @@ func TestStreamIsDelimited(t *testing.T) {
 				t.Fatal(err)
 			}
 			if len(r.TransferEncoding) != 1 || r.TransferEncoding[0] != "chunked" || r.Close {
-				t.Errorf("Connection: %s: got %v, close %v", header, r.TransferEncoding, r.Close)
+				t.Errorf("Connection: %s: got %v, close %v; want chunked, close false", header, r.TransferEncoding, r.Close)
 			}
 			if line, err := bufio.NewReader(r.Body).ReadString('\n'); err != nil || !strings.HasPrefix(line, "retry: ") {
-				t.Errorf("Connection: %s: got %q, %v", header, line, err)
+				t.Errorf("Connection: %s: got %q, %v; want retry first", header, line, err)
 			}
 		}
 	})

@@ -11,8 +11,8 @@ import (
 	"example.com/presence/pkg/presence"
 )
 
-// Promise 2: a joiner gets its sync and count before the flush interval ends, or at its end. Each case
-// begins with the first count to alice, an earlier client, so that the interval runs.
+// Promise 2: a joiner receives its sync and count within the flush interval or at its end. In each
+// case the first count of alice, an earlier client, starts the interval.
 func TestPromise2JoinsAtOnce(t *testing.T) {
 	info := func(user string, size int) presence.User {
 		u := testUser(user)
@@ -20,25 +20,25 @@ func TestPromise2JoinsAtOnce(t *testing.T) {
 		return u
 	}
 	for name, c := range map[string]struct {
-		early  string                           // events of alice before the end
+		early  string                           // events of alice before the interval ends
 		limit  int                              // Config.MemberLimit
-		before int                              // users beside alice, each with an info of 1,000 bytes
-		join   func(b *bubble) *clientStream    // within the interval; the joiner that is looked at
-		after  func(b *bubble, a *clientStream) // within it, too
-		atOnce string                           // events of the joiner before the end
-		end    string                           // events of the joiner at the end
-		alice  string                           // events of alice at the end
+		before int                              // users in addition to alice, each with an info of 1,000 bytes
+		join   func(b *bubble) *clientStream    // within the interval; returns the joiner to check
+		after  func(b *bubble, a *clientStream) // after join, within the interval
+		atOnce string                           // events of the joiner before the interval ends
+		end    string                           // events of the joiner at the end of the interval
+		alice  string                           // events of alice at the end of the interval
 	}{
 		"a connection of a member": {
 			join:   func(b *bubble) *clientStream { return b.stream("/events", "", testUser("alice")) },
 			atOnce: " sync user count:2", end: "user count:2", alice: "user count:2",
 		},
-		"the number is again the last one that was published": {
+		"the count is again the last published one": {
 			join:   func(b *bubble) *clientStream { return b.stream("/events", "", testUser("alice")) },
 			after:  func(b *bubble, a *clientStream) { a.close() },
 			atOnce: " sync user count:2", end: "user count:1",
 		},
-		"of two joiners the second holds the number that was published": {
+		"the second of two joiners has the published count": {
 			join: func(b *bubble) *clientStream {
 				first := b.stream("/events", "", testUser("alice"))
 				b.stream("/events", "", testUser("alice"))
@@ -51,7 +51,7 @@ func TestPromise2JoinsAtOnce(t *testing.T) {
 			join: func(b *bubble) *clientStream { return b.stream("/events", "", testUser("bob")) },
 			end:  " sync user count:2", alice: "join user count:2",
 		},
-		"a member change waits": {
+		"a member change is pending": {
 			join: func(b *bubble) *clientStream {
 				b.ask("PUT", "/state", `{"a":1}`, testUser("alice"))
 				return b.stream("/events", "", testUser("alice"))
@@ -90,32 +90,32 @@ func TestPromise2JoinsAtOnce(t *testing.T) {
 				alice.take()
 				joiner := c.join(b)
 				if got := names(joiner.take()); strings.TrimPrefix(got, " ") != strings.TrimPrefix(c.atOnce, " ") {
-					t.Errorf("before the interval ends the joiner has %q, want %q", got, c.atOnce)
+					t.Errorf("joiner before the interval ends: got %q, want %q", got, c.atOnce)
 				}
 				if got := names(alice.take()); got != c.early {
-					t.Errorf("before the interval ends alice has %q, want %q", got, c.early)
+					t.Errorf("alice before the interval ends: got %q, want %q", got, c.early)
 				}
 				if c.after != nil {
 					c.after(b, alice)
 				}
 				time.Sleep(750*time.Millisecond - 1)
 				if got := names(append(joiner.take(), alice.take()...)); got != "" {
-					t.Errorf("just before the interval ends come %q", got)
+					t.Errorf("1 ns before the interval ends: got %q, want no event", got)
 				}
 				time.Sleep(time.Nanosecond)
 				if got := names(joiner.take()); got != strings.TrimPrefix(c.end, " ") {
-					t.Errorf("at the end of the interval the joiner has %q, want %q", got, c.end)
+					t.Errorf("joiner at the end of the interval: got %q, want %q", got, c.end)
 				}
 				if got := names(alice.take()); got != c.alice {
-					t.Errorf("at the end of the interval alice has %q, want %q", got, c.alice)
+					t.Errorf("alice at the end of the interval: got %q, want %q", got, c.alice)
 				}
 			})
 		})
 	}
 }
 
-// A room that has crossed the member limit twice: a joiner of the same instant has the counts at
-// once, and the members with everybody else, encoded once for all.
+// Promises 2 and 6: a joiner of a room that crosses the member limit back receives the counts at
+// once. It receives the members with all other clients, encoded once for all.
 func TestPromise2And6JoinAtTheCrossing(t *testing.T) {
 	config := presence.Config{Coalesce: 750 * time.Millisecond, MemberLimit: 10, Linger: -1}
 	inBubble(t, config, func(t *testing.T, b *bubble) {
@@ -128,31 +128,31 @@ func TestPromise2And6JoinAtTheCrossing(t *testing.T) {
 		time.Sleep(11 * time.Second)
 		stays := streams[0]
 		if got := names(stays.take()); !strings.HasSuffix(got, "sync user count:11") {
-			t.Fatalf("got %q", got)
+			t.Fatalf("got %q, want sync and the count 11 last", got)
 		}
-		for _, c := range streams[8:] { // the first count goes at once, and the interval runs
+		for _, c := range streams[8:] { // the first count is sent at once and starts the interval
 			c.close()
 		}
 		stays.take()
 		joiner := b.stream("/events", "", testUser("user-1"))
 		if got := joiner.take(); names(got) != " sync user count:9" || !strings.Contains(got[1].data, `"complete":false`) {
-			t.Errorf("before the interval ends the joiner has %+v", got)
+			t.Errorf("joiner before the interval ends: got %+v, want sync without members and the count 9", got)
 		}
 		before := b.Stats().Snapshots
 		time.Sleep(750 * time.Millisecond)
 		for _, c := range []*clientStream{joiner, stays} {
 			if got := c.take(); names(got) != "sync user count:9" || !strings.Contains(got[0].data, `"complete":true`) || len(got[0].data) < 8000 {
-				t.Errorf("at the end of the interval come %+v", got)
+				t.Errorf("at the end of the interval: got %+v, want sync with members and the count 9", got)
 			}
 		}
 		if n := b.Stats().Snapshots - before; n != 1 {
-			t.Errorf("the members were encoded %d times", n)
+			t.Errorf("got %d encoded snapshots, want 1", n)
 		}
 	})
 }
 
-// A user leaves at the end of its linger, though the room waits for the end of an interval with
-// a change that is due.
+// A user leaves at the end of its grace period, even while the room waits for the end of a flush
+// interval with a pending change.
 func TestLingerEndsWithinAnInterval(t *testing.T) {
 	config := presence.Config{Coalesce: 750 * time.Millisecond, MemberLimit: 10, Linger: 5 * time.Second}
 	inBubble(t, config, func(t *testing.T, b *bubble) {
@@ -160,7 +160,7 @@ func TestLingerEndsWithinAnInterval(t *testing.T) {
 		for i := range 12 {
 			streams = append(streams, b.stream("/events", "", testUser(fmt.Sprint("user-", i))))
 		}
-		time.Sleep(20 * time.Second) // members could be sent again, were they fewer
+		time.Sleep(20 * time.Second) // long enough for members to be sent again, if they were fewer
 		for _, c := range streams[:4] {
 			c.close()
 		}
@@ -168,12 +168,13 @@ func TestLingerEndsWithinAnInterval(t *testing.T) {
 		streams[4].close()
 		time.Sleep(4600 * time.Millisecond)
 		b.stream("/events", "", testUser("user-11")) // an interval begins
-		// After 100 ms four leave, so that the room is about to send members; after 400 ms the fifth.
+		// After 100 ms four users leave, so that the room is about to send members. After 400 ms
+		// the fifth leaves.
 		time.Sleep(400 * time.Millisecond)
 		synctest.Wait()
 		members, err := b.Members(t.Context(), "lobby")
 		if err != nil || len(members) != 7 {
-			t.Errorf("%d members, %v; want 7: the linger of five has ended", len(members), err)
+			t.Errorf("got %d members, %v; want 7: the grace period of five has ended", len(members), err)
 		}
 	})
 }

@@ -14,12 +14,13 @@ import (
 	"example.com/presence/pkg/presence"
 )
 
-// Promise 4: the kernel's buffer for a client that reads nothing is bounded on a host's own
-// listener too. net.Listen makes one of Multipath TCP, whose sockets do not inherit the bound.
+// Promise 4: the kernel's send buffer for a client that reads nothing is bounded, on a host's own
+// listener too. net.Listen returns a listener of Multipath TCP, whose sockets do not inherit the
+// bound.
 func TestPromise4KernelHoldsLittle(t *testing.T) {
 	server, err := presence.New(presence.Config{Authenticator: authenticator(func(*http.Request) (presence.User, error) {
 		return testUser("alice"), nil
-	}), Logger: slog.New(slog.DiscardHandler), MaxUnsent: 8 << 20}) // more than is sent
+	}), Logger: slog.New(slog.DiscardHandler), MaxUnsent: 8 << 20}) // more than this test sends
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,9 +56,9 @@ func TestPromise4KernelHoldsLittle(t *testing.T) {
 	_, after, found := strings.Cut(string(table), ends)
 	var queued int
 	if _, err := fmt.Sscanf(after, "%X:", &queued); err != nil || !found {
-		t.Fatalf("the socket is not in the table: %v", err)
+		t.Fatalf("/proc/self/net/tcp: got no line of the socket (%v), want one", err)
 	}
 	if queued > 512<<10 || queued == 0 {
-		t.Errorf("the kernel holds %d bytes", queued)
+		t.Errorf("got %d bytes in the kernel's send buffer, want 1 to %d", queued, 512<<10)
 	}
 }

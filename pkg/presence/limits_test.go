@@ -14,18 +14,18 @@ import (
 	"example.com/presence/pkg/presence"
 )
 
-// Who finds no place is told so in a way that its browser comes back after, or
-// with a problem, and is not counted. A place that becomes free is taken.
+// A client above a limit receives goodbye full with a retry, so that its browser reconnects, or a
+// problem. It is not counted, and a free slot is used.
 func TestFull(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		for _, status := range []int{http.StatusOK, http.StatusServiceUnavailable} {
 			for name, c := range map[string]struct {
 				config presence.Config
-				refuse string // the path of what is refused, to alice
+				refuse string // the path at which alice is above the limit
 			}{
-				"in all":   {presence.Config{MaxConnections: 2}, "/events"},
-				"a user":   {presence.Config{MaxConnectionsPerUser: 1}, "/events?room=other"},
-				"of rooms": {presence.Config{MaxRooms: 1}, "/events?room=other"},
+				"total":    {presence.Config{MaxConnections: 2}, "/events"},
+				"per user": {presence.Config{MaxConnectionsPerUser: 1}, "/events?room=other"},
+				"rooms":    {presence.Config{MaxRooms: 1}, "/events?room=other"},
 			} {
 				c.config.FullStatus, c.config.Linger = status, -1
 				h := open(t, c.config)
@@ -37,20 +37,20 @@ func TestFull(t *testing.T) {
 						retry, err := strconv.Atoi(answer.Header.Get("Retry-After"))
 						var problem struct{ Status int }
 						if json.NewDecoder(answer.Body).Decode(&problem) != nil || err != nil || answer.StatusCode != status || problem.Status != status || retry < 10 || retry > 30 {
-							t.Errorf("%s: got %s, Retry-After %q, problem %+v", name, answer.Status, answer.Header.Get("Retry-After"), problem)
+							t.Errorf("%s: got %s, Retry-After %q, problem %+v; want 503 and 10 to 30 s", name, answer.Status, answer.Header.Get("Retry-After"), problem)
 						}
 						continue
 					}
 					events := h.stream(c.refuse, bearer(t, "alice")).rest()
 					if len(events) != 2 || events[1].name != "goodbye" || events[1].data != `{"reason":"full"}` {
-						t.Fatalf("%s: got %+v", name, events)
+						t.Fatalf("%s: got %+v, want retry and goodbye full", name, events)
 					}
 					if retry, err := strconv.Atoi(events[0].retry); err != nil || retry < 10_000 || retry > 30_000 {
-						t.Errorf("%s: retry is %q", name, events[0].retry)
+						t.Errorf("%s: got retry %q, want 10,000 to 30,000", name, events[0].retry)
 					}
 				}
 				if p := h.presence(); p.Connections != 2 {
-					t.Errorf("%s: there are %d connections", name, p.Connections)
+					t.Errorf("%s: got %d connections, want 2", name, p.Connections)
 				}
 				bob.close()
 				alice.until("user count", "1")
@@ -61,7 +61,7 @@ func TestFull(t *testing.T) {
 	})
 }
 
-// Places come back in whatever order a user's streams end.
+// Every end of a stream frees its slot, in any order of a user's streams.
 func TestSlotsAreFreed(t *testing.T) {
 	inBubble(t, presence.Config{MaxConnections: 3, MaxConnectionsPerUser: 3}, func(t *testing.T, b *bubble) {
 		for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
@@ -70,7 +70,7 @@ func TestSlotsAreFreed(t *testing.T) {
 				c := b.stream("/events", "", testUser("alice"))
 				time.Sleep(time.Second)
 				if got := names(c.take()); strings.Contains(got, "full") != (i == 3) {
-					t.Fatalf("before %v: stream %d hears %q", order, i, got)
+					t.Fatalf("before %v: stream %d: got %q, want goodbye full: %v", order, i, got, i == 3)
 				}
 				streams = append(streams, c)
 			}
@@ -81,7 +81,7 @@ func TestSlotsAreFreed(t *testing.T) {
 	})
 }
 
-// A stream that was refused, for whatever reason, holds no place.
+// A refused stream holds no slot, whichever the cause.
 func TestRefusedHoldsNoSlot(t *testing.T) {
 	h := openIn(t, presence.Config{MaxConnections: 2, MaxRooms: 1, FullStatus: http.StatusServiceUnavailable}, plain, func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -94,28 +94,28 @@ func TestRefusedHoldsNoSlot(t *testing.T) {
 	h.stream("/events", bearer(t, "alice")).next("user count")
 	for range 3 {
 		if answer := h.ask("GET", "/events?room=other", bearer(t, "bob"), ""); answer.StatusCode != http.StatusServiceUnavailable {
-			t.Errorf("a second room: got %s", answer.Status)
+			t.Errorf("second room: got %s, want 503", answer.Status)
 		}
 		if answer := h.ask("GET", "/events", bearer(t, "bob"), "", "X-Host", "cannot stream"); answer.StatusCode != http.StatusInternalServerError {
-			t.Errorf("a host that cannot stream: got %s", answer.Status)
+			t.Errorf("host that cannot stream: got %s, want 500", answer.Status)
 		}
 	}
 	h.stream("/events", bearer(t, "bob")).next("user count")
 }
 
-// A message to a room that there is no place for is refused.
-func TestFullOfRooms(t *testing.T) {
+// A message to a new room is refused at the room limit.
+func TestMessageAboveRoomLimit(t *testing.T) {
 	h := open(t, presence.Config{MaxRooms: 1})
 	h.stream("/events", bearer(t, "alice")).next("user count")
 	answer := h.ask("POST", "/messages?room=other", bearer(t, "alice"), "x", "Content-Type", "text/plain")
 	if answer.StatusCode != http.StatusServiceUnavailable || answer.Header.Get("Retry-After") == "" {
-		t.Errorf("got %s, Retry-After %q", answer.Status, answer.Header.Get("Retry-After"))
+		t.Errorf("got %s, Retry-After %q; want 503 with Retry-After", answer.Status, answer.Header.Get("Retry-After"))
 	}
 	h.post("/messages", bearer(t, "alice"), `{"data":1}`)
 }
 
-// A user over its rate is told when to come back, is taken then, and nobody else
-// is affected.
+// A user above the rate limit gets 429 with Retry-After, and may send again after that time. No
+// other user is affected.
 func TestRateLimitOverHTTP(t *testing.T) {
 	h := open(t, presence.Config{MessageRate: 1, MessageBurst: 2})
 	c := h.stream("/events", bearer(t, "watcher"))
@@ -129,12 +129,12 @@ func TestRateLimitOverHTTP(t *testing.T) {
 			break
 		}
 		if sent > 10 {
-			t.Fatal("it may send as fast as it likes")
+			t.Fatal("got no refusal of more than 10 messages, want 429 after the burst of 2")
 		}
 	}
 	wait, err := strconv.Atoi(answer.Header.Get("Retry-After"))
 	if answer.StatusCode != http.StatusTooManyRequests || err != nil || wait < 1 || wait > 2 {
-		t.Fatalf("got %s, Retry-After %q", answer.Status, answer.Header.Get("Retry-After"))
+		t.Fatalf("got %s, Retry-After %q; want 429 and 1 or 2 s", answer.Status, answer.Header.Get("Retry-After"))
 	}
 	at := time.After(time.Duration(wait) * time.Second)
 	for i := range 10 {
@@ -143,11 +143,11 @@ func TestRateLimitOverHTTP(t *testing.T) {
 	}
 	<-at
 	if answer := post(); answer.StatusCode != http.StatusAccepted {
-		t.Errorf("after that time: got %s", answer.Status)
+		t.Errorf("after Retry-After: got %s, want 202", answer.Status)
 	}
 }
 
-// A room that nobody is in makes room for a new one, the longest unused first.
+// A new room evicts an empty room at the room limit, the longest unused first.
 func TestUnusedRoomsAreEvicted(t *testing.T) {
 	inBubble(t, presence.Config{MaxRooms: 3, Linger: -1}, func(t *testing.T, b *bubble) {
 		alice := testUser("alice")
@@ -156,48 +156,48 @@ func TestUnusedRoomsAreEvicted(t *testing.T) {
 		time.Sleep(time.Second)
 		b.stream("/events?room=b", "", alice).close()
 		time.Sleep(time.Second)
-		b.post("/messages?room=a", `{"data":2}`, alice) // now b is unused for longer
+		b.post("/messages?room=a", `{"data":2}`, alice) // now b is the longest unused
 		b.post("/messages?room=c", `{"data":1}`, alice)
 		c := b.stream("/events?room=a", first, alice)
 		if got := names(c.take()); got != " message sync user count:1" {
-			t.Errorf("in a, which was to stay: got %q", got)
+			t.Errorf("room a, used last: got %q, want its message", got)
 		}
 		c.close()
 		for i := range 100 {
 			b.post(fmt.Sprintf("/messages?room=x%d", i), `{"data":1}`, alice)
 		}
 		if got := names(b.stream("/events?room=a", first, alice).take()); got != ` reset:{"reason":"history"} sync user count:1` {
-			t.Errorf("in a, which was to go: got %q", got)
+			t.Errorf("room a, evicted: got %q, want a reset", got)
 		}
 		if got := names(stay.take()); stay.ended() || got != " sync user count:1" {
-			t.Errorf("who is in a room hears %q, ended %v", got, stay.ended())
+			t.Errorf("client in a room: got %q, ended %v; want sync and count, and an open stream", got, stay.ended())
 		}
 	})
 }
 
-// A room that made room and is made again gives no id twice, and tells nobody
-// what it said in its first life, whoever's place is asked for.
+// A room that was evicted and recreated assigns no id twice. It replays no message of its first
+// life, for any position.
 func TestIDsOfRecreatedRooms(t *testing.T) {
 	inBubble(t, presence.Config{MaxRooms: 2, Linger: -1}, func(t *testing.T, b *bubble) {
 		alice := testUser("alice")
-		ids := map[string]string{} // the last of a room
+		ids := map[string]string{} // the last id of a room
 		seen := map[string]bool{}
 		for i, name := range strings.Split("xxxxxyzxzyyx", "") {
 			ids[name] = b.post("/messages?room="+name, `{"data":1}`, alice)
 			if seen[name+ids[name]] {
-				t.Errorf("message %d of all: room %s gives id %s twice", i, name, ids[name])
+				t.Errorf("message %d: room %s: got id %s again, want a new one", i, name, ids[name])
 			}
 			seen[name+ids[name]] = true
 		}
 		if got := names(b.stream("/events?room=z", ids["z"], alice).take()); got != ` reset:{"reason":"history"} sync user count:1` {
-			t.Errorf("a room that was dropped tells %q", got)
+			t.Errorf("recreated room: got %q, want a reset", got)
 		}
 	})
 }
 
-// Clients that take their replays too slowly while the history goes on hold no
-// more than it may: the oldest are sent away, and no more of them.
-func TestSlowReplays(t *testing.T) { // promise 4
+// Promise 4: replays to clients that read too slowly hold limited memory while the history moves
+// on. Above the limit the server disconnects the oldest of these clients, and no more than needed.
+func TestSlowReplays(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		const size = 2 << 20
 		h := open(t, presence.Config{HistoryBytes: size, MaxMessage: 64 << 10, Linger: -1, MemberLimit: 1})
@@ -213,10 +213,10 @@ func TestSlowReplays(t *testing.T) { // promise 4
 		rooms := []string{"a", "b", "c", "d"}
 		start := time.Now()
 		watchers := map[string]*tab{}
-		var stopped net.Conn // of the last room
+		var stopped net.Conn // the stopped client of the last room
 		for _, room := range rooms {
 			first := h.post("/messages?room="+room, alice, `{"data":1}`)
-			fill(room) // and what the stopped clients before hold is history no longer
+			fill(room) // drops from the history the messages that earlier stopped clients hold
 			watchers[room] = h.stream("/events?room="+room, alice)
 			watchers[room].next("user count")
 			var err error
@@ -229,19 +229,19 @@ func TestSlowReplays(t *testing.T) { // promise 4
 			watchers[room].until("user count", "2")
 		}
 		fill("e")
-		// What each holds is nearly all that may be held, so the last may stay.
+		// Each stopped client holds nearly the whole limit, so that only the last one may stay.
 		for _, room := range rooms[:3] {
 			watchers[room].until("user count", "1")
 		}
 		if took := time.Since(start); took > 15*time.Second {
-			t.Fatalf("it took %v, in which whoever takes nothing is sent away anyhow", took)
+			t.Fatalf("got %v, want at most 15 s: later a client that reads nothing is disconnected anyway", took)
 		}
 		last := h.post("/messages?room=d", alice, `{"data":"last"}`)
 		stopped.SetReadDeadline(time.Now().Add(patience))
 		for lines := bufio.NewReader(stopped); ; {
 			line, err := lines.ReadString('\n')
 			if err != nil || line == "event: goodbye\n" {
-				t.Fatalf("the last, which goes on, was sent away: %.80q, %v", line, err)
+				t.Fatalf("last stopped client: got %.80q, %v; want message %s", line, err, last)
 			}
 			if line == "id: "+last+"\n" {
 				break

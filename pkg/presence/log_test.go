@@ -18,7 +18,7 @@ import (
 // requestID is the context key of a host's request ids.
 type requestID struct{}
 
-// withRequestID is a host's slog handler that adds the request id of the context to a line.
+// withRequestID is a host's slog handler that adds the request id of the context to each line.
 type withRequestID struct{ slog.Handler }
 
 func (h withRequestID) Handle(ctx context.Context, r slog.Record) error {
@@ -28,6 +28,8 @@ func (h withRequestID) Handle(ctx context.Context, r slog.Record) error {
 	return h.Handler.Handle(ctx, r)
 }
 
+// Log lines of a request are logged with its context, so that a host's handler can add its request
+// id.
 func TestLinesHaveTheRequestsContext(t *testing.T) {
 	var log bytes.Buffer
 	server, err := presence.New(presence.Config{
@@ -61,12 +63,12 @@ func TestLinesHaveTheRequestsContext(t *testing.T) {
 		}
 		server.ServeHTTP(httptest.NewRecorder(), r.WithContext(context.WithValue(r.Context(), requestID{}, "id-7")))
 		if got := log.String(); c.message != "" && (!strings.Contains(got, `msg="`+c.message+`"`) || !strings.Contains(got, "request=id-7")) {
-			t.Errorf("%s %s: got %q, want %q with the request's id", c.method, c.path, got, c.message)
+			t.Errorf("%s %s: got %q, want %q with request=id-7", c.method, c.path, got, c.message)
 		}
 	}
 }
 
-// Harden sends net/http's own lines to Config.Logger, unless the host has an ErrorLog.
+// Harden sends the log lines of net/http to Config.Logger, unless the host has an ErrorLog.
 func TestHardenSetsErrorLog(t *testing.T) {
 	var log, own bytes.Buffer
 	server, err := presence.New(presence.Config{
@@ -89,9 +91,9 @@ func TestHardenSetsErrorLog(t *testing.T) {
 		}
 	}
 	if got := log.String(); strings.Count(got, "level=WARN") != 1 || strings.Count(got, "TLS handshake error") != 1 {
-		t.Errorf("got %q, want one line", got)
+		t.Errorf("got %q, want one warning", got)
 	}
 	if got := own.String(); strings.Count(got, "\n") != 3 {
-		t.Errorf("the host's own log has %q, want three lines", got)
+		t.Errorf("ErrorLog of the host: got %q, want three lines", got)
 	}
 }

@@ -18,8 +18,7 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// admin mints a token of one who may do what admins may, and send to every
-// room.
+// admin mints an admin's token that may send to every room.
 func admin(t testing.TB) string {
 	t.Helper()
 	return mint(t, auth.Claims{Sub: "admin", Admin: true, Send: []string{"*"}, TTL: time.Hour})
@@ -32,22 +31,24 @@ func (h *testServer) status(method, path, token, body string) int {
 	return r.StatusCode
 }
 
+// PUT /state sets the info of a member and publishes it as update; it rejects invalid and large
+// values.
 func TestState(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{Linger: -1})
 		alice, bob := bearer(t, "alice"), bearer(t, "bob")
 		if got := h.status("PUT", "/state", alice, `{}`); got != http.StatusConflict {
-			t.Errorf("nobody is there: got %d", got)
+			t.Errorf("empty room: got %d, want 409", got)
 		}
 		c := h.stream("/events", alice)
 		c.next("user count")
 		if got := h.status("PUT", "/state", bob, `{}`); got != http.StatusConflict {
-			t.Errorf("bob is not there: got %d", got)
+			t.Errorf("bob, not in the room: got %d, want 409", got)
 		}
 		kib := `"` + strings.Repeat("x", 1022) + `"`
 		for _, body := range []string{`{"status": "away"}`, `null`, `"é"`, `[1, 2.50]`, kib, " " + kib + "\n"} {
 			if got := h.status("PUT", "/state", alice, body); got != http.StatusNoContent {
-				t.Errorf("%.30s: got %d", body, got)
+				t.Errorf("%.30s: got %d, want 204", body, got)
 			}
 			c.until("update", `{"id":"alice","info":`+strings.Trim(strings.ReplaceAll(strings.ReplaceAll(body, ": ", ":"), ", ", ","), " \n")+`}`)
 		}
@@ -60,14 +61,15 @@ func TestState(t *testing.T) {
 			}
 		}
 		if r := h.ask("PUT", "/state", alice, `{}`, "Content-Type", "text/plain"); r.StatusCode != http.StatusUnsupportedMediaType {
-			t.Errorf("as text: got %s", r.Status)
+			t.Errorf("text/plain: got %s, want 415", r.Status)
 		}
 		if p := h.presence(); len(p.Members) != 1 || string(p.Members[0].Info) != kib {
-			t.Errorf("GET /presence has %.99v", p.Members)
+			t.Errorf("GET /presence: got %.99v, want alice with info of 1 KiB", p.Members)
 		}
 	})
 }
 
+// GET /rooms returns the rooms in use in pages, to admins only.
 func TestRooms(t *testing.T) {
 	h := open(t, presence.Config{})
 	for i, name := range []string{"c", "a", "b", "a"} {
@@ -82,7 +84,7 @@ func TestRooms(t *testing.T) {
 		}
 		r := h.ask("GET", "/rooms?limit=2&after="+after, admin(t), "")
 		if err := json.NewDecoder(r.Body).Decode(&page); err != nil || r.StatusCode != http.StatusOK {
-			t.Fatalf("%s, %v", r.Status, err)
+			t.Fatalf("GET /rooms: got %s, %v; want 200", r.Status, err)
 		}
 		for _, c := range page.Rooms {
 			got = append(got, fmt.Sprintf("%s:%d/%d", c.Room, c.Connections, c.Users))
@@ -97,14 +99,16 @@ func TestRooms(t *testing.T) {
 	}
 	for path, want := range map[string]int{"/rooms": 403, "/rooms?limit=0": 403} {
 		if got := h.status("GET", path, bearer(t, "alice"), ""); got != want {
-			t.Errorf("one who is no admin: %s: got %d, want %d", path, got, want)
+			t.Errorf("no admin: %s: got %d, want %d", path, got, want)
 		}
 	}
 	if got := h.status("GET", "/rooms?limit=1001", admin(t), ""); got != http.StatusBadRequest {
-		t.Errorf("1,001 rooms a page: got %d", got)
+		t.Errorf("limit=1001: got %d, want 400", got)
 	}
 }
 
+// DELETE /members/{id} disconnects a user from one room and bans it there; other rooms are
+// unaffected.
 func TestRemoving(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{})
@@ -118,73 +122,73 @@ func TestRemoving(t *testing.T) {
 			}
 		}
 		if got := h.status("DELETE", "/members/a%2F%C3%A9%20%25", bearer(t, "watcher"), ""); got != http.StatusForbidden {
-			t.Errorf("one who is no admin: got %d", got)
+			t.Errorf("no admin: got %d, want 403", got)
 		}
-		if got := h.status("DELETE", "/members/nobody", admin(t), ""); got != http.StatusNotFound {
-			t.Errorf("one who is not there: got %d", got)
+		if got := h.status("DELETE", "/members/absent", admin(t), ""); got != http.StatusNotFound {
+			t.Errorf("user not in the room: got %d, want 404", got)
 		}
 		if got := h.status("DELETE", "/members/a%2F%C3%A9%20%25?for=1s", admin(t), ""); got != http.StatusNoContent {
-			t.Fatalf("got %d", got)
+			t.Fatalf("got %d, want 204", got)
 		}
 		for _, c := range []*tab{one, two} {
 			events := c.rest()
 			if last := events[len(events)-1]; last.name != "goodbye" || last.data != `{"reason":"removed"}` {
-				t.Errorf("who was removed hears %+v last", last)
+				t.Errorf("removed user: got %+v last, want goodbye removed", last)
 			}
 		}
 		if e := watcher.next("leave"); !strings.Contains(e.data, `"connections":1,"users":1,"reason":"removed"`) {
-			t.Errorf("the others hear %s", e.data)
+			t.Errorf("watcher: got leave %s, want reason removed and 1 connection", e.data)
 		}
 		watcher.expect("user count", "1")
 		if got := h.ask("GET", "/events", bearer(t, "a/é %"), "").StatusCode; got != http.StatusForbidden {
-			t.Errorf("who was removed is answered with %d", got)
+			t.Errorf("GET /events of a removed user: got %d, want 403", got)
 		}
 		h.post("/messages?room=other", bearer(t, "x"), `{"data":1}`)
 		other.next("message")
 	})
 }
 
-// What an admin sends is said by the server: it has no sender.
+// A message from an admin has no sender, because it is the server's.
 func TestAdminSendsAsTheServer(t *testing.T) {
 	h := open(t, presence.Config{MessageRate: 1, MessageBurst: 1})
 	c := h.stream("/events", bearer(t, "alice"))
-	for range 5 { // nor is it held to a rate
+	for range 5 { // above the rate limit, which exempts admins
 		id := h.post("/messages", admin(t), `{"event":"maintenance","data":{"in":5}}`)
 		if e := c.next("maintenance"); !strings.HasPrefix(e.data, `{"id":"`+id+`","data":{"in":5},"at":"`) {
-			t.Errorf("the room hears %s", e.data)
+			t.Errorf("got %s, want id %s and no sender", e.data, id)
 		}
 	}
 	if got := h.status("POST", "/messages", admin(t), `{"event":"user count","data":7}`); got != http.StatusBadRequest {
-		t.Errorf("the server's own event: got %d", got)
+		t.Errorf("event name of the server: got %d, want 400", got)
 	}
 	if got := h.status("POST", "/messages?room=r", mint(t, auth.Claims{Sub: "x", Admin: true, TTL: time.Hour}), `{"data":7}`); got != http.StatusForbidden {
-		t.Errorf("to a room that the token does not name: got %d", got)
+		t.Errorf("room that the token does not name: got %d, want 403", got)
 	}
 }
 
-// The same for a host program.
+// Members, Rooms and Kick return the same results to a host program as the HTTP API.
 func TestLibrary(t *testing.T) {
 	h := open(t, presence.Config{Linger: -1})
 	if members, err := h.Members(t.Context(), "lobby"); err != nil || members == nil || len(members) != 0 {
-		t.Errorf("an empty room has %v, %v", members, err)
+		t.Errorf("empty room: got %v, %v; want no members, not nil", members, err)
 	}
 	if rooms, err := h.Rooms(t.Context()); err != nil || rooms == nil || len(rooms) != 0 {
-		t.Errorf("an empty server has %v", rooms)
+		t.Errorf("empty server: got %v, %v; want no rooms, not nil", rooms, err)
 	}
 	alice := h.stream("/events", bearer(t, "alice"))
 	h.stream("/events", bearer(t, "bob")).next("user count")
 	members, err := h.Members(t.Context(), "lobby")
 	if err != nil || len(members) != 2 || members[0].ID != "alice" || members[1].ID != "bob" || members[0].Connections != 1 {
-		t.Errorf("got %+v, %v", members, err)
+		t.Errorf("got %+v, %v; want alice and bob", members, err)
 	}
 	if rooms, err := h.Rooms(t.Context()); err != nil || len(rooms) != 1 || rooms[0] != (presence.RoomCount{Room: "lobby", Connections: 2, Users: 2}) {
-		t.Errorf("got %+v", rooms)
+		t.Errorf("got %+v, %v; want lobby with 2 connections of 2 users", rooms, err)
 	}
 	if err := h.Kick(t.Context(), "lobby", "alice", time.Minute); err != nil {
 		t.Error(err)
 	}
 	if events := alice.rest(); events[len(events)-1].data != `{"reason":"removed"}` {
-		t.Errorf("alice hears %+v", events)
+		t.Errorf("alice: got %+v, want goodbye removed last", events)
 	}
 	for _, c := range []struct {
 		room, user string
@@ -199,26 +203,25 @@ func TestLibrary(t *testing.T) {
 		{"a b", "bob", time.Minute, room.ErrName},
 	} {
 		if err := h.Kick(t.Context(), c.room, c.user, c.ban); !errors.Is(err, c.want) {
-			t.Errorf("%+v: got %v", c, err)
+			t.Errorf("Kick %s from %s for %v: got %v, want %v", c.user, c.room, c.ban, err, c.want)
 		}
 	}
 	if _, err := h.Members(t.Context(), "a b"); !errors.Is(err, room.ErrName) {
-		t.Errorf("got %v", err)
+		t.Errorf("Members of an invalid room name: got %v, want %v", err, room.ErrName)
 	}
 	if err := h.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := h.Members(t.Context(), "lobby"); !errors.Is(err, presence.ErrDraining) {
-		t.Errorf("after the end: got %v", err)
+		t.Errorf("after Shutdown: got %v, want %v", err, presence.ErrDraining)
 	}
 	if err := h.Kick(t.Context(), "lobby", "bob", time.Minute); !errors.Is(err, presence.ErrDraining) {
-		t.Errorf("after the end: got %v", err)
+		t.Errorf("after Shutdown: got %v, want %v", err, presence.ErrDraining)
 	}
 }
 
-// 2,500 connections of 500 users (1,000 with -short, 5,000 in make test-long) come
-// at once. Those of a flush interval receive one state, encoded once, and each is in its
-// own.
+// All joiners of a flush interval receive one snapshot, encoded once, and each is in its own. 2,500
+// connections of 500 users join together (1,000 with -short, 5,000 in make test-long).
 func TestStormSharesSnapshots(t *testing.T) {
 	const users = 500
 	clients := sized(1000, 2500, 5000)
@@ -244,7 +247,7 @@ func TestStormSharesSnapshots(t *testing.T) {
 				bodies[i] = body
 				readers.Go(func() {
 					lines := bufio.NewReaderSize(body, 4<<10)
-					var events [2]event // sync, and the user count
+					var events [2]event // sync and user count
 					for j := 0; j < len(events); {
 						line, err := lines.ReadString('\n')
 						if err != nil {
@@ -271,7 +274,7 @@ func TestStormSharesSnapshots(t *testing.T) {
 						there = there || string(m.ID) == fmt.Sprint("user-", i%users)
 					}
 					if !there || !s.Complete || events[1].data != fmt.Sprint(s.Connections) || len(s.Members) != s.Users {
-						t.Errorf("user %d is told of %d connections of %d users, with itself: %v, and a count of %s", i%users, s.Connections, s.Users, there, events[1].data)
+						t.Errorf("user %d: got %d connections of %d users, itself among %d members: %v, count %s; want equal numbers and itself", i%users, s.Connections, s.Users, len(s.Members), there, events[1].data)
 					}
 				})
 			}
@@ -285,8 +288,8 @@ func TestStormSharesSnapshots(t *testing.T) {
 	for _, body := range bodies {
 		body.Close()
 	}
-	t.Logf("%d joiners received %d states, encoded %d times in at most %d intervals", clients, len(states), syncs, intervals)
+	t.Logf("%d joiners received %d snapshots, encoded %d times in at most %d intervals", clients, len(states), syncs, intervals)
 	if syncs > intervals || len(states) > syncs {
-		t.Errorf("%d states were encoded %d times in %d intervals", len(states), syncs, intervals)
+		t.Errorf("got %d snapshots, encoded %d times, want at most one per interval (%d)", len(states), syncs, intervals)
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
+// A message reaches every client of its room and of no other, with its sender, data and id.
 func TestMessageReachesTheRoom(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{})
@@ -38,7 +39,7 @@ func TestMessageReachesTheRoom(t *testing.T) {
 			response := h.ask("POST", "/messages?room=doc-1", bearer(t, "alice"), m.body, "Content-Type", m.kind)
 			var answer struct{ ID string }
 			if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || response.StatusCode != http.StatusAccepted {
-				t.Fatalf("%s: %s, %v", m.body, response.Status, err)
+				t.Fatalf("%.99s: got %s, %v; want 202 and an id", m.body, response.Status, err)
 			}
 			for _, c := range []*tab{alice, bob} {
 				e := c.next(m.event)
@@ -52,17 +53,18 @@ func TestMessageReachesTheRoom(t *testing.T) {
 					t.Fatal(err)
 				}
 				if string(got.Data) != m.data || got.From != (presence.Sender{ID: "alice", Name: "Alice"}) || got.ID != answer.ID || e.id != answer.ID || time.Since(got.At).Abs() > time.Minute {
-					t.Errorf("%.99s: got %.299s, id %s, answered %s", m.body, e.data, e.id, answer.ID)
+					t.Errorf("%.99s: got %.299s with id %s, want data %.99s from Alice with id %s", m.body, e.data, e.id, m.data, answer.ID)
 				}
 			}
 		}
 		h.post("/messages", bearer(t, "alice"), `{"data":"here"}`)
 		if e := other.next("message"); !strings.Contains(e.data, `"here"`) {
-			t.Errorf("another room heard %s", e.data)
+			t.Errorf("lobby: got %s, want only the message \"here\"", e.data)
 		}
 	})
 }
 
+// Publish sends a message without a sender and returns its id, or an error that names the cause.
 func TestPublish(t *testing.T) {
 	h := open(t, presence.Config{})
 	c := h.stream("/events", bearer(t, "alice"))
@@ -89,10 +91,11 @@ func TestPublish(t *testing.T) {
 		}
 	}
 	if _, err := h.Publish(t.Context(), "lobby", "", make(chan int)); err == nil {
-		t.Error("a channel was published")
+		t.Error("Publish of a channel: got no error, want one")
 	}
 }
 
+// Every refusal is a problem with its status, a title and a detail that names the cause.
 func TestProblems(t *testing.T) {
 	h := open(t, presence.Config{})
 	lobby := mint(t, auth.Claims{Sub: "alice", TTL: time.Hour})
@@ -158,18 +161,19 @@ func TestProblems(t *testing.T) {
 			t.Errorf("%s: %s %s: got %s, %+v, %v; want %d, %q", p.name, p.method, p.path, response.Status, got, err, p.status, p.detail)
 		}
 		if challenge := response.Header.Get("WWW-Authenticate"); (p.status == 401) != strings.HasPrefix(challenge, "Bearer") {
-			t.Errorf("%s: WWW-Authenticate is %q", p.name, challenge)
+			t.Errorf("%s: got WWW-Authenticate %q, want Bearer: %v", p.name, challenge, p.status == 401)
 		}
 		if allow := response.Header.Get("Allow"); (p.status == 405) != (allow != "") {
-			t.Errorf("%s: Allow is %q", p.name, allow)
+			t.Errorf("%s: got Allow %q, want one: %v", p.name, allow, p.status == 405)
 		}
 	}
 	if p := h.presence(); p.Connections != 0 {
-		t.Errorf("%d connections were counted that were refused", p.Connections)
+		t.Errorf("after refused streams: got %d connections, want 0", p.Connections)
 	}
 }
 
-// Senders from many goroutines, readers of one order.
+// Promise 2: all clients receive concurrent messages in one order, and those of a sender in the
+// order sent.
 func TestPromise2OneOrderForAll(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		const senders, each = 20, 100
@@ -189,7 +193,7 @@ func TestPromise2OneOrderForAll(t *testing.T) {
 		for range senders * each {
 			one, two := a.next("message"), b.next("message")
 			if one != two {
-				t.Fatalf("one client got %s, the other %s", one.data, two.data)
+				t.Fatalf("bob got %s, want %s as alice", two.data, one.data)
 			}
 			var m struct {
 				From presence.Sender
@@ -199,25 +203,25 @@ func TestPromise2OneOrderForAll(t *testing.T) {
 				t.Fatal(err)
 			}
 			if m.Data != last[m.From.ID] {
-				t.Fatalf("message %d of %s came in the place of %d", m.Data, m.From.ID, last[m.From.ID])
+				t.Fatalf("%s: got message %d, want %d", m.From.ID, m.Data, last[m.From.ID])
 			}
 			last[m.From.ID]++
 		}
 	})
 }
 
-// A hook that hangs delays no client, and the hooks of a room come in order.
+// A hook that blocks delays no client, and the hooks of a room are called in order.
 func TestHooks(t *testing.T) {
 	release := make(chan struct{})
-	heard := make(chan string, 100)
+	calls := make(chan string, 100)
 	h := open(t, presence.Config{
 		Linger: -1,
-		OnJoin: func(room string, m presence.Member) { <-release; heard <- "join " + room + " " + string(m.ID) },
+		OnJoin: func(room string, m presence.Member) { <-release; calls <- "join " + room + " " + string(m.ID) },
 		OnLeave: func(room string, m presence.Member, why presence.Reason) {
-			heard <- fmt.Sprint("leave ", room, " ", m.ID, " ", why)
+			calls <- fmt.Sprint("leave ", room, " ", m.ID, " ", why)
 		},
 		OnMessage: func(m presence.Message) {
-			heard <- fmt.Sprint("message ", m.Room, " ", m.From.ID, " ", m.Event, " ", string(m.Data))
+			calls <- fmt.Sprint("message ", m.Room, " ", m.From.ID, " ", m.Event, " ", string(m.Data))
 		},
 	})
 	alice := h.stream("/events", bearer(t, "alice"))
@@ -229,19 +233,19 @@ func TestHooks(t *testing.T) {
 	bob.close()
 	alice.until("user count", "1")
 	select {
-	case got := <-heard:
-		t.Fatalf("heard %q while the first hook runs", got)
+	case got := <-calls:
+		t.Fatalf("while the first hook runs: got %q, want no call", got)
 	default:
 	}
 	close(release)
 	for _, want := range []string{"join lobby alice", "message lobby bob chat [1]", "join lobby bob", "leave lobby bob closed"} {
-		if got := <-heard; got != want {
-			t.Errorf("heard %q, want %q", got, want)
+		if got := <-calls; got != want {
+			t.Errorf("got hook %q, want %q", got, want)
 		}
 	}
 }
 
-// Rooms that come and go have their hooks in order, too.
+// The hooks of a room without clients are called in order too.
 func TestHooksOfAnEmptyRoom(t *testing.T) {
 	var mu sync.Mutex
 	var got []string
@@ -262,20 +266,20 @@ func TestHooksOfAnEmptyRoom(t *testing.T) {
 	}
 	for i, data := range got {
 		if data != fmt.Sprint(i) {
-			t.Fatalf("in the place of message %d the hook heard %s", i, data)
+			t.Fatalf("hook: got message %s, want %d", data, i)
 		}
 	}
 	if len(got) != 200 {
-		t.Errorf("the hook heard %d messages of 200", len(got))
+		t.Errorf("hook: got %d messages, want 200", len(got))
 	}
 }
 
-// Publish gives up with its context.
+// Publish returns when its context ends.
 func TestPublishStopsWithContext(t *testing.T) {
 	h := open(t, presence.Config{})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	for range 100 { // a free slot and the end of ctx are drawn by lot
+	for range 100 { // select draws a free slot or the end of ctx at random
 		if _, err := h.Publish(ctx, "lobby", "", 1); err != nil {
 			if !errors.Is(err, context.Canceled) {
 				t.Errorf("got %v, want context.Canceled", err)
@@ -283,10 +287,10 @@ func TestPublishStopsWithContext(t *testing.T) {
 			return
 		}
 	}
-	t.Error("Publish never looked at its context")
+	t.Error("Publish with a canceled context: got no error 100 times, want context.Canceled")
 }
 
-// raw sends bytes as they are and returns the answer to them.
+// raw sends bytes unchanged and returns the answer.
 func (h *testServer) raw(request string) *http.Response {
 	h.t.Helper()
 	c, err := net.Dial("tcp", strings.TrimPrefix(h.URL, "http://"))
@@ -298,15 +302,15 @@ func (h *testServer) raw(request string) *http.Response {
 	io.WriteString(c, request)
 	response, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
-		h.t.Fatalf("%.50s…: %v", request, err)
+		h.t.Fatalf("%.50s…: got %v, want an answer", request, err)
 	}
 	return response
 }
 
-// A body that never comes holds nobody's goroutine for long, be the request
-// good or not.
+// A body that never arrives ends at its time limit, whether or not the request is valid otherwise.
+// It blocks no goroutine for longer.
 func TestBodyTimeout(t *testing.T) {
-	t.Parallel() // it takes the 10 s that a body may take
+	t.Parallel() // it takes 10 s, the time limit of a body
 	h := open(t, presence.Config{})
 	want := map[string]int{
 		"POST /messages HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 9\r\nAuthorization: Bearer " + bearer(t, "alice") + "\r\n\r\n": 400,
@@ -326,12 +330,13 @@ func TestBodyTimeout(t *testing.T) {
 	wait.Wait()
 }
 
+// A body with broken chunks gets 400 and is not logged.
 func TestBrokenBody(t *testing.T) {
 	var log bytes.Buffer
 	h := open(t, presence.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	r := h.raw("POST /session HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
 	if r.StatusCode != http.StatusBadRequest || log.Len() > 0 {
-		t.Errorf("got %s, log %q", r.Status, log.String())
+		t.Errorf("got %s, log %q; want 400 and no log", r.Status, log.String())
 	}
 }
 

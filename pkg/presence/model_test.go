@@ -17,18 +17,19 @@ import (
 	"example.com/presence/pkg/presence"
 )
 
-var modelSeed = flag.Uint64("model.seed", 0, "run TestModel with this seed alone")
+var modelSeed = flag.Uint64("model.seed", 0, "run TestModel with this seed only")
 
-// The server beside a plain model of it: 100,000 steps at random (12,000 with
-// -short, 500,000 in make test-long), of which each is a join, a close, a reload, a removal, a state, a message, a renewal or some
-// time that passes, in which tokens expire and lingering ends. After each
-// moment of quiet the model, the server, and what every client has made of its
-// events agree. Most steps come within a flush interval, so that clients are admitted
-// at once, others leave and the member limit is crossed before it ends.
+// Promises 1, 2, 3, 6 and 7: server, clients and a plain model agree after random steps. The test
+// takes 100,000 steps (12,000 with -short, 500,000 in make test-long).
+//
+// A step is a join, a close, a reload, a removal, a state, a message, a renewal or a wait, in which
+// tokens and grace periods expire. Most steps are within a flush interval: before it ends, clients
+// are admitted at once, others leave and the member limit is crossed. At each quiet moment the test
+// compares the model, the server, and the state that every client has derived from its events.
 //
 //	go test -run TestModel -v ./pkg/presence                      # prints its seeds
-//	go test -run TestModel -model.seed 123 ./pkg/presence         # runs one again
-func TestModel(t *testing.T) { // promises 1, 2, 3, 6 and 7
+//	go test -run TestModel -model.seed 123 ./pkg/presence         # repeats a run
+func TestModel(t *testing.T) {
 	runs, steps := sized(4, 10, 50), sized(3_000, 10_000, 10_000)
 	for range runs {
 		seed := rand.Uint64()
@@ -50,11 +51,11 @@ func TestModel(t *testing.T) { // promises 1, 2, 3, 6 and 7
 				for m.step = range steps {
 					m.act()
 					if t.Failed() {
-						t.Fatalf("at step %d; to run it again: -model.seed %d", m.step, seed)
+						t.Fatalf("failed at step %d; to repeat the run: -model.seed %d", m.step, seed)
 					}
 				}
 				if m.quiets < steps/100 {
-					t.Errorf("all was compared %d times only", m.quiets)
+					t.Errorf("got %d comparisons, want at least %d", m.quiets, steps/100)
 				}
 			})
 		})
@@ -71,36 +72,35 @@ const (
 	modelUsers   = 18 // above and below the limit
 )
 
-// model is who should be where.
+// model is the expected state of the server.
 type model struct {
 	t       *testing.T
 	b       *bubble
 	count   presence.Count
 	rnd     *rand.Rand
 	step    int
-	quiets  int // how often all was compared
+	quiets  int // number of comparisons
 	rooms   map[string]*modelRoom
 	clients []*modelClient
 }
 
 type modelRoom struct {
-	users  map[string]*modelUser
-	banned map[string]time.Time // until when
-	left   map[string]bool      // id and reason of all who have gone since the last quiet
-	said   int
-	counts []int // all user counts that were true, in order
+	users    map[string]*modelUser
+	banned   map[string]time.Time // end of the ban
+	left     map[string]bool      // id and reason of all users that have left since the last comparison
+	messages int
+	counts   []int // all true user counts, in order
 }
 
 type modelUser struct {
 	since       time.Time
 	info        string
 	connections int
-	until       time.Time // when its lingering ends, if it has no connections
-	reason      string    // of the end of its last one
+	until       time.Time // end of its grace period, if it has no connections
+	reason      string    // of the end of its last connection
 }
 
-// modelClient is a client that does what a client should: it follows the events
-// and knows nothing else.
+// modelClient is a client that knows only its own events.
 type modelClient struct {
 	*clientStream
 	room, user string
@@ -108,14 +108,14 @@ type modelClient struct {
 	sid        string
 
 	lastID    string
-	seq       int               // of the last message
-	synced    bool              // since it came back
-	complete  bool              // it is told of members
+	seq       int               // sequence number of the last message
+	synced    bool              // since its last connect
+	complete  bool              // its sync had all members
 	members   map[string]string // id → info
 	count     int
-	counted   int    // where in modelRoom.counts its last count is, at the earliest
-	sentAway  string // the reason of goodbye
-	forgotten bool   // the model knows that it has ended
+	counted   int    // earliest index of its last count in modelRoom.counts
+	goodbye   string // the reason of its goodbye
+	forgotten bool   // the model has removed it
 }
 
 func (m *model) act() {
@@ -126,7 +126,7 @@ func (m *model) act() {
 		m.join(room, user, "", 0)
 	case n < 46:
 		m.close(m.pick())
-	case n < 58: // a reload, with its place
+	case n < 58: // a reload, with the last id
 		if c := m.pick(); c != nil {
 			m.close(c)
 			m.read(c)
@@ -151,7 +151,7 @@ func (m *model) act() {
 	}
 }
 
-// pick draws an open connection; nil if there is none.
+// pick returns a random open connection, or nil if there is none.
 func (m *model) pick() *modelClient {
 	if len(m.clients) == 0 {
 		return nil
@@ -175,12 +175,12 @@ func (m *model) join(room, user, lastID string, seq int) {
 	r := m.rooms[room]
 	if time.Now().Before(r.banned[user]) {
 		if c.status != http.StatusForbidden {
-			m.t.Errorf("%s is answered with %d in %s until %v", user, c.status, room, r.banned[user])
+			m.t.Errorf("GET /events of %s in %s, banned until %v: got %d, want 403", user, room, r.banned[user], c.status)
 		}
 		return
 	}
 	if c.status != http.StatusOK {
-		m.t.Errorf("%s is answered with %d in %s", user, c.status, room)
+		m.t.Errorf("GET /events of %s in %s: got %d, want 200", user, room, c.status)
 		return
 	}
 	if r.users[user] == nil {
@@ -192,7 +192,7 @@ func (m *model) join(room, user, lastID string, seq int) {
 	m.clients = append(m.clients, c)
 }
 
-// info is short for half of the members, and for the others such that four of them make a
+// info is short for half of the members. For the other half it is so long that four of them make a
 // snapshot for which a joiner waits.
 func (m *model) info() json.RawMessage {
 	long := strings.Repeat("x", 990*m.rnd.IntN(2))
@@ -206,7 +206,7 @@ func (m *model) close(c *modelClient) {
 	}
 }
 
-// gone takes a connection out of the model.
+// gone removes a connection from the model.
 func (m *model) gone(c *modelClient, reason string, at time.Time) {
 	c.forgotten = true
 	m.clients = slices.DeleteFunc(m.clients, func(other *modelClient) bool { return other == c })
@@ -218,7 +218,7 @@ func (m *model) gone(c *modelClient, reason string, at time.Time) {
 	m.counts(m.rooms[c.room])
 }
 
-// counts appends the room's user count, if it is another one now.
+// counts appends the room's user count if it has changed.
 func (m *model) counts(r *modelRoom) {
 	n := len(r.users)
 	if m.count == presence.CountConnections {
@@ -251,7 +251,7 @@ func (m *model) kick(room, user string) {
 	ban := time.Second + time.Duration(m.rnd.Int64N(int64(9*time.Second)))
 	err := m.b.Kick(m.t.Context(), room, user, ban)
 	if there := r.users[user] != nil; there != (err == nil) {
-		m.t.Errorf("%s is in %s: %v; removing it: %v", user, room, there, err)
+		m.t.Errorf("Kick %s from %s: got %v, want no error: %v", user, room, err, there)
 	}
 	if err != nil {
 		return
@@ -265,8 +265,8 @@ func (m *model) kick(room, user string) {
 		}
 		m.gone(c, "removed", time.Now())
 		m.read(c)
-		if c.sentAway != "removed" || !c.ended() {
-			m.t.Errorf("%s, removed from %s, was told %q", user, room, c.sentAway)
+		if c.goodbye != "removed" || !c.ended() {
+			m.t.Errorf("%s, removed from %s: got goodbye %q, ended %v; want removed", user, room, c.goodbye, c.ended())
 		}
 	}
 }
@@ -294,13 +294,13 @@ func (m *model) post(room, user string) {
 	if time.Now().Before(r.banned[user]) {
 		return
 	}
-	r.said++
-	if id := m.b.post("/messages?room="+room, `{"data":1}`, testUser(user)); !strings.HasSuffix(id, fmt.Sprint("-", r.said)) {
-		m.t.Errorf("message %d of %s has id %s", r.said, room, id)
+	r.messages++
+	if id := m.b.post("/messages?room="+room, `{"data":1}`, testUser(user)); !strings.HasSuffix(id, fmt.Sprint("-", r.messages)) {
+		m.t.Errorf("message in %s: got id %s, want sequence number %d", room, id, r.messages)
 	}
 }
 
-// renew is a sign-in of the user's with a token for room a only.
+// renew signs the user in with a token for room a only.
 func (m *model) renew(user string) {
 	u := testUser(user)
 	u.Join = []string{"a"}
@@ -309,7 +309,7 @@ func (m *model) renew(user string) {
 	}
 	u.Expires = time.Now().Add(time.Duration(1 + m.rnd.Int64N(int64(time.Minute))))
 	if answer := m.b.ask("POST", "/session", `{"token":"t"}`, u); answer.Code != http.StatusNoContent {
-		m.t.Errorf("POST /session: got %d %s", answer.Code, answer.Body)
+		m.t.Errorf("POST /session: got %d %s, want 204", answer.Code, answer.Body)
 	}
 	for _, c := range m.clients {
 		if c.user == user && c.room == "a" && c.sid == u.SID && !c.expires.IsZero() && u.Expires.After(c.expires) {
@@ -318,8 +318,7 @@ func (m *model) renew(user string) {
 	}
 }
 
-// sleep lets time pass, and what ends by itself meanwhile end, in its order; it
-// reports whether anything did.
+// sleep waits, and applies the expiries of that time in order. It reports whether anything expired.
 func (m *model) sleep(d time.Duration) (any bool) {
 	time.Sleep(d)
 	synctest.Wait()
@@ -332,8 +331,8 @@ func (m *model) sleep(d time.Duration) (any bool) {
 				when, next = c.expires, func() {
 					m.gone(c, "expired", c.expires)
 					m.read(c)
-					if c.sentAway != "expired" || !c.ended() {
-						m.t.Errorf("%s in %s, whose token has ended, was told %q", c.user, c.room, c.sentAway)
+					if c.goodbye != "expired" || !c.ended() {
+						m.t.Errorf("%s in %s, token expired: got goodbye %q, ended %v; want expired", c.user, c.room, c.goodbye, c.ended())
 					}
 				}
 			}
@@ -353,18 +352,18 @@ func (m *model) sleep(d time.Duration) (any bool) {
 	}
 }
 
-// read has the client follow what has come.
+// read applies the new events to the client.
 func (m *model) read(c *modelClient) {
 	m.t.Helper()
 	for _, e := range c.take() {
-		if c.sentAway != "" {
-			m.t.Errorf("after its goodbye %s is told %+v", c.user, e)
+		if c.goodbye != "" {
+			m.t.Errorf("%s after its goodbye: got %+v, want no event", c.user, e)
 		}
 		if e.id != "" {
 			c.lastID = e.id
 		}
-		place, _ := strconv.Atoi(e.id[strings.Index(e.id, "-")+1:])
-		var said struct {
+		seq, _ := strconv.Atoi(e.id[strings.Index(e.id, "-")+1:])
+		var data struct {
 			ID, Reason string
 			Info       json.RawMessage
 			Complete   bool
@@ -374,60 +373,59 @@ func (m *model) read(c *modelClient) {
 			}
 		}
 		if e.name != "user count" && e.data != "" {
-			if err := json.Unmarshal([]byte(e.data), &said); err != nil {
-				m.t.Errorf("%+v: %v", e, err)
+			if err := json.Unmarshal([]byte(e.data), &data); err != nil {
+				m.t.Errorf("event %+v: got %v, want JSON", e, err)
 			}
 		}
-		if e.id != "" && e.name != "message" && place != c.seq && e.name != "reset" && (e.name != "sync" || c.lastID != "" && c.synced) {
-			m.t.Errorf("%s in %s is at message %d, and has %q with id %s", c.user, c.room, c.seq, e.name, e.id)
+		if e.id != "" && e.name != "message" && seq != c.seq && e.name != "reset" && (e.name != "sync" || c.lastID != "" && c.synced) {
+			m.t.Errorf("%s in %s: got %q with id %s, want sequence number %d", c.user, c.room, e.name, e.id, c.seq)
 		}
 		switch e.name {
 		case "reset":
-			c.seq = place
+			c.seq = seq
 		case "sync":
-			if !c.synced && c.seq != place && c.seq != 0 {
-				m.t.Errorf("%s in %s is at message %d, and its sync at %s", c.user, c.room, c.seq, e.id)
+			if !c.synced && c.seq != seq && c.seq != 0 {
+				m.t.Errorf("%s in %s: got sync with id %s, want sequence number %d", c.user, c.room, e.id, c.seq)
 			}
-			c.synced, c.seq, c.complete, c.members = true, place, said.Complete, map[string]string{}
-			for _, member := range said.Members {
+			c.synced, c.seq, c.complete, c.members = true, seq, data.Complete, map[string]string{}
+			for _, member := range data.Members {
 				c.members[member.ID] = string(member.Info)
 			}
 			if _, there := c.members[c.user]; !c.forgotten && c.complete && !there {
-				m.t.Errorf("%s is not in its own sync %s", c.user, e.data)
+				m.t.Errorf("%s: got sync %s, want itself in it", c.user, e.data)
 			}
 		case "message":
-			if place != c.seq+1 {
-				m.t.Errorf("%s in %s is at message %d, and the next is %s", c.user, c.room, c.seq, e.id)
+			if seq != c.seq+1 {
+				m.t.Errorf("%s in %s: got message %s, want sequence number %d", c.user, c.room, e.id, c.seq+1)
 			}
-			c.seq = place
+			c.seq = seq
 		case "user count":
 			n, err := strconv.Atoi(e.data)
 			counts := m.rooms[c.room].counts
 			newer := slices.Index(counts[c.counted:], n)
 			if err != nil || newer < 0 {
-				m.t.Errorf("%s in %s gets the user count %s; since its last one the counts were %v", c.user, c.room, e.data, counts[c.counted:])
+				m.t.Errorf("%s in %s: got user count %s, want one of %v, the counts since its last one", c.user, c.room, e.data, counts[c.counted:])
 			}
 			c.count, c.counted = n, c.counted+max(0, newer)
 		case "join", "leave", "update":
-			_, there := c.members[said.ID]
+			_, there := c.members[data.ID]
 			if !c.synced || !c.complete || there == (e.name == "join") {
-				m.t.Errorf("%s in %s, with members %v, complete %v, is told %s %s", c.user, c.room, c.members, c.complete, e.name, e.data)
+				m.t.Errorf("%s in %s: got %s %s, want a change of its members %v, complete %v", c.user, c.room, e.name, e.data, c.members, c.complete)
 			}
-			c.members[said.ID] = string(said.Info)
+			c.members[data.ID] = string(data.Info)
 			if e.name == "leave" {
-				delete(c.members, said.ID)
-				if !m.rooms[c.room].left[said.ID+" "+said.Reason] {
-					m.t.Errorf("%s in %s is told %s; gone are %v", c.user, c.room, e.data, m.rooms[c.room].left)
+				delete(c.members, data.ID)
+				if !m.rooms[c.room].left[data.ID+" "+data.Reason] {
+					m.t.Errorf("%s in %s: got leave %s, want one of %v", c.user, c.room, e.data, m.rooms[c.room].left)
 				}
 			}
 		case "goodbye":
-			c.sentAway = said.Reason
+			c.goodbye = data.Reason
 		}
 	}
 }
 
-// quiet compares model, server and clients after a second in which nothing was
-// done.
+// quiet compares model, server and clients after a second without any step.
 func (m *model) quiet() {
 	m.quiets++
 	counts, err := m.b.Rooms(m.t.Context())
@@ -449,38 +447,38 @@ func (m *model) quiet() {
 			want = append(want, fmt.Sprint(id, u.connections, u.since, u.info))
 		}
 		if !slices.Equal(got, want) {
-			m.t.Errorf("%s has\n%s\nwant\n%s", name, strings.Join(got, "\n"), strings.Join(want, "\n"))
+			m.t.Errorf("Members of %s: got\n%s\nwant\n%s", name, strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
 		at := slices.IndexFunc(counts, func(c presence.RoomCount) bool { return c.Room == name })
 		if at < 0 && len(r.users) > 0 || at >= 0 && (counts[at].Connections != total || counts[at].Users != len(r.users)) {
-			m.t.Errorf("the rooms are %+v; %s has %d connections of %d users", counts, name, total, len(r.users))
+			m.t.Errorf("Rooms: got %+v, want %s with %d connections of %d users", counts, name, total, len(r.users))
 		}
-		told := -1 // 1: of members, 0: not
+		all := -1 // 1: the clients have all members, 0: they have none
 		for _, c := range m.clients {
 			if c.room != name {
 				continue
 			}
 			m.read(c)
-			if c.ended() || !c.synced || c.count != count || c.seq != r.said {
-				m.t.Errorf("%s in %s: ended %v, synced %v, user count %d of %d, message %d of %d", c.user, name, c.ended(), c.synced, c.count, count, c.seq, r.said)
+			if c.ended() || !c.synced || c.count != count || c.seq != r.messages {
+				m.t.Errorf("%s in %s: got ended %v, synced %v, user count %d, message %d; want false, true, %d, %d", c.user, name, c.ended(), c.synced, c.count, c.seq, count, r.messages)
 			}
-			if complete := map[bool]int{true: 1}[c.complete]; told >= 0 && complete != told {
-				m.t.Errorf("some in %s are told of members, some not", name)
+			if complete := map[bool]int{true: 1}[c.complete]; all >= 0 && complete != all {
+				m.t.Errorf("%s in %s: got members: %v, want as the other clients", c.user, name, c.complete)
 			} else {
-				told = complete
+				all = complete
 			}
 			if c.complete && len(r.users) > modelLimit {
-				m.t.Errorf("%s is told of %d members", c.user, len(r.users))
+				m.t.Errorf("%s in %s: got %d members, want none above the limit of %d", c.user, name, len(r.users), modelLimit)
 			}
 			if !c.complete {
 				continue
 			}
 			if len(c.members) != len(r.users) {
-				m.t.Errorf("%s in %s sees %v, there are %d", c.user, name, c.members, len(r.users))
+				m.t.Errorf("%s in %s: got members %v, want %d", c.user, name, c.members, len(r.users))
 			}
 			for id, info := range c.members {
 				if u := r.users[id]; u == nil || u.info != info {
-					m.t.Errorf("%s in %s sees %s with %s, there is %+v", c.user, name, id, info, u)
+					m.t.Errorf("%s in %s: got member %s with info %s, want %+v", c.user, name, id, info, u)
 				}
 			}
 		}

@@ -34,14 +34,14 @@ type openAPI struct {
 	router routers.Router
 }
 
-// readOpenAPI reads the document, and fails unless it is one.
+// readOpenAPI reads the document and validates it.
 func readOpenAPI(t *testing.T) openAPI {
 	t.Helper()
 	doc, err := openapi3.NewLoader().LoadFromFile("../../docs/openapi.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := doc.Validate(t.Context()); err != nil { // its examples, too
+	if err := doc.Validate(t.Context()); err != nil { // its examples included
 		t.Fatal(err)
 	}
 	router, err := gorillamux.NewRouter(doc)
@@ -52,7 +52,7 @@ func readOpenAPI(t *testing.T) openAPI {
 	return openAPI{doc, router}
 }
 
-// operations are the methods of each path.
+// operations returns the methods of each path.
 func (d openAPI) operations() map[string][]string {
 	operations := map[string][]string{}
 	for path, item := range d.Paths.Map() {
@@ -61,8 +61,7 @@ func (d openAPI) operations() map[string][]string {
 	return operations
 }
 
-// reply is what came back, its body read: of a stream the part up to its
-// first event.
+// reply is an answer with its body; of a stream, the part up to its first event with a name.
 type reply struct {
 	*http.Response
 	body, event string
@@ -82,7 +81,7 @@ func readReply(t *testing.T, r *http.Response) reply {
 			return a
 		}
 		if err != nil {
-			t.Fatalf("%s %s: after %q: %v", r.Request.Method, r.Request.URL, a.body, err)
+			t.Fatalf("%s %s: got %v after %q, want the end or an event", r.Request.Method, r.Request.URL, err, a.body)
 		}
 		if event, found := strings.CutPrefix(line, "event: "); found {
 			a.event = strings.TrimSuffix(event, "\n")
@@ -93,27 +92,27 @@ func readReply(t *testing.T, r *http.Response) reply {
 	}
 }
 
-// check says in what the answer is not one of those that the operation has.
+// check returns an error if the operation does not document the answer.
 func (d openAPI) check(operation *openapi3.Operation, a reply) error {
 	documented := operation.Responses.Status(a.StatusCode)
 	if documented == nil {
-		return errors.New("the document lacks the status")
+		return fmt.Errorf("got status %d, want one of the document", a.StatusCode)
 	}
-	headers := []string{"Connection", "Content-Length", "Content-Type", "Date"} // of any answer
+	headers := []string{"Connection", "Content-Length", "Content-Type", "Date"} // on any answer
 	for name := range documented.Value.Headers {
 		headers = append(headers, http.CanonicalHeaderKey(name))
 	}
 	for name := range a.Header {
 		if !slices.Contains(headers, name) {
-			return fmt.Errorf("the document lacks the header %s", name)
+			return fmt.Errorf("got header %s, want one of the document", name)
 		}
 	}
 	if a.body != "" && len(documented.Value.Content) == 0 {
-		return fmt.Errorf("the document has no body, the answer has %q", a.body)
+		return fmt.Errorf("got body %q, want none as in the document", a.body)
 	}
 	head := a.Request.Method == http.MethodHead
 	request := a.Request.Clone(context.Background())
-	request.Method = http.MethodGet // of an answer to HEAD the validator would not look at the headers
+	request.Method = http.MethodGet // the validator ignores the headers of an answer to HEAD
 	input := &openapi3filter.ResponseValidationInput{
 		RequestValidationInput: &openapi3filter.RequestValidationInput{
 			Request: request,
@@ -137,12 +136,12 @@ func (d openAPI) check(operation *openapi3.Operation, a reply) error {
 		return err
 	}
 	if problem.Status != a.StatusCode || problem.Title != http.StatusText(a.StatusCode) {
-		return fmt.Errorf("the problem says %d %s", problem.Status, problem.Title)
+		return fmt.Errorf("got problem %d %s, want %d %s", problem.Status, problem.Title, a.StatusCode, http.StatusText(a.StatusCode))
 	}
 	return nil
 }
 
-// accepts says why the request is none of those that the operation takes.
+// accepts returns an error if the request is invalid by the document.
 func (d openAPI) accepts(r *http.Request) error {
 	r = r.Clone(context.Background())
 	body, err := r.GetBody()
@@ -166,7 +165,7 @@ func (d openAPI) accepts(r *http.Request) error {
 	})
 }
 
-// credential says why the request has no credential of that scheme, good or bad.
+// credential returns an error if the request has no credential of that scheme, valid or not.
 func credential(_ context.Context, input *openapi3filter.AuthenticationInput) error {
 	r, scheme := input.RequestValidationInput.Request, input.SecurityScheme
 	has := false
@@ -185,8 +184,8 @@ func credential(_ context.Context, input *openapi3filter.AuthenticationInput) er
 	return nil
 }
 
-// Every route is in the document, and nothing else is: by what server.go says,
-// and by what a server answers.
+// The document has every route and no other, by the source of this package and by the answers of a
+// server.
 func TestOpenAPIRoutes(t *testing.T) {
 	d := readOpenAPI(t)
 	h := open(t, presence.Config{Guest: func(string) (string, presence.User, error) { return "", presence.User{}, nil }})
@@ -216,14 +215,14 @@ func TestOpenAPIRoutes(t *testing.T) {
 		slices.Sort(routes[path])
 	}
 	if !maps.EqualFunc(routes, documented, slices.Equal) {
-		t.Errorf("the router has %v,\nthe document %v", routes, documented)
+		t.Errorf("got routes %v,\nwant those of the document: %v", routes, documented)
 	}
 
 	for path, methods := range documented {
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"} {
 			a := readReply(t, h.ask(method, strings.ReplaceAll(path, "{id}", "alice"), "", ""))
 			if got, want := a.StatusCode == http.StatusMethodNotAllowed, !slices.Contains(methods, method); got != want {
-				t.Errorf("%s %s: got %s; the document has %v", method, path, a.Status, methods)
+				t.Errorf("%s %s: got %s, want 405 for methods other than %v", method, path, a.Status, methods)
 			}
 			if a.StatusCode != http.StatusMethodNotAllowed {
 				continue
@@ -241,8 +240,8 @@ func TestOpenAPIRoutes(t *testing.T) {
 	}
 }
 
-// routeOf returns the routes that a call such as r.Get("/events", f) makes, or
-// get("/rooms", f), which makes two.
+// routeOf returns the methods and the path of a call such as r.Get("/events", f), or get("/rooms",
+// f), which registers two routes.
 func routeOf(n ast.Node) (methods []string, path string, ok bool) {
 	call, ok := n.(*ast.CallExpr)
 	if !ok || len(call.Args) != 2 {
@@ -264,13 +263,13 @@ func routeOf(n ast.Node) (methods []string, path string, ok bool) {
 	return methods, path, err == nil && strings.HasPrefix(path, "/")
 }
 
-// only is an operation that answers with that component alone.
+// only returns an operation with that component as its only answer.
 func (d openAPI) only(component string, status int) *openapi3.Operation {
 	return &openapi3.Operation{Responses: openapi3.NewResponses(openapi3.WithStatus(status, d.Components.Responses[component]))}
 }
 
-// Every status of every operation is brought about, and each request and each
-// answer held to the document.
+// Every documented status of every operation occurs, and each request and answer matches the
+// document.
 func TestOpenAPIAnswers(t *testing.T) {
 	d := readOpenAPI(t)
 
@@ -332,12 +331,12 @@ func TestOpenAPIAnswers(t *testing.T) {
 	}
 	for _, c := range []struct {
 		to           *testServer
-		why          string // of a stream the first event
+		name         string // of the case; of a stream its first event
 		method, path string
 		as           []string // headers
 		kind, body   string
 		status       int
-		valid        bool // the document takes the request
+		valid        bool // the request is valid by the document
 	}{
 		{usual, "sync", "GET", "/events", alice, "", "", 200, true},
 		{usual, "reset", "GET", "/events?room=doc-1&last_event_id=x-1", alice, "", "", 200, true},
@@ -400,7 +399,7 @@ func TestOpenAPIAnswers(t *testing.T) {
 		{usual, "one page", "GET", "/presence?room=doc-1", alice, "", "", 200, true},
 		{usual, "first page", "GET", "/presence?room=doc-1&limit=1", alice, "", "", 200, true},
 		{usual, "last page", "GET", "/presence?room=doc-1&limit=1000&after=a%2Fb", alice, "", "", 200, true},
-		{usual, "nobody", "GET", "/presence?room=doc-4", jar, "", "", 200, true},
+		{usual, "empty room", "GET", "/presence?room=doc-4", jar, "", "", 200, true},
 		{usual, "limit 0", "GET", "/presence?limit=0", alice, "", "", 400, false},
 		{usual, "limit 1001", "GET", "/presence?limit=1001", alice, "", "", 400, false},
 		{usual, "an empty limit, which is none", "GET", "/presence?limit=&after=", alice, "", "", 200, false},
@@ -496,9 +495,9 @@ func TestOpenAPIAnswers(t *testing.T) {
 		{draining, "draining", "GET", "/readyz", nil, "", "", 503, true},
 		{draining, "draining", "HEAD", "/readyz", nil, "", "", 503, true},
 	} {
-		what := c.method + " " + c.path + ": " + c.why
-		if len(what) > 99 {
-			what = what[:60] + "…: " + c.why
+		label := c.method + " " + c.path + ": " + c.name
+		if len(label) > 99 {
+			label = label[:60] + "…: " + c.name
 		}
 		headers := slices.Clone(c.as)
 		if c.kind != "" {
@@ -506,22 +505,22 @@ func TestOpenAPIAnswers(t *testing.T) {
 		}
 		a := readReply(t, c.to.ask(c.method, c.path, "", c.body, headers...))
 		isStream := a.Header.Get("Content-Type") == "text/event-stream"
-		if a.StatusCode != c.status || isStream && a.event != c.why {
-			t.Errorf("%s: got %s, %.200s; want %d", what, a.Status, a.body, c.status)
+		if a.StatusCode != c.status || isStream && a.event != c.name {
+			t.Errorf("%s: got %s, %.200s; want %d", label, a.Status, a.body, c.status)
 		}
 		route, _, err := d.router.FindRoute(a.Request)
 		if err != nil {
-			t.Fatalf("%s: %v", what, err)
+			t.Fatalf("%s: got %v, want a route", label, err)
 		}
 		if err := d.check(route.Operation, a); err != nil {
-			t.Errorf("%s: got %s, %.200s: %v", what, a.Status, a.body, err)
+			t.Errorf("%s: got %s, %.200s: %v", label, a.Status, a.body, err)
 		}
 		if err := d.accepts(a.Request); (err == nil) != c.valid {
-			t.Errorf("%s: the document says of the request %v; want it valid: %v", what, err, c.valid)
+			t.Errorf("%s: got request validation error %v, want it valid: %v", label, err, c.valid)
 		}
 		delete(untried, fmt.Sprint(c.method, " ", route.Path, " ", a.StatusCode))
 	}
 	for _, status := range slices.Sorted(maps.Keys(untried)) {
-		t.Errorf("%s is documented and was not brought about", status)
+		t.Errorf("%s: got no such answer, want one because it is documented", status)
 	}
 }

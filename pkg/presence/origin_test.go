@@ -11,8 +11,8 @@ import (
 	"example.com/presence/pkg/presence/auth"
 )
 
-// Origins are compared by scheme, lower-cased host and effective port (RFC 6454
-// section 5), with the Host of the request as with the ones that are allowed.
+// Origins are compared by scheme, lower-cased host and effective port (RFC 6454 section 5), with
+// the Host of the request and with the allowed origins.
 func TestOrigins(t *testing.T) {
 	h := open(t, presence.Config{CORSOrigins: []string{
 		"https://App.example:443", "http://localhost:3000", "https://*.Example.com", "http://*.localhost:5173",
@@ -21,7 +21,7 @@ func TestOrigins(t *testing.T) {
 	jar := auth.CookieName + "=" + bearer(t, "alice")
 	for _, c := range []struct {
 		host, origin string
-		same, listed bool // the Host's own; one of those that are allowed
+		same, listed bool // same origin as Host; one of the allowed origins
 	}{
 		{"presence.test:80", "http://presence.test", true, false},
 		{"presence.test", "http://presence.test:80", true, false},
@@ -82,17 +82,17 @@ func TestOrigins(t *testing.T) {
 				t.Errorf("Host %s, Origin %s, Sec-Fetch-Site %q: got %d %s, want %d", c.host, c.origin, site, w.Code, w.Body, want)
 			}
 			if w.Code == http.StatusForbidden && (!strings.Contains(w.Body.String(), c.host) || !strings.Contains(w.Body.String(), c.origin)) {
-				t.Errorf("Host %s, Origin %s: the refusal names not both: %s", c.host, c.origin, w.Body)
+				t.Errorf("Host %s, Origin %s: got refusal %s, want both names in it", c.host, c.origin, w.Body)
 			}
 			if got := w.Header().Get("Access-Control-Allow-Origin"); (got == c.origin) != c.listed || got != "" && got != c.origin {
-				t.Errorf("Origin %s: Access-Control-Allow-Origin is %q; it is listed: %v", c.origin, got, c.listed)
+				t.Errorf("Origin %s: got Access-Control-Allow-Origin %q, want the origin: %v", c.origin, got, c.listed)
 			}
 		}
 	}
 }
 
-// A browser lets a page of another site have this cookie only if it is
-// partitioned, and clears it only by the same attribute.
+// The cookie of SameSite=None is Partitioned, as is its removal. Otherwise a browser does not send
+// it from a page of another site, and does not clear it.
 func TestPartitionedCookie(t *testing.T) {
 	for _, mode := range []http.SameSite{http.SameSiteNoneMode, http.SameSiteLaxMode} {
 		h := open(t, presence.Config{Cookie: presence.Cookie{SameSite: mode}})
@@ -101,16 +101,16 @@ func TestPartitionedCookie(t *testing.T) {
 		for _, answer := range []*http.Response{in, out} {
 			all := answer.Cookies()
 			if mode == http.SameSiteNoneMode && (len(all) != 2 || all[1].Partitioned || all[1].MaxAge != -1 || all[1].Name != all[0].Name || all[1].Path != all[0].Path) {
-				t.Errorf("the cookie without the attribute is not cleared: %v", all)
+				t.Errorf("got cookies %v, want the one without Partitioned cleared", all)
 			}
 			if c := cookie(t, answer); c.Partitioned != (mode == http.SameSiteNoneMode) || !c.Secure || c.SameSite != mode {
-				t.Errorf("SameSite %v: got %s", mode, c)
+				t.Errorf("SameSite %v: got %s, want Secure and Partitioned: %v", mode, c, mode == http.SameSiteNoneMode)
 			}
 		}
 	}
 }
 
-// The preflight of a client that sends what the libraries for fetch send.
+// A preflight with the headers of the fetch libraries is answered for every method.
 func TestPreflightOfFetch(t *testing.T) {
 	h := open(t, presence.Config{CORSOrigins: []string{"https://app.example"}})
 	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE"} {
@@ -119,7 +119,7 @@ func TestPreflightOfFetch(t *testing.T) {
 		body, _ := io.ReadAll(r.Body)
 		if r.StatusCode != 200 || r.Header.Get("Access-Control-Allow-Methods") != method || r.Header.Get("Access-Control-Allow-Headers") == "" ||
 			r.Header.Get("X-Content-Type-Options") != "nosniff" {
-			t.Errorf("%s: got %s, %v, %s", method, r.Status, r.Header, body)
+			t.Errorf("%s: got %s, %v, %s; want 200 with the allowed method and headers", method, r.Status, r.Header, body)
 		}
 	}
 }

@@ -13,8 +13,7 @@ import (
 	"example.com/presence/pkg/presence"
 )
 
-// Files come as gzip where that is accepted, each form with an entity tag of its
-// own.
+// Files are sent as gzip where the request accepts it, and each form has its own entity tag.
 func TestCompressedFiles(t *testing.T) {
 	text := strings.Repeat("presence ", 500)
 	h := open(t, presence.Config{
@@ -39,7 +38,7 @@ func TestCompressedFiles(t *testing.T) {
 		}
 		got := string(body)
 		if coding := r.Header.Get("Content-Encoding"); (coding == "gzip") != zipped || coding != "" && !zipped {
-			t.Errorf("%q: Content-Encoding is %q", accept, coding)
+			t.Errorf("Accept-Encoding %q: got Content-Encoding %q, want gzip: %v", accept, coding, zipped)
 		} else if zipped {
 			zip, err := gzip.NewReader(strings.NewReader(got))
 			if err != nil {
@@ -47,14 +46,14 @@ func TestCompressedFiles(t *testing.T) {
 			}
 			unzipped, err := io.ReadAll(zip)
 			if got = string(unzipped); err != nil || len(body) > len(text)/2 {
-				t.Errorf("%q: %d bytes, %v", accept, len(body), err)
+				t.Errorf("Accept-Encoding %q: got %d bytes, %v; want at most %d", accept, len(body), err, len(text)/2)
 			}
 		}
 		if got != text || r.ContentLength != int64(len(body)) || !strings.HasPrefix(r.Header.Get("Content-Type"), "text/javascript") {
-			t.Errorf("%q: got %.20q, %v", accept, got, r.Header)
+			t.Errorf("Accept-Encoding %q: got %.20q, %v; want the file, its length and type", accept, got, r.Header)
 		}
 		if vary := strings.Join(r.Header.Values("Vary"), ", "); !strings.Contains(vary, "Accept-Encoding") || !strings.Contains(vary, "Origin") {
-			t.Errorf("%q: Vary is %q", accept, vary)
+			t.Errorf("Accept-Encoding %q: got Vary %q, want Accept-Encoding and Origin", accept, vary)
 		}
 		etag := r.Header.Get("ETag")
 		tags[fmt.Sprint(zipped, etag)] = true
@@ -62,23 +61,23 @@ func TestCompressedFiles(t *testing.T) {
 			again := h.askBy(plain, "GET", "/presence.js", "", "", append(headers, "If-None-Match", tag)...)
 			if again.StatusCode != http.StatusNotModified || again.Header.Get("ETag") != etag || !strings.Contains(strings.Join(again.Header.Values("Vary"), ","), "Accept-Encoding") ||
 				again.Header.Get("Content-Encoding") != "" {
-				t.Errorf("%q: If-None-Match %s: got %s, %v", accept, tag, again.Status, again.Header)
+				t.Errorf("Accept-Encoding %q, If-None-Match %s: got %s, %v; want 304 with ETag and Vary", accept, tag, again.Status, again.Header)
 			}
 		}
 		other := h.askBy(plain, "GET", "/presence.js", "", "", "Accept-Encoding", map[bool]string{true: "identity", false: "gzip"}[zipped], "If-None-Match", etag)
 		if other.StatusCode != http.StatusOK || other.Header.Get("ETag") == etag {
-			t.Errorf("%q: the other form is %s with ETag %s", accept, other.Status, other.Header.Get("ETag"))
+			t.Errorf("Accept-Encoding %q: other form: got %s with ETag %s, want 200 with another ETag", accept, other.Status, other.Header.Get("ETag"))
 		}
 	}
 	if len(tags) != 2 {
-		t.Errorf("the entity tags are %v, want one for each form", tags)
+		t.Errorf("got entity tags %v, want one for each form", tags)
 	}
 	if r := h.askBy(plain, "GET", "/dot.png", "", "", "Accept-Encoding", "gzip"); r.Header.Get("Content-Encoding") != "" || r.Header.Get("Vary") == "Accept-Encoding" {
-		t.Errorf("a file that is no smaller as gzip: %v", r.Header)
+		t.Errorf("file that is no smaller as gzip: got %v, want no Content-Encoding and no Vary", r.Header)
 	}
 }
 
-// The policy stands on each file, whether it is sent or known to the client, and on nothing else.
+// The policy is on every file, sent or not modified, and on nothing else.
 func TestContentSecurityPolicy(t *testing.T) {
 	own := "default-src 'self'; img-src https://images.example"
 	for policy, want := range map[string]string{"": presence.DefaultContentSecurityPolicy, own: own} {
@@ -92,11 +91,11 @@ func TestContentSecurityPolicy(t *testing.T) {
 				}
 			}
 			if again.StatusCode != http.StatusNotModified {
-				t.Errorf("%s again: got %s", path, again.Status)
+				t.Errorf("%s with its ETag: got %s, want 304", path, again.Status)
 			}
 		}
 		if got := h.ask("GET", "/healthz", "", "").Header.Get("Content-Security-Policy"); got != "" {
-			t.Errorf("/healthz has the policy %q", got)
+			t.Errorf("/healthz: got the policy %q, want none", got)
 		}
 	}
 }

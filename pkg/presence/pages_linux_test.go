@@ -8,10 +8,9 @@ import (
 	"time"
 )
 
-// GET /presence pages through a room of 18,000 members (3,500 with -short), on
-// sockets. Most of them stay, while 1,000 per second leave and others join.
-// Every member that stays is on one page of each round, once, and the pages are
-// in order.
+// Each round of GET /presence returns every staying member once, in order, while other members join
+// and leave. The room has 18,000 members (3,500 with -short) on real sockets; 1,000 per second
+// leave and as many join.
 func TestPagesOfALargeRoom(t *testing.T) {
 	const rate = 1000
 	clients, stay := sized(3_500, 18_000, 18_000), sized(2_500, 15_000, 15_000)
@@ -22,7 +21,7 @@ func TestPagesOfALargeRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	churned := make(chan answer, 1)
-	go func() { // ends with the churn, or the process
+	go func() { // ends with the churn or the process
 		var a answer
 		if err := load.out.Decode(&a); err != nil {
 			a.Error = err.Error()
@@ -30,7 +29,7 @@ func TestPagesOfALargeRoom(t *testing.T) {
 		churned <- a
 	}()
 	token := bearer(t, "watcher")
-	rounds := map[int]int{} // by the size of their pages
+	rounds := map[int]int{} // number of rounds by page size
 	var over *answer
 	for limit := 1000; over == nil || rounds[137] == 0; limit = 1137 - limit {
 		seen, last := 0, ""
@@ -39,7 +38,7 @@ func TestPagesOfALargeRoom(t *testing.T) {
 			for _, m := range p.Members {
 				id, n := string(m.ID), -1
 				if _, err := fmt.Sscanf(id, "user-%d", &n); err != nil || id <= last {
-					t.Fatalf("after %q comes %q, %v", last, id, err)
+					t.Fatalf("got member %q after %q, %v; want a greater id", id, last, err)
 				}
 				if n >= clients-stay && n < clients {
 					seen++
@@ -47,14 +46,14 @@ func TestPagesOfALargeRoom(t *testing.T) {
 				last = id
 			}
 			if p.Users < stay || p.Connections < stay {
-				t.Fatalf("a page says that there are %d connections of %d users", p.Connections, p.Users)
+				t.Fatalf("got a page with %d connections of %d users, want at least %d", p.Connections, p.Users, stay)
 			}
 			if after = p.Next; after == "" {
 				break
 			}
 		}
 		if seen != stay {
-			t.Fatalf("of %d who stay there are %d on pages of %d", stay, seen, limit)
+			t.Fatalf("pages of %d: got %d staying members, want %d", limit, seen, stay)
 		}
 		rounds[limit]++
 		select {
@@ -63,7 +62,7 @@ func TestPagesOfALargeRoom(t *testing.T) {
 		default:
 		}
 	}
-	t.Logf("%d rounds of pages of 1,000, %d of pages of 137, while %d members went and as many came, in %v", rounds[1000], rounds[137], clients-stay, over.Elapsed)
+	t.Logf("%d rounds of pages of 1,000, %d of pages of 137, while %d members left and as many joined, in %v", rounds[1000], rounds[137], clients-stay, over.Elapsed)
 	if over.Error != "" {
 		t.Error(over.Error)
 	}
@@ -82,7 +81,7 @@ func getPage(t *testing.T, addr, token string, limit int, after string) (p page)
 	}
 	defer response.Body.Close()
 	if err := json.NewDecoder(response.Body).Decode(&p); err != nil || response.StatusCode != http.StatusOK {
-		t.Fatalf("%s, %v", response.Status, err)
+		t.Fatalf("GET /presence: got %s, %v; want 200", response.Status, err)
 	}
 	return p
 }

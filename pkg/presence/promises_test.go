@@ -17,8 +17,9 @@ import (
 	"example.com/presence/pkg/presence/auth"
 )
 
-// 2,000 clients (400 with -short) join as fast as they can. None receives an older count after its
-// own, none more counts than its own and one per flush interval, and all end with the true one.
+// Promises 1 and 2: in a join storm no client receives a count older than its own. None receives
+// more counts than its own and one per flush interval, and all end with the true one. 2,000 clients
+// (400 with -short) join as fast as they can.
 func TestPromise1And2Storm(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		clients := sized(400, 2000, 2000)
@@ -44,19 +45,19 @@ func TestPromise1And2Storm(t *testing.T) {
 			for last < clients {
 				n, err := strconv.Atoi(c.next("user count").data)
 				if counts++; err != nil || n < last {
-					t.Fatalf("after %d a client received %d, %v", last, n, err)
+					t.Fatalf("got count %d after %d, %v; want no lower count", n, last, err)
 				}
 				last = n
 			}
 			if most := int(time.Since(start)/(50*time.Millisecond)) + 3; counts > most || last != clients {
-				t.Fatalf("a client received %d counts up to %d, of at most %d", counts, last, most)
+				t.Fatalf("got %d counts up to %d, want at most %d up to %d", counts, last, most, clients)
 			}
 		}
 	})
 }
 
-// Each message that is said after a client was answered reaches it, though its
-// sync may come later: after the sync, in order.
+// Promise 3: a client receives each message published after its answer, in order and after its
+// sync, even if the sync comes later.
 func TestPromise3NothingIsLostBetweenAnswerAndSync(t *testing.T) {
 	t.Parallel() // it waits for intervals of 200 ms
 	rounds := sized(8, 20, 100)
@@ -66,13 +67,13 @@ func TestPromise3NothingIsLostBetweenAnswerAndSync(t *testing.T) {
 		for n := range rounds {
 			c := h.stream("/events", bearer(t, fmt.Sprint("c", n))) // a new member waits for its sync
 			first := h.post("/messages", alice, `{"data":1}`)
-			d := h.stream("/events", bearer(t, fmt.Sprint("d", n))) // in the same interval, as a rule
+			d := h.stream("/events", bearer(t, fmt.Sprint("d", n))) // usually in the same interval
 			second := h.post("/messages", alice, `{"data":2}`)
 			check := func(c *tab, names, ids []string) {
 				for i, name := range names {
 					e, err := c.read(patience)
 					if err != nil || e.name != name || ids[i] != "…" && e.id != ids[i] {
-						t.Fatalf("round %d: event %d is %+v, %v; want %q with id %s", n, i, e, err, name, ids[i])
+						t.Fatalf("round %d: event %d: got %+v, %v; want %q with id %s", n, i, e, err, name, ids[i])
 					}
 				}
 			}
@@ -82,7 +83,8 @@ func TestPromise3NothingIsLostBetweenAnswerAndSync(t *testing.T) {
 	})
 }
 
-// A client that opens the stream and never reads, beside clients that do.
+// Promises 3 and 4: a client that never reads is disconnected, and other clients still receive
+// every message.
 func TestPromise3And4StoppedClient(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		const clients = 10
@@ -109,23 +111,23 @@ func TestPromise3And4StoppedClient(t *testing.T) {
 		for _, c := range healthy {
 			for i := range messages {
 				if e := c.next("n"); !strings.Contains(e.data, fmt.Sprintf(`"data":[%d,`, i)) {
-					t.Fatalf("in the place of message %d came %.100s", i, e.data)
+					t.Fatalf("got %.100s, want message %d", e.data, i)
 				}
 			}
 		}
-		// The stopped client is out.
+		// The stopped client is no longer counted.
 		h.stream("/events", bearer(t, "last")).until("user count", "11")
 	})
 }
 
-// telling returns the number of snapshots that are on their way to clients, and their bytes.
+// unsentSnapshots returns the number of snapshots that are not sent yet, and their bytes.
 func unsentSnapshots(h *testServer) (snapshots, bytes int) {
 	stats := h.Stats()
 	return stats.SnapshotsUnsent, stats.SnapshotBytesUnsent
 }
 
-// The states of a room that wait for joiners that have stopped reading are
-// bounded: those who have waited for longest go, the others have theirs whole.
+// Promise 4: unsent snapshots of joiners that stop reading are bounded. The joiners that have
+// waited longest are disconnected; the other ones receive theirs completely.
 func TestPromise4StoppedJoiners(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		const members, joiners = 400, 12
@@ -143,7 +145,7 @@ func TestPromise4StoppedJoiners(t *testing.T) {
 			size = len(watcher.next("sync").data)
 			watcher.until("user count", "1")
 			if size < 1000*members {
-				t.Fatalf("the state has %d bytes", size)
+				t.Fatalf("got a snapshot of %d bytes, want at least %d", size, 1000*members)
 			}
 			return h, watcher, size
 		}
@@ -161,7 +163,7 @@ func TestPromise4StoppedJoiners(t *testing.T) {
 			defer c.Close()
 			fmt.Fprintf(c, "GET /events HTTP/1.0\r\nAuthorization: Bearer %s\r\n\r\n", alice)
 			conns[i], stopped[i] = c, bufio.NewReaderSize(c, 16)
-			for begun := ""; !strings.HasSuffix(begun, `"members":[`); { // so that each has a state of its own
+			for begun := ""; !strings.HasSuffix(begun, `"members":[`); { // so that each has a snapshot of its own
 				b, err := stopped[i].ReadByte()
 				if err != nil {
 					t.Fatal(err)
@@ -169,7 +171,7 @@ func TestPromise4StoppedJoiners(t *testing.T) {
 				begun += string(b)
 			}
 			if states, bytes := unsentSnapshots(h); bytes > size*9/2 {
-				t.Fatalf("%d states wait, of %d bytes", states, bytes)
+				t.Fatalf("got %d unsent snapshots of %d bytes, want at most %d bytes", states, bytes, size*9/2)
 			}
 		}
 		watcher.until("user count", "5")
@@ -180,17 +182,19 @@ func TestPromise4StoppedJoiners(t *testing.T) {
 				got.WriteString(line)
 			}
 			if whole, want := err == nil && got.Len() > size, i >= 8; whole != want || strings.Contains(got.String(), "goodbye") {
-				t.Errorf("joiner %d has %d bytes of its state, %v; all of it: %v", i, got.Len(), err, want)
+				t.Errorf("joiner %d: got %d bytes, %v; want the complete snapshot of %d bytes: %v", i, got.Len(), err, size, want)
 			}
 			conns[i].Close()
 		}
 		watcher.until("user count", "1")
 		if states, bytes := unsentSnapshots(h); states != 0 || bytes != 0 {
-			t.Errorf("in the end %d states wait, of %d bytes", states, bytes)
+			t.Errorf("at the end: got %d unsent snapshots of %d bytes, want none", states, bytes)
 		}
 	})
 }
 
+// Promise 8: Shutdown ends every stream with goodbye draining after the last message. Afterwards
+// new streams and messages are refused, and /healthz still answers 200.
 func TestPromise8Shutdown(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		const clients = 500
@@ -211,39 +215,39 @@ func TestPromise8Shutdown(t *testing.T) {
 			events := c.rest()
 			last := events[len(events)-1]
 			if last.name != "goodbye" || last.data != `{"reason":"draining"}` {
-				t.Fatalf("stream %d ends with %+v", i, last)
+				t.Fatalf("stream %d: got %+v last, want goodbye draining", i, last)
 			}
 			if before := events[len(events)-2]; before.name != "message" || before.id != id {
-				t.Fatalf("stream %d has %+v before the goodbye, want message %s", i, before, id)
+				t.Fatalf("stream %d: got %+v before the goodbye, want message %s", i, before, id)
 			}
 		}
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		// It goes on listening: newcomers are told.
+		// It continues to listen: a new client gets a goodbye.
 		c := h.stream("/events", alice)
 		if e, err := c.read(patience); err != nil || e.retry < "1000" || e.retry > "3000" {
-			t.Errorf("a newcomer is told %+v, %v; want a retry of 1 to 3 s", e, err)
+			t.Errorf("new client: got %+v, %v; want a retry of 1 to 3 s", e, err)
 		}
 		c.expect("goodbye", `{"reason":"draining"}`)
 		if events := c.rest(); len(events) != 0 {
-			t.Errorf("and then %+v", events)
+			t.Errorf("after the goodbye: got %+v, want no event", events)
 		}
 		post := h.ask("POST", "/messages", alice, "x", "Content-Type", "text/plain")
 		ready := h.ask("GET", "/readyz", "", "")
 		for _, r := range []*http.Response{post, ready} {
 			if r.StatusCode != http.StatusServiceUnavailable || r.Header.Get("Retry-After") == "" {
-				t.Errorf("%s: got %s, Retry-After %q", r.Request.URL.Path, r.Status, r.Header.Get("Retry-After"))
+				t.Errorf("%s: got %s, Retry-After %q; want 503 with Retry-After", r.Request.URL.Path, r.Status, r.Header.Get("Retry-After"))
 			}
 		}
 		if r := h.ask("GET", "/healthz", "", ""); r.StatusCode != http.StatusOK {
-			t.Errorf("/healthz: got %s", r.Status)
+			t.Errorf("/healthz: got %s, want 200", r.Status)
 		}
 	})
 }
 
-// Streams that open, and messages that come, while the server shuts down: each
-// stream ends with a goodbye, each message that was taken is on it.
+// Promises 3 and 8: during a shutdown under load each stream ends with a goodbye and has every
+// accepted message. New streams and messages keep coming meanwhile.
 func TestPromise3And8ShutdownUnderLoad(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{})
@@ -251,7 +255,7 @@ func TestPromise3And8ShutdownUnderLoad(t *testing.T) {
 		stay := h.stream("/events", alice)
 		stay.next("user count")
 		var wait sync.WaitGroup
-		taken := make(chan string, 100_000)
+		accepted := make(chan string, 100_000)
 		for range 4 {
 			wait.Go(func() {
 				for {
@@ -259,16 +263,16 @@ func TestPromise3And8ShutdownUnderLoad(t *testing.T) {
 					if err != nil {
 						return
 					}
-					taken <- id
+					accepted <- id
 				}
 			})
 			wait.Go(func() {
 				for {
 					events := h.stream("/events", alice).rest()
 					if last := events[len(events)-1]; last.name != "goodbye" {
-						t.Errorf("a stream ends with %+v", last)
+						t.Errorf("got %+v last on a stream, want goodbye", last)
 					}
-					if len(events) == 2 { // it came while draining
+					if len(events) == 2 { // it connected while draining
 						return
 					}
 				}
@@ -283,15 +287,15 @@ func TestPromise3And8ShutdownUnderLoad(t *testing.T) {
 			t.Error(err)
 		}
 		wait.Wait()
-		close(taken)
+		close(accepted)
 		got := 1000
 		for _, e := range stay.rest() {
 			if e.name == "message" {
 				got++
 			}
 		}
-		if want := len(taken); got != want {
-			t.Errorf("the stream has %d messages, %d were taken", got, want)
+		if want := len(accepted); got != want {
+			t.Errorf("got %d messages on the stream, want %d", got, want)
 		}
 	})
 }

@@ -16,9 +16,9 @@ import (
 	"example.com/presence/pkg/presence"
 )
 
-var update = flag.Bool("update", false, "write the streams of docs/protocol.md anew")
+var update = flag.Bool("update", false, "rewrite the streams of docs/protocol.md")
 
-// transcript is a line of which every byte is kept.
+// transcript is a stream that keeps every byte.
 type transcript struct {
 	http.ResponseWriter
 	mu  sync.Mutex // guards all
@@ -38,43 +38,43 @@ var (
 	retry = regexp.MustCompile(`retry: \d+`)
 )
 
-// The streams of docs/protocol.md are what the server says, to the letter.
+// The streams of docs/protocol.md are byte for byte the output of the server.
 //
-//	go test -run TestProtocol ./pkg/presence -update     # writes them anew
+//	go test -run TestProtocol ./pkg/presence -update     # rewrites them
 func TestProtocol(t *testing.T) {
-	said := scenes(t)
+	streams := recordStreams(t)
 	const name = "../../docs/protocol.md"
 	doc, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	scene := -1
-	mended := regexp.MustCompile("(?s)```sse\n.*?```").ReplaceAllStringFunc(string(doc), func(block string) string {
-		scene++
-		if scene >= len(said) {
-			t.Fatalf("the document has more than %d streams", len(said))
+	n := -1
+	updated := regexp.MustCompile("(?s)```sse\n.*?```").ReplaceAllStringFunc(string(doc), func(block string) string {
+		n++
+		if n >= len(streams) {
+			t.Fatalf("docs/protocol.md: got more streams, want %d", len(streams))
 		}
-		got, want := strings.TrimSuffix(strings.TrimPrefix(block, "```sse\n"), "```"), said[scene]
+		got, want := strings.TrimSuffix(strings.TrimPrefix(block, "```sse\n"), "```"), streams[n]
 		if !*update && got != want {
-			t.Errorf("stream %d of the document is\n%s\nThe server says\n%s", scene+1, got, want)
+			t.Errorf("stream %d of docs/protocol.md: got\n%s\nwant, as the server sends,\n%s", n+1, got, want)
 		}
 		return "```sse\n" + want + "```"
 	})
-	if scene+1 != len(said) {
-		t.Errorf("the document has %d streams, want %d", scene+1, len(said))
+	if n+1 != len(streams) {
+		t.Errorf("docs/protocol.md: got %d streams, want %d", n+1, len(streams))
 	}
 	if *update {
-		if err := os.WriteFile(name, []byte(mended), 0o644); err != nil {
+		if err := os.WriteFile(name, []byte(updated), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-// scenes returns what the clients of the document hear, in its order.
-func scenes(t *testing.T) (said []string) {
+// recordStreams returns the streams of the clients of the document, in its order.
+func recordStreams(t *testing.T) (streams []string) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(time.Date(2026, 11, 24, 18, 0, 0, 123e6, time.UTC)))
-		open := func(c presence.Config) (*bubble, func(path, lastID string, u presence.User) (heard func() string, disconnect func())) {
+		open := func(c presence.Config) (*bubble, func(path, lastID string, u presence.User) (read func() string, disconnect func())) {
 			b := newBubble(t, c)
 			return b, func(path, lastID string, u presence.User) (func() string, func()) {
 				ctx, cancel := context.WithCancel(t.Context())
@@ -104,7 +104,7 @@ func scenes(t *testing.T) (said []string) {
 		admin.Admin = true
 
 		b, stream := open(presence.Config{Heartbeat: 20 * time.Second})
-		heard, _ := stream("/events", "", alice)
+		read, _ := stream("/events", "", alice)
 		_, disconnect := stream("/events", "", bob)
 		first := b.post("/messages", `{"event":"chat message","data":{"text":"hello"}}`, alice)
 		b.ask("PUT", "/state", `{"status":"away"}`, bob)
@@ -112,43 +112,43 @@ func scenes(t *testing.T) (said []string) {
 		b.post("/messages", `{"event":"maintenance","data":{"in":60}}`, admin)
 		disconnect()
 		time.Sleep(13 * time.Second)
-		said = append(said, heard())
+		streams = append(streams, read())
 
-		taken, _ := stream("/events", first, bob)
-		said = append(said, taken())
+		resumed, _ := stream("/events", first, bob)
+		streams = append(streams, resumed())
 		lost, disconnect := stream("/events", "5f1c0a9e4b-7", carol)
-		said = append(said, strings.ReplaceAll(lost(), "5f1c0a9e4b", "c0f36dcac9"))
+		streams = append(streams, strings.ReplaceAll(lost(), "5f1c0a9e4b", "c0f36dcac9"))
 		disconnect()
 
 		_, stream = open(presence.Config{MemberLimit: 2})
-		heard, _ = stream("/events", "", alice)
+		read, _ = stream("/events", "", alice)
 		stream("/events", "", bob)
-		before := heard()
+		before := read()
 		stream("/events", "", carol)
-		said = append(said, strings.TrimPrefix(heard(), before))
+		streams = append(streams, strings.TrimPrefix(read(), before))
 
 		_, stream = open(presence.Config{})
 		carol.Expires = time.Now().Add(40 * time.Second)
-		heard, _ = stream("/events", "", carol)
-		before = heard()
+		read, _ = stream("/events", "", carol)
+		before = read()
 		time.Sleep(time.Minute)
-		said = append(said, strings.Join(slices.DeleteFunc(strings.SplitAfter(strings.TrimPrefix(heard(), before), "\n\n"), func(block string) bool {
+		streams = append(streams, strings.Join(slices.DeleteFunc(strings.SplitAfter(strings.TrimPrefix(read(), before), "\n\n"), func(block string) bool {
 			return strings.HasSuffix(block, "event: ping\n\n")
 		}), ""))
 		carol.Expires = time.Time{}
 
 		_, stream = open(presence.Config{MaxConnections: 1})
 		stream("/events", "", alice)
-		heard, _ = stream("/events", "", bob)
-		said = append(said, strings.Replace(heard(), "retry: 1756", "retry: 17562", 1))
+		read, _ = stream("/events", "", bob)
+		streams = append(streams, strings.Replace(read(), "retry: 1756", "retry: 17562", 1))
 
 		b, stream = open(presence.Config{})
-		heard, _ = stream("/events", "", alice)
-		before = heard()
+		read, _ = stream("/events", "", alice)
+		before = read()
 		if err := b.Kick(t.Context(), "lobby", "alice", time.Minute); err != nil {
 			t.Fatal(err)
 		}
-		said = append(said, strings.TrimPrefix(heard(), before))
+		streams = append(streams, strings.TrimPrefix(read(), before))
 	})
-	return said
+	return streams
 }

@@ -19,16 +19,15 @@ import (
 	"example.com/presence/pkg/presence"
 )
 
-// Clients disconnect, in the middle of an event as a rule, and resume, each 10
-// times or more, while messages are sent. Each client receives every message
-// once and in order, except those that a correct reset covers. In make test-long
-// 1,000 clients resume 27 times each during 50,000 messages.
+// Promise 3: clients that disconnect and resume during messages receive every message once and in
+// order, except those that a correct reset covers. Each resumes 10 times or more, usually from the
+// middle of an event. In make test-long 1,000 clients resume 27 times each during 50,000 messages.
 func TestPromise3Replay(t *testing.T) {
 	var (
 		clients  = sized(100, 250, 1000)
 		messages = sized[uint64](5_000, 20_000, 50_000)
 		history  = sized[uint64](200, 500, 1000)
-		stay     = 400 * int(history) // bytes at most, of some 150 a message
+		stay     = 400 * int(history) // maximum bytes per visit; a message has some 150
 	)
 	h := open(t, presence.Config{History: int(history), HistoryAge: time.Hour, MemberLimit: 10})
 	crowd := newCrowd()
@@ -36,61 +35,61 @@ func TestPromise3Replay(t *testing.T) {
 	var wait sync.WaitGroup
 	for i := range clients {
 		token := bearer(t, fmt.Sprint("user-", i))
-		crowd.comes()
+		crowd.connects()
 		wait.Go(func() {
 			c := replayed{addr: strings.TrimPrefix(h.URL, "http://"), token: token}
 			rnd := rand.New(rand.NewPCG(uint64(i), 0))
 			for c.seq < messages && !t.Failed() {
-				before, here := c.seq, sync.OnceFunc(crowd.isHere)
+				before, here := c.seq, sync.OnceFunc(crowd.synced)
 				if err := c.follow(rnd.IntN(stay), messages, here); err != nil {
 					t.Error(err)
 				}
-				here() // or it left before its sync
+				here() // if it left before its sync
 				if c.reset {
 					resets.Add(1)
-					if said := crowd.said.Load(); said-before <= history {
-						t.Errorf("of %d messages a client had %d, and was told reset", said, before)
+					if published := crowd.published.Load(); published-before <= history {
+						t.Errorf("got a reset at message %d of %d, want a replay of at most %d messages", before, published, history)
 					}
 				}
 				returns.Add(1)
 				crowd.waitFor(min(messages, c.seq+rnd.Uint64N(history*21/20)))
 			}
-			crowd.isHere()
+			crowd.synced()
 		})
 	}
 	for i := range messages {
 		crowd.gather(clients / 20)
 		_, err := h.Publish(t.Context(), "lobby", "", i+1)
-		for errors.Is(err, presence.ErrBusy) { // on a machine that has much else to do; it was not said
+		for errors.Is(err, presence.ErrBusy) { // on a busy machine; the message was not published
 			_, err = h.Publish(t.Context(), "lobby", "", i+1)
 		}
 		if err != nil {
 			t.Error(err)
 		}
 		if t.Failed() {
-			go h.Shutdown(t.Context()) // ends with the test: nobody waits for more
+			go h.Shutdown(t.Context()) // ends with the test; unblocks the clients
 			break
 		}
-		crowd.say(i + 1)
+		crowd.publish(i + 1)
 	}
-	crowd.say(messages)
+	crowd.publish(messages)
 	wait.Wait()
-	t.Logf("the clients came %d times, and were told reset %d times", returns.Load(), resets.Load())
+	t.Logf("the clients connected %d times and got %d resets", returns.Load(), resets.Load())
 	if returns.Load() < 10*int64(clients) || resets.Load() == 0 || resets.Load() > returns.Load()/4 {
-		t.Errorf("the clients came %d times, and were told reset %d times: this tests little", returns.Load(), resets.Load())
+		t.Errorf("got %d connects and %d resets, want at least %d connects, and a reset for 1 to 25 %% of them", returns.Load(), resets.Load(), 10*clients)
 	}
 }
 
-// replayed is a client that reads fast and remembers its place.
+// replayed is a client that reads fast and keeps its position.
 type replayed struct {
 	addr, token string
 	lastID      string
 	seq         uint64
-	reset       bool // told so this time
+	reset       bool // got one on this connection
 }
 
-// follow opens the stream and follows it for so many bytes, or until it has the
-// last message. Here is called when it has its sync.
+// follow opens the stream and reads stay bytes, or up to the last message. It calls here at the
+// sync.
 func (c *replayed) follow(stay int, last uint64, here func()) error {
 	c.reset = false
 	conn, err := net.Dial("tcp", c.addr)
@@ -102,7 +101,7 @@ func (c *replayed) follow(stay int, last uint64, here func()) error {
 	fmt.Fprintf(conn, "GET /events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nLast-Event-ID: %s\r\n\r\n", c.token, c.lastID)
 	response, err := http.ReadResponse(bufio.NewReaderSize(conn, 32<<10), nil)
 	if err != nil || response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%v, %v", response, err)
+		return fmt.Errorf("GET /events: got %v, %v; want 200", response, err)
 	}
 	blocks := bufio.NewScanner(io.LimitReader(response.Body, int64(stay)))
 	blocks.Buffer(make([]byte, 32<<10), 1<<20)
@@ -118,35 +117,35 @@ func (c *replayed) follow(stay int, last uint64, here func()) error {
 		_, digits, _ := bytes.Cut(id, []byte("-"))
 		seq, err := strconv.ParseUint(string(digits), 10, 64)
 		if err != nil {
-			return fmt.Errorf("an id is %q", id)
+			return fmt.Errorf("got id %q, want EPOCH-NUMBER", id)
 		}
 		name := rest[bytes.LastIndexByte(rest, '\n')+1:]
 		switch string(name) {
 		case "event: message":
 			want = append(append(append(want[:0], `"data":`...), digits...), ',')
 			if seq != c.seq+1 || !bytes.Contains(rest, want) {
-				return fmt.Errorf("after message %d comes %s", c.seq, block)
+				return fmt.Errorf("got %s, want message %d", block, c.seq+1)
 			}
 			c.seq = seq
 		case "event: reset":
 			c.reset, c.seq = true, seq
 		case "event: sync":
 			if c.lastID != "" && seq != c.seq {
-				return fmt.Errorf("at message %d comes %s", c.seq, block)
+				return fmt.Errorf("got %s, want sequence number %d", block, c.seq)
 			}
 			c.seq = seq
 			here()
 		default:
 			if seq != c.seq {
-				return fmt.Errorf("at message %d comes %s", c.seq, block)
+				return fmt.Errorf("got %s, want sequence number %d", block, c.seq)
 			}
 		}
 		c.lastID = string(id)
 	}
-	return nil // it has enough, or leaves in the midst of an event, or was sent away
+	return nil // it has all messages, left within an event, or was disconnected
 }
 
-// wholeBlocks splits a stream at its blank lines, and gives out no rest.
+// wholeBlocks splits a stream at its blank lines, and drops an incomplete rest.
 func wholeBlocks(data []byte, _ bool) (advance int, block []byte, err error) {
 	if i := bytes.Index(data, []byte("\n\n")); i >= 0 {
 		return i + 2, data[:i], nil
@@ -154,14 +153,13 @@ func wholeBlocks(data []byte, _ bool) (advance int, block []byte, err error) {
 	return 0, nil, nil
 }
 
-// crowd is the clients of which some are on their way, and how many messages
-// were said.
+// crowd counts the clients that are connecting, and the published messages.
 type crowd struct {
-	said atomic.Uint64
+	published atomic.Uint64
 
-	mu     sync.Mutex // guards what follows
-	known  uint64     // of said, to those who wait
-	coming int
+	mu     sync.Mutex // guards known and coming
+	known  uint64     // the value of published that waiting clients know
+	coming int        // clients that connect and have no sync yet
 	more   *sync.Cond // known has grown
 	fewer  *sync.Cond // coming has fallen
 }
@@ -172,9 +170,9 @@ func newCrowd() *crowd {
 	return c
 }
 
-// say says that there are so many messages, now and then to those who wait.
-func (c *crowd) say(n uint64) {
-	c.said.Store(n)
+// publish records n published messages, and wakes the waiting clients every 50 messages.
+func (c *crowd) publish(n uint64) {
+	c.published.Store(n)
 	if n%50 == 0 {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -183,7 +181,7 @@ func (c *crowd) say(n uint64) {
 	}
 }
 
-// gather waits until no more than so many clients are on their way.
+// gather waits until at most that many clients are connecting.
 func (c *crowd) gather(most int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -192,7 +190,7 @@ func (c *crowd) gather(most int) {
 	}
 }
 
-// waitFor waits, off the way, until so many messages were said.
+// waitFor waits, not counted as connecting, until n messages are published, rounded down to 50.
 func (c *crowd) waitFor(n uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -202,13 +200,13 @@ func (c *crowd) waitFor(n uint64) {
 	c.coming++
 }
 
-func (c *crowd) comes() {
+func (c *crowd) connects() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.coming++
 }
 
-func (c *crowd) isHere() {
+func (c *crowd) synced() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.coming--
