@@ -272,7 +272,7 @@ func (l *load) takeSlot() error {
 				return err
 			}
 		case <-patience:
-			return fmt.Errorf("%d clients in flight for %v", len(l.slots), benchPatience)
+			return fmt.Errorf("no slot in flight within %v: %d clients in flight", benchPatience, len(l.slots))
 		}
 	}
 }
@@ -362,7 +362,7 @@ func (l *load) visit(o order) (a answer, err error) {
 		in = in[1:]
 		time.Sleep(v.end - time.Since(began))
 		if time.Since(began) > benchPatience {
-			return a, fmt.Errorf("%d visitors in flight for %v", len(in)+1, benchPatience)
+			return a, fmt.Errorf("visits not over within %v: %d visitors in flight", benchPatience, len(in)+1)
 		}
 		l.mu.Lock()
 		if c := &l.clients[v.i]; c.landed {

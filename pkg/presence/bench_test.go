@@ -7,7 +7,7 @@ package presence_test
 //
 //	make bench                                    # all; a quarter of an hour
 //	make bench BENCH=Storm                        # one
-//	make bench BENCH='Delivery/5000' ARGS=-short  # a tenth of the clients and of the time: a check that it works
+//	make bench BENCH='Delivery/5000' ARGS=-short  # a tenth of the clients and time: does it work?
 //	PRESENCE_BENCH_CHURN=5m make bench BENCH=Churn
 //
 // Each benchmark needs 20,000 open files per process (ulimit -n). It prints its table at its end;
@@ -293,7 +293,7 @@ func BenchmarkRatio(b *testing.B) {
 	printTable(b, fmt.Sprintf("Delivery against the baseline: CPU per delivery, one message at a time, %d alternating pairs", pairs), rows)
 }
 
-// BenchmarkSaturated measures messages per second and the CPU per delivery in µs at saturation: it
+// BenchmarkSaturated measures messages per second and the CPU per delivery in µs at saturation. It
 // doubles the rate of posts until the server accepts less than 90 % of it. Run it with
 //
 //	make bench BENCH=Saturated
@@ -467,8 +467,8 @@ func BenchmarkChurn(b *testing.B) {
 	printTable(b, fmt.Sprintf("Churn: %d clients, %d joins and leaves per minute, %v", clients, perMinute, whole), rows)
 }
 
-// BenchmarkRooms measures the memory in bytes per client with one room for each client, and with
-// one room for all. Run it with
+// BenchmarkRooms measures the memory in bytes per client: first with all clients in one room, then
+// with each in a room of its own. Run it with
 //
 //	make bench BENCH=Rooms
 func BenchmarkRooms(b *testing.B) {

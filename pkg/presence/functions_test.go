@@ -52,7 +52,7 @@ func TestFunctionLength(t *testing.T) {
 	}
 	for fn := range longFunctions {
 		if !seen[fn] {
-			t.Errorf("%s: got no function of more than %d lines: remove it from longFunctions", fn, maxLines)
+			t.Errorf("%s: got no function over %d lines, want one: remove it from longFunctions", fn, maxLines)
 		}
 	}
 }

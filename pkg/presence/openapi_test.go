@@ -228,7 +228,7 @@ func TestOpenAPIRoutes(t *testing.T) {
 				continue
 			}
 			if err := d.check(d.only("MethodNotAllowed", 405), a); err != nil {
-				t.Errorf("%s %s: %v", method, path, err)
+				t.Errorf("%s %s: answer does not match the document: %v", method, path, err)
 			}
 			if got, want := a.Header.Get("Allow"), strings.Join(methods, ", "); got != want {
 				t.Errorf("%s %s: Allow: got %q, want %q", method, path, got, want)
@@ -236,7 +236,7 @@ func TestOpenAPIRoutes(t *testing.T) {
 		}
 	}
 	if err := d.check(d.only("NotFound", 404), readReply(t, h.ask("GET", "/nothing", "", ""))); err != nil {
-		t.Errorf("GET /nothing: %v", err)
+		t.Errorf("GET /nothing: answer does not match the document: %v", err)
 	}
 }
 
@@ -513,7 +513,7 @@ func TestOpenAPIAnswers(t *testing.T) {
 			t.Fatalf("%s: got %v, want a route", label, err)
 		}
 		if err := d.check(route.Operation, a); err != nil {
-			t.Errorf("%s: got %s, %.200s: %v", label, a.Status, a.body, err)
+			t.Errorf("%s: got %s, %.200s, want an answer as in the document: %v", label, a.Status, a.body, err)
 		}
 		if err := d.accepts(a.Request); (err == nil) != c.valid {
 			t.Errorf("%s: got request validation error %v, want it valid: %v", label, err, c.valid)

@@ -19,12 +19,13 @@ import (
 	"example.com/presence/pkg/presence/auth"
 )
 
+// signIn sends POST /session with the token.
 func (h *testServer) signIn(token string, headers ...string) *http.Response {
 	h.t.Helper()
 	return h.ask("POST", "/session", "", `{"token":"`+token+`"}`, append(headers, "Content-Type", "application/json")...)
 }
 
-// cookie returns the one that the answer sets.
+// cookie returns the session cookie that the answer sets.
 func cookie(t *testing.T, r *http.Response) *http.Cookie {
 	t.Helper()
 	for _, c := range r.Cookies() {
@@ -32,10 +33,11 @@ func cookie(t *testing.T, r *http.Response) *http.Cookie {
 			return c
 		}
 	}
-	t.Fatalf("%s sets no cookie", r.Status)
+	t.Fatalf("got %s without a cookie, want one", r.Status)
 	return nil
 }
 
+// POST /session sets the cookie, and DELETE /session clears it and ends its streams only.
 func TestSession(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{})
@@ -44,31 +46,31 @@ func TestSession(t *testing.T) {
 		c := cookie(t, answer)
 		if answer.StatusCode != http.StatusNoContent || c.Value != alice || !c.HttpOnly || !c.Secure || c.SameSite != http.SameSiteLaxMode ||
 			c.Path != "/" || c.Domain != "" || c.MaxAge < 3500 || c.MaxAge > 3600 {
-			t.Errorf("got %s and %s", answer.Status, c)
+			t.Errorf("POST /session: got %s and %s, want 204 and the cookie of the token", answer.Status, c)
 		}
 		jar := []string{"Cookie", auth.CookieName + "=" + c.Value}
 		stream := h.stream("/events", "", jar...)
 		stream.next("user count")
-		other := h.stream("/events", alice) // with the token, not with the cookie
+		other := h.stream("/events", alice) // with the token instead of the cookie
 		other.next("user count")
 
 		if r := h.ask("DELETE", "/session", ""+alice, ""); r.StatusCode != http.StatusUnauthorized {
-			t.Errorf("signing out without the cookie: got %s", r.Status)
+			t.Errorf("DELETE /session without the cookie: got %s, want 401", r.Status)
 		}
 		answer = h.ask("DELETE", "/session", "", "", jar...)
 		if c := cookie(t, answer); answer.StatusCode != http.StatusNoContent || c.Value != "" || c.MaxAge != -1 {
-			t.Errorf("signing out: got %s and %s", answer.Status, c)
+			t.Errorf("DELETE /session: got %s and %s, want 204 and the cookie cleared", answer.Status, c)
 		}
 		events := stream.rest()
 		if last := events[len(events)-1]; last.name != "goodbye" || last.data != `{"reason":"signed out"}` {
-			t.Errorf("the stream ends with %+v", last)
+			t.Errorf("stream of the cookie: got %+v last, want goodbye signed out", last)
 		}
 		other.until("user count", "1")
 	})
 }
 
-// Whom a request's token names, anyone may ask; a page without a good one is
-// answered like any other.
+// GET /session returns the user of the request's token. Without a credential, or with an invalid or
+// expired cookie, it answers 200 without a user, so that any page may ask.
 func TestGetSession(t *testing.T) {
 	key, err := auth.Secret(secret)
 	if err != nil {
@@ -99,7 +101,7 @@ func TestGetSession(t *testing.T) {
 	bearer := func(token string, more ...string) []string {
 		return append([]string{"Authorization", "Bearer " + token}, more...)
 	}
-	const alice, root, nobody, guest = `{"user":{"id":"alice","name":"Alice","admin":false,"expires":"…"},"guests":false}`,
+	const alice, root, noUser, guest = `{"user":{"id":"alice","name":"Alice","admin":false,"expires":"…"},"guests":false}`,
 		`{"user":{"id":"root","name":"","admin":true},"guests":false}`, `{"user":null,"guests":false}`, `{"user":null,"guests":true}`
 	for name, c := range map[string]struct {
 		at      *testServer
@@ -108,29 +110,29 @@ func TestGetSession(t *testing.T) {
 		status  int
 		want    string
 	}{
-		"a token":                            {usual, "", bearer(token), 200, alice},
-		"one from elsewhere":                 {usual, "", bearer(token, "Sec-Fetch-Site", "cross-site"), 403, ""},
-		"one from an allowed place":          {guests, "", bearer(token, "Origin", "https://app.example"), 200, strings.Replace(alice, `"guests":false`, `"guests":true`, 1)},
-		"one without an end":                 {usual, "", bearer(endless), 200, root},
-		"a cookie":                           {usual, "", jar(token, "Sec-Fetch-Site", "same-origin"), 200, alice},
-		"a token beside another's cookie":    {usual, "", jar(token, "Authorization", "Bearer "+endless), 200, root},
-		"a cookie that has ended":            {usual, "", jar(ended, "Sec-Fetch-Site", "same-origin"), 200, nobody},
-		"a cookie of rubbish":                {usual, "", jar("rubbish"), 200, nobody},
-		"one beside a proxy's password":      {usual, "", jar(ended, "Authorization", "Basic eDp5"), 200, nobody},
-		"one before a token in the query":    {queried, "?access_token=" + token, jar(ended), 200, nobody},
-		"nothing":                            {usual, "", nil, 200, nobody},
-		"nothing, where guests may come":     {guests, "", nil, 200, guest},
-		"a query where none is looked at":    {usual, "?access_token=" + token, nil, 200, nobody},
-		"a query":                            {queried, "?access_token=" + token, nil, 200, alice},
-		"a bad query":                        {queried, "?access_token=rubbish", nil, 401, ""},
-		"a bad query beside another cookie":  {queried, "?access_token=rubbish", []string{"Cookie", "theme=dark"}, 401, ""},
-		"a bad token":                        {usual, "", bearer(ended), 401, ""},
-		"one beside a good cookie":           {usual, "", jar(token, "Authorization", "Bearer "+ended), 401, ""},
-		"one beside a bad cookie":            {usual, "", jar(ended, "Authorization", "Bearer "+ended), 401, ""},
-		"a cookie from elsewhere":            {usual, "", jar(token, "Sec-Fetch-Site", "cross-site"), 403, ""},
-		"a bad cookie from elsewhere":        {usual, "", jar(ended, "Origin", "https://evil.example"), 403, ""},
-		"one that ends after all years":      {eternal, "", nil, 200, `{"user":{"id":"x","name":"","admin":false},"guests":false}`},
-		"a bad cookie from an allowed place": {guests, "", jar(ended, "Origin", "https://app.example"), 200, guest},
+		"token":                                   {usual, "", bearer(token), 200, alice},
+		"token from another site":                 {usual, "", bearer(token, "Sec-Fetch-Site", "cross-site"), 403, ""},
+		"token from an allowed origin":            {guests, "", bearer(token, "Origin", "https://app.example"), 200, strings.Replace(alice, `"guests":false`, `"guests":true`, 1)},
+		"token without expiry":                    {usual, "", bearer(endless), 200, root},
+		"cookie":                                  {usual, "", jar(token, "Sec-Fetch-Site", "same-origin"), 200, alice},
+		"token and another user's cookie":         {usual, "", jar(token, "Authorization", "Bearer "+endless), 200, root},
+		"expired cookie":                          {usual, "", jar(ended, "Sec-Fetch-Site", "same-origin"), 200, noUser},
+		"invalid cookie":                          {usual, "", jar("rubbish"), 200, noUser},
+		"expired cookie and a proxy's password":   {usual, "", jar(ended, "Authorization", "Basic eDp5"), 200, noUser},
+		"expired cookie and a token in the query": {queried, "?access_token=" + token, jar(ended), 200, noUser},
+		"no credential":                           {usual, "", nil, 200, noUser},
+		"no credential, guests allowed":           {guests, "", nil, 200, guest},
+		"query token that is not enabled":         {usual, "?access_token=" + token, nil, 200, noUser},
+		"query token":                             {queried, "?access_token=" + token, nil, 200, alice},
+		"invalid query token":                     {queried, "?access_token=rubbish", nil, 401, ""},
+		"invalid query token and another cookie":  {queried, "?access_token=rubbish", []string{"Cookie", "theme=dark"}, 401, ""},
+		"expired token":                           {usual, "", bearer(ended), 401, ""},
+		"expired token and a valid cookie":        {usual, "", jar(token, "Authorization", "Bearer "+ended), 401, ""},
+		"expired token and an expired cookie":     {usual, "", jar(ended, "Authorization", "Bearer "+ended), 401, ""},
+		"cookie from another site":                {usual, "", jar(token, "Sec-Fetch-Site", "cross-site"), 403, ""},
+		"expired cookie from another site":        {usual, "", jar(ended, "Origin", "https://evil.example"), 403, ""},
+		"expiry after the year 9999":              {eternal, "", nil, 200, `{"user":{"id":"x","name":"","admin":false},"guests":false}`},
+		"expired cookie from an allowed origin":   {guests, "", jar(ended, "Origin", "https://app.example"), 200, guest},
 	} {
 		answer := c.at.ask("GET", "/session"+c.query, "", "", c.headers...)
 		body, err := io.ReadAll(answer.Body)
@@ -143,7 +145,7 @@ func TestGetSession(t *testing.T) {
 		got := strings.TrimSuffix(string(body), "\n")
 		if at := regexp.MustCompile(`"expires":"(.*?)"`).FindStringSubmatch(got); at != nil {
 			if end, err := time.Parse(time.RFC3339, at[1]); err != nil || !strings.HasSuffix(at[1], "Z") || end.Sub(ends).Abs() > 5*time.Second {
-				t.Errorf("%s: it ends at %s, want %s", name, at[1], ends.UTC())
+				t.Errorf("%s: got expiry %s, want %s", name, at[1], ends.UTC())
 			}
 			got = strings.Replace(got, at[1], "…", 1)
 		}
@@ -153,6 +155,7 @@ func TestGetSession(t *testing.T) {
 	}
 }
 
+// POST and DELETE /session refuse invalid tokens, types and origins, and set no cookie.
 func TestSessionRefusals(t *testing.T) {
 	h := open(t, presence.Config{})
 	long := make([]byte, 5000)
@@ -176,8 +179,8 @@ func TestSessionRefusals(t *testing.T) {
 	}
 }
 
-// A cookie goes along with whatever a page makes the browser ask. Opening the
-// stream changes who is here, so it is checked as well.
+// Requests with the cookie are refused from other sites, GET /events included, which changes the
+// members of a room. A browser adds the cookie to every request that a page causes.
 func TestCookieFromElsewhere(t *testing.T) {
 	h := open(t, presence.Config{CORSOrigins: []string{"https://app.example"}})
 	jar := []string{"Cookie", auth.CookieName + "=" + bearer(t, "alice"), "Content-Type", "text/plain"}
@@ -185,15 +188,15 @@ func TestCookieFromElsewhere(t *testing.T) {
 		headers []string
 		status  int
 	}{
-		"same origin":       {[]string{"Sec-Fetch-Site", "same-origin"}, 200},
-		"address bar":       {[]string{"Sec-Fetch-Site", "none"}, 200},
-		"curl":              {nil, 200},
-		"own origin":        {[]string{"Origin", h.URL}, 200},
-		"allowed origin":    {[]string{"Sec-Fetch-Site", "cross-site", "Origin", "https://app.example"}, 200},
-		"image elsewhere":   {[]string{"Sec-Fetch-Site", "cross-site"}, 403},
-		"sister host":       {[]string{"Sec-Fetch-Site", "same-site", "Origin", "https://evil.app.example"}, 403},
-		"other origin":      {[]string{"Origin", "https://evil.example"}, 403},
-		"origin of nothing": {[]string{"Origin", "null"}, 403},
+		"same origin":    {[]string{"Sec-Fetch-Site", "same-origin"}, 200},
+		"address bar":    {[]string{"Sec-Fetch-Site", "none"}, 200},
+		"curl":           {nil, 200},
+		"own origin":     {[]string{"Origin", h.URL}, 200},
+		"allowed origin": {[]string{"Sec-Fetch-Site", "cross-site", "Origin", "https://app.example"}, 200},
+		"image":          {[]string{"Sec-Fetch-Site", "cross-site"}, 403},
+		"sibling host":   {[]string{"Sec-Fetch-Site", "same-site", "Origin", "https://evil.app.example"}, 403},
+		"other origin":   {[]string{"Origin", "https://evil.example"}, 403},
+		"null origin":    {[]string{"Origin", "null"}, 403},
 	} {
 		headers := append(c.headers, jar...)
 		get, page := h.ask("GET", "/events", "", "", headers...), h.ask("GET", "/presence", "", "", headers...)
@@ -203,12 +206,13 @@ func TestCookieFromElsewhere(t *testing.T) {
 		}
 		get.Body.Close()
 	}
-	// A token that a script must know and send is not ambient.
+	// A browser does not add a bearer token on its own: the script must know it.
 	if r := h.ask("GET", "/presence", bearer(t, "alice"), "", "Sec-Fetch-Site", "cross-site", "Origin", "https://evil.example"); r.StatusCode != 200 {
-		t.Errorf("with a bearer token: got %s", r.Status)
+		t.Errorf("bearer token from another site: got %s, want 200", r.Status)
 	}
 }
 
+// Only configured origins are allowed, and CORSOrigins * never with the cookie.
 func TestCORS(t *testing.T) {
 	preflight := func(c presence.Config, origin string) http.Header {
 		return open(t, c).ask("OPTIONS", "/messages", "", "", "Origin", origin,
@@ -217,27 +221,28 @@ func TestCORS(t *testing.T) {
 	named := presence.Config{CORSOrigins: []string{"https://app.example", "http://localhost:3000"}}
 	if got := preflight(named, "http://localhost:3000"); got.Get("Access-Control-Allow-Origin") != "http://localhost:3000" ||
 		got.Get("Access-Control-Allow-Credentials") != "true" || got.Get("Access-Control-Allow-Headers") == "" || got.Get("Access-Control-Allow-Methods") != "POST" {
-		t.Errorf("an allowed origin: got %v", got)
+		t.Errorf("allowed origin: got %v, want it with credentials, headers and POST", got)
 	}
 	if got := preflight(named, "https://evil.example"); got.Get("Access-Control-Allow-Origin") != "" {
-		t.Errorf("another origin: got %v", got)
+		t.Errorf("other origin: got %v, want no Access-Control-Allow-Origin", got)
 	}
 	if got := preflight(presence.Config{CORSOrigins: []string{"*"}}, "https://any.example"); got.Get("Access-Control-Allow-Origin") != "*" || got.Get("Access-Control-Allow-Credentials") != "" {
-		t.Errorf("any origin: got %v", got)
+		t.Errorf("CORSOrigins *: got %v, want * without credentials", got)
 	}
 	if got := preflight(presence.Config{}, "https://any.example"); got.Get("Access-Control-Allow-Origin") != "" {
-		t.Errorf("no origin: got %v", got)
+		t.Errorf("no CORSOrigins: got %v, want no Access-Control-Allow-Origin", got)
 	}
 	any := open(t, presence.Config{CORSOrigins: []string{"*"}})
 	if r := any.ask("GET", "/presence", "", "", "Cookie", auth.CookieName+"="+bearer(t, "alice"), "Sec-Fetch-Site", "cross-site", "Origin", "https://any.example"); r.StatusCode != 403 {
-		t.Errorf("any origin with the cookie: got %s", r.Status)
+		t.Errorf("CORSOrigins * with the cookie: got %s, want 403", r.Status)
 	}
 	c := open(t, named).stream("/events", bearer(t, "alice"), "Origin", "https://app.example")
 	if got := c.header.Get("Access-Control-Allow-Origin"); got != "https://app.example" {
-		t.Errorf("the stream has %q", got)
+		t.Errorf("stream: got Access-Control-Allow-Origin %q, want https://app.example", got)
 	}
 }
 
+// POST /login signs a guest in with a valid name, from the same site only.
 func TestLogin(t *testing.T) {
 	guest := func(name string) (string, presence.User, error) {
 		return bearer(t, "guest-1"), presence.User{ID: "guest-1", Name: name, Expires: time.Now().Add(time.Minute)}, nil
@@ -249,24 +254,24 @@ func TestLogin(t *testing.T) {
 	answer := login(`{"name":" Ann "}`)
 	var got struct{ ID, Name string }
 	if err := json.NewDecoder(answer.Body).Decode(&got); err != nil || got.ID != "guest-1" || got.Name != "Ann" {
-		t.Errorf("got %+v, %v", got, err)
+		t.Errorf("POST /login: got %+v, %v; want guest-1 with name Ann", got, err)
 	}
 	c := cookie(t, answer)
 	if c.Secure || c.SameSite != http.SameSiteStrictMode || c.MaxAge < 50 || c.MaxAge > 60 {
-		t.Errorf("got %s", c)
+		t.Errorf("POST /login: got cookie %s, want SameSite=Strict, not Secure, with 50 to 60 s", c)
 	}
 	h.stream("/events", "", "Cookie", auth.CookieName+"="+c.Value).next("user count")
 	for _, body := range []string{`{"name":""}`, `{"name":" "}`, `{"name":"a\u0000"}`, `{"name":"` + strings.Repeat("x", 129) + `"}`, `{}`, `[]`} {
 		if r := login(body); r.StatusCode != http.StatusBadRequest {
-			t.Errorf("%s: got %s", body, r.Status)
+			t.Errorf("POST /login with %s: got %s, want 400", body, r.Status)
 		}
 	}
 	if r := h.ask("POST", "/login", "", `{"name":"x"}`, "Content-Type", "application/json", "Sec-Fetch-Site", "cross-site"); r.StatusCode != http.StatusForbidden {
-		t.Errorf("from another site: got %s", r.Status)
+		t.Errorf("POST /login from another site: got %s, want 403", r.Status)
 	}
 }
 
-// Wherever it is mounted, links, cookie and routes are below that point.
+// A mounted server has its links, cookie and routes below its path, with chi, net/http and both.
 func TestMounted(t *testing.T) {
 	files := fstest.MapFS{"index.html": {Data: []byte("the page")}, "presence.js": {Data: []byte("export {}")}}
 	h := open(t, presence.Config{Web: files})
@@ -282,11 +287,11 @@ func TestMounted(t *testing.T) {
 		t.Cleanup(outer.Close)
 		g := &testServer{h.Server, t, outer.URL + "/a/presence"}
 		if c := cookie(t, g.signIn(bearer(t, "alice"))); c.Path != "/a/presence" {
-			t.Errorf("%s: the cookie's path is %q", name, c.Path)
+			t.Errorf("%s: got cookie path %q, want /a/presence", name, c.Path)
 		}
 		g.stream("/events", bearer(t, "alice")).next("user count")
 		if r := g.ask("DELETE", "/events", "", ""); r.StatusCode != 405 || r.Header.Get("Allow") != "GET" {
-			t.Errorf("%s: got %s, Allow %q", name, r.Status, r.Header.Get("Allow"))
+			t.Errorf("%s: DELETE /events: got %s, Allow %q; want 405, GET", name, r.Status, r.Header.Get("Allow"))
 		}
 		for path, want := range map[string]int{"/": 200, "/presence.js": 200, "/healthz": 200, "/readyz": 200, "/nothing": 404, "/..%2fsecret": 404} {
 			r := g.ask("GET", path, "", "")
@@ -294,56 +299,57 @@ func TestMounted(t *testing.T) {
 				t.Errorf("%s: GET %s: got %s, want %d", name, path, r.Status, want)
 			}
 			if csp := r.Header.Get("Content-Security-Policy"); want == 200 && (path == "/" || path == "/presence.js") && (csp == "" || strings.Contains(csp, "unsafe-")) {
-				t.Errorf("%s: GET %s: the policy is %q", name, path, csp)
+				t.Errorf("%s: GET %s: got policy %q, want one without unsafe-", name, path, csp)
 			}
 		}
 		etag := g.ask("GET", "/presence.js", "", "").Header.Get("ETag")
 		if r := g.ask("GET", "/presence.js", "", "", "If-None-Match", etag); r.StatusCode != http.StatusNotModified {
-			t.Errorf("%s: the same file again: got %s", name, r.Status)
+			t.Errorf("%s: file with its ETag: got %s, want 304", name, r.Status)
 		}
 	}
 	outer := httptest.NewServer(inChi)
 	defer outer.Close()
 	g := &testServer{h.Server, t, outer.URL}
 	if r := g.ask("GET", "/a/presence?room=x", "", ""); r.StatusCode != http.StatusPermanentRedirect || r.Header.Get("Location") != "./presence/?room=x" {
-		t.Errorf("without the slash: got %s to %q", r.Status, r.Header.Get("Location"))
+		t.Errorf("path without the slash: got %s to %q, want 308 to ./presence/?room=x", r.Status, r.Header.Get("Location"))
 	}
 }
 
+// New returns an error that names the invalid field or value.
 func TestConfigIsChecked(t *testing.T) {
-	good := open(t, presence.Config{}).Server // an Authenticator is all that is needed
+	good := open(t, presence.Config{}).Server // only the Authenticator is required
 	if good == nil {
-		t.Fatal("no server")
+		t.Fatal("New: got nil, want a server")
 	}
-	who := authenticator(func(*http.Request) (presence.User, error) { return presence.User{ID: "x"}, nil })
+	anyUser := authenticator(func(*http.Request) (presence.User, error) { return presence.User{ID: "x"}, nil })
 	for want, c := range map[string]presence.Config{
 		"Authenticator": {},
-		"Count":         {Authenticator: who, Count: "tabs"},
-		"Coalesce":      {Authenticator: who, Coalesce: time.Hour},
-		"Linger":        {Authenticator: who, Linger: time.Hour},
-		"Heartbeat":     {Authenticator: who, Heartbeat: time.Millisecond},
-		"MemberLimit":   {Authenticator: who, MemberLimit: -1},
-		"MaxMessage":    {Authenticator: who, MaxMessage: 2 << 20},
-		"MaxUnsent":     {Authenticator: who, MaxUnsent: 1 << 10},
-		"SameSite":      {Authenticator: who, Cookie: presence.Cookie{SameSite: http.SameSiteNoneMode, Insecure: true}},
-		"stands alone":  {Authenticator: who, CORSOrigins: []string{"*", "https://a.example"}},
-		"a.example/":    {Authenticator: who, CORSOrigins: []string{"https://a.example/"}},
-		"a:99999":       {Authenticator: who, CORSOrigins: []string{"https://a:99999"}},
-		"https://ä":     {Authenticator: who, CORSOrigins: []string{"https://ä"}},
-		"Domain":        {Authenticator: who, Cookie: presence.Cookie{Domain: "a b;c"}},
-		"*.com":         {Authenticator: who, CORSOrigins: []string{"https://*.com"}},
-		"*.127.0.0.1":   {Authenticator: who, CORSOrigins: []string{"https://*.127.0.0.1"}},
-		"a..example":    {Authenticator: who, CORSOrigins: []string{"https://a..example"}},
-		"http://::1":    {Authenticator: who, CORSOrigins: []string{"http://::1"}},
-		"a:b:80":        {Authenticator: who, CORSOrigins: []string{"http://a:b:80"}},
-		"1x://a":        {Authenticator: who, CORSOrigins: []string{"1x://a"}},
-		"a.*.example":   {Authenticator: who, CORSOrigins: []string{"https://a.*.example"}},
-		"*.*.example":   {Authenticator: who, CORSOrigins: []string{"https://*.*.example"}},
-		"example.com":   {Authenticator: who, CORSOrigins: []string{"example.com"}},
-		"x://":          {Authenticator: who, CORSOrigins: []string{"x://"}},
-		"a:0":           {Authenticator: who, CORSOrigins: []string{"https://a:0"}},
-		"[::1":          {Authenticator: who, CORSOrigins: []string{"http://[::1"}},
-		"u@a.example":   {Authenticator: who, CORSOrigins: []string{"https://u@a.example"}},
+		"Count":         {Authenticator: anyUser, Count: "tabs"},
+		"Coalesce":      {Authenticator: anyUser, Coalesce: time.Hour},
+		"Linger":        {Authenticator: anyUser, Linger: time.Hour},
+		"Heartbeat":     {Authenticator: anyUser, Heartbeat: time.Millisecond},
+		"MemberLimit":   {Authenticator: anyUser, MemberLimit: -1},
+		"MaxMessage":    {Authenticator: anyUser, MaxMessage: 2 << 20},
+		"MaxUnsent":     {Authenticator: anyUser, MaxUnsent: 1 << 10},
+		"SameSite":      {Authenticator: anyUser, Cookie: presence.Cookie{SameSite: http.SameSiteNoneMode, Insecure: true}},
+		"stands alone":  {Authenticator: anyUser, CORSOrigins: []string{"*", "https://a.example"}},
+		"a.example/":    {Authenticator: anyUser, CORSOrigins: []string{"https://a.example/"}},
+		"a:99999":       {Authenticator: anyUser, CORSOrigins: []string{"https://a:99999"}},
+		"https://ä":     {Authenticator: anyUser, CORSOrigins: []string{"https://ä"}},
+		"Domain":        {Authenticator: anyUser, Cookie: presence.Cookie{Domain: "a b;c"}},
+		"*.com":         {Authenticator: anyUser, CORSOrigins: []string{"https://*.com"}},
+		"*.127.0.0.1":   {Authenticator: anyUser, CORSOrigins: []string{"https://*.127.0.0.1"}},
+		"a..example":    {Authenticator: anyUser, CORSOrigins: []string{"https://a..example"}},
+		"http://::1":    {Authenticator: anyUser, CORSOrigins: []string{"http://::1"}},
+		"a:b:80":        {Authenticator: anyUser, CORSOrigins: []string{"http://a:b:80"}},
+		"1x://a":        {Authenticator: anyUser, CORSOrigins: []string{"1x://a"}},
+		"a.*.example":   {Authenticator: anyUser, CORSOrigins: []string{"https://a.*.example"}},
+		"*.*.example":   {Authenticator: anyUser, CORSOrigins: []string{"https://*.*.example"}},
+		"example.com":   {Authenticator: anyUser, CORSOrigins: []string{"example.com"}},
+		"x://":          {Authenticator: anyUser, CORSOrigins: []string{"x://"}},
+		"a:0":           {Authenticator: anyUser, CORSOrigins: []string{"https://a:0"}},
+		"[::1":          {Authenticator: anyUser, CORSOrigins: []string{"http://[::1"}},
+		"u@a.example":   {Authenticator: anyUser, CORSOrigins: []string{"https://u@a.example"}},
 	} {
 		if _, err := presence.New(c); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want an error that names %s", err, want)
@@ -355,7 +361,7 @@ type authenticator func(*http.Request) (presence.User, error)
 
 func (f authenticator) Authenticate(r *http.Request) (presence.User, error) { return f(r) }
 
-// A host program's own authenticator is held to the same bounds.
+// The limits on users also hold for a host's own authenticator.
 func TestUsersOfAnotherAuthenticator(t *testing.T) {
 	h := open(t, presence.Config{Authenticator: authenticator(func(r *http.Request) (presence.User, error) {
 		return presence.User{ID: r.Header.Get("X-User"), Join: []string{"*"}, Info: json.RawMessage(r.Header.Get("X-Info"))}, nil
@@ -363,12 +369,12 @@ func TestUsersOfAnotherAuthenticator(t *testing.T) {
 	h.stream("/events", "", "X-User", "alice").next("user count")
 	for _, headers := range [][]string{{}, {"X-User", strings.Repeat("x", 257)}, {"X-User", "a", "X-Info", "{"}, {"X-User", "a", "X-Info", `"` + strings.Repeat("x", 1024) + `"`}} {
 		if r := h.ask("GET", "/events", "", "", headers...); r.StatusCode != http.StatusUnauthorized {
-			t.Errorf("%.40q: got %s", headers, r.Status)
+			t.Errorf("%.40q: got %s, want 401", headers, r.Status)
 		}
 	}
 }
 
-// embedding changes the user of the auth.JWT in it, as a host program may.
+// embedding changes the user of its embedded auth.JWT, as a host program may.
 type embedding struct{ *auth.JWT }
 
 func (e embedding) Authenticate(r *http.Request) (presence.User, error) {
@@ -377,6 +383,7 @@ func (e embedding) Authenticate(r *http.Request) (presence.User, error) {
 	return u, err
 }
 
+// The limits on users also hold for an authenticator that embeds auth.JWT.
 func TestUsersOfAnAuthenticatorThatEmbedsJWT(t *testing.T) {
 	key, err := auth.Secret(secret)
 	if err != nil {
@@ -393,35 +400,35 @@ func TestUsersOfAnAuthenticatorThatEmbedsJWT(t *testing.T) {
 	}
 }
 
-// A sign-in renews the user's open streams, those of the same sid, in rooms that
-// the new token may join; it shortens none, and leaves all others alone.
+// Promise 7: a sign-in renews the user's open streams of the same sid, in rooms that the new token
+// may join. It shortens no stream and changes no other.
 func TestPromise7Renewal(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, open opener) {
-		t.Parallel() // it waits for the end of tokens
+		t.Parallel() // it waits for tokens to expire
 		h := open(t, presence.Config{})
 		token := func(sub, sid string, ttl time.Duration, join ...string) string {
 			return mint(t, auth.Claims{Sub: sub, SID: sid, TTL: ttl, Join: join})
 		}
-		short := sized(3*time.Second, 10*time.Second, 10*time.Second) // in which all is opened and renewed, on a busy machine, too
+		short := sized(3*time.Second, 10*time.Second, 10*time.Second) // long enough to open and renew all streams on a busy machine
 		ends := map[string]*tab{
-			"not renewed":       h.stream("/events?room=doc-1", token("alice", "other", short, "*")),
-			"of a sid, not one": h.stream("/events?room=doc-1", token("bob", "tab", short, "*")),
-			"another user":      h.stream("/events?room=doc-1", token("carol", "", short, "*")),
-			"another room":      h.stream("/events?room=doc-2", token("alice", "", short, "*")),
+			"not renewed":    h.stream("/events?room=doc-1", token("alice", "other", short, "*")),
+			"of another sid": h.stream("/events?room=doc-1", token("bob", "tab", short, "*")),
+			"another user":   h.stream("/events?room=doc-1", token("carol", "", short, "*")),
+			"another room":   h.stream("/events?room=doc-2", token("alice", "", short, "*")),
 		}
 		stays := map[string]*tab{
-			"renewed":             h.stream("/events?room=doc-1", token("alice", "", short, "*")),
-			"a second one":        h.stream("/events?room=doc-1", token("alice", "", short, "*")),
-			"of the same sid":     h.stream("/events?room=doc-1", token("bob", "desk", short, "*")),
-			"would be shortened":  h.stream("/events?room=doc-1", token("dora", "", time.Hour, "*")),
-			"never ended so far":  h.stream("/events?room=doc-1", token("dora", "", 0, "*")),
-			"renewed to no end":   h.stream("/events?room=doc-1", token("eve", "", short, "*")),
-			"renewed by a longer": h.stream("/events?room=doc-1", token("fay", "", short, "*")),
+			"renewed":            h.stream("/events?room=doc-1", token("alice", "", short, "*")),
+			"a second one":       h.stream("/events?room=doc-1", token("alice", "", short, "*")),
+			"of the same sid":    h.stream("/events?room=doc-1", token("bob", "desk", short, "*")),
+			"would be shortened": h.stream("/events?room=doc-1", token("dora", "", time.Hour, "*")),
+			"had no expiry":      h.stream("/events?room=doc-1", token("dora", "", 0, "*")),
+			"renewed, no expiry": h.stream("/events?room=doc-1", token("eve", "", short, "*")),
+			"renewed twice":      h.stream("/events?room=doc-1", token("fay", "", short, "*")),
 		}
 		for name, c := range stays {
 			if strings.HasPrefix(name, "renewed") {
-				c.next("expiring") // at once, as it is less than 30 s
+				c.next("expiring") // at once, because less than 30 s are left
 			}
 		}
 		for _, renewal := range []string{
@@ -433,21 +440,21 @@ func TestPromise7Renewal(t *testing.T) {
 			token("fay", "", time.Hour, "*"),
 		} {
 			if answer := h.signIn(renewal); answer.StatusCode != http.StatusNoContent {
-				t.Fatalf("got %s", answer.Status)
+				t.Fatalf("POST /session: got %s, want 204", answer.Status)
 			}
 		}
 		for name, c := range ends {
 			events := c.rest()
 			if last := events[len(events)-1]; last.name != "goodbye" || last.data != `{"reason":"expired"}` {
-				t.Errorf("%s: it ends with %+v", name, last)
+				t.Errorf("%s: got %+v last, want goodbye expired", name, last)
 			}
 		}
-		// Everything that was to end has; so has what was wrongly not renewed.
+		// By now every stream that was not renewed has ended.
 		h.Publish(t.Context(), "doc-1", "after", 1)
 		for name, c := range stays {
 			for e, err := c.read(patience); e.name != "after"; e, err = c.read(patience) {
 				if err != nil || e.name == "goodbye" {
-					t.Errorf("%s: got %+v, %v", name, e, err)
+					t.Errorf("%s: got %+v, %v; want it open", name, e, err)
 					break
 				}
 			}
@@ -455,8 +462,8 @@ func TestPromise7Renewal(t *testing.T) {
 	})
 }
 
-// What was opened with a cookie ends with the cookie that took its place, too,
-// and nothing else does.
+// A sign-out ends the streams opened with the cookie, and those of the cookie that it replaced. It
+// ends no other stream.
 func TestSignOutAfterRenewal(t *testing.T) {
 	h := open(t, presence.Config{})
 	first, second := bearer(t, "alice"), mint(t, auth.Claims{Sub: "alice", TTL: 2 * time.Hour})
@@ -465,17 +472,17 @@ func TestSignOutAfterRenewal(t *testing.T) {
 	c.next("user count")
 	others := []*tab{h.stream("/events", first), h.stream("/events", "", jar(mint(t, auth.Claims{Sub: "alice", TTL: 3 * time.Hour}))...)}
 	if answer := h.signIn(second, jar("rubbish")...); answer.StatusCode != http.StatusNoContent {
-		t.Fatalf("got %s", answer.Status)
+		t.Fatalf("got %s, want 204", answer.Status)
 	}
 	if answer := h.signIn(second, jar(first)...); answer.StatusCode != http.StatusNoContent {
-		t.Fatalf("got %s", answer.Status)
+		t.Fatalf("got %s, want 204", answer.Status)
 	}
 	if answer := h.ask("DELETE", "/session", "", "", jar(second)...); answer.StatusCode != http.StatusNoContent {
-		t.Fatalf("got %s", answer.Status)
+		t.Fatalf("got %s, want 204", answer.Status)
 	}
 	events := c.rest()
 	if last := events[len(events)-1]; last.data != `{"reason":"signed out"}` {
-		t.Errorf("the stream ends with %+v", last)
+		t.Errorf("got %+v last, want goodbye signed out", last)
 	}
 	h.post("/messages", first, `{"event":"after","data":1}`)
 	for _, other := range others {

@@ -12,13 +12,14 @@ import (
 	"example.com/presence/pkg/presence/auth"
 )
 
+// Each client that joins or leaves changes the count, and the other clients receive join or leave.
 func TestCountRisesWithEachClient(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{Linger: -1})
 		alice := h.stream("/events", bearer(t, "alice"))
 		first, err := alice.read(patience)
 		if err != nil || first.name != "" || first.retry < "1000" || first.retry > "3000" {
-			t.Errorf("the stream begins with %+v, %v; want a retry of 1 to 3 s", first, err)
+			t.Errorf("got %+v, %v first; want a retry of 1 to 3 s", first, err)
 		}
 		alice.expect("sync", "…", "user count", "1")
 		bob := h.stream("/events", bearer(t, "bob"))
@@ -34,12 +35,13 @@ func TestCountRisesWithEachClient(t *testing.T) {
 	})
 }
 
+// The sync has the counts, the members and the heartbeat of the room.
 func TestSync(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{Heartbeat: 2500 * time.Millisecond})
-		who := mint(t, auth.Claims{Sub: "alice", Name: "Alice", Info: []byte(`{"color": "teal"}`)})
-		h.stream("/events", who).next("user count")
-		e := h.stream("/events", who).next("sync")
+		token := mint(t, auth.Claims{Sub: "alice", Name: "Alice", Info: []byte(`{"color": "teal"}`)})
+		h.stream("/events", token).next("user count")
+		e := h.stream("/events", token).next("sync")
 		var got struct {
 			Connections, Users int
 			Members            []presence.Member
@@ -50,15 +52,16 @@ func TestSync(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got.Connections != 2 || got.Users != 1 || !got.Complete || got.Heartbeat != 2.5 || len(got.Members) != 1 {
-			t.Fatalf("got %s", e.data)
+			t.Fatalf("got %s, want 2 connections of 1 user, heartbeat 2.5, complete", e.data)
 		}
 		m := got.Members[0]
 		if m.ID != "alice" || m.Name != "Alice" || string(m.Info) != `{"color":"teal"}` || m.Connections != 2 || time.Since(m.Since) > time.Minute {
-			t.Errorf("got %s", e.data)
+			t.Errorf("got %s, want alice with its name, info and 2 connections", e.data)
 		}
 	})
 }
 
+// A stream has the headers that keep proxies from buffering, caching or encoding it.
 func TestHeaders(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		c := open(t, presence.Config{}).stream("/events", bearer(t, "alice"))
@@ -73,6 +76,7 @@ func TestHeaders(t *testing.T) {
 	})
 }
 
+// With CountUsers the count is that of users, not of connections.
 func TestCountUsers(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{Count: presence.CountUsers, Linger: 300 * time.Millisecond})
@@ -85,8 +89,8 @@ func TestCountUsers(t *testing.T) {
 	})
 }
 
-// Ids are places: only messages advance them, all shared events carry them,
-// and those to one client alone have none.
+// Ids are positions: only messages advance them, all shared events carry them, and events to one
+// client only have none.
 func TestIDsArePositions(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{Heartbeat: time.Second})
@@ -94,32 +98,32 @@ func TestIDsArePositions(t *testing.T) {
 		sync := alice.next("sync")
 		epoch, seq, _ := strings.Cut(sync.id, "-")
 		if epoch == "" || seq != "0" {
-			t.Fatalf("the first id is %q, want EPOCH-0", sync.id)
+			t.Fatalf("got first id %q, want EPOCH-0", sync.id)
 		}
 		if e := alice.next("user count"); e.id != sync.id {
-			t.Errorf("a count has id %q, want %q", e.id, sync.id)
+			t.Errorf("user count: got id %q, want %q", e.id, sync.id)
 		}
 		for i := 1; i <= 3; i++ {
 			want := fmt.Sprint(epoch, "-", i)
 			if id := h.post("/messages", bearer(t, "bob"), `{"data":1}`); id != want {
-				t.Errorf("message %d is answered with id %q, want %q", i, id, want)
+				t.Errorf("POST of message %d: got id %q, want %q", i, id, want)
 			}
 			if e := alice.next("message"); e.id != want {
-				t.Errorf("message %d has id %q, want %q", i, e.id, want)
+				t.Errorf("message %d: got id %q, want %q", i, e.id, want)
 			}
 		}
 		h.stream("/events", bearer(t, "bob"))
 		if e := alice.next("join"); e.id != epoch+"-3" {
-			t.Errorf("a join after three messages has id %q", e.id)
+			t.Errorf("join after three messages: got id %q, want %s-3", e.id, epoch)
 		}
 		if e := alice.next("ping"); e.id != "" || e.data != "{}" {
-			t.Errorf("got ping %+v", e)
+			t.Errorf("got ping %+v, want data {} and no id", e)
 		}
 	})
 }
 
-// Whatever event's id a client comes back with, it has what it missed, once and
-// in order, before its sync; or a reset.
+// Promise 3: a client that resumes from any event's id receives the missed messages, once and in
+// order, before its sync; or it receives a reset.
 func TestPromise3Resume(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{History: 2})
@@ -133,19 +137,19 @@ func TestPromise3Resume(t *testing.T) {
 			h.post("/messages", alice, fmt.Sprintf(`{"data":%d}`, n))
 		}
 		for id, want := range map[string]string{
-			epoch + "-3": "", epoch + "-2": "3", epoch + "-1": "2 3", // or else reset
+			epoch + "-3": "", epoch + "-2": "3", epoch + "-1": "2 3", // the replayed messages, or reset
 			epoch + "-0": "reset", epoch + "-4": "reset", epoch + "-18446744073709551615": "reset", epoch + "-": "reset", "other-1": "reset", "rubbish": "reset",
 		} {
 			for _, c := range []*tab{
 				h.stream("/events", alice, "Last-Event-ID", id),
 				h.stream("/events?last_event_id="+id, alice),
-				// The header, which a browser sends by itself, is the newer of the two.
+				// The header, which the browser itself sends, is newer than the query.
 				h.stream("/events?last_event_id="+epoch+"-0", alice, "Last-Event-ID", id),
 			} {
 				c.expect("", "")
 				if want == "reset" {
 					if e := c.next("reset"); e.id != epoch+"-3" || e.data != `{"reason":"history"}` {
-						t.Errorf("with id %s: got %+v", id, e)
+						t.Errorf("with id %s: got %+v, want id %s-3 and reason history", id, e, epoch)
 					}
 				} else {
 					for _, seq := range strings.Fields(want) {
@@ -163,8 +167,8 @@ func TestPromise3Resume(t *testing.T) {
 	})
 }
 
-// 50 reloads of one tab (10 with -short): the others see no leave, and no second
-// join.
+// Reloads of a tab cause no leave and no second join for other clients. The tab reloads 50 times
+// (10 with -short).
 func TestReload(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{})
@@ -179,35 +183,37 @@ func TestReload(t *testing.T) {
 			tab.next("user count")
 		}
 		carol := h.stream("/events", bearer(t, "carol"))
-		joins, here := 0, false
-		// Three are here during a reload, too: before the old stream is counted out.
-		for last := ""; !here || last != "3"; {
+		joins, joined := 0, false
+		// The count is 3 during a reload too, before the old stream is subtracted.
+		for last := ""; !joined || last != "3"; {
 			e, err := alice.read(patience)
 			if err != nil {
 				t.Fatal(err)
 			}
 			switch e.name {
 			case "leave":
-				t.Errorf("alice saw %s", e.data)
+				t.Errorf("alice: got leave %s, want none", e.data)
 			case "join":
 				joins++
-				here = here || strings.Contains(e.data, `"carol"`)
+				joined = joined || strings.Contains(e.data, `"carol"`)
 			case "user count":
 				last = e.data
 			}
 		}
 		if joins != 2 { // bob's and carol's
-			t.Errorf("alice saw %d joins, want 2", joins)
+			t.Errorf("alice: got %d joins, want 2", joins)
 		}
 		carol.next("user count")
 		if got := h.presence(); got.Connections != 3 || got.Users != 3 {
-			t.Errorf("after the reloads there are %d connections of %d users, want 3 of 3", got.Connections, got.Users)
+			t.Errorf("after the reloads: got %d connections of %d users, want 3 of 3", got.Connections, got.Users)
 		}
 	})
 }
 
+// Promise 7: a stream ends with goodbye expired when its token expires, and the other clients
+// receive a leave with that reason.
 func TestPromise7Expiry(t *testing.T) {
-	t.Parallel() // it waits for the end of tokens
+	t.Parallel() // it waits for tokens to expire
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{Linger: -1})
 		alice := h.stream("/events", bearer(t, "alice"))
@@ -215,18 +221,20 @@ func TestPromise7Expiry(t *testing.T) {
 		short := h.stream("/events", mint(t, auth.Claims{Sub: "bob", TTL: time.Second}))
 		events := short.rest()
 		if last := events[len(events)-1]; last.name != "goodbye" || last.data != `{"reason":"expired"}` {
-			t.Errorf("the stream of a token that expires ends with %+v", last)
+			t.Errorf("stream of an expired token: got %+v last, want goodbye expired", last)
 		}
 		if e := alice.next("leave"); !strings.Contains(e.data, `"reason":"expired"`) {
-			t.Errorf("the others hear %s", e.data)
+			t.Errorf("alice: got leave %s, want reason expired", e.data)
 		}
 	})
 }
 
+// Promise 6: above the member limit a room sends counts only. It sends members again at 80 % of the
+// limit, after 10 s at least.
 func TestPromise6MemberLimit(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, open opener) {
-		t.Parallel() // it takes the 10 s between two crossings
+		t.Parallel() // it takes 10 s, the minimum between two crossings
 		h := open(t, presence.Config{MemberLimit: 5, Linger: -1})
 		streams := make([]*tab, 7)
 		for i := range 5 {
@@ -243,19 +251,19 @@ func TestPromise6MemberLimit(t *testing.T) {
 		streams[6].expect("", "", "sync", `{"connections":7,"users":7,"complete":false,"heartbeat":15}`, "user count", "7")
 		first.expect("user count", "7")
 		if got := h.status("PUT", "/state", bearer(t, "u1"), `{"status":"away"}`); got != http.StatusNoContent {
-			t.Errorf("PUT /state: got %d", got)
+			t.Errorf("PUT /state: got %d, want 204", got)
 		}
 		if got := h.presence(); len(got.Members) != 7 {
-			t.Errorf("GET /presence has %d members, want 7", len(got.Members))
+			t.Errorf("GET /presence: got %d members, want 7", len(got.Members))
 		}
 		for i := 6; i >= 4; i-- {
 			streams[i].close()
-			first.expect("user count", fmt.Sprint(i)) // 4 are 80 %, and nobody is told of a leave or an update
+			first.expect("user count", fmt.Sprint(i)) // 4 is 80 %; clients receive no leave and no update
 		}
 		e, err := first.read(patience)
 		if took := time.Since(crossed); err != nil || e.name != "sync" || took < 10*time.Second || !strings.HasPrefix(e.data, `{"connections":4,"users":4,"members":[{"id":"u0",`) ||
 			!strings.Contains(e.data, `{"status":"away"}`) || !strings.Contains(e.data, `"complete":true`) {
-			t.Errorf("after %v came %+v, %v; want a full sync after 10 s", took, e, err)
+			t.Errorf("after %v: got %+v, %v; want a complete sync after 10 s", took, e, err)
 		}
 		streams[3].close()
 		first.expect("leave", "…", "user count", "3")
@@ -268,7 +276,7 @@ type page struct {
 	Next               string
 }
 
-// presence is GET /presence of the lobby.
+// presence returns GET /presence of the lobby.
 func (h *testServer) presence() (p page) {
 	h.t.Helper()
 	return h.page("/presence", bearer(h.t, "watcher"))
@@ -282,11 +290,13 @@ func (h *testServer) page(path, token string) (p page) {
 	return p
 }
 
+// GET /presence returns the members in order, in pages of limit, with the counts of the room on
+// each page.
 func TestPresencePages(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{})
 		if p := h.presence(); p.Members == nil || len(p.Members) != 0 || p.Connections != 0 {
-			t.Errorf("an empty room: got %+v", p)
+			t.Errorf("empty room: got %+v, want no members, not null", p)
 		}
 		for _, id := range []string{"d", "b", "a", "c", "e", "a"} {
 			h.stream("/events", bearer(t, id)).next("user count")

@@ -20,22 +20,22 @@ import (
 	"example.com/presence/pkg/presence/backplane"
 )
 
-// A room that has been empty for the age of the history is dropped with it, and
-// gives no id twice.
+// A room that has been empty for the age of the history is dropped with its history, and never
+// assigns an id twice.
 func TestRoomIsDropped(t *testing.T) {
 	inBubble(t, presence.Config{Linger: -1, HistoryAge: time.Minute}, func(t *testing.T, b *bubble) {
 		alice := testUser("alice")
 		first := b.post("/messages?room=a", `{"data":1}`, alice)
 		time.Sleep(59 * time.Second)
 		if got := names(b.stream("/events?room=a", strings.TrimSuffix(first, "1")+"0", alice).take()); got != " message sync user count:1" {
-			t.Errorf("after 59 s in an empty room: got %q", got)
+			t.Errorf("empty for 59 s: got %q, want the message", got)
 		}
 		b.post("/messages?room=b", `{"data":1}`, alice)
 		second := b.post("/messages?room=b", `{"data":2}`, alice)
 		time.Sleep(2 * time.Minute)
 		third := b.post("/messages?room=b", `{"data":3}`, alice)
 		if first == third || second == third {
-			t.Errorf("two messages have id %s", third)
+			t.Errorf("got id %s for two messages, want different ids", third)
 		}
 		for id, want := range map[string]string{first: ` reset:{"reason":"history"}`, second: " message", third: ""} {
 			c := b.stream("/events?room=b", id, alice)
@@ -46,12 +46,12 @@ func TestRoomIsDropped(t *testing.T) {
 			c.close()
 		}
 		if got := names(b.stream("/events?room=a", first, alice).take()); !strings.HasPrefix(got, " sync") {
-			t.Errorf("the room that somebody was in: got %q", got)
+			t.Errorf("room with a client in the meantime: got %q, want sync without reset", got)
 		}
 	})
 }
 
-// What is said in an empty room keeps it.
+// A message to an empty room keeps the room.
 func TestMessageKeepsRoom(t *testing.T) {
 	inBubble(t, presence.Config{HistoryAge: time.Minute}, func(t *testing.T, b *bubble) {
 		alice := testUser("alice")
@@ -60,13 +60,14 @@ func TestMessageKeepsRoom(t *testing.T) {
 		b.post("/messages", `{"data":2}`, alice)
 		time.Sleep(50 * time.Second)
 		if got := names(b.stream("/events", first, alice).take()); got != " message sync user count:1" {
-			t.Errorf("got %q", got)
+			t.Errorf("got %q, want the second message", got)
 		}
 	})
 }
 
-// A message is in the history for its age and no longer, whoever is there.
-func TestHistoryAge(t *testing.T) { // promise 3
+// Promise 3: a message is in the history for HistoryAge and no longer, with clients in the room or
+// without.
+func TestHistoryAge(t *testing.T) {
 	inBubble(t, presence.Config{HistoryAge: time.Minute}, func(t *testing.T, b *bubble) {
 		alice := testUser("alice")
 		stay := b.stream("/events", "", alice)
@@ -74,17 +75,17 @@ func TestHistoryAge(t *testing.T) { // promise 3
 		b.post("/messages", `{"data":1}`, alice)
 		time.Sleep(time.Minute - time.Millisecond)
 		if got := names(b.stream("/events", start, alice).take()); !strings.HasPrefix(got, " message sync") {
-			t.Errorf("a moment before it is a minute old: got %q", got)
+			t.Errorf("1 ms before it is a minute old: got %q, want the message", got)
 		}
 		time.Sleep(time.Millisecond)
 		if got := names(b.stream("/events", start, alice).take()); !strings.HasPrefix(got, ` reset:{"reason":"history"}`) {
-			t.Errorf("when it is a minute old: got %q", got)
+			t.Errorf("when it is a minute old: got %q, want a reset", got)
 		}
 	})
 }
 
-// A message that is sent again within two minutes is the same one.
-func TestRetriedMessage(t *testing.T) { // promise 3
+// Promise 3: a message that is sent again within two minutes is the same message.
+func TestRetriedMessage(t *testing.T) {
 	inBubble(t, presence.Config{}, func(t *testing.T, b *bubble) {
 		alice, bob := testUser("alice"), testUser("bob")
 		c := b.stream("/events", "", alice)
@@ -92,35 +93,36 @@ func TestRetriedMessage(t *testing.T) { // promise 3
 		const body = `{"data":1,"id":"mine"}`
 		first := b.post("/messages", body, alice)
 		time.Sleep(2*time.Minute - 1)
-		for range 100 { // more than a room has slots for what is on its way
+		for range 100 { // more than a room has slots for messages in flight
 			if again := b.post("/messages", body, alice); again != first {
-				t.Fatalf("sent again it has id %s, not %s", again, first)
+				t.Fatalf("sent again: got id %s, want %s", again, first)
 			}
 		}
 		if got := names(c.take()); strings.Count(got, "message") != 1 {
-			t.Errorf("the room heard %q", got)
+			t.Errorf("got %q, want one message", got)
 		}
 		if other := b.post("/messages", body, bob); other == first {
-			t.Error("another user's message is taken for it")
+			t.Errorf("same id of another user: got %s again, want a new message", other)
 		}
 		other := b.stream("/events?room=other", "", bob)
 		b.post("/messages?room=other", body, alice)
 		if got := names(other.take()); !strings.HasSuffix(got, "message") {
-			t.Errorf("another room heard %q", got)
+			t.Errorf("same id in another room: got %q, want a message", got)
 		}
 		time.Sleep(time.Nanosecond)
 		if again := b.post("/messages", body, alice); again == first {
-			t.Error("after two minutes it is still known")
+			t.Errorf("after two minutes: got id %s again, want a new message", again)
 		}
 	})
 }
 
-// The updates of a flush interval become one: the last.
+// The updates of a flush interval are coalesced: only the last is sent. The state lasts until the
+// user has left.
 func TestStateIsCoalesced(t *testing.T) {
 	inBubble(t, presence.Config{}, func(t *testing.T, b *bubble) {
 		alice := testUser("alice")
 		if answer := b.ask("PUT", "/state", `{"n":0}`, alice); answer.Code != http.StatusConflict {
-			t.Errorf("of one who is not there: got %d", answer.Code)
+			t.Errorf("user not in the room: got %d, want 409", answer.Code)
 		}
 		c := b.stream("/events", "", testUser("watcher"))
 		tab := b.stream("/events", "", alice)
@@ -128,31 +130,31 @@ func TestStateIsCoalesced(t *testing.T) {
 		c.take()
 		for n := range 1000 {
 			if answer := b.ask("PUT", "/state", fmt.Sprintf(`{"n": %d}`, n), alice); answer.Code != http.StatusNoContent {
-				t.Fatalf("got %d %s", answer.Code, answer.Body)
+				t.Fatalf("got %d %s, want 204", answer.Code, answer.Body)
 			}
 		}
 		time.Sleep(time.Second)
 		got := c.take()
 		if len(got) != 2 || got[0].data != `{"id":"alice","info":{"n":0}}` || got[1].name != "update" || got[1].data != `{"id":"alice","info":{"n":999}}` || got[1].id == "" {
-			t.Errorf("the room heard %+v, want the first and the last", got)
+			t.Errorf("got %+v, want the first and the last update", got)
 		}
-		// It holds until the user has left.
+		// The state lasts until the user has left.
 		tab.close()
 		time.Sleep(4 * time.Second)
 		tab = b.stream("/events", "", alice)
 		if got := tab.take()[1].data; !strings.Contains(got, `"info":{"n":999}`) {
-			t.Errorf("after a reload: got %s", got)
+			t.Errorf("after a reload: got %s, want the last state", got)
 		}
 		tab.close()
 		time.Sleep(6 * time.Second)
 		tab = b.stream("/events", "", alice)
 		if got := tab.take()[1].data; strings.Contains(got, `999`) {
-			t.Errorf("after it had left: got %s", got)
+			t.Errorf("after a leave: got %s, want no state", got)
 		}
 	})
 }
 
-// Who is removed is out at once, is refused for that time, and no longer.
+// A removed user is disconnected at once, and is refused for the duration of its ban and no longer.
 func TestBan(t *testing.T) {
 	admin := presence.User{ID: "admin", Admin: true}
 	inBubble(t, presence.Config{Linger: time.Minute}, func(t *testing.T, b *bubble) {
@@ -165,22 +167,22 @@ func TestBan(t *testing.T) {
 			c.take()
 		}
 		if answer := b.ask("DELETE", "/members/a%2Fl%20ice?room=r&for=10s", "", admin); answer.Code != http.StatusNoContent {
-			t.Fatalf("got %d %s", answer.Code, answer.Body)
+			t.Fatalf("got %d %s, want 204", answer.Code, answer.Body)
 		}
 		for _, c := range []*clientStream{one, two} {
 			if got := names(c.take()); got != `goodbye:{"reason":"removed"}` || !c.ended() {
-				t.Errorf("who was removed hears %q, ended %v", got, c.ended())
+				t.Errorf("removed user: got %q, ended %v; want goodbye removed and the end", got, c.ended())
 			}
 		}
 		if got := watcher.take(); len(got) != 2 || got[0].name != "leave" || !strings.HasSuffix(got[0].data, `"connections":1,"users":1,"reason":"removed"}`) || got[1].data != "1" {
-			t.Errorf("the others hear %+v", got)
+			t.Errorf("watcher: got %+v, want leave with reason removed", got)
 		}
 		if got := names(elsewhere.take()); got != "" || elsewhere.ended() {
-			t.Errorf("in another room it hears %q", got)
+			t.Errorf("removed user in another room: got %q, ended %v; want no event and an open stream", got, elsewhere.ended())
 		}
 		for range 2 {
 			if answer := b.ask("DELETE", "/members/a%2Fl%20ice?room=r", "", admin); answer.Code != http.StatusNotFound {
-				t.Errorf("removed again: got %d", answer.Code)
+				t.Errorf("removed again: got %d, want 404", answer.Code)
 			}
 			for _, path := range []string{"GET /events?room=r", "POST /messages?room=r", "PUT /state?room=r", "GET /presence?room=r"} {
 				method, path, _ := strings.Cut(path, " ")
@@ -196,12 +198,12 @@ func TestBan(t *testing.T) {
 		}
 		time.Sleep(4 * time.Nanosecond)
 		if c := b.stream("/events?room=r", "", alice); c.status != http.StatusOK || !strings.Contains(names(c.take()), "sync") {
-			t.Errorf("after the time it is answered with %d", c.status)
+			t.Errorf("after the ban: got %d, want 200 and a sync", c.status)
 		}
 	})
 }
 
-// slowBody is read when it is let go.
+// slowBody is a body that can be read after release is closed.
 type slowBody struct {
 	io.Reader
 	release chan struct{}
@@ -209,7 +211,7 @@ type slowBody struct {
 
 func (b slowBody) Read(p []byte) (int, error) { <-b.release; return b.Reader.Read(p) }
 
-// Who is removed while the body of its message is on its way says nothing.
+// A message whose sender is removed while its body arrives is refused.
 func TestBanWhileSending(t *testing.T) {
 	inBubble(t, presence.Config{}, func(t *testing.T, b *bubble) {
 		alice := testUser("alice")
@@ -230,17 +232,17 @@ func TestBanWhileSending(t *testing.T) {
 		close(body.release)
 		<-done
 		if answer.Code != http.StatusForbidden {
-			t.Errorf("got %d %s", answer.Code, answer.Body)
+			t.Errorf("message of a removed user: got %d %s, want 403", answer.Code, answer.Body)
 		}
-		b.post("/messages", `{"data":2}`, testUser("bob")) // no slot was lost
+		b.post("/messages", `{"data":2}`, testUser("bob")) // the refused message has freed its slot
 		time.Sleep(time.Second)
 		if got := names(watcher.take()); strings.Count(got, "message") != 1 {
-			t.Errorf("the room hears %q", got)
+			t.Errorf("got %q, want only the message of bob", got)
 		}
 	})
 }
 
-// A user may be removed while it lingers, too.
+// A user can be removed in its grace period.
 func TestBanInGracePeriod(t *testing.T) {
 	inBubble(t, presence.Config{Linger: time.Minute}, func(t *testing.T, b *bubble) {
 		watcher := b.stream("/events", "", testUser("watcher"))
@@ -251,12 +253,14 @@ func TestBanInGracePeriod(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := watcher.take(); len(got) != 1 || got[0].name != "leave" || !strings.Contains(got[0].data, `"removed"`) {
-			t.Errorf("the others hear %+v", got)
+			t.Errorf("watcher: got %+v, want leave with reason removed", got)
 		}
 	})
 }
 
-func TestExpiring(t *testing.T) { // promise 7
+// Promise 7: a stream receives expiring 30 s before its token expires, or at once if less is left,
+// and ends at the expiry.
+func TestExpiring(t *testing.T) {
 	inBubble(t, presence.Config{}, func(t *testing.T, b *bubble) {
 		until := func(user string, d time.Duration) *clientStream {
 			u := testUser(user)
@@ -264,40 +268,40 @@ func TestExpiring(t *testing.T) { // promise 7
 			return b.stream("/events", "", u)
 		}
 		long, short, never := until("long", 40*time.Second), until("short", 10*time.Second+1), b.stream("/events", "", testUser("never"))
-		time.Sleep(time.Second) // the flush interval, at whose end short and never have their sync
+		time.Sleep(time.Second) // the flush interval, at whose end short and never receive their sync
 		if got := names(short.take()); got != ` sync user count:3 expiring:{"in":10}` {
-			t.Errorf("less than 30 s before the end: got %q", got)
+			t.Errorf("less than 30 s before expiry: got %q, want expiring at once", got)
 		}
 		long.take()
 		never.take()
 		time.Sleep(9*time.Second - 1)
 		if got := names(long.take()); got != "" {
-			t.Errorf("more than 30 s before its end: got %q", got)
+			t.Errorf("more than 30 s before expiry: got %q, want no event", got)
 		}
 		time.Sleep(time.Nanosecond)
 		if got := names(long.take()); got != `expiring:{"in":30}` {
-			t.Errorf("30 s before its end: got %q", got)
+			t.Errorf("30 s before expiry: got %q, want expiring", got)
 		}
 		if got := names(short.take()); got != "" || short.ended() {
-			t.Errorf("before its end: got %q", got)
+			t.Errorf("1 ns before expiry: got %q, ended %v; want no event and an open stream", got, short.ended())
 		}
 		time.Sleep(time.Nanosecond)
 		if got := names(short.take()); got != `goodbye:{"reason":"expired"}` || !short.ended() {
-			t.Errorf("at its end: got %q", got)
+			t.Errorf("at expiry: got %q, ended %v; want goodbye expired and the end", got, short.ended())
 		}
 		time.Sleep(30 * time.Second)
 		if got := names(long.take()); !strings.HasSuffix(got, `goodbye:{"reason":"expired"}`) || !long.ended() {
-			t.Errorf("at its end: got %q", got)
+			t.Errorf("at expiry: got %q, ended %v; want goodbye expired last and the end", got, long.ended())
 		}
 		time.Sleep(24 * time.Hour)
 		if got := names(never.take()); strings.Contains(got, "expir") || never.ended() {
-			t.Errorf("of a token without an end: got %.99q", got)
+			t.Errorf("token without expiry: got %.99q, ended %v; want an open stream without expiring", got, never.ended())
 		}
 	})
 }
 
-// Who was warned and renewed its token is warned again.
-func TestExpiringTwice(t *testing.T) { // promise 7
+// Promise 7: a user that renewed its token after a warning is warned again.
+func TestExpiringTwice(t *testing.T) {
 	inBubble(t, presence.Config{}, func(t *testing.T, b *bubble) {
 		alice := testUser("alice")
 		alice.Expires = time.Now().Add(40 * time.Second)
@@ -306,52 +310,52 @@ func TestExpiringTwice(t *testing.T) { // promise 7
 			c.take()
 			time.Sleep(10 * time.Second)
 			if got := names(c.take()); !strings.Contains(got, `expiring:{"in":30}`) {
-				t.Fatalf("got %q", got)
+				t.Fatalf("30 s before expiry: got %q, want expiring", got)
 			}
 			time.Sleep(20 * time.Second)
 			alice.Expires = time.Now().Add(40 * time.Second)
 			if answer := b.ask("POST", "/session", `{"token":"t"}`, alice); answer.Code != http.StatusNoContent {
-				t.Fatalf("got %d %s", answer.Code, answer.Body)
+				t.Fatalf("got %d %s, want 204", answer.Code, answer.Body)
 			}
 		}
 		if c.ended() {
-			t.Error("it has ended")
+			t.Error("after three renewals: got the end of the stream, want it open")
 		}
 	})
 }
 
-// Who renews its token over and over, each time for a moment, hears of another
-// end only when that is in another second; the stream ends with the last one.
-func TestExpiringOncePerSecond(t *testing.T) { // promise 7
+// Promise 7: repeated short renewals cause at most one expiring per second of expiry. The stream
+// ends at the last expiry.
+func TestExpiringOncePerSecond(t *testing.T) {
 	inBubble(t, presence.Config{Heartbeat: time.Minute}, func(t *testing.T, b *bubble) {
 		time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
 		alice := testUser("alice")
 		alice.Expires = time.Now().Add(20 * time.Second)
 		c := b.stream("/events", "", alice)
 		if got := names(c.take()); got != ` sync user count:1 expiring:{"in":20}` {
-			t.Fatalf("got %q", got)
+			t.Fatalf("20 s before expiry: got %q, want sync, count and expiring", got)
 		}
 		for range 2999 {
 			alice.Expires = alice.Expires.Add(time.Millisecond)
 			if answer := b.ask("POST", "/session", `{"token":"t"}`, alice); answer.Code != http.StatusNoContent {
-				t.Fatalf("got %d %s", answer.Code, answer.Body)
+				t.Fatalf("got %d %s, want 204", answer.Code, answer.Body)
 			}
 		}
 		if got := names(c.take()); got != `expiring:{"in":21} expiring:{"in":22}` {
-			t.Errorf("after 3 s more in steps of a millisecond: got %q", got)
+			t.Errorf("after renewals by 3 s in steps of 1 ms: got %q, want two expiring", got)
 		}
 		time.Sleep(time.Until(alice.Expires) - time.Millisecond)
 		if got := names(c.take()); got != "" || c.ended() {
-			t.Errorf("before the end: got %q", got)
+			t.Errorf("1 ms before expiry: got %q, ended %v; want no event and an open stream", got, c.ended())
 		}
 		time.Sleep(time.Millisecond)
 		if got := names(c.take()); got != `goodbye:{"reason":"expired"}` || !c.ended() {
-			t.Errorf("at the end: got %q", got)
+			t.Errorf("at expiry: got %q, ended %v; want goodbye expired and the end", got, c.ended())
 		}
 	})
 }
 
-// A limit that is reached is logged once a minute, not once a refusal.
+// A reached limit is logged once per minute, not once per refusal.
 func TestLimitsAreLoggedOncePerMinute(t *testing.T) {
 	var log bytes.Buffer
 	c := presence.Config{MaxConnections: 2, MaxConnectionsPerUser: 1, MaxRooms: 1, MessageRate: 1, MessageBurst: 1, Logger: slog.New(slog.NewTextHandler(&log, nil))}
@@ -360,23 +364,23 @@ func TestLimitsAreLoggedOncePerMinute(t *testing.T) {
 		for half := range 6 { // of a minute
 			for range 100 {
 				if got := names(b.stream("/events", "", testUser("alice")).take()); got != ` goodbye:{"reason":"full"}` {
-					t.Fatalf("a second stream of one user: got %q", got)
+					t.Fatalf("second stream of a user: got %q, want goodbye full", got)
 				}
 				if got := names(b.stream("/events?room=other", "", testUser("bob")).take()); got != ` goodbye:{"reason":"full"}` {
-					t.Fatalf("a second room: got %q", got)
+					t.Fatalf("second room: got %q, want goodbye full", got)
 				}
 				b.ask("POST", "/messages", `{"data":1}`, testUser("alice"))
 			}
 			bob := b.stream("/events", "", testUser("bob"))
 			for range 100 {
 				if got := names(b.stream("/events", "", testUser("carol")).take()); got != ` goodbye:{"reason":"full"}` {
-					t.Fatalf("a third stream of two: got %q", got)
+					t.Fatalf("third stream: got %q, want goodbye full", got)
 				}
 			}
 			bob.close()
 			for _, line := range []string{"as many streams are open", "the user has as many streams", "as many rooms", "faster than it may"} {
 				if n := strings.Count(log.String(), line); n != half/2+1 {
-					t.Errorf("after %d half minutes %q is logged %d times", half, line, n)
+					t.Errorf("after %d half minutes: got %q %d times in the log, want %d", half, line, n, half/2+1)
 				}
 			}
 			time.Sleep(30 * time.Second)
@@ -384,8 +388,8 @@ func TestLimitsAreLoggedOncePerMinute(t *testing.T) {
 	})
 }
 
-// What strangers bring about is logged once a minute, too: a host's
-// authenticator that fails, and a table that is full.
+// Refusals that any client can cause are logged once per minute: an Authenticator that fails, and a
+// full table of idempotency keys.
 func TestRefusalsAreLoggedOncePerMinute(t *testing.T) {
 	var log bytes.Buffer
 	synctest.Test(t, func(t *testing.T) {
@@ -401,12 +405,12 @@ func TestRefusalsAreLoggedOncePerMinute(t *testing.T) {
 			answer := httptest.NewRecorder()
 			server.ServeHTTP(answer, httptest.NewRequest("GET", "/presence", nil))
 			if answer.Code != http.StatusUnauthorized || strings.Contains(answer.Body.String(), "no session") {
-				t.Fatalf("got %d %s", answer.Code, answer.Body)
+				t.Fatalf("got %d %s, want 401 without the cause", answer.Code, answer.Body)
 			}
 		}
 	})
 	if n := strings.Count(log.String(), "no session"); n != 1 {
-		t.Errorf("it is logged %d times", n)
+		t.Errorf("failing Authenticator: got %d log lines, want 1", n)
 	}
 	log.Reset()
 	synctest.Test(t, func(t *testing.T) {
@@ -418,17 +422,17 @@ func TestRefusalsAreLoggedOncePerMinute(t *testing.T) {
 		for range 100 {
 			answer := b.ask("POST", "/messages", `{"data":1,"id":"mine"}`, testUser("alice"))
 			if answer.Code != http.StatusServiceUnavailable || answer.Header().Get("Retry-After") == "" {
-				t.Fatalf("got %d %s", answer.Code, answer.Body)
+				t.Fatalf("got %d %s, want 503 with Retry-After", answer.Code, answer.Body)
 			}
 		}
 		b.post("/messages", `{"data":1}`, testUser("alice"))
 	})
 	if n := strings.Count(log.String(), "ids of their own"); n != 1 {
-		t.Errorf("the table of ids is full: logged %d times in %s", n, log.String())
+		t.Errorf("full table of keys: got %d log lines, want 1, in %s", n, log.String())
 	}
 }
 
-// What has run out is forgotten, though nobody asks for it.
+// Expired messages, keys, bans and rates are freed without any further request.
 func TestExpiredDataIsFreed(t *testing.T) {
 	inBubble(t, presence.Config{HistoryAge: 2 * time.Minute, MessageRate: 1}, func(t *testing.T, b *bubble) {
 		b.stream("/events", "", testUser("alice"))
@@ -438,16 +442,17 @@ func TestExpiredDataIsFreed(t *testing.T) {
 		}
 		b.stream("/events", "", testUser("bob")) // so that the room stays
 		if got := b.Remembered(); slices.Contains(got[:], 0) {
-			t.Errorf("at first got %v", got)
+			t.Errorf("before expiry: got %v, want none of them 0", got)
 		}
 		time.Sleep(3*time.Minute + time.Second)
 		if got := b.Remembered(); got != [4]int{} {
-			t.Errorf("in the end got %v", got)
+			t.Errorf("after expiry: got %v, want all 0", got)
 		}
 	})
 }
 
-// A user that sends too fast waits as long as it is told, and nobody else does.
+// A user above its message rate may send again after Retry-After, and no other user is affected.
+// The limit holds over all rooms; admins have none.
 func TestMessageRate(t *testing.T) {
 	inBubble(t, presence.Config{MessageRate: 0.5, MessageBurst: 3}, func(t *testing.T, b *bubble) {
 		alice := testUser("alice")
@@ -458,7 +463,7 @@ func TestMessageRate(t *testing.T) {
 			time.Sleep(300 * time.Millisecond)
 			answer := b.ask("POST", "/messages?room=other", `{"data":1}`, alice)
 			if answer.Code != http.StatusTooManyRequests || answer.Header().Get("Retry-After") != "2" {
-				t.Fatalf("got %d, Retry-After %q", answer.Code, answer.Header().Get("Retry-After"))
+				t.Fatalf("got %d, Retry-After %q; want 429 and 2", answer.Code, answer.Header().Get("Retry-After"))
 			}
 			b.post("/messages", `{"data":1}`, testUser("bob"))
 			time.Sleep(2 * time.Second)
@@ -472,22 +477,21 @@ func TestMessageRate(t *testing.T) {
 	})
 }
 
-// held is a line that the server finds out about only when it is let go: its
-// request is between the door and its place.
+// held is a stream whose request the server can finish only after release is closed. Until then it
+// is authenticated but not yet in its room.
 type held struct {
 	*clientStream
 	release chan struct{}
 }
 
 func (c held) SetWriteDeadline(t time.Time) error {
-	if t.IsZero() { // the answer becomes a stream
+	if t.IsZero() { // the server turns the answer into a stream
 		<-c.release
 	}
 	return nil
 }
 
-// A user that is removed, or signs out, or renews its token, while a stream of
-// its own is on its way in: it holds for that stream too.
+// A removal, sign-out or renewal also applies to the user's stream that is about to join.
 func TestActionsDuringJoin(t *testing.T) {
 	for name, c := range map[string]struct {
 		do   func(*bubble, presence.User)
@@ -509,7 +513,7 @@ func TestActionsDuringJoin(t *testing.T) {
 			alice := testUser("alice")
 			alice.Session, alice.Expires = "cookie", time.Now().Add(20*time.Second)
 			if name == "removed" {
-				b.stream("/events", "", alice) // or there is nobody to remove
+				b.stream("/events", "", alice) // Kick needs a member
 			}
 			h := held{&clientStream{header: http.Header{}}, make(chan struct{})}
 			r := b.request(t.Context(), "GET", "/events", "", alice)
@@ -519,21 +523,20 @@ func TestActionsDuringJoin(t *testing.T) {
 			c.do(b, alice)
 			close(h.release)
 			time.Sleep(time.Minute)
-			var heard []event
+			var events []event
 			for _, e := range h.take() {
 				if e.name != "ping" && e.name != "expiring" {
-					heard = append(heard, e)
+					events = append(events, e)
 				}
 			}
-			if got := names(heard); got != c.want {
+			if got := names(events); got != c.want {
 				t.Errorf("%s: got %q, want %q", name, got, c.want)
 			}
 		})
 	}
 }
 
-// A stream that has ended is forgotten, though its room and its token go on,
-// whether it had its sync or not.
+// An ended stream is freed while its room and its token continue, whether or not it had its sync.
 func TestEndedStreamIsFreed(t *testing.T) {
 	inBubble(t, presence.Config{Coalesce: 750 * time.Millisecond, Linger: -1}, func(t *testing.T, b *bubble) {
 		alice := testUser("alice")
@@ -543,7 +546,7 @@ func TestEndedStreamIsFreed(t *testing.T) {
 			c := b.stream("/events", "", alice)
 			time.Sleep(stay)
 			if synced := strings.Contains(names(c.take()), "sync"); synced != (stay > 0) {
-				t.Errorf("after %v it has its sync: %v", stay, synced)
+				t.Errorf("after %v: got sync %v, want %v", stay, synced, stay > 0)
 			}
 			c.close()
 			return weak.Make(c)
@@ -553,37 +556,36 @@ func TestEndedStreamIsFreed(t *testing.T) {
 		for range visits {
 			ended = append(ended, visit(0), visit(10*time.Second))
 		}
-		for range 3 { // what is in a pool outlives one
+		for range 3 { // objects in a sync.Pool outlive one collection
 			runtime.GC()
 		}
-		held := map[bool]int{} // by whether they had their sync
+		held := map[bool]int{} // number of streams not freed, by whether they had their sync
 		for i, c := range ended {
 			if c.Value() != nil {
 				held[i%2 == 1]++
 			}
 		}
-		// The runtime keeps stopped timers for a while, up to a quarter of all.
+		// The runtime frees stopped timers late: it keeps up to a quarter of all timers.
 		if held[true] > visits/2 || held[false] > visits/2 {
-			t.Errorf("of %d streams each that had their sync, or not, are held: %v", visits, held)
+			t.Errorf("ended streams in memory, by whether they had their sync: got %v, want at most %d each", held, visits/2)
 		}
 	})
 }
 
-// Who waits for its sync when the server is shut down gets it before its
-// goodbye.
+// Promise 8: a client that waits for its sync at a shutdown receives it before its goodbye.
 func TestPromise8SyncBeforeGoodbye(t *testing.T) {
 	inBubble(t, presence.Config{Coalesce: 750 * time.Millisecond}, func(t *testing.T, b *bubble) {
 		b.stream("/events", "", testUser("alice"))
 		c := b.stream("/events", "", testUser("bob"))
 		b.post("/messages", `{"data":1}`, testUser("alice"))
 		if got := names(c.take()); got != "" { // the block of retry has no name
-			t.Fatalf("within the flush interval it receives %q", got)
+			t.Fatalf("within the flush interval: got %q, want no event", got)
 		}
 		if err := b.Shutdown(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if got := names(c.take()); got != `sync user count:2 message goodbye:{"reason":"draining"}` {
-			t.Errorf("it hears %q", got)
+			t.Errorf("at shutdown: got %q, want sync, message and goodbye draining", got)
 		}
 	})
 }

@@ -23,72 +23,74 @@ import (
 	"testing"
 )
 
-// "Arrows point down" holds inside a package too: types and rules lie at the bottom, the verbs that
-// use them above. The tests below type-check each package of the module as built for linux/amd64
-// and draw the graph of its files by use. A file uses the file that defines a package-level object,
-// a method or a struct field which it names, and the methods of a type use the file of the type.
-// Test files are left out.
+// The files of a package form layers: types and rules at the bottom, the functions that use them
+// above. The tests below type-check each package of the module as built for linux/amd64, and build
+// the graph of uses between its files. Test files are left out.
 //
-// To see the floors of every package, and its cycles if it has any:
+// A file uses the file that defines a package-level object, method or struct field which it names.
+// The methods of a type use the file of the type.
+//
+// To print the layers of every package, and its cycles if it has any:
 //
 //	go test -v -run TestNoCycles ./pkg/presence
 
-// knotted lists the packages that may still have cycles; all others may not.
-var knotted = []string{guardPkg}
+// cyclic lists the packages that may still have cycles between files.
+var cyclic = []string{guardPkg}
 
-// pairs lists, for each package that needs it, the only files that may use each other.
+// pairs lists, per package, the only files that may use each other.
 var pairs = map[string][]string{
 	streamPkg: {"direct_linux.go", "loop_linux.go"},
 }
 
-// layered lists the packages whose doc.go names their files from bottom to top: in the package comment,
-// or, as importers of the face need no list of files, in a comment behind the package clause.
-var layered = []string{facePkg, hubPkg}
+// layered lists the packages whose doc.go names their files from bottom to top. The list is in the
+// package comment. If importers do not need it, as in pkg/presence, it is in a comment behind the
+// package clause.
+var layered = []string{presencePkg, hubPkg}
 
-// TestNoCycles asks every package for a graph of files without a cycle.
+// TestNoCycles fails if the files of a package use each other in a cycle.
 func TestNoCycles(t *testing.T) {
 	m := loadModule(t)
 	for _, p := range m.packages {
 		t.Run(p.ImportPath, func(t *testing.T) {
 			g := m.graph(t, p)
-			for i, floor := range g.floors() {
-				t.Logf("floor %d: %s", i+1, strings.Join(floor, " "))
+			for i, layer := range g.layers() {
+				t.Logf("layer %d: %s", i+1, strings.Join(layer, " "))
 			}
 			report := t.Errorf
-			if slices.Contains(knotted, p.ImportPath) {
+			if slices.Contains(cyclic, p.ImportPath) {
 				report = t.Logf
 			}
-			for _, knot := range g.knots() {
-				if !subset(knot, pairs[p.ImportPath]) {
-					report("%s", g.describe(knot))
+			for _, cycle := range g.cycles() {
+				if !subset(cycle, pairs[p.ImportPath]) {
+					report("%s", g.describe(cycle))
 				}
 			}
 		})
 	}
-	for _, pkg := range slices.Concat(knotted, slices.Collect(maps.Keys(pairs)), layered) {
+	for _, pkg := range slices.Concat(cyclic, slices.Collect(maps.Keys(pairs)), layered) {
 		m.find(t, pkg)
 	}
 }
 
-// TestLayers asks the doc.go of each layered package for its files, bottom to top.
+// TestLayers fails unless the doc.go of each layered package names its files from bottom to top.
 func TestLayers(t *testing.T) {
 	m := loadModule(t)
 	for _, pkg := range layered {
 		g := m.graph(t, m.find(t, pkg))
 		if faults := g.unordered(); len(faults) > 0 {
-			t.Errorf("%s: the package comment must name the files from bottom to top:\n  %s\nin order, by floor:\n%s",
+			t.Errorf("%s: got these faults in the list of files in doc.go:\n  %s\nwant this order, from bottom to top:\n%s",
 				pkg, strings.Join(faults, "\n  "), g.order())
 		}
 	}
 }
 
-// TestUses shows what the lister finds in a package whose uses are known.
+// TestUses checks the graph, its layers and its cycles for packages with known uses.
 func TestUses(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		files  map[string]string
-		floors string
-		knots  string
+		layers string
+		cycles string
 		faults []string
 	}{{
 		name: "methods, fields and functions",
@@ -100,7 +102,7 @@ func TestUses(t *testing.T) {
 			"d.go":    "package p; func d() (a struct{ A }) { a.Add(); return }",
 			"else.go": "package p; var x = struct{ n int }{n: 1}.n",
 		},
-		floors: "a.go doc.go else.go | b.go | d.go | c.go",
+		layers: "a.go doc.go else.go | b.go | d.go | c.go",
 		faults: []string{"a.go is named 2 times", "else.go is not named"},
 	}, {
 		name: "a method below its receiver",
@@ -109,8 +111,8 @@ func TestUses(t *testing.T) {
 			"m.go":   "package p; func (T) M() {}",
 			"t.go":   "package p; type T struct{}",
 		},
-		floors: "doc.go t.go | m.go",
-		faults: []string{"no file is called old.go", "m.go stands before t.go, which it uses: m.go:1 uses T (t.go:1)"},
+		layers: "doc.go t.go | m.go",
+		faults: []string{"old.go does not exist", "m.go is named before t.go, which it uses: m.go:1 uses T (t.go:1)"},
 	}, {
 		name: "a cycle of three through a generic type, and an interface that cuts another",
 		files: map[string]string{
@@ -121,11 +123,11 @@ func TestUses(t *testing.T) {
 			"y.go":    "package p\n\nfunc y() { z(); z() }",
 			"z.go":    "package p; func z() { _ = X[int]{}.v; call(nil) }",
 		},
-		floors: "doc.go i.go | impl.go x.go y.go z.go",
-		knots:  "x.go y.go z.go",
+		layers: "doc.go i.go | impl.go x.go y.go z.go",
+		cycles: "x.go y.go z.go",
 		faults: []string{
-			"x.go stands before y.go, which it uses: x.go:1 uses y (y.go:3)",
-			"y.go stands before z.go, which it uses: y.go:3 uses z (z.go:1)",
+			"x.go is named before y.go, which it uses: x.go:1 uses y (y.go:3)",
+			"y.go is named before z.go, which it uses: y.go:3 uses z (z.go:1)",
 		},
 	}} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -142,11 +144,11 @@ func TestUses(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := joined(g.floors()); got != tc.floors {
-				t.Errorf("floors = %s, want %s", got, tc.floors)
+			if got := joined(g.layers()); got != tc.layers {
+				t.Errorf("layers: got %s, want %s", got, tc.layers)
 			}
-			if got := joined(g.knots()); got != tc.knots {
-				t.Errorf("knots = %s, want %s", got, tc.knots)
+			if got := joined(g.cycles()); got != tc.cycles {
+				t.Errorf("cycles: got %s, want %s", got, tc.cycles)
 			}
 			if got := g.unordered(); !slices.Equal(got, tc.faults) {
 				t.Errorf("faults of the package comment:\n got %q\nwant %q", got, tc.faults)
@@ -162,21 +164,23 @@ type use struct {
 }
 
 func (u use) String() string {
-	return fmt.Sprintf("%s uses %s (%s)", place(u.from), u.name, place(u.to))
+	return fmt.Sprintf("%s uses %s (%s)", position(u.from), u.name, position(u.to))
 }
 
-func place(p token.Position) string { return fmt.Sprintf("%s:%d", filepath.Base(p.Filename), p.Line) }
+func position(p token.Position) string {
+	return fmt.Sprintf("%s:%d", filepath.Base(p.Filename), p.Line)
+}
 
-// graph is the files of a package by use.
+// graph has the uses between the files of a package.
 type graph struct {
 	comment string   // of the package
-	files   []string // sorted base names, with those of other systems
+	files   []string // sorted base names, files for other systems included
 	empty   []string // the files that declare nothing
-	// uses has, by user and used file, one use of each object, by position.
+	// uses maps using file and used file to one use of each object, sorted by position.
 	uses map[string]map[string][]use
 }
 
-// newGraph type-checks a package. The files are parsed with comments and have base names.
+// newGraph type-checks a package. The files must be parsed with comments and have base names.
 func newGraph(fset *token.FileSet, path string, files []*ast.File, imp types.Importer) (*graph, error) {
 	info := &types.Info{Uses: map[*ast.Ident]types.Object{}}
 	conf := types.Config{Importer: imp, Sizes: types.SizesFor("gc", "amd64")}
@@ -190,7 +194,7 @@ func newGraph(fset *token.FileSet, path string, files []*ast.File, imp types.Imp
 		g.files = append(g.files, name)
 		g.uses[name] = map[string][]use{}
 		g.comment += file.Doc.Text()
-		if file.Doc != nil { // a list that an importer does not need stands apart, behind the package clause
+		if file.Doc != nil { // the list may be in a comment behind the package clause
 			for _, c := range file.Comments {
 				if c.Pos() > file.Name.End() && len(file.Decls) == 0 {
 					g.comment += c.Text()
@@ -221,7 +225,7 @@ func newGraph(fset *token.FileSet, path string, files []*ast.File, imp types.Imp
 	return g, nil
 }
 
-// nameOf returns the name of an object, after its type's if it is a method.
+// nameOf returns the name of an object; that of a method follows its type's name.
 func nameOf(obj types.Object) string {
 	fn, ok := obj.(*types.Func)
 	if !ok || fn.Signature().Recv() == nil {
@@ -237,7 +241,7 @@ func nameOf(obj types.Object) string {
 	return fn.Name()
 }
 
-// reached returns the files that a file uses, directly or through others.
+// reached returns the files that a file uses, directly or indirectly.
 func (g *graph) reached(file string) map[string]bool {
 	seen := map[string]bool{}
 	var visit func(string)
@@ -253,36 +257,36 @@ func (g *graph) reached(file string) map[string]bool {
 	return seen
 }
 
-// knots returns the strongly connected components of more than one file, each sorted.
-func (g *graph) knots() [][]string {
+// cycles returns the strongly connected components of more than one file, each sorted.
+func (g *graph) cycles() [][]string {
 	reached := map[string]map[string]bool{}
 	for _, f := range g.files {
 		reached[f] = g.reached(f)
 	}
-	var knots [][]string
+	var cycles [][]string
 	seen := map[string]bool{}
 	for _, f := range g.files {
 		if seen[f] || !reached[f][f] {
 			continue
 		}
-		var knot []string
+		var cycle []string
 		for _, to := range g.files {
 			if reached[f][to] && reached[to][f] {
-				knot = append(knot, to)
+				cycle = append(cycle, to)
 				seen[to] = true
 			}
 		}
-		knots = append(knots, knot)
+		cycles = append(cycles, cycle)
 	}
-	return knots
+	return cycles
 }
 
-// describe lists the edges of a knot and says how to cut one.
-func (g *graph) describe(knot []string) string {
+// describe lists the edges of a cycle and explains how to cut one.
+func (g *graph) describe(cycle []string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d files use each other: %s\n", len(knot), strings.Join(knot, " "))
-	for _, from := range knot {
-		for _, to := range knot {
+	fmt.Fprintf(&b, "%d files use each other in a cycle: %s\n", len(cycle), strings.Join(cycle, " "))
+	for _, from := range cycle {
+		for _, to := range cycle {
 			uses := g.uses[from][to]
 			if len(uses) == 0 {
 				continue
@@ -294,21 +298,21 @@ func (g *graph) describe(knot []string) string {
 			b.WriteByte('\n')
 		}
 	}
-	b.WriteString("Cut the edge with the fewest uses: move what it names into the file that uses it or into one\n" +
-		"below both, pass it in as a value or a func, or let the lower file declare an interface.")
+	b.WriteString("Cut the edge with the fewest uses: move the named objects into the file that uses them or into\n" +
+		"a file below both, pass them as a value or a func, or declare an interface in the lower file.")
 	return b.String()
 }
 
-// floors returns the files by floor, lowest first. A file stands above all that it uses; the files
-// of a knot share a floor.
-func (g *graph) floors() [][]string {
-	of := map[string][]string{} // the knot of a file, or the file alone
+// layers returns the files by layer, lowest first. A file is above all files that it uses; the
+// files of a cycle share a layer.
+func (g *graph) layers() [][]string {
+	of := map[string][]string{} // the cycle of a file, or the file alone
 	for _, f := range g.files {
 		of[f] = []string{f}
 	}
-	for _, knot := range g.knots() {
-		for _, f := range knot {
-			of[f] = knot
+	for _, cycle := range g.cycles() {
+		for _, f := range cycle {
+			of[f] = cycle
 		}
 	}
 	level := map[string]int{}
@@ -328,38 +332,38 @@ func (g *graph) floors() [][]string {
 		level[file] = height
 		return height
 	}
-	var floors [][]string
+	var layers [][]string
 	for _, f := range g.files {
-		for len(floors) < climb(f) {
-			floors = append(floors, nil)
+		for len(layers) < climb(f) {
+			layers = append(layers, nil)
 		}
-		floors[level[f]-1] = append(floors[level[f]-1], f)
+		layers[level[f]-1] = append(layers[level[f]-1], f)
 	}
-	return floors
+	return layers
 }
 
-// order returns the floors as lines for a package comment.
+// order returns the layers as lines for a package comment.
 func (g *graph) order() string {
 	var b strings.Builder
-	for _, floor := range g.floors() {
-		floor = slices.DeleteFunc(floor, func(f string) bool { return slices.Contains(g.empty, f) })
-		fmt.Fprintf(&b, "//\t%s\n", strings.Join(floor, ", "))
+	for _, layer := range g.layers() {
+		layer = slices.DeleteFunc(layer, func(f string) bool { return slices.Contains(g.empty, f) })
+		fmt.Fprintf(&b, "//\t%s\n", strings.Join(layer, ", "))
 	}
 	return b.String()
 }
 
 var goFile = regexp.MustCompile(`[\w./-]*\w\.go\b`)
 
-// unordered returns the faults in the package comment's list of files. It must name each file that
-// declares something once, and none before a file that it uses. Files of tests and of other
-// directories may be named as well.
+// unordered returns the faults in the package comment's list of files. The list must name once each
+// file that declares something, and no file before one that it uses. It may also name test files
+// and files of other directories.
 func (g *graph) unordered() []string {
 	var faults, named []string
 	for _, name := range goFile.FindAllString(g.comment, -1) {
 		switch {
 		case strings.Contains(name, "/") || strings.HasSuffix(name, "_test.go"):
 		case !slices.Contains(g.files, name):
-			faults = append(faults, "no file is called "+name)
+			faults = append(faults, name+" does not exist")
 		default:
 			named = append(named, name)
 		}
@@ -376,7 +380,7 @@ func (g *graph) unordered() []string {
 			uses := g.uses[from][to]
 			at, below := slices.Index(named, from), slices.Index(named, to)
 			if len(uses) > 0 && at >= 0 && at < below {
-				faults = append(faults, fmt.Sprintf("%s stands before %s, which it uses: %s", from, to, uses[0]))
+				faults = append(faults, fmt.Sprintf("%s is named before %s, which it uses: %s", from, to, uses[0]))
 			}
 		}
 	}
@@ -404,14 +408,14 @@ func joined(lists [][]string) string {
 	return strings.Join(parts, " | ")
 }
 
-// module is the packages of this module and the export data of all that they link.
+// module has the packages of this module, and the export data of all packages that they link.
 type module struct {
 	packages []*built
 	fset     *token.FileSet
 	imports  types.Importer
 }
 
-// built is a package as go list -export describes it.
+// built is a package in the output of go list -export.
 type built struct {
 	ImportPath, Dir, Export string
 	GoFiles, IgnoredGoFiles []string
@@ -456,7 +460,7 @@ var loadOnce = sync.OnceValues(func() (*module, error) {
 	return m, nil
 })
 
-// loadModule lists the module's packages. The go command compiles those that its cache lacks.
+// loadModule lists the packages of the module. The go command compiles those that its cache lacks.
 func loadModule(t *testing.T) *module {
 	t.Helper()
 	m, err := loadOnce()
@@ -470,12 +474,12 @@ func (m *module) find(t *testing.T, pkg string) *built {
 	t.Helper()
 	i := slices.IndexFunc(m.packages, func(p *built) bool { return p.ImportPath == pkg })
 	if i < 0 {
-		t.Fatalf("no package %s (moved? renamed?)", pkg)
+		t.Fatalf("got no package %s, want it (was it moved or renamed?)", pkg)
 	}
 	return m.packages[i]
 }
 
-// graph returns the files of a package by use. Those of other systems have no uses.
+// graph returns the graph of a package. Files for other systems have no uses.
 func (m *module) graph(t *testing.T, p *built) *graph {
 	t.Helper()
 	var files []*ast.File

@@ -16,150 +16,150 @@ import (
 	"testing"
 )
 
-// The packages of this module, as the walls below speak of them.
+// The import paths in the rules below.
 const (
-	home       = "example.com/presence"
-	cmdTree    = home + "/cmd"
-	webPkg     = home + "/web"
-	facePkg    = home + "/pkg/presence"
-	authPkg    = facePkg + "/auth"
-	roomPkg    = facePkg + "/room"
-	hubPkg     = facePkg + "/internal/hub"
-	busPkg     = facePkg + "/backplane"
-	streamPkg  = facePkg + "/internal/stream"
-	socketPkg  = facePkg + "/internal/socket"
-	guardPkg   = facePkg + "/internal/guard"
-	inputPkg   = facePkg + "/internal/input"
-	limitPkg   = facePkg + "/internal/loglimit"
-	compactPkg = facePkg + "/internal/compact"
-	clientPkg  = facePkg + "/client"
-	natsPkg    = facePkg + "/nats"
-	natsModule = "github.com/nats-io"
+	home        = "example.com/presence"
+	cmdTree     = home + "/cmd"
+	webPkg      = home + "/web"
+	presencePkg = home + "/pkg/presence"
+	authPkg     = presencePkg + "/auth"
+	roomPkg     = presencePkg + "/room"
+	hubPkg      = presencePkg + "/internal/hub"
+	busPkg      = presencePkg + "/backplane"
+	streamPkg   = presencePkg + "/internal/stream"
+	socketPkg   = presencePkg + "/internal/socket"
+	guardPkg    = presencePkg + "/internal/guard"
+	inputPkg    = presencePkg + "/internal/input"
+	limitPkg    = presencePkg + "/internal/loglimit"
+	compactPkg  = presencePkg + "/internal/compact"
+	clientPkg   = presencePkg + "/client"
+	natsPkg     = presencePkg + "/nats"
+	natsModule  = "github.com/nats-io"
 )
 
-// wall is one rule of who may know whom.
+// wall is one rule on the dependencies of packages.
 type wall struct {
-	why  string                // what would no longer be true; the failure's text
-	of   func(p *listed) bool  // the packages that the wall is built around
-	bars func(dep string) bool // what must not come through it
-	// direct walls look at what a package's own files import, the others at
-	// all that a program links with it.
+	reason  string                // the reason and the rule; the text of the failure
+	of      func(p *listed) bool  // the packages that the rule holds for
+	forbids func(dep string) bool // the dependencies that it forbids
+	// direct rules apply to the imports of a package's own files, other rules to all packages that
+	// a program links with it.
 	direct bool
 }
 
 var walls = []wall{
 	{
-		why:  "input is the ground floor: it imports the standard library only",
-		of:   is(inputPkg),
-		bars: not(standard),
+		reason:  "input is the lowest package: it may depend only on the standard library",
+		of:      is(inputPkg),
+		forbids: not(standard),
 	}, {
-		why:  "room knows the standard library and the rules of input only",
-		of:   is(roomPkg),
-		bars: not(either(standard, oneOf(inputPkg))),
+		reason:  "room may depend only on the standard library and on input",
+		of:      is(roomPkg),
+		forbids: not(either(standard, oneOf(inputPkg))),
 	}, {
-		why:    "room is plain data and functions of it: no HTTP, no lock, no goroutine",
-		of:     is(roomPkg),
-		bars:   oneOf("net/http", "sync", "sync/atomic", "context"),
-		direct: true,
+		reason:  "room is plain data and functions of it: it must not use HTTP, locks or goroutines",
+		of:      is(roomPkg),
+		forbids: oneOf("net/http", "sync", "sync/atomic", "context"),
+		direct:  true,
 	}, {
-		why:    "hub takes an authenticated user and a client: it has no HTTP of its own",
-		of:     is(hubPkg),
-		bars:   either(within("net/http"), within("github.com/go-chi")),
-		direct: true,
+		reason:  "hub receives an authenticated user and a client from its caller: it must not import HTTP",
+		of:      is(hubPkg),
+		forbids: either(within("net/http"), within("github.com/go-chi")),
+		direct:  true,
 	}, {
-		why:  "hub is below the face: it knows no tokens, requests or routes",
-		of:   is(hubPkg),
-		bars: oneOf(authPkg, guardPkg, facePkg),
+		reason:  "hub is below pkg/presence: it must not depend on tokens, requests or routes",
+		of:      is(hubPkg),
+		forbids: oneOf(authPkg, guardPkg, presencePkg),
 	}, {
-		why:  "an engine needs the rooms' names only: backplane knows room and the standard library",
-		of:   is(busPkg),
-		bars: not(either(standard, oneOf(roomPkg, inputPkg))),
+		reason:  "an engine needs only the names of rooms: backplane may depend only on room and the standard library",
+		of:      is(busPkg),
+		forbids: not(either(standard, oneOf(roomPkg, inputPkg))),
 	}, {
-		why:  "stream carries bytes and knows no users",
-		of:   is(streamPkg),
-		bars: oneOf(authPkg, roomPkg, hubPkg, busPkg, facePkg),
+		reason:  "stream transports bytes: it must not depend on users or rooms",
+		of:      is(streamPkg),
+		forbids: oneOf(authPkg, roomPkg, hubPkg, busPkg, presencePkg),
 	}, {
-		why:  "loglimit and compact are tools for all packages, and know none",
-		of:   func(p *listed) bool { return p.ImportPath == limitPkg || p.ImportPath == compactPkg },
-		bars: within(home),
+		reason:  "loglimit and compact are used by all packages: they must not depend on any of this module",
+		of:      func(p *listed) bool { return p.ImportPath == limitPkg || p.ImportPath == compactPkg },
+		forbids: within(home),
 	}, {
-		why:  "socket is below all that serve connections",
-		of:   is(socketPkg),
-		bars: within(home),
+		reason:  "socket is below all packages that serve connections: it must not depend on any of this module",
+		of:      is(socketPkg),
+		forbids: within(home),
 	}, {
-		why:  "guard bounds requests: it knows no users, no rooms and no streams",
-		of:   is(guardPkg),
-		bars: oneOf(authPkg, roomPkg, streamPkg, hubPkg, busPkg, facePkg),
+		reason:  "guard limits requests: it must not depend on users, rooms or streams",
+		of:      is(guardPkg),
+		forbids: oneOf(authPkg, roomPkg, streamPkg, hubPkg, busPkg, presencePkg),
 	}, {
-		why:  "auth knows no rooms: of this module it imports the rules of input only",
-		of:   is(authPkg),
-		bars: func(dep string) bool { return within(home)(dep) && dep != authPkg && dep != inputPkg },
+		reason:  "auth does not handle rooms: of this module it may depend only on input",
+		of:      is(authPkg),
+		forbids: func(dep string) bool { return within(home)(dep) && dep != authPkg && dep != inputPkg },
 	}, {
-		why:  "client knows the wire only, as a program on another machine does",
-		of:   is(clientPkg),
-		bars: within(home),
+		reason:  "client knows only the wire format, as a program on another machine: it must not depend on any package of this module",
+		of:      is(clientPkg),
+		forbids: within(home),
 	}, {
-		why:  "web knows nobody: it is files",
-		of:   is(webPkg),
-		bars: within(home),
+		reason:  "web only embeds files: it must not depend on any package of this module",
+		of:      is(webPkg),
+		forbids: within(home),
 	}, {
-		why:  "a program that mounts the library does not link the command line or the page",
-		of:   is(facePkg),
-		bars: either(within(webPkg), either(within(cmdTree), within("github.com/alecthomas/kong"))),
+		reason:  "a program that mounts the library must not link the command line or the page",
+		of:      is(presencePkg),
+		forbids: either(within(webPkg), either(within(cmdTree), within("github.com/alecthomas/kong"))),
 	}, {
-		why:  "a program without NATS links no NATS",
-		of:   func(p *listed) bool { return p.ImportPath != natsPkg && !slices.Contains(p.Deps, natsPkg) },
-		bars: within(natsModule),
+		reason:  "a program without NATS must not link NATS",
+		of:      func(p *listed) bool { return p.ImportPath != natsPkg && !slices.Contains(p.Deps, natsPkg) },
+		forbids: within(natsModule),
 	}, {
-		why:  "a program without NATS links no NATS: the face says what it needs of a backplane, and knows none but its own",
-		of:   is(facePkg),
-		bars: within(natsPkg),
+		reason:  "a program without NATS must not link NATS: pkg/presence takes any backplane.Bus and may link only the default engine",
+		of:      is(presencePkg),
+		forbids: within(natsPkg),
 	}, {
-		why:    "r3labs/sse has quirks, which stream lists and works around: no other package imports it",
-		of:     isNot(streamPkg),
-		bars:   within("github.com/r3labs/sse/v2"),
-		direct: true,
+		reason:  "r3labs/sse has quirks that stream lists and works around: no other package may import it",
+		of:      isNot(streamPkg),
+		forbids: within("github.com/r3labs/sse/v2"),
+		direct:  true,
 	}, {
-		why:    "the router is the face's own affair",
-		of:     isNot(facePkg),
-		bars:   within("github.com/go-chi/chi/v5"),
-		direct: true,
+		reason:  "the router is internal to pkg/presence: no other package may import chi",
+		of:      isNot(presencePkg),
+		forbids: within("github.com/go-chi/chi/v5"),
+		direct:  true,
 	}, {
-		why:    "the command is on top: nobody imports it",
-		of:     func(p *listed) bool { return !within(cmdTree)(p.ImportPath) },
-		bars:   within(cmdTree),
-		direct: true,
+		reason:  "the command is the top package: no other package may import it",
+		of:      func(p *listed) bool { return !within(cmdTree)(p.ImportPath) },
+		forbids: within(cmdTree),
+		direct:  true,
 	},
 }
 
-// TestWalls holds the packages to the picture of who may know whom.
+// TestWalls fails if a package has a dependency that a rule forbids.
 func TestWalls(t *testing.T) {
 	packages := listPackages(t)
 	for _, w := range walls {
-		stands := false
+		found := false
 		for _, p := range packages {
 			if !w.of(p) {
 				continue
 			}
-			stands = true
+			found = true
 			deps, verb := p.Deps, "links"
 			if w.direct {
 				deps, verb = p.Imports, "imports"
 			}
 			for _, dep := range deps {
-				if w.bars(dep) {
-					t.Errorf("%s %s %s, but: %s", p.ImportPath, verb, dep, w.why)
+				if w.forbids(dep) {
+					t.Errorf("got %s, which %s %s; want no such dependency: %s", p.ImportPath, verb, dep, w.reason)
 				}
 			}
 		}
-		if !stands {
-			t.Errorf("no package is left behind this wall (moved? renamed?): %s", w.why)
+		if !found {
+			t.Errorf("got no package for this rule, want one (was it moved or renamed?): %s", w.reason)
 		}
 	}
 }
 
-// TestPackageComments asks every package for its comment: one, in one file,
-// that begins as go doc expects it. The files of other systems are read too.
+// TestPackageComments fails unless every package has one comment, in one file, that begins as go
+// doc expects. Files for other systems are read too.
 func TestPackageComments(t *testing.T) {
 	for _, p := range listPackages(t) {
 		want := "Package " + p.Name + " "
@@ -187,20 +187,20 @@ func TestPackageComments(t *testing.T) {
 			in = append(in, name)
 			if !strings.HasPrefix(comment, want) {
 				first, _, _ := strings.Cut(comment, "\n")
-				t.Errorf("%s: the package comment in %s begins %q, want %q", p.ImportPath, name, first, want+"…")
+				t.Errorf("%s: package comment in %s: got %q, want %q", p.ImportPath, name, first, want+"…")
 			}
 		}
 		if len(in) != 1 {
-			t.Errorf("%s: package comments in %d files %v, want one", p.ImportPath, len(in), in)
+			t.Errorf("%s: got package comments in %d files %v, want one", p.ImportPath, len(in), in)
 		}
 	}
 }
 
-// listed is what go list says of a package.
+// listed is a package in the output of go list.
 type listed struct {
 	ImportPath, Name, Dir string
-	Imports               []string // of its own files, tests left out
-	Deps                  []string // and of all that those import, sorted
+	Imports               []string // imports of its own files, without tests
+	Deps                  []string // all direct and indirect imports, sorted
 }
 
 // listPackages returns the packages of this module, without their tests.
@@ -237,7 +237,7 @@ func oneOf(deps ...string) func(string) bool {
 	return func(dep string) bool { return slices.Contains(deps, dep) }
 }
 
-// within bars a package and all that lie below it.
+// within matches a package and all packages below it.
 func within(root string) func(string) bool {
 	return func(dep string) bool { return dep == root || strings.HasPrefix(dep, root+"/") }
 }
@@ -250,8 +250,8 @@ func not(f func(string) bool) func(string) bool {
 	return func(dep string) bool { return !f(dep) }
 }
 
-// standard knows the standard library as go itself does: the first element of
-// its paths has no dot.
+// standard matches the standard library as go itself does: the first element of its paths has no
+// dot.
 func standard(dep string) bool {
 	first, _, _ := strings.Cut(dep, "/")
 	return !strings.Contains(first, ".")
