@@ -23,14 +23,14 @@ func BenchmarkLeave(b *testing.B) {
 	const burst = 50
 	kinds := []string{"quiet", "interval", "burst"}
 	trials := map[string]int{"quiet": 20, "interval": 100, "burst": 100}
-	floor := startSide(b, "bare", scaled(15000), order{})
-	defer floor.end()
+	baseline := startSide(b, "bare", scaled(15000), order{})
+	defer baseline.end()
 	s := startSide(b, "direct", scaled(15000), order{Spare: burst})
 	defer s.end()
 	took, pass := map[string][]float64{}, []float64{}
 	rounds := scaled(20)
 	for range rounds {
-		pass = append(pass, millis(floor.load.ask(order{Do: "serial", Messages: 1, Size: text}).Mean))
+		pass = append(pass, millis(baseline.load.ask(order{Do: "serial", Messages: 1, Size: text}).Mean))
 		for _, kind := range kinds {
 			for range scaled(trials[kind]) / rounds {
 				o := order{Do: "leave"}

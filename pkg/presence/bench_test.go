@@ -305,17 +305,17 @@ func BenchmarkSaturated(b *testing.B) {
 		s := startSide(b, role, scaled(1000), order{})
 		best := 0.0
 		for rate := 1000.0; ; rate *= 2 {
-			floor := []float64{bare.deliver(scaled(100_000))}
+			baseline := []float64{bare.deliver(scaled(100_000))}
 			before := s.ask(order{Do: "stat"}).CPU
 			a := s.load.ask(order{Do: "post", Rate: rate, Time: scaled(4 * time.Second), Senders: 64, Size: text})
 			cpu := s.ask(order{Do: "stat"}).CPU - before
-			floor = append(floor, bare.deliver(scaled(100_000)))
+			baseline = append(baseline, bare.deliver(scaled(100_000)))
 			taken, each := float64(a.Taken)/a.Elapsed.Seconds(), micros(cpu)/float64(a.Taken*s.clients)
 			best = max(best, taken)
 			rows = append(rows, fmt.Sprintf("%s\t%.0f\t%.0f\t%d\t%.0f\t%.0f\t%.2f\t%.2f", role, rate, taken, a.Refused,
-				taken*float64(s.clients), 100*cpu.Seconds()/a.Elapsed.Seconds(), each, each/median(floor)))
+				taken*float64(s.clients), 100*cpu.Seconds()/a.Elapsed.Seconds(), each, each/median(baseline)))
 			if taken < 0.9*rate {
-				b.ReportMetric(each/median(floor), role+"/bare")
+				b.ReportMetric(each/median(baseline), role+"/bare")
 				break
 			}
 		}
@@ -476,10 +476,10 @@ func BenchmarkRooms(b *testing.B) {
 	var each []int
 	for _, number := range []int{1, scaled(15000)} {
 		s := startSide(b, "direct", scaled(15000), order{Rooms: number})
-		came := s.perConn()
+		connected := s.perConn()
 		each = append(each, s.idle())
 		a := s.ask(order{Do: "census"})
-		rows = append(rows, fmt.Sprintf("%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d", s.clients, number, came, each[len(each)-1],
+		rows = append(rows, fmt.Sprintf("%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d", s.clients, number, connected, each[len(each)-1],
 			a.Goroutines, a.Threads, a.Epolls, a.Descriptors))
 		s.end()
 	}

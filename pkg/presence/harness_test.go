@@ -211,10 +211,10 @@ func (e *event) field(line string) {
 
 // tab is one open stream. A goroutine reads it all the time; read returns its events in order.
 type tab struct {
-	t      testing.TB
-	header http.Header
-	body   io.Closer
-	came   chan struct{} // signals an event or the end
+	t       testing.TB
+	header  http.Header
+	body    io.Closer
+	arrived chan struct{} // signals an event or the end
 
 	mu     sync.Mutex // guards events and ended
 	events []event
@@ -234,7 +234,7 @@ func (h *testServer) streamBy(by http.RoundTripper, path, token string, headers 
 		text, _ := io.ReadAll(response.Body)
 		h.t.Fatalf("GET %s: got %s, %s; want 200", path, response.Status, text)
 	}
-	c := &tab{t: h.t, header: response.Header, body: response.Body, came: make(chan struct{}, 1)}
+	c := &tab{t: h.t, header: response.Header, body: response.Body, arrived: make(chan struct{}, 1)}
 	go func() {
 		defer c.add(event{}, true)
 		var e event
@@ -259,7 +259,7 @@ func (c *tab) add(e event, end bool) {
 	}
 	c.mu.Unlock()
 	select {
-	case c.came <- struct{}{}:
+	case c.arrived <- struct{}{}:
 	default:
 	}
 }
@@ -292,7 +292,7 @@ func (c *tab) any(within time.Duration) (event, error) {
 			return event{}, errEnd
 		}
 		select {
-		case <-c.came:
+		case <-c.arrived:
 		case <-deadline:
 			return event{}, context.DeadlineExceeded
 		}

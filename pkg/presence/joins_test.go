@@ -114,8 +114,8 @@ func TestPromise2JoinsAtOnce(t *testing.T) {
 	}
 }
 
-// Promises 2 and 6: a joiner of a room that crosses the member limit back receives the counts at
-// once. It receives the members with all other clients, encoded once for all.
+// Promises 2 and 6: a joiner of a room that falls below the member limit again receives the counts
+// at once. It receives the members with all other clients, encoded once for all.
 func TestPromise2And6JoinAtTheCrossing(t *testing.T) {
 	config := presence.Config{Coalesce: 750 * time.Millisecond, MemberLimit: 10, Linger: -1}
 	inBubble(t, config, func(t *testing.T, b *bubble) {

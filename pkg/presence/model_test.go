@@ -202,12 +202,12 @@ func (m *model) info() json.RawMessage {
 func (m *model) close(c *modelClient) {
 	if c != nil {
 		c.clientStream.close()
-		m.gone(c, "closed", time.Now())
+		m.remove(c, "closed", time.Now())
 	}
 }
 
-// gone removes a connection from the model.
-func (m *model) gone(c *modelClient, reason string, at time.Time) {
+// remove removes a connection from the model.
+func (m *model) remove(c *modelClient, reason string, at time.Time) {
 	c.forgotten = true
 	m.clients = slices.DeleteFunc(m.clients, func(other *modelClient) bool { return other == c })
 	if u := m.rooms[c.room].users[c.user]; u != nil {
@@ -263,7 +263,7 @@ func (m *model) kick(room, user string) {
 		if c.room != room || c.user != user {
 			continue
 		}
-		m.gone(c, "removed", time.Now())
+		m.remove(c, "removed", time.Now())
 		m.read(c)
 		if c.goodbye != "removed" || !c.ended() {
 			m.t.Errorf("%s, removed from %s: got goodbye %q, ended %v; want removed", user, room, c.goodbye, c.ended())
@@ -329,7 +329,7 @@ func (m *model) sleep(d time.Duration) (any bool) {
 		for _, c := range m.clients {
 			if !c.expires.IsZero() && !c.expires.After(now) && (next == nil || c.expires.Before(when)) {
 				when, next = c.expires, func() {
-					m.gone(c, "expired", c.expires)
+					m.remove(c, "expired", c.expires)
 					m.read(c)
 					if c.goodbye != "expired" || !c.ended() {
 						m.t.Errorf("%s in %s, token expired: got goodbye %q, ended %v; want expired", c.user, c.room, c.goodbye, c.ended())

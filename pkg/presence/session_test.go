@@ -155,7 +155,7 @@ func TestGetSession(t *testing.T) {
 	}
 }
 
-// POST and DELETE /session refuse invalid tokens, types and origins, and set no cookie.
+// POST and DELETE /session refuse invalid tokens, types and origins, and set no session cookie then.
 func TestSessionRefusals(t *testing.T) {
 	h := open(t, presence.Config{})
 	long := make([]byte, 5000)
@@ -321,35 +321,35 @@ func TestConfigIsChecked(t *testing.T) {
 	if good == nil {
 		t.Fatal("New: got nil, want a server")
 	}
-	anyUser := authenticator(func(*http.Request) (presence.User, error) { return presence.User{ID: "x"}, nil })
+	who := authenticator(func(*http.Request) (presence.User, error) { return presence.User{ID: "x"}, nil })
 	for want, c := range map[string]presence.Config{
 		"Authenticator": {},
-		"Count":         {Authenticator: anyUser, Count: "tabs"},
-		"Coalesce":      {Authenticator: anyUser, Coalesce: time.Hour},
-		"Linger":        {Authenticator: anyUser, Linger: time.Hour},
-		"Heartbeat":     {Authenticator: anyUser, Heartbeat: time.Millisecond},
-		"MemberLimit":   {Authenticator: anyUser, MemberLimit: -1},
-		"MaxMessage":    {Authenticator: anyUser, MaxMessage: 2 << 20},
-		"MaxUnsent":     {Authenticator: anyUser, MaxUnsent: 1 << 10},
-		"SameSite":      {Authenticator: anyUser, Cookie: presence.Cookie{SameSite: http.SameSiteNoneMode, Insecure: true}},
-		"stands alone":  {Authenticator: anyUser, CORSOrigins: []string{"*", "https://a.example"}},
-		"a.example/":    {Authenticator: anyUser, CORSOrigins: []string{"https://a.example/"}},
-		"a:99999":       {Authenticator: anyUser, CORSOrigins: []string{"https://a:99999"}},
-		"https://ä":     {Authenticator: anyUser, CORSOrigins: []string{"https://ä"}},
-		"Domain":        {Authenticator: anyUser, Cookie: presence.Cookie{Domain: "a b;c"}},
-		"*.com":         {Authenticator: anyUser, CORSOrigins: []string{"https://*.com"}},
-		"*.127.0.0.1":   {Authenticator: anyUser, CORSOrigins: []string{"https://*.127.0.0.1"}},
-		"a..example":    {Authenticator: anyUser, CORSOrigins: []string{"https://a..example"}},
-		"http://::1":    {Authenticator: anyUser, CORSOrigins: []string{"http://::1"}},
-		"a:b:80":        {Authenticator: anyUser, CORSOrigins: []string{"http://a:b:80"}},
-		"1x://a":        {Authenticator: anyUser, CORSOrigins: []string{"1x://a"}},
-		"a.*.example":   {Authenticator: anyUser, CORSOrigins: []string{"https://a.*.example"}},
-		"*.*.example":   {Authenticator: anyUser, CORSOrigins: []string{"https://*.*.example"}},
-		"example.com":   {Authenticator: anyUser, CORSOrigins: []string{"example.com"}},
-		"x://":          {Authenticator: anyUser, CORSOrigins: []string{"x://"}},
-		"a:0":           {Authenticator: anyUser, CORSOrigins: []string{"https://a:0"}},
-		"[::1":          {Authenticator: anyUser, CORSOrigins: []string{"http://[::1"}},
-		"u@a.example":   {Authenticator: anyUser, CORSOrigins: []string{"https://u@a.example"}},
+		"Count":         {Authenticator: who, Count: "tabs"},
+		"Coalesce":      {Authenticator: who, Coalesce: time.Hour},
+		"Linger":        {Authenticator: who, Linger: time.Hour},
+		"Heartbeat":     {Authenticator: who, Heartbeat: time.Millisecond},
+		"MemberLimit":   {Authenticator: who, MemberLimit: -1},
+		"MaxMessage":    {Authenticator: who, MaxMessage: 2 << 20},
+		"MaxUnsent":     {Authenticator: who, MaxUnsent: 1 << 10},
+		"SameSite":      {Authenticator: who, Cookie: presence.Cookie{SameSite: http.SameSiteNoneMode, Insecure: true}},
+		"stands alone":  {Authenticator: who, CORSOrigins: []string{"*", "https://a.example"}},
+		"a.example/":    {Authenticator: who, CORSOrigins: []string{"https://a.example/"}},
+		"a:99999":       {Authenticator: who, CORSOrigins: []string{"https://a:99999"}},
+		"https://ä":     {Authenticator: who, CORSOrigins: []string{"https://ä"}},
+		"Domain":        {Authenticator: who, Cookie: presence.Cookie{Domain: "a b;c"}},
+		"*.com":         {Authenticator: who, CORSOrigins: []string{"https://*.com"}},
+		"*.127.0.0.1":   {Authenticator: who, CORSOrigins: []string{"https://*.127.0.0.1"}},
+		"a..example":    {Authenticator: who, CORSOrigins: []string{"https://a..example"}},
+		"http://::1":    {Authenticator: who, CORSOrigins: []string{"http://::1"}},
+		"a:b:80":        {Authenticator: who, CORSOrigins: []string{"http://a:b:80"}},
+		"1x://a":        {Authenticator: who, CORSOrigins: []string{"1x://a"}},
+		"a.*.example":   {Authenticator: who, CORSOrigins: []string{"https://a.*.example"}},
+		"*.*.example":   {Authenticator: who, CORSOrigins: []string{"https://*.*.example"}},
+		"example.com":   {Authenticator: who, CORSOrigins: []string{"example.com"}},
+		"x://":          {Authenticator: who, CORSOrigins: []string{"x://"}},
+		"a:0":           {Authenticator: who, CORSOrigins: []string{"https://a:0"}},
+		"[::1":          {Authenticator: who, CORSOrigins: []string{"http://[::1"}},
+		"u@a.example":   {Authenticator: who, CORSOrigins: []string{"https://u@a.example"}},
 	} {
 		if _, err := presence.New(c); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want an error that names %s", err, want)

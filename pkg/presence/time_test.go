@@ -428,7 +428,7 @@ func TestRefusalsAreLoggedOncePerMinute(t *testing.T) {
 		b.post("/messages", `{"data":1}`, testUser("alice"))
 	})
 	if n := strings.Count(log.String(), "ids of their own"); n != 1 {
-		t.Errorf("full table of keys: got %d log lines, want 1, in %s", n, log.String())
+		t.Errorf("the table of ids is full: logged %d times in %s", n, log.String())
 	}
 }
 
