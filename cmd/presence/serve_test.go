@@ -291,7 +291,7 @@ func TestCheckJWKS(t *testing.T) {
 	}
 	for url, want := range map[string]string{
 		gone.URL:             "connection refused",
-		issuer.URL + "/":     "the answer is 404 Not Found",
+		issuer.URL + "/":     "unexpected status 404 Not Found",
 		issuer.URL + "/none": "the JWK Set has no key that verifies",
 	} {
 		stdout, stderr, exit := command(t, nil, "serve", "--check", "--jwks-url="+url)

@@ -39,7 +39,7 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// newJWT is auth.New; with the secret if c has no key.
+// newJWT is auth.New. It uses the secret if c has no key.
 func newJWT(t testing.TB, c auth.Config) *auth.JWT {
 	t.Helper()
 	j, err := auth.New(c)
@@ -50,8 +50,8 @@ func newJWT(t testing.TB, c auth.Config) *auth.JWT {
 	return j
 }
 
-// sign makes a token out of the very text of header, whose alg says how to
-// sign, and of payload.
+// sign returns a token with exactly this header and payload. The alg of the header selects the
+// algorithm.
 func sign(header, payload string, key any) string {
 	_, alg, _ := strings.Cut(header, `"alg":"`)
 	alg, _, _ = strings.Cut(alg, `"`)
@@ -68,10 +68,10 @@ func bearer(token string) *http.Request {
 	return r
 }
 
-// check fails unless err is want, with said in its text.
-func check(t testing.TB, err, want error, said string) {
+// check fails unless err is want and its text contains text.
+func check(t testing.TB, err, want error, text string) {
 	t.Helper()
-	if !errors.Is(err, want) || err != nil && !strings.Contains(err.Error(), said) {
-		t.Errorf("got error %v, want %v: %s", err, want, said)
+	if !errors.Is(err, want) || err != nil && !strings.Contains(err.Error(), text) {
+		t.Errorf("got error %v, want %v: %s", err, want, text)
 	}
 }

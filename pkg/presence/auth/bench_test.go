@@ -8,7 +8,7 @@ import (
 	"example.com/presence/pkg/presence/auth"
 )
 
-// BenchmarkAuthenticate checks one HS256 token again and again:
+// BenchmarkAuthenticate verifies one HS256 token repeatedly:
 //
 //	go test -run '^$' -bench BenchmarkAuthenticate -benchmem ./pkg/presence/auth
 func BenchmarkAuthenticate(b *testing.B) {

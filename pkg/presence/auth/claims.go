@@ -16,19 +16,19 @@ import (
 	"example.com/presence/pkg/presence/internal/input"
 )
 
-// leeway is how far the issuer's clock may be ahead of ours, for nbf.
-// There is none for exp: a token ends when it says so.
+// leeway is the tolerance for nbf if the issuer's clock is ahead of ours. exp has no tolerance.
 const leeway = 30 * time.Second
 
-// claims is a token's payload, as the parser reads it: one valid JSON object in UTF-8, or nothing
-// if it is null.
+// claims is a token's payload as the parser reads it: one valid JSON object in UTF-8. It is empty
+// if the payload is null.
 type claims struct {
-	jwt.Claims // nil: the parser is told not to look at them
+	jwt.Claims // nil: the parser is configured not to use it
 	payload    input.Value
 }
 
 // UnmarshalJSON keeps b for user, so that the claims of a forged token are never decoded. It
-// refuses what is not UTF-8, where encoding/json would put U+FFFD and so make two users one.
+// rejects input that is not UTF-8. encoding/json would replace the bad bytes with U+FFFD, and so
+// two users could become one.
 func (c *claims) UnmarshalJSON(b []byte) error {
 	if !utf8.Valid(b) {
 		return errors.New("not UTF-8")
@@ -40,8 +40,7 @@ func (c *claims) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// user returns whom c names, at the time now. An issuer or audience of ""
-// stands for any.
+// user returns the user of c at the time now. An empty issuer or audience accepts any.
 func (c claims) user(issuer, audience string, now time.Time) (User, error) {
 	var (
 		u                  User
@@ -91,8 +90,8 @@ func (c claims) user(issuer, audience string, now time.Time) (User, error) {
 	return u.Checked()
 }
 
-// read decodes the member that path ends with into v, which stays unchanged if the member is absent
-// or null. The error is a [*ClaimError] with the path, and the type that the member must have.
+// read decodes the member that path ends with into v. v stays unchanged if the member is absent or
+// null. The error is a [*ClaimError] with the path and the required type.
 func read[T any](o input.Object, path string, v *T, decode func(input.Value) (T, bool), must string) error {
 	value, there := o.Get(path[strings.LastIndexByte(path, '.')+1:])
 	if !there || value.Null() {
@@ -106,7 +105,7 @@ func read[T any](o input.Object, path string, v *T, decode func(input.Value) (T,
 	return nil
 }
 
-// audiences decodes what aud may be: a string or a list of strings.
+// audiences decodes aud: a string or a list of strings.
 func audiences(v input.Value) ([]string, bool) {
 	if one, ok := v.Text(); ok {
 		return []string{one}, true
@@ -114,10 +113,10 @@ func audiences(v input.Value) ([]string, bool) {
 	return v.Texts()
 }
 
-// date decodes a NumericDate (RFC 7519 section 2) from 1970 to the end of 9999, which [time.Time]
-// and RFC 3339 can express.
+// date decodes a NumericDate (RFC 7519 section 2) from 1970 to the end of 9999, the range that both
+// [time.Time] and RFC 3339 can express.
 func date(v input.Value) (time.Time, bool) {
-	seconds, err := strconv.ParseFloat(string(v), 64) // all of its forms that are JSON are numbers
+	seconds, err := strconv.ParseFloat(string(v), 64) // valid JSON that ParseFloat accepts is a number
 	if err != nil || seconds < 0 || seconds >= 253402300800 {
 		return time.Time{}, false
 	}

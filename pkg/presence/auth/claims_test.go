@@ -17,8 +17,9 @@ import (
 	"example.com/presence/pkg/presence/auth"
 )
 
-// reference returns the user of a payload by encoding/json alone, or the error's text after that of
-// auth.ErrBadToken. It states the rules of claims a second time, in the plainest way.
+// reference returns the user of a payload, decoded with encoding/json only, or the error's text
+// after the text of auth.ErrBadToken. It implements the rules of claims a second time, in the most
+// direct way.
 func reference(payload string) (auth.User, string) {
 	const date = "a NumericDate from 1970 to 9999"
 	type object = map[string]json.RawMessage
@@ -90,19 +91,19 @@ func reference(payload string) (auth.User, string) {
 		u.Expires = time.Unix(int64(whole), int64(part*1e9))
 	}
 	u, err := u.Checked()
-	return u, said(err)
+	return u, reasonOf(err)
 }
 
-// said is the text of an error after that of auth.ErrBadToken.
-func said(err error) string {
+// reasonOf returns the text of an error after the text of auth.ErrBadToken.
+func reasonOf(err error) string {
 	if err == nil || !errors.Is(err, auth.ErrBadToken) {
 		return fmt.Sprint(err)
 	}
 	return strings.TrimPrefix(err.Error(), auth.ErrBadToken.Error()+": ")
 }
 
-// agree fails unless Authenticate and reference read a signed payload alike. It reports whether
-// they return a user.
+// agree fails unless Authenticate and reference agree on a signed payload. It reports whether they
+// return a user.
 func agree(t *testing.T, j *auth.JWT, payload string) bool {
 	t.Helper()
 	token := hs256(payload)
@@ -111,13 +112,13 @@ func agree(t *testing.T, j *auth.JWT, payload string) bool {
 	}
 	got, err := j.Authenticate(bearer(token))
 	want, problem := reference(payload)
-	if !reflect.DeepEqual(got, want) || said(err) != problem {
-		t.Errorf("%q\ngot  %+v, %s\nwant %+v, %s", payload, got, said(err), want, problem)
+	if !reflect.DeepEqual(got, want) || reasonOf(err) != problem {
+		t.Errorf("%q\ngot  %+v, %s\nwant %+v, %s", payload, got, reasonOf(err), want, problem)
 	}
 	return err == nil
 }
 
-// payloads makes payloads of JSON that is likely to be read in two ways.
+// payloads generates payloads of JSON that two decoders are likely to read differently.
 type payloads struct{ *rand.Rand }
 
 func (p payloads) pick(of ...string) string { return of[p.IntN(len(of))] }
@@ -172,7 +173,7 @@ func (p payloads) object(depth int, name func() string) string {
 	return "{" + p.blank() + strings.Join(all, ",") + "}"
 }
 
-// claim is a member of a payload, mostly of the right type.
+// claim returns a member of a payload, mostly of the right type.
 func (p payloads) claim() string {
 	name := p.pick("sub", "sub", "name", "sid", "iss", "aud", "exp", "nbf", "presence", "presence")
 	value := map[string]func() string{
@@ -204,7 +205,7 @@ func (p payloads) presence() string {
 	return "{" + strings.Join(all, ",") + "}"
 }
 
-// named is a name as JSON, at times written or spelled otherwise.
+// named returns a name as JSON, sometimes escaped or misspelled.
 func (p payloads) named(name string) string {
 	switch p.IntN(12) {
 	case 0:
@@ -224,14 +225,14 @@ func (p payloads) payload() string {
 	}
 	p.Shuffle(len(all), func(i, k int) { all[i], all[k] = all[k], all[i] })
 	text := p.blank() + "{" + p.blank() + strings.Join(all, ",") + "}" + p.blank()
-	if p.IntN(10) == 0 { // a byte is lost, doubled or another
+	if p.IntN(10) == 0 { // remove, double or replace a byte
 		i := p.IntN(len(text))
 		text = text[:i] + p.pick("", text[i:i+1]+text[i:i+1], `"`, `\`, "{", "]", ",", ":", "\x00") + text[i+1:]
 	}
 	return text
 }
 
-func TestClaimsAreReadAsByEncodingJSON(t *testing.T) {
+func TestClaimsMatchEncodingJSON(t *testing.T) {
 	j, p := newJWT(t, auth.Config{}), payloads{rand.New(rand.NewPCG(1, 2))}
 	var users int
 	problems := map[string]int{}
@@ -249,9 +250,9 @@ func TestClaimsAreReadAsByEncodingJSON(t *testing.T) {
 		}
 	}
 	t.Logf("%d users, %v", users, problems)
-	// The comparison is worth little if nearly all payloads end in one of the two ways.
+	// The comparison proves little if nearly all payloads are valid, or nearly all are invalid.
 	if users < all/10 || users > all*9/10 || len(problems) < 12 {
-		t.Errorf("got %d users of %d payloads, and the problems %v", users, all, problems)
+		t.Errorf("got %d users from %d payloads and the problems %v, want 10 to 90 %% users and at least 12 problems", users, all, problems)
 	}
 }
 

@@ -1,5 +1,4 @@
 package auth
 
-// JWKSOver is JWKS that fetches by way of an http.RoundTripper, as
-// testing/synctest knows no sockets.
+// JWKSOver is JWKS with an http.RoundTripper, because testing/synctest does not support sockets.
 var JWKSOver = jwks

@@ -14,9 +14,10 @@ import (
 	"example.com/presence/pkg/presence/auth"
 )
 
-// FuzzAuthenticate makes up where tokens stand, and what a signed one says. A
-// user comes back only for what has been signed, is within bounds, and is then
-// good; an error is one of the three, with no word of what was handed in.
+// FuzzAuthenticate tests arbitrary headers, cookies, queries and signed claims:
+//
+//   - A user is returned only for a signed token that is valid, and is within its limits.
+//   - An error is ErrNoToken or ErrBadToken, and contains no part of the input.
 func FuzzAuthenticate(f *testing.F) {
 	good := hs256(alice)
 	f.Add("Bearer "+good, "presence_token="+good, "access_token="+good, alice)
@@ -27,15 +28,15 @@ func FuzzAuthenticate(f *testing.F) {
 	f.Add(good, good, good, good)
 
 	j := newJWT(f, auth.Config{QueryToken: true})
-	words := regexp.MustCompile(`[A-Za-z0-9_-]{16,}`) // longer than any of an error's own
+	words := regexp.MustCompile(`[A-Za-z0-9_-]{16,}`) // longer than any word of an error text
 	f.Fuzz(func(t *testing.T, header, cookie, query, claims string) {
 		safe := func(err error, in ...string) {
 			if !errors.Is(err, auth.ErrNoToken) && !errors.Is(err, auth.ErrBadToken) {
-				t.Errorf("got error %v", err)
+				t.Errorf("got error %v, want ErrNoToken or ErrBadToken", err)
 			}
 			for _, word := range words.FindAllString(strings.Join(in, " "), -1) {
 				if strings.Contains(err.Error(), word) {
-					t.Errorf("%q is in %v", word, err)
+					t.Errorf("error %v contains the input %q", err, word)
 				}
 			}
 		}
@@ -47,7 +48,7 @@ func FuzzAuthenticate(f *testing.F) {
 		if u, err := j.Authenticate(r); err != nil {
 			safe(err, header, cookie, query)
 		} else if unescaped, _ := url.QueryUnescape(query); u.ID != "alice" || !strings.Contains(header+cookie+unescaped, good) {
-			t.Errorf("got %+v of %q, %q, %q", u, header, cookie, query)
+			t.Errorf("got user %+v for header %q, cookie %q, query %q", u, header, cookie, query)
 		}
 
 		u, err := j.Authenticate(bearer(hs256(claims)))
@@ -57,10 +58,10 @@ func FuzzAuthenticate(f *testing.F) {
 		}
 		again, err := u.Checked()
 		if err != nil || !reflect.DeepEqual(u, again) || !json.Valid(u.Info) {
-			t.Errorf("%s: got %+v; checked again %+v, %v", claims, u, again, err)
+			t.Errorf("%s: got %+v; second Checked returns %+v, %v", claims, u, again, err)
 		}
 		if !u.Expires.IsZero() && u.Expires.Before(time.Now().Add(-time.Minute)) || u.Expires.Year() > 9999 {
-			t.Errorf("%s: good until %v", claims, u.Expires)
+			t.Errorf("%s: got a user that expires at %v", claims, u.Expires)
 		}
 	})
 }

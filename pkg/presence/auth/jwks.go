@@ -18,33 +18,38 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// JWKS takes the keys from the JWK Set (RFC 7517) at address, an http or https
-// URL that does not redirect. Keys of RS256, PS256, ES256 and EdDSA count, as
-// for [PublicKey], and of those the ones that are for signatures; the others are
-// passed over.
+// JWKS returns a Key that takes its keys from the JWK Set (RFC 7517) at address. The address must
+// be an http or https URL that does not redirect.
 //
-// The set is fetched at once, every 5 minutes, and 30 s after it could not be
-// had; also as soon as a token has a kid that is not in it, which makes that
-// token wait, but no sooner than 5 s after the fetch before. While the set
-// cannot be had, the keys that were in it last go on to count, and a token with
-// another kid gets [ErrUnavailable]. A token without kid is tried with each key
-// that there is.
+// It uses the keys for RS256, PS256, ES256 and EdDSA, with the requirements of [PublicKey], that
+// are for signatures. It ignores all other keys.
 //
-// JWKS does not wait for the first fetch; it fails only if address is no such
-// URL. ctx bounds the life of the goroutine that fetches. A nil log is
-// [slog.Default]; a fetch that failed is logged.
+// JWKS fetches the set:
+//
+//   - at once, in the background;
+//   - every 5 minutes;
+//   - 30 s after a failed fetch;
+//   - when a token has a kid that is not in the set. That token waits for the fetch. It starts at
+//     the earliest 5 s after the previous one.
+//
+// If a fetch fails, the keys of the last successful fetch stay valid, and a token with an unknown
+// kid gets [ErrUnavailable]. A token without a kid is tried with each known key.
+//
+// JWKS does not wait for the first fetch. It returns an error only if address is not such a URL.
+// ctx bounds the life of the goroutine that fetches. A nil log means [slog.Default]; failed fetches
+// are logged.
 func JWKS(ctx context.Context, address string, log *slog.Logger) (Key, error) {
-	// A fetch every few minutes needs no connection kept, nor its goroutines.
+	// At one fetch per few minutes, keep-alive connections and their goroutines are not worth it.
 	return jwks(ctx, address, log, &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true})
 }
 
 const (
-	pace    = 5 * time.Second  // at least, from one fetch to the next that a token asks for
-	retry   = 30 * time.Second // at most, after one that failed
-	refresh = 5 * time.Minute  // at most
+	pace    = 5 * time.Second  // minimum, from one fetch to the next that a token causes
+	retry   = 30 * time.Second // maximum, after a failed fetch
+	refresh = 5 * time.Minute  // maximum, after a successful fetch
 
-	maxFetch = 5 * time.Second // what an answer may take
-	maxSet   = 512 << 10       // what it may have, in bytes
+	maxFetch = 5 * time.Second // timeout of a fetch
+	maxSet   = 512 << 10       // limit of a response, in bytes
 )
 
 func jwks(ctx context.Context, address string, log *slog.Logger, over http.RoundTripper) (Key, error) {
@@ -58,23 +63,26 @@ func jwks(ctx context.Context, address string, log *slog.Logger, over http.Round
 		log:    cmp.Or(log, slog.Default()).With("url", (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()),
 		client: http.Client{
 			Transport: over,
-			// Keys from wherever the answer points to, https or not, would be
-			// keys that nobody configured.
+			// A redirect could lead to a host that the operator did not configure, over https or
+			// not. Its keys must not be trusted.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
 	s.last.Store(s.before)
-	go s.run(ctx) // until ctx ends
+	go s.run(ctx) // ends with ctx
 	return Key{[]string{"RS256", "PS256", "ES256", "EdDSA"}, s.find, s.ready}, nil
 }
 
-// keySet is a JWK Set that lives elsewhere. The goroutine of run alone fetches
-// it and stores last; everybody else reads last.
+// keySet is a remote JWK Set. Only the goroutine of run fetches it and stores last. All other
+// goroutines only load last.
 //
-// It is not MicahParks/keyfunc, which (v3.9) says the same of a kid that is not
-// there as of a set that cannot be had, tries again only after an hour if the
-// first fetch fails and no kid is asked for, loses a whole set to one broken key,
-// reads an answer of any length, and never asks how strong an RSA key is.
+// It does not use MicahParks/keyfunc, because v3.9:
+//
+//   - returns the same error for an unknown kid and for a set that cannot be fetched;
+//   - retries only after an hour if the first fetch fails and no kid is requested;
+//   - drops a whole set because of one invalid key;
+//   - reads a response of any length;
+//   - does not check the strength of an RSA key.
 type keySet struct {
 	url    string
 	log    *slog.Logger
@@ -83,12 +91,12 @@ type keySet struct {
 	last   atomic.Pointer[answer]
 }
 
-// answer is what the last fetch brought.
+// answer is the result of a fetch.
 type answer struct {
-	keys []jwkset.JWK  // those of an earlier fetch if this one failed
-	err  error         // why it failed
-	ask  chan struct{} // holds one: a key is missed here
-	next chan struct{} // closed once this is no longer the last answer, or no other will come
+	keys []jwkset.JWK  // the keys of an earlier fetch if this one failed
+	err  error         // nil if the fetch succeeded
+	ask  chan struct{} // capacity 1: requests the next fetch
+	next chan struct{} // closed when a newer answer is stored, or when run ends
 }
 
 func newAnswer(keys []jwkset.JWK, err error) *answer {
@@ -111,12 +119,11 @@ func (s *keySet) run(ctx context.Context) {
 			close(fresh.next)
 			return
 		case err != nil:
-			s.log.Warn("cannot fetch the keys", "err", err)
+			s.log.Warn("JWK Set fetch failed", "err", err)
 		case old.err != nil:
-			s.log.Info("the keys can be fetched again")
+			s.log.Info("JWK Set fetch recovered")
 		}
-		// Once ctx has ended, the fetch that follows fails at once, and tells
-		// those who wait.
+		// When ctx has ended, the next fetch fails at once and wakes the waiting tokens.
 		select {
 		case <-time.After(pace):
 		case <-ctx.Done():
@@ -144,7 +151,7 @@ func (s *keySet) fetch(ctx context.Context) ([]jwkset.JWK, error) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the answer is %s", resp.Status)
+		return nil, fmt.Errorf("unexpected status %s", resp.Status)
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxSet+1))
 	if err != nil {
@@ -152,9 +159,9 @@ func (s *keySet) fetch(ctx context.Context) ([]jwkset.JWK, error) {
 	}
 	var set struct{ Keys []json.RawMessage }
 	if len(body) > maxSet || json.Unmarshal(body, &set) != nil || set.Keys == nil {
-		return nil, fmt.Errorf("the answer is not a JWK Set of at most %d bytes", maxSet)
+		return nil, fmt.Errorf("the response is not a JWK Set of at most %d bytes", maxSet)
 	}
-	// One by one, as one key that jwkset cannot read must not cost the others
+	// Decode the keys one by one: a key that jwkset cannot read must not invalidate the whole set
 	// (RFC 7517 section 5).
 	var keys []jwkset.JWK
 	for _, raw := range set.Keys {
@@ -165,26 +172,26 @@ func (s *keySet) fetch(ctx context.Context) ([]jwkset.JWK, error) {
 	}
 	level := slog.LevelDebug
 	if len(keys) == 0 {
-		level = slog.LevelWarn // no token will do
+		level = slog.LevelWarn // every token will be rejected
 	}
-	s.log.Log(ctx, level, "keys fetched", "keys", len(keys), "passed_over", len(set.Keys)-len(keys))
+	s.log.Log(ctx, level, "JWK Set fetched", "keys", len(keys), "passed_over", len(set.Keys)-len(keys))
 	return keys, nil
 }
 
-// verifies reports whether key may verify a signature at all.
+// verifies reports whether key may verify a signature.
 func verifies(key jwkset.JWK) bool {
 	m := key.Marshal()
 	return fits(key.Key()) != nil && (m.USE == "" || m.USE == jwkset.UseSig) &&
 		(len(m.KEYOPS) == 0 || slices.Contains(m.KEYOPS, jwkset.KeyOpsVerify))
 }
 
-// find waits for the next answer if the last one does not know kid.
+// find returns the keys for kid. It waits for the next answer if the last one does not have kid.
 func (s *keySet) find(ctx context.Context, alg, kid string) (any, error) {
 	last := s.last.Load()
 	if !last.knows(kid) {
 		select {
 		case last.ask <- struct{}{}:
-		default: // somebody asked before
+		default: // already requested
 		}
 		select {
 		case <-last.next:
@@ -203,12 +210,12 @@ func (s *keySet) find(ctx context.Context, alg, kid string) (any, error) {
 		}
 	}
 	if found.Keys == nil {
-		return nil, badToken("it is signed with a key that is not known here")
+		return nil, badToken("it is signed with an unknown key")
 	}
 	return found, nil
 }
 
-// ready waits for the first fetch; the error is the reason why no key is known.
+// ready waits for the first fetch. The error is the reason why no key is known.
 func (s *keySet) ready(ctx context.Context) error {
 	select {
 	case <-s.before.next:

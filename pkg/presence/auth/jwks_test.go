@@ -20,7 +20,7 @@ import (
 	"github.com/MicahParks/jwkset"
 )
 
-// jwk is the JWK of key, with metadata.
+// jwk returns the JWK of key with this metadata.
 func jwk(key any, m jwkset.JWKMetadataOptions) jwkset.JWKMarshal {
 	o := jwkset.JWKOptions{Metadata: m, Marshal: jwkset.JWKMarshalOptions{Private: true}}
 	return must(jwkset.NewJWKFromKey(key, o)).Marshal()
@@ -50,7 +50,7 @@ func (i *issuer) has(keys ...jwkset.JWKMarshal) {
 
 func down(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 
-// wire is a network in memory, where the time of testing/synctest holds.
+// wire is a network in memory that follows the clock of testing/synctest.
 type wire struct {
 	conns chan net.Conn
 	once  sync.Once
@@ -75,7 +75,7 @@ func (w *wire) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	}
 }
 
-// world is an issuer and one that takes its keys from it.
+// world is an issuer and a JWT that uses its keys.
 type world struct {
 	issuer
 	*auth.JWT
@@ -84,8 +84,7 @@ type world struct {
 	end context.CancelFunc
 }
 
-// inWorld runs story in a synctest bubble, where the issuer has key 1 at first,
-// or is down.
+// inWorld runs story in a synctest bubble. The issuer first has key 1, or is down.
 func inWorld(t *testing.T, up bool, story func(*testing.T, *world)) {
 	inWorldThat(t, func(w *world) {
 		if up {
@@ -96,7 +95,7 @@ func inWorld(t *testing.T, up bool, story func(*testing.T, *world)) {
 	}, story)
 }
 
-// inWorldThat is inWorld with an issuer that begin sets up, before the first fetch.
+// inWorldThat is inWorld with an issuer that begin configures before the first fetch.
 func inWorldThat(t *testing.T, begin func(*world), story func(*testing.T, *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t}
@@ -118,36 +117,35 @@ func inWorldThat(t *testing.T, begin func(*world), story func(*testing.T, *world
 	})
 }
 
-// ask hands in a token of that kid, and fails unless the answer is want, after
-// that time.
+// ask authenticates a token with that kid. It fails unless the error is want and the call took the
+// time after.
 func (w *world) ask(kid string, want error, after time.Duration) {
 	w.t.Helper()
 	start := time.Now()
 	_, err := w.Authenticate(bearer(sign(`{"alg":"EdDSA","kid":"`+kid+`"}`, alice, edKey)))
 	check(w.t, err, want, "")
 	if took := time.Since(start); took != after {
-		w.t.Errorf("took %v, want %v", took, after)
+		w.t.Errorf("kid %s: took %v, want %v", kid, took, after)
 	}
 }
 
-// knows fails unless a token of kid is taken without another fetch.
+// knows fails unless a token with kid is accepted without another fetch.
 func (w *world) knows(kid string) {
 	w.t.Helper()
 	before := w.fetches.Load()
 	w.ask(kid, nil, 0)
 	if got := w.fetches.Load(); got != before {
-		w.t.Errorf("kid %s was asked for", kid)
+		w.t.Errorf("kid %s: got a fetch, want none", kid)
 	}
 }
 
-// sleep lets d pass in the bubble, which costs nothing, and all that is due then
-// happen.
+// sleep lets d pass in the bubble and waits until everything due has happened.
 func (w *world) sleep(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
 
-// logged is the log up to now.
+// logged returns the log so far.
 func (w *world) logged() string {
 	synctest.Wait()
 	return w.log.String()
@@ -159,21 +157,21 @@ func TestJWKSRotation(t *testing.T) {
 		w.knows("1")
 
 		w.has(named("2", edKey))
-		w.knows("1") // still the set of before
+		w.knows("1") // the previous set is still in use
 		w.ask("2", nil, 5*time.Second)
 		w.ask("1", auth.ErrBadToken, 5*time.Second)
 
-		// Nobody has to ask.
+		// The set is also fetched without a token.
 		w.has(named("3", edKey))
 		w.sleep(5 * time.Minute)
 		w.knows("3")
 
-		// That there are none is an answer, too.
+		// An empty set is a valid answer.
 		w.has()
 		w.sleep(5 * time.Minute)
 		w.ask("3", auth.ErrBadToken, 5*time.Second)
-		if got := w.logged(); !strings.Contains(got, "level=WARN msg=\"keys fetched\"") {
-			t.Errorf("got log %s, want a warning that there are no keys", got)
+		if got := w.logged(); !strings.Contains(got, "level=WARN msg=\"JWK Set fetched\"") {
+			t.Errorf("got log %s, want a warning for a set without keys", got)
 		}
 	})
 }
@@ -190,30 +188,30 @@ func TestJWKSOutage(t *testing.T) {
 		w.knows("1")
 		w.ask("2", auth.ErrUnavailable, 5*time.Second)
 
-		// Nobody has to ask.
+		// The set is also fetched without a token.
 		w.has(named("2", edKey))
 		w.sleep(30 * time.Second)
 		w.knows("2")
-		if got := w.logged(); !strings.Contains(got, "cannot fetch the keys") || strings.Count(got, "fetched again") != 2 {
-			t.Errorf("got log %s, want the outages and their ends", got)
+		if got := w.logged(); !strings.Contains(got, "JWK Set fetch failed") || strings.Count(got, "JWK Set fetch recovered") != 2 {
+			t.Errorf("got log %s, want a failed fetch and two recoveries", got)
 		}
 	})
 }
 
 func TestJWKSReady(t *testing.T) {
 	if err := newJWT(t, auth.Config{}).Ready(t.Context()); err != nil {
-		t.Errorf("a secret: got %v", err)
+		t.Errorf("Ready of a secret: got %v, want nil", err)
 	}
 	hangs := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 	for name, tt := range map[string]struct {
-		does  http.HandlerFunc // the key if nil
+		does  http.HandlerFunc // nil: the issuer has key 1
 		limit time.Duration
 		said  string
 		took  time.Duration
 	}{
 		"up":      {nil, time.Minute, "", 0},
 		"down":    {down, time.Minute, "EOF", 0},
-		"404":     {http.NotFound, time.Minute, "the answer is 404 Not Found", 0},
+		"404":     {http.NotFound, time.Minute, "unexpected status 404 Not Found", 0},
 		"no keys": {func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, `{"keys":[]}`) }, time.Minute, "no key that verifies", 0},
 		"hangs":   {hangs, time.Minute, "deadline exceeded", 5 * time.Second},
 		"hurry":   {hangs, time.Second, "deadline exceeded", time.Second},
@@ -240,18 +238,18 @@ func TestJWKSReady(t *testing.T) {
 		})
 	}
 
-	// Keys of an earlier fetch do.
+	// The keys of an earlier fetch are enough.
 	inWorld(t, true, func(t *testing.T, w *world) {
 		w.ask("1", nil, 0)
 		w.does(down)
 		w.sleep(time.Hour)
 		if err := w.Ready(t.Context()); err != nil {
-			t.Errorf("got %v while the keys of an earlier fetch are known", err)
+			t.Errorf("got %v, want nil with the keys of an earlier fetch", err)
 		}
 	})
 }
 
-func TestJWKSIsAskedAtALimitedRate(t *testing.T) {
+func TestJWKSFetchRateIsLimited(t *testing.T) {
 	inWorld(t, true, func(t *testing.T, w *world) {
 		w.ask("1", nil, 0)
 		var all sync.WaitGroup
@@ -259,7 +257,7 @@ func TestJWKSIsAskedAtALimitedRate(t *testing.T) {
 			all.Go(func() {
 				time.Sleep(time.Duration(i) * time.Second / 10)
 				_, err := w.Authenticate(bearer(sign(`{"alg":"EdDSA","kid":"?"}`, alice, edKey)))
-				check(t, err, auth.ErrBadToken, "it is signed with a key that is not known here")
+				check(t, err, auth.ErrBadToken, "it is signed with an unknown key")
 			})
 		}
 		all.Wait()
@@ -312,7 +310,7 @@ func TestJWKSEnds(t *testing.T) {
 	inWorld(t, true, func(t *testing.T, w *world) {
 		w.ask("1", nil, 0)
 
-		// Those who wait are told; there is no hope for those who come later.
+		// A waiting token gets an error. A later one does not wait.
 		go func() {
 			time.Sleep(time.Second)
 			w.end()
@@ -321,12 +319,12 @@ func TestJWKSEnds(t *testing.T) {
 		w.ask("2", auth.ErrUnavailable, 0)
 		w.knows("1")
 		if got := w.logged(); got != "" {
-			t.Errorf("got log %s, want none of an end that was asked for", got)
+			t.Errorf("got log %s, want none after the context was canceled", got)
 		}
 	})
 }
 
-func TestJWKSDoesNotHoldWhoGaveUp(t *testing.T) {
+func TestJWKSCanceledRequest(t *testing.T) {
 	inWorld(t, true, func(t *testing.T, w *world) {
 		w.ask("1", nil, 0)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -340,7 +338,7 @@ func TestJWKSDoesNotHoldWhoGaveUp(t *testing.T) {
 	})
 }
 
-// Over a real socket, as an importer would.
+// This test uses a real socket and the exported function.
 func TestJWKSKeys(t *testing.T) {
 	type meta = jwkset.JWKMetadataOptions
 	broken := named("broken", &ecKey.PublicKey)
@@ -367,7 +365,7 @@ func TestJWKSKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	j := newJWT(t, auth.Config{Key: key})
-	const algorithm, unknown = "its algorithm is not accepted here", "it is signed with a key that is not known here"
+	const algorithm, unknown = "its algorithm is not accepted", "it is signed with an unknown key"
 	for _, tt := range []struct {
 		header string
 		key    any
@@ -385,8 +383,8 @@ func TestJWKSKeys(t *testing.T) {
 		{`{"alg":"ES256"}`, ecKey, ""},
 		{`{"alg":"EdDSA","kid":""}`, edKey, ""},
 
-		{`{"alg":"RS256","kid":"rsa"}`, weakRSA, "its signature does not fit"},
-		{`{"alg":"RS256"}`, weakRSA, "its signature does not fit"},
+		{`{"alg":"RS256","kid":"rsa"}`, weakRSA, "its signature does not match"},
+		{`{"alg":"RS256"}`, weakRSA, "its signature does not match"},
 		{`{"alg":"RS256","kid":"ps256"}`, rsaKey, unknown},
 		{`{"alg":"ES256","kid":"rsa"}`, ecKey, unknown},
 		{`{"alg":"HS256","kid":"oct"}`, secret, algorithm},
@@ -399,14 +397,14 @@ func TestJWKSKeys(t *testing.T) {
 		if tt.said != "" {
 			check(t, err, auth.ErrBadToken, tt.said)
 		} else if err != nil || u.ID != "alice" {
-			t.Errorf("%s: got %v, %v, want alice", tt.header, u.ID, err)
+			t.Errorf("%s: got user %q and error %v, want alice", tt.header, u.ID, err)
 		}
 	}
 	if got := set.fetches.Load(); got != 1 {
 		t.Errorf("got %d fetches, want 1", got)
 	}
 
-	// Those that were passed over are like none: each would have to be asked for.
+	// A key that was ignored is unknown: each of these tokens causes a fetch.
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	for kid, key := range map[string]any{"enc": rsaKey, "wrap": rsaKey, "weak": weakRSA} {
@@ -418,7 +416,7 @@ func TestJWKSKeys(t *testing.T) {
 func TestJWKSAddress(t *testing.T) {
 	for _, address := range []string{"", "jwks.json", "ftp://a/b", "file:///etc/jwks", "https://", "http://a b/"} {
 		if _, err := auth.JWKS(t.Context(), address, nil); err == nil {
-			t.Errorf("%q: got no error", address)
+			t.Errorf("JWKS(%q): got no error", address)
 		}
 	}
 }

@@ -1,8 +1,12 @@
-// Package auth says who asks: it turns the JSON Web Token (RFC 7519) of a
-// request into a [User] and the patterns of the names that the user may join
-// and send to. What those names stand for it does not know.
+// Package auth authenticates requests. It verifies the JSON Web Token (RFC 7519) of a request and
+// returns a [User].
 //
-// What is read of a token's claims, only sub being required:
+// The User has the patterns of the rooms that the user may join and send to. This package does not
+// interpret these names.
+//
+// # Claims
+//
+// Only sub is required. All other claims are optional:
 //
 //	{
 //	  "sub": "alice", "name": "Alice", "sid": "tab-7",
@@ -11,17 +15,23 @@
 //	  "presence": {"join": ["doc-*"], "send": ["doc-1"], "info": {"color": "teal"}, "admin": false}
 //	}
 //
-// A token without presence may join and send to lobby. One with it may do what
-// is listed there: a list that is absent is empty. Names of claims are matched
-// exactly. A claim that is null, in presence too, is absent: without exp the token
-// never expires. A claim of another type than above makes the token invalid, and the
-// error names the claim and the type that it must have. Other claims are ignored,
-// iat included: RFC 7519 section 4.1.6 gives it no part in validation.
+// The rules:
 //
-// Which algorithms count follows from the [Key], never from the token (RFC 8725
-// section 3.1); a header with crit is refused, as none of its extensions is
-// known here (RFC 7515 section 4.1.11). No token, nor a part of one, is in an
-// error or a log line.
+//   - A token without presence may join and send to lobby.
+//   - A token with presence has only the rights listed there. An absent list is empty.
+//   - Names of claims are matched exactly.
+//   - A claim that is null is absent, inside presence too. Without exp the token never expires.
+//   - A claim of another type than above makes the token invalid. The error names the claim and the
+//     required type.
+//   - Other claims are ignored. iat is one of them: RFC 7519 section 4.1.6 gives it no part in
+//     validation.
+//
+// # Security
+//
+//   - The [Key] determines the accepted algorithms, never the token (RFC 8725 section 3.1).
+//   - A header with crit is rejected, because this package supports no extension (RFC 7515 section
+//     4.1.11).
+//   - No error and no log line contains a token or a part of one.
 package auth
 
 import (
@@ -41,69 +51,69 @@ import (
 // CookieName is the name of the cookie that holds a token.
 const CookieName = "presence_token"
 
-// maxToken is the longest token that is looked at, in bytes. A server's limit
-// on headers is far above it, one on cookies (RFC 6265 section 6.1) below.
+// maxToken is the maximum length of a token, in bytes. The server's limit on headers is far above
+// it. The limit of browsers on a cookie (RFC 6265 section 6.1) is below it.
 const maxToken = 8 << 10
 
-// Config says which tokens a [JWT] believes.
+// Config holds the settings of a [JWT].
 type Config struct {
-	// Key is what tokens are signed with. Required.
+	// Key verifies the tokens. Required.
 	Key Key
 
-	// Issuer, if set, is the iss that a token must have.
+	// Issuer is the required iss of a token. Empty accepts any. Default: empty.
 	Issuer string
 
-	// Audience, if set, must be a token's aud, or in the list that is its aud.
-	// Without it a token that the same issuer made for another service is
-	// believed here too (RFC 8725 section 3.9).
+	// Audience is the required aud of a token, or one entry of its list. Empty accepts any: then
+	// this server also accepts a token that the issuer made for another service (RFC 8725 section
+	// 3.9). Default: empty.
 	Audience string
 
-	// QueryToken lets a token come in the query, as access_token. It then
-	// stands in logs and histories of others, which is why RFC 9700 section
-	// 4.3.2 forbids it.
+	// QueryToken also accepts a token in the query, as access_token. The token then appears in logs
+	// and histories, which is why RFC 9700 section 4.3.2 forbids it. Default: false.
 	QueryToken bool
 }
 
-// JWT says who a request comes from by the token in it. Make one with [New]; it
-// may be used by many goroutines at once.
+// JWT authenticates requests by their tokens. Create one with [New]. It is safe for concurrent use.
 type JWT struct {
 	config Config
 	parser *jwt.Parser
 }
 
-// New returns a JWT that believes what c says. It fails only without a key.
+// New returns a JWT with the settings c. It returns an error only if c has no key.
 func New(c Config) (*JWT, error) {
 	if c.Key.find == nil {
 		return nil, errors.New("auth: a key is required")
 	}
-	// Claims are checked here, not by the parser: it has one leeway for all of
-	// them, takes a null exp for none, and an exp of 1e300 for whatever the
-	// processor makes of it.
+	// The claims are checked here, not by the parser. The parser has one leeway for all of them,
+	// treats a null exp as absent, and converts an exp of 1e300 in a way that depends on the
+	// processor.
 	return &JWT{c, jwt.NewParser(jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation())}, nil
 }
 
-// Ready waits until there is a key to verify tokens with, which takes one fetch with a [JWKS] key
-// and no time with any other. The error is the reason why there is none, or that of ctx.
-// Authenticate does not need it; it is for a check before the start.
+// Ready waits until a key to verify tokens with is available. With a [JWKS] key that takes one
+// fetch, with any other no time. The error is the reason why no key is available, or the error of
+// ctx. Authenticate does not need Ready; use it for a check before the start.
 func (j *JWT) Ready(ctx context.Context) error {
 	if j.config.Key.ready == nil {
 		return nil
 	}
 	if err := j.config.Key.ready(ctx); err != nil {
-		return fmt.Errorf("auth: fetch the keys: %w", err)
+		return fmt.Errorf("auth: fetch keys: %w", err)
 	}
 	return nil
 }
 
-// Authenticate says who r comes from. The token is looked for in the
-// Authorization header, then in the cookie, then, if the Config allows it, in
-// the query; the first one found decides. A header of another scheme than
-// Bearer is somebody else's and is passed over; one that is empty or doubled is
-// a bad token. An empty cookie or parameter is none.
+// Authenticate returns the user of r. It looks for a token in this order, and the first one found
+// decides:
 //
-// The error is [ErrNoToken], wraps [ErrBadToken], or is [ErrUnavailable]. With a
-// [JWKS] key, a token whose kid is unknown may take 10 s, or as long as r's
-// context allows. Neither r nor its body is touched.
+//  1. the Authorization header. Another scheme than Bearer is ignored. An empty or repeated header
+//     is an invalid token.
+//  2. the cookie [CookieName]. An empty cookie is ignored.
+//  3. the query parameter access_token, if Config.QueryToken is set. An empty one is ignored.
+//
+// The error is [ErrNoToken], wraps [ErrBadToken], or is [ErrUnavailable]. With a [JWKS] key, a
+// token with an unknown kid may need 10 s, bounded by the context of r. Authenticate does not
+// change r and does not read its body.
 func (j *JWT) Authenticate(r *http.Request) (User, error) {
 	token, cookie, err := j.token(r)
 	if err != nil {
@@ -117,7 +127,7 @@ func (j *JWT) Authenticate(r *http.Request) (User, error) {
 	return u, err
 }
 
-// token returns the token of r, and whether it came as the cookie.
+// token returns the token of r and reports whether it is the cookie.
 func (j *JWT) token(r *http.Request) (token string, cookie bool, err error) {
 	if header := r.Header.Values("Authorization"); len(header) > 0 {
 		fields := strings.Fields(header[0])
@@ -142,12 +152,12 @@ func (j *JWT) token(r *http.Request) (token string, cookie bool, err error) {
 	return "", false, ErrNoToken
 }
 
-// user returns whom token names, if it is to be believed now.
+// user returns the user of the token if it is valid now.
 func (j *JWT) user(ctx context.Context, token string) (User, error) {
 	if len(token) > maxToken {
 		return User{}, badToken("it is longer than 8 KiB")
 	}
-	if strings.ContainsAny(token, "\r\n") { // encoding/base64 would skip them
+	if strings.ContainsAny(token, "\r\n") { // encoding/base64 skips them
 		return User{}, badToken("it is not a JWT")
 	}
 	var c claims
@@ -166,13 +176,13 @@ func (j *JWT) user(ctx context.Context, token string) (User, error) {
 	case errors.Is(err, jwt.ErrTokenUnverifiable):
 		return User{}, errAlgorithm
 	default:
-		return User{}, badToken("its signature does not fit")
+		return User{}, badToken("its signature does not match")
 	}
 }
 
-var errAlgorithm = badToken("its algorithm is not accepted here")
+var errAlgorithm = badToken("its algorithm is not accepted")
 
-// key returns what t, whose claims are still anybody's, is to be verified with.
+// key returns the key that verifies t. The claims of t are not verified yet.
 func (j *JWT) key(ctx context.Context, t *jwt.Token) (any, error) {
 	if _, there := t.Header["crit"]; there {
 		return nil, badToken("its header has crit")

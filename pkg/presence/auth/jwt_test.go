@@ -17,7 +17,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-func TestWhereTheTokenIs(t *testing.T) {
+func TestTokenSources(t *testing.T) {
 	token := func(sub string) string { return hs256(`{"sub":"` + sub + `"}`) }
 	const cookie, query = auth.CookieName + "=", "access_token="
 	h, c, q := "Bearer "+token("header"), cookie+token("cookie"), query+token("query")
@@ -65,7 +65,7 @@ func TestWhereTheTokenIs(t *testing.T) {
 	check(t, err, auth.ErrNoToken, "")
 }
 
-func TestSessionIsThatOfTheCookie(t *testing.T) {
+func TestSessionIdentifiesCookie(t *testing.T) {
 	session := func(token string) string {
 		r := httptest.NewRequest("GET", "/events", nil)
 		r.Header.Set("Cookie", auth.CookieName+"="+token)
@@ -73,7 +73,7 @@ func TestSessionIsThatOfTheCookie(t *testing.T) {
 	}
 	one, two := hs256(alice), hs256(`{"sub":"alice","sid":"2"}`)
 	if a, b := session(one), session(two); a != session(one) || a == b || strings.Contains(one, a) {
-		t.Errorf("got %q and %q for one cookie, %q for another", a, session(one), b)
+		t.Errorf("got sessions %q and %q for one cookie, %q for another", a, session(one), b)
 	}
 }
 
@@ -86,7 +86,7 @@ func TestUser(t *testing.T) {
 		`{"sub":"a","presence":{"join":["doc-*","x"],"send":[],"admin":true,"info":{"b": [1.50, "<"],"a":9007199254740993}}}`: {
 			ID: "a", Join: []string{"doc-*", "x"}, Admin: true, Info: json.RawMessage(`{"b":[1.50,"<"],"a":9007199254740993}`)},
 		`{"sub":"a","presence":{"send":["*"],"info":"away"}}`: {ID: "a", Send: []string{"*"}, Info: json.RawMessage(`"away"`)},
-		// Names are matched exactly, and the last of a name counts.
+		// Names are matched exactly. The last claim of a name counts.
 		`{"sub":"a","Sub":"b","SUB":"c","presence":{"Admin":true}}`: {ID: "a"},
 		`{"sub":"b","sub":"a"}`: {ID: "a", Join: lobby, Send: lobby},
 		// A claim that is null is absent.
@@ -103,7 +103,7 @@ func TestUser(t *testing.T) {
 	}
 }
 
-// In a synctest bubble it is 2000-01-01T00:00:00Z, which is 946684800.
+// In a synctest bubble the time is 2000-01-01T00:00:00Z, which is 946684800.
 func TestClaims(t *testing.T) {
 	long := strings.Repeat("x", 1024)
 	for payload, said := range map[string]string{
@@ -134,10 +134,10 @@ func TestClaims(t *testing.T) {
 		`{"sub":"alice","iat":"today"}`:   "",
 		`{"sub":"alice","iat":null}`:      "",
 
-		`{}`:                           "it names no user",
-		`null`:                         "it names no user",
-		`{"sub":""}`:                   "it names no user",
-		`{"sub":null}`:                 "it names no user (sub)",
+		`{}`:                           "its sub is missing or empty",
+		`null`:                         "its sub is missing or empty",
+		`{"sub":""}`:                   "its sub is missing or empty",
+		`{"sub":null}`:                 "its sub is missing or empty",
 		`{"sub":7}`:                    "its sub must be a string",
 		`{"sub":["alice"]}`:            "its sub must be a string",
 		`{"sub":"` + long[:256] + `"}`: "",
@@ -199,7 +199,7 @@ func TestIssuerAndAudience(t *testing.T) {
 		check(t, err, want, "")
 	}
 	if _, err := newJWT(t, auth.Config{}).Authenticate(bearer(hs256(`{"sub":"a","iss":"us","aud":"x"}`))); err != nil {
-		t.Errorf("got %v where any issuer and audience will do", err)
+		t.Errorf("got %v, want any issuer and audience accepted", err)
 	}
 }
 
@@ -209,13 +209,13 @@ func pemOf(kind string, der []byte) []byte {
 
 func pkix(key any) []byte { return pemOf("PUBLIC KEY", must(x509.MarshalPKIXPublicKey(key))) }
 
-// certificate is of ecKey, and has expired.
+// certificate returns an expired certificate of ecKey.
 func certificate() []byte {
 	c := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Unix(1, 0)}
 	return pemOf("CERTIFICATE", must(x509.CreateCertificate(rand.Reader, c, c, &ecKey.PublicKey, ecKey)))
 }
 
-func TestTheKeySaysTheAlgorithm(t *testing.T) {
+func TestKeyDeterminesAlgorithm(t *testing.T) {
 	keys := map[string]auth.Key{
 		"secret":  must(auth.Secret(secret)),
 		"RSA":     must(auth.PublicKey(pkix(&rsaKey.PublicKey))),
@@ -238,13 +238,13 @@ func TestTheKeySaysTheAlgorithm(t *testing.T) {
 		for _, alg := range []string{"HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "none"} {
 			u, err := newJWT(t, auth.Config{Key: key}).Authenticate(bearer(sign(`{"alg":"`+alg+`","kid":"any"}`, alice, signers[alg])))
 			if err != nil {
-				check(t, err, auth.ErrBadToken, "its algorithm is not accepted here")
+				check(t, err, auth.ErrBadToken, "its algorithm is not accepted")
 			} else if u.ID == "alice" {
 				took = append(took, alg)
 			}
 		}
 		if !reflect.DeepEqual(took, good[name]) {
-			t.Errorf("%s: took %v, want %v", name, took, good[name])
+			t.Errorf("key %s: accepted %v, want %v", name, took, good[name])
 		}
 	}
 }
@@ -263,18 +263,18 @@ func TestForgedTokens(t *testing.T) {
 		token string
 		said  string
 	}{
-		{"HS256 with the public key for a secret", byRSA, sign(`{"alg":"HS256"}`, alice, file), "its algorithm is not accepted here"},
-		{"another secret", bySecret, sign(`{"alg":"HS256"}`, alice, []byte("another")), "its signature does not fit"},
-		{"another RSA key", byRSA, sign(`{"alg":"RS256"}`, alice, weakRSA), "its signature does not fit"},
-		{"no signature", bySecret, head + "." + body + ".", "its signature does not fit"},
-		{"another's claims", bySecret, head + "." + other[1] + "." + sig, "its signature does not fit"},
+		{"HS256 with the public key for a secret", byRSA, sign(`{"alg":"HS256"}`, alice, file), "its algorithm is not accepted"},
+		{"another secret", bySecret, sign(`{"alg":"HS256"}`, alice, []byte("another")), "its signature does not match"},
+		{"another RSA key", byRSA, sign(`{"alg":"RS256"}`, alice, weakRSA), "its signature does not match"},
+		{"no signature", bySecret, head + "." + body + ".", "its signature does not match"},
+		{"another's claims", bySecret, head + "." + other[1] + "." + sig, "its signature does not match"},
 		{"none, spelt oddly", bySecret, strings.Replace(sign(`{"alg":"none"}`, alice, jwt.UnsafeAllowNoneSignatureType), head, "eyJhbGciOiJOb25lIn0", 1), "its algorithm"},
 		{"crit", bySecret, sign(`{"alg":"HS256","crit":["b64"],"b64":true}`, alice, secret), "its header has crit"},
 		{"crit null", bySecret, sign(`{"alg":"HS256","crit":null}`, alice, secret), "its header has crit"},
 		{"kid of another type", bySecret, sign(`{"alg":"HS256","kid":1}`, alice, secret), "its kid is not a string"},
-		{"no alg", bySecret, "e30." + body + "." + sig, "its algorithm is not accepted here"},
-		{"alg of another type", bySecret, "eyJhbGciOjF9." + body + "." + sig, "its algorithm is not accepted here"},
-		{"header null", bySecret, "bnVsbA." + body + "." + sig, "its algorithm is not accepted here"},
+		{"no alg", bySecret, "e30." + body + "." + sig, "its algorithm is not accepted"},
+		{"alg of another type", bySecret, "eyJhbGciOjF9." + body + "." + sig, "its algorithm is not accepted"},
+		{"header null", bySecret, "bnVsbA." + body + "." + sig, "its algorithm is not accepted"},
 		{"two parts", bySecret, head + "." + body, "it is not a JWT"},
 		{"four parts", bySecret, good + ".x", "it is not a JWT"},
 		{"padding", bySecret, good + "=", "it is not a JWT"},
@@ -286,22 +286,22 @@ func TestForgedTokens(t *testing.T) {
 			u, err := tt.j.Authenticate(bearer(tt.token))
 			check(t, err, auth.ErrBadToken, tt.said)
 			if u.ID != "" {
-				t.Errorf("got user %q beside an error", u.ID)
+				t.Errorf("got user %q with an error, want none", u.ID)
 			}
 		})
 	}
 }
 
-// next is the letter of base64url after c, which differs in the lowest bit if c
-// is the last of 32 bytes.
+// next returns the letter of base64url after c. If c is the last letter of 32 bytes, the two differ
+// only in the lowest bit.
 func next(c byte) string {
 	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	return letters[strings.IndexByte(letters, c)+1:][:1]
 }
 
-func TestKeysThatWillNotDo(t *testing.T) {
-	if _, err := auth.Secret(secret[:31]); err == nil || !strings.Contains(err.Error(), "needs 32") {
-		t.Errorf("31 bytes of secret: got %v", err)
+func TestInvalidKeys(t *testing.T) {
+	if _, err := auth.Secret(secret[:31]); err == nil || !strings.Contains(err.Error(), "has 31 bytes, minimum 32") {
+		t.Errorf("31 bytes of secret: got %v, want an error", err)
 	}
 	if _, err := auth.New(auth.Config{}); err == nil {
 		t.Error("no key: got no error")
@@ -310,7 +310,7 @@ func TestKeysThatWillNotDo(t *testing.T) {
 		"is not PEM":                    []byte("ssh-ed25519 AAAA"),
 		"more than one PEM block":       append(pkix(edKey.Public()), pkix(&ecKey.PublicKey)...),
 		"it is a private key":           pemOf("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(edKey))),
-		`"X" is not known`:              pemOf("X", nil),
+		`unknown PEM block type "X"`:    pemOf("X", nil),
 		"must be RSA of at least 2048 ": pkix(&weakRSA.PublicKey),
 		", P-256 or":                    pkix(&p384.PublicKey),
 		"read public key":               pemOf("PUBLIC KEY", []byte("x")),

@@ -14,36 +14,40 @@ import (
 	"strings"
 )
 
-// Key is what tokens are verified with, and which algorithms count. The zero
-// Key is none; [Secret], [PublicKey] and [JWKS] make one.
+// Key verifies tokens and determines the accepted algorithms. The zero Key is invalid: create one
+// with [Secret], [PublicKey] or [JWKS].
 type Key struct {
-	// algorithms are the values of alg that are accepted at all.
+	// algorithms are the accepted values of alg.
 	algorithms []string
 
-	// find returns what a token of one of the algorithms, and of that kid (""
-	// if it has none), is verified with, as the parser takes it; or an error
-	// for Authenticate to return.
+	// find returns the key that verifies a token with one of the algorithms and with that kid, in a
+	// type that the parser accepts. kid is empty if the token has none. Authenticate returns its
+	// error unchanged.
 	find func(ctx context.Context, alg, kid string) (any, error)
 
-	// ready, if set, waits until there is a first answer to find keys in, or
-	// returns why there is none.
+	// ready waits until a first set of keys is available, or returns the reason why there is none.
+	// Nil means that the key is always available.
 	ready func(ctx context.Context) error
 }
 
-// Secret is the key of HS256 tokens, at least 32 bytes of it (RFC 7518 section
-// 3.2). They should be random: a password can be guessed offline from one token.
-// The bytes are copied.
+// Secret returns the key of HS256 tokens. It needs at least 32 bytes (RFC 7518 section 3.2). They
+// should be random: an attacker can guess a password offline from one token. The bytes are copied.
 func Secret(secret []byte) (Key, error) {
 	if len(secret) < 32 {
-		return Key{}, fmt.Errorf("auth: the secret has %d bytes, and needs 32", len(secret))
+		return Key{}, fmt.Errorf("auth: the secret has %d bytes, minimum 32", len(secret))
 	}
 	return single(bytes.Clone(secret), "HS256"), nil
 }
 
-// PublicKey is the key of tokens that are signed with its private half. file is
-// one PEM block, a public key (PKIX, or PKCS #1 for RSA) or a certificate, of
-// which only the key counts, not the dates. RSA of at least 2048 bits verifies
-// RS256 and PS256, P-256 ES256, and Ed25519 EdDSA; there is no other.
+// PublicKey returns the key of tokens that are signed with the private half. file is one PEM block:
+// a public key (PKIX, or PKCS #1 for RSA) or a certificate. Of a certificate only the key is used,
+// not the dates.
+//
+//	RSA, at least 2048 bits   RS256, PS256
+//	P-256                     ES256
+//	Ed25519                   EdDSA
+//
+// Any other key is an error.
 func PublicKey(file []byte) (Key, error) {
 	block, rest := pem.Decode(file)
 	if block == nil {
@@ -63,7 +67,7 @@ func PublicKey(file []byte) (Key, error) {
 	return single(key, algorithms...), nil
 }
 
-// single is the one key there is, whatever kid a token has.
+// single returns a Key that ignores the kid of a token.
 func single(key any, algorithms ...string) Key {
 	return Key{algorithms: algorithms, find: func(context.Context, string, string) (any, error) { return key, nil }}
 }
@@ -82,14 +86,13 @@ func public(block *pem.Block) (any, error) {
 		return cert.PublicKey, nil
 	}
 	if strings.HasSuffix(block.Type, "PRIVATE KEY") {
-		return nil, errors.New("it is a private key, which belongs to the issuer alone")
+		return nil, errors.New("it is a private key: a public key is required")
 	}
-	return nil, fmt.Errorf("a PEM block of type %q is not known", block.Type)
+	return nil, fmt.Errorf("unknown PEM block type %q", block.Type)
 }
 
-// fits returns the algorithms that a public key may verify, none for one that
-// is too weak or of another kind. The parser looks at a key's Go type only, not
-// at its curve or length.
+// fits returns the algorithms that a public key may verify, none for a weak key or one of another
+// kind. The parser checks only the Go type of a key, not its curve or length.
 func fits(key any) []string {
 	switch key := key.(type) {
 	case *rsa.PublicKey:

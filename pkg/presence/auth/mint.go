@@ -11,14 +11,13 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// Claims is what a token is to say. The zero value of each field but Sub leaves
-// its claim out.
+// Claims holds the claims of a token to mint. The zero value of any field but Sub leaves its claim
+// out.
 type Claims struct {
 	Sub  string // required
 	Name string
 
-	// Join and Send are patterns. If both are nil, the token may join and send
-	// to lobby.
+	// Join and Send are patterns of rooms. If both are nil, the token may join and send to lobby.
 	Join, Send []string
 
 	Info             json.RawMessage
@@ -26,14 +25,13 @@ type Claims struct {
 	SID              string
 	Issuer, Audience string
 
-	// TTL is how long from now the token is good; zero is for ever. It ends on a
-	// whole second, the next one.
+	// TTL is the time from now until the token expires, rounded up to a whole second. 0 means that
+	// it never expires.
 	TTL time.Duration
 }
 
-// Mint returns a token, signed with HS256, that is issued now and says c. It
-// fails if secret is none for [Secret], or if c is out of the bounds of a [User]
-// or of a token.
+// Mint returns a new token with the claims c, signed with HS256 and issued now. It returns an error
+// if secret is invalid for [Secret], or if c exceeds the limits of a [User] or of a token.
 func Mint(secret []byte, c Claims) (string, error) {
 	if _, err := Secret(secret); err != nil {
 		return "", err
@@ -69,8 +67,8 @@ func Mint(secret []byte, c Claims) (string, error) {
 		said.Expires = now.Add(c.TTL).Add(time.Second - 1).Unix()
 	}
 
-	// Not through jwt.NewWithClaims, which escapes <, > and & in Info to six
-	// bytes each, and so past the limit of what it may have.
+	// Do not use jwt.NewWithClaims: it escapes each <, > and & in Info to six bytes, so that Info
+	// could exceed its limit.
 	var payload bytes.Buffer
 	enc := json.NewEncoder(&payload)
 	enc.SetEscapeHTML(false)
@@ -85,7 +83,7 @@ func Mint(secret []byte, c Claims) (string, error) {
 	}
 	token += "." + base64(signature)
 	if len(token) > maxToken {
-		return "", errors.New("auth: mint token: it is longer than 8 KiB")
+		return "", errors.New("auth: mint token: the token is longer than 8 KiB")
 	}
 	return token, nil
 }

@@ -16,7 +16,7 @@ import (
 
 func TestMint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(time.Second / 2) // it is no whole second
+		time.Sleep(time.Second / 2) // not a whole second
 		now := time.Now().Truncate(time.Second)
 		full := json.RawMessage(`"` + strings.Repeat("<", 1022) + `"`)
 		for _, tt := range []struct {
@@ -42,7 +42,7 @@ func TestMint(t *testing.T) {
 	})
 }
 
-func TestMintRefuses(t *testing.T) {
+func TestMintRejects(t *testing.T) {
 	for _, c := range []auth.Claims{
 		{},
 		{Sub: "a\xff"},
@@ -52,14 +52,14 @@ func TestMintRefuses(t *testing.T) {
 		{Sub: "a", SID: strings.Repeat("s", 8<<10)},
 	} {
 		if token, err := auth.Mint(secret, c); err == nil {
-			t.Errorf("%.80v: got %s, want an error", c, token)
+			t.Errorf("Mint of %.80v: got %s, want an error", c, token)
 		}
 	}
 	if _, err := auth.Mint(secret[:31], auth.Claims{Sub: "a"}); err == nil {
 		t.Error("31 bytes of secret: got no error")
 	}
 	if _, err := auth.Mint(secret, auth.Claims{Sub: "a", TTL: math.MaxInt64}); err != nil {
-		t.Errorf("292 years: got %v", err)
+		t.Errorf("TTL of 292 years: got %v, want nil", err)
 	}
 }
 
@@ -74,25 +74,25 @@ func ExampleJWT() {
 	if err != nil {
 		panic(err)
 	}
-	door, err := auth.New(auth.Config{Key: key})
+	authenticator, err := auth.New(auth.Config{Key: key})
 	if err != nil {
 		panic(err)
 	}
 
 	r := httptest.NewRequest("GET", "/events?room=doc-7", nil)
-	_, err = door.Authenticate(r)
+	_, err = authenticator.Authenticate(r)
 	fmt.Println(err)
 
 	r.Header.Set("Authorization", "Bearer "+token)
-	user, err := door.Authenticate(r)
+	user, err := authenticator.Authenticate(r)
 	fmt.Println(user.ID, user.Join, err)
 
 	forged, _ := auth.Mint([]byte("another one, of the same length."), auth.Claims{Sub: "alice"})
 	r.Header.Set("Authorization", "Bearer "+forged)
-	_, err = door.Authenticate(r)
+	_, err = authenticator.Authenticate(r)
 	fmt.Println(err)
 	// Output:
 	// no token
 	// alice [doc-*] <nil>
-	// the token is not valid: its signature does not fit
+	// the token is not valid: its signature does not match
 }

@@ -12,27 +12,25 @@ import (
 )
 
 var (
-	// ErrNoToken: the request holds no token in a place where one is looked
-	// for.
+	// ErrNoToken: the request has no token in any of the sources.
 	ErrNoToken = errors.New("no token")
 
-	// ErrBadToken: there is a token, and it is not to be believed. Errors that
-	// wrap it say why, in words that may be shown to the client and that hold
-	// no part of the token.
+	// ErrBadToken: the request has a token, and it is invalid. An error that wraps it gives the
+	// reason. That text may be shown to the client and contains no part of the token.
 	ErrBadToken = errors.New("the token is not valid")
 
-	// ErrUnavailable: whether the token is to be believed cannot be said just
-	// now, as the keys could not be had. The same token may do in a moment.
+	// ErrUnavailable: the token cannot be verified, because the keys are not available. The same
+	// token may be accepted later.
 	ErrUnavailable = errors.New("keys unavailable")
 )
 
-func badToken(why string) error { return fmt.Errorf("%w: %s", ErrBadToken, why) }
+func badToken(reason string) error { return fmt.Errorf("%w: %s", ErrBadToken, reason) }
 
-// ClaimError is an [ErrBadToken] for a claim that is out of its bounds. Its text may be shown to
-// the client.
+// ClaimError is an [ErrBadToken] for a claim of another type or out of its limits. Its text may be
+// shown to the client.
 type ClaimError struct {
-	Claim  string // such as sub or presence.join; info for presence.info
-	Reason string // continues a sentence that begins with the claim: "must be a string"
+	Claim  string // such as sub or presence.join; presence.info is info
+	Reason string // a predicate for the claim, such as "must be a string"
 }
 
 // Error returns the text of ErrBadToken, the claim and the reason.
@@ -43,47 +41,45 @@ func (e *ClaimError) Error() string {
 // Unwrap returns ErrBadToken.
 func (e *ClaimError) Unwrap() error { return ErrBadToken }
 
-// User is who asks, and what it may do. A User that comes out of this package
-// is within the bounds that [User.Checked] states.
+// User is an authenticated user with its rights. A User that this package returns is within the
+// limits of [User.Checked].
 type User struct {
-	// ID is the token's sub: 1 to 256 bytes of UTF-8 without a control
-	// character or U+FFFD.
+	// ID is the token's sub: 1 to 256 bytes of UTF-8 without a control character or U+FFFD.
 	ID string
 
-	// Name is what to call the user: at most 128 bytes of UTF-8 without a
-	// control character or U+FFFD. It may be empty.
+	// Name is the display name of the user: at most 128 bytes of UTF-8 without a control character
+	// or U+FFFD. It may be empty.
 	Name string
 
-	// Info is whatever the application says of the user: one value of compact
-	// JSON, at most 1 KiB of it; {} if the token says nothing.
+	// Info is application data about the user: one value of compact JSON, at most 1 KiB. It is {}
+	// if the token has none.
 	Info json.RawMessage
 
-	// Join and Send are patterns of the rooms that the user may join, and send to: * stands for any
-	// run of characters, the empty one too. Nil allows no room.
+	// Join and Send are patterns of the rooms that the user may join and send to. * matches any run
+	// of characters, also the empty one. Nil allows no room.
 	Join, Send []string
 
-	// Admin may list the rooms, remove users, and what it sends is said by the
-	// server.
+	// Admin allows the user to list rooms and to remove users. Messages of an admin have no sender:
+	// they are the server's own.
 	Admin bool
 
-	// SID is the token's sid, which tells two sign-ins of one user apart; it
-	// may be empty.
+	// SID is the token's sid. It distinguishes two sign-ins of one user. It may be empty.
 	SID string
 
-	// Expires is when the token ends; zero means never.
+	// Expires is the time at which the token expires. Zero means never.
 	Expires time.Time
 
-	// Session names the cookie that the token came in, so that all that was
-	// opened with it can be ended together: a hash of the token, never the
-	// token. Empty if it came in another way.
+	// Session identifies the cookie that held the token, so that a sign-out can end every stream
+	// opened with it. It is a hash of the token, never the token. Empty if the token was not in the
+	// cookie.
 	Session string
 }
 
-// Checked returns the user with its Info made compact, {} for none. The error wraps [ErrBadToken],
-// and is a [*ClaimError] unless the ID is empty. The returned Info shares no memory with u's.
+// Checked returns the user with its Info compacted, {} for none. The error wraps [ErrBadToken]. It
+// is a [*ClaimError] unless the ID is empty. The returned Info shares no memory with u's.
 func (u User) Checked() (User, error) {
 	if u.ID == "" {
-		return User{}, badToken("it names no user (sub)")
+		return User{}, badToken("its sub is missing or empty")
 	}
 	if err := checkText("sub", u.ID, input.MaxUserID); err != nil {
 		return User{}, err
@@ -102,12 +98,12 @@ func (u User) Checked() (User, error) {
 	if info.Len() > input.MaxInfo {
 		return User{}, &ClaimError{"info", "must be at most 1 KiB of JSON"}
 	}
-	u.Info = bytes.Clone(info.Bytes()) // the buffer is as large as what was made compact
+	u.Info = bytes.Clone(info.Bytes()) // the buffer is as large as the input
 	return u, nil
 }
 
-// checkText returns a *ClaimError if the text is longer than max bytes, or could forge a line of a
-// stream or be taken for another text.
+// checkText returns a *ClaimError if the text is longer than max bytes, could forge a line of a
+// stream, or could be mistaken for another text.
 func checkText(claim, text string, max int) error {
 	if input.PlainBytes(text, max) && input.Exact(text) {
 		return nil

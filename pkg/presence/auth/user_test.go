@@ -18,11 +18,11 @@ func TestChecked(t *testing.T) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	if got, err := (auth.User{ID: "a"}).Checked(); err != nil || string(got.Info) != "{}" {
-		t.Errorf("no info: got %s, %v", got.Info, err)
+		t.Errorf("no info: got %s, %v, want {}", got.Info, err)
 	}
 	blanks := json.RawMessage(strings.Repeat(" ", 5000) + "1")
 	if got, err := (auth.User{ID: "a", Info: blanks}).Checked(); err != nil || string(got.Info) != "1" {
-		t.Errorf("blanks: got %s, %v", got.Info, err)
+		t.Errorf("blanks: got %s, %v, want 1", got.Info, err)
 	}
 	for _, u := range []auth.User{
 		{},
@@ -38,7 +38,7 @@ func TestChecked(t *testing.T) {
 	}
 }
 
-// The error of a field that is out of its bounds names the claim, in a text that is the client's.
+// The error of a field out of its limits names the claim, in a text for the client.
 func TestClaimError(t *testing.T) {
 	for claim, u := range map[string]auth.User{
 		"sub":  {ID: "a\r"},
@@ -49,7 +49,7 @@ func TestClaimError(t *testing.T) {
 		var bad *auth.ClaimError
 		if !errors.As(err, &bad) || bad.Claim != claim || !errors.Is(err, auth.ErrBadToken) ||
 			err.Error() != "the token is not valid: its "+claim+" "+bad.Reason {
-			t.Errorf("got %v (%#v), want a ClaimError of %s", err, bad, claim)
+			t.Errorf("got %v (%#v), want a ClaimError for %s", err, bad, claim)
 		}
 	}
 }
