@@ -330,7 +330,7 @@ func TestUsage(t *testing.T) {
 		{"serve --dev --cookie-samesite some", nil, "--cookie-samesite must be one of"},
 		{"serve --dev --cookie-samesite none", nil, "--cookie-samesite none"},
 		{"serve --cookie-samesite none --cookie-insecure", env{"PRESENCE_JWT_SECRET": secret}, "--cookie-samesite none"},
-		{"serve --dev --cookie-domain a/b", nil, `--cookie-domain "a/b" is no domain`},
+		{"serve --dev --cookie-domain a/b", nil, `--cookie-domain "a/b" is not a domain`},
 		{"serve --dev --cors-origin example.com", nil, `--cors-origin "example.com" is not scheme://host`},
 		{"serve --dev", env{"PRESENCE_CORS_ORIGIN": "*,https://example.com"}, "--cors-origin"},
 		{"serve --dev --count people", nil, "--count must be one of"},

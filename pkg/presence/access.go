@@ -17,8 +17,8 @@ type access struct {
 	query url.Values
 }
 
-// authorize authenticates a request about a room, and checks that its user has the right to the
-// room and is not banned from it. Names are the query's parameters beside room.
+// authorize authenticates a request about a room. It checks that the user has the right to the room
+// and is not banned from it. names are the query's parameters, room excluded.
 func (s *Server) authorize(r *http.Request, rights func(User) room.Patterns, names ...string) (access, error) {
 	user, err := s.authenticate(r)
 	if err != nil {
@@ -41,7 +41,7 @@ func (s *Server) authorize(r *http.Request, rights func(User) room.Patterns, nam
 	return access{user, name, query}, nil
 }
 
-// authorizeAdmin returns the query of an admin's request. Names are its parameters.
+// authorizeAdmin returns the query of an admin's request. names are its parameters.
 func (s *Server) authorizeAdmin(r *http.Request, names ...string) (url.Values, error) {
 	user, err := s.authenticate(r)
 	if err != nil {
@@ -56,13 +56,13 @@ func (s *Server) authorizeAdmin(r *http.Request, names ...string) (url.Values, e
 func mayJoin(u User) room.Patterns { return u.Join }
 func maySend(u User) room.Patterns { return u.Send }
 
-// authenticate returns the user that the request's credential identifies. A browser attaches the
-// cookie to every request that any page makes. So a request whose credential is the cookie must
-// come from an origin that may use it, also for GET /events, which changes presence.
+// authenticate returns the user of the request's credential. A browser attaches the cookie to every
+// request of every page. So if the credential is the cookie, the request must come from an allowed
+// origin. This includes GET /events, which changes presence.
 func (s *Server) authenticate(r *http.Request) (User, error) {
 	user, err := s.config.Authenticator.Authenticate(r)
-	// An auth.JWT returns checked users. A program that wraps one has a type of its own, and may
-	// change the user.
+	// An auth.JWT returns checked users. A program that wraps one has a type of its own and may
+	// change the user, so its users are checked here.
 	if _, checked := s.config.Authenticator.(*auth.JWT); err == nil && !checked {
 		user, err = user.Checked()
 	}

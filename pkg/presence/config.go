@@ -17,28 +17,28 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// Authenticator says who a request comes from. It may be called by many
-// goroutines at once.
+// Authenticator authenticates requests. It is called by many goroutines at once.
 //
-// The request is never changed and its body never read. An error that is
-// [auth.ErrNoToken] or [auth.ErrBadToken] is answered with 401, one that is
-// [auth.ErrUnavailable] (the keys cannot be had just now) with 503, and any
-// other with 401 and without its text.
+// Authenticate must not change the request or read its body. Its error determines the answer:
 //
-// POST /session asks it about the token in the body: with a request that has
-// that token as its Authorization: Bearer header and no cookie.
+//	[auth.ErrNoToken], [auth.ErrBadToken]   401, with the text of the error
+//	[auth.ErrUnavailable]                   503: the keys are not available
+//	any other error                         401, without its text
 //
-// GET /session asks it again where it answers with [auth.ErrBadToken]: with the
-// request's cookies alone, and without them.
+// POST /session authenticates the token in its body: the request then has that token in an
+// Authorization: Bearer header, and no cookie.
+//
+// If the error for GET /session is [auth.ErrBadToken], the server calls Authenticate again: once
+// with only the cookies of the request, and once without them.
 type Authenticator interface {
 	Authenticate(*http.Request) (User, error)
 }
 
-// Count says what the user count counts.
+// Count selects the meaning of the user count.
 type Count string
 
-// The two counts. The number of connections is what is open right now; the
-// number of users has each once, and those who linger too.
+// CountConnections counts the open connections. CountUsers counts each user once, users in their
+// grace period included.
 const (
 	CountConnections Count = "connections"
 	CountUsers       Count = "users"
@@ -47,8 +47,8 @@ const (
 // DefaultMaxIdleConnections is Config.MaxIdleConnections by default.
 const DefaultMaxIdleConnections = guard.DefaultMaxIdle
 
-// DefaultContentSecurityPolicy is the default of Config.ContentSecurityPolicy. A page with it loads
-// scripts, styles, images and data from its own origin only, runs no inline script or style, and
+// DefaultContentSecurityPolicy is the default of Config.ContentSecurityPolicy. With it a page loads
+// scripts, styles, images and data from its own origin only. It runs no inline script or style, and
 // cannot be framed (Content Security Policy Level 3).
 const DefaultContentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -56,182 +56,188 @@ const DefaultContentSecurityPolicy = "default-src 'none'; script-src 'self'; sty
 // maxPolicy is the maximum length of Config.ContentSecurityPolicy, in bytes.
 const maxPolicy = 4 << 10
 
-// Config holds the settings of a [Server]. The zero value of each field is its
-// default, which the field names; only Authenticator has none.
+// Config holds the settings of a [Server]. The zero value of a field means its default. Only
+// Authenticator has no default.
 type Config struct {
-	// Authenticator says who asks. Required.
+	// Authenticator authenticates the requests. Required.
 	Authenticator Authenticator
 
-	// Guest, if set, opens POST /login to anyone: it makes a token for a new
-	// guest of that name (1 to 128 bytes), and says whom the token names. For
-	// development and demonstrations only.
+	// Guest enables POST /login, which is open to any client. It returns a token for a new guest of
+	// that name (1 to 128 bytes), and the user of the token. For development and demonstrations
+	// only. Default: nil, no guests.
 	Guest func(name string) (token string, guest User, err error)
 
-	// Count is what the user count counts: connections by default.
+	// Count is the meaning of the user count. Default: CountConnections.
 	Count Count
 
-	// Coalesce is the shortest time between two user counts to a whole room: 50 ms by default, from
-	// 1 ms to 750 ms. A shorter one costs a write per client more often.
+	// Coalesce is the minimum time between two user counts to a whole room, 1 ms to 750 ms. A
+	// shorter time costs more writes per client. Default: 50 ms.
 	Coalesce time.Duration
 
-	// Linger is how long a user stays in the room after its last connection
-	// ended: 5 s by default, 5 minutes at most; negative means not at all.
-	// Short makes a reload a leave and a join; long shows people who are gone.
+	// Linger is the grace period: the time that a user stays in the room after its last connection
+	// ended, at most 5 minutes. A negative value means none. A short one turns a page reload into a
+	// leave and a join. A long one shows users that are gone. Default: 5 s.
 	Linger time.Duration
 
-	// Heartbeat is the time between two pings on a stream: 15 s by default,
-	// from 1 s to 5 minutes. A proxy that closes idle connections must wait
-	// longer than this.
+	// Heartbeat is the time between two pings on a stream, 1 s to 5 minutes. The idle timeout of a
+	// proxy must be longer. Default: 15 s.
 	Heartbeat time.Duration
 
-	// MemberLimit is the number of members above which a room tells counts
-	// only: 500 by default. What a join costs grows with it, as everybody is
-	// told of everybody.
+	// MemberLimit is the largest number of members for which a room sends members. Above it the
+	// room sends counts only. The cost of a join grows with it, because every client receives every
+	// member. Default: 500.
 	MemberLimit int
 
-	// History is how many messages of a room are kept for clients that come
-	// back: 1,000 by default; negative means none, so that whoever missed one is
-	// told reset. A message costs its size on the wire and some 200 bytes.
+	// History is the number of messages per room that are kept for clients that resume. A negative
+	// value keeps none: a client that missed a message then receives reset. A message costs its
+	// size on the wire and some 200 bytes. Default: 1,000.
 	History int
 
-	// HistoryAge is how long a message is kept at most, and how long a room in
-	// which nobody is and nothing is said stays, with its history: 5 minutes by
-	// default, from 1 s to 24 hours. Long costs the memory of rooms that nobody uses.
+	// HistoryAge is the maximum age of a kept message, 1 s to 24 hours. It is also the time after
+	// which a room without members and messages is dropped, with its history. A long time costs the
+	// memory of unused rooms. Default: 5 minutes.
 	HistoryAge time.Duration
 
-	// HistoryBytes bounds the histories of all rooms together, in bytes: 64 MiB
-	// by default. Above it the oldest message of all goes first.
+	// HistoryBytes is the maximum size of the histories of all rooms together, in bytes. At the
+	// limit the oldest message of all rooms is evicted. Default: 64 MiB.
 	HistoryBytes int
 
-	// MaxConnections bounds the open streams: no bound by default, and then what
-	// ends the rise is the number of descriptors. Who comes above it is told
-	// goodbye full, and to come back in 10 to 30 s.
+	// MaxConnections is the maximum number of open streams. A client above it receives goodbye
+	// full, and reconnects after 10 to 30 s. 0 means unlimited: then the open-file limit is the
+	// limit. Default: 0.
 	MaxConnections int
 
-	// MaxConnectionsPerUser bounds those of one user, in all rooms together: no
-	// bound by default. Who has so many already is told goodbye full.
+	// MaxConnectionsPerUser is the maximum number of open streams per user, in all rooms together.
+	// A client above it receives goodbye full. 0 means unlimited. Default: 0.
 	MaxConnectionsPerUser int
 
-	// MaxIdleConnections bounds the connections that carry no stream, of the
-	// listeners of Server.Harden: 1,024 by default. At the limit a newcomer
-	// evicts one that never sent a whole request, else the longest idle.
+	// MaxIdleConnections is the maximum number of connections without a stream, for the listeners
+	// of Server.Harden. At the limit a new connection evicts one that never sent a whole request,
+	// else the one that is idle longest. Default: 1,024.
 	MaxIdleConnections int
 
-	// MaxConnectionsPerAddress bounds all connections of one client address (one
-	// /64 with IPv6), of the listeners of Server.Harden: no bound by default.
-	// Above it a connection is reset as it comes. Behind a proxy all have the
-	// proxy's address.
+	// MaxConnectionsPerAddress is the maximum number of connections per client address (per /64
+	// with IPv6), streams included, for the listeners of Server.Harden. A connection above it is
+	// reset at once. Behind a proxy all clients have its address. 0 means unlimited. Default: 0.
 	MaxConnectionsPerAddress int
 
-	// MaxRooms bounds the rooms: 100,000 by default. A new one above it takes the
-	// place of the one that nobody has been in for longest, whose history goes,
-	// or is refused if there is none: to a stream with goodbye full. An empty room
-	// costs 3 KB.
+	// MaxRooms is the maximum number of rooms. At the limit a new room evicts the room that has
+	// been empty longest, with its history. If no room is empty, the new room is refused: a stream
+	// receives goodbye full. An empty room costs 3 KB. Default: 100,000.
 	MaxRooms int
 
-	// FullStatus is how a stream is refused for want of room: 200 by default,
-	// with goodbye full on it, after which a browser's EventSource comes back;
-	// or 503, a problem document, for a balancer that tries the next server. For
-	// want of descriptors it is always the former: that is noticed too late.
+	// FullStatus is the status with which a stream is refused at a limit:
+	//
+	//   - 200: the stream consists of goodbye full. A browser's EventSource then reconnects.
+	//   - 503: the answer is a problem document, for a load balancer that tries the next server.
+	//
+	// If the process is out of file descriptors it is always 200, because that is detected too
+	// late. Default: 200.
 	FullStatus int
 
-	// MessageRate is how many messages a second each user may send, in all rooms
-	// together, and MessageBurst how many at once: 20 and 40 by default; a
-	// negative rate means any number. Who sends faster is answered with 429 and
-	// the time to wait. Admins and Publish are not held to it.
+	// MessageRate is the number of messages per second that each user may send, in all rooms
+	// together, and MessageBurst the burst size of that limit. A message above it is answered with
+	// 429 and the time to wait. A negative rate means unlimited. Admins and Publish have no rate
+	// limit. Default: 20 and 40.
 	MessageRate  float64
 	MessageBurst int
 
-	// MaxMessage is the largest body of a POST, and the largest data of Publish
-	// as JSON, in bytes: 64 KiB by default, 1 MiB at most.
+	// MaxMessage is the maximum body of a POST, and the maximum data of Publish as JSON, in bytes.
+	// It is at most 1 MiB. Default: 64 KiB.
 	MaxMessage int
 
-	// MaxUnsent is how many bytes of shared events may wait for a client before
-	// it must hurry: 256 KiB by default, at least four times MaxMessage. A
-	// client for which more waits is sent away when it takes less than 32 KiB
-	// in a second, or when sixteen times as much waits.
+	// MaxUnsent is the backlog of shared events, in bytes, above which a client is a slow consumer.
+	// It is at least four times MaxMessage. The server disconnects such a client if it takes less
+	// than 32 KiB in a second, or if its backlog reaches sixteen times MaxUnsent. Default: 256 KiB,
+	// or four times MaxMessage if that is more.
 	MaxUnsent int
 
-	// CORSOrigins are the origins whose pages may use this server from a browser,
-	// with its cookie: scheme://host[:port], of any scheme that a browser or an app
-	// shell sends, such as https://example.com, capacitor://localhost or
-	// chrome-extension://ID. In https://*.example.com the star stands for one label.
-	// They are compared by scheme, lower-cased host and port (RFC 6454 section 5).
-	// The single "*" lets every page use it with a token of its own, never with the
-	// cookie. Default: none.
+	// CORSOrigins are the origins whose pages may use this server from a browser, with its cookie.
+	// The form is scheme://host[:port], with any scheme that a browser or an app shell sends:
+	//
+	//	https://example.com
+	//	https://*.example.com       * is exactly one label
+	//	capacitor://localhost
+	//	chrome-extension://ID
+	//	*                           every page, with its own token, never with the cookie
+	//
+	// They are compared by scheme, lower-cased host and port (RFC 6454 section 5). The entry "*"
+	// must be the only one. Default: none.
 	CORSOrigins []string
 
-	// Cookie says how the session cookie is set.
+	// Cookie holds the attributes of the session cookie.
 	Cookie Cookie
 
-	// KeepHandler has the handler of GET /events run until its stream ends, for
-	// a host whose middleware must span the stream; the end of the request's
-	// context then ends it. By default the handler returns at once over HTTP/1,
-	// and the stream goes on without it; kept, each costs some 10 KB.
+	// KeepHandler keeps the handler of GET /events running until its stream ends. Set it if the
+	// middleware of the host must span the stream. The end of the request's context then ends the
+	// stream. Each stream costs some 10 KB more. Default: over HTTP/1 the handler returns at once,
+	// and the stream continues without it.
 	KeepHandler bool
 
-	// Backplane is the engine that the nodes of one server share: messages, bans and commands. Nil
-	// is one in memory, for a single node; then History, HistoryAge and HistoryBytes bound its log.
-	// The host closes a Backplane of its own, after Shutdown.
+	// Backplane is the engine that the nodes of one server share: messages, bans and commands. The
+	// host closes its own Backplane, after Shutdown. Default: nil, an engine in memory for a single
+	// node, whose log is limited by History, HistoryAge and HistoryBytes.
 	Backplane backplane.Bus
 
-	// Web is what GET / and the paths below it serve, index.html at the root;
-	// nil serves no files.
+	// Web holds the files that GET / and the paths below it serve, with index.html at the root.
+	// Default: nil, no files.
 	Web fs.FS
 
-	// ContentSecurityPolicy is the header of that name on the files of Web, at most 4096 bytes
-	// without control characters. A page that loads from or connects to another origin needs one of
-	// its own. Default: [DefaultContentSecurityPolicy].
+	// ContentSecurityPolicy is the header of that name for the files of Web, at most 4096 bytes
+	// without control characters. Set it for a page that loads from or connects to another origin.
+	// Default: [DefaultContentSecurityPolicy].
 	ContentSecurityPolicy string
 
-	// OnMessage, OnJoin and OnLeave, if set, hear what happened, one after the
-	// other, in order a room and outside of any lock. They run beside the
-	// streams, so that a slow one delays no client; while what waits for them
-	// is more than 64 MiB it is dropped, which is logged once a minute. One that
-	// panics ends the program; none may wait for Shutdown, which waits for them and tells no
-	// leaves.
+	// OnMessage, OnJoin and OnLeave are hooks, called after each event. Nil means none.
+	//
+	//   - They are called one at a time, in the order of each room, while no lock is held.
+	//   - They run apart from the streams, so that a slow hook delays no client.
+	//   - Each hook has a backlog of at most 64 MiB. Above that its calls are dropped, which is
+	//     logged at most once per minute.
+	//   - A hook that panics ends the program.
+	//   - A hook must not wait for Shutdown, which waits for the hooks. Shutdown reports no leaves.
 	OnMessage func(Message)
 	OnJoin    func(room string, m Member)
 	OnLeave   func(room string, m Member, reason Reason)
 
-	// Logger takes what an operator could act on; slog.Default() by default.
+	// Logger receives the log lines, those that an operator can act on. Default: slog.Default().
 	Logger *slog.Logger
 
-	count        func(*room.Room) int // what Count says
+	count        func(*room.Room) int // the user count that Count selects
 	portable     bool                 // stream.Config.Portable
 	maxSnapshots int                  // hub.Config.MaxSnapshots
 }
 
-// Cookie says how POST /session and POST /login set the session cookie, whose
-// name is [auth.CookieName]. It is always HttpOnly, and its path is where the server is mounted.
+// Cookie holds the attributes of the session cookie, which POST /session and POST /login set. Its
+// name is [auth.CookieName]. It is always HttpOnly. Its path is the mount point of the server.
 type Cookie struct {
-	// SameSite is http.SameSiteLaxMode by default. SameSiteNoneMode, for a page
-	// on another site, needs a cookie that is Secure.
+	// SameSite is the cookie's SameSite attribute. SameSiteNoneMode, for a page on another site,
+	// requires a Secure cookie. Default: http.SameSiteLaxMode.
 	SameSite http.SameSite
-	// Domain is the cookie's Domain attribute; empty means this host alone.
+	// Domain is the cookie's Domain attribute. Empty means this host only. Default: empty.
 	Domain string
-	// Insecure leaves out the Secure attribute, for plain HTTP.
+	// Insecure omits the Secure attribute, for plain HTTP. Default: false.
 	Insecure bool
 }
 
-// ConfigError is the error of [New] for a [Config] with a bad field.
+// ConfigError is the error of [New] for an invalid field of its [Config].
 type ConfigError struct {
-	// Field is the name of the Config's field, such as Coalesce, CORSOrigins or Cookie.Domain.
+	// Field is the name of the field, such as Coalesce, CORSOrigins or Cookie.Domain.
 	Field string
-	// Reason continues a sentence that begins with the field's name: the allowed values, and the
-	// bad one, such as "is 1ms to 750ms, not 2s".
+	// Reason is a predicate for the field: the allowed values and the invalid one, such as "is 1ms
+	// to 750ms, not 2s".
 	Reason string
 
-	cause error // nil if there is none
+	cause error // may be nil
 }
 
-// Error returns the field and the reason.
+// Error returns the name of the field and the reason.
 func (e *ConfigError) Error() string { return "config: " + e.Field + " " + e.Reason }
 
-// Unwrap returns the error of reading Config.Web; nil for any other field.
+// Unwrap returns the error of reading Config.Web, nil for any other field.
 func (e *ConfigError) Unwrap() error { return e.cause }
 
-// withDefaults returns the config with its defaults in place. The error is a *ConfigError.
+// withDefaults returns the config with its defaults. The error is a *ConfigError.
 func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.Count, CountConnections)
 	setDefault(&c.Coalesce, 50*time.Millisecond)
@@ -262,8 +268,7 @@ func (c Config) withDefaults() (Config, error) {
 	return c, c.check()
 }
 
-// check returns the first field that is out of its bounds, nil if there is none. The defaults must
-// be in place.
+// check returns an error for the first field that is out of its bounds. The defaults must be set.
 func (c Config) check() error {
 	if c.Authenticator == nil {
 		return &ConfigError{Field: "Authenticator", Reason: "is required"}
@@ -300,7 +305,7 @@ func (c Config) check() error {
 	case !input.PlainBytes(c.ContentSecurityPolicy, maxPolicy):
 		return &ConfigError{Field: "ContentSecurityPolicy", Reason: fmt.Sprintf("is at most %d bytes without control characters", maxPolicy)}
 	case strings.Trim(c.Cookie.Domain, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-") != "":
-		return &ConfigError{Field: "Cookie.Domain", Reason: fmt.Sprintf("%q is no domain", c.Cookie.Domain)}
+		return &ConfigError{Field: "Cookie.Domain", Reason: fmt.Sprintf("%q is not a domain", c.Cookie.Domain)}
 	case c.Cookie.SameSite == http.SameSiteNoneMode && c.Cookie.Insecure:
 		return &ConfigError{Field: "Cookie.SameSite", Reason: "is None, which needs a Secure cookie: browsers refuse it otherwise"}
 	}

@@ -49,16 +49,16 @@ func TestConfigErrors(t *testing.T) {
 		{"MaxMessage", "is 1 byte to 1 MiB, not -1", func(c *presence.Config) { c.MaxMessage = -1 }},
 		{"MaxMessage", "is 1 byte to 1 MiB, not 1048577", func(c *presence.Config) { c.MaxMessage = 1<<20 + 1 }},
 		{"MaxUnsent", "is at least four times MaxMessage, 400, not 399", func(c *presence.Config) { c.MaxMessage, c.MaxUnsent = 100, 399 }},
-		{"CORSOrigins", `"*" stands alone`, func(c *presence.Config) { c.CORSOrigins = []string{"*", "https://a.example"} }},
+		{"CORSOrigins", `"*" must be the only entry`, func(c *presence.Config) { c.CORSOrigins = []string{"*", "https://a.example"} }},
 		{"CORSOrigins", `"example.com" is not scheme://host[:port]`, func(c *presence.Config) { c.CORSOrigins = []string{"example.com"} }},
 		{"CORSOrigins", `"https://*.com" needs a domain`, func(c *presence.Config) { c.CORSOrigins = []string{"https://*.com"} }},
-		{"Cookie.Domain", `"a b;c" is no domain`, func(c *presence.Config) { c.Cookie.Domain = "a b;c" }},
+		{"Cookie.Domain", `"a b;c" is not a domain`, func(c *presence.Config) { c.Cookie.Domain = "a b;c" }},
 		{"Cookie.SameSite", "needs a Secure cookie", func(c *presence.Config) {
 			c.Cookie.SameSite, c.Cookie.Insecure = http.SameSiteNoneMode, true
 		}},
 		{"ContentSecurityPolicy", "is at most 4096 bytes without control characters", func(c *presence.Config) { c.ContentSecurityPolicy = "a\r\nb" }},
 		{"ContentSecurityPolicy", "is at most 4096 bytes", func(c *presence.Config) { c.ContentSecurityPolicy = strings.Repeat("a", 4097) }},
-		{"Web", "{}.js: the router has a meaning", func(c *presence.Config) { c.Web = fstest.MapFS{"{}.js": {}} }},
+		{"Web", "{}.js: a file name must not contain {, } or *", func(c *presence.Config) { c.Web = fstest.MapFS{"{}.js": {}} }},
 	} {
 		seen[c.field] = true
 		config := presence.Config{Authenticator: authenticator(func(*http.Request) (presence.User, error) { return presence.User{}, nil })}

@@ -7,13 +7,13 @@ import (
 	"example.com/presence/pkg/presence/auth"
 )
 
-// maxCookie is the longest token that goes into a cookie, in bytes: browsers take 4,096 with name
-// and attributes (RFC 6265 section 6.1).
+// maxCookie is the maximum length of a token in a cookie, in bytes. Browsers accept 4,096 bytes
+// with name and attributes (RFC 6265 section 6.1).
 const maxCookie = 3800
 
 func (s *Server) setCookie(w http.ResponseWriter, r *http.Request, token string, expires time.Time) error {
 	if len(token) > maxCookie {
-		return refuse(http.StatusRequestEntityTooLarge, "the token is larger than the %d bytes that fit a cookie", maxCookie)
+		return refuse(http.StatusRequestEntityTooLarge, "the token is too large for a cookie: %d bytes, maximum %d", len(token), maxCookie)
 	}
 	cookie := s.cookie(r)
 	cookie.Value = token
@@ -32,9 +32,9 @@ func (s *Server) clearCookie(w http.ResponseWriter, r *http.Request) {
 	clearUnpartitioned(w, cookie)
 }
 
-// clearUnpartitioned clears the cookie beside a partitioned one that has the same
-// name and is none: a browser keeps both, and sends the older one first. Servers
-// of before the attribute have set it.
+// clearUnpartitioned clears, if the cookie is partitioned, an unpartitioned one of the same name. A
+// browser keeps both and sends the older one first. Versions of this server before the Partitioned
+// attribute have set it.
 func clearUnpartitioned(w http.ResponseWriter, cookie *http.Cookie) {
 	if !cookie.Partitioned {
 		return
@@ -49,8 +49,8 @@ func (s *Server) cookie(r *http.Request) *http.Cookie {
 	return &http.Cookie{
 		Name: auth.CookieName, Path: mountPoint(r), Domain: c.Domain,
 		HttpOnly: true, Secure: !c.Insecure, SameSite: c.SameSite,
-		// Else Chromium drops it in another site's page. With the attribute there
-		// is a cookie for each site whose page sets it (CHIPS).
+		// Chromium drops a cookie without this attribute in a page of another site. With it, there
+		// is one cookie per top-level site (CHIPS).
 		Partitioned: c.SameSite == http.SameSiteNoneMode,
 	}
 }

@@ -12,15 +12,15 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// getEvents is the way of a client: it is authenticated and allowed in the room, takes a slot, is
-// counted, and receives every event of the room until one side ends the stream.
+// getEvents opens a stream. It authenticates and authorizes the user, takes a slot and counts the
+// client. The client then receives every event of the room until one side ends the stream.
 func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	v, err := s.authorize(r, mayJoin, "last_event_id", "lastEventId")
 	if err != nil {
 		return err
 	}
 	if r.ContentLength != 0 {
-		return refuse(http.StatusBadRequest, "a GET of the stream has no body")
+		return refuse(http.StatusBadRequest, "GET /events must have no body")
 	}
 	user := room.User{ID: room.UserID(v.user.ID), Name: v.user.Name, Info: v.user.Info}
 	conn, refused := s.hub.Connect(r.Context(), v.room, user.ID, leaseOf(v.user))
@@ -37,7 +37,7 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	switch {
 	case errors.Is(err, stream.ErrFull):
 		s.warn.Warn(r.Context(), err.Error())
-		refused = err // the client is there, for a few words
+		refused = err // the stream is open: it gets a goodbye
 	case err != nil:
 		s.hub.Leave(conn, stream.Closed)
 		return err
@@ -51,7 +51,7 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// serve has the client served until its stream ends. With Config.KeepHandler it waits for that.
+// serve serves the client until its stream ends. With Config.KeepHandler it waits for that end.
 func (s *Server) serve(r *http.Request, client *stream.Conn, conn *hub.Connection) {
 	if !s.config.KeepHandler {
 		client.Serve(r.Context(), func(why stream.End) { s.hub.Leave(conn, why) })
@@ -67,18 +67,18 @@ func (s *Server) serve(r *http.Request, client *stream.Conn, conn *hub.Connectio
 	}
 }
 
-// fullMin and fullMax bound the time after which a client that was refused at capacity reconnects.
+// fullMin and fullMax bound the time after which a client that was refused at a limit reconnects.
 const fullMin, fullMax = 10 * time.Second, 30 * time.Second
 
-// turnAway ends the stream of a client that was not counted with a goodbye. To a browser's
-// EventSource any status but 200 would be the end for good.
+// turnAway sends goodbye to a client that was not counted, and ends its stream. A browser's
+// EventSource never reconnects after a status other than 200.
 func turnAway(client *stream.Conn, refused error) {
 	why, least, most := hub.EndFull, fullMin, fullMax
 	switch {
 	case errors.Is(refused, hub.ErrDraining):
 		why, least, most = hub.EndDraining, time.Second, 3*time.Second
 	case errors.Is(refused, hub.ErrBanned):
-		why, least, most = hub.EndRemoved, time.Second, 3*time.Second // and then it is 403
+		why, least, most = hub.EndRemoved, time.Second, 3*time.Second // the next request gets 403
 	}
 	client.Send(hub.AppendRetry(nil, least, most))
 	client.End(why)

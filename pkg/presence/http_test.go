@@ -25,7 +25,7 @@ func TestParameters(t *testing.T) {
 		detail       string // in the problem of the 400; empty for an accepted request
 	}{
 		{"GET", "/events?room=a&room=b", "room is given 2 times"},
-		{"GET", "/events?room[]=c", `unknown parameter "room[]": the parameter's name is room`},
+		{"GET", "/events?room[]=c", `unknown parameter "room[]": did you mean room?`},
 		{"GET", "/events?room%5B%5D=c", `"room[]"`},
 		{"GET", "/events?room[10]=c", `"room[10]"`},
 		{"GET", "/events?room_id=c", `"room_id"`},
@@ -55,7 +55,7 @@ func TestParameters(t *testing.T) {
 		{"DELETE", "/members/alice?room=c&fro=3h", `"fro"`},
 		{"DELETE", "/members/alice?room=c&foor=3h", `"foor"`},
 		{"DELETE", "/members/alice?room=c&for[0]=3h", `"for[0]"`},
-		{"DELETE", "/members/alice?room=c&id=bob", "in the path and in the query"},
+		{"DELETE", "/members/alice?room=c&id=bob", "in both the path and the query"},
 		{"DELETE", "/members?room=c", "id is required"},
 		{"DELETE", "/members?room=c&id=", "id is required"},
 		{"DELETE", "/members?room=c&id=a&id=b", "id is given 2 times"},

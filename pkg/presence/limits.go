@@ -10,18 +10,18 @@ import (
 )
 
 const (
-	// maxRates bounds the users that have a token bucket.
+	// maxRates is the maximum number of users with a token bucket.
 	maxRates = 1 << 20
-	// ratesAge is how often the full buckets are freed.
+	// ratesAge is the interval at which full buckets are freed.
 	ratesAge = time.Minute
 )
 
-// rates are the message rates of the users: a token bucket for each.
+// rates holds the message rate limits: one token bucket per user.
 type rates struct {
 	limit rate.Limit // negative: unlimited
 	burst int
 
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // guards users and timer
 	users map[room.UserID]*rate.Limiter
 	timer *time.Timer // calls expire; nil while there is no bucket
 }
@@ -30,8 +30,8 @@ func newRates(perSecond float64, burst int) *rates {
 	return &rates{limit: rate.Limit(perSecond), burst: burst, users: map[room.UserID]*rate.Limiter{}}
 }
 
-// take takes a token from the user's bucket. If there is none it returns the time until there is
-// one.
+// take takes one token from the user's bucket. If the bucket is empty, take returns the time until
+// it has one.
 func (r *rates) take(user room.UserID, now time.Time) (wait time.Duration) {
 	if r.limit < 0 {
 		return 0
@@ -41,7 +41,7 @@ func (r *rates) take(user room.UserID, now time.Time) (wait time.Duration) {
 	bucket := r.users[user]
 	if bucket == nil {
 		if len(r.users) >= maxRates {
-			return time.Second // until expire has freed some
+			return time.Second // until expire frees buckets
 		}
 		bucket = rate.NewLimiter(r.limit, r.burst)
 		r.users[user] = bucket
@@ -56,7 +56,7 @@ func (r *rates) take(user room.UserID, now time.Time) (wait time.Duration) {
 	return time.Duration(min(seconds, time.Hour.Seconds()) * float64(time.Second))
 }
 
-// expire frees the buckets that are full: a new one is the same.
+// expire frees the full buckets: a new bucket is full too.
 func (r *rates) expire() {
 	now := time.Now()
 	r.mu.Lock()

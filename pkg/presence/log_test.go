@@ -50,7 +50,7 @@ func TestLinesHaveTheRequestsContext(t *testing.T) {
 		{"GET", "/events", "", "authenticator failed"},
 		{"GET", "/events", "any", "request failed"}, // a recorder cannot stream
 		{"POST", "/messages", "any", ""},
-		{"POST", "/messages", "any", "a user sends messages faster than it may"},
+		{"POST", "/messages", "any", "message rate limit exceeded"},
 	} {
 		log.Reset()
 		r := httptest.NewRequest(c.method, c.path, strings.NewReader("hello"))

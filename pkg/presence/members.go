@@ -19,15 +19,15 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// defaultBan is the time of a ban if the request names none.
+// defaultBan is the ban time if the request has none.
 const defaultBan = time.Minute
 
-// getPresence answers with the members of a room, a page at a time, by member id:
+// getPresence answers with the members of a room, one page at a time, sorted by member id:
 //
 //	{"room":"lobby","connections":3,"users":2,"members":[{"id":"alice",…}],"next":"alice"}
 //
-// next is there if members follow; it is the after of their page. A member that is in the room from
-// the first page to the last is on one of them, once.
+// next is present if the list continues. It is the after of the next page. A member that is in the
+// room from the first page to the last is on exactly one of them.
 func (s *Server) getPresence(w http.ResponseWriter, r *http.Request) error {
 	v, err := s.authorize(r, mayJoin, "limit", "after")
 	if err != nil {
@@ -49,7 +49,7 @@ func (s *Server) getPresence(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// memberPage is an answer of GET /presence.
+// memberPage is the answer of GET /presence.
 type memberPage struct {
 	Room        room.Name   `json:"room"`
 	Connections int         `json:"connections"`
@@ -58,8 +58,8 @@ type memberPage struct {
 	Next        room.UserID `json:"next,omitempty"`
 }
 
-// write encodes the page a piece at a time: 1,000 members are over 1 MB, and a
-// client may take minutes for them.
+// write encodes the page in pieces: 1,000 members are over 1 MB, and a slow client may take minutes
+// to read them.
 func (p memberPage) write(w http.ResponseWriter) {
 	const piece = 16 << 10
 	setJSON(w)
@@ -72,7 +72,7 @@ func (p memberPage) write(w http.ResponseWriter) {
 		}
 		if b = append(b, compact.Encode(m)...); len(b) >= piece {
 			if _, err := w.Write(b); err != nil {
-				return // the client has gone
+				return // the client disconnected
 			}
 			b = b[:0]
 		}
@@ -84,9 +84,9 @@ func (p memberPage) write(w http.ResponseWriter) {
 	w.Write(append(b, "}\n"...))
 }
 
-// Members returns the members of the room, sorted by id. The slice is the caller's own, empty and
-// not nil for an empty room; the bytes of an Info are shared and must not be changed. The error is
-// [room.ErrName] or [ErrDraining].
+// Members returns the members of the room, sorted by id. The slice belongs to the caller; it is
+// empty and not nil for an empty room. The bytes of an Info are shared and must not be changed. The
+// error is [room.ErrName] or [ErrDraining].
 func (s *Server) Members(ctx context.Context, roomName string) ([]Member, error) {
 	name, err := room.ParseName(roomName)
 	if err == nil {
@@ -98,7 +98,7 @@ func (s *Server) Members(ctx context.Context, roomName string) ([]Member, error)
 	return nil, fmt.Errorf("presence: members of room %q: %w", roomName, err)
 }
 
-// putState replaces the info of a member, the user itself: the body is the new info, any JSON.
+// putState replaces the info of the user in a room. The body is the new info, any JSON.
 func (s *Server) putState(w http.ResponseWriter, r *http.Request) error {
 	v, err := s.authorize(r, mayJoin)
 	if err != nil {
@@ -121,7 +121,7 @@ func (s *Server) putState(w http.ResponseWriter, r *http.Request) error {
 	}
 	err = s.hub.Update(r.Context(), v.room, room.UserID(v.user.ID), compactInfo.Bytes())
 	if errors.Is(err, ErrNotInRoom) {
-		return refuse(http.StatusConflict, "the user is not in room %q: its state needs an open stream of the room", v.room)
+		return refuse(http.StatusConflict, "the user is not in room %q: open a stream of the room first", v.room)
 	}
 	if err != nil {
 		return err
@@ -130,8 +130,8 @@ func (s *Server) putState(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// deleteMember removes a user from a room and bans it for a time. The id is in the path, or in the
-// query, as proxies and browsers change a path with %2F, . or .. in it.
+// deleteMember removes a user from a room and bans it for a time. The id is in the path or in the
+// query, because proxies and browsers change a path that contains %2F, . or ..
 func (s *Server) deleteMember(w http.ResponseWriter, r *http.Request) error {
 	query, err := s.authorizeAdmin(r, "room", "id", "for")
 	if err != nil {
@@ -144,7 +144,7 @@ func (s *Server) deleteMember(w http.ResponseWriter, r *http.Request) error {
 	ban := defaultBan
 	if query.Has("for") {
 		if ban, err = time.ParseDuration(query.Get("for")); err != nil {
-			return refuse(http.StatusBadRequest, "for is a time such as 60s or 24h")
+			return refuse(http.StatusBadRequest, "for must be a duration such as 60s or 24h")
 		}
 	}
 	user, err := memberID(r, query)
@@ -158,29 +158,30 @@ func (s *Server) deleteMember(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// memberID returns the id of the path, or of the query.
+// memberID returns the id from the path or from the query.
 func memberID(r *http.Request, query url.Values) (room.UserID, error) {
 	id := chi.URLParam(r, "id")
 	switch {
 	case id != "" && query.Has("id"):
-		return "", refuse(http.StatusBadRequest, "the id is given in the path and in the query, and must be given once")
+		return "", refuse(http.StatusBadRequest, "id is given in both the path and the query")
 	case id == "" && query.Get("id") == "":
 		return "", refuse(http.StatusBadRequest, "id is required: the member's id")
 	case id == "":
 		return room.UserID(query.Get("id")), nil
 	}
-	if r.URL.RawPath != "" { // chi routed by it
+	if r.URL.RawPath != "" { // chi used it for routing
 		decoded, err := url.PathUnescape(id)
 		if err != nil {
-			return "", refuse(http.StatusBadRequest, "the id is not percent-encoded")
+			return "", refuse(http.StatusBadRequest, "the id has an invalid percent-encoding")
 		}
 		id = decoded
 	}
 	return room.UserID(id), nil
 }
 
-// Kick removes the user from the room: its connections there end, the other clients get its leave
-// at once, with the reason removed, and the room refuses it for a time, 1 s to 24 h.
+// Kick removes the user from the room and bans it for a time, 1 s to 24 h. It ends the user's
+// connections there. The other clients receive its leave at once, with the reason removed. The room
+// refuses the user until the ban ends.
 //
 // The errors are [ErrNotInRoom], [ErrBan], [ErrTooManyBans], [ErrDraining], [room.ErrName], and
 // those of ctx and of the backplane.
@@ -190,7 +191,7 @@ func (s *Server) Kick(ctx context.Context, roomName, user string, ban time.Durat
 		err = s.hub.Kick(ctx, name, room.UserID(user), ban)
 	}
 	if err != nil {
-		return fmt.Errorf("presence: kick %q out of room %q: %w", user, roomName, err)
+		return fmt.Errorf("presence: kick %q from room %q: %w", user, roomName, err)
 	}
 	return nil
 }

@@ -16,7 +16,8 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// postMessage publishes a client's message to the room. An admin's message is the server's own.
+// postMessage publishes a client's message to the room. A message of an admin has no sender: it is
+// the server's own.
 func (s *Server) postMessage(w http.ResponseWriter, r *http.Request) error {
 	v, err := s.authorize(r, maySend)
 	if err != nil {
@@ -24,8 +25,8 @@ func (s *Server) postMessage(w http.ResponseWriter, r *http.Request) error {
 	}
 	if !v.user.Admin {
 		if wait := s.rates.take(room.UserID(v.user.ID), time.Now()); wait > 0 {
-			s.warn.Warn(r.Context(), "a user sends messages faster than it may", "user", v.user.ID, "room", string(v.room))
-			return &refusal{status: http.StatusTooManyRequests, detail: "messages come faster than the user may send them", retry: wait}
+			s.warn.Warn(r.Context(), "message rate limit exceeded", "user", v.user.ID, "room", string(v.room))
+			return &refusal{status: http.StatusTooManyRequests, detail: fmt.Sprintf("message rate limit exceeded (%v per second)", s.config.MessageRate), retry: wait}
 		}
 	}
 	d, key, err := s.readMessage(w, r)
@@ -42,13 +43,13 @@ func (s *Server) postMessage(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusAccepted, map[string]string{"id": id})
 }
 
-// Publish sends a message to everybody in the room, as the server: it has no sender. Event is the
-// event's name, with the bounds of a client's; empty means message. Data is anything that encodes
-// as JSON. Publish returns the message's id once the message log has it, and waits for that as long
-// as ctx, 2 s at most.
+// Publish sends a message to every client of the room. It has no sender: it is the server's own.
+// event is the event's name, with the limits of a client's event; empty means message. data is any
+// value that encodes as JSON. Publish returns the message's id as soon as the message log has
+// accepted it. It waits for that until ctx ends, at most 2 s.
 //
 // The errors are [ErrTooLarge], [ErrBusy], [ErrTooManyRooms], [ErrDraining], [room.ErrName],
-// [room.ErrEventName], [room.ErrEventReserved], those of ctx, of the backplane, and of encoding
+// [room.ErrEventName], [room.ErrEventReserved], and those of ctx, of the backplane, and of encoding
 // data.
 func (s *Server) Publish(ctx context.Context, roomName, event string, data any) (id string, err error) {
 	defer func() {
@@ -76,7 +77,7 @@ func (s *Server) Publish(ctx context.Context, roomName, event string, data any) 
 	return s.hub.Send(ctx, name, hub.Draft{Event: string(eventName), Data: body}, "", "")
 }
 
-// newDraft returns a message of that event and data, which must be JSON.
+// newDraft returns a message with this event and data. The data must be JSON.
 func newDraft(event string, data []byte) (hub.Draft, error) {
 	name, err := room.ParseEventName(event)
 	if err != nil {
@@ -89,12 +90,12 @@ func newDraft(event string, data []byte) (hub.Draft, error) {
 	return hub.Draft{Event: string(name), Data: b.Bytes()}, nil
 }
 
-// readMessage reads the body of a POST: JSON with event, data and an idempotency key, or plain
-// text, which is the data.
+// readMessage reads the body of a POST. JSON has event, data and an idempotency key; plain text is
+// the data.
 func (s *Server) readMessage(w http.ResponseWriter, r *http.Request) (d hub.Draft, key string, err error) {
 	kind := mediaType(r)
 	if kind != "application/json" && kind != "text/plain" {
-		return hub.Draft{}, "", refuse(http.StatusUnsupportedMediaType, "a message is application/json or text/plain, in UTF-8")
+		return hub.Draft{}, "", refuse(http.StatusUnsupportedMediaType, "a message must be application/json or text/plain in UTF-8")
 	}
 	body, err := readBody(w, r, s.config.MaxMessage)
 	if err != nil {
@@ -102,7 +103,7 @@ func (s *Server) readMessage(w http.ResponseWriter, r *http.Request) (d hub.Draf
 	}
 	if kind == "text/plain" {
 		data := compact.Encode(string(body))
-		if len(data) > 2*s.config.MaxMessage+2 { // each control character is six as JSON
+		if len(data) > 2*s.config.MaxMessage+2 { // a control character takes six bytes as JSON
 			return hub.Draft{}, "", refuse(http.StatusRequestEntityTooLarge, "the text is larger than %d bytes as JSON", 2*s.config.MaxMessage)
 		}
 		d, err = newDraft("", data)
@@ -111,7 +112,7 @@ func (s *Server) readMessage(w http.ResponseWriter, r *http.Request) (d hub.Draf
 	return parseMessage(body)
 }
 
-// parseMessage reads the JSON form of a message.
+// parseMessage reads a message in JSON form.
 func parseMessage(body []byte) (d hub.Draft, key string, err error) {
 	o, err := decodeObject(body, "event", "data", "id")
 	if err != nil {

@@ -9,18 +9,18 @@ import (
 	"strings"
 )
 
-// origin is the origin of a page (RFC 6454 section 4). Two are the same if all
-// fields are equal.
+// origin is the origin of a page (RFC 6454 section 4). Two origins are the same if all fields are
+// equal.
 type origin struct {
 	scheme, host string // lower case; an IPv6 address without brackets
-	port         uint16 // the scheme's own if none is given; 0 for one without a port of its own
+	port         uint16 // the default port of the scheme if none is given; 0 if the scheme has no default
 }
 
-// schemePorts are the ports that a browser leaves out.
+// schemePorts are the default ports, which a browser leaves out.
 var schemePorts = map[string]uint16{"http": 80, "https": 443}
 
-// parseOrigin reads scheme://host[:port]. Any scheme will do: app shells and
-// extensions have their own, such as capacitor and chrome-extension.
+// parseOrigin reads scheme://host[:port]. Any scheme is valid: app shells and extensions have their
+// own, such as capacitor and chrome-extension.
 func parseOrigin(s string) (origin, bool) {
 	scheme, host, found := strings.Cut(s, "://")
 	scheme = strings.ToLower(scheme)
@@ -30,8 +30,7 @@ func parseOrigin(s string) (origin, bool) {
 	return originOf(scheme, host)
 }
 
-// originOf returns the origin of a page that a host of that name and port
-// serves.
+// originOf returns the origin of a page that a host with that name and port serves.
 func originOf(scheme, host string) (origin, bool) {
 	host = strings.ToLower(host)
 	if strings.Trim(host, "abcdefghijklmnopqrstuvwxyz0123456789.-_[:]") != "" {
@@ -53,11 +52,11 @@ func originOf(scheme, host string) (origin, bool) {
 	return o, true
 }
 
-// origins are those whose pages may use this server with its cookie.
+// origins holds the origins whose pages may use this server with its cookie.
 type origins struct {
-	any    bool // Config.CORSOrigins is "*": every page may use a token of its own, none the cookie
+	any    bool // Config.CORSOrigins is "*": every page may use its own token, none the cookie
 	exact  map[origin]bool
-	parent map[origin]bool // each label in front of the host
+	parent map[origin]bool // allows any one label before the host
 }
 
 // newOrigins reads Config.CORSOrigins. The error is a *ConfigError.
@@ -69,7 +68,7 @@ func newOrigins(list []string) (origins, error) {
 	for _, s := range list {
 		if s == "*" {
 			if len(list) > 1 {
-				return bad("stands alone", s)
+				return bad("must be the only entry", s)
 			}
 			allowed.any = true
 			continue
@@ -83,7 +82,7 @@ func newOrigins(list []string) (origins, error) {
 		case !wildcard:
 			allowed.exact[o] = true
 		case !strings.Contains(strings.Trim(o.host, "."), ".") && o.host != "localhost" || isIP(o.host):
-			return bad("needs a domain of at least two labels behind the wildcard", s)
+			return bad("needs a domain of at least two labels after the wildcard", s)
 		default:
 			allowed.parent[o] = true
 		}
@@ -96,7 +95,7 @@ func isIP(host string) bool {
 	return err == nil
 }
 
-// allow reports whether pages of the origin, as a browser sends it, are listed.
+// allow reports whether an origin, in the form that a browser sends, is listed.
 func (a origins) allow(sent string) bool {
 	o, ok := parseOrigin(sent)
 	if !ok {
@@ -110,11 +109,19 @@ func (a origins) allow(sent string) bool {
 	return found && label != "" && a.parent[o]
 }
 
-// check refuses a request that a page of another origin made a browser send,
-// unless the origin is listed. Sec-Fetch-Site decides (W3C Fetch Metadata). A browser
-// sends none over plain HTTP; then Origin must name the host of the request, where a
-// missing port is that of the Origin's scheme. A request with neither header is no
-// script's of another origin.
+// check refuses a request that a page of another origin caused, unless the origin is listed.
+//
+//	Sec-Fetch-Site   Origin               result
+//	same-origin      any                  allowed
+//	none             any                  allowed
+//	absent           absent               allowed: not from a script of another origin
+//	absent           the request's host   allowed
+//	any              a listed origin      allowed
+//	otherwise                             403
+//
+// Sec-Fetch-Site decides if present (W3C Fetch Metadata). A browser sends none over plain HTTP.
+// Then Origin must name the host of the request, where a missing port is the default of the
+// Origin's scheme.
 func (a origins) check(r *http.Request) error {
 	sent := r.Header.Get("Origin")
 	switch site := r.Header.Get("Sec-Fetch-Site"); {
@@ -125,13 +132,13 @@ func (a origins) check(r *http.Request) error {
 	case a.allow(sent):
 		return nil
 	case sent == "":
-		return refuse(http.StatusForbidden, "a page of another origin than this server's host %.300q may not use its cookie, unless the origin is allowed", r.Host)
+		return refuse(http.StatusForbidden, "cross-origin request refused: the page is not from this server's host %.300q, and its origin is not allowed", r.Host)
 	}
-	return refuse(http.StatusForbidden, "a page of origin %.300q may not use the cookie of this server's host %.300q: they differ, and the origin is not allowed", sent, r.Host)
+	return refuse(http.StatusForbidden, "cross-origin request refused: origin %.300q is not this server's host %.300q and is not allowed", sent, r.Host)
 }
 
-// sameHost reports whether a page of the origin sent was loaded from the host.
-// The origin's scheme counts for both: a proxy may have taken TLS away.
+// sameHost reports whether a page of the origin sent was loaded from the host. The scheme of the
+// origin counts for both, because a proxy may terminate TLS.
 func sameHost(sent, host string) bool {
 	page, ok := parseOrigin(sent)
 	if !ok || schemePorts[page.scheme] == 0 {

@@ -21,18 +21,18 @@ type file struct {
 	policy  string // Config.ContentSecurityPolicy
 	kind    string // media type
 	plain   coded
-	gzipped *coded // nil if it would be no smaller
+	gzipped *coded // nil if gzip does not make it smaller
 }
 
-// coded is a file's content in one content coding. Its entity tag is strong, so
-// each coding has another (RFC 9110 section 8.8.1).
+// coded is a file's content in one content coding. Its entity tag is strong, so each coding has its
+// own (RFC 9110 section 8.8.1).
 type coded struct {
 	content []byte
 	etag    string
 }
 
-// readPage returns the files of web, which are served with the policy, by their paths. The error is
-// a *ConfigError.
+// readPage returns the files of web by their paths, served with the policy. The error is a
+// *ConfigError.
 func readPage(web fs.FS, policy string) (map[string]*file, error) {
 	page := map[string]*file{}
 	if web == nil {
@@ -44,7 +44,7 @@ func readPage(web fs.FS, policy string) (map[string]*file, error) {
 			return err
 		}
 		if strings.ContainsAny(name, "{}*") {
-			return fmt.Errorf("%s: the router has a meaning of its own for {, } and *", name)
+			return fmt.Errorf("%s: a file name must not contain {, } or *, which the router reserves", name)
 		}
 		content, err := fs.ReadFile(web, name)
 		sum := sha256.Sum256(content)
@@ -69,17 +69,18 @@ func readPage(web fs.FS, policy string) (map[string]*file, error) {
 	return page, nil
 }
 
-// compress returns the content as gzip by zip, which costs 800 KB and is reused.
+// compress returns the content as gzip. zip costs 800 KB, so it is reused.
 func compress(zip *gzip.Writer, content []byte) []byte {
 	var b bytes.Buffer
 	zip.Reset(&b)
-	zip.Write(content) // into memory, where no write fails
+	zip.Write(content) // to memory, which cannot fail
 	zip.Close()
 	return bytes.Clone(b.Bytes())
 }
 
 func (f *file) get(w http.ResponseWriter, r *http.Request) error {
-	// The page's links are relative: at /presence they would lead beside it.
+	// The page's links are relative. At /presence, without the slash, they would resolve to paths
+	// outside of the mount point.
 	if u, err := url.ParseRequestURI(r.RequestURI); err == nil && routePath(r) == "/" && !strings.HasSuffix(u.Path, "/") {
 		to := url.URL{Path: "./" + path.Base(u.Path) + "/", RawQuery: u.RawQuery}
 		w.Header().Set("Location", to.String())
@@ -92,7 +93,7 @@ func (f *file) get(w http.ResponseWriter, r *http.Request) error {
 	h.Set("Cache-Control", "no-cache")
 	body := &f.plain
 	if f.gzipped != nil {
-		h.Add("Vary", "Accept-Encoding") // beside the Origin of CORS
+		h.Add("Vary", "Accept-Encoding") // in addition to the Origin of CORS
 		if acceptsGzip(r.Header.Values("Accept-Encoding")) {
 			body = f.gzipped
 		}
@@ -108,13 +109,13 @@ func (f *file) get(w http.ResponseWriter, r *http.Request) error {
 	h.Set("Content-Type", f.kind)
 	h.Set("Content-Length", strconv.Itoa(len(body.content)))
 	if r.Method != http.MethodHead {
-		w.Write(body.content) // not by http.ServeContent, which copies 32 KiB for each request
+		w.Write(body.content) // http.ServeContent would copy 32 KiB per request
 	}
 	return nil
 }
 
-// acceptsGzip reports whether Accept-Encoding allows gzip (RFC 9110 section
-// 12.5.3), by name or by *, with a weight that is not zero.
+// acceptsGzip reports whether Accept-Encoding allows gzip (RFC 9110 section 12.5.3), by name or by
+// *, with a weight above zero.
 func acceptsGzip(fields []string) bool {
 	star := false
 	for item := range strings.SplitSeq(strings.ToLower(strings.Join(fields, ",")), ",") {
@@ -132,8 +133,8 @@ func acceptsGzip(fields []string) bool {
 	return star
 }
 
-// matches reports whether If-None-Match names the entity tag (RFC 9110 section
-// 13.1.2, with the weak comparison of section 8.8.3.2). Our tags hold no comma.
+// matches reports whether If-None-Match contains the entity tag (RFC 9110 section 13.1.2, with the
+// weak comparison of section 8.8.3.2). The tags of this server contain no comma.
 func matches(fields []string, etag string) bool {
 	for tag := range strings.SplitSeq(strings.Join(fields, ","), ",") {
 		if tag = strings.TrimSpace(tag); tag == "*" || strings.TrimPrefix(tag, "W/") == etag {

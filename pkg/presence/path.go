@@ -8,7 +8,7 @@ import (
 	"github.com/go-chi/chi/v5"
 )
 
-// routePath is the request's path below the point where the server is mounted.
+// routePath returns the request's path below the mount point.
 func routePath(r *http.Request) string {
 	if path := chi.RouteContext(r.Context()).RoutePath; path != "" {
 		return path
@@ -16,12 +16,12 @@ func routePath(r *http.Request) string {
 	return r.URL.Path
 }
 
-// mountPoint is the path below which this server answers, as the browser sees
-// it: what comes before the path that was routed here.
+// mountPoint returns the path below which this server answers, as the browser sees it: the part
+// before routePath.
 func mountPoint(r *http.Request) string {
 	path := r.URL.Path
 	if u, err := url.ParseRequestURI(r.RequestURI); err == nil {
-		path = u.Path // http.StripPrefix leaves it as it came
+		path = u.Path // http.StripPrefix does not change it
 	}
 	mount, found := strings.CutSuffix(path, routePath(r))
 	if !found || mount == "" {

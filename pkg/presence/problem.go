@@ -23,24 +23,24 @@ var (
 	ErrDraining = hub.ErrDraining
 	// ErrNotInRoom: the user is not in the room.
 	ErrNotInRoom = hub.ErrNotInRoom
-	// ErrTooManyRooms: there are Config.MaxRooms rooms, all in use.
+	// ErrTooManyRooms: Config.MaxRooms rooms exist, and all are in use.
 	ErrTooManyRooms = hub.ErrTooManyRooms
 	// ErrTooLarge: the message is larger than Config.MaxMessage.
 	ErrTooLarge = errors.New("the message is too large")
-	// ErrBusy: the clients of the room, or the message log, were slower than the messages for 2 s.
+	// ErrBusy: for 2 s the clients of the room, or the message log, were slower than the messages.
 	ErrBusy = hub.ErrBusy
-	// ErrBan: the time of a ban is not within 1 s and 24 h.
+	// ErrBan: the ban time is not between 1 s and 24 h.
 	ErrBan = hub.ErrBan
-	// ErrTooManyBans: the table of bans is full, at 100,000 by default.
+	// ErrTooManyBans: the limit of the ban table is reached, 100,000 by default.
 	ErrTooManyBans = hub.ErrTooManyBans
 )
 
-// refusal is an error with an answer of its own.
+// refusal is an error that contains its answer.
 type refusal struct {
 	status    int
 	detail    string
-	retry     time.Duration // of 429 and 503: when to try again; a second at least
-	anonymous bool          // of 401: the request has no credential
+	retry     time.Duration // of 429 and 503: Retry-After, at least 1 s
+	anonymous bool          // of 401: the request has no token
 }
 
 func (r *refusal) Error() string { return r.detail }
@@ -49,15 +49,15 @@ func refuse(status int, detail string, args ...any) error {
 	return &refusal{status: status, detail: fmt.Sprintf(detail, args...)}
 }
 
-// problems maps an error to the answer. Without a detail the error's own text is the detail.
+// problems maps an error to its answer. If detail is empty, the text of the error is the detail.
 var problems = []struct {
 	err    error
 	status int
 	detail string
 }{
-	{auth.ErrNoToken, http.StatusUnauthorized, "no token: send it as Authorization: Bearer, or sign in for a cookie"},
+	{auth.ErrNoToken, http.StatusUnauthorized, "no token: send an Authorization: Bearer header or the session cookie"},
 	{auth.ErrBadToken, http.StatusUnauthorized, ""},
-	{auth.ErrUnavailable, http.StatusServiceUnavailable, "the keys that tokens are checked with cannot be had just now"},
+	{auth.ErrUnavailable, http.StatusServiceUnavailable, "the keys that verify tokens are not available"},
 	{room.ErrName, http.StatusBadRequest, ""},
 	{room.ErrEventName, http.StatusBadRequest, ""},
 	{room.ErrEventReserved, http.StatusBadRequest, ""},
@@ -69,12 +69,12 @@ var problems = []struct {
 	{guard.ErrBusy, http.StatusServiceUnavailable, ""},
 	{ErrTooManyRooms, http.StatusServiceUnavailable, ""},
 	{ErrTooManyBans, http.StatusServiceUnavailable, ""},
-	{backplane.ErrKeysFull, http.StatusServiceUnavailable, "too many messages with ids of their own"},
-	{backplane.ErrUnavailable, http.StatusServiceUnavailable, "the backplane does not answer just now"},
+	{backplane.ErrKeysFull, http.StatusServiceUnavailable, "idempotency key limit reached"},
+	{backplane.ErrUnavailable, http.StatusServiceUnavailable, "the backplane is unavailable"},
 	{backplane.ErrClosed, http.StatusServiceUnavailable, "the backplane is closed"},
 }
 
-// problemOf says what the client is told of an error.
+// problemOf returns the answer for an error.
 func problemOf(err error) *refusal {
 	if refused := new(refusal); errors.As(err, &refused) {
 		return refused
@@ -87,7 +87,7 @@ func problemOf(err error) *refusal {
 			return &refusal{status: p.status, detail: cmp.Or(p.detail, err.Error()), anonymous: p.err == auth.ErrNoToken}
 		}
 	}
-	return &refusal{status: http.StatusInternalServerError, detail: "the server failed to answer; its log says why"}
+	return &refusal{status: http.StatusInternalServerError, detail: "internal error: the server's log has the cause"}
 }
 
 func writeProblem(w http.ResponseWriter, p *refusal) {
@@ -95,8 +95,8 @@ func writeProblem(w http.ResponseWriter, p *refusal) {
 	switch p.status {
 	case http.StatusUnauthorized:
 		challenge := "Bearer"
-		if !p.anonymous { // else no error code (RFC 6750 section 3.1)
-			// Section 3: no quote and no backslash in a description.
+		if !p.anonymous { // without a token there is no error code (RFC 6750 section 3.1)
+			// A description has no quote and no backslash (section 3).
 			challenge += ` error="invalid_token", error_description="` + strings.NewReplacer(`"`, "'", `\`, "/").Replace(p.detail) + `"`
 		}
 		h.Set("WWW-Authenticate", challenge)
@@ -114,15 +114,15 @@ func writeProblem(w http.ResponseWriter, p *refusal) {
 	}{"about:blank", http.StatusText(p.status), p.status, p.detail}), '\n'))
 }
 
-// writeWhole answers with a body that is there: its length is known.
+// writeWhole answers with a complete body and its Content-Length.
 func writeWhole(w http.ResponseWriter, status int, body []byte) {
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	w.Write(body)
 }
 
-// writeJSON answers with v. Its error is nil, for handlers to return: if
-// writing fails, the client has gone.
+// writeJSON answers with v. It always returns nil, so that a handler can return it: if the write
+// fails, the client has disconnected.
 func writeJSON(w http.ResponseWriter, status int, v any) error {
 	setJSON(w)
 	writeWhole(w, status, append(compact.Encode(v), '\n'))

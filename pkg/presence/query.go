@@ -12,15 +12,17 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// maxParameters bounds the time that a query costs: each parameter is compared with each name.
+// maxParameters bounds the cost of a query: each parameter is compared with each name.
 const maxParameters = 100
 
-// parseQuery returns the request's query. Names are the parameters that the
-// endpoint has. It refuses one that is given twice, of which net/url would take
-// the first silently, but lastEventId, which reconnecting-eventsource appends to
-// an address that may have one. And it refuses one that resembles a name: room[]=a,
-// Room=a or rooms=a would otherwise be the lobby. Parameters that resemble none are
-// ignored, as proxies and pages add their own.
+// parseQuery returns the request's query. names are the parameters of the endpoint. It refuses:
+//
+//   - a parameter that is given twice. net/url would silently use the first. The exception is
+//     lastEventId, because reconnecting-eventsource appends it to a URL that may already have one.
+//   - a parameter that resembles a name. room[]=a, Room=a or rooms=a would otherwise mean the
+//     lobby.
+//
+// Other parameters are ignored, because proxies and pages add their own.
 func parseQuery(r *http.Request, names ...string) (url.Values, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -33,19 +35,24 @@ func parseQuery(r *http.Request, names ...string) (url.Values, error) {
 		switch i := slices.IndexFunc(names, func(name string) bool { return resembles(given, name) }); {
 		case slices.Contains(names, given):
 			if len(values) > 1 && given != "lastEventId" {
-				return nil, refuse(http.StatusBadRequest, "%s is given %d times, and must be given once", given, len(values))
+				return nil, refuse(http.StatusBadRequest, "parameter %s is given %d times, maximum 1", given, len(values))
 			}
 		case i >= 0:
-			return nil, refuse(http.StatusBadRequest, "unknown parameter %.100q: the parameter's name is %s", given, names[i])
+			return nil, refuse(http.StatusBadRequest, "unknown parameter %.100q: did you mean %s?", given, names[i])
 		}
 	}
 	return query, nil
 }
 
-// resembles reports whether given is another spelling of name: in other
-// capitals, with or without marks such as _ and [0], with id or name behind it, or
-// with a letter more or two neighbours swapped if name has at least three letters,
-// or with one less, or one changed that is not the first, if it has four.
+// resembles reports whether given is a misspelling of name:
+//
+//	other capitals                        Room
+//	other marks, such as _ and [0]        room[0], _room
+//	id or name appended                   room_id, roomName
+//	one letter added                      rooms    if name has at least three letters
+//	two neighbors swapped                 romo     if name has at least three letters
+//	one letter missing                    rom      if name has at least four letters
+//	one letter replaced, not the first    roam     if name has at least four letters
 func resembles(given, name string) bool {
 	given, _, _ = strings.Cut(given, "[")
 	if len(given) > 4*len(name) {
@@ -56,7 +63,7 @@ func resembles(given, name string) bool {
 		return true
 	}
 	least, first := len(n), len(g) > 0 && g[0] == n[0]
-	// What is left between the common start and the common end.
+	// Remove the common start and the common end.
 	for len(g) > 0 && len(n) > 0 && g[0] == n[0] {
 		g, n = g[1:], n[1:]
 	}
@@ -85,25 +92,24 @@ func roomOf(query url.Values) (room.Name, error) {
 	return room.ParseName(query.Get("room"))
 }
 
-// maxPage and defaultPage are numbers of members, or rooms.
+// maxPage and defaultPage are page sizes, in members or rooms.
 const maxPage, defaultPage = 1000, 100
 
-// pageLimit reads how many entries a page may have.
+// pageLimit returns the page size of the query.
 func pageLimit(query url.Values) (int, error) {
 	if query.Get("limit") == "" {
 		return defaultPage, nil
 	}
 	limit, err := strconv.Atoi(query.Get("limit"))
 	if err != nil || limit < 1 || limit > maxPage {
-		return 0, refuse(http.StatusBadRequest, "limit is 1 to %d", maxPage)
+		return 0, refuse(http.StatusBadRequest, "limit must be 1 to %d", maxPage)
 	}
 	return limit, nil
 }
 
-// lastEventID returns the id from which the client resumes: the header, which an
-// EventSource sets itself, else the query. Of its two names lastEventId wins: the
-// libraries that use it append it to the address that a page gave them, so it is
-// the newer of the two.
+// lastEventID returns the id from which the client resumes. The header wins, because an EventSource
+// sets it itself. In the query lastEventId wins over last_event_id: libraries append lastEventId to
+// the URL of the page, so it is the newer of the two.
 func lastEventID(r *http.Request, query url.Values) string {
 	newest := ""
 	if all := query["lastEventId"]; len(all) > 0 {

@@ -8,8 +8,9 @@ import (
 	"example.com/presence/pkg/presence/internal/hub"
 )
 
-// Rooms returns the rooms in use, sorted by name; never nil. Each has its numbers of a moment, and
-// not all of the same one. The error is [ErrDraining], or that of ctx or of the backplane.
+// Rooms returns the rooms in use, sorted by name; never nil. The numbers of one room are
+// consistent, but different rooms may be read at different times. The error is [ErrDraining], or
+// that of ctx or of the backplane.
 func (s *Server) Rooms(ctx context.Context) ([]RoomCount, error) {
 	all := []RoomCount{}
 	for after, more := "", true; more; {
@@ -27,11 +28,11 @@ func (s *Server) Rooms(ctx context.Context) ([]RoomCount, error) {
 	return all, nil
 }
 
-// getRooms answers an admin with the rooms in use, a page at a time, by name:
+// getRooms answers an admin with the rooms in use, one page at a time, sorted by name:
 //
 //	{"rooms":[{"room":"lobby","connections":3,"users":2}],"next":"lobby"}
 //
-// next is there if rooms follow; it is the after of their page.
+// next is present if the list continues. It is the after of the next page.
 func (s *Server) getRooms(w http.ResponseWriter, r *http.Request) error {
 	query, err := s.authorizeAdmin(r, "limit", "after")
 	if err != nil {

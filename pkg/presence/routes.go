@@ -20,8 +20,8 @@ import (
 	"example.com/presence/pkg/presence/internal/stream"
 )
 
-// New returns a Server that is ready to serve. The error is a [ConfigError], or says why the
-// backplane cannot be used.
+// New returns a Server that is ready to serve. The error is a [ConfigError], or the reason why the
+// backplane is not usable.
 func New(c Config) (*Server, error) {
 	c, err := c.withDefaults()
 	if err != nil {
@@ -78,8 +78,8 @@ func hubConfig(c Config, streams *stream.Streams, warn *loglimit.Limiter) hub.Co
 
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// chi goes by the path that an outer chi left in the context, of which http.StripPrefix between
-	// them knows nothing.
+	// chi uses the path that an outer chi left in the context. An http.StripPrefix between them
+	// does not update it.
 	outer, path := chi.RouteContext(r.Context()), cmp.Or(r.URL.RawPath, r.URL.Path)
 	if outer != nil && outer.RoutePath != "/" && !strings.HasSuffix(path, outer.RoutePath) {
 		r = r.WithContext(context.WithValue(r.Context(), chi.RouteCtxKey, nil))
@@ -94,9 +94,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.router.ServeHTTP(answer, r)
 }
 
-// growStack makes the goroutine's stack as large at once as handlers need it. Net/http gives each
-// connection a goroutine; its stack would be copied three times on the way down to the JSON of a
-// token, each time with more frames on it: 8 % of the CPU per join.
+// growStack grows the goroutine's stack once, to the size that handlers need. net/http gives each
+// connection a goroutine. Without growStack its stack would be copied three times on the way down to
+// the JSON of a token, each time with more frames. That is 8 % of the CPU per join.
 //
 //go:noinline
 func growStack() byte {
@@ -104,24 +104,31 @@ func growStack() byte {
 	return space[len(os.Args)%len(space)]
 }
 
-// Harden sets the part of a host's [http.Server] in what a Server promises: the
-// deadlines and limits of h that are not set, and hooks; and it returns the
-// listener that h must serve. H.Handler must be set before. L must be the TCP
-// listener, also for ServeTLS: with one of crypto/tls there is no HTTP/2. It is
-// called once for each listener:
+// Harden prepares h for the promises of a Server. It sets the deadlines and limits of h that are
+// not set, and hooks, and returns the listener that h must serve. Call it once per listener:
 //
 //	h := &http.Server{Handler: router}
 //	err := h.Serve(server.Harden(h, l))
 //
-// It bounds the connections that carry no stream (Config.MaxIdleConnections),
-// ends answers by what their peers acknowledge, frees sockets within 10 s of
-// their end, and finds vanished peers over HTTP/2. HTTP/2 then has receive buffers
-// of 64 KiB per request and 256 KiB per connection, unless h.HTTP2 has others: a
-// host that takes large uploads sets them. Without Harden the handlers' own
-// deadlines hold: for a request's body, and for each piece of an answer.
+// Requirements:
 //
-// An ErrorLog that is nil becomes Config.Logger, with at most one warning per minute for each kind
-// of error that clients cause.
+//   - h.Handler must be set before.
+//   - l must be the TCP listener, also for ServeTLS. With a listener of crypto/tls there is no
+//     HTTP/2.
+//
+// Effects:
+//
+//   - limits the connections that carry no stream (Config.MaxIdleConnections);
+//   - ends an answer whose peer does not acknowledge enough of it;
+//   - frees a socket within 10 s of its end;
+//   - detects vanished peers over HTTP/2;
+//   - sets the receive buffers of HTTP/2 to 64 KiB per request and 256 KiB per connection, unless
+//     h.HTTP2 has others. A host that accepts large uploads sets its own;
+//   - sets a nil ErrorLog to Config.Logger, with at most one warning per minute for each kind of
+//     error that clients cause.
+//
+// Without Harden only the handlers' own deadlines apply: for a request's body, and for each piece
+// of an answer.
 func (s *Server) Harden(h *http.Server, l net.Listener) net.Listener {
 	if h.ErrorLog == nil {
 		h.ErrorLog = s.warn.ErrorLog()
@@ -134,7 +141,7 @@ func (s *Server) routes(page map[string]*file) chi.Router {
 	if len(s.config.CORSOrigins) > 0 {
 		options := cors.Options{
 			AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete},
-			// Cache-Control is sent by clients of the stream that are no EventSource.
+			// Clients of the stream other than EventSource send Cache-Control.
 			AllowedHeaders: []string{"Authorization", "Cache-Control", "Content-Type", "Last-Event-ID"},
 			ExposedHeaders: []string{"Retry-After"},
 			MaxAge:         600,
@@ -175,7 +182,7 @@ func (s *Server) routes(page map[string]*file) chi.Router {
 }
 
 // handle returns a handler that answers an error of f with a problem document (RFC 9457). An error
-// that the table of problems does not have is the server's fault: the log gets it, not the client.
+// without an entry in problems is the server's fault: it goes to the log, not to the client.
 func (s *Server) handle(f func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		err := f(w, r)
@@ -187,13 +194,14 @@ func (s *Server) handle(f func(http.ResponseWriter, *http.Request) error) http.H
 		case p.status == http.StatusInternalServerError && r.Context().Err() == nil:
 			s.config.Logger.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 		case p.status == http.StatusServiceUnavailable && !errors.Is(err, ErrDraining):
-			s.warn.Warn(r.Context(), p.detail, "path", r.URL.Path) // a limit was reached; details are few
+			s.warn.Warn(r.Context(), p.detail, "path", r.URL.Path) // a limit was reached; there are few details, so few messages
 		}
 		writeProblem(w, p)
 	}
 }
 
-// large has the handler wait for a slot of its connection, before it costs more than a goroutine.
+// large makes the handler wait for a slot of its connection, while it costs no more than a
+// goroutine.
 func (s *Server) large(f func(http.ResponseWriter, *http.Request) error) func(http.ResponseWriter, *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		release, err := s.guard.Large(r)
@@ -206,11 +214,10 @@ func (s *Server) large(f func(http.ResponseWriter, *http.Request) error) func(ht
 }
 
 func notFound(http.ResponseWriter, *http.Request) error {
-	return refuse(http.StatusNotFound, "there is nothing at this path")
+	return refuse(http.StatusNotFound, "no resource at this path")
 }
 
-// methodNotAllowed answers with the methods that the path has (RFC 9110
-// section 15.5.6).
+// methodNotAllowed answers with the methods of the path (RFC 9110 section 15.5.6).
 func methodNotAllowed(routes chi.Router, w http.ResponseWriter, r *http.Request) error {
 	var allow []string
 	for _, method := range []string{http.MethodDelete, http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut} {
@@ -218,11 +225,11 @@ func methodNotAllowed(routes chi.Router, w http.ResponseWriter, r *http.Request)
 			allow = append(allow, method)
 		}
 	}
-	if len(allow) == 0 { // a method that chi does not know, at a path that is none
+	if len(allow) == 0 { // a method unknown to chi, at an unknown path
 		return notFound(w, r)
 	}
 	w.Header().Set("Allow", strings.Join(allow, ", "))
-	return refuse(http.StatusMethodNotAllowed, "%s is not a method of this path", r.Method)
+	return refuse(http.StatusMethodNotAllowed, "method %s is not allowed at this path", r.Method)
 }
 
 func (s *Server) getHealth(w http.ResponseWriter, r *http.Request) error {
@@ -236,12 +243,16 @@ func (s *Server) getReady(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, map[string]string{"status": "ready"})
 }
 
-// Shutdown ends the server. From its start no message is taken, newcomers get goodbye draining, and
-// readyz fails; all messages that were taken reach the clients, then each client gets goodbye
-// draining. Shutdown returns when the last stream has ended, and every goroutine of the server with
-// it but those of the connections of Harden, which end with these; or with ctx's error when ctx
-// ends first; the rest then happens behind it. The listener must be closed only afterwards. A
-// second call waits for the first.
+// Shutdown ends the server in this order:
+//
+//  1. It accepts no more messages, a new client receives goodbye draining, and readyz fails.
+//  2. All accepted messages reach the clients.
+//  3. Each client receives goodbye draining, and its stream ends.
+//
+// Shutdown returns when the last stream has ended. Every goroutine of the server has ended then,
+// except those of the connections of Harden, which end with their connections. If ctx ends first,
+// Shutdown returns its error, and the rest happens in the background. Close the listener only
+// afterwards. A second call waits for the first.
 func (s *Server) Shutdown(ctx context.Context) error {
 	if err := s.hub.Close(ctx); err != nil {
 		return fmt.Errorf("presence: shutdown: %w", err)

@@ -9,9 +9,9 @@ import (
 	"example.com/presence/pkg/presence/internal/stream"
 )
 
-// Server counts the users and connections of its rooms and carries their messages. It is an
-// [http.Handler] to be mounted in any router, at the root or under a prefix, and its methods are
-// safe for concurrent use. [Server.Shutdown] ends it.
+// Server counts the users and connections of its rooms and delivers their messages. It is an
+// [http.Handler] for any router, at the root or under a prefix. Its methods are safe for concurrent
+// use. [Server.Shutdown] ends it.
 type Server struct {
 	config  Config
 	warn    *loglimit.Limiter
@@ -23,5 +23,5 @@ type Server struct {
 	hub     *hub.Hub
 }
 
-// Stats returns the figures of now. Safe for concurrent use.
+// Stats returns the current figures. Safe for concurrent use.
 func (s *Server) Stats() Stats { return s.hub.Stats() }

@@ -13,14 +13,13 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// getSession says whom the request's token names:
+// getSession answers with the user of the request's token:
 //
 //	{"user":{"id":"alice","name":"Alice","admin":false,"expires":"2026-11-26T10:00:00Z"},"guests":true}
 //
-// user is null if there is no token, or only a cookie that is no longer good: a
-// browser writes every 401 that a page is answered with to its console, and a
-// page must be able to ask. expires is left out if the token never ends; guests
-// says whether there is POST /login.
+// user is null without a token, and if the only token is an invalid cookie. A 401 would be no
+// alternative: a browser writes each 401 of a page to its console, and a page must be able to ask.
+// expires is left out if the token never expires. guests reports whether POST /login exists.
 func (s *Server) getSession(w http.ResponseWriter, r *http.Request) error {
 	type named struct {
 		ID      string    `json:"id"`
@@ -39,7 +38,7 @@ func (s *Server) getSession(w http.ResponseWriter, r *http.Request) error {
 	switch user, err := s.authenticate(r); {
 	case err == nil:
 		answer.User = &named{user.ID, user.Name, user.Admin, user.Expires.UTC().Truncate(time.Millisecond)}
-		if answer.User.Expires.Year() > 9999 { // which RFC 3339 cannot say
+		if answer.User.Expires.Year() > 9999 { // RFC 3339 cannot express it
 			answer.User.Expires = time.Time{}
 		}
 	case errors.Is(err, auth.ErrNoToken):
@@ -50,8 +49,8 @@ func (s *Server) getSession(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, answer)
 }
 
-// cookieAlone reports whether what is bad of the request's credentials is its
-// cookie, and beside it there is no other, of a query aside, which comes after it.
+// cookieAlone reports whether the invalid credential is the cookie and the request has no other. A
+// token in the query does not count, because the cookie takes precedence over it.
 func (s *Server) cookieAlone(r *http.Request) bool {
 	if _, err := s.authenticate(only(r, "Cookie", r.Header["Cookie"]...)); !errors.Is(err, auth.ErrBadToken) {
 		return false
@@ -63,15 +62,15 @@ func (s *Server) cookieAlone(r *http.Request) bool {
 	return errors.Is(err, auth.ErrNoToken)
 }
 
-// postSession puts a good token into the cookie, and has the streams go on that
-// the user opened with its last one.
+// postSession sets the cookie to a valid token, and renews the streams that the user opened with
+// the previous one.
 func (s *Server) postSession(w http.ResponseWriter, r *http.Request) error {
 	token, err := s.readForm(w, r, "token")
 	if err != nil {
 		return err
 	}
 	if strings.Trim(token, tokenCharacters) != "" {
-		return fmt.Errorf("%w: it has characters that none has", auth.ErrBadToken)
+		return fmt.Errorf("%w: it has characters that are not allowed in a token", auth.ErrBadToken)
 	}
 	user, err := s.authenticate(only(r, "Authorization", "Bearer "+token))
 	if err != nil {
@@ -80,8 +79,8 @@ func (s *Server) postSession(w http.ResponseWriter, r *http.Request) error {
 	if err := s.setCookie(w, r, token, user.Expires); err != nil {
 		return err
 	}
-	// Signing out with the new cookie is to end what was opened with the old
-	// one, too, which nobody has any more.
+	// A sign-out with the new cookie must also end the streams of the old one, which no client has
+	// anymore.
 	from, to := "", ""
 	if old, err := r.Cookie(auth.CookieName); err == nil {
 		if to = s.session(r, token); to != "" {
@@ -96,8 +95,7 @@ func (s *Server) postSession(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// session is the User.Session of a cookie of that value; empty if that is no
-// good token.
+// session returns the User.Session of a cookie with that value, empty if it is not a valid token.
 func (s *Server) session(r *http.Request, token string) string {
 	user, err := s.config.Authenticator.Authenticate(only(r, "Cookie", auth.CookieName+"="+token))
 	if err != nil {
@@ -106,7 +104,7 @@ func (s *Server) session(r *http.Request, token string) string {
 	return user.Session
 }
 
-// only returns the request with that header alone, and without a query.
+// only returns a copy of the request with only that header and without a query.
 func only(r *http.Request, header string, values ...string) *http.Request {
 	r = r.Clone(r.Context())
 	r.Header = http.Header{header: values}
@@ -114,8 +112,7 @@ func only(r *http.Request, header string, values ...string) *http.Request {
 	return r
 }
 
-// deleteSession clears the cookie and ends the streams that were opened with
-// it.
+// deleteSession clears the cookie and ends the streams that were opened with it.
 func (s *Server) deleteSession(w http.ResponseWriter, r *http.Request) error {
 	if err := s.origins.check(r); err != nil {
 		return err
@@ -125,13 +122,13 @@ func (s *Server) deleteSession(w http.ResponseWriter, r *http.Request) error {
 	cookie.URL.RawQuery = ""
 	user, err := s.authenticate(cookie)
 	if errors.Is(err, auth.ErrUnavailable) {
-		return err // whose streams are to end cannot be said; it keeps the cookie, to try again
+		return err // the user is unknown; the client keeps the cookie and can retry
 	}
 	s.clearCookie(w, r)
 	if err != nil {
 		return err
 	}
-	if user.Session != "" { // else the Authenticator does not say what belongs to a cookie
+	if user.Session != "" { // else the Authenticator does not identify sessions
 		if err := s.hub.SignOut(r.Context(), room.UserID(user.ID), user.Session); err != nil {
 			return err
 		}
@@ -140,7 +137,7 @@ func (s *Server) deleteSession(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// postLogin makes a guest of anyone who says a name.
+// postLogin signs in a new guest with the name in the body.
 func (s *Server) postLogin(w http.ResponseWriter, r *http.Request) error {
 	name, err := s.readForm(w, r, "name")
 	if err != nil {
@@ -148,7 +145,7 @@ func (s *Server) postLogin(w http.ResponseWriter, r *http.Request) error {
 	}
 	name = strings.TrimSpace(name)
 	if name == "" || !input.PlainBytes(name, input.MaxUserName) {
-		return refuse(http.StatusBadRequest, "a name is 1 to %d bytes without control characters", input.MaxUserName)
+		return refuse(http.StatusBadRequest, "name must be 1 to %d bytes without control characters", input.MaxUserName)
 	}
 	token, guest, err := s.config.Guest(name)
 	if err != nil {
@@ -160,8 +157,8 @@ func (s *Server) postLogin(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, map[string]string{"id": guest.ID, "name": guest.Name})
 }
 
-// readForm reads the JSON body of a page that may use the cookie, an object
-// with that one member, a string.
+// readForm reads a JSON body from a page that may use the cookie. The body is an object with that
+// one member, a string.
 func (s *Server) readForm(w http.ResponseWriter, r *http.Request, member string) (string, error) {
 	if err := s.origins.check(r); err != nil {
 		return "", err
@@ -180,6 +177,6 @@ func (s *Server) readForm(w http.ResponseWriter, r *http.Request, member string)
 	return textOf(form, member, maxForm)
 }
 
-// tokenCharacters are those of a bearer token (RFC 6750 section 2.1). None is
-// changed by a cookie.
+// tokenCharacters are the characters of a bearer token (RFC 6750 section 2.1). A cookie changes
+// none of them.
 const tokenCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/="

@@ -332,7 +332,7 @@ func TestConfigIsChecked(t *testing.T) {
 		"MaxMessage":    {Authenticator: who, MaxMessage: 2 << 20},
 		"MaxUnsent":     {Authenticator: who, MaxUnsent: 1 << 10},
 		"SameSite":      {Authenticator: who, Cookie: presence.Cookie{SameSite: http.SameSiteNoneMode, Insecure: true}},
-		"stands alone":  {Authenticator: who, CORSOrigins: []string{"*", "https://a.example"}},
+		"only entry":    {Authenticator: who, CORSOrigins: []string{"*", "https://a.example"}},
 		"a.example/":    {Authenticator: who, CORSOrigins: []string{"https://a.example/"}},
 		"a:99999":       {Authenticator: who, CORSOrigins: []string{"https://a:99999"}},
 		"https://ä":     {Authenticator: who, CORSOrigins: []string{"https://ä"}},

@@ -378,7 +378,7 @@ func TestLimitsAreLoggedOncePerMinute(t *testing.T) {
 				}
 			}
 			bob.close()
-			for _, line := range []string{"as many streams are open", "the user has as many streams", "as many rooms", "faster than it may"} {
+			for _, line := range []string{"as many streams are open", "the user has as many streams", "as many rooms", "message rate limit exceeded"} {
 				if n := strings.Count(log.String(), line); n != half/2+1 {
 					t.Errorf("after %d half minutes: got %q %d times in the log, want %d", half, line, n, half/2+1)
 				}
@@ -427,7 +427,7 @@ func TestRefusalsAreLoggedOncePerMinute(t *testing.T) {
 		}
 		b.post("/messages", `{"data":1}`, testUser("alice"))
 	})
-	if n := strings.Count(log.String(), "ids of their own"); n != 1 {
+	if n := strings.Count(log.String(), "idempotency key limit reached"); n != 1 {
 		t.Errorf("the table of ids is full: logged %d times in %s", n, log.String())
 	}
 }

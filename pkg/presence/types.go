@@ -6,34 +6,34 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// User is an authenticated user, the answer of an [Authenticator]: ID, Name, Info (compact JSON),
-// Join and Send (patterns of rooms, in which * stands for any run of characters), Admin, SID,
-// Expires and Session.
+// User is an authenticated user, as an [Authenticator] returns it. Its fields are ID, Name, Info
+// (compact JSON), Join and Send (patterns of rooms, in which * matches any run of characters),
+// Admin, SID, Expires and Session.
 type User = auth.User
 
-// Member is a user in a room: ID, Name, Info (compact JSON), Connections (0 during the grace
-// period) and Since.
+// Member is a user in a room. Its fields are ID, Name, Info (compact JSON), Connections (0 during
+// the grace period) and Since.
 type Member = room.Member
 
-// Message is one message to a room: Room, ID, Event, From (nil if the server sent it), Data
-// (compact JSON) and At.
+// Message is one message to a room. Its fields are Room, ID, Event, From (nil if the server sent
+// it), Data (compact JSON) and At.
 type Message = room.Message
 
-// Sender is the user that sent a message: ID and Name.
+// Sender is the user that sent a message. Its fields are ID and Name.
 type Sender = room.Sender
 
-// Reason is why a member left: the end of its last connection. The values are closed, timeout,
+// Reason is the reason why a member's last connection ended. The values are closed, timeout,
 // removed, expired and slow.
 type Reason = room.Reason
 
-// RoomCount is a room in use and its numbers.
+// RoomCount is a room in use with its numbers.
 type RoomCount struct {
 	Room        string // its name
 	Connections int
 	Users       int // members, those in their grace period included
 }
 
-// Stats are figures of one node. Connections, Users, Rooms, Bans, LogBytes, LogKeys,
-// SnapshotsUnsent and SnapshotBytesUnsent are of now; Joins, Leaves, Messages, Counts, Snapshots
-// and Resets are totals since the start.
+// Stats holds the figures of one node. Connections, Users, Rooms, Bans, LogBytes, LogKeys,
+// SnapshotsUnsent and SnapshotBytesUnsent are current values. Joins, Leaves, Messages, Counts,
+// Snapshots and Resets are totals since the start.
 type Stats = hub.Stats
