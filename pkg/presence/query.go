@@ -50,7 +50,7 @@ func parseQuery(r *http.Request, names ...string) (url.Values, error) {
 //	other marks, such as _ and [0]        room[0], _room
 //	id or name appended                   room_id, roomName
 //	one letter added                      rooms    if name has at least three letters
-//	two neighbors swapped                 romo     if name has at least three letters
+//	two adjacent letters swapped          romo     if name has at least three letters
 //	one letter missing                    rom      if name has at least four letters
 //	one letter replaced, not the first    roam     if name has at least four letters
 func resembles(given, name string) bool {
