@@ -142,8 +142,8 @@ type Config struct {
 	MessageRate  float64
 	MessageBurst int
 
-	// MaxMessage is the maximum body of a POST, and the maximum data of Publish as JSON, in bytes.
-	// It is at most 1 MiB. Default: 64 KiB.
+	// MaxMessage is the maximum body of POST /messages, and the maximum data of Publish as JSON, in
+	// bytes. It is at most 1 MiB. Default: 64 KiB.
 	MaxMessage int
 
 	// MaxUnsent is the backlog of shared events, in bytes, above which a client is a slow consumer.

@@ -86,6 +86,11 @@
 //   - A hook must not wait for Shutdown, because Shutdown waits for the hooks.
 //   - A Server has no goroutine after Shutdown, except those of the connections of Harden, which
 //     end with their connections.
+//
+// # Errors
+//
+// New returns a [ConfigError] for an invalid field. The methods of a Server wrap the errors of this
+// package, such as [ErrDraining] and [ErrNotInRoom]: test them with errors.Is.
 package presence
 
 // This package is the HTTP face of a server: it authenticates, authorizes and answers. The live
