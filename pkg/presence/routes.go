@@ -95,8 +95,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // growStack grows the goroutine's stack once, to the size that handlers need. net/http gives each
-// connection a goroutine. Without growStack its stack would be copied three times on the way down to
-// the JSON of a token, each time with more frames. That is 8 % of the CPU per join.
+// connection a goroutine. Without growStack its stack would be copied three times on the way down
+// to the JSON of a token, each time with more frames. That is 8 % of the CPU per join.
 //
 //go:noinline
 func growStack() byte {

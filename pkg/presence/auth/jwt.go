@@ -84,8 +84,8 @@ func New(c Config) (*JWT, error) {
 	if c.Key.find == nil {
 		return nil, errors.New("auth: a key is required")
 	}
-	// The claims are checked here, not by the parser. The parser has one leeway for all of them,
-	// treats a null exp as absent, and converts an exp of 1e300 in a way that depends on the
+	// The claims are checked here, not by the parser. The parser has one leeway for all of them and
+	// treats a null exp as absent. It converts an exp of 1e300 in a way that depends on the
 	// processor.
 	return &JWT{c, jwt.NewParser(jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation())}, nil
 }
