@@ -428,7 +428,7 @@ func TestRefusalsAreLoggedOncePerMinute(t *testing.T) {
 		b.post("/messages", `{"data":1}`, testUser("alice"))
 	})
 	if n := strings.Count(log.String(), "idempotency key limit reached"); n != 1 {
-		t.Errorf("the table of ids is full: logged %d times in %s", n, log.String())
+		t.Errorf("the table of ids is full: logged %d times, want 1: %s", n, log.String())
 	}
 }
 
