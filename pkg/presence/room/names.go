@@ -8,17 +8,17 @@ import (
 	"example.com/presence/pkg/presence/internal/input"
 )
 
-// ErrName says that a string is no room's name.
-var ErrName = fmt.Errorf("a room's name is 1 to %d of A-Z a-z 0-9 . _ -", input.MaxRoomName)
+// ErrName means that a string is not a valid room name.
+var ErrName = fmt.Errorf("room name must be 1 to %d characters of A-Z a-z 0-9 . _ -", input.MaxRoomName)
 
-// Name is a room's name: 1 to 128 of A-Z a-z 0-9 . _ -
+// Name is the name of a room: 1 to 128 of A-Z a-z 0-9 . _ -
 type Name string
 
 // Lobby is the room of a request that names none.
 const Lobby Name = "lobby"
 
-// ParseName checks a room's name; the error is [ErrName]. The name shares no
-// memory with s, which may be a piece of a long request.
+// ParseName checks a room name. The error is [ErrName]. The result shares no memory with s, which
+// may be a part of a long request.
 func ParseName(s string) (Name, error) {
 	if len(s) < 1 || len(s) > input.MaxRoomName {
 		return "", ErrName
@@ -33,20 +33,18 @@ func ParseName(s string) (Name, error) {
 	return Name(strings.Clone(s)), nil
 }
 
-// ErrEventName says that a string cannot name a message.
-var ErrEventName = fmt.Errorf("an event's name is 1 to %d characters of UTF-8, none of them a control character, with no blank at its ends",
+// ErrEventName means that a string is not a valid event name of a message.
+var ErrEventName = fmt.Errorf("event name must be 1 to %d characters of UTF-8, without control characters and without blanks at its ends",
 	input.MaxEventName)
 
-// ErrEventReserved says that a name is one of the server's own or the browser's.
-var ErrEventReserved = errors.New("that event's name is kept for the server's own events")
+// ErrEventReserved means that the server or the browser uses the event name itself.
+var ErrEventReserved = errors.New("event name is reserved for the server and the browser")
 
-// EventName is the name of an event on the stream. It cannot hold a line
-// break, so that it cannot forge a field of the event-stream format (WHATWG
-// HTML, section 9.2.6).
+// EventName is the name of an event on the stream. It has no line break, so it cannot forge a field
+// of the event-stream format (WHATWG HTML, section 9.2.6).
 type EventName string
 
-// The events that the server tells of its own accord, and the default name of
-// a message.
+// The events that the server itself sends, and EventMessage, the default event name of a message.
 const (
 	EventCount    EventName = "user count"
 	EventSync     EventName = "sync"
@@ -60,16 +58,16 @@ const (
 	EventMessage  EventName = "message"
 )
 
-// reserved are the names that no message may bear: the server's own events and
-// the two which EventSource dispatches itself.
+// reserved lists the names that a message must not have: the server's own events, and the two that
+// EventSource itself dispatches.
 var reserved = map[EventName]bool{
 	EventCount: true, EventSync: true, EventJoin: true, EventLeave: true, EventUpdate: true,
 	EventReset: true, EventExpiring: true, EventGoodbye: true, EventPing: true,
 	"open": true, "error": true,
 }
 
-// ParseEventName checks the name of a message's event; empty means
-// [EventMessage]. The error is [ErrEventName] or [ErrEventReserved].
+// ParseEventName checks the event name of a message. An empty name means [EventMessage]. The error
+// is [ErrEventName] or [ErrEventReserved].
 func ParseEventName(s string) (EventName, error) {
 	switch {
 	case s == "":

@@ -37,7 +37,7 @@ func TestParseEventName(t *testing.T) {
 			t.Errorf("ParseEventName(%q) = %q, %v; want %v", s, name, err, want)
 		}
 		if s == "" && name != room.EventMessage {
-			t.Errorf("no name is %q, want message", name)
+			t.Errorf("empty event name: got %q, want message", name)
 		}
 	}
 }
@@ -48,24 +48,23 @@ func FuzzNames(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		if _, err := room.ParseName(s); err == nil && (s == "" || len(s) > 128 || strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "") {
-			t.Errorf("room name %q", s)
+			t.Errorf("ParseName accepted %q", s)
 		}
 		if name, err := room.ParseEventName(s); err == nil {
-			// What forges a field in the event-stream format must not pass.
+			// A name that forges a field of the event-stream format must be rejected.
 			if strings.ContainsAny(string(name), "\r\n\x00") || strings.ContainsFunc(s, unicode.IsControl) || !utf8.ValidString(s) || utf8.RuneCountInString(s) > 64 {
-				t.Errorf("event name %q", s)
+				t.Errorf("ParseEventName accepted %q", s)
 			}
 		}
 	})
 }
 
-// A name is kept for as long as its room, and must not keep the request it came
-// with.
-func TestNameIsItsOwn(t *testing.T) {
+// A room keeps its name. The name must not keep the whole request in memory.
+func TestNameIsCopied(t *testing.T) {
 	request := strings.Repeat("x", 100_000) + "lobby"
 	piece := request[100_000:]
 	name, err := room.ParseName(piece)
 	if err != nil || name != "lobby" || unsafe.StringData(string(name)) == unsafe.StringData(piece) {
-		t.Errorf("got %q, %v, a piece of the request: %v", name, err, unsafe.StringData(string(name)) == unsafe.StringData(piece))
+		t.Errorf("got %q, %v, shares memory with the request: %v; want lobby, no error, false", name, err, unsafe.StringData(string(name)) == unsafe.StringData(piece))
 	}
 }

@@ -2,11 +2,11 @@ package room
 
 import "strings"
 
-// Patterns are patterns of room names, in which * stands for any run of characters, the empty one
-// too: "doc-*" matches "doc-1" and "doc-". Nil matches nothing.
+// Patterns are patterns of room names. In a pattern, * matches any run of characters, also an empty
+// one: "doc-*" matches "doc-1" and "doc-". Nil matches nothing.
 type Patterns []string
 
-// Match reports whether any of the patterns matches the whole of name.
+// Match reports whether one of the patterns matches the whole name.
 func (p Patterns) Match(name Name) bool {
 	for _, pattern := range p {
 		if match(pattern, string(name)) {
@@ -16,8 +16,9 @@ func (p Patterns) Match(name Name) bool {
 	return false
 }
 
-// match matches each piece between two stars at the first place where it fits. That leaves the most
-// for the pieces after it, so it never goes back, and its time is bounded by the two lengths.
+// match reports whether the pattern matches the whole name. It matches each piece between two stars
+// at the first index where the piece fits. This leaves the longest rest for the next pieces, so
+// match never backtracks. The two lengths bound its time.
 func match(pattern, name string) bool {
 	first, rest, star := strings.Cut(pattern, "*")
 	if !star {

@@ -21,17 +21,17 @@ func TestMatch(t *testing.T) {
 		{"*ab*ab*", "abab", true}, {"*ab*ab*", "aba", false}, {"a?c", "abc", false}, {"[a]", "a", false},
 	} {
 		if got := (room.Patterns{tt.pattern}).Match(tt.name); got != tt.want {
-			t.Errorf("%q of %q: got %v, want %v", tt.pattern, tt.name, got, tt.want)
+			t.Errorf("pattern %q, name %q: got %v, want %v", tt.pattern, tt.name, got, tt.want)
 		}
 	}
 	if (room.Patterns)(nil).Match("") || !(room.Patterns{"a", "b*"}).Match("bc") {
-		t.Error("nil matched, or the second of two did not")
+		t.Error("nil patterns matched, or the second of two patterns did not match")
 	}
 }
 
-// A matcher that goes back after a miss would not finish.
+// A matcher that backtracks after a mismatch would not finish.
 func TestMatchOfManyStars(t *testing.T) {
 	if (room.Patterns{strings.Repeat("a*", 4000) + "b"}).Match(room.Name(strings.Repeat("a", 100_000))) {
-		t.Error("matched without a b")
+		t.Error("pattern that ends with b matched a name without b")
 	}
 }

@@ -5,17 +5,18 @@ import (
 	"strings"
 )
 
-// Position is a position in a room's messages: a client that holds it has every message up to Seq.
-// On the wire it is an event's id, EPOCH-SEQ. Seq grows from message to message and may have gaps.
+// Position is a position in the messages of a room: a client at a position has every message up to
+// Seq. On the wire it is the id of an event, EPOCH-SEQ. Seq grows with each message and may have
+// gaps.
 type Position struct {
-	Epoch string // of the message log; not empty, without - or a line break
+	Epoch string // of the message log; not empty, without - and line breaks
 	Seq   uint64
 }
 
-// String returns the position as an event's id.
+// String returns the position as the id of an event.
 func (p Position) String() string { return p.Epoch + "-" + strconv.FormatUint(p.Seq, 10) }
 
-// ParsePosition reads an event's id; ok reports whether it is one.
+// ParsePosition parses the id of an event. ok reports whether the id is valid.
 func ParsePosition(id string) (p Position, ok bool) {
 	epoch, digits, _ := strings.Cut(id, "-")
 	seq, err := strconv.ParseUint(digits, 10, 64)

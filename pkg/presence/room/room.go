@@ -7,20 +7,20 @@ import (
 	"time"
 )
 
-// ConnID identifies one open connection. The owner of the room numbers them.
+// ConnID identifies one open connection. The owner of the room assigns it.
 type ConnID uint64
 
-// UserID is a user's id: a token's sub.
+// UserID is the id of a user: the sub claim of its token.
 type UserID string
 
-// User is a user that joins.
+// User is a user that joins a room.
 type User struct {
 	ID   UserID
 	Name string
-	Info json.RawMessage // one JSON value, compact
+	Info json.RawMessage // one compact JSON value
 }
 
-// Member is a user in a room, as the wire has it.
+// Member is a user in a room, in its form on the wire.
 type Member struct {
 	ID          UserID          `json:"id"`
 	Name        string          `json:"name"`
@@ -29,7 +29,7 @@ type Member struct {
 	Since       time.Time       `json:"since"`
 }
 
-// Reason says why a member left: why its last connection ended.
+// Reason is the reason of a leave: why the member's last connection ended.
 type Reason string
 
 // The reasons of a leave.
@@ -44,24 +44,25 @@ const (
 // Change is a join, an update or a leave.
 type Change struct {
 	Event  EventName // EventJoin, EventLeave or EventUpdate
-	Member Member    // as it is now; of a leave as it was last
-	Reason Reason    // of a leave
+	Member Member    // its current state; for a leave the last one
+	Reason Reason    // of a leave; empty otherwise
 }
 
-// News is the changes since the last call of [Room.News].
+// News holds the changes since the last call of [Room.News].
 type News struct {
 	// Changes are the joins, updates and leaves, in order.
 	Changes []Change
-	// Sync: the member limit was crossed, and every client needs a snapshot instead of Changes.
+	// Sync is set when the member limit was crossed: every client needs a snapshot instead of
+	// Changes.
 	Sync bool
 }
 
-// crossing is the shortest time from one crossing of the member limit until members are sent again.
+// crossing is the shortest time between a crossing of the member limit and the return to members.
 const crossing = 10 * time.Second
 
 // Config holds a room's settings.
 type Config struct {
-	Linger      time.Duration // grace period; 0: a user leaves with its last connection
+	Linger      time.Duration // grace period; 0: a user leaves when its last connection ends
 	MemberLimit int           // above it the room sends counts only
 }
 
@@ -70,13 +71,13 @@ type Room struct {
 	config  Config
 	conns   map[ConnID]*member
 	users   map[UserID]*member
-	sorted  []*member       // sorted by id, without those of fresh
-	fresh   []*member       // members that joined since sorted was made
-	removed int             // entries of both that have left
-	graces  []gracePeriod   // in the order of their ends
-	pending []pendingChange // not taken by News yet
+	sorted  []*member       // members sorted by id, except those in fresh
+	fresh   []*member       // members that joined since the last arrange
+	removed int             // entries of sorted and fresh that have left
+	graces  []gracePeriod   // ordered by their ends
+	pending []pendingChange // changes that News has not returned yet
 
-	counting bool      // above the limit: counts only
+	counting bool      // above the member limit: counts only
 	crossed  time.Time // when counting last changed
 }
 
@@ -84,9 +85,9 @@ type member struct {
 	Member
 	announced bool      // News has returned its join
 	updated   bool      // its update is pending
-	left      bool      // it is no longer in the room
+	left      bool      // it has left the room
 	until     time.Time // end of its grace period; zero while it has a connection
-	reason    Reason    // for which its last connection ended
+	reason    Reason    // why its last connection ended
 }
 
 type gracePeriod struct {
@@ -118,8 +119,8 @@ func (r *Room) Join(c ConnID, u User, now time.Time) {
 	m.until = time.Time{}
 }
 
-// Leave removes a connection, if it is there. With a user's last connection its grace period
-// begins.
+// Leave removes a connection, if the room has it. The end of a user's last connection starts its
+// grace period.
 func (r *Room) Leave(c ConnID, why Reason, now time.Time) {
 	m, ok := r.conns[c]
 	if !ok {
@@ -135,8 +136,8 @@ func (r *Room) Leave(c ConnID, why Reason, now time.Time) {
 	}
 }
 
-// Remove removes the user with all its connections, without a grace period, and reports whether it
-// was in the room.
+// Remove removes the user with all its connections, without a grace period. It reports whether the
+// user was in the room.
 func (r *Room) Remove(u UserID) bool {
 	m := r.users[u]
 	if m == nil {
@@ -152,16 +153,16 @@ func (r *Room) Remove(u UserID) bool {
 	return true
 }
 
-// Update replaces the member's info, one value of compact JSON, until it has left, and reports
-// whether the user is in the room. Of several updates between two calls of [Room.News] only the
-// last counts.
+// Update replaces the info of a member until it leaves. info is one compact JSON value. Update
+// reports whether the user is in the room. Of several updates between two calls of [Room.News] only
+// the last counts.
 func (r *Room) Update(u UserID, info json.RawMessage) bool {
 	m := r.users[u]
 	if m == nil {
 		return false
 	}
 	m.Info = info
-	if m.announced && !m.updated { // else its pending join or update has the new info
+	if m.announced && !m.updated { // else its pending join or update carries the new info
 		m.updated = true
 		r.pending = append(r.pending, pendingChange{m, EventUpdate})
 	}
@@ -183,23 +184,23 @@ func (r *Room) Expire(now time.Time) {
 	}
 }
 
-// stays reports whether the grace period is the member's current one: a member that has reconnected
-// has another or none.
+// stays reports whether l is the current grace period of its member. A member that has reconnected
+// has a later one, or none.
 func (l gracePeriod) stays() bool { return !l.left && l.member.until.Equal(l.until) }
 
 func (r *Room) remove(m *member) {
 	delete(r.users, m.ID)
 	m.left = true
 	if r.removed++; r.removed > len(r.users) {
-		r.arrange() // or they would stay in memory
+		r.arrange() // frees the members that have left
 	}
 	if m.announced {
 		r.pending = append(r.pending, pendingChange{m, EventLeave})
 	}
 }
 
-// arrange merges fresh into sorted. At each join it would move half of the members: 5 µs per join
-// at 16,000.
+// arrange merges fresh into sorted, and drops the members that have left. It does not run at each
+// join, as it would move half of the members: 5 µs per join at 16,000 members.
 func (r *Room) arrange() {
 	if r.removed > 0 {
 		hasLeft := func(m *member) bool { return m.left }
@@ -221,13 +222,13 @@ func (r *Room) arrange() {
 	}
 }
 
-// find returns the index of the user in a slice sorted by id, or the index for its insertion.
+// find returns the index of the user in a slice sorted by id, or the index at which to insert it.
 func find(sorted []*member, u UserID) (at int, there bool) {
 	return slices.BinarySearchFunc(sorted, u, func(m *member, u UserID) int { return cmp.Compare(m.ID, u) })
 }
 
-// Due returns the first time after now at which [Room.Expire] or [Room.News] has
-// work that it does not have yet; the zero time if there is none.
+// Due returns the first time after now at which [Room.Expire] or [Room.News] gets new work. It
+// returns the zero time if there is none.
 func (r *Room) Due(now time.Time) time.Time {
 	var due time.Time
 	for _, l := range r.graces {
@@ -244,14 +245,16 @@ func (r *Room) Due(now time.Time) time.Time {
 	return due
 }
 
+// fewAgain reports whether the room is at 80 % of its member limit or below.
 func (r *Room) fewAgain() bool { return len(r.users)*10 <= r.config.MemberLimit*8 }
 
-// News returns the changes since the last call. Those that cancel out are left out.
+// News returns the changes since the last call. Changes that cancel out are left out, for example
+// the join and the leave of a user that left before the call.
 func (r *Room) News(now time.Time) News {
 	var news News
 	for _, c := range r.pending {
 		if c.event != EventLeave && c.left {
-			continue // it came and left unannounced, or its leave follows
+			continue // it left before its join was announced, or its leave follows
 		}
 		change := Change{Event: c.event, Member: c.Member}
 		switch c.event {
@@ -271,9 +274,11 @@ func (r *Room) News(now time.Time) News {
 	return news
 }
 
-// HasNews reports whether [Room.News] would return something.
+// HasNews reports whether [Room.News] would return a change or a sync.
 func (r *Room) HasNews(now time.Time) bool { return len(r.pending) > 0 || r.crosses(now) }
 
+// crosses reports whether the room changes now between members and counts only. It returns to
+// members at 80 % of the limit, and at least 10 s after the last crossing.
 func (r *Room) crosses(now time.Time) bool {
 	if r.counting {
 		return r.fewAgain() && !now.Before(r.crossed.Add(crossing))
@@ -281,24 +286,24 @@ func (r *Room) crosses(now time.Time) bool {
 	return r.Exceeds()
 }
 
-// Exceeds reports whether the room has exceeded its member limit since the last call of
+// Exceeds reports whether the room has crossed its member limit upwards since the last call of
 // [Room.News].
 func (r *Room) Exceeds() bool { return !r.counting && len(r.users) > r.config.MemberLimit }
 
-// Counting reports whether the room sends counts only, as it is above its member limit.
+// Counting reports whether the room sends counts only, because it is above its member limit.
 func (r *Room) Counting() bool { return r.counting }
 
 // Connections returns the number of open connections.
 func (r *Room) Connections() int { return len(r.conns) }
 
-// Users returns the number of members, those in their grace period included.
+// Users returns the number of members, including those in their grace period.
 func (r *Room) Users() int { return len(r.users) }
 
 // Has reports whether the user is in the room.
 func (r *Room) Has(u UserID) bool { return r.users[u] != nil }
 
-// Members returns up to limit members, sorted by id, from the first whose id is above after, and
-// whether there are more. The slice is the caller's own, and never nil.
+// Members returns up to limit members whose ids are above after, sorted by id. more reports whether
+// other members follow. The caller owns the slice, which is never nil.
 func (r *Room) Members(after UserID, limit int) (page []Member, more bool) {
 	r.arrange()
 	at, there := find(r.sorted, after)
@@ -316,12 +321,12 @@ func (r *Room) Members(after UserID, limit int) (page []Member, more bool) {
 	return page, more
 }
 
-// memberJSON is the bytes of a [Member] as JSON, at least, beside its id, name and info.
+// memberJSON is the minimum size of a [Member] as JSON, in bytes, without its id, name and info.
 const memberJSON = len(`{"id":"","name":"","info":,"connections":0,"since":"2026-11-22T18:00:00Z"}`)
 
-// MembersExceed reports whether the members as JSON take more than that many bytes, by a lower
-// bound of each: they may take more if it reports false. It looks at no more members than it
-// needs.
+// MembersExceed reports whether the members as JSON are surely larger than size bytes. It adds up a
+// lower bound of each member, so they may be larger even if it reports false. It stops at the
+// member that exceeds size.
 func (r *Room) MembersExceed(size int) bool {
 	for _, m := range r.users {
 		if size -= memberJSON + len(m.ID) + len(m.Name) + len(m.Info); size < 0 {

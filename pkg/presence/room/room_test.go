@@ -21,8 +21,8 @@ func newRoom(linger time.Duration, limit int) *room.Room {
 	return &r
 }
 
-// told says the room's news in short: +alice, -alice:closed, sync.
-func told(r *room.Room, now time.Time) string {
+// newsOf returns the room's news in short form: +alice, -alice:closed, sync.
+func newsOf(r *room.Room, now time.Time) string {
 	var words []string
 	news := r.News(now)
 	for _, c := range news.Changes {
@@ -43,7 +43,7 @@ func told(r *room.Room, now time.Time) string {
 
 func expect(t *testing.T, r *room.Room, now time.Time, news string, connections, users int) {
 	t.Helper()
-	if got := told(r, now); got != news {
+	if got := newsOf(r, now); got != news {
 		t.Errorf("news: got %q, want %q", got, news)
 	}
 	if c, u := r.Connections(), r.Users(); c != connections || u != users {
@@ -62,7 +62,7 @@ func TestTabsOfOneUser(t *testing.T) {
 	}
 	m := members[0]
 	if m.Name != "Alice" || string(m.Info) != `{"a":1}` || m.Connections != 2 || !m.Since.Equal(at(0)) {
-		t.Errorf("the first connection's name, info and time do not hold: %+v", m)
+		t.Errorf("got %+v, want the name, info and time of the first connection, and 2 connections", m)
 	}
 	r.Leave(1, room.Closed, at(2*time.Second))
 	r.Expire(at(time.Hour))
@@ -81,10 +81,10 @@ func TestLinger(t *testing.T) {
 	}
 	r.Join(2, room.User{ID: "alice"}, at(5*time.Second)) // a reload
 	if due := r.Due(at(5 * time.Second)); !due.IsZero() {
-		t.Errorf("due at %v though nobody lingers", due)
+		t.Errorf("due at %v, want no due time: no member is in its grace period", due)
 	}
 	r.Leave(2, room.Slow, at(5500*time.Millisecond))
-	r.Expire(at(6 * time.Second)) // the first lingering's time, which no longer counts
+	r.Expire(at(6 * time.Second)) // the end of the first grace period, which no longer counts
 	expect(t, r, at(6*time.Second), "", 0, 1)
 	r.Expire(at(10500 * time.Millisecond))
 	expect(t, r, at(10500*time.Millisecond), "-alice:slow", 0, 0)
@@ -102,7 +102,7 @@ func TestLeaveTwiceCountsOnce(t *testing.T) {
 	}
 }
 
-func TestWhatCancelsOutIsNotTold(t *testing.T) {
+func TestCanceledChangesAreOmitted(t *testing.T) {
 	r := newRoom(0, 500)
 	r.Join(1, room.User{ID: "alice"}, at(0))
 	r.Leave(1, room.Closed, at(0))
@@ -119,64 +119,64 @@ func TestMemberLimit(t *testing.T) { // promise 6
 	for i := range 10 {
 		r.Join(room.ConnID(i), room.User{ID: room.UserID(fmt.Sprint("u", i))}, at(0))
 	}
-	told(r, at(0))
+	newsOf(r, at(0))
 	if r.Counting() {
-		t.Fatal("counts only at the limit, want it above")
+		t.Fatal("the room sends counts only at the limit, want only above it")
 	}
 	r.Join(10, room.User{ID: "u10"}, at(time.Second))
 	expect(t, r, at(time.Second), "+u10 sync", 11, 11)
 	for i := range 3 {
 		r.Leave(room.ConnID(i), room.Closed, at(2*time.Second))
 	}
-	if r.HasNews(at(2*time.Second)) != true || told(r, at(2*time.Second)) != "-u0:closed -u1:closed -u2:closed" || !r.Counting() {
-		t.Error("members are told again less than 10 s after the last crossing")
+	if r.HasNews(at(2*time.Second)) != true || newsOf(r, at(2*time.Second)) != "-u0:closed -u1:closed -u2:closed" || !r.Counting() {
+		t.Error("the room sends members again less than 10 s after the last crossing")
 	}
 	if due := r.Due(at(2 * time.Second)); !due.Equal(at(11 * time.Second)) {
 		t.Errorf("due at %v, want 11 s", due.Sub(start))
 	}
 	r.Join(20, room.User{ID: "u20"}, at(3*time.Second)) // 9, above 80 %
 	if due := r.Due(at(3 * time.Second)); !due.IsZero() {
-		t.Errorf("due at %v though there are more than 80 %% of the limit", due.Sub(start))
+		t.Errorf("due at %v, want no due time above 80 %% of the limit", due.Sub(start))
 	}
 	r.Leave(20, room.Closed, at(12*time.Second))
-	if got := told(r, at(12*time.Second)); !strings.HasSuffix(got, "sync") || r.Counting() {
-		t.Errorf("got %q, want a sync at 80 %% and 10 s after the last crossing", got)
+	if got := newsOf(r, at(12*time.Second)); !strings.HasSuffix(got, "sync") || r.Counting() {
+		t.Errorf("got %q, want a sync at 80 %% of the limit, 10 s after the last crossing", got)
 	}
 }
 
-// A crossing that is due, and waits to be taken as news, hides no lingering that ends later.
+// A crossing that is due but not returned by News yet does not hide the later end of a grace period.
 func TestDueBehindACrossing(t *testing.T) {
 	r := newRoom(5*time.Second, 10)
 	for i := range 11 {
 		r.Join(room.ConnID(i), room.User{ID: room.UserID(fmt.Sprint("u", i))}, at(0))
 	}
-	told(r, at(0))
+	newsOf(r, at(0))
 	for i := range 4 {
 		r.Leave(room.ConnID(i), room.Closed, at(time.Duration(20+i/3)*time.Second))
 	}
 	r.Expire(at(25 * time.Second))
 	if !r.HasNews(at(25 * time.Second)) {
-		t.Error("three have left, and the room has no news")
+		t.Error("three members have left, and the room has no news")
 	}
 	if due := r.Due(at(25 * time.Second)); !due.Equal(at(26 * time.Second)) {
 		t.Errorf("due at %v, want 26 s", due.Sub(start))
 	}
 }
 
-// The last of the updates between two times of telling is told; one that waits
-// for its member's join, or comes with its leave, is told by that.
+// Of several updates between two calls of News, the last is returned. An update whose member's join
+// or leave is pending too is part of that join or leave.
 func TestUpdate(t *testing.T) {
 	r := newRoom(time.Second, 500)
 	if r.Update("alice", []byte(`1`)) {
-		t.Error("nobody was updated")
+		t.Error("Update reports an absent user as updated")
 	}
 	r.Join(1, room.User{ID: "alice", Info: []byte(`0`)}, at(0))
 	if !r.Update("alice", []byte(`1`)) {
-		t.Error("alice is here, and was not updated")
+		t.Error("Update reports that alice is not in the room")
 	}
 	news := r.News(at(0))
 	if len(news.Changes) != 1 || string(news.Changes[0].Member.Info) != `1` {
-		t.Errorf("got %+v, want one join with the info of now", news.Changes)
+		t.Errorf("got %+v, want one join with the current info", news.Changes)
 	}
 	for _, info := range []string{`2`, `3`, `4`} {
 		r.Update("alice", []byte(info))
@@ -185,7 +185,7 @@ func TestUpdate(t *testing.T) {
 	r.Update("alice", []byte(`5`))
 	expect(t, r, at(0), "alice=5", 1, 1)
 	r.Leave(1, room.Closed, at(0))
-	r.Update("alice", []byte(`6`)) // while it lingers
+	r.Update("alice", []byte(`6`)) // in its grace period
 	r.Join(2, room.User{ID: "alice", Info: []byte(`0`)}, at(0))
 	expect(t, r, at(0), "alice=6", 1, 1)
 	r.Update("alice", []byte(`7`))
@@ -194,28 +194,28 @@ func TestUpdate(t *testing.T) {
 	expect(t, r, at(time.Second), "-alice:closed", 0, 0)
 	r.Join(3, room.User{ID: "alice", Info: []byte(`0`)}, at(time.Second))
 	if m, _ := r.Members("", 1); string(m[0].Info) != `0` {
-		t.Errorf("after it had left its info is %s, want that of its token", m[0].Info)
+		t.Errorf("after a leave and a join the info is %s, want the info of the token", m[0].Info)
 	}
 }
 
-// A removed user leaves with all its connections, and does not linger.
+// A removed user leaves with all its connections, without a grace period.
 func TestRemove(t *testing.T) {
 	r := newRoom(time.Hour, 500)
 	r.Join(1, room.User{ID: "alice"}, at(0))
 	r.Join(2, room.User{ID: "alice"}, at(0))
 	r.Join(3, room.User{ID: "bob"}, at(0))
-	told(r, at(0))
+	newsOf(r, at(0))
 	if !r.Remove("alice") || r.Remove("alice") || r.Has("alice") || !r.Has("bob") {
-		t.Error("want alice removed once, and bob there")
+		t.Error("want alice removed once, and bob still in the room")
 	}
 	expect(t, r, at(0), "-alice:removed", 1, 1)
 	r.Leave(1, room.Closed, at(0)) // its socket ends later
 	expect(t, r, at(0), "", 1, 1)
 	r.Leave(3, room.Closed, at(0))
-	r.Remove("bob") // while it lingers
+	r.Remove("bob") // in its grace period
 	expect(t, r, at(0), "-bob:removed", 0, 0)
 	if due := r.Due(at(0)); !due.IsZero() {
-		t.Errorf("due at %v though nobody is left", due)
+		t.Errorf("due at %v, want no due time for an empty room", due)
 	}
 }
 
@@ -239,8 +239,8 @@ func TestMembersByPage(t *testing.T) {
 	}
 }
 
-// A plain reference beside the room: every change is applied to both, and the
-// news replayed as a client would.
+// TestAgainstReference applies every change to a room and to a plain reference, and compares them.
+// It also applies the news as a client does.
 func TestAgainstReference(t *testing.T) { // promise 1
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -314,7 +314,7 @@ func TestAgainstReference(t *testing.T) { // promise 1
 		}
 		for _, c := range r.News(now).Changes {
 			if view[c.Member.ID] == (c.Event == room.EventJoin) {
-				t.Fatalf("step %d: %q told twice", step, c.Member.ID)
+				t.Fatalf("step %d: the join or leave of %q was returned twice", step, c.Member.ID)
 			}
 			view[c.Member.ID] = c.Event == room.EventJoin
 			if c.Event == room.EventLeave {
@@ -322,7 +322,7 @@ func TestAgainstReference(t *testing.T) { // promise 1
 			}
 		}
 		if len(view) != len(users) {
-			t.Fatalf("step %d: a client that replays the news sees %d users, there are %d", step, len(view), len(users))
+			t.Fatalf("step %d: a client that applies the news has %d users, want %d", step, len(view), len(users))
 		}
 	}
 }
