@@ -2,14 +2,14 @@ package hub
 
 import "time"
 
-// Clock is the time of one hub. Several hubs in one test have clocks of their own.
+// Clock is the source of time of one hub. In a test each hub can have its own clock.
 type Clock interface {
 	Now() time.Time
-	// AfterFunc calls f on a goroutine of its own after d, unless the timer was stopped.
+	// AfterFunc calls f in its own goroutine after d, unless the timer was stopped.
 	AfterFunc(d time.Duration, f func()) Timer
 }
 
-// Timer is a call that [Clock.AfterFunc] has scheduled, as a [time.Timer].
+// Timer is a call that [Clock.AfterFunc] has scheduled. Its methods are those of a [time.Timer].
 type Timer interface {
 	Stop() bool
 	Reset(d time.Duration) bool

@@ -8,9 +8,9 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// Connect takes a slot for a connection of the user in the room, and sees that the room exists.
-// [Hub.Leave] gives the slot back. The error is [ErrDraining], [ErrFull], [ErrUserFull] or
-// [ErrTooManyRooms], or that of the backplane; there is no slot then.
+// Connect takes a slot for a connection of the user in the room, and creates the room if there is
+// none. [Hub.Leave] gives the slot back. The error is [ErrDraining], [ErrFull], [ErrUserFull],
+// [ErrTooManyRooms], or that of the backplane. After an error there is no slot.
 func (h *Hub) Connect(ctx context.Context, name room.Name, user room.UserID, l Lease) (*Connection, error) {
 	if h.draining.Load() {
 		return nil, ErrDraining
@@ -26,9 +26,10 @@ func (h *Hub) Connect(ctx context.Context, name room.Name, user room.UserID, l L
 	return conn, nil
 }
 
-// Join counts the connection, and has its client receive the events of the room, from the id that
-// it resumes with if there is one. The error is [ErrBanned], [ErrDraining] or [ErrTooManyRooms], or
-// that of the backplane; then the connection is not counted, and still has its slot.
+// Join counts the connection, and sends the events of the room to its client. A client that resumes
+// passes lastID, the id of its last event; otherwise lastID is empty. The error is [ErrBanned],
+// [ErrDraining], [ErrTooManyRooms], or that of the backplane. After an error the connection is not
+// counted, and still holds its slot.
 func (h *Hub) Join(ctx context.Context, conn *Connection, u room.User, client Client, lastID string) error {
 	conn.client = client
 	for {
@@ -38,20 +39,20 @@ func (h *Hub) Join(ctx context.Context, conn *Connection, u room.User, client Cl
 		}
 		s, err := l.join(conn, u, l.resume(ctx, lastID))
 		h.note(l, s)
-		if !errors.Is(err, errClosed) { // else the room was dropped meanwhile: there is a new one
+		if !errors.Is(err, errClosed) { // else the room was dropped meanwhile: open a new one
 			return err
 		}
 	}
 }
 
-// Leave ends a connection: it is no longer counted, and its slot is free. It is called once, when
-// the connection has ended or was refused. A nil connection, as Connect refused it, is ignored.
+// Leave removes a connection from the count and frees its slot. The caller calls it once, when the
+// connection has ended or was refused. It ignores nil, the connection that Connect refused.
 func (h *Hub) Leave(conn *Connection, why stream.End) {
 	if conn == nil || !h.conns.remove(conn) {
 		return
 	}
 	defer h.running.Done()
 	h.config.Log.Debug("stream ended", "room", string(conn.room), "user", string(conn.user), "reason", string(why))
-	l := h.rooms.find(conn.room) // a room is not dropped before its last connection has left
+	l := h.rooms.find(conn.room) // never nil: a room is not dropped before its last connection has left
 	h.note(l, l.leave(conn, reasonOf(why)))
 }

@@ -7,7 +7,7 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// The reasons for which the server ends a connection, as its goodbye says.
+// The reasons for which the hub ends a connection. The goodbye event carries the reason.
 const (
 	EndExpired   stream.End = "expired"
 	EndRemoved   stream.End = "removed"
@@ -16,15 +16,15 @@ const (
 	EndSignedOut stream.End = "signed out"
 )
 
-// Lease is the time that a connection may last, and the sign-in to which it belongs.
+// Lease is the time at which a connection ends, and the sign-in that it belongs to.
 type Lease struct {
-	SID     string    // tells two sign-ins of one user apart; may be empty
-	Session string    // the cookie that the token came in; empty if it came in another way
+	SID     string    // distinguishes sign-ins of one user; may be empty
+	Session string    // the cookie that carried the token; empty if no cookie did
 	Expires time.Time // zero: never
 }
 
-// Connection is one open stream of one user in one room. There are many: it holds what is needed
-// after the request, and no more.
+// Connection is one open stream of one user in one room. A node has many of them, so it holds only
+// the fields that are needed after the request.
 type Connection struct {
 	id     room.ConnID
 	user   room.UserID
@@ -32,23 +32,23 @@ type Connection struct {
 	sid    string
 	client Client // set by Join
 
-	// Guarded by connections.mu.
+	// The fields below are guarded by connections.mu.
 	session    string
-	expires    int64 // in Unix nanoseconds; 0: never
-	timer      Timer // nil if it does not expire
-	open       bool  // it has its slot
-	counted    bool
-	signedOut  bool // before it was counted
-	admitted   bool // it has its sync
-	warned     uint32
-	prev, next *Connection // in the list of its user's
+	expires    int64       // in Unix nanoseconds; 0: never
+	timer      Timer       // nil if it does not expire
+	open       bool        // it holds a slot
+	counted    bool        // its room counts it
+	signedOut  bool        // its session was signed out before it was counted
+	admitted   bool        // it has its sync
+	warned     uint32      // expiry announced last, in Unix seconds
+	prev, next *Connection // in the list of its user
 }
 
-// maxExpiryYear is the last year whose nanoseconds fit a Connection. A lease that ends later never
-// ends.
+// maxExpiryYear is the last year that fits Connection.expires, which counts nanoseconds. A lease
+// that ends later never ends.
 const maxExpiryYear = 2261
 
-// expiryOf returns the end of a lease as a Connection has it.
+// expiryOf returns the end of a lease in the form of Connection.expires.
 func expiryOf(expires time.Time) int64 {
 	switch year := expires.Year(); {
 	case expires.IsZero() || year > maxExpiryYear:
@@ -59,14 +59,14 @@ func expiryOf(expires time.Time) int64 {
 	return max(1, expires.UnixNano())
 }
 
-// joiner is a connection that was counted and waits for its sync until the flush interval ends.
+// joiner is a counted connection that waits for its sync until the flush interval ends.
 type joiner struct {
 	*Connection
-	position string // from which its live stream follows
+	position string // position after which its live events follow
 	missed   int    // number of the first recent message that it needs
 }
 
-// reasonOf returns the reason of a leave for the end of a connection.
+// reasonOf converts the end of a connection to the reason of a leave.
 func reasonOf(why stream.End) room.Reason {
 	switch why {
 	case stream.Slow, stream.Timeout, EndExpired:

@@ -9,22 +9,23 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// expiryNotice is how long before its token expires a client gets expiring.
+// expiryNotice is the time between the expiring event and the end of the lease.
 const expiryNotice = 30 * time.Second
 
-// connections are the open streams of all rooms, and those about to open. They end with their
-// leases, unless those are renewed.
+// connections holds the open streams of all rooms, and those about to open. A connection ends with
+// its lease, unless the lease is renewed.
 type connections struct {
-	limit, userLimit int // of all, and of each user's; 0 is no limit
+	limit, userLimit int // maximum of all, and per user; 0: no limit
 	clock            Clock
 
-	mu    sync.Mutex                  // guards what follows, and the fields of a Connection that say so
-	users map[room.UserID]*Connection // the first of a list of the user's own
-	open  int                         // all of them
-	last  room.ConnID
+	mu    sync.Mutex                  // guards the fields below, and the marked fields of Connection
+	users map[room.UserID]*Connection // first of the list of each user's connections
+	open  int                         // number of all connections
+	last  room.ConnID                 // id of the newest connection
 }
 
-// add takes a slot for the connection until remove. The error is [ErrFull] or [ErrUserFull].
+// add takes a slot for the connection. remove gives it back. The error is [ErrFull] or
+// [ErrUserFull].
 func (c *connections) add(conn *Connection) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -62,7 +63,7 @@ func (c *connections) enter(conn *Connection, admitted bool) {
 	c.scheduleLocked(conn)
 }
 
-// admit notes that the connection has its sync: events for it alone may follow.
+// admit notes that the connection has its sync. Events for this connection alone may follow.
 func (c *connections) admit(conn *Connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -72,8 +73,8 @@ func (c *connections) admit(conn *Connection) {
 	}
 }
 
-// remove gives back the slot of a connection that has ended or was refused, and reports whether a
-// room counts it. A second call does nothing.
+// remove gives back the slot of a connection that has ended or was refused. It reports whether a
+// room counts the connection. A second call does nothing.
 func (c *connections) remove(conn *Connection) (counted bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -110,8 +111,10 @@ func (c *connections) ofLocked(user room.UserID) iter.Seq[*Connection] {
 	}
 }
 
-// scheduleLocked announces the end of the connection's lease, and ends the connection, each in its
-// time, which may be now.
+// scheduleLocked handles the lease of a connection, and sets the timer for the next step:
+//
+//	30 s before the end   expiring event; later if the connection has no sync yet
+//	end of the lease      goodbye with reason expired
 func (c *connections) scheduleLocked(conn *Connection) {
 	if conn.expires == 0 || !conn.counted {
 		return
@@ -138,7 +141,7 @@ func (c *connections) scheduleLocked(conn *Connection) {
 	}
 }
 
-// tick is the call of a connection's timer.
+// tick is called by the timer of a connection.
 func (c *connections) tick(conn *Connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -147,23 +150,25 @@ func (c *connections) tick(conn *Connection) {
 	}
 }
 
-// renewal extends the connections of a user to the end of a new token.
+// renewal is the command that extends the connections of a user to the expiry of a new token.
 type renewal struct {
 	User    room.UserID   `json:"user"`
-	SID     []byte        `json:"sid,omitempty"`    // any bytes, as the sessions
+	SID     []byte        `json:"sid,omitempty"`    // any bytes, as From and To
 	Expires time.Time     `json:"expires,omitzero"` // zero: never
 	Join    room.Patterns `json:"join"`
-	From    []byte        `json:"from,omitempty"` // the session that moves to the session To
+	From    []byte        `json:"from,omitempty"` // connections of this session move to the session To
 	To      []byte        `json:"to,omitempty"`
 }
 
-// renew extends the user's connections that have the sid of the new token and are in rooms that it
-// may join. It never shortens one. Those of the session From belong to the session To from now on.
+// renew applies a renewal to the user's connections that have its SID, in rooms that match Join:
+//
+//   - The lease ends at Expires, if that is later. renew never shortens a lease.
+//   - A connection of the session From now belongs to the session To.
 func (c *connections) renew(r renewal) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	expires, sid, from, to := expiryOf(r.Expires), string(r.SID), string(r.From), string(r.To)
-	may := map[room.Name]bool{} // a token has many patterns, a user many streams
+	may := map[room.Name]bool{} // a cache: a token may have many patterns, and a user many streams
 	for conn := range c.ofLocked(r.User) {
 		moves := from != "" && from != to && conn.session == from
 		extends := conn.expires != 0 && (expires == 0 || expires > conn.expires)
@@ -191,7 +196,7 @@ func (c *connections) renew(r renewal) {
 	}
 }
 
-// end ends all connections that are counted. None is about to be.
+// end ends all counted connections. The caller makes sure that no other is about to be counted.
 func (c *connections) end(why stream.End) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -204,7 +209,8 @@ func (c *connections) end(why stream.End) {
 	}
 }
 
-// endIn ends the user's connections in the room. One that is about to be counted is refused there.
+// endIn ends the counted connections of the user in the room. The room refuses one that is about to
+// be counted.
 func (c *connections) endIn(name room.Name, user room.UserID, why stream.End) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -215,7 +221,7 @@ func (c *connections) endIn(name room.Name, user room.UserID, why stream.End) {
 	}
 }
 
-// signOut ends those of the user's connections that were opened with that session.
+// signOut ends the user's connections that belong to the session.
 func (c *connections) signOut(user room.UserID, session string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -225,12 +231,12 @@ func (c *connections) signOut(user room.UserID, session string) {
 		case conn.counted:
 			conn.client.End(EndSignedOut)
 		default:
-			conn.signedOut = true // it ends as soon as it is counted
+			conn.signedOut = true // enter ends it as soon as it is counted
 		}
 	}
 }
 
-// size returns the number of connections, and of users that have one.
+// size returns the number of connections, and the number of users with a connection.
 func (c *connections) size() (open, users int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

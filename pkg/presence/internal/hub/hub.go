@@ -9,18 +9,18 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// Hub is the live rooms of one node, with their members, connections and messages. [Open] returns
-// one; its methods are safe for concurrent use.
+// Hub runs the live rooms of one node, with their members, connections and messages. [Open] creates
+// it. Its methods are safe for concurrent use.
 type Hub struct {
 	shared
 	rooms       rooms
-	lastMessage atomic.Uint64 // number of the last message of this node
+	lastMessage atomic.Uint64 // number of this node's last message
 	draining    atomic.Bool
-	closed      chan struct{} // closed when Close is done
-	cancel      []func()      // the subscriptions
+	closed      chan struct{} // closed when the hub has ended
+	cancel      []func()      // end the subscriptions to commands and bans
 }
 
-// note passes the state of a room on to the registry, which may drop the room.
+// note passes the state of a room to the registry. A room that has expired is dropped.
 func (h *Hub) note(l *live, s state) {
 	h.rooms.unused.note(l, s)
 	if s.expired && h.rooms.drop(l) {
@@ -28,16 +28,16 @@ func (h *Hub) note(l *live, s state) {
 	}
 }
 
-// unsubscribe ends the subscription of a room that was dropped. No lock is held.
+// unsubscribe ends the subscription of a dropped room. The caller holds no lock.
 func (l *live) unsubscribe() {
-	l.opening.Do(func() {}) // waits until it is open
+	l.opening.Do(func() {}) // waits until the opening has ended
 	if l.cancel != nil {
 		l.cancel()
 	}
 }
 
-// open returns a room, which it creates and subscribes to if there is none. The error is
-// [ErrDraining], [ErrTooManyRooms], or that of the backplane.
+// open returns a room. If there is none it creates and subscribes one. The error is [ErrDraining],
+// [ErrTooManyRooms], or that of the backplane.
 func (h *Hub) open(ctx context.Context, name room.Name) (*live, error) {
 	l, evicted, err := h.rooms.get(name, func(l *live) {
 		l.start(name, &h.shared, func() { h.note(l, l.wake()) })
@@ -60,12 +60,16 @@ func (h *Hub) open(ctx context.Context, name room.Name) (*live, error) {
 	return l, nil
 }
 
-// openTime is how long the backplane may take to open a room.
+// openTime is the maximum time in which the backplane must open a room or read a gap.
 const openTime = 2 * time.Second
 
-// subscribe has the room receive its messages, and reads the position of the last one.
+// subscribe opens the room in this order, so that no message is missed:
+//
+//  1. It subscribes to the messages of the room.
+//  2. It reads the epoch, and the position of the last message.
+//  3. If the subscription lost messages meanwhile, it reads them from the log.
 func (h *Hub) subscribe(ctx context.Context, l *live) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), openTime) // others wait for it too
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), openTime) // other callers wait for the room too
 	defer cancel()
 	end, err := h.config.Bus.Subscribe(l.name, backplane.Handler{
 		Entry: func(e backplane.Entry) { h.note(l, l.receive(e)) },
@@ -74,7 +78,7 @@ func (h *Hub) subscribe(ctx context.Context, l *live) error {
 	if err != nil {
 		return engineError(err)
 	}
-	epoch := h.epoch() // the engine calls Lost when it changes from now on
+	epoch := h.epoch() // from now on the engine calls Lost when the epoch changes
 	last, err := h.config.Bus.Last(ctx, l.name)
 	if err != nil {
 		end()
@@ -87,21 +91,20 @@ func (h *Hub) subscribe(ctx context.Context, l *live) error {
 	return nil
 }
 
-// repair reads the log of a room whose subscription may have lost messages.
+// repair reads the gaps of a room whose subscription may have lost messages. It does not wait.
 func (h *Hub) repair(l *live) {
 	g := l.interrupt(h.epoch())
 	if g == nil {
 		return
 	}
-	go func() { // ends with the answer of the log, unless messages were lost meanwhile
+	go func() { // ends when the log has answered, unless messages were lost meanwhile
 		for g != nil {
 			g = h.readGap(l, *g)
 		}
 	}()
 }
 
-// readGap reads a gap and has its messages published. It returns the next gap, nil if there is
-// none.
+// readGap reads a gap and publishes its messages. It returns the next gap, or nil.
 func (h *Hub) readGap(l *live, g gap) *gap {
 	ctx, cancel := context.WithTimeout(context.Background(), openTime)
 	defer cancel()
@@ -114,8 +117,8 @@ func (h *Hub) readGap(l *live, g gap) *gap {
 	return next
 }
 
-// find returns a room. The error is [ErrDraining], as its members are leaving, and where to is not
-// known here, or [ErrNotInRoom] if there is no such room.
+// find returns a room. The error is [ErrNotInRoom] if there is none, or [ErrDraining]: the members
+// of a draining hub are leaving, and this node does not know where they reconnect.
 func (h *Hub) find(name room.Name) (*live, error) {
 	if h.draining.Load() {
 		return nil, ErrDraining

@@ -9,13 +9,13 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// rooms is the registry of the live rooms: those in use, and those that are kept for their history.
-// It creates, finds and evicts rooms. A room does not know it.
+// rooms is the registry of the live rooms: those in use, and those kept for their history. It
+// creates, finds and evicts rooms. A room does not know its registry.
 type rooms struct {
 	limit int
 
-	mu     sync.Mutex          // guards what follows; taken before a counter's
-	live   map[room.Name]*live // kept while draining: connections leave
+	mu     sync.Mutex          // guards live and closed; taken before the mutex of a counter
+	live   map[room.Name]*live // kept while draining: connections still leave
 	closed bool                // no room is created
 
 	unused unused
@@ -25,20 +25,20 @@ type rooms struct {
 type live struct {
 	counter
 	opening sync.Once
-	noted   uint32        // the number of the last state that was noted; guarded by unused.mu
-	element *list.Element // of unused.rooms; guarded by unused.mu
-	failed  *error        // why it could not be opened; nil if it could
-	cancel  func()        // ends the subscription; nil before
+	noted   uint32        // number of the newest state noted; guarded by unused.mu
+	element *list.Element // in unused.rooms, nil while in use; guarded by unused.mu
+	failed  *error        // error of the opening; nil on success
+	cancel  func()        // ends the subscription; nil before it
 }
 
-// unused are the rooms that nobody uses, the longest unused first. Its lock is taken last.
+// unused lists the unused rooms, ordered by time: the room that has been unused longest is first.
 type unused struct {
-	mu    sync.Mutex
-	rooms list.List // of *live
+	mu    sync.Mutex // guards rooms, and live.noted and live.element; taken last
+	rooms list.List  // of *live
 }
 
-// note moves a room that is unused now to the end, and removes one in use. States may come in
-// another order than the changes: the newest counts.
+// note moves an unused room to the end of the list, and removes a room in use. States may arrive
+// out of order: note ignores a state that is older than the newest one.
 func (u *unused) note(r *live, s state) {
 	if !s.changed {
 		return
@@ -55,7 +55,7 @@ func (u *unused) note(r *live, s state) {
 	}
 }
 
-// first returns the longest unused room; nil if there is none.
+// first returns the room that has been unused longest, or nil.
 func (u *unused) first() *live {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -78,9 +78,9 @@ func (u *unused) removeLocked(r *live) {
 	}
 }
 
-// get returns a room, and creates it if there is none: init starts its counter. At the limit the
-// room takes the place of the longest unused one, which get returns. The error is [ErrDraining] or
-// [ErrTooManyRooms].
+// get returns a room. If there is none it creates one, whose counter init starts. At the limit get
+// evicts the room that has been unused longest, and returns it as well. The error is [ErrDraining]
+// or [ErrTooManyRooms].
 func (r *rooms) get(name room.Name, init func(*live)) (l, evicted *live, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -104,14 +104,15 @@ func (r *rooms) get(name room.Name, init func(*live)) (l, evicted *live, err err
 	return l, evicted, nil
 }
 
-// evictLocked drops the room that has been unused for longest; nil if there is none.
+// evictLocked drops the room that has been unused longest, and returns it. It returns nil if all
+// rooms are in use.
 func (r *rooms) evictLocked() *live {
 	for {
 		l := r.unused.first()
 		if l == nil {
 			return nil
 		}
-		r.unused.remove(l) // also of one that is in use again: its next state notes it
+		r.unused.remove(l) // also if it is in use again: its next state adds it back
 		if l.closeUnused(false) {
 			delete(r.live, l.name)
 			return l
@@ -119,7 +120,7 @@ func (r *rooms) evictLocked() *live {
 	}
 }
 
-// drop removes a room that has been unused for Config.RoomAge, and reports whether it did.
+// drop removes a room that has been unused for Config.RoomAge. It reports whether it removed it.
 func (r *rooms) drop(l *live) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -131,7 +132,7 @@ func (r *rooms) drop(l *live) bool {
 	return true
 }
 
-// discard removes a room that could not be opened.
+// discard removes a room whose opening failed.
 func (r *rooms) discard(l *live) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -142,14 +143,14 @@ func (r *rooms) discard(l *live) {
 	l.close()
 }
 
-// find returns a room; nil if there is none.
+// find returns a room, or nil.
 func (r *rooms) find(name room.Name) *live {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.live[name]
 }
 
-// all returns the rooms whose names come after a name, sorted by name.
+// all returns the rooms with names greater than after, sorted by name.
 func (r *rooms) all(after string) []*live {
 	r.mu.Lock()
 	var all []*live
@@ -170,7 +171,7 @@ func (r *rooms) size() int {
 	return len(r.live)
 }
 
-// close has no room created from now on.
+// close stops the creation of rooms.
 func (r *rooms) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

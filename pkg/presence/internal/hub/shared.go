@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 )
 
-// shared is what all rooms have in common. It knows none of them.
+// shared is the state that all rooms use. It knows no room.
 type shared struct {
 	config    Config
 	node      string // this process: 128 random bits in hex
@@ -15,13 +15,13 @@ type shared struct {
 	snapshots snapshots
 	hooks     *hooks
 	totals    totals
-	running   sync.WaitGroup // counted connections, goroutines of hooks, repairs
+	running   sync.WaitGroup // counted connections, the goroutine of hooks, repairs
 }
 
-// epoch returns the epoch of the message log now.
+// epoch returns the current epoch of the message log.
 func (s *shared) epoch() string { return s.config.Bus.Status().Epoch }
 
-// totals are the figures of [Stats] that grow.
+// totals are the totals of [Stats].
 type totals struct {
 	joins, leaves, messages, counts, snapshots, resets atomic.Uint64
 }
