@@ -12,21 +12,27 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// MinBan and MaxBan bound the time of a ban.
+// MinBan and MaxBan are the shortest and the longest ban.
 const MinBan, MaxBan = time.Second, 24 * time.Hour
 
-// ErrBan: the time of a ban is out of bounds.
-var ErrBan = fmt.Errorf("a user is kept out for %v to %v", MinBan, MaxBan)
+// ErrBan: the duration of a ban is out of range.
+var ErrBan = fmt.Errorf("ban duration must be %v to %v", MinBan, MaxBan)
 
-// confirmTime is how long Kick waits until this node has applied the ban.
+// confirmTime is the maximum time that Kick waits until this node has applied the ban.
 const confirmTime = time.Second
 
-// Kick removes the user from the room with all its connections, and bans it from the room for that
-// time. The ban is a row of the backplane's table: every node that gets the row removes the user,
-// so that a join that races with it ends too. Kick returns when this node has.
+// Kick removes the user from the room with all its connections, and bans it from there for d. The
+// steps are:
 //
-// The error is [ErrBan], [ErrNotInRoom], [ErrTooManyBans], [ErrDraining], or that of the backplane;
-// nothing was done then.
+//  1. Look for the user on all nodes.
+//  2. Put the ban into the backplane's table.
+//  3. Every node that receives the row notes the ban, and then removes the user. So a join that
+//     races with Kick is either refused or ended.
+//  4. Kick returns when this node has applied the row, or after 1 s.
+//
+// The error is [ErrBan], [ErrNotInRoom], [ErrTooManyBans], [ErrDraining], or that of the backplane.
+// After an error of the backplane the ban may have been stored nevertheless. After any other error
+// nothing has changed.
 func (h *Hub) Kick(ctx context.Context, name room.Name, user room.UserID, d time.Duration) error {
 	if d < MinBan || d > MaxBan {
 		return ErrBan
@@ -55,8 +61,8 @@ func (h *Hub) Kick(ctx context.Context, name room.Name, user room.UserID, d time
 	return nil
 }
 
-// awaitBan returns when this node has applied the ban, or after confirmTime: the row stands, and is
-// applied when it comes.
+// awaitBan returns when this node has applied the ban, or after confirmTime. In the second case the
+// row is in the table, and the node applies it when it arrives.
 func (h *Hub) awaitBan(ctx context.Context, b ban) {
 	ctx, cancel := context.WithTimeout(ctx, confirmTime)
 	defer cancel()
@@ -73,7 +79,7 @@ func (h *Hub) awaitBan(ctx context.Context, b ban) {
 	}
 }
 
-// applyRow applies a row of the table.
+// applyRow applies a row of the backplane's table. It ignores rows that are not bans.
 func (h *Hub) applyRow(row backplane.Row) {
 	if !strings.HasPrefix(row.Key, banPrefix) {
 		return
@@ -84,7 +90,7 @@ func (h *Hub) applyRow(row backplane.Row) {
 	}
 	b, err := parseBan(row)
 	if err != nil {
-		h.config.Warn.Warn(context.Background(), "row of a ban not readable", "err", err)
+		h.config.Warn.Warn(context.Background(), "ban row malformed", "err", err)
 		return
 	}
 	h.bans.set(row.Key, b.Until)
@@ -94,7 +100,7 @@ func (h *Hub) applyRow(row backplane.Row) {
 	h.bans.apply(row.Key)
 }
 
-// BanEnd returns the end of the user's ban from the room; the zero time if there is none.
+// BanEnd returns the end of the user's ban from the room, or the zero time if there is none.
 func (h *Hub) BanEnd(name room.Name, user room.UserID) time.Time {
 	return h.bans.end(name, user, h.config.Clock.Now())
 }

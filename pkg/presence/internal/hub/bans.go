@@ -9,54 +9,54 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// ban keeps a user out of a room for a time. It is a row of the backplane's table, which each node
-// watches, so that every node refuses the user.
+// ban keeps a user out of a room until a time. It is a row of the backplane's table. Each node
+// watches the table, so every node refuses the user.
 type ban struct {
 	Room  room.Name   `json:"room"`
 	User  room.UserID `json:"user"`
 	Until time.Time   `json:"until"`
 }
 
-// banPrefix begins the keys of the rows that are bans.
+// banPrefix is the prefix of the keys of bans.
 const banPrefix = "ban/"
 
-// key is the key of the ban's row: a room's name has no slash.
+// key returns the key of the ban's row. It is unambiguous because a room name has no slash.
 func (b ban) key() string { return banPrefix + string(b.Room) + "/" + string(b.User) }
 
-// parseBan reads a row that is not deleted.
+// parseBan parses a row that is not deleted.
 func parseBan(row backplane.Row) (b ban, err error) {
 	err = json.Unmarshal(row.Value, &b)
 	return b, err
 }
 
-// bans is the node's copy of the rows. Its size is bounded by the table.
+// bans is the node's copy of the bans in the table. The limit of the table bounds its size.
 type bans struct {
-	mu      sync.Mutex // guards what follows; taken under a room's
-	rows    map[string]banRow
-	changed chan struct{} // closed when a row is applied
+	mu      sync.Mutex        // guards the fields below; taken under a counter's mutex
+	rows    map[string]banRow // by key
+	changed chan struct{}     // closed when a row is applied
 }
 
-// banRow is the end of a ban.
+// banRow is the copy of one row.
 type banRow struct {
 	until   time.Time
-	applied bool // the user was removed
+	applied bool // the node has removed the user
 }
 
-// set notes a row, for every join from now on.
+// set adds a row. From now on every join of the user is refused.
 func (b *bans) set(key string, until time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.rows[key] = banRow{until: until}
 }
 
-// remove notes that a row is gone.
+// remove removes a row.
 func (b *bans) remove(key string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.rows, key)
 }
 
-// apply notes that the user of a row was removed, and wakes the callers of applied.
+// apply notes that the user of a row was removed. It closes the channel that applied returned.
 func (b *bans) apply(key string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -67,7 +67,7 @@ func (b *bans) apply(key string) {
 	b.changed = make(chan struct{})
 }
 
-// end returns the end of the user's ban from the room; the zero time if there is none.
+// end returns the end of the user's ban from the room, or the zero time if there is none.
 func (b *bans) end(name room.Name, user room.UserID, now time.Time) time.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -80,8 +80,8 @@ func (b *bans) end(name room.Name, user room.UserID, now time.Time) time.Time {
 	return time.Time{}
 }
 
-// applied reports whether the row has that end and was applied, and returns a channel that is
-// closed when the next row is.
+// applied reports whether the row has this end and was applied. It also returns a channel that is
+// closed when the next row is applied.
 func (b *bans) applied(key string, until time.Time) (bool, <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -14,8 +14,8 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// command is a request to all nodes: each applies it to its own connections and rooms, and answers.
-// One field is set.
+// command is a request to all nodes. Each node applies it to its own connections and rooms, and
+// answers. Exactly one field is set.
 type command struct {
 	Renew   *renewal    `json:"renew,omitempty"`
 	SignOut *signOut    `json:"sign_out,omitempty"`
@@ -24,7 +24,7 @@ type command struct {
 	Rooms   *roomsAfter `json:"rooms,omitempty"`
 }
 
-// signOut ends the connections that were opened with a session.
+// signOut ends the connections that belong to a session.
 type signOut struct {
 	User    room.UserID `json:"user"`
 	Session []byte      `json:"session"` // any bytes
@@ -42,34 +42,34 @@ type update struct {
 	Info json.RawMessage `json:"info"`
 }
 
-// roomsAfter asks for the rooms in use after a name.
+// roomsAfter requests the rooms in use with names greater than After.
 type roomsAfter struct {
 	After string `json:"after"`
 	Limit int    `json:"limit"`
 }
 
-// answer is a node's answer to a command.
+// answer is the answer of a node to a command.
 type answer struct {
-	Found bool        `json:"found,omitempty"` // of Update and Find
+	Found bool        `json:"found,omitempty"` // answers Update and Find
 	Rooms []RoomCount `json:"rooms,omitempty"`
 	More  bool        `json:"more,omitempty"`
 }
 
-// RoomCount is a room in use and its numbers.
+// RoomCount is a room in use, with its number of connections and of users.
 type RoomCount struct {
 	Room        string `json:"room"`
 	Connections int    `json:"connections"`
 	Users       int    `json:"users"`
 }
 
-// commandTime is how long a command waits for the answers of all nodes.
+// commandTime is the maximum time that a command waits for the answers of all nodes.
 const commandTime = time.Second
 
-// ask sends the command to all nodes, this one included, and calls each with every answer until no
-// node is left to answer or the time has passed. The error is [backplane.ErrUnavailable] if no node
-// has answered.
+// ask sends the command to all nodes, this one included, and calls each with every answer. It
+// returns when all nodes have answered, or after commandTime. The error is
+// [backplane.ErrUnavailable] if no node has answered.
 func (h *Hub) ask(ctx context.Context, c command, each func(answer)) error {
-	request, err := compact.Marshal(c) // json.Marshal would change the text of an info
+	request, err := compact.Marshal(c) // json.Marshal would change the bytes of an info
 	if err != nil {
 		return fmt.Errorf("encode command: %w", err)
 	}
@@ -90,9 +90,9 @@ func (h *Hub) ask(ctx context.Context, c command, each func(answer)) error {
 	return engineError(err)
 }
 
-// tell is ask for a command whose answers say nothing. A hub that is shutting down, whose
-// connections have ended, need not answer.
-func (h *Hub) tell(ctx context.Context, c command) error {
+// broadcast is ask for a command whose answers carry no data. While the hub is draining, a missing
+// answer is no error: the connections of this node have ended or are ending.
+func (h *Hub) broadcast(ctx context.Context, c command) error {
 	err := h.ask(ctx, c, func(answer) {})
 	if h.draining.Load() && (errors.Is(err, backplane.ErrClosed) || errors.Is(err, backplane.ErrUnavailable)) {
 		return nil
@@ -104,7 +104,7 @@ func (h *Hub) tell(ctx context.Context, c command) error {
 func (h *Hub) handleCommand(request []byte) []byte {
 	var c command
 	if err := json.Unmarshal(request, &c); err != nil {
-		h.config.Warn.Warn(context.Background(), "command not readable", "err", err)
+		h.config.Warn.Warn(context.Background(), "command malformed", "err", err)
 		return nil
 	}
 	var a answer
@@ -129,8 +129,8 @@ func (h *Hub) handleCommand(request []byte) []byte {
 	return b
 }
 
-// ownRooms returns up to limit rooms of this node in which there is a user, sorted by name, from
-// the first after a name, and whether there are more.
+// ownRooms returns up to limit rooms of this node that have members and a name greater than after,
+// sorted by name. more reports whether other rooms follow.
 func (h *Hub) ownRooms(after string, limit int) (page []RoomCount, more bool) {
 	for _, l := range h.rooms.all(after) {
 		connections, users := l.sizes()
@@ -145,24 +145,24 @@ func (h *Hub) ownRooms(after string, limit int) (page []RoomCount, more bool) {
 	return page, false
 }
 
-// Renew extends the user's connections with the same sid, in the rooms that the patterns allow, to
-// the end of a new lease. It never shortens one. Connections of the session from belong to that of
-// the lease from now on.
+// Renew extends the leases of the user's connections to l.Expires, on all nodes. It applies to the
+// connections with the SID of l, in rooms that the patterns match, and never shortens a lease.
+// Those that belong to the session from belong to l.Session afterwards.
 func (h *Hub) Renew(ctx context.Context, user room.UserID, join room.Patterns, l Lease, from string) error {
-	if l.Expires.Year() > 9999 { // which JSON cannot say
+	if l.Expires.Year() > 9999 { // JSON has no such year: the lease never ends
 		l.Expires = time.Time{}
 	}
 	r := renewal{User: user, SID: []byte(l.SID), Expires: l.Expires, Join: join, From: []byte(from), To: []byte(l.Session)}
-	return h.tell(ctx, command{Renew: &r})
+	return h.broadcast(ctx, command{Renew: &r})
 }
 
-// SignOut ends the user's connections that were opened with the session.
+// SignOut ends the user's connections that belong to the session, on all nodes.
 func (h *Hub) SignOut(ctx context.Context, user room.UserID, session string) error {
-	return h.tell(ctx, command{SignOut: &signOut{user, []byte(session)}})
+	return h.broadcast(ctx, command{SignOut: &signOut{user, []byte(session)}})
 }
 
-// Update replaces the info of a member, one value of compact JSON, until it has left. The error is
-// [ErrNotInRoom], [ErrDraining], or that of the backplane.
+// Update replaces the info of a member until it leaves. info is one compact JSON value. The error
+// is [ErrNotInRoom], [ErrDraining], or that of the backplane.
 func (h *Hub) Update(ctx context.Context, name room.Name, user room.UserID, info json.RawMessage) error {
 	if h.draining.Load() {
 		return ErrDraining
@@ -175,14 +175,15 @@ func (h *Hub) Update(ctx context.Context, name room.Name, user room.UserID, info
 	return err
 }
 
-// isPresent reports whether the user is in the room, on any node.
+// isPresent reports whether the user is in the room on any node.
 func (h *Hub) isPresent(ctx context.Context, name room.Name, user room.UserID) (found bool, err error) {
 	err = h.ask(ctx, command{Find: &memberID{name, user}}, func(a answer) { found = found || a.Found })
 	return found, err
 }
 
-// Rooms returns up to limit rooms in use, sorted by name, from the first after a name, and whether
-// there are more. Never nil. Each has its numbers of a moment, and not all of the same one.
+// Rooms returns up to limit rooms in use on all nodes, with names greater than after, sorted by
+// name. The slice is never nil. more reports whether other rooms follow. The counts of two rooms
+// may be from different moments.
 func (h *Hub) Rooms(ctx context.Context, after string, limit int) (page []RoomCount, more bool, err error) {
 	if h.draining.Load() {
 		return nil, false, ErrDraining
@@ -195,8 +196,8 @@ func (h *Hub) Rooms(ctx context.Context, after string, limit int) (page []RoomCo
 	return page, more || cut, err
 }
 
-// mergeRooms sorts the rooms of all nodes by name, adds up the numbers of each, and cuts the page
-// at the limit.
+// mergeRooms merges the rooms of all nodes: it sorts them by name, adds up the counts of each room,
+// and cuts the page at the limit.
 func mergeRooms(page []RoomCount, limit int) (merged []RoomCount, cut bool) {
 	slices.SortStableFunc(page, func(a, b RoomCount) int { return cmp.Compare(a.Room, b.Room) })
 	merged = page[:0]
@@ -213,8 +214,9 @@ func mergeRooms(page []RoomCount, limit int) (merged []RoomCount, cut bool) {
 	return merged, false
 }
 
-// Members returns up to limit members of the room, sorted by id, from the first after an id, and
-// the sizes of the room. A room that does not exist is empty. The error is [ErrDraining].
+// Members returns up to limit members of the room on this node with ids greater than after, sorted
+// by id, and the counts of the room. A room that does not exist is empty. The error is
+// [ErrDraining].
 func (h *Hub) Members(name room.Name, after room.UserID, limit int) (Page, error) {
 	l, err := h.find(name)
 	switch {

@@ -9,9 +9,9 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// expect notes that a message with this number, which holds a slot of the stream, is about to be
-// appended to the log. The error is errClosed or, as the sender may have been removed since its
-// request was authorized, [ErrBanned].
+// expect notes a message that is about to be appended to the log. It holds a slot of the stream,
+// under this number. The error is errClosed, or [ErrBanned]: the sender may have been removed since
+// its request was authorized.
 func (c *counter) expect(number uint64, sender room.UserID) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -28,8 +28,8 @@ func (c *counter) expect(number uint64, sender room.UserID) error {
 	return nil
 }
 
-// abandon gives back the slot of a message that was not appended, or may not have been. If it comes
-// all the same it needs no slot.
+// abandon gives back the slot of a message that was not appended, or whose append is uncertain. If
+// the log delivers the message nevertheless, it needs no slot.
 func (c *counter) abandon(number uint64) state {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -41,7 +41,8 @@ func (c *counter) abandon(number uint64) state {
 	return c.stateSinceLocked(before, now)
 }
 
-// takePendingLocked reports whether the message holds a slot, and takes that from it.
+// takePendingLocked removes the message from pending. It reports whether the message held a slot,
+// which the caller must give back.
 func (c *counter) takePendingLocked(number uint64) bool {
 	_, held := c.pending[number]
 	delete(c.pending, number)
@@ -54,7 +55,8 @@ func (c *counter) takePendingLocked(number uint64) bool {
 	return held
 }
 
-// receive publishes a message of the log. It is called in the order of the log.
+// receive handles a message of the log. The subscription calls it in the order of the log. During a
+// repair, receive holds the message back.
 func (c *counter) receive(e backplane.Entry) state {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -67,7 +69,8 @@ func (c *counter) receive(e backplane.Entry) state {
 	return c.stateSinceLocked(before, now)
 }
 
-// deliverLocked publishes a message. Here alone does a message take its publish number.
+// deliverLocked publishes a message. Only here does a message get its publish number, so the shared
+// stream has the order of the log.
 func (c *counter) deliverLocked(e backplane.Entry, now time.Time) {
 	if c.closed || e.Position <= c.position.Seq { // delivered twice
 		return
@@ -75,7 +78,7 @@ func (c *counter) deliverLocked(e backplane.Entry, now time.Time) {
 	c.position.Seq = e.Position
 	r, err := parseRecord(e.Data)
 	if err != nil {
-		c.shared.config.Warn.Warn(context.Background(), "message of the log not readable", "err", err)
+		c.shared.config.Warn.Warn(context.Background(), "message of the log malformed", "err", err)
 		return
 	}
 	kind, own := stream.Every, string(r.node) == c.shared.node
@@ -99,24 +102,24 @@ func (c *counter) deliverLocked(e backplane.Entry, now time.Time) {
 	}
 }
 
-// open sets the position of the last message of the log. The subscription may have passed it, or
-// may have come to a newer epoch. It reports whether the subscription may have lost messages
-// meanwhile: interrupt must follow.
+// open sets the position of the room to the last message of the log. The subscription is older, so
+// it may already be at a later position or in a newer epoch. open reports whether the subscription
+// may have lost messages meanwhile. If so, the caller must call interrupt.
 func (c *counter) open(last room.Position) (lost bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.position.Epoch == last.Epoch:
 		c.position.Seq = max(c.position.Seq, last.Seq)
-	case c.losses == 0: // the log was made anew before the subscription, which knows nothing of it
+	case c.losses == 0: // the log was recreated before the subscription, which did not notice it
 		c.position = last
 	}
 	c.opened = true
 	return c.losses > 0
 }
 
-// settle refuses new messages, and returns a channel that is closed when those on their way to the
-// log have come.
+// settle rejects new messages. It returns a channel that is closed when the log has delivered the
+// pending ones.
 func (c *counter) settle() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -129,21 +132,22 @@ func (c *counter) settle() <-chan struct{} {
 	return c.settled
 }
 
-// close admits the joiners of this interval, and is the last to publish.
+// close publishes the changes of this flush interval, admits its joiners, and closes the room.
+// Nothing is published after it.
 func (c *counter) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closeLocked()
 }
 
-// closeUnused closes the room if nobody uses it, or, with expired, if nobody has used it for
-// Config.RoomAge.
+// closeUnused closes the room if it is unused. With expired, it must have been unused for
+// Config.RoomAge. closeUnused reports whether it closed the room.
 func (c *counter) closeUnused(expired bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.shared.config.Clock.Now()
 	if !c.unusedLocked() || expired && !c.expiredLocked(now) {
-		c.flushLocked(now) // sets the timer anew
+		c.flushLocked(now) // sets the timer again
 		return false
 	}
 	c.closeLocked()

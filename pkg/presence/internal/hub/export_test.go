@@ -2,7 +2,7 @@ package hub
 
 import "example.com/presence/pkg/presence/room"
 
-// WithRoomsLocked calls f while no room can be found, created or dropped.
+// WithRoomsLocked calls f with the registry locked: no room can be found, created or dropped.
 func (h *Hub) WithRoomsLocked(f func()) {
 	h.rooms.mu.Lock()
 	defer h.rooms.mu.Unlock()
@@ -20,5 +20,5 @@ func (h *Hub) Recent(name room.Name) int {
 	return len(l.waits.recent)
 }
 
-// Drop drops a room as its timer does, and reports whether it was due.
+// Drop drops a room, as its timer does. It reports whether the room had expired.
 func (h *Hub) Drop(name room.Name) bool { return h.rooms.drop(h.rooms.find(name)) }

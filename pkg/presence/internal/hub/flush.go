@@ -7,8 +7,13 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// flushLocked removes the users whose grace period has ended, publishes the changes if the flush
-// interval has ended, and sets the timer for the next of either. Every change of a room ends here.
+// flushLocked does the work that is due, and sets the timer for the next. Every change of a room
+// ends with this call. Its steps:
+//
+//  1. Remove the users whose grace period has ended.
+//  2. Note whether the room is in use.
+//  3. Publish the changes if the flush interval has ended.
+//  4. Set the timer: end of the flush interval, of a grace period, or of the age of the room.
 func (c *counter) flushLocked(now time.Time) {
 	if c.closed {
 		return
@@ -22,7 +27,7 @@ func (c *counter) flushLocked(now time.Time) {
 	due := c.room.Due(now)
 	if c.hasNewsLocked(now) {
 		if c.inIntervalLocked(now) && c.room.Exceeds() {
-			c.publishLocked(now, false) // from now on no joiner waits for members
+			c.publishLocked(now, false) // counts only from now on: no joiner waits for members
 		}
 		if end := c.flushEndLocked(); !now.Before(end) {
 			c.publishLocked(now, true)
@@ -36,13 +41,13 @@ func (c *counter) flushLocked(now time.Time) {
 	}
 	if due.After(now) {
 		c.setTimerLocked(due.Sub(now))
-	} else { // nothing is due, or the room has expired: its state says so
+	} else { // nothing is due, or the room has expired, which its state reports
 		c.stopTimerLocked()
 	}
 }
 
-// offerLocked offers an idle room to eviction and to the timer again: they pass over a room that is
-// not unused yet.
+// offerLocked makes an idle room a candidate for eviction again, and sets its timer again. Both
+// skip a room that is idle but not unused yet, for example while its log is read.
 func (c *counter) offerLocked(now time.Time) {
 	if !c.idle.IsZero() {
 		c.setIdleLocked(c.idle)
@@ -50,8 +55,14 @@ func (c *counter) offerLocked(now time.Time) {
 	}
 }
 
-// publishLocked publishes the member changes and sends the waiting joiners a snapshot that includes
-// them. With the count it ends the interval.
+// publishLocked publishes the pending changes, in this order:
+//
+//  1. join, update and leave, unless the room sends counts only
+//  2. sync to all clients, if the member limit was crossed
+//  3. user count, if count is set and the number has changed
+//  4. snapshot, count and later messages to the joiners, which are then attached
+//
+// With count set, it also starts the next flush interval.
 func (c *counter) publishLocked(now time.Time, count bool) {
 	news := c.room.News(now)
 	id := c.position.String()
@@ -61,7 +72,7 @@ func (c *counter) publishLocked(now time.Time, count bool) {
 			c.stream.Publish(changeEvent(id, &c.room, change), stream.Every)
 		}
 	}
-	var snapshot []byte // encoded once for all
+	var snapshot []byte // encoded once for all joiners
 	if news.Sync || c.hasJoinersLocked() {
 		snapshot = snapshotOf(&c.room, c.shared.config.Heartbeat)
 		c.shared.totals.snapshots.Add(1)
@@ -84,7 +95,7 @@ func (c *counter) publishLocked(now time.Time, count bool) {
 	}
 }
 
-// changedLocked counts a join or a leave, and has the host's hook called.
+// changedLocked adds a join or a leave to the totals, and queues the call of the host's hook.
 func (c *counter) changedLocked(change room.Change) {
 	switch change.Event {
 	case room.EventJoin:
@@ -95,16 +106,24 @@ func (c *counter) changedLocked(change room.Change) {
 	c.shared.hooks.memberChanged(c.name, change)
 }
 
-// admitLocked sends the joiners of this interval the snapshot, encoded once for all of them, and
-// attaches them to the shared stream. Each gets the snapshot at its own position, which is why the
-// id lines stand apart, then the messages since, so that no id goes back.
+// admitLocked sends the snapshot to the joiners of this interval, and attaches them to the shared
+// stream. The snapshot is encoded once for all joiners. Only the id line differs, as each joiner
+// gets the snapshot at its own position:
+//
+//	id: position of the joiner     own
+//	sync                           shared
+//	id: position of the joiner     own
+//	user count                     shared
+//	messages since that position   shared
+//
+// So the ids of a client never decrease.
 func (c *counter) admitLocked(snapshot []byte, count int) {
 	joiners := c.waits.joiners
 	sync := syncEvent("", snapshot).Append(nil)
 	number := countEvent("", count).Append(nil)
 	account, slow := c.shared.snapshots.start(len(sync), joiners)
 	for _, conn := range slow {
-		conn.client.Drop(stream.Slow) // with a goodbye it would hold the snapshot for as long as that may take
+		conn.client.Drop(stream.Slow) // a goodbye could hold the snapshot in memory for seconds
 	}
 	first := joiners[0].missed
 	missed := replayOf(nil, c.position.Epoch, c.waits.recent[first-c.waits.dropped:])

@@ -8,23 +8,23 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// maxHook bounds the waiting calls of one hook, in bytes of their arguments.
+// maxHook is the limit of the queued calls of one hook, in bytes of their arguments.
 const maxHook = 64 << 20
 
-// hooks calls the host program's hooks one after the other, in the order of the changes and
-// messages, outside of all locks. Each hook has its own limit on what waits: a slow one drops its
-// own calls only.
+// hooks calls the hooks of the host program, one call at a time, in the order of the changes and
+// messages. No lock is held during a call. Each hook has its own limit on queued calls, so a slow
+// hook loses only its own calls.
 type hooks struct {
 	message func(room.Message)
 	join    func(string, room.Member)
 	leave   func(string, room.Member, room.Reason)
 
 	warn    *loglimit.Limiter
-	running *sync.WaitGroup // run is in it
+	running *sync.WaitGroup // counts the goroutine of run
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	waiting []call
-	busy    bool                  // run runs
+	busy    bool                  // run is running
 	queues  [hooksCount]hookQueue // by hook
 }
 
@@ -38,9 +38,9 @@ const (
 
 var hookNames = [hooksCount]string{"OnMessage", "OnJoin", "OnLeave"}
 
-// hookQueue is the account of one hook.
+// hookQueue is the account of the queued calls of one hook.
 type hookQueue struct {
-	size    int  // bytes of its waiting calls
+	size    int  // bytes of its queued calls
 	dropped bool // a call was dropped since the last warning
 }
 
@@ -53,12 +53,12 @@ func newHooks(c Config, running *sync.WaitGroup) *hooks {
 	return &hooks{message: c.OnMessage, join: c.OnJoin, leave: c.OnLeave, warn: c.Warn, running: running}
 }
 
-// messageSent has OnMessage called.
+// messageSent queues a call of OnMessage.
 func (h *hooks) messageSent(m room.Message) {
 	h.add(onMessage, len(m.Data), func() { h.message(m) })
 }
 
-// memberChanged has OnJoin or OnLeave called.
+// memberChanged queues a call of OnJoin or OnLeave.
 func (h *hooks) memberChanged(name room.Name, c room.Change) {
 	switch {
 	case c.Event == room.EventJoin && h.join != nil:
@@ -68,10 +68,10 @@ func (h *hooks) memberChanged(name room.Name, c room.Change) {
 	}
 }
 
-// add queues a call of the hook, whose arguments have that many bytes. It does not wait: above the
-// limit of the hook it drops the call.
+// add queues a call of the hook. size is the number of bytes of its arguments. add does not wait:
+// above the limit of the hook it drops the call.
 func (h *hooks) add(hook, size int, f func()) {
-	size += 256 // of the call itself, about
+	size += 256 // approximate size of the call itself
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	q := &h.queues[hook]
@@ -83,10 +83,11 @@ func (h *hooks) add(hook, size int, f func()) {
 	h.waiting = append(h.waiting, call{hook, size, f})
 	if !h.busy {
 		h.busy = true
-		h.running.Go(h.run) // ends when no call waits
+		h.running.Go(h.run) // ends when no call is queued
 	}
 }
 
+// run calls the queued hooks until the queue is empty.
 func (h *hooks) run() {
 	for {
 		h.mu.Lock()
@@ -101,13 +102,14 @@ func (h *hooks) run() {
 			c.f()
 			calls[i] = call{} // frees its arguments
 			if h.called(c) {
-				h.warn.Warn(context.Background(), "hook is too slow: calls dropped", "hook", hookNames[c.hook])
+				h.warn.Warn(context.Background(), "hook too slow: calls dropped", "hook", hookNames[c.hook])
 			}
 		}
 	}
 }
 
-// called takes a call off the hook's account, and reports whether calls of the hook were dropped.
+// called removes a finished call from the account of its hook. It reports whether calls of the hook
+// were dropped since the last report.
 func (h *hooks) called(c call) (dropped bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -8,9 +8,15 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// join counts the connection and has the new number published. The client gets the replay at once.
-// Its snapshot and count follow at once where the snapshot is small and no member change waits,
-// which its own arrival may be; else at the end of the flush interval, with the messages since.
+// join counts the connection, and publishes the new count. The client gets its events in this
+// order:
+//
+//  1. retry, and reset or the replay: at once
+//  2. snapshot and count: at once if the snapshot is small and no member change is pending,
+//     otherwise at the end of the flush interval
+//  3. the messages since step 1
+//
+// The pending member change may be the join of this very user.
 func (c *counter) join(conn *Connection, u room.User, r resumption) (state, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -33,7 +39,7 @@ func (c *counter) join(conn *Connection, u room.User, r resumption) (state, erro
 		if greeting != nil {
 			conn.client.Send(greeting)
 		}
-		c.shared.conns.enter(conn, false) // under the lock: a kick or Close ends the connections of the room
+		c.shared.conns.enter(conn, false) // under the lock, so that no kick and no Close misses it
 		w := c.waitsLocked()
 		w.joiners = append(w.joiners, joiner{conn, c.position.String(), w.next()})
 	}
@@ -41,8 +47,9 @@ func (c *counter) join(conn *Connection, u room.User, r resumption) (state, erro
 	return c.stateSinceLocked(before, now), nil
 }
 
-// greetLocked returns the first events of a client: the time to wait before it reconnects, and a
-// reset if messages are lost to it. With a replay it sends both itself, and returns nil.
+// greetLocked returns the first events of a client: retry (the time before it reconnects), and
+// reset if messages are lost to it. If there is a replay, it sends retry and the replay itself, and
+// returns nil.
 func (c *counter) greetLocked(conn *Connection, r resumption) (greeting []byte) {
 	greeting = AppendRetry(make([]byte, 0, 256), time.Second, 3*time.Second)
 	switch {
@@ -58,12 +65,20 @@ func (c *counter) greetLocked(conn *Connection, r resumption) (greeting []byte) 
 	return greeting
 }
 
-// admitAtOnceLocked sends the joiner its own snapshot, after the greeting, and attaches it to the
-// shared stream, between two counts. It reports false, having sent nothing, where the snapshot is
-// large, or where a member change waits: the joiner would receive that change a second time.
+// admitAtOnceLocked admits a joiner within a flush interval: it sends the greeting and a snapshot
+// of its own, and attaches the joiner to the shared stream. It sends nothing and returns false
 //
-// The joiner may now hold a count that the other clients do not, and that may be wrong before the
-// next count: ahead has the next count published even if it equals the last one.
+//   - if the snapshot is large, or
+//   - if a member change is pending: the joiner would receive that change twice.
+//
+// The joiner may now hold a count that no other client holds. If the room changes back before the
+// next count, that count equals the last one. Then ahead makes sure that it is published:
+//
+//	time          shared stream       joiner
+//	0 ms          count 4
+//	10 ms                             count 5, as the fifth connection
+//	20 ms         another leaves
+//	50 ms         count 4 (ahead)     count 4
 func (c *counter) admitAtOnceLocked(conn *Connection, greeting []byte, now time.Time) bool {
 	c.room.Expire(now)
 	if !c.room.Counting() && (c.room.HasNews(now) || c.room.MembersExceed(maxSnapshot)) {
@@ -82,7 +97,7 @@ func (c *counter) admitAtOnceLocked(conn *Connection, greeting []byte, now time.
 	return true
 }
 
-// leave takes the connection out of the count.
+// leave removes the connection from the count.
 func (c *counter) leave(conn *Connection, why room.Reason) state {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -97,7 +112,7 @@ func (c *counter) leave(conn *Connection, why room.Reason) state {
 	return c.stateSinceLocked(before, now)
 }
 
-// dropJoinerLocked removes a joiner, and reports whether the connection was one.
+// dropJoinerLocked removes a joiner. It reports whether the connection was a joiner.
 func (c *counter) dropJoinerLocked(conn *Connection) bool {
 	w := c.waits
 	if w == nil {
@@ -112,7 +127,7 @@ func (c *counter) dropJoinerLocked(conn *Connection) bool {
 	return true
 }
 
-// remove removes the user with all its connections, which end.
+// remove removes the user, and ends all its connections in the room.
 func (c *counter) remove(user room.UserID, why stream.End) state {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -130,7 +145,7 @@ func (c *counter) has(user room.UserID) bool {
 	return c.room.Has(user)
 }
 
-// update replaces the info of a member, and reports whether it is here.
+// update replaces the info of a member. It reports whether the user is a member.
 func (c *counter) update(user room.UserID, info []byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -141,8 +156,8 @@ func (c *counter) update(user room.UserID, info []byte) bool {
 	return here
 }
 
-// wake is called by the timer: a flush interval has ended, or a grace period, or the time of an
-// unused room.
+// wake is called by the timer: at the end of a flush interval, of a grace period, or of the age of
+// an unused room.
 func (c *counter) wake() state {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -151,7 +166,7 @@ func (c *counter) wake() state {
 	return c.stateSinceLocked(before, now)
 }
 
-// members returns a page of the members, with the sizes of the sets at that moment.
+// members returns a page of the members, and the counts of the same moment.
 func (c *counter) members(after room.UserID, limit int) (p Page) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -163,8 +178,8 @@ func (c *counter) members(after room.UserID, limit int) (p Page) {
 // Page is a page of the members of a room.
 type Page struct {
 	Connections, Users int           // of the whole room
-	Members            []room.Member // sorted by id; the caller's own, never nil
-	More               bool          // members follow
+	Members            []room.Member // sorted by id; owned by the caller, never nil
+	More               bool          // more members follow
 }
 
 // sizes returns the numbers of connections and users.

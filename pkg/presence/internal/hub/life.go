@@ -11,7 +11,7 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// Open returns a hub that is connected to its backplane. [Hub.Close] ends it.
+// Open creates a hub and connects it to its backplane. [Hub.Close] ends it.
 func Open(c Config) (*Hub, error) {
 	if c.Clock == nil {
 		c.Clock = system{}
@@ -42,16 +42,18 @@ func Open(c Config) (*Hub, error) {
 	return h, nil
 }
 
+// unsubscribe ends the subscriptions to commands and bans.
 func (h *Hub) unsubscribe() {
 	for _, cancel := range h.cancel {
 		cancel()
 	}
 }
 
-// Close ends the hub: from now on it takes no message and no connection. All messages that it took
-// reach the clients, then each client gets goodbye draining. Close returns when the last connection
-// has ended and no hook runs, or with ctx's error when ctx ends first; the rest then happens behind
-// it. A second call waits for the first.
+// Close ends the hub. The hub accepts no message and no connection from now on. The messages that
+// it has accepted reach the clients. Then each client gets goodbye with reason draining.
+//
+// Close returns when the last connection has ended and no hook runs. If ctx ends first, Close
+// returns its error, and the shutdown goes on in the background. A second call waits for the first.
 func (h *Hub) Close(ctx context.Context) error {
 	if h.draining.CompareAndSwap(false, true) {
 		go func() { // ends with the last connection: each has 2 s for its goodbye
@@ -67,7 +69,13 @@ func (h *Hub) Close(ctx context.Context) error {
 	}
 }
 
-// drain does the work of Close.
+// drain does the work of Close, in this order:
+//
+//  1. No room is created, and no message is accepted. Wait up to 2 s for the messages on their way.
+//  2. Close each room: its joiners are admitted, and nothing is published after that.
+//  3. Wait until all events are on their way to the clients. End the connections.
+//  4. Wait for the connections, the hooks and the repairs. End the subscriptions.
+//  5. Close the streams, and the bus if the hub owns it.
 func (h *Hub) drain() {
 	h.rooms.close()
 	all := h.rooms.all("")
@@ -75,12 +83,12 @@ func (h *Hub) drain() {
 	defer cancel()
 	for _, l := range all {
 		select {
-		case <-l.settle(): // the messages on their way to the log have come
+		case <-l.settle(): // the log has delivered the messages on their way
 		case <-late.Done():
 		}
 	}
 	for _, l := range all {
-		l.close() // from here on nothing is published
+		l.close() // nothing is published after this
 	}
 	h.config.Streams.Drain()
 	h.conns.end(EndDraining)

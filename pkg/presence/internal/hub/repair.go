@@ -6,23 +6,28 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// gap is the part of the log that must be read, as the subscription may have lost it.
+// gap is a part of the log that the subscription may have lost. It must be read from the log.
 type gap struct {
-	after  uint64 // the position of the last message before it
-	losses uint32 // counter.losses then
-	anew   bool   // the log was made anew: the clients have got reset, and need no other
+	after  uint64 // position of the last message before the gap
+	losses uint32 // counter.losses when the gap was found
+	anew   bool   // the log was recreated: the clients got reset, and need no other
 }
 
-// gapLocked returns what must be read after an interruption.
+// gapLocked returns the gap to read after an interruption.
 func (c *counter) gapLocked() *gap {
 	g := &gap{c.position.Seq, c.losses, c.waits.anew}
 	c.waits.again, c.waits.anew = false, false
 	return g
 }
 
-// interrupt notes that messages may have been lost. With another epoch every client gets reset. The
-// caller must read the gap that interrupt returns and call repair: messages that come meanwhile are
-// held. It returns nil while a gap is being read: then repair returns the next one.
+// interrupt notes that the subscription may have lost messages. If the epoch is another one, every
+// client gets reset. The next steps are:
+//
+//  1. interrupt returns the gap. From now on the room holds back messages of the subscription.
+//  2. The caller reads the gap from the log.
+//  3. The caller calls repair, which publishes the messages of the gap and those held back.
+//
+// If a gap is being read already, interrupt returns nil, and repair returns the next gap.
 func (c *counter) interrupt(epoch string) *gap {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -34,7 +39,7 @@ func (c *counter) interrupt(epoch string) *gap {
 		c.position = room.Position{Epoch: epoch}
 		c.resetLocked()
 	case !c.opened:
-		c.losses++ // no client is here, and open has the gap read from the position
+		c.losses++ // the room has no client yet; open reports the loss
 	}
 	if !c.opened {
 		return nil
@@ -42,7 +47,7 @@ func (c *counter) interrupt(epoch string) *gap {
 	w := c.waitsLocked()
 	w.anew = w.anew || anew
 	if w.repairing {
-		w.held, w.again = nil, true // the log has them, too
+		w.held, w.again = nil, true // the next gap includes the held messages
 		return nil
 	}
 	w.repairing = true
@@ -50,12 +55,13 @@ func (c *counter) interrupt(epoch string) *gap {
 	return c.gapLocked()
 }
 
-// resetLocked tells all clients that messages are lost to them, and from where they follow.
+// resetLocked sends reset to all clients and joiners: messages are lost to them, and the next ones
+// follow the current position.
 func (c *counter) resetLocked() {
 	reset := resetEvent(c.position.String())
 	c.stream.Publish(reset, stream.Every)
 	c.losses++
-	for number := range c.pending { // their messages may never come; if they do they need no slot
+	for number := range c.pending { // their messages may never arrive; if they do, they need no slot
 		if c.takePendingLocked(number) {
 			c.stream.Release()
 		}
@@ -72,10 +78,12 @@ func (c *counter) resetLocked() {
 	}
 }
 
-// repair publishes the messages that the log has of a gap, and those that were held. If the log
-// does not have all of them, every client gets reset first. If the log was made anew since, the
-// entries are of the old one, and dropped. After another interruption repair returns the next gap
-// to read.
+// repair publishes the messages of a gap, and then the messages that were held back.
+//
+//   - If the log lacks messages of the gap, every client gets reset first.
+//   - If the log was recreated since, the entries belong to the old log and are dropped.
+//   - If there was another interruption, repair returns the next gap to read. The messages held
+//     back wait for it.
 func (c *counter) repair(g gap, entries []backplane.Entry, complete bool) (state, *gap) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

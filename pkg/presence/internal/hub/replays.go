@@ -10,39 +10,41 @@ import (
 )
 
 const (
-	// replayPatience is the time after which a replay under way counts. Most are sent at once; to
-	// count each message of those would cost more than to send it.
+	// replayPatience is the time after which an unsent replay counts. Most replays are sent at
+	// once. Counting each of their messages would cost more than sending it.
 	replayPatience = 100 * time.Millisecond
-	// messageCost is the bytes that a message in memory takes beside its own.
+	// messageCost is the overhead of a message in memory, in bytes.
 	messageCost = 200
 )
 
-// replays bounds the messages that replays under way hold, over all rooms: a client that reads
-// slowly holds messages that the log has dropped meanwhile. A message counts once, however many
-// replays hold it. The log has a limit of its own, of the same size: as long as the log holds
-// all of these messages, no replay is ended. Above the limit the oldest replays end, also those
-// whose messages the log still has.
+// replays is the budget of replays: it limits the bytes of messages that unsent replays hold, over
+// all rooms. Without it, slow clients could keep any number of messages in memory that the log has
+// dropped meanwhile.
+//
+// A message counts once, however many replays hold it. Above the limit the oldest replays end, even
+// if the log still has their messages. The log has its own limit of the same size. So no replay
+// ends as long as the log holds all of these messages.
 type replays struct {
 	limit int // bytes
 	clock Clock
 
-	mu       sync.Mutex // guards what follows
-	underWay list.List  // of *replay, the oldest first
-	holders  map[*byte]int
-	bytes    int   // of the messages in holders
-	timer    Timer // calls review; nil while every replay counts
+	mu       sync.Mutex    // guards the fields below
+	underWay list.List     // of *replay, the oldest first
+	holders  map[*byte]int // number of counted replays that hold each message, by holderID
+	bytes    int           // of the messages in holders
+	timer    Timer         // calls review; nil while every replay counts
 }
 
-// replay is the account of one.
+// replay is the account of one unsent replay.
 type replay struct {
 	conn    *Connection
 	entries []backplane.Entry
 	since   time.Time
 	counted bool
-	element *list.Element // nil once it is over
+	element *list.Element // in replays.underWay; nil after the end
 }
 
-// start adds a replay, which must not be empty.
+// start adds a replay. entries must not be empty.
 func (r *replays) start(conn *Connection, entries []backplane.Entry) *replay {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -61,9 +63,11 @@ func (r *replays) sent(p *replay) {
 	r.removeLocked(p)
 }
 
-// review counts the replays that are under way for long. Above the limit it ends the connections of
-// the older half of them. They count no more, though they have 2 s for their goodbye: else the next
-// ones would have to go as well.
+// review counts the replays that have been unsent for replayPatience. While they exceed the limit,
+// it ends the connections of the older half.
+//
+// A connection has 2 s for its goodbye, but its replay stops counting at once. Otherwise the next
+// review would end further connections.
 func (r *replays) review() {
 	r.mu.Lock()
 	now := r.clock.Now()
@@ -110,8 +114,9 @@ func (r *replays) countLocked(p *replay) {
 	}
 }
 
-// holderID returns what tells the bytes of an entry from those of another: a message of the memory
-// log is in memory once. Entries without bytes, which are no messages, count as one.
+// holderID identifies the bytes of an entry by their address. A message of the memory log is in
+// memory once, so all replays have the same address. Entries without bytes are no messages, and
+// count as one.
 func holderID(e backplane.Entry) *byte {
 	if len(e.Data) == 0 {
 		return nil

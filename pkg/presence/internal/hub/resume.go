@@ -10,22 +10,22 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// resumption is the answer to the id that a client resumes with.
+// resumption is the result of reading the log for a client that resumes.
 type resumption struct {
-	reading bool // the counter has the caller as a reader: join takes it off
+	reading bool // the caller is in waits.readers; join removes it
 	reset   bool // messages are lost to the client
 	entries []backplane.Entry
 	pieces  [][]byte // the replay of the entries
-	after   uint64   // the last position of entries, or the client's
-	recent  int      // number of the first recent message that came meanwhile
-	losses  uint32   // counter.losses then
+	after   uint64   // position of the last entry, or of the client
+	recent  int      // number of the first recent message that arrived meanwhile
+	losses  uint32   // counter.losses when reading began
 }
 
-// readTime is how long a joiner waits for the log, before it gets reset.
+// readTime is the maximum time that a joiner waits for the log. Then it gets reset.
 const readTime = 2 * time.Second
 
-// resume reads the messages since the id, without the lock, as the log may take its time. The
-// counter keeps those that come meanwhile. Join must follow, or endReading.
+// resume reads the messages after lastID from the log. It holds no lock meanwhile, as the log may
+// be slow. The counter keeps the messages that arrive meanwhile. The caller must call join next.
 func (c *counter) resume(ctx context.Context, lastID string) (r resumption) {
 	if lastID == "" {
 		return r
@@ -57,20 +57,24 @@ func (c *counter) resume(ctx context.Context, lastID string) (r resumption) {
 	return r
 }
 
-// endReadingLocked takes the caller off the readers, and completes the resumption with the messages
-// that came meanwhile.
+// endReadingLocked removes the caller from the readers, and completes the replay. The log and the
+// subscription are not in step, so there are two cases:
+//
+//	              read from the log   recent messages   replay
+//	log ahead     1 2 3 4             2 3               1 2 3, as 4 will be published
+//	log behind    1 2                 2 3 4             1 2 3 4
 func (c *counter) endReadingLocked(r *resumption) {
 	if !r.reading {
 		return
 	}
 	w := c.waits
-	at, _ := slices.BinarySearch(w.readers, r.recent) // sorted, as the numbers grow
+	at, _ := slices.BinarySearch(w.readers, r.recent) // sorted, because the numbers grow
 	w.readers = slices.Delete(w.readers, at, at+1)
 	defer c.endWaitsLocked()
 	if r.reset = r.reset || r.losses != c.losses; r.reset {
 		return
 	}
-	// The log may be ahead of the subscription, which will deliver the rest.
+	// Cut the entries that the subscription has not delivered yet.
 	n := len(r.entries)
 	for n > 0 && r.entries[n-1].Position > c.position.Seq {
 		n--

@@ -9,16 +9,16 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// sendTime is how long a message waits for a slot and for the log.
+// sendTime is the maximum time that a message waits for a slot and for the log.
 const sendTime = 2 * time.Second
 
-// Send appends the message to the log of the room, from where it reaches every client of the room,
-// and returns its id. Sender is its user, empty for the server. Key is its idempotency key, or
-// empty: for a key that the sender used within two minutes in this room, Send returns the id of
-// that message.
+// Send appends the message to the log of the room and returns its id. From the log it reaches every
+// client of the room. sender is the sending user, or empty for the server. key is the idempotency
+// key, or empty: if the sender has used the key in this room within two minutes, Send returns the
+// id of that earlier message.
 //
 // The error is [ErrBanned], [ErrBusy], [ErrTooManyRooms], [ErrDraining], that of ctx, or that of
-// the backplane. A message whose log failed or took too long may come all the same.
+// the backplane. If the log failed or was too slow, the message may be delivered nevertheless.
 func (h *Hub) Send(ctx context.Context, name room.Name, d Draft, sender room.UserID, key string) (id string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, sendTime, ErrBusy)
 	defer cancel()
@@ -36,7 +36,7 @@ func (h *Hub) Send(ctx context.Context, name room.Name, d Draft, sender room.Use
 		number := h.lastMessage.Add(1)
 		if err := l.expect(number, sender); err != nil {
 			l.stream.Release()
-			if errors.Is(err, errClosed) { // the room was dropped meanwhile: there is a new one
+			if errors.Is(err, errClosed) { // the room was dropped meanwhile: open a new one
 				continue
 			}
 			return "", err
@@ -45,12 +45,14 @@ func (h *Hub) Send(ctx context.Context, name room.Name, d Draft, sender room.Use
 	}
 }
 
-// append appends the message, whose slot is held under that number, to the log.
+// append appends the message to the log. number is the number under which it holds its slot.
 func (h *Hub) append(ctx context.Context, l *live, d Draft, sender room.UserID, key string, number uint64) (id string, err error) {
 	if key != "" {
-		key = string(sender) + "\x00" + key // an id of a user has no control character
+		key = string(sender) + "\x00" + key // a user id has no control character
 	}
-	epoch := h.epoch() // in a newer one the position may be another message's; with this one it gets reset
+	// Read the epoch before the append. If the log is recreated meanwhile, a client that resumes
+	// with the old epoch gets reset. With the new epoch, the position could be another message's.
+	epoch := h.epoch()
 	position, duplicate, err := h.config.Bus.Append(ctx, l.name, key, newRecord(h.node, number, d))
 	if err != nil || duplicate {
 		h.note(l, l.abandon(number))

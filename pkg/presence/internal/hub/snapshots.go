@@ -5,25 +5,26 @@ import (
 	"sync"
 )
 
-// snapshots bounds the snapshots that are on their way to joiners, over all rooms. Each flush
-// interval with joiners makes another one, which is in memory once for all of them.
+// snapshots is the budget of snapshots: it limits the bytes of the snapshots that joiners have not
+// taken yet, over all rooms. Each flush interval with joiners encodes one snapshot. It is in memory
+// once for all of them.
 type snapshots struct {
 	limit int // bytes
 
-	mu       sync.Mutex // guards what follows; taken under a room's
+	mu       sync.Mutex // guards the fields below; taken under a counter's mutex
 	underWay list.List  // of *snapshot, the oldest first
-	bytes    int        // of all
+	bytes    int        // of all snapshots in underWay
 }
 
-// snapshot is the account of one.
+// snapshot is the account of one unsent snapshot.
 type snapshot struct {
 	size    int
-	to      map[*Connection]struct{} // have not taken it yet
-	element *list.Element            // of snapshots.underWay; nil once it counts no more
+	to      map[*Connection]struct{} // joiners that have not taken it yet
+	element *list.Element            // in snapshots.underWay; nil when it no longer counts
 }
 
-// start counts a snapshot for these joiners. Above the limit it returns the connections that must
-// end: those of the older half of the snapshots. The newest always goes out.
+// start counts a snapshot for these joiners. Above the limit it returns the connections that the
+// caller must end: those of the older half of the snapshots. The newest is always sent.
 func (s *snapshots) start(size int, joiners []joiner) (n *snapshot, slow []*Connection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -46,7 +47,7 @@ func (s *snapshots) start(size int, joiners []joiner) (n *snapshot, slow []*Conn
 	return n, slow
 }
 
-// sent notes that the client has taken the snapshot, or will not. A second call does nothing.
+// sent notes that the client has taken the snapshot or has ended. A second call does nothing.
 func (s *snapshots) sent(n *snapshot, conn *Connection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -64,7 +65,7 @@ func (s *snapshots) removeLocked(n *snapshot) {
 	}
 }
 
-// held returns the number of snapshots under way and their bytes.
+// held returns the number of unsent snapshots, and their bytes.
 func (s *snapshots) held() (count, bytes int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

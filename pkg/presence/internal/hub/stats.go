@@ -2,28 +2,29 @@ package hub
 
 import "example.com/presence/pkg/presence/backplane"
 
-// Stats are figures of this node. Numbers of now go up and down; totals count since the start.
+// Stats holds figures of this node. The current figures go up and down. The totals count from the
+// start of the hub.
 type Stats struct {
-	Connections int // open streams, now
-	Users       int // users with an open stream, now
-	Rooms       int // rooms in memory, now: those in use, and those kept for their history
-	Bans        int // bans in force, now
+	Connections int // current open streams
+	Users       int // current users with an open stream
+	Rooms       int // current rooms in memory: those in use, and those kept for their history
+	Bans        int // current bans
 
-	Joins     uint64 // users that came into a room, and were there at the end of the flush interval
-	Leaves    uint64 // users of Joins that left
-	Messages  uint64 // messages published to the clients of this node
-	Counts    uint64 // user counts published
-	Snapshots uint64 // snapshots encoded for joiners and crossings of the member limit
-	Resets    uint64 // clients that could not resume
+	Joins     uint64 // total users that joined a room and stayed until the end of the flush interval
+	Leaves    uint64 // total users counted in Joins that left
+	Messages  uint64 // total messages published to the clients of this node
+	Counts    uint64 // total user counts published
+	Snapshots uint64 // total snapshots encoded, for joiners and for crossings of the member limit
+	Resets    uint64 // total clients that could not resume
 
-	LogBytes int // bytes of the message log in memory, now; 0 with another backplane
-	LogKeys  int // its idempotency keys, now
+	LogBytes int // current bytes of the memory log; 0 with another backplane
+	LogKeys  int // current idempotency keys of the memory log; 0 with another backplane
 
-	SnapshotsUnsent     int // snapshots that clients have not taken yet, now
-	SnapshotBytesUnsent int // their bytes
+	SnapshotsUnsent     int // current snapshots that clients have not taken yet
+	SnapshotBytesUnsent int // current bytes of these snapshots
 }
 
-// Stats returns the figures of now.
+// Stats returns the current figures.
 func (h *Hub) Stats() Stats {
 	s := Stats{
 		Rooms:     h.rooms.size(),

@@ -12,9 +12,9 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// The data of each event is written here. These lines were captured from the stream of a client
-// that joined as the second one; the id lines are left out. The first block has no event: a browser
-// takes its retry and dispatches nothing.
+// This file builds the data of each event. The lines below were captured from the stream of the
+// second client of a room, without the id lines. The first block has no event: a browser applies
+// its retry and dispatches nothing.
 //
 //	retry: 1734
 //
@@ -36,7 +36,7 @@ import (
 //	data: {"id":"carol","name":"Carol","info":{},"connections":2,"users":2,"reason":"closed"}
 //	event: leave
 
-// changeEvent is a join, an update or a leave.
+// changeEvent returns the event of a join, an update or a leave.
 func changeEvent(id string, r *room.Room, c room.Change) stream.Event {
 	e := stream.Event{ID: id, Name: string(c.Event)}
 	if c.Event == room.EventUpdate {
@@ -57,19 +57,19 @@ func changeEvent(id string, r *room.Room, c room.Change) stream.Event {
 	return e
 }
 
-// countEvent is the user count.
+// countEvent returns the event of the user count.
 func countEvent(id string, n int) stream.Event {
 	return stream.Event{ID: id, Name: string(room.EventCount), Data: strconv.AppendInt(nil, int64(n), 10)}
 }
 
-// syncEvent is the snapshot of a room.
+// syncEvent returns the event of a snapshot.
 func syncEvent(id string, snapshot []byte) stream.Event {
 	return stream.Event{ID: id, Name: string(room.EventSync), Data: snapshot}
 }
 
-// snapshotOf returns the snapshot of a room: the data of sync.
+// snapshotOf returns the snapshot of a room: the data of the sync event.
 func snapshotOf(r *room.Room, heartbeat time.Duration) []byte {
-	if r.Counting() { // by hand, as in a large room each joiner has its own
+	if r.Counting() { // formatted by hand: in a large room each joiner has its own
 		return fmt.Appendf(nil, `{"connections":%d,"users":%d,"complete":false,"heartbeat":%v}`,
 			r.Connections(), r.Users(), heartbeat.Seconds())
 	}
@@ -84,21 +84,21 @@ func snapshotOf(r *room.Room, heartbeat time.Duration) []byte {
 	return compact.Encode(sync)
 }
 
-// resetEvent tells a client that messages before this position are lost to it.
+// resetEvent returns the event that reports lost messages: those before this position.
 func resetEvent(id string) stream.Event {
 	return stream.Event{ID: id, Name: string(room.EventReset), Data: []byte(`{"reason":"history"}`)}
 }
 
-// expiringEvent announces the end of a token, in seconds, rounded up. It is for one client alone,
-// and so has no id.
+// expiringEvent announces the expiry of a token: the seconds left, rounded up. It is for one client
+// only, so it has no id.
 func expiringEvent(left time.Duration) stream.Event {
 	in := (left + time.Second - 1) / time.Second
 	return stream.Event{Name: string(room.EventExpiring), Data: fmt.Appendf(nil, `{"in":%d}`, in)}
 }
 
-// AppendRetry appends the block that sets the time after which a browser reconnects (WHATWG HTML
-// section 9.2.6): a random time from min to max, so that a restart does not bring all clients back
-// at once.
+// AppendRetry appends the retry block, which sets the time after which a browser reconnects (WHATWG
+// HTML section 9.2.6). The time is random, from min to max, so that not all clients reconnect at
+// once after a restart.
 func AppendRetry(b []byte, min, max time.Duration) []byte {
 	b = strconv.AppendInt(append(b, "retry: "...), (min + rand.N(max-min)).Milliseconds(), 10)
 	return append(b, "\n\n"...)
