@@ -11,8 +11,8 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// Kick returns when this node has applied the row, or after a second. A ban holds in its room alone,
-// and ends by the clock of the hub, however long the engine keeps the row.
+// Kick returns when this node has applied the row, or after 1 s. A ban holds in its room only. It
+// ends by the clock of the hub, however long the engine keeps the row.
 func TestKick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		delay, clock := 300*time.Millisecond, &stoppedClock{}
@@ -25,11 +25,11 @@ func TestKick(t *testing.T) {
 		n.join("den", "bob", hub.Lease{}, "")
 
 		if err := n.Kick(t.Context(), "lobby", "absent", time.Minute); !errors.Is(err, hub.ErrNotInRoom) {
-			t.Errorf("of an absent user: %v", err)
+			t.Errorf("kick of an absent user: got %v, want %v", err, hub.ErrNotInRoom)
 		}
 		for _, d := range []time.Duration{hub.MinBan - 1, hub.MaxBan + 1} {
 			if err := n.Kick(t.Context(), "lobby", "bob", d); !errors.Is(err, hub.ErrBan) {
-				t.Errorf("for %v: %v", d, err)
+				t.Errorf("kick for %v: got %v, want %v", d, err, hub.ErrBan)
 			}
 		}
 		start := time.Now()
@@ -37,33 +37,33 @@ func TestKick(t *testing.T) {
 			t.Fatal(err)
 		}
 		if d := time.Since(start); d != delay {
-			t.Errorf("it returned after %v, the row came after %v", d, delay)
+			t.Errorf("Kick returned after %v, want %v, the delay of the row", d, delay)
 		}
 		if synctest.Wait(); bob.end() != hub.EndRemoved {
-			t.Errorf("the user's stream ended %q", bob.end())
+			t.Errorf("stream of the kicked user: ended %q, want %q", bob.end(), hub.EndRemoved)
 		}
 		if atEnd.IsZero() {
-			t.Error("the stream ended before the ban was known: its client could join again")
+			t.Error("the stream ended before the ban was noted: its client could join again")
 		}
 		if end := n.BanEnd("den", "bob"); !end.IsZero() {
-			t.Errorf("banned from another room until %v", end)
+			t.Errorf("banned from another room until %v, want no ban", end)
 		}
 		n.join("den", "bob", hub.Lease{}, "")
 		clock.advance(time.Minute)
 		if end := n.BanEnd("lobby", "bob"); !end.IsZero() {
-			t.Errorf("banned until %v, and now it is %v", end, clock.Now())
+			t.Errorf("banned until %v at %v, want no ban", end, clock.Now())
 		}
 		n.join("lobby", "bob", hub.Lease{}, "")
 
 		delay = time.Hour
 		start = time.Now()
 		if err := n.Kick(t.Context(), "lobby", "bob", time.Minute); err != nil || time.Since(start) != time.Second {
-			t.Errorf("a row that does not come: %v after %v", err, time.Since(start))
+			t.Errorf("kick whose row does not arrive: got %v after %v, want no error after 1 s", err, time.Since(start))
 		}
 	})
 }
 
-// A ban that comes while the user's replay is read refuses the join, and the room stays a candidate
+// A ban that arrives while the user's replay is read refuses the join. The room stays a candidate
 // for eviction.
 func TestBanDuringReplay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -88,10 +88,10 @@ func TestBanDuringReplay(t *testing.T) {
 		}
 		synctest.Wait()
 		if _, err := n.Connect(t.Context(), "den", "carol", hub.Lease{}); !errors.Is(err, hub.ErrTooManyRooms) {
-			t.Errorf("while the log of the room is read: %v", err)
+			t.Errorf("second room while the log of the first is read: got %v, want %v", err, hub.ErrTooManyRooms)
 		}
 		if err := <-joined; !errors.Is(err, hub.ErrBanned) {
-			t.Errorf("the join: %v", err)
+			t.Errorf("join of a banned user: got %v, want %v", err, hub.ErrBanned)
 		}
 		n.Leave(conn, stream.Closed)
 		n.join("den", "carol", hub.Lease{}, "")

@@ -11,8 +11,8 @@ import (
 	"example.com/presence/pkg/presence/internal/stream"
 )
 
-// Snapshots that clients do not take hold no more bytes than the limit: the older half of them is
-// dropped with its clients. Those that were taken count no more.
+// Snapshots that clients do not take hold at most the limit in bytes: above it, the older half is
+// dropped with its clients. Snapshots that were taken do not count.
 func TestSnapshotBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const limit = 2000
@@ -23,7 +23,7 @@ func TestSnapshotBudget(t *testing.T) {
 			c.take()
 		}
 		if s := n.Stats(); s.SnapshotsUnsent != 0 || s.SnapshotBytesUnsent != 0 {
-			t.Fatalf("%d snapshots of %d bytes are under way, but all were taken", s.SnapshotsUnsent, s.SnapshotBytesUnsent)
+			t.Fatalf("%d unsent snapshots of %d bytes, want 0: all were taken", s.SnapshotsUnsent, s.SnapshotBytesUnsent)
 		}
 		var held []*fakeClient
 		for range 40 {
@@ -35,26 +35,26 @@ func TestSnapshotBudget(t *testing.T) {
 			for i, c := range held {
 				if c.end() == stream.Slow {
 					if dropped++; dropped != i+1 {
-						t.Fatalf("client %d of %d is dropped, an older one not", i, len(held))
+						t.Fatalf("client %d of %d is dropped, but an older one is not", i, len(held))
 					}
 				}
 			}
 			s := n.Stats()
 			if s.SnapshotBytesUnsent > limit || s.SnapshotsUnsent != len(held)-dropped {
-				t.Fatalf("%d snapshots of %d bytes are under way to %d clients", s.SnapshotsUnsent, s.SnapshotBytesUnsent, len(held)-dropped)
+				t.Fatalf("%d unsent snapshots of %d bytes for %d clients", s.SnapshotsUnsent, s.SnapshotBytesUnsent, len(held)-dropped)
 			}
 			if dropped > 0 {
 				if older := len(held) - 1; dropped != (older+1)/2 {
-					t.Errorf("of %d older snapshots %d are dropped", older, dropped)
+					t.Errorf("of %d older snapshots %d are dropped, want %d", older, dropped, (older+1)/2)
 				}
 				return
 			}
 		}
-		t.Error("no snapshot is dropped")
+		t.Error("no snapshot is dropped above the limit")
 	})
 }
 
-// Replays count after 100 ms, each in its time, and no more once they have ended.
+// Each replay counts from 100 ms after its start until its end.
 func TestReplayBudgetOverTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory(), func(c *hub.Config) { c.MaxReplay = 250 << 10 })
@@ -66,12 +66,12 @@ func TestReplayBudgetOverTime(t *testing.T) {
 		stuck := func(name string) *fakeClient {
 			return n.join(name, "bob", hub.Lease{}, first[name], func(c *fakeClient) { c.holds = true })
 		}
-		for range 10 { // one after the other they are under the limit
+		for range 10 { // one at a time: under the limit
 			for _, name := range []string{"a", "b", "c", "d"} {
 				c := stuck(name)
 				time.Sleep(time.Second)
 				if synctest.Wait(); c.end() != "" {
-					t.Fatalf("a replay alone was ended: %q", c.end())
+					t.Fatalf("a single replay under the limit: ended %q", c.end())
 				}
 				c.Drop(stream.Closed)
 			}
@@ -80,7 +80,7 @@ func TestReplayBudgetOverTime(t *testing.T) {
 		time.Sleep(time.Second)
 		for _, c := range held {
 			if synctest.Wait(); c.end() != "" {
-				t.Errorf("of two replays under the limit one was ended: %q", c.end())
+				t.Errorf("one of two replays under the limit: ended %q", c.end())
 			}
 			c.Drop(stream.Closed)
 		}
@@ -91,7 +91,7 @@ func TestReplayBudgetOverTime(t *testing.T) {
 		time.Sleep(200 * time.Millisecond)
 		synctest.Wait()
 		if held[0].end() != stream.Slow || held[2].end() != "" {
-			t.Errorf("of three replays above the limit: oldest ended %q, newest %q", held[0].end(), held[2].end())
+			t.Errorf("three replays above the limit: oldest ended %q, newest %q; want slow and not ended", held[0].end(), held[2].end())
 		}
 	})
 }

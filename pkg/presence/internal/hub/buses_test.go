@@ -15,7 +15,7 @@ import (
 // clear empties the log of the room, as another node would.
 func (n *node) clear(name room.Name) error { return n.bus.Clear(n.t.Context(), name) }
 
-// countingBus knows the subscriptions and watches that have not been cancelled.
+// countingBus records the subscriptions and watches that have not been cancelled.
 type countingBus struct {
 	backplane.Bus
 
@@ -23,7 +23,7 @@ type countingBus struct {
 	topics []room.Name
 }
 
-// open returns the topics of the open subscriptions, sorted; that of the table is "table".
+// open returns the topics of the open subscriptions, sorted. A watch of the table is "table".
 func (b *countingBus) open() []room.Name {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -56,15 +56,15 @@ func (b *countingBus) add(topic room.Name, cancel func()) func() {
 	})
 }
 
-// slowBus delays Append and Read, or has Append fail.
+// slowBus delays Append and Read, or makes Append fail.
 type slowBus struct {
 	backplane.Bus
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	delay    time.Duration
 	late     bool // Read reads after the delay, not before
 	err      error
-	happened bool // an Append that fails happens all the same
+	happened bool // an Append that fails has appended nevertheless
 }
 
 func (b *slowBus) set(delay time.Duration, late bool) {
@@ -110,12 +110,12 @@ func (b *slowBus) Read(ctx context.Context, name room.Name, after uint64) ([]bac
 type epochBus struct {
 	backplane.Bus
 
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // guards the fields below
 	epoch string
 	deaf  bool // messages are lost
 	lost  []func()
 
-	atSubscribe string // the epoch from the next subscription on; empty: no other
+	atSubscribe string // the epoch from the next subscription on; empty: no change
 }
 
 func (b *epochBus) Status() backplane.Status {
@@ -144,7 +144,7 @@ func (b *epochBus) Subscribe(topic room.Name, h backplane.Handler) (func(), erro
 	return b.Bus.Subscribe(topic, h)
 }
 
-// interrupt loses messages from now on, or ends that.
+// interrupt starts the loss of messages, or ends it.
 func (b *epochBus) interrupt(deaf bool) {
 	b.mu.Lock()
 	b.deaf = deaf
@@ -154,7 +154,7 @@ func (b *epochBus) interrupt(deaf bool) {
 	}
 }
 
-// change sets the epoch, and has the subscribers read the log again.
+// change sets the epoch, and makes the subscribers read the log again.
 func (b *epochBus) change(epoch string) {
 	b.mu.Lock()
 	b.epoch = epoch
@@ -165,9 +165,9 @@ func (b *epochBus) change(epoch string) {
 	}
 }
 
-// stoppedClock goes on by advance only.
+// stoppedClock moves only by advance.
 type stoppedClock struct {
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below, and the timers
 	now    time.Time
 	timers []*stoppedTimer
 }
@@ -212,7 +212,7 @@ func (t *stoppedTimer) Reset(d time.Duration) (armed bool) {
 	return armed
 }
 
-// advance lets the time pass in steps of 10 ms.
+// advance moves the time in steps of 10 ms, and runs the timers that are due.
 func (c *stoppedClock) advance(d time.Duration) {
 	for end := c.Now().Add(d); c.Now().Before(end); {
 		c.mu.Lock()
@@ -231,15 +231,15 @@ func (c *stoppedClock) advance(d time.Duration) {
 	}
 }
 
-// hookedBus calls its functions, where they are set, in place of those of the bus below.
+// hookedBus calls its own functions, where they are set, instead of the functions of its Bus.
 type hookedBus struct {
 	backplane.Bus
 	last  func() (uint64, error)
 	read  func() ([]backplane.Entry, bool, error)
 	entry func(deliver func()) // delivers an entry
 	row   func(deliver func()) // delivers a row
-	watch error                // of Watch
-	mute  bool                 // nobody answers to Ask
+	watch error                // error of Watch
+	mute  bool                 // no node answers to Ask
 }
 
 func (b *hookedBus) Ask(ctx context.Context, topic room.Name, request []byte, answer func([]byte) bool) error {
@@ -280,7 +280,7 @@ func (b *hookedBus) Watch(f func(backplane.Row)) (func(), error) {
 	return b.Bus.Watch(func(r backplane.Row) { b.row(func() { f(r) }) })
 }
 
-// armed returns the number of timers that run.
+// armed returns the number of armed timers.
 func (c *stoppedClock) armed() (n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -12,8 +12,8 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// Commands keep every byte: of an info, which the wire has as the client sent it, and of sids and
-// sessions, which an authenticator may make of any bytes.
+// Commands keep every byte. The wire has an info exactly as the client sent it. An authenticator
+// may use any bytes in sids and sessions.
 func TestCommandsKeepBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory())
@@ -30,7 +30,7 @@ func TestCommandsKeepBytes(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got := string(page.Members[0].Info); got != info {
-				t.Errorf("the info is %s, want %s", got, info)
+				t.Errorf("info: got %s, want %s", got, info)
 			}
 		}
 		lease := hub.Lease{SID: sid, Session: next, Expires: in(2 * time.Minute)}
@@ -39,18 +39,18 @@ func TestCommandsKeepBytes(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		if got := alice.take(); strings.Contains(got, "goodbye") {
-			t.Errorf("after a renewal alice got %q", got)
+			t.Errorf("after a renewal alice got %q, want no goodbye", got)
 		}
 		if err := n.SignOut(t.Context(), "alice", next); err != nil {
 			t.Fatal(err)
 		}
 		if got := alice.take(); !strings.HasSuffix(got, `goodbye:{"reason":"signed out"}`) {
-			t.Errorf("signed out, alice got %q", got)
+			t.Errorf("after a sign-out alice got %q, want goodbye signed out", got)
 		}
 	})
 }
 
-// After Close a renewal and a sign-out succeed: no stream of this node is left.
+// After Close a renewal and a sign-out succeed: this node has no stream any more.
 func TestSessionAfterClose(t *testing.T) {
 	for _, own := range []bool{false, true} {
 		n := openNode(t, memory(), func(c *hub.Config) { c.OwnBus = own })
@@ -66,15 +66,15 @@ func TestSessionAfterClose(t *testing.T) {
 	}
 }
 
-// An update reaches the clients at the end of the flush interval. One of an absent user, or on a hub
-// that is closed, or that no node answers, is an error of its own.
+// An update reaches the clients at the end of the flush interval. There is a separate error for an
+// absent user, for a closed hub, and if no node answers.
 func TestUpdate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := &hookedBus{Bus: memory()}
 		n := openNode(t, bus)
 		alice := n.join("lobby", "alice", hub.Lease{}, "")
 		time.Sleep(time.Second)
-		for range 2 { // the second gets a count that the others do not have yet
+		for range 2 { // the second gets a count that the other clients do not have yet
 			n.join("lobby", "alice", hub.Lease{}, "")
 		}
 		time.Sleep(time.Second)
@@ -88,23 +88,23 @@ func TestUpdate(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 		if err := update("bob"); !errors.Is(err, hub.ErrNotInRoom) {
-			t.Errorf("of an absent user: %v", err)
+			t.Errorf("update of an absent user: got %v, want %v", err, hub.ErrNotInRoom)
 		}
 		bus.mute = true
 		if err := update("alice"); !errors.Is(err, backplane.ErrUnavailable) {
-			t.Errorf("without an answer: %v", err)
+			t.Errorf("update without an answer: got %v, want %v", err, backplane.ErrUnavailable)
 		}
 		bus.mute = false
 		if err := n.Close(t.Context()); err != nil {
 			t.Error(err)
 		}
 		if err := update("alice"); !errors.Is(err, hub.ErrDraining) {
-			t.Errorf("after Close: %v", err)
+			t.Errorf("update after Close: got %v, want %v", err, hub.ErrDraining)
 		}
 	})
 }
 
-// Close closes the bus if it is the hub's own. A hub that cannot be opened leaves no subscription.
+// Close closes the bus if the hub owns it. A hub whose opening fails leaves no subscription.
 func TestOwnBus(t *testing.T) {
 	for _, own := range []bool{false, true} {
 		bus := memory()
@@ -113,11 +113,11 @@ func TestOwnBus(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, _, err := bus.Append(t.Context(), "lobby", "", []byte("1")); errors.Is(err, backplane.ErrClosed) != own {
-			t.Errorf("own bus %v: an append after Close: %v", own, err)
+			t.Errorf("own bus %v: append after Close: %v", own, err)
 		}
 	}
 	bus := &countingBus{Bus: &hookedBus{Bus: memory(), watch: errors.New("no bucket")}}
 	if _, err := hub.Open(hub.Config{Bus: bus, Streams: &fakeStreams{t: t}}); err == nil || len(bus.open()) > 0 {
-		t.Errorf("Watch fails: %v, and there are subscriptions of %q", err, bus.open())
+		t.Errorf("Watch fails: got error %v and subscriptions of %q, want an error and none", err, bus.open())
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// A join and a leave carry the numbers of connections and of users, which differ.
+// A join and a leave carry the number of connections and the number of users. The two differ here.
 func TestNumbersOfChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory())
@@ -38,8 +38,8 @@ func TestNumbersOfChanges(t *testing.T) {
 	})
 }
 
-// A client that crosses the member limit within a flush interval gets its sync at once, and the true
-// count at the end of the interval, also where that is the count before.
+// A client whose join crosses the member limit within a flush interval gets its sync at once. It
+// gets the true count at the end of the interval, even if that equals the count before.
 func TestCrossingWithinInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory(), func(c *hub.Config) { c.MemberLimit = 2 })
@@ -50,17 +50,17 @@ func TestCrossingWithinInterval(t *testing.T) {
 		other := n.join("lobby", "bob", hub.Lease{}, "") // begins an interval, and is published
 		carol := n.join("lobby", "carol", hub.Lease{}, "")
 		if got := carol.take(); got != "sync user count:4" {
-			t.Errorf("at once carol got %q", got)
+			t.Errorf("within the interval carol got %q, want sync and the count 4", got)
 		}
 		other.Drop(stream.Closed)
 		time.Sleep(time.Second)
 		if got := carol.take(); got != "user count:3" {
-			t.Errorf("after the interval carol got %q", got)
+			t.Errorf("after the interval carol got %q, want the count 3", got)
 		}
 	})
 }
 
-// A snapshot that is large waits for the end of the flush interval.
+// A large snapshot waits for the end of the flush interval.
 func TestLargeSnapshotWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory())

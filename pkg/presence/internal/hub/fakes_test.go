@@ -32,8 +32,8 @@ func memory() *backplane.Memory {
 	return backplane.NewMemory(backplane.MemoryConfig{Messages: 100, Age: time.Minute, Bytes: 1 << 20})
 }
 
-// openNode opens a hub on the bus. It is closed with the test, and then holds nothing: no subscription,
-// no client and no slot of a stream.
+// openNode opens a hub on the bus. At the end of the test it closes the hub, and checks that the
+// hub has freed its subscriptions, its clients and the slots of its streams.
 func openNode(t *testing.T, bus backplane.Bus, change ...func(*hub.Config)) *node {
 	t.Helper()
 	n := &node{t: t, bus: bus, subs: &countingBus{Bus: bus}, streams: &fakeStreams{t: t}, opened: time.Now()}
@@ -53,27 +53,27 @@ func openNode(t *testing.T, bus backplane.Bus, change ...func(*hub.Config)) *nod
 	return n
 }
 
-// end closes the hub and checks that it holds nothing.
+// end closes the hub, and checks that it has freed its resources.
 func (n *node) end() {
 	n.Close(context.Background())
 	if open := n.subs.open(); len(open) > 0 {
-		n.t.Errorf("after Close there are subscriptions of %q", open)
+		n.t.Errorf("subscriptions after Close: %q", open)
 	}
 	n.streams.mu.Lock()
 	defer n.streams.mu.Unlock()
 	if !n.streams.closed {
-		n.t.Error("after Close the streams are open")
+		n.t.Error("streams open after Close")
 	}
 	for _, s := range n.streams.all {
 		s.mu.Lock()
 		if len(s.slots) > 0 || len(s.clients) > 0 {
-			n.t.Errorf("after Close the stream of %s has %d slots taken and %d clients", s.name, len(s.slots), len(s.clients))
+			n.t.Errorf("stream of %s after Close: %d slots taken and %d clients, want 0 and 0", s.name, len(s.slots), len(s.clients))
 		}
 		s.mu.Unlock()
 	}
 }
 
-// join has a user join the room.
+// join connects a client of the user, and joins the room.
 func (n *node) join(name, user string, l hub.Lease, lastID string, change ...func(*fakeClient)) *fakeClient {
 	n.t.Helper()
 	conn, err := n.Connect(n.t.Context(), room.Name(name), room.UserID(user), l)
@@ -101,15 +101,15 @@ func (n *node) send(name, user, data string) string {
 	return id
 }
 
-// fakeStreams are shared streams that deliver at once.
+// fakeStreams implements shared streams that deliver at once.
 type fakeStreams struct {
 	t *testing.T
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	fanOut time.Duration
 	all    []*fakeStream
-	drains int  // calls of Drain
-	closed bool // by Close
+	drains int  // number of calls of Drain
+	closed bool // Close was called
 }
 
 func (s *fakeStreams) Stream(name string) hub.SharedStream {
@@ -152,7 +152,7 @@ func (s *fakeStream) Publish(e stream.Event, k stream.Kind) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e.ID == "" {
-		s.of.t.Errorf("a shared event without an id: %s", e.Append(nil))
+		s.of.t.Errorf("event without an id on the shared stream: %s", e.Append(nil))
 	}
 	for c := range s.clients {
 		c.Send(e.Append(nil))
@@ -166,7 +166,7 @@ func (s *fakeStream) Attach(c hub.Client) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !c.(*fakeClient).synced() {
-		s.of.t.Error("a client is attached before it has its sync")
+		s.of.t.Error("client attached before its sync")
 	}
 	s.clients[c.(*fakeClient)] = true
 }
@@ -175,7 +175,7 @@ func (s *fakeStream) Detach(c hub.Client) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.clients[c.(*fakeClient)] {
-		s.of.t.Error("a client that is not attached is detached")
+		s.of.t.Error("client detached that was not attached")
 	}
 	delete(s.clients, c.(*fakeClient))
 }
@@ -193,7 +193,7 @@ func (s *fakeStream) Release() {
 	select {
 	case <-s.slots:
 	default:
-		s.of.t.Error("a slot is given back that nobody has")
+		s.of.t.Error("slot released that was not reserved")
 	}
 }
 
@@ -203,19 +203,19 @@ func (s *fakeStream) FanOutTime() time.Duration {
 	return s.of.fanOut
 }
 
-// fakeClient records the events that it gets, and checks them against the rules of the wire.
+// fakeClient records the events that it receives, and checks them against the rules of the wire.
 type fakeClient struct {
 	node       *node
 	conn       *hub.Connection
 	room, user string
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	text    []byte
 	view    view
-	holds   bool          // it takes nothing: sent is called when it ends
-	waiting []func()      // sent
-	stalls  time.Duration // its end takes that long
-	atEnd   func()        // called by End; takes no lock of a room
+	holds   bool          // it takes nothing: each sent is called when it ends
+	waiting []func()      // the calls of sent that are due at its end
+	stalls  time.Duration // delay between its end and Leave
+	atEnd   func()        // called by End; must not take the lock of a room
 	ended   stream.End
 }
 
@@ -240,21 +240,21 @@ func (c *fakeClient) SendThen(sent func(), events ...[]byte) {
 	}
 }
 
-// synced reports whether the client has its sync, or takes none any more.
+// synced reports whether the client has its sync, or has ended.
 func (c *fakeClient) synced() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.view.synced || c.ended != ""
 }
 
-// end returns why the client has ended; empty before.
+// end returns the reason of the client's end, empty before it.
 func (c *fakeClient) end() stream.End {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.ended
 }
 
-// End ends the client on a goroutine of its own, as a loop does.
+// End ends the client in its own goroutine, as a loop of package stream does.
 func (c *fakeClient) End(why stream.End) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -263,7 +263,7 @@ func (c *fakeClient) End(why stream.End) {
 	}
 	c.node.streams.mu.Lock()
 	if why == hub.EndDraining && c.node.streams.drains == 0 {
-		c.node.t.Error("a client gets goodbye draining before all messages are on their way")
+		c.node.t.Error("client got goodbye draining before Drain was called")
 	}
 	c.node.streams.mu.Unlock()
 	c.text = append(c.text, stream.Goodbye(why).Append(nil)...)
@@ -293,8 +293,8 @@ func (c *fakeClient) endLocked(why stream.End) {
 	}()
 }
 
-// take returns the events since the last call in short: their names, and their data if it is short.
-// The first line of each is its id.
+// take returns the events since the last call in short form: their names, and their data up to 25
+// bytes. It leaves out the ids.
 func (c *fakeClient) take() string {
 	synctest.Wait()
 	c.mu.Lock()
