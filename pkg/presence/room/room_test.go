@@ -144,7 +144,8 @@ func TestMemberLimit(t *testing.T) { // promise 6
 	}
 }
 
-// A crossing that is due but not returned by News yet does not hide the later end of a grace period.
+// A crossing that is due but not returned by News yet does not hide the later end of a grace
+// period.
 func TestDueBehindACrossing(t *testing.T) {
 	r := newRoom(5*time.Second, 10)
 	for i := range 11 {

@@ -293,8 +293,8 @@ func (c *fakeClient) endLocked(why stream.End) {
 	}()
 }
 
-// take returns the events since the last call in short form: their names, and their data up to 25
-// bytes. It leaves out the ids.
+// take returns the events since the last call in short form, without ids: their names, and their
+// data if it is short or the data of a message.
 func (c *fakeClient) take() string {
 	synctest.Wait()
 	c.mu.Lock()

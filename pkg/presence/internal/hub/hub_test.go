@@ -22,7 +22,7 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// Hubs on one bus carry each other's messages, in one order, and obey each other's commands.
+// Hubs on one bus deliver each other's messages in one order, and apply each other's commands.
 func TestHubsOnOneBus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory()
@@ -36,23 +36,23 @@ func TestHubsOnOneBus(t *testing.T) {
 		}
 		want := "message:0 message:1 message:2 message:3 message:4 message:5 message:6 message:7 message:8 message:9"
 		if got := alice.take(); got != want {
-			t.Errorf("alice got %q", got)
+			t.Errorf("alice got %q, want %q", got, want)
 		}
 		if got := bob.take(); got != want {
-			t.Errorf("bob got %q", got)
+			t.Errorf("bob got %q, want %q", got, want)
 		}
 
 		if err := b.SignOut(t.Context(), "alice", "cookie"); err != nil {
 			t.Error(err)
 		}
 		if got := alice.take(); got != `goodbye:{"reason":"signed out"}` {
-			t.Errorf("signed out on the other node: alice got %q", got)
+			t.Errorf("after a sign-out on the other node alice got %q", got)
 		}
 	})
 }
 
-// A ban is a row of the table: all nodes remove the user, and refuse it until the ban ends. A node
-// that starts later refuses it too.
+// A ban is a row of the table. All nodes remove the user, and refuse it until the ban ends. So does
+// a node that starts later.
 func TestBanOnAllNodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory()
@@ -77,31 +77,31 @@ func TestBanOnAllNodes(t *testing.T) {
 		late := openNode(t, bus)
 		for _, n := range []*node{a, b, late} {
 			if end := n.BanEnd("lobby", "bob"); time.Until(end) != time.Minute {
-				t.Errorf("the ban ends in %v", time.Until(end))
+				t.Errorf("the ban ends in %v, want 1m0s", time.Until(end))
 			}
 			conn, err := n.Connect(t.Context(), "lobby", "bob", hub.Lease{})
 			if err != nil {
 				t.Fatal(err)
 			}
 			if err := n.Join(t.Context(), conn, room.User{ID: "bob"}, &fakeClient{node: n}, ""); !errors.Is(err, hub.ErrBanned) {
-				t.Errorf("a banned user joins: %v", err)
+				t.Errorf("join of a banned user: got %v, want %v", err, hub.ErrBanned)
 			}
 			n.Leave(conn, stream.Closed)
 		}
 		if _, err := late.Send(t.Context(), "lobby", hub.Draft{Event: "message", Data: []byte("1")}, "bob", ""); !errors.Is(err, hub.ErrBanned) {
-			t.Errorf("a banned user sends: %v", err)
+			t.Errorf("message of a banned user: got %v, want %v", err, hub.ErrBanned)
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		b.join("lobby", "bob", hub.Lease{}, "")
 		if n := b.Stats().Bans; n != 0 {
-			t.Errorf("%d bans are left", n)
+			t.Errorf("%d bans after their end, want 0", n)
 		}
 	})
 }
 
-// A member of one node alone is found from another: its state is updated, and it is removed. Rooms are
-// listed once, with the connections of all nodes.
+// A command of one node finds a member on another node: it updates its info and removes it. A room
+// is listed once, with the connections of all nodes.
 func TestCommandsReachAllNodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory()
@@ -119,11 +119,11 @@ func TestCommandsReachAllNodes(t *testing.T) {
 		}
 		rooms, more, err := a.Rooms(t.Context(), "", 2)
 		if want := []hub.RoomCount{{Room: "attic", Connections: 1, Users: 1}, {Room: "den", Connections: 1, Users: 1}}; err != nil || !more || !slices.Equal(rooms, want) {
-			t.Errorf("got %v, %v, %v", rooms, more, err)
+			t.Errorf("first page: got %v, %v, %v; want %v, true", rooms, more, err, want)
 		}
 		rooms, more, err = b.Rooms(t.Context(), "den", 2)
 		if want := []hub.RoomCount{{Room: "lobby", Connections: 2, Users: 2}}; err != nil || more || !slices.Equal(rooms, want) {
-			t.Errorf("got %v, %v, %v", rooms, more, err)
+			t.Errorf("second page: got %v, %v, %v; want %v, false", rooms, more, err, want)
 		}
 		if err := a.Kick(t.Context(), "lobby", "bob", time.Minute); err != nil {
 			t.Error(err)
@@ -133,14 +133,14 @@ func TestCommandsReachAllNodes(t *testing.T) {
 		}
 		for _, n := range []*node{a, b} {
 			if err := n.Kick(t.Context(), "lobby", "bob", time.Minute); !errors.Is(err, hub.ErrNotInRoom) {
-				t.Errorf("a user who is on no node is removed: %v", err)
+				t.Errorf("kick of a user that is on no node: got %v, want %v", err, hub.ErrNotInRoom)
 			}
 		}
 	})
 }
 
-// A renewal extends the user's streams on all nodes, in the rooms that the new token may join, and
-// never shortens one.
+// A renewal extends the user's streams on all nodes, in the rooms that the new token may join. It
+// never shortens a lease.
 func TestRenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory()
@@ -169,7 +169,8 @@ func TestRenewal(t *testing.T) {
 	})
 }
 
-// Positions have gaps: a client resumes exactly all the same, from any of them.
+// Positions may have gaps. A client that resumes from any position still gets exactly the later
+// messages.
 func TestResumeWithGaps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, backplanetest.Gaps(memory()))
@@ -186,7 +187,7 @@ func TestResumeWithGaps(t *testing.T) {
 				want += fmt.Sprintf("message:%d ", j)
 			}
 			if got := c.take(); !strings.HasPrefix(got, want+"sync") {
-				t.Errorf("from %s: got %q", id, got)
+				t.Errorf("resume from %s: got %q, want %q first", id, got, want+"sync")
 			}
 			c.Drop(stream.Closed)
 		}
@@ -195,14 +196,14 @@ func TestResumeWithGaps(t *testing.T) {
 			c := n.join("lobby", "bob", hub.Lease{}, id)
 			time.Sleep(time.Second)
 			if got := c.take(); !strings.HasPrefix(got, `reset:{"reason":"history"} sync`) {
-				t.Errorf("from %s: got %q", id, got)
+				t.Errorf("resume from %s: got %q, want a reset first", id, got)
 			}
 		}
 	})
 }
 
-// While the log answers slowly nobody waits: clients join and leave, and counts are sent.
-func TestSlowLogHoldsNobodyUp(t *testing.T) {
+// A slow log blocks no other client: clients join and leave, and counts are sent.
+func TestSlowLogBlocksNoClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := &slowBus{Bus: memory(), delay: time.Second}
 		n := openNode(t, slow)
@@ -223,14 +224,14 @@ func TestSlowLogHoldsNobodyUp(t *testing.T) {
 		}
 		carol.Drop(stream.Closed)
 		wait.Wait()
-		// Message 2 comes as bob's replay has been read, before or after he joins.
+		// Message 2 arrives after bob's replay was read, before or after the join.
 		if got := bob.take(); !strings.HasPrefix(got, "message:1 ") || strings.Count(got, "message:2") != 1 {
 			t.Errorf("bob got %q", got)
 		}
 	})
 }
 
-// Messages that come while the log is read for a client reach it once and in order.
+// A client whose replay is read also gets the messages that arrive meanwhile, once and in order.
 func TestMessagesDuringReplay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := &slowBus{Bus: memory()}
@@ -238,7 +239,7 @@ func TestMessagesDuringReplay(t *testing.T) {
 		n.join("lobby", "alice", hub.Lease{}, "")
 		first := n.send("lobby", "alice", "0")
 		n.send("lobby", "alice", "1")
-		for _, late := range []bool{false, true} { // the log is read before the messages come, or after
+		for _, late := range []bool{false, true} { // the log is read before or after the messages arrive
 			slow.set(time.Second, late)
 			var bob *fakeClient
 			var wait sync.WaitGroup
@@ -263,8 +264,8 @@ func TestMessagesDuringReplay(t *testing.T) {
 	})
 }
 
-// An append that fails, or that is answered too late and happened all the same, gives its slot back
-// once: no later message waits or is lost.
+// An append that fails gives its slot back exactly once, also if the message was appended
+// nevertheless. No later message waits or is lost.
 func TestFailedAppends(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := &slowBus{Bus: memory()}
@@ -283,18 +284,18 @@ func TestFailedAppends(t *testing.T) {
 		}
 		slow.fail(nil, false)
 		if got := strings.Count(alice.take(), "message:0"); got != 100 {
-			t.Errorf("of 100 messages that were appended %d came", got)
+			t.Errorf("%d of 100 appended messages were delivered", got)
 		}
 		for range 100 {
 			n.send("lobby", "alice", "2")
 		}
 		if got := strings.Count(alice.take(), "message:2"); got != 100 {
-			t.Errorf("of 100 messages %d came", got)
+			t.Errorf("%d of 100 later messages were delivered", got)
 		}
 	})
 }
 
-// A log that was made anew: every client gets reset, and then the new messages.
+// After the log was recreated, every client gets reset and then the new messages.
 func TestNewEpoch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory()
@@ -312,27 +313,27 @@ func TestNewEpoch(t *testing.T) {
 			t.Errorf("got %q, id %s", got, id)
 		}
 		if got := n.join("lobby", "bob", hub.Lease{}, old).take(); !strings.HasPrefix(got, "reset") {
-			t.Errorf("with an id of the old log: got %q", got)
+			t.Errorf("resume with an id of the old log: got %q, want a reset", got)
 		}
 	})
 }
 
-// An id never has an epoch that is newer than its position: a client that resumes with it would miss
-// messages silently.
+// The epoch of an id is never newer than its position. Otherwise a client that resumes with the id
+// would miss messages silently.
 func TestEpochChangesMeanwhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := &slowBus{Bus: memory()}
 		bus := &epochBus{Bus: slow, epoch: "00000000aa"}
 		n := openNode(t, bus)
-		bus.atSubscribe = "00000000bb" // the log is made anew after the room was created
+		bus.atSubscribe = "00000000bb" // the log is recreated after the room was created
 		n.join("lobby", "watcher", hub.Lease{}, "")
 		id := n.send("lobby", "alice", "1")
 		n.send("lobby", "alice", "2")
 		if got := n.join("lobby", "bob", hub.Lease{}, id).take(); !strings.HasPrefix(got, "message:2") {
-			t.Errorf("with an id of this epoch: got %q", got)
+			t.Errorf("resume with an id of this epoch: got %q, want message 2", got)
 		}
 		if got := n.join("lobby", "bob", hub.Lease{}, "00000000aa-1").take(); !strings.HasPrefix(got, "reset") {
-			t.Errorf("with an id of the epoch before: got %q", got)
+			t.Errorf("resume with an id of the epoch before: got %q, want a reset", got)
 		}
 
 		slow.set(time.Second, false)
@@ -343,13 +344,13 @@ func TestEpochChangesMeanwhile(t *testing.T) {
 		slow.set(0, false)
 		wait.Wait()
 		if got := n.join("lobby", "bob", hub.Lease{}, id).take(); !strings.HasPrefix(got, "reset") {
-			t.Errorf("with %s, whose append began before the epoch: got %q", id, got)
+			t.Errorf("resume with %s, whose append began before the new epoch: got %q, want a reset", id, got)
 		}
 	})
 }
 
-// Messages that the subscription lost are read from the log: clients get each once and in order. If
-// the log does not have them, they get reset.
+// Messages that the subscription lost are read from the log. Clients get each once and in order. If
+// the log does not have them, the clients get reset.
 func TestLostMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := &epochBus{Bus: memory(), epoch: "00000000aa"}
@@ -396,7 +397,7 @@ func TestLostMessages(t *testing.T) {
 	})
 }
 
-// Messages that are lost while the log is read for others are read as well.
+// Messages that are lost while a gap is read are read as well.
 func TestLostDuringRepair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := &slowBus{Bus: memory()}
@@ -425,7 +426,7 @@ func TestLostDuringRepair(t *testing.T) {
 	})
 }
 
-// A slow hook drops its own calls above its limit, and no call of another. The calls come in order.
+// A slow hook drops its own calls above its limit, and no call of another hook. Calls are in order.
 func TestSlowHook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		free := make(chan struct{})
@@ -444,7 +445,7 @@ func TestSlowHook(t *testing.T) {
 			c.OnLeave = func(_ string, m room.Member, _ room.Reason) { members = append(members, "-"+string(m.ID)) }
 		})
 		large := `"` + strings.Repeat("x", 1<<20) + `"`
-		for range 100 { // 100 MiB: more than a hook may have waiting
+		for range 100 { // 100 MiB: more than the queue of a hook may hold
 			n.send("lobby", "alice", large)
 		}
 		for range 5000 { // fill the space to the limit
@@ -460,24 +461,24 @@ func TestSlowHook(t *testing.T) {
 			want = append(want, "+"+user, "-"+user)
 		}
 		if len(members) > 0 {
-			t.Errorf("a hook is called beside one that runs: %v", members)
+			t.Errorf("hooks called while another hook runs: %v", members)
 		}
 		close(free)
 		synctest.Wait()
 		if fmt.Sprint(members) != fmt.Sprint(want) {
-			t.Errorf("beside a hook that hangs: got %v, want %v", members, want)
+			t.Errorf("calls of the hooks that are not slow: got %v, want %v", members, want)
 		}
 		if messages < 60 || messages > 65 {
-			t.Errorf("%d calls of the slow hook: it holds 64 MiB", messages)
+			t.Errorf("%d calls of the slow hook, want 60 to 65: its limit is 64 MiB", messages)
 		}
 		if got := log.String(); strings.Count(got, "calls dropped") != 1 || !strings.Contains(got, "hook=OnMessage") {
-			t.Errorf("logged %q", got)
+			t.Errorf("logged %q, want one warning of calls dropped by OnMessage", got)
 		}
 	})
 }
 
-// Replays that clients do not take hold no more messages than the limit: the oldest are ended. As
-// long as the log holds all of them, none is.
+// Replays that clients do not take hold at most the limit in messages: above it, the oldest end. No
+// replay ends as long as the log holds all of their messages.
 func TestReplayBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory(), func(c *hub.Config) { c.MaxReplay = 1 << 20 })
@@ -495,7 +496,7 @@ func TestReplayBudget(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		if n := countEnded(held); n != 0 {
-			t.Fatalf("%d replays were ended though the log holds their messages", n)
+			t.Fatalf("%d replays ended, want 0: the log holds their messages", n)
 		}
 		second := n.send("lobby", "alice", "0")
 		for range 9 {
@@ -504,15 +505,15 @@ func TestReplayBudget(t *testing.T) {
 		stuck(second)
 		time.Sleep(time.Second)
 		if n := countEnded(held[:6]); n == 0 {
-			t.Error("none of the older replays was ended")
+			t.Error("no older replay ended above the limit")
 		}
 		if held[6].ended != "" {
-			t.Error("the newest replay was ended")
+			t.Error("the newest replay ended")
 		}
 	})
 }
 
-// An entry of the log without bytes, which is no message of a hub, is passed over.
+// An entry of the log without bytes is no message of a hub, and is skipped.
 func TestEmptyEntry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory()
@@ -523,7 +524,7 @@ func TestEmptyEntry(t *testing.T) {
 		}
 		n.send("lobby", "alice", "1")
 		c := n.join("lobby", "bob", hub.Lease{}, first, func(c *fakeClient) { c.holds = true })
-		time.Sleep(time.Second) // the replay counts as one that is under way for long
+		time.Sleep(time.Second) // the replay counts after 100 ms
 		if got := c.take(); !strings.HasPrefix(got, "message:1 sync") {
 			t.Errorf("got %q", got)
 		}
@@ -542,7 +543,7 @@ func countEnded(clients []*fakeClient) (n int) {
 	return n
 }
 
-// Close brings the messages that were accepted to the clients, and takes none after.
+// Close delivers the accepted messages to the clients, and accepts no other.
 func TestCloseWaitsForMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := &slowBus{Bus: memory()}
@@ -561,13 +562,13 @@ func TestCloseWaitsForMessages(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 		if _, err := n.Send(t.Context(), "lobby", hub.Draft{Event: "message", Data: []byte("2")}, "alice", ""); !errors.Is(err, hub.ErrDraining) {
-			t.Errorf("after Close: %v", err)
+			t.Errorf("message after Close: got %v, want %v", err, hub.ErrDraining)
 		}
 	})
 }
 
-// Clocks of two hubs differ: each has its own grace periods and leases.
-func TestClocksOfTheirOwn(t *testing.T) {
+// Two hubs with different clocks each have their own grace periods and leases.
+func TestSeparateClocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus, frozen := memory(), &stoppedClock{}
 		a := openNode(t, bus)
@@ -584,40 +585,40 @@ func TestClocksOfTheirOwn(t *testing.T) {
 		onB.Drop(stream.Closed)
 		time.Sleep(10 * time.Second)
 		if got := watchA.take(); got != "user count:1 leave" {
-			t.Errorf("on the node whose clock runs: got %q", got)
+			t.Errorf("node whose clock runs: got %q, want a leave", got)
 		}
 		if got := watchB.take(); strings.Contains(got, "leave") {
-			t.Errorf("on the node whose clock stands: got %q", got)
+			t.Errorf("node whose clock is stopped: got %q, want no leave", got)
 		}
 		frozen.advance(10 * time.Second)
 		if got := watchB.take(); !strings.Contains(got, "leave") {
-			t.Errorf("on the node whose clock goes on: got %q", got)
+			t.Errorf("node whose clock was advanced: got %q, want a leave", got)
 		}
 	})
 }
 
-// A room that waits to be dropped has one goroutine, however long that takes: many wait at once when
-// many were left at once.
-func TestDroppingIsPatient(t *testing.T) {
+// A room that waits to be dropped has one goroutine, however long it waits. Many rooms may wait at
+// once, if all of their users left at once.
+func TestDropUsesOneGoroutine(t *testing.T) {
 	n := openNode(t, memory(), func(c *hub.Config) { c.RoomAge = time.Second })
 	n.send("lobby", "alice", "1")
 	n.WithRoomsLocked(func() {
 		before := runtime.NumGoroutine()
-		<-time.After(1200 * time.Millisecond) // it is due after one second
+		<-time.After(1200 * time.Millisecond) // the drop is due after one second
 		if n := runtime.NumGoroutine() - before; n > 10 {
-			t.Errorf("%d goroutines wait for one room", n)
+			t.Errorf("%d goroutines wait to drop one room", n)
 		}
 	})
 }
 
-// A room that had a message since its timer found it due is not dropped.
+// A room that was due is not dropped if it has received a message since.
 func TestLateDrop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory())
 		n.send("lobby", "alice", "1")
 		time.Sleep(30 * time.Second)
 		if n.Drop("lobby") {
-			t.Error("a room is dropped before its time")
+			t.Error("room dropped before its age")
 		}
 		n.expectRooms("lobby")
 		time.Sleep(time.Minute)

@@ -11,7 +11,7 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// A client gets expiring after its sync, and at most once per second in which its lease may end.
+// A client gets expiring after its sync, and at most once for each second in which its lease ends.
 func TestExpiring(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory())
@@ -19,7 +19,7 @@ func TestExpiring(t *testing.T) {
 		n.join("lobby", "alice", hub.Lease{}, "")
 		bob := n.join("lobby", "bob", hub.Lease{SID: "s", Expires: end}, "") // waits for its sync
 		if got := bob.take(); got != "" {
-			t.Fatalf("in the flush interval bob got %q", got)
+			t.Fatalf("within the flush interval bob got %q, want no event", got)
 		}
 		time.Sleep(time.Second)
 		if got := bob.take(); got != `sync user count:2 expiring:{"in":20}` {
@@ -32,18 +32,18 @@ func TestExpiring(t *testing.T) {
 			}
 		}
 		if got := bob.take(); got != "" {
-			t.Errorf("renewed within the second of its end bob got %q", got)
+			t.Errorf("after renewals within one expiry second bob got %q, want no event", got)
 		}
 		time.Sleep(time.Minute)
 		if got := bob.take(); got != `goodbye:{"reason":"expired"}` {
-			t.Errorf("at the end bob got %q", got)
+			t.Errorf("at the end of the lease bob got %q", got)
 		}
 	})
 }
 
-// A renewal is of one user, its patterns are looked at for each room, and an endless lease stays
-// endless.
-func TestRenewalOfOthers(t *testing.T) {
+// A renewal applies to one user, and to the rooms that its patterns match. A lease without an end
+// stays without an end.
+func TestRenewalScope(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory())
 		soon := hub.Lease{Expires: time.Now().Add(time.Minute)}
@@ -72,21 +72,22 @@ func TestRenewalOfOthers(t *testing.T) {
 		}
 		time.Sleep(30 * time.Minute)
 		if synctest.Wait(); renewed.end() != "" {
-			t.Errorf("renewed for an hour: ended %q", renewed.end())
+			t.Errorf("stream renewed for an hour: ended %q after 32 minutes", renewed.end())
 		}
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
 		if doc.end() != "" || endless.end() != "" {
-			t.Errorf("renewed without an end: %q, %q", doc.end(), endless.end())
+			t.Errorf("streams renewed without an end: ended %q and %q", doc.end(), endless.end())
 		}
 		if carol.end() != "" || renewed.end() != hub.EndExpired {
-			t.Errorf("carol's stream without an end: %q, that with one: %q", carol.end(), renewed.end())
+			t.Errorf("carol's stream without an end: ended %q; her stream with an end: ended %q, want %q",
+				carol.end(), renewed.end(), hub.EndExpired)
 		}
 	})
 }
 
-// A sign-out ends the streams of its session, those that are about to be counted included, and no
-// other. A renewal moves streams to its session.
+// A sign-out ends the streams of its session only, including those that are about to be counted. A
+// renewal moves streams to its session.
 func TestSignOutOfOneSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory())
@@ -105,7 +106,7 @@ func TestSignOutOfOneSession(t *testing.T) {
 		}
 		synctest.Wait()
 		if a.end() != hub.EndSignedOut || b.end() != "" || late.end() != hub.EndSignedOut {
-			t.Errorf("ended: %q of the session, %q of another, %q about to be counted", a.end(), b.end(), late.end())
+			t.Errorf("ended: %q of the session, %q of another session, %q about to be counted", a.end(), b.end(), late.end())
 		}
 
 		if err := n.Renew(t.Context(), "alice", room.Patterns{"*"}, hub.Lease{Session: "c"}, "b"); err != nil {
@@ -113,7 +114,7 @@ func TestSignOutOfOneSession(t *testing.T) {
 		}
 		for _, session := range []string{"b", "c"} {
 			if b.end() != "" {
-				t.Error("the old session still has the stream")
+				t.Error("sign-out of the old session ended the moved stream")
 			}
 			if err := n.SignOut(t.Context(), "alice", session); err != nil {
 				t.Fatal(err)
@@ -121,12 +122,12 @@ func TestSignOutOfOneSession(t *testing.T) {
 			synctest.Wait()
 		}
 		if b.end() != hub.EndSignedOut {
-			t.Errorf("the new session has no stream: ended %q", b.end())
+			t.Errorf("sign-out of the new session: the moved stream ended %q, want %q", b.end(), hub.EndSignedOut)
 		}
 	})
 }
 
-// An ended connection has no timer, and its slot is free once, however often it leaves.
+// An ended connection has no timer. It frees its slot once, however often Leave is called.
 func TestEndedConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		clock := &stoppedClock{}
@@ -137,17 +138,17 @@ func TestEndedConnection(t *testing.T) {
 			n.join("lobby", "alice", hub.Lease{Expires: clock.Now().Add(time.Hour)}, "")
 		}
 		if _, err := n.Connect(t.Context(), "lobby", "alice", hub.Lease{}); err != hub.ErrUserFull {
-			t.Errorf("a third connection of alice: %v", err)
+			t.Errorf("third connection of alice: got %v, want %v", err, hub.ErrUserFull)
 		}
 		bob := n.join("lobby", "bob", hub.Lease{Expires: clock.Now().Add(time.Hour)}, "")
 		if _, err := n.Connect(t.Context(), "lobby", "carol", hub.Lease{}); err != hub.ErrFull {
-			t.Errorf("a fourth connection: %v", err)
+			t.Errorf("fourth connection: got %v, want %v", err, hub.ErrFull)
 		}
 		before := clock.armed()
 		bob.Drop(stream.Closed)
 		synctest.Wait()
 		if n := clock.armed(); n != before-1 {
-			t.Errorf("%d timers before the end of a connection, and %d after it", before, n)
+			t.Errorf("%d timers before the end of a connection and %d after it, want one less", before, n)
 		}
 		conn, err := n.Connect(t.Context(), "lobby", "bob", hub.Lease{})
 		if err != nil {
@@ -156,12 +157,12 @@ func TestEndedConnection(t *testing.T) {
 		n.Leave(conn, stream.Closed)
 		n.Leave(conn, stream.Closed)
 		if s := n.Stats(); s.Connections != 2 || s.Users != 1 {
-			t.Errorf("%d connections of %d users", s.Connections, s.Users)
+			t.Errorf("got %d connections of %d users, want 2 of 1", s.Connections, s.Users)
 		}
 	})
 }
 
-// The reason of a leave is that of the last connection's end.
+// The reason of a leave is the reason for which the last connection ended.
 func TestLeaveReasons(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got []string

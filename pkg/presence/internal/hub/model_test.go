@@ -14,9 +14,9 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// Joins, ends, messages, states, kicks and lost entries at random, most of them within a flush
-// interval: after each quiet time every client has the true count, the members of the room and its
-// last message.
+// TestHubModel makes random joins, ends, messages, updates, kicks and losses of entries. Most of
+// them fall within a flush interval. After each quiet time every client must have the true count,
+// the members of the room and its last message.
 func TestHubModel(t *testing.T) {
 	for seed := range uint64(12) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -43,10 +43,11 @@ type hubModel struct {
 	n       *node
 	bus     *epochBus
 	clients []*fakeClient
-	said    int
+	sent    int    // number of messages
 	last    string // the id of the last message
 }
 
+// act takes one random step.
 func (m *hubModel) act() {
 	user := fmt.Sprint("u", m.rnd.IntN(9))
 	m.clients = slices.DeleteFunc(m.clients, func(c *fakeClient) bool { return c.end() != "" })
@@ -58,16 +59,16 @@ func (m *hubModel) act() {
 	case k < 50 && len(m.clients) > 0:
 		m.clients[m.rnd.IntN(len(m.clients))].Drop([]stream.End{stream.Closed, stream.Slow, stream.Timeout}[m.rnd.IntN(3)])
 	case k < 65:
-		m.said++
-		m.last = m.n.send("lobby", "server", fmt.Sprint(m.said))
+		m.sent++
+		m.last = m.n.send("lobby", "server", fmt.Sprint(m.sent))
 	case k < 75:
 		m.n.Update(m.n.t.Context(), "lobby", room.UserID(user), fmt.Appendf(nil, `{"n":%d}`, m.rnd.IntN(3)))
 	case k < 78:
 		m.n.Kick(m.n.t.Context(), "lobby", room.UserID(user), time.Second)
 	case k < 80:
 		m.bus.interrupt(true)
-		m.said++
-		m.last = m.n.send("lobby", "server", fmt.Sprint(m.said))
+		m.sent++
+		m.last = m.n.send("lobby", "server", fmt.Sprint(m.sent))
 		m.bus.interrupt(false)
 	case k < 96:
 		time.Sleep(time.Duration(m.rnd.IntN(40)) * time.Millisecond)
@@ -76,7 +77,7 @@ func (m *hubModel) act() {
 	}
 }
 
-// resume returns nothing, the position of a client, or that of the last message.
+// resume returns an id to resume with: none, the position of a client, or the last message's.
 func (m *hubModel) resume() string {
 	if len(m.clients) == 0 || m.rnd.IntN(2) == 0 {
 		return []string{"", m.last}[m.rnd.IntN(2)]
@@ -87,6 +88,7 @@ func (m *hubModel) resume() string {
 	return c.view.position
 }
 
+// compare checks the hub and the views of all clients after a quiet time.
 func (m *hubModel) compare(t *testing.T) {
 	t.Helper()
 	time.Sleep(20 * time.Second) // grace periods, and the time after a crossing of the member limit
@@ -104,7 +106,7 @@ func (m *hubModel) compare(t *testing.T) {
 		users[c.user] = true
 	}
 	if page.Connections != len(m.clients) || page.Users != len(users) || len(page.Members) != len(users) {
-		t.Errorf("the hub has %d connections, %d users and %d members; there are %d clients of %d users",
+		t.Errorf("hub: %d connections, %d users and %d members; want %d clients of %d users",
 			page.Connections, page.Users, len(page.Members), len(m.clients), len(users))
 	}
 	for _, c := range m.clients {
@@ -112,17 +114,17 @@ func (m *hubModel) compare(t *testing.T) {
 		v := c.view
 		c.mu.Unlock()
 		if v.count != len(m.clients) {
-			t.Errorf("%s has the count %d of %d", c.user, v.count, len(m.clients))
+			t.Errorf("count of %s: got %d, want %d", c.user, v.count, len(m.clients))
 		}
 		if v.complete && !maps.Equal(v.members, members) {
-			t.Errorf("%s has the members %v of %v", c.user, v.members, members)
+			t.Errorf("members of %s: got %v, want %v", c.user, v.members, members)
 		}
 		if v.position != m.last && m.last != "" {
-			t.Errorf("%s is at %s, the room at %s", c.user, v.position, m.last)
+			t.Errorf("position of %s: got %s, want %s", c.user, v.position, m.last)
 		}
 	}
 	if s := m.n.Stats(); s.Connections != len(m.clients) || s.Users != len(users) {
-		t.Errorf("%d connections of %d users have a slot, want %d of %d", s.Connections, s.Users, len(m.clients), len(users))
+		t.Errorf("slots: %d connections of %d users, want %d of %d", s.Connections, s.Users, len(m.clients), len(users))
 	}
 	for _, c := range m.clients {
 		c.take()
@@ -130,7 +132,7 @@ func (m *hubModel) compare(t *testing.T) {
 	time.Sleep(time.Second)
 	for _, c := range m.clients {
 		if got := c.take(); got != "" {
-			t.Errorf("though nothing changes %s gets %q", c.user, got)
+			t.Errorf("without a change %s got %q, want no event", c.user, got)
 		}
 	}
 }

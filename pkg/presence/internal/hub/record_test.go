@@ -15,7 +15,7 @@ var drafts = []Draft{
 	{Event: "é 1 2", From: &room.Sender{ID: "<b>&"}, Data: []byte(`"\\n"`)},
 }
 
-// A record is the message again, and its replay the same bytes as its event.
+// A record parses to the original message. Its replay has the same bytes as its live event.
 func TestRecord(t *testing.T) {
 	at := time.Date(2026, 11, 22, 18, 0, 6, 789_654_321, time.UTC)
 	for i, d := range drafts {
@@ -39,7 +39,7 @@ func TestRecord(t *testing.T) {
 	}
 }
 
-// Bytes that are no record are an error, whatever they are.
+// parseRecord returns an error for bytes that are not a record. No bytes cause a panic.
 func FuzzRecord(f *testing.F) {
 	for i, d := range drafts {
 		f.Add(newRecord("4f0c", uint64(i), d))
@@ -52,7 +52,7 @@ func FuzzRecord(f *testing.F) {
 		if err == nil {
 			r.message("lobby", "e-7", time.Time{})
 			if len(replayOf(nil, "e", []backplane.Entry{{Position: 7, Data: b}})) != piecesPerMessage {
-				t.Errorf("record %q is not replayed", b)
+				t.Errorf("record %q: wrong number of pieces in its replay", b)
 			}
 		}
 	})

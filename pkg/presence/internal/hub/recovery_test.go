@@ -23,8 +23,8 @@ func appendAs(t *testing.T, bus backplane.Bus, name room.Name, data string) {
 	}
 }
 
-// Messages of a new log that came before the subscription knew of the log are read, and follow the
-// reset: one reset, also where the log has not all of them.
+// The subscription may notice a new log after its first messages. Those are read from the log, and
+// follow the reset. There is one reset only, even if the log does not have all of them.
 func TestNewEpochWithMessages(t *testing.T) {
 	for _, cleared := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -55,15 +55,15 @@ func TestNewEpochWithMessages(t *testing.T) {
 	}
 }
 
-// A subscription that takes effect while the room is opened, and calls Lost then, resets nobody.
-// Messages between the position of the room and that moment are read.
+// A subscription may take effect while the room is opened, and then calls Lost. No client gets
+// reset. Messages between the position of the room and that moment are read from the log.
 func TestLostDuringOpening(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mem := memory()
 		bus := &hookedBus{Bus: mem}
 		slow := &slowBus{Bus: bus}
 		n := openNode(t, slow)
-		for range 200 { // more than the log keeps
+		for range 200 { // more than the log holds
 			appendAs(t, mem, "lobby", "0")
 		}
 		bus.last = func() (uint64, error) {
@@ -82,7 +82,7 @@ func TestLostDuringOpening(t *testing.T) {
 	})
 }
 
-// A log that does not answer keeps a joiner waiting for 2 s: then it gets reset.
+// A joiner waits at most 2 s for a log that does not answer. Then it gets reset.
 func TestJoinWithoutLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, hungBus{memory()})
@@ -92,7 +92,7 @@ func TestJoinWithoutLog(t *testing.T) {
 		start := time.Now()
 		bob := n.join("lobby", "bob", hub.Lease{}, first)
 		if took := time.Since(start); took > 2*time.Second {
-			t.Errorf("the join took %v", took)
+			t.Errorf("the join took %v, want at most 2s", took)
 		}
 		time.Sleep(time.Second)
 		if got := bob.take(); !strings.HasPrefix(got, `reset:{"reason":"history"} sync`) {
@@ -112,8 +112,8 @@ func (b hungBus) Read(ctx context.Context, _ room.Name, _ uint64) ([]backplane.E
 	return nil, false, errors.Join(backplane.ErrUnavailable, ctx.Err())
 }
 
-// While clients resume all the time, from a log that takes a second, a room keeps the messages of that
-// second, not of all the time.
+// Clients resume without a pause, from a log that takes one second to answer. The room keeps the
+// messages of that second only, not all of them.
 func TestMessagesForResumersAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := &slowBus{Bus: memory()}
@@ -129,7 +129,7 @@ func TestMessagesForResumersAreBounded(t *testing.T) {
 				bob := n.join("lobby", "bob", hub.Lease{}, before)
 				bob.mu.Lock()
 				if strings.Contains(string(bob.text), "reset") {
-					t.Errorf("bob got %q", bob.text)
+					t.Errorf("bob got %q, want no reset", bob.text)
 				}
 				bob.mu.Unlock()
 				bob.Drop(stream.Closed)
@@ -144,23 +144,23 @@ func TestMessagesForResumersAreBounded(t *testing.T) {
 		}
 		resumed.Wait()
 		time.Sleep(time.Second)
-		if most < 20 || most > 60 { // 20 are sent in a second, and half of the recent ones may be unneeded
-			t.Errorf("the room kept %d messages", most)
+		if most < 20 || most > 60 { // 20 are sent per second, and half of the recent ones may be unneeded
+			t.Errorf("the room kept %d messages, want 20 to 60", most)
 		}
 		if n := n.Recent("lobby"); n != 0 {
-			t.Errorf("in the end the room keeps %d messages", n)
+			t.Errorf("the room keeps %d messages after the last client has resumed, want 0", n)
 		}
 	})
 }
 
-// Kick returns when the user was removed, also where another goroutine applies the ban.
+// Kick returns after the user was removed, even if another goroutine applies the ban.
 func TestKickWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := &hookedBus{Bus: memory(), row: func(deliver func()) {
 			go deliver()
-			time.Sleep(time.Millisecond) // deliver is under way
+			time.Sleep(time.Millisecond) // deliver has begun
 		}}
-		busy := make(chan struct{}, 1) // full: the room takes its time
+		busy := make(chan struct{}, 1) // full: the room blocks
 		n := openNode(t, bus, func(c *hub.Config) {
 			c.Count = func(r *room.Room) int {
 				busy <- struct{}{}
@@ -177,7 +177,7 @@ func TestKickWaits(t *testing.T) {
 		time.Sleep(500 * time.Millisecond)
 		select {
 		case err := <-kicked:
-			t.Errorf("Kick has returned before the user was removed: %v", err)
+			t.Errorf("Kick returned before the user was removed: %v", err)
 			<-busy
 		default:
 			<-busy
@@ -188,7 +188,7 @@ func TestKickWaits(t *testing.T) {
 	})
 }
 
-// Replays that begin at once and hold many times the limit come below it at once.
+// Replays that begin together and hold many times the limit are ended at once until they fit it.
 func TestReplaysFarAboveLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, copyingBus{memory()}, func(c *hub.Config) { c.MaxReplay = 100 << 10 })
@@ -201,12 +201,12 @@ func TestReplaysFarAboveLimit(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		if got := 16 - countEnded(held); got != 1 {
-			t.Errorf("%d replays of 50 KiB go on, of which the limit allows 1", got)
+			t.Errorf("%d replays of 50 KiB continue, want 1 under the limit", got)
 		}
 	})
 }
 
-// copyingBus reads new copies, as an engine does that has the log elsewhere.
+// copyingBus reads new copies of entries, like an engine whose log is not in this process.
 type copyingBus struct{ backplane.Bus }
 
 func (b copyingBus) Read(ctx context.Context, name room.Name, after uint64) ([]backplane.Entry, bool, error) {

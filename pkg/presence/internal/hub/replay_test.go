@@ -15,7 +15,7 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// The log may be ahead of the subscription: a client that resumes gets each message once.
+// The log may be ahead of the subscription. A client that resumes still gets each message once.
 func TestLogAheadOfSubscription(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var queue []func()
@@ -44,7 +44,7 @@ func TestLogAheadOfSubscription(t *testing.T) {
 	})
 }
 
-// So does one whose replay has an entry that this version cannot read.
+// A client gets each message once, even if its replay has an entry that this version cannot parse.
 func TestLogAheadWithUnreadableEntry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var queue []func()
@@ -77,7 +77,7 @@ func TestLogAheadWithUnreadableEntry(t *testing.T) {
 	})
 }
 
-// Clients that wait for their sync get the messages since their own join, after it.
+// A client that waits for its sync gets the messages since its own join after the sync.
 func TestMessagesBeforeSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := &epochBus{Bus: memory(), epoch: "00000000aa"}
@@ -96,7 +96,7 @@ func TestMessagesBeforeSync(t *testing.T) {
 			t.Errorf("carol got %q", got)
 		}
 
-		// A log that is made anew meanwhile: reset, and sync at the new position.
+		// If the log is recreated meanwhile, the client gets reset, and sync at the new position.
 		time.Sleep(time.Second)
 		n.join("lobby", "erin", hub.Lease{}, "")
 		frank := n.join("lobby", "frank", hub.Lease{}, "")
@@ -113,8 +113,8 @@ func TestMessagesBeforeSync(t *testing.T) {
 	})
 }
 
-// A replay during which the log is made anew, or which cannot be read, or of a room whose history is
-// gone, is a reset.
+// A client gets reset instead of a replay if the log is recreated meanwhile, if the log cannot be
+// read, or if the history of the room is lost.
 func TestReplayThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := &slowBus{Bus: memory()}
@@ -127,7 +127,7 @@ func TestReplayThatFails(t *testing.T) {
 
 		hooked.read = func() ([]backplane.Entry, bool, error) { return nil, true, errors.New("no leader") }
 		if got := n.join("lobby", "bob", hub.Lease{}, first).take(); !strings.HasPrefix(got, reset) {
-			t.Errorf("a log that cannot be read: got %q", got)
+			t.Errorf("log that cannot be read: got %q, want %q first", got, reset)
 		}
 		hooked.read = nil
 		slow.set(time.Second, false)
@@ -140,7 +140,7 @@ func TestReplayThatFails(t *testing.T) {
 		n.send("lobby", "alice", "3")
 		wait.Wait()
 		if got := bob.take(); !strings.HasPrefix(got, reset) || strings.Contains(got, "message") {
-			t.Errorf("a log that is made anew meanwhile: got %q", got)
+			t.Errorf("log that is recreated meanwhile: got %q, want %q first and no message", got, reset)
 		}
 		first = n.send("lobby", "alice", "4")
 		n.send("lobby", "alice", "5")
@@ -148,13 +148,16 @@ func TestReplayThatFails(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := n.join("lobby", "bob", hub.Lease{}, first).take(); !strings.HasPrefix(got, reset) {
-			t.Errorf("a log that lacks messages: got %q", got)
+			t.Errorf("log that lacks messages: got %q, want %q first", got, reset)
 		}
 	})
 }
 
-// A repair of a gap that cannot be read is a reset, entries of a log that was made anew since are not
-// published, and messages that were held come after those of the gap.
+// Three rules of a repair:
+//
+//   - If the gap cannot be read, every client gets reset.
+//   - Messages that were held back follow those of the gap.
+//   - If the log was recreated since, the entries of the old log are not published.
 func TestRepairThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := &slowBus{Bus: memory()}
@@ -168,7 +171,7 @@ func TestRepairThatFails(t *testing.T) {
 		hooked.read = func() ([]backplane.Entry, bool, error) { return nil, true, errors.New("no leader") }
 		bus.change("00000000aa")
 		if got := alice.take(); got != `reset:{"reason":"history"}` {
-			t.Errorf("a log that cannot be read: got %q", got)
+			t.Errorf("log that cannot be read: got %q", got)
 		}
 		hooked.read = nil
 
@@ -181,7 +184,7 @@ func TestRepairThatFails(t *testing.T) {
 		slow.set(0, false)
 		n.send("lobby", "alice", "3")
 		if got := alice.take(); got != "" {
-			t.Errorf("while the log is read: got %q", got)
+			t.Errorf("while the log is read: got %q, want no event", got)
 		}
 		time.Sleep(time.Second)
 		if got := alice.take(); got != "message:2 message:3" {
@@ -195,7 +198,7 @@ func TestRepairThatFails(t *testing.T) {
 		bus.interrupt(false) // reads message 4
 		synctest.Wait()
 		slow.set(0, false)
-		n.send("lobby", "alice", "5")            // held
+		n.send("lobby", "alice", "5")            // held back
 		if err := n.clear("lobby"); err != nil { // the new log has none of these
 			t.Fatal(err)
 		}
@@ -203,12 +206,12 @@ func TestRepairThatFails(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		n.send("lobby", "alice", "6")
 		if got := alice.take(); got != `reset:{"reason":"history"} message:6` {
-			t.Errorf("a log that is made anew meanwhile: got %q", got)
+			t.Errorf("log that is recreated meanwhile: got %q", got)
 		}
 	})
 }
 
-// An entry of the log that is no message is not published.
+// An entry of the log that is not a message is not published.
 func TestUnreadableEntry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory()
@@ -225,7 +228,7 @@ func TestUnreadableEntry(t *testing.T) {
 	})
 }
 
-// Close refuses a client whose replay is being read, and gives those that wait for their sync one
+// Close refuses a client whose replay is being read. A client that waits for its sync gets the sync
 // before the goodbye.
 func TestCloseDuringJoins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -243,7 +246,7 @@ func TestCloseDuringJoins(t *testing.T) {
 		wait.Go(func() {
 			c := &fakeClient{node: n, conn: conn, room: "lobby", user: "bob"}
 			if err := n.Join(t.Context(), conn, room.User{ID: "bob", Info: []byte("{}")}, c, first); !errors.Is(err, hub.ErrDraining) {
-				t.Errorf("a client whose replay is read: %v", err)
+				t.Errorf("join of a client whose replay is read: got %v, want %v", err, hub.ErrDraining)
 			}
 			n.Leave(conn, stream.Closed)
 		})
@@ -254,14 +257,14 @@ func TestCloseDuringJoins(t *testing.T) {
 			t.Error(err)
 		}
 		if got := dave.take(); got != `sync user count:3 goodbye:{"reason":"draining"}` {
-			t.Errorf("a client that waits for its sync: got %q", got)
+			t.Errorf("client that waits for its sync: got %q", got)
 		}
 		if c := n.Stats().Connections; c != 1 {
-			t.Errorf("after Close %d connections are left, want that of bob", c)
+			t.Errorf("%d connections after Close, want 1, that of bob", c)
 		}
 		wait.Wait()
 		if _, err := n.Connect(t.Context(), "den", "erin", hub.Lease{}); !errors.Is(err, hub.ErrDraining) {
-			t.Errorf("after Close: %v", err)
+			t.Errorf("connection after Close: got %v, want %v", err, hub.ErrDraining)
 		}
 	})
 }

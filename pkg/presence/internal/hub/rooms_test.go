@@ -12,9 +12,9 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// A room whose last member was removed is kept until the connections of that member have ended:
-// until then neither its age nor the limit on rooms drops it.
-func TestRemovedMemberHoldsRoom(t *testing.T) {
+// A room whose last member was removed is kept until the connections of that member have ended.
+// Until then it does not expire, and is not evicted at the room limit.
+func TestRemovedMemberKeepsRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory(), func(c *hub.Config) { c.RoomAge, c.MaxRooms = time.Second, 1 })
 		n.join("lobby", "bob", hub.Lease{}, "", func(c *fakeClient) { c.stalls = 2 * time.Second })
@@ -22,16 +22,16 @@ func TestRemovedMemberHoldsRoom(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := n.Connect(t.Context(), "den", "carol", hub.Lease{}); !errors.Is(err, hub.ErrTooManyRooms) {
-			t.Errorf("a second room beside one with a connection: %v", err)
+			t.Errorf("second room while the connection has not ended: got %v, want %v", err, hub.ErrTooManyRooms)
 		}
 		time.Sleep(1500 * time.Millisecond)
 		if rooms := n.Stats().Rooms; rooms != 1 {
-			t.Errorf("%d rooms while the connection ends, want 1", rooms)
+			t.Errorf("%d rooms before the end of the connection, want 1", rooms)
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if s := n.Stats(); s.Rooms != 0 || s.Connections != 0 {
-			t.Errorf("%d rooms and %d connections after the end of the connection", s.Rooms, s.Connections)
+			t.Errorf("%d rooms and %d connections after the end of the connection, want 0 and 0", s.Rooms, s.Connections)
 		}
 		conn, err := n.Connect(t.Context(), room.Name("den"), "carol", hub.Lease{})
 		if err != nil {
@@ -41,8 +41,8 @@ func TestRemovedMemberHoldsRoom(t *testing.T) {
 	})
 }
 
-// A room that eviction has passed over, as the connection of a removed member had not ended, is a
-// candidate again when that has.
+// Eviction skips a room while the connection of a removed member has not ended. After its end the
+// room is a candidate again.
 func TestRemovedMemberFreesRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory(), func(c *hub.Config) { c.MaxRooms = 1 })
@@ -51,14 +51,14 @@ func TestRemovedMemberFreesRoom(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := n.Connect(t.Context(), "den", "carol", hub.Lease{}); !errors.Is(err, hub.ErrTooManyRooms) {
-			t.Errorf("a second room beside one with a connection: %v", err)
+			t.Errorf("second room while the connection has not ended: got %v, want %v", err, hub.ErrTooManyRooms)
 		}
 		time.Sleep(3 * time.Second)
 		n.join("den", "carol", hub.Lease{}, "")
 	})
 }
 
-// Rooms are listed with their own numbers, a page at a time, those without a user not.
+// Rooms are listed in pages, each room with its own counts. Rooms without a user are left out.
 func TestRoomsInPages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory())

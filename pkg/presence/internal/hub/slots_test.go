@@ -17,7 +17,7 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// A message that is refused, or known by its key, gives its slot back. A key is of one user.
+// A message that is refused, or whose key is known, gives its slot back. A key belongs to one user.
 func TestSlotsOfRefusedMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory())
@@ -28,22 +28,22 @@ func TestSlotsOfRefusedMessages(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		alice.take()
-		say := func(user room.UserID, data string) (string, error) {
+		send := func(user room.UserID, data string) (string, error) {
 			return n.Send(t.Context(), "lobby", hub.Draft{Event: "message", Data: []byte(data)}, user, "key")
 		}
-		first, err := say("alice", "1")
+		first, err := send("alice", "1")
 		if err != nil {
 			t.Fatal(err)
 		}
 		for range 100 { // more than there are slots
-			if _, err := say("bob", "2"); !errors.Is(err, hub.ErrBanned) {
-				t.Fatalf("a banned user sends: %v", err)
+			if _, err := send("bob", "2"); !errors.Is(err, hub.ErrBanned) {
+				t.Fatalf("message of a banned user: got %v, want %v", err, hub.ErrBanned)
 			}
-			if id, err := say("alice", "3"); err != nil || id != first {
-				t.Fatalf("with a known key: got %s, %v; want %s", id, err, first)
+			if id, err := send("alice", "3"); err != nil || id != first {
+				t.Fatalf("message with a known key: got %s, %v; want %s", id, err, first)
 			}
 		}
-		if _, err := say("carol", "4"); err != nil {
+		if _, err := send("carol", "4"); err != nil {
 			t.Fatal(err)
 		}
 		if got := alice.take(); got != "message:1 message:4" {
@@ -52,8 +52,8 @@ func TestSlotsOfRefusedMessages(t *testing.T) {
 	})
 }
 
-// A message that waited for its slot until the room was dropped goes to the new room; until the hub
-// closes, it is refused.
+// A message may wait for its slot until its room ends. If the room was dropped, the message goes to
+// the new room. If the hub closes, the message is refused.
 func TestRoomEndsBeforeSlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := &slowBus{Bus: memory()}
@@ -67,14 +67,14 @@ func TestRoomEndsBeforeSlot(t *testing.T) {
 		wait.Go(func() { n.send("lobby", "alice", "2") })
 		time.Sleep(1500 * time.Millisecond)
 		if rooms := n.Stats().Rooms; rooms != 0 {
-			t.Errorf("%d rooms after the age of the room", rooms)
+			t.Errorf("%d rooms after the age of the room, want 0", rooms)
 		}
 		for range cap(s.slots) {
 			s.Release()
 		}
 		wait.Wait()
 		if rooms := n.Stats().Rooms; rooms != 1 {
-			t.Errorf("%d rooms after the message", rooms)
+			t.Errorf("%d rooms after the message, want 1", rooms)
 		}
 
 		slow.set(time.Second, false)
@@ -86,7 +86,7 @@ func TestRoomEndsBeforeSlot(t *testing.T) {
 		}
 		wait.Go(func() {
 			if _, err := n.Send(t.Context(), "lobby", hub.Draft{Event: "message", Data: []byte("4")}, "alice", ""); !errors.Is(err, hub.ErrDraining) {
-				t.Errorf("as the hub closes: %v", err)
+				t.Errorf("message while the hub closes: got %v, want %v", err, hub.ErrDraining)
 			}
 		})
 		synctest.Wait()
@@ -99,9 +99,9 @@ func TestRoomEndsBeforeSlot(t *testing.T) {
 	})
 }
 
-// A message on its way to the log keeps its slot and its room, also while another node's message of
-// the same number comes.
-func TestMessageHoldsItsSlot(t *testing.T) {
+// A message on its way to the log keeps its slot and its room, even if a message of another node
+// with the same number arrives.
+func TestMessageKeepsSlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory()
 		slow := &slowBus{Bus: bus}
@@ -110,12 +110,12 @@ func TestMessageHoldsItsSlot(t *testing.T) {
 		var wait sync.WaitGroup
 		wait.Go(func() { a.send("lobby", "alice", "1") })
 		synctest.Wait()
-		b.send("lobby", "bob", "2") // the first message of b, too
+		b.send("lobby", "bob", "2") // also the first message of its node
 		if n := len(a.streams.last().slots); n != 1 {
-			t.Errorf("%d slots are taken", n)
+			t.Errorf("%d slots are taken, want 1", n)
 		}
 		if _, err := a.Connect(t.Context(), "den", "carol", hub.Lease{}); !errors.Is(err, hub.ErrTooManyRooms) {
-			t.Errorf("beside a room whose message is on its way: %v", err)
+			t.Errorf("second room while a message of the first is on its way: got %v, want %v", err, hub.ErrTooManyRooms)
 		}
 		wait.Wait()
 
@@ -124,20 +124,20 @@ func TestMessageHoldsItsSlot(t *testing.T) {
 		wait.Go(func() { a.Send(t.Context(), "lobby", hub.Draft{Event: "message", Data: []byte("3")}, "alice", "") })
 		synctest.Wait()
 		if _, err := a.Connect(t.Context(), "den", "carol", hub.Lease{}); !errors.Is(err, hub.ErrTooManyRooms) {
-			t.Errorf("beside a room whose message is on its way: %v", err)
+			t.Errorf("second room while a message of the first is on its way: got %v, want %v", err, hub.ErrTooManyRooms)
 		}
 		wait.Wait()
 		slow.fail(nil, false)
 		conn, err := a.Connect(t.Context(), "den", "carol", hub.Lease{})
 		if err != nil {
-			t.Fatalf("after the message failed: %v", err)
+			t.Fatalf("second room after the message failed: %v", err)
 		}
 		a.Leave(conn, stream.Closed)
 	})
 }
 
-// Only the node that accepted a message calls OnMessage. A hook that keeps up misses no call, however
-// many bytes come in all.
+// Only the node that accepted a message calls OnMessage. A hook that is fast enough misses no call,
+// however many bytes there are in total.
 func TestHooksOfOneNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := backplane.NewMemory(backplane.MemoryConfig{Messages: 10, Age: time.Minute, Bytes: 64 << 20})
@@ -153,12 +153,13 @@ func TestHooksOfOneNode(t *testing.T) {
 			synctest.Wait()
 		}
 		if mine != 100 || theirs != 0 {
-			t.Errorf("OnMessage was called %d times on the node of the sender, and %d times on the other", mine, theirs)
+			t.Errorf("calls of OnMessage: got %d on the sender's node and %d on the other, want 100 and 0", mine, theirs)
 		}
 	})
 }
 
-// The room that was unused for longest is evicted: use starts its time again. Rooms in use stay.
+// The room that has been unused longest is evicted. A message starts that time again. Rooms in use
+// are not evicted.
 func TestEviction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory(), func(c *hub.Config) { c.MaxRooms = 3 })
@@ -173,7 +174,7 @@ func TestEviction(t *testing.T) {
 		n.expectRooms("c", "d", "e")
 		last := n.join("e", "alice", hub.Lease{}, "")
 		if _, err := n.Connect(t.Context(), "f", "alice", hub.Lease{}); !errors.Is(err, hub.ErrTooManyRooms) {
-			t.Errorf("beside three rooms in use: %v", err)
+			t.Errorf("fourth room with three in use: got %v, want %v", err, hub.ErrTooManyRooms)
 		}
 		if c := n.Stats().Connections; c != 3 {
 			t.Errorf("%d connections have a slot, want 3", c)
@@ -191,27 +192,27 @@ func TestEviction(t *testing.T) {
 	})
 }
 
-// expectRooms checks the rooms that are subscribed to.
+// expectRooms checks the subscriptions to rooms.
 func (n *node) expectRooms(names ...room.Name) {
 	n.t.Helper()
 	synctest.Wait()
 	want := append(append([]room.Name{backplane.Nodes}, names...), "table")
 	if got := n.subs.open(); !slices.Equal(got, want) || n.Stats().Rooms != len(names) {
-		n.t.Errorf("subscribed to %q with %d rooms, want %q", got, n.Stats().Rooms, want)
+		n.t.Errorf("subscriptions: got %q with %d rooms, want %q", got, n.Stats().Rooms, want)
 	}
 }
 
-// A room that could not be opened leaves nothing, and is opened by the next caller.
+// A room whose opening failed leaves no resources. The next caller opens it.
 func TestFailedOpening(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := &hookedBus{Bus: memory(), last: func() (uint64, error) { return 0, errors.New("no leader") }}
 		n := openNode(t, bus)
 		if _, err := n.Connect(t.Context(), "lobby", "alice", hub.Lease{}); !errors.Is(err, backplane.ErrUnavailable) {
-			t.Errorf("got %v", err)
+			t.Errorf("got %v, want %v", err, backplane.ErrUnavailable)
 		}
 		n.expectRooms()
 		if c := n.Stats().Connections; c != 0 {
-			t.Errorf("%d connections have a slot", c)
+			t.Errorf("%d connections have a slot, want 0", c)
 		}
 		bus.last = nil
 		n.join("lobby", "alice", hub.Lease{}, "")
@@ -219,9 +220,9 @@ func TestFailedOpening(t *testing.T) {
 	})
 }
 
-// A room knows the end of the log that it was opened on, also if messages came meanwhile: ids of
-// before resume, and none goes back.
-func TestOpenedOnALog(t *testing.T) {
+// A new room starts at the end of its log, even if messages arrive while it is opened. Earlier ids
+// resume, and ids never decrease.
+func TestRoomStartsAtLogEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		inner := memory()
 		bus := &hookedBus{Bus: inner}
@@ -231,7 +232,7 @@ func TestOpenedOnALog(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		n.expectRooms()
 		if got := n.join("lobby", "bob", hub.Lease{}, id).take(); !strings.HasPrefix(got, "sync") {
-			t.Errorf("with the last id of the log: got %q", got)
+			t.Errorf("resume with the last id of the log: got %q, want sync first", got)
 		}
 
 		other := openNode(t, inner)
@@ -244,11 +245,12 @@ func TestOpenedOnALog(t *testing.T) {
 		c := n.join("den", "bob", hub.Lease{}, "")
 		synctest.Wait()
 		if _, seq, _ := strings.Cut(c.view.position, "-"); seq != fmt.Sprint(other.lastOf("den")) {
-			t.Errorf("the room is at %s, its log at %d", c.view.position, other.lastOf("den"))
+			t.Errorf("position of the room: got %s, want sequence number %d", c.view.position, other.lastOf("den"))
 		}
 	})
 }
 
+// lastOf returns the position of the last message of the room's log.
 func (n *node) lastOf(name room.Name) uint64 {
 	n.t.Helper()
 	last, err := n.bus.Last(n.t.Context(), name)

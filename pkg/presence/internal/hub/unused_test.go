@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Of the states of a room the newest counts, in whatever order they are noted; their numbers wrap.
+// States of a room may be noted in any order. The newest counts. Their numbers wrap around.
 func TestNotesOutOfOrder(t *testing.T) {
 	for _, first := range []uint32{0, math.MaxUint32 - 1} {
 		var u unused
@@ -15,11 +15,11 @@ func TestNotesOutOfOrder(t *testing.T) {
 		note(2, time.Time{}) // in use
 		note(1, time.Unix(1, 0))
 		if u.first() != nil {
-			t.Errorf("from %d: an old state overwrites a newer one", first)
+			t.Errorf("first number %d: an old state replaced a newer one", first)
 		}
 		note(3, time.Unix(2, 0))
 		if u.first() != r {
-			t.Errorf("from %d: a new state is ignored", first)
+			t.Errorf("first number %d: a new state was ignored", first)
 		}
 	}
 }

@@ -6,18 +6,18 @@ import (
 	"strings"
 )
 
-// view is a client's idea of its room, made of its events alone.
+// view is the state of a room as a client knows it, built from its events only.
 type view struct {
 	synced   bool
 	complete bool              // the client gets members
 	members  map[string]string // id → info
 	count    int
 	counted  bool   // it has a count
-	position string // the last id
-	message  string // the id of the last message
+	position string // id of the last event
+	message  string // id of the last message
 }
 
-// add reads whole events. The error says which rule of the wire they break.
+// add applies whole events. The error names the rule of the wire that an event breaks.
 func (v *view) add(text string) error {
 	for block := range strings.SplitSeq(strings.TrimSuffix(text, "\n\n"), "\n\n") {
 		fields := map[string]string{}
@@ -32,12 +32,13 @@ func (v *view) add(text string) error {
 	return nil
 }
 
+// event applies one event.
 func (v *view) event(name, id string, data []byte) error {
 	if before, at := v.position, id; at != "" {
 		if name == "reset" && !sameEpoch(before, at) {
 			v.message = ""
 		} else if before != "" && (!sameEpoch(before, at) || seqOf(at) < seqOf(before)) {
-			return fmt.Errorf("id after %s", before)
+			return fmt.Errorf("id is not after %s", before)
 		}
 		v.position = id
 	}
@@ -48,13 +49,13 @@ func (v *view) event(name, id string, data []byte) error {
 		Complete           bool
 	}
 	if name == "" && len(data) > 0 {
-		return fmt.Errorf("data without a name")
+		return fmt.Errorf("data without an event name")
 	}
 	switch name {
 	case "", "reset", "goodbye", "user count":
 	case "expiring":
 		if !v.synced {
-			return fmt.Errorf("before sync")
+			return fmt.Errorf("expiring before sync")
 		}
 	default:
 		if err := json.Unmarshal(data, &d); err != nil {
@@ -66,7 +67,7 @@ func (v *view) event(name, id string, data []byte) error {
 	switch name {
 	case "message":
 		if v.message != "" && seqOf(id) <= seqOf(v.message) {
-			return fmt.Errorf("message after %s", v.message)
+			return fmt.Errorf("message is not after %s", v.message)
 		}
 		v.message = id
 	case "sync":
@@ -78,7 +79,7 @@ func (v *view) event(name, id string, data []byte) error {
 			v.count = d.Connections
 		}
 		if v.complete && d.Users != len(v.members) {
-			return fmt.Errorf("users are not the members")
+			return fmt.Errorf("sync has %d users and %d members", d.Users, len(v.members))
 		}
 	case "user count":
 		before := v.count
@@ -86,17 +87,17 @@ func (v *view) event(name, id string, data []byte) error {
 			return err
 		}
 		if !v.counted && v.count != before {
-			return fmt.Errorf("sync has %d connections", before)
+			return fmt.Errorf("first count differs from the %d connections of sync", before)
 		}
 		v.counted = true
 	case "join":
 		if !v.complete || here {
-			return fmt.Errorf("a member that is known")
+			return fmt.Errorf("join of a known member")
 		}
 		v.members[user] = string(d.Info)
 	case "update", "leave":
 		if !v.complete || !here {
-			return fmt.Errorf("a member that is not known")
+			return fmt.Errorf("%s of an unknown member", name)
 		}
 		if v.members[user] = string(d.Info); name == "leave" {
 			delete(v.members, user)
