@@ -45,7 +45,7 @@ type Config struct {
 // maxSnapshots is the default of Config.MaxSnapshots.
 const maxSnapshots = 64 << 20
 
-// Errors that the methods of a Hub return.
+// Errors that the methods of a Hub return or wrap. An error of a limit has the limit in its text.
 var (
 	// ErrDraining: the hub is shutting down.
 	ErrDraining = errors.New("the server is shutting down")
@@ -62,7 +62,7 @@ var (
 	// ErrFull: there are MaxConnections connections.
 	ErrFull = errors.New("connection limit reached")
 	// ErrUserFull: the user has MaxConnectionsPerUser connections.
-	ErrUserFull = errors.New("connection limit of the user reached")
+	ErrUserFull = errors.New("connection limit per user reached")
 )
 
 // errClosed: the room was dropped after the caller had found it. The caller must find it again.

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"fmt"
 	"iter"
 	"sync"
 	"time"
@@ -30,7 +31,7 @@ func (c *connections) add(conn *Connection) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.limit > 0 && c.open >= c.limit {
-		return ErrFull
+		return fmt.Errorf("%w (%d)", ErrFull, c.limit)
 	}
 	if c.userLimit > 0 {
 		n := 0
@@ -38,7 +39,7 @@ func (c *connections) add(conn *Connection) error {
 			n++
 		}
 		if n >= c.userLimit {
-			return ErrUserFull
+			return fmt.Errorf("%w (%d)", ErrUserFull, c.userLimit)
 		}
 	}
 	c.last++

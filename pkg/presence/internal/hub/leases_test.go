@@ -1,6 +1,7 @@
 package hub_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -137,11 +138,11 @@ func TestEndedConnection(t *testing.T) {
 		for range 2 {
 			n.join("lobby", "alice", hub.Lease{Expires: clock.Now().Add(time.Hour)}, "")
 		}
-		if _, err := n.Connect(t.Context(), "lobby", "alice", hub.Lease{}); err != hub.ErrUserFull {
+		if _, err := n.Connect(t.Context(), "lobby", "alice", hub.Lease{}); !errors.Is(err, hub.ErrUserFull) {
 			t.Errorf("third connection of alice: got %v, want %v", err, hub.ErrUserFull)
 		}
 		bob := n.join("lobby", "bob", hub.Lease{Expires: clock.Now().Add(time.Hour)}, "")
-		if _, err := n.Connect(t.Context(), "lobby", "carol", hub.Lease{}); err != hub.ErrFull {
+		if _, err := n.Connect(t.Context(), "lobby", "carol", hub.Lease{}); !errors.Is(err, hub.ErrFull) {
 			t.Errorf("fourth connection: got %v, want %v", err, hub.ErrFull)
 		}
 		before := clock.armed()

@@ -3,6 +3,7 @@ package hub
 import (
 	"cmp"
 	"container/list"
+	"fmt"
 	"slices"
 	"sync"
 
@@ -92,7 +93,7 @@ func (r *rooms) get(name room.Name, init func(*live)) (l, evicted *live, err err
 	}
 	if len(r.live) >= r.limit {
 		if evicted = r.evictLocked(); evicted == nil {
-			return nil, nil, ErrTooManyRooms
+			return nil, nil, fmt.Errorf("%w (%d)", ErrTooManyRooms, r.limit)
 		}
 	}
 	l = &live{}
