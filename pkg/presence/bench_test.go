@@ -250,6 +250,7 @@ func BenchmarkDelivery(b *testing.B) {
 				rows = append(rows, fmt.Sprintf("%s\t%d\t%.2f\t%s\t%d\t%d\t%+d", s.role, s.clients,
 					median(cpu[i]), quartiles(cpu[i]), fresh[i], idle[i], s.perConn()-idle[i]))
 				b.ReportMetric(median(cpu[i]), s.role+"-µs/delivery")
+				b.ReportMetric(float64(idle[i]), s.role+"-B/conn")
 				s.end()
 			}
 			printTable(b, fmt.Sprintf("Delivery, one message at a time, medians of %d", samples), rows)
