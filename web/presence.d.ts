@@ -225,7 +225,7 @@ export type StreamEvent = {
     id: string;
 };
 export type LoggedMessage = {
-    told: StreamEvent;
+    event: StreamEvent;
     /**
      * The position before it.
      */
@@ -371,7 +371,7 @@ export type Options = {
  * @property {string} id      The last id on the stream. "" if there was none.
  *
  * @typedef {object} LoggedMessage  A message, kept for tabs that join later.
- * @property {StreamEvent} told
+ * @property {StreamEvent} event
  * @property {string} prev    The position before it.
  *
  * @typedef {object} Unfinished  Parser state: the incomplete event at the end of the text read so
@@ -594,7 +594,7 @@ export type TabMessage = {
     kind: "event";
     term: number;
     prev: string;
-    told: StreamEvent;
+    event: StreamEvent;
 } | {
     kind: "turn";
     term: number;
@@ -616,7 +616,7 @@ export type Info = {
     /**
      * Whether the server has accepted it.
      */
-    told: boolean;
+    accepted: boolean;
     /**
      * Whether it is the latest. False if another tab or device of the user
      * has set other info since.
@@ -626,7 +626,7 @@ export type Info = {
 /**
  * @typedef {object} Info     The user's info, from setState().
  * @property {any} info
- * @property {boolean} told   Whether the server has accepted it.
+ * @property {boolean} accepted   Whether the server has accepted it.
  * @property {boolean} stands  Whether it is the latest. False if another tab or device of the user
  *   has set other info since.
  */

@@ -98,7 +98,7 @@
  * @property {string} id      The last id on the stream. "" if there was none.
  *
  * @typedef {object} LoggedMessage  A message, kept for tabs that join later.
- * @property {StreamEvent} told
+ * @property {StreamEvent} event
  * @property {string} prev    The position before it.
  *
  * @typedef {object} Unfinished  Parser state: the incomplete event at the end of the text read so
@@ -303,8 +303,8 @@ export function catchUp(state, kept, held) {
   /** @type {StreamEvent[]} */
   const events = [];
   if (held !== "" && !reaches(held, id)) {
-    const from = kept.findIndex(({ told, prev }) => reaches(held, prev) && !reaches(held, told.id));
-    if (from !== -1) events.push(...kept.slice(from).map((message) => message.told));
+    const from = kept.findIndex(({ event, prev }) => reaches(held, prev) && !reaches(held, event.id));
+    if (from !== -1) events.push(...kept.slice(from).map((message) => message.event));
     else if (state.connection === "open") events.push(eventOf("reset", { reason: "history" }, id)); // else the server decides
   }
   if (state.connection !== "open") return events;
@@ -1020,7 +1020,7 @@ const problemOf = (error) => (error instanceof PresenceError ? error.problem : u
  * @typedef {{kind: "hello", from: string, held: string}
  *   | {kind: "welcome", to: string, held: string, term: number, turn: Turn|null, events: StreamEvent[]}
  *   | {kind: "lead", term: number}
- *   | {kind: "event", term: number, prev: string, told: StreamEvent}
+ *   | {kind: "event", term: number, prev: string, event: StreamEvent}
  *   | {kind: "turn", term: number, turn: Turn}} TabMessage
  */
 
@@ -1114,7 +1114,7 @@ class Tabs {
       event: (event) => {
         const { lastEventId: prev } = this.#sink.state();
         if (endsToken(event)) this.#part("expired");
-        else this.#post({ kind: "event", term: this.#lead, prev, told: event });
+        else this.#post({ kind: "event", term: this.#lead, prev, event });
         this.#deliver(event, prev);
       },
       turn: (turn) => {
@@ -1157,8 +1157,8 @@ class Tabs {
       return;
     }
     // Messages are valid from any leader, past or present.
-    if (message.kind === "event" && !own.has(message.told.name) && this.#follows(message.prev)) {
-      this.#deliver(message.told, message.prev);
+    if (message.kind === "event" && !own.has(message.event.name) && this.#follows(message.prev)) {
+      this.#deliver(message.event, message.prev);
     }
     const before = this.#term;
     this.#term = Math.max(before, message.term);
@@ -1175,11 +1175,11 @@ class Tabs {
       // A `reset` is about the leader's position. This tab or the server may still have the
       // messages after another position.
       const { lastEventId: held } = this.#sink.state();
-      const other = message.kind === "event" && message.told.name === "reset" && message.prev !== held;
+      const other = message.kind === "event" && message.event.name === "reset" && message.prev !== held;
       const missing = other || (message.kind === "event" && !this.#follows(message.prev));
       if (!this.#asking) missing ? this.#ask() : this.#noteActivity();
       if (message.kind === "turn") this.#sink.turn(message.turn);
-      else if (message.kind === "event" && !missing) this.#deliver(message.told, message.prev);
+      else if (message.kind === "event" && !missing) this.#deliver(message.event, message.prev);
     }
   }
 
@@ -1216,7 +1216,7 @@ class Tabs {
     if (!isNew(this.#sink.state(), event.name, event.id)) return;
     if (event.name === "reset") this.#kept = [];
     if (!own.has(event.name)) {
-      this.#kept.push({ told: event, prev });
+      this.#kept.push({ event, prev });
       if (this.#kept.length > keptMessages) this.#kept.shift();
     }
     this.#sink.event(event);
@@ -1295,7 +1295,7 @@ const mostWaiting = 1000; // maximum number of messages in the send queue
 /**
  * @typedef {object} Info     The user's info, from setState().
  * @property {any} info
- * @property {boolean} told   Whether the server has accepted it.
+ * @property {boolean} accepted   Whether the server has accepted it.
  * @property {boolean} stands  Whether it is the latest. False if another tab or device of the user
  *   has set other info since.
  */
@@ -1475,7 +1475,7 @@ export class Room {
    * @throws {PresenceError}  The server rejected the info, or the room was closed first.
    */
   setState(info) {
-    this.#info = { info: info ?? null, told: false, stands: true };
+    this.#info = { info: info ?? null, accepted: false, stands: true };
     return this.#putState(this.#info);
   }
 
@@ -1485,7 +1485,7 @@ export class Room {
       await this.#opened();
       if (info !== this.#info) return;
       await this.#request("PUT", "state", { body: info.info });
-      info.told = true;
+      info.accepted = true;
       this.#me ??= await this.#user().catch(() => null);
     });
     this.#settingState = done.catch(() => {});
@@ -1641,7 +1641,7 @@ export class Room {
    */
   #keepInfo(name, data, came) {
     const mine = this.#info;
-    if (!mine?.told) return;
+    if (!mine?.accepted) return;
     if (name === "update" && data.id === this.#me) mine.stands = same(data.info, mine.info);
     const known = this.#me === null ? undefined : this.#state.members.get(this.#me);
     if (came && mine.stands && !(known && same(known.info, mine.info))) this.#putState(mine).catch(() => {});

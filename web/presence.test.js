@@ -209,7 +209,7 @@ test("a repeated message is not new; any other event is", () => {
 
 describe("catchUp", () => {
   const message = (seq) => ({ name: "message", text: JSON.stringify({ data: seq }), id: `e1-${seq}` });
-  const kept = [4, 5, 6].map((seq) => ({ told: message(seq), prev: `e1-${seq - 1}` }));
+  const kept = [4, 5, 6].map((seq) => ({ event: message(seq), prev: `e1-${seq - 1}` }));
   const state = after(["sync", sync], ["user count", 3]);
   const at = { ...state, lastEventId: "e1-6" };
   const names = (events) => events.map(({ name, text }) => (name === "message" ? JSON.parse(text).data : name));
