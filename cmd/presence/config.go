@@ -19,7 +19,7 @@ import (
 // serve runs the server.
 type serve struct {
 	Listening listenFlags   `embed:"" group:"Listening"`
-	Keys      keyFlags      `embed:"" group:"Tokens (one key is required, or --dev)"`
+	Keys      keyFlags      `embed:"" group:"Tokens (one key is required, unless --dev is set)"`
 	Browsers  browserFlags  `embed:"" group:"Browsers"`
 	Presence  presenceFlags `embed:"" group:"Presence"`
 	Messages  messageFlags  `embed:"" group:"Messages"`
@@ -28,54 +28,53 @@ type serve struct {
 }
 
 type listenFlags struct {
-	Listen  string `placeholder:":8080" help:"Where to listen; with --dev 127.0.0.1:8080; a bare $PORT is taken too"`
-	TLSCert string `name:"tls-cert" placeholder:"FILE" help:"Serve TLS and HTTP/2 with this certificate chain, PEM"`
-	TLSKey  string `name:"tls-key" placeholder:"FILE" help:"The certificate's key, PEM"`
+	Listen  string `placeholder:":8080" help:"Address to listen on, as [host]:port. $PORT, if set, replaces the default port. Default: :8080, or 127.0.0.1:8080 with --dev."`
+	TLSCert string `name:"tls-cert" placeholder:"FILE" help:"PEM file with the certificate chain, to serve TLS and HTTP/2. Requires --tls-key. Default: none, which serves plain HTTP."`
+	TLSKey  string `name:"tls-key" placeholder:"FILE" help:"PEM file with the private key of --tls-cert. Requires --tls-cert. Default: none."`
 }
 
 type browserFlags struct {
-	CORSOrigin     []string `name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose pages may use this server, such as https://example.com, https://*.example.com or capacitor://localhost; * allows every origin, without the cookie; repeatable"`
-	CookieSameSite string   `name:"cookie-samesite" default:"lax" enum:"lax,strict,none" placeholder:"lax" help:"lax, strict or none"`
-	CookieDomain   string   `placeholder:"DOMAIN" help:"Domain of the cookie; this host alone by default"`
-	CookieInsecure bool     `help:"Set the cookie without Secure, for plain HTTP"`
+	CORSOrigin     []string `name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose pages may use the server, such as https://example.com, https://*.example.com or capacitor://localhost. * allows every origin, without the cookie. Repeatable. Default: none."`
+	CookieSameSite string   `name:"cookie-samesite" default:"lax" enum:"lax,strict,none" placeholder:"lax" help:"SameSite attribute of the session cookie: lax, strict or none. Default: lax."`
+	CookieDomain   string   `placeholder:"DOMAIN" help:"Domain attribute of the session cookie. Default: none, so that browsers send it to this host only."`
+	CookieInsecure bool     `help:"Set the session cookie without the Secure attribute, for plain HTTP. --dev implies it. Default: off."`
 }
 
 type presenceFlags struct {
-	Count       presence.Count `default:"connections" enum:"connections,users" placeholder:"connections" help:"What the user count counts: connections or users"`
-	Coalesce    time.Duration  `default:"50ms" help:"Least time between two user counts of a room"`
-	Linger      time.Duration  `default:"5s" help:"How long a user stays after its last connection, so that a reload is no leave"`
-	Heartbeat   time.Duration  `default:"15s" help:"Time between two pings; proxies must allow more"`
-	MemberLimit int            `default:"500" help:"Largest room whose members are told; above it only counts are"`
+	Count       presence.Count `default:"connections" enum:"connections,users" placeholder:"connections" help:"Number in the user count event: connections (open streams) or users. Default: connections."`
+	Coalesce    time.Duration  `default:"50ms" help:"Flush interval: minimum time between two user counts to a whole room, 1ms to 750ms. Default: 50ms."`
+	Linger      time.Duration  `default:"5s" help:"Grace period: how long a user stays after its last connection ends, 0s to 5m. A page reload within it is no leave. Default: 5s."`
+	Heartbeat   time.Duration  `default:"15s" help:"Time between two ping events, 1s to 5m. The idle timeout of a proxy must be longer. Default: 15s."`
+	MemberLimit int            `default:"500" help:"Maximum members of a room that sends its member list, at least 1. A larger room sends counts only. Default: 500."`
 }
 
 type messageFlags struct {
-	History      int           `default:"1000" help:"Messages of a room that are kept for clients that come back; 0 keeps none"`
-	HistoryAge   time.Duration `default:"5m" help:"How long each is kept, and a room that nobody is in"`
-	HistoryBytes size          `default:"64MiB" range:"1 to 2047MiB" help:"What those of all rooms may take"`
-	MaxMessage   size          `default:"64KiB" range:"1 to 1MiB" help:"Largest body of a message"`
-	MessageRate  float64       `default:"20" help:"Messages a second that a user may send; 0 for any number"`
-	MessageBurst int           `default:"40" help:"And at once"`
+	History      int           `default:"1000" help:"Maximum messages kept per room, for clients that resume. 0 keeps none. Default: 1000."`
+	HistoryAge   time.Duration `default:"5m" help:"Maximum age of kept messages, and how long an unused room is kept, 1s to 24h. Default: 5m."`
+	HistoryBytes size          `default:"64MiB" range:"1 to 2047MiB" help:"Maximum bytes of kept messages, all rooms together, 1 to 2047MiB. Default: 64MiB."`
+	MaxMessage   size          `default:"64KiB" range:"1 to 1MiB" help:"Maximum bytes of a message body, 1 to 1MiB. Default: 64KiB."`
+	MessageRate  float64       `default:"20" help:"Rate limit of messages per user, per second. 0 means unlimited. Default: 20."`
+	MessageBurst int           `default:"40" help:"Burst size of the per-user message rate limit, at least 1. Default: 40."`
 }
 
 type limitFlags struct {
-	MaxConnections        int  `placeholder:"N" help:"Maximum open streams, at most the open-file limit less 216. Default, and for 0: the open-file limit less --max-idle-connections and 200."`
-	MaxConnectionsPerUser int  `default:"0" help:"Of one user; 0 for any number"`
-	MaxIdle               int  `name:"max-idle-connections" placeholder:"N" help:"Open connections that carry no stream. At the limit a new one evicts one that never sent a whole request, or the longest idle. By default, and for 0, 1024, or a quarter of the limit of open files if that is less."`
-	MaxPerAddress         int  `name:"max-connections-per-address" default:"0" help:"Open connections per client address (per /64 with IPv6), streams included. 0 means unlimited. Behind a proxy all clients have its address. Default: 0."`
-	MaxRooms              int  `default:"100000" help:"Rooms, those kept for their history included"`
-	MaxUnsent             size `placeholder:"256KiB" range:"four times --max-message to 2047MiB" help:"What may wait for a client that stops reading; at least four times --max-message, and that by default if it is more"`
-	FullStatus            int  `default:"200" enum:"200,503" placeholder:"200" help:"How a stream is refused for want of room: 200 and goodbye, after which a browser comes back, or 503"`
+	MaxConnections        int  `placeholder:"N" help:"Maximum open streams, at most the open-file limit minus 216. 0 means the default. Default: the open-file limit minus --max-idle-connections minus 200."`
+	MaxConnectionsPerUser int  `default:"0" help:"Maximum open streams per user, all rooms together. 0 means unlimited. Default: 0."`
+	MaxIdle               int  `name:"max-idle-connections" placeholder:"N" help:"Maximum connections without a stream. At the limit a new one evicts one that never sent a whole request, else the longest idle. 0 means the default. Default: 1024, or a quarter of the open-file limit if that is less."`
+	MaxPerAddress         int  `name:"max-connections-per-address" default:"0" help:"Maximum connections per client address (per /64 with IPv6), streams included. 0 means unlimited. Behind a proxy all clients have the proxy's address. Default: 0."`
+	MaxRooms              int  `default:"100000" help:"Maximum rooms, including those kept for their history, at least 1. At the limit a new room evicts the longest unused one. Default: 100000."`
+	MaxUnsent             size `placeholder:"256KiB" range:"four times --max-message to 2047MiB" help:"Backlog limit in bytes, four times --max-message to 2047MiB. A client with a larger backlog must read 32KiB per second, or it is disconnected as slow. Default: 256KiB, or four times --max-message if that is more."`
+	FullStatus            int  `default:"200" enum:"200,503" placeholder:"200" help:"Status of a stream that is refused at a limit: 200 with a goodbye event, after which a browser reconnects, or 503. Default: 200."`
 }
 
 type runningFlags struct {
-	ShutdownGrace time.Duration `default:"8s" help:"How long the end may take after SIGTERM; containers are often given 10s"`
-	LogFormat     string        `default:"text" enum:"text,json" placeholder:"text" help:"text or json, to standard error"`
-	LogLevel      string        `default:"info" enum:"debug,info,warn,error" placeholder:"info" help:"debug, info, warn or error"`
-	Check         bool          `help:"Check the configuration with its keys, certificate and limits, fetch the JWK Set, and exit."`
+	ShutdownGrace time.Duration `default:"8s" help:"Maximum duration of the shutdown after SIGTERM, more than 0s. Many container platforms allow 10s. Default: 8s."`
+	LogFormat     string        `default:"text" enum:"text,json" placeholder:"text" help:"Format of the log on standard error: text or json. Default: text."`
+	LogLevel      string        `default:"info" enum:"debug,info,warn,error" placeholder:"info" help:"Lowest level that is logged: debug, info, warn or error. Default: info."`
+	Check         bool          `help:"Validate the configuration with its keys, certificate and limits, fetch the JWK Set (10s at most), and exit. Default: off."`
 }
 
-// flagOf is the flag that sets a field of [presence.Config], for the fields whose bounds the server
-// checks.
+// flagOf maps the fields of [presence.Config] that [presence.New] checks to their flags.
 var flagOf = map[string]string{
 	"Count":                    "--count",
 	"Coalesce":                 "--coalesce",
@@ -99,8 +98,8 @@ var flagOf = map[string]string{
 	"Cookie.SameSite":          "--cookie-samesite",
 }
 
-// flagError returns the usage error for an error of [presence.New]. It names the flag of the bad
-// field.
+// flagError returns the usage error for an error of [presence.New]. It names the flag instead of
+// the field.
 func flagError(err error) error {
 	if bad := new(presence.ConfigError); errors.As(err, &bad) && flagOf[bad.Field] != "" {
 		return usagef("%s %s", flagOf[bad.Field], bad.Reason)
@@ -108,10 +107,19 @@ func flagError(err error) error {
 	return usageError{err}
 }
 
-// check returns a usage error for the first flag that is out of its bounds, nil if there is none. The
-// server checks most bounds; these are the ones that it cannot see or that concern two flags.
+// Help returns the examples of --help.
+func (serve) Help() string {
+	return "Examples:\n\n" +
+		"    presence serve --dev\n" +
+		"    presence serve --jwt-secret-file ./secret --listen :8080"
+}
+
+// check returns a usage error for the first flag that is out of range; nil if there is none. The
+// server checks most ranges. This checks those that it cannot see, and those that concern two
+// flags.
 func (c *serve) check() error {
-	// In a presence.Config 0 means the default and a negative number means none. In a flag 0 means 0.
+	// In a presence.Config 0 means the default and a negative number means none. A flag's 0 means
+	// 0.
 	p, m, unsent := c.Presence, c.Messages, c.Limits.MaxUnsent
 	for _, f := range []struct {
 		flag   string
@@ -136,7 +144,7 @@ func (c *serve) check() error {
 		}
 	}
 	if c.Browsers.CookieSameSite == "none" && c.insecure() {
-		return usagef("--cookie-samesite none needs a Secure cookie, which --cookie-insecure and --dev do without")
+		return usagef("--cookie-samesite none requires a Secure cookie, which --cookie-insecure and --dev disable")
 	}
 	return nil
 }
@@ -144,14 +152,14 @@ func (c *serve) check() error {
 // insecure reports whether the cookie is set without Secure.
 func (c *serve) insecure() bool { return c.Browsers.CookieInsecure || c.Keys.Dev }
 
-// config returns the server's configuration. ctx bounds the life of the keys.
+// config returns the server's configuration. A JWK Set is fetched until ctx ends.
 func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, error) {
 	if err := c.check(); err != nil {
 		return presence.Config{}, err
 	}
 	keyLog := log
 	if c.Running.Check {
-		keyLog = slog.New(slog.DiscardHandler) // the error of the check has the same text
+		keyLog = slog.New(slog.DiscardHandler) // the check returns an error with the same text
 	}
 	authenticator, guest, err := c.Keys.authenticator(ctx, keyLog)
 	if err != nil {
@@ -195,8 +203,8 @@ func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, 
 	}, nil
 }
 
-// orNone turns a zero that was given, which stands for none or no bound, into
-// what the server takes for that.
+// orNone returns the value for a field of [presence.Config]. A flag's zero means none or unlimited,
+// for which the field needs a negative value.
 func orNone[T int | float64 | time.Duration](v T) T {
 	if v == 0 {
 		return -1
@@ -204,17 +212,17 @@ func orNone[T int | float64 | time.Duration](v T) T {
 	return v
 }
 
-// reservedFiles are the descriptors that are for no client: logs, keys, loops,
-// sockets about to be closed.
+// reservedFiles is the number of file descriptors that clients cannot use. They are for logs, keys,
+// event loops, and sockets that are being closed.
 const reservedFiles = 200
 
-// leastIdle is how many connections without a stream a server needs, or it accepts no new client
-// once all streams are open.
+// leastIdle is the minimum number of connections without a stream. With fewer, the server accepts
+// no new client once all streams are open.
 const leastIdle = 16
 
-// connections returns the limits of streams (0 means none) and of connections
-// without one, of which neither, one or both are given. Files is the limit of open
-// files, 0 if it is unknown.
+// connections returns the limits of streams (0 means unlimited) and of connections without a
+// stream. The flags may set neither, one or both. files is the open-file limit, or 0 if it is
+// unknown.
 func (f limitFlags) connections(files uint64) (streams, idle int, err error) {
 	const most = presence.DefaultMaxIdleConnections
 	if files == 0 || files > math.MaxInt32 {
@@ -224,15 +232,15 @@ func (f limitFlags) connections(files uint64) (streams, idle int, err error) {
 	idle = max(1, min(most, int(files/4)))
 	switch {
 	case f.MaxIdle > 0 && f.MaxConnections > 0 && f.MaxConnections > left-f.MaxIdle:
-		return 0, 0, usagef("--max-connections and --max-idle-connections are together at most %d, not %d and %d: the open-file limit (%d) less %d in reserve",
+		return 0, 0, usagef("--max-connections and --max-idle-connections are together at most %d, not %d and %d: the open-file limit (%d) minus %d in reserve",
 			max(0, left), f.MaxConnections, f.MaxIdle, files, reservedFiles)
 	case f.MaxIdle > 0 && f.MaxIdle > left-1:
-		return 0, 0, usagef("--max-idle-connections is at most %d, not %d: the open-file limit (%d) less %d in reserve and 1 for a stream",
+		return 0, 0, usagef("--max-idle-connections is at most %d, not %d: the open-file limit (%d) minus %d in reserve and 1 for a stream",
 			max(0, left-1), f.MaxIdle, files, reservedFiles)
 	case f.MaxIdle != 0:
 		idle = f.MaxIdle
 	case f.MaxConnections > 0 && f.MaxConnections > left-leastIdle:
-		return 0, 0, usagef("--max-connections is at most %d, not %d: the open-file limit (%d) less %d in reserve and %d for connections without a stream",
+		return 0, 0, usagef("--max-connections is at most %d, not %d: the open-file limit (%d) minus %d in reserve and %d for connections without a stream",
 			max(0, left-leastIdle), f.MaxConnections, files, reservedFiles, leastIdle)
 	case f.MaxConnections > 0:
 		idle = min(idle, left-f.MaxConnections)
@@ -242,7 +250,7 @@ func (f limitFlags) connections(files uint64) (streams, idle int, err error) {
 
 func (f runningFlags) logger(w io.Writer) *slog.Logger {
 	var level slog.Level
-	_ = level.UnmarshalText([]byte(f.LogLevel)) // one of four, as parsed
+	_ = level.UnmarshalText([]byte(f.LogLevel)) // kong has checked that it is one of four
 	options := &slog.HandlerOptions{Level: level}
 	if f.LogFormat == "json" {
 		options.ReplaceAttr = durationText
@@ -251,7 +259,7 @@ func (f runningFlags) logger(w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-// durationText makes a duration text, such as 8s, for which [slog.JSONHandler] writes nanoseconds.
+// durationText turns a duration into text, such as 8s. [slog.JSONHandler] would write nanoseconds.
 func durationText(_ []string, a slog.Attr) slog.Attr {
 	if a.Value.Kind() == slog.KindDuration {
 		a.Value = slog.StringValue(a.Value.Duration().String())
@@ -259,10 +267,10 @@ func durationText(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// tls is how to serve TLS; nil is not at all.
+// tls returns the TLS configuration; nil means plain HTTP.
 func (f listenFlags) tls() (*tls.Config, error) {
 	if (f.TLSCert == "") != (f.TLSKey == "") {
-		return nil, usagef("--tls-cert and --tls-key go together")
+		return nil, usagef("--tls-cert and --tls-key must be given together")
 	}
 	if f.TLSCert == "" {
 		return nil, nil

@@ -10,10 +10,10 @@ import (
 	"testing"
 )
 
-// A file of mode 0600 that belongs to another user than the container's: the error names both users
+// An error about a file of mode 0600 that does not belong to the container's user names both users
 // and the remedy.
 func TestDeniedFileIsExplained(t *testing.T) {
-	dir, err := os.MkdirTemp("", "presence") // that of t.TempDir is closed to other users
+	dir, err := os.MkdirTemp("", "presence") // other users cannot enter the directory of t.TempDir
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,8 +27,8 @@ func TestDeniedFileIsExplained(t *testing.T) {
 	}
 	hidden := write(t, closed, "secret", secret)
 
-	// Root may read every file, so the command then runs as the user of the image. Any other user
-	// keeps its uid, and the file gets a mode that forbids reading.
+	// Root can read every file, so as root the test runs the command as the user of the image. Any
+	// other user keeps its uid, and the file gets a mode that forbids reading.
 	uid := os.Getuid()
 	mode := os.FileMode(0o600)
 	attr := &syscall.SysProcAttr{}
@@ -51,14 +51,14 @@ func TestDeniedFileIsExplained(t *testing.T) {
 		"token --sub alice --jwt-secret-file " + file,
 		"token --sub alice --jwt-secret-file " + hidden,
 	} {
-		c := exec.Command("/proc/self/exe", strings.Fields(args)...) // its own path may be closed, too
+		c := exec.Command("/proc/self/exe", strings.Fields(args)...) // its own path may be inaccessible
 		c.Env = []string{asCommand + "=1"}
 		c.Dir = "/"
 		c.SysProcAttr = attr
 		out, _ := c.CombinedOutput()
-		want := fmt.Sprintf("permission denied: the file has mode %04o and owner uid %d, this process runs as uid %d: chown it to %[3]d, or give it a group of this process", mode, os.Getuid(), uid)
+		want := fmt.Sprintf("permission denied: the file has mode %04o and owner uid %d, this process has uid %d: chown the file to %[3]d, or give it mode 0640 and a group of this process", mode, os.Getuid(), uid)
 		if strings.Contains(args, hidden) {
-			want = fmt.Sprintf("permission denied: this process runs as uid %d, which may not search a directory above the file", uid)
+			want = fmt.Sprintf("permission denied: uid %d of this process has no search permission on a directory above the file", uid)
 		}
 		if exit := c.ProcessState.ExitCode(); exit != 2 || strings.Count(string(out), "\n") != 1 || !strings.Contains(string(out), want) {
 			t.Errorf("presence %s: exit status %d\n%s\nwant one line with %q", args, exit, out, want)

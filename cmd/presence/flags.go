@@ -9,16 +9,16 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// envName is the environment variable of a flag.
+// envName returns the environment variable of a flag.
 func envName(flag string) string {
 	return "PRESENCE_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// flagOnly reports whether a flag has no variable.
+// flagOnly reports whether a flag has no environment variable.
 func flagOnly(flag string) bool { return flag == "help" || flag == "version" }
 
-// environment fills the flags that are not given from getenv. Kong's own env
-// tags read the environment of the process only.
+// environment sets the flags that are not given from getenv. Kong's own env tags can read only the
+// environment of the process.
 func environment(getenv func(string) string) kong.Resolver {
 	return kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
 		if v := getenv(envName(flag.Name)); v != "" && !flagOnly(flag.Name) {
@@ -28,7 +28,21 @@ func environment(getenv func(string) string) kong.Resolver {
 	})
 }
 
-// helpLine is what --help says of a flag or an argument.
+// printHelp prints the help of a command: its effect in one sentence, its usage, an example, and
+// its flags. Kong's own printer begins with the usage.
+func printHelp(options kong.HelpOptions, ctx *kong.Context) error {
+	command := ctx.Selected()
+	if command == nil {
+		command = ctx.Model.Node
+	}
+	if _, err := fmt.Fprintf(ctx.Stdout, "%s\n\n", command.Help); err != nil {
+		return err
+	}
+	command.Help = ""
+	return kong.DefaultHelpPrinter(options, ctx)
+}
+
+// helpLine returns the help text of a flag or an argument.
 func helpLine(v *kong.Value) string {
 	if v.Flag == nil || flagOnly(v.Name) {
 		return v.Help
@@ -36,8 +50,8 @@ func helpLine(v *kong.Value) string {
 	return v.Help + " ($" + envName(v.Name) + ")"
 }
 
-// verbatim takes a string as it is. Kong's own way is through JSON, which puts
-// U+FFFD for what is not UTF-8: a secret would become another one.
+// verbatim decodes a string byte for byte. Kong's own decoder uses JSON, which replaces invalid
+// UTF-8 with U+FFFD and so would change a secret.
 func verbatim(ctx *kong.DecodeContext, target reflect.Value) error {
 	t, err := ctx.Scan.PopValue("string")
 	if err == nil {
@@ -46,11 +60,11 @@ func verbatim(ctx *kong.DecodeContext, target reflect.Value) error {
 	return err
 }
 
-// size is a number of bytes, at least 1, such as 65536, 64KiB or 1MiB; 0 if
-// the flag was not given.
+// size is a flag's number of bytes, such as 65536, 64KiB or 1MiB. It is at least 1, or 0 if the
+// flag was not given.
 type size int
 
-// sizeOf reads a size. The error states the range of the flag, which its tag gives.
+// sizeOf decodes a size. The error states the range in the flag's tag.
 func sizeOf(ctx *kong.DecodeContext, target reflect.Value) error {
 	t, err := ctx.Scan.PopValue("size")
 	if err != nil {
@@ -64,7 +78,7 @@ func sizeOf(ctx *kong.DecodeContext, target reflect.Value) error {
 	return nil
 }
 
-// parseSize returns the size that text is; ok is false if it is none.
+// parseSize parses a size. ok is false if text is not a size.
 func parseSize(text string) (s size, ok bool) {
 	digits, shift := text, 0
 	for unit, n := range map[string]int{"KiB": 10, "MiB": 20, "GiB": 30} {

@@ -9,21 +9,27 @@ import (
 	"net/url"
 )
 
-// health asks a server whether it is alive.
+// health checks that a server is alive.
 type health struct {
-	URL string `name:"url" placeholder:"URL" help:"Ask over HTTP, where the server is mounted. Default: the servers in the same container or on this machine, over a socket of their own; if there is none, where the environment makes serve listen."`
+	URL string `name:"url" placeholder:"URL" help:"URL at which the server is mounted, to check it over HTTP. Default: check all servers in this container or on this machine over their health check sockets; if there is none, check over HTTP the address that the environment gives to serve."`
 }
 
-// Run fails unless healthz answers 200 within 3 s.
+// Help returns the examples of --help.
+func (health) Help() string {
+	return "Examples:\n\n" +
+		"    presence health\n" +
+		"    presence health --url https://presence.example.com"
+}
+
+// Run returns an error unless GET /healthz returns 200 within 3 s.
 func (c *health) Run(ctx context.Context, p *process) error {
 	base := c.URL
 	if base == "" {
-
 		addr, err := address(p.getenv(envName("listen")), p.getenv("PORT"), false)
 		if err != nil {
 			return err
 		}
-		port := "" // that the environment names
+		port := "" // empty unless the environment gives one
 		if p.getenv(envName("listen")) != "" || p.getenv("PORT") != "" {
 			_, port, _ = net.SplitHostPort(addr)
 		}
@@ -36,7 +42,7 @@ func (c *health) Run(ctx context.Context, p *process) error {
 	if err != nil || u.Host == "" {
 		return usagef("--url: %q is not http://host or https://host", base)
 	}
-	// The certificate names the public host, not the one asked here.
+	// The certificate names the public host, not the local address of this check.
 	ip := net.ParseIP(u.Hostname())
 	unverified := c.URL == "" || u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 	client := http.Client{

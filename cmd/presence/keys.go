@@ -15,27 +15,27 @@ import (
 	"example.com/presence/pkg/presence/auth"
 )
 
-// secretFlags say what tokens are signed and checked with, if it is a secret,
-// and for whom they are.
+// secretFlags are the flags of serve and token: the secret that signs and verifies tokens, and the
+// issuer and audience of the tokens.
 type secretFlags struct {
-	JWTSecret     string `name:"jwt-secret" placeholder:"SECRET" help:"Secret of HS256 tokens, at least 32 bytes; given here, the list of processes shows it"`
-	JWTSecretFile string `name:"jwt-secret-file" placeholder:"FILE" help:"The same from a file, without the line's end"`
-	JWTIssuer     string `name:"jwt-issuer" placeholder:"ISS" help:"The iss of tokens"`
-	JWTAudience   string `name:"jwt-audience" placeholder:"AUD" help:"The aud of tokens, without which those for another service do here too"`
+	JWTSecret     string `name:"jwt-secret" placeholder:"SECRET" help:"Secret of HS256 tokens, at least 32 bytes. The process list shows a secret that is given as a flag. Default: none."`
+	JWTSecretFile string `name:"jwt-secret-file" placeholder:"FILE" help:"File with the secret of HS256 tokens, at least 32 bytes. Line breaks at its end are ignored. Default: none."`
+	JWTIssuer     string `name:"jwt-issuer" placeholder:"ISS" help:"Issuer of tokens, their iss claim. Default: none, and the server accepts any issuer."`
+	JWTAudience   string `name:"jwt-audience" placeholder:"AUD" help:"Audience of tokens, their aud claim. Default: none, and the server also accepts tokens for other services."`
 }
 
 type keyFlags struct {
 	secretFlags
-	JWTPublicKey string `name:"jwt-public-key" placeholder:"FILE" help:"Public key or certificate, PEM: RS256 and PS256, ES256, or EdDSA"`
-	JWKSURL      string `name:"jwks-url" placeholder:"URL" help:"JWK Set with such keys"`
-	QueryToken   bool   `help:"Take tokens from ?access_token= too, where they end up in logs"`
-	Dev          bool   `help:"For development: whoever comes may sign in as a guest, over plain HTTP too; listens on this machine alone unless --listen is given; draws a secret if there is none"`
+	JWTPublicKey string `name:"jwt-public-key" placeholder:"FILE" help:"PEM file with the public key or certificate that verifies tokens: RSA (RS256, PS256), P-256 (ES256) or Ed25519 (EdDSA). Default: none."`
+	JWKSURL      string `name:"jwks-url" placeholder:"URL" help:"URL of a JWK Set with public keys that verify tokens. It is cached, and fetched again as keys rotate. Default: none."`
+	QueryToken   bool   `help:"Also accept a token in the query parameter access_token, where it ends up in logs. Default: off."`
+	Dev          bool   `help:"Development mode. Any client may sign in as a guest, over plain HTTP too. Listens on 127.0.0.1 unless --listen is given. Generates a secret if none is given. Default: off."`
 }
 
 type guestFunc = func(name string) (token string, guest presence.User, err error)
 
-// authenticator is who says who asks, and what makes guests, nil without --dev.
-// ctx bounds the life of a key set.
+// authenticator returns the authenticator, and the function that creates guests, which is nil
+// without --dev. A JWK Set is fetched until ctx ends.
 func (f keyFlags) authenticator(ctx context.Context, log *slog.Logger) (*auth.JWT, guestFunc, error) {
 	flag, err := oneOf("--jwt-secret", f.JWTSecret, "--jwt-secret-file", f.JWTSecretFile, "--jwt-public-key", f.JWTPublicKey, "--jwks-url", f.JWKSURL)
 	if err != nil {
@@ -46,7 +46,7 @@ func (f keyFlags) authenticator(ctx context.Context, log *slog.Logger) (*auth.JW
 	switch flag {
 	case "":
 		if !f.Dev {
-			return nil, nil, usagef("no key to check tokens with: give --jwt-secret-file, --jwt-secret, --jwt-public-key or --jwks-url, or --dev to try it out")
+			return nil, nil, usagef("no key to verify tokens: give --jwt-secret-file, --jwt-secret, --jwt-public-key or --jwks-url, or --dev for a trial")
 		}
 		secret = []byte(rand.Text() + rand.Text())
 		key, err = auth.Secret(secret)
@@ -65,7 +65,7 @@ func (f keyFlags) authenticator(ctx context.Context, log *slog.Logger) (*auth.JW
 		return j, nil, err
 	}
 	if secret == nil {
-		return nil, nil, usagef("--dev signs tokens for its guests, which %s cannot: give a secret, or no key", flag)
+		return nil, nil, usagef("--dev requires a secret to sign the tokens of guests, not %s: give a secret or no key", flag)
 	}
 	return j, func(name string) (string, presence.User, error) {
 		token, err := auth.Mint(secret, auth.Claims{
@@ -85,8 +85,8 @@ func (f keyFlags) authenticator(ctx context.Context, log *slog.Logger) (*auth.JW
 	}, nil
 }
 
-// check waits at most 10 s for the keys of j, and fails if there is none. Only those of a JWK Set
-// take time. A server starts without them, and fetches them again and again.
+// check waits at most 10 s for the keys of j, and fails if there is none. Only the keys of a JWK
+// Set take time. A server starts without them and retries the fetch.
 func (f keyFlags) check(ctx context.Context, j presence.Authenticator) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -96,7 +96,7 @@ func (f keyFlags) check(ctx context.Context, j presence.Authenticator) error {
 	return nil
 }
 
-// secret reads the secret, of which one is given, and the key that it is.
+// secret returns the secret from the flag that is given, and its key.
 func (f secretFlags) secret() (key auth.Key, secret []byte, err error) {
 	secret = []byte(f.JWTSecret)
 	if f.JWTSecretFile != "" {
@@ -117,14 +117,14 @@ func publicKey(name string) (auth.Key, error) {
 	return auth.PublicKey(file)
 }
 
-// oneOf returns which flag has a value, "" if none has; it is given each flag
-// with its value behind it.
+// oneOf returns the one flag that has a value; "" if none has. Its arguments are pairs of a flag
+// and its value.
 func oneOf(flags ...string) (flag string, err error) {
 	for i := 0; i < len(flags); i += 2 {
 		switch {
 		case flags[i+1] == "":
 		case flag != "":
-			return "", usagef("%s and %s exclude each other", flag, flags[i])
+			return "", usagef("%s and %s are mutually exclusive", flag, flags[i])
 		default:
 			flag = flags[i]
 		}

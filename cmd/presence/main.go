@@ -1,10 +1,12 @@
-// Command presence runs the presence server and talks to one: serve, token,
-// watch, send, health and version.
+// Command presence runs the presence server and is a client of it. Its subcommands are serve,
+// token, watch, send, health and version.
 //
-// Every flag can be given in the environment, as PRESENCE_ and its name in
-// capitals; the flag wins. A variable of that kind that no flag has is a warning.
-// What is wrong with a flag is one line on standard error and exit status 2, a
-// failure after that one line and 1.
+// Each flag has an environment variable: PRESENCE_ and the flag's name in upper case, with
+// underscores. The flag overrides the variable. The command warns about a variable with this prefix
+// that matches no flag.
+//
+// Each error is one line on standard error. The exit status is 2 for an error in the command line
+// and 1 for any later failure.
 package main
 
 import (
@@ -24,9 +26,9 @@ func main() {
 	ctx, end := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	go func() { // ends with the process
+	go func() { // runs until the process exits
 		<-signals
-		signal.Stop(signals) // first, so that a second signal ends the process at once
+		signal.Stop(signals) // before end, so that a second signal terminates the process at once
 		end()
 	}()
 	err := run(ctx, os.Args[1:], &process{
@@ -35,7 +37,7 @@ func main() {
 	os.Exit(status(err))
 }
 
-// status is the exit status that says what err is.
+// status returns the exit status for an error of [run].
 func status(err error) int {
 	switch {
 	case err == nil:
@@ -48,18 +50,18 @@ func status(err error) int {
 
 // commands is the command line.
 type commands struct {
-	Serve   serve       `cmd:"" help:"Run the server"`
-	Token   token       `cmd:"" help:"Print a token, signed with the server's secret"`
-	Watch   watch       `cmd:"" help:"Print a room's events as they come"`
-	Send    send        `cmd:"" help:"Post a message to a room, and print its id"`
-	Health  health      `cmd:"" help:"Ask the local server whether it is alive"`
-	Version versionLine `cmd:"" help:"Print the version"`
+	Serve   serve       `cmd:"" help:"Run the server until SIGINT or SIGTERM."`
+	Token   token       `cmd:"" help:"Print a token that is signed with the server's secret."`
+	Watch   watch       `cmd:"" help:"Print the events of a room, one per line, until interrupted."`
+	Send    send        `cmd:"" help:"Send a message to a room and print the message's id."`
+	Health  health      `cmd:"" help:"Check that the local server is alive, and exit with status 1 if it is not."`
+	Version versionLine `cmd:"" help:"Print the versions of presence and of Go."`
 
 	VersionFlag versionFlag `name:"version" short:"v" help:"Print the version."`
 }
 
-// run runs the command that args name until it is done or ctx ends. What went
-// wrong it also writes to stderr, in one line.
+// run runs the command that args name until it is done or ctx ends. It also writes the error that
+// it returns to stderr, as one line.
 func run(ctx context.Context, args []string, p *process) error {
 	err := execute(ctx, args, p)
 	if err != nil {
@@ -87,7 +89,7 @@ func execute(ctx context.Context, args []string, p *process) error {
 		return usageError{err}
 	}
 	switch command.Command() {
-	case "serve": // its log has a format of its own
+	case "serve": // writes the warnings to its log
 	case "version": // reads no variable
 	default:
 		p.warnUnknown()
@@ -98,10 +100,11 @@ func execute(ctx context.Context, args []string, p *process) error {
 func newParser(ctx context.Context, p *process, exit func(int)) (*kong.Kong, error) {
 	return kong.New(new(commands),
 		kong.Name("presence"),
-		kong.Description("A self-hosted presence server: who is here now, told over Server-Sent Events."),
+		kong.Description("Self-hosted presence server: live user counts, members and messages over SSE."),
 		kong.Writers(p.stdout, p.stderr),
 		kong.Exit(exit),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Help(printHelp),
 		kong.ValueFormatter(helpLine),
 		kong.KindMapper(reflect.String, kong.MapperFunc(verbatim)),
 		kong.TypeMapper(reflect.TypeFor[size](), kong.MapperFunc(sizeOf)),

@@ -26,21 +26,21 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asCommand) != "" {
 		main()
 	}
-	flag.Set("test.parallel", "48") // those that may run beside others wait most of the time; see heavy
+	flag.Set("test.parallel", "48") // parallel tests wait most of the time; see heavy
 	goleak.VerifyTestMain(ending{m})
 }
 
-// heavySlots limits the parallel tests that keep a core busy.
+// heavySlots limits the number of parallel tests that keep a core busy.
 var heavySlots = make(chan struct{}, runtime.GOMAXPROCS(0))
 
-// heavy takes a slot until the end of the test. A parallel test that does more than wait calls it
-// first. It logs the time without a slot in the words that .ci/test.go subtracts.
+// heavy acquires a slot until the end of the test. A parallel test that does more than wait calls
+// it first. It logs the waiting time as text that .ci/test.go parses and subtracts.
 func heavy(t *testing.T) {
 	takeSlot(t)
 	t.Cleanup(func() { <-heavySlots })
 }
 
-// idle calls wait, which only waits, while other tests may use the slot of this one.
+// idle releases the slot of this test while it calls wait, which only waits.
 func idle(t *testing.T, wait func()) {
 	<-heavySlots
 	defer takeSlot(t)
@@ -53,13 +53,13 @@ func takeSlot(t *testing.T) {
 	t.Logf("waited %.1fs for a slot", time.Since(began).Seconds())
 }
 
-// ending is the run of all tests, and the end of what they share.
+// ending runs all tests, and then stops the Chromium that they share.
 type ending struct{ *testing.M }
 
 func (m ending) Run() int {
 	status := m.M.Run()
 	if err := endShared(); err != nil {
-		fmt.Fprintln(os.Stderr, "Chromium did not end:", err)
+		fmt.Fprintln(os.Stderr, "Chromium not stopped:", err)
 		return 1
 	}
 	return status
@@ -67,12 +67,12 @@ func (m ending) Run() int {
 
 const secret = "a secret of at least 32 bytes, for tests"
 
-// patience is how long a test waits for what must come. It is long because a
-// busy machine may take long; a test that passes waits for none of it.
+// patience is the time limit for an expected event. It is long because a busy machine may be slow.
+// A test that passes does not wait for it.
 const patience = time.Minute
 
-// sized returns the size of a test: short with -short, long in make test-long, which sets
-// PRESENCE_TEST_LONG=1, and usual otherwise.
+// sized returns the size of a test: short with -short, long with PRESENCE_TEST_LONG=1 (make
+// test-long), and usual otherwise.
 func sized[T any](short, usual, long T) T {
 	switch {
 	case testing.Short():
@@ -95,7 +95,7 @@ func (e env) list() (all []string) {
 	return all
 }
 
-// process is a process of that environment.
+// process returns a process with that environment.
 func (e env) process(stdin string, stdout, stderr io.Writer) *process {
 	return &process{getenv: e.get, environ: e.list, stdin: strings.NewReader(stdin), stdout: stdout, stderr: stderr}
 }
@@ -108,25 +108,25 @@ func command(t *testing.T, e env, args ...string) (stdout, stderr string, exit i
 	return out.String(), errs.String(), status(err)
 }
 
-// must runs a command line that is to succeed and returns what it printed.
+// must runs a command line that must succeed, and returns its output.
 func must(t *testing.T, e env, args ...string) string {
 	t.Helper()
 	stdout, stderr, exit := command(t, e, args...)
 	if exit != 0 {
-		t.Fatalf("presence %q: exit status %d, %s", args, exit, stderr)
+		t.Fatalf("presence %q: got exit status %d, %s", args, exit, stderr)
 	}
 	return strings.TrimSuffix(stdout, "\n")
 }
 
-// background is a command that runs on.
+// background is a command that runs in the background.
 type background struct {
 	stdout *lines
 	stderr *lines
-	end    context.CancelFunc // as a signal does
-	exit   func() int         // waits for the end
+	end    context.CancelFunc // ends the command as a signal does
+	exit   func() int         // waits for the end, and returns the exit status
 }
 
-// start starts a command, which the test's end ends if nothing else does.
+// start starts a command. It ends with the test at the latest.
 func start(t *testing.T, e env, args ...string) *background {
 	t.Helper()
 	ctx, end := context.WithCancel(context.Background())
@@ -155,8 +155,8 @@ func serving(t *testing.T, e env, args ...string) (server *background, addr stri
 	return server, line.Addr
 }
 
-// serveProcess starts a server as a process of its own, on a free port unless
-// args say another, and ends it at the test's end.
+// serveProcess starts a server in a separate process, on a free port unless args name one. It is
+// killed at the end of the test.
 func serveProcess(t testing.TB, args ...string) (server *exec.Cmd, log *lines, addr string) {
 	t.Helper()
 	self, err := os.Executable()
@@ -178,7 +178,7 @@ func serveProcess(t testing.TB, args ...string) (server *exec.Cmd, log *lines, a
 	return server, log, line.Addr
 }
 
-// lines is a writer whose lines can be waited for.
+// lines is a writer that splits its input into lines. A test can wait for a line.
 type lines struct {
 	*io.PipeWriter
 	next chan string // closed at the end
@@ -202,7 +202,7 @@ func newLines() *lines {
 	return l
 }
 
-// find waits for the next line that holds text.
+// find waits for the next line that contains text.
 func (l *lines) find(t testing.TB, text string) string {
 	t.Helper()
 	late := time.After(patience)
@@ -216,7 +216,7 @@ func (l *lines) find(t testing.TB, text string) string {
 			}
 		case <-late:
 		}
-		t.Fatalf("no line holds %q:\n%s", text, l)
+		t.Fatalf("no line contains %q:\n%s", text, l)
 	}
 }
 
@@ -226,21 +226,33 @@ func (l *lines) String() string {
 	return strings.Join(l.all, "\n")
 }
 
+// The help of each command begins with one sentence, its usage and an example.
 func TestHelp(t *testing.T) {
 	for args, want := range map[string][]string{
-		"":             {"serve", "--version"},
-		"--help":       {"serve", "token", "watch", "send", "health", "version"},
-		"serve --help": {"Listening", "Tokens", "Browsers", "Presence", "Messages", "Limits", "Running", "--heartbeat=15s", "($PRESENCE_JWT_SECRET_FILE)"},
-		"send -h":      {"<message>", "($PRESENCE_TOKEN)"},
+		"":               {"serve", "--version"},
+		"--help":         {"Self-hosted presence server: ", "Usage: presence <command>", "serve", "token", "watch", "send", "health", "version"},
+		"serve --help":   {"Run the server ", "Usage: presence serve", "Examples:", "Listening", "Tokens", "($PRESENCE_JWT_SECRET_FILE)", "Browsers", "Presence", "--heartbeat=15s", "Messages", "Limits", "Running"},
+		"token --help":   {"Print a token ", "Usage: presence token --sub=USER", "Example:"},
+		"watch --help":   {"Print the events ", "Usage: presence watch", "Example:"},
+		"send -h":        {"Send a message ", "Usage: presence send <message>", "Example:", "<message>", "($PRESENCE_TOKEN)"},
+		"health --help":  {"Check that ", "Usage: presence health", "Examples:"},
+		"version --help": {"Print the versions ", "Usage: presence version", "Example:"},
 	} {
 		stdout, stderr, exit := command(t, env{"PRESENCE_HEARTBEAT": "nonsense"}, strings.Fields(args)...)
 		if exit != 0 || stderr != "" {
 			t.Errorf("%s: exit status %d, %s", args, exit, stderr)
 		}
+		rest := stdout
 		for _, w := range want {
-			if !strings.Contains(stdout, w) {
-				t.Errorf("%s does not say %q", args, w)
+			_, after, ok := strings.Cut(rest, w)
+			if !ok {
+				t.Errorf("presence %s: no %q at its position in\n%s", args, w, stdout)
+				break
 			}
+			rest = after
+		}
+		if args != "" && !strings.HasPrefix(stdout, want[0]) {
+			t.Errorf("presence %s: got a help that does not begin with %q:\n%s", args, want[0], stdout)
 		}
 	}
 }
@@ -258,11 +270,11 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// Every flag takes its value from the environment as well, under its name.
+// Every flag has an environment variable, and its help states the variable and the default.
 func TestEveryFlagHasItsVariable(t *testing.T) {
 	flags := 0
 	for _, args := range [][]string{{"serve"}, {"token"}, {"watch"}, {"send", "hi"}, {"health"}} {
-		e := env{"PRESENCE_SUB": "alice"} // what token asks for
+		e := env{"PRESENCE_SUB": "alice"} // token requires it
 		parser, err := newParser(t.Context(), &process{getenv: e.get}, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -284,17 +296,26 @@ func TestEveryFlagHasItsVariable(t *testing.T) {
 				if help := helpLine(flag.Value); !strings.HasSuffix(help, "($"+name+")") {
 					t.Errorf("%s --help does not name %s: %s", args[0], name, help)
 				}
+				byDefault := "Default: "
+				switch {
+				case flag.Required:
+					byDefault = "Required."
+				case flag.HasDefault:
+					byDefault += flag.Default + "."
+				}
+				if !strings.Contains(flag.Help, byDefault) {
+					t.Errorf("%s --help does not state %q for --%s: %s", args[0], byDefault, flag.Name, flag.Help)
+				}
 				e[name] = before
 			}
 		}
 	}
 	if flags < 40 {
-		t.Errorf("looked at %d flags only", flags)
+		t.Errorf("got %d flags, want at least 40", flags)
 	}
 }
 
-// What is wrong with the command line is one line that names the flag, and exit
-// status 2.
+// An error in the command line is one line that names the flag, and exit status 2.
 func TestUsage(t *testing.T) {
 	dir := t.TempDir()
 	short, cert, key := write(t, dir, "short", "too short\n"), dir+"/cert.pem", dir+"/key.pem"
@@ -322,10 +343,10 @@ func TestUsage(t *testing.T) {
 		{"serve --jwt-public-key " + dir + "/none", nil, "--jwt-public-key: "},
 		{"serve --jwt-public-key " + key, nil, "--jwt-public-key: "},
 		{"serve --jwks-url ftp://example.com", nil, "--jwks-url: "},
-		{"serve --jwks-url https://example.com --jwt-public-key x", nil, "--jwt-public-key and --jwks-url exclude each other"},
-		{"serve --jwt-secret-file x", env{"PRESENCE_JWT_SECRET": secret}, "--jwt-secret and --jwt-secret-file exclude each other"},
-		{"serve --dev --jwt-public-key " + cert, nil, "--dev signs tokens for its guests, which --jwt-public-key cannot"},
-		{"serve --dev --jwks-url https://example.com/keys", nil, "which --jwks-url cannot"},
+		{"serve --jwks-url https://example.com --jwt-public-key x", nil, "--jwt-public-key and --jwks-url are mutually exclusive"},
+		{"serve --jwt-secret-file x", env{"PRESENCE_JWT_SECRET": secret}, "--jwt-secret and --jwt-secret-file are mutually exclusive"},
+		{"serve --dev --jwt-public-key " + cert, nil, "--dev requires a secret to sign the tokens of guests, not --jwt-public-key: "},
+		{"serve --dev --jwks-url https://example.com/keys", nil, "to sign the tokens of guests, not --jwks-url: "},
 		{"serve --dev --query-token=perhaps", nil, "--query-token: "},
 		{"serve --dev --cookie-samesite some", nil, "--cookie-samesite must be one of"},
 		{"serve --dev --cookie-samesite none", nil, "--cookie-samesite none"},
@@ -374,21 +395,21 @@ func TestUsage(t *testing.T) {
 		{"token --jwt-secret " + strings.Repeat("x", 32), nil, "--sub"},
 		{"token --sub alice", nil, "give --jwt-secret-file or --jwt-secret"},
 		{"token --sub alice --jwt-secret short", nil, "--jwt-secret: "},
-		{"token --sub alice --jwt-secret-file x", env{"PRESENCE_JWT_SECRET": secret}, "--jwt-secret and --jwt-secret-file exclude each other"},
+		{"token --sub alice --jwt-secret-file x", env{"PRESENCE_JWT_SECRET": secret}, "--jwt-secret and --jwt-secret-file are mutually exclusive"},
 		{"token --sub=", env{"PRESENCE_JWT_SECRET": secret}, "--sub must not be empty"},
 		{"token --sub alice --info {", env{"PRESENCE_JWT_SECRET": secret}, "--info must be JSON"},
 		{"token --sub alice --ttl=-1s", env{"PRESENCE_JWT_SECRET": secret}, "--ttl is at least 0s, not -1s"},
 		{"token --sub " + strings.Repeat("a", 257), env{"PRESENCE_JWT_SECRET": secret}, "--sub must be at most"},
 		{"token --sub a --name " + strings.Repeat("a", 129), env{"PRESENCE_JWT_SECRET": secret}, "--name must be at most"},
-		{"token --sub a --join bad$room", env{"PRESENCE_JWT_SECRET": secret}, `--join is 1 to 128 of A-Z a-z 0-9 . _ - and *, not "bad$room"`},
-		{"token --sub a --join * --send *é", env{"PRESENCE_JWT_SECRET": secret}, `--send is 1 to 128 of A-Z a-z 0-9 . _ - and *, not "*é"`},
-		{"token --sub a --send " + strings.Repeat("a", 129), env{"PRESENCE_JWT_SECRET": secret}, "--send is 1 to 128 of"},
+		{"token --sub a --join bad$room", env{"PRESENCE_JWT_SECRET": secret}, `--join is 1 to 128 characters of A-Z a-z 0-9 . _ - and *, not "bad$room"`},
+		{"token --sub a --join * --send *é", env{"PRESENCE_JWT_SECRET": secret}, `--send is 1 to 128 characters of A-Z a-z 0-9 . _ - and *, not "*é"`},
+		{"token --sub a --send " + strings.Repeat("a", 129), env{"PRESENCE_JWT_SECRET": secret}, "--send is 1 to 128 characters of"},
 		{"token --sub a", env{"PRESENCE_JWT_SECRET": secret, "PRESENCE_JOIN": "bad room"}, `not "bad room"`},
-		{"token --sub a --join=", env{"PRESENCE_JWT_SECRET": secret}, `--join is 1 to 128 of A-Z a-z 0-9 . _ - and *, not ""`},
+		{"token --sub a --join=", env{"PRESENCE_JWT_SECRET": secret}, `--join is 1 to 128 characters of A-Z a-z 0-9 . _ - and *, not ""`},
 		{"watch --url example.com", nil, "--url must be"},
 		{"watch", env{"PRESENCE_TOKEN": "to\nken"}, "--token must not"},
 		{"send", nil, "expected \"<message>\""},
-		{"send --json {", nil, "--json: the message is not JSON"},
+		{"send --json {", nil, "--json: the message is not valid JSON"},
 		{"health --url example.com", nil, "--url: "},
 		{"health", env{"PRESENCE_LISTEN": "8080"}, `--listen: "8080"`},
 	} {
@@ -399,18 +420,18 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// The flag wins over the environment, and that over the default.
+// The flag overrides the environment, and the environment overrides the default.
 func TestPrecedence(t *testing.T) {
 	e := env{"PRESENCE_DEV": "true", "PRESENCE_CHECK": "yes", "PRESENCE_HEARTBEAT": "1h"}
 	if _, stderr, exit := command(t, e, "serve"); exit != 2 {
-		t.Errorf("the environment does not win over the default: %s", stderr)
+		t.Errorf("the environment does not override the default: %s", stderr)
 	}
 	if _, stderr, exit := command(t, e, "serve", "--heartbeat=20s"); exit != 0 {
-		t.Errorf("the flag does not win over the environment: %s", stderr)
+		t.Errorf("the flag does not override the environment: %s", stderr)
 	}
 	delete(e, "PRESENCE_HEARTBEAT")
 	if _, stderr, exit := command(t, e, "serve"); exit != 0 {
-		t.Errorf("the default does not do: %s", stderr)
+		t.Errorf("the default is invalid: %s", stderr)
 	}
 	e["PRESENCE_CORS_ORIGIN"] = "https://a.example,https://b.example"
 	must(t, e, "serve")

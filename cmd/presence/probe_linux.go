@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// probePrefix begins the names of the sockets.
+// probePrefix is the prefix of the sockets' names.
 const probePrefix = "@presence-health/"
 
 // prober answers the health checks of this process.
@@ -27,7 +27,7 @@ type prober struct {
 	running sync.WaitGroup
 }
 
-// answerProbes opens the socket of a server that listens at addr.
+// answerProbes opens the health check socket of a server that listens on addr.
 func answerProbes(addr string, h http.Handler) (*prober, error) {
 	name := probePrefix + strconv.Itoa(os.Getpid()) + "/" + addr
 	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
@@ -51,19 +51,22 @@ func (p *prober) answer(h http.Handler) {
 		if err != nil {
 			return // closed
 		}
-		if from == nil || from.Name == "" { // it cannot be answered
+		if from == nil || from.Name == "" { // no address to answer
 			continue
 		}
-		p.socket.SetWriteDeadline(time.Now().Add(time.Second)) // a client that reads nothing holds up the next
+		// A client that does not read must not delay the next client for long.
+		p.socket.SetWriteDeadline(time.Now().Add(time.Second))
 		p.socket.WriteToUnix([]byte(strconv.Itoa(healthStatus(h))), from)
 	}
 }
 
-// probe asks the servers of this machine or container; found is false if there is
-// none with a socket. All that answer must be alive. One that does not answer may
-// be of another container on the same network, and counts only if no other does.
-// Where the environment names a port, only the server there is asked, or process
-// 1: a container's flags win over its environment.
+// probe checks the servers of this machine or container. found is false if none has a socket.
+//
+// Every server that answers must be alive. A server that does not answer may belong to another
+// container on the same network, so it counts only if no server answers.
+//
+// port is the port that the environment names, or empty. With a port, probe asks only the server on
+// that port, and process 1, because a container's flags override its environment.
 func probe(port string) (found bool, err error) {
 	names, err := probeNames("/proc/net/unix")
 	if err != nil {
@@ -81,7 +84,7 @@ func probe(port string) (found bool, err error) {
 		}
 	}
 	var failed, silent error
-	var late <-chan time.Time // for those that do not answer
+	var late <-chan time.Time // when to stop waiting for servers that do not answer
 	for range asked {
 		select {
 		case a := <-answers:
@@ -107,15 +110,15 @@ func probe(port string) (found bool, err error) {
 	return silent != nil, silent
 }
 
-// probed is what came of asking a server. Own says that an answer came from the
-// process that the socket's name names, as this container sees it, and from this
-// user.
+// probed is the result of asking one server.
 type probed struct {
+	// own reports whether the answer came from the process in the socket's name, as this container
+	// sees it, and from this user.
 	own bool
 	err error
 }
 
-// probeNames returns the names of the sockets of servers, as proc(5) lists them.
+// probeNames returns the names of the servers' sockets. path is /proc/net/unix (proc(5)) or a copy.
 func probeNames(path string) (names []string, err error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -152,28 +155,28 @@ func askProbe(ctx context.Context, name string) probed {
 	}
 	defer context.AfterFunc(ctx, func() { socket.SetDeadline(time.Unix(1, 0)) })()
 	if _, err := socket.WriteToUnix([]byte("?"), &net.UnixAddr{Name: name, Net: "unixgram"}); err != nil {
-		if errors.Is(err, syscall.ECONNREFUSED) { // it ended since
+		if errors.Is(err, syscall.ECONNREFUSED) { // the server has exited
 			return probed{}
 		}
-		return probed{err: fmt.Errorf("the server at %s cannot be asked: %w", addr, err)}
+		return probed{err: fmt.Errorf("server at %s: health check not sent: %w", addr, err)}
 	}
 	answer, control := make([]byte, 16), make([]byte, unix.CmsgSpace(unix.SizeofUcred))
 	n, oobn, _, _, err := socket.ReadMsgUnix(answer, control)
 	if err != nil {
-		return probed{err: fmt.Errorf("the server at %s does not answer: %w", addr, err)}
+		return probed{err: fmt.Errorf("server at %s: no answer to the health check: %w", addr, err)}
 	}
 	sender := senderOf(control[:oobn])
 	if sender == nil || strconv.Itoa(int(sender.Pid)) != pid || int(sender.Uid) != os.Getuid() && os.Getuid() != 0 {
 		return probed{}
 	}
 	if status := string(answer[:n]); status != strconv.Itoa(http.StatusOK) {
-		return probed{true, fmt.Errorf("the server at %s answers healthz with %s", addr, status)}
+		return probed{true, fmt.Errorf("server at %s: health status %s, want 200", addr, status)}
 	}
 	return probed{own: true}
 }
 
-// senderOf returns the sender that the kernel names; nil if it names none. One of
-// another container has the process id 0.
+// senderOf returns the sender that the kernel reports; nil if it reports none. A sender in another
+// container has the process id 0.
 func senderOf(control []byte) *unix.Ucred {
 	messages, err := unix.ParseSocketControlMessage(control)
 	if err != nil || len(messages) == 0 {
@@ -193,7 +196,7 @@ func healthStatus(h http.Handler) int {
 	return answer.status
 }
 
-// statusOnly is a [http.ResponseWriter] that keeps the status only.
+// statusOnly is an [http.ResponseWriter] that keeps only the status.
 type statusOnly struct {
 	header http.Header
 	status int

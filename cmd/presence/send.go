@@ -11,16 +11,23 @@ import (
 	"example.com/presence/pkg/presence/client"
 )
 
-// send posts a message.
+// send sends a message.
 type send struct {
 	clientFlags
-	Event   string `placeholder:"message" help:"The event's name"`
-	ID      string `name:"id" placeholder:"ID" help:"An id of your own, 1 to 64 characters"`
-	JSON    bool   `name:"json" help:"The message is JSON, not text"`
-	Message string `arg:"" help:"What to say; - reads it from standard input"`
+	Event   string `placeholder:"message" help:"Event name of the message. Default: message."`
+	ID      string `name:"id" placeholder:"ID" help:"Idempotency key of the message, 1 to 64 characters. A retry with the same key within 2 minutes is not delivered again. Default: none."`
+	JSON    bool   `name:"json" help:"Send the message as JSON instead of text. Default: off."`
+	Message string `arg:"" help:"Message to send. Use - to read it from standard input."`
 }
 
-// Run posts the message and prints the id that the server gave it.
+// Help returns the example of --help.
+func (send) Help() string {
+	return "Example:\n\n" +
+		"    export PRESENCE_TOKEN=$(presence token --jwt-secret-file ./secret --sub alice)\n" +
+		"    presence send --room lobby 'hello from a shell'"
+}
+
+// Run sends the message and prints the id that the server assigned to it.
 func (c *send) Run(ctx context.Context, p *process) error {
 	room, err := c.client(p)
 	if err != nil {
@@ -28,7 +35,8 @@ func (c *send) Run(ctx context.Context, p *process) error {
 	}
 	text := c.Message
 	if text == "-" {
-		// A server takes 1 MiB at most; what is longer it refuses by name.
+		// A server accepts at most 1 MiB. It rejects a longer message with an error that names the
+		// limit.
 		read, err := io.ReadAll(io.LimitReader(p.stdin, 2<<20))
 		if err != nil {
 			return err
@@ -41,7 +49,7 @@ func (c *send) Run(ctx context.Context, p *process) error {
 			return err
 		}
 	} else if !json.Valid(data) {
-		return usagef("--json: the message is not JSON")
+		return usagef("--json: the message is not valid JSON")
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()

@@ -16,10 +16,12 @@ import (
 
 // Run serves until ctx ends.
 func (c *serve) Run(ctx context.Context, p *process) error {
-	signal.Ignore(syscall.SIGPIPE) // or the end of whoever reads the log ends the server, without a goodbye
+	// Without this, the exit of the program that reads the log would terminate the server by
+	// SIGPIPE, without a goodbye to its clients.
+	signal.Ignore(syscall.SIGPIPE)
 	if p.getenv("GOGC") == "" {
-		// A storm of joins leaves much garbage, and a small heap is dear to who
-		// runs this: a quarter less of it for a few percent of the storm's CPU.
+		// A storm of joins leaves much garbage. This makes the heap a quarter smaller, for a few
+		// percent more CPU during the storm.
 		debug.SetGCPercent(50)
 	}
 	log := c.Running.logger(p.stderr)
@@ -38,7 +40,7 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	// Keys are wanted until the shutdown is done, which begins when ctx ends.
+	// The shutdown begins when ctx ends. The keys must stay available until it is done.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	config, err := c.config(life, log)
@@ -49,12 +51,12 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return flagError(err)
 	}
-	defer server.Shutdown(ctx) // for the ways out that come before the other one
+	defer server.Shutdown(ctx) // for the returns before serveUntil, which has its own Shutdown
 	if c.Running.Check {
 		if err := c.Keys.check(ctx, config.Authenticator); err != nil {
 			return err
 		}
-		fmt.Fprintln(p.stdout, "the configuration is good")
+		fmt.Fprintln(p.stdout, "configuration is valid")
 		return nil
 	}
 	l, err := listen(ctx, addr, c.Presence.Heartbeat)
@@ -62,48 +64,46 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 		return fmt.Errorf("--listen: %w", err)
 	}
 	h := &http.Server{Handler: server, TLSConfig: tls}
-	l = server.Harden(h, l) // at once: what connects before has sockets without its options
+	l = server.Harden(h, l) // at once: a connection made before it lacks the socket options
 	log.Info("limits", "open_files", openFiles(), "max_connections", config.MaxConnections,
 		"max_idle_connections", config.MaxIdleConnections, "reserved_files", reservedFiles)
-	say := log.With("addr", l.Addr().String())
+	listening := log.With("addr", l.Addr().String())
 	if c.Keys.Dev {
-		say = say.With("url", localURL(hostOf(addr, l.Addr()), tls != nil))
+		listening = listening.With("url", localURL(hostOf(addr, l.Addr()), tls != nil))
 		if tcp, ok := l.Addr().(*net.TCPAddr); ok && tcp.IP.IsLoopback() {
-			log.Warn("--dev: anyone on this machine may sign in as a guest")
+			log.Warn("guest sign-in open to all users of this machine (--dev)")
 		} else {
-			log.Warn("--dev: anyone who can connect to this address may sign in as a guest",
+			log.Warn("guest sign-in open to all clients that can connect (--dev)",
 				"addr", l.Addr().String(), "all_interfaces", ok && tcp.IP.IsUnspecified())
 		}
 		if c.Listening.Listen == "" {
-			log.Info("--dev without --listen is for this machine alone")
+			log.Info("listening on loopback only (--dev without --listen)")
 		}
 	}
 	probe, err := answerProbes(l.Addr().String(), server)
 	if err != nil {
-		log.Warn("the health check must use HTTP: its socket could not be opened", "err", err)
+		log.Warn("health check socket not opened: health checks use HTTP", "err", err)
 	} else {
 		defer probe.close()
 	}
-	if p.getenv("GOGC") != "off" { // else the operator wants no collection, but for GOMEMLIMIT
+	if p.getenv("GOGC") != "off" { // which asks for no collection except for GOMEMLIMIT
 		releaser := startReleasing(log)
 		defer releaser.close()
 	}
-	say.Info("listening")
+	listening.Info("listening")
 	return serveUntil(ctx, l, h, server.Shutdown, c.Running.ShutdownGrace, log)
 }
 
-// serveUntil serves h on l until ctx ends, or l fails, and then shuts down,
-// within the grace and in this order:
+// serveUntil serves h on l until ctx ends or l fails. Then it shuts down within the grace, in this
+// order:
 //
-//  1. drain: the server says that it is not ready, takes no message, and tells
-//     every stream goodbye. l goes on listening, so that newcomers are told to
-//     come back later rather than refused.
-//  2. l is closed, and the requests under way, which are short, get a second
-//     for their answers.
-//  3. What is left is cut off.
+//  1. Drain: the server reports not ready, rejects messages, and sends goodbye on every stream. l
+//     stays open, so that new clients receive goodbye and reconnect later instead of being refused.
+//  2. Close l. The requests in progress, which are short, get one second to complete.
+//  3. Close the remaining connections.
 func serveUntil(ctx context.Context, l net.Listener, h *http.Server, drain func(context.Context) error, grace time.Duration, log *slog.Logger) error {
 	served := make(chan error, 1)
-	go func() { // ends when h is closed
+	go func() { // ends when h is shut down or closed
 		if h.TLSConfig != nil {
 			served <- h.ServeTLS(l, "", "")
 		} else {
@@ -120,7 +120,7 @@ func serveUntil(ctx context.Context, l net.Listener, h *http.Server, drain func(
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
 	if err := drain(ctx); err != nil {
-		log.Warn("streams were still open at the end of the grace", "err", err)
+		log.Warn("shutdown grace exceeded: streams still open", "err", err)
 	}
 	ctx, cancel = context.WithTimeout(ctx, time.Second)
 	defer cancel()

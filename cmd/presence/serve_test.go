@@ -20,7 +20,7 @@ import (
 	"time"
 )
 
-// get asks, with a connection of its own.
+// get sends a GET request on a new connection.
 func get(t *testing.T, url string) (*http.Response, string) {
 	t.Helper()
 	client := http.Client{Transport: &http.Transport{
@@ -40,7 +40,7 @@ func get(t *testing.T, url string) (*http.Response, string) {
 	return resp, string(body)
 }
 
-// The whole way: a token, a watcher, a message, the end.
+// All commands together: a token, a watcher, a message, a health check, a shutdown.
 func TestServe(t *testing.T) {
 	e := env{"PRESENCE_JWT_SECRET": secret}
 	server, addr := serving(t, e, "--listen=127.0.0.1:0", "--linger=0s")
@@ -53,10 +53,10 @@ func TestServe(t *testing.T) {
 	watcher.stdout.find(t, "sync\t{")
 	watcher.stdout.find(t, "user count\t1")
 	id := must(t, e, "send", "--event=chat message", "--id=mine-1", "--json", `{"text":"hi"}`)
-	told := watcher.stdout.find(t, "chat message\t")
+	line := watcher.stdout.find(t, "chat message\t")
 	for _, want := range []string{`"id":"` + id + `"`, `"data":{"text":"hi"}`, `"from":{"id":"alice"`} {
-		if !strings.Contains(told, want) {
-			t.Errorf("got %s, want %s in it", told, want)
+		if !strings.Contains(line, want) {
+			t.Errorf("got %s, want %s in it", line, want)
 		}
 	}
 	must(t, e, "send", "-")
@@ -69,26 +69,26 @@ func TestServe(t *testing.T) {
 		t.Errorf("serve: exit status %d\n%s", exit, server.stderr)
 	}
 	if log := server.stderr.String(); !strings.Contains(log, `"grace":"8s"`) {
-		t.Errorf("the log has no duration as text:\n%s", log)
+		t.Errorf("the log does not write a duration as text:\n%s", log)
 	}
 	watcher.end()
 	if exit := watcher.exit(); exit != 0 {
 		t.Errorf("watch: exit status %d\n%s", exit, watcher.stderr)
 	}
 	if log := server.stderr.String() + watcher.stderr.String(); strings.Contains(log, token) || strings.Contains(log, secret) {
-		t.Errorf("the log holds a secret:\n%s", log)
+		t.Errorf("the log contains a secret:\n%s", log)
 	}
 
 	if _, stderr, exit := command(t, e, "send", "hi"); exit != 1 || strings.Count(stderr, "\n") != 1 {
-		t.Errorf("send to nobody: exit status %d\n%s", exit, stderr)
+		t.Errorf("send without a server: exit status %d\n%s", exit, stderr)
 	}
 	if _, stderr, exit := command(t, e, "health"); exit != 1 || strings.Count(stderr, "\n") != 1 {
-		t.Errorf("health of nobody: exit status %d\n%s", exit, stderr)
+		t.Errorf("health without a server: exit status %d\n%s", exit, stderr)
 	}
 }
 
-// By default there are as many streams as the limit of open files allows, less
-// those that are for other things.
+// The default limit of streams is the open-file limit minus the idle connections and the reserve.
+// The server logs it.
 func TestLimitsAreLogged(t *testing.T) {
 	for flags, want := range map[string]uint64{"": openFiles() - 1024 - 200, "--max-connections=7": 7} {
 		server := start(t, env{"PRESENCE_JWT_SECRET": secret}, append([]string{"serve", "--log-format=json", "--listen=127.0.0.1:0"}, strings.Fields(flags)...)...)
@@ -127,7 +127,7 @@ func TestLimitsAreLogged(t *testing.T) {
 		given limitFlags
 		want  string
 	}{
-		{1024, limitFlags{MaxConnections: 809}, "--max-connections is at most 808, not 809: the open-file limit (1024) less 200 in reserve and 16"},
+		{1024, limitFlags{MaxConnections: 809}, "--max-connections is at most 808, not 809: the open-file limit (1024) minus 200 in reserve and 16"},
 		{1024, limitFlags{MaxConnections: 2000}, "--max-connections is at most 808, not 2000"},
 		{100, limitFlags{MaxConnections: 1}, "--max-connections is at most 0, not 1: the open-file limit (100)"},
 		{1024, limitFlags{MaxIdle: 824}, "--max-idle-connections is at most 823, not 824: the open-file limit (1024)"},
@@ -140,13 +140,13 @@ func TestLimitsAreLogged(t *testing.T) {
 	}
 	if files := openFiles(); files > 0 && files < math.MaxInt32 {
 		_, stderr, exit := command(t, nil, "serve", "--dev", "--check", fmt.Sprint("--max-connections=", files))
-		if want := fmt.Sprintf("not %d: the open-file limit (%[1]d) less 200", files); exit != 2 || !strings.Contains(stderr, want) {
+		if want := fmt.Sprintf("not %d: the open-file limit (%[1]d) minus 200", files); exit != 2 || !strings.Contains(stderr, want) {
 			t.Errorf("--max-connections=%d --check: exit status %d\n%s", files, exit, stderr)
 		}
 	}
 }
 
-// A client that is refused ends with the server's own words.
+// A client that is refused exits with an error that has the server's status.
 func TestRefused(t *testing.T) {
 	e := env{"PRESENCE_JWT_SECRET": secret}
 	_, addr := serving(t, e, "--listen=127.0.0.1:0")
@@ -158,12 +158,12 @@ func TestRefused(t *testing.T) {
 		}
 	}
 
-	// The error names a missing token, and does not for a bad one.
+	// The error reports a missing token, but only if none was given.
 	for _, token := range []string{"", "bad"} {
 		e["PRESENCE_TOKEN"] = token
 		for _, args := range [][]string{{"watch"}, {"send", "hi"}} {
 			_, stderr, exit := command(t, e, args...)
-			explained := strings.Contains(stderr, "no token given, and the server requires one: give --token or $PRESENCE_TOKEN")
+			explained := strings.Contains(stderr, "no token given, but the server requires one: give --token or $PRESENCE_TOKEN")
 			if exit != 1 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "401") || explained != (token == "") {
 				t.Errorf("%s with token %q: exit status %d\n%s", args[0], token, exit, stderr)
 			}
@@ -171,20 +171,20 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// The URL has the host of --listen. Beyond loopback a warning names the address at which anyone may
-// sign in.
+// The logged URL has the host of --listen. A warning states which clients may sign in as a guest,
+// and beyond loopback the address.
 func TestDevListens(t *testing.T) {
 	for listen, want := range map[string]struct{ url, warning string }{
-		"127.0.0.1:0": {"http://127.0.0.1:", `"msg":"--dev: anyone on this machine may sign in as a guest"`},
-		"localhost:0": {"http://localhost:", `"msg":"--dev: anyone on this machine may sign in as a guest"`},
-		"0.0.0.0:0":   {"http://127.0.0.1:", `"msg":"--dev: anyone who can connect to this address may sign in as a guest","addr":"ADDR","all_interfaces":true`},
-		":0":          {"http://127.0.0.1:", `"msg":"--dev: anyone who can connect to this address may sign in as a guest","addr":"ADDR","all_interfaces":true`},
+		"127.0.0.1:0": {"http://127.0.0.1:", `"msg":"guest sign-in open to all users of this machine (--dev)"`},
+		"localhost:0": {"http://localhost:", `"msg":"guest sign-in open to all users of this machine (--dev)"`},
+		"0.0.0.0:0":   {"http://127.0.0.1:", `"msg":"guest sign-in open to all clients that can connect (--dev)","addr":"ADDR","all_interfaces":true`},
+		":0":          {"http://127.0.0.1:", `"msg":"guest sign-in open to all clients that can connect (--dev)","addr":"ADDR","all_interfaces":true`},
 	} {
 		server, addr := serving(t, nil, "--dev", "--listen="+listen)
 		_, port, _ := net.SplitHostPort(addr)
 		for _, w := range []string{`"url":"` + want.url + port + `"`, strings.Replace(want.warning, "ADDR", addr, 1)} {
 			if log := server.stderr.String(); !strings.Contains(log, w) {
-				t.Errorf("--listen %s: the log has no %s\n%s", listen, w, log)
+				t.Errorf("--listen %s: no %s in the log\n%s", listen, w, log)
 			}
 		}
 		if resp, _ := get(t, want.url+port+"/healthz"); resp.StatusCode != 200 {
@@ -201,11 +201,11 @@ func TestDev(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server, addr := serving(t, env{"PORT": "0"}, args...)
 			if host, port, _ := net.SplitHostPort(addr); host != "127.0.0.1" || port == "8080" {
-				t.Errorf("it listens on %s, want this machine alone and the port of $PORT", addr)
+				t.Errorf("it listens on %s, want loopback and the port of $PORT", addr)
 			}
-			for _, want := range []string{`"url":"http://` + addr + `"`, "for this machine alone", "as a guest"} {
+			for _, want := range []string{`"url":"http://` + addr + `"`, `"msg":"listening on loopback only (--dev without --listen)"`, `"msg":"guest sign-in open to all users of this machine (--dev)"`} {
 				if !strings.Contains(server.stderr.String(), want) {
-					t.Errorf("the log does not say %s", want)
+					t.Errorf("no %s in the log", want)
 				}
 			}
 			if resp, body := get(t, "http://"+addr+"/"); resp.StatusCode != 200 || !strings.Contains(body, "<html") {
@@ -234,7 +234,7 @@ func TestDev(t *testing.T) {
 			e := env{"PRESENCE_URL": "http://" + addr, "PRESENCE_TOKEN": cookies[0].Value, "PRESENCE_ROOM": "any-room"}
 			must(t, e, "send", "hi")
 			if name == "given secret" {
-				if u := who(t, secret, cookies[0].Value); u.ID != guest.ID || time.Until(u.Expires) < 23*time.Hour {
+				if u := userOf(t, secret, cookies[0].Value); u.ID != guest.ID || time.Until(u.Expires) < 23*time.Hour {
 					t.Errorf("the token is %+v", u)
 				}
 			}
@@ -242,7 +242,7 @@ func TestDev(t *testing.T) {
 	}
 }
 
-// --check looks at everything and listens nowhere.
+// --check validates the configuration and opens no listener.
 func TestCheck(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -258,7 +258,7 @@ func TestCheck(t *testing.T) {
 		{"--dev", "--max-message=1MiB", "--linger=0s", "--cors-origin=*", "--count=users", "--cookie-domain=example.com"},
 	} {
 		args = append([]string{"serve", "--check", "--listen=" + taken.Addr().String()}, args...)
-		if got := must(t, nil, args...); got != "the configuration is good" {
+		if got := must(t, nil, args...); got != "configuration is valid" {
 			t.Errorf("%q: got %q", args, got)
 		}
 	}
@@ -269,7 +269,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// --check fetches the JWK Set, without which a server starts all the same.
+// --check fails if it cannot fetch the JWK Set. A server starts without it.
 func TestCheckJWKS(t *testing.T) {
 	const key = `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}` // RFC 8037 appendix A.2
 	issuer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -286,7 +286,7 @@ func TestCheckJWKS(t *testing.T) {
 	gone := httptest.NewServer(nil)
 	gone.Close()
 
-	if got := must(t, nil, "serve", "--check", "--jwks-url="+issuer.URL+"/keys"); got != "the configuration is good" {
+	if got := must(t, nil, "serve", "--check", "--jwks-url="+issuer.URL+"/keys"); got != "configuration is valid" {
 		t.Errorf("got %q", got)
 	}
 	for url, want := range map[string]string{
@@ -302,7 +302,7 @@ func TestCheckJWKS(t *testing.T) {
 
 	secretive := strings.Replace(gone.URL, "//", "//user:hidden@", 1) + "/?key=hidden"
 	if _, stderr, _ := command(t, nil, "serve", "--check", "--jwks-url="+secretive); strings.Contains(stderr, "hidden") {
-		t.Errorf("the error holds a secret: %s", stderr)
+		t.Errorf("the error contains a secret: %s", stderr)
 	}
 	server, _ := serving(t, nil, "--listen=127.0.0.1:0", "--jwks-url="+secretive)
 	server.end()
@@ -318,7 +318,7 @@ func TestTLS(t *testing.T) {
 	e := env{"PRESENCE_TLS_CERT": cert, "PRESENCE_TLS_KEY": key}
 	server, addr := serving(t, e, "--dev", "--listen=127.0.0.1:0")
 	if !strings.Contains(server.stderr.String(), `"url":"https://`+addr+`"`) {
-		t.Errorf("the log does not say the URL:\n%s", server.stderr)
+		t.Errorf("no URL in the log:\n%s", server.stderr)
 	}
 	if resp, _ := get(t, "https://"+addr+"/healthz"); resp.ProtoMajor != 2 {
 		t.Errorf("got %s, want HTTP/2", resp.Proto)
@@ -357,7 +357,7 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// To the library a zero is the default; to whoever gives the flag it is zero.
+// In a Config a zero means the default. In a flag it means zero.
 func TestZeroIsNone(t *testing.T) {
 	parser, err := newParser(t.Context(), &process{getenv: env{}.get}, nil)
 	if err != nil {
@@ -369,7 +369,7 @@ func TestZeroIsNone(t *testing.T) {
 	command := parser.Model.Target.Addr().Interface().(*commands).Serve
 	config, err := command.config(t.Context(), slog.New(slog.DiscardHandler))
 	if err != nil || config.Linger >= 0 || config.History >= 0 || config.MessageRate >= 0 {
-		t.Errorf("got linger %v, history %d, rate %v, %v; want negative ones, which are none", config.Linger, config.History, config.MessageRate, err)
+		t.Errorf("got linger %v, history %d, rate %v, %v; want negative values, which mean none", config.Linger, config.History, config.MessageRate, err)
 	}
 }
 
@@ -387,8 +387,8 @@ func TestLocalURL(t *testing.T) {
 	}
 }
 
-// Promise 8: it goes on listening until all have been told goodbye, so that
-// newcomers can be told too, and no longer.
+// Promise 8: the listener stays open until every client has received goodbye, so that new clients
+// receive it too. Then it is closed.
 func TestServeUntilListensToTheEnd(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -409,11 +409,11 @@ func TestServeUntilListensToTheEnd(t *testing.T) {
 	}
 	if conn, err := net.Dial("tcp", l.Addr().String()); err == nil {
 		conn.Close()
-		t.Error("it still listens after the end")
+		t.Error("the listener is open after the end")
 	}
 }
 
-// Promise 8: it is out within the grace, whatever streams and requests do.
+// Promise 8: the shutdown ends within the grace even if streams and requests do not end.
 func TestServeUntilKeepsTheGrace(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -435,7 +435,7 @@ func TestServeUntilKeepsTheGrace(t *testing.T) {
 	io.WriteString(conn, "GET / HTTP/1.1\r\nHost: presence.example\r\n\r\n")
 	var log bytes.Buffer
 	err = serveUntil(ctx, l, h, stuck, 50*time.Millisecond, slog.New(slog.NewTextHandler(&log, nil)))
-	if err != nil || !strings.Contains(log.String(), "still open") {
+	if err != nil || !strings.Contains(log.String(), "shutdown grace exceeded: streams still open") {
 		t.Errorf("got %v, log:\n%s", err, log.String())
 	}
 	<-left
@@ -454,8 +454,8 @@ func TestServeUntilTheListenerFails(t *testing.T) {
 	}
 }
 
-// Promise 8: the first signal is an orderly end with status 0; a second one
-// ends the process at once.
+// Promise 8: the first signal starts an orderly shutdown with exit status 0. A second signal
+// terminates the process at once.
 func TestSignals(t *testing.T) {
 	t.Run("SIGTERM", func(t *testing.T) {
 		server, log, addr := serveProcess(t, "--shutdown-grace=5s")
@@ -468,14 +468,14 @@ func TestSignals(t *testing.T) {
 
 	t.Run("twice", func(t *testing.T) {
 		server, log, addr := serveProcess(t, "--shutdown-grace=5s")
-		// A request that never ends keeps the first signal's work from its end.
+		// A request that never ends keeps the shutdown from completing.
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
 		io.WriteString(conn, "POST /login HTTP/1.1\r\nHost: "+addr+"\r\nContent-Type: application/json\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n")
-		if _, err := conn.Read(make([]byte, len("HTTP/1.1 100"))); err != nil { // the handler reads
+		if _, err := conn.Read(make([]byte, len("HTTP/1.1 100"))); err != nil { // the handler is reading
 			t.Fatal(err)
 		}
 		server.Process.Signal(os.Interrupt)
@@ -483,7 +483,7 @@ func TestSignals(t *testing.T) {
 		server.Process.Signal(syscall.SIGTERM)
 		server.Wait()
 		if s := server.ProcessState.Sys().(syscall.WaitStatus); !s.Signaled() || s.Signal() != syscall.SIGTERM {
-			t.Errorf("got %v, want an end by the signal\n%s", server.ProcessState, log)
+			t.Errorf("got %v, want termination by the signal\n%s", server.ProcessState, log)
 		}
 	})
 }

@@ -14,16 +14,21 @@ import (
 
 // token prints a token.
 type token struct {
-	Sub   string        `required:"" placeholder:"USER" help:"Who it is for"`
-	Name  string        `placeholder:"NAME" help:"What to call the user"`
-	Join  []string      `placeholder:"ROOM" help:"Room to join, * for any run of characters; repeatable; without --join and --send the lobby, for both"`
-	Send  []string      `placeholder:"ROOM" help:"Room to send to; repeatable"`
-	Info  string        `placeholder:"JSON" help:"What the members of a room are told of the user"`
-	Admin bool          `help:"May look into every room and remove users"`
-	SID   string        `name:"sid" placeholder:"ID" help:"Tells two sign-ins of one user apart"`
-	TTL   time.Duration `name:"ttl" default:"1h" help:"How long it lasts; 0s for ever"`
+	Sub   string        `required:"" placeholder:"USER" help:"Id of the user, 1 to 256 bytes. Required."`
+	Name  string        `placeholder:"NAME" help:"Display name of the user, at most 128 bytes. Default: none."`
+	Join  []string      `placeholder:"ROOM" help:"Room that the user may join. * matches any run of characters. Repeatable. Default: lobby, or no room if --send is given."`
+	Send  []string      `placeholder:"ROOM" help:"Room that the user may send messages to. * matches any run of characters. Repeatable. Default: lobby, or no room if --join is given."`
+	Info  string        `placeholder:"JSON" help:"JSON about the user, at most 1KiB, which the members of a room receive. Default: {}."`
+	Admin bool          `help:"Allow the token to list all rooms and to remove users. Default: off."`
+	SID   string        `name:"sid" placeholder:"ID" help:"Session id, which distinguishes two sign-ins of one user. Default: none."`
+	TTL   time.Duration `name:"ttl" default:"1h" help:"Lifetime of the token, such as 30m. 0s means no expiry. Default: 1h."`
 
-	secretFlags `group:"Signature (one secret is required, that of the server)"`
+	secretFlags `group:"Signature (one secret is required, the same as the server's)"`
+}
+
+// Help returns the example of --help.
+func (token) Help() string {
+	return "Example:\n\n    presence token --jwt-secret-file ./secret --sub alice --name Alice --join 'doc-*'"
 }
 
 // Run prints the token and nothing else.
@@ -37,7 +42,7 @@ func (c *token) Run(p *process) error {
 	case c.TTL < 0:
 		return usagef("--ttl is at least 0s, not %v", c.TTL)
 	case flag == "":
-		return usagef("no secret to sign with: give --jwt-secret-file or --jwt-secret")
+		return usagef("no secret to sign the token: give --jwt-secret-file or --jwt-secret")
 	}
 	_, secret, err := c.secret()
 	if err != nil {
@@ -59,7 +64,7 @@ func (c *token) Run(p *process) error {
 		TTL:      c.TTL,
 	})
 	if bad := new(auth.ClaimError); errors.As(err, &bad) {
-		return usagef("--%s %s", bad.Claim, bad.Reason) // sub, name or info, whose flags have these names
+		return usagef("--%s %s", bad.Claim, bad.Reason) // sub, name, info: each is a flag too
 	} else if err != nil {
 		return usageError{err}
 	}
@@ -67,15 +72,15 @@ func (c *token) Run(p *process) error {
 	return err
 }
 
-// patterns checks the rooms of a flag: each is a room's name in which * may stand for any run of
-// characters. A token of others would be valid and admit to no room.
+// patterns checks the rooms of a flag. Each must be a room's name, in which * may replace any run
+// of characters. A token with another pattern would be valid but match no room.
 func patterns(flag string, rooms []string) error {
-	if rooms != nil && len(rooms) == 0 { // what kong makes of an empty value
+	if rooms != nil && len(rooms) == 0 { // kong parses an empty value to this
 		rooms = []string{""}
 	}
 	for _, pattern := range rooms {
 		if _, err := room.ParseName(strings.ReplaceAll(pattern, "*", "x")); err != nil {
-			return usagef("%s is 1 to 128 of A-Z a-z 0-9 . _ - and *, not %q", flag, pattern)
+			return usagef("%s is 1 to 128 characters of A-Z a-z 0-9 . _ - and *, not %q", flag, pattern)
 		}
 	}
 	return nil

@@ -10,8 +10,8 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// who reads a token as a server with the same secret does.
-func who(t *testing.T, key, token string) auth.User {
+// userOf verifies a token as a server with the same secret does, and returns its user.
+func userOf(t *testing.T, key, token string) auth.User {
 	t.Helper()
 	k, err := auth.Secret([]byte(key))
 	if err != nil {
@@ -30,7 +30,7 @@ func who(t *testing.T, key, token string) auth.User {
 
 func TestToken(t *testing.T) {
 	e := env{"PRESENCE_JWT_SECRET": secret, "PRESENCE_JWT_ISSUER": "me", "PRESENCE_JWT_AUDIENCE": "presence"}
-	u := who(t, secret, must(t, e, "token", "--sub=alice", "--name=Alice", "--join=doc-*", "--join=lobby", "--send=doc-1,doc-2", `--info={"a": 1}`, "--admin", "--sid=tab-1"))
+	u := userOf(t, secret, must(t, e, "token", "--sub=alice", "--name=Alice", "--join=doc-*", "--join=lobby", "--send=doc-1,doc-2", `--info={"a": 1}`, "--admin", "--sid=tab-1"))
 	if u.ID != "alice" || u.Name != "Alice" || string(u.Info) != `{"a":1}` || !u.Admin || u.SID != "tab-1" {
 		t.Errorf("got %+v", u)
 	}
@@ -38,21 +38,21 @@ func TestToken(t *testing.T) {
 		t.Errorf("got rooms %v and %v", u.Join, u.Send)
 	}
 	if left := time.Until(u.Expires); left < 59*time.Minute || left > time.Hour+time.Second {
-		t.Errorf("it is good for %v, want an hour", left)
+		t.Errorf("the token expires in %v, want an hour", left)
 	}
 
-	u = who(t, secret, must(t, e, "token", "--sub=bob", "--ttl=0s"))
+	u = userOf(t, secret, must(t, e, "token", "--sub=bob", "--ttl=0s"))
 	if !room.Patterns(u.Join).Match("lobby") || !room.Patterns(u.Send).Match("lobby") || room.Patterns(u.Join).Match("x") || u.Admin || !u.Expires.IsZero() {
-		t.Errorf("got %+v, want the lobby alone, for ever", u)
+		t.Errorf("got %+v, want only the lobby, and no expiry", u)
 	}
 }
 
-// A secret is taken byte for byte, but for the end of the file's last line.
+// The command reads a secret byte for byte, except for line breaks at the end of a file.
 func TestTokenSecret(t *testing.T) {
 	odd := strings.Repeat("\xff\xfe ", 11)
 	file := write(t, t.TempDir(), "secret", odd+"\r\n")
 	for _, flag := range []string{"--jwt-secret=" + odd, "--jwt-secret-file=" + file} {
-		if u := who(t, odd, must(t, nil, "token", "--sub=alice", "--jwt-issuer=me", "--jwt-audience=presence", flag)); u.ID != "alice" {
+		if u := userOf(t, odd, must(t, nil, "token", "--sub=alice", "--jwt-issuer=me", "--jwt-audience=presence", flag)); u.ID != "alice" {
 			t.Errorf("got %+v", u)
 		}
 	}

@@ -23,9 +23,9 @@ func TestUnknownVariables(t *testing.T) {
 		"PRESENCE_HELP=1":                         {{"PRESENCE_HELP", ""}},
 		"PRESENCE_=1":                             {{"PRESENCE_", ""}},
 		"PRESENCE_listen=:1":                      {{"PRESENCE_listen", ""}},
-		"PRESENCE_LISTN=":                         nil, // unset, as with every flag
+		"PRESENCE_LISTN=":                         nil, // an empty variable counts as unset
 		"PRESENCE_LISTEN=:1":                      nil,
-		"PRESENCE_SUB=alice":                      nil, // of another command than serve
+		"PRESENCE_SUB=alice":                      nil, // of token, not of serve
 		"PRESENCE_URL=http://a":                   nil,
 		"MY_PRESENCE_LISTN=:1":                    nil,
 		"PRESENCES=1":                             nil,
@@ -51,7 +51,8 @@ func TestUnknownVariables(t *testing.T) {
 	}
 }
 
-// An unknown variable is a warning and stops nothing; its value, which may be a secret, is in none.
+// An unknown variable causes a warning, not an error. Its value may be a secret, so no warning has
+// it.
 func TestUnknownVariablesAreWarnings(t *testing.T) {
 	const line = "presence: warning: unknown environment variable PRESENCE_LISTN, did you mean PRESENCE_LISTEN?\n"
 	e := env{"PRESENCE_LISTN": "not to be seen", "PRESENCE_JWT_SECRET": secret}
@@ -83,7 +84,7 @@ func TestUnknownVariablesAreWarnings(t *testing.T) {
 		t.Errorf("the value is logged:\n%s", stderr)
 	}
 
-	// A misspelt key: the warning stands beside the error that follows from it.
+	// A key's variable with a misspelt name causes the warning and the error about the missing key.
 	_, stderr, exit = command(t, env{"PRESENCE_JWT_SECERT": secret}, "serve")
 	if exit != 2 || !strings.Contains(stderr, "did_you_mean=PRESENCE_JWT_SECRET") || !strings.Contains(stderr, "presence: no key") || strings.Contains(stderr, secret) {
 		t.Errorf("serve: exit status %d\n%s", exit, stderr)

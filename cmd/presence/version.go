@@ -14,7 +14,7 @@ var version string
 // versionLine prints the version.
 type versionLine struct{}
 
-// versionFlag is --version, which does the same.
+// versionFlag is --version, which prints the version too.
 type versionFlag bool
 
 // BeforeReset prints the version and ends the parsing, as --help does.
@@ -24,7 +24,10 @@ func (versionFlag) BeforeReset(app *kong.Kong, p *process) error {
 	return err
 }
 
-// Run prints the version and that of Go.
+// Help returns the example of --help.
+func (versionLine) Help() string { return "Example:\n\n    presence version" }
+
+// Run prints the version of presence and the version of Go.
 func (versionLine) Run(p *process) error {
 	info, _ := debug.ReadBuildInfo()
 	_, err := fmt.Fprintln(p.stdout, "presence", cmp.Or(version, info.Main.Version), info.GoVersion)

@@ -12,16 +12,16 @@ import (
 	"example.com/presence/pkg/presence/client"
 )
 
-// clientFlags say which room of which server, and who asks.
+// clientFlags select the server, the credential and the room.
 type clientFlags struct {
-	URL   string `name:"url" default:"http://127.0.0.1:8080" placeholder:"URL" help:"Where the server is mounted; http://127.0.0.1:8080 by default"`
-	Token string `placeholder:"TOKEN" help:"Who asks; given here, the list of processes shows it"`
-	Room  string `placeholder:"lobby" help:"The room"`
+	URL   string `name:"url" default:"http://127.0.0.1:8080" placeholder:"URL" help:"URL at which the server is mounted. Default: http://127.0.0.1:8080."`
+	Token string `placeholder:"TOKEN" help:"Token of the user. The process list shows a token that is given as a flag. Default: none."`
+	Room  string `placeholder:"lobby" help:"Name of the room. Default: lobby."`
 }
 
 func (f clientFlags) client(p *process) (*client.Client, error) {
 	if strings.ContainsFunc(f.Token, unicode.IsControl) {
-		return nil, usagef("--token must not hold a control character")
+		return nil, usagef("--token must not contain a control character")
 	}
 	c, err := client.New(client.Config{
 		URL:    f.URL,
@@ -37,12 +37,12 @@ func (f clientFlags) client(p *process) (*client.Client, error) {
 	return c, nil
 }
 
-// explain adds to a 401 that no token was given. A missing token is no error before: a host program
-// may require none.
+// explain adds to the error of a 401 that no token was given. A missing token is no error until
+// then, because a host program may require none.
 func (f clientFlags) explain(err error) error {
 	var p *client.Problem
 	if f.Token == "" && errors.As(err, &p) && p.Status == http.StatusUnauthorized {
-		return fmt.Errorf("no token given, and the server requires one: give --token or $PRESENCE_TOKEN: %w", err)
+		return fmt.Errorf("no token given, but the server requires one: give --token or $PRESENCE_TOKEN: %w", err)
 	}
 	return err
 }
@@ -50,11 +50,17 @@ func (f clientFlags) explain(err error) error {
 // watch prints a room's events.
 type watch struct {
 	clientFlags
-	Pings bool `help:"Print pings too"`
+	Pings bool `help:"Also print ping events. Default: off."`
 }
 
-// Run prints a line an event, its name and its data with a tab between, until
-// ctx ends.
+// Help returns the example of --help.
+func (watch) Help() string {
+	return "Example:\n\n" +
+		"    export PRESENCE_TOKEN=$(presence token --jwt-secret-file ./secret --sub bob)\n" +
+		"    presence watch --room lobby"
+}
+
+// Run prints one line per event, its name and its data separated by a tab, until ctx ends.
 func (c *watch) Run(ctx context.Context, p *process) error {
 	room, err := c.client(p)
 	if err != nil {
