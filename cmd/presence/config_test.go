@@ -11,9 +11,9 @@ import (
 
 // An error of every field that a flag sets names the flag, and the flag exists.
 func TestConfigErrorsNameTheFlag(t *testing.T) {
-	// The command never sets these, or any value is allowed.
+	// The command never sets these fields, or any value is allowed.
 	none := map[string]bool{"Authenticator": true, "Backplane": true, "Guest": true, "History": true, "KeepHandler": true, "Cookie.Insecure": true,
-		"ContentSecurityPolicy": true, // the command serves its own page
+		"ContentSecurityPolicy": true, // the default fits the page of the command
 		"Web":                   true, "OnMessage": true, "OnJoin": true, "OnLeave": true, "Logger": true}
 	flags := map[string]bool{}
 	parser, err := newParser(t.Context(), &process{getenv: func(string) string { return "" }}, nil)
@@ -46,7 +46,7 @@ func TestConfigErrorsNameTheFlag(t *testing.T) {
 		flag := flagOf[field]
 		err := flagError(fmt.Errorf("presence: %w", &presence.ConfigError{Field: field, Reason: "is 1 to 2, not 3"}))
 		if !flags[flag] || err.Error() != flag+" is 1 to 2, not 3" || !errors.As(err, new(usageError)) {
-			t.Errorf("%s: got %q of flag %q, want a usage error that names a flag of serve", field, err, flag)
+			t.Errorf("%s: got %q for flag %q, want a usage error that names a flag of serve", field, err, flag)
 		}
 	}
 	if got := len(flagOf) + len(none); got != len(fields) {

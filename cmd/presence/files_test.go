@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// write writes a file for a flag to name.
+// write writes a file and returns its path.
 func write(t *testing.T, dir, name, content string) string {
 	t.Helper()
 	path := filepath.Join(dir, name)
@@ -23,7 +23,7 @@ func write(t *testing.T, dir, name, content string) string {
 	return path
 }
 
-// certificate writes a certificate for presence.example, signed by itself.
+// certificate writes a self-signed certificate for presence.example and its key.
 func certificate(t *testing.T, certPath, keyPath string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -8,9 +8,8 @@ import (
 	"time"
 )
 
-// address is where to listen: where --listen says; else at the port that PORT,
-// as platforms set it, says; else at 8080. With dev, and without --listen, on
-// this machine alone.
+// address returns the address to listen on: that of --listen, else the port in PORT, which hosting
+// platforms set, else port 8080. With dev and without --listen, the host is 127.0.0.1.
 func address(listen, port string, dev bool) (string, error) {
 	flag := "--listen"
 	if listen == "" {
@@ -33,8 +32,8 @@ func address(listen, port string, dev bool) (string, error) {
 	return listen, nil
 }
 
-// localURL is how a program on this machine reaches what listens at addr, which
-// is one that [address] returned.
+// localURL returns the URL by which a program on this machine reaches the server that listens on
+// addr, a result of [address].
 func localURL(addr string, tls bool) string {
 	host, port, _ := net.SplitHostPort(addr)
 	switch host {
@@ -50,19 +49,18 @@ func localURL(addr string, tls bool) string {
 	return scheme + "://" + net.JoinHostPort(host, port)
 }
 
-// hostOf returns the address that was given, one that [address] returned, with the port that is
-// bound to it. The host stays a name, which a certificate may need.
+// hostOf returns addr, a result of [address], with the port of bound. It keeps a host name, which a
+// certificate may require.
 func hostOf(addr string, bound net.Addr) string {
 	host, _, _ := net.SplitHostPort(addr)
 	_, port, _ := net.SplitHostPort(bound.String())
 	return net.JoinHostPort(host, port)
 }
 
-// listen opens the listener. The sockets that it accepts probe an idle peer once
-// per heartbeat.
+// listen opens the listener. Each accepted socket probes an idle peer once per heartbeat.
 //
-// Multipath TCP, which Go's listeners try first, lacks the options and figures
-// by which peers that vanished or stopped reading are found, so it is not tried.
+// It disables Multipath TCP, which Go's listeners try first. Multipath TCP lacks the socket options
+// and figures that detect peers that vanished or stopped reading.
 func listen(ctx context.Context, addr string, heartbeat time.Duration) (net.Listener, error) {
 	config := net.ListenConfig{
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: heartbeat, Interval: heartbeat, Count: 2},

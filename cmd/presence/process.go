@@ -7,17 +7,17 @@ import (
 	"unicode"
 )
 
-// process is what a command uses of the process that it runs in.
+// process holds the environment and the streams of the process that a command runs in.
 type process struct {
 	getenv         func(string) string
 	environ        func() []string // the whole environment, as [os.Environ] returns it
 	stdin          io.Reader
 	stdout, stderr io.Writer
 
-	unknown []unknownVariable // of environ, for serve to log; execute sets it
+	unknown []unknownVariable // of environ; set by execute, logged by serve
 }
 
-// warnUnknown writes a line for each unknown variable to stderr.
+// warnUnknown writes one line per unknown variable to stderr.
 func (p *process) warnUnknown() {
 	for _, v := range p.unknown {
 		fmt.Fprintln(p.stderr, "presence: warning:", printable(v.String()))
@@ -27,11 +27,11 @@ func (p *process) warnUnknown() {
 // usageError is an error in the command line.
 type usageError struct{ error }
 
-// usagef makes a usageError, which names the flag.
+// usagef returns a usageError. Its text names the flag.
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
-// printable replaces the characters that a terminal obeys, line breaks, and marks of text
-// direction: data and errors contain text of other users.
+// printable replaces control characters, which a terminal executes, line breaks, and marks of text
+// direction. Data and errors contain text of other users.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp, unicode.Bidi_Control) {

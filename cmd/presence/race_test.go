@@ -2,5 +2,5 @@
 
 package main
 
-// raceFactor is how much more memory the race detector takes, about.
+// raceFactor is by how much the race detector multiplies the use of memory, roughly.
 const raceFactor = 5

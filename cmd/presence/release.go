@@ -8,59 +8,60 @@ import (
 	"time"
 )
 
-// The runtime collects garbage when the heap has grown by a part of itself, else every 2 minutes,
-// and returns free memory to the system slowly. A process that has become quiet after a storm of
-// joins allocates next to nothing, so it would keep the memory of the storm for minutes. A memory
-// releaser returns that memory within seconds.
+// The runtime collects garbage when the heap has grown by a fraction of itself, else every 2
+// minutes. It returns free memory to the system slowly. After a storm of joins a quiet process
+// allocates almost nothing, so it would keep the memory of the storm for minutes. A memoryReleaser
+// returns that memory within seconds.
 
 const (
-	// memoryTick is the time between two looks at the memory.
+	// memoryTick is the time between two reads of the memory figures.
 	memoryTick = time.Second
-	// quietTicks is how many ticks in a row must be quiet. A storm comes in waves: clients whose
-	// connection request was lost repeat it after a second.
+	// quietTicks is the number of consecutive quiet ticks before a release. A storm comes in waves:
+	// clients whose connection request was lost repeat it after a second.
 	quietTicks = 2
-	// quietTime is how long the released memory must stay unused at the present rate of allocation;
-	// else the tick is not quiet.
+	// quietTime is how long the released memory must stay unused at the current allocation rate.
+	// Otherwise the tick is not quiet.
 	quietTime = 10 * time.Second
-	// leastRelease is the least memory in bytes that is worth a release.
+	// leastRelease is the minimum gain of a release, in bytes.
 	leastRelease = 4 << 20
-	// leastPart is the least part of the live heap, as its divisor: a release marks the whole live
-	// heap, and costs CPU in proportion to it.
+	// leastPart is the minimum gain as a fraction of the live heap: 1/leastPart. A release marks
+	// the whole live heap, so its CPU cost is proportional to it.
 	leastPart = 8
-	// leastPause is the least time between two releases, and pausePart the same as a multiple of
-	// the last one's duration, so that releases take at most 0.5 % of the machine: a collection that
-	// is asked for uses all idle cores.
+	// leastPause is the minimum time between two releases.
 	leastPause = 5 * time.Second
-	pausePart  = 200
+	// pausePart is that minimum as a multiple of the duration of the last release. So releases take
+	// at most 0.5 % of the machine. A forced collection uses all idle cores.
+	pausePart = 200
 )
 
 // memoryUse holds figures of the runtime, in bytes.
 type memoryUse struct {
-	allocated  uint64 // since the start of the process
-	live       uint64 // heap that the last collection found in use; after a mass leave too much
-	held       uint64 // heap and stacks for which the system provides memory
+	allocated  uint64 // total since the start of the process
+	live       uint64 // heap in use at the last collection; too high after a mass leave
+	held       uint64 // heap and stacks that the system backs with memory
 	goroutines uint64
 }
 
-// slack returns how much more is held than was live: garbage, memory allocated since the last
+// slack returns the held memory that was not live: garbage, memory allocated since the last
 // collection, free memory, stacks and fragmentation.
 func (u memoryUse) slack() uint64 { return u.held - min(u.held, u.live) }
 
-// releases decides when memory is released. It has no clock and no lock; one goroutine uses it.
+// releases decides when memory is released. It has no clock and no lock. Only one goroutine uses
+// it.
 type releases struct {
-	last  memoryUse // at the last tick
+	last  memoryUse // figures of the last tick
 	rest  uint64    // slack that a release does not return: stacks, fragmentation
 	had   uint64    // goroutines after the last release, whose stacks are in rest
-	quiet int       // quiet ticks in a row
-	next  time.Time // no release before
+	quiet int       // consecutive quiet ticks
+	next  time.Time // earliest time of the next release
 }
 
-// due takes the figures of a tick and reports whether memory is to be released now.
+// due records the figures of a tick and reports whether to release memory now.
 func (r *releases) due(u memoryUse, now time.Time) bool {
 	grown := u.allocated - r.last.allocated
 	r.last = u
 	if r.rest = min(r.rest, u.slack()); u.goroutines < r.had/2 {
-		r.rest = 0 // many streams of TLS or HTTP/2 have ended; nothing is allocated then
+		r.rest = 0 // many TLS or HTTP/2 streams have ended, which allocates nothing
 	}
 	gain := u.slack() - r.rest
 	if gain < max(leastRelease, u.live/leastPart) || grown*uint64(quietTime/memoryTick) > gain {
@@ -71,19 +72,19 @@ func (r *releases) due(u memoryUse, now time.Time) bool {
 	return r.quiet >= quietTicks && !now.Before(r.next)
 }
 
-// done takes the figures after a release, which ended now and took that long.
+// done records the figures after a release that ended at now and lasted took.
 func (r *releases) done(u memoryUse, now time.Time, took time.Duration) {
 	*r = releases{last: u, rest: u.slack(), had: u.goroutines, next: now.Add(max(leastPause, pausePart*took))}
 }
 
-// memoryReleaser releases the memory of the process whenever that is due.
+// memoryReleaser releases the memory of the process when a release is due.
 type memoryReleaser struct {
 	log     *slog.Logger
 	stop    chan struct{}
 	running sync.WaitGroup
 }
 
-// startReleasing starts a memoryReleaser, which ends with close.
+// startReleasing starts a memoryReleaser. Its close stops it.
 func startReleasing(log *slog.Logger) *memoryReleaser {
 	r := &memoryReleaser{log: log, stop: make(chan struct{})}
 	r.running.Go(r.run) // ended by close
@@ -116,7 +117,7 @@ func (r *memoryReleaser) run() {
 	}
 }
 
-// readMemory returns the figures of now. It does not stop the program.
+// readMemory returns the current figures. It does not stop the world.
 func readMemory() memoryUse {
 	samples := []metrics.Sample{
 		{Name: "/gc/heap/allocs:bytes"},

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Sequences of ticks: bytes allocated in the second, live at the last collection and held now, and
-// whether memory is released.
+// Each case is a sequence of ticks. A tick has the bytes allocated in the last second, live at the
+// last collection, and held now, and whether memory is released.
 func TestReleases(t *testing.T) {
 	const mb = 1 << 20
 	type tick struct {
@@ -29,12 +29,12 @@ func TestReleases(t *testing.T) {
 		"little of a large heap": {{mb, 100 * mb, 105 * mb, false}, {0, 100 * mb, 115 * mb, false}, {0, 100 * mb, 115 * mb, false},
 			{0, 100 * mb, 116 * mb, false}, {0, 100 * mb, 116 * mb, true}},
 		"the least gain":        {{mb, 2 * mb, 5 * mb, false}, {0, 2 * mb, 9*mb - 1, false}, {0, 2 * mb, 9*mb - 1, false}, {0, 2 * mb, 9 * mb, false}, {0, 2 * mb, 9 * mb, true}},
-		"slack that went":       {{mb, 2 * mb, 9 * mb, false}, {0, 2 * mb, 9 * mb, false}, {0, 2 * mb, 5 * mb, false}, {0, 2 * mb, 9 * mb, false}, {0, 2 * mb, 9 * mb, true}},
+		"slack that shrank":     {{mb, 2 * mb, 9 * mb, false}, {0, 2 * mb, 9 * mb, false}, {0, 2 * mb, 5 * mb, false}, {0, 2 * mb, 9 * mb, false}, {0, 2 * mb, 9 * mb, true}},
 		"more live than held":   {{mb, 20 * mb, 10 * mb, false}, {0, 20 * mb, 10 * mb, false}, {0, 20 * mb, 10 * mb, false}},
 		"allocated at the tick": {{mb, 2 * mb, 5 * mb, false}, {0, 2 * mb, 15 * mb, false}, {mb + 1, 2 * mb, 15 * mb, false}, {mb, 2 * mb, 15 * mb, false}, {mb, 2 * mb, 15 * mb, true}},
 	} {
 		var r releases
-		r.done(memoryUse{held: 3 * mb, live: 0}, time.Time{}, 0) // 3 MB are stacks and the like
+		r.done(memoryUse{held: 3 * mb, live: 0}, time.Time{}, 0) // 3 MB of stacks and fragmentation
 		now, allocated := time.Unix(1, 0), uint64(0)
 		for i, k := range ticks {
 			now = now.Add(memoryTick)
@@ -46,7 +46,7 @@ func TestReleases(t *testing.T) {
 	}
 }
 
-// A release is followed by a pause. Memory that it did not return causes no further release.
+// A pause follows each release. Memory that the release did not return causes no further release.
 func TestReleasesPause(t *testing.T) {
 	const mb = 1 << 20
 	for took, pause := range map[time.Duration]time.Duration{
@@ -57,7 +57,7 @@ func TestReleasesPause(t *testing.T) {
 		r.done(memoryUse{live: 20 * mb, held: 50 * mb}, began, took)
 		for now := began.Add(time.Second); now.Before(began.Add(time.Minute)); now = now.Add(time.Second) {
 			if r.due(memoryUse{live: 20 * mb, held: 53 * mb}, now) {
-				t.Fatalf("released for 3 MB more than the last release left, after %v", now.Sub(began))
+				t.Fatalf("released 3 MB above the rest of the last release, after %v", now.Sub(began))
 			}
 		}
 		r.done(memoryUse{live: 20 * mb, held: 50 * mb}, began, took)
@@ -74,7 +74,8 @@ func TestReleasesPause(t *testing.T) {
 	}
 }
 
-// The stacks of many streams are slack that a release does not return, until these have ended.
+// A release does not return the stacks of many streams. They become gain when the streams have
+// ended.
 func TestReleasesStacks(t *testing.T) {
 	const mb = 1 << 20
 	for goroutines, want := range map[uint64]bool{10_000: false, 5_000: false, 4_999: true} {
@@ -92,10 +93,10 @@ func TestReleasesStacks(t *testing.T) {
 	}
 }
 
-// Memory in use is counted as held and as allocated.
+// readMemory counts memory in use as held and as allocated.
 func TestReadMemory(t *testing.T) {
 	const size = 64 << 20
-	runtime.GC() // live is 0 before the first
+	runtime.GC() // live is 0 before the first collection
 	before := readMemory()
 	b := bytes.Repeat([]byte("x"), size)
 	after := readMemory()
@@ -128,7 +129,7 @@ func TestServeReleasesMemory(t *testing.T) {
 	for _, conn := range conns {
 		conn.SetDeadline(time.Now().Add(patience))
 		conn.Write([]byte("x"))
-		if _, err := conn.Read(make([]byte, 512)); err != nil { // 202, or 400 if the machine is so busy that a body is late
+		if _, err := conn.Read(make([]byte, 512)); err != nil { // 202, or 400 if a body was late
 			t.Fatal(err)
 		}
 	}

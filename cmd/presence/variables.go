@@ -8,11 +8,12 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// unknownVariable is a variable of the environment that looks like one of a flag and is none. It
-// has no value: a misspelt name may hold a secret.
+// unknownVariable is an environment variable that has the prefix of the flags' variables but
+// belongs to no flag. Its value is left out, because a variable with a misspelt name may hold a
+// secret.
 type unknownVariable struct {
 	name  string
-	meant string // the variable with nearly that name; empty if there is none
+	meant string // the known variable with the most similar name; empty if none is similar
 }
 
 func (v unknownVariable) String() string {
@@ -23,19 +24,20 @@ func (v unknownVariable) String() string {
 	return s
 }
 
-// foreign matches variables that other programs set or read, without the prefix: those of a
-// Kubernetes service whose name begins with presence (Docker's links have the same), and those of
-// this module's tests.
+// foreign matches the variables of other programs, without the prefix:
+//
+//   - Those of a Kubernetes service whose name begins with presence. Docker's links set the same.
+//   - Those of this module's tests.
 var foreign = regexp.MustCompile(`^(([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)|TEST_.*|BENCH_.*|SCREENSHOTS)$`)
 
-// foreignPort reports whether a variable is the PORT one of a Kubernetes service, a URL. Its name
-// alone may be meant for a port to listen on.
+// foreignPort reports whether a variable is the PORT variable of a Kubernetes service, whose value
+// is a URL. The name alone is not enough: an operator may mean the port to listen on.
 func foreignPort(name, value string) bool {
 	return strings.HasSuffix("_"+name, "_PORT") && strings.Contains(value, "://")
 }
 
-// unknownVariables returns the variables of environ that begin as those of flags do and are of no
-// flag of any command, sorted by name. An empty variable counts as unset.
+// unknownVariables returns the variables of environ that have the prefix of the flags' variables
+// but belong to no flag of any command. They are sorted by name. An empty variable counts as unset.
 func unknownVariables(app *kong.Application, environ []string) (unknown []unknownVariable) {
 	known := map[string]bool{}
 	for _, command := range app.Leaves(true) {
@@ -55,8 +57,8 @@ func unknownVariables(app *kong.Application, environ []string) (unknown []unknow
 	return unknown
 }
 
-// nearest returns the known name that is fewest edits from name, the first of several; empty if
-// that is more than a third of the flag's letters, or than 3.
+// nearest returns the known name with the fewest edits from name, and the first in order among
+// equals. It returns "" if the edits are more than a third of the flag's letters, or more than 3.
 func nearest(name string, known map[string]bool) (best string) {
 	for candidate := range known {
 		flag := len(candidate) - len(envName(""))
@@ -71,10 +73,10 @@ func nearest(name string, known map[string]bool) (best string) {
 	return best
 }
 
-// edits is the Levenshtein distance of a and b: the least number of letters to insert, delete or
-// replace.
+// edits returns the Levenshtein distance of a and b: the minimum number of letters to insert,
+// delete or replace.
 func edits(a, b string) int {
-	row := make([]int, len(b)+1) // of a's first letters to each beginning of b
+	row := make([]int, len(b)+1) // distances of the first i letters of a to each prefix of b
 	for j := range row {
 		row[j] = j
 	}
