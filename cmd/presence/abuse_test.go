@@ -26,19 +26,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// One test per attack, against the command as a process of its own. Each attack
-// ended only after minutes, or never, before the server had a bound for it.
+// There is one test per attack, against the command as a separate process. Before the server had a
+// limit for it, each attack lasted for minutes or forever.
 
 // target is a server under attack.
 type target struct {
 	addr    string
-	token   string // of a user who may join and send to every room
+	token   string // of a user with the right to join and send to every room
 	process *os.Process
 	tls     bool
 }
 
-// attacked starts a server with TLS, or without, and that many open files; 0
-// means as many as the test has.
+// attacked starts a server with or without TLS. files is its open-file limit; 0 means the limit of
+// the test.
 func attacked(t *testing.T, withTLS bool, files int, args ...string) *target {
 	t.Helper()
 	self, err := os.Executable()
@@ -75,7 +75,8 @@ func attacked(t *testing.T, withTLS bool, files int, args ...string) *target {
 	return &target{line.Addr, token, server.Process, withTLS}
 }
 
-// dial connects, with a receive buffer of that many bytes; 0 means the default.
+// dial connects to the server. buffer is the size of the receive buffer in bytes; 0 means the
+// default.
 func (s *target) dial(t *testing.T, buffer int) net.Conn {
 	t.Helper()
 	dialer := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
@@ -93,8 +94,8 @@ func (s *target) dial(t *testing.T, buffer int) net.Conn {
 	return conn
 }
 
-// speak is dial, with the TLS handshake where the server has it.
-func (s *target) speak(t *testing.T, buffer int, protocols ...string) net.Conn {
+// connect calls dial, and does the TLS handshake if the server has TLS.
+func (s *target) connect(t *testing.T, buffer int, protocols ...string) net.Conn {
 	t.Helper()
 	conn := s.dial(t, buffer)
 	if !s.tls {
@@ -107,7 +108,7 @@ func (s *target) speak(t *testing.T, buffer int, protocols ...string) net.Conn {
 	return secure
 }
 
-// send writes a request, with the token if it has a %s for it.
+// send writes a request. A %s in it becomes the Authorization header.
 func (s *target) send(t *testing.T, conn net.Conn, request string) {
 	t.Helper()
 	if strings.Contains(request, "%s") {
@@ -121,7 +122,7 @@ func (s *target) send(t *testing.T, conn net.Conn, request string) {
 // open opens a stream and returns once it has the first count.
 func (s *target) open(t *testing.T, room string) net.Conn {
 	t.Helper()
-	conn := s.speak(t, 0)
+	conn := s.connect(t, 0)
 	s.send(t, conn, "GET /events?room="+room+" HTTP/1.1\r\nHost: presence\r\n%s\r\n\r\n")
 	conn.SetReadDeadline(time.Now().Add(30 * time.Second))
 	lines := bufio.NewScanner(conn)
@@ -134,10 +135,10 @@ func (s *target) open(t *testing.T, room string) net.Conn {
 	return nil
 }
 
-// post sends a message and returns the status of the answer; 0 if none came.
+// post sends a message and returns the status of the response; 0 if there was none.
 func (s *target) post(t *testing.T, room, text string) int {
 	t.Helper()
-	conn := s.speak(t, 0)
+	conn := s.connect(t, 0)
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(30 * time.Second))
 	s.send(t, conn, "POST /messages?room="+room+" HTTP/1.1\r\nHost: presence\r\n%s\r\n"+
@@ -164,8 +165,8 @@ func (s *target) memory(t *testing.T) int {
 	return pages * os.Getpagesize()
 }
 
-// sockets returns the bytes that wait in the server's sockets, by the port of
-// their peer; TIME-WAIT is none of them (proc(5), /proc/net/tcp).
+// sockets returns the unsent bytes in each socket of the server, by the port of its peer. It skips
+// sockets in TIME-WAIT (proc(5), /proc/net/tcp).
 func (s *target) sockets(t *testing.T) map[int]int {
 	t.Helper()
 	table, err := os.ReadFile("/proc/net/tcp")
@@ -190,18 +191,18 @@ func (s *target) sockets(t *testing.T) map[int]int {
 func port(conn net.Conn) int { return conn.LocalAddr().(*net.TCPAddr).Port }
 
 // eventually waits until the condition holds.
-func eventually(t *testing.T, within time.Duration, what string, holds func() bool) {
+func eventually(t *testing.T, within time.Duration, condition string, holds func() bool) {
 	t.Helper()
 	ticks := time.NewTicker(100 * time.Millisecond)
 	defer ticks.Stop()
 	for end := time.Now().Add(within); !holds(); <-ticks.C {
 		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", within, what)
+			t.Fatalf("not true within %v: %s", within, condition)
 		}
 	}
 }
 
-// A peer that never opens HTTP/2's window holds no answers.
+// A peer that never opens the HTTP/2 flow-control window does not make the server hold responses.
 func TestAbuseHTTP2Window(t *testing.T) {
 	t.Parallel()
 	s := attacked(t, true, 0)
@@ -210,7 +211,7 @@ func TestAbuseHTTP2Window(t *testing.T) {
 	var refused, reset [conns]int
 	var running sync.WaitGroup
 	for i := range conns {
-		conn := s.speak(t, 0, "h2")
+		conn := s.connect(t, 0, "h2")
 		io.WriteString(conn, http2.ClientPreface)
 		framer := http2.NewFramer(conn, conn)
 		framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
@@ -236,7 +237,7 @@ func TestAbuseHTTP2Window(t *testing.T) {
 						t.Errorf("MAX_CONCURRENT_STREAMS is %d", most)
 					}
 					framer.WriteSettingsAck()
-					for ; n < requests; n++ { // the static table alone is used: each block can be sent again
+					for ; n < requests; n++ { // the block uses only the static table, so it can be sent again
 						framer.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(2*n + 1), BlockFragment: block.Bytes(), EndStream: true, EndHeaders: true})
 					}
 				case *http2.RSTStreamFrame:
@@ -264,16 +265,17 @@ func TestAbuseHTTP2Window(t *testing.T) {
 	}
 	for i := range conns {
 		if reset[i] < 100 || refused[i] == 0 {
-			t.Errorf("connection %d: %d answers ended, %d refused", i, reset[i], refused[i])
+			t.Errorf("connection %d: %d responses reset, %d refused", i, reset[i], refused[i])
 		}
 	}
-	// 2,000 requests, of which 1,024 are under way, at 15 KB; 45 KB each before.
+	// 2,000 requests, of which 1,024 are in progress, at 15 KB each. Without the limit it was 45 KB
+	// each.
 	if grown := most - before; grown > raceFactor*40<<20 {
 		t.Errorf("%d MB for %d connections", grown>>20, conns)
 	}
 }
 
-// A request whose header or body never comes is ended, whoever answers it.
+// The server ends a request whose header or body never arrives, in every handler.
 func TestAbuseUnfinishedRequests(t *testing.T) {
 	t.Parallel()
 	requests := map[string]string{
@@ -293,18 +295,18 @@ func TestAbuseUnfinishedRequests(t *testing.T) {
 		for name, request := range requests {
 			t.Run(fmt.Sprintf("%s, TLS %v", name, withTLS), func(t *testing.T) {
 				t.Parallel()
-				conn := s.speak(t, 0)
+				conn := s.connect(t, 0)
 				s.send(t, conn, request)
-				conn.SetReadDeadline(time.Now().Add(20 * time.Second)) // 10 s, and a busy machine
+				conn.SetReadDeadline(time.Now().Add(20 * time.Second)) // 10 s, and 10 s for a busy machine
 				if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
-					t.Error("it is still open after 20 s")
+					t.Error("the connection is open after 20 s")
 				}
 			})
 		}
 	}
 }
 
-// Connections that carry no stream are bounded, and take no descriptor from the
+// The number of connections without a stream is limited. They take no file descriptor from the
 // streams or the health check.
 func TestAbuseConnections(t *testing.T) {
 	t.Parallel()
@@ -327,12 +329,12 @@ func TestAbuseConnections(t *testing.T) {
 			for i := range 5 {
 				stream := s.open(t, "lobby")
 				if status := s.post(t, "lobby", "hello"); status != http.StatusAccepted {
-					t.Errorf("message %d: %d", i, status)
+					t.Errorf("message %d: got status %d, want 202", i, status)
 				}
 				must(t, env{"PORT": at}, "health")
 				stream.Close()
 			}
-			eventually(t, 30*time.Second, "125 connections at most are left", func() bool { return len(s.sockets(t)) <= 130 })
+			eventually(t, 30*time.Second, "at most 130 connections remain (limit 125)", func() bool { return len(s.sockets(t)) <= 130 })
 			for _, conn := range attack {
 				conn.Close()
 			}
@@ -340,31 +342,29 @@ func TestAbuseConnections(t *testing.T) {
 	}
 }
 
-// A client that pipelines and does not read has little of the kernel's memory,
-// and not for long.
+// A client that pipelines requests and does not read uses little kernel memory, for a short time.
 func TestAbusePipelining(t *testing.T) {
 	t.Parallel()
 	for _, withTLS := range []bool{false, true} {
 		t.Run(fmt.Sprintf("TLS %v", withTLS), func(t *testing.T) {
 			t.Parallel()
 			s := attacked(t, withTLS, 0)
-			conn := s.speak(t, 4096)
+			conn := s.connect(t, 4096)
 			s.send(t, conn, strings.Repeat("GET /presence.js HTTP/1.1\r\nHost: presence\r\n\r\n", 100))
 			peer, most := port(conn), 0
-			eventually(t, 40*time.Second, "the connection has ended", func() bool { // 15 s without progress
+			eventually(t, 40*time.Second, "the connection has ended", func() bool { // after 15 s without progress
 				queued, there := s.sockets(t)[peer]
 				most = max(most, queued)
 				return !there
 			})
 			if most < 4096 || most > 128<<10 {
-				t.Errorf("%d bytes waited in the kernel", most)
+				t.Errorf("got %d unsent bytes in the kernel, want %d to %d", most, 4096, 128<<10)
 			}
 		})
 	}
 }
 
-// The socket of a stream is gone soon after its end, though its peer takes
-// nothing.
+// The socket of a stream is freed soon after the end of the stream, even if its peer does not read.
 func TestAbuseSocketsAfterTheEnd(t *testing.T) {
 	t.Parallel()
 	for _, withTLS := range []bool{false, true} {
@@ -379,7 +379,7 @@ func TestAbuseSocketsAfterTheEnd(t *testing.T) {
 				victim := must(t, env{"PRESENCE_JWT_SECRET": secret}, "token", "--sub=mallory", "--join=*", "--ttl="+life)
 				peers := map[int]bool{}
 				for range 10 {
-					conn := s.speak(t, 4096)
+					conn := s.connect(t, 4096)
 					s.send(t, conn, "GET /events HTTP/1.1\r\nHost: presence\r\nAuthorization: Bearer "+victim+"\r\n\r\n")
 					peers[port(conn)] = true
 				}
@@ -391,7 +391,7 @@ func TestAbuseSocketsAfterTheEnd(t *testing.T) {
 					}
 					return n
 				}
-				watch := s.speak(t, 0)
+				watch := s.connect(t, 0)
 				s.send(t, watch, "GET /events HTTP/1.1\r\nHost: presence\r\n%s\r\n\r\n")
 				left := make(chan struct{})
 				go func() { // ends with the connection
@@ -404,24 +404,24 @@ func TestAbuseSocketsAfterTheEnd(t *testing.T) {
 						}
 					}
 				}()
-				// 17 messages fill what the kernel takes.
+				// 17 messages fill the socket buffers of the kernel.
 				messages := 17
 				if end == "slow" {
 					messages = 200
 				}
 				for range messages {
 					if status := s.post(t, "lobby", strings.Repeat("x", 16<<10)); status != http.StatusAccepted {
-						t.Fatalf("a message: %d", status)
+						t.Fatalf("message: got status %d, want 202", status)
 					}
 				}
 				if end == "removed" {
-					conn := s.speak(t, 0)
+					conn := s.connect(t, 0)
 					s.send(t, conn, "DELETE /members/mallory?for=60s HTTP/1.1\r\nHost: presence\r\n%s\r\n\r\n")
 				}
 				select {
 				case <-left:
 				case <-time.After(40 * time.Second):
-					t.Fatal("the streams do not end")
+					t.Fatal("the streams are open after 40 s")
 				}
 				eventually(t, 10*time.Second, "all sockets are free", func() bool { return open() == 0 })
 			})
@@ -429,7 +429,7 @@ func TestAbuseSocketsAfterTheEnd(t *testing.T) {
 	}
 }
 
-// A client that is slow and reads is not cut off.
+// A client that reads slowly is not disconnected.
 func TestAbuseSparesTheSlow(t *testing.T) {
 	t.Parallel()
 	for _, withTLS := range []bool{false, true} {
@@ -440,10 +440,10 @@ func TestAbuseSparesTheSlow(t *testing.T) {
 		} {
 			t.Run(fmt.Sprintf("%s, TLS %v", name, withTLS), func(t *testing.T) {
 				t.Parallel()
-				conn := s.speak(t, 4096)
+				conn := s.connect(t, 4096)
 				s.send(t, conn, request)
-				// Two pieces of some KB every 4 s: for longer than all deadlines of a
-				// peer that takes nothing, then the rest.
+				// It reads two pieces of some KB every 4 s, for longer than all deadlines of a
+				// stalled peer. Then it reads the rest.
 				slow := &pausing{r: conn, until: time.Now().Add(25 * time.Second)}
 				answer, err := http.ReadResponse(bufio.NewReaderSize(slow, 1<<10), nil)
 				if err != nil {
@@ -451,14 +451,14 @@ func TestAbuseSparesTheSlow(t *testing.T) {
 				}
 				body, err := io.ReadAll(answer.Body)
 				if err != nil || int64(len(body)) != answer.ContentLength || len(body) < 50_000 {
-					t.Errorf("%d of %d bytes, %v", len(body), answer.ContentLength, err)
+					t.Errorf("got %d of %d bytes, %v", len(body), answer.ContentLength, err)
 				}
 			})
 		}
 	}
 }
 
-// pausing reads 1 KB each half second until its moment, then as fast as it can.
+// pausing reads 1 KB per half second until the time in until, and then as fast as it can.
 type pausing struct {
 	r     io.Reader
 	until time.Time
@@ -472,9 +472,9 @@ func (p *pausing) Read(b []byte) (int, error) {
 	return p.r.Read(b)
 }
 
-// The health check finds the servers whose settings are flags, TLS too, and fails
-// when the one that is meant does not answer. Another one that does not answer may
-// be of another container.
+// The health check finds servers whose settings come from flags, with TLS too. It fails if the
+// server on $PORT does not answer. Any other server that does not answer may belong to another
+// container.
 func TestHealthFindsTheServer(t *testing.T) {
 	s := attacked(t, true, 0)
 	other := attacked(t, false, 0)
@@ -484,7 +484,7 @@ func TestHealthFindsTheServer(t *testing.T) {
 		must(t, env{"PORT": at}, "health")
 		server.process.Signal(syscall.SIGSTOP)
 		if _, stderr, exit := command(t, env{"PORT": at}, "health"); exit != 1 || !strings.Contains(stderr, server.addr) {
-			t.Errorf("of a frozen server: exit status %d, %s", exit, stderr)
+			t.Errorf("health of a stopped server: exit status %d, %s", exit, stderr)
 		}
 		must(t, nil, "health")
 		server.process.Signal(syscall.SIGCONT)

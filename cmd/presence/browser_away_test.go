@@ -14,20 +14,21 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// A server is away: in make test-long for as long as a deploy or a snapshot of its machine may take,
-// otherwise for less and with a shorter heartbeat. The page says so, reconnects by itself, shows the
-// right count, and no message twice.
+// The server is away: stopped, killed or frozen. The page shows this, reconnects without user
+// action, and shows the right count and no message twice. In make test-long the server is away as
+// long as a deploy or a snapshot of its machine may take; otherwise for less, with a shorter
+// heartbeat.
 func TestServerIsAway(t *testing.T) {
 	t.Parallel()
 	heartbeat := sized(2*time.Second, 2*time.Second, 15*time.Second)
-	silence := heartbeat * 5 / 2 // in which the page knows of nothing
+	silence := heartbeat * 5 / 2 // the page notices nothing before
 	restart := min(silence, 10*time.Second)
 	post := func(t *testing.T, addr, text string) {
 		t.Helper()
 		must(t, env{"PRESENCE_JWT_SECRET": secret}, "send", "--url=http://"+addr,
 			"--token="+must(t, env{"PRESENCE_JWT_SECRET": secret}, "token", "--sub=bob", "--name=Bob"), text)
 	}
-	heard := func(want ...string) string {
+	messages := func(want ...string) string {
 		list, err := json.Marshal(want)
 		if err != nil {
 			t.Fatal(err)
@@ -56,7 +57,7 @@ func TestServerIsAway(t *testing.T) {
 			func(t *testing.T, _ *os.Process, addr string) { serveProcess(t, "--listen="+addr) },
 		},
 		"frozen": {
-			silence + 5*time.Second, // and for a busy machine
+			silence + 5*time.Second, // 5 s for a busy machine
 			func(t *testing.T, server *os.Process) { signal(t, server, syscall.SIGSTOP) },
 			func(t *testing.T, server *os.Process, _ string) { signal(t, server, syscall.SIGCONT) },
 		},
@@ -78,7 +79,7 @@ func TestServerIsAway(t *testing.T) {
 			}
 			post(t, addr, "one")
 			for _, page := range both {
-				see(t, page, heard("one"))
+				see(t, page, messages("one"))
 			}
 
 			back := time.Now().Add(away.time)
@@ -96,8 +97,8 @@ func TestServerIsAway(t *testing.T) {
 			}
 			post(t, addr, "two")
 			for _, page := range both {
-				see(t, page, heard("one", "two"))
-				// A server that was started anew knows nothing of what was said before.
+				see(t, page, messages("one", "two"))
+				// A restarted server has no history, so the page shows a gap.
 				see(t, page, fmt.Sprintf(`(document.querySelector('#messages .gap') !== null) === %t`, what != "frozen"))
 			}
 		})

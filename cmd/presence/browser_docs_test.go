@@ -19,9 +19,8 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// application is a site as docs/browser.md has it: its pages are those of a
-// directory, it answers /token with a token for Ann, and the server is mounted
-// below /presence/.
+// application starts a site like that in docs/browser.md. It serves the pages of a directory,
+// returns a token for Ann at /token, and mounts the server below /presence/.
 func application(t *testing.T, pages string, ttl string) (site, presence string) {
 	t.Helper()
 	e := env{"PRESENCE_JWT_SECRET": secret}
@@ -57,7 +56,7 @@ func application(t *testing.T, pages string, ttl string) (site, presence string)
 	return app.URL, presence
 }
 
-// The examples of docs/browser.md do what they are there for.
+// The examples of docs/browser.md work.
 func TestBrowserDocument(t *testing.T) {
 	t.Parallel()
 	pages := t.TempDir()
@@ -72,12 +71,12 @@ func TestBrowserDocument(t *testing.T) {
 		return
 	}
 
-	// bob comes into the room, and hears what is said there.
+	// bob joins the room and receives its messages.
 	bob := func(t *testing.T, presence string) *background {
 		t.Helper()
 		return start(t, env{}, "watch", "--url="+presence, "--token="+must(t, env{"PRESENCE_JWT_SECRET": secret}, "token", "--sub=bob", "--name=Bob"))
 	}
-	// counts sees that the page shows who comes.
+	// counts checks that the count of the page rises when bob joins.
 	counts := func(element string) func(*testing.T, context.Context, string) {
 		shows := func(n int) string {
 			return fmt.Sprintf(`document.querySelector(%q)?.textContent === "%d"`, element, n)
@@ -88,7 +87,7 @@ func TestBrowserDocument(t *testing.T) {
 			see(t, page, shows(2))
 		}
 	}
-	// component is what React's and Vue's examples show.
+	// component tests the examples of React and Vue.
 	component := func(t *testing.T, page context.Context, presence string) {
 		counts("b")(t, page, presence)
 		see(t, page, `document.querySelector("section").dataset.state === "open"`)
@@ -104,7 +103,7 @@ func TestBrowserDocument(t *testing.T) {
 		see(t, page, `window.room?.state.connection === "open" && room.count === 1`)
 	}
 
-	ttl := sized(3*time.Second, 6*time.Second, 6*time.Second) // of a token that the page must renew in time
+	ttl := sized(3*time.Second, 6*time.Second, 6*time.Second) // of a token that the page must renew before it expires
 	examples := map[string]struct {
 		ttl    string
 		cookie bool // the page's user has signed in before
@@ -152,7 +151,7 @@ func TestBrowserDocument(t *testing.T) {
 	for _, name := range strings.Fields(string(out)) {
 		example, known := examples[name]
 		if !known {
-			t.Errorf("nothing tests %s", name)
+			t.Errorf("no test for example %s", name)
 			continue
 		}
 		delete(examples, name)
@@ -160,7 +159,7 @@ func TestBrowserDocument(t *testing.T) {
 			t.Parallel()
 			heavy(t)
 			site, presence := application(t, pages, example.ttl)
-			page := browser(t, "/favicon.ico", "console.log", "console.info") // of examples, and of React's development build
+			page := browser(t, "/favicon.ico", "console.log", "console.info") // from the examples and React's development build
 			if example.cookie {
 				if err := chromedp.Do(page, chromedp.Navigate(site+"/presence/icon.svg")); err != nil {
 					t.Fatal(err)
@@ -178,13 +177,18 @@ func TestBrowserDocument(t *testing.T) {
 		})
 	}
 	for name := range examples {
-		t.Errorf("%s is in the document no more", name)
+		t.Errorf("%s is not in the document", name)
 	}
 }
 
-// Each block of the documents is run by a test: it names its file, or it is the configuration of a
-// proxy, or a command line, which must be valid, or a setting of the kernel, which must exist. Blocks
-// of YAML are for proxies that no test runs.
+// Each code block of the documents has a test. It is one of these:
+//
+//   - a block that names its file,
+//   - the configuration of a proxy,
+//   - a command line, which must be valid,
+//   - a setting of the kernel, which must exist.
+//
+// Blocks of YAML are for proxies that no test runs.
 func TestBrowserDocumentIsTested(t *testing.T) {
 	var document []byte
 	for _, name := range []string{"browser", "proxies"} {
@@ -208,10 +212,10 @@ func TestBrowserDocumentIsTested(t *testing.T) {
 					t.Error(err)
 				}
 			default:
-				t.Errorf("nothing runs this line: %q", line)
+				t.Errorf("no test for this line: %q", line)
 			}
 		case len(strings.Fields(info)) < 2 && len(proxies[info].args) == 0 && info != "yaml":
-			t.Errorf("nothing runs this block: %s", text)
+			t.Errorf("no test for this block: %s", text)
 		}
 	}
 }

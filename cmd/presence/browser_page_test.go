@@ -26,7 +26,7 @@ import (
 	"example.com/presence/pkg/presence/client"
 )
 
-// site is a server whose page a test looks at, and those who are in its rooms.
+// site is a server whose page a test opens. Its methods act as users in the rooms.
 type site struct {
 	url    string
 	client *http.Client
@@ -41,14 +41,14 @@ func newSite(t *testing.T, args ...string) *site {
 	return s
 }
 
-// someone is a claim that may join and send everywhere.
-func someone(id, name string) auth.Claims {
+// userClaims returns the claims of a user with the right to join and send to every room.
+func userClaims(id, name string) auth.Claims {
 	return auth.Claims{Sub: id, Name: name, Join: []string{"*"}, Send: []string{"*"}}
 }
 
-func (s *site) request(t *testing.T, ctx context.Context, who auth.Claims, method, path, body string) *http.Response {
+func (s *site) request(t *testing.T, ctx context.Context, user auth.Claims, method, path, body string) *http.Response {
 	t.Helper()
-	token, err := auth.Mint([]byte(secret), who)
+	token, err := auth.Mint([]byte(secret), user)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,27 +67,27 @@ func (s *site) request(t *testing.T, ctx context.Context, who auth.Claims, metho
 	return answer
 }
 
-// do makes a request that is to succeed.
-func (s *site) do(t *testing.T, ctx context.Context, who auth.Claims, method, path, body string) *http.Response {
+// do sends a request that must succeed.
+func (s *site) do(t *testing.T, ctx context.Context, user auth.Claims, method, path, body string) *http.Response {
 	t.Helper()
-	answer := s.request(t, ctx, who, method, path, body)
+	answer := s.request(t, ctx, user, method, path, body)
 	if answer.StatusCode >= 300 {
 		t.Fatalf("%s %s: %s", method, path, answer.Status)
 	}
 	return answer
 }
 
-// ask makes a request whose answer's body is of no interest.
-func (s *site) ask(t *testing.T, who auth.Claims, method, path, body string) {
+// ask sends a request that must succeed, and ignores the body of the response.
+func (s *site) ask(t *testing.T, user auth.Claims, method, path, body string) {
 	t.Helper()
-	s.do(t, t.Context(), who, method, path, body).Body.Close()
+	s.do(t, t.Context(), user, method, path, body).Body.Close()
 }
 
-// join has someone in a room until leave is called, or the test ends.
-func (s *site) join(t *testing.T, room string, who auth.Claims) (leave func()) {
+// join makes a user join a room. The user leaves when leave is called or the test ends.
+func (s *site) join(t *testing.T, room string, user auth.Claims) (leave func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	stream := s.do(t, ctx, who, "GET", "/events?room="+room, "")
+	stream := s.do(t, ctx, user, "GET", "/events?room="+room, "")
 	done := make(chan struct{})
 	go func() { // ends when leave is called, or the server ends the stream
 		defer close(done)
@@ -99,26 +99,26 @@ func (s *site) join(t *testing.T, room string, who auth.Claims) (leave func()) {
 	return leave
 }
 
-// say sends a message of any JSON.
-func (s *site) say(t *testing.T, room string, who auth.Claims, event string, data any) {
+// send sends a message with any JSON as its data.
+func (s *site) send(t *testing.T, room string, user auth.Claims, event string, data any) {
 	t.Helper()
 	body, err := json.Marshal(map[string]any{"event": event, "data": data})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.ask(t, who, "POST", "/messages?room="+room, string(body))
+	s.ask(t, user, "POST", "/messages?room="+room, string(body))
 }
 
-// state replaces what the room is told of someone.
-func (s *site) state(t *testing.T, room string, who auth.Claims, info string) {
+// state replaces the user's info in a room.
+func (s *site) state(t *testing.T, room string, user auth.Claims, info string) {
 	t.Helper()
-	s.ask(t, who, "PUT", "/state?room="+room, info)
+	s.ask(t, user, "PUT", "/state?room="+room, info)
 }
 
-// visit opens the page with a cookie that names who it is.
-func (s *site) visit(t *testing.T, tab context.Context, who auth.Claims, path string) {
+// visit opens the page with the cookie of a user.
+func (s *site) visit(t *testing.T, tab context.Context, user auth.Claims, path string) {
 	t.Helper()
-	token, err := auth.Mint([]byte(secret), who)
+	token, err := auth.Mint([]byte(secret), user)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +137,7 @@ func do(t *testing.T, tab context.Context, steps ...chromedp.Action[chromedp.Voi
 	}
 }
 
-// names are those of a crowd.
+// names returns n names of users, sorted.
 func names(n int) []string {
 	first := strings.Fields("Ada Ben Carla Dinesh Elif Femi Grace Hiro Ines Jonas Kofi Lena Mateo Nadia Owen Priya Quentin Rosa Samir Tove Uma Viktor Wanjiru Xin Yusuf")
 	last := strings.Fields("Abara Berg Chen Duarte Evans Fischer Gupta Haddad Ito Jansen Kowalski Lopez Moreau Nakamura Okafor Park Quist Rossi Silva Tanaka")
@@ -149,8 +149,8 @@ func names(n int) []string {
 	return all
 }
 
-// skipping is a clock for the page that can be set forward, so that five
-// minutes of its plot take no time.
+// skipping is a script that adds skip to the page, which sets the page's clock forward. So five
+// minutes of the plot take no time.
 const skipping = `{
 	const now = Date.now;
 	let ahead = 0;
@@ -166,14 +166,14 @@ func scheme(t *testing.T, tab context.Context, dark bool) {
 	}
 	media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
 		{Name: "prefers-color-scheme", Value: value},
-		{Name: "prefers-reduced-motion", Value: "reduce"}, // nothing is caught halfway
+		{Name: "prefers-reduced-motion", Value: "reduce"}, // no screenshot in the middle of an animation
 	}}
 	if _, err := chromedp.Call(tab, emulation.SetEmulatedMedia, media); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// layout is a script: what is wrong with how the page lies in its window.
+// layout is a script that returns the errors in the page's layout: scrolling, and text over text.
 const layout = `(() => {
 	const wrong = [];
 	const root = document.documentElement;
@@ -208,9 +208,9 @@ const layout = `(() => {
 	return wrong;
 })()`
 
-// The page fits its window, from a phone to a desktop: before one has come in
-// (0), among three people, and among as many as a room names. With
-// PRESENCE_SCREENSHOTS=1 the pictures in docs/images are taken anew.
+// The page fits its window, from a phone to a desktop. It is tested before the sign-in (0), with
+// three members, and with the maximum of members that a room lists. PRESENCE_SCREENSHOTS=1 renews
+// the screenshots in docs/images.
 func TestScreenshots(t *testing.T) {
 	t.Parallel()
 	heavy(t)
@@ -257,7 +257,7 @@ func TestScreenshots(t *testing.T) {
 						const { left, right, top, bottom, width, height } = element.getBoundingClientRect();
 						return width > 10 && height > 10 && left >= -1 && right <= innerWidth + 1 && top >= -1 && bottom <= innerHeight + 1;
 					})()`, selector)) {
-						t.Errorf("%s: %s is out of reach", name, selector)
+						t.Errorf("%s: %s cannot be scrolled into the window", name, selector)
 					}
 				}
 				script[any](t, tab, `scrollTo(0, 0)`)
@@ -276,21 +276,21 @@ func TestScreenshots(t *testing.T) {
 	}
 }
 
-// visible is a script: whether that is shown.
+// visible returns a script that reports whether the element is visible.
 func visible(selector string) string {
 	return fmt.Sprintf(`document.querySelector(%q)?.checkVisibility() === true`, selector)
 }
 
-// settle waits until the page has drawn what it last was told.
+// settle waits until the page has drawn all events that it has received.
 func settle(t *testing.T, tab context.Context) {
 	t.Helper()
 	script[any](t, tab, `new Promise((done) => requestAnimationFrame(() => setTimeout(() => requestAnimationFrame(() => setTimeout(done)))))`)
 }
 
-// three opens the page in a room of three people in four tabs, who have talked.
+// three opens the page in a room with three users, four tabs and some messages.
 func (s *site) three(t *testing.T, tab context.Context) {
 	t.Helper()
-	me, ada, ben := someone("me", "Mira Lindqvist"), someone("ada", "Ada Okafor"), someone("ben", "Ben Duarte")
+	me, ada, ben := userClaims("me", "Mira Lindqvist"), userClaims("ada", "Ada Okafor"), userClaims("ben", "Ben Duarte")
 	s.join(t, "studio", ada)
 	s.visit(t, tab, me, "/?room=studio")
 	pass := func(seconds, now int) {
@@ -303,7 +303,7 @@ func (s *site) three(t *testing.T, tab context.Context) {
 	pass(50, 3)
 	second := s.join(t, "studio", ada)
 	pass(35, 4)
-	third := s.join(t, "studio", someone("chen", "Chen Wei"))
+	third := s.join(t, "studio", userClaims("chen", "Chen Wei"))
 	pass(45, 5)
 	third()
 	pass(20, 4)
@@ -316,18 +316,18 @@ func (s *site) three(t *testing.T, tab context.Context) {
 	s.join(t, "studio", ada)
 	pass(25, 4)
 	s.state(t, "studio", ben, `{"status":"away"}`)
-	s.say(t, "studio", ada, "message", "Is the new cover ready?")
-	s.say(t, "studio", me, "message", "Nearly. I am on the last spread.")
-	s.say(t, "studio", me, "message", "Ten minutes, then it is yours.")
-	s.say(t, "studio", ben, "chat message", "Take your time. I am getting tea, anybody else?")
-	s.say(t, "studio", ada, "message", map[string]any{"page": 12, "zoom": 1.5})
-	s.say(t, "studio", ada, "message", "That is where I am looking, by the way.")
+	s.send(t, "studio", ada, "message", "Is the new cover ready?")
+	s.send(t, "studio", me, "message", "Nearly. I am on the last spread.")
+	s.send(t, "studio", me, "message", "Ten minutes, then it is yours.")
+	s.send(t, "studio", ben, "chat message", "Take your time. I am getting tea, anybody else?")
+	s.send(t, "studio", ada, "message", map[string]any{"page": 12, "zoom": 1.5})
+	s.send(t, "studio", ada, "message", "That is where I am looking, by the way.")
 	see(t, tab, `document.querySelectorAll('#messages li').length === 6`)
 	see(t, tab, `document.querySelector('#members [data-id=ada] .tabs').textContent === '2 tabs'`)
 	see(t, tab, `document.querySelector('#members [data-id=ben] .status').textContent === 'away'`)
 }
 
-// hall opens the page in a room that five hundred people come to.
+// hall opens the page in a room that grows to five hundred users.
 func (s *site) hall(t *testing.T, tab context.Context) {
 	t.Helper()
 	names := names(499)
@@ -335,11 +335,11 @@ func (s *site) hall(t *testing.T, tab context.Context) {
 	come := func(n int) {
 		for range n {
 			i := len(leaves)
-			leaves = append(leaves, s.join(t, "hall", someone(fmt.Sprintf("user-%03d", i), names[i])))
+			leaves = append(leaves, s.join(t, "hall", userClaims(fmt.Sprintf("user-%03d", i), names[i])))
 		}
 	}
 	come(412)
-	s.visit(t, tab, someone("me", "Mira Lindqvist"), "/?room=hall")
+	s.visit(t, tab, userClaims("me", "Mira Lindqvist"), "/?room=hall")
 	for _, change := range []int{0, 4, 7, 3, -2, 9, 11, -5, 8, 14, 6, -3, 10, 12, 2, 5, -1, 7} {
 		if change < 0 {
 			for _, leave := range leaves[len(leaves)+change:] {
@@ -353,32 +353,32 @@ func (s *site) hall(t *testing.T, tab context.Context) {
 	}
 	see(t, tab, count(500))
 	for i := range 40 {
-		s.state(t, "hall", someone(fmt.Sprintf("user-%03d", 7*i+3), ""), `{"status":"away"}`)
+		s.state(t, "hall", userClaims(fmt.Sprintf("user-%03d", 7*i+3), ""), `{"status":"away"}`)
 	}
-	host := someone("user-000", names[0])
-	s.say(t, "hall", host, "message", "Welcome, everybody. We begin at the full hour.")
-	s.say(t, "hall", someone("user-007", names[7]), "message", "Hello from Nairobi!")
-	s.say(t, "hall", someone("user-300", names[300]), "message", "Sound and picture are fine here.")
-	s.say(t, "hall", host, "message", map[string]any{"slide": 1, "title": "Who is here?"})
+	host := userClaims("user-000", names[0])
+	s.send(t, "hall", host, "message", "Welcome, everybody. We begin at the full hour.")
+	s.send(t, "hall", userClaims("user-007", names[7]), "message", "Hello from Nairobi!")
+	s.send(t, "hall", userClaims("user-300", names[300]), "message", "Sound and picture are fine here.")
+	s.send(t, "hall", host, "message", map[string]any{"slide": 1, "title": "Who is here?"})
 	see(t, tab, `document.querySelectorAll('#messages li').length === 4`)
 	see(t, tab, `document.querySelectorAll('#members [data-status=away]').length === 40`)
 }
 
-// Nobody's text becomes an element, wherever it is shown, and the policy would
-// let no script of theirs run.
+// The text of a user never becomes an element, in any part of the page. The Content-Security-Policy
+// would block a script of a user as well.
 func TestMarkup(t *testing.T) {
 	t.Parallel()
 	heavy(t)
 	s := newSite(t, "--dev")
 	const code, image, bold = `<script>document.body.dataset.ran = 1</script>`, `<img src=x onerror="document.body.dataset.ran = 1">`, `<b>bold</b>`
 	tab := browser(t)
-	s.join(t, "studio", someone(image, bold))
-	s.join(t, "studio", someone(code, ""))
-	s.state(t, "studio", someone(image, bold), `{"status":"<img src=x onerror=alert(1)>"}`)
-	s.visit(t, tab, someone(bold, image), "/?room=studio")
+	s.join(t, "studio", userClaims(image, bold))
+	s.join(t, "studio", userClaims(code, ""))
+	s.state(t, "studio", userClaims(image, bold), `{"status":"<img src=x onerror=alert(1)>"}`)
+	s.visit(t, tab, userClaims(bold, image), "/?room=studio")
 	for _, text := range []any{code, image, map[string]any{bold: image}, []string{code}} {
-		s.say(t, "studio", someone(code, ""), "message", text)
-		s.say(t, "studio", someone(image, bold), "chat message", text)
+		s.send(t, "studio", userClaims(code, ""), "message", text)
+		s.send(t, "studio", userClaims(image, bold), "chat message", text)
 	}
 	see(t, tab, `document.querySelectorAll('#messages li').length === 8`)
 	see(t, tab, `document.querySelectorAll('#members li').length === 3`)
@@ -387,7 +387,7 @@ func TestMarkup(t *testing.T) {
 		got := script[[]string](t, tab, fmt.Sprintf(`[...document.querySelectorAll(%q)].map((element) => element.textContent)`, selector))
 		for _, text := range texts {
 			if !slices.Contains(got, text) {
-				t.Errorf("%s shows %q, and not %q", selector, got, text)
+				t.Errorf("%s: got texts %q, want %q among them", selector, got, text)
 			}
 		}
 	}
@@ -399,12 +399,13 @@ func TestMarkup(t *testing.T) {
 	made := func() {
 		t.Helper()
 		if n := script[int](t, tab, `document.querySelectorAll('body script, img, b').length + ('ran' in document.body.dataset)`); n != 0 {
-			t.Errorf("%d elements were made of text", n)
+			t.Errorf("%d elements come from the text of users", n)
 		}
 	}
 	made()
 
-	// A room's name comes with a link, and those that were visited from a storage that others may write to.
+	// A link may contain any name of a room. Other pages of the origin may write to the storage
+	// with the names of visited rooms.
 	script[any](t, tab, `localStorage.setItem(Object.keys(localStorage)[0], JSON.stringify(["<b>bold</b>", "before", 7]))`)
 	do(t, tab, chromedp.Navigate(s.url+"/?"+url.Values{"room": {image}}.Encode()))
 	see(t, tab, visible("#nowhere"))
@@ -413,7 +414,7 @@ func TestMarkup(t *testing.T) {
 	do(t, tab, chromedp.Click("#to-lobby"))
 	see(t, tab, `document.body.dataset.state === 'open' && document.querySelector('#room').textContent === 'lobby'`)
 	if got := script[[]string](t, tab, `[...document.querySelectorAll('#visited option')].map((option) => option.value)`); !slices.Equal(got, []string{"before"}) {
-		t.Errorf("the rooms offered are %q", got)
+		t.Errorf("suggested rooms: got %q, want \"before\"", got)
 	}
 	made()
 
@@ -423,27 +424,26 @@ func TestMarkup(t *testing.T) {
 	}
 	answer.Body.Close()
 	if policy := answer.Header.Get("Content-Security-Policy"); !strings.Contains(policy, "script-src 'self';") || strings.Contains(policy, "unsafe-") {
-		t.Errorf("the policy is %q", policy)
+		t.Errorf("got policy %q, want script-src 'self' and nothing unsafe", policy)
 	}
 }
 
-// axe-core finds nothing to object to in any state of the page, light or dark,
-// and it fits a phone as it does a desktop. With -short each state is looked at
-// on one of the two, in turns.
+// axe-core reports no violation in any state of the page, light or dark, and the page fits a phone
+// and a desktop. With -short each state is tested on only one of the two, alternately.
 func TestAccessible(t *testing.T) {
 	t.Parallel()
 	heavy(t)
 	axe, err := os.ReadFile(filepath.Join("..", "..", "web", "node_modules", "axe-core", "axe.min.js"))
 	if err != nil {
-		t.Fatal("this test needs axe-core; .ci/setup brings it: ", err)
+		t.Fatal("axe-core is required (.ci/setup installs it): ", err)
 	}
 	s := newSite(t, "--dev")
-	tab := browser(t, "status of 403") // to a user that was removed
+	tab := browser(t, "status of 403") // the response to a removed user
 	looks := []struct {
 		width int64
 		dark  bool
 	}{{360, false}, {1440, true}}
-	accessible := func(what string) {
+	accessible := func(state string) {
 		t.Helper()
 		script[any](t, tab, string(axe)+";0")
 		slices.Reverse(looks)
@@ -453,56 +453,56 @@ func TestAccessible(t *testing.T) {
 			do(t, tab, chromedp.EmulateViewport(width, 800))
 			settle(t, tab)
 			for _, wrong := range script[[]string](t, tab, layout) {
-				t.Errorf("%s, %d wide: %s", what, width, wrong)
+				t.Errorf("%s, %d px wide: %s", state, width, wrong)
 			}
 			for _, wrong := range script[[]string](t, tab, `axe.run(document, {rules: {"target-size": {enabled: true}}}).then(({ violations }) => violations.flatMap(
 				({ id, help, nodes }) => nodes.map(({ html, any, all, none }) => id + ": " + help + ": " + html.slice(0, 200) + " " + [...any, ...all, ...none].map(({ message }) => message).join("; "))))`) {
-				t.Errorf("%s, dark %t: %s", what, dark, wrong)
+				t.Errorf("%s, dark %t: %s", state, dark, wrong)
 			}
 		}
 	}
 	do(t, tab, chromedp.Navigate(s.url))
 	see(t, tab, visible("#name"))
-	accessible("the form to sign in")
+	accessible("the sign-in form")
 	do(t, tab, chromedp.Navigate(s.url+"/?room=no%20room"))
 	see(t, tab, visible("#nowhere"))
-	accessible("a room that there cannot be")
+	accessible("a room with an invalid name")
 
 	if _, err := chromedp.Call(tab, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: skipping}); err != nil {
 		t.Fatal(err)
 	}
 	s.three(t, tab)
-	accessible("a room of three")
+	accessible("a room of three users")
 	do(t, tab, chromedp.Click("#change"))
 	see(t, tab, visible("#room-name"))
 	do(t, tab, chromedp.SendKeys("#room-name", "no room\r"))
 	see(t, tab, `document.querySelector('#room-error').textContent !== ''`)
-	accessible("a name of no room")
+	accessible("the room form with an invalid name")
 
-	root := someone("root", "Root")
+	root := userClaims("root", "Root")
 	root.Admin = true
-	s.join(t, "studio", someone("4c1f9a83-0d6e-4b7c-9b5a-5e2f7d3c8a10", "ADA Okafor"))
+	s.join(t, "studio", userClaims("4c1f9a83-0d6e-4b7c-9b5a-5e2f7d3c8a10", "ADA Okafor"))
 	s.visit(t, tab, root, "/?room=studio")
 	see(t, tab, `document.querySelectorAll('#rooms li').length === 1 && document.querySelectorAll('#members .kick').length === 3`)
-	s.say(t, "studio", root, "message", "We close in an hour.")
-	s.say(t, "studio", root, "message", strings.Repeat("long ", 1000))
+	s.send(t, "studio", root, "message", "We close in an hour.")
+	s.send(t, "studio", root, "message", strings.Repeat("long ", 1000))
 	see(t, tab, `document.querySelector('#messages .note') !== null`)
-	accessible("an admin's view, of namesakes and what the server says")
+	accessible("an admin's view, with namesakes and messages of the server")
 	do(t, tab, chromedp.Click(`#members [data-id=ada] .kick`))
 	see(t, tab, visible("#removal"))
-	accessible("the question whether to remove somebody")
+	accessible("the dialog that removes a user")
 
-	s.visit(t, tab, someone("me", "Mira Lindqvist"), "/?room=studio")
+	s.visit(t, tab, userClaims("me", "Mira Lindqvist"), "/?room=studio")
 	s.ask(t, root, "DELETE", "/members/me?room=studio&for=1h", "")
 	see(t, tab, `document.body.dataset.state === 'closed' && document.querySelector('#state').textContent === 'You were removed from this room'`)
 	accessible("removed")
 	do(t, tab, chromedp.Click("#reconnect"))
 	see(t, tab, `document.querySelector('#state').textContent === 'Not let in' && document.querySelector('#error').textContent.includes('removed')`)
-	accessible("not let in")
+	accessible("refused")
 }
 
-// As many as a room names: the rows of those who stay are the same elements,
-// whoever comes and goes, and above that number nobody is named.
+// A room up to the member limit: when users join and leave, the rows of the remaining members stay
+// the same elements. Above the limit the page lists no member.
 func TestFiveHundred(t *testing.T) {
 	t.Parallel()
 	heavy(t)
@@ -510,9 +510,9 @@ func TestFiveHundred(t *testing.T) {
 	tab := browser(t)
 	var leaves []func()
 	for i, name := range names(449) {
-		leaves = append(leaves, s.join(t, "hall", someone(fmt.Sprintf("user-%03d", i), name)))
+		leaves = append(leaves, s.join(t, "hall", userClaims(fmt.Sprintf("user-%03d", i), name)))
 	}
-	s.visit(t, tab, someone("me", ""), "/?room=hall")
+	s.visit(t, tab, userClaims("me", ""), "/?room=hall")
 	see(t, tab, count(450))
 	see(t, tab, `document.querySelectorAll('#members li').length === 450`)
 	script[any](t, tab, `window.before = new Map([...document.querySelectorAll('#members li')].map((row) => [row.dataset.id, row])); 0`)
@@ -520,34 +520,34 @@ func TestFiveHundred(t *testing.T) {
 	script[any](t, tab, `window.spoken = []; new MutationObserver(() => spoken.push(performance.now())).observe(document.querySelector('#spoken'), { childList: true }); 0`)
 	for i := range 50 {
 		leaves[i*9]()
-		s.join(t, "hall", someone(fmt.Sprintf("late-%03d", i), "Late"))
+		s.join(t, "hall", userClaims(fmt.Sprintf("late-%03d", i), "Late"))
 	}
 	see(t, tab, `document.querySelectorAll('#members [data-id^=late]').length === 50 && document.querySelectorAll('#members li').length === 450`)
 	if got := script[int](t, tab, `[...document.querySelectorAll('#members li')].filter((row) => before.get(row.dataset.id) === row).length`); got != 400 {
-		t.Errorf("of the 400 who stayed %d have their row", got)
+		t.Errorf("%d of the 400 remaining members have their old row", got)
 	}
 	if got := script[int](t, tab, `document.querySelectorAll('*').length`); got != nodes {
-		t.Errorf("the page has %d elements, and had %d", got, nodes)
+		t.Errorf("the page has %d elements, want %d as before", got, nodes)
 	}
 	if got := script[string](t, tab, `document.querySelector('#members li .name').textContent + document.querySelector('#people-title').textContent`); got != "mePeople (450)" {
-		t.Errorf("the list begins with %q", got)
+		t.Errorf("got %q, want the own row first and the title of 450 people", got)
 	}
 	if gaps := script[[]float64](t, tab, `spoken.slice(1).map((at, i) => at - spoken[i]).filter((gap) => gap < 4900)`); len(gaps) > 0 {
-		t.Errorf("a screen reader is told the number again after %v ms", gaps)
+		t.Errorf("a screen reader announces the number again after %v ms, want at least 4900", gaps)
 	}
 	for i := range 51 {
-		s.join(t, "hall", someone(fmt.Sprintf("more-%03d", i), "More"))
+		s.join(t, "hall", userClaims(fmt.Sprintf("more-%03d", i), "More"))
 	}
 	see(t, tab, visible("#crowd"))
 	see(t, tab, `document.querySelectorAll('#members li').length === 0 && document.querySelector('#people-title').textContent === 'People (501)'`)
 	see(t, tab, count(501))
 }
 
-// follow tells what a room is told of someone's status, and the messages in
-// between, as text.
-func (s *site) follow(t *testing.T, room string, who auth.Claims) (next func() string) {
+// follow joins a room as a user. next returns the next update of a member, or the next message, as
+// text.
+func (s *site) follow(t *testing.T, room string, user auth.Claims) (next func() string) {
 	t.Helper()
-	token, err := auth.Mint([]byte(secret), who)
+	token, err := auth.Mint([]byte(secret), user)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -556,7 +556,7 @@ func (s *site) follow(t *testing.T, room string, who auth.Claims) (next func() s
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	told := make(chan string, 100)
+	received := make(chan string, 100)
 	ready := make(chan struct{})
 	done := make(chan struct{})
 	go func() { // ends with ctx
@@ -569,9 +569,9 @@ func (s *site) follow(t *testing.T, room string, who auth.Claims) (next func() s
 			case client.Sync:
 				close(ready)
 			case client.Update:
-				told <- fmt.Sprintf("%s %s", value.ID, value.Info)
+				received <- fmt.Sprintf("%s %s", value.ID, value.Info)
 			case client.Message:
-				told <- fmt.Sprintf("said %s", value.Data)
+				received <- fmt.Sprintf("message %s", value.Data)
 			}
 		}
 	}()
@@ -580,50 +580,49 @@ func (s *site) follow(t *testing.T, room string, who auth.Claims) (next func() s
 	return func() string {
 		t.Helper()
 		select {
-		case text := <-told:
+		case text := <-received:
 			return text
 		case <-time.After(patience):
-			t.Fatal("nothing more was told")
+			t.Fatal("no further update or message")
 			return ""
 		}
 	}
 }
 
-// Whoever has no tab in sight is away, once it has been so for two seconds; what
-// else the room knows of the user stays.
+// A user without a visible tab is away after two seconds. The rest of the user's info stays.
 func TestAway(t *testing.T) {
 	t.Parallel()
 	heavy(t)
 	s := newSite(t)
 	first := browser(t)
-	next := s.follow(t, "studio", someone("watch", ""))
-	me := someone("me", "Mira")
+	next := s.follow(t, "studio", userClaims("watch", ""))
+	me := userClaims("me", "Mira")
 	me.Info = json.RawMessage(`{"desk":4}`)
 	s.visit(t, first, me, "/?room=studio")
 	see(t, first, `!document.hidden && document.querySelector('#members .me') !== null`)
 
-	ctx, _ := chromedp.NewContext(first, chromedp.WithNewWindow(false)) // a tab in front of it, not a window beside it
+	ctx, _ := chromedp.NewContext(first, chromedp.WithNewWindow(false)) // a tab that covers the first, not a second window
 	second := watched(t, ctx)
 	see(t, first, `document.hidden`)
 	if got := next(); got != `me {"desk":4,"status":"away"}` {
-		t.Fatalf("out of sight, the room is told %s", got)
+		t.Fatalf("with the tab hidden: got %s", got)
 	}
 	do(t, second, chromedp.Navigate(s.url+"/?room=studio"))
 	if got := next(); got != `me {"desk":4}` {
-		t.Fatalf("when another tab shows the room, it is told %s", got)
+		t.Fatalf("with another tab in the room: got %s", got)
 	}
-	see(t, first, `document.querySelector('#members .me').dataset.status === ''`) // it has heard so, too
+	see(t, first, `document.querySelector('#members .me').dataset.status === ''`) // it has received the update too
 	front(t, first)
 	see(t, second, `document.hidden`)
-	// While one of the tabs is in sight nothing is told: what the second one
-	// says, later than it would tell, comes next.
+	// While one of the tabs is visible, the page sends no update. The second tab sends a message
+	// later than it would send an update, and the message arrives next.
 	script[any](t, second, `setTimeout(() => fetch("messages?room=studio", { method: "POST", headers: { "Content-Type": "text/plain" }, body: "later" }), 2500); 0`)
-	if got := next(); got != `said "later"` {
-		t.Fatalf("with one tab in sight, the room is told %s", got)
+	if got := next(); got != `message "later"` {
+		t.Fatalf("with one tab visible: got %s", got)
 	}
 }
 
-// front brings a tab into sight.
+// front moves a tab to the front.
 func front(t *testing.T, tab context.Context) {
 	t.Helper()
 	if _, err := chromedp.Call(tab, page.BringToFront, cdp.Empty{}); err != nil {
@@ -631,15 +630,14 @@ func front(t *testing.T, tab context.Context) {
 	}
 }
 
-// The room is changed without loading the page anew, and the browser's back
-// and forward do the same.
+// The page switches rooms without reloading, also with the browser's back and forward buttons.
 func TestRoomSwitch(t *testing.T) {
 	t.Parallel()
 	heavy(t)
 	s := newSite(t)
 	tab := browser(t)
-	s.join(t, "kitchen", someone("ada", "Ada"))
-	s.visit(t, tab, someone("me", "Mira"), "/?room=studio")
+	s.join(t, "kitchen", userClaims("ada", "Ada"))
+	s.visit(t, tab, userClaims("me", "Mira"), "/?room=studio")
 	see(t, tab, count(1))
 	script[any](t, tab, `window.loaded = 1`)
 	in := func(room string, n int) {
@@ -647,7 +645,7 @@ func TestRoomSwitch(t *testing.T) {
 		see(t, tab, fmt.Sprintf(`loaded === 1 && document.querySelector('#room').textContent === %q && new URL(location).searchParams.get('room') === %[1]q
 			&& document.body.dataset.state === 'open' && document.querySelectorAll('#members li').length === %d && %s`, room, n, count(n)))
 	}
-	s.say(t, "studio", someone("me", "Mira"), "message", "only here")
+	s.send(t, "studio", userClaims("me", "Mira"), "message", "only here")
 	see(t, tab, `document.querySelectorAll('#messages li').length === 1`)
 
 	do(t, tab, chromedp.Click("#change"), chromedp.SendKeys("#room-name", "no room\r"))
@@ -665,16 +663,16 @@ func TestRoomSwitch(t *testing.T) {
 	in("kitchen", 2)
 }
 
-// An admin sees the rooms in use, and removes somebody from one.
+// An admin sees the rooms in use and removes a user from one.
 func TestKick(t *testing.T) {
 	t.Parallel()
 	heavy(t)
 	s := newSite(t)
 	tab := browser(t)
-	ann := someone("ann/ä <x>?", "Ann")
+	ann := userClaims("ann/ä <x>?", "Ann")
 	s.join(t, "studio", ann)
-	s.join(t, "kitchen", someone("ada", "Ada"))
-	root := someone("root", "Root")
+	s.join(t, "kitchen", userClaims("ada", "Ada"))
+	root := userClaims("root", "Root")
 	root.Admin = true
 	s.visit(t, tab, root, "/?room=studio")
 	see(t, tab, `[...document.querySelectorAll('#rooms li')].map((row) => row.textContent.trim().replace(/\s+/g, ' ')).join() === 'kitchen 1 connected 1 person,studio 2 connected 2 people'`)
@@ -685,18 +683,19 @@ func TestKick(t *testing.T) {
 	do(t, tab, chromedp.Click(`#members li:not(.me) .kick`), chromedp.Click(`#removal [value="1h"]`), chromedp.Click("#remove-now"))
 	see(t, tab, `!document.querySelector('#removal').open && document.querySelectorAll('#members li').length === 1`)
 	if answer := s.request(t, t.Context(), ann, "GET", "/presence?room=studio", ""); answer.StatusCode != http.StatusForbidden {
-		t.Errorf("who was removed is answered %s", answer.Status)
+		t.Errorf("removed user: got %s, want 403", answer.Status)
 	} else {
 		text, _ := io.ReadAll(answer.Body)
 		answer.Body.Close()
 		until := regexp.MustCompile(`\d{4}-[^" ]+Z`).FindString(string(text))
 		if at, err := time.Parse(time.RFC3339, until); err != nil || time.Until(at) < 55*time.Minute {
-			t.Errorf("it is kept out until %q, want an hour: %s", until, text)
+			t.Errorf("the ban ends at %q, want in an hour: %s", until, text)
 		}
 	}
 
-	// A server that says there is nobody of that name is believed only once the room has told so, too.
-	s.join(t, "studio", someone("ben", "Ben"))
+	// A 404 of the server for this user closes the dialog only after the room has sent the leave
+	// too.
+	s.join(t, "studio", userClaims("ben", "Ben"))
 	see(t, tab, `document.querySelector('#members [data-id=ben]') !== null`)
 	script[any](t, tab, `window.real = fetch; window.fetch = (url, options) => (options.method === "DELETE" ? Promise.resolve(Response.json({ detail: "nobody" }, { status: 404 })) : real(url, options)); 0`)
 	do(t, tab, chromedp.Click(`#members [data-id=ben] .kick`), chromedp.Click("#remove-now"))
@@ -710,17 +709,17 @@ func TestKick(t *testing.T) {
 	see(t, tab, count(2))
 }
 
-// The page distinguishes users of the same look by their ids, in the list and before
-// a removal. It removes a user whose id a path cannot carry.
+// The page distinguishes users with similar names by their ids, in the list and in the removal
+// dialog. It can remove a user whose id is not possible in a path.
 func TestNamesakes(t *testing.T) {
 	t.Parallel()
 	heavy(t)
 	s := newSite(t)
 	tab := browser(t)
-	s.join(t, "studio", someone("ann-1", "Ann"))
-	s.join(t, "studio", someone("ann-2", "ANN\u200b"))
-	s.join(t, "studio", someone("..", "\u2800"))
-	root := someone("root", "Root")
+	s.join(t, "studio", userClaims("ann-1", "Ann"))
+	s.join(t, "studio", userClaims("ann-2", "ANN\u200b"))
+	s.join(t, "studio", userClaims("..", "\u2800"))
+	root := userClaims("root", "Root")
 	root.Admin = true
 	s.visit(t, tab, root, "/?room=studio")
 	see(t, tab, `[...document.querySelectorAll('#members li')].map((li) => [li.dataset.id, li.querySelector('.name').textContent.replace('\u200b', ''), li.querySelector('.id').checkVisibility()].join()).sort().join(' ') ===
@@ -733,16 +732,16 @@ func TestNamesakes(t *testing.T) {
 	see(t, tab, `!document.querySelector('#removal').open && document.querySelector('[data-id=".."]') === null`)
 }
 
-// More rooms than a page of the list has are on pages of their own.
+// The list of rooms has pages.
 func TestRooms(t *testing.T) {
 	t.Parallel()
 	heavy(t)
 	s := newSite(t)
 	tab := browser(t)
-	root := someone("root", "Root")
+	root := userClaims("root", "Root")
 	root.Admin = true
 	for i := range 102 {
-		s.join(t, fmt.Sprintf("room-%03d", i), someone("ada", "Ada"))
+		s.join(t, fmt.Sprintf("room-%03d", i), userClaims("ada", "Ada"))
 	}
 	s.visit(t, tab, root, "/?room=room-000")
 	shows := func(rows int, first string, more, back bool) {
@@ -756,12 +755,12 @@ func TestRooms(t *testing.T) {
 	do(t, tab, chromedp.Click("#rooms-first"))
 	shows(100, "room-000", true, false)
 	if link := script[string](t, tab, `document.querySelector('#rooms a').getAttribute('href')`); link != "?room=room-000" {
-		t.Errorf("the first room's link leads to %q", link)
+		t.Errorf("link of the first room: got %q, want \"?room=room-000\"", link)
 	}
 }
 
-// The plot shows the count of the last five minutes, also of those in which
-// nobody looked at it, and nothing moves for those who do not want that.
+// The plot shows the counts of the last five minutes, including the time while the page was hidden.
+// Nothing moves for a user that prefers reduced motion.
 func TestPlot(t *testing.T) {
 	t.Parallel()
 	heavy(t)
@@ -771,7 +770,7 @@ func TestPlot(t *testing.T) {
 		t.Fatal(err)
 	}
 	scheme(t, tab, false)
-	s.visit(t, tab, someone("me", "Mira"), "/?room=studio")
+	s.visit(t, tab, userClaims("me", "Mira"), "/?room=studio")
 	label := func(text string) {
 		t.Helper()
 		see(t, tab, fmt.Sprintf(`document.querySelector('#plot').getAttribute('aria-label') === 'The count over the last 5 minutes: %s'`, text))
@@ -779,13 +778,14 @@ func TestPlot(t *testing.T) {
 	label("1 throughout")
 	see(t, tab, `document.querySelector('#spoken').textContent === '1 connected' && /^\d+ ms$/.test(document.querySelector('#latency').textContent)`)
 	script[any](t, tab, `skip(60)`)
-	leave := s.join(t, "studio", someone("ada", "Ada"))
-	s.join(t, "studio", someone("ada", "Ada"))
+	leave := s.join(t, "studio", userClaims("ada", "Ada"))
+	s.join(t, "studio", userClaims("ada", "Ada"))
 	label("between 1 and 3")
 	script[any](t, tab, `skip(60)`)
 	leave()
 	see(t, tab, count(2))
-	// Up by two, level for a minute, down by one, and now.
+	// The line goes up by two, stays level for a minute, goes down by one, and ends at the current
+	// time.
 	see(t, tab, `(() => {
 		const points = document.querySelector('#plot .line').getAttribute('d').slice(1).split('L').map((point) => point.split(' ').map(Number));
 		const [first, last] = [points[0], points.at(-1)];
@@ -794,38 +794,39 @@ func TestPlot(t *testing.T) {
 			&& document.querySelector('#plot .end').getAttribute('cx') === String(last[0]);
 	})()`)
 	if n := script[int](t, tab, `document.getAnimations().length`); n != 0 {
-		t.Errorf("%d things move", n)
+		t.Errorf("%d animations run, want none", n)
 	}
 	script[any](t, tab, `skip(270)`)
-	label("between 2 and 3") // the first minutes are gone
+	label("between 2 and 3") // the first minutes have left the plot
 	script[any](t, tab, `skip(300)`)
 	label("2 throughout")
 }
 
-// Two hundred messages at most; whoever scrolls up to read stays there.
+// The page keeps at most two hundred messages. A new message does not scroll a page that the user
+// has scrolled up.
 func TestMessages(t *testing.T) {
 	t.Parallel()
 	heavy(t)
 	s := newSite(t, "--message-burst=1000")
-	tab := browser(t, "status of 403") // as it may not send
-	me := someone("me", "Mira")
+	tab := browser(t, "status of 403") // the user may not send
+	me := userClaims("me", "Mira")
 	me.Send = nil
 	s.visit(t, tab, me, "/?room=studio")
-	ada := someone("ada", "Ada")
+	ada := userClaims("ada", "Ada")
 	for i := range 210 {
-		s.say(t, "studio", ada, "message", fmt.Sprint("message ", i))
+		s.send(t, "studio", ada, "message", fmt.Sprint("message ", i))
 	}
 	see(t, tab, `document.querySelector('#messages').lastElementChild?.textContent.includes('message 209')`)
 	if got := script[[]int](t, tab, `[document.querySelectorAll('#messages li').length, document.querySelectorAll('#messages li:not(.again)').length, document.querySelectorAll('#messages *').length / 200]`); got[0] != 200 || got[1] != 1 || got[2] > 8 {
-		t.Errorf("rows, those with a name, elements in a row: %d", got)
+		t.Errorf("rows, rows with a name, elements per row: got %d, want 200, 1, at most 8", got)
 	}
 	see(t, tab, `(({ scrollHeight, scrollTop, clientHeight }) => scrollHeight - scrollTop - clientHeight < 2)(document.querySelector('#log'))`)
 	script[any](t, tab, `document.querySelector('#log').scrollTop = 40`)
 	settle(t, tab)
-	s.say(t, "studio", ada, "message", "the newest")
+	s.send(t, "studio", ada, "message", "the newest")
 	see(t, tab, visible("#more"))
 	if top := script[float64](t, tab, `document.querySelector('#log').scrollTop`); top > 60 {
-		t.Errorf("who reads was moved to %v", top)
+		t.Errorf("the log scrolled from 40 to %v", top)
 	}
 	do(t, tab, chromedp.EmulateViewport(1280, 720))
 	settle(t, tab)
@@ -835,12 +836,13 @@ func TestMessages(t *testing.T) {
 	do(t, tab, chromedp.Click("#more"))
 	see(t, tab, `!document.querySelector('#more').checkVisibility() && (({ scrollHeight, scrollTop, clientHeight }) => scrollHeight - scrollTop - clientHeight < 2)(document.querySelector('#log'))`)
 
-	// What would be gigabytes of text if it were set out, what is deeper than a script can go, and what the server says.
-	s.say(t, "studio", ada, "message", json.RawMessage(strings.Repeat("[", 1500)+strings.Repeat("0,", 28_500)+"0"+strings.Repeat("]", 1500)))
-	s.say(t, "studio", ada, "message", json.RawMessage(strings.Repeat("[", 9900)+strings.Repeat("]", 9900)))
-	root := someone("root", "From the server")
+	// The messages are: one that would be gigabytes of indented text, one that is nested too deeply
+	// for a script, and one of the server.
+	s.send(t, "studio", ada, "message", json.RawMessage(strings.Repeat("[", 1500)+strings.Repeat("0,", 28_500)+"0"+strings.Repeat("]", 1500)))
+	s.send(t, "studio", ada, "message", json.RawMessage(strings.Repeat("[", 9900)+strings.Repeat("]", 9900)))
+	root := userClaims("root", "From the server")
 	root.Admin = true
-	s.say(t, "studio", root, "message", "good evening")
+	s.send(t, "studio", root, "message", "good evening")
 	see(t, tab, `(([wide, deep, last]) => [wide, deep].every((li) => li.querySelector('.text').textContent.length <= 4001 && !li.querySelector('.server').checkVisibility()
 		&& /Only the beginning is shown|too deeply/.test(li.querySelector('.note').textContent) && li.querySelector('.by').textContent.startsWith('From Ada'))
 		&& last.textContent.includes('good evening') && last.querySelector('.server').checkVisibility() && !last.querySelector('.name').checkVisibility() && !last.querySelector('.from').checkVisibility()
@@ -850,13 +852,13 @@ func TestMessages(t *testing.T) {
 	see(t, tab, `document.querySelector('#send-error').textContent.startsWith('Not sent: ') && document.querySelector('#message').value === 'may I?'`)
 }
 
-// What could not be sent is not lost because its sender was signed out meanwhile.
+// A message that could not be sent is kept, even if its sender has signed out in the meantime.
 func TestUnsent(t *testing.T) {
 	t.Parallel()
 	heavy(t)
 	s := newSite(t)
 	tab := browser(t)
-	s.visit(t, tab, someone("me", "Mira"), "/?room=studio")
+	s.visit(t, tab, userClaims("me", "Mira"), "/?room=studio")
 	script[any](t, tab, `window.real = fetch; window.fetch = (url, options) => (String(url).includes("messages")
 		? new Promise((done) => { window.refuse = () => done(Response.json({ detail: "no" }, { status: 403 })); }) : real(url, options)); 0`)
 	do(t, tab, chromedp.SendKeys("#message", "long thought over\r"))
@@ -867,21 +869,21 @@ func TestUnsent(t *testing.T) {
 	see(t, tab, `document.querySelector('#message').value === 'long thought over'`)
 }
 
-// A token is asked for where a name is not enough, and again when it has ended.
+// The page asks for a token if a name is not enough, and asks again after the token has expired.
 func TestTokenForm(t *testing.T) {
 	t.Parallel()
 	heavy(t)
 	s := newSite(t)
-	tab := browser(t, "status of 401") // the token may end while the page asks for something
+	tab := browser(t, "status of 401") // the token may expire during a request
 	do(t, tab, chromedp.Navigate(s.url))
 	see(t, tab, visible("#token"))
-	short := someone("me", "Mira")
-	short.TTL = sized(3*time.Second, 10*time.Second, 10*time.Second) // in which the page must enter and say so
+	short := userClaims("me", "Mira")
+	short.TTL = sized(3*time.Second, 10*time.Second, 10*time.Second) // the page must join and show the warning before
 	token, err := auth.Mint([]byte(secret), short)
 	if err != nil {
 		t.Fatal(err)
 	}
-	script[any](t, tab, fmt.Sprintf(`document.querySelector('#token').value = %q`, token)) // typing takes as long as it is good
+	script[any](t, tab, fmt.Sprintf(`document.querySelector('#token').value = %q`, token)) // typing it would take as long as it is valid
 	do(t, tab, chromedp.SendKeys("#token", "\r"))
 	see(t, tab, `document.querySelector('#state').textContent.includes('about to expire')`)
 	idle(t, func() {
@@ -889,12 +891,13 @@ func TestTokenForm(t *testing.T) {
 	})
 }
 
-// A server that does not say who one is has the page join, and see.
+// If the server does not answer GET /session, the page joins and learns from the result whether the
+// user is signed in.
 func TestNoSession(t *testing.T) {
 	t.Parallel()
 	heavy(t)
 	s := newSite(t, "--dev")
-	tab := browser(t, "status of 401") // so it learns that nobody is signed in
+	tab := browser(t, "status of 401") // from which the page learns that no user is signed in
 	const without = `{
 		const real = fetch;
 		window.asked = 0;
@@ -908,14 +911,14 @@ func TestNoSession(t *testing.T) {
 	see(t, tab, `document.body.dataset.state === 'open' && document.querySelectorAll('#members li').length === 1 && asked === 1`)
 }
 
-// With share=1 the tabs of a browser have one connection.
+// With share=1 the tabs of a browser share one connection.
 func TestShare(t *testing.T) {
 	t.Parallel()
 	heavy(t)
 	s := newSite(t)
 	first := browser(t)
-	s.join(t, "studio", someone("ada", "Ada"))
-	s.visit(t, first, someone("me", "Mira"), "/?room=studio&share=1")
+	s.join(t, "studio", userClaims("ada", "Ada"))
+	s.visit(t, first, userClaims("me", "Mira"), "/?room=studio&share=1")
 	see(t, first, count(2))
 	see(t, first, `document.querySelector('#shared').textContent === 'One connection for all tabs, in this tab'`)
 	second, _ := tab(t, first)

@@ -16,7 +16,7 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// script runs a script in the tab, waits for what it promises, and returns it.
+// script runs a script in the tab, waits for its promise, and returns the result.
 func script[T any](t *testing.T, tab context.Context, source string) T {
 	t.Helper()
 	v, err := chromedp.Run(tab, chromedp.Evaluate[T](source, chromedp.EvalAwaitPromise))
@@ -26,29 +26,29 @@ func script[T any](t *testing.T, tab context.Context, source string) T {
 	return v
 }
 
-// sharing has the tab enter the room r with share, as a page of the server's
-// origin does: its icon, as a document that wants nothing else. What it hears is
-// in heard.
+// sharing makes the tab join the room r with share: true. The page is the server's icon, a document
+// of the server's origin that loads nothing else. The script variable received holds the events
+// received.
 func sharing(t *testing.T, tab context.Context, addr string) {
 	t.Helper()
 	if err := chromedp.Do(tab, chromedp.Navigate("http://"+addr+"/icon.svg")); err != nil {
 		t.Fatal(err)
 	}
 	script[bool](t, tab, `(async () => {
-		window.heard = [];
+		window.received = [];
 		const presence = await import("/presence.js");
 		if (!(await presence.request("GET", "/session")).user) await presence.request("POST", "/login", {name: "Ann"});
 		window.room = presence.join({room: "r", share: true});
-		room.on("message", ({data}) => heard.push(data));
-		room.on("chat message", ({data}) => heard.push(data));
-		room.on("reset", () => heard.push("reset"));
+		room.on("message", ({data}) => received.push(data));
+		room.on("chat message", ({data}) => received.push(data));
+		room.on("reset", () => received.push("reset"));
 		return true;
 	})()`)
 }
 
-// say sends messages from number from to below to into the room r, each once
-// the one before was taken.
-func say(t *testing.T, addr string, from, to int) {
+// sendNumbers sends the messages from, from+1, … to-1 to the room r, each after the server has
+// accepted the one before.
+func sendNumbers(t *testing.T, addr string, from, to int) {
 	t.Helper()
 	token := must(t, env{"PRESENCE_JWT_SECRET": secret}, "token", "--sub=bob", "--send=r", "--join=r")
 	for n := from; n < to; n++ {
@@ -56,7 +56,7 @@ func say(t *testing.T, addr string, from, to int) {
 	}
 }
 
-// postMessage sends a message into the room r.
+// postMessage sends a message to the room r.
 func postMessage(t *testing.T, addr, token, body string) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+addr+"/messages?room=r", strings.NewReader(body))
@@ -76,7 +76,7 @@ func postMessage(t *testing.T, addr, token, body string) {
 	}
 }
 
-// connections asks the server how many there are in the room r.
+// connections returns the number of connections in the room r, as the server reports it.
 func connections(t *testing.T, addr string) int {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+addr+"/presence?room=r", nil)
@@ -96,14 +96,14 @@ func connections(t *testing.T, addr string) int {
 	return page.Connections
 }
 
-// Eight tabs (ten in make test-long) over plain HTTP/1.1, of which a browser opens six connections to
-// a server: they share one, whichever way the tab that holds it ends, and none misses a message or
+// Eight tabs (ten in make test-long) share one connection. Over plain HTTP/1.1 a browser opens only
+// six connections to a server. The leader tab may end in any way: no tab misses a message or
 // receives one twice.
 func TestTabsShareOneConnection(t *testing.T) {
 	t.Parallel()
 	howMany := sized(8, 8, 10)
-	part := sized(100, 100, 200)                                  // of the messages, of which there are five such parts
-	hang := sized(10*time.Second, 10*time.Second, 15*time.Second) // after 8.5 s without the leader another tab leads
+	part := sized(100, 100, 200)                                  // a fifth of the messages
+	hang := sized(10*time.Second, 10*time.Second, 15*time.Second) // a follower tab takes over after 8.5 s
 	end := map[string]func(t *testing.T, addr string, tab context.Context){
 		"closed": func(t *testing.T, _ string, tab context.Context) {
 			if err := chromedp.Cancel(tab); err != nil {
@@ -111,13 +111,13 @@ func TestTabsShareOneConnection(t *testing.T) {
 			}
 		},
 		"killed": func(t *testing.T, _ string, tab context.Context) {
-			go chromedp.Call(tab, page.Crash, cdp.Empty{}) // ends with the browser: no renderer lives to answer
+			go chromedp.Call(tab, page.Crash, cdp.Empty{}) // ends with the browser: no renderer is left to answer
 		},
 		"closes its room": func(t *testing.T, _ string, tab context.Context) {
 			script[bool](t, tab, `room.close(), true`)
 		},
 		"hangs": func(t *testing.T, _ string, tab context.Context) {
-			// As in a dialogue that nobody answers; it goes on after the others have gone on without it.
+			// It blocks as an open dialog does, and resumes after another tab has taken over.
 			script[bool](t, tab, fmt.Sprintf(`setTimeout(() => { for (const end = Date.now() + %d; Date.now() < end;); }), true`, hang.Milliseconds()))
 		},
 	}
@@ -127,7 +127,7 @@ func TestTabsShareOneConnection(t *testing.T) {
 			heavy(t)
 			_, addr := serving(t, env{"PRESENCE_JWT_SECRET": secret}, "--dev", "--listen=127.0.0.1:0",
 				"--message-rate=10000", "--message-burst=10000", "--heartbeat=1s", "--log-level=info")
-			browser := alone(t, "/favicon.ico") // its own tab stays empty: with it the browser would end
+			browser := alone(t, "/favicon.ico") // its first tab stays open and empty, because the browser would end with it
 			var tabs []context.Context
 			for len(tabs) < howMany {
 				next, closeTab := tab(t, browser)
@@ -139,9 +139,9 @@ func TestTabsShareOneConnection(t *testing.T) {
 				see(t, tab, `room.state.connection === "open" && room.count === 1 && room.users === 1`)
 			}
 			if got := connections(t, addr); got != 1 {
-				t.Errorf("%d tabs hold %d connections", howMany, got)
+				t.Errorf("%d tabs hold %d connections, want 1", howMany, got)
 			}
-			say(t, addr, 0, 2*part)
+			sendNumbers(t, addr, 0, 2*part)
 			leader := -1
 			for i, tab := range tabs {
 				if script[string](t, tab, `room.state.shared`) == "leading" {
@@ -154,36 +154,36 @@ func TestTabsShareOneConnection(t *testing.T) {
 			if leader < 0 {
 				t.Fatal("no tab leads")
 			}
-			said := make(chan struct{})
+			sent := make(chan struct{})
 			go func() { // ends with the messages
-				defer close(said)
-				say(t, addr, 2*part, 3*part)
+				defer close(sent)
+				sendNumbers(t, addr, 2*part, 3*part)
 			}()
 			end(t, addr, tabs[leader])
-			<-said
+			<-sent
 			rest := append(tabs[:leader:leader], tabs[leader+1:]...)
 			if how == "hangs" {
-				see(t, rest[0], fmt.Sprintf(`heard.length === %d`, 3*part)) // another has taken the lead
+				see(t, rest[0], fmt.Sprintf(`received.length === %d`, 3*part)) // another tab has taken over
 				rest = tabs
 			}
-			say(t, addr, 3*part, 5*part)
+			sendNumbers(t, addr, 3*part, 5*part)
 			for i, tab := range rest {
-				see(t, tab, fmt.Sprintf(`heard.length >= %d && room.state.connection === "open"`, 5*part))
-				const wrong = `(() => { const i = heard.findIndex((n, i) => n !== i); return i < 0 ? "" : i + ": " + heard.slice(i - 2, i + 5); })()`
+				see(t, tab, fmt.Sprintf(`received.length >= %d && room.state.connection === "open"`, 5*part))
+				const wrong = `(() => { const i = received.findIndex((n, i) => n !== i); return i < 0 ? "" : i + ": " + received.slice(i - 2, i + 5); })()`
 				if wrong := script[string](t, tab, wrong); wrong != "" {
-					t.Errorf("tab %d heard at %s", i, wrong)
+					t.Errorf("tab %d: first wrong event at %s", i, wrong)
 				}
-				see(t, tab, fmt.Sprintf(`heard.length === %d && room.count === 1`, 5*part))
+				see(t, tab, fmt.Sprintf(`received.length === %d && room.count === 1`, 5*part))
 			}
 			if got := connections(t, addr); got != 1 {
-				t.Errorf("those that are left hold %d connections", got)
+				t.Errorf("the remaining tabs hold %d connections, want 1", got)
 			}
 		})
 	}
 }
 
-// A message may be nested more deeply than a browser clones from tab to tab. It
-// is heard, and so is the next.
+// A message that is nested too deeply for a browser to clone between tabs reaches all tabs, and so
+// does the next message.
 func TestDeepMessage(t *testing.T) {
 	t.Parallel()
 	heavy(t)
@@ -202,14 +202,14 @@ func TestDeepMessage(t *testing.T) {
 	postMessage(t, addr, token, `{"data":`+strings.Repeat("[", depth)+strings.Repeat("]", depth)+`}`)
 	postMessage(t, addr, token, `{"data":"after"}`)
 	for _, tab := range tabs {
-		see(t, tab, `heard.length === 2 && heard[1] === "after"`)
-		if got := script[int](t, tab, `(() => { let depth = 0; for (let a = heard[0]; a; a = a[0]) depth++; return depth; })()`); got != depth {
-			t.Errorf("it came %d deep", got)
+		see(t, tab, `received.length === 2 && received[1] === "after"`)
+		if got := script[int](t, tab, `(() => { let depth = 0; for (let a = received[0]; a; a = a[0]) depth++; return depth; })()`); got != depth {
+			t.Errorf("got a depth of %d, want %d", got, depth)
 		}
 	}
 }
 
-// until waits for a moment: how long something lasts is what the test is of.
+// until waits for a point in time. It is for tests of durations.
 func until(t *testing.T, moment time.Time) {
 	t.Helper()
 	select {
@@ -219,8 +219,8 @@ func until(t *testing.T, moment time.Time) {
 	}
 }
 
-// A browser that is offline asks for nothing, by either way to a stream, which
-// its console would show, and is back when it is online again.
+// An offline browser sends no request, by either way to a stream; its console would show one. It
+// reconnects when it is online again.
 func TestOffline(t *testing.T) {
 	t.Parallel()
 	heavy(t)
@@ -233,22 +233,22 @@ func TestOffline(t *testing.T) {
 	script[bool](t, page, fmt.Sprintf(`(async () => {
 		const { join, request } = await import("/presence.js");
 		await request("POST", "/login", { name: "Ann" });
-		window.heard = [[], []];
+		window.received = [[], []];
 		window.rooms = [{}, { token: %q }].map((options) => join({ ...options, room: "r" }));
-		rooms.forEach((room, i) => room.on("message", ({ data }) => heard[i].push(data)));
+		rooms.forEach((room, i) => room.on("message", ({ data }) => received[i].push(data)));
 		return true;
 	})()`, must(t, e, "token", "--sub=carol", "--join=r")))
 	see(t, page, `rooms.every((room) => room.state.connection === "open" && room.count === 2)`)
 	network := func(offline bool) {
 		t.Helper()
-		told := func() {
+		notify := func() {
 			state := network.OverrideNetworkStateParams{Offline: offline, DownloadThroughput: -1, UploadThroughput: -1}
 			if _, err := chromedp.Call(page, network.OverrideNetworkState, state); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if offline { // before it is so
-			told()
+		if offline { // before the connection is cut
+			notify()
 		}
 		rule := network.EmulateNetworkConditionsByRuleParams{MatchedNetworkConditions: []*network.Conditions{
 			{Offline: offline, DownloadThroughput: -1, UploadThroughput: -1},
@@ -256,24 +256,24 @@ func TestOffline(t *testing.T) {
 		if _, err := chromedp.Call(page, network.EmulateNetworkConditionsByRule, rule); err != nil {
 			t.Fatal(err)
 		}
-		if !offline { // once it is so
-			told()
+		if !offline { // after the connection is restored
+			notify()
 		}
 	}
-	say(t, addr, 0, 1)
-	see(t, page, `String(heard) === "0,0"`)
+	sendNumbers(t, addr, 0, 1)
+	see(t, page, `String(received) === "0,0"`)
 	network(true)
-	say(t, addr, 1, 2)
+	sendNumbers(t, addr, 1, 2)
 	server.end()
 	server.exit()
 	see(t, page, `rooms.every((room) => room.state.connection === "connecting" && room.state.reason === "offline")`)
 	serving(t, e, "--dev", "--listen="+addr)
-	idle(t, func() { until(t, time.Now().Add(4*time.Second)) }) // longer than any wait before the first try
+	idle(t, func() { until(t, time.Now().Add(4*time.Second)) }) // longer than any delay before the first retry
 	if got := connections(t, addr); got != 0 {
-		t.Errorf("%d came back without a network", got)
+		t.Errorf("%d connections without a network", got)
 	}
 	network(false)
 	see(t, page, `rooms.every((room) => room.state.connection === "open" && room.count === 2)`)
-	say(t, addr, 2, 3)
-	see(t, page, `String(heard) === "0,2,0,2"`)
+	sendNumbers(t, addr, 2, 3)
+	see(t, page, `String(received) === "0,2,0,2"`)
 }

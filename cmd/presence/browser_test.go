@@ -20,16 +20,16 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// forgiven is the key of what a browser's consoles may show.
-type forgiven struct{}
+// allowed is the context key of the texts that a browser's consoles may show.
+type allowed struct{}
 
-// shared is the Chromium of most tests: its start costs as much as one of them.
-// The first test that needs it starts it, and TestMain ends it.
+// shared is the Chromium that most tests share, because its start costs as much as one test. The
+// first test that needs it starts it, and TestMain ends it.
 var shared struct {
-	sync.Mutex // guards what follows
+	sync.Mutex // guards the fields below
 	ctx        context.Context
 	end        context.CancelFunc
-	dir        string // of its profiles
+	dir        string // directory of its profiles
 }
 
 // startShared returns the context of the shared Chromium.
@@ -67,53 +67,50 @@ func endShared() error {
 	return errors.Join(err, os.RemoveAll(shared.dir))
 }
 
-// browser returns a tab of the shared Chromium, in a profile that no other test
-// has. Further tabs are made of it by [tab]. What a console shows fails the
-// test, unless it contains one of the texts that may be there.
+// browser returns a tab of the shared Chromium, in a profile of its own. [tab] opens further tabs
+// in that profile. Any console message fails the test, unless it contains one of the texts in may.
 func browser(t *testing.T, may ...string) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithValue(startShared(t), forgiven{}, may), 5*patience)
+	ctx, cancel := context.WithTimeout(context.WithValue(startShared(t), allowed{}, may), 5*patience)
 	t.Cleanup(cancel)
 	ctx, _ = chromedp.NewContext(ctx, chromedp.WithNewBrowserContext())
 	t.Cleanup(func() {
 		if err := chromedp.Cancel(ctx); err != nil {
-			t.Errorf("the tab did not end: %v", err)
+			t.Errorf("tab not closed: %v", err)
 		}
 	})
 	return watched(t, ctx)
 }
 
-// alone starts a Chromium for one test, whose first tab it returns. It is for a
-// test of many tabs: a Chromium with too many has them share processes, so that
-// what ends one ends others.
+// alone starts a Chromium for one test and returns its first tab. It is for tests with many tabs.
+// In a Chromium with too many tabs they share processes, so the end of one tab may end other tabs.
 func alone(t *testing.T, may ...string) context.Context {
 	t.Helper()
 	return launch(t, nil, may...)
 }
 
-// launch is alone with further options.
+// launch does the same as alone, with further options.
 func launch(t *testing.T, more []chromedp.ExecAllocatorOption, may ...string) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), forgiven{}, may), 5*patience)
+	ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), allowed{}, may), 5*patience)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewExecAllocator(ctx, append(chromium(t, t.TempDir()), more...)...)
 	t.Cleanup(cancel)
 	ctx, _ = chromedp.NewContext(ctx)
 	t.Cleanup(func() {
 		if err := chromedp.Cancel(ctx); err != nil {
-			t.Errorf("Chromium did not end: %v", err)
+			t.Errorf("Chromium not stopped: %v", err)
 		}
 	})
 	return watched(t, ctx)
 }
 
-// chromium returns the options of a Chromium of the machine, with its profile in
-// dir.
+// chromium returns the options that start the installed Chromium with its profile in dir.
 func chromium(t *testing.T, dir string) []chromedp.ExecAllocatorOption {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
 	if err != nil {
-		t.Fatal("this test needs Chromium; make test installs it where it can: ", err)
+		t.Fatal("Chromium is required (make test installs it on Debian as root): ", err)
 	}
 	options := []chromedp.ExecAllocatorOption{chromedp.ExecPath(path), chromedp.UserDataDir(dir), chromedp.WSURLReadTimeout(patience)}
 	for _, flag := range []string{
@@ -125,17 +122,17 @@ func chromium(t *testing.T, dir string) []chromedp.ExecAllocatorOption {
 	return options
 }
 
-// tab opens another one, which close closes.
+// tab opens another tab in the profile of browser. close closes it.
 func tab(t *testing.T, browser context.Context) (tab context.Context, close func()) {
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(browser)
 	return watched(t, ctx), cancel
 }
 
-// watched makes what the tab's console shows fail the test.
+// watched makes each console message of the tab fail the test.
 func watched(t *testing.T, tab context.Context) context.Context {
 	t.Helper()
-	var mu sync.Mutex // the listener runs on a goroutine of chromedp's
+	var mu sync.Mutex // guards seen; the listener runs on a goroutine of chromedp
 	var seen []string
 	err := chromedp.Listen(tab, func(event any) {
 		text := ""
@@ -150,7 +147,7 @@ func watched(t *testing.T, tab context.Context) context.Context {
 		case *log.EventEntryAdded:
 			text = e.Entry.Text + " " + e.Entry.URL
 		}
-		may, _ := tab.Value(forgiven{}).([]string)
+		may, _ := tab.Value(allowed{}).([]string)
 		if text != "" && !slices.ContainsFunc(may, func(part string) bool { return strings.Contains(text, part) }) {
 			mu.Lock()
 			seen = append(seen, text)
@@ -167,20 +164,21 @@ func watched(t *testing.T, tab context.Context) context.Context {
 		mu.Lock()
 		defer mu.Unlock()
 		for _, text := range seen {
-			t.Errorf("the console shows %s", text)
+			t.Errorf("console message: %s", text)
 		}
 	})
 	return tab
 }
 
-// see waits until the script's value is true in the tab.
+// see waits until the script is true in the tab.
 func see(t *testing.T, tab context.Context, script string) {
 	t.Helper()
 	seeUntil(t, tab, script, time.Now().Add(patience))
 }
 
-// seeUntil evaluates the script again and again, each time in the document that
-// the tab then has. A poll of chromedp runs in one document, and fails if the tab navigates.
+// seeUntil evaluates the script repeatedly until it is true or end has passed. Each time it uses
+// the current document of the tab. A poll of chromedp stays in one document and fails if the tab
+// navigates.
 func seeUntil(t *testing.T, tab context.Context, script string, end time.Time) {
 	t.Helper()
 	for {
@@ -196,7 +194,7 @@ func seeUntil(t *testing.T, tab context.Context, script string, end time.Time) {
 			}
 		}
 		page, _ := chromedp.Run(tab, chromedp.Evaluate[string](`document.body.innerText`))
-		t.Fatalf("%s: not true in time (last error: %v); the page says\n%s", script, err, page)
+		t.Fatalf("%s: not true in time (last error: %v); text of the page:\n%s", script, err, page)
 	}
 }
 
@@ -216,7 +214,7 @@ func signIn(t *testing.T, tab context.Context, url, name string) {
 	}
 }
 
-// The main job, as whoever tries it sees it: two tabs, and the number rises.
+// The main use, as a new user tries it: the count rises with a second tab.
 func TestTwoTabs(t *testing.T) {
 	t.Parallel()
 	_, addr := serving(t, env{}, "--dev", "--listen=127.0.0.1:0")
@@ -237,7 +235,7 @@ func TestTwoTabs(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, tab := range []context.Context{first, second} {
-		see(t, tab, `document.querySelectorAll('#members li').length === 1`) // one person, in two tabs
+		see(t, tab, `document.querySelectorAll('#members li').length === 1`) // one user in two tabs
 		see(t, tab, `document.querySelector('#members li').textContent.includes('Ann <b>')`)
 		see(t, tab, fmt.Sprintf(`document.querySelector('#messages li')?.textContent.includes(%q)`, text))
 	}
@@ -245,16 +243,16 @@ func TestTwoTabs(t *testing.T) {
 	see(t, first, count(1))
 }
 
-// An EventSource whose user was removed is told so, comes back by itself, is
-// refused, and gives up; a new one may come in once the time has passed.
+// An EventSource whose user is removed receives goodbye, reconnects, is refused, and gives up. A
+// new EventSource can join after the ban.
 func TestRemovedEventSource(t *testing.T) {
 	t.Parallel()
 	e := env{"PRESENCE_JWT_SECRET": secret}
 	_, addr := serving(t, e, "--dev", "--listen=127.0.0.1:0")
-	page := browser(t, "status of 403") // which is how it is refused
+	page := browser(t, "status of 403") // the refusal
 	signIn(t, page, "http://"+addr, "Ann")
-	const open = `window.heard = []; window.source = new EventSource("/events?room=r");
-		for (const name of ["sync", "goodbye"]) source.addEventListener(name, (e) => heard.push(name + e.data));`
+	const open = `window.received = []; window.source = new EventSource("/events?room=r");
+		for (const name of ["sync", "goodbye"]) source.addEventListener(name, (e) => received.push(name + e.data));`
 	run := func(script string) {
 		t.Helper()
 		if _, err := chromedp.Run(page, chromedp.Evaluate[any](script)); err != nil {
@@ -262,12 +260,12 @@ func TestRemovedEventSource(t *testing.T) {
 		}
 	}
 	run(open)
-	see(t, page, `heard.length === 1 && heard[0].startsWith("sync")`)
-	id, err := chromedp.Run(page, chromedp.Evaluate[string](`JSON.parse(heard[0].slice(4)).members[0].id`))
+	see(t, page, `received.length === 1 && received[0].startsWith("sync")`)
+	id, err := chromedp.Run(page, chromedp.Evaluate[string](`JSON.parse(received[0].slice(4)).members[0].id`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	ban := sized(5*time.Second, 12*time.Second, 12*time.Second) // it comes back within 3 s
+	ban := sized(5*time.Second, 12*time.Second, 12*time.Second) // the client reconnects within 3 s
 	start := time.Now()
 	request, err := http.NewRequestWithContext(t.Context(), "DELETE", fmt.Sprintf("http://%s/members/%s?room=r&for=%s", addr, url.PathEscape(id), ban), nil)
 	if err != nil {
@@ -280,15 +278,15 @@ func TestRemovedEventSource(t *testing.T) {
 	}
 	answer.Body.Close()
 	over := time.Now().Add(ban)
-	see(t, page, `heard.length === 2 && heard[1] === 'goodbye{"reason":"removed"}'`)
+	see(t, page, `received.length === 2 && received[1] === 'goodbye{"reason":"removed"}'`)
 	see(t, page, `source.readyState === EventSource.CLOSED`)
 	run(open)
-	see(t, page, `source.readyState === EventSource.CLOSED && heard.length === 0`)
+	see(t, page, `source.readyState === EventSource.CLOSED && received.length === 0`)
 	if took := time.Since(start); took >= ban {
-		t.Fatalf("it was refused for longer than the time, %v", took)
+		t.Fatalf("refused after %v, want less than the ban of %v", took, ban)
 	}
 	see(t, page, fmt.Sprintf(`Date.now() > %d`, over.UnixMilli()+100))
 	run(open)
-	see(t, page, `source.readyState === EventSource.OPEN && heard.length === 1`)
+	see(t, page, `source.readyState === EventSource.OPEN && received.length === 1`)
 	run(`source.close()`)
 }

@@ -17,7 +17,7 @@ import (
 )
 
 // TestGoClientsLargeEvent sends an event that exceeds the default buffers of go-sse and r3labs/sse.
-// With these, they reconnect again and again, and get no further.
+// With the default buffers these clients reconnect in a loop and never get past the event.
 func TestGoClientsLargeEvent(t *testing.T) {
 	t.Parallel()
 	e := env{"PRESENCE_JWT_SECRET": secret}
@@ -43,7 +43,7 @@ func TestGoClientsLargeEvent(t *testing.T) {
 		case <-counted:
 			must(t, e, "send", "--url=http://"+addr, "--token="+token, "--room="+name, strings.Repeat("x", 100<<10))
 		case <-ctx.Done():
-			t.Error(name, ": not counted")
+			t.Error(name, ": no user count received")
 		}
 		select {
 		case n := <-large:
@@ -51,7 +51,7 @@ func TestGoClientsLargeEvent(t *testing.T) {
 				t.Errorf("%s: got %d bytes", name, n)
 			}
 		case <-ctx.Done():
-			t.Errorf("%s: the message did not come", name)
+			t.Errorf("%s: message not received", name)
 		}
 		cancel()
 		<-done
@@ -64,7 +64,7 @@ var goClients = map[string]func(ctx context.Context, url, token string, print fu
 	"r3labs":       readWithR3labs,
 }
 
-// The functions below stand in docs/clients.md as they are here.
+// docs/clients.md has the functions below unchanged.
 
 func readWithGoSSE(ctx context.Context, url, token string, print func(event, data string)) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)

@@ -15,9 +15,9 @@ import (
 )
 
 // A cutter is a TCP proxy that ends connections on command, as a network, a NAT or a restarted
-// gateway does. It changes no byte: what it cuts is what the client sent and received.
+// gateway does. It changes no byte of the connections.
 type cutter struct {
-	addr     string // it keeps the address of a listener that it closed
+	addr     string // kept while the listener is closed
 	upstream string
 
 	running sync.WaitGroup // the accept loop and two goroutines per connection
@@ -25,7 +25,7 @@ type cutter struct {
 	mu       sync.Mutex // guards the fields below
 	listener net.Listener
 	open     map[*forwarded]bool
-	finished int             // connections that finishAfter ended
+	finished int             // number of connections that finishAfter ended
 	answer   string          // if set, the answer to every new connection
 	answered map[string]bool // the credentials of the requests that got it
 	changed  chan struct{}   // closed when finished or answered has changed
@@ -34,13 +34,13 @@ type cutter struct {
 // forwarded is a connection through the proxy.
 type forwarded struct {
 	client, server *net.TCPConn
-	after          []byte // if set, it ends after these bytes; cutter.mu guards it
+	after          []byte // if set, the connection ends after these bytes; cutter.mu guards it
 }
 
 // newCutter starts a cutter in front of the server at upstream. The end of the test stops it.
 func newCutter(t *testing.T, upstream string) *cutter {
 	t.Helper()
-	// A port of 127.0.0.1 could be taken by an outgoing connection while the listener is closed.
+	// While the listener is closed, an outgoing connection could take its port on 127.0.0.1.
 	c := &cutter{addr: "127.0.0.5:0", upstream: upstream, open: make(map[*forwarded]bool), changed: make(chan struct{})}
 	c.accept(t)
 	t.Cleanup(func() {
@@ -99,9 +99,9 @@ func (c *cutter) end(how func(client *net.TCPConn)) {
 	}
 }
 
-// finishAfter ends the connections of now with a FIN, each right after it carried text to its
-// client, and returns when all n have ended. The text, which send makes the server write, must be
-// within one write of it.
+// finishAfter ends the current connections with a FIN, each right after the proxy has forwarded
+// text to its client. It returns when all n have ended. send makes the server write the text, which
+// must be within one write.
 func (c *cutter) finishAfter(t *testing.T, text string, n int, send func()) {
 	t.Helper()
 	c.mu.Lock()
@@ -114,8 +114,8 @@ func (c *cutter) finishAfter(t *testing.T, text string, n int, send func()) {
 	c.until(t, func() bool { return c.finished == n })
 }
 
-// answerAll resets all connections, and gives the answer to new ones until requests with n
-// credentials got it, as a gateway does whose server is away.
+// answerAll resets all connections and answers new ones itself, as a gateway whose server is down.
+// It returns when requests with n credentials have received the answer.
 func (c *cutter) answerAll(t *testing.T, answer string, n int) {
 	t.Helper()
 	c.mu.Lock()
@@ -128,7 +128,7 @@ func (c *cutter) answerAll(t *testing.T, answer string, n int) {
 	c.mu.Unlock()
 }
 
-// until waits for a condition, which is asked under c.mu.
+// until waits for a condition, which it evaluates under c.mu.
 func (c *cutter) until(t *testing.T, condition func() bool) {
 	t.Helper()
 	for late := time.After(patience); ; {
@@ -142,12 +142,12 @@ func (c *cutter) until(t *testing.T, condition func() bool) {
 		select {
 		case <-changed:
 		case <-late:
-			t.Fatalf("%d connections have ended, %d got the answer", finished, answered)
+			t.Fatalf("condition not met: %d connections ended, %d received the answer", finished, answered)
 		}
 	}
 }
 
-// notifyLocked wakes until.
+// notifyLocked wakes up until.
 func (c *cutter) notifyLocked() {
 	close(c.changed)
 	c.changed = make(chan struct{})
@@ -176,7 +176,7 @@ func (c *cutter) connect(client *net.TCPConn) {
 	}
 	conn, err := net.Dial("tcp", c.upstream)
 	if err != nil {
-		client.SetLinger(0) // the server is away
+		client.SetLinger(0) // a RST: the server is down
 		return
 	}
 	server := conn.(*net.TCPConn)

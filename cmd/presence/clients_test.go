@@ -21,17 +21,20 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// sseClient is an existing SSE client, which prints the events `message` and `reset` that its library
+// sseClient is an existing SSE client. It prints the events `message` and `reset` that its library
 // dispatches. Its program is a block of docs/clients.md.
 type sseClient struct {
 	name  string
 	start func(t *testing.T, url, token string) *lines
-	// unfinished is the fate of a message whose connection ends after its `id` line and
-	// before its data is complete. Empty: the library drops the part, resumes, and dispatches the
-	// message once. "lost": it keeps the id as soon as it has read that line, so the server replays
-	// what follows the message. "broken": it also dispatches the part as an event.
+	// unfinished is the fate of a message whose connection ends after its `id` line and before its
+	// data is complete:
+	//
+	//	""        the library drops the part, resumes, and dispatches the message once
+	//	"lost"    it stores the id as soon as it has read the line, so the server replays only the
+	//	          messages after this one
+	//	"broken"  it also dispatches the part as an event
 	unfinished string
-	// gone is set if the library gives up at an answer 502, as the standard asks for.
+	// gone is set if the library gives up after a 502 response, as the standard requires.
 	gone bool
 
 	printed *lines
@@ -50,9 +53,9 @@ func clients(t *testing.T) []*sseClient {
 	}
 	versions := regexp.MustCompile(`github.com/(?:tmaxmax/go-sse|launchdarkly/eventsource|r3labs/sse/v2) v\S+`).FindAllString(string(modules), -1)
 	if len(versions) != 3 {
-		t.Errorf("go.mod has %v", versions)
+		t.Errorf("go.mod: got %v, want 3 modules", versions)
 	}
-	// version sees that the document names the version that is tested.
+	// version checks that the document names the tested version.
 	version := func(v string) {
 		if !strings.Contains(string(document), v) {
 			t.Errorf("docs/clients.md does not name the version %s", v)
@@ -108,9 +111,9 @@ func clients(t *testing.T) []*sseClient {
 	}
 }
 
-// TestClients runs existing SSE clients against a server behind a proxy that cuts their
-// connections while numbered messages are sent, and against a server that is stopped or killed and
-// started again. No client removes a duplicate: what it prints is what its library dispatched.
+// TestClients runs existing SSE clients while numbered messages are sent. First a proxy in front of
+// the server cuts their connections, then the server is stopped or killed and started again. No
+// client removes duplicates: it prints all events that its library dispatches.
 func TestClients(t *testing.T) {
 	t.Parallel()
 	e := env{"PRESENCE_JWT_SECRET": secret}
@@ -131,12 +134,12 @@ func TestClients(t *testing.T) {
 			must(t, e, "send", "--url=http://"+addr, "--token="+sender, "--json", fmt.Sprintf(`{"n":%d}`, len(sent)))
 		}
 	}
-	// received waits until all clients that still try received the last message, and then sees
-	// that each has one connection.
+	// received waits until all clients that have not given up received the last message. Then it
+	// checks that each has one connection.
 	received := func(phase string) {
 		t.Helper()
 		for _, c := range all {
-			t.Run(phase+"/"+c.name, func(t *testing.T) { // its name is in the failure
+			t.Run(phase+"/"+c.name, func(t *testing.T) { // so that a failure names the client
 				c.printed.find(t, fmt.Sprintf(`{"n":%d}`, len(sent)))
 			})
 		}
@@ -151,7 +154,7 @@ func TestClients(t *testing.T) {
 	post(5)
 	received("connected")
 
-	if !testing.Short() { // refusing begins with a RST as well
+	if !testing.Short() { // the phase "refused" begins with a RST too
 		post(3)
 		cutter.reset()
 		post(7)
@@ -167,14 +170,14 @@ func TestClients(t *testing.T) {
 	post(2)
 	cutter.finishAfter(t, fmt.Sprintf(`{"n":%d`, unfinished), len(all), func() { post(1) })
 	post(2)
-	if !testing.Short() { // else they are refused before they have reconnected
+	if !testing.Short() { // with -short the clients are refused before they have reconnected
 		received("FIN within an event")
 	}
 
 	post(3)
 	cutter.refuse()
 	post(7)
-	until(t, time.Now().Add(sized(time.Second, 3*time.Second, 3*time.Second))) // the longest time to the next attempt
+	until(t, time.Now().Add(sized(time.Second, 3*time.Second, 3*time.Second))) // the longest delay of the next attempt
 	cutter.accept(t)
 	post(5)
 	received("refused")
@@ -216,8 +219,8 @@ func TestClients(t *testing.T) {
 		return
 	}
 
-	// A gateway whose server is away answers 502. A client that gives up must be started again by
-	// its user; the others resume.
+	// A gateway whose server is down answers 502. Some clients give up, and their user must start
+	// them again. All other clients resume.
 	before := len(sent)
 	post(5)
 	cutter.answerAll(t, "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", len(all))
@@ -237,13 +240,13 @@ func TestClients(t *testing.T) {
 	}
 	for _, c := range gone {
 		if got := dispatched(c.printed); got[len(got)-1] == sent[len(sent)-1] {
-			t.Errorf("502: %s goes on; docs/clients.md has it among those that give up", c.name)
+			t.Errorf("502: %s resumes; docs/clients.md lists it as a client that gives up", c.name)
 		}
 	}
 }
 
-// wholeOrReset reports whether got has the messages that were sent, in order and each once, but for
-// messages that are missing right before or after a reset.
+// wholeOrReset reports whether got has all messages in sent, in order and each once. Messages may
+// be missing only right before or after a reset.
 func wholeOrReset(sent, got []string) bool {
 	reset := false
 	for _, s := range got {
@@ -260,8 +263,8 @@ func wholeOrReset(sent, got []string) bool {
 	return len(sent) == 0
 }
 
-// dispatched returns the numbers of the messages that a client printed, "reset" for a reset, and
-// "broken" for a part of a message.
+// dispatched returns the events that a client printed: the number of each message, "reset" for a
+// reset, and "broken" for a part of a message.
 func dispatched(printed *lines) []string {
 	var got []string
 	for line := range strings.Lines(printed.String()) {
@@ -279,7 +282,7 @@ func dispatched(printed *lines) []string {
 	return got
 }
 
-// awaitCount waits until n clients are connected beside the one that waits.
+// awaitCount waits until n clients are connected, its own stream not included.
 func awaitCount(t *testing.T, addr, token string, n int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -289,7 +292,7 @@ func awaitCount(t *testing.T, addr, token string, n int) {
 	observer.until(t, "user count", strconv.Itoa(n+1))
 }
 
-// countedOnce sees that each client has one connection.
+// countedOnce checks that each client has one connection.
 func countedOnce(t *testing.T, addr, token string, all []*sseClient) {
 	t.Helper()
 	resp := ask(t, t.Context(), through(t, addr, false), "GET", "http://"+addr+"/presence", "", "Authorization", "Bearer "+token)
@@ -308,7 +311,7 @@ func countedOnce(t *testing.T, addr, token string, all []*sseClient) {
 	}
 	for _, c := range all {
 		if connections[c.name] != 1 {
-			t.Errorf("%s has %d connections", c.name, connections[c.name])
+			t.Errorf("%s: got %d connections, want 1", c.name, connections[c.name])
 		}
 	}
 }
@@ -317,14 +320,14 @@ func countedOnce(t *testing.T, addr, token string, all []*sseClient) {
 func startCurl(t *testing.T, program, url, token string) *lines {
 	t.Helper()
 	if _, err := exec.LookPath("curl"); err != nil {
-		t.Fatal("this test needs curl; make test installs it where it can: ", err)
+		t.Fatal("curl is required (make test installs it on Debian as root): ", err)
 	}
 	dir := t.TempDir()
 	write(t, dir, "curl.sh", strings.ReplaceAll(program, "https://presence.example", url))
 	return startIn(t, dir, token, "bash", "curl.sh")
 }
 
-// startIn runs a command in a directory until the test's end.
+// startIn runs a command in a directory until the end of the test.
 func startIn(t *testing.T, dir, token string, args ...string) *lines {
 	t.Helper()
 	printed, errs := newLines(), newLines()
@@ -332,7 +335,7 @@ func startIn(t *testing.T, dir, token string, args ...string) *lines {
 	command.Dir = dir
 	command.Env = append(os.Environ(), "PRESENCE_TOKEN="+token)
 	command.Stdout, command.Stderr = printed, errs
-	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // with curl, the child of a shell
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // includes curl, the child of a shell
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -342,14 +345,15 @@ func startIn(t *testing.T, dir, token string, args ...string) *lines {
 		printed.Close()
 		errs.Close()
 		if t.Failed() {
-			t.Logf("%v printed errors\n%s", args, errs)
+			t.Logf("standard error of %v:\n%s", args, errs)
 		}
 	})
 	return printed
 }
 
-// startNode starts a program of the document with Node.js. A package is that of the same name in
-// web/node_modules, or the one after the equals sign. It returns their versions, too.
+// startNode starts a program of the document with Node.js. Each package is a directory of
+// web/node_modules: that of the same name, or that after an equals sign. startNode also returns the
+// versions of the packages.
 func startNode(t *testing.T, program, url, token string, packages ...string) (printed *lines, versions []string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -376,14 +380,14 @@ func startNode(t *testing.T, program, url, token string, packages ...string) (pr
 			err = os.Symlink(target, link)
 		}
 		if err != nil {
-			t.Fatal("this test needs the packages of web/package.json; make test installs them: ", err)
+			t.Fatal("the packages of web/package.json are required (make test installs them): ", err)
 		}
 	}
 	write(t, dir, "client.mjs", strings.ReplaceAll(program, "https://presence.example", url))
 	return startIn(t, dir, token, "node", "client.mjs"), versions
 }
 
-// startGo runs a function of the document until the test's end.
+// startGo runs a function of the document until the end of the test.
 func startGo(t *testing.T, program, url, token string, read func(ctx context.Context, url, token string, print func(event, data string)) error) *lines {
 	t.Helper()
 	source, err := os.ReadFile("clients_go_test.go")
@@ -391,7 +395,7 @@ func startGo(t *testing.T, program, url, token string, read func(ctx context.Con
 		t.Fatal(err)
 	}
 	if !strings.Contains(string(source), program) {
-		t.Errorf("docs/clients.md has a function that clients_go_test.go does not have:\n%s", program)
+		t.Errorf("function of docs/clients.md missing in clients_go_test.go:\n%s", program)
 	}
 	printed := newLines()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -404,7 +408,7 @@ func startGo(t *testing.T, program, url, token string, read func(ctx context.Con
 		err := <-done
 		printed.Close()
 		if t.Failed() {
-			t.Log("the client returned ", err)
+			t.Log("error of the client: ", err)
 		}
 	})
 	return printed

@@ -10,8 +10,8 @@ import (
 	"syscall"
 )
 
-// openFiles returns the open-file limit of the process, which Go has raised as far as the
-// system allows; 0 if it is unknown.
+// openFiles returns the open-file limit of the process, which Go has raised as far as the system
+// allows; 0 if it is unknown.
 func openFiles() uint64 {
 	var limit syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {

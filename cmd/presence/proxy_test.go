@@ -22,23 +22,29 @@ import (
 	"time"
 )
 
-// proxy is a program that a block of docs/proxies.md configures. In the texts here PROXY stands for
-// the address to listen at, HOST and PORT for its parts, PRESENCE for the server's address, BACKEND
-// for the port of that, CERT and KEY for the files of the certificate, BOTH for a file of the two,
-// MODULES for the directory of npm's packages, and DIR for a directory of the test.
+// proxy is a program that a block of docs/proxies.md configures. Its texts have these variables:
+//
+//	PROXY      address that the proxy listens on
+//	HOST PORT  parts of that address
+//	PRESENCE   address of the server
+//	BACKEND    port of that address
+//	CERT KEY   files of the certificate
+//	BOTH       file with the certificate and its key
+//	MODULES    directory of the npm packages
+//	DIR        directory of the test
 type proxy struct {
-	change  []string // pairs: a text of the document, and the text that the test puts there
-	rest    string   // the rest of the configuration, around BLOCK; it compresses whatever it can
-	file    string   // name of the configuration's file; "config" by default
-	args    []string // the command line; the configuration's file comes last
-	ready   string   // a text it logs once its listener is open
-	host    string   // host of the URL; presence.example by default
-	mount   string   // path of the server at the proxy; none by default
+	change  []string // pairs: a text of the document, and its replacement in the test
+	rest    string   // rest of the configuration, around BLOCK; it enables all compression
+	file    string   // name of the configuration file. Default: "config".
+	args    []string // command line, to which the configuration file is appended
+	ready   string   // text that the proxy logs once its listener is open
+	host    string   // host of the URL. Default: presence.example.
+	mount   string   // path of the server at the proxy. Default: none.
 	plain   bool     // no TLS
 	http1   bool     // no HTTP/2
-	imports []string // npm's packages that the configuration imports
+	imports []string // npm packages that the configuration imports
 	late    [3]int   // heartbeats until a closed stream is noticed, by HTTP version; 0 means at once
-	heavy   bool     // keeps a core busy while it starts; not with -short
+	heavy   bool     // keeps a core busy while it starts; skipped with -short
 }
 
 var proxies = map[string]proxy{
@@ -64,7 +70,7 @@ var proxies = map[string]proxy{
 		ready:  "Loading success",
 	},
 	"caddy": {
-		// By itself it fetches a certificate, and listens at port 80 as well.
+		// By default Caddy fetches a certificate, and also listens on port 80.
 		change: []string{"presence.example {", "https://presence.example:PORT {\n bind HOST\n tls CERT KEY", "127.0.0.1:8080", "PRESENCE"},
 		rest:   "{\n admin off\n auto_https off\n}\nBLOCK",
 		args:   []string{"caddy", "run", "--adapter", "caddyfile", "--config"},
@@ -164,7 +170,7 @@ var proxies = map[string]proxy{
 	},
 }
 
-// modules returns the lines that load modules of Apache.
+// modules returns the configuration lines that load modules of Apache.
 func modules(names ...string) (lines string) {
 	for _, name := range names {
 		lines += "LoadModule " + name + "_module /usr/lib/apache2/modules/mod_" + name + ".so\n"
@@ -198,8 +204,8 @@ func TestProxy(t *testing.T) {
 	t.Parallel()
 	blocks := documented(t)
 	for name, p := range proxies {
-		// The first block of a proxy is the whole; the second replaces its `location` or
-		// `reverse_proxy` by the part for a prefix.
+		// The first block of a proxy is a whole configuration. The second block is for a prefix,
+		// and replaces the `location` or `reverse_proxy` of the first.
 		if len(blocks[name]) == 0 || p.heavy && testing.Short() {
 			continue
 		}
@@ -215,7 +221,7 @@ func TestProxy(t *testing.T) {
 				t.Parallel()
 				part := regexp.MustCompile(`(?m)^\s*(location|reverse_proxy) [^}]*\}\n`)
 				if n := len(part.FindAllString(whole, -1)); n != 1 {
-					t.Fatalf("%d parts could give way to the one with the prefix", n)
+					t.Fatalf("got %d parts that the block for a prefix could replace, want 1", n)
 				}
 				below.test(t, part.ReplaceAllLiteralString(whole, blocks[name][1]))
 			})
@@ -223,7 +229,7 @@ func TestProxy(t *testing.T) {
 	}
 }
 
-// crowd is the number of members that TestProxy has in the room: their sync exceeds the 512 bytes
+// crowd is the number of members in the room of TestProxy. Their sync exceeds 512 bytes, the size
 // from which Caddy compresses.
 const crowd = 12
 
@@ -233,8 +239,8 @@ func (p proxy) test(t *testing.T, block string) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
-	// With this heartbeat no ping delivers an event that the proxy holds back, or makes it notice a
-	// closed stream.
+	// The heartbeat is so long that no ping flushes an event that the proxy buffers, or makes the
+	// proxy notice a closed stream.
 	server, upstream, addr, origin := p.serve(t, block, 5*time.Minute)
 	via := func(ctx context.Context, client *http.Client, method, path, body string, headers ...string) *http.Response {
 		t.Helper()
@@ -256,7 +262,7 @@ func (p proxy) test(t *testing.T, block string) {
 	}
 	count := func(n int) string { return strconv.Itoa(crowd + n) }
 
-	// Bob is connected all the time, and receives the events that the other clients cause.
+	// Bob stays connected and receives the events that the other clients cause.
 	bob := opened(t, via(ctx, http1, "GET", "/events", "", compressed("Authorization", bearer)...), 1)
 	begin := bob.until(t, "sync", `{"connections":`+count(1)+`,`)
 	bob.until(t, "user count", count(1))
@@ -268,16 +274,16 @@ func (p proxy) test(t *testing.T, block string) {
 	}
 	for _, other := range []string{"https://evil.example", origin[:strings.LastIndex(origin, ":")]} {
 		if resp := signIn(other); resp.StatusCode != http.StatusForbidden {
-			t.Errorf("a page of %s signs in at %s: %s", other, origin, resp.Status)
+			t.Errorf("sign-in of a page of %s at %s: got %s, want 403", other, origin, resp.Status)
 		}
 	}
 	resp := signIn(origin)
 	if resp.StatusCode != http.StatusNoContent || len(resp.Cookies()) != 1 {
-		t.Fatalf("signing in: %s with cookies %v", resp.Status, resp.Cookies())
+		t.Fatalf("sign-in: got %s with cookies %v", resp.Status, resp.Cookies())
 	}
 	cookie := resp.Cookies()[0]
 	if cookie.Path != p.mount+"/" {
-		t.Errorf("the cookie is for %s", cookie.Path)
+		t.Errorf("cookie path: got %s, want %s", cookie.Path, p.mount+"/")
 	}
 	jar := []string{"Cookie", cookie.Name + "=" + cookie.Value, "Origin", origin}
 	there, leave := context.WithCancel(ctx)
@@ -291,13 +297,13 @@ func (p proxy) test(t *testing.T, block string) {
 		text := "hello " + strconv.Itoa(i)
 		resp = via(ctx, newest, "POST", "/messages", text, append(jar, "Content-Type", "text/plain")...)
 		if resp.StatusCode != http.StatusAccepted {
-			t.Fatalf("a message: %s", resp.Status)
+			t.Fatalf("message: got %s, want 202", resp.Status)
 		}
 		alice.until(t, "message", `"data":"`+text+`"`)
 		bob.until(t, "message", `"data":"`+text+`"`)
 	}
 
-	// A client that resumes gets the replay in the first bytes of the stream.
+	// A client that resumes receives the replay in the first bytes of the stream.
 	again, leaveAgain := context.WithCancel(ctx)
 	defer leaveAgain()
 	dave := opened(t, via(again, newest, "GET", "/events", "", compressed("Authorization", bearer, "Last-Event-ID", begin)...), major)
@@ -307,7 +313,7 @@ func (p proxy) test(t *testing.T, block string) {
 	dave.until(t, "user count", count(3))
 	bob.until(t, "user count", count(3))
 
-	// Alice closes a stream, of a connection that goes on if it is HTTP/2; Carol closes her only one.
+	// Alice closes one stream. With HTTP/2 its connection stays open. Carol closes her only stream.
 	if p.late[major] == 0 {
 		leave()
 		bob.until(t, "user count", count(2))
@@ -328,7 +334,7 @@ func (p proxy) test(t *testing.T, block string) {
 	admin := "Bearer " + must(t, e, "token", "--sub=root", "--admin")
 	resp = via(ctx, newest, "DELETE", "/members?room=team&id="+url.QueryEscape(dora), "", "Authorization", admin)
 	if resp.StatusCode != http.StatusNoContent {
-		t.Errorf("removing %s: %s", dora, resp.Status)
+		t.Errorf("removal of %s: got %s, want 204", dora, resp.Status)
 	}
 	d.until(t, "goodbye", `{"reason":"removed"}`)
 
@@ -336,8 +342,9 @@ func (p proxy) test(t *testing.T, block string) {
 	bob.until(t, "goodbye", `{"reason":"draining"}`)
 }
 
-// A closed stream leaves its room within the heartbeats that docs/proxies.md states for the proxy.
-// With PRESENCE_TEST_LONG=1 the test logs the seconds, for all proxies and the default heartbeat.
+// A closed stream leaves its room within the number of heartbeats that docs/proxies.md states for
+// the proxy. With PRESENCE_TEST_LONG=1 the test logs the seconds for all proxies, with the default
+// heartbeat.
 func TestProxyLeave(t *testing.T) {
 	t.Parallel()
 	long := os.Getenv("PRESENCE_TEST_LONG") != ""
@@ -347,10 +354,10 @@ func TestProxyLeave(t *testing.T) {
 	}
 	leaves := func(name string, p proxy, block string) {
 		if p.late == [3]int{} && !long {
-			return // TestProxy has it leave at once
+			return // TestProxy checks that it leaves at once
 		}
 		if testing.Short() && name != "lighttpd" {
-			return // one is enough to see that the test works
+			return // one proxy is enough as a smoke test
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -374,7 +381,7 @@ func TestProxyLeave(t *testing.T) {
 	} {
 		block := blocks[other.proxy][0]
 		if !strings.Contains(block, other.old) {
-			t.Fatalf("there is no %q in\n%s", other.old, block)
+			t.Fatalf("no %q in\n%s", other.old, block)
 		}
 		p := proxies[other.proxy]
 		p.late = other.late
@@ -382,11 +389,12 @@ func TestProxyLeave(t *testing.T) {
 	}
 }
 
-// never is a number of heartbeats after which a stream is given up that the proxy keeps for good.
+// never is the number of heartbeats after which the test stops waiting for a stream that the proxy
+// keeps open without limit.
 const never = 5
 
-// leave opens streams in rooms of their own, n for each HTTP version, closes them at times spread
-// over one heartbeat, from a ping on, and waits for each to leave. An observer without a proxy
+// leave opens n streams per HTTP version, each in its own room. It closes them at times spread over
+// one heartbeat, beginning at a ping, and waits until each has left. An observer without a proxy
 // counts the pings until then, so that a busy machine makes no difference.
 func (p proxy) leave(t *testing.T, block string, heartbeat time.Duration, n int) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience+never*heartbeat)
@@ -438,41 +446,41 @@ func (p proxy) leave(t *testing.T, block string, heartbeat time.Duration, n int)
 		seconds[r.version] = append(seconds[r.version], fmt.Sprintf("%.1f", r.after.Seconds()))
 		switch late := p.late[r.version]; {
 		case late == never && r.pings < never:
-			t.Errorf("HTTP/%d: the stream left after %d heartbeats, and is said never to", r.version, r.pings)
-		case r.pings > late+min(late, 1): // a stream that ends may delay the ping of another
+			t.Errorf("HTTP/%d: the stream left after %d heartbeats, want never", r.version, r.pings)
+		case r.pings > late+min(late, 1): // a stream that ends may delay the ping of another stream
 			t.Errorf("HTTP/%d: the stream left after %d pings, want %d heartbeats", r.version, r.pings, late)
 		}
 	}
 	t.Logf("%s: seconds over HTTP/1.1 %v, over HTTP/2 %v", t.Name(), seconds[1], seconds[2])
 }
 
-// pings reads up to that user count, or up to that many pings, and returns the number of pings. Any
-// other end of the stream is an error.
-func (h heard) pings(count string, most int) (n int, err error) {
-	for data := ""; n < most && h.Scan(); {
-		field, value, _ := strings.Cut(h.Text(), ": ")
+// pings reads until that user count or until most pings, and returns the number of pings. Any other
+// end of the stream is an error.
+func (s stream) pings(count string, most int) (n int, err error) {
+	for data := ""; n < most && s.Scan(); {
+		field, value, _ := strings.Cut(s.Text(), ": ")
 		switch {
 		case field == "data":
 			data = value
-		case h.Text() == "event: ping":
+		case s.Text() == "event: ping":
 			n++
-		case h.Text() == "event: user count" && data == count:
+		case s.Text() == "event: user count" && data == count:
 			return n, nil
 		}
 	}
 	if n < most {
-		return n, cmp.Or(h.Err(), io.ErrUnexpectedEOF)
+		return n, cmp.Or(s.Err(), io.ErrUnexpectedEOF)
 	}
 	return n, nil
 }
 
-// compressed returns the headers with those of a client that accepts what browsers accept.
+// compressed adds an Accept-Encoding header with the encodings of browsers.
 func compressed(headers ...string) []string {
 	return append([]string{"Accept-Encoding", "gzip, deflate, br, zstd"}, headers...)
 }
 
 // serve starts a server with that heartbeat at upstream, and the proxy in front of it at addr.
-// Origin is that of the pages the proxy serves.
+// origin is the origin of pages behind the proxy.
 func (p proxy) serve(t *testing.T, block string, heartbeat time.Duration) (server *background, upstream, addr, origin string) {
 	t.Helper()
 	args := []string{"--listen=127.0.0.1:0", "--linger=0s", "--heartbeat=" + heartbeat.String()}
@@ -496,9 +504,9 @@ func (p proxy) start(t *testing.T, block, upstream string) (addr string) {
 		program, err = exec.LookPath("/usr/sbin/" + p.args[0]) // which only root has in PATH
 	}
 	if err != nil {
-		t.Fatalf("this test needs %s; make test installs it where it can: %v", p.args[0], err)
+		t.Fatalf("%s is required (make test installs it on Debian as root): %v", p.args[0], err)
 	}
-	// A port of 127.0.0.1 could become another test's, for a connection that it opens.
+	// On 127.0.0.1 an outgoing connection of another test could take the port.
 	l, err := net.Listen("tcp", "127.0.0.2:0")
 	if err != nil {
 		t.Fatal(err)
@@ -523,7 +531,7 @@ func (p proxy) start(t *testing.T, block, upstream string) (addr string) {
 		t.Fatal(err)
 	}
 	for _, name := range p.imports {
-		// Each by itself: Vite writes to the directory of the packages.
+		// One link per package, not one for the directory, because Vite writes to the directory.
 		os.Mkdir(filepath.Join(dir, "node_modules"), 0o755)
 		if err := os.Symlink(filepath.Join(packages, name), filepath.Join(dir, "node_modules", name)); err != nil {
 			t.Fatal(err)
@@ -535,7 +543,7 @@ func (p proxy) start(t *testing.T, block, upstream string) (addr string) {
 	var change []string
 	for pair := range slices.Chunk(p.change, 2) {
 		if !strings.Contains(block, pair[0]) {
-			t.Fatalf("there is no %q in\n%s", pair[0], block)
+			t.Fatalf("no %q in\n%s", pair[0], block)
 		}
 		change = append(change, pair[0], test.Replace(pair[1]))
 	}
@@ -567,15 +575,15 @@ func (p proxy) start(t *testing.T, block, upstream string) (addr string) {
 		end()
 		<-ended
 		if t.Failed() {
-			t.Logf("%s logs\n%s", p.args[0], log)
+			t.Logf("log of %s:\n%s", p.args[0], log)
 		}
 	})
 	log.find(t, p.ready)
 	return addr
 }
 
-// through returns a client that reaches whatever host at addr, with one
-// connection for all over HTTP/2, or one each over HTTP/1.1.
+// through returns a client that connects to addr for every host. Over HTTP/2 all requests share one
+// connection; over HTTP/1.1 each has its own.
 func through(t *testing.T, addr string, http2 bool) *http.Client {
 	transport := &http.Transport{
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -590,7 +598,7 @@ func through(t *testing.T, addr string, http2 bool) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
-// ask asks, and closes the answer at the end of the test if nothing else does.
+// ask sends a request. The body of its response is closed at the end of the test at the latest.
 func ask(t *testing.T, ctx context.Context, client *http.Client, method, url, body string, headers ...string) *http.Response {
 	t.Helper()
 	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
@@ -608,27 +616,27 @@ func ask(t *testing.T, ctx context.Context, client *http.Client, method, url, bo
 	return resp
 }
 
-// heard is a stream as it is read.
-type heard struct {
+// stream is an open stream, read line by line.
+type stream struct {
 	*bufio.Scanner
 	io.ReadCloser
 }
 
-// opened returns the stream of the answer, which must be of that HTTP version and not compressed.
-func opened(t *testing.T, resp *http.Response, major int) heard {
+// opened returns the stream of a response, which must have that HTTP version and no compression.
+func opened(t *testing.T, resp *http.Response, major int) stream {
 	t.Helper()
 	encoding := resp.Header.Get("Content-Encoding")
 	if resp.StatusCode != http.StatusOK || resp.ProtoMajor != major || resp.Uncompressed || encoding != "" && encoding != "identity" {
-		t.Fatalf("the stream: %s %s %v, want HTTP/%d", resp.Proto, resp.Status, resp.Header, major)
+		t.Fatalf("stream: got %s %s %v, want HTTP/%d", resp.Proto, resp.Status, resp.Header, major)
 	}
-	return heard{bufio.NewScanner(resp.Body), resp.Body}
+	return stream{bufio.NewScanner(resp.Body), resp.Body}
 }
 
-// until reads up to an event of that name with that in its data, and returns its id.
-func (h heard) until(t *testing.T, name, data string) (id string) {
+// until reads until an event of that name whose data contains that text, and returns its id.
+func (s stream) until(t *testing.T, name, data string) (id string) {
 	t.Helper()
-	for got := ""; h.Scan(); {
-		field, value, _ := strings.Cut(h.Text(), ": ")
+	for got := ""; s.Scan(); {
+		field, value, _ := strings.Cut(s.Text(), ": ")
 		switch field {
 		case "id":
 			id = value
@@ -640,6 +648,6 @@ func (h heard) until(t *testing.T, name, data string) (id string) {
 			}
 		}
 	}
-	t.Fatalf("no event %q with %s came: %v", name, data, h.Err())
+	t.Fatalf("no event %q with %s: %v", name, data, s.Err())
 	return ""
 }

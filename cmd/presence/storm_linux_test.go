@@ -1,13 +1,14 @@
 package main
 
-// The benchmark of the command's memory after a storm of joins. From the top of the tree,
+// This file has the benchmark of the command's memory after a storm of joins. Run it from the top
+// of the tree:
 //
-//	make bench BENCH=StormMemory               # 12,000 clients, a minute
-//	make bench BENCH=StormMemory ARGS=-short   # a tenth of the clients: does it work at all?
+//	make bench BENCH=StormMemory               # 12,000 clients, one minute
+//	make bench BENCH=StormMemory ARGS=-short   # a tenth of the clients, as a smoke test
 //
-// It needs 20,000 open files per process (ulimit -n). The server is a process of its own with
-// default settings, the clients are this one, over the loopback. Memory is the resident set of the
-// server (/proc/PID/statm); what the kernel keeps for a socket is not in it.
+// It needs 20,000 open files per process (ulimit -n). The server is a separate process with default
+// settings. This process has the clients, over the loopback. Memory is the resident set of the
+// server (/proc/PID/statm), without the kernel's memory for sockets.
 
 import (
 	"bytes"
@@ -32,7 +33,8 @@ import (
 	"example.com/presence/pkg/presence/auth"
 )
 
-// On SIGUSR1 a process that runs as the command frees all memory that it can, and logs freedLine.
+// On SIGUSR1 a process that runs as the command frees all memory it can, and writes freedLine to
+// its log.
 func init() {
 	if os.Getenv(asCommand) == "" {
 		return
@@ -50,7 +52,7 @@ func init() {
 
 const freedLine = "all memory was freed"
 
-// stormServer is a server whose memory is measured, with its clients.
+// stormServer is a server with its clients. The benchmark measures its memory.
 type stormServer struct {
 	b       *testing.B
 	process *exec.Cmd
@@ -58,9 +60,9 @@ type stormServer struct {
 	addr    string
 	conns   []net.Conn
 
-	waiting atomic.Int64 // clients that have asked and have no count yet
-	most    atomic.Int64 // the largest value of waiting
-	retried atomic.Int64 // times that a client was closed before its first count
+	waiting atomic.Int64 // clients that have sent their request and have no count yet
+	most    atomic.Int64 // maximum of waiting
+	retried atomic.Int64 // connections that were closed before their first count
 }
 
 func startStormServer(b *testing.B) *stormServer {
@@ -70,8 +72,8 @@ func startStormServer(b *testing.B) *stormServer {
 	return s
 }
 
-// join opens that many clients, of which at most inFlight wait for their first count, and returns
-// when each has it.
+// join opens one client per request and returns when each has its first count. At most inFlight
+// clients wait for it at the same time.
 func (s *stormServer) join(requests []string, inFlight int) {
 	s.b.Helper()
 	ctx, cancel := context.WithTimeout(s.b.Context(), 2*time.Minute)
@@ -102,8 +104,8 @@ func (s *stormServer) join(requests []string, inFlight int) {
 	}
 }
 
-// open opens a stream and returns once it has the first count. A client whose connection is closed
-// before tries again, as a browser does.
+// open opens a stream and returns when it has the first count. It retries if the connection is
+// closed before, as a browser does.
 func (s *stormServer) open(ctx context.Context, request string) (net.Conn, error) {
 	now := s.waiting.Add(1)
 	defer s.waiting.Add(-1)
@@ -131,7 +133,7 @@ func (s *stormServer) open(ctx context.Context, request string) (net.Conn, error
 	}
 }
 
-// readToCount reads to the first count.
+// readToCount reads the response up to the first count.
 func readToCount(conn net.Conn) error {
 	const head, count = "HTTP/1.1 200 ", "event: user count\n"
 	var answer []byte
@@ -143,7 +145,7 @@ func readToCount(conn net.Conn) error {
 		answer = append(answer, b[:n]...)
 	}
 	if !bytes.HasPrefix(answer, []byte(head)) {
-		return fmt.Errorf("answered %q", answer)
+		return fmt.Errorf("got response %q", answer)
 	}
 	return nil
 }
@@ -155,14 +157,14 @@ func (s *stormServer) signal(which os.Signal) {
 	}
 }
 
-// free has the server free all memory that it can.
+// free makes the server free all memory it can.
 func (s *stormServer) free() {
 	s.b.Helper()
 	s.signal(syscall.SIGUSR1)
 	s.log.find(s.b, freedLine)
 }
 
-// stat returns the resident set in bytes, and the CPU time that the process has used.
+// stat returns the resident set in bytes, and the CPU time of the process.
 func (s *stormServer) stat() (rss int, cpu time.Duration) {
 	s.b.Helper()
 	pid := s.process.Process.Pid
@@ -181,8 +183,8 @@ func (s *stormServer) stat() (rss int, cpu time.Duration) {
 	return rss * os.Getpagesize(), time.Duration(clock.Nano())
 }
 
-// end closes the clients first: so it is their sockets, not the server's, that the kernel remembers
-// for a minute.
+// end closes the clients first. So the kernel keeps their sockets, not the server's, for one more
+// minute.
 func (s *stormServer) end() {
 	for _, conn := range s.conns {
 		conn.Close()
@@ -191,9 +193,9 @@ func (s *stormServer) end() {
 	s.process.Wait()
 }
 
-// BenchmarkStormMemory looks at the memory of the command after 12,000 clients asked for a stream
-// at once. Its steady memory is what the same clients need that came one after the other, after all
-// that can be freed was freed.
+// BenchmarkStormMemory measures the memory of the command after 12,000 clients open a stream at
+// once. It compares with the steady memory: that of the same number of clients that joined 400 at a
+// time, after the server has freed all memory it can.
 func BenchmarkStormMemory(b *testing.B) {
 	clients := sized(1200, 12_000, 12_000)
 	requests := make([]string, clients)
