@@ -1,13 +1,14 @@
-// Command test runs go test with the given arguments and then lists the time of each package and the
-// ten slowest tests. Its exit status is that of go test.
+// Command test runs go test with the given arguments and then lists the time of each package and
+// the ten slowest tests. Its exit status is that of go test.
 //
 //	go run .ci/test.go -race -shuffle=on ./...
 //
-// A package that passes takes one line, after the seed of the shuffle. A package that fails shows
-// its output in full, but for the logs of the tests that passed.
+// A package that passes prints one line, after the seed of the shuffle. A package that fails prints
+// its whole output, except for the logs of the tests that passed.
 //
-// The time of a test leaves out that of subtests which do not run in parallel, as they are listed on
-// their own, and the times of which the test logs "waited 1.5s for a slot".
+// The time of a test does not include that of its subtests that do not run in parallel, because
+// they are listed separately. It does not include the times in log lines "waited 1.5s for a slot"
+// either.
 package main
 
 import (
@@ -64,14 +65,14 @@ type test struct {
 	parallel        bool
 }
 
-// run is what go test has told of one package.
+// run holds the tests and the output of one package.
 type run struct {
 	tests   map[string]*test
 	output  []event // in order
 	elapsed float64
 }
 
-// report copies what matters of the events to w as they come, and then the times.
+// report writes the results of the events to w as they arrive, and the times at the end.
 func report(events io.Reader, w io.Writer) error {
 	runs := map[string]*run{}
 	lines := bufio.NewReader(events)
@@ -83,7 +84,7 @@ func report(events io.Reader, w io.Writer) error {
 		case bad != nil:
 			fmt.Fprint(w, line) // not from go test
 		case e.Package == "":
-			fmt.Fprint(w, e.Output) // of a build
+			fmt.Fprint(w, e.Output) // from a build
 		default:
 			r := runs[e.Package]
 			if r == nil {
@@ -97,7 +98,7 @@ func report(events io.Reader, w io.Writer) error {
 		}
 		if errors.Is(err, io.EOF) {
 			for _, r := range runs {
-				r.print(w, true) // of a package that has not ended
+				r.print(w, true) // the package has not ended
 			}
 			times(w, runs)
 			return nil
@@ -135,7 +136,7 @@ func (r *run) add(e event) {
 	}
 }
 
-// print writes the package's output and forgets it. The name of a test precedes its lines.
+// print writes the package's output and drops it. The name of a test precedes its lines.
 func (r *run) print(w io.Writer, failed bool) {
 	before := ""
 	for _, e := range r.output {
@@ -156,12 +157,12 @@ func (r *run) print(w io.Writer, failed bool) {
 	r.output = nil
 }
 
-// times writes the time of each package that has tests and of the slowest tests.
+// times writes the times of the packages that have tests, and of the slowest tests.
 func times(w io.Writer, runs map[string]*run) {
 	var packages []string
 	var tests []*test
 	for pkg, r := range runs {
-		if len(r.tests) > 1 { // one is the package itself
+		if len(r.tests) > 1 { // one entry is the package itself
 			packages = append(packages, pkg)
 		}
 		for name, t := range r.tests {
