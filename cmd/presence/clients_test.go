@@ -64,10 +64,7 @@ func clients(t *testing.T) []*sseClient {
 	for _, v := range versions {
 		version(v)
 	}
-	blocks := map[string]string{}
-	for _, block := range regexp.MustCompile("(?ms)^```[a-z]+ (\\S+)\n(.*?)^```$").FindAllStringSubmatch(string(document), -1) {
-		blocks[block[1]] = block[2]
-	}
+	blocks := documentBlocks(t, "clients.md")
 	program := func(file string) string {
 		if blocks[file] == "" {
 			t.Fatalf("docs/clients.md has no block %s", file)

@@ -30,8 +30,8 @@ func documentBlocks(t *testing.T, document string) map[string]string {
 	return blocks
 }
 
-// anchors returns the anchors of a document's headings, as GitHub makes them: lower case, hyphens for
-// spaces, no punctuation.
+// anchors returns the anchors of a document's headings, as GitHub makes them: lower case, hyphens
+// for spaces, no punctuation.
 func anchors(document string) map[string]bool {
 	all := map[string]bool{}
 	for _, h := range heading.FindAllStringSubmatch(fencedBlock.ReplaceAllString(document, ""), -1) {

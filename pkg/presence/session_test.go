@@ -155,7 +155,8 @@ func TestGetSession(t *testing.T) {
 	}
 }
 
-// POST and DELETE /session refuse invalid tokens, types and origins, and set no session cookie then.
+// POST and DELETE /session refuse invalid tokens, types and origins, and then set no session
+// cookie.
 func TestSessionRefusals(t *testing.T) {
 	h := open(t, presence.Config{})
 	long := make([]byte, 5000)
