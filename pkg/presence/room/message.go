@@ -5,17 +5,17 @@ import (
 	"time"
 )
 
-// Message is one message to a room. Every client in the room receives it.
+// Message is a message sent to all clients in a room.
 type Message struct {
 	Room  string
-	ID    string          // its [Position], which is also the event's id
-	Event string          // the event's name
+	ID    string          // the message's [Position], which is also the event id
+	Event string          // event name
 	From  *Sender         // nil if the server is the sender
 	Data  json.RawMessage // one compact JSON value
-	At    time.Time       // time at which the message log accepted it, in UTC, to the millisecond
+	At    time.Time       // time at which the message log accepted the message, in UTC, to the millisecond
 }
 
-// Sender is the user that sent a message.
+// Sender identifies the user that sent a message.
 type Sender struct {
 	ID   string `json:"id"`
 	Name string `json:"name"`

@@ -11,14 +11,14 @@ import (
 // ErrName means that a string is not a valid room name.
 var ErrName = fmt.Errorf("room name must be 1 to %d characters of A-Z a-z 0-9 . _ -", input.MaxRoomName)
 
-// Name is the name of a room: 1 to 128 of A-Z a-z 0-9 . _ -
+// Name is the name of a room: 1 to 128 characters of A-Z a-z 0-9 . _ -
 type Name string
 
-// Lobby is the room of a request that names none.
+// Lobby is the default room, used if a request does not name a room.
 const Lobby Name = "lobby"
 
-// ParseName checks a room name. The error is [ErrName]. The result shares no memory with s, which
-// may be a part of a long request.
+// ParseName validates a room name. The error is [ErrName]. The result does not share memory with s,
+// which may be a part of a long request.
 func ParseName(s string) (Name, error) {
 	if len(s) < 1 || len(s) > input.MaxRoomName {
 		return "", ErrName
@@ -33,18 +33,18 @@ func ParseName(s string) (Name, error) {
 	return Name(strings.Clone(s)), nil
 }
 
-// ErrEventName means that a string is not a valid event name of a message.
-var ErrEventName = fmt.Errorf("event name must be 1 to %d characters of UTF-8, without control characters and without blanks at its ends",
+// ErrEventName means that a string is not a valid event name for a message.
+var ErrEventName = fmt.Errorf("event name must be 1 to %d UTF-8 characters, without control characters or leading or trailing white space",
 	input.MaxEventName)
 
-// ErrEventReserved means that the server or the browser uses the event name itself.
-var ErrEventReserved = errors.New("event name is reserved for the server and the browser")
+// ErrEventReserved means that the event name is reserved for the server or the browser.
+var ErrEventReserved = errors.New("event name reserved for the server or the browser")
 
-// EventName is the name of an event on the stream. It has no line break, so it cannot forge a field
-// of the event-stream format (WHATWG HTML, section 9.2.6).
+// EventName is the name of an event on the stream. It contains no line break, so it cannot inject a
+// field into the event stream (WHATWG HTML, section 9.2.6).
 type EventName string
 
-// The events that the server itself sends, and EventMessage, the default event name of a message.
+// The events that the server sends. EventMessage is the default event name of a message.
 const (
 	EventCount    EventName = "user count"
 	EventSync     EventName = "sync"
@@ -58,16 +58,16 @@ const (
 	EventMessage  EventName = "message"
 )
 
-// reserved lists the names that a message must not have: the server's own events, and the two that
-// EventSource itself dispatches.
+// reserved contains the event names that a message cannot use: the server's own events, and the two
+// events that EventSource itself dispatches.
 var reserved = map[EventName]bool{
 	EventCount: true, EventSync: true, EventJoin: true, EventLeave: true, EventUpdate: true,
 	EventReset: true, EventExpiring: true, EventGoodbye: true, EventPing: true,
 	"open": true, "error": true,
 }
 
-// ParseEventName checks the event name of a message. An empty name means [EventMessage]. The error
-// is [ErrEventName] or [ErrEventReserved].
+// ParseEventName validates the event name of a message. An empty name means [EventMessage]. The
+// error is [ErrEventName] or [ErrEventReserved].
 func ParseEventName(s string) (EventName, error) {
 	switch {
 	case s == "":

@@ -51,7 +51,7 @@ func FuzzNames(f *testing.F) {
 			t.Errorf("ParseName accepted %q", s)
 		}
 		if name, err := room.ParseEventName(s); err == nil {
-			// A name that forges a field of the event-stream format must be rejected.
+			// A name must not be able to inject a field into the event stream.
 			if strings.ContainsAny(string(name), "\r\n\x00") || strings.ContainsFunc(s, unicode.IsControl) || !utf8.ValidString(s) || utf8.RuneCountInString(s) > 64 {
 				t.Errorf("ParseEventName accepted %q", s)
 			}
@@ -59,12 +59,12 @@ func FuzzNames(f *testing.F) {
 	})
 }
 
-// A room keeps its name. The name must not keep the whole request in memory.
+// ParseName copies the name. A room keeps its name, and must not keep the whole request in memory.
 func TestNameIsCopied(t *testing.T) {
 	request := strings.Repeat("x", 100_000) + "lobby"
 	piece := request[100_000:]
 	name, err := room.ParseName(piece)
 	if err != nil || name != "lobby" || unsafe.StringData(string(name)) == unsafe.StringData(piece) {
-		t.Errorf("got %q, %v, shares memory with the request: %v; want lobby, no error, false", name, err, unsafe.StringData(string(name)) == unsafe.StringData(piece))
+		t.Errorf("got %q, %v, memory shared with the request: %v; want lobby, no error, false", name, err, unsafe.StringData(string(name)) == unsafe.StringData(piece))
 	}
 }

@@ -2,11 +2,12 @@ package room
 
 import "strings"
 
-// Patterns are patterns of room names. In a pattern, * matches any run of characters, also an empty
-// one: "doc-*" matches "doc-1" and "doc-". Nil matches nothing.
+// Patterns is a list of patterns for room names. In a pattern, * matches any sequence of
+// characters, including an empty one: "doc-*" matches "doc-1" and "doc-". A nil list matches no
+// name.
 type Patterns []string
 
-// Match reports whether one of the patterns matches the whole name.
+// Match reports whether any pattern matches the whole name.
 func (p Patterns) Match(name Name) bool {
 	for _, pattern := range p {
 		if match(pattern, string(name)) {
@@ -17,8 +18,9 @@ func (p Patterns) Match(name Name) bool {
 }
 
 // match reports whether the pattern matches the whole name. It matches each piece between two stars
-// at the first index where the piece fits. This leaves the longest rest for the next pieces, so
-// match never backtracks. The two lengths bound its time.
+// at the earliest possible index. This leaves the longest possible rest for the following pieces,
+// so match never has to backtrack. Its running time is bounded by the lengths of the pattern and
+// the name.
 func match(pattern, name string) bool {
 	first, rest, star := strings.Cut(pattern, "*")
 	if !star {

@@ -7,20 +7,20 @@ import (
 	"time"
 )
 
-// ConnID identifies one open connection. The owner of the room assigns it.
+// ConnID identifies an open connection. The owner of the room assigns it.
 type ConnID uint64
 
-// UserID is the id of a user: the sub claim of its token.
+// UserID is the id of a user, from the sub claim of its token.
 type UserID string
 
-// User is a user that joins a room.
+// User is the identity that a user joins a room with: id, display name and info.
 type User struct {
 	ID   UserID
 	Name string
 	Info json.RawMessage // one compact JSON value
 }
 
-// Member is a user in a room, in its form on the wire.
+// Member is a member of a room as clients receive it in JSON.
 type Member struct {
 	ID          UserID          `json:"id"`
 	Name        string          `json:"name"`
@@ -29,7 +29,7 @@ type Member struct {
 	Since       time.Time       `json:"since"`
 }
 
-// Reason is the reason of a leave: why the member's last connection ended.
+// Reason states why a member left: the reason for which its last connection closed.
 type Reason string
 
 // The reasons of a leave.
@@ -41,53 +41,54 @@ const (
 	Slow    Reason = "slow"    // the client was a slow consumer
 )
 
-// Change is a join, an update or a leave.
+// Change is a single change of a room: a join, an update or a leave.
 type Change struct {
 	Event  EventName // EventJoin, EventLeave or EventUpdate
-	Member Member    // its current state; for a leave the last one
-	Reason Reason    // of a leave; empty otherwise
+	Member Member    // current state of the member; for a leave, its last state
+	Reason Reason    // reason of a leave; otherwise empty
 }
 
 // News holds the changes since the last call of [Room.News].
 type News struct {
 	// Changes are the joins, updates and leaves, in order.
 	Changes []Change
-	// Sync is set when the member limit was crossed: every client needs a snapshot instead of
-	// Changes.
+	// Sync is set if the room has crossed the member limit. Every client then needs a snapshot
+	// instead of Changes.
 	Sync bool
 }
 
-// crossing is the shortest time between a crossing of the member limit and the return to members.
-const crossing = 10 * time.Second
+// minCounting is the minimum time for which a room sends only counts after it has exceeded its
+// member limit.
+const minCounting = 10 * time.Second
 
 // Config holds a room's settings.
 type Config struct {
-	Linger      time.Duration // grace period; 0: a user leaves when its last connection ends
-	MemberLimit int           // above it the room sends counts only
+	Linger      time.Duration // grace period; 0: a user leaves when its last connection closes
+	MemberLimit int           // a room with more members sends only counts
 }
 
-// Room is the set of members and connections of one room.
+// Room holds the members and connections of one room.
 type Room struct {
 	config  Config
 	conns   map[ConnID]*member
 	users   map[UserID]*member
 	sorted  []*member       // members sorted by id, except those in fresh
-	fresh   []*member       // members that joined since the last arrange
-	removed int             // entries of sorted and fresh that have left
-	graces  []gracePeriod   // ordered by their ends
+	fresh   []*member       // members that joined since the last call of arrange
+	removed int             // number of members in sorted and fresh that have left
+	graces  []gracePeriod   // ordered by their end
 	pending []pendingChange // changes that News has not returned yet
 
-	counting bool      // above the member limit: counts only
-	crossed  time.Time // when counting last changed
+	counting bool      // the room sends only counts
+	crossed  time.Time // time of the last change of counting
 }
 
 type member struct {
 	Member
 	announced bool      // News has returned its join
-	updated   bool      // its update is pending
-	left      bool      // it has left the room
-	until     time.Time // end of its grace period; zero while it has a connection
-	reason    Reason    // why its last connection ended
+	updated   bool      // an update is pending
+	left      bool      // the member has left the room
+	until     time.Time // end of the grace period; zero if the member has a connection
+	reason    Reason    // why the last connection closed
 }
 
 type gracePeriod struct {
@@ -105,7 +106,7 @@ func New(c Config) Room {
 	return Room{config: c, conns: map[ConnID]*member{}, users: map[UserID]*member{}}
 }
 
-// Join adds a connection of the user. A member keeps the name and info of its first connection.
+// Join adds a connection of the user. If the user is already a member, it keeps its name and info.
 func (r *Room) Join(c ConnID, u User, now time.Time) {
 	m := r.users[u.ID]
 	if m == nil {
@@ -119,8 +120,8 @@ func (r *Room) Join(c ConnID, u User, now time.Time) {
 	m.until = time.Time{}
 }
 
-// Leave removes a connection, if the room has it. The end of a user's last connection starts its
-// grace period.
+// Leave removes a connection. It does nothing if the room does not have the connection. If it was
+// the user's last connection, the grace period starts.
 func (r *Room) Leave(c ConnID, why Reason, now time.Time) {
 	m, ok := r.conns[c]
 	if !ok {
@@ -136,8 +137,8 @@ func (r *Room) Leave(c ConnID, why Reason, now time.Time) {
 	}
 }
 
-// Remove removes the user with all its connections, without a grace period. It reports whether the
-// user was in the room.
+// Remove removes the user and all its connections, without a grace period. It returns false if the
+// user is not in the room.
 func (r *Room) Remove(u UserID) bool {
 	m := r.users[u]
 	if m == nil {
@@ -153,16 +154,16 @@ func (r *Room) Remove(u UserID) bool {
 	return true
 }
 
-// Update replaces the info of a member until it leaves. info is one compact JSON value. Update
-// reports whether the user is in the room. Of several updates between two calls of [Room.News] only
-// the last counts.
+// Update replaces the info of a member until the member leaves. info must be one compact JSON
+// value. Update returns false if the user is not in the room. If a member is updated several times
+// between two calls of [Room.News], only the last update is returned.
 func (r *Room) Update(u UserID, info json.RawMessage) bool {
 	m := r.users[u]
 	if m == nil {
 		return false
 	}
 	m.Info = info
-	if m.announced && !m.updated { // else its pending join or update carries the new info
+	if m.announced && !m.updated { // otherwise the pending join or update includes the new info
 		m.updated = true
 		r.pending = append(r.pending, pendingChange{m, EventUpdate})
 	}
@@ -172,35 +173,35 @@ func (r *Room) Update(u UserID, info json.RawMessage) bool {
 // Expire removes the members whose grace period has ended by now.
 func (r *Room) Expire(now time.Time) {
 	for len(r.graces) > 0 {
-		l := r.graces[0]
-		if l.stays() {
-			if l.until.After(now) {
+		g := r.graces[0]
+		if g.isCurrent() {
+			if g.until.After(now) {
 				return
 			}
-			r.remove(l.member)
+			r.remove(g.member)
 		}
 		r.graces[0] = gracePeriod{} // free the member
 		r.graces = r.graces[1:]
 	}
 }
 
-// stays reports whether l is the current grace period of its member. A member that has reconnected
-// has a later one, or none.
-func (l gracePeriod) stays() bool { return !l.left && l.member.until.Equal(l.until) }
+// isCurrent reports whether g is the current grace period of its member. If the member has
+// reconnected, it has a later grace period, or none.
+func (g gracePeriod) isCurrent() bool { return !g.left && g.member.until.Equal(g.until) }
 
 func (r *Room) remove(m *member) {
 	delete(r.users, m.ID)
 	m.left = true
 	if r.removed++; r.removed > len(r.users) {
-		r.arrange() // frees the members that have left
+		r.arrange() // free the members that have left
 	}
 	if m.announced {
 		r.pending = append(r.pending, pendingChange{m, EventLeave})
 	}
 }
 
-// arrange merges fresh into sorted, and drops the members that have left. It does not run at each
-// join, as it would move half of the members: 5 µs per join at 16,000 members.
+// arrange merges fresh into sorted, and drops the members that have left. It does not run on every
+// join, because it would move half of the members each time: 5 µs per join at 16,000 members.
 func (r *Room) arrange() {
 	if r.removed > 0 {
 		hasLeft := func(m *member) bool { return m.left }
@@ -222,39 +223,40 @@ func (r *Room) arrange() {
 	}
 }
 
-// find returns the index of the user in a slice sorted by id, or the index at which to insert it.
+// find returns the index of the user in a slice sorted by id, or the index at which the user would
+// be inserted.
 func find(sorted []*member, u UserID) (at int, there bool) {
 	return slices.BinarySearchFunc(sorted, u, func(m *member, u UserID) int { return cmp.Compare(m.ID, u) })
 }
 
-// Due returns the first time after now at which [Room.Expire] or [Room.News] gets new work. It
-// returns the zero time if there is none.
+// Due returns the first time after now at which [Room.Expire] or [Room.News] will have new work, or
+// the zero time if there is none.
 func (r *Room) Due(now time.Time) time.Time {
 	var due time.Time
-	for _, l := range r.graces {
-		if l.stays() && l.until.After(now) {
-			due = l.until
+	for _, g := range r.graces {
+		if g.isCurrent() && g.until.After(now) {
+			due = g.until
 			break
 		}
 	}
-	if r.counting && r.fewAgain() {
-		if end := r.crossed.Add(crossing); end.After(now) && (due.IsZero() || end.Before(due)) {
+	if r.counting && r.wellBelowLimit() {
+		if end := r.crossed.Add(minCounting); end.After(now) && (due.IsZero() || end.Before(due)) {
 			due = end
 		}
 	}
 	return due
 }
 
-// fewAgain reports whether the room is at 80 % of its member limit or below.
-func (r *Room) fewAgain() bool { return len(r.users)*10 <= r.config.MemberLimit*8 }
+// wellBelowLimit reports whether the room has at most 80 % of its member limit.
+func (r *Room) wellBelowLimit() bool { return len(r.users)*10 <= r.config.MemberLimit*8 }
 
-// News returns the changes since the last call. Changes that cancel out are left out, for example
-// the join and the leave of a user that left before the call.
+// News returns the changes since the last call. It omits changes that cancel out, for example the
+// join and the leave of a user that has already left.
 func (r *Room) News(now time.Time) News {
 	var news News
 	for _, c := range r.pending {
 		if c.event != EventLeave && c.left {
-			continue // it left before its join was announced, or its leave follows
+			continue // the join was never announced, or a leave follows
 		}
 		change := Change{Event: c.event, Member: c.Member}
 		switch c.event {
@@ -277,20 +279,21 @@ func (r *Room) News(now time.Time) News {
 // HasNews reports whether [Room.News] would return a change or a sync.
 func (r *Room) HasNews(now time.Time) bool { return len(r.pending) > 0 || r.crosses(now) }
 
-// crosses reports whether the room changes now between members and counts only. It returns to
-// members at 80 % of the limit, and at least 10 s after the last crossing.
+// crosses reports whether the room must now switch between sending members and sending only counts.
+// It switches to only counts above the member limit. It switches back at 80 % of the limit, but at
+// least 10 s after the last switch.
 func (r *Room) crosses(now time.Time) bool {
 	if r.counting {
-		return r.fewAgain() && !now.Before(r.crossed.Add(crossing))
+		return r.wellBelowLimit() && !now.Before(r.crossed.Add(minCounting))
 	}
 	return r.Exceeds()
 }
 
-// Exceeds reports whether the room has crossed its member limit upwards since the last call of
+// Exceeds reports whether the room has exceeded its member limit since the last call of
 // [Room.News].
 func (r *Room) Exceeds() bool { return !r.counting && len(r.users) > r.config.MemberLimit }
 
-// Counting reports whether the room sends counts only, because it is above its member limit.
+// Counting reports whether the room sends only counts.
 func (r *Room) Counting() bool { return r.counting }
 
 // Connections returns the number of open connections.
@@ -299,11 +302,11 @@ func (r *Room) Connections() int { return len(r.conns) }
 // Users returns the number of members, including those in their grace period.
 func (r *Room) Users() int { return len(r.users) }
 
-// Has reports whether the user is in the room.
+// Has reports whether the user is a member of the room.
 func (r *Room) Has(u UserID) bool { return r.users[u] != nil }
 
-// Members returns up to limit members whose ids are above after, sorted by id. more reports whether
-// other members follow. The caller owns the slice, which is never nil.
+// Members returns up to limit members with ids greater than after, sorted by id. more reports
+// whether further members follow. The caller owns the slice, which is never nil.
 func (r *Room) Members(after UserID, limit int) (page []Member, more bool) {
 	r.arrange()
 	at, there := find(r.sorted, after)
@@ -321,12 +324,13 @@ func (r *Room) Members(after UserID, limit int) (page []Member, more bool) {
 	return page, more
 }
 
-// memberJSON is the minimum size of a [Member] as JSON, in bytes, without its id, name and info.
+// memberJSON is the minimum size in bytes of a [Member] encoded as JSON, without its id, name and
+// info.
 const memberJSON = len(`{"id":"","name":"","info":,"connections":0,"since":"2026-11-22T18:00:00Z"}`)
 
-// MembersExceed reports whether the members as JSON are surely larger than size bytes. It adds up a
-// lower bound of each member, so they may be larger even if it reports false. It stops at the
-// member that exceeds size.
+// MembersExceed reports whether the members encoded as JSON are certainly larger than size bytes.
+// It adds up a lower bound per member and stops as soon as the sum exceeds size. Even if it returns
+// false, the members may be larger.
 func (r *Room) MembersExceed(size int) bool {
 	for _, m := range r.users {
 		if size -= memberJSON + len(m.ID) + len(m.Name) + len(m.Info); size < 0 {

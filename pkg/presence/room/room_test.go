@@ -21,7 +21,7 @@ func newRoom(linger time.Duration, limit int) *room.Room {
 	return &r
 }
 
-// newsOf returns the room's news in short form: +alice, -alice:closed, sync.
+// newsOf returns the room's news in a short form, for example: +alice -alice:closed sync
 func newsOf(r *room.Room, now time.Time) string {
 	var words []string
 	news := r.News(now)
@@ -84,7 +84,7 @@ func TestLinger(t *testing.T) {
 		t.Errorf("due at %v, want no due time: no member is in its grace period", due)
 	}
 	r.Leave(2, room.Slow, at(5500*time.Millisecond))
-	r.Expire(at(6 * time.Second)) // the end of the first grace period, which no longer counts
+	r.Expire(at(6 * time.Second)) // the end of the first grace period has no effect
 	expect(t, r, at(6*time.Second), "", 0, 1)
 	r.Expire(at(10500 * time.Millisecond))
 	expect(t, r, at(10500*time.Millisecond), "-alice:slow", 0, 0)
@@ -121,7 +121,7 @@ func TestMemberLimit(t *testing.T) { // promise 6
 	}
 	newsOf(r, at(0))
 	if r.Counting() {
-		t.Fatal("the room sends counts only at the limit, want only above it")
+		t.Fatal("room at the limit sends only counts, want members")
 	}
 	r.Join(10, room.User{ID: "u10"}, at(time.Second))
 	expect(t, r, at(time.Second), "+u10 sync", 11, 11)
@@ -129,23 +129,22 @@ func TestMemberLimit(t *testing.T) { // promise 6
 		r.Leave(room.ConnID(i), room.Closed, at(2*time.Second))
 	}
 	if r.HasNews(at(2*time.Second)) != true || newsOf(r, at(2*time.Second)) != "-u0:closed -u1:closed -u2:closed" || !r.Counting() {
-		t.Error("the room sends members again less than 10 s after the last crossing")
+		t.Error("room sends members again less than 10 s after it crossed the limit")
 	}
 	if due := r.Due(at(2 * time.Second)); !due.Equal(at(11 * time.Second)) {
 		t.Errorf("due at %v, want 11 s", due.Sub(start))
 	}
-	r.Join(20, room.User{ID: "u20"}, at(3*time.Second)) // 9, above 80 %
+	r.Join(20, room.User{ID: "u20"}, at(3*time.Second)) // 9 users, above 80 %
 	if due := r.Due(at(3 * time.Second)); !due.IsZero() {
 		t.Errorf("due at %v, want no due time above 80 %% of the limit", due.Sub(start))
 	}
 	r.Leave(20, room.Closed, at(12*time.Second))
 	if got := newsOf(r, at(12*time.Second)); !strings.HasSuffix(got, "sync") || r.Counting() {
-		t.Errorf("got %q, want a sync at 80 %% of the limit, 10 s after the last crossing", got)
+		t.Errorf("got %q, want a sync at 80 %% of the limit, 10 s after the room crossed it", got)
 	}
 }
 
-// A crossing that is due but not returned by News yet does not hide the later end of a grace
-// period.
+// Due returns the end of a grace period even while a crossing of the member limit is due.
 func TestDueBehindACrossing(t *testing.T) {
 	r := newRoom(5*time.Second, 10)
 	for i := range 11 {
@@ -157,23 +156,23 @@ func TestDueBehindACrossing(t *testing.T) {
 	}
 	r.Expire(at(25 * time.Second))
 	if !r.HasNews(at(25 * time.Second)) {
-		t.Error("three members have left, and the room has no news")
+		t.Error("no news after three members have left")
 	}
 	if due := r.Due(at(25 * time.Second)); !due.Equal(at(26 * time.Second)) {
 		t.Errorf("due at %v, want 26 s", due.Sub(start))
 	}
 }
 
-// Of several updates between two calls of News, the last is returned. An update whose member's join
-// or leave is pending too is part of that join or leave.
+// News returns the last of several updates. If the member's join or leave is also pending, the
+// update is merged into it.
 func TestUpdate(t *testing.T) {
 	r := newRoom(time.Second, 500)
 	if r.Update("alice", []byte(`1`)) {
-		t.Error("Update reports an absent user as updated")
+		t.Error("Update returned true for an absent user")
 	}
 	r.Join(1, room.User{ID: "alice", Info: []byte(`0`)}, at(0))
 	if !r.Update("alice", []byte(`1`)) {
-		t.Error("Update reports that alice is not in the room")
+		t.Error("Update returned false for a member")
 	}
 	news := r.News(at(0))
 	if len(news.Changes) != 1 || string(news.Changes[0].Member.Info) != `1` {
@@ -186,7 +185,7 @@ func TestUpdate(t *testing.T) {
 	r.Update("alice", []byte(`5`))
 	expect(t, r, at(0), "alice=5", 1, 1)
 	r.Leave(1, room.Closed, at(0))
-	r.Update("alice", []byte(`6`)) // in its grace period
+	r.Update("alice", []byte(`6`)) // during the grace period
 	r.Join(2, room.User{ID: "alice", Info: []byte(`0`)}, at(0))
 	expect(t, r, at(0), "alice=6", 1, 1)
 	r.Update("alice", []byte(`7`))
@@ -195,11 +194,11 @@ func TestUpdate(t *testing.T) {
 	expect(t, r, at(time.Second), "-alice:closed", 0, 0)
 	r.Join(3, room.User{ID: "alice", Info: []byte(`0`)}, at(time.Second))
 	if m, _ := r.Members("", 1); string(m[0].Info) != `0` {
-		t.Errorf("after a leave and a join the info is %s, want the info of the token", m[0].Info)
+		t.Errorf("info after a leave and a join: got %s, want the info of the join", m[0].Info)
 	}
 }
 
-// A removed user leaves with all its connections, without a grace period.
+// Remove removes a user with all its connections, without a grace period.
 func TestRemove(t *testing.T) {
 	r := newRoom(time.Hour, 500)
 	r.Join(1, room.User{ID: "alice"}, at(0))
@@ -207,13 +206,13 @@ func TestRemove(t *testing.T) {
 	r.Join(3, room.User{ID: "bob"}, at(0))
 	newsOf(r, at(0))
 	if !r.Remove("alice") || r.Remove("alice") || r.Has("alice") || !r.Has("bob") {
-		t.Error("want alice removed once, and bob still in the room")
+		t.Error("Remove: want alice removed once, and bob still in the room")
 	}
 	expect(t, r, at(0), "-alice:removed", 1, 1)
-	r.Leave(1, room.Closed, at(0)) // its socket ends later
+	r.Leave(1, room.Closed, at(0)) // its socket closes later
 	expect(t, r, at(0), "", 1, 1)
 	r.Leave(3, room.Closed, at(0))
-	r.Remove("bob") // in its grace period
+	r.Remove("bob") // during the grace period
 	expect(t, r, at(0), "-bob:removed", 0, 0)
 	if due := r.Due(at(0)); !due.IsZero() {
 		t.Errorf("due at %v, want no due time for an empty room", due)
@@ -240,8 +239,8 @@ func TestMembersByPage(t *testing.T) {
 	}
 }
 
-// TestAgainstReference applies every change to a room and to a plain reference, and compares them.
-// It also applies the news as a client does.
+// TestAgainstReference applies random changes to a room and to a simple reference model, and
+// compares them. It also applies the news as a client would.
 func TestAgainstReference(t *testing.T) { // promise 1
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -323,7 +322,7 @@ func TestAgainstReference(t *testing.T) { // promise 1
 			}
 		}
 		if len(view) != len(users) {
-			t.Fatalf("step %d: a client that applies the news has %d users, want %d", step, len(view), len(users))
+			t.Fatalf("step %d: client that applies the news: got %d users, want %d", step, len(view), len(users))
 		}
 	}
 }
