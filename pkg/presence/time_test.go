@@ -378,7 +378,7 @@ func TestLimitsAreLoggedOncePerMinute(t *testing.T) {
 				}
 			}
 			bob.close()
-			for _, line := range []string{"connection limit reached (2)", "connection limit per user reached (1)", "room limit reached (1)", "message rate limit exceeded"} {
+			for _, line := range []string{"connection limit reached (2)", "per-user connection limit reached (1)", "room limit reached (1)", "message rate limit exceeded"} {
 				if n := strings.Count(log.String(), line); n != half/2+1 {
 					t.Errorf("after %d half minutes: got %q %d times in the log, want %d", half, line, n, half/2+1)
 				}

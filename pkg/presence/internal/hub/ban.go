@@ -12,27 +12,27 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// MinBan and MaxBan are the shortest and the longest ban.
+// MinBan and MaxBan are the minimum and the maximum duration of a ban.
 const MinBan, MaxBan = time.Second, 24 * time.Hour
 
-// ErrBan: the duration of a ban is out of range.
+// ErrBan means that a ban duration is shorter than [MinBan] or longer than [MaxBan].
 var ErrBan = fmt.Errorf("ban duration must be %v to %v", MinBan, MaxBan)
 
 // confirmTime is the maximum time that Kick waits until this node has applied the ban.
 const confirmTime = time.Second
 
-// Kick removes the user from the room with all its connections, and bans it from there for d. The
-// steps are:
+// Kick removes the user from the room, disconnects all its streams there, and bans it from the room
+// for d:
 //
-//  1. Look for the user on all nodes.
-//  2. Put the ban into the backplane's table.
-//  3. Every node that receives the row notes the ban, and then removes the user. So a join that
-//     races with Kick is either refused or ended.
+//  1. It checks on all nodes that the user is in the room.
+//  2. It stores the ban in the backplane's table.
+//  3. Every node that receives the row records the ban first, and then removes the user. Therefore
+//     a join that races with Kick is rejected or disconnected.
 //  4. Kick returns when this node has applied the row, or after 1 s.
 //
-// The error is [ErrBan], [ErrNotInRoom], [ErrTooManyBans], [ErrDraining], or that of the backplane.
-// After an error of the backplane the ban may have been stored nevertheless. After any other error
-// nothing has changed.
+// The error is [ErrBan], [ErrNotInRoom], [ErrTooManyBans], [ErrDraining], or a backplane error.
+// After a backplane error the ban may still have been stored. After any other error nothing has
+// changed.
 func (h *Hub) Kick(ctx context.Context, name room.Name, user room.UserID, d time.Duration) error {
 	if d < MinBan || d > MaxBan {
 		return ErrBan
@@ -61,8 +61,8 @@ func (h *Hub) Kick(ctx context.Context, name room.Name, user room.UserID, d time
 	return nil
 }
 
-// awaitBan returns when this node has applied the ban, or after confirmTime. In the second case the
-// row is in the table, and the node applies it when it arrives.
+// awaitBan returns when this node has applied the ban, or after confirmTime. If the time runs out,
+// the ban is already in the table, and the node applies it when the row arrives.
 func (h *Hub) awaitBan(ctx context.Context, b ban) {
 	ctx, cancel := context.WithTimeout(ctx, confirmTime)
 	defer cancel()
@@ -79,7 +79,7 @@ func (h *Hub) awaitBan(ctx context.Context, b ban) {
 	}
 }
 
-// applyRow applies a row of the backplane's table. It ignores rows that are not bans.
+// applyRow applies a row of the backplane's table. It ignores a row that is not a ban.
 func (h *Hub) applyRow(row backplane.Row) {
 	if !strings.HasPrefix(row.Key, banPrefix) {
 		return
@@ -100,7 +100,8 @@ func (h *Hub) applyRow(row backplane.Row) {
 	h.bans.apply(row.Key)
 }
 
-// BanEnd returns the end of the user's ban from the room, or the zero time if there is none.
+// BanEnd returns the time at which the user's ban from the room ends. It returns the zero time if
+// the user is not banned.
 func (h *Hub) BanEnd(name room.Name, user room.UserID) time.Time {
 	return h.bans.end(name, user, h.config.Clock.Now())
 }

@@ -11,8 +11,8 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// Kick returns when this node has applied the row, or after 1 s. A ban holds in its room only. It
-// ends by the clock of the hub, however long the engine keeps the row.
+// Kick returns when this node has applied the row, or after 1 s. A ban applies to one room. It ends
+// according to the clock of the hub, even if the engine keeps the row longer.
 func TestKick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		delay, clock := 300*time.Millisecond, &stoppedClock{}
@@ -43,7 +43,7 @@ func TestKick(t *testing.T) {
 			t.Errorf("stream of the kicked user: ended %q, want %q", bob.end(), hub.EndRemoved)
 		}
 		if atEnd.IsZero() {
-			t.Error("the stream ended before the ban was noted: its client could join again")
+			t.Error("the stream ended before the ban was recorded: its client could rejoin")
 		}
 		if end := n.BanEnd("den", "bob"); !end.IsZero() {
 			t.Errorf("banned from another room until %v, want no ban", end)
@@ -63,8 +63,8 @@ func TestKick(t *testing.T) {
 	})
 }
 
-// A ban that arrives while the user's replay is read refuses the join. The room stays a candidate
-// for eviction.
+// A join is rejected if a ban arrives while the replay is read. The rejected join leaves the room
+// as a candidate for eviction.
 func TestBanDuringReplay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := &slowBus{Bus: memory()}

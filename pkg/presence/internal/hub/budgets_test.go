@@ -11,8 +11,8 @@ import (
 	"example.com/presence/pkg/presence/internal/stream"
 )
 
-// Snapshots that clients do not take hold at most the limit in bytes: above it, the older half is
-// dropped with its clients. Snapshots that were taken do not count.
+// The snapshot budget bounds the memory of unsent snapshots. If it is exceeded, the clients of the
+// older half are dropped. Snapshots that were sent do not count.
 func TestSnapshotBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const limit = 2000
@@ -23,7 +23,7 @@ func TestSnapshotBudget(t *testing.T) {
 			c.take()
 		}
 		if s := n.Stats(); s.SnapshotsUnsent != 0 || s.SnapshotBytesUnsent != 0 {
-			t.Fatalf("%d unsent snapshots of %d bytes, want 0: all were taken", s.SnapshotsUnsent, s.SnapshotBytesUnsent)
+			t.Fatalf("%d unsent snapshots of %d bytes, want 0: all were sent", s.SnapshotsUnsent, s.SnapshotBytesUnsent)
 		}
 		var held []*fakeClient
 		for range 40 {
@@ -35,7 +35,7 @@ func TestSnapshotBudget(t *testing.T) {
 			for i, c := range held {
 				if c.end() == stream.Slow {
 					if dropped++; dropped != i+1 {
-						t.Fatalf("client %d of %d is dropped, but an older one is not", i, len(held))
+						t.Fatalf("client %d of %d was dropped before an older client", i, len(held))
 					}
 				}
 			}
@@ -45,16 +45,16 @@ func TestSnapshotBudget(t *testing.T) {
 			}
 			if dropped > 0 {
 				if older := len(held) - 1; dropped != (older+1)/2 {
-					t.Errorf("of %d older snapshots %d are dropped, want %d", older, dropped, (older+1)/2)
+					t.Errorf("%d older snapshots: %d dropped, want %d", older, dropped, (older+1)/2)
 				}
 				return
 			}
 		}
-		t.Error("no snapshot is dropped above the limit")
+		t.Error("no snapshot dropped above the limit")
 	})
 }
 
-// Each replay counts from 100 ms after its start until its end.
+// A replay counts toward the budget from 100 ms after its start until its end.
 func TestReplayBudgetOverTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory(), func(c *hub.Config) { c.MaxReplay = 250 << 10 })
@@ -66,7 +66,7 @@ func TestReplayBudgetOverTime(t *testing.T) {
 		stuck := func(name string) *fakeClient {
 			return n.join(name, "bob", hub.Lease{}, first[name], func(c *fakeClient) { c.holds = true })
 		}
-		for range 10 { // one at a time: under the limit
+		for range 10 { // one replay at a time is under the limit
 			for _, name := range []string{"a", "b", "c", "d"} {
 				c := stuck(name)
 				time.Sleep(time.Second)

@@ -12,10 +12,10 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// clear empties the log of the room, as another node would.
+// clear deletes the room's log, as another node could.
 func (n *node) clear(name room.Name) error { return n.bus.Clear(n.t.Context(), name) }
 
-// countingBus records the subscriptions and watches that have not been cancelled.
+// countingBus records the subscriptions and watches that are not canceled.
 type countingBus struct {
 	backplane.Bus
 
@@ -23,7 +23,7 @@ type countingBus struct {
 	topics []room.Name
 }
 
-// open returns the topics of the open subscriptions, sorted. A watch of the table is "table".
+// open returns the topics of the open subscriptions, sorted. A watch appears as "table".
 func (b *countingBus) open() []room.Name {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -56,15 +56,15 @@ func (b *countingBus) add(topic room.Name, cancel func()) func() {
 	})
 }
 
-// slowBus delays Append and Read, or makes Append fail.
+// slowBus delays Append and Read, and can make Append fail.
 type slowBus struct {
 	backplane.Bus
 
 	mu       sync.Mutex // guards the fields below
 	delay    time.Duration
-	late     bool // Read reads after the delay, not before
+	late     bool // Read waits before it reads, not after
 	err      error
-	happened bool // an Append that fails has appended nevertheless
+	appended bool // a failed Append appends the message anyway
 }
 
 func (b *slowBus) set(delay time.Duration, late bool) {
@@ -73,18 +73,18 @@ func (b *slowBus) set(delay time.Duration, late bool) {
 	b.delay, b.late = delay, late
 }
 
-func (b *slowBus) fail(err error, happened bool) {
+func (b *slowBus) fail(err error, appended bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.err, b.happened = err, happened
+	b.err, b.appended = err, appended
 }
 
 func (b *slowBus) Append(ctx context.Context, name room.Name, key string, data []byte) (uint64, bool, error) {
 	b.mu.Lock()
-	delay, err, happened := b.delay, b.err, b.happened
+	delay, err, appended := b.delay, b.err, b.appended
 	b.mu.Unlock()
 	time.Sleep(delay)
-	if err != nil && !happened {
+	if err != nil && !appended {
 		return 0, false, err
 	}
 	position, duplicate, failed := b.Bus.Append(ctx, name, key, data)
@@ -106,16 +106,16 @@ func (b *slowBus) Read(ctx context.Context, name room.Name, after uint64) ([]bac
 	return b.Bus.Read(ctx, name, after)
 }
 
-// epochBus is a bus whose epoch can be changed, and whose subscriptions can lose messages.
+// epochBus can change its epoch, and can lose the messages of its subscriptions.
 type epochBus struct {
 	backplane.Bus
 
 	mu    sync.Mutex // guards the fields below
 	epoch string
-	deaf  bool // messages are lost
+	lossy bool // subscriptions lose messages
 	lost  []func()
 
-	atSubscribe string // the epoch from the next subscription on; empty: no change
+	atSubscribe string // epoch set by the next subscription; empty: no change
 }
 
 func (b *epochBus) Status() backplane.Status {
@@ -134,9 +134,9 @@ func (b *epochBus) Subscribe(topic room.Name, h backplane.Handler) (func(), erro
 	if entry := h.Entry; entry != nil {
 		h.Entry = func(e backplane.Entry) {
 			b.mu.Lock()
-			deaf := b.deaf
+			lossy := b.lossy
 			b.mu.Unlock()
-			if !deaf {
+			if !lossy {
 				entry(e)
 			}
 		}
@@ -144,17 +144,17 @@ func (b *epochBus) Subscribe(topic room.Name, h backplane.Handler) (func(), erro
 	return b.Bus.Subscribe(topic, h)
 }
 
-// interrupt starts the loss of messages, or ends it.
-func (b *epochBus) interrupt(deaf bool) {
+// interrupt starts or ends the loss of messages. When the loss ends, interrupt calls Lost.
+func (b *epochBus) interrupt(lossy bool) {
 	b.mu.Lock()
-	b.deaf = deaf
+	b.lossy = lossy
 	b.mu.Unlock()
-	if !deaf {
+	if !lossy {
 		b.change(b.Status().Epoch)
 	}
 }
 
-// change sets the epoch, and makes the subscribers read the log again.
+// change sets the epoch and calls Lost, so that subscribers read the log.
 func (b *epochBus) change(epoch string) {
 	b.mu.Lock()
 	b.epoch = epoch
@@ -165,9 +165,9 @@ func (b *epochBus) change(epoch string) {
 	}
 }
 
-// stoppedClock moves only by advance.
+// stoppedClock is a clock that moves only when advance is called.
 type stoppedClock struct {
-	mu     sync.Mutex // guards the fields below, and the timers
+	mu     sync.Mutex // guards the fields below and the timers
 	now    time.Time
 	timers []*stoppedTimer
 }
@@ -212,7 +212,7 @@ func (t *stoppedTimer) Reset(d time.Duration) (armed bool) {
 	return armed
 }
 
-// advance moves the time in steps of 10 ms, and runs the timers that are due.
+// advance moves the clock in steps of 10 ms and runs the timers that are due.
 func (c *stoppedClock) advance(d time.Duration) {
 	for end := c.Now().Add(d); c.Now().Before(end); {
 		c.mu.Lock()
@@ -231,15 +231,15 @@ func (c *stoppedClock) advance(d time.Duration) {
 	}
 }
 
-// hookedBus calls its own functions, where they are set, instead of the functions of its Bus.
+// hookedBus is a Bus that replaces some methods by functions, if they are set.
 type hookedBus struct {
 	backplane.Bus
 	last  func() (uint64, error)
 	read  func() ([]backplane.Entry, bool, error)
-	entry func(deliver func()) // delivers an entry
-	row   func(deliver func()) // delivers a row
-	watch error                // error of Watch
-	mute  bool                 // no node answers to Ask
+	entry func(deliver func()) // controls when an entry is delivered
+	row   func(deliver func()) // controls when a row is delivered
+	watch error                // returned by Watch
+	mute  bool                 // Ask gets no answer
 }
 
 func (b *hookedBus) Ask(ctx context.Context, topic room.Name, request []byte, answer func([]byte) bool) error {
@@ -280,7 +280,6 @@ func (b *hookedBus) Watch(f func(backplane.Row)) (func(), error) {
 	return b.Bus.Watch(func(r backplane.Row) { b.row(func() { f(r) }) })
 }
 
-// armed returns the number of armed timers.
 func (c *stoppedClock) armed() (n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -7,51 +7,53 @@ import (
 	"example.com/presence/pkg/presence/internal/stream"
 )
 
-// Client sends events to one client. [stream.Conn] implements it over a socket. Tests have clients
-// without sockets. No method waits for the client.
+// Client sends events to one client. [stream.Conn] implements it over a socket. Test clients have
+// no socket. No method blocks.
 type Client interface {
-	// Send sends events to this client only. They come before every event that is published after
-	// [SharedStream.Attach]. Send keeps the slices: the caller must not change them.
+	// Send sends events to this client only. They arrive before every event that is published after
+	// [SharedStream.Attach]. Send keeps the slices, so the caller must not modify them.
 	Send(events ...[]byte)
-	// SendThen is Send with a callback: sent is called once, when the client has taken the events
-	// or its connection has ended. sent must not take the lock of a room.
+	// SendThen is like Send. It also calls sent once: when all events are written, or when the
+	// connection is closed. sent must not lock a room.
 	SendThen(sent func(), events ...[]byte)
-	// End sends the backlog and a goodbye with the reason, and then ends the connection. Only the
-	// first call counts.
+	// End sends the backlog and a goodbye with the reason, and then closes the connection. Only the
+	// first call has an effect.
 	End(why stream.End)
-	// Drop ends the connection at once, without a goodbye.
+	// Drop closes the connection immediately, without a goodbye.
 	Drop(why stream.End)
 }
 
-// Streams are the shared streams of all rooms.
+// Streams creates the shared streams of all rooms.
 type Streams interface {
-	// Stream returns a new shared stream for the room of that name.
+	// Stream returns a new shared stream for the room with this name.
 	Stream(name string) SharedStream
-	// Drain returns when all events published before the call are on their way to the clients.
+	// Drain waits until all events published before the call are on their way to the clients.
 	Drain()
-	// Close ends the streams. The caller must have ended all clients before, with End or Drop.
+	// Close closes the streams. Before that, the caller must have ended all clients with End or
+	// Drop.
 	Close()
 }
 
-// SharedStream is the shared stream of one room. Only Reserve waits.
+// SharedStream is the shared stream of one room. Only Reserve blocks.
 type SharedStream interface {
-	// Publish sends the event to every attached client, in the order of the calls.
+	// Publish sends the event to all attached clients, in the order of the calls.
 	Publish(stream.Event, stream.Kind)
-	// Attach makes the client receive every event that is published from now on.
+	// Attach attaches the client. It receives every event that is published from now on.
 	Attach(Client)
-	// Detach removes an attached client that has ended.
+	// Detach removes an attached client whose connection is closed.
 	Detach(Client)
-	// Reserve takes a slot for an event of kind Reserved, and waits for a free one. Once the event
-	// is published, the stream frees the slot.
+	// Reserve reserves a slot for an event of kind Reserved. If no slot is free, it waits for one.
+	// The stream releases the slot when the event has been published.
 	Reserve(context.Context) error
-	// Release gives back a slot whose event is not published.
+	// Release releases a slot whose event will not be published.
 	Release()
-	// FanOutTime returns the duration of the fan-out of the last count or change: the time until it
-	// reached the sockets of all clients.
+	// FanOutTime returns the duration of the fan-out of the last user count or member change: the
+	// time until the event was written to the sockets of all clients.
 	FanOutTime() time.Duration
 }
 
-// Sockets adapts the streams of package stream to Streams. Each client is a [stream.Conn].
+// Sockets adapts the streams of package stream to the Streams interface. Its clients must be of
+// type *[stream.Conn].
 func Sockets(s *stream.Streams) Streams { return sockets{s} }
 
 type sockets struct{ *stream.Streams }

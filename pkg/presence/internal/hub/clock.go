@@ -2,20 +2,20 @@ package hub
 
 import "time"
 
-// Clock is the source of time of one hub. In a test each hub can have its own clock.
+// Clock is the time source of a hub. Tests give each hub its own clock.
 type Clock interface {
 	Now() time.Time
-	// AfterFunc calls f in its own goroutine after d, unless the timer was stopped.
+	// AfterFunc calls f in its own goroutine after d, unless the timer is stopped before.
 	AfterFunc(d time.Duration, f func()) Timer
 }
 
-// Timer is a call that [Clock.AfterFunc] has scheduled. Its methods are those of a [time.Timer].
+// Timer is a call scheduled by [Clock.AfterFunc]. Its methods behave like those of [time.Timer].
 type Timer interface {
 	Stop() bool
 	Reset(d time.Duration) bool
 }
 
-// system is the clock of package time.
+// system implements Clock with package time.
 type system struct{}
 
 func (system) Now() time.Time                            { return time.Now() }

@@ -15,7 +15,7 @@ import (
 )
 
 // command is a request to all nodes. Each node applies it to its own connections and rooms, and
-// answers. Exactly one field is set.
+// responds with an answer. Exactly one field is set.
 type command struct {
 	Renew   *renewal    `json:"renew,omitempty"`
 	SignOut *signOut    `json:"sign_out,omitempty"`
@@ -24,38 +24,35 @@ type command struct {
 	Rooms   *roomsAfter `json:"rooms,omitempty"`
 }
 
-// signOut ends the connections that belong to a session.
+// signOut disconnects the streams of a session.
 type signOut struct {
 	User    room.UserID `json:"user"`
-	Session []byte      `json:"session"` // any bytes
+	Session []byte      `json:"session"` // may contain any bytes
 }
 
-// memberID identifies a member.
 type memberID struct {
 	Room room.Name   `json:"room"`
 	User room.UserID `json:"user"`
 }
 
-// update replaces the info of a member.
 type update struct {
 	memberID
 	Info json.RawMessage `json:"info"`
 }
 
-// roomsAfter requests the rooms in use with names greater than After.
 type roomsAfter struct {
 	After string `json:"after"`
 	Limit int    `json:"limit"`
 }
 
-// answer is the answer of a node to a command.
+// answer is the response of one node to a command.
 type answer struct {
-	Found bool        `json:"found,omitempty"` // answers Update and Find
+	Found bool        `json:"found,omitempty"` // the user of Update or Find is on this node
 	Rooms []RoomCount `json:"rooms,omitempty"`
 	More  bool        `json:"more,omitempty"`
 }
 
-// RoomCount is a room in use, with its number of connections and of users.
+// RoomCount is the name of a room in use, with its number of connections and users.
 type RoomCount struct {
 	Room        string `json:"room"`
 	Connections int    `json:"connections"`
@@ -65,11 +62,11 @@ type RoomCount struct {
 // commandTime is the maximum time that a command waits for the answers of all nodes.
 const commandTime = time.Second
 
-// ask sends the command to all nodes, this one included, and calls each with every answer. It
+// ask sends the command to all nodes, including this one, and calls each for every answer. It
 // returns when all nodes have answered, or after commandTime. The error is
 // [backplane.ErrUnavailable] if no node has answered.
 func (h *Hub) ask(ctx context.Context, c command, each func(answer)) error {
-	request, err := compact.Marshal(c) // json.Marshal would change the bytes of an info
+	request, err := compact.Marshal(c) // json.Marshal would change bytes in the info
 	if err != nil {
 		return fmt.Errorf("encode command: %w", err)
 	}
@@ -90,8 +87,8 @@ func (h *Hub) ask(ctx context.Context, c command, each func(answer)) error {
 	return engineError(err)
 }
 
-// broadcast is ask for a command whose answers carry no data. While the hub is draining, a missing
-// answer is no error: the connections of this node have ended or are ending.
+// broadcast is like ask, for a command whose answers carry no data. While the hub is draining, a
+// missing answer is not an error, because the connections of this node are closing or closed.
 func (h *Hub) broadcast(ctx context.Context, c command) error {
 	err := h.ask(ctx, c, func(answer) {})
 	if h.draining.Load() && (errors.Is(err, backplane.ErrClosed) || errors.Is(err, backplane.ErrUnavailable)) {
@@ -100,11 +97,11 @@ func (h *Hub) broadcast(ctx context.Context, c command) error {
 	return err
 }
 
-// handleCommand applies a command to this node.
+// handleCommand applies a command to this node, and returns the encoded answer.
 func (h *Hub) handleCommand(request []byte) []byte {
 	var c command
 	if err := json.Unmarshal(request, &c); err != nil {
-		h.config.Warn.Warn(context.Background(), "command malformed", "err", err)
+		h.config.Warn.Warn(context.Background(), "backplane command malformed", "err", err)
 		return nil
 	}
 	var a answer
@@ -129,8 +126,8 @@ func (h *Hub) handleCommand(request []byte) []byte {
 	return b
 }
 
-// ownRooms returns up to limit rooms of this node that have members and a name greater than after,
-// sorted by name. more reports whether other rooms follow.
+// ownRooms returns up to limit rooms of this node that have users and a name greater than after,
+// sorted by name. more reports whether further rooms follow.
 func (h *Hub) ownRooms(after string, limit int) (page []RoomCount, more bool) {
 	for _, l := range h.rooms.all(after) {
 		connections, users := l.sizes()
@@ -145,24 +142,24 @@ func (h *Hub) ownRooms(after string, limit int) (page []RoomCount, more bool) {
 	return page, false
 }
 
-// Renew extends the leases of the user's connections to l.Expires, on all nodes. It applies to the
-// connections with the SID of l, in rooms that the patterns match, and never shortens a lease.
-// Those that belong to the session from belong to l.Session afterwards.
+// Renew extends the leases of the user's connections to l.Expires, on all nodes. It applies to
+// connections that have the SID of l and are in a room that matches the patterns. It never shortens
+// a lease. Connections of the session from move to the session l.Session.
 func (h *Hub) Renew(ctx context.Context, user room.UserID, join room.Patterns, l Lease, from string) error {
-	if l.Expires.Year() > 9999 { // JSON has no such year: the lease never ends
+	if l.Expires.Year() > 9999 { // JSON cannot encode such a year: use a lease that never expires
 		l.Expires = time.Time{}
 	}
 	r := renewal{User: user, SID: []byte(l.SID), Expires: l.Expires, Join: join, From: []byte(from), To: []byte(l.Session)}
 	return h.broadcast(ctx, command{Renew: &r})
 }
 
-// SignOut ends the user's connections that belong to the session, on all nodes.
+// SignOut disconnects the user's streams that belong to the session, on all nodes.
 func (h *Hub) SignOut(ctx context.Context, user room.UserID, session string) error {
 	return h.broadcast(ctx, command{SignOut: &signOut{user, []byte(session)}})
 }
 
-// Update replaces the info of a member until it leaves. info is one compact JSON value. The error
-// is [ErrNotInRoom], [ErrDraining], or that of the backplane.
+// Update replaces the info of a member until the member leaves. info must be one compact JSON
+// value. The error is [ErrNotInRoom], [ErrDraining], or a backplane error.
 func (h *Hub) Update(ctx context.Context, name room.Name, user room.UserID, info json.RawMessage) error {
 	if h.draining.Load() {
 		return ErrDraining
@@ -175,15 +172,15 @@ func (h *Hub) Update(ctx context.Context, name room.Name, user room.UserID, info
 	return err
 }
 
-// isPresent reports whether the user is in the room on any node.
+// isPresent reports whether the user is in the room, on any node.
 func (h *Hub) isPresent(ctx context.Context, name room.Name, user room.UserID) (found bool, err error) {
 	err = h.ask(ctx, command{Find: &memberID{name, user}}, func(a answer) { found = found || a.Found })
 	return found, err
 }
 
 // Rooms returns up to limit rooms in use on all nodes, with names greater than after, sorted by
-// name. The slice is never nil. more reports whether other rooms follow. The counts of two rooms
-// may be from different moments.
+// name. The slice is never nil. more reports whether further rooms follow. The counts of different
+// rooms may be from different moments.
 func (h *Hub) Rooms(ctx context.Context, after string, limit int) (page []RoomCount, more bool, err error) {
 	if h.draining.Load() {
 		return nil, false, ErrDraining
@@ -196,8 +193,8 @@ func (h *Hub) Rooms(ctx context.Context, after string, limit int) (page []RoomCo
 	return page, more || cut, err
 }
 
-// mergeRooms merges the rooms of all nodes: it sorts them by name, adds up the counts of each room,
-// and cuts the page at the limit.
+// mergeRooms merges the rooms of all nodes. It sorts them by name, adds up the counts of each room,
+// and truncates the result to limit rooms.
 func mergeRooms(page []RoomCount, limit int) (merged []RoomCount, cut bool) {
 	slices.SortStableFunc(page, func(a, b RoomCount) int { return cmp.Compare(a.Room, b.Room) })
 	merged = page[:0]
@@ -215,8 +212,8 @@ func mergeRooms(page []RoomCount, limit int) (merged []RoomCount, cut bool) {
 }
 
 // Members returns up to limit members of the room on this node with ids greater than after, sorted
-// by id, and the counts of the room. A room that does not exist is empty. The error is
-// [ErrDraining].
+// by id, and the counts of the room. For a room that does not exist, the page is empty. The only
+// error is [ErrDraining].
 func (h *Hub) Members(name room.Name, after room.UserID, limit int) (Page, error) {
 	l, err := h.find(name)
 	switch {

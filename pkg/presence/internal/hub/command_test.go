@@ -12,8 +12,8 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// Commands keep every byte. The wire has an info exactly as the client sent it. An authenticator
-// may use any bytes in sids and sessions.
+// Commands preserve every byte. Clients receive an info exactly as it was sent, and an
+// authenticator may use any bytes in a SID or session.
 func TestCommandsKeepBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory())
@@ -50,7 +50,7 @@ func TestCommandsKeepBytes(t *testing.T) {
 	})
 }
 
-// After Close a renewal and a sign-out succeed: this node has no stream any more.
+// After Close, Renew and SignOut succeed, because this node has no streams left.
 func TestSessionAfterClose(t *testing.T) {
 	for _, own := range []bool{false, true} {
 		n := openNode(t, memory(), func(c *hub.Config) { c.OwnBus = own })
@@ -66,15 +66,15 @@ func TestSessionAfterClose(t *testing.T) {
 	}
 }
 
-// An update reaches the clients at the end of the flush interval. There is a separate error for an
-// absent user, for a closed hub, and if no node answers.
+// Clients receive an update at the end of the flush interval. Update returns a specific error if
+// the user is absent, the hub is closed, or no node answers.
 func TestUpdate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := &hookedBus{Bus: memory()}
 		n := openNode(t, bus)
 		alice := n.join("lobby", "alice", hub.Lease{}, "")
 		time.Sleep(time.Second)
-		for range 2 { // the second gets a count that the other clients do not have yet
+		for range 2 { // the second join is sent a count that the other clients do not have yet
 			n.join("lobby", "alice", hub.Lease{}, "")
 		}
 		time.Sleep(time.Second)
@@ -104,7 +104,7 @@ func TestUpdate(t *testing.T) {
 	})
 }
 
-// Close closes the bus if the hub owns it. A hub whose opening fails leaves no subscription.
+// Close closes the bus if the hub owns it. If Open fails, no subscription remains.
 func TestOwnBus(t *testing.T) {
 	for _, own := range []bool{false, true} {
 		bus := memory()

@@ -12,31 +12,31 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// Config holds the settings of a [Hub]. The caller validates them. Every field is required unless
-// its comment names a zero value or nil.
+// Config holds the settings of a [Hub]. The hub does not validate them. A field is required unless
+// its comment describes the zero value.
 type Config struct {
 	Bus     backplane.Bus
-	OwnBus  bool    // Close closes the bus
-	Streams Streams // Close closes them
+	OwnBus  bool    // Hub.Close closes the bus
+	Streams Streams // Hub.Close closes them
 	Clock   Clock   // nil: package time
 	Log     *slog.Logger
 	Warn    *loglimit.Limiter
 
-	// Count returns the user count of a room: the number that its clients receive.
+	// Count returns the user count that the clients of a room receive.
 	Count       func(*room.Room) int
-	Linger      time.Duration // grace period of a member; 0: none
-	Coalesce    time.Duration // shortest flush interval
-	Heartbeat   time.Duration // heartbeat interval that sync announces
-	MemberLimit int           // above it, a room sends counts only
-	RoomAge     time.Duration // time after which an unused room is dropped
+	Linger      time.Duration // grace period of members; 0: none
+	Coalesce    time.Duration // minimum flush interval
+	Heartbeat   time.Duration // heartbeat interval announced in sync
+	MemberLimit int           // a room with more members sends only counts
+	RoomAge     time.Duration // an unused room is dropped after this time
 
-	MaxConnections        int // 0: no limit
-	MaxConnectionsPerUser int // 0: no limit
-	MaxRooms              int // live rooms, used and unused
-	MaxReplay             int // bytes of messages that unsent replays hold
-	MaxSnapshots          int // bytes of unsent snapshots; 0: 64 MiB
+	MaxConnections        int // maximum number of connections; 0: no limit
+	MaxConnectionsPerUser int // maximum number of connections per user; 0: no limit
+	MaxRooms              int // maximum number of live rooms, including unused ones
+	MaxReplay             int // maximum size of the messages in unsent replays, in bytes
+	MaxSnapshots          int // maximum size of all unsent snapshots, in bytes; 0: 64 MiB
 
-	// Hooks of the host program. Each may be nil.
+	// Hooks of the embedding program. Each may be nil.
 	OnMessage func(room.Message)
 	OnJoin    func(roomName string, m room.Member)
 	OnLeave   func(roomName string, m room.Member, reason room.Reason)
@@ -45,31 +45,34 @@ type Config struct {
 // maxSnapshots is the default of Config.MaxSnapshots.
 const maxSnapshots = 64 << 20
 
-// Errors that the methods of a Hub return or wrap. An error of a limit has the limit in its text.
+// Errors that the methods of a Hub return or wrap. The text of a wrapped limit error includes the
+// limit.
 var (
-	// ErrDraining: the hub is shutting down.
-	ErrDraining = errors.New("the server is shutting down")
-	// ErrNotInRoom: the user is not in the room.
-	ErrNotInRoom = errors.New("the user is not in the room")
-	// ErrTooManyRooms: there are MaxRooms rooms, all in use.
+	// ErrDraining means that the hub is shutting down.
+	ErrDraining = errors.New("server shutting down")
+	// ErrNotInRoom means that the user is not in the room.
+	ErrNotInRoom = errors.New("user not in room")
+	// ErrTooManyRooms means that MaxRooms rooms exist, and all of them are in use.
 	ErrTooManyRooms = errors.New("room limit reached")
-	// ErrBusy: the clients of the room, or the message log, were slower than the messages for 2 s.
-	ErrBusy = errors.New("the room is too busy")
-	// ErrTooManyBans: the table of bans is full.
+	// ErrBusy means that a message was not accepted within 2 s, because the clients of the room or
+	// the message log were too slow.
+	ErrBusy = errors.New("room too busy")
+	// ErrTooManyBans means that the ban table is full.
 	ErrTooManyBans = errors.New("ban limit reached")
-	// ErrBanned: the user was removed from the room, and its ban has not ended.
-	ErrBanned = errors.New("the user is banned from the room")
-	// ErrFull: there are MaxConnections connections.
+	// ErrBanned means that the user was removed from the room and is still banned.
+	ErrBanned = errors.New("user banned from room")
+	// ErrFull means that MaxConnections connections are open.
 	ErrFull = errors.New("connection limit reached")
-	// ErrUserFull: the user has MaxConnectionsPerUser connections.
-	ErrUserFull = errors.New("connection limit per user reached")
+	// ErrUserFull means that the user has MaxConnectionsPerUser open connections.
+	ErrUserFull = errors.New("per-user connection limit reached")
 )
 
-// errClosed: the room was dropped after the caller had found it. The caller must find it again.
+// errClosed means that the room was dropped after the caller had found it. The caller must open the
+// room again.
 var errClosed = errors.New("room closed")
 
-// engineError converts an error of the backplane for the caller. Any error that the backplane does
-// not name means that it is unavailable.
+// engineError maps an error of the backplane to an error of the hub. An unknown error is wrapped in
+// [backplane.ErrUnavailable].
 func engineError(err error) error {
 	for _, named := range []error{nil, backplane.ErrClosed, backplane.ErrUnavailable, backplane.ErrKeysFull, backplane.ErrTableFull,
 		context.Canceled, context.DeadlineExceeded} {

@@ -8,9 +8,9 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// Connect takes a slot for a connection of the user in the room, and creates the room if there is
-// none. [Hub.Leave] gives the slot back. The error is [ErrDraining], [ErrFull], [ErrUserFull],
-// [ErrTooManyRooms], or that of the backplane. After an error there is no slot.
+// Connect reserves a slot for a connection of the user in the room, and opens the room if
+// necessary. [Hub.Leave] releases the slot. The error is [ErrDraining], [ErrFull], [ErrUserFull],
+// [ErrTooManyRooms], or a backplane error. If Connect fails, no slot is reserved.
 func (h *Hub) Connect(ctx context.Context, name room.Name, user room.UserID, l Lease) (*Connection, error) {
 	if h.draining.Load() {
 		return nil, ErrDraining
@@ -26,10 +26,10 @@ func (h *Hub) Connect(ctx context.Context, name room.Name, user room.UserID, l L
 	return conn, nil
 }
 
-// Join counts the connection, and sends the events of the room to its client. A client that resumes
-// passes lastID, the id of its last event; otherwise lastID is empty. The error is [ErrBanned],
-// [ErrDraining], [ErrTooManyRooms], or that of the backplane. After an error the connection is not
-// counted, and still holds its slot.
+// Join counts the connection in its room, and sends the events of the room to its client. lastID is
+// the id of the last event that a resuming client has received, or empty. The error is [ErrBanned],
+// [ErrDraining], [ErrTooManyRooms], or a backplane error. If Join fails, the connection is not
+// counted, but keeps its slot until [Hub.Leave].
 func (h *Hub) Join(ctx context.Context, conn *Connection, u room.User, client Client, lastID string) error {
 	conn.client = client
 	for {
@@ -39,20 +39,20 @@ func (h *Hub) Join(ctx context.Context, conn *Connection, u room.User, client Cl
 		}
 		s, err := l.join(conn, u, l.resume(ctx, lastID))
 		h.note(l, s)
-		if !errors.Is(err, errClosed) { // else the room was dropped meanwhile: open a new one
+		if !errors.Is(err, errClosed) { // otherwise the room was dropped in between: open it again
 			return err
 		}
 	}
 }
 
-// Leave removes a connection from the count and frees its slot. The caller calls it once, when the
-// connection has ended or was refused. It ignores nil, the connection that Connect refused.
+// Leave removes a connection from its room and releases its slot. The caller must call it when the
+// connection is closed or was rejected. Leave does nothing if conn is nil or was removed before.
 func (h *Hub) Leave(conn *Connection, why stream.End) {
 	if conn == nil || !h.conns.remove(conn) {
 		return
 	}
 	defer h.running.Done()
 	h.config.Log.Debug("stream ended", "room", string(conn.room), "user", string(conn.user), "reason", string(why))
-	l := h.rooms.find(conn.room) // never nil: a room is not dropped before its last connection has left
+	l := h.rooms.find(conn.room) // never nil, because a room is not dropped before its last connection leaves
 	h.note(l, l.leave(conn, reasonOf(why)))
 }

@@ -7,7 +7,7 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// The reasons for which the hub ends a connection. The goodbye event carries the reason.
+// The reasons for which the hub closes a connection. The goodbye event contains the reason.
 const (
 	EndExpired   stream.End = "expired"
 	EndRemoved   stream.End = "removed"
@@ -16,15 +16,15 @@ const (
 	EndSignedOut stream.End = "signed out"
 )
 
-// Lease is the time at which a connection ends, and the sign-in that it belongs to.
+// Lease is the expiry time of a connection, and the sign-in that the connection belongs to.
 type Lease struct {
-	SID     string    // distinguishes sign-ins of one user; may be empty
-	Session string    // the cookie that carried the token; empty if no cookie did
+	SID     string    // distinguishes the sign-ins of one user; may be empty
+	Session string    // the cookie that contained the token; empty if the token was not in a cookie
 	Expires time.Time // zero: never
 }
 
-// Connection is one open stream of one user in one room. A node has many of them, so it holds only
-// the fields that are needed after the request.
+// Connection is one open stream of one user in one room. A node may have many connections, so it
+// keeps only the fields that are needed after the request.
 type Connection struct {
 	id     room.ConnID
 	user   room.UserID
@@ -35,20 +35,20 @@ type Connection struct {
 	// The fields below are guarded by connections.mu.
 	session    string
 	expires    int64       // in Unix nanoseconds; 0: never
-	timer      Timer       // nil if it does not expire
-	open       bool        // it holds a slot
-	counted    bool        // its room counts it
-	signedOut  bool        // its session was signed out before it was counted
-	admitted   bool        // it has its sync
-	warned     uint32      // expiry announced last, in Unix seconds
-	prev, next *Connection // in the list of its user
+	timer      Timer       // nil if the connection does not expire
+	open       bool        // the connection holds a slot
+	counted    bool        // the room counts the connection
+	signedOut  bool        // the session was signed out before the room counted the connection
+	admitted   bool        // the client was sent its sync
+	warned     uint32      // expiry in the last expiring event, in Unix seconds
+	prev, next *Connection // in the list of the user's connections
 }
 
-// maxExpiryYear is the last year that fits Connection.expires, which counts nanoseconds. A lease
-// that ends later never ends.
+// maxExpiryYear is the last year that Connection.expires can represent in nanoseconds. A later
+// lease is treated as one that never expires.
 const maxExpiryYear = 2261
 
-// expiryOf returns the end of a lease in the form of Connection.expires.
+// expiryOf converts the expiry of a lease to the format of Connection.expires.
 func expiryOf(expires time.Time) int64 {
 	switch year := expires.Year(); {
 	case expires.IsZero() || year > maxExpiryYear:
@@ -62,11 +62,11 @@ func expiryOf(expires time.Time) int64 {
 // joiner is a counted connection that waits for its sync until the flush interval ends.
 type joiner struct {
 	*Connection
-	position string // position after which its live events follow
-	missed   int    // number of the first recent message that it needs
+	position string // live events after this position follow the sync
+	missed   int    // number of the first recent message that the client needs
 }
 
-// reasonOf converts the end of a connection to the reason of a leave.
+// reasonOf converts the reason for which a connection closed to the reason of a leave.
 func reasonOf(why stream.End) room.Reason {
 	switch why {
 	case stream.Slow, stream.Timeout, EndExpired:

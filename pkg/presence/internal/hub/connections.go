@@ -10,23 +10,22 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// expiryNotice is the time between the expiring event and the end of the lease.
+// expiryNotice is the time between the expiring event and the expiry of the lease.
 const expiryNotice = 30 * time.Second
 
-// connections holds the open streams of all rooms, and those about to open. A connection ends with
-// its lease, unless the lease is renewed.
+// connections holds all connections that have a slot, including those that have not joined their
+// room yet. It closes a connection when the lease expires, unless the lease is renewed.
 type connections struct {
-	limit, userLimit int // maximum of all, and per user; 0: no limit
+	limit, userLimit int // maximum in total and per user; 0: no limit
 	clock            Clock
 
-	mu    sync.Mutex                  // guards the fields below, and the marked fields of Connection
-	users map[room.UserID]*Connection // first of the list of each user's connections
+	mu    sync.Mutex                  // guards the fields below and the marked fields of Connection
+	users map[room.UserID]*Connection // head of the list of each user's connections
 	open  int                         // number of all connections
 	last  room.ConnID                 // id of the newest connection
 }
 
-// add takes a slot for the connection. remove gives it back. The error is [ErrFull] or
-// [ErrUserFull].
+// add reserves a slot for the connection. The error is [ErrFull] or [ErrUserFull].
 func (c *connections) add(conn *Connection) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -53,7 +52,7 @@ func (c *connections) add(conn *Connection) error {
 	return nil
 }
 
-// enter notes that the connection is counted, and whether it has its sync.
+// enter marks the connection as counted. admitted reports whether the client was sent its sync.
 func (c *connections) enter(conn *Connection, admitted bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -64,7 +63,8 @@ func (c *connections) enter(conn *Connection, admitted bool) {
 	c.scheduleLocked(conn)
 }
 
-// admit notes that the connection has its sync. Events for this connection alone may follow.
+// admit records that the client was sent its sync. From now on the hub may send events to this
+// client alone.
 func (c *connections) admit(conn *Connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -74,8 +74,8 @@ func (c *connections) admit(conn *Connection) {
 	}
 }
 
-// remove gives back the slot of a connection that has ended or was refused. It reports whether a
-// room counts the connection. A second call does nothing.
+// remove releases the slot of a connection. It reports whether the connection was counted in its
+// room. A second call does nothing and returns false.
 func (c *connections) remove(conn *Connection) (counted bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -101,7 +101,6 @@ func (c *connections) remove(conn *Connection) (counted bool) {
 	return conn.counted
 }
 
-// ofLocked yields the user's connections.
 func (c *connections) ofLocked(user room.UserID) iter.Seq[*Connection] {
 	return func(yield func(*Connection) bool) {
 		for conn := c.users[user]; conn != nil; conn = conn.next {
@@ -112,10 +111,10 @@ func (c *connections) ofLocked(user room.UserID) iter.Seq[*Connection] {
 	}
 }
 
-// scheduleLocked handles the lease of a connection, and sets the timer for the next step:
+// scheduleLocked handles the expiry of a connection, and sets the timer for the next step:
 //
-//	30 s before the end   expiring event; later if the connection has no sync yet
-//	end of the lease      goodbye with reason expired
+//	30 s before expiry   expiring event; later if the client was not sent its sync yet
+//	expiry               goodbye with reason expired
 func (c *connections) scheduleLocked(conn *Connection) {
 	if conn.expires == 0 || !conn.counted {
 		return
@@ -142,7 +141,6 @@ func (c *connections) scheduleLocked(conn *Connection) {
 	}
 }
 
-// tick is called by the timer of a connection.
 func (c *connections) tick(conn *Connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -151,25 +149,26 @@ func (c *connections) tick(conn *Connection) {
 	}
 }
 
-// renewal is the command that extends the connections of a user to the expiry of a new token.
+// renewal is the command that extends the leases of a user to the expiry of a new token.
 type renewal struct {
 	User    room.UserID   `json:"user"`
-	SID     []byte        `json:"sid,omitempty"`    // any bytes, as From and To
+	SID     []byte        `json:"sid,omitempty"`    // may contain any bytes, like From and To
 	Expires time.Time     `json:"expires,omitzero"` // zero: never
 	Join    room.Patterns `json:"join"`
-	From    []byte        `json:"from,omitempty"` // connections of this session move to the session To
+	From    []byte        `json:"from,omitempty"` // connections of this session move to session To
 	To      []byte        `json:"to,omitempty"`
 }
 
-// renew applies a renewal to the user's connections that have its SID, in rooms that match Join:
+// renew applies a renewal to the user's connections that have its SID and are in a room that Join
+// matches:
 //
-//   - The lease ends at Expires, if that is later. renew never shortens a lease.
-//   - A connection of the session From now belongs to the session To.
+//   - A lease is extended to Expires, but never shortened.
+//   - A connection of the session From moves to the session To.
 func (c *connections) renew(r renewal) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	expires, sid, from, to := expiryOf(r.Expires), string(r.SID), string(r.From), string(r.To)
-	may := map[room.Name]bool{} // a cache: a token may have many patterns, and a user many streams
+	may := map[room.Name]bool{} // cached, because a token may have many patterns, and a user many streams
 	for conn := range c.ofLocked(r.User) {
 		moves := from != "" && from != to && conn.session == from
 		extends := conn.expires != 0 && (expires == 0 || expires > conn.expires)
@@ -197,7 +196,8 @@ func (c *connections) renew(r renewal) {
 	}
 }
 
-// end ends all counted connections. The caller makes sure that no other is about to be counted.
+// end disconnects all counted connections. The caller makes sure that no other connection is
+// counted afterwards.
 func (c *connections) end(why stream.End) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -210,8 +210,8 @@ func (c *connections) end(why stream.End) {
 	}
 }
 
-// endIn ends the counted connections of the user in the room. The room refuses one that is about to
-// be counted.
+// endIn disconnects the user's counted connections in the room. The room must reject those that are
+// not counted yet.
 func (c *connections) endIn(name room.Name, user room.UserID, why stream.End) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -222,7 +222,6 @@ func (c *connections) endIn(name room.Name, user room.UserID, why stream.End) {
 	}
 }
 
-// signOut ends the user's connections that belong to the session.
 func (c *connections) signOut(user room.UserID, session string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -232,12 +231,11 @@ func (c *connections) signOut(user room.UserID, session string) {
 		case conn.counted:
 			conn.client.End(EndSignedOut)
 		default:
-			conn.signedOut = true // enter ends it as soon as it is counted
+			conn.signedOut = true // enter disconnects it when it is counted
 		}
 	}
 }
 
-// size returns the number of connections, and the number of users with a connection.
 func (c *connections) size() (open, users int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -12,7 +12,8 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// A join and a leave carry the number of connections and the number of users. The two differ here.
+// Join and leave events contain the number of connections and the number of users, which differ
+// here.
 func TestNumbersOfChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory())
@@ -38,8 +39,9 @@ func TestNumbersOfChanges(t *testing.T) {
 	})
 }
 
-// A client whose join crosses the member limit within a flush interval gets its sync at once. It
-// gets the true count at the end of the interval, even if that equals the count before.
+// A client whose join crosses the member limit within a flush interval receives its sync
+// immediately. At the end of the interval it receives the true count, even if the shared stream
+// published the same count before.
 func TestCrossingWithinInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory(), func(c *hub.Config) { c.MemberLimit = 2 })
@@ -47,7 +49,7 @@ func TestCrossingWithinInterval(t *testing.T) {
 		time.Sleep(time.Second)
 		n.join("lobby", "bob", hub.Lease{}, "")
 		time.Sleep(time.Second)
-		other := n.join("lobby", "bob", hub.Lease{}, "") // begins an interval, and is published
+		other := n.join("lobby", "bob", hub.Lease{}, "") // starts a flush interval; its count is published
 		carol := n.join("lobby", "carol", hub.Lease{}, "")
 		if got := carol.take(); got != "sync user count:4" {
 			t.Errorf("within the interval carol got %q, want sync and the count 4", got)
@@ -60,7 +62,6 @@ func TestCrossingWithinInterval(t *testing.T) {
 	})
 }
 
-// A large snapshot waits for the end of the flush interval.
 func TestLargeSnapshotWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory())
@@ -75,7 +76,7 @@ func TestLargeSnapshotWaits(t *testing.T) {
 			}
 		}
 		time.Sleep(time.Second)
-		n.join("lobby", "u0", hub.Lease{}, "") // begins an interval
+		n.join("lobby", "u0", hub.Lease{}, "") // starts a flush interval
 		late := n.join("lobby", "u1", hub.Lease{}, "")
 		if got := late.take(); got != "" {
 			t.Errorf("within the interval: got %q", got)

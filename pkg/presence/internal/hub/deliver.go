@@ -9,9 +9,9 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// expect notes a message that is about to be appended to the log. It holds a slot of the stream,
-// under this number. The error is errClosed, or [ErrBanned]: the sender may have been removed since
-// its request was authorized.
+// expect records a message that is about to be appended to the log. number identifies the stream
+// slot that the message holds. The error is errClosed, or [ErrBanned] if the sender was banned
+// after its request had been authorized.
 func (c *counter) expect(number uint64, sender room.UserID) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -28,8 +28,8 @@ func (c *counter) expect(number uint64, sender room.UserID) error {
 	return nil
 }
 
-// abandon gives back the slot of a message that was not appended, or whose append is uncertain. If
-// the log delivers the message nevertheless, it needs no slot.
+// abandon releases the slot of a message that was not appended, or whose append may have failed. If
+// the log delivers the message anyway, the message needs no slot.
 func (c *counter) abandon(number uint64) state {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -41,8 +41,8 @@ func (c *counter) abandon(number uint64) state {
 	return c.stateSinceLocked(before, now)
 }
 
-// takePendingLocked removes the message from pending. It reports whether the message held a slot,
-// which the caller must give back.
+// takePendingLocked removes the message from pending. It reports whether the message held a slot.
+// If so, the slot must be released, by the caller or by the stream.
 func (c *counter) takePendingLocked(number uint64) bool {
 	_, held := c.pending[number]
 	delete(c.pending, number)
@@ -55,8 +55,8 @@ func (c *counter) takePendingLocked(number uint64) bool {
 	return held
 }
 
-// receive handles a message of the log. The subscription calls it in the order of the log. During a
-// repair, receive holds the message back.
+// receive handles a log entry. The subscription calls it in log order. During a repair, receive
+// keeps the entry until the gap is published.
 func (c *counter) receive(e backplane.Entry) state {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -69,16 +69,16 @@ func (c *counter) receive(e backplane.Entry) state {
 	return c.stateSinceLocked(before, now)
 }
 
-// deliverLocked publishes a message. Only here does a message get its publish number, so the shared
-// stream has the order of the log.
+// deliverLocked publishes a message. Only this function assigns publish numbers to messages, so the
+// shared stream is in log order.
 func (c *counter) deliverLocked(e backplane.Entry, now time.Time) {
-	if c.closed || e.Position <= c.position.Seq { // delivered twice
+	if c.closed || e.Position <= c.position.Seq { // the entry was delivered before
 		return
 	}
 	c.position.Seq = e.Position
 	r, err := parseRecord(e.Data)
 	if err != nil {
-		c.shared.config.Warn.Warn(context.Background(), "message of the log malformed", "err", err)
+		c.shared.config.Warn.Warn(context.Background(), "message log entry malformed", "err", err)
 		return
 	}
 	kind, own := stream.Every, string(r.node) == c.shared.node
@@ -102,24 +102,24 @@ func (c *counter) deliverLocked(e backplane.Entry, now time.Time) {
 	}
 }
 
-// open sets the position of the room to the last message of the log. The subscription is older, so
-// it may already be at a later position or in a newer epoch. open reports whether the subscription
-// may have lost messages meanwhile. If so, the caller must call interrupt.
+// open sets the room's position to the last message in the log. The subscription started earlier,
+// so the room may already have a later position or a newer epoch. open reports whether the
+// subscription may have lost messages since it started. If so, the caller must call interrupt.
 func (c *counter) open(last room.Position) (lost bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.position.Epoch == last.Epoch:
 		c.position.Seq = max(c.position.Seq, last.Seq)
-	case c.losses == 0: // the log was recreated before the subscription, which did not notice it
+	case c.losses == 0: // the log was recreated before the subscription started
 		c.position = last
 	}
 	c.opened = true
 	return c.losses > 0
 }
 
-// settle rejects new messages. It returns a channel that is closed when the log has delivered the
-// pending ones.
+// settle makes the room reject new messages. It returns a channel that is closed when the log has
+// delivered the pending messages.
 func (c *counter) settle() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -132,16 +132,16 @@ func (c *counter) settle() <-chan struct{} {
 	return c.settled
 }
 
-// close publishes the changes of this flush interval, admits its joiners, and closes the room.
-// Nothing is published after it.
+// close publishes the pending changes, admits the joiners, and closes the room. Nothing is
+// published afterwards.
 func (c *counter) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closeLocked()
 }
 
-// closeUnused closes the room if it is unused. With expired, it must have been unused for
-// Config.RoomAge. closeUnused reports whether it closed the room.
+// closeUnused closes the room if it is unused, and reports whether it did. If expired is set, the
+// room must also have been unused for Config.RoomAge.
 func (c *counter) closeUnused(expired bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -2,14 +2,16 @@ package hub
 
 import "example.com/presence/pkg/presence/room"
 
-// WithRoomsLocked calls f with the registry locked: no room can be found, created or dropped.
+// WithRoomsLocked calls f while the registry is locked, so that no room can be found, created or
+// dropped.
 func (h *Hub) WithRoomsLocked(f func()) {
 	h.rooms.mu.Lock()
 	defer h.rooms.mu.Unlock()
 	f()
 }
 
-// Recent returns the number of messages that the room keeps for clients that resume.
+// Recent returns the number of recent messages that the room keeps for joiners and resuming
+// clients.
 func (h *Hub) Recent(name room.Name) int {
 	l := h.rooms.find(name)
 	l.mu.Lock()
@@ -20,5 +22,5 @@ func (h *Hub) Recent(name room.Name) int {
 	return len(l.waits.recent)
 }
 
-// Drop drops a room, as its timer does. It reports whether the room had expired.
+// Drop drops the room as its timer would. It returns false if the room has not expired.
 func (h *Hub) Drop(name room.Name) bool { return h.rooms.drop(h.rooms.find(name)) }

@@ -22,18 +22,17 @@ type node struct {
 	*hub.Hub
 	t       *testing.T
 	bus     backplane.Bus
-	subs    *countingBus // over bus
+	subs    *countingBus // wraps bus
 	streams *fakeStreams
 	opened  time.Time
 }
 
-// memory returns a memory Bus.
 func memory() *backplane.Memory {
 	return backplane.NewMemory(backplane.MemoryConfig{Messages: 100, Age: time.Minute, Bytes: 1 << 20})
 }
 
-// openNode opens a hub on the bus. At the end of the test it closes the hub, and checks that the
-// hub has freed its subscriptions, its clients and the slots of its streams.
+// openNode opens a hub on the bus. When the test ends, it closes the hub, and checks that the hub
+// has released its subscriptions, clients and stream slots.
 func openNode(t *testing.T, bus backplane.Bus, change ...func(*hub.Config)) *node {
 	t.Helper()
 	n := &node{t: t, bus: bus, subs: &countingBus{Bus: bus}, streams: &fakeStreams{t: t}, opened: time.Now()}
@@ -53,7 +52,6 @@ func openNode(t *testing.T, bus backplane.Bus, change ...func(*hub.Config)) *nod
 	return n
 }
 
-// end closes the hub, and checks that it has freed its resources.
 func (n *node) end() {
 	n.Close(context.Background())
 	if open := n.subs.open(); len(open) > 0 {
@@ -73,7 +71,7 @@ func (n *node) end() {
 	}
 }
 
-// join connects a client of the user, and joins the room.
+// join connects a client of the user and joins the room.
 func (n *node) join(name, user string, l hub.Lease, lastID string, change ...func(*fakeClient)) *fakeClient {
 	n.t.Helper()
 	conn, err := n.Connect(n.t.Context(), room.Name(name), room.UserID(user), l)
@@ -91,7 +89,6 @@ func (n *node) join(name, user string, l hub.Lease, lastID string, change ...fun
 	return c
 }
 
-// send sends a message as the user and returns its id.
 func (n *node) send(name, user, data string) string {
 	n.t.Helper()
 	id, err := n.Send(n.t.Context(), room.Name(name), hub.Draft{Event: "message", Data: []byte(data)}, room.UserID(user), "")
@@ -101,7 +98,7 @@ func (n *node) send(name, user, data string) string {
 	return id
 }
 
-// fakeStreams implements shared streams that deliver at once.
+// fakeStreams implements hub.Streams. Its streams deliver events immediately.
 type fakeStreams struct {
 	t *testing.T
 
@@ -120,7 +117,6 @@ func (s *fakeStreams) Stream(name string) hub.SharedStream {
 	return one
 }
 
-// last returns the newest stream.
 func (s *fakeStreams) last() *fakeStream {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -175,7 +171,7 @@ func (s *fakeStream) Detach(c hub.Client) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.clients[c.(*fakeClient)] {
-		s.of.t.Error("client detached that was not attached")
+		s.of.t.Error("client detached without being attached")
 	}
 	delete(s.clients, c.(*fakeClient))
 }
@@ -193,7 +189,7 @@ func (s *fakeStream) Release() {
 	select {
 	case <-s.slots:
 	default:
-		s.of.t.Error("slot released that was not reserved")
+		s.of.t.Error("slot released without being reserved")
 	}
 }
 
@@ -203,7 +199,7 @@ func (s *fakeStream) FanOutTime() time.Duration {
 	return s.of.fanOut
 }
 
-// fakeClient records the events that it receives, and checks them against the rules of the wire.
+// fakeClient records the events that it receives, and checks that they follow the protocol.
 type fakeClient struct {
 	node       *node
 	conn       *hub.Connection
@@ -212,10 +208,10 @@ type fakeClient struct {
 	mu      sync.Mutex // guards the fields below
 	text    []byte
 	view    view
-	holds   bool          // it takes nothing: each sent is called when it ends
-	waiting []func()      // the calls of sent that are due at its end
-	stalls  time.Duration // delay between its end and Leave
-	atEnd   func()        // called by End; must not take the lock of a room
+	holds   bool          // the client reads nothing, so sent callbacks are delayed until it ends
+	waiting []func()      // delayed sent callbacks
+	stalls  time.Duration // delay between the end of the client and the call of Leave
+	atEnd   func()        // called by End; must not lock a room
 	ended   stream.End
 }
 
@@ -240,21 +236,21 @@ func (c *fakeClient) SendThen(sent func(), events ...[]byte) {
 	}
 }
 
-// synced reports whether the client has its sync, or has ended.
+// synced reports whether the client has received its sync or has ended.
 func (c *fakeClient) synced() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.view.synced || c.ended != ""
 }
 
-// end returns the reason of the client's end, empty before it.
+// end returns the reason for which the client ended. It is empty before that.
 func (c *fakeClient) end() stream.End {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.ended
 }
 
-// End ends the client in its own goroutine, as a loop of package stream does.
+// End ends the client in another goroutine, as a loop of package stream does.
 func (c *fakeClient) End(why stream.End) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -293,8 +289,8 @@ func (c *fakeClient) endLocked(why stream.End) {
 	}()
 }
 
-// take returns the events since the last call in short form, without ids: their names, and their
-// data if it is short or the data of a message.
+// take returns the events since the last call in a short form without ids: the name of each event,
+// and its data if the data is short or belongs to a message.
 func (c *fakeClient) take() string {
 	synctest.Wait()
 	c.mu.Lock()

@@ -7,13 +7,14 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// flushLocked does the work that is due, and sets the timer for the next. Every change of a room
-// ends with this call. Its steps:
+// flushLocked does the work that is due, and sets the timer for the next deadline. Every change of
+// a room ends with this call. The steps are:
 //
 //  1. Remove the users whose grace period has ended.
-//  2. Note whether the room is in use.
-//  3. Publish the changes if the flush interval has ended.
-//  4. Set the timer: end of the flush interval, of a grace period, or of the age of the room.
+//  2. Record whether the room is in use.
+//  3. Publish the pending changes, if the flush interval has ended.
+//  4. Set the timer to the next deadline: the end of the flush interval, the end of a grace period,
+//     or the expiry of the unused room.
 func (c *counter) flushLocked(now time.Time) {
 	if c.closed {
 		return
@@ -27,7 +28,7 @@ func (c *counter) flushLocked(now time.Time) {
 	due := c.room.Due(now)
 	if c.hasNewsLocked(now) {
 		if c.inIntervalLocked(now) && c.room.Exceeds() {
-			c.publishLocked(now, false) // counts only from now on: no joiner waits for members
+			c.publishLocked(now, false) // sends only counts from now on, so no joiner has to wait for the members
 		}
 		if end := c.flushEndLocked(); !now.Before(end) {
 			c.publishLocked(now, true)
@@ -41,13 +42,14 @@ func (c *counter) flushLocked(now time.Time) {
 	}
 	if due.After(now) {
 		c.setTimerLocked(due.Sub(now))
-	} else { // nothing is due, or the room has expired, which its state reports
+	} else { // nothing is due, or the room has expired, as its state reports
 		c.stopTimerLocked()
 	}
 }
 
-// offerLocked makes an idle room a candidate for eviction again, and sets its timer again. Both
-// skip a room that is idle but not unused yet, for example while its log is read.
+// offerLocked makes an idle room a candidate for eviction again, and restarts its timer. Eviction
+// and the timer both skip an idle room that cannot be dropped yet, for example because its log is
+// being read.
 func (c *counter) offerLocked(now time.Time) {
 	if !c.idle.IsZero() {
 		c.setIdleLocked(c.idle)
@@ -55,14 +57,14 @@ func (c *counter) offerLocked(now time.Time) {
 	}
 }
 
-// publishLocked publishes the pending changes, in this order:
+// publishLocked publishes the pending changes in this order:
 //
-//  1. join, update and leave, unless the room sends counts only
-//  2. sync to all clients, if the member limit was crossed
-//  3. user count, if count is set and the number has changed
-//  4. snapshot, count and later messages to the joiners, which are then attached
+//  1. join, update and leave, unless the room sends only counts
+//  2. sync to all clients, if the room has crossed the member limit
+//  3. user count, if count is set and the user count has changed
+//  4. snapshot, user count and recent messages to the joiners, which are then attached
 //
-// With count set, it also starts the next flush interval.
+// If count is set, it also starts the next flush interval.
 func (c *counter) publishLocked(now time.Time, count bool) {
 	news := c.room.News(now)
 	id := c.position.String()
@@ -95,7 +97,6 @@ func (c *counter) publishLocked(now time.Time, count bool) {
 	}
 }
 
-// changedLocked adds a join or a leave to the totals, and queues the call of the host's hook.
 func (c *counter) changedLocked(change room.Change) {
 	switch change.Event {
 	case room.EventJoin:
@@ -107,8 +108,8 @@ func (c *counter) changedLocked(change room.Change) {
 }
 
 // admitLocked sends the snapshot to the joiners of this interval, and attaches them to the shared
-// stream. The snapshot is encoded once for all joiners. Only the id line differs, as each joiner
-// gets the snapshot at its own position:
+// stream. The snapshot is encoded once. Only the id lines differ, because each joiner receives the
+// snapshot at its own position:
 //
 //	id: position of the joiner     own
 //	sync                           shared
@@ -116,14 +117,14 @@ func (c *counter) changedLocked(change room.Change) {
 //	user count                     shared
 //	messages since that position   shared
 //
-// So the ids of a client never decrease.
+// This guarantees that the ids that a client receives never decrease.
 func (c *counter) admitLocked(snapshot []byte, count int) {
 	joiners := c.waits.joiners
 	sync := syncEvent("", snapshot).Append(nil)
 	number := countEvent("", count).Append(nil)
 	account, slow := c.shared.snapshots.start(len(sync), joiners)
 	for _, conn := range slow {
-		conn.client.Drop(stream.Slow) // a goodbye could hold the snapshot in memory for seconds
+		conn.client.Drop(stream.Slow) // a goodbye could keep the snapshot in memory for seconds
 	}
 	first := joiners[0].missed
 	missed := replayOf(nil, c.position.Epoch, c.waits.recent[first-c.waits.dropped:])

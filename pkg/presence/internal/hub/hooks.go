@@ -8,12 +8,12 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// maxHook is the limit of the queued calls of one hook, in bytes of their arguments.
+// maxHook is the maximum size of the queued calls of one hook, in bytes of their arguments.
 const maxHook = 64 << 20
 
-// hooks calls the hooks of the host program, one call at a time, in the order of the changes and
-// messages. No lock is held during a call. Each hook has its own limit on queued calls, so a slow
-// hook loses only its own calls.
+// hooks calls the hooks of the embedding program one at a time, in the order of the changes and
+// messages. No lock is held during a call. Each hook has its own queue limit, so calls to a slow
+// hook do not displace calls to other hooks.
 type hooks struct {
 	message func(room.Message)
 	join    func(string, room.Member)
@@ -24,11 +24,10 @@ type hooks struct {
 
 	mu      sync.Mutex // guards the fields below
 	waiting []call
-	busy    bool                  // run is running
+	busy    bool                  // the goroutine of run exists
 	queues  [hooksCount]hookQueue // by hook
 }
 
-// The hooks of a host program.
 const (
 	onMessage = iota
 	onJoin
@@ -38,9 +37,8 @@ const (
 
 var hookNames = [hooksCount]string{"OnMessage", "OnJoin", "OnLeave"}
 
-// hookQueue is the account of the queued calls of one hook.
 type hookQueue struct {
-	size    int  // bytes of its queued calls
+	size    int  // size of the queued calls, in bytes
 	dropped bool // a call was dropped since the last warning
 }
 
@@ -53,12 +51,11 @@ func newHooks(c Config, running *sync.WaitGroup) *hooks {
 	return &hooks{message: c.OnMessage, join: c.OnJoin, leave: c.OnLeave, warn: c.Warn, running: running}
 }
 
-// messageSent queues a call of OnMessage.
 func (h *hooks) messageSent(m room.Message) {
 	h.add(onMessage, len(m.Data), func() { h.message(m) })
 }
 
-// memberChanged queues a call of OnJoin or OnLeave.
+// memberChanged queues a call of OnJoin or OnLeave. It ignores updates.
 func (h *hooks) memberChanged(name room.Name, c room.Change) {
 	switch {
 	case c.Event == room.EventJoin && h.join != nil:
@@ -68,15 +65,15 @@ func (h *hooks) memberChanged(name room.Name, c room.Change) {
 	}
 }
 
-// add queues a call of the hook. size is the number of bytes of its arguments. add does not wait:
-// above the limit of the hook it drops the call.
+// add queues a call of the hook. size is the size of its arguments in bytes. If the queue limit of
+// the hook is reached, add drops the call instead of waiting.
 func (h *hooks) add(hook, size int, f func()) {
 	size += 256 // approximate size of the call itself
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	q := &h.queues[hook]
 	if q.size+size > maxHook {
-		q.dropped = true // run logs it: the caller holds locks
+		q.dropped = true // run logs the drop, because the caller of add holds locks
 		return
 	}
 	q.size += size
@@ -87,7 +84,7 @@ func (h *hooks) add(hook, size int, f func()) {
 	}
 }
 
-// run calls the queued hooks until the queue is empty.
+// run makes the queued calls until the queue is empty.
 func (h *hooks) run() {
 	for {
 		h.mu.Lock()
@@ -100,16 +97,16 @@ func (h *hooks) run() {
 		}
 		for i, c := range calls {
 			c.f()
-			calls[i] = call{} // frees its arguments
+			calls[i] = call{} // free the arguments
 			if h.called(c) {
-				h.warn.Warn(context.Background(), "hook too slow: calls dropped", "hook", hookNames[c.hook])
+				h.warn.Warn(context.Background(), "hook calls dropped: hook too slow", "hook", hookNames[c.hook])
 			}
 		}
 	}
 }
 
-// called removes a finished call from the account of its hook. It reports whether calls of the hook
-// were dropped since the last report.
+// called subtracts a finished call from the queue size of its hook. It reports whether calls were
+// dropped since the last report.
 func (h *hooks) called(c call) (dropped bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

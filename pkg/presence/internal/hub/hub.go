@@ -9,18 +9,18 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// Hub runs the live rooms of one node, with their members, connections and messages. [Open] creates
-// it. Its methods are safe for concurrent use.
+// Hub runs the live rooms of one node. [Open] creates a Hub. Its methods are safe for concurrent
+// use.
 type Hub struct {
 	shared
 	rooms       rooms
 	lastMessage atomic.Uint64 // number of this node's last message
 	draining    atomic.Bool
-	closed      chan struct{} // closed when the hub has ended
-	cancel      []func()      // end the subscriptions to commands and bans
+	closed      chan struct{} // closed when the hub has shut down
+	cancel      []func()      // cancel the subscriptions to commands and bans
 }
 
-// note passes the state of a room to the registry. A room that has expired is dropped.
+// note passes the state of a room to the registry. It drops the room if it has expired.
 func (h *Hub) note(l *live, s state) {
 	h.rooms.unused.note(l, s)
 	if s.expired && h.rooms.drop(l) {
@@ -28,16 +28,16 @@ func (h *Hub) note(l *live, s state) {
 	}
 }
 
-// unsubscribe ends the subscription of a dropped room. The caller holds no lock.
+// unsubscribe cancels the subscription of a dropped room. The caller must not hold a lock.
 func (l *live) unsubscribe() {
-	l.opening.Do(func() {}) // waits until the opening has ended
+	l.opening.Do(func() {}) // wait for a concurrent opening
 	if l.cancel != nil {
 		l.cancel()
 	}
 }
 
-// open returns a room. If there is none it creates and subscribes one. The error is [ErrDraining],
-// [ErrTooManyRooms], or that of the backplane.
+// open returns the room. If the room does not exist, open creates and subscribes it. The error is
+// [ErrDraining], [ErrTooManyRooms], or a backplane error.
 func (h *Hub) open(ctx context.Context, name room.Name) (*live, error) {
 	l, evicted, err := h.rooms.get(name, func(l *live) {
 		l.start(name, &h.shared, func() { h.note(l, l.wake()) })
@@ -60,16 +60,16 @@ func (h *Hub) open(ctx context.Context, name room.Name) (*live, error) {
 	return l, nil
 }
 
-// openTime is the maximum time in which the backplane must open a room or read a gap.
+// openTime is the timeout of the backplane calls that open a room or read a gap.
 const openTime = 2 * time.Second
 
-// subscribe opens the room in this order, so that no message is missed:
+// subscribe opens the room. Its order ensures that no message is missed:
 //
-//  1. It subscribes to the messages of the room.
-//  2. It reads the epoch, and the position of the last message.
-//  3. If the subscription lost messages meanwhile, it reads them from the log.
+//  1. Subscribe to the messages of the room.
+//  2. Read the epoch, and the position of the last message.
+//  3. If the subscription has lost messages since, read them from the log.
 func (h *Hub) subscribe(ctx context.Context, l *live) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), openTime) // other callers wait for the room too
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), openTime) // other callers wait for the same room
 	defer cancel()
 	end, err := h.config.Bus.Subscribe(l.name, backplane.Handler{
 		Entry: func(e backplane.Entry) { h.note(l, l.receive(e)) },
@@ -78,7 +78,7 @@ func (h *Hub) subscribe(ctx context.Context, l *live) error {
 	if err != nil {
 		return engineError(err)
 	}
-	epoch := h.epoch() // from now on the engine calls Lost when the epoch changes
+	epoch := h.epoch() // the subscription calls Lost if the epoch changes later
 	last, err := h.config.Bus.Last(ctx, l.name)
 	if err != nil {
 		end()
@@ -91,34 +91,34 @@ func (h *Hub) subscribe(ctx context.Context, l *live) error {
 	return nil
 }
 
-// repair reads the gaps of a room whose subscription may have lost messages. It does not wait.
+// repair reads the gaps of a room whose subscription may have lost messages. It does not block.
 func (h *Hub) repair(l *live) {
 	g := l.interrupt(h.epoch())
 	if g == nil {
 		return
 	}
-	go func() { // ends when the log has answered, unless messages were lost meanwhile
+	go func() { // ends when the gaps have been read
 		for g != nil {
 			g = h.readGap(l, *g)
 		}
 	}()
 }
 
-// readGap reads a gap and publishes its messages. It returns the next gap, or nil.
+// readGap reads a gap and publishes its messages. It returns the next gap, if there is one.
 func (h *Hub) readGap(l *live, g gap) *gap {
 	ctx, cancel := context.WithTimeout(context.Background(), openTime)
 	defer cancel()
 	entries, complete, err := h.config.Bus.Read(ctx, l.name, g.after)
 	if err != nil {
-		h.config.Warn.Warn(ctx, "message log not read: clients get reset", "err", err)
+		h.config.Warn.Warn(ctx, "message log read failed: sending reset events", "err", err)
 	}
 	s, next := l.repair(g, entries, complete && err == nil)
 	h.note(l, s)
 	return next
 }
 
-// find returns a room. The error is [ErrNotInRoom] if there is none, or [ErrDraining]: the members
-// of a draining hub are leaving, and this node does not know where they reconnect.
+// find returns the room. The error is [ErrNotInRoom] if the room does not exist on this node. It is
+// [ErrDraining] if the hub is draining, because the members then reconnect to other nodes.
 func (h *Hub) find(name room.Name) (*live, error) {
 	if h.draining.Load() {
 		return nil, ErrDraining

@@ -22,7 +22,7 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// Hubs on one bus deliver each other's messages in one order, and apply each other's commands.
+// Hubs on one bus deliver each other's messages in the same order, and apply each other's commands.
 func TestHubsOnOneBus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory()
@@ -51,8 +51,8 @@ func TestHubsOnOneBus(t *testing.T) {
 	})
 }
 
-// A ban is a row of the table. All nodes remove the user, and refuse it until the ban ends. So does
-// a node that starts later.
+// All nodes remove a banned user and reject it until the ban ends, including a node that starts
+// after the ban.
 func TestBanOnAllNodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory()
@@ -100,8 +100,8 @@ func TestBanOnAllNodes(t *testing.T) {
 	})
 }
 
-// A command of one node finds a member on another node: it updates its info and removes it. A room
-// is listed once, with the connections of all nodes.
+// A command reaches members on other nodes: it updates their info and removes them. Rooms lists a
+// room once, with the connections of all nodes.
 func TestCommandsReachAllNodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory()
@@ -139,7 +139,7 @@ func TestCommandsReachAllNodes(t *testing.T) {
 	})
 }
 
-// A renewal extends the user's streams on all nodes, in the rooms that the new token may join. It
+// A renewal extends the user's streams on all nodes, in the rooms that the new token allows. It
 // never shortens a lease.
 func TestRenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -169,8 +169,8 @@ func TestRenewal(t *testing.T) {
 	})
 }
 
-// Positions may have gaps. A client that resumes from any position still gets exactly the later
-// messages.
+// A client that resumes from any position receives exactly the later messages, even if the
+// positions have gaps.
 func TestResumeWithGaps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, backplanetest.Gaps(memory()))
@@ -202,7 +202,8 @@ func TestResumeWithGaps(t *testing.T) {
 	})
 }
 
-// A slow log blocks no other client: clients join and leave, and counts are sent.
+// A slow log does not block clients that need no replay: they can join and leave, and receive
+// counts.
 func TestSlowLogBlocksNoClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := &slowBus{Bus: memory(), delay: time.Second}
@@ -214,7 +215,7 @@ func TestSlowLogBlocksNoClient(t *testing.T) {
 		var wait sync.WaitGroup
 		wait.Go(func() { n.send("lobby", "alice", "2") })
 		var bob *fakeClient
-		wait.Go(func() { bob = n.join("lobby", "bob", hub.Lease{}, first) }) // reads the log
+		wait.Go(func() { bob = n.join("lobby", "bob", hub.Lease{}, first) }) // waits for the log
 		synctest.Wait()
 		start := time.Now()
 		carol := n.join("lobby", "carol", hub.Lease{}, "")
@@ -224,14 +225,14 @@ func TestSlowLogBlocksNoClient(t *testing.T) {
 		}
 		carol.Drop(stream.Closed)
 		wait.Wait()
-		// Message 2 arrives after bob's replay was read, before or after the join.
+		// Message 2 arrives after the log was read for bob, either before or after the join.
 		if got := bob.take(); !strings.HasPrefix(got, "message:1 ") || strings.Count(got, "message:2") != 1 {
 			t.Errorf("bob got %q", got)
 		}
 	})
 }
 
-// A client whose replay is read also gets the messages that arrive meanwhile, once and in order.
+// A client also receives the messages that arrive while its replay is read, once and in order.
 func TestMessagesDuringReplay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := &slowBus{Bus: memory()}
@@ -239,7 +240,7 @@ func TestMessagesDuringReplay(t *testing.T) {
 		n.join("lobby", "alice", hub.Lease{}, "")
 		first := n.send("lobby", "alice", "0")
 		n.send("lobby", "alice", "1")
-		for _, late := range []bool{false, true} { // the log is read before or after the messages arrive
+		for _, late := range []bool{false, true} { // read the log before or after the messages arrive
 			slow.set(time.Second, late)
 			var bob *fakeClient
 			var wait sync.WaitGroup
@@ -264,15 +265,15 @@ func TestMessagesDuringReplay(t *testing.T) {
 	})
 }
 
-// An append that fails gives its slot back exactly once, also if the message was appended
-// nevertheless. No later message waits or is lost.
+// A failed append releases its slot exactly once, even if the log has accepted the message. No
+// later message blocks or is lost.
 func TestFailedAppends(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := &slowBus{Bus: memory()}
 		n := openNode(t, slow)
 		alice := n.join("lobby", "alice", hub.Lease{}, "")
 		alice.take()
-		for range 100 { // more than there are slots
+		for range 100 { // more messages than slots
 			slow.fail(backplane.ErrUnavailable, true)
 			if _, err := n.Send(t.Context(), "lobby", hub.Draft{Event: "message", Data: []byte("0")}, "alice", ""); !errors.Is(err, backplane.ErrUnavailable) {
 				t.Fatal(err)
@@ -295,7 +296,7 @@ func TestFailedAppends(t *testing.T) {
 	})
 }
 
-// After the log was recreated, every client gets reset and then the new messages.
+// If the log is recreated, every client receives reset and then the new messages.
 func TestNewEpoch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory()
@@ -318,22 +319,22 @@ func TestNewEpoch(t *testing.T) {
 	})
 }
 
-// The epoch of an id is never newer than its position. Otherwise a client that resumes with the id
-// would miss messages silently.
+// The epoch of an id is never newer than its position. Otherwise a client that resumes from the id
+// would miss messages without a reset.
 func TestEpochChangesMeanwhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := &slowBus{Bus: memory()}
 		bus := &epochBus{Bus: slow, epoch: "00000000aa"}
 		n := openNode(t, bus)
-		bus.atSubscribe = "00000000bb" // the log is recreated after the room was created
+		bus.atSubscribe = "00000000bb" // recreate the log after the room is created
 		n.join("lobby", "watcher", hub.Lease{}, "")
 		id := n.send("lobby", "alice", "1")
 		n.send("lobby", "alice", "2")
 		if got := n.join("lobby", "bob", hub.Lease{}, id).take(); !strings.HasPrefix(got, "message:2") {
-			t.Errorf("resume with an id of this epoch: got %q, want message 2", got)
+			t.Errorf("resume with an id of the current epoch: got %q, want message 2", got)
 		}
 		if got := n.join("lobby", "bob", hub.Lease{}, "00000000aa-1").take(); !strings.HasPrefix(got, "reset") {
-			t.Errorf("resume with an id of the epoch before: got %q, want a reset", got)
+			t.Errorf("resume with an id of the previous epoch: got %q, want a reset", got)
 		}
 
 		slow.set(time.Second, false)
@@ -349,8 +350,8 @@ func TestEpochChangesMeanwhile(t *testing.T) {
 	})
 }
 
-// Messages that the subscription lost are read from the log. Clients get each once and in order. If
-// the log does not have them, the clients get reset.
+// If a subscription loses messages, the hub reads them from the log, and clients receive each
+// message once and in order. If the log no longer contains them, the clients receive reset.
 func TestLostMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := &epochBus{Bus: memory(), epoch: "00000000aa"}
@@ -379,7 +380,7 @@ func TestLostMessages(t *testing.T) {
 		if got := alice.take(); got != `reset:{"reason":"history"} message:6 message:7` {
 			t.Errorf("the log lost message 5: got %q", got)
 		}
-		for range 10 { // each loses more messages than half of the slots
+		for range 10 { // each interruption loses more messages than half of the slots
 			bus.interrupt(true)
 			for range 40 {
 				n.send("lobby", "alice", "8")
@@ -397,7 +398,7 @@ func TestLostMessages(t *testing.T) {
 	})
 }
 
-// Messages that are lost while a gap is read are read as well.
+// A repair also recovers the messages that are lost while it reads a gap.
 func TestLostDuringRepair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := &slowBus{Bus: memory()}
@@ -410,7 +411,7 @@ func TestLostDuringRepair(t *testing.T) {
 		n.send("lobby", "alice", "2")
 		slow.set(time.Second, false)
 		alice.take()
-		bus.interrupt(false) // the log is read, and answers after a second
+		bus.interrupt(false) // starts a read of the log that takes a second
 		synctest.Wait()
 		slow.set(0, false)
 		n.send("lobby", "alice", "3")
@@ -426,7 +427,8 @@ func TestLostDuringRepair(t *testing.T) {
 	})
 }
 
-// A slow hook drops its own calls above its limit, and no call of another hook. Calls are in order.
+// A slow hook drops its own calls above its limit, but no calls of other hooks. Calls keep their
+// order.
 func TestSlowHook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		free := make(chan struct{})
@@ -445,10 +447,10 @@ func TestSlowHook(t *testing.T) {
 			c.OnLeave = func(_ string, m room.Member, _ room.Reason) { members = append(members, "-"+string(m.ID)) }
 		})
 		large := `"` + strings.Repeat("x", 1<<20) + `"`
-		for range 100 { // 100 MiB: more than the queue of a hook may hold
+		for range 100 { // 100 MiB, more than the queue limit of a hook
 			n.send("lobby", "alice", large)
 		}
-		for range 5000 { // fill the space to the limit
+		for range 5000 { // fill the remaining space of the queue
 			n.send("lobby", "alice", "0")
 		}
 		var want []string
@@ -466,10 +468,10 @@ func TestSlowHook(t *testing.T) {
 		close(free)
 		synctest.Wait()
 		if fmt.Sprint(members) != fmt.Sprint(want) {
-			t.Errorf("calls of the hooks that are not slow: got %v, want %v", members, want)
+			t.Errorf("calls of the other hooks: got %v, want %v", members, want)
 		}
 		if messages < 60 || messages > 65 {
-			t.Errorf("%d calls of the slow hook, want 60 to 65: its limit is 64 MiB", messages)
+			t.Errorf("%d calls of the slow hook, want 60 to 65 (limit 64 MiB)", messages)
 		}
 		if got := log.String(); strings.Count(got, "calls dropped") != 1 || !strings.Contains(got, "hook=OnMessage") {
 			t.Errorf("logged %q, want one warning of calls dropped by OnMessage", got)
@@ -477,8 +479,8 @@ func TestSlowHook(t *testing.T) {
 	})
 }
 
-// Replays that clients do not take hold at most the limit in messages: above it, the oldest end. No
-// replay ends as long as the log holds all of their messages.
+// The replay budget bounds the memory of unsent replays. If it is exceeded, the oldest replays end.
+// No replay ends while the log contains the messages of all replays.
 func TestReplayBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory(), func(c *hub.Config) { c.MaxReplay = 1 << 20 })
@@ -491,12 +493,12 @@ func TestReplayBudget(t *testing.T) {
 		stuck := func(id string) {
 			held = append(held, n.join("lobby", "bob", hub.Lease{}, id, func(c *fakeClient) { c.holds = true }))
 		}
-		for range 6 { // of the same messages
+		for range 6 { // all of the same messages
 			stuck(first)
 		}
 		time.Sleep(time.Second)
 		if n := countEnded(held); n != 0 {
-			t.Fatalf("%d replays ended, want 0: the log holds their messages", n)
+			t.Fatalf("%d replays ended, want 0: the log contains their messages", n)
 		}
 		second := n.send("lobby", "alice", "0")
 		for range 9 {
@@ -513,7 +515,7 @@ func TestReplayBudget(t *testing.T) {
 	})
 }
 
-// An entry of the log without bytes is no message of a hub, and is skipped.
+// A log entry without data is skipped, because it is not a message of a hub.
 func TestEmptyEntry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory()
@@ -524,7 +526,7 @@ func TestEmptyEntry(t *testing.T) {
 		}
 		n.send("lobby", "alice", "1")
 		c := n.join("lobby", "bob", hub.Lease{}, first, func(c *fakeClient) { c.holds = true })
-		time.Sleep(time.Second) // the replay counts after 100 ms
+		time.Sleep(time.Second) // a replay counts after 100 ms
 		if got := c.take(); !strings.HasPrefix(got, "message:1 sync") {
 			t.Errorf("got %q", got)
 		}
@@ -543,7 +545,7 @@ func countEnded(clients []*fakeClient) (n int) {
 	return n
 }
 
-// Close delivers the accepted messages to the clients, and accepts no other.
+// Close delivers the accepted messages to the clients, and rejects later messages.
 func TestCloseWaitsForMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := &slowBus{Bus: memory()}
@@ -567,7 +569,7 @@ func TestCloseWaitsForMessages(t *testing.T) {
 	})
 }
 
-// Two hubs with different clocks each have their own grace periods and leases.
+// Each hub measures grace periods with its own clock.
 func TestSeparateClocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus, frozen := memory(), &stoppedClock{}
@@ -597,8 +599,8 @@ func TestSeparateClocks(t *testing.T) {
 	})
 }
 
-// A room that waits to be dropped has one goroutine, however long it waits. Many rooms may wait at
-// once, if all of their users left at once.
+// A room that waits to be dropped uses one goroutine at most. Otherwise many rooms, whose users
+// left at the same time, would use many goroutines.
 func TestDropUsesOneGoroutine(t *testing.T) {
 	n := openNode(t, memory(), func(c *hub.Config) { c.RoomAge = time.Second })
 	n.send("lobby", "alice", "1")
@@ -611,14 +613,14 @@ func TestDropUsesOneGoroutine(t *testing.T) {
 	})
 }
 
-// A room that was due is not dropped if it has received a message since.
+// A room is not dropped at its expiry if it has received a message since.
 func TestLateDrop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory())
 		n.send("lobby", "alice", "1")
 		time.Sleep(30 * time.Second)
 		if n.Drop("lobby") {
-			t.Error("room dropped before its age")
+			t.Error("room dropped before it expired")
 		}
 		n.expectRooms("lobby")
 		time.Sleep(time.Minute)

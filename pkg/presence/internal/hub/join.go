@@ -8,15 +8,15 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// join counts the connection, and publishes the new count. The client gets its events in this
+// join counts the connection and publishes the new count. The client receives its events in this
 // order:
 //
-//  1. retry, and reset or the replay: at once
-//  2. snapshot and count: at once if the snapshot is small and no member change is pending,
+//  1. retry, and reset or the replay: immediately
+//  2. snapshot and count: immediately if the snapshot is small and no member change is pending,
 //     otherwise at the end of the flush interval
 //  3. the messages since step 1
 //
-// The pending member change may be the join of this very user.
+// The pending member change may be the join of the same user.
 func (c *counter) join(conn *Connection, u room.User, r resumption) (state, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -33,13 +33,13 @@ func (c *counter) join(conn *Connection, u room.User, r resumption) (state, erro
 	c.room.Join(conn.id, u, now)
 	greeting := c.greetLocked(conn, r)
 	c.shared.running.Add(1)
-	if c.inIntervalLocked(now) && c.admitAtOnceLocked(conn, greeting, now) {
+	if c.inIntervalLocked(now) && c.admitNowLocked(conn, greeting, now) {
 		c.shared.conns.enter(conn, true)
 	} else {
 		if greeting != nil {
 			conn.client.Send(greeting)
 		}
-		c.shared.conns.enter(conn, false) // under the lock, so that no kick and no Close misses it
+		c.shared.conns.enter(conn, false) // under the room's lock, so that neither Kick nor Close can miss it
 		w := c.waitsLocked()
 		w.joiners = append(w.joiners, joiner{conn, c.position.String(), w.next()})
 	}
@@ -47,9 +47,9 @@ func (c *counter) join(conn *Connection, u room.User, r resumption) (state, erro
 	return c.stateSinceLocked(before, now), nil
 }
 
-// greetLocked returns the first events of a client: retry (the time before it reconnects), and
-// reset if messages are lost to it. If there is a replay, it sends retry and the replay itself, and
-// returns nil.
+// greetLocked returns the first events of a client: retry (the delay before the client reconnects),
+// and reset if the client has lost messages. If there is a replay, greetLocked sends retry and the
+// replay, and returns nil.
 func (c *counter) greetLocked(conn *Connection, r resumption) (greeting []byte) {
 	greeting = AppendRetry(make([]byte, 0, 256), time.Second, 3*time.Second)
 	switch {
@@ -65,21 +65,22 @@ func (c *counter) greetLocked(conn *Connection, r resumption) (greeting []byte) 
 	return greeting
 }
 
-// admitAtOnceLocked admits a joiner within a flush interval: it sends the greeting and a snapshot
-// of its own, and attaches the joiner to the shared stream. It sends nothing and returns false
+// admitNowLocked admits a joiner before the flush interval ends. It sends the greeting and a
+// snapshot encoded for this joiner, and attaches the joiner to the shared stream. It sends nothing
+// and returns false
 //
 //   - if the snapshot is large, or
-//   - if a member change is pending: the joiner would receive that change twice.
+//   - if a member change is pending, because the joiner would receive that change twice.
 //
-// The joiner may now hold a count that no other client holds. If the room changes back before the
-// next count, that count equals the last one. Then ahead makes sure that it is published:
+// The joiner may then have a count that no other client has. If the room returns to the published
+// count before the next flush, the flag ahead ensures that this count is published again:
 //
 //	time          shared stream       joiner
 //	0 ms          count 4
 //	10 ms                             count 5, as the fifth connection
 //	20 ms         another leaves
 //	50 ms         count 4 (ahead)     count 4
-func (c *counter) admitAtOnceLocked(conn *Connection, greeting []byte, now time.Time) bool {
+func (c *counter) admitNowLocked(conn *Connection, greeting []byte, now time.Time) bool {
 	c.room.Expire(now)
 	if !c.room.Counting() && (c.room.HasNews(now) || c.room.MembersExceed(maxSnapshot)) {
 		return false
@@ -97,7 +98,6 @@ func (c *counter) admitAtOnceLocked(conn *Connection, greeting []byte, now time.
 	return true
 }
 
-// leave removes the connection from the count.
 func (c *counter) leave(conn *Connection, why room.Reason) state {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -112,7 +112,7 @@ func (c *counter) leave(conn *Connection, why room.Reason) state {
 	return c.stateSinceLocked(before, now)
 }
 
-// dropJoinerLocked removes a joiner. It reports whether the connection was a joiner.
+// dropJoinerLocked removes the connection from the joiners. It reports whether it was a joiner.
 func (c *counter) dropJoinerLocked(conn *Connection) bool {
 	w := c.waits
 	if w == nil {
@@ -127,7 +127,6 @@ func (c *counter) dropJoinerLocked(conn *Connection) bool {
 	return true
 }
 
-// remove removes the user, and ends all its connections in the room.
 func (c *counter) remove(user room.UserID, why stream.End) state {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -138,14 +137,13 @@ func (c *counter) remove(user room.UserID, why stream.End) state {
 	return c.stateSinceLocked(before, now)
 }
 
-// has reports whether the user is a member.
 func (c *counter) has(user room.UserID) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.room.Has(user)
 }
 
-// update replaces the info of a member. It reports whether the user is a member.
+// update replaces the info of a member. It returns false if the user is not a member.
 func (c *counter) update(user room.UserID, info []byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -156,8 +154,8 @@ func (c *counter) update(user room.UserID, info []byte) bool {
 	return here
 }
 
-// wake is called by the timer: at the end of a flush interval, of a grace period, or of the age of
-// an unused room.
+// wake is called by the timer at the end of a flush interval, at the end of a grace period, or when
+// an unused room expires.
 func (c *counter) wake() state {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -166,7 +164,7 @@ func (c *counter) wake() state {
 	return c.stateSinceLocked(before, now)
 }
 
-// members returns a page of the members, and the counts of the same moment.
+// members returns a page of the members, and the counts at that moment.
 func (c *counter) members(after room.UserID, limit int) (p Page) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -178,11 +176,10 @@ func (c *counter) members(after room.UserID, limit int) (p Page) {
 // Page is a page of the members of a room.
 type Page struct {
 	Connections, Users int           // of the whole room
-	Members            []room.Member // sorted by id; owned by the caller, never nil
-	More               bool          // more members follow
+	Members            []room.Member // sorted by id, owned by the caller, never nil
+	More               bool          // further members follow
 }
 
-// sizes returns the numbers of connections and users.
 func (c *counter) sizes() (connections, users int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -12,13 +12,13 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// A client gets expiring after its sync, and at most once for each second in which its lease ends.
+// A client receives expiring only after its sync, and at most once per expiry second.
 func TestExpiring(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory())
 		end := time.Now().Truncate(time.Second).Add(20 * time.Second)
 		n.join("lobby", "alice", hub.Lease{}, "")
-		bob := n.join("lobby", "bob", hub.Lease{SID: "s", Expires: end}, "") // waits for its sync
+		bob := n.join("lobby", "bob", hub.Lease{SID: "s", Expires: end}, "") // waits for its sync until the interval ends
 		if got := bob.take(); got != "" {
 			t.Fatalf("within the flush interval bob got %q, want no event", got)
 		}
@@ -42,8 +42,8 @@ func TestExpiring(t *testing.T) {
 	})
 }
 
-// A renewal applies to one user, and to the rooms that its patterns match. A lease without an end
-// stays without an end.
+// A renewal applies to one user, and only in rooms that its patterns match. It never sets an expiry
+// on a lease that has none.
 func TestRenewalScope(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory())
@@ -73,22 +73,22 @@ func TestRenewalScope(t *testing.T) {
 		}
 		time.Sleep(30 * time.Minute)
 		if synctest.Wait(); renewed.end() != "" {
-			t.Errorf("stream renewed for an hour: ended %q after 32 minutes", renewed.end())
+			t.Errorf("stream renewed for one hour: ended %q after 32 minutes", renewed.end())
 		}
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
 		if doc.end() != "" || endless.end() != "" {
-			t.Errorf("streams renewed without an end: ended %q and %q", doc.end(), endless.end())
+			t.Errorf("streams without an expiry: ended %q and %q", doc.end(), endless.end())
 		}
 		if carol.end() != "" || renewed.end() != hub.EndExpired {
-			t.Errorf("carol's stream without an end: ended %q; her stream with an end: ended %q, want %q",
+			t.Errorf("carol's stream without an expiry: ended %q, want no end; with an expiry: ended %q, want %q",
 				carol.end(), renewed.end(), hub.EndExpired)
 		}
 	})
 }
 
-// A sign-out ends the streams of its session only, including those that are about to be counted. A
-// renewal moves streams to its session.
+// A sign-out ends only the streams of its session, including streams that are not counted yet. A
+// renewal moves streams to the session of the new token.
 func TestSignOutOfOneSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory())
@@ -107,7 +107,7 @@ func TestSignOutOfOneSession(t *testing.T) {
 		}
 		synctest.Wait()
 		if a.end() != hub.EndSignedOut || b.end() != "" || late.end() != hub.EndSignedOut {
-			t.Errorf("ended: %q of the session, %q of another session, %q about to be counted", a.end(), b.end(), late.end())
+			t.Errorf("ended: %q in the session, %q in another session, %q in the session but not counted yet", a.end(), b.end(), late.end())
 		}
 
 		if err := n.Renew(t.Context(), "alice", room.Patterns{"*"}, hub.Lease{Session: "c"}, "b"); err != nil {
@@ -128,7 +128,7 @@ func TestSignOutOfOneSession(t *testing.T) {
 	})
 }
 
-// An ended connection has no timer. It frees its slot once, however often Leave is called.
+// A closed connection has no timer. It releases its slot only once, even if Leave is called twice.
 func TestEndedConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		clock := &stoppedClock{}
@@ -163,7 +163,7 @@ func TestEndedConnection(t *testing.T) {
 	})
 }
 
-// The reason of a leave is the reason for which the last connection ended.
+// The reason of a leave is the reason for which the user's last connection closed.
 func TestLeaveReasons(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got []string

@@ -11,7 +11,7 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// Open creates a hub and connects it to its backplane. [Hub.Close] ends it.
+// Open creates a hub and connects it to the backplane. Close the hub with [Hub.Close].
 func Open(c Config) (*Hub, error) {
 	if c.Clock == nil {
 		c.Clock = system{}
@@ -42,21 +42,21 @@ func Open(c Config) (*Hub, error) {
 	return h, nil
 }
 
-// unsubscribe ends the subscriptions to commands and bans.
 func (h *Hub) unsubscribe() {
 	for _, cancel := range h.cancel {
 		cancel()
 	}
 }
 
-// Close ends the hub. The hub accepts no message and no connection from now on. The messages that
-// it has accepted reach the clients. Then each client gets goodbye with reason draining.
+// Close shuts the hub down. From now on, the hub rejects messages and connections. It delivers the
+// messages that it has accepted, and then sends each client a goodbye with reason draining.
 //
-// Close returns when the last connection has ended and no hook runs. If ctx ends first, Close
-// returns its error, and the shutdown goes on in the background. A second call waits for the first.
+// Close returns when the last connection is closed and no hook is running. If ctx ends earlier,
+// Close returns its error, and the shutdown continues in the background. A second call waits for
+// the same shutdown.
 func (h *Hub) Close(ctx context.Context) error {
 	if h.draining.CompareAndSwap(false, true) {
-		go func() { // ends with the last connection: each has 2 s for its goodbye
+		go func() { // ends with the last connection; each has 2 s to send its goodbye
 			defer close(h.closed)
 			h.drain()
 		}()
@@ -69,12 +69,12 @@ func (h *Hub) Close(ctx context.Context) error {
 	}
 }
 
-// drain does the work of Close, in this order:
+// drain shuts the hub down in this order:
 //
-//  1. No room is created, and no message is accepted. Wait up to 2 s for the messages on their way.
-//  2. Close each room: its joiners are admitted, and nothing is published after that.
-//  3. Wait until all events are on their way to the clients. End the connections.
-//  4. Wait for the connections, the hooks and the repairs. End the subscriptions.
+//  1. Reject new rooms and messages. Wait up to 2 s for the messages in flight.
+//  2. Close each room. This admits its joiners. Nothing is published afterwards.
+//  3. Wait until all events are on their way to the clients. Then disconnect the clients.
+//  4. Wait for connections, hooks and repairs to end. Cancel the subscriptions.
 //  5. Close the streams, and the bus if the hub owns it.
 func (h *Hub) drain() {
 	h.rooms.close()
@@ -83,12 +83,12 @@ func (h *Hub) drain() {
 	defer cancel()
 	for _, l := range all {
 		select {
-		case <-l.settle(): // the log has delivered the messages on their way
+		case <-l.settle():
 		case <-late.Done():
 		}
 	}
 	for _, l := range all {
-		l.close() // nothing is published after this
+		l.close()
 	}
 	h.config.Streams.Drain()
 	h.conns.end(EndDraining)

@@ -14,9 +14,9 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// TestHubModel makes random joins, ends, messages, updates, kicks and losses of entries. Most of
-// them fall within a flush interval. After each quiet time every client must have the true count,
-// the members of the room and its last message.
+// TestHubModel performs random joins, disconnects, messages, updates, kicks and message losses.
+// Most of them happen within one flush interval. After each pause, every client must have the
+// correct count, the members of the room, and its last message.
 func TestHubModel(t *testing.T) {
 	for seed := range uint64(12) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -37,17 +37,17 @@ func TestHubModel(t *testing.T) {
 	}
 }
 
-// hubModel is one room with its clients.
+// hubModel holds a hub with one room, and its clients.
 type hubModel struct {
 	rnd     *rand.Rand
 	n       *node
 	bus     *epochBus
 	clients []*fakeClient
-	sent    int    // number of messages
-	last    string // the id of the last message
+	sent    int    // number of messages sent
+	last    string // id of the last message
 }
 
-// act takes one random step.
+// act performs one random step.
 func (m *hubModel) act() {
 	user := fmt.Sprint("u", m.rnd.IntN(9))
 	m.clients = slices.DeleteFunc(m.clients, func(c *fakeClient) bool { return c.end() != "" })
@@ -77,7 +77,8 @@ func (m *hubModel) act() {
 	}
 }
 
-// resume returns an id to resume with: none, the position of a client, or the last message's.
+// resume returns an id to resume from: none, the position of a client, or the id of the last
+// message.
 func (m *hubModel) resume() string {
 	if len(m.clients) == 0 || m.rnd.IntN(2) == 0 {
 		return []string{"", m.last}[m.rnd.IntN(2)]
@@ -88,10 +89,10 @@ func (m *hubModel) resume() string {
 	return c.view.position
 }
 
-// compare checks the hub and the views of all clients after a quiet time.
+// compare waits until nothing is pending, and then compares the hub with the views of all clients.
 func (m *hubModel) compare(t *testing.T) {
 	t.Helper()
-	time.Sleep(20 * time.Second) // grace periods, and the time after a crossing of the member limit
+	time.Sleep(20 * time.Second) // longer than a grace period, and than the minimum time of counts only
 	synctest.Wait()
 	m.clients = slices.DeleteFunc(m.clients, func(c *fakeClient) bool { return c.end() != "" })
 	page, err := m.n.Members("lobby", "", 1000)
@@ -132,7 +133,7 @@ func (m *hubModel) compare(t *testing.T) {
 	time.Sleep(time.Second)
 	for _, c := range m.clients {
 		if got := c.take(); got != "" {
-			t.Errorf("without a change %s got %q, want no event", c.user, got)
+			t.Errorf("%s got %q without a change, want no event", c.user, got)
 		}
 	}
 }

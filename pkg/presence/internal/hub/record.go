@@ -13,33 +13,33 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// Draft is a message to publish.
+// Draft is a message before the log has assigned its position and time.
 type Draft struct {
 	Event string          // a valid event name
-	From  *room.Sender    // nil: the server
+	From  *room.Sender    // nil if the server is the sender
 	Data  json.RawMessage // one compact JSON value
 }
 
-// record is a message in the log of the backplane. The log adds the position and the time, so the
-// event is built from the record when it is sent. A record is one line, and a part of the event's
-// data:
+// record is a message in the backplane's log. The log assigns the position and the time, so the hub
+// builds the event from the record when it sends the event. A record consists of a header line and
+// a part of the event's data:
 //
 //	1 4f0c…9a 17 37 chat message
 //	"from":{"id":"alice","name":"Alice"},"data":"hello"
 //
-// The line has these fields:
+// The header line has these fields:
 //
 //	1             version
 //	4f0c…9a       node that accepted the message
 //	17            number of the message on that node
-//	37            length of the sender's part in bytes; 0 without a sender
-//	chat message  event name: the rest of the line, which may have blanks
+//	37            length of the sender part in bytes; 0 without a sender
+//	chat message  event name: the rest of the line, which may contain spaces
 type record struct {
 	node   []byte
-	number uint64 // on that node; identifies the slot of the stream that the message holds
+	number uint64 // on that node; identifies the stream slot of the message
 	event  string
 	body   []byte // "from":…,"data":…
-	from   int    // length of "from":…, at the start of body; 0 without a sender
+	from   int    // length of "from":… at the start of body; 0 without a sender
 }
 
 const (
@@ -48,7 +48,7 @@ const (
 	dataName      = `"data":`
 )
 
-// newRecord returns the record of a message. Its data must be compact JSON.
+// newRecord encodes the record of a message. The data must be compact JSON.
 func newRecord(node string, number uint64, d Draft) []byte {
 	var from []byte
 	if d.From != nil {
@@ -62,7 +62,7 @@ func newRecord(node string, number uint64, d Draft) []byte {
 	return append(append(b, dataName...), d.Data...)
 }
 
-// parseRecord parses a record. The result refers to b.
+// parseRecord parses a record. The result shares memory with b.
 func parseRecord(b []byte) (r record, err error) {
 	line, body, _ := bytes.Cut(b, []byte("\n"))
 	version, rest, _ := bytes.Cut(line, []byte(" "))
@@ -70,7 +70,7 @@ func parseRecord(b []byte) (r record, err error) {
 	number, rest, _ := bytes.Cut(rest, []byte(" "))
 	from, event, whole := bytes.Cut(rest, []byte(" "))
 	if !whole || string(version) != recordVersion {
-		return record{}, fmt.Errorf("record version unknown: %.40q", line)
+		return record{}, fmt.Errorf("record version unknown (%.40q)", line)
 	}
 	r = record{node: node, event: eventName(event), body: body}
 	var failed, failed2 error
@@ -78,12 +78,12 @@ func parseRecord(b []byte) (r record, err error) {
 	r.from, failed2 = strconv.Atoi(string(from))
 	sender := r.from == 0 || r.from > len(fromName) && r.from <= len(body) && bytes.HasPrefix(body, []byte(fromName))
 	if failed != nil || failed2 != nil || !sender || !bytes.HasPrefix(body[r.from:], []byte(dataName)) {
-		return record{}, fmt.Errorf("record malformed: %.40q", line)
+		return record{}, fmt.Errorf("record malformed (%.40q)", line)
 	}
 	return r, nil
 }
 
-// eventName returns the name as a string. The most common name needs no allocation.
+// eventName converts the name to a string. It does not allocate for the most common name.
 func eventName(name []byte) string {
 	if string(name) == string(room.EventMessage) {
 		return string(room.EventMessage)
@@ -91,7 +91,7 @@ func eventName(name []byte) string {
 	return string(name)
 }
 
-// message returns the message with its sender, for a hook.
+// message returns the message of the record, including its sender, for a hook.
 func (r record) message(name room.Name, id string, at time.Time) (room.Message, error) {
 	m := room.Message{Room: string(name), ID: id, Event: r.event, At: timeOf(at),
 		Data: json.RawMessage(r.body[r.from+len(dataName):])}
@@ -102,10 +102,10 @@ func (r record) message(name room.Name, id string, at time.Time) (room.Message, 
 	return m, json.Unmarshal(r.body[len(fromName):r.from-1], m.From)
 }
 
-// timeOf returns the time of a message in its form on the wire.
+// timeOf returns the time of a message as it is sent to clients: in UTC, in whole milliseconds.
 func timeOf(at time.Time) time.Time { return at.UTC().Truncate(time.Millisecond) }
 
-// dataHead and dataTail append the data of an event before and after the record's body.
+// dataHead and dataTail append the parts of the event data before and after the record's body.
 func dataHead(b []byte, id string) []byte {
 	return append(append(append(b, `{"id":"`...), id...), `",`...)
 }
@@ -113,29 +113,28 @@ func dataTail(b []byte, at time.Time) []byte {
 	return append(timeOf(at).AppendFormat(append(b, `,"at":"`...), time.RFC3339Nano), `"}`...)
 }
 
-// messageEvent returns the event of a message.
 func messageEvent(id string, r record, at time.Time) stream.Event {
 	data := make([]byte, 0, len(r.body)+len(id)+64)
 	data = append(dataHead(data, id), r.body...)
 	return stream.Event{ID: id, Name: r.event, Data: dataTail(data, at)}
 }
 
-// piecesPerMessage is the number of pieces that replayOf appends for each message.
+// piecesPerMessage is the number of byte slices that replayOf appends for each message.
 const piecesPerMessage = 3
 
 // nothing is each piece of a malformed record.
 var nothing = []byte{}
 
-// replayOf appends the events of log entries in their form on the wire, in three pieces each:
+// replayOf appends the encoded events of log entries. Each event has three pieces:
 //
-//  1. the start, made for this replay,
-//  2. the body of the record, shared with the log,
-//  3. the end, made for this replay.
+//  1. the start, allocated for this replay
+//  2. the body of the record, shared with the log
+//  3. the end, allocated for this replay
 func replayOf(pieces [][]byte, epoch string, entries []backplane.Entry) [][]byte {
 	var buf []byte
 	for _, e := range entries {
 		r, err := parseRecord(e.Data)
-		if err != nil { // deliverLocked has logged it
+		if err != nil { // deliverLocked logs it
 			pieces = append(pieces, nothing, nothing, nothing)
 			continue
 		}

@@ -15,7 +15,8 @@ var drafts = []Draft{
 	{Event: "é 1 2", From: &room.Sender{ID: "<b>&"}, Data: []byte(`"\\n"`)},
 }
 
-// A record parses to the original message. Its replay has the same bytes as its live event.
+// A parsed record yields the original message. The replay of a record has the same bytes as its
+// live event.
 func TestRecord(t *testing.T) {
 	at := time.Date(2026, 11, 22, 18, 0, 6, 789_654_321, time.UTC)
 	for i, d := range drafts {
@@ -39,7 +40,7 @@ func TestRecord(t *testing.T) {
 	}
 }
 
-// parseRecord returns an error for bytes that are not a record. No bytes cause a panic.
+// parseRecord returns an error for malformed records. No input causes a panic.
 func FuzzRecord(f *testing.F) {
 	for i, d := range drafts {
 		f.Add(newRecord("4f0c", uint64(i), d))

@@ -15,7 +15,7 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// appendAs appends a message to the log, as another node.
+// appendAs appends a message to the log as if another node had sent it.
 func appendAs(t *testing.T, bus backplane.Bus, name room.Name, data string) {
 	t.Helper()
 	if _, _, err := bus.Append(t.Context(), name, "", []byte("1 another 1 0 message\n\"data\":"+data)); err != nil {
@@ -23,8 +23,9 @@ func appendAs(t *testing.T, bus backplane.Bus, name room.Name, data string) {
 	}
 }
 
-// The subscription may notice a new log after its first messages. Those are read from the log, and
-// follow the reset. There is one reset only, even if the log does not have all of them.
+// If the subscription notices a new log after the log's first messages, the clients receive one
+// reset and then those messages. There is only one reset even if the log no longer contains all of
+// them.
 func TestNewEpochWithMessages(t *testing.T) {
 	for _, cleared := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -40,11 +41,11 @@ func TestNewEpochWithMessages(t *testing.T) {
 			}
 			alice.take()
 			bus.mu.Lock()
-			bus.deaf = true
+			bus.lossy = true
 			bus.mu.Unlock()
 			appendAs(t, bus, "lobby", "1")
 			bus.mu.Lock()
-			bus.deaf = false
+			bus.lossy = false
 			bus.mu.Unlock()
 			bus.change("00000000bb")
 			n.send("lobby", "alice", "2")
@@ -55,15 +56,15 @@ func TestNewEpochWithMessages(t *testing.T) {
 	}
 }
 
-// A subscription may take effect while the room is opened, and then calls Lost. No client gets
-// reset. Messages between the position of the room and that moment are read from the log.
+// A subscription may call Lost while the room is being opened. No client receives reset, and the
+// messages after the position of the room are read from the log.
 func TestLostDuringOpening(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mem := memory()
 		bus := &hookedBus{Bus: mem}
 		slow := &slowBus{Bus: bus}
 		n := openNode(t, slow)
-		for range 200 { // more than the log holds
+		for range 200 { // more messages than the log keeps
 			appendAs(t, mem, "lobby", "0")
 		}
 		bus.last = func() (uint64, error) {
@@ -82,7 +83,7 @@ func TestLostDuringOpening(t *testing.T) {
 	})
 }
 
-// A joiner waits at most 2 s for a log that does not answer. Then it gets reset.
+// A joiner waits at most 2 s for a log that does not respond. Then it receives reset.
 func TestJoinWithoutLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, hungBus{memory()})
@@ -101,7 +102,7 @@ func TestJoinWithoutLog(t *testing.T) {
 	})
 }
 
-// hungBus has a Read that answers when its ctx ends, or after a minute.
+// hungBus is a Bus whose Read returns only when its context ends, or after a minute.
 type hungBus struct{ backplane.Bus }
 
 func (b hungBus) Read(ctx context.Context, _ room.Name, _ uint64) ([]backplane.Entry, bool, error) {
@@ -112,8 +113,8 @@ func (b hungBus) Read(ctx context.Context, _ room.Name, _ uint64) ([]backplane.E
 	return nil, false, errors.Join(backplane.ErrUnavailable, ctx.Err())
 }
 
-// Clients resume without a pause, from a log that takes one second to answer. The room keeps the
-// messages of that second only, not all of them.
+// If clients resume continuously from a log that takes one second per read, the room keeps the
+// recent messages of about one second, not all messages.
 func TestMessagesForResumersAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := &slowBus{Bus: memory()}
@@ -144,7 +145,7 @@ func TestMessagesForResumersAreBounded(t *testing.T) {
 		}
 		resumed.Wait()
 		time.Sleep(time.Second)
-		if most < 20 || most > 60 { // 20 are sent per second, and half of the recent ones may be unneeded
+		if most < 20 || most > 60 { // 20 are sent per second, and up to half of the kept ones may be obsolete
 			t.Errorf("the room kept %d messages, want 20 to 60", most)
 		}
 		if n := n.Recent("lobby"); n != 0 {
@@ -158,9 +159,9 @@ func TestKickWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := &hookedBus{Bus: memory(), row: func(deliver func()) {
 			go deliver()
-			time.Sleep(time.Millisecond) // deliver has begun
+			time.Sleep(time.Millisecond) // let deliver start
 		}}
-		busy := make(chan struct{}, 1) // full: the room blocks
+		busy := make(chan struct{}, 1) // while it is full, the room blocks
 		n := openNode(t, bus, func(c *hub.Config) {
 			c.Count = func(r *room.Room) int {
 				busy <- struct{}{}
@@ -188,7 +189,8 @@ func TestKickWaits(t *testing.T) {
 	})
 }
 
-// Replays that begin together and hold many times the limit are ended at once until they fit it.
+// If replays that start together exceed the limit many times over, a single review disconnects
+// enough clients to meet the limit.
 func TestReplaysFarAboveLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, copyingBus{memory()}, func(c *hub.Config) { c.MaxReplay = 100 << 10 })
@@ -206,7 +208,7 @@ func TestReplaysFarAboveLimit(t *testing.T) {
 	})
 }
 
-// copyingBus reads new copies of entries, like an engine whose log is not in this process.
+// copyingBus returns a copy of each entry, like an engine whose log is in another process.
 type copyingBus struct{ backplane.Bus }
 
 func (b copyingBus) Read(ctx context.Context, name room.Name, after uint64) ([]backplane.Entry, bool, error) {

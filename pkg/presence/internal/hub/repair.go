@@ -6,46 +6,47 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// gap is a part of the log that the subscription may have lost. It must be read from the log.
+// gap is a part of the log that the subscription may have missed.
 type gap struct {
-	after  uint64 // position of the last message before the gap
-	losses uint32 // counter.losses when the gap was found
-	anew   bool   // the log was recreated: the clients got reset, and need no other
+	after     uint64 // position of the last message before the gap
+	losses    uint32 // counter.losses when the gap was found
+	recreated bool   // the log was recreated, so the clients were already sent reset
 }
 
-// gapLocked returns the gap to read after an interruption.
+// gapLocked returns the gap that must be read after an interruption.
 func (c *counter) gapLocked() *gap {
-	g := &gap{c.position.Seq, c.losses, c.waits.anew}
-	c.waits.again, c.waits.anew = false, false
+	g := &gap{c.position.Seq, c.losses, c.waits.recreated}
+	c.waits.again, c.waits.recreated = false, false
 	return g
 }
 
-// interrupt notes that the subscription may have lost messages. If the epoch is another one, every
-// client gets reset. The next steps are:
+// interrupt records that the subscription may have lost messages. If the epoch has changed, every
+// client is sent reset. The next steps are:
 //
-//  1. interrupt returns the gap. From now on the room holds back messages of the subscription.
+//  1. interrupt returns the gap. From now on, receive holds back new messages.
 //  2. The caller reads the gap from the log.
-//  3. The caller calls repair, which publishes the messages of the gap and those held back.
+//  3. The caller calls repair, which publishes the messages of the gap, and then the held messages.
 //
-// If a gap is being read already, interrupt returns nil, and repair returns the next gap.
+// If another gap is already being read, interrupt returns nil, and the pending call of repair
+// returns the next gap.
 func (c *counter) interrupt(epoch string) *gap {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	anew := c.position.Epoch != epoch
+	recreated := c.position.Epoch != epoch
 	switch {
 	case c.closed:
 		return nil
-	case anew:
+	case recreated:
 		c.position = room.Position{Epoch: epoch}
 		c.resetLocked()
 	case !c.opened:
-		c.losses++ // the room has no client yet; open reports the loss
+		c.losses++ // the room has no client yet, and open reports the loss
 	}
 	if !c.opened {
 		return nil
 	}
 	w := c.waitsLocked()
-	w.anew = w.anew || anew
+	w.recreated = w.recreated || recreated
 	if w.repairing {
 		w.held, w.again = nil, true // the next gap includes the held messages
 		return nil
@@ -55,13 +56,13 @@ func (c *counter) interrupt(epoch string) *gap {
 	return c.gapLocked()
 }
 
-// resetLocked sends reset to all clients and joiners: messages are lost to them, and the next ones
-// follow the current position.
+// resetLocked sends reset to all clients and joiners, because they have lost messages. The next
+// messages follow the current position.
 func (c *counter) resetLocked() {
 	reset := resetEvent(c.position.String())
 	c.stream.Publish(reset, stream.Every)
 	c.losses++
-	for number := range c.pending { // their messages may never arrive; if they do, they need no slot
+	for number := range c.pending { // the message may never arrive; if it does, it needs no slot
 		if c.takePendingLocked(number) {
 			c.stream.Release()
 		}
@@ -78,12 +79,13 @@ func (c *counter) resetLocked() {
 	}
 }
 
-// repair publishes the messages of a gap, and then the messages that were held back.
+// repair publishes the messages of a gap, and then the messages held back since.
 //
-//   - If the log lacks messages of the gap, every client gets reset first.
-//   - If the log was recreated since, the entries belong to the old log and are dropped.
-//   - If there was another interruption, repair returns the next gap to read. The messages held
-//     back wait for it.
+//   - If the log does not have all messages of the gap, every client is sent reset first.
+//   - If the log was recreated after the gap was found, the entries belong to the old log and are
+//     dropped.
+//   - If the subscription was interrupted again, repair returns the next gap. The held messages are
+//     published after that gap.
 func (c *counter) repair(g gap, entries []backplane.Entry, complete bool) (state, *gap) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -91,7 +93,7 @@ func (c *counter) repair(g gap, entries []backplane.Entry, complete bool) (state
 	switch {
 	case g.losses != c.losses:
 		entries = nil
-	case !complete && !g.anew && !c.closed:
+	case !complete && !g.recreated && !c.closed:
 		c.resetLocked()
 	}
 	for _, e := range entries {

@@ -15,7 +15,7 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// The log may be ahead of the subscription. A client that resumes still gets each message once.
+// A client that resumes receives each message once, even if the log is ahead of the subscription.
 func TestLogAheadOfSubscription(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var queue []func()
@@ -44,7 +44,7 @@ func TestLogAheadOfSubscription(t *testing.T) {
 	})
 }
 
-// A client gets each message once, even if its replay has an entry that this version cannot parse.
+// A client receives each message once, even if this version cannot parse an entry of the replay.
 func TestLogAheadWithUnreadableEntry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var queue []func()
@@ -77,7 +77,7 @@ func TestLogAheadWithUnreadableEntry(t *testing.T) {
 	})
 }
 
-// A client that waits for its sync gets the messages since its own join after the sync.
+// A client that waits for its sync receives the messages since its join after the sync.
 func TestMessagesBeforeSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := &epochBus{Bus: memory(), epoch: "00000000aa"}
@@ -96,12 +96,13 @@ func TestMessagesBeforeSync(t *testing.T) {
 			t.Errorf("carol got %q", got)
 		}
 
-		// If the log is recreated meanwhile, the client gets reset, and sync at the new position.
+		// If the log is recreated before the sync, the client receives reset, and sync at the new
+		// position.
 		time.Sleep(time.Second)
 		n.join("lobby", "erin", hub.Lease{}, "")
 		frank := n.join("lobby", "frank", hub.Lease{}, "")
 		n.send("lobby", "alice", "3")
-		if err := n.clear("lobby"); err != nil { // the new log has none of these
+		if err := n.clear("lobby"); err != nil { // the new log contains none of these messages
 			t.Fatal(err)
 		}
 		bus.change("00000000bb")
@@ -113,8 +114,8 @@ func TestMessagesBeforeSync(t *testing.T) {
 	})
 }
 
-// A client gets reset instead of a replay if the log is recreated meanwhile, if the log cannot be
-// read, or if the history of the room is lost.
+// A client receives reset instead of a replay if the log is recreated during the read, if the log
+// cannot be read, or if the log no longer contains the messages.
 func TestReplayThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := &slowBus{Bus: memory()}
@@ -140,7 +141,7 @@ func TestReplayThatFails(t *testing.T) {
 		n.send("lobby", "alice", "3")
 		wait.Wait()
 		if got := bob.take(); !strings.HasPrefix(got, reset) || strings.Contains(got, "message") {
-			t.Errorf("log that is recreated meanwhile: got %q, want %q first and no message", got, reset)
+			t.Errorf("log recreated during the read: got %q, want %q first and no message", got, reset)
 		}
 		first = n.send("lobby", "alice", "4")
 		n.send("lobby", "alice", "5")
@@ -148,15 +149,15 @@ func TestReplayThatFails(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := n.join("lobby", "bob", hub.Lease{}, first).take(); !strings.HasPrefix(got, reset) {
-			t.Errorf("log that lacks messages: got %q, want %q first", got, reset)
+			t.Errorf("log without the messages: got %q, want %q first", got, reset)
 		}
 	})
 }
 
-// Three rules of a repair:
+// A repair follows three rules:
 //
-//   - If the gap cannot be read, every client gets reset.
-//   - Messages that were held back follow those of the gap.
+//   - If the gap cannot be read, every client receives reset.
+//   - Held messages are published after the messages of the gap.
 //   - If the log was recreated since, the entries of the old log are not published.
 func TestRepairThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -199,19 +200,19 @@ func TestRepairThatFails(t *testing.T) {
 		synctest.Wait()
 		slow.set(0, false)
 		n.send("lobby", "alice", "5")            // held back
-		if err := n.clear("lobby"); err != nil { // the new log has none of these
+		if err := n.clear("lobby"); err != nil { // the new log contains none of these messages
 			t.Fatal(err)
 		}
 		bus.change("00000000bb")
 		time.Sleep(2 * time.Second)
 		n.send("lobby", "alice", "6")
 		if got := alice.take(); got != `reset:{"reason":"history"} message:6` {
-			t.Errorf("log that is recreated meanwhile: got %q", got)
+			t.Errorf("log recreated during the read: got %q", got)
 		}
 	})
 }
 
-// An entry of the log that is not a message is not published.
+// A log entry that is not a message is not published.
 func TestUnreadableEntry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory()
@@ -228,8 +229,8 @@ func TestUnreadableEntry(t *testing.T) {
 	})
 }
 
-// Close refuses a client whose replay is being read. A client that waits for its sync gets the sync
-// before the goodbye.
+// Close rejects a client whose replay is being read. A client that waits for its sync receives the
+// sync before the goodbye.
 func TestCloseDuringJoins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := &slowBus{Bus: memory()}
@@ -260,7 +261,7 @@ func TestCloseDuringJoins(t *testing.T) {
 			t.Errorf("client that waits for its sync: got %q", got)
 		}
 		if c := n.Stats().Connections; c != 1 {
-			t.Errorf("%d connections after Close, want 1, that of bob", c)
+			t.Errorf("%d connections after Close, want only the connection of bob", c)
 		}
 		wait.Wait()
 		if _, err := n.Connect(t.Context(), "den", "erin", hub.Lease{}); !errors.Is(err, hub.ErrDraining) {

@@ -10,38 +10,39 @@ import (
 )
 
 const (
-	// replayPatience is the time after which an unsent replay counts. Most replays are sent at
-	// once. Counting each of their messages would cost more than sending it.
-	replayPatience = 100 * time.Millisecond
-	// messageCost is the overhead of a message in memory, in bytes.
+	// replayDelay is the time after which an unsent replay counts. Most replays are sent
+	// immediately, and counting their messages would cost more than sending them.
+	replayDelay = 100 * time.Millisecond
+	// messageCost is the memory overhead of a message in bytes.
 	messageCost = 200
 )
 
-// replays is the budget of replays: it limits the bytes of messages that unsent replays hold, over
+// replays is the replay budget. It limits the total size of the messages in unsent replays, over
 // all rooms. Without it, slow clients could keep any number of messages in memory that the log has
-// dropped meanwhile.
+// already dropped.
 //
-// A message counts once, however many replays hold it. Above the limit the oldest replays end, even
-// if the log still has their messages. The log has its own limit of the same size. So no replay
-// ends as long as the log holds all of these messages.
+// A message counts once, however many replays contain it. Above the limit, the clients with the
+// oldest replays are disconnected, even if the log still contains their messages. The log has the
+// same size limit. Therefore no client is disconnected while the log contains all messages of the
+// unsent replays.
 type replays struct {
 	limit int // bytes
 	clock Clock
 
 	mu       sync.Mutex    // guards the fields below
 	underWay list.List     // of *replay, the oldest first
-	holders  map[*byte]int // number of counted replays that hold each message, by holderID
-	bytes    int           // of the messages in holders
-	timer    Timer         // calls review; nil while every replay counts
+	holders  map[*byte]int // number of counted replays that contain each message, by holderID
+	bytes    int           // total size of the messages in holders
+	timer    Timer         // calls review; nil if every replay counts already
 }
 
-// replay is the account of one unsent replay.
+// replay tracks one unsent replay.
 type replay struct {
 	conn    *Connection
 	entries []backplane.Entry
 	since   time.Time
 	counted bool
-	element *list.Element // in replays.underWay; nil after the end
+	element *list.Element // in replays.underWay; nil after removal
 }
 
 // start adds a replay. entries must not be empty.
@@ -51,30 +52,30 @@ func (r *replays) start(conn *Connection, entries []backplane.Entry) *replay {
 	p := &replay{conn: conn, entries: entries, since: r.clock.Now()}
 	p.element = r.underWay.PushBack(p)
 	if r.timer == nil {
-		r.timer = r.clock.AfterFunc(replayPatience, r.review)
+		r.timer = r.clock.AfterFunc(replayDelay, r.review)
 	}
 	return p
 }
 
-// sent ends the account of a replay. A second call does nothing.
+// sent removes a replay that was sent or whose connection is closed. A second call does nothing.
 func (r *replays) sent(p *replay) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.removeLocked(p)
 }
 
-// review counts the replays that have been unsent for replayPatience. While they exceed the limit,
-// it ends the connections of the older half.
+// review counts the replays that have been unsent for replayDelay. While they exceed the limit, it
+// disconnects the clients with the older half of the replays.
 //
-// A connection has 2 s for its goodbye, but its replay stops counting at once. Otherwise the next
-// review would end further connections.
+// A client has 2 s to read its goodbye, but its replay stops counting immediately. Otherwise the
+// next review would disconnect more clients than necessary.
 func (r *replays) review() {
 	r.mu.Lock()
 	now := r.clock.Now()
 	counted, waiting := 0, false
 	for e := r.underWay.Front(); e != nil; e = e.Next() {
 		p := e.Value.(*replay)
-		if !p.counted && now.Sub(p.since) < replayPatience {
+		if !p.counted && now.Sub(p.since) < replayDelay {
 			waiting = true
 			break
 		}
@@ -93,7 +94,7 @@ func (r *replays) review() {
 	}
 	r.timer = nil
 	if waiting {
-		r.timer = r.clock.AfterFunc(replayPatience, r.review)
+		r.timer = r.clock.AfterFunc(replayDelay, r.review)
 	}
 	r.mu.Unlock()
 	for _, conn := range slow {
@@ -114,9 +115,9 @@ func (r *replays) countLocked(p *replay) {
 	}
 }
 
-// holderID identifies the bytes of an entry by their address. A message of the memory log is in
-// memory once, so all replays have the same address. Entries without bytes are no messages, and
-// count as one.
+// holderID identifies the data of an entry by its address. The memory log keeps each message in
+// memory once, so all replays of a message have the same address. Entries without data are not
+// messages, and all of them count as one.
 func holderID(e backplane.Entry) *byte {
 	if len(e.Data) == 0 {
 		return nil
@@ -142,7 +143,6 @@ func (r *replays) removeLocked(p *replay) {
 	p.entries = nil
 }
 
-// close stops the timer.
 func (r *replays) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

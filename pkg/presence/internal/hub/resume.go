@@ -12,20 +12,21 @@ import (
 
 // resumption is the result of reading the log for a client that resumes.
 type resumption struct {
-	reading bool // the caller is in waits.readers; join removes it
-	reset   bool // messages are lost to the client
+	reading bool // the client is in waits.readers until join removes it
+	reset   bool // the client has lost messages
 	entries []backplane.Entry
-	pieces  [][]byte // the replay of the entries
-	after   uint64   // position of the last entry, or of the client
-	recent  int      // number of the first recent message that arrived meanwhile
-	losses  uint32   // counter.losses when reading began
+	pieces  [][]byte // the entries as encoded events
+	after   uint64   // position of the last entry, or of the client if there are no entries
+	recent  int      // number of the first recent message that arrived during the read
+	losses  uint32   // counter.losses at the start of the read
 }
 
-// readTime is the maximum time that a joiner waits for the log. Then it gets reset.
+// readTime is the maximum time that a joiner waits for the log. After that, it is sent reset.
 const readTime = 2 * time.Second
 
-// resume reads the messages after lastID from the log. It holds no lock meanwhile, as the log may
-// be slow. The counter keeps the messages that arrive meanwhile. The caller must call join next.
+// resume reads the messages after lastID from the log. The log may be slow, so resume holds no lock
+// during the read. The counter keeps the messages that arrive during the read. The caller must call
+// join next.
 func (c *counter) resume(ctx context.Context, lastID string) (r resumption) {
 	if lastID == "" {
 		return r
@@ -48,7 +49,7 @@ func (c *counter) resume(ctx context.Context, lastID string) (r resumption) {
 	defer cancel()
 	entries, complete, err := c.shared.config.Bus.Read(ctx, c.name, last.Seq)
 	if err != nil && !errors.Is(err, context.Canceled) {
-		c.shared.config.Warn.Warn(ctx, "message log not read: a client gets reset", "err", err)
+		c.shared.config.Warn.Warn(ctx, "message log read failed: sending a reset event", "err", err)
 	}
 	if r.reset = err != nil || !complete; !r.reset && len(entries) > 0 {
 		r.entries, r.after = entries, entries[len(entries)-1].Position
@@ -57,24 +58,24 @@ func (c *counter) resume(ctx context.Context, lastID string) (r resumption) {
 	return r
 }
 
-// endReadingLocked removes the caller from the readers, and completes the replay. The log and the
-// subscription are not in step, so there are two cases:
+// endReadingLocked removes the client from the readers and completes its replay. The result of the
+// read may be ahead of the subscription or behind it:
 //
-//	              read from the log   recent messages   replay
-//	log ahead     1 2 3 4             2 3               1 2 3, as 4 will be published
-//	log behind    1 2                 2 3 4             1 2 3 4
+//	                  read from the log   recent messages   replay
+//	read is ahead     1 2 3 4             2 3               1 2 3, as 4 will be published
+//	read is behind    1 2                 2 3 4             1 2 3 4
 func (c *counter) endReadingLocked(r *resumption) {
 	if !r.reading {
 		return
 	}
 	w := c.waits
-	at, _ := slices.BinarySearch(w.readers, r.recent) // sorted, because the numbers grow
+	at, _ := slices.BinarySearch(w.readers, r.recent) // sorted, because the numbers increase
 	w.readers = slices.Delete(w.readers, at, at+1)
 	defer c.endWaitsLocked()
 	if r.reset = r.reset || r.losses != c.losses; r.reset {
 		return
 	}
-	// Cut the entries that the subscription has not delivered yet.
+	// Drop the entries that the subscription has not delivered yet.
 	n := len(r.entries)
 	for n > 0 && r.entries[n-1].Position > c.position.Seq {
 		n--

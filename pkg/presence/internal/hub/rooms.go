@@ -11,35 +11,35 @@ import (
 )
 
 // rooms is the registry of the live rooms: those in use, and those kept for their history. It
-// creates, finds and evicts rooms. A room does not know its registry.
+// creates, finds and evicts rooms. A room does not know the registry.
 type rooms struct {
 	limit int
 
-	mu     sync.Mutex          // guards live and closed; taken before the mutex of a counter
-	live   map[room.Name]*live // kept while draining: connections still leave
+	mu     sync.Mutex          // guards live and closed; acquired before the mutex of a counter
+	live   map[room.Name]*live // kept during draining, because connections still leave
 	closed bool                // no room is created
 
 	unused unused
 }
 
-// live is a room of the registry.
+// live is a room in the registry.
 type live struct {
 	counter
 	opening sync.Once
-	noted   uint32        // number of the newest state noted; guarded by unused.mu
-	element *list.Element // in unused.rooms, nil while in use; guarded by unused.mu
-	failed  *error        // error of the opening; nil on success
-	cancel  func()        // ends the subscription; nil before it
+	noted   uint32        // number of the newest state passed to note; guarded by unused.mu
+	element *list.Element // in unused.rooms; nil if the room is in use; guarded by unused.mu
+	failed  *error        // error of opening the room; nil on success
+	cancel  func()        // cancels the subscription; nil before the room is subscribed
 }
 
-// unused lists the unused rooms, ordered by time: the room that has been unused longest is first.
+// unused lists the unused rooms. The least recently used room is first.
 type unused struct {
-	mu    sync.Mutex // guards rooms, and live.noted and live.element; taken last
+	mu    sync.Mutex // guards rooms, live.noted and live.element; acquired last
 	rooms list.List  // of *live
 }
 
-// note moves an unused room to the end of the list, and removes a room in use. States may arrive
-// out of order: note ignores a state that is older than the newest one.
+// note moves an unused room to the end of the list, and removes a room in use from it. States may
+// arrive out of order, so note ignores a state that is older than the newest one.
 func (u *unused) note(r *live, s state) {
 	if !s.changed {
 		return
@@ -56,7 +56,7 @@ func (u *unused) note(r *live, s state) {
 	}
 }
 
-// first returns the room that has been unused longest, or nil.
+// first returns the least recently used of the unused rooms, or nil.
 func (u *unused) first() *live {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -79,9 +79,9 @@ func (u *unused) removeLocked(r *live) {
 	}
 }
 
-// get returns a room. If there is none it creates one, whose counter init starts. At the limit get
-// evicts the room that has been unused longest, and returns it as well. The error is [ErrDraining]
-// or [ErrTooManyRooms].
+// get returns the room. If it does not exist, get creates it, and init starts its counter. If the
+// room limit is reached, get evicts the least recently used room and returns it too. The error is
+// [ErrDraining] or [ErrTooManyRooms].
 func (r *rooms) get(name room.Name, init func(*live)) (l, evicted *live, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -105,15 +105,15 @@ func (r *rooms) get(name room.Name, init func(*live)) (l, evicted *live, err err
 	return l, evicted, nil
 }
 
-// evictLocked drops the room that has been unused longest, and returns it. It returns nil if all
-// rooms are in use.
+// evictLocked drops the least recently used room and returns it. It returns nil if all rooms are in
+// use.
 func (r *rooms) evictLocked() *live {
 	for {
 		l := r.unused.first()
 		if l == nil {
 			return nil
 		}
-		r.unused.remove(l) // also if it is in use again: its next state adds it back
+		r.unused.remove(l) // even if the room is in use again: its next state will add it back
 		if l.closeUnused(false) {
 			delete(r.live, l.name)
 			return l
@@ -121,7 +121,8 @@ func (r *rooms) evictLocked() *live {
 	}
 }
 
-// drop removes a room that has been unused for Config.RoomAge. It reports whether it removed it.
+// drop removes a room that has been unused for Config.RoomAge. It returns false if the room must
+// stay or was already removed.
 func (r *rooms) drop(l *live) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -133,7 +134,7 @@ func (r *rooms) drop(l *live) bool {
 	return true
 }
 
-// discard removes a room whose opening failed.
+// discard removes a room that could not be opened.
 func (r *rooms) discard(l *live) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -144,14 +145,13 @@ func (r *rooms) discard(l *live) {
 	l.close()
 }
 
-// find returns a room, or nil.
 func (r *rooms) find(name room.Name) *live {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.live[name]
 }
 
-// all returns the rooms with names greater than after, sorted by name.
+// all returns the rooms with a name greater than after, sorted by name.
 func (r *rooms) all(after string) []*live {
 	r.mu.Lock()
 	var all []*live
@@ -165,14 +165,13 @@ func (r *rooms) all(after string) []*live {
 	return all
 }
 
-// size returns the number of rooms.
 func (r *rooms) size() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.live)
 }
 
-// close stops the creation of rooms.
+// close makes get reject the creation of rooms.
 func (r *rooms) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -12,8 +12,8 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// A room whose last member was removed is kept until the connections of that member have ended.
-// Until then it does not expire, and is not evicted at the room limit.
+// A room whose last member was removed stays until that member's connections are closed. Until then
+// it does not expire, and is not evicted if the room limit is reached.
 func TestRemovedMemberKeepsRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory(), func(c *hub.Config) { c.RoomAge, c.MaxRooms = time.Second, 1 })
@@ -22,16 +22,16 @@ func TestRemovedMemberKeepsRoom(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := n.Connect(t.Context(), "den", "carol", hub.Lease{}); !errors.Is(err, hub.ErrTooManyRooms) {
-			t.Errorf("second room while the connection has not ended: got %v, want %v", err, hub.ErrTooManyRooms)
+			t.Errorf("second room while the connection is open: got %v, want %v", err, hub.ErrTooManyRooms)
 		}
 		time.Sleep(1500 * time.Millisecond)
 		if rooms := n.Stats().Rooms; rooms != 1 {
-			t.Errorf("%d rooms before the end of the connection, want 1", rooms)
+			t.Errorf("%d rooms while the connection is open, want 1", rooms)
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if s := n.Stats(); s.Rooms != 0 || s.Connections != 0 {
-			t.Errorf("%d rooms and %d connections after the end of the connection, want 0 and 0", s.Rooms, s.Connections)
+			t.Errorf("%d rooms and %d connections after the connection closed, want 0 and 0", s.Rooms, s.Connections)
 		}
 		conn, err := n.Connect(t.Context(), room.Name("den"), "carol", hub.Lease{})
 		if err != nil {
@@ -41,8 +41,7 @@ func TestRemovedMemberKeepsRoom(t *testing.T) {
 	})
 }
 
-// Eviction skips a room while the connection of a removed member has not ended. After its end the
-// room is a candidate again.
+// A room can be evicted again as soon as the connections of its removed member are closed.
 func TestRemovedMemberFreesRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory(), func(c *hub.Config) { c.MaxRooms = 1 })
@@ -51,14 +50,14 @@ func TestRemovedMemberFreesRoom(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := n.Connect(t.Context(), "den", "carol", hub.Lease{}); !errors.Is(err, hub.ErrTooManyRooms) {
-			t.Errorf("second room while the connection has not ended: got %v, want %v", err, hub.ErrTooManyRooms)
+			t.Errorf("second room while the connection is open: got %v, want %v", err, hub.ErrTooManyRooms)
 		}
 		time.Sleep(3 * time.Second)
 		n.join("den", "carol", hub.Lease{}, "")
 	})
 }
 
-// Rooms are listed in pages, each room with its own counts. Rooms without a user are left out.
+// Rooms are listed in pages, each room with its own counts. Rooms without users are omitted.
 func TestRoomsInPages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory())

@@ -9,16 +9,16 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// sendTime is the maximum time that a message waits for a slot and for the log.
+// sendTime is the maximum time that a message waits for a stream slot and for the log.
 const sendTime = 2 * time.Second
 
-// Send appends the message to the log of the room and returns its id. From the log it reaches every
+// Send appends the message to the room's log and returns its id. The log delivers it to every
 // client of the room. sender is the sending user, or empty for the server. key is the idempotency
-// key, or empty: if the sender has used the key in this room within two minutes, Send returns the
-// id of that earlier message.
+// key, or empty. If the sender has used the same key in this room within the last two minutes, Send
+// returns the id of the earlier message.
 //
-// The error is [ErrBanned], [ErrBusy], [ErrTooManyRooms], [ErrDraining], that of ctx, or that of
-// the backplane. If the log failed or was too slow, the message may be delivered nevertheless.
+// The error is [ErrBanned], [ErrBusy], [ErrTooManyRooms], [ErrDraining], an error of ctx, or a
+// backplane error. If the log failed or was too slow, the message may still be delivered.
 func (h *Hub) Send(ctx context.Context, name room.Name, d Draft, sender room.UserID, key string) (id string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, sendTime, ErrBusy)
 	defer cancel()
@@ -36,7 +36,7 @@ func (h *Hub) Send(ctx context.Context, name room.Name, d Draft, sender room.Use
 		number := h.lastMessage.Add(1)
 		if err := l.expect(number, sender); err != nil {
 			l.stream.Release()
-			if errors.Is(err, errClosed) { // the room was dropped meanwhile: open a new one
+			if errors.Is(err, errClosed) { // the room was dropped in between: open it again
 				continue
 			}
 			return "", err
@@ -45,13 +45,14 @@ func (h *Hub) Send(ctx context.Context, name room.Name, d Draft, sender room.Use
 	}
 }
 
-// append appends the message to the log. number is the number under which it holds its slot.
+// append appends the message to the log. number identifies the stream slot of the message.
 func (h *Hub) append(ctx context.Context, l *live, d Draft, sender room.UserID, key string, number uint64) (id string, err error) {
 	if key != "" {
-		key = string(sender) + "\x00" + key // a user id has no control character
+		key = string(sender) + "\x00" + key // unambiguous, because a user id contains no control character
 	}
-	// Read the epoch before the append. If the log is recreated meanwhile, a client that resumes
-	// with the old epoch gets reset. With the new epoch, the position could be another message's.
+	// Read the epoch before the append. If the log is recreated in between, the id has the old
+	// epoch, and a client that resumes with it is sent reset. With the new epoch, the id could
+	// belong to another message.
 	epoch := h.epoch()
 	position, duplicate, err := h.config.Bus.Append(ctx, l.name, key, newRecord(h.node, number, d))
 	if err != nil || duplicate {

@@ -5,23 +5,22 @@ import (
 	"sync/atomic"
 )
 
-// shared is the state that all rooms use. It knows no room.
+// shared is the state that all rooms use. It does not know the rooms.
 type shared struct {
 	config    Config
-	node      string // this process: 128 random bits in hex
+	node      string // id of this process: 128 random bits in hex
 	conns     connections
 	bans      bans
 	replays   replays
 	snapshots snapshots
 	hooks     *hooks
 	totals    totals
-	running   sync.WaitGroup // counted connections, the goroutine of hooks, repairs
+	running   sync.WaitGroup // counts connections in rooms, the goroutine of hooks, and repairs
 }
 
-// epoch returns the current epoch of the message log.
 func (s *shared) epoch() string { return s.config.Bus.Status().Epoch }
 
-// totals are the totals of [Stats].
+// totals holds the counters behind the totals of [Stats].
 type totals struct {
 	joins, leaves, messages, counts, snapshots, resets atomic.Uint64
 }

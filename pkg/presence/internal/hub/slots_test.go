@@ -17,8 +17,9 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// A message that is refused, or whose key is known, gives its slot back. A key belongs to one user.
-func TestSlotsOfRefusedMessages(t *testing.T) {
+// A message releases its slot if it is rejected or if its idempotency key is already known. Users
+// do not share keys.
+func TestRejectedMessagesReleaseSlots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory())
 		alice := n.join("lobby", "alice", hub.Lease{}, "")
@@ -35,7 +36,7 @@ func TestSlotsOfRefusedMessages(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range 100 { // more than there are slots
+		for range 100 { // more messages than slots
 			if _, err := send("bob", "2"); !errors.Is(err, hub.ErrBanned) {
 				t.Fatalf("message of a banned user: got %v, want %v", err, hub.ErrBanned)
 			}
@@ -52,8 +53,8 @@ func TestSlotsOfRefusedMessages(t *testing.T) {
 	})
 }
 
-// A message may wait for its slot until its room ends. If the room was dropped, the message goes to
-// the new room. If the hub closes, the message is refused.
+// A room may be dropped while a message waits for a slot. The message is then sent to the new room.
+// If the hub closes instead, the message is rejected.
 func TestRoomEndsBeforeSlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := &slowBus{Bus: memory()}
@@ -67,7 +68,7 @@ func TestRoomEndsBeforeSlot(t *testing.T) {
 		wait.Go(func() { n.send("lobby", "alice", "2") })
 		time.Sleep(1500 * time.Millisecond)
 		if rooms := n.Stats().Rooms; rooms != 0 {
-			t.Errorf("%d rooms after the age of the room, want 0", rooms)
+			t.Errorf("%d rooms after the room expired, want 0", rooms)
 		}
 		for range cap(s.slots) {
 			s.Release()
@@ -78,7 +79,7 @@ func TestRoomEndsBeforeSlot(t *testing.T) {
 		}
 
 		slow.set(time.Second, false)
-		wait.Go(func() { n.send("lobby", "alice", "3") }) // on its way to the log
+		wait.Go(func() { n.send("lobby", "alice", "3") }) // waits for the log
 		synctest.Wait()
 		s = n.streams.last()
 		for range cap(s.slots) - 1 {
@@ -99,8 +100,8 @@ func TestRoomEndsBeforeSlot(t *testing.T) {
 	})
 }
 
-// A message on its way to the log keeps its slot and its room, even if a message of another node
-// with the same number arrives.
+// A message that waits for the log keeps its slot and its room, even if a message with the same
+// number arrives from another node.
 func TestMessageKeepsSlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory()
@@ -110,12 +111,12 @@ func TestMessageKeepsSlot(t *testing.T) {
 		var wait sync.WaitGroup
 		wait.Go(func() { a.send("lobby", "alice", "1") })
 		synctest.Wait()
-		b.send("lobby", "bob", "2") // also the first message of its node
+		b.send("lobby", "bob", "2") // has number 1 on its node, too
 		if n := len(a.streams.last().slots); n != 1 {
-			t.Errorf("%d slots are taken, want 1", n)
+			t.Errorf("%d slots reserved, want 1", n)
 		}
 		if _, err := a.Connect(t.Context(), "den", "carol", hub.Lease{}); !errors.Is(err, hub.ErrTooManyRooms) {
-			t.Errorf("second room while a message of the first is on its way: got %v, want %v", err, hub.ErrTooManyRooms)
+			t.Errorf("second room while a message of the first waits for the log: got %v, want %v", err, hub.ErrTooManyRooms)
 		}
 		wait.Wait()
 
@@ -124,7 +125,7 @@ func TestMessageKeepsSlot(t *testing.T) {
 		wait.Go(func() { a.Send(t.Context(), "lobby", hub.Draft{Event: "message", Data: []byte("3")}, "alice", "") })
 		synctest.Wait()
 		if _, err := a.Connect(t.Context(), "den", "carol", hub.Lease{}); !errors.Is(err, hub.ErrTooManyRooms) {
-			t.Errorf("second room while a message of the first is on its way: got %v, want %v", err, hub.ErrTooManyRooms)
+			t.Errorf("second room while a message of the first waits for the log: got %v, want %v", err, hub.ErrTooManyRooms)
 		}
 		wait.Wait()
 		slow.fail(nil, false)
@@ -136,8 +137,8 @@ func TestMessageKeepsSlot(t *testing.T) {
 	})
 }
 
-// Only the node that accepted a message calls OnMessage. A hook that is fast enough misses no call,
-// however many bytes there are in total.
+// Only the node that accepted a message calls OnMessage. A hook that is fast enough receives every
+// call, however large the total size of the messages is.
 func TestHooksOfOneNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := backplane.NewMemory(backplane.MemoryConfig{Messages: 10, Age: time.Minute, Bytes: 64 << 20})
@@ -158,8 +159,8 @@ func TestHooksOfOneNode(t *testing.T) {
 	})
 }
 
-// The room that has been unused longest is evicted. A message starts that time again. Rooms in use
-// are not evicted.
+// The least recently used room is evicted. A message counts as a use. Rooms with users are not
+// evicted.
 func TestEviction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory(), func(c *hub.Config) { c.MaxRooms = 3 })
@@ -177,7 +178,7 @@ func TestEviction(t *testing.T) {
 			t.Errorf("fourth room with three in use: got %v, want %v", err, hub.ErrTooManyRooms)
 		}
 		if c := n.Stats().Connections; c != 3 {
-			t.Errorf("%d connections have a slot, want 3", c)
+			t.Errorf("%d connections hold a slot, want 3", c)
 		}
 		last.Drop(stream.Closed)
 		time.Sleep(10 * time.Second)
@@ -192,7 +193,7 @@ func TestEviction(t *testing.T) {
 	})
 }
 
-// expectRooms checks the subscriptions to rooms.
+// expectRooms checks that the hub is subscribed to exactly these rooms.
 func (n *node) expectRooms(names ...room.Name) {
 	n.t.Helper()
 	synctest.Wait()
@@ -202,7 +203,7 @@ func (n *node) expectRooms(names ...room.Name) {
 	}
 }
 
-// A room whose opening failed leaves no resources. The next caller opens it.
+// A room that cannot be opened leaves no resources behind. The next caller opens it again.
 func TestFailedOpening(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := &hookedBus{Bus: memory(), last: func() (uint64, error) { return 0, errors.New("no leader") }}
@@ -212,7 +213,7 @@ func TestFailedOpening(t *testing.T) {
 		}
 		n.expectRooms()
 		if c := n.Stats().Connections; c != 0 {
-			t.Errorf("%d connections have a slot, want 0", c)
+			t.Errorf("%d connections hold a slot, want 0", c)
 		}
 		bus.last = nil
 		n.join("lobby", "alice", hub.Lease{}, "")
@@ -220,8 +221,8 @@ func TestFailedOpening(t *testing.T) {
 	})
 }
 
-// A new room starts at the end of its log, even if messages arrive while it is opened. Earlier ids
-// resume, and ids never decrease.
+// A new room starts at the end of its log, even if messages arrive while it is opened. Clients can
+// resume from earlier ids, and ids never decrease.
 func TestRoomStartsAtLogEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		inner := memory()

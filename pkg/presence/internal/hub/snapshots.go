@@ -5,26 +5,26 @@ import (
 	"sync"
 )
 
-// snapshots is the budget of snapshots: it limits the bytes of the snapshots that joiners have not
-// taken yet, over all rooms. Each flush interval with joiners encodes one snapshot. It is in memory
-// once for all of them.
+// snapshots is the snapshot budget. It limits the total size of unsent snapshots, over all rooms. A
+// flush interval with joiners encodes one snapshot, which its joiners share.
 type snapshots struct {
 	limit int // bytes
 
-	mu       sync.Mutex // guards the fields below; taken under a counter's mutex
+	mu       sync.Mutex // guards the fields below; acquired under a counter's mutex
 	underWay list.List  // of *snapshot, the oldest first
-	bytes    int        // of all snapshots in underWay
+	bytes    int        // total size of the snapshots in underWay
 }
 
-// snapshot is the account of one unsent snapshot.
+// snapshot tracks one unsent snapshot.
 type snapshot struct {
 	size    int
-	to      map[*Connection]struct{} // joiners that have not taken it yet
-	element *list.Element            // in snapshots.underWay; nil when it no longer counts
+	to      map[*Connection]struct{} // joiners to which the snapshot was not sent yet
+	element *list.Element            // in snapshots.underWay; nil if the snapshot no longer counts
 }
 
-// start counts a snapshot for these joiners. Above the limit it returns the connections that the
-// caller must end: those of the older half of the snapshots. The newest is always sent.
+// start adds a snapshot for the joiners. If the limit is exceeded, it removes the older half of the
+// snapshots and returns their connections, which the caller must close. The newest snapshot is
+// always sent.
 func (s *snapshots) start(size int, joiners []joiner) (n *snapshot, slow []*Connection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -47,7 +47,8 @@ func (s *snapshots) start(size int, joiners []joiner) (n *snapshot, slow []*Conn
 	return n, slow
 }
 
-// sent notes that the client has taken the snapshot or has ended. A second call does nothing.
+// sent records that the snapshot was sent to the connection, or that the connection is closed. A
+// second call does nothing.
 func (s *snapshots) sent(n *snapshot, conn *Connection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -65,7 +66,6 @@ func (s *snapshots) removeLocked(n *snapshot) {
 	}
 }
 
-// held returns the number of unsent snapshots, and their bytes.
 func (s *snapshots) held() (count, bytes int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -2,29 +2,29 @@ package hub
 
 import "example.com/presence/pkg/presence/backplane"
 
-// Stats holds figures of this node. The current figures go up and down. The totals count from the
-// start of the hub.
+// Stats holds statistics of this node. Gauges are current values. Totals count since the hub was
+// opened.
 type Stats struct {
-	Connections int // current open streams
-	Users       int // current users with an open stream
-	Rooms       int // current rooms in memory: those in use, and those kept for their history
-	Bans        int // current bans
+	Connections int // gauge: open streams
+	Users       int // gauge: users with an open stream
+	Rooms       int // gauge: rooms in memory, including unused ones kept for their history
+	Bans        int // gauge: bans
 
-	Joins     uint64 // total users that joined a room and stayed until the end of the flush interval
-	Leaves    uint64 // total users counted in Joins that left
-	Messages  uint64 // total messages published to the clients of this node
-	Counts    uint64 // total user counts published
-	Snapshots uint64 // total snapshots encoded, for joiners and for crossings of the member limit
-	Resets    uint64 // total clients that could not resume
+	Joins     uint64 // total: joins published; a join that is canceled within its flush interval does not count
+	Leaves    uint64 // total: leaves published
+	Messages  uint64 // total: messages published to the clients of this node
+	Counts    uint64 // total: user counts published
+	Snapshots uint64 // total: snapshots encoded, for joiners and for rooms that crossed the member limit
+	Resets    uint64 // total: clients that could not resume
 
-	LogBytes int // current bytes of the memory log; 0 with another backplane
-	LogKeys  int // current idempotency keys of the memory log; 0 with another backplane
+	LogBytes int // gauge: size of the memory log in bytes; 0 with another backplane
+	LogKeys  int // gauge: idempotency keys in the memory log; 0 with another backplane
 
-	SnapshotsUnsent     int // current snapshots that clients have not taken yet
-	SnapshotBytesUnsent int // current bytes of these snapshots
+	SnapshotsUnsent     int // gauge: unsent snapshots
+	SnapshotBytesUnsent int // gauge: size of the unsent snapshots in bytes
 }
 
-// Stats returns the current figures.
+// Stats returns the current statistics of this node.
 func (h *Hub) Stats() Stats {
 	s := Stats{
 		Rooms:     h.rooms.size(),

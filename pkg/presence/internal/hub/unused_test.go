@@ -6,13 +6,14 @@ import (
 	"time"
 )
 
-// States of a room may be noted in any order. The newest counts. Their numbers wrap around.
+// States of a room may arrive in any order. The state with the highest number wins, even if the
+// numbers have wrapped around.
 func TestNotesOutOfOrder(t *testing.T) {
 	for _, first := range []uint32{0, math.MaxUint32 - 1} {
 		var u unused
 		r := &live{noted: first}
 		note := func(n uint32, idle time.Time) { u.note(r, state{changed: true, number: first + n, idle: idle}) }
-		note(2, time.Time{}) // in use
+		note(2, time.Time{}) // the room is in use
 		note(1, time.Unix(1, 0))
 		if u.first() != nil {
 			t.Errorf("first number %d: an old state replaced a newer one", first)

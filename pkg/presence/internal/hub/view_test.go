@@ -6,18 +6,18 @@ import (
 	"strings"
 )
 
-// view is the state of a room as a client knows it, built from its events only.
+// view is the state of a room that a client derives from its events.
 type view struct {
 	synced   bool
-	complete bool              // the client gets members
+	complete bool              // the client receives members
 	members  map[string]string // id → info
 	count    int
-	counted  bool   // it has a count
+	counted  bool   // the client has received a user count
 	position string // id of the last event
 	message  string // id of the last message
 }
 
-// add applies whole events. The error names the rule of the wire that an event breaks.
+// add applies complete events. The error names the protocol rule that an event violates.
 func (v *view) add(text string) error {
 	for block := range strings.SplitSeq(strings.TrimSuffix(text, "\n\n"), "\n\n") {
 		fields := map[string]string{}
@@ -32,7 +32,6 @@ func (v *view) add(text string) error {
 	return nil
 }
 
-// event applies one event.
 func (v *view) event(name, id string, data []byte) error {
 	if before, at := v.position, id; at != "" {
 		if name == "reset" && !sameEpoch(before, at) {

@@ -12,9 +12,9 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// This file builds the data of each event. The lines below were captured from the stream of the
-// second client of a room, without the id lines. The first block has no event: a browser applies
-// its retry and dispatches nothing.
+// This file builds the data of each event. The example below is the stream of the second client of
+// a room, without the id lines. The first block contains only the retry field, so a browser
+// dispatches no event for it.
 //
 //	retry: 1734
 //
@@ -36,7 +36,6 @@ import (
 //	data: {"id":"carol","name":"Carol","info":{},"connections":2,"users":2,"reason":"closed"}
 //	event: leave
 
-// changeEvent returns the event of a join, an update or a leave.
 func changeEvent(id string, r *room.Room, c room.Change) stream.Event {
 	e := stream.Event{ID: id, Name: string(c.Event)}
 	if c.Event == room.EventUpdate {
@@ -57,19 +56,17 @@ func changeEvent(id string, r *room.Room, c room.Change) stream.Event {
 	return e
 }
 
-// countEvent returns the event of the user count.
 func countEvent(id string, n int) stream.Event {
 	return stream.Event{ID: id, Name: string(room.EventCount), Data: strconv.AppendInt(nil, int64(n), 10)}
 }
 
-// syncEvent returns the event of a snapshot.
 func syncEvent(id string, snapshot []byte) stream.Event {
 	return stream.Event{ID: id, Name: string(room.EventSync), Data: snapshot}
 }
 
-// snapshotOf returns the snapshot of a room: the data of the sync event.
+// snapshotOf encodes the snapshot of a room: the data of the sync event.
 func snapshotOf(r *room.Room, heartbeat time.Duration) []byte {
-	if r.Counting() { // formatted by hand: in a large room each joiner has its own
+	if r.Counting() { // formatted by hand, because in a large room each joiner has its own snapshot
 		return fmt.Appendf(nil, `{"connections":%d,"users":%d,"complete":false,"heartbeat":%v}`,
 			r.Connections(), r.Users(), heartbeat.Seconds())
 	}
@@ -84,21 +81,21 @@ func snapshotOf(r *room.Room, heartbeat time.Duration) []byte {
 	return compact.Encode(sync)
 }
 
-// resetEvent returns the event that reports lost messages: those before this position.
+// resetEvent returns the event that reports that messages before this position were lost.
 func resetEvent(id string) stream.Event {
 	return stream.Event{ID: id, Name: string(room.EventReset), Data: []byte(`{"reason":"history"}`)}
 }
 
-// expiringEvent announces the expiry of a token: the seconds left, rounded up. It is for one client
-// only, so it has no id.
+// expiringEvent returns the event that announces the expiry of a token. It contains the seconds
+// left, rounded up. It has no id, because it is sent to one client only.
 func expiringEvent(left time.Duration) stream.Event {
 	in := (left + time.Second - 1) / time.Second
 	return stream.Event{Name: string(room.EventExpiring), Data: fmt.Appendf(nil, `{"in":%d}`, in)}
 }
 
-// AppendRetry appends the retry block, which sets the time after which a browser reconnects (WHATWG
-// HTML section 9.2.6). The time is random, from min to max, so that not all clients reconnect at
-// once after a restart.
+// AppendRetry appends the retry block, which sets the delay before a browser reconnects (WHATWG
+// HTML section 9.2.6). The delay is random, between min and max, so that after a restart not all
+// clients reconnect at the same time.
 func AppendRetry(b []byte, min, max time.Duration) []byte {
 	b = strconv.AppendInt(append(b, "retry: "...), (min + rand.N(max-min)).Milliseconds(), 10)
 	return append(b, "\n\n"...)
