@@ -250,8 +250,8 @@ func (r *Room) Due(now time.Time) time.Time {
 // wellBelowLimit reports whether the room has at most 80 % of its member limit.
 func (r *Room) wellBelowLimit() bool { return len(r.users)*10 <= r.config.MemberLimit*8 }
 
-// News returns the changes since the last call. It omits changes that cancel out, for example the
-// join and the leave of a user that has already left.
+// News returns the changes since the last call. It omits changes that cancel out, for example if a
+// user has joined and left since that call.
 func (r *Room) News(now time.Time) News {
 	var news News
 	for _, c := range r.pending {

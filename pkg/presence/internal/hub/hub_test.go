@@ -613,7 +613,7 @@ func TestDropUsesOneGoroutine(t *testing.T) {
 	})
 }
 
-// A room is not dropped at its expiry if it has received a message since.
+// A late drop keeps a room that has received a message in the meantime.
 func TestLateDrop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory())
