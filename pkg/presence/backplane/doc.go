@@ -1,36 +1,39 @@
-// Package backplane defines the state that the nodes of one presence server share: publications,
-// the log of each room's messages, and a table of rows that expire. An engine implements [Bus].
-// [Memory] is the default engine, for one node. The hub keeps presence itself, and uses the bus for
-// nothing else.
+// Package backplane defines the interface between the hub and the engine that connects the nodes of
+// one presence server. An engine provides publish/subscribe, a message log per room, and a table of
+// rows that expire. It implements [Bus]. [Memory] is the default engine and serves a single node.
+// Presence itself stays in the hub, which uses the bus only for the services above.
 //
-// The package imports only [room.Name] and the standard library. To write another engine, implement
-// Bus and run backplanetest.Run against it.
+// The package imports only [room.Name] and the standard library. To add another engine, implement
+// Bus and test it with backplanetest.Run.
 //
 // # Guarantees
 //
-//   - Publications (Publish, Ask) arrive at most once, and in the order of each publisher.
-//   - The log accepts a message once per idempotency key, for [KeyAge]. Positions grow and may have
-//     gaps. Each subscription of the room receives each entry once and in log order. If it misses
-//     an entry, it receives Lost and reads the log again. Read never reports an incomplete result
-//     as complete.
-//   - The table delivers every row and every later change to each watcher. It delivers a deletion
-//     when a row's time to live ends.
-//   - The epoch names one numbering of the log. It changes when a position may be given twice.
+//   - Publish and Ask deliver at most once. Each publisher's messages arrive in the order in which
+//     it sent them.
+//   - The log accepts a message once per idempotency key, for [KeyAge]. Positions increase but may
+//     have gaps. Each subscription of the room receives each entry once and in log order. If a
+//     subscription misses an entry, it receives Lost, and its owner reads the log again. Read never
+//     reports an incomplete result as complete.
+//   - The table delivers every row and every later change to each watcher. When a row's time to
+//     live ends, each watcher receives a deletion.
+//   - The epoch identifies one numbering of the log. It changes when positions may be assigned a
+//     second time.
 //
 // # Calls and locks
 //
-// A bus calls the functions of a [Handler], and those given to Watch and Notify. It makes these
-// calls one at a time per subscription. They run on a goroutine of the bus, or on the goroutine of
-// any caller of the bus, which holds no lock of the bus at that time. The functions may take the
-// locks of their owner. They must return soon: a running function delays its subscription, and
-// perhaps the caller whose goroutine it uses.
+// A bus calls the functions of a [Handler] and the functions passed to Watch and Notify, one call
+// at a time per subscription. A call runs on a goroutine of the bus, or on the goroutine of any
+// caller of the bus. In both cases, the goroutine holds no lock of the bus. The functions may take
+// the locks of their owner. They must return soon, because a running function delays its
+// subscription, and possibly the caller on whose goroutine it runs.
 //
-//   - These functions call no method of the bus except Status and the cancel functions. Any other
-//     method may wait for the function that calls it.
+//   - These functions must not call any method of the bus except Status and the cancel functions,
+//     because any other method may wait for the function that calls it.
 //   - A caller of Publish, Ask, Append, Read, Last, Clear, Put, Delete, Watch or Close must not
-//     hold a lock that one of these functions takes.
-//   - Subscribe, Notify, Status and the cancel functions call none of these functions, and wait for
-//     none. A caller may hold such a lock.
+//     hold a lock that one of these functions takes, because these methods may call the functions
+//     or wait for them.
+//   - Subscribe, Notify, Status and the cancel functions neither call these functions nor wait for
+//     them, so their caller may hold such a lock.
 //
 // All methods are safe for concurrent use.
 package backplane

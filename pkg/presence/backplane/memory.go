@@ -10,65 +10,67 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// sweepDelay is how long an expired entry or key may stay in memory. The delay lets one timer run
-// remove many of them.
+// sweepDelay is how long an expired entry or key may stay in memory. Because of the delay, one
+// timer run can remove many of them.
 const sweepDelay = 30 * time.Second
 
-// MemoryConfig bounds a [Memory]. The zero value keeps no messages.
+// MemoryConfig sets the limits of a [Memory]. With the zero value, the log keeps no messages.
 type MemoryConfig struct {
-	Messages int           // Maximum entries per room. 0 keeps none.
-	Age      time.Duration // Maximum age of an entry. 0 keeps none.
-	// Bytes is the memory limit for the entries of all rooms together. Each entry counts its data
-	// plus 200 bytes. At the limit the oldest entry of all rooms is evicted. 0 keeps none.
+	Messages int           // Maximum entries per room. 0 keeps no entries.
+	Age      time.Duration // Maximum age of an entry. 0 keeps no entries.
+	// Bytes is the memory limit for the entries of all rooms together. Each entry counts as the
+	// size of its data plus 200 bytes. At the limit, the oldest entry of all rooms is evicted. 0
+	// keeps no entries.
 	Bytes   int
-	MaxKeys int // Maximum idempotency keys within KeyAge; 100 bytes each. Default: 1048576.
-	MaxRows int // Maximum rows of the table. Default: 100000.
+	MaxKeys int // Maximum idempotency keys within KeyAge, at 100 bytes per key. Default: 1048576.
+	MaxRows int // Maximum rows in the table. Default: 100000.
 
-	// Now is the clock. Default: time.Now.
+	// Now returns the current time. Default: time.Now.
 	Now func() time.Time
-	// AfterFunc calls f once, after d, on a separate goroutine and not before AfterFunc has
-	// returned. stop prevents the call if it has not begun. Default: time.AfterFunc.
+	// AfterFunc calls f once after the duration d, on a separate goroutine and not before AfterFunc
+	// has returned. stop prevents the call if it has not begun. Default: time.AfterFunc.
 	AfterFunc func(d time.Duration, f func()) (stop func() bool)
 }
 
-// MemoryStats are the current sizes of a [Memory].
+// MemoryStats contains the current sizes of a [Memory].
 type MemoryStats struct {
-	Bytes int // Bytes of the entries of all rooms.
-	Keys  int // Idempotency keys.
-	Rows  int // Rows of the table.
+	Bytes int // Memory used by the entries of all rooms.
+	Keys  int // Number of idempotency keys.
+	Rows  int // Number of rows in the table.
 }
 
-// Memory is the [Bus] of one process: its log and its table end with the process. Several hubs of
-// one process may share it. It is always connected.
+// Memory is a [Bus] within one process: its log and its table are lost when the process exits.
+// Several hubs in the process may share it. It stays connected until Close.
 //
-// Positions have gaps only where a room's log was dropped. A log is dropped when the last
-// subscription of its room ends. In a room without subscription it is dropped when its last entry
-// leaves the log.
+// Positions have gaps only where a room's log was dropped. A room's log is dropped when the last
+// subscription of the room ends. If the room has no subscription, its log is dropped when the last
+// entry is removed.
 //
 // The caller of Publish, Append, Ask, Put or Delete delivers to each idle subscription. When the
-// backlog of a subscription reaches 1,024 deliveries, Append, Ask, Put and Delete wait, and Publish
-// drops its message and causes a call of Lost. Because callers wait, this limit bounds each
-// backlog. That of a watcher may also hold the ends of up to MaxRows expired rows.
+// backlog of a subscription reaches 1,024 deliveries, Append, Ask, Put and Delete wait, whereas
+// Publish drops its message and causes a call of Lost. Because callers wait, this limit bounds each
+// backlog. Only the backlog of a watcher may grow further, by the deletions of up to MaxRows
+// expired rows.
 type Memory struct {
 	now       func() time.Time
 	afterFunc func(time.Duration, func()) func() bool
-	active    sync.WaitGroup // goroutines that deliver; added to under mu before closed is set
+	active    sync.WaitGroup // counts running deliveries; incremented under mu and only before closed is set
 
-	mu        sync.Mutex // guards the fields below; nothing is delivered while it is held
+	mu        sync.Mutex // guards the fields below; not held during a delivery
 	epoch     string
 	topics    topics
 	keys      keys
 	table     table
 	watchers  listeners[Row]
 	notifiers listeners[Status]
-	losing    int // running calls of Lose
+	losing    int // number of running calls of Lose
 	closed    bool
-	due       time.Time   // when expire is called; zero without a timer
-	stop      func() bool // stops the timer of due
-	timers    uint64      // number of timers set so far; expire of an older one does nothing
+	due       time.Time   // when the timer calls expire; zero if no timer is set
+	stop      func() bool // stops that timer
+	timers    uint64      // number of timers set so far; expire ignores the calls of older timers
 }
 
-// NewMemory returns an empty memory bus with a new epoch. Close frees its memory.
+// NewMemory returns an empty bus with a new epoch. Close releases its memory.
 func NewMemory(c MemoryConfig) *Memory {
 	if c.MaxKeys <= 0 {
 		c.MaxKeys = 1 << 20
@@ -104,7 +106,8 @@ func newEpoch() string {
 	return hex.EncodeToString(b[:])
 }
 
-// lock takes the lock, unless the bus is closed or ctx has ended.
+// lock acquires the lock, unless the bus is closed or ctx has ended. In these cases it returns an
+// error.
 func (m *Memory) lock(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -117,8 +120,9 @@ func (m *Memory) lock(ctx context.Context) error {
 	return nil
 }
 
-// lockWithSpace takes the lock once full returns nil. Until then it waits for the channel that full
-// returns. full is called with the lock held.
+// lockWithSpace acquires the lock once full returns nil. While full returns a channel,
+// lockWithSpace releases the lock and waits until that channel is closed. It calls full with the
+// lock held.
 func (m *Memory) lockWithSpace(ctx context.Context, full func() <-chan struct{}) error {
 	for {
 		if err := m.lock(ctx); err != nil {
@@ -146,7 +150,7 @@ func (m *Memory) Status() Status {
 
 func (m *Memory) statusLocked() Status { return Status{Epoch: m.epoch, Connected: !m.closed} }
 
-// Stats returns the current sizes, without expired entries and keys.
+// Stats returns the current sizes. Expired entries and keys are not counted.
 func (m *Memory) Stats() MemoryStats {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -15,11 +15,12 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// The byte limit applies to all rooms together: the oldest entry of all rooms is evicted.
+// The byte limit applies to all rooms together. At the limit, the bus evicts the oldest entry of
+// all rooms.
 func TestBytes(t *testing.T) {
 	m := open(t, backplane.MemoryConfig{Bytes: 3000})
 	dots := func(first string) string { return first + fmt.Sprintf("%0*d", 799, 0) }
-	has := func(name room.Name, after uint64) (positions []uint64, complete bool) {
+	readPositions := func(name room.Name, after uint64) (positions []uint64, complete bool) {
 		entries, complete, err := m.Read(t.Context(), name, after)
 		if err != nil {
 			t.Fatal(err)
@@ -31,8 +32,8 @@ func TestBytes(t *testing.T) {
 	}
 	want := func(name room.Name, want []uint64, wantComplete bool) {
 		t.Helper()
-		if got, complete := has(name, 0); !slices.Equal(got, want) || complete != wantComplete {
-			t.Errorf("%s has %d, complete %v, want %d, %v", name, got, complete, want, wantComplete)
+		if got, complete := readPositions(name, 0); !slices.Equal(got, want) || complete != wantComplete {
+			t.Errorf("%s: got %d, complete %v, want %d, %v", name, got, complete, want, wantComplete)
 		}
 	}
 	add(t, m, "a", "", dots("1"))
@@ -70,7 +71,8 @@ func TestNoMessagesKept(t *testing.T) {
 	}
 }
 
-// A key is known for two minutes, in its room only. It outlives its entry and its log.
+// The bus remembers a key for two minutes, and only for its room. The key outlives its entry and
+// the log of its room.
 func TestKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := open(t, backplane.MemoryConfig{Messages: 1, MaxKeys: 3})
@@ -83,7 +85,7 @@ func TestKeys(t *testing.T) {
 			duplicate bool
 		}{
 			{"a", "1", 0, 1, false},
-			{"a", "", 0, 2, false}, // evicts the entry of 1
+			{"a", "", 0, 2, false}, // evicts the entry of key "1"
 			{"a", "1", 0, 1, true},
 			{"b", "1", 0, 1, false},
 			{"a", "2", 0, 3, false},
@@ -119,7 +121,7 @@ func TestKeys(t *testing.T) {
 	})
 }
 
-// A recreated log starts after the highest position of all dropped logs.
+// A new log starts after the highest position of all dropped logs.
 func TestDroppedLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := open(t, backplane.MemoryConfig{Age: time.Minute})
@@ -152,7 +154,8 @@ func TestDroppedLog(t *testing.T) {
 	})
 }
 
-// The timer removes every expired item within a minute. It runs only while something can expire.
+// The timer removes every expired item within a minute. It runs only while the bus contains
+// something that can expire.
 func TestTimer(t *testing.T) {
 	for name, do := range map[string]func(m *backplane.Memory) time.Duration{
 		"entry": func(m *backplane.Memory) time.Duration { add(t, m, "a", "", "x"); return 5 * time.Minute },
@@ -191,7 +194,7 @@ func TestTimer(t *testing.T) {
 	}
 }
 
-// At the backlog limit of a slow subscription, Append waits until its ctx ends. Publish drops the
+// If the backlog of a subscription is full, Append waits until its ctx ends, and Publish drops the
 // message and causes one call of Lost.
 func TestBacklog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -205,7 +208,7 @@ func TestBacklog(t *testing.T) {
 			Lost:    func() { lost++ },
 		})
 		defer cancel()
-		go m.Append(t.Context(), "a", "", nil) // delivers, ends with release
+		go m.Append(t.Context(), "a", "", nil) // delivers until release is closed
 		synctest.Wait()
 		for range 1024 {
 			add(t, m, "a", "", "")
@@ -228,7 +231,7 @@ func TestBacklog(t *testing.T) {
 		synctest.Wait()
 		select {
 		case <-done:
-			t.Error("Append returns at the limit")
+			t.Error("Append returned at the limit")
 		default:
 		}
 		close(release)
@@ -243,7 +246,7 @@ func TestBacklog(t *testing.T) {
 	})
 }
 
-// A waiting Append and a waiting Ask return when the subscription that blocks them ends.
+// Calls of Append and Ask that wait for a full backlog return when the subscription ends.
 func TestBacklogEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := open(t, backplane.MemoryConfig{Messages: 5000})
@@ -252,11 +255,11 @@ func TestBacklogEnds(t *testing.T) {
 			Entry: func(backplane.Entry) { <-release },
 			Ask:   func([]byte) []byte { return []byte("yes") },
 		})
-		go m.Append(t.Context(), "a", "", nil) // ends with release
+		go m.Append(t.Context(), "a", "", nil) // ends when release is closed
 		synctest.Wait()
 		asked := make(chan error, 1)
 		go func() {
-			asked <- m.Ask(t.Context(), "a", nil, func([]byte) bool { t.Error("an ended subscription answers"); return true })
+			asked <- m.Ask(t.Context(), "a", nil, func([]byte) bool { t.Error("a subscription answered after it had ended"); return true })
 		}()
 		synctest.Wait()
 		for range 1023 {
@@ -275,7 +278,7 @@ func TestBacklogEnds(t *testing.T) {
 	})
 }
 
-// At the backlog limit of a slow watcher, Put and Delete wait.
+// Put and Delete wait while the backlog of a watcher is full.
 func TestWatchBacklog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := open(t, backplane.MemoryConfig{})
@@ -286,7 +289,7 @@ func TestWatchBacklog(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer cancel()
-		go m.Put(t.Context(), "k", nil, time.Hour) // delivers, ends with release
+		go m.Put(t.Context(), "k", nil, time.Hour) // delivers until release is closed
 		synctest.Wait()
 		for range 1024 {
 			if err := m.Put(t.Context(), "k", nil, time.Hour); err != nil {
@@ -310,7 +313,7 @@ func TestWatchBacklog(t *testing.T) {
 	})
 }
 
-// A subscription continues after one of its calls has panicked.
+// A subscription receives further entries after its handler has panicked.
 func TestPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := open(t, backplane.MemoryConfig{})
@@ -348,7 +351,7 @@ func TestPanic(t *testing.T) {
 	})
 }
 
-// A caller delivers only a limited number of items of other callers.
+// One caller delivers only a limited number of other callers' items.
 func TestTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := open(t, backplane.MemoryConfig{})
@@ -365,7 +368,7 @@ func TestTurn(t *testing.T) {
 				})
 				others.Wait()
 			case 200:
-				<-returned // deadlocks if the first caller delivers this
+				<-returned // deadlocks if the first caller delivers this entry
 			}
 		}})
 		defer cancel()
@@ -378,7 +381,7 @@ func TestTurn(t *testing.T) {
 	})
 }
 
-// Several subscriptions receive the entries of concurrent appenders in log order and without loss.
+// Every subscription receives the entries of concurrent callers in log order and without loss.
 func TestOrder(t *testing.T) {
 	m := open(t, backplane.MemoryConfig{Messages: 10_000})
 	const callers, each = 8, 500
@@ -398,33 +401,33 @@ func TestOrder(t *testing.T) {
 		})
 	}
 	wait.Wait()
-	m.Close() // no call runs after it
+	m.Close() // no handler runs after Close
 	for i := range got {
 		for j, p := range got[i] {
 			if p != uint64(j+1) {
 				t.Fatalf("subscription %d: position %d follows %d", i, p, j)
 			}
 		}
-		if len(got[i]) < callers*each-2048 { // Close may lose the backlog
+		if len(got[i]) < callers*each-2048 { // Close may discard the backlog
 			t.Errorf("subscription %d: got %d entries, want at least %d", i, len(got[i]), callers*each-2048)
 		}
 	}
 }
 
-// cancel does not wait for a running call. No call begins after it.
+// cancel does not wait for a running call, and no call begins after cancel.
 func TestCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := open(t, backplane.MemoryConfig{})
 		var owner sync.Mutex
 		calls, seen := 0, make(chan struct{})
 		cancel := subscribe(t, m, "a", backplane.Handler{Entry: func(backplane.Entry) {
-			close(seen) // panics in a second call
+			close(seen) // would panic in a second call
 			owner.Lock()
 			defer owner.Unlock()
 			calls++
 		}})
 		owner.Lock()
-		go m.Append(t.Context(), "a", "", nil) // ends with the lock
+		go m.Append(t.Context(), "a", "", nil) // ends when owner is unlocked
 		<-seen
 		add(t, m, "a", "", "")
 		cancel()
@@ -444,8 +447,8 @@ func TestCancel(t *testing.T) {
 	})
 }
 
-// A call of one subscription cancels a second one. The second is not called for the same entry,
-// although its delivery was already assigned to the caller.
+// If a handler cancels another subscription, that subscription does not receive the same entry,
+// even though its delivery was already assigned to the caller of Append.
 func TestCancelFromOther(t *testing.T) {
 	m := open(t, backplane.MemoryConfig{})
 	var second func()
@@ -456,7 +459,7 @@ func TestCancelFromOther(t *testing.T) {
 	add(t, m, "a", "", "")
 }
 
-// A row that is put while Watch delivers the existing rows follows them.
+// If a row is put while Watch delivers the existing rows, the watcher receives it after them.
 func TestWatchWhilePut(t *testing.T) {
 	m := open(t, backplane.MemoryConfig{})
 	var got []string
@@ -483,7 +486,8 @@ func TestWatchWhilePut(t *testing.T) {
 	}
 }
 
-// A late timer, or one that was replaced while it began, does nothing.
+// A timer that was replaced does nothing, even if it has already fired. If the current timer is
+// late, Put still removes the expired row.
 func TestLateTimer(t *testing.T) {
 	now := newClock()
 	var timers []func()
@@ -503,13 +507,13 @@ func TestLateTimer(t *testing.T) {
 		t.Fatalf("%d timers were set, want 2", len(timers))
 	}
 	if timers[0](); len(timers) != 2 {
-		t.Error("the replaced timer sets another")
+		t.Error("the replaced timer set another timer")
 	}
 	now.now = now.now.Add(time.Minute)
-	put("b", time.Hour) // replaces a, which has expired
+	put("b", time.Hour) // fits within the limit of one row, because a has expired
 }
 
-// Close waits for the calls that have begun. No other call follows.
+// Close waits for running calls, and no call begins after it.
 func TestCloseWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := open(t, backplane.MemoryConfig{})
@@ -527,7 +531,7 @@ func TestCloseWaits(t *testing.T) {
 	})
 }
 
-// The memory of an idle subscription is small: there may be 100,000 silent rooms.
+// An idle subscription uses little memory, because a server may have 100,000 idle rooms.
 func TestSubscriptionSize(t *testing.T) {
 	const rooms, limit = 100_000, 240
 	m := open(t, backplane.MemoryConfig{})
@@ -548,7 +552,7 @@ func TestSubscriptionSize(t *testing.T) {
 	size := int(after.HeapAlloc-before.HeapAlloc) / rooms
 	t.Logf("%d bytes per subscription", size)
 	if size > limit {
-		t.Errorf("idle subscription takes %d bytes, want at most %d", size, limit)
+		t.Errorf("idle subscription uses %d bytes, want at most %d", size, limit)
 	}
 	for _, cancel := range cancels {
 		cancel()

@@ -7,32 +7,34 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// entryOverhead is the approximate memory of an entry without its data, in bytes.
+// entryOverhead is the approximate memory in bytes that an entry uses in addition to its data.
 const entryOverhead = 200
 
-// roomLog is the log of one room. Its entries have no gap up to the newest one. It may be empty.
+// roomLog is the log of one room. It may be empty. No entry is missing between the oldest entry and
+// the newest one.
 type roomLog struct {
 	name    room.Name
-	entries []*kept // by position
-	last    uint64  // the position of the newest entry, removed or not
-	removed uint64  // the highest position whose entry was removed; the floor in a new log
+	entries []*logEntry // sorted by position
+	last    uint64      // position of the newest entry, even if that entry was removed
+	removed uint64      // highest position of a removed entry; in a new log, the floor
 }
 
-// kept is an entry of a log.
-type kept struct {
+// logEntry is an entry of a log. It is linked into the list of all entries.
+type logEntry struct {
 	Entry
 	log        *roomLog
-	prev, next *kept // in logs.oldest
+	prev, next *logEntry
 }
 
-func (e *kept) size() int { return len(e.Data) + entryOverhead }
+func (e *logEntry) size() int { return len(e.Data) + entryOverhead }
 
-// newRoomLog returns an empty log whose positions follow floor.
+// newRoomLog returns an empty log. The positions of its entries start at floor + 1.
 func newRoomLog(name room.Name, floor uint64) roomLog {
 	return roomLog{name: name, last: floor, removed: floor}
 }
 
-// after returns the entries above a position. complete reports that none is missing.
+// after returns the entries above a position. complete reports whether no entry above it is
+// missing.
 func (l *roomLog) after(position uint64) (entries []Entry, complete bool) {
 	if position > l.last {
 		return nil, false
@@ -47,26 +49,29 @@ func (l *roomLog) after(position uint64) (entries []Entry, complete bool) {
 	return entries, position >= l.removed
 }
 
-// logs bounds the logs of all rooms. It is plain data.
+// logs contains the entries of all rooms and enforces the limits. It has no lock and no clock: its
+// methods receive the current time.
 type logs struct {
 	messages int           // maximum entries per room
 	age      time.Duration // maximum age of an entry
 	limit    int           // maximum bytes of all rooms
 
-	oldest kept // its next is the oldest entry of all rooms, its prev the newest
+	// oldest is the head of the list of all entries. oldest.next is the oldest entry of all rooms,
+	// and oldest.prev is the newest one.
+	oldest logEntry
 	bytes  int
-	// emptied is called when a log has lost its last entry. Its room can then be dropped.
+	// emptied is called when a log has lost its last entry, because its room can then be dropped.
 	emptied func(*roomLog)
 }
 
-// init empties the list of all entries.
+// init makes the list of all entries empty.
 func (h *logs) init() { h.oldest.prev, h.oldest.next = &h.oldest, &h.oldest }
 
-// add appends an entry to a log. At a limit it evicts the oldest entry of the room, then the oldest
-// of all rooms.
+// add appends an entry to a log. At the entry limit of the room, it evicts the oldest entry of the
+// room. At the byte limit, it evicts the oldest entries of all rooms.
 func (h *logs) add(l *roomLog, data []byte, now time.Time) Entry {
 	l.last++
-	e := &kept{Entry: Entry{Position: l.last, At: now, Data: data}, log: l}
+	e := &logEntry{Entry: Entry{Position: l.last, At: now, Data: data}, log: l}
 	e.prev, e.next = h.oldest.prev, &h.oldest
 	e.prev.next, e.next.prev = e, e
 	l.entries = append(l.entries, e)
@@ -81,7 +86,7 @@ func (h *logs) add(l *roomLog, data []byte, now time.Time) Entry {
 }
 
 // remove removes e, which must be the first entry of its log.
-func (h *logs) remove(e *kept) {
+func (h *logs) remove(e *logEntry) {
 	e.prev.next, e.next.prev = e.next, e.prev
 	h.bytes -= e.size()
 	l := e.log
@@ -93,21 +98,21 @@ func (h *logs) remove(e *kept) {
 	}
 }
 
-// clear removes all entries of a log and keeps its last position.
+// clear removes all entries of a log but keeps its last position.
 func (h *logs) clear(l *roomLog) {
 	for len(l.entries) > 0 {
 		h.remove(l.entries[0])
 	}
 }
 
-// expire removes the entries that are too old.
+// expire removes the entries that have reached the maximum age.
 func (h *logs) expire(now time.Time) {
 	for e := h.oldest.next; e != &h.oldest && now.Sub(e.At) >= h.age; e = h.oldest.next {
 		h.remove(e)
 	}
 }
 
-// due returns when the oldest entry expires; the zero time without an entry.
+// due returns when the oldest entry expires, or the zero time if there is no entry.
 func (h *logs) due() time.Time {
 	if e := h.oldest.next; e != &h.oldest {
 		return e.At.Add(h.age)

@@ -7,7 +7,7 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// Append implements [Bus]. After an error the message was not accepted.
+// Append implements [Bus]. If it returns an error, the message was not accepted.
 func (m *Memory) Append(ctx context.Context, name room.Name, key string, data []byte) (position uint64, duplicate bool, err error) {
 	var hash keyHash
 	if key != "" {

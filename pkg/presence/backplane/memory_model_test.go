@@ -12,7 +12,7 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// clock is a test clock for one goroutine. advance runs its timers.
+// clock is a fake clock for use on one goroutine. advance runs the timers that are due.
 type clock struct {
 	now    time.Time
 	timers []*clockTimer
@@ -55,7 +55,7 @@ func (c *clock) advance(d time.Duration) {
 	c.now = end
 }
 
-// model is a simple version of a memory bus. Each operation scans all data.
+// model is a simple reference implementation of a memory bus. Each operation scans all data.
 type model struct {
 	config backplane.MemoryConfig
 	now    time.Time
@@ -63,7 +63,7 @@ type model struct {
 	last   map[room.Name]uint64
 	subs   map[room.Name]int
 	floor  uint64
-	keys   map[string]modelKey // by room and key
+	keys   map[string]modelKey // the map keys are "room/key"
 	rows   map[string]backplane.Row
 }
 
@@ -88,8 +88,8 @@ func (m *model) of(name room.Name) (positions []uint64) {
 	return positions
 }
 
-// settle applies the limits, from the newest entry back. It drops logs without entries and
-// subscriptions, and expired keys.
+// settle applies the limits, starting with the newest entry. It also drops expired keys, and logs
+// that have neither entries nor subscriptions.
 func (m *model) settle() {
 	var kept []modelEntry
 	count, bytes := map[room.Name]int{}, 0
@@ -143,8 +143,8 @@ func (m *model) end(name room.Name) uint64 {
 	return m.floor
 }
 
-// read returns the positions above after. complete reports that they hold every number up to the
-// last one.
+// read returns the positions above after. complete reports whether they include every position up
+// to the last one.
 func (m *model) read(name room.Name, after uint64) (positions []uint64, complete bool) {
 	if after > m.end(name) {
 		return nil, false
@@ -161,7 +161,7 @@ func (m *model) clear(name room.Name) {
 	m.all = slices.DeleteFunc(m.all, func(e modelEntry) bool { return e.room == name })
 }
 
-// run is one run of a memory bus and its model in parallel.
+// run executes the same random operations on a memory bus and on its model.
 type run struct {
 	*testing.T
 	rnd   *rand.Rand
@@ -169,7 +169,7 @@ type run struct {
 	bus   *backplane.Memory
 	model model
 	steps int
-	// The received and the wanted calls of all subscriptions and of the watcher.
+	// The actual and the expected calls of all subscriptions and the watcher, as text.
 	got, want []string
 	cancels   map[room.Name][]func()
 }
@@ -197,7 +197,7 @@ func (r *run) step() {
 		r.append(name)
 	case n < 60:
 		row := backplane.Row{Key: fmt.Sprint("k", r.rnd.IntN(8)), Value: fmt.Append(nil, r.steps)}
-		ttl := time.Duration(r.rnd.IntN(100))*time.Second + time.Duration(r.steps) // no two rows end at the same time
+		ttl := time.Duration(r.rnd.IntN(100))*time.Second + time.Duration(r.steps) // so that no two rows expire at the same time
 		row.Expires = r.clock.now.Add(ttl)
 		r.model.rows[row.Key] = row
 		r.want = append(r.want, rowText(row))
@@ -250,7 +250,7 @@ func (r *run) append(name room.Name) {
 	}
 	data := fmt.Append(nil, r.steps, strings.Repeat(".", r.rnd.IntN(2000)))
 	if r.rnd.IntN(200) == 0 {
-		data = make([]byte, 50_000) // larger than the limit of all rooms
+		data = make([]byte, 50_000) // exceeds the byte limit of all rooms
 	}
 	want, wantDuplicate := r.model.append(name, key, len(data))
 	if !wantDuplicate {
@@ -274,7 +274,8 @@ func (r *run) subscribe(name room.Name) {
 	r.cancels[name] = append(r.cancels[name], cancel)
 }
 
-// advance moves the clock and removes the model's expired rows in the order of their end.
+// advance moves the clock forward and removes expired rows from the model, in the order of their
+// expiry.
 func (r *run) advance(d time.Duration) {
 	r.clock.advance(d)
 	r.model.now = r.clock.now
@@ -328,7 +329,8 @@ func (r *run) compare(name room.Name) {
 	}
 }
 
-// FuzzMemory compares a memory bus with its model in random runs. The fuzz input is their seed.
+// FuzzMemory compares a memory bus with its model in random runs. The fuzz input is the random
+// seed.
 func FuzzMemory(f *testing.F) {
 	for range 8 {
 		f.Add(rand.Uint64())

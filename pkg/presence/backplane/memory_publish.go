@@ -28,7 +28,8 @@ func (m *Memory) unsubscribe(s *subscription) {
 	s.end(s)
 }
 
-// Publish implements [Bus]. It does not wait: a subscription with a full backlog loses the message.
+// Publish implements [Bus]. It never waits: if the backlog of a subscription is full, the message
+// is dropped for that subscription.
 func (m *Memory) Publish(ctx context.Context, topic room.Name, data []byte) error {
 	if err := m.lock(ctx); err != nil {
 		return err
@@ -37,7 +38,8 @@ func (m *Memory) Publish(ctx context.Context, topic room.Name, data []byte) erro
 	return nil
 }
 
-// Ask implements [Bus]. It returns at the latest when every subscription has answered.
+// Ask implements [Bus]. It returns as soon as every subscription has answered, even if ctx has not
+// ended.
 func (m *Memory) Ask(ctx context.Context, topic room.Name, request []byte, answer func(data []byte) (more bool)) error {
 	err := m.lockWithSpace(ctx, func() <-chan struct{} { return m.topics.full(topic, kindAsk) })
 	if errors.Is(err, ErrClosed) {
@@ -67,8 +69,8 @@ func (m *Memory) Ask(ctx context.Context, topic room.Name, request []byte, answe
 	return nil
 }
 
-// sendAndUnlock queues d for the subscriptions of the topic, releases the lock, and delivers to the
-// idle ones.
+// sendAndUnlock queues d for the subscriptions of the topic and releases the lock. It then delivers
+// to the idle subscriptions on the calling goroutine.
 func (m *Memory) sendAndUnlock(topic room.Name, d delivery) {
 	var space [4]*subscription
 	mine := space[:0]
@@ -83,10 +85,10 @@ func (m *Memory) sendAndUnlock(topic room.Name, d delivery) {
 	}
 }
 
-// sendLocked queues d for one subscription. mine reports that the caller must deliver it.
+// sendLocked queues d for one subscription. mine reports whether the caller must deliver it.
 func (m *Memory) sendLocked(s *subscription, d delivery) (mine bool) {
 	if d.kind == kindMessage && s.full() != nil {
-		if s.lossy || s.Lost == nil { // a full backlog still holds its newest item
+		if s.lossy || s.Lost == nil { // lossy: the backlog is full, so it still contains Lost
 			return false
 		}
 		d = delivery{kind: kindLost}
@@ -99,8 +101,8 @@ func (m *Memory) sendLocked(s *subscription, d delivery) (mine bool) {
 	return false
 }
 
-// loseAndUnlock queues Lost for every subscription, behind its backlog, releases the lock, and
-// delivers to the idle ones.
+// loseAndUnlock queues Lost at the end of every subscription's backlog and releases the lock. It
+// then delivers to the idle subscriptions on the calling goroutine.
 func (m *Memory) loseAndUnlock() {
 	var mine []*subscription
 	for _, tp := range m.topics.byName {
@@ -116,8 +118,9 @@ func (m *Memory) loseAndUnlock() {
 	}
 }
 
-// Lose simulates a lost connection to an engine, for tests. No message that is published or
-// appended while during runs reaches a subscription. Then Lost of every subscription is called.
+// Lose simulates a lost connection to an engine, for tests. Messages that are published or appended
+// while during runs do not reach any subscription. Afterwards, Lose calls Lost for every
+// subscription.
 func (m *Memory) Lose(during func()) {
 	m.mu.Lock()
 	m.losing++
@@ -128,9 +131,9 @@ func (m *Memory) Lose(during func()) {
 	m.loseAndUnlock()
 }
 
-// Recreate simulates an engine that has lost its disk, for tests: it creates the log again under
-// another epoch. It empties all logs, restarts their positions and removes all keys. It keeps the
-// table. Status returns the new epoch before Lost of any subscription is called.
+// Recreate simulates an engine that has lost its disk, for tests: it recreates the log under a new
+// epoch. It removes all entries and all keys and restarts the positions, but keeps the table.
+// Status returns the new epoch before Lost is called for any subscription.
 func (m *Memory) Recreate() {
 	m.mu.Lock()
 	if m.closed {

@@ -3,37 +3,38 @@ package backplane
 import "sync"
 
 const (
-	// maxBacklog is the maximum number of queued items of one receiver. At the limit Append, Ask,
-	// Put and Delete wait, and publications are dropped.
+	// maxBacklog is the maximum number of queued items per receiver. At the limit, Append, Ask, Put
+	// and Delete wait, and publications are dropped.
 	maxBacklog = 1024
-	// maxTurn is the maximum number of items of other callers that one caller delivers. Without it
-	// a busy room would hold that caller for as long as the room is busy.
+	// maxTurn is the maximum number of other callers' items that one caller delivers. Without this
+	// limit, a busy room would block the caller for as long as the room is busy.
 	maxTurn = 64
 )
 
-// receiver processes the items of a queue. deliver calls the function of the subscription. discard
-// is called for the items of an ended queue.
+// receiver processes the items of a queue. deliver calls the function of the subscription. If the
+// queue has ended, discard is called instead.
 type receiver[T any] interface {
 	deliver(item T)
 	discard(item T)
 }
 
-// queue delivers items to one receiver, one at a time and in order. It has no goroutine of its own.
-// The caller that finds it idle delivers its own item and the items that are added meanwhile.
+// queue delivers items to one receiver, one at a time and in order. It does not start a goroutine
+// for this: the caller that finds the queue idle delivers its own item and the items that are added
+// meanwhile.
 type queue[T any] struct {
-	mu      sync.Mutex // guards the rest; taken after Memory.mu, never while an item is delivered
+	mu      sync.Mutex // guards the rest; acquired after Memory.mu; not held during a delivery
 	busy    bool       // a goroutine is delivering
 	ended   bool
-	backlog *backlog[T] // nil while empty, as in most rooms
+	backlog *backlog[T] // nil while empty, so that idle rooms need less memory
 }
 
 type backlog[T any] struct {
 	items []T
-	space chan struct{} // closed when there is space again; nil while no caller waits
+	space chan struct{} // closed when the backlog has space again; nil while no caller waits
 }
 
-// add queues an item. mine reports that the queue was idle: the caller then delivers the item with
-// run. The queue must not have ended.
+// add queues an item. mine reports whether the queue was idle; if it was, the caller must deliver
+// the item with run. The queue must not have ended.
 func (q *queue[T]) add(item T) (mine bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -48,8 +49,8 @@ func (q *queue[T]) add(item T) (mine bool) {
 	return false
 }
 
-// full returns nil if the backlog has space. Otherwise it returns a channel that is closed when it
-// has space again, which is at half of maxBacklog.
+// full returns nil if the backlog has space. Otherwise it returns a channel that is closed when the
+// backlog has shrunk to half of maxBacklog.
 func (q *queue[T]) full() <-chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -62,8 +63,8 @@ func (q *queue[T]) full() <-chan struct{} {
 	return q.backlog.space
 }
 
-// run delivers an item for which add returned mine, and then the backlog. active counts this
-// delivery until the queue is idle.
+// run delivers an item for which add returned true, and then the backlog. The caller must have
+// added 1 to active. The delivery counts as active until the queue is idle.
 func (q *queue[T]) run(r receiver[T], item T, active *sync.WaitGroup) {
 	defer q.drain(r, active) // also after a panic, which net/http recovers
 	if q.isEnded() {
@@ -73,7 +74,8 @@ func (q *queue[T]) run(r receiver[T], item T, active *sync.WaitGroup) {
 	}
 }
 
-// drain delivers the backlog: up to maxTurn items on this goroutine, the rest on a new one.
+// drain delivers the backlog: up to maxTurn items on this goroutine, and the rest on a new
+// goroutine.
 func (q *queue[T]) drain(r receiver[T], active *sync.WaitGroup) {
 	defer active.Done()
 	rest := true
@@ -102,7 +104,8 @@ func (q *queue[T]) isEnded() bool {
 	return q.ended
 }
 
-// next removes and returns the next item of the backlog. Without one, the queue becomes idle.
+// next removes and returns the next item of the backlog. If the backlog is empty, the queue becomes
+// idle.
 func (q *queue[T]) next() (item T, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -124,7 +127,7 @@ func (q *queue[T]) next() (item T, ok bool) {
 	return item, true
 }
 
-// end ends the queue and discards the backlog. It does not wait for a delivery that has begun.
+// end ends the queue and discards the backlog. It does not wait for a running delivery.
 func (q *queue[T]) end(r receiver[T]) {
 	q.mu.Lock()
 	b := q.backlog
@@ -141,7 +144,7 @@ func (q *queue[T]) end(r receiver[T]) {
 	}
 }
 
-// listener is a queue whose receiver is a function.
+// listener is a queue that delivers its items to a function.
 type listener[T any] struct {
 	queue[T]
 	call func(T)
@@ -150,17 +153,17 @@ type listener[T any] struct {
 func (l *listener[T]) deliver(item T) { l.call(item) }
 func (l *listener[T]) discard(T)      {}
 
-// listeners is a list of queues that receive the same items.
+// listeners is a list of queues that all receive the same items.
 type listeners[T any] []*listener[T]
 
-// turn is an item that the caller must deliver after it has released Memory.mu.
+// turn is an item that the caller must deliver after releasing Memory.mu.
 type turn[T any] struct {
 	to   *listener[T]
 	item T
 }
 
-// add queues an item for all listeners. It appends to turns those deliveries that the caller must
-// make, with run.
+// add queues an item for all listeners. It appends to turns each delivery that the caller must make
+// with run.
 func (ls listeners[T]) add(item T, turns []turn[T], active *sync.WaitGroup) []turn[T] {
 	for _, l := range ls {
 		if l.add(item) {
@@ -171,7 +174,8 @@ func (ls listeners[T]) add(item T, turns []turn[T], active *sync.WaitGroup) []tu
 	return turns
 }
 
-// full returns nil if every listener has space, and otherwise the channel of a full one.
+// full returns nil if every listener has space in its backlog. Otherwise it returns the channel of
+// a full listener.
 func (ls listeners[T]) full() <-chan struct{} {
 	for _, l := range ls {
 		if full := l.full(); full != nil {
@@ -181,7 +185,7 @@ func (ls listeners[T]) full() <-chan struct{} {
 	return nil
 }
 
-// run makes the deliveries of turns.
+// run makes the deliveries in turns.
 func run[T any](turns []turn[T], active *sync.WaitGroup) {
 	for _, t := range turns {
 		t.to.run(t.to, t.item, active)

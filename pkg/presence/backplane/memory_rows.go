@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Put implements [Bus]. After an error the row was not stored.
+// Put implements [Bus]. If it returns an error, the row was not stored.
 func (m *Memory) Put(ctx context.Context, key string, value []byte, ttl time.Duration) error {
 	if ttl <= 0 {
 		return fmt.Errorf("backplane: put %q: time to live not positive (%v)", key, ttl)
@@ -53,7 +53,7 @@ func (m *Memory) Watch(f func(Row)) (cancel func(), err error) {
 		return nil, ErrClosed
 	}
 	w := &listener[Row]{call: f}
-	w.busy = true // changes wait until f has received the rows
+	w.busy = true // queues changes until f has received the existing rows
 	m.watchers = append(m.watchers, w)
 	m.active.Add(1)
 	rows := m.table.all()

@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// table holds rows until they expire. It is plain data.
+// table contains rows until they expire. It has no lock and no clock: its methods receive the
+// current time.
 type table struct {
 	limit  int
 	rows   map[string]*tableRow
@@ -19,8 +20,8 @@ type tableRow struct {
 
 func newTable(limit int) table { return table{limit: limit, rows: map[string]*tableRow{}} }
 
-// put stores a row and replaces the row with the same key. If the key is new and the table is full,
-// it stores nothing and returns false.
+// put stores a row and replaces any row with the same key. If the key is new and the table is full,
+// put stores nothing and returns false.
 func (t *table) put(r Row) bool {
 	if old := t.rows[r.Key]; old != nil {
 		old.Row = r
@@ -36,7 +37,7 @@ func (t *table) put(r Row) bool {
 	return true
 }
 
-// remove deletes a row and reports whether it existed.
+// remove deletes the row with the given key and reports whether the row existed.
 func (t *table) remove(key string) bool {
 	row := t.rows[key]
 	if row == nil {
@@ -47,8 +48,8 @@ func (t *table) remove(key string) bool {
 	return true
 }
 
-// expired removes the row whose time to live ended first, and returns its key. ok is false if no
-// row has expired.
+// expired removes the row that expired first and returns its key. ok is false if no row has
+// expired.
 func (t *table) expired(now time.Time) (key string, ok bool) {
 	if len(t.byTime) == 0 || now.Before(t.byTime[0].Expires) {
 		return "", false
@@ -57,7 +58,6 @@ func (t *table) expired(now time.Time) (key string, ok bool) {
 	return key, t.remove(key)
 }
 
-// all returns every row.
 func (t *table) all() []Row {
 	rows := make([]Row, 0, len(t.rows))
 	for _, row := range t.byTime {
@@ -66,7 +66,7 @@ func (t *table) all() []Row {
 	return rows
 }
 
-// due returns when the next row expires; the zero time without a row.
+// due returns when the next row expires, or the zero time if there is no row.
 func (t *table) due() time.Time {
 	if len(t.byTime) == 0 {
 		return time.Time{}
@@ -74,7 +74,7 @@ func (t *table) due() time.Time {
 	return t.byTime[0].Expires
 }
 
-// rowHeap is a [heap.Interface]; the row that expires first is at 0.
+// rowHeap implements [heap.Interface]. The row that expires first is at index 0.
 type rowHeap []*tableRow
 
 func (h rowHeap) Len() int           { return len(h) }

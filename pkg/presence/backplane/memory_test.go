@@ -15,7 +15,8 @@ import (
 
 var _ backplane.Bus = (*backplane.Memory)(nil)
 
-// open returns a bus. It sets a large limit where c has none.
+// open returns a bus, and closes it when the test ends. It sets a high limit for each limit that c
+// leaves at 0.
 func open(t *testing.T, c backplane.MemoryConfig) *backplane.Memory {
 	t.Helper()
 	if c.Messages == 0 {
@@ -41,7 +42,8 @@ func add(t *testing.T, b backplane.Bus, name room.Name, key, data string) uint64
 	return position
 }
 
-// read returns the entries above after as "3:c 4:d". It puts "…" first if they are not complete.
+// read returns the entries above after as text, such as "3:c 4:d". The text starts with "…" if an
+// entry is missing.
 func read(t *testing.T, b backplane.Bus, name room.Name, after uint64) string {
 	t.Helper()
 	entries, complete, err := b.Read(t.Context(), name, after)
@@ -83,7 +85,7 @@ func TestLog(t *testing.T) { // promise 3
 				t.Errorf("after %d: got %q, want %q", after, got, want)
 			}
 		}
-		time.Sleep(58 * time.Second) // d is a minute old
+		time.Sleep(58 * time.Second) // d is now one minute old
 		for after, want := range map[uint64]string{2: "… 5:e", 3: "… 5:e", 4: "5:e"} {
 			if got := read(t, m, "r", after); got != want {
 				t.Errorf("later, after %d: got %q, want %q", after, got, want)

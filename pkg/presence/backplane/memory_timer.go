@@ -2,8 +2,8 @@ package backplane
 
 import "time"
 
-// setTimerLocked sets the timer for the next row, entry or key that expires. The timer runs only
-// while something can expire.
+// setTimerLocked sets the timer to the time when the next row, entry or key must be removed. The
+// timer runs only while there is something that can expire.
 func (m *Memory) setTimerLocked(now time.Time) {
 	due := m.table.due()
 	for _, sweep := range [...]time.Time{m.topics.logs.due(), m.keys.due()} {
@@ -14,7 +14,7 @@ func (m *Memory) setTimerLocked(now time.Time) {
 		}
 	}
 	if due.IsZero() || !m.due.IsZero() && !due.Before(m.due) {
-		return // a timer that is already set sets itself again
+		return // nothing can expire, or the current timer fires first and then sets the next one
 	}
 	if m.stop != nil {
 		m.stop()
@@ -24,7 +24,8 @@ func (m *Memory) setTimerLocked(now time.Time) {
 	m.due, m.stop = due, m.afterFunc(due.Sub(now), func() { m.expire(number) })
 }
 
-// expire removes the entries, keys and rows that have expired. The timer calls it with its number.
+// expire removes expired entries, keys and rows. The timer passes its number, so that expire can
+// ignore a timer that was replaced.
 func (m *Memory) expire(number uint64) {
 	m.mu.Lock()
 	if m.closed || number != m.timers {
@@ -41,7 +42,8 @@ func (m *Memory) expire(number uint64) {
 	run(turns, &m.active)
 }
 
-// expireRowsLocked removes the rows that have expired. The caller runs the turns without the lock.
+// expireRowsLocked removes expired rows. It returns the deliveries to watchers that the caller must
+// run after releasing the lock.
 func (m *Memory) expireRowsLocked(now time.Time) (turns []turn[Row]) {
 	for {
 		key, ok := m.table.expired(now)

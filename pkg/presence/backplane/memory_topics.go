@@ -6,35 +6,35 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// topics holds the rooms that have a subscription or an entry.
+// topics contains the rooms that have a subscription or an entry.
 type topics struct {
 	logs   logs
 	byName map[room.Name]*topic
 	// floor is the highest last position of all dropped logs. A new log starts there, so that no
-	// position of a room is given twice.
+	// position of a room is assigned twice.
 	floor uint64
 }
 
-// topic is a room, or Nodes.
+// topic contains the log and the subscriptions of a room, or the subscriptions of Nodes.
 type topic struct {
 	roomLog
-	first *subscription // start of a list linked by subscription.next
+	first *subscription // head of a list that is linked by subscription.next
 }
 
-// subscription is one call of Subscribe.
+// subscription is a handler with the queue of its deliveries. Each call of Subscribe creates one.
 type subscription struct {
 	queue[delivery]
 	Handler
 	topic *topic
 	next  *subscription
-	lossy bool // the newest item is Lost; guarded by Memory.mu
+	lossy bool // the newest delivery is Lost; guarded by Memory.mu
 }
 
-// delivery is one call of a Handler.
+// delivery contains the arguments for one call of a Handler function.
 type delivery struct {
 	kind    kind
-	Entry                 // for kindEntry; Data is set for every kind except kindLost
-	answers chan<- []byte // for kindAsk; has space for one answer per subscription
+	Entry                 // for kindEntry; kindMessage and kindAsk use only its Data
+	answers chan<- []byte // for kindAsk; buffers one answer per subscription
 }
 
 type kind uint8
@@ -46,7 +46,7 @@ const (
 	kindLost
 )
 
-// wants reports whether the handler has a function for the delivery.
+// wants reports whether the handler has a function for this kind of delivery.
 func (s *subscription) wants(k kind) bool {
 	switch k {
 	case kindEntry:
@@ -79,7 +79,7 @@ func (s *subscription) discard(d delivery) {
 	}
 }
 
-// open returns the topic and creates it if necessary.
+// open returns the topic, and creates it if necessary.
 func (t *topics) open(name room.Name) *topic {
 	tp := t.byName[name]
 	if tp == nil {
@@ -89,7 +89,7 @@ func (t *topics) open(name room.Name) *topic {
 	return tp
 }
 
-// subscriptions returns the first subscription of a topic; nil without one.
+// subscriptions returns the first subscription of a topic, or nil if there is none.
 func (t *topics) subscriptions(name room.Name) *subscription {
 	if tp := t.byName[name]; tp != nil {
 		return tp.first
@@ -97,7 +97,7 @@ func (t *topics) subscriptions(name room.Name) *subscription {
 	return nil
 }
 
-// subscribe adds a subscription at the end of the topic's list.
+// subscribe adds a subscription to the end of the topic's list.
 func (t *topics) subscribe(name room.Name, h Handler) *subscription {
 	s := &subscription{Handler: h, topic: t.open(name)}
 	end := &s.topic.first
@@ -108,8 +108,8 @@ func (t *topics) subscribe(name room.Name, h Handler) *subscription {
 	return s
 }
 
-// unsubscribe removes a subscription. With the last one of a room it removes the room's log. A
-// second call does nothing.
+// unsubscribe removes a subscription, and the room's log if no subscription is left. Calling it
+// again is a no-op.
 func (t *topics) unsubscribe(s *subscription) {
 	for at := &s.topic.first; *at != nil; at = &(*at).next {
 		if *at == s {
@@ -123,8 +123,8 @@ func (t *topics) unsubscribe(s *subscription) {
 	}
 }
 
-// full returns nil if every subscription of the topic that wants the kind has space. Otherwise it
-// returns a channel that is closed when a full one has space again.
+// full returns nil if every subscription that wants this kind of delivery has space in its backlog.
+// Otherwise it returns a channel that is closed when a full backlog has space again.
 func (t *topics) full(name room.Name, k kind) <-chan struct{} {
 	for s := t.subscriptions(name); s != nil; s = s.next {
 		if s.wants(k) {
@@ -141,7 +141,7 @@ func (t *topics) add(name room.Name, data []byte, now time.Time) Entry {
 	return t.logs.add(&t.open(name).roomLog, data, now)
 }
 
-// log returns the room's log. For an unknown room it returns an empty one that is not stored.
+// log returns the room's log. If the room is unknown, it returns an empty log that is not stored.
 func (t *topics) log(name room.Name) *roomLog {
 	if tp := t.byName[name]; tp != nil {
 		return &tp.roomLog
@@ -150,8 +150,8 @@ func (t *topics) log(name room.Name) *roomLog {
 	return &l
 }
 
-// release drops a topic without entries and subscriptions. It is called whenever a log has become
-// empty.
+// release drops a topic that has neither entries nor subscriptions. It is called when a log becomes
+// empty or the last subscription of a topic ends.
 func (t *topics) release(l *roomLog) {
 	if tp := t.byName[l.name]; tp != nil && tp.first == nil && len(tp.entries) == 0 {
 		delete(t.byName, l.name)

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// An engine can be implemented and tested in another module. vet compiles its tests too.
+// Another module can implement and test an engine. go vet also compiles the tests of that module.
 func TestThirdParty(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), "go", "vet", ".")
 	cmd.Dir = "testdata/thirdparty"

@@ -1,5 +1,5 @@
-// Package thirdparty is an engine in another module: it uses only exported names. It implements the
-// methods of Bus without their behaviour.
+// Package thirdparty shows that another module can implement an engine with exported names only.
+// Its methods have the correct signatures but not the behaviour that Bus requires.
 package thirdparty
 
 import (
@@ -10,7 +10,7 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// Bus is connected to no server.
+// Bus is a stub that connects to no server.
 type Bus struct{}
 
 var _ backplane.Bus = Bus{}
