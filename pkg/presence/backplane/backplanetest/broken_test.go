@@ -19,7 +19,8 @@ type (
 	busAsk    = func(ctx context.Context, topic room.Name, request []byte, answer func([]byte) bool) error
 )
 
-// broken is a bus with some wrong methods. A nil function means the method of the bus below.
+// broken wraps a bus and replaces some methods with faulty ones. If a function is nil, the method
+// of the wrapped bus is called.
 type broken struct {
 	backplane.Bus
 	handler func(h backplane.Handler) backplane.Handler // changes the handler of each Subscribe
@@ -126,8 +127,8 @@ func (b *broken) Close() {
 	b.Bus.Close()
 }
 
-// faults lists engines with one fault each, and the checks that must fail for them. Each engine has
-// the broken handle and a correct one.
+// faults lists engines with one fault each, and the checks that must detect the fault. Each engine
+// has one broken handle and one correct handle.
 var faults = []struct {
 	name   string
 	change func(b *broken, m *backplane.Memory)
@@ -153,7 +154,7 @@ var faults = []struct {
 		e.Data = bytes.ToUpper(append([]byte("x"), e.Data...))
 		entry(e)
 	}), []string{"Append", "Keys"}},
-	{"a subscription begins with the log", func(b *broken, m *backplane.Memory) {
+	{"Subscribe delivers earlier entries", func(b *broken, m *backplane.Memory) {
 		b.sub = func(topic room.Name, h backplane.Handler) (func(), error) {
 			entries, _, err := m.Read(context.Background(), topic, 0)
 			for _, e := range entries {
@@ -177,8 +178,8 @@ var faults = []struct {
 		}
 		return position, duplicate, err
 	}), []string{"Keys"}},
-	{"keys are known forever, in every room", globalKeys, []string{"Keys", "KeyAge", "Recreate"}},
-	{"no key is a key", onAppend(func(inner busAppend, ctx context.Context, name room.Name, key string, data []byte) (uint64, bool, error) {
+	{"keys apply to every room and never expire", globalKeys, []string{"Keys", "KeyAge", "Recreate"}},
+	{"the empty key is a key", onAppend(func(inner busAppend, ctx context.Context, name room.Name, key string, data []byte) (uint64, bool, error) {
 		return inner(ctx, name, key+"!", data)
 	}), []string{"NoKey"}},
 	{"every position is the same", onAppend(func(inner busAppend, ctx context.Context, name room.Name, key string, data []byte) (uint64, bool, error) {
@@ -191,31 +192,31 @@ var faults = []struct {
 	{"complete is never true", onRead(func(entries []backplane.Entry, complete bool) ([]backplane.Entry, bool) {
 		return entries, false
 	}), []string{"Append", "Complete", "Join", "Drop", "Recreate", "Clear"}},
-	{"complete with entries is always true", onRead(func(entries []backplane.Entry, complete bool) ([]backplane.Entry, bool) {
+	{"complete is true if there are entries", onRead(func(entries []backplane.Entry, complete bool) ([]backplane.Entry, bool) {
 		return entries, complete || len(entries) > 0
 	}), []string{"Complete"}},
-	{"complete without entries is always true", onRead(func(entries []backplane.Entry, complete bool) ([]backplane.Entry, bool) {
+	{"complete is true if there are no entries", onRead(func(entries []backplane.Entry, complete bool) ([]backplane.Entry, bool) {
 		return entries, complete || len(entries) == 0
 	}), []string{"Complete", "Clear"}},
-	{"the oldest entry is not read", onRead(func(entries []backplane.Entry, complete bool) ([]backplane.Entry, bool) {
+	{"Read omits the oldest entry", onRead(func(entries []backplane.Entry, complete bool) ([]backplane.Entry, bool) {
 		return entries[min(1, len(entries)):], complete
 	}), []string{"Append", "Complete", "Join", "Drop"}},
-	{"entries are read backwards", onRead(func(entries []backplane.Entry, complete bool) ([]backplane.Entry, bool) {
+	{"Read returns entries in reverse order", onRead(func(entries []backplane.Entry, complete bool) ([]backplane.Entry, bool) {
 		slices.Reverse(entries)
 		return entries, complete
 	}), []string{"Append", "Complete"}},
-	{"the entry at after is read", func(b *broken, m *backplane.Memory) {
+	{"Read includes the entry at after", func(b *broken, m *backplane.Memory) {
 		b.read = func(ctx context.Context, name room.Name, after uint64) ([]backplane.Entry, bool, error) {
 			entries, _, err := m.Read(ctx, name, max(after, 1)-1)
 			_, complete, _ := m.Read(ctx, name, after)
 			return entries, complete, err
 		}
 	}, []string{"Complete"}},
-	{"Last counts from 1", func(b *broken, _ *backplane.Memory) { b.last = func(p uint64) uint64 { return p + 1 } }, []string{"Append", "Clear"}},
+	{"Last is too high by 1", func(b *broken, _ *backplane.Memory) { b.last = func(p uint64) uint64 { return p + 1 } }, []string{"Append", "Clear"}},
 	{"Clear does nothing", func(b *broken, _ *backplane.Memory) {
 		b.clear = func(context.Context, room.Name) error { return nil }
 	}, []string{"Clear"}},
-	{"Clear clears every room", func(b *broken, m *backplane.Memory) {
+	{"Clear also clears another room", func(b *broken, m *backplane.Memory) {
 		b.clear = func(ctx context.Context, name room.Name) error { m.Clear(ctx, "b"); return m.Clear(ctx, name) }
 	}, []string{"Clear"}},
 	{"a message is lost", onMessage(func(n int, data []byte, message func([]byte)) {
@@ -224,7 +225,7 @@ var faults = []struct {
 		}
 	}), []string{"Publish"}},
 	{"a message is delivered twice", onMessage(func(n int, data []byte, message func([]byte)) { message(data); message(data) }), []string{"Publish", "Drop"}},
-	{"messages go to every topic", func(b *broken, m *backplane.Memory) {
+	{"messages also reach another topic", func(b *broken, m *backplane.Memory) {
 		b.publish = func(ctx context.Context, topic room.Name, data []byte) error {
 			m.Publish(ctx, "b", data)
 			return m.Publish(ctx, topic, data)
@@ -237,7 +238,7 @@ var faults = []struct {
 			return h
 		}
 	}, []string{"Publish"}},
-	{"an answer is delivered twice", func(b *broken, m *backplane.Memory) {
+	{"a reply is delivered twice", func(b *broken, m *backplane.Memory) {
 		b.ask = func(ctx context.Context, topic room.Name, request []byte, answer func([]byte) bool) error {
 			return m.Ask(ctx, topic, request, func(data []byte) bool {
 				if !answer(data) {
@@ -247,12 +248,12 @@ var faults = []struct {
 			})
 		}
 	}, []string{"Ask"}},
-	{"an answer is lost", func(b *broken, m *backplane.Memory) {
+	{"a reply is lost", func(b *broken, m *backplane.Memory) {
 		b.ask = func(ctx context.Context, topic room.Name, request []byte, answer func([]byte) bool) error {
 			return m.Ask(ctx, topic, request, func(data []byte) bool { return answer(data) && false })
 		}
 	}, []string{"Ask"}},
-	{"no answer is an answer", func(b *broken, _ *backplane.Memory) {
+	{"a nil reply is delivered", func(b *broken, _ *backplane.Memory) {
 		b.handler = func(h backplane.Handler) backplane.Handler {
 			if ask := h.Ask; ask != nil {
 				h.Ask = func(request []byte) []byte { return append([]byte{}, ask(request)...) }
@@ -266,7 +267,7 @@ var faults = []struct {
 			return ctx.Err()
 		}
 	}, []string{"AskTimeout", "Context"}},
-	{"Ask waits without its ctx", func(b *broken, m *backplane.Memory) {
+	{"Ask ignores its ctx", func(b *broken, m *backplane.Memory) {
 		b.ask = func(_ context.Context, topic room.Name, request []byte, answer func([]byte) bool) error {
 			return m.Ask(context.Background(), topic, request, answer)
 		}
@@ -284,7 +285,7 @@ var faults = []struct {
 		epoch := m.Status().Epoch
 		b.status = func(s backplane.Status) backplane.Status { s.Epoch = epoch; return s }
 	}, []string{"Recreate"}},
-	{"a room without subscribers keeps its log in a new epoch", func(b *broken, m *backplane.Memory) {
+	{"a room without subscriptions keeps its log in a new epoch", func(b *broken, m *backplane.Memory) {
 		b.read = func(ctx context.Context, name room.Name, after uint64) ([]backplane.Entry, bool, error) {
 			entries, complete, err := m.Read(ctx, name, after)
 			if name == "unsubscribed" && len(entries) == 0 {
@@ -302,12 +303,12 @@ var faults = []struct {
 	{"Notify does nothing", func(b *broken, _ *backplane.Memory) {
 		b.notify = func(func(backplane.Status)) func() { return func() {} }
 	}, []string{"Recreate"}},
-	{"rows stay", func(b *broken, m *backplane.Memory) {
+	{"rows do not expire", func(b *broken, m *backplane.Memory) {
 		b.put = func(ctx context.Context, key string, value []byte, _ time.Duration) error {
 			return m.Put(ctx, key, value, time.Hour)
 		}
 	}, []string{"Expiry"}},
-	{"rows end early", func(b *broken, m *backplane.Memory) {
+	{"rows expire early", func(b *broken, m *backplane.Memory) {
 		b.put = func(ctx context.Context, key string, value []byte, ttl time.Duration) error {
 			return m.Put(ctx, key, value, ttl/2)
 		}
@@ -325,33 +326,34 @@ var faults = []struct {
 			return m.Put(ctx, key, value, ttl)
 		}
 	}, []string{"Table", "Expiry"}},
-	{"Watch has no rows at first", onRow(func(first bool, r backplane.Row, f func(backplane.Row)) {
+	{"Watch omits existing rows", onRow(func(first bool, r backplane.Row, f func(backplane.Row)) {
 		if !first {
 			f(r)
 		}
 	}), []string{"Table"}},
-	{"Watch has no changes", onRow(func(first bool, r backplane.Row, f func(backplane.Row)) {
+	{"Watch omits changes", onRow(func(first bool, r backplane.Row, f func(backplane.Row)) {
 		if first {
 			f(r)
 		}
 	}), []string{"Table", "Expiry"}},
-	{"the end of a row is not reported", onRow(func(_ bool, r backplane.Row, f func(backplane.Row)) {
+	{"Watch omits deletions", onRow(func(_ bool, r backplane.Row, f func(backplane.Row)) {
 		if !r.Deleted {
 			f(r)
 		}
 	}), []string{"Table", "Expiry"}},
-	{"rows have no end", onRow(func(_ bool, r backplane.Row, f func(backplane.Row)) {
+	{"rows have no expiry time", onRow(func(_ bool, r backplane.Row, f func(backplane.Row)) {
 		r.Expires = time.Time{}
 		f(r)
 	}), []string{"Table"}},
-	{"Append waits without its ctx", onAppend(func(inner busAppend, _ context.Context, name room.Name, key string, data []byte) (uint64, bool, error) {
+	{"Append ignores its ctx", onAppend(func(inner busAppend, _ context.Context, name room.Name, key string, data []byte) (uint64, bool, error) {
 		return inner(context.Background(), name, key, data)
 	}), []string{"Context"}},
 	{"Close does nothing", func(b *broken, _ *backplane.Memory) { b.close = func() {} }, []string{"Close"}},
-	{"Close ends the other handles", func(*broken, *backplane.Memory) {}, []string{"Close"}},
+	{"Close also closes the other handles", func(*broken, *backplane.Memory) {}, []string{"Close"}},
 }
 
-// onEntry changes the entries of each subscription; n counts them from 1.
+// onEntry changes the entries that each subscription receives. n is the number of the entry, from
+// 1.
 func onEntry(f func(n int, e backplane.Entry, entry func(backplane.Entry))) func(*broken, *backplane.Memory) {
 	return func(b *broken, _ *backplane.Memory) {
 		b.handler = func(h backplane.Handler) backplane.Handler {
@@ -400,7 +402,7 @@ func onAppend(f func(inner busAppend, ctx context.Context, name room.Name, key s
 	}
 }
 
-// globalKeys keeps its own keys: without a room and forever.
+// globalKeys remembers keys forever and ignores the room.
 func globalKeys(b *broken, m *backplane.Memory) {
 	var mu sync.Mutex
 	known := map[string]uint64{}
@@ -426,7 +428,7 @@ func onRead(f func(entries []backplane.Entry, complete bool) ([]backplane.Entry,
 	}
 }
 
-// onRow changes the rows of each watcher. first is true for the rows before Watch returns.
+// onRow changes the rows that each watcher receives. first is true until Watch returns.
 func onRow(f func(first bool, r backplane.Row, row func(backplane.Row))) func(*broken, *backplane.Memory) {
 	return func(b *broken, m *backplane.Memory) {
 		b.watch = func(row func(backplane.Row)) (func(), error) {
@@ -438,7 +440,7 @@ func onRow(f func(first bool, r backplane.Row, row func(backplane.Row))) func(*b
 	}
 }
 
-// TestBroken checks that the checks find each fault.
+// The checks detect every fault, and every check detects at least one.
 func TestBroken(t *testing.T) {
 	found := map[string]bool{}
 	for _, fault := range faults {
@@ -462,12 +464,12 @@ func TestBroken(t *testing.T) {
 	}
 	for _, c := range checks {
 		if !found[c.name] {
-			t.Errorf("check %s finds no fault", c.name)
+			t.Errorf("check %s detects no fault", c.name)
 		}
 	}
 }
 
-// An engine needs handles, a number of messages, Recreate and Drop.
+// Every check fails if Engine lacks Nodes, Messages, Recreate or Drop.
 func TestIncompleteEngine(t *testing.T) {
 	for name, change := range map[string]func(*Engine){
 		"no nodes": func(e *Engine) { e.Nodes = nil }, "no Messages": func(e *Engine) { e.Messages = 0 },

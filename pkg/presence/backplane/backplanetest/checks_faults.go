@@ -13,7 +13,7 @@ import (
 
 var epochForm = regexp.MustCompile(`^[0-9a-f]{10}$`)
 
-// checkStatus: all nodes are connected to the same log.
+// checkStatus checks that all nodes are connected and report the same epoch.
 func checkStatus(e *env) {
 	want := e.node(0).Status()
 	if !epochForm.MatchString(want.Epoch) || !want.Connected {
@@ -26,7 +26,7 @@ func checkStatus(e *env) {
 	}
 }
 
-// checkDrop: Lost reports a loss, and the log has the lost entries.
+// checkDrop checks that Lost is called after a loss, and that the log contains the lost entries.
 func checkDrop(e *env) {
 	r := e.subscribe(0, "a")
 	before := e.append(0, "a", "before")
@@ -60,7 +60,8 @@ func checkDrop(e *env) {
 	})
 }
 
-// checkRecreate: a recreated log has another epoch, and no entry or key of the old one.
+// checkRecreate checks that a recreated log has a new epoch, and contains no entry or key of the
+// old log.
 func checkRecreate(e *env) {
 	rs := e.subscribeAll("a")
 	old := e.node(0).Status().Epoch
@@ -100,7 +101,8 @@ func checkRecreate(e *env) {
 	}
 }
 
-// checkContext: a call whose ctx has ended does nothing and returns the cause; Ask returns nil.
+// checkContext checks that a call has no effect if its ctx has ended, and that it returns the cause
+// of ctx. Ask returns nil.
 func checkContext(e *env) {
 	r := e.subscribe(0, "a")
 	cause := errors.New("the cause")
@@ -129,7 +131,8 @@ func checkContext(e *env) {
 	})
 }
 
-// checkClose: a closed handle rejects calls and makes none. The other handles still work.
+// checkClose checks that a closed handle rejects calls and calls no handler, and that the other
+// handles still work.
 func checkClose(e *env) {
 	b := e.node(0)
 	rs := e.subscribeAll("a")

@@ -10,8 +10,8 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// checkAppend: every node receives every entry of the room once and in log order. Read and the
-// returned positions have the same order.
+// checkAppend checks that every node receives every entry of the room once and in log order. Read
+// and the positions that Append returns must have the same order.
 func checkAppend(e *env) {
 	rs := append(e.subscribeAll("a"), e.subscribe(0, "a"))
 	other := e.subscribe(0, "b")
@@ -63,7 +63,8 @@ func checkAppend(e *env) {
 	}
 }
 
-// checkEntries checks that the entries are those of data, in the order of their positions.
+// checkEntries checks that entries contains exactly the messages in data, in the order of their
+// positions.
 func (e *env) checkEntries(name string, entries []backplane.Entry, data map[uint64]string) {
 	for i, entry := range entries {
 		switch want, ok := data[entry.Position]; {
@@ -80,7 +81,7 @@ func (e *env) checkEntries(name string, entries []backplane.Entry, data map[uint
 	}
 }
 
-// checkKeys: a key identifies one message of its room, on every node.
+// checkKeys checks that a key identifies one message of its room on every node.
 func checkKeys(e *env) {
 	r := e.subscribe(0, "a")
 	first, _, err := e.appendKey(0, "a", "key", "first")
@@ -101,7 +102,7 @@ func checkKeys(e *env) {
 	got := make([]uint64, 8)
 	var callers sync.WaitGroup
 	for i := range got {
-		callers.Go(func() { got[i], _, _ = e.appendKey(i, "a", "at once", "third") })
+		callers.Go(func() { got[i], _, _ = e.appendKey(i, "a", "concurrent", "third") })
 	}
 	callers.Wait()
 	for _, position := range got {
@@ -127,7 +128,7 @@ func checkKeys(e *env) {
 	})
 }
 
-// checkNoKey: a message without a key is never a duplicate.
+// checkNoKey checks that a message without a key is never a duplicate.
 func checkNoKey(e *env) {
 	positions := map[uint64]bool{}
 	for range 3 {
@@ -148,7 +149,7 @@ func checkNoKey(e *env) {
 	}
 }
 
-// checkKeyAge: a key is known for KeyAge, but not forever.
+// checkKeyAge checks that an engine remembers a key for KeyAge, but not forever.
 func checkKeyAge(e *env) {
 	if !e.Patient {
 		return
@@ -169,8 +170,8 @@ func checkKeyAge(e *env) {
 	}
 }
 
-// checkComplete: Read returns every entry above a position that the log still has. It is complete
-// if none of them is missing.
+// checkComplete checks that Read returns every entry above a position that the log still contains,
+// and that the result is complete if none of these entries is missing.
 func checkComplete(e *env) {
 	r := e.subscribe(0, "a")
 	start := e.last(0, "a")
@@ -201,7 +202,8 @@ func checkComplete(e *env) {
 	}
 }
 
-// checkRead checks Read of a room that had the positions all and still has those in kept.
+// checkRead compares Read with the expected result. The room has had the positions in all, and its
+// log still contains those in kept.
 func (e *env) checkRead(i int, name room.Name, after uint64, all, kept []uint64) {
 	var want []uint64
 	missing := after > all[len(all)-1]
@@ -223,7 +225,7 @@ func (e *env) checkRead(i int, name room.Name, after uint64, all, kept []uint64)
 	}
 }
 
-// checkClear: Clear removes the entries of the room and keeps its last position and its keys.
+// checkClear checks that Clear removes the room's entries but keeps its last position and its keys.
 func checkClear(e *env) {
 	e.subscribe(0, "a")
 	e.subscribe(0, "b")
@@ -255,8 +257,8 @@ func checkClear(e *env) {
 	e.checkRead(0, "a", second, []uint64{first, second, third}, []uint64{third})
 }
 
-// checkJoin: a subscription receives the entries that are accepted after it. The log has the
-// earlier ones.
+// checkJoin checks that a subscription receives the entries that are accepted after Subscribe, and
+// that the log contains the earlier entries.
 func checkJoin(e *env) {
 	early := e.append(0, "a", "early")
 	for i := range e.Nodes {

@@ -9,8 +9,8 @@ import (
 	"example.com/presence/pkg/presence/backplane"
 )
 
-// checkPublish: each subscription of the topic receives each message once, in the order of its
-// publisher. No other subscription receives it.
+// checkPublish checks that each subscription of the topic receives each message once, in the order
+// of its publisher, and that no other subscription receives it.
 func checkPublish(e *env) {
 	rs := append(e.subscribeAll("a"), e.subscribe(0, "a"))
 	other, all := e.subscribe(0, "b"), e.subscribe(0, backplane.Nodes)
@@ -66,7 +66,8 @@ func (e *env) checkPublisher(r *recorder, publisher string, count int) {
 	}
 }
 
-// checkAsk: each subscription that answers does so once. Ask ends when answer returns false.
+// checkAsk checks that Ask returns one reply per subscription that answers, and that Ask stops when
+// answer returns false.
 func checkAsk(e *env) {
 	answer := func(a string) func([]byte) []byte {
 		return func(request []byte) []byte { return fmt.Append(nil, a, string(request)) }
@@ -75,7 +76,7 @@ func checkAsk(e *env) {
 		e.subscribeAsk(i, "a", answer(fmt.Sprint("node ", i)))
 	}
 	e.subscribeAsk(0, "a", func([]byte) []byte { return nil })
-	e.subscribe(0, "a") // answers no requests
+	e.subscribe(0, "a") // has no Handler.Ask, so it does not reply
 	e.subscribeAsk(0, "b", answer("another room"))
 	ask := func(request string, limit int) (got []string) {
 		ctx, cancel := context.WithTimeout(e.ctx, 4*e.Settle)
@@ -108,7 +109,7 @@ func checkAsk(e *env) {
 	}
 }
 
-// checkAskTimeout: an Ask with a missing answer ends with its ctx and returns no error.
+// checkAskTimeout checks that Ask returns nil when its ctx ends before a reply has arrived.
 func checkAskTimeout(e *env) {
 	release := make(chan struct{})
 	defer close(release)
@@ -116,17 +117,18 @@ func checkAskTimeout(e *env) {
 	done := make(chan error, 2)
 	ctx, cancel := context.WithTimeout(e.ctx, e.Settle)
 	defer cancel()
-	// The bus may run the subscription's call on the goroutine of the first Ask, which then returns
-	// only after that call.
+	// The bus may run the handler on the goroutine of the first Ask, which then cannot return
+	// before the handler does. Therefore the check needs a second Ask.
 	go func() { done <- e.node(0).Ask(ctx, "a", nil, func([]byte) bool { return true }) }()
 	e.await(func() bool { return e.subs[0].asked > 0 }, "the request")
 	go func() { done <- e.node(0).Ask(ctx, "a", nil, func([]byte) bool { return true }) }()
-	if err := e.receive(done, "the end of Ask"); err != nil {
+	if err := e.receive(done, "the return of Ask"); err != nil {
 		e.errorf("Ask whose ctx has ended: got %v, want nil", err)
 	}
 }
 
-// checkCancel: no call begins after cancel. cancel does not wait and may be called anywhere.
+// checkCancel checks that no call begins after cancel, and that cancel does not wait and may be
+// called anywhere.
 func checkCancel(e *env) {
 	r, stays := e.subscribe(0, "a"), e.subscribe(0, "a")
 	e.publish(0, "a", "one")
@@ -147,7 +149,7 @@ func checkCancel(e *env) {
 	checkCancelLocked(e)
 }
 
-// checkCancelWithin calls cancel within a call of the handler.
+// checkCancelWithin calls cancel from within the handler.
 func checkCancelWithin(e *env) {
 	var cancel func()
 	ready, called := make(chan struct{}), make(chan error, 2)
@@ -169,7 +171,7 @@ func checkCancelWithin(e *env) {
 	}
 }
 
-// checkCancelLocked calls cancel while holding a lock for which a call of the handler waits.
+// checkCancelLocked calls cancel while it holds a lock that a running handler waits for.
 func checkCancelLocked(e *env) {
 	var mu sync.Mutex
 	begun, cancelled := make(chan error, 1), make(chan error, 1)
@@ -183,7 +185,7 @@ func checkCancelLocked(e *env) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	go e.node(0).Publish(e.ctx, "c", nil) // ends with the lock
+	go e.node(0).Publish(e.ctx, "c", nil) // ends when mu is unlocked
 	e.receive(begun, "a call")
 	go func() { cancel(); cancelled <- nil }()
 	e.receive(cancelled, "the return of cancel while a call waits for a lock")

@@ -10,7 +10,7 @@ import (
 	"example.com/presence/pkg/presence/backplane"
 )
 
-// watcher records the rows that it receives.
+// watcher records the rows that Watch delivers.
 type watcher struct {
 	rows   []backplane.Row // guarded by env.mu
 	cancel func()
@@ -22,7 +22,7 @@ func (e *env) watch(i int) *watcher {
 	cancel, err := e.node(i).Watch(func(r backplane.Row) {
 		e.record(func() {
 			if running {
-				e.faults = append(e.faults, "two calls of a watcher at once")
+				e.faults = append(e.faults, "two calls of a watcher overlap")
 			}
 			running = true
 		})
@@ -39,8 +39,8 @@ func (e *env) watch(i int) *watcher {
 	return w
 }
 
-// of returns the values and the end ("-") that the watcher received of a key, such as "1 2 -". The
-// lock is held.
+// of returns the values that the watcher received for a key, with "-" for a deletion, such as "1 2
+// -". The caller must hold the lock.
 func (w *watcher) of(key string) string {
 	var words []string
 	for _, r := range w.rows {
@@ -55,12 +55,13 @@ func (w *watcher) of(key string) string {
 	return strings.Join(words, " ")
 }
 
-// checkTable: a watcher has every existing row when Watch returns, and receives each change.
+// checkTable checks that Watch delivers every existing row before it returns, and each change after
+// that.
 func checkTable(e *env) {
 	for n := range 20 {
 		e.put(n, fmt.Sprint("key ", n), "1", time.Hour)
 	}
-	e.settle() // until the other nodes have the rows
+	e.settle() // until the other nodes have received the rows
 	var ws []*watcher
 	for i := range e.Nodes {
 		w := e.watch(i)
@@ -102,7 +103,8 @@ func checkTable(e *env) {
 	})
 }
 
-// checkExpiry: a row ends with its time to live. A later Put extends it.
+// checkExpiry checks that a row is deleted when its time to live ends, and that a later Put extends
+// its time to live.
 func checkExpiry(e *env) {
 	var ws []*watcher
 	for i := range e.Nodes {

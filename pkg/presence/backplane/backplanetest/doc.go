@@ -1,13 +1,13 @@
-// Package backplanetest tests implementations of backplane.Bus. It also provides buses with faults,
-// for tests of packages that use a bus.
+// Package backplanetest tests implementations of backplane.Bus. It also provides faulty buses for
+// testing packages that use a bus.
 //
-// [Run] checks every promise of the comments of backplane.Bus. An engine passes if it keeps the
-// contract; delays and gaps in its positions are allowed. [RunInBubble] does the same in
-// testing/synctest, for engines without sockets.
+// [Run] checks every promise that the comments of backplane.Bus make. Delays and gaps between
+// positions do not fail a check. [RunInBubble] runs the same checks within testing/synctest, for
+// engines that use no sockets.
 //
-// Three functions wrap a bus. The wrapped bus passes the test too:
+// Three functions wrap a bus to add faults. The wrapped bus still passes the checks:
 //
-//   - [Gaps]: positions have gaps.
-//   - [Slow]: calls are late, Reads fail, and Appends are accepted without an answer.
-//   - [Epochs]: the epoch changes on demand.
+//   - [Gaps] leaves gaps between positions.
+//   - [Slow] delays calls, makes Read fail, and makes Append return errors for accepted messages.
+//   - [Epochs] changes the epoch on demand.
 package backplanetest

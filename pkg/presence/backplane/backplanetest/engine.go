@@ -6,27 +6,29 @@ import (
 	"example.com/presence/pkg/presence/backplane"
 )
 
-// Engine is an engine under test. Run opens one per check, without rows or messages.
+// Engine describes an engine under test. Each check uses a new engine without rows or messages.
 type Engine struct {
-	// Nodes are handles of the engine, one per node. At least one; a handle may be repeated.
+	// Nodes contains the handles of the engine, one per node. At least one handle is required; a
+	// handle may be repeated.
 	Nodes []backplane.Bus
 
-	// Messages is the number of entries per room that the engine is configured to keep: 5 to 100.
+	// Messages is the number of entries per room that the engine is configured to keep, from 5 to
+	// 100.
 	Messages int
 
-	// Recreate replaces the log with an empty one under another epoch, as if its disk was lost.
-	// Required.
+	// Recreate replaces the log with an empty one under a new epoch, as if the engine had lost its
+	// disk. Required.
 	Recreate func()
 
-	// Drop simulates a lost connection: no subscription of Nodes[0] receives a publication or an
-	// entry that is sent or appended while during runs. Calls may fail meanwhile. When Drop
-	// returns, the engine is connected again. Required.
+	// Drop simulates a lost connection: publications that are sent and entries that are appended
+	// while during runs do not reach the subscriptions of Nodes[0]. Calls may fail meanwhile. When
+	// Drop returns, the engine is connected again. Required.
 	Drop func(during func())
 
-	// Settle is the time to wait before a check concludes that nothing more arrives. Default: 250
-	// ms.
+	// Settle is the time that a check waits before it concludes that nothing more will arrive.
+	// Default: 250 ms.
 	Settle time.Duration
 
-	// Patient runs the checks that wait for KeyAge too. RunInBubble sets it.
+	// Patient enables the checks that wait for KeyAge. RunInBubble sets it.
 	Patient bool
 }

@@ -14,17 +14,18 @@ import (
 const (
 	arrival  = 10 * time.Second // maximum wait for an expected event
 	callTime = 5 * time.Second  // timeout of one call
-	tries    = 5                // attempts per call, which may fail
+	tries    = 5                // maximum attempts per call, because calls may fail
 )
 
-// check is one part of the contract.
+// check tests one part of the contract.
 type check struct {
 	name string
 	run  func(e *env)
 }
 
-// env is the environment of a check: the engine, and calls with retries where the contract allows
-// failure. Only the goroutine of the check calls its methods, except those of recorders.
+// env is the environment of a check: the engine under test, and helpers that retry calls where the
+// contract allows failures. Its methods must be called on the goroutine of the check, except those
+// of recorders and those whose comment allows any goroutine.
 type env struct {
 	Engine
 	recorders
@@ -34,10 +35,10 @@ type env struct {
 	keys     atomic.Uint64
 }
 
-// failed is the panic value that ends a check after a fatal failure.
+// failed is the panic value that stops a check after a fatal failure.
 type failed struct{}
 
-// try runs the check against an engine and returns its failures.
+// try runs the check against an engine and returns the failures.
 func (c check) try(ctx context.Context, engine Engine) []string {
 	if engine.Settle == 0 {
 		engine.Settle = 250 * time.Millisecond
@@ -78,14 +79,14 @@ func (e *env) fatalf(format string, args ...any) {
 	panic(failed{})
 }
 
-// settle waits until nothing more arrives.
+// settle waits long enough for unexpected calls to arrive.
 func (e *env) settle() { time.Sleep(e.Settle) }
 
-// await ends the check with a failure if cond does not become true within arrival. cond is called
-// with the lock held.
+// await waits until cond is true. If this takes longer than arrival, it stops the check with a
+// failure. It calls cond with the lock held.
 func (e *env) await(cond func() bool, format string, args ...any) {
 	if !e.wait(arrival, cond) {
-		e.fatalf("timeout after %v: "+format, append([]any{arrival}, args...)...)
+		e.fatalf("timeout after %v waiting for "+format, append([]any{arrival}, args...)...)
 	}
 }
 
@@ -98,7 +99,7 @@ func (e *env) locked(f func()) {
 
 func (e *env) node(i int) backplane.Bus { return e.Nodes[i%len(e.Nodes)] }
 
-// subscribe records the calls that node i makes for a topic.
+// subscribe subscribes node i to a topic and records the calls of the subscription.
 func (e *env) subscribe(i int, topic room.Name) *recorder { return e.subscribeAsk(i, topic, nil) }
 
 func (e *env) subscribeAsk(i int, topic room.Name, ask func([]byte) []byte) *recorder {
@@ -113,7 +114,7 @@ func (e *env) subscribeAsk(i int, topic room.Name, ask func([]byte) []byte) *rec
 	return r
 }
 
-// subscribeAll returns one recorder per node.
+// subscribeAll subscribes every node to a topic and returns one recorder per node.
 func (e *env) subscribeAll(topic room.Name) (rs []*recorder) {
 	for i := range e.Nodes {
 		rs = append(rs, e.subscribe(i, topic))
@@ -121,14 +122,16 @@ func (e *env) subscribeAll(topic room.Name) (rs []*recorder) {
 	return rs
 }
 
-// try calls f until it succeeds, up to tries times. It ends the check if none succeeds.
+// try calls f until it succeeds. After the maximum number of attempts, it stops the check with a
+// failure.
 func (e *env) try(name string, f func(ctx context.Context) error) {
 	if err := e.attempt(f); err != nil {
 		e.fatalf("%s: %v", name, err)
 	}
 }
 
-// attempt is try for any goroutine: it returns the last error. It does not retry after ErrClosed.
+// attempt is like try, but returns the last error instead of stopping the check. It does not retry
+// after ErrClosed. It may be called on any goroutine.
 func (e *env) attempt(f func(ctx context.Context) error) (err error) {
 	for range tries {
 		ctx, cancel := context.WithTimeout(e.ctx, callTime)
@@ -141,7 +144,7 @@ func (e *env) attempt(f func(ctx context.Context) error) (err error) {
 	return err
 }
 
-// append adds a message with a new key.
+// append adds a message with a new key and returns its position.
 func (e *env) append(i int, name room.Name, data string) (position uint64) {
 	position, duplicate, err := e.appendKey(i, name, e.newKey(), data)
 	switch {
@@ -153,10 +156,12 @@ func (e *env) append(i int, name room.Name, data string) (position uint64) {
 	return position
 }
 
+// newKey returns an unused idempotency key. It may be called on any goroutine.
 func (e *env) newKey() string { return fmt.Sprint("key-", e.keys.Add(1)) }
 
-// appendKey adds a message, from any goroutine. duplicate is true only if the first attempt reports
-// it: a later attempt may be a duplicate of an earlier one that returned an error.
+// appendKey adds a message. It may be called on any goroutine. duplicate is true only if the first
+// attempt reports a duplicate, because a later attempt may duplicate an earlier one that returned
+// an error.
 func (e *env) appendKey(i int, name room.Name, key, data string) (position uint64, duplicate bool, err error) {
 	first := true
 	err = e.attempt(func(ctx context.Context) (err error) {
@@ -193,7 +198,7 @@ func (e *env) put(i int, key, value string, ttl time.Duration) {
 	e.try("Put", func(ctx context.Context) error { return e.node(i).Put(ctx, key, []byte(value), ttl) })
 }
 
-// receive waits for a value and ends the check if none arrives within arrival.
+// receive waits for a value. If none arrives within arrival, it stops the check with a failure.
 func (e *env) receive(c <-chan error, name string) error {
 	timeout := time.NewTimer(arrival)
 	defer timeout.Stop()
@@ -201,14 +206,14 @@ func (e *env) receive(c <-chan error, name string) error {
 	case err := <-c:
 		return err
 	case <-timeout.C:
-		e.fatalf("timeout after %v: %s", arrival, name)
+		e.fatalf("timeout after %v waiting for %s", arrival, name)
 		return nil
 	}
 }
 
 func (e *env) sleep(d time.Duration) { time.Sleep(d) }
 
-// clear returns a function that calls Clear, for try.
+// clear returns a function for try that calls Clear.
 func (e *env) clear(name room.Name) func(context.Context) error {
 	return func(ctx context.Context) error { return e.node(0).Clear(ctx, name) }
 }

@@ -11,28 +11,28 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// EpochBus wraps a bus and changes the epoch on demand. Several hubs can share one. It remembers
-// every room that was used. Memory.Recreate does the same for a backplane.Memory.
+// EpochBus wraps a bus and changes the epoch on demand. Several hubs can share one EpochBus. It
+// remembers every room that was used. For a backplane.Memory, Memory.Recreate does the same.
 type EpochBus struct {
 	backplane.Bus
 
-	changing sync.Mutex // held by Change and Close, and while Lost is called
+	changing sync.Mutex // held by Change, also while it calls handlers, and by Close, which waits for Change
 	mu       sync.Mutex // guards the rest
 	epoch    string
 	changes  int
-	ends     map[room.Name]uint64 // the last positions of the previous epoch, on the bus below
+	ends     map[room.Name]uint64 // last positions of the previous epoch, as numbered by the wrapped bus
 	subs     map[*epochSubscription]struct{}
 	notified map[*epochNotification]struct{}
 }
 
-// Epochs returns a bus over b that starts in b's epoch. Close closes b.
+// Epochs returns a bus that wraps b and starts in the epoch of b. Close closes b.
 func Epochs(b backplane.Bus) *EpochBus {
 	return &EpochBus{Bus: b, epoch: b.Status().Epoch, ends: map[room.Name]uint64{},
 		subs: map[*epochSubscription]struct{}{}, notified: map[*epochNotification]struct{}{}}
 }
 
-// Change replaces the log with an empty one under another epoch, whose positions start again. It
-// returns the error of Last of the bus below, and has then changed nothing.
+// Change replaces the log with an empty one under a new epoch and restarts its positions. If Last
+// of the wrapped bus fails, Change returns that error and changes nothing.
 func (b *EpochBus) Change(ctx context.Context) error {
 	b.changing.Lock()
 	defer b.changing.Unlock()
@@ -45,7 +45,7 @@ func (b *EpochBus) Change(ctx context.Context) error {
 	for name := range ends {
 		last, err := b.Bus.Last(ctx, name)
 		if err != nil {
-			return fmt.Errorf("change of epoch, room %q: %w", name, err)
+			return fmt.Errorf("change epoch: last position of room %q: %w", name, err)
 		}
 		ends[name] = last
 	}
@@ -74,14 +74,14 @@ func (b *EpochBus) Change(ctx context.Context) error {
 	return nil
 }
 
-// status returns the status below with the epoch of b. The lock is held.
+// status returns s with the epoch of b. The caller must hold the lock.
 func (b *EpochBus) status(s backplane.Status) backplane.Status {
 	s.Epoch = b.epoch
 	return s
 }
 
-// use records that a room is used. It returns the room's end of the previous epoch and the current
-// epoch.
+// use records that a room is used. It returns the last position of the room in the previous epoch,
+// and the current epoch.
 func (b *EpochBus) use(name room.Name) (end uint64, epoch string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -90,15 +90,15 @@ func (b *EpochBus) use(name room.Name) (end uint64, epoch string) {
 	return end, b.epoch
 }
 
-// Status returns the status of the bus below with the epoch of b.
+// Status returns the status of the wrapped bus with the epoch of b.
 func (b *EpochBus) Status() backplane.Status {
-	below := b.Bus.Status()
+	s := b.Bus.Status()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.status(below)
+	return b.status(s)
 }
 
-// Append adds a message to the log of this epoch. Keys of earlier epochs are not known in it.
+// Append adds a message to the log of the current epoch. Keys of earlier epochs are unknown in it.
 func (b *EpochBus) Append(ctx context.Context, name room.Name, key string, data []byte) (position uint64, duplicate bool, err error) {
 	end, epoch := b.use(name)
 	if key != "" {
@@ -108,7 +108,7 @@ func (b *EpochBus) Append(ctx context.Context, name room.Name, key string, data 
 	return position - min(end, position), duplicate, err
 }
 
-// Read returns entries of this epoch only.
+// Read returns only entries of the current epoch.
 func (b *EpochBus) Read(ctx context.Context, name room.Name, after uint64) (entries []backplane.Entry, complete bool, err error) {
 	end, _ := b.use(name)
 	entries, complete, err = b.Bus.Read(ctx, name, after+min(end, math.MaxUint64-after))
@@ -118,14 +118,14 @@ func (b *EpochBus) Read(ctx context.Context, name room.Name, after uint64) (entr
 	return entries, complete, err
 }
 
-// Last returns the last position of this epoch.
+// Last returns the last position of the current epoch.
 func (b *EpochBus) Last(ctx context.Context, name room.Name) (position uint64, err error) {
 	end, _ := b.use(name)
 	position, err = b.Bus.Last(ctx, name)
 	return position - min(end, position), err
 }
 
-// Close closes the bus below.
+// Close closes the wrapped bus.
 func (b *EpochBus) Close() {
 	b.Bus.Close()
 	b.changing.Lock()
@@ -147,7 +147,7 @@ type epochSubscription struct {
 	changes int
 }
 
-// Subscribe subscribes to the bus below.
+// Subscribe subscribes to the wrapped bus.
 func (b *EpochBus) Subscribe(topic room.Name, h backplane.Handler) (cancel func(), err error) {
 	s := &epochSubscription{bus: b, topic: topic, h: h}
 	s.end, _ = b.use(topic)
@@ -172,7 +172,7 @@ func (b *EpochBus) Subscribe(topic room.Name, h backplane.Handler) (cancel func(
 	return cancel, nil
 }
 
-// call calls f. If the epoch has changed since the last call, it calls Lost first.
+// call calls f. If the epoch has changed since the previous call, it calls Lost first.
 func (s *epochSubscription) call(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -215,14 +215,14 @@ func (s *epochSubscription) handler() backplane.Handler {
 	return h
 }
 
-// epochNotification is one registration of Notify.
+// epochNotification holds the function of one call of Notify.
 type epochNotification struct {
 	mu    sync.Mutex // held while f is called
 	f     func(backplane.Status)
 	ended atomic.Bool
 }
 
-// Notify calls f after a change of the bus below and after Change.
+// Notify calls f after each status change of the wrapped bus and after each Change.
 func (b *EpochBus) Notify(f func(backplane.Status)) (cancel func()) {
 	n := &epochNotification{f: f}
 	b.mu.Lock()

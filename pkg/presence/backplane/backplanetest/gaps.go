@@ -7,17 +7,17 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// gapStep is the mean distance between two positions of [Gaps].
+// gapStep is the average distance between two consecutive positions of [Gaps].
 const gapStep = 1000
 
-// Gaps returns a bus whose positions have gaps: between two entries there are up to 1,998 unused
-// positions. The gaps are the same for each handle, so every handle of an engine can be wrapped.
-// Close closes b.
+// Gaps returns a bus that wraps b and leaves up to 1,998 unused positions between two entries. The
+// gaps are the same for every handle, so all handles of an engine can be wrapped. Close closes b.
 func Gaps(b backplane.Bus) backplane.Bus { return gaps{b} }
 
 type gaps struct{ backplane.Bus }
 
-// widen converts a position of the bus below. The result grows with the position, and 0 stays 0.
+// widen converts a position of the wrapped bus to a position with gaps. The result increases with
+// the position, and 0 stays 0.
 func widen(position uint64) uint64 {
 	if position == 0 {
 		return 0
@@ -25,8 +25,8 @@ func widen(position uint64) uint64 {
 	return position*gapStep + position*7919%gapStep
 }
 
-// narrow returns the highest position below for which widen(below) <= position. exact reports that
-// the two are equal.
+// narrow returns the highest position of the wrapped bus for which widen(below) <= position. exact
+// reports whether widen(below) equals position.
 func narrow(position uint64) (below uint64, exact bool) {
 	below = position / gapStep
 	if widen(below) > position {

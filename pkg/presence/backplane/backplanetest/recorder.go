@@ -9,11 +9,11 @@ import (
 	"example.com/presence/pkg/presence/backplane"
 )
 
-// recorders guards the data of all recorders of a check.
+// recorders contains the lock that guards the data of all recorders of a check.
 type recorders struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced at each change
-	faults  []string      // forbidden calls that a bus made
+	faults  []string      // calls of the bus that violate the contract
 }
 
 func (rs *recorders) record(f func()) {
@@ -24,7 +24,7 @@ func (rs *recorders) record(f func()) {
 	rs.changed = make(chan struct{})
 }
 
-// wait returns whether cond became true within d. cond is called with the lock held.
+// wait reports whether cond becomes true within d. It calls cond with the lock held.
 func (rs *recorders) wait(d time.Duration, cond func() bool) bool {
 	timeout := time.NewTimer(d)
 	defer timeout.Stop()
@@ -43,7 +43,7 @@ func (rs *recorders) wait(d time.Duration, cond func() bool) bool {
 	}
 }
 
-// recorder is a subscription that records its calls.
+// recorder records the calls of one subscription.
 type recorder struct {
 	all    *recorders
 	bus    backplane.Bus
@@ -56,16 +56,16 @@ type recorder struct {
 	messages []string
 	asked    int
 	lost     int
-	epoch    string // when it subscribed, or when Lost was called last
+	epoch    string // at the last call of Lost, or at Subscribe if there was none
 	start    int    // index of the first entry of that epoch
 	calls    int
 }
 
-// during records a call that runs while f runs. Two calls at the same time are a fault.
+// during runs f as one call of the subscription. If two calls overlap, it records a fault.
 func (r *recorder) during(f func()) {
 	r.all.record(func() {
 		if r.running {
-			r.faultLocked("two calls at once")
+			r.faultLocked("two calls overlap")
 		}
 		r.running = true
 		r.calls++
@@ -81,7 +81,8 @@ func (r *recorder) faultLocked(format string, args ...any) {
 	r.all.faults = append(r.all.faults, r.name+": "+fmt.Sprintf(format, args...))
 }
 
-// handler returns the functions that record. ask answers requests; nil answers none.
+// handler returns a Handler that records its calls. ask answers requests; if ask is nil, requests
+// are not answered.
 func (r *recorder) handler(ask func([]byte) []byte) backplane.Handler {
 	h := backplane.Handler{
 		Entry:   func(e backplane.Entry) { r.during(func() { r.entryLocked(e) }) },
@@ -116,7 +117,7 @@ func (r *recorder) lostLocked(epoch string) {
 	}
 }
 
-// positions returns the positions of the received entries. The lock is held.
+// positions returns the positions of the received entries. The caller must hold the lock.
 func (r *recorder) positions() []uint64 { return positions(r.entries) }
 
 func positions(entries []backplane.Entry) []uint64 {
@@ -127,7 +128,7 @@ func positions(entries []backplane.Entry) []uint64 {
 	return ps
 }
 
-// count returns how many received messages equal m. The lock is held.
+// count returns the number of received messages that equal m. The caller must hold the lock.
 func (r *recorder) count(m string) (n int) {
 	for _, got := range r.messages {
 		if got == m {
@@ -137,7 +138,7 @@ func (r *recorder) count(m string) (n int) {
 	return n
 }
 
-// hasAll reports whether got, in ascending order, contains all of want.
+// hasAll reports whether got contains all of want. got must be in ascending order.
 func hasAll(got, want []uint64) bool {
 	for _, w := range want {
 		if _, found := slices.BinarySearch(got, w); !found {

@@ -5,7 +5,7 @@ import (
 	"testing/synctest"
 )
 
-// checks are all parts of the contract.
+// checks contains one check for each part of the contract.
 var checks = []check{
 	{"Status", checkStatus},
 	{"Publish", checkPublish},
@@ -27,16 +27,17 @@ var checks = []check{
 	{"Close", checkClose},
 }
 
-// Run tests an engine. It calls open once per check, in a subtest named after the check. open uses
-// t.Cleanup to stop everything that it starts.
+// Run tests an engine. It calls open once per check, in a subtest named after the check. open must
+// use t.Cleanup to stop everything that it starts.
 func Run(t *testing.T, open func(t *testing.T) Engine) {
 	for _, c := range checks {
 		t.Run(c.name, func(t *testing.T) { report(t, c, open(t)) })
 	}
 }
 
-// RunInBubble tests an engine in testing/synctest: waits take no real time, and the checks that
-// wait for minutes run too. open must use t.Cleanup to stop everything that it starts.
+// RunInBubble tests an engine within testing/synctest. Waiting takes no real time there, so
+// RunInBubble also runs the checks that wait for minutes. open must use t.Cleanup to stop
+// everything that it starts.
 func RunInBubble(t *testing.T, open func(t *testing.T) Engine) {
 	for _, c := range checks {
 		t.Run(c.name, func(t *testing.T) {

@@ -33,7 +33,7 @@ func TestMemoryTwice(t *testing.T) {
 	})
 }
 
-// The checks also run in real time, as for engines with sockets.
+// The checks also pass in real time, which engines with sockets require.
 func TestMemoryInRealTime(t *testing.T) {
 	Run(t, func(t *testing.T) Engine {
 		_, e := memory(t)
@@ -95,7 +95,7 @@ func TestEpochs(t *testing.T) {
 	})
 }
 
-// The wrappers can be combined, as a test of the hub may do.
+// The wrappers can be combined, because a test of the hub may need several faults.
 func TestAllWrappers(t *testing.T) {
 	RunInBubble(t, func(t *testing.T) Engine {
 		m, e := memory(t)
@@ -106,7 +106,7 @@ func TestAllWrappers(t *testing.T) {
 	})
 }
 
-// Slow applies the faults of its configuration to calls.
+// Slow applies the configured delays and failures.
 func TestSlowFaults(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, _ := memory(t)

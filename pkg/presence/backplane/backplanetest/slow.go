@@ -10,15 +10,15 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// SlowConfig holds the faults of a [SlowBus]. The zero value has none.
+// SlowConfig sets the delays and failures of a [SlowBus]. With the zero value, there are none.
 type SlowConfig struct {
 	Append  time.Duration // Delay before the engine accepts a message.
 	Answer  time.Duration // Delay between acceptance and the return of Append.
 	Read    time.Duration // Delay of Read and Last.
-	Deliver time.Duration // Delay of each call of a Handler. The calls keep their order.
+	Deliver time.Duration // Delay of each Handler call. The calls keep their order.
 
-	LoseAnswers int // Every n-th Append is accepted but returns ErrUnavailable. 0: none.
-	FailReads   int // Every n-th Read returns ErrUnavailable. 0: none.
+	LoseAnswers int // Every n-th Append is accepted but returns ErrUnavailable. 0 means never.
+	FailReads   int // Every n-th Read returns ErrUnavailable. 0 means never.
 }
 
 // SlowBus is a bus whose calls are slow or fail. All methods are safe for concurrent use.
@@ -27,7 +27,7 @@ type SlowBus struct {
 	config SlowConfig
 
 	appends, reads         atomic.Uint64
-	loseAnswers, failReads atomic.Int64 // number of next calls that fail
+	loseAnswers, failReads atomic.Int64 // number of upcoming calls that fail
 
 	running sync.WaitGroup // the goroutines of subscriptions
 	mu      sync.Mutex     // guards subs and closed
@@ -35,7 +35,7 @@ type SlowBus struct {
 	closed  bool
 }
 
-// Slow returns a slow bus over b. Close closes b.
+// Slow returns a bus that wraps b and adds the delays and failures of c. Close closes b.
 func Slow(b backplane.Bus, c SlowConfig) *SlowBus {
 	return &SlowBus{Bus: b, config: c, subs: map[*slowSubscription]struct{}{}}
 }
@@ -46,7 +46,8 @@ func (s *SlowBus) LoseAnswers(n int) { s.loseAnswers.Store(int64(n)) }
 // FailReads makes the next n Reads return ErrUnavailable.
 func (s *SlowBus) FailReads(n int) { s.failReads.Store(int64(n)) }
 
-// Append adds the message to the bus below after a delay. It may lose the answer.
+// Append adds the message to the wrapped bus after a delay. It may return ErrUnavailable although
+// the message was accepted.
 func (s *SlowBus) Append(ctx context.Context, name room.Name, key string, data []byte) (position uint64, duplicate bool, err error) {
 	if err := sleep(ctx, s.config.Append); err != nil {
 		return 0, false, err
@@ -64,7 +65,7 @@ func (s *SlowBus) Append(ctx context.Context, name room.Name, key string, data [
 	return position, duplicate, nil
 }
 
-// Read reads the bus below after a delay, or fails.
+// Read reads from the wrapped bus after a delay, or returns ErrUnavailable.
 func (s *SlowBus) Read(ctx context.Context, name room.Name, after uint64) (entries []backplane.Entry, complete bool, err error) {
 	if err := sleep(ctx, s.config.Read); err != nil {
 		return nil, false, err
@@ -78,7 +79,7 @@ func (s *SlowBus) Read(ctx context.Context, name room.Name, after uint64) (entri
 	return s.Bus.Read(ctx, name, after)
 }
 
-// Last calls Last of the bus below after a delay.
+// Last calls Last of the wrapped bus after a delay.
 func (s *SlowBus) Last(ctx context.Context, name room.Name) (position uint64, err error) {
 	if err := sleep(ctx, s.config.Read); err != nil {
 		return 0, err
@@ -86,7 +87,7 @@ func (s *SlowBus) Last(ctx context.Context, name room.Name) (position uint64, er
 	return s.Bus.Last(ctx, name)
 }
 
-// Subscribe subscribes to the bus below and delays each call of h.
+// Subscribe subscribes to the wrapped bus and delays each call of h.
 func (s *SlowBus) Subscribe(topic room.Name, h backplane.Handler) (cancel func(), err error) {
 	if s.config.Deliver <= 0 {
 		return s.Bus.Subscribe(topic, h)
@@ -111,7 +112,7 @@ func (s *SlowBus) Subscribe(topic room.Name, h backplane.Handler) (cancel func()
 	}, nil
 }
 
-// endLocked ends a subscription. A second call does nothing.
+// endLocked ends a subscription. Calling it again is a no-op.
 func (s *SlowBus) endLocked(sub *slowSubscription) {
 	if _, ok := s.subs[sub]; ok {
 		delete(s.subs, sub)
@@ -119,7 +120,7 @@ func (s *SlowBus) endLocked(sub *slowSubscription) {
 	}
 }
 
-// Close closes the bus below and waits for the calls of handlers that have begun.
+// Close closes the wrapped bus and waits for running calls of handlers.
 func (s *SlowBus) Close() {
 	s.mu.Lock()
 	s.closed = true
@@ -131,12 +132,12 @@ func (s *SlowBus) Close() {
 	s.running.Wait()
 }
 
-// every counts the call in calls and reports whether it is every n-th one. n = 0 means never.
+// every counts the calls and reports whether this call is an n-th one. If n is 0, it returns false.
 func every(n int, calls *atomic.Uint64) bool {
 	return n > 0 && calls.Add(1)%uint64(n) == 0
 }
 
-// sleep waits for d. If ctx ends first, it returns its cause.
+// sleep waits for d. If ctx ends first, it returns the cause of ctx.
 func sleep(ctx context.Context, d time.Duration) error {
 	if d <= 0 && ctx.Err() == nil {
 		return nil

@@ -6,7 +6,8 @@ import (
 	"example.com/presence/pkg/presence/backplane"
 )
 
-// slowSubscription delays the calls of one handler. The goroutine of run makes them.
+// slowSubscription delays the calls of one handler. Its run method makes all calls on one
+// goroutine.
 type slowSubscription struct {
 	calls chan slowCall
 	ended chan struct{}
@@ -17,7 +18,7 @@ type slowCall struct {
 	f  func()
 }
 
-// handler returns h with its calls delayed.
+// handler returns a Handler that delays each call of h.
 func (sub *slowSubscription) handler(h backplane.Handler, delay time.Duration) backplane.Handler {
 	later := func(f func()) {
 		select {
@@ -50,7 +51,7 @@ func (sub *slowSubscription) handler(h backplane.Handler, delay time.Duration) b
 	return slow
 }
 
-// run makes each call at its time.
+// run makes each call when its delay has passed. It returns when the subscription ends.
 func (sub *slowSubscription) run() {
 	for {
 		select {
