@@ -1,5 +1,5 @@
-// Package compact encodes JSON in the form that the server sends: on one line and without HTML
-// escapes, which would make a text longer.
+// Package compact encodes JSON in the server's wire format: on one line and without HTML escapes,
+// which would make the text longer.
 package compact
 
 import (
@@ -7,7 +7,7 @@ import (
 	"encoding/json"
 )
 
-// Marshal returns v as JSON on one line. The error is that of [json.Encoder.Encode].
+// Marshal returns v as JSON on one line. Any error is from [json.Encoder.Encode].
 func Marshal(v any) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -16,7 +16,7 @@ func Marshal(v any) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
-// Encode is [Marshal] for types whose encoding cannot fail: it panics on an error.
+// Encode is like [Marshal], but for types whose encoding cannot fail. It panics on an error.
 func Encode(v any) []byte {
 	b, err := Marshal(v)
 	if err != nil {

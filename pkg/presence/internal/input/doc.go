@@ -1,4 +1,4 @@
-// Package input reads the input of clients and tokens: JSON objects by the exact names of their
-// members, and text within limits. Every package with input takes these rules from here. It imports
-// only the standard library.
+// Package input parses the input of clients and tokens. It matches the fields of JSON objects by
+// their exact names and checks text against limits. Every package that accepts input uses these
+// rules. The package imports only the standard library.
 package input

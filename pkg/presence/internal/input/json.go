@@ -5,12 +5,12 @@ import (
 	"strings"
 )
 
-// Value is one JSON value without surrounding blanks. It must be valid JSON in UTF-8, like the
-// argument that encoding/json passes to UnmarshalJSON: the methods do not check the syntax. For any
-// other text they return an unspecified result and do not panic.
+// Value is one JSON value without surrounding whitespace. It must be valid JSON in UTF-8, like the
+// argument that encoding/json passes to UnmarshalJSON, because the methods do not check the syntax.
+// For any other text, they return an unspecified result but do not panic.
 type Value string
 
-// UnmarshalJSON copies the value, so that it can be decoded later, or never.
+// UnmarshalJSON stores a copy of b, so that the value can be decoded later, if at all.
 func (v *Value) UnmarshalJSON(b []byte) error {
 	*v = Value(b)
 	return nil
@@ -19,18 +19,19 @@ func (v *Value) UnmarshalJSON(b []byte) error {
 // Null reports whether v is null.
 func (v Value) Null() bool { return v == "null" }
 
-// Object holds the members of a JSON object by their exact names, in their order. encoding/json
-// ignores case: it would decode Sub and SUB into a struct field for sub as well.
+// Object contains the fields of a JSON object, with their exact names and in their original order.
+// encoding/json ignores case when it decodes into a struct, so that it would accept Sub and SUB for
+// the field sub.
 type Object []Member
 
-// Member is one member of an [Object].
+// Member is one field of an [Object].
 type Member struct {
 	Name  string
 	Value Value
 }
 
-// Object decodes an object. Its values share v's memory. ok is false if v is not an object. The
-// Object of {} is not nil.
+// Object decodes an object. The values of o share memory with v. ok is false if v is not an object.
+// For {}, o is empty but not nil.
 func (v Value) Object() (o Object, ok bool) {
 	if !enclosed(v, '{', '}') {
 		return nil, false
@@ -45,8 +46,8 @@ func (v Value) Object() (o Object, ok bool) {
 	return o, true
 }
 
-// Get returns the value of the member with that name. Of several members it returns the last one
-// (RFC 7519 section 4). there is true even if the value is null.
+// Get returns the value of the field with the given name. If the object contains the name more than
+// once, Get returns the last value (RFC 7519, section 4). there is true even if the value is null.
 func (o Object) Get(name string) (v Value, there bool) {
 	for i := len(o) - 1; i >= 0; i-- {
 		if o[i].Name == name {
@@ -56,8 +57,8 @@ func (o Object) Get(name string) (v Value, there bool) {
 	return "", false
 }
 
-// Unknown returns the name of the first member whose name is not in names. found is false if there
-// is no such member.
+// Unknown returns the name of the first field that is not in names. found is false if there is no
+// such field.
 func (o Object) Unknown(names ...string) (name string, found bool) {
 members:
 	for _, m := range o {
@@ -71,14 +72,14 @@ members:
 	return "", false
 }
 
-// Text decodes a string and copies it, so that it does not keep v in memory. Half of a surrogate
-// pair becomes U+FFFD. ok is false if v is not a string.
+// Text decodes a string. It returns a copy, so that the string does not keep v in memory. An
+// unpaired surrogate becomes U+FFFD. ok is false if v is not a string.
 func (v Value) Text() (s string, ok bool) {
 	s, ok = v.unquote()
 	return strings.Clone(s), ok
 }
 
-// unquote is Text without the copy.
+// unquote is like Text, but the string may share memory with v.
 func (v Value) unquote() (s string, ok bool) {
 	if !enclosed(v, '"', '"') {
 		return "", false
@@ -86,13 +87,13 @@ func (v Value) unquote() (s string, ok bool) {
 	if strings.IndexByte(string(v), '\\') < 0 {
 		return string(v[1 : len(v)-1]), true
 	}
-	var decoded string // not s, which would then be on the heap in each call
+	var decoded string // a separate variable, because s would otherwise be allocated on the heap in every call
 	err := json.Unmarshal([]byte(v), &decoded)
 	return decoded, err == nil
 }
 
-// Texts decodes a list of strings. ok is false if v is not a list or an element is not a string,
-// such as null.
+// Texts decodes a list of strings. ok is false if v is not a list, or if an element is not a
+// string, for example null.
 func (v Value) Texts() (list []string, ok bool) {
 	if !enclosed(v, '[', ']') {
 		return nil, false
@@ -112,13 +113,14 @@ func (v Value) Bool() (is, ok bool) {
 	return v == "true", v == "true" || v == "false"
 }
 
-// enclosed reports whether v is between the two bytes.
+// enclosed reports whether v starts with first and ends with last.
 func enclosed(v Value, first, last byte) bool {
 	return len(v) >= 2 && v[0] == first && v[len(v)-1] == last
 }
 
-// next splits list after its first value. list is a part of valid JSON between two brackets. next
-// skips the blanks, commas and colons before that value. It returns "" at the end.
+// next returns the first value of list and the text after it. list is a part of valid JSON, such as
+// the text between two brackets. next skips blanks, commas and colons before the value. At the end
+// of list, the value is empty.
 func next(list Value) (value, rest Value) {
 	list = Value(strings.TrimLeft(string(list), " \t\r\n,:"))
 	depth := 0

@@ -11,7 +11,7 @@ import (
 	"example.com/presence/pkg/presence/internal/input"
 )
 
-// value returns text as the Value that encoding/json creates from it.
+// value decodes text into a Value with encoding/json.
 func value(t *testing.T, text string) input.Value {
 	t.Helper()
 	var v input.Value
@@ -88,8 +88,8 @@ func TestTypes(t *testing.T) {
 	}
 }
 
-// FuzzObject compares Object with encoding/json for valid JSON. For any other text it checks that
-// no method panics.
+// FuzzObject compares Object with encoding/json for valid JSON. For any other text, it only checks
+// that no method panics.
 func FuzzObject(f *testing.F) {
 	for _, text := range []string{
 		`{"a":1,"a":{"b":[1,2,"]}"]},"\u0061":"\\\""}`, `{ "a" : 1e9 , "b":[ ] }`, `{"":""}`, `{}`, ` {"a":[[[]]]}`, `[]`, `null`, `"a`, `{"a`, `{"a":"\`, `{]}`, `{,}`, `"\ud800"`, `{}}`,
@@ -116,7 +116,7 @@ func FuzzObject(f *testing.F) {
 		}
 		for _, m := range o {
 			if _, there := want[m.Name]; !there {
-				t.Errorf("%q: unexpected member %q", text, m.Name)
+				t.Errorf("%q: unexpected field %q", text, m.Name)
 			}
 		}
 		var wantText string
@@ -126,7 +126,7 @@ func FuzzObject(f *testing.F) {
 	})
 }
 
-// Text returns a copy, which does not keep the payload in memory.
+// Text returns a copy, so that the string does not keep the payload in memory.
 func TestTextIsACopy(t *testing.T) {
 	payload := input.Value(`"abc"`)
 	if n := testing.AllocsPerRun(100, func() { payload.Text() }); n != 1 {

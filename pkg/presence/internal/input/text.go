@@ -6,8 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// The limits on names, ids and info that clients and tokens send. Packages that export a limit, or
-// state it in an error, take it from here.
+// These are the limits on names, ids and info that clients and tokens send. A package that exports
+// a limit, or states it in an error, uses the constant from here.
 const (
 	MaxRoomName  = 128     // bytes
 	MaxUserID    = 256     // bytes
@@ -17,19 +17,20 @@ const (
 	MaxMessageID = 64      // characters of a message's idempotency key
 )
 
-// PlainBytes reports whether s is plain text of at most max bytes. Plain text is UTF-8 without
-// control characters, so that it cannot forge a line in a stream or a log. The empty string is
-// plain text.
+// PlainBytes reports whether s is plain text of at most max bytes. Plain text is valid UTF-8
+// without control characters, so that it cannot forge a line in a stream or a log. The empty string
+// is plain text.
 func PlainBytes(s string, max int) bool { return len(s) <= max && plain(s) }
 
-// PlainChars is PlainBytes with a limit in characters (Unicode code points).
+// PlainChars is like PlainBytes, but with a limit in characters (Unicode code points).
 func PlainChars(s string, max int) bool { return Chars(s, max) && plain(s) }
 
-// Chars reports whether s has at most max characters. A byte that is not UTF-8 counts as one.
+// Chars reports whether s has at most max characters. Each byte that is not valid UTF-8 counts as
+// one character.
 func Chars(s string, max int) bool { return utf8.RuneCountInString(s) <= max }
 
-// Exact reports whether s is UTF-8 without U+FFFD. encoding/json replaces half of a surrogate pair
-// with that character, so two different ids could become equal.
+// Exact reports whether s is valid UTF-8 without U+FFFD. encoding/json replaces an unpaired
+// surrogate with U+FFFD, so two different ids could become equal.
 func Exact(s string) bool { return !strings.ContainsRune(s, utf8.RuneError) }
 
 func plain(s string) bool {

@@ -1,5 +1,5 @@
-// Package loglimit limits how often a warning is logged, for conditions that clients can cause at
-// any rate. It imports no other package of this module.
+// Package loglimit limits how often a warning is logged, because clients can cause some conditions
+// at any rate and would otherwise flood the log. It imports no other package of this module.
 package loglimit
 
 import (
@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// interval is the minimum time between two lines with the same message.
+	// interval is the minimum time between two log lines with the same message.
 	interval = time.Minute
-	// maxMessages is the maximum number of messages whose last line is remembered.
+	// maxMessages is the maximum number of messages whose last log time is remembered.
 	maxMessages = 256
 )
 
@@ -30,16 +30,17 @@ func New(log *slog.Logger) *Limiter {
 }
 
 // Warn logs the message and its arguments like [slog.Logger.WarnContext], unless it logged the same
-// message less than a minute ago. Variable values belong in args, so that there are few messages.
-// When 256 messages were logged within a minute, all other messages count as one.
+// message less than a minute ago. Variable values belong in args, because each distinct message is
+// remembered separately. If 256 messages were logged within the last minute, all other messages
+// count as one message.
 func (l *Limiter) Warn(ctx context.Context, message string, args ...any) {
 	if l.due(message, time.Now()) {
 		l.log.WarnContext(ctx, message, args...)
 	}
 }
 
-// due reports whether no line with the message was logged within the interval before now. If so, it
-// records now as the time of its last line.
+// due reports whether the message was last logged at least one interval before now, or never. If
+// so, due records now as the time of its last log line.
 func (l *Limiter) due(message string, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -15,7 +15,8 @@ import (
 
 type requestID struct{}
 
-// withRequestID is a slog handler of a host program. It adds the request id from the context.
+// withRequestID is the slog handler of an embedding program. It adds the request id from the
+// context.
 type withRequestID struct{ slog.Handler }
 
 func (h withRequestID) Handle(ctx context.Context, r slog.Record) error {
@@ -50,8 +51,8 @@ func TestWarn(t *testing.T) {
 	})
 }
 
-// The number of remembered messages is limited. At the limit, new messages share one line per
-// minute. The remembered ones keep their own.
+// The limiter remembers a limited number of messages. At the limit, all new messages together are
+// logged once per minute, and each remembered message is still logged once per minute.
 func TestMessagesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
