@@ -1,14 +1,14 @@
-// Package client is the Go client of a presence server. It follows a room's events and posts
-// messages to the room. It imports no other package of this module, so a program that only follows
-// a room links no server.
+// Package client is the Go client of a presence server. It follows the events of a room and posts
+// messages to the room. It imports no other package of this module, so that a program that only
+// follows a room links no server code.
 //
-// It keeps the guarantees of a browser's EventSource: it resumes from the id of the last event. It
-// adds three guarantees:
+// Like a browser's EventSource, the client resumes from the id of the last event. It adds three
+// guarantees:
 //
-//   - It waits for the time of the stream's retry: field before it reconnects, and longer after
-//     each failure. A random part keeps clients from reconnecting together.
-//   - It detects a server that has become silent.
-//   - It stops, with an error that states the reason, when reconnecting would not help.
+//   - Before it reconnects, it waits for the time in the stream's retry: field, and longer after
+//     each failure. It adds a random delay, so that clients do not reconnect at the same time.
+//   - It detects when the server has stopped sending.
+//   - It stops if reconnecting would not help, and returns an error that states the reason.
 package client
 
 import (
@@ -25,46 +25,47 @@ import (
 	"unicode"
 )
 
-// Config holds the settings of a [Client]. The zero value of a field selects its default. Only URL
-// has no default.
+// Config contains the settings of a [Client]. The zero value of a field selects its default. Only
+// URL is required.
 type Config struct {
-	// URL is the base URL of the server, path included, such as https://example.com/presence. It is
-	// http or https, without a query. Required.
+	// URL is the base URL of the server, including its path, such as https://example.com/presence.
+	// Its scheme is http or https, and it has no query. Required.
 	URL string
 
-	// Room is the room to follow and to post to. Default: empty, the server's default room, which
-	// is lobby.
+	// Room is the room to follow and to post to. Default: empty, which selects the default room of
+	// the server, lobby.
 	Room string
 
-	// Token returns the token for a request, which is sent in the Authorization header. An empty
-	// token is not sent. Each request calls the function with its own context, and so does each new
-	// attempt to open the stream. The function must return when that context ends. It may be called
-	// concurrently. [StaticToken] makes a function that always returns the same token. Default:
-	// nil, no token.
+	// Token returns the token for a request, which is sent in the Authorization header. If the
+	// token is empty, no header is sent. The client calls Token for each request and for each
+	// attempt to open the stream, and passes the context of that request. Token must return when
+	// this context ends. It may be called concurrently. [StaticToken] returns a function for a
+	// fixed token. Default: nil, which sends no token.
 	//
-	// The client logs no token and puts none in an error. It does log the errors of the function.
+	// The client neither logs a token nor includes one in an error. It does log the errors of this
+	// function.
 	Token func(ctx context.Context) (string, error)
 
 	// LastEventID is the [Event.ID] after which to resume. Default: empty, which replays no earlier
 	// messages.
 	LastEventID string
 
-	// HTTPClient sends the requests. Its Timeout would end every stream at that age: leave it zero.
-	// Default: [http.DefaultClient].
+	// HTTPClient sends the requests. Its Timeout must be zero, because it would end every stream at
+	// that age. Default: [http.DefaultClient].
 	HTTPClient *http.Client
 
-	// Logger receives the reason why a stream ended and the delay before the next attempt. Default:
-	// [slog.Default].
+	// Logger logs why a stream has ended and how long the client waits before it reconnects.
+	// Default: [slog.Default].
 	Logger *slog.Logger
 }
 
-// Client follows one room and posts to it. It is safe for concurrent use.
+// Client follows one room and posts messages to it. It is safe for concurrent use.
 type Client struct {
 	config Config
 	base   *url.URL
 }
 
-// New returns a client. It sends no request. The error is a [*ConfigError].
+// New returns a client and sends no request. Any error is a [*ConfigError].
 func New(c Config) (*Client, error) {
 	base, err := url.Parse(c.URL)
 	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" || base.RawQuery+base.Fragment != "" {
@@ -81,9 +82,10 @@ func New(c Config) (*Client, error) {
 // Send posts a message to the room and returns its id, which is the [Event.ID] of the message's
 // event. It does not retry.
 //
-// After a lost answer or a 503 the server may still have accepted the message. Within two minutes,
-// a retry with the same ID counts as the same message. The error is a [*Problem] if the server
-// rejected the request. It wraps an error of [Config.Token].
+// If the response is lost or has status 503, the server may still have accepted the message. If
+// Send is called again within two minutes with the same [Message.ID], the server accepts the
+// message only once. If the server rejects the request, the error wraps a [*Problem]. If
+// [Config.Token] fails, the error wraps that error.
 func (c *Client) Send(ctx context.Context, m Message) (id string, err error) {
 	defer c.wrap(&err, "send to")
 	body, err := json.Marshal(struct {
@@ -99,16 +101,16 @@ func (c *Client) Send(ctx context.Context, m Message) (id string, err error) {
 		return "", err
 	}
 	defer resp.Body.Close()
-	var taken struct{ ID string }
-	err = json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&taken)
-	return taken.ID, err
+	var accepted struct{ ID string }
+	err = json.NewDecoder(io.LimitReader(resp.Body, maxResponse)).Decode(&accepted)
+	return accepted.ID, err
 }
 
-// SetState replaces the info of the token's user in the room, until the user has left the room.
-// info is any JSON of up to 1 KiB; nil means null. SetState does not retry.
+// SetState replaces the info of the token's user in the room until the user leaves the room. info
+// is any JSON value of up to 1 KiB; nil means null. SetState does not retry.
 //
-// The error is a [*Problem] if the server rejected the request. Its Status is 409 if the user has
-// no open stream of the room. The error wraps an error of [Config.Token].
+// If the server rejects the request, the error wraps a [*Problem]. Its Status is 409 if the user
+// has no open stream in the room. If [Config.Token] fails, the error wraps that error.
 func (c *Client) SetState(ctx context.Context, info json.RawMessage) (err error) {
 	defer c.wrap(&err, "set state in")
 	body, err := json.Marshal(info)
@@ -122,8 +124,8 @@ func (c *Client) SetState(ctx context.Context, info json.RawMessage) (err error)
 	return resp.Body.Close()
 }
 
-// sendJSON sends a JSON body. It returns the response if its status is the given one, and otherwise
-// a [*Problem].
+// sendJSON sends a JSON body. It returns the response if it has the given status, and a [*Problem]
+// otherwise.
 func (c *Client) sendJSON(ctx context.Context, method, path string, body []byte, status int) (*http.Response, error) {
 	token, err := c.token(ctx)
 	if err != nil {
@@ -145,7 +147,7 @@ func (c *Client) sendJSON(ctx context.Context, method, path string, body []byte,
 	return resp, nil
 }
 
-// request returns a request about the room, for path below the base URL.
+// request returns a request for the client's room. path is relative to the base URL.
 func (c *Client) request(ctx context.Context, method, path, token string, body io.Reader) (*http.Request, error) {
 	u := c.base.JoinPath(path)
 	if c.config.Room != "" {
@@ -161,14 +163,15 @@ func (c *Client) request(ctx context.Context, method, path, token string, body i
 	return req, nil
 }
 
-// wrap adds the failed operation and the room to an error.
+// wrap adds the failed operation and the room name to an error.
 func (c *Client) wrap(err *error, verb string) {
 	if *err != nil {
 		*err = fmt.Errorf("client: %s room %q: %w", verb, cmp.Or(c.config.Room, "lobby"), *err)
 	}
 }
 
-// token returns the token for one request; empty means none. Its error does not contain a token.
+// token returns the token for one request, or "" if there is none. Its error does not contain a
+// token.
 func (c *Client) token(ctx context.Context) (string, error) {
 	if c.config.Token == nil {
 		return "", nil

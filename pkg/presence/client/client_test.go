@@ -18,8 +18,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// open starts a server and returns a client for it, with a path in the base URL, and the client's
-// log.
+// open starts a server. It returns a client for it, whose base URL has a path, and the log of the
+// client.
 func open(t *testing.T, handler http.HandlerFunc, change ...func(*client.Config)) (*client.Client, *bytes.Buffer) {
 	t.Helper()
 	server := httptest.NewServer(handler)

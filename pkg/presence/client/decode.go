@@ -10,27 +10,31 @@ import (
 	"time"
 )
 
-// maxEvent is the maximum size of an event in bytes. The largest message is 1 MiB; JSON may make 6
-// MiB of it. The largest sync depends on --member-limit: 500 members are less than 1 MiB.
+// maxEvent is the maximum size of an event in bytes. The largest message is 1 MiB, which JSON
+// escapes may expand to 6 MiB. The largest sync event depends on --member-limit: 500 members take
+// less than 1 MiB.
 const maxEvent = 16 << 20
 
-// decoder reads the event-stream format (WHATWG HTML, section 9.2.6). Its last id and its retry
-// outlive a stream. The server uses r3labs/sse; r3labs_test.go lists why this package does not.
+// decoder parses the event-stream format (WHATWG HTML, section 9.2.6). It keeps the last id and the
+// retry time from one stream to the next. The server uses r3labs/sse, but this package does not;
+// r3labs_test.go lists the reasons.
 type decoder struct {
-	lastID string        // of the last event
-	retry  time.Duration // latest retry field of the stream
+	lastID string        // id of the last event
+	retry  time.Duration // value of the latest retry field
 
-	// The event being read. All fields except id are empty between two events.
+	// The event that is being parsed. All fields except id are empty between two events.
 	id, name string
 	data     []byte // each line ends with LF
 }
 
-// decode reads events until r ends (io.EOF), r fails, or emit returns an error. It returns that
-// error. It emits an event before it reads beyond the event's last byte. It drops an event that r
-// does not finish. An event of more than maxEvent bytes returns ErrTooLarge.
+// decode parses events until r ends (io.EOF), r fails, or emit returns an error, and returns that
+// error. It emits each event before it reads beyond the last byte of the event. It drops an
+// unfinished event at the end of r. If an event is larger than maxEvent bytes, decode returns
+// ErrTooLarge.
 func (d *decoder) decode(r io.Reader, emit func(Event) error) error {
-	// The standard starts each stream with an empty id. Here an event without an id has the id of
-	// the previous stream: otherwise the client would lose the position from which it resumes.
+	// In the standard, each stream starts with an empty id. Here, an event without an id has the id
+	// of the previous stream, because the client would otherwise lose the position from which it
+	// resumes.
 	d.id, d.name, d.data = d.lastID, "", nil
 	lines := lineReader{r: bufio.NewReader(r)}
 	for first := true; ; first = false {
@@ -51,11 +55,11 @@ func (d *decoder) decode(r io.Reader, emit func(Event) error) error {
 	}
 }
 
-// field processes a line that is not empty. It decodes the UTF-8 of each value alone. The result is
-// that of decoding the whole stream: line ends, colons and blanks are ASCII, and ASCII is never
-// part of an invalid sequence.
+// field processes a line that is not empty. It decodes the UTF-8 of each value separately. The
+// result is the same as for decoding the whole stream first, because line ends, colons and blanks
+// are ASCII, and no invalid sequence contains ASCII.
 func (d *decoder) field(line []byte) {
-	name, value, _ := bytes.Cut(line, []byte(":")) // a comment is a field without a name
+	name, value, _ := bytes.Cut(line, []byte(":")) // a comment has an empty name
 	value = bytes.TrimPrefix(value, []byte(" "))
 	switch string(name) {
 	case "data":
@@ -68,8 +72,8 @@ func (d *decoder) field(line []byte) {
 			d.id = string(appendUTF8(nil, value))
 		}
 	case "retry":
-		// ParseUint accepts only digits. A number above 32 bits becomes the 32-bit maximum: 49 days
-		// in milliseconds.
+		// ParseUint accepts only digits. A number that exceeds 32 bits becomes the 32-bit maximum,
+		// which is 49 days in milliseconds.
 		ms, err := strconv.ParseUint(string(value), 10, 32)
 		if err == nil || errors.Is(err, strconv.ErrRange) {
 			d.retry = time.Duration(ms) * time.Millisecond
@@ -77,7 +81,7 @@ func (d *decoder) field(line []byte) {
 	}
 }
 
-// dispatch ends the event being read. Without data there is no event, but its id counts.
+// dispatch ends the current event. An event without data is dropped, but its id still counts.
 func (d *decoder) dispatch() (e Event, ok bool) {
 	d.lastID = d.id
 	if len(d.data) > 0 {

@@ -13,8 +13,8 @@ import (
 	"example.com/presence/pkg/presence/client"
 )
 
-// format returns the result of a stream as text: one line "name#id=data" per event, then the last
-// id and the retry.
+// format returns the result of decoding a stream as text: one line "name#id=data" per event, then
+// the last id and the retry time.
 func format(events []client.Event, lastID string, retry time.Duration) string {
 	var b strings.Builder
 	for _, e := range events {
@@ -30,15 +30,15 @@ func TestDecode(t *testing.T) {
 		{"a joiner's first events",
 			"retry: 1500\n\nid: e-7\nevent: sync\ndata: {\"users\":1}\n\nid: e-7\nevent: user count\ndata: 1\n\n",
 			"sync#e-7={\"users\":1}\nuser count#e-7=1\n" + `id "e-7" retry 1.5s`},
-		{"data in lines", "data: a\ndata:b\ndata\ndata:  c\n\n", "message#=a\nb\n\n c\n" + `id "" retry 0s`},
+		{"data in several lines", "data: a\ndata:b\ndata\ndata:  c\n\n", "message#=a\nb\n\n c\n" + `id "" retry 0s`},
 		{"an empty line of data", "data:\n\n", "message#=\n" + `id "" retry 0s`},
 		{"no data: no event, but id and retry count", "event: x\nid: 1\nretry: 20\n\ndata: y\n\n", "message#1=y\n" + `id "1" retry 20ms`},
-		{"an id alone", "id: 1\n\nid: 2\n", `id "1" retry 0s`},
-		{"an id stays", "id: 1\ndata: a\n\ndata: b\n\nid\ndata: c\n\n", "message#1=a\nmessage#1=b\nmessage#=c\n" + `id "" retry 0s`},
+		{"an id without data", "id: 1\n\nid: 2\n", `id "1" retry 0s`},
+		{"an id persists", "id: 1\ndata: a\n\ndata: b\n\nid\ndata: c\n\n", "message#1=a\nmessage#1=b\nmessage#=c\n" + `id "" retry 0s`},
 		{"an id with NUL is ignored", "id: 1\ndata: a\n\nid: 2\x00\ndata: b\n\n", "message#1=a\nmessage#1=b\n" + `id "1" retry 0s`},
-		{"a retry is digits", "retry: 5\nretry: 1s\nretry: -1\nretry: +1\nretry:\nretry: 1 \nretry: 0x1\nretry: 1_0\nretry: ٣\n", `id "" retry 5ms`},
-		{"a retry has a bound", "retry: 99999999999999999999\n", `id "" retry 1193h2m47.295s`},
-		{"a retry counts at once", "retry: 5\n\nretry: 7\n", `id "" retry 7ms`},
+		{"a retry contains only digits", "retry: 5\nretry: 1s\nretry: -1\nretry: +1\nretry:\nretry: 1 \nretry: 0x1\nretry: 1_0\nretry: ٣\n", `id "" retry 5ms`},
+		{"a retry is limited to 32 bits", "retry: 99999999999999999999\n", `id "" retry 1193h2m47.295s`},
+		{"a retry takes effect immediately", "retry: 5\n\nretry: 7\n", `id "" retry 7ms`},
 		{"comments and unknown fields", ": hello\n:\nx: y\nevent : z\ndata: a\n:data: b\n\n", "message#=a\n" + `id "" retry 0s`},
 		{"one blank after the colon", "event:  x\ndata: a\n\n", " x#=a\n" + `id "" retry 0s`},
 		{"byte order mark, once", "\xef\xbb\xbfdata: a\n\n\xef\xbb\xbfdata: b\n\n", "message#=a\n" + `id "" retry 0s`},
@@ -73,7 +73,7 @@ func TestDecodeTooLarge(t *testing.T) {
 		{"one byte more", strings.NewReader("data: " + strings.Repeat("x", 16*mib-5) + "\n\n"), client.ErrTooLarge, 0},
 		{"a line without an end", strings.NewReader("data: " + strings.Repeat("x", 17*mib)), client.ErrTooLarge, 0},
 		{"many lines", strings.NewReader(strings.Repeat("data: "+strings.Repeat("x", mib-1)+"\n", 17)), client.ErrTooLarge, 0},
-		{"1 MiB that U+FFFD makes 3", strings.NewReader("data:" + strings.Repeat("x", 14*mib) + "\ndata:" + strings.Repeat("\xff", mib) + "\n\n"), client.ErrTooLarge, 0},
+		{"1 MiB that becomes 3 MiB of U+FFFD", strings.NewReader("data:" + strings.Repeat("x", 14*mib) + "\ndata:" + strings.Repeat("\xff", mib) + "\n\n"), client.ErrTooLarge, 0},
 		{"comments, which are not kept", strings.NewReader("data:\n" + strings.Repeat(":"+strings.Repeat("x", mib)+"\n", 17) + "\n"), io.EOF, 1},
 	} {
 		events, _, _, err := client.Decode(tt.stream)
@@ -83,8 +83,7 @@ func TestDecodeTooLarge(t *testing.T) {
 	}
 }
 
-// TestDecodeReleasesALargeEvent: a client that waits for the next event holds no memory of the
-// previous one.
+// The client releases the memory of an event before it waits for the next one.
 func TestDecodeReleasesALargeEvent(t *testing.T) {
 	heap := func() uint64 {
 		runtime.GC()
@@ -116,8 +115,8 @@ type readFunc func([]byte) (int, error)
 
 func (f readFunc) Read(p []byte) (int, error) { return f(p) }
 
-// TestDecodeUTF8: the decoder replaces invalid sequences in data, name and id like the standard's
-// decoder (WHATWG Encoding, section 8.1.1).
+// The decoder replaces invalid sequences in data, name and id like the standard's decoder (WHATWG
+// Encoding, section 8.1.1).
 func TestDecodeUTF8(t *testing.T) {
 	for _, tt := range []struct{ in, want string }{
 		{"\xe2\x82\xac", "€"},
@@ -162,7 +161,8 @@ func TestDecodeUTF8(t *testing.T) {
 	}
 }
 
-// FuzzDecode compares the decoder, fed in pieces of n bytes, with the standard's algorithm.
+// FuzzDecode compares the decoder with the standard's algorithm. The decoder receives the stream in
+// pieces of n bytes.
 func FuzzDecode(f *testing.F) {
 	f.Add("id: 1\nevent: x\ndata: a\ndata: b\n\nretry: 5\n\n", 3)
 	f.Add("data: a\r\rdata: b\r\n\r\n:c\n\rdata\n\n", 2)
@@ -177,8 +177,8 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// BenchmarkDecode reads one event that arrives in reads of 4 KiB. The speed does not depend on the
-// event's length.
+// BenchmarkDecode decodes one event that arrives in reads of 4 KiB. The speed does not depend on
+// the length of the event.
 func BenchmarkDecode(b *testing.B) {
 	largeEvents(b, func(r io.Reader) error {
 		_, _, err := client.DecodeEach(r, func(client.Event) {})
@@ -186,7 +186,8 @@ func BenchmarkDecode(b *testing.B) {
 	})
 }
 
-// largeEvents measures read on streams with one large event. read reads a stream to its end.
+// largeEvents benchmarks the function read with streams that contain one large event. read must
+// read its stream to the end.
 func largeEvents(b *testing.B, read func(io.Reader) error) {
 	for _, kib := range []int{256, 1024, 4096} {
 		stream := "data: " + strings.Repeat("x", kib<<10) + "\n\n"

@@ -12,36 +12,36 @@ import (
 	"time"
 )
 
-// ErrTooLarge means that the stream contains an event larger than 16 MiB. The server would send it
-// again after each reconnect, so [Client.Events] ends.
+// ErrTooLarge means that the stream contains an event larger than 16 MiB. [Client.Events] ends with
+// this error because the server would send the event again after each reconnect.
 var ErrTooLarge = errors.New("event larger than 16 MiB")
 
-// ErrToken means that [Config.Token] returned a token with a control character. No header can
-// contain one.
+// ErrToken means that [Config.Token] returned a token with a control character, which an HTTP
+// header cannot contain.
 var ErrToken = errors.New("token contains a control character")
 
 // ConfigError is the error of [New] for a [Config] with an invalid field.
 type ConfigError struct {
-	Field  string // Name of the Config's field.
-	Reason string // Rest of a sentence that begins with the field's name.
+	Field  string // Name of the Config field.
+	Reason string // Text after the field name, such as "must not contain a control character".
 }
 
-// Error returns the field and the reason: "client: URL must be …".
+// Error returns the field name and the reason: "client: URL must be …".
 func (e *ConfigError) Error() string { return "client: " + e.Field + " " + e.Reason }
 
-// maxWait is the longest wait that a server may request from a client.
+// maxWait is the longest wait that a server can request.
 const maxWait = 5 * time.Minute
 
-// maxAnswer is the maximum number of bytes to read of an answer that is not a stream.
-const maxAnswer = 64 << 10
+// maxResponse is the maximum number of bytes to read from a response that is not a stream.
+const maxResponse = 64 << 10
 
-// Problem is an answer with which the server rejects a request (RFC 9457).
+// Problem is a response that rejects a request (RFC 9457).
 type Problem struct {
 	Status     int           `json:"status"`
 	Type       string        `json:"type"`
 	Title      string        `json:"title"`
 	Detail     string        `json:"detail"`
-	RetryAfter time.Duration `json:"-"` // The wait in the Retry-After header; zero without one.
+	RetryAfter time.Duration `json:"-"` // Wait from the Retry-After header; zero without one.
 }
 
 // Error returns the status, the title and the detail on one line.
@@ -53,7 +53,7 @@ func (p *Problem) Error() string {
 	return s
 }
 
-// final reports whether a later retry of the same request would have the same result.
+// final reports whether the same request would have the same result later.
 func (p *Problem) final() bool {
 	switch p.Status {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
@@ -62,15 +62,15 @@ func (p *Problem) final() bool {
 	return p.Status < 500
 }
 
-// problem converts an unexpected answer to a [Problem].
+// problem converts an unexpected response to a [Problem].
 func problem(resp *http.Response) *Problem {
 	var p Problem
 	kind := mediaType(resp)
 	if kind == "application/problem+json" {
-		// A field that cannot be decoded stays empty: the status is enough.
-		_ = json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&p)
+		// Fields that cannot be decoded stay empty, because the status is sufficient.
+		_ = json.NewDecoder(io.LimitReader(resp.Body, maxResponse)).Decode(&p)
 	} else if resp.StatusCode == http.StatusOK {
-		p.Title = "content type not text/event-stream: " + strconv.Quote(kind)
+		p.Title = fmt.Sprintf("content type not text/event-stream (%q)", kind)
 	}
 	p.Status = resp.StatusCode
 	p.Title = cmp.Or(p.Title, http.StatusText(p.Status))
@@ -78,8 +78,9 @@ func problem(resp *http.Response) *Problem {
 	return &p
 }
 
-// mediaType returns the answer's media type without its parameters. They have no effect: a stream
-// is UTF-8 for any charset parameter (WHATWG HTML, section 9.2.5).
+// mediaType returns the media type of the response without its parameters. The parameters have no
+// effect, because a stream is UTF-8 even if its charset parameter names another encoding (WHATWG
+// HTML, section 9.2.5).
 func mediaType(resp *http.Response) string {
 	kind, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
 	return strings.ToLower(strings.TrimSpace(kind))
@@ -97,14 +98,14 @@ func retryAfter(v string) time.Duration {
 	return 0
 }
 
-// Goodbye is the server's last event before it ends a stream.
+// Goodbye is the data of the event "goodbye", the last event before the server ends a stream.
 //
-// [Client.Events] returns it as an error only for a reason after which reconnecting would not help:
-// "removed", "signed out", or "expired" without a new token. After "draining", "full" and "slow"
-// the client reconnects.
+// [Client.Events] returns a Goodbye as an error only if reconnecting would not help: after
+// "removed", after "signed out", and after "expired" without a new token. After "draining", "full"
+// and "slow", the client reconnects.
 type Goodbye struct {
 	Reason string `json:"reason"`
 }
 
-// Error returns "server ended the stream: " and the reason.
+// Error returns "server ended the stream: " followed by the reason.
 func (g *Goodbye) Error() string { return "server ended the stream: " + g.Reason }

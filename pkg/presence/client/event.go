@@ -8,19 +8,20 @@ import (
 
 // Event is one event of the stream.
 type Event struct {
-	// ID is a position in the room's messages: the events so far cover all messages up to it. It is
-	// a value for [Config.LastEventID]. Several events may have the same ID. An event without an id
-	// has the ID of the previous event.
+	// ID is a position in the room's messages. The events received so far cover the messages up to
+	// this position. To resume after it, pass ID as [Config.LastEventID]. Several events may have
+	// the same ID. An event without an id has the ID of the previous event.
 	ID string
 
-	// Name is the event's name; "message" if the stream has none.
+	// Name is the name of the event, or "message" if the stream does not name it.
 	Name string
 
-	// Data is the event's JSON, which [Event.Value] decodes. It belongs to the receiver.
+	// Data is the JSON data of the event. [Event.Value] decodes it. The slice belongs to the
+	// receiver.
 	Data json.RawMessage
 }
 
-// Value decodes the event's data. Its name determines the type:
+// Value decodes the data of the event. The name of the event determines the type:
 //
 //	user count  [Count]
 //	sync        [Sync]
@@ -32,8 +33,8 @@ type Event struct {
 //	goodbye     [Goodbye]
 //	ping        [Ping]
 //
-// Any other name is a [Message] with that name as its Event. The error is that of the JSON decoder,
-// if the data does not match the type.
+// For any other name, Value returns a [Message] with that name as its Event. If the data does not
+// match the type, Value returns the error of the JSON decoder.
 func (e Event) Value() (any, error) {
 	switch e.Name {
 	case "user count":
@@ -62,21 +63,22 @@ func (e Event) Value() (any, error) {
 
 func as[T any](e Event) (v T, err error) {
 	if err = json.Unmarshal(e.Data, &v); err != nil {
-		err = fmt.Errorf("client: event %q: %w", e.Name, err)
+		err = fmt.Errorf("client: decode event %q: %w", e.Name, err)
 	}
 	return v, err
 }
 
-// Count is the user count: connections or users, according to the server's configuration.
+// Count is the data of the event "user count". It is the number of connections or users, depending
+// on the server's configuration.
 type Count int
 
-// Sync is the data of the event "sync": a snapshot of the room.
+// Sync is the data of the event "sync", which is a snapshot of the room.
 type Sync struct {
 	Connections int      `json:"connections"`
 	Users       int      `json:"users"`
-	Members     []Member `json:"members"`   // Empty if not Complete.
-	Complete    bool     `json:"complete"`  // False if the room is too large for a list of members.
-	Heartbeat   float64  `json:"heartbeat"` // Seconds between two pings.
+	Members     []Member `json:"members"`   // Empty if Complete is false.
+	Complete    bool     `json:"complete"`  // False if the room has too many members to list.
+	Heartbeat   float64  `json:"heartbeat"` // Seconds between two ping events.
 }
 
 // Member is a user in the room.
@@ -88,56 +90,60 @@ type Member struct {
 	Since       time.Time       `json:"since"`
 }
 
-// Join is a user that joined the room, and the room's new counts.
+// Join is the data of the event "join": a user that joined the room, and the new counts of the
+// room.
 type Join struct {
 	ID          string          `json:"id"`
 	Name        string          `json:"name"`
 	Info        json.RawMessage `json:"info"`
-	Connections int             `json:"connections"` // Connections of the room.
-	Users       int             `json:"users"`       // Users of the room.
+	Connections int             `json:"connections"` // Connections in the room.
+	Users       int             `json:"users"`       // Users in the room.
 }
 
-// Leave is a user that left the room, and the room's new counts.
+// Leave is the data of the event "leave": a user that left the room, and the new counts of the
+// room.
 type Leave struct {
 	Join
-	// Reason is the reason why the user's last connection ended: closed, timeout, removed, expired,
+	// Reason states why the last connection of the user ended: closed, timeout, removed, expired,
 	// slow or node.
 	Reason string `json:"reason"`
 }
 
-// Update is the new info of a member.
+// Update is the data of the event "update": a member and its new info.
 type Update struct {
 	ID   string          `json:"id"`
 	Info json.RawMessage `json:"info"`
 }
 
-// Reset reports that messages after the position from which the client resumed are not available.
+// Reset is the data of the event "reset". It reports that messages after the position from which
+// the client resumed are not available.
 type Reset struct {
 	Reason string `json:"reason"`
 }
 
-// Expiring reports the number of seconds until the token expires and the stream ends.
+// Expiring is the data of the event "expiring". In is the number of seconds until the token expires
+// and the stream ends.
 type Expiring struct {
 	In int `json:"in"`
 }
 
-// Ping is a heartbeat. It has no data.
+// Ping is the data of the event "ping", which is a heartbeat. It has no fields.
 type Ping struct{}
 
-// Message is a message for [Client.Send] or from the stream.
+// Message is a message to post with [Client.Send], or a message from the stream.
 type Message struct {
-	// Event is the name of the message's event. Default: "message".
+	// Event is the event name of the message. Default: "message".
 	Event string `json:"-"`
 
-	// ID is the idempotency key in a message for Send: 1 to 64 characters, or empty. In a message
-	// from the stream it is the position that the server assigned.
+	// In a message for Send, ID is the idempotency key: 1 to 64 characters, or empty. In a message
+	// from the stream, ID is the position that the server assigned.
 	ID string `json:"id"`
 
-	// Data is any JSON. nil is sent as null.
+	// Data is any JSON value. nil is sent as null.
 	Data json.RawMessage `json:"data"`
 
-	// From and At are set by the server; Send ignores them. From is empty if the server itself is
-	// the sender.
+	// From and At are set by the server and ignored by Send. From is empty if the server itself
+	// sent the message.
 	From Sender    `json:"from"`
 	At   time.Time `json:"at"`
 }

@@ -13,43 +13,43 @@ import (
 	"unicode"
 )
 
-// The limits on the delay before a reconnect and on a silent connection.
+// These constants limit the delay before a reconnect, and how long a connection may be silent.
 const (
-	firstRetry = 3 * time.Second        // until the stream has sent retry:
-	minWait    = 100 * time.Millisecond // prevents a busy loop after a retry: of 0
-	maxBackoff = 30 * time.Second       // maximum of the retry: that failures have doubled
+	firstRetry = 3 * time.Second        // until the stream sends a retry: field
+	minWait    = 100 * time.Millisecond // prevents a busy loop if the stream sends retry: 0
+	maxBackoff = 30 * time.Second       // maximum delay that repeated doubling can reach
 
-	// firstSilence applies until sync announces the heartbeat. It is 2.5 times the server's default
-	// heartbeat.
+	// firstSilence is the limit until the sync event announces the heartbeat interval. It is 2.5
+	// times the default heartbeat interval of the server.
 	firstSilence = 37500 * time.Millisecond
 
-	maxHeartbeat = 300 // seconds; no server announces more
+	maxHeartbeat = 300 // seconds; no server has a longer heartbeat interval
 )
 
 // errSilent is the reason for closing a silent connection.
-var errSilent = errors.New("no data for 2.5 heartbeats")
+var errSilent = errors.New("no data for 2.5 heartbeat intervals")
 
-// errBreak means that the receiver has left its loop.
+// errBreak means that the caller has left its range loop.
 var errBreak = errors.New("break")
 
-// Events follows the room until ctx ends. It reconnects whenever the stream breaks. Calls are
+// Events follows the room until ctx ends. It reconnects whenever the stream ends. Calls are
 // independent of each other: each starts from [Config.LastEventID].
 //
-// The last pair, and no other, holds an error:
+// The last pair, and no other, contains an error, which wraps one of these:
 //
 //   - the error of ctx
-//   - a [*Problem], for an answer that retries do not change, such as 403 or 404
-//   - a [*Goodbye], after "removed" or "signed out"
+//   - a [*Problem], for a response that would be the same after a retry, such as 403 or 404
+//   - a [*Goodbye] with the reason "removed" or "signed out"
 //   - [ErrTooLarge]
 //   - [ErrToken]
 //
-// Failures of the network and of [Config.Token] are logged and retried. So are 408, 425, 429 and
-// 5xx.
+// Network failures and errors of [Config.Token] are logged and retried. So are responses with
+// status 408, 425, 429 and 5xx.
 //
-// The server refuses a token with 401 or with the goodbye "expired". Events then calls
-// [Config.Token] again at once. If the function returns the same token, or is nil, Events ends with
-// that [*Problem] or [*Goodbye]. Otherwise it opens the stream again, after the same wait as after
-// any other failure.
+// A server rejects a token with status 401 or with the goodbye "expired". Events then immediately
+// calls [Config.Token] again. If Token is nil or returns the same token, Events ends with that
+// [*Problem] or [*Goodbye]. Otherwise it opens the stream again, after the same wait as after any
+// other failure.
 func (c *Client) Events(ctx context.Context) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		err := c.follow(ctx, func(e Event) error {
@@ -65,7 +65,7 @@ func (c *Client) Events(ctx context.Context) iter.Seq2[Event, error] {
 	}
 }
 
-// follow opens the stream and reopens it until an error is final.
+// follow opens the stream, and reopens it until an error is final.
 func (c *Client) follow(ctx context.Context, emit func(Event) error) error {
 	d := decoder{lastID: c.config.LastEventID, retry: firstRetry}
 	for failures := 0; ; failures++ {
@@ -74,31 +74,31 @@ func (c *Client) follow(ctx context.Context, emit func(Event) error) error {
 		if err == nil {
 			opened, err = c.stream(ctx, token, &d, emit)
 		}
-		if err == errBreak { // comes before every other error: nothing more may be emitted
+		if err == errBreak { // checked first, because nothing more may be emitted
 			return err
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if c.over(ctx, token, err) {
+		if c.isFinal(ctx, token, err) {
 			return err
 		}
 		if opened {
 			failures = 0
 		}
-		away := wait(d.retry, failures, err)
-		c.config.Logger.Info("stream ended, reconnecting", "err", err, "in", away.Round(time.Millisecond))
+		delay := wait(d.retry, failures, err)
+		c.config.Logger.Info("stream ended, reconnecting", "err", err, "retry_in", delay.Round(time.Millisecond))
 		select {
-		case <-time.After(away):
+		case <-time.After(delay):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
 
-// over reports whether err is final. err ended a stream that was opened with token. Wrapped errors
-// do not count: an error of the token function is never final, even if it contains a Problem.
-func (c *Client) over(ctx context.Context, token string, err error) bool {
+// isFinal reports whether err, which ended a stream that was opened with token, is final. It does
+// not unwrap err, so an error of the token function is never final, even if it wraps a Problem.
+func (c *Client) isFinal(ctx context.Context, token string, err error) bool {
 	switch e := err.(type) {
 	case *Problem:
 		if e.Status == http.StatusUnauthorized {
@@ -111,21 +111,22 @@ func (c *Client) over(ctx context.Context, token string, err error) bool {
 	return err == ErrTooLarge || err == ErrToken
 }
 
-// renewed reports whether the next request may have another token than the refused one. After an
-// error of the token function it returns true: the next attempt decides.
-func (c *Client) renewed(ctx context.Context, refused string) bool {
+// renewed reports whether the next request may have a different token than the rejected one. If the
+// token function fails, renewed returns true, so that the next attempt decides.
+func (c *Client) renewed(ctx context.Context, rejected string) bool {
 	token, err := c.token(ctx)
-	return err != nil || token != refused
+	return err != nil || token != rejected
 }
 
 // wait returns the delay before the next attempt:
 //
-//  1. the stream's retry, doubled for each failure in a row, up to maxBackoff
-//  2. at least retry, minWait and the Retry-After of the answer
-//  3. at most maxWait
-//  4. plus a random part of up to half of it
+//  1. Double retry for each consecutive failure, up to maxBackoff.
+//  2. Wait at least for retry, minWait and the Retry-After of the response.
+//  3. Wait at most for maxWait.
+//  4. Add a random part of up to half of the delay.
 //
-// Because of the random part, clients that were disconnected together do not reconnect together.
+// Because of the random part, clients that were disconnected at the same time reconnect at
+// different times.
 func wait(retry time.Duration, failures int, err error) time.Duration {
 	d := max(min(retry<<min(failures, 10), maxBackoff), retry, minWait)
 	if p, ok := err.(*Problem); ok {
@@ -135,14 +136,14 @@ func wait(retry time.Duration, failures int, err error) time.Duration {
 	return d + rand.N(d/2)
 }
 
-// stream opens the stream once and emits its events until it ends. opened reports that the server
-// accepted the request.
+// stream opens the stream once and emits its events until the stream ends. opened reports whether
+// the server accepted the request.
 func (c *Client) stream(ctx context.Context, token string, d *decoder, emit func(Event) error) (opened bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer func() {
 		if context.Cause(ctx) == errSilent && err != errBreak {
-			err = errSilent // replaces the error of the read that it cancelled
+			err = errSilent // replaces the read error that the cancellation caused
 		}
 	}()
 	body := watched{limit: firstSilence, timer: time.AfterFunc(firstSilence, func() { cancel(errSilent) })}
@@ -153,11 +154,12 @@ func (c *Client) stream(ctx context.Context, token string, d *decoder, emit func
 		return false, err
 	}
 	req.Header.Set("Accept", "text/event-stream")
-	// Like an EventSource: its requests have the cache mode "no-store" (WHATWG HTML, section
-	// 9.2.2). That mode sets this header (WHATWG Fetch, section 4.6, HTTP-network-or-cache fetch).
+	// An EventSource sends this header too: its requests have the cache mode "no-store" (WHATWG
+	// HTML, section 9.2.2), which sets the header (WHATWG Fetch, section 4.6, HTTP-network-or-cache
+	// fetch).
 	req.Header.Set("Cache-Control", "no-cache")
 	switch {
-	case strings.ContainsFunc(d.lastID, unicode.IsControl): // legal in a stream, but not in a net/http header
+	case strings.ContainsFunc(d.lastID, unicode.IsControl): // valid in a stream, but net/http rejects it in a header
 		query := req.URL.Query()
 		query.Set("last_event_id", d.lastID)
 		req.URL.RawQuery = query.Encode()
@@ -185,7 +187,7 @@ func (c *Client) stream(ctx context.Context, token string, d *decoder, emit func
 			}
 		case "goodbye":
 			var g Goodbye
-			_ = json.Unmarshal(e.Data, &g) // reconnects after a goodbye that cannot be decoded
+			_ = json.Unmarshal(e.Data, &g) // if the data is invalid, the client reconnects
 			switch g.Reason {
 			case "removed", "expired", "signed out":
 				return &g
@@ -195,8 +197,8 @@ func (c *Client) stream(ctx context.Context, token string, d *decoder, emit func
 	})
 }
 
-// watched is a body whose timer runs only while a read waits. So a slow receiver does not make the
-// server look silent.
+// watched is a response body whose timer runs only while a Read waits, so that a slow receiver does
+// not make the server look silent.
 type watched struct {
 	io.Reader
 	limit time.Duration

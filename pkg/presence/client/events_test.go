@@ -15,7 +15,7 @@ import (
 	"example.com/presence/pkg/presence/client"
 )
 
-// follow collects events, each as "name#id=data", until Events ends.
+// follow collects the events until Events ends. It formats each event as "name#id=data".
 func follow(ctx context.Context, c *client.Client) (events []string, err error) {
 	for e, err := range c.Events(ctx) {
 		if err != nil {
@@ -26,9 +26,9 @@ func follow(ctx context.Context, c *client.Client) (events []string, err error) 
 	return events, nil
 }
 
-// turns answers each request with the next of streams, then with 404. It records each request's
-// Last-Event-ID.
-func turns(lastIDs *[]string, streams ...string) http.HandlerFunc {
+// serve responds to the n-th request with the n-th of streams, and to any further request with 404.
+// It records the Last-Event-ID of each request.
+func serve(lastIDs *[]string, streams ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		n := len(*lastIDs)
 		*lastIDs = append(*lastIDs, r.Header.Get("Last-Event-ID"))
@@ -43,7 +43,7 @@ func turns(lastIDs *[]string, streams ...string) http.HandlerFunc {
 
 func TestEventsResumes(t *testing.T) {
 	var lastIDs []string
-	c, _ := open(t, turns(&lastIDs,
+	c, _ := open(t, serve(&lastIDs,
 		"retry: 1\n\nid: e-1\nevent: sync\ndata: {}\n\nevent: user count\ndata: 1\n\nid: e-2\ndata: 2\n",
 		"event: user count\ndata: 2\n\n",
 		"id: e-2\ndata: 2\n\n",
@@ -60,7 +60,8 @@ func TestEventsResumes(t *testing.T) {
 	}
 }
 
-// An id that no header can contain is sent in the query. Otherwise every request would fail.
+// If a header cannot contain an id, the client sends the id in the query. Otherwise every request
+// would fail.
 func TestEventsResumesFromAnyID(t *testing.T) {
 	var queries []string
 	c, _ := open(t, func(w http.ResponseWriter, r *http.Request) {
@@ -78,12 +79,13 @@ func TestEventsResumesFromAnyID(t *testing.T) {
 	}
 }
 
-// A server that announces a tiny heartbeat counts as silent only after one second.
+// The client waits at least one second for data, even if the server announces a shorter heartbeat
+// interval.
 func TestEventsBoundsTheHeartbeat(t *testing.T) {
 	n, start := 0, time.Time{}
 	f := func(r *http.Request) (*http.Response, error) {
 		if n++; n > 1 {
-			return answer(404, nil, http.NoBody), nil
+			return response(404, nil, http.NoBody), nil
 		}
 		start = time.Now()
 		body, w := pipe(r)
@@ -122,7 +124,7 @@ func TestEventsAfterGoodbye(t *testing.T) {
 	} {
 		t.Run(tt.reason, func(t *testing.T) {
 			var lastIDs []string
-			c, _ := open(t, turns(&lastIDs, fmt.Sprintf("retry: 1\n\nevent: goodbye\ndata: {\"reason\":%q}\n\n", tt.reason)))
+			c, _ := open(t, serve(&lastIDs, fmt.Sprintf("retry: 1\n\nevent: goodbye\ndata: {\"reason\":%q}\n\n", tt.reason)))
 			events, err := follow(t.Context(), c)
 			if want := []string{fmt.Sprintf("goodbye#={\"reason\":%q}", tt.reason)}; !slices.Equal(events, want) {
 				t.Errorf("got %q, want %q", events, want)
@@ -150,10 +152,10 @@ func TestEventsBreakClosesTheStream(t *testing.T) {
 	<-closed
 }
 
-// After a break, Events yields nothing more, even if the context has ended at the same time. A
-// range over a function panics otherwise.
+// After a break, Events yields nothing more, even if the context has ended at the same time.
+// Otherwise the range loop would panic.
 func TestEventsBreakAsTheContextEnds(t *testing.T) {
-	c, _ := open(t, turns(new([]string), "event: sync\ndata: {}\n\nevent: user count\ndata: 1\n\n"))
+	c, _ := open(t, serve(new([]string), "event: sync\ndata: {}\n\nevent: user count\ndata: 1\n\n"))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	for range c.Events(ctx) {
@@ -162,7 +164,7 @@ func TestEventsBreakAsTheContextEnds(t *testing.T) {
 	}
 }
 
-// No failure puts the token in an error or in the log.
+// No error and no log line contains the token.
 func TestEventsDoesNotLeakTheToken(t *testing.T) {
 	n := 0
 	c, log := open(t, func(w http.ResponseWriter, r *http.Request) {
@@ -182,20 +184,21 @@ func TestEventsDoesNotLeakTheToken(t *testing.T) {
 	}
 }
 
-// transport answers requests without a network, so that a test can control the time.
+// transport responds to requests without a network, so that a test can control the time.
 type transport func(*http.Request) (*http.Response, error)
 
 func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-func answer(status int, header http.Header, body io.ReadCloser) *http.Response {
+func response(status int, header http.Header, body io.ReadCloser) *http.Response {
 	return &http.Response{StatusCode: status, Header: header, Body: body}
 }
 
 func stream(body io.ReadCloser) *http.Response {
-	return answer(200, http.Header{"Content-Type": {"text/event-stream; charset=utf-8"}}, body)
+	return response(200, http.Header{"Content-Type": {"text/event-stream; charset=utf-8"}}, body)
 }
 
-// within runs a client with the transport f in a synctest bubble, where waits take no real time.
+// within runs test in a synctest bubble, where waits take no real time. Its client uses the
+// transport f.
 func within(t *testing.T, f transport, test func(t *testing.T, c *client.Client), change ...func(*client.Config)) {
 	synctest.Test(t, func(t *testing.T) {
 		config := client.Config{URL: "http://presence.example", HTTPClient: &http.Client{Transport: f}}
@@ -220,7 +223,7 @@ func TestEventsStatuses(t *testing.T) {
 		{204, nil, 0}, {400, nil, 0}, {401, nil, 0}, {403, nil, 0}, {404, nil, 0}, {410, nil, 0},
 		{408, nil, 3 * time.Second}, {429, nil, 3 * time.Second}, {500, nil, 3 * time.Second}, {502, nil, 3 * time.Second},
 		{503, http.Header{"Retry-After": {"20"}}, 20 * time.Second},
-		{429, http.Header{"Retry-After": {"Sat, 01 Jan 2000 00:01:00 GMT"}}, time.Minute}, // a bubble begins in 2000
+		{429, http.Header{"Retry-After": {"Sat, 01 Jan 2000 00:01:00 GMT"}}, time.Minute}, // the time in a bubble starts at 2000-01-01
 		{503, http.Header{"Retry-After": {"1"}}, 3 * time.Second},
 		{503, http.Header{"Retry-After": {"86400"}}, 5 * time.Minute},
 		{503, http.Header{"Retry-After": {"soon"}}, 3 * time.Second},
@@ -229,23 +232,23 @@ func TestEventsStatuses(t *testing.T) {
 			n := 0
 			f := func(*http.Request) (*http.Response, error) {
 				if n++; n > 1 {
-					return answer(404, nil, http.NoBody), nil
+					return response(404, nil, http.NoBody), nil
 				}
-				return answer(tt.status, tt.header, http.NoBody), nil
+				return response(tt.status, tt.header, http.NoBody), nil
 			}
 			within(t, f, func(t *testing.T, c *client.Client) {
 				start := time.Now()
 				_, err := follow(t.Context(), c)
 				p, waited := new(client.Problem), time.Since(start)
 				if !errors.As(err, &p) || (n == 1) != (tt.waits == 0) || n == 1 && p.Status != tt.status || waited < tt.waits || waited > tt.waits*3/2 {
-					t.Errorf("got %v after %d requests and %v, want a wait of %v to half as much again", err, n, waited, tt.waits)
+					t.Errorf("got %v after %d requests and %v, want a wait of %v to %v", err, n, waited, tt.waits, tt.waits*3/2)
 				}
 			})
 		})
 	}
 }
 
-// Failures double the wait, up to 30 s. A stream that opens resets it.
+// Each failure doubles the wait, up to 30 s. Opening a stream resets the wait.
 func TestEventsBacksOff(t *testing.T) {
 	var at []time.Time
 	f := func(*http.Request) (*http.Response, error) {
@@ -254,7 +257,7 @@ func TestEventsBacksOff(t *testing.T) {
 		case n == 8:
 			return stream(io.NopCloser(strings.NewReader("retry: 2000\n\n"))), nil
 		case n == 10:
-			return answer(404, nil, http.NoBody), nil
+			return response(404, nil, http.NoBody), nil
 		}
 		return nil, errors.New("connection refused")
 	}
@@ -263,18 +266,19 @@ func TestEventsBacksOff(t *testing.T) {
 		for i, want := range []time.Duration{3, 6, 12, 24, 30, 30, 30, 2, 4} {
 			want *= time.Second
 			if got := at[i+1].Sub(at[i]); got < want || got > want*3/2 {
-				t.Errorf("wait %d: got %v, want %v to half as much again", i+1, got, want)
+				t.Errorf("wait %d: got %v, want %v to %v", i+1, got, want, want*3/2)
 			}
 		}
 	})
 }
 
-// A server that requests a wait of zero does not cause a busy loop.
+// The client waits at least 100 ms and at most 5 minutes before it reconnects, even if the retry
+// field of the server is lower or higher.
 func TestEventsBoundsTheWait(t *testing.T) {
 	n := 0
 	f := func(*http.Request) (*http.Response, error) {
 		if n++; n > 2 {
-			return answer(404, nil, http.NoBody), nil
+			return response(404, nil, http.NoBody), nil
 		}
 		return stream(io.NopCloser(strings.NewReader([]string{"", "retry: 0\n\n", "retry: 999999999\n\n"}[n]))), nil
 	}
@@ -282,12 +286,12 @@ func TestEventsBoundsTheWait(t *testing.T) {
 		start := time.Now()
 		follow(t.Context(), c)
 		if got := time.Since(start); got < 5*time.Minute+100*time.Millisecond || got > 8*time.Minute {
-			t.Errorf("waited %v in total, want 100 ms and 5 minutes, each to half as much again", got)
+			t.Errorf("waited %v in total, want 5m0.1s to 8m", got)
 		}
 	})
 }
 
-// pipe returns a body that ends with the request, like that of a connection.
+// pipe returns a body that ends with its request, like the body of a real connection.
 func pipe(r *http.Request) (*io.PipeReader, *io.PipeWriter) {
 	body, w := io.Pipe()
 	context.AfterFunc(r.Context(), func() { body.CloseWithError(r.Context().Err()) })
@@ -299,7 +303,7 @@ func TestEventsDetectsSilence(t *testing.T) {
 	var at []time.Time
 	f := func(r *http.Request) (*http.Response, error) {
 		switch at = append(at, time.Now()); len(at) {
-		case 1: // never answers
+		case 1: // never responds
 			<-r.Context().Done()
 			return nil, r.Context().Err()
 		case 2: // sends pings, then nothing
@@ -313,19 +317,19 @@ func TestEventsDetectsSilence(t *testing.T) {
 			}()
 			return stream(body), nil
 		}
-		return answer(404, nil, http.NoBody), nil
+		return response(404, nil, http.NoBody), nil
 	}
 	within(t, f, func(t *testing.T, c *client.Client) {
 		follow(t.Context(), c)
 		for i, want := range []time.Duration{37500*time.Millisecond + 3*time.Second, pings*time.Minute + 150*time.Second + time.Second} {
 			if got := at[i+1].Sub(at[i]); got < want || got > want+1500*time.Millisecond {
-				t.Errorf("time to the request after connection %d: got %v, want %v to 1.5 s more", i+1, got, want)
+				t.Errorf("time to the request after connection %d: got %v, want %v to %v", i+1, got, want, want+1500*time.Millisecond)
 			}
 		}
 	})
 }
 
-// A slow receiver does not make the server look silent.
+// The client does not treat the server as silent while the receiver is slow.
 func TestEventsAllowsASlowReceiver(t *testing.T) {
 	n := 0
 	f := func(r *http.Request) (*http.Response, error) {
@@ -358,7 +362,7 @@ func TestEventsEndsWithItsContext(t *testing.T) {
 		body, _ := pipe(r)
 		return stream(body), nil
 	}
-	for _, after := range []time.Duration{0, time.Second, 38 * time.Second} { // before the stream opens, while it is open, while Events waits
+	for _, after := range []time.Duration{0, time.Second, 38 * time.Second} { // before the stream opens, while it is open, before the reconnect
 		within(t, f, func(t *testing.T, c *client.Client) {
 			ctx, cancel := context.WithTimeout(t.Context(), after)
 			defer cancel()
@@ -370,8 +374,8 @@ func TestEventsEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// TestEventsFormat: the cases of Web Platform Tests' eventsource/format-mime-* and format-utf-8,
-// and a few more. Each is a Content-Type and whether the client accepts it.
+// The client accepts a Content-Type if Web Platform Tests require it (eventsource/format-mime-* and
+// format-utf-8). The table adds a few more cases.
 func TestEventsFormat(t *testing.T) {
 	for _, tt := range []struct {
 		name, kind string
@@ -409,8 +413,9 @@ func TestEventsFormat(t *testing.T) {
 	}
 }
 
-// TestEventsFormatID: the second requests of Web Platform Tests' eventsource/format-field-id,
-// format-field-id-2, format-field-id-null and format-data-before-final-empty-line.
+// The client sends the Last-Event-ID that Web Platform Tests require of the second request:
+// eventsource/format-field-id, format-field-id-2, format-field-id-null and
+// format-data-before-final-empty-line.
 func TestEventsFormatID(t *testing.T) {
 	for _, tt := range []struct{ name, stream, want string }{
 		{"format-field-id", "id: …\nretry: 1\ndata: hello\n\n", "…"},
@@ -419,7 +424,7 @@ func TestEventsFormatID(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var lastIDs []string
-			c, _ := open(t, turns(&lastIDs, tt.stream, "data: a\n\ndata: b\n\n"))
+			c, _ := open(t, serve(&lastIDs, tt.stream, "data: a\n\ndata: b\n\n"))
 			events, _ := follow(t.Context(), c)
 			if want := []string{"message#" + tt.want + "=hello", "message#" + tt.want + "=a", "message#" + tt.want + "=b"}; !slices.Equal(events, want) {
 				t.Errorf("got %q, want %q", events, want)

@@ -5,23 +5,24 @@ import (
 	"bytes"
 )
 
-// keepLine is the largest line buffer, in bytes, that a lineReader keeps for its next line.
+// keepLine is the maximum size in bytes of a line buffer that a lineReader reuses for its next
+// line.
 const keepLine = 64 << 10
 
-// lineReader splits a stream at CR LF, LF and CR. It scans each byte once, even if a line needs
-// many reads.
+// lineReader splits a stream into lines, which end with CR LF, LF or CR. It scans each byte only
+// once, even if a line needs many reads.
 type lineReader struct {
 	r       *bufio.Reader
 	long    []byte // the start of a line that needs more than one read
-	afterCR bool   // the previous line ended with CR: an LF that follows belongs to that end
+	afterCR bool   // the previous line ended with CR, so an LF that follows is part of the same line end
 }
 
-// next returns the next line without its end. The slice is valid until the next call. A line of
-// more than limit bytes returns ErrTooLarge. If the stream ends or fails within a line, next drops
-// the line and returns the stream's error.
+// next returns the next line without its line end. The slice is valid until the next call. If a
+// line has more than limit bytes, next returns ErrTooLarge. If the stream ends or fails within a
+// line, next drops the line and returns the error of the stream.
 //
-// A CR ends its line at once. Waiting for the following byte would delay an event until the next
-// one arrives.
+// A CR ends its line immediately, because waiting for the following byte would delay an event until
+// the next one arrives.
 func (l *lineReader) next(limit int) ([]byte, error) {
 	if cap(l.long) > keepLine {
 		l.long = nil
@@ -56,7 +57,7 @@ func (l *lineReader) next(limit int) ([]byte, error) {
 			continue
 		}
 		l.afterCR = chunk[end] == '\r'
-		l.r.Discard(end + 1) // chunk, and so line, stays valid until the next Peek
+		l.r.Discard(end + 1) // chunk and line stay valid until the next Peek
 		return line, nil
 	}
 }

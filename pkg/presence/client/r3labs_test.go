@@ -1,18 +1,19 @@
 package client_test
 
-// The reasons why this package does not use the client of r3labs/sse v2.10. Each names the test
-// that shows it. The test fails for a version without that fault.
+// This package does not use the client of r3labs/sse v2.10 because of the faults listed below. Each
+// item names the test that shows the fault. The test fails if a version of r3labs/sse no longer has
+// the fault.
 //
-//   - Subscribe returns and does not reconnect when a stream ends cleanly, which happens at each
-//     restart of a server (TestR3labsSubscribeReturnsAfterACleanEnd).
-//   - By default Subscribe fails on an event of 64 KiB. It then requests the same event forever
+//   - When a stream ends cleanly, which happens at each server restart, Subscribe returns and does
+//     not reconnect (TestR3labsSubscribeReturnsAfterACleanEnd).
+//   - By default, Subscribe fails on an event of 64 KiB and then requests the same event forever
 //     (TestR3labsSubscribeBreaksOnALargeEvent).
-//   - The event reader returns the unfinished rest of a broken stream as an event
+//   - The event reader returns the unfinished end of a broken stream as an event
 //     (TestR3labsReaderReturnsAnUnfinishedEvent).
 //   - The event reader does not treat LF CR as two line ends, so it delays an event until more
 //     bytes arrive (TestR3labsReaderMissesALineEnd).
-//   - The event reader scans an unfinished event again from its start whenever more of it arrives.
-//     Its time grows with the square of the event's length (BenchmarkR3labsReader).
+//   - The event reader scans an unfinished event from its start whenever more data arrives, so its
+//     running time grows with the square of the event's length (BenchmarkR3labsReader).
 
 import (
 	"bufio"
@@ -28,7 +29,7 @@ import (
 	"github.com/r3labs/sse/v2"
 )
 
-// once makes r3labs's client try only once.
+// once makes the r3labs client try only once.
 type once struct{}
 
 func (once) NextBackOff() time.Duration { return -1 }
@@ -80,7 +81,7 @@ func TestR3labsReaderMissesALineEnd(t *testing.T) {
 	}
 }
 
-// BenchmarkR3labsReader is BenchmarkDecode with r3labs's event reader.
+// BenchmarkR3labsReader is like BenchmarkDecode, but measures the event reader of r3labs.
 func BenchmarkR3labsReader(b *testing.B) {
 	largeEvents(b, func(r io.Reader) error {
 		reader := sse.NewEventStreamReader(r, 16<<20)

@@ -14,9 +14,9 @@ import (
 	"example.com/presence/pkg/presence/client"
 )
 
-// standard reads a stream as the standard describes it (WHATWG HTML, sections 9.2.5 and 9.2.6): it
-// decodes the whole stream, splits it into lines and processes each. It shares no code with the
-// decoder.
+// standard decodes a stream exactly as the standard describes (WHATWG HTML, sections 9.2.5 and
+// 9.2.6): it decodes the whole stream, splits it into lines and processes each line. It shares no
+// code with the decoder.
 func standard(stream string) (events []client.Event, lastID string, retry time.Duration) {
 	lines := lineEnd.Split(decodeUTF8(strings.TrimPrefix(stream, "\xef\xbb\xbf")), -1)
 	var data, eventType, idBuffer string
@@ -65,7 +65,8 @@ var (
 	digits  = regexp.MustCompile(`^[0-9]+$`)
 )
 
-// decodeUTF8 is the UTF-8 decoder of WHATWG Encoding, section 8.1.1, with U+FFFD for each error.
+// decodeUTF8 implements the UTF-8 decoder of WHATWG Encoding, section 8.1.1. It replaces each error
+// with U+FFFD.
 func decodeUTF8(stream string) string {
 	var out strings.Builder
 	var codePoint rune
@@ -119,7 +120,8 @@ func decodeUTF8(stream string) string {
 	return out.String()
 }
 
-// chunked is a stream that arrives in pieces: each read ends at the next of cuts. cuts ascend.
+// chunked is a stream that arrives in pieces: each read ends at the next position in cuts, which
+// must be in ascending order.
 type chunked struct {
 	stream string
 	cuts   []int
@@ -145,9 +147,9 @@ func (c *chunked) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// inChunks decodes a stream cut into pieces and compares the result. complete may be nil. Otherwise
-// it returns the number of events in the first n bytes: before the decoder reads more, it must have
-// emitted all of them.
+// inChunks decodes a stream that is cut into pieces and compares the result with want. complete may
+// be nil. Otherwise it returns the number of events in the first n bytes, and inChunks checks that
+// the decoder has emitted these events before it reads more.
 func inChunks(t *testing.T, stream string, cuts []int, want string, complete func(n int) int) {
 	t.Helper()
 	var events []client.Event
@@ -165,8 +167,8 @@ func inChunks(t *testing.T, stream string, cuts []int, want string, complete fun
 	}
 }
 
-// inEveryChunking decodes a stream with each result of chunkings, and with the standard's
-// algorithm.
+// inEveryChunking decodes a stream with the standard's algorithm. It then decodes the stream with
+// the decoder for each set of cuts that chunkings returns.
 func inEveryChunking(t *testing.T, stream, want string) {
 	t.Helper()
 	if got := format(standard(stream)); got != want {
@@ -183,7 +185,8 @@ func inEveryChunking(t *testing.T, stream, want string) {
 	}
 }
 
-// completed returns a function that counts the events in the first n bytes, by the standard.
+// completed returns a function that returns the number of events in the first n bytes, according to
+// the standard.
 func completed(stream string) func(n int) int {
 	counts := make(map[int]int)
 	return func(n int) int {
@@ -196,7 +199,7 @@ func completed(stream string) func(n int) int {
 	}
 }
 
-// chunkings returns sets of positions at which to cut n bytes:
+// chunkings returns sets of positions at which to cut a stream of n bytes:
 //
 //	up to 14 bytes         every set
 //	up to 100 bytes        no cut; a cut after each byte; every single cut; every pair of cuts
@@ -238,9 +241,9 @@ func chunkings(n int) iter.Seq[[]int] {
 	}
 }
 
-// TestDecodeFormat: the cases of Web Platform Tests' eventsource/format-*.any.js and .window.js, by
-// name, as pairs of a stream and its result. TestEventsFormat has the cases for requests and the
-// Content-Type.
+// The decoder passes the Web Platform Tests eventsource/format-*.any.js and .window.js. Each case
+// has the name of its test, the stream and the expected result. TestEventsFormat contains the cases
+// for requests and the Content-Type.
 func TestDecodeFormat(t *testing.T) {
 	long := strings.Repeat("x", 2<<10)
 	for _, tt := range []struct{ name, stream, want string }{
@@ -277,8 +280,8 @@ func TestDecodeFormat(t *testing.T) {
 	}
 }
 
-// TestDecodeRandomStreams compares 3,000 random streams, cut at random, with the standard's
-// algorithm.
+// The decoder returns the same result as the standard's algorithm for 3,000 random streams with
+// random cuts.
 func TestDecodeRandomStreams(t *testing.T) {
 	words := []string{
 		"data", "data:", "data: ", "\ndata:", "\rdata: ", "\r\ndata", "\ndata: ", "\nid: ", "event:", "event: ", "id:", "id: ", "id", "retry:", "retry: ", ":", ": ", " ",
@@ -307,7 +310,7 @@ func TestDecodeRandomStreams(t *testing.T) {
 		events += len(found)
 		complete := completed(stream)
 		if i%5 > 0 {
-			complete = nil // saves time
+			complete = nil // to save time
 		}
 		if inChunks(t, stream, cuts, format(found, id, retry), complete); t.Failed() {
 			t.Fatalf("stream %d of seed %d", i, seed)

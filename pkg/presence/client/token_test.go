@@ -18,7 +18,7 @@ import (
 
 var errVault = errors.New("vault is sealed")
 
-// numbered returns a token function whose results are token-1, token-2 and so on.
+// numbered returns a token function that returns token-1, token-2 and so on.
 func numbered() func(context.Context) (string, error) {
 	n := 0
 	return func(context.Context) (string, error) {
@@ -27,7 +27,7 @@ func numbered() func(context.Context) (string, error) {
 	}
 }
 
-// with returns a function that sets the token function in a Config.
+// with returns a function that sets Config.Token.
 func with(token func(context.Context) (string, error)) func(*client.Config) {
 	return func(c *client.Config) { c.Token = token }
 }
@@ -91,12 +91,13 @@ func TestTokenErrorEndsACall(t *testing.T) {
 	}
 }
 
-// A token with a control character is rejected when it is used. No error and no log contains it.
+// The client rejects a token with a control character when it uses the token. No error and no log
+// line contains the token.
 func TestTokenWithAControlCharacter(t *testing.T) {
 	for _, token := range []string{"secret\n", "sec\x00ret", "secret\x7f", "\tsecret"} {
 		f := func(r *http.Request) (*http.Response, error) {
 			t.Errorf("got %s %s, want no request", r.Method, r.URL)
-			return answer(404, nil, http.NoBody), nil
+			return response(404, nil, http.NoBody), nil
 		}
 		var log bytes.Buffer
 		within(t, f, func(t *testing.T, c *client.Client) {
@@ -113,8 +114,8 @@ func TestTokenWithAControlCharacter(t *testing.T) {
 	}
 }
 
-// Events retries after an error of the token function as after a failure of the network. The
-// wrapped error does not matter.
+// After an error of the token function, Events retries as after a network failure. This includes an
+// error that wraps a final one.
 func TestEventsRetriesTheToken(t *testing.T) {
 	var at []time.Time
 	token := func(context.Context) (string, error) {
@@ -134,7 +135,7 @@ func TestEventsRetriesTheToken(t *testing.T) {
 		if got := r.Header.Get("Authorization"); got != "Bearer good" {
 			t.Errorf("got Authorization %q, want Bearer good", got)
 		}
-		return answer(404, nil, http.NoBody), nil
+		return response(404, nil, http.NoBody), nil
 	}
 	within(t, f, func(t *testing.T, c *client.Client) {
 		_, err := follow(t.Context(), c)
@@ -143,13 +144,13 @@ func TestEventsRetriesTheToken(t *testing.T) {
 		}
 		for i, want := range []time.Duration{3 * time.Second, 6 * time.Second, 12 * time.Second} {
 			if got := at[i+1].Sub(at[i]); got < want || got > want*3/2 {
-				t.Errorf("wait %d: got %v, want %v to half as much again", i+1, got, want)
+				t.Errorf("wait %d: got %v, want %v to %v", i+1, got, want, want*3/2)
 			}
 		}
 	}, with(token))
 }
 
-// The end of the context ends a waiting token function, and Events with it.
+// Events ends when its context ends, even while it waits for the token function.
 func TestEventsEndsWhileItWaitsForTheToken(t *testing.T) {
 	token := func(ctx context.Context) (string, error) {
 		<-ctx.Done()
@@ -164,36 +165,36 @@ func TestEventsEndsWhileItWaitsForTheToken(t *testing.T) {
 	}, with(token))
 }
 
-// refusals are the two answers with which a server refuses a token.
-var refusals = map[string]func() *http.Response{
-	"401": func() *http.Response { return answer(401, nil, http.NoBody) },
+// rejections contains the two responses with which a server rejects a token.
+var rejections = map[string]func() *http.Response{
+	"401": func() *http.Response { return response(401, nil, http.NoBody) },
 	"goodbye expired": func() *http.Response {
 		return stream(io.NopCloser(strings.NewReader("id: e-1\nretry: 3000\nevent: goodbye\ndata: {\"reason\":\"expired\"}\n\n")))
 	},
 }
 
-func isRefusal(err error) bool {
+func isRejection(err error) bool {
 	var p *client.Problem
 	var g *client.Goodbye
 	return errors.As(err, &p) && p.Status == 401 || errors.As(err, &g) && g.Reason == "expired"
 }
 
-// A refused token is not sent again: Events ends at once.
+// Events does not send a rejected token again but ends immediately.
 func TestEventsEndsWithTheSameToken(t *testing.T) {
-	for name, refuse := range refusals {
+	for name, reject := range rejections {
 		for kind, token := range map[string]func(context.Context) (string, error){"nil": nil, "static": client.StaticToken("secret")} {
 			t.Run(name+" "+kind, func(t *testing.T) {
 				requests := 0
 				f := func(*http.Request) (*http.Response, error) {
 					if requests++; requests > 1 {
-						return answer(404, nil, http.NoBody), nil
+						return response(404, nil, http.NoBody), nil
 					}
-					return refuse(), nil
+					return reject(), nil
 				}
 				within(t, f, func(t *testing.T, c *client.Client) {
 					start := time.Now()
-					if _, err := follow(t.Context(), c); !isRefusal(err) || requests != 1 || time.Since(start) != 0 {
-						t.Errorf("got %v after %d requests and %v, want the refusal after 1 request and 0s", err, requests, time.Since(start))
+					if _, err := follow(t.Context(), c); !isRejection(err) || requests != 1 || time.Since(start) != 0 {
+						t.Errorf("got %v after %d requests and %v, want the rejection after 1 request and 0s", err, requests, time.Since(start))
 					}
 				}, with(token))
 			})
@@ -201,9 +202,10 @@ func TestEventsEndsWithTheSameToken(t *testing.T) {
 	}
 }
 
-// A refused token is replaced: Events reconnects with the new one, after the usual wait.
+// If the token function returns a new token after a rejection, Events reconnects with it after the
+// usual wait.
 func TestEventsReconnectsWithANewToken(t *testing.T) {
-	for name, refuse := range refusals {
+	for name, reject := range rejections {
 		t.Run(name, func(t *testing.T) {
 			current := "old"
 			var got []string
@@ -212,9 +214,9 @@ func TestEventsReconnectsWithANewToken(t *testing.T) {
 				got, at = append(got, r.Header.Get("Authorization")+" "+r.Header.Get("Last-Event-ID")), append(at, time.Now())
 				if len(got) == 1 {
 					current = "new"
-					return refuse(), nil
+					return reject(), nil
 				}
-				return answer(403, nil, http.NoBody), nil
+				return response(403, nil, http.NoBody), nil
 			}
 			within(t, f, func(t *testing.T, c *client.Client) {
 				_, err := follow(t.Context(), c)
@@ -226,39 +228,40 @@ func TestEventsReconnectsWithANewToken(t *testing.T) {
 					t.Fatalf("got the requests %q, want %q", got, want)
 				}
 				if p := new(client.Problem); !errors.As(err, &p) || p.Status != 403 {
-					t.Errorf("got %v, want 403: a new token does not help", err)
+					t.Errorf("got %v, want 403, which a new token cannot change", err)
 				}
 				if waited := at[1].Sub(at[0]); waited < 3*time.Second || waited > 4500*time.Millisecond {
-					t.Errorf("waited %v, want 3 s to half as much again", waited)
+					t.Errorf("waited %v, want 3s to 4.5s", waited)
 				}
 			}, with(func(context.Context) (string, error) { return current, nil }))
 		})
 	}
 }
 
-// A server that refuses every new token does not cause a busy loop.
+// Events backs off even if each token is new, so that a server that rejects all of them does not
+// cause a busy loop.
 func TestEventsBacksOffWithNewTokens(t *testing.T) {
 	var at []time.Time
 	f := func(r *http.Request) (*http.Response, error) {
 		if at = append(at, time.Now()); len(at) > 6 {
-			return answer(404, nil, http.NoBody), nil
+			return response(404, nil, http.NoBody), nil
 		}
-		return answer(401, nil, http.NoBody), nil
+		return response(401, nil, http.NoBody), nil
 	}
 	within(t, f, func(t *testing.T, c *client.Client) {
 		follow(t.Context(), c)
 		for i, want := range []time.Duration{3, 6, 12, 24, 30, 30} {
 			want *= time.Second
 			if got := at[i+1].Sub(at[i]); got < want || got > want*3/2 {
-				t.Errorf("wait %d: got %v, want %v to half as much again", i+1, got, want)
+				t.Errorf("wait %d: got %v, want %v to %v", i+1, got, want, want*3/2)
 			}
 		}
 	}, with(numbered()))
 }
 
-// After a refusal, an error of the token function is not final: the next token decides.
-func TestEventsRetriesTheTokenAfterARefusal(t *testing.T) {
-	for name, refuse := range refusals {
+// If the token function fails after a rejection, Events calls it again instead of ending.
+func TestEventsRetriesTheTokenAfterARejection(t *testing.T) {
+	for name, reject := range rejections {
 		t.Run(name, func(t *testing.T) {
 			calls, requests := 0, 0
 			token := func(context.Context) (string, error) {
@@ -269,33 +272,34 @@ func TestEventsRetriesTheTokenAfterARefusal(t *testing.T) {
 			}
 			f := func(r *http.Request) (*http.Response, error) {
 				if requests++; requests > 2 {
-					return answer(404, nil, http.NoBody), nil
+					return response(404, nil, http.NoBody), nil
 				}
-				return refuse(), nil
+				return reject(), nil
 			}
 			within(t, f, func(t *testing.T, c *client.Client) {
 				// The calls of the token function:
 				//
-				//	1   the token is refused
-				//	2   the check fails
-				//	3   the next attempt fails
-				//	4   the token is refused
-				//	5   the check returns the same token
-				if _, err := follow(t.Context(), c); !isRefusal(err) || requests != 2 || calls != 5 {
-					t.Errorf("got %v after %d requests and %d token calls, want the refusal after 2 and 5", err, requests, calls)
+				//	1   returns a token, which the server rejects
+				//	2   fails, so Events cannot compare the tokens
+				//	3   fails in the next attempt
+				//	4   returns a token, which the server rejects
+				//	5   returns the same token, so Events ends
+				if _, err := follow(t.Context(), c); !isRejection(err) || requests != 2 || calls != 5 {
+					t.Errorf("got %v after %d requests and %d token calls, want the rejection after 2 and 5", err, requests, calls)
 				}
 			}, with(token))
 		})
 	}
 }
 
-// "removed" and "signed out" apply to the user: another token does not help.
+// Events ends after "removed" and "signed out" even if there is a new token, because these reasons
+// apply to the user.
 func TestEventsEndsDespiteANewToken(t *testing.T) {
 	for _, reason := range []string{"removed", "signed out"} {
 		requests := 0
 		f := func(r *http.Request) (*http.Response, error) {
 			if requests++; requests > 1 {
-				return answer(404, nil, http.NoBody), nil
+				return response(404, nil, http.NoBody), nil
 			}
 			return stream(io.NopCloser(strings.NewReader(fmt.Sprintf("event: goodbye\ndata: {\"reason\":%q}\n\n", reason)))), nil
 		}
