@@ -159,7 +159,8 @@ type Handler struct {
 	Ask func(request []byte) (answer []byte)
 	// Lost reports that entries and publications may have been lost, because of an interruption,
 	// because the subscription was slow, or because the epoch has changed. The owner of the
-	// subscription must then read the log again.
+	// subscription must then read the log again, on another goroutine, because a handler must not
+	// call Read.
 	//
 	// If the epoch has changed, Status already returns the new epoch when Lost is called. Entries
 	// received before this call belong to the old epoch, and entries received after it belong to

@@ -1,7 +1,8 @@
 // Package backplane defines the interface between the hub and the engine that connects the nodes of
 // one presence server. An engine provides publish/subscribe, a message log per room, and a table of
 // rows that expire. It implements [Bus]. [Memory] is the default engine and serves a single node.
-// Presence itself stays in the hub, which uses the bus only for the services above.
+// Messages, bans and commands cross nodes over the bus. Members and counts do not: each hub, the
+// owner of the rooms of one node, keeps its own.
 //
 // The package imports only [room.Name] and the standard library. To add another engine, implement
 // Bus and test it with backplanetest.Run.

@@ -1,6 +1,8 @@
 // Package room keeps the presence of one room as plain data: its members and connections. It also
 // defines the types that all packages share: names, positions, messages and patterns.
 //
+// An importer of package presence needs it only for these types, and for [Patterns] and [ErrName].
+//
 // A change depends only on the room and on the current time, which the caller passes. The package
 // uses no lock, goroutine, clock or socket, so its tests need none. The owner of a [Room] must
 // serialise the calls. The package imports only internal/input from this module.
