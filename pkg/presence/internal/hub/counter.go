@@ -27,7 +27,7 @@ type counter struct {
 	waits     *waits              // nil unless a joiner waits or the log is being read
 	published int                 // last user count published on the shared stream
 	flushed   time.Time           // start of the current flush interval
-	idle      time.Time           // last leave or message of a room without members; zero: in use
+	idle      time.Time           // last leave or message of a room without members; zero: has members
 	timer     Timer               // nil if nothing is due
 	settled   chan struct{}       // set by settle; closed when no message is pending
 	changes   uint32              // number of changes of idle; wraps around
@@ -146,7 +146,8 @@ func (c *counter) hasNewsLocked(now time.Time) bool {
 	return c.hasJoinersLocked() || c.ahead || c.countLocked() != c.published || c.room.HasNews(now)
 }
 
-// setIdleLocked sets c.idle. The zero time means that the room is in use.
+// setIdleLocked sets c.idle. A room is idle while it has no member. An idle room is also unused once
+// nothing else needs it: see unusedLocked. The zero time means that the room has a member.
 func (c *counter) setIdleLocked(since time.Time) {
 	c.idle = since
 	c.changes++

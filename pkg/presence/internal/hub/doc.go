@@ -47,8 +47,8 @@
 //  1. [Hub.Send] reserves a slot of the room's shared stream. If no slot is free, the sender waits.
 //  2. Send appends a record to the backplane's log, without holding a lock.
 //  3. Send returns the id of the message as soon as the log has accepted it.
-//  4. On every node, the room's subscription delivers the records in log order. A message gets its
-//     position on the stream only in this step, under the room's mutex.
+//  4. On every node, the room's subscription delivers the records in log order. Only in this step,
+//     under the room's mutex, is the event published on the room's stream.
 //
 // Step 4 may happen before step 3.
 //
@@ -59,27 +59,30 @@
 //     the messages that arrive during the read.
 //  3. Under the room's mutex, Join counts the connection and sends the replay.
 //  4. The client receives its snapshot, the user count and the messages since step 3, and is
-//     attached to the shared stream. This happens immediately if the snapshot is small and no
-//     member change is pending, otherwise at the end of the flush interval.
+//     attached to the shared stream. This happens immediately if no flush interval is running, if
+//     the room sends only counts, or if the snapshot is small and no member change is pending.
+//     Otherwise it happens at the end of the flush interval.
 //
 // # Locks
 //
-// Locks are acquired in the order below. No lock is held during a write, a hook call, or a
-// backplane call that may block.
+// Locks are acquired in the order below. No lock is held during a write to a socket, a hook call,
+// or a backplane call that may block. The log line about a malformed entry is written under the
+// room's mutex.
 //
 //	order  mutex        guards
 //	1      rooms        the map of rooms
 //	2      counter      the state of one room
 //	3      connections  all connections, and the marked fields of each Connection
 //	4      bans         the node's copy of the bans
-//	4      replays      the replay budget
-//	4      snapshots    the snapshot budget
 //	4      hooks        the queued hook calls
 //	4      unused       the list of unused rooms, and two fields of each room
 //	4      (stream)     all locks of package stream
+//	5      replays      the replay budget
+//	5      snapshots    the snapshot budget
 //
-// While a mutex of order 4 is held, no other mutex is acquired, except inside package stream. The
-// comment on each mutex names the fields that it guards.
+// While a mutex of order 4 is held, no other mutex is acquired, with one exception: package stream
+// holds its own locks when it reports that a replay or a snapshot was sent, which acquires a mutex
+// of order 5. The comment on each mutex names the fields that it guards.
 //
 // # Files
 //

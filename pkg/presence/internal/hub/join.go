@@ -12,8 +12,9 @@ import (
 // order:
 //
 //  1. retry, and reset or the replay: immediately
-//  2. snapshot and count: immediately if the snapshot is small and no member change is pending,
-//     otherwise at the end of the flush interval
+//  2. snapshot and count: immediately if no flush interval is running, if the room sends only
+//     counts, or if the snapshot is small and no member change is pending; otherwise at the end of
+//     the flush interval
 //  3. the messages since step 1
 //
 // The pending member change may be the join of the same user.

@@ -83,7 +83,7 @@ func (r *replays) review() {
 		counted++
 	}
 	var slow []*Connection
-	for r.bytes > r.limit && counted > 1 {
+	for r.bytes > r.limit && counted > 1 { // a single replay may exceed the limit
 		half := (counted + 1) / 2
 		for range half {
 			p := r.underWay.Front().Value.(*replay)
