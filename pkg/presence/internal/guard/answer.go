@@ -12,17 +12,17 @@ import (
 )
 
 const (
-	// BodyTime is the time in which a request's body must arrive.
+	// BodyTime is the time within which a request body must arrive.
 	BodyTime = 10 * time.Second
 
-	// piece is the size of one write. Each piece has its own deadline for progress.
+	// piece is the size of one write. Each piece has its own write deadline.
 	piece = 8 << 10
-	// patience is the write deadline per piece if acknowledgements are not visible. The kernel
-	// accepts more data only when a third of its buffer is free. A slow peer needs some time for
-	// that.
+	// patience is the write deadline per piece if the guard cannot see the peer's acknowledgements.
+	// It is long, because the kernel accepts more data only when a third of its buffer is free, and
+	// a slow peer needs some time for that.
 	patience = 30 * time.Second
-	// answerTime, plus 1 s per answerRate bytes, is the maximum time of a response. It applies even
-	// if the peer reads steadily.
+	// The maximum time of a response is answerTime plus 1 s per answerRate bytes, even if the peer
+	// reads steadily.
 	answerTime = 5 * time.Minute
 	answerRate = 4 << 10
 )
@@ -30,47 +30,47 @@ const (
 // Answer is the [http.ResponseWriter] of one request. It enforces the deadlines of the response.
 type Answer struct {
 	http.ResponseWriter
-	control *http.ResponseController
-	conn    *Conn // nil if the guard did not harden the listener
-	seen    bool  // the sweep sees the acknowledgements of conn's peer
-	http2   bool
-	began   time.Time
-	body    bool // the request's body is incomplete; with a conn, guarded by the guard's mu
-	carries bool // it is an event stream
-	refused bool // the limit of concurrent responses was reached
+	control   *http.ResponseController
+	conn      *Conn // nil if the guard did not harden the listener
+	monitored bool  // the sweep monitors the acknowledgements of conn's peer
+	http2     bool
+	began     time.Time
+	body      bool // the request body is incomplete; guarded by guard.mu if conn is set
+	isStream  bool // the response is an event stream
+	refused   bool // rejected at the limit of concurrent responses
 
 	size    atomic.Int64 // bytes passed to Write
 	written atomic.Int64 // bytes accepted by net/http
 	blocked atomic.Bool  // a write is in progress
-	ends    atomic.Int64 // deadline of an event stream, in Unix nanoseconds; 0: none
+	ends    atomic.Int64 // write deadline of an event stream, in Unix nanoseconds; 0: none
 
 	// Used only by the sweep.
 	mark   int64     // value of written at the last progress
 	marked time.Time // time of the last progress
 }
 
-// Begin sets the deadlines of the request. The handler must use both results, and call [Answer.End]
-// when it is done.
+// Begin sets the deadlines of the request. The handler must use the returned ResponseWriter and
+// Request, and must call [Answer.End] when it is done.
 func (g *Guard) Begin(w http.ResponseWriter, r *http.Request) (*Answer, *http.Request) {
 	conn, _ := r.Context().Value(connKey{}).(*Conn)
 	a := &Answer{ResponseWriter: w, control: http.NewResponseController(w), conn: conn, http2: r.ProtoMajor == 2,
 		began: time.Now(), body: r.ContentLength != 0 && r.Body != nil}
 	if a.body {
-		// Rejected requests need it as well, because net/http reads the body before it responds. An
-		// error means that w does not support deadlines.
+		// Rejected requests need this deadline as well, because net/http reads the body before it
+		// responds. An error only means that w does not support deadlines.
 		a.control.SetReadDeadline(a.began.Add(BodyTime))
 		own := *r
 		own.Body = &body{r.Body, a}
 		r = &own
 	}
-	a.seen = conn != nil && conn.known
-	if !a.seen {
+	a.monitored = conn != nil && conn.known
+	if !a.monitored {
 		a.extend()
 	}
 	if conn == nil {
 		return a, r
 	}
-	if a.refused = !conn.guard.answer(r.Context()); a.refused {
+	if a.refused = !conn.guard.freeSlot(r.Context()); a.refused {
 		a.abort()
 	}
 	conn.guard.mu.Lock()
@@ -81,19 +81,20 @@ func (g *Guard) Begin(w http.ResponseWriter, r *http.Request) (*Answer, *http.Re
 	if a.body {
 		conn.bodies++
 	} else {
-		conn.whole = true
+		conn.sentRequest = true
 	}
 	return a, r
 }
 
-// Refused reports whether the limit of concurrent responses was reached and no connection could be
-// evicted for this one. If so, the handler must write nothing; the request is reset.
+// Refused reports whether the request was rejected, because the limit of concurrent responses was
+// reached and no connection could be evicted. In this case the handler must write nothing, and the
+// request is reset.
 func (a *Answer) Refused() bool { return a.refused }
 
-// answer frees a slot for one more response, and reports whether there is one. At the limit it
-// resets the connection with the most responses that wait for its peer. If no connection has more
-// than one, it reports false.
-func (g *Guard) answer(ctx context.Context) bool {
+// freeSlot ensures that there is a slot for one more response, and reports whether there is one. At
+// the limit it resets the connection with the most responses that wait for the peer. It returns
+// false if no connection has more than one such response.
+func (g *Guard) freeSlot(ctx context.Context) bool {
 	g.mu.Lock()
 	if g.answers < maxAnswers {
 		g.mu.Unlock()
@@ -108,7 +109,7 @@ func (g *Guard) answer(ctx context.Context) bool {
 	}
 	if victim != nil {
 		g.removeLocked(victim)
-		g.answers -= len(victim.answers) // at once, because its handlers end later
+		g.answers -= len(victim.answers) // free the slots now, because its handlers end later
 		victim.answers = nil
 	}
 	g.mu.Unlock()
@@ -119,8 +120,8 @@ func (g *Guard) answer(ctx context.Context) bool {
 	return victim != nil
 }
 
-// waitingLocked returns the number of responses that wait for the peer: to read, or to send the
-// body of the request.
+// waitingLocked returns the number of responses that wait for the peer to read, or to send the
+// request body.
 func (c *Conn) waitingLocked() (n int) {
 	for _, a := range c.answers {
 		if a.blocked.Load() || a.body {
@@ -130,7 +131,7 @@ func (c *Conn) waitingLocked() (n int) {
 	return n
 }
 
-// body is the body of a request. It records when the body has arrived.
+// body is a request body that records when it has arrived completely.
 type body struct {
 	io.ReadCloser
 	answer *Answer
@@ -144,9 +145,9 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// arrived records that the body of the request is complete.
+// arrived records that the request body is complete.
 func (a *Answer) arrived() {
-	a.control.SetReadDeadline(time.Time{}) // or it would cancel the request's context
+	a.control.SetReadDeadline(time.Time{}) // otherwise, it would cancel the request's context
 	if a.conn == nil {
 		return
 	}
@@ -156,22 +157,22 @@ func (a *Answer) arrived() {
 		a.conn.bodies--
 		a.body = false
 	}
-	a.conn.whole = true
+	a.conn.sentRequest = true
 }
 
-// Unwrap returns the ResponseWriter below, for [http.ResponseController].
+// Unwrap returns the underlying ResponseWriter, for [http.ResponseController].
 func (a *Answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
-// Write implements [io.Writer]. It keeps no copy of p.
+// Write implements [io.Writer]. It does not keep p.
 func (a *Answer) Write(p []byte) (n int, err error) {
 	a.size.Add(int64(len(p)))
 	a.blocked.Store(true)
 	defer a.blocked.Store(false)
-	if a.seen && !a.http2 {
-		return a.ResponseWriter.Write(p) // the sweep sees the acknowledgements
+	if a.monitored && !a.http2 {
+		return a.ResponseWriter.Write(p) // the sweep monitors the acknowledgements instead
 	}
 	for len(p) > 0 && err == nil {
-		if !a.seen {
+		if !a.monitored {
 			a.extend()
 		}
 		var k int
@@ -187,10 +188,10 @@ func (a *Answer) deadline() time.Time {
 	return a.began.Add(answerTime + time.Duration(a.size.Load()/answerRate)*time.Second)
 }
 
-// extend sets the write deadline of the next piece, for a response that the sweep cannot see.
+// extend sets the write deadline of the next piece, for a response that the sweep does not monitor.
 func (a *Answer) extend() {
 	within := patience
-	if a.http2 { // only the peer's flow control delays it
+	if a.http2 { // only the peer's flow control delays the write
 		within = window
 	}
 	end := time.Now().Add(within)
@@ -201,27 +202,27 @@ func (a *Answer) extend() {
 }
 
 // review reports whether the response may continue. If judged is set, minProgress applies to the
-// connection as a whole, and its progress counts as well, because several responses share it.
+// connection as a whole. The progress of the connection then counts for each of its responses.
 func (a *Answer) review(p progress, judged bool, now time.Time) bool {
 	written := a.written.Load()
-	moves := written-a.mark >= minProgress || judged && p.owes && p.since.After(a.marked)
-	if !a.blocked.Load() || moves || a.marked.IsZero() {
+	progressing := written-a.mark >= minProgress || judged && p.unacked && p.since.After(a.marked)
+	if !a.blocked.Load() || progressing || a.marked.IsZero() {
 		a.mark, a.marked = written, now
 	}
-	if !a.http2 { // its progress is the progress of the connection
+	if !a.http2 { // Conn.review checks the progress of the connection
 		a.marked = now
 	}
 	return now.Sub(a.marked) < window && now.Before(a.deadline())
 }
 
-// abort ends the response. Over HTTP/2 the connection stays open.
+// abort ends the response. An HTTP/2 connection stays open.
 func (a *Answer) abort() { a.control.SetWriteDeadline(time.Unix(1, 0)) }
 
 // Stream marks the response as an event stream, which has its own deadlines, and returns the
-// ResponseWriter for it. An HTTP/2 connection carries the stream until [Answer.End]. The stream
-// takes over an HTTP/1 connection; see [Conn.Detach].
+// ResponseWriter for it. An HTTP/2 connection carries the stream until [Answer.End]. Over HTTP/1,
+// the stream takes over the connection; see [Conn.Detach].
 func (a *Answer) Stream() http.ResponseWriter {
-	a.carries = true
+	a.isStream = true
 	if a.conn == nil {
 		return a.ResponseWriter // the stream sets its own deadline immediately
 	}
@@ -233,20 +234,20 @@ func (a *Answer) Stream() http.ResponseWriter {
 	if a.conn.streams = append(a.conn.streams, a); len(a.conn.streams) == 1 && counted {
 		g.countLocked(-1)
 	}
-	return carrier{a.ResponseWriter, a}
+	return streamWriter{a.ResponseWriter, a}
 }
 
-// carrier is the ResponseWriter of an event stream. It records the deadline that the stream sets.
-// After that deadline net/http resets the stream, but a connection whose peer reads nothing delays
-// the reset as well.
-type carrier struct {
+// streamWriter is the ResponseWriter of an event stream. It records the write deadline that the
+// stream sets. net/http resets the stream after that deadline, but cannot send the reset while the
+// peer reads nothing. Therefore, the sweep checks the deadline as well.
+type streamWriter struct {
 	http.ResponseWriter
 	answer *Answer
 }
 
-func (c carrier) Unwrap() http.ResponseWriter { return c.ResponseWriter }
+func (c streamWriter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
-func (c carrier) SetWriteDeadline(t time.Time) error {
+func (c streamWriter) SetWriteDeadline(t time.Time) error {
 	at := int64(0)
 	if !t.IsZero() {
 		at = t.UnixNano()
@@ -255,10 +256,10 @@ func (c carrier) SetWriteDeadline(t time.Time) error {
 	return c.answer.control.SetWriteDeadline(t)
 }
 
-// overdue reports whether the deadline of the stream passed at least one sweep ago.
+// overdue reports whether the deadline of the stream passed more than one sweep interval ago.
 func (a *Answer) overdue(now time.Time) bool {
 	at := a.ends.Load()
-	return at != 0 && now.UnixNano() > at+int64(every)
+	return at != 0 && now.UnixNano() > at+int64(sweepInterval)
 }
 
 // leaveLocked removes the response from its connection.
@@ -267,27 +268,28 @@ func (a *Answer) leaveLocked() {
 		a.conn.answers = slices.Delete(a.conn.answers, i, i+1)
 		a.conn.guard.answers--
 	}
-	// Over HTTP/1 net/http reads the rest of the body until the connection is idle.
+	// Over HTTP/1, the body still counts, because net/http reads the rest of it until the
+	// connection is idle.
 	if a.body && a.conn.http2 {
 		a.conn.bodies--
 		a.body = false
 	}
 }
 
-// End must be called when the handler is done. The rest of the response, which net/http still has
-// to write, has its deadline as well.
+// End must be called when the handler is done. It sets the deadline for the rest of the response,
+// which net/http still has to write.
 func (a *Answer) End() {
 	switch {
-	case a.carries && a.conn != nil:
+	case a.isStream && a.conn != nil:
 		a.endStream()
 	case a.conn == nil:
-		if !a.carries {
+		if !a.isStream {
 			a.extend()
 		}
 	default:
-		if !a.seen {
+		if !a.monitored {
 			a.extend()
-		} else if a.http2 && a.size.Load() > 0 { // flow control can delay the rest as well
+		} else if a.http2 && a.size.Load() > 0 { // flow control can delay this flush
 			a.blocked.Store(true)
 			a.control.Flush()
 		}
@@ -300,7 +302,7 @@ func (a *Answer) End() {
 	}
 }
 
-// endStream counts the connection again when its last stream has ended.
+// endStream counts the connection as idle again when its last stream has ended.
 func (a *Answer) endStream() {
 	c := a.conn
 	g := c.guard
@@ -314,51 +316,51 @@ func (a *Answer) endStream() {
 	}
 }
 
-// maxPages is the maximum number of concurrent large responses per HTTP/2 connection.
-const maxPages = 2
+// maxLarge is the maximum number of concurrent large responses per HTTP/2 connection.
+const maxLarge = 2
 
-// pageTime is the maximum time for which a request waits for a slot.
-const pageTime = 10 * time.Second
+// largeTime is the maximum time that a request waits for a slot for a large response.
+const largeTime = 10 * time.Second
 
-// pages holds the slots for large responses of a connection.
-type pages struct {
+// largeSlots holds the slots for the large responses of one connection.
+type largeSlots struct {
 	slots chan struct{}
-	users int // for Guard.pages: number of responses that hold or wait for a slot
+	users int // responses that hold or wait for a slot; at 0 Guard.largeSlots drops the entry
 }
 
-// ErrBusy means that no slot for a large response became free in time. The other large responses of
-// the connection wait for its peer.
-var ErrBusy = errors.New("limit of concurrent large responses per connection reached")
+// ErrBusy means that no slot for a large response became free in time, because the other large
+// responses of the connection wait for the peer.
+var ErrBusy = errors.New("large response limit per connection reached")
 
-// Large waits for a slot for a response that uses memory while a slow peer reads it. Over HTTP/1
-// there is only one response at a time, and no slots. The error is [ErrBusy] or the error of the
-// request's context.
+// Large waits for a slot for a response that uses memory while a slow peer reads it. HTTP/1 needs
+// no slots, because a connection has only one response at a time. The error is [ErrBusy] or the
+// error of the request's context.
 func (g *Guard) Large(r *http.Request) (release func(), err error) {
 	if r.ProtoMajor != 2 {
 		return func() {}, nil
 	}
-	p, forget := g.pagesOf(r)
+	p, leave := g.largeSlotsOf(r)
 	if p == nil {
 		return func() {}, nil
 	}
-	wait := time.NewTimer(pageTime)
+	wait := time.NewTimer(largeTime)
 	defer wait.Stop()
 	select {
 	case p.slots <- struct{}{}:
-		return func() { <-p.slots; forget() }, nil
+		return func() { <-p.slots; leave() }, nil
 	case <-wait.C:
-		forget()
+		leave()
 		return nil, ErrBusy
 	case <-r.Context().Done():
-		forget()
+		leave()
 		return nil, r.Context().Err()
 	}
 }
 
-// pagesOf returns the slots of the request's connection. Without a Conn it identifies the
-// connection by the pointer to its local address, because package net allocates one for each
+// largeSlotsOf returns the slots of the request's connection. If the connection is not a Conn, the
+// pointer to its local address identifies it, because package net allocates one for each
 // connection.
-func (g *Guard) pagesOf(r *http.Request) (p *pages, forget func()) {
+func (g *Guard) largeSlotsOf(r *http.Request) (p *largeSlots, leave func()) {
 	var key *net.TCPAddr
 	conn, _ := r.Context().Value(connKey{}).(*Conn)
 	if conn != nil {
@@ -369,20 +371,20 @@ func (g *Guard) pagesOf(r *http.Request) (p *pages, forget func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if conn != nil {
-		p = &conn.pages
-	} else if p = g.pages[key]; p == nil {
-		p = &pages{}
-		g.pages[key] = p
+		p = &conn.largeSlots
+	} else if p = g.largeSlots[key]; p == nil {
+		p = &largeSlots{}
+		g.largeSlots[key] = p
 	}
 	if p.slots == nil {
-		p.slots = make(chan struct{}, maxPages)
+		p.slots = make(chan struct{}, maxLarge)
 	}
 	p.users++
 	return p, func() {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		if p.users--; p.users == 0 && key != nil {
-			delete(g.pages, key)
+			delete(g.largeSlots, key)
 		}
 	}
 }

@@ -14,31 +14,31 @@ import (
 	"example.com/presence/pkg/presence/internal/socket"
 )
 
-// Conn is a connection of a listener of [Guard.Harden].
+// Conn is a connection that was accepted by a listener of [Guard.Harden].
 type Conn struct {
-	net.Conn // as accepted
+	net.Conn // the accepted connection
 	guard    *Guard
 	socket   socket.Socket // nil if it has no accessible socket
-	known    bool          // the kernel's figures are available
-	began    atomic.Int64  // Unix nanoseconds of the first byte read since it was idle; 0 before
+	known    bool          // the kernel's TCP statistics are available
+	began    atomic.Int64  // Unix nanoseconds of the first byte read since the last http.StateIdle; 0: none yet
 
 	// Guarded by guard.mu.
-	addr    netip.Addr // counts toward this address; zero: none
-	state   http.ConnState
-	since   time.Time // time of the change to state
-	http2   bool
-	secure  bool      // with TLS
-	whole   bool      // it has sent a whole request
-	served  int       // number of times it became idle
-	bodies  int       // requests with an incomplete body
-	streams []*Answer // its event streams
-	answers []*Answer // its responses in progress
-	until   time.Time // deadline to acknowledge the finished responses; zero: none
-	closing bool      // closed by net/http, with data to acknowledge
-	closed  time.Time // time of that close
+	addr        netip.Addr // the address that it counts toward; zero: none
+	state       http.ConnState
+	since       time.Time // when it entered state
+	http2       bool
+	secure      bool      // uses TLS
+	sentRequest bool      // it has sent a complete request
+	served      int       // number of times it entered http.StateIdle
+	bodies      int       // number of requests with an incomplete body
+	streams     []*Answer // its event streams
+	answers     []*Answer // responses in progress
+	until       time.Time // deadline of the peer to acknowledge the finished responses; zero: none
+	closing     bool      // closed by net/http while the peer had data to acknowledge
+	closed      time.Time // when closing was set
 
-	progress progress
-	pages    pages
+	progress   progress
+	largeSlots largeSlots
 }
 
 // connOf returns the Conn below a connection of net/http, or nil if there is none.
@@ -55,7 +55,7 @@ func connOf(c net.Conn) *Conn {
 	}
 }
 
-// ReadFrom implements [io.ReaderFrom], for files that a host sends.
+// ReadFrom implements [io.ReaderFrom], for files that the embedding program sends.
 func (c *Conn) ReadFrom(r io.Reader) (int64, error) { return io.Copy(c.Conn, r) }
 
 // SyscallConn implements [syscall.Conn].
@@ -84,21 +84,21 @@ func (c *Conn) Read(b []byte) (int, error) {
 }
 
 // Close ends the connection when the peer has acknowledged everything, or when its time for that
-// has passed. Close itself does not wait.
+// has passed. Close does not block.
 func (c *Conn) Close() error {
 	g := c.guard
-	owes := c.pulse().Queued() > 0
+	unacked := c.liveness().Queued() > 0
 	g.mu.Lock()
 	_, counted := g.conns[c]
 	switch {
 	case c.closing:
 		g.mu.Unlock()
 		return net.ErrClosed
-	case counted && owes && !g.ending:
+	case counted && unacked && !g.ending:
 		c.closing = true
 		g.finishLocked(c)
 		g.mu.Unlock()
-		c.Conn.SetDeadline(time.Unix(1, 0)) // net/http may still read or write on another goroutine
+		c.Conn.SetDeadline(time.Unix(1, 0)) // ends a read or write of net/http on another goroutine
 		return c.CloseWrite()
 	case counted:
 		g.mu.Unlock()
@@ -110,8 +110,9 @@ func (c *Conn) Close() error {
 	return c.Conn.Close()
 }
 
-// Detach removes the connection from the count, because it carries an event stream from now on. It
-// returns the connection below, and a function to call when that is closed, or nil.
+// Detach removes the connection from the idle connections, because it carries an event stream from
+// now on. It returns the connection below, and a function to call when that connection is closed.
+// The function may be nil.
 func (c *Conn) Detach() (below net.Conn, released func()) {
 	g := c.guard
 	g.mu.Lock()
@@ -147,7 +148,7 @@ func (c *Conn) end() {
 	c.guard.ender.End(c.socket)
 }
 
-// reset closes the connection at once. Queued data is lost.
+// reset closes the connection immediately. Queued data is lost.
 func (c *Conn) reset() {
 	c.remove()
 	if c.socket == nil {
@@ -165,9 +166,9 @@ func (c *Conn) remove() {
 	c.release()
 }
 
-// enter is called by net/http when the connection changes its state. top is the connection as
-// net/http knows it, which may be a [tls.Conn].
-func (c *Conn) enter(top net.Conn, s http.ConnState) {
+// stateChanged is called by net/http when the connection changes its state. top is the connection
+// that net/http uses, which may be a [tls.Conn].
+func (c *Conn) stateChanged(top net.Conn, s http.ConnState) {
 	http2 := false
 	if t, ok := top.(*tls.Conn); ok && s == http.StateIdle { // the handshake is done
 		http2 = t.ConnectionState().NegotiatedProtocol == "h2"
@@ -175,7 +176,7 @@ func (c *Conn) enter(top net.Conn, s http.ConnState) {
 	g := c.guard
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	again := c.http2 // not the first state: net/http enters StateIdle before the first request
+	again := c.http2 // false on the first call: HTTP/2 enters StateIdle before the first request
 	c.state, c.since, c.http2 = s, time.Now(), c.http2 || http2
 	if !c.http2 {
 		c.bodies = 0
@@ -183,24 +184,25 @@ func (c *Conn) enter(top net.Conn, s http.ConnState) {
 	switch s {
 	case http.StateIdle:
 		c.began.Store(0)
-		c.whole = c.whole || !c.http2 || again
-		c.served++ // over HTTP/2 also before the first request
-	case http.StateHijacked: // also by the host's own handlers
+		c.sentRequest = c.sentRequest || !c.http2 || again
+		c.served++ // over HTTP/2, also before the first request
+	case http.StateHijacked: // also by handlers of the embedding program
 		g.removeLocked(c)
 	}
 }
 
-// pulse returns the kernel's figures, or zero if they are unknown.
-func (c *Conn) pulse() (p socket.Pulse) {
+// liveness returns the kernel's TCP statistics, or zero if they are unknown.
+func (c *Conn) liveness() (p socket.Liveness) {
 	if c.socket != nil {
-		c.socket.Control(func(fd uintptr) { p = socket.ReadPulse(fd) })
+		c.socket.Control(func(fd uintptr) { p = socket.ReadLiveness(fd) })
 	}
 	return p
 }
 
-// shut closes the server's half of the connection, unless its peer has sent something that net/http
-// has not read. In that case the server is slow, or a request has arrived at this moment. Check and
-// close are one step, because a proxy turns a request that crosses the close into a 502.
+// shut closes the server's half of the connection and reports whether it did. It does nothing if
+// the peer has sent data that net/http has not read yet: the server may be slow, or a request may
+// have arrived at this moment. The check and the close are one step, because a proxy responds with
+// 502 if its request crosses the close.
 func (c *Conn) shut() (shut bool) {
 	if c.socket == nil {
 		return true

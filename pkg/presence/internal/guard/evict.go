@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// phase ranks connections for eviction, the lowest first. The package comment lists them.
+// phase ranks connections for eviction. The lowest phase is evicted first. The package comment
+// lists the phases.
 type phase int
 
 const (
@@ -19,51 +20,54 @@ const (
 )
 
 const (
-	// grace is the time for which a connection may be in a phase before it can be evicted. In a
-	// storm of joins a client may be slow to send its request.
-	grace    = time.Second
-	longIdle = 5 * time.Second
+	// gracePeriod is the time that a connection may be in a phase before it can be evicted. In a
+	// burst of joins, a client may be slow to send its request.
+	gracePeriod = time.Second
+	longIdle    = 5 * time.Second
 
-	// During a flood the grace is shorter, so that new clients do not queue behind the attacker's
-	// connections. TLS has more time, because a handshake needs round trips and CPU of the server.
-	floodGrace = 50 * time.Millisecond
-	floodTLS   = 300 * time.Millisecond
+	// During a flood, the grace period is shorter, so that new clients do not queue behind the
+	// attacker's connections. TLS connections have more time, because a handshake needs round trips
+	// and CPU time of the server.
+	floodGrace    = 50 * time.Millisecond
+	floodGraceTLS = 300 * time.Millisecond
 	// A flood begins when a quarter of MaxIdle (at least 16) is evicted within a second in the
 	// phases unfinished, partial or idleOnce. It lasts for floodTime.
 	floodTime = 10 * time.Second
 )
 
-// flood detects an attacker that reconnects. In a storm of joins no connection has to be evicted.
+// flood detects an attacker that keeps reconnecting, by the rate of evictions. A burst of
+// legitimate joins does not count, because it causes no evictions.
 type flood struct {
 	evicted int
-	since   time.Time // time of the first of them
-	until   time.Time
+	since   time.Time // start of the second in which evicted is counted
+	until   time.Time // end of the flood
 }
 
-// note counts an eviction. most is the limit of connections.
-func (f *flood) note(most int, now time.Time) {
+// note counts an eviction.
+func (f *flood) note(maxIdle int, now time.Time) {
 	if now.Sub(f.since) > time.Second {
 		f.evicted, f.since = 0, now
 	}
-	if f.evicted++; f.evicted >= max(16, most/4) {
+	if f.evicted++; f.evicted >= max(16, maxIdle/4) {
 		f.until = now.Add(floodTime)
 	}
 }
 
-// grace returns the time for which the connection may be in the phase.
-func (f *flood) grace(c *Conn, p phase, now time.Time) time.Duration {
+// gracePeriod returns the time that the connection may be in the phase before it can be evicted.
+func (f *flood) gracePeriod(c *Conn, p phase, now time.Time) time.Duration {
 	switch {
 	case p == lazy:
-		return 0 // its time has passed
+		return 0 // it has already had its 15 s
 	case p == idleShort || now.After(f.until):
-		return grace
+		return gracePeriod
 	case c.secure:
-		return floodTLS
+		return floodGraceTLS
 	}
 	return floodGrace
 }
 
-// phaseLocked returns the phase of the connection and its start. ok is false while it is busy.
+// phaseLocked returns the phase of the connection and the time at which the phase began. If the
+// connection is busy, ok is false.
 func (c *Conn) phaseLocked(now time.Time) (p phase, since time.Time, ok bool) {
 	since = c.since
 	began := c.began.Load()
@@ -72,10 +76,10 @@ func (c *Conn) phaseLocked(now time.Time) (p phase, since time.Time, ok bool) {
 		return 0, since, false
 	case c.closing:
 		p = lazy
-	case c.state == http.StateNew || c.http2 && !c.whole && c.state == http.StateIdle:
+	case c.state == http.StateNew || c.http2 && !c.sentRequest && c.state == http.StateIdle:
 		p = unfinished
 	case c.state == http.StateIdle && (c.http2 || began == 0):
-		if c.progress.owes {
+		if c.progress.unacked {
 			return lazy, since, c.progress.lazy
 		}
 		switch p = idleShort; {
@@ -84,11 +88,11 @@ func (c *Conn) phaseLocked(now time.Time) (p phase, since time.Time, ok bool) {
 		case c.served <= 1:
 			p = idleOnce
 		}
-	case c.state == http.StateIdle: // a header has begun
+	case c.state == http.StateIdle: // it has sent a part of a header
 		p, since = partial, time.Unix(0, began)
-	case c.bodies > 0 && c.bodies >= len(c.answers): // a body has begun, and no response is in progress
+	case c.bodies > 0 && c.bodies >= len(c.answers): // it has sent a part of a body, and no response is in progress
 		p = partial
-		if !c.whole {
+		if !c.sentRequest {
 			p = unfinished
 		}
 	default:
@@ -97,10 +101,10 @@ func (c *Conn) phaseLocked(now time.Time) (p phase, since time.Time, ok bool) {
 	return p, since, true
 }
 
-// evict removes a connection from the count, to free a slot. It returns the connection for the
-// caller to end, or nil if none can be evicted. owed reports whether its peer has not acknowledged
-// everything.
-func (g *Guard) evict(now time.Time) (victim *Conn, owed bool) {
+// evict removes a connection from the count, to free a slot, and returns it for the caller to end.
+// It returns nil if no connection can be evicted. unacked reports whether the peer of the
+// connection still has data to acknowledge.
+func (g *Guard) evict(now time.Time) (victim *Conn, unacked bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	spared := map[*Conn]bool{}
@@ -118,13 +122,14 @@ func (g *Guard) evict(now time.Time) (victim *Conn, owed bool) {
 			g.flood.note(g.config.MaxIdle, now)
 		}
 		g.removeLocked(victim)
-		return victim, victim.progress.owes
+		return victim, victim.progress.unacked
 	}
 }
 
-// victimLocked returns the first connection by phase, then by time, of those whose grace has
-// passed. It spares idleShort while another connection is still in its grace, because the idle one
-// may belong to a proxy.
+// victimLocked returns the connection to evict. It has the lowest phase of those whose grace period
+// has passed, and is the oldest in this phase. An idleShort connection is spared while an
+// unfinished or partial connection is in its grace period, because the idleShort connection may
+// belong to a proxy.
 func (g *Guard) victimLocked(now time.Time, spared map[*Conn]bool) (first *Conn, best phase) {
 	best = phases
 	var since time.Time
@@ -133,7 +138,7 @@ func (g *Guard) victimLocked(now time.Time, spared map[*Conn]bool) (first *Conn,
 		p, s, ok := c.phaseLocked(now)
 		switch {
 		case !ok || spared[c]:
-		case now.Sub(s) < g.flood.grace(c, p, now):
+		case now.Sub(s) < g.flood.gracePeriod(c, p, now):
 			others = others || p == unfinished || p == partial
 		case p < best || p == best && s.Before(since):
 			first, best, since = c, p, s

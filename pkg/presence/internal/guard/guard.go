@@ -17,16 +17,17 @@ import (
 
 // Config holds the settings of a [Guard].
 type Config struct {
-	// MaxIdle is the maximum number of connections that carry no event stream. Default: 1024.
+	// MaxIdle is the maximum number of idle connections, which are connections that carry no event
+	// stream. Default: 1024.
 	MaxIdle int
-	// MaxPerAddress is the maximum number of connections per client address, or per /64 with IPv6.
-	// Connections with event streams count as well. 0 means unlimited. Default: 0.
+	// MaxPerAddress is the maximum number of connections per client address, or per /64 prefix for
+	// IPv6. Connections with event streams count as well. 0 means unlimited. Default: 0.
 	MaxPerAddress int
-	// Heartbeat is the time between two pings of an event stream. It limits the time to detect a
-	// vanished peer over HTTP/2. Default: 15 s.
+	// Heartbeat is the interval between two pings of an event stream. It limits the time to detect
+	// a vanished peer over HTTP/2. Default: 15 s.
 	Heartbeat time.Duration
 	// Warn logs that a limit was reached, at most once per minute for each message. ctx is the
-	// context of the request, or has no values if there is no request yet.
+	// context of the request, or [context.Background] if there is no request yet.
 	Warn func(ctx context.Context, message string, args ...any)
 }
 
@@ -40,15 +41,15 @@ const (
 	// maxHTTP2Streams is the maximum number of concurrent requests per HTTP/2 connection. RFC 9113
 	// section 6.5.2 recommends at least 100.
 	maxHTTP2Streams = 128
-	// maxAnswers is the maximum number of concurrent responses. One costs about 15 KB while its
-	// peer delays it.
+	// maxAnswers is the maximum number of concurrent responses. A response uses about 15 KB while
+	// its peer delays it.
 	maxAnswers = 4096
-	// crowd is a number of connections without a stream. While there are more, accepting yields to
-	// them after every turn.
-	crowd = 64
-	// turn is the number of connections that are accepted in a row in a crowd. With 1, a server
-	// whose cores are busy with thousands of streams would accept about 10 connections per second.
-	turn = 16
+	// While there are more than yieldAbove idle connections, Accept yields to their goroutines.
+	yieldAbove = 64
+	// yieldEvery is the number of connections that Accept accepts before it yields. With 1, a
+	// server whose cores are busy with thousands of streams would accept about 10 connections per
+	// second.
+	yieldEvery = 16
 )
 
 // Guard counts and limits the connections of its listeners. Its methods are safe for concurrent
@@ -56,21 +57,21 @@ const (
 type Guard struct {
 	config Config
 	ender  socket.Ender
-	freed  chan struct{} // signalled when a slot is free; capacity 1
-	none   chan struct{} // signalled when conns is empty; capacity 1
+	freed  chan struct{} // signaled when a slot is freed; capacity 1
+	none   chan struct{} // signaled when conns becomes empty; capacity 1
 
-	mu        sync.Mutex // guards the fields below, and those of a Conn that name it
-	conns     map[*Conn]struct{}
-	counted   int                // connections in conns that carry no stream
-	addresses map[netip.Addr]int // all connections, including those with streams
-	pages     map[net.Addr]*pages
-	answers   int  // concurrent responses on conns
-	accepts   uint // calls of Accept
-	flood     flood
-	sweeping  bool
-	listeners int     // number of open ones
-	ending    bool    // the last listener is closed
-	finishing []*Conn // closed by net/http within the last second, with data to acknowledge
+	mu         sync.Mutex // guards the fields below, and the fields of a Conn that name it
+	conns      map[*Conn]struct{}
+	counted    int                // idle connections in conns
+	addresses  map[netip.Addr]int // connections per client address, including those with streams
+	largeSlots map[net.Addr]*largeSlots
+	answers    int  // concurrent responses on conns
+	accepts    uint // number of calls of Accept
+	flood      flood
+	sweeping   bool
+	listeners  int     // number of open listeners
+	ending     bool    // the last listener is closed
+	finishing  []*Conn // closed by net/http within the last second; their peers have data to acknowledge
 }
 
 // New returns a Guard. It has no goroutines while it has no connections.
@@ -78,12 +79,12 @@ func New(c Config) *Guard {
 	c.MaxIdle = cmp.Or(c.MaxIdle, DefaultMaxIdle)
 	c.Heartbeat = cmp.Or(c.Heartbeat, 15*time.Second)
 	return &Guard{config: c, freed: make(chan struct{}, 1), none: make(chan struct{}, 1), conns: map[*Conn]struct{}{},
-		addresses: map[netip.Addr]int{}, pages: map[net.Addr]*pages{}}
+		addresses: map[netip.Addr]int{}, largeSlots: map[net.Addr]*largeSlots{}}
 }
 
 // Harden sets the deadlines, limits and hooks of h that are not set yet. It returns the listener
-// that h must serve instead of l. The caller must set h.Handler first. l must be a TCP listener,
-// also for ServeTLS, because HTTP/2 and the kernel's figures need the connection below TLS.
+// that h must serve instead of l. The caller must set h.Handler first. l must be a TCP listener
+// even for ServeTLS, because HTTP/2 and the TCP statistics need the connection below TLS.
 func (g *Guard) Harden(h *http.Server, l net.Listener) net.Listener {
 	if _, hardened := l.(*listener); hardened {
 		return l
@@ -95,12 +96,12 @@ func (g *Guard) Harden(h *http.Server, l net.Listener) net.Listener {
 	h.HTTP2 = http2Config(h.HTTP2, socket.Known && tcp)
 
 	h.DisableGeneralOptionsHandler = true
-	h.Handler = g.answerOptions(h.Handler)
+	h.Handler = g.handleOptions(h.Handler)
 
 	state := h.ConnState
 	h.ConnState = func(c net.Conn, s http.ConnState) {
 		if own := connOf(c); own != nil {
-			own.enter(c, s)
+			own.stateChanged(c, s)
 		}
 		if state != nil {
 			state(c, s)
@@ -132,9 +133,10 @@ func (g *Guard) Harden(h *http.Server, l net.Listener) net.Listener {
 	return &listener{Listener: l, guard: g, closed: make(chan struct{})}
 }
 
-// answerOptions handles OPTIONS *, and passes all other requests to next; nil means
-// http.DefaultServeMux. The handler of net/http sets no deadline for the body of OPTIONS *.
-func (g *Guard) answerOptions(next http.Handler) http.Handler {
+// handleOptions returns a handler that handles OPTIONS * and passes all other requests to next. If
+// next is nil, it uses http.DefaultServeMux. The OPTIONS * handler of net/http sets no deadline for
+// the body.
+func (g *Guard) handleOptions(next http.Handler) http.Handler {
 	if next == nil {
 		next = http.DefaultServeMux
 	}
@@ -150,18 +152,19 @@ func (g *Guard) answerOptions(next http.Handler) http.Handler {
 	})
 }
 
-// http2Config returns the settings, with limits where given has none. seen means that the sweep
-// sees the acknowledgements, and ends a peer that stops reading.
-func http2Config(given *http.HTTP2Config, seen bool) *http.HTTP2Config {
+// http2Config returns a copy of the given settings, with a limit for each setting that is zero. If
+// monitored is set, WriteByteTimeout needs no limit, because the sweep disconnects a peer that
+// stops reading.
+func http2Config(given *http.HTTP2Config, monitored bool) *http.HTTP2Config {
 	var c http.HTTP2Config
 	if given != nil {
 		c = *given
 	}
 	c.MaxConcurrentStreams = cmp.Or(c.MaxConcurrentStreams, maxHTTP2Streams)
-	c.MaxReadFrameSize = cmp.Or(c.MaxReadFrameSize, 16<<10) // one buffer per connection
+	c.MaxReadFrameSize = cmp.Or(c.MaxReadFrameSize, 16<<10) // each connection has one buffer of this size
 	c.MaxReceiveBufferPerStream = cmp.Or(c.MaxReceiveBufferPerStream, 64<<10)
 	c.MaxReceiveBufferPerConnection = cmp.Or(c.MaxReceiveBufferPerConnection, 256<<10)
-	if !seen {
+	if !monitored {
 		c.WriteByteTimeout = cmp.Or(c.WriteByteTimeout, 10*time.Second)
 	}
 	return &c
@@ -170,7 +173,7 @@ func http2Config(given *http.HTTP2Config, seen bool) *http.HTTP2Config {
 // connKey is the context key of a request's [Conn].
 type connKey struct{}
 
-// listener limits the connections that it accepts.
+// listener applies the limits of the guard to the connections that it accepts.
 type listener struct {
 	net.Listener
 	guard  *Guard
@@ -180,7 +183,7 @@ type listener struct {
 
 func (l *listener) Accept() (net.Conn, error) {
 	for {
-		if l.guard.yields() {
+		if l.guard.shouldYield() {
 			runtime.Gosched()
 		}
 		c, err := l.Listener.Accept()
@@ -193,14 +196,15 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// yields reports whether the goroutines of the connections run before the next connection is
-// accepted. Accepting is much faster than responding. In a storm of joins MaxIdle requests would be
-// in progress at once, at 40 KB each. A connection in the accept queue costs the process nothing.
-func (g *Guard) yields() bool {
+// shouldYield reports whether Accept must let the goroutines of the connections run before it
+// accepts the next one. Accepting is much faster than responding. Without the yield, MaxIdle
+// requests would be in progress at the same time in a burst of joins, at 40 KB each. A connection
+// in the accept queue costs the process nothing.
+func (g *Guard) shouldYield() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.accepts++
-	return g.counted > crowd && g.accepts%turn == 0
+	return g.counted > yieldAbove && g.accepts%yieldEvery == 0
 }
 
 func (l *listener) Close() error {
@@ -209,7 +213,7 @@ func (l *listener) Close() error {
 }
 
 // end is called when a listener closes. After the last listener, connections close without waiting
-// for acknowledgements. The process may exit next, and the kernel delivers the rest.
+// for acknowledgements, because the process may exit next. The kernel delivers the rest.
 func (g *Guard) end() {
 	g.mu.Lock()
 	g.listeners--
@@ -230,8 +234,8 @@ func (g *Guard) end() {
 	}
 }
 
-// admit counts a connection. At the limit it evicts another one, or waits until one can be evicted
-// or the listener is closed. It returns nil if it rejected the connection.
+// admit counts a connection. At the limit, it evicts another connection, or waits until one can be
+// evicted or the listener is closed. It returns nil if it closed the new connection instead.
 func (g *Guard) admit(inner net.Conn, closed <-chan struct{}) *Conn {
 	c := &Conn{Conn: inner, guard: g, socket: socket.Of(inner), since: time.Now()}
 	_, tcp := inner.(*net.TCPConn)
@@ -242,8 +246,8 @@ func (g *Guard) admit(inner net.Conn, closed <-chan struct{}) *Conn {
 		return nil
 	}
 	for !g.insert(c) {
-		g.config.Warn(context.Background(), "limit of connections without a stream reached", "limit", g.config.MaxIdle)
-		if victim, owed := g.evict(time.Now()); owed {
+		g.config.Warn(context.Background(), "idle connection limit reached", "limit", g.config.MaxIdle)
+		if victim, unacked := g.evict(time.Now()); unacked {
 			victim.reset()
 			continue
 		} else if victim != nil {
@@ -264,7 +268,7 @@ func (g *Guard) admit(inner net.Conn, closed <-chan struct{}) *Conn {
 	return c
 }
 
-// insert counts the connection. It reports false, and does nothing, at the limit.
+// insert counts a new connection as idle. At the limit, it does nothing and returns false.
 func (g *Guard) insert(c *Conn) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -275,12 +279,12 @@ func (g *Guard) insert(c *Conn) bool {
 	g.counted++
 	if !g.sweeping {
 		g.sweeping = true
-		go g.sweep() // ends when there are no connections
+		go g.sweep() // ends when there are no connections left
 	}
 	return true
 }
 
-// removeLocked removes a connection from the count. A second call does nothing.
+// removeLocked removes a connection from the count. Calling it again is a no-op.
 func (g *Guard) removeLocked(c *Conn) {
 	if _, there := g.conns[c]; !there {
 		return
@@ -294,7 +298,7 @@ func (g *Guard) removeLocked(c *Conn) {
 	}
 }
 
-// countLocked changes the number of connections without a stream.
+// countLocked adds by to the number of idle connections.
 func (g *Guard) countLocked(by int) {
 	g.counted += by
 	if by < 0 {
@@ -309,8 +313,8 @@ func signal(c chan struct{}) {
 	}
 }
 
-// countAddress counts a connection toward its client's address. It reports whether the limit allows
-// it.
+// countAddress counts a connection toward the address of its client. It returns false if the limit
+// is reached.
 func (g *Guard) countAddress(c *Conn) bool {
 	tcp, ok := c.RemoteAddr().(*net.TCPAddr)
 	if g.config.MaxPerAddress <= 0 || !ok {

@@ -15,48 +15,48 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// At the limit connections are evicted in the order of the package comment. Connections of honest
-// clients are not evicted.
+// The guard evicts connections in the order of the package comment. It never evicts a connection
+// that is busy or in its grace period.
 func TestEvictionOrder(t *testing.T) {
 	now := time.Now()
 	g := New(Config{})
 	add := func(age time.Duration, change func(*Conn)) *Conn {
-		c := &Conn{guard: g, state: http.StateActive, since: now.Add(-age), whole: true}
+		c := &Conn{guard: g, state: http.StateActive, since: now.Add(-age), sentRequest: true}
 		change(c)
 		g.conns[c] = struct{}{}
 		return c
 	}
 	began := func(age time.Duration) int64 { return now.Add(-age).UnixNano() }
-	silent := func(c *Conn) { c.state, c.whole = http.StateNew, false }
+	silent := func(c *Conn) { c.state, c.sentRequest = http.StateNew, false }
 	idle := func(c *Conn) { c.state = http.StateIdle }
 	want := []*Conn{
 		add(9*time.Second, silent),
-		add(8*time.Second, func(c *Conn) { c.state, c.whole, c.http2 = http.StateIdle, false, true }),
-		add(7*time.Second, func(c *Conn) { c.whole, c.bodies, c.answers = false, 1, []*Answer{{}} }),
+		add(8*time.Second, func(c *Conn) { c.state, c.sentRequest, c.http2 = http.StateIdle, false, true }),
+		add(7*time.Second, func(c *Conn) { c.sentRequest, c.bodies, c.answers = false, 1, []*Answer{{}} }),
 		add(2*time.Second, silent),
 		add(30*time.Second, idle),
 		add(6*time.Second, func(c *Conn) { idle(c); c.http2 = true; c.began.Store(began(time.Second)) }),
-		add(20*time.Second, func(c *Conn) { idle(c); c.began.Store(began(3 * time.Second)) }), // a header has begun
+		add(20*time.Second, func(c *Conn) { idle(c); c.began.Store(began(3 * time.Second)) }), // it has sent a part of a header
 		add(2*time.Second, func(c *Conn) { c.bodies = 1 }),
-		add(50*time.Second, func(c *Conn) { c.progress = progress{owes: true, lazy: true} }),
-		add(40*time.Second, func(c *Conn) { idle(c); c.progress = progress{owes: true, lazy: true} }),
+		add(50*time.Second, func(c *Conn) { c.progress = progress{unacked: true, lazy: true} }),
+		add(40*time.Second, func(c *Conn) { idle(c); c.progress = progress{unacked: true, lazy: true} }),
 		add(2*time.Second, func(c *Conn) { idle(c); c.served = 1 }),
 		add(4*time.Second, func(c *Conn) { idle(c); c.served = 2 }),
 		add(2*time.Second, func(c *Conn) { idle(c); c.served = 9 }),
 	}
 	for _, spared := range []func(*Conn){
 		func(c *Conn) { idle(c); c.since = now.Add(-time.Second / 2) },
-		func(c *Conn) { idle(c); c.progress.owes = true }, // its peer reads a response
-		func(c *Conn) {}, // a handler runs
+		func(c *Conn) { idle(c); c.progress.unacked = true }, // its peer is reading a response
+		func(c *Conn) {}, // a handler is running
 		func(c *Conn) { c.http2, c.bodies, c.answers = true, 1, []*Answer{{}, {}} },
 		func(c *Conn) { idle(c); c.http2, c.streams = true, []*Answer{{}} },
-		func(c *Conn) { c.closing, c.progress.owes = true, true },
+		func(c *Conn) { c.closing, c.progress.unacked = true, true },
 	} {
 		add(time.Minute, spared)
 	}
 	young := add(time.Second/2, silent)
 	for i, c := range want {
-		if i == len(want)-2 { // the last two, of phase 6, are spared while young is
+		if i == len(want)-2 { // the last two connections (idleShort) are spared while young exists
 			if victim, _ := g.victimLocked(now, nil); victim != nil {
 				t.Errorf("got %+v, want none while an unfinished connection is young", victim)
 			}
@@ -73,8 +73,8 @@ func TestEvictionOrder(t *testing.T) {
 	}
 }
 
-// At the limit of concurrent responses, the connection with the most responses that wait for its
-// peer is reset. They wait for the body of a request, or for the peer to read.
+// At the limit of concurrent responses, the guard resets the connection with the most responses
+// that wait for the peer to send a request body or to read.
 func TestAnswerLimit(t *testing.T) {
 	now := time.Now()
 	for _, waits := range []func(*Answer){func(a *Answer) { a.body = true }, func(a *Answer) { a.blocked.Store(true) }} {
@@ -82,7 +82,7 @@ func TestAnswerLimit(t *testing.T) {
 		g := New(Config{Warn: func(context.Context, string, ...any) { warned++ }})
 		var hoarder, busy *Conn
 		for i, n := range []int{100, 128, maxAnswers - 228} {
-			c := &Conn{Conn: closed{}, guard: g, state: http.StateActive, since: now, whole: true, http2: true}
+			c := &Conn{Conn: closed{}, guard: g, state: http.StateActive, since: now, sentRequest: true, http2: true}
 			for range n {
 				a := &Answer{}
 				if i < 2 {
@@ -97,7 +97,7 @@ func TestAnswerLimit(t *testing.T) {
 			}
 			busy = c
 		}
-		if !g.answer(t.Context()) || len(hoarder.answers) != 0 || len(busy.answers) != maxAnswers-228 || g.answers != maxAnswers-128 || warned != 1 {
+		if !g.freeSlot(t.Context()) || len(hoarder.answers) != 0 || len(busy.answers) != maxAnswers-228 || g.answers != maxAnswers-128 || warned != 1 {
 			t.Errorf("got %d responses (hoarder %d, busy connection %d) and %d warnings, want %d (0, %d) and 1", g.answers, len(hoarder.answers), len(busy.answers), warned, maxAnswers-128, maxAnswers-228)
 		}
 	}
@@ -108,8 +108,8 @@ type closed struct{ net.Conn }
 
 func (closed) Close() error { return nil }
 
-// In a flood connections have little time to send their request. In a storm of joins nothing is
-// evicted, and they have more.
+// Few evictions per second leave the grace period unchanged. Many evictions per second shorten it
+// until the flood is over.
 func TestFlood(t *testing.T) {
 	now := time.Now()
 	fresh := &Conn{state: http.StateNew}
@@ -117,7 +117,7 @@ func TestFlood(t *testing.T) {
 	var f flood
 	want := func(plain, tls, idle time.Duration) {
 		t.Helper()
-		if p, s, i := f.grace(fresh, unfinished, now), f.grace(secure, unfinished, now), f.grace(fresh, idleShort, now); p != plain || s != tls || i != idle {
+		if p, s, i := f.gracePeriod(fresh, unfinished, now), f.gracePeriod(secure, unfinished, now), f.gracePeriod(fresh, idleShort, now); p != plain || s != tls || i != idle {
 			t.Errorf("got %v, %v, %v, want %v, %v, %v", p, s, i, plain, tls, idle)
 		}
 	}
@@ -132,12 +132,12 @@ func TestFlood(t *testing.T) {
 	for range 250 {
 		f.note(1000, now)
 	}
-	want(floodGrace, floodTLS, time.Second)
+	want(floodGrace, floodGraceTLS, time.Second)
 	now = now.Add(floodTime + 1)
 	want(time.Second, time.Second, time.Second)
 }
 
-// A peer must acknowledge 8 KiB in 15 s while it has something to acknowledge.
+// A peer with data to acknowledge must acknowledge 8 KiB in 15 s.
 func TestProgress(t *testing.T) {
 	for rate, want := range map[int]int{ // bytes per second -> seconds until the end, 0: no end
 		0:    15,
@@ -150,7 +150,7 @@ func TestProgress(t *testing.T) {
 		start, ended := time.Now(), 0
 		for s := 0; s < 60 && ended == 0; s++ {
 			acked := uint64(s * rate)
-			if !p.see(socket.Pulse{Acked: acked, Written: acked + 50_000}, minProgress, window, start.Add(time.Duration(s)*time.Second)) {
+			if !p.update(socket.Liveness{Acked: acked, Written: acked + 50_000}, minProgress, window, start.Add(time.Duration(s)*time.Second)) {
 				ended = s
 			}
 			if lazy := s >= 15 && rate < 32<<10/15; p.lazy != lazy && ended == 0 {
@@ -165,7 +165,7 @@ func TestProgress(t *testing.T) {
 	start := time.Now()
 	for s := range 100 { // nothing to acknowledge for 90 s, then something
 		acked := uint64(10)
-		if !p.see(socket.Pulse{Acked: acked, Written: acked + uint64(s/90)}, minProgress, window, start.Add(time.Duration(s)*time.Second)) {
+		if !p.update(socket.Liveness{Acked: acked, Written: acked + uint64(s/90)}, minProgress, window, start.Add(time.Duration(s)*time.Second)) {
 			t.Fatalf("ended after %d s, want no end", s)
 		}
 	}
@@ -184,19 +184,20 @@ func TestAnswerTime(t *testing.T) {
 
 func (c *Conn) String() string { return fmt.Sprintf("%v for %v", c.state, time.Since(c.since)) }
 
-// Accepting yields only in a crowd, once per turn.
+// Accept yields only while there are more than yieldAbove idle connections, on every yieldEvery-th
+// call.
 func TestAcceptYields(t *testing.T) {
-	for counted, want := range map[int]int{0: 0, crowd: 0, crowd + 1: 4, 1024: 4} {
+	for counted, want := range map[int]int{0: 0, yieldAbove: 0, yieldAbove + 1: 4, 1024: 4} {
 		g := New(Config{})
 		g.counted = counted
 		got := 0
-		for range 4 * turn {
-			if g.yields() {
+		for range 4 * yieldEvery {
+			if g.shouldYield() {
 				got++
 			}
 		}
 		if got != want {
-			t.Errorf("%d connections without a stream: got %d yields in %d calls, want %d", counted, got, 4*turn, want)
+			t.Errorf("%d idle connections: got %d yields in %d calls, want %d", counted, got, 4*yieldEvery, want)
 		}
 	}
 }

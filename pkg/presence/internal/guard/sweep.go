@@ -9,52 +9,52 @@ import (
 )
 
 const (
-	// every is the time between two sweeps over all connections.
-	every = time.Second
-	// window is the time in which a peer must acknowledge minProgress bytes. That is 8 KiB less one
-	// segment, because a peer that reads 8 KiB at once acknowledges segments.
+	// sweepInterval is the time between two sweeps over all connections.
+	sweepInterval = time.Second
+	// window is the time in which a peer must acknowledge minProgress bytes. minProgress is 8 KiB
+	// minus one segment, because a peer that reads 8 KiB at a time acknowledges whole segments.
 	window      = 15 * time.Second
 	minProgress = 8<<10 - 1460
-	// A peer that acknowledges less than lazyProgress in the window is lazy.
+	// A peer is lazy if it acknowledges less than lazyProgress in the window.
 	lazyProgress = 32 << 10
-	// overdueTime is the time for a peer that acknowledges nothing, not even the end of an event
-	// stream.
+	// overdueTime is the time without an acknowledgement after which a connection is reset, if all
+	// its event streams are overdue.
 	overdueTime = 5 * time.Second
 )
 
-// progress records the acknowledgements of a peer.
+// progress tracks the acknowledgements of a peer.
 type progress struct {
-	owes   bool // something is not acknowledged
-	lazy   bool // less than lazyProgress was acknowledged in the last window
-	acked  uint64
-	since  time.Time // when acked was recorded
-	last   uint64    // acked at the start of the window for lazy
-	lastAt time.Time
+	unacked bool      // the peer has data to acknowledge
+	lazy    bool      // the peer acknowledged less than lazyProgress in the last window
+	acked   uint64    // bytes acknowledged at the last progress
+	since   time.Time // time of the last progress
+	last    uint64    // bytes acknowledged at the start of the window for lazy
+	lastAt  time.Time // start of the window for lazy
 }
 
-// see records the pulse. It reports whether the peer acknowledged least bytes in the time within,
-// or has nothing left to acknowledge.
-func (p *progress) see(pulse socket.Pulse, least uint64, within time.Duration, now time.Time) bool {
-	p.owes = pulse.Queued() > 0
-	if p.since.IsZero() { // the first look
-		p.acked, p.since, p.last, p.lastAt = pulse.Acked, now, pulse.Acked, now
+// update records the statistics. It returns false if the peer has data to acknowledge, but
+// acknowledged fewer than least bytes in the time within.
+func (p *progress) update(liveness socket.Liveness, least uint64, within time.Duration, now time.Time) bool {
+	p.unacked = liveness.Queued() > 0
+	if p.since.IsZero() { // the first call
+		p.acked, p.since, p.last, p.lastAt = liveness.Acked, now, liveness.Acked, now
 	}
-	if !p.owes {
+	if !p.unacked {
 		p.lazy = false
-		p.last, p.lastAt = pulse.Acked, now
+		p.last, p.lastAt = liveness.Acked, now
 	} else if now.Sub(p.lastAt) >= window {
-		p.lazy = pulse.Acked-p.last < lazyProgress
-		p.last, p.lastAt = pulse.Acked, now
+		p.lazy = liveness.Acked-p.last < lazyProgress
+		p.last, p.lastAt = liveness.Acked, now
 	}
-	if !p.owes || pulse.Acked-p.acked >= least {
-		p.acked, p.since = pulse.Acked, now
+	if !p.unacked || liveness.Acked-p.acked >= least {
+		p.acked, p.since = liveness.Acked, now
 	}
 	return now.Sub(p.since) < within
 }
 
-// sweep reviews all connections once per second, while there are any.
+// sweep reviews all connections once per second, until there are none left.
 func (g *Guard) sweep() {
-	ticks := time.NewTicker(every)
+	ticks := time.NewTicker(sweepInterval)
 	defer ticks.Stop()
 	var conns []*Conn
 	for {
@@ -81,12 +81,12 @@ func (g *Guard) sweep() {
 }
 
 // finishLocked ends a connection soon after its peer has acknowledged everything, which usually
-// takes a round trip. If it waited for the sweep, a client that opens a connection for each request
-// would fill the slots.
+// takes a round trip. It does not wait for the sweep, because a client that opens a connection for
+// each request would then fill the slots.
 func (g *Guard) finishLocked(c *Conn) {
 	c.closed = time.Now()
 	if g.finishing = append(g.finishing, c); len(g.finishing) == 1 {
-		go g.finish() // ends when none is left; each stays for at most a second
+		go g.finish() // ends when finishing is empty; a connection stays in it for at most a second
 	}
 }
 
@@ -100,10 +100,10 @@ func (g *Guard) finish() {
 		g.mu.Unlock()
 		done := map[*Conn]bool{}
 		for _, c := range conns {
-			if c.pulse().Queued() == 0 {
+			if c.liveness().Queued() == 0 {
 				c.end()
 				done[c] = true
-			} else if now.Sub(c.closed) >= every { // the sweep continues
+			} else if now.Sub(c.closed) >= sweepInterval { // the sweep handles it from now on
 				done[c] = true
 			}
 		}
@@ -117,9 +117,9 @@ func (g *Guard) finish() {
 	}
 }
 
-// review ends the connection, or those of its responses that make no progress.
+// review ends the connection, or aborts those of its responses that make no progress.
 func (c *Conn) review(now time.Time) {
-	p := c.pulse()
+	p := c.liveness()
 	g := c.guard
 	g.mu.Lock()
 	if _, counted := g.conns[c]; !counted {
@@ -127,12 +127,12 @@ func (c *Conn) review(now time.Time) {
 		return
 	}
 	least, within, streams := uint64(minProgress), window, len(c.streams) > 0
-	if streams { // the stream's own rules are stricter
+	if streams { // package stream has stricter rules
 		least, within = 1, max(window, g.config.Heartbeat)
 	}
-	moves := c.progress.see(p, least, within, now)
-	if !c.progress.owes {
-		c.until = time.Time{} // those responses are acknowledged
+	progressing := c.progress.update(p, least, within, now)
+	if !c.progress.unacked {
+		c.until = time.Time{} // the finished responses are acknowledged
 	}
 	late := !c.until.IsZero() && now.After(c.until) && len(c.answers) == 0 && len(c.streams) == 0
 	late = late || streams && now.Sub(c.progress.since) >= overdueTime &&
@@ -143,18 +143,18 @@ func (c *Conn) review(now time.Time) {
 			abort = append(abort, a)
 		}
 	}
-	over := c.closing && !c.progress.owes
-	// net/http limits the time of a first header only over HTTP/1.
-	tardy := !c.whole && c.state == http.StateIdle && len(c.answers) == 0 && len(c.streams) == 0 && now.Sub(c.since) >= headerTime
+	done := c.closing && !c.progress.unacked
+	// net/http limits the time of the first request header only over HTTP/1.
+	headerLate := !c.sentRequest && c.state == http.StateIdle && len(c.answers) == 0 && len(c.streams) == 0 && now.Sub(c.since) >= headerTime
 	http1 := !c.http2
 	g.mu.Unlock()
 
 	switch {
-	case over || tardy && c.shut():
+	case done || headerLate && c.shut():
 		c.end()
-	case p.Queued() > 0 && (!moves || late || streams && p.Lost(g.config.Heartbeat*3/4)):
+	case p.Queued() > 0 && (!progressing || late || streams && p.Lost(g.config.Heartbeat*3/4)):
 		c.reset()
-	case len(abort) > 0 && http1: // its only response has had its time
+	case len(abort) > 0 && http1: // this is the only response of the connection
 		c.reset()
 	default:
 		for _, a := range abort {

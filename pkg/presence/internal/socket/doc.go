@@ -1,12 +1,13 @@
-// Package socket works with TCP sockets below net/http:
+// Package socket does three things with TCP sockets that net/http cannot do:
 //
-//   - It reads the kernel's figures for a peer ([ReadPulse]).
-//   - It sets the options that limit the kernel's buffers ([Tune]).
-//   - It closes a socket so that it is free within 10 s, even if the peer is silent ([Ender];
-//     promise 4).
+//   - [ReadLiveness] returns the kernel's TCP statistics about a peer.
+//   - [Tune] limits the kernel's send buffer.
+//   - [Ender] closes a socket and frees it within 10 s, even if the peer does not respond (promise
+//     4).
 //
-// It is the lowest package: stream uses it for event streams, guard for all other connections.
+// It is the lowest package. Package stream uses it for event streams, and package guard for all
+// other connections.
 //
-// On systems other than Linux the figures are zero and the options are not set. The rules that need
-// them do not apply there.
+// On systems other than Linux, the statistics are zero and the options are not set. The rules that
+// need them do not apply there.
 package socket

@@ -9,14 +9,15 @@ import (
 )
 
 const (
-	// After the end the kernel tries to deliver queued data for deliveryTime. Then it waits for the
-	// end from the peer for finTime. Together they are less than the 10 s in which a socket must be
+	// After [Ender.End], the kernel tries to deliver queued data for deliveryTime, and then waits
+	// for the peer's FIN for finTime. The sum is less than the 10 s within which a socket must be
 	// free.
 	deliveryTime = 5 * time.Second
 	finTime      = 3 * time.Second
-	// maxNext is the maximum time until the kernel's next attempt to send, for a socket that is
-	// left to the kernel. The kernel checks deliveryTime only at such an attempt. If the peer has
-	// accepted nothing for some time, the next attempt may be a minute away.
+	// maxNext is the maximum time until the kernel's next attempt to send for a socket that End
+	// closes immediately. The kernel checks deliveryTime only at such an attempt. If the peer has
+	// accepted nothing for some time, the next attempt may be a minute away, so the Ender holds
+	// such a socket open.
 	maxNext = 2 * time.Second
 	// maxHeld is the maximum number of sockets that an Ender holds open.
 	maxHeld = 64
@@ -24,15 +25,15 @@ const (
 	reviewInterval = 250 * time.Millisecond
 )
 
-// Socket is a file descriptor: that of a [net.TCPConn] (see [Of]), or a raw one.
+// Socket is an open socket: that of a [net.TCPConn] (see [Of]), or a raw file descriptor.
 type Socket interface {
-	// Control calls f with the descriptor, unless it is closed.
+	// Control calls f with the file descriptor, unless the socket is closed.
 	Control(f func(fd uintptr)) error
 	io.Closer
 }
 
-// Of returns the socket of a connection. It returns nil for a connection without its own socket,
-// such as a [net.Pipe] or a type that wraps a connection.
+// Of returns the socket of a connection. It returns nil for a connection without a socket of its
+// own, such as a [net.Pipe] or a type that wraps a connection.
 func Of(c net.Conn) Socket {
 	s, ok := c.(syscall.Conn)
 	if !ok {
@@ -50,14 +51,15 @@ type conn struct {
 	io.Closer
 }
 
-// Reset closes the socket at once. Queued data is lost, and the peer receives a reset.
+// Reset closes the socket immediately. Queued data is discarded, and the peer receives a reset
+// (RST).
 func Reset(s Socket) {
 	s.Control(discardOnClose)
 	s.Close()
 }
 
-// Ender closes sockets. Queued data is delivered, and the socket is free within 10 s. The zero
-// value is ready to use. Its methods are safe for concurrent use.
+// Ender closes sockets gracefully: the peer receives the queued data, and the socket is free within
+// 10 s. The zero value is ready to use. Its methods are safe for concurrent use.
 type Ender struct {
 	mu     sync.Mutex // guards held and closed
 	held   []held     // oldest first
@@ -66,26 +68,25 @@ type Ender struct {
 	running sync.WaitGroup // counts run
 }
 
-// held is a socket that is shut down, and whose peer has not acknowledged all queued data.
+// held is a socket that is shut down, but whose peer has not acknowledged all queued data.
 type held struct {
 	Socket
 	until time.Time
 }
 
-// End closes the socket. The peer receives queued data, then the end of the stream. End does not
-// block:
+// End closes the socket. The peer receives the queued data and then a FIN. End does not block:
 //
 //	the kernel's next attempt to send   End
-//	within maxNext, or nothing queued   closes the socket; the kernel does the rest
+//	within maxNext, or nothing queued   closes the socket; the kernel delivers the data
 //	later                               holds the socket; review closes it, or resets it after 5 s
 func (e *Ender) End(s Socket) {
-	tooFar := false
+	hold := false
 	s.Control(func(fd uintptr) {
-		p := ReadPulse(fd)
-		tooFar = p.Queued() > 0 && p.Next > maxNext
+		p := ReadLiveness(fd)
+		hold = p.Queued() > 0 && p.Next > maxNext
 		shut(fd, deliveryTime, finTime)
 	})
-	if !tooFar {
+	if !hold {
 		s.Close()
 		return
 	}
@@ -95,17 +96,17 @@ func (e *Ender) End(s Socket) {
 		Reset(s)
 		return
 	}
-	if len(e.held) >= maxHeld { // limits the descriptors: the oldest is reset
+	if len(e.held) >= maxHeld { // reset the oldest, to limit the open descriptors
 		Reset(e.held[0])
 		e.held = append(e.held[:0], e.held[1:]...)
 	}
 	e.held = append(e.held, held{s, time.Now().Add(deliveryTime)})
 	if len(e.held) == 1 {
-		e.running.Go(e.run) // ends when none is held
+		e.running.Go(e.run) // ends when no socket is held
 	}
 }
 
-// Close resets all held sockets, and waits for the goroutine.
+// Close resets all held sockets and waits for the goroutine to end.
 func (e *Ender) Close() {
 	e.mu.Lock()
 	e.closed = true
@@ -127,15 +128,15 @@ func (e *Ender) run() {
 	}
 }
 
-// review closes the sockets whose peers have acknowledged everything, and resets those that it has
-// held for too long. It reports whether any is left.
+// review closes the held sockets whose peers have acknowledged everything, and resets those that it
+// has held for too long. It reports whether any sockets are still held.
 func (e *Ender) review(now time.Time) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	left := e.held[:0]
 	for _, h := range e.held {
-		var p Pulse
-		h.Control(func(fd uintptr) { p = ReadPulse(fd) })
+		var p Liveness
+		h.Control(func(fd uintptr) { p = ReadLiveness(fd) })
 		switch {
 		case p.Queued() == 0:
 			h.Close()

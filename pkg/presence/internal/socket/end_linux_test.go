@@ -17,7 +17,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// pair returns the two ends of a TCP connection. The peer has a small receive buffer.
+// pair returns both ends of a TCP connection. The peer has a small receive buffer, so that fill
+// returns soon.
 func pair(t *testing.T) (own, peer net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -40,7 +41,7 @@ func pair(t *testing.T) (own, peer net.Conn) {
 	return own, peer
 }
 
-// fill writes until the kernel accepts no more. It returns the number of bytes written.
+// fill writes until the kernel accepts no more data. It returns the number of bytes written.
 func fill(t *testing.T, own net.Conn) (n int) {
 	t.Helper()
 	own.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
@@ -56,14 +57,14 @@ func fill(t *testing.T, own net.Conn) (n int) {
 	}
 }
 
-func pulse(c net.Conn) (p Pulse) {
-	Of(c).Control(func(fd uintptr) { p = ReadPulse(fd) })
+func liveness(c net.Conn) (p Liveness) {
+	Of(c).Control(func(fd uintptr) { p = ReadLiveness(fd) })
 	return p
 }
 
-// free waits until the kernel has no socket for these two addresses. A socket in TIME-WAIT (06) is
-// free, because it has no buffers.
-func free(t *testing.T, own, peer net.Addr, within time.Duration) {
+// waitFree waits until the kernel has no socket with these two addresses. A socket in TIME-WAIT
+// (06) counts as free, because it has no buffers.
+func waitFree(t *testing.T, own, peer net.Addr, within time.Duration) {
 	t.Helper()
 	ends := fmt.Appendf(nil, "0100007F:%04X 0100007F:%04X ", own.(*net.TCPAddr).Port, peer.(*net.TCPAddr).Port)
 	ticks := time.NewTicker(100 * time.Millisecond)
@@ -78,26 +79,26 @@ func free(t *testing.T, own, peer net.Addr, within time.Duration) {
 			return
 		}
 		if time.Now().After(end) {
-			t.Fatalf("after %[2]v the socket is in state %[1]s, want none", table[i+len(ends):i+len(ends)+2], within)
+			t.Fatalf("the socket is still in state %[1]s after %[2]v, want none", table[i+len(ends):i+len(ends)+2], within)
 		}
 	}
 }
 
-// A socket is free 10 s after its end, even if the kernel's next attempt to send is later.
+// End frees the socket within 10 s, even if the kernel's next attempt to send is later.
 func TestEndFreesSocketOfStalledPeer(t *testing.T) {
 	t.Parallel()
 	own, peer := pair(t)
 	fill(t, own)
 	ticks := time.NewTicker(100 * time.Millisecond)
 	defer ticks.Stop()
-	for start := time.Now(); pulse(own).Next < 11*time.Second; <-ticks.C {
+	for start := time.Now(); liveness(own).Next < 11*time.Second; <-ticks.C {
 		if time.Since(start) > time.Minute {
-			t.Fatalf("after a minute the next attempt is in %v, want 11 s or more", pulse(own).Next)
+			t.Fatalf("after a minute the next attempt is in %v, want 11 s or more", liveness(own).Next)
 		}
 	}
 	var ender Ender
 	ender.End(Of(own))
-	free(t, own.LocalAddr(), peer.LocalAddr(), 10*time.Second)
+	waitFree(t, own.LocalAddr(), peer.LocalAddr(), 10*time.Second)
 	ender.Close()
 }
 
@@ -111,7 +112,7 @@ func TestEndDeliversQueuedData(t *testing.T) {
 	if err != nil || len(got) != written {
 		t.Errorf("got %d bytes, error %v, want %d bytes", len(got), err, written)
 	}
-	free(t, own.LocalAddr(), peer.LocalAddr(), 10*time.Second) // although the peer does not close
+	waitFree(t, own.LocalAddr(), peer.LocalAddr(), 10*time.Second) // although the peer does not close its end
 	ender.Close()
 }
 
@@ -120,5 +121,5 @@ func TestResetDiscardsQueuedData(t *testing.T) {
 	own, peer := pair(t)
 	fill(t, own)
 	Reset(Of(own))
-	free(t, own.LocalAddr(), peer.LocalAddr(), time.Second)
+	waitFree(t, own.LocalAddr(), peer.LocalAddr(), time.Second)
 }

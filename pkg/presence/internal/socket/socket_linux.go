@@ -7,33 +7,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Known reports whether this system provides the figures of a [Pulse].
+// Known reports whether this system provides the statistics of a [Liveness].
 const Known = true
 
-// maxNotSent is the number of unsent bytes that the kernel buffers for a connection, in addition to
-// those in flight: TCP_NOTSENT_LOWAT, tcp(7). Without it the kernel buffers up to 3.9 MB for a
-// client that has stopped reading. 16 KiB would hurt slow readers.
+// maxNotSent limits the unsent bytes in the kernel's send buffer (TCP_NOTSENT_LOWAT, tcp(7)). Bytes
+// in flight do not count. Without this limit, the kernel buffers up to 3.9 MB for a client that has
+// stopped reading. With 16 KiB, throughput to slow readers drops.
 const maxNotSent = 64 << 10
 
-// closed is TCP_CLOSE in the kernel's tcp_states.h.
+// closed is the state TCP_CLOSE in the kernel's tcp_states.h.
 const closed = 7
 
-// Tune limits the kernel's send buffer of a socket, and turns off the kernel's own timeout.
-// Accepted sockets inherit both from their listener.
+// Tune limits the kernel's send buffer of a socket and disables the kernel's own timeout. Accepted
+// sockets inherit both settings from their listener.
 //
-// The kernel's timeout is TCP_USER_TIMEOUT, tcp(7). It ends the connection of a peer that
-// acknowledged nothing for that time. It also ends the connection of a slow peer that reads a
-// little at a time. This happens if each read is less than the kernel wants to send in one piece
-// (Linux 6.18). So callers detect a vanished peer by its [Pulse] instead.
+// The kernel's timeout is TCP_USER_TIMEOUT, tcp(7). It closes the connection of a peer that
+// acknowledges nothing for that time. However, it also closes the connection of a slow peer whose
+// reads are smaller than the piece that the kernel wants to send (Linux 6.18). Therefore, callers
+// use [Liveness] to detect a vanished peer.
 func Tune(fd uintptr) {
 	unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 0)
 	unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, maxNotSent)
 }
 
-// ReadPulse returns the figures for the socket (TCP_INFO, SIOCOUTQ).
-func ReadPulse(fd uintptr) (p Pulse) {
-	// unix.GetsockoptTCPInfo allocates. ReadPulse runs several times per connection and heartbeat.
-	// Nothing else allocates while a server is quiet.
+// ReadLiveness returns the TCP statistics of the socket (TCP_INFO, SIOCOUTQ).
+func ReadLiveness(fd uintptr) (p Liveness) {
+	// Call getsockopt directly, because unix.GetsockoptTCPInfo allocates. ReadLiveness runs several
+	// times per heartbeat for each connection, and would be the only allocation of an idle server.
 	var info unix.TCPInfo
 	size := uint32(unsafe.Sizeof(info))
 	if _, _, failed := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.IPPROTO_TCP, unix.TCP_INFO,
@@ -44,14 +44,14 @@ func ReadPulse(fd uintptr) (p Pulse) {
 	if err != nil {
 		return p
 	}
-	if info.State == closed { // by a reset: queued data is never sent
+	if info.State == closed { // after a reset, queued data is never sent
 		queued = 0
 	}
 	next := time.Duration(info.Rto) * time.Microsecond // includes the backoff of retransmissions
 	if info.Unacked == 0 {
-		next <<= min(info.Backoff, 10) // but not the backoff of zero-window probes
+		next <<= min(info.Backoff, 10) // Rto excludes the backoff of zero-window probes
 	}
-	return Pulse{
+	return Liveness{
 		Acked:   info.Bytes_acked,
 		Written: info.Bytes_acked + uint64(queued),
 		Silent:  time.Duration(info.Last_ack_recv) * time.Millisecond,
@@ -62,8 +62,8 @@ func ReadPulse(fd uintptr) (p Pulse) {
 	}
 }
 
-// ShutUnread sends the end of the stream, unless there is unread data from the peer. It reports
-// whether it did.
+// ShutUnread sends a FIN, unless the socket holds unread data from the peer. It reports whether it
+// sent the FIN.
 func ShutUnread(fd uintptr) bool {
 	if n, err := unix.IoctlGetInt(int(fd), unix.SIOCINQ); err != nil || n > 0 {
 		return false
@@ -71,10 +71,10 @@ func ShutUnread(fd uintptr) bool {
 	return unix.Shutdown(int(fd), unix.SHUT_WR) == nil
 }
 
-// shut sends the end of the stream after queued data. The kernel then frees the socket after the
-// time delivery without an acknowledgement, or after the time fin without the end from the peer.
-// shut reads received data first. Unread data would turn the end into a reset, and the peer could
-// lose the last bytes.
+// shut sends a FIN after the queued data. The kernel then frees the socket if the peer acknowledges
+// nothing for the time delivery, or does not send its own FIN within the time fin. shut discards
+// received data first, because unread data would turn the FIN into a reset, and the peer could lose
+// the last bytes.
 func shut(fd uintptr, delivery, fin time.Duration) {
 	var discarded [4 << 10]byte
 	for range 4 {

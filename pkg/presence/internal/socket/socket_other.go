@@ -4,16 +4,16 @@ package socket
 
 import "time"
 
-// Known reports whether this system provides the figures of a [Pulse].
+// Known reports whether this system provides the statistics of a [Liveness].
 const Known = false
 
-// Tune does nothing.
+// Tune does nothing on this system.
 func Tune(uintptr) {}
 
-// ReadPulse returns the zero Pulse.
-func ReadPulse(uintptr) Pulse { return Pulse{} }
+// ReadLiveness returns the zero Liveness.
+func ReadLiveness(uintptr) Liveness { return Liveness{} }
 
-// ShutUnread reports true. The close that follows sends the end of the stream.
+// ShutUnread always returns true, because the close that follows sends the FIN.
 func ShutUnread(uintptr) bool { return true }
 
 func shut(fd uintptr, delivery, fin time.Duration) {}

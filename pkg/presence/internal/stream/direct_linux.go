@@ -83,8 +83,8 @@ func (c *direct) load() load {
 	return c.backlog.load()
 }
 
-// pulse returns the kernel's figures for the socket.
-func (c *direct) pulse() socket.Pulse { return socket.ReadPulse(uintptr(c.fd)) }
+// liveness returns the kernel's figures for the socket.
+func (c *direct) liveness() socket.Liveness { return socket.ReadLiveness(uintptr(c.fd)) }
 
 // write writes as much of b as the socket accepts. [io.ErrShortWrite] means that the socket is
 // full.

@@ -24,7 +24,7 @@ import (
 // Each direct connection has one descriptor and no goroutine, and leaves nothing after its end.
 func TestDirectCostsNoGoroutine(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // or the GC would close leaked descriptors
-	g := newRig(t, stream.Config{}, ways[0].start)
+	g := newRig(t, stream.Config{}, variants[0].start)
 	descriptors := func() int {
 		entries, err := os.ReadDir("/proc/self/fd")
 		if err != nil {
@@ -209,7 +209,7 @@ func TestFull(t *testing.T) {
 		conn.Serve(r.Context(), func(why stream.End) { ended <- why })
 	}))
 	defer server.Close()
-	if got, want := answer(t, server), "retry: 10000\n\ndata: {\"reason\":\"full\"}\nevent: goodbye\n\n"; got != want {
+	if got, want := responseBody(t, server), "retry: 10000\n\ndata: {\"reason\":\"full\"}\nevent: goodbye\n\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	if why := <-ended; why != "full" {

@@ -9,19 +9,19 @@ import (
 	"time"
 )
 
-// taker is a connection of a share. It needs the time takes for each batch.
-type taker struct {
+// fakeReceiver is a connection of a share. It needs the time delay for each batch.
+type fakeReceiver struct {
 	att   attachment
-	takes time.Duration
+	delay time.Duration
 	ends  bool // its connection ends with the next batch
 	got   []uint64
 	when  time.Time // time of the last batch
 }
 
-func (m *taker) attachment() *attachment { return &m.att }
+func (m *fakeReceiver) attachment() *attachment { return &m.att }
 
-func (m *taker) deliver(b *batch) {
-	time.Sleep(m.takes)
+func (m *fakeReceiver) deliver(b *batch) {
+	time.Sleep(m.delay)
 	m.when = time.Now()
 	for _, f := range b.frames {
 		if f.number > m.att.after {
@@ -54,14 +54,14 @@ func TestFanOutsAgainstReference(t *testing.T) {
 		p := fanOuts{group: 3}
 		sh, other := new(share), new(share)
 		var e events
-		want := map[*taker][]uint64{}
-		var here, gone []*taker
-		other.attach(&taker{takes: slice}, 0)
+		want := map[*fakeReceiver][]uint64{}
+		var here, gone []*fakeReceiver
+		other.attach(&fakeReceiver{delay: slice}, 0)
 		divided := 0
 		for range 20_000 {
 			switch n := rnd.IntN(100); {
 			case n < 30:
-				m := &taker{takes: time.Duration(rnd.IntN(3)) * slice / 20}
+				m := &fakeReceiver{delay: time.Duration(rnd.IntN(3)) * slice / 20}
 				sh.attach(m, e.published)
 				here = append(here, m)
 			case n < 58 && len(here) > 0:
@@ -77,7 +77,7 @@ func TestFanOutsAgainstReference(t *testing.T) {
 				if len(m.att.undelivered()) > 0 && sh.now.pending.len() == 0 {
 					// It receives all events, and ends within the fan-out.
 					m.ends = true
-					here, gone = slices.DeleteFunc(here, func(o *taker) bool { return o == m }), append(gone, m)
+					here, gone = slices.DeleteFunc(here, func(o *fakeReceiver) bool { return o == m }), append(gone, m)
 					for m.att.share != nil {
 						p.round()
 					}
@@ -122,7 +122,7 @@ func TestSmallRoomNextToLargeRoom(t *testing.T) {
 		for _, size := range []int{1000, 10} {
 			rooms[size] = new(share)
 			for range size {
-				rooms[size].attach(&taker{takes: each}, 0)
+				rooms[size].attach(&fakeReceiver{delay: each}, 0)
 			}
 		}
 		large, small := rooms[1000], rooms[10]
@@ -136,7 +136,7 @@ func TestSmallRoomNextToLargeRoom(t *testing.T) {
 		for small.now != nil {
 			p.round()
 		}
-		if waited := small.conns[9].(*taker).when.Sub(start); waited > slice+(16+10)*each {
+		if waited := small.conns[9].(*fakeReceiver).when.Sub(start); waited > slice+(16+10)*each {
 			t.Errorf("the small room's fan-out ended after %v, want at most %v", waited, slice+(16+10)*each)
 		}
 		if got := time.Duration(small.fanOutTime.Load()); got != 2*10*each {
@@ -159,7 +159,7 @@ func TestFanOutTimeNextToSmallRooms(t *testing.T) {
 		for i := range 21 {
 			sh := new(share)
 			for range []int{1000, 10}[min(i, 1)] {
-				sh.attach(&taker{takes: 5 * time.Microsecond}, 0)
+				sh.attach(&fakeReceiver{delay: 5 * time.Microsecond}, 0)
 			}
 			rooms = append(rooms, sh)
 		}
@@ -189,7 +189,7 @@ func TestSliceGrowsWithTheWait(t *testing.T) {
 			var e events
 			sh := new(share)
 			for range 2000 {
-				sh.attach(&taker{takes: each}, 0)
+				sh.attach(&fakeReceiver{delay: each}, 0)
 			}
 			p.queue(sh, e.next(Every))
 			p.waited = waited
@@ -212,7 +212,7 @@ func TestFanOutTime(t *testing.T) {
 		var e events
 		sh := new(share)
 		for range 20 {
-			sh.attach(&taker{takes: each}, 0)
+			sh.attach(&fakeReceiver{delay: each}, 0)
 		}
 		for _, step := range []struct {
 			kind Kind

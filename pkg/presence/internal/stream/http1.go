@@ -132,10 +132,10 @@ func (h *http1) close(complete bool, why End, within time.Duration) {
 	}
 }
 
-// pulse returns the kernel's figures for the socket; zero if there is none.
-func (h *http1) pulse() (p socket.Pulse) {
+// liveness returns the kernel's figures for the socket; zero if there is none.
+func (h *http1) liveness() (p socket.Liveness) {
 	if s := socket.Of(h.below()); s != nil {
-		s.Control(func(fd uintptr) { p = socket.ReadPulse(fd) })
+		s.Control(func(fd uintptr) { p = socket.ReadLiveness(fd) })
 	}
 	return p
 }

@@ -5,32 +5,32 @@ import (
 	"time"
 )
 
-// liveness checks the clients of writers, once per part of a heartbeat. A loop checks its own
+// checker checks the clients of writers, once per part of a heartbeat. A loop checks its own
 // clients.
-type liveness struct {
+type checker struct {
 	mu    sync.Mutex // guards conns
-	conns map[checked]struct{}
+	conns map[client]struct{}
 }
 
-type checked interface{ check() }
+type client interface{ check() }
 
-func (l *liveness) add(c checked) {
+func (l *checker) add(c client) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.conns == nil {
-		l.conns = map[checked]struct{}{}
+		l.conns = map[client]struct{}{}
 	}
 	l.conns[c] = struct{}{}
 }
 
-func (l *liveness) remove(c checked) {
+func (l *checker) remove(c client) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.conns, c)
 }
 
 // run checks the clients until stop is closed.
-func (l *liveness) run(heartbeat time.Duration, stop <-chan struct{}) {
+func (l *checker) run(heartbeat time.Duration, stop <-chan struct{}) {
 	ticks := time.NewTicker(heartbeat / heartbeatParts)
 	defer ticks.Stop()
 	for {

@@ -262,7 +262,7 @@ func (l *loop) deliver(c *direct, batch *batch) {
 	case !b.full:
 		l.flush(c)
 	case !c.pace.queued(&l.config, l.time, b.load()):
-		l.evict(c, l.config.tooSlow(c.pulse()))
+		l.evict(c, l.config.tooSlow(c.liveness()))
 	}
 }
 
@@ -397,9 +397,9 @@ func (l *loop) checkDeadlines() {
 			l.finish(c, c.ending)
 			continue
 		}
-		pulse := c.pulse()
-		if !l.observe(c, pulse) && c.pace.late(l.time) {
-			l.evict(c, l.config.tooSlow(pulse))
+		liveness := c.liveness()
+		if !l.observe(c, liveness) && c.pace.late(l.time) {
+			l.evict(c, l.config.tooSlow(liveness))
 		}
 	}
 }
@@ -419,8 +419,8 @@ func (l *loop) heartbeat() {
 		switch {
 		case ago == 0:
 			l.ping(c)
-		case ago >= answerParts && c.pace.owes, c.backlog != nil && c.backlog.full:
-			l.observe(c, c.pulse())
+		case ago >= answerParts && c.pace.unacked, c.backlog != nil && c.backlog.full:
+			l.observe(c, c.liveness())
 		}
 	}
 	l.part = (l.part + 1) % heartbeatParts
@@ -440,12 +440,12 @@ func (l *loop) ping(c *direct) {
 			return
 		}
 	}
-	l.observe(c, c.pulse())
+	l.observe(c, c.liveness())
 }
 
 // observe evicts the client if it has vanished or acknowledges nothing. It reports whether it did.
-func (l *loop) observe(c *direct, pulse socket.Pulse) (evicted bool) {
-	why := c.pace.observe(&l.config, l.time, pulse, c.load())
+func (l *loop) observe(c *direct, liveness socket.Liveness) (evicted bool) {
+	why := c.pace.observe(&l.config, l.time, liveness, c.load())
 	if why != "" {
 		l.evict(c, why)
 	}

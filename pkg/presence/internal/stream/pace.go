@@ -41,7 +41,7 @@ const (
 //	  vain (b)                        of a heartbeat, at least 500 ms)
 //
 //	(a) Timeout if the kernel sent data in vain for slowTime; see tooSlow
-//	(b) see socket.Pulse.Lost
+//	(b) see socket.Liveness.Lost
 //
 // The rules about the backlog and about the goodbye share one deadline. These methods move it:
 //
@@ -57,11 +57,11 @@ const (
 // fixed start, the state of the backlog, and the kernel's figures for the socket. Over HTTP/2 the
 // kernel's figures are not available: the rules about acknowledgements do not apply.
 type pace struct {
-	acked    uint64        // Pulse.Acked at the last observation
+	acked    uint64        // Liveness.Acked at the last observation
 	ackedAt  time.Duration // when the client last acknowledged something, or had nothing to
 	deadline time.Duration // for the backlog or the goodbye; 0: none
-	taken    int32         // bytes accepted since the deadline was set; at most a piece
-	owes     bool          // at the last observation it had something to acknowledge
+	accepted int32         // bytes accepted since the deadline was set; at most a piece
+	unacked  bool          // at the last observation it had something to acknowledge
 	ending   bool          // the deadline is the one of the goodbye
 }
 
@@ -76,7 +76,7 @@ func (c *Config) stallTime() time.Duration { return max(c.progressTime, c.Heartb
 
 // tooSlow returns the reason to end a client that has not read enough: Timeout if the kernel sent
 // data again in vain, else Slow.
-func (c *Config) tooSlow(p socket.Pulse) End {
+func (c *Config) tooSlow(p socket.Liveness) End {
 	if p.Lost(c.slowTime) {
 		return Timeout
 	}
@@ -101,12 +101,12 @@ func (l load) within(c *Config) time.Duration {
 }
 
 // wrote records that the socket accepted n bytes.
-func (p *pace) wrote(n int) { p.taken = int32(min(int(p.taken)+n, piece)) }
+func (p *pace) wrote(n int) { p.accepted = int32(min(int(p.accepted)+n, piece)) }
 
 // wroteAll records that the backlog is empty.
 func (p *pace) wroteAll() {
 	if !p.ending {
-		p.deadline, p.taken = 0, 0
+		p.deadline, p.accepted = 0, 0
 	}
 }
 
@@ -116,12 +116,12 @@ func (p *pace) blocked(c *Config, now time.Duration, l load) {
 	if p.ending {
 		return
 	}
-	enough := p.taken > 0
+	enough := p.accepted > 0
 	if l.exceeded(c) {
-		enough = p.taken >= piece
+		enough = p.accepted >= piece
 	}
 	if enough || p.deadline == 0 {
-		p.deadline, p.taken = now+l.within(c), 0
+		p.deadline, p.accepted = now+l.within(c), 0
 	} else {
 		p.deadline = min(p.deadline, now+l.within(c))
 	}
@@ -153,22 +153,22 @@ func (p *pace) queued(c *Config, now time.Duration, l load) bool {
 //
 // An acknowledgement moves the deadline, unless the backlog exceeds MaxUnsent. It must count,
 // because the socket accepts more data only when it has much free space.
-func (p *pace) observe(c *Config, now time.Duration, pulse socket.Pulse, l load) End {
-	moved, owed := pulse.Acked > p.acked, p.owes
-	p.acked, p.owes = pulse.Acked, pulse.Queued() > 0
+func (p *pace) observe(c *Config, now time.Duration, liveness socket.Liveness, l load) End {
+	moved, wasUnacked := liveness.Acked > p.acked, p.unacked
+	p.acked, p.unacked = liveness.Acked, liveness.Queued() > 0
 	if moved && !p.ending && p.deadline > 0 && !l.exceeded(c) {
-		p.deadline, p.taken = now+c.progressTime, 0
+		p.deadline, p.accepted = now+c.progressTime, 0
 	}
-	if moved || !owed || !p.owes {
+	if moved || !wasUnacked || !p.unacked {
 		p.ackedAt = now
 		return ""
 	}
 	silent := now - p.ackedAt
 	switch {
-	case silent >= c.answerTime() && pulse.Lost(c.answerTime()):
+	case silent >= c.answerTime() && liveness.Lost(c.answerTime()):
 		return Timeout
 	case silent >= c.stallTime() && !p.ending:
-		return c.tooSlow(pulse)
+		return c.tooSlow(liveness)
 	}
 	return ""
 }

@@ -14,7 +14,7 @@ type step func(p *pace, now time.Duration) string
 
 var defaults = Config{}.withDefaults()
 
-func (p *pace) answer(end End) string {
+func (p *pace) result(end End) string {
 	switch {
 	case end != "":
 		return string(end)
@@ -27,33 +27,33 @@ func (p *pace) answer(end End) string {
 func blocked(unsent int, private bool) step {
 	return func(p *pace, now time.Duration) string {
 		p.blocked(&defaults, now, load{unsent, private})
-		return p.answer("")
+		return p.result("")
 	}
 }
 
 func begin(unsent int, private bool) step {
 	return func(p *pace, now time.Duration) string {
 		p.begin(&defaults, now, load{unsent, private})
-		return p.answer("")
+		return p.result("")
 	}
 }
 
 func queued(unsent int, private bool) step {
 	return func(p *pace, now time.Duration) string {
 		if !p.queued(&defaults, now, load{unsent, private}) {
-			return p.answer(Slow)
+			return p.result(Slow)
 		}
-		return p.answer("")
+		return p.result("")
 	}
 }
 
 func wrote(n int) step {
-	return func(p *pace, _ time.Duration) string { p.wrote(n); return p.answer("") }
+	return func(p *pace, _ time.Duration) string { p.wrote(n); return p.result("") }
 }
 
-func wroteAll(p *pace, _ time.Duration) string { p.wroteAll(); return p.answer("") }
+func wroteAll(p *pace, _ time.Duration) string { p.wroteAll(); return p.result("") }
 
-func end(p *pace, now time.Duration) string { p.end(now, 2*time.Second); return p.answer("") }
+func end(p *pace, now time.Duration) string { p.end(now, 2*time.Second); return p.result("") }
 
 func late(p *pace, now time.Duration) string { return fmt.Sprint("late: ", p.late(now)) }
 
@@ -67,11 +67,11 @@ func observeLost(acked, written uint64) step {
 
 func observeLoad(acked, written uint64, l load, lost bool) step {
 	return func(p *pace, now time.Duration) string {
-		pulse := socket.Pulse{Acked: acked, Written: written}
+		liveness := socket.Liveness{Acked: acked, Written: written}
 		if lost {
-			pulse.Silent, pulse.Sent = time.Minute, time.Second
+			liveness.Silent, liveness.Sent = time.Minute, time.Second
 		}
-		return p.answer(p.observe(&defaults, now, pulse, l))
+		return p.result(p.observe(&defaults, now, liveness, l))
 	}
 }
 
@@ -80,12 +80,12 @@ func TestPace(t *testing.T) { // promises 4 and 5
 		max  = 256 << 10
 		more = max + 1
 	)
-	type steps []struct {
+	type scenario []struct {
 		at   float64 // in seconds
 		do   step
 		want string
 	}
-	for name, story := range map[string]steps{
+	for name, steps := range map[string]scenario{
 		"below MaxUnsent, it must read something in 15 s": {
 			{1, blocked(1000, false), "until 16s"}, {10, blocked(1000, false), "until 16s"},
 			{15, late, "late: false"}, {16, late, "late: true"},
@@ -163,7 +163,7 @@ func TestPace(t *testing.T) { // promises 4 and 5
 		"the kernel's figures are unknown":        {{1, observe(0, 0), "go on"}, {999, observe(0, 0), "go on"}},
 	} {
 		var p pace
-		for i, s := range story {
+		for i, s := range steps {
 			if got := s.do(&p, time.Duration(s.at*1000)*time.Millisecond); got != s.want {
 				t.Errorf("%s: step %d, at %v s: got %q, want %q", name, i, s.at, got, s.want)
 			}
@@ -173,15 +173,15 @@ func TestPace(t *testing.T) { // promises 4 and 5
 
 // A client that does not read enough has vanished if the kernel sent data again in vain.
 func TestTooSlow(t *testing.T) { // promise 5
-	for pulse, want := range map[socket.Pulse]End{
+	for liveness, want := range map[socket.Liveness]End{
 		{}:                       Slow,
 		{Acked: 10, Written: 30}: Slow,
 		{Acked: 10, Written: 30, Silent: 2 * time.Second, Sent: time.Second}:        Timeout,
 		{Acked: 10, Written: 30, Silent: 900 * time.Millisecond, Sent: time.Second}: Slow,
 		{Acked: 10, Written: 30, Silent: 2 * time.Second, Probes: 2}:                Timeout,
 	} {
-		if got := defaults.tooSlow(pulse); got != want {
-			t.Errorf("%+v: got %q, want %q", pulse, got, want)
+		if got := defaults.tooSlow(liveness); got != want {
+			t.Errorf("%+v: got %q, want %q", liveness, got, want)
 		}
 	}
 }

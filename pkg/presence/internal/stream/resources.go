@@ -9,12 +9,12 @@ import (
 
 // resources are shared by all connections of one [Streams].
 type resources struct {
-	config   Config
-	opened   time.Time      // time zero of resources.now
-	ender    socket.Ender   // closes their sockets
-	ended    *inbox[func()] // ends of connections, for Streams.report
-	open     sync.WaitGroup // counts the connections that Streams.Close waits for
-	liveness liveness       // checks the clients of writers
+	config  Config
+	opened  time.Time      // time zero of resources.now
+	ender   socket.Ender   // closes their sockets
+	ended   *inbox[func()] // ends of connections, for Streams.report
+	open    sync.WaitGroup // counts the connections that Streams.Close waits for
+	checker checker        // checks the clients of writers
 }
 
 // now returns the time since the streams were opened.

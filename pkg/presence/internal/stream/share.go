@@ -60,8 +60,8 @@ type task struct {
 	do    func()
 }
 
-// take queues the frame for the connections of the share. Any goroutine may call it.
-func (sh *share) take(f *frame) {
+// add queues the frame for the connections of the share. Any goroutine may call it.
+func (sh *share) add(f *frame) {
 	f.retain()
 	if !sh.inbox.add(task{share: sh, frame: f}) {
 		f.release()

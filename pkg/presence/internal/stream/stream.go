@@ -47,7 +47,7 @@ func (s *Stream) publish(e Event, f *frame) {
 func (s *Stream) fanOut(f *frame) {
 	s.mu.Lock()
 	for _, sh := range s.shares {
-		sh.take(f)
+		sh.add(f)
 	}
 	s.mu.Unlock()
 	f.release()

@@ -45,8 +45,8 @@ func sized[T any](short, usual T) T {
 	return usual
 }
 
-// ways lists the sinks and protocols. Most tests run with each of them.
-var ways = []struct {
+// variants lists the sinks and protocols. Most tests run with each of them.
+var variants = []struct {
 	name  string
 	start func(*httptest.Server)
 }{
@@ -79,19 +79,19 @@ type cover struct{ net.Conn }
 
 func (c cover) NetConn() net.Conn { return c.Conn }
 
-// each runs a test for each way.
+// each runs a test for each variant.
 func each(t *testing.T, c stream.Config, test func(*testing.T, *rig)) {
 	t.Helper()
-	for _, way := range ways {
-		t.Run(way.name, func(t *testing.T) { test(t, newRig(t, c, way.start)) })
+	for _, variant := range variants {
+		t.Run(variant.name, func(t *testing.T) { test(t, newRig(t, c, variant.start)) })
 	}
 }
 
-// eachHTTP1 runs a test for each way of HTTP/1 without TLS.
+// eachHTTP1 runs a test for each variant of HTTP/1 without TLS.
 func eachHTTP1(t *testing.T, c stream.Config, test func(*testing.T, *rig)) {
 	t.Helper()
-	for _, way := range ways[:2] {
-		t.Run(way.name, func(t *testing.T) { test(t, newRig(t, c, way.start)) })
+	for _, variant := range variants[:2] {
+		t.Run(variant.name, func(t *testing.T) { test(t, newRig(t, c, variant.start)) })
 	}
 }
 
@@ -218,7 +218,7 @@ func TestExactText(t *testing.T) {
 	})
 }
 
-// r3labs and Event.Append encode an event the same way.
+// r3labs and Event.Append encode an event the same variant.
 func TestEncodingsAgree(t *testing.T) {
 	each(t, stream.Config{}, func(t *testing.T, g *rig) {
 		r, conn := g.client()
@@ -236,8 +236,8 @@ func TestEncodingsAgree(t *testing.T) {
 // A joiner receives every event that is published after its Attach, and none from before, even if
 // other events are being delivered at that moment.
 func TestAttachOrder(t *testing.T) {
-	for _, way := range ways {
-		t.Run(way.name, func(t *testing.T) { attachOrder(t, way.start) })
+	for _, variant := range variants {
+		t.Run(variant.name, func(t *testing.T) { attachOrder(t, variant.start) })
 	}
 }
 
@@ -459,8 +459,8 @@ func TestPing(t *testing.T) {
 
 // A connection receives no ping before it is attached, which is when it receives its sync.
 func TestNoPingBeforeTheSync(t *testing.T) {
-	for _, way := range ways {
-		t.Run(way.name, func(t *testing.T) { noPing(t, way.start) })
+	for _, variant := range variants {
+		t.Run(variant.name, func(t *testing.T) { noPing(t, variant.start) })
 	}
 }
 
@@ -639,7 +639,7 @@ func TestProgress(t *testing.T) { // promise 4
 // receives all events, whole and in order.
 func TestIrregularReaders(t *testing.T) {
 	each(t, stream.Config{MaxUnsent: 1 << 30, Heartbeat: 50 * time.Millisecond}, func(t *testing.T, g *rig) {
-		t.Parallel() // with the other entries of ways
+		t.Parallel() // with the other entries of variants
 		const clients = 8
 		events := sized(750, 1500)
 		seed := rand.Uint64()
@@ -714,8 +714,8 @@ func TestPublishAfterCloseIsDropped(t *testing.T) {
 	}
 }
 
-// answer returns the body of the server's response.
-func answer(t *testing.T, server *httptest.Server) string {
+// responseBody returns the body of the server's response.
+func responseBody(t *testing.T, server *httptest.Server) string {
 	t.Helper()
 	response, err := server.Client().Get(server.URL)
 	if err != nil {
@@ -731,8 +731,8 @@ func answer(t *testing.T, server *httptest.Server) string {
 
 // A connection made after Close can still be sent events and a goodbye.
 func TestConnAfterClose(t *testing.T) {
-	for _, way := range ways {
-		t.Run(way.name, func(t *testing.T) {
+	for _, variant := range variants {
+		t.Run(variant.name, func(t *testing.T) {
 			streams := stream.Open(stream.Config{})
 			streams.Close()
 			ended := make(chan stream.End, 1)
@@ -746,9 +746,9 @@ func TestConnAfterClose(t *testing.T) {
 				conn.End("draining")
 				conn.Serve(r.Context(), func(end stream.End) { ended <- end })
 			}))
-			way.start(server)
+			variant.start(server)
 			defer server.Close()
-			if got, want := answer(t, server), "retry: 1000\n\ndata: {\"reason\":\"draining\"}\nevent: goodbye\n\n"; got != want {
+			if got, want := responseBody(t, server), "retry: 1000\n\ndata: {\"reason\":\"draining\"}\nevent: goodbye\n\n"; got != want {
 				t.Errorf("got %q, want %q", got, want)
 			}
 			if end := <-ended; end != "draining" {

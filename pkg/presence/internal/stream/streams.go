@@ -17,7 +17,7 @@ type Streams struct {
 	wakers   []*waker
 	writers  atomic.Uint64 // made so far; each uses the next waker
 	stop     chan struct{}
-	running  sync.WaitGroup // report and liveness.run
+	running  sync.WaitGroup // report and checker.run
 
 	mu     sync.RWMutex // guards closed; read-locked while a loop takes a connection
 	closed bool         // new connections are neither counted in resources.open nor given to loops
@@ -27,8 +27,8 @@ type Streams struct {
 func Open(c Config) *Streams {
 	s := &Streams{stop: make(chan struct{})}
 	s.config, s.opened, s.ended = c.withDefaults(), time.Now(), newInbox[func()]()
-	s.running.Go(s.report)                                              // ended by Close
-	s.running.Go(func() { s.liveness.run(s.config.Heartbeat, s.stop) }) // ended by Close
+	s.running.Go(s.report)                                             // ended by Close
+	s.running.Go(func() { s.checker.run(s.config.Heartbeat, s.stop) }) // ended by Close
 	cores := runtime.GOMAXPROCS(0)
 	if !c.Portable {
 		s.loops = openLoops(cores, &s.resources)

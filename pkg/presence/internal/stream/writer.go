@@ -173,8 +173,8 @@ func (c *writer) dropLocked(why End) {
 	signal(c.wake)
 }
 
-// tookLocked notifies the waker that serve has taken the frame that woke it.
-func (c *writer) tookLocked() {
+// releaseWakerLocked notifies the waker that serve has taken the frame that woke it.
+func (c *writer) releaseWakerLocked() {
 	if c.woken {
 		c.woken = false
 		c.waker.woken.Done()
@@ -201,7 +201,7 @@ func (c *writer) serve(ctx context.Context, ended func(End)) {
 		ended(c.run(ctx))
 		return
 	}
-	c.liveness.add(c)
+	c.checker.add(c)
 	go func() { // ends with the connection, at most Config.goodbyeTime after end
 		if c.counted {
 			defer c.open.Done()
@@ -214,17 +214,17 @@ func (c *writer) serve(ctx context.Context, ended func(End)) {
 		why := c.run(context.Background())
 		c.http1.close(c.finished && !c.isDropped(), why, c.config.slowTime)
 		<-clientEnded
-		c.liveness.remove(c)
+		c.checker.remove(c)
 		ended(why)
 	}()
 }
 
 // check disconnects the client if it has vanished or is slow.
 func (c *writer) check() {
-	pulse := c.http1.pulse()
+	liveness := c.http1.liveness()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch why := c.pace.observe(&c.config, c.now(), pulse, c.loadLocked()); why {
+	switch why := c.pace.observe(&c.config, c.now(), liveness, c.loadLocked()); why {
 	case "":
 		c.setDeadlineLocked()
 	case Timeout:
@@ -279,7 +279,7 @@ func (c *writer) next() []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waiting, c.isPrivate = false, false
-	c.tookLocked()
+	c.releaseWakerLocked()
 	switch {
 	case c.finished || c.dropped:
 		c.finished = true
@@ -377,15 +377,15 @@ func (c *writer) failed(err error) End {
 	case c.ending != "" && c.ending != Slow:
 		return c.ending
 	case late || c.ending == Slow:
-		return c.config.tooSlow(c.pulse())
+		return c.config.tooSlow(c.liveness())
 	}
 	return endOf(err)
 }
 
-// pulse returns the kernel's figures for the client; zero if they are unknown.
-func (c *writer) pulse() (p socket.Pulse) {
+// liveness returns the kernel's figures for the client; zero if they are unknown.
+func (c *writer) liveness() (p socket.Liveness) {
 	if c.http1 != nil {
-		p = c.http1.pulse()
+		p = c.http1.liveness()
 	}
 	return p
 }
@@ -402,7 +402,7 @@ func (c *writer) stop() {
 	defer c.mu.Unlock()
 	c.stopped = true
 	c.private, c.queue = nil, queue{}
-	c.tookLocked()
+	c.releaseWakerLocked()
 	c.callSentLocked()
 }
 
