@@ -20,7 +20,7 @@ type Conn struct {
 	guard    *Guard
 	socket   socket.Socket // nil if it has no accessible socket
 	known    bool          // the kernel's TCP statistics are available
-	began    atomic.Int64  // Unix nanoseconds of the first byte read since the last http.StateIdle; 0: none yet
+	began    atomic.Int64  // Unix nanoseconds of the first byte since http.StateIdle; 0: none
 
 	// Guarded by guard.mu.
 	addr        netip.Addr // the address that it counts toward; zero: none

@@ -88,9 +88,9 @@ func (c *Conn) phaseLocked(now time.Time) (p phase, since time.Time, ok bool) {
 		case c.served <= 1:
 			p = idleOnce
 		}
-	case c.state == http.StateIdle: // it has sent a part of a header
+	case c.state == http.StateIdle: // in the middle of a header
 		p, since = partial, time.Unix(0, began)
-	case c.bodies > 0 && c.bodies >= len(c.answers): // it has sent a part of a body, and no response is in progress
+	case c.bodies > 0 && c.bodies >= len(c.answers): // in the middle of a body, without a response
 		p = partial
 		if !c.sentRequest {
 			p = unfinished

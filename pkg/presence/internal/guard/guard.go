@@ -57,8 +57,8 @@ const (
 type Guard struct {
 	config Config
 	ender  socket.Ender
-	freed  chan struct{} // signaled when a slot is freed; capacity 1
-	none   chan struct{} // signaled when conns becomes empty; capacity 1
+	freed  chan struct{} // signalled when a slot is freed; capacity 1
+	none   chan struct{} // signalled when conns becomes empty; capacity 1
 
 	mu         sync.Mutex // guards the fields below, and the fields of a Conn that name it
 	conns      map[*Conn]struct{}
@@ -71,7 +71,7 @@ type Guard struct {
 	sweeping   bool
 	listeners  int     // number of open listeners
 	ending     bool    // the last listener is closed
-	finishing  []*Conn // closed by net/http within the last second; their peers have data to acknowledge
+	finishing  []*Conn // closed by net/http within the last second; see finishLocked
 }
 
 // New returns a Guard. It has no goroutines while it has no connections.
@@ -161,7 +161,7 @@ func http2Config(given *http.HTTP2Config, monitored bool) *http.HTTP2Config {
 		c = *given
 	}
 	c.MaxConcurrentStreams = cmp.Or(c.MaxConcurrentStreams, maxHTTP2Streams)
-	c.MaxReadFrameSize = cmp.Or(c.MaxReadFrameSize, 16<<10) // each connection has one buffer of this size
+	c.MaxReadFrameSize = cmp.Or(c.MaxReadFrameSize, 16<<10) // each connection has one such buffer
 	c.MaxReceiveBufferPerStream = cmp.Or(c.MaxReceiveBufferPerStream, 64<<10)
 	c.MaxReceiveBufferPerConnection = cmp.Or(c.MaxReceiveBufferPerConnection, 256<<10)
 	if !monitored {

@@ -36,7 +36,7 @@ func TestEvictionOrder(t *testing.T) {
 		add(2*time.Second, silent),
 		add(30*time.Second, idle),
 		add(6*time.Second, func(c *Conn) { idle(c); c.http2 = true; c.began.Store(began(time.Second)) }),
-		add(20*time.Second, func(c *Conn) { idle(c); c.began.Store(began(3 * time.Second)) }), // it has sent a part of a header
+		add(20*time.Second, func(c *Conn) { idle(c); c.began.Store(began(3 * time.Second)) }), // in the middle of a header
 		add(2*time.Second, func(c *Conn) { c.bodies = 1 }),
 		add(50*time.Second, func(c *Conn) { c.progress = progress{unacked: true, lazy: true} }),
 		add(40*time.Second, func(c *Conn) { idle(c); c.progress = progress{unacked: true, lazy: true} }),

@@ -112,7 +112,7 @@ func TestEndDeliversQueuedData(t *testing.T) {
 	if err != nil || len(got) != written {
 		t.Errorf("got %d bytes, error %v, want %d bytes", len(got), err, written)
 	}
-	waitFree(t, own.LocalAddr(), peer.LocalAddr(), 10*time.Second) // although the peer does not close its end
+	waitFree(t, own.LocalAddr(), peer.LocalAddr(), 10*time.Second) // without a FIN from the peer
 	ender.Close()
 }
 

@@ -2,7 +2,7 @@ package socket
 
 import "time"
 
-// Liveness holds the kernel's TCP statistics about a socket and its peer. The zero value means
+// Liveness holds the kernel's TCP statistics for a socket and its peer. The zero value means
 // unknown: the system is not Linux, or the socket is not a TCP socket.
 type Liveness struct {
 	Acked   uint64        // bytes acknowledged by the peer

@@ -1,29 +1,31 @@
 package stream
 
-// backlog holds the bytes that a socket has not accepted, in the order of the fields: partial,
-// private, queue, final.
+// backlog holds the bytes that a socket has not accepted yet. They are written in the order of the
+// fields: partial, private, queue, final.
 type backlog struct {
-	partial []byte   // rest of a piece that the socket accepted in part
+	partial []byte   // rest of a piece that was written in part
 	private [][]byte // private events; if chunked, this package owns the last piece
 	queue   queue    // shared events
-	final   []byte   // a goodbye, and the end of the body
+	final   []byte   // the goodbye and the end of the body
 	sent    []func() // called when all private events are written
 
 	chunked        bool
-	partialPrivate bool // partial is of a private event
+	partialPrivate bool // partial belongs to a private event
 	full           bool // the socket is full
 }
 
 const (
-	// A write has at most maxPieces pieces. It ends with the piece that reaches maxWrite bytes in
-	// total.
+	// A write has at most maxPieces pieces. It ends earlier, after the piece with which it reaches
+	// maxWrite bytes in total.
 	maxPieces = 64
 	maxWrite  = 64 << 10
-	// maxCopy is the size up to which events are copied, which costs less than a piece of a write.
+	// maxCopy is the maximum size of events that are copied into an existing piece, because the
+	// copy costs less than another piece in a write.
 	maxCopy = 1 << 10
 )
 
-// pieces appends the pieces of the next write.
+// pieces appends the pieces of the next write to the slice. It returns the slice and the total size
+// of the pieces.
 func (b *backlog) pieces(to [][]byte) (pieces [][]byte, size int) {
 	add := func(p []byte) bool {
 		if len(p) > 0 {
@@ -49,7 +51,7 @@ func (b *backlog) pieces(to [][]byte) (pieces [][]byte, size int) {
 }
 
 // advance removes the n bytes that the socket accepted. The rest of a piece becomes partial, so
-// that a newer count does not replace a count that is sent in part.
+// that a newer count does not replace a count that is already sent in part.
 func (b *backlog) advance(n int) {
 	for n > 0 {
 		if len(b.partial) == 0 {
@@ -60,7 +62,7 @@ func (b *backlog) advance(n int) {
 	}
 }
 
-// next moves the next piece to partial.
+// next moves the next piece into partial.
 func (b *backlog) next() {
 	b.partialPrivate = len(b.private) > 0
 	if b.partialPrivate {
@@ -73,15 +75,15 @@ func (b *backlog) next() {
 	}
 }
 
-// isPrivate reports whether the next byte is of a private event.
+// isPrivate reports whether the next byte belongs to a private event.
 func (b *backlog) isPrivate() bool {
 	return b.partialPrivate && len(b.partial) > 0 || len(b.private) > 0
 }
 
-// load returns the state of the backlog, for the pace.
+// load returns the state of the backlog. pace uses it to set the deadline.
 func (b *backlog) load() load { return load{b.queue.unsent, b.isPrivate()} }
 
-// callSent calls the functions of SendThen.
+// callSent calls the functions that were passed to [Conn.SendThen].
 func (b *backlog) callSent() {
 	for _, sent := range b.sent {
 		sent()
@@ -89,7 +91,7 @@ func (b *backlog) callSent() {
 	b.sent = nil
 }
 
-// addPrivate adds private events, as one chunk.
+// addPrivate adds private events. If the body is chunked, they become one chunk.
 func (b *backlog) addPrivate(events [][]byte) {
 	if !b.chunked {
 		b.private = append(b.private, events...)
@@ -103,7 +105,7 @@ func (b *backlog) addPrivate(events [][]byte) {
 	case size == 0: // an empty chunk would end the body
 	case size > maxCopy:
 		b.private = appendChunkPieces(b.private, size, events...)
-	default: // into the last piece if it has space
+	default: // copy the events into the last piece if it has space
 		last := len(b.private) - 1
 		if last < 0 || cap(b.private[last])-len(b.private[last]) < size+maxChunkFrame {
 			b.private = append(b.private, make([]byte, 0, size+maxChunkFrame))
@@ -121,7 +123,7 @@ func (b *backlog) addGoodbye(why End) {
 	}
 }
 
-// addRest adds the rest of the frames, of which the socket accepted the first n bytes.
+// addRest adds the frames without their first n bytes, which the socket has accepted.
 func (b *backlog) addRest(frames []*frame, n int) {
 	for _, f := range frames {
 		switch bytes := f.bytes(b.chunked); {

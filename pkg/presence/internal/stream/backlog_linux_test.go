@@ -8,11 +8,11 @@ import (
 	"testing"
 )
 
-// The backlog is compared with plain text, by three rules:
+// The backlog returns the same bytes as a reference that follows three rules:
 //
-//   - Private events go before shared ones.
-//   - A newer Latest replaces an older one, unless a part of the older one is written.
-//   - Each write continues at the byte where the last one stopped.
+//   - Private events precede shared events.
+//   - A newer Latest replaces an older one, unless the older one is already written in part.
+//   - Each write continues at the byte where the last write stopped.
 func TestBacklogAgainstReference(t *testing.T) {
 	type item struct {
 		text   string
@@ -30,7 +30,7 @@ func TestBacklogAgainstReference(t *testing.T) {
 			return text
 		}
 		b := &backlog{chunked: chunked}
-		var begun string // the rest of a piece
+		var begun string // rest of a piece that was taken in part
 		var private []string
 		var shared []item
 		take := func(n int) (taken string) {
@@ -54,7 +54,7 @@ func TestBacklogAgainstReference(t *testing.T) {
 			b.advance(n)
 			got := bytes.Join(pieces, nil)
 			if want := take(n); len(got) != size || string(got[:n]) != want {
-				t.Fatalf("round %d: the socket took %q, want %q", round, got[:n], want)
+				t.Fatalf("round %d: the socket accepted %q, want %q", round, got[:n], want)
 			}
 			return false
 		}

@@ -1,15 +1,15 @@
 package stream
 
-// maxBatch is the maximum size, in bytes, of the events that a fan-out writes to each socket at
-// once. A single larger event is written alone.
+// maxBatch is the maximum size, in bytes, of the events that a fan-out delivers to each socket in
+// one write. A larger event is written alone.
 const maxBatch = 64 << 10
 
 // batch holds the events that one fan-out delivers to the connections of a share.
 type batch struct {
 	frames []*frame
-	size   int       // of the events, in bytes
-	timed  bool      // an event is of kind Every or Latest
-	joined [2][]byte // bytes of two or more events: plain, and as chunks
+	size   int       // size of the events, in bytes
+	timed  bool      // contains an event of kind Every or Latest
+	joined [2][]byte // text of two or more events: [0] plain, [1] as chunks
 }
 
 // fill moves the next frames of the queue into the batch.
@@ -37,7 +37,7 @@ func (b *batch) fill(q *queue) {
 	}
 }
 
-// bytes returns the events of the batch, as chunks if chunked is set.
+// bytes returns the text of the events, as chunks if chunked is set.
 func (b *batch) bytes(chunked bool) []byte {
 	if len(b.frames) == 1 {
 		return b.frames[0].bytes(chunked)

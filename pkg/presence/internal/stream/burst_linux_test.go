@@ -15,9 +15,9 @@ import (
 	"example.com/presence/pkg/presence/internal/stream"
 )
 
-// narrow returns a dialer with a small receive buffer. If the buffer were set later, on the
-// connection, it would shrink a window that the client has already offered. The server's kernel
-// would then probe at growing intervals.
+// narrow returns a dialer that sets a small receive buffer before it connects. If the buffer were
+// set later, it would shrink a window that the client has already advertised. The server's kernel
+// would then probe at increasing intervals.
 func narrow(size int) net.Dialer {
 	return net.Dialer{Control: func(_, _ string, c syscall.RawConn) (err error) {
 		c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, size) })
@@ -25,7 +25,7 @@ func narrow(size int) net.Dialer {
 	}}
 }
 
-// A client that reads a little at a time receives a whole replay, however long that takes, although
+// A client that reads a little at a time receives a whole replay, however long this takes, although
 // its socket is full most of the time.
 func TestBursts(t *testing.T) { // promise 4
 	t.Parallel()

@@ -38,7 +38,7 @@ func appendChunkPieces(to [][]byte, size int, pieces ...[]byte) [][]byte {
 	return append(append(append(to, appendChunkHead(nil, size)), pieces...), []byte(chunkEnd))
 }
 
-// writeChunk writes one chunk. If it fails, w returns the error again from Flush.
+// writeChunk writes one chunk. If the write fails, w returns the error from Flush, too.
 func writeChunk(w *bufio.Writer, content []byte) error {
 	w.Write(appendChunkHead(w.AvailableBuffer(), len(content)))
 	w.Write(content)
@@ -46,14 +46,14 @@ func writeChunk(w *bufio.Writer, content []byte) error {
 	return err
 }
 
-// newChunkBuffer returns a chunk buffer with space for content of this size. The caller appends the
-// content and passes the result to [finishChunk].
+// newChunkBuffer returns a chunk buffer with space for content of the given size. The caller
+// appends the content and passes the buffer to [finishChunk].
 func newChunkBuffer(size int) []byte {
 	return make([]byte, maxChunkHead, maxChunkFrame+size)
 }
 
-// finishChunk turns a chunk buffer into one chunk, in place. The content begins at index head of
-// the chunk.
+// finishChunk turns a chunk buffer into a complete chunk, in place. head is the index in chunk at
+// which the content begins.
 func finishChunk(buffer []byte) (chunk []byte, head int) {
 	var digits [maxChunkHead]byte
 	line := appendChunkHead(digits[:0], len(buffer)-maxChunkHead)

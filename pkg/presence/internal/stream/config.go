@@ -7,31 +7,31 @@ import (
 
 // Config holds the settings of [Streams]. The zero value of a field means its default.
 type Config struct {
-	// Heartbeat is the time between two pings. Default: 15 s.
+	// Heartbeat is the interval between two pings. Default: 15 s.
 	Heartbeat time.Duration
-	// MaxUnsent is the soft limit, in bytes, of the shared events in the backlog of a connection.
-	// Above it the client must read 32 KiB per second. Above 16 times MaxUnsent the client is
-	// disconnected. Default: 256 KiB.
+	// MaxUnsent is the soft limit, in bytes, for the shared events in the backlog of a connection.
+	// Above this limit, the client must read 32 KiB per second. Above 16 times this limit, the
+	// client is disconnected. Default: 256 KiB.
 	MaxUnsent int
-	// Portable makes every connection a writer, with its own goroutine. This works on every system.
-	// Default: false.
+	// Portable makes every connection a writer, which has its own goroutine and works on every
+	// system. Default: false.
 	Portable bool
 
 	// Tests shorten the times below.
 
-	// progressTime is the time in which a client must read at least one byte of its backlog.
+	// progressTime is the time within which a client must read at least one byte of its backlog.
 	// Default: 15 s.
 	progressTime time.Duration
-	// slowTime is the time in which a client must read 32 KiB while its backlog exceeds MaxUnsent.
-	// A slow consumer has the same time for its goodbye. Default: 1 s, more than a burst or a busy
-	// client needs.
+	// slowTime is the time within which a client must read 32 KiB while its backlog exceeds
+	// MaxUnsent. A slow consumer has the same time to read its goodbye. Default: 1 s, which is
+	// longer than a burst lasts and longer than a busy client needs.
 	slowTime time.Duration
-	// goodbyeTime is the time in which a client must read its backlog and the goodbye after
+	// goodbyeTime is the time within which a client must read its backlog and the goodbye after
 	// [Conn.End]. Default: 2 s.
 	goodbyeTime time.Duration
 }
 
-// withDefaults returns the settings with each zero value replaced by its default.
+// withDefaults returns the settings with the default for each field that is zero.
 func (c Config) withDefaults() Config {
 	c.Heartbeat = cmp.Or(c.Heartbeat, 15*time.Second)
 	c.MaxUnsent = cmp.Or(c.MaxUnsent, 256<<10)

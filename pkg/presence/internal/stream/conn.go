@@ -7,26 +7,28 @@ import (
 
 var (
 	// ErrUnsupported means that a response cannot be a stream. Its connection cannot be hijacked,
-	// and one of these holds as well:
+	// and one of these conditions holds:
 	//
-	//   - It cannot flush: no event would leave the server.
-	//   - It has no write deadline: a client that stops reading would stay connected forever.
+	//   - The response cannot flush, so no event would leave the server.
+	//   - The response has no write deadline, so a client that stops reading would stay connected
+	//     forever.
 	ErrUnsupported = errors.New("stream: response supports neither hijacking nor flushing with a write deadline")
 
 	// ErrFull means that the process has reached its open-file limit.
 	ErrFull = errors.New("stream: open-file limit reached")
 )
 
-// Conn is the connection of one client: the unending response to a GET. Its methods are safe for
-// concurrent use at any time, and do nothing after the end.
+// Conn is the connection of one client: the unending response to a GET request. Its methods are
+// safe for concurrent use. They do nothing after the connection has ended.
 type Conn struct{ sink sink }
 
-// sink writes to the socket of a client. It is a [direct] if possible, else a [writer]. Only serve
-// may block.
+// sink writes events to the socket of a client. It is a [direct] if possible, else a [writer]. Only
+// serve may block.
 type sink interface {
-	// inbox returns the inbox of the goroutine that serves the share of the sink.
+	// inbox returns the inbox of the loop or waker that serves the sink.
 	inbox() *inbox[task]
-	// attach and detach are called with the Stream's lock held; detach returns the share.
+	// attach and detach are called with the Stream's lock held. detach returns the share of the
+	// sink.
 	attach(sh *share, after uint64)
 	detach() *share
 
@@ -36,27 +38,29 @@ type sink interface {
 	serve(ctx context.Context, ended func(End))
 }
 
-// Send queues private events: events for this client only. The arguments together are the text of
-// whole events; the connection keeps the slices. The events are written after the call of Serve or
-// End. They come after the response headers and before all events published after [Stream.Attach].
+// Send queues private events, which are events for this client only. The arguments together are the
+// text of one or more whole events. The connection keeps the slices. The events are written after
+// Serve or End is called. They follow the response headers and precede all events published after
+// [Stream.Attach].
 func (c *Conn) Send(events ...[]byte) { c.sink.send(events, nil) }
 
-// SendThen is [Conn.Send] for long input, such as a replay. It calls sent once: when everything is
-// written, or when the connection has ended. sent must not block, and must not call this package.
+// SendThen is like [Conn.Send], but for long input, such as a replay. It calls sent once, when
+// everything is written or when the connection has ended. sent must not block, and must not call
+// this package.
 func (c *Conn) SendThen(sent func(), events ...[]byte) { c.sink.send(events, sent) }
 
-// Serve starts the delivery of events. Call it once, on the goroutine of the request. When the
+// Serve starts the delivery of events. Call it once, on the goroutine of the request. After the
 // client, [Conn.End] or [Conn.Drop] has ended the connection, Serve calls ended once, with the
 // reason, on a goroutine that holds no lock.
 //
 //	                    Serve returns   the end of ctx
-//	HTTP/1, hijacked    at once         has no effect
+//	HTTP/1, hijacked    immediately     has no effect
 //	HTTP/2, other       after ended     ends the connection
 func (c *Conn) Serve(ctx context.Context, ended func(End)) { c.sink.serve(ctx, ended) }
 
-// End sends the backlog and a goodbye with the reason, then ends the connection, within 2 s. It
+// End sends the backlog and a goodbye with the reason, and then ends the connection within 2 s. It
 // does not block. Only the first call has an effect.
 func (c *Conn) End(why End) { c.sink.end(why) }
 
-// Drop ends the connection at once, without a goodbye. It does not block.
+// Drop ends the connection immediately, without a goodbye. It does not block.
 func (c *Conn) Drop(why End) { c.sink.drop(why) }

@@ -11,29 +11,29 @@ import (
 )
 
 // direct is the sink of a plain HTTP/1 connection: a socket without a goroutine and without a
-// buffer. A loop writes to it without blocking, as much as the socket accepts. Only the loop's
-// goroutine uses its fields, except for those with a comment about other goroutines.
+// buffer. A loop writes as much as the socket accepts, without blocking. Only the loop's goroutine
+// uses the fields, except for those whose comments mention other goroutines.
 type direct struct {
 	loop       *loop  // set once, safe for all goroutines
 	attachedTo *share // guarded by the Stream's lock
 	att        attachment
 	pace       pace
 	backlog    *backlog  // nil if the socket has accepted everything
-	ended      func(End) // set by serve
+	ended      func(End) // the callback of serve
 	released   func()    // see http1.released
-	ending     End       // reason of the end; "" until it is known
+	ending     End       // reason for the end; "" while the connection is not ending
 
 	fd         int32  // -1 after the end
-	index      int32  // in loop.conns
-	trailing   uint16 // bytes received after the request
+	index      int32  // index in loop.conns
+	trailing   uint16 // number of bytes received after the request
 	chunked    bool
 	wantsWrite bool // epoll reports when the socket has free space
 
 	served atomic.Bool // serve was called; safe for all goroutines
 }
 
-// newDirect returns a sink for the descriptor, which the sink closes at its end. The loop flushes
-// the backlog from the first call of serve or end.
+// newDirect returns a sink for the descriptor. The sink closes the descriptor when the connection
+// ends. The loop does not flush the backlog before the first call of serve or end.
 func newDirect(l *loop, fd int, h *http1) *direct {
 	c := &direct{loop: l, fd: int32(fd), trailing: uint16(min(h.trailing, maxTrailing)), chunked: h.chunked, released: h.released}
 	c.backlog = &backlog{chunked: h.chunked, private: [][]byte{h.head}}
@@ -60,7 +60,7 @@ func (c *direct) send(events [][]byte, sent func()) {
 	switch {
 	case !added && sent != nil:
 		sent()
-	case added && c.served.Load(): // else serve wakes the loop later
+	case added && c.served.Load(): // otherwise, serve wakes the loop later
 		signal(c.loop.inbox.wake)
 	}
 }
@@ -75,7 +75,7 @@ func (c *direct) serve(_ context.Context, ended func(End)) {
 	}
 }
 
-// load returns the state of the backlog, for the pace.
+// load returns the state of the backlog. pace uses it to set the deadline.
 func (c *direct) load() load {
 	if c.backlog == nil {
 		return load{}
@@ -83,16 +83,17 @@ func (c *direct) load() load {
 	return c.backlog.load()
 }
 
-// liveness returns the kernel's figures for the socket.
+// liveness returns the kernel's TCP statistics for the socket.
 func (c *direct) liveness() socket.Liveness { return socket.ReadLiveness(uintptr(c.fd)) }
 
-// write writes as much of b as the socket accepts. [io.ErrShortWrite] means that the socket is
+// write writes as much of b as the socket accepts. It returns [io.ErrShortWrite] if the socket is
 // full.
 func (c *direct) write(b []byte) (int, error) {
 	return writeAll(len(b), func() (int, error) { return unix.Write(int(c.fd), b) })
 }
 
-// flush writes as much of the backlog as the socket accepts. It uses pieces as a buffer.
+// flush writes as much of the backlog as the socket accepts. It uses the memory of pieces as a
+// buffer.
 func (c *direct) flush(pieces [][]byte) error {
 	b := c.backlog
 	for {
@@ -114,7 +115,8 @@ func (c *direct) flush(pieces [][]byte) error {
 	}
 }
 
-// writeAll calls write, again after EINTR. It returns an error unless write wrote size bytes.
+// writeAll calls write, and repeats the call after EINTR. It returns an error unless write wrote
+// size bytes.
 func writeAll(size int, write func() (int, error)) (int, error) {
 	for {
 		n, err := write()

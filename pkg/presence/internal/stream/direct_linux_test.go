@@ -21,9 +21,9 @@ import (
 	"example.com/presence/pkg/presence/internal/stream"
 )
 
-// Each direct connection has one descriptor and no goroutine, and leaves nothing after its end.
+// A direct connection uses one descriptor and no goroutine, and leaves nothing behind when it ends.
 func TestDirectCostsNoGoroutine(t *testing.T) {
-	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // or the GC would close leaked descriptors
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // the GC would close leaked descriptors
 	g := newRig(t, stream.Config{}, variants[0].start)
 	descriptors := func() int {
 		entries, err := os.ReadDir("/proc/self/fd")
@@ -41,7 +41,7 @@ func TestDirectCostsNoGoroutine(t *testing.T) {
 	if more := settle(runtime.NumGoroutine, goroutines); more > goroutines {
 		t.Errorf("%d connections: got %d goroutines, want 0", clients, more-goroutines)
 	}
-	if more := settle(descriptors, files+2*clients); more > files+2*clients { // of both ends
+	if more := settle(descriptors, files+2*clients); more > files+2*clients { // one for each end
 		t.Errorf("%d connections: got %d descriptors, want %[1]d", clients, more-files-clients)
 	}
 	for _, c := range conns {
@@ -66,7 +66,7 @@ func settle(f func() int, want int) (got int) {
 	return got
 }
 
-// A client that no longer acknowledges anything is disconnected within two heartbeats.
+// Within two heartbeats, the server disconnects a client that no longer acknowledges anything.
 func TestPromise5Vanished(t *testing.T) {
 	t.Parallel()
 	const heartbeat = 2 * time.Second
@@ -82,7 +82,7 @@ func TestPromise5Vanished(t *testing.T) {
 }
 
 func vanished(t *testing.T, g *rig, doing string, heartbeat time.Duration) {
-	var pings atomic.Int32 // to another client: a clock that a busy machine delays, too
+	var pings atomic.Int32 // pings to another client: a clock that slows down on a busy machine
 	if doing != "reading much" {
 		other, _ := g.client()
 		go func() { // ended by the test's cleanup
@@ -98,11 +98,11 @@ func vanished(t *testing.T, g *rig, doing string, heartbeat time.Duration) {
 	if _, err := r.ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
-	if doing == "pausing" { // its window is closed, so the kernel sends it only probes
+	if doing == "pausing" { // its receive buffer is full, so the kernel sends only probes
 		conn.Send([]byte("data: " + strings.Repeat("x", 40<<10) + "\n\n"))
 		<-time.After(500 * time.Millisecond)
 	}
-	// This filter accepts no packet. To the server it looks like a power failure of the client.
+	// This filter drops every packet. To the server, this looks like a power failure of the client.
 	raw, err := c.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
@@ -123,14 +123,14 @@ func vanished(t *testing.T, g *rig, doing string, heartbeat time.Duration) {
 	if end := <-g.ends; end != stream.Timeout {
 		t.Errorf("ended %q, want timeout", end)
 	}
-	const slack = time.Second // for a machine with other work
+	const slack = time.Second // for a busy machine
 	if after, n := time.Since(vanishedAt), pings.Load()-before; after > 2*heartbeat+slack && (n > 2 || doing == "reading much") {
 		t.Errorf("disconnected after %v and %d pings, more than two heartbeats of %v", after, n, heartbeat)
 	}
 }
 
-// A client with a small backlog may read nothing for some heartbeats. It stays connected, and
-// receives all events when it reads again.
+// The server keeps a client connected if its backlog is below MaxUnsent, even if it reads nothing
+// for some heartbeats. The client receives all events when it reads again.
 func TestPause(t *testing.T) { // promise 4
 	t.Parallel()
 	eachHTTP1(t, stream.Config{Heartbeat: 250 * time.Millisecond, MaxUnsent: 1 << 20}.WithProgressTime(2*time.Second), func(t *testing.T, g *rig) {
@@ -154,7 +154,7 @@ func TestPause(t *testing.T) { // promise 4
 				messages++
 			}
 		}
-		// If it stops reading for longer, it is evicted.
+		// If the client stops reading for longer, the server evicts it.
 		for range 5 {
 			g.publish(stream.Reserved, "e-1", "n", strings.Repeat("0", 100<<10))
 		}
@@ -164,7 +164,8 @@ func TestPause(t *testing.T) { // promise 4
 	})
 }
 
-// A client that acknowledges none of its data in the kernel is evicted, like one with a backlog.
+// The server evicts a client that acknowledges none of the data in the kernel, as it evicts a
+// client with a backlog.
 func TestStopped(t *testing.T) { // promise 4
 	t.Parallel()
 	eachHTTP1(t, stream.Config{Heartbeat: time.Second}.WithProgressTime(time.Second), func(t *testing.T, g *rig) {
@@ -180,7 +181,7 @@ func TestStopped(t *testing.T) { // promise 4
 	})
 }
 
-// At the open-file limit a connection still receives a goodbye.
+// At the open-file limit, a connection still receives a goodbye.
 func TestFull(t *testing.T) {
 	streams := stream.Open(stream.Config{})
 	defer streams.Close()

@@ -1,27 +1,28 @@
 package stream
 
-// r3labs/sse v2.10 is the shared stream: it publishes to its subscribers, and encodes the events
-// for the wire. The project requires it. Clients are not its subscribers because of the quirks
-// below. The tests are in quirks_test.go.
+// r3labs/sse v2.10 publishes the events to its subscribers, and encodes them for the wire. The
+// project requires this library. Clients are not its subscribers because of the quirks below. The
+// tests are in quirks_test.go.
 //
-//   - A full subscriber blocks its stream (TestQuirkFullReaderBlocksItsStream). A stream's
-//     goroutine sends to its subscribers in turn, and waits for the first whose channel of 64
-//     events is full. Here the only subscriber is the encoder, which never waits.
-//   - Publish blocks while the stream's own channel is full (TestQuirkPublishWaitsWhileFull). Here
-//     only the goroutine of feed calls it, which does nothing else and holds no lock.
-//   - AutoReplay, on by default, keeps every event forever and replaces its id with its number
-//     (TestQuirkLogGrowsAndRenumbers). Here it is off.
-//   - An event without an id has an empty id line (TestQuirkEmptyIDIsWritten). It makes a browser
-//     forget its last id. Here every event that r3labs encodes has an id.
+//   - A full subscriber blocks its stream (TestQuirkFullReaderBlocksItsStream). The goroutine of a
+//     stream sends to its subscribers in turn, and blocks at the first whose channel of 64 events
+//     is full. Here, the only subscriber is the encoder, which never waits.
+//   - Publish blocks while the channel of the stream is full (TestQuirkPublishWaitsWhileFull).
+//     Here, only the goroutine of feed calls Publish. It does nothing else and holds no lock.
+//   - AutoReplay, which is on by default, keeps every event forever and replaces the id of the
+//     event with a number (TestQuirkLogGrowsAndRenumbers). Here, it is off.
+//   - An event without an id has an empty id line (TestQuirkEmptyIDIsWritten), which makes a
+//     browser forget its last id. Here, every event that r3labs encodes has an id.
 //   - Fields can be forged (TestQuirkFieldsCanBeForged). Data that begins with a colon becomes a
-//     comment, and a line break in data or a name begins a new field. Here data is JSON on one
-//     line, and names are checked.
-//   - An event without data ends the subscriber (TestQuirkEventWithoutDataEndsSubscriber). Here
-//     none is published.
-//   - One goroutine removes a subscriber, and callbacks on other goroutines count it, in any order.
-//     Here no callback counts anything.
-//   - Subscribers that are still there when their stream closes wait forever (the cleanup of
-//     TestQuirkEventWithoutDataEndsSubscriber avoids it). Here the encoders end before the streams.
+//     comment, and a line break in the data or in the name begins a new field. Here, data is JSON
+//     on one line, and names are checked.
+//   - An event without data ends the subscriber (TestQuirkEventWithoutDataEndsSubscriber). Here, no
+//     such event is published.
+//   - One goroutine removes a subscriber, but callbacks on other goroutines count it, in any order.
+//     Here, no callback counts subscribers.
+//   - Subscribers that still exist when their stream closes wait forever (the cleanup of
+//     TestQuirkEventWithoutDataEndsSubscriber avoids it). Here, the encoders end before the streams
+//     close.
 
 import (
 	"context"
@@ -35,14 +36,14 @@ import (
 )
 
 // encoders holds the streams of r3labs, each with its encoder. Their number does not depend on the
-// number of rooms: a stream of r3labs costs two goroutines and a channel of 1,024 events.
+// number of rooms, because a stream of r3labs costs two goroutines and a channel of 1,024 events.
 type encoders struct {
 	server *sse.Server
 	all    []*encoder
 	seed   maphash.Seed
 }
 
-// openEncoders opens n encoders. encoders.close ends them.
+// openEncoders opens n encoders. encoders.close stops them.
 func openEncoders(n int) encoders {
 	es := encoders{server: sse.New(), seed: maphash.MakeSeed()}
 	es.server.AutoReplay = false
@@ -52,7 +53,7 @@ func openEncoders(n int) encoders {
 	return es
 }
 
-// of returns the encoder for the Stream with this name.
+// of returns the encoder for the Stream with the given name.
 func (es *encoders) of(name string) *encoder {
 	return es.all[maphash.String(es.seed, name)%uint64(len(es.all))]
 }
@@ -64,7 +65,7 @@ func (es *encoders) close() {
 	es.server.Close()
 }
 
-// publication is an event that r3labs has yet to encode, with the frame for its text.
+// publication is an event that r3labs has not encoded yet, and the frame for its text.
 type publication struct {
 	frame *frame
 	event Event
@@ -72,18 +73,18 @@ type publication struct {
 }
 
 // destination is the Stream of an event. The encoder's goroutine calls fanOut with the encoded
-// frame; fanOut must not block.
+// frame, so fanOut must not block.
 type destination interface{ fanOut(*frame) }
 
-// encoding is a publication that r3labs encodes.
+// encoding is a publication that was passed to r3labs and is not encoded yet.
 type encoding struct {
 	frame *frame
-	size  int // of the event's text
+	size  int // size of the event's text
 	to    destination
 }
 
-// encoder is one stream of r3labs and its only subscriber. It is an [http.ResponseWriter]: for each
-// event, r3labs writes the text into it and then calls Flush.
+// encoder is one stream of r3labs and its only subscriber. It implements [http.ResponseWriter]: for
+// each event, r3labs writes the text to it and then calls Flush.
 type encoder struct {
 	id        string
 	server    *sse.Server
@@ -95,9 +96,9 @@ type encoder struct {
 
 	// Used only by the goroutine of ServeHTTP.
 	header     http.Header
-	subscribed chan struct{} // closed by the Flush before the first event
+	subscribed chan struct{} // closed by the first Flush, before any event
 	current    encoding
-	buffer     []byte // the text of current so far; nil between two events
+	buffer     []byte // text of current so far; nil between two events
 }
 
 func openEncoder(server *sse.Server, id string) *encoder {
@@ -128,7 +129,7 @@ func (e *encoder) add(p publication) {
 	}
 }
 
-// feed publishes the events to r3labs, in the order of add.
+// feed publishes the events to r3labs in the order in which they were added.
 func (e *encoder) feed() {
 	var publications []publication
 	for {
@@ -151,7 +152,7 @@ func (e *encoder) feed() {
 func (e *encoder) Header() http.Header { return e.header }
 func (e *encoder) WriteHeader(int)     {}
 
-// Write appends to the text of the current event. The frame keeps this buffer.
+// Write appends to the text of the current event. The frame of the event keeps the buffer.
 func (e *encoder) Write(text []byte) (int, error) {
 	if e.buffer == nil {
 		e.current = <-e.encodings
@@ -161,7 +162,8 @@ func (e *encoder) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// Flush ends the text of the current event.
+// Flush completes the current event. The first Flush, before any event, means that r3labs has
+// subscribed the encoder.
 func (e *encoder) Flush() {
 	if e.buffer == nil {
 		close(e.subscribed)

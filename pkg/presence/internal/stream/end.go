@@ -15,13 +15,14 @@ const (
 	Slow    End = "slow"    // the client is a slow consumer
 )
 
-// Goodbye returns the event with the reason why the server ends a connection.
+// Goodbye returns the event that the server sends before it ends a connection. It contains the
+// reason.
 func Goodbye(why End) Event {
 	return Event{Name: "goodbye", Data: []byte(`{"reason":"` + string(why) + `"}`)}
 }
 
-// endOf returns the reason for an error of a socket. The kernel reports a vanished client with one
-// of three errors.
+// endOf returns the reason for the end after a socket error. For a vanished client, the kernel
+// returns one of three errors.
 func endOf(err error) End {
 	for _, vanished := range []syscall.Errno{syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH} {
 		if errors.Is(err, vanished) {

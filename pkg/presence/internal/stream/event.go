@@ -2,34 +2,36 @@ package stream
 
 import "slices"
 
-// Event is one event of the event-stream format (WHATWG HTML, section 9.2). On the wire it is
+// Event is one event in the event-stream format (WHATWG HTML, section 9.2). On the wire it is
 //
 //	id: 5f1c0a9e4b-17
 //	data: 3
 //	event: user count
 //
-// and a blank line. ID, Name and Data must not contain a line break.
+// followed by a blank line. ID, Name and Data must not contain a line break.
 type Event struct {
-	ID   string // empty: no id line, and the client keeps its last id
+	ID   string // if empty, there is no id line, and the client keeps its last id
 	Name string
-	Data []byte // must not be empty: clients do not dispatch an event without data
+	Data []byte // must not be empty, because clients do not dispatch an event without data
 }
 
-// Kind decides how a backlog treats an event.
+// Kind determines how a backlog treats an event.
 type Kind int
 
 const (
-	// Every event of this kind is delivered.
+	// Every means that the event is always delivered.
 	Every Kind = iota
-	// Latest is delivered, unless a newer event of this kind replaces it in the backlog.
+	// Latest means that the event is delivered, unless a newer event of this kind replaces it in
+	// the backlog.
 	Latest
-	// Free is delivered, and does not count toward Config.MaxUnsent.
+	// Free means that the event is always delivered, and does not count toward Config.MaxUnsent.
 	Free
-	// Reserved is delivered, and then frees the slot that [Stream.Reserve] took for it.
+	// Reserved means that the event is always delivered, and then releases the slot that
+	// [Stream.Reserve] reserved for it.
 	Reserved
 )
 
-// eventSize is the size of an event's text without the values of its fields, in bytes.
+// eventSize is the length of an event's text without the values of its fields, in bytes.
 const eventSize = len("id: \ndata: \nevent: \n\n")
 
 // size returns the length of the event's text, or a little more.
@@ -37,7 +39,7 @@ func (e Event) size() int { return eventSize + len(e.ID) + len(e.Data) + len(e.N
 
 // Append appends the text of the event to b. The fields are in the order of r3labs/sse.
 func (e Event) Append(b []byte) []byte {
-	b = slices.Grow(b, e.size()) // once, to the exact size, because the result is often kept
+	b = slices.Grow(b, e.size()) // to the exact size, because the result is often kept
 	if e.ID != "" {
 		b = append(append(append(b, "id: "...), e.ID...), '\n')
 	}

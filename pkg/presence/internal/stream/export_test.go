@@ -2,7 +2,7 @@ package stream
 
 import "time"
 
-// The times of a Config that tests of package stream_test shorten.
+// These methods shorten the times of a Config for the tests of package stream_test.
 
 func (c Config) WithProgressTime(d time.Duration) Config { c.progressTime = d; return c }
 func (c Config) WithSlowTime(d time.Duration) Config     { c.slowTime = d; return c }

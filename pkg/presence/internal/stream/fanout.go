@@ -6,22 +6,23 @@ const (
 	// slice is the time after which a fan-out yields to the fan-outs of other rooms and to new
 	// requests. Writing one event to a socket takes about 5 µs.
 	slice = 500 * time.Microsecond
-	// maxSlice is the maximum time of a slice. A slice is as long as the goroutine waited for its
-	// turn, if that was longer than slice. The runtime's scheduler prefers new requests, so in a
-	// flood of them the goroutine waits 10 ms. Then 500 µs of each 10 ms would be too little: a
-	// fan-out to 15,000 sockets takes 100 ms.
+	// maxSlice is the maximum duration of a slice. If the goroutine waited longer than slice for
+	// its turn, the slice is as long as the wait, up to maxSlice. The runtime's scheduler prefers
+	// new requests, so the goroutine waits 10 ms for each turn in a flood of them. Working 500 µs
+	// in each 10 ms would be too little, because a fan-out to 15,000 sockets takes 100 ms.
 	maxSlice = 2 * time.Millisecond
-	// loopGroup is the number of sockets that a loop writes to between two clock readings.
+	// loopGroup is the number of sockets that a loop writes to between two readings of the clock.
 	loopGroup = 16
 )
 
-// fanOuts delivers the events of one goroutine's shares: one slice of each share in turn.
+// fanOuts delivers the events of all shares of one goroutine. The shares take turns, one slice
+// each.
 type fanOuts struct {
-	group  int           // connections between two clock readings; see deliver
+	group  int           // number of connections between two readings of the clock; see deliver
 	settle func()        // called after each group; may be nil
-	waited time.Duration // time that the goroutine waited for this round
+	waited time.Duration // how long the goroutine waited for this round
 	active []*share      // shares that have events to deliver
-	spare  *fanOut       // reused for the next share without one
+	spare  *fanOut       // reused for the next share without a fanOut
 	batch  *batch        // reused for the next fan-out
 	busy   time.Duration // total time of all slices
 }
@@ -51,8 +52,8 @@ func (f *fanOuts) queue(sh *share, frame *frame) {
 	}
 }
 
-// round continues the fan-outs, one slice each. It ends after the time of one slice, or when each
-// fan-out has had its slice.
+// round continues the fan-outs, one slice each. It returns when each fan-out has had its slice, or
+// after the time of one slice.
 func (f *fanOuts) round() {
 	start, sharing := time.Now(), len(f.active)
 	var unfinished []*share
@@ -66,7 +67,7 @@ func (f *fanOuts) round() {
 			unfinished = append(unfinished, sh)
 			continue
 		}
-		sh.now.pending.pop() // frees a large array, because the queue is empty
+		sh.now.pending.pop() // the queue is empty, so pop frees a large array
 		f.spare, sh.now = sh.now, nil
 	}
 	if n == sharing {
@@ -77,10 +78,10 @@ func (f *fanOuts) round() {
 	f.active = append(f.active, unfinished...)
 }
 
-// turn returns the maximum time of a slice in this round.
+// turn returns the maximum duration of a slice in this round.
 func (f *fanOuts) turn() time.Duration { return min(max(slice, f.waited), maxSlice) }
 
-// yield gives ready goroutines and new requests time to run.
+// yield lets ready goroutines and new requests run.
 func (f *fanOuts) yield(y *yielder) {
 	start := time.Now()
 	y.yield()
@@ -94,7 +95,7 @@ func (f *fanOuts) finish() {
 	}
 }
 
-// slice continues the fan-out of the share, or starts one.
+// slice continues or starts the fan-out of the share, for the time of one slice.
 func (f *fanOuts) slice(sh *share, sharing int) {
 	start, n := time.Now(), sh.now
 	if n.batch == nil {
@@ -125,26 +126,26 @@ func (f *fanOuts) slice(sh *share, sharing int) {
 	f.batch, n.batch, sh.delivered, n.queuedAt = n.batch, nil, 0, now
 }
 
-// deliver delivers the batch to the next group of connections. The group of a loop ends early, with
-// the connection whose batch reaches maxBatch bytes in total.
+// deliver delivers the batch to the next group of connections. A loop ends the group early, at the
+// connection where the batches reach maxBatch bytes in total.
 func (f *fanOuts) deliver(sh *share) {
 	b := sh.now.batch
 	for n, size := 0, 0; n < f.group && (size < maxBatch || f.settle != nil) && sh.delivered < len(sh.conns); n++ {
 		size += b.size
 		c := sh.conns[sh.delivered]
-		sh.delivered++ // before deliver, in which the connection may end
+		sh.delivered++ // before deliver, because the connection may end in it
 		c.deliver(b)
 	}
 }
 
 // measure sets the fan-out time of the share:
 //
-//	alone   time since the start of the fan-out, without the slices of any room
-//	spent   its own slices, each times the number of fan-outs that share the goroutine
+//	alone   time since the start of the fan-out, minus the slices of all rooms
+//	spent   time of its own slices, each multiplied by the number of active fan-outs
 //	took    min(alone + spent, time for which its events really waited)
 //
-// So the size of other rooms does not change the result, and the counts of many rooms together use
-// no more time than those of one room.
+// Therefore, the size of other rooms does not change the result, and the counts of many rooms
+// together use no more time than those of one room.
 func (f *fanOuts) measure(sh *share, now time.Time) {
 	n := sh.now
 	if !n.batch.timed {

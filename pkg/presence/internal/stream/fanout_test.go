@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// fakeReceiver is a connection of a share. It needs the time delay for each batch.
+// fakeReceiver is a connection whose deliver method takes the time delay.
 type fakeReceiver struct {
 	att   attachment
 	delay time.Duration
-	ends  bool // its connection ends with the next batch
+	ends  bool // the connection ends in the next call of deliver
 	got   []uint64
 	when  time.Time // time of the last batch
 }
@@ -33,7 +33,7 @@ func (m *fakeReceiver) deliver(b *batch) {
 	}
 }
 
-// events makes frames for shares that one goroutine serves.
+// events makes frames with consecutive publish numbers.
 type events struct{ published uint64 }
 
 func (e *events) next(k Kind) *frame {
@@ -44,8 +44,8 @@ func (e *events) next(k Kind) *frame {
 	return f
 }
 
-// Connections attach and detach between the slices of fan-outs, and within one. Each receives the
-// events from its attach to its end, once and in order.
+// Each connection receives the events from its attach to its end, once and in order. Connections
+// attach and detach between the slices of fan-outs, and during a slice.
 func TestFanOutsAgainstReference(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -75,7 +75,7 @@ func TestFanOutsAgainstReference(t *testing.T) {
 			case n < 60 && len(here) > 0 && len(p.active) > 0:
 				m := here[rnd.IntN(len(here))]
 				if len(m.att.undelivered()) > 0 && sh.now.pending.len() == 0 {
-					// It receives all events, and ends within the fan-out.
+					// The connection ends during the fan-out, and still receives all its events.
 					m.ends = true
 					here, gone = slices.DeleteFunc(here, func(o *fakeReceiver) bool { return o == m }), append(gone, m)
 					for m.att.share != nil {
@@ -111,8 +111,9 @@ func TestFanOutsAgainstReference(t *testing.T) {
 	})
 }
 
-// A room of ten shares its goroutine with a room of 1,000 whose fan-out is in progress. It waits
-// for one slice of that fan-out. Its fan-out time is its own time, once for each of the two rooms.
+// A room of 10 that shares its goroutine with a room of 1,000 waits for at most one slice of the
+// large room. Its fan-out time is its own time, multiplied by two because two rooms share the
+// goroutine.
 func TestSmallRoomNextToLargeRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const each = 10 * time.Microsecond
@@ -149,8 +150,8 @@ func TestSmallRoomNextToLargeRoom(t *testing.T) {
 	})
 }
 
-// Next to small rooms with many events, the fan-out time is at most the time that the events
-// waited.
+// The fan-out time of a large room is at most the time that its events waited, even if small rooms
+// next to it have many events.
 func TestFanOutTimeNextToSmallRooms(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := fanOuts{group: loopGroup}
@@ -178,7 +179,7 @@ func TestFanOutTimeNextToSmallRooms(t *testing.T) {
 	})
 }
 
-// A goroutine that waited long for its turn works as long as it waited, within limits.
+// A slice is as long as the goroutine waited for its turn, within limits.
 func TestSliceGrowsWithTheWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const each = 10 * time.Microsecond
@@ -202,9 +203,9 @@ func TestSliceGrowsWithTheWait(t *testing.T) {
 	})
 }
 
-// The fan-out time is the duration of the last fan-out with a count, or of the one in progress if
-// that is longer. The duration is from the first slice to the last, with the goroutine's other work
-// between them.
+// The fan-out time is the duration of the last fan-out with a count, or of the fan-out in progress
+// if that is longer. It is measured from the first slice to the last, and includes the goroutine's
+// other work between them.
 func TestFanOutTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const each = 100 * time.Microsecond

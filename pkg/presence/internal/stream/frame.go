@@ -2,25 +2,25 @@ package stream
 
 import "sync/atomic"
 
-// frame is an encoded event for the connections of its Stream. All connections share its bytes,
-// which never change.
+// frame is an encoded event. All connections of its Stream share its bytes, which never change.
 type frame struct {
 	kind   Kind
 	number uint64 // the publish number, within its Stream
 	chunk  []byte // the event as a chunk of an HTTP/1.1 body
-	head   int32  // length of the chunk's head, which precedes the event
+	head   int32  // length of the chunk head, which precedes the text of the event
 
-	holders atomic.Int32 // the encoder, and the goroutines that still deliver it
+	holders atomic.Int32 // the encoder, and the goroutines that still deliver the frame
 	done    func()       // called when the last holder releases it; may be nil
 }
 
-// fill makes the frame's bytes of a chunk buffer that holds the event.
+// fill sets the bytes of the frame. It uses the memory of buffer, a chunk buffer that holds the
+// event.
 func (f *frame) fill(buffer []byte) {
 	chunk, head := finishChunk(buffer)
 	f.chunk, f.head = chunk, int32(head)
 }
 
-// bytes returns the event, as a chunk if chunked is set.
+// bytes returns the text of the event, as a chunk if chunked is set.
 func (f *frame) bytes(chunked bool) []byte {
 	if chunked {
 		return f.chunk
@@ -28,7 +28,7 @@ func (f *frame) bytes(chunked bool) []byte {
 	return f.chunk[f.head : len(f.chunk)-len(chunkEnd)]
 }
 
-// len returns the length of the event in bytes.
+// len returns the length of the event's text in bytes.
 func (f *frame) len() int { return len(f.chunk) - int(f.head) - len(chunkEnd) }
 
 // unsent returns the number of bytes that count toward Config.MaxUnsent.
@@ -49,8 +49,8 @@ func (f *frame) release() {
 	}
 }
 
-// ping is sent to each connection once per heartbeat. It is an event, because browsers do not pass
-// comments to scripts.
+// ping is sent to each connection once per heartbeat. It is an event and not a comment, because
+// browsers do not pass comments to scripts.
 var ping = func() *frame {
 	e := Event{Name: "ping", Data: []byte("{}")}
 	f := new(frame)

@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// headers are the header fields of a stream. Those after Content-Type ask proxies to forward every
-// event at once and unchanged. docs/proxies.md lists the headers that each proxy obeys.
+// headers are the header fields of a stream. The fields after Content-Type ask proxies to forward
+// every event immediately and unchanged. docs/proxies.md lists the headers that each proxy obeys.
 //
-// Content-Encoding: identity is against the advice of RFC 9110, section 8.4.1. It is needed because
-// Caddy before 2.6.3 (Debian 12) and Varnish ignore no-transform. They gzip a response without
+// RFC 9110, section 8.4.1 advises against Content-Encoding: identity. It is needed because Caddy
+// before 2.6.3 (Debian 12) and Varnish ignore no-transform. They gzip a response without
 // Content-Encoding, and never flush the encoder. The field must not depend on the request's
-// Accept-Encoding, because many configurations remove that.
+// Accept-Encoding, because many configurations remove that header.
 var headers = []struct{ name, value string }{
 	{"Content-Type", "text/event-stream"},
 	{"Cache-Control", "no-store, no-transform"},
@@ -21,7 +21,7 @@ var headers = []struct{ name, value string }{
 	{"X-Accel-Buffering", "no"},
 }
 
-// fixedHeaders are the header fields that this package sets. A host's middleware cannot set them.
+// fixedHeaders are the header fields that the embedding program's middleware cannot override.
 var fixedHeaders = func() map[string]bool {
 	fixed := map[string]bool{"Content-Length": true, "Transfer-Encoding": true, "Connection": true}
 	for _, field := range headers {
@@ -34,7 +34,7 @@ var fixedHeaders = func() map[string]bool {
 // includes the headers that the middleware has set.
 func responseHead(r *http.Request, middleware http.Header, chunked bool) []byte {
 	var head bytes.Buffer
-	head.Grow(640) // once: a usual head needs half, and a joiner's first events follow
+	head.Grow(640) // a typical head needs half; the first events of a joiner use the rest
 	if chunked {
 		head.WriteString("HTTP/1.1 200 OK\r\n") // the highest version that this package supports
 	} else {
@@ -64,20 +64,21 @@ func writeField(b *bytes.Buffer, name, value string) {
 	b.WriteString("\r\n")
 }
 
-// announcesEnd reports whether the response has Connection: close. Two facts are in conflict:
+// announcesEnd reports whether the response has the header Connection: close. Two requirements
+// conflict:
 //
-//   - RFC 9112 section 9.6 asks for it, because the connection ends with the stream. Without it a
-//     proxy with a connection pool would reuse the connection: nginx answered 75 of 4,000 requests
-//     with 502.
-//   - After it, Node's fetch treats a reset as the end of the stream, chunked or not.
+//   - RFC 9112 section 9.6 asks for the header, because the connection ends with the stream.
+//     Without it, a proxy with a connection pool would reuse the connection: nginx responded with
+//     502 to 75 of 4,000 requests.
+//   - With the header, Node's fetch treats a reset as the end of the stream, chunked or not.
 //
-// So the result depends on the request:
+// Therefore, the result depends on the request:
 //
-//	Connection   header of a proxy   Connection: close in the response
-//	close        any                 no
-//	keep-alive   no                  no, as browsers and Node send this
-//	keep-alive   yes                 yes
-//	other        any                 yes
+//	Connection   proxy header   Connection: close in the response
+//	close        any            no
+//	keep-alive   no             no, because browsers and Node send this
+//	keep-alive   yes            yes
+//	other        any            yes
 func announcesEnd(r *http.Request) bool {
 	if r.Close {
 		return false

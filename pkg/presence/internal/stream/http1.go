@@ -12,33 +12,34 @@ import (
 	"example.com/presence/pkg/presence/internal/socket"
 )
 
-// maxTrailing is the number of bytes that a client may send after its request. This package reads
-// and discards them, because the end of the connection is visible only behind them.
+// maxTrailing is the maximum number of bytes that a client may send after its request. This package
+// reads and discards these bytes, because the end of the connection is visible only after them.
 const maxTrailing = 16 << 10
 
-// http1 is a hijacked HTTP/1 connection and the response on it, which this package writes. net/http
-// would hide two kinds of end. After one byte behind the request it does not notice a half-closed
-// connection, and it drops the error of a broken connection.
+// http1 is a hijacked HTTP/1 connection. This package writes the response on it, because net/http
+// would hide two ways in which the connection ends. It does not notice a half-closed connection if
+// a byte follows the request, and it drops the error of a broken connection.
 type http1 struct {
 	conn     net.Conn
-	head     []byte // of the response, until it is written
+	head     []byte // status line and headers, until they are written
 	chunked  bool
-	trailing int           // bytes received after the request
-	buffer   *bufio.Writer // between Write and Flush
+	trailing int           // number of bytes received after the request
+	buffer   *bufio.Writer // nil except between Write and Flush
 	released func()        // called when the socket is closed; may be nil
-	ender    *socket.Ender // closes it
+	ender    *socket.Ender // closes the connection
 }
 
-// Detacher is a connection of a listener that counts its connections. Detach removes it from the
-// count. It returns the connection below, and a function to call when that is closed; the function
-// may be nil. A type that wraps a Detacher, such as [crypto/tls.Conn], still uses it after Detach.
+// Detacher is a connection of a listener that counts its connections. Detach removes the connection
+// from the count. It returns the connection below, and a function to call when that connection is
+// closed. The function may be nil. A type that wraps a Detacher, such as [crypto/tls.Conn], still
+// uses it after Detach.
 type Detacher interface {
 	Detach() (below net.Conn, released func())
 }
 
 // hijack takes over the connection of the request from net/http. The body of the response is
-// chunked, so that a client can distinguish its end from a broken connection. HTTP/1.0 has no
-// chunks: its body ends with the connection.
+// chunked, so that a client can distinguish the end of the body from a broken connection. HTTP/1.0
+// has no chunks, so its body ends with the connection.
 func hijack(w http.ResponseWriter, r *http.Request, ender *socket.Ender) (*http1, error) {
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -68,7 +69,7 @@ func (h *http1) Write(b []byte) (int, error) {
 		h.buffer = buffers.Get().(*bufio.Writer)
 		h.buffer.Reset(h.conn)
 	}
-	h.buffer.Write(h.head) // the last write returns an error of this one
+	h.buffer.Write(h.head) // if this fails, the next write returns the error
 	h.head = nil
 	if !h.chunked {
 		return h.buffer.Write(b)
@@ -76,7 +77,7 @@ func (h *http1) Write(b []byte) (int, error) {
 	return len(b), writeChunk(h.buffer, b)
 }
 
-// Flush writes the buffer to the socket.
+// Flush writes the buffer to the connection.
 func (h *http1) Flush() error {
 	if h.buffer == nil {
 		return nil
@@ -105,17 +106,17 @@ func (h *http1) waitForEnd() error {
 	}
 }
 
-// close closes the connection. If the body is complete, the client receives its end, and the
-// close_notify of TLS if that takes no longer than within. If it is not, the connection of a
-// vanished or slow client is reset. In all other cases queued data is delivered.
+// close closes the connection. If complete is set, the client receives the end of the body, and the
+// close_notify of TLS if that takes no longer than within. If complete is not set and the client
+// has vanished or is slow, the connection is reset. In all other cases, queued data is delivered.
 func (h *http1) close(complete bool, why End, within time.Duration) {
 	below := h.below()
 	end := layers{socket.Of(below), below, h.conn}
 	if complete {
 		if h.chunked {
-			io.WriteString(h.conn, lastChunk) // uses the deadline of the goodbye
+			io.WriteString(h.conn, lastChunk) // the deadline of the goodbye applies
 		}
-		late := time.AfterFunc(within, func() { socket.Reset(end) }) // crypto/tls would wait 5 s
+		late := time.AfterFunc(within, func() { socket.Reset(end) }) // not the 5 s of crypto/tls
 		if half, ok := h.conn.(interface{ CloseWrite() error }); ok {
 			half.CloseWrite()
 		}
@@ -132,7 +133,7 @@ func (h *http1) close(complete bool, why End, within time.Duration) {
 	}
 }
 
-// liveness returns the kernel's figures for the socket; zero if there is none.
+// liveness returns the kernel's TCP statistics for the socket, or zero if there is no socket.
 func (h *http1) liveness() (p socket.Liveness) {
 	if s := socket.Of(h.below()); s != nil {
 		s.Control(func(fd uintptr) { p = socket.ReadLiveness(fd) })
@@ -148,8 +149,8 @@ func (h *http1) below() net.Conn {
 	return h.conn
 }
 
-// layers is a [socket.Socket] that closes a connection with its layers: the socket, if it has one,
-// the connection below TLS, and the one on top.
+// layers is a [socket.Socket] that closes all layers of a connection: the socket (if there is one),
+// the connection below TLS, and the connection on top.
 type layers struct {
 	socket.Socket
 	below, top net.Conn
@@ -162,8 +163,8 @@ func (l layers) Control(f func(fd uintptr)) error {
 	return l.Socket.Control(f)
 }
 
-// Close closes the lowest layer first. Otherwise crypto/tls would try for 5 s to write close_notify
-// to a client that reads nothing.
+// Close closes the lowest layer first. Otherwise, crypto/tls would try for 5 s to write
+// close_notify to a client that reads nothing.
 func (l layers) Close() error {
 	err := l.below.Close()
 	if l.top != l.below {

@@ -13,7 +13,8 @@ import (
 	"example.com/presence/pkg/presence/internal/stream"
 )
 
-// raw opens a stream with exactly this request. Its connection returns the raw response.
+// raw opens a stream with exactly the given request. It returns the TCP connection, from which the
+// raw response can be read.
 func (g *rig) raw(request string) (*net.TCPConn, *stream.Conn) {
 	g.t.Helper()
 	return g.rawBy(net.Dialer{}, request)
@@ -63,8 +64,8 @@ func TestAnswer(t *testing.T) {
 		"keep-alive":         {with("Connection: keep-alive"), fmt.Sprintf(head, "HTTP/1.1", delimited) + chunked},
 		"Squid's pool":       {with("Connection: keep-alive\r\nVia: 1.1 x (squid)"), fmt.Sprintf(head, "HTTP/1.1", delimited+ends) + chunked},
 		"Apache's pool":      {with("Connection: Keep-Alive\r\nX-Forwarded-For: ::1"), fmt.Sprintf(head, "HTTP/1.1", delimited+ends) + chunked},
-		"another pool":       {with("Connection: keep-alive\r\nForwarded: for=x"), fmt.Sprintf(head, "HTTP/1.1", delimited+ends) + chunked},
-		"old and persistent": {"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", fmt.Sprintf(head, "HTTP/1.0", ends) + strings.Join(events, "")},
+		"Forwarded header":   {with("Connection: keep-alive\r\nForwarded: for=x"), fmt.Sprintf(head, "HTTP/1.1", delimited+ends) + chunked},
+		"1.0 and keep-alive": {"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", fmt.Sprintf(head, "HTTP/1.0", ends) + strings.Join(events, "")},
 	} {
 		eachHTTP1(t, stream.Config{}, func(t *testing.T, g *rig) {
 			g.header = http.Header{
@@ -89,7 +90,8 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
-// Clients of HTTP/1.0 and HTTP/1.1 in one room receive the same events, even many at a time.
+// HTTP/1.0 and HTTP/1.1 clients in one room receive the same events, even if many are published
+// together.
 func TestMixedHTTPVersions(t *testing.T) {
 	eachHTTP1(t, stream.Config{}, func(t *testing.T, g *rig) {
 		const events = 2000
@@ -116,7 +118,8 @@ func TestMixedHTTPVersions(t *testing.T) {
 	})
 }
 
-// Bytes that a client sends after its request are discarded, up to a limit.
+// The server discards up to 16 KiB that a client sends after its request. It disconnects a client
+// that sends more.
 func TestTrailingBytes(t *testing.T) {
 	eachHTTP1(t, stream.Config{}, func(t *testing.T, g *rig) {
 		const limit = 16 << 10
@@ -140,7 +143,8 @@ func TestTrailingBytes(t *testing.T) {
 	})
 }
 
-// A connection that is half-closed, closed or reset ends, even behind trailing bytes.
+// The server detects that a connection is half-closed, closed or reset, even if the client sent
+// bytes after its request.
 func TestPromise5HalfClosed(t *testing.T) {
 	for _, trailing := range []string{"", "x", "GET / HTTP/1.1\r\nHost: presence.example\r\n\r\n"} {
 		for _, closed := range []func(*net.TCPConn) error{

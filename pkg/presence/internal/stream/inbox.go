@@ -4,7 +4,7 @@ import "sync"
 
 // inbox is an ordered queue of work for one goroutine. Adding an item does not block.
 type inbox[T any] struct {
-	wake chan struct{} // signalled when there are items; the goroutine waits for this
+	wake chan struct{} // signalled when there are items; the goroutine waits for it
 
 	mu     sync.Mutex // guards items and closed
 	items  []T
@@ -13,7 +13,7 @@ type inbox[T any] struct {
 
 func newInbox[T any]() *inbox[T] { return &inbox[T]{wake: make(chan struct{}, 1)} }
 
-// add appends an item and wakes the goroutine. After close it adds nothing and reports false.
+// add appends an item and wakes the goroutine. After close, it adds nothing and returns false.
 func (b *inbox[T]) add(item T) bool {
 	added := b.put(item)
 	if added {
@@ -22,7 +22,8 @@ func (b *inbox[T]) add(item T) bool {
 	return added
 }
 
-// put is add without waking the goroutine, which handles the item when something else wakes it.
+// put is like add, but does not wake the goroutine. The goroutine handles the item when something
+// else wakes it.
 func (b *inbox[T]) put(item T) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -32,9 +33,10 @@ func (b *inbox[T]) put(item T) bool {
 	return !b.closed
 }
 
-// take returns the items added since the last call. It reuses last, the result of the last call.
+// take returns the items added since the last call. The caller passes the result of that call as
+// last, so that take can reuse its memory.
 func (b *inbox[T]) take(last []T) []T {
-	clear(last) // or the old items would stay in memory
+	clear(last) // otherwise, the old items would stay in memory
 	if cap(last) > 1024 {
 		last = nil
 	}
@@ -45,7 +47,7 @@ func (b *inbox[T]) take(last []T) []T {
 	return items
 }
 
-// close makes later calls of add fail.
+// close makes later calls of add and put fail.
 func (b *inbox[T]) close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// checker checks the clients of writers, once per part of a heartbeat. A loop checks its own
+// checker checks the clients of all writers, once per part of a heartbeat. A loop checks its own
 // clients.
 type checker struct {
 	mu    sync.Mutex // guards conns
@@ -29,7 +29,7 @@ func (l *checker) remove(c client) {
 	delete(l.conns, c)
 }
 
-// run checks the clients until stop is closed.
+// run checks the clients periodically, until stop is closed.
 func (l *checker) run(heartbeat time.Duration, stop <-chan struct{}) {
 	ticks := time.NewTicker(heartbeat / heartbeatParts)
 	defer ticks.Stop()

@@ -14,15 +14,15 @@ import (
 	"example.com/presence/pkg/presence/internal/socket"
 )
 
-// deadlineInterval is the time between two checks of the deadlines of blocked clients.
+// deadlineInterval is the interval at which the loop checks the deadlines of blocked clients.
 const deadlineInterval = 100 * time.Millisecond
 
-// loop writes to a part of the process's direct connections, and detects their ends with its own
-// epoll instance. There is one loop per core. A loop has two goroutines, run and poll, for any
-// number of connections and rooms. Other goroutines send it tasks through its inbox.
+// loop writes to some of the process's direct connections, and uses its own epoll instance to
+// detect when they end. There is one loop per core. A loop has two goroutines, run and poll, for
+// any number of connections and rooms. Other goroutines send tasks to the loop through its inbox.
 //
-// run works in turns. A turn starts when the inbox or epoll signals, and at each part of a
-// heartbeat. Deadlines to check and unfinished work of the last turn start one, too. It has these
+// run works in turns. A turn starts when the inbox or epoll signals, at each part of a heartbeat,
+// when deadlines must be checked, or when the last turn left unfinished work. A turn has these
 // steps:
 //
 //  1. handle epoll events, for at most a slice: clients that close, sockets with free space
@@ -32,8 +32,8 @@ const deadlineInterval = 100 * time.Millisecond
 //  5. continue the fan-outs of its rooms, for a slice
 //  6. check the deadlines of blocked clients, once per deadlineInterval
 //
-// Events that are published during a fan-out gather for the room's next fan-out, which writes all
-// of them to each socket at once.
+// Events that are published during a fan-out are queued for the room's next fan-out, which writes
+// all of them to each socket in one write.
 type loop struct {
 	*resources
 	inbox    *inbox[task]
@@ -47,25 +47,25 @@ type loop struct {
 
 	// Used only by run's goroutine.
 	epfd      int
-	time      time.Duration // start of the turn, see resources.now
-	conns     []*direct     // an epoll event holds an index into it
-	free      []int32       // indexes without a connection
+	time      time.Duration // start of the turn, as a time of resources.now
+	conns     []*direct     // an epoll event contains an index into conns
+	free      []int32       // unused indexes of conns
 	fanOuts   fanOuts
-	unflushed []*direct // joiners and ending connections, to flush
+	unflushed []*direct // joiners and ending connections whose backlogs must be flushed
 	blocked   map[*direct]bool
-	part      int // the next part of the heartbeat
+	part      int // next part of the heartbeat
 	events    []unix.EpollEvent
 	pieces    [][]byte
 	scratch   []byte
 }
 
-// openLoop starts a loop. loop.close ends it.
+// openLoop starts a loop. loop.close stops it.
 func openLoop(r *resources) (*loop, error) {
 	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
-	if err := unix.SetNonblock(epfd, true); err != nil { // or the runtime would not poll it
+	if err := unix.SetNonblock(epfd, true); err != nil { // otherwise, the runtime would not poll it
 		unix.Close(epfd)
 		return nil, os.NewSyscallError("fcntl", err)
 	}
@@ -91,7 +91,7 @@ func openLoop(r *resources) (*loop, error) {
 	return l, nil
 }
 
-// close ends the loop. All its connections must have ended.
+// close stops the loop. All its connections must have ended.
 func (l *loop) close() {
 	l.inbox.close()
 	l.stop()
@@ -101,15 +101,15 @@ func (l *loop) close() {
 	l.yielder.close()
 }
 
-// do makes run call f, after all earlier tasks. It reports false after close.
+// do makes run call f after all earlier tasks. It returns false after close.
 func (l *loop) do(f func()) bool { return l.inbox.add(task{do: f}) }
 
-// put is do without waking the loop: f runs in the next turn. Only the last step of a join wakes
-// the loop, because a turn for each step would cost more than the step.
+// put is like do, but does not wake the loop: f runs in the next turn. Only the last step of a join
+// wakes the loop, because a turn for each step would cost more than the step.
 func (l *loop) put(f func()) bool { return l.inbox.put(task{do: f}) }
 
-// poll signals ready when epoll has events. Then the descriptor of the epoll instance is readable.
-// The runtime waits for that as for any other descriptor, without a thread.
+// poll signals ready when epoll has events. The descriptor of the epoll instance is then readable.
+// The runtime waits for this as for any other descriptor, without a thread.
 func (l *loop) poll(raw syscall.RawConn) {
 	raw.Read(func(uintptr) (done bool) {
 		signal(l.ready)
@@ -127,7 +127,7 @@ func (l *loop) run() {
 	more := false // epoll may have more events
 	for last := false; !last; {
 		tick := false
-		if more || len(l.unflushed) > 0 || len(l.fanOuts.active) > 0 { // another turn at once
+		if more || len(l.unflushed) > 0 || len(l.fanOuts.active) > 0 { // start another turn
 			l.fanOuts.yield(l.yielder)
 			signal(l.inbox.wake)
 		}
@@ -177,8 +177,8 @@ func (l *loop) add(c *direct) {
 	}
 }
 
-// register makes epoll report when the client closes the connection or sends something. It also
-// reports the events in more. All are edge-triggered.
+// register makes epoll report when the client closes the connection or sends data. It also reports
+// the additional events in more. All events are edge-triggered.
 func (l *loop) register(c *direct, op int, more uint32) error {
 	return unix.EpollCtl(l.epfd, op, int(c.fd), &unix.EpollEvent{
 		Events: unix.EPOLLIN | unix.EPOLLET | more, Fd: c.index,
@@ -215,7 +215,7 @@ func (l *loop) send(c *direct, events [][]byte, sent func()) {
 	l.unflushed = append(l.unflushed, c)
 }
 
-// end ends the connection after a goodbye, behind the events that were published before.
+// end ends the connection with a goodbye, after the events that were published before the call.
 func (l *loop) end(c *direct, why End) {
 	if c.fd < 0 || c.ending != "" {
 		return
@@ -226,8 +226,8 @@ func (l *loop) end(c *direct, why End) {
 	l.goodbye(c, why, l.config.goodbyeTime)
 }
 
-// goodbye adds a goodbye to the backlog. flushAll writes it, because many connections may end at
-// once.
+// goodbye adds a goodbye to the backlog. flushAll writes it later, because many connections may end
+// at the same time.
 func (l *loop) goodbye(c *direct, why End, within time.Duration) {
 	c.att.detach()
 	c.ending = why
@@ -266,7 +266,7 @@ func (l *loop) deliver(c *direct, batch *batch) {
 	}
 }
 
-// backlog returns the backlog of the connection, and makes one if there is none.
+// backlog returns the backlog of the connection. If there is none, it makes one.
 func (l *loop) backlog(c *direct) *backlog {
 	if c.backlog == nil {
 		c.backlog = &backlog{chunked: c.chunked}
@@ -298,7 +298,7 @@ func (l *loop) flush(c *direct) {
 	}
 }
 
-// block records that the socket is full. Epoll reports when it has free space.
+// block records that the socket is full. Epoll reports when the socket has free space.
 func (l *loop) block(c *direct) {
 	b := c.backlog
 	b.full = true
@@ -312,8 +312,8 @@ func (l *loop) block(c *direct) {
 	}
 }
 
-// handleEvents handles epoll events for a slice, and reports whether there may be more. One event
-// may take 100 µs, when a client resumes reading large messages.
+// handleEvents handles epoll events for at most a slice, and reports whether there may be more
+// events. A single event may take 100 µs, if a client resumes reading large messages.
 func (l *loop) handleEvents() (more bool) {
 	for start := time.Now(); time.Since(start) < slice; {
 		n, err := unix.EpollWait(l.epfd, l.events, 0)
@@ -327,8 +327,8 @@ func (l *loop) handleEvents() (more bool) {
 	return true
 }
 
-// handleEvent handles one epoll event. The event is a hint: its index may belong to another
-// connection by now.
+// handleEvent handles one epoll event. The event is only a hint, because its index may belong to
+// another connection now.
 func (l *loop) handleEvent(e unix.EpollEvent) {
 	c := l.conns[e.Fd]
 	if c == nil {
@@ -343,7 +343,7 @@ func (l *loop) handleEvent(e unix.EpollEvent) {
 	}
 }
 
-// flushAll flushes joiners and ending connections, for a slice.
+// flushAll flushes the backlogs of joiners and ending connections, for at most a slice.
 func (l *loop) flushAll() {
 	n := 0
 	for start := time.Now(); n < len(l.unflushed) && time.Since(start) < slice; n++ {
@@ -357,8 +357,9 @@ func (l *loop) flushAll() {
 	}
 }
 
-// read discards the bytes that the client sends after its request, to detect the end behind them.
-// The limit is maxTrailing.
+// read discards the bytes that the client sends after its request, because the end of the
+// connection is visible only after them. It disconnects a client that sends more than maxTrailing
+// bytes.
 func (l *loop) read(c *direct) {
 	for {
 		n, err := unix.Read(int(c.fd), l.scratch)
@@ -381,8 +382,8 @@ func (l *loop) read(c *direct) {
 	}
 }
 
-// checkDeadlines evicts the clients whose deadline has passed. It flushes first, because the loop
-// may have been late instead of the client.
+// checkDeadlines evicts the clients whose deadline has passed. It flushes their backlogs first,
+// because the loop may have been late instead of the client.
 func (l *loop) checkDeadlines() {
 	for c := range l.blocked {
 		if !c.pace.late(l.time) {
@@ -404,11 +405,11 @@ func (l *loop) checkDeadlines() {
 	}
 }
 
-// heartbeat handles one part of a heartbeat. Each connection has its part, by its index:
+// heartbeat handles one part of a heartbeat. The index of a connection determines its part:
 //
 //	parts since its part   connection                                    action
 //	0                      all                                           ping, observe
-//	≥ answerParts          with data to acknowledge, such as that ping   observe
+//	≥ answerParts          with data to acknowledge, such as the ping    observe
 //	any                    with a full socket                            observe
 func (l *loop) heartbeat() {
 	for i, c := range l.conns {
@@ -426,8 +427,8 @@ func (l *loop) heartbeat() {
 	l.part = (l.part + 1) % heartbeatParts
 }
 
-// ping sends a ping, and observes the client. A connection with a backlog needs no ping. One that
-// is not attached yet must receive its sync first.
+// ping sends a ping and observes the client. A connection with a backlog needs no ping. A
+// connection that is not attached yet must receive its sync first.
 func (l *loop) ping(c *direct) {
 	if c.backlog == nil && c.att.share != nil {
 		b := ping.bytes(c.chunked)
@@ -443,7 +444,8 @@ func (l *loop) ping(c *direct) {
 	l.observe(c, c.liveness())
 }
 
-// observe evicts the client if it has vanished or acknowledges nothing. It reports whether it did.
+// observe evicts the client if it has vanished or acknowledges nothing. It reports whether it
+// evicted the client.
 func (l *loop) observe(c *direct, liveness socket.Liveness) (evicted bool) {
 	why := c.pace.observe(&l.config, l.time, liveness, c.load())
 	if why != "" {
@@ -452,9 +454,9 @@ func (l *loop) observe(c *direct, liveness socket.Liveness) (evicted bool) {
 	return why != ""
 }
 
-// evict ends the connection of a client that is too slow. The client may still read the rest of an
-// event that it has begun, and a goodbye. A replay is cut off, because it may be long. A vanished
-// client receives neither.
+// evict ends the connection of a client that is too slow. The client may still read the rest of the
+// current event, and a goodbye. A replay is cut off, because it may be long. A vanished client
+// receives neither.
 func (l *loop) evict(c *direct, why End) {
 	if why == Timeout || c.load().private {
 		l.finish(c, why)
@@ -473,7 +475,8 @@ func (l *loop) finish(c *direct, why End) {
 	if c.ending == "" {
 		c.ending = why
 	}
-	if c.ending == Timeout || c.ending == Slow && c.backlog != nil { // the goodbye is unread, too
+	// A slow client with a backlog has not read its goodbye either.
+	if c.ending == Timeout || c.ending == Slow && c.backlog != nil {
 		socket.Reset(descriptor(c.fd))
 	} else {
 		l.ender.End(descriptor(c.fd))

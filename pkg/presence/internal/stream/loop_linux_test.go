@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// openMany opens clients in one room. The cleanup of the test closes the streams. By then each
-// client must be closed, or its connection must have been asked to end.
+// openMany connects clients to one room. Before the test's cleanup closes the streams, the test
+// must close each client or end its connection.
 func openMany(t *testing.T, clients int) (streams *Streams, shared *Stream, conns []*Conn, bodies []io.Closer, open *sync.WaitGroup) {
 	t.Helper()
 	streams, open = Open(Config{}), new(sync.WaitGroup)
@@ -38,12 +38,12 @@ func openMany(t *testing.T, clients int) (streams *Streams, shared *Stream, conn
 		}
 		t.Cleanup(func() { response.Body.Close() })
 		bodies = append(bodies, response.Body)
-		conns = append(conns, <-attached) // the response may arrive earlier
+		conns = append(conns, <-attached) // the response may arrive before the attach
 	}
 	return streams, shared, conns, bodies, open
 }
 
-// A loop that ends many connections continues with other work after a slice.
+// A loop that ends many connections handles other tasks after each slice.
 func TestManyEndsAreDivided(t *testing.T) {
 	const clients = 1000
 	streams, _, conns, _, open := openMany(t, clients)
@@ -73,7 +73,7 @@ func TestManyEndsAreDivided(t *testing.T) {
 	}
 }
 
-// The loops keep nothing of ended connections, and nothing of the events of a quiet room.
+// A loop keeps no reference to ended connections, or to the events of an idle room.
 func TestLoopsKeepNothingOfEndedConnections(t *testing.T) {
 	const clients, events = 20, 500
 	streams, shared, _, bodies, open := openMany(t, clients)
@@ -91,7 +91,7 @@ func TestLoopsKeepNothingOfEndedConnections(t *testing.T) {
 	open.Wait()
 	for _, sh := range shares {
 		l := streams.loops[slices.IndexFunc(streams.loops, func(l *loop) bool { return l.inbox == sh.inbox })]
-		for busy := true; busy; { // the next turns deliver earlier events
+		for busy := true; busy; { // until the loop has delivered earlier events
 			inTurn(l, func() { busy = len(l.fanOuts.active) > 0 })
 		}
 		inTurn(l, func() {
@@ -113,7 +113,8 @@ func TestLoopsKeepNothingOfEndedConnections(t *testing.T) {
 	}
 }
 
-// inTurn calls f in a turn of the loop, a later one than the call before.
+// inTurn calls f in a turn of the loop and waits for it. Each call runs in a later turn than the
+// call before.
 func inTurn(l *loop, f func()) {
 	done := make(chan struct{})
 	l.do(func() { defer close(done); f() })

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// loops holds the loops of a process. If it is empty, each connection has a goroutine.
+// loops holds the loops of a process. If it is empty, each connection has its own goroutine.
 type loops []*loop
 
 // openLoops opens n loops, or fewer if the process reaches its open-file limit.
@@ -29,13 +29,13 @@ func (ls loops) close() {
 }
 
 // duplicating is held while a descriptor is duplicated. The kernel needs milliseconds to enlarge
-// the table of descriptors. Each goroutine that waits for the kernel would cost a thread, and Go
-// keeps threads forever. Without the lock a storm of 15,000 joins, 200 at a time, left 130 threads.
+// the descriptor table. Without the lock, each goroutine that waits for the kernel would cost a
+// thread, and Go never frees threads: a burst of 15,000 joins, 200 at a time, left 130 threads.
 var duplicating sync.Mutex
 
-// direct returns a sink for a plain TCP connection. It returns a nil sink for any other, because a
-// type that wraps a connection may not allow direct use of its descriptor. It returns [ErrFull] if
-// no descriptor is left.
+// direct returns a sink for a plain TCP connection. For any other connection, it returns a nil
+// sink, because a type that wraps a connection may not allow direct use of its descriptor. It
+// returns [ErrFull] if the process is at its open-file limit.
 func (ls loops) direct(h *http1) (sink, error) {
 	tcp, ok := h.conn.(*net.TCPConn)
 	if !ok || len(ls) == 0 {
@@ -48,7 +48,8 @@ func (ls loops) direct(h *http1) (sink, error) {
 	fd := -1
 	var failed error
 	err = raw.Control(func(original uintptr) {
-		// For a moment there are two descriptors, because package net never releases its own.
+		// Duplicate the descriptor, because package net never releases its own. For a moment, the
+		// connection has two descriptors.
 		duplicating.Lock()
 		defer duplicating.Unlock()
 		fd, failed = unix.FcntlInt(original, unix.F_DUPFD_CLOEXEC, 0)
@@ -61,6 +62,6 @@ func (ls loops) direct(h *http1) (sink, error) {
 	}
 	smallest := slices.MinFunc(ls, func(a, b *loop) int { return cmp.Compare(a.size.Load(), b.size.Load()) })
 	c := newDirect(smallest, fd, h)
-	h.conn.Close() // the first of the two descriptors
+	h.conn.Close() // closes the original descriptor
 	return c, nil
 }

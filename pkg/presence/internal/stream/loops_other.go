@@ -2,7 +2,7 @@
 
 package stream
 
-// loops is empty on this system, which has no epoll: each connection has a goroutine.
+// loops is empty on this system, which has no epoll. Each connection has its own goroutine instead.
 type loops struct{}
 
 func openLoops(int, *resources) loops { return loops{} }

@@ -7,75 +7,78 @@ import (
 )
 
 const (
-	// heartbeatParts is the number of parts of a heartbeat. The pings are spread over them.
+	// heartbeatParts is the number of parts of a heartbeat interval. The pings of all connections
+	// are spread over these parts.
 	heartbeatParts = 16
-	// answerParts is the number of parts in which a client must acknowledge a ping. Together with
-	// the heartbeat before the ping this is less than two heartbeats. The remaining parts are for
-	// the observations that follow.
+	// answerParts is the number of parts within which a client must acknowledge a ping. Together
+	// with the heartbeat before the ping, this is less than two heartbeats. The remaining parts are
+	// for the observations that follow.
 	answerParts = 12
-	// maxAckDelay is the longest time for which a client may delay an acknowledgement intentionally
-	// (RFC 9293 section 3.8.6.3).
+	// maxAckDelay is the longest time that a client may intentionally delay an acknowledgement (RFC
+	// 9293 section 3.8.6.3).
 	maxAckDelay = 500 * time.Millisecond
 
-	// maxBacklog times MaxUnsent is the hard limit of the shared events in a backlog. It applies
-	// even to a client that reads all the time. All connections share the memory of these events.
+	// maxBacklog times MaxUnsent is the hard limit for the shared events in a backlog. It applies
+	// even to a client that reads all the time. It can be high, because all connections share the
+	// memory of these events.
 	maxBacklog = 16
-	// piece is the number of bytes that a client must read in Config.slowTime while its backlog
-	// exceeds MaxUnsent. It is also the maximum size of one write by a writer.
+	// piece is the number of bytes that a client must read within Config.slowTime while its backlog
+	// exceeds MaxUnsent. It is also the maximum size of a single write by a writer.
 	piece = 32 << 10
 )
 
-// pace decides whether a client is a slow consumer, or has vanished (promises 4 and 5 of the
-// contract). TestPace tests these rules; the times are the defaults:
+// pace decides whether a client is a slow consumer or has vanished (promises 4 and 5 of the
+// contract). TestPace tests these rules. The times are the defaults:
 //
 //	condition                       the client must                           or it ends with
 //	backlog ≤ MaxUnsent, or a       read a byte in progressTime (15 s)        Slow (a)
 //	  replay (load.private)
 //	backlog > MaxUnsent             read 32 KiB in slowTime (1 s)             Slow (a)
-//	backlog > 16 × MaxUnsent                                                  Slow (a), at once
+//	backlog > 16 × MaxUnsent        (ends immediately)                        Slow (a)
 //	goodbye queued (ending)         read all in goodbyeTime (2 s), or in      the goodbye's reason
 //	                                  slowTime if it is Slow
 //	data in the kernel, and no      acknowledge a byte in stallTime (15 s,    Slow (a)
 //	  goodbye queued                  at least a heartbeat)
-//	data in the kernel, sent in     acknowledge a byte in answerTime (12/16   Timeout
-//	  vain (b)                        of a heartbeat, at least 500 ms)
+//	data in the kernel, and the     acknowledge a byte in answerTime (12/16   Timeout
+//	  client is lost (b)              of a heartbeat, at least 500 ms)
 //
-//	(a) Timeout if the kernel sent data in vain for slowTime; see tooSlow
-//	(b) see socket.Liveness.Lost
+//	(a) Timeout if the client has been lost (b) for slowTime; see tooSlow
+//	(b) data was sent without an acknowledgement; see socket.Liveness.Lost
 //
-// The rules about the backlog and about the goodbye share one deadline. These methods move it:
+// The rules about the backlog and about the goodbye share one deadline. These methods change it:
 //
-//	blocked    later, if the client has read enough since it was set (a byte, or 32 KiB if
-//	           load.exceeded); else only earlier
-//	begin      as blocked, but sets it anew if it passed between two writes
-//	queued     only earlier
-//	observe    later, if the client has acknowledged something and not load.exceeded
-//	wroteAll   removed
-//	end        set for the goodbye; it does not move again
+//	blocked    moves it later if the client has read enough since it was set (a byte, or 32 KiB
+//	           if load.exceeded); otherwise, moves it only earlier
+//	begin      is like blocked, but sets a new deadline if the old one passed between two writes
+//	queued     moves it only earlier
+//	observe    moves it later if the client has acknowledged something and not load.exceeded
+//	wroteAll   removes it
+//	end        sets it for the goodbye; after that, it does not move
 //
-// A pace holds figures only: no socket, no lock, no clock. Its caller provides the time since any
-// fixed start, the state of the backlog, and the kernel's figures for the socket. Over HTTP/2 the
-// kernel's figures are not available: the rules about acknowledgements do not apply.
+// A pace has no socket, no lock and no clock. Its caller passes the time since any fixed start, the
+// state of the backlog, and the kernel's TCP statistics. The statistics are not available over
+// HTTP/2, so the rules about acknowledgements do not apply there.
 type pace struct {
 	acked    uint64        // Liveness.Acked at the last observation
-	ackedAt  time.Duration // when the client last acknowledged something, or had nothing to
+	ackedAt  time.Duration // when the client last made progress, or had nothing to acknowledge
 	deadline time.Duration // for the backlog or the goodbye; 0: none
-	accepted int32         // bytes accepted since the deadline was set; at most a piece
-	unacked  bool          // at the last observation it had something to acknowledge
-	ending   bool          // the deadline is the one of the goodbye
+	accepted int32         // bytes written since the deadline was set; at most a piece
+	unacked  bool          // the client had data to acknowledge at the last observation
+	ending   bool          // the deadline is for the goodbye
 }
 
-// answerTime is the time in which a client must acknowledge something.
+// answerTime returns the time without an acknowledgement after which a lost client is disconnected.
 func (c *Config) answerTime() time.Duration {
 	return max(c.Heartbeat*answerParts/heartbeatParts, maxAckDelay)
 }
 
-// stallTime is the time in which a client must acknowledge some of the data that the kernel holds
-// for it. No other deadline applies to such data. It is observed once per heartbeat.
+// stallTime returns the time within which a client must acknowledge some of the data that the
+// kernel holds for it. No other deadline applies to this data. It is at least a heartbeat, because
+// the data is observed once per heartbeat.
 func (c *Config) stallTime() time.Duration { return max(c.progressTime, c.Heartbeat) }
 
-// tooSlow returns the reason to end a client that has not read enough: Timeout if the kernel sent
-// data again in vain, else Slow.
+// tooSlow returns the reason to disconnect a client that has not read enough. The reason is Timeout
+// if the kernel sent data without an acknowledgement, else Slow.
 func (c *Config) tooSlow(p socket.Liveness) End {
 	if p.Lost(c.slowTime) {
 		return Timeout
@@ -83,16 +86,18 @@ func (c *Config) tooSlow(p socket.Liveness) End {
 	return Slow
 }
 
-// load is the state of a backlog.
+// load describes the backlog of a client. pace uses it to set the deadline.
 type load struct {
-	unsent  int  // bytes of shared events; replays and snapshots are not counted
-	private bool // the client is reading private events now, such as a replay
+	unsent  int  // bytes of shared events; excludes replays and snapshots
+	private bool // the client is currently reading private events, such as a replay
 }
 
-// exceeded reports whether the client must read a piece in Config.slowTime.
+// exceeded reports whether the backlog exceeds MaxUnsent, so that the client must read a piece
+// within Config.slowTime.
 func (l load) exceeded(c *Config) bool { return l.unsent > c.MaxUnsent && !l.private }
 
-// within returns the time in which the client must read a byte, or a piece.
+// within returns the time in which the client must read a byte, or a piece if the backlog exceeds
+// MaxUnsent.
 func (l load) within(c *Config) time.Duration {
 	if l.exceeded(c) {
 		return c.slowTime
@@ -110,8 +115,9 @@ func (p *pace) wroteAll() {
 	}
 }
 
-// blocked sets the deadline of a client whose socket is full. The deadline moves later if the
-// client has read enough since it was set: a byte, or a piece if the backlog exceeds MaxUnsent.
+// blocked sets the deadline of a client whose socket is full. It moves the deadline later if the
+// client has read enough since the deadline was set: a byte, or a piece if the backlog exceeds
+// MaxUnsent.
 func (p *pace) blocked(c *Config, now time.Duration, l load) {
 	if p.ending {
 		return
@@ -127,8 +133,8 @@ func (p *pace) blocked(c *Config, now time.Duration, l load) {
 	}
 }
 
-// begin is blocked for a write that may block. It sets a deadline anew that passed between two
-// writes, because the client did not delay the second one.
+// begin is like blocked, but for a write that may block. If the deadline passed between two writes,
+// begin sets a new one, because the client did not delay the second write.
 func (p *pace) begin(c *Config, now time.Duration, l load) {
 	if p.late(now) && !p.ending {
 		p.deadline = 0
@@ -136,8 +142,8 @@ func (p *pace) begin(c *Config, now time.Duration, l load) {
 	p.blocked(c, now, l)
 }
 
-// queued records that shared events were added to the backlog. It reports false if the backlog is
-// above its hard limit: the client is a slow consumer.
+// queued records that shared events were added to the backlog. It returns false if the backlog is
+// above its hard limit, so that the client is a slow consumer.
 func (p *pace) queued(c *Config, now time.Duration, l load) bool {
 	if !p.ending {
 		p.deadline = min(p.deadline, now+l.within(c))
@@ -145,14 +151,15 @@ func (p *pace) queued(c *Config, now time.Duration, l load) bool {
 	return l.unsent <= maxBacklog*c.MaxUnsent
 }
 
-// observe evaluates the kernel's figures for the client's socket:
+// observe evaluates the TCP statistics of the client's socket. It returns the reason to disconnect
+// the client:
 //
 //	Timeout   the client has vanished
-//	Slow      it acknowledges none of the data that the kernel holds for it
-//	""        any other client
+//	Slow      the client acknowledges none of the data that the kernel holds for it
+//	""        none: the client stays connected
 //
-// An acknowledgement moves the deadline, unless the backlog exceeds MaxUnsent. It must count,
-// because the socket accepts more data only when it has much free space.
+// An acknowledgement moves the deadline later, unless the backlog exceeds MaxUnsent. It must count
+// as progress, because the socket accepts more data only when it has much free space.
 func (p *pace) observe(c *Config, now time.Duration, liveness socket.Liveness, l load) End {
 	moved, wasUnacked := liveness.Acked > p.acked, p.unacked
 	p.acked, p.unacked = liveness.Acked, liveness.Queued() > 0
@@ -176,5 +183,5 @@ func (p *pace) observe(c *Config, now time.Duration, liveness socket.Liveness, l
 // late reports whether the deadline has passed.
 func (p *pace) late(now time.Duration) bool { return p.deadline > 0 && now >= p.deadline }
 
-// end sets the deadline of the goodbye. No call moves it later or earlier.
+// end sets the deadline for the goodbye. Later calls do not change it.
 func (p *pace) end(now, within time.Duration) { p.deadline, p.ending = now+within, true }

@@ -8,8 +8,8 @@ import (
 	"example.com/presence/pkg/presence/internal/socket"
 )
 
-// step is one step of TestPace. It is called with the pace and the time, and returns the result:
-// "slow", "timeout", "go on" or the deadline.
+// step is one step of TestPace. It calls a method of the pace and returns the result: "slow",
+// "timeout", "go on" or the deadline.
 type step func(p *pace, now time.Duration) string
 
 var defaults = Config{}.withDefaults()
@@ -57,10 +57,10 @@ func end(p *pace, now time.Duration) string { p.end(now, 2*time.Second); return 
 
 func late(p *pace, now time.Duration) string { return fmt.Sprint("late: ", p.late(now)) }
 
-// observe is an observation of a client with a small backlog.
+// observe returns a step that observes a client with a small backlog.
 func observe(acked, written uint64) step { return observeLoad(acked, written, load{unsent: 1}, false) }
 
-// observeLost is an observation of a client that did not answer after the data was sent again.
+// observeLost returns a step that observes a client that did not acknowledge retransmitted data.
 func observeLost(acked, written uint64) step {
 	return observeLoad(acked, written, load{unsent: 1}, true)
 }
@@ -114,7 +114,7 @@ func TestPace(t *testing.T) { // promises 4 and 5
 			{1, blocked(more, false), "until 2s"}, {1, blocked(max, false), "until 2s"},
 			{1, wrote(1), "until 2s"}, {1, blocked(max, false), "until 16s"},
 		},
-		"above 16 times MaxUnsent, it is slow at once": {
+		"above 16 times MaxUnsent, it is slow immediately": {
 			{1, queued(16*max, false), "go on"}, {1, queued(16*max+1, false), "slow"}, {1, queued(16*max+1, true), "slow"},
 		},
 		"during a replay, it must read something in 15 s": {
@@ -159,8 +159,8 @@ func TestPace(t *testing.T) { // promises 4 and 5
 		"the kernel holds no data for it, however long": {
 			{15, observe(10, 10), "go on"}, {99, observe(10, 10), "go on"}, {999, observeLost(10, 10), "go on"},
 		},
-		"the kernel no longer has figures for it": {{15, observe(10, 30), "go on"}, {30, observe(0, 0), "go on"}},
-		"the kernel's figures are unknown":        {{1, observe(0, 0), "go on"}, {999, observe(0, 0), "go on"}},
+		"the kernel no longer has statistics for it": {{15, observe(10, 30), "go on"}, {30, observe(0, 0), "go on"}},
+		"the kernel's statistics are unknown":        {{1, observe(0, 0), "go on"}, {999, observe(0, 0), "go on"}},
 	} {
 		var p pace
 		for i, s := range steps {
@@ -171,7 +171,8 @@ func TestPace(t *testing.T) { // promises 4 and 5
 	}
 }
 
-// A client that does not read enough has vanished if the kernel sent data again in vain.
+// A client that does not read enough has vanished if it did not acknowledge retransmitted data.
+// Otherwise, it is a slow consumer.
 func TestTooSlow(t *testing.T) { // promise 5
 	for liveness, want := range map[socket.Liveness]End{
 		{}:                       Slow,

@@ -2,21 +2,22 @@ package stream
 
 import "iter"
 
-// queue holds the shared frames of a backlog, in order.
+// queue holds the shared frames of a backlog in their order.
 type queue struct {
-	frames []*frame // valid from head; nil where a Latest was replaced
+	frames []*frame // valid from head; nil entries are replaced Latest frames
 	head   int
-	latest int // index of the Latest in frames, plus one; 0: none
+	latest int // index of the Latest frame in frames, plus one; 0: none
 	unsent int // bytes that count toward Config.MaxUnsent
 }
 
 func (q *queue) len() int { return len(q.frames) - q.head }
 
-// push appends the frame. If the frame is a Latest, push removes and returns the Latest that the
-// queue already holds. A Latest does not overwrite the old one in place: the position in its id
-// would be ahead of the messages behind it.
+// push appends the frame. If the frame is a Latest, push also removes and returns the Latest that
+// the queue already holds. It does not overwrite the old Latest in place, because the position in
+// the id of the new Latest would be ahead of the messages behind it.
 func (q *queue) push(f *frame) (replaced *frame) {
-	// A queue that is never empty must not grow without limit.
+	// Remove the unused entries before head. Otherwise, a queue that is never empty would grow
+	// without limit.
 	if q.head > 64 && q.head > len(q.frames)/2 {
 		n := copy(q.frames, q.frames[q.head:])
 		clear(q.frames[n:])

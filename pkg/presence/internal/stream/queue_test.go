@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// The queue is compared with a plain slice, in which a newer Latest replaces an older one.
+// The queue behaves like a plain slice in which a newer Latest replaces an older one.
 func TestQueueAgainstReference(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

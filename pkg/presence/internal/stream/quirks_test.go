@@ -11,10 +11,10 @@ import (
 	"github.com/r3labs/sse/v2"
 )
 
-// These tests show the quirks of r3labs/sse v2.10 that encoder.go lists. If a new version has no
-// such quirk, its test fails, and the workaround can be removed.
+// These tests demonstrate the quirks of r3labs/sse v2.10 that encoder.go lists. If a test fails
+// with a new version, the quirk is fixed, and its workaround can be removed.
 
-// library is a server of r3labs with one stream, "s".
+// library returns a server of r3labs with one stream, "s".
 func library(t *testing.T) *sse.Server {
 	s := sse.New()
 	s.AutoReplay = false
@@ -26,12 +26,13 @@ func library(t *testing.T) *sse.Server {
 // collector is a subscriber that records its response.
 type collector struct {
 	*httptest.ResponseRecorder
-	flushed chan string // the response so far, at each Flush
+	flushed chan string // receives the response so far at each Flush
 }
 
 func (c collector) Flush() { c.flushed <- c.Body.String() }
 
-// subscribe serves a subscriber until the test ends. It returns after the headers are sent.
+// subscribe serves a subscriber until the test ends. It returns after the subscriber has received
+// the headers.
 func subscribe(t *testing.T, s *sse.Server) collector {
 	t.Helper()
 	c := collector{httptest.NewRecorder(), make(chan string)}
@@ -65,7 +66,7 @@ func written(t *testing.T, e *sse.Event) string {
 
 func TestQuirkFullReaderBlocksItsStream(t *testing.T) {
 	s := library(t)
-	subscribe(t, s) // reads its headers, then nothing
+	subscribe(t, s) // reads the headers, then nothing
 	const capacity = sse.DefaultBufferSize + 64
 	published := 0
 	for ; published < 2*capacity; published++ {

@@ -7,11 +7,11 @@ import (
 	"example.com/presence/pkg/presence/internal/socket"
 )
 
-// resources are shared by all connections of one [Streams].
+// resources holds the state that all connections of one [Streams] share.
 type resources struct {
 	config  Config
-	opened  time.Time      // time zero of resources.now
-	ender   socket.Ender   // closes their sockets
+	opened  time.Time      // the start of the clock of resources.now
+	ender   socket.Ender   // closes the sockets
 	ended   *inbox[func()] // ends of connections, for Streams.report
 	open    sync.WaitGroup // counts the connections that Streams.Close waits for
 	checker checker        // checks the clients of writers
@@ -20,6 +20,6 @@ type resources struct {
 // now returns the time since the streams were opened.
 func (r *resources) now() time.Duration { return time.Since(r.opened) }
 
-// reportEnd makes another goroutine call ended, because it may wait for locks. A loop must not
-// wait.
+// reportEnd makes the goroutine of Streams.report call ended, because ended may wait for locks and
+// a loop must not wait.
 func (r *resources) reportEnd(ended func(End), why End) { r.ended.add(func() { ended(why) }) }

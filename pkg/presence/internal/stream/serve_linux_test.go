@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// If a connection ended before Serve, its end is reported at once, although nothing else wakes its
-// loop until the next part of the heartbeat.
+// If a connection ended before Serve, Serve reports the end immediately, although nothing else
+// wakes the loop until the next part of the heartbeat.
 func TestServeAfterTheEnd(t *testing.T) {
 	streams := Open(Config{Heartbeat: time.Hour})
 	defer streams.Close()
@@ -26,7 +26,7 @@ func TestServeAfterTheEnd(t *testing.T) {
 		for open := true; open; {
 			inTurn(c.loop, func() { open = c.fd >= 0 })
 		}
-		time.Sleep(2 * deadlineInterval) // after the first check of deadlines only Serve wakes the loop
+		time.Sleep(2 * deadlineInterval) // from now on, only Serve wakes the loop
 		conn.Serve(r.Context(), func(why End) { ended <- why })
 	}))
 	defer server.Close()

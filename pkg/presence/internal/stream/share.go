@@ -6,54 +6,55 @@ import (
 	"time"
 )
 
-// receiver is a connection of a share.
+// receiver is a connection to which a share delivers events.
 type receiver interface {
-	// deliver sends the frames of the batch with a publish number above attachment.after. It does
+	// deliver sends the frames of the batch whose publish number is above attachment.after. It must
 	// not block.
 	deliver(*batch)
 	attachment() *attachment
 }
 
-// attachment is the membership of a connection in a share.
+// attachment records the share that a connection is in.
 type attachment struct {
 	share *share // nil while the connection receives no shared events
-	after uint64 // the publish number of the last event before its Attach
-	index int32  // in share.conns
+	after uint64 // publish number of the last event before the Attach
+	index int32  // index in share.conns
 }
 
-// share holds the connections of one Stream that one goroutine serves: a loop or a waker. Only that
-// goroutine uses it, except for the fields with a comment about other goroutines.
+// share holds the connections of one Stream that are served by the same goroutine, a loop or a
+// waker. Only that goroutine uses the share, except for the fields whose comments mention other
+// goroutines.
 //
-// Events gather in pending. A fan-out moves a batch of them out of it, and delivers the batch to
-// each connection in one write. It is split into slices. Between two slices connections attach and
-// detach:
+// Events are queued in pending. A fan-out takes a batch of them from pending, and delivers the
+// batch to each connection in one write. The fan-out is split into slices. Connections may attach
+// and detach between two slices:
 //
 //	conns   │ have the batch │ do not have it yet │
 //	        0                delivered            len(conns)
 type share struct {
-	inbox      *inbox[task] // of the goroutine
-	attached   int          // connections; guarded by the Stream's lock
+	inbox      *inbox[task] // inbox of the goroutine
+	attached   int          // number of connections; guarded by the Stream's lock
 	fanOutTime atomic.Int64 // in nanoseconds, see Stream.FanOutTime; safe for all goroutines
 
 	conns     []receiver
-	delivered int           // conns[:delivered] have the batch of the fan-out in progress
+	delivered int           // conns[:delivered] have received the batch of the fan-out in progress
 	lastTime  time.Duration // duration of the last fan-out
-	now       *fanOut       // nil if there is no event to deliver, as in most rooms
+	now       *fanOut       // nil if there are no events to deliver, as in most rooms
 }
 
-// fanOut holds the pending events of a share, and its fan-out in progress.
+// fanOut holds the pending events of a share and the state of its fan-out in progress.
 type fanOut struct {
 	pending queue
-	batch   *batch // of the fan-out in progress; nil if there is none
+	batch   *batch // batch of the fan-out in progress; nil if there is none
 
-	// For fanOuts.measure.
+	// Used by fanOuts.measure.
 	queuedAt   time.Time     // when the oldest event of the fan-out was queued
 	startedAt  time.Time     // when the fan-out in progress started
 	busyBefore time.Duration // fanOuts.busy at startedAt
-	spent      time.Duration // time of its slices, each times the number of active fan-outs
+	spent      time.Duration // time of its slices, each multiplied by the number of active fan-outs
 }
 
-// task is a request to a goroutine that has shares: call do, or deliver a frame to a share.
+// task is a request to a loop or a waker: either to call do, or to deliver a frame to a share.
 type task struct {
 	share *share
 	frame *frame
@@ -68,19 +69,19 @@ func (sh *share) add(f *frame) {
 	}
 }
 
-// attach adds a connection, which receives the events with a publish number above after.
+// attach adds a connection. The connection receives the events whose publish number is above after.
 func (sh *share) attach(c receiver, after uint64) {
 	a := c.attachment()
 	a.share, a.after, a.index = sh, after, int32(len(sh.conns))
 	sh.conns = append(sh.conns, c)
-	if sh.now != nil && sh.now.batch != nil { // its events were published before the attach
+	if sh.now != nil && sh.now.batch != nil { // the batch is older than the attach
 		sh.put(len(sh.conns)-1, sh.conns[sh.delivered])
 		sh.put(sh.delivered, c)
 		sh.delivered++
 	}
 }
 
-// detach removes the connection, which then receives no more shared events.
+// detach removes the connection from its share, so that it receives no more shared events.
 func (a *attachment) detach() {
 	sh := a.share
 	if sh == nil {
@@ -88,7 +89,7 @@ func (a *attachment) detach() {
 	}
 	a.share = nil
 	gap, last := int(a.index), len(sh.conns)-1
-	if gap < sh.delivered { // move the gap to the end of those that have the batch
+	if gap < sh.delivered { // move the gap behind the connections that have the batch
 		sh.delivered--
 		sh.put(gap, sh.conns[sh.delivered])
 		gap = sh.delivered
@@ -108,8 +109,8 @@ func (sh *share) put(index int, c receiver) {
 	c.attachment().index = int32(index)
 }
 
-// undelivered returns the events that the connection has not received: those of the fan-out in
-// progress and the pending ones.
+// undelivered returns the events that the connection has not received yet: the events of the
+// fan-out in progress and the pending events.
 func (a *attachment) undelivered() (frames []*frame) {
 	sh := a.share
 	if sh == nil || sh.now == nil {

@@ -7,28 +7,28 @@ import (
 	"time"
 )
 
-// maxReserved is the number of slots of one Stream, and so the limit of events of kind [Reserved]
-// that are not delivered yet.
+// maxReserved is the number of slots of one Stream. It limits the events of kind [Reserved] that
+// are not delivered yet.
 const maxReserved = 64
 
-// Stream is one shared stream. An event that is published into it reaches all its connections. Its
-// methods are safe for concurrent use.
+// Stream is one shared stream. An event that is published to it is delivered to all its
+// connections. Its methods are safe for concurrent use.
 type Stream struct {
 	encoder *encoder
 
 	mu        sync.Mutex    // guards slots, published, shares, and share.attached
 	slots     chan struct{} // holds one item per slot in use; made by the first Reserve
 	published uint64        // the publish number of the last event
-	shares    []*share      // hold its connections
+	shares    []*share      // hold the connections of the stream
 }
 
-// Publish sends the event to all connections of the stream, in the order of the calls. It does not
-// block, and keeps e.Data.
+// Publish sends the event to all connections of the stream. The connections receive events in the
+// order of the Publish calls. Publish does not block. The caller must not modify e.Data afterwards.
 func (s *Stream) Publish(e Event, k Kind) {
 	f := &frame{kind: k}
 	if k == Reserved {
 		slots := s.slotsOf()
-		f.done = func() { <-slots } // takes no lock, because the caller holds some
+		f.done = func() { <-slots } // acquires no lock, because the caller of release may hold one
 	}
 	s.publish(e, f)
 }
@@ -38,12 +38,13 @@ func (s *Stream) publish(e Event, f *frame) {
 	s.mu.Lock()
 	s.published++
 	f.number = s.published
-	s.encoder.add(publication{f, e, s}) // under the lock, to keep the order of the numbers
+	// The lock keeps the inbox of the encoder in the order of the numbers.
+	s.encoder.add(publication{f, e, s})
 	s.mu.Unlock()
 }
 
 // fanOut queues the encoded frame for the shares. A share may hold connections that attached after
-// the event; their attachment.after excludes it.
+// the event was published. Their attachment.after excludes the event.
 func (s *Stream) fanOut(f *frame) {
 	s.mu.Lock()
 	for _, sh := range s.shares {
@@ -53,10 +54,10 @@ func (s *Stream) fanOut(f *frame) {
 	f.release()
 }
 
-// Reserve takes one of the stream's 64 slots for an event of kind [Reserved]. It blocks until a
-// slot is free, or returns the error of ctx if ctx ends first. A slot is free again when its event
-// is written to every connection without a backlog. So the speed of the fan-out limits publishers,
-// and a slow consumer never does.
+// Reserve reserves one of the stream's 64 slots for an event of kind [Reserved]. It blocks until a
+// slot is free, or returns the error of ctx if ctx ends first. The slot is released when the event
+// is written to every connection without a backlog. Therefore, the speed of the fan-out limits
+// publishers, but a slow consumer does not.
 func (s *Stream) Reserve(ctx context.Context) error {
 	select {
 	case s.slotsOf() <- struct{}{}:
@@ -66,11 +67,11 @@ func (s *Stream) Reserve(ctx context.Context) error {
 	}
 }
 
-// Release frees a slot that Reserve took and that no event used.
+// Release releases a slot that was reserved by Reserve and used by no event.
 func (s *Stream) Release() { <-s.slotsOf() }
 
-// slotsOf returns slots, and makes them on the first call. Many rooms never have a message, and so
-// need no slots.
+// slotsOf returns the channel of slots, and makes it on the first call. Many rooms never have a
+// message, and so need no slots.
 func (s *Stream) slotsOf() chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -81,11 +82,11 @@ func (s *Stream) slotsOf() chan struct{} {
 }
 
 // FanOutTime returns the duration of the last fan-out of an event of kind [Every] or [Latest]. A
-// fan-out lasts from its start until its events are written to every connection without a backlog.
-// If the fan-out in progress has already taken longer, FanOutTime returns its duration so far.
+// fan-out ends when its events are written to every connection without a backlog. If the fan-out in
+// progress has already taken longer than the last one, FanOutTime returns its duration so far.
 //
-// The time of other rooms' fan-outs is not included. A room that shares its goroutine with n-1
-// rooms counts its own time n times, but at most the time for which its events really waited.
+// The time of other rooms' fan-outs is not included. Instead, a room that shares its goroutine with
+// n-1 rooms counts its own time n times, but at most the time for which its events really waited.
 func (s *Stream) FanOutTime() (longest time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,7 +97,8 @@ func (s *Stream) FanOutTime() (longest time.Duration) {
 }
 
 // Attach adds the connection to the stream. The connection receives every event that is published
-// from now on, until it ends. Attach a connection once, and [Stream.Detach] it after its end.
+// after the call, until the connection ends. Attach a connection only once, and call
+// [Stream.Detach] after it has ended.
 func (s *Stream) Attach(c *Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -115,8 +117,8 @@ func (s *Stream) Detach(c *Conn) {
 	}
 }
 
-// shareLocked returns the share of the goroutine that owns the inbox. It makes one if there is
-// none.
+// shareLocked returns the share of the goroutine that owns the inbox. If there is no such share,
+// shareLocked makes one.
 func (s *Stream) shareLocked(inbox *inbox[task]) *share {
 	for _, sh := range s.shares {
 		if sh.inbox == inbox {

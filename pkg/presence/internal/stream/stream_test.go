@@ -24,8 +24,8 @@ import (
 	"example.com/presence/pkg/presence/internal/stream"
 )
 
-// patience is the maximum time for an event or an end that must happen, and for a client that is
-// about to read.
+// patience is the maximum time that a test waits for an event or for the end of a connection. Tests
+// also allow clients this much time to read.
 const patience = time.Minute
 
 func TestMain(m *testing.M) {
@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// sized returns the size of a test: short with -short, else usual.
+// sized returns short with -short, else usual.
 func sized[T any](short, usual T) T {
 	if testing.Short() {
 		return short
@@ -45,7 +45,7 @@ func sized[T any](short, usual T) T {
 	return usual
 }
 
-// variants lists the sinks and protocols. Most tests run with each of them.
+// variants lists the combinations of sinks and protocols. Most tests run with each of them.
 var variants = []struct {
 	name  string
 	start func(*httptest.Server)
@@ -66,8 +66,8 @@ var variants = []struct {
 	}},
 }
 
-// covered is a listener that wraps its connections, as TLS does. Their descriptors must be used
-// only for options.
+// covered is a listener that wraps its connections, as TLS does. The server may use their
+// descriptors only to set socket options.
 type covered struct{ net.Listener }
 
 func (l covered) Accept() (net.Conn, error) {
@@ -79,7 +79,7 @@ type cover struct{ net.Conn }
 
 func (c cover) NetConn() net.Conn { return c.Conn }
 
-// each runs a test for each variant.
+// each runs a test with each variant.
 func each(t *testing.T, c stream.Config, test func(*testing.T, *rig)) {
 	t.Helper()
 	for _, variant := range variants {
@@ -87,7 +87,7 @@ func each(t *testing.T, c stream.Config, test func(*testing.T, *rig)) {
 	}
 }
 
-// eachHTTP1 runs a test for each variant of HTTP/1 without TLS.
+// eachHTTP1 runs a test with each variant of HTTP/1 without TLS.
 func eachHTTP1(t *testing.T, c stream.Config, test func(*testing.T, *rig)) {
 	t.Helper()
 	for _, variant := range variants[:2] {
@@ -101,9 +101,9 @@ type rig struct {
 	streams *stream.Streams
 	shared  *stream.Stream
 	server  *httptest.Server
-	header  http.Header       // set by a middleware
-	conns   chan *stream.Conn // the attached connections
-	ends    chan stream.End
+	header  http.Header       // response headers set by middleware
+	conns   chan *stream.Conn // attached connections
+	ends    chan stream.End   // reasons of ended connections
 }
 
 func newRig(t *testing.T, c stream.Config, start func(*httptest.Server)) *rig {
@@ -141,7 +141,7 @@ func newRig(t *testing.T, c stream.Config, start func(*httptest.Server)) *rig {
 	return g
 }
 
-// client opens the stream. The reader returns its events.
+// client connects to the stream. The reader returns the response body.
 func (g *rig) client() (*bufio.Reader, *stream.Conn) {
 	g.t.Helper()
 	response, err := g.server.Client().Get(g.server.URL)
@@ -152,8 +152,8 @@ func (g *rig) client() (*bufio.Reader, *stream.Conn) {
 	return bufio.NewReader(response.Body), <-g.conns
 }
 
-// stuck opens the stream and sends a long private event. Later events stay in the backlog until the
-// client reads.
+// stuck connects to the stream and sends a long private event. Later events stay in the backlog
+// until the client reads.
 func (g *rig) stuck() (*bufio.Reader, *stream.Conn) {
 	g.t.Helper()
 	r, conn := g.client()
@@ -163,7 +163,7 @@ func (g *rig) stuck() (*bufio.Reader, *stream.Conn) {
 
 var filler = "data: " + strings.Repeat("x", 16<<20) + "\n\n"
 
-// pastFiller reads past the filler of stuck.
+// pastFiller reads and discards the private event of stuck.
 func pastFiller(t *testing.T, r *bufio.Reader) {
 	t.Helper()
 	block(t, r) // retry
@@ -181,7 +181,7 @@ func (g *rig) publish(k stream.Kind, id, name, data string) {
 	g.shared.Publish(stream.Event{ID: id, Name: name, Data: []byte(data)}, k)
 }
 
-// block reads up to the next blank line.
+// block reads one event, up to the next blank line.
 func block(t *testing.T, r *bufio.Reader) string {
 	t.Helper()
 	var b strings.Builder
@@ -218,7 +218,7 @@ func TestExactText(t *testing.T) {
 	})
 }
 
-// r3labs and Event.Append encode an event the same variant.
+// r3labs and Event.Append encode an event in the same way.
 func TestEncodingsAgree(t *testing.T) {
 	each(t, stream.Config{}, func(t *testing.T, g *rig) {
 		r, conn := g.client()
@@ -233,7 +233,7 @@ func TestEncodingsAgree(t *testing.T) {
 	})
 }
 
-// A joiner receives every event that is published after its Attach, and none from before, even if
+// A joiner receives every event published after its Attach and no event published before, even if
 // other events are being delivered at that moment.
 func TestAttachOrder(t *testing.T) {
 	for _, variant := range variants {
@@ -246,7 +246,7 @@ func attachOrder(t *testing.T, start func(*httptest.Server)) {
 	streams := stream.Open(stream.Config{})
 	defer streams.Close()
 	shared := streams.Stream("lobby")
-	var mu sync.Mutex // like the lock of a room; guards published
+	var mu sync.Mutex // guards published, as the lock of a room does
 	published := 0
 	var open sync.WaitGroup
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -335,21 +335,21 @@ func TestStoppedReaderIsEvictedAndDelaysNoClient(t *testing.T) { // promise 4
 	})
 }
 
-// A slow consumer that still reads receives the rest of the event that it has begun, then a
-// goodbye. It receives nothing more of its backlog.
+// A slow consumer that still reads receives the rest of the current event and then a goodbye. It
+// receives nothing more of its backlog.
 func TestSlowReaderGetsGoodbye(t *testing.T) { // promise 4
 	each(t, stream.Config{MaxUnsent: 64 << 10, Heartbeat: time.Hour}.WithSlowTime(patience), func(t *testing.T, g *rig) {
 		slow, _ := g.client()
 		data := `"` + strings.Repeat("x", 64<<10) + `"`
-		// Enough other clients that each loop has one. It receives an event only after the slow
-		// one.
+		// There are enough other clients for each loop to have one. In the loop of the slow client,
+		// they receive each event after the slow client.
 		var healthy []*bufio.Reader
 		for range 2 * runtime.GOMAXPROCS(0) {
 			r, _ := g.client()
 			block(t, r)
 			healthy = append(healthy, r)
 		}
-		const events = 40 // far more than a socket accepts, and than 16 times MaxUnsent
+		const events = 40 // far more than a socket accepts, and more than 16 times MaxUnsent
 		for i := range events {
 			g.publish(stream.Reserved, fmt.Sprint("e-", i), "message", data)
 			for _, r := range healthy {
@@ -376,8 +376,8 @@ func TestSlowReaderGetsGoodbye(t *testing.T) { // promise 4
 	})
 }
 
-// A client with a backlog above MaxUnsent, and far below 16 times MaxUnsent, is evicted if it reads
-// nothing for a second.
+// The server evicts a client that reads nothing for a second while its backlog is above MaxUnsent,
+// even if the backlog is far below 16 times MaxUnsent.
 func TestSlowTime(t *testing.T) { // promise 4
 	t.Parallel()
 	each(t, stream.Config{MaxUnsent: 64 << 10, Heartbeat: time.Hour}, func(t *testing.T, g *rig) {
@@ -396,7 +396,7 @@ func TestSlowTime(t *testing.T) { // promise 4
 	})
 }
 
-// The backlog of a client that reads nothing has at most one count, the newest.
+// The backlog of a client that reads nothing contains at most one count, which is the newest.
 func TestLatestReplacesTheOneInTheBacklog(t *testing.T) { // promise 2
 	each(t, stream.Config{}, func(t *testing.T, g *rig) {
 		r, _ := g.stuck()
@@ -415,8 +415,8 @@ func TestLatestReplacesTheOneInTheBacklog(t *testing.T) { // promise 2
 	})
 }
 
-// Reserve limits publishers to the speed of the fan-out. A client that reads nothing never delays
-// them.
+// Reserve limits publishers to the speed of the fan-out, but a client that reads nothing never
+// delays them.
 func TestReserve(t *testing.T) {
 	each(t, stream.Config{MaxUnsent: 1 << 30}, func(t *testing.T, g *rig) {
 		g.stuck()
@@ -437,7 +437,7 @@ func TestReserve(t *testing.T) {
 		soon, stop := context.WithTimeout(ctx, 50*time.Millisecond)
 		defer stop()
 		if g.shared.Reserve(soon) == nil {
-			t.Errorf("Reserve took more than %d slots at once", slots)
+			t.Errorf("Reserve reserved more than %d slots", slots)
 		}
 		for range slots {
 			g.shared.Release()
@@ -457,7 +457,7 @@ func TestPing(t *testing.T) {
 	})
 }
 
-// A connection receives no ping before it is attached, which is when it receives its sync.
+// A connection receives no ping before it is attached, because it must receive its sync first.
 func TestNoPingBeforeTheSync(t *testing.T) {
 	for _, variant := range variants {
 		t.Run(variant.name, func(t *testing.T) { noPing(t, variant.start) })
@@ -486,7 +486,7 @@ func noPing(t *testing.T, start func(*httptest.Server)) {
 	defer response.Body.Close()
 	<-made
 	clock, _ := g.client()
-	for range 5 { // the first event, and four pings
+	for range 5 { // the first event and four pings
 		block(t, clock)
 	}
 	conn.End("over")
@@ -516,8 +516,8 @@ func TestClosedByClient(t *testing.T) {
 	})
 }
 
-// A connection receives nothing that is published after its End, however long it needs for its
-// backlog.
+// A connection receives no event that is published after its End, however long the client needs to
+// read the backlog.
 func TestNothingAfterEnd(t *testing.T) {
 	each(t, stream.Config{}.WithGoodbyeTime(patience), func(t *testing.T, g *rig) {
 		r, conn := g.stuck()
@@ -541,8 +541,8 @@ func TestNothingAfterEnd(t *testing.T) {
 	})
 }
 
-// SendThen calls sent once: when everything is written and not earlier, or when the connection has
-// ended.
+// SendThen calls sent exactly once: when everything is written, and not earlier, or when the
+// connection has ended.
 func TestSendThen(t *testing.T) {
 	each(t, stream.Config{}, func(t *testing.T, g *rig) {
 		sent := make(chan string, 10)
@@ -568,7 +568,7 @@ func TestSendThen(t *testing.T) {
 
 		r, conn = g.stuck()
 		conn.SendThen(record("long"), []byte("data: 3\n\n"))
-		nothing() // its client does not read
+		nothing() // the client does not read
 		pastFiller(t, r)
 		if got := block(t, r); got != "data: 3\n\n" {
 			t.Errorf("got %q", got)
@@ -609,8 +609,8 @@ func TestDrop(t *testing.T) {
 	})
 }
 
-// A client that reads nothing of a replay in the time for it is evicted. One that reads slowly is
-// not.
+// The server evicts a client that reads nothing of a replay for progressTime. It keeps a client
+// that reads slowly.
 func TestProgress(t *testing.T) { // promise 4
 	t.Parallel()
 	each(t, stream.Config{Heartbeat: time.Hour}.WithProgressTime(time.Second), func(t *testing.T, g *rig) {
@@ -635,8 +635,8 @@ func TestProgress(t *testing.T) { // promise 4
 	})
 }
 
-// Clients read at an irregular pace, some of them so slowly that their backlogs are large. Each
-// receives all events, whole and in order.
+// Each client receives all events, whole and in order, even if it reads at an irregular pace or so
+// slowly that its backlog is large.
 func TestIrregularReaders(t *testing.T) {
 	each(t, stream.Config{MaxUnsent: 1 << 30, Heartbeat: 50 * time.Millisecond}, func(t *testing.T, g *rig) {
 		t.Parallel() // with the other entries of variants
@@ -689,7 +689,7 @@ func TestIrregularReaders(t *testing.T) {
 	})
 }
 
-// irregular reads a little, reads much, or pauses.
+// irregular is a reader that randomly reads a little, reads much, or pauses.
 type irregular struct {
 	r   io.Reader
 	rnd *rand.Rand
@@ -729,7 +729,7 @@ func responseBody(t *testing.T, server *httptest.Server) string {
 	return string(body)
 }
 
-// A connection made after Close can still be sent events and a goodbye.
+// A connection that is made after Close can still send events and a goodbye to its client.
 func TestConnAfterClose(t *testing.T) {
 	for _, variant := range variants {
 		t.Run(variant.name, func(t *testing.T) {
@@ -758,8 +758,8 @@ func TestConnAfterClose(t *testing.T) {
 	}
 }
 
-// A connection that cannot be hijacked can be a stream if its response can flush and accepts a
-// deadline.
+// A response whose connection cannot be hijacked can be a stream if it can flush and accepts a
+// write deadline.
 func TestUnsupported(t *testing.T) {
 	streams := stream.Open(stream.Config{})
 	defer streams.Close()
@@ -768,7 +768,7 @@ func TestUnsupported(t *testing.T) {
 		want  error
 	}{
 		"of net/http":              {func(w http.ResponseWriter) http.ResponseWriter { return w }, nil},
-		"unwraps to that":          {func(w http.ResponseWriter) http.ResponseWriter { return wrapped{w} }, nil},
+		"unwraps to net/http's":    {func(w http.ResponseWriter) http.ResponseWriter { return wrapped{w} }, nil},
 		"flushes, has a deadline":  {func(w http.ResponseWriter) http.ResponseWriter { return deadlined{w, w.(http.Flusher)} }, nil},
 		"hides everything":         {func(w http.ResponseWriter) http.ResponseWriter { return struct{ http.ResponseWriter }{w} }, stream.ErrUnsupported},
 		"flushes, has no deadline": {func(w http.ResponseWriter) http.ResponseWriter { return flushing{w, w.(http.Flusher)} }, stream.ErrUnsupported},
@@ -814,8 +814,8 @@ func (w deadlined) SetWriteDeadline(t time.Time) error {
 	return http.NewResponseController(w.ResponseWriter).SetWriteDeadline(t)
 }
 
-// A quiet stream outlives the deadline of its last write, even over HTTP/2.
-func TestQuietStreamOutlivesProgress(t *testing.T) {
+// An idle stream stays open after the deadline of its last write, even over HTTP/2.
+func TestIdleStreamOutlivesWriteDeadline(t *testing.T) {
 	t.Parallel()
 	each(t, stream.Config{Heartbeat: 400 * time.Millisecond}.WithProgressTime(200*time.Millisecond), func(t *testing.T, g *rig) {
 		t.Parallel()

@@ -9,21 +9,21 @@ import (
 	"time"
 )
 
-// Streams holds the shared streams of all rooms. Its methods are safe for concurrent use.
+// Streams serves the shared streams of all rooms. Its methods are safe for concurrent use.
 type Streams struct {
 	resources
 	encoders encoders
 	loops    loops
 	wakers   []*waker
-	writers  atomic.Uint64 // made so far; each uses the next waker
+	writers  atomic.Uint64 // number of writers made so far; selects the waker of the next one
 	stop     chan struct{}
 	running  sync.WaitGroup // report and checker.run
 
-	mu     sync.RWMutex // guards closed; read-locked while a loop takes a connection
-	closed bool         // new connections are neither counted in resources.open nor given to loops
+	mu     sync.RWMutex // guards closed; read-locked while a connection is added
+	closed bool         // new connections are neither in resources.open nor in a loop
 }
 
-// Open starts the streams. [Streams.Close] ends them.
+// Open starts the goroutines that serve streams. [Streams.Close] stops them.
 func Open(c Config) *Streams {
 	s := &Streams{stop: make(chan struct{})}
 	s.config, s.opened, s.ended = c.withDefaults(), time.Now(), newInbox[func()]()
@@ -40,17 +40,17 @@ func Open(c Config) *Streams {
 	return s
 }
 
-// Stream returns a new shared stream. It has no goroutine and needs no Close. The name selects its
-// encoder.
+// Stream returns a new shared stream. The stream has no goroutine and needs no Close. The name
+// selects the encoder of the stream.
 func (s *Streams) Stream(name string) *Stream { return &Stream{encoder: s.encoders.of(name)} }
 
-// Conn returns a connection that responds to the request with an event stream. It sends the headers
-// that w already has. It hijacks an HTTP/1 connection from net/http, whose server no longer tracks
-// it.
+// Conn returns a connection that responds to the request with an event stream. The response
+// includes the headers that are already set in w. Conn hijacks an HTTP/1 connection from net/http,
+// whose server then no longer tracks it. If the error is not nil, the connection is:
 //
 //	error                                connection
-//	ErrUnsupported, an error of Hijack   nil
-//	ErrFull                              a writer, which costs a goroutine; for a goodbye
+//	ErrUnsupported, error from Hijack    nil
+//	ErrFull                              a writer, to send a goodbye; it costs a goroutine
 func (s *Streams) Conn(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 	if r.ProtoMajor == 1 {
 		h, err := hijack(w, r, &s.ender)
@@ -61,7 +61,7 @@ func (s *Streams) Conn(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 		if errors.Is(err, http.ErrHijacked) {
 			return nil, err
 		}
-		w.Header().Set("Connection", "close") // or its deadlines would apply to the next request
+		w.Header().Set("Connection", "close") // the next request must not inherit its deadlines
 	}
 	if !canServe(w) {
 		return nil, ErrUnsupported
@@ -76,8 +76,8 @@ func (s *Streams) Conn(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 	return &Conn{newWriter(response, &s.resources, s.waker(), false)}, nil
 }
 
-// sink returns a sink for the connection, direct if possible. The error [ErrFull] comes with a
-// writer.
+// sink returns a sink for the connection: a direct if possible, else a writer. If the error is
+// [ErrFull], the sink is a writer.
 func (s *Streams) sink(h *http1) (sink, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -92,11 +92,11 @@ func (s *Streams) sink(h *http1) (sink, error) {
 	return newWriter(h, &s.resources, s.waker(), true), err
 }
 
-// waker returns the waker of the next writer.
+// waker returns the waker for the next writer.
 func (s *Streams) waker() *waker { return s.wakers[s.writers.Add(1)%uint64(len(s.wakers))] }
 
 // canServe reports whether w, or the ResponseWriter that it unwraps to, can flush and accepts a
-// write deadline. The rules are those of [http.ResponseController].
+// write deadline. It follows the rules of [http.ResponseController].
 func canServe(w http.ResponseWriter) bool {
 	if http.NewResponseController(w).SetWriteDeadline(time.Time{}) != nil {
 		return false
@@ -113,7 +113,7 @@ func canServe(w http.ResponseWriter) bool {
 	}
 }
 
-// Drain waits until every event that was published before is queued for its connections.
+// Drain waits until every event that was published before the call is queued for its connections.
 func (s *Streams) Drain() {
 	var queued sync.WaitGroup
 	for _, e := range s.encoders.all {
@@ -124,15 +124,15 @@ func (s *Streams) Drain() {
 	queued.Wait()
 }
 
-// Close ends the streams, in this order:
+// Close stops the streams, in this order:
 //
-//  1. It delivers the events that were published before.
+//  1. It delivers the events that were published before the call.
 //  2. It waits for the connections to end. The caller must have called [Conn.End] or [Conn.Drop]
 //     for each of them.
-//  3. It ends the goroutines.
+//  3. It stops the goroutines.
 //
-// Events that are published later are dropped. A connection that is made later can still send
-// events and a goodbye to its client.
+// Events that are published after Close are dropped. A connection that is made after Close can
+// still send events and a goodbye to its client.
 func (s *Streams) Close() {
 	s.Drain()
 	s.mu.Lock()
@@ -149,8 +149,8 @@ func (s *Streams) Close() {
 	s.ender.Close()
 }
 
-// report reports the ends of connections. It has its own goroutine because it may wait for the
-// locks of their owner. A loop must not wait.
+// report calls the functions that the owners of connections passed to [Conn.Serve]. It has its own
+// goroutine, because such a function may wait for locks of the owner. A loop must not wait.
 func (s *Streams) report() {
 	for open := true; open; {
 		select {

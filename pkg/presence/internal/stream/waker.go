@@ -2,13 +2,14 @@ package stream
 
 import "sync"
 
-// wakerGroup is the number of writers that a waker wakes at a time. The waker then waits until they
-// have taken their events, which they write for about half a slice. If it woke all writers of a
-// large room at once, they would delay every goroutine that becomes ready after them.
+// wakerGroup is the number of writers that a waker wakes at the same time. The waker then waits
+// until they have taken their events. Writing the events takes about half a slice. If the waker
+// woke all writers of a large room together, they would delay every goroutine that becomes ready
+// after them.
 const wakerGroup = 64
 
-// waker delivers shared events to a part of the process's writers. There is one waker per core.
-// Each is one goroutine, and only that goroutine accesses its shares.
+// waker delivers shared events to some of the process's writers. There is one waker per core. Each
+// waker has one goroutine, and only that goroutine accesses its shares.
 type waker struct {
 	inbox   *inbox[task]
 	yielder *yielder
@@ -16,13 +17,13 @@ type waker struct {
 	running sync.WaitGroup
 
 	fanOuts fanOuts        // used only by run's goroutine
-	woken   sync.WaitGroup // writers that were woken for a frame and have not taken it
+	woken   sync.WaitGroup // writers that were woken for a frame and have not taken it yet
 }
 
 func openWaker() *waker {
 	w := &waker{inbox: newInbox[task](), stop: make(chan struct{})}
 	w.fanOuts = fanOuts{group: wakerGroup, settle: w.woken.Wait}
-	w.yielder, _ = openYielder() // nil if the process has no descriptor left
+	w.yielder, _ = openYielder() // nil at the open-file limit
 	w.running.Go(w.run)          // ended by close
 	return w
 }
@@ -34,13 +35,13 @@ func (w *waker) close() {
 	w.yielder.close()
 }
 
-// do makes run call f, after all earlier tasks. It reports false after close.
+// do makes run call f after all earlier tasks. It returns false after close.
 func (w *waker) do(f func()) bool { return w.inbox.add(task{do: f}) }
 
 func (w *waker) run() {
 	var tasks []task
 	for last := false; !last; {
-		if len(w.fanOuts.active) > 0 { // take another turn at once
+		if len(w.fanOuts.active) > 0 { // start another turn
 			w.fanOuts.yield(w.yielder)
 			signal(w.inbox.wake)
 		}

@@ -10,25 +10,25 @@ import (
 	"example.com/presence/pkg/presence/internal/socket"
 )
 
-// output is the response that a writer writes: one of net/http, or an [http1].
+// output is the response that a writer writes to: a response of net/http, or an [http1].
 type output interface {
 	io.Writer
 	Flush() error
 	SetWriteDeadline(time.Time) error
 }
 
-// writer is the sink that works everywhere, TLS and HTTP/2 included. A waker fills its backlog, and
-// a goroutine, serve, writes the events:
+// writer is the sink that works with every protocol and system, including TLS and HTTP/2. A waker
+// fills its backlog, and the goroutine of serve writes the events:
 //
-//	HTTP/2   serve is the goroutine of the request
-//	HTTP/1   serve has its own goroutine, and a second one reads; the goroutine of the request
-//	         ends, which frees the buffers of net/http
+//	HTTP/2   serve runs on the goroutine of the request
+//	HTTP/1   serve starts one goroutine that writes and one that reads; the goroutine of the
+//	         request ends, which frees the buffers of net/http
 type writer struct {
 	*resources
 	waker   *waker
 	out     output
 	http1   *http1 // out if the connection is hijacked, else nil
-	counted bool   // in resources.open until the end
+	counted bool   // counted in resources.open until the end
 	wake    chan struct{}
 
 	attachedTo *share     // guarded by the Stream's lock
@@ -37,26 +37,26 @@ type writer struct {
 	// Used only by the goroutine of serve.
 	pingDue   bool
 	finished  bool // everything is written
-	unflushed bool
+	unflushed bool // data was written after the last Flush
 
 	mu        sync.Mutex // guards the fields below
 	private   [][]byte   // private events, in pieces; written before queue
 	sent      []func()   // called when all of private is written
-	attached  bool       // pings are allowed
+	attached  bool       // attach was called, so pings are allowed
 	queue     queue
-	isPrivate bool // the write in progress is of a private event
-	waiting   bool // serve waits for wake, and the next frame wakes it
-	woken     bool // the waker woke serve, and waits until it has taken the frame
+	isPrivate bool // the write in progress belongs to a private event
+	waiting   bool // serve waits for wake, so the next frame must signal it
+	woken     bool // the waker woke serve, and waits until serve has taken the frame
 	pace      pace
-	limit     time.Duration // write deadline of out, on the clock of resources.now; 0: none
-	endAsked  bool          // private accepts no more events
+	limit     time.Duration // write deadline of out, as a time of resources.now; 0: none
+	endAsked  bool          // end was called, so private accepts no more events
 	ending    End
-	dropped   bool // ends without a goodbye
+	dropped   bool // the connection ends without a goodbye
 	stopped   bool // serve has returned
 }
 
-// newWriter returns a sink that writes to o. If counted is set, the caller has added it to
-// resources.open, and its end removes it.
+// newWriter returns a sink that writes to o. If counted is set, the caller has counted the
+// connection in resources.open, and the sink removes it when the connection ends.
 func newWriter(o output, r *resources, w *waker, counted bool) *writer {
 	h, _ := o.(*http1)
 	return &writer{resources: r, waker: w, out: o, http1: h, counted: counted, wake: make(chan struct{}, 1)}
@@ -92,7 +92,7 @@ func (c *writer) send(events [][]byte, sent func()) {
 	if sent != nil {
 		c.sent = append(c.sent, sent)
 	}
-	c.waiting = false // serve writes private first
+	c.waiting = false // deliver need not wake serve
 	signal(c.wake)
 }
 
@@ -116,10 +116,10 @@ func (c *writer) deliver(b *batch) {
 	if !c.pace.queued(&c.config, c.now(), c.loadLocked()) {
 		c.endLocked(Slow)
 	}
-	c.setDeadlineLocked() // for a write that is blocked now
+	c.setDeadlineLocked() // applies to a write that is blocked now, too
 }
 
-// end ends the connection after all events that were published before the call.
+// end ends the connection after all events that were published before the call are written.
 func (c *writer) end(why End) {
 	last := func() {
 		c.mu.Lock()
@@ -150,7 +150,7 @@ func (c *writer) endLocked(why End) {
 		c.queue = queue{}
 	}
 	c.pace.end(c.now(), within)
-	c.setDeadlineLocked() // also for a write that is blocked now
+	c.setDeadlineLocked() // applies to a write that is blocked now, too
 	signal(c.wake)
 }
 
@@ -173,7 +173,8 @@ func (c *writer) dropLocked(why End) {
 	signal(c.wake)
 }
 
-// releaseWakerLocked notifies the waker that serve has taken the frame that woke it.
+// releaseWakerLocked lets the waker continue, because serve has taken the frame that it was woken
+// for.
 func (c *writer) releaseWakerLocked() {
 	if c.woken {
 		c.woken = false
@@ -181,11 +182,12 @@ func (c *writer) releaseWakerLocked() {
 	}
 }
 
-// loadLocked returns the state of the backlog, for the pace.
+// loadLocked returns the state of the backlog. pace uses it to set the deadline.
 func (c *writer) loadLocked() load { return load{c.queue.unsent, c.isPrivate} }
 
 // setDeadlineLocked makes a write fail when the deadline of the pace passes. SetWriteDeadline costs
-// more than a small write. So an old deadline stays if it is early by at most a tenth of its time.
+// more than a small write. Therefore, setDeadlineLocked keeps an old deadline that is early by at
+// most a tenth of its time.
 func (c *writer) setDeadlineLocked() {
 	deadline, within := c.pace.deadline, c.loadLocked().within(&c.config)
 	early := deadline - c.limit
@@ -219,7 +221,7 @@ func (c *writer) serve(ctx context.Context, ended func(End)) {
 	}()
 }
 
-// check disconnects the client if it has vanished or is slow.
+// check ends the connection if the client has vanished or is a slow consumer.
 func (c *writer) check() {
 	liveness := c.http1.liveness()
 	c.mu.Lock()
@@ -234,7 +236,7 @@ func (c *writer) check() {
 	}
 }
 
-// run writes until the connection ends, and returns the reason.
+// run writes events until the connection ends, and returns the reason for the end.
 func (c *writer) run(ctx context.Context) End {
 	heartbeat := time.NewTicker(c.config.Heartbeat)
 	defer heartbeat.Stop()
@@ -269,7 +271,7 @@ func (c *writer) run(ctx context.Context) End {
 	return cmp.Or(c.reason(), Closed)
 }
 
-// next returns the bytes to write next; nil if there are none. The order is:
+// next returns the bytes to write next, or nil if there are none. The order is:
 //
 //  1. private events
 //  2. a ping, if one is due
@@ -286,7 +288,7 @@ func (c *writer) next() []byte {
 		return nil
 	case len(c.private) > 0:
 		b := c.private[0]
-		c.private[0] = nil // or it would stay in memory until the last piece is written
+		c.private[0] = nil // otherwise, it would stay in memory until the last piece is written
 		c.private = c.private[1:]
 		c.isPrivate = true
 		return b
@@ -307,7 +309,8 @@ func (c *writer) next() []byte {
 	return nil
 }
 
-// wait reports whether there is nothing to do. If so, the next frame wakes serve.
+// wait reports whether serve must wait because there is nothing to write. The next frame then wakes
+// serve.
 func (c *writer) wait() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -323,8 +326,8 @@ func (c *writer) wait() bool {
 	return true
 }
 
-// write writes b into the buffers of the response and of the socket. It writes one piece at a time,
-// because the deadline is for one piece.
+// write writes b to the buffers of the response and of the socket. It writes one piece at a time,
+// because the deadline applies to one piece.
 func (c *writer) write(b []byte) error {
 	c.unflushed = true
 	for len(b) > 0 {
@@ -339,7 +342,7 @@ func (c *writer) write(b []byte) error {
 	return nil
 }
 
-// begin sets the deadline of the next write and of the flush after it.
+// begin sets the deadline for the next write and for the flush after it.
 func (c *writer) begin() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -354,25 +357,27 @@ func (c *writer) wrote(n int) {
 }
 
 func (c *writer) flush() error {
-	if !c.unflushed { // or a flush before the first byte would send the headers
+	if !c.unflushed { // otherwise, a flush before the first byte would send the headers
 		return nil
 	}
 	c.unflushed = false
 	return c.out.Flush()
 }
 
-// reason returns the reason of the end, "" before it.
+// reason returns the reason for the end, or "" if the connection is not ending.
 func (c *writer) reason() End {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.ending
 }
 
-// failed returns the reason of the end after a write error.
+// failed returns the reason for the end of the connection after a write error.
 func (c *writer) failed(err error) End {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	late := c.limit > 0 && c.now() >= c.limit // the error does not show it: HTTP/2 has its own
+	// The error does not show whether the deadline has passed, because HTTP/2 returns its own
+	// error.
+	late := c.limit > 0 && c.now() >= c.limit
 	switch {
 	case c.ending != "" && c.ending != Slow:
 		return c.ending
@@ -382,7 +387,7 @@ func (c *writer) failed(err error) End {
 	return endOf(err)
 }
 
-// liveness returns the kernel's figures for the client; zero if they are unknown.
+// liveness returns the kernel's TCP statistics for the client, or zero if they are unknown.
 func (c *writer) liveness() (p socket.Liveness) {
 	if c.http1 != nil {
 		p = c.http1.liveness()
@@ -396,7 +401,7 @@ func (c *writer) isDropped() bool {
 	return c.dropped
 }
 
-// stop makes send, deliver and end do nothing after serve has returned.
+// stop makes send, deliver and end no-ops after serve has returned.
 func (c *writer) stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -9,13 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// yielder lets other goroutines run while its own goroutine always has work, including goroutines
-// that wait for the network. [runtime.Gosched] is not enough, because it runs ready goroutines
-// only. The scheduler polls the network if it has nothing else to run, or every 10 ms. While every
-// core runs a loop in a long fan-out, this would delay each request.
+// yielder lets other goroutines run while its own goroutine always has work. This includes
+// goroutines that wait for the network. [runtime.Gosched] is not enough, because it runs only
+// goroutines that are ready. The scheduler polls the network if it has nothing else to run, or
+// every 10 ms. Without a yielder, each request would be delayed while every core runs a loop in a
+// long fan-out.
 //
-// A yielder is an eventfd that the runtime's network poller watches. The goroutine writes to it and
-// waits for it, so it resumes only after the network was polled.
+// A yielder is an eventfd that the runtime's network poller watches. The goroutine writes to the
+// eventfd and waits for it, so that it resumes only after the network was polled.
 type yielder struct {
 	file    *os.File
 	raw     syscall.RawConn
@@ -36,8 +37,8 @@ func openYielder() (*yielder, error) {
 }
 
 // yield returns after the network was polled and the ready goroutines have run. The poller is
-// edge-triggered: each write is an event, although the 64-bit counter is never read. A nil yielder
-// only runs the ready goroutines.
+// edge-triggered, so each write is an event, although the 64-bit counter is never read. A nil
+// yielder only runs the ready goroutines.
 func (y *yielder) yield() {
 	if y == nil {
 		runtime.Gosched()
