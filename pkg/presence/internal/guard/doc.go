@@ -4,7 +4,7 @@
 //
 // # Request deadlines
 //
-// Each handler begins with [Guard.Begin], which sets the deadlines of its request:
+// Package presence begins each request with [Guard.Begin], which sets the deadlines of the request:
 //
 //   - The request body must arrive within 10 s.
 //   - The response is aborted if the peer acknowledged less than 8 KiB in the last 15 s.
@@ -40,8 +40,11 @@
 // If no connection can be evicted, the listener stops accepting until one can. New connections wait
 // in the kernel's accept queue.
 //
-// A connection is busy until the peer has acknowledged everything. Only then does [Conn.Close] end
-// it. A busy connection is never evicted, unless it is lazy.
+// A flood begins when a quarter of the limit, and at least 16 connections, were evicted within a
+// second. It lasts 10 s.
+//
+// A connection is busy until the peer has acknowledged everything. [Conn.Close] ends it then, or
+// when its time has passed. A busy connection is never evicted, unless it is lazy.
 //
 // # Bursts of requests
 //

@@ -45,8 +45,9 @@
 //     at least one byte in 15 s. A slow consumer receives a goodbye if it can still read one.
 //     pace.go lists all rules in a table. An event is in memory once, however many backlogs hold
 //     it.
-//   - Whole events: the server ends a connection only between two events, unless the client reads
-//     nothing.
+//   - Whole events: the server ends a connection only between two events. Exceptions are a client
+//     that does not read its goodbye in time, one whose backlog reaches its hard limit during a
+//     replay, and one whose snapshot exceeds the budget of all snapshots.
 //   - End: after [Conn.End], a connection receives only its backlog and a goodbye.
 //   - Latest (promise 2): a backlog holds at most one event of kind [Latest], which is the newest.
 //   - Liveness (promise 5): a connection that is closed, half-closed or reset ends immediately.
@@ -56,8 +57,8 @@
 //
 // # Files
 //
-// The list runs from bottom to top. Each file uses only files above it in the list, except that
-// loop_linux.go and direct_linux.go use each other.
+// Each file uses only files that this list names before it, except that loop_linux.go and
+// direct_linux.go use each other.
 //
 //   - Types and rules: event.go, end.go, config.go, pace.go (slow consumers and liveness), chunk.go
 //     and header.go (HTTP/1).

@@ -27,8 +27,8 @@ const (
 	piece = 32 << 10
 )
 
-// pace decides whether a client is a slow consumer or has vanished (promises 4 and 5 of the
-// contract). TestPace tests these rules. The times are the defaults:
+// pace decides whether a client is a slow consumer or has vanished (promises 4 and 5 of package
+// presence). TestPace tests these rules. The times are the defaults:
 //
 //	condition                       the client must                           or it ends with
 //	backlog ≤ MaxUnsent, or a       read a byte in progressTime (15 s)        Slow (a)
@@ -53,11 +53,11 @@ const (
 //	queued     moves it only earlier
 //	observe    moves it later if the client has acknowledged something and not load.exceeded
 //	wroteAll   removes it
-//	end        sets it for the goodbye; after that, it does not move
+//	end        sets it for the goodbye; after that, no other method moves it
 //
 // A pace has no socket, no lock and no clock. Its caller passes the time since any fixed start, the
-// state of the backlog, and the kernel's TCP statistics. The statistics are not available over
-// HTTP/2, so the rules about acknowledgements do not apply there.
+// state of the backlog, and the kernel's TCP statistics. Where the statistics are not available
+// (HTTP/2, systems other than Linux), the rules about acknowledgements do not apply.
 type pace struct {
 	acked    uint64        // Liveness.Acked at the last observation
 	ackedAt  time.Duration // when the client last made progress, or had nothing to acknowledge
@@ -74,7 +74,7 @@ func (c *Config) answerTime() time.Duration {
 
 // stallTime returns the time within which a client must acknowledge some of the data that the
 // kernel holds for it. No other deadline applies to this data. It is at least a heartbeat, because
-// the data is observed once per heartbeat.
+// the data may be observed only once per heartbeat.
 func (c *Config) stallTime() time.Duration { return max(c.progressTime, c.Heartbeat) }
 
 // tooSlow returns the reason to disconnect a client that has not read enough. The reason is Timeout
@@ -155,7 +155,8 @@ func (p *pace) queued(c *Config, now time.Duration, l load) bool {
 // the client:
 //
 //	Timeout   the client has vanished
-//	Slow      the client acknowledges none of the data that the kernel holds for it
+//	Slow      the client acknowledges none of the data that the kernel holds for it; Timeout if
+//	            tooSlow finds it lost
 //	""        none: the client stays connected
 //
 // An acknowledgement moves the deadline later, unless the backlog exceeds MaxUnsent. It must count
@@ -183,5 +184,5 @@ func (p *pace) observe(c *Config, now time.Duration, liveness socket.Liveness, l
 // late reports whether the deadline has passed.
 func (p *pace) late(now time.Duration) bool { return p.deadline > 0 && now >= p.deadline }
 
-// end sets the deadline for the goodbye. Later calls do not change it.
+// end sets the deadline for the goodbye. Afterwards only another call of end changes it.
 func (p *pace) end(now, within time.Duration) { p.deadline, p.ending = now+within, true }
