@@ -292,7 +292,7 @@ func TestCheckJWKS(t *testing.T) {
 	for url, want := range map[string]string{
 		gone.URL:             "connection refused",
 		issuer.URL + "/":     "unexpected status 404 Not Found",
-		issuer.URL + "/none": "the JWK Set has no key that verifies",
+		issuer.URL + "/none": "no RS256, PS256, ES256 or EdDSA key in the JWK Set",
 	} {
 		stdout, stderr, exit := command(t, nil, "serve", "--check", "--jwks-url="+url)
 		if exit != 1 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "presence: --jwks-url: ") || !strings.Contains(stderr, want) {

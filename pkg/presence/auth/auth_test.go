@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// The keys of all tests.
+// Keys that all tests share.
 var (
 	secret  = []byte("thirty-two bytes of secret, just")
 	rsaKey  = must(rsa.GenerateKey(rand.Reader, 2048))
@@ -39,7 +39,7 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// newJWT is auth.New. It uses the secret if c has no key.
+// newJWT returns a JWT with the settings c. If c has no key, the JWT uses the secret.
 func newJWT(t testing.TB, c auth.Config) *auth.JWT {
 	t.Helper()
 	j, err := auth.New(c)
@@ -50,8 +50,8 @@ func newJWT(t testing.TB, c auth.Config) *auth.JWT {
 	return j
 }
 
-// sign returns a token with exactly this header and payload. The alg of the header selects the
-// algorithm.
+// sign returns a token with exactly this header and payload, signed with key. The alg of the header
+// selects the algorithm.
 func sign(header, payload string, key any) string {
 	_, alg, _ := strings.Cut(header, `"alg":"`)
 	alg, _, _ = strings.Cut(alg, `"`)
@@ -68,7 +68,7 @@ func bearer(token string) *http.Request {
 	return r
 }
 
-// check fails unless err is want and its text contains text.
+// check fails the test unless err wraps want and its text contains text.
 func check(t testing.TB, err, want error, text string) {
 	t.Helper()
 	if !errors.Is(err, want) || err != nil && !strings.Contains(err.Error(), text) {

@@ -16,19 +16,20 @@ import (
 	"example.com/presence/pkg/presence/internal/input"
 )
 
-// leeway is the tolerance for nbf if the issuer's clock is ahead of ours. exp has no tolerance.
+// leeway is the tolerance for nbf, because the issuer's clock may be ahead of ours. exp has no
+// tolerance.
 const leeway = 30 * time.Second
 
-// claims is a token's payload as the parser reads it: one valid JSON object in UTF-8. It is empty
-// if the payload is null.
+// claims holds the payload of a token: one valid JSON object in UTF-8. It is empty if the payload
+// is null.
 type claims struct {
-	jwt.Claims // nil: the parser is configured not to use it
+	jwt.Claims // nil, because the parser does not validate the claims
 	payload    input.Value
 }
 
-// UnmarshalJSON keeps b for user, so that the claims of a forged token are never decoded. It
-// rejects input that is not UTF-8. encoding/json would replace the bad bytes with U+FFFD, and so
-// two users could become one.
+// UnmarshalJSON stores b without decoding it, so that the claims of a forged token are never
+// decoded. It rejects invalid UTF-8, because encoding/json would replace the invalid bytes with
+// U+FFFD, and two different users could become equal.
 func (c *claims) UnmarshalJSON(b []byte) error {
 	if !utf8.Valid(b) {
 		return errors.New("not UTF-8")
@@ -40,7 +41,8 @@ func (c *claims) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// user returns the user of c at the time now. An empty issuer or audience accepts any.
+// user validates the claims at the time now and returns their user. An empty issuer or audience
+// accepts any value.
 func (c claims) user(issuer, audience string, now time.Time) (User, error) {
 	var (
 		u                  User
@@ -75,13 +77,13 @@ func (c claims) user(issuer, audience string, now time.Time) (User, error) {
 	}
 	switch {
 	case !expires.IsZero() && !now.Before(expires):
-		return User{}, badToken("it has expired")
+		return User{}, badToken("expired")
 	case now.Add(leeway).Before(notBefore):
-		return User{}, badToken("it is not valid yet")
+		return User{}, badToken("not valid yet")
 	case issuer != "" && iss != issuer:
-		return User{}, badToken("it is from another issuer")
+		return User{}, badToken("wrong issuer")
 	case audience != "" && !slices.Contains(aud, audience):
-		return User{}, badToken("it is for another audience")
+		return User{}, badToken("wrong audience")
 	}
 	if info, there := presence.Get("info"); there && !info.Null() {
 		u.Info = json.RawMessage(info)
@@ -90,8 +92,8 @@ func (c claims) user(issuer, audience string, now time.Time) (User, error) {
 	return u.Checked()
 }
 
-// read decodes the member that path ends with into v. v stays unchanged if the member is absent or
-// null. The error is a [*ClaimError] with the path and the required type.
+// read decodes the field that the last part of path names into v. It leaves v unchanged if the
+// field is absent or null. The error is a [*ClaimError] with the path and the required type.
 func read[T any](o input.Object, path string, v *T, decode func(input.Value) (T, bool), must string) error {
 	value, there := o.Get(path[strings.LastIndexByte(path, '.')+1:])
 	if !there || value.Null() {
@@ -116,7 +118,7 @@ func audiences(v input.Value) ([]string, bool) {
 // date decodes a NumericDate (RFC 7519 section 2) from 1970 to the end of 9999, the range that both
 // [time.Time] and RFC 3339 can express.
 func date(v input.Value) (time.Time, bool) {
-	seconds, err := strconv.ParseFloat(string(v), 64) // valid JSON that ParseFloat accepts is a number
+	seconds, err := strconv.ParseFloat(string(v), 64) // v is valid JSON, so ParseFloat accepts only numbers
 	if err != nil || seconds < 0 || seconds >= 253402300800 {
 		return time.Time{}, false
 	}

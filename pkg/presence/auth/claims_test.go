@@ -17,9 +17,9 @@ import (
 	"example.com/presence/pkg/presence/auth"
 )
 
-// reference returns the user of a payload, decoded with encoding/json only, or the error's text
-// after the text of auth.ErrBadToken. It implements the rules of claims a second time, in the most
-// direct way.
+// reference is a second, simpler implementation of the rules for claims. It decodes the payload
+// with encoding/json only. It returns the user, or the reason that follows the text of
+// auth.ErrBadToken.
 func reference(payload string) (auth.User, string) {
 	const date = "a NumericDate from 1970 to 9999"
 	type object = map[string]json.RawMessage
@@ -30,12 +30,12 @@ func reference(payload string) (auth.User, string) {
 		problem  string
 	)
 	if !utf8.ValidString(payload) || json.Unmarshal([]byte(payload), &all) != nil {
-		return u, "it is not a JWT"
+		return u, "not a JWT"
 	}
 	read := func(o object, path, must string, v any) {
 		raw, there := o[path[strings.LastIndexByte(path, '.')+1:]]
 		if there && string(raw) != "null" && json.Unmarshal(raw, v) != nil {
-			problem = cmp.Or(problem, "its "+path+" must be "+must)
+			problem = cmp.Or(problem, path+" must be "+must)
 		}
 	}
 	list := func(o object, path, must string) (texts []string) {
@@ -43,7 +43,7 @@ func reference(payload string) (auth.User, string) {
 		read(o, path, must, &pointers)
 		for _, p := range pointers {
 			if p == nil {
-				problem = cmp.Or(problem, "its "+path+" must be "+must)
+				problem = cmp.Or(problem, path+" must be "+must)
 				return nil
 			}
 			texts = append(texts, *p)
@@ -53,7 +53,7 @@ func reference(payload string) (auth.User, string) {
 	seconds := func(path string, unset float64) float64 {
 		s := unset
 		if read(all, path, date, &s); s != unset && (s < 0 || s >= 253402300800) {
-			problem = cmp.Or(problem, "its "+path+" must be "+date)
+			problem = cmp.Or(problem, path+" must be "+date)
 		}
 		return s
 	}
@@ -82,9 +82,9 @@ func reference(payload string) (auth.User, string) {
 	case problem != "":
 		return auth.User{}, problem
 	case exp <= now:
-		return auth.User{}, "it has expired"
+		return auth.User{}, "expired"
 	case nbf > now+30:
-		return auth.User{}, "it is not valid yet"
+		return auth.User{}, "not valid yet"
 	}
 	if exp != never {
 		whole, part := math.Modf(exp)
@@ -94,7 +94,7 @@ func reference(payload string) (auth.User, string) {
 	return u, reasonOf(err)
 }
 
-// reasonOf returns the text of an error after the text of auth.ErrBadToken.
+// reasonOf returns the part of an error's text that follows the text of auth.ErrBadToken.
 func reasonOf(err error) string {
 	if err == nil || !errors.Is(err, auth.ErrBadToken) {
 		return fmt.Sprint(err)
@@ -102,8 +102,8 @@ func reasonOf(err error) string {
 	return strings.TrimPrefix(err.Error(), auth.ErrBadToken.Error()+": ")
 }
 
-// agree fails unless Authenticate and reference agree on a signed payload. It reports whether they
-// return a user.
+// agree fails the test unless Authenticate and reference return the same result for a signed
+// payload. It reports whether that result is a user.
 func agree(t *testing.T, j *auth.JWT, payload string) bool {
 	t.Helper()
 	token := hs256(payload)
@@ -118,7 +118,7 @@ func agree(t *testing.T, j *auth.JWT, payload string) bool {
 	return err == nil
 }
 
-// payloads generates payloads of JSON that two decoders are likely to read differently.
+// payloads generates JSON payloads that two decoders are likely to decode differently.
 type payloads struct{ *rand.Rand }
 
 func (p payloads) pick(of ...string) string { return of[p.IntN(len(of))] }
@@ -173,7 +173,7 @@ func (p payloads) object(depth int, name func() string) string {
 	return "{" + p.blank() + strings.Join(all, ",") + "}"
 }
 
-// claim returns a member of a payload, mostly of the right type.
+// claim returns a field of a payload, mostly with a value of the right type.
 func (p payloads) claim() string {
 	name := p.pick("sub", "sub", "name", "sid", "iss", "aud", "exp", "nbf", "presence", "presence")
 	value := map[string]func() string{
@@ -205,7 +205,7 @@ func (p payloads) presence() string {
 	return "{" + strings.Join(all, ",") + "}"
 }
 
-// named returns a name as JSON, sometimes escaped or misspelled.
+// named returns name as a JSON string, sometimes escaped or misspelled.
 func (p payloads) named(name string) string {
 	switch p.IntN(12) {
 	case 0:
@@ -225,7 +225,7 @@ func (p payloads) payload() string {
 	}
 	p.Shuffle(len(all), func(i, k int) { all[i], all[k] = all[k], all[i] })
 	text := p.blank() + "{" + p.blank() + strings.Join(all, ",") + "}" + p.blank()
-	if p.IntN(10) == 0 { // remove, double or replace a byte
+	if p.IntN(10) == 0 { // remove, duplicate or replace a byte
 		i := p.IntN(len(text))
 		text = text[:i] + p.pick("", text[i:i+1]+text[i:i+1], `"`, `\`, "{", "]", ",", ":", "\x00") + text[i+1:]
 	}
@@ -256,7 +256,7 @@ func TestClaimsMatchEncodingJSON(t *testing.T) {
 	}
 }
 
-// FuzzClaims compares Authenticate with reference for any payload.
+// FuzzClaims compares Authenticate with reference for arbitrary payloads.
 func FuzzClaims(f *testing.F) {
 	p := payloads{rand.New(rand.NewPCG(3, 4))}
 	for range 50 {

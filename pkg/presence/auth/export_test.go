@@ -1,4 +1,5 @@
 package auth
 
-// JWKSOver is JWKS with an http.RoundTripper, because testing/synctest does not support sockets.
+// JWKSOver is JWKS with a given http.RoundTripper. Tests need it because testing/synctest does not
+// support sockets.
 var JWKSOver = jwks

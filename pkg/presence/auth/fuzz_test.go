@@ -14,10 +14,11 @@ import (
 	"example.com/presence/pkg/presence/auth"
 )
 
-// FuzzAuthenticate tests arbitrary headers, cookies, queries and signed claims:
+// FuzzAuthenticate checks Authenticate with arbitrary headers, cookies, queries and signed claims:
 //
-//   - A user is returned only for a signed token that is valid, and is within its limits.
-//   - An error is ErrNoToken or ErrBadToken, and contains no part of the input.
+//   - It returns a user only for a valid, signed token. The user is within its limits.
+//   - It returns no error other than ErrNoToken and ErrBadToken. The error contains no part of the
+//     input.
 func FuzzAuthenticate(f *testing.F) {
 	good := hs256(alice)
 	f.Add("Bearer "+good, "presence_token="+good, "access_token="+good, alice)

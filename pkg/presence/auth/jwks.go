@@ -18,57 +18,59 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// JWKS returns a Key that takes its keys from the JWK Set (RFC 7517) at address. The address must
+// JWKS returns a Key that fetches its keys from the JWK Set (RFC 7517) at address. The address must
 // be an http or https URL that does not redirect.
 //
-// It uses the keys for RS256, PS256, ES256 and EdDSA, with the requirements of [PublicKey], that
-// are for signatures. It ignores all other keys.
+// JWKS uses the signature keys of the set for RS256, PS256, ES256 and EdDSA, if they meet the
+// requirements of [PublicKey]. It ignores all other keys.
 //
 // JWKS fetches the set:
 //
-//   - at once, in the background;
+//   - immediately, in the background;
 //   - every 5 minutes;
 //   - 30 s after a failed fetch;
-//   - when a token has a kid that is not in the set. That token waits for the fetch. It starts at
-//     the earliest 5 s after the previous one.
+//   - when a token has a kid that is not in the set. The token waits for that fetch, which starts
+//     at least 5 s after the previous one.
 //
 // If a fetch fails, the keys of the last successful fetch stay valid, and a token with an unknown
-// kid gets [ErrUnavailable]. A token without a kid is tried with each known key.
+// kid is rejected with [ErrUnavailable]. A token without a kid is verified with each known key in
+// turn.
 //
-// JWKS does not wait for the first fetch. It returns an error only if address is not such a URL.
-// ctx bounds the life of the goroutine that fetches. A nil log means [slog.Default]; failed fetches
-// are logged.
+// JWKS does not wait for the first fetch. It returns an error only if address is not an http or
+// https URL. ctx bounds the life of the goroutine that fetches the set. Failed fetches are logged
+// to log; nil means [slog.Default].
 func JWKS(ctx context.Context, address string, log *slog.Logger) (Key, error) {
-	// At one fetch per few minutes, keep-alive connections and their goroutines are not worth it.
+	// Disable keep-alive connections, because they and their goroutines are not worth their cost if
+	// a fetch runs only every few minutes.
 	return jwks(ctx, address, log, &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true})
 }
 
 const (
-	pace    = 5 * time.Second  // minimum, from one fetch to the next that a token causes
-	retry   = 30 * time.Second // maximum, after a failed fetch
-	refresh = 5 * time.Minute  // maximum, after a successful fetch
+	pace    = 5 * time.Second  // minimum time before a fetch that a token causes
+	retry   = 30 * time.Second // maximum time before the next fetch after a failure
+	refresh = 5 * time.Minute  // maximum time before the next fetch after a success
 
 	maxFetch = 5 * time.Second // timeout of a fetch
-	maxSet   = 512 << 10       // limit of a response, in bytes
+	maxSet   = 512 << 10       // maximum size of a response, in bytes
 )
 
-func jwks(ctx context.Context, address string, log *slog.Logger, over http.RoundTripper) (Key, error) {
+func jwks(ctx context.Context, address string, log *slog.Logger, transport http.RoundTripper) (Key, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return Key{}, errors.New("auth: the JWKS URL must be an http or https URL")
+		return Key{}, errors.New("auth: invalid JWKS URL: must be an http or https URL")
 	}
 	s := &keySet{
-		url:    address,
-		before: newAnswer(nil, nil),
-		log:    cmp.Or(log, slog.Default()).With("url", (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()),
+		url:     address,
+		initial: newFetched(nil, nil),
+		log:     cmp.Or(log, slog.Default()).With("url", (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()),
 		client: http.Client{
-			Transport: over,
-			// A redirect could lead to a host that the operator did not configure, over https or
-			// not. Its keys must not be trusted.
+			Transport: transport,
+			// Do not follow redirects. They could lead to a host that the operator did not
+			// configure, and its keys must not be trusted, even over https.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
-	s.last.Store(s.before)
+	s.last.Store(s.initial)
 	go s.run(ctx) // ends with ctx
 	return Key{[]string{"RS256", "PS256", "ES256", "EdDSA"}, s.find, s.ready}, nil
 }
@@ -84,23 +86,23 @@ func jwks(ctx context.Context, address string, log *slog.Logger, over http.Round
 //   - reads a response of any length;
 //   - does not check the strength of an RSA key.
 type keySet struct {
-	url    string
-	log    *slog.Logger
-	client http.Client
-	before *answer // before the first fetch: no keys
-	last   atomic.Pointer[answer]
+	url     string
+	log     *slog.Logger
+	client  http.Client
+	initial *fetched // the state before the first fetch: no keys
+	last    atomic.Pointer[fetched]
 }
 
-// answer is the result of a fetch.
-type answer struct {
-	keys []jwkset.JWK  // the keys of an earlier fetch if this one failed
-	err  error         // nil if the fetch succeeded
-	ask  chan struct{} // capacity 1: requests the next fetch
-	next chan struct{} // closed when a newer answer is stored, or when run ends
+// fetched is the result of a fetch.
+type fetched struct {
+	keys    []jwkset.JWK  // the keys of the last successful fetch if this fetch failed
+	err     error         // nil if the fetch succeeded
+	request chan struct{} // capacity 1; a value requests the next fetch
+	next    chan struct{} // closed when a newer result is stored, or when run ends
 }
 
-func newAnswer(keys []jwkset.JWK, err error) *answer {
-	return &answer{keys, err, make(chan struct{}, 1), make(chan struct{})}
+func newFetched(keys []jwkset.JWK, err error) *fetched {
+	return &fetched{keys, err, make(chan struct{}, 1), make(chan struct{})}
 }
 
 func (s *keySet) run(ctx context.Context) {
@@ -111,7 +113,7 @@ func (s *keySet) run(ctx context.Context) {
 		if err != nil {
 			keys, wait = old.keys, retry
 		}
-		fresh := newAnswer(keys, err)
+		fresh := newFetched(keys, err)
 		s.last.Store(fresh)
 		close(old.next)
 		switch {
@@ -123,14 +125,14 @@ func (s *keySet) run(ctx context.Context) {
 		case old.err != nil:
 			s.log.Info("JWK Set fetch recovered")
 		}
-		// When ctx has ended, the next fetch fails at once and wakes the waiting tokens.
+		// When ctx is done, the next fetch fails immediately and wakes the waiting tokens.
 		select {
 		case <-time.After(pace):
 		case <-ctx.Done():
 		}
 		select {
 		case <-time.After(wait - pace):
-		case <-fresh.ask:
+		case <-fresh.request:
 		case <-ctx.Done():
 		}
 	}
@@ -144,8 +146,8 @@ func (s *keySet) fetch(ctx context.Context) ([]jwkset.JWK, error) {
 		return nil, err
 	}
 	resp, err := s.client.Do(req)
-	if refused := new(url.Error); errors.As(err, &refused) {
-		return nil, refused.Err // without the URL, whose query may hold a secret
+	if failed := new(url.Error); errors.As(err, &failed) {
+		return nil, failed.Err // omits the URL, because its query may contain a secret
 	} else if err != nil {
 		return nil, err
 	}
@@ -159,10 +161,10 @@ func (s *keySet) fetch(ctx context.Context) ([]jwkset.JWK, error) {
 	}
 	var set struct{ Keys []json.RawMessage }
 	if len(body) > maxSet || json.Unmarshal(body, &set) != nil || set.Keys == nil {
-		return nil, fmt.Errorf("the response is not a JWK Set of at most %d bytes", maxSet)
+		return nil, fmt.Errorf("invalid response: not a JWK Set of at most %d bytes", maxSet)
 	}
-	// Decode the keys one by one: a key that jwkset cannot read must not invalidate the whole set
-	// (RFC 7517 section 5).
+	// Decode the keys one by one, because a key that jwkset cannot decode must not invalidate the
+	// whole set (RFC 7517 section 5).
 	var keys []jwkset.JWK
 	for _, raw := range set.Keys {
 		key, err := jwkset.NewJWKFromRawJSON(raw, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})
@@ -174,23 +176,24 @@ func (s *keySet) fetch(ctx context.Context) ([]jwkset.JWK, error) {
 	if len(keys) == 0 {
 		level = slog.LevelWarn // every token will be rejected
 	}
-	s.log.Log(ctx, level, "JWK Set fetched", "keys", len(keys), "passed_over", len(set.Keys)-len(keys))
+	s.log.Log(ctx, level, "JWK Set fetched", "keys", len(keys), "ignored", len(set.Keys)-len(keys))
 	return keys, nil
 }
 
-// verifies reports whether key may verify a signature.
+// verifies reports whether key may be used to verify signatures.
 func verifies(key jwkset.JWK) bool {
 	m := key.Marshal()
-	return fits(key.Key()) != nil && (m.USE == "" || m.USE == jwkset.UseSig) &&
+	return algorithmsFor(key.Key()) != nil && (m.USE == "" || m.USE == jwkset.UseSig) &&
 		(len(m.KEYOPS) == 0 || slices.Contains(m.KEYOPS, jwkset.KeyOpsVerify))
 }
 
-// find returns the keys for kid. It waits for the next answer if the last one does not have kid.
+// find returns the keys for kid. If the last fetch did not return a key with that kid, find waits
+// for the next fetch.
 func (s *keySet) find(ctx context.Context, alg, kid string) (any, error) {
 	last := s.last.Load()
-	if !last.knows(kid) {
+	if !last.contains(kid) {
 		select {
-		case last.ask <- struct{}{}:
+		case last.request <- struct{}{}:
 		default: // already requested
 		}
 		select {
@@ -198,27 +201,27 @@ func (s *keySet) find(ctx context.Context, alg, kid string) (any, error) {
 		case <-ctx.Done():
 			return nil, ErrUnavailable
 		}
-		if last = s.last.Load(); last.err != nil && !last.knows(kid) {
+		if last = s.last.Load(); last.err != nil && !last.contains(kid) {
 			return nil, ErrUnavailable
 		}
 	}
 	var found jwt.VerificationKeySet
 	for _, key := range last.keys {
 		m := key.Marshal()
-		if (kid == "" || m.KID == kid) && (m.ALG == "" || m.ALG.String() == alg) && slices.Contains(fits(key.Key()), alg) {
+		if (kid == "" || m.KID == kid) && (m.ALG == "" || m.ALG.String() == alg) && slices.Contains(algorithmsFor(key.Key()), alg) {
 			found.Keys = append(found.Keys, key.Key())
 		}
 	}
 	if found.Keys == nil {
-		return nil, badToken("it is signed with an unknown key")
+		return nil, badToken("signed with an unknown key")
 	}
 	return found, nil
 }
 
-// ready waits for the first fetch. The error is the reason why no key is known.
+// ready waits for the first fetch. It returns an error if no key is known, with the reason.
 func (s *keySet) ready(ctx context.Context) error {
 	select {
-	case <-s.before.next:
+	case <-s.initial.next:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -228,10 +231,10 @@ func (s *keySet) ready(ctx context.Context) error {
 	case last.err != nil:
 		return last.err
 	}
-	return errors.New("the JWK Set has no key that verifies RS256, PS256, ES256 or EdDSA")
+	return errors.New("no RS256, PS256, ES256 or EdDSA key in the JWK Set")
 }
 
-// knows reports whether a has a key of that kid, or any key if kid is "".
-func (a *answer) knows(kid string) bool {
-	return slices.ContainsFunc(a.keys, func(key jwkset.JWK) bool { return kid == "" || key.Marshal().KID == kid })
+// contains reports whether f contains a key with that kid, or any key if kid is empty.
+func (f *fetched) contains(kid string) bool {
+	return slices.ContainsFunc(f.keys, func(key jwkset.JWK) bool { return kid == "" || key.Marshal().KID == kid })
 }

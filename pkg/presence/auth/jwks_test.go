@@ -20,7 +20,7 @@ import (
 	"github.com/MicahParks/jwkset"
 )
 
-// jwk returns the JWK of key with this metadata.
+// jwk returns the JWK of key with the metadata m.
 func jwk(key any, m jwkset.JWKMetadataOptions) jwkset.JWKMarshal {
 	o := jwkset.JWKOptions{Metadata: m, Marshal: jwkset.JWKMarshalOptions{Private: true}}
 	return must(jwkset.NewJWKFromKey(key, o)).Marshal()
@@ -30,27 +30,27 @@ func named(kid string, key any) jwkset.JWKMarshal {
 	return jwk(key, jwkset.JWKMetadataOptions{KID: kid})
 }
 
-// issuer serves a JWK Set.
+// issuer serves a JWK Set and counts the fetches.
 type issuer struct {
-	answer  atomic.Pointer[http.HandlerFunc]
+	handler atomic.Pointer[http.HandlerFunc]
 	fetches atomic.Int32
 }
 
 func (i *issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	i.fetches.Add(1)
-	(*i.answer.Load())(w, r)
+	(*i.handler.Load())(w, r)
 }
 
-func (i *issuer) does(f http.HandlerFunc) { i.answer.Store(&f) }
+func (i *issuer) respondWith(f http.HandlerFunc) { i.handler.Store(&f) }
 
-func (i *issuer) has(keys ...jwkset.JWKMarshal) {
+func (i *issuer) setKeys(keys ...jwkset.JWKMarshal) {
 	set := must(json.Marshal(map[string]any{"keys": append([]jwkset.JWKMarshal{}, keys...)}))
-	i.does(func(w http.ResponseWriter, _ *http.Request) { w.Write(set) })
+	i.respondWith(func(w http.ResponseWriter, _ *http.Request) { w.Write(set) })
 }
 
-func down(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+func unreachable(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 
-// wire is a network in memory that follows the clock of testing/synctest.
+// wire is an in-memory network, so that testing/synctest can control the time.
 type wire struct {
 	conns chan net.Conn
 	once  sync.Once
@@ -75,101 +75,103 @@ func (w *wire) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	}
 }
 
-// world is an issuer and a JWT that uses its keys.
-type world struct {
+// jwksTest contains an issuer and a JWT that uses the issuer's keys.
+type jwksTest struct {
 	issuer
 	*auth.JWT
-	t   *testing.T
-	log bytes.Buffer
-	end context.CancelFunc
+	t      *testing.T
+	log    bytes.Buffer
+	cancel context.CancelFunc
 }
 
-// inWorld runs story in a synctest bubble. The issuer first has key 1, or is down.
-func inWorld(t *testing.T, up bool, story func(*testing.T, *world)) {
-	inWorldThat(t, func(w *world) {
+// withIssuer runs test in a synctest bubble. The issuer serves key 1 if up is true. Otherwise it is
+// unreachable.
+func withIssuer(t *testing.T, up bool, test func(*testing.T, *jwksTest)) {
+	withConfiguredIssuer(t, func(w *jwksTest) {
 		if up {
-			w.has(named("1", edKey))
+			w.setKeys(named("1", edKey))
 		} else {
-			w.does(down)
+			w.respondWith(unreachable)
 		}
-	}, story)
+	}, test)
 }
 
-// inWorldThat is inWorld with an issuer that begin configures before the first fetch.
-func inWorldThat(t *testing.T, begin func(*world), story func(*testing.T, *world)) {
+// withConfiguredIssuer is like withIssuer, but calls configure to set up the issuer before the
+// first fetch.
+func withConfiguredIssuer(t *testing.T, configure func(*jwksTest), test func(*testing.T, *jwksTest)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t}
-		begin(w)
+		w := &jwksTest{t: t}
+		configure(w)
 		net := &wire{conns: make(chan net.Conn)}
 		server := &httptest.Server{Listener: net, Config: &http.Server{Handler: w, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}}
 		server.Start()
 		defer server.Close()
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		w.end = cancel
+		w.cancel = cancel
 		key, err := auth.JWKSOver(ctx, server.URL, slog.New(slog.NewTextHandler(&w.log, nil)),
 			&http.Transport{DialContext: net.dial, DisableKeepAlives: true})
 		if err != nil {
 			t.Fatal(err)
 		}
 		w.JWT = newJWT(t, auth.Config{Key: key})
-		story(t, w)
+		test(t, w)
 	})
 }
 
-// ask authenticates a token with that kid. It fails unless the error is want and the call took the
-// time after.
-func (w *world) ask(kid string, want error, after time.Duration) {
+// authenticate verifies a token with that kid. It fails the test unless the error is want and the
+// call took exactly the given time.
+func (w *jwksTest) authenticate(kid string, want error, took time.Duration) {
 	w.t.Helper()
 	start := time.Now()
 	_, err := w.Authenticate(bearer(sign(`{"alg":"EdDSA","kid":"`+kid+`"}`, alice, edKey)))
 	check(w.t, err, want, "")
-	if took := time.Since(start); took != after {
-		w.t.Errorf("kid %s: took %v, want %v", kid, took, after)
+	if got := time.Since(start); got != took {
+		w.t.Errorf("kid %s: took %v, want %v", kid, got, took)
 	}
 }
 
-// knows fails unless a token with kid is accepted without another fetch.
-func (w *world) knows(kid string) {
+// wantKnown fails the test unless a token with kid is accepted immediately and without a fetch.
+func (w *jwksTest) wantKnown(kid string) {
 	w.t.Helper()
 	before := w.fetches.Load()
-	w.ask(kid, nil, 0)
+	w.authenticate(kid, nil, 0)
 	if got := w.fetches.Load(); got != before {
 		w.t.Errorf("kid %s: got a fetch, want none", kid)
 	}
 }
 
-// sleep lets d pass in the bubble and waits until everything due has happened.
-func (w *world) sleep(d time.Duration) {
+// sleep advances the clock of the bubble by d, and waits until every goroutine is blocked.
+func (w *jwksTest) sleep(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
 
-// logged returns the log so far.
-func (w *world) logged() string {
+// logged returns the log output so far.
+func (w *jwksTest) logged() string {
 	synctest.Wait()
 	return w.log.String()
 }
 
 func TestJWKSRotation(t *testing.T) {
-	inWorld(t, true, func(t *testing.T, w *world) {
-		w.ask("1", nil, 0)
-		w.knows("1")
+	withIssuer(t, true, func(t *testing.T, w *jwksTest) {
+		w.authenticate("1", nil, 0)
+		w.wantKnown("1")
 
-		w.has(named("2", edKey))
-		w.knows("1") // the previous set is still in use
-		w.ask("2", nil, 5*time.Second)
-		w.ask("1", auth.ErrBadToken, 5*time.Second)
+		w.setKeys(named("2", edKey))
+		w.wantKnown("1") // the previous set stays in use until the next fetch
+		w.authenticate("2", nil, 5*time.Second)
+		w.authenticate("1", auth.ErrBadToken, 5*time.Second)
 
-		// The set is also fetched without a token.
-		w.has(named("3", edKey))
+		// JWKS also fetches the set if no token requests it.
+		w.setKeys(named("3", edKey))
 		w.sleep(5 * time.Minute)
-		w.knows("3")
+		w.wantKnown("3")
 
-		// An empty set is a valid answer.
-		w.has()
+		// A set without keys is valid and replaces the previous keys.
+		w.setKeys()
 		w.sleep(5 * time.Minute)
-		w.ask("3", auth.ErrBadToken, 5*time.Second)
+		w.authenticate("3", auth.ErrBadToken, 5*time.Second)
 		if got := w.logged(); !strings.Contains(got, "level=WARN msg=\"JWK Set fetched\"") {
 			t.Errorf("got log %s, want a warning for a set without keys", got)
 		}
@@ -177,21 +179,21 @@ func TestJWKSRotation(t *testing.T) {
 }
 
 func TestJWKSOutage(t *testing.T) {
-	inWorld(t, false, func(t *testing.T, w *world) {
+	withIssuer(t, false, func(t *testing.T, w *jwksTest) {
 		synctest.Wait()
-		w.ask("1", auth.ErrUnavailable, 5*time.Second)
-		w.has(named("1", edKey))
-		w.ask("1", nil, 5*time.Second)
+		w.authenticate("1", auth.ErrUnavailable, 5*time.Second)
+		w.setKeys(named("1", edKey))
+		w.authenticate("1", nil, 5*time.Second)
 
-		w.does(down)
+		w.respondWith(unreachable)
 		w.sleep(time.Hour)
-		w.knows("1")
-		w.ask("2", auth.ErrUnavailable, 5*time.Second)
+		w.wantKnown("1")
+		w.authenticate("2", auth.ErrUnavailable, 5*time.Second)
 
-		// The set is also fetched without a token.
-		w.has(named("2", edKey))
+		// JWKS also fetches the set if no token requests it.
+		w.setKeys(named("2", edKey))
 		w.sleep(30 * time.Second)
-		w.knows("2")
+		w.wantKnown("2")
 		if got := w.logged(); !strings.Contains(got, "JWK Set fetch failed") || strings.Count(got, "JWK Set fetch recovered") != 2 {
 			t.Errorf("got log %s, want a failed fetch and two recoveries", got)
 		}
@@ -202,34 +204,34 @@ func TestJWKSReady(t *testing.T) {
 	if err := newJWT(t, auth.Config{}).Ready(t.Context()); err != nil {
 		t.Errorf("Ready of a secret: got %v, want nil", err)
 	}
-	hangs := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 	for name, tt := range map[string]struct {
-		does  http.HandlerFunc // nil: the issuer has key 1
-		limit time.Duration
-		said  string
-		took  time.Duration
+		respond http.HandlerFunc // nil: the issuer serves key 1
+		timeout time.Duration
+		want    string
+		took    time.Duration
 	}{
-		"up":      {nil, time.Minute, "", 0},
-		"down":    {down, time.Minute, "EOF", 0},
-		"404":     {http.NotFound, time.Minute, "unexpected status 404 Not Found", 0},
-		"no keys": {func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, `{"keys":[]}`) }, time.Minute, "no key that verifies", 0},
-		"hangs":   {hangs, time.Minute, "deadline exceeded", 5 * time.Second},
-		"hurry":   {hangs, time.Second, "deadline exceeded", time.Second},
+		"up":         {nil, time.Minute, "", 0},
+		"down":       {unreachable, time.Minute, "EOF", 0},
+		"404":        {http.NotFound, time.Minute, "unexpected status 404 Not Found", 0},
+		"no keys":    {func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, `{"keys":[]}`) }, time.Minute, "no RS256, PS256, ES256 or EdDSA key in the JWK Set", 0},
+		"hangs":      {hang, time.Minute, "deadline exceeded", 5 * time.Second},
+		"short wait": {hang, time.Second, "deadline exceeded", time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			begin := func(w *world) {
-				w.has(named("1", edKey))
-				if tt.does != nil {
-					w.does(tt.does)
+			configure := func(w *jwksTest) {
+				w.setKeys(named("1", edKey))
+				if tt.respond != nil {
+					w.respondWith(tt.respond)
 				}
 			}
-			inWorldThat(t, begin, func(t *testing.T, w *world) {
-				ctx, cancel := context.WithTimeout(t.Context(), tt.limit)
+			withConfiguredIssuer(t, configure, func(t *testing.T, w *jwksTest) {
+				ctx, cancel := context.WithTimeout(t.Context(), tt.timeout)
 				defer cancel()
 				start := time.Now()
 				err := w.Ready(ctx)
-				if (err == nil) != (tt.said == "") || err != nil && !strings.Contains(err.Error(), tt.said) {
-					t.Errorf("got %v, want %q", err, tt.said)
+				if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+					t.Errorf("got %v, want %q", err, tt.want)
 				}
 				if took := time.Since(start); took != tt.took {
 					t.Errorf("took %v, want %v", took, tt.took)
@@ -238,10 +240,10 @@ func TestJWKSReady(t *testing.T) {
 		})
 	}
 
-	// The keys of an earlier fetch are enough.
-	inWorld(t, true, func(t *testing.T, w *world) {
-		w.ask("1", nil, 0)
-		w.does(down)
+	// Ready succeeds with the keys of an earlier fetch, although the issuer is unreachable.
+	withIssuer(t, true, func(t *testing.T, w *jwksTest) {
+		w.authenticate("1", nil, 0)
+		w.respondWith(unreachable)
 		w.sleep(time.Hour)
 		if err := w.Ready(t.Context()); err != nil {
 			t.Errorf("got %v, want nil with the keys of an earlier fetch", err)
@@ -250,14 +252,14 @@ func TestJWKSReady(t *testing.T) {
 }
 
 func TestJWKSFetchRateIsLimited(t *testing.T) {
-	inWorld(t, true, func(t *testing.T, w *world) {
-		w.ask("1", nil, 0)
+	withIssuer(t, true, func(t *testing.T, w *jwksTest) {
+		w.authenticate("1", nil, 0)
 		var all sync.WaitGroup
 		for i := range 100 {
 			all.Go(func() {
 				time.Sleep(time.Duration(i) * time.Second / 10)
 				_, err := w.Authenticate(bearer(sign(`{"alg":"EdDSA","kid":"?"}`, alice, edKey)))
-				check(t, err, auth.ErrBadToken, "it is signed with an unknown key")
+				check(t, err, auth.ErrBadToken, "signed with an unknown key")
 			})
 		}
 		all.Wait()
@@ -269,18 +271,18 @@ func TestJWKSFetchRateIsLimited(t *testing.T) {
 
 func TestJWKSBadAnswers(t *testing.T) {
 	good := string(must(json.Marshal(named("2", edKey))))
-	says := func(body string) http.HandlerFunc {
+	respond := func(body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, body) }
 	}
 	for name, tt := range map[string]struct {
-		does http.HandlerFunc
-		log  string
-		took time.Duration
+		respond http.HandlerFunc
+		log     string
+		took    time.Duration
 	}{
-		"too long": {says(`{"keys":[` + good + `]}` + strings.Repeat(" ", 512<<10)), "not a JWK Set", 0},
-		"no keys":  {says(`{}`), "not a JWK Set", 0},
-		"no JSON":  {says(`<html>`), "not a JWK Set", 0},
-		"cut off":  {says(`{"keys":[` + good), "not a JWK Set", 0},
+		"too long": {respond(`{"keys":[` + good + `]}` + strings.Repeat(" ", 512<<10)), "not a JWK Set", 0},
+		"no keys":  {respond(`{}`), "not a JWK Set", 0},
+		"no JSON":  {respond(`<html>`), "not a JWK Set", 0},
+		"cut off":  {respond(`{"keys":[` + good), "not a JWK Set", 0},
 		"404":      {http.NotFound, "404 Not Found", 0},
 		"redirect": {http.RedirectHandler("/elsewhere", http.StatusFound).ServeHTTP, "302 Found", 0},
 		"hangs":    {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "deadline exceeded", 5 * time.Second},
@@ -293,11 +295,11 @@ func TestJWKSBadAnswers(t *testing.T) {
 		}, "deadline exceeded", 5 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, true, func(t *testing.T, w *world) {
-				w.ask("1", nil, 0)
-				w.does(tt.does)
-				w.ask("2", auth.ErrUnavailable, 5*time.Second+tt.took)
-				w.knows("1")
+			withIssuer(t, true, func(t *testing.T, w *jwksTest) {
+				w.authenticate("1", nil, 0)
+				w.respondWith(tt.respond)
+				w.authenticate("2", auth.ErrUnavailable, 5*time.Second+tt.took)
+				w.wantKnown("1")
 				if got := w.logged(); !strings.Contains(got, tt.log) {
 					t.Errorf("got log %s, want %s", got, tt.log)
 				}
@@ -307,17 +309,18 @@ func TestJWKSBadAnswers(t *testing.T) {
 }
 
 func TestJWKSEnds(t *testing.T) {
-	inWorld(t, true, func(t *testing.T, w *world) {
-		w.ask("1", nil, 0)
+	withIssuer(t, true, func(t *testing.T, w *jwksTest) {
+		w.authenticate("1", nil, 0)
 
-		// A waiting token gets an error. A later one does not wait.
+		// After the cancellation, a waiting token is rejected, and a later token is rejected
+		// without waiting.
 		go func() {
 			time.Sleep(time.Second)
-			w.end()
+			w.cancel()
 		}()
-		w.ask("2", auth.ErrUnavailable, time.Second)
-		w.ask("2", auth.ErrUnavailable, 0)
-		w.knows("1")
+		w.authenticate("2", auth.ErrUnavailable, time.Second)
+		w.authenticate("2", auth.ErrUnavailable, 0)
+		w.wantKnown("1")
 		if got := w.logged(); got != "" {
 			t.Errorf("got log %s, want none after the context was canceled", got)
 		}
@@ -325,8 +328,8 @@ func TestJWKSEnds(t *testing.T) {
 }
 
 func TestJWKSCanceledRequest(t *testing.T) {
-	inWorld(t, true, func(t *testing.T, w *world) {
-		w.ask("1", nil, 0)
+	withIssuer(t, true, func(t *testing.T, w *jwksTest) {
+		w.authenticate("1", nil, 0)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		start := time.Now()
@@ -338,13 +341,13 @@ func TestJWKSCanceledRequest(t *testing.T) {
 	})
 }
 
-// This test uses a real socket and the exported function.
+// TestJWKSKeys tests the exported function JWKS over a real socket.
 func TestJWKSKeys(t *testing.T) {
 	type meta = jwkset.JWKMetadataOptions
 	broken := named("broken", &ecKey.PublicKey)
 	broken.X = "!"
 	var set issuer
-	set.has(broken,
+	set.setKeys(broken,
 		named("rsa", &rsaKey.PublicKey),
 		named("ec", &ecKey.PublicKey),
 		named("ed", edKey.Public()),
@@ -365,17 +368,17 @@ func TestJWKSKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	j := newJWT(t, auth.Config{Key: key})
-	const algorithm, unknown = "its algorithm is not accepted", "it is signed with an unknown key"
+	const algorithm, unknown = "algorithm not accepted", "signed with an unknown key"
 	for _, tt := range []struct {
 		header string
 		key    any
-		said   string
+		want   string
 	}{
 		{`{"alg":"RS256","kid":"rsa"}`, rsaKey, ""},
 		{`{"alg":"PS256","kid":"rsa"}`, rsaKey, ""},
 		{`{"alg":"PS256","kid":"ps256"}`, rsaKey, ""},
 		{`{"alg":"ES256","kid":"ec"}`, ecKey, ""},
-		{`{"alg":"ES256","kid":"private"}`, ecKey, ""}, // its public half
+		{`{"alg":"ES256","kid":"private"}`, ecKey, ""}, // JWKS uses the public half of the key
 		{`{"alg":"EdDSA","kid":"ed"}`, edKey, ""},
 		{`{"alg":"RS256","kid":"twice"}`, rsaKey, ""},
 		{`{"alg":"ES256","kid":"twice"}`, ecKey, ""},
@@ -383,19 +386,19 @@ func TestJWKSKeys(t *testing.T) {
 		{`{"alg":"ES256"}`, ecKey, ""},
 		{`{"alg":"EdDSA","kid":""}`, edKey, ""},
 
-		{`{"alg":"RS256","kid":"rsa"}`, weakRSA, "its signature does not match"},
-		{`{"alg":"RS256"}`, weakRSA, "its signature does not match"},
+		{`{"alg":"RS256","kid":"rsa"}`, weakRSA, "signature mismatch"},
+		{`{"alg":"RS256"}`, weakRSA, "signature mismatch"},
 		{`{"alg":"RS256","kid":"ps256"}`, rsaKey, unknown},
 		{`{"alg":"ES256","kid":"rsa"}`, ecKey, unknown},
 		{`{"alg":"HS256","kid":"oct"}`, secret, algorithm},
 		{`{"alg":"HS256","kid":"rsa"}`, pkix(&rsaKey.PublicKey), algorithm},
 		{`{"alg":"RS384","kid":"rsa"}`, rsaKey, algorithm},
 		{`{"alg":"ES384","kid":"p384"}`, p384, algorithm},
-		{`{"alg":"RS256","kid":["rsa"]}`, rsaKey, "its kid is not a string"},
+		{`{"alg":"RS256","kid":["rsa"]}`, rsaKey, "kid not a string"},
 	} {
 		u, err := j.Authenticate(bearer(sign(tt.header, alice, tt.key)))
-		if tt.said != "" {
-			check(t, err, auth.ErrBadToken, tt.said)
+		if tt.want != "" {
+			check(t, err, auth.ErrBadToken, tt.want)
 		} else if err != nil || u.ID != "alice" {
 			t.Errorf("%s: got user %q and error %v, want alice", tt.header, u.ID, err)
 		}
@@ -404,7 +407,7 @@ func TestJWKSKeys(t *testing.T) {
 		t.Errorf("got %d fetches, want 1", got)
 	}
 
-	// A key that was ignored is unknown: each of these tokens causes a fetch.
+	// An ignored key is an unknown key, so each of these tokens requests a fetch.
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	for kid, key := range map[string]any{"enc": rsaKey, "wrap": rsaKey, "weak": weakRSA} {

@@ -1,8 +1,8 @@
 // Package auth authenticates requests. It verifies the JSON Web Token (RFC 7519) of a request and
 // returns a [User].
 //
-// The User has the patterns of the rooms that the user may join and send to. This package does not
-// interpret these names.
+// The User contains the patterns of the rooms that the user may join and send to. This package does
+// not interpret these patterns.
 //
 // # Claims
 //
@@ -15,22 +15,23 @@
 //	  "presence": {"join": ["doc-*"], "send": ["doc-1"], "info": {"color": "teal"}, "admin": false}
 //	}
 //
-// The rules:
+// These rules apply:
 //
 //   - A token without presence may join and send to lobby.
-//   - A token with presence has only the rights listed there. An absent list is empty.
-//   - Names of claims are matched exactly.
-//   - A claim that is null is absent, inside presence too. Without exp the token never expires.
+//   - A token with presence has only the rights listed there. A missing list means no rooms.
+//   - Claim names must match exactly.
+//   - A claim that is null counts as absent, also inside presence. A token without exp never
+//     expires.
 //   - A claim of another type than above makes the token invalid. The error names the claim and the
 //     required type.
-//   - Other claims are ignored. iat is one of them: RFC 7519 section 4.1.6 gives it no part in
+//   - Other claims are ignored, including iat, because RFC 7519 section 4.1.6 does not use it for
 //     validation.
 //
 // # Security
 //
-//   - The [Key] determines the accepted algorithms, never the token (RFC 8725 section 3.1).
-//   - A header with crit is rejected, because this package supports no extension (RFC 7515 section
-//     4.1.11).
+//   - The [Key], never the token, determines the accepted algorithms (RFC 8725 section 3.1).
+//   - A token with a crit header is rejected, because this package supports no extension (RFC 7515
+//     section 4.1.11).
 //   - No error and no log line contains a token or a part of one.
 package auth
 
@@ -51,8 +52,8 @@ import (
 // CookieName is the name of the cookie that holds a token.
 const CookieName = "presence_token"
 
-// maxToken is the maximum length of a token, in bytes. The server's limit on headers is far above
-// it. The limit of browsers on a cookie (RFC 6265 section 6.1) is below it.
+// maxToken is the maximum length of a token, in bytes. It is far below the server's limit for
+// headers, and above the limit of browsers for a cookie (RFC 6265 section 6.1).
 const maxToken = 8 << 10
 
 // Config holds the settings of a [JWT].
@@ -60,39 +61,41 @@ type Config struct {
 	// Key verifies the tokens. Required.
 	Key Key
 
-	// Issuer is the required iss of a token. Empty accepts any. Default: empty.
+	// Issuer is the required iss claim of a token. Empty accepts any issuer. Default: empty.
 	Issuer string
 
-	// Audience is the required aud of a token, or one entry of its list. Empty accepts any: then
-	// this server also accepts a token that the issuer made for another service (RFC 8725 section
-	// 3.9). Default: empty.
+	// Audience is the required aud claim of a token, or one entry of its list. Empty accepts any
+	// audience, so the server also accepts a token that the issuer made for another service (RFC
+	// 8725 section 3.9). Default: empty.
 	Audience string
 
-	// QueryToken also accepts a token in the query, as access_token. The token then appears in logs
-	// and histories, which is why RFC 9700 section 4.3.2 forbids it. Default: false.
+	// QueryToken also accepts a token in the query parameter access_token. The token then appears
+	// in logs and browser histories, which is why RFC 9700 section 4.3.2 forbids it. Default:
+	// false.
 	QueryToken bool
 }
 
-// JWT authenticates requests by their tokens. Create one with [New]. It is safe for concurrent use.
+// JWT authenticates requests by their tokens. Create a JWT with [New]. It is safe for concurrent
+// use.
 type JWT struct {
 	config Config
 	parser *jwt.Parser
 }
 
-// New returns a JWT with the settings c. It returns an error only if c has no key.
+// New returns a JWT with the settings c. It returns an error only if c.Key is missing.
 func New(c Config) (*JWT, error) {
 	if c.Key.find == nil {
-		return nil, errors.New("auth: a key is required")
+		return nil, errors.New("auth: missing key")
 	}
-	// The claims are checked here, not by the parser. The parser has one leeway for all of them and
-	// treats a null exp as absent. It converts an exp of 1e300 in a way that depends on the
-	// processor.
+	// Validate the claims in this package, not in the parser. The parser has one leeway for all of
+	// them, and its conversion of an exp of 1e300 depends on the processor.
 	return &JWT{c, jwt.NewParser(jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation())}, nil
 }
 
-// Ready waits until a key to verify tokens with is available. With a [JWKS] key that takes one
-// fetch, with any other no time. The error is the reason why no key is available, or the error of
-// ctx. Authenticate does not need Ready; use it for a check before the start.
+// Ready waits until a verification key is available. With a [JWKS] key it waits for the first
+// fetch. With any other key it returns immediately. The error is the reason why no key is
+// available, or the error of ctx. Authenticate does not need Ready; use Ready to check the
+// configuration before the start.
 func (j *JWT) Ready(ctx context.Context) error {
 	if j.config.Key.ready == nil {
 		return nil
@@ -103,17 +106,17 @@ func (j *JWT) Ready(ctx context.Context) error {
 	return nil
 }
 
-// Authenticate returns the user of r. It looks for a token in this order, and the first one found
-// decides:
+// Authenticate returns the user of r. It looks for a token in the following places and uses the
+// first one that it finds:
 //
-//  1. the Authorization header. Another scheme than Bearer is ignored. An empty or repeated header
+//  1. the Authorization header. A scheme other than Bearer is ignored. An empty or repeated header
 //     is an invalid token.
 //  2. the cookie [CookieName]. An empty cookie is ignored.
-//  3. the query parameter access_token, if Config.QueryToken is set. An empty one is ignored.
+//  3. the query parameter access_token, if Config.QueryToken is set. An empty parameter is ignored.
 //
-// The error is [ErrNoToken], wraps [ErrBadToken], or is [ErrUnavailable]. With a [JWKS] key, a
-// token with an unknown kid may need 10 s, bounded by the context of r. Authenticate does not
-// change r and does not read its body.
+// The error is [ErrNoToken] or [ErrUnavailable], or it wraps [ErrBadToken]. With a [JWKS] key, a
+// token with an unknown kid may need 10 s, bounded by the context of r. Authenticate does not change
+// r and does not read its body.
 func (j *JWT) Authenticate(r *http.Request) (User, error) {
 	token, cookie, err := j.token(r)
 	if err != nil {
@@ -127,15 +130,15 @@ func (j *JWT) Authenticate(r *http.Request) (User, error) {
 	return u, err
 }
 
-// token returns the token of r and reports whether it is the cookie.
+// token returns the token of r and reports whether it comes from the cookie.
 func (j *JWT) token(r *http.Request) (token string, cookie bool, err error) {
 	if header := r.Header.Values("Authorization"); len(header) > 0 {
 		fields := strings.Fields(header[0])
-		ours := len(fields) > 0 && strings.EqualFold(fields[0], "Bearer") // RFC 9110 section 11.1
+		isBearer := len(fields) > 0 && strings.EqualFold(fields[0], "Bearer") // RFC 9110 section 11.1
 		switch {
-		case len(header) > 1 || len(fields) == 0 || ours && len(fields) != 2:
-			return "", false, badToken("the Authorization header must be one scheme and one token")
-		case ours:
+		case len(header) > 1 || len(fields) == 0 || isBearer && len(fields) != 2:
+			return "", false, badToken("Authorization header malformed: expected one scheme and one token")
+		case isBearer:
 			return fields[1], false, nil
 		}
 	}
@@ -144,7 +147,7 @@ func (j *JWT) token(r *http.Request) (token string, cookie bool, err error) {
 	}
 	if j.config.QueryToken {
 		if tokens := r.URL.Query()["access_token"]; len(tokens) > 1 {
-			return "", false, badToken("access_token must be given once") // RFC 6750 section 3.1
+			return "", false, badToken("repeated access_token") // RFC 6750 section 3.1
 		} else if len(tokens) == 1 && tokens[0] != "" {
 			return tokens[0], false, nil
 		}
@@ -152,40 +155,40 @@ func (j *JWT) token(r *http.Request) (token string, cookie bool, err error) {
 	return "", false, ErrNoToken
 }
 
-// user returns the user of the token if it is valid now.
+// user verifies token and returns its user.
 func (j *JWT) user(ctx context.Context, token string) (User, error) {
 	if len(token) > maxToken {
-		return User{}, badToken("it is longer than 8 KiB")
+		return User{}, badToken(fmt.Sprintf("too long (%d bytes, maximum %d)", len(token), maxToken))
 	}
-	if strings.ContainsAny(token, "\r\n") { // encoding/base64 skips them
-		return User{}, badToken("it is not a JWT")
+	if strings.ContainsAny(token, "\r\n") { // encoding/base64 would ignore them
+		return User{}, badToken("not a JWT")
 	}
 	var c claims
-	var refused error
+	var keyErr error
 	_, err := j.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (key any, err error) {
-		key, refused = j.key(ctx, t)
-		return key, refused
+		key, keyErr = j.key(ctx, t)
+		return key, keyErr
 	})
 	switch {
 	case err == nil:
 		return c.user(j.config.Issuer, j.config.Audience, time.Now())
-	case refused != nil:
-		return User{}, refused
+	case keyErr != nil:
+		return User{}, keyErr
 	case errors.Is(err, jwt.ErrTokenMalformed):
-		return User{}, badToken("it is not a JWT")
+		return User{}, badToken("not a JWT")
 	case errors.Is(err, jwt.ErrTokenUnverifiable):
 		return User{}, errAlgorithm
 	default:
-		return User{}, badToken("its signature does not match")
+		return User{}, badToken("signature mismatch")
 	}
 }
 
-var errAlgorithm = badToken("its algorithm is not accepted")
+var errAlgorithm = badToken("algorithm not accepted")
 
 // key returns the key that verifies t. The claims of t are not verified yet.
 func (j *JWT) key(ctx context.Context, t *jwt.Token) (any, error) {
 	if _, there := t.Header["crit"]; there {
-		return nil, badToken("its header has crit")
+		return nil, badToken("crit header not supported")
 	}
 	if !slices.Contains(j.config.Key.algorithms, t.Method.Alg()) {
 		return nil, errAlgorithm
@@ -193,7 +196,7 @@ func (j *JWT) key(ctx context.Context, t *jwt.Token) (any, error) {
 	kid, there := t.Header["kid"]
 	id, ok := kid.(string)
 	if there && !ok {
-		return nil, badToken("its kid is not a string")
+		return nil, badToken("kid not a string")
 	}
 	return j.config.Key.find(ctx, t.Method.Alg(), id)
 }

@@ -25,29 +25,29 @@ func TestTokenSources(t *testing.T) {
 		name          string
 		header        []string
 		cookie, query string
-		who           string
+		user          string
 		err           error
 	}{
-		{name: "nowhere", err: auth.ErrNoToken},
-		{name: "header", header: []string{h}, who: "header"},
-		{name: "header first", header: []string{h}, cookie: c, query: q, who: "header"},
-		{name: "any case, more blanks", header: []string{"bEARER \t " + token("header")}, who: "header"},
-		{name: "bad header beside good ones", header: []string{"Bearer nonsense"}, cookie: c, query: q, err: auth.ErrBadToken},
-		{name: "no token in it", header: []string{"Bearer "}, cookie: c, err: auth.ErrBadToken},
-		{name: "nothing but a scheme", header: []string{"Bearer"}, cookie: c, err: auth.ErrBadToken},
-		{name: "empty", header: []string{""}, cookie: c, err: auth.ErrBadToken},
-		{name: "doubled", header: []string{h, h}, cookie: c, err: auth.ErrBadToken},
-		{name: "doubled, another's first", header: []string{"Basic dTpw", h}, err: auth.ErrBadToken},
-		{name: "two in one", header: []string{h + ", " + h}, err: auth.ErrBadToken},
-		{name: "another scheme", header: []string{"Basic dTpw"}, cookie: c, who: "cookie"},
+		{name: "no token", err: auth.ErrNoToken},
+		{name: "header", header: []string{h}, user: "header"},
+		{name: "header first", header: []string{h}, cookie: c, query: q, user: "header"},
+		{name: "scheme in any case, several blanks", header: []string{"bEARER \t " + token("header")}, user: "header"},
+		{name: "bad header, good cookie and query", header: []string{"Bearer nonsense"}, cookie: c, query: q, err: auth.ErrBadToken},
+		{name: "scheme and blank", header: []string{"Bearer "}, cookie: c, err: auth.ErrBadToken},
+		{name: "scheme only", header: []string{"Bearer"}, cookie: c, err: auth.ErrBadToken},
+		{name: "empty header", header: []string{""}, cookie: c, err: auth.ErrBadToken},
+		{name: "repeated header", header: []string{h, h}, cookie: c, err: auth.ErrBadToken},
+		{name: "repeated header, other scheme first", header: []string{"Basic dTpw", h}, err: auth.ErrBadToken},
+		{name: "two tokens in one header", header: []string{h + ", " + h}, err: auth.ErrBadToken},
+		{name: "another scheme", header: []string{"Basic dTpw"}, cookie: c, user: "cookie"},
 		{name: "a longer scheme", header: []string{"Bearer" + h}, err: auth.ErrNoToken},
-		{name: "cookie before query", cookie: c, query: q, who: "cookie"},
+		{name: "cookie before query", cookie: c, query: q, user: "cookie"},
 		{name: "bad cookie", cookie: cookie + "nonsense", query: q, err: auth.ErrBadToken},
-		{name: "first cookie of two", cookie: c + "; " + cookie + "nonsense", who: "cookie"},
-		{name: "empty cookie", cookie: cookie + "; a=b", query: q, who: "query"},
-		{name: "query", query: q, who: "query"},
+		{name: "first cookie of two", cookie: c + "; " + cookie + "nonsense", user: "cookie"},
+		{name: "empty cookie", cookie: cookie + "; a=b", query: q, user: "query"},
+		{name: "query", query: q, user: "query"},
 		{name: "empty query", query: query, err: auth.ErrNoToken},
-		{name: "doubled query", query: q + "&" + q, err: auth.ErrBadToken},
+		{name: "repeated parameter", query: q + "&" + q, err: auth.ErrBadToken},
 		{name: "line break in the query", query: q + "%0A", err: auth.ErrBadToken},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -56,8 +56,8 @@ func TestTokenSources(t *testing.T) {
 			r.Header.Set("Cookie", tt.cookie)
 			u, err := newJWT(t, auth.Config{QueryToken: true}).Authenticate(r)
 			check(t, err, tt.err, "")
-			if u.ID != tt.who || (u.Session != "") != (tt.who == "cookie") {
-				t.Errorf("got user %q with session %q, want %q", u.ID, u.Session, tt.who)
+			if u.ID != tt.user || (u.Session != "") != (tt.user == "cookie") {
+				t.Errorf("got user %q with session %q, want %q", u.ID, u.Session, tt.user)
 			}
 		})
 	}
@@ -86,10 +86,10 @@ func TestUser(t *testing.T) {
 		`{"sub":"a","presence":{"join":["doc-*","x"],"send":[],"admin":true,"info":{"b": [1.50, "<"],"a":9007199254740993}}}`: {
 			ID: "a", Join: []string{"doc-*", "x"}, Admin: true, Info: json.RawMessage(`{"b":[1.50,"<"],"a":9007199254740993}`)},
 		`{"sub":"a","presence":{"send":["*"],"info":"away"}}`: {ID: "a", Send: []string{"*"}, Info: json.RawMessage(`"away"`)},
-		// Names are matched exactly. The last claim of a name counts.
+		// Claim names must match exactly. If a claim is repeated, the last one counts.
 		`{"sub":"a","Sub":"b","SUB":"c","presence":{"Admin":true}}`: {ID: "a"},
 		`{"sub":"b","sub":"a"}`: {ID: "a", Join: lobby, Send: lobby},
-		// A claim that is null is absent.
+		// A claim that is null counts as absent.
 		`{"sub":"a","name":null,"sid":null,"iss":null,"aud":null,"exp":null,"nbf":null,"iat":null,"presence":null}`: {ID: "a", Join: lobby, Send: lobby},
 		`{"sub":"a","presence":{"join":null,"send":["x"],"info":null,"admin":null}}`:                                {ID: "a", Send: []string{"x"}},
 	} {
@@ -103,76 +103,77 @@ func TestUser(t *testing.T) {
 	}
 }
 
-// In a synctest bubble the time is 2000-01-01T00:00:00Z, which is 946684800.
+// TestClaims runs in synctest bubbles, whose clock starts at 2000-01-01T00:00:00Z, which is
+// 946684800.
 func TestClaims(t *testing.T) {
 	long := strings.Repeat("x", 1024)
-	for payload, said := range map[string]string{
-		`{"sub":"alice\ud800"}`:              "its sub must be",
+	for payload, want := range map[string]string{
+		`{"sub":"alice\ud800"}`:              "sub must be",
 		`{"sub":"alice","exp":946684801}`:    "",
 		`{"sub":"alice","exp":946684800.5}`:  "",
-		`{"sub":"alice","exp":946684800}`:    "it has expired",
-		`{"sub":"alice","exp":946684799.9}`:  "it has expired",
-		`{"sub":"alice","exp":0}`:            "it has expired",
+		`{"sub":"alice","exp":946684800}`:    "expired",
+		`{"sub":"alice","exp":946684799.9}`:  "expired",
+		`{"sub":"alice","exp":0}`:            "expired",
 		`{"sub":"alice","exp":253402300799}`: "",
-		`{"sub":"alice","exp":253402300800}`: "its exp must be a NumericDate from 1970 to 9999",
-		`{"sub":"alice","exp":1e300}`:        "its exp must be a NumericDate from 1970 to 9999",
-		`{"sub":"alice","exp":1e400}`:        "its exp must be a NumericDate from 1970 to 9999",
-		`{"sub":"alice","exp":-1}`:           "its exp must be a NumericDate from 1970 to 9999",
-		`{"sub":"alice","exp":-62135596800}`: "its exp must be a NumericDate from 1970 to 9999", // time.Time's zero
+		`{"sub":"alice","exp":253402300800}`: "exp must be a NumericDate from 1970 to 9999",
+		`{"sub":"alice","exp":1e300}`:        "exp must be a NumericDate from 1970 to 9999",
+		`{"sub":"alice","exp":1e400}`:        "exp must be a NumericDate from 1970 to 9999",
+		`{"sub":"alice","exp":-1}`:           "exp must be a NumericDate from 1970 to 9999",
+		`{"sub":"alice","exp":-62135596800}`: "exp must be a NumericDate from 1970 to 9999", // the zero time.Time
 		`{"sub":"alice","exp":null}`:         "",
-		`{"sub":"alice","exp":[]}`:           "its exp must be a NumericDate from 1970 to 9999",
-		`{"sub":"alice","exp":"4102444800"}`: "its exp must be a NumericDate from 1970 to 9999",
-		`{"sub":"alice","exp":NaN}`:          "it is not a JWT",
+		`{"sub":"alice","exp":[]}`:           "exp must be a NumericDate from 1970 to 9999",
+		`{"sub":"alice","exp":"4102444800"}`: "exp must be a NumericDate from 1970 to 9999",
+		`{"sub":"alice","exp":NaN}`:          "not a JWT",
 
 		`{"sub":"alice","nbf":946684830}`: "",
-		`{"sub":"alice","nbf":946684831}`: "it is not valid yet",
-		`{"sub":"alice","nbf":1e18}`:      "its nbf must be a NumericDate from 1970 to 9999",
-		`{"sub":"alice","nbf":"0"}`:       "its nbf must be a NumericDate from 1970 to 9999",
+		`{"sub":"alice","nbf":946684831}`: "not valid yet",
+		`{"sub":"alice","nbf":1e18}`:      "nbf must be a NumericDate from 1970 to 9999",
+		`{"sub":"alice","nbf":"0"}`:       "nbf must be a NumericDate from 1970 to 9999",
 		`{"sub":"alice","nbf":null}`:      "",
-		`{"sub":"alice","iat":946685100}`: "", // in 300 s
+		`{"sub":"alice","iat":946685100}`: "", // 300 s in the future
 		`{"sub":"alice","iat":1e300}`:     "",
 		`{"sub":"alice","iat":"today"}`:   "",
 		`{"sub":"alice","iat":null}`:      "",
 
-		`{}`:                           "its sub is missing or empty",
-		`null`:                         "its sub is missing or empty",
-		`{"sub":""}`:                   "its sub is missing or empty",
-		`{"sub":null}`:                 "its sub is missing or empty",
-		`{"sub":7}`:                    "its sub must be a string",
-		`{"sub":["alice"]}`:            "its sub must be a string",
+		`{}`:                           "sub missing or empty",
+		`null`:                         "sub missing or empty",
+		`{"sub":""}`:                   "sub missing or empty",
+		`{"sub":null}`:                 "sub missing or empty",
+		`{"sub":7}`:                    "sub must be a string",
+		`{"sub":["alice"]}`:            "sub must be a string",
 		`{"sub":"` + long[:256] + `"}`: "",
-		`{"sub":"` + long[:257] + `"}`: "its sub must be",
-		`{"sub":"a\nb"}`:               "its sub must be",
-		`{"sub":"a\u0085b"}`:           "its sub must be",
-		"{\"sub\":\"a\xff\"}":          "it is not a JWT",
+		`{"sub":"` + long[:257] + `"}`: "sub must be",
+		`{"sub":"a\nb"}`:               "sub must be",
+		`{"sub":"a\u0085b"}`:           "sub must be",
+		"{\"sub\":\"a\xff\"}":          "not a JWT",
 		`{"sub":"a","name":"` + long[:128] + `"}`: "",
-		`{"sub":"a","name":"` + long[:129] + `"}`: "its name must be",
-		`{"sub":"a","name":"\u0000"}`:             "its name must be",
-		`{"sub":"a","name":{}}`:                   "its name must be a string",
-		`{"sub":"a","sid":1}`:                     "its sid must be a string",
-		`{"sub":"a","iss":1}`:                     "its iss must be a string",
-		`{"sub":"a","aud":1}`:                     "its aud must be a string or a list of strings",
-		`{"sub":"a","aud":[1]}`:                   "its aud must be a string or a list of strings",
-		`{"sub":"a","aud":[null]}`:                "its aud must be a string or a list of strings",
-		`[]`:                                      "it is not a JWT",
-		`{"sub":"a"} {}`:                          "it is not a JWT",
+		`{"sub":"a","name":"` + long[:129] + `"}`: "name must be",
+		`{"sub":"a","name":"\u0000"}`:             "name must be",
+		`{"sub":"a","name":{}}`:                   "name must be a string",
+		`{"sub":"a","sid":1}`:                     "sid must be a string",
+		`{"sub":"a","iss":1}`:                     "iss must be a string",
+		`{"sub":"a","aud":1}`:                     "aud must be a string or a list of strings",
+		`{"sub":"a","aud":[1]}`:                   "aud must be a string or a list of strings",
+		`{"sub":"a","aud":[null]}`:                "aud must be a string or a list of strings",
+		`[]`:                                      "not a JWT",
+		`{"sub":"a"} {}`:                          "not a JWT",
 
-		`{"sub":"a","presence":["lobby"]}`:                      "its presence must be an object",
-		`{"sub":"a","presence":"lobby"}`:                        "its presence must be an object",
-		`{"sub":"a","presence":{"join":"lobby"}}`:               "its presence.join must be a list of strings",
-		`{"sub":"a","presence":{"join":[null]}}`:                "its presence.join must be a list of strings",
-		`{"sub":"a","presence":{"send":{}}}`:                    "its presence.send must be a list of strings",
-		`{"sub":"a","presence":{"send":[1]}}`:                   "its presence.send must be a list of strings",
-		`{"sub":"a","presence":{"admin":"true"}}`:               "its presence.admin must be true or false",
-		`{"sub":"a","presence":{"admin":1}}`:                    "its presence.admin must be true or false",
+		`{"sub":"a","presence":["lobby"]}`:                      "presence must be an object",
+		`{"sub":"a","presence":"lobby"}`:                        "presence must be an object",
+		`{"sub":"a","presence":{"join":"lobby"}}`:               "presence.join must be a list of strings",
+		`{"sub":"a","presence":{"join":[null]}}`:                "presence.join must be a list of strings",
+		`{"sub":"a","presence":{"send":{}}}`:                    "presence.send must be a list of strings",
+		`{"sub":"a","presence":{"send":[1]}}`:                   "presence.send must be a list of strings",
+		`{"sub":"a","presence":{"admin":"true"}}`:               "presence.admin must be true or false",
+		`{"sub":"a","presence":{"admin":1}}`:                    "presence.admin must be true or false",
 		`{"sub":"a","presence":{"info":"` + long[:1022] + `"}}`: "",
-		`{"sub":"a","presence":{"info":"` + long[:1023] + `"}}`: "its info must be",
-		`{"sub":"a","x":"` + strings.Repeat(long, 6) + `"}`:     "it is longer than 8 KiB",
+		`{"sub":"a","presence":{"info":"` + long[:1023] + `"}}`: "info must be",
+		`{"sub":"a","x":"` + strings.Repeat(long, 6) + `"}`:     "too long (",
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			_, err := newJWT(t, auth.Config{}).Authenticate(bearer(hs256(payload)))
-			if said != "" {
-				check(t, err, auth.ErrBadToken, said)
+			if want != "" {
+				check(t, err, auth.ErrBadToken, want)
 			} else if err != nil {
 				t.Errorf("%.80s: got %v, want a user", payload, err)
 			}
@@ -234,17 +235,17 @@ func TestKeyDeterminesAlgorithm(t *testing.T) {
 		"P-256": {"ES256"}, "Ed25519": {"EdDSA"}, "cert": {"ES256"},
 	}
 	for name, key := range keys {
-		var took []string
+		var accepted []string
 		for _, alg := range []string{"HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "none"} {
 			u, err := newJWT(t, auth.Config{Key: key}).Authenticate(bearer(sign(`{"alg":"`+alg+`","kid":"any"}`, alice, signers[alg])))
 			if err != nil {
-				check(t, err, auth.ErrBadToken, "its algorithm is not accepted")
+				check(t, err, auth.ErrBadToken, "algorithm not accepted")
 			} else if u.ID == "alice" {
-				took = append(took, alg)
+				accepted = append(accepted, alg)
 			}
 		}
-		if !reflect.DeepEqual(took, good[name]) {
-			t.Errorf("key %s: accepted %v, want %v", name, took, good[name])
+		if !reflect.DeepEqual(accepted, good[name]) {
+			t.Errorf("key %s: accepted %v, want %v", name, accepted, good[name])
 		}
 	}
 }
@@ -261,30 +262,30 @@ func TestForgedTokens(t *testing.T) {
 		name  string
 		j     *auth.JWT
 		token string
-		said  string
+		want  string
 	}{
-		{"HS256 with the public key for a secret", byRSA, sign(`{"alg":"HS256"}`, alice, file), "its algorithm is not accepted"},
-		{"another secret", bySecret, sign(`{"alg":"HS256"}`, alice, []byte("another")), "its signature does not match"},
-		{"another RSA key", byRSA, sign(`{"alg":"RS256"}`, alice, weakRSA), "its signature does not match"},
-		{"no signature", bySecret, head + "." + body + ".", "its signature does not match"},
-		{"another's claims", bySecret, head + "." + other[1] + "." + sig, "its signature does not match"},
-		{"none, spelt oddly", bySecret, strings.Replace(sign(`{"alg":"none"}`, alice, jwt.UnsafeAllowNoneSignatureType), head, "eyJhbGciOiJOb25lIn0", 1), "its algorithm"},
-		{"crit", bySecret, sign(`{"alg":"HS256","crit":["b64"],"b64":true}`, alice, secret), "its header has crit"},
-		{"crit null", bySecret, sign(`{"alg":"HS256","crit":null}`, alice, secret), "its header has crit"},
-		{"kid of another type", bySecret, sign(`{"alg":"HS256","kid":1}`, alice, secret), "its kid is not a string"},
-		{"no alg", bySecret, "e30." + body + "." + sig, "its algorithm is not accepted"},
-		{"alg of another type", bySecret, "eyJhbGciOjF9." + body + "." + sig, "its algorithm is not accepted"},
-		{"header null", bySecret, "bnVsbA." + body + "." + sig, "its algorithm is not accepted"},
-		{"two parts", bySecret, head + "." + body, "it is not a JWT"},
-		{"four parts", bySecret, good + ".x", "it is not a JWT"},
-		{"padding", bySecret, good + "=", "it is not a JWT"},
-		{"spare bits in the signature", bySecret, good[:len(good)-1] + next(good[len(good)-1]), "it is not a JWT"},
-		{"8 KiB and a byte", bySecret, strings.Repeat("x", 8<<10+1), "it is longer than 8 KiB"},
-		{"8 KiB", bySecret, strings.Repeat("x", 8<<10), "it is not a JWT"},
+		{"HS256 with the public key as secret", byRSA, sign(`{"alg":"HS256"}`, alice, file), "algorithm not accepted"},
+		{"another secret", bySecret, sign(`{"alg":"HS256"}`, alice, []byte("another")), "signature mismatch"},
+		{"another RSA key", byRSA, sign(`{"alg":"RS256"}`, alice, weakRSA), "signature mismatch"},
+		{"no signature", bySecret, head + "." + body + ".", "signature mismatch"},
+		{"claims of another token", bySecret, head + "." + other[1] + "." + sig, "signature mismatch"},
+		{"none in unusual case", bySecret, strings.Replace(sign(`{"alg":"none"}`, alice, jwt.UnsafeAllowNoneSignatureType), head, "eyJhbGciOiJOb25lIn0", 1), "algorithm not accepted"},
+		{"crit", bySecret, sign(`{"alg":"HS256","crit":["b64"],"b64":true}`, alice, secret), "crit header not supported"},
+		{"crit null", bySecret, sign(`{"alg":"HS256","crit":null}`, alice, secret), "crit header not supported"},
+		{"kid of another type", bySecret, sign(`{"alg":"HS256","kid":1}`, alice, secret), "kid not a string"},
+		{"no alg", bySecret, "e30." + body + "." + sig, "algorithm not accepted"},
+		{"alg of another type", bySecret, "eyJhbGciOjF9." + body + "." + sig, "algorithm not accepted"},
+		{"header null", bySecret, "bnVsbA." + body + "." + sig, "algorithm not accepted"},
+		{"two parts", bySecret, head + "." + body, "not a JWT"},
+		{"four parts", bySecret, good + ".x", "not a JWT"},
+		{"padding", bySecret, good + "=", "not a JWT"},
+		{"spare bits in the signature", bySecret, good[:len(good)-1] + next(good[len(good)-1]), "not a JWT"},
+		{"8 KiB and a byte", bySecret, strings.Repeat("x", 8<<10+1), "too long ("},
+		{"8 KiB", bySecret, strings.Repeat("x", 8<<10), "not a JWT"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			u, err := tt.j.Authenticate(bearer(tt.token))
-			check(t, err, auth.ErrBadToken, tt.said)
+			check(t, err, auth.ErrBadToken, tt.want)
 			if u.ID != "" {
 				t.Errorf("got user %q with an error, want none", u.ID)
 			}
@@ -292,32 +293,32 @@ func TestForgedTokens(t *testing.T) {
 	}
 }
 
-// next returns the letter of base64url after c. If c is the last letter of 32 bytes, the two differ
-// only in the lowest bit.
+// next returns the base64url letter after c. If c is the last letter of an encoded 32-byte
+// signature, the two letters differ only in an unused bit.
 func next(c byte) string {
 	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	return letters[strings.IndexByte(letters, c)+1:][:1]
 }
 
 func TestInvalidKeys(t *testing.T) {
-	if _, err := auth.Secret(secret[:31]); err == nil || !strings.Contains(err.Error(), "has 31 bytes, minimum 32") {
+	if _, err := auth.Secret(secret[:31]); err == nil || !strings.Contains(err.Error(), "auth: secret too short (31 bytes, minimum 32)") {
 		t.Errorf("31 bytes of secret: got %v, want an error", err)
 	}
 	if _, err := auth.New(auth.Config{}); err == nil {
 		t.Error("no key: got no error")
 	}
-	for said, file := range map[string][]byte{
-		"is not PEM":                    []byte("ssh-ed25519 AAAA"),
+	for want, file := range map[string][]byte{
+		"public key not in PEM format":  []byte("ssh-ed25519 AAAA"),
 		"more than one PEM block":       append(pkix(edKey.Public()), pkix(&ecKey.PublicKey)...),
-		"it is a private key":           pemOf("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(edKey))),
+		"private key found":             pemOf("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(edKey))),
 		`unknown PEM block type "X"`:    pemOf("X", nil),
 		"must be RSA of at least 2048 ": pkix(&weakRSA.PublicKey),
 		", P-256 or":                    pkix(&p384.PublicKey),
-		"read public key":               pemOf("PUBLIC KEY", []byte("x")),
-		"read public key: x509":         pemOf("CERTIFICATE", []byte("x")),
+		"parse public key":              pemOf("PUBLIC KEY", []byte("x")),
+		"parse public key: x509":        pemOf("CERTIFICATE", []byte("x")),
 	} {
-		if _, err := auth.PublicKey(file); err == nil || !strings.Contains(err.Error(), said) {
-			t.Errorf("got %v, want %q", err, said)
+		if _, err := auth.PublicKey(file); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
 		}
 	}
 	mine := append([]byte(nil), secret...)

@@ -14,34 +14,35 @@ import (
 	"strings"
 )
 
-// Key verifies tokens and determines the accepted algorithms. The zero Key is invalid: create one
+// Key verifies tokens and determines the accepted algorithms. The zero Key is invalid. Create a Key
 // with [Secret], [PublicKey] or [JWKS].
 type Key struct {
-	// algorithms are the accepted values of alg.
+	// algorithms are the accepted values of the alg header.
 	algorithms []string
 
-	// find returns the key that verifies a token with one of the algorithms and with that kid, in a
-	// type that the parser accepts. kid is empty if the token has none. Authenticate returns its
-	// error unchanged.
+	// find returns the key that verifies a token with this algorithm and this kid, in a type that
+	// the parser accepts. alg is one of algorithms. kid is empty if the token has none.
+	// Authenticate returns the error of find unchanged.
 	find func(ctx context.Context, alg, kid string) (any, error)
 
-	// ready waits until a first set of keys is available, or returns the reason why there is none.
-	// Nil means that the key is always available.
+	// ready waits until the first set of keys is available, or returns the reason why there is
+	// none. A nil ready means that the key is always available.
 	ready func(ctx context.Context) error
 }
 
-// Secret returns the key of HS256 tokens. It needs at least 32 bytes (RFC 7518 section 3.2). They
-// should be random: an attacker can guess a password offline from one token. The bytes are copied.
+// Secret returns a Key for HS256 tokens. secret needs at least 32 bytes (RFC 7518 section 3.2). The
+// bytes should be random, because an attacker that has one token can guess a password offline.
+// Secret copies the bytes.
 func Secret(secret []byte) (Key, error) {
 	if len(secret) < 32 {
-		return Key{}, fmt.Errorf("auth: the secret has %d bytes, minimum 32", len(secret))
+		return Key{}, fmt.Errorf("auth: secret too short (%d bytes, minimum 32)", len(secret))
 	}
 	return single(bytes.Clone(secret), "HS256"), nil
 }
 
-// PublicKey returns the key of tokens that are signed with the private half. file is one PEM block:
-// a public key (PKIX, or PKCS #1 for RSA) or a certificate. Of a certificate only the key is used,
-// not the dates.
+// PublicKey returns a Key for tokens that are signed with the matching private key. file contains
+// one PEM block: a public key (PKIX, or PKCS #1 for RSA) or a certificate. PublicKey uses only the
+// key of a certificate and ignores its dates.
 //
 //	RSA, at least 2048 bits   RS256, PS256
 //	P-256                     ES256
@@ -51,23 +52,23 @@ func Secret(secret []byte) (Key, error) {
 func PublicKey(file []byte) (Key, error) {
 	block, rest := pem.Decode(file)
 	if block == nil {
-		return Key{}, errors.New("auth: the public key is not PEM")
+		return Key{}, errors.New("auth: public key not in PEM format")
 	}
 	if len(bytes.TrimSpace(rest)) > 0 {
-		return Key{}, errors.New("auth: more than one PEM block where one public key is expected")
+		return Key{}, errors.New("auth: more than one PEM block: expected one public key")
 	}
 	key, err := public(block)
 	if err != nil {
-		return Key{}, fmt.Errorf("auth: read public key: %w", err)
+		return Key{}, fmt.Errorf("auth: parse public key: %w", err)
 	}
-	algorithms := fits(key)
+	algorithms := algorithmsFor(key)
 	if algorithms == nil {
-		return Key{}, errors.New("auth: the public key must be RSA of at least 2048 bits, P-256 or Ed25519")
+		return Key{}, errors.New("auth: unsupported public key: must be RSA of at least 2048 bits, P-256 or Ed25519")
 	}
 	return single(key, algorithms...), nil
 }
 
-// single returns a Key that ignores the kid of a token.
+// single returns a Key that verifies all tokens with the same key. It ignores their kid.
 func single(key any, algorithms ...string) Key {
 	return Key{algorithms: algorithms, find: func(context.Context, string, string) (any, error) { return key, nil }}
 }
@@ -86,14 +87,15 @@ func public(block *pem.Block) (any, error) {
 		return cert.PublicKey, nil
 	}
 	if strings.HasSuffix(block.Type, "PRIVATE KEY") {
-		return nil, errors.New("it is a private key: a public key is required")
+		return nil, errors.New("private key found: expected a public key")
 	}
 	return nil, fmt.Errorf("unknown PEM block type %q", block.Type)
 }
 
-// fits returns the algorithms that a public key may verify, none for a weak key or one of another
-// kind. The parser checks only the Go type of a key, not its curve or length.
-func fits(key any) []string {
+// algorithmsFor returns the algorithms that a public key may verify, or nil for a weak or
+// unsupported key. The parser checks only the Go type of a key, so this function checks its curve
+// and length.
+func algorithmsFor(key any) []string {
 	switch key := key.(type) {
 	case *rsa.PublicKey:
 		if key.N.BitLen() >= 2048 { // RFC 7518 section 3.3

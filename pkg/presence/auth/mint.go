@@ -4,20 +4,19 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// Claims holds the claims of a token to mint. The zero value of any field but Sub leaves its claim
-// out.
+// Claims holds the claims of a new token. A zero field omits its claim, except for Sub, which is
+// required.
 type Claims struct {
 	Sub  string // required
 	Name string
 
-	// Join and Send are patterns of rooms. If both are nil, the token may join and send to lobby.
+	// Join and Send are room patterns. If both are nil, the token may join and send to lobby.
 	Join, Send []string
 
 	Info             json.RawMessage
@@ -25,13 +24,13 @@ type Claims struct {
 	SID              string
 	Issuer, Audience string
 
-	// TTL is the time from now until the token expires, rounded up to a whole second. 0 means that
-	// it never expires.
+	// TTL is the time until the token expires, rounded up to a whole second. 0 means that the token
+	// never expires.
 	TTL time.Duration
 }
 
 // Mint returns a new token with the claims c, signed with HS256 and issued now. It returns an error
-// if secret is invalid for [Secret], or if c exceeds the limits of a [User] or of a token.
+// if [Secret] rejects secret, or if c exceeds the limits of a [User] or of a token.
 func Mint(secret []byte, c Claims) (string, error) {
 	if _, err := Secret(secret); err != nil {
 		return "", err
@@ -41,7 +40,7 @@ func Mint(secret []byte, c Claims) (string, error) {
 		return "", fmt.Errorf("auth: mint token: %w", err)
 	}
 	if c.TTL < 0 {
-		return "", fmt.Errorf("auth: mint token: TTL is at least 0s, not %v", c.TTL)
+		return "", fmt.Errorf("auth: mint token: negative TTL (%v)", c.TTL)
 	}
 	if c.Join == nil && c.Send == nil {
 		c.Join, c.Send = []string{"lobby"}, []string{"lobby"}
@@ -53,7 +52,7 @@ func Mint(secret []byte, c Claims) (string, error) {
 		Admin bool            `json:"admin,omitempty"`
 	}
 	now := time.Now()
-	said := struct {
+	body := struct {
 		Sub      string   `json:"sub"`
 		Name     string   `json:"name,omitempty"`
 		SID      string   `json:"sid,omitempty"`
@@ -64,15 +63,15 @@ func Mint(secret []byte, c Claims) (string, error) {
 		Presence presence `json:"presence"`
 	}{c.Sub, c.Name, c.SID, c.Issuer, c.Audience, now.Unix(), 0, presence{c.Join, c.Send, u.Info, c.Admin}}
 	if c.TTL > 0 {
-		said.Expires = now.Add(c.TTL).Add(time.Second - 1).Unix()
+		body.Expires = now.Add(c.TTL).Add(time.Second - 1).Unix()
 	}
 
-	// Do not use jwt.NewWithClaims: it escapes each <, > and & in Info to six bytes, so that Info
-	// could exceed its limit.
+	// Do not use jwt.NewWithClaims, because it escapes each <, > and & in Info to six bytes. Info
+	// could then exceed its limit.
 	var payload bytes.Buffer
 	enc := json.NewEncoder(&payload)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(said); err != nil {
+	if err := enc.Encode(body); err != nil {
 		return "", fmt.Errorf("auth: mint token: %w", err)
 	}
 	base64 := base64.RawURLEncoding.EncodeToString
@@ -83,7 +82,7 @@ func Mint(secret []byte, c Claims) (string, error) {
 	}
 	token += "." + base64(signature)
 	if len(token) > maxToken {
-		return "", errors.New("auth: mint token: the token is longer than 8 KiB")
+		return "", fmt.Errorf("auth: mint token: token too long (%d bytes, maximum %d)", len(token), maxToken)
 	}
 	return token, nil
 }

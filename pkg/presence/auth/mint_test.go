@@ -16,7 +16,7 @@ import (
 
 func TestMint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(time.Second / 2) // not a whole second
+		time.Sleep(time.Second / 2) // so that now is not a whole second
 		now := time.Now().Truncate(time.Second)
 		full := json.RawMessage(`"` + strings.Repeat("<", 1022) + `"`)
 		for _, tt := range []struct {
@@ -94,5 +94,5 @@ func ExampleJWT() {
 	// Output:
 	// no token
 	// alice [doc-*] <nil>
-	// the token is not valid: its signature does not match
+	// invalid token: signature mismatch
 }

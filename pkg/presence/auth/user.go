@@ -12,36 +12,37 @@ import (
 )
 
 var (
-	// ErrNoToken: the request has no token in any of the sources.
+	// ErrNoToken means that the request contains no token in any of the places where Authenticate
+	// looks.
 	ErrNoToken = errors.New("no token")
 
-	// ErrBadToken: the request has a token, and it is invalid. An error that wraps it gives the
-	// reason. That text may be shown to the client and contains no part of the token.
-	ErrBadToken = errors.New("the token is not valid")
+	// ErrBadToken means that the request contains an invalid token. An error that wraps it states
+	// the reason. Its text may be shown to the client, because it contains no part of the token.
+	ErrBadToken = errors.New("invalid token")
 
-	// ErrUnavailable: the token cannot be verified, because the keys are not available. The same
-	// token may be accepted later.
+	// ErrUnavailable means that the token cannot be verified, because the keys are not available.
+	// The same token may be accepted later.
 	ErrUnavailable = errors.New("keys unavailable")
 )
 
 func badToken(reason string) error { return fmt.Errorf("%w: %s", ErrBadToken, reason) }
 
-// ClaimError is an [ErrBadToken] for a claim of another type or out of its limits. Its text may be
-// shown to the client.
+// ClaimError is an [ErrBadToken] for a claim of the wrong type or outside its limits. Its text may
+// be shown to the client.
 type ClaimError struct {
-	Claim  string // such as sub or presence.join; presence.info is info
-	Reason string // a predicate for the claim, such as "must be a string"
+	Claim  string // such as sub or presence.join; presence.info is named info
+	Reason string // continues a sentence that starts with the claim, such as "must be a string"
 }
 
 // Error returns the text of ErrBadToken, the claim and the reason.
 func (e *ClaimError) Error() string {
-	return ErrBadToken.Error() + ": its " + e.Claim + " " + e.Reason
+	return ErrBadToken.Error() + ": " + e.Claim + " " + e.Reason
 }
 
 // Unwrap returns ErrBadToken.
 func (e *ClaimError) Unwrap() error { return ErrBadToken }
 
-// User is an authenticated user with its rights. A User that this package returns is within the
+// User is an authenticated user and its rights. Each User that this package returns is within the
 // limits of [User.Checked].
 type User struct {
 	// ID is the token's sub: 1 to 256 bytes of UTF-8 without a control character or U+FFFD.
@@ -51,35 +52,36 @@ type User struct {
 	// or U+FFFD. It may be empty.
 	Name string
 
-	// Info is application data about the user: one value of compact JSON, at most 1 KiB. It is {}
-	// if the token has none.
+	// Info is application data about the user: one compact JSON value, at most 1 KiB. It is {} if
+	// the token has none.
 	Info json.RawMessage
 
 	// Join and Send are patterns of the rooms that the user may join and send to. * matches any run
-	// of characters, also the empty one. Nil allows no room.
+	// of characters, including an empty one. Nil allows no room.
 	Join, Send []string
 
-	// Admin allows the user to list rooms and to remove users. Messages of an admin have no sender:
-	// they are the server's own.
+	// Admin allows the user to list rooms and to remove users. An admin's messages have no sender,
+	// because they are the server's own.
 	Admin bool
 
-	// SID is the token's sid. It distinguishes two sign-ins of one user. It may be empty.
+	// SID is the token's sid. It distinguishes several sign-ins of one user. It may be empty.
 	SID string
 
-	// Expires is the time at which the token expires. Zero means never.
+	// Expires is the time at which the token expires. A zero time means never.
 	Expires time.Time
 
-	// Session identifies the cookie that held the token, so that a sign-out can end every stream
-	// opened with it. It is a hash of the token, never the token. Empty if the token was not in the
-	// cookie.
+	// Session identifies the cookie that contained the token, so that a sign-out can end every
+	// stream opened with that cookie. It is a hash of the token, never the token itself. It is
+	// empty if the token was not in the cookie.
 	Session string
 }
 
-// Checked returns the user with its Info compacted, {} for none. The error wraps [ErrBadToken]. It
-// is a [*ClaimError] unless the ID is empty. The returned Info shares no memory with u's.
+// Checked checks the limits of ID, Name and Info, and returns the user with a compacted Info. An
+// empty Info becomes {}. The error wraps [ErrBadToken]. It is a [*ClaimError] unless the ID is
+// empty. The returned Info shares no memory with u.Info.
 func (u User) Checked() (User, error) {
 	if u.ID == "" {
-		return User{}, badToken("its sub is missing or empty")
+		return User{}, badToken("sub missing or empty")
 	}
 	if err := checkText("sub", u.ID, input.MaxUserID); err != nil {
 		return User{}, err
@@ -98,11 +100,11 @@ func (u User) Checked() (User, error) {
 	if info.Len() > input.MaxInfo {
 		return User{}, &ClaimError{"info", "must be at most 1 KiB of JSON"}
 	}
-	u.Info = bytes.Clone(info.Bytes()) // the buffer is as large as the input
+	u.Info = bytes.Clone(info.Bytes()) // do not keep the buffer, which is as large as the input
 	return u, nil
 }
 
-// checkText returns a *ClaimError if the text is longer than max bytes, could forge a line of a
+// checkText returns a *ClaimError if text is longer than max bytes, could inject a line into a
 // stream, or could be mistaken for another text.
 func checkText(claim, text string, max int) error {
 	if input.PlainBytes(text, max) && input.Exact(text) {

@@ -38,7 +38,7 @@ func TestChecked(t *testing.T) {
 	}
 }
 
-// The error of a field out of its limits names the claim, in a text for the client.
+// A claim outside its limits causes a ClaimError that names the claim, with a text for the client.
 func TestClaimError(t *testing.T) {
 	for claim, u := range map[string]auth.User{
 		"sub":  {ID: "a\r"},
@@ -48,7 +48,7 @@ func TestClaimError(t *testing.T) {
 		_, err := u.Checked()
 		var bad *auth.ClaimError
 		if !errors.As(err, &bad) || bad.Claim != claim || !errors.Is(err, auth.ErrBadToken) ||
-			err.Error() != "the token is not valid: its "+claim+" "+bad.Reason {
+			err.Error() != "invalid token: "+claim+" "+bad.Reason {
 			t.Errorf("got %v (%#v), want a ClaimError for %s", err, bad, claim)
 		}
 	}
