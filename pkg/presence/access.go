@@ -10,15 +10,16 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// access is an authorized request about a room.
+// access holds the user, the room and the query of an authorized request.
 type access struct {
 	user  User
 	room  room.Name
 	query url.Values
 }
 
-// authorize authenticates a request about a room. It checks that the user has the right to the room
-// and is not banned from it. names are the query's parameters, room excluded.
+// authorize authenticates the request. It checks that the user has the right to the room and is not
+// banned from it. rights returns the user's patterns for that right. names are the query parameters
+// of the endpoint, except room.
 func (s *Server) authorize(r *http.Request, rights func(User) room.Patterns, names ...string) (access, error) {
 	user, err := s.authenticate(r)
 	if err != nil {
@@ -33,22 +34,23 @@ func (s *Server) authorize(r *http.Request, rights func(User) room.Patterns, nam
 		return access{}, err
 	}
 	if !rights(user).Match(name) {
-		return access{}, refuse(http.StatusForbidden, "the token does not allow this in room %q", name)
+		return access{}, reject(http.StatusForbidden, "token lacks the required right for room %q", name)
 	}
 	if until := s.hub.BanEnd(name, room.UserID(user.ID)); !until.IsZero() {
-		return access{}, refuse(http.StatusForbidden, "the user was removed from room %q until %s", name, until.UTC().Format(time.RFC3339))
+		return access{}, reject(http.StatusForbidden, "user banned from room %q until %s", name, until.UTC().Format(time.RFC3339))
 	}
 	return access{user, name, query}, nil
 }
 
-// authorizeAdmin returns the query of an admin's request. names are its parameters.
+// authorizeAdmin checks that the user is an admin, and returns the query of the request. names are
+// the query parameters of the endpoint.
 func (s *Server) authorizeAdmin(r *http.Request, names ...string) (url.Values, error) {
 	user, err := s.authenticate(r)
 	if err != nil {
 		return nil, err
 	}
 	if !user.Admin {
-		return nil, refuse(http.StatusForbidden, "the token is not an admin's")
+		return nil, reject(http.StatusForbidden, "admin token required")
 	}
 	return parseQuery(r, names...)
 }
@@ -56,13 +58,13 @@ func (s *Server) authorizeAdmin(r *http.Request, names ...string) (url.Values, e
 func mayJoin(u User) room.Patterns { return u.Join }
 func maySend(u User) room.Patterns { return u.Send }
 
-// authenticate returns the user of the request's credential. A browser attaches the cookie to every
-// request of every page. So if the credential is the cookie, the request must come from an allowed
-// origin. This includes GET /events, which changes presence.
+// authenticate returns the user of the request's credential. If the credential is the cookie, the
+// request must come from an allowed origin, because a browser attaches the cookie to the requests
+// of every page. GET /events needs this check too, because it changes presence.
 func (s *Server) authenticate(r *http.Request) (User, error) {
 	user, err := s.config.Authenticator.Authenticate(r)
-	// An auth.JWT returns checked users. A program that wraps one has a type of its own and may
-	// change the user, so its users are checked here.
+	// Users of an auth.JWT are checked already. A program that wraps an auth.JWT may change the
+	// user, but its wrapper has another type, so its users are checked here.
 	if _, checked := s.config.Authenticator.(*auth.JWT); err == nil && !checked {
 		user, err = user.Checked()
 	}
@@ -71,7 +73,7 @@ func (s *Server) authenticate(r *http.Request) (User, error) {
 		return User{}, err
 	case err != nil:
 		s.warn.Warn(r.Context(), "authenticator failed", "err", err)
-		return User{}, refuse(http.StatusUnauthorized, "the request could not be authenticated")
+		return User{}, reject(http.StatusUnauthorized, "authentication failed")
 	}
 	if user.Session != "" {
 		err = s.origins.check(r)

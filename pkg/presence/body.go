@@ -14,42 +14,42 @@ import (
 	"example.com/presence/pkg/presence/internal/input"
 )
 
-// maxForm is the maximum body of a request that is not a message, in bytes.
+// maxForm is the maximum size of a request body that is not a message, in bytes.
 const maxForm = 16 << 10
 
-// readBody reads a body of at most limit bytes of UTF-8. A body with a larger Content-Length, or
-// with a content coding, is refused before it is read. That answer closes an HTTP/1 connection,
-// because net/http would otherwise read the body before it sends the answer.
+// readBody reads a UTF-8 body of at most limit bytes. It rejects a body with a larger
+// Content-Length or with a content coding without reading it. The response then closes the HTTP/1
+// connection, because net/http would otherwise read the body before it sends the response.
 func readBody(w http.ResponseWriter, r *http.Request, limit int) ([]byte, error) {
-	var refused error
+	var rejected error
 	if coding := strings.Join(r.Header.Values("Content-Encoding"), ", "); coding != "" && !strings.EqualFold(coding, "identity") {
-		refused = refuse(http.StatusUnsupportedMediaType, "Content-Encoding %.100q is not supported: send the body without one", coding)
+		rejected = reject(http.StatusUnsupportedMediaType, "unsupported Content-Encoding %.100q: send the body without a content coding", coding)
 	} else if r.ContentLength > int64(limit) {
-		refused = &http.MaxBytesError{Limit: int64(limit)}
+		rejected = &http.MaxBytesError{Limit: int64(limit)}
 	}
-	if refused != nil {
-		if r.ProtoMajor == 1 { // over HTTP/2 it would close the connection of other requests
+	if rejected != nil {
+		if r.ProtoMajor == 1 { // over HTTP/2, other requests share the connection
 			w.Header().Set("Connection", "close")
 		}
-		return nil, refused
+		return nil, rejected
 	}
 	if a, ok := w.(*guard.Answer); ok {
-		w = a.Unwrap() // http.MaxBytesReader needs the writer of net/http to close the connection
+		w = a.Unwrap() // http.MaxBytesReader can close the connection only through net/http's own writer
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(limit)))
 	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
 		return nil, err
 	} else if err != nil {
-		return nil, refuse(http.StatusBadRequest, "the body is incomplete, or took longer than %v", guard.BodyTime)
+		return nil, reject(http.StatusBadRequest, "body incomplete or not received within %v", guard.BodyTime)
 	}
 	if !utf8.Valid(body) {
-		return nil, refuse(http.StatusBadRequest, "the body is not UTF-8")
+		return nil, reject(http.StatusBadRequest, "body not valid UTF-8")
 	}
 	return body, nil
 }
 
-// mediaType returns the media type of the request's body without parameters. It is empty if the
-// header is missing or invalid, or if the charset is not UTF-8.
+// mediaType returns the media type of the request body without parameters. It returns "" if the
+// Content-Type header is missing or malformed, or if the charset is not UTF-8 or US-ASCII.
 func mediaType(r *http.Request) string {
 	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	charset := strings.ToLower(params["charset"])
@@ -59,28 +59,28 @@ func mediaType(r *http.Request) string {
 	return kind
 }
 
-// readJSON reads a JSON body that is not a message.
+// readJSON reads a JSON body that is not a message. It does not parse the body.
 func readJSON(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if mediaType(r) != "application/json" {
-		return nil, refuse(http.StatusUnsupportedMediaType, "the body must be application/json in UTF-8")
+		return nil, reject(http.StatusUnsupportedMediaType, "unsupported media type: send application/json in UTF-8")
 	}
 	return readBody(w, r, maxForm)
 }
 
-// decode reads one JSON value into v.
+// decode parses body into v. The body must contain exactly one JSON value.
 func decode(body []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(body))
 	if err := d.Decode(v); err != nil {
-		return refuse(http.StatusBadRequest, "invalid JSON body: %s", strings.TrimPrefix(err.Error(), "json: "))
+		return reject(http.StatusBadRequest, "invalid JSON body: %s", strings.TrimPrefix(err.Error(), "json: "))
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return refuse(http.StatusBadRequest, "the body has more than one JSON value")
+		return reject(http.StatusBadRequest, "invalid JSON body: more than one JSON value")
 	}
 	return nil
 }
 
-// decodeObject reads an object. All its members must have one of these names. It accepts null as an
-// object without members.
+// decodeObject parses a JSON object and rejects a field that is not listed in names. It treats null
+// as an empty object.
 func decodeObject(body []byte, names ...string) (input.Object, error) {
 	var v input.Value
 	if err := decode(body, &v); err != nil {
@@ -88,16 +88,16 @@ func decodeObject(body []byte, names ...string) (input.Object, error) {
 	}
 	o, ok := v.Object()
 	if !ok && !v.Null() {
-		return nil, refuse(http.StatusBadRequest, "invalid JSON body: not an object")
+		return nil, reject(http.StatusBadRequest, "invalid JSON body: not an object")
 	}
 	if name, found := o.Unknown(names...); found {
-		return nil, refuse(http.StatusBadRequest, "unknown JSON member %q: known members are %s", name, strings.Join(names, ", "))
+		return nil, reject(http.StatusBadRequest, "unknown JSON field %q (known fields: %s)", name, strings.Join(names, ", "))
 	}
 	return o, nil
 }
 
-// textOf returns the member of that name, a string of 1 to max characters. It returns "" if the
-// member is absent.
+// textOf returns the value of the named field, a string of 1 to max characters. It returns "" if
+// the field is absent.
 func textOf(o input.Object, name string, max int) (string, error) {
 	v, there := o.Get(name)
 	if !there {
@@ -105,11 +105,12 @@ func textOf(o input.Object, name string, max int) (string, error) {
 	}
 	s, ok := v.Text()
 	if !ok || s == "" || !input.Chars(s, max) {
-		return "", refuse(http.StatusBadRequest, "%s must be a string of 1 to %d characters", name, max)
+		return "", reject(http.StatusBadRequest, "invalid JSON field %q: must be a string of 1 to %d characters", name, max)
 	}
-	// encoding/json decodes an unpaired surrogate as U+FFFD, so two ids could become one.
+	// encoding/json decodes an unpaired surrogate as U+FFFD, so two different ids could become
+	// equal.
 	if !input.Exact(s) {
-		return "", refuse(http.StatusBadRequest, "%s has an unpaired surrogate or U+FFFD", name)
+		return "", reject(http.StatusBadRequest, "invalid JSON field %q: contains an unpaired surrogate or U+FFFD", name)
 	}
 	return s, nil
 }

@@ -58,7 +58,7 @@ func TestConfigErrors(t *testing.T) {
 		}},
 		{"ContentSecurityPolicy", "is at most 4096 bytes without control characters", func(c *presence.Config) { c.ContentSecurityPolicy = "a\r\nb" }},
 		{"ContentSecurityPolicy", "is at most 4096 bytes", func(c *presence.Config) { c.ContentSecurityPolicy = strings.Repeat("a", 4097) }},
-		{"Web", "{}.js: a file name must not contain {, } or *", func(c *presence.Config) { c.Web = fstest.MapFS{"{}.js": {}} }},
+		{"Web", "invalid file name {}.js: {, } and * are reserved", func(c *presence.Config) { c.Web = fstest.MapFS{"{}.js": {}} }},
 	} {
 		seen[c.field] = true
 		config := presence.Config{Authenticator: authenticator(func(*http.Request) (presence.User, error) { return presence.User{}, nil })}

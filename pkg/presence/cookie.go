@@ -7,13 +7,13 @@ import (
 	"example.com/presence/pkg/presence/auth"
 )
 
-// maxCookie is the maximum length of a token in a cookie, in bytes. Browsers accept 4,096 bytes
-// with name and attributes (RFC 6265 section 6.1).
+// maxCookie is the maximum length of a token in a cookie, in bytes. Browsers accept cookies of
+// 4,096 bytes, including name and attributes (RFC 6265 section 6.1).
 const maxCookie = 3800
 
 func (s *Server) setCookie(w http.ResponseWriter, r *http.Request, token string, expires time.Time) error {
 	if len(token) > maxCookie {
-		return refuse(http.StatusRequestEntityTooLarge, "the token is too large for a cookie: %d bytes, maximum %d", len(token), maxCookie)
+		return reject(http.StatusRequestEntityTooLarge, "token too large for a cookie (%d bytes, maximum %d)", len(token), maxCookie)
 	}
 	cookie := s.cookie(r)
 	cookie.Value = token
@@ -32,9 +32,9 @@ func (s *Server) clearCookie(w http.ResponseWriter, r *http.Request) {
 	clearUnpartitioned(w, cookie)
 }
 
-// clearUnpartitioned clears, if the cookie is partitioned, an unpartitioned one of the same name. A
-// browser keeps both and sends the older one first. Versions of this server before the Partitioned
-// attribute have set it.
+// clearUnpartitioned deletes the unpartitioned cookie of the same name if the new cookie is
+// partitioned. Otherwise a browser would keep both cookies and send the older one first. Server
+// versions before the Partitioned attribute have set an unpartitioned cookie.
 func clearUnpartitioned(w http.ResponseWriter, cookie *http.Cookie) {
 	if !cookie.Partitioned {
 		return
@@ -49,8 +49,8 @@ func (s *Server) cookie(r *http.Request) *http.Cookie {
 	return &http.Cookie{
 		Name: auth.CookieName, Path: mountPoint(r), Domain: c.Domain,
 		HttpOnly: true, Secure: !c.Insecure, SameSite: c.SameSite,
-		// Chromium drops a cookie without this attribute in a page of another site. With it, there
-		// is one cookie per top-level site (CHIPS).
+		// On a page of another site, Chromium rejects a cookie without the Partitioned attribute.
+		// With the attribute, it keeps one cookie per top-level site (CHIPS).
 		Partitioned: c.SameSite == http.SameSiteNoneMode,
 	}
 }

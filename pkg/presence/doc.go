@@ -1,21 +1,21 @@
 // Package presence is a self-hosted presence server. It counts the clients of each room over
 // Server-Sent Events and sends every change to all of them.
 //
-// A [Server] is an [http.Handler]. GET /events opens a stream in a room and counts its client. Each
-// client of the room receives the new count, the joins and leaves of members, and messages. The
-// requests and events are in docs/protocol.md and docs/openapi.yaml.
+// A [Server] is an [http.Handler]. GET /events opens a stream in a room and counts the client. Each
+// client of the room receives the new count, the joins and leaves of members, and the messages. The
+// requests and events are described in docs/protocol.md and docs/openapi.yaml.
 //
 // # Usage
 //
-// Implement an [Authenticator], or use the JSON Web Tokens of package auth. Mount the server in any
-// router, at the root or under a prefix, and let it harden the http.Server:
+// Implement an [Authenticator], or use package auth to authenticate with JSON Web Tokens. Mount the
+// server in any router, at the root or under a prefix, and let it harden the http.Server:
 //
 //	server, err := presence.New(presence.Config{Authenticator: users})
 //	router.Mount("/presence", server)
 //	h := &http.Server{Handler: router}
 //	err = h.Serve(server.Harden(h, listener))
 //
-// The program publishes and administers with the methods of the Server:
+// The methods of the Server publish messages, list rooms and members, and remove users:
 //
 //	id, err := server.Publish(ctx, "doc-1", "saved", map[string]int{"version": 7})
 //	members, err := server.Members(ctx, "doc-1")
@@ -23,32 +23,34 @@
 //	err = server.Kick(ctx, "doc-1", "mallory", time.Hour)
 //	stats := server.Stats()
 //
-// It stops in this order: [Server.Shutdown] first, the http.Server second.
+// To stop, call [Server.Shutdown] first, and then shut down the http.Server:
 //
 //	err = server.Shutdown(ctx)
 //	err = h.Shutdown(ctx)
 //
 // # Guarantees
 //
-// The tests have the same numbers, such as Promise3:
+// The names of the tests contain the numbers of these promises, such as Promise3:
 //
-//  1. True counts. After one second of quiet, the last user count that every client holds is the
-//     true number. It contains no vanished client and is never negative.
-//  2. Bounded delay. A count is never queued behind older counts. The first one is sent at once,
-//     then at most one per flush interval. Messages are never merged, dropped or reordered.
-//  3. Messages. A message that was answered with 202 reaches every client of the room that stays
+//  1. True counts. After one second without a change, the last user count that each client holds is
+//     the true number. It includes no vanished client and is never negative.
+//  2. Bounded delay. A count is never queued behind older counts. After a change, a room sends the
+//     first count immediately, and then at most one per flush interval. Messages are never merged,
+//     dropped or reordered.
+//  3. Messages. A message that was accepted with 202 reaches every client of the room that stays
 //     connected, once and in order. It also reaches every client that resumes while the message is
-//     in the history. Other clients that resume receive reset.
-//  4. Slow consumers. A slow consumer delays no other client. It is disconnected as described at
-//     Config.MaxUnsent.
-//  5. Liveness. A client that vanishes without closing its connection is not counted after two
-//     heartbeats. A half-closed connection has ended. See "Vanished clients".
+//     in the history. A client that resumes later receives reset.
+//  4. Slow consumers. A slow consumer delays no other client. The server disconnects it as
+//     described at Config.MaxUnsent.
+//  5. Liveness. A client that vanishes without closing its connection is no longer counted after
+//     two heartbeats. A half-closed connection counts as closed. See "Vanished clients".
 //  6. Large rooms. A room of more than Config.MemberLimit members sends counts only. It sends
-//     members again at 80 % of the limit, but not within 10 s of the last crossing.
-//  7. Tokens. A token that expires ends its stream, with a notice 30 s before, unless it is
-//     renewed.
-//  8. Shutdown. Shutdown delivers all accepted messages, loses none, and then sends goodbye to
-//     every client.
+//     members again when it has shrunk to 80 % of the limit, but not within 10 s after it last
+//     crossed the limit.
+//  7. Tokens. When a token expires, its stream ends, unless the token was renewed. The client
+//     receives a notice 30 s before.
+//  8. Shutdown. Shutdown delivers all accepted messages, and then sends goodbye to every client. No
+//     accepted message is lost.
 //
 // # Flush interval
 //
@@ -56,62 +58,63 @@
 // fan-out, whichever is longer. The second value is at most 250 ms in a room that sends members,
 // and at most 750 ms in a room that sends counts only.
 //
-// A joiner receives its sync and count at once in these cases, and otherwise at the end of the
-// interval:
+// A joiner receives its sync and count immediately if one of these conditions holds, and otherwise
+// at the end of the flush interval:
 //
 //   - the room sends counts only;
-//   - the room is quiet;
-//   - its user is a member already, no member change is pending, and the sync has at most 4 KiB.
+//   - the room is idle;
+//   - the joiner's user is already a member, no member change is pending, and the sync is at most
+//     4 KiB.
 //
-// A client may receive the count that it already holds again, but never an older one.
+// A client may receive the same count twice, but it never receives an older count.
 //
 // # Grace period
 //
-// A user whose last connection ended stays a member for the grace period, Config.Linger. A page
-// reload therefore causes no leave and no join.
+// After its last connection closes, a user stays a member for the grace period, Config.Linger. A
+// page reload therefore causes no leave and no join.
 //
 // # Vanished clients
 //
-// Promise 5 holds on Linux over HTTP/1. It also holds over HTTP/2 with [Server.Harden]; the reason
-// of that leave is closed. Without Harden set [http.HTTP2Config].WriteByteTimeout. Sockets of
-// Multipath TCP provide fewer figures: turn it off at the listener with
+// Promise 5 holds on Linux over HTTP/1. With [Server.Harden] it also holds over HTTP/2; the leave
+// then has the reason closed. Without Harden, set [http.HTTP2Config].WriteByteTimeout. Multipath
+// TCP sockets provide less information, so disable Multipath TCP at the listener with
 // [net.ListenConfig.SetMultipathTCP].
 //
 // # Concurrency
 //
 //   - The methods of a Server are safe for concurrent use.
-//   - The Authenticator is called by many goroutines at once.
-//   - The hooks Config.OnMessage, OnJoin and OnLeave are called one at a time, while no lock is
-//     held. A slow hook delays no client.
+//   - The Authenticator is called by many goroutines concurrently.
+//   - The hooks Config.OnMessage, OnJoin and OnLeave are called one at a time, and no lock is held
+//     during a call. A slow hook delays no client.
 //   - A hook must not wait for Shutdown, because Shutdown waits for the hooks.
-//   - A Server has no goroutine after Shutdown, except those of the connections of Harden, which
-//     end with their connections.
+//   - After Shutdown, the only goroutines left are those of the connections of Harden, which end
+//     with their connections.
 //
 // # Errors
 //
 // New returns a [ConfigError] for an invalid field. The methods of a Server wrap the errors of this
-// package, such as [ErrDraining] and [ErrNotInRoom]: test them with errors.Is.
+// package, such as [ErrDraining] and [ErrNotInRoom], so test for them with errors.Is.
 package presence
 
-// This package is the HTTP face of a server: it authenticates, authorizes and answers. The live
-// rooms are in internal/hub, which takes an authenticated user. Each file uses only the files above
-// it in this list:
+// This package is the HTTP layer of the server: it authenticates and authorizes requests, and
+// writes responses. Package internal/hub manages the live rooms and knows only authenticated users.
+// Each file uses only the files above it in this list:
 //
 //   - types.go: names for the types of the packages below
 //   - config.go: settings, their defaults and limits
-//   - problem.go: errors, and the answer to each (RFC 9457)
-//   - limits.go: message rates of users
-//   - path.go, query.go: the path below the mount point, and the parameters
+//   - problem.go: errors and their HTTP responses (RFC 9457)
+//   - limits.go: message rate limits
+//   - path.go, query.go: the path below the mount point, and the query parameters
 //   - page.go: the files of the page
 //   - origin.go: the origins whose pages may use the cookie
 //   - server.go: the Server
 //   - access.go: authentication and authorization, for all handlers
-//   - body.go, cookie.go: the body of a request, the session cookie
+//   - body.go, cookie.go: the request body and the session cookie
 //   - events.go, messages.go, members.go, rooms.go, session.go: the handlers, and the methods of a
-//     Server that do the same for a Go program
-//   - routes.go: New, the routes, Shutdown
+//     Server that provide the same to a Go program
+//   - routes.go: New, the routes and Shutdown
 //
 // Two packages are on the same level: auth (tokens and keys) and internal/guard (deadlines and
 // limits of requests and connections that are not streams). Three packages are below the hub: room
-// (presence as data), backplane (the engine that nodes share) and internal/stream (bytes to
-// sockets).
+// (presence as data), backplane (the engine that nodes share) and internal/stream (the delivery of
+// bytes to sockets).

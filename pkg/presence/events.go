@@ -12,22 +12,22 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// getEvents opens a stream. It authenticates and authorizes the user, takes a slot and counts the
-// client. The client then receives every event of the room until one side ends the stream.
+// getEvents opens a stream. It authenticates and authorizes the user, reserves a slot and counts
+// the client. The client then receives every event of the room until either side ends the stream.
 func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	v, err := s.authorize(r, mayJoin, "last_event_id", "lastEventId")
 	if err != nil {
 		return err
 	}
 	if r.ContentLength != 0 {
-		return refuse(http.StatusBadRequest, "GET /events must have no body")
+		return reject(http.StatusBadRequest, "request body not allowed for GET /events")
 	}
 	user := room.User{ID: room.UserID(v.user.ID), Name: v.user.Name, Info: v.user.Info}
-	conn, refused := s.hub.Connect(r.Context(), v.room, user.ID, leaseOf(v.user))
-	if refused != nil && !errors.Is(refused, hub.ErrDraining) {
-		s.warn.Warn(r.Context(), refused.Error(), "user", v.user.ID, "room", string(v.room))
+	conn, rejected := s.hub.Connect(r.Context(), v.room, user.ID, leaseOf(v.user))
+	if rejected != nil && !errors.Is(rejected, hub.ErrDraining) {
+		s.warn.Warn(r.Context(), rejected.Error(), "user", v.user.ID, "room", string(v.room))
 		if s.config.FullStatus == http.StatusServiceUnavailable {
-			return &refusal{status: http.StatusServiceUnavailable, detail: refused.Error(), retry: fullMin + rand.N(fullMax-fullMin)}
+			return &problem{status: http.StatusServiceUnavailable, detail: rejected.Error(), retry: fullMin + rand.N(fullMax-fullMin)}
 		}
 	}
 	if a, ok := w.(*guard.Answer); ok {
@@ -37,21 +37,22 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	switch {
 	case errors.Is(err, stream.ErrFull):
 		s.warn.Warn(r.Context(), err.Error())
-		refused = err // the stream is open: it gets a goodbye
+		rejected = err // the stream is already open, so it ends with goodbye
 	case err != nil:
 		s.hub.Leave(conn, stream.Closed)
 		return err
-	case refused == nil:
-		refused = s.hub.Join(r.Context(), conn, user, client, lastEventID(r, v.query))
+	case rejected == nil:
+		rejected = s.hub.Join(r.Context(), conn, user, client, lastEventID(r, v.query))
 	}
-	if refused != nil {
-		turnAway(client, refused)
+	if rejected != nil {
+		sendGoodbye(client, rejected)
 	}
 	s.serve(r, client, conn)
 	return nil
 }
 
-// serve serves the client until its stream ends. With Config.KeepHandler it waits for that end.
+// serve delivers events to the client until the stream ends. With Config.KeepHandler, it returns
+// only after the stream has ended.
 func (s *Server) serve(r *http.Request, client *stream.Conn, conn *hub.Connection) {
 	if !s.config.KeepHandler {
 		client.Serve(r.Context(), func(why stream.End) { s.hub.Leave(conn, why) })
@@ -67,18 +68,18 @@ func (s *Server) serve(r *http.Request, client *stream.Conn, conn *hub.Connectio
 	}
 }
 
-// fullMin and fullMax bound the time after which a client that was refused at a limit reconnects.
+// fullMin and fullMax bound the reconnect delay of a client that is rejected at a limit.
 const fullMin, fullMax = 10 * time.Second, 30 * time.Second
 
-// turnAway sends goodbye to a client that was not counted, and ends its stream. A browser's
-// EventSource never reconnects after a status other than 200.
-func turnAway(client *stream.Conn, refused error) {
+// sendGoodbye sends goodbye to a client that was not counted, and ends its stream. The status of
+// the response is still 200, because a browser's EventSource never reconnects after another status.
+func sendGoodbye(client *stream.Conn, cause error) {
 	why, least, most := hub.EndFull, fullMin, fullMax
 	switch {
-	case errors.Is(refused, hub.ErrDraining):
+	case errors.Is(cause, hub.ErrDraining):
 		why, least, most = hub.EndDraining, time.Second, 3*time.Second
-	case errors.Is(refused, hub.ErrBanned):
-		why, least, most = hub.EndRemoved, time.Second, 3*time.Second // the next request gets 403
+	case errors.Is(cause, hub.ErrBanned):
+		why, least, most = hub.EndRemoved, time.Second, 3*time.Second // the next request is rejected with 403
 	}
 	client.Send(hub.AppendRetry(nil, least, most))
 	client.End(why)

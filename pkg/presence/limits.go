@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// maxRates is the maximum number of users with a token bucket.
+	// maxRates is the maximum number of token buckets. Each user has one.
 	maxRates = 1 << 20
-	// ratesAge is the interval at which full buckets are freed.
+	// ratesAge is the interval at which full buckets are deleted.
 	ratesAge = time.Minute
 )
 
@@ -23,7 +23,7 @@ type rates struct {
 
 	mu    sync.Mutex // guards users and timer
 	users map[room.UserID]*rate.Limiter
-	timer *time.Timer // calls expire; nil while there is no bucket
+	timer *time.Timer // calls expire; nil if there is no bucket
 }
 
 func newRates(perSecond float64, burst int) *rates {
@@ -31,7 +31,7 @@ func newRates(perSecond float64, burst int) *rates {
 }
 
 // take takes one token from the user's bucket. If the bucket is empty, take returns the time until
-// it has one.
+// the next token is available.
 func (r *rates) take(user room.UserID, now time.Time) (wait time.Duration) {
 	if r.limit < 0 {
 		return 0
@@ -41,7 +41,7 @@ func (r *rates) take(user room.UserID, now time.Time) (wait time.Duration) {
 	bucket := r.users[user]
 	if bucket == nil {
 		if len(r.users) >= maxRates {
-			return time.Second // until expire frees buckets
+			return time.Second // retry until expire has deleted some buckets
 		}
 		bucket = rate.NewLimiter(r.limit, r.burst)
 		r.users[user] = bucket
@@ -56,7 +56,7 @@ func (r *rates) take(user room.UserID, now time.Time) (wait time.Duration) {
 	return time.Duration(min(seconds, time.Hour.Seconds()) * float64(time.Second))
 }
 
-// expire frees the full buckets: a new bucket is full too.
+// expire deletes the full buckets. This changes no limit, because a new bucket is full too.
 func (r *rates) expire() {
 	now := time.Now()
 	r.mu.Lock()

@@ -19,15 +19,15 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// defaultBan is the ban time if the request has none.
+// defaultBan is the ban time if the request does not specify one.
 const defaultBan = time.Minute
 
-// getPresence answers with the members of a room, one page at a time, sorted by member id:
+// getPresence responds with the members of a room, one page at a time, sorted by member id:
 //
 //	{"room":"lobby","connections":3,"users":2,"members":[{"id":"alice",…}],"next":"alice"}
 //
-// next is present if the list continues. It is the after of the next page. A member that is in the
-// room from the first page to the last is on exactly one of them.
+// next is present if there are more members. It is the after parameter of the next page. A member
+// that stays in the room while a client reads all pages appears on exactly one of them.
 func (s *Server) getPresence(w http.ResponseWriter, r *http.Request) error {
 	v, err := s.authorize(r, mayJoin, "limit", "after")
 	if err != nil {
@@ -49,7 +49,7 @@ func (s *Server) getPresence(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// memberPage is the answer of GET /presence.
+// memberPage is the response body of GET /presence.
 type memberPage struct {
 	Room        room.Name   `json:"room"`
 	Connections int         `json:"connections"`
@@ -58,8 +58,8 @@ type memberPage struct {
 	Next        room.UserID `json:"next,omitempty"`
 }
 
-// write encodes the page in pieces: 1,000 members are over 1 MB, and a slow client may take minutes
-// to read them.
+// write encodes the page in pieces, because 1,000 members take more than 1 MB and a slow client may
+// need minutes to read them.
 func (p memberPage) write(w http.ResponseWriter) {
 	const piece = 16 << 10
 	setJSON(w)
@@ -84,9 +84,9 @@ func (p memberPage) write(w http.ResponseWriter) {
 	w.Write(append(b, "}\n"...))
 }
 
-// Members returns the members of the room, sorted by id. The slice belongs to the caller; it is
-// empty and not nil for an empty room. The bytes of an Info are shared and must not be changed. The
-// error is [room.ErrName] or [ErrDraining].
+// Members returns the members of the room, sorted by id. The slice belongs to the caller. It is
+// empty and not nil for an empty room. The bytes of each Info are shared and must not be changed.
+// The error wraps [room.ErrName] or [ErrDraining].
 func (s *Server) Members(ctx context.Context, roomName string) ([]Member, error) {
 	name, err := room.ParseName(roomName)
 	if err == nil {
@@ -95,10 +95,10 @@ func (s *Server) Members(ctx context.Context, roomName string) ([]Member, error)
 			return page.Members, nil
 		}
 	}
-	return nil, fmt.Errorf("presence: members of room %q: %w", roomName, err)
+	return nil, fmt.Errorf("presence: list members of room %q: %w", roomName, err)
 }
 
-// putState replaces the info of the user in a room. The body is the new info, any JSON.
+// putState replaces the info of the user in a room. The body is the new info, any JSON value.
 func (s *Server) putState(w http.ResponseWriter, r *http.Request) error {
 	v, err := s.authorize(r, mayJoin)
 	if err != nil {
@@ -114,14 +114,14 @@ func (s *Server) putState(w http.ResponseWriter, r *http.Request) error {
 	}
 	var compactInfo bytes.Buffer
 	if err := json.Compact(&compactInfo, info); err != nil {
-		return refuse(http.StatusBadRequest, "the body is not JSON: %v", err)
+		return reject(http.StatusBadRequest, "invalid JSON body: %v", err)
 	}
 	if compactInfo.Len() > input.MaxInfo {
-		return refuse(http.StatusRequestEntityTooLarge, "the state is larger than %d bytes", input.MaxInfo)
+		return reject(http.StatusRequestEntityTooLarge, "info too large (maximum %d bytes)", input.MaxInfo)
 	}
 	err = s.hub.Update(r.Context(), v.room, room.UserID(v.user.ID), compactInfo.Bytes())
 	if errors.Is(err, ErrNotInRoom) {
-		return refuse(http.StatusConflict, "the user is not in room %q: open a stream of the room first", v.room)
+		return reject(http.StatusConflict, "user not in room %q: open a stream in the room first", v.room)
 	}
 	if err != nil {
 		return err
@@ -130,8 +130,8 @@ func (s *Server) putState(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// deleteMember removes a user from a room and bans it for a time. The id is in the path or in the
-// query, because proxies and browsers change a path that contains %2F, . or ..
+// deleteMember removes a user from a room and bans it for a time. The query may contain the id
+// instead of the path, because proxies and browsers change a path that contains %2F, . or ..
 func (s *Server) deleteMember(w http.ResponseWriter, r *http.Request) error {
 	query, err := s.authorizeAdmin(r, "room", "id", "for")
 	if err != nil {
@@ -144,7 +144,7 @@ func (s *Server) deleteMember(w http.ResponseWriter, r *http.Request) error {
 	ban := defaultBan
 	if query.Has("for") {
 		if ban, err = time.ParseDuration(query.Get("for")); err != nil {
-			return refuse(http.StatusBadRequest, "for must be a duration such as 60s or 24h")
+			return reject(http.StatusBadRequest, `invalid parameter "for": must be a duration, such as 60s or 24h`)
 		}
 	}
 	user, err := memberID(r, query)
@@ -158,33 +158,33 @@ func (s *Server) deleteMember(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// memberID returns the id from the path or from the query.
+// memberID returns the member's id from the path or from the query.
 func memberID(r *http.Request, query url.Values) (room.UserID, error) {
 	id := chi.URLParam(r, "id")
 	switch {
 	case id != "" && query.Has("id"):
-		return "", refuse(http.StatusBadRequest, "id is given in both the path and the query")
+		return "", reject(http.StatusBadRequest, "member id in both the path and the query")
 	case id == "" && query.Get("id") == "":
-		return "", refuse(http.StatusBadRequest, "id is required: the member's id")
+		return "", reject(http.StatusBadRequest, `missing member id: put it in the path or in the parameter "id"`)
 	case id == "":
 		return room.UserID(query.Get("id")), nil
 	}
-	if r.URL.RawPath != "" { // chi used it for routing
+	if r.URL.RawPath != "" { // chi routed by RawPath, so id is still percent-encoded
 		decoded, err := url.PathUnescape(id)
 		if err != nil {
-			return "", refuse(http.StatusBadRequest, "the id has an invalid percent-encoding")
+			return "", reject(http.StatusBadRequest, "invalid percent-encoding in the member id")
 		}
 		id = decoded
 	}
 	return room.UserID(id), nil
 }
 
-// Kick removes the user from the room and bans it for a time, 1 s to 24 h. It ends the user's
-// connections there. The other clients receive its leave at once, with the reason removed. The room
-// refuses the user until the ban ends.
+// Kick removes the user from the room and bans it for a time, 1 s to 24 h. It closes the user's
+// connections in that room. The other clients immediately receive the user's leave, with the reason
+// removed. The room rejects the user until the ban ends.
 //
-// The errors are [ErrNotInRoom], [ErrBan], [ErrTooManyBans], [ErrDraining], [room.ErrName], and
-// those of ctx and of the backplane.
+// The error wraps [ErrNotInRoom], [ErrBan], [ErrTooManyBans], [ErrDraining] or [room.ErrName], or
+// an error of ctx or of the backplane.
 func (s *Server) Kick(ctx context.Context, roomName, user string, ban time.Duration) error {
 	name, err := room.ParseName(roomName)
 	if err == nil {

@@ -16,8 +16,8 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// postMessage publishes a client's message to the room. A message of an admin has no sender: it is
-// the server's own.
+// postMessage publishes a client's message to the room. An admin's message has no sender, because
+// it is the server's own.
 func (s *Server) postMessage(w http.ResponseWriter, r *http.Request) error {
 	v, err := s.authorize(r, maySend)
 	if err != nil {
@@ -26,7 +26,7 @@ func (s *Server) postMessage(w http.ResponseWriter, r *http.Request) error {
 	if !v.user.Admin {
 		if wait := s.rates.take(room.UserID(v.user.ID), time.Now()); wait > 0 {
 			s.warn.Warn(r.Context(), "message rate limit exceeded", "user", v.user.ID, "room", string(v.room))
-			return &refusal{status: http.StatusTooManyRequests, detail: fmt.Sprintf("message rate limit exceeded (%v per second)", s.config.MessageRate), retry: wait}
+			return &problem{status: http.StatusTooManyRequests, detail: fmt.Sprintf("message rate limit exceeded (%v per second)", s.config.MessageRate), retry: wait}
 		}
 	}
 	d, key, err := s.readMessage(w, r)
@@ -43,14 +43,15 @@ func (s *Server) postMessage(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusAccepted, map[string]string{"id": id})
 }
 
-// Publish sends a message to every client of the room. It has no sender: it is the server's own.
-// event is the event's name, with the limits of a client's event; empty means message. data is any
-// value that encodes as JSON. Publish returns the message's id as soon as the message log has
-// accepted it. It waits for that until ctx ends, at most 2 s.
+// Publish sends a message to every client of the room. The message has no sender, because it is the
+// server's own. event is the event name, with the same limits as the event name of a client's
+// message. An empty event means message. data is any value that can be encoded as JSON. Publish
+// returns the message's id when the message log has accepted the message. It waits until ctx is
+// done, but at most 2 s.
 //
-// The errors are [ErrTooLarge], [ErrBusy], [ErrTooManyRooms], [ErrDraining], [room.ErrName],
-// [room.ErrEventName], [room.ErrEventReserved], and those of ctx, of the backplane, and of encoding
-// data.
+// The error wraps [ErrTooLarge], [ErrBusy], [ErrTooManyRooms], [ErrDraining], [room.ErrName],
+// [room.ErrEventName] or [room.ErrEventReserved], or an error of ctx, of the backplane, or of
+// encoding data.
 func (s *Server) Publish(ctx context.Context, roomName, event string, data any) (id string, err error) {
 	defer func() {
 		if err != nil {
@@ -66,7 +67,7 @@ func (s *Server) Publish(ctx context.Context, roomName, event string, data any) 
 	case err != nil:
 		return "", err
 	case !utf8.Valid(body):
-		return "", errors.New("the data is not UTF-8")
+		return "", errors.New("data not valid UTF-8")
 	case len(body) > s.config.MaxMessage:
 		return "", ErrTooLarge
 	}
@@ -77,7 +78,7 @@ func (s *Server) Publish(ctx context.Context, roomName, event string, data any) 
 	return s.hub.Send(ctx, name, hub.Draft{Event: string(eventName), Data: body}, "", "")
 }
 
-// newDraft returns a message with this event and data. The data must be JSON.
+// newDraft returns a draft with this event name and data. data must be JSON.
 func newDraft(event string, data []byte) (hub.Draft, error) {
 	name, err := room.ParseEventName(event)
 	if err != nil {
@@ -90,12 +91,12 @@ func newDraft(event string, data []byte) (hub.Draft, error) {
 	return hub.Draft{Event: string(name), Data: b.Bytes()}, nil
 }
 
-// readMessage reads the body of a POST. JSON has event, data and an idempotency key; plain text is
-// the data.
+// readMessage reads the body of POST /messages. A JSON body contains event, data and an idempotency
+// key. A plain text body is the data itself.
 func (s *Server) readMessage(w http.ResponseWriter, r *http.Request) (d hub.Draft, key string, err error) {
 	kind := mediaType(r)
 	if kind != "application/json" && kind != "text/plain" {
-		return hub.Draft{}, "", refuse(http.StatusUnsupportedMediaType, "a message must be application/json or text/plain in UTF-8")
+		return hub.Draft{}, "", reject(http.StatusUnsupportedMediaType, "unsupported media type: send application/json or text/plain in UTF-8")
 	}
 	body, err := readBody(w, r, s.config.MaxMessage)
 	if err != nil {
@@ -104,7 +105,7 @@ func (s *Server) readMessage(w http.ResponseWriter, r *http.Request) (d hub.Draf
 	if kind == "text/plain" {
 		data := compact.Encode(string(body))
 		if len(data) > 2*s.config.MaxMessage+2 { // a control character takes six bytes as JSON
-			return hub.Draft{}, "", refuse(http.StatusRequestEntityTooLarge, "the text is larger than %d bytes as JSON", 2*s.config.MaxMessage)
+			return hub.Draft{}, "", reject(http.StatusRequestEntityTooLarge, "text too large as JSON (maximum %d bytes)", 2*s.config.MaxMessage)
 		}
 		d, err = newDraft("", data)
 		return d, "", err
@@ -112,7 +113,7 @@ func (s *Server) readMessage(w http.ResponseWriter, r *http.Request) (d hub.Draf
 	return parseMessage(body)
 }
 
-// parseMessage reads a message in JSON form.
+// parseMessage parses a JSON message.
 func parseMessage(body []byte) (d hub.Draft, key string, err error) {
 	o, err := decodeObject(body, "event", "data", "id")
 	if err != nil {
@@ -120,7 +121,7 @@ func parseMessage(body []byte) (d hub.Draft, key string, err error) {
 	}
 	data, there := o.Get("data")
 	if !there {
-		return hub.Draft{}, "", refuse(http.StatusBadRequest, "the message has no data")
+		return hub.Draft{}, "", reject(http.StatusBadRequest, `missing JSON field "data"`)
 	}
 	event, err := textOf(o, "event", input.MaxEventName)
 	if err != nil {

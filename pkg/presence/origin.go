@@ -13,14 +13,14 @@ import (
 // equal.
 type origin struct {
 	scheme, host string // lower case; an IPv6 address without brackets
-	port         uint16 // the default port of the scheme if none is given; 0 if the scheme has no default
+	port         uint16 // the scheme's default port if the origin has none; 0 if the scheme has no default port
 }
 
-// schemePorts are the default ports, which a browser leaves out.
+// schemePorts holds the default ports, which browsers omit from an origin.
 var schemePorts = map[string]uint16{"http": 80, "https": 443}
 
-// parseOrigin reads scheme://host[:port]. Any scheme is valid: app shells and extensions have their
-// own, such as capacitor and chrome-extension.
+// parseOrigin parses scheme://host[:port]. Any scheme is valid, because app shells and extensions
+// use their own, such as capacitor and chrome-extension.
 func parseOrigin(s string) (origin, bool) {
 	scheme, host, found := strings.Cut(s, "://")
 	scheme = strings.ToLower(scheme)
@@ -30,14 +30,14 @@ func parseOrigin(s string) (origin, bool) {
 	return originOf(scheme, host)
 }
 
-// originOf returns the origin of a page that a host with that name and port serves.
+// originOf returns the origin of a page with that scheme and host. host may include a port.
 func originOf(scheme, host string) (origin, bool) {
 	host = strings.ToLower(host)
 	if strings.Trim(host, "abcdefghijklmnopqrstuvwxyz0123456789.-_[:]") != "" {
 		return origin{}, false
 	}
-	u, err := url.Parse("//" + host)                       // checks brackets
-	bare := strings.Count(host, ":") > 1 && host[0] != '[' // an IPv6 address has brackets
+	u, err := url.Parse("//" + host)                       // validates the brackets
+	bare := strings.Count(host, ":") > 1 && host[0] != '[' // an IPv6 address must have brackets
 	if err != nil || u.Hostname() == "" || strings.HasSuffix(host, ":") || bare || strings.Contains(host, "..") || host[0] == '.' {
 		return origin{}, false
 	}
@@ -54,12 +54,12 @@ func originOf(scheme, host string) (origin, bool) {
 
 // origins holds the origins whose pages may use this server with its cookie.
 type origins struct {
-	any    bool // Config.CORSOrigins is "*": every page may use its own token, none the cookie
+	any    bool // Config.CORSOrigins is "*": every page may use its own token, but no page may use the cookie
 	exact  map[origin]bool
-	parent map[origin]bool // allows any one label before the host
+	parent map[origin]bool // wildcard entries: one label may precede the host
 }
 
-// newOrigins reads Config.CORSOrigins. The error is a *ConfigError.
+// newOrigins parses Config.CORSOrigins. A non-nil error is a *ConfigError.
 func newOrigins(list []string) (origins, error) {
 	bad := func(reason, s string) (origins, error) {
 		return origins{}, &ConfigError{Field: "CORSOrigins", Reason: fmt.Sprintf("%q %s", s, reason)}
@@ -95,7 +95,7 @@ func isIP(host string) bool {
 	return err == nil
 }
 
-// allow reports whether an origin, in the form that a browser sends, is listed.
+// allow reports whether an origin is listed. sent is the origin in the form that a browser sends.
 func (a origins) allow(sent string) bool {
 	o, ok := parseOrigin(sent)
 	if !ok {
@@ -109,7 +109,7 @@ func (a origins) allow(sent string) bool {
 	return found && label != "" && a.parent[o]
 }
 
-// check refuses a request that a page of another origin caused, unless the origin is listed.
+// check rejects a request that a page of another origin caused, unless that origin is listed:
 //
 //	Sec-Fetch-Site   Origin               result
 //	same-origin      any                  allowed
@@ -119,9 +119,9 @@ func (a origins) allow(sent string) bool {
 //	any              a listed origin      allowed
 //	otherwise                             403
 //
-// Sec-Fetch-Site decides if present (W3C Fetch Metadata). A browser sends none over plain HTTP.
-// Then Origin must name the host of the request, where a missing port is the default of the
-// Origin's scheme.
+// Sec-Fetch-Site decides if it is present (W3C Fetch Metadata). Browsers do not send it over plain
+// HTTP. In that case Origin must name the host of the request. If the Host header has no port, the
+// default port of the Origin's scheme applies.
 func (a origins) check(r *http.Request) error {
 	sent := r.Header.Get("Origin")
 	switch site := r.Header.Get("Sec-Fetch-Site"); {
@@ -132,13 +132,13 @@ func (a origins) check(r *http.Request) error {
 	case a.allow(sent):
 		return nil
 	case sent == "":
-		return refuse(http.StatusForbidden, "cross-origin request refused: the page is not from this server's host %.300q, and its origin is not allowed", r.Host)
+		return reject(http.StatusForbidden, "cross-origin request rejected: origin not allowed (server host %.300q)", r.Host)
 	}
-	return refuse(http.StatusForbidden, "cross-origin request refused: origin %.300q is not this server's host %.300q and is not allowed", sent, r.Host)
+	return reject(http.StatusForbidden, "cross-origin request rejected: origin %.300q not allowed (server host %.300q)", sent, r.Host)
 }
 
 // sameHost reports whether a page of the origin sent was loaded from the host. The scheme of the
-// origin counts for both, because a proxy may terminate TLS.
+// origin is used for both, because a proxy may terminate TLS and hide the scheme of the request.
 func sameHost(sent, host string) bool {
 	page, ok := parseOrigin(sent)
 	if !ok || schemePorts[page.scheme] == 0 {

@@ -16,7 +16,7 @@ import (
 	"strings"
 )
 
-// file is one file of Config.Web.
+// file is a file of Config.Web, ready to be served.
 type file struct {
 	policy  string // Config.ContentSecurityPolicy
 	kind    string // media type
@@ -24,15 +24,15 @@ type file struct {
 	gzipped *coded // nil if gzip does not make it smaller
 }
 
-// coded is a file's content in one content coding. Its entity tag is strong, so each coding has its
-// own (RFC 9110 section 8.8.1).
+// coded is the content of a file in one content coding. The entity tags are strong, so each coding
+// needs its own (RFC 9110 section 8.8.1).
 type coded struct {
 	content []byte
 	etag    string
 }
 
-// readPage returns the files of web by their paths, served with the policy. The error is a
-// *ConfigError.
+// readPage reads the files of web and returns them by URL path. Each file is served with the
+// policy. A non-nil error is a *ConfigError.
 func readPage(web fs.FS, policy string) (map[string]*file, error) {
 	page := map[string]*file{}
 	if web == nil {
@@ -44,7 +44,7 @@ func readPage(web fs.FS, policy string) (map[string]*file, error) {
 			return err
 		}
 		if strings.ContainsAny(name, "{}*") {
-			return fmt.Errorf("%s: a file name must not contain {, } or *, which the router reserves", name)
+			return fmt.Errorf("invalid file name %s: {, } and * are reserved by the router", name)
 		}
 		content, err := fs.ReadFile(web, name)
 		sum := sha256.Sum256(content)
@@ -69,18 +69,19 @@ func readPage(web fs.FS, policy string) (map[string]*file, error) {
 	return page, nil
 }
 
-// compress returns the content as gzip. zip costs 800 KB, so it is reused.
+// compress returns the gzip encoding of content. It reuses zip, because a gzip.Writer allocates 800
+// KB.
 func compress(zip *gzip.Writer, content []byte) []byte {
 	var b bytes.Buffer
 	zip.Reset(&b)
-	zip.Write(content) // to memory, which cannot fail
+	zip.Write(content) // writing to memory cannot fail
 	zip.Close()
 	return bytes.Clone(b.Bytes())
 }
 
 func (f *file) get(w http.ResponseWriter, r *http.Request) error {
-	// The page's links are relative. At /presence, without the slash, they would resolve to paths
-	// outside of the mount point.
+	// The page's links are relative. Without the trailing slash, as in /presence, they would
+	// resolve to paths outside the mount point, so redirect to the path with the slash.
 	if u, err := url.ParseRequestURI(r.RequestURI); err == nil && routePath(r) == "/" && !strings.HasSuffix(u.Path, "/") {
 		to := url.URL{Path: "./" + path.Base(u.Path) + "/", RawQuery: u.RawQuery}
 		w.Header().Set("Location", to.String())
@@ -93,7 +94,7 @@ func (f *file) get(w http.ResponseWriter, r *http.Request) error {
 	h.Set("Cache-Control", "no-cache")
 	body := &f.plain
 	if f.gzipped != nil {
-		h.Add("Vary", "Accept-Encoding") // in addition to the Origin of CORS
+		h.Add("Vary", "Accept-Encoding") // Add, because the CORS handler sets Vary: Origin
 		if acceptsGzip(r.Header.Values("Accept-Encoding")) {
 			body = f.gzipped
 		}
@@ -109,13 +110,13 @@ func (f *file) get(w http.ResponseWriter, r *http.Request) error {
 	h.Set("Content-Type", f.kind)
 	h.Set("Content-Length", strconv.Itoa(len(body.content)))
 	if r.Method != http.MethodHead {
-		w.Write(body.content) // http.ServeContent would copy 32 KiB per request
+		w.Write(body.content) // http.ServeContent would allocate a 32 KiB buffer per request
 	}
 	return nil
 }
 
-// acceptsGzip reports whether Accept-Encoding allows gzip (RFC 9110 section 12.5.3), by name or by
-// *, with a weight above zero.
+// acceptsGzip reports whether the Accept-Encoding fields allow gzip (RFC 9110 section 12.5.3), by
+// name or by *, with a weight above zero.
 func acceptsGzip(fields []string) bool {
 	star := false
 	for item := range strings.SplitSeq(strings.ToLower(strings.Join(fields, ",")), ",") {
@@ -133,8 +134,9 @@ func acceptsGzip(fields []string) bool {
 	return star
 }
 
-// matches reports whether If-None-Match contains the entity tag (RFC 9110 section 13.1.2, with the
-// weak comparison of section 8.8.3.2). The tags of this server contain no comma.
+// matches reports whether the If-None-Match fields contain the entity tag (RFC 9110 section 13.1.2,
+// with the weak comparison of section 8.8.3.2). The fields can be split at commas, because the tags
+// of this server contain none.
 func matches(fields []string, etag string) bool {
 	for tag := range strings.SplitSeq(strings.Join(fields, ","), ",") {
 		if tag = strings.TrimSpace(tag); tag == "*" || strings.TrimPrefix(tag, "W/") == etag {

@@ -16,12 +16,12 @@ func routePath(r *http.Request) string {
 	return r.URL.Path
 }
 
-// mountPoint returns the path below which this server answers, as the browser sees it: the part
-// before routePath.
+// mountPoint returns the path under which the server is mounted, as the browser sees it. It is the
+// part of the request's path before routePath.
 func mountPoint(r *http.Request) string {
 	path := r.URL.Path
 	if u, err := url.ParseRequestURI(r.RequestURI); err == nil {
-		path = u.Path // http.StripPrefix does not change it
+		path = u.Path // http.StripPrefix changes only r.URL
 	}
 	mount, found := strings.CutSuffix(path, routePath(r))
 	if !found || mount == "" {

@@ -17,39 +17,41 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// Errors of a Server's methods.
+// Errors that the methods of a Server wrap.
 var (
-	// ErrDraining: the server is shutting down.
+	// ErrDraining means that the server is shutting down.
 	ErrDraining = hub.ErrDraining
-	// ErrNotInRoom: the user is not in the room.
+	// ErrNotInRoom means that the user is not in the room.
 	ErrNotInRoom = hub.ErrNotInRoom
-	// ErrTooManyRooms: Config.MaxRooms rooms exist, and all are in use.
+	// ErrTooManyRooms means that Config.MaxRooms rooms exist and all of them are in use.
 	ErrTooManyRooms = hub.ErrTooManyRooms
-	// ErrTooLarge: the message is larger than Config.MaxMessage.
-	ErrTooLarge = errors.New("the message is too large")
-	// ErrBusy: for 2 s the clients of the room, or the message log, were slower than the messages.
+	// ErrTooLarge means that the message is larger than Config.MaxMessage.
+	ErrTooLarge = errors.New("message too large")
+	// ErrBusy means that the clients of the room, or the message log, could not keep up with the
+	// messages for 2 s.
 	ErrBusy = hub.ErrBusy
-	// ErrBan: the ban time is not between 1 s and 24 h.
+	// ErrBan means that the ban time is not between 1 s and 24 h.
 	ErrBan = hub.ErrBan
-	// ErrTooManyBans: the limit of the ban table is reached, 100,000 by default.
+	// ErrTooManyBans means that the limit of the ban table is reached, 100,000 by default.
 	ErrTooManyBans = hub.ErrTooManyBans
 )
 
-// refusal is an error that contains its answer.
-type refusal struct {
+// problem is an error with the fields of its HTTP response.
+type problem struct {
 	status    int
 	detail    string
-	retry     time.Duration // of 429 and 503: Retry-After, at least 1 s
-	anonymous bool          // of 401: the request has no token
+	retry     time.Duration // Retry-After of 429 and 503, at least 1 s
+	anonymous bool          // for 401: the request has no token
 }
 
-func (r *refusal) Error() string { return r.detail }
+func (p *problem) Error() string { return p.detail }
 
-func refuse(status int, detail string, args ...any) error {
-	return &refusal{status: status, detail: fmt.Sprintf(detail, args...)}
+// reject returns a problem with the given status and detail.
+func reject(status int, detail string, args ...any) error {
+	return &problem{status: status, detail: fmt.Sprintf(detail, args...)}
 }
 
-// problems maps an error to its answer. If detail is empty, the text of the error is the detail.
+// problems maps errors to HTTP responses. If detail is empty, the text of the error is the detail.
 var problems = []struct {
 	err    error
 	status int
@@ -57,12 +59,12 @@ var problems = []struct {
 }{
 	{auth.ErrNoToken, http.StatusUnauthorized, "no token: send an Authorization: Bearer header or the session cookie"},
 	{auth.ErrBadToken, http.StatusUnauthorized, ""},
-	{auth.ErrUnavailable, http.StatusServiceUnavailable, "the keys that verify tokens are not available"},
+	{auth.ErrUnavailable, http.StatusServiceUnavailable, "token verification keys unavailable"},
 	{room.ErrName, http.StatusBadRequest, ""},
 	{room.ErrEventName, http.StatusBadRequest, ""},
 	{room.ErrEventReserved, http.StatusBadRequest, ""},
 	{ErrBan, http.StatusBadRequest, ""},
-	{hub.ErrBanned, http.StatusForbidden, "the user was removed from the room"},
+	{hub.ErrBanned, http.StatusForbidden, "user banned from the room"},
 	{ErrNotInRoom, http.StatusNotFound, ""},
 	{ErrDraining, http.StatusServiceUnavailable, ""},
 	{ErrBusy, http.StatusServiceUnavailable, ""},
@@ -70,33 +72,33 @@ var problems = []struct {
 	{ErrTooManyRooms, http.StatusServiceUnavailable, ""},
 	{ErrTooManyBans, http.StatusServiceUnavailable, ""},
 	{backplane.ErrKeysFull, http.StatusServiceUnavailable, "idempotency key limit reached"},
-	{backplane.ErrUnavailable, http.StatusServiceUnavailable, "the backplane is unavailable"},
-	{backplane.ErrClosed, http.StatusServiceUnavailable, "the backplane is closed"},
+	{backplane.ErrUnavailable, http.StatusServiceUnavailable, "backplane unavailable"},
+	{backplane.ErrClosed, http.StatusServiceUnavailable, "backplane closed"},
 }
 
-// problemOf returns the answer for an error.
-func problemOf(err error) *refusal {
-	if refused := new(refusal); errors.As(err, &refused) {
-		return refused
+// problemOf returns the problem for any error of a handler.
+func problemOf(err error) *problem {
+	if p := new(problem); errors.As(err, &p) {
+		return p
 	}
 	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
-		return &refusal{status: http.StatusRequestEntityTooLarge, detail: fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit)}
+		return &problem{status: http.StatusRequestEntityTooLarge, detail: fmt.Sprintf("body too large (maximum %d bytes)", tooLarge.Limit)}
 	}
 	for _, p := range problems {
 		if errors.Is(err, p.err) {
-			return &refusal{status: p.status, detail: cmp.Or(p.detail, err.Error()), anonymous: p.err == auth.ErrNoToken}
+			return &problem{status: p.status, detail: cmp.Or(p.detail, err.Error()), anonymous: p.err == auth.ErrNoToken}
 		}
 	}
-	return &refusal{status: http.StatusInternalServerError, detail: "internal error: the server's log has the cause"}
+	return &problem{status: http.StatusInternalServerError, detail: "internal error: see the server log"}
 }
 
-func writeProblem(w http.ResponseWriter, p *refusal) {
+func writeProblem(w http.ResponseWriter, p *problem) {
 	h := w.Header()
 	switch p.status {
 	case http.StatusUnauthorized:
 		challenge := "Bearer"
-		if !p.anonymous { // without a token there is no error code (RFC 6750 section 3.1)
-			// A description has no quote and no backslash (section 3).
+		if !p.anonymous { // no error code without a token (RFC 6750 section 3.1)
+			// error_description must not contain a quote or a backslash (section 3).
 			challenge += ` error="invalid_token", error_description="` + strings.NewReplacer(`"`, "'", `\`, "/").Replace(p.detail) + `"`
 		}
 		h.Set("WWW-Authenticate", challenge)
@@ -114,15 +116,15 @@ func writeProblem(w http.ResponseWriter, p *refusal) {
 	}{"about:blank", http.StatusText(p.status), p.status, p.detail}), '\n'))
 }
 
-// writeWhole answers with a complete body and its Content-Length.
+// writeWhole writes a response with the given status, a Content-Length and the complete body.
 func writeWhole(w http.ResponseWriter, status int, body []byte) {
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	w.Write(body)
 }
 
-// writeJSON answers with v. It always returns nil, so that a handler can return it: if the write
-// fails, the client has disconnected.
+// writeJSON writes a response with the given status and v as JSON. It always returns nil, so that a
+// handler can return its result: a write fails only if the client has disconnected.
 func writeJSON(w http.ResponseWriter, status int, v any) error {
 	setJSON(w)
 	writeWhole(w, status, append(compact.Encode(v), '\n'))

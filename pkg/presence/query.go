@@ -12,33 +12,36 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// maxParameters bounds the cost of a query: each parameter is compared with each name.
+// maxParameters limits the number of parameters in a query, because each one is compared with each
+// name of the endpoint.
 const maxParameters = 100
 
-// parseQuery returns the request's query. names are the parameters of the endpoint. It refuses:
+// parseQuery returns the query of the request. names are the parameters of the endpoint. It
+// rejects:
 //
-//   - a parameter that is given twice. net/url would silently use the first. The exception is
-//     lastEventId, because reconnecting-eventsource appends it to a URL that may already have one.
-//   - a parameter that resembles a name. room[]=a, Room=a or rooms=a would otherwise mean the
-//     lobby.
+//   - a repeated parameter, because net/url would silently use the first. The exception is
+//     lastEventId, because reconnecting-eventsource appends it to a URL that may already contain
+//     it.
+//   - a misspelled parameter, such as room[], Room or rooms. It would be ignored, and the request
+//     would go to the default room, lobby.
 //
 // Other parameters are ignored, because proxies and pages add their own.
 func parseQuery(r *http.Request, names ...string) (url.Values, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return nil, refuse(http.StatusBadRequest, "the query is malformed")
+		return nil, reject(http.StatusBadRequest, "malformed query")
 	}
 	if strings.Count(r.URL.RawQuery, "&") >= maxParameters {
-		return nil, refuse(http.StatusBadRequest, "the query has more than %d parameters", maxParameters)
+		return nil, reject(http.StatusBadRequest, "too many query parameters (maximum %d)", maxParameters)
 	}
 	for given, values := range query {
 		switch i := slices.IndexFunc(names, func(name string) bool { return resembles(given, name) }); {
 		case slices.Contains(names, given):
 			if len(values) > 1 && given != "lastEventId" {
-				return nil, refuse(http.StatusBadRequest, "parameter %s is given %d times, maximum 1", given, len(values))
+				return nil, reject(http.StatusBadRequest, "repeated parameter %q (%d times, maximum 1)", given, len(values))
 			}
 		case i >= 0:
-			return nil, refuse(http.StatusBadRequest, "unknown parameter %.100q: did you mean %s?", given, names[i])
+			return nil, reject(http.StatusBadRequest, "unknown parameter %.100q: did you mean %s?", given, names[i])
 		}
 	}
 	return query, nil
@@ -46,8 +49,8 @@ func parseQuery(r *http.Request, names ...string) (url.Values, error) {
 
 // resembles reports whether given is a misspelling of name:
 //
-//	other capitals                        Room
-//	other marks, such as _ and [0]        room[0], _room
+//	different case                        Room
+//	punctuation, such as _ and [0]        room[0], _room
 //	id or name appended                   room_id, roomName
 //	one letter added                      rooms    if name has at least three letters
 //	two adjacent letters swapped          romo     if name has at least three letters
@@ -63,7 +66,7 @@ func resembles(given, name string) bool {
 		return true
 	}
 	least, first := len(n), len(g) > 0 && g[0] == n[0]
-	// Remove the common start and the common end.
+	// Remove the common prefix and the common suffix.
 	for len(g) > 0 && len(n) > 0 && g[0] == n[0] {
 		g, n = g[1:], n[1:]
 	}
@@ -92,24 +95,24 @@ func roomOf(query url.Values) (room.Name, error) {
 	return room.ParseName(query.Get("room"))
 }
 
-// maxPage and defaultPage are page sizes, in members or rooms.
+// maxPage and defaultPage are the maximum and the default page size, in members or rooms.
 const maxPage, defaultPage = 1000, 100
 
-// pageLimit returns the page size of the query.
+// pageLimit returns the page size that the query requests.
 func pageLimit(query url.Values) (int, error) {
 	if query.Get("limit") == "" {
 		return defaultPage, nil
 	}
 	limit, err := strconv.Atoi(query.Get("limit"))
 	if err != nil || limit < 1 || limit > maxPage {
-		return 0, refuse(http.StatusBadRequest, "limit must be 1 to %d", maxPage)
+		return 0, reject(http.StatusBadRequest, `invalid parameter "limit": must be 1 to %d`, maxPage)
 	}
 	return limit, nil
 }
 
-// lastEventID returns the id from which the client resumes. The header wins, because an EventSource
-// sets it itself. In the query lastEventId wins over last_event_id: libraries append lastEventId to
-// the URL of the page, so it is the newer of the two.
+// lastEventID returns the event id from which the client resumes. The header takes precedence,
+// because EventSource sets it when it reconnects. In the query, lastEventId takes precedence over
+// last_event_id: libraries append lastEventId to the URL of the page, so it is newer.
 func lastEventID(r *http.Request, query url.Values) string {
 	newest := ""
 	if all := query["lastEventId"]; len(all) > 0 {

@@ -8,15 +8,15 @@ import (
 	"example.com/presence/pkg/presence/internal/hub"
 )
 
-// Rooms returns the rooms in use, sorted by name; never nil. The numbers of one room are
-// consistent, but different rooms may be read at different times. The error is [ErrDraining], or
-// that of ctx or of the backplane.
+// Rooms returns the rooms in use, sorted by name. The result is never nil. The counts of one room
+// are consistent, but different rooms may be read at different times. The error wraps
+// [ErrDraining], or an error of ctx or of the backplane.
 func (s *Server) Rooms(ctx context.Context) ([]RoomCount, error) {
 	all := []RoomCount{}
 	for after, more := "", true; more; {
 		page, next, err := s.hub.Rooms(ctx, after, maxPage)
 		if err != nil {
-			return nil, fmt.Errorf("presence: rooms: %w", err)
+			return nil, fmt.Errorf("presence: list rooms: %w", err)
 		}
 		for _, count := range page {
 			all = append(all, RoomCount(count))
@@ -28,11 +28,11 @@ func (s *Server) Rooms(ctx context.Context) ([]RoomCount, error) {
 	return all, nil
 }
 
-// getRooms answers an admin with the rooms in use, one page at a time, sorted by name:
+// getRooms responds to an admin with the rooms in use, one page at a time, sorted by name:
 //
 //	{"rooms":[{"room":"lobby","connections":3,"users":2}],"next":"lobby"}
 //
-// next is present if the list continues. It is the after of the next page.
+// next is present if there are more rooms. It is the after parameter of the next page.
 func (s *Server) getRooms(w http.ResponseWriter, r *http.Request) error {
 	query, err := s.authorizeAdmin(r, "limit", "after")
 	if err != nil {

@@ -20,8 +20,8 @@ import (
 	"example.com/presence/pkg/presence/internal/stream"
 )
 
-// New returns a Server that is ready to serve. The error is a [ConfigError], or the reason why the
-// backplane is not usable.
+// New returns a Server that is ready to serve. The error wraps a [*ConfigError], or states why the
+// backplane cannot be used.
 func New(c Config) (*Server, error) {
 	c, err := c.withDefaults()
 	if err != nil {
@@ -47,7 +47,8 @@ func New(c Config) (*Server, error) {
 	return s, nil
 }
 
-// hubConfig returns the settings of the hub.
+// hubConfig translates c to the settings of the hub. It creates an in-memory backplane if c has
+// none.
 func hubConfig(c Config, streams *stream.Streams, warn *loglimit.Limiter) hub.Config {
 	own := c.Backplane == nil
 	if own {
@@ -78,8 +79,8 @@ func hubConfig(c Config, streams *stream.Streams, warn *loglimit.Limiter) hub.Co
 
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// chi uses the path that an outer chi left in the context. An http.StripPrefix between them
-	// does not update it.
+	// chi uses the path that an outer chi router left in the context. An http.StripPrefix between
+	// the two routers does not update that path, so drop the context if its path is stale.
 	outer, path := chi.RouteContext(r.Context()), cmp.Or(r.URL.RawPath, r.URL.Path)
 	if outer != nil && outer.RoutePath != "/" && !strings.HasSuffix(path, outer.RoutePath) {
 		r = r.WithContext(context.WithValue(r.Context(), chi.RouteCtxKey, nil))
@@ -94,9 +95,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.router.ServeHTTP(answer, r)
 }
 
-// growStack grows the goroutine's stack once, to the size that handlers need. net/http gives each
-// connection a goroutine. Without growStack its stack would be copied three times on the way down
-// to the JSON of a token, each time with more frames. That is 8 % of the CPU per join.
+// growStack grows the goroutine's stack once, to the size that handlers need. net/http starts a
+// goroutine with a small stack for each connection. Without growStack, the runtime would copy that
+// stack three times on the way down to the JSON of a token, each time with more frames. Those
+// copies take 8 % of the CPU per join.
 //
 //go:noinline
 func growStack() byte {
@@ -104,31 +106,31 @@ func growStack() byte {
 	return space[len(os.Args)%len(space)]
 }
 
-// Harden prepares h for the promises of a Server. It sets the deadlines and limits of h that are
-// not set, and hooks, and returns the listener that h must serve. Call it once per listener:
+// Harden configures h so that the promises of a Server hold. It sets the deadlines and limits that
+// h does not set, and adds hooks. It returns the listener that h must serve. Call it once per
+// listener:
 //
 //	h := &http.Server{Handler: router}
 //	err := h.Serve(server.Harden(h, l))
 //
 // Requirements:
 //
-//   - h.Handler must be set before.
-//   - l must be the TCP listener, also for ServeTLS. With a listener of crypto/tls there is no
-//     HTTP/2.
+//   - h.Handler must be set before the call.
+//   - l must be the TCP listener, even for ServeTLS. A listener of crypto/tls would disable HTTP/2.
 //
-// Effects:
+// Effects. Harden:
 //
-//   - limits the connections that carry no stream (Config.MaxIdleConnections);
-//   - ends an answer whose peer does not acknowledge enough of it;
-//   - frees a socket within 10 s of its end;
+//   - limits idle connections, which carry no stream (Config.MaxIdleConnections);
+//   - aborts a response if its peer does not acknowledge enough of it;
+//   - frees a socket within 10 s after its connection ends;
 //   - detects vanished peers over HTTP/2;
-//   - sets the receive buffers of HTTP/2 to 64 KiB per request and 256 KiB per connection, unless
-//     h.HTTP2 has others. A host that accepts large uploads sets its own;
+//   - sets the HTTP/2 receive buffers to 64 KiB per request and 256 KiB per connection, unless
+//     h.HTTP2 sets other sizes. A program that accepts large uploads should set its own sizes;
 //   - sets a nil ErrorLog to Config.Logger, with at most one warning per minute for each kind of
 //     error that clients cause.
 //
-// Without Harden only the handlers' own deadlines apply: for a request's body, and for each piece
-// of an answer.
+// Without Harden, only the deadlines of the handlers apply. They limit the time for a request body
+// and for each piece of a response.
 func (s *Server) Harden(h *http.Server, l net.Listener) net.Listener {
 	if h.ErrorLog == nil {
 		h.ErrorLog = s.warn.ErrorLog()
@@ -141,7 +143,7 @@ func (s *Server) routes(page map[string]*file) chi.Router {
 	if len(s.config.CORSOrigins) > 0 {
 		options := cors.Options{
 			AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete},
-			// Clients of the stream other than EventSource send Cache-Control.
+			// Stream clients other than EventSource send Cache-Control.
 			AllowedHeaders: []string{"Authorization", "Cache-Control", "Content-Type", "Last-Event-ID"},
 			ExposedHeaders: []string{"Retry-After"},
 			MaxAge:         600,
@@ -156,7 +158,7 @@ func (s *Server) routes(page map[string]*file) chi.Router {
 	}
 	get := func(path string, f func(http.ResponseWriter, *http.Request) error) {
 		r.Get(path, s.handle(f))
-		r.Head(path, s.handle(f)) // net/http drops the body
+		r.Head(path, s.handle(f)) // net/http discards the body
 	}
 	r.Get("/events", s.handle(s.getEvents))
 	r.Post("/messages", s.handle(s.postMessage))
@@ -181,8 +183,9 @@ func (s *Server) routes(page map[string]*file) chi.Router {
 	return r
 }
 
-// handle returns a handler that answers an error of f with a problem document (RFC 9457). An error
-// without an entry in problems is the server's fault: it goes to the log, not to the client.
+// handle returns a handler that responds to an error of f with a problem document (RFC 9457). An
+// error without an entry in problems is an internal error, so its text is logged and not sent to
+// the client.
 func (s *Server) handle(f func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		err := f(w, r)
@@ -194,14 +197,14 @@ func (s *Server) handle(f func(http.ResponseWriter, *http.Request) error) http.H
 		case p.status == http.StatusInternalServerError && r.Context().Err() == nil:
 			s.config.Logger.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 		case p.status == http.StatusServiceUnavailable && !errors.Is(err, ErrDraining):
-			s.warn.Warn(r.Context(), p.detail, "path", r.URL.Path) // a limit was reached; there are few details, so few messages
+			s.warn.Warn(r.Context(), p.detail, "path", r.URL.Path) // a limit is reached; s.warn limits each detail, and there are few
 		}
 		writeProblem(w, p)
 	}
 }
 
-// large makes the handler wait for a slot of its connection, while it costs no more than a
-// goroutine.
+// large makes the handler wait for a slot of its connection before it runs. A waiting request costs
+// only its goroutine.
 func (s *Server) large(f func(http.ResponseWriter, *http.Request) error) func(http.ResponseWriter, *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		release, err := s.guard.Large(r)
@@ -214,10 +217,10 @@ func (s *Server) large(f func(http.ResponseWriter, *http.Request) error) func(ht
 }
 
 func notFound(http.ResponseWriter, *http.Request) error {
-	return refuse(http.StatusNotFound, "no resource at this path")
+	return reject(http.StatusNotFound, "no resource at this path")
 }
 
-// methodNotAllowed answers with the methods of the path (RFC 9110 section 15.5.6).
+// methodNotAllowed responds with 405 and the methods of the path (RFC 9110 section 15.5.6).
 func methodNotAllowed(routes chi.Router, w http.ResponseWriter, r *http.Request) error {
 	var allow []string
 	for _, method := range []string{http.MethodDelete, http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut} {
@@ -225,11 +228,11 @@ func methodNotAllowed(routes chi.Router, w http.ResponseWriter, r *http.Request)
 			allow = append(allow, method)
 		}
 	}
-	if len(allow) == 0 { // a method unknown to chi, at an unknown path
+	if len(allow) == 0 { // chi also calls this handler for an unknown method at an unknown path
 		return notFound(w, r)
 	}
 	w.Header().Set("Allow", strings.Join(allow, ", "))
-	return refuse(http.StatusMethodNotAllowed, "method %s is not allowed at this path", r.Method)
+	return reject(http.StatusMethodNotAllowed, "method %s not allowed at this path", r.Method)
 }
 
 func (s *Server) getHealth(w http.ResponseWriter, r *http.Request) error {
@@ -243,16 +246,16 @@ func (s *Server) getReady(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, map[string]string{"status": "ready"})
 }
 
-// Shutdown ends the server in this order:
+// Shutdown stops the server in this order:
 //
-//  1. It accepts no more messages, a new client receives goodbye draining, and readyz fails.
-//  2. All accepted messages reach the clients.
+//  1. The server rejects new messages, new clients receive goodbye draining, and readyz fails.
+//  2. The clients receive all accepted messages.
 //  3. Each client receives goodbye draining, and its stream ends.
 //
-// Shutdown returns when the last stream has ended. Every goroutine of the server has ended then,
-// except those of the connections of Harden, which end with their connections. If ctx ends first,
-// Shutdown returns its error, and the rest happens in the background. Close the listener only
-// afterwards. A second call waits for the first.
+// Shutdown returns after the last stream has ended. The server then has no goroutine left, except
+// those of the connections of Harden, which end with their connections. If ctx is done first,
+// Shutdown returns its error and continues in the background. Close the listener only after
+// Shutdown. A second call waits for the first.
 func (s *Server) Shutdown(ctx context.Context) error {
 	if err := s.hub.Close(ctx); err != nil {
 		return fmt.Errorf("presence: shutdown: %w", err)

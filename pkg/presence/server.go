@@ -11,7 +11,7 @@ import (
 
 // Server counts the users and connections of its rooms and delivers their messages. It is an
 // [http.Handler] for any router, at the root or under a prefix. Its methods are safe for concurrent
-// use. [Server.Shutdown] ends it.
+// use. [Server.Shutdown] stops it.
 type Server struct {
 	config  Config
 	warn    *loglimit.Limiter
@@ -23,5 +23,5 @@ type Server struct {
 	hub     *hub.Hub
 }
 
-// Stats returns the current figures. Safe for concurrent use.
+// Stats returns the current statistics of this node. It is safe for concurrent use.
 func (s *Server) Stats() Stats { return s.hub.Stats() }

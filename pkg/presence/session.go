@@ -13,13 +13,14 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// getSession answers with the user of the request's token:
+// getSession responds with the user of the request's token:
 //
 //	{"user":{"id":"alice","name":"Alice","admin":false,"expires":"2026-11-26T10:00:00Z"},"guests":true}
 //
-// user is null without a token, and if the only token is an invalid cookie. A 401 would be no
-// alternative: a browser writes each 401 of a page to its console, and a page must be able to ask.
-// expires is left out if the token never expires. guests reports whether POST /login exists.
+// user is null if the request has no token, or if its only token is an invalid cookie. A page calls
+// this endpoint to find out whether its user is signed in. A 401 is no alternative, because
+// browsers log each 401 to the console of the page. expires is omitted if the token never expires.
+// guests reports whether POST /login exists.
 func (s *Server) getSession(w http.ResponseWriter, r *http.Request) error {
 	type named struct {
 		ID      string    `json:"id"`
@@ -27,31 +28,32 @@ func (s *Server) getSession(w http.ResponseWriter, r *http.Request) error {
 		Admin   bool      `json:"admin"`
 		Expires time.Time `json:"expires,omitzero"`
 	}
-	var answer struct {
+	var response struct {
 		User   *named `json:"user"`
 		Guests bool   `json:"guests"`
 	}
 	if err := s.origins.check(r); err != nil {
 		return err
 	}
-	answer.Guests = s.config.Guest != nil
+	response.Guests = s.config.Guest != nil
 	switch user, err := s.authenticate(r); {
 	case err == nil:
-		answer.User = &named{user.ID, user.Name, user.Admin, user.Expires.UTC().Truncate(time.Millisecond)}
-		if answer.User.Expires.Year() > 9999 { // RFC 3339 cannot express it
-			answer.User.Expires = time.Time{}
+		response.User = &named{user.ID, user.Name, user.Admin, user.Expires.UTC().Truncate(time.Millisecond)}
+		if response.User.Expires.Year() > 9999 { // RFC 3339 cannot express it
+			response.User.Expires = time.Time{}
 		}
 	case errors.Is(err, auth.ErrNoToken):
-	case errors.Is(err, auth.ErrBadToken) && s.cookieAlone(r):
+	case errors.Is(err, auth.ErrBadToken) && s.onlyCookieInvalid(r):
 	default:
 		return err
 	}
-	return writeJSON(w, http.StatusOK, answer)
+	return writeJSON(w, http.StatusOK, response)
 }
 
-// cookieAlone reports whether the invalid credential is the cookie and the request has no other. A
-// token in the query does not count, because the cookie takes precedence over it.
-func (s *Server) cookieAlone(r *http.Request) bool {
+// onlyCookieInvalid reports whether the invalid credential is the cookie and the request has no
+// other credential. A token in the query does not count, because the cookie takes precedence over
+// it.
+func (s *Server) onlyCookieInvalid(r *http.Request) bool {
 	if _, err := s.authenticate(only(r, "Cookie", r.Header["Cookie"]...)); !errors.Is(err, auth.ErrBadToken) {
 		return false
 	}
@@ -63,14 +65,14 @@ func (s *Server) cookieAlone(r *http.Request) bool {
 }
 
 // postSession sets the cookie to a valid token, and renews the streams that the user opened with
-// the previous one.
+// the previous token.
 func (s *Server) postSession(w http.ResponseWriter, r *http.Request) error {
 	token, err := s.readForm(w, r, "token")
 	if err != nil {
 		return err
 	}
 	if strings.Trim(token, tokenCharacters) != "" {
-		return fmt.Errorf("%w: it has characters that are not allowed in a token", auth.ErrBadToken)
+		return fmt.Errorf("%w: contains characters that are not allowed in a token", auth.ErrBadToken)
 	}
 	user, err := s.authenticate(only(r, "Authorization", "Bearer "+token))
 	if err != nil {
@@ -79,8 +81,8 @@ func (s *Server) postSession(w http.ResponseWriter, r *http.Request) error {
 	if err := s.setCookie(w, r, token, user.Expires); err != nil {
 		return err
 	}
-	// A sign-out with the new cookie must also end the streams of the old one, which no client has
-	// anymore.
+	// A sign-out with the new cookie must also end the streams that were opened with the old
+	// cookie, because no client holds the old cookie anymore.
 	from, to := "", ""
 	if old, err := r.Cookie(auth.CookieName); err == nil {
 		if to = s.session(r, token); to != "" {
@@ -95,7 +97,8 @@ func (s *Server) postSession(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// session returns the User.Session of a cookie with that value, empty if it is not a valid token.
+// session returns the User.Session of a cookie that contains token. It returns "" if the token is
+// invalid.
 func (s *Server) session(r *http.Request, token string) string {
 	user, err := s.config.Authenticator.Authenticate(only(r, "Cookie", auth.CookieName+"="+token))
 	if err != nil {
@@ -104,7 +107,7 @@ func (s *Server) session(r *http.Request, token string) string {
 	return user.Session
 }
 
-// only returns a copy of the request with only that header and without a query.
+// only returns a copy of the request with this header alone and without a query.
 func only(r *http.Request, header string, values ...string) *http.Request {
 	r = r.Clone(r.Context())
 	r.Header = http.Header{header: values}
@@ -128,7 +131,7 @@ func (s *Server) deleteSession(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if user.Session != "" { // else the Authenticator does not identify sessions
+	if user.Session != "" { // empty if the Authenticator does not identify sessions
 		if err := s.hub.SignOut(r.Context(), room.UserID(user.ID), user.Session); err != nil {
 			return err
 		}
@@ -137,7 +140,7 @@ func (s *Server) deleteSession(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// postLogin signs in a new guest with the name in the body.
+// postLogin creates a guest with the name in the body, and signs it in.
 func (s *Server) postLogin(w http.ResponseWriter, r *http.Request) error {
 	name, err := s.readForm(w, r, "name")
 	if err != nil {
@@ -145,7 +148,7 @@ func (s *Server) postLogin(w http.ResponseWriter, r *http.Request) error {
 	}
 	name = strings.TrimSpace(name)
 	if name == "" || !input.PlainBytes(name, input.MaxUserName) {
-		return refuse(http.StatusBadRequest, "name must be 1 to %d bytes without control characters", input.MaxUserName)
+		return reject(http.StatusBadRequest, "invalid name: must be 1 to %d bytes without control characters", input.MaxUserName)
 	}
 	token, guest, err := s.config.Guest(name)
 	if err != nil {
@@ -157,9 +160,9 @@ func (s *Server) postLogin(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, map[string]string{"id": guest.ID, "name": guest.Name})
 }
 
-// readForm reads a JSON body from a page that may use the cookie. The body is an object with that
-// one member, a string.
-func (s *Server) readForm(w http.ResponseWriter, r *http.Request, member string) (string, error) {
+// readForm returns the only field of a JSON object in the body, a string. It rejects a request that
+// a page of another origin caused.
+func (s *Server) readForm(w http.ResponseWriter, r *http.Request, field string) (string, error) {
 	if err := s.origins.check(r); err != nil {
 		return "", err
 	}
@@ -167,16 +170,16 @@ func (s *Server) readForm(w http.ResponseWriter, r *http.Request, member string)
 	if err != nil {
 		return "", err
 	}
-	form, err := decodeObject(body, member)
+	form, err := decodeObject(body, field)
 	if err != nil {
 		return "", err
 	}
-	if _, there := form.Get(member); !there {
-		return "", refuse(http.StatusBadRequest, "the body has no %s", member)
+	if _, there := form.Get(field); !there {
+		return "", reject(http.StatusBadRequest, "missing JSON field %q", field)
 	}
-	return textOf(form, member, maxForm)
+	return textOf(form, field, maxForm)
 }
 
-// tokenCharacters are the characters of a bearer token (RFC 6750 section 2.1). A cookie changes
-// none of them.
+// tokenCharacters are the characters of a bearer token (RFC 6750 section 2.1). All of them are
+// valid in a cookie, so the cookie contains the token unchanged.
 const tokenCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/="

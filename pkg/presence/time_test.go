@@ -190,7 +190,7 @@ func TestBan(t *testing.T) {
 				if method[0] == 'P' {
 					body = `{"data":1}`
 				}
-				if answer := b.ask(method, path, body, alice); answer.Code != http.StatusForbidden || !strings.Contains(answer.Body.String(), "removed") {
+				if answer := b.ask(method, path, body, alice); answer.Code != http.StatusForbidden || !strings.Contains(answer.Body.String(), "user banned from room") {
 					t.Errorf("%s: got %d %s, want 403", path, answer.Code, answer.Body)
 				}
 			}

@@ -7,33 +7,33 @@ import (
 )
 
 // User is an authenticated user, as an [Authenticator] returns it. Its fields are ID, Name, Info
-// (compact JSON), Join and Send (patterns of rooms, in which * matches any run of characters),
-// Admin, SID, Expires and Session.
+// (compact JSON), Join and Send (room patterns, in which * matches any run of characters), Admin,
+// SID, Expires and Session.
 type User = auth.User
 
 // Member is a user in a room. Its fields are ID, Name, Info (compact JSON), Connections (0 during
 // the grace period) and Since.
 type Member = room.Member
 
-// Message is one message to a room. Its fields are Room, ID, Event, From (nil if the server sent
-// it), Data (compact JSON) and At.
+// Message is a message to a room. Its fields are Room, ID, Event, From (nil if the server sent it),
+// Data (compact JSON) and At.
 type Message = room.Message
 
 // Sender is the user that sent a message. Its fields are ID and Name.
 type Sender = room.Sender
 
-// Reason is the reason why a member's last connection ended. The values are closed, timeout,
+// Reason is the reason why a member's last connection closed. The values are closed, timeout,
 // removed, expired and slow.
 type Reason = room.Reason
 
-// RoomCount is a room in use with its numbers.
+// RoomCount holds the counts of a room in use.
 type RoomCount struct {
-	Room        string // its name
+	Room        string // name of the room
 	Connections int
-	Users       int // members, those in their grace period included
+	Users       int // members, including those in their grace period
 }
 
-// Stats holds the figures of one node. Connections, Users, Rooms, Bans, LogBytes, LogKeys,
+// Stats holds the statistics of one node. Connections, Users, Rooms, Bans, LogBytes, LogKeys,
 // SnapshotsUnsent and SnapshotBytesUnsent are current values. Joins, Leaves, Messages, Counts,
 // Snapshots and Resets are totals since the start.
 type Stats = hub.Stats
