@@ -63,8 +63,8 @@ func maySend(u User) room.Patterns { return u.Send }
 // of every page. GET /events needs this check too, because it changes presence.
 func (s *Server) authenticate(r *http.Request) (User, error) {
 	user, err := s.config.Authenticator.Authenticate(r)
-	// Users of an auth.JWT are checked already. A program that wraps an auth.JWT may change the
-	// user, but its wrapper has another type, so its users are checked here.
+	// An auth.JWT returns checked users. Any other Authenticator may return an invalid user, even
+	// one that wraps an auth.JWT, so check its users here.
 	if _, checked := s.config.Authenticator.(*auth.JWT); err == nil && !checked {
 		user, err = user.Checked()
 	}

@@ -97,7 +97,7 @@ type Config struct {
 
 	// HistoryAge is the maximum age of a kept message, 1 s to 24 hours. It is also the time after
 	// which a room without members and messages is dropped, together with its history. A longer
-	// time keeps unused rooms in memory. Default: 5 minutes.
+	// time keeps unused rooms in memory for longer. Default: 5 minutes.
 	HistoryAge time.Duration
 
 	// HistoryBytes is the maximum total size of the histories of all rooms, in bytes. At the limit,

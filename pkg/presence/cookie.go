@@ -33,8 +33,8 @@ func (s *Server) clearCookie(w http.ResponseWriter, r *http.Request) {
 }
 
 // clearUnpartitioned deletes the unpartitioned cookie of the same name if the new cookie is
-// partitioned. Otherwise a browser would keep both cookies and send the older one first. Server
-// versions before the Partitioned attribute have set an unpartitioned cookie.
+// partitioned. Otherwise a browser would keep both cookies and send the older one first. Versions
+// of this server that did not support the Partitioned attribute have set such a cookie.
 func clearUnpartitioned(w http.ResponseWriter, cookie *http.Cookie) {
 	if !cookie.Partitioned {
 		return

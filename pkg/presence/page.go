@@ -16,7 +16,7 @@ import (
 	"strings"
 )
 
-// file is a file of Config.Web, ready to be served.
+// file holds the content of a file in Config.Web, as plain and gzip bytes.
 type file struct {
 	policy  string // Config.ContentSecurityPolicy
 	kind    string // media type
@@ -38,7 +38,7 @@ func readPage(web fs.FS, policy string) (map[string]*file, error) {
 	if web == nil {
 		return page, nil
 	}
-	zip, _ := gzip.NewWriterLevel(nil, gzip.BestCompression) // a valid level
+	zip, _ := gzip.NewWriterLevel(nil, gzip.BestCompression) // this level causes no error
 	err := fs.WalkDir(web, ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
@@ -94,7 +94,7 @@ func (f *file) get(w http.ResponseWriter, r *http.Request) error {
 	h.Set("Cache-Control", "no-cache")
 	body := &f.plain
 	if f.gzipped != nil {
-		h.Add("Vary", "Accept-Encoding") // Add, because the CORS handler sets Vary: Origin
+		h.Add("Vary", "Accept-Encoding") // Add and not Set, because the CORS handler sets Vary: Origin
 		if acceptsGzip(r.Header.Values("Accept-Encoding")) {
 			body = f.gzipped
 		}

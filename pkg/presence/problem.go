@@ -17,7 +17,7 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// Errors that the methods of a Server wrap.
+// The methods of a Server return errors that wrap these errors.
 var (
 	// ErrDraining means that the server is shutting down.
 	ErrDraining = hub.ErrDraining
@@ -76,7 +76,7 @@ var problems = []struct {
 	{backplane.ErrClosed, http.StatusServiceUnavailable, "backplane closed"},
 }
 
-// problemOf returns the problem for any error of a handler.
+// problemOf returns the problem for err. If problems has no entry for err, the status is 500.
 func problemOf(err error) *problem {
 	if p := new(problem); errors.As(err, &p) {
 		return p

@@ -96,9 +96,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // growStack grows the goroutine's stack once, to the size that handlers need. net/http starts a
-// goroutine with a small stack for each connection. Without growStack, the runtime would copy that
-// stack three times on the way down to the JSON of a token, each time with more frames. Those
-// copies take 8 % of the CPU per join.
+// goroutine with a small stack for each connection. Without growStack, the stack would grow in
+// three steps before a handler decodes the JSON of a token, and each step would copy more frames.
+// These copies take 8 % of the CPU per join.
 //
 //go:noinline
 func growStack() byte {
@@ -118,16 +118,16 @@ func growStack() byte {
 //   - h.Handler must be set before the call.
 //   - l must be the TCP listener, even for ServeTLS. A listener of crypto/tls would disable HTTP/2.
 //
-// Effects. Harden:
+// A hardened server:
 //
 //   - limits idle connections, which carry no stream (Config.MaxIdleConnections);
 //   - aborts a response if its peer does not acknowledge enough of it;
 //   - frees a socket within 10 s after its connection ends;
 //   - detects vanished peers over HTTP/2;
-//   - sets the HTTP/2 receive buffers to 64 KiB per request and 256 KiB per connection, unless
-//     h.HTTP2 sets other sizes. A program that accepts large uploads should set its own sizes;
-//   - sets a nil ErrorLog to Config.Logger, with at most one warning per minute for each kind of
-//     error that clients cause.
+//   - uses HTTP/2 receive buffers of 64 KiB per request and 256 KiB per connection, unless h.HTTP2
+//     sets other sizes. A program that accepts large uploads should set its own sizes;
+//   - logs its errors to Config.Logger if h.ErrorLog is nil, with at most one warning per minute
+//     for each kind of error that clients cause.
 //
 // Without Harden, only the deadlines of the handlers apply. They limit the time for a request body
 // and for each piece of a response.
@@ -197,7 +197,9 @@ func (s *Server) handle(f func(http.ResponseWriter, *http.Request) error) http.H
 		case p.status == http.StatusInternalServerError && r.Context().Err() == nil:
 			s.config.Logger.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 		case p.status == http.StatusServiceUnavailable && !errors.Is(err, ErrDraining):
-			s.warn.Warn(r.Context(), p.detail, "path", r.URL.Path) // a limit is reached; s.warn limits each detail, and there are few
+			// A limit is reached, or the keys or the backplane are unavailable. The detail can be
+			// the message, because there are few different details, and s.warn limits each message.
+			s.warn.Warn(r.Context(), p.detail, "path", r.URL.Path)
 		}
 		writeProblem(w, p)
 	}

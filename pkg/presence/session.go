@@ -17,10 +17,10 @@ import (
 //
 //	{"user":{"id":"alice","name":"Alice","admin":false,"expires":"2026-11-26T10:00:00Z"},"guests":true}
 //
-// user is null if the request has no token, or if its only token is an invalid cookie. A page calls
-// this endpoint to find out whether its user is signed in. A 401 is no alternative, because
-// browsers log each 401 to the console of the page. expires is omitted if the token never expires.
-// guests reports whether POST /login exists.
+// user is null if the request has no token, or if its only token is an invalid cookie. The status
+// is not 401 in these cases, because browsers log each 401 to the console, and a page must be able
+// to ask whether its user is signed in. expires is omitted if the token never expires. guests
+// reports whether POST /login exists.
 func (s *Server) getSession(w http.ResponseWriter, r *http.Request) error {
 	type named struct {
 		ID      string    `json:"id"`

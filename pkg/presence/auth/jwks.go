@@ -218,7 +218,7 @@ func (s *keySet) find(ctx context.Context, alg, kid string) (any, error) {
 	return found, nil
 }
 
-// ready waits for the first fetch. It returns an error if no key is known, with the reason.
+// ready waits for the first fetch. If no key is known, its error states the reason.
 func (s *keySet) ready(ctx context.Context) error {
 	select {
 	case <-s.initial.next:

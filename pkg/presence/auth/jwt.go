@@ -93,9 +93,9 @@ func New(c Config) (*JWT, error) {
 }
 
 // Ready waits until a verification key is available. With a [JWKS] key it waits for the first
-// fetch. With any other key it returns immediately. The error is the reason why no key is
-// available, or the error of ctx. Authenticate does not need Ready; use Ready to check the
-// configuration before the start.
+// fetch. With any other key it returns immediately. The error states why no key is available, or it
+// wraps the error of ctx. Authenticate does not need Ready; use Ready to check the configuration
+// before the start.
 func (j *JWT) Ready(ctx context.Context) error {
 	if j.config.Key.ready == nil {
 		return nil
@@ -115,8 +115,8 @@ func (j *JWT) Ready(ctx context.Context) error {
 //  3. the query parameter access_token, if Config.QueryToken is set. An empty parameter is ignored.
 //
 // The error is [ErrNoToken] or [ErrUnavailable], or it wraps [ErrBadToken]. With a [JWKS] key, a
-// token with an unknown kid may need 10 s, bounded by the context of r. Authenticate does not change
-// r and does not read its body.
+// token with an unknown kid may need 10 s, bounded by the context of r. Authenticate does not
+// change r and does not read its body.
 func (j *JWT) Authenticate(r *http.Request) (User, error) {
 	token, cookie, err := j.token(r)
 	if err != nil {
