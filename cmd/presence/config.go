@@ -16,7 +16,7 @@ import (
 	"example.com/presence/web"
 )
 
-// serve runs the server.
+// serve is the command that runs the server.
 type serve struct {
 	Listening listenFlags   `embed:"" group:"Listening"`
 	Keys      keyFlags      `embed:"" group:"Tokens (one key is required, unless --dev is set)"`
@@ -29,49 +29,49 @@ type serve struct {
 
 type listenFlags struct {
 	Listen  string `placeholder:":8080" help:"Address to listen on, as [host]:port. $PORT, if set, replaces the default port. Default: :8080, or 127.0.0.1:8080 with --dev."`
-	TLSCert string `name:"tls-cert" placeholder:"FILE" help:"PEM file with the certificate chain, to serve TLS and HTTP/2. Requires --tls-key. Default: none, which serves plain HTTP."`
+	TLSCert string `name:"tls-cert" placeholder:"FILE" help:"PEM file with the certificate chain. Enables TLS and HTTP/2. Requires --tls-key. Default: none (plain HTTP)."`
 	TLSKey  string `name:"tls-key" placeholder:"FILE" help:"PEM file with the private key of --tls-cert. Requires --tls-cert. Default: none."`
 }
 
 type browserFlags struct {
-	CORSOrigin     []string `name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose pages may use the server, such as https://example.com, https://*.example.com or capacitor://localhost. * allows every origin, without the cookie. Repeatable. Default: none."`
+	CORSOrigin     []string `name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose pages may use the server, such as https://example.com, https://*.example.com or capacitor://localhost. * allows every origin, but without the session cookie. Repeatable. Default: none."`
 	CookieSameSite string   `name:"cookie-samesite" default:"lax" enum:"lax,strict,none" placeholder:"lax" help:"SameSite attribute of the session cookie: lax, strict or none. Default: lax."`
-	CookieDomain   string   `placeholder:"DOMAIN" help:"Domain attribute of the session cookie. Default: none, so that browsers send it to this host only."`
+	CookieDomain   string   `placeholder:"DOMAIN" help:"Domain attribute of the session cookie. Default: none, so browsers send the cookie to this host only."`
 	CookieInsecure bool     `help:"Set the session cookie without the Secure attribute, for plain HTTP. --dev implies it. Default: off."`
 }
 
 type presenceFlags struct {
-	Count       presence.Count `default:"connections" enum:"connections,users" placeholder:"connections" help:"Number in the user count event: connections (open streams) or users. Default: connections."`
-	Coalesce    time.Duration  `default:"50ms" help:"Flush interval: minimum time between two user counts to a whole room, 1ms to 750ms. Default: 50ms."`
-	Linger      time.Duration  `default:"5s" help:"Grace period: how long a user stays after its last connection ends, 0s to 5m. A page reload within it is no leave. Default: 5s."`
-	Heartbeat   time.Duration  `default:"15s" help:"Time between two ping events, 1s to 5m. The idle timeout of a proxy must be longer. Default: 15s."`
-	MemberLimit int            `default:"500" help:"Maximum members of a room that sends its member list, at least 1. A larger room sends counts only. Default: 500."`
+	Count       presence.Count `default:"connections" enum:"connections,users" placeholder:"connections" help:"Number that the user count event reports: connections (open streams) or users. Default: connections."`
+	Coalesce    time.Duration  `default:"50ms" help:"Flush interval: minimum time between two user count events to a whole room, 1ms to 750ms. Default: 50ms."`
+	Linger      time.Duration  `default:"5s" help:"Grace period: how long a user stays in a room after the last connection closes, 0s to 5m. A page reload within this period causes no leave event. Default: 5s."`
+	Heartbeat   time.Duration  `default:"15s" help:"Interval between ping events, 1s to 5m. The idle timeout of a proxy must be longer. Default: 15s."`
+	MemberLimit int            `default:"500" help:"Maximum members of a room that sends its member list, at least 1. A room with more members sends only counts. Default: 500."`
 }
 
 type messageFlags struct {
 	History      int           `default:"1000" help:"Maximum messages kept per room, for clients that resume. 0 keeps none. Default: 1000."`
-	HistoryAge   time.Duration `default:"5m" help:"Maximum age of kept messages, and how long an unused room is kept, 1s to 24h. Default: 5m."`
-	HistoryBytes size          `default:"64MiB" range:"1 to 2047MiB" help:"Maximum bytes of kept messages, all rooms together, 1 to 2047MiB. Default: 64MiB."`
-	MaxMessage   size          `default:"64KiB" range:"1 to 1MiB" help:"Maximum bytes of a message body, 1 to 1MiB. Default: 64KiB."`
-	MessageRate  float64       `default:"20" help:"Rate limit of messages per user, per second. 0 means unlimited. Default: 20."`
+	HistoryAge   time.Duration `default:"5m" help:"Maximum age of kept messages, 1s to 24h. An unused room is kept for the same time. Default: 5m."`
+	HistoryBytes size          `default:"64MiB" range:"1 to 2047MiB" help:"Maximum total size of kept messages across all rooms, in bytes, 1 to 2047MiB. Default: 64MiB."`
+	MaxMessage   size          `default:"64KiB" range:"1 to 1MiB" help:"Maximum size of a message body in bytes, 1 to 1MiB. Default: 64KiB."`
+	MessageRate  float64       `default:"20" help:"Rate limit for each user, in messages per second. 0 means unlimited. Default: 20."`
 	MessageBurst int           `default:"40" help:"Burst size of the per-user message rate limit, at least 1. Default: 40."`
 }
 
 type limitFlags struct {
 	MaxConnections        int  `placeholder:"N" help:"Maximum open streams, at most the open-file limit minus 216. 0 means the default. Default: the open-file limit minus --max-idle-connections minus 200."`
-	MaxConnectionsPerUser int  `default:"0" help:"Maximum open streams per user, all rooms together. 0 means unlimited. Default: 0."`
-	MaxIdle               int  `name:"max-idle-connections" placeholder:"N" help:"Maximum connections without a stream. At the limit a new one evicts one that never sent a whole request, else the longest idle. 0 means the default. Default: 1024, or a quarter of the open-file limit if that is less."`
-	MaxPerAddress         int  `name:"max-connections-per-address" default:"0" help:"Maximum connections per client address (per /64 with IPv6), streams included. 0 means unlimited. Behind a proxy all clients have the proxy's address. Default: 0."`
-	MaxRooms              int  `default:"100000" help:"Maximum rooms, including those kept for their history, at least 1. At the limit a new room evicts the longest unused one. Default: 100000."`
-	MaxUnsent             size `placeholder:"256KiB" range:"four times --max-message to 2047MiB" help:"Backlog limit in bytes, four times --max-message to 2047MiB. A client with a larger backlog must read 32KiB per second, or it is disconnected as slow. Default: 256KiB, or four times --max-message if that is more."`
-	FullStatus            int  `default:"200" enum:"200,503" placeholder:"200" help:"Status of a stream that is refused at a limit: 200 with a goodbye event, after which a browser reconnects, or 503. Default: 200."`
+	MaxConnectionsPerUser int  `default:"0" help:"Maximum open streams per user across all rooms. 0 means unlimited. Default: 0."`
+	MaxIdle               int  `name:"max-idle-connections" placeholder:"N" help:"Maximum idle connections, which carry no stream. At the limit, a new connection evicts one that never sent a complete request, or else the one that has been idle longest. 0 means the default. Default: 1024, or a quarter of the open-file limit if that is less."`
+	MaxPerAddress         int  `name:"max-connections-per-address" default:"0" help:"Maximum connections per client address (per /64 with IPv6), including streams. 0 means unlimited. Behind a proxy, all clients have the proxy's address. Default: 0."`
+	MaxRooms              int  `default:"100000" help:"Maximum rooms, including those kept for their history, at least 1. At the limit, a new room evicts the least recently used empty room. Default: 100000."`
+	MaxUnsent             size `placeholder:"256KiB" range:"four times --max-message to 2047MiB" help:"Backlog limit per connection in bytes, four times --max-message to 2047MiB. A client with a larger backlog must read 32KiB per second, or the server disconnects it as slow. Default: 256KiB, or four times --max-message if that is more."`
+	FullStatus            int  `default:"200" enum:"200,503" placeholder:"200" help:"Response status when a limit rejects a stream: 200 with a goodbye event, after which a browser reconnects, or 503. Default: 200."`
 }
 
 type runningFlags struct {
 	ShutdownGrace time.Duration `default:"8s" help:"Maximum duration of the shutdown after SIGTERM, more than 0s. Many container platforms allow 10s. Default: 8s."`
-	LogFormat     string        `default:"text" enum:"text,json" placeholder:"text" help:"Format of the log on standard error: text or json. Default: text."`
-	LogLevel      string        `default:"info" enum:"debug,info,warn,error" placeholder:"info" help:"Lowest level that is logged: debug, info, warn or error. Default: info."`
-	Check         bool          `help:"Validate the configuration with its keys, certificate and limits, fetch the JWK Set (10s at most), and exit. Default: off."`
+	LogFormat     string        `default:"text" enum:"text,json" placeholder:"text" help:"Log format on standard error: text or json. Default: text."`
+	LogLevel      string        `default:"info" enum:"debug,info,warn,error" placeholder:"info" help:"Minimum log level: debug, info, warn or error. Default: info."`
+	Check         bool          `help:"Validate the configuration, including keys, certificate and limits, fetch the JWK Set (timeout 10s), and exit. Default: off."`
 }
 
 // flagOf maps the fields of [presence.Config] that [presence.New] checks to their flags.
@@ -98,8 +98,8 @@ var flagOf = map[string]string{
 	"Cookie.SameSite":          "--cookie-samesite",
 }
 
-// flagError returns the usage error for an error of [presence.New]. It names the flag instead of
-// the field.
+// flagError converts an error of [presence.New] to a usage error that names the flag instead of the
+// field.
 func flagError(err error) error {
 	if bad := new(presence.ConfigError); errors.As(err, &bad) && flagOf[bad.Field] != "" {
 		return usagef("%s %s", flagOf[bad.Field], bad.Reason)
@@ -107,19 +107,19 @@ func flagError(err error) error {
 	return usageError{err}
 }
 
-// Help returns the examples of --help.
+// Help returns the examples that --help prints.
 func (serve) Help() string {
 	return "Examples:\n\n" +
 		"    presence serve --dev\n" +
 		"    presence serve --jwt-secret-file ./secret --listen :8080"
 }
 
-// check returns a usage error for the first flag that is out of range; nil if there is none. The
-// server checks most ranges. This checks those that it cannot see, and those that concern two
-// flags.
+// check returns a usage error for the first flag that is out of range, or nil if there is none.
+// [presence.New] checks most ranges. This method checks the values that New would accept with
+// another meaning, and the flags that depend on each other.
 func (c *serve) check() error {
-	// In a presence.Config 0 means the default and a negative number means none. A flag's 0 means
-	// 0.
+	// In a presence.Config, 0 means the default and a negative number means none, but a flag with
+	// the value 0 means 0.
 	p, m, unsent := c.Presence, c.Messages, c.Limits.MaxUnsent
 	for _, f := range []struct {
 		flag   string
@@ -136,7 +136,7 @@ func (c *serve) check() error {
 		{"message-rate", m.MessageRate >= 0 && !math.IsInf(m.MessageRate, 0), "a number of at least 0", m.MessageRate},
 		{"message-burst", m.MessageBurst != 0, "at least 1", m.MessageBurst},
 		{"max-rooms", c.Limits.MaxRooms != 0, "at least 1", c.Limits.MaxRooms},
-		{"max-unsent", unsent == 0 || unsent >= 4*m.MaxMessage, fmt.Sprintf("at least four times --max-message, %d", 4*m.MaxMessage), unsent},
+		{"max-unsent", unsent == 0 || unsent >= 4*m.MaxMessage, fmt.Sprintf("at least four times --max-message (%d)", 4*m.MaxMessage), unsent},
 		{"shutdown-grace", c.Running.ShutdownGrace > 0, "more than 0s", c.Running.ShutdownGrace},
 	} {
 		if !f.ok {
@@ -149,17 +149,18 @@ func (c *serve) check() error {
 	return nil
 }
 
-// insecure reports whether the cookie is set without Secure.
+// insecure reports whether the session cookie is set without the Secure attribute.
 func (c *serve) insecure() bool { return c.Browsers.CookieInsecure || c.Keys.Dev }
 
-// config returns the server's configuration. A JWK Set is fetched until ctx ends.
+// config returns the server's configuration. If a JWK Set is configured, it is kept up to date
+// until ctx is done.
 func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, error) {
 	if err := c.check(); err != nil {
 		return presence.Config{}, err
 	}
 	keyLog := log
 	if c.Running.Check {
-		keyLog = slog.New(slog.DiscardHandler) // the check returns an error with the same text
+		keyLog = slog.New(slog.DiscardHandler) // --check reports the same failure as an error
 	}
 	authenticator, guest, err := c.Keys.authenticator(ctx, keyLog)
 	if err != nil {
@@ -203,8 +204,8 @@ func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, 
 	}, nil
 }
 
-// orNone returns the value for a field of [presence.Config]. A flag's zero means none or unlimited,
-// for which the field needs a negative value.
+// orNone converts the value of a flag to the value of a field of [presence.Config]. 0 becomes -1,
+// because 0 means none or unlimited for a flag, but the default for a field.
 func orNone[T int | float64 | time.Duration](v T) T {
 	if v == 0 {
 		return -1
@@ -212,17 +213,17 @@ func orNone[T int | float64 | time.Duration](v T) T {
 	return v
 }
 
-// reservedFiles is the number of file descriptors that clients cannot use. They are for logs, keys,
-// event loops, and sockets that are being closed.
+// reservedFiles is the number of file descriptors that clients cannot use, because the server needs
+// them for logs, keys, event loops and sockets that are being closed.
 const reservedFiles = 200
 
-// leastIdle is the minimum number of connections without a stream. With fewer, the server accepts
-// no new client once all streams are open.
+// leastIdle is the number of file descriptors that --max-connections must leave for idle
+// connections. An idle connection carries no stream: each new connection is idle until its stream
+// opens. With fewer, the server would accept no new client once all streams are open.
 const leastIdle = 16
 
-// connections returns the limits of streams (0 means unlimited) and of connections without a
-// stream. The flags may set neither, one or both. files is the open-file limit, or 0 if it is
-// unknown.
+// connections returns the stream limit (0 means unlimited) and the idle connection limit. The flags
+// may set neither, one or both of them. files is the open-file limit, or 0 if it is unknown.
 func (f limitFlags) connections(files uint64) (streams, idle int, err error) {
 	const most = presence.DefaultMaxIdleConnections
 	if files == 0 || files > math.MaxInt32 {
@@ -232,15 +233,15 @@ func (f limitFlags) connections(files uint64) (streams, idle int, err error) {
 	idle = max(1, min(most, int(files/4)))
 	switch {
 	case f.MaxIdle > 0 && f.MaxConnections > 0 && f.MaxConnections > left-f.MaxIdle:
-		return 0, 0, usagef("--max-connections and --max-idle-connections are together at most %d, not %d and %d: the open-file limit (%d) minus %d in reserve",
+		return 0, 0, usagef("--max-connections and --max-idle-connections are together at most %d, not %d and %d: open-file limit (%d) minus %d reserved",
 			max(0, left), f.MaxConnections, f.MaxIdle, files, reservedFiles)
 	case f.MaxIdle > 0 && f.MaxIdle > left-1:
-		return 0, 0, usagef("--max-idle-connections is at most %d, not %d: the open-file limit (%d) minus %d in reserve and 1 for a stream",
+		return 0, 0, usagef("--max-idle-connections is at most %d, not %d: open-file limit (%d) minus %d reserved and 1 for a stream",
 			max(0, left-1), f.MaxIdle, files, reservedFiles)
 	case f.MaxIdle != 0:
 		idle = f.MaxIdle
 	case f.MaxConnections > 0 && f.MaxConnections > left-leastIdle:
-		return 0, 0, usagef("--max-connections is at most %d, not %d: the open-file limit (%d) minus %d in reserve and %d for connections without a stream",
+		return 0, 0, usagef("--max-connections is at most %d, not %d: open-file limit (%d) minus %d reserved and %d for idle connections",
 			max(0, left-leastIdle), f.MaxConnections, files, reservedFiles, leastIdle)
 	case f.MaxConnections > 0:
 		idle = min(idle, left-f.MaxConnections)
@@ -250,7 +251,7 @@ func (f limitFlags) connections(files uint64) (streams, idle int, err error) {
 
 func (f runningFlags) logger(w io.Writer) *slog.Logger {
 	var level slog.Level
-	_ = level.UnmarshalText([]byte(f.LogLevel)) // kong has checked that it is one of four
+	_ = level.UnmarshalText([]byte(f.LogLevel)) // kong has already validated the value
 	options := &slog.HandlerOptions{Level: level}
 	if f.LogFormat == "json" {
 		options.ReplaceAttr = durationText
@@ -259,7 +260,8 @@ func (f runningFlags) logger(w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-// durationText turns a duration into text, such as 8s. [slog.JSONHandler] would write nanoseconds.
+// durationText formats a duration as text, such as 8s, because [slog.JSONHandler] would write it in
+// nanoseconds.
 func durationText(_ []string, a slog.Attr) slog.Attr {
 	if a.Value.Kind() == slog.KindDuration {
 		a.Value = slog.StringValue(a.Value.Duration().String())
@@ -267,10 +269,10 @@ func durationText(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// tls returns the TLS configuration; nil means plain HTTP.
+// tls returns the TLS configuration, or nil for plain HTTP.
 func (f listenFlags) tls() (*tls.Config, error) {
 	if (f.TLSCert == "") != (f.TLSKey == "") {
-		return nil, usagef("--tls-cert and --tls-key must be given together")
+		return nil, usagef("--tls-cert and --tls-key must be set together")
 	}
 	if f.TLSCert == "" {
 		return nil, nil

@@ -10,10 +10,10 @@ import (
 	"testing"
 )
 
-// An error about a file of mode 0600 that does not belong to the container's user names both users
-// and the remedy.
+// The error for an unreadable file states the file's mode and owner, the user of the process and
+// the remedy. A typical cause is a file of mode 0600 that does not belong to the container's user.
 func TestDeniedFileIsExplained(t *testing.T) {
-	dir, err := os.MkdirTemp("", "presence") // other users cannot enter the directory of t.TempDir
+	dir, err := os.MkdirTemp("", "presence") // other users cannot enter the directories of t.TempDir
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,8 +27,9 @@ func TestDeniedFileIsExplained(t *testing.T) {
 	}
 	hidden := write(t, closed, "secret", secret)
 
-	// Root can read every file, so as root the test runs the command as the user of the image. Any
-	// other user keeps its uid, and the file gets a mode that forbids reading.
+	// Root can read every file. If the test runs as root, it therefore runs the command as the user
+	// of the image. Otherwise, the command keeps the user of the test, and the file has a mode
+	// without read permission.
 	uid := os.Getuid()
 	mode := os.FileMode(0o600)
 	attr := &syscall.SysProcAttr{}
@@ -51,14 +52,14 @@ func TestDeniedFileIsExplained(t *testing.T) {
 		"token --sub alice --jwt-secret-file " + file,
 		"token --sub alice --jwt-secret-file " + hidden,
 	} {
-		c := exec.Command("/proc/self/exe", strings.Fields(args)...) // its own path may be inaccessible
+		c := exec.Command("/proc/self/exe", strings.Fields(args)...) // the path of the test binary may be inaccessible to that user
 		c.Env = []string{asCommand + "=1"}
 		c.Dir = "/"
 		c.SysProcAttr = attr
 		out, _ := c.CombinedOutput()
-		want := fmt.Sprintf("permission denied: the file has mode %04o and owner uid %d, this process has uid %d: chown the file to %[3]d, or give it mode 0640 and a group of this process", mode, os.Getuid(), uid)
+		want := fmt.Sprintf("permission denied (file mode %04o, owner uid %d, process uid %d): chown the file to %[3]d, or set its mode to 0640 and its group to one of this process", mode, os.Getuid(), uid)
 		if strings.Contains(args, hidden) {
-			want = fmt.Sprintf("permission denied: uid %d of this process has no search permission on a directory above the file", uid)
+			want = fmt.Sprintf("permission denied: parent directory not searchable (process uid %d)", uid)
 		}
 		if exit := c.ProcessState.ExitCode(); exit != 2 || strings.Count(string(out), "\n") != 1 || !strings.Contains(string(out), want) {
 			t.Errorf("presence %s: exit status %d\n%s\nwant one line with %q", args, exit, out, want)

@@ -2,8 +2,8 @@
 
 package main
 
-// openFiles returns 0: the open-file limit is unknown on this system.
+// openFiles returns 0, because the open-file limit is unknown on this system.
 func openFiles() uint64 { return 0 }
 
-// denied returns err unchanged: files have no mode on this system.
+// denied returns err unchanged, because files have no mode on this system.
 func denied(err error) error { return err }

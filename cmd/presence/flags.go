@@ -9,7 +9,7 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// envName returns the environment variable of a flag.
+// envName returns the name of a flag's environment variable.
 func envName(flag string) string {
 	return "PRESENCE_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
@@ -17,8 +17,8 @@ func envName(flag string) string {
 // flagOnly reports whether a flag has no environment variable.
 func flagOnly(flag string) bool { return flag == "help" || flag == "version" }
 
-// environment sets the flags that are not given from getenv. Kong's own env tags can read only the
-// environment of the process.
+// environment returns a resolver that takes the flags missing from the command line from getenv. It
+// replaces Kong's own env tags, which can read only the environment of the process.
 func environment(getenv func(string) string) kong.Resolver {
 	return kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
 		if v := getenv(envName(flag.Name)); v != "" && !flagOnly(flag.Name) {
@@ -28,8 +28,8 @@ func environment(getenv func(string) string) kong.Resolver {
 	})
 }
 
-// printHelp prints the help of a command: its effect in one sentence, its usage, an example, and
-// its flags. Kong's own printer begins with the usage.
+// printHelp prints the help of a command: a one-sentence summary, the usage, an example and the
+// flags. It wraps Kong's own printer, which would begin with the usage.
 func printHelp(options kong.HelpOptions, ctx *kong.Context) error {
 	command := ctx.Selected()
 	if command == nil {
@@ -42,7 +42,8 @@ func printHelp(options kong.HelpOptions, ctx *kong.Context) error {
 	return kong.DefaultHelpPrinter(options, ctx)
 }
 
-// helpLine returns the help text of a flag or an argument.
+// helpLine returns the help text of a flag or an argument. For a flag, it appends the environment
+// variable.
 func helpLine(v *kong.Value) string {
 	if v.Flag == nil || flagOnly(v.Name) {
 		return v.Help
@@ -50,8 +51,8 @@ func helpLine(v *kong.Value) string {
 	return v.Help + " ($" + envName(v.Name) + ")"
 }
 
-// verbatim decodes a string byte for byte. Kong's own decoder uses JSON, which replaces invalid
-// UTF-8 with U+FFFD and so would change a secret.
+// verbatim decodes a string flag byte for byte. Kong's own decoder would change a secret that is
+// not valid UTF-8, because it uses JSON, which replaces invalid bytes with U+FFFD.
 func verbatim(ctx *kong.DecodeContext, target reflect.Value) error {
 	t, err := ctx.Scan.PopValue("string")
 	if err == nil {
@@ -60,11 +61,11 @@ func verbatim(ctx *kong.DecodeContext, target reflect.Value) error {
 	return err
 }
 
-// size is a flag's number of bytes, such as 65536, 64KiB or 1MiB. It is at least 1, or 0 if the
-// flag was not given.
+// size is the value of a flag that sets a number of bytes, such as 65536, 64KiB or 1MiB. It is 0 if
+// the flag is not set, and at least 1 otherwise.
 type size int
 
-// sizeOf decodes a size. The error states the range in the flag's tag.
+// sizeOf decodes a size. Its error states the range from the tag of the flag.
 func sizeOf(ctx *kong.DecodeContext, target reflect.Value) error {
 	t, err := ctx.Scan.PopValue("size")
 	if err != nil {
@@ -78,7 +79,7 @@ func sizeOf(ctx *kong.DecodeContext, target reflect.Value) error {
 	return nil
 }
 
-// parseSize parses a size. ok is false if text is not a size.
+// parseSize parses a size. ok is false if text is not a valid size.
 func parseSize(text string) (s size, ok bool) {
 	digits, shift := text, 0
 	for unit, n := range map[string]int{"KiB": 10, "MiB": 20, "GiB": 30} {

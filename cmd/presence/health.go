@@ -9,19 +9,20 @@ import (
 	"net/url"
 )
 
-// health checks that a server is alive.
+// health is the command that checks whether a server is alive.
 type health struct {
-	URL string `name:"url" placeholder:"URL" help:"URL at which the server is mounted, to check it over HTTP. Default: check all servers in this container or on this machine over their health check sockets; if there is none, check over HTTP the address that the environment gives to serve."`
+	URL string `name:"url" placeholder:"URL" help:"Base URL of the server, including any mount path, to check it over HTTP. Default: check all servers in this container or on this machine through their health check sockets. If there is no socket, check the listen address of serve that the environment sets, over HTTP."`
 }
 
-// Help returns the examples of --help.
+// Help returns the examples that --help prints.
 func (health) Help() string {
 	return "Examples:\n\n" +
 		"    presence health\n" +
 		"    presence health --url https://presence.example.com"
 }
 
-// Run returns an error unless GET /healthz returns 200 within 3 s.
+// Run returns an error unless the server reports within 3 s that it is alive, with a 200 response
+// to GET /healthz or through its health check socket.
 func (c *health) Run(ctx context.Context, p *process) error {
 	base := c.URL
 	if base == "" {
@@ -29,7 +30,7 @@ func (c *health) Run(ctx context.Context, p *process) error {
 		if err != nil {
 			return err
 		}
-		port := "" // empty unless the environment gives one
+		port := "" // empty unless the environment sets it
 		if p.getenv(envName("listen")) != "" || p.getenv("PORT") != "" {
 			_, port, _ = net.SplitHostPort(addr)
 		}
@@ -42,7 +43,8 @@ func (c *health) Run(ctx context.Context, p *process) error {
 	if err != nil || u.Host == "" {
 		return usagef("--url: %q is not http://host or https://host", base)
 	}
-	// The certificate names the public host, not the local address of this check.
+	// Do not verify the certificate of a local server, because it names the public host and not the
+	// local address.
 	ip := net.ParseIP(u.Hostname())
 	unverified := c.URL == "" || u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 	client := http.Client{
@@ -59,7 +61,7 @@ func (c *health) Run(ctx context.Context, p *process) error {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", req.URL.Redacted(), resp.Status)
+		return fmt.Errorf("GET %s: unexpected status %s", req.URL.Redacted(), resp.Status)
 	}
 	return nil
 }

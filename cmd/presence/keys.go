@@ -15,27 +15,28 @@ import (
 	"example.com/presence/pkg/presence/auth"
 )
 
-// secretFlags are the flags of serve and token: the secret that signs and verifies tokens, and the
-// issuer and audience of the tokens.
+// secretFlags are the flags that serve and token share: the secret that signs and verifies tokens,
+// and the issuer and audience of the tokens.
 type secretFlags struct {
-	JWTSecret     string `name:"jwt-secret" placeholder:"SECRET" help:"Secret of HS256 tokens, at least 32 bytes. The process list shows a secret that is given as a flag. Default: none."`
-	JWTSecretFile string `name:"jwt-secret-file" placeholder:"FILE" help:"File with the secret of HS256 tokens, at least 32 bytes. Line breaks at its end are ignored. Default: none."`
-	JWTIssuer     string `name:"jwt-issuer" placeholder:"ISS" help:"Issuer of tokens, their iss claim. Default: none, and the server accepts any issuer."`
-	JWTAudience   string `name:"jwt-audience" placeholder:"AUD" help:"Audience of tokens, their aud claim. Default: none, and the server also accepts tokens for other services."`
+	JWTSecret     string `name:"jwt-secret" placeholder:"SECRET" help:"Secret for HS256 tokens, at least 32 bytes. A secret on the command line is visible in the process list. Default: none."`
+	JWTSecretFile string `name:"jwt-secret-file" placeholder:"FILE" help:"File that contains the secret for HS256 tokens, at least 32 bytes. Trailing line breaks are ignored. Default: none."`
+	JWTIssuer     string `name:"jwt-issuer" placeholder:"ISS" help:"Issuer of tokens (iss claim). Default: none, so the server accepts any issuer."`
+	JWTAudience   string `name:"jwt-audience" placeholder:"AUD" help:"Audience of tokens (aud claim). Default: none, so the server also accepts tokens for other services."`
 }
 
 type keyFlags struct {
 	secretFlags
 	JWTPublicKey string `name:"jwt-public-key" placeholder:"FILE" help:"PEM file with the public key or certificate that verifies tokens: RSA (RS256, PS256), P-256 (ES256) or Ed25519 (EdDSA). Default: none."`
-	JWKSURL      string `name:"jwks-url" placeholder:"URL" help:"URL of a JWK Set with public keys that verify tokens. It is cached, and fetched again as keys rotate. Default: none."`
-	QueryToken   bool   `help:"Also accept a token in the query parameter access_token, where it ends up in logs. Default: off."`
-	Dev          bool   `help:"Development mode. Any client may sign in as a guest, over plain HTTP too. Listens on 127.0.0.1 unless --listen is given. Generates a secret if none is given. Default: off."`
+	JWKSURL      string `name:"jwks-url" placeholder:"URL" help:"URL of a JWK Set with public keys that verify tokens. The server caches the set and fetches it again when keys rotate. Default: none."`
+	QueryToken   bool   `help:"Also accept a token in the query parameter access_token. Such a token ends up in logs. Default: off."`
+	Dev          bool   `help:"Development mode. Any client may sign in as a guest, also over plain HTTP. Listens on 127.0.0.1 unless --listen is set. Generates a secret if none is set. Default: off."`
 }
 
 type guestFunc = func(name string) (token string, guest presence.User, err error)
 
-// authenticator returns the authenticator, and the function that creates guests, which is nil
-// without --dev. A JWK Set is fetched until ctx ends.
+// authenticator returns the authenticator and, with --dev, the function that creates guests;
+// without --dev, the function is nil. If a JWK Set is configured, it is kept up to date until ctx
+// is done.
 func (f keyFlags) authenticator(ctx context.Context, log *slog.Logger) (*auth.JWT, guestFunc, error) {
 	flag, err := oneOf("--jwt-secret", f.JWTSecret, "--jwt-secret-file", f.JWTSecretFile, "--jwt-public-key", f.JWTPublicKey, "--jwks-url", f.JWKSURL)
 	if err != nil {
@@ -46,7 +47,7 @@ func (f keyFlags) authenticator(ctx context.Context, log *slog.Logger) (*auth.JW
 	switch flag {
 	case "":
 		if !f.Dev {
-			return nil, nil, usagef("no key to verify tokens: give --jwt-secret-file, --jwt-secret, --jwt-public-key or --jwks-url, or --dev for a trial")
+			return nil, nil, usagef("no token verification key: set --jwt-secret-file, --jwt-secret, --jwt-public-key or --jwks-url, or use --dev to try the server")
 		}
 		secret = []byte(rand.Text() + rand.Text())
 		key, err = auth.Secret(secret)
@@ -65,7 +66,7 @@ func (f keyFlags) authenticator(ctx context.Context, log *slog.Logger) (*auth.JW
 		return j, nil, err
 	}
 	if secret == nil {
-		return nil, nil, usagef("--dev requires a secret to sign the tokens of guests, not %s: give a secret or no key", flag)
+		return nil, nil, usagef("--dev requires a secret to sign guest tokens, not %s: set a secret or no key", flag)
 	}
 	return j, func(name string) (string, presence.User, error) {
 		token, err := auth.Mint(secret, auth.Claims{
@@ -85,8 +86,9 @@ func (f keyFlags) authenticator(ctx context.Context, log *slog.Logger) (*auth.JW
 	}, nil
 }
 
-// check waits at most 10 s for the keys of j, and fails if there is none. Only the keys of a JWK
-// Set take time. A server starts without them and retries the fetch.
+// check returns an error if the keys of j are not available within 10 s, or if there are none. Only
+// the keys of a JWK Set take time, because they are fetched. A server starts without them and
+// retries the fetch.
 func (f keyFlags) check(ctx context.Context, j presence.Authenticator) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -96,7 +98,7 @@ func (f keyFlags) check(ctx context.Context, j presence.Authenticator) error {
 	return nil
 }
 
-// secret returns the secret from the flag that is given, and its key.
+// secret returns the secret from the flag that is set, and the key that verifies tokens with it.
 func (f secretFlags) secret() (key auth.Key, secret []byte, err error) {
 	secret = []byte(f.JWTSecret)
 	if f.JWTSecretFile != "" {
@@ -117,8 +119,8 @@ func publicKey(name string) (auth.Key, error) {
 	return auth.PublicKey(file)
 }
 
-// oneOf returns the one flag that has a value; "" if none has. Its arguments are pairs of a flag
-// and its value.
+// oneOf returns the only flag that has a value, or "" if none has. Two flags with a value are an
+// error. The arguments are pairs of a flag name and its value.
 func oneOf(flags ...string) (flag string, err error) {
 	for i := 0; i < len(flags); i += 2 {
 		switch {

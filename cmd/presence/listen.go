@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// address returns the address to listen on: that of --listen, else the port in PORT, which hosting
-// platforms set, else port 8080. With dev and without --listen, the host is 127.0.0.1.
+// address returns the address to listen on: the value of --listen, or else the port in $PORT, which
+// hosting platforms set, or else port 8080. With dev and without --listen, the host is 127.0.0.1.
 func address(listen, port string, dev bool) (string, error) {
 	flag := "--listen"
 	if listen == "" {
@@ -32,8 +32,8 @@ func address(listen, port string, dev bool) (string, error) {
 	return listen, nil
 }
 
-// localURL returns the URL by which a program on this machine reaches the server that listens on
-// addr, a result of [address].
+// localURL returns the URL at which a program on this machine reaches a server that listens on
+// addr. addr is a result of [address].
 func localURL(addr string, tls bool) string {
 	host, port, _ := net.SplitHostPort(addr)
 	switch host {
@@ -49,18 +49,19 @@ func localURL(addr string, tls bool) string {
 	return scheme + "://" + net.JoinHostPort(host, port)
 }
 
-// hostOf returns addr, a result of [address], with the port of bound. It keeps a host name, which a
-// certificate may require.
+// hostOf returns addr with its port replaced by the port of bound. addr is a result of [address].
+// The host name remains, because a certificate may require it.
 func hostOf(addr string, bound net.Addr) string {
 	host, _, _ := net.SplitHostPort(addr)
 	_, port, _ := net.SplitHostPort(bound.String())
 	return net.JoinHostPort(host, port)
 }
 
-// listen opens the listener. Each accepted socket probes an idle peer once per heartbeat.
+// listen opens the listener. Each accepted socket sends a keepalive probe to an idle peer once per
+// heartbeat.
 //
-// It disables Multipath TCP, which Go's listeners try first. Multipath TCP lacks the socket options
-// and figures that detect peers that vanished or stopped reading.
+// It disables Multipath TCP, which Go's listeners try first, because Multipath TCP lacks the socket
+// options and statistics that detect peers that vanished or stopped reading.
 func listen(ctx context.Context, addr string, heartbeat time.Duration) (net.Listener, error) {
 	config := net.ListenConfig{
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: heartbeat, Interval: heartbeat, Count: 2},

@@ -1,12 +1,12 @@
-// Command presence runs the presence server and is a client of it. Its subcommands are serve,
-// token, watch, send, health and version.
+// Command presence runs the presence server. It is also a command-line client of the server. Its
+// subcommands are serve, token, watch, send, health and version.
 //
-// Each flag has an environment variable: PRESENCE_ and the flag's name in upper case, with
-// underscores. The flag overrides the variable. The command warns about a variable with this prefix
-// that matches no flag.
+// Each flag has an environment variable, whose name is PRESENCE_ followed by the flag's name in
+// upper case with underscores. The flag overrides the variable. The command warns about a variable
+// with this prefix that matches no flag.
 //
-// Each error is one line on standard error. The exit status is 2 for an error in the command line
-// and 1 for any later failure.
+// The command prints each error as one line on standard error. The exit status is 2 for an error in
+// the command line, and 1 for any later error.
 package main
 
 import (
@@ -28,7 +28,7 @@ func main() {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() { // runs until the process exits
 		<-signals
-		signal.Stop(signals) // before end, so that a second signal terminates the process at once
+		signal.Stop(signals) // before end, so that a second signal terminates the process immediately
 		end()
 	}()
 	err := run(ctx, os.Args[1:], &process{
@@ -48,20 +48,20 @@ func status(err error) int {
 	return 1
 }
 
-// commands is the command line.
+// commands defines the command line.
 type commands struct {
 	Serve   serve       `cmd:"" help:"Run the server until SIGINT or SIGTERM."`
-	Token   token       `cmd:"" help:"Print a token that is signed with the server's secret."`
+	Token   token       `cmd:"" help:"Print a token signed with the server's secret."`
 	Watch   watch       `cmd:"" help:"Print the events of a room, one per line, until interrupted."`
-	Send    send        `cmd:"" help:"Send a message to a room and print the message's id."`
+	Send    send        `cmd:"" help:"Send a message to a room and print the message ID."`
 	Health  health      `cmd:"" help:"Check that the local server is alive, and exit with status 1 if it is not."`
 	Version versionLine `cmd:"" help:"Print the versions of presence and of Go."`
 
 	VersionFlag versionFlag `name:"version" short:"v" help:"Print the version."`
 }
 
-// run runs the command that args name until it is done or ctx ends. It also writes the error that
-// it returns to stderr, as one line.
+// run runs the command that args name until it completes or ctx is done. It also prints the error
+// that it returns to stderr, as one line.
 func run(ctx context.Context, args []string, p *process) error {
 	err := execute(ctx, args, p)
 	if err != nil {
@@ -75,7 +75,7 @@ func execute(ctx context.Context, args []string, p *process) error {
 		args = []string{"--help"}
 	}
 	done := false
-	parser, err := newParser(ctx, p, func(int) { done = true }) // --help and --version call it
+	parser, err := newParser(ctx, p, func(int) { done = true }) // called for --help and --version
 	if err != nil {
 		return err
 	}
@@ -89,8 +89,8 @@ func execute(ctx context.Context, args []string, p *process) error {
 		return usageError{err}
 	}
 	switch command.Command() {
-	case "serve": // writes the warnings to its log
-	case "version": // reads no variable
+	case "serve": // logs the warnings itself
+	case "version": // uses no variable
 	default:
 		p.warnUnknown()
 	}

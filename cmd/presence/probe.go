@@ -2,20 +2,20 @@ package main
 
 import "time"
 
-// The health check must work in three hard cases:
+// The health check must work even under these conditions:
 //
 //   - Clients hold every file descriptor.
-//   - The server's settings come from flags, which another process cannot see.
+//   - The settings of the server are flags, which another process cannot see.
 //   - The image has no shell.
 //
-// So each server has a datagram socket in Linux's abstract namespace (unix(7)). It needs no file
-// and, unlike a connection, no file descriptor per check. Its name holds the process id and the
-// address:
+// Therefore each server opens a datagram socket in Linux's abstract namespace (unix(7)). It needs
+// no file and, unlike a TCP connection, no file descriptor per check. Its name contains the process
+// ID and the address:
 //
 //	@presence-health/1/[::]:8080
 //
-// The server answers any datagram with the status of GET /healthz.
+// The server replies to any datagram with the status of GET /healthz.
 
-// probeTime is the time limit of a health check. It is less than the 3 s of the image's
-// HEALTHCHECK, because the start of the process takes some time too.
+// probeTime is the timeout of a health check. It is shorter than the timeout of the image's
+// HEALTHCHECK, 3 s, because starting the process takes time too.
 const probeTime = 3*time.Second - 200*time.Millisecond

@@ -18,16 +18,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// probePrefix is the prefix of the sockets' names.
+// probePrefix is the name prefix of all health check sockets.
 const probePrefix = "@presence-health/"
 
-// prober answers the health checks of this process.
+// prober replies to the health checks of this process.
 type prober struct {
 	socket  *net.UnixConn
 	running sync.WaitGroup
 }
 
-// answerProbes opens the health check socket of a server that listens on addr.
+// answerProbes opens the health check socket of a server that listens on addr, and starts replying
+// to health checks. The caller must call close.
 func answerProbes(addr string, h http.Handler) (*prober, error) {
 	name := probePrefix + strconv.Itoa(os.Getpid()) + "/" + addr
 	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
@@ -35,7 +36,7 @@ func answerProbes(addr string, h http.Handler) (*prober, error) {
 		return nil, err
 	}
 	p := &prober{socket: socket}
-	p.running.Go(func() { p.answer(h) }) // ended by close
+	p.running.Go(func() { p.answer(h) }) // until close
 	return p, nil
 }
 
@@ -51,22 +52,23 @@ func (p *prober) answer(h http.Handler) {
 		if err != nil {
 			return // closed
 		}
-		if from == nil || from.Name == "" { // no address to answer
+		if from == nil || from.Name == "" { // the reply would have no address
 			continue
 		}
-		// A client that does not read must not delay the next client for long.
+		// A client that does not read its reply must not delay the next client for long.
 		p.socket.SetWriteDeadline(time.Now().Add(time.Second))
 		p.socket.WriteToUnix([]byte(strconv.Itoa(healthStatus(h))), from)
 	}
 }
 
-// probe checks the servers of this machine or container. found is false if none has a socket.
+// probe checks all servers in this container or on this machine. found is false if there is no
+// health check socket.
 //
-// Every server that answers must be alive. A server that does not answer may belong to another
-// container on the same network, so it counts only if no server answers.
+// Every server that replies must be alive. A server that does not reply may belong to another
+// container on the same network, so its silence is an error only if no server replies.
 //
-// port is the port that the environment names, or empty. With a port, probe asks only the server on
-// that port, and process 1, because a container's flags override its environment.
+// port is the port that the environment sets, or empty. With a port, probe checks only the server
+// on that port and the server in process 1, because in a container flags override the environment.
 func probe(port string) (found bool, err error) {
 	names, err := probeNames("/proc/net/unix")
 	if err != nil {
@@ -84,7 +86,7 @@ func probe(port string) (found bool, err error) {
 		}
 	}
 	var failed, silent error
-	var late <-chan time.Time // when to stop waiting for servers that do not answer
+	var late <-chan time.Time // when to stop waiting for servers that do not reply
 	for range asked {
 		select {
 		case a := <-answers:
@@ -110,15 +112,17 @@ func probe(port string) (found bool, err error) {
 	return silent != nil, silent
 }
 
-// probed is the result of asking one server.
+// probed is the result of the health check of one server.
 type probed struct {
-	// own reports whether the answer came from the process in the socket's name, as this container
-	// sees it, and from this user.
+	// own reports whether the reply came from the process whose ID is in the socket's name. In
+	// another container, that process has a different ID. Unless this user is root, the process
+	// must also run as this user.
 	own bool
 	err error
 }
 
-// probeNames returns the names of the servers' sockets. path is /proc/net/unix (proc(5)) or a copy.
+// probeNames returns the names of all health check sockets. path is /proc/net/unix (proc(5)) or a
+// copy.
 func probeNames(path string) (names []string, err error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -135,7 +139,7 @@ func probeNames(path string) (names []string, err error) {
 	return names, lines.Err()
 }
 
-// askProbe asks the server behind a socket, until ctx ends.
+// askProbe sends a health check to a socket and waits for the reply until ctx is done.
 func askProbe(ctx context.Context, name string) probed {
 	pid, addr, _ := strings.Cut(strings.TrimPrefix(name, probePrefix), "/")
 	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram"}) // the kernel chooses a name
@@ -158,25 +162,25 @@ func askProbe(ctx context.Context, name string) probed {
 		if errors.Is(err, syscall.ECONNREFUSED) { // the server has exited
 			return probed{}
 		}
-		return probed{err: fmt.Errorf("server at %s: health check not sent: %w", addr, err)}
+		return probed{err: fmt.Errorf("server at %s: health check request failed: %w", addr, err)}
 	}
 	answer, control := make([]byte, 16), make([]byte, unix.CmsgSpace(unix.SizeofUcred))
 	n, oobn, _, _, err := socket.ReadMsgUnix(answer, control)
 	if err != nil {
-		return probed{err: fmt.Errorf("server at %s: no answer to the health check: %w", addr, err)}
+		return probed{err: fmt.Errorf("server at %s: no health check response: %w", addr, err)}
 	}
 	sender := senderOf(control[:oobn])
 	if sender == nil || strconv.Itoa(int(sender.Pid)) != pid || int(sender.Uid) != os.Getuid() && os.Getuid() != 0 {
 		return probed{}
 	}
 	if status := string(answer[:n]); status != strconv.Itoa(http.StatusOK) {
-		return probed{true, fmt.Errorf("server at %s: health status %s, want 200", addr, status)}
+		return probed{true, fmt.Errorf("server at %s unhealthy (status %s, want 200)", addr, status)}
 	}
 	return probed{own: true}
 }
 
-// senderOf returns the sender that the kernel reports; nil if it reports none. A sender in another
-// container has the process id 0.
+// senderOf returns the credentials of the sender that the kernel attached, or nil if there are
+// none. A sender in another container has the process ID 0.
 func senderOf(control []byte) *unix.Ucred {
 	messages, err := unix.ParseSocketControlMessage(control)
 	if err != nil || len(messages) == 0 {
@@ -189,14 +193,14 @@ func senderOf(control []byte) *unix.Ucred {
 	return sender
 }
 
-// healthStatus returns the status of GET /healthz.
+// healthStatus returns the status with which h responds to GET /healthz.
 func healthStatus(h http.Handler) int {
 	answer := &statusOnly{header: http.Header{}, status: http.StatusOK}
 	h.ServeHTTP(answer, &http.Request{Method: http.MethodGet, URL: &url.URL{Path: "/healthz"}, RequestURI: "/healthz", Header: http.Header{}, Body: http.NoBody})
 	return answer.status
 }
 
-// statusOnly is an [http.ResponseWriter] that keeps only the status.
+// statusOnly is an [http.ResponseWriter] that stores the status and discards the rest.
 type statusOnly struct {
 	header http.Header
 	status int

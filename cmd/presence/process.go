@@ -7,31 +7,31 @@ import (
 	"unicode"
 )
 
-// process holds the environment and the streams of the process that a command runs in.
+// process holds the environment and the standard streams that a command uses.
 type process struct {
 	getenv         func(string) string
 	environ        func() []string // the whole environment, as [os.Environ] returns it
 	stdin          io.Reader
 	stdout, stderr io.Writer
 
-	unknown []unknownVariable // of environ; set by execute, logged by serve
+	unknown []unknownVariable // unknown variables in environ; set by execute, logged by serve
 }
 
-// warnUnknown writes one line per unknown variable to stderr.
+// warnUnknown prints one warning line to stderr for each unknown variable.
 func (p *process) warnUnknown() {
 	for _, v := range p.unknown {
 		fmt.Fprintln(p.stderr, "presence: warning:", printable(v.String()))
 	}
 }
 
-// usageError is an error in the command line.
+// usageError is an error in the command line. It causes the exit status 2.
 type usageError struct{ error }
 
-// usagef returns a usageError. Its text names the flag.
+// usagef returns a usageError. The text must name the flag.
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
-// printable replaces control characters, which a terminal executes, line breaks, and marks of text
-// direction. Data and errors contain text of other users.
+// printable replaces control characters, line breaks and marks of text direction, because data and
+// errors may contain text from other users. A terminal would execute the control characters.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp, unicode.Bidi_Control) {

@@ -8,86 +8,89 @@ import (
 	"time"
 )
 
-// The runtime collects garbage when the heap has grown by a fraction of itself, else every 2
-// minutes. It returns free memory to the system slowly. After a storm of joins a quiet process
-// allocates almost nothing, so it would keep the memory of the storm for minutes. A memoryReleaser
-// returns that memory within seconds.
+// The runtime collects garbage when the heap has grown by a fraction of its size, or else every 2
+// minutes, and it returns free memory to the system slowly. After a join burst, an idle process
+// allocates almost nothing, so it would keep the memory of the burst for minutes. A memoryReleaser
+// returns this memory within seconds.
 
 const (
-	// memoryTick is the time between two reads of the memory figures.
+	// memoryTick is the interval at which the memory statistics are read.
 	memoryTick = time.Second
-	// quietTicks is the number of consecutive quiet ticks before a release. A storm comes in waves:
-	// clients whose connection request was lost repeat it after a second.
-	quietTicks = 2
-	// quietTime is how long the released memory must stay unused at the current allocation rate.
-	// Otherwise the tick is not quiet.
-	quietTime = 10 * time.Second
-	// leastRelease is the minimum gain of a release, in bytes.
+	// idleTicks is the number of consecutive idle ticks before a release. One is not enough,
+	// because a join burst arrives in waves: a client whose connection request was lost repeats it
+	// after a second.
+	idleTicks = 2
+	// idleTime is how long the memory to release must remain unused at the current allocation rate.
+	// A tick with a higher rate is not idle.
+	idleTime = 10 * time.Second
+	// leastRelease is the minimum gain of a release: the bytes that it returns to the system.
 	leastRelease = 4 << 20
-	// leastPart is the minimum gain as a fraction of the live heap: 1/leastPart. A release marks
-	// the whole live heap, so its CPU cost is proportional to it.
+	// leastPart is the divisor of the minimum gain relative to the live heap: a release must return
+	// at least 1/leastPart of the live heap. The minimum is relative, because a release marks the
+	// whole live heap and so its CPU cost is proportional to the live heap.
 	leastPart = 8
-	// leastPause is the minimum time between two releases.
+	// leastPause is the minimum pause between two releases.
 	leastPause = 5 * time.Second
-	// pausePart is that minimum as a multiple of the duration of the last release. So releases take
-	// at most 0.5 % of the machine. A forced collection uses all idle cores.
+	// pausePart is the minimum pause as a multiple of the duration of the last release. It limits
+	// releases to 0.5 % of the time, because a forced collection uses all idle cores of the
+	// machine.
 	pausePart = 200
 )
 
-// memoryUse holds figures of the runtime, in bytes.
+// memoryUse holds memory statistics of the Go runtime. Sizes are in bytes.
 type memoryUse struct {
 	allocated  uint64 // total since the start of the process
-	live       uint64 // heap in use at the last collection; too high after a mass leave
-	held       uint64 // heap and stacks that the system backs with memory
+	live       uint64 // live heap at the last collection; too high after many clients have left
+	held       uint64 // heap and stack memory that is not released to the system
 	goroutines uint64
 }
 
-// slack returns the held memory that was not live: garbage, memory allocated since the last
-// collection, free memory, stacks and fragmentation.
+// slack returns the part of the held memory that was not live: garbage, memory allocated since the
+// last collection, free memory, stacks and fragmentation.
 func (u memoryUse) slack() uint64 { return u.held - min(u.held, u.live) }
 
-// releases decides when memory is released. It has no clock and no lock. Only one goroutine uses
-// it.
+// releases decides when to release memory. It has no clock and no lock, so only one goroutine may
+// use it.
 type releases struct {
-	last  memoryUse // figures of the last tick
-	rest  uint64    // slack that a release does not return: stacks, fragmentation
-	had   uint64    // goroutines after the last release, whose stacks are in rest
-	quiet int       // consecutive quiet ticks
+	last  memoryUse // statistics of the last tick
+	rest  uint64    // slack that a release cannot return: stacks, fragmentation
+	count uint64    // goroutines after the last release; rest includes their stacks
+	idle  int       // consecutive idle ticks
 	next  time.Time // earliest time of the next release
 }
 
-// due records the figures of a tick and reports whether to release memory now.
+// due records the statistics of a tick and reports whether to release memory now.
 func (r *releases) due(u memoryUse, now time.Time) bool {
 	grown := u.allocated - r.last.allocated
 	r.last = u
-	if r.rest = min(r.rest, u.slack()); u.goroutines < r.had/2 {
-		r.rest = 0 // many TLS or HTTP/2 streams have ended, which allocates nothing
+	if r.rest = min(r.rest, u.slack()); u.goroutines < r.count/2 {
+		r.rest = 0 // many TLS or HTTP/2 streams have closed, so a release returns their stacks
 	}
 	gain := u.slack() - r.rest
-	if gain < max(leastRelease, u.live/leastPart) || grown*uint64(quietTime/memoryTick) > gain {
-		r.quiet = 0
+	if gain < max(leastRelease, u.live/leastPart) || grown*uint64(idleTime/memoryTick) > gain {
+		r.idle = 0
 		return false
 	}
-	r.quiet++
-	return r.quiet >= quietTicks && !now.Before(r.next)
+	r.idle++
+	return r.idle >= idleTicks && !now.Before(r.next)
 }
 
-// done records the figures after a release that ended at now and lasted took.
+// done records the statistics after a release that completed at now and lasted took.
 func (r *releases) done(u memoryUse, now time.Time, took time.Duration) {
-	*r = releases{last: u, rest: u.slack(), had: u.goroutines, next: now.Add(max(leastPause, pausePart*took))}
+	*r = releases{last: u, rest: u.slack(), count: u.goroutines, next: now.Add(max(leastPause, pausePart*took))}
 }
 
-// memoryReleaser releases the memory of the process when a release is due.
+// memoryReleaser releases memory to the system whenever a release is due.
 type memoryReleaser struct {
 	log     *slog.Logger
 	stop    chan struct{}
 	running sync.WaitGroup
 }
 
-// startReleasing starts a memoryReleaser. Its close stops it.
+// startReleasing starts a memoryReleaser. The caller must call close.
 func startReleasing(log *slog.Logger) *memoryReleaser {
 	r := &memoryReleaser{log: log, stop: make(chan struct{})}
-	r.running.Go(r.run) // ended by close
+	r.running.Go(r.run) // until close
 	return r
 }
 
@@ -117,7 +120,7 @@ func (r *memoryReleaser) run() {
 	}
 }
 
-// readMemory returns the current figures. It does not stop the world.
+// readMemory returns the current statistics. It does not stop the world.
 func readMemory() memoryUse {
 	samples := []metrics.Sample{
 		{Name: "/gc/heap/allocs:bytes"},

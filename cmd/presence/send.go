@@ -11,7 +11,7 @@ import (
 	"example.com/presence/pkg/presence/client"
 )
 
-// send sends a message.
+// send is the command that sends a message.
 type send struct {
 	clientFlags
 	Event   string `placeholder:"message" help:"Event name of the message. Default: message."`
@@ -20,14 +20,14 @@ type send struct {
 	Message string `arg:"" help:"Message to send. Use - to read it from standard input."`
 }
 
-// Help returns the example of --help.
+// Help returns the example that --help prints.
 func (send) Help() string {
 	return "Example:\n\n" +
 		"    export PRESENCE_TOKEN=$(presence token --jwt-secret-file ./secret --sub alice)\n" +
 		"    presence send --room lobby 'hello from a shell'"
 }
 
-// Run sends the message and prints the id that the server assigned to it.
+// Run sends the message and prints the ID that the server assigned to it.
 func (c *send) Run(ctx context.Context, p *process) error {
 	room, err := c.client(p)
 	if err != nil {
@@ -35,8 +35,8 @@ func (c *send) Run(ctx context.Context, p *process) error {
 	}
 	text := c.Message
 	if text == "-" {
-		// A server accepts at most 1 MiB. It rejects a longer message with an error that names the
-		// limit.
+		// Read more than 1 MiB, the maximum of any server, so that the server rejects a longer
+		// message with an error that states the limit.
 		read, err := io.ReadAll(io.LimitReader(p.stdin, 2<<20))
 		if err != nil {
 			return err
@@ -49,7 +49,7 @@ func (c *send) Run(ctx context.Context, p *process) error {
 			return err
 		}
 	} else if !json.Valid(data) {
-		return usagef("--json: the message is not valid JSON")
+		return usagef("--json: message is not valid JSON")
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()

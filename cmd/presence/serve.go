@@ -14,14 +14,14 @@ import (
 	"example.com/presence/pkg/presence"
 )
 
-// Run serves until ctx ends.
+// Run serves until ctx is done.
 func (c *serve) Run(ctx context.Context, p *process) error {
-	// Without this, the exit of the program that reads the log would terminate the server by
-	// SIGPIPE, without a goodbye to its clients.
+	// Ignore SIGPIPE. Otherwise, if the program that reads the log exits, SIGPIPE would terminate
+	// the server before it sends goodbye to its clients.
 	signal.Ignore(syscall.SIGPIPE)
 	if p.getenv("GOGC") == "" {
-		// A storm of joins leaves much garbage. This makes the heap a quarter smaller, for a few
-		// percent more CPU during the storm.
+		// A join burst leaves much garbage. A GOGC of 50 makes the heap a quarter smaller, for a
+		// few percent more CPU during the burst.
 		debug.SetGCPercent(50)
 	}
 	log := c.Running.logger(p.stderr)
@@ -40,7 +40,7 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	// The shutdown begins when ctx ends. The keys must stay available until it is done.
+	// The keys must stay available until the shutdown is complete, but ctx is done when it begins.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	config, err := c.config(life, log)
@@ -51,7 +51,7 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return flagError(err)
 	}
-	defer server.Shutdown(ctx) // for the returns before serveUntil, which has its own Shutdown
+	defer server.Shutdown(ctx) // for returns before serveUntil, which calls Shutdown itself
 	if c.Running.Check {
 		if err := c.Keys.check(ctx, config.Authenticator); err != nil {
 			return err
@@ -64,7 +64,7 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 		return fmt.Errorf("--listen: %w", err)
 	}
 	h := &http.Server{Handler: server, TLSConfig: tls}
-	l = server.Harden(h, l) // at once: a connection made before it lacks the socket options
+	l = server.Harden(h, l) // immediately, because connections made before it lack the socket options
 	log.Info("limits", "open_files", openFiles(), "max_connections", config.MaxConnections,
 		"max_idle_connections", config.MaxIdleConnections, "reserved_files", reservedFiles)
 	listening := log.With("addr", l.Addr().String())
@@ -82,11 +82,11 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	}
 	probe, err := answerProbes(l.Addr().String(), server)
 	if err != nil {
-		log.Warn("health check socket not opened: health checks use HTTP", "err", err)
+		log.Warn("health check socket unavailable: health checks use HTTP", "err", err)
 	} else {
 		defer probe.close()
 	}
-	if p.getenv("GOGC") != "off" { // which asks for no collection except for GOMEMLIMIT
+	if p.getenv("GOGC") != "off" { // off disables every collection that GOMEMLIMIT does not require
 		releaser := startReleasing(log)
 		defer releaser.close()
 	}
@@ -94,12 +94,13 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	return serveUntil(ctx, l, h, server.Shutdown, c.Running.ShutdownGrace, log)
 }
 
-// serveUntil serves h on l until ctx ends or l fails. Then it shuts down within the grace, in this
-// order:
+// serveUntil serves h on l until ctx is done or l fails. Then it shuts down within the grace
+// period, in this order:
 //
-//  1. Drain: the server reports not ready, rejects messages, and sends goodbye on every stream. l
-//     stays open, so that new clients receive goodbye and reconnect later instead of being refused.
-//  2. Close l. The requests in progress, which are short, get one second to complete.
+//  1. Drain: the server reports that it is not ready, rejects messages, and sends goodbye on every
+//     stream. l stays open, so that new clients receive goodbye and reconnect later. Otherwise
+//     their connections would be refused.
+//  2. Close l. The requests in progress, which are short, have one second to complete.
 //  3. Close the remaining connections.
 func serveUntil(ctx context.Context, l net.Listener, h *http.Server, drain func(context.Context) error, grace time.Duration, log *slog.Logger) error {
 	served := make(chan error, 1)
@@ -120,7 +121,7 @@ func serveUntil(ctx context.Context, l net.Listener, h *http.Server, drain func(
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
 	if err := drain(ctx); err != nil {
-		log.Warn("shutdown grace exceeded: streams still open", "err", err)
+		log.Warn("shutdown grace period exceeded: streams still open", "grace", grace, "err", err)
 	}
 	ctx, cancel = context.WithTimeout(ctx, time.Second)
 	defer cancel()

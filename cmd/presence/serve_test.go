@@ -127,10 +127,10 @@ func TestLimitsAreLogged(t *testing.T) {
 		given limitFlags
 		want  string
 	}{
-		{1024, limitFlags{MaxConnections: 809}, "--max-connections is at most 808, not 809: the open-file limit (1024) minus 200 in reserve and 16"},
+		{1024, limitFlags{MaxConnections: 809}, "--max-connections is at most 808, not 809: open-file limit (1024) minus 200 reserved and 16 for idle connections"},
 		{1024, limitFlags{MaxConnections: 2000}, "--max-connections is at most 808, not 2000"},
-		{100, limitFlags{MaxConnections: 1}, "--max-connections is at most 0, not 1: the open-file limit (100)"},
-		{1024, limitFlags{MaxIdle: 824}, "--max-idle-connections is at most 823, not 824: the open-file limit (1024)"},
+		{100, limitFlags{MaxConnections: 1}, "--max-connections is at most 0, not 1: open-file limit (100)"},
+		{1024, limitFlags{MaxIdle: 824}, "--max-idle-connections is at most 823, not 824: open-file limit (1024)"},
 		{1024, limitFlags{MaxIdle: 25, MaxConnections: 800}, "--max-connections and --max-idle-connections are together at most 824, not 800 and 25"},
 		{1024, limitFlags{MaxIdle: 1, MaxConnections: math.MaxInt}, "together at most 824"},
 	} {
@@ -140,7 +140,7 @@ func TestLimitsAreLogged(t *testing.T) {
 	}
 	if files := openFiles(); files > 0 && files < math.MaxInt32 {
 		_, stderr, exit := command(t, nil, "serve", "--dev", "--check", fmt.Sprint("--max-connections=", files))
-		if want := fmt.Sprintf("not %d: the open-file limit (%[1]d) minus 200", files); exit != 2 || !strings.Contains(stderr, want) {
+		if want := fmt.Sprintf("not %d: open-file limit (%[1]d) minus 200", files); exit != 2 || !strings.Contains(stderr, want) {
 			t.Errorf("--max-connections=%d --check: exit status %d\n%s", files, exit, stderr)
 		}
 	}
@@ -163,7 +163,7 @@ func TestRefused(t *testing.T) {
 		e["PRESENCE_TOKEN"] = token
 		for _, args := range [][]string{{"watch"}, {"send", "hi"}} {
 			_, stderr, exit := command(t, e, args...)
-			explained := strings.Contains(stderr, "no token given, but the server requires one: give --token or $PRESENCE_TOKEN")
+			explained := strings.Contains(stderr, "token required by the server: set --token or $PRESENCE_TOKEN")
 			if exit != 1 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "401") || explained != (token == "") {
 				t.Errorf("%s with token %q: exit status %d\n%s", args[0], token, exit, stderr)
 			}
@@ -435,7 +435,7 @@ func TestServeUntilKeepsTheGrace(t *testing.T) {
 	io.WriteString(conn, "GET / HTTP/1.1\r\nHost: presence.example\r\n\r\n")
 	var log bytes.Buffer
 	err = serveUntil(ctx, l, h, stuck, 50*time.Millisecond, slog.New(slog.NewTextHandler(&log, nil)))
-	if err != nil || !strings.Contains(log.String(), "shutdown grace exceeded: streams still open") {
+	if err != nil || !strings.Contains(log.String(), "shutdown grace period exceeded: streams still open\" grace=50ms") {
 		t.Errorf("got %v, log:\n%s", err, log.String())
 	}
 	<-left

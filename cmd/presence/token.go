@@ -12,26 +12,26 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// token prints a token.
+// token is the command that prints a token.
 type token struct {
-	Sub   string        `required:"" placeholder:"USER" help:"Id of the user, 1 to 256 bytes. Required."`
+	Sub   string        `required:"" placeholder:"USER" help:"User ID, 1 to 256 bytes. Required."`
 	Name  string        `placeholder:"NAME" help:"Display name of the user, at most 128 bytes. Default: none."`
-	Join  []string      `placeholder:"ROOM" help:"Room that the user may join. * matches any run of characters. Repeatable. Default: lobby, or no room if --send is given."`
-	Send  []string      `placeholder:"ROOM" help:"Room that the user may send messages to. * matches any run of characters. Repeatable. Default: lobby, or no room if --join is given."`
-	Info  string        `placeholder:"JSON" help:"JSON about the user, at most 1KiB, which the members of a room receive. Default: {}."`
+	Join  []string      `placeholder:"ROOM" help:"Room that the user may join. * matches any run of characters. Repeatable. Default: lobby, or no room if --send is set."`
+	Send  []string      `placeholder:"ROOM" help:"Room that the user may send messages to. * matches any run of characters. Repeatable. Default: lobby, or no room if --join is set."`
+	Info  string        `placeholder:"JSON" help:"JSON data about the user that the members of a room receive, at most 1KiB. Default: {}."`
 	Admin bool          `help:"Allow the token to list all rooms and to remove users. Default: off."`
-	SID   string        `name:"sid" placeholder:"ID" help:"Session id, which distinguishes two sign-ins of one user. Default: none."`
+	SID   string        `name:"sid" placeholder:"ID" help:"Session ID, which distinguishes the sign-ins of one user. Default: none."`
 	TTL   time.Duration `name:"ttl" default:"1h" help:"Lifetime of the token, such as 30m. 0s means no expiry. Default: 1h."`
 
-	secretFlags `group:"Signature (one secret is required, the same as the server's)"`
+	secretFlags `group:"Signature (one secret is required: that of the server)"`
 }
 
-// Help returns the example of --help.
+// Help returns the example that --help prints.
 func (token) Help() string {
 	return "Example:\n\n    presence token --jwt-secret-file ./secret --sub alice --name Alice --join 'doc-*'"
 }
 
-// Run prints the token and nothing else.
+// Run prints only the token, so that a script can use the output.
 func (c *token) Run(p *process) error {
 	flag, err := oneOf("--jwt-secret", c.JWTSecret, "--jwt-secret-file", c.JWTSecretFile)
 	switch {
@@ -42,7 +42,7 @@ func (c *token) Run(p *process) error {
 	case c.TTL < 0:
 		return usagef("--ttl is at least 0s, not %v", c.TTL)
 	case flag == "":
-		return usagef("no secret to sign the token: give --jwt-secret-file or --jwt-secret")
+		return usagef("no signing secret: set --jwt-secret-file or --jwt-secret")
 	}
 	_, secret, err := c.secret()
 	if err != nil {
@@ -64,7 +64,7 @@ func (c *token) Run(p *process) error {
 		TTL:      c.TTL,
 	})
 	if bad := new(auth.ClaimError); errors.As(err, &bad) {
-		return usagef("--%s %s", bad.Claim, bad.Reason) // sub, name, info: each is a flag too
+		return usagef("--%s %s", bad.Claim, bad.Reason) // the claims sub, name and info have flags of the same name
 	} else if err != nil {
 		return usageError{err}
 	}
@@ -72,10 +72,11 @@ func (c *token) Run(p *process) error {
 	return err
 }
 
-// patterns checks the rooms of a flag. Each must be a room's name, in which * may replace any run
-// of characters. A token with another pattern would be valid but match no room.
+// patterns validates the room patterns of a flag. A pattern is a room name in which * may replace
+// any run of characters. A token with an invalid pattern would be accepted, but the pattern would
+// match no room.
 func patterns(flag string, rooms []string) error {
-	if rooms != nil && len(rooms) == 0 { // kong parses an empty value to this
+	if rooms != nil && len(rooms) == 0 { // kong parses an empty value as an empty list
 		rooms = []string{""}
 	}
 	for _, pattern := range rooms {

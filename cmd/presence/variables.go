@@ -9,11 +9,11 @@ import (
 )
 
 // unknownVariable is an environment variable that has the prefix of the flags' variables but
-// belongs to no flag. Its value is left out, because a variable with a misspelt name may hold a
-// secret.
+// belongs to no flag. It does not store the value, because a variable with a misspelled name may
+// hold a secret.
 type unknownVariable struct {
 	name  string
-	meant string // the known variable with the most similar name; empty if none is similar
+	meant string // the known variable with the most similar name, or empty if none is similar
 }
 
 func (v unknownVariable) String() string {
@@ -24,20 +24,22 @@ func (v unknownVariable) String() string {
 	return s
 }
 
-// foreign matches the variables of other programs, without the prefix:
+// foreign matches the names of variables that belong to other programs, without the prefix:
 //
-//   - Those of a Kubernetes service whose name begins with presence. Docker's links set the same.
-//   - Those of this module's tests.
+//   - Variables of a Kubernetes service whose name begins with presence. Docker's links set the
+//     same variables.
+//   - Variables of this module's tests.
 var foreign = regexp.MustCompile(`^(([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)|TEST_.*|BENCH_.*|SCREENSHOTS)$`)
 
 // foreignPort reports whether a variable is the PORT variable of a Kubernetes service, whose value
-// is a URL. The name alone is not enough: an operator may mean the port to listen on.
+// is a URL. It checks the value because the name is ambiguous: an operator may use the same name
+// for the port to listen on.
 func foreignPort(name, value string) bool {
 	return strings.HasSuffix("_"+name, "_PORT") && strings.Contains(value, "://")
 }
 
-// unknownVariables returns the variables of environ that have the prefix of the flags' variables
-// but belong to no flag of any command. They are sorted by name. An empty variable counts as unset.
+// unknownVariables returns the variables in environ that have the prefix of the flags' variables
+// but belong to no flag of any command, sorted by name. An empty variable counts as unset.
 func unknownVariables(app *kong.Application, environ []string) (unknown []unknownVariable) {
 	known := map[string]bool{}
 	for _, command := range app.Leaves(true) {
@@ -57,8 +59,9 @@ func unknownVariables(app *kong.Application, environ []string) (unknown []unknow
 	return unknown
 }
 
-// nearest returns the known name with the fewest edits from name, and the first in order among
-// equals. It returns "" if the edits are more than a third of the flag's letters, or more than 3.
+// nearest returns the known name with the fewest edits from name. If several have as few, it
+// returns the first in alphabetical order. It returns "" if the number of edits exceeds 3, or a
+// third of the letters of the flag.
 func nearest(name string, known map[string]bool) (best string) {
 	for candidate := range known {
 		flag := len(candidate) - len(envName(""))
@@ -73,7 +76,7 @@ func nearest(name string, known map[string]bool) (best string) {
 	return best
 }
 
-// edits returns the Levenshtein distance of a and b: the minimum number of letters to insert,
+// edits returns the Levenshtein distance between a and b: the minimum number of letters to insert,
 // delete or replace.
 func edits(a, b string) int {
 	row := make([]int, len(b)+1) // distances of the first i letters of a to each prefix of b

@@ -86,7 +86,7 @@ func TestUnknownVariablesAreWarnings(t *testing.T) {
 
 	// A key's variable with a misspelt name causes the warning and the error about the missing key.
 	_, stderr, exit = command(t, env{"PRESENCE_JWT_SECERT": secret}, "serve")
-	if exit != 2 || !strings.Contains(stderr, "did_you_mean=PRESENCE_JWT_SECRET") || !strings.Contains(stderr, "presence: no key") || strings.Contains(stderr, secret) {
+	if exit != 2 || !strings.Contains(stderr, "did_you_mean=PRESENCE_JWT_SECRET") || !strings.Contains(stderr, "presence: no token verification key") || strings.Contains(stderr, secret) {
 		t.Errorf("serve: exit status %d\n%s", exit, stderr)
 	}
 }

@@ -8,26 +8,26 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// version is set with -ldflags "-X main.version=v1.2.3".
+// version is the version of the release. The build sets it with -ldflags "-X main.version=v1.2.3".
 var version string
 
-// versionLine prints the version.
+// versionLine is the command that prints the version.
 type versionLine struct{}
 
-// versionFlag is --version, which prints the version too.
+// versionFlag is the --version flag, which prints the same line.
 type versionFlag bool
 
-// BeforeReset prints the version and ends the parsing, as --help does.
+// BeforeReset prints the version and stops the parsing, as --help does.
 func (versionFlag) BeforeReset(app *kong.Kong, p *process) error {
 	err := versionLine{}.Run(p)
 	app.Exit(0)
 	return err
 }
 
-// Help returns the example of --help.
+// Help returns the example that --help prints.
 func (versionLine) Help() string { return "Example:\n\n    presence version" }
 
-// Run prints the version of presence and the version of Go.
+// Run prints the versions of presence and of Go.
 func (versionLine) Run(p *process) error {
 	info, _ := debug.ReadBuildInfo()
 	_, err := fmt.Fprintln(p.stdout, "presence", cmp.Or(version, info.Main.Version), info.GoVersion)

@@ -12,16 +12,16 @@ import (
 	"example.com/presence/pkg/presence/client"
 )
 
-// clientFlags select the server, the credential and the room.
+// clientFlags are the flags that watch and send share: the server, the credential and the room.
 type clientFlags struct {
-	URL   string `name:"url" default:"http://127.0.0.1:8080" placeholder:"URL" help:"URL at which the server is mounted. Default: http://127.0.0.1:8080."`
-	Token string `placeholder:"TOKEN" help:"Token of the user. The process list shows a token that is given as a flag. Default: none."`
+	URL   string `name:"url" default:"http://127.0.0.1:8080" placeholder:"URL" help:"Base URL of the server, including any mount path. Default: http://127.0.0.1:8080."`
+	Token string `placeholder:"TOKEN" help:"Token of the user. A token on the command line is visible in the process list. Default: none."`
 	Room  string `placeholder:"lobby" help:"Name of the room. Default: lobby."`
 }
 
 func (f clientFlags) client(p *process) (*client.Client, error) {
 	if strings.ContainsFunc(f.Token, unicode.IsControl) {
-		return nil, usagef("--token must not contain a control character")
+		return nil, usagef("--token must not contain control characters")
 	}
 	c, err := client.New(client.Config{
 		URL:    f.URL,
@@ -37,30 +37,30 @@ func (f clientFlags) client(p *process) (*client.Client, error) {
 	return c, nil
 }
 
-// explain adds to the error of a 401 that no token was given. A missing token is no error until
-// then, because a host program may require none.
+// explain adds the remedy to the error of a 401 response if no token was set. The command does not
+// require a token before it connects, because an embedding program may not require one.
 func (f clientFlags) explain(err error) error {
 	var p *client.Problem
 	if f.Token == "" && errors.As(err, &p) && p.Status == http.StatusUnauthorized {
-		return fmt.Errorf("no token given, but the server requires one: give --token or $PRESENCE_TOKEN: %w", err)
+		return fmt.Errorf("token required by the server: set --token or $PRESENCE_TOKEN: %w", err)
 	}
 	return err
 }
 
-// watch prints a room's events.
+// watch is the command that prints the events of a room.
 type watch struct {
 	clientFlags
 	Pings bool `help:"Also print ping events. Default: off."`
 }
 
-// Help returns the example of --help.
+// Help returns the example that --help prints.
 func (watch) Help() string {
 	return "Example:\n\n" +
 		"    export PRESENCE_TOKEN=$(presence token --jwt-secret-file ./secret --sub bob)\n" +
 		"    presence watch --room lobby"
 }
 
-// Run prints one line per event, its name and its data separated by a tab, until ctx ends.
+// Run prints one line per event, with the name and the data separated by a tab, until ctx is done.
 func (c *watch) Run(ctx context.Context, p *process) error {
 	room, err := c.client(p)
 	if err != nil {
