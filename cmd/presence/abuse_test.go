@@ -26,20 +26,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// There is one test per attack, against the command as a separate process. Before the server had a
-// limit for it, each attack lasted for minutes or forever.
+// Each test runs one attack against the command, which runs in a separate process. Before the
+// server had a limit against an attack, its effect lasted for minutes or forever.
 
-// target is a server under attack.
+// target is the server that a test attacks.
 type target struct {
 	addr    string
-	token   string // of a user with the right to join and send to every room
+	token   string // of a user that may join and send to every room
 	process *os.Process
 	tls     bool
 }
 
-// attacked starts a server with or without TLS. files is its open-file limit; 0 means the limit of
-// the test.
-func attacked(t *testing.T, withTLS bool, files int, args ...string) *target {
+// startTarget starts a server, with TLS if withTLS is set. files is its open-file limit; 0 means
+// the open-file limit of the test.
+func startTarget(t *testing.T, withTLS bool, files int, args ...string) *target {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -75,8 +75,8 @@ func attacked(t *testing.T, withTLS bool, files int, args ...string) *target {
 	return &target{line.Addr, token, server.Process, withTLS}
 }
 
-// dial connects to the server. buffer is the size of the receive buffer in bytes; 0 means the
-// default.
+// dial opens a TCP connection to the server. buffer is the size of its receive buffer in bytes; 0
+// means the default.
 func (s *target) dial(t *testing.T, buffer int) net.Conn {
 	t.Helper()
 	dialer := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
@@ -94,7 +94,7 @@ func (s *target) dial(t *testing.T, buffer int) net.Conn {
 	return conn
 }
 
-// connect calls dial, and does the TLS handshake if the server has TLS.
+// connect calls dial and, if the server has TLS, completes the TLS handshake.
 func (s *target) connect(t *testing.T, buffer int, protocols ...string) net.Conn {
 	t.Helper()
 	conn := s.dial(t, buffer)
@@ -108,7 +108,7 @@ func (s *target) connect(t *testing.T, buffer int, protocols ...string) net.Conn
 	return secure
 }
 
-// send writes a request. A %s in it becomes the Authorization header.
+// send writes a request. It replaces %s in the request with the Authorization header.
 func (s *target) send(t *testing.T, conn net.Conn, request string) {
 	t.Helper()
 	if strings.Contains(request, "%s") {
@@ -119,7 +119,7 @@ func (s *target) send(t *testing.T, conn net.Conn, request string) {
 	}
 }
 
-// open opens a stream and returns once it has the first count.
+// open opens a stream and returns when the first user count arrives.
 func (s *target) open(t *testing.T, room string) net.Conn {
 	t.Helper()
 	conn := s.connect(t, 0)
@@ -131,11 +131,11 @@ func (s *target) open(t *testing.T, room string) net.Conn {
 			return conn
 		}
 	}
-	t.Fatalf("the stream was refused: %v", lines.Err())
+	t.Fatalf("no user count in the stream: %v", lines.Err())
 	return nil
 }
 
-// post sends a message and returns the status of the response; 0 if there was none.
+// post sends a message and returns the status of the response, or 0 if there was none.
 func (s *target) post(t *testing.T, room, text string) int {
 	t.Helper()
 	conn := s.connect(t, 0)
@@ -165,8 +165,8 @@ func (s *target) memory(t *testing.T) int {
 	return pages * os.Getpagesize()
 }
 
-// sockets returns the unsent bytes in each socket of the server, by the port of its peer. It skips
-// sockets in TIME-WAIT (proc(5), /proc/net/tcp).
+// sockets returns the unsent bytes in each socket of the server, keyed by the port of the peer. It
+// skips the listener and sockets in TIME-WAIT (proc(5), /proc/net/tcp).
 func (s *target) sockets(t *testing.T) map[int]int {
 	t.Helper()
 	table, err := os.ReadFile("/proc/net/tcp")
@@ -190,7 +190,7 @@ func (s *target) sockets(t *testing.T) map[int]int {
 
 func port(conn net.Conn) int { return conn.LocalAddr().(*net.TCPAddr).Port }
 
-// eventually waits until the condition holds.
+// eventually waits until the condition holds. It fails the test if this takes longer than within.
 func eventually(t *testing.T, within time.Duration, condition string, holds func() bool) {
 	t.Helper()
 	ticks := time.NewTicker(100 * time.Millisecond)
@@ -202,13 +202,14 @@ func eventually(t *testing.T, within time.Duration, condition string, holds func
 	}
 }
 
-// A peer that never opens the HTTP/2 flow-control window does not make the server hold responses.
+// A peer that never opens the HTTP/2 flow-control window cannot make the server buffer all
+// responses.
 func TestAbuseHTTP2Window(t *testing.T) {
 	t.Parallel()
-	s := attacked(t, true, 0)
+	s := startTarget(t, true, 0)
 	before := s.memory(t)
 	const conns, requests = 8, 250
-	var refused, reset [conns]int
+	var rejected, reset [conns]int
 	var running sync.WaitGroup
 	for i := range conns {
 		conn := s.connect(t, 0, "h2")
@@ -221,11 +222,11 @@ func TestAbuseHTTP2Window(t *testing.T) {
 			fields.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
 		}
 		running.Go(func() {
-			for n := 0; refused[i]+reset[i] < requests; {
+			for n := 0; rejected[i]+reset[i] < requests; {
 				conn.SetReadDeadline(time.Now().Add(40 * time.Second))
 				frame, err := framer.ReadFrame()
 				if err != nil {
-					t.Errorf("connection %d: %d refused, %d reset, %v", i, refused[i], reset[i], err)
+					t.Errorf("connection %d: %d responses rejected, %d reset, %v", i, rejected[i], reset[i], err)
 					return
 				}
 				switch f := frame.(type) {
@@ -234,7 +235,7 @@ func TestAbuseHTTP2Window(t *testing.T) {
 						continue
 					}
 					if most, ok := f.Value(http2.SettingMaxConcurrentStreams); !ok || most < 128 || most > 250 {
-						t.Errorf("MAX_CONCURRENT_STREAMS is %d", most)
+						t.Errorf("MAX_CONCURRENT_STREAMS is %d, want 128 to 250", most)
 					}
 					framer.WriteSettingsAck()
 					for ; n < requests; n++ { // the block uses only the static table, so it can be sent again
@@ -242,7 +243,7 @@ func TestAbuseHTTP2Window(t *testing.T) {
 					}
 				case *http2.RSTStreamFrame:
 					if f.ErrCode == http2.ErrCodeRefusedStream || f.ErrCode == http2.ErrCodeProtocol {
-						refused[i]++
+						rejected[i]++
 					} else {
 						reset[i]++
 					}
@@ -264,50 +265,50 @@ func TestAbuseHTTP2Window(t *testing.T) {
 		}
 	}
 	for i := range conns {
-		if reset[i] < 100 || refused[i] == 0 {
-			t.Errorf("connection %d: %d responses reset, %d refused", i, reset[i], refused[i])
+		if reset[i] < 100 || rejected[i] == 0 {
+			t.Errorf("connection %d: %d responses reset, %d rejected", i, reset[i], rejected[i])
 		}
 	}
-	// 2,000 requests, of which 1,024 are in progress, at 15 KB each. Without the limit it was 45 KB
-	// each.
+	// Of the 2,000 requests, 1,024 are in progress and use 15 KB each. Without the limit, they used
+	// 45 KB each.
 	if grown := most - before; grown > raceFactor*40<<20 {
-		t.Errorf("%d MB for %d connections", grown>>20, conns)
+		t.Errorf("memory grew by %d MB for %d connections, want at most %d MB", grown>>20, conns, raceFactor*40)
 	}
 }
 
-// The server ends a request whose header or body never arrives, in every handler.
+// Every handler closes the connection of a request whose header or body never arrives.
 func TestAbuseUnfinishedRequests(t *testing.T) {
 	t.Parallel()
 	requests := map[string]string{
-		"OPTIONS *":       "OPTIONS * HTTP/1.1\r\nHost: presence\r\nContent-Length: 100\r\n\r\n",
-		"a preflight":     "OPTIONS /events HTTP/1.1\r\nHost: presence\r\nOrigin: https://x.example\r\nAccess-Control-Request-Method: GET\r\nContent-Length: 100\r\n\r\n",
-		"a message":       "POST /messages HTTP/1.1\r\nHost: presence\r\n%s\r\nContent-Type: text/plain\r\nContent-Length: 100\r\n\r\n",
-		"a refused one":   "POST /messages HTTP/1.1\r\nHost: presence\r\nContent-Length: 100\r\n\r\n",
-		"a file's":        "GET /presence.js HTTP/1.1\r\nHost: presence\r\nContent-Length: 100\r\n\r\n",
-		"a stream's":      "GET /events HTTP/1.1\r\nHost: presence\r\n%s\r\nContent-Length: 100\r\n\r\n",
-		"half a header":   "GET /presence.js HTTP/1.1\r\nHost: pre",
-		"nothing at all":  "",
-		"a chunked one":   "POST /session HTTP/1.1\r\nHost: presence\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n",
-		"a second header": "GET /healthz HTTP/1.1\r\nHost: presence\r\n\r\nGET /presence.js HTTP",
+		"OPTIONS *":        "OPTIONS * HTTP/1.1\r\nHost: presence\r\nContent-Length: 100\r\n\r\n",
+		"preflight":        "OPTIONS /events HTTP/1.1\r\nHost: presence\r\nOrigin: https://x.example\r\nAccess-Control-Request-Method: GET\r\nContent-Length: 100\r\n\r\n",
+		"message":          "POST /messages HTTP/1.1\r\nHost: presence\r\n%s\r\nContent-Type: text/plain\r\nContent-Length: 100\r\n\r\n",
+		"rejected message": "POST /messages HTTP/1.1\r\nHost: presence\r\nContent-Length: 100\r\n\r\n",
+		"static file":      "GET /presence.js HTTP/1.1\r\nHost: presence\r\nContent-Length: 100\r\n\r\n",
+		"stream":           "GET /events HTTP/1.1\r\nHost: presence\r\n%s\r\nContent-Length: 100\r\n\r\n",
+		"partial header":   "GET /presence.js HTTP/1.1\r\nHost: pre",
+		"empty":            "",
+		"chunked body":     "POST /session HTTP/1.1\r\nHost: presence\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n",
+		"second request":   "GET /healthz HTTP/1.1\r\nHost: presence\r\n\r\nGET /presence.js HTTP",
 	}
 	for _, withTLS := range []bool{false, true} {
-		s := attacked(t, withTLS, 0, "--cors-origin=https://x.example")
+		s := startTarget(t, withTLS, 0, "--cors-origin=https://x.example")
 		for name, request := range requests {
 			t.Run(fmt.Sprintf("%s, TLS %v", name, withTLS), func(t *testing.T) {
 				t.Parallel()
 				conn := s.connect(t, 0)
 				s.send(t, conn, request)
-				conn.SetReadDeadline(time.Now().Add(20 * time.Second)) // 10 s, and 10 s for a busy machine
+				conn.SetReadDeadline(time.Now().Add(20 * time.Second)) // the limit is 10 s; 10 s more for a busy machine
 				if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
-					t.Error("the connection is open after 20 s")
+					t.Error("connection still open after 20 s")
 				}
 			})
 		}
 	}
 }
 
-// The number of connections without a stream is limited. They take no file descriptor from the
-// streams or the health check.
+// The server limits idle connections, so that they leave enough file descriptors for streams and
+// health checks.
 func TestAbuseConnections(t *testing.T) {
 	t.Parallel()
 	for name, request := range map[string]string{
@@ -318,7 +319,7 @@ func TestAbuseConnections(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := attacked(t, false, 500)
+			s := startTarget(t, false, 500)
 			_, at, _ := net.SplitHostPort(s.addr)
 			var attack []net.Conn
 			for range 600 {
@@ -342,17 +343,18 @@ func TestAbuseConnections(t *testing.T) {
 	}
 }
 
-// A client that pipelines requests and does not read uses little kernel memory, for a short time.
+// A client that pipelines requests without reading the responses uses little kernel memory, and
+// only for a short time.
 func TestAbusePipelining(t *testing.T) {
 	t.Parallel()
 	for _, withTLS := range []bool{false, true} {
 		t.Run(fmt.Sprintf("TLS %v", withTLS), func(t *testing.T) {
 			t.Parallel()
-			s := attacked(t, withTLS, 0)
+			s := startTarget(t, withTLS, 0)
 			conn := s.connect(t, 4096)
 			s.send(t, conn, strings.Repeat("GET /presence.js HTTP/1.1\r\nHost: presence\r\n\r\n", 100))
 			peer, most := port(conn), 0
-			eventually(t, 40*time.Second, "the connection has ended", func() bool { // after 15 s without progress
+			eventually(t, 40*time.Second, "the connection is closed", func() bool { // after 15 s without progress
 				queued, there := s.sockets(t)[peer]
 				most = max(most, queued)
 				return !there
@@ -364,14 +366,15 @@ func TestAbusePipelining(t *testing.T) {
 	}
 }
 
-// The socket of a stream is freed soon after the end of the stream, even if its peer does not read.
+// The server frees the socket of a stream soon after the stream ends, even if the peer does not
+// read.
 func TestAbuseSocketsAfterTheEnd(t *testing.T) {
 	t.Parallel()
 	for _, withTLS := range []bool{false, true} {
 		for _, end := range []string{"slow", "removed", "expired"} {
 			t.Run(fmt.Sprintf("%s, TLS %v", end, withTLS), func(t *testing.T) {
 				t.Parallel()
-				s := attacked(t, withTLS, 0, "--max-message=16KiB", "--max-unsent=64KiB", "--message-rate=0")
+				s := startTarget(t, withTLS, 0, "--max-message=16KiB", "--max-unsent=64KiB", "--message-rate=0")
 				life := "1h"
 				if end == "expired" {
 					life = "6s"
@@ -404,7 +407,7 @@ func TestAbuseSocketsAfterTheEnd(t *testing.T) {
 						}
 					}
 				}()
-				// 17 messages fill the socket buffers of the kernel.
+				// 17 messages fill the kernel's socket buffers.
 				messages := 17
 				if end == "slow" {
 					messages = 200
@@ -421,19 +424,19 @@ func TestAbuseSocketsAfterTheEnd(t *testing.T) {
 				select {
 				case <-left:
 				case <-time.After(40 * time.Second):
-					t.Fatal("the streams are open after 40 s")
+					t.Fatal("streams still open after 40 s")
 				}
-				eventually(t, 10*time.Second, "all sockets are free", func() bool { return open() == 0 })
+				eventually(t, 10*time.Second, "all sockets are closed", func() bool { return open() == 0 })
 			})
 		}
 	}
 }
 
-// A client that reads slowly is not disconnected.
+// The server does not disconnect a client that reads slowly.
 func TestAbuseSparesTheSlow(t *testing.T) {
 	t.Parallel()
 	for _, withTLS := range []bool{false, true} {
-		s := attacked(t, withTLS, 0)
+		s := startTarget(t, withTLS, 0)
 		for name, request := range map[string]string{
 			"kept":   "GET /presence.js HTTP/1.1\r\nHost: presence\r\n\r\n",
 			"closed": "GET /presence.js HTTP/1.0\r\nHost: presence\r\n\r\n",
@@ -442,8 +445,8 @@ func TestAbuseSparesTheSlow(t *testing.T) {
 				t.Parallel()
 				conn := s.connect(t, 4096)
 				s.send(t, conn, request)
-				// It reads two pieces of some KB every 4 s, for longer than all deadlines of a
-				// stalled peer. Then it reads the rest.
+				// For longer than all deadlines of a stalled peer, the client reads two pieces of a
+				// few KB every 4 s. Then it reads the rest.
 				slow := &pausing{r: conn, until: time.Now().Add(25 * time.Second)}
 				answer, err := http.ReadResponse(bufio.NewReaderSize(slow, 1<<10), nil)
 				if err != nil {
@@ -458,7 +461,8 @@ func TestAbuseSparesTheSlow(t *testing.T) {
 	}
 }
 
-// pausing reads 1 KB per half second until the time in until, and then as fast as it can.
+// pausing is a reader that returns at most 1 KB per half second until the time in until. Then it
+// reads at full speed.
 type pausing struct {
 	r     io.Reader
 	until time.Time
@@ -472,12 +476,12 @@ func (p *pausing) Read(b []byte) (int, error) {
 	return p.r.Read(b)
 }
 
-// The health check finds servers whose settings come from flags, with TLS too. It fails if the
-// server on $PORT does not answer. Any other server that does not answer may belong to another
-// container.
+// The health check finds servers that are configured by flags, also with TLS. It fails if the
+// server on $PORT does not respond. It ignores any other server that does not respond, because that
+// server may belong to another container.
 func TestHealthFindsTheServer(t *testing.T) {
-	s := attacked(t, true, 0)
-	other := attacked(t, false, 0)
+	s := startTarget(t, true, 0)
+	other := startTarget(t, false, 0)
 	must(t, nil, "health")
 	for _, server := range []*target{s, other} {
 		_, at, _ := net.SplitHostPort(server.addr)

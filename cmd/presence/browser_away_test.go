@@ -14,14 +14,14 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// The server is away: stopped, killed or frozen. The page shows this, reconnects without user
-// action, and shows the right count and no message twice. In make test-long the server is away as
-// long as a deploy or a snapshot of its machine may take; otherwise for less, with a shorter
-// heartbeat.
+// While the server is stopped, killed or frozen, the page shows that it is connecting. Afterwards,
+// it reconnects without user action, and shows the right count and no message twice. In make
+// test-long, the outage is as long as a deployment or a snapshot of the machine may take.
+// Otherwise, the outage and the heartbeat are shorter.
 func TestServerIsAway(t *testing.T) {
 	t.Parallel()
 	heartbeat := sized(2*time.Second, 2*time.Second, 15*time.Second)
-	silence := heartbeat * 5 / 2 // the page notices nothing before
+	silence := heartbeat * 5 / 2 // the page detects a frozen server no earlier
 	restart := min(silence, 10*time.Second)
 	post := func(t *testing.T, addr, text string) {
 		t.Helper()
@@ -41,7 +41,7 @@ func TestServerIsAway(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for what, away := range map[string]struct {
+	for how, outage := range map[string]struct {
 		time  time.Duration
 		leave func(t *testing.T, server *os.Process)
 		back  func(t *testing.T, server *os.Process, addr string)
@@ -57,12 +57,12 @@ func TestServerIsAway(t *testing.T) {
 			func(t *testing.T, _ *os.Process, addr string) { serveProcess(t, "--listen="+addr) },
 		},
 		"frozen": {
-			silence + 5*time.Second, // 5 s for a busy machine
+			silence + 5*time.Second, // 5 s more for a busy machine
 			func(t *testing.T, server *os.Process) { signal(t, server, syscall.SIGSTOP) },
 			func(t *testing.T, server *os.Process, _ string) { signal(t, server, syscall.SIGCONT) },
 		},
 	} {
-		t.Run(what, func(t *testing.T) {
+		t.Run(how, func(t *testing.T) {
 			t.Parallel()
 			heavy(t)
 			server, _, addr := serveProcess(t, "--heartbeat="+heartbeat.String())
@@ -82,14 +82,14 @@ func TestServerIsAway(t *testing.T) {
 				see(t, page, messages("one"))
 			}
 
-			back := time.Now().Add(away.time)
-			away.leave(t, server.Process)
+			back := time.Now().Add(outage.time)
+			outage.leave(t, server.Process)
 			idle(t, func() {
 				for _, page := range both {
 					seeUntil(t, page, `document.body.dataset.state === "connecting"`, back)
 				}
 				until(t, back)
-				away.back(t, server.Process, addr)
+				outage.back(t, server.Process, addr)
 			})
 			for _, page := range both {
 				see(t, page, `document.body.dataset.state === "open"`)
@@ -98,8 +98,8 @@ func TestServerIsAway(t *testing.T) {
 			post(t, addr, "two")
 			for _, page := range both {
 				see(t, page, messages("one", "two"))
-				// A restarted server has no history, so the page shows a gap.
-				see(t, page, fmt.Sprintf(`(document.querySelector('#messages .gap') !== null) === %t`, what != "frozen"))
+				// A restarted server has no history, so the page must show a gap.
+				see(t, page, fmt.Sprintf(`(document.querySelector('#messages .gap') !== null) === %t`, how != "frozen"))
 			}
 		})
 	}

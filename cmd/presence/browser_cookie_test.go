@@ -11,8 +11,9 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// A page of another site signs in with a cookie, in a Chromium that blocks third-party cookies.
-// Chromium accepts the cookie because it is partitioned by the site of the page.
+// A page of another site can sign in with the session cookie, even in a Chromium that blocks
+// third-party cookies. Chromium accepts the cookie because it is partitioned by the site of the
+// page.
 func TestThirdPartyCookie(t *testing.T) {
 	t.Parallel()
 	heavy(t)

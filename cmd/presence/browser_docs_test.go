@@ -19,8 +19,8 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// application starts a site like that in docs/browser.md. It serves the pages of a directory,
-// returns a token for Ann at /token, and mounts the server below /presence/.
+// application starts a site like the one in docs/browser.md. The site serves the pages in a
+// directory, returns a token for Ann at /token, and mounts the server at /presence/.
 func application(t *testing.T, pages string, ttl string) (site, presence string) {
 	t.Helper()
 	e := env{"PRESENCE_JWT_SECRET": secret}
@@ -56,7 +56,7 @@ func application(t *testing.T, pages string, ttl string) (site, presence string)
 	return app.URL, presence
 }
 
-// The examples of docs/browser.md work.
+// The examples in docs/browser.md work in a browser.
 func TestBrowserDocument(t *testing.T) {
 	t.Parallel()
 	pages := t.TempDir()
@@ -71,12 +71,12 @@ func TestBrowserDocument(t *testing.T) {
 		return
 	}
 
-	// bob joins the room and receives its messages.
+	// bob joins the room as Bob and prints its events.
 	bob := func(t *testing.T, presence string) *background {
 		t.Helper()
 		return start(t, env{}, "watch", "--url="+presence, "--token="+must(t, env{"PRESENCE_JWT_SECRET": secret}, "token", "--sub=bob", "--name=Bob"))
 	}
-	// counts checks that the count of the page rises when bob joins.
+	// counts returns a test that the count on the page rises when Bob joins.
 	counts := func(element string) func(*testing.T, context.Context, string) {
 		shows := func(n int) string {
 			return fmt.Sprintf(`document.querySelector(%q)?.textContent === "%d"`, element, n)
@@ -87,7 +87,7 @@ func TestBrowserDocument(t *testing.T) {
 			see(t, page, shows(2))
 		}
 	}
-	// component tests the examples of React and Vue.
+	// component tests the React and Vue examples.
 	component := func(t *testing.T, page context.Context, presence string) {
 		counts("b")(t, page, presence)
 		see(t, page, `document.querySelector("section").dataset.state === "open"`)
@@ -103,10 +103,10 @@ func TestBrowserDocument(t *testing.T) {
 		see(t, page, `window.room?.state.connection === "open" && room.count === 1`)
 	}
 
-	ttl := sized(3*time.Second, 6*time.Second, 6*time.Second) // of a token that the page must renew before it expires
+	ttl := sized(3*time.Second, 6*time.Second, 6*time.Second) // lifetime of a token that the page must renew before it expires
 	examples := map[string]struct {
 		ttl    string
-		cookie bool // the page's user has signed in before
+		cookie bool // the user signs in before the page opens
 		test   func(t *testing.T, page context.Context, presence string)
 	}{
 		"event-source.html": {"1h", false, counts("#count")},
@@ -162,7 +162,7 @@ func TestBrowserDocument(t *testing.T) {
 			t.Parallel()
 			heavy(t)
 			site, presence := application(t, pages, example.ttl)
-			page := browser(t, "/favicon.ico", "console.log", "console.info") // from the examples and React's development build
+			page := browser(t, "/favicon.ico", "console.log", "console.info") // printed by the examples and by React's development build
 			if example.cookie {
 				if err := chromedp.Do(page, chromedp.Navigate(site+"/presence/icon.svg")); err != nil {
 					t.Fatal(err)
@@ -180,18 +180,18 @@ func TestBrowserDocument(t *testing.T) {
 		})
 	}
 	for name := range examples {
-		t.Errorf("%s is not in the document", name)
+		t.Errorf("example %s missing in docs/browser.md", name)
 	}
 }
 
-// Each code block of the documents has a test. It is one of these:
+// Each code block in docs/browser.md and docs/proxies.md is tested. It must be one of these:
 //
-//   - a block that names its file,
+//   - an example that names its file,
 //   - the configuration of a proxy,
 //   - a command line, which must be valid,
-//   - a setting of the kernel, which must exist.
+//   - a kernel setting, which must exist.
 //
-// Blocks of YAML are for proxies that no test runs.
+// YAML blocks are not tested, because they configure proxies that no test runs.
 func TestBrowserDocumentIsTested(t *testing.T) {
 	var document []byte
 	for _, name := range []string{"browser", "proxies"} {

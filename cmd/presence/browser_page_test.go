@@ -26,7 +26,7 @@ import (
 	"example.com/presence/pkg/presence/client"
 )
 
-// site is a server whose page a test opens. Its methods act as users in the rooms.
+// site is a server whose page a test opens. Its methods send requests on behalf of users.
 type site struct {
 	url    string
 	client *http.Client
@@ -41,7 +41,7 @@ func newSite(t *testing.T, args ...string) *site {
 	return s
 }
 
-// userClaims returns the claims of a user with the right to join and send to every room.
+// userClaims returns the token claims of a user that may join and send to every room.
 func userClaims(id, name string) auth.Claims {
 	return auth.Claims{Sub: id, Name: name, Join: []string{"*"}, Send: []string{"*"}}
 }
@@ -67,7 +67,7 @@ func (s *site) request(t *testing.T, ctx context.Context, user auth.Claims, meth
 	return answer
 }
 
-// do sends a request that must succeed.
+// do sends a request and fails the test unless the server accepts it.
 func (s *site) do(t *testing.T, ctx context.Context, user auth.Claims, method, path, body string) *http.Response {
 	t.Helper()
 	answer := s.request(t, ctx, user, method, path, body)
@@ -77,19 +77,20 @@ func (s *site) do(t *testing.T, ctx context.Context, user auth.Claims, method, p
 	return answer
 }
 
-// ask sends a request that must succeed, and ignores the body of the response.
+// ask is like do, but discards the response body.
 func (s *site) ask(t *testing.T, user auth.Claims, method, path, body string) {
 	t.Helper()
 	s.do(t, t.Context(), user, method, path, body).Body.Close()
 }
 
-// join makes a user join a room. The user leaves when leave is called or the test ends.
+// join makes a user join a room. The user leaves when the test calls leave, or at the end of the
+// test.
 func (s *site) join(t *testing.T, room string, user auth.Claims) (leave func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	stream := s.do(t, ctx, user, "GET", "/events?room="+room, "")
 	done := make(chan struct{})
-	go func() { // ends when leave is called, or the server ends the stream
+	go func() { // until the test calls leave or the server closes the stream
 		defer close(done)
 		_, _ = io.Copy(io.Discard, stream.Body)
 		stream.Body.Close()
@@ -99,7 +100,7 @@ func (s *site) join(t *testing.T, room string, user auth.Claims) (leave func()) 
 	return leave
 }
 
-// send sends a message with any JSON as its data.
+// send sends a message whose data is any JSON value.
 func (s *site) send(t *testing.T, room string, user auth.Claims, event string, data any) {
 	t.Helper()
 	body, err := json.Marshal(map[string]any{"event": event, "data": data})
@@ -115,7 +116,7 @@ func (s *site) state(t *testing.T, room string, user auth.Claims, info string) {
 	s.ask(t, user, "PUT", "/state?room="+room, info)
 }
 
-// visit opens the page with the cookie of a user.
+// visit opens the page with the session cookie of a user.
 func (s *site) visit(t *testing.T, tab context.Context, user auth.Claims, path string) {
 	t.Helper()
 	token, err := auth.Mint([]byte(secret), user)
@@ -137,7 +138,7 @@ func do(t *testing.T, tab context.Context, steps ...chromedp.Action[chromedp.Voi
 	}
 }
 
-// names returns n names of users, sorted.
+// names returns n user names, sorted.
 func names(n int) []string {
 	first := strings.Fields("Ada Ben Carla Dinesh Elif Femi Grace Hiro Ines Jonas Kofi Lena Mateo Nadia Owen Priya Quentin Rosa Samir Tove Uma Viktor Wanjiru Xin Yusuf")
 	last := strings.Fields("Abara Berg Chen Duarte Evans Fischer Gupta Haddad Ito Jansen Kowalski Lopez Moreau Nakamura Okafor Park Quist Rossi Silva Tanaka")
@@ -149,8 +150,8 @@ func names(n int) []string {
 	return all
 }
 
-// skipping is a script that adds skip to the page, which sets the page's clock forward. So five
-// minutes of the plot take no time.
+// skipping is a script that defines the function skip in the page. The function sets the clock of
+// the page forward, so that tests of the five-minute plot need not wait.
 const skipping = `{
 	const now = Date.now;
 	let ahead = 0;
@@ -166,19 +167,20 @@ func scheme(t *testing.T, tab context.Context, dark bool) {
 	}
 	media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
 		{Name: "prefers-color-scheme", Value: value},
-		{Name: "prefers-reduced-motion", Value: "reduce"}, // no screenshot in the middle of an animation
+		{Name: "prefers-reduced-motion", Value: "reduce"}, // so that no screenshot shows an animation in progress
 	}}
 	if _, err := chromedp.Call(tab, emulation.SetEmulatedMedia, media); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// layout is a script that returns the errors in the page's layout: scrolling, and text over text.
+// layout is a script that returns the layout errors of the page: scrolling, and text that overlaps
+// other text.
 const layout = `(() => {
 	const wrong = [];
 	const root = document.documentElement;
-	if (innerWidth >= 832 && innerHeight >= 600 && root.scrollHeight > root.clientHeight) wrong.push("it scrolls: " + root.scrollHeight + " > " + root.clientHeight);
-	if (root.scrollWidth > root.clientWidth) wrong.push("it scrolls sideways: " + root.scrollWidth + " > " + root.clientWidth);
+	if (innerWidth >= 832 && innerHeight >= 600 && root.scrollHeight > root.clientHeight) wrong.push("page scrolls: " + root.scrollHeight + " > " + root.clientHeight);
+	if (root.scrollWidth > root.clientWidth) wrong.push("page scrolls sideways: " + root.scrollWidth + " > " + root.clientWidth);
 	const shown = [];
 	const walker = document.createTreeWalker(document.querySelector("dialog[open]") ?? document.body, NodeFilter.SHOW_TEXT);
 	for (let node; (node = walker.nextNode()); ) {
@@ -194,7 +196,7 @@ const layout = `(() => {
 				left = Math.max(left, box.left); right = Math.min(right, box.right);
 				top = Math.max(top, box.top); bottom = Math.min(bottom, box.bottom);
 			}
-			const air = (bottom - top) / 5; // a line box is higher than its letters
+			const air = (bottom - top) / 5; // a line box is taller than its letters
 			top += air; bottom -= air;
 			if (right - left > 1 && bottom - top > 1) shown.push({ left, right, top, bottom, parent, text: node.data.trim().slice(0, 30) });
 		}
@@ -203,14 +205,14 @@ const layout = `(() => {
 		if (a.parent === b.parent) continue;
 		const width = Math.min(a.right, b.right) - Math.max(a.left, b.left);
 		const height = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
-		if (width > 1 && height > 1) wrong.push("“" + a.text + "” lies on “" + b.text + "”");
+		if (width > 1 && height > 1) wrong.push("“" + a.text + "” overlaps “" + b.text + "”");
 	}
 	return wrong;
 })()`
 
-// The page fits its window, from a phone to a desktop. It is tested before the sign-in (0), with
-// three members, and with the maximum of members that a room lists. PRESENCE_SCREENSHOTS=1 renews
-// the screenshots in docs/images.
+// The page fits its window on a phone, a tablet and a desktop, before the sign-in (0 people), with
+// three members, and with 500, the most that a room lists. PRESENCE_SCREENSHOTS=1 updates the
+// screenshots in docs/images.
 func TestScreenshots(t *testing.T) {
 	t.Parallel()
 	heavy(t)
@@ -230,9 +232,9 @@ func TestScreenshots(t *testing.T) {
 			do(t, tab, chromedp.Navigate(s.url+"/?room=studio"))
 			see(t, tab, visible("#name"))
 		case 3:
-			s.three(t, tab)
+			s.smallRoom(t, tab)
 		case 500:
-			s.hall(t, tab)
+			s.largeRoom(t, tab)
 			see(t, tab, `document.querySelectorAll('#members li').length === 500`)
 		}
 		for _, size := range sizes {
@@ -281,40 +283,40 @@ func visible(selector string) string {
 	return fmt.Sprintf(`document.querySelector(%q)?.checkVisibility() === true`, selector)
 }
 
-// settle waits until the page has drawn all events that it has received.
+// settle waits until the page has rendered all events that it has received.
 func settle(t *testing.T, tab context.Context) {
 	t.Helper()
 	script[any](t, tab, `new Promise((done) => requestAnimationFrame(() => setTimeout(() => requestAnimationFrame(() => setTimeout(done)))))`)
 }
 
-// three opens the page in a room with three users, four tabs and some messages.
-func (s *site) three(t *testing.T, tab context.Context) {
+// smallRoom opens the page in a room with three users, four tabs and some messages.
+func (s *site) smallRoom(t *testing.T, tab context.Context) {
 	t.Helper()
 	me, ada, ben := userClaims("me", "Mira Lindqvist"), userClaims("ada", "Ada Okafor"), userClaims("ben", "Ben Duarte")
 	s.join(t, "studio", ada)
 	s.visit(t, tab, me, "/?room=studio")
-	pass := func(seconds, now int) {
+	advance := func(seconds, now int) {
 		t.Helper()
 		see(t, tab, count(now))
 		script[any](t, tab, fmt.Sprintf(`skip(%d)`, seconds))
 	}
-	pass(40, 2)
+	advance(40, 2)
 	leaveBen := s.join(t, "studio", ben)
-	pass(50, 3)
+	advance(50, 3)
 	second := s.join(t, "studio", ada)
-	pass(35, 4)
+	advance(35, 4)
 	third := s.join(t, "studio", userClaims("chen", "Chen Wei"))
-	pass(45, 5)
+	advance(45, 5)
 	third()
-	pass(20, 4)
+	advance(20, 4)
 	leaveBen()
-	pass(15, 3)
+	advance(15, 3)
 	second()
-	pass(30, 2)
+	advance(30, 2)
 	s.join(t, "studio", ben)
-	pass(12, 3)
+	advance(12, 3)
 	s.join(t, "studio", ada)
-	pass(25, 4)
+	advance(25, 4)
 	s.state(t, "studio", ben, `{"status":"away"}`)
 	s.send(t, "studio", ada, "message", "Is the new cover ready?")
 	s.send(t, "studio", me, "message", "Nearly. I am on the last spread.")
@@ -327,18 +329,18 @@ func (s *site) three(t *testing.T, tab context.Context) {
 	see(t, tab, `document.querySelector('#members [data-id=ben] .status').textContent === 'away'`)
 }
 
-// hall opens the page in a room that grows to five hundred users.
-func (s *site) hall(t *testing.T, tab context.Context) {
+// largeRoom opens the page in a room that grows to five hundred users.
+func (s *site) largeRoom(t *testing.T, tab context.Context) {
 	t.Helper()
 	names := names(499)
 	var leaves []func()
-	come := func(n int) {
+	joinMore := func(n int) {
 		for range n {
 			i := len(leaves)
 			leaves = append(leaves, s.join(t, "hall", userClaims(fmt.Sprintf("user-%03d", i), names[i])))
 		}
 	}
-	come(412)
+	joinMore(412)
 	s.visit(t, tab, userClaims("me", "Mira Lindqvist"), "/?room=hall")
 	for _, change := range []int{0, 4, 7, 3, -2, 9, 11, -5, 8, 14, 6, -3, 10, 12, 2, 5, -1, 7} {
 		if change < 0 {
@@ -347,7 +349,7 @@ func (s *site) hall(t *testing.T, tab context.Context) {
 			}
 			leaves = leaves[:len(leaves)+change]
 		}
-		come(max(change, 0))
+		joinMore(max(change, 0))
 		see(t, tab, count(len(leaves)+1))
 		script[any](t, tab, `skip(16)`)
 	}
@@ -364,8 +366,8 @@ func (s *site) hall(t *testing.T, tab context.Context) {
 	see(t, tab, `document.querySelectorAll('#members [data-status=away]').length === 40`)
 }
 
-// The text of a user never becomes an element, in any part of the page. The Content-Security-Policy
-// would block a script of a user as well.
+// The page never renders user text as HTML. As a second defense, the Content-Security-Policy blocks
+// scripts in user text.
 func TestMarkup(t *testing.T) {
 	t.Parallel()
 	heavy(t)
@@ -396,27 +398,27 @@ func TestMarkup(t *testing.T) {
 	shows("#messages .name", bold, code)
 	shows("#messages .text", code, image, `["<script>document.body.dataset.ran = 1</script>"]`)
 	shows("#me", image)
-	made := func() {
+	noElements := func() {
 		t.Helper()
 		if n := script[int](t, tab, `document.querySelectorAll('body script, img, b').length + ('ran' in document.body.dataset)`); n != 0 {
-			t.Errorf("%d elements come from the text of users", n)
+			t.Errorf("user text created %d elements, want none", n)
 		}
 	}
-	made()
+	noElements()
 
-	// A link may contain any name of a room. Other pages of the origin may write to the storage
-	// with the names of visited rooms.
+	// A link may contain any text as the room name. Other pages of the same origin may write any
+	// text to the storage that contains the names of visited rooms.
 	script[any](t, tab, `localStorage.setItem(Object.keys(localStorage)[0], JSON.stringify(["<b>bold</b>", "before", 7]))`)
 	do(t, tab, chromedp.Navigate(s.url+"/?"+url.Values{"room": {image}}.Encode()))
 	see(t, tab, visible("#nowhere"))
 	shows("#asked", image)
-	made()
+	noElements()
 	do(t, tab, chromedp.Click("#to-lobby"))
 	see(t, tab, `document.body.dataset.state === 'open' && document.querySelector('#room').textContent === 'lobby'`)
 	if got := script[[]string](t, tab, `[...document.querySelectorAll('#visited option')].map((option) => option.value)`); !slices.Equal(got, []string{"before"}) {
 		t.Errorf("suggested rooms: got %q, want \"before\"", got)
 	}
-	made()
+	noElements()
 
 	answer, err := s.client.Get(s.url + "/")
 	if err != nil {
@@ -428,8 +430,8 @@ func TestMarkup(t *testing.T) {
 	}
 }
 
-// axe-core reports no violation in any state of the page, light or dark, and the page fits a phone
-// and a desktop. With -short each state is tested on only one of the two, alternately.
+// axe-core reports no violation in any state of the page, and the layout has no errors: on a phone
+// in light mode and on a desktop in dark mode. With -short, the states alternate between the two.
 func TestAccessible(t *testing.T) {
 	t.Parallel()
 	heavy(t)
@@ -471,7 +473,7 @@ func TestAccessible(t *testing.T) {
 	if _, err := chromedp.Call(tab, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: skipping}); err != nil {
 		t.Fatal(err)
 	}
-	s.three(t, tab)
+	s.smallRoom(t, tab)
 	accessible("a room of three users")
 	do(t, tab, chromedp.Click("#change"))
 	see(t, tab, visible("#room-name"))
@@ -498,11 +500,11 @@ func TestAccessible(t *testing.T) {
 	accessible("removed")
 	do(t, tab, chromedp.Click("#reconnect"))
 	see(t, tab, `document.querySelector('#state').textContent === 'Not let in' && document.querySelector('#error').textContent.includes('removed')`)
-	accessible("refused")
+	accessible("rejected")
 }
 
-// A room up to the member limit: when users join and leave, the rows of the remaining members stay
-// the same elements. Above the limit the page lists no member.
+// When users join and leave, the page keeps the row elements of the remaining members. Above the
+// member limit, it lists no members.
 func TestFiveHundred(t *testing.T) {
 	t.Parallel()
 	heavy(t)
@@ -543,8 +545,8 @@ func TestFiveHundred(t *testing.T) {
 	see(t, tab, count(501))
 }
 
-// follow joins a room as a user. next returns the next update of a member, or the next message, as
-// text.
+// follow joins a room as a user. next waits for the next update of a member, or the next message,
+// and returns it as text.
 func (s *site) follow(t *testing.T, room string, user auth.Claims) (next func() string) {
 	t.Helper()
 	token, err := auth.Mint([]byte(secret), user)
@@ -589,7 +591,8 @@ func (s *site) follow(t *testing.T, room string, user auth.Claims) (next func() 
 	}
 }
 
-// A user without a visible tab is away after two seconds. The rest of the user's info stays.
+// The page marks a user without a visible tab as away after two seconds, and keeps the rest of the
+// info of the user.
 func TestAway(t *testing.T) {
 	t.Parallel()
 	heavy(t)
@@ -601,7 +604,7 @@ func TestAway(t *testing.T) {
 	s.visit(t, first, me, "/?room=studio")
 	see(t, first, `!document.hidden && document.querySelector('#members .me') !== null`)
 
-	ctx, _ := chromedp.NewContext(first, chromedp.WithNewWindow(false)) // a tab that covers the first, not a second window
+	ctx, _ := chromedp.NewContext(first, chromedp.WithNewWindow(false)) // a tab that hides the first one, not a second window
 	second := watched(t, ctx)
 	see(t, first, `document.hidden`)
 	if got := next(); got != `me {"desk":4,"status":"away"}` {
@@ -611,18 +614,18 @@ func TestAway(t *testing.T) {
 	if got := next(); got != `me {"desk":4}` {
 		t.Fatalf("with another tab in the room: got %s", got)
 	}
-	see(t, first, `document.querySelector('#members .me').dataset.status === ''`) // it has received the update too
+	see(t, first, `document.querySelector('#members .me').dataset.status === ''`) // the first tab has received the update too
 	front(t, first)
 	see(t, second, `document.hidden`)
-	// While one of the tabs is visible, the page sends no update. The second tab sends a message
-	// later than it would send an update, and the message arrives next.
+	// While one tab is visible, the page sends no update. The second tab sends a message after the
+	// time at which it would send an update, and this message arrives first.
 	script[any](t, second, `setTimeout(() => fetch("messages?room=studio", { method: "POST", headers: { "Content-Type": "text/plain" }, body: "later" }), 2500); 0`)
 	if got := next(); got != `message "later"` {
 		t.Fatalf("with one tab visible: got %s", got)
 	}
 }
 
-// front moves a tab to the front.
+// front moves a tab to the foreground.
 func front(t *testing.T, tab context.Context) {
 	t.Helper()
 	if _, err := chromedp.Call(tab, page.BringToFront, cdp.Empty{}); err != nil {
@@ -630,7 +633,7 @@ func front(t *testing.T, tab context.Context) {
 	}
 }
 
-// The page switches rooms without reloading, also with the browser's back and forward buttons.
+// The page switches rooms without a reload, also with the back and forward buttons of the browser.
 func TestRoomSwitch(t *testing.T) {
 	t.Parallel()
 	heavy(t)
@@ -663,7 +666,7 @@ func TestRoomSwitch(t *testing.T) {
 	in("kitchen", 2)
 }
 
-// An admin sees the rooms in use and removes a user from one.
+// An admin sees the rooms in use, and can remove a user from a room.
 func TestKick(t *testing.T) {
 	t.Parallel()
 	heavy(t)
@@ -689,12 +692,12 @@ func TestKick(t *testing.T) {
 		answer.Body.Close()
 		until := regexp.MustCompile(`\d{4}-[^" ]+Z`).FindString(string(text))
 		if at, err := time.Parse(time.RFC3339, until); err != nil || time.Until(at) < 55*time.Minute {
-			t.Errorf("the ban ends at %q, want in an hour: %s", until, text)
+			t.Errorf("the ban ends at %q, want one hour from now: %s", until, text)
 		}
 	}
 
-	// A 404 of the server for this user closes the dialog only after the room has sent the leave
-	// too.
+	// If the server returns 404 for the user, the dialog closes only after the room has also sent
+	// the leave event.
 	s.join(t, "studio", userClaims("ben", "Ben"))
 	see(t, tab, `document.querySelector('#members [data-id=ben]') !== null`)
 	script[any](t, tab, `window.real = fetch; window.fetch = (url, options) => (options.method === "DELETE" ? Promise.resolve(Response.json({ detail: "nobody" }, { status: 404 })) : real(url, options)); 0`)
@@ -709,8 +712,8 @@ func TestKick(t *testing.T) {
 	see(t, tab, count(2))
 }
 
-// The page distinguishes users with similar names by their ids, in the list and in the removal
-// dialog. It can remove a user whose id is not possible in a path.
+// The page distinguishes users with similar names by their IDs, in the list and in the removal
+// dialog. It can remove a user whose ID is not valid as a path segment.
 func TestNamesakes(t *testing.T) {
 	t.Parallel()
 	heavy(t)
@@ -732,7 +735,7 @@ func TestNamesakes(t *testing.T) {
 	see(t, tab, `!document.querySelector('#removal').open && document.querySelector('[data-id=".."]') === null`)
 }
 
-// The list of rooms has pages.
+// The room list shows 100 rooms per page.
 func TestRooms(t *testing.T) {
 	t.Parallel()
 	heavy(t)
@@ -759,8 +762,8 @@ func TestRooms(t *testing.T) {
 	}
 }
 
-// The plot shows the counts of the last five minutes, including the time while the page was hidden.
-// Nothing moves for a user that prefers reduced motion.
+// The plot shows the counts of the last five minutes, including the time during which the page was
+// hidden. The page has no animations for a user that prefers reduced motion.
 func TestPlot(t *testing.T) {
 	t.Parallel()
 	heavy(t)
@@ -784,8 +787,7 @@ func TestPlot(t *testing.T) {
 	script[any](t, tab, `skip(60)`)
 	leave()
 	see(t, tab, count(2))
-	// The line goes up by two, stays level for a minute, goes down by one, and ends at the current
-	// time.
+	// The line rises by two, stays level for a minute, falls by one, and ends at the current time.
 	see(t, tab, `(() => {
 		const points = document.querySelector('#plot .line').getAttribute('d').slice(1).split('L').map((point) => point.split(' ').map(Number));
 		const [first, last] = [points[0], points.at(-1)];
@@ -797,13 +799,13 @@ func TestPlot(t *testing.T) {
 		t.Errorf("%d animations run, want none", n)
 	}
 	script[any](t, tab, `skip(270)`)
-	label("between 2 and 3") // the first minutes have left the plot
+	label("between 2 and 3") // the plot no longer shows the first minutes
 	script[any](t, tab, `skip(300)`)
 	label("2 throughout")
 }
 
-// The page keeps at most two hundred messages. A new message does not scroll a page that the user
-// has scrolled up.
+// The page keeps at most 200 messages. If the user has scrolled up, a new message does not change
+// the scroll position.
 func TestMessages(t *testing.T) {
 	t.Parallel()
 	heavy(t)
@@ -836,8 +838,8 @@ func TestMessages(t *testing.T) {
 	do(t, tab, chromedp.Click("#more"))
 	see(t, tab, `!document.querySelector('#more').checkVisibility() && (({ scrollHeight, scrollTop, clientHeight }) => scrollHeight - scrollTop - clientHeight < 2)(document.querySelector('#log'))`)
 
-	// The messages are: one that would be gigabytes of indented text, one that is nested too deeply
-	// for a script, and one of the server.
+	// Send a message that would be gigabytes as indented text, one that is nested too deeply for a
+	// script, and one from the server.
 	s.send(t, "studio", ada, "message", json.RawMessage(strings.Repeat("[", 1500)+strings.Repeat("0,", 28_500)+"0"+strings.Repeat("]", 1500)))
 	s.send(t, "studio", ada, "message", json.RawMessage(strings.Repeat("[", 9900)+strings.Repeat("]", 9900)))
 	root := userClaims("root", "From the server")
@@ -852,7 +854,8 @@ func TestMessages(t *testing.T) {
 	see(t, tab, `document.querySelector('#send-error').textContent.startsWith('Not sent: ') && document.querySelector('#message').value === 'may I?'`)
 }
 
-// A message that could not be sent is kept, even if its sender has signed out in the meantime.
+// The page keeps a message that could not be sent, even if its sender has signed out in the
+// meantime.
 func TestUnsent(t *testing.T) {
 	t.Parallel()
 	heavy(t)
@@ -869,7 +872,8 @@ func TestUnsent(t *testing.T) {
 	see(t, tab, `document.querySelector('#message').value === 'long thought over'`)
 }
 
-// The page asks for a token if a name is not enough, and asks again after the token has expired.
+// The page asks for a token if the server does not let users sign in with a name. It asks again
+// after the token has expired.
 func TestTokenForm(t *testing.T) {
 	t.Parallel()
 	heavy(t)
@@ -878,12 +882,12 @@ func TestTokenForm(t *testing.T) {
 	do(t, tab, chromedp.Navigate(s.url))
 	see(t, tab, visible("#token"))
 	short := userClaims("me", "Mira")
-	short.TTL = sized(3*time.Second, 10*time.Second, 10*time.Second) // the page must join and show the warning before
+	short.TTL = sized(3*time.Second, 10*time.Second, 10*time.Second) // long enough for the page to join and show the warning
 	token, err := auth.Mint([]byte(secret), short)
 	if err != nil {
 		t.Fatal(err)
 	}
-	script[any](t, tab, fmt.Sprintf(`document.querySelector('#token').value = %q`, token)) // typing it would take as long as it is valid
+	script[any](t, tab, fmt.Sprintf(`document.querySelector('#token').value = %q`, token)) // typing the token would take as long as its lifetime
 	do(t, tab, chromedp.SendKeys("#token", "\r"))
 	see(t, tab, `document.querySelector('#state').textContent.includes('about to expire')`)
 	idle(t, func() {
@@ -891,13 +895,13 @@ func TestTokenForm(t *testing.T) {
 	})
 }
 
-// If the server does not answer GET /session, the page joins and learns from the result whether the
-// user is signed in.
+// If GET /session returns 404, the page joins, and detects from the response whether the user is
+// signed in.
 func TestNoSession(t *testing.T) {
 	t.Parallel()
 	heavy(t)
 	s := newSite(t, "--dev")
-	tab := browser(t, "status of 401") // from which the page learns that no user is signed in
+	tab := browser(t, "status of 401") // by which the page detects that no user is signed in
 	const without = `{
 		const real = fetch;
 		window.asked = 0;
@@ -911,7 +915,7 @@ func TestNoSession(t *testing.T) {
 	see(t, tab, `document.body.dataset.state === 'open' && document.querySelectorAll('#members li').length === 1 && asked === 1`)
 }
 
-// With share=1 the tabs of a browser share one connection.
+// With share=1, the tabs of a browser share one connection.
 func TestShare(t *testing.T) {
 	t.Parallel()
 	heavy(t)

@@ -26,10 +26,10 @@ func script[T any](t *testing.T, tab context.Context, source string) T {
 	return v
 }
 
-// sharing makes the tab join the room r with share: true. The page is the server's icon, a document
-// of the server's origin that loads nothing else. The script variable received holds the events
-// received.
-func sharing(t *testing.T, tab context.Context, addr string) {
+// joinShared makes the tab join the room r with share: true. The page is the server's icon, because
+// it has the server's origin and loads nothing else. The script variable received collects the
+// events.
+func joinShared(t *testing.T, tab context.Context, addr string) {
 	t.Helper()
 	if err := chromedp.Do(tab, chromedp.Navigate("http://"+addr+"/icon.svg")); err != nil {
 		t.Fatal(err)
@@ -46,8 +46,8 @@ func sharing(t *testing.T, tab context.Context, addr string) {
 	})()`)
 }
 
-// sendNumbers sends the messages from, from+1, … to-1 to the room r, each after the server has
-// accepted the one before.
+// sendNumbers sends the numbers from, from+1, … to-1 as messages to the room r. It sends each
+// number after the server has accepted the previous one.
 func sendNumbers(t *testing.T, addr string, from, to int) {
 	t.Helper()
 	token := must(t, env{"PRESENCE_JWT_SECRET": secret}, "token", "--sub=bob", "--send=r", "--join=r")
@@ -96,12 +96,12 @@ func connections(t *testing.T, addr string) int {
 	return page.Connections
 }
 
-// Eight tabs (ten in make test-long) share one connection. Over plain HTTP/1.1 a browser opens only
-// six connections to a server. The leader tab may end in any way: no tab misses a message or
-// receives one twice.
+// Eight tabs (ten in make test-long) share one connection, because over plain HTTP/1.1 a browser
+// opens only six connections to a server. However the leader tab ends, no other tab misses a
+// message or receives one twice.
 func TestTabsShareOneConnection(t *testing.T) {
 	t.Parallel()
-	howMany := sized(8, 8, 10)
+	tabCount := sized(8, 8, 10)
 	part := sized(100, 100, 200)                                  // a fifth of the messages
 	hang := sized(10*time.Second, 10*time.Second, 15*time.Second) // a follower tab takes over after 8.5 s
 	end := map[string]func(t *testing.T, addr string, tab context.Context){
@@ -111,13 +111,14 @@ func TestTabsShareOneConnection(t *testing.T) {
 			}
 		},
 		"killed": func(t *testing.T, _ string, tab context.Context) {
-			go chromedp.Call(tab, page.Crash, cdp.Empty{}) // ends with the browser: no renderer is left to answer
+			go chromedp.Call(tab, page.Crash, cdp.Empty{}) // until the browser exits, because no renderer is left to reply
 		},
 		"closes its room": func(t *testing.T, _ string, tab context.Context) {
 			script[bool](t, tab, `room.close(), true`)
 		},
 		"hangs": func(t *testing.T, _ string, tab context.Context) {
-			// It blocks as an open dialog does, and resumes after another tab has taken over.
+			// The tab blocks like one with an open dialog, and resumes after another tab has taken
+			// over.
 			script[bool](t, tab, fmt.Sprintf(`setTimeout(() => { for (const end = Date.now() + %d; Date.now() < end;); }), true`, hang.Milliseconds()))
 		},
 	}
@@ -127,35 +128,35 @@ func TestTabsShareOneConnection(t *testing.T) {
 			heavy(t)
 			_, addr := serving(t, env{"PRESENCE_JWT_SECRET": secret}, "--dev", "--listen=127.0.0.1:0",
 				"--message-rate=10000", "--message-burst=10000", "--heartbeat=1s", "--log-level=info")
-			browser := alone(t, "/favicon.ico") // its first tab stays open and empty, because the browser would end with it
+			browser := ownBrowser(t, "/favicon.ico") // its first tab stays open and empty, because the browser exits without it
 			var tabs []context.Context
-			for len(tabs) < howMany {
+			for len(tabs) < tabCount {
 				next, closeTab := tab(t, browser)
 				t.Cleanup(closeTab)
-				sharing(t, next, addr)
+				joinShared(t, next, addr)
 				tabs = append(tabs, next)
 			}
 			for _, tab := range tabs {
 				see(t, tab, `room.state.connection === "open" && room.count === 1 && room.users === 1`)
 			}
 			if got := connections(t, addr); got != 1 {
-				t.Errorf("%d tabs hold %d connections, want 1", howMany, got)
+				t.Errorf("%d tabs hold %d connections, want 1", tabCount, got)
 			}
 			sendNumbers(t, addr, 0, 2*part)
 			leader := -1
 			for i, tab := range tabs {
 				if script[string](t, tab, `room.state.shared`) == "leading" {
 					if leader >= 0 {
-						t.Errorf("tabs %d and %d lead", leader, i)
+						t.Errorf("tabs %d and %d are leaders, want one leader", leader, i)
 					}
 					leader = i
 				}
 			}
 			if leader < 0 {
-				t.Fatal("no tab leads")
+				t.Fatal("no leader tab")
 			}
 			sent := make(chan struct{})
-			go func() { // ends with the messages
+			go func() { // until all messages are sent
 				defer close(sent)
 				sendNumbers(t, addr, 2*part, 3*part)
 			}()
@@ -193,7 +194,7 @@ func TestDeepMessage(t *testing.T) {
 	for len(tabs) < 2 {
 		next, closeTab := tab(t, browser)
 		t.Cleanup(closeTab)
-		sharing(t, next, addr)
+		joinShared(t, next, addr)
 		see(t, next, `room.state.connection === "open"`)
 		tabs = append(tabs, next)
 	}
@@ -209,7 +210,7 @@ func TestDeepMessage(t *testing.T) {
 	}
 }
 
-// until waits for a point in time. It is for tests of durations.
+// until waits until the given time. It is for tests that measure durations.
 func until(t *testing.T, moment time.Time) {
 	t.Helper()
 	select {
@@ -219,8 +220,8 @@ func until(t *testing.T, moment time.Time) {
 	}
 }
 
-// An offline browser sends no request, by either way to a stream; its console would show one. It
-// reconnects when it is online again.
+// An offline browser sends no request, neither with an EventSource nor with fetch. Its console
+// would show the error of a request. It reconnects when it is online again.
 func TestOffline(t *testing.T) {
 	t.Parallel()
 	heavy(t)
@@ -270,7 +271,7 @@ func TestOffline(t *testing.T) {
 	serving(t, e, "--dev", "--listen="+addr)
 	idle(t, func() { until(t, time.Now().Add(4*time.Second)) }) // longer than any delay before the first retry
 	if got := connections(t, addr); got != 0 {
-		t.Errorf("%d connections without a network", got)
+		t.Errorf("got %d connections while offline, want 0", got)
 	}
 	network(false)
 	see(t, page, `rooms.every((room) => room.state.connection === "open" && room.count === 2)`)

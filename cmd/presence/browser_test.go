@@ -20,11 +20,11 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// allowed is the context key of the texts that a browser's consoles may show.
+// allowed is the context key of the console texts that do not fail a test.
 type allowed struct{}
 
-// shared is the Chromium that most tests share, because its start costs as much as one test. The
-// first test that needs it starts it, and TestMain ends it.
+// shared is the Chromium that most tests share, because starting it takes as long as one test. The
+// first test that needs it starts it, and TestMain stops it.
 var shared struct {
 	sync.Mutex // guards the fields below
 	ctx        context.Context
@@ -32,7 +32,7 @@ var shared struct {
 	dir        string // directory of its profiles
 }
 
-// startShared returns the context of the shared Chromium.
+// startShared returns the context of the shared Chromium. It starts Chromium if necessary.
 func startShared(t *testing.T) context.Context {
 	t.Helper()
 	shared.Lock()
@@ -55,7 +55,7 @@ func startShared(t *testing.T) context.Context {
 	return ctx
 }
 
-// endShared ends the shared Chromium, if there is one.
+// endShared stops the shared Chromium if a test has started it.
 func endShared() error {
 	shared.Lock()
 	defer shared.Unlock()
@@ -67,8 +67,8 @@ func endShared() error {
 	return errors.Join(err, os.RemoveAll(shared.dir))
 }
 
-// browser returns a tab of the shared Chromium, in a profile of its own. [tab] opens further tabs
-// in that profile. Any console message fails the test, unless it contains one of the texts in may.
+// browser returns a tab of the shared Chromium, in a new profile. [tab] opens further tabs in that
+// profile. A console message fails the test unless it contains one of the texts in may.
 func browser(t *testing.T, may ...string) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithValue(startShared(t), allowed{}, may), 5*patience)
@@ -82,14 +82,15 @@ func browser(t *testing.T, may ...string) context.Context {
 	return watched(t, ctx)
 }
 
-// alone starts a Chromium for one test and returns its first tab. It is for tests with many tabs.
-// In a Chromium with too many tabs they share processes, so the end of one tab may end other tabs.
-func alone(t *testing.T, may ...string) context.Context {
+// ownBrowser starts a separate Chromium for one test and returns its first tab. Tests with many
+// tabs need it, because tabs share processes in a Chromium that has too many, so the end of one tab
+// may end others.
+func ownBrowser(t *testing.T, may ...string) context.Context {
 	t.Helper()
 	return launch(t, nil, may...)
 }
 
-// launch does the same as alone, with further options.
+// launch is like ownBrowser, with additional options.
 func launch(t *testing.T, more []chromedp.ExecAllocatorOption, may ...string) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), allowed{}, may), 5*patience)
@@ -129,7 +130,8 @@ func tab(t *testing.T, browser context.Context) (tab context.Context, close func
 	return watched(t, ctx), cancel
 }
 
-// watched makes each console message of the tab fail the test.
+// watched makes every console message of the tab fail the test, except for the allowed ones. It
+// returns the tab.
 func watched(t *testing.T, tab context.Context) context.Context {
 	t.Helper()
 	var mu sync.Mutex // guards seen; the listener runs on a goroutine of chromedp
@@ -176,9 +178,9 @@ func see(t *testing.T, tab context.Context, script string) {
 	seeUntil(t, tab, script, time.Now().Add(patience))
 }
 
-// seeUntil evaluates the script repeatedly until it is true or end has passed. Each time it uses
-// the current document of the tab. A poll of chromedp stays in one document and fails if the tab
-// navigates.
+// seeUntil evaluates the script repeatedly until it is true or end has passed. It evaluates the
+// script in the current document each time, whereas a poll of chromedp stays in one document and
+// fails if the tab navigates.
 func seeUntil(t *testing.T, tab context.Context, script string, end time.Time) {
 	t.Helper()
 	for {
@@ -214,7 +216,7 @@ func signIn(t *testing.T, tab context.Context, url, name string) {
 	}
 }
 
-// The main use, as a new user tries it: the count rises with a second tab.
+// The count rises when a user opens a second tab. This is how a new user tries the server.
 func TestTwoTabs(t *testing.T) {
 	t.Parallel()
 	_, addr := serving(t, env{}, "--dev", "--listen=127.0.0.1:0")
@@ -243,13 +245,13 @@ func TestTwoTabs(t *testing.T) {
 	see(t, first, count(1))
 }
 
-// An EventSource whose user is removed receives goodbye, reconnects, is refused, and gives up. A
+// If its user is removed, an EventSource receives goodbye, reconnects, is rejected, and gives up. A
 // new EventSource can join after the ban.
 func TestRemovedEventSource(t *testing.T) {
 	t.Parallel()
 	e := env{"PRESENCE_JWT_SECRET": secret}
 	_, addr := serving(t, e, "--dev", "--listen=127.0.0.1:0")
-	page := browser(t, "status of 403") // the refusal
+	page := browser(t, "status of 403") // the rejection
 	signIn(t, page, "http://"+addr, "Ann")
 	const open = `window.received = []; window.source = new EventSource("/events?room=r");
 		for (const name of ["sync", "goodbye"]) source.addEventListener(name, (e) => received.push(name + e.data));`
@@ -283,7 +285,7 @@ func TestRemovedEventSource(t *testing.T) {
 	run(open)
 	see(t, page, `source.readyState === EventSource.CLOSED && received.length === 0`)
 	if took := time.Since(start); took >= ban {
-		t.Fatalf("refused after %v, want less than the ban of %v", took, ban)
+		t.Fatalf("rejected after %v, want less than the ban of %v", took, ban)
 	}
 	see(t, page, fmt.Sprintf(`Date.now() > %d`, over.UnixMilli()+100))
 	run(open)

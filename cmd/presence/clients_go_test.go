@@ -17,7 +17,7 @@ import (
 )
 
 // TestGoClientsLargeEvent sends an event that exceeds the default buffers of go-sse and r3labs/sse.
-// With the default buffers these clients reconnect in a loop and never get past the event.
+// With the default buffers, these clients would reconnect in a loop and never get past the event.
 func TestGoClientsLargeEvent(t *testing.T) {
 	t.Parallel()
 	e := env{"PRESENCE_JWT_SECRET": secret}
@@ -64,7 +64,7 @@ var goClients = map[string]func(ctx context.Context, url, token string, print fu
 	"r3labs":       readWithR3labs,
 }
 
-// docs/clients.md has the functions below unchanged.
+// docs/clients.md quotes the functions below verbatim.
 
 func readWithGoSSE(ctx context.Context, url, token string, print func(event, data string)) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
@@ -73,7 +73,7 @@ func readWithGoSSE(ctx context.Context, url, token string, print func(event, dat
 	}
 	request.Header.Set("Authorization", "Bearer "+token)
 	connection := sse.NewConnection(request)
-	connection.Buffer(nil, 4<<20) // the default, 64 KiB, is less than a large event
+	connection.Buffer(nil, 4<<20) // the default of 64 KiB is too small for a large event
 	connection.SubscribeToAll(func(e sse.Event) { print(e.Type, e.Data) })
 	return connection.Connect()
 }
@@ -101,7 +101,7 @@ func readWithLaunchDarkly(ctx context.Context, url, token string, print func(eve
 func readWithR3labs(ctx context.Context, url, token string, print func(event, data string)) error {
 	client := r3labs.NewClient(url, r3labs.ClientMaxBufferSize(4<<20)) // the default is 64 KiB
 	client.Headers["Authorization"] = "Bearer " + token
-	// Its own strategy gives up after 15 minutes, at a clean end at once, and does not see ctx.
+	// The default strategy gives up after 15 minutes, or immediately at a clean end, and ignores ctx.
 	client.ReconnectStrategy = &backoff.StopBackOff{}
 	retry := 3 * time.Second
 	for {

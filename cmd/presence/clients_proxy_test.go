@@ -14,10 +14,10 @@ import (
 	"time"
 )
 
-// A cutter is a TCP proxy that ends connections on command, as a network, a NAT or a restarted
-// gateway does. It changes no byte of the connections.
+// A cutter is a TCP proxy that closes connections on command, like a network, a NAT or a restarted
+// gateway. It forwards bytes without changing them.
 type cutter struct {
-	addr     string // kept while the listener is closed
+	addr     string // stays the same while the listener is closed
 	upstream string
 
 	running sync.WaitGroup // the accept loop and two goroutines per connection
@@ -25,22 +25,23 @@ type cutter struct {
 	mu       sync.Mutex // guards the fields below
 	listener net.Listener
 	open     map[*forwarded]bool
-	finished int             // number of connections that finishAfter ended
-	answer   string          // if set, the answer to every new connection
-	answered map[string]bool // the credentials of the requests that got it
-	changed  chan struct{}   // closed when finished or answered has changed
+	finished int             // number of connections that finishAfter closed
+	answer   string          // if set, the response to the request of every new connection
+	answered map[string]bool // credentials of the requests that received the response
+	changed  chan struct{}   // closed when finished or answered changes
 }
 
-// forwarded is a connection through the proxy.
+// forwarded is a connection that the proxy forwards.
 type forwarded struct {
 	client, server *net.TCPConn
-	after          []byte // if set, the connection ends after these bytes; cutter.mu guards it
+	after          []byte // if set, the proxy closes the connection after these bytes; guarded by cutter.mu
 }
 
 // newCutter starts a cutter in front of the server at upstream. The end of the test stops it.
 func newCutter(t *testing.T, upstream string) *cutter {
 	t.Helper()
-	// While the listener is closed, an outgoing connection could take its port on 127.0.0.1.
+	// Do not listen on 127.0.0.1, because an outgoing connection could take the port there while
+	// the listener is closed.
 	c := &cutter{addr: "127.0.0.5:0", upstream: upstream, open: make(map[*forwarded]bool), changed: make(chan struct{})}
 	c.accept(t)
 	t.Cleanup(func() {
@@ -60,7 +61,7 @@ func (c *cutter) accept(t *testing.T) {
 	c.mu.Lock()
 	c.listener, c.addr = l, l.Addr().String()
 	c.mu.Unlock()
-	c.running.Go(func() { // ends when the listener is closed
+	c.running.Go(func() { // until the listener is closed
 		for {
 			conn, err := l.Accept()
 			if err != nil {
@@ -71,7 +72,7 @@ func (c *cutter) accept(t *testing.T) {
 	})
 }
 
-// refuse closes the listener and resets all connections: new ones are refused.
+// refuse closes the listener and resets all connections, so that new connections are refused.
 func (c *cutter) refuse() {
 	c.mu.Lock()
 	c.listener.Close()
@@ -79,12 +80,12 @@ func (c *cutter) refuse() {
 	c.reset()
 }
 
-// reset ends all connections with a RST.
+// reset closes all connections with a RST.
 func (c *cutter) reset() {
 	c.end(func(client *net.TCPConn) { client.SetLinger(0) })
 }
 
-// finish ends all connections with a FIN, in the middle of the response body.
+// finish closes all connections with a FIN, in the middle of the response body.
 func (c *cutter) finish() {
 	c.end(func(*net.TCPConn) {})
 }
@@ -99,9 +100,9 @@ func (c *cutter) end(how func(client *net.TCPConn)) {
 	}
 }
 
-// finishAfter ends the current connections with a FIN, each right after the proxy has forwarded
-// text to its client. It returns when all n have ended. send makes the server write the text, which
-// must be within one write.
+// finishAfter closes each current connection with a FIN, immediately after the proxy has forwarded
+// text to the client. It returns when all n connections are closed. send makes the server write the
+// text, which must be within one write.
 func (c *cutter) finishAfter(t *testing.T, text string, n int, send func()) {
 	t.Helper()
 	c.mu.Lock()
@@ -114,8 +115,8 @@ func (c *cutter) finishAfter(t *testing.T, text string, n int, send func()) {
 	c.until(t, func() bool { return c.finished == n })
 }
 
-// answerAll resets all connections and answers new ones itself, as a gateway whose server is down.
-// It returns when requests with n credentials have received the answer.
+// answerAll resets all connections and responds to new ones itself, like a gateway whose server is
+// down. It returns when requests with n different credentials have received the response.
 func (c *cutter) answerAll(t *testing.T, answer string, n int) {
 	t.Helper()
 	c.mu.Lock()
@@ -128,7 +129,7 @@ func (c *cutter) answerAll(t *testing.T, answer string, n int) {
 	c.mu.Unlock()
 }
 
-// until waits for a condition, which it evaluates under c.mu.
+// until waits for a condition, which it evaluates while it holds c.mu.
 func (c *cutter) until(t *testing.T, condition func() bool) {
 	t.Helper()
 	for late := time.After(patience); ; {
@@ -142,7 +143,7 @@ func (c *cutter) until(t *testing.T, condition func() bool) {
 		select {
 		case <-changed:
 		case <-late:
-			t.Fatalf("condition not met: %d connections ended, %d received the answer", finished, answered)
+			t.Fatalf("condition not met: %d connections closed, %d received the response", finished, answered)
 		}
 	}
 }
@@ -190,7 +191,7 @@ func (c *cutter) connect(client *net.TCPConn) {
 		delete(c.open, f)
 		c.mu.Unlock()
 	}()
-	c.running.Go(func() { // ends when either side is closed
+	c.running.Go(func() { // until either side is closed
 		io.Copy(server, client)
 		server.Close()
 	})

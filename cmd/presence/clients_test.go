@@ -21,26 +21,26 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// sseClient is an existing SSE client. It prints the events `message` and `reset` that its library
-// dispatches. Its program is a block of docs/clients.md.
+// sseClient is an existing SSE client. Its program is a code block in docs/clients.md, which prints
+// the `message` and `reset` events that the library dispatches.
 type sseClient struct {
 	name  string
 	start func(t *testing.T, url, token string) *lines
-	// unfinished is the fate of a message whose connection ends after its `id` line and before its
-	// data is complete:
+	// unfinished states how the library handles a message if the connection closes after the `id`
+	// line and before the data is complete:
 	//
-	//	""        the library drops the part, resumes, and dispatches the message once
-	//	"lost"    it stores the id as soon as it has read the line, so the server replays only the
+	//	""        drops the partial message, resumes, and dispatches the message once
+	//	"lost"    stores the ID as soon as it has read the line, so the server replays only the
 	//	          messages after this one
-	//	"broken"  it also dispatches the part as an event
+	//	"broken"  also dispatches the partial message as an event
 	unfinished string
-	// gone is set if the library gives up after a 502 response, as the standard requires.
+	// gone reports whether the library gives up after a 502 response, as the standard requires.
 	gone bool
 
 	printed *lines
 }
 
-// clients returns the clients, with the programs of the document.
+// clients returns the clients, with their programs from docs/clients.md.
 func clients(t *testing.T) []*sseClient {
 	t.Helper()
 	document, err := os.ReadFile("../../docs/clients.md")
@@ -108,9 +108,9 @@ func clients(t *testing.T) []*sseClient {
 	}
 }
 
-// TestClients runs existing SSE clients while numbered messages are sent. First a proxy in front of
-// the server cuts their connections, then the server is stopped or killed and started again. No
-// client removes duplicates: it prints all events that its library dispatches.
+// TestClients runs existing SSE clients and sends numbered messages to them. First, a proxy in
+// front of the server closes their connections. Then the server is stopped or killed, and started
+// again. The clients do not remove duplicates: they print all events that their libraries dispatch.
 func TestClients(t *testing.T) {
 	t.Parallel()
 	e := env{"PRESENCE_JWT_SECRET": secret}
@@ -123,7 +123,7 @@ func TestClients(t *testing.T) {
 		c.printed = c.start(t, "http://"+cutter.addr, must(t, e, "token", "--sub="+c.name))
 	}
 
-	var sent []string // the numbers of the messages
+	var sent []string // message numbers
 	post := func(n int) {
 		t.Helper()
 		for range n {
@@ -131,8 +131,8 @@ func TestClients(t *testing.T) {
 			must(t, e, "send", "--url=http://"+addr, "--token="+sender, "--json", fmt.Sprintf(`{"n":%d}`, len(sent)))
 		}
 	}
-	// received waits until all clients that have not given up received the last message. Then it
-	// checks that each has one connection.
+	// received waits until all clients that have not given up have received the last message. Then
+	// it checks that each of them has one connection.
 	received := func(phase string) {
 		t.Helper()
 		for _, c := range all {
@@ -167,14 +167,14 @@ func TestClients(t *testing.T) {
 	post(2)
 	cutter.finishAfter(t, fmt.Sprintf(`{"n":%d`, unfinished), len(all), func() { post(1) })
 	post(2)
-	if !testing.Short() { // with -short the clients are refused before they have reconnected
+	if !testing.Short() { // with -short, the clients are refused before they reconnect
 		received("FIN within an event")
 	}
 
 	post(3)
 	cutter.refuse()
 	post(7)
-	until(t, time.Now().Add(sized(time.Second, 3*time.Second, 3*time.Second))) // the longest delay of the next attempt
+	until(t, time.Now().Add(sized(time.Second, 3*time.Second, 3*time.Second))) // the longest reconnection delay
 	cutter.accept(t)
 	post(5)
 	received("refused")
@@ -216,8 +216,8 @@ func TestClients(t *testing.T) {
 		return
 	}
 
-	// A gateway whose server is down answers 502. Some clients give up, and their user must start
-	// them again. All other clients resume.
+	// A gateway whose server is down returns 502. Some clients then give up, and their users must
+	// restart them. All other clients resume.
 	before := len(sent)
 	post(5)
 	cutter.answerAll(t, "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", len(all))
@@ -237,13 +237,13 @@ func TestClients(t *testing.T) {
 	}
 	for _, c := range gone {
 		if got := dispatched(c.printed); got[len(got)-1] == sent[len(sent)-1] {
-			t.Errorf("502: %s resumes; docs/clients.md lists it as a client that gives up", c.name)
+			t.Errorf("502: %s resumes, but docs/clients.md lists it as a client that gives up", c.name)
 		}
 	}
 }
 
-// wholeOrReset reports whether got has all messages in sent, in order and each once. Messages may
-// be missing only right before or after a reset.
+// wholeOrReset reports whether got contains all messages in sent, in order and without duplicates.
+// A message may be missing only immediately before or after a reset.
 func wholeOrReset(sent, got []string) bool {
 	reset := false
 	for _, s := range got {
@@ -261,7 +261,7 @@ func wholeOrReset(sent, got []string) bool {
 }
 
 // dispatched returns the events that a client printed: the number of each message, "reset" for a
-// reset, and "broken" for a part of a message.
+// reset, and "broken" for a partial message.
 func dispatched(printed *lines) []string {
 	var got []string
 	for line := range strings.Lines(printed.String()) {
@@ -279,7 +279,7 @@ func dispatched(printed *lines) []string {
 	return got
 }
 
-// awaitCount waits until n clients are connected, its own stream not included.
+// awaitCount waits until n clients are connected, in addition to its own stream.
 func awaitCount(t *testing.T, addr, token string, n int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -313,7 +313,7 @@ func countedOnce(t *testing.T, addr, token string, all []*sseClient) {
 	}
 }
 
-// startCurl starts the shell program of the document.
+// startCurl starts the shell program from docs/clients.md.
 func startCurl(t *testing.T, program, url, token string) *lines {
 	t.Helper()
 	if _, err := exec.LookPath("curl"); err != nil {
@@ -324,7 +324,7 @@ func startCurl(t *testing.T, program, url, token string) *lines {
 	return startIn(t, dir, token, "bash", "curl.sh")
 }
 
-// startIn runs a command in a directory until the end of the test.
+// startIn runs a command in dir until the end of the test.
 func startIn(t *testing.T, dir, token string, args ...string) *lines {
 	t.Helper()
 	printed, errs := newLines(), newLines()
@@ -332,7 +332,7 @@ func startIn(t *testing.T, dir, token string, args ...string) *lines {
 	command.Dir = dir
 	command.Env = append(os.Environ(), "PRESENCE_TOKEN="+token)
 	command.Stdout, command.Stderr = printed, errs
-	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // includes curl, the child of a shell
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // the group includes curl, which is a child of the shell
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -348,8 +348,8 @@ func startIn(t *testing.T, dir, token string, args ...string) *lines {
 	return printed
 }
 
-// startNode starts a program of the document with Node.js. Each package is a directory of
-// web/node_modules: that of the same name, or that after an equals sign. startNode also returns the
+// startNode starts a JavaScript program from a document with Node.js. Each package is the name of a
+// directory in web/node_modules, or name=directory if the two differ. startNode also returns the
 // versions of the packages.
 func startNode(t *testing.T, program, url, token string, packages ...string) (printed *lines, versions []string) {
 	t.Helper()
@@ -384,7 +384,8 @@ func startNode(t *testing.T, program, url, token string, packages ...string) (pr
 	return startIn(t, dir, token, "node", "client.mjs"), versions
 }
 
-// startGo runs a function of the document until the end of the test.
+// startGo runs a function of this package until the end of the test. The function must be in
+// docs/clients.md.
 func startGo(t *testing.T, program, url, token string, read func(ctx context.Context, url, token string, print func(event, data string)) error) *lines {
 	t.Helper()
 	source, err := os.ReadFile("clients_go_test.go")
@@ -392,7 +393,7 @@ func startGo(t *testing.T, program, url, token string, read func(ctx context.Con
 		t.Fatal(err)
 	}
 	if !strings.Contains(string(source), program) {
-		t.Errorf("function of docs/clients.md missing in clients_go_test.go:\n%s", program)
+		t.Errorf("function from docs/clients.md missing in clients_go_test.go:\n%s", program)
 	}
 	printed := newLines()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -411,7 +412,7 @@ func startGo(t *testing.T, program, url, token string, read func(ctx context.Con
 	return printed
 }
 
-// startBrowser runs a script of the document in a page of the server, after signing in.
+// startBrowser signs in and runs a script from docs/clients.md in a page of the server.
 func startBrowser(t *testing.T, program, url, token string) *lines {
 	t.Helper()
 	printed := newLines()

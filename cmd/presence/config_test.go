@@ -9,11 +9,12 @@ import (
 	"example.com/presence/pkg/presence"
 )
 
-// An error of every field that a flag sets names the flag, and the flag exists.
+// For every field that a flag sets, a ConfigError names an existing flag.
 func TestConfigErrorsNameTheFlag(t *testing.T) {
-	// The command never sets these fields, or any value is allowed.
+	// These fields need no entry in flagOf, because the command never sets them or any value is
+	// valid.
 	none := map[string]bool{"Authenticator": true, "Backplane": true, "Guest": true, "History": true, "KeepHandler": true, "Cookie.Insecure": true,
-		"ContentSecurityPolicy": true, // the default fits the page of the command
+		"ContentSecurityPolicy": true, // the default fits the page that the command serves
 		"Web":                   true, "OnMessage": true, "OnJoin": true, "OnLeave": true, "Logger": true}
 	flags := map[string]bool{}
 	parser, err := newParser(t.Context(), &process{getenv: func(string) string { return "" }}, nil)

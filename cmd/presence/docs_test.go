@@ -16,7 +16,8 @@ var (
 	link        = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 )
 
-// documentBlocks returns the fenced blocks of a document that name a file, by that name.
+// documentBlocks returns the fenced code blocks of a document that name a file, keyed by the name
+// of the file.
 func documentBlocks(t *testing.T, document string) map[string]string {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/" + document)
@@ -30,8 +31,8 @@ func documentBlocks(t *testing.T, document string) map[string]string {
 	return blocks
 }
 
-// anchors returns the anchors of a document's headings, as GitHub makes them: lower case, hyphens
-// for spaces, no punctuation.
+// anchors returns the anchors that GitHub generates for a document's headings: lower case, hyphens
+// instead of spaces, no punctuation.
 func anchors(document string) map[string]bool {
 	all := map[string]bool{}
 	for _, h := range heading.FindAllStringSubmatch(fencedBlock.ReplaceAllString(document, ""), -1) {
@@ -41,7 +42,8 @@ func anchors(document string) map[string]bool {
 	return all
 }
 
-// Each relative link of a document leads to a file of the repository, and each anchor to a heading.
+// Each relative link in a document points to a file or directory of the repository, and each anchor
+// to a heading.
 func TestDocumentLinks(t *testing.T) {
 	t.Parallel()
 	documents, err := filepath.Glob("../../docs/*.md")

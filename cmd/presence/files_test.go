@@ -23,7 +23,8 @@ func write(t *testing.T, dir, name, content string) string {
 	return path
 }
 
-// certificate writes a self-signed certificate for presence.example and its key.
+// certificate writes a self-signed certificate for presence.example to certPath, and its key to
+// keyPath.
 func certificate(t *testing.T, certPath, keyPath string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -19,7 +19,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// asCommand is set for a process that a test starts as the command itself.
+// asCommand is the environment variable that makes this test binary run the presence command.
 const asCommand = "PRESENCE_TEST_AS_COMMAND"
 
 func TestMain(m *testing.M) {
@@ -30,17 +30,17 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(ending{m})
 }
 
-// heavySlots limits the number of parallel tests that keep a core busy.
+// heavySlots limits how many parallel tests keep a core busy at the same time.
 var heavySlots = make(chan struct{}, runtime.GOMAXPROCS(0))
 
-// heavy acquires a slot until the end of the test. A parallel test that does more than wait calls
-// it first. It logs the waiting time as text that .ci/test.go parses and subtracts.
+// heavy acquires a slot until the end of the test. A parallel test must call it first if it does
+// more than wait. heavy logs the waiting time, which .ci/test.go parses and subtracts.
 func heavy(t *testing.T) {
 	takeSlot(t)
 	t.Cleanup(func() { <-heavySlots })
 }
 
-// idle releases the slot of this test while it calls wait, which only waits.
+// idle releases the slot of the test while wait runs. wait must not keep a core busy.
 func idle(t *testing.T, wait func()) {
 	<-heavySlots
 	defer takeSlot(t)
@@ -53,7 +53,7 @@ func takeSlot(t *testing.T) {
 	t.Logf("waited %.1fs for a slot", time.Since(began).Seconds())
 }
 
-// ending runs all tests, and then stops the Chromium that they share.
+// ending runs all tests and then stops the shared Chromium.
 type ending struct{ *testing.M }
 
 func (m ending) Run() int {
@@ -67,8 +67,8 @@ func (m ending) Run() int {
 
 const secret = "a secret of at least 32 bytes, for tests"
 
-// patience is the time limit for an expected event. It is long because a busy machine may be slow.
-// A test that passes does not wait for it.
+// patience is the timeout for an expected event. It is long because a busy machine may be slow, and
+// a passing test does not wait for it.
 const patience = time.Minute
 
 // sized returns the size of a test: short with -short, long with PRESENCE_TEST_LONG=1 (make
@@ -83,7 +83,7 @@ func sized[T any](short, usual, long T) T {
 	return usual
 }
 
-// env is an environment.
+// env is an environment: the values of variables by name.
 type env map[string]string
 
 func (e env) get(name string) string { return e[name] }
@@ -95,12 +95,12 @@ func (e env) list() (all []string) {
 	return all
 }
 
-// process returns a process with that environment.
+// process returns a process with this environment.
 func (e env) process(stdin string, stdout, stderr io.Writer) *process {
 	return &process{getenv: e.get, environ: e.list, stdin: strings.NewReader(stdin), stdout: stdout, stderr: stderr}
 }
 
-// command runs a command line to its end.
+// command runs a command line until it completes.
 func command(t *testing.T, e env, args ...string) (stdout, stderr string, exit int) {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -122,11 +122,11 @@ func must(t *testing.T, e env, args ...string) string {
 type background struct {
 	stdout *lines
 	stderr *lines
-	end    context.CancelFunc // ends the command as a signal does
-	exit   func() int         // waits for the end, and returns the exit status
+	end    context.CancelFunc // stops the command like a signal
+	exit   func() int         // waits for the command and returns its exit status
 }
 
-// start starts a command. It ends with the test at the latest.
+// start starts a command in the background. The end of the test stops it.
 func start(t *testing.T, e env, args ...string) *background {
 	t.Helper()
 	ctx, end := context.WithCancel(context.Background())
@@ -144,7 +144,7 @@ func start(t *testing.T, e env, args ...string) *background {
 	return b
 }
 
-// serving starts a server on a free port, and returns it with its address.
+// serving starts a server, waits until it listens, and returns it with its address.
 func serving(t *testing.T, e env, args ...string) (server *background, addr string) {
 	t.Helper()
 	server = start(t, e, append([]string{"serve", "--log-format=json", "--log-level=debug"}, args...)...)
@@ -155,8 +155,8 @@ func serving(t *testing.T, e env, args ...string) (server *background, addr stri
 	return server, line.Addr
 }
 
-// serveProcess starts a server in a separate process, on a free port unless args name one. It is
-// killed at the end of the test.
+// serveProcess starts a server in a separate process, on a free port unless args set --listen. The
+// end of the test kills it.
 func serveProcess(t testing.TB, args ...string) (server *exec.Cmd, log *lines, addr string) {
 	t.Helper()
 	self, err := os.Executable()
@@ -178,10 +178,10 @@ func serveProcess(t testing.TB, args ...string) (server *exec.Cmd, log *lines, a
 	return server, log, line.Addr
 }
 
-// lines is a writer that splits its input into lines. A test can wait for a line.
+// lines is a writer that splits its input into lines, so that a test can wait for one of them.
 type lines struct {
 	*io.PipeWriter
-	next chan string // closed at the end
+	next chan string // closed after the last line
 
 	mu  sync.Mutex // guards all
 	all []string
@@ -190,7 +190,7 @@ type lines struct {
 func newLines() *lines {
 	r, w := io.Pipe()
 	l := &lines{PipeWriter: w, next: make(chan string, 1000)}
-	go func() { // ends when w is closed
+	go func() { // until w is closed
 		defer close(l.next)
 		for s := bufio.NewScanner(r); s.Scan(); {
 			l.mu.Lock()
@@ -226,7 +226,7 @@ func (l *lines) String() string {
 	return strings.Join(l.all, "\n")
 }
 
-// The help of each command begins with one sentence, its usage and an example.
+// The help of each command begins with a one-sentence summary, the usage and an example.
 func TestHelp(t *testing.T) {
 	for args, want := range map[string][]string{
 		"":               {"serve", "--version"},
@@ -246,13 +246,13 @@ func TestHelp(t *testing.T) {
 		for _, w := range want {
 			_, after, ok := strings.Cut(rest, w)
 			if !ok {
-				t.Errorf("presence %s: no %q at its position in\n%s", args, w, stdout)
+				t.Errorf("presence %s: no %q, or not in this order, in\n%s", args, w, stdout)
 				break
 			}
 			rest = after
 		}
 		if args != "" && !strings.HasPrefix(stdout, want[0]) {
-			t.Errorf("presence %s: got a help that does not begin with %q:\n%s", args, want[0], stdout)
+			t.Errorf("presence %s: help does not begin with %q:\n%s", args, want[0], stdout)
 		}
 	}
 }
@@ -270,7 +270,8 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// Every flag has an environment variable, and its help states the variable and the default.
+// Every flag can be set by an environment variable, and its help text names the variable and the
+// default.
 func TestEveryFlagHasItsVariable(t *testing.T) {
 	flags := 0
 	for _, args := range [][]string{{"serve"}, {"token"}, {"watch"}, {"send", "hi"}, {"health"}} {
@@ -315,7 +316,8 @@ func TestEveryFlagHasItsVariable(t *testing.T) {
 	}
 }
 
-// An error in the command line is one line that names the flag, and exit status 2.
+// For an error in the command line, the command prints one line that names the flag and exits with
+// status 2.
 func TestUsage(t *testing.T) {
 	dir := t.TempDir()
 	short, cert, key := write(t, dir, "short", "too short\n"), dir+"/cert.pem", dir+"/key.pem"

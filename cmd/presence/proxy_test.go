@@ -22,28 +22,29 @@ import (
 	"time"
 )
 
-// proxy is a program that a block of docs/proxies.md configures. Its texts have these variables:
+// proxy describes a proxy that a block in docs/proxies.md configures. Its texts may contain these
+// variables:
 //
 //	PROXY      address that the proxy listens on
-//	HOST PORT  parts of that address
+//	HOST PORT  host and port of PROXY
 //	PRESENCE   address of the server
-//	BACKEND    port of that address
-//	CERT KEY   files of the certificate
-//	BOTH       file with the certificate and its key
+//	BACKEND    port of PRESENCE
+//	CERT KEY   certificate file and key file
+//	BOTH       file that contains the certificate and its key
 //	MODULES    directory of the npm packages
 //	DIR        directory of the test
 type proxy struct {
-	change  []string // pairs: a text of the document, and its replacement in the test
-	rest    string   // rest of the configuration, around BLOCK; it enables all compression
-	file    string   // name of the configuration file. Default: "config".
+	change  []string // pairs of a text in the document and its replacement in the test
+	rest    string   // configuration around the document's block, which is BLOCK; enables all compression
+	file    string   // name of the configuration file; "config" if empty
 	args    []string // command line, to which the configuration file is appended
 	ready   string   // text that the proxy logs once its listener is open
-	host    string   // host of the URL. Default: presence.example.
-	mount   string   // path of the server at the proxy. Default: none.
+	host    string   // host of the URL; presence.example if empty
+	mount   string   // path at which the proxy serves presence, if not /
 	plain   bool     // no TLS
 	http1   bool     // no HTTP/2
 	imports []string // npm packages that the configuration imports
-	late    [3]int   // heartbeats until a closed stream is noticed, by HTTP version; 0 means at once
+	late    [3]int   // heartbeats until a closed stream is detected, by HTTP version; 0 means immediately
 	heavy   bool     // keeps a core busy while it starts; skipped with -short
 }
 
@@ -70,7 +71,7 @@ var proxies = map[string]proxy{
 		ready:  "Loading success",
 	},
 	"caddy": {
-		// By default Caddy fetches a certificate, and also listens on port 80.
+		// By default, Caddy fetches a certificate, and also listens on port 80.
 		change: []string{"presence.example {", "https://presence.example:PORT {\n bind HOST\n tls CERT KEY", "127.0.0.1:8080", "PRESENCE"},
 		rest:   "{\n admin off\n auto_https off\n}\nBLOCK",
 		args:   []string{"caddy", "run", "--adapter", "caddyfile", "--config"},
@@ -170,7 +171,7 @@ var proxies = map[string]proxy{
 	},
 }
 
-// modules returns the configuration lines that load modules of Apache.
+// modules returns the configuration lines that load Apache modules.
 func modules(names ...string) (lines string) {
 	for _, name := range names {
 		lines += "LoadModule " + name + "_module /usr/lib/apache2/modules/mod_" + name + ".so\n"
@@ -178,8 +179,8 @@ func modules(names ...string) (lines string) {
 	return lines
 }
 
-// documented returns the blocks of docs/proxies.md for each proxy, by its name in proxies.
-func documented(t *testing.T) map[string][]string {
+// proxyBlocks returns the blocks in docs/proxies.md for each proxy, keyed by its name in proxies.
+func proxyBlocks(t *testing.T) map[string][]string {
 	t.Helper()
 	document, err := os.ReadFile("../../docs/proxies.md")
 	if err != nil {
@@ -192,20 +193,21 @@ func documented(t *testing.T) map[string][]string {
 	}
 	for name := range proxies {
 		if len(blocks[name]) == 0 {
-			t.Errorf("the document has no block for %s", name)
+			t.Errorf("no block for %s in docs/proxies.md", name)
 			delete(blocks, name)
 		}
 	}
 	return blocks
 }
 
-// The configurations of docs/proxies.md have the properties that the document states.
+// The configurations in docs/proxies.md have the properties that the document states.
 func TestProxy(t *testing.T) {
 	t.Parallel()
-	blocks := documented(t)
+	blocks := proxyBlocks(t)
 	for name, p := range proxies {
-		// The first block of a proxy is a whole configuration. The second block is for a prefix,
-		// and replaces the `location` or `reverse_proxy` of the first.
+		// The first block of a proxy is a complete configuration. The second block, if any, serves
+		// presence at a path prefix, and replaces the `location` or `reverse_proxy` part of the
+		// first block.
 		if len(blocks[name]) == 0 || p.heavy && testing.Short() {
 			continue
 		}
@@ -229,8 +231,8 @@ func TestProxy(t *testing.T) {
 	}
 }
 
-// crowd is the number of members in the room of TestProxy. Their sync exceeds 512 bytes, the size
-// from which Caddy compresses.
+// crowd is the number of members in the room of TestProxy. Their sync event exceeds 512 bytes, the
+// size above which Caddy compresses.
 const crowd = 12
 
 func (p proxy) test(t *testing.T, block string) {
@@ -239,8 +241,8 @@ func (p proxy) test(t *testing.T, block string) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
-	// The heartbeat is so long that no ping flushes an event that the proxy buffers, or makes the
-	// proxy notice a closed stream.
+	// The heartbeat is long, because a ping would flush the events that a proxy buffers, and make a
+	// proxy detect a closed stream.
 	server, upstream, addr, origin := p.serve(t, block, 5*time.Minute)
 	via := func(ctx context.Context, client *http.Client, method, path, body string, headers ...string) *http.Response {
 		t.Helper()
@@ -267,7 +269,7 @@ func (p proxy) test(t *testing.T, block string) {
 	begin := bob.until(t, "sync", `{"connections":`+count(1)+`,`)
 	bob.until(t, "user count", count(1))
 
-	// Alice signs in with a cookie, which pages of another origin cannot use.
+	// Alice signs in with a cookie. The sign-in fails for a page of another origin.
 	token := must(t, e, "token", "--sub=alice")
 	signIn := func(origin string) *http.Response {
 		return via(ctx, newest, "POST", "/session", `{"token":"`+token+`"}`, "Origin", origin, "Content-Type", "application/json")
@@ -303,7 +305,7 @@ func (p proxy) test(t *testing.T, block string) {
 		bob.until(t, "message", `"data":"`+text+`"`)
 	}
 
-	// A client that resumes receives the replay in the first bytes of the stream.
+	// A client that resumes receives the replay, which is in the first bytes of the stream.
 	again, leaveAgain := context.WithCancel(ctx)
 	defer leaveAgain()
 	dave := opened(t, via(again, newest, "GET", "/events", "", compressed("Authorization", bearer, "Last-Event-ID", begin)...), major)
@@ -313,7 +315,8 @@ func (p proxy) test(t *testing.T, block string) {
 	dave.until(t, "user count", count(3))
 	bob.until(t, "user count", count(3))
 
-	// Alice closes one stream. With HTTP/2 its connection stays open. Carol closes her only stream.
+	// Alice closes one stream, but with HTTP/2 its connection stays open. Carol closes her only
+	// stream. In both cases, Bob receives the new count immediately.
 	if p.late[major] == 0 {
 		leave()
 		bob.until(t, "user count", count(2))
@@ -327,7 +330,7 @@ func (p proxy) test(t *testing.T, block string) {
 		bob.until(t, "user count", count(1))
 	}
 
-	// An admin removes a user whose id a proxy may decode in a path.
+	// An admin can remove a user whose ID a proxy may decode if it is part of the path.
 	const dora = "team/dora"
 	d := opened(t, via(ctx, newest, "GET", "/events?room=team", "", "Authorization", "Bearer "+must(t, e, "token", "--sub="+dora, "--join=team")), major)
 	d.until(t, "user count", "1")
@@ -342,19 +345,19 @@ func (p proxy) test(t *testing.T, block string) {
 	bob.until(t, "goodbye", `{"reason":"draining"}`)
 }
 
-// A closed stream leaves its room within the number of heartbeats that docs/proxies.md states for
-// the proxy. With PRESENCE_TEST_LONG=1 the test logs the seconds for all proxies, with the default
-// heartbeat.
+// The server detects a closed stream within the number of heartbeats that docs/proxies.md states
+// for the proxy. With PRESENCE_TEST_LONG=1, the test uses the default heartbeat and logs the
+// seconds for all proxies.
 func TestProxyLeave(t *testing.T) {
 	t.Parallel()
 	long := os.Getenv("PRESENCE_TEST_LONG") != ""
-	blocks := documented(t)
+	blocks := proxyBlocks(t)
 	if t.Failed() {
 		return
 	}
 	leaves := func(name string, p proxy, block string) {
 		if p.late == [3]int{} && !long {
-			return // TestProxy checks that it leaves at once
+			return // TestProxy checks that the server detects this immediately
 		}
 		if testing.Short() && name != "lighttpd" {
 			return // one proxy is enough as a smoke test
@@ -389,13 +392,14 @@ func TestProxyLeave(t *testing.T) {
 	}
 }
 
-// never is the number of heartbeats after which the test stops waiting for a stream that the proxy
-// keeps open without limit.
+// never is the number of heartbeats after which the test concludes that the proxy keeps a closed
+// stream open without limit.
 const never = 5
 
-// leave opens n streams per HTTP version, each in its own room. It closes them at times spread over
-// one heartbeat, beginning at a ping, and waits until each has left. An observer without a proxy
-// counts the pings until then, so that a busy machine makes no difference.
+// leave opens n streams per HTTP version, each in a different room. It closes them at times spread
+// over one heartbeat, beginning at a ping, and waits until the server has detected each closed
+// stream. Observers that bypass the proxy count the pings until then, so that the speed of the
+// machine does not affect the result.
 func (p proxy) leave(t *testing.T, block string, heartbeat time.Duration, n int) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience+never*heartbeat)
 	defer cancel()
@@ -422,7 +426,7 @@ func (p proxy) leave(t *testing.T, block string, heartbeat time.Duration, n int)
 			there, leave := context.WithCancel(ctx)
 			stream := opened(t, ask(t, there, client, "GET", origin+p.mount+query, "", compressed("Authorization", bearer)...), version)
 			observer.until(t, "user count", "2")
-			go io.Copy(io.Discard, stream) // ends with there; unread bytes would turn the FIN into a RST
+			go io.Copy(io.Discard, stream) // until leave is called; unread bytes would turn the FIN into a RST
 			streams++
 			go func() { // ends with ctx
 				_, err := observer.pings("", 1)
@@ -446,16 +450,16 @@ func (p proxy) leave(t *testing.T, block string, heartbeat time.Duration, n int)
 		seconds[r.version] = append(seconds[r.version], fmt.Sprintf("%.1f", r.after.Seconds()))
 		switch late := p.late[r.version]; {
 		case late == never && r.pings < never:
-			t.Errorf("HTTP/%d: the stream left after %d heartbeats, want never", r.version, r.pings)
-		case r.pings > late+min(late, 1): // a stream that ends may delay the ping of another stream
-			t.Errorf("HTTP/%d: the stream left after %d pings, want %d heartbeats", r.version, r.pings, late)
+			t.Errorf("HTTP/%d: closed stream detected after %d heartbeats, want never", r.version, r.pings)
+		case r.pings > late+min(late, 1): // closing a stream may delay the ping of another stream
+			t.Errorf("HTTP/%d: closed stream detected after %d pings, want %d heartbeats", r.version, r.pings, late)
 		}
 	}
 	t.Logf("%s: seconds over HTTP/1.1 %v, over HTTP/2 %v", t.Name(), seconds[1], seconds[2])
 }
 
-// pings reads until that user count or until most pings, and returns the number of pings. Any other
-// end of the stream is an error.
+// pings reads the stream until it contains the given user count or most pings, and returns the
+// number of pings. It returns an error if the stream ends before.
 func (s stream) pings(count string, most int) (n int, err error) {
 	for data := ""; n < most && s.Scan(); {
 		field, value, _ := strings.Cut(s.Text(), ": ")
@@ -474,13 +478,14 @@ func (s stream) pings(count string, most int) (n int, err error) {
 	return n, nil
 }
 
-// compressed adds an Accept-Encoding header with the encodings of browsers.
+// compressed prepends an Accept-Encoding header with the encodings of browsers.
 func compressed(headers ...string) []string {
 	return append([]string{"Accept-Encoding", "gzip, deflate, br, zstd"}, headers...)
 }
 
-// serve starts a server with that heartbeat at upstream, and the proxy in front of it at addr.
-// origin is the origin of pages behind the proxy.
+// serve starts a server with the given heartbeat, and the proxy in front of it. upstream is the
+// address of the server, addr the address of the proxy, and origin the origin of pages behind the
+// proxy.
 func (p proxy) serve(t *testing.T, block string, heartbeat time.Duration) (server *background, upstream, addr, origin string) {
 	t.Helper()
 	args := []string{"--listen=127.0.0.1:0", "--linger=0s", "--heartbeat=" + heartbeat.String()}
@@ -495,18 +500,19 @@ func (p proxy) serve(t *testing.T, block string, heartbeat time.Duration) (serve
 	return server, upstream, addr, scheme + cmp.Or(p.host, "presence.example") + ":" + port
 }
 
-// start starts the proxy with a block of the document, in front of the server at upstream, and
-// returns its address.
+// start starts the proxy with a block from the document, in front of the server at upstream. It
+// returns the address of the proxy.
 func (p proxy) start(t *testing.T, block, upstream string) (addr string) {
 	t.Helper()
 	program, err := exec.LookPath(p.args[0])
 	if err != nil {
-		program, err = exec.LookPath("/usr/sbin/" + p.args[0]) // which only root has in PATH
+		program, err = exec.LookPath("/usr/sbin/" + p.args[0]) // only root has this directory in PATH
 	}
 	if err != nil {
 		t.Fatalf("%s is required (make test installs it on Debian as root): %v", p.args[0], err)
 	}
-	// On 127.0.0.1 an outgoing connection of another test could take the port.
+	// Do not listen on 127.0.0.1, because an outgoing connection of another test could take the
+	// port there before the proxy listens.
 	l, err := net.Listen("tcp", "127.0.0.2:0")
 	if err != nil {
 		t.Fatal(err)
@@ -531,7 +537,7 @@ func (p proxy) start(t *testing.T, block, upstream string) (addr string) {
 		t.Fatal(err)
 	}
 	for _, name := range p.imports {
-		// One link per package, not one for the directory, because Vite writes to the directory.
+		// Link each package instead of the whole directory, because Vite writes to the directory.
 		os.Mkdir(filepath.Join(dir, "node_modules"), 0o755)
 		if err := os.Symlink(filepath.Join(packages, name), filepath.Join(dir, "node_modules", name)); err != nil {
 			t.Fatal(err)
@@ -582,8 +588,8 @@ func (p proxy) start(t *testing.T, block, upstream string) (addr string) {
 	return addr
 }
 
-// through returns a client that connects to addr for every host. Over HTTP/2 all requests share one
-// connection; over HTTP/1.1 each has its own.
+// through returns a client that connects to addr for every host. With HTTP/2, all requests share
+// one connection. With HTTP/1.1, each open stream has a separate connection.
 func through(t *testing.T, addr string, http2 bool) *http.Client {
 	transport := &http.Transport{
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -598,7 +604,7 @@ func through(t *testing.T, addr string, http2 bool) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
-// ask sends a request. The body of its response is closed at the end of the test at the latest.
+// ask sends a request. The end of the test closes the response body.
 func ask(t *testing.T, ctx context.Context, client *http.Client, method, url, body string, headers ...string) *http.Response {
 	t.Helper()
 	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
@@ -616,13 +622,14 @@ func ask(t *testing.T, ctx context.Context, client *http.Client, method, url, bo
 	return resp
 }
 
-// stream is an open stream, read line by line.
+// stream is an open event stream that a test reads line by line.
 type stream struct {
 	*bufio.Scanner
 	io.ReadCloser
 }
 
-// opened returns the stream of a response, which must have that HTTP version and no compression.
+// opened returns the stream of a response, which must have the HTTP version major and no
+// compression.
 func opened(t *testing.T, resp *http.Response, major int) stream {
 	t.Helper()
 	encoding := resp.Header.Get("Content-Encoding")
@@ -632,7 +639,8 @@ func opened(t *testing.T, resp *http.Response, major int) stream {
 	return stream{bufio.NewScanner(resp.Body), resp.Body}
 }
 
-// until reads until an event of that name whose data contains that text, and returns its id.
+// until reads until an event with the given name whose data contains the given text, and returns
+// the ID of the event.
 func (s stream) until(t *testing.T, name, data string) (id string) {
 	t.Helper()
 	for got := ""; s.Scan(); {

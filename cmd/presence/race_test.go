@@ -2,5 +2,5 @@
 
 package main
 
-// raceFactor is by how much the race detector multiplies the use of memory, roughly.
+// raceFactor is the approximate factor by which the race detector increases memory use.
 const raceFactor = 5

@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// Each case is a sequence of ticks. A tick has the bytes allocated in the last second, live at the
-// last collection, and held now, and whether memory is released.
+// A release is due exactly at the marked ticks. Each case is a sequence of ticks. A tick contains
+// the bytes allocated in the last second, the bytes live at the last collection, the bytes held
+// now, and whether a release is due.
 func TestReleases(t *testing.T) {
 	const mb = 1 << 20
 	type tick struct {
@@ -19,9 +20,9 @@ func TestReleases(t *testing.T) {
 	}
 	for name, ticks := range map[string][]tick{
 		"nothing to gain": {{4 * mb, 2 * mb, 5 * mb, false}, {0, 2 * mb, 5 * mb, false}, {0, 2 * mb, 5 * mb, false}, {0, 2 * mb, 5 * mb, false}},
-		"a storm and then quiet": {{4 * mb, 2 * mb, 5 * mb, false}, {90 * mb, 20 * mb, 60 * mb, false}, {90 * mb, 20 * mb, 80 * mb, false},
+		"a burst, then idle": {{4 * mb, 2 * mb, 5 * mb, false}, {90 * mb, 20 * mb, 60 * mb, false}, {90 * mb, 20 * mb, 80 * mb, false},
 			{0, 20 * mb, 80 * mb, false}, {0, 20 * mb, 80 * mb, true}},
-		"a wave in the quiet": {{4 * mb, 2 * mb, 5 * mb, false}, {0, 20 * mb, 60 * mb, false}, {20 * mb, 20 * mb, 60 * mb, false},
+		"a wave while idle": {{4 * mb, 2 * mb, 5 * mb, false}, {0, 20 * mb, 60 * mb, false}, {20 * mb, 20 * mb, 60 * mb, false},
 			{0, 20 * mb, 60 * mb, false}, {0, 20 * mb, 60 * mb, true}},
 		"steady traffic": {{mb, 2 * mb, 5 * mb, false}, {5 * mb, 20 * mb, 60 * mb, false}, {5 * mb, 20 * mb, 60 * mb, false},
 			{5 * mb, 20 * mb, 60 * mb, false}, {5 * mb, 20 * mb, 60 * mb, false}},
@@ -46,7 +47,8 @@ func TestReleases(t *testing.T) {
 	}
 }
 
-// A pause follows each release. Memory that the release did not return causes no further release.
+// A pause follows each release. Memory that a release could not return does not cause another
+// release.
 func TestReleasesPause(t *testing.T) {
 	const mb = 1 << 20
 	for took, pause := range map[time.Duration]time.Duration{
@@ -57,7 +59,7 @@ func TestReleasesPause(t *testing.T) {
 		r.done(memoryUse{live: 20 * mb, held: 50 * mb}, began, took)
 		for now := began.Add(time.Second); now.Before(began.Add(time.Minute)); now = now.Add(time.Second) {
 			if r.due(memoryUse{live: 20 * mb, held: 53 * mb}, now) {
-				t.Fatalf("released 3 MB above the rest of the last release, after %v", now.Sub(began))
+				t.Fatalf("release after %v, with only 3 MB more slack than after the last release", now.Sub(began))
 			}
 		}
 		r.done(memoryUse{live: 20 * mb, held: 50 * mb}, began, took)
@@ -74,8 +76,8 @@ func TestReleasesPause(t *testing.T) {
 	}
 }
 
-// A release does not return the stacks of many streams. They become gain when the streams have
-// ended.
+// The stacks of open streams do not count as gain, because a release cannot return them. They count
+// after the streams have closed.
 func TestReleasesStacks(t *testing.T) {
 	const mb = 1 << 20
 	for goroutines, want := range map[uint64]bool{10_000: false, 5_000: false, 4_999: true} {
@@ -93,7 +95,7 @@ func TestReleasesStacks(t *testing.T) {
 	}
 }
 
-// readMemory counts memory in use as held and as allocated.
+// readMemory counts memory in use as both held and allocated.
 func TestReadMemory(t *testing.T) {
 	const size = 64 << 20
 	runtime.GC() // live is 0 before the first collection
@@ -105,7 +107,7 @@ func TestReadMemory(t *testing.T) {
 	}
 }
 
-// A server that has become quiet releases the memory of a burst of requests.
+// A server that has become idle releases the memory of a burst of requests.
 func TestServeReleasesMemory(t *testing.T) {
 	t.Parallel()
 	heavy(t)
@@ -113,7 +115,7 @@ func TestServeReleasesMemory(t *testing.T) {
 	token := must(t, env{"PRESENCE_JWT_SECRET": secret}, "token", "--sub=alice")
 	body := bytes.Repeat([]byte("x"), 60<<10)
 	var conns []net.Conn
-	for range 500 { // all bodies are in memory at once
+	for range 500 { // all bodies are in memory at the same time
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {
 			t.Fatal(err)

@@ -40,7 +40,8 @@ func get(t *testing.T, url string) (*http.Response, string) {
 	return resp, string(body)
 }
 
-// All commands together: a token, a watcher, a message, a health check, a shutdown.
+// All commands work together: the test creates a token, watches a room, sends a message, checks the
+// health and shuts the server down.
 func TestServe(t *testing.T) {
 	e := env{"PRESENCE_JWT_SECRET": secret}
 	server, addr := serving(t, e, "--listen=127.0.0.1:0", "--linger=0s")
@@ -87,8 +88,8 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// The default limit of streams is the open-file limit minus the idle connections and the reserve.
-// The server logs it.
+// The server logs its limits. The default stream limit is the open-file limit minus the idle
+// connection limit and the reserve.
 func TestLimitsAreLogged(t *testing.T) {
 	for flags, want := range map[string]uint64{"": openFiles() - 1024 - 200, "--max-connections=7": 7} {
 		server := start(t, env{"PRESENCE_JWT_SECRET": secret}, append([]string{"serve", "--log-format=json", "--listen=127.0.0.1:0"}, strings.Fields(flags)...)...)
@@ -146,8 +147,8 @@ func TestLimitsAreLogged(t *testing.T) {
 	}
 }
 
-// A client that is refused exits with an error that has the server's status.
-func TestRefused(t *testing.T) {
+// If the server rejects a client, the client exits with an error that contains the response status.
+func TestRejected(t *testing.T) {
 	e := env{"PRESENCE_JWT_SECRET": secret}
 	_, addr := serving(t, e, "--listen=127.0.0.1:0")
 	e["PRESENCE_URL"] = "http://" + addr
@@ -158,7 +159,7 @@ func TestRefused(t *testing.T) {
 		}
 	}
 
-	// The error reports a missing token, but only if none was given.
+	// The error reports a missing token only if no token is set.
 	for _, token := range []string{"", "bad"} {
 		e["PRESENCE_TOKEN"] = token
 		for _, args := range [][]string{{"watch"}, {"send", "hi"}} {
@@ -171,8 +172,9 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// The logged URL has the host of --listen. A warning states which clients may sign in as a guest,
-// and beyond loopback the address.
+// With --dev, the server logs a URL with the host of --listen. It also logs a warning that states
+// which clients may sign in as guests. If it listens on more than loopback, the warning contains
+// the address.
 func TestDevListens(t *testing.T) {
 	for listen, want := range map[string]struct{ url, warning string }{
 		"127.0.0.1:0": {"http://127.0.0.1:", `"msg":"guest sign-in open to all users of this machine (--dev)"`},
@@ -201,7 +203,7 @@ func TestDev(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server, addr := serving(t, env{"PORT": "0"}, args...)
 			if host, port, _ := net.SplitHostPort(addr); host != "127.0.0.1" || port == "8080" {
-				t.Errorf("it listens on %s, want loopback and the port of $PORT", addr)
+				t.Errorf("server listens on %s, want loopback and the port in $PORT", addr)
 			}
 			for _, want := range []string{`"url":"http://` + addr + `"`, `"msg":"listening on loopback only (--dev without --listen)"`, `"msg":"guest sign-in open to all users of this machine (--dev)"`} {
 				if !strings.Contains(server.stderr.String(), want) {
@@ -242,7 +244,7 @@ func TestDev(t *testing.T) {
 	}
 }
 
-// --check validates the configuration and opens no listener.
+// --check validates the configuration without opening a listener.
 func TestCheck(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -269,7 +271,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// --check fails if it cannot fetch the JWK Set. A server starts without it.
+// --check fails if it cannot fetch the JWK Set, although a server starts without it.
 func TestCheckJWKS(t *testing.T) {
 	const key = `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}` // RFC 8037 appendix A.2
 	issuer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -357,7 +359,7 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// In a Config a zero means the default. In a flag it means zero.
+// A zero flag means zero, although a zero in a Config means the default.
 func TestZeroIsNone(t *testing.T) {
 	parser, err := newParser(t.Context(), &process{getenv: env{}.get}, nil)
 	if err != nil {
@@ -388,7 +390,7 @@ func TestLocalURL(t *testing.T) {
 }
 
 // Promise 8: the listener stays open until every client has received goodbye, so that new clients
-// receive it too. Then it is closed.
+// receive it too. The server closes the listener only then.
 func TestServeUntilListensToTheEnd(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -409,11 +411,12 @@ func TestServeUntilListensToTheEnd(t *testing.T) {
 	}
 	if conn, err := net.Dial("tcp", l.Addr().String()); err == nil {
 		conn.Close()
-		t.Error("the listener is open after the end")
+		t.Error("listener still open after the shutdown")
 	}
 }
 
-// Promise 8: the shutdown ends within the grace even if streams and requests do not end.
+// Promise 8: the shutdown completes within the grace period, even if streams and requests do not
+// end.
 func TestServeUntilKeepsTheGrace(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -455,7 +458,7 @@ func TestServeUntilTheListenerFails(t *testing.T) {
 }
 
 // Promise 8: the first signal starts an orderly shutdown with exit status 0. A second signal
-// terminates the process at once.
+// terminates the process immediately.
 func TestSignals(t *testing.T) {
 	t.Run("SIGTERM", func(t *testing.T) {
 		server, log, addr := serveProcess(t, "--shutdown-grace=5s")

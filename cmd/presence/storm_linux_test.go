@@ -1,14 +1,15 @@
 package main
 
-// This file has the benchmark of the command's memory after a storm of joins. Run it from the top
-// of the tree:
+// This file contains the benchmark that measures the memory of the command after a join burst. Run
+// it from the root of the repository:
 //
 //	make bench BENCH=StormMemory               # 12,000 clients, one minute
 //	make bench BENCH=StormMemory ARGS=-short   # a tenth of the clients, as a smoke test
 //
-// It needs 20,000 open files per process (ulimit -n). The server is a separate process with default
-// settings. This process has the clients, over the loopback. Memory is the resident set of the
-// server (/proc/PID/statm), without the kernel's memory for sockets.
+// It needs 20,000 open files per process (ulimit -n). The server runs in a separate process with
+// the default settings. The clients run in this process and connect over loopback. The benchmark
+// reads the resident set of the server (/proc/PID/statm), which excludes the kernel's memory for
+// sockets.
 
 import (
 	"bytes"
@@ -33,15 +34,15 @@ import (
 	"example.com/presence/pkg/presence/auth"
 )
 
-// On SIGUSR1 a process that runs as the command frees all memory it can, and writes freedLine to
-// its log.
+// On SIGUSR1, a test process that runs the presence command returns its free memory to the system
+// and logs freedLine.
 func init() {
 	if os.Getenv(asCommand) == "" {
 		return
 	}
 	asked := make(chan os.Signal, 1)
 	signal.Notify(asked, syscall.SIGUSR1)
-	go func() { // ends with the process
+	go func() { // until the process exits
 		for range asked {
 			debug.FreeOSMemory()
 			debug.FreeOSMemory() // a sync.Pool keeps its items for one more collection
@@ -50,9 +51,9 @@ func init() {
 	}()
 }
 
-const freedLine = "all memory was freed"
+const freedLine = "free memory returned to the system"
 
-// stormServer is a server with its clients. The benchmark measures its memory.
+// stormServer is a server whose memory the benchmark measures, with its clients.
 type stormServer struct {
 	b       *testing.B
 	process *exec.Cmd
@@ -60,7 +61,7 @@ type stormServer struct {
 	addr    string
 	conns   []net.Conn
 
-	waiting atomic.Int64 // clients that have sent their request and have no count yet
+	waiting atomic.Int64 // clients that have sent their request but not received a count
 	most    atomic.Int64 // maximum of waiting
 	retried atomic.Int64 // connections that were closed before their first count
 }
@@ -72,8 +73,8 @@ func startStormServer(b *testing.B) *stormServer {
 	return s
 }
 
-// join opens one client per request and returns when each has its first count. At most inFlight
-// clients wait for it at the same time.
+// join opens one client per request and returns when each client has received its first count. At
+// most inFlight clients wait for the count at the same time.
 func (s *stormServer) join(requests []string, inFlight int) {
 	s.b.Helper()
 	ctx, cancel := context.WithTimeout(s.b.Context(), 2*time.Minute)
@@ -104,8 +105,8 @@ func (s *stormServer) join(requests []string, inFlight int) {
 	}
 }
 
-// open opens a stream and returns when it has the first count. It retries if the connection is
-// closed before, as a browser does.
+// open opens a stream and returns when the first count arrives. If the connection closes before, it
+// retries like a browser.
 func (s *stormServer) open(ctx context.Context, request string) (net.Conn, error) {
 	now := s.waiting.Add(1)
 	defer s.waiting.Add(-1)
@@ -133,7 +134,7 @@ func (s *stormServer) open(ctx context.Context, request string) (net.Conn, error
 	}
 }
 
-// readToCount reads the response up to the first count.
+// readToCount reads a response up to the first count.
 func readToCount(conn net.Conn) error {
 	const head, count = "HTTP/1.1 200 ", "event: user count\n"
 	var answer []byte
@@ -157,14 +158,14 @@ func (s *stormServer) signal(which os.Signal) {
 	}
 }
 
-// free makes the server free all memory it can.
+// free makes the server return its free memory to the system.
 func (s *stormServer) free() {
 	s.b.Helper()
 	s.signal(syscall.SIGUSR1)
 	s.log.find(s.b, freedLine)
 }
 
-// stat returns the resident set in bytes, and the CPU time of the process.
+// stat returns the resident set of the server in bytes, and its CPU time.
 func (s *stormServer) stat() (rss int, cpu time.Duration) {
 	s.b.Helper()
 	pid := s.process.Process.Pid
@@ -176,15 +177,15 @@ func (s *stormServer) stat() (rss int, cpu time.Duration) {
 	if _, err := fmt.Sscan(string(statm), &size, &rss); err != nil {
 		s.b.Fatal(err)
 	}
-	var clock unix.Timespec // of the process: clock_getcpuclockid(3)
+	var clock unix.Timespec // CPU clock of the process: clock_getcpuclockid(3)
 	if err := unix.ClockGettime(int32(^pid<<3|2), &clock); err != nil {
 		s.b.Fatal(err)
 	}
 	return rss * os.Getpagesize(), time.Duration(clock.Nano())
 }
 
-// end closes the clients first. So the kernel keeps their sockets, not the server's, for one more
-// minute.
+// end closes the clients before the server, so that for the next minute the kernel keeps the
+// sockets of the clients and not those of the server.
 func (s *stormServer) end() {
 	for _, conn := range s.conns {
 		conn.Close()
@@ -193,9 +194,10 @@ func (s *stormServer) end() {
 	s.process.Wait()
 }
 
-// BenchmarkStormMemory measures the memory of the command after 12,000 clients open a stream at
-// once. It compares with the steady memory: that of the same number of clients that joined 400 at a
-// time, after the server has freed all memory it can.
+// BenchmarkStormMemory measures the memory of the command after 12,000 clients open streams
+// concurrently. It compares this memory with the steady memory, which is the memory for the same
+// number of clients that joined 400 at a time, after the server has returned its free memory to the
+// system.
 func BenchmarkStormMemory(b *testing.B) {
 	clients := sized(1200, 12_000, 12_000)
 	requests := make([]string, clients)
@@ -242,8 +244,8 @@ func BenchmarkStormMemory(b *testing.B) {
 	rows = append(rows, fmt.Sprintf("steady\t%.1f\t1.00\t%d\t", float64(steady)/1e6, (steady-empty)/clients))
 
 	b.ReportMetric(0, "ns/op")
-	fmt.Printf("\n\nMemory after a storm of %d joins, %d of them in flight at once, %d retried, in %.1f s; %.1f MB without clients\n\n",
-		clients, storm.most.Load(), storm.retried.Load(), over.Sub(began).Seconds(), float64(empty)/1e6)
+	fmt.Printf("\n\nMemory after a burst of %d joins in %.1f s (%d in flight at the same time, %d retried); %.1f MB without clients\n\n",
+		clients, over.Sub(began).Seconds(), storm.most.Load(), storm.retried.Load(), float64(empty)/1e6)
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "  "+strings.Join(rows, "\t\n  ")+"\t")
 	w.Flush()

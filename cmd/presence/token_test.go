@@ -10,7 +10,7 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// userOf verifies a token as a server with the same secret does, and returns its user.
+// userOf verifies a token like a server with the same secret, and returns its user.
 func userOf(t *testing.T, key, token string) auth.User {
 	t.Helper()
 	k, err := auth.Secret([]byte(key))
@@ -47,7 +47,7 @@ func TestToken(t *testing.T) {
 	}
 }
 
-// The command reads a secret byte for byte, except for line breaks at the end of a file.
+// The command uses a secret byte for byte, except for line breaks at the end of a secret file.
 func TestTokenSecret(t *testing.T) {
 	odd := strings.Repeat("\xff\xfe ", 11)
 	file := write(t, t.TempDir(), "secret", odd+"\r\n")

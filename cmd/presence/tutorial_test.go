@@ -11,8 +11,8 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// replaced returns text with each old string replaced by the new one after it. A document that does
-// not contain an old string fails the test.
+// replaced returns text with each old string replaced by the new string that follows it. It fails
+// the test if the text does not contain an old string.
 func replaced(t *testing.T, text string, oldnew ...string) string {
 	t.Helper()
 	for i := 0; i < len(oldnew); i += 2 {
@@ -23,8 +23,8 @@ func replaced(t *testing.T, text string, oldnew ...string) string {
 	return strings.NewReplacer(oldnew...).Replace(text)
 }
 
-// The site of docs/tutorial.md shows two users the count, the members and a message. The test
-// replaces the ports alone.
+// The site in docs/tutorial.md shows the count, the members and a message to two users. The test
+// changes only the ports in its code.
 func TestTutorial(t *testing.T) {
 	t.Parallel()
 	heavy(t)
@@ -62,7 +62,8 @@ func TestTutorial(t *testing.T) {
 	}
 }
 
-// The program of docs/tokens.md makes a token that the server accepts, with the claims of its user.
+// The program in docs/tokens.md creates a token that the server accepts, with the claims of the
+// user.
 func TestTokenDocument(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -25,14 +25,14 @@ func TestUnknownVariables(t *testing.T) {
 		"PRESENCE_listen=:1":                      {{"PRESENCE_listen", ""}},
 		"PRESENCE_LISTN=":                         nil, // an empty variable counts as unset
 		"PRESENCE_LISTEN=:1":                      nil,
-		"PRESENCE_SUB=alice":                      nil, // of token, not of serve
+		"PRESENCE_SUB=alice":                      nil, // a variable of token, not of serve
 		"PRESENCE_URL=http://a":                   nil,
 		"MY_PRESENCE_LISTN=:1":                    nil,
 		"PRESENCES=1":                             nil,
 		"PRESENCE_TEST_LONG=1":                    nil,
 		"PRESENCE_BENCH_CHURN=5m":                 nil,
 		"PRESENCE_SCREENSHOTS=1":                  nil,
-		"PRESENCE_SERVICE_HOST=::1":               nil, // Kubernetes, of a service presence with a port http
+		"PRESENCE_SERVICE_HOST=::1":               nil, // from Kubernetes, for a service named presence with a port named http
 		"PRESENCE_SERVICE_PORT=8080":              nil,
 		"PRESENCE_SERVICE_PORT_HTTP=8080":         nil,
 		"PRESENCE_PORT=tcp://10.0.0.1:8080":       nil,
@@ -51,8 +51,8 @@ func TestUnknownVariables(t *testing.T) {
 	}
 }
 
-// An unknown variable causes a warning, not an error. Its value may be a secret, so no warning has
-// it.
+// An unknown variable causes a warning, not an error. The warning does not contain the value,
+// because the value may be a secret.
 func TestUnknownVariablesAreWarnings(t *testing.T) {
 	const line = "presence: warning: unknown environment variable PRESENCE_LISTN, did you mean PRESENCE_LISTEN?\n"
 	e := env{"PRESENCE_LISTN": "not to be seen", "PRESENCE_JWT_SECRET": secret}
@@ -84,7 +84,7 @@ func TestUnknownVariablesAreWarnings(t *testing.T) {
 		t.Errorf("the value is logged:\n%s", stderr)
 	}
 
-	// A key's variable with a misspelt name causes the warning and the error about the missing key.
+	// A misspelled key variable causes the warning, and also the error about the missing key.
 	_, stderr, exit = command(t, env{"PRESENCE_JWT_SECERT": secret}, "serve")
 	if exit != 2 || !strings.Contains(stderr, "did_you_mean=PRESENCE_JWT_SECRET") || !strings.Contains(stderr, "presence: no token verification key") || strings.Contains(stderr, secret) {
 		t.Errorf("serve: exit status %d\n%s", exit, stderr)
