@@ -1,10 +1,10 @@
-# The image holds only the command: no shell, no libc. It does not run as root.
+# The image contains only the command, without a shell or a libc. It does not run as root.
 
 # The build runs on the platform of the build machine and cross-compiles, so it needs no emulation.
 FROM --platform=$BUILDPLATFORM golang:1.26.8-trixie AS build
 WORKDIR /src
 
-# Dependencies come first: Docker reuses this layer until go.mod or go.sum changes.
+# Download the dependencies first, so that Docker reuses this layer until go.mod or go.sum changes.
 COPY go.mod go.sum ./
 RUN go mod download
 
@@ -16,7 +16,7 @@ RUN --mount=type=cache,target=/root/.cache/go-build \
     go build -trimpath -ldflags "-s -w -X main.version=$VERSION" -o /presence ./cmd/presence
 
 FROM scratch
-# CA certificates, for --jwks-url and for backplanes over TLS.
+# --jwks-url and backplanes over TLS need CA certificates.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /presence /presence
 
@@ -27,7 +27,7 @@ LABEL org.opencontainers.image.title="presence" \
       org.opencontainers.image.source="https://example.com/presence" \
       org.opencontainers.image.version="$VERSION"
 
-# A number, so that a cluster can check that the user is not root.
+# The user is a number, so that a cluster can check that it is not root.
 USER 65532:65532
 EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 CMD ["/presence", "health"]

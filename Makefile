@@ -1,11 +1,14 @@
-# The targets of this project. `make` lists them.
+# Run `make` to list the targets.
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 DOCKER   ?= docker
 FUZZTIME ?= 30s
 BENCH    ?= .
+RESULTS  ?= bench.txt
 
-.PHONY: help build run test test-long bench fuzz image
+chart = docs/images/performance.svg
+
+.PHONY: help build run test test-long bench chart fuzz image
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 10
@@ -13,21 +16,25 @@ help: ## list the targets
 build: ## build the command as bin/presence
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/presence ./cmd/presence
 
-run: build ## serve the page on http://127.0.0.1:8080 with guest logins (make run ARGS='--count users')
+run: build ## run the server with guest sign-in on http://127.0.0.1:8080 (make run ARGS='--count users')
 	bin/presence serve --dev $(ARGS)
 
-test: ## install the programs that tests need, run all tests, and list the slowest
+test: ## install the programs that the tests need, run all tests, and list the slowest tests
 	bash .ci/setup
 	CGO_ENABLED=1 go run .ci/test.go -race -shuffle=on -timeout 20m ./...
 	node --test web/*.test.js
 
-test-long: ## run the Go tests that have a larger size with it: many clients, for a long time
+test-long: ## run the Go tests at their largest size: many clients, for a long time
 	PRESENCE_TEST_LONG=1 CGO_ENABLED=1 go run .ci/test.go -race -shuffle=on -timeout 2h $(ARGS) ./pkg/presence ./cmd/presence
 
-bench: ## run all benchmarks, 15 minutes on two cores (make bench BENCH=Storm for one)
+bench: ## run all benchmarks, 15 minutes on two cores (one of them: make bench BENCH=Storm)
 	go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 1h -p 1 $(ARGS) ./pkg/presence ./cmd/presence
 
-fuzz: ## run each fuzz target for FUZZTIME (30s)
+# A temporary file keeps the old chart if an error occurs.
+chart: ## draw docs/images/performance.svg from bench.txt, the saved output of make bench
+	go run .ci/chart.go $(RESULTS) > $(chart).tmp && mv $(chart).tmp $(chart) || { rm -f $(chart).tmp; exit 1; }
+
+fuzz: ## run each fuzz target for FUZZTIME (default 30s)
 	@set -e; listed=$$(go test -list '^Fuzz' ./...); \
 	targets=$$(echo "$$listed" | awk '/^Fuzz/ { f[n++] = $$1 } $$1 == "ok" { while (n) print $$2 ":" f[--n] }'); \
 	for target in $$targets; do \

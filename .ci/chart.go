@@ -1,13 +1,13 @@
 //go:build ignore
 
-// Command chart draws docs/images/performance.svg from the output of make bench. It reads a file or
-// standard input:
+// Command chart draws docs/images/performance.svg from the output of make bench, which it reads from
+// a file or from standard input:
 //
 //	make bench | tee bench.txt
-//	go run .ci/chart.go bench.txt > docs/images/performance.svg
+//	make chart
 //
-// It needs BenchmarkRatio and BenchmarkDelivery/15000 (make bench BENCH='Ratio|Delivery'). If a
-// benchmark has several results, the last one counts.
+// It needs the results of BenchmarkRatio and BenchmarkDelivery/15000 (make bench
+// BENCH='Ratio|Delivery'). If a benchmark has several results, the chart shows the last one.
 package main
 
 import (
@@ -33,7 +33,7 @@ func main() {
 
 func run(args []string, in io.Reader, out io.Writer) error {
 	if len(args) > 1 {
-		return fmt.Errorf("%d arguments, at most 1 allowed: the file with the output of make bench", len(args))
+		return fmt.Errorf("too many arguments (%d, maximum 1): usage: chart [FILE]", len(args))
 	}
 	if len(args) == 1 {
 		f, err := os.Open(args[0])
@@ -55,15 +55,15 @@ func run(args []string, in io.Reader, out io.Writer) error {
 	return err
 }
 
-// output is the output of go test -bench.
+// output is the parsed output of go test -bench.
 type output struct {
 	goos, goarch, cpu string
 	cores             string                        // GOMAXPROCS
-	metrics           map[string]map[string]float64 // by the benchmark's name and the unit
+	metrics           map[string]map[string]float64 // by benchmark name and unit
 }
 
-// result is a line such as "BenchmarkDelivery/15000-2   1   7.56 bare-µs/delivery   8.17 …". The
-// number behind the name is GOMAXPROCS, unless that is 1.
+// result matches a line such as "BenchmarkDelivery/15000-2   1   7.56 bare-µs/delivery   8.17 …".
+// The number after the name is GOMAXPROCS. Go omits it if GOMAXPROCS is 1.
 var result = regexp.MustCompile(`^(Benchmark\S*?)(?:-(\d+))?\s+\d+((?:\s+\S+ \S+)+)\s*$`)
 
 func parse(r io.Reader) (*output, error) {
@@ -82,7 +82,7 @@ func parse(r io.Reader) (*output, error) {
 			o.cpu = value
 		}
 		if strings.HasPrefix(line, "go test ") && strings.Contains(line, " -short") {
-			return nil, errors.New("the benchmarks ran with -short, with a tenth of the clients")
+			return nil, errors.New("benchmarks ran with -short (a tenth of the clients): run them without it")
 		}
 		m := result.FindStringSubmatch(line)
 		if m == nil {
@@ -96,7 +96,7 @@ func parse(r io.Reader) (*output, error) {
 		for i := 0; i < len(pairs); i += 2 {
 			v, err := strconv.ParseFloat(pairs[i], 64)
 			if err != nil {
-				return nil, fmt.Errorf("%s: %q is not a number", m[1], pairs[i])
+				return nil, fmt.Errorf("%s: invalid number %q", m[1], pairs[i])
 			}
 			metrics[pairs[i+1]] = v
 		}
@@ -105,33 +105,34 @@ func parse(r io.Reader) (*output, error) {
 	return o, lines.Err()
 }
 
-// metric returns a metric, which must be a positive number.
+// metric returns the value of a metric. A missing metric, and a value that is not a positive
+// number, are errors.
 func (o *output) metric(benchmark, unit string) (float64, error) {
 	metrics, there := o.metrics[benchmark]
 	if !there {
-		return 0, fmt.Errorf("no result of %s in the input", benchmark)
+		return 0, fmt.Errorf("no result of %s in the input: run make bench", benchmark)
 	}
 	v, there := metrics[unit]
 	switch {
 	case !there:
-		return 0, fmt.Errorf("%s has no metric %s", benchmark, unit)
+		return 0, fmt.Errorf("%s: metric %s missing", benchmark, unit)
 	case !(v > 0) || math.IsInf(v, 0):
-		return 0, fmt.Errorf("%s: %s is %v, not a positive number", benchmark, unit, v)
+		return 0, fmt.Errorf("%s: metric %s not positive (%v)", benchmark, unit, v)
 	}
 	return v, nil
 }
 
-// caption returns the lines below the chart: the machine and the command.
+// caption returns the lines below the chart: the machine and the command that draws the chart.
 func (o *output) caption() []string {
 	machine := strings.Trim(fmt.Sprintf("%s, GOMAXPROCS %s, %s/%s", o.cpu, o.cores, o.goos, o.goarch), " ,/")
 	return []string{machine, "make bench | tee bench.txt; go run .ci/chart.go bench.txt"}
 }
 
-// panel is a heading with a bar for each server.
+// panel is a part of the chart: a heading and one bar per server.
 type panel struct {
 	title, note string
 	bars        []bar
-	floor       float64 // where a line stands for the bare loop; 0 for none
+	floor       float64 // value of the bare loop, drawn as a line; 0 means no line
 	format      func(float64) string
 }
 
@@ -177,7 +178,7 @@ func (o *output) panels() ([]panel, error) {
 	return p, failed
 }
 
-// grouped returns a number with a comma before each three digits.
+// grouped formats a number with a comma between groups of three digits.
 func grouped(v float64) string {
 	s := strconv.FormatFloat(v, 'f', 0, 64)
 	for i := len(s) - 3; i > 0; i -= 3 {
@@ -188,15 +189,15 @@ func grouped(v float64) string {
 
 const title = "Cost of a delivery and of a connection"
 
-// draw returns the SVG. It has a white card behind it, so that it is legible on a dark page too.
+// draw returns the chart as SVG. A white background makes it legible on dark pages too.
 func draw(panels []panel, caption []string) []byte {
 	const (
-		width, left, right = 740, 24, 270 // right is where bars begin
+		width, left, right = 740, 24, 270 // bars begin at right
 		longest            = 370
 		thick, step        = 22, 30
 	)
 	var body bytes.Buffer
-	var words []string // of the description
+	var words []string // sentences of the description
 	y := 36
 	text := func(x, size int, style, s string) {
 		fmt.Fprintf(&body, `  <text x="%d" y="%d" font-size="%d"%s>%s</text>`+"\n", x, y, size, style, html.EscapeString(s))

@@ -1,14 +1,13 @@
-// Command test runs go test with the given arguments and then lists the time of each package and
+// Command test runs go test with the given arguments, and then lists the time of each package and
 // the ten slowest tests. Its exit status is that of go test.
 //
 //	go run .ci/test.go -race -shuffle=on ./...
 //
-// A package that passes prints one line, after the seed of the shuffle. A package that fails prints
-// its whole output, except for the logs of the tests that passed.
+// For a package that passes, it prints the seed of the shuffle and one line. For a package that
+// fails, it prints the whole output, except for the logs of tests that passed.
 //
-// The time of a test does not include that of its subtests that do not run in parallel, because
-// they are listed separately. It does not include the times in log lines "waited 1.5s for a slot"
-// either.
+// The time of a test excludes the time of its sequential subtests, because they are listed
+// separately. It also excludes the waiting times in log lines such as "waited 1.5s for a slot".
 package main
 
 import (
@@ -51,13 +50,13 @@ func main() {
 	}
 }
 
-// event is a line of go test -json; see go doc cmd/test2json.
+// event is a line of go test -json. See go doc cmd/test2json.
 type event struct {
 	Action, Package, Test, Output string
 	Elapsed                       float64 // in seconds
 }
 
-// test is one test of a package.
+// test is the result of one test.
 type test struct {
 	pkg, name       string
 	elapsed, waited float64
@@ -65,14 +64,14 @@ type test struct {
 	parallel        bool
 }
 
-// run holds the tests and the output of one package.
+// run holds the test results and the output of one package.
 type run struct {
 	tests   map[string]*test
 	output  []event // in order
 	elapsed float64
 }
 
-// report writes the results of the events to w as they arrive, and the times at the end.
+// report writes the results to w as the events arrive, and the times at the end.
 func report(events io.Reader, w io.Writer) error {
 	runs := map[string]*run{}
 	lines := bufio.NewReader(events)
@@ -84,7 +83,7 @@ func report(events io.Reader, w io.Writer) error {
 		case bad != nil:
 			fmt.Fprint(w, line) // not from go test
 		case e.Package == "":
-			fmt.Fprint(w, e.Output) // from a build
+			fmt.Fprint(w, e.Output) // from the build
 		default:
 			r := runs[e.Package]
 			if r == nil {
@@ -98,7 +97,7 @@ func report(events io.Reader, w io.Writer) error {
 		}
 		if errors.Is(err, io.EOF) {
 			for _, r := range runs {
-				r.print(w, true) // the package has not ended
+				r.print(w, true) // for a package that did not complete
 			}
 			times(w, runs)
 			return nil
@@ -136,7 +135,8 @@ func (r *run) add(e event) {
 	}
 }
 
-// print writes the package's output and drops it. The name of a test precedes its lines.
+// print writes the package's output and then discards it. It writes the name of a test before the
+// lines of the test.
 func (r *run) print(w io.Writer, failed bool) {
 	before := ""
 	for _, e := range r.output {
@@ -162,7 +162,7 @@ func times(w io.Writer, runs map[string]*run) {
 	var packages []string
 	var tests []*test
 	for pkg, r := range runs {
-		if len(r.tests) > 1 { // one entry is the package itself
+		if len(r.tests) > 1 { // the package itself has an entry too
 			packages = append(packages, pkg)
 		}
 		for name, t := range r.tests {
