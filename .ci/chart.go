@@ -1,7 +1,7 @@
 //go:build ignore
 
-// Command chart draws docs/images/performance.svg from the output of make bench, which it reads from
-// a file or from standard input:
+// Command chart draws docs/images/performance.svg from the output of make bench, which it reads
+// from a file or from standard input:
 //
 //	make bench | tee bench.txt
 //	make chart

@@ -90,7 +90,7 @@ func (s *site) join(t *testing.T, room string, user auth.Claims) (leave func()) 
 	ctx, cancel := context.WithCancel(context.Background())
 	stream := s.do(t, ctx, user, "GET", "/events?room="+room, "")
 	done := make(chan struct{})
-	go func() { // until the test calls leave or the server closes the stream
+	go func() { // ends when the test calls leave or the server closes the stream
 		defer close(done)
 		_, _ = io.Copy(io.Discard, stream.Body)
 		stream.Body.Close()
@@ -210,9 +210,9 @@ const layout = `(() => {
 	return wrong;
 })()`
 
-// The page fits its window on a phone, a tablet and a desktop, before the sign-in (0 people), with
-// three members, and with 500, the most that a room lists. PRESENCE_SCREENSHOTS=1 updates the
-// screenshots in docs/images.
+// The page fits its window on a phone, a tablet and a desktop. It is tested before the sign-in (0
+// people), with three members, and with 500, the most that a room lists. PRESENCE_SCREENSHOTS=1
+// updates the screenshots in docs/images.
 func TestScreenshots(t *testing.T) {
 	t.Parallel()
 	heavy(t)
@@ -430,8 +430,8 @@ func TestMarkup(t *testing.T) {
 	}
 }
 
-// axe-core reports no violation in any state of the page, and the layout has no errors: on a phone
-// in light mode and on a desktop in dark mode. With -short, the states alternate between the two.
+// On a phone in light mode and on a desktop in dark mode, every state of the page fits the window,
+// and axe-core reports no violation. With -short, the states alternate between the two.
 func TestAccessible(t *testing.T) {
 	t.Parallel()
 	heavy(t)

@@ -111,7 +111,7 @@ func TestTabsShareOneConnection(t *testing.T) {
 			}
 		},
 		"killed": func(t *testing.T, _ string, tab context.Context) {
-			go chromedp.Call(tab, page.Crash, cdp.Empty{}) // until the browser exits, because no renderer is left to reply
+			go chromedp.Call(tab, page.Crash, cdp.Empty{}) // ends when the browser exits, because no renderer is left to reply
 		},
 		"closes its room": func(t *testing.T, _ string, tab context.Context) {
 			script[bool](t, tab, `room.close(), true`)
@@ -156,7 +156,7 @@ func TestTabsShareOneConnection(t *testing.T) {
 				t.Fatal("no leader tab")
 			}
 			sent := make(chan struct{})
-			go func() { // until all messages are sent
+			go func() { // ends when all messages are sent
 				defer close(sent)
 				sendNumbers(t, addr, 2*part, 3*part)
 			}()

@@ -101,7 +101,7 @@ func readWithLaunchDarkly(ctx context.Context, url, token string, print func(eve
 func readWithR3labs(ctx context.Context, url, token string, print func(event, data string)) error {
 	client := r3labs.NewClient(url, r3labs.ClientMaxBufferSize(4<<20)) // the default is 64 KiB
 	client.Headers["Authorization"] = "Bearer " + token
-	// The default strategy gives up after 15 minutes, or immediately at a clean end, and ignores ctx.
+	// The default ignores ctx. It gives up after 15 minutes, or immediately at a clean end.
 	client.ReconnectStrategy = &backoff.StopBackOff{}
 	retry := 3 * time.Second
 	for {

@@ -37,7 +37,7 @@ type forwarded struct {
 	after          []byte // if set, the proxy closes the connection after these bytes; guarded by cutter.mu
 }
 
-// newCutter starts a cutter in front of the server at upstream. The end of the test stops it.
+// newCutter starts a cutter in front of the server at upstream, and stops it when the test ends.
 func newCutter(t *testing.T, upstream string) *cutter {
 	t.Helper()
 	// Do not listen on 127.0.0.1, because an outgoing connection could take the port there while
@@ -61,7 +61,7 @@ func (c *cutter) accept(t *testing.T) {
 	c.mu.Lock()
 	c.listener, c.addr = l, l.Addr().String()
 	c.mu.Unlock()
-	c.running.Go(func() { // until the listener is closed
+	c.running.Go(func() { // ends when the listener is closed
 		for {
 			conn, err := l.Accept()
 			if err != nil {
@@ -191,7 +191,7 @@ func (c *cutter) connect(client *net.TCPConn) {
 		delete(c.open, f)
 		c.mu.Unlock()
 	}()
-	c.running.Go(func() { // until either side is closed
+	c.running.Go(func() { // ends when either side is closed
 		io.Copy(server, client)
 		server.Close()
 	})

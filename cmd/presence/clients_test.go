@@ -67,7 +67,7 @@ func clients(t *testing.T) []*sseClient {
 	blocks := documentBlocks(t, "clients.md")
 	program := func(file string) string {
 		if blocks[file] == "" {
-			t.Fatalf("docs/clients.md has no block %s", file)
+			t.Fatalf("no block %s in docs/clients.md", file)
 		}
 		return blocks[file]
 	}

@@ -219,7 +219,7 @@ const reservedFiles = 200
 
 // leastIdle is the number of file descriptors that --max-connections must leave for idle
 // connections. An idle connection carries no stream: each new connection is idle until its stream
-// opens. With fewer, the server would accept no new client once all streams are open.
+// opens. With a smaller number, the server would accept no new client once all streams are open.
 const leastIdle = 16
 
 // connections returns the stream limit (0 means unlimited) and the idle connection limit. The flags

@@ -9,7 +9,7 @@ import (
 	"example.com/presence/pkg/presence"
 )
 
-// For every field that a flag sets, a ConfigError names an existing flag.
+// If presence.New rejects a field that a flag sets, the error names that flag, and the flag exists.
 func TestConfigErrorsNameTheFlag(t *testing.T) {
 	// These fields need no entry in flagOf, because the command never sets them or any value is
 	// valid.

@@ -27,8 +27,8 @@ func TestDeniedFileIsExplained(t *testing.T) {
 	}
 	hidden := write(t, closed, "secret", secret)
 
-	// Root can read every file. If the test runs as root, it therefore runs the command as the user
-	// of the image. Otherwise, the command keeps the user of the test, and the file has a mode
+	// Root can read every file. Therefore, if the test runs as root, it runs the command as the
+	// user of the image. Otherwise, it runs the command as the same user, and gives the file a mode
 	// without read permission.
 	uid := os.Getuid()
 	mode := os.FileMode(0o600)

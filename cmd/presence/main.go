@@ -90,7 +90,7 @@ func execute(ctx context.Context, args []string, p *process) error {
 	}
 	switch command.Command() {
 	case "serve": // logs the warnings itself
-	case "version": // uses no variable
+	case "version": // ignores the variables
 	default:
 		p.warnUnknown()
 	}

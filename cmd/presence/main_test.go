@@ -126,7 +126,7 @@ type background struct {
 	exit   func() int         // waits for the command and returns its exit status
 }
 
-// start starts a command in the background. The end of the test stops it.
+// start starts a command in the background. The command stops when the test ends, at the latest.
 func start(t *testing.T, e env, args ...string) *background {
 	t.Helper()
 	ctx, end := context.WithCancel(context.Background())
@@ -156,7 +156,7 @@ func serving(t *testing.T, e env, args ...string) (server *background, addr stri
 }
 
 // serveProcess starts a server in a separate process, on a free port unless args set --listen. The
-// end of the test kills it.
+// process is killed when the test ends.
 func serveProcess(t testing.TB, args ...string) (server *exec.Cmd, log *lines, addr string) {
 	t.Helper()
 	self, err := os.Executable()
@@ -190,7 +190,7 @@ type lines struct {
 func newLines() *lines {
 	r, w := io.Pipe()
 	l := &lines{PipeWriter: w, next: make(chan string, 1000)}
-	go func() { // until w is closed
+	go func() { // ends when w is closed
 		defer close(l.next)
 		for s := bufio.NewScanner(r); s.Scan(); {
 			l.mu.Lock()

@@ -36,7 +36,7 @@ func answerProbes(addr string, h http.Handler) (*prober, error) {
 		return nil, err
 	}
 	p := &prober{socket: socket}
-	p.running.Go(func() { p.answer(h) }) // until close
+	p.running.Go(func() { p.answer(h) }) // ends with close
 	return p, nil
 }
 

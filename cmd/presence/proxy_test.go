@@ -392,8 +392,8 @@ func TestProxyLeave(t *testing.T) {
 	}
 }
 
-// never is the number of heartbeats after which the test concludes that the proxy keeps a closed
-// stream open without limit.
+// never is the number of heartbeats after which the test concludes that the proxy keeps closed
+// streams open indefinitely.
 const never = 5
 
 // leave opens n streams per HTTP version, each in a different room. It closes them at times spread
@@ -426,7 +426,7 @@ func (p proxy) leave(t *testing.T, block string, heartbeat time.Duration, n int)
 			there, leave := context.WithCancel(ctx)
 			stream := opened(t, ask(t, there, client, "GET", origin+p.mount+query, "", compressed("Authorization", bearer)...), version)
 			observer.until(t, "user count", "2")
-			go io.Copy(io.Discard, stream) // until leave is called; unread bytes would turn the FIN into a RST
+			go io.Copy(io.Discard, stream) // ends when leave is called; unread bytes would turn the FIN into a RST
 			streams++
 			go func() { // ends with ctx
 				_, err := observer.pings("", 1)
@@ -604,7 +604,7 @@ func through(t *testing.T, addr string, http2 bool) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
-// ask sends a request. The end of the test closes the response body.
+// ask sends a request. The response body is closed when the test ends, at the latest.
 func ask(t *testing.T, ctx context.Context, client *http.Client, method, url, body string, headers ...string) *http.Response {
 	t.Helper()
 	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
@@ -628,8 +628,8 @@ type stream struct {
 	io.ReadCloser
 }
 
-// opened returns the stream of a response, which must have the HTTP version major and no
-// compression.
+// opened returns the stream of a response. It fails the test if the response is compressed or has
+// another HTTP version than major.
 func opened(t *testing.T, resp *http.Response, major int) stream {
 	t.Helper()
 	encoding := resp.Header.Get("Content-Encoding")

@@ -9,7 +9,7 @@ import (
 )
 
 // The runtime collects garbage when the heap has grown by a fraction of its size, or else every 2
-// minutes, and it returns free memory to the system slowly. After a join burst, an idle process
+// minutes. It returns free memory to the system slowly. After a join burst, an idle process
 // allocates almost nothing, so it would keep the memory of the burst for minutes. A memoryReleaser
 // returns this memory within seconds.
 
@@ -20,8 +20,8 @@ const (
 	// because a join burst arrives in waves: a client whose connection request was lost repeats it
 	// after a second.
 	idleTicks = 2
-	// idleTime is how long the memory to release must remain unused at the current allocation rate.
-	// A tick with a higher rate is not idle.
+	// idleTime defines an idle tick: at its allocation rate, the memory to release would remain
+	// unused for at least this time.
 	idleTime = 10 * time.Second
 	// leastRelease is the minimum gain of a release: the bytes that it returns to the system.
 	leastRelease = 4 << 20
@@ -90,7 +90,7 @@ type memoryReleaser struct {
 // startReleasing starts a memoryReleaser. The caller must call close.
 func startReleasing(log *slog.Logger) *memoryReleaser {
 	r := &memoryReleaser{log: log, stop: make(chan struct{})}
-	r.running.Go(r.run) // until close
+	r.running.Go(r.run) // ends with close
 	return r
 }
 

@@ -42,7 +42,7 @@ func init() {
 	}
 	asked := make(chan os.Signal, 1)
 	signal.Notify(asked, syscall.SIGUSR1)
-	go func() { // until the process exits
+	go func() { // ends when the process exits
 		for range asked {
 			debug.FreeOSMemory()
 			debug.FreeOSMemory() // a sync.Pool keeps its items for one more collection
@@ -195,8 +195,8 @@ func (s *stormServer) end() {
 }
 
 // BenchmarkStormMemory measures the memory of the command after 12,000 clients open streams
-// concurrently. It compares this memory with the steady memory, which is the memory for the same
-// number of clients that joined 400 at a time, after the server has returned its free memory to the
+// concurrently. It compares this memory with the steady memory. To measure the steady memory, the
+// same number of clients joins, 400 at a time, and the server returns its free memory to the
 // system.
 func BenchmarkStormMemory(b *testing.B) {
 	clients := sized(1200, 12_000, 12_000)

@@ -59,9 +59,9 @@ func unknownVariables(app *kong.Application, environ []string) (unknown []unknow
 	return unknown
 }
 
-// nearest returns the known name with the fewest edits from name. If several have as few, it
-// returns the first in alphabetical order. It returns "" if the number of edits exceeds 3, or a
-// third of the letters of the flag.
+// nearest returns the known name with the fewest edits from name. Of several such names, it returns
+// the alphabetically first. It returns "" if the number of edits exceeds 3, or a third of the
+// length of the flag.
 func nearest(name string, known map[string]bool) (best string) {
 	for candidate := range known {
 		flag := len(candidate) - len(envName(""))
