@@ -1,6 +1,6 @@
 /**
- * presence.js is the browser client of presence: the members of a room, their number, and the
- * room's messages, live.
+ * presence.js is the browser client of presence. It keeps the members of a room and the user count
+ * up to date, and it sends and receives the messages of the room.
  *
  *     import { join } from "./presence.js";
  *
@@ -9,105 +9,128 @@
  *     room.on("message", ({ from, data }) => console.log(from?.name, data));
  *     await room.send("hello");
  *
- * The credential is a token, or the cookie that `POST session` set. The module never touches the
- * page and also works in a worker. Its sections, in order:
+ * The credential is a token, or the cookie that `POST session` set. The module does not use the DOM
+ * of the page, so it also works in a worker. Its sections, in order:
  *
- * - State: the state of a room and pure functions that compute the next one.
+ * - State: the state of a room, and the pure functions that compute the next state.
  * - Requests: HTTP requests, errors and the credential.
- * - Link: the connection of one room. It reconnects automatically.
- * - Tabs: one connection shared by the tabs of a browser.
+ * - Link: the connection of one room, which reconnects automatically.
+ * - Tabs: one connection that the tabs of a browser share.
  * - Room: the object that join() returns.
  *
- * MIT license, as the repository that this file comes from.
+ * This file is part of presence and has the same license, MIT.
  */
 export type Member = {
+    /**
+     * User id.
+     */
     id: string;
     /**
      * Display name. May be empty.
      */
     name: string;
     /**
-     * Any JSON, from the token or from the user's last `setState`.
+     * Application data about the user: any JSON, from the token or from the
+     * user's last `setState`.
      */
     info: any;
     /**
-     * Open streams. 0 during the grace period after the last one
-     * closed. Only `sync` and refresh() update it; a member that joins later starts at 1.
+     * The user's open streams. 0 during the grace period, which starts
+     * when the last of them closes. Only `sync` and refresh() update this number: a member that joins
+     * after `sync` starts at 1.
      */
     connections: number;
     /**
-     * When the user joined, RFC 3339. Unknown for a member that joined
-     * after `sync`, until refresh().
+     * Time at which the user joined (RFC 3339). If the user joined after
+     * `sync`, it is absent until refresh().
      */
     since?: string;
 };
 export type Message = {
     /**
-     * Position in the room's messages, EPOCH-SEQ.
+     * Position in the room's messages: EPOCH-SEQ.
      */
     id: string;
     /**
-     * The sender. Absent if the server sent the message.
+     * The sender. Absent if the server or an admin sent
+     * the message.
      */
     from?: {
         id: string;
         name: string;
     };
     /**
-     * Any JSON.
+     * The content: any JSON.
      */
     data: any;
     /**
-     * RFC 3339.
+     * Time at which the server accepted the message (RFC 3339).
      */
     at: string;
 };
 export type Problem = {
+    /**
+     * URI of the problem type.
+     */
     type?: string;
+    /**
+     * Short summary.
+     */
     title: string;
+    /**
+     * HTTP status. 0 if there was no response.
+     */
     status: number;
+    /**
+     * Explanation for people. The text may change between versions.
+     */
     detail?: string;
 };
 export type State = {
     /**
-     * Open once `sync` has arrived. Closed is
-     * final.
+     * "open" once `sync` has arrived. "closed" is
+     * final: the room does not reconnect.
      */
     connection: "connecting" | "open" | "closed";
     /**
-     * Why the connection is not open: the reason of the last
-     * `goodbye`, or one of these. "lost". "silent": no event for two and a half heartbeats.
-     * "offline". "token": the callback failed. "refused": closed, because the server rejected the
-     * request. null while open, before the first connection, and after close().
+     * Why the connection is not open: the reason of the last `goodbye`,
+     * or one of the values below. null while the connection is open, before the first attempt has
+     * failed, and after close().
+     * - "lost": the connection was lost.
+     * - "silent": no data arrived for two and a half heartbeats.
+     * - "offline": the browser has no network.
+     * - "token": the token callback failed.
+     * - "refused": the server rejected the request. The room is closed.
      */
     reason: string | null;
     /**
-     * The server's response. Set only if `reason` is "refused".
+     * The server's response if `reason` is "refused". Otherwise null.
      */
     problem: Problem | null;
     /**
-     * The last `user count`. The only number that is always
-     * current.
+     * The user count: the number to show, because it is always current.
+     * It counts connections, or users if the server runs with `--count users`. null before the first
+     * `user count`.
      */
     count: number | null;
     /**
-     * Open streams in the room, from the last `sync`, `join` or
-     * `leave`. Over the member limit, from `sync` alone.
+     * Open streams in the room, as of the last `sync`, `join` or
+     * `leave`. In a room over the member limit, as of the last `sync`. null before the first `sync`.
      */
     connections: number | null;
     /**
-     * Users in the room, from the last `sync`, `join` or
-     * `leave`. Over the member limit, from `sync` alone.
+     * Users in the room, as of the last `sync`, `join` or `leave`. In a
+     * room over the member limit, as of the last `sync`. null before the first `sync`.
      */
     users: number | null;
     /**
-     * Members by id. Empty before `sync` and in a room
-     * over the member limit.
+     * Members by id. Empty before the first `sync`,
+     * and in a room over the member limit.
      */
     members: ReadonlyMap<string, Member>;
     /**
-     * Whether `members` lists every member. False in a room over
-     * the member limit.
+     * Whether `members` lists every member. False before the first
+     * `sync`, and in a room over the member limit.
      */
     complete: boolean;
     /**
@@ -115,42 +138,46 @@ export type State = {
      */
     heartbeat: number;
     /**
-     * Seconds that the token had left when the server sent
-     * `expiring`. null without a warning.
+     * Remaining seconds of the token when the server sent `expiring`.
+     * null if there is no warning, or the token was renewed.
      */
     expiring: number | null;
     /**
-     * Position up to which all messages were received. "" before
-     * the first event.
+     * Position up to which all messages were received. Before the first
+     * event, it is the `lastEventId` option.
      */
     lastEventId: string;
     /**
-     * With `share`: whether this tab holds the stream
-     * ("leading") or another tab does ("following"). null if the connection is not shared.
+     * With the `share` option: "leading" if this tab
+     * holds the stream, "following" if another tab does. null if the connection is not shared.
      */
     shared: "leading" | "following" | null;
     /**
-     * Whether a callback can supply a new token. If so, an expired
-     * token does not close the room.
+     * Whether a callback can return a new token. If so, an expired token
+     * does not close the room.
      */
     renewable: boolean;
     /**
-     * Changes that arrived before
-     * `sync`.
+     * Changes that arrived before `sync`.
+     * They are applied after it.
      */
     waiting: ReadonlyArray<[name: string, data: any]>;
 };
-export type RoomEvents = {
+export type RoomEvents = EventData & {
+    "user count": number;
+};
+export type EventData = {
     /**
-     * Any change of the state.
+     * The new state, after any change.
      */
     state: State;
     /**
-     * A `user count` arrived.
+     * The new user count, after each `user count` event.
      */
     count: number;
     /**
-     *   The snapshot of the room, on each connection.
+     *   The snapshot of the room. The server sends it on each connection, and when the number of
+     *   members crosses the member limit.
      */
     sync: {
         connections: number;
@@ -160,7 +187,7 @@ export type RoomEvents = {
         heartbeat: number;
     };
     /**
-     *   A user joined.
+     *   A user joined. `connections` and `users` are totals of the room.
      */
     join: {
         id: string;
@@ -170,7 +197,7 @@ export type RoomEvents = {
         users: number;
     };
     /**
-     *   A user left. `reason`: "closed", "timeout", "removed", "expired" or "slow".
+     *   A user left. `reason` is "closed", "timeout", "removed", "expired" or "slow".
      */
     leave: {
         id: string;
@@ -188,21 +215,21 @@ export type RoomEvents = {
         info: any;
     };
     /**
-     * Messages after the last received one are lost.
+     * The messages after the last received one are lost.
      */
     reset: {
         reason: string;
     };
     /**
-     * The token expires in that many seconds.
+     * The token expires in `in` seconds.
      */
     expiring: {
         in: number;
     };
     /**
-     * The server closes the stream. `reason`: "expired",
-     * "removed", "draining", "full", "slow" or "signed out". "removed" and "signed out" close the
-     * room, and so does "expired" unless the token is renewable. For any other reason it reconnects.
+     * The server closes the stream. `reason` is "expired",
+     * "removed", "draining", "full", "slow" or "signed out". The room is closed after "removed" and
+     * "signed out", and after "expired" if the token is not renewable. Otherwise it reconnects.
      */
     goodbye: {
         reason: string;
@@ -211,54 +238,59 @@ export type RoomEvents = {
      * The heartbeat.
      */
     ping: {};
+    /**
+     * A message without a custom name.
+     */
     message: Message;
 };
 export type StreamEvent = {
     name: string;
     /**
-     * Its data, JSON. As text it passes between tabs at any nesting depth.
+     * The data, as JSON text. Tabs exchange text, because a browser can parse
+     * JSON that is nested too deeply to be cloned.
      */
     text: string;
     /**
-     * The last id on the stream. "" if there was none.
+     * The last id on the stream. "" if there is none yet.
      */
     id: string;
 };
 export type LoggedMessage = {
     event: StreamEvent;
     /**
-     * The position before it.
+     * The position before the message.
      */
     prev: string;
 };
 export type Unfinished = {
     /**
-     * The beginning of a line.
+     * The beginning of the last line.
      */
     line: string;
     /**
-     * Whether the last character was a CR. A following LF then belongs to
-     * it.
+     * Whether the text ended with a CR. If the next text starts with an LF,
+     * both are one line ending.
      */
     cr: boolean;
     name: string;
     /**
-     * Its lines.
+     * The data lines.
      */
     data: string[];
     /**
-     * The last id. It stays in force after the event.
+     * The last id. It also applies to the events that follow.
      */
     id: string;
     /**
-     * Milliseconds.
+     * The last reconnection time, in milliseconds.
      */
     retry: number | null;
 };
 export type Options = {
     /**
-     * URL at which the server is mounted. Default: the directory that
-     * this file was served from. Set it in a bundle, where that directory is not the server.
+     * URL at which the server is mounted. Default: the directory from
+     * which this file was loaded. Required in a bundle, because the bundle is loaded from another
+     * directory.
      */
     url?: URL | string;
     /**
@@ -267,140 +299,162 @@ export type Options = {
     room?: string;
     /**
      * The token, or a callback that returns
-     * one. The callback runs for the first request, when the server rejects the token, and when the
-     * token is about to expire. It fails after 30 s. Default: the cookie is the credential.
+     * it. The callback runs before the first request, when the server rejects the token, and when the
+     * token is about to expire or has expired. It fails if there is no result within 30 s. Default:
+     * no token. The credential is then the cookie.
      */
     token?: string | (() => string | Promise<string>);
     /**
      * Callback that renews the
-     * token when it is about to expire or has expired. A token that it returns is sent to
-     * `POST session`. Return nothing if the callback set the cookie itself. It fails after 30 s. A
-     * failed renewal is retried. Not needed if `token` is a function.
+     * token or the cookie. It runs when the server rejects the credential, for example because there
+     * is no cookie yet, and when the token is about to expire or has expired. A returned token is
+     * sent to `POST session`, which sets the cookie. A callback that has set the cookie itself returns
+     * nothing. The callback fails if there is no result within 30 s. A failed renewal is retried. Not
+     * needed if `token` is a function.
      */
     renew?: () => string | void | null | Promise<string | void | null>;
     /**
-     * Share one connection between all tabs of this browser with the
-     * same user and room. Default: false. It needs Web Locks, which browsers have in secure contexts
-     * only. Elsewhere each tab opens its own connection.
+     * Whether the tabs of this browser with the same user, room and server
+     * share one connection. Default: false. Sharing requires Web Locks, which browsers provide in
+     * secure contexts only (HTTPS or localhost). Elsewhere, each tab opens its own connection.
      */
     share?: boolean;
     /**
-     * Send the cookie to another origin too. Default: false.
+     * Whether to send the cookie to another origin. Default:
+     * false.
      */
     withCredentials?: boolean;
     /**
-     * Position to resume from. Messages after it are replayed first.
-     * Default: "", no replay.
+     * Position to resume from. The messages after it are replayed
+     * first. Default: "", no replay.
      */
     lastEventId?: string;
 };
 /**
- * @typedef {object} Member   A user in the room.
- * @property {string} id
- * @property {string} name    Display name. May be empty.
- * @property {any} info       Any JSON, from the token or from the user's last `setState`.
- * @property {number} connections   Open streams. 0 during the grace period after the last one
- *   closed. Only `sync` and refresh() update it; a member that joins later starts at 1.
- * @property {string} [since]       When the user joined, RFC 3339. Unknown for a member that joined
- *   after `sync`, until refresh().
+ * @typedef {object} Member  A user in the room.
+ * @property {string} id  User id.
+ * @property {string} name  Display name. May be empty.
+ * @property {any} info  Application data about the user: any JSON, from the token or from the
+ *   user's last `setState`.
+ * @property {number} connections  The user's open streams. 0 during the grace period, which starts
+ *   when the last of them closes. Only `sync` and refresh() update this number: a member that joins
+ *   after `sync` starts at 1.
+ * @property {string} [since]  Time at which the user joined (RFC 3339). If the user joined after
+ *   `sync`, it is absent until refresh().
  *
- * @typedef {object} Message  The data of `message` and of events with a custom name.
- * @property {string} id      Position in the room's messages, EPOCH-SEQ.
- * @property {{id: string, name: string}} [from]  The sender. Absent if the server sent the message.
- * @property {any} data       Any JSON.
- * @property {string} at      RFC 3339.
+ * @typedef {object} Message  The data of a message, under the name `message` or a custom name.
+ * @property {string} id  Position in the room's messages: EPOCH-SEQ.
+ * @property {{id: string, name: string}} [from]  The sender. Absent if the server or an admin sent
+ *   the message.
+ * @property {any} data  The content: any JSON.
+ * @property {string} at  Time at which the server accepted the message (RFC 3339).
  *
- * @typedef {object} Problem  An RFC 9457 problem. `status` is 0 if there was no response.
- * @property {string} [type]
- * @property {string} title
- * @property {number} status
- * @property {string} [detail]
+ * @typedef {object} Problem  A problem document (RFC 9457).
+ * @property {string} [type]  URI of the problem type.
+ * @property {string} title  Short summary.
+ * @property {number} status  HTTP status. 0 if there was no response.
+ * @property {string} [detail]  Explanation for people. The text may change between versions.
  *
- * @typedef {object} State    The state of a room. Never changed in place: each change makes a new
- *   object.
- * @property {"connecting"|"open"|"closed"} connection   Open once `sync` has arrived. Closed is
- *   final.
- * @property {string|null} reason      Why the connection is not open: the reason of the last
- *   `goodbye`, or one of these. "lost". "silent": no event for two and a half heartbeats.
- *   "offline". "token": the callback failed. "refused": closed, because the server rejected the
- *   request. null while open, before the first connection, and after close().
- * @property {Problem|null} problem    The server's response. Set only if `reason` is "refused".
- * @property {number|null} count       The last `user count`. The only number that is always
- *   current.
- * @property {number|null} connections Open streams in the room, from the last `sync`, `join` or
- *   `leave`. Over the member limit, from `sync` alone.
- * @property {number|null} users       Users in the room, from the last `sync`, `join` or
- *   `leave`. Over the member limit, from `sync` alone.
- * @property {ReadonlyMap<string, Member>} members  Members by id. Empty before `sync` and in a room
- *   over the member limit.
- * @property {boolean} complete        Whether `members` lists every member. False in a room over
- *   the member limit.
- * @property {number} heartbeat        Seconds between two pings.
- * @property {number|null} expiring    Seconds that the token had left when the server sent
- *   `expiring`. null without a warning.
- * @property {string} lastEventId      Position up to which all messages were received. "" before
- *   the first event.
- * @property {"leading"|"following"|null} shared   With `share`: whether this tab holds the stream
- *   ("leading") or another tab does ("following"). null if the connection is not shared.
- * @property {boolean} renewable       Whether a callback can supply a new token. If so, an expired
- *   token does not close the room.
- * @property {ReadonlyArray<[name: string, data: any]>} waiting   Changes that arrived before
- *   `sync`.
+ * @typedef {object} State  The state of a room. Each change creates a new object, so two states can
+ *   be compared with `===`.
+ * @property {"connecting"|"open"|"closed"} connection  "open" once `sync` has arrived. "closed" is
+ *   final: the room does not reconnect.
+ * @property {string|null} reason  Why the connection is not open: the reason of the last `goodbye`,
+ *   or one of the values below. null while the connection is open, before the first attempt has
+ *   failed, and after close().
+ *   - "lost": the connection was lost.
+ *   - "silent": no data arrived for two and a half heartbeats.
+ *   - "offline": the browser has no network.
+ *   - "token": the token callback failed.
+ *   - "refused": the server rejected the request. The room is closed.
+ * @property {Problem|null} problem  The server's response if `reason` is "refused". Otherwise null.
+ * @property {number|null} count  The user count: the number to show, because it is always current.
+ *   It counts connections, or users if the server runs with `--count users`. null before the first
+ *   `user count`.
+ * @property {number|null} connections  Open streams in the room, as of the last `sync`, `join` or
+ *   `leave`. In a room over the member limit, as of the last `sync`. null before the first `sync`.
+ * @property {number|null} users  Users in the room, as of the last `sync`, `join` or `leave`. In a
+ *   room over the member limit, as of the last `sync`. null before the first `sync`.
+ * @property {ReadonlyMap<string, Member>} members  Members by id. Empty before the first `sync`,
+ *   and in a room over the member limit.
+ * @property {boolean} complete  Whether `members` lists every member. False before the first
+ *   `sync`, and in a room over the member limit.
+ * @property {number} heartbeat  Seconds between two pings.
+ * @property {number|null} expiring  Remaining seconds of the token when the server sent `expiring`.
+ *   null if there is no warning, or the token was renewed.
+ * @property {string} lastEventId  Position up to which all messages were received. Before the first
+ *   event, it is the `lastEventId` option.
+ * @property {"leading"|"following"|null} shared  With the `share` option: "leading" if this tab
+ *   holds the stream, "following" if another tab does. null if the connection is not shared.
+ * @property {boolean} renewable  Whether a callback can return a new token. If so, an expired token
+ *   does not close the room.
+ * @property {ReadonlyArray<[name: string, data: any]>} waiting  Changes that arrived before `sync`.
+ *   They are applied after it.
  *
- * @typedef {object} RoomEvents  The value that a listener receives, by event name. See Room.on().
- * @property {State} state          Any change of the state.
- * @property {number} count         A `user count` arrived.
+ * @typedef {EventData & {"user count": number}} RoomEvents  The argument of a listener, by event
+ *   name. For a message with a custom name, it is a Message. See Room.on().
+ *
+ * @typedef {object} EventData  The argument of a listener, for event names without a space.
+ * @property {State} state  The new state, after any change.
+ * @property {number} count  The new user count, after each `user count` event.
  * @property {{connections: number, users: number, members?: Member[], complete: boolean, heartbeat: number}} sync
- *   The snapshot of the room, on each connection.
+ *   The snapshot of the room. The server sends it on each connection, and when the number of
+ *   members crosses the member limit.
  * @property {{id: string, name: string, info: any, connections: number, users: number}} join
- *   A user joined.
+ *   A user joined. `connections` and `users` are totals of the room.
  * @property {{id: string, name: string, info: any, connections: number, users: number, reason: string}} leave
- *   A user left. `reason`: "closed", "timeout", "removed", "expired" or "slow".
- * @property {{id: string, info: any}} update   The info of a member changed.
- * @property {{reason: string}} reset      Messages after the last received one are lost.
- * @property {{in: number}} expiring       The token expires in that many seconds.
- * @property {{reason: string}} goodbye    The server closes the stream. `reason`: "expired",
- *   "removed", "draining", "full", "slow" or "signed out". "removed" and "signed out" close the
- *   room, and so does "expired" unless the token is renewable. For any other reason it reconnects.
- * @property {{}} ping                     The heartbeat.
- * @property {Message} message
+ *   A user left. `reason` is "closed", "timeout", "removed", "expired" or "slow".
+ * @property {{id: string, info: any}} update  The info of a member changed.
+ * @property {{reason: string}} reset  The messages after the last received one are lost.
+ * @property {{in: number}} expiring  The token expires in `in` seconds.
+ * @property {{reason: string}} goodbye  The server closes the stream. `reason` is "expired",
+ *   "removed", "draining", "full", "slow" or "signed out". The room is closed after "removed" and
+ *   "signed out", and after "expired" if the token is not renewable. Otherwise it reconnects.
+ * @property {{}} ping  The heartbeat.
+ * @property {Message} message  A message without a custom name.
  *
- * @typedef {object} StreamEvent  One event of a stream.
+ * @typedef {object} StreamEvent  An event of a stream.
  * @property {string} name
- * @property {string} text    Its data, JSON. As text it passes between tabs at any nesting depth.
- * @property {string} id      The last id on the stream. "" if there was none.
+ * @property {string} text  The data, as JSON text. Tabs exchange text, because a browser can parse
+ *   JSON that is nested too deeply to be cloned.
+ * @property {string} id  The last id on the stream. "" if there is none yet.
  *
- * @typedef {object} LoggedMessage  A message, kept for tabs that join later.
+ * @typedef {object} LoggedMessage  A message that is kept for tabs that open later.
  * @property {StreamEvent} event
- * @property {string} prev    The position before it.
+ * @property {string} prev  The position before the message.
  *
- * @typedef {object} Unfinished  Parser state: the incomplete event at the end of the text read so
- *   far.
- * @property {string} line    The beginning of a line.
- * @property {boolean} cr     Whether the last character was a CR. A following LF then belongs to
- *   it.
+ * @typedef {object} Unfinished  The state of the parser: the incomplete event at the end of the
+ *   text that was parsed so far.
+ * @property {string} line  The beginning of the last line.
+ * @property {boolean} cr  Whether the text ended with a CR. If the next text starts with an LF,
+ *   both are one line ending.
  * @property {string} name
- * @property {string[]} data  Its lines.
- * @property {string} id      The last id. It stays in force after the event.
- * @property {number|null} retry  Milliseconds.
+ * @property {string[]} data  The data lines.
+ * @property {string} id  The last id. It also applies to the events that follow.
+ * @property {number|null} retry  The last reconnection time, in milliseconds.
  *
- * @typedef {object} Options
- * @property {URL|string} [url]    URL at which the server is mounted. Default: the directory that
- *   this file was served from. Set it in a bundle, where that directory is not the server.
- * @property {string} [room]       Room name: 1 to 128 of A-Z a-z 0-9 . _ - Default: "lobby".
+ * @typedef {object} Options  The options of join().
+ * @property {URL|string} [url]  URL at which the server is mounted. Default: the directory from
+ *   which this file was loaded. Required in a bundle, because the bundle is loaded from another
+ *   directory.
+ * @property {string} [room]  Room name: 1 to 128 of A-Z a-z 0-9 . _ - Default: "lobby".
  * @property {string|(() => string|Promise<string>)} [token]  The token, or a callback that returns
- *   one. The callback runs for the first request, when the server rejects the token, and when the
- *   token is about to expire. It fails after 30 s. Default: the cookie is the credential.
+ *   it. The callback runs before the first request, when the server rejects the token, and when the
+ *   token is about to expire or has expired. It fails if there is no result within 30 s. Default:
+ *   no token. The credential is then the cookie.
  * @property {() => string|void|null|Promise<string|void|null>} [renew]  Callback that renews the
- *   token when it is about to expire or has expired. A token that it returns is sent to
- *   `POST session`. Return nothing if the callback set the cookie itself. It fails after 30 s. A
- *   failed renewal is retried. Not needed if `token` is a function.
- * @property {boolean} [share]     Share one connection between all tabs of this browser with the
- *   same user and room. Default: false. It needs Web Locks, which browsers have in secure contexts
- *   only. Elsewhere each tab opens its own connection.
- * @property {boolean} [withCredentials]  Send the cookie to another origin too. Default: false.
- * @property {string} [lastEventId]  Position to resume from. Messages after it are replayed first.
- *   Default: "", no replay.
+ *   token or the cookie. It runs when the server rejects the credential, for example because there
+ *   is no cookie yet, and when the token is about to expire or has expired. A returned token is
+ *   sent to `POST session`, which sets the cookie. A callback that has set the cookie itself returns
+ *   nothing. The callback fails if there is no result within 30 s. A failed renewal is retried. Not
+ *   needed if `token` is a function.
+ * @property {boolean} [share]  Whether the tabs of this browser with the same user, room and server
+ *   share one connection. Default: false. Sharing requires Web Locks, which browsers provide in
+ *   secure contexts only (HTTPS or localhost). Elsewhere, each tab opens its own connection.
+ * @property {boolean} [withCredentials]  Whether to send the cookie to another origin. Default:
+ *   false.
+ * @property {string} [lastEventId]  Position to resume from. The messages after it are replayed
+ *   first. Default: "", no replay.
  */
 /**
  * The state before the first event.
@@ -409,19 +463,20 @@ export type Options = {
  */
 export declare const initial: State;
 /**
- * Returns the state after an event of the stream. It is the same object if nothing changed, as
- * after a ping.
+ * Returns the state after an event of the stream. If the event changes nothing, as a ping does, it
+ * returns the same object.
  *
  * @param {State} state
  * @param {string} name
- * @param {any} data     The event's data, parsed.
+ * @param {any} data  The parsed data of the event.
  * @param {string} [id]  The last id on the stream.
  * @returns {State}
  */
 export declare function apply(state: State, name: string, data: any, id?: string): State;
 /**
- * Reports whether listeners must receive the event. A message that was received before is not new.
- * The server's own events repeat the id of the last message, so they are always new.
+ * Reports whether the event must be delivered to listeners. A message that was already received is
+ * not delivered again. The server's own events repeat the id of the last message, so they are
+ * always new.
  *
  * @param {State} state
  * @param {string} name
@@ -429,41 +484,40 @@ export declare function apply(state: State, name: string, data: any, id?: string
  */
 export declare function isNew(state: State, name: string, id: string): boolean;
 /**
- * Reports whether a client at position `held` has all messages up to position `id`. Positions of
- * different epochs cannot be compared: the result is false.
+ * Reports whether a client at position `held` has received all messages up to position `id`. The
+ * result is false if the epochs differ, because positions of different epochs cannot be compared.
  *
  * @param {string} held
  * @param {string} id
  */
 export declare function reaches(held: string, id: string): boolean;
 /**
- * Returns the state while the link connects. It keeps the members until the next `sync`.
+ * Returns the state while the link connects. The members remain until the next `sync`.
  *
  * @param {State} state
- * @param {string|null} [reason]
+ * @param {string|null} [reason]  Default: the previous reason.
  * @returns {State}
  */
 export declare function connecting(state: State, reason?: string | null): State;
 /**
- * Returns the final state, without a connection. `problem` is the server's response, if that is the
- * reason.
+ * Returns the final state, which has no connection.
  *
  * @param {State} state
- * @param {Problem|null} [problem]
+ * @param {Problem|null} [problem]  The server's response, if the server rejected the request.
  * @returns {State}
  */
 export declare function closed(state: State, problem?: Problem | null): State;
 /**
- * Returns the state after the token was renewed.
+ * Returns the state after the token was renewed, which has no expiry warning.
  *
  * @param {State} state
  * @returns {State}
  */
 export declare function renewed(state: State): State;
 /**
- * Returns the state with the `connections` and `since` of members fetched by GET presence. The
- * response may be older or newer than the stream. Only the stream reports joins and leaves, so no
- * member is added or removed.
+ * Returns the state with new `connections` and `since` values from `GET presence`. No member is
+ * added or removed, because the response may be older or newer than the stream, and only the stream
+ * reports joins and leaves.
  *
  * @param {State} state
  * @param {Member[]} fetched
@@ -471,36 +525,37 @@ export declare function renewed(state: State): State;
  */
 export declare function seen(state: State, fetched: Member[]): State;
 /**
- * Returns the events that move a tab from position `held` to the state: the missed messages, or
- * `reset`; then the events that a joiner receives.
+ * Returns the events that a tab at position `held` needs to reach the state. The first ones are the
+ * missed messages, or a `reset` if they are not available. The others are the events that a joiner
+ * receives.
  *
  * @param {State} state
- * @param {ReadonlyArray<LoggedMessage>} kept  The last messages of the room, without a gap, up to
- *   the state's position.
- * @param {string} held               The tab's position. "" if it has none.
+ * @param {ReadonlyArray<LoggedMessage>} kept  The last messages of the room, up to the state's
+ *   position and without a gap.
+ * @param {string} held  The tab's position. "" if it has none.
  * @returns {StreamEvent[]}
  */
 export declare function catchUp(state: State, kept: ReadonlyArray<LoggedMessage>, held: string): StreamEvent[];
 /**
- * Reports whether `name` is a valid room name: 1 to 128 of A-Z a-z 0-9 . _ -
+ * Reports whether `name` is a valid room name: 1 to 128 characters of A-Z a-z 0-9 . _ -
  *
  * @param {any} name
  */
 export declare function isRoomName(name: any): boolean;
 /**
- * Returns the wait before the next attempt, in milliseconds. The upper bound starts at 1 s and
- * doubles with each failed attempt, to at most 30 s. The wait is a random value between half of the
- * bound and the bound, so that clients that were disconnected together do not reconnect together.
+ * Returns the wait before the next attempt, in milliseconds. It is a random time between half of an
+ * upper bound and the bound, so that clients that were disconnected together do not reconnect
+ * together. The bound starts at 1 s and doubles with each failed attempt, up to 30 s.
  *
- * @param {number} tries     Attempts that failed since the last success.
- * @param {number} [random]  From 0 to 1.
+ * @param {number} tries  Failed attempts since the last success.
+ * @param {number} [random]  A number from 0 to 1.
  */
 export declare function backoff(tries: number, random?: number): number;
 /**
- * Parses text of an event stream (WHATWG HTML, section 9.2.6). Returns the events that are
- * complete, and the remaining parser state.
+ * Parses text of an event stream (WHATWG HTML, section 9.2.6). Returns the complete events and the
+ * new parser state.
  *
- * @param {Unfinished} partial  The parser state after the text before, or fresh().
+ * @param {Unfinished} partial  The parser state after the preceding text, or fresh().
  * @param {string} text
  * @returns {{partial: Unfinished, events: StreamEvent[]}}
  */
@@ -509,20 +564,20 @@ export declare function decode(partial: Unfinished, text: string): {
     events: StreamEvent[];
 };
 /**
- * Returns the parser state at the start of a stream that resumes from position `id`.
+ * Returns the initial parser state for a stream that resumes from position `id`.
  *
  * @param {string} [id]
  * @returns {Unfinished}
  */
 export declare function fresh(id?: string): Unfinished;
 /**
- * Thrown if the server rejects a request or does not respond. `message` is fit for display: the
- * problem's detail, else its title, else the HTTP status.
+ * The error of a request that the server rejected or did not answer. `message` can be shown to
+ * users: it is the problem's detail, or else its title, or else the HTTP status.
  */
 export declare class PresenceError extends Error {
     /** @type {Problem} */
     problem: Problem;
-    /** The server's Retry-After, in milliseconds. 0 if there was none. */
+    /** The Retry-After of the response, in milliseconds. 0 if there is none. */
     after: number;
     /**
      * @param {Problem} problem
@@ -533,18 +588,21 @@ export declare class PresenceError extends Error {
     });
 }
 /**
- * Sends a request. The body is sent as JSON; there is none if it is undefined.
+ * Sends an HTTP request and returns the JSON of the response.
  *
  * @param {string} method
  * @param {URL|string} url
- * @param {any} [body]
- * @param {RequestInit} [options]  As for fetch().
- * @returns {Promise<any>}   The response's JSON. null with status 204.
- * @throws {PresenceError} On any status except 2xx. On a 2xx response without JSON, which is not
- *   from a presence server. With status 0 if there is no response.
+ * @param {any} [body]  Sent as JSON. If undefined, the request has no body.
+ * @param {RequestInit} [options]  Options of fetch().
+ * @returns {Promise<any>}  The JSON of the response. null for status 204.
+ * @throws {PresenceError}  If the status is not 2xx. If a 2xx response is not JSON, because then it
+ *   is not from a presence server. If there is no response: the status is then 0.
  */
 export declare function request(method: string, url: URL | string, body?: any, options?: RequestInit): Promise<any>;
 export type Sink = {
+    /**
+     * Returns the current state.
+     */
     state: () => State;
     event: (event: StreamEvent) => void;
     turn: (turn: Turn) => void;
@@ -564,17 +622,18 @@ export type End = {
      */
     reason: string;
     /**
-     * Set if the server rejected the request.
+     * The problem document, if the server rejected the request.
      */
     problem?: Problem;
     /**
-     * Milliseconds that the server asked to wait.
+     * Milliseconds that the server asked the client to wait.
      */
     after?: number;
     /**
-     * Whether an EventSource was refused. It does not report the cause.
+     * Whether an EventSource failed, which does not report the
+     * cause.
      */
-    unsaid?: boolean;
+    causeUnknown?: boolean;
 };
 export type TabMessage = {
     kind: "hello";
@@ -600,15 +659,19 @@ export type TabMessage = {
     term: number;
     turn: Turn;
 };
-/** Returns a random message id. It has 128 random bits, so no other client draws the same. */
+/** Returns a random message id. With 128 random bits, no two clients generate the same id. */
 export declare const randomId: () => string;
 /**
- * Joins a room and stays in it until close(). It reconnects after each lost connection, unless the
- * server rejects it or ends the session: see State.reason.
+ * Joins a room. The room reconnects after each lost connection until close() is called. It also
+ * closes if the server rejects the request or ends the session: see State.reason.
  *
  * @param {Options} [options]
  * @returns {Room}
- * @throws {TypeError}  On an invalid room name or URL.
+ * @throws {TypeError}  If the room name or the URL is invalid.
+ * @example
+ * const token = async () => (await fetch("/token")).text(); // a path of your application
+ * const room = join({ url: "/presence/", room: "lobby", token });
+ * room.on("state", ({ connection, members }) => render(connection, [...members.values()]));
  */
 export declare function join(options?: Options): Room;
 export type Info = {
@@ -618,30 +681,30 @@ export type Info = {
      */
     accepted: boolean;
     /**
-     * Whether it is the latest. False if another tab or device of the user
-     * has set other info since.
+     * Whether it is the user's latest info. False if another tab or device
+     * of the user has set other info since.
      */
     stands: boolean;
 };
 /**
- * @typedef {object} Info     The user's info, from setState().
+ * @typedef {object} Info  The info that setState() has set.
  * @property {any} info
- * @property {boolean} accepted   Whether the server has accepted it.
- * @property {boolean} stands  Whether it is the latest. False if another tab or device of the user
- *   has set other info since.
+ * @property {boolean} accepted  Whether the server has accepted it.
+ * @property {boolean} stands  Whether it is the user's latest info. False if another tab or device
+ *   of the user has set other info since.
  */
-/** A room, as join() returns it. */
+/** A room that was joined with join(). */
 export declare class Room {
     #private;
     /** @param {Options} [options] */
     constructor(options?: Options);
-    /** URL at which the server is mounted, with a slash at the end. */
+    /** URL at which the server is mounted. It ends with a slash. */
     get url(): URL;
     /** The room name. */
     get name(): string;
-    /** The current state. A frozen object; each change makes a new one. */
+    /** The current state. The object is frozen: each change creates a new one. */
     get state(): State;
-    /** The last `user count`. null before the first one. */
+    /** The user count: see State.count. */
     get count(): number | null;
     /** Open streams in the room: see State.connections. */
     get connections(): number | null;
@@ -649,39 +712,48 @@ export declare class Room {
     get users(): number | null;
     /** Members by id: see State.members. */
     get members(): ReadonlyMap<string, Member>;
-    /** Position up to which all messages were received. "" before the first event. */
+    /** Position up to which all messages were received: see State.lastEventId. */
     get lastEventId(): string;
     /**
-     * Adds a listener. `fn` runs on each event of that name, after the event has changed the state.
+     * Adds a listener. `fn` is called for each event of that name, after the event has changed the
+     * state.
      *
      * - "state": any change of the state. `fn` receives the State.
-     * - "count": a `user count`. `fn` receives the number.
+     * - "count": the user count, after each `user count` event. `fn` receives the number.
      * - "sync", "user count", "join", "leave", "update", "reset", "expiring", "goodbye", "ping": an
-     *   event of the server. `fn` receives its data: see `RoomEvents`.
-     * - "message", or a name that a sender chose: `fn` receives the Message. A message with the name
-     *   "count" or "state" is not delivered.
+     *   event of the server. `fn` receives its data: see RoomEvents.
+     * - "message", or a name that a sender chose: a message. `fn` receives the Message. A message
+     *   with the name "count" or "state" is not delivered.
      *
-     * An exception in a listener goes to reportError() and affects no other listener.
+     * An exception in a listener is passed to reportError() and does not affect other listeners.
      *
      * @template {string} N
      * @param {N} name
      * @param {(data: N extends keyof RoomEvents ? RoomEvents[N] : Message) => void} fn
-     * @returns {() => void}  Removes the listener.
-     * @throws {TypeError}  On the name "open" or "error".
+     * @returns {() => void}  A function that removes the listener.
+     * @throws {TypeError}  If the name is "open" or "error".
+     * @example
+     * const off = room.on("chat message", ({ from, data }) => show(from?.name, data));
+     * off(); // removes the listener
      */
     on<N extends string>(name: N, fn: (data: N extends keyof RoomEvents ? RoomEvents[N] : Message) => void): () => void;
     /**
-     * Sends a message to the room. Messages are sent one at a time, in order, once the stream is
-     * open. A message is retried for up to 15 s if there is no response, or a temporary one (408,
-     * 425, 429, 5xx). Its id is an idempotency key: however often it is sent, it is one message.
+     * Sends a message to the room. It waits until the stream is open, and it sends one message at a
+     * time, so that messages keep their order. A message without a response, or with a temporary
+     * error (408, 425, 429, 5xx), is retried for up to 15 s. The message has an idempotency key, so
+     * the room receives it only once.
      *
-     * @param {any} data   Any JSON. undefined is sent as null.
+     * @param {any} data  Any JSON. undefined is sent as null.
      * @param {{event?: string, id?: string}} [options]  `event`: the event name. Default: "message".
-     *   `id`: the idempotency key, for callers that send the same message again. Default: random.
+     *   `id`: the idempotency key. Default: random. Set it to send the same message again later.
      * @returns {Promise<{id: string}>}  The position in the room's messages.
-     * @throws {PresenceError}  The server rejected the message. Or there was no response within 15 s;
-     *   the server may have accepted the message. Or the send queue is full (1000 messages).
-     * @throws {TypeError}  On the event name "count" or "state", and on data that is not JSON.
+     * @throws {PresenceError}  If the server rejects the message, if the send queue is full (1000
+     *   messages), or if no attempt succeeds within 15 s. In the last case, the server may have
+     *   accepted the message if its response was lost.
+     * @throws {TypeError}  If the event name is "count" or "state", or if the data is not JSON.
+     * @example
+     * await room.send("hello");
+     * await room.send({ x: 10, y: 20 }, { event: "cursor" }); // received with room.on("cursor", fn)
      */
     send(data: any, { event, id }?: {
         event?: string;
@@ -691,27 +763,33 @@ export declare class Room {
     }>;
     /**
      * Sets the user's info in this room, such as `{status: "away"}`. It replaces the previous info.
-     * The call waits until the room is open; of several waiting calls only the last one is sent, and
-     * all resolve. The info is sent again if the room has lost it, unless another tab or device of
+     * The call waits until the room is open. If several calls wait, only the last info is sent, and
+     * all calls resolve. If the room loses the info, as it does when
+     * the server restarts, the info is sent again. It is not sent again if another tab or device of
      * the user has set other info since.
      *
-     * @param {any} info   JSON of at most 1 KiB.
+     * @param {any} info  JSON of at most 1 KiB.
      * @returns {Promise<void>}
-     * @throws {PresenceError}  The server rejected the info, or the room was closed first.
+     * @throws {PresenceError}  If the server rejects the info, or if the room is closed first.
+     * @example
+     * document.addEventListener("visibilitychange", () => {
+     *   room.setState({ status: document.hidden ? "away" : "here" }).catch(console.error);
+     * });
      */
     setState(info: any): Promise<void>;
     /**
-     * Fetches `connections` and `since` of the members, and updates the state. The stream reports
-     * that a user joined or left, but not a second tab.
+     * Fetches the current `connections` and `since` of the members, and updates the state. The stream
+     * does not send these: it reports that a user joined or left, but not that a user opened another
+     * tab.
      *
      * @param {number} [limit]  Maximum number of members, in the order of their ids. Default and
      *   upper limit: 1000.
-     * @throws {PresenceError}  The server rejected the request or did not respond.
+     * @throws {PresenceError}  If the server rejects the request or does not respond.
      */
     refresh(limit?: number): Promise<void>;
     /**
-     * Leaves the room permanently. Messages passed to send() before are still sent. To return, call
-     * join().
+     * Leaves the room permanently. Messages that were passed to send() before are still sent. To join
+     * the room again, call join().
      */
     close(): void;
 }

@@ -1,6 +1,6 @@
 /**
- * presence.js is the browser client of presence: the members of a room, their number, and the
- * room's messages, live.
+ * presence.js is the browser client of presence. It keeps the members of a room and the user count
+ * up to date, and it sends and receives the messages of the room.
  *
  *     import { join } from "./presence.js";
  *
@@ -9,130 +9,148 @@
  *     room.on("message", ({ from, data }) => console.log(from?.name, data));
  *     await room.send("hello");
  *
- * The credential is a token, or the cookie that `POST session` set. The module never touches the
- * page and also works in a worker. Its sections, in order:
+ * The credential is a token, or the cookie that `POST session` set. The module does not use the DOM
+ * of the page, so it also works in a worker. Its sections, in order:
  *
- * - State: the state of a room and pure functions that compute the next one.
+ * - State: the state of a room, and the pure functions that compute the next state.
  * - Requests: HTTP requests, errors and the credential.
- * - Link: the connection of one room. It reconnects automatically.
- * - Tabs: one connection shared by the tabs of a browser.
+ * - Link: the connection of one room, which reconnects automatically.
+ * - Tabs: one connection that the tabs of a browser share.
  * - Room: the object that join() returns.
  *
- * MIT license, as the repository that this file comes from.
+ * This file is part of presence and has the same license, MIT.
  */
 
 /**
- * @typedef {object} Member   A user in the room.
- * @property {string} id
- * @property {string} name    Display name. May be empty.
- * @property {any} info       Any JSON, from the token or from the user's last `setState`.
- * @property {number} connections   Open streams. 0 during the grace period after the last one
- *   closed. Only `sync` and refresh() update it; a member that joins later starts at 1.
- * @property {string} [since]       When the user joined, RFC 3339. Unknown for a member that joined
- *   after `sync`, until refresh().
+ * @typedef {object} Member  A user in the room.
+ * @property {string} id  User id.
+ * @property {string} name  Display name. May be empty.
+ * @property {any} info  Application data about the user: any JSON, from the token or from the
+ *   user's last `setState`.
+ * @property {number} connections  The user's open streams. 0 during the grace period, which starts
+ *   when the last of them closes. Only `sync` and refresh() update this number: a member that joins
+ *   after `sync` starts at 1.
+ * @property {string} [since]  Time at which the user joined (RFC 3339). If the user joined after
+ *   `sync`, it is absent until refresh().
  *
- * @typedef {object} Message  The data of `message` and of events with a custom name.
- * @property {string} id      Position in the room's messages, EPOCH-SEQ.
- * @property {{id: string, name: string}} [from]  The sender. Absent if the server sent the message.
- * @property {any} data       Any JSON.
- * @property {string} at      RFC 3339.
+ * @typedef {object} Message  The data of a message, under the name `message` or a custom name.
+ * @property {string} id  Position in the room's messages: EPOCH-SEQ.
+ * @property {{id: string, name: string}} [from]  The sender. Absent if the server or an admin sent
+ *   the message.
+ * @property {any} data  The content: any JSON.
+ * @property {string} at  Time at which the server accepted the message (RFC 3339).
  *
- * @typedef {object} Problem  An RFC 9457 problem. `status` is 0 if there was no response.
- * @property {string} [type]
- * @property {string} title
- * @property {number} status
- * @property {string} [detail]
+ * @typedef {object} Problem  A problem document (RFC 9457).
+ * @property {string} [type]  URI of the problem type.
+ * @property {string} title  Short summary.
+ * @property {number} status  HTTP status. 0 if there was no response.
+ * @property {string} [detail]  Explanation for people. The text may change between versions.
  *
- * @typedef {object} State    The state of a room. Never changed in place: each change makes a new
- *   object.
- * @property {"connecting"|"open"|"closed"} connection   Open once `sync` has arrived. Closed is
- *   final.
- * @property {string|null} reason      Why the connection is not open: the reason of the last
- *   `goodbye`, or one of these. "lost". "silent": no event for two and a half heartbeats.
- *   "offline". "token": the callback failed. "refused": closed, because the server rejected the
- *   request. null while open, before the first connection, and after close().
- * @property {Problem|null} problem    The server's response. Set only if `reason` is "refused".
- * @property {number|null} count       The last `user count`. The only number that is always
- *   current.
- * @property {number|null} connections Open streams in the room, from the last `sync`, `join` or
- *   `leave`. Over the member limit, from `sync` alone.
- * @property {number|null} users       Users in the room, from the last `sync`, `join` or
- *   `leave`. Over the member limit, from `sync` alone.
- * @property {ReadonlyMap<string, Member>} members  Members by id. Empty before `sync` and in a room
- *   over the member limit.
- * @property {boolean} complete        Whether `members` lists every member. False in a room over
- *   the member limit.
- * @property {number} heartbeat        Seconds between two pings.
- * @property {number|null} expiring    Seconds that the token had left when the server sent
- *   `expiring`. null without a warning.
- * @property {string} lastEventId      Position up to which all messages were received. "" before
- *   the first event.
- * @property {"leading"|"following"|null} shared   With `share`: whether this tab holds the stream
- *   ("leading") or another tab does ("following"). null if the connection is not shared.
- * @property {boolean} renewable       Whether a callback can supply a new token. If so, an expired
- *   token does not close the room.
- * @property {ReadonlyArray<[name: string, data: any]>} waiting   Changes that arrived before
- *   `sync`.
+ * @typedef {object} State  The state of a room. Each change creates a new object, so two states can
+ *   be compared with `===`.
+ * @property {"connecting"|"open"|"closed"} connection  "open" once `sync` has arrived. "closed" is
+ *   final: the room does not reconnect.
+ * @property {string|null} reason  Why the connection is not open: the reason of the last `goodbye`,
+ *   or one of the values below. null while the connection is open, before the first attempt has
+ *   failed, and after close().
+ *   - "lost": the connection was lost.
+ *   - "silent": no data arrived for two and a half heartbeats.
+ *   - "offline": the browser has no network.
+ *   - "token": the token callback failed.
+ *   - "refused": the server rejected the request. The room is closed.
+ * @property {Problem|null} problem  The server's response if `reason` is "refused". Otherwise null.
+ * @property {number|null} count  The user count: the number to show, because it is always current.
+ *   It counts connections, or users if the server runs with `--count users`. null before the first
+ *   `user count`.
+ * @property {number|null} connections  Open streams in the room, as of the last `sync`, `join` or
+ *   `leave`. In a room over the member limit, as of the last `sync`. null before the first `sync`.
+ * @property {number|null} users  Users in the room, as of the last `sync`, `join` or `leave`. In a
+ *   room over the member limit, as of the last `sync`. null before the first `sync`.
+ * @property {ReadonlyMap<string, Member>} members  Members by id. Empty before the first `sync`,
+ *   and in a room over the member limit.
+ * @property {boolean} complete  Whether `members` lists every member. False before the first
+ *   `sync`, and in a room over the member limit.
+ * @property {number} heartbeat  Seconds between two pings.
+ * @property {number|null} expiring  Remaining seconds of the token when the server sent `expiring`.
+ *   null if there is no warning, or the token was renewed.
+ * @property {string} lastEventId  Position up to which all messages were received. Before the first
+ *   event, it is the `lastEventId` option.
+ * @property {"leading"|"following"|null} shared  With the `share` option: "leading" if this tab
+ *   holds the stream, "following" if another tab does. null if the connection is not shared.
+ * @property {boolean} renewable  Whether a callback can return a new token. If so, an expired token
+ *   does not close the room.
+ * @property {ReadonlyArray<[name: string, data: any]>} waiting  Changes that arrived before `sync`.
+ *   They are applied after it.
  *
- * @typedef {object} RoomEvents  The value that a listener receives, by event name. See Room.on().
- * @property {State} state          Any change of the state.
- * @property {number} count         A `user count` arrived.
+ * @typedef {EventData & {"user count": number}} RoomEvents  The argument of a listener, by event
+ *   name. For a message with a custom name, it is a Message. See Room.on().
+ *
+ * @typedef {object} EventData  The argument of a listener, for event names without a space.
+ * @property {State} state  The new state, after any change.
+ * @property {number} count  The new user count, after each `user count` event.
  * @property {{connections: number, users: number, members?: Member[], complete: boolean, heartbeat: number}} sync
- *   The snapshot of the room, on each connection.
+ *   The snapshot of the room. The server sends it on each connection, and when the number of
+ *   members crosses the member limit.
  * @property {{id: string, name: string, info: any, connections: number, users: number}} join
- *   A user joined.
+ *   A user joined. `connections` and `users` are totals of the room.
  * @property {{id: string, name: string, info: any, connections: number, users: number, reason: string}} leave
- *   A user left. `reason`: "closed", "timeout", "removed", "expired" or "slow".
- * @property {{id: string, info: any}} update   The info of a member changed.
- * @property {{reason: string}} reset      Messages after the last received one are lost.
- * @property {{in: number}} expiring       The token expires in that many seconds.
- * @property {{reason: string}} goodbye    The server closes the stream. `reason`: "expired",
- *   "removed", "draining", "full", "slow" or "signed out". "removed" and "signed out" close the
- *   room, and so does "expired" unless the token is renewable. For any other reason it reconnects.
- * @property {{}} ping                     The heartbeat.
- * @property {Message} message
+ *   A user left. `reason` is "closed", "timeout", "removed", "expired" or "slow".
+ * @property {{id: string, info: any}} update  The info of a member changed.
+ * @property {{reason: string}} reset  The messages after the last received one are lost.
+ * @property {{in: number}} expiring  The token expires in `in` seconds.
+ * @property {{reason: string}} goodbye  The server closes the stream. `reason` is "expired",
+ *   "removed", "draining", "full", "slow" or "signed out". The room is closed after "removed" and
+ *   "signed out", and after "expired" if the token is not renewable. Otherwise it reconnects.
+ * @property {{}} ping  The heartbeat.
+ * @property {Message} message  A message without a custom name.
  *
- * @typedef {object} StreamEvent  One event of a stream.
+ * @typedef {object} StreamEvent  An event of a stream.
  * @property {string} name
- * @property {string} text    Its data, JSON. As text it passes between tabs at any nesting depth.
- * @property {string} id      The last id on the stream. "" if there was none.
+ * @property {string} text  The data, as JSON text. Tabs exchange text, because a browser can parse
+ *   JSON that is nested too deeply to be cloned.
+ * @property {string} id  The last id on the stream. "" if there is none yet.
  *
- * @typedef {object} LoggedMessage  A message, kept for tabs that join later.
+ * @typedef {object} LoggedMessage  A message that is kept for tabs that open later.
  * @property {StreamEvent} event
- * @property {string} prev    The position before it.
+ * @property {string} prev  The position before the message.
  *
- * @typedef {object} Unfinished  Parser state: the incomplete event at the end of the text read so
- *   far.
- * @property {string} line    The beginning of a line.
- * @property {boolean} cr     Whether the last character was a CR. A following LF then belongs to
- *   it.
+ * @typedef {object} Unfinished  The state of the parser: the incomplete event at the end of the
+ *   text that was parsed so far.
+ * @property {string} line  The beginning of the last line.
+ * @property {boolean} cr  Whether the text ended with a CR. If the next text starts with an LF,
+ *   both are one line ending.
  * @property {string} name
- * @property {string[]} data  Its lines.
- * @property {string} id      The last id. It stays in force after the event.
- * @property {number|null} retry  Milliseconds.
+ * @property {string[]} data  The data lines.
+ * @property {string} id  The last id. It also applies to the events that follow.
+ * @property {number|null} retry  The last reconnection time, in milliseconds.
  *
- * @typedef {object} Options
- * @property {URL|string} [url]    URL at which the server is mounted. Default: the directory that
- *   this file was served from. Set it in a bundle, where that directory is not the server.
- * @property {string} [room]       Room name: 1 to 128 of A-Z a-z 0-9 . _ - Default: "lobby".
+ * @typedef {object} Options  The options of join().
+ * @property {URL|string} [url]  URL at which the server is mounted. Default: the directory from
+ *   which this file was loaded. Required in a bundle, because the bundle is loaded from another
+ *   directory.
+ * @property {string} [room]  Room name: 1 to 128 of A-Z a-z 0-9 . _ - Default: "lobby".
  * @property {string|(() => string|Promise<string>)} [token]  The token, or a callback that returns
- *   one. The callback runs for the first request, when the server rejects the token, and when the
- *   token is about to expire. It fails after 30 s. Default: the cookie is the credential.
+ *   it. The callback runs before the first request, when the server rejects the token, and when the
+ *   token is about to expire or has expired. It fails if there is no result within 30 s. Default:
+ *   no token. The credential is then the cookie.
  * @property {() => string|void|null|Promise<string|void|null>} [renew]  Callback that renews the
- *   token when it is about to expire or has expired. A token that it returns is sent to
- *   `POST session`. Return nothing if the callback set the cookie itself. It fails after 30 s. A
- *   failed renewal is retried. Not needed if `token` is a function.
- * @property {boolean} [share]     Share one connection between all tabs of this browser with the
- *   same user and room. Default: false. It needs Web Locks, which browsers have in secure contexts
- *   only. Elsewhere each tab opens its own connection.
- * @property {boolean} [withCredentials]  Send the cookie to another origin too. Default: false.
- * @property {string} [lastEventId]  Position to resume from. Messages after it are replayed first.
- *   Default: "", no replay.
+ *   token or the cookie. It runs when the server rejects the credential, for example because there
+ *   is no cookie yet, and when the token is about to expire or has expired. A returned token is
+ *   sent to `POST session`, which sets the cookie. A callback that has set the cookie itself returns
+ *   nothing. The callback fails if there is no result within 30 s. A failed renewal is retried. Not
+ *   needed if `token` is a function.
+ * @property {boolean} [share]  Whether the tabs of this browser with the same user, room and server
+ *   share one connection. Default: false. Sharing requires Web Locks, which browsers provide in
+ *   secure contexts only (HTTPS or localhost). Elsewhere, each tab opens its own connection.
+ * @property {boolean} [withCredentials]  Whether to send the cookie to another origin. Default:
+ *   false.
+ * @property {string} [lastEventId]  Position to resume from. The messages after it are replayed
+ *   first. Default: "", no replay.
  */
 
 // -------------------------------------------------------------------------------------------------
-// State: the state of a room and the functions that compute the next one. They are pure: no clock,
-// no socket, no page.
+// State: the state of a room, and the functions that compute the next state. The functions are
+// pure: they use no clock, no socket and no page.
 
 /**
  * The state before the first event.
@@ -156,16 +174,16 @@ export const initial = Object.freeze({
   waiting: Object.freeze([]),
 });
 
-// The `goodbye` reasons after which the link must not reconnect. The server would reject it, or it
-// would override a decision of an admin or of the user.
-const final = new Set(["removed", "signed out", "expired"]);
+// After a `goodbye` with one of these reasons, the link must not reconnect. The server would reject
+// the request, or the reconnect would undo a decision of an admin or of the user.
+const finalReasons = new Set(["removed", "signed out", "expired"]);
 
-// Events that change the snapshot. They mean nothing without `sync`.
+// The events that change the snapshot. They are kept until `sync`, because they need a snapshot.
 const changes = new Set(["join", "leave", "update"]);
 
 /**
- * The server's events and the state after each. A Map, because senders choose event names and an
- * object has a `constructor`.
+ * The functions that compute the state after each of the server's events. They are in a Map,
+ * because senders choose event names and a plain object would also find `constructor`.
  *
  * @type {ReadonlyMap<string, (state: State, data: any) => State>}
  */
@@ -179,25 +197,25 @@ const steps = new Map([
   ["goodbye", afterGoodbye],
 ]);
 
-/** The names of the server's own events. All other events are messages. */
+/** The names of the server's own events. Events with any other name are messages. */
 const own = new Set([...steps.keys(), "reset", "ping"]);
 
-// Listener names without an event of that name. A message with such a name is not delivered.
-const local = new Set(["count", "state"]);
+// Listener names that are not event names. A message with one of these names is not delivered.
+const localNames = new Set(["count", "state"]);
 
 /**
- * Returns the state after an event of the stream. It is the same object if nothing changed, as
- * after a ping.
+ * Returns the state after an event of the stream. If the event changes nothing, as a ping does, it
+ * returns the same object.
  *
  * @param {State} state
  * @param {string} name
- * @param {any} data     The event's data, parsed.
+ * @param {any} data  The parsed data of the event.
  * @param {string} [id]  The last id on the stream.
  * @returns {State}
  */
 export function apply(state, name, data, id = "") {
-  // Only `reset` moves the position back. With `share`, a tab may receive an event twice, by two
-  // routes.
+  // With `share`, a tab may receive the same event twice: from another tab and from its own stream.
+  // Therefore only `reset` may move the position back.
   const known = id === "" || id === state.lastEventId || (name !== "reset" && reaches(state.lastEventId, id));
   const at = known ? state : { ...state, lastEventId: id };
   if (at.connection !== "open" && changes.has(name)) return { ...at, waiting: [...at.waiting, [name, data]] };
@@ -205,8 +223,9 @@ export function apply(state, name, data, id = "") {
 }
 
 /**
- * Reports whether listeners must receive the event. A message that was received before is not new.
- * The server's own events repeat the id of the last message, so they are always new.
+ * Reports whether the event must be delivered to listeners. A message that was already received is
+ * not delivered again. The server's own events repeat the id of the last message, so they are
+ * always new.
  *
  * @param {State} state
  * @param {string} name
@@ -217,8 +236,8 @@ export function isNew(state, name, id) {
 }
 
 /**
- * Reports whether a client at position `held` has all messages up to position `id`. Positions of
- * different epochs cannot be compared: the result is false.
+ * Reports whether a client at position `held` has received all messages up to position `id`. The
+ * result is false if the epochs differ, because positions of different epochs cannot be compared.
  *
  * @param {string} held
  * @param {string} id
@@ -229,6 +248,8 @@ export function reaches(held, id) {
 }
 
 /**
+ * Parses a position. Returns null if `id` is not one.
+ *
  * @param {string} id  EPOCH-SEQ.
  * @returns {{epoch: string, seq: number} | null}
  */
@@ -238,10 +259,10 @@ function position(id) {
 }
 
 /**
- * Returns the state while the link connects. It keeps the members until the next `sync`.
+ * Returns the state while the link connects. The members remain until the next `sync`.
  *
  * @param {State} state
- * @param {string|null} [reason]
+ * @param {string|null} [reason]  Default: the previous reason.
  * @returns {State}
  */
 export function connecting(state, reason = state.reason) {
@@ -249,11 +270,10 @@ export function connecting(state, reason = state.reason) {
 }
 
 /**
- * Returns the final state, without a connection. `problem` is the server's response, if that is the
- * reason.
+ * Returns the final state, which has no connection.
  *
  * @param {State} state
- * @param {Problem|null} [problem]
+ * @param {Problem|null} [problem]  The server's response, if the server rejected the request.
  * @returns {State}
  */
 export function closed(state, problem = null) {
@@ -261,7 +281,7 @@ export function closed(state, problem = null) {
 }
 
 /**
- * Returns the state after the token was renewed.
+ * Returns the state after the token was renewed, which has no expiry warning.
  *
  * @param {State} state
  * @returns {State}
@@ -271,9 +291,9 @@ export function renewed(state) {
 }
 
 /**
- * Returns the state with the `connections` and `since` of members fetched by GET presence. The
- * response may be older or newer than the stream. Only the stream reports joins and leaves, so no
- * member is added or removed.
+ * Returns the state with new `connections` and `since` values from `GET presence`. No member is
+ * added or removed, because the response may be older or newer than the stream, and only the stream
+ * reports joins and leaves.
  *
  * @param {State} state
  * @param {Member[]} fetched
@@ -289,13 +309,14 @@ export function seen(state, fetched) {
 }
 
 /**
- * Returns the events that move a tab from position `held` to the state: the missed messages, or
- * `reset`; then the events that a joiner receives.
+ * Returns the events that a tab at position `held` needs to reach the state. The first ones are the
+ * missed messages, or a `reset` if they are not available. The others are the events that a joiner
+ * receives.
  *
  * @param {State} state
- * @param {ReadonlyArray<LoggedMessage>} kept  The last messages of the room, without a gap, up to
- *   the state's position.
- * @param {string} held               The tab's position. "" if it has none.
+ * @param {ReadonlyArray<LoggedMessage>} kept  The last messages of the room, up to the state's
+ *   position and without a gap.
+ * @param {string} held  The tab's position. "" if it has none.
  * @returns {StreamEvent[]}
  */
 export function catchUp(state, kept, held) {
@@ -305,12 +326,12 @@ export function catchUp(state, kept, held) {
   if (held !== "" && !reaches(held, id)) {
     const from = kept.findIndex(({ event, prev }) => reaches(held, prev) && !reaches(held, event.id));
     if (from !== -1) events.push(...kept.slice(from).map((message) => message.event));
-    else if (state.connection === "open") events.push(eventOf("reset", { reason: "history" }, id)); // else the server decides
+    else if (state.connection === "open") events.push(eventOf("reset", { reason: "history" }, id)); // otherwise the server decides
   }
   if (state.connection !== "open") return events;
   const { connections, users, members, complete, heartbeat, count } = state;
-  const who = complete ? { members: [...members.values()] } : {};
-  events.push(eventOf("sync", { connections, users, ...who, complete, heartbeat }, id));
+  const list = complete ? { members: [...members.values()] } : {};
+  events.push(eventOf("sync", { connections, users, ...list, complete, heartbeat }, id));
   if (count !== null) events.push(eventOf("user count", count, id));
   return events;
 }
@@ -383,12 +404,12 @@ function afterUpdate(state, { id, info }) {
  * @returns {State}
  */
 function afterGoodbye(state, { reason }) {
-  const over = final.has(reason) && !(reason === "expired" && state.renewable);
+  const over = finalReasons.has(reason) && !(reason === "expired" && state.renewable);
   return { ...(over ? closed(state) : connecting(state)), reason };
 }
 
 /**
- * Reports whether `name` is a valid room name: 1 to 128 of A-Z a-z 0-9 . _ -
+ * Reports whether `name` is a valid room name: 1 to 128 characters of A-Z a-z 0-9 . _ -
  *
  * @param {any} name
  */
@@ -397,22 +418,22 @@ export function isRoomName(name) {
 }
 
 /**
- * Returns the wait before the next attempt, in milliseconds. The upper bound starts at 1 s and
- * doubles with each failed attempt, to at most 30 s. The wait is a random value between half of the
- * bound and the bound, so that clients that were disconnected together do not reconnect together.
+ * Returns the wait before the next attempt, in milliseconds. It is a random time between half of an
+ * upper bound and the bound, so that clients that were disconnected together do not reconnect
+ * together. The bound starts at 1 s and doubles with each failed attempt, up to 30 s.
  *
- * @param {number} tries     Attempts that failed since the last success.
- * @param {number} [random]  From 0 to 1.
+ * @param {number} tries  Failed attempts since the last success.
+ * @param {number} [random]  A number from 0 to 1.
  */
 export function backoff(tries, random = Math.random()) {
   return (Math.min(30_000, 1000 * 2 ** tries) * (1 + random)) / 2;
 }
 
 /**
- * Parses text of an event stream (WHATWG HTML, section 9.2.6). Returns the events that are
- * complete, and the remaining parser state.
+ * Parses text of an event stream (WHATWG HTML, section 9.2.6). Returns the complete events and the
+ * new parser state.
  *
- * @param {Unfinished} partial  The parser state after the text before, or fresh().
+ * @param {Unfinished} partial  The parser state after the preceding text, or fresh().
  * @param {string} text
  * @returns {{partial: Unfinished, events: StreamEvent[]}}
  */
@@ -442,7 +463,7 @@ export function decode(partial, text) {
 }
 
 /**
- * Returns the parser state at the start of a stream that resumes from position `id`.
+ * Returns the initial parser state for a stream that resumes from position `id`.
  *
  * @param {string} [id]
  * @returns {Unfinished}
@@ -455,8 +476,8 @@ export function fresh(id = "") {
 // Requests: HTTP requests, errors and the credential.
 
 /**
- * Thrown if the server rejects a request or does not respond. `message` is fit for display: the
- * problem's detail, else its title, else the HTTP status.
+ * The error of a request that the server rejected or did not answer. `message` can be shown to
+ * users: it is the problem's detail, or else its title, or else the HTTP status.
  */
 export class PresenceError extends Error {
   /**
@@ -468,47 +489,49 @@ export class PresenceError extends Error {
     this.name = "PresenceError";
     /** @type {Problem} */
     this.problem = problem;
-    /** The server's Retry-After, in milliseconds. 0 if there was none. */
+    /** The Retry-After of the response, in milliseconds. 0 if there is none. */
     this.after = options?.after ?? 0;
   }
 }
 
 /**
- * Sends a request. The body is sent as JSON; there is none if it is undefined.
+ * Sends an HTTP request and returns the JSON of the response.
  *
  * @param {string} method
  * @param {URL|string} url
- * @param {any} [body]
- * @param {RequestInit} [options]  As for fetch().
- * @returns {Promise<any>}   The response's JSON. null with status 204.
- * @throws {PresenceError} On any status except 2xx. On a 2xx response without JSON, which is not
- *   from a presence server. With status 0 if there is no response.
+ * @param {any} [body]  Sent as JSON. If undefined, the request has no body.
+ * @param {RequestInit} [options]  Options of fetch().
+ * @returns {Promise<any>}  The JSON of the response. null for status 204.
+ * @throws {PresenceError}  If the status is not 2xx. If a 2xx response is not JSON, because then it
+ *   is not from a presence server. If there is no response: the status is then 0.
  */
 export async function request(method, url, body, options = {}) {
   const headers = new Headers(options.headers);
   if (body !== undefined) headers.set("Content-Type", "application/json");
   const init = { cache: /** @type {const} */ ("no-store"), ...options, method, headers, body: JSON.stringify(body) };
-  const answer = await fetch(url, init).catch((cause) => {
+  const response = await fetch(url, init).catch((cause) => {
     throw new PresenceError({ title: "No response", status: 0, detail: "no response from the server" }, { cause });
   });
-  if (!answer.ok) throw await refusal(answer);
-  if (answer.status === 204) return null;
-  const parsed = isJSON(answer) ? await answer.json().catch(() => undefined) : undefined;
+  if (!response.ok) throw await errorOf(response);
+  if (response.status === 204) return null;
+  const parsed = isJSON(response) ? await response.json().catch(() => undefined) : undefined;
   if (parsed !== undefined) return parsed;
-  throw new PresenceError({ title: "Unexpected response", status: answer.status, detail: `no presence server at ${url}` });
+  throw new PresenceError({ title: "Unexpected response", status: response.status, detail: `no presence server at ${url}` });
 }
 
-/** @param {Response} answer */
-const isJSON = (answer) => /\bjson\b/.test(answer.headers.get("Content-Type") ?? "");
+/** @param {Response} response */
+const isJSON = (response) => /\bjson\b/.test(response.headers.get("Content-Type") ?? "");
 
 /**
- * @param {Response} answer
+ * Returns the error for a response that has a problem document or is otherwise unexpected.
+ *
+ * @param {Response} response
  * @returns {Promise<PresenceError>}
  */
-async function refusal(answer) {
-  const problem = isJSON(answer) ? await answer.json().catch(() => null) : null;
-  const after = 1000 * Number(answer.headers.get("Retry-After") ?? 0) || 0;
-  return new PresenceError({ title: answer.statusText, ...problem, status: answer.status }, { after });
+async function errorOf(response) {
+  const problem = isJSON(response) ? await response.json().catch(() => null) : null;
+  const after = 1000 * Number(response.headers.get("Retry-After") ?? 0) || 0;
+  return new PresenceError({ title: response.statusText, ...problem, status: response.status }, { after });
 }
 
 /**
@@ -518,10 +541,13 @@ async function refusal(answer) {
  */
 const isTransient = ({ status }) => status < 400 || status === 408 || status === 425 || status === 429 || status >= 500;
 
-/** Request timeout in milliseconds, so that a server that hangs never blocks a room forever. */
-const patience = 10_000;
+/**
+ * Timeout of a request, in milliseconds. Without it, a server that hangs would block a room
+ * forever.
+ */
+const requestTimeout = 10_000;
 
-/** The credential, a token or the cookie, and its renewal. */
+/** The credential of a room: a token or the cookie. A callback renews it. */
 class Credential {
   #options;
   /** @type {string|null} */
@@ -539,7 +565,7 @@ class Credential {
     return this.#options.token === undefined;
   }
 
-  /** Whether a callback can supply a new token. */
+  /** Whether a callback can return a new token. */
   get renewable() {
     return this.#renewal !== undefined;
   }
@@ -550,7 +576,8 @@ class Credential {
   }
 
   /**
-   * Returns the options that fetch() needs. Requests the first token if there is none yet.
+   * Returns the fetch() options with the credential. Calls the token callback if there is no token
+   * yet.
    *
    * @returns {Promise<{credentials: RequestCredentials, headers: Record<string, string>}>}
    */
@@ -559,34 +586,34 @@ class Credential {
     return { credentials: "omit", headers: { Authorization: `Bearer ${await this.token()}` } };
   }
 
-  /** Returns the token. Requests the first one. */
+  /** Returns the token. Calls the token callback if there is no token yet. */
   async token() {
     const { token } = this.#options;
-    return (this.#token ??= requireToken(typeof token === "function" ? await this.#given(token()) : token));
+    return (this.#token ??= requireToken(typeof token === "function" ? await this.#withTimeout(token()) : token));
   }
 
   /**
-   * Returns the result of a callback. A callback without a result after 30 s has failed.
+   * Returns the result of a callback. Rejects if there is no result within 30 s.
    *
    * @template T
-   * @param {T|Promise<T>} given
+   * @param {T|Promise<T>} result
    * @returns {Promise<T>}
    */
-  async #given(given) {
+  async #withTimeout(result) {
     /** @type {ReturnType<typeof setTimeout>|undefined} */
     let timer;
     const late = new Promise((/** @type {(value: never) => void} */ _, reject) => {
-      timer = setTimeout(() => reject(new Error("presence: token callback timed out (30 s)")), 3 * patience);
+      timer = setTimeout(() => reject(new Error("presence: token callback timed out (30 s)")), 3 * requestTimeout);
     });
-    return Promise.race([given, late]).finally(() => clearTimeout(timer));
+    return Promise.race([result, late]).finally(() => clearTimeout(timer));
   }
 
   /**
-   * Requests a new token. Sends it to the server if the credential is the cookie, or so that open
-   * streams continue. Concurrent calls share one renewal.
+   * Renews the token with the callback. The new token is sent to the server if the credential is
+   * the cookie, or if streams are open, so that they continue. Concurrent calls share one renewal.
    *
    * @param {URL} session  The URL for `POST session`.
-   * @param {boolean} open  Whether streams are open that must continue.
+   * @param {boolean} open  Whether there are open streams that must continue.
    */
   renew(session, open) {
     this.#renewing ??= this.#renew(session, open).finally(() => (this.#renewing = null));
@@ -598,11 +625,11 @@ class Credential {
    * @param {boolean} open
    */
   async #renew(session, open) {
-    const token = await this.#given(this.#renewal?.());
+    const token = await this.#withTimeout(this.#renewal?.());
     if (!this.isCookie) this.#token = requireToken(token);
     if (!token || !(open || this.isCookie)) return;
     const { credentials } = await this.fetchOptions();
-    await request("POST", session, { token }, { credentials, signal: AbortSignal.timeout(patience) });
+    await request("POST", session, { token }, { credentials, signal: AbortSignal.timeout(requestTimeout) });
   }
 }
 
@@ -612,12 +639,12 @@ class Credential {
  */
 function requireToken(token) {
   if (typeof token === "string" && token !== "") return token;
-  throw new PresenceError({ title: "No token", status: 401, detail: "no token from the callback" });
+  throw new PresenceError({ title: "No token", status: 401, detail: "token missing or empty" });
 }
 
 /**
- * Returns a text that is the same for all tokens of a user, as far as the token shows: its `sub`,
- * else a hash of the whole token.
+ * Returns a string that identifies the user of a token. It is the token's `sub`, or a hash of the
+ * token if it has no readable `sub`.
  *
  * @param {string} token
  */
@@ -627,18 +654,18 @@ async function userOf(token) {
     const { sub } = JSON.parse(new TextDecoder().decode(bytes));
     if (typeof sub === "string") return sub;
   } catch {
-    // Not a JSON Web Token. The server may accept other tokens.
+    // The token is not a JSON Web Token. The server may accept other tokens.
   }
   const hash = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(token));
   return Array.from(new Uint8Array(hash), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** One room of one server, and the credential for it. */
+/** The address of a room on a server, and the credential for its requests. */
 class Address {
   /** @param {Options} options */
   constructor(options) {
     const { url, room = "lobby", withCredentials = false } = options;
-    // Outside the URL call: a bundler would treat it there as the name of a file to bundle.
+    // A bundler treats `new URL(path, import.meta.url)` as a file to bundle, so this is a variable.
     const here = import.meta.url;
     this.url = new URL(url ?? new URL(".", here), globalThis.location?.href);
     if (!this.url.pathname.endsWith("/")) this.url.pathname += "/";
@@ -648,6 +675,8 @@ class Address {
   }
 
   /**
+   * Returns the URL of a path for this room.
+   *
    * @param {string} path
    * @param {Record<string, string>} [query]
    */
@@ -663,35 +692,36 @@ class Address {
    * @param {{query?: Record<string, string>, body?: any}} [options]
    */
   async request(method, path, { query, body } = {}) {
-    const signal = AbortSignal.timeout(patience);
+    const signal = AbortSignal.timeout(requestTimeout);
     return request(method, this.of(path, query), body, { ...(await this.credential.fetchOptions()), signal });
   }
 
-  /** @param {boolean} open  Whether streams are open that must continue. */
+  /** @param {boolean} open  Whether there are open streams that must continue. */
   renew(open) {
     return this.credential.renew(new URL("session", this.url), open);
   }
 }
 
 // -------------------------------------------------------------------------------------------------
-// Link: the connection of one room. It reconnects automatically.
+// Link: the connection of one room, which reconnects automatically.
 
 /**
- * The receiver of events and turns from a link, or from the tabs that share one, in order.
+ * The receiver of the events and turns of a link, in order. Tabs that share a link pass them on.
  *
  * @typedef {object} Sink
- * @property {() => State} state
+ * @property {() => State} state  Returns the current state.
  * @property {(event: StreamEvent) => void} event
  * @property {(turn: Turn) => void} turn
  *
  * @typedef {{to: "connecting", reason: string|null} | {to: "closed", problem: Problem} | {to: "renewed"}} Turn
- *   A change of the connection that is not an event.
+ *   A change of the connection that no event reports.
  *
- * @typedef {object} End          How an attempt ended.
- * @property {string} reason      As in State.
- * @property {Problem} [problem]  Set if the server rejected the request.
- * @property {number} [after]     Milliseconds that the server asked to wait.
- * @property {boolean} [unsaid]   Whether an EventSource was refused. It does not report the cause.
+ * @typedef {object} End  The result of a connection attempt that has ended.
+ * @property {string} reason  As in State.
+ * @property {Problem} [problem]  The problem document, if the server rejected the request.
+ * @property {number} [after]  Milliseconds that the server asked the client to wait.
+ * @property {boolean} [causeUnknown]  Whether an EventSource failed, which does not report the
+ *   cause.
  */
 
 class Link {
@@ -699,27 +729,28 @@ class Link {
   #sink;
   #names;
   #stopped = new AbortController();
-  #synced = false; // `sync` arrived since the last recovery
-  #came = false; // `sync` arrived at least once
+  #synced = false; // whether `sync` arrived since the last call of #recover
+  #everSynced = false; // whether `sync` arrived at least once
   #tries = 0; // failed attempts since the last `sync`
-  #refusals = 0; // rejected tokens that were renewed, since the last `sync`
-  #since = 0; // last time at which the token in use was known to be new
-  #lastActivity = 0; // time of the last data
-  #suspect = false; // the browser was offline, and no data arrived since
+  #renewals = 0; // renewals of an expired or rejected token since the last `sync`
+  #tokenFreshAt = 0; // last time at which the token was known to be new
+  #lastActivity = 0; // time at which the last data arrived
+  #suspect = false; // whether the browser was offline and no data arrived since then
   /** @type {EventSource|null} */
   #source = null;
   /** @type {ReturnType<typeof setTimeout>|undefined} */
-  #alarm; // fires when the silence means a lost connection
+  #silenceTimer; // ends an attempt that receives no data
   /** @type {ReturnType<typeof setTimeout>|undefined} */
-  #later; // the next attempt to renew the token
+  #renewTimer; // starts the next renewal of the token
   #end = (/** @type {End} */ _) => {}; // ends the current attempt
   #wake = () => {}; // ends the current wait
 
   /**
    * @param {Address} address
    * @param {Sink} sink
-   * @param {(() => Iterable<string>) | null} names  The events to receive. null means all, which
-   *   needs fetch(): an EventSource delivers only the events that it has a listener for.
+   * @param {(() => Iterable<string>) | null} names  Returns the names of the events to receive.
+   *   null means all events. That requires fetch(), because an EventSource delivers only the events
+   *   for which it has a listener.
    */
   constructor(address, sink, names) {
     this.#address = address;
@@ -735,45 +766,45 @@ class Link {
 
   stop() {
     this.#stopped.abort();
-    clearTimeout(this.#later);
+    clearTimeout(this.#renewTimer);
     this.#end({ reason: "stopped" });
     this.#wake();
   }
 
-  /** Also receives events of that name. @param {string} name */
+  /** Receives the events with this name too. @param {string} name */
   listen(name) {
     this.#source?.addEventListener(name, ({ data, lastEventId }) => this.#deliver({ name, text: data, id: lastEventId }));
   }
 
   async #run() {
     const { signal } = this.#stopped;
-    for (let unsaid = false; !signal.aborted; ) {
+    for (let causeUnknown = false; !signal.aborted; ) {
       /** @type {End} */
-      const end = (unsaid && (await this.#ask())) || (await this.#attempt());
-      unsaid = end.unsaid ?? false;
+      const end = (causeUnknown && (await this.#fetchCause())) || (await this.#attempt());
+      causeUnknown = end.causeUnknown ?? false;
       if (!signal.aborted) await this.#recover(end);
     }
   }
 
   /**
-   * Prepares the next attempt: renews the token, waits, or does nothing. Stops the link if there
-   * must be no next attempt.
+   * Prepares the next attempt: it renews the token, waits, or does nothing. If there must be no
+   * other attempt, it stops the link.
    *
    * @param {End} end
    */
-  async #recover({ reason, problem, after = 0, unsaid }) {
+  async #recover({ reason, problem, after = 0, causeUnknown }) {
     if (this.#synced) {
-      this.#came = true;
+      this.#everSynced = true;
       this.#tries = 0;
-      this.#refusals = 0;
+      this.#renewals = 0;
       this.#synced = false;
     }
     if (this.#sink.state().connection === "closed") return this.stop();
-    const refused = problem?.status === 401 && this.#address.credential.renewable && this.#refusals === 0;
+    const refused = problem?.status === 401 && this.#address.credential.renewable && this.#renewals === 0;
     if (reason === "expired" || refused) {
       const failure = await this.#renew(false);
       if (this.#stopped.signal.aborted) return;
-      if (!failure && this.#refusals++ === 0) return;
+      if (!failure && this.#renewals++ === 0) return;
       if (failure) reason = "token";
       problem = failure?.status === 401 ? failure : undefined;
     }
@@ -783,12 +814,12 @@ class Link {
     }
     this.#sink.turn({ to: "connecting", reason });
     const wait = Math.max(after, backoff(this.#tries++));
-    const askAtOnce = unsaid && !this.#came && this.#tries === 1; // a new page needs the cause
-    if (!askAtOnce && (await this.#pause(wait))) this.#tries = 0;
+    const askNow = causeUnknown && !this.#everSynced && this.#tries === 1; // a new page must show the cause
+    if (!askNow && (await this.#pause(wait))) this.#tries = 0;
   }
 
   /**
-   * Runs one connection, from opening to end.
+   * Opens one connection, and waits until it ends.
    *
    * @returns {Promise<End>}
    */
@@ -801,15 +832,15 @@ class Link {
     else if (this.#names) this.#viaEventSource(this.#names());
     else this.#viaFetch(over.signal).then(resolve, () => resolve({ reason: "lost" }));
     const end = await ended;
-    clearTimeout(this.#alarm);
+    clearTimeout(this.#silenceTimer);
     over.abort();
     this.#source?.close();
     this.#source = null;
     return end;
   }
 
-  // The browser reconnects on its own where it can, after the server's `retry:`, which only it can
-  // read.
+  // The browser itself reconnects after most errors. It waits for the time in the server's `retry:`
+  // field, which scripts cannot read.
   /** @param {Iterable<string>} names */
   #viaEventSource(names) {
     const source = new EventSource(this.#events(), { withCredentials: this.#address.withCredentials });
@@ -817,7 +848,7 @@ class Link {
     source.onopen = () => this.#noteActivity();
     source.onerror = () => {
       const reason = this.#whyNotOpen();
-      if (reason === "offline" || source.readyState === EventSource.CLOSED) return this.#end({ reason, unsaid: true });
+      if (reason === "offline" || source.readyState === EventSource.CLOSED) return this.#end({ reason, causeUnknown: true });
       this.#noteActivity();
       this.#sink.turn({ to: "connecting", reason });
     };
@@ -836,19 +867,19 @@ class Link {
       return { reason: "token", problem: problemOf(error) };
     }
     const headers = { ...bearer.headers, Accept: "text/event-stream" };
-    const { lastEventId: asked } = this.#sink.state();
-    let answer;
+    const { lastEventId: requested } = this.#sink.state();
+    let response;
     try {
-      answer = await fetch(this.#events(), { ...bearer, headers, cache: "no-store", signal });
+      response = await fetch(this.#events(), { ...bearer, headers, cache: "no-store", signal });
     } catch {
       return { reason: this.#whyNotOpen() };
     }
-    if (answer.status !== 200 || !answer.body || !isStream(answer)) {
-      const { problem, after } = await refusal(answer);
+    if (response.status !== 200 || !response.body || !isStream(response)) {
+      const { problem, after } = await errorOf(response);
       return { reason: this.#whyNotOpen(), problem, after };
     }
-    const text = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-    let partial = fresh(asked);
+    const text = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let partial = fresh(requested);
     for (;;) {
       const { value } = await text.read().catch(() => ({ value: undefined }));
       if (value === undefined || signal.aborted) break;
@@ -857,8 +888,9 @@ class Link {
       partial = rest.partial;
       for (const event of events) {
         // A message from another tab has moved the position since the request. The server may still
-        // have the messages after the new position, so try again.
-        const moved = !this.#synced && this.#sink.state().lastEventId !== asked;
+        // have the messages after the new position, so reconnect instead of reporting lost
+        // messages.
+        const moved = !this.#synced && this.#sink.state().lastEventId !== requested;
         if (event.name === "reset" && moved) return { reason: "lost" };
         if (!signal.aborted) this.#deliver(event);
       }
@@ -871,30 +903,30 @@ class Link {
     this.#noteActivity();
     if (event.name === "sync") {
       this.#synced = true;
-      this.#since = Date.now();
+      this.#tokenFreshAt = Date.now();
     }
     this.#sink.event(event);
     if (this.#sink.state().connection === "closed") this.#end({ reason: "closed" });
     else if (endsToken(event)) this.#end({ reason: "expired" });
-    else if (event.name === "expiring") this.#prolong(dataOf(event)?.in, Date.now() - this.#since < 5000);
+    else if (event.name === "expiring") this.#prolong(dataOf(event)?.in, Date.now() - this.#tokenFreshAt < 5000);
   }
 
   /**
-   * Asks the server why it refused an EventSource. Returns null if it no longer would.
+   * Asks the server why an EventSource failed. Returns null if the server accepts a request now.
    *
    * @returns {Promise<End|null>}
    */
-  async #ask() {
+  async #fetchCause() {
     try {
       await this.#address.request("GET", "presence", { query: { limit: "1" } });
       return null;
     } catch (error) {
       const { problem, after } = /** @type {PresenceError} */ (error);
-      return { reason: this.#whyNotOpen(), problem, after, unsaid: true };
+      return { reason: this.#whyNotOpen(), problem, after, causeUnknown: true };
     }
   }
 
-  // Returns the reason why the stream is not open. The reason of a goodbye stays until the next
+  // Returns the reason why the stream is not open. The reason of a `goodbye` remains until the next
   // `sync`.
   #whyNotOpen(why = "lost") {
     const { reason } = this.#sink.state();
@@ -902,32 +934,33 @@ class Link {
     return reason === null || reason === "offline" ? why : reason;
   }
 
-  // Restarts the silence timer. A dead peer looks like an idle one, but an idle server sends pings.
+  // Restarts the silence timer. Silence means a dead connection, because the server sends pings
+  // even if the room is idle.
   #noteActivity() {
     this.#lastActivity = Date.now();
     this.#suspect = false;
-    clearTimeout(this.#alarm);
-    this.#alarm = setTimeout(() => this.#end({ reason: this.#whyNotOpen("silent") }), silence(this.#sink.state()));
+    clearTimeout(this.#silenceTimer);
+    this.#silenceTimer = setTimeout(() => this.#end({ reason: this.#whyNotOpen("silent") }), silence(this.#sink.state()));
   }
 
-  // Runs when the browser is online again or the page is visible again. Timers may have been
-  // suspended.
+  // Called when the browser is online again or the page is visible again. It compares times,
+  // because timers may have been suspended.
   #checkAlive() {
     this.#wake();
     if (this.#suspect || Date.now() - this.#lastActivity >= silence(this.#sink.state())) this.#end({ reason: "silent" });
   }
 
-  // An open stream may survive although the browser reports no network.
+  // Called when the browser goes offline. An open stream is kept, because it may survive.
   #wentOffline() {
     this.#suspect = true;
     if (this.#sink.state().connection !== "open") this.#end({ reason: "offline" });
   }
 
   /**
-   * Waits `ms` milliseconds; while offline, until the browser is online again.
+   * Waits `ms` milliseconds. While the browser is offline, it waits until the browser is online.
    *
    * @param {number} ms
-   * @returns {Promise<boolean>}  Whether the wait ended early.
+   * @returns {Promise<boolean>}  Whether the wait was cut short.
    */
   async #pause(ms) {
     /** @type {ReturnType<typeof setTimeout>|undefined} */
@@ -942,10 +975,12 @@ class Link {
 
   /**
    * @param {boolean} open
-   * @returns {Promise<Problem|null>}  The problem; null on success.
+   * @returns {Promise<Problem|null>}  The problem, or null on success.
    */
   async #renew(open) {
-    this.#since = Date.now(); // the stream may warn about the new token before the response arrives
+    // Set it before the request, because the stream may warn about the new token before the
+    // response arrives.
+    this.#tokenFreshAt = Date.now();
     return this.#address.renew(open).then(
       () => null,
       (error) => problemOf(error) ?? { title: "No token", status: 0, detail: String(error) },
@@ -953,18 +988,18 @@ class Link {
   }
 
   /**
-   * Renews the token: now, or halfway to its end if `later`. `later` is set for a new token that
-   * lives for less than the server's warning time. A failed renewal is retried halfway to the end,
-   * while at least 2 s remain.
+   * Renews the token now, or after half of its remaining time if `later` is set. `later` is set for
+   * a new token whose lifetime is shorter than the server's warning time. A failed renewal is
+   * retried after half of the remaining time, as long as at least 2 s remain.
    *
-   * @param {number} seconds  Until the token ends.
+   * @param {number} seconds  Remaining lifetime of the token.
    * @param {boolean} later
    */
   async #prolong(seconds, later) {
     if (!this.#address.credential.renewable) return;
-    clearTimeout(this.#later); // set by an earlier warning, on another connection
+    clearTimeout(this.#renewTimer); // a warning on an earlier connection may have set it
     if (later) {
-      this.#later = setTimeout(() => this.#prolong(seconds / 2, false), seconds * 500);
+      this.#renewTimer = setTimeout(() => this.#prolong(seconds / 2, false), seconds * 500);
       return;
     }
     const failure = await this.#renew(true);
@@ -980,7 +1015,8 @@ class Link {
 }
 
 /**
- * Returns the data of an event. undefined if it is not JSON: a presence server sends nothing else.
+ * Returns the data of an event. Returns undefined if the data is not JSON, because then it is not
+ * from a presence server.
  *
  * @param {StreamEvent} event
  */
@@ -995,27 +1031,30 @@ function dataOf({ text }) {
 /** @param {StreamEvent} event */
 const endsToken = (event) => event.name === "goodbye" && dataOf(event)?.reason === "expired";
 
-/** Milliseconds without data after which a stream is lost. @param {State} state */
+/**
+ * Returns the milliseconds without data after which a stream counts as lost. @param {State} state
+ */
 const silence = ({ heartbeat }) => heartbeat * 2500;
 
-/** @param {Response} answer */
-const isStream = (answer) => (answer.headers.get("Content-Type") ?? "").startsWith("text/event-stream");
+/** @param {Response} response */
+const isStream = (response) => (response.headers.get("Content-Type") ?? "").startsWith("text/event-stream");
 
 /** @param {unknown} error */
 const problemOf = (error) => (error instanceof PresenceError ? error.problem : undefined);
 
 // -------------------------------------------------------------------------------------------------
 // Tabs: one link for all tabs of a browser. A Web Lock elects the leader tab. The leader holds the
-// link and sends its events to the follower tabs over a BroadcastChannel. When the leader ends, the
-// next tab gets the lock and resumes from its own position.
+// link and sends its events to the follower tabs over a BroadcastChannel. When the leader closes or
+// crashes, the browser grants the lock to another tab, which resumes from its own position.
 
 /**
- * The messages between tabs. A term is the time for which one tab leads; a later one has a higher
- * number.
+ * The messages between tabs. A term is the period during which one tab leads. A later term has a
+ * higher number.
  *
  * - `hello`: a tab asks the leader for the events after its position `held`.
- * - `welcome`: the leader's reply, for that tab only.
- * - `lead`, `event`, `turn`: from the leader, for all tabs.
+ * - `welcome`: the leader replies to that tab.
+ * - `lead`: a new leader announces its term to all tabs.
+ * - `event`, `turn`: the leader passes on an event or a turn to all tabs.
  *
  * @typedef {{kind: "hello", from: string, held: string}
  *   | {kind: "welcome", to: string, held: string, term: number, turn: Turn|null, events: StreamEvent[]}
@@ -1024,8 +1063,8 @@ const problemOf = (error) => (error instanceof PresenceError ? error.problem : u
  *   | {kind: "turn", term: number, turn: Turn}} TabMessage
  */
 
-const keptMessages = 100; // messages that a tab keeps for other tabs
-const helloTimeout = 3000; // milliseconds in which a leader replies, unless it hangs
+const keptMessages = 100; // messages that a tab keeps for replay to other tabs
+const helloTimeout = 3000; // milliseconds until a leader without a reply counts as hung
 
 class Tabs {
   #key;
@@ -1036,23 +1075,23 @@ class Tabs {
   #id = randomId();
   #channel;
   #term = 0; // the highest known term
-  #lead = 0; // this tab's term while it leads
+  #lead = 0; // this tab's term, while it leads
   /** @type {LoggedMessage[]} */
   #kept = [];
-  #asking = false; // a `hello` awaits its `welcome`
+  #asking = false; // whether a `hello` awaits its `welcome`
   /** @type {{stop(): void}|null} */
-  #link = null; // while this tab leads
+  #link = null; // the link, while this tab leads
   #release = () => {}; // releases the lock
-  #turn = new AbortController(); // aborting it leaves the lock queue
+  #queueing = new AbortController(); // aborting it withdraws the lock request
   #stopped = false;
   /** @type {ReturnType<typeof setTimeout>|undefined} */
-  #alarm;
+  #timer;
 
   /**
-   * @param {string} key   Tabs with the same key share one link.
+   * @param {string} key  Tabs with the same key share one link.
    * @param {Sink} sink
-   * @param {(sink: Sink) => {stop(): void}} open   Opens the link.
-   * @param {(role: "leading"|"following") => void} shared   Receives this tab's role.
+   * @param {(sink: Sink) => {stop(): void}} open  Opens the link.
+   * @param {(role: "leading"|"following") => void} shared  Receives the role of this tab.
    */
   constructor(key, sink, open, shared) {
     this.#key = key;
@@ -1067,44 +1106,45 @@ class Tabs {
 
   stop() {
     this.#stopped = true;
-    clearTimeout(this.#alarm);
-    this.#turn.abort();
+    clearTimeout(this.#timer);
+    this.#queueing.abort();
     this.#link?.stop();
     this.#channel.close();
-    // Followers must receive `removed` or `signed out` before one of them takes over. For all other
-    // reasons the release is immediate: no timer may run in a page in the back/forward cache.
+    // After `removed` or `signed out`, the lock is released with a delay, because the followers
+    // must receive the event before one of them takes over. After any other reason it is released
+    // immediately, because no timer may run in a page in the back/forward cache.
     const { reason } = this.#sink.state();
     if (reason === "removed" || reason === "signed out") setTimeout(this.#release, 250);
     else this.#release();
   }
 
   /**
-   * Waits for the lock, and leads while it holds it.
+   * Waits for the lock, and leads while this tab holds the lock.
    *
-   * @param {boolean} steal  Take the lock from its holder.
+   * @param {boolean} steal  Whether to take the lock from its holder.
    */
   async #queue(steal) {
-    this.#turn.abort();
-    const { signal } = (this.#turn = new AbortController());
+    this.#queueing.abort();
+    const { signal } = (this.#queueing = new AbortController());
     while (!this.#stopped && !signal.aborted) {
       const options = steal ? { steal } : { signal };
       steal = false;
-      const end = await navigator.locks.request(this.#key, options, () => this.#take()).catch((error) => error);
-      // AbortError: the lock was stolen, or this tab left the queue. Otherwise the lock was
-      // released, or the document is no longer active.
+      const end = await navigator.locks.request(this.#key, options, () => this.#onGranted()).catch((error) => error);
+      // An AbortError means that the lock was stolen, or that this tab withdrew its request.
+      // Otherwise the lock was released, or the document is no longer active.
       if (end?.name !== "AbortError") return;
-      if (this.#link && !this.#stopped) this.#yield();
+      if (this.#link && !this.#stopped) this.#onStolen();
     }
   }
 
-  // Runs when the lock is granted. The returned promise holds the lock.
-  #take() {
+  // Called when the lock is granted. The lock is held until the returned promise resolves.
+  #onGranted() {
     const held = new Promise((/** @type {(value?: any) => void} */ resolve) => (this.#release = resolve));
     if (this.#stopped) {
       this.#release();
       return held;
     }
-    clearTimeout(this.#alarm);
+    clearTimeout(this.#timer);
     this.#asking = false;
     this.#announce();
     this.#shared("leading");
@@ -1113,12 +1153,12 @@ class Tabs {
       state: this.#sink.state,
       event: (event) => {
         const { lastEventId: prev } = this.#sink.state();
-        if (endsToken(event)) this.#part("expired");
+        if (endsToken(event)) this.#handOver("expired");
         else this.#post({ kind: "event", term: this.#lead, prev, event });
         this.#deliver(event, prev);
       },
       turn: (turn) => {
-        if (turn.to === "closed") this.#part("lost");
+        if (turn.to === "closed") this.#handOver("lost");
         else this.#post({ kind: "turn", term: this.#lead, turn });
         this.#sink.turn(turn);
       },
@@ -1128,22 +1168,22 @@ class Tabs {
     return held;
   }
 
-  // This tab's token has expired or was rejected. Another tab's token may be valid, so that tab
-  // must try.
+  // Called when this tab's token has expired or was rejected. The other tabs must reconnect instead
+  // of closing, because one of them may have a valid token.
   /** @param {string} reason */
-  #part(reason) {
+  #handOver(reason) {
     this.#post({ kind: "turn", term: this.#lead, turn: { to: "connecting", reason } });
   }
 
   #announce() {
-    // The random fraction makes the term unique: another tab may start in the same millisecond and
-    // know the same terms.
+    // The random fraction makes the term unique. Without it, another tab that starts in the same
+    // millisecond and knows the same terms would choose the same term.
     this.#lead = this.#term = Math.max(Math.floor(this.#term) + 1, Date.now()) + Math.random();
     this.#post({ kind: "lead", term: this.#lead });
   }
 
-  // Runs when another tab has stolen the lock.
-  #yield() {
+  // Called when another tab has stolen the lock.
+  #onStolen() {
     this.#link?.stop();
     this.#link = null;
     this.#ask();
@@ -1151,29 +1191,29 @@ class Tabs {
 
   /** @param {TabMessage} message */
   #receive(message) {
-    if (this.#stopped || (message?.kind !== "hello" && typeof message?.term !== "number")) return; // from another script
+    if (this.#stopped || (message?.kind !== "hello" && typeof message?.term !== "number")) return; // posted by another script
     if (message.kind === "hello") {
       if (this.#link) this.#welcome(message.from, message.held);
       return;
     }
-    // Messages are valid from any leader, past or present.
+    // Deliver a message even if the tab that sent it no longer leads.
     if (message.kind === "event" && !own.has(message.event.name) && this.#follows(message.prev)) {
       this.#deliver(message.event, message.prev);
     }
     const before = this.#term;
     this.#term = Math.max(before, message.term);
     if (this.#link) {
-      // The lock decides which tab leads. If this tab still holds it after the wait, the sender had
-      // lost the lock without noticing.
+      // The sender claims to lead, but only the tab with the lock leads. If this tab still holds
+      // the lock after the wait, the sender had lost it without noticing.
       if (message.term < this.#lead) return;
       this.#wait(250, () => this.#announce());
     } else if (message.kind === "welcome" && message.to === this.#id && message.term >= before) {
-      this.#enter(message);
+      this.#onWelcome(message);
     } else if (message.term > before) {
-      this.#ask(); // the reply to an earlier `hello` was not from this leader
+      this.#ask(); // the sender is a new leader, which has not seen an earlier `hello`
     } else if (message.term === before) {
-      // A `reset` is about the leader's position. This tab or the server may still have the
-      // messages after another position.
+      // A `reset` applies to the leader's position. If this tab has another position, the messages
+      // after it may still be available from the leader or the server.
       const { lastEventId: held } = this.#sink.state();
       const other = message.kind === "event" && message.event.name === "reset" && message.prev !== held;
       const missing = other || (message.kind === "event" && !this.#follows(message.prev));
@@ -1184,13 +1224,14 @@ class Tabs {
   }
 
   /** @param {TabMessage & {kind: "welcome"}} message */
-  #enter({ held, turn, events }) {
+  #onWelcome({ held, turn, events }) {
     const { lastEventId } = this.#sink.state();
-    // The reply is for an older position: the messages in between arrived after the `hello`.
+    // The position has changed since the `hello`, because messages arrived. Ask again if the reply
+    // does not continue from the new position.
     const lost = events[0]?.name === "reset" ? events[0].id : null;
     if (held !== lastEventId && (lost !== null || !reaches(lastEventId, held))) return this.#ask();
-    // The server may have messages that the leader lacks. It replays them only to the leader, so
-    // take over.
+    // The leader lacks the missed messages, but the server may have them. The server replays them
+    // only to a tab that leads, so take over.
     if (lost !== null && reaches(lost, held)) return void this.#queue(true);
     this.#asking = false;
     this.#noteActivity();
@@ -1199,7 +1240,7 @@ class Tabs {
   }
 
   /**
-   * Reports whether this tab has all messages up to position `prev`.
+   * Reports whether this tab has received all messages up to position `prev`.
    *
    * @param {string} prev
    */
@@ -1233,8 +1274,8 @@ class Tabs {
     this.#post({ kind: "welcome", to, held, term: this.#lead, turn, events: catchUp(state, this.#kept, held) });
   }
 
-  // Asks the leader for the missing events. If there is no leader, the lock is about to be granted
-  // and nothing replies. If the leader's page hangs, in a dialog or an endless loop, this tab
+  // Asks the leader for the missing events. If there is no leader, no tab replies, but the lock is
+  // about to be granted. If the leader's page hangs, in a dialog or an endless loop, this tab
   // steals the lock.
   #ask() {
     this.#asking = true;
@@ -1252,8 +1293,8 @@ class Tabs {
    * @param {() => void} then
    */
   #wait(ms, then) {
-    clearTimeout(this.#alarm);
-    if (!this.#stopped) this.#alarm = setTimeout(then, ms);
+    clearTimeout(this.#timer);
+    if (!this.#stopped) this.#timer = setTimeout(then, ms);
   }
 
   /** @param {TabMessage} message */
@@ -1262,10 +1303,12 @@ class Tabs {
   }
 }
 
-/** Returns a random message id. It has 128 random bits, so no other client draws the same. */
+/** Returns a random message id. With 128 random bits, no two clients generate the same id. */
 export const randomId = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
 
-/** Reports whether tabs can share here. They cannot in an insecure context or in a sandbox. */
+/**
+ * Reports whether tabs can share a connection. They cannot in an insecure context or in a sandbox.
+ */
 async function canShare() {
   if (!globalThis.BroadcastChannel || !globalThis.navigator?.locks) return false;
   return navigator.locks.query().then(
@@ -1278,29 +1321,33 @@ async function canShare() {
 // Room: the object that join() returns.
 
 /**
- * Joins a room and stays in it until close(). It reconnects after each lost connection, unless the
- * server rejects it or ends the session: see State.reason.
+ * Joins a room. The room reconnects after each lost connection until close() is called. It also
+ * closes if the server rejects the request or ends the session: see State.reason.
  *
  * @param {Options} [options]
  * @returns {Room}
- * @throws {TypeError}  On an invalid room name or URL.
+ * @throws {TypeError}  If the room name or the URL is invalid.
+ * @example
+ * const token = async () => (await fetch("/token")).text(); // a path of your application
+ * const room = join({ url: "/presence/", room: "lobby", token });
+ * room.on("state", ({ connection, members }) => render(connection, [...members.values()]));
  */
 export function join(options) {
   return new Room(options);
 }
 
-const sendFor = 15_000; // milliseconds for which a message is retried
-const mostWaiting = 1000; // maximum number of messages in the send queue
+const sendTimeout = 15_000; // milliseconds for which a message is retried
+const maxQueued = 1000; // maximum length of the send queue
 
 /**
- * @typedef {object} Info     The user's info, from setState().
+ * @typedef {object} Info  The info that setState() has set.
  * @property {any} info
- * @property {boolean} accepted   Whether the server has accepted it.
- * @property {boolean} stands  Whether it is the latest. False if another tab or device of the user
- *   has set other info since.
+ * @property {boolean} accepted  Whether the server has accepted it.
+ * @property {boolean} stands  Whether it is the user's latest info. False if another tab or device
+ *   of the user has set other info since.
  */
 
-/** A room, as join() returns it. */
+/** A room that was joined with join(). */
 export class Room {
   #options;
   #address;
@@ -1312,9 +1359,9 @@ export class Room {
   #source = null;
   #closing = new AbortController();
   #sending = Promise.resolve();
-  #waiting = 0;
+  #queued = 0;
   /** @type {Info|null} */
-  #info = null; // from the last setState()
+  #info = null; // the last info that was passed to setState()
   /** @type {string|null} */
   #me = null; // the user's id, once known
   #settingState = Promise.resolve();
@@ -1323,20 +1370,21 @@ export class Room {
   constructor(options = {}) {
     const { room = "lobby", lastEventId = "" } = options;
     if (!isRoomName(room)) {
-      throw new TypeError(`presence: invalid room name ${JSON.stringify(room)} (1 to 128 of A-Z a-z 0-9 . _ -)`);
+      throw new TypeError(`presence: invalid room name ${JSON.stringify(room)} (1 to 128 characters of A-Z a-z 0-9 . _ -)`);
     }
     this.#options = options;
     this.#address = new Address(options);
     const { renewable } = this.#address.credential;
     this.#state = Object.freeze({ ...initial, members: new Map(), lastEventId, renewable });
     const { signal } = this.#closing;
-    // A page in the back/forward cache leaves the room. The browser may close its connections.
+    // A page in the back/forward cache leaves the room, because the browser may close its
+    // connections.
     globalThis.addEventListener?.("pagehide", ({ persisted }) => persisted && this.#leave(), { signal });
     globalThis.addEventListener?.("pageshow", ({ persisted }) => persisted && this.#enter(), { signal });
     this.#enter();
   }
 
-  /** URL at which the server is mounted, with a slash at the end. */
+  /** URL at which the server is mounted. It ends with a slash. */
   get url() {
     return this.#address.url;
   }
@@ -1346,12 +1394,12 @@ export class Room {
     return this.#address.room;
   }
 
-  /** The current state. A frozen object; each change makes a new one. */
+  /** The current state. The object is frozen: each change creates a new one. */
   get state() {
     return this.#state;
   }
 
-  /** The last `user count`. null before the first one. */
+  /** The user count: see State.count. */
   get count() {
     return this.#state.count;
   }
@@ -1371,36 +1419,41 @@ export class Room {
     return this.#state.members;
   }
 
-  /** Position up to which all messages were received. "" before the first event. */
+  /** Position up to which all messages were received: see State.lastEventId. */
   get lastEventId() {
     return this.#state.lastEventId;
   }
 
   /**
-   * Adds a listener. `fn` runs on each event of that name, after the event has changed the state.
+   * Adds a listener. `fn` is called for each event of that name, after the event has changed the
+   * state.
    *
    * - "state": any change of the state. `fn` receives the State.
-   * - "count": a `user count`. `fn` receives the number.
+   * - "count": the user count, after each `user count` event. `fn` receives the number.
    * - "sync", "user count", "join", "leave", "update", "reset", "expiring", "goodbye", "ping": an
-   *   event of the server. `fn` receives its data: see `RoomEvents`.
-   * - "message", or a name that a sender chose: `fn` receives the Message. A message with the name
-   *   "count" or "state" is not delivered.
+   *   event of the server. `fn` receives its data: see RoomEvents.
+   * - "message", or a name that a sender chose: a message. `fn` receives the Message. A message
+   *   with the name "count" or "state" is not delivered.
    *
-   * An exception in a listener goes to reportError() and affects no other listener.
+   * An exception in a listener is passed to reportError() and does not affect other listeners.
    *
    * @template {string} N
    * @param {N} name
    * @param {(data: N extends keyof RoomEvents ? RoomEvents[N] : Message) => void} fn
-   * @returns {() => void}  Removes the listener.
-   * @throws {TypeError}  On the name "open" or "error".
+   * @returns {() => void}  A function that removes the listener.
+   * @throws {TypeError}  If the name is "open" or "error".
+   * @example
+   * const off = room.on("chat message", ({ from, data }) => show(from?.name, data));
+   * off(); // removes the listener
    */
   on(name, fn) {
-    // EventSource has these events itself. The server allows no message with these names.
+    // An EventSource emits events with these names itself. The server rejects messages with these
+    // names.
     if (name === "open" || name === "error") throw new TypeError(`presence: reserved event name "${name}" (listen for "state")`);
     let fns = this.#listeners.get(name);
     if (!fns) {
       this.#listeners.set(name, (fns = new Set()));
-      if (!own.has(name) && !local.has(name)) this.#source?.listen?.(name);
+      if (!own.has(name) && !localNames.has(name)) this.#source?.listen?.(name);
     }
     const listener = (/** @type {any} */ data) => fn(data); // the same function may be added twice
     fns.add(listener);
@@ -1408,23 +1461,28 @@ export class Room {
   }
 
   /**
-   * Sends a message to the room. Messages are sent one at a time, in order, once the stream is
-   * open. A message is retried for up to 15 s if there is no response, or a temporary one (408,
-   * 425, 429, 5xx). Its id is an idempotency key: however often it is sent, it is one message.
+   * Sends a message to the room. It waits until the stream is open, and it sends one message at a
+   * time, so that messages keep their order. A message without a response, or with a temporary
+   * error (408, 425, 429, 5xx), is retried for up to 15 s. The message has an idempotency key, so
+   * the room receives it only once.
    *
-   * @param {any} data   Any JSON. undefined is sent as null.
+   * @param {any} data  Any JSON. undefined is sent as null.
    * @param {{event?: string, id?: string}} [options]  `event`: the event name. Default: "message".
-   *   `id`: the idempotency key, for callers that send the same message again. Default: random.
+   *   `id`: the idempotency key. Default: random. Set it to send the same message again later.
    * @returns {Promise<{id: string}>}  The position in the room's messages.
-   * @throws {PresenceError}  The server rejected the message. Or there was no response within 15 s;
-   *   the server may have accepted the message. Or the send queue is full (1000 messages).
-   * @throws {TypeError}  On the event name "count" or "state", and on data that is not JSON.
+   * @throws {PresenceError}  If the server rejects the message, if the send queue is full (1000
+   *   messages), or if no attempt succeeds within 15 s. In the last case, the server may have
+   *   accepted the message if its response was lost.
+   * @throws {TypeError}  If the event name is "count" or "state", or if the data is not JSON.
+   * @example
+   * await room.send("hello");
+   * await room.send({ x: 10, y: 20 }, { event: "cursor" }); // received with room.on("cursor", fn)
    */
   async send(data, { event, id = randomId() } = {}) {
-    if (event !== undefined && local.has(event)) throw new TypeError(`presence: reserved event name "${event}"`);
-    if (this.#waiting >= mostWaiting) throw new PresenceError({ title: `Send queue full (${mostWaiting} messages)`, status: 0 });
-    this.#waiting++;
-    const sent = this.#sending.then(() => this.#send({ event, id, data: data ?? null })).finally(() => this.#waiting--);
+    if (event !== undefined && localNames.has(event)) throw new TypeError(`presence: reserved event name "${event}"`);
+    if (this.#queued >= maxQueued) throw new PresenceError({ title: `Send queue full (${maxQueued} messages)`, status: 0 });
+    this.#queued++;
+    const sent = this.#sending.then(() => this.#send({ event, id, data: data ?? null })).finally(() => this.#queued--);
     this.#sending = sent.then(
       () => {},
       () => {},
@@ -1434,7 +1492,7 @@ export class Room {
 
   /** @param {{event?: string, id: string, data: any}} body */
   async #send(body) {
-    const end = Date.now() + sendFor;
+    const end = Date.now() + sendTimeout;
     for (let tries = 0; ; tries++) {
       await this.#awaitStream(end);
       try {
@@ -1449,11 +1507,11 @@ export class Room {
   }
 
   /**
-   * Waits until the stream is open or closed, or until `end`. A message sent earlier may arrive
-   * before the stream's request, and its sender would not receive it. After a lost stream, a
-   * restarted server has no history to replay it from.
+   * Waits until the stream is open or closed, at most until `end`. A message that is sent earlier
+   * may reach the server before the request for the stream, and its sender would not receive it.
+   * After a lost stream, a restarted server has no history from which it could replay the message.
    *
-   * @param {number} end  A time, in milliseconds.
+   * @param {number} end  Milliseconds since 1970.
    */
   async #awaitStream(end) {
     if (this.#state.connection !== "connecting") return;
@@ -1466,13 +1524,18 @@ export class Room {
 
   /**
    * Sets the user's info in this room, such as `{status: "away"}`. It replaces the previous info.
-   * The call waits until the room is open; of several waiting calls only the last one is sent, and
-   * all resolve. The info is sent again if the room has lost it, unless another tab or device of
+   * The call waits until the room is open. If several calls wait, only the last info is sent, and
+   * all calls resolve. If the room loses the info, as it does when
+   * the server restarts, the info is sent again. It is not sent again if another tab or device of
    * the user has set other info since.
    *
-   * @param {any} info   JSON of at most 1 KiB.
+   * @param {any} info  JSON of at most 1 KiB.
    * @returns {Promise<void>}
-   * @throws {PresenceError}  The server rejected the info, or the room was closed first.
+   * @throws {PresenceError}  If the server rejects the info, or if the room is closed first.
+   * @example
+   * document.addEventListener("visibilitychange", () => {
+   *   room.setState({ status: document.hidden ? "away" : "here" }).catch(console.error);
+   * });
    */
   setState(info) {
     this.#info = { info: info ?? null, accepted: false, stands: true };
@@ -1495,25 +1558,26 @@ export class Room {
   /** @returns {Promise<void>} */
   #opened() {
     return new Promise((resolve, reject) => {
-      const look = () => {
+      const check = () => {
         const { connection, problem } = this.#state;
         if (connection === "connecting") return;
         off();
         if (connection === "open") resolve();
         else reject(new PresenceError(problem ?? { title: "Room closed", status: 0 }));
       };
-      const off = this.on("state", look);
-      look();
+      const off = this.on("state", check);
+      check();
     });
   }
 
   /**
-   * Fetches `connections` and `since` of the members, and updates the state. The stream reports
-   * that a user joined or left, but not a second tab.
+   * Fetches the current `connections` and `since` of the members, and updates the state. The stream
+   * does not send these: it reports that a user joined or left, but not that a user opened another
+   * tab.
    *
    * @param {number} [limit]  Maximum number of members, in the order of their ids. Default and
    *   upper limit: 1000.
-   * @throws {PresenceError}  The server rejected the request or did not respond.
+   * @throws {PresenceError}  If the server rejects the request or does not respond.
    */
   async refresh(limit = 1000) {
     const page = await this.#request("GET", "presence", { query: { limit: String(limit) } });
@@ -1521,8 +1585,8 @@ export class Room {
   }
 
   /**
-   * Leaves the room permanently. Messages passed to send() before are still sent. To return, call
-   * join().
+   * Leaves the room permanently. Messages that were passed to send() before are still sent. To join
+   * the room again, call join().
    */
   close() {
     this.#closing.abort();
@@ -1530,7 +1594,7 @@ export class Room {
     this.#source = null;
   }
 
-  // Opens a link, or shares that of another tab.
+  // Opens a link, or shares the link of another tab.
   #enter() {
     if (this.#source || this.#state.connection === "closed") return;
     /** @type {Sink} */
@@ -1551,17 +1615,17 @@ export class Room {
 
   #names() {
     const names = new Set([...own, ...this.#listeners.keys()]);
-    for (const name of local) names.delete(name);
+    for (const name of localNames) names.delete(name);
     return names;
   }
 
   /** @param {Sink} sink */
   async #share(sink) {
-    const given = new AbortController();
-    const asked = { stop: () => given.abort() };
-    this.#source = asked;
-    const user = (await canShare()) ? await this.#sharer(given.signal) : null;
-    if (this.#source !== asked) return; // closed or left in the meantime
+    const abort = new AbortController();
+    const pending = { stop: () => abort.abort() };
+    this.#source = pending;
+    const user = (await canShare()) ? await this.#awaitUser(abort.signal) : null;
+    if (this.#source !== pending) return; // closed or left while waiting
     this.#me = user;
     if (user === null) {
       this.#source = this.#link(sink);
@@ -1570,23 +1634,23 @@ export class Room {
     const shared = (/** @type {"leading"|"following"} */ role) => {
       if (role !== this.#state.shared) this.#set({ ...this.#state, shared: role });
     };
-    // The number is the version of the messages between tabs: tabs from before a deploy may use
-    // another. The leader receives all events, because it does not know which names other tabs
-    // listen for.
+    // The number 1 is the version of the messages between tabs. Tabs that were loaded before an
+    // upgrade may use another version, so their key must differ. The leader receives all events,
+    // because it does not know the event names that other tabs listen for.
     const open = (/** @type {Sink} */ sink) => new Link(this.#address, sink, null);
     const tabs = new Tabs(`presence 1 ${this.url.href} ${this.name} ${user}`, sink, open, shared);
-    if (this.#source === asked) this.#source = tabs;
-    else tabs.stop(); // a listener closed the room in the meantime
+    if (this.#source === pending) this.#source = tabs;
+    else tabs.stop(); // a listener has closed the room
   }
 
   /**
-   * Returns the result of #user(). Retries until there is a response; returns null if the server
-   * rejects the request.
+   * Returns the result of #user(), and retries until there is a response. Returns null if the
+   * server rejects the request.
    *
    * @param {AbortSignal} signal
    * @returns {Promise<string|null>}
    */
-  async #sharer(signal) {
+  async #awaitUser(signal) {
     for (let tries = 0; !signal.aborted; tries++) {
       try {
         return await this.#user();
@@ -1601,8 +1665,8 @@ export class Room {
   }
 
   /**
-   * Returns the user's id. If the token does not contain it, returns a text that is the same for
-   * the same token. Returns null if no user is signed in.
+   * Returns the user's id, or null if no user is signed in. If the token does not contain an id, it
+   * returns another string, which is the same for the same token.
    *
    * @returns {Promise<string|null>}
    */
@@ -1627,24 +1691,24 @@ export class Room {
     if (data === undefined) return;
     this.#set(apply(before, name, data, id));
     if (name === "user count") this.#emit("count", data);
-    if (!local.has(name)) this.#emit(name, data);
+    if (!localNames.has(name)) this.#emit(name, data);
     this.#keepInfo(name, data, before.connection !== "open" && this.#state.connection === "open");
   }
 
   /**
-   * Sends the info again if the room has lost it, as after a restart of the server. The last change
-   * by any tab or device of the user wins.
+   * Sends the info again if the room has lost it, for example because the server restarted. If
+   * several tabs or devices of the user have set info, the last one wins.
    *
    * @param {string} name
    * @param {any} data
-   * @param {boolean} came   Whether this event has opened the room.
+   * @param {boolean} opened  Whether this event has opened the room.
    */
-  #keepInfo(name, data, came) {
+  #keepInfo(name, data, opened) {
     const mine = this.#info;
     if (!mine?.accepted) return;
     if (name === "update" && data.id === this.#me) mine.stands = same(data.info, mine.info);
     const known = this.#me === null ? undefined : this.#state.members.get(this.#me);
-    if (came && mine.stands && !(known && same(known.info, mine.info))) this.#putState(mine).catch(() => {});
+    if (opened && mine.stands && !(known && same(known.info, mine.info))) this.#putState(mine).catch(() => {});
   }
 
   /** @param {Turn} turn */
@@ -1683,17 +1747,17 @@ export class Room {
    * @param {{query?: Record<string, string>, body?: any}} options
    */
   async #request(method, path, options) {
-    const ask = () => this.#address.request(method, path, options);
-    return ask().catch(async (error) => {
+    const send = () => this.#address.request(method, path, options);
+    return send().catch(async (error) => {
       if (problemOf(error)?.status !== 401 || !this.#address.credential.renewable) throw error;
       await this.#address.renew(false);
-      return ask();
+      return send();
     });
   }
 }
 
 /**
- * Waits `ms` milliseconds. Ends early if the signal aborts or the browser is online again.
+ * Waits `ms` milliseconds, or until the signal aborts, or until the browser is online again.
  *
  * @param {number} ms
  * @param {AbortSignal} signal
@@ -1714,14 +1778,14 @@ async function pause(ms, signal) {
 }
 
 /**
- * Reports whether two values are the same JSON.
+ * Reports whether two values have the same JSON.
  *
  * @param {any} a
  * @param {any} b
  */
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 
-/** @param {unknown} error */
+/** Reports an error as an uncaught exception. @param {unknown} error */
 function report(error) {
   if ("reportError" in globalThis) return reportError(error);
   queueMicrotask(() => {

@@ -38,6 +38,7 @@ test("a program that imports the package is checked against the types", () => {
     const off: () => void = room.on("count", (n) => n.toFixed());
     room.on("state", ({ connection }) => { const c: "connecting" | "open" | "closed" = connection; });
     room.on("leave", ({ reason }) => reason.toUpperCase());
+    room.on("user count", (n) => n.toFixed());
     room.on("chat message", (message) => { const m: Message = message; });
     const sent: Promise<{ id: string }> = room.send({ any: ["JSON"] }, { event: "chat message", id: "mine-1" });
     const done: Promise<void>[] = [room.setState({ status: "away" }), room.refresh(10)];
