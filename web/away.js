@@ -1,22 +1,24 @@
 /**
- * Sets the status of the user to "away" while no tab of this browser shows the room. Each visible
- * tab holds a shared lock. A hidden tab releases it, waits, and sets the status only if no tab
- * holds the lock. Without locks, as on a page over plain HTTP, it sets the status without that
- * check.
+ * Sets the user's status to "away" while no tab of this browser shows the room. Each visible tab
+ * holds a shared Web Lock. When a tab is hidden, it releases the lock, waits, and sets the status
+ * unless another tab holds the lock. If the browser provides no locks, as on a page over plain
+ * HTTP, the tab sets the status without that check.
  */
 import { statusOf } from "./words.js";
 
-const patience = 2000; // milliseconds. A glance at another tab is no absence; also the shortest time between two returns
+// Milliseconds before a hidden page counts as away, because users often glance at another tab. It
+// is also the minimum time between two returns.
+const delay = 2000;
 
 export class Away {
   #room;
   #me;
   #lock;
   #release = null; // releases the lock
-  #timer = null; // ends the wait
-  #returned = -Infinity; // time of the last return
+  #timer = null; // the pending update of the status
+  #returned = -Infinity; // time at which the user last returned
   #before; // the status before "away"
-  #unsent; // the page is hidden, and "away" is not sent yet
+  #unsent; // whether the page is hidden and "away" has not been sent yet
   #ended = new AbortController();
 
   /**
@@ -27,9 +29,9 @@ export class Away {
     this.#room = room;
     this.#me = me;
     this.#lock = `presence visible ${room.url.pathname} ${me}`;
-    document.addEventListener("visibilitychange", () => this.#turn(), { signal: this.#ended.signal });
-    room.on("state", () => this.#plan());
-    this.#turn();
+    document.addEventListener("visibilitychange", () => this.#visibilityChanged(), { signal: this.#ended.signal });
+    room.on("state", () => this.#schedule());
+    this.#visibilityChanged();
   }
 
   end() {
@@ -38,16 +40,16 @@ export class Away {
     clearTimeout(this.#timer);
   }
 
-  #turn() {
+  #visibilityChanged() {
     this.#unsent = document.hidden;
     clearTimeout(this.#timer);
     this.#timer = null;
     if (document.hidden) this.#release?.();
-    else this.#hold();
-    this.#plan();
+    else this.#holdLock();
+    this.#schedule();
   }
 
-  #hold() {
+  #holdLock() {
     if (this.#release) return;
     const { signal } = this.#ended;
     const held = new Promise((/** @type {(value?: any) => void} */ resolve) => {
@@ -56,54 +58,56 @@ export class Away {
         resolve();
       };
     });
-    navigator.locks?.request(this.#lock, { mode: "shared", signal }, () => held).catch(() => {}); // ended in the meantime
+    // The request fails if end() is called before the lock is granted.
+    navigator.locks?.request(this.#lock, { mode: "shared", signal }, () => held).catch(() => {});
   }
 
-  // The status is decided when the wait is over. There is one wait at a time.
-  #plan(wait = document.hidden ? patience : Math.max(0, this.#returned + patience - performance.now())) {
-    if (this.#ended.signal.aborted || !this.#wrong()) return;
+  // Schedules an update of the status, unless one is pending. The update decides which status to
+  // set.
+  #schedule(wait = document.hidden ? delay : Math.max(0, this.#returned + delay - performance.now())) {
+    if (this.#ended.signal.aborted || !this.#mustChange()) return;
     this.#timer ??= setTimeout(() => {
       this.#timer = null;
-      this.#settle();
+      this.#update();
     }, wait);
   }
 
-  // The viewer's own info. undefined if the room does not list it, or if it is not an object, which
-  // a status needs.
+  // Returns the viewer's own info. Returns undefined if the room does not list the viewer, or if
+  // the info is not an object, because only an object can hold a status.
   #info() {
     const { connection, members } = this.#room.state;
     const info = connection === "open" ? members.get(this.#me)?.info : undefined;
     return info?.constructor === Object ? info : undefined;
   }
 
-  // A hidden page sends "away" once, as another device of the user may know better. A visible page
-  // always corrects "away".
-  #wrong() {
+  // Reports whether the status must change. A hidden page sends "away" only once, because another
+  // device of the user may then set another status. A visible page always replaces "away".
+  #mustChange() {
     const info = this.#info();
     if (info === undefined) return false;
     return document.hidden ? this.#unsent : statusOf(info) === "away";
   }
 
-  async #settle() {
-    if (!this.#wrong()) return;
+  async #update() {
+    if (!this.#mustChange()) return;
     const hidden = document.hidden;
-    const elsewhere = hidden && (await this.#elsewhere());
+    const visible = hidden && (await this.#visibleElsewhere());
     if (hidden !== document.hidden || this.#ended.signal.aborted) return;
-    if (elsewhere) return this.#plan(10 * patience); // that tab may close without notice
+    if (visible) return this.#schedule(10 * delay); // that tab may close without notice
     const info = this.#info();
-    if (info === undefined) return; // lost in the meantime; the state that restores it calls #plan() again
+    if (info === undefined) return; // the room was lost, and its next state schedules another update
     if (hidden) this.#unsent = false;
     const { status, ...rest } = info;
     if ((status === "away") === hidden) return;
     if (hidden) this.#before = status;
     else this.#returned = performance.now();
     const next = hidden ? "away" : this.#before;
-    // The stream reports errors.
+    // Ignore errors here, because the room's state reports them.
     await this.#room.setState(next === undefined ? rest : { ...rest, status: next }).catch(() => {});
   }
 
   // Reports whether another tab of this browser is visible.
-  async #elsewhere() {
+  async #visibleElsewhere() {
     const { held = [] } = (await navigator.locks?.query().catch(() => null)) ?? {};
     return held.some(({ name }) => name === this.#lock);
   }

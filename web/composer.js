@@ -1,6 +1,7 @@
 /**
- * The box for writing messages. Sending clears it at once. If sending fails, the text returns to
- * the box, and the same text is sent again as the same message.
+ * The input box for messages. It is cleared as soon as the user sends. If sending fails, the text
+ * is put back into the box. If the user sends that text again, it has the same message id, so the
+ * room receives it only once.
  */
 import { later, put } from "./dom.js";
 import { randomId } from "./presence.js";
@@ -9,18 +10,18 @@ export class Composer {
   #box;
   #sending;
   #error;
-  #failed = null; // {text, id}
-  #onTheWay = 0; // messages that are being sent
-  #showSending = later(1000, () => put(this.#sending, this.#onTheWay > 0 ? "Sending…" : ""));
+  #failed = null; // the last message that could not be sent: {text, id}
+  #pending = 0; // number of messages that are being sent
+  #showSending = later(1000, () => put(this.#sending, this.#pending > 0 ? "Sending…" : ""));
 
   /**
    * @param {object} elements
    * @param {HTMLFormElement} elements.form
    * @param {HTMLInputElement} elements.box
-   * @param {HTMLElement} elements.sending  Shown while sending takes long.
-   * @param {HTMLElement} elements.error    Shown if sending failed.
-   * @param {() => {room: ?import("./presence.js").Room, name: string}} where  The Room on the page
-   *   and its name. The Room is null until it is joined.
+   * @param {HTMLElement} elements.sending  Shown if sending takes long.
+   * @param {HTMLElement} elements.error  Shown if sending failed.
+   * @param {() => {room: ?import("./presence.js").Room, name: string}} where  Returns the Room on
+   *   the page and the room name. The Room is null until it is joined.
    */
   constructor({ form, box, sending, error }, where) {
     this.#box = box;
@@ -39,7 +40,7 @@ export class Composer {
     const message = this.#failed?.text === text ? this.#failed : { text, id: randomId() };
     this.#box.value = "";
     put(this.#error, "");
-    this.#onTheWay++;
+    this.#pending++;
     this.#showSending();
     try {
       await to.send(text, { id: message.id });
@@ -50,7 +51,7 @@ export class Composer {
       this.#box.value = this.#box.value === "" ? text : `${text} ${this.#box.value}`;
       put(this.#error, `Not sent: ${error.message}`);
     } finally {
-      if (--this.#onTheWay === 0) put(this.#sending, "");
+      if (--this.#pending === 0) put(this.#sending, "");
     }
   }
 }

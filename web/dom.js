@@ -1,12 +1,15 @@
-/** Functions that the page's modules share: elements, their text, and the time to change them. */
+/** Functions for elements, their text and delayed updates. The modules of the page share them. */
 
 /**
  * @param {string} id
- * @returns {any}  The element. web_test.go checks that the page has it.
+ * @returns {any}  The element with that id. A test in web_test.go checks that the page contains it.
  */
 export const $ = (id) => document.getElementById(id);
 
-/** Sets an element's text, if it differs. A live region would be read out again otherwise. */
+/**
+ * Sets the text of an element only if it differs, because a screen reader announces a live region
+ * each time its text is set.
+ */
 export function put(element, text) {
   if (element.textContent !== String(text)) element.textContent = text;
 }
@@ -16,7 +19,7 @@ export function copy(template) {
   return $(template).content.firstElementChild.cloneNode(true);
 }
 
-/** Returns a function that runs `fn` once, `ms` milliseconds after the first of its calls. */
+/** Returns a function that calls `fn` once, `ms` milliseconds after the first of several calls. */
 export function later(ms, fn) {
   let timer = null;
   return () => {
@@ -28,8 +31,8 @@ export function later(ms, fn) {
 }
 
 /**
- * Returns a function that runs `fn` before the next frame. A hidden page draws no frames: there
- * `fn` runs after 100 ms.
+ * Returns a function that calls `fn` before the next frame. On a hidden page, which draws no
+ * frames, `fn` is called after 100 ms.
  */
 export function inOneFrame(fn) {
   let frame = null;

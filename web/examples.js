@@ -1,11 +1,12 @@
 /**
- * Extracts the examples of a document and makes pages of them:
+ * Extracts the examples from a document and builds a page for each:
  *
  *     node web/examples.js docs/browser.md DIRECTORY
  *
- * Each fenced block whose first line names a file is an example. An x.html is a page already. For
- * other files, x.html runs the block as a module, in which `join` and `request` are defined. `room`
- * is defined too, unless the block creates one. Prints the names of the pages, one per line.
+ * A fenced block is an example if its first line names a file. An HTML file is a page as it is. For
+ * any other file x, the page x.html runs the block as a module, in which `join` and `request` are
+ * defined. `room` is defined too, unless the block creates a room itself. The program prints the
+ * names of the pages, one per line.
  */
 import { build } from "esbuild";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -23,7 +24,7 @@ for (const [, name, text] of readFileSync(document, "utf8").matchAll(/^```\w+ (\
 mkdirSync(directory, { recursive: true });
 for (const [name, text] of blocks) writeFileSync(join(directory, name), text);
 
-// The document leaves out how an application mounts the component.
+// The document does not show how an application mounts the component.
 const mounted = {
   "Room.jsx": `
     import { createElement, StrictMode } from "react";

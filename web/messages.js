@@ -1,13 +1,13 @@
 /**
- * The messages: one row each, the newest at the end. The list follows the end until the user
- * scrolls away from it.
+ * The message list. Each message is a row, and the newest row is the last one. The list scrolls to
+ * new messages until the user scrolls up.
  */
 import { copy, put } from "./dom.js";
 import { called, dataText } from "./words.js";
 
-const most = 200; // rows
-const together = 5 * 60_000; // milliseconds in which a user's messages share one name
-const near = 40; // pixels from the end that count as the end
+const maxRows = 200; // maximum number of rows
+const groupTime = 5 * 60_000; // milliseconds during which messages of a user share one name
+const endMargin = 40; // pixels from the end within which the list follows new messages
 
 const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
@@ -17,15 +17,15 @@ export class Messages {
   #list;
   #quiet;
   #more;
-  #following = true; // the end is visible
-  #last = null; // of the row before; the next row may share its name
+  #following = true; // whether the list scrolls to new messages
+  #last = null; // sender and time of the last group of rows, which the next row may join
 
   /**
    * @param {object} elements
-   * @param {HTMLElement} elements.log    The scrolling element.
-   * @param {HTMLElement} elements.list   The rows.
+   * @param {HTMLElement} elements.log  The element that scrolls.
+   * @param {HTMLElement} elements.list  The element that holds the rows.
    * @param {HTMLElement} elements.quiet  Shown if there are no rows.
-   * @param {HTMLElement} elements.more   The button that scrolls to the end.
+   * @param {HTMLElement} elements.more  The button that scrolls to the end.
    */
   constructor({ log, list, quiet, more }) {
     this.#log = log;
@@ -33,7 +33,7 @@ export class Messages {
     this.#quiet = quiet;
     this.#more = more;
     log.addEventListener("scroll", () => {
-      this.#following = log.scrollHeight - log.scrollTop - log.clientHeight < near;
+      this.#following = log.scrollHeight - log.scrollTop - log.clientHeight < endMargin;
       if (this.#following) more.hidden = true;
     });
     more.addEventListener("click", () => {
@@ -53,12 +53,12 @@ export class Messages {
     const mine = from !== undefined && from.id === me;
     const { text, json, note } = dataText(data);
     const time = Date.parse(at);
-    const again = this.#last !== null && this.#last.from === from?.id && time - this.#last.at < together;
+    const again = this.#last !== null && this.#last.from === from?.id && time - this.#last.at < groupTime;
     this.#last = { from: from?.id, at: again ? this.#last.at : time };
     row.classList.toggle("me", mine);
     row.classList.toggle("again", again);
-    // A server message has marks that no user name can imitate: a frame for the eye, and for screen
-    // readers the word "From" before user names only.
+    // A server message is marked in two ways that no user name can imitate. It has a frame, and it
+    // lacks the word "From", which screen readers announce before the name of a user.
     row.querySelector(".from").hidden = row.querySelector(".name").hidden = !from;
     row.querySelector(".server").hidden = Boolean(from);
     if (from) put(row.querySelector(".name"), called(from));
@@ -78,10 +78,11 @@ export class Messages {
     }
     this.#append(row);
     const element = row.querySelector(".text");
-    if (element.scrollHeight > element.clientHeight) element.tabIndex = 0; // a scrolling element must be reachable by keyboard
+    // An element that scrolls must be reachable by keyboard.
+    if (element.scrollHeight > element.clientHeight) element.tabIndex = 0;
   }
 
-  /** Messages before the next one are lost. */
+  /** Shows that messages are missing after the last row. */
   gap() {
     if (this.#list.childElementCount === 0) return;
     this.#last = null;
@@ -99,7 +100,7 @@ export class Messages {
   #append(row) {
     this.#quiet.hidden = true;
     this.#list.append(row);
-    while (this.#list.childElementCount > most) {
+    while (this.#list.childElementCount > maxRows) {
       this.#list.firstElementChild.remove();
       this.#list.firstElementChild.classList.remove("again");
     }

@@ -1,5 +1,5 @@
 /**
- * The live page. It shows the state and the events of presence.js, and sends the user's input. All
+ * The live page. It shows the state and the events of presence.js, and sends the user's input. The
  * rules are in presence.js.
  */
 import { Away } from "./away.js";
@@ -14,13 +14,13 @@ import { called, peopleWords, roomRule, signedOut, stateWords } from "./words.js
 
 const share = new URLSearchParams(location.search).get("share") === "1";
 
-let room = null; // the Room on the page, from join()
-let listening = []; // functions that remove its listeners
-let away = null; // sets the user's status to away while the page is hidden
-let name = ""; // its name; empty if the address has no valid one
-let user = null; // of the signed-in user, if the server reports it
-let hasSession = true; // whether the server has GET session, as far as known
-let visits = 0; // rooms shown so far; a response for an earlier visit is ignored
+let room = null; // the current Room, from join()
+let listening = []; // functions that remove the listeners of the room
+let away = null; // sets the user's status to "away" while the page is hidden
+let name = ""; // room name; empty if the address has an invalid one
+let user = null; // the signed-in user, if the server reports it
+let hasSession = true; // whether the server has GET session; true until a response shows otherwise
+let visits = 0; // number of rooms shown so far; a response for an earlier visit is ignored
 
 const plot = new Plot($("plot"));
 const people = new People($("members"), askToRemove);
@@ -33,11 +33,11 @@ const rooms = new Rooms(
 
 const drawPeople = inOneFrame(showPeople);
 const speak = later(() => Math.max(0, spoken + 5000 - Date.now()), announce);
-let spoken = 0; // when a screen reader last announced the count
+let spoken = 0; // time at which the count was last announced to screen readers
 
 // Rooms and the signed-in user
 
-/** Shows the room from the address, for the user that the server reports. */
+/** Shows the room that the address names, as the user that the server reports. */
 async function enter() {
   leave();
   const visit = ++visits;
@@ -54,7 +54,7 @@ async function enter() {
     $("welcome").hidden = $("live").hidden = $("session").hidden = true;
     return showState({ connection: "closed", reason: null, shared: null }, "");
   }
-  const session = await whoAmI();
+  const session = await fetchSession();
   if (visit !== visits) return;
   user = session?.user ?? null;
   if (session && !user) return signIn(session.guests);
@@ -62,10 +62,10 @@ async function enter() {
 }
 
 /**
- * Returns the response of GET session, or null if the server gives none. Joining then shows the
- * cause.
+ * Returns the response of GET session, or null if the request fails. If it fails, joining the room
+ * shows the cause.
  */
-async function whoAmI() {
+async function fetchSession() {
   if (!hasSession) return null;
   try {
     return await request("GET", "session");
@@ -75,7 +75,7 @@ async function whoAmI() {
   }
 }
 
-/** Joins the room, or rejoins it at position `lastEventId`. */
+/** Joins the room. With `lastEventId`, resumes from that position. */
 function attach(lastEventId) {
   leave();
   $("welcome").hidden = true;
@@ -94,14 +94,14 @@ function attach(lastEventId) {
   show(room.state);
 }
 
-// The user may be known only once the room is open.
+// Shows the user. The page may not know the user before the room is open.
 function recognise() {
   $("all").hidden = !user?.admin;
   put($("me"), user ? called(user) : "");
   if (user) away ??= new Away(room, user.id);
 }
 
-/** Clears everything that is specific to a room. */
+/** Removes everything on the page that belongs to a room. */
 function clear() {
   messages.clear();
   plot.clear();
@@ -127,7 +127,7 @@ async function entered() {
   measure();
   if (!user) {
     const visit = visits;
-    const session = await whoAmI();
+    const session = await fetchSession();
     if (visit !== visits || !room) return;
     user = session?.user ?? null;
     recognise();
@@ -136,7 +136,11 @@ async function entered() {
   if (user?.admin) rooms.refresh();
 }
 
-/** @param {boolean} [guests]  Whether a name is enough. Unknown: try it first. */
+/**
+ * Shows the sign-in form.
+ *
+ * @param {boolean} [guests]  Whether users can sign in with a name only. Default: true, try it.
+ */
 function signIn(guests = true) {
   leave();
   user = null;
@@ -151,11 +155,11 @@ function signIn(guests = true) {
 async function signInAgain() {
   const visit = ++visits;
   leave();
-  const session = await whoAmI();
+  const session = await fetchSession();
   if (visit === visits) signIn(session?.guests);
 }
 
-/** Goes to another room, as a link would. */
+/** Switches to another room, and adds it to the browser's history as a link would. */
 function go(to) {
   if (to !== name) history.pushState(null, "", addressOf(to));
   openSwitch(false);
@@ -178,7 +182,7 @@ function show(state) {
     document.title = `${state.count} in ${name} – presence`;
     speak();
   }
-  // All tabs of a browser are one connection then, so the user count means more.
+  // If all tabs of a browser share one connection, the number of users is the more useful one.
   $("persons").hidden = !share || state.users === null;
   put($("persons"), peopleWords(state.users));
   if (signedOut(state)) return signInAgain();
@@ -214,14 +218,16 @@ function announce() {
   put($("spoken"), `${$("count").textContent} connected`);
 }
 
-// The stream reports that a user joined or left, but not a second tab and not the time.
+// The stream reports that a user joined or left, but not that a user opened another tab. It also
+// does not send the time at which a new member joined.
 let asking = false;
 const askMembers = later(
-  () => Math.max(1500, 20 * (room?.state.members.size ?? 0)) * (1 + Math.random() / 4), // spread the requests of all pages
+  // The random part spreads the requests of all pages.
+  () => Math.max(1500, 20 * (room?.state.members.size ?? 0)) * (1 + Math.random() / 4),
   async () => {
     if (asking || document.hidden || !room?.state.complete) return;
     asking = true;
-    await room.refresh().catch(() => {}); // the stream reports errors
+    await room.refresh().catch(() => {}); // the stream reports the same errors
     asking = false;
   },
 );
@@ -238,7 +244,8 @@ async function measure() {
 // User input
 
 /**
- * Runs `work` when the form is submitted, one run at a time. Shows an error in the element `place`.
+ * Calls `work` when the form is submitted, but not while an earlier call is running. Errors are
+ * shown in the element `place`.
  */
 function onSubmit(form, place, work) {
   let busy = false;
@@ -257,7 +264,7 @@ onSubmit($("guest"), $("error"), async () => {
     await request("POST", "login", { name: $("name").value.trim() });
   } catch (error) {
     if (![404, 405].includes(error.problem?.status)) throw error;
-    return signIn(false); // the server takes no guests, although it did not report that
+    return signIn(false); // the server does not allow guests, which GET session did not report
   }
   await enter();
   $("message").focus();
@@ -275,7 +282,7 @@ $("sign-out").addEventListener("click", async () => {
   try {
     await request("DELETE", "session");
   } catch (error) {
-    if (error.problem?.status !== 401) return showError(error); // 401: the token had expired already
+    if (error.problem?.status !== 401) return showError(error); // 401: the token has expired
   }
   showState({ connection: "closed", reason: null, shared: null }, "Signed out");
   signInAgain();
@@ -310,7 +317,7 @@ onSubmit($("switch"), $("room-error"), async () => {
   go(to);
 });
 
-let removing = null; // the member in the dialog, and the Room
+let removing = null; // id of the member in the dialog, and the Room in which the dialog was opened
 
 function askToRemove(member) {
   removing = { id: member.id, from: room };
@@ -323,12 +330,12 @@ function askToRemove(member) {
 $("keep").addEventListener("click", () => $("removal").close());
 onSubmit($("remove"), $("remove-error"), async () => {
   const { id, from } = removing;
-  // The id is in the query, because browsers and proxies change a path with ., .. or %2F in it.
+  // The id is in the query, because browsers and proxies change a path that contains ., .. or %2F.
   const query = new URLSearchParams({ room: from.name, id, for: String(new FormData($("remove")).get("for")) });
   try {
     await request("DELETE", `members?${query}`);
   } catch (error) {
-    if (error.problem?.status !== 404 || from.members.has(id)) throw error; // 404: gone already
+    if (error.problem?.status !== 404 || from.members.has(id)) throw error; // 404: the user has left
   }
   $("removal").close();
 });

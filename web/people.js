@@ -1,6 +1,6 @@
 /**
- * The members: one row each. A row stays and changes in place, so that a reader of the list keeps
- * the position, and the cost for 500 members depends only on the changes.
+ * The member list. Each member is a row, and rows are updated in place. The reading position in the
+ * list therefore stays the same, and an update of 500 members costs only as much as its changes.
  */
 import { copy, put } from "./dom.js";
 import { called, namesakes, sinceWords, statusOf, tabsWords } from "./words.js";
@@ -9,23 +9,23 @@ const order = new Intl.Collator(undefined, { numeric: true });
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
 
 /**
- * @typedef {object} Shown     The content of a row.
+ * @typedef {object} Shown  The content of a row.
  * @property {import("./presence.js").Member} member
- * @property {boolean} mine    Whether it is the viewer's own row.
- * @property {boolean} kick    Whether the viewer may remove the member.
- * @property {boolean} twin    Whether another member has the same name.
+ * @property {boolean} mine  Whether the row is that of the viewer.
+ * @property {boolean} kick  Whether the viewer may remove the member.
+ * @property {boolean} twin  Whether another member has the same name.
  */
 
 export class People {
   #list;
   #remove;
   /** @type {Map<string, {row: HTMLElement, shown: ?Shown, since: number, words: string}>} */
-  #rows = new Map(); // by member id; `since` is NaN if unknown, `words` is the time as shown
+  #rows = new Map(); // by member id; `since` is NaN if unknown, `words` is the displayed duration
 
   /**
    * @param {HTMLElement} list
-   * @param {(member: import("./presence.js").Member) => void} remove  Asked to remove a member from
-   *   the room.
+   * @param {(member: import("./presence.js").Member) => void} remove  Called to remove a member
+   *   from the room.
    */
   constructor(list, remove) {
     this.#list = list;
@@ -58,7 +58,7 @@ export class People {
     this.age();
   }
 
-  /** Returns the member's row, new or updated. */
+  /** Creates or updates the row of a member, and returns it. */
   #row(next) {
     const { id } = next.member;
     if (!this.#rows.has(id)) this.#rows.set(id, { row: copy("member-row"), shown: null, since: NaN, words: "" });
@@ -77,7 +77,7 @@ export class People {
     return row;
   }
 
-  /** Adds the button that removes the member, or deletes it. */
+  /** Adds or deletes the button that removes the member. */
   #offer(row, { member: { id }, kick }) {
     if (!kick) return row.querySelector(".kick").remove();
     const button = copy("kick-button");
@@ -85,7 +85,7 @@ export class People {
     row.append(button);
   }
 
-  /** Updates the time for which each member has been here. */
+  /** Updates the displayed durations. */
   age(now = Date.now()) {
     for (const entry of this.#rows.values()) {
       if (Number.isNaN(entry.since)) continue;
@@ -98,7 +98,7 @@ export class People {
 }
 
 /**
- * @param {any} row  Its li.
+ * @param {any} row  The li element.
  * @param {Shown} shown
  */
 function fill(row, { member, mine, kick, twin }) {
@@ -117,8 +117,8 @@ function fill(row, { member, mine, kick, twin }) {
 }
 
 /**
- * Shows since when the member is here, in full. age() shows the duration. Shows nothing if it is
- * unknown.
+ * Shows the full date since which the member has been here. age() shows the duration. If the date
+ * is unknown, nothing is shown.
  */
 function showSince(time, text, since) {
   if (Number.isNaN(since)) {

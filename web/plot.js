@@ -1,23 +1,24 @@
 /**
- * The count over the last minutes, as a step line. The first half of this file has pure functions:
- * the steps, and their layout in a plot of some size. The second half draws the layout as SVG.
+ * A plot of the user count over the last minutes, as a step line. The first half of this file
+ * contains pure functions, which compute the steps and their layout in a plot of a given size. The
+ * second half draws the layout as SVG.
  *
- * There is at most one step per second, so their number is bounded however often the count changes.
- * A step that stands for several changes keeps their extremes.
+ * There is at most one step per second, so the number of steps is bounded even if the count changes
+ * often. A step that combines several changes keeps their minimum and maximum.
  *
  * @typedef {object} Step
- * @property {number} at         Milliseconds since 1970, at the first of its changes.
+ * @property {number} at  Time of its first change, in milliseconds since 1970.
  * @property {number} min
  * @property {number} max
- * @property {?number} last      The count after the step. null if it is unknown, without a
- *   connection.
+ * @property {?number} last  The count after the step. null if the count is unknown, because there
+ *   is no connection.
  */
 
-export const span = 5 * 60_000; // duration of the plot, in milliseconds
-const grain = 1000; // shortest time between two steps, in milliseconds
+export const span = 5 * 60_000; // time range of the plot, in milliseconds
+const minStep = 1000; // minimum time between two steps, in milliseconds
 
 /**
- * Returns the steps after a new count, or after the count became unknown (null).
+ * Returns the steps after a new count. A count of null is unknown.
  *
  * @param {readonly Step[]} steps
  * @param {number} at
@@ -28,8 +29,9 @@ export function record(steps, at, count) {
   const before = steps.at(-1);
   if (count === (before ? before.last : null)) return steps;
   const kept = since(steps, at - span);
-  // The line must not go back if the clock does.
-  if (before && at - before.at < grain) {
+  // If the clock was set back, the change also joins the last step, so that the line does not go
+  // back.
+  if (before && at - before.at < minStep) {
     const numbers = [before.min, before.max, count].filter((n) => n !== null);
     const step = { at: before.at, min: Math.min(...numbers), max: Math.max(...numbers), last: count };
     return [...kept.slice(0, -1), step];
@@ -37,14 +39,14 @@ export function record(steps, at, count) {
   return [...kept, { at, min: count, max: count, last: count }];
 }
 
-/** Returns the steps after a time, and the one before them, which has the count at that time. */
+/** Returns the steps after a time, and the step before them, which has the count at that time. */
 function since(steps, from) {
   const first = steps.findIndex((step) => step.at > from);
   if (first === -1) return steps.slice(-1);
   return steps.slice(Math.max(0, first - 1));
 }
 
-/** Returns the lowest and the highest count in the plot, or null if it has none. */
+/** Returns the lowest and the highest count in the plot, or null if the plot is empty. */
 export function range(steps, now) {
   const numbers = since(steps, now - span).flatMap(({ at, min, max, last }) => (at > now - span ? [min, max, last] : [last]));
   const known = numbers.filter((n) => n !== null);
@@ -52,8 +54,8 @@ export function range(steps, now) {
 }
 
 /**
- * Returns the layout. `line` and `area` are paths. `end` is the current point of the line, if the
- * count is known.
+ * Returns the layout of the plot. `line` and `area` are SVG paths. `end` is the point of the
+ * current count. It is null if the count is unknown.
  *
  * @param {readonly Step[]} steps
  * @param {number} now
@@ -64,21 +66,21 @@ export function layout(steps, now, { left, top, right, bottom }) {
   if (!bounds) return { bounds, line: "", area: "", end: null };
   const { min, max } = bounds;
   const x = (at) => round(right - ((right - left) * Math.min(span, Math.max(0, now - at))) / span);
-  // A constant count is drawn in the middle.
+  // If the count is constant, the line is in the middle.
   const y = (n) => round(max === min ? (top + bottom) / 2 : bottom - ((bottom - top) * (n - min)) / (max - min));
-  const pieces = []; // of the line; the count is unknown between them
+  const pieces = []; // parts of the line; the count is unknown between two parts
   let piece = null;
   let last = null;
   for (const step of since(steps, now - span)) {
     const here = x(step.at);
-    piece?.push([here, y(last)]); // level up to here
+    piece?.push([here, y(last)]); // a level line up to this step
     last = step.last;
     if (last === null) {
       piece = null;
       continue;
     }
     if (!piece) pieces.push((piece = []));
-    // The extremes within the step, then the last count.
+    // Draw the extremes of the step before its last count.
     const within = step.at > now - span && step.min !== step.max ? [step.min, step.max] : [];
     for (const n of [...within, last]) piece.push([here, y(n)]);
   }
@@ -96,7 +98,7 @@ function round(n) {
   return Math.round(n * 10) / 10;
 }
 
-/** Describes the plot in words. */
+/** Returns a description of the plot. */
 export function label(steps, now) {
   const bounds = range(steps, now);
   if (!bounds) return "The count over the last 5 minutes: no data yet";
@@ -104,10 +106,10 @@ export function label(steps, now) {
   return `The count over the last 5 minutes: ${min === max ? `${min} throughout` : `between ${min} and ${max}`}`;
 }
 
-const labels = 16; // pixels below the axis for its words
-const above = 10; // pixels above the highest line, for half of its number
+const labelHeight = 16; // height of the labels below the axis, in pixels
+const topMargin = 10; // margin for half of the label at the highest count, in pixels
 
-/** Draws the plot. It fills the svg element. */
+/** Draws the plot in an svg element. */
 export class Plot {
   #svg;
   /** @type {readonly Step[]} */
@@ -144,7 +146,7 @@ export class Plot {
     }).observe(svg);
   }
 
-  /** Records the current count. null while it is unknown. */
+  /** Adds the current count. A count of null is unknown. */
   record(count) {
     const steps = record(this.#steps, Date.now(), count);
     if (steps === this.#steps) return;
@@ -152,7 +154,7 @@ export class Plot {
     if (!document.hidden) this.draw();
   }
 
-  /** Removes all steps, for another room. */
+  /** Removes all steps, because another room is shown. */
   clear() {
     this.#steps = [];
     this.draw();
@@ -163,7 +165,7 @@ export class Plot {
     if (width === 0 || height === 0) return;
     const now = Date.now();
     const digits = String(range(this.#steps, now)?.max ?? 0).length;
-    const box = { left: 8 + digits * 8, top: above, right: width - 6, bottom: height - labels - 8 };
+    const box = { left: 8 + digits * 8, top: topMargin, right: width - 6, bottom: height - labelHeight - 8 };
     const { bounds, line, area, end } = layout(this.#steps, now, box);
     const { grid, area: areaPart, line: linePart, end: endPart, max, min, then, now: nowPart } = this.#parts;
     const set = (element, attributes) => {

@@ -128,7 +128,7 @@
  * @property {URL|string} [url]  URL at which the server is mounted. Default: the directory from
  *   which this file was loaded. Required in a bundle, because the bundle is loaded from another
  *   directory.
- * @property {string} [room]  Room name: 1 to 128 of A-Z a-z 0-9 . _ - Default: "lobby".
+ * @property {string} [room]  Room name: 1 to 128 characters of A-Z a-z 0-9 . _ - Default: "lobby".
  * @property {string|(() => string|Promise<string>)} [token]  The token, or a callback that returns
  *   it. The callback runs before the first request, when the server rejects the token, and when the
  *   token is about to expire or has expired. It fails if there is no result within 30 s. Default:
@@ -136,9 +136,9 @@
  * @property {() => string|void|null|Promise<string|void|null>} [renew]  Callback that renews the
  *   token or the cookie. It runs when the server rejects the credential, for example because there
  *   is no cookie yet, and when the token is about to expire or has expired. A returned token is
- *   sent to `POST session`, which sets the cookie. A callback that has set the cookie itself returns
- *   nothing. The callback fails if there is no result within 30 s. A failed renewal is retried. Not
- *   needed if `token` is a function.
+ *   sent to `POST session`, which sets the cookie. A callback that has set the cookie itself
+ *   returns nothing. The callback fails if there is no result within 30 s. A failed renewal is
+ *   retried. Not needed if `token` is a function.
  * @property {boolean} [share]  Whether the tabs of this browser with the same user, room and server
  *   share one connection. Default: false. Sharing requires Web Locks, which browsers provide in
  *   secure contexts only (HTTPS or localhost). Elsewhere, each tab opens its own connection.
@@ -309,9 +309,8 @@ export function seen(state, fetched) {
 }
 
 /**
- * Returns the events that a tab at position `held` needs to reach the state. The first ones are the
- * missed messages, or a `reset` if they are not available. The others are the events that a joiner
- * receives.
+ * Returns the events that a tab at position `held` needs to reach the state: the missed messages,
+ * or a `reset` if they are not available, and then the events that a joiner receives.
  *
  * @param {State} state
  * @param {ReadonlyArray<LoggedMessage>} kept  The last messages of the room, up to the state's
@@ -1525,9 +1524,8 @@ export class Room {
   /**
    * Sets the user's info in this room, such as `{status: "away"}`. It replaces the previous info.
    * The call waits until the room is open. If several calls wait, only the last info is sent, and
-   * all calls resolve. If the room loses the info, as it does when
-   * the server restarts, the info is sent again. It is not sent again if another tab or device of
-   * the user has set other info since.
+   * all calls resolve. If the room loses the info, as it does when the server restarts, the info is
+   * sent again. If another tab or device of the user has set other info since, it is not sent.
    *
    * @param {any} info  JSON of at most 1 KiB.
    * @returns {Promise<void>}

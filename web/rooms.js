@@ -1,13 +1,16 @@
-/** Rooms: the one in the address, the ones visited before, and, for an admin, those in use. */
+/**
+ * Rooms: the room in the address, the rooms that the user visited before, and the list of rooms in
+ * use for an admin.
+ */
 import { copy, put } from "./dom.js";
 import { peopleWords, visited } from "./words.js";
 
-/** Returns the room in the address. The name may be invalid. */
+/** Returns the room name in the address. It may be invalid. */
 export function roomOfAddress() {
   return new URLSearchParams(location.search).get("room") || "lobby";
 }
 
-/** Returns the address of a room on this page. Other parts of the address stay. */
+/** Returns the address of a room on this page. Other query parameters are kept. */
 export function addressOf(room) {
   const url = new URL(location.href);
   url.searchParams.set("room", room);
@@ -21,17 +24,17 @@ function remembered() {
   try {
     return visited(JSON.parse(localStorage.getItem(key)), undefined);
   } catch {
-    return []; // storage is disabled, or has other data
+    return []; // storage is disabled, or contains other data
   }
 }
 
-/** Remembers a room that was joined, and offers the earlier ones in `list`. */
+/** Saves the name of a room that was joined, and offers the other visited rooms in `list`. */
 export function remember(room, list) {
   const rooms = visited(remembered(), room);
   try {
     localStorage.setItem(key, JSON.stringify(rooms));
   } catch {
-    // The page works without storage.
+    // The page also works without storage.
   }
   const options = rooms
     .filter((name) => name !== room)
@@ -43,7 +46,7 @@ export function remember(room, list) {
   list.replaceChildren(...options);
 }
 
-/** Makes links to rooms switch the room without reloading the page. */
+/** Calls `go` when the user clicks a link to a room, instead of loading the page again. */
 export function onRoomLink(element, go) {
   element.addEventListener("click", (event) => {
     const link = event.target.closest("a[data-room]");
@@ -53,22 +56,23 @@ export function onRoomLink(element, go) {
   });
 }
 
-/** The rooms in use, in pages, as an admin sees them. */
+/** The list of the rooms in use, one page at a time, for an admin. */
 export class Rooms {
   #elements;
   #ask;
-  #after = ""; // the last room before the page shown
-  #next = ""; // the last room of the page shown; empty if there is no next page
-  #rows = new Map(); // name of a room → its li
+  #after = ""; // the last room of the previous page
+  #next = ""; // the last room of the current page; empty if there is no next page
+  #rows = new Map(); // room name → li element
 
   /**
    * @param {object} elements
-   * @param {HTMLElement} elements.list   The rows.
-   * @param {HTMLElement} elements.none   Shown if there are no rows.
+   * @param {HTMLElement} elements.list  The element that holds the rows.
+   * @param {HTMLElement} elements.none  Shown if there are no rows.
    * @param {HTMLElement} elements.error
    * @param {HTMLElement} elements.first  The button for the first page.
-   * @param {HTMLElement} elements.more   The button for the next page.
+   * @param {HTMLElement} elements.more  The button for the next page.
    * @param {(after: string) => Promise<{rooms: {room: string, connections: number, users: number}[], next?: string}>} ask
+   *   Requests the page that follows a room.
    */
   constructor(elements, ask) {
     this.#elements = elements;
@@ -82,7 +86,7 @@ export class Rooms {
     return this.refresh();
   }
 
-  /** Fetches the page and shows it. An error is shown until a later response succeeds. */
+  /** Fetches the current page and shows it. An error remains visible until a request succeeds. */
   async refresh() {
     const after = this.#after;
     try {
@@ -124,7 +128,7 @@ export class Rooms {
     this.mark(roomOfAddress());
   }
 
-  /** Marks the room that is shown. */
+  /** Marks the current room in the list. */
   mark(room) {
     for (const [name, row] of this.#rows) {
       const link = row.querySelector("a");

@@ -1,6 +1,6 @@
 /**
- * A simulated world for tests of presence.js: its streams, its server, its clock, and the browser's
- * network and page events. Nothing happens in it except by a test.
+ * A simulated environment for tests of presence.js: streams, a server, a clock, and the network and
+ * page events of a browser. Only a test causes events in it.
  */
 import assert from "node:assert/strict";
 import { afterEach, beforeEach } from "node:test";
@@ -13,7 +13,7 @@ export const bobLeft = { id: "bob", name: "Bob", info: {}, connections: 2, users
 
 export const ids = (state) => [...state.members.keys()].sort();
 
-/** An EventSource, as far as presence.js uses it. `all` has every instance. */
+/** A fake EventSource with the parts that presence.js uses. `all` contains every instance. */
 export class FakeEventSource extends EventTarget {
   static CLOSED = 2;
   static all = [];
@@ -46,11 +46,11 @@ export class FakeEventSource extends EventTarget {
   }
 }
 
-/** A stream opened by fetch(). */
+/** A fake stream that was opened with fetch(). */
 class FakeStream {
   #controller;
   #text = new TextEncoder();
-  cut = false; // by the client
+  cut = false; // whether the client has closed it
 
   constructor(url, { signal, headers, credentials }) {
     this.url = String(url);
@@ -126,21 +126,21 @@ export const problem = (status, detail, headers) =>
   json(status, { type: "about:blank", title: "T", status, detail }, "application/problem+json", headers);
 
 /**
- * The requests to the server, and its responses: success by default. `streams` were opened by
- * fetch().
+ * The requests to the fake server, and its responses, which are successful by default. `streams`
+ * contains the streams that were opened with fetch().
  *
  * @type {{asked: Array<any>, answer: (ask: any) => any, streams: FakeStream[], online: boolean}}
  */
 export const world = { asked: [], answer: () => {}, streams: [], online: true };
 
-/** Opens a stream for a request by fetch(). */
+/** Opens a stream as the response to a fetch() request. */
 export function opens(ask) {
   const stream = new FakeStream(ask.url, ask);
   world.streams.push(stream);
   return stream.answer;
 }
 
-/** Replaces the real world by the simulated one, for each test of the file. */
+/** Replaces the browser's globals with the simulated environment, for each test of the file. */
 export function useWorld() {
   const names = ["EventSource", "setTimeout", "clearTimeout", "fetch", "addEventListener", "document"];
   const real = Object.fromEntries(names.map((name) => [name, Object.getOwnPropertyDescriptor(globalThis, name)]));
@@ -160,7 +160,7 @@ export function useWorld() {
       if (pathname.endsWith("/presence")) return json(200, { members: [] });
       return new Response(null, { status: 204 });
     };
-    Math.random = () => 1; // the longest wait
+    Math.random = () => 1; // makes every backoff the longest
     Date.now = () => clock.now;
     const page = new EventTarget();
     const document = Object.assign(new EventTarget(), { hidden: false });

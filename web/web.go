@@ -1,12 +1,14 @@
-// Package web has the live page and presence.js, the browser client, as embedded files. page.js
-// combines the other modules of the page. The package imports no other package of the project: the
-// caller that serves the files chooses the path and the headers.
+// Package web embeds the files of the live page, and presence.js, the browser client. The package
+// imports no other package of the project: the program that serves the files chooses their path and
+// their headers.
 //
-// The page has no inline script or style and loads nothing from another host. It works with the
-// default Content-Security-Policy of package presence.
+// The page needs no inline script or style, and it loads nothing from another host. It therefore
+// works with the default Content-Security-Policy of package presence.
 //
-// Its addresses are relative. It works under any prefix that ends in a slash, and only there: a
-// server that mounts it at /presence/ must redirect /presence to it.
+// The page uses relative addresses, so it works under any prefix that ends in a slash. A server
+// that mounts it at /presence/ must redirect /presence to /presence/.
+//
+// page.js is the entry point of the page and imports its other modules.
 package web
 
 import (
@@ -18,7 +20,7 @@ import (
 //go:embed presence.js page.js dom.js words.js plot.js people.js messages.js composer.js rooms.js away.js
 var files embed.FS
 
-// Files has index.html, page.css, icon.svg and the modules, all at its root. The modules are
-// presence.js, and page.js with dom.js, words.js, plot.js, people.js, messages.js, composer.js,
-// rooms.js and away.js. Files is read-only and safe for concurrent use.
+// Files contains the embedded files at its root: index.html, page.css, icon.svg, presence.js,
+// page.js, and the modules that page.js imports. It is read-only and safe for concurrent use. The
+// modules are dom.js, words.js, plot.js, people.js, messages.js, composer.js, rooms.js and away.js.
 var Files fs.FS = files

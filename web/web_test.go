@@ -19,8 +19,8 @@ func read(t *testing.T, name string) string {
 	return string(b)
 }
 
-// modules are the modules of the page. The page names each of them, so that the browser fetches all
-// at once.
+// modules lists the JavaScript modules of the page. The page preloads each of them, so that the
+// browser fetches all modules at the same time.
 var modules = []string{
 	"away.js", "composer.js", "dom.js", "messages.js", "page.js", "people.js", "plot.js", "presence.js", "rooms.js", "words.js",
 }
@@ -37,12 +37,12 @@ func TestFilesAreThePageAndNothingElse(t *testing.T) {
 	}
 }
 
-// The default policy of package presence allows only this, and a mount under a prefix needs
-// relative addresses.
+// The page works with the default Content-Security-Policy of package presence, and under a prefix,
+// because its addresses are relative.
 func TestPageFitsTheStrictPolicy(t *testing.T) {
 	page := read(t, "index.html")
 	for _, m := range regexp.MustCompile(`(?:src|href)="([^"]*)"`).FindAllStringSubmatch(page, -1) {
-		read(t, m[1]) // fails unless it is relative and exists
+		read(t, m[1]) // fails unless the address is relative and the file exists
 	}
 	for kind, re := range map[string]string{
 		"an inline script":    `<script(?:\s[^>]*)?>\s*[^<\s]`,
@@ -75,7 +75,7 @@ func TestPageFitsTheStrictPolicy(t *testing.T) {
 	}
 }
 
-// The modules and the browser tests find elements by id.
+// Modules and browser tests find elements by id, so each id must be on the page exactly once.
 func TestEveryIDThatTheScriptsNameIsOnThePage(t *testing.T) {
 	page := read(t, "index.html")
 	found := 0

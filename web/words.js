@@ -1,10 +1,13 @@
 /**
- * The texts of the page, as pure functions of the connection's state, a time, a room name and more.
+ * The texts of the page. The functions are pure: they take the state of the connection, a time, a
+ * room name and other values as arguments.
  */
 
 import { isRoomName } from "./presence.js";
 
 /**
+ * Returns the text for the state of the connection.
+ *
  * @param {import("./presence.js").State} state
  * @returns {string}
  */
@@ -40,19 +43,20 @@ export function signedOut({ connection, reason, problem }) {
   return connection === "closed" && (reason === "expired" || reason === "signed out" || problem?.status === 401);
 }
 
-/** The number of a user's tabs. It is 0 during the grace period. */
+/** Returns the text for the number of a user's tabs, which is 0 during the grace period. */
 export function tabsWords(connections) {
   if (connections === 0) return "leaving…";
   return connections === 1 ? "1 tab" : `${connections} tabs`;
 }
 
-/** The number of users, regardless of their tabs. */
+/** Returns the text for a number of users. A user with several tabs counts once. */
 export function peopleWords(users) {
   return users === 1 ? "1 person" : `${users} people`;
 }
 
 /**
- * The time since `then`, roughly. Clocks differ: a time in the future counts as now.
+ * Returns the text for the time since `then`. Because clocks differ, `then` may be in the future:
+ * it counts as now.
  *
  * @param {number} then  Milliseconds since 1970.
  * @param {number} now
@@ -66,17 +70,18 @@ export function sinceWords(then, now) {
   return days === 1 ? "1 day" : `${days} days`;
 }
 
-/** The status that a member publishes in info.status. "" if there is none. */
+/** Returns the status in a member's info, or "" if there is none. */
 export function statusOf(info) {
   const status = info?.status;
   return typeof status === "string" ? status.trim() : "";
 }
 
-const mostText = 4000; // code points shown of a message, so that a page of long messages is laid out at once
+// Maximum number of code points shown per message. Longer messages would slow down the layout.
+const maxText = 4000;
 
 /**
- * Returns a message's data as text, and whether the text is JSON. The note states the part that is
- * not shown. It is "" if all is shown.
+ * Returns the data of a message as text, and whether the text is JSON. If only a part is shown, the
+ * note describes the rest. Otherwise, the note is "".
  *
  * @param {any} data
  * @returns {{text: string, json: boolean, note: string}}
@@ -87,32 +92,36 @@ export function dataText(data) {
   try {
     line = JSON.stringify(data);
   } catch {
-    // A RangeError: the data is nested deeper than the stack.
+    // It is a RangeError, because the data is nested more deeply than the stack allows.
     return { json: true, text: "", note: "This is nested too deeply to be shown" };
   }
-  // Indentation makes deep data as wide as it is deep, so only short data is formatted in lines.
+  // Only short data is indented, because indentation makes deeply nested data as wide as it is
+  // deep.
   const lines = line.length > 60 && line.length <= 400 ? JSON.stringify(data, null, 2) : line;
-  return { json: true, ...cut(lines.length <= mostText ? lines : line) };
+  return { json: true, ...cut(lines.length <= maxText ? lines : line) };
 }
 
 function cut(text) {
-  const shown = Array.from(text.slice(0, 2 * mostText)).slice(0, mostText).join(""); // a code point has at most two units
+  // Each code point has at most two code units.
+  const shown = Array.from(text.slice(0, 2 * maxText)).slice(0, maxText).join("");
   if (shown === text) return { text, note: "" };
   const bytes = new TextEncoder().encode(text).length;
   return { text: `${shown}…`, note: `Only the beginning is shown (${Math.round(bytes / 1000)} KB in total)` };
 }
 
-/** Returns the name to show for a user. It is the id if the name has no visible character. */
+/**
+ * Returns the name to show for a user. If the name has no visible character, it is the user's id.
+ */
 export function called({ id, name }) {
   return name && !/^[\p{Z}\p{C}\p{M}\p{Default_Ignorable_Code_Point}\u2800]*$/u.test(name) ? name : id;
 }
 
 /**
- * Returns the ids of users with a name that looks like another user's name. Case, spaces and
- * invisible characters do not count.
+ * Returns the ids of users whose name looks like the name of another user. Differences in case,
+ * spaces and invisible characters are ignored.
  */
 export function namesakes(members) {
-  const ids = new Map(); // visible name → ids of the users with it
+  const ids = new Map(); // visible name → ids of the users with that name
   for (const member of members) {
     const name = called(member).normalize("NFKC").replace(/[\p{Z}\p{C}\p{Default_Ignorable_Code_Point}]/gu, "").toLowerCase();
     if (!ids.has(name)) ids.set(name, []);
@@ -124,8 +133,8 @@ export function namesakes(members) {
 export const roomRule = "A room name has 1 to 128 characters: letters A to Z and a to z, digits, dot, underscore and hyphen.";
 
 /**
- * Returns the rooms last visited, newest first, with `name` at the front. Invalid names are
- * dropped.
+ * Returns the rooms that were last visited, newest first, with `name` at the front. Invalid names
+ * are removed.
  */
 export function visited(rooms, name, most = 10) {
   const names = [name, ...(Array.isArray(rooms) ? rooms : [])];
