@@ -7,12 +7,12 @@ const start = Date.UTC(2026, 0, 1);
 const box = { left: 0, top: 0, right: 300, bottom: 100 }; // one pixel per second
 const seconds = (n) => start + n * 1000;
 
-/** Returns the steps after [second, count] pairs. Seconds count from the start. */
+/** Returns the steps after a list of counts, each a pair [seconds after the start, count]. */
 function steps(...counts) {
   return counts.reduce((steps, [second, count]) => record(steps, seconds(second), count), []);
 }
 
-test("a count is level until the next one", () => {
+test("the line is level until the count changes", () => {
   const { line, area, end, bounds } = layout(steps([0, 1], [100, 3], [200, 2]), seconds(300), box);
   assert.equal(line, "M0 100L100 100L100 0L200 0L200 50L300 50");
   assert.equal(area, "M0 100L100 100L100 0L200 0L200 50L300 50V100H0Z");
@@ -20,12 +20,12 @@ test("a count is level until the next one", () => {
   assert.deepEqual(bounds, { min: 1, max: 3 });
 });
 
-test("without a count nothing is drawn", () => {
+test("without a count, nothing is drawn", () => {
   assert.deepEqual(layout([], seconds(0), box), { bounds: null, line: "", area: "", end: null });
   assert.equal(label([], seconds(0)), "The count over the last 5 minutes: no data yet");
 });
 
-test("a constant count is drawn in the middle, from its first time on", () => {
+test("a constant count is drawn in the middle, from the time at which it was first known", () => {
   const constant = steps([0, 7]);
   assert.equal(layout(constant, seconds(60), box).line, "M240 50L300 50");
   assert.equal(label(constant, seconds(60)), "The count over the last 5 minutes: 7 throughout");
@@ -34,10 +34,10 @@ test("a constant count is drawn in the middle, from its first time on", () => {
 test("a repeated count adds no step", () => {
   const before = steps([0, 7]);
   assert.equal(record(before, seconds(5), 7), before);
-  assert.deepEqual(record([], seconds(0), null), [], "an unknown count stays unknown");
+  assert.deepEqual(record([], seconds(0), null), [], "a repeated unknown count adds no step");
 });
 
-test("an unknown count leaves a gap, and no end point", () => {
+test("while the count is unknown, the line has a gap and no end point", () => {
   const gap = steps([0, 1], [100, 2], [150, null]);
   assert.deepEqual(layout(gap, seconds(300), box), {
     bounds: { min: 1, max: 2 },
@@ -49,21 +49,21 @@ test("an unknown count leaves a gap, and no end point", () => {
   assert.equal(layout(back, seconds(300), box).line, "M0 100L100 100L100 0L150 0M250 100L300 100");
 });
 
-test("old steps are dropped, and the last count before the window is kept", () => {
+test("steps older than the plot are dropped, except for the last one", () => {
   const old = steps([0, 9], [10, 3], [400, 4]);
   assert.deepEqual(range(old, seconds(500)), { min: 3, max: 4 });
   assert.equal(layout(old, seconds(500), box).line, "M0 100L200 100L200 0L300 0");
-  assert.deepEqual(range(old, seconds(2000)), { min: 4, max: 4 }, "at any age");
+  assert.deepEqual(range(old, seconds(2000)), { min: 4, max: 4 }, "the last step is kept at any age");
   assert.equal(layout(old, seconds(2000), box).line, "M0 50L300 50");
 });
 
-test("changes within a second are one step, with their extremes", () => {
+test("changes within a second are combined into one step, which keeps their extremes", () => {
   const burst = steps([0, 5], [100, 6], [100.2, 2], [100.4, 9], [100.9, 7]);
   assert.deepEqual(burst.at(-1), { at: seconds(100), min: 2, max: 9, last: 7 });
   assert.equal(layout(burst, seconds(300), box).line, "M0 57.1L100 57.1L100 100L100 0L100 28.6L300 28.6");
 });
 
-test("however often the count changes, the steps are bounded", () => {
+test("the number of steps is bounded, even if the count changes often", () => {
   let all = [];
   for (let i = 0; i < 20_000; i++) all = record(all, start + i * 50, i % 17);
   assert.ok(all.length <= span / 1000 + 2, `${all.length} steps`);

@@ -309,8 +309,9 @@ export function seen(state, fetched) {
 }
 
 /**
- * Returns the events that a tab at position `held` needs to reach the state: the missed messages,
- * or a `reset` if they are not available, and then the events that a joiner receives.
+ * Returns the events that a tab at position `held` needs to reach the state. They start with the
+ * missed messages, or with a `reset` if these are not available. The events that a joiner receives
+ * follow.
  *
  * @param {State} state
  * @param {ReadonlyArray<LoggedMessage>} kept  The last messages of the room, up to the state's
@@ -475,7 +476,7 @@ export function fresh(id = "") {
 // Requests: HTTP requests, errors and the credential.
 
 /**
- * The error of a request that the server rejected or did not answer. `message` can be shown to
+ * The error of a request that the server rejected or that had no response. `message` can be shown to
  * users: it is the problem's detail, or else its title, or else the HTTP status.
  */
 export class PresenceError extends Error {

@@ -11,7 +11,7 @@ const sync = { connections: 3, users: 2, members: [alice, bob], complete: true, 
 const carol = { id: "carol", name: "Carol", info: {}, connections: 4, users: 3 }; // as in a join event
 const bobLeft = { id: "bob", name: "Bob", info: {}, connections: 2, users: 1, reason: "closed" };
 
-/** The state after a list of [name, data]. */
+/** Returns the state after a list of events, each a pair [name, data]. */
 const after = (...events) => events.reduce((state, [name, data]) => apply(state, name, data), connecting(initial));
 
 const ids = (state) => [...state.members.keys()].sort();
@@ -25,19 +25,19 @@ function* orders(list) {
 }
 
 describe("apply", () => {
-  test("sync opens the room, and sets everything except the count", () => {
+  test("sync opens the room and sets every field except the count", () => {
     const state = after(["sync", sync]);
     assert.equal(state.connection, "open");
     assert.deepEqual([state.connections, state.users, state.count, state.complete], [3, 2, null, true]);
     assert.deepEqual(ids(state), ["alice", "bob"]);
   });
 
-  test("the last user count is kept, before sync too", () => {
+  test("the count is that of the last user count, even before sync", () => {
     assert.equal(after(["user count", 7]).count, 7);
     assert.equal(after(["sync", sync], ["user count", 3], ["user count", 2]).count, 2);
   });
 
-  test("join, leave and update", () => {
+  test("join, leave and update change the members", () => {
     const state = after(["sync", sync], ["join", carol], ["update", { id: "alice", info: { status: "busy" } }], ["leave", bobLeft]);
     assert.deepEqual(ids(state), ["alice", "carol"]);
     assert.deepEqual(state.members.get("alice"), { ...alice, info: { status: "busy" } });
@@ -71,17 +71,17 @@ describe("apply", () => {
     assert.deepEqual(ids(after(joinBob, ["leave", bobLeft], ["sync", sync])), ["alice"]);
   });
 
-  test("a join of a member in sync keeps the values from sync", () => {
+  test("a join of a member that sync has listed keeps the values from sync", () => {
     const state = after(["join", { id: "alice", name: "Alice", info: {}, connections: 3, users: 2 }], ["sync", sync]);
     assert.deepEqual(state.members.get("alice"), alice);
   });
 
-  test("leave and update of an unknown user change no member", () => {
+  test("leave and update of an unknown user do not change the members", () => {
     const state = after(["sync", sync], ["leave", { ...bobLeft, id: "nobody" }], ["update", { id: "nobody", info: 1 }]);
     assert.deepEqual(ids(state), ["alice", "bob"]);
   });
 
-  test("ids that match property names", () => {
+  test("user ids may be the names of object properties", () => {
     const names = ["__proto__", "constructor", "toString", "hasOwnProperty", ""];
     let state = after(["sync", { ...sync, members: names.map((id) => ({ ...alice, id })) }]);
     assert.deepEqual(ids(state), [...names].sort());
@@ -95,23 +95,23 @@ describe("apply", () => {
     assert.equal({}.info, undefined);
   });
 
-  test("events with a custom name are messages, under any name", () => {
+  test("an event with a custom name does not change the state, whatever the name", () => {
     const state = after(["sync", sync]);
     for (const name of ["message", "chat message", "constructor", "__proto__", "toString", "reset", "ping"]) {
       assert.equal(apply(state, name, { reason: "history" }), state, name);
     }
   });
 
-  test("a room over the member limit has counts and no members", () => {
+  test("a room over the member limit has counts, but no members", () => {
     const crowd = { connections: 900, users: 700, complete: false, heartbeat: 15 };
     let state = after(["sync", sync], ["sync", crowd], ["user count", 900]);
     assert.deepEqual([ids(state), state.complete, state.count, state.connection], [[], false, 900, "open"]);
-    state = apply(apply(state, "join", carol), "leave", bobLeft); // the server sends none
+    state = apply(apply(state, "join", carol), "leave", bobLeft); // the server does not send these here
     assert.deepEqual([ids(state), state.users], [[], 1]);
     assert.deepEqual(ids(apply(state, "sync", sync)), ["alice", "bob"]);
   });
 
-  test("goodbye: some reasons close the room, after others it reconnects", () => {
+  test("goodbye closes the room or makes it reconnect, depending on the reason", () => {
     for (const [reason, connection] of [
       ["removed", "closed"],
       ["signed out", "closed"],
@@ -123,7 +123,7 @@ describe("apply", () => {
     ]) {
       const state = after(["sync", sync], ["user count", 3], ["goodbye", { reason }]);
       assert.deepEqual([state.connection, state.reason], [connection, reason]);
-      assert.deepEqual([state.count, state.members.size], [3, 2], "the last values stay");
+      assert.deepEqual([state.count, state.members.size], [3, 2], "the count and the members remain");
       assert.equal(apply(state, "sync", sync).reason, null);
     }
   });
@@ -142,11 +142,11 @@ describe("apply", () => {
     assert.equal(apply(state, "ping", {}, "e1-5"), state);
     assert.equal(apply(state, "goodbye", { reason: "slow" }).lastEventId, "e1-5");
     state = apply(state, "message", { data: 1 }, "e1-6");
-    for (const name of ["user count", "sync", "ping", "message"]) assert.equal(apply(state, name, sync, "e1-4").lastEventId, "e1-6", "the position never goes back");
-    assert.equal(apply(state, "reset", { reason: "history" }, "e1-4").lastEventId, "e1-4", "except by reset");
+    for (const name of ["user count", "sync", "ping", "message"]) assert.equal(apply(state, name, sync, "e1-4").lastEventId, "e1-6", "only reset moves the position back");
+    assert.equal(apply(state, "reset", { reason: "history" }, "e1-4").lastEventId, "e1-4", "reset moves the position back");
     state = apply(state, "reset", { reason: "history" }, "e2-0");
     assert.equal(state.lastEventId, "e2-0");
-    assert.equal(apply(connecting(initial), "join", carol, "e1-7").lastEventId, "e1-7", "before sync too");
+    assert.equal(apply(connecting(initial), "join", carol, "e1-7").lastEventId, "e1-7", "a change before sync moves the position");
   });
 
   test("an expiry warning is cleared when the connection ends", () => {
@@ -155,7 +155,7 @@ describe("apply", () => {
     assert.equal(connecting(state).expiring, null);
   });
 
-  test("after a lost connection, changes wait for the next sync", () => {
+  test("changes after a lost connection are applied at the next sync", () => {
     const lost = connecting(after(["sync", sync]));
     const state = apply(lost, "join", carol);
     assert.deepEqual(ids(state), ["alice", "bob"]);
@@ -174,7 +174,7 @@ describe("apply", () => {
   });
 });
 
-test("seen updates connections and adds or removes no member", () => {
+test("seen updates connections, but adds or removes no member", () => {
   const state = seen(after(["sync", sync]), [{ ...alice, connections: 5 }, { ...carol, connections: 1 }]);
   assert.deepEqual(ids(state), ["alice", "bob"]);
   assert.deepEqual([state.members.get("alice").connections, state.members.get("bob").connections], [5, 1]);
@@ -187,7 +187,7 @@ test("a position reaches earlier positions of its own epoch", () => {
     ["e1-10", "e1-9", true],
     ["e1-9", "e1-10", false],
     ["e1-9", "e2-1", false],
-    ["a-b-9", "a-b-8", true], // an epoch may have any character
+    ["a-b-9", "a-b-8", true], // an epoch may contain any character
     ["", "e1-1", false],
     ["e1-1", "", false],
     ["e1-", "e1-0", false],
@@ -214,18 +214,18 @@ describe("catchUp", () => {
   const at = { ...state, lastEventId: "e1-6" };
   const names = (events) => events.map(({ name, text }) => (name === "message" ? JSON.parse(text).data : name));
 
-  test("moves a tab to the state", () => {
+  test("returns the events that move a tab to the state", () => {
     const events = catchUp({ ...at, members: new Map(at.members).set("carol", { ...carol, connections: 1 }) }, kept, "");
     assert.deepEqual(names(events), ["sync", "user count"]);
     const followed = events.reduce((state, { name, text, id }) => apply(state, name, JSON.parse(text), id), connecting(initial));
     assert.deepEqual([ids(followed), followed.count, followed.lastEventId], [["alice", "bob", "carol"], 3, "e1-6"]);
   });
 
-  test("replays missed messages, or sends reset if they are unknown", () => {
+  test("replays missed messages, or returns reset if they are not available", () => {
     for (const [held, want] of [
       ["", []],
       ["e1-6", []],
-      ["e1-7", []], // it has received more than this one
+      ["e1-7", []], // the tab is ahead of the state
       ["e1-5", [6]],
       ["e1-3", [4, 5, 6]],
       ["e1-2", ["reset"]],
@@ -237,27 +237,27 @@ describe("catchUp", () => {
     assert.deepEqual(catchUp(at, [], "e1-5")[0], { name: "reset", text: '{"reason":"history"}', id: "e1-6" });
   });
 
-  test("sends no snapshot before sync", () => {
+  test("returns no snapshot before sync", () => {
     assert.deepEqual(names(catchUp(connecting(at), kept, "e1-5")), [6]);
     assert.deepEqual(names(catchUp(initial, [], "")), []);
   });
 
-  test("sends no reset before the server has sent sync", () => {
+  test("returns no reset before sync", () => {
     for (const state of [initial, connecting(at)]) assert.deepEqual(names(catchUp(state, kept, "e2-1")), []);
   });
 
-  test("a room over the member limit stays incomplete", () => {
+  test("returns no members in a room over the member limit", () => {
     const [event] = catchUp(apply(at, "sync", { connections: 900, users: 700, complete: false, heartbeat: 9 }, "e1-6"), kept, "");
     assert.deepEqual(JSON.parse(event.text), { connections: 900, users: 700, complete: false, heartbeat: 9 });
   });
 });
 
-test("room names", () => {
+test("isRoomName accepts 1 to 128 of the allowed characters", () => {
   for (const name of ["lobby", "A.b_c-9", "x".repeat(128)]) assert.ok(isRoomName(name), name);
   for (const name of ["", "x".repeat(129), "a b", "ä", "<b>", "a/b", "a\n", null, undefined, 7]) assert.ok(!isRoomName(name), String(name));
 });
 
-test("backoff doubles up to 30 s, and is at least half of its bound", () => {
+test("the bound of the backoff doubles up to 30 s, and the wait is at least half of the bound", () => {
   assert.deepEqual([0, 1, 2, 3, 4, 5, 6, 2000].map((tries) => backoff(tries, 1)), [1, 2, 4, 8, 16, 30, 30, 30].map((s) => s * 1000));
   assert.equal(backoff(1, 0), 1000);
   for (let i = 0; i < 1000; i++) assert.ok(backoff(3) >= 4000 && backoff(3) <= 8000);
@@ -275,11 +275,11 @@ describe("decode", () => {
     return { decoded, partial };
   };
   const text = [
-    "retry: 1756", "", // an id or a retry alone is not an event
+    "retry: 1756", "", // a block without data is not an event
     ": a comment", "id: e1-5", "data: {\"n\":1}", "event: sync", "",
-    "data: 2", "event: user count", "", // the id stays
-    "event: nothing", "", // no data, no event
-    "id: e1-6", "data:two", "data:  lines", "", // one space is removed
+    "data: 2", "event: user count", "", // the id of the previous event applies
+    "event: nothing", "", // without data, there is no event
+    "id: e1-6", "data:two", "data:  lines", "", // one space after the colon is removed
     "id", "data", "unknown: x", "", // fields without a value
     "id: e\0-9", "retry: soon", "data: x", "", "",
   ];
@@ -291,7 +291,7 @@ describe("decode", () => {
     { name: "message", text: "x", id: "" },
   ];
 
-  test("parses any line ending, in chunks of any size", () => {
+  test("parses all line endings, in chunks of any size", () => {
     for (const end of ["\n", "\r\n", "\r"]) {
       const stream = text.join(end);
       for (let size = 1; size <= stream.length; size++) {
@@ -303,13 +303,13 @@ describe("decode", () => {
     }
   });
 
-  test("an event is complete at its blank line, and not before", () => {
+  test("an event is complete at its blank line and not before", () => {
     assert.deepEqual(all("data: 1\n").decoded, []);
     assert.deepEqual(all("data: 1\n", "\n").decoded, [{ name: "message", text: "1", id: "" }]);
     assert.deepEqual(all("data: 1\r", "\n", "\r").decoded.length, 1);
   });
 
-  test("the earlier parser state is not changed", () => {
+  test("does not change the parser state that it receives", () => {
     const { partial } = decode(fresh("e1-1"), "data: 1\nda");
     const before = structuredClone(partial);
     decode(partial, "ta: 2\n\n");

@@ -1,18 +1,18 @@
-// Tests of join(): one room over each transport, EventSource and fetch, with a fake server and
-// browser. Run with `node --test web/*.test.js`.
+// Tests of join() with a fake server and a fake browser. Many tests run over both transports,
+// EventSource and fetch. Run with `node --test web/*.test.js`.
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { join, PresenceError, request } from "./presence.js";
-import { alice, bob, carol, clock, FakeEventSource, ids, json, opens, problem, settled, sync, useWorld, world } from "./testing.js";
+import { alice, bob, carol, clock, FakeEventSource, ids, json, opens, problem, settled, sync, useFakes, world } from "./testing.js";
 
-useWorld();
+useFakes();
 
 const url = "https://example.com/presence";
 const source = () => FakeEventSource.all.at(-1);
 const stream = () => world.streams.at(-1);
-const asked = (path) => world.asked.filter((ask) => new URL(ask.url).pathname.endsWith(path));
+const requestsTo = (path) => world.requests.filter((req) => new URL(req.url).pathname.endsWith(path));
 
-/** Returns a room whose EventSource has sent its sync. */
+/** Returns a room whose EventSource has received `sync`. */
 function opened(options = { url, room: "doc-1" }) {
   const room = join(options);
   source().open();
@@ -20,7 +20,7 @@ function opened(options = { url, room: "doc-1" }) {
   return room;
 }
 
-/** Returns the same, over fetch(). */
+/** Returns a room whose fetch() stream has received `sync`. */
 async function openedWithToken(options = { url, room: "doc-1", token: "T" }) {
   const room = join(options);
   await settled();
@@ -30,16 +30,16 @@ async function openedWithToken(options = { url, room: "doc-1", token: "T" }) {
   return room;
 }
 
-/** The two transports, with the operations that many tests share. */
-const ways = {
+/** The transports, with the operations that many tests use. */
+const transports = {
   EventSource: { open: async () => opened(), latest: () => source(), count: () => FakeEventSource.all.length },
   fetch: { open: () => openedWithToken(), latest: () => stream(), count: () => world.streams.length },
 };
 
-for (const [way, { open, latest, count }] of Object.entries(ways)) {
-  describe(`by ${way}`, () => {
-    test("opens the room's stream below the mount, and resumes from a position", async () => {
-      const token = way === "fetch" ? "T" : undefined;
+for (const [transport, { open, latest, count }] of Object.entries(transports)) {
+  describe(`by ${transport}`, () => {
+    test("opens the stream below the mount point, and resumes from a position", async () => {
+      const token = transport === "fetch" ? "T" : undefined;
       const room = join({ url, room: "doc-1", lastEventId: "e1-4", token });
       await settled();
       assert.equal(latest().url, "https://example.com/presence/events?room=doc-1&last_event_id=e1-4");
@@ -47,21 +47,21 @@ for (const [way, { open, latest, count }] of Object.entries(ways)) {
       room.close();
     });
 
-    test("notifies about states and events, in that order", async () => {
+    test("calls the listeners of the state first, then those of the event", async () => {
       const room = await open();
       const received = [];
       room.on("state", (state) => received.push(["state", state.count]));
       room.on("count", (n) => received.push(["count", n, room.count]));
       room.on("user count", (n) => received.push(["user count", n]));
       const off = room.on("message", ({ data }) => received.push(["message", data]));
-      room.on("chat message", ({ data }) => received.push(["chat message", data])); // added while it is open
+      room.on("chat message", ({ data }) => received.push(["chat message", data])); // added while the stream is open
       latest().emit("user count", 7, "e1-5");
       latest().emit("message", { data: "hello" }, "e1-6");
       latest().emit("chat message", { data: { any: "JSON" } }, "e1-7");
       await settled();
       off();
       off();
-      latest().emit("message", { data: "unheard" }, "e1-8");
+      latest().emit("message", { data: "no listener" }, "e1-8");
       await settled();
       assert.deepEqual(received, [
         ["state", 7], ["count", 7, 7], ["user count", 7],
@@ -100,7 +100,7 @@ for (const [way, { open, latest, count }] of Object.entries(ways)) {
       for (const name of ["count", "state"]) room.on(name, (data) => received.push(data));
       for (const name of ["count", "state"]) latest().emit(name, { data: 999 }, "e1-6");
       await settled();
-      assert.ok(received.every((data) => data.connection === "open"), "only the room's own states");
+      assert.ok(received.every((data) => data.connection === "open"), "received only the state of the room");
       for (const event of ["count", "state"]) await assert.rejects(room.send(1, { event }), TypeError);
       room.close();
     });
@@ -121,14 +121,14 @@ for (const [way, { open, latest, count }] of Object.entries(ways)) {
 
     test("data that is not JSON is not delivered", async () => {
       const room = await open();
-      if (way === "fetch") latest().write("data: <html>\nevent: sync\n\n");
+      if (transport === "fetch") latest().write("data: <html>\nevent: sync\n\n");
       else latest().dispatchEvent(Object.assign(new Event("sync"), { data: "<html>", lastEventId: "" }));
       await settled();
       assert.deepEqual([room.state.connection, ids(room)], ["open", ["alice", "bob"]]);
       room.close();
     });
 
-    test("two and a half heartbeats without data are a lost connection", async () => {
+    test("a connection without data for two and a half heartbeats counts as lost", async () => {
       const room = await open();
       latest().emit("sync", { ...sync, heartbeat: 4 }, "e1-5");
       await settled();
@@ -143,7 +143,7 @@ for (const [way, { open, latest, count }] of Object.entries(ways)) {
       assert.equal(room.state.connection, "open");
       await clock.advance(1);
       assert.deepEqual([room.state.connection, room.state.reason], ["connecting", "silent"]);
-      assert.ok(first.cut ?? first.readyState === 2);
+      assert.ok(first.closed ?? first.readyState === 2);
       await clock.advance(1000);
       assert.equal(count(), 2);
       assert.match(latest().url, /last_event_id=e1-5/);
@@ -151,7 +151,7 @@ for (const [way, { open, latest, count }] of Object.entries(ways)) {
     });
 
     test("a server that accepts the connection and sends nothing is retried", async () => {
-      const room = join({ url, token: way === "fetch" ? "T" : undefined });
+      const room = join({ url, token: transport === "fetch" ? "T" : undefined });
       await settled();
       for (let i = 1; i <= 3; i++) {
         assert.equal(count(), i);
@@ -168,17 +168,17 @@ for (const [way, { open, latest, count }] of Object.entries(ways)) {
         const before = count();
         first.emit("goodbye", { reason });
         await settled();
-        assert.ok(first.cut ?? first.readyState === 2, "otherwise the browser would reconnect");
+        assert.ok(first.closed ?? first.readyState === 2, "otherwise the browser would reconnect");
         assert.deepEqual([room.state.connection, room.state.reason, room.state.problem], ["closed", reason, null]);
         await clock.advance(3_600_000);
         assert.equal(count(), before);
         assert.equal(clock.timers.size, 0);
         room.close();
-        assert.equal(room.state.reason, reason, "it was closed before");
+        assert.equal(room.state.reason, reason, "close() does not change the reason of a closed room");
       }
     });
 
-    test("offline it sends nothing, and it reconnects at once when online", async () => {
+    test("sends nothing while offline, and reconnects immediately when online", async () => {
       const room = await open();
       world.online = false;
       world.dispatch("offline");
@@ -187,7 +187,7 @@ for (const [way, { open, latest, count }] of Object.entries(ways)) {
       await settled();
       assert.deepEqual([room.state.connection, room.state.reason], ["connecting", "offline"]);
       await clock.advance(3_600_000);
-      assert.deepEqual([count(), world.asked.length], [1, way === "fetch" ? 1 : 0]);
+      assert.deepEqual([count(), world.requests.length], [1, transport === "fetch" ? 1 : 0]);
       world.online = true;
       world.dispatch("online");
       await settled();
@@ -195,7 +195,7 @@ for (const [way, { open, latest, count }] of Object.entries(ways)) {
       room.close();
     });
 
-    test("a stream without data since an offline period is lost", async () => {
+    test("a stream without data since the browser was offline counts as lost", async () => {
       const room = await open();
       world.dispatch("offline");
       latest().emit("ping", {});
@@ -210,7 +210,7 @@ for (const [way, { open, latest, count }] of Object.entries(ways)) {
       room.close();
     });
 
-    test("a page that becomes visible does not wait for its timers", async () => {
+    test("reconnects immediately when the page becomes visible", async () => {
       const room = await open();
       clock.now += 60_000; // the timers were suspended
       document.hidden = true;
@@ -221,7 +221,7 @@ for (const [way, { open, latest, count }] of Object.entries(ways)) {
       world.dispatch("visibilitychange");
       await settled();
       assert.equal(room.state.connection, "connecting");
-      world.dispatch("resume"); // does not wait for the backoff either
+      world.dispatch("resume"); // ends the backoff, too
       await settled();
       assert.equal(count(), 2);
       room.close();
@@ -234,7 +234,7 @@ for (const [way, { open, latest, count }] of Object.entries(ways)) {
       assert.equal(room.state.connection, "open");
       world.dispatch("pagehide", { persisted: true });
       await settled();
-      assert.ok(first.cut ?? first.readyState === 2);
+      assert.ok(first.closed ?? first.readyState === 2);
       assert.equal(clock.timers.size, 0);
       world.dispatch("pageshow", { persisted: true });
       await settled();
@@ -243,14 +243,14 @@ for (const [way, { open, latest, count }] of Object.entries(ways)) {
       room.close();
     });
 
-    test("close() at any time leaves nothing running", async () => {
+    test("close() stops all timers and streams at any time", async () => {
       const moments = {
         connecting: async () => {
-          const room = join({ url, token: way === "fetch" ? "T" : undefined });
+          const room = join({ url, token: transport === "fetch" ? "T" : undefined });
           await settled();
           return room;
         },
-        "before connecting": async () => join({ url, token: way === "fetch" ? "T" : undefined }),
+        "before connecting": async () => join({ url, token: transport === "fetch" ? "T" : undefined }),
         open,
         lost: async () => {
           const room = await open();
@@ -279,7 +279,7 @@ for (const [way, { open, latest, count }] of Object.entries(ways)) {
           return room;
         },
         "with a token that cannot be renewed": async () => {
-          const room = way === "fetch"
+          const room = transport === "fetch"
             ? await openedWithToken({ url, token: "T", renew: () => Promise.reject(new Error("no")) })
             : opened({ url, renew: () => Promise.reject(new Error("no")) });
           latest().emit("expiring", { in: 30 });
@@ -298,32 +298,32 @@ for (const [way, { open, latest, count }] of Object.entries(ways)) {
         await clock.advance(3_600_000);
         assert.ok(count() <= 1, moment);
         assert.ok(FakeEventSource.all.every(({ readyState }) => readyState === 2), moment);
-        assert.ok(world.streams.every(({ cut }) => cut), moment);
+        assert.ok(world.streams.every(({ closed }) => closed), moment);
         assert.deepEqual([room.state.connection, room.state.reason], ["closed", null], moment);
       }
     });
 
-    test("setState waits for the room, sends the last info, and sends it again after a loss", async () => {
-      const room = join({ url, room: "doc-1", token: way === "fetch" ? "T" : undefined });
-      const said = [room.setState({ n: 1 }), room.setState({ n: 2 })];
+    test("setState waits for the room, sends the last info, and sends it again after a reconnect", async () => {
+      const room = join({ url, room: "doc-1", token: transport === "fetch" ? "T" : undefined });
+      const calls = [room.setState({ n: 1 }), room.setState({ n: 2 })];
       await settled();
-      assert.equal(asked("/state").length, 0);
-      if (way === "EventSource") source().open();
+      assert.equal(requestsTo("/state").length, 0);
+      if (transport === "EventSource") source().open();
       latest().emit("sync", sync, "e1-5");
       await settled();
-      await Promise.all(said);
-      assert.deepEqual(asked("/state").map(({ method, body }) => [method, JSON.parse(body)]), [["PUT", { n: 2 }]]);
+      await Promise.all(calls);
+      assert.deepEqual(requestsTo("/state").map(({ method, body }) => [method, JSON.parse(body)]), [["PUT", { n: 2 }]]);
       await room.setState(undefined);
-      assert.equal(asked("/state").at(-1).body, "null");
+      assert.equal(requestsTo("/state").at(-1).body, "null");
       latest().fail(0);
       await settled();
-      await clock.advance(way === "fetch" ? 2000 : 0);
+      await clock.advance(transport === "fetch" ? 2000 : 0);
       latest().emit("sync", sync, "e1-5");
       await settled();
-      assert.deepEqual(asked("/state").map(({ body }) => JSON.parse(body)), [{ n: 2 }, null, null]);
-      latest().emit("sync", { ...sync, complete: false }, "e1-5"); // the room is over the member limit: no info was lost
+      assert.deepEqual(requestsTo("/state").map(({ body }) => JSON.parse(body)), [{ n: 2 }, null, null]);
+      latest().emit("sync", { ...sync, complete: false }, "e1-5"); // over the member limit, so no info was lost
       await settled();
-      assert.equal(asked("/state").length, 3);
+      assert.equal(requestsTo("/state").length, 3);
       const late = room.setState({ n: 3 });
       await late;
       latest().fail(0);
@@ -333,70 +333,71 @@ for (const [way, { open, latest, count }] of Object.entries(ways)) {
       await settled();
       room.close();
       await assert.rejects(never, PresenceError);
-      assert.equal(asked("/state").length, 4);
+      assert.equal(requestsTo("/state").length, 4);
     });
   });
 }
 
 describe("the user's info", () => {
-  // The room of Alice, after she has set {"n":1}. lost() reconnects, with a sync that has this
-  // info.
-  async function said() {
-    const { answer } = world;
-    world.answer = (ask) => (ask.url.endsWith("/session?room=doc-1") ? json(200, { user: { id: "alice" } }) : answer(ask));
+  // Returns a room in which Alice has set the info {"n":1}.
+  async function roomWithInfo() {
+    const { respond } = world;
+    world.respond = (req) => (req.url.endsWith("/session?room=doc-1") ? json(200, { user: { id: "alice" } }) : respond(req));
     const room = opened();
     await room.setState({ n: 1 });
     await settled();
     return room;
   }
-  async function lost(info) {
+  // Reconnects, and sends a sync in which Alice has the given info. Returns all info that the room
+  // has sent so far.
+  async function reconnectWith(info) {
     source().fail(0);
     await settled();
     source().emit("sync", { ...sync, members: [{ ...alice, info }, bob] }, "e1-5");
     await settled();
-    return asked("/state").map(({ body }) => JSON.parse(body));
+    return requestsTo("/state").map(({ body }) => JSON.parse(body));
   }
 
   test("is sent again if the room has lost it", async () => {
-    const room = await said();
+    const room = await roomWithInfo();
     source().emit("update", { id: "alice", info: { n: 1 } }, "e1-5");
     source().emit("update", { id: "bob", info: { n: 2 } }, "e1-5");
-    assert.deepEqual(await lost({}), [{ n: 1 }, { n: 1 }]);
+    assert.deepEqual(await reconnectWith({}), [{ n: 1 }, { n: 1 }]);
     room.close();
   });
 
   test("is not sent again if the room has it", async () => {
-    const room = await said();
-    assert.deepEqual(await lost({ n: 1 }), [{ n: 1 }]);
+    const room = await roomWithInfo();
+    assert.deepEqual(await reconnectWith({ n: 1 }), [{ n: 1 }]);
     room.close();
   });
 
   test("is not sent over newer info from another tab of the user", async () => {
-    const room = await said();
+    const room = await roomWithInfo();
     source().emit("update", { id: "alice", info: { n: 1 } }, "e1-5");
     source().emit("update", { id: "alice", info: { n: 2 } }, "e1-5");
-    assert.deepEqual(await lost({}), [{ n: 1 }]);
-    source().emit("update", { id: "alice", info: { n: 1 } }, "e1-5"); // equal again, from any tab
-    assert.deepEqual(await lost({}), [{ n: 1 }, { n: 1 }]);
+    assert.deepEqual(await reconnectWith({}), [{ n: 1 }]);
+    source().emit("update", { id: "alice", info: { n: 1 } }, "e1-5"); // the same info again, from any tab
+    assert.deepEqual(await reconnectWith({}), [{ n: 1 }, { n: 1 }]);
     room.close();
   });
 });
 
-test("with share, the user is requested until there is a response, and not after close()", async () => {
+test("with share, requests the user until there is a response or close() is called", async () => {
   Object.defineProperty(globalThis, "navigator", { configurable: true, value: { onLine: true, locks: { query: async () => ({}) } } });
-  world.answer = () => problem(503, "later");
+  world.respond = () => problem(503, "later");
   const room = join({ url, share: true });
   await settled();
-  assert.deepEqual([asked("/session").length, room.state.connection, room.state.reason], [1, "connecting", "lost"]);
+  assert.deepEqual([requestsTo("/session").length, room.state.connection, room.state.reason], [1, "connecting", "lost"]);
   await clock.advance(1000);
-  assert.equal(asked("/session").length, 2);
-  world.dispatch("online"); // does not wait after the browser is online
+  assert.equal(requestsTo("/session").length, 2);
+  world.dispatch("online"); // ends the wait
   await settled();
-  assert.equal(asked("/session").length, 3);
+  assert.equal(requestsTo("/session").length, 3);
   room.close();
   assert.equal(clock.timers.size, 0);
   await clock.advance(3_600_000);
-  assert.equal(world.asked.length, 3);
+  assert.equal(world.requests.length, 3);
 });
 
 describe("by EventSource alone", () => {
@@ -405,36 +406,36 @@ describe("by EventSource alone", () => {
     source().fail(0);
     assert.deepEqual([room.state.connection, room.state.reason, room.members.size], ["connecting", "lost", 2]);
     for (let i = 0; i < 100; i++) {
-      await clock.advance(3000); // the browser handles `retry`
+      await clock.advance(3000); // the browser itself waits for `retry`
       source().fail(0);
     }
-    assert.deepEqual([FakeEventSource.all.length, world.asked.length], [1, 0]);
+    assert.deepEqual([FakeEventSource.all.length, world.requests.length], [1, 0]);
     source().open();
     source().emit("join", carol, "e1-5");
-    assert.equal(room.members.size, 2, "waits for sync");
+    assert.equal(room.members.size, 2, "the join waits for sync");
     source().emit("sync", { ...sync, members: [alice] }, "e1-5");
     assert.deepEqual(ids(room), ["alice", "carol"]);
     room.close();
   });
 
-  test("after the browser gives up, it asks for the cause, and resumes from the last id", async () => {
+  test("requests the cause after the browser gives up, and resumes from the last id", async () => {
     const room = opened();
-    source().emit("ping", {}, "e1-6"); // of a message without a listener
+    source().emit("ping", {}, "e1-6"); // the id of a message that has no listener
     source().fail(2);
     await settled();
     assert.equal(room.state.connection, "connecting");
     await clock.advance(999);
-    assert.equal(world.asked.length, 0);
+    assert.equal(world.requests.length, 0);
     await clock.advance(1);
-    assert.equal(world.asked[0].url, "https://example.com/presence/presence?room=doc-1&limit=1");
+    assert.equal(world.requests[0].url, "https://example.com/presence/presence?room=doc-1&limit=1");
     assert.equal(FakeEventSource.all.length, 2);
     assert.equal(source().url, "https://example.com/presence/events?room=doc-1&last_event_id=e1-6");
     room.close();
   });
 
-  test("closed while it asks for the cause, it opens nothing", async () => {
+  test("close() during the request for the cause prevents a reconnect", async () => {
     let answer;
-    world.answer = () => new Promise((resolve) => (answer = resolve));
+    world.respond = () => new Promise((resolve) => (answer = resolve));
     const room = join({ url });
     source().fail(2);
     await settled();
@@ -444,26 +445,26 @@ describe("by EventSource alone", () => {
     assert.deepEqual([FakeEventSource.all.length, clock.timers.size], [1, 0]);
   });
 
-  test("refused at the first attempt, it asks for the cause at once", async () => {
-    world.answer = () => problem(403, "not this room");
+  test("requests the cause immediately if the first attempt fails", async () => {
+    world.respond = () => problem(403, "not this room");
     const room = join({ url });
     source().fail(2);
     await settled();
     assert.deepEqual([room.state.connection, room.state.reason, room.state.problem.detail], ["closed", "refused", "not this room"]);
   });
 
-  test("waits longer each time, up to 30 s, until a sync", async () => {
+  test("doubles the wait up to 30 s, until a sync", async () => {
     const room = opened();
-    world.answer = () => new Response("Bad Gateway", { status: 502 });
+    world.respond = () => new Response("Bad Gateway", { status: 502 });
     source().fail(2);
     await settled();
     const waits = [];
-    for (let asks = 1, from = clock.now; asks <= 8; asks++, from = clock.now) {
-      while (world.asked.length < asks) await clock.advance(100);
+    for (let attempts = 1, from = clock.now; attempts <= 8; attempts++, from = clock.now) {
+      while (world.requests.length < attempts) await clock.advance(100);
       waits.push((clock.now - from) / 1000);
     }
     assert.deepEqual(waits, [1, 2, 4, 8, 16, 30, 30, 30]);
-    world.answer = () => json(200, { members: [] });
+    world.respond = () => json(200, { members: [] });
     await clock.advance(30_000);
     assert.equal(FakeEventSource.all.length, 2);
     source().open();
@@ -477,7 +478,7 @@ describe("by EventSource alone", () => {
 
   test("no response, 429 and 5xx are retried; any other rejection closes the room", async () => {
     for (const [status, end] of [[0, false], [429, false], [500, false], [503, false], [400, true], [401, true], [403, true], [404, true]]) {
-      world.answer = () => {
+      world.respond = () => {
         if (status === 0) throw new TypeError("Failed to fetch");
         return problem(status, "why");
       };
@@ -498,7 +499,7 @@ describe("by EventSource alone", () => {
     }
   });
 
-  test("after another goodbye the browser reconnects, and the reason stays", async () => {
+  test("after any other goodbye, the browser reconnects and the reason remains", async () => {
     for (const reason of ["draining", "full", "slow"]) {
       const room = opened();
       const first = source();
@@ -514,48 +515,48 @@ describe("by EventSource alone", () => {
     }
   });
 
-  test("a new token is sent when the old one is about to expire", async () => {
+  test("sends a new token when the old one is about to expire", async () => {
     const given = ["T2"];
     const room = opened({ url, renew: async () => given.shift() });
     await clock.advance(10_000);
     source().emit("expiring", { in: 30 });
     assert.equal(room.state.expiring, 30);
     await settled();
-    const [{ method, url: at, body, credentials }] = asked("/session");
+    const [{ method, url: at, body, credentials }] = requestsTo("/session");
     assert.deepEqual([method, at, JSON.parse(body), credentials], ["POST", "https://example.com/presence/session", { token: "T2" }, "same-origin"]);
     assert.equal(room.state.expiring, null);
     await clock.advance(10_000);
     source().emit("expiring", { in: 30 });
     await settled();
-    assert.equal(asked("/session").length, 1, "the callback set the cookie itself");
+    assert.equal(requestsTo("/session").length, 1, "the callback set the cookie itself");
     assert.equal(room.state.expiring, null);
     room.close();
   });
 
-  test("an expired cookie is renewed, and the room rejoined", async () => {
+  test("renews an expired cookie and rejoins the room", async () => {
     const room = opened({ url, renew: () => "T2" });
     source().emit("goodbye", { reason: "expired" });
     await settled();
-    assert.equal(asked("/session").length, 1);
+    assert.equal(requestsTo("/session").length, 1);
     assert.equal(FakeEventSource.all.length, 2);
     assert.deepEqual([room.state.connection, room.state.reason], ["connecting", "expired"]);
     room.close();
   });
 
-  test("another origin gets the cookie with withCredentials", async () => {
+  test("withCredentials sends the cookie to another origin", async () => {
     const room = opened({ url, withCredentials: true });
     await room.refresh();
-    assert.deepEqual([source().options, world.asked[0].credentials], [{ withCredentials: true }, "include"]);
+    assert.deepEqual([source().options, world.requests[0].credentials], [{ withCredentials: true }, "include"]);
     room.close();
   });
 
-  test("the default mount is the directory of the file, and the default room is lobby", () => {
+  test("the default url is the directory of the file, and the default room is lobby", () => {
     const room = join();
     assert.deepEqual([room.url.href, room.name], [new URL(".", import.meta.url).href, "lobby"]);
     room.close();
   });
 
-  test("without EventSource, as in some workers, it uses fetch", async () => {
+  test("uses fetch if there is no EventSource, as in some workers", async () => {
     delete globalThis.EventSource;
     const room = join({ url });
     await settled();
@@ -569,7 +570,7 @@ describe("by fetch alone", () => {
     const room = await openedWithToken();
     assert.deepEqual([stream().headers.get("Authorization"), stream().credentials], ["Bearer T", "omit"]);
     await room.send("x");
-    assert.deepEqual([asked("/messages")[0].headers.get("Authorization"), asked("/messages")[0].credentials], ["Bearer T", "omit"]);
+    assert.deepEqual([requestsTo("/messages")[0].headers.get("Authorization"), requestsTo("/messages")[0].credentials], ["Bearer T", "omit"]);
     room.close();
   });
 
@@ -595,22 +596,22 @@ describe("by fetch alone", () => {
   });
 
   test("waits for Retry-After", async () => {
-    world.answer = () => problem(503, "full", { "Retry-After": "12" });
+    world.respond = () => problem(503, "full", { "Retry-After": "12" });
     const room = join({ url, token: "T" });
     await settled();
     await clock.advance(11_999);
-    assert.equal(world.asked.length, 1);
+    assert.equal(world.requests.length, 1);
     await clock.advance(1);
-    assert.equal(world.asked.length, 2);
+    assert.equal(world.requests.length, 2);
     room.close();
   });
 
-  test("any other rejection closes the room, a response without a stream does not", async () => {
-    world.answer = () => problem(403, "why");
+  test("403 closes the room, but a response that is not a stream does not", async () => {
+    world.respond = () => problem(403, "why");
     const refused = join({ url, token: "T" });
     await settled();
     assert.deepEqual([refused.state.connection, refused.state.problem.detail], ["closed", "why"]);
-    world.answer = () => new Response("<h1>Sign in to this network</h1>", { headers: { "Content-Type": "text/html" } });
+    world.respond = () => new Response("<h1>Sign in to this network</h1>", { headers: { "Content-Type": "text/html" } });
     const portal = join({ url, token: "T" });
     await settled();
     assert.equal(portal.state.connection, "connecting");
@@ -625,17 +626,17 @@ describe("by fetch alone", () => {
     await clock.advance(10_000);
     stream().emit("expiring", { in: 30 });
     await settled();
-    assert.deepEqual(asked("/session").map(({ body, credentials }) => [JSON.parse(body), credentials]), [[{ token: "T2" }, "omit"]]);
+    assert.deepEqual(requestsTo("/session").map(({ body, credentials }) => [JSON.parse(body), credentials]), [[{ token: "T2" }, "omit"]]);
     assert.equal(room.state.expiring, null);
     stream().emit("goodbye", { reason: "expired" });
     await settled();
     assert.equal(stream().headers.get("Authorization"), "Bearer T3");
-    assert.equal(asked("/session").length, 1, "there is no stream to continue");
+    assert.equal(requestsTo("/session").length, 1, "there is no stream to continue");
     stream().emit("sync", sync, "e1-5");
     await settled();
-    world.answer = (ask) => {
-      const good = ask.headers.get?.("Authorization") ?? ask.headers.Authorization;
-      return good === "Bearer T4" ? (ask.url.includes("/events") ? opens(ask) : json(202, { id: "e1-9" })) : problem(401, "no");
+    world.respond = (req) => {
+      const good = req.headers.get?.("Authorization") ?? req.headers.Authorization;
+      return good === "Bearer T4" ? (req.url.includes("/events") ? opens(req) : json(202, { id: "e1-9" })) : problem(401, "no");
     };
     assert.deepEqual(await room.send("again"), { id: "e1-9" });
     assert.equal(n, 4);
@@ -651,36 +652,36 @@ describe("by fetch alone", () => {
       await settled();
     }
     assert.deepEqual(times, [0, 10, 20, 30, 40]);
-    assert.equal(asked("/session").length, 4);
+    assert.equal(requestsTo("/session").length, 4);
     room.close();
   });
 
-  test("a warning about the new token before the response is not lost", async () => {
+  test("a warning about the new token may arrive before the response to the renewal", async () => {
     const times = [];
     const room = await openedWithToken({ url, token: () => (times.push(clock.now / 1000), "T") });
     stream().emit("expiring", { in: 20 });
     await settled();
-    const { answer } = world;
+    const { respond } = world;
     let late;
-    world.answer = (ask) => (ask.url.includes("/session") ? new Promise((resolve) => (late = resolve)) : answer(ask));
+    world.respond = (req) => (req.url.includes("/session") ? new Promise((resolve) => (late = resolve)) : respond(req));
     await clock.advance(10_000);
     stream().emit("expiring", { in: 20 });
     await settled();
     late(new Response(null, { status: 204 }));
-    world.answer = answer;
+    world.respond = respond;
     await settled();
     await clock.advance(10_000);
     assert.deepEqual(times, [0, 10, 20]);
     room.close();
   });
 
-  test("a callback without a result has failed, and is retried", async () => {
+  test("a callback without a result within 30 s has failed, and is retried", async () => {
     let n = 0;
     const room = await openedWithToken({ url, token: "T", renew: () => (n++ === 0 ? new Promise(() => {}) : "T2") });
     stream().emit("goodbye", { reason: "expired" });
     await settled();
     assert.deepEqual([n, room.state.reason], [1, "expired"]);
-    world.answer = (ask) => (ask.headers.Authorization === "Bearer T2" ? opens(ask) : problem(401, "no"));
+    world.respond = (req) => (req.headers.Authorization === "Bearer T2" ? opens(req) : problem(401, "no"));
     await clock.advance(32_000);
     assert.deepEqual([n, stream().headers.get("Authorization"), room.state.connection], [2, "Bearer T2", "connecting"]);
     room.close();
@@ -688,7 +689,7 @@ describe("by fetch alone", () => {
     assert.equal(clock.timers.size, 0);
   });
 
-  test("a failed renewal is retried while there is time", async () => {
+  test("a failed renewal is retried until the token is about to expire", async () => {
     const times = [];
     const renew = () => {
       times.push(clock.now / 1000);
@@ -722,7 +723,7 @@ describe("by fetch alone", () => {
     stream().emit("sync", sync, "e1-5");
     stream().emit("expiring", { in: 28 });
     await settled();
-    await clock.advance(13_900); // the first chain would have retried
+    await clock.advance(13_900); // the timer of the first connection would have fired
     assert.equal(renewals, 1);
     await clock.advance(100);
     assert.equal(renewals, 2);
@@ -736,8 +737,8 @@ describe("by fetch alone", () => {
   test("a callback that fails once after a rejection is retried", async () => {
     const answers = [() => "T1", () => Promise.reject(new Error("down")), () => "T3"];
     const room = join({ url, token: () => answers.shift()() });
-    const { answer } = world;
-    world.answer = (ask) => (new Headers(ask.headers).get("Authorization") === "Bearer T3" ? answer(ask) : problem(401, "expired"));
+    const { respond } = world;
+    world.respond = (req) => (new Headers(req.headers).get("Authorization") === "Bearer T3" ? respond(req) : problem(401, "expired"));
     await settled();
     assert.deepEqual([room.state.connection, room.state.reason], ["connecting", "token"]);
     await clock.advance(1000);
@@ -747,11 +748,11 @@ describe("by fetch alone", () => {
     room.close();
   });
 
-  test("streams that end as expired with any token are not opened without a wait", async () => {
+  test("waits before the next attempt if a stream with a new token expires immediately", async () => {
     let streams = 0;
-    world.answer = (ask) => {
+    world.respond = (req) => {
       streams++;
-      const answer = opens(ask);
+      const answer = opens(req);
       stream().emit("goodbye", { reason: "expired" });
       return streams < 20 ? answer : problem(403, "enough");
     };
@@ -761,8 +762,8 @@ describe("by fetch alone", () => {
     assert.equal(streams, 2);
   });
 
-  test("a token that stays rejected closes the room; a failed callback does not", async () => {
-    world.answer = () => problem(401, "no");
+  test("a renewed token that is rejected closes the room, but a failed callback does not", async () => {
+    world.respond = () => problem(401, "no");
     let n = 0;
     const refused = join({ url, token: () => `T${++n}` });
     await settled();
@@ -785,7 +786,7 @@ describe("send", () => {
     assert.deepEqual(await r.send("hello"), { id: "e1-6" });
     await r.send({ x: 1 }, { event: "chat message", id: "mine-1" });
     await r.send(undefined);
-    const [first, ...rest] = asked("/messages");
+    const [first, ...rest] = requestsTo("/messages");
     assert.deepEqual([first.url, first.method, first.headers.get("Content-Type")], ["https://example.com/p/messages?room=doc-1", "POST", "application/json"]);
     const { id, ...body } = JSON.parse(first.body);
     assert.deepEqual(body, { data: "hello" });
@@ -795,11 +796,11 @@ describe("send", () => {
     r.close();
   });
 
-  test("keeps messages in order, and retries one under its id", async () => {
+  test("keeps messages in order, and retries a message with the same id", async () => {
     const r = await openedWithToken(at);
     const taken = [];
     let failures = 3;
-    world.answer = ({ body }) => {
+    world.respond = ({ body }) => {
       const { id, data } = JSON.parse(body);
       taken.push([data, id]);
       if (data !== 2 || failures-- <= 0) return json(202, { id: "e1-6" });
@@ -809,31 +810,31 @@ describe("send", () => {
     const sent = [1, 2, 3].map((n) => r.send(n));
     await settled();
     assert.deepEqual(taken.map(([n]) => n), [1, 2]);
-    await clock.advance(1000); // a backoff
+    await clock.advance(1000); // the first backoff
     await clock.advance(2000); // Retry-After
-    await clock.advance(4000); // a third backoff
+    await clock.advance(4000); // the third backoff
     await Promise.all(sent);
     assert.deepEqual(taken.map(([n]) => n), [1, 2, 2, 2, 2, 3]);
     assert.equal(new Set(taken.map(([, id]) => id)).size, 3);
     r.close();
   });
 
-  for (const [way, { latest }] of Object.entries(ways)) {
-    test(`by ${way}, waits for the first sync, so that the sender receives the message`, async () => {
-      const r = join(way === "fetch" ? at : { ...at, token: undefined });
+  for (const [transport, { latest }] of Object.entries(transports)) {
+    test(`by ${transport}, waits for the first sync, so that the sender receives the message`, async () => {
+      const r = join(transport === "fetch" ? at : { ...at, token: undefined });
       const sent = r.send("hello");
       await settled();
-      if (way === "EventSource") latest().open();
+      if (transport === "EventSource") latest().open();
       await settled();
-      assert.equal(asked("/messages").length, 0);
+      assert.equal(requestsTo("/messages").length, 0);
       latest().emit("sync", sync, "e1-5");
       assert.deepEqual(await sent, { id: "e1-6" });
       r.close();
     });
   }
 
-  test("does not wait for a rejected stream", async () => {
-    world.answer = ({ url }) => (new URL(url).pathname.endsWith("/events") ? problem(403, "not yours") : json(202, { id: "e1-6" }));
+  test("does not wait for a stream that was rejected", async () => {
+    world.respond = ({ url }) => (new URL(url).pathname.endsWith("/events") ? problem(403, "not yours") : json(202, { id: "e1-6" }));
     const r = join(at);
     assert.deepEqual(await r.send("hello"), { id: "e1-6" });
     assert.equal(r.state.connection, "closed");
@@ -846,27 +847,27 @@ describe("send", () => {
     await settled();
     const sent = r.send("kept");
     await settled();
-    assert.equal(asked("/messages").length, 0);
-    await clock.advance(2000); // `retry`
+    assert.equal(requestsTo("/messages").length, 0);
+    await clock.advance(2000); // the server's `retry` time
     stream().emit("reset", { reason: "history" }, "e2-0");
     stream().emit("sync", sync, "e2-0");
     await settled();
     assert.deepEqual(await sent, { id: "e1-6" });
     stream().fail();
     await settled();
-    const late = r.send("not without limit");
+    const late = r.send("late");
     await settled();
     await clock.advance(14_999);
-    assert.equal(asked("/messages").length, 1);
+    assert.equal(requestsTo("/messages").length, 1);
     await clock.advance(1);
     await late;
-    assert.equal(asked("/messages").length, 2);
+    assert.equal(requestsTo("/messages").length, 2);
     r.close();
   });
 
-  test("gives up after 15 s, and the next message has its own limit", async () => {
+  test("gives up after 15 s, and the next message has its own 15 s", async () => {
     const r = await openedWithToken(at);
-    world.answer = () => problem(503, "later");
+    world.respond = () => problem(503, "later");
     const first = r.send(1);
     const second = r.send(2);
     first.catch(() => {});
@@ -874,18 +875,18 @@ describe("send", () => {
     await settled();
     await clock.advance(15_000);
     await assert.rejects(first, { message: "later", problem: { type: "about:blank", title: "T", status: 503, detail: "later" } });
-    world.answer = () => json(202, { id: "e1-7" });
+    world.respond = () => json(202, { id: "e1-7" });
     await clock.advance(2000);
     assert.deepEqual(await second, { id: "e1-7" });
     r.close();
   });
 
-  test("a rejection throws the problem at once", async () => {
+  test("throws the problem immediately if the server rejects the message", async () => {
     const r = await openedWithToken(at);
-    world.answer = () => problem(413, "too large");
+    world.respond = () => problem(413, "too large");
     await assert.rejects(r.send("x"), (error) => error instanceof PresenceError && error instanceof Error && error.problem.status === 413);
     await assert.rejects(r.send(1n), TypeError);
-    world.answer = () => json(202, { id: "e1-6" });
+    world.respond = () => json(202, { id: "e1-6" });
     assert.deepEqual(await r.send("y"), { id: "e1-6" }, "later messages are sent");
     r.close();
   });
@@ -893,11 +894,11 @@ describe("send", () => {
   test("the send queue holds at most 1000 messages", async () => {
     const r = await openedWithToken(at);
     let answer;
-    world.answer = () => new Promise((resolve) => (answer = resolve));
+    world.respond = () => new Promise((resolve) => (answer = resolve));
     const all = Array.from({ length: 1000 }, (_, n) => r.send(n));
     await assert.rejects(r.send(1000), PresenceError);
     await settled();
-    world.answer = () => json(202, { id: "e1-6" });
+    world.respond = () => json(202, { id: "e1-6" });
     answer(json(202, { id: "e1-6" }));
     assert.equal((await Promise.all(all)).length, 1000);
     assert.deepEqual(await r.send(1000), { id: "e1-6" });
@@ -905,7 +906,7 @@ describe("send", () => {
   });
 });
 
-test("bad input throws at once", () => {
+test("invalid arguments throw a TypeError", () => {
   for (const room of ["", "a b", "ä", "x".repeat(129), "a/b", "<script>"]) assert.throws(() => join({ url, room }), TypeError, room);
   assert.throws(() => join({ url: "http://[" }), TypeError);
   const room = join({ url });
@@ -915,9 +916,9 @@ test("bad input throws at once", () => {
 
 test("refresh fetches values that the stream does not send", async () => {
   const room = opened();
-  world.answer = () => json(200, { members: [{ ...alice, connections: 7 }, { ...bob, id: "unknown" }] });
+  world.respond = () => json(200, { members: [{ ...alice, connections: 7 }, { ...bob, id: "unknown" }] });
   await room.refresh();
-  assert.equal(world.asked[0].url, "https://example.com/presence/presence?room=doc-1&limit=1000");
+  assert.equal(world.requests[0].url, "https://example.com/presence/presence?room=doc-1&limit=1000");
   assert.equal(room.members.get("alice").connections, 7);
   assert.deepEqual(ids(room), ["alice", "bob"]);
   room.close();
@@ -925,12 +926,12 @@ test("refresh fetches values that the stream does not send", async () => {
 
 test("request returns null for 204, rejects responses of other servers, and throws the server's problem", async () => {
   assert.equal(await request("DELETE", "https://example.com/session"), null);
-  assert.equal(world.asked[0].body, undefined);
-  world.answer = () => new Response("<h1>Bad Gateway</h1>", { status: 502, statusText: "Bad Gateway", headers: { "Content-Type": "text/html" } });
+  assert.equal(world.requests[0].body, undefined);
+  world.respond = () => new Response("<h1>Bad Gateway</h1>", { status: 502, statusText: "Bad Gateway", headers: { "Content-Type": "text/html" } });
   await assert.rejects(request("GET", url), { message: "Bad Gateway", problem: { title: "Bad Gateway", status: 502 } });
-  world.answer = () => new Response("{", { status: 500, headers: { "Content-Type": "application/problem+json" } });
+  world.respond = () => new Response("{", { status: 500, headers: { "Content-Type": "application/problem+json" } });
   await assert.rejects(request("GET", url), { message: "HTTP status 500" });
-  world.answer = () => {
+  world.respond = () => {
     throw new TypeError("Failed to fetch");
   };
   await assert.rejects(request("GET", url), { message: "no response from the server", problem: { title: "No response", status: 0, detail: "no response from the server" } });

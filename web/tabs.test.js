@@ -1,7 +1,8 @@
-// Tests of share: true in a simulated browser. Tabs are opened, closed, killed, hung, and kept in
-// the back/forward cache, and the server fails in as many ways. Every action is a task in a queue.
-// A random seed decides which queue runs next. A failure prints the seed; to repeat it, run
-// `TABS_SEED=7 node --test web/tabs.test.js`. Run all tests with `node --test web/*.test.js`.
+// Tests of `share: true` in a simulated browser. Tabs are opened, closed, killed, hung and kept in
+// the back/forward cache, while the connection and the server fail. Every action is a task in a
+// queue, and a random seed decides which queue runs next. If the test fails, it prints the seed. To
+// repeat that run: `TABS_SEED=7 node --test web/tabs.test.js`. To run all tests: `node --test
+// web/*.test.js`.
 import assert from "node:assert/strict";
 import { AsyncLocalStorage } from "node:async_hooks";
 import { afterEach, beforeEach, describe, test } from "node:test";
@@ -31,12 +32,12 @@ function randomOf(seed) {
 }
 
 /**
- * The simulation: tasks and time. Tasks of one queue keep their order. Tasks of a hung tab wait. A
- * dead tab has none.
+ * The simulation, which runs tasks and timers. Tasks of one queue run in order. Tasks of a hung tab
+ * wait until the tab resumes. A dead tab has no tasks.
  */
 class World {
   now = 0;
-  put = 0; // offset of the wall clock
+  clockOffset = 0; // difference between Date.now() and the simulated time
   queues = new Map();
   timers = new Map();
   last = 0;
@@ -52,10 +53,10 @@ class World {
     this.server = new Server(this);
   }
 
-  below = (n) => Math.floor(this.random() * n);
-  one = (list) => list[this.below(list.length)];
+  randomBelow = (n) => Math.floor(this.random() * n);
+  pick = (list) => list[this.randomBelow(list.length)];
 
-  /** @param {Tab|null} tab  The tab that runs it. null: the browser or the server. */
+  /** @param {Tab|null} tab  The tab that runs the task. null means the browser or the server. */
   post(name, tab, fn) {
     let queue = this.queues.get(name);
     if (!queue) this.queues.set(name, (queue = { tab, tasks: [] }));
@@ -69,17 +70,17 @@ class World {
     return this.last;
   }
 
-  // Runs one task or due timer. Returns false if there is none.
+  // Runs one task or one timer that is due. Returns false if there is none.
   async step() {
     const ready = [];
     for (const [name, { tab, tasks }] of this.queues) if (tasks.length > 0 && !tab?.hung) ready.push(name);
-    const due = new Map(); // a tab's timers keep their order
+    const due = new Map(); // the first due timer of each tab, whose timers run in order
     for (const [id, { tab, at }] of this.timers) {
       if (at <= this.now && !tab?.hung && !(at >= this.timers.get(due.get(tab))?.at)) due.set(tab, id);
     }
     ready.push(...due.values());
     if (ready.length === 0) return false;
-    const next = this.one(ready);
+    const next = this.pick(ready);
     if (typeof next === "number") {
       const { tab, fn } = this.timers.get(next);
       this.timers.delete(next);
@@ -94,7 +95,7 @@ class World {
     return true;
   }
 
-  async calm() {
+  async runTasks() {
     await settled();
     for (let tasks = 0; await this.step(); tasks++) {
       if (tasks > 50_000) throw new Error(`more than 50000 tasks: ${[...this.queues.keys()]}`);
@@ -104,7 +105,7 @@ class World {
   async advance(ms) {
     const end = this.now + ms;
     for (;;) {
-      await this.calm();
+      await this.runTasks();
       let at = Infinity;
       for (const timer of this.timers.values()) if (!timer.tab?.hung) at = Math.min(at, timer.at);
       if (at > end) break;
@@ -136,25 +137,25 @@ class World {
     return tab;
   }
 
-  /** Checks the state that all tabs and the server must have at rest. */
+  /** Checks that all tabs and the server have the state that they must have at rest. */
   check() {
     const { server } = this;
     const leaders = this.leaders.map(({ id }) => id);
     if (leaders.length !== 1) this.fault(`leaders: ${leaders}, want one`);
     const conns = [...server.conns].filter(({ tab }) => !tab.hung).map(({ tab }) => tab.id);
     if (conns.length !== 1) this.fault(`connections of tabs: ${conns}, want one`);
-    const want = { connection: "open", place: server.place, count: server.count, ...server.snapshot(), received: server.place };
+    const want = { connection: "open", position: server.position, count: server.count, ...server.snapshot(), received: server.position };
     for (const { id, room, at } of this.live) {
-      const { connection, lastEventId: place, count, users } = room.state;
+      const { connection, lastEventId: position, count, users } = room.state;
       const members = [...room.members.values()].map(({ id, name, info }) => ({ id, name, info }));
       members.sort((a, b) => (a.id < b.id ? -1 : 1));
-      const got = { connection, place, count, users, members, received: at };
+      const got = { connection, position, count, users, members, received: at };
       const [g, w] = [JSON.stringify(got), JSON.stringify(want)];
       if (g !== w) this.fault(`tab ${id} has\n${g}, want\n${w}`);
     }
   }
 
-  /** Closes all tabs, and checks that nothing is left. */
+  /** Closes all tabs, and checks that no timer, channel, lock or connection is left. */
   async end() {
     for (const tab of [...this.tabs]) {
       tab.wake();
@@ -169,11 +170,11 @@ class World {
   }
 }
 
-/** A tab, with the messages and resets that its room has delivered. */
+/** A tab, and the messages and resets that its room has delivered. */
 class Tab {
   hung = false;
   page = new EventTarget();
-  at = null; // position up to which it has received every message since `from`
+  at = null; // position up to which the tab has received every message since `from`
   from = null;
   received = [];
   resets = 0;
@@ -208,8 +209,8 @@ class Tab {
     if (at !== null) {
       const [leader] = world.leaders;
       const has = leader !== this && leader?.from && covers(leader.from, at) && covers(room.lastEventId, leader.at);
-      // A leader that hung during a server restart may report on the earlier server, until it
-      // catches up.
+      // A leader that hung while the server restarted may send a reset of the old server, until it
+      // has caught up.
       const restarted = at.split("-")[0] !== room.lastEventId.split("-")[0];
       if (!restarted && (world.server.covers(at) || has)) world.fault(`tab ${this.id} at ${at} received a needless reset`);
     }
@@ -229,19 +230,19 @@ class Tab {
     this.world.tabs.splice(this.world.tabs.indexOf(this), 1);
   }
 
-  /** Ends without notice. Messages that it has sent are still delivered. */
+  /** Kills the tab without notice. Messages that it has posted are still delivered. */
   kill() {
     const { world } = this;
     this.gone();
     for (const [name, { tab }] of world.queues) if (tab === this) world.queues.delete(name);
     for (const [id, { tab }] of world.timers) if (tab === this) world.timers.delete(id);
     for (const channel of world.channels) if (channel.tab === this) world.channels.delete(channel);
-    this.hung = this.dead = true; // ignore later tasks
+    this.hung = this.dead = true; // ignores later tasks
     world.post(`${this.id} to locks`, null, () => world.locks.drop((lock) => lock.tab === this));
     world.post(`${this.id} to server`, null, () => world.server.drop((conn) => conn.tab === this));
   }
 
-  /** Moves to the back/forward cache. */
+  /** Moves the tab to the back/forward cache. */
   leave() {
     this.dispatch("pagehide");
     this.hung = this.kept = true;
@@ -258,15 +259,15 @@ class Tab {
   }
 }
 
-/** Reports whether a client with the messages from position `a` on has those after position `b`. */
+/** Reports whether the messages after position `a` include all messages after position `b`. */
 function covers(a, b) {
   const [[epoch, from], [other, to]] = [a.split("-"), b.split("-")];
   return epoch === other && Number(from) <= Number(to);
 }
 
 /**
- * Web Locks: https://w3c.github.io/web-locks/. The lock manager belongs to the browser: requests to
- * it and its replies are tasks.
+ * A fake of the Web Locks API: https://w3c.github.io/web-locks/. The lock manager belongs to the
+ * browser, so requests to it and its replies are tasks.
  */
 class Locks {
   held = new Map();
@@ -334,7 +335,7 @@ class Locks {
 }
 
 /**
- * A BroadcastChannel. The messages of one tab reach each other tab in order, but at different
+ * A fake BroadcastChannel. The messages of one tab reach each other tab in order, but at different
  * times.
  */
 class Channel {
@@ -364,19 +365,19 @@ class Channel {
   }
 }
 
-/** The server, as the protocol describes a room's stream, for one room and one user. */
+/** A fake server for one room and one user. It sends the stream that the protocol describes. */
 class Server {
   epoch = 1;
   seq = 0;
-  history = []; // its messages
-  most = 1000;
-  unsent = 500; // events
+  history = []; // the kept messages
+  maxHistory = 1000;
+  maxUnsent = 500; // maximum unsent events per connection
   conns = new Set();
-  others = new Map([["bob", { ...bob }]]); // members
-  elsewhere = 0; // their connections
+  others = new Map([["bob", { ...bob }]]); // members other than the user
+  otherConnections = 0; // number of connections of these members
   down = false;
-  asked = []; // "GET /session"
-  refusal = null; // a status
+  requests = []; // requests received, such as "GET /session"
+  refusal = null; // status with which every request is rejected, if any
 
   constructor(world) {
     this.world = world;
@@ -387,16 +388,16 @@ class Server {
     ping();
   }
 
-  get place() {
+  get position() {
     return `e${this.epoch}-${this.seq}`;
   }
 
   get count() {
-    return this.conns.size + this.elsewhere;
+    return this.conns.size + this.otherConnections;
   }
 
   covers(id) {
-    return covers(`e${this.epoch}-${this.seq - this.history.length}`, id) && covers(id, this.place);
+    return covers(`e${this.epoch}-${this.seq - this.history.length}`, id) && covers(id, this.position);
   }
 
   snapshot() {
@@ -405,56 +406,56 @@ class Server {
     return { users: members.length, members };
   }
 
-  // The fetch() of the browser.
+  // Replaces the browser's fetch().
   fetch(address, { method = "GET", signal, headers } = {}) {
     const { world } = this;
     const tab = here.getStore();
     const url = new URL(address);
     return new Promise((resolve, reject) => {
       if (signal?.aborted) return reject(signal.reason);
-      const ask = { tab, id: ++world.last, over: false };
-      ask.answer = (status, more) => {
+      const req = { tab, id: ++world.last, over: false };
+      req.respond = (status, more) => {
         if (tab.dead) return;
-        const answer = { status, ok: status < 300, statusText: "", headers: new Headers({ "Content-Type": more?.type ?? "application/json" }), ...more };
-        world.post(`server to ${tab.id} ${ask.id}`, tab, () => (status === 0 ? reject(new TypeError("no answer")) : resolve(answer)));
+        const response = { status, ok: status < 300, statusText: "", headers: new Headers({ "Content-Type": more?.type ?? "application/json" }), ...more };
+        world.post(`server to ${tab.id} ${req.id}`, tab, () => (status === 0 ? reject(new TypeError("no response")) : resolve(response)));
       };
       signal?.addEventListener("abort", () => {
-        ask.over = true;
+        req.over = true;
         reject(signal.reason);
-        ask.body?.fail(signal.reason);
-        world.post(`${tab.id} to server`, null, () => this.drop((conn) => conn === ask));
+        req.body?.fail(signal.reason);
+        world.post(`${tab.id} to server`, null, () => this.drop((conn) => conn === req));
       });
       world.post(`${tab.id} to server`, null, () => {
-        this.asked.push(`${method} ${url.pathname} ${headers?.Authorization ?? new Headers(headers).get("Authorization")}`);
-        if (this.down) ask.answer(0);
-        else if (this.refusal) ask.answer(this.refusal, { json: async () => ({ title: "no" }) });
-        else if (url.pathname === "/session") ask.answer(method === "GET" ? 200 : 204, { json: async () => ({ user: { id: "alice" } }) });
-        else if (url.pathname === "/events") this.enter(ask, url.searchParams.get("last_event_id") ?? "");
-        else ask.answer(404, { json: async () => ({}) });
+        this.requests.push(`${method} ${url.pathname} ${headers?.Authorization ?? new Headers(headers).get("Authorization")}`);
+        if (this.down) req.respond(0);
+        else if (this.refusal) req.respond(this.refusal, { json: async () => ({ title: "no" }) });
+        else if (url.pathname === "/session") req.respond(method === "GET" ? 200 : 204, { json: async () => ({ user: { id: "alice" } }) });
+        else if (url.pathname === "/events") this.enter(req, url.searchParams.get("last_event_id") ?? "");
+        else req.respond(404, { json: async () => ({}) });
       });
     });
   }
 
-  enter(ask, held) {
-    ask.body = new Body();
-    ask.answer(200, { type: "text/event-stream", body: ask.body });
-    if (this.world.random() < 0.5) this.write(ask, "retry: 1500\n\n");
-    this.conns.add(ask);
-    if (held !== "" && !this.covers(held)) this.emit(ask, "reset", { reason: "history" }, this.place);
-    else if (held !== "") for (const { name, data, id } of this.history) if (!covers(id, held)) this.emit(ask, name, data, id);
+  enter(req, held) {
+    req.body = new Body();
+    req.respond(200, { type: "text/event-stream", body: req.body });
+    if (this.world.random() < 0.5) this.write(req, "retry: 1500\n\n");
+    this.conns.add(req);
+    if (held !== "" && !this.covers(held)) this.emit(req, "reset", { reason: "history" }, this.position);
+    else if (held !== "") for (const { name, data, id } of this.history) if (!covers(id, held)) this.emit(req, name, data, id);
     const members = [alice, ...this.others.values()];
-    this.emit(ask, "sync", { connections: this.count, users: members.length, members, complete: true, heartbeat }, this.place);
-    this.counted();
+    this.emit(req, "sync", { connections: this.count, users: members.length, members, complete: true, heartbeat }, this.position);
+    this.sendCount();
   }
 
-  counted() {
-    this.each("user count", this.count, this.place);
+  sendCount() {
+    this.each("user count", this.count, this.position);
   }
 
   write(conn, text) {
     const name = `server to ${conn.tab.id} ${conn.id}`;
     if (conn.tab.dead) return;
-    const at = this.world.below(text.length); // it arrives in pieces
+    const at = this.world.randomBelow(text.length); // the text arrives in two pieces
     for (const piece of [text.slice(0, at), text.slice(at)]) this.world.post(name, conn.tab, () => conn.body.take(piece));
   }
 
@@ -462,10 +463,10 @@ class Server {
     this.write(conn, `${id ? `id: ${id}\n` : ""}event: ${name}\ndata: ${JSON.stringify(data)}\n\n`);
   }
 
-  each(name, data, id = this.place) {
+  each(name, data, id = this.position) {
     const slow = [];
     for (const conn of this.conns) {
-      if (this.world.waiting(`server to ${conn.tab.id} ${conn.id}`) > 2 * this.unsent) slow.push(conn);
+      if (this.world.waiting(`server to ${conn.tab.id} ${conn.id}`) > 2 * this.maxUnsent) slow.push(conn);
       else this.emit(conn, name, data, id);
     }
     for (const conn of slow) {
@@ -477,52 +478,52 @@ class Server {
   publish(n = 1) {
     for (; n > 0; n--) {
       this.seq++;
-      const name = this.world.one(["message", "chat message", "__proto__"]);
-      const data = { id: this.place, data: this.seq, at: "2026-01-02T03:04:05Z" };
-      this.history.push({ name, data, id: this.place });
-      if (this.history.length > this.most) this.history.shift();
+      const name = this.world.pick(["message", "chat message", "__proto__"]);
+      const data = { id: this.position, data: this.seq, at: "2026-01-02T03:04:05Z" };
+      this.history.push({ name, data, id: this.position });
+      if (this.history.length > this.maxHistory) this.history.shift();
       this.each(name, data);
     }
   }
 
-  /** Another user joins, leaves, or changes its info. */
-  stir() {
-    const id = this.world.one(["bob", "carol", "__proto__", "dora"]);
+  /** Makes another user join, leave or change its info. */
+  changeOther() {
+    const id = this.world.pick(["bob", "carol", "__proto__", "dora"]);
     const member = this.others.get(id);
-    const n = this.world.below(100);
+    const n = this.world.randomBelow(100);
     if (!member) {
       this.others.set(id, { id, name: id, info: { n }, connections: 1 });
-      this.elsewhere++;
+      this.otherConnections++;
       this.each("join", { id, name: id, info: { n }, connections: this.count, users: this.others.size + 1 });
-      this.counted();
+      this.sendCount();
     } else if (n < 50) {
       this.others.set(id, { ...member, info: { n } });
       this.each("update", { id, info: { n } });
     } else {
       this.others.delete(id);
-      this.elsewhere = Math.max(0, this.elsewhere - 1);
+      this.otherConnections = Math.max(0, this.otherConnections - 1);
       this.each("leave", { id, name: id, info: {}, connections: this.count, users: this.others.size + 1, reason: "closed" });
-      this.counted();
+      this.sendCount();
     }
   }
 
-  /** Ends these connections on the server's side. */
+  /** Removes connections without notifying the tabs. */
   drop(which) {
     const before = this.conns.size;
     for (const conn of this.conns) if (which(conn)) this.conns.delete(conn);
-    if (this.conns.size !== before) this.counted();
+    if (this.conns.size !== before) this.sendCount();
   }
 
-  /** Ends the connection on both sides. With `unseen` the tab does not notice. */
+  /** Closes a connection. With `unseen`, the tab does not notice. */
   cut(conn, unseen = false) {
     this.conns.delete(conn);
     const name = `server to ${conn.tab.id} ${conn.id}`;
     if (unseen) this.world.queues.delete(name);
     else if (!conn.tab.dead) this.world.post(name, conn.tab, () => conn.body.fail(new TypeError("network error")));
-    this.counted();
+    this.sendCount();
   }
 
-  fall() {
+  goDown() {
     this.down = true;
     for (const conn of [...this.conns]) this.cut(conn);
   }
@@ -530,7 +531,7 @@ class Server {
   restart() {
     for (const conn of [...this.conns]) this.cut(conn);
     this.epoch++;
-    this.seq = this.world.below(3);
+    this.seq = this.world.randomBelow(3);
     this.history = [];
   }
 
@@ -541,7 +542,7 @@ class Server {
   }
 }
 
-/** A response body, as far as presence.js reads it. */
+/** A fake response body with the parts that presence.js uses. */
 class Body {
   chunks = [];
   error = null;
@@ -579,7 +580,7 @@ const real = {};
 function use(seed) {
   world = new World(seed);
   Math.random = world.random;
-  Date.now = () => 1_767_319_445_000 + world.now + world.put;
+  Date.now = () => 1_767_319_445_000 + world.now + world.clockOffset;
   return world;
 }
 
@@ -598,7 +599,7 @@ beforeEach(() => {
     EventSource: undefined,
   };
   for (const [name, value] of Object.entries(fakes)) Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
-  AbortSignal.timeout = () => new AbortController().signal; // this server never responds late
+  AbortSignal.timeout = () => new AbortController().signal; // the fake server always responds in time
 });
 
 afterEach(() => {
@@ -612,32 +613,32 @@ afterEach(() => {
   }
 });
 
-/** The random actions, with their weights. */
-const moves = [
+/** The random actions and their weights. */
+const actions = [
   [30, "a message", () => world.server.publish()],
-  [3, "messages", () => world.server.publish(1 + world.below(world.one([10, 60, 150])))],
-  [10, "somebody else", () => world.server.stir()],
-  [25, "time", () => world.advance(world.below(50))],
-  [6, "more time", () => world.advance(world.below(8000))],
-  [2, "much time", () => world.advance(world.below(60_000))],
-  [10, "open", () => world.tabs.length < 7 && world.open()],
-  [5, "close", () => world.live.length > 0 && world.one(world.live).close()],
+  [3, "messages", () => world.server.publish(1 + world.randomBelow(world.pick([10, 60, 150])))],
+  [10, "another user", () => world.server.changeOther()],
+  [25, "a short time passes", () => world.advance(world.randomBelow(50))],
+  [6, "some time passes", () => world.advance(world.randomBelow(8000))],
+  [2, "a long time passes", () => world.advance(world.randomBelow(60_000))],
+  [10, "open a tab", () => world.tabs.length < 7 && world.open()],
+  [5, "close a tab", () => world.live.length > 0 && world.pick(world.live).close()],
   [2, "close the leader", () => world.leaders[0]?.close()],
-  [4, "kill", () => world.tabs.length > 0 && world.one(world.tabs).kill()],
+  [4, "kill a tab", () => world.tabs.length > 0 && world.pick(world.tabs).kill()],
   [2, "kill the leader", () => world.leaders[0]?.kill()],
-  [4, "hang", () => world.live.length > 0 && (world.one(world.live).hung = true)],
+  [4, "hang a tab", () => world.live.length > 0 && (world.pick(world.live).hung = true)],
   [3, "hang the leader", () => world.leaders[0] && (world.leaders[0].hung = true)],
-  [2, "leave", () => world.live.length > 0 && world.one(world.live).leave()],
-  [9, "wake", () => world.one(world.tabs.filter(({ hung }) => hung))?.wake()],
-  [4, "cut", () => world.server.conns.size > 0 && world.server.cut(world.one([...world.server.conns]))],
-  [2, "cut unseen", () => world.server.conns.size > 0 && world.server.cut(world.one([...world.server.conns]), true)],
-  [2, "down", () => world.server.fall()],
-  [8, "up", () => (world.server.down = false)],
-  [2, "restart", () => world.server.restart()],
-  [1, "the clock is put", () => (world.put += world.one([-1, 1]) * world.one([1, 1000, 3_600_000]))],
-  [1, "rest", () => rest()],
+  [2, "move a tab to the cache", () => world.live.length > 0 && world.pick(world.live).leave()],
+  [9, "resume a tab", () => world.pick(world.tabs.filter(({ hung }) => hung))?.wake()],
+  [4, "close a connection", () => world.server.conns.size > 0 && world.server.cut(world.pick([...world.server.conns]))],
+  [2, "lose a connection unnoticed", () => world.server.conns.size > 0 && world.server.cut(world.pick([...world.server.conns]), true)],
+  [2, "stop the server", () => world.server.goDown()],
+  [8, "start the server", () => (world.server.down = false)],
+  [2, "restart the server", () => world.server.restart()],
+  [1, "set the clock", () => (world.clockOffset += world.pick([-1, 1]) * world.pick([1, 1000, 3_600_000]))],
+  [1, "wait and check", () => rest()],
 ];
-const allMoves = moves.flatMap(([weight, name, move]) => Array(weight).fill({ name, move }));
+const allActions = actions.flatMap(([weight, name, action]) => Array(weight).fill({ name, action }));
 
 async function rest() {
   world.server.down = false;
@@ -648,14 +649,14 @@ async function rest() {
 
 async function run(seed) {
   use(seed);
-  world.server.most = world.one([5, 50, 1000]);
-  world.server.unsent = world.one([40, 500]);
+  world.server.maxHistory = world.pick([5, 50, 1000]);
+  world.server.maxUnsent = world.pick([40, 500]);
   for (let i = 0; i < steps && world.faults.length === 0; i++) {
-    const { name, move } = world.one(allMoves);
+    const { name, action } = world.pick(allActions);
     world.note(name);
-    await move();
+    await action();
     await settled();
-    for (let tasks = world.below(12); tasks > 0 && (await world.step()); tasks--);
+    for (let tasks = world.randomBelow(12); tasks > 0 && (await world.step()); tasks--);
   }
   if (world.faults.length === 0) {
     for (const tab of world.tabs) tab.wake();
@@ -665,7 +666,7 @@ async function run(seed) {
   return world.faults;
 }
 
-test("every tab receives all messages once and in order, under any faults", async () => {
+test("every tab receives all messages once and in order, even if tabs and the server fail", async () => {
   const { TABS_SEED, TABS_RUNS } = process.env;
   const first = Number(TABS_SEED ?? Math.floor(Math.random() * 2 ** 31));
   const last = first + Number(TABS_RUNS ?? (TABS_SEED ? 1 : runs));
@@ -675,8 +676,8 @@ test("every tab receives all messages once and in order, under any faults", asyn
   }
 });
 
-describe("a scenario with", () => {
-  /** Returns `n` tabs in a new world. All follow the first one. */
+describe("scenario", () => {
+  /** Opens `n` tabs in a new world. The first tab leads. */
   async function tabs(n, options) {
     use(1);
     const all = [];
@@ -690,12 +691,12 @@ describe("a scenario with", () => {
   const roles = (all) => all.map(({ room }) => room.state.shared);
   const conns = () => [...world.server.conns].map(({ tab }) => tab);
 
-  async function over() {
+  async function end() {
     await world.end();
     assert.deepEqual(world.faults, []);
   }
 
-  test("a late tab, which gets the missed messages without a request to the server", async () => {
+  test("a new tab receives the missed messages from the leader, without a request to the server", async () => {
     const [leader] = await tabs(1);
     world.server.publish(5);
     await world.advance(10);
@@ -704,11 +705,11 @@ describe("a scenario with", () => {
     await world.advance(10);
     assert.deepEqual([leader, late, older].map(({ received }) => received), [[1, 2, 3, 4, 5], [], [4, 5]]);
     world.check();
-    assert.deepEqual(world.server.asked, [`GET /events Bearer ${token}`]);
-    await over();
+    assert.deepEqual(world.server.requests, [`GET /events Bearer ${token}`]);
+    await end();
   });
 
-  test("a tab behind the leader's kept messages: it takes over, as the server has the rest", async () => {
+  test("a tab takes over if it misses more messages than the leader has kept", async () => {
     const [leader] = await tabs(1);
     world.server.publish(150);
     await world.advance(10);
@@ -717,11 +718,11 @@ describe("a scenario with", () => {
     assert.deepEqual([older.received.length, older.resets, leader.received.length], [140, 0, 150]);
     assert.deepEqual(roles([leader, older]), ["following", "leading"]);
     world.check();
-    await over();
+    await end();
   });
 
   for (const how of ["close", "kill", "leave"]) {
-    test(`a follower that takes over at once: ${how}`, async () => {
+    test(`a follower takes over immediately: ${how}`, async () => {
       const [leader, next, last] = await tabs(3);
       world.server.publish(2);
       await world.advance(0);
@@ -736,11 +737,11 @@ describe("a scenario with", () => {
       world.check();
       leader.wake();
       await world.advance(0);
-      await over();
+      await end();
     });
   }
 
-  test("a leader that hangs and resumes", async () => {
+  test("a follower takes over from a leader that hangs, which follows when it resumes", async () => {
     const [leader, second, third] = await tabs(3);
     leader.hung = true;
     world.server.publish(3);
@@ -752,10 +753,10 @@ describe("a scenario with", () => {
     await world.advance(300);
     assert.deepEqual([leader.received, leader.room.state.shared], [[1, 2, 3], "following"]);
     world.check();
-    await over();
+    await end();
   });
 
-  test("a new tab next to a leader that hangs: it takes over, and other tabs lose nothing", async () => {
+  test("a new tab takes over from a leader that hangs, and no tab loses a message", async () => {
     const [leader, second] = await tabs(2);
     leader.hung = true;
     world.server.publish(3);
@@ -763,48 +764,48 @@ describe("a scenario with", () => {
     await world.advance(7000);
     world.check();
     assert.deepEqual([second.received, second.resets, late.resets], [[1, 2, 3], 0, 0]);
-    await over();
+    await end();
   });
 
-  test("a hung tab that got the lock and lost it without noticing", async () => {
+  test("a hung tab that lost the lock without noticing stops leading when it resumes", async () => {
     const [leader, second, third] = await tabs(3);
     second.hung = true;
     leader.kill();
     await world.advance(heartbeat * 2500 + 6000);
     assert.deepEqual(roles([third]), ["leading"]);
-    second.wake(); // it acts as leader
+    second.wake(); // the tab now acts as leader
     await world.advance(1000);
-    world.server.stir();
+    world.server.changeOther();
     await world.advance(0);
     world.check();
     assert.deepEqual(conns(), [third]);
-    await over();
+    await end();
   });
 
-  test("leads that begin in one millisecond, and a clock that is set back", async () => {
+  test("one tab leads after several takeovers in one millisecond, with a clock that was set back", async () => {
     const all = await tabs(5);
-    world.put = -3_600_000;
+    world.clockOffset = -3_600_000;
     for (const tab of all.slice(0, 3)) {
       tab.close();
       for (let tasks = 8; tasks > 0; tasks--) await world.step();
     }
     await world.advance(500);
     world.check();
-    await over();
+    await end();
   });
 
-  test("a final goodbye: all tabs close, and none takes over", async () => {
+  test("after a final goodbye, all tabs close and none takes over", async () => {
     for (const reason of ["removed", "signed out"]) {
       const all = await tabs(4);
       world.server.goodbye(reason, 403);
       await world.advance(60_000);
       for (const { room } of all) assert.deepEqual([room.state.connection, room.state.reason], ["closed", reason]);
-      assert.equal(world.server.asked.length, 1);
-      await over();
+      assert.equal(world.server.requests.length, 1);
+      await end();
     }
   });
 
-  test("a token that expires or is rejected: that tab closes, and another tries its own token", async () => {
+  test("a tab whose token expires or is rejected closes, and another tab tries its own token", async () => {
     const all = await tabs(4);
     const [leader] = world.leaders;
     world.server.goodbye("expired", null);
@@ -815,57 +816,57 @@ describe("a scenario with", () => {
     await world.advance(60_000);
     const ends = all.map(({ room }) => `${room.state.connection} ${room.state.reason} ${room.state.problem?.status ?? ""}`).sort();
     assert.deepEqual(ends, ["closed expired ", "closed expired ", "closed refused 401", "closed refused 401"]);
-    await over();
+    await end();
   });
 
-  test("one renewal of the token for all tabs", async () => {
+  test("only the leader renews its token", async () => {
     let n = 0;
     const all = await tabs(3, { token: () => `${token}${++n}` });
-    assert.equal(n, 3, "each has its own");
+    assert.equal(n, 3, "each tab has its own token");
     await world.advance(10_000);
     world.server.each("expiring", { in: 30 }, "");
     await world.advance(0);
     assert.equal(n, 4);
-    assert.deepEqual(world.server.asked, [`GET /events Bearer ${token}1`, "POST /session null"]);
+    assert.deepEqual(world.server.requests, [`GET /events Bearer ${token}1`, "POST /session null"]);
     assert.deepEqual(all.map(({ room }) => room.state.expiring), [null, null, null]);
-    await over();
+    await end();
   });
 
-  test("a browser without locks: each tab has its own connection", async () => {
+  test("without Web Locks, each tab has its own connection", async () => {
     Object.defineProperty(globalThis, "navigator", { value: { onLine: true }, configurable: true, writable: true });
     const all = await tabs(3);
     world.server.publish();
     await world.advance(0);
     assert.deepEqual([roles(all), conns()], [[null, null, null], all]);
     for (const { received } of all) assert.deepEqual(received, [1]);
-    await over();
+    await end();
   });
 
-  test("a listener that closes the room at the first state", async () => {
+  test("a listener may close the room at the first state", async () => {
     for (const role of ["leading", "following", null]) {
       await tabs(1);
-      if (role === "leading") world.one(world.tabs).close();
+      if (role === "leading") world.pick(world.tabs).close();
       await world.advance(0);
       const tab = world.open();
       tab.room.on("state", ({ shared }) => shared === role && tab.room.close());
       await world.advance(100);
       assert.equal(tab.room.state.connection, role === null ? "open" : "closed");
-      await over();
+      await end();
     }
   });
 
-  test("an inactive document: its lock requests fail, and are not repeated", async () => {
+  test("a lock request that fails in an inactive document is not repeated", async () => {
     const [tab] = await tabs(1);
-    let asked = 0;
+    let requests = 0;
     navigator.locks.request = async () => {
-      asked++;
+      requests++;
       throw new DOMException("not active", "InvalidStateError");
     };
     const late = world.open();
     late.run(() => {});
     await world.advance(100);
-    assert.equal(asked, 1);
+    assert.equal(requests, 1);
     assert.equal(tab.room.state.connection, "open");
-    await over();
+    await end();
   });
 });

@@ -50,7 +50,7 @@ export class FakeEventSource extends EventTarget {
 class FakeStream {
   #controller;
   #text = new TextEncoder();
-  cut = false; // whether the client has closed it
+  closed = false; // whether the client or the server has closed it
 
   constructor(url, { signal, headers, credentials }) {
     this.url = String(url);
@@ -58,14 +58,14 @@ class FakeStream {
     this.credentials = credentials;
     const body = new ReadableStream({
       start: (controller) => (this.#controller = controller),
-      cancel: () => (this.cut = true),
+      cancel: () => (this.closed = true),
     });
     signal?.addEventListener("abort", () => {
-      if (this.cut) return;
-      this.cut = true;
+      if (this.closed) return;
+      this.closed = true;
       this.#controller.error(signal.reason);
     });
-    this.answer = new Response(body, { headers: { "Content-Type": "text/event-stream" } });
+    this.response = new Response(body, { headers: { "Content-Type": "text/event-stream" } });
   }
 
   write(text) {
@@ -77,12 +77,12 @@ class FakeStream {
   }
 
   end() {
-    this.cut = true;
+    this.closed = true;
     this.#controller.close();
   }
 
   fail() {
-    this.cut = true;
+    this.closed = true;
     this.#controller.error(new TypeError("network error"));
   }
 }
@@ -129,19 +129,19 @@ export const problem = (status, detail, headers) =>
  * The requests to the fake server, and its responses, which are successful by default. `streams`
  * contains the streams that were opened with fetch().
  *
- * @type {{asked: Array<any>, answer: (ask: any) => any, streams: FakeStream[], online: boolean}}
+ * @type {{requests: Array<any>, respond: (req: any) => any, streams: FakeStream[], online: boolean}}
  */
-export const world = { asked: [], answer: () => {}, streams: [], online: true };
+export const world = { requests: [], respond: () => {}, streams: [], online: true };
 
 /** Opens a stream as the response to a fetch() request. */
-export function opens(ask) {
-  const stream = new FakeStream(ask.url, ask);
+export function opens(req) {
+  const stream = new FakeStream(req.url, req);
   world.streams.push(stream);
-  return stream.answer;
+  return stream.response;
 }
 
 /** Replaces the browser's globals with the simulated environment, for each test of the file. */
-export function useWorld() {
+export function useFakes() {
   const names = ["EventSource", "setTimeout", "clearTimeout", "fetch", "addEventListener", "document"];
   const real = Object.fromEntries(names.map((name) => [name, Object.getOwnPropertyDescriptor(globalThis, name)]));
   const navigator = Object.getOwnPropertyDescriptor(globalThis, "navigator");
@@ -152,10 +152,10 @@ export function useWorld() {
     FakeEventSource.all = [];
     Object.assign(clock, { now: 0, last: 0 });
     clock.timers.clear();
-    Object.assign(world, { asked: [], streams: [], online: true });
-    world.answer = (ask) => {
-      const { pathname } = new URL(ask.url);
-      if (pathname.endsWith("/events")) return opens(ask);
+    Object.assign(world, { requests: [], streams: [], online: true });
+    world.respond = (req) => {
+      const { pathname } = new URL(req.url);
+      if (pathname.endsWith("/events")) return opens(req);
       if (pathname.endsWith("/messages")) return json(202, { id: "e1-6" });
       if (pathname.endsWith("/presence")) return json(200, { members: [] });
       return new Response(null, { status: 204 });
@@ -171,9 +171,9 @@ export function useWorld() {
       addEventListener: page.addEventListener.bind(page),
       document,
       fetch: async (url, options) => {
-        const ask = { ...options, url: String(url) };
-        world.asked.push(ask);
-        return world.answer(ask);
+        const req = { ...options, url: String(url) };
+        world.requests.push(req);
+        return world.respond(req);
       },
     });
     Object.defineProperty(globalThis, "navigator", { configurable: true, value: { get onLine() { return world.online; } } });

@@ -1,4 +1,4 @@
-// Tests that the types in presence.js are correct and that presence.d.ts matches them. Run with
+// Tests that the types in presence.js are correct, and that presence.d.ts matches them. Run with
 // `node --test web/*.test.js`.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
@@ -14,7 +14,7 @@ after(() => rmSync(out, { recursive: true }));
 
 function tsc(...options) {
   const { status, stdout, error } = spawnSync(join(here, "node_modules/.bin/tsc"), options, { cwd: here, encoding: "utf8" });
-  assert.ifError(error); // missing: .ci/setup installs it
+  assert.ifError(error); // if tsc is missing, run .ci/setup
   return { status, stdout };
 }
 
@@ -24,11 +24,11 @@ test("the types in the comments are correct, and presence.d.ts matches them", ()
   assert.equal(readFileSync(join(here, "presence.d.ts"), "utf8"), made, "run `npm run types` to regenerate it");
 });
 
-test("the page's calls match the types", () => {
+test("the page calls presence.js according to the types", () => {
   assert.deepEqual(tsc("-p", "tsconfig.page.json"), { status: 0, stdout: "" });
 });
 
-test("a program that imports the package is checked against the types", () => {
+test("the types accept correct programs and reject incorrect ones", () => {
   const program = `
     import { join, PresenceError, request, type Member, type Message, type Room, type State } from ${JSON.stringify(join(here, "presence.js"))};
     const room: Room = join({ url: new URL("https://example.com/"), room: "lobby", token: async () => "T", renew: () => {}, share: true });
@@ -43,13 +43,13 @@ test("a program that imports the package is checked against the types", () => {
     const sent: Promise<{ id: string }> = room.send({ any: ["JSON"] }, { event: "chat message", id: "mine-1" });
     const done: Promise<void>[] = [room.setState({ status: "away" }), room.refresh(10)];
     room.close();
-    // @ts-expect-error: it is a number
+    // @ts-expect-error: the count is a number
     room.on("count", (n) => n.length);
-    // @ts-expect-error: there is no such option
+    // @ts-expect-error: the option does not exist
     join({ rom: "lobby" });
-    // @ts-expect-error: it is read only
+    // @ts-expect-error: members is read-only
     room.members.set("x", null);
-    // @ts-expect-error: it is read only
+    // @ts-expect-error: count is read-only
     room.count = 1;
   `;
   const file = join(out, "program.ts");

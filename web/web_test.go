@@ -25,7 +25,7 @@ var modules = []string{
 	"away.js", "composer.js", "dom.js", "messages.js", "page.js", "people.js", "plot.js", "presence.js", "rooms.js", "words.js",
 }
 
-func TestFilesAreThePageAndNothingElse(t *testing.T) {
+func TestFiles(t *testing.T) {
 	got, err := fs.Glob(web.Files, "*")
 	if err != nil {
 		t.Fatal(err)
@@ -39,17 +39,17 @@ func TestFilesAreThePageAndNothingElse(t *testing.T) {
 
 // The page works with the default Content-Security-Policy of package presence, and under a prefix,
 // because its addresses are relative.
-func TestPageFitsTheStrictPolicy(t *testing.T) {
+func TestPageFitsDefaultPolicy(t *testing.T) {
 	page := read(t, "index.html")
 	for _, m := range regexp.MustCompile(`(?:src|href)="([^"]*)"`).FindAllStringSubmatch(page, -1) {
 		read(t, m[1]) // fails unless the address is relative and the file exists
 	}
 	for kind, re := range map[string]string{
-		"an inline script":    `<script(?:\s[^>]*)?>\s*[^<\s]`,
-		"an inline style":     `(?i)<style|\sstyle=`,
-		"an inline handler":   `(?i)\son[a-z]+=`,
-		"a form's own action": `(?i)\saction=`,
-		"a base address":      `(?i)<base`,
+		"an inline script":  `<script(?:\s[^>]*)?>\s*[^<\s]`,
+		"an inline style":   `(?i)<style|\sstyle=`,
+		"an inline handler": `(?i)\son[a-z]+=`,
+		"a form action":     `(?i)\saction=`,
+		"a base address":    `(?i)<base`,
 	} {
 		if got := regexp.MustCompile(re).FindString(page); got != "" {
 			t.Errorf("index.html has %s: %q", kind, got)
@@ -76,7 +76,7 @@ func TestPageFitsTheStrictPolicy(t *testing.T) {
 }
 
 // Modules and browser tests find elements by id, so each id must be on the page exactly once.
-func TestEveryIDThatTheScriptsNameIsOnThePage(t *testing.T) {
+func TestElementIDs(t *testing.T) {
 	page := read(t, "index.html")
 	found := 0
 	for _, name := range modules {

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { initial } from "./presence.js";
 import { called, dataText, namesakes, peopleWords, signedOut, sinceWords, stateWords, statusOf, tabsWords, visited } from "./words.js";
 
-test("the connection in words", () => {
+test("stateWords describes each state of the connection", () => {
   const words = (state) => stateWords({ ...initial, ...state });
   assert.equal(words({}), "Connecting…");
   assert.equal(words({ connection: "open" }), "Live");
@@ -17,10 +17,10 @@ test("the connection in words", () => {
   const refused = (status) => words({ connection: "closed", reason: "refused", problem: { title: "", status } });
   assert.equal(refused(401), "Signed out");
   assert.equal(refused(403), "Not let in");
-  assert.equal(words({ reason: "constructor" }), "Connecting…", "an unknown reason");
+  assert.equal(words({ reason: "constructor" }), "Connecting…", "the reason is unknown");
 });
 
-test("sign in again", () => {
+test("signedOut reports whether the user must sign in again", () => {
   const is = (state) => signedOut({ ...initial, ...state });
   for (const reason of ["expired", "signed out"]) assert.ok(is({ connection: "closed", reason }));
   assert.ok(is({ connection: "closed", reason: "refused", problem: { title: "", status: 401 } }));
@@ -29,12 +29,12 @@ test("sign in again", () => {
   assert.ok(!is({ connection: "connecting", reason: "expired" }), "the token is being renewed");
 });
 
-test("numbers of people and tabs", () => {
+test("one person and one tab are singular", () => {
   assert.deepEqual([0, 1, 2].map(peopleWords), ["0 people", "1 person", "2 people"]);
   assert.deepEqual([0, 1, 2].map(tabsWords), ["leaving…", "1 tab", "2 tabs"]);
 });
 
-test("durations", () => {
+test("durations are rounded down to minutes, hours or days", () => {
   const ago = (minutes) => sinceWords(0, minutes * 60_000);
   assert.deepEqual([-5, 0.9, 1, 59.9, 60, 60 * 23.9, 60 * 24, 60 * 50].map(ago), [
     "just now",
@@ -48,19 +48,19 @@ test("durations", () => {
   ]);
 });
 
-test("a status is text, any other type is none", () => {
+test("a status that is not a string is ignored", () => {
   for (const info of [null, undefined, 1, "away", [], {}, { status: 1 }, { status: { a: 1 } }]) assert.equal(statusOf(info), "");
   assert.equal(statusOf({ status: " in a call " }), "in a call");
 });
 
-test("text is shown unchanged, other data as JSON", () => {
+test("a string is shown unchanged, and other data as JSON", () => {
   assert.deepEqual(dataText('{"a":1}'), { text: '{"a":1}', json: false, note: "" });
   assert.deepEqual(dataText({ a: 1 }), { text: '{"a":1}', json: true, note: "" });
   assert.deepEqual(dataText(null), { text: "null", json: true, note: "" });
   assert.equal(dataText({ long: "x".repeat(60) }).text.split("\n").length, 3);
 });
 
-test("only the beginning of a long message is shown, for any data", () => {
+test("only the beginning of a long message is shown, whether it is text or JSON", () => {
   const nested = (depth, wide) => JSON.parse(`${"[".repeat(depth)}${"0,".repeat(wide)}0${"]".repeat(depth)}`);
   for (const data of ["x".repeat(60_000), "\u{1f600}".repeat(16_000), `Z${"\u0301".repeat(32_000)}`, nested(1500, 28_500), nested(190, 2)]) {
     const { text, note } = dataText(data);
@@ -73,7 +73,7 @@ test("only the beginning of a long message is shown, for any data", () => {
   assert.match(dataText(nested(100_000, 0)).note, /too deeply/);
 });
 
-test("a user with an invisible name is shown by id", () => {
+test("a user whose name is invisible is shown by id", () => {
   for (const name of ["", " ", "\u200b", "\u2800\u200d", "\u0301", "\u3164"]) assert.equal(called({ id: "x", name }), "x", JSON.stringify(name));
   for (const name of ["A", "é", "\u{1f600}", " a "]) assert.equal(called({ id: "x", name }), name);
 });
@@ -81,10 +81,10 @@ test("a user with an invisible name is shown by id", () => {
 test("namesakes are users with the same visible name", () => {
   const members = ["Alice", "alice", "Ali\u200bce", "Bob", "", "Ｃ", "C"].map((name, i) => ({ id: `${i}`, name }));
   assert.deepEqual([...namesakes(members)].sort(), ["0", "1", "2", "5", "6"]);
-  assert.deepEqual([...namesakes([{ id: "Bob", name: "" }, ...members])].sort(), ["0", "1", "2", "3", "5", "6", "Bob"], "an id may be another user's name");
+  assert.deepEqual([...namesakes([{ id: "Bob", name: "" }, ...members])].sort(), ["0", "1", "2", "3", "5", "6", "Bob"], "the id of a user may be the name of another one");
 });
 
-test("the last ten rooms are kept, newest first, each once, and only valid names", () => {
+test("visited keeps the last ten rooms with a valid name, newest first and without duplicates", () => {
   assert.deepEqual(visited(["a", "b"], "b"), ["b", "a"]);
   assert.deepEqual(visited(["<b>", 7, "a"], "c"), ["c", "a"]);
   assert.deepEqual(visited("nonsense", "c"), ["c"]);
