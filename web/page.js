@@ -1,6 +1,6 @@
 /**
  * The live page. It shows the state and the events of presence.js, and sends the user's input. The
- * rules are in presence.js.
+ * logic of the protocol is in presence.js.
  */
 import { Away } from "./away.js";
 import { Composer } from "./composer.js";

@@ -571,8 +571,8 @@ export declare function decode(partial: Unfinished, text: string): {
  */
 export declare function fresh(id?: string): Unfinished;
 /**
- * The error of a request that the server rejected or that had no response. `message` can be shown to
- * users: it is the problem's detail, or else its title, or else the HTTP status.
+ * The error of a request that the server rejected, or that had no response. `message` can be shown
+ * to users: it is the problem's detail, or else its title, or else the HTTP status.
  */
 export declare class PresenceError extends Error {
     /** @type {Problem} */
@@ -595,8 +595,8 @@ export declare class PresenceError extends Error {
  * @param {any} [body]  Sent as JSON. If undefined, the request has no body.
  * @param {RequestInit} [options]  Options of fetch().
  * @returns {Promise<any>}  The JSON of the response. null for status 204.
- * @throws {PresenceError}  If the status is not 2xx. If a 2xx response is not JSON, because then it
- *   is not from a presence server. If there is no response: the status is then 0.
+ * @throws {PresenceError}  If the status is not 2xx, or if there is no response. Also if a 2xx
+ *   response is not JSON, because it is then not from a presence server.
  */
 export declare function request(method: string, url: URL | string, body?: any, options?: RequestInit): Promise<any>;
 export type Sink = {
@@ -693,7 +693,10 @@ export type Info = {
  * @property {boolean} stands  Whether it is the user's latest info. False if another tab or device
  *   of the user has set other info since.
  */
-/** A room that was joined with join(). */
+/**
+ * A room that was joined with join(). If a token callback fails during send(), setState() or
+ * refresh(), the call rejects with the error of the callback.
+ */
 export declare class Room {
     #private;
     /** @param {Options} [options] */

@@ -326,7 +326,8 @@ export function catchUp(state, kept, held) {
   if (held !== "" && !reaches(held, id)) {
     const from = kept.findIndex(({ event, prev }) => reaches(held, prev) && !reaches(held, event.id));
     if (from !== -1) events.push(...kept.slice(from).map((message) => message.event));
-    else if (state.connection === "open") events.push(eventOf("reset", { reason: "history" }, id)); // otherwise the server decides
+    // Without a connection, the server has yet to decide whether the messages are lost.
+    else if (state.connection === "open") events.push(eventOf("reset", { reason: "history" }, id));
   }
   if (state.connection !== "open") return events;
   const { connections, users, members, complete, heartbeat, count } = state;
@@ -476,8 +477,8 @@ export function fresh(id = "") {
 // Requests: HTTP requests, errors and the credential.
 
 /**
- * The error of a request that the server rejected or that had no response. `message` can be shown to
- * users: it is the problem's detail, or else its title, or else the HTTP status.
+ * The error of a request that the server rejected, or that had no response. `message` can be shown
+ * to users: it is the problem's detail, or else its title, or else the HTTP status.
  */
 export class PresenceError extends Error {
   /**
@@ -502,8 +503,8 @@ export class PresenceError extends Error {
  * @param {any} [body]  Sent as JSON. If undefined, the request has no body.
  * @param {RequestInit} [options]  Options of fetch().
  * @returns {Promise<any>}  The JSON of the response. null for status 204.
- * @throws {PresenceError}  If the status is not 2xx. If a 2xx response is not JSON, because then it
- *   is not from a presence server. If there is no response: the status is then 0.
+ * @throws {PresenceError}  If the status is not 2xx, or if there is no response. Also if a 2xx
+ *   response is not JSON, because it is then not from a presence server.
  */
 export async function request(method, url, body, options = {}) {
   const headers = new Headers(options.headers);
@@ -665,7 +666,7 @@ class Address {
   /** @param {Options} options */
   constructor(options) {
     const { url, room = "lobby", withCredentials = false } = options;
-    // A bundler treats `new URL(path, import.meta.url)` as a file to bundle, so this is a variable.
+    // Bundlers treat `new URL(path, import.meta.url)` as a file to bundle. A variable avoids this.
     const here = import.meta.url;
     this.url = new URL(url ?? new URL(".", here), globalThis.location?.href);
     if (!this.url.pathname.endsWith("/")) this.url.pathname += "/";
@@ -1274,9 +1275,9 @@ class Tabs {
     this.#post({ kind: "welcome", to, held, term: this.#lead, turn, events: catchUp(state, this.#kept, held) });
   }
 
-  // Asks the leader for the missing events. If there is no leader, no tab replies, but the lock is
-  // about to be granted. If the leader's page hangs, in a dialog or an endless loop, this tab
-  // steals the lock.
+  // Asks the leader for the missing events. If there is no leader, no tab replies, but the browser
+  // is about to grant the lock to a tab. If the leader's page hangs, in a dialog or an endless loop,
+  // this tab steals the lock.
   #ask() {
     this.#asking = true;
     this.#shared("following");
@@ -1347,7 +1348,10 @@ const maxQueued = 1000; // maximum length of the send queue
  *   of the user has set other info since.
  */
 
-/** A room that was joined with join(). */
+/**
+ * A room that was joined with join(). If a token callback fails during send(), setState() or
+ * refresh(), the call rejects with the error of the callback.
+ */
 export class Room {
   #options;
   #address;
@@ -1624,7 +1628,7 @@ export class Room {
     const pending = { stop: () => abort.abort() };
     this.#source = pending;
     const user = (await canShare()) ? await this.#awaitUser(abort.signal) : null;
-    if (this.#source !== pending) return; // closed or left while waiting
+    if (this.#source !== pending) return; // the room was closed or left in the meantime
     this.#me = user;
     if (user === null) {
       this.#source = this.#link(sink);

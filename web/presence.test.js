@@ -16,7 +16,7 @@ const after = (...events) => events.reduce((state, [name, data]) => apply(state,
 
 const ids = (state) => [...state.members.keys()].sort();
 
-/** Yields all orders of a list. */
+/** Yields all permutations of a list. */
 function* orders(list) {
   if (list.length === 0) yield [];
   for (const [i, first] of list.entries()) {

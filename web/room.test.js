@@ -212,7 +212,7 @@ for (const [transport, { open, latest, count }] of Object.entries(transports)) {
 
     test("reconnects immediately when the page becomes visible", async () => {
       const room = await open();
-      clock.now += 60_000; // the timers were suspended
+      clock.now += 60_000; // as if the timers had been suspended
       document.hidden = true;
       world.dispatch("visibilitychange");
       await settled();
@@ -321,7 +321,8 @@ for (const [transport, { open, latest, count }] of Object.entries(transports)) {
       latest().emit("sync", sync, "e1-5");
       await settled();
       assert.deepEqual(requestsTo("/state").map(({ body }) => JSON.parse(body)), [{ n: 2 }, null, null]);
-      latest().emit("sync", { ...sync, complete: false }, "e1-5"); // over the member limit, so no info was lost
+      // The room is now over the member limit. The info of its members is not listed, but not lost.
+      latest().emit("sync", { ...sync, complete: false }, "e1-5");
       await settled();
       assert.equal(requestsTo("/state").length, 3);
       const late = room.setState({ n: 3 });

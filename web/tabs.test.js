@@ -74,7 +74,8 @@ class World {
   async step() {
     const ready = [];
     for (const [name, { tab, tasks }] of this.queues) if (tasks.length > 0 && !tab?.hung) ready.push(name);
-    const due = new Map(); // the first due timer of each tab, whose timers run in order
+    // For each tab, only the first timer that is due is ready, because its timers run in order.
+    const due = new Map();
     for (const [id, { tab, at }] of this.timers) {
       if (at <= this.now && !tab?.hung && !(at >= this.timers.get(due.get(tab))?.at)) due.set(tab, id);
     }
@@ -137,7 +138,7 @@ class World {
     return tab;
   }
 
-  /** Checks that all tabs and the server have the state that they must have at rest. */
+  /** Checks that each tab has the state of the server, and that one tab holds the only connection. */
   check() {
     const { server } = this;
     const leaders = this.leaders.map(({ id }) => id);
