@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"log"
 	"net/http"
+	"net/http/cookiejar"
 	"net/http/httptest"
+	"net/url"
 
 	"github.com/go-chi/chi/v5"
 
@@ -14,21 +16,26 @@ import (
 	"example.com/presence/pkg/presence/client"
 )
 
-// myUsers authenticates users as the host program does; here by a header.
-type myUsers struct{}
+// sessions maps session ids to user ids, like the session store of a web site.
+type sessions map[string]string
 
-func (myUsers) Authenticate(r *http.Request) (presence.User, error) {
-	name := r.Header.Get("Authorization")
-	if name == "" {
+// Authenticate returns the user of the site's own session cookie.
+func (s sessions) Authenticate(r *http.Request) (presence.User, error) {
+	cookie, err := r.Cookie("session")
+	if err != nil {
 		return presence.User{}, auth.ErrNoToken
 	}
-	return presence.User{ID: name, Join: []string{"*"}, Send: []string{"*"}}, nil
+	id, found := s[cookie.Value]
+	if !found {
+		return presence.User{}, auth.ErrBadToken
+	}
+	return presence.User{ID: id, Join: []string{"*"}, Send: []string{"*"}}, nil
 }
 
-// A program mounts the server in its own chi router with its own authenticator, and publishes to a
-// room.
+// A program mounts the server in its own chi router, authenticates users by its own session cookie,
+// and publishes to a room.
 func Example() {
-	server, err := presence.New(presence.Config{Authenticator: myUsers{}})
+	server, err := presence.New(presence.Config{Authenticator: sessions{"c4f81e02": "alice"}})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -40,7 +47,17 @@ func Example() {
 	site.Start()
 	defer site.Close()
 
-	room, err := client.New(client.Config{URL: site.URL + "/presence", Room: "doc-1", Token: client.StaticToken("alice")})
+	// A browser sends the cookie automatically. A Go client sends it from a cookie jar.
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	siteURL, err := url.Parse(site.URL)
+	if err != nil {
+		log.Fatal(err)
+	}
+	jar.SetCookies(siteURL, []*http.Cookie{{Name: "session", Value: "c4f81e02"}})
+	room, err := client.New(client.Config{URL: site.URL + "/presence", Room: "doc-1", HTTPClient: &http.Client{Jar: jar}})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -55,11 +72,17 @@ func Example() {
 		switch v := value.(type) {
 		case client.Count:
 			fmt.Println("here now:", v)
-			server.Publish(context.Background(), "doc-1", "saved", map[string]int{"version": 7})
+			if _, err := server.Publish(context.Background(), "doc-1", "saved", map[string]int{"version": 7}); err != nil {
+				log.Fatal(err)
+			}
 		case client.Message:
 			fmt.Println(v.Event+":", string(v.Data))
-			// End the streams first, then close the listener.
-			server.Shutdown(context.Background())
+			// Shutdown ends the streams, so call it before you close the listener. It does not
+			// deadlock in this loop: it queues the goodbye, and does not wait until the loop reads
+			// it.
+			if err := server.Shutdown(context.Background()); err != nil {
+				log.Fatal(err)
+			}
 		case client.Goodbye:
 			fmt.Println("goodbye:", v.Reason)
 			return
