@@ -9,25 +9,26 @@ import (
 	"time"
 )
 
-// joining is the number of clients in flight during a join benchmark. A client is in flight from
-// its connect(2) until its first user count.
+// joining is the number of clients that a join benchmark keeps in flight. A client is in flight
+// from connect(2) until it receives its first user count.
 const joining = 256
 
-// BenchmarkJoins measures the time until a client receives its first user count, from before
-// connect(2), in ms, and the server's CPU per join in µs.
+// BenchmarkJoins measures the time from before connect(2) until a client receives its first user
+// count, in ms, and the server's CPU per join, in µs.
 //
-//   - 5000 and 15000: this many clients join as fast as the server allows with 256 in flight. The
-//     CPU per join counts until all clients have the final count. The baseline is bare, which sends
-//     no count: there a client is in flight until its sync. The targets are, direct to bare: mean 2
-//     and p99 4, CPU 3.5 with 5,000 clients and 4 with 15,000.
+//   - 5000 and 15000: this many clients join as fast as the server allows, with 256 in flight. The
+//     CPU per join covers the time until all clients have the final count. The baseline is bare. It
+//     sends no count, so its clients are in flight until their sync. Targets for the ratio of
+//     direct to bare: 2 for the mean, 4 for the p99; for CPU, 3.5 with 5,000 clients and 4 with
+//     15,000.
 //   - steady: 300 clients per second join a room of 15,000, and each leaves 2 s after it connected.
-//     The targets are p50 20 ms and p99 300 ms.
-//   - one-user: all clients are one user.
+//     Targets: p50 20 ms, p99 300 ms.
+//   - one-user: all clients belong to one user.
 //
-// One goroutine of the load cannot connect as fast as bare answers. At most half of the 256 clients
-// are then in flight, and their times are short. "ms per 256 joins" is the mean for 256 clients
-// always in flight, by Little's law. It is 256 times the time until all clients have their first
-// count, per client.
+// bare responds faster than the one goroutine of the load can connect, so at most half of the 256
+// clients are in flight and their times are short. "ms per 256 joins" corrects this: it is the mean
+// time if 256 clients were always in flight. By Little's law, that is 256 times the time until all
+// clients have their first count, divided by the number of clients.
 //
 // Run it with
 //
@@ -40,8 +41,8 @@ func BenchmarkJoins(b *testing.B) {
 	b.Run("one-user", benchOneUser)
 }
 
-// join opens clients with 256 in flight on a server of its own, then ends both. It returns the
-// result of the load and the CPU time of the server.
+// join starts a server, connects the clients with 256 in flight, and stops both processes. It
+// returns the answer of the load and the CPU time of the server.
 func join(b *testing.B, role string, clients int, o order) (answer, time.Duration) {
 	b.Helper()
 	o.InFlight, o.Flight = joining, counted
@@ -85,8 +86,8 @@ func benchJoins(b *testing.B, clients int) {
 	printTable(b, fmt.Sprintf("Joins: %d clients, %d in flight, medians of %d alternating pairs", clients, joining, rounds), rows)
 }
 
-// benchSteady runs the visitors in a process of their own, because the load of the room reads
-// 15,000 sockets for each count.
+// benchSteady measures the case steady. The visitors run in a separate process, because the process
+// with the clients of the room reads 15,000 sockets for each count.
 func benchSteady(b *testing.B) {
 	const rate, stay = 300, 2 * time.Second
 	s := startSide(b, "direct", scaled(15000), order{})
@@ -107,10 +108,10 @@ func benchSteady(b *testing.B) {
 	})
 }
 
-// startVisitors starts a load with one user for each visit that o asks for, in the rooms of the
-// side. Its clients are in flight until their first user count. They have a source address of their
-// own: with 15,000 connections from one address, connect(2) searches for a free port for
-// milliseconds.
+// startVisitors starts a load process with one user for each visit in o, in the rooms of o. A
+// client is in flight until its first user count. The process connects from its own source address,
+// because connect(2) takes milliseconds to find a free port on an address that has 15,000
+// connections.
 func startVisitors(b *testing.B, s *side, o order) *process {
 	b.Helper()
 	p := startProcess(b, "load")

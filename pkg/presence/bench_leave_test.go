@@ -9,14 +9,14 @@ import (
 )
 
 // BenchmarkLeave measures the time from the close of one client until every other client of a room
-// of 15,000 has the true count, in ms. The promise is 1 s.
+// of 15,000 has the true count, in ms. Promise 1 allows 1 s.
 //
-//   - quiet: nothing happened for a second before.
-//   - interval: every client has just received a count, so that a flush interval is running.
-//   - burst: 50 clients joined, and leave right before the measured one.
+//   - quiet: no client joined or left in the second before.
+//   - interval: every client has just received a count, so a flush interval is running.
+//   - burst: 50 clients join, and leave right before the measured client.
 //
-// For comparison it measures how long bare takes to send one message to as many clients. Run it
-// with
+// For comparison, it also measures how long bare takes to send one message to the same number of
+// clients. Run it with
 //
 //	make bench BENCH=Leave
 func BenchmarkLeave(b *testing.B) {

@@ -30,52 +30,51 @@ const benchPatience = 2 * time.Minute
 // inFlight is the maximum number of clients in flight unless the order sets another.
 const inFlight = 200
 
-// load is the process with the clients. One goroutine reads all their sockets, those of clients in
-// flight first. Otherwise the measured time of a client would include reading the events of all
-// other clients.
+// load runs the clients of a benchmark, in a process of its own. One goroutine reads all sockets,
+// and it reads the sockets of clients in flight first. Otherwise the measured time of a client
+// would include the time to read the events of all other clients.
 type load struct {
-	epoll int           // the sockets of clients no longer in flight, and fresh
-	fresh int           // epoll descriptor with the sockets of clients in flight
+	epoll int           // epoll descriptor of fresh and of the clients that are no longer in flight
+	fresh int           // epoll descriptor of the clients in flight
 	slots chan struct{} // one element per client in flight
 
 	mu       sync.Mutex // guards the fields below; the reader holds it while it reads ready sockets
 	buf      []byte
-	now      time.Duration // when the bytes in buf were read, since start
+	now      time.Duration // time of the last read into buf, since start
 	server   unix.SockaddrInet4
 	addr     string
 	source   byte            // order.Source
 	clients  []loadClient    // one per user, connected or not
 	rooms    int             // client i is in room i modulo rooms
-	flight   stage           // the end of a client's time in flight
-	open     int             // clients that are connected
-	stopped  int             // connected clients that are not read
-	churned  int             // clients that have left, in the order of clients
-	answered int             // clients with an answer, since open
-	synced   int             // clients that received a sync
-	final    int             // the expected last count
-	counted  int             // clients whose last count is final
-	messages int             // events that arrived
-	waits    []time.Duration // times in flight of the clients that have landed, from connect(2)
-	landed   time.Duration   // when the last client in flight landed, since start
+	flight   stage           // the stage that ends a client's time in flight
+	open     int             // connected clients
+	stopped  int             // connected clients that the reader skips
+	churned  int             // number of clients that were closed, in the order of clients
+	answered int             // connected clients that have a response
+	synced   int             // connected clients that have a sync
+	final    int             // the expected final count
+	counted  int             // connected clients whose last count is final
+	messages int             // received message events
+	waits    []time.Duration // times in flight, from connect(2), of the clients that reached the stage flight
+	landed   time.Duration   // time at which the last client reached the stage flight, since start
 	failed   error
 
-	// While messages are timed: the time of each POST since start, and per room the sequence number
-	// of its first message. The messages go to the rooms in turn.
+	// The fields for timed messages. The messages go to the rooms in turn.
 	start   time.Time
-	sent    []atomic.Int64
-	first   []int
-	arrival []time.Duration // from the POST to the client
+	sent    []atomic.Int64  // time of each POST, since start
+	first   []int           // sequence number of the first message, per room
+	arrival []time.Duration // time from the POST to each client
 
 	until func() bool   // condition of wait, checked after every round of the reader
 	done  chan struct{} // closed when until returns true
 }
 
-// loadClient is one connection, with the state of the parser between two reads.
+// loadClient is one connection, with the state of its parser between two reads.
 type loadClient struct {
 	request []byte
 	i       int   // its index in clients
-	fd      int   // -1 if it is not connected
-	began   int64 // when it connected, since start; atomic, because the reader already has the client
+	fd      int   // -1 if not connected
+	began   int64 // time of its connect(2), since start; atomic, because the reader uses it concurrently
 	landed  bool
 	stopped bool
 	synced  bool
@@ -83,25 +82,25 @@ type loadClient struct {
 	bytes   int
 	last    int // the sequence number of the last message; -1 before the first id
 
-	headed  bool     // the head of the answer is read
-	chunked bool     // the answer is chunked
-	chunk   int      // bytes left of this chunk
-	size    int      // size of the next chunk, as far as it is read
-	line    [48]byte // the beginning of a line whose end is not read yet
+	headed  bool     // the response header is complete
+	chunked bool     // the response is chunked
+	chunk   int      // unread bytes of the current chunk
+	size    int      // size of the next chunk, from the digits read so far
+	line    [48]byte // the beginning of an incomplete line
 	partial int      // bytes in line
 
-	id     int // of the current event; -1 without
+	id     int // sequence number of the current event; -1 if it has no id
 	kind   eventKind
-	number int // its data, if a number
+	number int // data of the current event, if it is a number
 }
 
-// stage is a point in the life of a client.
+// stage is a step of a client's connection.
 type stage string
 
 const (
-	answered stage = "answered" // the head of the answer has arrived
-	synced   stage = "synced"   // the first sync has arrived
-	counted  stage = "counted"  // the first user count has arrived
+	answered stage = "answered" // the client has the response header
+	synced   stage = "synced"   // the client has its first sync
+	counted  stage = "counted"  // the client has its first user count
 )
 
 type eventKind int8
@@ -161,8 +160,8 @@ func (l *load) do(o order) (a answer, err error) {
 	return a, errors.Join(err, l.failed)
 }
 
-// connect opens all clients as fast as it can, and waits until each has reached the stage o.Until.
-// The measured time excludes the minting of tokens.
+// connect connects all clients as fast as possible and waits until each has reached the stage
+// o.Until. The measured time does not include minting the tokens.
 func (l *load) connect(o order) (a answer, err error) {
 	at, err := netip.ParseAddrPort(o.Addr)
 	if err != nil {
@@ -179,7 +178,7 @@ func (l *load) connect(o order) (a answer, err error) {
 			}
 		}
 		clients[i] = loadClient{i: i, fd: -1}
-		clients[i].request = fmt.Appendf(nil, "GET /events?room=%s&stream=messages HTTP/1.1\r\n"+ // r3labs asks for the stream
+		clients[i].request = fmt.Appendf(nil, "GET /events?room=%s&stream=messages HTTP/1.1\r\n"+ // r3labs requires the parameter stream
 			"Host: %s\r\nAccept: text/event-stream\r\nAuthorization: Bearer %s\r\n\r\n", roomName(o.Rooms, i), o.Addr, token)
 	}
 	l.mu.Lock()
@@ -206,8 +205,7 @@ func (l *load) connect(o order) (a answer, err error) {
 	return a, err
 }
 
-// roomName returns the name of the room of client i, or of message i, with that number of rooms. 0
-// rooms means the lobby.
+// roomName returns the room of client i or message i. If rooms is 0, that is the lobby.
 func roomName(rooms, i int) string {
 	if rooms == 0 {
 		return "lobby"
@@ -216,8 +214,8 @@ func roomName(rooms, i int) string {
 }
 
 // openClient connects one client and sends its request. A narrow client has small buffers on both
-// sides, as on a path with small segments. The lock is neither held nor waited for while the client
-// is in flight.
+// sides, as on a path with small segments. openClient neither holds nor waits for the lock while
+// the client is in flight, because that would increase the measured time.
 func (l *load) openClient(i int, narrow bool) error {
 	if err := l.takeSlot(); err != nil {
 		return err
@@ -250,7 +248,7 @@ func (l *load) openClient(i int, narrow bool) error {
 	return unix.EpollCtl(l.fresh, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i)})
 }
 
-// takeSlot waits until one more client may be in flight.
+// takeSlot waits for a slot for one more client in flight.
 func (l *load) takeSlot() error {
 	select {
 	case l.slots <- struct{}{}:
@@ -272,12 +270,12 @@ func (l *load) takeSlot() error {
 				return err
 			}
 		case <-patience:
-			return fmt.Errorf("no slot in flight within %v: %d clients in flight", benchPatience, len(l.slots))
+			return fmt.Errorf("no free slot within %v: %d clients in flight", benchPatience, len(l.slots))
 		}
 	}
 }
 
-// landLocked ends the time in flight of a client that has reached the stage l.flight.
+// landLocked ends the client's time in flight if the reached stage is l.flight.
 func (l *load) landLocked(c *loadClient, at stage) {
 	if at != l.flight || c.landed {
 		return
@@ -290,11 +288,11 @@ func (l *load) landLocked(c *loadClient, at stage) {
 		unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, c.fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(c.i)}))
 }
 
-// closeClientLocked closes a connection from this side. It reads everything first, because close
+// closeClientLocked closes the connection. It first reads all received bytes, because close(2)
 // would otherwise send a reset instead of a FIN.
 func (l *load) closeClientLocked(c *loadClient) {
 	l.readClientLocked(c)
-	if c.fd < 0 { // the server has closed it
+	if c.fd < 0 { // the server has closed the connection
 		return
 	}
 	unix.Close(c.fd)
@@ -313,14 +311,14 @@ func (l *load) closeClientLocked(c *loadClient) {
 	}
 }
 
-// churn closes the oldest client and opens another, o.Rate times per second. Then it waits until
-// each client has the count of all.
+// churn closes the oldest client and opens a new one, o.Rate times per second for o.Time. Then it
+// waits until each client has the final count.
 func (l *load) churn(o order) error {
 	began := time.Now()
 	for n := 0; ; n++ {
 		due := time.Duration(float64(n) / o.Rate * float64(time.Second))
 		if due >= o.Time {
-			return l.wait("the user count after the churn", func() bool { return l.counted == l.open })
+			return l.wait("final user count after the churn", func() bool { return l.counted == l.open })
 		}
 		time.Sleep(due - time.Since(began))
 		l.mu.Lock()
@@ -334,14 +332,15 @@ func (l *load) churn(o order) error {
 	}
 }
 
-// visit opens clients at a rate and closes each after o.Stay. A client that is still in flight then
-// stays for o.Stay again. The time in flight of each client is measured.
+// visit opens o.Rate clients per second and closes each after o.Stay. If a client is still in
+// flight at that time, it stays for another o.Stay. visit measures the time in flight of each
+// client.
 func (l *load) visit(o order) (a answer, err error) {
 	type visitor struct {
 		i   int
 		end time.Duration
 	}
-	var in []visitor // in the order of their ends
+	var in []visitor // in the order of their end times
 	l.mu.Lock()
 	l.waits = l.waits[:0]
 	l.mu.Unlock()
@@ -362,7 +361,7 @@ func (l *load) visit(o order) (a answer, err error) {
 		in = in[1:]
 		time.Sleep(v.end - time.Since(began))
 		if time.Since(began) > benchPatience {
-			return a, fmt.Errorf("visits not over within %v: %d visitors in flight", benchPatience, len(in)+1)
+			return a, fmt.Errorf("visits incomplete after %v: %d visitors remaining", benchPatience, len(in)+1)
 		}
 		l.mu.Lock()
 		if c := &l.clients[v.i]; c.landed {
@@ -383,16 +382,16 @@ func (l *load) visit(o order) (a answer, err error) {
 	return a, nil
 }
 
-// leave closes the oldest client and waits until every other one has the true count. Right before
-// that, o.Burst more clients join, and leave when they have an answer. The time starts at the close
-// of the last client to leave.
+// leave closes the oldest client and waits until every other client has the true count. Before
+// that, o.Burst further clients join, and leave when all of them have a response. The measured time
+// starts when the oldest client, the last one to leave, is closed.
 func (l *load) leave(o order) (a answer, err error) {
 	for i := range o.Burst {
 		if err := l.openClient(len(l.clients)-o.Burst+i, false); err != nil {
 			return a, err
 		}
 	}
-	if err := l.wait("an answer to every client", func() bool { return l.answered == l.open }); err != nil {
+	if err := l.wait("response to every client", func() bool { return l.answered == l.open }); err != nil {
 		return a, err
 	}
 	l.mu.Lock()
@@ -409,7 +408,7 @@ func (l *load) leave(o order) (a answer, err error) {
 	l.closeClientLocked(&l.clients[l.churned])
 	l.churned++
 	l.mu.Unlock()
-	err = l.wait("the user count after a leave", func() bool { return l.counted == l.open })
+	err = l.wait("final user count after a leave", func() bool { return l.counted == l.open })
 	a.Elapsed = time.Since(began)
 	return a, err
 }
@@ -429,8 +428,8 @@ func (l *load) stop(every int) error {
 	return nil
 }
 
-// serial posts one message after the other, each when every client has the one before. It measures
-// the time from before the POST to the last receipt.
+// serial posts o.Messages messages. It posts each message when every client has received the
+// previous one, and measures the time from before the POST until the last client has the message.
 func (l *load) serial(o order) (a answer, err error) {
 	s, err := l.dial(o.Size)
 	if err != nil {
@@ -446,7 +445,7 @@ func (l *load) serial(o order) (a answer, err error) {
 		if status, err := s.post(0); err != nil || status != http.StatusAccepted {
 			return a, fmt.Errorf("POST /messages: got %d, %v; want 202", status, err)
 		}
-		if err := l.wait("one message at every client", func() bool { return l.messages >= all }); err != nil {
+		if err := l.wait("message at every client", func() bool { return l.messages >= all }); err != nil {
 			return a, err
 		}
 		times = append(times, time.Since(began))
@@ -455,8 +454,9 @@ func (l *load) serial(o order) (a answer, err error) {
 	return a, nil
 }
 
-// post posts messages to the rooms in turn, at most at a rate. Then it waits until every client has
-// all messages of its room. With one sender each message is timed from the POST to each client.
+// post posts up to o.Rate messages per second, to the rooms in turn. Then it waits until every
+// client has received all messages of its room. With one sender, it measures the time of each
+// message from the POST to each client.
 func (l *load) post(o order) (a answer, err error) {
 	total := int(o.Rate * o.Time.Seconds())
 	l.mu.Lock()
@@ -472,7 +472,7 @@ func (l *load) post(o order) (a answer, err error) {
 	sent := l.sent
 	l.mu.Unlock()
 	began := time.Now()
-	var next, taken, refused atomic.Int64
+	var next, accepted, rejected atomic.Int64
 	failed := make(chan error, o.Senders)
 	for range o.Senders {
 		s, err := l.dial(o.Size)
@@ -491,7 +491,7 @@ func (l *load) post(o order) (a answer, err error) {
 				time.Sleep(due - time.Since(began))
 				room := int(n)
 				if sent != nil {
-					room = int(taken.Load()) // refused messages have no number
+					room = int(accepted.Load()) // rejected messages have no sequence number
 					sent[room].Store(int64(time.Since(l.start)))
 				}
 				status, err := s.post(room)
@@ -500,9 +500,9 @@ func (l *load) post(o order) (a answer, err error) {
 					failed <- fmt.Errorf("POST /messages: got %d, %v; want 202 or 503", status, err)
 					return
 				case status == http.StatusAccepted:
-					taken.Add(1)
+					accepted.Add(1)
 				default:
-					refused.Add(1)
+					rejected.Add(1)
 				}
 			}
 		}()
@@ -513,13 +513,13 @@ func (l *load) post(o order) (a answer, err error) {
 	if err != nil {
 		return a, err
 	}
-	a.Taken, a.Refused = int(taken.Load()), int(refused.Load())
-	err = l.wait("all messages at every client", func() bool { return l.messages-before >= a.Taken*readers })
+	a.Accepted, a.Rejected = int(accepted.Load()), int(rejected.Load())
+	err = l.wait("complete delivery to every client", func() bool { return l.messages-before >= a.Accepted*readers })
 	a.Elapsed = time.Since(began)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if n := l.messages - before; n != a.Taken*readers {
-		err = errors.Join(err, fmt.Errorf("%d messages to %d clients: got %d arrivals, want %d", a.Taken, readers, n, a.Taken*readers))
+	if n := l.messages - before; n != a.Accepted*readers {
+		err = errors.Join(err, fmt.Errorf("%d messages to %d clients: got %d arrivals, want %d", a.Accepted, readers, n, a.Accepted*readers))
 	}
 	l.sent = nil
 	a.summarise(l.arrival)
@@ -544,7 +544,7 @@ func (a *answer) summarise(times []time.Duration) {
 type sender struct {
 	conn     net.Conn
 	r        *bufio.Reader
-	requests [][]byte // one for each room
+	requests [][]byte // one per room
 }
 
 func (l *load) dial(size int) (*sender, error) {
@@ -565,9 +565,9 @@ func (l *load) dial(size int) (*sender, error) {
 	return s, nil
 }
 
-// post posts one message to the room of that number modulo the number of rooms.
+// post posts one message. Its room is the given number modulo the number of rooms.
 func (s *sender) post(room int) (status int, err error) {
-	s.conn.SetDeadline(time.Now().Add(benchPatience)) // an error shows at the write
+	s.conn.SetDeadline(time.Now().Add(benchPatience)) // if this fails, the write fails too
 	if _, err := s.conn.Write(s.requests[room%len(s.requests)]); err != nil {
 		return 0, err
 	}
@@ -605,8 +605,8 @@ func (l *load) wait(event string, cond func() bool) error {
 	}
 }
 
-// read reads all sockets. It looks for clients in flight before each round, and its rounds are
-// short.
+// read reads all sockets. After each round over at most 128 sockets, it reads the clients in
+// flight, so that a client in flight waits for one short round at most.
 func (l *load) read() {
 	events := make([]unix.EpollEvent, 128)
 	for {
@@ -635,7 +635,7 @@ func (l *load) read() {
 }
 
 func (l *load) readClientLocked(c *loadClient) {
-	if c.fd < 0 || c.stopped { // changed after epoll_wait(2) returned the socket
+	if c.fd < 0 || c.stopped { // closed or stopped after epoll_wait(2) returned the socket
 		return
 	}
 	n, err := unix.Read(c.fd, l.buf)
@@ -643,7 +643,7 @@ func (l *load) readClientLocked(c *loadClient) {
 	switch {
 	case errors.Is(err, unix.EAGAIN):
 	case n <= 0:
-		l.failed = cmp.Or(l.failed, fmt.Errorf("connection ended by the server: %w", cmp.Or(err, io.EOF)))
+		l.failed = cmp.Or(l.failed, fmt.Errorf("connection closed by the server: %w", cmp.Or(err, io.EOF)))
 		unix.Close(c.fd)
 		c.fd = -1
 	default:
@@ -652,8 +652,9 @@ func (l *load) readClientLocked(c *loadClient) {
 	}
 }
 
-// feedLocked parses the bytes of a socket: the head of the answer, then chunks (RFC 9112 section
-// 7.1), which may end anywhere in a line. An answer without chunks does not end.
+// feedLocked parses bytes from a socket: the response header, then the chunks of the body (RFC 9112
+// section 7.1). A chunk may end in the middle of a line. A body without chunks is parsed as one
+// endless chunk.
 func (l *load) feedLocked(c *loadClient, b []byte) {
 	for !c.headed && len(b) > 0 {
 		line, rest, whole := c.cut(b)
@@ -674,7 +675,7 @@ func (l *load) feedLocked(c *loadClient, b []byte) {
 		}
 	}
 	for len(b) > 0 {
-		if c.chunk == 0 { // in a line with a size, or in the line end before it
+		if c.chunk == 0 { // in a chunk-size line, or in the line break before it
 			switch digit := b[0]; {
 			case digit == '\n':
 				c.chunk, c.size = c.size, 0
@@ -699,8 +700,8 @@ func (l *load) feedLocked(c *loadClient, b []byte) {
 	}
 }
 
-// cut returns the first line of b, the rest of b, and whether b has the end of the line. If not, it
-// keeps as much of the line as distinguishes lines.
+// cut returns the first line of b, the rest of b, and whether the line is complete. It keeps the
+// beginning of an incomplete line in c.line, which is long enough to distinguish the lines.
 func (c *loadClient) cut(b []byte) (line, rest []byte, whole bool) {
 	i := bytes.IndexByte(b, '\n')
 	if i < 0 {
@@ -742,7 +743,7 @@ func (l *load) lineLocked(c *loadClient, line []byte) {
 	}
 }
 
-// trailing returns the number at the end of the line.
+// trailing returns the decimal number at the end of the line, or 0.
 func trailing(line []byte) (n int) {
 	for i, power := len(line)-1, 1; i >= 0 && line[i] >= '0' && line[i] <= '9'; i-- {
 		n += power * int(line[i]-'0')
@@ -751,8 +752,8 @@ func trailing(line []byte) (n int) {
 	return n
 }
 
-// eventLocked handles an event and checks the order of ids. The sequence number of a message is one
-// more than that of the message before; that of any other event is equal to it.
+// eventLocked handles an event and checks its id. Sequence numbers increase by one per message. Any
+// other event repeats the sequence number of the last message.
 func (l *load) eventLocked(c *loadClient) {
 	if c.id >= 0 {
 		want := c.last
@@ -788,6 +789,6 @@ func (l *load) eventLocked(c *loadClient) {
 			l.landLocked(c, synced)
 		}
 	case goodbyeEvent:
-		l.failed = cmp.Or(l.failed, errors.New("client got a goodbye"))
+		l.failed = cmp.Or(l.failed, errors.New("client received a goodbye"))
 	}
 }

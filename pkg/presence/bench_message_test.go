@@ -15,9 +15,9 @@ import (
 	"example.com/presence/pkg/presence/auth"
 )
 
-// BenchmarkMessage measures the CPU time of the process per message, in µs, from Publish to the
-// frame for the sockets. The room has no clients: the time is that of the log, the encoding and the
-// goroutines of the shared stream. Run it with
+// BenchmarkMessage measures the CPU time per message, in µs, from Publish to the frame that is
+// ready for the sockets. The room has no clients, so the time covers the message log, the encoding
+// and the goroutines of the shared stream. Run it with
 //
 //	make bench BENCH=Message
 func BenchmarkMessage(b *testing.B) {
@@ -53,7 +53,7 @@ func BenchmarkMessage(b *testing.B) {
 	}
 }
 
-// processTime returns the CPU time that the process has used.
+// processTime returns the CPU time of this process, user and system.
 func processTime(b *testing.B) time.Duration {
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {

@@ -18,9 +18,10 @@ import (
 //	large   1 message, 20 joins,     nothing
 //	        20 leaves
 //
-// One server has the large room, another one only the same small rooms. The two are measured in
-// turns; the processes of the other one are stopped meanwhile. Every room and its visitors have a
-// load of their own, so that no measurement waits for the reading of 15,000 sockets. Run it with
+// One server hosts the small rooms and the large room, the other server only the small rooms. They
+// are measured alternately, and all processes of the server that is not measured are paused. The
+// small rooms, the large room, and the visitors of each have their own load process, so that no
+// measurement waits until 15,000 sockets are read. Run it with
 //
 //	make bench BENCH=Mixed
 func BenchmarkMixed(b *testing.B) {
@@ -30,8 +31,8 @@ func BenchmarkMixed(b *testing.B) {
 	visit := order{Do: "visit", Rate: 20, Time: while, Stay: stay}
 
 	type site struct {
-		processes []*process // all
-		orders    []order    // for the processes after the server
+		processes []*process // the server, then its load processes
+		orders    []order    // one for each load process
 		large     bool
 		measured  [6][]float64
 	}
@@ -45,7 +46,7 @@ func BenchmarkMixed(b *testing.B) {
 			crowd := startProcess(b, "load")
 			crowd.ask(order{Do: "open", Addr: s.addr, Clients: large, Until: counted})
 			h.processes = append(h.processes, crowd, startVisitors(b, s, order{Rate: visit.Rate, Time: while, From: 200_000}))
-			// With two senders the messages are not timed.
+			// With two senders, the load does not time the messages.
 			h.orders = append(h.orders, order{Do: "post", Rate: 1, Time: max(while, 2*time.Second), Senders: 2, Size: text}, visit)
 		}
 		return h
@@ -67,7 +68,7 @@ func BenchmarkMixed(b *testing.B) {
 		}
 		for i, p := range loads {
 			a := p.answer()
-			if i < 2 { // of the small rooms: the messages, the joins
+			if i < 2 { // the messages and the joins of the small rooms
 				for j, t := range []time.Duration{a.P50, a.P99, a.Max} {
 					h.measured[3*i+j] = append(h.measured[3*i+j], millis(t))
 				}

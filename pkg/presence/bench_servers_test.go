@@ -30,21 +30,21 @@ import (
 
 func init() { benchProcess = runBenchProcess }
 
-// order is a line on the stdin of a benchmark process. answer is the line that it returns on its
-// stdout.
+// order is a command to a benchmark process, sent as one line of JSON to its stdin. The process
+// replies with an answer on its stdout.
 type order struct {
-	Do string // a case of load.do or benchServer.do
+	Do string // the command: a case of load.do or benchServer.do
 
 	Addr     string        // open: the address of the server
 	Clients  int           // open: the number of clients, each with its own user
 	Spare    int           // open: the number of further users, for churn, visit and leave
 	From     int           // open: the number of the first user
-	Source   byte          // open: the clients' address is 127.0.0.Source; 0: chosen by the kernel
+	Source   byte          // open: the clients connect from 127.0.0.Source; 0: the kernel chooses the address
 	OneUser  bool          // open: all clients are the same user
 	Rooms    int           // open: the number of rooms, of equal size; 0: the lobby only
-	Narrow   int           // open: one client in Narrow has small buffers
+	Narrow   int           // open: one client in Narrow has small buffers; stop: one client in Narrow stops reading
 	InFlight int           // open: the maximum number of clients in flight; 0: 200
-	Flight   stage         // open: the end of a client's measured time in flight; default: answered
+	Flight   stage         // open: the stage that ends a client's time in flight; default: answered
 	Until    stage         // open: the stage that each client must reach; counted is the final count
 	Messages int           // serial: the number of messages
 	Size     int           // serial, post: bytes of a message's text
@@ -55,34 +55,36 @@ type order struct {
 	Senders  int           // post: the number of concurrent senders
 }
 
+// answer is the reply of a benchmark process to an order.
 type answer struct {
 	Error string
-	Addr  string // in a server's first line: its listening address
+	Addr  string // the listening address, in the first answer of a server
 
-	// Of a server.
-	CPU         time.Duration // of the process since its start, user and system
+	// Set by a server.
+	CPU         time.Duration // CPU time of the process since its start, user and system
 	RSS         int           // bytes
 	Goroutines  int
 	Threads     int
 	Descriptors int
-	Epolls      int // descriptors of epoll
-	Connections int // in the lobby
+	Epolls      int // epoll descriptors
+	Connections int // connections in the lobby
 
-	// Of the load.
-	Elapsed time.Duration
-	Landed  time.Duration // until no client was in flight
-	Bytes   int           // received per client, mean
-	Taken   int           // posts with answer 202
-	Refused int           // posts with answer 503
+	// Set by the load.
+	Elapsed  time.Duration
+	Landed   time.Duration // time until no client was in flight
+	Bytes    int           // mean number of bytes received per client
+	Accepted int           // posts with status 202
+	Rejected int           // posts with status 503
 
-	// Of the load. Open and visit measure the time in flight of each client; serial measures each
-	// message until all clients have it, post until each client has it.
+	// Statistics of the times that the load measured. open and visit measure the time in flight of
+	// each client. serial measures the time until all clients have a message, post the time until
+	// each client has it.
 	Times               int
 	Mean, P50, P99, Max time.Duration
 }
 
-// runBenchProcess runs this process as a child process of a benchmark. The process ends when its
-// stdin does.
+// runBenchProcess runs the load or the server with that role, and executes the orders on stdin. The
+// process exits when its stdin is closed.
 func runBenchProcess(role string) {
 	orders := make(chan order)
 	go func() { // ends with the process
@@ -121,19 +123,19 @@ func runBenchProcess(role string) {
 	}
 }
 
-// benchServer is a measured server process.
+// benchServer is the server in a benchmark process.
 type benchServer struct {
 	addr        string
-	connections func() int   // in the lobby
-	failed      func() error // the first fault since the start, or nil
+	connections func() int   // returns the number of connections in the lobby
+	failed      func() error // returns the first error since the start, or nil
 }
 
-// newBenchServer starts one of the servers:
+// newBenchServer starts the server with that role:
 //
 //	bare       the baseline: accepts, and sends a message to all sockets in one loop of write(2)
 //	direct     this package, on a TCP listener
-//	goroutine  this package, on a listener whose connections it cannot take out of net/http
-//	silent     direct, but without any count after a client's first
+//	goroutine  this package, with a goroutine per stream, because the listener hides the TCP socket
+//	silent     direct, but each client receives only its first count
 //	r3labs     r3labs/sse as its README shows it
 func newBenchServer(role string) (*benchServer, error) {
 	var config net.ListenConfig
@@ -239,7 +241,7 @@ func (a *answer) countDescriptors() error {
 	if err != nil {
 		return err
 	}
-	a.Threads, a.Descriptors = len(threads), len(descriptors)-1 // without the one that reads the directory
+	a.Threads, a.Descriptors = len(threads), len(descriptors)-1 // not counting the descriptor of the directory itself
 	for _, d := range descriptors {
 		if to, _ := os.Readlink("/proc/self/fd/" + d.Name()); to == "anon_inode:[eventpoll]" {
 			a.Epolls++
@@ -248,8 +250,8 @@ func (a *answer) countDescriptors() error {
 	return nil
 }
 
-// benchMessage returns an event as [presence.Server] would write it, from the body of a POST
-// /messages.
+// benchMessage converts the body of a POST /messages to the id and the data of the event that
+// [presence.Server] would send.
 func benchMessage(seq int, body []byte) (id, data []byte) {
 	id = fmt.Appendf(nil, "0123456789-%d", seq)
 	text := bytes.TrimSuffix(bytes.TrimPrefix(body, []byte(`{"data":`)), []byte("}"))
@@ -257,8 +259,8 @@ func benchMessage(seq int, body []byte) (id, data []byte) {
 	return id, fmt.Appendf(nil, `{"id":"%s","from":{"id":"sender","name":"Sender"},"data":%s,"at":"%s"}`, id, text, at)
 }
 
-// bare is the baseline: the minimum cost of the same bytes to the same sockets. One goroutine
-// writes them one after the other, without any other work.
+// bare is the baseline: the minimum cost of sending the same bytes to the same sockets. One
+// goroutine writes to one socket after the other, and does no other work.
 type bare struct {
 	mu      sync.Mutex // guards the fields below
 	sockets []int      // non-blocking
@@ -272,7 +274,7 @@ func (s *bare) serve(l net.Listener) {
 		if err != nil {
 			panic(err)
 		}
-		go s.answer(c.(*net.TCPConn)) // ends with the connection of a sender, or after add
+		go s.answer(c.(*net.TCPConn)) // ends when a sender disconnects, or after add
 	}
 }
 
@@ -305,7 +307,8 @@ func (s *bare) answer(c *net.TCPConn) {
 	}
 }
 
-// add answers a client and keeps a duplicate of its socket, because the net package closes its own.
+// add sends the response header and a sync to a client. It keeps a duplicate of the socket, because
+// package net closes the original.
 func (s *bare) add(c *net.TCPConn) {
 	const head = "HTTP/1.1 200 OK\r\nCache-Control: no-store, no-transform\r\nConnection: close\r\nContent-Encoding: identity\r\nContent-Type: text/event-stream\r\n" +
 		"X-Accel-Buffering: no\r\nDate: Sun, 22 Nov 2026 18:00:00 GMT\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -355,8 +358,8 @@ func (s *bare) failed() error {
 	return nil
 }
 
-// newR3labs returns the server of the library with a POST /messages. It has its own ids: it numbers
-// events from 0.
+// newR3labs returns a server of r3labs/sse with a handler for POST /messages. The library assigns
+// its own ids, which start at 0.
 func newR3labs() http.Handler {
 	server := sse.New()
 	server.CreateStream("messages")
