@@ -2,31 +2,31 @@
 
 package presence_test
 
-// The benchmarks of the whole server: real processes and real sockets on this machine. Run them
-// from the root of the repository:
+// The benchmarks in this package measure the whole server, with real processes and real sockets on
+// one machine. Run them from the root of the repository:
 //
 //	make bench                                    # all; a quarter of an hour
 //	make bench BENCH=Storm                        # one
-//	make bench BENCH='Delivery/5000' ARGS=-short  # a tenth of the clients and time: does it work?
+//	make bench BENCH='Delivery/5000' ARGS=-short  # a tenth of the clients and time, as a check
 //	PRESENCE_BENCH_CHURN=5m make bench BENCH=Churn
 //
-// Each benchmark needs 20,000 open files per process (ulimit -n). It prints its table at its end;
-// ns/op has no meaning here.
+// Each benchmark needs 20,000 open files per process (ulimit -n) and prints a table at its end. Its
+// ns/op has no meaning.
 //
-// Three processes take part: the server, the clients (the load: bench_load_test.go), and this one,
-// which sends orders to both. newBenchServer lists the servers. bare is the baseline, a loop of
-// write(2) over all sockets; direct and goroutine are the two ways of this package to write to a
-// socket.
+// A benchmark consists of three processes: the server, the load with all clients
+// (bench_load_test.go), and this process, which sends orders to both. newBenchServer lists the
+// servers. bare is the baseline: a loop of write(2) over all sockets. direct and goroutine are the
+// two ways in which this package writes to a socket.
 //
 // How to read the tables:
 //
 //   - CPU is the CPU time of the server, user and system, by getrusage(2). A delivery is one
-//     message to one client. The server's CPU includes the work of the kernel in write(2): on the
-//     loopback that reaches up to the receiver's socket.
-//   - Compared values were measured in one run, in turns, since a busy machine slows all of them. A
-//     ratio is the median of the ratios of neighbors.
-//   - Server and load share the cores. Wall times and latencies include the work of the load; CPU
-//     does not.
+//     message to one client. The CPU time includes the kernel's work in write(2). On the loopback
+//     interface, this work extends to the receiver's socket.
+//   - Values that are compared were measured alternately in one run, because a busy machine slows
+//     all of them. A ratio is the median of the ratios of neighboring measurements.
+//   - The server and the load share the cores, so wall times and latencies include the work of the
+//     load. CPU does not.
 //   - Memory is the resident set (/proc/self/statm). It excludes the kernel's memory for a socket.
 
 import (
@@ -45,14 +45,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// text is the default size of a message's text in bytes. Its event has some 230 bytes.
+// text is the default length of a message's text, in bytes. The event then has some 230 bytes.
 const text = 100
 
 // process is a child process of a benchmark or test. It ends with the test.
 type process struct {
 	b       testing.TB
 	role    string
-	addr    string // of a server
+	addr    string // listening address of a server
 	in      *json.Encoder
 	stdin   io.Closer
 	out     *json.Decoder
@@ -101,7 +101,8 @@ func (p *process) ask(o order) answer {
 	return p.answer()
 }
 
-// send sends an order whose answer is read later, so that several processes work at the same time.
+// send sends an order without waiting for the answer, so that several processes work at the same
+// time.
 func (p *process) send(o order) {
 	p.b.Helper()
 	if err := p.in.Encode(o); err != nil {
@@ -124,17 +125,17 @@ func (p *process) answer() (a answer) {
 func (p *process) pause()  { p.command.Process.Signal(unix.SIGSTOP) }
 func (p *process) resume() { p.command.Process.Signal(unix.SIGCONT) }
 
-// side is a server with a load of its own.
+// side is a server and the load process that is connected to it.
 type side struct {
 	*process
 	load    *process
 	clients int
-	before  answer // the server without a client
-	opened  answer // of the load
+	before  answer // census of the server before the first client
+	opened  answer // answer of the load to the order open
 }
 
-// startSide starts a server and opens clients as the order sets. It returns when each client has
-// the count of all, if the server sends counts.
+// startSide starts a server and connects clients with the settings of the order. If the server
+// sends counts, startSide returns when each client has the final count.
 func startSide(b *testing.B, role string, clients int, o order) *side {
 	b.Helper()
 	s := &side{process: startProcess(b, role), load: startProcess(b, "load"), clients: clients}
@@ -149,24 +150,24 @@ func startSide(b *testing.B, role string, clients int, o order) *side {
 	return s
 }
 
-// end ends the load first, so that the kernel keeps the closed sockets of the load, not of the
-// server, for a minute.
+// end stops the load first, so that the closed sockets that the kernel keeps for a minute
+// (TIME_WAIT) belong to the load, not to the server.
 func (s *side) end() {
 	s.load.end()
 	s.process.end()
 }
 
-// perConn returns the memory growth of the server since it had no client, in bytes per client.
+// perConn returns the growth of the server's memory since it had no clients, in bytes per client.
 func (s *side) perConn() int { return (s.ask(order{Do: "stat"}).RSS - s.before.RSS) / s.clients }
 
-// idle is perConn after a garbage collection that returned free memory to the system.
+// idle is like perConn, but first collects garbage and returns free memory to the system.
 func (s *side) idle() int {
 	s.ask(order{Do: "free"})
 	return s.perConn()
 }
 
-// deliver posts enough messages, one at a time, for this many deliveries. It returns the CPU per
-// delivery in µs.
+// deliver posts messages, one at a time, until the given number of deliveries is reached. It
+// returns the server's CPU per delivery, in µs.
 func (s *side) deliver(deliveries int) float64 {
 	s.b.Helper()
 	messages := max(1, deliveries/s.clients)
@@ -185,7 +186,7 @@ func scaled[T int | time.Duration](n T) T {
 	return n
 }
 
-// quantile returns the value below which the part q of all values lies.
+// quantile returns the q-quantile of the values, with linear interpolation.
 func quantile(q float64, of []float64) float64 {
 	sorted := slices.Sorted(slices.Values(of))
 	at := q * float64(len(sorted)-1)
@@ -202,7 +203,7 @@ func quartiles(of []float64) string {
 	return fmt.Sprintf("%.2f–%.2f", quantile(0.25, of), quantile(0.75, of))
 }
 
-// ratios returns the quotients of neighbors.
+// ratios returns the quotients of the values with the same index.
 func ratios(of, by []float64) (r []float64) {
 	for i := range of {
 		r = append(r, of[i]/by[i])
@@ -210,8 +211,8 @@ func ratios(of, by []float64) (r []float64) {
 	return r
 }
 
-// printTable prints rows of cells separated by tabs, the head first, in the form of
-// docs/performance.md. (b.Log keeps ten lines only.)
+// printTable prints a table in the format of docs/performance.md. Tabs separate the cells, and the
+// first row is the header. It does not use b.Log, which keeps only ten lines.
 func printTable(b *testing.B, title string, rows []string) {
 	b.ReportMetric(0, "ns/op")
 	fmt.Printf("\n\n%s\n\n", title)
@@ -223,8 +224,9 @@ func printTable(b *testing.B, title string, rows []string) {
 	fmt.Println()
 }
 
-// BenchmarkDelivery measures the server's CPU per delivery in µs and its memory per connection in
-// bytes. It posts one message at a time, the next when every client has the last. Run it with
+// BenchmarkDelivery measures the server's CPU per delivery, in µs, and its memory per connection,
+// in bytes. It posts one message at a time, and the next message when every client has received it.
+// Run it with
 //
 //	make bench BENCH=Delivery
 func BenchmarkDelivery(b *testing.B) {
@@ -238,7 +240,7 @@ func BenchmarkDelivery(b *testing.B) {
 				sides[i] = startSide(b, role, scaled(clients), order{})
 				fresh[i] = sides[i].perConn()
 				idle[i] = sides[i].idle()
-				sides[i].deliver(1) // warms up: the first message needs new memory
+				sides[i].deliver(1) // warm up, because the first message allocates memory
 			}
 			for range samples {
 				for i, s := range sides {
@@ -258,8 +260,8 @@ func BenchmarkDelivery(b *testing.B) {
 	}
 }
 
-// BenchmarkRatio compares the server's CPU per delivery, in µs, of direct with the baseline, bare.
-// Run it with
+// BenchmarkRatio compares the server's CPU per delivery, in µs, between direct and the baseline,
+// bare. Run it with
 //
 //	make bench BENCH=Ratio
 func BenchmarkRatio(b *testing.B) {
@@ -270,8 +272,8 @@ func BenchmarkRatio(b *testing.B) {
 		direct := startSide(b, "direct", scaled(clients), order{})
 		var x, y []float64
 		for i := range pairs + 1 {
-			// The order is A B B A: the first server of a pair finds another
-			// state of the cache and of the scheduler than the second.
+			// Measure in the order A B B A, because the first and the second server of a pair find
+			// the caches and the scheduler in different states.
 			first, second := direct, bare
 			if i%2 == 0 {
 				first, second = bare, direct
@@ -281,7 +283,7 @@ func BenchmarkRatio(b *testing.B) {
 				cost[s] += s.deliver(scaled(150_000)) / 2
 			}
 			of, by := cost[direct], cost[bare]
-			if i > 0 { // the first pair warms up
+			if i > 0 { // the first pair is a warm-up
 				x, y = append(x, of), append(y, by)
 			}
 		}
@@ -311,11 +313,11 @@ func BenchmarkSaturated(b *testing.B) {
 			a := s.load.ask(order{Do: "post", Rate: rate, Time: scaled(4 * time.Second), Senders: 64, Size: text})
 			cpu := s.ask(order{Do: "stat"}).CPU - before
 			baseline = append(baseline, bare.deliver(scaled(100_000)))
-			taken, each := float64(a.Taken)/a.Elapsed.Seconds(), micros(cpu)/float64(a.Taken*s.clients)
-			best = max(best, taken)
-			rows = append(rows, fmt.Sprintf("%s\t%.0f\t%.0f\t%d\t%.0f\t%.0f\t%.2f\t%.2f", role, rate, taken, a.Refused,
-				taken*float64(s.clients), 100*cpu.Seconds()/a.Elapsed.Seconds(), each, each/median(baseline)))
-			if taken < 0.9*rate {
+			accepted, each := float64(a.Accepted)/a.Elapsed.Seconds(), micros(cpu)/float64(a.Accepted*s.clients)
+			best = max(best, accepted)
+			rows = append(rows, fmt.Sprintf("%s\t%.0f\t%.0f\t%d\t%.0f\t%.0f\t%.2f\t%.2f", role, rate, accepted, a.Rejected,
+				accepted*float64(s.clients), 100*cpu.Seconds()/a.Elapsed.Seconds(), each, each/median(baseline)))
+			if accepted < 0.9*rate {
 				b.ReportMetric(each/median(baseline), role+"/bare")
 				break
 			}
@@ -326,7 +328,7 @@ func BenchmarkSaturated(b *testing.B) {
 	printTable(b, fmt.Sprintf("Saturated: %d clients, 64 senders, the rate doubled until the server is saturated", bare.clients), rows)
 }
 
-// BenchmarkMemory measures the memory of the server in bytes per connection, in a room of 15,000
+// BenchmarkMemory measures the memory of the server, in bytes per connection, with a room of 15,000
 // users. Run it with
 //
 //	make bench BENCH=Memory
@@ -343,7 +345,7 @@ func BenchmarkMemory(b *testing.B) {
 		}
 	}
 	look((*side).perConn)
-	time.Sleep(scaled(30 * time.Second)) // measured: half a minute without requests
+	time.Sleep(scaled(30 * time.Second)) // part of the measurement: half a minute without requests
 	look((*side).perConn)
 	look((*side).idle)
 	for i, s := range sides {
@@ -355,9 +357,9 @@ func BenchmarkMemory(b *testing.B) {
 	printTable(b, "Memory per connection, each with its own user, in one room", rows)
 }
 
-// BenchmarkStorm measures the server's CPU per join in µs and the bytes received per client while
-// all clients connect as fast as they can. A run ends when each client has the count of all. Run it
-// with
+// BenchmarkStorm measures the server's CPU per join, in µs, and the bytes received per client,
+// while all clients connect as fast as they can. A run ends when each client has the final count.
+// Run it with
 //
 //	make bench BENCH=Storm
 func BenchmarkStorm(b *testing.B) {
@@ -392,8 +394,8 @@ func BenchmarkStorm(b *testing.B) {
 	printTable(b, fmt.Sprintf("Storm, medians of %d runs; a client of the larger one receives %.2f times as much", runs, more), rows)
 }
 
-// BenchmarkStopped measures the latency of messages, in ms, to healthy clients when one client in
-// ten stops reading, until the server has disconnected the stopped ones. Run it with
+// BenchmarkStopped measures the latency of messages to healthy clients, in ms, while one client in
+// ten stops reading, until the server has disconnected the stopped clients. Run it with
 //
 //	make bench BENCH=Stopped
 func BenchmarkStopped(b *testing.B) {
@@ -403,7 +405,7 @@ func BenchmarkStopped(b *testing.B) {
 	rate := 0.0
 	run := func(stop int) (p99 float64) {
 		s := startSide(b, "direct", clients, order{Narrow: stop})
-		if rate == 0 { // once: a rate that takes the server a third of the machine
+		if rate == 0 { // in the first run, choose a rate that uses 30 % of the machine's CPU
 			s.deliver(1)
 			before := s.ask(order{Do: "stat"}).CPU
 			const messages = 10
@@ -416,11 +418,11 @@ func BenchmarkStopped(b *testing.B) {
 			healthy -= (clients + stop - 1) / stop
 		}
 		before := s.ask(order{Do: "stat"})
-		// 150 messages are twice MaxUnsent, 256 KiB, and the buffers of the kernel.
+		// 150 messages (600 KiB) fill twice MaxUnsent (256 KiB) and the kernel's buffers.
 		while := max(8*time.Second, time.Duration(150/rate*float64(time.Second)))
 		a := s.load.ask(order{Do: "post", Rate: rate, Time: while, Senders: 1, Size: size})
 		after := s.ask(order{Do: "census"})
-		rows = append(rows, fmt.Sprintf("%d\t%d\t%d\t%.1f\t%.1f\t%d\t%.0f\t%.0f", clients-healthy, healthy, a.Taken,
+		rows = append(rows, fmt.Sprintf("%d\t%d\t%d\t%.1f\t%.1f\t%d\t%.0f\t%.0f", clients-healthy, healthy, a.Accepted,
 			micros(a.P50)/1e3, micros(a.P99)/1e3, after.Connections, float64(before.RSS)/1e6, float64(after.RSS)/1e6))
 		s.end()
 		return micros(a.P99)
@@ -436,9 +438,9 @@ func BenchmarkStopped(b *testing.B) {
 		"the value without them, medians of %d pairs: %.1f and %.1f ms", rate, median(r), pairs, median(with)/1e3, median(without)/1e3), rows)
 }
 
-// BenchmarkChurn measures growth of memory, descriptors, goroutines and threads that does not go
-// back. 20,000 clients per minute join and as many leave, for one minute or PRESENCE_BENCH_CHURN.
-// Run it with
+// BenchmarkChurn detects leaks: growth of memory, descriptors, goroutines and threads that
+// persists. 20,000 clients per minute join and as many leave, for one minute or for the duration in
+// PRESENCE_BENCH_CHURN. Run it with
 //
 //	PRESENCE_BENCH_CHURN=5m make bench BENCH=Churn
 func BenchmarkChurn(b *testing.B) {
@@ -468,8 +470,8 @@ func BenchmarkChurn(b *testing.B) {
 	printTable(b, fmt.Sprintf("Churn: %d clients, %d joins and leaves per minute, %v", clients, perMinute, whole), rows)
 }
 
-// BenchmarkRooms measures the memory in bytes per client: first with all clients in one room, then
-// with each in a room of its own. Run it with
+// BenchmarkRooms measures the server's memory, in bytes per client, first with all clients in one
+// room, then with each client in a separate room. Run it with
 //
 //	make bench BENCH=Rooms
 func BenchmarkRooms(b *testing.B) {

@@ -16,8 +16,8 @@ import (
 	"example.com/presence/pkg/presence"
 )
 
-// bubble is a Server in a bubble of testing/synctest: hours of its time cost nothing, and its
-// clients have no sockets. The user of a request is a value of the request's context.
+// bubble is a Server in a testing/synctest bubble, where hours of fake time cost nothing and
+// clients have no sockets. The context of a request holds its user.
 type bubble struct {
 	*presence.Server
 	t testing.TB
@@ -25,14 +25,14 @@ type bubble struct {
 
 type userKey struct{}
 
-// inBubble runs the test in a bubble.
+// inBubble runs a test with a new server in a bubble.
 func inBubble(t *testing.T, c presence.Config, test func(*testing.T, *bubble)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) { test(t, newBubble(t, c)) })
 }
 
-// newBubble starts a server in the bubble of the test. It ends with the test, and has no rate limit
-// unless the config sets one.
+// newBubble starts a server in the bubble of the test and stops it when the test ends. The server
+// has no rate limit unless the config sets one.
 func newBubble(t *testing.T, c presence.Config) *bubble {
 	t.Helper()
 	c.Authenticator = authenticator(func(r *http.Request) (presence.User, error) {
@@ -67,7 +67,7 @@ func (b *bubble) request(ctx context.Context, method, path, body string, u prese
 	return r
 }
 
-// ask sends a request that is answered at once, not with a stream.
+// ask sends a request and returns the complete response. It must not be the request of a stream.
 func (b *bubble) ask(method, path, body string, u presence.User) *httptest.ResponseRecorder {
 	b.t.Helper()
 	answer := httptest.NewRecorder()
@@ -86,7 +86,7 @@ func (b *bubble) post(path, body string, u presence.User) string {
 	return taken.ID
 }
 
-// clientStream is the stream of a client that reads everything at once.
+// clientStream is a stream whose client reads every event immediately.
 type clientStream struct {
 	status int
 	header http.Header
@@ -98,12 +98,12 @@ type clientStream struct {
 	over   bool
 }
 
-// stream opens a stream. It returns when the server has nothing more to do at that moment.
+// stream opens a stream. It returns when every goroutine in the bubble is blocked.
 func (b *bubble) stream(path, lastID string, u presence.User) *clientStream {
 	ctx, cancel := context.WithCancel(b.t.Context())
 	c := &clientStream{status: http.StatusOK, header: http.Header{}, cancel: cancel}
 	r := b.request(ctx, "GET", path, "", u)
-	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/2.0", 2, 0 // the handler itself writes the answer
+	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/2.0", 2, 0 // over HTTP/2 the handler itself writes the response
 	if lastID != "" {
 		r.Header.Set("Last-Event-ID", lastID)
 	}
@@ -117,7 +117,7 @@ func (b *bubble) stream(path, lastID string, u presence.User) *clientStream {
 	return c
 }
 
-// close ends the request, as a client that disconnects.
+// close disconnects the client.
 func (c *clientStream) close() {
 	c.cancel()
 	synctest.Wait()
@@ -164,7 +164,8 @@ func (c *clientStream) take() []event {
 	return events
 }
 
-// names joins the names of events, each with a colon and its data if that is at most 25 bytes.
+// names returns the names of the events, separated by spaces. If the data of an event has 1 to 25
+// bytes, a colon and the data follow its name.
 func names(events []event) string {
 	var words []string
 	for _, e := range events {

@@ -14,11 +14,11 @@ import (
 	"example.com/presence/pkg/presence"
 )
 
-// unbounded lists the fields of Config without a bound to test.
+// unbounded lists the fields of Config that have no range to test.
 var unbounded = []string{"Guest", "History", "KeepHandler", "Backplane", "OnMessage", "OnJoin", "OnLeave", "Logger", "Cookie.Insecure"}
 
-// Every value out of bounds yields a ConfigError with the field's name, and its text names the
-// field once.
+// New rejects every value that is out of range with a ConfigError for the field. The error's text
+// names the field once.
 func TestConfigErrors(t *testing.T) {
 	seen := map[string]bool{}
 	for _, c := range []struct {
@@ -107,7 +107,7 @@ func TestConfigErrorWrapsTheCause(t *testing.T) {
 	}
 }
 
-// New accepts the bounds themselves.
+// New accepts the smallest and the largest value of each range.
 func TestConfigBoundsAreInclusive(t *testing.T) {
 	for _, c := range []presence.Config{
 		{Coalesce: time.Millisecond, Linger: 5 * time.Minute, Heartbeat: time.Second, HistoryAge: time.Second, MaxMessage: 1, MaxUnsent: 4,

@@ -2,28 +2,28 @@ package presence
 
 import "example.com/presence/pkg/presence/room"
 
-// WithoutCounts returns the config of a server whose user count never changes and is published to
-// each client only once. It measures the cost of a join without counts.
+// WithoutCounts returns a copy of c for a server whose user count never changes, so that each
+// client receives it only once. Benchmarks use it to measure a join without the cost of counts.
 func WithoutCounts(c Config) Config {
 	c.count = func(*room.Room) int { return 0 }
 	return c
 }
 
-// Portable returns the config of a server without goroutines that wait for sockets, so that tests
-// can run in testing/synctest.
+// Portable returns a copy of c for a server without goroutines that wait for sockets, so that a
+// test can run in testing/synctest.
 func Portable(c Config) Config {
 	c.portable = true
 	return c
 }
 
-// WithMaxSnapshots returns the config of a server with that limit on unsent snapshots, in bytes.
+// WithMaxSnapshots returns a copy of c with that limit on unsent snapshots, in bytes.
 func WithMaxSnapshots(c Config, limit int) Config {
 	c.maxSnapshots = limit
 	return c
 }
 
-// Remembered returns the bytes of messages and the numbers of idempotency keys, bans and rates in
-// memory.
+// Remembered returns the size of the data in memory: the bytes of messages, and the numbers of
+// idempotency keys, bans and users with a message rate.
 func (s *Server) Remembered() [4]int {
 	stats := s.Stats()
 	s.rates.mu.Lock()

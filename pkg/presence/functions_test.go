@@ -8,21 +8,22 @@ import (
 	"testing"
 )
 
-// The limits on the lines of a function, from func to its closing brace.
+// The maximum number of lines of a function, from func to its closing brace.
 const (
 	maxLines     = 60
 	maxLongLines = 80 // for the functions of longFunctions
 )
 
-// longFunctions names the functions that may exceed maxLines, with the reason. There are at most
-// maxLongFunctions.
+// longFunctions lists the functions that may exceed maxLines, with the reason. It has at most
+// maxLongFunctions entries.
 var longFunctions = map[string]string{
-	cmdTree + "/presence.serve.Run": "the order of a start reads from top to bottom",
+	cmdTree + "/presence.serve.Run": "the steps of the startup are in one place and in order",
 }
 
 const maxLongFunctions = 2
 
-// No function is longer than maxLines, in any package and for any system. Test files are exempt.
+// No function has more than maxLines lines, in any package and for any system. Test files are
+// exempt.
 func TestFunctionLength(t *testing.T) {
 	if len(longFunctions) > maxLongFunctions {
 		t.Errorf("got %d functions in longFunctions (over %d lines), want at most %d", len(longFunctions), maxLines, maxLongFunctions)
@@ -57,8 +58,8 @@ func TestFunctionLength(t *testing.T) {
 	}
 }
 
-// lengths returns the lines of the file's functions by name. A function literal counts for the
-// function or variable that contains it.
+// lengths returns the number of lines of each function in the file. A function literal counts
+// toward the function or variable that contains it.
 func lengths(fset *token.FileSet, file *ast.File) map[string]int {
 	found := map[string]int{}
 	measure := func(name string, node ast.Node) {
@@ -85,7 +86,7 @@ func lengths(fset *token.FileSet, file *ast.File) map[string]int {
 	return found
 }
 
-// receiver returns the name of a receiver's type.
+// receiver returns the type name of a receiver.
 func receiver(typ ast.Expr) string {
 	switch t := typ.(type) {
 	case *ast.StarExpr:

@@ -17,8 +17,8 @@ import (
 	"example.com/presence/pkg/presence"
 )
 
-// A message body of any bytes is accepted or rejected with a problem. An accepted one means the
-// same on the stream, on one line and within its limits.
+// The server accepts any message body or rejects it with a problem document. The data of an
+// accepted message keeps its meaning, is on one line, and is within the size limit.
 func FuzzMessageBody(f *testing.F) {
 	for _, body := range []string{
 		`{"event":"chat message","data":{"text":"hi"},"id":"mine-1"}`, `{"data":null}`, `{"data":1e999}`, `{"data":"\ud800"}`, `{"event":"a\nb","data":1}`,
@@ -36,7 +36,7 @@ func FuzzMessageBody(f *testing.F) {
 		Logger:      slog.New(slog.DiscardHandler),
 		OnMessage:   func(m presence.Message) { received <- m },
 		Authenticator: authenticator(func(*http.Request) (presence.User, error) {
-			// Each request has a new user, so that an id cannot repeat the message before.
+			// Each request has a new user, so that no id repeats an earlier message.
 			return presence.User{ID: fmt.Sprint("user-", asked.Add(1)), Send: []string{"*"}}, nil
 		}),
 	})

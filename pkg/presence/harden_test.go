@@ -22,28 +22,28 @@ import (
 	"example.com/presence/pkg/presence"
 )
 
-// hardened starts a host program that mounts the server below /presence, with or without Harden,
-// and with or without TLS and HTTP/2.
+// hardened starts a program that mounts the server at /presence, with or without Harden, and with
+// or without TLS and HTTP/2.
 func hardened(t *testing.T, c presence.Config, harden, secure bool) (h *testServer, addr string) {
 	t.Helper()
 	var server *presence.Server
-	host := chi.NewRouter()
+	router := chi.NewRouter()
 	h = openIn(t, c, plain, func(next http.Handler) http.Handler {
 		server = next.(*presence.Server)
 		return next
 	})
-	host.Mount("/presence", server)
-	host.Get("/hijack", func(w http.ResponseWriter, r *http.Request) {
+	router.Mount("/presence", server)
+	router.Get("/hijack", func(w http.ResponseWriter, r *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		io.WriteString(conn, "taken over")
+		io.WriteString(conn, "hijacked")
 		t.Cleanup(func() { conn.Close() })
 	})
-	host.Get("/own", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "the host's own") })
-	listener := httptest.NewUnstartedServer(host)
+	router.Get("/own", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "the program's own") })
+	listener := httptest.NewUnstartedServer(router)
 	listener.EnableHTTP2 = secure
 	if harden {
 		listener.Listener = server.Harden(listener.Config, listener.Listener)
@@ -57,9 +57,9 @@ func hardened(t *testing.T, c presence.Config, harden, secure bool) (h *testServ
 	return h, listener.Listener.Addr().String()
 }
 
-// An unfinished request to mounted handlers ends at its deadline, with Harden and without. With
-// Harden that also holds for the requests that net/http answers.
-func TestHostEndsUnfinishedRequests(t *testing.T) {
+// An incomplete request to a mounted server ends at its deadline, with and without Harden. With
+// Harden, this includes the requests that net/http itself handles.
+func TestMountedServerEndsIncompleteRequests(t *testing.T) {
 	t.Parallel()
 	for _, harden := range []bool{true, false} {
 		_, addr := hardened(t, presence.Config{CORSOrigins: []string{"https://x.example"}}, harden, false)
@@ -91,11 +91,10 @@ func TestHostEndsUnfinishedRequests(t *testing.T) {
 	}
 }
 
-// A stream outlives the deadlines of all other answers, on every transport, with Harden and
-// without.
-func TestHostKeepsStreams(t *testing.T) {
+// The deadlines of other responses do not end a stream, on any transport, with and without Harden.
+func TestMountedServerKeepsStreams(t *testing.T) {
 	t.Parallel()
-	quiet := sized(20*time.Second, 35*time.Second, 3*time.Minute) // longer than 15 s and 30 s
+	idle := sized(20*time.Second, 35*time.Second, 3*time.Minute) // longer than the deadlines of 15 s and 30 s (with -short, of 15 s)
 	type open struct {
 		*testServer
 		stream *tab
@@ -117,7 +116,7 @@ func TestHostKeepsStreams(t *testing.T) {
 			all = append(all, open{h, c, fmt.Sprintf("Harden %v, %s", harden, protocol)})
 		}
 	}
-	<-time.After(quiet)
+	<-time.After(idle)
 	for _, o := range all {
 		if _, err := o.Publish(t.Context(), "lobby", "", "hello"); err != nil {
 			t.Fatal(err)
@@ -134,9 +133,9 @@ func TestHostKeepsStreams(t *testing.T) {
 	}
 }
 
-// Over HTTP/2 an answer ends if its client never opens the window, in a host program too. A stream
-// on the same connection continues.
-func TestHostEndsBlockedAnswers(t *testing.T) {
+// Over HTTP/2, a response ends if its client never opens the flow-control window, with and without
+// Harden. A stream on the same connection continues.
+func TestMountedServerEndsBlockedResponses(t *testing.T) {
 	t.Parallel()
 	for _, harden := range []bool{true, false} {
 		t.Run("", func(t *testing.T) {
@@ -165,15 +164,15 @@ func TestHostEndsBlockedAnswers(t *testing.T) {
 			for ended, alive := false, false; !ended || !alive; {
 				frame, err := framer.ReadFrame()
 				if err != nil {
-					t.Fatalf("Harden %v: got answer ended %v, stream alive %v, %v; want both", harden, ended, alive, err)
+					t.Fatalf("Harden %v: got response ended %v, stream alive %v, %v; want both", harden, ended, alive, err)
 				}
 				switch f := frame.(type) {
 				case *http2.RSTStreamFrame:
 					if f.StreamID != 3 {
-						t.Fatalf("got the end of stream %d, want that of stream 3", f.StreamID)
+						t.Fatalf("got a reset of stream %d, want one of stream 3", f.StreamID)
 					}
 					ended = true
-				case *http2.DataFrame: // a heartbeat ping after the end of the answer
+				case *http2.DataFrame: // a heartbeat ping after the end of the response
 					alive = ended && bytes.Contains(f.Data(), []byte("ping"))
 				}
 			}
@@ -181,8 +180,8 @@ func TestHostEndsBlockedAnswers(t *testing.T) {
 	}
 }
 
-// Harden limits the connections without a stream, and a new connection evicts one that sent
-// nothing. Streams and connections that the host took over do not count.
+// Harden limits the idle connections, and a new connection evicts one that sent nothing. Streams
+// and hijacked connections do not count.
 func TestHardenBoundsConnections(t *testing.T) {
 	t.Parallel()
 	h, addr := hardened(t, presence.Config{MaxIdleConnections: 3, Linger: -1}, true, false)
@@ -201,7 +200,7 @@ func TestHardenBoundsConnections(t *testing.T) {
 		defer conn.Close()
 		silent = append(silent, conn)
 	}
-	// A connection that the host took over does not count.
+	// Hijacked connections do not count.
 	for range 4 {
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {
@@ -209,11 +208,11 @@ func TestHardenBoundsConnections(t *testing.T) {
 		}
 		defer conn.Close()
 		io.WriteString(conn, "GET /hijack HTTP/1.1\r\nHost: x\r\n\r\n")
-		if _, err := io.ReadFull(conn, make([]byte, len("taken over"))); err != nil {
+		if _, err := io.ReadFull(conn, make([]byte, len("hijacked"))); err != nil {
 			t.Fatal(err)
 		}
 	}
-	// At most three silent connections stay, and all streams.
+	// At most three silent connections and all streams stay open.
 	for i, conn := range silent[:2] {
 		conn.SetReadDeadline(time.Now().Add(patience / 2))
 		if _, err := conn.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
@@ -226,13 +225,13 @@ func TestHardenBoundsConnections(t *testing.T) {
 	}
 }
 
-// Harden limits the connections of one client address, streams included. The end of a connection
-// frees its slot.
+// Harden limits the connections per client address, streams included. A connection that ends
+// releases its slot.
 func TestHardenBoundsAnAddress(t *testing.T) {
 	t.Parallel()
 	h, addr := hardened(t, presence.Config{MaxConnectionsPerAddress: 2, Linger: -1}, true, false)
 	h.URL = "http://" + addr + "/presence"
-	asked := func() bool {
+	responds := func() bool {
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {
 			return false // reset before the dial returned
@@ -246,14 +245,14 @@ func TestHardenBoundsAnAddress(t *testing.T) {
 	second := h.stream("/events", bearer(t, "alice"))
 	first.next("sync")
 	second.next("sync")
-	if asked() {
-		t.Error("third connection of an address: got an answer, want none")
+	if responds() {
+		t.Error("third connection of an address: got a response, want none")
 	}
 	first.close()
 	second.until("user count", "1")
-	for end := time.Now().Add(patience); !asked(); {
+	for end := time.Now().Add(patience); !responds(); {
 		if time.Now().After(end) {
-			t.Fatalf("new connection after the end of a stream: got no answer within %v, want 200", patience)
+			t.Fatalf("new connection after the end of a stream: got no response within %v, want 200", patience)
 		}
 	}
 }

@@ -28,7 +28,8 @@ func TestMain(m *testing.M) {
 		benchProcess(role)
 		return
 	}
-	// Most parallel tests wait for timers, so more of them than there are CPUs run at once.
+	// Run more parallel tests at the same time than there are CPUs, because most of them wait for
+	// timers.
 	flag.Parse()
 	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
 		f.Value.Set("8")
@@ -42,12 +43,12 @@ var benchProcess func(role string)
 
 var secret = []byte("a secret of thirty-two bytes ok!")
 
-// patience is the time limit for an expected event. It is long because a busy machine is slow; a
-// test that passes never waits for all of it.
+// patience is the time limit for an expected event. It is long because the machine may be busy. A
+// passing test never waits that long.
 const patience = time.Minute
 
-// sized returns the size of a test: short with -short, long in make test-long,
-// which sets PRESENCE_TEST_LONG=1, and usual otherwise.
+// sized returns the size of a test: short with -short, long in make test-long, which sets
+// PRESENCE_TEST_LONG=1, and usual otherwise.
 func sized[T any](short, usual, long T) T {
 	switch {
 	case testing.Short():
@@ -58,7 +59,7 @@ func sized[T any](short, usual, long T) T {
 	return usual
 }
 
-// bearer mints a token of a user that may join and send anywhere.
+// bearer mints a token for a user that may join and send to every room.
 func bearer(t testing.TB, sub string) string {
 	t.Helper()
 	return mint(t, auth.Claims{Sub: sub, Name: strings.ToUpper(sub[:1]) + sub[1:], Join: []string{"*"}, Send: []string{"*"}, TTL: time.Hour})
@@ -73,30 +74,30 @@ func mint(t testing.TB, c auth.Claims) string {
 	return token
 }
 
-// testServer is a Server behind a real listener.
+// testServer is a Server that listens on a real socket.
 type testServer struct {
 	*presence.Server
 	t   testing.TB
 	URL string
 }
 
-// opener starts a server that accepts tokens signed with secret. The server ends with the test.
+// opener starts a server that accepts tokens signed with secret, and stops it when the test ends.
 type opener func(testing.TB, presence.Config) *testServer
 
-// each runs a test once for each way that a stream is written to its socket.
+// each runs a test once for each way of writing a stream to its socket.
 func each(t *testing.T, test func(*testing.T, opener)) {
 	t.Run("direct", func(t *testing.T) { test(t, open) })
 	t.Run("goroutine", func(t *testing.T) { test(t, openCovered) })
 }
 
-// open is an opener whose connections are plain TCP.
+// open is the opener for plain TCP connections.
 func open(t testing.TB, c presence.Config) *testServer {
 	t.Helper()
 	return openIn(t, c, plain, func(h http.Handler) http.Handler { return h })
 }
 
-// openCovered is an opener whose connections hide the TCP connection, as TLS does, so that each
-// stream has a goroutine.
+// openCovered is the opener for connections that hide the TCP connection, as TLS does. Each stream
+// then has a goroutine.
 func openCovered(t testing.TB, c presence.Config) *testServer {
 	t.Helper()
 	return openIn(t, c, cover, func(h http.Handler) http.Handler { return h })
@@ -116,7 +117,7 @@ type coveredConn struct{ net.Conn }
 
 func (c coveredConn) NetConn() net.Conn { return c.Conn }
 
-// openIn starts a server with the given listener and host middleware.
+// openIn starts a server behind the given listener and middleware.
 func openIn(t testing.TB, c presence.Config, listen func(net.Listener) net.Listener, middleware func(http.Handler) http.Handler) *testServer {
 	t.Helper()
 	if c.Authenticator == nil {
@@ -132,7 +133,7 @@ func openIn(t testing.TB, c presence.Config, listen func(net.Listener) net.Liste
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if c.MessageRate == 0 {
-		c.MessageRate = -1 // few tests are about the rate limit
+		c.MessageRate = -1 // unlimited, because few tests check the rate limit
 	}
 	server, err := presence.New(c)
 	if err != nil {
@@ -154,7 +155,7 @@ func openIn(t testing.TB, c presence.Config, listen func(net.Listener) net.Liste
 	return &testServer{server, t, listener.URL}
 }
 
-// ask sends a request with headers in pairs, and with a bearer token unless it is empty.
+// ask sends a request. headers are pairs of a name and a value. An empty token is not sent.
 func (h *testServer) ask(method, path, token, body string, headers ...string) *http.Response {
 	h.t.Helper()
 	return h.askBy(http.DefaultTransport, method, path, token, body, headers...)
@@ -172,7 +173,7 @@ func (h *testServer) askBy(by http.RoundTripper, method, path, token, body strin
 	for i := 0; i < len(headers); i += 2 {
 		request.Header.Add(headers[i], headers[i+1])
 	}
-	response, err := by.RoundTrip(request) // no redirects, no jar
+	response, err := by.RoundTrip(request) // follows no redirect and stores no cookie
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -191,7 +192,7 @@ func (h *testServer) post(path, token, body string) string {
 	return answer.ID
 }
 
-// event is one block of a stream.
+// event holds the fields of one block of a stream.
 type event struct{ id, name, data, retry string }
 
 // field parses one line of the event.
@@ -209,19 +210,20 @@ func (e *event) field(line string) {
 	}
 }
 
-// tab is one open stream. A goroutine reads it all the time; read returns its events in order.
+// tab is one open stream. A goroutine reads the stream all the time, and read returns its events in
+// order.
 type tab struct {
 	t       testing.TB
 	header  http.Header
 	body    io.Closer
-	arrived chan struct{} // signals an event or the end
+	arrived chan struct{} // receives a value when an event arrives or the stream ends
 
 	mu     sync.Mutex // guards events and ended
 	events []event
 	ended  bool
 }
 
-// stream opens a stream that ends with the test.
+// stream opens a stream and closes it when the test ends.
 func (h *testServer) stream(path, token string, headers ...string) *tab {
 	h.t.Helper()
 	return h.streamBy(http.DefaultTransport, path, token, headers...)
@@ -235,7 +237,7 @@ func (h *testServer) streamBy(by http.RoundTripper, path, token string, headers 
 		h.t.Fatalf("GET %s: got %s, %s; want 200", path, response.Status, text)
 	}
 	c := &tab{t: h.t, header: response.Header, body: response.Body, arrived: make(chan struct{}, 1)}
-	go func() {
+	go func() { // ends with the stream
 		defer c.add(event{}, true)
 		var e event
 		lines := bufio.NewScanner(response.Body)
@@ -313,7 +315,7 @@ func (c *tab) next(name string) event {
 	}
 }
 
-// until skips events until one with that name has that data.
+// until skips events up to and including the event with that name and data.
 func (c *tab) until(name, data string) {
 	c.t.Helper()
 	for e := c.next(name); e.data != data; {
@@ -333,7 +335,7 @@ func (c *tab) expect(pairs ...string) {
 	}
 }
 
-// rest returns the events up to the end of the stream.
+// rest returns all events up to the end of the stream.
 func (c *tab) rest() (events []event) {
 	c.t.Helper()
 	for {

@@ -11,8 +11,8 @@ import (
 	"example.com/presence/pkg/presence"
 )
 
-// The handler of a stream over HTTP/1 returns at once. With KeepHandler it returns with the stream,
-// so that the host's middleware spans the stream.
+// Over HTTP/1, the handler of a stream returns immediately. With KeepHandler it returns when the
+// stream ends, so that the embedding program's middleware spans the stream.
 func TestKeepHandler(t *testing.T) {
 	for i, listen := range []func(net.Listener) net.Listener{plain, plain, cover, cover} {
 		keep := i%2 == 0
@@ -43,7 +43,7 @@ func TestKeepHandler(t *testing.T) {
 	}
 }
 
-// With KeepHandler the end of the request's context ends the stream.
+// With KeepHandler, a stream ends when the context of its request is canceled.
 func TestKeptHandlerEndsWithItsContext(t *testing.T) {
 	for _, listen := range []func(net.Listener) net.Listener{plain, cover} {
 		end := make(chan context.CancelFunc, 1)
@@ -63,8 +63,8 @@ func TestKeptHandlerEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// Rooms and Members return all entries, over any number of pages on the wire.
-func TestHostReadsAllPages(t *testing.T) {
+// Rooms and Members return all entries, even if the HTTP API needs several pages for them.
+func TestLibraryReadsAllPages(t *testing.T) {
 	const clients = 1001
 	inBubble(t, presence.Config{MemberLimit: 1}, func(t *testing.T, b *bubble) {
 		for i := range clients {
@@ -83,7 +83,7 @@ func TestHostReadsAllPages(t *testing.T) {
 	})
 }
 
-// A sign-out ends no stream if the Authenticator returns no session for the credential.
+// A sign-out ends no stream if the Authenticator sets no session for the credential.
 func TestSignOutWithoutSession(t *testing.T) {
 	inBubble(t, presence.Config{}, func(t *testing.T, b *bubble) {
 		c := b.stream("/events", "", testUser("alice"))
@@ -96,9 +96,9 @@ func TestSignOutWithoutSession(t *testing.T) {
 	})
 }
 
-// The answer keeps the headers of the host's middleware and of CORS, on a direct stream and on one
-// with a goroutine.
-func TestHostHeadersAreKept(t *testing.T) {
+// The response of a stream keeps the headers that CORS and the embedding program's middleware set,
+// on direct streams and on streams with a goroutine.
+func TestMiddlewareHeadersAreKept(t *testing.T) {
 	for name, listen := range map[string]func(net.Listener) net.Listener{"direct": plain, "goroutine": cover} {
 		h := openIn(t, presence.Config{CORSOrigins: []string{"https://example.com"}}, listen, func(next http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -16,13 +16,14 @@ import (
 	"example.com/presence/pkg/presence/auth"
 )
 
-// A repeated or misspelt parameter gets 400. It would otherwise mean another room, or the lobby.
+// A repeated or misspelled parameter gets 400. Otherwise the request would silently go to another
+// room, or to the lobby.
 func TestParameters(t *testing.T) {
 	h := open(t, presence.Config{})
 	alice, root := bearer(t, "alice"), mint(t, auth.Claims{Sub: "root", Admin: true, Join: []string{"*"}, Send: []string{"*"}})
 	for _, c := range []struct {
 		method, path string
-		detail       string // in the problem of the 400; empty for an accepted request
+		detail       string // part of the problem's detail; empty if the request is accepted
 	}{
 		{"GET", "/events?room=a&room=b", `repeated parameter "room" (2 times, maximum 1)`},
 		{"GET", "/events?room[]=c", `unknown parameter "room[]": did you mean room?`},
@@ -78,7 +79,7 @@ func TestParameters(t *testing.T) {
 			}
 			continue
 		}
-		if r.StatusCode == 200 { // a stream has no end
+		if r.StatusCode == 200 { // do not read the body, because a stream does not end
 			r.Body.Close()
 		}
 		body, _ := io.ReadAll(r.Body)
@@ -88,8 +89,8 @@ func TestParameters(t *testing.T) {
 	}
 }
 
-// The id from which a client resumes has three names: the header Last-Event-ID, and the parameters
-// last_event_id and lastEventId.
+// A client may send its position in the header Last-Event-ID, or in the parameter last_event_id or
+// lastEventId.
 func TestLastEventID(t *testing.T) {
 	h := open(t, presence.Config{})
 	alice := bearer(t, "alice")
@@ -122,7 +123,7 @@ func TestLastEventID(t *testing.T) {
 	}
 }
 
-// DELETE /members?id= removes users with any id, those that no path can carry included.
+// DELETE /members?id= removes a user with any id, including ids that do not fit into a path.
 func TestRemoveByQuery(t *testing.T) {
 	h := open(t, presence.Config{})
 	root := mint(t, auth.Claims{Sub: "root", Admin: true})
@@ -141,9 +142,9 @@ func TestRemoveByQuery(t *testing.T) {
 	}
 }
 
-// Every answer, an error included, has the common headers, and HEAD has the status and headers of
-// GET.
-func TestEveryAnswer(t *testing.T) {
+// Every response, errors included, has the common headers. HEAD returns the status and the headers
+// of GET.
+func TestCommonHeaders(t *testing.T) {
 	h := open(t, presence.Config{Web: fstest.MapFS{"index.html": {Data: []byte("the page")}}})
 	alice, root := bearer(t, "alice"), mint(t, auth.Claims{Sub: "root", Admin: true})
 	for _, path := range []string{"/", "/index.html", "/presence", "/presence?limit=0", "/rooms", "/session", "/healthz", "/readyz", "/nothing"} {
@@ -181,7 +182,7 @@ func TestEveryAnswer(t *testing.T) {
 	if r, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || r.StatusCode != 200 || r.Header.Get("X-Content-Type-Options") != "nosniff" {
 		t.Errorf("OPTIONS *: got %v, %v; want 200 with nosniff", r, err)
 	}
-	// Without a credential there is no error code (RFC 6750 section 3.1).
+	// A 401 to a request without a credential has no error code (RFC 6750 section 3.1).
 	for header, want := range map[string]string{"": "Bearer", "Basic eDp5": "Bearer", "Bearer rubbish": `Bearer error="invalid_token", error_description="`} {
 		var headers []string
 		if header != "" {
@@ -194,8 +195,9 @@ func TestEveryAnswer(t *testing.T) {
 	}
 }
 
-// The server rejects a body before it is sent if its announced length or coding is not allowed.
-func TestRefusedBeforeTheBody(t *testing.T) {
+// The server rejects a request before its body arrives if the Content-Length or the
+// Content-Encoding is not allowed.
+func TestRejectedBeforeTheBody(t *testing.T) {
 	h := open(t, presence.Config{})
 	alice := bearer(t, "alice")
 	send := func(head string) *http.Response {
@@ -205,11 +207,11 @@ func TestRefusedBeforeTheBody(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { conn.Close() })
-		conn.SetDeadline(time.Now().Add(8 * time.Second)) // after 10 s the server stops waiting for the body and answers
+		conn.SetDeadline(time.Now().Add(8 * time.Second)) // after 10 s the server stops waiting for the body and responds
 		io.WriteString(conn, head)
 		r, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil {
-			t.Fatalf("%s: got %v, want an answer", head, err)
+			t.Fatalf("%s: got %v, want a response", head, err)
 		}
 		return r
 	}
@@ -239,8 +241,8 @@ func TestRefusedBeforeTheBody(t *testing.T) {
 	}
 }
 
-// The stream of a request with Connection: close is chunked too, so that a client distinguishes a
-// cut from the end.
+// The stream of a request with Connection: close is chunked too, so that a client can distinguish a
+// lost connection from the end of the stream.
 func TestStreamIsDelimited(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{})

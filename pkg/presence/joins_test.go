@@ -11,8 +11,8 @@ import (
 	"example.com/presence/pkg/presence"
 )
 
-// Promise 2: a joiner receives its sync and count within the flush interval or at its end. In each
-// case the first count of alice, an earlier client, starts the interval.
+// Promise 2: a joiner receives its sync and count immediately or at the end of the flush interval.
+// In each case, the first count of alice, an earlier client, starts the interval.
 func TestPromise2JoinsAtOnce(t *testing.T) {
 	info := func(user string, size int) presence.User {
 		u := testUser(user)
@@ -20,23 +20,23 @@ func TestPromise2JoinsAtOnce(t *testing.T) {
 		return u
 	}
 	for name, c := range map[string]struct {
-		early  string                           // events of alice before the interval ends
-		limit  int                              // Config.MemberLimit
-		before int                              // users in addition to alice, each with an info of 1,000 bytes
-		join   func(b *bubble) *clientStream    // within the interval; returns the joiner to check
-		after  func(b *bubble, a *clientStream) // after join, within the interval
-		atOnce string                           // events of the joiner before the interval ends
-		end    string                           // events of the joiner at the end of the interval
-		alice  string                           // events of alice at the end of the interval
+		early     string                           // events of alice before the interval ends
+		limit     int                              // Config.MemberLimit
+		before    int                              // users in addition to alice, each with an info of 1,000 bytes
+		join      func(b *bubble) *clientStream    // within the interval; returns the joiner to check
+		after     func(b *bubble, a *clientStream) // after join, within the interval
+		immediate string                           // events of the joiner before the interval ends
+		end       string                           // events of the joiner at the end of the interval
+		alice     string                           // events of alice at the end of the interval
 	}{
 		"a connection of a member": {
-			join:   func(b *bubble) *clientStream { return b.stream("/events", "", testUser("alice")) },
-			atOnce: " sync user count:2", end: "user count:2", alice: "user count:2",
+			join:      func(b *bubble) *clientStream { return b.stream("/events", "", testUser("alice")) },
+			immediate: " sync user count:2", end: "user count:2", alice: "user count:2",
 		},
 		"the count is again the last published one": {
-			join:   func(b *bubble) *clientStream { return b.stream("/events", "", testUser("alice")) },
-			after:  func(b *bubble, a *clientStream) { a.close() },
-			atOnce: " sync user count:2", end: "user count:1",
+			join:      func(b *bubble) *clientStream { return b.stream("/events", "", testUser("alice")) },
+			after:     func(b *bubble, a *clientStream) { a.close() },
+			immediate: " sync user count:2", end: "user count:1",
 		},
 		"the second of two joiners has the published count": {
 			join: func(b *bubble) *clientStream {
@@ -44,8 +44,8 @@ func TestPromise2JoinsAtOnce(t *testing.T) {
 				b.stream("/events", "", testUser("alice"))
 				return first
 			},
-			after:  func(b *bubble, a *clientStream) { a.close(); b.stream("/events", "", testUser("alice")).close() },
-			atOnce: " sync user count:2", end: "user count:2",
+			after:     func(b *bubble, a *clientStream) { a.close(); b.stream("/events", "", testUser("alice")).close() },
+			immediate: " sync user count:2", end: "user count:2",
 		},
 		"a new member": {
 			join: func(b *bubble) *clientStream { return b.stream("/events", "", testUser("bob")) },
@@ -64,19 +64,19 @@ func TestPromise2JoinsAtOnce(t *testing.T) {
 			end:    " sync user count:6", alice: "user count:6",
 		},
 		"a snapshot of under 4 KiB": {
-			before: 3,
-			join:   func(b *bubble) *clientStream { return b.stream("/events", "", testUser("alice")) },
-			atOnce: " sync user count:5", end: "user count:5", alice: "user count:5",
+			before:    3,
+			join:      func(b *bubble) *clientStream { return b.stream("/events", "", testUser("alice")) },
+			immediate: " sync user count:5", end: "user count:5", alice: "user count:5",
 		},
 		"a room that sends counts only": {
 			limit: 5, before: 5,
-			join:   func(b *bubble) *clientStream { return b.stream("/events", "", info("bob", 1000)) },
-			atOnce: " sync user count:7", end: "user count:7", alice: "user count:7",
+			join:      func(b *bubble) *clientStream { return b.stream("/events", "", info("bob", 1000)) },
+			immediate: " sync user count:7", end: "user count:7", alice: "user count:7",
 		},
 		"the member limit is crossed": {
 			limit: 2, before: 1,
-			join:   func(b *bubble) *clientStream { return b.stream("/events", "", testUser("bob")) },
-			atOnce: " sync user count:3", early: "sync", end: "user count:3", alice: "user count:3",
+			join:      func(b *bubble) *clientStream { return b.stream("/events", "", testUser("bob")) },
+			immediate: " sync user count:3", early: "sync", end: "user count:3", alice: "user count:3",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -89,8 +89,8 @@ func TestPromise2JoinsAtOnce(t *testing.T) {
 				alice := b.stream("/events", "", testUser("alice"))
 				alice.take()
 				joiner := c.join(b)
-				if got := names(joiner.take()); strings.TrimPrefix(got, " ") != strings.TrimPrefix(c.atOnce, " ") {
-					t.Errorf("joiner before the interval ends: got %q, want %q", got, c.atOnce)
+				if got := names(joiner.take()); strings.TrimPrefix(got, " ") != strings.TrimPrefix(c.immediate, " ") {
+					t.Errorf("joiner before the interval ends: got %q, want %q", got, c.immediate)
 				}
 				if got := names(alice.take()); got != c.early {
 					t.Errorf("alice before the interval ends: got %q, want %q", got, c.early)
@@ -114,8 +114,9 @@ func TestPromise2JoinsAtOnce(t *testing.T) {
 	}
 }
 
-// Promises 2 and 6: a joiner of a room that falls below the member limit again receives the counts
-// at once. It receives the members with all other clients, encoded once for all.
+// Promises 2 and 6: while a room falls below the member limit, a joiner receives a sync without
+// members and the count immediately. Later it receives the members at the same time as all other
+// clients, in a sync that is encoded only once.
 func TestPromise2And6JoinAtTheCrossing(t *testing.T) {
 	config := presence.Config{Coalesce: 750 * time.Millisecond, MemberLimit: 10, Linger: -1}
 	inBubble(t, config, func(t *testing.T, b *bubble) {
@@ -130,7 +131,7 @@ func TestPromise2And6JoinAtTheCrossing(t *testing.T) {
 		if got := names(stays.take()); !strings.HasSuffix(got, "sync user count:11") {
 			t.Fatalf("got %q, want sync and the count 11 last", got)
 		}
-		for _, c := range streams[8:] { // the first count is sent at once and starts the interval
+		for _, c := range streams[8:] { // the first count is sent immediately and starts the interval
 			c.close()
 		}
 		stays.take()
@@ -151,8 +152,8 @@ func TestPromise2And6JoinAtTheCrossing(t *testing.T) {
 	})
 }
 
-// A user leaves at the end of its grace period, even while the room waits for the end of a flush
-// interval with a pending change.
+// A user leaves at the end of its grace period, even while a pending change of the room waits for
+// the end of a flush interval.
 func TestLingerEndsWithinAnInterval(t *testing.T) {
 	config := presence.Config{Coalesce: 750 * time.Millisecond, MemberLimit: 10, Linger: 5 * time.Second}
 	inBubble(t, config, func(t *testing.T, b *bubble) {
@@ -160,7 +161,7 @@ func TestLingerEndsWithinAnInterval(t *testing.T) {
 		for i := range 12 {
 			streams = append(streams, b.stream("/events", "", testUser(fmt.Sprint("user-", i))))
 		}
-		time.Sleep(20 * time.Second) // long enough for members to be sent again, if they were fewer
+		time.Sleep(20 * time.Second) // so that the room sends members again as soon as enough users leave
 		for _, c := range streams[:4] {
 			c.close()
 		}
@@ -168,8 +169,8 @@ func TestLingerEndsWithinAnInterval(t *testing.T) {
 		streams[4].close()
 		time.Sleep(4600 * time.Millisecond)
 		b.stream("/events", "", testUser("user-11")) // an interval begins
-		// After 100 ms four users leave, so that the room is about to send members. After 400 ms
-		// the fifth leaves.
+		// Four users leave after 100 ms, so that a sync with members is pending. The fifth user
+		// leaves after 400 ms.
 		time.Sleep(400 * time.Millisecond)
 		synctest.Wait()
 		members, err := b.Members(t.Context(), "lobby")

@@ -14,9 +14,9 @@ import (
 	"example.com/presence/pkg/presence"
 )
 
-// Promise 4: the kernel's send buffer for a client that reads nothing is bounded, on a host's own
-// listener too. net.Listen returns a listener of Multipath TCP, whose sockets do not inherit the
-// bound.
+// Promise 4: the kernel's send buffer for a client that reads nothing is bounded, even on a
+// listener of the embedding program. net.Listen returns a Multipath TCP listener, whose sockets do
+// not inherit the bound.
 func TestPromise4KernelHoldsLittle(t *testing.T) {
 	server, err := presence.New(presence.Config{Authenticator: authenticator(func(*http.Request) (presence.User, error) {
 		return testUser("alice"), nil

@@ -14,14 +14,15 @@ import (
 	"example.com/presence/pkg/presence"
 )
 
-// A client above a limit receives goodbye full with a retry, so that its browser reconnects, or a
-// problem. It is not counted, and a free slot is used.
+// A client that exceeds a limit receives goodbye full with a retry time, so that its browser
+// reconnects, or a problem document. It is not counted, and the next client can use a released
+// slot.
 func TestFull(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		for _, status := range []int{http.StatusOK, http.StatusServiceUnavailable} {
 			for name, c := range map[string]struct {
 				config presence.Config
-				refuse string // the path at which alice is above the limit
+				path   string // at which alice exceeds the limit
 			}{
 				"total":    {presence.Config{MaxConnections: 2}, "/events"},
 				"per user": {presence.Config{MaxConnectionsPerUser: 1}, "/events?room=other"},
@@ -32,7 +33,7 @@ func TestFull(t *testing.T) {
 				alice, bob := h.stream("/events", bearer(t, "alice")), h.stream("/events", bearer(t, "bob"))
 				alice.until("user count", "2")
 				for range 3 {
-					answer := h.ask("GET", c.refuse, bearer(t, "alice"), "")
+					answer := h.ask("GET", c.path, bearer(t, "alice"), "")
 					if status == http.StatusServiceUnavailable {
 						retry, err := strconv.Atoi(answer.Header.Get("Retry-After"))
 						var problem struct{ Status int }
@@ -41,7 +42,7 @@ func TestFull(t *testing.T) {
 						}
 						continue
 					}
-					events := h.stream(c.refuse, bearer(t, "alice")).rest()
+					events := h.stream(c.path, bearer(t, "alice")).rest()
 					if len(events) != 2 || events[1].name != "goodbye" || events[1].data != `{"reason":"full"}` {
 						t.Fatalf("%s: got %+v, want retry and goodbye full", name, events)
 					}
@@ -61,7 +62,7 @@ func TestFull(t *testing.T) {
 	})
 }
 
-// Every end of a stream frees its slot, in any order of a user's streams.
+// A stream that ends releases its slot, regardless of the order in which a user's streams end.
 func TestSlotsAreFreed(t *testing.T) {
 	inBubble(t, presence.Config{MaxConnections: 3, MaxConnectionsPerUser: 3}, func(t *testing.T, b *bubble) {
 		for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
@@ -81,11 +82,11 @@ func TestSlotsAreFreed(t *testing.T) {
 	})
 }
 
-// A refused stream holds no slot, whichever the cause.
-func TestRefusedHoldsNoSlot(t *testing.T) {
+// A rejected stream holds no slot, regardless of the cause.
+func TestRejectedStreamHoldsNoSlot(t *testing.T) {
 	h := openIn(t, presence.Config{MaxConnections: 2, MaxRooms: 1, FullStatus: http.StatusServiceUnavailable}, plain, func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.Header.Get("X-Host") == "cannot stream" {
+			if r.Header.Get("X-Writer") == "cannot stream" {
 				w = struct{ http.ResponseWriter }{w}
 			}
 			next.ServeHTTP(w, r)
@@ -96,14 +97,14 @@ func TestRefusedHoldsNoSlot(t *testing.T) {
 		if answer := h.ask("GET", "/events?room=other", bearer(t, "bob"), ""); answer.StatusCode != http.StatusServiceUnavailable {
 			t.Errorf("second room: got %s, want 503", answer.Status)
 		}
-		if answer := h.ask("GET", "/events", bearer(t, "bob"), "", "X-Host", "cannot stream"); answer.StatusCode != http.StatusInternalServerError {
-			t.Errorf("host that cannot stream: got %s, want 500", answer.Status)
+		if answer := h.ask("GET", "/events", bearer(t, "bob"), "", "X-Writer", "cannot stream"); answer.StatusCode != http.StatusInternalServerError {
+			t.Errorf("ResponseWriter that cannot stream: got %s, want 500", answer.Status)
 		}
 	}
 	h.stream("/events", bearer(t, "bob")).next("user count")
 }
 
-// A message to a new room is refused at the room limit.
+// At the room limit, the server rejects a message to a new room.
 func TestMessageAboveRoomLimit(t *testing.T) {
 	h := open(t, presence.Config{MaxRooms: 1})
 	h.stream("/events", bearer(t, "alice")).next("user count")
@@ -114,8 +115,8 @@ func TestMessageAboveRoomLimit(t *testing.T) {
 	h.post("/messages", bearer(t, "alice"), `{"data":1}`)
 }
 
-// A user above the rate limit gets 429 with Retry-After, and may send again after that time. No
-// other user is affected.
+// A user that exceeds the rate limit gets 429, and may send again after Retry-After. Other users
+// are not affected.
 func TestRateLimitOverHTTP(t *testing.T) {
 	h := open(t, presence.Config{MessageRate: 1, MessageBurst: 2})
 	c := h.stream("/events", bearer(t, "watcher"))
@@ -129,7 +130,7 @@ func TestRateLimitOverHTTP(t *testing.T) {
 			break
 		}
 		if sent > 10 {
-			t.Fatal("got no refusal of more than 10 messages, want 429 after the burst of 2")
+			t.Fatal("got 202 for more than 10 messages, want 429 after the burst of 2")
 		}
 	}
 	wait, err := strconv.Atoi(answer.Header.Get("Retry-After"))
@@ -147,7 +148,7 @@ func TestRateLimitOverHTTP(t *testing.T) {
 	}
 }
 
-// A new room evicts an empty room at the room limit, the longest unused first.
+// At the room limit, a new room evicts the least recently used empty room.
 func TestUnusedRoomsAreEvicted(t *testing.T) {
 	inBubble(t, presence.Config{MaxRooms: 3, Linger: -1}, func(t *testing.T, b *bubble) {
 		alice := testUser("alice")
@@ -156,7 +157,7 @@ func TestUnusedRoomsAreEvicted(t *testing.T) {
 		time.Sleep(time.Second)
 		b.stream("/events?room=b", "", alice).close()
 		time.Sleep(time.Second)
-		b.post("/messages?room=a", `{"data":2}`, alice) // now b is the longest unused
+		b.post("/messages?room=a", `{"data":2}`, alice) // now b is the least recently used room
 		b.post("/messages?room=c", `{"data":1}`, alice)
 		c := b.stream("/events?room=a", first, alice)
 		if got := names(c.take()); got != " message sync user count:1" {
@@ -175,8 +176,8 @@ func TestUnusedRoomsAreEvicted(t *testing.T) {
 	})
 }
 
-// A room that was evicted and recreated assigns no id twice. It replays no message of its first
-// life, for any position.
+// A room that was evicted and recreated assigns no id twice. It replays no message from before its
+// eviction, for any position.
 func TestIDsOfRecreatedRooms(t *testing.T) {
 	inBubble(t, presence.Config{MaxRooms: 2, Linger: -1}, func(t *testing.T, b *bubble) {
 		alice := testUser("alice")
@@ -195,8 +196,9 @@ func TestIDsOfRecreatedRooms(t *testing.T) {
 	})
 }
 
-// Promise 4: replays to clients that read too slowly hold limited memory while the history moves
-// on. Above the limit the server disconnects the oldest of these clients, and no more than needed.
+// Promise 4: replays to slow clients hold a limited amount of memory, even if the history no longer
+// contains their messages. At the limit, the server disconnects the oldest of these clients, and no
+// more than necessary.
 func TestSlowReplays(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		const size = 2 << 20
@@ -216,7 +218,7 @@ func TestSlowReplays(t *testing.T) {
 		var stopped net.Conn // the stopped client of the last room
 		for _, room := range rooms {
 			first := h.post("/messages?room="+room, alice, `{"data":1}`)
-			fill(room) // drops from the history the messages that earlier stopped clients hold
+			fill(room) // removes from the history the messages that earlier stopped clients still hold
 			watchers[room] = h.stream("/events?room="+room, alice)
 			watchers[room].next("user count")
 			var err error
@@ -229,7 +231,7 @@ func TestSlowReplays(t *testing.T) {
 			watchers[room].until("user count", "2")
 		}
 		fill("e")
-		// Each stopped client holds nearly the whole limit, so that only the last one may stay.
+		// Each stopped client holds nearly as much as the limit, so only the last one may stay.
 		for _, room := range rooms[:3] {
 			watchers[room].until("user count", "1")
 		}

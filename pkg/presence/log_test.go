@@ -15,10 +15,11 @@ import (
 	"example.com/presence/pkg/presence"
 )
 
-// requestID is the context key of a host's request ids.
+// requestID is the context key under which the embedding program stores its request ids.
 type requestID struct{}
 
-// withRequestID is a host's slog handler that adds the request id of the context to each line.
+// withRequestID is a slog.Handler of the embedding program. It adds the request id in the context
+// to each log line.
 type withRequestID struct{ slog.Handler }
 
 func (h withRequestID) Handle(ctx context.Context, r slog.Record) error {
@@ -28,9 +29,9 @@ func (h withRequestID) Handle(ctx context.Context, r slog.Record) error {
 	return h.Handler.Handle(ctx, r)
 }
 
-// Log lines of a request are logged with its context, so that a host's handler can add its request
-// id.
-func TestLinesHaveTheRequestsContext(t *testing.T) {
+// The server logs lines about a request with the request's context, so that a slog.Handler can add
+// the request id.
+func TestLogLinesHaveTheRequestContext(t *testing.T) {
 	var log bytes.Buffer
 	server, err := presence.New(presence.Config{
 		Logger: slog.New(withRequestID{slog.NewTextHandler(&log, nil)}),
@@ -68,7 +69,8 @@ func TestLinesHaveTheRequestsContext(t *testing.T) {
 	}
 }
 
-// Harden sends the log lines of net/http to Config.Logger, unless the host has an ErrorLog.
+// Harden sends the log lines of net/http to Config.Logger, unless the http.Server has its own
+// ErrorLog.
 func TestHardenSetsErrorLog(t *testing.T) {
 	var log, own bytes.Buffer
 	server, err := presence.New(presence.Config{
@@ -79,8 +81,8 @@ func TestHardenSetsErrorLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer server.Shutdown(context.Background())
-	hosts := stdlog.New(&own, "", 0)
-	for _, h := range []*http.Server{{Handler: server}, {Handler: server, ErrorLog: hosts}} {
+	ownLog := stdlog.New(&own, "", 0)
+	for _, h := range []*http.Server{{Handler: server}, {Handler: server, ErrorLog: ownLog}} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -94,6 +96,6 @@ func TestHardenSetsErrorLog(t *testing.T) {
 		t.Errorf("got %q, want one warning", got)
 	}
 	if got := own.String(); strings.Count(got, "\n") != 3 {
-		t.Errorf("ErrorLog of the host: got %q, want three lines", got)
+		t.Errorf("own ErrorLog: got %q, want three lines", got)
 	}
 }

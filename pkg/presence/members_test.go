@@ -18,7 +18,7 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// admin mints an admin's token that may send to every room.
+// admin mints a token for an admin that may send to every room.
 func admin(t testing.TB) string {
 	t.Helper()
 	return mint(t, auth.Claims{Sub: "admin", Admin: true, Send: []string{"*"}, TTL: time.Hour})
@@ -31,7 +31,7 @@ func (h *testServer) status(method, path, token, body string) int {
 	return r.StatusCode
 }
 
-// PUT /state sets the info of a member and publishes it as update; it rejects invalid and large
+// PUT /state sets the info of a member and publishes it as update. It rejects invalid and too large
 // values.
 func TestState(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
@@ -69,7 +69,7 @@ func TestState(t *testing.T) {
 	})
 }
 
-// GET /rooms returns the rooms in use in pages, to admins only.
+// GET /rooms returns the rooms in use, in pages, and only to admins.
 func TestRooms(t *testing.T) {
 	h := open(t, presence.Config{})
 	for i, name := range []string{"c", "a", "b", "a"} {
@@ -107,8 +107,8 @@ func TestRooms(t *testing.T) {
 	}
 }
 
-// DELETE /members/{id} disconnects a user from one room and bans it there; other rooms are
-// unaffected.
+// DELETE /members/{id} disconnects a user from one room and bans the user there. Other rooms are
+// not affected.
 func TestRemoving(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{})
@@ -148,11 +148,11 @@ func TestRemoving(t *testing.T) {
 	})
 }
 
-// A message from an admin has no sender, because it is the server's.
+// A message from an admin has no sender, because it counts as the server's own message.
 func TestAdminSendsAsTheServer(t *testing.T) {
 	h := open(t, presence.Config{MessageRate: 1, MessageBurst: 1})
 	c := h.stream("/events", bearer(t, "alice"))
-	for range 5 { // above the rate limit, which exempts admins
+	for range 5 { // more than the rate limit, which exempts admins
 		id := h.post("/messages", admin(t), `{"event":"maintenance","data":{"in":5}}`)
 		if e := c.next("maintenance"); !strings.HasPrefix(e.data, `{"id":"`+id+`","data":{"in":5},"at":"`) {
 			t.Errorf("got %s, want id %s and no sender", e.data, id)
@@ -166,7 +166,7 @@ func TestAdminSendsAsTheServer(t *testing.T) {
 	}
 }
 
-// Members, Rooms and Kick return the same results to a host program as the HTTP API.
+// The methods Members, Rooms and Kick return the same results as the HTTP API.
 func TestLibrary(t *testing.T) {
 	h := open(t, presence.Config{Linger: -1})
 	if members, err := h.Members(t.Context(), "lobby"); err != nil || members == nil || len(members) != 0 {
@@ -220,8 +220,9 @@ func TestLibrary(t *testing.T) {
 	}
 }
 
-// All joiners of a flush interval receive one snapshot, encoded once, and each is in its own. 2,500
-// connections of 500 users join together (1,000 with -short, 5,000 in make test-long).
+// All joiners of a flush interval receive the same snapshot, which is encoded once and contains
+// each of them. 2,500 connections of 500 users join together (1,000 with -short, 5,000 in make
+// test-long).
 func TestStormSharesSnapshots(t *testing.T) {
 	const users = 500
 	clients := sized(1000, 2500, 5000)

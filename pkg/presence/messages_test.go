@@ -21,7 +21,7 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// A message reaches every client of its room and of no other, with its sender, data and id.
+// Every client of the room, and no other client, receives a message with its sender, data and id.
 func TestMessageReachesTheRoom(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{})
@@ -64,7 +64,7 @@ func TestMessageReachesTheRoom(t *testing.T) {
 	})
 }
 
-// Publish sends a message without a sender and returns its id, or an error that names the cause.
+// Publish sends a message without a sender and returns its id. An error names its cause.
 func TestPublish(t *testing.T) {
 	h := open(t, presence.Config{})
 	c := h.stream("/events", bearer(t, "alice"))
@@ -95,7 +95,8 @@ func TestPublish(t *testing.T) {
 	}
 }
 
-// Every refusal is a problem with its status, a title and a detail that names the cause.
+// Every rejected request gets a problem document with the status, a title, and a detail that names
+// the cause.
 func TestProblems(t *testing.T) {
 	h := open(t, presence.Config{})
 	lobby := mint(t, auth.Claims{Sub: "alice", TTL: time.Hour})
@@ -168,12 +169,12 @@ func TestProblems(t *testing.T) {
 		}
 	}
 	if p := h.presence(); p.Connections != 0 {
-		t.Errorf("after refused streams: got %d connections, want 0", p.Connections)
+		t.Errorf("after rejected streams: got %d connections, want 0", p.Connections)
 	}
 }
 
-// Promise 2: all clients receive concurrent messages in one order, and those of a sender in the
-// order sent.
+// Promise 2: all clients receive concurrent messages in the same order. Messages of one sender
+// arrive in the order in which they were sent.
 func TestPromise2OneOrderForAll(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		const senders, each = 20, 100
@@ -245,7 +246,7 @@ func TestHooks(t *testing.T) {
 	}
 }
 
-// The hooks of a room without clients are called in order too.
+// The hooks of a room without clients are also called in order.
 func TestHooksOfAnEmptyRoom(t *testing.T) {
 	var mu sync.Mutex
 	var got []string
@@ -274,12 +275,12 @@ func TestHooksOfAnEmptyRoom(t *testing.T) {
 	}
 }
 
-// Publish returns when its context ends.
+// Publish returns when its context is canceled.
 func TestPublishStopsWithContext(t *testing.T) {
 	h := open(t, presence.Config{})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	for range 100 { // select draws a free slot or the end of ctx at random
+	for range 100 { // select chooses at random between a free slot and the canceled context
 		if _, err := h.Publish(ctx, "lobby", "", 1); err != nil {
 			if !errors.Is(err, context.Canceled) {
 				t.Errorf("got %v, want context.Canceled", err)
@@ -290,7 +291,7 @@ func TestPublishStopsWithContext(t *testing.T) {
 	t.Error("Publish with a canceled context: got no error 100 times, want context.Canceled")
 }
 
-// raw sends bytes unchanged and returns the answer.
+// raw sends the bytes unchanged and returns the response.
 func (h *testServer) raw(request string) *http.Response {
 	h.t.Helper()
 	c, err := net.Dial("tcp", strings.TrimPrefix(h.URL, "http://"))
@@ -302,13 +303,13 @@ func (h *testServer) raw(request string) *http.Response {
 	io.WriteString(c, request)
 	response, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
-		h.t.Fatalf("%.50s…: got %v, want an answer", request, err)
+		h.t.Fatalf("%.50s…: got %v, want a response", request, err)
 	}
 	return response
 }
 
-// A body that never arrives ends at its time limit, whether or not the request is valid otherwise.
-// It blocks no goroutine for longer.
+// The server stops waiting for a body at the time limit, whether or not the request is otherwise
+// valid. So a body that never arrives blocks no goroutine for longer.
 func TestBodyTimeout(t *testing.T) {
 	t.Parallel() // it takes 10 s, the time limit of a body
 	h := open(t, presence.Config{})
@@ -330,7 +331,7 @@ func TestBodyTimeout(t *testing.T) {
 	wait.Wait()
 }
 
-// A body with broken chunks gets 400 and is not logged.
+// A request whose body has invalid chunks gets 400 and is not logged.
 func TestBrokenBody(t *testing.T) {
 	var log bytes.Buffer
 	h := open(t, presence.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
@@ -340,7 +341,8 @@ func TestBrokenBody(t *testing.T) {
 	}
 }
 
-// Publish sends any JSON on one line: a line break in it would forge a field of the stream.
+// Publish sends any JSON on one line, because a line break in the data would forge a field of the
+// stream.
 func TestPublishIsCompact(t *testing.T) {
 	h := open(t, presence.Config{})
 	alice := h.stream("/events", bearer(t, "alice"))
@@ -356,7 +358,7 @@ func TestPublishIsCompact(t *testing.T) {
 	}
 }
 
-// spaced encodes itself with blanks and line breaks.
+// spaced is a value whose JSON contains spaces and line breaks.
 type spaced struct{}
 
 func (spaced) MarshalJSON() ([]byte, error) { return []byte("[\n 1,\n \"x y\" ]"), nil }

@@ -19,13 +19,14 @@ import (
 
 var modelSeed = flag.Uint64("model.seed", 0, "run TestModel with this seed only")
 
-// Promises 1, 2, 3, 6 and 7: server, clients and a plain model agree after random steps. The test
-// takes 100,000 steps (12,000 with -short, 500,000 in make test-long).
+// Promises 1, 2, 3, 6 and 7: after random steps, the server, the clients and a simple model agree.
+// The test runs 100,000 steps (12,000 with -short, 500,000 in make test-long).
 //
-// A step is a join, a close, a reload, a removal, a state, a message, a renewal or a wait, in which
-// tokens and grace periods expire. Most steps are within a flush interval: before it ends, clients
-// are admitted at once, others leave and the member limit is crossed. At each quiet moment the test
-// compares the model, the server, and the state that every client has derived from its events.
+// A step is a join, a close, a reload, a removal, a state change, a message, a renewal, or a wait
+// in which tokens and grace periods expire. Most steps happen within a flush interval. So,
+// before the interval ends, clients are admitted immediately, other clients leave, and the room
+// crosses the member limit. Whenever the server is idle, the test compares the model, the server,
+// and the state that each client has derived from its events.
 //
 //	go test -run TestModel -v ./pkg/presence                      # prints its seeds
 //	go test -run TestModel -model.seed 123 ./pkg/presence         # repeats a run
@@ -54,8 +55,8 @@ func TestModel(t *testing.T) {
 						t.Fatalf("failed at step %d; to repeat the run: -model.seed %d", m.step, seed)
 					}
 				}
-				if m.quiets < steps/100 {
-					t.Errorf("got %d comparisons, want at least %d", m.quiets, steps/100)
+				if m.comparisons < steps/100 {
+					t.Errorf("got %d comparisons, want at least %d", m.comparisons, steps/100)
 				}
 			})
 		})
@@ -74,14 +75,14 @@ const (
 
 // model is the expected state of the server.
 type model struct {
-	t       *testing.T
-	b       *bubble
-	count   presence.Count
-	rnd     *rand.Rand
-	step    int
-	quiets  int // number of comparisons
-	rooms   map[string]*modelRoom
-	clients []*modelClient
+	t           *testing.T
+	b           *bubble
+	count       presence.Count
+	rnd         *rand.Rand
+	step        int
+	comparisons int
+	rooms       map[string]*modelRoom
+	clients     []*modelClient
 }
 
 type modelRoom struct {
@@ -89,7 +90,7 @@ type modelRoom struct {
 	banned   map[string]time.Time // end of the ban
 	left     map[string]bool      // id and reason of all users that have left since the last comparison
 	messages int
-	counts   []int // all true user counts, in order
+	counts   []int // every user count that the room has had, in order
 }
 
 type modelUser struct {
@@ -97,10 +98,10 @@ type modelUser struct {
 	info        string
 	connections int
 	until       time.Time // end of its grace period, if it has no connections
-	reason      string    // of the end of its last connection
+	reason      string    // why its last connection ended
 }
 
-// modelClient is a client that knows only its own events.
+// modelClient is a client whose state is derived only from its events.
 type modelClient struct {
 	*clientStream
 	room, user string
@@ -109,11 +110,11 @@ type modelClient struct {
 
 	lastID    string
 	seq       int               // sequence number of the last message
-	synced    bool              // since its last connect
+	synced    bool              // has received a sync
 	complete  bool              // its sync had all members
 	members   map[string]string // id → info
 	count     int
-	counted   int    // earliest index of its last count in modelRoom.counts
+	counted   int    // lowest possible index of its last count in modelRoom.counts
 	goodbye   string // the reason of its goodbye
 	forgotten bool   // the model has removed it
 }
@@ -126,7 +127,7 @@ func (m *model) act() {
 		m.join(room, user, "", 0)
 	case n < 46:
 		m.close(m.pick())
-	case n < 58: // a reload, with the last id
+	case n < 58: // a reload that resumes from the last id
 		if c := m.pick(); c != nil {
 			m.close(c)
 			m.read(c)
@@ -147,7 +148,7 @@ func (m *model) act() {
 	default:
 		for m.sleep(time.Second) {
 		}
-		m.quiet()
+		m.compare()
 	}
 }
 
@@ -192,8 +193,8 @@ func (m *model) join(room, user, lastID string, seq int) {
 	m.clients = append(m.clients, c)
 }
 
-// info is short for half of the members. For the other half it is so long that four of them make a
-// snapshot for which a joiner waits.
+// info returns a short value for half of the members. For the other half, the value is so long that
+// four of them make the snapshot too large to be sent immediately.
 func (m *model) info() json.RawMessage {
 	long := strings.Repeat("x", 990*m.rnd.IntN(2))
 	return json.RawMessage(fmt.Sprintf(`{"step":%d,"text":"%s"}`, m.step, long))
@@ -318,7 +319,8 @@ func (m *model) renew(user string) {
 	}
 }
 
-// sleep waits, and applies the expiries of that time in order. It reports whether anything expired.
+// sleep waits for d, and then applies to the model everything that expired meanwhile, in order. It
+// reports whether anything expired.
 func (m *model) sleep(d time.Duration) (any bool) {
 	time.Sleep(d)
 	synctest.Wait()
@@ -352,7 +354,7 @@ func (m *model) sleep(d time.Duration) (any bool) {
 	}
 }
 
-// read applies the new events to the client.
+// read applies the client's new events to its state.
 func (m *model) read(c *modelClient) {
 	m.t.Helper()
 	for _, e := range c.take() {
@@ -425,9 +427,10 @@ func (m *model) read(c *modelClient) {
 	}
 }
 
-// quiet compares model, server and clients after a second without any step.
-func (m *model) quiet() {
-	m.quiets++
+// compare compares the model, the server and the clients. Before the call, the test must have
+// waited for a second without a step.
+func (m *model) compare() {
+	m.comparisons++
 	counts, err := m.b.Rooms(m.t.Context())
 	if err != nil {
 		m.t.Fatal(err)

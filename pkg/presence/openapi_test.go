@@ -28,7 +28,7 @@ import (
 	"example.com/presence/pkg/presence/auth"
 )
 
-// openAPI is docs/openapi.yaml.
+// openAPI holds docs/openapi.yaml.
 type openAPI struct {
 	*openapi3.T
 	router routers.Router
@@ -61,7 +61,8 @@ func (d openAPI) operations() map[string][]string {
 	return operations
 }
 
-// reply is an answer with its body; of a stream, the part up to its first event with a name.
+// reply is a response with its body. The body of a stream ends after the first event that has a
+// name.
 type reply struct {
 	*http.Response
 	body, event string
@@ -92,13 +93,13 @@ func readReply(t *testing.T, r *http.Response) reply {
 	}
 }
 
-// check returns an error if the operation does not document the answer.
+// check returns an error if the operation does not document the response.
 func (d openAPI) check(operation *openapi3.Operation, a reply) error {
 	documented := operation.Responses.Status(a.StatusCode)
 	if documented == nil {
 		return fmt.Errorf("got status %d, want one of the document", a.StatusCode)
 	}
-	headers := []string{"Connection", "Content-Length", "Content-Type", "Date"} // on any answer
+	headers := []string{"Connection", "Content-Length", "Content-Type", "Date"} // on any response
 	for name := range documented.Value.Headers {
 		headers = append(headers, http.CanonicalHeaderKey(name))
 	}
@@ -112,7 +113,7 @@ func (d openAPI) check(operation *openapi3.Operation, a reply) error {
 	}
 	head := a.Request.Method == http.MethodHead
 	request := a.Request.Clone(context.Background())
-	request.Method = http.MethodGet // the validator ignores the headers of an answer to HEAD
+	request.Method = http.MethodGet // the validator ignores the headers of a response to HEAD
 	input := &openapi3filter.ResponseValidationInput{
 		RequestValidationInput: &openapi3filter.RequestValidationInput{
 			Request: request,
@@ -141,7 +142,7 @@ func (d openAPI) check(operation *openapi3.Operation, a reply) error {
 	return nil
 }
 
-// accepts returns an error if the request is invalid by the document.
+// accepts returns an error if the document does not allow the request.
 func (d openAPI) accepts(r *http.Request) error {
 	r = r.Clone(context.Background())
 	body, err := r.GetBody()
@@ -165,7 +166,8 @@ func (d openAPI) accepts(r *http.Request) error {
 	})
 }
 
-// credential returns an error if the request has no credential of that scheme, valid or not.
+// credential returns an error if the request has no credential for the security scheme. The
+// credential need not be valid.
 func credential(_ context.Context, input *openapi3filter.AuthenticationInput) error {
 	r, scheme := input.RequestValidationInput.Request, input.SecurityScheme
 	has := false
@@ -184,8 +186,8 @@ func credential(_ context.Context, input *openapi3filter.AuthenticationInput) er
 	return nil
 }
 
-// The document has every route and no other, by the source of this package and by the answers of a
-// server.
+// The document lists exactly the routes in the source of this package. A server returns 405 for
+// every method that is not documented, and for no other.
 func TestOpenAPIRoutes(t *testing.T) {
 	d := readOpenAPI(t)
 	h := open(t, presence.Config{Guest: func(string) (string, presence.User, error) { return "", presence.User{}, nil }})
@@ -228,7 +230,7 @@ func TestOpenAPIRoutes(t *testing.T) {
 				continue
 			}
 			if err := d.check(d.only("MethodNotAllowed", 405), a); err != nil {
-				t.Errorf("%s %s: answer does not match the document: %v", method, path, err)
+				t.Errorf("%s %s: response does not match the document: %v", method, path, err)
 			}
 			if got, want := a.Header.Get("Allow"), strings.Join(methods, ", "); got != want {
 				t.Errorf("%s %s: Allow: got %q, want %q", method, path, got, want)
@@ -236,12 +238,12 @@ func TestOpenAPIRoutes(t *testing.T) {
 		}
 	}
 	if err := d.check(d.only("NotFound", 404), readReply(t, h.ask("GET", "/nothing", "", ""))); err != nil {
-		t.Errorf("GET /nothing: answer does not match the document: %v", err)
+		t.Errorf("GET /nothing: response does not match the document: %v", err)
 	}
 }
 
-// routeOf returns the methods and the path of a call such as r.Get("/events", f), or get("/rooms",
-// f), which registers two routes.
+// routeOf returns the methods and the path of a call that registers a route, such as
+// r.Get("/events", f). get("/rooms", f) registers the methods GET and HEAD.
 func routeOf(n ast.Node) (methods []string, path string, ok bool) {
 	call, ok := n.(*ast.CallExpr)
 	if !ok || len(call.Args) != 2 {
@@ -263,14 +265,14 @@ func routeOf(n ast.Node) (methods []string, path string, ok bool) {
 	return methods, path, err == nil && strings.HasPrefix(path, "/")
 }
 
-// only returns an operation with that component as its only answer.
+// only returns an operation whose only documented response is that component.
 func (d openAPI) only(component string, status int) *openapi3.Operation {
 	return &openapi3.Operation{Responses: openapi3.NewResponses(openapi3.WithStatus(status, d.Components.Responses[component]))}
 }
 
-// Every documented status of every operation occurs, and each request and answer matches the
-// document.
-func TestOpenAPIAnswers(t *testing.T) {
+// The server returns every documented status of every operation, and each request and response
+// matches the document.
+func TestOpenAPIResponses(t *testing.T) {
 	d := readOpenAPI(t)
 
 	guest := func(name string) (string, presence.User, error) {
@@ -331,12 +333,12 @@ func TestOpenAPIAnswers(t *testing.T) {
 	}
 	for _, c := range []struct {
 		to           *testServer
-		name         string // of the case; of a stream its first event
+		name         string // name of the case; for a stream, the name of its first event
 		method, path string
-		as           []string // headers
+		as           []string // request headers
 		kind, body   string
 		status       int
-		valid        bool // the request is valid by the document
+		valid        bool // the document allows the request
 	}{
 		{usual, "sync", "GET", "/events", alice, "", "", 200, true},
 		{usual, "reset", "GET", "/events?room=doc-1&last_event_id=x-1", alice, "", "", 200, true},
@@ -354,10 +356,10 @@ func TestOpenAPIAnswers(t *testing.T) {
 		{usual, "no token", "GET", "/events", nil, "", "", 401, false},
 		{usual, "token in the query", "GET", "/events?access_token=" + token, nil, "", "", 401, true},
 		{usual, "bad token", "GET", "/events", bad, "", "", 401, true},
-		{usual, "bad token beside a good cookie", "GET", "/events", slices.Concat(bad, jar), "", "", 401, true},
+		{usual, "bad token and good cookie", "GET", "/events", slices.Concat(bad, jar), "", "", 401, true},
 		{usual, "wrong room", "GET", "/events?room=doc-1", lobby, "", "", 403, true},
-		{usual, "cookie from elsewhere", "GET", "/events", stolen, "", "", 403, true},
-		{unstreamed, "host that cannot stream", "GET", "/events", alice, "", "", 500, true},
+		{usual, "cross-site cookie", "GET", "/events", stolen, "", "", 403, true},
+		{unstreamed, "writer that cannot stream", "GET", "/events", alice, "", "", 500, true},
 		{keyless, "no keys", "GET", "/events", alice, "", "", 503, true},
 		{full, "full", "GET", "/events", alice, "", "", 503, true},
 
@@ -365,11 +367,11 @@ func TestOpenAPIAnswers(t *testing.T) {
 		{usual, "null", "POST", "/messages", jar, inJSON, `{"data":null}`, 202, true},
 		{usual, "admin", "POST", "/messages", admin, inJSON + "; charset=utf-8", `{"data":[1,2.5]}`, 202, true},
 		{slow, "text", "POST", "/messages", alice, text, "hello", 202, true},
-		{slow, "too fast", "POST", "/messages", alice, text, "hello", 429, true},
+		{slow, "rate limit exceeded", "POST", "/messages", alice, text, "hello", 429, true},
 		{usual, "no data", "POST", "/messages", alice, inJSON, `{"event":"a"}`, 400, false},
 		{usual, "no JSON", "POST", "/messages", alice, inJSON, `{"data":`, 400, false},
 		{usual, "array", "POST", "/messages", alice, inJSON, `[1]`, 400, false},
-		{usual, "unknown member", "POST", "/messages", alice, inJSON, `{"data":1,"evnet":"a"}`, 400, false},
+		{usual, "unknown field", "POST", "/messages", alice, inJSON, `{"data":1,"evnet":"a"}`, 400, false},
 		{usual, "server's event", "POST", "/messages", alice, inJSON, `{"data":1,"event":"user count"}`, 400, false},
 		{usual, "browser's event", "POST", "/messages", alice, inJSON, `{"data":1,"event":"open"}`, 400, false},
 		{usual, "blank at the end", "POST", "/messages", alice, inJSON, `{"data":1,"event":"a "}`, 400, false},
@@ -402,7 +404,7 @@ func TestOpenAPIAnswers(t *testing.T) {
 		{usual, "empty room", "GET", "/presence?room=doc-4", jar, "", "", 200, true},
 		{usual, "limit 0", "GET", "/presence?limit=0", alice, "", "", 400, false},
 		{usual, "limit 1001", "GET", "/presence?limit=1001", alice, "", "", 400, false},
-		{usual, "an empty limit, which is none", "GET", "/presence?limit=&after=", alice, "", "", 200, false},
+		{usual, "empty limit, ignored", "GET", "/presence?limit=&after=", alice, "", "", 200, false},
 		{usual, "no token", "GET", "/presence", nil, "", "", 401, false},
 		{usual, "wrong room", "GET", "/presence?room=doc-1", lobby, "", "", 403, true},
 		{draining, "draining", "GET", "/presence", alice, "", "", 503, true},
@@ -447,34 +449,34 @@ func TestOpenAPIAnswers(t *testing.T) {
 		{draining, "draining", "DELETE", "/members/alice", admin, "", "", 503, true},
 
 		{usual, "token", "GET", "/session", alice, "", "", 200, true},
-		{usual, "token of no end", "GET", "/session", endless, "", "", 200, true},
+		{usual, "token without expiry", "GET", "/session", endless, "", "", 200, true},
 		{usual, "cookie", "GET", "/session", jar, "", "", 200, true},
 		{usual, "no token", "GET", "/session", nil, "", "", 200, true},
 		{usual, "bad cookie", "GET", "/session", stale, "", "", 200, true},
 		{usual, "bad token", "GET", "/session", bad, "", "", 401, true},
-		{usual, "bad token beside a good cookie", "GET", "/session", slices.Concat(bad, jar), "", "", 401, true},
-		{usual, "from elsewhere", "GET", "/session", stolen, "", "", 403, true},
+		{usual, "bad token and good cookie", "GET", "/session", slices.Concat(bad, jar), "", "", 401, true},
+		{usual, "cross-site", "GET", "/session", stolen, "", "", 403, true},
 		{keyless, "no keys", "GET", "/session", jar, "", "", 503, true},
 
 		{usual, "token", "HEAD", "/session", alice, "", "", 200, true},
 		{usual, "bad token", "HEAD", "/session", bad, "", "", 401, true},
-		{usual, "from elsewhere", "HEAD", "/session", stolen, "", "", 403, true},
+		{usual, "cross-site", "HEAD", "/session", stolen, "", "", 403, true},
 		{keyless, "no keys", "HEAD", "/session", jar, "", "", 503, true},
 
 		{usual, "token", "POST", "/session", nil, inJSON, `{"token":"` + token + `"}`, 204, true},
-		{usual, "unknown member", "POST", "/session", nil, inJSON, `{"tokne":"x"}`, 400, false},
+		{usual, "unknown field", "POST", "/session", nil, inJSON, `{"tokne":"x"}`, 400, false},
 		{usual, "bad token", "POST", "/session", nil, inJSON, `{"token":"rubbish"}`, 401, true},
 		{usual, "blank", "POST", "/session", nil, inJSON, `{"token":" ` + token + `"}`, 401, false},
 		{usual, "no token", "POST", "/session", alice, inJSON, `{}`, 400, false},
-		{usual, "from elsewhere", "POST", "/session", foreign, inJSON, `{"token":"` + token + `"}`, 403, true},
-		{usual, "token for no cookie", "POST", "/session", nil, inJSON, `{"token":"` + long + `"}`, 413, false},
+		{usual, "cross-site", "POST", "/session", foreign, inJSON, `{"token":"` + token + `"}`, 403, true},
+		{usual, "token too long for a cookie", "POST", "/session", nil, inJSON, `{"token":"` + long + `"}`, 413, false},
 		{usual, "text", "POST", "/session", nil, text, token, 415, false},
 		{keyless, "no keys", "POST", "/session", nil, inJSON, `{"token":"` + token + `"}`, 503, true},
 
 		{usual, "cookie", "DELETE", "/session", jar, "", "", 204, true},
 		{usual, "no cookie", "DELETE", "/session", alice, "", "", 401, false},
 		{usual, "bad cookie", "DELETE", "/session", stale, "", "", 401, true},
-		{usual, "from elsewhere", "DELETE", "/session", stolen, "", "", 403, true},
+		{usual, "cross-site", "DELETE", "/session", stolen, "", "", 403, true},
 		{keyless, "no keys", "DELETE", "/session", jar, "", "", 503, true},
 
 		{usual, "guest", "POST", "/login", nil, inJSON, `{"name":" Ann "}`, 200, true},
@@ -482,11 +484,11 @@ func TestOpenAPIAnswers(t *testing.T) {
 		{usual, "control character", "POST", "/login", nil, inJSON, `{"name":"a\u0000"}`, 400, false},
 		{usual, "long name", "POST", "/login", nil, inJSON, `{"name":"` + strings.Repeat("x", 129) + `"}`, 400, false},
 		{usual, "no name", "POST", "/login", nil, inJSON, `{}`, 400, false},
-		{usual, "from elsewhere", "POST", "/login", foreign, inJSON, `{"name":"Ann"}`, 403, true},
+		{usual, "cross-site", "POST", "/login", foreign, inJSON, `{"name":"Ann"}`, 403, true},
 		{guestless, "no guests", "POST", "/login", nil, inJSON, `{"name":"Ann"}`, 404, true},
 		{usual, "too large", "POST", "/login", nil, inJSON, `{"name":"` + strings.Repeat("x", 16<<10) + `"}`, 413, false},
 		{usual, "form", "POST", "/login", nil, form, "name=Ann", 415, false},
-		{tokenless, "no token can be made", "POST", "/login", nil, inJSON, `{"name":"Ann"}`, 500, true},
+		{tokenless, "token cannot be minted", "POST", "/login", nil, inJSON, `{"name":"Ann"}`, 500, true},
 
 		{draining, "alive", "GET", "/healthz", nil, "", "", 200, true},
 		{draining, "alive", "HEAD", "/healthz", nil, "", "", 200, true},
@@ -513,7 +515,7 @@ func TestOpenAPIAnswers(t *testing.T) {
 			t.Fatalf("%s: got %v, want a route", label, err)
 		}
 		if err := d.check(route.Operation, a); err != nil {
-			t.Errorf("%s: got %s, %.200s, want an answer as in the document: %v", label, a.Status, a.body, err)
+			t.Errorf("%s: got %s, %.200s, want a response as in the document: %v", label, a.Status, a.body, err)
 		}
 		if err := d.accepts(a.Request); (err == nil) != c.valid {
 			t.Errorf("%s: got request validation error %v, want it valid: %v", label, err, c.valid)
@@ -521,6 +523,6 @@ func TestOpenAPIAnswers(t *testing.T) {
 		delete(untried, fmt.Sprint(c.method, " ", route.Path, " ", a.StatusCode))
 	}
 	for _, status := range slices.Sorted(maps.Keys(untried)) {
-		t.Errorf("%s: got no such answer, want one because it is documented", status)
+		t.Errorf("%s: got no such response, want one because it is documented", status)
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"example.com/presence/pkg/presence/auth"
 )
 
-// Origins are compared by scheme, lower-cased host and effective port (RFC 6454 section 5), with
-// the Host of the request and with the allowed origins.
+// The server compares an Origin with the Host of the request and with the allowed origins. It
+// compares the scheme, the lower-cased host and the effective port (RFC 6454 section 5).
 func TestOrigins(t *testing.T) {
 	h := open(t, presence.Config{CORSOrigins: []string{
 		"https://App.example:443", "http://localhost:3000", "https://*.Example.com", "http://*.localhost:5173",
@@ -82,7 +82,7 @@ func TestOrigins(t *testing.T) {
 				t.Errorf("Host %s, Origin %s, Sec-Fetch-Site %q: got %d %s, want %d", c.host, c.origin, site, w.Code, w.Body, want)
 			}
 			if w.Code == http.StatusForbidden && (!strings.Contains(w.Body.String(), c.host) || !strings.Contains(w.Body.String(), c.origin)) {
-				t.Errorf("Host %s, Origin %s: got refusal %s, want both names in it", c.host, c.origin, w.Body)
+				t.Errorf("Host %s, Origin %s: got problem %s, want both names in it", c.host, c.origin, w.Body)
 			}
 			if got := w.Header().Get("Access-Control-Allow-Origin"); (got == c.origin) != c.listed || got != "" && got != c.origin {
 				t.Errorf("Origin %s: got Access-Control-Allow-Origin %q, want the origin: %v", c.origin, got, c.listed)
@@ -91,8 +91,8 @@ func TestOrigins(t *testing.T) {
 	}
 }
 
-// The cookie of SameSite=None is Partitioned, as is its removal. Otherwise a browser does not send
-// it from a page of another site, and does not clear it.
+// A cookie with SameSite=None is Partitioned, and so is the Set-Cookie that clears it. Otherwise a
+// browser neither sends the cookie from a page of another site nor clears it.
 func TestPartitionedCookie(t *testing.T) {
 	for _, mode := range []http.SameSite{http.SameSiteNoneMode, http.SameSiteLaxMode} {
 		h := open(t, presence.Config{Cookie: presence.Cookie{SameSite: mode}})
@@ -110,7 +110,7 @@ func TestPartitionedCookie(t *testing.T) {
 	}
 }
 
-// A preflight with the headers of the fetch libraries is answered for every method.
+// The server allows a preflight with the headers of the fetch libraries, for every method.
 func TestPreflightOfFetch(t *testing.T) {
 	h := open(t, presence.Config{CORSOrigins: []string{"https://app.example"}})
 	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE"} {

@@ -13,7 +13,8 @@ import (
 	"example.com/presence/pkg/presence"
 )
 
-// Files are sent as gzip where the request accepts it, and each form has its own entity tag.
+// The server sends a file as gzip if the request accepts it. The compressed and the plain form have
+// different entity tags.
 func TestCompressedFiles(t *testing.T) {
 	text := strings.Repeat("presence ", 500)
 	h := open(t, presence.Config{
@@ -77,7 +78,7 @@ func TestCompressedFiles(t *testing.T) {
 	}
 }
 
-// The policy is on every file, sent or not modified, and on nothing else.
+// Every response for a file has the policy, including a 304. No other response has it.
 func TestContentSecurityPolicy(t *testing.T) {
 	own := "default-src 'self'; img-src https://images.example"
 	for policy, want := range map[string]string{"": presence.DefaultContentSecurityPolicy, own: own} {

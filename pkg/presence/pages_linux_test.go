@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// Each round of GET /presence returns every staying member once, in order, while other members join
-// and leave. The room has 18,000 members (3,500 with -short) on real sockets; 1,000 per second
-// leave and as many join.
+// The pages of one round of GET /presence contain every staying member once and in order, while
+// other members join and leave. The room has 18,000 members (3,500 with -short) on real sockets.
+// 1,000 members per second leave and as many join.
 func TestPagesOfALargeRoom(t *testing.T) {
 	const rate = 1000
 	clients, stay := sized(3_500, 18_000, 18_000), sized(2_500, 15_000, 15_000)

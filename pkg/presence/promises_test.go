@@ -17,9 +17,9 @@ import (
 	"example.com/presence/pkg/presence/auth"
 )
 
-// Promises 1 and 2: in a join storm no client receives a count older than its own. None receives
-// more counts than its own and one per flush interval, and all end with the true one. 2,000 clients
-// (400 with -short) join as fast as they can.
+// Promises 1 and 2: in a burst of joins, no client receives a count that is lower than its previous
+// one. No client receives more counts than its own and one per flush interval, and the last count
+// of each client is the true one. 2,000 clients (400 with -short) join as fast as they can.
 func TestPromise1And2Storm(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		clients := sized(400, 2000, 2000)
@@ -56,9 +56,9 @@ func TestPromise1And2Storm(t *testing.T) {
 	})
 }
 
-// Promise 3: a client receives each message published after its answer, in order and after its
-// sync, even if the sync comes later.
-func TestPromise3NothingIsLostBetweenAnswerAndSync(t *testing.T) {
+// Promise 3: a client receives each message that is published after its response header. The
+// messages arrive in order and after the sync, even if the sync is sent later.
+func TestPromise3NothingIsLostBetweenResponseAndSync(t *testing.T) {
 	t.Parallel() // it waits for intervals of 200 ms
 	rounds := sized(8, 20, 100)
 	each(t, func(t *testing.T, open opener) {
@@ -120,14 +120,15 @@ func TestPromise3And4StoppedClient(t *testing.T) {
 	})
 }
 
-// unsentSnapshots returns the number of snapshots that are not sent yet, and their bytes.
+// unsentSnapshots returns the number of unsent snapshots and their bytes.
 func unsentSnapshots(h *testServer) (snapshots, bytes int) {
 	stats := h.Stats()
 	return stats.SnapshotsUnsent, stats.SnapshotBytesUnsent
 }
 
-// Promise 4: unsent snapshots of joiners that stop reading are bounded. The joiners that have
-// waited longest are disconnected; the other ones receive theirs completely.
+// Promise 4: the unsent snapshots of joiners that stop reading are limited. At the limit, the
+// server disconnects the joiners that have waited longest. Each other joiner receives its complete
+// snapshot.
 func TestPromise4StoppedJoiners(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		const members, joiners = 400, 12
@@ -163,7 +164,7 @@ func TestPromise4StoppedJoiners(t *testing.T) {
 			defer c.Close()
 			fmt.Fprintf(c, "GET /events HTTP/1.0\r\nAuthorization: Bearer %s\r\n\r\n", alice)
 			conns[i], stopped[i] = c, bufio.NewReaderSize(c, 16)
-			for begun := ""; !strings.HasSuffix(begun, `"members":[`); { // so that each has a snapshot of its own
+			for begun := ""; !strings.HasSuffix(begun, `"members":[`); { // so that each joiner has its own snapshot
 				b, err := stopped[i].ReadByte()
 				if err != nil {
 					t.Fatal(err)
@@ -194,7 +195,7 @@ func TestPromise4StoppedJoiners(t *testing.T) {
 }
 
 // Promise 8: Shutdown ends every stream with goodbye draining after the last message. Afterwards
-// new streams and messages are refused, and /healthz still answers 200.
+// the server rejects new streams and messages, and /healthz still returns 200.
 func TestPromise8Shutdown(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		const clients = 500
@@ -224,7 +225,7 @@ func TestPromise8Shutdown(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		// It continues to listen: a new client gets a goodbye.
+		// The server still accepts connections: a new client receives a goodbye.
 		c := h.stream("/events", alice)
 		if e, err := c.read(patience); err != nil || e.retry < "1000" || e.retry > "3000" {
 			t.Errorf("new client: got %+v, %v; want a retry of 1 to 3 s", e, err)
@@ -246,8 +247,8 @@ func TestPromise8Shutdown(t *testing.T) {
 	})
 }
 
-// Promises 3 and 8: during a shutdown under load each stream ends with a goodbye and has every
-// accepted message. New streams and messages keep coming meanwhile.
+// Promises 3 and 8: a shutdown under load ends each stream with a goodbye, after every accepted
+// message. New streams and messages keep arriving during the shutdown.
 func TestPromise3And8ShutdownUnderLoad(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{})

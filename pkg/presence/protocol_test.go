@@ -18,7 +18,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the streams of docs/protocol.md")
 
-// transcript is a stream that keeps every byte.
+// transcript is a ResponseWriter that keeps every byte of a stream.
 type transcript struct {
 	http.ResponseWriter
 	mu  sync.Mutex // guards all
@@ -38,7 +38,7 @@ var (
 	retry = regexp.MustCompile(`retry: \d+`)
 )
 
-// The streams of docs/protocol.md are byte for byte the output of the server.
+// The streams in docs/protocol.md are byte for byte the output of the server.
 //
 //	go test -run TestProtocol ./pkg/presence -update     # rewrites them
 func TestProtocol(t *testing.T) {
@@ -70,7 +70,8 @@ func TestProtocol(t *testing.T) {
 	}
 }
 
-// recordStreams returns the streams of the clients of the document, in its order.
+// recordStreams returns the streams that the clients in the document receive, in the order of the
+// document.
 func recordStreams(t *testing.T) (streams []string) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(time.Date(2026, 11, 24, 18, 0, 0, 123e6, time.UTC)))

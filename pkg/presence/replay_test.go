@@ -19,9 +19,10 @@ import (
 	"example.com/presence/pkg/presence"
 )
 
-// Promise 3: clients that disconnect and resume during messages receive every message once and in
-// order, except those that a correct reset covers. Each resumes 10 times or more, usually from the
-// middle of an event. In make test-long 1,000 clients resume 27 times each during 50,000 messages.
+// Promise 3: clients that disconnect and resume while messages are published receive every message
+// once and in order, except the messages that a correct reset covers. Each client resumes 10 times
+// or more, usually after a disconnect in the middle of an event. In make test-long, 1,000 clients
+// resume 27 times each during 50,000 messages.
 func TestPromise3Replay(t *testing.T) {
 	var (
 		clients  = sized(100, 250, 1000)
@@ -40,11 +41,11 @@ func TestPromise3Replay(t *testing.T) {
 			c := replayed{addr: strings.TrimPrefix(h.URL, "http://"), token: token}
 			rnd := rand.New(rand.NewPCG(uint64(i), 0))
 			for c.seq < messages && !t.Failed() {
-				before, here := c.seq, sync.OnceFunc(crowd.synced)
-				if err := c.follow(rnd.IntN(stay), messages, here); err != nil {
+				before, onSync := c.seq, sync.OnceFunc(crowd.synced)
+				if err := c.follow(rnd.IntN(stay), messages, onSync); err != nil {
 					t.Error(err)
 				}
-				here() // if it left before its sync
+				onSync() // if it left before its sync
 				if c.reset {
 					resets.Add(1)
 					if published := crowd.published.Load(); published-before <= history {
@@ -52,13 +53,13 @@ func TestPromise3Replay(t *testing.T) {
 					}
 				}
 				returns.Add(1)
-				crowd.waitFor(min(messages, c.seq+rnd.Uint64N(history*21/20)))
+				crowd.waitForMessages(min(messages, c.seq+rnd.Uint64N(history*21/20)))
 			}
 			crowd.synced()
 		})
 	}
 	for i := range messages {
-		crowd.gather(clients / 20)
+		crowd.waitForSyncs(clients / 20)
 		_, err := h.Publish(t.Context(), "lobby", "", i+1)
 		for errors.Is(err, presence.ErrBusy) { // on a busy machine; the message was not published
 			_, err = h.Publish(t.Context(), "lobby", "", i+1)
@@ -85,12 +86,12 @@ type replayed struct {
 	addr, token string
 	lastID      string
 	seq         uint64
-	reset       bool // got one on this connection
+	reset       bool // received a reset on this connection
 }
 
-// follow opens the stream and reads stay bytes, or up to the last message. It calls here at the
-// sync.
-func (c *replayed) follow(stay int, last uint64, here func()) error {
+// follow opens the stream and reads up to stay bytes, or until the message last. It calls onSync
+// when it receives the sync.
+func (c *replayed) follow(stay int, last uint64, onSync func()) error {
 	c.reset = false
 	conn, err := net.Dial("tcp", c.addr)
 	if err != nil {
@@ -134,7 +135,7 @@ func (c *replayed) follow(stay int, last uint64, here func()) error {
 				return fmt.Errorf("got %s, want sequence number %d", block, c.seq)
 			}
 			c.seq = seq
-			here()
+			onSync()
 		default:
 			if seq != c.seq {
 				return fmt.Errorf("got %s, want sequence number %d", block, c.seq)
@@ -142,10 +143,11 @@ func (c *replayed) follow(stay int, last uint64, here func()) error {
 		}
 		c.lastID = string(id)
 	}
-	return nil // it has all messages, left within an event, or was disconnected
+	return nil // the client has all messages, left in the middle of an event, or was disconnected
 }
 
-// wholeBlocks splits a stream at its blank lines, and drops an incomplete rest.
+// wholeBlocks is a bufio.SplitFunc that splits a stream at its blank lines, and drops an incomplete
+// block at the end.
 func wholeBlocks(data []byte, _ bool) (advance int, block []byte, err error) {
 	if i := bytes.Index(data, []byte("\n\n")); i >= 0 {
 		return i + 2, data[:i], nil
@@ -153,15 +155,16 @@ func wholeBlocks(data []byte, _ bool) (advance int, block []byte, err error) {
 	return 0, nil, nil
 }
 
-// crowd counts the clients that are connecting, and the published messages.
+// crowd coordinates the publisher and the clients. It counts the published messages and the clients
+// that are connecting.
 type crowd struct {
 	published atomic.Uint64
 
-	mu     sync.Mutex // guards known and coming
-	known  uint64     // the value of published that waiting clients know
-	coming int        // clients that connect and have no sync yet
-	more   *sync.Cond // known has grown
-	fewer  *sync.Cond // coming has fallen
+	mu         sync.Mutex // guards known and connecting
+	known      uint64     // the value of published when the waiting clients were last woken
+	connecting int        // clients that connect and have no sync yet
+	more       *sync.Cond // signals that known has grown
+	fewer      *sync.Cond // signals that connecting has fallen
 }
 
 func newCrowd() *crowd {
@@ -170,7 +173,8 @@ func newCrowd() *crowd {
 	return c
 }
 
-// publish records n published messages, and wakes the waiting clients every 50 messages.
+// publish records that n messages are published, and wakes the waiting clients at every 50th
+// message.
 func (c *crowd) publish(n uint64) {
 	c.published.Store(n)
 	if n%50 == 0 {
@@ -181,34 +185,35 @@ func (c *crowd) publish(n uint64) {
 	}
 }
 
-// gather waits until at most that many clients are connecting.
-func (c *crowd) gather(most int) {
+// waitForSyncs waits until at most that many clients are connecting.
+func (c *crowd) waitForSyncs(most int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.coming > most {
+	for c.connecting > most {
 		c.fewer.Wait()
 	}
 }
 
-// waitFor waits, not counted as connecting, until n messages are published, rounded down to 50.
-func (c *crowd) waitFor(n uint64) {
+// waitForMessages waits until n messages are published, with n rounded down to a multiple of 50.
+// Then it counts the client as connecting.
+func (c *crowd) waitForMessages(n uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.known < n/50*50 {
 		c.more.Wait()
 	}
-	c.coming++
+	c.connecting++
 }
 
 func (c *crowd) connects() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.coming++
+	c.connecting++
 }
 
 func (c *crowd) synced() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.coming--
+	c.connecting--
 	c.fewer.Signal()
 }

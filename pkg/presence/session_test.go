@@ -25,7 +25,7 @@ func (h *testServer) signIn(token string, headers ...string) *http.Response {
 	return h.ask("POST", "/session", "", `{"token":"`+token+`"}`, append(headers, "Content-Type", "application/json")...)
 }
 
-// cookie returns the session cookie that the answer sets.
+// cookie returns the session cookie that the response sets.
 func cookie(t *testing.T, r *http.Response) *http.Cookie {
 	t.Helper()
 	for _, c := range r.Cookies() {
@@ -37,7 +37,8 @@ func cookie(t *testing.T, r *http.Response) *http.Cookie {
 	return nil
 }
 
-// POST /session sets the cookie, and DELETE /session clears it and ends its streams only.
+// POST /session sets the cookie. DELETE /session clears it and ends only the streams that were
+// opened with it.
 func TestSession(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{})
@@ -70,7 +71,7 @@ func TestSession(t *testing.T) {
 }
 
 // GET /session returns the user of the request's token. Without a credential, or with an invalid or
-// expired cookie, it answers 200 without a user, so that any page may ask.
+// expired cookie, it returns 200 without a user, so that any page can ask.
 func TestGetSession(t *testing.T) {
 	key, err := auth.Secret(secret)
 	if err != nil {
@@ -155,9 +156,9 @@ func TestGetSession(t *testing.T) {
 	}
 }
 
-// POST and DELETE /session refuse invalid tokens, types and origins, and then set no session
-// cookie.
-func TestSessionRefusals(t *testing.T) {
+// POST and DELETE /session reject invalid tokens, content types and origins, and then set no
+// session cookie.
+func TestSessionRejections(t *testing.T) {
 	h := open(t, presence.Config{})
 	long := make([]byte, 5000)
 	rand.Read(long)
@@ -180,9 +181,10 @@ func TestSessionRefusals(t *testing.T) {
 	}
 }
 
-// Requests with the cookie are refused from other sites, GET /events included, which changes the
-// members of a room. A browser adds the cookie to every request that a page causes.
-func TestCookieFromElsewhere(t *testing.T) {
+// The server rejects requests with the cookie from other sites, because a browser adds the cookie
+// to every request that a page causes. This includes GET /events, which changes the members of a
+// room.
+func TestCrossSiteCookie(t *testing.T) {
 	h := open(t, presence.Config{CORSOrigins: []string{"https://app.example"}})
 	jar := []string{"Cookie", auth.CookieName + "=" + bearer(t, "alice"), "Content-Type", "text/plain"}
 	for name, c := range map[string]struct {
@@ -207,13 +209,14 @@ func TestCookieFromElsewhere(t *testing.T) {
 		}
 		get.Body.Close()
 	}
-	// A browser does not add a bearer token on its own: the script must know it.
+	// A bearer token is allowed from other sites, because a browser does not add it automatically:
+	// the script must know it.
 	if r := h.ask("GET", "/presence", bearer(t, "alice"), "", "Sec-Fetch-Site", "cross-site", "Origin", "https://evil.example"); r.StatusCode != 200 {
 		t.Errorf("bearer token from another site: got %s, want 200", r.Status)
 	}
 }
 
-// Only configured origins are allowed, and CORSOrigins * never with the cookie.
+// Only the configured origins are allowed. CORSOrigins * never allows the cookie.
 func TestCORS(t *testing.T) {
 	preflight := func(c presence.Config, origin string) http.Header {
 		return open(t, c).ask("OPTIONS", "/messages", "", "", "Origin", origin,
@@ -272,7 +275,8 @@ func TestLogin(t *testing.T) {
 	}
 }
 
-// A mounted server has its links, cookie and routes below its path, with chi, net/http and both.
+// The links, the cookie and the routes of a mounted server are below its path, with chi, with
+// net/http and with both.
 func TestMounted(t *testing.T) {
 	files := fstest.MapFS{"index.html": {Data: []byte("the page")}, "presence.js": {Data: []byte("export {}")}}
 	h := open(t, presence.Config{Web: files})
@@ -322,35 +326,35 @@ func TestConfigIsChecked(t *testing.T) {
 	if good == nil {
 		t.Fatal("New: got nil, want a server")
 	}
-	who := authenticator(func(*http.Request) (presence.User, error) { return presence.User{ID: "x"}, nil })
+	valid := authenticator(func(*http.Request) (presence.User, error) { return presence.User{ID: "x"}, nil })
 	for want, c := range map[string]presence.Config{
 		"Authenticator": {},
-		"Count":         {Authenticator: who, Count: "tabs"},
-		"Coalesce":      {Authenticator: who, Coalesce: time.Hour},
-		"Linger":        {Authenticator: who, Linger: time.Hour},
-		"Heartbeat":     {Authenticator: who, Heartbeat: time.Millisecond},
-		"MemberLimit":   {Authenticator: who, MemberLimit: -1},
-		"MaxMessage":    {Authenticator: who, MaxMessage: 2 << 20},
-		"MaxUnsent":     {Authenticator: who, MaxUnsent: 1 << 10},
-		"SameSite":      {Authenticator: who, Cookie: presence.Cookie{SameSite: http.SameSiteNoneMode, Insecure: true}},
-		"only entry":    {Authenticator: who, CORSOrigins: []string{"*", "https://a.example"}},
-		"a.example/":    {Authenticator: who, CORSOrigins: []string{"https://a.example/"}},
-		"a:99999":       {Authenticator: who, CORSOrigins: []string{"https://a:99999"}},
-		"https://ä":     {Authenticator: who, CORSOrigins: []string{"https://ä"}},
-		"Domain":        {Authenticator: who, Cookie: presence.Cookie{Domain: "a b;c"}},
-		"*.com":         {Authenticator: who, CORSOrigins: []string{"https://*.com"}},
-		"*.127.0.0.1":   {Authenticator: who, CORSOrigins: []string{"https://*.127.0.0.1"}},
-		"a..example":    {Authenticator: who, CORSOrigins: []string{"https://a..example"}},
-		"http://::1":    {Authenticator: who, CORSOrigins: []string{"http://::1"}},
-		"a:b:80":        {Authenticator: who, CORSOrigins: []string{"http://a:b:80"}},
-		"1x://a":        {Authenticator: who, CORSOrigins: []string{"1x://a"}},
-		"a.*.example":   {Authenticator: who, CORSOrigins: []string{"https://a.*.example"}},
-		"*.*.example":   {Authenticator: who, CORSOrigins: []string{"https://*.*.example"}},
-		"example.com":   {Authenticator: who, CORSOrigins: []string{"example.com"}},
-		"x://":          {Authenticator: who, CORSOrigins: []string{"x://"}},
-		"a:0":           {Authenticator: who, CORSOrigins: []string{"https://a:0"}},
-		"[::1":          {Authenticator: who, CORSOrigins: []string{"http://[::1"}},
-		"u@a.example":   {Authenticator: who, CORSOrigins: []string{"https://u@a.example"}},
+		"Count":         {Authenticator: valid, Count: "tabs"},
+		"Coalesce":      {Authenticator: valid, Coalesce: time.Hour},
+		"Linger":        {Authenticator: valid, Linger: time.Hour},
+		"Heartbeat":     {Authenticator: valid, Heartbeat: time.Millisecond},
+		"MemberLimit":   {Authenticator: valid, MemberLimit: -1},
+		"MaxMessage":    {Authenticator: valid, MaxMessage: 2 << 20},
+		"MaxUnsent":     {Authenticator: valid, MaxUnsent: 1 << 10},
+		"SameSite":      {Authenticator: valid, Cookie: presence.Cookie{SameSite: http.SameSiteNoneMode, Insecure: true}},
+		"only entry":    {Authenticator: valid, CORSOrigins: []string{"*", "https://a.example"}},
+		"a.example/":    {Authenticator: valid, CORSOrigins: []string{"https://a.example/"}},
+		"a:99999":       {Authenticator: valid, CORSOrigins: []string{"https://a:99999"}},
+		"https://ä":     {Authenticator: valid, CORSOrigins: []string{"https://ä"}},
+		"Domain":        {Authenticator: valid, Cookie: presence.Cookie{Domain: "a b;c"}},
+		"*.com":         {Authenticator: valid, CORSOrigins: []string{"https://*.com"}},
+		"*.127.0.0.1":   {Authenticator: valid, CORSOrigins: []string{"https://*.127.0.0.1"}},
+		"a..example":    {Authenticator: valid, CORSOrigins: []string{"https://a..example"}},
+		"http://::1":    {Authenticator: valid, CORSOrigins: []string{"http://::1"}},
+		"a:b:80":        {Authenticator: valid, CORSOrigins: []string{"http://a:b:80"}},
+		"1x://a":        {Authenticator: valid, CORSOrigins: []string{"1x://a"}},
+		"a.*.example":   {Authenticator: valid, CORSOrigins: []string{"https://a.*.example"}},
+		"*.*.example":   {Authenticator: valid, CORSOrigins: []string{"https://*.*.example"}},
+		"example.com":   {Authenticator: valid, CORSOrigins: []string{"example.com"}},
+		"x://":          {Authenticator: valid, CORSOrigins: []string{"x://"}},
+		"a:0":           {Authenticator: valid, CORSOrigins: []string{"https://a:0"}},
+		"[::1":          {Authenticator: valid, CORSOrigins: []string{"http://[::1"}},
+		"u@a.example":   {Authenticator: valid, CORSOrigins: []string{"https://u@a.example"}},
 	} {
 		if _, err := presence.New(c); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want an error that names %s", err, want)
@@ -362,7 +366,7 @@ type authenticator func(*http.Request) (presence.User, error)
 
 func (f authenticator) Authenticate(r *http.Request) (presence.User, error) { return f(r) }
 
-// The limits on users also hold for a host's own authenticator.
+// The limits on users also apply to an Authenticator other than auth.JWT.
 func TestUsersOfAnotherAuthenticator(t *testing.T) {
 	h := open(t, presence.Config{Authenticator: authenticator(func(r *http.Request) (presence.User, error) {
 		return presence.User{ID: r.Header.Get("X-User"), Join: []string{"*"}, Info: json.RawMessage(r.Header.Get("X-Info"))}, nil
@@ -375,7 +379,7 @@ func TestUsersOfAnotherAuthenticator(t *testing.T) {
 	}
 }
 
-// embedding changes the user of its embedded auth.JWT, as a host program may.
+// embedding is an Authenticator that changes the user of its embedded auth.JWT.
 type embedding struct{ *auth.JWT }
 
 func (e embedding) Authenticate(r *http.Request) (presence.User, error) {
@@ -384,7 +388,7 @@ func (e embedding) Authenticate(r *http.Request) (presence.User, error) {
 	return u, err
 }
 
-// The limits on users also hold for an authenticator that embeds auth.JWT.
+// The limits on users also apply to an Authenticator that embeds auth.JWT.
 func TestUsersOfAnAuthenticatorThatEmbedsJWT(t *testing.T) {
 	key, err := auth.Secret(secret)
 	if err != nil {
@@ -401,8 +405,8 @@ func TestUsersOfAnAuthenticatorThatEmbedsJWT(t *testing.T) {
 	}
 }
 
-// Promise 7: a sign-in renews the user's open streams of the same sid, in rooms that the new token
-// may join. It shortens no stream and changes no other.
+// Promise 7: a sign-in renews the user's open streams that have the same sid, in rooms that the new
+// token may join. It shortens no stream and affects no other stream.
 func TestPromise7Renewal(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, open opener) {
@@ -429,7 +433,7 @@ func TestPromise7Renewal(t *testing.T) {
 		}
 		for name, c := range stays {
 			if strings.HasPrefix(name, "renewed") {
-				c.next("expiring") // at once, because less than 30 s are left
+				c.next("expiring") // immediately, because less than 30 s are left
 			}
 		}
 		for _, renewal := range []string{
@@ -450,7 +454,7 @@ func TestPromise7Renewal(t *testing.T) {
 				t.Errorf("%s: got %+v last, want goodbye expired", name, last)
 			}
 		}
-		// By now every stream that was not renewed has ended.
+		// Now every stream that was not renewed has ended.
 		h.Publish(t.Context(), "doc-1", "after", 1)
 		for name, c := range stays {
 			for e, err := c.read(patience); e.name != "after"; e, err = c.read(patience) {
@@ -463,8 +467,8 @@ func TestPromise7Renewal(t *testing.T) {
 	})
 }
 
-// A sign-out ends the streams opened with the cookie, and those of the cookie that it replaced. It
-// ends no other stream.
+// A sign-out ends the streams that were opened with the cookie, or with the cookie that it
+// replaced. It ends no other stream.
 func TestSignOutAfterRenewal(t *testing.T) {
 	h := open(t, presence.Config{})
 	first, second := bearer(t, "alice"), mint(t, auth.Claims{Sub: "alice", TTL: 2 * time.Hour})

@@ -12,7 +12,7 @@ import (
 	"example.com/presence/pkg/presence/auth"
 )
 
-// Each client that joins or leaves changes the count, and the other clients receive join or leave.
+// Each join or leave changes the user count and sends a join or leave event to the other clients.
 func TestCountRisesWithEachClient(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{Linger: -1})
@@ -35,7 +35,7 @@ func TestCountRisesWithEachClient(t *testing.T) {
 	})
 }
 
-// The sync has the counts, the members and the heartbeat of the room.
+// The sync contains the counts, the members and the heartbeat of the room.
 func TestSync(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{Heartbeat: 2500 * time.Millisecond})
@@ -76,7 +76,7 @@ func TestHeaders(t *testing.T) {
 	})
 }
 
-// With CountUsers the count is that of users, not of connections.
+// With CountUsers, the user count is the number of users, not of connections.
 func TestCountUsers(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{Count: presence.CountUsers, Linger: 300 * time.Millisecond})
@@ -89,8 +89,8 @@ func TestCountUsers(t *testing.T) {
 	})
 }
 
-// Ids are positions: only messages advance them, all shared events carry them, and events to one
-// client only have none.
+// Ids are positions: only messages advance them, and every event to the whole room carries one.
+// Events to a single client have no id.
 func TestIDsArePositions(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{Heartbeat: time.Second})
@@ -122,8 +122,8 @@ func TestIDsArePositions(t *testing.T) {
 	})
 }
 
-// Promise 3: a client that resumes from any event's id receives the missed messages, once and in
-// order, before its sync; or it receives a reset.
+// Promise 3: a client that resumes from the id of any event receives the missed messages once, in
+// order and before its sync, or it receives a reset.
 func TestPromise3Resume(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{History: 2})
@@ -143,7 +143,8 @@ func TestPromise3Resume(t *testing.T) {
 			for _, c := range []*tab{
 				h.stream("/events", alice, "Last-Event-ID", id),
 				h.stream("/events?last_event_id="+id, alice),
-				// The header, which the browser itself sends, is newer than the query.
+				// The header takes precedence over the query, because the browser itself sends it,
+				// and so it is newer.
 				h.stream("/events?last_event_id="+epoch+"-0", alice, "Last-Event-ID", id),
 			} {
 				c.expect("", "")
@@ -167,7 +168,7 @@ func TestPromise3Resume(t *testing.T) {
 	})
 }
 
-// Reloads of a tab cause no leave and no second join for other clients. The tab reloads 50 times
+// When a tab reloads, other clients receive no leave and no second join. The tab reloads 50 times
 // (10 with -short).
 func TestReload(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
@@ -184,7 +185,7 @@ func TestReload(t *testing.T) {
 		}
 		carol := h.stream("/events", bearer(t, "carol"))
 		joins, joined := 0, false
-		// The count is 3 during a reload too, before the old stream is subtracted.
+		// The count is also 3 during a reload, until the server subtracts the old stream.
 		for last := ""; !joined || last != "3"; {
 			e, err := alice.read(patience)
 			if err != nil {
@@ -211,7 +212,7 @@ func TestReload(t *testing.T) {
 }
 
 // Promise 7: a stream ends with goodbye expired when its token expires, and the other clients
-// receive a leave with that reason.
+// receive a leave with the reason expired.
 func TestPromise7Expiry(t *testing.T) {
 	t.Parallel() // it waits for tokens to expire
 	each(t, func(t *testing.T, open opener) {
@@ -229,8 +230,8 @@ func TestPromise7Expiry(t *testing.T) {
 	})
 }
 
-// Promise 6: above the member limit a room sends counts only. It sends members again at 80 % of the
-// limit, after 10 s at least.
+// Promise 6: a room above the member limit sends counts only. It sends members again at 80 % of the
+// limit, but at the earliest after 10 s.
 func TestPromise6MemberLimit(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, open opener) {
@@ -276,7 +277,7 @@ type page struct {
 	Next               string
 }
 
-// presence returns GET /presence of the lobby.
+// presence returns the response to GET /presence of the lobby.
 func (h *testServer) presence() (p page) {
 	h.t.Helper()
 	return h.page("/presence", bearer(h.t, "watcher"))
@@ -290,8 +291,8 @@ func (h *testServer) page(path, token string) (p page) {
 	return p
 }
 
-// GET /presence returns the members in order, in pages of limit, with the counts of the room on
-// each page.
+// GET /presence returns the members in order, in pages of limit members. Each page contains the
+// counts of the room.
 func TestPresencePages(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		h := open(t, presence.Config{})

@@ -20,8 +20,8 @@ import (
 	"example.com/presence/pkg/presence/backplane"
 )
 
-// A room that has been empty for the age of the history is dropped with its history, and never
-// assigns an id twice.
+// A room that has been empty for HistoryAge is dropped with its history. If it is recreated, it
+// assigns no id twice.
 func TestRoomIsDropped(t *testing.T) {
 	inBubble(t, presence.Config{Linger: -1, HistoryAge: time.Minute}, func(t *testing.T, b *bubble) {
 		alice := testUser("alice")
@@ -51,7 +51,7 @@ func TestRoomIsDropped(t *testing.T) {
 	})
 }
 
-// A message to an empty room keeps the room.
+// A message to an empty room keeps the room for another HistoryAge.
 func TestMessageKeepsRoom(t *testing.T) {
 	inBubble(t, presence.Config{HistoryAge: time.Minute}, func(t *testing.T, b *bubble) {
 		alice := testUser("alice")
@@ -65,8 +65,8 @@ func TestMessageKeepsRoom(t *testing.T) {
 	})
 }
 
-// Promise 3: a message is in the history for HistoryAge and no longer, with clients in the room or
-// without.
+// Promise 3: a message stays in the history for exactly HistoryAge, with or without clients in the
+// room.
 func TestHistoryAge(t *testing.T) {
 	inBubble(t, presence.Config{HistoryAge: time.Minute}, func(t *testing.T, b *bubble) {
 		alice := testUser("alice")
@@ -84,7 +84,8 @@ func TestHistoryAge(t *testing.T) {
 	})
 }
 
-// Promise 3: a message that is sent again within two minutes is the same message.
+// Promise 3: a message that is sent again with its idempotency key within two minutes is delivered
+// once.
 func TestRetriedMessage(t *testing.T) {
 	inBubble(t, presence.Config{}, func(t *testing.T, b *bubble) {
 		alice, bob := testUser("alice"), testUser("bob")
@@ -116,8 +117,8 @@ func TestRetriedMessage(t *testing.T) {
 	})
 }
 
-// The updates of a flush interval are coalesced: only the last is sent. The state lasts until the
-// user has left.
+// The updates of a flush interval are coalesced, so that only the last one is sent. The state is
+// kept until the user has left.
 func TestStateIsCoalesced(t *testing.T) {
 	inBubble(t, presence.Config{}, func(t *testing.T, b *bubble) {
 		alice := testUser("alice")
@@ -138,7 +139,7 @@ func TestStateIsCoalesced(t *testing.T) {
 		if len(got) != 2 || got[0].data != `{"id":"alice","info":{"n":0}}` || got[1].name != "update" || got[1].data != `{"id":"alice","info":{"n":999}}` || got[1].id == "" {
 			t.Errorf("got %+v, want the first and the last update", got)
 		}
-		// The state lasts until the user has left.
+		// The state is kept during a reload, and dropped after a leave.
 		tab.close()
 		time.Sleep(4 * time.Second)
 		tab = b.stream("/events", "", alice)
@@ -154,7 +155,7 @@ func TestStateIsCoalesced(t *testing.T) {
 	})
 }
 
-// A removed user is disconnected at once, and is refused for the duration of its ban and no longer.
+// A removed user is disconnected immediately, and is rejected until its ban ends.
 func TestBan(t *testing.T) {
 	admin := presence.User{ID: "admin", Admin: true}
 	inBubble(t, presence.Config{Linger: time.Minute}, func(t *testing.T, b *bubble) {
@@ -203,7 +204,7 @@ func TestBan(t *testing.T) {
 	})
 }
 
-// slowBody is a body that can be read after release is closed.
+// slowBody is a body that blocks until release is closed.
 type slowBody struct {
 	io.Reader
 	release chan struct{}
@@ -211,7 +212,7 @@ type slowBody struct {
 
 func (b slowBody) Read(p []byte) (int, error) { <-b.release; return b.Reader.Read(p) }
 
-// A message whose sender is removed while its body arrives is refused.
+// The server rejects a message if its sender is removed while the body arrives.
 func TestBanWhileSending(t *testing.T) {
 	inBubble(t, presence.Config{}, func(t *testing.T, b *bubble) {
 		alice := testUser("alice")
@@ -234,7 +235,7 @@ func TestBanWhileSending(t *testing.T) {
 		if answer.Code != http.StatusForbidden {
 			t.Errorf("message of a removed user: got %d %s, want 403", answer.Code, answer.Body)
 		}
-		b.post("/messages", `{"data":2}`, testUser("bob")) // the refused message has freed its slot
+		b.post("/messages", `{"data":2}`, testUser("bob")) // the rejected message has released its slot
 		time.Sleep(time.Second)
 		if got := names(watcher.take()); strings.Count(got, "message") != 1 {
 			t.Errorf("got %q, want only the message of bob", got)
@@ -242,7 +243,7 @@ func TestBanWhileSending(t *testing.T) {
 	})
 }
 
-// A user can be removed in its grace period.
+// A user can be removed during its grace period.
 func TestBanInGracePeriod(t *testing.T) {
 	inBubble(t, presence.Config{Linger: time.Minute}, func(t *testing.T, b *bubble) {
 		watcher := b.stream("/events", "", testUser("watcher"))
@@ -258,8 +259,8 @@ func TestBanInGracePeriod(t *testing.T) {
 	})
 }
 
-// Promise 7: a stream receives expiring 30 s before its token expires, or at once if less is left,
-// and ends at the expiry.
+// Promise 7: a stream receives expiring 30 s before its token expires, or immediately if less time
+// is left. It ends when the token expires.
 func TestExpiring(t *testing.T) {
 	inBubble(t, presence.Config{}, func(t *testing.T, b *bubble) {
 		until := func(user string, d time.Duration) *clientStream {
@@ -268,9 +269,9 @@ func TestExpiring(t *testing.T) {
 			return b.stream("/events", "", u)
 		}
 		long, short, never := until("long", 40*time.Second), until("short", 10*time.Second+1), b.stream("/events", "", testUser("never"))
-		time.Sleep(time.Second) // the flush interval, at whose end short and never receive their sync
+		time.Sleep(time.Second) // at the end of the flush interval, short and never receive their sync
 		if got := names(short.take()); got != ` sync user count:3 expiring:{"in":10}` {
-			t.Errorf("less than 30 s before expiry: got %q, want expiring at once", got)
+			t.Errorf("less than 30 s before expiry: got %q, want expiring immediately", got)
 		}
 		long.take()
 		never.take()
@@ -300,7 +301,7 @@ func TestExpiring(t *testing.T) {
 	})
 }
 
-// Promise 7: a user that renewed its token after a warning is warned again.
+// Promise 7: after a renewal, a stream receives expiring again before the renewed token expires.
 func TestExpiringTwice(t *testing.T) {
 	inBubble(t, presence.Config{}, func(t *testing.T, b *bubble) {
 		alice := testUser("alice")
@@ -324,8 +325,8 @@ func TestExpiringTwice(t *testing.T) {
 	})
 }
 
-// Promise 7: repeated short renewals cause at most one expiring per second of expiry. The stream
-// ends at the last expiry.
+// Promise 7: repeated short renewals cause at most one expiring event per expiry second. The stream
+// ends when the last token expires.
 func TestExpiringOncePerSecond(t *testing.T) {
 	inBubble(t, presence.Config{Heartbeat: time.Minute}, func(t *testing.T, b *bubble) {
 		time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
@@ -355,13 +356,13 @@ func TestExpiringOncePerSecond(t *testing.T) {
 	})
 }
 
-// A reached limit is logged once per minute, not once per refusal.
+// A limit that is reached is logged once per minute, not once per rejected request.
 func TestLimitsAreLoggedOncePerMinute(t *testing.T) {
 	var log bytes.Buffer
 	c := presence.Config{MaxConnections: 2, MaxConnectionsPerUser: 1, MaxRooms: 1, MessageRate: 1, MessageBurst: 1, Logger: slog.New(slog.NewTextHandler(&log, nil))}
 	inBubble(t, c, func(t *testing.T, b *bubble) {
 		b.stream("/events", "", testUser("alice"))
-		for half := range 6 { // of a minute
+		for half := range 6 { // six half minutes
 			for range 100 {
 				if got := names(b.stream("/events", "", testUser("alice")).take()); got != ` goodbye:{"reason":"full"}` {
 					t.Fatalf("second stream of a user: got %q, want goodbye full", got)
@@ -388,9 +389,9 @@ func TestLimitsAreLoggedOncePerMinute(t *testing.T) {
 	})
 }
 
-// Refusals that any client can cause are logged once per minute: an Authenticator that fails, and a
-// full table of idempotency keys.
-func TestRefusalsAreLoggedOncePerMinute(t *testing.T) {
+// Rejections that any client can cause are logged once per minute: those of a failing
+// Authenticator, and those at the idempotency key limit.
+func TestRejectionsAreLoggedOncePerMinute(t *testing.T) {
 	var log bytes.Buffer
 	synctest.Test(t, func(t *testing.T) {
 		server, err := presence.New(presence.Portable(presence.Config{
@@ -428,11 +429,12 @@ func TestRefusalsAreLoggedOncePerMinute(t *testing.T) {
 		b.post("/messages", `{"data":1}`, testUser("alice"))
 	})
 	if n := strings.Count(log.String(), "idempotency key limit reached"); n != 1 {
-		t.Errorf("the table of ids is full: logged %d times, want 1: %s", n, log.String())
+		t.Errorf("idempotency key limit: got %d log lines, want 1: %s", n, log.String())
 	}
 }
 
-// Expired messages, keys, bans and rates are freed without any further request.
+// The server frees expired messages, idempotency keys, bans and message rates even if no further
+// request arrives.
 func TestExpiredDataIsFreed(t *testing.T) {
 	inBubble(t, presence.Config{HistoryAge: 2 * time.Minute, MessageRate: 1}, func(t *testing.T, b *bubble) {
 		b.stream("/events", "", testUser("alice"))
@@ -451,8 +453,8 @@ func TestExpiredDataIsFreed(t *testing.T) {
 	})
 }
 
-// A user above its message rate may send again after Retry-After, and no other user is affected.
-// The limit holds over all rooms; admins have none.
+// A user that exceeds the message rate may send again after Retry-After, and other users are not
+// affected. The limit applies to all rooms together, but not to admins.
 func TestMessageRate(t *testing.T) {
 	inBubble(t, presence.Config{MessageRate: 0.5, MessageBurst: 3}, func(t *testing.T, b *bubble) {
 		alice := testUser("alice")
@@ -477,21 +479,21 @@ func TestMessageRate(t *testing.T) {
 	})
 }
 
-// held is a stream whose request the server can finish only after release is closed. Until then it
-// is authenticated but not yet in its room.
+// held is a stream whose response does not start before release is closed. Until then, its user is
+// authenticated but has not joined the room.
 type held struct {
 	*clientStream
 	release chan struct{}
 }
 
 func (c held) SetWriteDeadline(t time.Time) error {
-	if t.IsZero() { // the server turns the answer into a stream
+	if t.IsZero() { // the server starts the stream
 		<-c.release
 	}
 	return nil
 }
 
-// A removal, sign-out or renewal also applies to the user's stream that is about to join.
+// A removal, a sign-out or a renewal also applies to a stream that is about to join.
 func TestActionsDuringJoin(t *testing.T) {
 	for name, c := range map[string]struct {
 		do   func(*bubble, presence.User)
@@ -536,7 +538,8 @@ func TestActionsDuringJoin(t *testing.T) {
 	}
 }
 
-// An ended stream is freed while its room and its token continue, whether or not it had its sync.
+// The memory of an ended stream is freed even while its room and its token are in use, whether or
+// not the stream had received its sync.
 func TestEndedStreamIsFreed(t *testing.T) {
 	inBubble(t, presence.Config{Coalesce: 750 * time.Millisecond, Linger: -1}, func(t *testing.T, b *bubble) {
 		alice := testUser("alice")
@@ -551,7 +554,7 @@ func TestEndedStreamIsFreed(t *testing.T) {
 			c.close()
 			return weak.Make(c)
 		}
-		const visits = 20 // of each kind
+		const visits = 20 // number of visits of each kind
 		var ended []weak.Pointer[clientStream]
 		for range visits {
 			ended = append(ended, visit(0), visit(10*time.Second))
@@ -565,14 +568,15 @@ func TestEndedStreamIsFreed(t *testing.T) {
 				held[i%2 == 1]++
 			}
 		}
-		// The runtime frees stopped timers late: it keeps up to a quarter of all timers.
+		// The runtime frees stopped timers late: up to a quarter of all timers may be stopped.
 		if held[true] > visits/2 || held[false] > visits/2 {
 			t.Errorf("ended streams in memory, by whether they had their sync: got %v, want at most %d each", held, visits/2)
 		}
 	})
 }
 
-// Promise 8: a client that waits for its sync at a shutdown receives it before its goodbye.
+// Promise 8: a client that still waits for its sync at a shutdown receives the sync before the
+// goodbye.
 func TestPromise8SyncBeforeGoodbye(t *testing.T) {
 	inBubble(t, presence.Config{Coalesce: 750 * time.Millisecond}, func(t *testing.T, b *bubble) {
 		b.stream("/events", "", testUser("alice"))

@@ -24,11 +24,11 @@ import (
 )
 
 // The files of a package form layers: types and rules at the bottom, the functions that use them
-// above. The tests below type-check each package of the module as built for linux/amd64, and build
-// the graph of uses between its files. Test files are left out.
+// above. The tests below type-check each package of the module as it is built for linux/amd64, and
+// build a graph of the uses between its files. Test files are excluded.
 //
-// A file uses the file that defines a package-level object, method or struct field which it names.
-// The methods of a type use the file of the type.
+// A file uses another file if it names a package-level object, a method or a struct field that the
+// other file defines. A file with methods also uses the file that defines their receiver type.
 //
 // To print the layers of every package, and its cycles if it has any:
 //
@@ -37,14 +37,14 @@ import (
 // cyclic lists the packages that may still have cycles between files.
 var cyclic = []string{guardPkg}
 
-// pairs lists, per package, the only files that may use each other.
+// pairs lists, per package, the only files that are allowed to use each other.
 var pairs = map[string][]string{
 	streamPkg: {"direct_linux.go", "loop_linux.go"},
 }
 
-// layered lists the packages whose doc.go names their files from bottom to top. The list is in the
-// package comment. If importers do not need it, as in pkg/presence, it is in a comment behind the
-// package clause.
+// layered lists the packages whose doc.go lists their files from bottom to top. The list is in the
+// package comment. In pkg/presence it is in a comment after the package clause, because importers
+// do not need it.
 var layered = []string{presencePkg, hubPkg}
 
 // TestNoCycles fails if the files of a package use each other in a cycle.
@@ -159,8 +159,8 @@ func TestUses(t *testing.T) {
 
 // use is one use of an object by a file of the same package.
 type use struct {
-	from, to token.Position // of the use and of the definition
-	name     string         // of the object, with its receiver
+	from, to token.Position // positions of the use and of the definition
+	name     string         // name of the object, with its receiver type
 }
 
 func (u use) String() string {
@@ -171,12 +171,12 @@ func position(p token.Position) string {
 	return fmt.Sprintf("%s:%d", filepath.Base(p.Filename), p.Line)
 }
 
-// graph has the uses between the files of a package.
+// graph holds the uses between the files of a package.
 type graph struct {
-	comment string   // of the package
+	comment string   // the package comment, and the comment after the package clause
 	files   []string // sorted base names, files for other systems included
 	empty   []string // the files that declare nothing
-	// uses maps using file and used file to one use of each object, sorted by position.
+	// uses[a][b] holds the uses of file b by file a, one for each object, sorted by position.
 	uses map[string]map[string][]use
 }
 
@@ -194,7 +194,7 @@ func newGraph(fset *token.FileSet, path string, files []*ast.File, imp types.Imp
 		g.files = append(g.files, name)
 		g.uses[name] = map[string][]use{}
 		g.comment += file.Doc.Text()
-		if file.Doc != nil { // the list may be in a comment behind the package clause
+		if file.Doc != nil { // the list may be in a comment after the package clause
 			for _, c := range file.Comments {
 				if c.Pos() > file.Name.End() && len(file.Decls) == 0 {
 					g.comment += c.Text()
@@ -225,7 +225,8 @@ func newGraph(fset *token.FileSet, path string, files []*ast.File, imp types.Imp
 	return g, nil
 }
 
-// nameOf returns the name of an object; that of a method follows its type's name.
+// nameOf returns the name of an object. The name of a method starts with its receiver type, as in
+// T.M.
 func nameOf(obj types.Object) string {
 	fn, ok := obj.(*types.Func)
 	if !ok || fn.Signature().Recv() == nil {
@@ -281,7 +282,7 @@ func (g *graph) cycles() [][]string {
 	return cycles
 }
 
-// describe lists the edges of a cycle and explains how to cut one.
+// describe lists the edges of a cycle and explains how to break the cycle.
 func (g *graph) describe(cycle []string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d files use each other in a cycle: %s\n", len(cycle), strings.Join(cycle, " "))
@@ -303,8 +304,8 @@ func (g *graph) describe(cycle []string) string {
 	return b.String()
 }
 
-// layers returns the files by layer, lowest first. A file is above all files that it uses; the
-// files of a cycle share a layer.
+// layers returns the files by layer, lowest layer first. A file is above all files that it uses.
+// The files of a cycle share a layer.
 func (g *graph) layers() [][]string {
 	of := map[string][]string{} // the cycle of a file, or the file alone
 	for _, f := range g.files {
@@ -354,8 +355,8 @@ func (g *graph) order() string {
 
 var goFile = regexp.MustCompile(`[\w./-]*\w\.go\b`)
 
-// unordered returns the faults in the package comment's list of files. The list must name once each
-// file that declares something, and no file before one that it uses. It may also name test files
+// unordered returns the errors in the list of files in doc.go. The list must name each file that
+// declares something exactly once, and after all files that it uses. It may also name test files
 // and files of other directories.
 func (g *graph) unordered() []string {
 	var faults, named []string
@@ -408,7 +409,8 @@ func joined(lists [][]string) string {
 	return strings.Join(parts, " | ")
 }
 
-// module has the packages of this module, and the export data of all packages that they link.
+// module holds the packages of this module, and an importer for the export data of their
+// dependencies.
 type module struct {
 	packages []*built
 	fset     *token.FileSet
@@ -460,7 +462,8 @@ var loadOnce = sync.OnceValues(func() (*module, error) {
 	return m, nil
 })
 
-// loadModule lists the packages of the module. The go command compiles those that its cache lacks.
+// loadModule loads the packages of the module. The go command compiles the packages that its cache
+// lacks.
 func loadModule(t *testing.T) *module {
 	t.Helper()
 	m, err := loadOnce()
@@ -479,7 +482,7 @@ func (m *module) find(t *testing.T, pkg string) *built {
 	return m.packages[i]
 }
 
-// graph returns the graph of a package. Files for other systems have no uses.
+// graph returns the graph of a package. It includes files for other systems, but not their uses.
 func (m *module) graph(t *testing.T, p *built) *graph {
 	t.Helper()
 	var files []*ast.File

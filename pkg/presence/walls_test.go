@@ -37,13 +37,13 @@ const (
 	natsModule  = "github.com/nats-io"
 )
 
-// wall is one rule on the dependencies of packages.
+// wall is a rule that forbids dependencies of packages.
 type wall struct {
-	reason  string                // the reason and the rule; the text of the failure
-	of      func(p *listed) bool  // the packages that the rule holds for
-	forbids func(dep string) bool // the dependencies that it forbids
-	// direct rules apply to the imports of a package's own files, other rules to all packages that
-	// a program links with it.
+	reason  string                // the reason and the rule, for the failure message
+	of      func(p *listed) bool  // reports whether the rule applies to a package
+	forbids func(dep string) bool // reports whether the rule forbids a dependency
+	// direct limits the rule to the imports of the package's own files. Otherwise the rule applies
+	// to all packages that a program links with the package.
 	direct bool
 }
 
@@ -57,7 +57,7 @@ var walls = []wall{
 		of:      is(roomPkg),
 		forbids: not(either(standard, oneOf(inputPkg))),
 	}, {
-		reason:  "room is plain data and functions of it: it must not use HTTP, locks or goroutines",
+		reason:  "room is plain data and functions on it: it must not use HTTP, locks or goroutines",
 		of:      is(roomPkg),
 		forbids: oneOf("net/http", "sync", "sync/atomic", "context"),
 		direct:  true,
@@ -95,7 +95,7 @@ var walls = []wall{
 		of:      is(authPkg),
 		forbids: func(dep string) bool { return within(home)(dep) && dep != authPkg && dep != inputPkg },
 	}, {
-		reason:  "client knows only the wire format, as a program on another machine: it must not depend on any package of this module",
+		reason:  "client depends only on the wire format, like a program on another machine: it must not depend on any package of this module",
 		of:      is(clientPkg),
 		forbids: within(home),
 	}, {
@@ -158,8 +158,8 @@ func TestWalls(t *testing.T) {
 	}
 }
 
-// TestPackageComments fails unless every package has one comment, in one file, that begins as go
-// doc expects. Files for other systems are read too.
+// TestPackageComments fails unless every package has exactly one package comment, and it begins as
+// go doc expects. The test also reads files for other systems.
 func TestPackageComments(t *testing.T) {
 	for _, p := range listPackages(t) {
 		want := "Package " + p.Name + " "
@@ -250,8 +250,8 @@ func not(f func(string) bool) func(string) bool {
 	return func(dep string) bool { return !f(dep) }
 }
 
-// standard matches the standard library as go itself does: the first element of its paths has no
-// dot.
+// standard matches the standard library. Like the go command, it recognizes a standard package by a
+// first path element without a dot.
 func standard(dep string) bool {
 	first, _, _ := strings.Cut(dep, "/")
 	return !strings.Contains(first, ".")
