@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -79,5 +81,22 @@ func TestDocumentLinks(t *testing.T) {
 				t.Errorf("%s links to %s, but %s has no such heading", document, l[1], to.Path)
 			}
 		}
+	}
+}
+
+// docs/images/performance.svg is the chart of the benchmark results in docs/images/performance.txt.
+func TestChart(t *testing.T) {
+	t.Parallel()
+	const images = "../../docs/images/"
+	want, err := os.ReadFile(images + "performance.svg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := exec.Command("go", "run", "../../.ci/chart.go", images+"performance.txt").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("performance.svg has %d bytes, the chart of performance.txt %d: run make chart RESULTS=docs/images/performance.txt", len(want), len(got))
 	}
 }

@@ -21,9 +21,13 @@ import (
 //
 // Authenticate must not change the request or read its body. Its error determines the response:
 //
-//	[auth.ErrNoToken], [auth.ErrBadToken]   401, with the text of the error
-//	[auth.ErrUnavailable]                   503: the keys are not available
-//	any other error                         401, without its text
+//	[auth.ErrNoToken]       401, with a fixed text
+//	[auth.ErrBadToken]      401, with the text of the error
+//	[auth.ErrUnavailable]   503: the credential cannot be verified at the moment
+//	any other error         401, without its text
+//
+// If the credential is a cookie, set User.Session: the server then rejects requests from pages of
+// other origins.
 //
 // POST /session carries the token in its body. To verify that token, the server calls Authenticate
 // with a copy of the request that has the token in an Authorization: Bearer header, and no cookie.
