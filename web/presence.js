@@ -1276,8 +1276,8 @@ class Tabs {
   }
 
   // Asks the leader for the missing events. If there is no leader, no tab replies, but the browser
-  // is about to grant the lock to a tab. If the leader's page hangs, in a dialog or an endless loop,
-  // this tab steals the lock.
+  // is about to grant the lock to a tab. If the leader's page hangs, in a dialog or in an endless
+  // loop, this tab steals the lock.
   #ask() {
     this.#asking = true;
     this.#shared("following");

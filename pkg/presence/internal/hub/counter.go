@@ -146,8 +146,8 @@ func (c *counter) hasNewsLocked(now time.Time) bool {
 	return c.hasJoinersLocked() || c.ahead || c.countLocked() != c.published || c.room.HasNews(now)
 }
 
-// setIdleLocked sets c.idle. A room is idle while it has no member. An idle room is also unused once
-// nothing else needs it: see unusedLocked. The zero time means that the room has a member.
+// setIdleLocked sets c.idle. A room is idle while it has no member. An idle room is also unused
+// once nothing else needs it: see unusedLocked. The zero time means that the room has a member.
 func (c *counter) setIdleLocked(since time.Time) {
 	c.idle = since
 	c.changes++
