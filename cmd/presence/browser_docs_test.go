@@ -112,7 +112,7 @@ func TestBrowserDocument(t *testing.T) {
 		"event-source.html": {"1h", false, counts("#count")},
 		"presence.html": {"1h", false, func(t *testing.T, page context.Context, presence string) {
 			counts("#count")(t, page, presence)
-			if err := chromedp.Do(page, chromedp.Click("button")); err != nil {
+			if err := chromedp.Do(page, chromedp.Click("p > button")); err != nil {
 				t.Fatal(err)
 			}
 			see(t, page, `document.body.textContent.includes("Ann: hello")`)

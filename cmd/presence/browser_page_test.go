@@ -499,7 +499,7 @@ func TestAccessible(t *testing.T) {
 	see(t, tab, `document.body.dataset.state === 'closed' && document.querySelector('#state').textContent === 'You were removed from this room'`)
 	accessible("removed")
 	do(t, tab, chromedp.Click("#reconnect"))
-	see(t, tab, `document.querySelector('#state').textContent === 'Not let in' && document.querySelector('#error').textContent.includes('removed')`)
+	see(t, tab, `document.querySelector('#state').textContent === 'Not let in' && document.querySelector('#error').textContent.includes('banned')`)
 	accessible("rejected")
 }
 
