@@ -20,8 +20,8 @@ import (
 type secretFlags struct {
 	JWTSecret     string `name:"jwt-secret" placeholder:"SECRET" help:"Secret for HS256 tokens, at least 32 bytes. A secret on the command line is visible in the process list. Default: none."`
 	JWTSecretFile string `name:"jwt-secret-file" placeholder:"FILE" help:"File that contains the secret for HS256 tokens, at least 32 bytes. Trailing line breaks are ignored. Default: none."`
-	JWTIssuer     string `name:"jwt-issuer" placeholder:"ISS" help:"Issuer of tokens (iss claim). Default: none, so the server accepts any issuer."`
-	JWTAudience   string `name:"jwt-audience" placeholder:"AUD" help:"Audience of tokens (aud claim). Default: none, so the server also accepts tokens for other services."`
+	JWTIssuer     string `name:"jwt-issuer" placeholder:"ISS" help:"Issuer of tokens (iss claim): the server requires it, and presence token sets it. Default: none, so any issuer is accepted."`
+	JWTAudience   string `name:"jwt-audience" placeholder:"AUD" help:"Audience of tokens (aud claim): the server requires it, and presence token sets it. Default: none, so tokens for other services are accepted too."`
 }
 
 type keyFlags struct {
