@@ -83,8 +83,8 @@ func browser(t *testing.T, may ...string) context.Context {
 }
 
 // ownBrowser starts a separate Chromium for one test and returns its first tab. Tests with many
-// tabs need it, because tabs share processes in a Chromium that has too many, so the end of one tab
-// may end others.
+// tabs need it: above some number of tabs, Chromium shares processes between them, so closing one
+// tab may close others.
 func ownBrowser(t *testing.T, may ...string) context.Context {
 	t.Helper()
 	return launch(t, nil, may...)

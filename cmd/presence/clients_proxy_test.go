@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// A cutter is a TCP proxy that closes connections on command, like a network, a NAT or a restarted
-// gateway. It forwards bytes without changing them.
+// cutter is a TCP proxy that closes connections on command. It simulates a network failure, a NAT
+// timeout or a gateway restart. It forwards bytes without changing them.
 type cutter struct {
 	addr     string // stays the same while the listener is closed
 	upstream string

@@ -58,13 +58,13 @@ type messageFlags struct {
 }
 
 type limitFlags struct {
-	MaxConnections        int  `placeholder:"N" help:"Maximum open streams, at most the open-file limit minus 216. 0 means the default. Default: the open-file limit minus --max-idle-connections minus 200."`
+	MaxConnections        int  `placeholder:"N" help:"Maximum open streams. 0 means the default. The server reserves 200 files of the open-file limit, and --max-idle-connections, or at least 16 if that is not set. Default: the open-file limit minus 200 minus --max-idle-connections."`
 	MaxConnectionsPerUser int  `default:"0" help:"Maximum open streams per user across all rooms. 0 means unlimited. Default: 0."`
 	MaxIdle               int  `name:"max-idle-connections" placeholder:"N" help:"Maximum idle connections, which carry no stream. At the limit, a new connection evicts one that never sent a complete request, or else the one that has been idle longest. 0 means the default. Default: 1024, or a quarter of the open-file limit if that is less."`
 	MaxPerAddress         int  `name:"max-connections-per-address" default:"0" help:"Maximum connections per client address (per /64 with IPv6), including streams. 0 means unlimited. Behind a proxy, all clients have the proxy's address. Default: 0."`
 	MaxRooms              int  `default:"100000" help:"Maximum rooms, including those kept for their history, at least 1. At the limit, a new room evicts the least recently used empty room. Default: 100000."`
 	MaxUnsent             size `placeholder:"256KiB" range:"four times --max-message to 2047MiB" help:"Backlog limit per connection in bytes, four times --max-message to 2047MiB. A client with a larger backlog must read 32KiB per second, or the server disconnects it as slow. Default: 256KiB, or four times --max-message if that is more."`
-	FullStatus            int  `default:"200" enum:"200,503" placeholder:"200" help:"Response status when a limit rejects a stream: 200 with a goodbye event, after which a browser reconnects, or 503. Default: 200."`
+	FullStatus            int  `default:"200" enum:"200,503" placeholder:"200" help:"Response status when the server rejects a stream at a limit: 200 (with a goodbye event, so that browsers reconnect) or 503. Default: 200."`
 }
 
 type runningFlags struct {

@@ -126,7 +126,7 @@ type background struct {
 	exit   func() int         // waits for the command and returns its exit status
 }
 
-// start starts a command in the background. The command stops when the test ends, at the latest.
+// start starts a command in the background. The command stops no later than when the test ends.
 func start(t *testing.T, e env, args ...string) *background {
 	t.Helper()
 	ctx, end := context.WithCancel(context.Background())

@@ -604,7 +604,7 @@ func through(t *testing.T, addr string, http2 bool) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
-// ask sends a request. The response body is closed when the test ends, at the latest.
+// ask sends a request. The response body is closed no later than when the test ends.
 func ask(t *testing.T, ctx context.Context, client *http.Client, method, url, body string, headers ...string) *http.Response {
 	t.Helper()
 	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))

@@ -107,7 +107,7 @@ func (b *bubble) stream(path, lastID string, u presence.User) *clientStream {
 	if lastID != "" {
 		r.Header.Set("Last-Event-ID", lastID)
 	}
-	go func() { // ends with the stream, at the latest when the server is shut down
+	go func() { // ends with the stream, no later than the shutdown of the server
 		b.ServeHTTP(c, r)
 		c.mu.Lock()
 		defer c.mu.Unlock()

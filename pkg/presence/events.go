@@ -25,7 +25,7 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	user := room.User{ID: room.UserID(v.user.ID), Name: v.user.Name, Info: v.user.Info}
 	conn, rejected := s.hub.Connect(r.Context(), v.room, user.ID, leaseOf(v.user))
 	if rejected != nil && !errors.Is(rejected, hub.ErrDraining) {
-		s.warn.Warn(r.Context(), rejected.Error(), "user", v.user.ID, "room", string(v.room))
+		s.warn.Warn(r.Context(), "stream rejected: "+rejected.Error(), "user", v.user.ID, "room", string(v.room))
 		if s.config.FullStatus == http.StatusServiceUnavailable {
 			return &problem{status: http.StatusServiceUnavailable, detail: rejected.Error(), retry: fullMin + rand.N(fullMax-fullMin)}
 		}
@@ -36,7 +36,7 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	client, err := s.streams.Conn(w, r)
 	switch {
 	case errors.Is(err, stream.ErrFull):
-		s.warn.Warn(r.Context(), err.Error())
+		s.warn.Warn(r.Context(), "stream rejected: "+err.Error())
 		rejected = err // the stream is already open, so it ends with goodbye
 	case err != nil:
 		s.hub.Leave(conn, stream.Closed)

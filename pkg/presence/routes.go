@@ -250,12 +250,13 @@ func (s *Server) getReady(w http.ResponseWriter, r *http.Request) error {
 
 // Shutdown stops the server in this order:
 //
-//  1. The server rejects new messages, new clients receive goodbye draining, and readyz fails.
+//  1. The server rejects new messages, sends new clients a goodbye event with the reason draining,
+//     and fails readyz.
 //  2. The clients receive all accepted messages.
-//  3. Each client receives goodbye draining, and its stream ends.
+//  3. Each client receives a goodbye event with the reason draining, and its stream ends.
 //
-// Shutdown returns after the last stream has ended. The server then has no goroutine left, except
-// those of the connections of Harden, which end with their connections. If ctx is done first,
+// Shutdown returns after the last stream has ended. If Harden is used, goroutines of open
+// connections remain until the connections close. No other goroutine is left. If ctx is done first,
 // Shutdown returns its error and continues in the background. Close the listener only after
 // Shutdown. A second call waits for the first.
 func (s *Server) Shutdown(ctx context.Context) error {

@@ -230,8 +230,8 @@ func TestPromise7Expiry(t *testing.T) {
 	})
 }
 
-// Promise 6: a room above the member limit sends counts only. It sends members again at 80 % of the
-// limit, but at the earliest after 10 s.
+// Promise 6: a room above the member limit sends counts only. It sends members again once it has
+// shrunk to 80 % of the limit, but no sooner than 10 s after it crossed the limit.
 func TestPromise6MemberLimit(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, open opener) {

@@ -27,7 +27,7 @@ var (
 	ErrKeysFull = errors.New("idempotency key limit reached")
 	// ErrTableFull is returned by Put when the table has reached its row limit. The row was not
 	// stored.
-	ErrTableFull = errors.New("table limit reached")
+	ErrTableFull = errors.New("table row limit reached")
 )
 
 // Bus is the interface of an engine. It provides the nodes of one server with publish/subscribe, a

@@ -43,7 +43,7 @@ type flood struct {
 	until   time.Time // end of the flood
 }
 
-// note counts an eviction.
+// note counts an eviction. If the rate of evictions is too high, it starts or extends the flood.
 func (f *flood) note(maxIdle int, now time.Time) {
 	if now.Sub(f.since) > time.Second {
 		f.evicted, f.since = 0, now

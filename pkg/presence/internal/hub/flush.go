@@ -61,7 +61,8 @@ func (c *counter) offerLocked(now time.Time) {
 //
 //  1. join, update and leave, unless the room sends only counts or has crossed the member limit
 //  2. sync to all clients, if the room has crossed the member limit
-//  3. user count, if count is set, and the user count has changed or a joiner holds another one
+//  3. user count, if count is set, and the user count has changed or a joiner was sent a count that
+//     differs from the published one
 //  4. snapshot, user count and recent messages to the joiners, which are then attached
 //
 // If count is set, it also starts the next flush interval.

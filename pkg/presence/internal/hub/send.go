@@ -26,7 +26,7 @@ func (h *Hub) Send(ctx context.Context, name room.Name, d Draft, sender room.Use
 		l, err := h.open(ctx, name)
 		if err != nil {
 			if errors.Is(err, ErrTooManyRooms) {
-				h.config.Warn.Warn(ctx, err.Error(), "room", string(name))
+				h.config.Warn.Warn(ctx, "message rejected: "+err.Error(), "room", string(name))
 			}
 			return "", err
 		}

@@ -312,8 +312,9 @@ func (l *loop) block(c *direct) {
 	}
 }
 
-// handleEvents handles epoll events for at most a slice, and reports whether there may be more
-// events. A single event may take 100 µs, if a client resumes reading large messages.
+// handleEvents handles epoll events for about a slice, and reports whether there may be more. It
+// checks the time after each batch, so it may overrun: an event of a client that resumes reading
+// large messages may take 100 µs.
 func (l *loop) handleEvents() (more bool) {
 	for start := time.Now(); time.Since(start) < slice; {
 		n, err := unix.EpollWait(l.epfd, l.events, 0)
