@@ -45,7 +45,7 @@ type presenceFlags struct {
 	Coalesce    time.Duration  `default:"50ms" help:"Flush interval: minimum time between two user count events to a whole room, 1ms to 750ms. Default: 50ms."`
 	Linger      time.Duration  `default:"5s" help:"Grace period: how long a user stays in a room after the last connection closes, 0s to 5m. A page reload within this period causes no leave event. Default: 5s."`
 	Heartbeat   time.Duration  `default:"15s" help:"Interval between ping events, 1s to 5m. The idle timeout of a proxy must be longer. Default: 15s."`
-	MemberLimit int            `default:"500" help:"Maximum members of a room that sends its member list, at least 1. A room with more members sends only counts. Default: 500."`
+	MemberLimit int            `default:"500" help:"Maximum room size at which the member list is sent, at least 1. Larger rooms send only counts. Default: 500."`
 }
 
 type messageFlags struct {
@@ -58,9 +58,9 @@ type messageFlags struct {
 }
 
 type limitFlags struct {
-	MaxConnections        int  `placeholder:"N" help:"Maximum open streams. 0 means the default. The server reserves 200 files of the open-file limit, and --max-idle-connections, or at least 16 if that is not set. Default: the open-file limit minus 200 minus --max-idle-connections."`
+	MaxConnections        int  `placeholder:"N" help:"Maximum open streams, at most the open-file limit minus 200 reserved files and --max-idle-connections (at least 16 if that is not set). 0 means the default. Default: the open-file limit minus 200 minus --max-idle-connections."`
 	MaxConnectionsPerUser int  `default:"0" help:"Maximum open streams per user across all rooms. 0 means unlimited. Default: 0."`
-	MaxIdle               int  `name:"max-idle-connections" placeholder:"N" help:"Maximum idle connections, which carry no stream. At the limit, a new connection evicts one that never sent a complete request, or else the one that has been idle longest. 0 means the default. Default: 1024, or a quarter of the open-file limit if that is less."`
+	MaxIdle               int  `name:"max-idle-connections" placeholder:"N" help:"Maximum idle connections: connections without an open stream. At the limit, a new connection evicts one that never sent a complete request; if there is none, it evicts the longest idle one. 0 means the default. Default: 1024, or a quarter of the open-file limit if that is less."`
 	MaxPerAddress         int  `name:"max-connections-per-address" default:"0" help:"Maximum connections per client address (per /64 with IPv6), including streams. 0 means unlimited. Behind a proxy, all clients have the proxy's address. Default: 0."`
 	MaxRooms              int  `default:"100000" help:"Maximum rooms, including those kept for their history, at least 1. At the limit, a new room evicts the least recently used empty room. Default: 100000."`
 	MaxUnsent             size `placeholder:"256KiB" range:"four times --max-message to 2047MiB" help:"Backlog limit per connection in bytes, four times --max-message to 2047MiB. A client with a larger backlog must read 32KiB per second, or the server disconnects it as slow. Default: 256KiB, or four times --max-message if that is more."`

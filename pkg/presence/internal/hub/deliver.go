@@ -78,7 +78,7 @@ func (c *counter) deliverLocked(e backplane.Entry, now time.Time) {
 	c.position.Seq = e.Position
 	r, err := parseRecord(e.Data)
 	if err != nil {
-		c.shared.config.Warn.Warn(context.Background(), "message log entry malformed", "err", err)
+		c.shared.config.Warn.Warn(context.Background(), "message log entry malformed", "room", string(c.name), "position", e.Position, "err", err)
 		return
 	}
 	kind, own := stream.Every, string(r.node) == c.shared.node

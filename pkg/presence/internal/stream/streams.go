@@ -149,8 +149,8 @@ func (s *Streams) Close() {
 	s.ender.Close()
 }
 
-// report calls the functions that the owners of connections passed to [Conn.Serve]. It has its own
-// goroutine, because such a function may wait for locks of the owner. A loop must not wait.
+// report calls the end callback of each ended connection, as passed to [Conn.Serve]. It has its own
+// goroutine, because a callback may block on its owner's locks, and a loop must never block.
 func (s *Streams) report() {
 	for open := true; open; {
 		select {
