@@ -12,9 +12,9 @@
 //   - Publish and Ask deliver at most once. Each publisher's messages arrive in the order in which
 //     it sent them.
 //   - The log accepts a message once per idempotency key, for [KeyAge]. Positions increase but may
-//     have gaps. Each subscription of the room receives each entry once and in log order. If a
-//     subscription misses an entry, it receives Lost, and its owner reads the log again. Read never
-//     reports an incomplete result as complete.
+//     have gaps. Each subscription of the room receives each entry at most once and in log order.
+//     For entries that it may have missed, it receives Lost, and its owner reads the log again.
+//     Read never reports an incomplete result as complete.
 //   - The table delivers every row and every later change to each watcher. When a row's time to
 //     live ends, each watcher receives a deletion.
 //   - The epoch identifies one numbering of the log. It changes when positions may be assigned a
@@ -28,8 +28,9 @@
 // the locks of their owner. They must return soon, because a running function delays its
 // subscription, and possibly the caller on whose goroutine it runs.
 //
-//   - These functions must not call any method of the bus except Status and the cancel functions,
-//     because any other method may wait for the function that calls it.
+//   - These functions must not call any method of the bus except Status and the cancel functions. A
+//     method that changes or reads data may wait for the function that calls it. Subscribe and
+//     Notify do not wait, but an engine need not allow them here.
 //   - A caller of Publish, Ask, Append, Read, Last, Clear, Put, Delete, Watch or Close must not
 //     hold a lock that one of these functions takes, because these methods may call the functions
 //     or wait for them.
