@@ -131,6 +131,10 @@ type Bus interface {
 	// cancel follows the same rules as the cancel function of Subscribe.
 	Watch(f func(Row)) (cancel func(), err error)
 
+	// Shared reports whether other nodes may use the engine too. The result never changes. If it is
+	// false, the hub neither publishes its presence nor waits for other nodes.
+	Shared() bool
+
 	// Status returns the current status of the engine.
 	Status() Status
 

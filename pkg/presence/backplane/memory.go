@@ -24,6 +24,9 @@ type MemoryConfig struct {
 	Bytes   int
 	MaxKeys int // Maximum idempotency keys within KeyAge, at 100 bytes per key. Default: 1048576.
 	MaxRows int // Maximum rows in the table. Default: 100000.
+	// Shared must be true if several hubs of the process use the bus. They then count each other's
+	// connections, as nodes on a network do.
+	Shared bool
 
 	// Now returns the current time. Default: time.Now.
 	Now func() time.Time
@@ -40,7 +43,8 @@ type MemoryStats struct {
 }
 
 // Memory is a [Bus] within one process: its log and its table are lost when the process exits.
-// Several hubs in the process may share it. It stays connected until Close.
+// Several hubs in the process may use it if MemoryConfig.Shared is set. It stays connected until
+// Close.
 //
 // Positions have gaps only where a room's log was dropped. A room's log is dropped when the last
 // subscription of the room ends. If the room has no subscription, its log is dropped when the last
@@ -52,6 +56,7 @@ type MemoryStats struct {
 // backlog. Only the backlog of a watcher may grow further, by the deletions of up to MaxRows
 // expired rows.
 type Memory struct {
+	shared    bool
 	now       func() time.Time
 	afterFunc func(time.Duration, func()) func() bool
 	active    sync.WaitGroup // counts running deliveries; incremented under mu and only before closed is set
@@ -85,6 +90,7 @@ func NewMemory(c MemoryConfig) *Memory {
 		c.AfterFunc = func(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop }
 	}
 	m := &Memory{
+		shared:    c.Shared,
 		now:       c.Now,
 		afterFunc: c.AfterFunc,
 		epoch:     newEpoch(),
@@ -140,6 +146,9 @@ func (m *Memory) lockWithSpace(ctx context.Context, full func() <-chan struct{})
 		}
 	}
 }
+
+// Shared implements [Bus].
+func (m *Memory) Shared() bool { return m.shared }
 
 // Status implements [Bus]. Connected is true until Close.
 func (m *Memory) Status() Status {

@@ -67,6 +67,9 @@ func (Bus) Watch(f func(backplane.Row)) (cancel func(), err error) {
 	return func() {}, nil
 }
 
+// Shared implements backplane.Bus.
+func (Bus) Shared() bool { return true }
+
 // Status implements [backplane.Bus].
 func (Bus) Status() backplane.Status { return backplane.Status{Epoch: "0123456789"} }
 
