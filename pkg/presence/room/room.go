@@ -2,43 +2,8 @@ package room
 
 import (
 	"cmp"
-	"encoding/json"
 	"slices"
 	"time"
-)
-
-// ConnID identifies an open connection. The owner of the room assigns it.
-type ConnID uint64
-
-// UserID is the id of a user, from the sub claim of its token.
-type UserID string
-
-// User is the identity that a user joins a room with: id, display name and info.
-type User struct {
-	ID   UserID
-	Name string
-	Info json.RawMessage // one compact JSON value
-}
-
-// Member is a member of a room as clients receive it in JSON.
-type Member struct {
-	ID          UserID          `json:"id"`
-	Name        string          `json:"name"`
-	Info        json.RawMessage `json:"info"`
-	Connections int             `json:"connections"` // 0 during the grace period
-	Since       time.Time       `json:"since"`
-}
-
-// Reason states why a member left: the reason for which its last connection closed.
-type Reason string
-
-// The reasons of a leave.
-const (
-	Closed  Reason = "closed"  // the client disconnected
-	Timeout Reason = "timeout" // the client stopped answering
-	Removed Reason = "removed" // an admin removed the user
-	Expired Reason = "expired" // the token expired
-	Slow    Reason = "slow"    // the client was a slow consumer
 )
 
 // Change is a single change of a room: a join, an update or a leave.
@@ -46,6 +11,9 @@ type Change struct {
 	Event  EventName // EventJoin, EventLeave or EventUpdate
 	Member Member    // current state of the member; for a leave, its last state
 	Reason Reason    // reason of a leave; otherwise empty
+	// Renamed is set if the name of the member has changed too. A member that has a better record
+	// on another node may get another name.
+	Renamed bool
 }
 
 // News holds the changes since the last call of [Room.News].
@@ -65,6 +33,12 @@ const minCounting = 10 * time.Second
 type Config struct {
 	Linger      time.Duration // grace period; 0: a user leaves when its last connection closes
 	MemberLimit int           // a room with more members sends only counts
+
+	// Node is the id of this node. It is empty on a node without peers. A room with a Node merges
+	// the parts of all nodes, and Margin extends each grace period, so that a user that moves to
+	// another node in time does not leave.
+	Node   NodeID
+	Margin time.Duration
 }
 
 // Room holds the members and connections of one room.
@@ -78,14 +52,20 @@ type Room struct {
 	graces  []gracePeriod   // ordered by their end
 	pending []pendingChange // changes that News has not returned yet
 
-	counting bool      // the room sends only counts
-	crossed  time.Time // time of the last change of counting
+	counting  bool      // the room sends only counts
+	crossed   time.Time // time of the last change of counting
+	partial   bool      // a part is missing, so the room sends only counts
+	completed bool      // no part is missing any more, and News has not returned Sync since
+
+	parts       *parts // nil on a node without peers
+	connections int    // of all members; only with parts
 }
 
 type member struct {
 	Member
 	announced bool      // News has returned its join
 	updated   bool      // an update is pending
+	renamed   bool      // the pending update has another name
 	left      bool      // the member has left the room
 	until     time.Time // end of the grace period; zero if the member has a connection
 	reason    Reason    // why the last connection closed
@@ -103,85 +83,27 @@ type pendingChange struct {
 
 // New returns an empty room.
 func New(c Config) Room {
-	return Room{config: c, conns: map[ConnID]*member{}, users: map[UserID]*member{}}
+	r := Room{config: c, conns: map[ConnID]*member{}, users: map[UserID]*member{}}
+	if c.Node != "" {
+		r.parts = newParts()
+	}
+	return r
 }
 
-// Join adds a connection of the user. If the user is already a member, it keeps its name and info.
-func (r *Room) Join(c ConnID, u User, now time.Time) {
-	m := r.users[u.ID]
-	if m == nil {
-		m = &member{Member: Member{ID: u.ID, Name: u.Name, Info: u.Info, Since: now.UTC().Truncate(time.Millisecond)}}
-		r.users[u.ID] = m
-		r.fresh = append(r.fresh, m)
-		r.pending = append(r.pending, pendingChange{m, EventJoin})
-	}
-	r.conns[c] = m
-	m.Connections++
-	m.until = time.Time{}
+// add creates a member.
+func (r *Room) add(u User, since time.Time) *member {
+	m := &member{Member: Member{ID: u.ID, Name: u.Name, Info: u.Info, Since: since}}
+	r.users[u.ID] = m
+	r.fresh = append(r.fresh, m)
+	r.pending = append(r.pending, pendingChange{m, EventJoin})
+	return m
 }
 
-// Leave removes a connection. It does nothing if the room does not have the connection. If it was
-// the user's last connection, the grace period starts.
-func (r *Room) Leave(c ConnID, why Reason, now time.Time) {
-	m, ok := r.conns[c]
-	if !ok {
-		return
-	}
-	delete(r.conns, c)
-	m.Connections--
-	if m.Connections == 0 {
-		m.reason = why
-		m.until = now.Add(r.config.Linger)
-		r.graces = append(r.graces, gracePeriod{m, m.until})
-		r.Expire(now)
-	}
-}
-
-// Remove removes the user and all its connections, without a grace period. It returns false if the
-// user is not in the room.
-func (r *Room) Remove(u UserID) bool {
-	m := r.users[u]
-	if m == nil {
-		return false
-	}
-	for c, owner := range r.conns {
-		if owner == m {
-			delete(r.conns, c)
-		}
-	}
-	m.Connections, m.reason = 0, Removed
-	r.remove(m)
-	return true
-}
-
-// Update replaces the info of a member until the member leaves. info must be one compact JSON
-// value. Update returns false if the user is not in the room. If a member is updated several times
-// between two calls of [Room.News], only the last update is returned.
-func (r *Room) Update(u UserID, info json.RawMessage) bool {
-	m := r.users[u]
-	if m == nil {
-		return false
-	}
-	m.Info = info
-	if m.announced && !m.updated { // otherwise the pending join or update includes the new info
+// updated records an update, unless the pending join or update includes it.
+func (r *Room) updated(m *member) {
+	if m.announced && !m.updated {
 		m.updated = true
 		r.pending = append(r.pending, pendingChange{m, EventUpdate})
-	}
-	return true
-}
-
-// Expire removes the members whose grace period has ended by now.
-func (r *Room) Expire(now time.Time) {
-	for len(r.graces) > 0 {
-		g := r.graces[0]
-		if g.isCurrent() {
-			if g.until.After(now) {
-				return
-			}
-			r.remove(g.member)
-		}
-		r.graces[0] = gracePeriod{} // free the member
-		r.graces = r.graces[1:]
 	}
 }
 
@@ -239,7 +161,15 @@ func (r *Room) Due(now time.Time) time.Time {
 			break
 		}
 	}
-	if r.counting && r.wellBelowLimit() {
+	if r.parts != nil {
+		for _, e := range r.parts.ends {
+			if e.at.After(now) {
+				due = e.at
+				break
+			}
+		}
+	}
+	if r.counting && !r.partial && r.wellBelowLimit() {
 		if end := r.crossed.Add(minCounting); end.After(now) && (due.IsZero() || end.Before(due)) {
 			due = end
 		}
@@ -263,7 +193,8 @@ func (r *Room) News(now time.Time) News {
 		case EventJoin:
 			c.announced = true
 		case EventUpdate:
-			c.updated = false
+			change.Renamed = c.renamed
+			c.updated, c.renamed = false, false
 		case EventLeave:
 			change.Reason = c.reason
 		}
@@ -273,6 +204,7 @@ func (r *Room) News(now time.Time) News {
 	if r.crosses(now) {
 		r.counting, r.crossed, news.Sync = !r.counting, now, true
 	}
+	r.completed = false
 	return news
 }
 
@@ -283,10 +215,26 @@ func (r *Room) HasNews(now time.Time) bool { return len(r.pending) > 0 || r.cros
 // It switches to only counts above the member limit. It switches back at 80 % of the limit, but at
 // least 10 s after the last switch.
 func (r *Room) crosses(now time.Time) bool {
-	if r.counting {
-		return r.wellBelowLimit() && !now.Before(r.crossed.Add(minCounting))
+	switch {
+	case !r.counting:
+		return r.Exceeds()
+	case r.partial:
+		return false
+	case r.completed:
+		return len(r.users) <= r.config.MemberLimit
 	}
-	return r.Exceeds()
+	return r.wellBelowLimit() && !now.Before(r.crossed.Add(minCounting))
+}
+
+// SetPartial records whether the parts of some nodes are missing. Such a room sends only counts.
+// When no part is missing any more, every client needs a snapshot. A room may become partial only
+// before its first member is announced.
+func (r *Room) SetPartial(partial bool) {
+	if partial {
+		r.counting = true
+	}
+	r.completed = r.partial && !partial
+	r.partial = partial
 }
 
 // Exceeds reports whether the room has exceeded its member limit since the last call of
@@ -297,7 +245,12 @@ func (r *Room) Exceeds() bool { return !r.counting && len(r.users) > r.config.Me
 func (r *Room) Counting() bool { return r.counting }
 
 // Connections returns the number of open connections.
-func (r *Room) Connections() int { return len(r.conns) }
+func (r *Room) Connections() int {
+	if r.parts != nil {
+		return r.connections
+	}
+	return len(r.conns)
+}
 
 // Users returns the number of members, including those in their grace period.
 func (r *Room) Users() int { return len(r.users) }

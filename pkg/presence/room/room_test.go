@@ -167,11 +167,11 @@ func TestDueBehindACrossing(t *testing.T) {
 // update is merged into it.
 func TestUpdate(t *testing.T) {
 	r := newRoom(time.Second, 500)
-	if r.Update("alice", []byte(`1`)) {
+	if r.Update("alice", []byte(`1`), room.Version{}, at(0)) {
 		t.Error("Update returned true for an absent user")
 	}
 	r.Join(1, room.User{ID: "alice", Info: []byte(`0`)}, at(0))
-	if !r.Update("alice", []byte(`1`)) {
+	if !r.Update("alice", []byte(`1`), room.Version{}, at(0)) {
 		t.Error("Update returned false for a member")
 	}
 	news := r.News(at(0))
@@ -179,16 +179,16 @@ func TestUpdate(t *testing.T) {
 		t.Errorf("got %+v, want one join with the current info", news.Changes)
 	}
 	for _, info := range []string{`2`, `3`, `4`} {
-		r.Update("alice", []byte(info))
+		r.Update("alice", []byte(info), room.Version{}, at(0))
 	}
 	expect(t, r, at(0), "alice=4", 1, 1)
-	r.Update("alice", []byte(`5`))
+	r.Update("alice", []byte(`5`), room.Version{}, at(0))
 	expect(t, r, at(0), "alice=5", 1, 1)
 	r.Leave(1, room.Closed, at(0))
-	r.Update("alice", []byte(`6`)) // during the grace period
+	r.Update("alice", []byte(`6`), room.Version{}, at(0)) // during the grace period
 	r.Join(2, room.User{ID: "alice", Info: []byte(`0`)}, at(0))
 	expect(t, r, at(0), "alice=6", 1, 1)
-	r.Update("alice", []byte(`7`))
+	r.Update("alice", []byte(`7`), room.Version{}, at(0))
 	r.Leave(2, room.Closed, at(0))
 	r.Expire(at(time.Second))
 	expect(t, r, at(time.Second), "-alice:closed", 0, 0)
@@ -198,21 +198,21 @@ func TestUpdate(t *testing.T) {
 	}
 }
 
-// Remove removes a user with all its connections, without a grace period.
-func TestRemove(t *testing.T) {
+// Ban removes a user with all its connections, without a grace period.
+func TestBan(t *testing.T) {
 	r := newRoom(time.Hour, 500)
 	r.Join(1, room.User{ID: "alice"}, at(0))
 	r.Join(2, room.User{ID: "alice"}, at(0))
 	r.Join(3, room.User{ID: "bob"}, at(0))
 	newsOf(r, at(0))
-	if !r.Remove("alice") || r.Remove("alice") || r.Has("alice") || !r.Has("bob") {
-		t.Error("Remove: want alice removed once, and bob still in the room")
+	if !r.Ban("alice", at(0), at(0)) || r.Ban("alice", at(0), at(0)) || r.Has("alice") || !r.Has("bob") {
+		t.Error("Ban: want alice removed once, and bob still in the room")
 	}
 	expect(t, r, at(0), "-alice:removed", 1, 1)
 	r.Leave(1, room.Closed, at(0)) // its socket closes later
 	expect(t, r, at(0), "", 1, 1)
 	r.Leave(3, room.Closed, at(0))
-	r.Remove("bob") // during the grace period
+	r.Ban("bob", at(0), at(0)) // during the grace period
 	expect(t, r, at(0), "-bob:removed", 0, 0)
 	if due := r.Due(at(0)); !due.IsZero() {
 		t.Errorf("due at %v, want no due time for an empty room", due)

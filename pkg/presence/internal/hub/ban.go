@@ -95,7 +95,7 @@ func (h *Hub) applyRow(row backplane.Row) {
 	}
 	h.bans.set(row.Key, b.Until)
 	if l := h.rooms.find(b.Room); l != nil {
-		h.note(l, l.remove(b.User, EndRemoved))
+		h.note(l, l.remove(b.User, row.Expires, EndRemoved))
 	}
 	h.bans.apply(row.Key)
 }

@@ -17,11 +17,13 @@ import (
 // command is a request to all nodes. Each node applies it to its own connections and rooms, and
 // responds with an answer. Exactly one field is set.
 type command struct {
+	V       int         `json:"v"`
 	Renew   *renewal    `json:"renew,omitempty"`
 	SignOut *signOut    `json:"sign_out,omitempty"`
 	Update  *update     `json:"update,omitempty"`
 	Find    *memberID   `json:"find,omitempty"`
 	Rooms   *roomsAfter `json:"rooms,omitempty"`
+	Parts   *partsOf    `json:"parts,omitempty"`
 }
 
 // signOut disconnects the streams of a session.
@@ -37,7 +39,8 @@ type memberID struct {
 
 type update struct {
 	memberID
-	Info json.RawMessage `json:"info"`
+	Info  json.RawMessage `json:"info"`
+	Stamp room.Version    `json:"stamp,omitzero"`
 }
 
 type roomsAfter struct {
@@ -47,6 +50,9 @@ type roomsAfter struct {
 
 // answer is the response of one node to a command.
 type answer struct {
+	V     int         `json:"v"`
+	From  room.NodeID `json:"from"`
+	Part  *partPiece  `json:"part,omitempty"`
 	Found bool        `json:"found,omitempty"` // the user of Update or Find is on this node
 	Rooms []RoomCount `json:"rooms,omitempty"`
 	More  bool        `json:"more,omitempty"`
@@ -104,7 +110,7 @@ func (h *Hub) handleCommand(request []byte) []byte {
 		h.config.Warn.Warn(context.Background(), "backplane command malformed", "err", err)
 		return nil
 	}
-	var a answer
+	a := answer{V: frameVersion, From: h.node}
 	switch {
 	case c.Renew != nil:
 		h.conns.renew(*c.Renew)
@@ -112,18 +118,60 @@ func (h *Hub) handleCommand(request []byte) []byte {
 		h.conns.signOut(c.SignOut.User, string(c.SignOut.Session))
 	case c.Update != nil:
 		l := h.rooms.find(c.Update.Room)
-		a.Found = l != nil && l.update(c.Update.User, c.Update.Info)
+		a.Found = l != nil && l.update(c.Update.User, c.Update.Info, c.Update.Stamp)
 	case c.Find != nil:
 		l := h.rooms.find(c.Find.Room)
 		a.Found = l != nil && l.has(c.Find.User)
 	case c.Rooms != nil:
 		a.Rooms, a.More = h.ownRooms(c.Rooms.After, c.Rooms.Limit)
+	case c.Parts != nil:
+		if a.Part = h.pieceOf(*c.Parts); a.Part == nil {
+			return nil
+		}
 	}
-	b, err := json.Marshal(a)
-	if err != nil {
+	return encodeFrame(a)
+}
+
+// pieceOf returns a piece of this node's part of a room, or nil if this node is not asked.
+func (h *Hub) pieceOf(p partsOf) *partPiece {
+	if !h.isShared() || len(p.Of) > 0 && !slices.Contains(p.Of, h.node) {
 		return nil
 	}
-	return b
+	piece := partPiece{Number: h.floor.get()}
+	if l := h.rooms.find(p.Room); l != nil {
+		piece = l.piece(p.After)
+	}
+	return &piece
+}
+
+// askNodes sends the command to all nodes, and calls each for every answer. It ends when each
+// returns false, when ctx ends, or when these nodes have answered; if the list is nil, all live
+// peers, once this node knows them.
+func (h *Hub) askNodes(ctx context.Context, c command, nodes []room.NodeID, each func(answer) (more bool)) {
+	c.V = frameVersion
+	answered := map[room.NodeID]bool{}
+	isComplete := func() bool {
+		wait := nodes
+		if nodes == nil {
+			if !h.peers.settled(h.config.Clock.Now()) {
+				return false
+			}
+			wait = h.peers.live()
+		}
+		return !slices.ContainsFunc(wait, func(node room.NodeID) bool { return !answered[node] })
+	}
+	h.config.Bus.Ask(ctx, backplane.Nodes, encodeFrame(c), func(data []byte) (more bool) {
+		var a answer
+		if err := parseFrame(data, &a, &a.V); err != nil {
+			h.warnFrame(err)
+			return true
+		}
+		if a.From != h.node && !h.renew(a.From, h.config.Clock.Now()) {
+			return true
+		}
+		answered[a.From] = true
+		return each(a) && !isComplete()
+	})
 }
 
 // ownRooms returns up to limit rooms of this node that have users and a name greater than after,
@@ -165,11 +213,19 @@ func (h *Hub) Update(ctx context.Context, name room.Name, user room.UserID, info
 		return ErrDraining
 	}
 	found := false
-	err := h.ask(ctx, command{Update: &update{memberID{name, user}, info}}, func(a answer) { found = found || a.Found })
+	err := h.ask(ctx, command{Update: &update{memberID{name, user}, info, h.stamp()}}, func(a answer) { found = found || a.Found })
 	if err == nil && !found {
 		err = ErrNotInRoom
 	}
 	return err
+}
+
+// stamp returns the version of a new record. A node without peers needs none.
+func (h *Hub) stamp() room.Version {
+	if !h.isShared() {
+		return room.Version{}
+	}
+	return h.peers.stamp()
 }
 
 // isPresent reports whether the user is in the room, on any node.

@@ -16,9 +16,10 @@ import (
 // its comment describes the zero value.
 type Config struct {
 	Bus     backplane.Bus
-	OwnBus  bool    // Hub.Close closes the bus
-	Streams Streams // Hub.Close closes them
-	Clock   Clock   // nil: package time
+	OwnBus  bool        // Hub.Close closes the bus
+	Streams Streams     // Hub.Close closes them
+	Clock   Clock       // nil: package time
+	Node    room.NodeID // id of this run of the node; empty: 128 random bits
 	Log     *slog.Logger
 	Warn    *loglimit.Limiter
 

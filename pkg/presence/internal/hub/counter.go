@@ -27,8 +27,9 @@ type counter struct {
 	waits     *waits              // nil unless a joiner waits or the log is being read
 	published int                 // last user count published on the shared stream
 	flushed   time.Time           // start of the current flush interval
-	idle      time.Time           // last leave or message of a room without members; zero: has members
+	idle      time.Time           // last leave or message of a room without members on this node; zero: has members
 	timer     Timer               // nil if nothing is due
+	exchange  *exchange           // nil if no other node uses the backplane
 	settled   chan struct{}       // set by settle; closed when no message is pending
 	changes   uint32              // number of changes of idle; wraps around
 	losses    uint32              // number of times that all clients have lost messages
@@ -79,10 +80,23 @@ func (c *counter) start(name room.Name, s *shared, wake func()) {
 	defer c.mu.Unlock() // wake acquires c.mu, so it waits until c.timer is set
 	c.name, c.shared, c.wakeUp = name, s, wake
 	c.stream = s.config.Streams.Stream(string(name))
-	c.room = room.New(room.Config{Linger: s.config.Linger, MemberLimit: s.config.MemberLimit})
+	config := room.Config{Linger: s.config.Linger, MemberLimit: s.config.MemberLimit}
+	if s.peers != nil {
+		config.Node, config.Margin = s.node, graceMargin
+		c.exchange = newExchange(s.floor.get())
+	}
+	c.room = room.New(config)
 	c.position = room.Position{Epoch: s.epoch()}
 	c.idle = s.config.Clock.Now()
-	c.setTimerLocked(s.config.RoomAge)
+	c.setTimerLocked(c.roomAge())
+}
+
+// roomAge is how long the room is kept while it is unused.
+func (c *counter) roomAge() time.Duration {
+	if c.exchange != nil {
+		return min(c.shared.config.RoomAge, sharedRoomAge)
+	}
+	return c.shared.config.RoomAge
 }
 
 func (c *counter) setTimerLocked(d time.Duration) {
@@ -157,14 +171,16 @@ func (c *counter) setIdleLocked(since time.Time) {
 //
 //   - no member,
 //   - no connection, not even of a removed user,
-//   - no message in flight, and
-//   - no joiner, and no caller that reads its log.
-func (c *counter) unusedLocked() bool {
-	return !c.closed && !c.idle.IsZero() && c.streams == 0 && len(c.pending) == 0 && c.waits == nil
+//   - no message in flight,
+//   - no joiner, and no caller that reads its log, and
+//   - no change that a peer may not have received.
+func (c *counter) unusedLocked(now time.Time) bool {
+	return !c.closed && !c.idle.IsZero() && c.streams == 0 && len(c.pending) == 0 && c.waits == nil &&
+		(c.exchange == nil || !c.exchange.opening && !c.room.HasDelta() && c.exchange.isQuiet(now))
 }
 
 func (c *counter) expiredLocked(now time.Time) bool {
-	return c.unusedLocked() && now.Sub(c.idle) >= c.shared.config.RoomAge
+	return c.unusedLocked(now) && now.Sub(c.idle) >= c.roomAge()
 }
 
 // stateSinceLocked returns the state of the room after a change. before is the value of c.changes

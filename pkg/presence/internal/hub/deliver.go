@@ -81,7 +81,7 @@ func (c *counter) deliverLocked(e backplane.Entry, now time.Time) {
 		c.shared.config.Warn.Warn(context.Background(), "message log entry malformed", "room", string(c.name), "position", e.Position, "err", err)
 		return
 	}
-	kind, own := stream.Every, string(r.node) == c.shared.node
+	kind, own := stream.Every, string(r.node) == string(c.shared.node)
 	if own && c.takePendingLocked(r.number) {
 		kind = stream.Reserved
 	}
@@ -146,7 +146,7 @@ func (c *counter) closeUnused(expired bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.shared.config.Clock.Now()
-	if !c.unusedLocked() || expired && !c.expiredLocked(now) {
+	if !c.unusedLocked(now) || expired && !c.expiredLocked(now) {
 		c.flushLocked(now) // sets the timer again
 		return false
 	}
@@ -163,4 +163,7 @@ func (c *counter) closeLocked() {
 	}
 	c.closed = true
 	c.stopTimerLocked()
+	if c.exchange != nil {
+		c.shared.floor.raise(c.exchange.number)
+	}
 }

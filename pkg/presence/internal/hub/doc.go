@@ -97,16 +97,26 @@
 //   - bans.go: the node's copy of the bans
 //   - snapshots.go and replays.go: the budgets
 //   - hooks.go: calls to the embedding program
+//   - frame.go: the frames that nodes exchange; pulled.go: a part that was read from a peer
+//   - outbox.go: schedules the frames of this node
+//   - peers.go: the leases of the other nodes
 //   - shared.go: the state that all rooms share; it includes everything above
 //   - interval.go: the length of the flush interval
+//   - exchange.go: the state of a room that concerns the other nodes
 //   - counter.go: the state of a room
 //   - flush.go: publishes the changes of a flush interval
+//   - parts.go: exchanges the parts of a room with the other nodes
 //   - resume.go: reads the log for a client that resumes
 //   - join.go: connections join and leave
 //   - deliver.go: delivers messages from the log
 //   - repair.go: repairs gaps
 //   - rooms.go: the registry
-//   - hub.go: the hub, and the code that opens a room
-//   - connect.go, send.go, command.go, ban.go, stats.go: the operations of the hub
+//   - hub.go: the hub
+//   - contact.go: publishes frames, and renews the leases of peers
+//   - command.go: commands to all nodes
+//   - pull.go: reads the parts of other nodes
+//   - cluster.go: heartbeats, and the frames of other nodes
+//   - open.go: opens a room
+//   - connect.go, send.go, ban.go, stats.go: the operations of the hub
 //   - life.go: opens and closes the hub
 package hub

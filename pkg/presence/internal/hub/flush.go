@@ -20,7 +20,8 @@ func (c *counter) flushLocked(now time.Time) {
 		return
 	}
 	c.room.Expire(now)
-	if used := c.room.Users() > 0; used && !c.idle.IsZero() {
+	c.shareLocked(now)
+	if used := c.room.OwnUsers() > 0; used && !c.idle.IsZero() {
 		c.setIdleLocked(time.Time{})
 	} else if !used && c.idle.IsZero() {
 		c.setIdleLocked(now)
@@ -38,7 +39,7 @@ func (c *counter) flushLocked(now time.Time) {
 		}
 	}
 	if !c.idle.IsZero() && due.IsZero() {
-		due = c.idle.Add(c.shared.config.RoomAge)
+		due = c.idle.Add(c.roomAge())
 	}
 	if due.After(now) {
 		c.setTimerLocked(due.Sub(now))
@@ -141,4 +142,18 @@ func (c *counter) admitLocked(snapshot []byte, count int) {
 	}
 	c.waits.joiners = nil
 	c.endWaitsLocked()
+}
+
+// shareLocked schedules a frame if this node's part has changed.
+func (c *counter) shareLocked(now time.Time) {
+	if c.exchange != nil && c.room.HasDelta() {
+		c.shared.outbox.add(c.name, later(now, c.exchange.sentAt.Add(batchTime)))
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
 }

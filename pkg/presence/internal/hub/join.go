@@ -128,14 +128,33 @@ func (c *counter) dropJoinerLocked(conn *Connection) bool {
 	return true
 }
 
-func (c *counter) remove(user room.UserID, why stream.End) state {
+// remove removes a banned user until its ban ends.
+func (c *counter) remove(user room.UserID, until time.Time, why stream.End) state {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now, before := c.shared.config.Clock.Now(), c.changes
-	c.room.Remove(user)
+	c.room.Ban(user, until, now)
 	c.shared.conns.endIn(c.name, user, why)
 	c.flushLocked(now)
 	return c.stateSinceLocked(before, now)
+}
+
+// lift ends the ban of a user.
+func (c *counter) lift(user room.UserID) state {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now, before := c.shared.config.Clock.Now(), c.changes
+	if c.exchange != nil {
+		c.room.Lift(user, now)
+		c.flushLocked(now)
+	}
+	return c.stateSinceLocked(before, now)
+}
+
+func (c *counter) hasDelta() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.room.HasDelta()
 }
 
 func (c *counter) has(user room.UserID) bool {
@@ -145,12 +164,13 @@ func (c *counter) has(user room.UserID) bool {
 }
 
 // update replaces the info of a member. It returns false if the user is not a member.
-func (c *counter) update(user room.UserID, info []byte) bool {
+func (c *counter) update(user room.UserID, info []byte, stamp room.Version) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	here := c.room.Update(user, info)
+	now := c.shared.config.Clock.Now()
+	here := c.room.Update(user, info, stamp, now)
 	if here {
-		c.flushLocked(c.shared.config.Clock.Now())
+		c.flushLocked(now)
 	}
 	return here
 }

@@ -17,11 +17,18 @@ func Open(c Config) (*Hub, error) {
 		c.Clock = system{}
 	}
 	c.MaxSnapshots = cmp.Or(c.MaxSnapshots, maxSnapshots)
-	node := make([]byte, 16)
-	rand.Read(node)
+	if c.Node == "" {
+		node := make([]byte, 16)
+		rand.Read(node)
+		c.Node = room.NodeID(hex.EncodeToString(node))
+	}
 	h := &Hub{closed: make(chan struct{}), rooms: rooms{limit: c.MaxRooms, live: map[room.Name]*live{}}}
 	h.shared.config = c
-	h.shared.node = hex.EncodeToString(node)
+	h.shared.node = c.Node
+	if c.Bus.Shared() {
+		h.shared.peers = newPeers(c.Node, c.Clock.Now())
+		h.shared.outbox = newOutbox(c.Clock, h.send)
+	}
 	h.shared.conns = connections{limit: c.MaxConnections, userLimit: c.MaxConnectionsPerUser, clock: c.Clock,
 		users: map[room.UserID]*Connection{}}
 	h.shared.bans = bans{rows: map[string]banRow{}, changed: make(chan struct{})}
@@ -29,7 +36,12 @@ func Open(c Config) (*Hub, error) {
 	h.shared.snapshots = snapshots{limit: c.MaxSnapshots}
 	h.shared.hooks = newHooks(c, &h.running)
 
-	end, err := c.Bus.Subscribe(backplane.Nodes, backplane.Handler{Ask: h.handleCommand})
+	handler := backplane.Handler{Ask: h.handleCommand}
+	if h.isShared() {
+		handler.Message = h.receiveHeartbeat
+		handler.Lost = func() { h.greet(allNodes, c.Clock.Now()) }
+	}
+	end, err := c.Bus.Subscribe(backplane.Nodes, handler)
 	if err != nil {
 		return nil, fmt.Errorf("hub: subscribe to commands: %w", err)
 	}
@@ -39,6 +51,9 @@ func Open(c Config) (*Hub, error) {
 		return nil, fmt.Errorf("hub: watch bans: %w", err)
 	}
 	h.cancel = append(h.cancel, end)
+	if h.isShared() {
+		h.outbox.add(backplane.Nodes, c.Clock.Now())
+	}
 	return h, nil
 }
 
@@ -94,6 +109,9 @@ func (h *Hub) drain() {
 	h.conns.end(EndDraining)
 	h.running.Wait()
 	h.replays.close()
+	if h.isShared() {
+		h.leaveCluster()
+	}
 	h.unsubscribe()
 	for _, l := range all {
 		l.unsubscribe()

@@ -54,7 +54,7 @@ func (h *Hub) append(ctx context.Context, l *live, d Draft, sender room.UserID, 
 	// epoch, and a client that resumes with it is sent reset. With the new epoch, the id could
 	// belong to another message.
 	epoch := h.epoch()
-	position, duplicate, err := h.config.Bus.Append(ctx, l.name, key, newRecord(h.node, number, d))
+	position, duplicate, err := h.config.Bus.Append(ctx, l.name, key, newRecord(string(h.node), number, d))
 	if err != nil || duplicate {
 		h.note(l, l.abandon(number))
 	}

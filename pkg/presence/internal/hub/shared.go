@@ -3,12 +3,17 @@ package hub
 import (
 	"sync"
 	"sync/atomic"
+
+	"example.com/presence/pkg/presence/room"
 )
 
 // shared is the state that all rooms use. It does not know the rooms.
 type shared struct {
 	config    Config
-	node      string // id of this process: 128 random bits in hex
+	node      room.NodeID // id of this process
+	peers     *peers      // nil if no other node uses the backplane
+	outbox    *outbox     // nil without peers
+	floor     floor
 	conns     connections
 	bans      bans
 	replays   replays
@@ -19,6 +24,25 @@ type shared struct {
 }
 
 func (s *shared) epoch() string { return s.config.Bus.Status().Epoch }
+
+// floor is the highest number of a frame in any room that was dropped. A room that is opened counts
+// from there, so that no peer takes its frames for earlier ones.
+type floor struct {
+	mu     sync.Mutex // no other mutex is acquired while it is held
+	number uint64
+}
+
+func (f *floor) get() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.number
+}
+
+func (f *floor) raise(number uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.number = max(f.number, number)
+}
 
 // totals holds the counters behind the totals of [Stats].
 type totals struct {

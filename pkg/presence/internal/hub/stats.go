@@ -5,10 +5,12 @@ import "example.com/presence/pkg/presence/backplane"
 // Stats holds statistics of this node. Gauges are current values. Totals count since the hub was
 // opened.
 type Stats struct {
-	Connections int // gauge: open streams
-	Users       int // gauge: users with an open stream
-	Rooms       int // gauge: rooms in memory, including unused ones kept for their history
-	Bans        int // gauge: bans
+	Connections int  // gauge: open streams
+	Users       int  // gauge: users with an open stream
+	Rooms       int  // gauge: rooms in memory, including unused ones kept for their history
+	Bans        int  // gauge: bans
+	Peers       int  // gauge: other live nodes
+	CutOff      bool // the node receives nothing from the backplane
 
 	Joins     uint64 // total: joins published; a join that is canceled within its flush interval does not count
 	Leaves    uint64 // total: leaves published
@@ -42,5 +44,8 @@ func (h *Hub) Stats() Stats {
 		s.LogBytes, s.LogKeys = log.Bytes, log.Keys
 	}
 	s.SnapshotsUnsent, s.SnapshotBytesUnsent = h.snapshots.held()
+	if h.isShared() {
+		s.Peers, s.CutOff = len(h.peers.live()), h.isCut()
+	}
 	return s
 }

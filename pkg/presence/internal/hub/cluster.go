@@ -1,0 +1,139 @@
+package hub
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/room"
+)
+
+// send publishes the frames that are due for a topic. The outbox calls it.
+func (h *Hub) send(topic room.Name, due time.Time) {
+	now := h.config.Clock.Now()
+	if topic == backplane.Nodes {
+		h.checkPeers(now, due)
+		return
+	}
+	l := h.rooms.find(topic)
+	if l == nil {
+		return
+	}
+	frames, s := l.frames(now)
+	h.note(l, s)
+	for _, f := range frames {
+		h.publish(topic, f)
+	}
+}
+
+// checkPeers ends the leases of dead peers, checks this node's own contact with the backplane, and
+// publishes the heartbeat. due is the time at which the call was due. If the call is late, this
+// process was stopped.
+func (h *Hub) checkPeers(now, due time.Time) {
+	if now.Sub(due) > lateTime {
+		h.config.Warn.Warn(context.Background(), "node was stopped: timer late", "by", now.Sub(due))
+		h.peers.refresh(now)
+	}
+	ended, cut := h.peers.end(now)
+	if cut {
+		h.config.Log.Warn("node cut off from backplane: own heartbeats not received", "for", cutOffTime)
+	}
+	for _, l := range ended {
+		h.config.Log.Warn("peer node dead: no frame received", "node", string(l.node), "for", leaseTime)
+		h.dropPeer(l.node, l.last.Add(h.config.Linger))
+	}
+	if b, ok := h.peers.beat(now); ok {
+		h.publish(backplane.Nodes, encodeFrame(b))
+	}
+	h.outbox.add(backplane.Nodes, h.peers.due())
+}
+
+// dropPeer ends the connections of a node in all rooms.
+func (h *Hub) dropPeer(node room.NodeID, until time.Time) {
+	for _, l := range h.rooms.all("") {
+		h.note(l, l.dropPeer(node, until))
+	}
+}
+
+// receiveHeartbeat handles a publication on the topic of all nodes.
+func (h *Hub) receiveHeartbeat(data []byte) {
+	b, err := parseHeartbeat(data)
+	if err != nil {
+		h.warnFrame(err)
+		return
+	}
+	now := h.config.Clock.Now()
+	h.peers.witness(b.Clock)
+	switch {
+	case b.From == h.peers.self:
+		if h.peers.renewSelf(now) {
+			h.config.Log.Info("node connected to backplane again")
+			h.greet(allNodes, now)
+		}
+		return
+	case b.Leaving:
+		if h.peers.leave(b.From, now) {
+			h.dropPeer(b.From, now.Add(h.config.Linger+graceMargin))
+		}
+		return
+	case !h.renew(b.From, now):
+		return
+	}
+	if slices.Contains(b.Hello, h.peers.self) || slices.Contains(b.Hello, allNodes) {
+		h.peers.hurry()
+		h.outbox.add(backplane.Nodes, now)
+		for _, l := range h.rooms.all("") {
+			l.repeatSoon(now)
+		}
+	}
+}
+
+// receiveFrame handles a publication on the topic of a room.
+func (h *Hub) receiveFrame(l *live, data []byte) {
+	f, err := parsePartFrame(data)
+	if err != nil {
+		h.warnFrame(err)
+		return
+	}
+	if !h.renew(f.From, h.config.Clock.Now()) {
+		return
+	}
+	for _, e := range f.Changed {
+		h.peers.witness(e.Version.Counter)
+	}
+	s, pull := l.receiveFrame(f)
+	h.note(l, s)
+	if pull {
+		h.pull(l)
+	}
+}
+
+// openParts reads the parts of all nodes for a room that has no client yet. It returns when all
+// live peers have answered, or after pullTime. A node that is cut off does not wait.
+func (h *Hub) openParts(ctx context.Context, l *live) {
+	var answers map[room.NodeID]*pulledPart
+	var missing []room.NodeID
+	if !h.isCut() {
+		answers = h.readParts(ctx, l.name, nil)
+		missing = slices.DeleteFunc(h.peers.live(), func(node room.NodeID) bool { return answers[node] != nil })
+	}
+	if l.openParts(answers, missing) {
+		h.pull(l)
+	}
+}
+
+// leaveCluster publishes the last frames of this node, and that it shuts down.
+func (h *Hub) leaveCluster() {
+	h.outbox.close()
+	now := h.config.Clock.Now()
+	for _, l := range h.rooms.all("") {
+		if l.hasDelta() {
+			frames, _ := l.frames(now)
+			for _, f := range frames {
+				h.publish(l.name, f)
+			}
+		}
+	}
+	h.publish(backplane.Nodes, encodeFrame(heartbeat{V: frameVersion, From: h.peers.self, Clock: h.peers.counter(), Leaving: true}))
+}

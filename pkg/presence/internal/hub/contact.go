@@ -1,0 +1,42 @@
+package hub
+
+import (
+	"context"
+	"time"
+
+	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/room"
+)
+
+// publishTime is the timeout of a publication. A frame that is not published is lost, and is
+// repaired like any other loss.
+const publishTime = 2 * time.Second
+
+func (h *Hub) publish(topic room.Name, frame []byte) {
+	ctx, cancel := context.WithTimeout(context.Background(), publishTime)
+	defer cancel()
+	if err := h.config.Bus.Publish(ctx, topic, frame); err != nil {
+		h.config.Log.Debug("backplane publication failed", "topic", string(topic), "err", err)
+	}
+}
+
+// renew renews the lease of a peer. A peer that was not live before is asked to repeat its parts.
+// It returns false if the frame of the peer must be ignored.
+func (h *Hub) renew(node room.NodeID, now time.Time) bool {
+	found, ok := h.peers.renew(node, now)
+	if found {
+		h.config.Log.Info("peer node found", "node", string(node))
+		h.greet(node, now)
+	}
+	return ok
+}
+
+// greet asks a node to repeat its parts.
+func (h *Hub) greet(node room.NodeID, now time.Time) {
+	h.peers.greet(node)
+	h.outbox.add(backplane.Nodes, now)
+}
+
+func (h *Hub) warnFrame(err error) {
+	h.config.Warn.Warn(context.Background(), "backplane frame ignored", "err", err)
+}

@@ -1,0 +1,157 @@
+package hub
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"example.com/presence/pkg/presence/internal/compact"
+	"example.com/presence/pkg/presence/room"
+)
+
+// This file encodes the frames that the nodes of one server exchange. A frame is a JSON object. A
+// node ignores the fields that it does not know, and the frames of another version.
+//
+// A part frame is published on the topic of a room. It states the totals of the sender's part of
+// the room, and the changes since the frame before:
+//
+//	{"v":1,"from":"4f0c…9a","n":17,"users":2,"connections":3,"position":"5f1c0a9e4b-12","changed":[
+//	  {"id":"alice","name":"Alice","info":{},"since":1764288000000,"connections":2},
+//	  {"id":"bob","name":"Bob","info":{},"since":1764288001000,"connections":0,"left":5400,"reason":"closed"}]}
+//
+// A heartbeat is published on the topic of all nodes:
+//
+//	{"v":1,"from":"4f0c…9a","clock":12}
+
+// frameVersion is the version of the frames that this node sends and reads.
+const frameVersion = 1
+
+// partFrame describes one node's part of a room. Its changes are states, not differences.
+type partFrame struct {
+	V    int         `json:"v"`
+	From room.NodeID `json:"from"`
+	// Number counts the frames with changes, per node and room. A frame without changes repeats the
+	// number of the last one.
+	Number      uint64  `json:"n"`
+	Users       int     `json:"users"`       // users with a connection on the node
+	Connections int     `json:"connections"` // connections on the node
+	Position    string  `json:"position,omitempty"`
+	Changed     []entry `json:"changed,omitempty"`
+	More        bool    `json:"more,omitempty"` // the totals include changes that follow in the next frame
+}
+
+// entry is a [room.Presence] in a frame. Times of the sender's clock mean nothing to the receiver,
+// so the grace period is the time left.
+type entry struct {
+	ID          room.UserID     `json:"id"`
+	Name        string          `json:"name,omitempty"`
+	Info        json.RawMessage `json:"info,omitempty"`
+	Version     room.Version    `json:"version,omitzero"`
+	Since       int64           `json:"since,omitempty"` // Unix milliseconds
+	Connections int             `json:"connections"`
+	Left        int64           `json:"left,omitempty"` // of the grace period, in milliseconds
+	Reason      room.Reason     `json:"reason,omitempty"`
+}
+
+// heartbeat reports that a node lives.
+type heartbeat struct {
+	V     int         `json:"v"`
+	From  room.NodeID `json:"from"`
+	Clock uint64      `json:"clock,omitempty"` // the Lamport counter of the node
+	// Hello lists the nodes that must repeat all their parts, because the sender may have missed
+	// frames. "*" stands for all nodes.
+	Hello   []room.NodeID `json:"hello,omitempty"`
+	Leaving bool          `json:"leaving,omitempty"` // the node shuts down
+}
+
+const allNodes room.NodeID = "*"
+
+// maxConnections is the maximum number of connections that a node may report for one user.
+const maxConnections = 1 << 30
+
+func entryOf(p room.Presence, now time.Time) entry {
+	e := entry{ID: p.ID, Connections: p.Connections, Reason: p.Reason}
+	if left := p.Until.Sub(now); p.Connections == 0 && left > 0 {
+		e.Left = left.Milliseconds() + 1
+	} else if p.Connections == 0 { // the user has left
+		return e
+	}
+	e.Name, e.Info, e.Version, e.Since = p.Name, p.Info, p.Version, p.Since.UnixMilli()
+	return e
+}
+
+func (e entry) presence(now time.Time) room.Presence {
+	p := room.Presence{ID: e.ID, Name: e.Name, Info: e.Info, Version: e.Version, Connections: e.Connections,
+		Since: time.UnixMilli(e.Since).UTC(), Reason: e.Reason}
+	if e.Connections == 0 && e.Left > 0 {
+		p.Until = now.Add(time.Duration(e.Left) * time.Millisecond)
+	}
+	return p
+}
+
+func entriesOf(ps []room.Presence, now time.Time) []entry {
+	es := make([]entry, len(ps))
+	for i, p := range ps {
+		es[i] = entryOf(p, now)
+	}
+	return es
+}
+
+// presences converts entries that were received at the time now. The error names the first entry
+// that no node sends.
+func presences(es []entry, now time.Time) ([]room.Presence, error) {
+	ps := make([]room.Presence, len(es))
+	for i, e := range es {
+		const day = 24 * 60 * 60 * 1000
+		if e.ID == "" || e.Connections < 0 || e.Connections > maxConnections || e.Left < 0 || e.Left > 365*day {
+			return nil, fmt.Errorf("entry of user %.40q malformed", e.ID)
+		}
+		if len(e.Info) == 0 {
+			e.Info = json.RawMessage("{}")
+		}
+		ps[i] = e.presence(now)
+	}
+	return ps, nil
+}
+
+// errVersion means that a frame has an unknown version.
+var errVersion = errors.New("frame version unknown")
+
+// parseFrame decodes a frame, a command or an answer. version returns the decoded version.
+func parseFrame(data []byte, frame any, version *int) error {
+	if err := json.Unmarshal(data, frame); err != nil {
+		return fmt.Errorf("frame malformed: %w", err)
+	}
+	if *version != frameVersion {
+		return fmt.Errorf("%w (%d)", errVersion, *version)
+	}
+	return nil
+}
+
+func parsePartFrame(data []byte) (f partFrame, err error) {
+	err = parseFrame(data, &f, &f.V)
+	return f, err
+}
+
+func parseHeartbeat(data []byte) (b heartbeat, err error) {
+	err = parseFrame(data, &b, &b.V)
+	return b, err
+}
+
+// encodeFrame encodes a frame. It keeps the bytes of each info.
+func encodeFrame(frame any) []byte { return compact.Encode(frame) }
+
+// partsOf is the command that asks nodes for a piece of their parts of a room.
+type partsOf struct {
+	Room  room.Name     `json:"room"`
+	Of    []room.NodeID `json:"of,omitempty"` // the nodes that must answer; empty: all
+	After room.UserID   `json:"after,omitempty"`
+}
+
+// partPiece is a part of a room, or a piece of it: the entries of the first users after a given one.
+type partPiece struct {
+	Number  uint64  `json:"n"`
+	Entries []entry `json:"entries,omitempty"`
+	More    bool    `json:"more,omitempty"` // further entries follow
+}

@@ -1,0 +1,288 @@
+package hub
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"example.com/presence/pkg/presence/room"
+)
+
+// announce schedules frames that carry the position of a message of this node: at once, and once
+// more after a time. A peer that lacks the message reads the log.
+func (c *counter) announce(p room.Position) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	x, now := c.exchange, c.shared.config.Clock.Now()
+	if x == nil || c.closed {
+		return
+	}
+	if x.acked.Epoch != p.Epoch || x.acked.Seq < p.Seq {
+		x.acked = p
+	}
+	x.again = now.Add(announceTime)
+	if now.Sub(x.announced) >= announceTime {
+		x.announced = now
+		c.shared.outbox.add(c.name, later(now, x.sentAt.Add(batchTime)))
+	} else {
+		c.shared.outbox.add(c.name, x.again)
+	}
+}
+
+// repeatSoon schedules a repeat of the totals, because a peer may have missed frames.
+func (c *counter) repeatSoon(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if x := c.exchange; x != nil && !c.closed && (c.room.OwnUsers() > 0 || !x.changedAt.IsZero()) {
+		c.shared.outbox.add(c.name, later(now, x.sentAt.Add(batchTime)))
+	}
+}
+
+// frames returns the frames of this node's part that are due, and schedules the next.
+func (c *counter) frames(now time.Time) (frames [][]byte, s state) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	x, before := c.exchange, c.changes
+	if c.closed || x == nil {
+		return nil, state{}
+	}
+	if c.room.HasDelta() {
+		x.changedAt, x.repeats = now, 0
+		for c.room.HasDelta() {
+			x.number++
+			f := c.frameLocked()
+			f.Changed, f.More = entriesOf(c.room.Delta(maxEntries, now), now), c.room.HasDelta()
+			frames = append(frames, encodeFrame(f))
+		}
+	} else {
+		frames = append(frames, encodeFrame(c.frameLocked()))
+		for due, ok := c.nextRepeatLocked(); ok && !due.After(now); due, ok = c.nextRepeatLocked() {
+			x.repeats++
+		}
+	}
+	if !x.again.After(now) {
+		x.again = time.Time{}
+	}
+	x.sentAt = now
+	if due, ok := c.nextRepeatLocked(); ok {
+		c.shared.outbox.add(c.name, due)
+	}
+	c.shared.outbox.add(c.name, x.again)
+	if x.isQuiet(now) {
+		c.offerLocked(now)
+	}
+	return frames, c.stateSinceLocked(before, now)
+}
+
+func (c *counter) nextRepeatLocked() (time.Time, bool) {
+	return c.exchange.nextRepeat(c.name, c.shared.node, c.room.OwnUsers() == 0)
+}
+
+func (c *counter) frameLocked() partFrame {
+	x, position := c.exchange, c.position
+	if x.acked.Epoch == position.Epoch && x.acked.Seq > position.Seq {
+		position = x.acked
+	}
+	users, connections := c.room.Totals(c.shared.node)
+	return partFrame{V: frameVersion, From: c.shared.node, Number: x.number, Users: users, Connections: connections, Position: position.String()}
+}
+
+// receiveFrame handles a frame of a live peer. It reports whether the room must pull parts.
+func (c *counter) receiveFrame(f partFrame) (s state, pull bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now, before := c.shared.config.Clock.Now(), c.changes
+	if c.closed || c.exchange == nil {
+		return state{}, false
+	}
+	p := c.exchange.peer(f.From)
+	if c.exchange.opening || p.held != nil {
+		c.holdLocked(p, f)
+		return state{}, false
+	}
+	c.applyLocked(p, f, now)
+	c.flushLocked(now)
+	return c.stateSinceLocked(before, now), p.stale && c.startPullLocked()
+}
+
+// holdLocked keeps a frame until the pull has ended. A frame is bounded by the engine, and the
+// number of frames by maxHeld.
+func (c *counter) holdLocked(p *peerPart, f partFrame) {
+	if len(p.held) >= maxHeld {
+		p.held, p.lost = p.held[:0], true
+	}
+	p.held = append(p.held, f)
+}
+
+// applyLocked applies a frame to the copy of the peer's part:
+//
+//	number         with changes              without changes
+//	the next       applied                   the copy is stale
+//	the same       ignored, as a duplicate   the totals are compared
+//	lower          ignored, as it is late    ignored
+//	any other      the copy is stale         the copy is stale
+//
+// The totals are also compared after the changes. A part that is empty needs no pull.
+func (c *counter) applyLocked(p *peerPart, f partFrame, now time.Time) {
+	changed, err := presences(f.Changed, now)
+	switch {
+	case err != nil:
+		p.stale = true
+		return
+	case !p.known && f.Users == 0 && len(f.Changed) == 0:
+		p.known, p.number = true, f.Number
+	case !p.known || f.Number > p.number+1 || f.Number == p.number+1 && len(changed) == 0:
+		p.stale = true
+		return
+	case f.Number < p.number || f.Number == p.number && len(changed) > 0:
+		return
+	case f.Number == p.number+1:
+		p.number = f.Number
+		c.room.Apply(f.From, changed, now)
+	}
+	if users, connections := c.room.Totals(f.From); !f.More && (users != f.Users || connections != f.Connections) {
+		p.stale = true
+	}
+}
+
+// startPullLocked reports whether the caller must start a pull.
+func (c *counter) startPullLocked() bool {
+	x := c.exchange
+	if x.pulling || x.opening {
+		return false
+	}
+	x.pulling = true
+	c.shared.running.Add(1)
+	return true
+}
+
+// toPull returns the live peers whose parts must be pulled. From now on their frames are held. If
+// there is none, the pull has ended.
+func (c *counter) toPull() (nodes []room.NodeID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	x := c.exchange
+	for _, node := range slices.Sorted(maps.Keys(x.peers)) {
+		if p := x.peers[node]; p.stale && !c.closed && c.shared.peers.isLive(node) {
+			p.held, p.lost = []partFrame{}, false
+			nodes = append(nodes, node)
+		}
+	}
+	x.pulling = len(nodes) > 0
+	return nodes
+}
+
+// pulled handles the result of a pull. A part of a peer that has not answered stays stale.
+func (c *counter) pulled(asked []room.NodeID, answers map[room.NodeID]*pulledPart) state {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now, before := c.shared.config.Clock.Now(), c.changes
+	for _, node := range asked {
+		if p := c.exchange.peers[node]; p != nil {
+			c.pulledLocked(node, p, answers[node], now)
+		}
+	}
+	c.completeLocked()
+	c.flushLocked(now)
+	return c.stateSinceLocked(before, now)
+}
+
+// pulledLocked replaces the copy of a part by the answer of its node, and applies the held frames.
+func (c *counter) pulledLocked(node room.NodeID, p *peerPart, a *pulledPart, now time.Time) {
+	held, lost := p.held, p.lost
+	p.held, p.lost = nil, false
+	if a == nil {
+		p.stale = true
+	} else {
+		p.known, p.stale, p.number = true, lost, a.number
+		c.room.Replace(node, a.presences(now), now)
+		delete(c.exchange.missing, node)
+	}
+	for _, f := range held {
+		if !p.stale {
+			c.applyLocked(p, f, now)
+		}
+	}
+}
+
+// completeLocked ends the time in which the room is partial, when no part is missing any more.
+func (c *counter) completeLocked() {
+	if x := c.exchange; x.missing != nil && len(x.missing) == 0 {
+		x.missing = nil
+		c.room.SetPartial(false)
+	}
+}
+
+// openParts sets the parts of a room that has no client yet. missing lists the live peers that have
+// not answered. It reports whether the room must pull parts.
+func (c *counter) openParts(answers map[room.NodeID]*pulledPart, missing []room.NodeID) (pull bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	x, now := c.exchange, c.shared.config.Clock.Now()
+	x.opening = false
+	for node := range answers {
+		x.peer(node)
+	}
+	for _, node := range missing {
+		x.peer(node).stale = true
+	}
+	for _, node := range slices.Sorted(maps.Keys(x.peers)) {
+		p := x.peers[node]
+		c.pulledLocked(node, p, answers[node], now)
+		pull = pull || p.stale
+	}
+	if len(missing) > 0 {
+		x.missing = map[room.NodeID]struct{}{}
+		for _, node := range missing {
+			x.missing[node] = struct{}{}
+		}
+		c.room.SetPartial(true)
+	}
+	c.room.Expire(now)
+	for _, change := range c.room.News(now).Changes { // no client needs the events
+		c.changedLocked(change)
+	}
+	c.published = c.countLocked()
+	return pull && c.startPullLocked()
+}
+
+// dropPeer ends the connections of a peer that has died or has shut down. Its users are in their
+// grace period until the given time.
+func (c *counter) dropPeer(node room.NodeID, until time.Time) state {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now, before := c.shared.config.Clock.Now(), c.changes
+	if c.closed || c.exchange == nil {
+		return state{}
+	}
+	delete(c.exchange.peers, node)
+	delete(c.exchange.missing, node)
+	c.room.Drop(node, until, now)
+	c.completeLocked()
+	c.flushLocked(now)
+	return c.stateSinceLocked(before, now)
+}
+
+// markStale makes the copies of all parts stale, because the subscription may have lost frames. It
+// reports whether the room must pull parts.
+func (c *counter) markStale(nodes []room.NodeID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || c.exchange == nil {
+		return false
+	}
+	for _, node := range nodes {
+		p := c.exchange.peer(node)
+		p.stale, p.lost = true, p.held != nil || c.exchange.opening
+	}
+	return len(nodes) > 0 && c.startPullLocked()
+}
+
+// piece returns a piece of this node's part, for a pull.
+func (c *counter) piece(after room.UserID) partPiece {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.shared.config.Clock.Now()
+	own, more := c.room.Own(after, maxEntries, now)
+	return partPiece{Number: c.exchange.number, Entries: entriesOf(own, now), More: more}
+}

@@ -1,0 +1,233 @@
+package hub
+
+import (
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"example.com/presence/pkg/presence/room"
+)
+
+const (
+	// heartbeatTime is the time between two heartbeats of a node on the backplane.
+	heartbeatTime = time.Second
+	// leaseTime is how long a node lives after its last frame.
+	leaseTime = 5 * time.Second
+	// cutOffTime is how long a node may miss its own heartbeats before it is cut off.
+	cutOffTime = 3 * time.Second
+	// lateTime is how late a node's own timer must be to show that the process was stopped.
+	lateTime = time.Second
+	// freshTime is the lease that every peer gets after this process was stopped. Its frames wait
+	// to be read.
+	freshTime = time.Second
+	// settleTime is how long a node listens until it knows all its peers.
+	settleTime = heartbeatTime + heartbeatTime/2
+	// leftTime is how long the frames of a node that has shut down are ignored. Some may arrive late.
+	leftTime = time.Minute
+)
+
+// peers holds the leases of the other nodes. Each frame of a node renews its lease, at the time at
+// which this node receives the frame, by the clock of this node. It also holds the Lamport counter
+// of this node.
+type peers struct {
+	self room.NodeID
+
+	mu      sync.Mutex                // guards the fields below
+	last    map[room.NodeID]time.Time // of the last frame of each live peer
+	left    map[room.NodeID]time.Time // when each peer has shut down
+	heard   time.Time                 // of this node's last own heartbeat
+	since   time.Time                 // start of the current contact with the backplane
+	cut     bool                      // this node is cut off
+	lamport uint64
+
+	beatAt time.Time            // when this node published its last heartbeat
+	prompt bool                 // a heartbeat is due before its time
+	hello  map[room.NodeID]bool // nodes that the next heartbeat asks to repeat their parts
+}
+
+func newPeers(self room.NodeID, now time.Time) *peers {
+	return &peers{self: self, last: map[room.NodeID]time.Time{}, left: map[room.NodeID]time.Time{}, heard: now, since: now,
+		hello: map[room.NodeID]bool{allNodes: true}}
+}
+
+// renew records a frame of a node. found reports whether the node was not live before. ok is false
+// if the frame must be ignored: it is of this node, or of a node that has shut down.
+func (p *peers) renew(node room.NodeID, now time.Time) (found, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, left := p.left[node]; left || node == p.self || node == "" {
+		return false, false
+	}
+	_, live := p.last[node]
+	p.last[node] = now
+	return !live, true
+}
+
+// renewSelf records a heartbeat of this node. It reports whether this ends a time of being cut off.
+func (p *peers) renewSelf(now time.Time) (back bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.heard = now
+	if p.cut {
+		p.cut, p.since = false, now
+		return true
+	}
+	return false
+}
+
+// leave ends the lease of a node that has shut down. It reports whether the node was live.
+func (p *peers) leave(node room.NodeID, now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, live := p.last[node]
+	delete(p.last, node)
+	p.left[node] = now
+	return live
+}
+
+// lease is a lease that has ended.
+type lease struct {
+	node room.NodeID
+	last time.Time // of the last frame
+}
+
+// end removes and returns the leases that have ended, by node. cut reports whether this node is cut
+// off since this call.
+func (p *peers) end(now time.Time) (ended []lease, cut bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, node := range slices.Sorted(maps.Keys(p.last)) {
+		if last := p.last[node]; now.Sub(last) >= leaseTime {
+			delete(p.last, node)
+			ended = append(ended, lease{node, last})
+		}
+	}
+	maps.DeleteFunc(p.left, func(_ room.NodeID, at time.Time) bool { return now.Sub(at) > leftTime })
+	if !p.cut && now.Sub(p.heard) >= cutOffTime {
+		p.cut, cut = true, true
+	}
+	return ended, cut
+}
+
+// refresh gives every lease a fresh time. The caller has found that this process was stopped: the
+// frames of its peers, and its own, wait to be read.
+func (p *peers) refresh(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for node, last := range p.last {
+		if fresh := now.Add(freshTime - leaseTime); last.Before(fresh) {
+			p.last[node] = fresh
+		}
+	}
+	if fresh := now.Add(freshTime - cutOffTime); p.heard.Before(fresh) {
+		p.heard = fresh
+	}
+}
+
+// greet makes the next heartbeat ask the node to repeat its parts, because this node may have missed
+// frames. The heartbeat is due soon.
+func (p *peers) greet(node room.NodeID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.hello[node], p.prompt = true, true
+}
+
+// hurry makes the next heartbeat due soon, because a peer may not know this node.
+func (p *peers) hurry() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.prompt = true
+}
+
+// beat returns the heartbeat that is due at the time now.
+func (p *peers) beat(now time.Time) (b heartbeat, due bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now.Before(p.beatDueLocked()) {
+		return b, false
+	}
+	b = heartbeat{V: frameVersion, From: p.self, Clock: p.lamport}
+	if p.hello[allNodes] {
+		b.Hello = []room.NodeID{allNodes}
+	} else {
+		b.Hello = slices.Sorted(maps.Keys(p.hello))
+	}
+	clear(p.hello)
+	p.beatAt, p.prompt = now, false
+	return b, true
+}
+
+func (p *peers) beatDueLocked() time.Time {
+	if p.prompt {
+		return p.beatAt.Add(batchTime)
+	}
+	return p.beatAt.Add(heartbeatTime)
+}
+
+// due returns when the next heartbeat must be published, or the next call of end is due.
+func (p *peers) due() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	due := p.beatDueLocked()
+	if end := p.heard.Add(cutOffTime); !p.cut && end.Before(due) {
+		due = end
+	}
+	for _, last := range p.last {
+		if end := last.Add(leaseTime); end.Before(due) {
+			due = end
+		}
+	}
+	return due
+}
+
+// live returns the live peers, sorted.
+func (p *peers) live() []room.NodeID {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Sorted(maps.Keys(p.last))
+}
+
+func (p *peers) isLive(node room.NodeID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, live := p.last[node]
+	return live
+}
+
+// settled reports whether this node knows all live peers: it has listened for longer than the time
+// between two heartbeats, and is not cut off.
+func (p *peers) settled(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.cut && now.Sub(p.since) >= settleTime
+}
+
+// isCut reports whether this node is cut off from the backplane.
+func (p *peers) isCut() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cut
+}
+
+// witness raises the Lamport counter to a counter that another node has used.
+func (p *peers) witness(counter uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lamport = max(p.lamport, counter)
+}
+
+// stamp returns a new version, which is higher than all versions that this node knows.
+func (p *peers) stamp() room.Version {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lamport++
+	return room.Version{Counter: p.lamport, Node: p.self}
+}
+
+// counter returns the Lamport counter.
+func (p *peers) counter() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lamport
+}

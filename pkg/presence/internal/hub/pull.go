@@ -1,0 +1,85 @@
+package hub
+
+import (
+	"context"
+	"time"
+
+	"example.com/presence/pkg/presence/room"
+)
+
+const (
+	// pullTime is how long a pull waits for the answers of the peers.
+	pullTime = time.Second
+	// maxPieces is the maximum number of pieces of one part.
+	maxPieces = 4096
+)
+
+// pullTimes are the times between the attempts of a pull that has failed.
+var pullTimes = []time.Duration{100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second}
+
+// pull reads the stale parts of a room from its peers until none is stale, or no peer with a stale
+// part lives. A peer that does not answer is asked again. It does not block.
+func (h *Hub) pull(l *live) {
+	go func() { // ends with the peers, with the room, or when no part is stale
+		defer h.running.Done()
+		for attempt := 0; ; attempt++ {
+			nodes := l.toPull()
+			if len(nodes) == 0 {
+				return
+			}
+			answers := h.readParts(context.Background(), l.name, nodes)
+			h.note(l, l.pulled(nodes, answers))
+			if len(answers) == len(nodes) {
+				attempt = 0
+			}
+			h.sleep(pullTimes[min(attempt, len(pullTimes)-1)])
+		}
+	}()
+}
+
+// sleep waits on the clock of the hub, or until the hub has shut down.
+func (h *Hub) sleep(d time.Duration) {
+	done := make(chan struct{})
+	t := h.config.Clock.AfterFunc(d, func() { close(done) })
+	defer t.Stop()
+	select {
+	case <-done:
+	case <-h.closed:
+	}
+}
+
+// readParts asks the nodes for their parts of a room, all nodes if the list is nil. It returns the
+// parts that it has read completely. It ends when all of these nodes have answered, or after
+// pullTime. Without a list the live peers must answer. If this node does not know all of them yet,
+// it waits for the whole time.
+func (h *Hub) readParts(ctx context.Context, name room.Name, nodes []room.NodeID) map[room.NodeID]*pulledPart {
+	ctx, cancel := context.WithTimeout(ctx, pullTime)
+	defer cancel()
+	parts := map[room.NodeID]*pulledPart{}
+	h.askNodes(ctx, command{Parts: &partsOf{Room: name, Of: nodes}}, nodes, func(a answer) bool {
+		if a.Part != nil && a.From != h.node && parts[a.From] == nil {
+			parts[a.From] = &pulledPart{}
+			parts[a.From].add(*a.Part, h.config.Clock.Now())
+		}
+		return true
+	})
+	for node, part := range parts {
+		for range maxPieces {
+			if !part.more || ctx.Err() != nil {
+				break
+			}
+			one, last := []room.NodeID{node}, part.entries[len(part.entries)-1].ID
+			h.askNodes(ctx, command{Parts: &partsOf{Room: name, Of: one, After: last}}, one, func(a answer) bool {
+				if a.Part == nil || a.From != node {
+					return true
+				}
+				part.add(*a.Part, h.config.Clock.Now())
+				return false
+			})
+		}
+		if part.more {
+			delete(parts, node)
+		}
+	}
+	return parts
+}

@@ -1,0 +1,38 @@
+package hub
+
+import (
+	"time"
+
+	"example.com/presence/pkg/presence/room"
+)
+
+// pulledPart is a part that a node has read in pieces. While it reads them, the part changes. So a
+// piece may be newer than the first one. The frames since the first piece, which the node holds
+// meanwhile, contain the other changes.
+type pulledPart struct {
+	number  uint64 // of the first piece
+	entries []entry
+	at      []time.Time // when each entry was received
+	more    bool
+}
+
+func (a *pulledPart) add(p partPiece, now time.Time) {
+	if a.at == nil {
+		a.number = p.Number
+	}
+	for _, e := range p.Entries {
+		a.entries, a.at = append(a.entries, e), append(a.at, now)
+	}
+	a.more = p.More && len(p.Entries) > 0
+}
+
+// presences converts the entries. It drops those that no node sends.
+func (a *pulledPart) presences(now time.Time) []room.Presence {
+	ps := make([]room.Presence, 0, len(a.entries))
+	for i, e := range a.entries {
+		if one, err := presences([]entry{e}, a.at[i]); err == nil {
+			ps = append(ps, one...)
+		}
+	}
+	return ps
+}

@@ -1,0 +1,252 @@
+package room
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"maps"
+	"slices"
+	"time"
+)
+
+// settle brings a member in line with its stakes and its ban.
+func (r *Room) settle(u UserID, now time.Time) {
+	ps := r.parts
+	connections, until, reason := 0, time.Time{}, Closed
+	var best *stake
+	var since time.Time
+	for i := range ps.stakes[u] {
+		s := &ps.stakes[u][i]
+		connections += s.Connections
+		if s.Connections == 0 && !s.Until.Before(until) {
+			until, reason = s.Until, s.Reason
+		}
+		if s.ended(now) {
+			continue
+		}
+		if best == nil || s.beats(best) {
+			best = s
+		}
+		if since.IsZero() || s.Since.Before(since) {
+			since = s.Since
+		}
+	}
+	banned := ps.bans[u].After(now)
+	if banned {
+		reason = Removed
+	} else {
+		delete(ps.bans, u)
+	}
+	if m := r.users[u]; best == nil || banned {
+		if m != nil {
+			r.connections -= m.Connections
+			m.Connections, m.reason = 0, cmp.Or(reason, Closed)
+			r.remove(m)
+		}
+	} else {
+		r.show(m, best.Presence, connections, since)
+		r.adopt(best.Presence, since)
+	}
+	ps.forgetEnded(u, now)
+}
+
+// show changes or creates the member.
+func (r *Room) show(m *member, p Presence, connections int, since time.Time) {
+	if m == nil {
+		m = r.add(User{ID: p.ID, Name: p.Name, Info: p.Info}, since)
+	} else if m.Name != p.Name || !bytes.Equal(m.Info, p.Info) {
+		m.renamed = m.renamed || m.Name != p.Name
+		m.Name, m.Info = p.Name, p.Info
+		r.updated(m)
+	}
+	m.Since = since
+	r.connections += connections - m.Connections
+	m.Connections = connections
+}
+
+// adopt gives this node's stake the best record and the earliest time.
+func (r *Room) adopt(best Presence, since time.Time) {
+	own := r.parts.of(r.config.Node, best.ID)
+	if own == nil || own.Version == best.Version && own.Since.Equal(since) && own.Name == best.Name && bytes.Equal(own.Info, best.Info) {
+		return
+	}
+	own.Name, own.Info, own.Version, own.Since = best.Name, best.Info, best.Version, since
+	r.parts.changed[best.ID] = ""
+}
+
+// joinPart counts a connection of this node.
+func (r *Room) joinPart(u User, now time.Time) *member {
+	delete(r.parts.bans, u.ID) // the owner has admitted it
+	p := Presence{ID: u.ID, Name: u.Name, Info: u.Info, Since: now.UTC().Truncate(time.Millisecond)}
+	if own := r.parts.of(r.config.Node, u.ID); own != nil && !own.ended(now) {
+		p = own.Presence
+	} else if m := r.users[u.ID]; m != nil {
+		p.Name, p.Info, p.Since = m.Name, m.Info, m.Since
+	}
+	p.Connections++
+	p.Until, p.Reason = time.Time{}, ""
+	r.setOwn(p, "", now)
+	return r.users[u.ID]
+}
+
+// leavePart removes a connection of this node.
+func (r *Room) leavePart(u UserID, why Reason, now time.Time) {
+	p := r.parts.of(r.config.Node, u).Presence
+	if p.Connections--; p.Connections == 0 {
+		p.Until, p.Reason = now.Add(r.config.Linger+r.config.Margin), why
+	}
+	r.setOwn(p, "", now)
+}
+
+func (r *Room) setOwn(p Presence, gone Reason, now time.Time) {
+	r.parts.set(r.config.Node, p)
+	r.parts.changed[p.ID] = gone
+	r.settle(p.ID, now)
+}
+
+// banPart removes the user from the room until the ban ends, even if another node's part still has
+// it.
+func (r *Room) banPart(u UserID, until, now time.Time) {
+	r.parts.bans[u] = until
+	r.parts.endsAt(until, u)
+	if own := r.parts.of(r.config.Node, u); own != nil {
+		r.setOwn(Presence{ID: u, Reason: Removed}, Removed, now)
+	}
+	r.settle(u, now)
+}
+
+// expireParts ends the grace periods and bans that have ended by now.
+func (r *Room) expireParts(now time.Time) {
+	for len(r.parts.ends) > 0 && !r.parts.ends[0].at.After(now) {
+		u := r.parts.ends[0].user
+		r.parts.ends[0] = stakeEnd{} // free the id
+		r.parts.ends = r.parts.ends[1:]
+		r.settle(u, now)
+	}
+}
+
+// Lift ends a ban before its time.
+func (r *Room) Lift(u UserID, now time.Time) {
+	delete(r.parts.bans, u)
+	r.settle(u, now)
+}
+
+// Apply stores changed presences of another node's part.
+func (r *Room) Apply(node NodeID, changed []Presence, now time.Time) {
+	for _, p := range changed {
+		r.parts.set(node, p)
+		r.settle(p.ID, now)
+	}
+}
+
+// Replace replaces another node's part. Users that all does not contain have left it.
+func (r *Room) Replace(node NodeID, all []Presence, now time.Time) {
+	gone := map[UserID]struct{}{}
+	if n := r.parts.nodes[node]; n != nil {
+		gone = maps.Clone(n.users)
+	}
+	for _, p := range all {
+		delete(gone, p.ID)
+	}
+	for _, u := range slices.Sorted(maps.Keys(gone)) {
+		r.parts.set(node, Presence{ID: u, Reason: Closed})
+		r.settle(u, now)
+	}
+	r.Apply(node, all, now)
+}
+
+// Drop ends the connections of a node that has died. Its users are in their grace period until the
+// given time.
+func (r *Room) Drop(node NodeID, until, now time.Time) {
+	n := r.parts.nodes[node]
+	if n == nil {
+		return
+	}
+	for _, u := range slices.Sorted(maps.Keys(n.users)) {
+		if p := r.parts.of(node, u).Presence; p.Connections > 0 {
+			p.Connections, p.Until, p.Reason = 0, until, Node
+			r.parts.set(node, p)
+			r.settle(u, now)
+		}
+	}
+}
+
+// Totals returns the number of users with a connection in the node's part, and the number of their
+// connections.
+func (r *Room) Totals(node NodeID) (users, connections int) {
+	if n := r.parts.nodes[node]; n != nil {
+		return n.connected, n.connections
+	}
+	return 0, 0
+}
+
+// HasDelta reports whether [Room.Delta] would return a change.
+func (r *Room) HasDelta() bool { return r.parts != nil && len(r.parts.changed) > 0 }
+
+// Delta returns up to limit presences of this node's part that it has not returned since they
+// changed, sorted by user. A user that has left the part has neither a connection nor a grace
+// period.
+func (r *Room) Delta(limit int, now time.Time) []Presence {
+	users := slices.Sorted(maps.Keys(r.parts.changed))
+	users = users[:min(limit, len(users))]
+	delta := make([]Presence, 0, len(users))
+	for _, u := range users {
+		p := Presence{ID: u, Reason: cmp.Or(r.parts.changed[u], Closed)}
+		if own := r.parts.of(r.config.Node, u); own != nil && !own.ended(now) {
+			p = own.Presence
+		}
+		delta = append(delta, p)
+		delete(r.parts.changed, u)
+	}
+	return delta
+}
+
+// Own returns up to limit presences of this node's part with ids greater than after, sorted by
+// user. more reports whether further presences follow.
+func (r *Room) Own(after UserID, limit int, now time.Time) (page []Presence, more bool) {
+	r.arrange()
+	at, there := find(r.sorted, after)
+	if there {
+		at++
+	}
+	for _, m := range r.sorted[at:] {
+		if own := r.parts.of(r.config.Node, m.ID); own != nil && !own.ended(now) {
+			if len(page) == limit {
+				return page, true
+			}
+			page = append(page, own.Presence)
+		}
+	}
+	return page, false
+}
+
+// OwnUsers returns the number of users in this node's part, including those in their grace period.
+func (r *Room) OwnUsers() int {
+	if r.parts == nil {
+		return len(r.users)
+	}
+	if n := r.parts.nodes[r.config.Node]; n != nil {
+		return len(n.users)
+	}
+	return 0
+}
+
+// OwnConnections returns the number of connections in this node's part.
+func (r *Room) OwnConnections() int { return len(r.conns) }
+
+// updatePart replaces the info of a user in this node's part. The new record has the version stamp,
+// or a higher one if the current record is not older.
+func (r *Room) updatePart(u UserID, info json.RawMessage, stamp Version, now time.Time) bool {
+	own, m := r.parts.of(r.config.Node, u), r.users[u]
+	if own == nil || own.ended(now) || m == nil {
+		return false
+	}
+	p := own.Presence
+	p.Name, p.Info = m.Name, info
+	if p.Version.Compare(stamp) >= 0 {
+		stamp.Counter = p.Version.Counter + 1
+	}
+	p.Version = stamp
+	r.setOwn(p, "", now)
+	return true
+}
