@@ -155,16 +155,16 @@ func (r *Room) Replace(node NodeID, all []Presence, now time.Time) {
 	r.Apply(node, all, now)
 }
 
-// Drop ends the connections of a node that has died. Its users are in their grace period until the
-// given time.
-func (r *Room) Drop(node NodeID, until, now time.Time) {
+// Drop ends the connections of a node that has died or has shut down, for the reason why. Its users
+// are in their grace period until the given time.
+func (r *Room) Drop(node NodeID, until time.Time, why Reason, now time.Time) {
 	n := r.parts.nodes[node]
 	if n == nil {
 		return
 	}
 	for _, u := range slices.Sorted(maps.Keys(n.users)) {
 		if p := r.parts.of(node, u).Presence; p.Connections > 0 {
-			p.Connections, p.Until, p.Reason = 0, until, Node
+			p.Connections, p.Until, p.Reason = 0, until, why
 			r.parts.set(node, p)
 			r.settle(u, now)
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"example.com/presence/pkg/presence/backplane"
@@ -240,6 +241,17 @@ type hookedBus struct {
 	row   func(deliver func()) // controls when a row is delivered
 	watch error                // returned by Watch
 	mute  bool                 // Ask gets no answer
+
+	silent atomic.Bool // publications are lost
+}
+
+func (b *hookedBus) silence(silent bool) { b.silent.Store(silent) }
+
+func (b *hookedBus) Publish(ctx context.Context, topic room.Name, data []byte) error {
+	if b.silent.Load() {
+		return nil
+	}
+	return b.Bus.Publish(ctx, topic, data)
 }
 
 func (b *hookedBus) Ask(ctx context.Context, topic room.Name, request []byte, answer func([]byte) bool) error {

@@ -20,10 +20,13 @@ func (h *Hub) send(topic room.Name, due time.Time) {
 	if l == nil {
 		return
 	}
-	frames, s := l.frames(now)
+	frames, pull, s := l.frames(now)
 	h.note(l, s)
 	for _, f := range frames {
-		h.publish(topic, f)
+		h.publish(topic, encodeFrame(f))
+	}
+	if pull {
+		h.pull(l)
 	}
 }
 
@@ -32,7 +35,7 @@ func (h *Hub) send(topic room.Name, due time.Time) {
 // process was stopped.
 func (h *Hub) checkPeers(now, due time.Time) {
 	if now.Sub(due) > lateTime {
-		h.config.Warn.Warn(context.Background(), "node was stopped: timer late", "by", now.Sub(due))
+		h.config.Warn.Warn(context.Background(), "peers checked late: this process or the engine was stopped", "by", now.Sub(due))
 		h.peers.refresh(now)
 	}
 	ended, cut := h.peers.end(now)
@@ -41,7 +44,7 @@ func (h *Hub) checkPeers(now, due time.Time) {
 	}
 	for _, l := range ended {
 		h.config.Log.Warn("peer node dead: no frame received", "node", string(l.node), "for", leaseTime)
-		h.dropPeer(l.node, l.last.Add(h.config.Linger))
+		h.dropPeer(l.node, l.last.Add(h.config.Linger), room.Node)
 	}
 	if b, ok := h.peers.beat(now); ok {
 		h.publish(backplane.Nodes, encodeFrame(b))
@@ -49,10 +52,10 @@ func (h *Hub) checkPeers(now, due time.Time) {
 	h.outbox.add(backplane.Nodes, h.peers.due())
 }
 
-// dropPeer ends the connections of a node in all rooms.
-func (h *Hub) dropPeer(node room.NodeID, until time.Time) {
+// dropPeer ends the connections of a node in all rooms, for the reason why.
+func (h *Hub) dropPeer(node room.NodeID, until time.Time, why room.Reason) {
 	for _, l := range h.rooms.all("") {
-		h.note(l, l.dropPeer(node, until))
+		h.note(l, l.dropPeer(node, until, why))
 	}
 }
 
@@ -69,12 +72,12 @@ func (h *Hub) receiveHeartbeat(data []byte) {
 	case b.From == h.peers.self:
 		if h.peers.renewSelf(now) {
 			h.config.Log.Info("node connected to backplane again")
-			h.greet(allNodes, now)
+			h.recover(now)
 		}
 		return
 	case b.Leaving:
 		if h.peers.leave(b.From, now) {
-			h.dropPeer(b.From, now.Add(h.config.Linger+graceMargin))
+			h.dropPeer(b.From, now.Add(h.config.Linger+graceMargin), room.Closed)
 		}
 		return
 	case !h.renew(b.From, now):
@@ -83,9 +86,20 @@ func (h *Hub) receiveHeartbeat(data []byte) {
 	if slices.Contains(b.Hello, h.peers.self) || slices.Contains(b.Hello, allNodes) {
 		h.peers.hurry()
 		h.outbox.add(backplane.Nodes, now)
-		for _, l := range h.rooms.all("") {
-			l.repeatSoon(now)
-		}
+		h.repeatAll(now)
+	}
+}
+
+// recover asks all nodes to repeat their parts, and repeats those of this node, because frames may
+// have been lost in both directions.
+func (h *Hub) recover(now time.Time) {
+	h.greet(allNodes, now)
+	h.repeatAll(now)
+}
+
+func (h *Hub) repeatAll(now time.Time) {
+	for _, l := range h.rooms.all("") {
+		l.repeatSoon(now)
 	}
 }
 
@@ -129,9 +143,9 @@ func (h *Hub) leaveCluster() {
 	now := h.config.Clock.Now()
 	for _, l := range h.rooms.all("") {
 		if l.hasDelta() {
-			frames, _ := l.frames(now)
+			frames, _, _ := l.frames(now)
 			for _, f := range frames {
-				h.publish(l.name, f)
+				h.publish(l.name, encodeFrame(f))
 			}
 		}
 	}

@@ -173,14 +173,14 @@ func (c *counter) setIdleLocked(since time.Time) {
 //   - no connection, not even of a removed user,
 //   - no message in flight,
 //   - no joiner, and no caller that reads its log, and
-//   - no change that a peer may not have received.
-func (c *counter) unusedLocked(now time.Time) bool {
+//   - no change that was not published to the other nodes.
+func (c *counter) unusedLocked() bool {
 	return !c.closed && !c.idle.IsZero() && c.streams == 0 && len(c.pending) == 0 && c.waits == nil &&
-		(c.exchange == nil || !c.exchange.opening && !c.room.HasDelta() && c.exchange.isQuiet(now))
+		(c.exchange == nil || !c.exchange.opening && !c.room.HasDelta())
 }
 
 func (c *counter) expiredLocked(now time.Time) bool {
-	return c.unusedLocked(now) && now.Sub(c.idle) >= c.roomAge()
+	return c.unusedLocked() && now.Sub(c.idle) >= c.roomAge() && (c.exchange == nil || c.exchange.isQuiet())
 }
 
 // stateSinceLocked returns the state of the room after a change. before is the value of c.changes

@@ -146,7 +146,7 @@ func (c *counter) closeUnused(expired bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.shared.config.Clock.Now()
-	if !c.unusedLocked(now) || expired && !c.expiredLocked(now) {
+	if !c.unusedLocked() || expired && !c.expiredLocked(now) {
 		c.flushLocked(now) // sets the timer again
 		return false
 	}

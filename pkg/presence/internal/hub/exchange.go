@@ -31,6 +31,9 @@ var repeatTimes = []time.Duration{500 * time.Millisecond, time.Second, 2 * time.
 
 const repeatTime = 30 * time.Second
 
+// silentTime is how long a part with users may stay without a frame.
+const silentTime = 5 * repeatTime / 2
+
 // exchange is the state of a room that concerns the other nodes. It is nil on a node without
 // peers.
 //
@@ -60,6 +63,7 @@ type peerPart struct {
 	stale  bool        // the part must be pulled
 	held   []partFrame // frames that arrived during the pull; nil: no pull is running
 	lost   bool        // frames were dropped from held
+	seen   time.Time   // when the last frame arrived
 }
 
 func newExchange(floor uint64) *exchange {
@@ -91,8 +95,8 @@ func (x *exchange) nextRepeat(name room.Name, node room.NodeID, empty bool) (due
 	return x.changedAt.Add(after - after*time.Duration(h.Sum32()%100)/1000), true // up to 10 % earlier
 }
 
-// isQuiet reports whether the peers can be expected to have the last frame with changes, as it was
-// repeated. Before that the room must not be dropped.
-func (x *exchange) isQuiet(now time.Time) bool {
-	return x.again.IsZero() && (x.changedAt.IsZero() || now.Sub(x.changedAt) > repeatTimes[len(repeatTimes)-1])
+// isQuiet reports whether all repeats of an empty part were published. A room whose part is not
+// quiet does not expire, so that its peers can find out that they have lost a frame.
+func (x *exchange) isQuiet() bool {
+	return x.again.IsZero() && (x.changedAt.IsZero() || x.repeats > len(repeatTimes))
 }

@@ -16,11 +16,11 @@ import (
 //  4. Set the timer to the next deadline: the end of the flush interval, the end of a grace period,
 //     or the expiry of the unused room.
 func (c *counter) flushLocked(now time.Time) {
+	c.shareLocked(now)
 	if c.closed {
 		return
 	}
 	c.room.Expire(now)
-	c.shareLocked(now)
 	if used := c.room.OwnUsers() > 0; used && !c.idle.IsZero() {
 		c.setIdleLocked(time.Time{})
 	} else if !used && c.idle.IsZero() {

@@ -13,6 +13,7 @@ type Hub struct {
 	rooms       rooms
 	lastMessage atomic.Uint64 // number of this node's last message
 	draining    atomic.Bool
+	stopping    chan struct{} // closed when the hub begins to shut down
 	closed      chan struct{} // closed when the hub has shut down
 	cancel      []func()      // cancel the subscriptions to commands and bans
 }

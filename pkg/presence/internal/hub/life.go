@@ -22,7 +22,7 @@ func Open(c Config) (*Hub, error) {
 		rand.Read(node)
 		c.Node = room.NodeID(hex.EncodeToString(node))
 	}
-	h := &Hub{closed: make(chan struct{}), rooms: rooms{limit: c.MaxRooms, live: map[room.Name]*live{}}}
+	h := &Hub{closed: make(chan struct{}), stopping: make(chan struct{}), rooms: rooms{limit: c.MaxRooms, live: map[room.Name]*live{}}}
 	h.shared.config = c
 	h.shared.node = c.Node
 	if c.Bus.Shared() {
@@ -39,7 +39,7 @@ func Open(c Config) (*Hub, error) {
 	handler := backplane.Handler{Ask: h.handleCommand}
 	if h.isShared() {
 		handler.Message = h.receiveHeartbeat
-		handler.Lost = func() { h.greet(allNodes, c.Clock.Now()) }
+		handler.Lost = func() { h.recover(c.Clock.Now()) }
 	}
 	end, err := c.Bus.Subscribe(backplane.Nodes, handler)
 	if err != nil {
@@ -71,6 +71,7 @@ func (h *Hub) unsubscribe() {
 // the same shutdown.
 func (h *Hub) Close(ctx context.Context) error {
 	if h.draining.CompareAndSwap(false, true) {
+		close(h.stopping)
 		go func() { // ends with the last connection; each has 2 s to send its goodbye
 			defer close(h.closed)
 			h.drain()

@@ -99,6 +99,7 @@ func (h *Hub) openShared(ctx context.Context, l *live) error {
 func (h *Hub) lost(l *live) {
 	h.repair(l)
 	if h.isShared() {
+		l.repeatSoon(h.config.Clock.Now())
 		h.greet(allNodes, h.config.Clock.Now())
 	}
 }

@@ -38,24 +38,23 @@ func (c *counter) repeatSoon(now time.Time) {
 	}
 }
 
-// frames returns the frames of this node's part that are due, and schedules the next.
-func (c *counter) frames(now time.Time) (frames [][]byte, s state) {
+// frames returns the frames of this node's part that are due, and schedules the next. A room that
+// is closed still reports the connections that close. pull reports whether the room must pull
+// parts.
+func (c *counter) frames(now time.Time) (frames []partFrame, pull bool, s state) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	x, before := c.exchange, c.changes
-	if c.closed || x == nil {
-		return nil, state{}
-	}
 	if c.room.HasDelta() {
 		x.changedAt, x.repeats = now, 0
 		for c.room.HasDelta() {
 			x.number++
 			f := c.frameLocked()
 			f.Changed, f.More = entriesOf(c.room.Delta(maxEntries, now), now), c.room.HasDelta()
-			frames = append(frames, encodeFrame(f))
+			frames = append(frames, f)
 		}
 	} else {
-		frames = append(frames, encodeFrame(c.frameLocked()))
+		frames = append(frames, c.frameLocked())
 		for due, ok := c.nextRepeatLocked(); ok && !due.After(now); due, ok = c.nextRepeatLocked() {
 			x.repeats++
 		}
@@ -68,10 +67,22 @@ func (c *counter) frames(now time.Time) (frames [][]byte, s state) {
 		c.shared.outbox.add(c.name, due)
 	}
 	c.shared.outbox.add(c.name, x.again)
-	if x.isQuiet(now) {
+	if x.isQuiet() && !c.closed {
 		c.offerLocked(now)
 	}
-	return frames, c.stateSinceLocked(before, now)
+	return frames, c.checkSilentLocked(now), c.stateSinceLocked(before, now)
+}
+
+// checkSilentLocked makes the copy of a part stale whose node has not repeated it for a long time:
+// the node may have dropped the room, and its last frames may be lost. It reports whether the room
+// must pull parts.
+func (c *counter) checkSilentLocked(now time.Time) (pull bool) {
+	for node, p := range c.exchange.peers {
+		if users, _ := c.room.Totals(node); users > 0 && now.Sub(p.seen) > silentTime {
+			p.stale, p.seen, pull = true, now, true
+		}
+	}
+	return pull && !c.closed && c.startPullLocked()
 }
 
 func (c *counter) nextRepeatLocked() (time.Time, bool) {
@@ -96,6 +107,7 @@ func (c *counter) receiveFrame(f partFrame) (s state, pull bool) {
 		return state{}, false
 	}
 	p := c.exchange.peer(f.From)
+	p.seen = now
 	if c.exchange.opening || p.held != nil {
 		c.holdLocked(p, f)
 		return state{}, false
@@ -194,7 +206,7 @@ func (c *counter) pulledLocked(node room.NodeID, p *peerPart, a *pulledPart, now
 	if a == nil {
 		p.stale = true
 	} else {
-		p.known, p.stale, p.number = true, lost, a.number
+		p.known, p.stale, p.number, p.seen = true, lost, a.number, now
 		c.room.Replace(node, a.presences(now), now)
 		delete(c.exchange.missing, node)
 	}
@@ -248,7 +260,7 @@ func (c *counter) openParts(answers map[room.NodeID]*pulledPart, missing []room.
 
 // dropPeer ends the connections of a peer that has died or has shut down. Its users are in their
 // grace period until the given time.
-func (c *counter) dropPeer(node room.NodeID, until time.Time) state {
+func (c *counter) dropPeer(node room.NodeID, until time.Time, why room.Reason) state {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now, before := c.shared.config.Clock.Now(), c.changes
@@ -257,7 +269,7 @@ func (c *counter) dropPeer(node room.NodeID, until time.Time) state {
 	}
 	delete(c.exchange.peers, node)
 	delete(c.exchange.missing, node)
-	c.room.Drop(node, until, now)
+	c.room.Drop(node, until, why, now)
 	c.completeLocked()
 	c.flushLocked(now)
 	return c.stateSinceLocked(before, now)

@@ -2,6 +2,8 @@ package hub
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"example.com/presence/pkg/presence/room"
@@ -37,14 +39,14 @@ func (h *Hub) pull(l *live) {
 	}()
 }
 
-// sleep waits on the clock of the hub, or until the hub has shut down.
+// sleep waits on the clock of the hub, or until the hub begins to shut down.
 func (h *Hub) sleep(d time.Duration) {
 	done := make(chan struct{})
 	t := h.config.Clock.AfterFunc(d, func() { close(done) })
 	defer t.Stop()
 	select {
 	case <-done:
-	case <-h.closed:
+	case <-h.stopping:
 	}
 }
 
@@ -63,7 +65,11 @@ func (h *Hub) readParts(ctx context.Context, name room.Name, nodes []room.NodeID
 		}
 		return true
 	})
-	for node, part := range parts {
+	for _, node := range slices.Sorted(maps.Keys(parts)) {
+		part := parts[node]
+		for _, e := range part.entries {
+			h.peers.witness(e.Version.Counter)
+		}
 		for range maxPieces {
 			if !part.more || ctx.Err() != nil {
 				break
