@@ -41,6 +41,14 @@
 //     data.
 //   - Ban: a row in the backplane's table that keeps a user out of a room ([Hub.Kick]).
 //   - Command: a request to all nodes, for example to renew a lease.
+//   - Peer: another node that uses the same backplane. A node is one run of a process: after a
+//     restart it is another node.
+//   - Part: the connections and users that one node has in a room. Only that node changes it.
+//   - View: the room as its clients see it. It is a function of the parts of all live nodes, the
+//     bans and the time (package room).
+//   - Frame: a message between nodes. See frame.go.
+//   - Pull: the hub asks a peer for its whole part, because a frame of the part was lost.
+//   - Cut off: the state of a node that does not receive its own heartbeats.
 //
 // # Path of a message
 //
@@ -63,6 +71,25 @@
 //     the room sends only counts, or if the snapshot is small and no member change is pending.
 //     Otherwise it happens at the end of the flush interval.
 //
+// # Several nodes
+//
+// If Bus.Shared returns false, this node has no peers, and nothing below exists: no frame, no timer
+// and no goroutine.
+//
+//  1. A connection that opens or closes changes this node's part of its room. The outbox publishes
+//     the changes as the next numbered frame of the part, at most every 50 ms per room.
+//  2. Every node with clients in the room receives the frame, and applies it to its copy of the
+//     part. The room merges the copies, and its clients get the changes of the view.
+//  3. A frame that is lost is found by the number or the totals of a later one. The node of a part
+//     repeats them 0.5, 1, 2 and 4 s after the last change, and then every 30 s. The receiver pulls
+//     the part.
+//  4. Each node publishes a heartbeat per second. A node that is silent for 5 s is dead: its
+//     connections end, and its users are in their grace period since its last frame.
+//  5. Every node ends every grace period itself. No node announces that a user has left, so a user
+//     that moves to another node in time leaves nowhere.
+//  6. The first client of a room on a node waits for the parts of the peers, at most 1 s. If one is
+//     missing then, the room is partial: its clients get only counts until the part arrives.
+//
 // # Locks
 //
 // Locks are acquired in the order below. No lock is held during a write to a socket, a hook call,
@@ -76,6 +103,9 @@
 //	4      bans         the node's copy of the bans
 //	4      hooks        the queued hook calls
 //	4      unused       the list of unused rooms, and two fields of each room
+//	4      outbox       the frames that are scheduled
+//	4      peers        the leases of the peers, and this node's own contact
+//	4      floor        the highest number of a frame in a room that was dropped
 //	4      (stream)     all locks of package stream
 //	5      replays      the replay budget
 //	5      snapshots    the snapshot budget
