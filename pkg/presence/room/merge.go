@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// settle brings a member in line with its stakes and its ban.
+// settle updates a member after one of its stakes or its ban has changed.
 func (r *Room) settle(u UserID, now time.Time) {
 	ps := r.parts
 	connections, until, reason := 0, time.Time{}, Closed
