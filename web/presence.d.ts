@@ -197,7 +197,8 @@ export type EventData = {
         users: number;
     };
     /**
-     *   A user left. `reason` is "closed", "timeout", "removed", "expired" or "slow".
+     *   A user left. `reason` is "closed", "timeout", "removed", "expired", "slow" or
+     *   "node".
      */
     leave: {
         id: string;
@@ -208,10 +209,11 @@ export type EventData = {
         reason: string;
     };
     /**
-     * The info of a member changed.
+     *   The info of a member changed. `name` is set if the name has changed too.
      */
     update: {
         id: string;
+        name?: string;
         info: any;
     };
     /**
@@ -403,8 +405,10 @@ export type Options = {
  * @property {{id: string, name: string, info: any, connections: number, users: number}} join
  *   A user joined. `connections` and `users` are totals of the room.
  * @property {{id: string, name: string, info: any, connections: number, users: number, reason: string}} leave
- *   A user left. `reason` is "closed", "timeout", "removed", "expired" or "slow".
- * @property {{id: string, info: any}} update  The info of a member changed.
+ *   A user left. `reason` is "closed", "timeout", "removed", "expired", "slow" or
+ *   "node".
+ * @property {{id: string, name?: string, info: any}} update
+ *   The info of a member changed. `name` is set if the name has changed too.
  * @property {{reason: string}} reset  The messages after the last received one are lost.
  * @property {{in: number}} expiring  The token expires in `in` seconds.
  * @property {{reason: string}} goodbye  The server closes the stream. `reason` is "expired",

@@ -94,8 +94,10 @@
  * @property {{id: string, name: string, info: any, connections: number, users: number}} join
  *   A user joined. `connections` and `users` are totals of the room.
  * @property {{id: string, name: string, info: any, connections: number, users: number, reason: string}} leave
- *   A user left. `reason` is "closed", "timeout", "removed", "expired" or "slow".
- * @property {{id: string, info: any}} update  The info of a member changed.
+ *   A user left. `reason` is "closed", "timeout", "removed", "expired", "slow" or
+ *   "node".
+ * @property {{id: string, name?: string, info: any}} update
+ *   The info of a member changed. `name` is set if the name has changed too.
  * @property {{reason: string}} reset  The messages after the last received one are lost.
  * @property {{in: number}} expiring  The token expires in `in` seconds.
  * @property {{reason: string}} goodbye  The server closes the stream. `reason` is "expired",
@@ -394,9 +396,10 @@ function afterLeave(state, { id, connections, users }) {
  * @param {any} data
  * @returns {State}
  */
-function afterUpdate(state, { id, info }) {
+function afterUpdate(state, { id, name, info }) {
   const member = state.members.get(id);
-  return member ? { ...state, members: new Map(state.members).set(id, { ...member, info }) } : state;
+  if (!member) return state;
+  return { ...state, members: new Map(state.members).set(id, { ...member, name: name ?? member.name, info }) };
 }
 
 /**

@@ -45,6 +45,11 @@ describe("apply", () => {
     assert.deepEqual([state.connections, state.users], [2, 1]);
   });
 
+  test("update changes the name if it has one", () => {
+    const state = after(["sync", sync], ["update", { id: "alice", name: "Alicia", info: { n: 1 } }]);
+    assert.deepEqual(state.members.get("alice"), { ...alice, name: "Alicia", info: { n: 1 } });
+  });
+
   test("the order of sync and earlier events does not change the result", () => {
     const events = [
       ["sync", sync],

@@ -133,6 +133,7 @@ func TestValue(t *testing.T) {
 		{"leave", `{"id":"alice","name":"Alice","info":{"a":1},"connections":2,"users":1,"reason":"closed"}`,
 			client.Leave{Join: client.Join{ID: "alice", Name: "Alice", Info: info, Connections: 2, Users: 1}, Reason: "closed"}},
 		{"update", `{"id":"alice","info":{"a":1}}`, client.Update{ID: "alice", Info: info}},
+		{"update", `{"id":"alice","name":"A","info":{"a":1}}`, client.Update{ID: "alice", Name: "A", Info: info}},
 		{"reset", `{"reason":"history"}`, client.Reset{Reason: "history"}},
 		{"expiring", `{"in":30}`, client.Expiring{In: 30}},
 		{"goodbye", `{"reason":"draining"}`, client.Goodbye{Reason: "draining"}},
