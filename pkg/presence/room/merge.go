@@ -45,7 +45,7 @@ func (r *Room) settle(u UserID, now time.Time) {
 		}
 	} else {
 		r.show(m, best.Presence, connections, since)
-		r.adopt(best.Presence, since)
+		r.adopt(best.Presence, since, now)
 	}
 	ps.forgetEnded(u, now)
 }
@@ -64,10 +64,13 @@ func (r *Room) show(m *member, p Presence, connections int, since time.Time) {
 	m.Connections = connections
 }
 
-// adopt gives this node's stake the best record and the earliest time.
-func (r *Room) adopt(best Presence, since time.Time) {
+// adopt gives this node's stake the best record and the earliest time, unless the stake has ended.
+func (r *Room) adopt(best Presence, since, now time.Time) {
 	own := r.parts.of(r.config.Node, best.ID)
-	if own == nil || own.Version == best.Version && own.Since.Equal(since) && own.Name == best.Name && bytes.Equal(own.Info, best.Info) {
+	if own == nil || own.ended(now) {
+		return
+	}
+	if own.Version == best.Version && own.Since.Equal(since) && own.Name == best.Name && bytes.Equal(own.Info, best.Info) {
 		return
 	}
 	own.Name, own.Info, own.Version, own.Since = best.Name, best.Info, best.Version, since

@@ -445,3 +445,20 @@ func TestOwnByPage(t *testing.T) {
 		t.Errorf("got %d own users of %d, want 5 of 7", r.OwnUsers(), r.Users())
 	}
 }
+
+// A node adopts no record for a user that has left its part. It publishes nothing when a grace
+// period ends, and keeps the reason of a removal.
+func TestNoAdoptionAfterTheEnd(t *testing.T) {
+	a := newNode("a")
+	a.Join(1, room.User{ID: "alice"}, seconds(0))
+	a.Apply("b", []room.Presence{{ID: "alice", Connections: 1, Since: seconds(1)}}, seconds(1)) // b has lost the frame of a
+	a.Leave(1, room.Closed, seconds(2))
+	a.Delta(10, seconds(2))
+	a.Expire(seconds(7))
+	if a.HasDelta() {
+		t.Errorf("delta after the end of the grace period: got %q, want none", partOf(a.Delta(10, seconds(7))))
+	}
+	a.Join(2, room.User{ID: "alice"}, seconds(8))
+	a.Ban("alice", seconds(9), seconds(9)) // the ban ends now
+	expectText(t, "delta after a removal", partOf(a.Delta(10, seconds(9))), "alice gone:removed")
+}
