@@ -128,7 +128,7 @@ func (b *simBus) appendFaultLocked(name room.Name) (p simPlan) {
 	if chance(b.dice, 0.5) { // may be accepted after the caller has repeated the call
 		p.before = between(b.dice, 0, 1500*time.Millisecond)
 	}
-	if p.after = between(b.dice, 0, 2*time.Second); chance(b.dice, 0.5) {
+	if p.after = between(b.dice, 0, time.Second); chance(b.dice, 0.5) {
 		p.after = 10 * time.Second // the ctx of the call ends before
 	}
 	e.trace("%s: Append to %s fails, accepted %v", b.name, name, !p.ignored)
