@@ -67,8 +67,13 @@ type heartbeat struct {
 
 const allNodes room.NodeID = "*"
 
-// maxConnections is the maximum number of connections that a node may report for one user.
-const maxConnections = 1 << 30
+// Limits of the values that a node accepts from its peers.
+const (
+	maxConnections = 1 << 30             // connections of one user
+	maxLeft        = 365 * 24 * 3600_000 // rest of a grace period, in milliseconds
+	maxSince       = 253402300799_999    // end of the year 9999, the last year in RFC 3339
+	maxCounter     = 1 << 62             // Lamport counter; higher ones could overflow
+)
 
 func entryOf(p room.Presence, now time.Time) entry {
 	e := entry{ID: p.ID, Connections: p.Connections, Reason: p.Reason}
@@ -103,8 +108,8 @@ func entriesOf(ps []room.Presence, now time.Time) []entry {
 func presences(es []entry, now time.Time) ([]room.Presence, error) {
 	ps := make([]room.Presence, len(es))
 	for i, e := range es {
-		const day = 24 * 60 * 60 * 1000
-		if e.ID == "" || e.Connections < 0 || e.Connections > maxConnections || e.Left < 0 || e.Left > 365*day {
+		if e.ID == "" || e.Connections < 0 || e.Connections > maxConnections || e.Left < 0 || e.Left > maxLeft ||
+			e.Since < 0 || e.Since > maxSince || e.Version.Counter > maxCounter {
 			return nil, fmt.Errorf("entry of user %.40q malformed", e.ID)
 		}
 		if len(e.Info) == 0 {

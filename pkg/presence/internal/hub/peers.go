@@ -210,11 +210,14 @@ func (p *peers) isCut() bool {
 	return p.cut
 }
 
-// witness raises the Lamport counter to a counter that another node has used.
+// witness raises the Lamport counter to a counter that another node has used. It ignores a counter
+// that no node reaches.
 func (p *peers) witness(counter uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.lamport = max(p.lamport, counter)
+	if counter <= maxCounter {
+		p.lamport = max(p.lamport, counter)
+	}
 }
 
 // stamp returns a new version, which is higher than all versions that this node knows.
