@@ -19,8 +19,8 @@ type outbox struct {
 	send  func(topic room.Name, due time.Time)
 
 	mu     sync.Mutex // guards the fields below; no other mutex is acquired while it is held
-	due    map[room.Name]time.Time
-	queue  sends
+	topics map[room.Name]*scheduled
+	queue  sends // the same topics, by due time
 	timer  Timer
 	wake   time.Time // when the timer fires; zero: not set
 	busy   bool      // run is running
@@ -31,40 +31,56 @@ type outbox struct {
 type scheduled struct {
 	topic room.Name
 	due   time.Time
+	index int // in the queue
 }
 
-// sends is a heap by due time. It may contain outdated items.
-type sends []scheduled
+// sends is a heap by due time.
+type sends []*scheduled
 
 func (q sends) Len() int           { return len(q) }
 func (q sends) Less(i, j int) bool { return q[i].due.Before(q[j].due) }
-func (q sends) Swap(i, j int)      { q[i], q[j] = q[j], q[i] }
-func (q *sends) Push(x any)        { *q = append(*q, x.(scheduled)) }
+func (q sends) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].index, q[j].index = i, j
+}
+func (q *sends) Push(x any) {
+	next := x.(*scheduled)
+	next.index = len(*q)
+	*q = append(*q, next)
+}
 func (q *sends) Pop() any {
-	last := (*q)[len(*q)-1]
-	*q = (*q)[:len(*q)-1]
+	end := len(*q) - 1
+	last := (*q)[end]
+	(*q)[end] = nil
+	*q = (*q)[:end]
 	return last
 }
 
 func newOutbox(clock Clock, send func(room.Name, time.Time)) *outbox {
-	return &outbox{clock: clock, send: send, due: map[room.Name]time.Time{}, idle: make(chan struct{})}
+	return &outbox{clock: clock, send: send, topics: map[room.Name]*scheduled{}, idle: make(chan struct{})}
 }
 
 // add schedules a topic. If the topic is scheduled for an earlier time, add does nothing.
 func (o *outbox) add(topic room.Name, due time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if at, there := o.due[topic]; o.closed || due.IsZero() || there && !due.Before(at) {
+	s := o.topics[topic]
+	switch {
+	case o.closed || due.IsZero() || s != nil && !due.Before(s.due):
 		return
+	case s != nil:
+		s.due = due
+		heap.Fix(&o.queue, s.index)
+	default:
+		s = &scheduled{topic: topic, due: due}
+		o.topics[topic] = s
+		heap.Push(&o.queue, s)
 	}
-	o.due[topic] = due
-	heap.Push(&o.queue, scheduled{topic, due})
 	o.armLocked()
 }
 
 // armLocked sets the timer for the first topic that is due.
 func (o *outbox) armLocked() {
-	o.dropOutdatedLocked()
 	if o.busy || o.closed || len(o.queue) == 0 {
 		return
 	}
@@ -80,12 +96,6 @@ func (o *outbox) armLocked() {
 	}
 }
 
-func (o *outbox) dropOutdatedLocked() {
-	for len(o.queue) > 0 && !o.due[o.queue[0].topic].Equal(o.queue[0].due) {
-		heap.Pop(&o.queue)
-	}
-}
-
 // run sends all topics that are due.
 func (o *outbox) run() {
 	o.mu.Lock()
@@ -95,13 +105,9 @@ func (o *outbox) run() {
 		return
 	}
 	o.busy = true
-	for !o.closed {
-		o.dropOutdatedLocked()
-		if len(o.queue) == 0 || o.queue[0].due.After(o.clock.Now()) {
-			break
-		}
-		next := heap.Pop(&o.queue).(scheduled)
-		delete(o.due, next.topic)
+	for !o.closed && len(o.queue) > 0 && !o.queue[0].due.After(o.clock.Now()) {
+		next := heap.Pop(&o.queue).(*scheduled)
+		delete(o.topics, next.topic)
 		o.mu.Unlock()
 		o.send(next.topic, next.due)
 		o.mu.Lock()
