@@ -37,6 +37,12 @@ type Config struct {
 	MaxReplay             int // maximum size of the messages in unsent replays, in bytes
 	MaxSnapshots          int // maximum size of all unsent snapshots, in bytes; 0: 64 MiB
 
+	// These limit the log entries that the hub keeps so that clients can resume without a read of
+	// the log. They are used only if the bus is shared. If one is 0, the hub keeps no entries.
+	RingMessages int           // maximum entries per room; also the messages held back in a repair
+	RingAge      time.Duration // maximum age of an entry
+	RingBytes    int           // maximum size of the entries of all rooms, in bytes
+
 	// Hooks of the embedding program. Each may be nil.
 	OnMessage func(room.Message)
 	OnJoin    func(roomName string, m room.Member)

@@ -130,6 +130,7 @@
 //   - frame.go: the frames that nodes exchange; pulled.go: a part that was read from a peer
 //   - outbox.go: schedules the frames of this node
 //   - peers.go: the leases of the other nodes
+//   - ring.go: the recent log entries of all rooms, if other nodes use the log
 //   - shared.go: the state that all rooms share; it includes everything above
 //   - interval.go: the length of the flush interval
 //   - exchange.go: the state of a room that concerns the other nodes
