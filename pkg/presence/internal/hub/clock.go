@@ -1,6 +1,9 @@
 package hub
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // Clock is the time source of a hub. Tests give each hub its own clock.
 type Clock interface {
@@ -20,3 +23,16 @@ type system struct{}
 
 func (system) Now() time.Time                            { return time.Now() }
 func (system) AfterFunc(d time.Duration, f func()) Timer { return time.AfterFunc(d, f) }
+
+// pause waits for d. It returns false if ctx ends first.
+func pause(ctx context.Context, c Clock, d time.Duration) bool {
+	elapsed := make(chan struct{})
+	timer := c.AfterFunc(d, func() { close(elapsed) })
+	defer timer.Stop()
+	select {
+	case <-elapsed:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -5,14 +5,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"example.com/presence/pkg/presence/backplane"
 	"example.com/presence/pkg/presence/internal/hub"
 	"example.com/presence/pkg/presence/internal/stream"
 )
-
-func sharedMemory() *backplane.Memory {
-	return backplane.NewMemory(backplane.MemoryConfig{Messages: 100, Age: time.Minute, Bytes: 1 << 20, Shared: true})
-}
 
 // Clients of all nodes of a room receive the same counts and members. A user that moves to another
 // node within its grace period does not leave.

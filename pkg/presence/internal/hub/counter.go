@@ -25,6 +25,7 @@ type counter struct {
 	position  room.Position       // of the last published message
 	pending   map[uint64]struct{} // numbers of this node's messages that hold a stream slot
 	waits     *waits              // nil unless a joiner waits or the log is being read
+	log       *logCopy            // nil unless other nodes use the log too
 	published int                 // last user count published on the shared stream
 	flushed   time.Time           // start of the current flush interval
 	idle      time.Time           // last leave or message of a room without members on this node; zero: has members
@@ -87,6 +88,9 @@ func (c *counter) start(name room.Name, s *shared, wake func()) {
 	}
 	c.room = room.New(config)
 	c.position = room.Position{Epoch: s.epoch()}
+	if s.rings != nil {
+		c.log = new(logCopy)
+	}
 	c.idle = s.config.Clock.Now()
 	c.setTimerLocked(c.roomAge())
 }

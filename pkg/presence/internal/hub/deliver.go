@@ -55,20 +55,6 @@ func (c *counter) takePendingLocked(number uint64) bool {
 	return held
 }
 
-// receive handles a log entry. The subscription calls it in log order. During a repair, receive
-// keeps the entry until the gap is published.
-func (c *counter) receive(e backplane.Entry) state {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	now, before := c.shared.config.Clock.Now(), c.changes
-	if w := c.waits; w != nil && w.repairing {
-		w.held = append(w.held, e)
-	} else {
-		c.deliverLocked(e, now)
-	}
-	return c.stateSinceLocked(before, now)
-}
-
 // deliverLocked publishes a message. Only this function assigns publish numbers to messages, so the
 // shared stream is in log order.
 func (c *counter) deliverLocked(e backplane.Entry, now time.Time) {
@@ -76,6 +62,10 @@ func (c *counter) deliverLocked(e backplane.Entry, now time.Time) {
 		return
 	}
 	c.position.Seq = e.Position
+	if c.log != nil {
+		c.shared.rings.add(&c.log.ring, e)
+		c.log.moveLocked()
+	}
 	r, err := parseRecord(e.Data)
 	if err != nil {
 		c.shared.config.Warn.Warn(context.Background(), "message log entry malformed", "room", string(c.name), "position", e.Position, "err", err)
@@ -115,7 +105,18 @@ func (c *counter) open(last room.Position) (lost bool) {
 		c.position = last
 	}
 	c.opened = true
+	if c.log != nil {
+		c.openLogLocked()
+	}
 	return c.losses > 0
+}
+
+// openBlind opens the room without its position, because the log cannot be asked. The caller must
+// call interrupt next: the repair then asks for the position, and sends reset to all clients.
+func (c *counter) openBlind() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.opened, c.log.blind = true, true
 }
 
 // settle makes the room reject new messages. It returns a channel that is closed when the log has
@@ -165,5 +166,8 @@ func (c *counter) closeLocked() {
 	c.stopTimerLocked()
 	if c.exchange != nil {
 		c.shared.floor.raise(c.exchange.number)
+	}
+	if c.log != nil {
+		c.closeLogLocked()
 	}
 }

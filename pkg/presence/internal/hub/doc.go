@@ -33,6 +33,10 @@
 //   - Position: the id of a message. It consists of the epoch and the sequence number of the log.
 //   - Replay: the messages after a client's position. The hub reads them from the log when the
 //     client resumes.
+//   - Ring: the recent log entries of a room, if other nodes use the log. Clients resume from the
+//     ring. The hub reads the log once per room, not once per client.
+//   - Announced position: a position of the log that another node has reported. A room that lacks
+//     its entry reads the log.
 //   - Reset: the event that reports to a client that messages were lost and cannot be replayed.
 //   - Gap: a part of the log that a subscription may have missed. To repair a gap, the hub reads
 //     the messages from the log and publishes them.
@@ -109,6 +113,7 @@
 //	4      (stream)     all locks of package stream
 //	5      replays      the replay budget
 //	5      snapshots    the snapshot budget
+//	5      rings        the rings of all rooms
 //
 // While a mutex of order 4 is held, no other mutex is acquired, with one exception: package stream
 // holds its own locks when it reports that a replay or a snapshot was sent, which acquires a mutex
@@ -134,13 +139,17 @@
 //   - shared.go: the state that all rooms share; it includes everything above
 //   - interval.go: the length of the flush interval
 //   - exchange.go: the state of a room that concerns the other nodes
+//   - logcopy.go: the state of a room whose log other nodes use
 //   - counter.go: the state of a room
 //   - flush.go: publishes the changes of a flush interval
 //   - parts.go: exchanges the parts of a room with the other nodes
+//   - reads.go: the read of the log that the clients of a room share
+//   - positions.go: compares a room with the positions that other nodes announce
 //   - resume.go: reads the log for a client that resumes
 //   - join.go: connections join and leave
 //   - deliver.go: delivers messages from the log
 //   - repair.go: repairs gaps
+//   - retry.go: repeats the read of a gap
 //   - rooms.go: the registry
 //   - hub.go: the hub
 //   - contact.go: publishes frames, and renews the leases of peers

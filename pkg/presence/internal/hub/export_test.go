@@ -22,5 +22,33 @@ func (h *Hub) Recent(name room.Name) int {
 	return len(l.waits.recent)
 }
 
+// Announce passes a position to the room, as another node would announce it.
+func (h *Hub) Announce(name room.Name, p room.Position) {
+	if l := h.rooms.find(name); l != nil {
+		l.announced(p)
+	}
+}
+
+// OnAnnounce makes the hub call f with the position of each message that it has appended.
+func (h *Hub) OnAnnounce(f func(room.Name, room.Position)) { h.shared.announce = f }
+
+// RingFrom returns the position from which the room's ring is complete, and its number of entries.
+func (h *Hub) RingFrom(name room.Name) (from uint64, entries int) {
+	l := h.rooms.find(name)
+	h.rings.mu.Lock()
+	defer h.rings.mu.Unlock()
+	return l.log.ring.from, len(l.log.ring.entries)
+}
+
+// RingBytes returns the size of the entries in all rings.
+func (h *Hub) RingBytes() int {
+	h.rings.mu.Lock()
+	defer h.rings.mu.Unlock()
+	return h.rings.bytes
+}
+
+// KeepsLog reports whether the room has the state for a log that other nodes use.
+func (h *Hub) KeepsLog(name room.Name) bool { return h.rooms.find(name).log != nil }
+
 // Drop drops the room as its timer would. It returns false if the room has not expired.
 func (h *Hub) Drop(name room.Name) bool { return h.rooms.drop(h.rooms.find(name)) }

@@ -35,6 +35,9 @@ func Open(c Config) (*Hub, error) {
 	h.shared.replays = replays{limit: c.MaxReplay, clock: c.Clock, holders: map[*byte]int{}}
 	h.shared.snapshots = snapshots{limit: c.MaxSnapshots}
 	h.shared.hooks = newHooks(c, &h.running)
+	if c.Bus.Shared() {
+		h.shared.rings = newRings(c)
+	}
 
 	handler := backplane.Handler{Ask: h.handleCommand}
 	if h.isShared() {

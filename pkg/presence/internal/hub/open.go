@@ -2,7 +2,7 @@ package hub
 
 import (
 	"context"
-	"time"
+	"errors"
 
 	"example.com/presence/pkg/presence/backplane"
 	"example.com/presence/pkg/presence/room"
@@ -13,6 +13,9 @@ import (
 func (h *Hub) open(ctx context.Context, name room.Name) (*live, error) {
 	l, evicted, err := h.rooms.get(name, func(l *live) {
 		l.start(name, &h.shared, func() { h.note(l, l.wake()) })
+		if l.log != nil {
+			l.log.catchUp = func() { h.readGaps(l, l.behind()) }
+		}
 	})
 	if evicted != nil {
 		evicted.unsubscribe()
@@ -32,9 +35,6 @@ func (h *Hub) open(ctx context.Context, name room.Name) (*live, error) {
 	return l, nil
 }
 
-// openTime is the timeout of the backplane calls that open a room or read a gap.
-const openTime = 2 * time.Second
-
 // subscribe opens the room. Its order ensures that no message is missed:
 //
 //  1. Subscribe to the messages of the room.
@@ -44,8 +44,12 @@ func (h *Hub) subscribe(ctx context.Context, l *live) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), openTime) // other callers wait for the same room
 	defer cancel()
 	handler := backplane.Handler{
-		Entry: func(e backplane.Entry) { h.note(l, l.receive(e)) },
-		Lost:  func() { h.lost(l) },
+		Entry: func(e backplane.Entry) {
+			s, g := l.receive(e)
+			h.note(l, s)
+			h.readGaps(l, g)
+		},
+		Lost: func() { h.lost(l) },
 	}
 	if h.isShared() {
 		handler.Message = func(data []byte) { h.receiveFrame(l, data) }
@@ -79,20 +83,28 @@ func (h *Hub) openShared(ctx context.Context, l *live) error {
 		h.openParts(ctx, l)
 	}()
 	epoch := h.epoch()
-	var last uint64
-	var err error
-	if !h.isCut() {
-		last, err = h.config.Bus.Last(ctx, l.name)
-	}
+	last, err := h.lastOf(ctx, l)
 	<-parts
-	if err != nil {
+	switch {
+	case errors.Is(err, backplane.ErrClosed):
 		l.cancel()
 		return engineError(err)
-	}
-	if l.counter.open(room.Position{Epoch: epoch, Seq: last}) {
+	case err != nil:
+		l.openBlind()
+		h.repair(l)
+	case l.counter.open(room.Position{Epoch: epoch, Seq: last}):
 		h.repair(l)
 	}
 	return nil
+}
+
+// lastOf returns the last position of the room's log. If the node is cut off from the other nodes,
+// it fails at once, so that clients need not wait.
+func (h *Hub) lastOf(ctx context.Context, l *live) (uint64, error) {
+	if h.isCut() {
+		return 0, backplane.ErrUnavailable
+	}
+	return h.config.Bus.Last(ctx, l.name)
 }
 
 // lost handles the loss of entries and frames of a room.
@@ -106,26 +118,20 @@ func (h *Hub) lost(l *live) {
 
 // repair reads the gaps of a room whose subscription may have lost messages. It does not block.
 func (h *Hub) repair(l *live) {
-	g := l.interrupt(h.epoch())
+	h.readGaps(l, l.interrupt(h.epoch()))
+}
+
+// readGaps reads a gap, and then the gaps found meanwhile. It does not block.
+func (h *Hub) readGaps(l *live, g *gap) {
 	if g == nil {
 		return
 	}
 	go func() { // ends when the gaps have been read
 		for g != nil {
-			g = h.readGap(l, *g)
+			entries, complete := l.readGap(g)
+			s, next := l.repair(*g, entries, complete)
+			h.note(l, s)
+			g = next
 		}
 	}()
-}
-
-// readGap reads a gap and publishes its messages. It returns the next gap, if there is one.
-func (h *Hub) readGap(l *live, g gap) *gap {
-	ctx, cancel := context.WithTimeout(context.Background(), openTime)
-	defer cancel()
-	entries, complete, err := h.config.Bus.Read(ctx, l.name, g.after)
-	if err != nil {
-		h.config.Warn.Warn(ctx, "message log read failed: sending reset events", "err", err)
-	}
-	s, next := l.repair(g, entries, complete && err == nil)
-	h.note(l, s)
-	return next
 }

@@ -109,7 +109,7 @@ func (c *counter) receiveFrame(f partFrame) (s state, pull bool) {
 	p := c.exchange.peer(f.From)
 	p.seen = now
 	if c.exchange.opening || p.held != nil {
-		c.holdLocked(p, f)
+		c.holdFrameLocked(p, f)
 		return state{}, false
 	}
 	c.applyLocked(p, f, now)
@@ -117,9 +117,9 @@ func (c *counter) receiveFrame(f partFrame) (s state, pull bool) {
 	return c.stateSinceLocked(before, now), p.stale && c.startPullLocked()
 }
 
-// holdLocked keeps a frame until the pull has ended. A frame is bounded by the engine, and the
+// holdFrameLocked keeps a frame until the pull has ended. A frame is bounded by the engine, and the
 // number of frames by maxHeld.
-func (c *counter) holdLocked(p *peerPart, f partFrame) {
+func (c *counter) holdFrameLocked(p *peerPart, f partFrame) {
 	if len(p.held) >= maxHeld {
 		p.held, p.lost = p.held[:0], true
 	}

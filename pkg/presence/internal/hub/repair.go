@@ -1,6 +1,8 @@
 package hub
 
 import (
+	"cmp"
+
 	"example.com/presence/pkg/presence/backplane"
 	"example.com/presence/pkg/presence/internal/stream"
 	"example.com/presence/pkg/presence/room"
@@ -11,12 +13,21 @@ type gap struct {
 	after     uint64 // position of the last message before the gap
 	losses    uint32 // counter.losses when the gap was found
 	recreated bool   // the log was recreated, so the clients were already sent reset
+
+	// Only for a log that other nodes use too:
+	epoch    string
+	compares bool          // the read begins before the room's position, and is compared with the ring
+	suspect  uint64        // logCopy.suspect if compares is set; 0: the read is only a precaution
+	blind    bool          // only the position is needed
+	found    room.Position // result of readGap if blind is set
+	renewed  bool          // the subscription was interrupted since the last attempt
 }
 
 // gapLocked returns the gap that must be read after an interruption.
 func (c *counter) gapLocked() *gap {
-	g := &gap{c.position.Seq, c.losses, c.waits.recreated}
+	g := &gap{after: c.position.Seq, losses: c.losses, recreated: c.waits.recreated, epoch: c.position.Epoch}
 	c.waits.again, c.waits.recreated = false, false
+	g.blind = c.log != nil && c.log.blind
 	return g
 }
 
@@ -38,7 +49,7 @@ func (c *counter) interrupt(epoch string) *gap {
 		return nil
 	case recreated:
 		c.position = room.Position{Epoch: epoch}
-		c.resetLocked()
+		c.recreatedLocked()
 	case !c.opened:
 		c.losses++ // the room has no client yet, and open reports the loss
 	}
@@ -48,12 +59,87 @@ func (c *counter) interrupt(epoch string) *gap {
 	w := c.waitsLocked()
 	w.recreated = w.recreated || recreated
 	if w.repairing {
+		c.interruptedLocked(recreated)
 		w.held, w.again = nil, true // the next gap includes the held messages
 		return nil
 	}
-	w.repairing = true
+	return c.startRepairLocked()
+}
+
+func (c *counter) startRepairLocked() *gap {
+	c.waitsLocked().repairing = true
 	c.shared.running.Add(1)
 	return c.gapLocked()
+}
+
+// recreatedLocked sends reset to all clients, because the log was recreated. If the room does not
+// know its position yet, they are sent reset once it does.
+func (c *counter) recreatedLocked() {
+	if c.log != nil {
+		c.log.restartLocked()
+		if c.log.blind {
+			return
+		}
+	}
+	c.resetLocked()
+}
+
+// interruptedLocked makes the current repair start again.
+func (c *counter) interruptedLocked(recreated bool) {
+	if c.log == nil {
+		return
+	}
+	c.log.overflow = false
+	if held := c.waits.held; len(held) > 0 && !recreated {
+		c.log.must = max(c.log.must, held[len(held)-1].Position)
+	}
+	c.log.wakeLocked()
+}
+
+// behind returns the gap between the room and its announced position, or the part of the log that
+// must be compared with the ring. It returns nil if a repair is running: that repair ends with the
+// same check.
+func (c *counter) behind() *gap {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || !c.opened || c.waits != nil && c.waits.repairing || !c.lagsLocked() {
+		return nil
+	}
+	g := c.startRepairLocked()
+	if l := c.log; l.doubtful {
+		g.compares, g.suspect, g.after = true, l.suspect, min(l.doubt, g.after)
+	}
+	return g
+}
+
+// receive handles a log entry. The subscription calls it in log order. During a repair, receive
+// keeps the entry until the gap is published. If an announced entry before this one is missing,
+// receive returns the gap that must be read.
+func (c *counter) receive(e backplane.Entry) (s state, g *gap) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now, before := c.shared.config.Clock.Now(), c.changes
+	repairing := c.waits != nil && c.waits.repairing
+	if !repairing && !c.closed && c.opened && c.overtakesLocked(e) {
+		g, repairing = c.startRepairLocked(), true
+	}
+	if repairing {
+		c.holdLocked(e)
+	} else {
+		c.deliverLocked(e, now)
+	}
+	return c.stateSinceLocked(before, now), g
+}
+
+// holdLocked keeps an entry until the gap is published. If other nodes use the log, a repair may
+// take long, so the number of entries is limited.
+func (c *counter) holdLocked(e backplane.Entry) {
+	w := c.waits
+	w.held = append(w.held, e)
+	if c.log != nil && len(w.held) > c.shared.config.RingMessages {
+		c.log.overflow = true
+		c.log.wakeLocked()
+	}
 }
 
 // resetLocked sends reset to all clients and joiners, because they have lost messages. The next
@@ -66,6 +152,10 @@ func (c *counter) resetLocked() {
 		if c.takePendingLocked(number) {
 			c.stream.Release()
 		}
+	}
+	if c.log != nil {
+		c.shared.rings.restart(&c.log.ring, c.position.Seq)
+		c.log.moveLocked()
 	}
 	w := c.waits
 	if w == nil {
@@ -93,22 +183,108 @@ func (c *counter) repair(g gap, entries []backplane.Entry, complete bool) (state
 	switch {
 	case g.losses != c.losses:
 		entries = nil
-	case !complete && !g.recreated && !c.closed:
+	case c.closed:
+	case g.blind:
+		c.locateLocked(g, complete)
+	case !complete:
+		c.skipLocked(entries)
+		if !g.recreated || c.log != nil { // with other nodes, the first reset may be 6 s old
+			c.resetLocked()
+		}
+	case c.log != nil && c.lacksLocked(entries):
 		c.resetLocked()
 	}
 	for _, e := range entries {
 		c.deliverLocked(e, now)
 	}
+	c.readLocked(g, complete)
 	w := c.waits
 	if w.again && !c.closed {
 		return c.stateSinceLocked(before, now), c.gapLocked()
 	}
-	for _, e := range w.held {
+	for i, e := range w.held {
+		if !c.closed && c.overtakesLocked(e) {
+			w.held = w.held[i:]
+			return c.stateSinceLocked(before, now), c.gapLocked()
+		}
 		c.deliverLocked(e, now)
 	}
 	w.repairing, w.held = false, nil
+	c.endRepairLocked()
 	c.endWaitsLocked()
 	c.offerLocked(now)
 	c.shared.running.Done()
 	return c.stateSinceLocked(before, now), nil
+}
+
+// lacksLocked reports whether the room lacks an entry that the log has before the room's position.
+// The room cannot publish that entry any more, because it has published later ones.
+func (c *counter) lacksLocked(entries []backplane.Entry) bool {
+	for _, e := range entries {
+		if e.Position > c.position.Seq {
+			return false
+		}
+		if _, missing := c.shared.rings.before(&c.log.ring, e.Position); missing {
+			return true
+		}
+	}
+	return false
+}
+
+// skipLocked moves the room to the announced position if the log does not have the messages before
+// it. Otherwise, the room would stay behind, and would read the log again.
+func (c *counter) skipLocked(entries []backplane.Entry) {
+	if l := c.log; l != nil && (len(entries) == 0 || entries[len(entries)-1].Position < l.announced) {
+		c.position.Seq = max(c.position.Seq, l.announced)
+	}
+}
+
+// readLocked records that a gap was read and its entries published. If entries are missing, the
+// ring is complete only from now on.
+func (c *counter) readLocked(g gap, complete bool) {
+	l := c.log
+	if l == nil || c.closed || g.epoch != c.position.Epoch {
+		return
+	}
+	if !complete {
+		c.shared.rings.restart(&l.ring, c.position.Seq)
+	}
+	if g.compares && g.suspect == l.suspect { // no other suspect was found meanwhile
+		l.phantom, l.suspect, l.doubtful = max(l.phantom, g.suspect), 0, false
+	}
+}
+
+// locateLocked sets the position of a room that was opened without it. All clients are sent reset,
+// because messages may have passed before. If the position is still not known, but messages arrive,
+// the room begins with them.
+func (c *counter) locateLocked(g gap, found bool) {
+	held, p := c.waits.held, g.found
+	if c.waits.again || !found && len(held) == 0 {
+		return // the next gap is blind, too
+	}
+	if !found {
+		p = room.Position{Epoch: cmp.Or(c.position.Epoch, c.shared.epoch())}
+	}
+	if len(held) > 0 {
+		p.Seq = max(p.Seq, held[0].Position-1)
+	}
+	c.position, c.log.blind = p, false
+	c.resetLocked()
+	c.openLogLocked()
+}
+
+// endRepairLocked prepares the next repair. If the room is still behind, the read was not recent
+// enough, and the timer starts another one.
+func (c *counter) endRepairLocked() {
+	l := c.log
+	if l == nil {
+		return
+	}
+	l.overflow, l.must, l.wake = false, 0, nil
+	if l.reads++; l.announced <= c.position.Seq {
+		l.reads = 0
+	} else if l.reads >= maxReads {
+		l.announced, l.reads = 0, 0
+	}
+	c.watchPositionLocked()
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"time"
 
 	"example.com/presence/pkg/presence/backplane"
 	"example.com/presence/pkg/presence/room"
@@ -21,9 +20,6 @@ type resumption struct {
 	losses  uint32   // counter.losses at the start of the read
 }
 
-// readTime is the maximum time that a joiner waits for the log. After that, it is sent reset.
-const readTime = 2 * time.Second
-
 // resume reads the messages after lastID from the log. The log may be slow, so resume holds no lock
 // during the read. The counter keeps the messages that arrive during the read. The caller must call
 // join next.
@@ -32,14 +28,15 @@ func (c *counter) resume(ctx context.Context, lastID string) (r resumption) {
 		return r
 	}
 	last, ok := room.ParsePosition(lastID)
+	if ok && c.log != nil {
+		return c.resumeShared(ctx, last)
+	}
 	c.mu.Lock()
 	if !ok || last.Epoch != c.position.Epoch || last.Seq > c.position.Seq {
 		c.mu.Unlock()
 		return resumption{reset: true}
 	}
-	w := c.waitsLocked()
-	r.after, r.recent, r.losses, r.reading = last.Seq, w.next(), c.losses, true
-	w.readers = append(w.readers, r.recent)
+	r = c.startReadingLocked(last)
 	upToDate := last.Seq == c.position.Seq
 	c.mu.Unlock()
 	if upToDate {
@@ -52,8 +49,61 @@ func (c *counter) resume(ctx context.Context, lastID string) (r resumption) {
 		c.shared.config.Warn.Warn(ctx, "message log read failed: sending a reset event", "err", err)
 	}
 	if r.reset = err != nil || !complete; !r.reset && len(entries) > 0 {
+		r.set(last.Epoch, entries)
+	}
+	return r
+}
+
+// startReadingLocked registers a client that resumes. From now on, the counter keeps the messages
+// that arrive.
+func (c *counter) startReadingLocked(last room.Position) resumption {
+	w := c.waitsLocked()
+	w.readers = append(w.readers, w.next())
+	return resumption{reading: true, after: last.Seq, recent: w.next(), losses: c.losses}
+}
+
+// set stores the entries after the client's position. It encodes them, so the caller must not hold
+// a lock.
+func (r *resumption) set(epoch string, entries []backplane.Entry) {
+	if len(entries) > 0 {
 		r.entries, r.after = entries, entries[len(entries)-1].Position
-		r.pieces = replayOf(make([][]byte, 0, piecesPerMessage*len(entries)), last.Epoch, entries)
+		r.pieces = replayOf(make([][]byte, 0, piecesPerMessage*len(entries)), epoch, entries)
+	}
+}
+
+// resumeShared is resume for a log that other nodes use too. It differs in two ways:
+//
+//   - The client may have a position that this node has not reached yet. It waits for it.
+//   - The messages are taken from the ring, or from a read that all clients of the room share.
+func (c *counter) resumeShared(ctx context.Context, last room.Position) resumption {
+	ctx, cancel := context.WithTimeout(ctx, readTime)
+	defer cancel()
+	c.mu.Lock()
+	if c.closed || c.log.blind || last.Epoch != c.position.Epoch {
+		c.mu.Unlock()
+		return resumption{reset: true}
+	}
+	r := c.startReadingLocked(last)
+	c.mu.Unlock()
+	if r.reset = !c.reach(ctx, last, r.losses); r.reset {
+		return r
+	}
+	c.mu.Lock()
+	entries, ok := c.shared.rings.after(&c.log.ring, last.Seq)
+	var read *sharedRead
+	if !ok && !c.closed {
+		read = c.shareReadLocked(last.Seq)
+	}
+	c.mu.Unlock()
+	if read != nil {
+		select {
+		case <-read.done:
+			entries, ok = read.after(last.Seq)
+		case <-ctx.Done():
+		}
+	}
+	if r.reset = !ok; ok {
+		r.set(last.Epoch, entries)
 	}
 	return r
 }

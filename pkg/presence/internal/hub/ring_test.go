@@ -33,7 +33,7 @@ func entryAt(position uint64, at time.Time) backplane.Entry {
 }
 
 // expect checks the position from which a ring is complete, and the positions of its entries.
-func (r *rings) expect(t *testing.T, what string, g *ring, from uint64, want ...uint64) {
+func (r *rings) expect(t *testing.T, when string, g *ring, from uint64, want ...uint64) {
 	t.Helper()
 	var got []uint64
 	entries, ok := r.after(g, from)
@@ -41,10 +41,10 @@ func (r *rings) expect(t *testing.T, what string, g *ring, from uint64, want ...
 		got = append(got, e.Position)
 	}
 	if !ok || !slices.Equal(got, want) {
-		t.Errorf("%s: got %d, complete %v after %d, want %d", what, got, ok, from, want)
+		t.Errorf("%s: got %d, complete %v after %d, want %d", when, got, ok, from, want)
 	}
 	if _, ok := r.after(g, from-1); from > 0 && ok {
-		t.Errorf("%s: ring is complete after %d, want only after %d", what, from-1, from)
+		t.Errorf("%s: ring is complete after %d, want only after %d", when, from-1, from)
 	}
 }
 

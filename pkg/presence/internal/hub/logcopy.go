@@ -1,0 +1,85 @@
+package hub
+
+import (
+	"time"
+
+	"example.com/presence/pkg/presence/backplane"
+)
+
+const (
+	// announceDelay is the time for which a room may lack an announced position, because its
+	// delivery is on the way. After that, the room reads the log.
+	announceDelay = 250 * time.Millisecond
+	// maxPause is the longest pause between two attempts to read the log.
+	maxPause = 2 * time.Second
+)
+
+// logCopy is the state that a room keeps about its log if other nodes append to it too. A room has
+// none if the bus is not shared. The mutex of the counter guards the fields, but the ring is
+// guarded by rings.mu.
+type logCopy struct {
+	ring      ring
+	catchUp   func() // starts a repair if the room is behind; called without a lock
+	announced uint64 // highest position that the log is known to have, in the room's epoch
+	suspect   uint64 // announced position that the ring lacks; 0: none
+	doubtful  bool   // the next repair compares the ring with the log above the position doubt
+	doubt     uint64
+	phantom   uint64        // announced position at which the log has no entry
+	reads     int           // reads in a row that did not reach the announced position
+	timer     Timer         // calls check; nil unless the room is behind
+	opening   Timer         // calls checkOpening; nil before the room is open
+	moved     chan struct{} // closed when the position changes; nil unless a client waits for that
+	wake      func()        // ends the pause between two attempts of a repair; nil before the first
+	blind     bool          // the room was opened without its position, and no repair has set it
+	overflow  bool          // the current repair holds back too many messages
+	must      uint64        // position that the read of a repair must reach
+
+	reading *sharedRead // nil unless clients wait for the log
+	next    *sharedRead // starts when reading has ended; nil if not needed
+}
+
+// movedLocked returns a channel that is closed at the next call of moveLocked.
+func (l *logCopy) movedLocked() <-chan struct{} {
+	if l.moved == nil {
+		l.moved = make(chan struct{})
+	}
+	return l.moved
+}
+
+// moveLocked wakes the clients that wait for a position.
+func (l *logCopy) moveLocked() {
+	if l.moved != nil {
+		close(l.moved)
+		l.moved = nil
+	}
+}
+
+// wakeLocked ends the pause of the repair, if there is one.
+func (l *logCopy) wakeLocked() {
+	if l.wake != nil {
+		l.wake()
+	}
+}
+
+// restartLocked forgets all positions, because the room has a new epoch.
+func (l *logCopy) restartLocked() {
+	l.announced, l.suspect, l.phantom, l.must, l.reads, l.doubtful = 0, 0, 0, 0, 0, false
+}
+
+// doubtLocked makes the next repair compare the ring with the log above this position.
+func (l *logCopy) doubtLocked(position uint64) {
+	if l.doubtful {
+		position = min(position, l.doubt)
+	}
+	l.doubtful, l.doubt = true, position
+}
+
+// sharedRead is a read of the log for all clients of a room that wait for it. A room reads its log
+// once at a time. The clients that need an older position meanwhile share the next read, which
+// starts at the oldest of their positions.
+type sharedRead struct {
+	from    uint64
+	done    chan struct{}     // closed when the fields below are set
+	entries []backplane.Entry // all entries of the room above from
+	ok      bool              // false: the log could not be read
+}

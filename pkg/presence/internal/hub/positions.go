@@ -1,0 +1,177 @@
+package hub
+
+import (
+	"context"
+	"time"
+
+	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/room"
+)
+
+// maxReads is the number of reads in a row after which a room ignores an announced position,
+// because the log does not have it.
+const maxReads = 8
+
+// An engine may start a subscription late, or answer as of an earlier moment. Therefore, a room
+// compares itself with the log after these times since its opening.
+const (
+	firstCheck  = 250 * time.Millisecond
+	secondCheck = 2 * time.Second
+)
+
+// openLogLocked starts the ring at the position of the room, and sets the timer of the checks.
+func (c *counter) openLogLocked() {
+	l, start := c.log, c.position
+	c.shared.rings.restart(&l.ring, start.Seq)
+	l.opening = c.shared.config.Clock.AfterFunc(firstCheck, func() {
+		c.checkOpening(start)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if !c.closed {
+			l.opening = c.shared.config.Clock.AfterFunc(secondCheck-firstCheck, func() { c.checkOpening(start) })
+		}
+	})
+}
+
+// checkOpening compares the ring with the log above the position at which the room was opened. A
+// room without clients empties its ring instead, which needs no read.
+func (c *counter) checkOpening(start room.Position) {
+	c.mu.Lock()
+	l := c.log
+	used := c.streams > 0 || c.waits != nil
+	switch {
+	case c.closed || l.blind || c.position.Epoch != start.Epoch || c.shared.rings.start(&l.ring) > start.Seq:
+		used = false
+	case !used:
+		c.shared.rings.restart(&l.ring, c.position.Seq)
+	default:
+		l.doubtLocked(start.Seq)
+	}
+	c.mu.Unlock()
+	if used {
+		l.catchUp()
+	}
+}
+
+// closeLogLocked stops the timers, and wakes the clients and the repair that wait.
+func (c *counter) closeLogLocked() {
+	l := c.log
+	c.shared.rings.restart(&l.ring, c.position.Seq)
+	for _, t := range []Timer{l.timer, l.opening} {
+		if t != nil {
+			t.Stop()
+		}
+	}
+	l.moveLocked()
+	l.wakeLocked()
+}
+
+// announced reports a position of the room's log that another node knows. The room needs a repair
+//
+//   - if it is behind that position: the latest entries were lost, or are on their way, or
+//   - if it is beyond that position, but its ring lacks it: an entry was lost before later ones.
+//
+// The repair starts after announceDelay, unless the entry arrives first. It starts at once if a
+// later entry arrives first.
+func (c *counter) announced(p room.Position) {
+	if c.log == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l := c.log
+	if c.closed || !c.opened || l.blind || p.Epoch != c.position.Epoch {
+		return
+	}
+	if p.Seq > c.position.Seq {
+		l.announced = max(l.announced, p.Seq)
+	} else if before, missing := c.shared.rings.before(&l.ring, p.Seq); missing && p.Seq != l.phantom {
+		l.doubtLocked(before)
+		l.suspect = p.Seq
+	}
+	c.watchPositionLocked()
+}
+
+// watchPositionLocked sets the timer if the room needs a repair. The delay doubles with each read
+// that has not reached the announced position, up to 2 s.
+func (c *counter) watchPositionLocked() {
+	l := c.log
+	if l.timer == nil && !c.closed && c.lagsLocked() {
+		l.timer = c.shared.config.Clock.AfterFunc(min(announceDelay<<l.reads, maxPause), c.checkPosition)
+	}
+}
+
+// overtakesLocked reports whether an entry was delivered before the announced one, although the
+// announced one is earlier in the log. The announced entry was lost.
+func (c *counter) overtakesLocked(e backplane.Entry) bool {
+	return c.log != nil && c.log.announced > c.position.Seq && e.Position > c.log.announced
+}
+
+func (c *counter) lagsLocked() bool {
+	return c.log.announced > c.position.Seq || c.log.doubtful
+}
+
+// checkPosition is called by the timer. The entries may have arrived since it was set.
+func (c *counter) checkPosition() {
+	c.mu.Lock()
+	c.log.timer = nil
+	lags := !c.closed && c.lagsLocked()
+	c.mu.Unlock()
+	if lags {
+		c.log.catchUp()
+	}
+}
+
+// reach waits until the room has the position, which a resuming client has from another node. It
+// returns false if the log does not have the position, or if the room cannot read it in time.
+func (c *counter) reach(ctx context.Context, p room.Position, losses uint32) bool {
+	for known, started := false, false; ; {
+		c.mu.Lock()
+		here := c.position.Seq >= p.Seq
+		lost := c.closed || c.losses != losses
+		known = known || c.log.announced >= p.Seq
+		moved := c.log.movedLocked()
+		c.mu.Unlock()
+		switch {
+		case lost:
+			return false
+		case here:
+			return true
+		case !known:
+			if known = c.logHas(ctx, p); !known {
+				return false
+			}
+			continue
+		case !started:
+			c.announced(p)
+			c.log.catchUp()
+			started = true
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// logHas reports whether the log has the position. A log that is read from a copy may be behind the
+// node that sent the position, so logHas asks twice.
+func (c *counter) logHas(ctx context.Context, p room.Position) bool {
+	for attempt := range 2 {
+		if attempt > 0 && !pause(ctx, c.shared.config.Clock, announceDelay) {
+			return false
+		}
+		if !c.shared.config.Bus.Status().Connected {
+			return false
+		}
+		last, err := c.shared.config.Bus.Last(ctx, c.name)
+		if err != nil || c.shared.epoch() != p.Epoch {
+			return false
+		}
+		if last >= p.Seq {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,305 @@
+package hub_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/presence/pkg/presence/internal/hub"
+	"example.com/presence/pkg/presence/room"
+)
+
+const resetText = `reset:{"reason":"history"}`
+
+// announce passes the position with this id to the node, as another node would.
+func (n *node) announce(id string) {
+	n.t.Helper()
+	p, ok := room.ParsePosition(id)
+	if !ok {
+		n.t.Fatalf("bad id %q", id)
+	}
+	n.Announce("lobby", p)
+}
+
+// idle waits until the checks after the opening of a room are over.
+func (n *node) idle() {
+	time.Sleep(3 * time.Second)
+	synctest.Wait()
+}
+
+// A room that lacks an announced position after 250 ms reads the log. It does not send reset.
+func TestAnnouncedPosition(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := sharedMemory()
+		a, _ := openShared(t, log)
+		b, bus := openShared(t, log)
+		bob := b.join("lobby", "bob", hub.Lease{}, "")
+		b.idle()
+		bob.take()
+		bus.takeReads()
+
+		var id string
+		bus.silently(func() { a.send("lobby", "alice", "1"); id = a.send("lobby", "alice", "2") })
+		b.announce(id)
+		time.Sleep(240 * time.Millisecond)
+		if got, reads := bob.take(), bus.takeReads(); got != "" || reads != 0 {
+			t.Errorf("before 250 ms: got %q and %d reads, want neither", got, reads)
+		}
+		time.Sleep(10 * time.Millisecond)
+		if got, reads := bob.take(), bus.takeReads(); got != "message:1 message:2" || reads != 1 {
+			t.Errorf("after 250 ms: got %q and %d reads, want both messages and 1 read", got, reads)
+		}
+
+		bus.set(func() { bus.holds = true })
+		b.announce(a.send("lobby", "alice", "3"))
+		time.Sleep(200 * time.Millisecond)
+		bus.release()
+		b.idle()
+		if got, reads := bob.take(), bus.takeReads(); got != "message:3" || reads != 0 {
+			t.Errorf("entry delivered within 250 ms: got %q and %d reads, want the message and no read", got, reads)
+		}
+		b.announce("0000000000-9999")
+		b.idle()
+		if reads := bus.takeReads(); reads != 0 {
+			t.Errorf("announcement of another epoch: got %d reads, want 0", reads)
+		}
+	})
+}
+
+// A position that the log does not have is read a few times, and then ignored.
+func TestAnnouncedPositionUnknown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, bus := openShared(t, sharedMemory())
+		bob := b.join("lobby", "bob", hub.Lease{}, "")
+		id := b.send("lobby", "bob", "1")
+		b.idle()
+		bob.take()
+		bus.takeReads()
+		epoch, _, _ := strings.Cut(id, "-")
+		b.announce(epoch + "-99")
+		time.Sleep(time.Hour)
+		if got, reads := bob.take(), bus.takeReads(); got != "" || reads != 8 {
+			t.Errorf("got %q and %d reads, want no event and 8 reads", got, reads)
+		}
+		b.send("lobby", "bob", "2")
+		if got := bob.take(); got != "message:2" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
+// If an entry is lost, and later ones are delivered, its announcement shows the loss: every client
+// receives reset. The position of an entry that does not exist has no effect.
+func TestEntryLostBeforeOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := sharedMemory()
+		a, _ := openShared(t, log)
+		b, bus := openShared(t, log)
+		bob := b.join("lobby", "bob", hub.Lease{}, "")
+		b.idle()
+		first := a.send("lobby", "alice", "1")
+		var lost string
+		bus.silently(func() { lost = a.send("lobby", "alice", "2") })
+		a.send("lobby", "alice", "3")
+		b.announce(lost)
+		time.Sleep(240 * time.Millisecond)
+		if got := bob.take(); got != "sync user count:1 message:1 message:3" {
+			t.Errorf("before 250 ms: got %q", got)
+		}
+		time.Sleep(20 * time.Millisecond)
+		if got := bob.take(); got != resetText {
+			t.Errorf("after 250 ms: got %q, want %q", got, resetText)
+		}
+		b.idle()
+		b.announce(lost)
+		b.idle()
+		if got := bob.take(); got != "" {
+			t.Errorf("second announcement: got %q, want no event", got)
+		}
+		if got := b.join("lobby", "carol", hub.Lease{}, first).take(); !strings.HasPrefix(got, "message:2 message:3 sync") {
+			t.Errorf("client that resumes: got %q, want both messages", got)
+		}
+	})
+}
+
+// A position between two entries may be announced. It is compared with the log once.
+func TestAnnouncedPositionWithoutEntry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &sparseBus{Bus: sharedMemory()}
+		a, _ := openShared(t, log)
+		b, bus := openShared(t, log)
+		bob := b.join("lobby", "bob", hub.Lease{}, "")
+		b.idle()
+		a.send("lobby", "alice", "1")
+		id := a.send("lobby", "alice", "2")
+		bob.take()
+		bus.takeReads()
+		p, _ := room.ParsePosition(id)
+		for range 3 {
+			b.announce(room.Position{Epoch: p.Epoch, Seq: p.Seq - 1}.String())
+			b.idle()
+		}
+		if got, reads := bob.take(), bus.takeReads(); got != "" || reads != 1 {
+			t.Errorf("got %q and %d reads, want no event and 1 read", got, reads)
+		}
+	})
+}
+
+// A client may resume with an id that its new node has not reached. The node asks the log, waits
+// for the entries, and does not send reset.
+func TestIDAheadOfNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := sharedMemory()
+		a, _ := openShared(t, log)
+		b, bus := openShared(t, log)
+		bob := b.join("lobby", "bob", hub.Lease{}, "")
+		b.idle()
+		bob.take()
+		var id string
+		bus.silently(func() { a.send("lobby", "alice", "1"); id = a.send("lobby", "alice", "2") })
+		carol := b.join("lobby", "carol", hub.Lease{}, id)
+		a.send("lobby", "alice", "3")
+		if got := bob.take(); !strings.HasPrefix(got, "message:1 message:2") {
+			t.Errorf("client of the room: got %q", got)
+		}
+		b.idle()
+		if got := carol.take(); strings.Contains(got, "reset") || strings.Contains(got, "message:2") || strings.Count(got, "message:3") != 1 {
+			t.Errorf("client that resumes: got %q, want only message 3", got)
+		}
+
+		p, _ := room.ParsePosition(id)
+		p.Seq += 10
+		start := time.Now()
+		if got := b.join("lobby", "dave", hub.Lease{}, p.String()).take(); !strings.HasPrefix(got, resetText) {
+			t.Errorf("id that the log does not have: got %q, want reset", got)
+		}
+		if took := time.Since(start); took > 300*time.Millisecond {
+			t.Errorf("reset took %v, want at most 300 ms", took)
+		}
+		bus.set(func() { bus.off = true })
+		if got := b.join("lobby", "erin", hub.Lease{}, p.String()).take(); !strings.HasPrefix(got, resetText) {
+			t.Errorf("id ahead of a node that is cut off: got %q, want reset", got)
+		}
+		bus.set(func() { bus.off, bus.err = false, errors.New("no leader") })
+		if got := b.join("lobby", "frank", hub.Lease{}, p.String()).take(); !strings.HasPrefix(got, resetText) {
+			t.Errorf("id ahead of a log that fails: got %q, want reset", got)
+		}
+		bus.set(func() { bus.err = nil })
+		if got := b.join("lobby", "grace", hub.Lease{}, "0000000000-1").take(); !strings.HasPrefix(got, resetText) {
+			t.Errorf("id of another epoch: got %q, want reset", got)
+		}
+	})
+}
+
+// A log that is read from a copy may not have the client's id at once.
+func TestIDAheadOfCopy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := sharedMemory()
+		a, _ := openShared(t, log)
+		b, bus := openShared(t, log)
+		a.send("lobby", "alice", "1")
+		b.join("lobby", "bob", hub.Lease{}, "")
+		b.idle()
+		bus.stop("lobby")
+		var id string
+		bus.silently(func() { id = a.send("lobby", "alice", "2") })
+		time.AfterFunc(200*time.Millisecond, func() { bus.set(func() { bus.stale = false }) })
+		carol := b.join("lobby", "carol", hub.Lease{}, id)
+		if got := carol.take(); strings.Contains(got, "reset") {
+			t.Errorf("got %q, want no reset", got)
+		}
+	})
+}
+
+// An engine may start a subscription late. The room compares itself with the log after its opening.
+func TestLateSubscription(t *testing.T) {
+	for _, later := range []bool{false, true} {
+		t.Run(fmt.Sprintf("later message %v", later), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				log := sharedMemory()
+				a, _ := openShared(t, log)
+				b, bus := openShared(t, log)
+				bob := b.join("lobby", "bob", hub.Lease{}, "")
+				bus.silently(func() { a.send("lobby", "alice", "1") })
+				want := "sync user count:1 message:1"
+				if later {
+					a.send("lobby", "alice", "2")
+					want = "sync user count:1 message:2 " + resetText
+				}
+				time.Sleep(300 * time.Millisecond)
+				if got := bob.take(); got != want {
+					t.Errorf("got %q, want %q", got, want)
+				}
+				bus.silently(func() { a.send("lobby", "alice", "3") })
+				b.idle()
+				if got := bob.take(); got != "message:3" && !later {
+					t.Errorf("second check: got %q, want message 3", got)
+				}
+			})
+		})
+	}
+}
+
+// The checks after the opening of a room are a precaution. If the log fails, no client is sent
+// reset, and messages are held back for 2 s at most.
+func TestCheckThatFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, bus := openShared(t, sharedMemory())
+		alice := n.join("lobby", "alice", hub.Lease{}, "")
+		bus.set(func() { bus.err = errors.New("no leader") })
+		n.idle()
+		n.send("lobby", "alice", "1")
+		if got := alice.take(); got != "sync user count:1 message:1" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
+// With a bus that only this node uses, a room has no ring and no timers for other nodes.
+func TestNoLogCopyWithoutOtherNodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		clock := &stoppedClock{}
+		n := openNode(t, memory(), withRings, func(c *hub.Config) { c.Clock = clock })
+		n.send("lobby", "alice", "1")
+		if n.KeepsLog("lobby") || clock.armed() != 1 {
+			t.Errorf("got a copy of the log: %v, %d timers; want none, and the timer of the unused room", n.KeepsLog("lobby"), clock.armed())
+		}
+	})
+}
+
+// If a later entry arrives before the announced one, the announced one was lost. The room reads it
+// from the log before it publishes the later entry, so that no client receives reset.
+func TestEntryOvertakesAnnounced(t *testing.T) {
+	for _, repairing := range []bool{false, true} {
+		t.Run(fmt.Sprintf("during a repair %v", repairing), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				log := sharedMemory()
+				a, _ := openShared(t, log)
+				b, bus := openShared(t, log)
+				bob := b.join("lobby", "bob", hub.Lease{}, "")
+				b.idle()
+				a.send("lobby", "alice", "-1")
+				bob.take()
+				if repairing {
+					bus.set(func() { bus.delay = 100 * time.Millisecond })
+					bus.interrupt()
+					a.send("lobby", "alice", "0")
+					bus.stop("lobby") // the read of the repair ends with message 0
+				}
+				var id string
+				bus.silently(func() { id = a.send("lobby", "alice", "1") })
+				b.announce(id)
+				a.send("lobby", "alice", "2")
+				time.Sleep(150 * time.Millisecond)
+				bus.set(func() { bus.stale = false })
+				time.Sleep(2 * time.Second)
+				if got := bob.take(); strings.TrimPrefix(got, "message:0 ") != "message:1 message:2" {
+					t.Errorf("got %q, want both messages and no reset", got)
+				}
+			})
+		})
+	}
+}
