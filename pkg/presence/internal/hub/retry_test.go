@@ -234,7 +234,7 @@ func TestRoomOpenedWithoutEngine(t *testing.T) {
 				epochs.change(log.Status().Epoch)
 				synctest.Wait()
 				id = a.send("lobby", "alice", "3")
-				if got := bob.take(); got != resetText+" message:3" {
+				if got := bob.take(); got != "join user count:2 "+resetText+" message:3" {
 					t.Errorf("at the first contact: got %q", got)
 				}
 				b.resumes(id, "")
@@ -263,7 +263,7 @@ func TestRoomOpenedWithOldPosition(t *testing.T) {
 		bus.set(func() { bus.err = nil })
 		time.Sleep(time.Second)
 		bus.set(func() { bus.stale = false })
-		if got := bob.take(); got != resetText+" message:3" {
+		if got := bob.take(); got != "join user count:2 "+resetText+" message:3" {
 			t.Errorf("got %q, want reset and message 3", got)
 		}
 		b.resumes(id, messages(2, 3))

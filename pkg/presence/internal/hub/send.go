@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"strconv"
 	"time"
 
 	"example.com/presence/pkg/presence/backplane"
@@ -54,17 +55,66 @@ func (h *Hub) append(ctx context.Context, l *live, d Draft, sender room.UserID, 
 	// epoch, and a client that resumes with it is sent reset. With the new epoch, the id could
 	// belong to another message.
 	epoch := h.epoch()
-	position, duplicate, err := h.config.Bus.Append(ctx, l.name, key, newRecord(string(h.node), number, d))
+	position, duplicate, err := h.tryAppend(ctx, l.name, key, newRecord(string(h.node), number, d), number, epoch)
 	if err != nil || duplicate {
 		h.note(l, l.abandon(number))
 	}
 	switch {
 	case err == nil:
-		return room.Position{Epoch: epoch, Seq: position}.String(), nil
+		p := room.Position{Epoch: epoch, Seq: position}
+		h.announcePosition(l, p)
+		return p.String(), nil
 	case ctx.Err() != nil:
 		return "", context.Cause(ctx)
 	case errors.Is(err, backplane.ErrClosed):
 		return "", ErrDraining
 	}
 	return "", engineError(err)
+}
+
+const (
+	// attemptTime is the timeout of one attempt to append a message. Two more attempts fit into
+	// sendTime.
+	attemptTime = 800 * time.Millisecond
+	// attemptPause is the delay between two attempts, because an engine may fail immediately.
+	attemptPause = 100 * time.Millisecond
+)
+
+// tryAppend appends a record. If other nodes use the log, tryAppend repeats a failed append until
+// ctx ends. A failed append may have been accepted, so all attempts have the same key: if the
+// message has none, it gets one.
+//
+// If the log is recreated between two attempts, it has lost the keys. The next attempt could then
+// append the message a second time, so tryAppend returns the error instead.
+func (h *Hub) tryAppend(ctx context.Context, name room.Name, key string, record []byte, number uint64, epoch string) (position uint64, duplicate bool, err error) {
+	bus := h.config.Bus
+	if h.rings == nil {
+		return bus.Append(ctx, name, key, record)
+	}
+	if key == "" { // the keys of clients begin with a user id or with NUL
+		key = "\x01" + h.node + "\x00" + strconv.FormatUint(number, 10)
+	}
+	for {
+		once, cancel := context.WithTimeout(ctx, attemptTime)
+		position, duplicate, err = bus.Append(once, name, key, record)
+		cancel()
+		if err == nil || errors.Is(err, backplane.ErrClosed) || errors.Is(err, backplane.ErrKeysFull) {
+			return position, duplicate, err
+		}
+		if !pause(ctx, h.config.Clock, attemptPause) {
+			return 0, false, err
+		}
+		if h.epoch() != epoch {
+			return 0, false, errEpoch
+		}
+	}
+}
+
+// announcePosition reports a message that the log has accepted to all nodes, including this one. A
+// node to which the message is not delivered reads the log.
+func (h *Hub) announcePosition(l *live, p room.Position) {
+	l.announced(p)
+	if h.announce != nil {
+		h.announce(l.name, p)
+	}
 }

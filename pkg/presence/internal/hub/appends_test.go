@@ -1,0 +1,161 @@
+package hub_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/internal/hub"
+	"example.com/presence/pkg/presence/room"
+)
+
+// A node reads the log if its own message is accepted, but not delivered.
+func TestOwnMessageLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, bus := openShared(t, sharedMemory())
+		alice := n.join("lobby", "alice", hub.Lease{}, "")
+		n.idle()
+		alice.take()
+		var announced []string
+		n.OnAnnounce(func(name room.Name, p room.Position) { announced = append(announced, string(name)+" "+p.String()) })
+		var id string
+		bus.silently(func() { id = n.send("lobby", "alice", "1") })
+		if want := "lobby " + id; len(announced) != 1 || announced[0] != want {
+			t.Errorf("got announcements %q, want %q", announced, want)
+		}
+		time.Sleep(250 * time.Millisecond)
+		if got := alice.take(); got != "message:1" {
+			t.Errorf("got %q", got)
+		}
+		if n := len(n.streams.last().slots); n != 0 {
+			t.Errorf("%d slots reserved, want 0", n)
+		}
+	})
+}
+
+// Send repeats a failed append with the same key, so that the message is accepted once.
+func TestAppendTriesAgain(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		key      string
+		accepted int // attempt that is accepted although it fails
+		hangs    bool
+	}{{"not accepted", "", 0, false}, {"accepted", "", 1, false}, {"accepted, with a key", "mine", 1, false}, {"accepted and hanging", "", 2, true}} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n, bus := openShared(t, sharedMemory())
+				alice := n.join("lobby", "alice", hub.Lease{}, "")
+				n.idle()
+				alice.take()
+				attempt := 0
+				bus.append = func(ctx context.Context, accept func() error) error {
+					if attempt++; attempt == c.accepted {
+						accept()
+					}
+					if attempt < 3 && c.hangs {
+						<-ctx.Done()
+						return ctx.Err()
+					}
+					if attempt < 3 {
+						return backplane.ErrUnavailable
+					}
+					return accept()
+				}
+				id, err := n.Send(t.Context(), "lobby", hub.Draft{Event: "message", Data: []byte("1")}, "alice", c.key)
+				if err != nil || attempt != 3 {
+					t.Fatalf("got %v after %d attempts, want success after 3", err, attempt)
+				}
+				if bus.keys[0] == "" || bus.keys[0] != bus.keys[1] || bus.keys[1] != bus.keys[2] {
+					t.Errorf("keys %q, want the same key for all attempts", bus.keys)
+				}
+				if got := alice.take(); got != "message:1" || alice.view.message != id {
+					t.Errorf("got %q with id %s, want message 1 with id %s", got, alice.view.message, id)
+				}
+				if n := len(n.streams.last().slots); n != 0 {
+					t.Errorf("%d slots reserved, want 0", n)
+				}
+				bus.append = nil
+				n.send("lobby", "alice", "2")
+				if got := alice.take(); got != "message:2" {
+					t.Errorf("next message: got %q, want another key", got)
+				}
+			})
+		})
+	}
+}
+
+// Send fails after 2 s, or at once if another attempt makes no sense.
+func TestAppendGivesUp(t *testing.T) {
+	for _, c := range []struct {
+		err, want error
+		took      time.Duration
+		attempts  int // or one more, as the last pause ends with the 2 s
+	}{
+		{backplane.ErrUnavailable, hub.ErrBusy, 2 * time.Second, 20},
+		{backplane.ErrClosed, hub.ErrDraining, 0, 1},
+		{backplane.ErrKeysFull, backplane.ErrKeysFull, 0, 1},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			n, bus := openShared(t, sharedMemory())
+			attempts := 0
+			bus.append = func(context.Context, func() error) error { attempts++; return c.err }
+			start := time.Now()
+			_, err := n.Send(t.Context(), "lobby", hub.Draft{Event: "message", Data: []byte("1")}, "alice", "")
+			if took := time.Since(start); !errors.Is(err, c.want) || took != c.took || attempts != c.attempts && attempts != c.attempts+1 {
+				t.Errorf("%v: got %v after %v and %d attempts, want %v after %v and %d", c.err, err, took, attempts, c.want, c.took, c.attempts)
+			}
+			if n := len(n.streams.last().slots); n != 0 {
+				t.Errorf("%v: %d slots reserved, want 0", c.err, n)
+			}
+		})
+	}
+}
+
+// A message is not appended again after the log was recreated, because the first attempt may have
+// been delivered.
+func TestAppendDuringNewEpoch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := sharedMemory()
+		n, bus := openShared(t, log)
+		alice := n.join("lobby", "alice", hub.Lease{}, "")
+		n.idle()
+		alice.take()
+		bus.append = func(_ context.Context, accept func() error) error {
+			accept()
+			synctest.Wait()
+			log.Recreate()
+			return backplane.ErrUnavailable
+		}
+		_, err := n.Send(t.Context(), "lobby", hub.Draft{Event: "message", Data: []byte("1")}, "alice", "")
+		if !errors.Is(err, backplane.ErrUnavailable) {
+			t.Errorf("got %v, want %v", err, backplane.ErrUnavailable)
+		}
+		if got := alice.take(); got != "message:1 "+resetText {
+			t.Errorf("got %q, want the message once", got)
+		}
+	})
+}
+
+// The keys of Send and those of clients do not collide, even if a client chooses a key of Send.
+func TestKeysOfSend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, bus := openShared(t, sharedMemory())
+		n.send("lobby", "alice", "1")
+		own := bus.keys[0]
+		if !strings.HasPrefix(own, "\x01") {
+			t.Fatalf("key %q, want the prefix %q", own, "\x01")
+		}
+		for _, user := range []room.UserID{"", "alice"} {
+			if _, err := n.Send(t.Context(), "lobby", hub.Draft{Event: "message", Data: []byte("2")}, user, own); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if last := n.lastOf("lobby"); last != 3 {
+			t.Errorf("%d messages accepted, want 3", last)
+		}
+	})
+}
