@@ -3,6 +3,8 @@ package hub_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -20,19 +22,29 @@ func TestOwnMessageLost(t *testing.T) {
 		alice := n.join("lobby", "alice", hub.Lease{}, "")
 		n.idle()
 		alice.take()
-		var announced []string
-		n.OnAnnounce(func(name room.Name, p room.Position) { announced = append(announced, string(name)+" "+p.String()) })
+		var announced []time.Duration // when a frame announced the message
 		var id string
-		bus.silently(func() { id = n.send("lobby", "alice", "1") })
-		if want := "lobby " + id; len(announced) != 1 || announced[0] != want {
-			t.Errorf("got announcements %q, want %q", announced, want)
+		start := time.Now()
+		cancel, err := bus.Bus.Subscribe("lobby", backplane.Handler{Message: func(frame []byte) {
+			if id != "" && strings.Contains(string(frame), fmt.Sprintf(`"acked":[%d]`, seqOf(id))) {
+				announced = append(announced, time.Since(start))
+			}
+		}})
+		if err != nil {
+			t.Fatal(err)
 		}
+		defer cancel()
+		bus.silently(func() { id = n.send("lobby", "alice", "1") })
 		time.Sleep(250 * time.Millisecond)
 		if got := alice.take(); got != "message:1" {
 			t.Errorf("got %q", got)
 		}
 		if n := len(n.streams.last().slots); n != 0 {
 			t.Errorf("%d slots reserved, want 0", n)
+		}
+		time.Sleep(5 * time.Second)
+		if want := []time.Duration{0, time.Second}; !slices.Equal(announced, want) {
+			t.Errorf("announced after %v, want %v", announced, want)
 		}
 	})
 }

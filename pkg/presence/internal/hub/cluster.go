@@ -24,6 +24,7 @@ func (h *Hub) send(topic room.Name, due time.Time) {
 	h.note(l, s)
 	for _, f := range frames {
 		h.publish(topic, encodeFrame(f))
+		h.compareAcked(l, f)
 	}
 	if pull {
 		h.pull(l)
@@ -103,6 +104,18 @@ func (h *Hub) repeatAll(now time.Time) {
 	}
 }
 
+// compareAcked compares the room with the positions in a frame of any node, also of this one.
+func (h *Hub) compareAcked(l *live, f partFrame) {
+	p, ok := room.ParsePosition(f.Position)
+	if !ok {
+		return
+	}
+	l.announced(p)
+	for _, acked := range f.Acked[:min(len(f.Acked), maxAcks)] {
+		l.announced(room.Position{Epoch: p.Epoch, Seq: acked})
+	}
+}
+
 // receiveFrame handles a publication on the topic of a room.
 func (h *Hub) receiveFrame(l *live, data []byte) {
 	f, err := parsePartFrame(data)
@@ -116,6 +129,7 @@ func (h *Hub) receiveFrame(l *live, data []byte) {
 	for _, e := range f.Changed {
 		h.peers.witness(e.Version.Counter)
 	}
+	h.compareAcked(l, f)
 	s, pull := l.receiveFrame(f)
 	h.note(l, s)
 	if pull {

@@ -50,7 +50,7 @@
 //   - Part: the connections and users that one node has in a room. Only that node changes it.
 //   - View: the room as its clients see it. It is a function of the parts of all live nodes, the
 //     bans and the time (package room).
-//   - Frame: a message between nodes. See frame.go.
+//   - Frame: a message between nodes.
 //   - Pull: the hub asks a peer for its whole part, because a frame of the part was lost.
 //   - Cut off: the state of a node that does not receive its own heartbeats.
 //

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"hash/fnv"
+	"slices"
 	"time"
 
 	"example.com/presence/pkg/presence/room"
@@ -22,8 +23,12 @@ const (
 	sharedRoomAge = 30 * time.Second
 )
 
-// announceTime is the time between two announcements of a room's position.
-const announceTime = time.Second
+const (
+	// announceTime is the time between the two announcements of a message.
+	announceTime = time.Second
+	// maxAcks is the maximum number of messages of a room that wait for an announcement.
+	maxAcks = 256
+)
 
 // repeatTimes are the times after the last frame with changes at which a node repeats its totals.
 // From then on it repeats them every repeatTime while its part has a user.
@@ -42,13 +47,12 @@ const silentTime = 5 * repeatTime / 2
 // a frame was lost. The copy is then stale, and the node pulls the part: it asks the peer for all
 // of it. Frames that arrive during a pull are held, and applied after it.
 type exchange struct {
-	number    uint64        // of the last own frame with changes
-	changedAt time.Time     // of that frame
-	sentAt    time.Time     // of the last own frame
-	repeats   int           // number of repeats since changedAt
-	acked     room.Position // the newest message that the log has accepted from this node
-	announced time.Time     // when a frame carried a new value of acked
-	again     time.Time     // when acked must be announced once more; zero: not
+	number    uint64    // of the last own frame with changes
+	changedAt time.Time // of that frame
+	sentAt    time.Time // of the last own frame
+	repeats   int       // number of repeats since changedAt
+	acks      []ack     // messages of this node that must be announced
+	epoch     string    // of acks
 
 	peers   map[room.NodeID]*peerPart
 	opening bool                     // the parts of all nodes are being pulled
@@ -64,6 +68,46 @@ type peerPart struct {
 	held   []partFrame // frames that arrived during the pull; nil: no pull is running
 	lost   bool        // frames were dropped from held
 	seen   time.Time   // when the last frame arrived
+}
+
+// ack is a message of this node that the log has accepted.
+type ack struct {
+	position uint64
+	due      time.Time // of the next announcement
+	again    bool      // it was announced once
+}
+
+// addAck schedules the announcements of a message. If there are too many, the oldest are dropped.
+func (x *exchange) addAck(p room.Position, now time.Time) {
+	if x.epoch != p.Epoch {
+		x.epoch, x.acks = p.Epoch, nil
+	}
+	if len(x.acks) >= maxAcks {
+		x.acks = slices.Delete(x.acks, 0, 1+len(x.acks)-maxAcks)
+	}
+	x.acks = append(x.acks, ack{position: p.Seq, due: now})
+}
+
+// takeAcks returns the positions to announce, and when the next announcement is due; the zero time
+// if there is none.
+func (x *exchange) takeAcks(now time.Time) (positions []uint64, next time.Time) {
+	rest := x.acks[:0]
+	for _, a := range x.acks {
+		if !a.due.After(now) {
+			positions = append(positions, a.position)
+			if a.again {
+				continue
+			}
+			a.due, a.again = now.Add(announceTime), true
+		}
+		if rest = append(rest, a); next.IsZero() || a.due.Before(next) {
+			next = a.due
+		}
+	}
+	if x.acks = rest; len(rest) == 0 {
+		x.acks = nil
+	}
+	return positions, next
 }
 
 func newExchange(floor uint64) *exchange {
@@ -98,5 +142,5 @@ func (x *exchange) nextRepeat(name room.Name, node room.NodeID, empty bool) (due
 // isQuiet reports whether all repeats of an empty part were published. A room whose part is not
 // quiet does not expire, so that its peers can find out that they have lost a frame.
 func (x *exchange) isQuiet() bool {
-	return x.again.IsZero() && (x.changedAt.IsZero() || x.repeats > len(repeatTimes))
+	return len(x.acks) == 0 && (x.changedAt.IsZero() || x.repeats > len(repeatTimes))
 }

@@ -29,9 +29,6 @@ func (h *Hub) Announce(name room.Name, p room.Position) {
 	}
 }
 
-// OnAnnounce makes the hub call f with the position of each message that it has appended.
-func (h *Hub) OnAnnounce(f func(room.Name, room.Position)) { h.shared.announce = f }
-
 // RingFrom returns the position from which the room's ring is complete, and its number of entries.
 func (h *Hub) RingFrom(name room.Name) (from uint64, entries int) {
 	l := h.rooms.find(name)

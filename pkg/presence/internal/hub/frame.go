@@ -33,12 +33,13 @@ type partFrame struct {
 	From room.NodeID `json:"from"`
 	// Number counts the frames with changes, per node and room. A frame without changes repeats the
 	// number of the last one.
-	Number      uint64  `json:"n"`
-	Users       int     `json:"users"`       // users with a connection on the node
-	Connections int     `json:"connections"` // connections on the node
-	Position    string  `json:"position,omitempty"`
-	Changed     []entry `json:"changed,omitempty"`
-	More        bool    `json:"more,omitempty"` // the totals include changes that follow in the next frame
+	Number      uint64   `json:"n"`
+	Users       int      `json:"users"`              // users with a connection on the node
+	Connections int      `json:"connections"`        // connections on the node
+	Position    string   `json:"position,omitempty"` // of the last message that the node has delivered
+	Acked       []uint64 `json:"acked,omitempty"`    // messages that the log has accepted from the node, in the same epoch
+	Changed     []entry  `json:"changed,omitempty"`
+	More        bool     `json:"more,omitempty"` // the totals include changes that follow in the next frame
 }
 
 // entry is a [room.Presence] in a frame. Times of the sender's clock mean nothing to the receiver,

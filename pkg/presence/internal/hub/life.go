@@ -28,6 +28,7 @@ func Open(c Config) (*Hub, error) {
 	if c.Bus.Shared() {
 		h.shared.peers = newPeers(c.Node, c.Clock.Now())
 		h.shared.outbox = newOutbox(c.Clock, h.send)
+		h.shared.rings = newRings(c)
 	}
 	h.shared.conns = connections{limit: c.MaxConnections, userLimit: c.MaxConnectionsPerUser, clock: c.Clock,
 		users: map[room.UserID]*Connection{}}
@@ -35,9 +36,6 @@ func Open(c Config) (*Hub, error) {
 	h.shared.replays = replays{limit: c.MaxReplay, clock: c.Clock, holders: map[*byte]int{}}
 	h.shared.snapshots = snapshots{limit: c.MaxSnapshots}
 	h.shared.hooks = newHooks(c, &h.running)
-	if c.Bus.Shared() {
-		h.shared.rings = newRings(c)
-	}
 
 	handler := backplane.Handler{Ask: h.handleCommand}
 	if h.isShared() {

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"slices"
 	"time"
 
 	"example.com/presence/pkg/presence/backplane"
@@ -12,6 +13,9 @@ const (
 	announceDelay = 250 * time.Millisecond
 	// maxPause is the longest pause between two attempts to read the log.
 	maxPause = 2 * time.Second
+	// maxAwaited is the maximum number of announced positions that a room remembers until they
+	// arrive. The loss of another one is found by its second announcement.
+	maxAwaited = 64
 )
 
 // logCopy is the state that a room keeps about its log if other nodes append to it too. A room has
@@ -19,10 +23,11 @@ const (
 // guarded by rings.mu.
 type logCopy struct {
 	ring      ring
-	catchUp   func() // starts a repair if the room is behind; called without a lock
-	announced uint64 // highest position that the log is known to have, in the room's epoch
-	suspect   uint64 // announced position that the ring lacks; 0: none
-	doubtful  bool   // the next repair compares the ring with the log above the position doubt
+	catchUp   func()   // starts a repair if the room is behind; called without a lock
+	announced uint64   // highest position that the log is known to have, in the room's epoch
+	awaited   []uint64 // announced positions above the room's, sorted; at most maxAwaited, the lowest
+	suspect   uint64   // announced position that the ring lacks; 0: none
+	doubtful  bool     // the next repair compares the ring with the log above the position doubt
 	doubt     uint64
 	phantom   uint64        // announced position at which the log has no entry
 	reads     int           // reads in a row that did not reach the announced position
@@ -36,6 +41,27 @@ type logCopy struct {
 
 	reading *sharedRead // nil unless clients wait for the log
 	next    *sharedRead // starts when reading has ended; nil if not needed
+}
+
+// awaitLocked records an announced position that is above the room's position.
+func (l *logCopy) awaitLocked(announced, position uint64) {
+	l.announced = max(l.announced, announced)
+	l.forgetLocked(position)
+	if i, there := slices.BinarySearch(l.awaited, announced); !there && i < maxAwaited {
+		l.awaited = slices.Insert(l.awaited, i, announced)
+		l.awaited = l.awaited[:min(len(l.awaited), maxAwaited)]
+	}
+}
+
+// forgetLocked drops the awaited positions that the room has reached.
+func (l *logCopy) forgetLocked(position uint64) {
+	i, there := slices.BinarySearch(l.awaited, position)
+	if there {
+		i++
+	}
+	if l.awaited = l.awaited[i:]; len(l.awaited) == 0 {
+		l.awaited = nil
+	}
 }
 
 // movedLocked returns a channel that is closed at the next call of moveLocked.
@@ -64,6 +90,7 @@ func (l *logCopy) wakeLocked() {
 // restartLocked forgets all positions, because the room has a new epoch.
 func (l *logCopy) restartLocked() {
 	l.announced, l.suspect, l.phantom, l.must, l.reads, l.doubtful = 0, 0, 0, 0, 0, false
+	l.awaited = nil
 }
 
 // doubtLocked makes the next repair compare the ring with the log above this position.

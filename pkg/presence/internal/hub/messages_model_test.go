@@ -15,7 +15,6 @@ import (
 	"example.com/presence/pkg/presence/backplane"
 	"example.com/presence/pkg/presence/internal/hub"
 	"example.com/presence/pkg/presence/internal/stream"
-	"example.com/presence/pkg/presence/room"
 )
 
 // TestMessagesModel lets clients of three nodes join, resume on another node, and send, while the
@@ -78,18 +77,8 @@ func newMessagesModel(t *testing.T, seed uint64) *messagesModel {
 	for range 3 {
 		n, bus := openShared(t, &sparseBus{Bus: m.log}, func(c *hub.Config) { c.RingMessages = 20 })
 		m.nodes, m.buses = append(m.nodes, n), append(m.buses, bus)
-		n.OnAnnounce(m.announce)
 	}
 	return m
-}
-
-// announce announces a position to all nodes, at once and after 1 s, as the nodes do.
-func (m *messagesModel) announce(name room.Name, p room.Position) {
-	for i, n := range m.nodes {
-		delay := time.Duration(int(p.Seq)*(31+i)%100) * time.Millisecond
-		time.AfterFunc(delay, func() { n.Announce(name, p) })
-		time.AfterFunc(time.Second+delay, func() { n.Announce(name, p) })
-	}
 }
 
 // act performs one random step.

@@ -8,24 +8,14 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// announce schedules frames that carry the position of a message of this node: at once, and once
-// more after a time. A peer that lacks the message reads the log.
+// announce schedules the announcements of a message that the log has accepted: at once, and once
+// more after announceTime. A peer that lacks the message reads the log.
 func (c *counter) announce(p room.Position) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	x, now := c.exchange, c.shared.config.Clock.Now()
-	if x == nil || c.closed {
-		return
-	}
-	if x.acked.Epoch != p.Epoch || x.acked.Seq < p.Seq {
-		x.acked = p
-	}
-	x.again = now.Add(announceTime)
-	if now.Sub(x.announced) >= announceTime {
-		x.announced = now
+	if x, now := c.exchange, c.shared.config.Clock.Now(); x != nil && !c.closed {
+		x.addAck(p, now)
 		c.shared.outbox.add(c.name, later(now, x.sentAt.Add(batchTime)))
-	} else {
-		c.shared.outbox.add(c.name, x.again)
 	}
 }
 
@@ -59,14 +49,15 @@ func (c *counter) frames(now time.Time) (frames []partFrame, pull bool, s state)
 			x.repeats++
 		}
 	}
-	if !x.again.After(now) {
-		x.again = time.Time{}
+	var again time.Time
+	if frames[0].Acked, again = x.takeAcks(now); x.epoch != c.position.Epoch {
+		frames[0].Acked = nil
 	}
 	x.sentAt = now
 	if due, ok := c.nextRepeatLocked(); ok {
 		c.shared.outbox.add(c.name, due)
 	}
-	c.shared.outbox.add(c.name, x.again)
+	c.shared.outbox.add(c.name, again)
 	if x.isQuiet() && !c.closed {
 		c.offerLocked(now)
 	}
@@ -90,12 +81,9 @@ func (c *counter) nextRepeatLocked() (time.Time, bool) {
 }
 
 func (c *counter) frameLocked() partFrame {
-	x, position := c.exchange, c.position
-	if x.acked.Epoch == position.Epoch && x.acked.Seq > position.Seq {
-		position = x.acked
-	}
 	users, connections := c.room.Totals(c.shared.node)
-	return partFrame{V: frameVersion, From: c.shared.node, Number: x.number, Users: users, Connections: connections, Position: position.String()}
+	return partFrame{V: frameVersion, From: c.shared.node, Number: c.exchange.number, Users: users, Connections: connections,
+		Position: c.position.String()}
 }
 
 // receiveFrame handles a frame of a live peer. It reports whether the room must pull parts.

@@ -84,7 +84,7 @@ func (c *counter) announced(p room.Position) {
 		return
 	}
 	if p.Seq > c.position.Seq {
-		l.announced = max(l.announced, p.Seq)
+		l.awaitLocked(p.Seq, c.position.Seq)
 	} else if before, missing := c.shared.rings.before(&l.ring, p.Seq); missing && p.Seq != l.phantom {
 		l.doubtLocked(before)
 		l.suspect = p.Seq
@@ -101,10 +101,14 @@ func (c *counter) watchPositionLocked() {
 	}
 }
 
-// overtakesLocked reports whether an entry was delivered before the announced one, although the
-// announced one is earlier in the log. The announced entry was lost.
+// overtakesLocked reports whether an entry was delivered before an announced one that is earlier in
+// the log. The announced entry was lost.
 func (c *counter) overtakesLocked(e backplane.Entry) bool {
-	return c.log != nil && c.log.announced > c.position.Seq && e.Position > c.log.announced
+	if c.log == nil {
+		return false
+	}
+	c.log.forgetLocked(c.position.Seq)
+	return len(c.log.awaited) > 0 && e.Position > c.log.awaited[0]
 }
 
 func (c *counter) lagsLocked() bool {

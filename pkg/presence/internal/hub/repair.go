@@ -232,11 +232,18 @@ func (c *counter) lacksLocked(entries []backplane.Entry) bool {
 }
 
 // skipLocked moves the room to the announced position if the log does not have the messages before
-// it. Otherwise, the room would stay behind, and would read the log again.
+// it. Otherwise, the room would stay behind, and would read the log again. It does not skip the
+// messages that were held back.
 func (c *counter) skipLocked(entries []backplane.Entry) {
-	if l := c.log; l != nil && (len(entries) == 0 || entries[len(entries)-1].Position < l.announced) {
-		c.position.Seq = max(c.position.Seq, l.announced)
+	l := c.log
+	if l == nil || len(entries) > 0 && entries[len(entries)-1].Position >= l.announced {
+		return
 	}
+	end := l.announced
+	if held := c.waits.held; len(held) > 0 {
+		end = min(end, held[0].Position-1)
+	}
+	c.position.Seq = max(c.position.Seq, end)
 }
 
 // readLocked records that a gap was read and its entries published. If entries are missing, the
@@ -284,7 +291,7 @@ func (c *counter) endRepairLocked() {
 	if l.reads++; l.announced <= c.position.Seq {
 		l.reads = 0
 	} else if l.reads >= maxReads {
-		l.announced, l.reads = 0, 0
+		l.announced, l.awaited, l.reads = 0, nil, 0
 	}
 	c.watchPositionLocked()
 }

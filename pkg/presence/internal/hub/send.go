@@ -92,7 +92,7 @@ func (h *Hub) tryAppend(ctx context.Context, name room.Name, key string, record 
 		return bus.Append(ctx, name, key, record)
 	}
 	if key == "" { // the keys of clients begin with a user id or with NUL
-		key = "\x01" + h.node + "\x00" + strconv.FormatUint(number, 10)
+		key = "\x01" + string(h.node) + "\x00" + strconv.FormatUint(number, 10)
 	}
 	for {
 		once, cancel := context.WithTimeout(ctx, attemptTime)
@@ -114,7 +114,5 @@ func (h *Hub) tryAppend(ctx context.Context, name room.Name, key string, record 
 // node to which the message is not delivered reads the log.
 func (h *Hub) announcePosition(l *live, p room.Position) {
 	l.announced(p)
-	if h.announce != nil {
-		h.announce(l.name, p)
-	}
+	l.announce(p)
 }

@@ -22,10 +22,6 @@ type shared struct {
 	hooks     *hooks
 	totals    totals
 	running   sync.WaitGroup // counts connections in rooms, the goroutine of hooks, and repairs
-
-	// announce reports to the other nodes that the log has accepted a message. It does not block.
-	// It is nil unless the bus is shared.
-	announce func(room.Name, room.Position)
 }
 
 func (s *shared) epoch() string { return s.config.Bus.Status().Epoch }
