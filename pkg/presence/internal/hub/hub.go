@@ -28,7 +28,7 @@ func (h *Hub) note(l *live, s state) {
 
 // unsubscribe cancels the subscription of a dropped room. The caller must not hold a lock.
 func (l *live) unsubscribe() {
-	l.opening.Do(func() {}) // wait for a concurrent opening
+	l.opening.do(func() {}) // wait for a concurrent opening
 	if l.cancel != nil {
 		l.cancel()
 	}

@@ -23,7 +23,7 @@ func (h *Hub) open(ctx context.Context, name room.Name) (*live, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.opening.Do(func() {
+	l.opening.do(func() {
 		if err := h.subscribe(ctx, l); err != nil {
 			l.failed = &err
 			h.rooms.discard(l)

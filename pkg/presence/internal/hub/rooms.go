@@ -25,7 +25,7 @@ type rooms struct {
 // live is a room in the registry.
 type live struct {
 	counter
-	opening sync.Once
+	opening once
 	noted   uint32        // number of the newest state passed to note; guarded by unused.mu
 	element *list.Element // in unused.rooms; nil if the room is in use; guarded by unused.mu
 	failed  *error        // error of opening the room; nil on success
