@@ -49,3 +49,11 @@ func (h *Hub) KeepsLog(name room.Name) bool { return h.rooms.find(name).log != n
 
 // Drop drops the room as its timer would. It returns false if the room has not expired.
 func (h *Hub) Drop(name room.Name) bool { return h.rooms.drop(h.rooms.find(name)) }
+
+// RoomOf returns the room that is passed to Config.Count, or nil if the node does not have it.
+func (h *Hub) RoomOf(name room.Name) *room.Room {
+	if l := h.rooms.find(name); l != nil {
+		return &l.counter.room
+	}
+	return nil
+}

@@ -20,7 +20,7 @@ import (
 // node is a hub whose clients have no sockets.
 type node struct {
 	*hub.Hub
-	t       *testing.T
+	t       testing.TB
 	bus     backplane.Bus
 	subs    *countingBus // wraps bus
 	streams *fakeStreams
@@ -35,6 +35,14 @@ func memory() *backplane.Memory {
 // has released its subscriptions, clients and stream slots.
 func openNode(t *testing.T, bus backplane.Bus, change ...func(*hub.Config)) *node {
 	t.Helper()
+	n := newNode(t, bus, change...)
+	t.Cleanup(n.end)
+	return n
+}
+
+// newNode is like openNode, but the caller must call end.
+func newNode(t testing.TB, bus backplane.Bus, change ...func(*hub.Config)) *node {
+	t.Helper()
 	n := &node{t: t, bus: bus, subs: &countingBus{Bus: bus}, streams: &fakeStreams{t: t}, opened: time.Now()}
 	log := slog.New(slog.DiscardHandler)
 	c := hub.Config{Bus: n.subs, Streams: n.streams, Log: log, Warn: loglimit.New(log), Count: (*room.Room).Connections,
@@ -48,7 +56,6 @@ func openNode(t *testing.T, bus backplane.Bus, change ...func(*hub.Config)) *nod
 		t.Fatal(err)
 	}
 	n.Hub = h
-	t.Cleanup(n.end)
 	return n
 }
 
@@ -100,7 +107,7 @@ func (n *node) send(name, user, data string) string {
 
 // fakeStreams implements hub.Streams. Its streams deliver events immediately.
 type fakeStreams struct {
-	t *testing.T
+	t testing.TB
 
 	mu     sync.Mutex // guards the fields below
 	fanOut time.Duration
@@ -212,6 +219,7 @@ type fakeClient struct {
 	waiting []func()      // delayed sent callbacks
 	stalls  time.Duration // delay between the end of the client and the call of Leave
 	atEnd   func()        // called by End; must not lock a room
+	left    func()        // called after Leave
 	ended   stream.End
 }
 
@@ -222,7 +230,9 @@ func (c *fakeClient) SendThen(sent func(), events ...[]byte) {
 	defer c.mu.Unlock()
 	if c.ended == "" {
 		text := bytes.Join(events, nil)
-		c.text = append(c.text, text...)
+		if c.view.each == nil {
+			c.text = append(c.text, text...)
+		}
 		if err := c.view.add(string(text)); err != nil {
 			c.node.t.Errorf("client %s in %s: %v", c.user, c.room, err)
 		}
@@ -286,6 +296,9 @@ func (c *fakeClient) endLocked(why stream.End) {
 			sent()
 		}
 		c.node.Leave(c.conn, why)
+		if c.left != nil {
+			c.left()
+		}
 	}()
 }
 

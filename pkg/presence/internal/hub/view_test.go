@@ -13,8 +13,11 @@ type view struct {
 	members  map[string]string // id → info
 	count    int
 	counted  bool   // the client has received a user count
+	users    bool   // the user count is that of the users, not of the connections
 	position string // id of the last event
 	message  string // id of the last message
+
+	each func(event, id string, data []byte) // receives each event, if it is set
 }
 
 // add applies complete events. The error names the protocol rule that an event violates.
@@ -27,6 +30,9 @@ func (v *view) add(text string) error {
 		}
 		if err := v.event(fields["event"], fields["id"], []byte(fields["data"])); err != nil {
 			return fmt.Errorf("%w: %q", err, block)
+		}
+		if v.each != nil {
+			v.each(fields["event"], fields["id"], []byte(fields["data"]))
 		}
 	}
 	return nil
@@ -76,6 +82,9 @@ func (v *view) event(name, id string, data []byte) error {
 		}
 		if !v.counted {
 			v.count = d.Connections
+			if v.users {
+				v.count = d.Users
+			}
 		}
 		if v.complete && d.Users != len(v.members) {
 			return fmt.Errorf("sync has %d users and %d members", d.Users, len(v.members))
@@ -86,7 +95,7 @@ func (v *view) event(name, id string, data []byte) error {
 			return err
 		}
 		if !v.counted && v.count != before {
-			return fmt.Errorf("first count differs from the %d connections of sync", before)
+			return fmt.Errorf("first count differs from the %d of sync", before)
 		}
 		v.counted = true
 	case "join":

@@ -1,0 +1,249 @@
+package hub_test
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"example.com/presence/pkg/presence/internal/hub"
+)
+
+// simModel is the plain model of a simulation: which connections are open, which users are in their
+// grace period, and which records and bans they may have. It knows neither nodes nor frames. All of
+// its state belongs to simRun.mu.
+//
+// The model knows when a call started and when it ended, but not when it took effect. Therefore it
+// keeps ranges: a user is surely a member, or may be one, and a set of records may be its record.
+// After each quiet moment the ranges are narrow again.
+type simModel struct {
+	linger  time.Duration
+	margin  time.Duration // added to the grace period in a cluster
+	lag     time.Duration // of the table
+	members map[simPlace]*simMember
+	lossy   bool // publications were lost since the last quiet moment
+	heavy   bool // a node was cut off, frozen or has crashed since the last quiet moment
+	unsure  bool // like heavy, or a node has shut down: nodes may differ on users in their grace period
+	fail    func(format string, args ...any)
+}
+
+// simPlace is a user in a room, by their numbers.
+type simPlace struct{ room, user int }
+
+func (p simPlace) String() string { return fmt.Sprintf("%s in %s", simUsers[p.user], simRooms[p.room]) }
+
+// simMember is the state of a user in a room.
+type simMember struct {
+	conns    map[*simConn]bool
+	joining  int       // calls of Join that have not returned
+	since    time.Time // when the last connection was added that is the only one
+	earliest time.Time // without connections: until then the user is surely a member
+	latest   time.Time // without connections: from then on it is surely none
+	session  int       // number of times that the last connection has closed
+
+	infos     map[string]bool // infos that the member may have
+	put       bool            // the info is that of a PUT, which a token cannot replace
+	changedAt time.Time       // last change of infos
+	changes   int             // joins that started, and PUTs that ended
+
+	puts    int       // PUTs that have not returned
+	started int       // PUTs that have started
+	late    time.Time // a failed PUT may take effect until then
+
+	kicks      int       // calls of Kick that have not returned
+	ban, maybe simSpan   // the user is surely banned, or may be banned
+	banEnd     time.Time // latest end of a ban whose call has returned
+}
+
+// simSpan is a time from start to end.
+type simSpan struct{ start, end time.Time }
+
+func (s simSpan) contains(start, end time.Time) bool {
+	return !start.Before(s.start) && end.Before(s.end)
+}
+func (s simSpan) touches(start, end time.Time) bool {
+	return !end.Before(s.start) && start.Before(s.end)
+}
+
+func (m *simModel) member(p simPlace) *simMember {
+	if m.members[p] == nil {
+		m.members[p] = &simMember{conns: map[*simConn]bool{}, infos: map[string]bool{}}
+	}
+	return m.members[p]
+}
+
+// slack is the time after which a change must have reached every node.
+func (m *simModel) slack() time.Duration {
+	switch {
+	case m.heavy:
+		return 7 * time.Second
+	case m.lossy:
+		return 6 * time.Second
+	}
+	return time.Second
+}
+
+// surely reports whether every node that knows the latest changes has the user as a member.
+func (u *simMember) surely(now time.Time) bool { return len(u.conns) > 0 || now.Before(u.earliest) }
+
+// possibly reports whether a node may have the user as a member.
+func (u *simMember) possibly(now time.Time) bool {
+	return len(u.conns) > 0 || u.joining > 0 || !now.After(u.latest)
+}
+
+// disturb records a fault that can end the presence of users on a node's view, or prolong it.
+func (m *simModel) disturb(now time.Time) {
+	m.unsure = true
+	for _, u := range m.members {
+		if len(u.conns) == 0 && u.possibly(now) {
+			u.earliest, u.latest = now, later(u.latest, now.Add(m.slack()+m.linger))
+		}
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// simJoin is a call of Join.
+type simJoin struct {
+	start          time.Time
+	sure, absent   bool // the user was surely a member at the start, or surely none
+	session, count int
+}
+
+func (m *simModel) joinStarts(p simPlace, now time.Time) simJoin {
+	u := m.member(p)
+	j := simJoin{start: now, sure: u.surely(now) && !m.unsure, absent: !u.possibly(now), session: u.session}
+	u.joining++
+	u.changes++
+	j.count = u.changes
+	return j
+}
+
+func (m *simModel) joinFails(c *simConn, err error, now time.Time) {
+	u := m.member(c.place)
+	u.joining--
+	if errors.Is(err, hub.ErrBanned) && !u.maybe.touches(c.join.start, now) {
+		m.fail("tab %d: %v was rejected as banned, without a ban", c.tab.id, c.place)
+	}
+}
+
+// joinDies records that the node has crashed while Join ran.
+func (m *simModel) joinDies(c *simConn, now time.Time) {
+	u := m.member(c.place)
+	u.joining--
+	u.infos[c.tab.info], u.changedAt = true, now
+	u.latest = later(u.latest, now.Add(m.linger+m.slack()))
+}
+
+// joined records that Join has returned without an error.
+func (m *simModel) joined(c *simConn, now time.Time) {
+	u := m.member(c.place)
+	u.joining--
+	if u.ban.contains(c.join.start, now) && !m.heavy && !m.lossy {
+		m.fail("tab %d: %v was admitted in spite of its ban", c.tab.id, c.place)
+	}
+	settled := u.put || c.join.start.Sub(u.changedAt) > m.slack()
+	switch sure := c.join.sure && u.session == c.join.session && u.surely(now); {
+	case sure && settled && !m.unsure:
+	case c.join.absent && u.changes == c.join.count && !m.unsure:
+		u.infos, u.put, u.changedAt = map[string]bool{c.tab.info: true}, false, now
+	default:
+		u.infos[c.tab.info], u.changedAt = true, now
+	}
+	if len(u.conns) == 0 {
+		u.since = now
+	}
+	u.conns[c] = true
+}
+
+// left records that a connection has closed.
+func (m *simModel) left(c *simConn, removed bool, now time.Time) {
+	u := m.member(c.place)
+	if !u.conns[c] {
+		return
+	}
+	delete(u.conns, c)
+	if len(u.conns) > 0 {
+		return
+	}
+	u.session++
+	u.earliest, u.latest = now.Add(m.linger), later(u.latest, now.Add(m.linger+m.margin+m.slack()))
+	if removed || m.unsure {
+		u.earliest = now
+	}
+}
+
+// simPut is a call of Update.
+type simPut struct {
+	place            simPlace
+	info             string
+	start            time.Time
+	sure, overlapped bool
+	session, number  int
+}
+
+func (m *simModel) putStarts(p simPlace, info string, now time.Time) *simPut {
+	u := m.member(p)
+	u.started++
+	put := &simPut{place: p, info: info, start: now, sure: u.surely(now), session: u.session, number: u.started,
+		overlapped: u.puts > 0 || now.Before(u.late)}
+	u.puts++
+	return put
+}
+
+func (m *simModel) putEnds(p *simPut, err error, now time.Time) {
+	u := m.member(p.place)
+	u.puts--
+	u.changes++
+	clear := !m.unsure && !m.lossy
+	sure := p.sure && u.surely(now) && u.session == p.session
+	switch missing := errors.Is(err, hub.ErrNotInRoom); {
+	case missing && clear && sure && len(u.conns) > 0 && p.start.Sub(u.since) > m.slack():
+		m.fail("PUT of %v: got %v, want success, as it has a connection for %v", p.place, err, p.start.Sub(u.since))
+	case missing && clear:
+	case err == nil && sure && !m.unsure && !p.overlapped && u.started == p.number && (clear || p.start.Sub(u.changedAt) > m.slack()):
+		u.infos, u.put, u.changedAt = map[string]bool{p.info: true}, true, now
+	default:
+		u.infos[p.info], u.changedAt = true, now
+		if err != nil {
+			u.late = now.Add(time.Second)
+		}
+	}
+}
+
+func (m *simModel) kickStarts(p simPlace, d time.Duration, now time.Time) {
+	u := m.member(p)
+	u.kicks++
+	u.ban.end = now
+	if len(u.conns) == 0 {
+		u.earliest = now
+	}
+	if !now.Before(u.maybe.end) {
+		u.maybe.start = now
+	}
+	u.maybe.end = now.Add(time.Hour) // until the calls have returned
+}
+
+// banRound is the time by which an engine may prolong a row.
+const banRound = 1100 * time.Millisecond
+
+func (m *simModel) kickEnds(p simPlace, d time.Duration, start, now time.Time, err error) {
+	u := m.member(p)
+	u.kicks--
+	if u.banEnd = later(u.banEnd, now.Add(d+banRound+m.lag+time.Second)); u.kicks == 0 {
+		u.maybe.end = u.banEnd
+	}
+	if len(u.conns) == 0 {
+		u.earliest = now
+	}
+	switch missing := errors.Is(err, hub.ErrNotInRoom); {
+	case err == nil:
+		u.ban = simSpan{now.Add(m.lag + 300*time.Millisecond), start.Add(d)}
+	case missing && !m.unsure && !m.lossy && len(u.conns) > 0 && start.Sub(u.since) > m.slack():
+		m.fail("kick of %v: got %v, want success, as it has a connection for %v", p, err, start.Sub(u.since))
+	}
+}

@@ -1,0 +1,108 @@
+package hub_test
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+)
+
+// The flags of the simulation. The command go test has flags of its own, so pass these after -args:
+//
+//	go test ./pkg/presence/internal/hub -run 'Simulate$' -args -seed 7 -trace
+var (
+	simSeed    = flag.Int64("seed", -1, "run TestSimulate with this seed only")
+	simTrace   = flag.Bool("trace", false, "print a trace of the simulation")
+	simSeeds   = flag.Int("seeds", 500, "number of seeds of TestSimulate; with -short at most 40")
+	simSteps   = flag.Int("steps", 200, "number of steps per seed of TestSimulate")
+	weathers   = flag.String("weather", "clear,calm,lossy,cuts,deaths", "kinds of faults of TestSimulate, also: logs, everything")
+	scriptFile = flag.String("script", "", "run TestSimulate with the script in this file only")
+	simNodes   = flag.Int("nodes", 1, "number of nodes of TestSimulate")
+)
+
+// TestSimulate runs random scripts on several nodes. The clients of the nodes open, close and move
+// connections, change their state, and send messages; the engine delays and loses frames; and nodes
+// are cut off, stopped, and end. After each quiet moment, all nodes and all clients must agree with
+// a plain model. A script that fails is shortened and printed.
+func TestSimulate(t *testing.T) {
+	if *scriptFile != "" {
+		simulateFile(t, *scriptFile)
+		return
+	}
+	if *simSeed >= 0 {
+		simulateSeed(t, uint64(*simSeed))
+		return
+	}
+	seeds := int64(*simSeeds)
+	if testing.Short() {
+		seeds = min(seeds, 40)
+	}
+	var next atomic.Int64
+	for i := range runtime.GOMAXPROCS(0) {
+		t.Run(fmt.Sprint("worker", i), func(t *testing.T) {
+			t.Parallel()
+			for seed := next.Add(1); seed <= seeds && !t.Failed(); seed = next.Add(1) {
+				simulateSeed(t, uint64(seed))
+			}
+		})
+	}
+}
+
+func simulateSeed(t *testing.T, seed uint64) {
+	t.Helper()
+	s := drawScript(seed, strings.Split(*weathers, ","), *simNodes, *simSteps)
+	failures := simulate(t, s, *simTrace)
+	if len(failures) == 0 {
+		return
+	}
+	t.Errorf("seed %d:\n%s", seed, strings.Join(failures, "\n"))
+	if !*simTrace {
+		short, failures := shrinkScript(t, s)
+		t.Errorf("%d steps are enough:\n%s\n%v", len(short.Steps), strings.Join(failures, "\n"), short)
+	}
+}
+
+// simulate runs a script and returns its failures.
+func simulate(t *testing.T, s simScript, trace bool) (failures []string) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newSimRun(t, s, trace)
+		r.run()
+		failures = r.failures
+	})
+	return failures
+}
+
+// TestSimulateCorpus runs the scripts that have failed once.
+func TestSimulateCorpus(t *testing.T) {
+	files, err := filepath.Glob("testdata/simulate/*.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			t.Parallel()
+			simulateFile(t, file)
+		})
+	}
+}
+
+func simulateFile(t *testing.T, file string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s simScript
+	if err := json.Unmarshal(text, &s); err != nil {
+		t.Fatal(err)
+	}
+	if failures := simulate(t, s, *simTrace); len(failures) > 0 {
+		t.Errorf("%s", strings.Join(failures, "\n"))
+	}
+}
