@@ -65,7 +65,7 @@ type peerPart struct {
 	number uint64
 	known  bool        // number is valid
 	stale  bool        // the part must be pulled
-	held   []partFrame // frames that arrived during the pull; nil: no pull is running
+	held   []heldFrame // frames that arrived during the pull; nil: no pull is running
 	lost   bool        // frames were dropped from held
 	seen   time.Time   // when the last frame arrived
 }
@@ -108,6 +108,12 @@ func (x *exchange) takeAcks(now time.Time) (positions []uint64, next time.Time) 
 		x.acks = nil
 	}
 	return positions, next
+}
+
+// heldFrame is a frame with the time of its arrival. Its grace periods are counted from then.
+type heldFrame struct {
+	partFrame
+	at time.Time
 }
 
 func newExchange(floor uint64) *exchange {

@@ -97,17 +97,17 @@ func (c *counter) receiveFrame(f partFrame) (s state, pull bool) {
 	p := c.exchange.peer(f.From)
 	p.seen = now
 	if c.exchange.opening || p.held != nil {
-		c.holdFrameLocked(p, f)
+		c.holdFrameLocked(p, heldFrame{f, now})
 		return state{}, false
 	}
-	c.applyLocked(p, f, now)
+	c.applyLocked(p, heldFrame{f, now}, now)
 	c.flushLocked(now)
 	return c.stateSinceLocked(before, now), p.stale && c.startPullLocked()
 }
 
 // holdFrameLocked keeps a frame until the pull has ended. A frame is bounded by the engine, and the
 // number of frames by maxHeld.
-func (c *counter) holdFrameLocked(p *peerPart, f partFrame) {
+func (c *counter) holdFrameLocked(p *peerPart, f heldFrame) {
 	if len(p.held) >= maxHeld {
 		p.held, p.lost = p.held[:0], true
 	}
@@ -123,8 +123,8 @@ func (c *counter) holdFrameLocked(p *peerPart, f partFrame) {
 //	any other      the copy is stale         the copy is stale
 //
 // The totals are also compared after the changes. A part that is empty needs no pull.
-func (c *counter) applyLocked(p *peerPart, f partFrame, now time.Time) {
-	changed, err := presences(f.Changed, now)
+func (c *counter) applyLocked(p *peerPart, f heldFrame, now time.Time) {
+	changed, err := presences(f.Changed, f.at)
 	switch {
 	case err != nil:
 		p.stale = true
@@ -164,7 +164,7 @@ func (c *counter) toPull() (nodes []room.NodeID) {
 	x := c.exchange
 	for _, node := range slices.Sorted(maps.Keys(x.peers)) {
 		if p := x.peers[node]; p.stale && !c.closed && c.shared.peers.isLive(node) {
-			p.held, p.lost = []partFrame{}, false
+			p.held, p.lost = []heldFrame{}, false
 			nodes = append(nodes, node)
 		}
 	}

@@ -311,6 +311,22 @@ func TestFramesDuringPull(t *testing.T) {
 	}
 }
 
+// A grace period in a frame that was held during a pull is counted from the arrival of the frame.
+func TestGracePeriodDuringPull(t *testing.T) {
+	testParts(t, func(r *reader) {
+		r.known()
+		first := r.peer.piece(partsOf{})
+		r.bus.set(900*time.Millisecond, func(partsOf) *partPiece { return first })
+		r.get(partFrame{V: frameVersion, From: "peer", Number: 5, Users: 9, Connections: 9})
+		r.peer.leave("alice")
+		r.get(r.peer.frame(100))
+		time.Sleep(5400 * time.Millisecond)
+		r.expect("before the end of the grace period", "alice0", 1)
+		time.Sleep(200 * time.Millisecond)
+		r.expect("after it", "", 0)
+	})
+}
+
 // If too many frames arrive during a pull, they are dropped, and the part is pulled again.
 func TestTooManyFramesDuringPull(t *testing.T) {
 	testParts(t, func(r *reader) {
