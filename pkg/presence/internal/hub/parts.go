@@ -122,15 +122,16 @@ func (c *counter) holdFrameLocked(p *peerPart, f heldFrame) {
 //	lower          ignored, as it is late    ignored
 //	any other      the copy is stale         the copy is stale
 //
-// The totals are also compared after the changes. A part that is empty needs no pull.
+// The totals are also compared after the changes. A part that is not known needs a pull, unless it
+// never had a user: its totals do not include the users in their grace period.
 func (c *counter) applyLocked(p *peerPart, f heldFrame, now time.Time) {
 	changed, err := presences(f.Changed, f.at)
 	switch {
 	case err != nil:
 		p.stale = true
 		return
-	case !p.known && f.Users == 0 && len(f.Changed) == 0:
-		p.known, p.number = true, f.Number
+	case !p.known && f.Number == 0:
+		p.known = true
 	case !p.known || f.Number > p.number+1 || f.Number == p.number+1 && len(changed) == 0:
 		p.stale = true
 		return

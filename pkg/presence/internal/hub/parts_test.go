@@ -274,6 +274,15 @@ func TestUnknownPart(t *testing.T) {
 		r.get(r.peer.frame(100)) // the first frame, whose number follows 0
 		r.expect("part with a user", "alice1", 1)
 	})
+	testParts(t, func(r *reader) {
+		r.bus.set(0, r.peer.piece)
+		r.peer.join("alice")
+		r.peer.frame(100)
+		r.peer.leave("alice")
+		r.peer.frame(100)
+		r.get(r.peer.frame(100)) // repeats totals of 0
+		r.expect("part with a user in its grace period", "alice0", 1)
+	})
 }
 
 // leaves makes a node shut down.
