@@ -98,7 +98,8 @@ func (b *simBus) toNodeLocked(d time.Duration, ev *simEvent) time.Time {
 	return b.engine.atLocked(time.Now().Add(d), ev)
 }
 
-// inLogOrderLocked schedules an event that reaches the node behind all earlier entries and statuses.
+// inLogOrderLocked schedules an event that reaches the node behind all earlier entries and
+// statuses.
 func (b *simBus) inLogOrderLocked(run func()) time.Time {
 	e := b.engine
 	at := time.Now().Add(e.delayLocked(e.dice))

@@ -37,8 +37,8 @@ func (s *simInstants) claim(t time.Time) time.Time {
 	}
 }
 
-// simClock implements hub.Clock. It shows the time of the bubble plus an offset. While it is frozen,
-// no timer fires.
+// simClock implements hub.Clock. It shows the time of the bubble plus an offset. While it is
+// frozen, no timer fires.
 type simClock struct {
 	offset time.Duration
 

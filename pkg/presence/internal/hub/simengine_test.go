@@ -12,8 +12,8 @@ import (
 // network and of NATS. A seed determines them, and all of them are off at first.
 //
 // All that happens is an event: a frame that arrives, a call that reaches the engine, its reply. A
-// heap orders the events by time, and one timer runs them. Each event has its own instant. All calls
-// of handlers run on the goroutine of that timer, without a lock of the engine.
+// heap orders the events by time, and one timer runs them. Each event has its own instant. All
+// calls of handlers run on the goroutine of that timer, without a lock of the engine.
 type simEngine struct {
 	trace    func(format string, args ...any)
 	instants *simInstants

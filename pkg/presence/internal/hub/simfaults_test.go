@@ -29,19 +29,18 @@ func (e *simEngine) setDelay(min, max time.Duration) {
 // simLossesInRow are lost in a row.
 func (e *simEngine) setLoss(p float64) { e.change(func(f *simFaults) { f.loss = p }) }
 
-// setDuplicates sets the probability that a publication arrives a second time, possibly behind later
-// ones.
+// setDuplicates sets the probability that a publication arrives twice, possibly behind later ones.
 func (e *simEngine) setDuplicates(p float64) { e.change(func(f *simFaults) { f.duplicates = p }) }
 
 // setEntryLoss sets the probability that a node does not receive an entry, without a call of Lost.
 func (e *simEngine) setEntryLoss(p float64) { e.change(func(f *simFaults) { f.entryLoss = p }) }
 
-// setAppendTimeouts sets the probability that Append fails with ErrUnavailable or when its ctx ends.
-// Half of these messages are accepted, possibly after Append has returned.
+// setAppendTimeouts sets the probability that Append fails: with ErrUnavailable, or when its ctx
+// ends. Half of these messages are accepted, possibly after Append has returned.
 func (e *simEngine) setAppendTimeouts(p float64) { e.change(func(f *simFaults) { f.appends = p }) }
 
-// setReadFaults sets the probability that Read and Last fail, take up to 1.5 s, or return a result
-// that was right up to 200 ms ago.
+// setReadFaults sets the probability that Read and Last fail, are up to 1.5 s slow, or return a
+// result that was right up to 200 ms ago.
 func (e *simEngine) setReadFaults(p float64) { e.change(func(f *simFaults) { f.reads = p }) }
 
 // setTableLag sets the maximum time that a row takes to reach a watcher, in addition to the delay.
@@ -81,8 +80,8 @@ func (b *simBus) cut() {
 	}})
 }
 
-// mend connects the node again. It receives its new status, then Lost on every subscription, and the
-// last state of each row.
+// mend connects the node again. The node receives its new status, then Lost on every subscription,
+// and the last state of each row.
 func (b *simBus) mend() {
 	e := b.engine
 	e.mu.Lock()

@@ -197,6 +197,50 @@ func TestSimCut(t *testing.T) {
 	})
 }
 
+// A frame that is sent during a cut is lost, even if it would arrive after the cut.
+func TestSimShortCut(t *testing.T) {
+	inSimRig(t, 1, 2, func(r *simRig) {
+		r.engine.setDelay(100*time.Millisecond, 100*time.Millisecond)
+		seen := r.subscribe(0, "a")
+		r.nodes[0].cut()
+		r.publish(1, "a", "during")
+		r.nodes[0].mend()
+		time.Sleep(time.Second)
+		r.want("the node that was cut off", seen, "lost")
+	})
+}
+
+// A subscription receives nothing that was sent before it began, and nothing after its end.
+func TestSimSubscribe(t *testing.T) {
+	inSimRig(t, 1, 2, func(r *simRig) {
+		r.engine.setDelay(100*time.Millisecond, 100*time.Millisecond)
+		early := r.subscribe(1, "a")
+		go r.append(0, "a", "old")
+		r.publish(0, "a", "old")
+		time.Sleep(150 * time.Millisecond) // the entry is accepted, and is on its way
+		r.publish(0, "a", "old")
+		seen := r.subscribe(1, "a")
+		r.publish(0, "a", "new")
+		time.Sleep(time.Second)
+		r.want("the subscription", seen, "new")
+		r.want("an earlier subscription", early, "old", "1:old", "old", "new")
+		var cancel func()
+		if _, err := r.nodes[1].Subscribe("b", backplane.Handler{Message: func([]byte) { cancel() }}); err != nil {
+			t.Fatal(err)
+		}
+		calls := 0
+		cancel, err := r.nodes[1].Subscribe("b", backplane.Handler{Message: func([]byte) { calls++ }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.publish(0, "b", "one")
+		time.Sleep(time.Second)
+		if calls > 0 {
+			t.Error("a subscription is called after its end")
+		}
+	})
+}
+
 // Calls during a cut fail at once or within two seconds, and calls on their way fail as well.
 func TestSimCutCalls(t *testing.T) {
 	inSimRig(t, 1, 1, func(r *simRig) {

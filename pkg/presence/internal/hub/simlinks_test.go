@@ -83,8 +83,8 @@ func (b *simBus) sendLocked(to *simBus, topic room.Name, data []byte) {
 	}
 }
 
-// frame returns the event of a publication that arrives. If the publisher or the receiver is cut off
-// meanwhile, the frame may arrive after the end of the cut.
+// frame returns the event of a publication that arrives. If the publisher or the receiver is cut
+// off meanwhile, the frame may arrive after the end of the cut.
 func (b *simBus) frame(to *simBus, topic room.Name, order uint64, run func()) *simEvent {
 	e := b.engine
 	hold := func(cut *simBus) {

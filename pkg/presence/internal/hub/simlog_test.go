@@ -16,7 +16,6 @@ const simStale = 200 * time.Millisecond
 // positions, so each room has gaps.
 type simLog struct {
 	epoch string
-	since time.Time // when the log was created
 	last  uint64
 	rooms map[room.Name]*simRoomLog
 	keys  map[simKey]simUsed
@@ -44,7 +43,7 @@ type simUsed struct {
 }
 
 func (e *simEngine) newLog() simLog {
-	return simLog{epoch: e.newEpoch(), since: time.Now(), rooms: map[room.Name]*simRoomLog{}, keys: map[simKey]simUsed{}}
+	return simLog{epoch: e.newEpoch(), rooms: map[room.Name]*simRoomLog{}, keys: map[simKey]simUsed{}}
 }
 
 func (l *simLog) room(name room.Name) *simRoomLog {
@@ -181,7 +180,7 @@ type simRead struct {
 
 func (b *simBus) Read(ctx context.Context, name room.Name, after uint64) (entries []backplane.Entry, complete bool, err error) {
 	r, err := simAnswer(ctx, b, b.readFaultLocked, func(p simPlan) (r simRead) {
-		r.entries, r.complete = b.engine.log.room(name).read(after, b.engine.staleLocked(p))
+		r.entries, r.complete = b.engine.log.room(name).read(after, time.Now().Add(-p.stale))
 		return r
 	})
 	return r.entries, r.complete, err
@@ -189,16 +188,8 @@ func (b *simBus) Read(ctx context.Context, name room.Name, after uint64) (entrie
 
 func (b *simBus) Last(ctx context.Context, name room.Name) (position uint64, err error) {
 	return simAnswer(ctx, b, b.readFaultLocked, func(p simPlan) uint64 {
-		return b.engine.log.room(name).lastAt(b.engine.staleLocked(p))
+		return b.engine.log.room(name).lastAt(time.Now().Add(-p.stale))
 	})
-}
-
-// staleLocked returns the time as of which a read is carried out.
-func (e *simEngine) staleLocked(p simPlan) time.Time {
-	if at := time.Now().Add(-p.stale); at.After(e.log.since) {
-		return at
-	}
-	return e.log.since
 }
 
 func (b *simBus) readFaultLocked() (p simPlan) {

@@ -83,7 +83,7 @@ func (s *simSeen) handler() backplane.Handler {
 	}
 }
 
-// subscribe records what a subscription of the node receives.
+// subscribe records the calls of a new subscription of the node.
 func (r *simRig) subscribe(node int, topic room.Name) *simSeen {
 	s := &simSeen{start: r.start}
 	if _, err := r.nodes[node].Subscribe(topic, s.handler()); err != nil {
@@ -131,7 +131,7 @@ func (r *simRig) put(node int, key, value string, ttl time.Duration) {
 	}
 }
 
-// want compares what was seen so far with the expected calls, and forgets it.
+// want compares the calls so far with the expected ones, and forgets them.
 func (r *simRig) want(name string, s *simSeen, want ...string) {
 	r.t.Helper()
 	if texts, _ := s.take(); strings.Join(texts, " ") != strings.Join(want, " ") {
