@@ -156,7 +156,7 @@ func TestOutboxBlocked(t *testing.T) {
 	})
 }
 
-// send may add topics, also its own. An idle outbox has no goroutine.
+// send may add topics, also its own.
 func TestOutboxAddsItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o *outbox
@@ -171,6 +171,7 @@ func TestOutboxAddsItself(t *testing.T) {
 		defer o.close()
 		o.add("a", start)
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if want := []time.Duration{0, time.Second, 2 * time.Second, 3 * time.Second}; !slices.Equal(calls, want) {
 			t.Errorf("got %v, want %v", calls, want)
 		}
