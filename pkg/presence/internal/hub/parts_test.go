@@ -142,6 +142,16 @@ func (r *reader) expect(when, members string, pulls int) {
 	}
 }
 
+// part returns the state of the copy of the peer's part.
+func (r *reader) part() peerPart {
+	r.live.mu.Lock()
+	defer r.live.mu.Unlock()
+	if p := r.live.exchange.peers["peer"]; p != nil {
+		return *p
+	}
+	return peerPart{}
+}
+
 // writer is the peer: its part and the number of its last frame.
 type writer struct {
 	mu sync.Mutex // guards the fields below
@@ -243,7 +253,7 @@ func TestApplyFrame(t *testing.T) {
 					pulls = 1
 				}
 				r.expect(test.name, test.members, pulls)
-				if got := r.live.exchange.peers["peer"].number; got != test.number {
+				if got := r.part().number; got != test.number {
 					t.Errorf("got number %d, want %d", got, test.number)
 				}
 			})
@@ -264,7 +274,7 @@ func TestUnknownPart(t *testing.T) {
 		r.expect("after the peer has left", "alice0", 0)
 		r.get(r.peer.frame(100))
 		r.expect("a late frame of it", "alice0", 0)
-		if p := r.live.exchange.peers["peer"]; p != nil {
+		if p := r.part(); p.known || p.stale {
 			t.Errorf("the room keeps the part of a peer that has left: %+v", p)
 		}
 	})
@@ -347,7 +357,7 @@ func TestTooManyFramesDuringPull(t *testing.T) {
 			r.peer.join("bob")
 			r.get(r.peer.frame(100))
 		}
-		if held := len(r.live.exchange.peers["peer"].held); held > maxHeld {
+		if held := len(r.part().held); held > maxHeld {
 			t.Errorf("the room holds %d frames, want at most %d", held, maxHeld)
 		}
 		time.Sleep(500 * time.Millisecond)
@@ -390,7 +400,7 @@ func TestPullInPieces(t *testing.T) {
 		}
 		r.expect("after three pieces", strings.Join(want, " "), 0)
 		connections := r.live.members("", 1).Connections
-		if p := r.live.exchange.peers["peer"]; p.stale || p.number != r.peer.number || connections != r.peer.Connections() {
+		if p := r.part(); p.stale || p.number != r.peer.number || connections != r.peer.Connections() {
 			t.Errorf("got stale %v, number %d, %d connections; want false, %d, %d", p.stale, p.number, connections, r.peer.number, r.peer.Connections())
 		}
 	})
@@ -405,9 +415,9 @@ func TestPullWithoutAnswer(t *testing.T) {
 		r.get(partFrame{V: frameVersion, From: "peer", Number: 9, Users: 1, Connections: 1})
 		r.expect("at once", "alice1", 1)
 		for _, next := range []time.Duration{1100, 2350, 3850} { // each waits 1 s for the answer
-			time.Sleep(time.Until(start.Add(next*time.Millisecond - 1)))
+			time.Sleep(time.Until(start.Add(next*time.Millisecond - time.Nanosecond)))
 			r.expect("before the next pull", "alice1", 0)
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			r.expect(fmt.Sprint("at ", time.Since(start)), "alice1", 1)
 		}
 		time.Sleep(time.Minute) // the lease ends 5 s after the frame, and so does the grace period
@@ -473,6 +483,13 @@ func TestOwnFrames(t *testing.T) {
 	})
 }
 
+// number returns the number of the last own frame with changes.
+func (l *live) number() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.exchange.number
+}
+
 // A room that is opened again numbers its frames above those of all rooms that were dropped. So a
 // late frame from before is ignored.
 func TestNumbersOfDroppedRoom(t *testing.T) {
@@ -491,17 +508,18 @@ func TestNumbersOfDroppedRoom(t *testing.T) {
 			r.live.mu.Unlock()
 		}
 		time.Sleep(50 * time.Millisecond)
-		number := r.live.exchange.number
+		number := r.live.number()
 		if number != 4 {
 			t.Errorf("got number %d after four frames with changes, want 4", number)
 		}
 		old := r.live
 		time.Sleep(10 * time.Minute)
+		synctest.Wait()
 		if r.rooms.find("lobby") != nil || !old.closed {
 			t.Fatal("the unused room was not dropped")
 		}
-		if r.live = r.open("lobby"); r.live == old || r.live.exchange.number != number || r.open("den").exchange.number != number {
-			t.Errorf("new rooms: got numbers %d, %d, want %d", r.live.exchange.number, r.open("den").exchange.number, number)
+		if r.live = r.open("lobby"); r.live == old || r.live.number() != number || r.open("den").number() != number {
+			t.Errorf("new rooms: got numbers %d, %d, want %d", r.live.number(), r.open("den").number(), number)
 		}
 		if piece := r.pieceOf(partsOf{Room: "not open"}); piece.Number != number {
 			t.Errorf("part of a room that is not open: got number %d, want %d", piece.Number, number)
