@@ -37,7 +37,7 @@ func (s *Server) getPresence(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	p, err := s.hub.Members(v.room, room.UserID(v.query.Get("after")), limit)
+	p, err := s.hub.Members(r.Context(), v.room, room.UserID(v.query.Get("after")), limit)
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func (s *Server) Members(ctx context.Context, roomName string) ([]Member, error)
 	name, err := room.ParseName(roomName)
 	if err == nil {
 		var page hub.Page
-		if page, err = s.hub.Members(name, "", math.MaxInt); err == nil {
+		if page, err = s.hub.Members(ctx, name, "", math.MaxInt); err == nil {
 			return page.Members, nil
 		}
 	}

@@ -64,20 +64,21 @@ func (r *Room) Ban(u UserID, until, now time.Time) bool {
 }
 
 // Update replaces the info of a member until the member leaves. info must be one compact JSON
-// value. Update returns false if the user is not in the room, or is only on other nodes. stamp is
-// the version of the new record; a node without peers ignores it. If a member is updated several
+// value. stamp is the version of the new record; a node without peers ignores it. A record with
+// that version or a higher one stays. Update returns the version of the record after that. here is
+// false if the user is not in the room, or is only on other nodes. If a member is updated several
 // times between two calls of [Room.News], only the last update is returned.
-func (r *Room) Update(u UserID, info json.RawMessage, stamp Version, now time.Time) bool {
+func (r *Room) Update(u UserID, info json.RawMessage, stamp Version, now time.Time) (record Version, here bool) {
 	if r.parts != nil {
 		return r.updatePart(u, info, stamp, now)
 	}
 	m := r.users[u]
 	if m == nil {
-		return false
+		return Version{}, false
 	}
 	m.Info = info
 	r.updated(m)
-	return true
+	return Version{}, true
 }
 
 // Expire removes the members whose grace period has ended by now.

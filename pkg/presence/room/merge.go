@@ -237,19 +237,18 @@ func (r *Room) OwnUsers() int {
 // OwnConnections returns the number of connections in this node's part.
 func (r *Room) OwnConnections() int { return len(r.conns) }
 
-// updatePart replaces the info of a user in this node's part. The new record has the version stamp,
-// or a higher one if the current record is not older.
-func (r *Room) updatePart(u UserID, info json.RawMessage, stamp Version, now time.Time) bool {
+// updatePart replaces the info of a user in this node's part. The new record has the version stamp.
+// A record with that version or a higher one stays.
+func (r *Room) updatePart(u UserID, info json.RawMessage, stamp Version, now time.Time) (record Version, here bool) {
 	own, m := r.parts.of(r.config.Node, u), r.users[u]
 	if own == nil || own.ended(now) || m == nil {
-		return false
+		return Version{}, false
 	}
 	p := own.Presence
-	p.Name, p.Info = m.Name, info
 	if p.Version.Compare(stamp) >= 0 {
-		stamp.Counter = p.Version.Counter + 1
+		return p.Version, true
 	}
-	p.Version = stamp
+	p.Name, p.Info, p.Version = m.Name, info, stamp
 	r.setOwn(p, "", now)
-	return true
+	return stamp, true
 }

@@ -200,30 +200,40 @@ func TestJoinOnSecondNode(t *testing.T) {
 	}
 }
 
-// An update gets a version above that of the current record, even if its stamp is lower.
+// An update with a lower version than the current record changes nothing. The version of the record
+// is returned, so that the caller can try again with a higher one.
 func TestStampOfUpdate(t *testing.T) {
 	r := newNode("a")
 	r.Join(1, room.User{ID: "alice", Info: []byte(`0`)}, seconds(0))
-	for _, test := range []struct{ stamp, want room.Version }{
-		{room.Version{Counter: 5, Node: "b"}, room.Version{Counter: 5, Node: "b"}},
-		{room.Version{Counter: 5, Node: "c"}, room.Version{Counter: 5, Node: "c"}},
-		{room.Version{Counter: 5, Node: "c"}, room.Version{Counter: 6, Node: "c"}},
-		{room.Version{Counter: 2, Node: "z"}, room.Version{Counter: 7, Node: "z"}},
+	for i, test := range []struct {
+		stamp, want room.Version
+		info        string
+	}{
+		{room.Version{Counter: 5, Node: "b"}, room.Version{Counter: 5, Node: "b"}, "1"},
+		{room.Version{Counter: 5, Node: "c"}, room.Version{Counter: 5, Node: "c"}, "2"},
+		{room.Version{Counter: 5, Node: "c"}, room.Version{Counter: 5, Node: "c"}, "2"},
+		{room.Version{Counter: 2, Node: "z"}, room.Version{Counter: 5, Node: "c"}, "2"},
+		{room.Version{Counter: 6, Node: "a"}, room.Version{Counter: 6, Node: "a"}, "5"},
 	} {
-		if !r.Update("alice", []byte(`1`), test.stamp, seconds(1)) {
-			t.Fatal("Update returned false for a member")
-		}
-		if got := r.Delta(1, seconds(1))[0].Version; got != test.want {
-			t.Errorf("stamp %v: got %v, want %v", test.stamp, got, test.want)
-		}
+		t.Run(fmt.Sprint(test.stamp), func(t *testing.T) {
+			got, here := r.Update("alice", fmt.Append(nil, i+1), test.stamp, seconds(1))
+			if !here || got != test.want {
+				t.Errorf("got %v, %v; want %v, true", got, here, test.want)
+			}
+			if m, _ := r.Members("", 1); string(m[0].Info) != test.info {
+				t.Errorf("info: got %s, want %s", m[0].Info, test.info)
+			}
+		})
 	}
+	r.Delta(1, seconds(1))
 	r.Apply("b", []room.Presence{{ID: "bob", Connections: 1}}, seconds(1))
-	if r.Update("bob", []byte(`1`), room.Version{Counter: 9, Node: "a"}, seconds(1)) || r.HasDelta() {
+	if _, here := r.Update("bob", []byte(`1`), room.Version{Counter: 9, Node: "a"}, seconds(1)); here || r.HasDelta() {
 		t.Error("Update changed a user that is only on another node")
 	}
 	r.Leave(1, room.Closed, seconds(1))
-	if !r.Update("alice", []byte(`2`), room.Version{}, seconds(5.9)) || r.Update("alice", []byte(`3`), room.Version{}, seconds(6)) {
-		t.Error("Update: want true in the grace period, false after it")
+	_, grace := r.Update("alice", []byte(`2`), room.Version{}, seconds(5.9))
+	if _, after := r.Update("alice", []byte(`3`), room.Version{}, seconds(6)); !grace || after {
+		t.Errorf("Update: got %v in the grace period and %v after it, want true and false", grace, after)
 	}
 }
 

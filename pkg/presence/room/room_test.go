@@ -167,11 +167,11 @@ func TestDueBehindACrossing(t *testing.T) {
 // update is merged into it.
 func TestUpdate(t *testing.T) {
 	r := newRoom(time.Second, 500)
-	if r.Update("alice", []byte(`1`), room.Version{}, at(0)) {
+	if _, here := r.Update("alice", []byte(`1`), room.Version{}, at(0)); here {
 		t.Error("Update returned true for an absent user")
 	}
 	r.Join(1, room.User{ID: "alice", Info: []byte(`0`)}, at(0))
-	if !r.Update("alice", []byte(`1`), room.Version{}, at(0)) {
+	if _, here := r.Update("alice", []byte(`1`), room.Version{}, at(0)); !here {
 		t.Error("Update returned false for a member")
 	}
 	news := r.News(at(0))

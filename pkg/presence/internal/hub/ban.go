@@ -2,7 +2,7 @@ package hub
 
 import (
 	"context"
-	"encoding/json"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
@@ -18,8 +18,12 @@ const MinBan, MaxBan = time.Second, 24 * time.Hour
 // ErrBan means that a ban duration is shorter than [MinBan] or longer than [MaxBan].
 var ErrBan = fmt.Errorf("ban duration must be %v to %v", MinBan, MaxBan)
 
-// confirmTime is the maximum time that Kick waits until this node has applied the ban.
-const confirmTime = time.Second
+const (
+	// confirmTime is the maximum time that Kick waits until all live nodes have applied the ban.
+	confirmTime = time.Second
+	// confirmPause is the time between two questions whether a node has applied the ban.
+	confirmPause = 100 * time.Millisecond
+)
 
 // Kick removes the user from the room, disconnects all its streams there, and bans it from the room
 // for d:
@@ -28,7 +32,7 @@ const confirmTime = time.Second
 //  2. It stores the ban in the backplane's table.
 //  3. Every node that receives the row records the ban first, and then removes the user. Therefore
 //     a join that races with Kick is rejected or disconnected.
-//  4. Kick returns when this node has applied the row, or after 1 s.
+//  4. Kick returns when all live nodes have applied the row, or after 1 s.
 //
 // The error is [ErrBan], [ErrNotInRoom], [ErrTooManyBans], [ErrDraining], or a backplane error.
 // After a backplane error the ban may still have been stored. After any other error nothing has
@@ -46,28 +50,38 @@ func (h *Hub) Kick(ctx context.Context, name room.Name, user room.UserID, d time
 	case !present:
 		return ErrNotInRoom
 	}
-	b := ban{Room: name, User: user, Until: h.config.Clock.Now().Add(d)}
-	value, err := json.Marshal(b)
-	if err != nil {
-		return err
-	}
-	switch err := h.config.Bus.Put(ctx, b.key(), value, d); {
+	b := ban{V: frameVersion, ID: rand.Text(), Room: name, User: user}
+	switch err := h.config.Bus.Put(ctx, b.key(), b.encode(), d); {
 	case errors.Is(err, backplane.ErrTableFull):
 		return ErrTooManyBans
 	case err != nil:
 		return engineError(err)
 	}
-	h.awaitBan(ctx, b)
+	h.confirm(ctx, b)
 	return nil
 }
 
-// awaitBan returns when this node has applied the ban, or after confirmTime. If the time runs out,
-// the ban is already in the table, and the node applies it when the row arrives.
-func (h *Hub) awaitBan(ctx context.Context, b ban) {
+// confirm returns when all live nodes have applied the ban, or after confirmTime. If the time runs
+// out, the ban is already in the table, and the other nodes apply it when the row arrives.
+func (h *Hub) confirm(ctx context.Context, b ban) {
 	ctx, cancel := context.WithTimeout(ctx, confirmTime)
 	defer cancel()
+	h.awaitBan(ctx, b)
+	if !h.isShared() {
+		return
+	}
+	c := command{V: frameVersion, From: h.node, Confirm: &confirmation{memberID{b.Room, b.User}, b.ID}}
+	p := poll{command: c, each: func(a answer) (ok, enough bool) { return a.Confirmed, false }}
+	for at := confirmPause; at < confirmTime; at += confirmPause {
+		p.again = append(p.again, at)
+	}
+	p.run(ctx, h)
+}
+
+// awaitBan returns when this node has applied the ban, or when ctx ends.
+func (h *Hub) awaitBan(ctx context.Context, b ban) {
 	for {
-		applied, changed := h.bans.applied(b.key(), b.Until)
+		applied, changed := h.bans.applied(b.Room, b.User, b.ID)
 		if applied {
 			return
 		}
@@ -84,20 +98,23 @@ func (h *Hub) applyRow(row backplane.Row) {
 	if !strings.HasPrefix(row.Key, banPrefix) {
 		return
 	}
-	if row.Deleted {
-		h.bans.remove(row.Key)
-		return
-	}
 	b, err := parseBan(row)
 	if err != nil {
-		h.config.Warn.Warn(context.Background(), "ban row malformed", "err", err)
+		h.config.Warn.Warn(context.Background(), "ban row ignored", "err", err)
 		return
 	}
-	h.bans.set(row.Key, b.Until)
+	if row.Deleted {
+		h.bans.remove(b.Room, b.User)
+		if l := h.rooms.find(b.Room); l != nil {
+			h.note(l, l.lift(b.User))
+		}
+		return
+	}
+	h.bans.set(b.Room, b.User, row.Expires)
 	if l := h.rooms.find(b.Room); l != nil {
 		h.note(l, l.remove(b.User, row.Expires, EndRemoved))
 	}
-	h.bans.apply(row.Key)
+	h.bans.apply(b.Room, b.User, b.ID)
 }
 
 // BanEnd returns the time at which the user's ban from the room ends. It returns the zero time if

@@ -1,7 +1,9 @@
 package hub
 
 import (
-	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -9,12 +11,14 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// ban keeps a user out of a room until a given time. It is stored as a row of the backplane's
-// table. Every node watches the table, so every node rejects the user.
+// ban keeps a user out of a room for a time. It is stored as a row of the backplane's table. Every
+// node watches the table, so every node rejects the user. The ban ends with the row: the clocks of
+// nodes may differ, so a row contains no time.
 type ban struct {
-	Room  room.Name   `json:"room"`
-	User  room.UserID `json:"user"`
-	Until time.Time   `json:"until"`
+	V    int         `json:"v"`
+	ID   string      `json:"id"` // distinguishes the rows of one key
+	Room room.Name   `json:"room"`
+	User room.UserID `json:"user"`
 }
 
 const banPrefix = "ban/"
@@ -23,45 +27,81 @@ const banPrefix = "ban/"
 // slash.
 func (b ban) key() string { return banPrefix + string(b.Room) + "/" + string(b.User) }
 
-// parseBan parses the value of a ban row. The row must not be deleted.
+// parseBan parses a ban row. A deleted row has no value, so its ban has no ID.
 func parseBan(row backplane.Row) (b ban, err error) {
-	err = json.Unmarshal(row.Value, &b)
+	if row.Deleted {
+		name, user, ok := strings.Cut(strings.TrimPrefix(row.Key, banPrefix), "/")
+		if !ok {
+			err = fmt.Errorf("row key %.80q malformed", row.Key)
+		}
+		return ban{Room: room.Name(name), User: room.UserID(user)}, err
+	}
+	if err = parseFrame(row.Value, &b, &b.V); err == nil && b.key() != row.Key {
+		err = fmt.Errorf("row key %.80q differs from its value", row.Key)
+	}
 	return b, err
 }
+
+// encode returns the value of the row.
+func (b ban) encode() []byte { return encodeFrame(b) }
 
 // bans is the node's copy of the bans in the backplane's table. Its size is bounded, because the
 // table has a row limit.
 type bans struct {
-	mu      sync.Mutex        // guards the fields below; acquired under a counter's mutex
-	rows    map[string]banRow // by row key
-	changed chan struct{}     // closed when the next row is applied
+	mu      sync.Mutex // guards the fields below; acquired under a counter's mutex
+	rooms   map[room.Name]map[room.UserID]banRow
+	count   int           // number of all rows
+	changed chan struct{} // closed when the next row is applied
 }
 
+// banRow is a ban, by the clock of this node.
 type banRow struct {
 	until   time.Time
-	applied bool // the node has removed the user
+	applied []string // ids of the last rows that the node has applied, at most maxApplied
 }
 
-// set adds a row. From now on, joins of the banned user are rejected.
-func (b *bans) set(key string, until time.Time) {
+// maxApplied is the number of rows of one key whose application a node remembers. Several admins
+// may remove a user at the same time.
+const maxApplied = 4
+
+// set adds a row, or replaces it. From now on, joins of the banned user are rejected.
+func (b *bans) set(name room.Name, user room.UserID, until time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.rows[key] = banRow{until: until}
+	rows := b.rooms[name]
+	if rows == nil {
+		rows = map[room.UserID]banRow{}
+		b.rooms[name] = rows
+	}
+	row, there := rows[user]
+	if !there {
+		b.count++
+	}
+	row.until = until
+	rows[user] = row
 }
 
-func (b *bans) remove(key string) {
+func (b *bans) remove(name room.Name, user room.UserID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.rows, key)
+	rows := b.rooms[name]
+	if _, there := rows[user]; !there {
+		return
+	}
+	b.count--
+	if delete(rows, user); len(rows) == 0 {
+		delete(b.rooms, name)
+	}
 }
 
 // apply records that the user of the row was removed from the room. It closes the channel that
 // applied returns.
-func (b *bans) apply(key string) {
+func (b *bans) apply(name room.Name, user room.UserID, id string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if row, there := b.rows[key]; there {
-		b.rows[key] = banRow{row.until, true}
+	if row, there := b.rooms[name][user]; there {
+		row.applied = append(slices.Clone(row.applied[max(0, len(row.applied)+1-maxApplied):]), id)
+		b.rooms[name][user] = row
 	}
 	close(b.changed)
 	b.changed = make(chan struct{})
@@ -72,26 +112,33 @@ func (b *bans) apply(key string) {
 func (b *bans) end(name room.Name, user room.UserID, now time.Time) time.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.rows) == 0 {
-		return time.Time{}
-	}
-	if row := b.rows[ban{Room: name, User: user}.key()]; now.Before(row.until) {
+	if row := b.rooms[name][user]; now.Before(row.until) {
 		return row.until
 	}
 	return time.Time{}
 }
 
-// applied reports whether the node has applied the row with this key and end. It also returns a
-// channel that is closed when the next row is applied.
-func (b *bans) applied(key string, until time.Time) (bool, <-chan struct{}) {
+// of returns the ends of the bans from a room.
+func (b *bans) of(name room.Name) map[room.UserID]time.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	row := b.rows[key]
-	return row.applied && row.until.Equal(until), b.changed
+	ends := map[room.UserID]time.Time{}
+	for user, row := range b.rooms[name] {
+		ends[user] = row.until
+	}
+	return ends
+}
+
+// applied reports whether the node has applied the row with this id. It also returns a channel that
+// is closed when the next row is applied.
+func (b *bans) applied(name room.Name, user room.UserID, id string) (bool, <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Contains(b.rooms[name][user].applied, id), b.changed
 }
 
 func (b *bans) size() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.rows)
+	return b.count
 }

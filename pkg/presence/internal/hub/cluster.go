@@ -138,12 +138,14 @@ func (h *Hub) receiveFrame(l *live, data []byte) {
 }
 
 // openParts reads the parts of all nodes for a room that has no client yet. It returns when all
-// live peers have answered, or after pullTime. A node that is cut off does not wait.
-func (h *Hub) openParts(ctx context.Context, l *live) {
+// live peers have answered, or after pullTime. A node that is cut off does not wait. From then on
+// clients may join.
+func (h *Hub) openParts(l *live) {
+	defer close(l.parts)
 	var answers map[room.NodeID]*pulledPart
 	var missing []room.NodeID
 	if !h.isCut() {
-		answers = h.readParts(ctx, l.name, nil)
+		answers = h.readParts(l.name, nil)
 		missing = slices.DeleteFunc(h.peers.live(), func(node room.NodeID) bool { return answers[node] != nil })
 	}
 	if l.openParts(answers, missing) {

@@ -25,7 +25,7 @@ func TestCommandsKeepBytes(t *testing.T) {
 			if err := n.Update(t.Context(), "lobby", "alice", []byte(info)); err != nil {
 				t.Fatal(err)
 			}
-			page, err := n.Members("lobby", "", 10)
+			page, err := n.Members(t.Context(), "lobby", "", 10)
 			if err != nil {
 				t.Fatal(err)
 			}

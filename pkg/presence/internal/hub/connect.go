@@ -33,7 +33,7 @@ func (h *Hub) Connect(ctx context.Context, name room.Name, user room.UserID, l L
 func (h *Hub) Join(ctx context.Context, conn *Connection, u room.User, client Client, lastID string) error {
 	conn.client = client
 	for {
-		l, err := h.open(ctx, conn.room)
+		l, err := h.openWhole(ctx, conn.room)
 		if err != nil {
 			return err
 		}

@@ -30,21 +30,25 @@ var corpus = map[string]any{
 	"gone.json": partFrame{V: 1, From: node4f, Number: 18, Users: 1, Connections: 3, Changed: []entry{{ID: "bob", Reason: room.Removed}}},
 	"more.json": partFrame{V: 1, From: node4f, Number: 19, Users: 500, Connections: 500, More: true, Changed: []entry{
 		{ID: "carol", Info: json.RawMessage(`{}`), Since: 1764288002000, Connections: 1}}},
-	"repeat.json":    partFrame{V: 1, From: node4f, Number: 20, Users: 1, Connections: 3, Position: "5f1c0a9e4b-13"},
+	"repeat.json":    partFrame{V: 1, From: node4f, Number: 20, Users: 1, Connections: 3, Position: "5f1c0a9e4b-13", Acked: []uint64{12, 13}},
 	"heartbeat.json": heartbeat{V: 1, From: node4f, Clock: 12},
 	"hello.json":     heartbeat{V: 1, From: node4f, Hello: []room.NodeID{allNodes}},
 	"hello-one.json": heartbeat{V: 1, From: node4f, Clock: 1, Hello: []room.NodeID{node00, nodeff}},
 	"leaving.json":   heartbeat{V: 1, From: node4f, Clock: 12, Leaving: true},
 
-	"pull.json": command{V: 1, Parts: &partsOf{Room: "lobby", Of: []room.NodeID{node4f}, After: "alice"}},
-	"renew.json": command{V: 1, Renew: &renewal{User: "alice", SID: []byte("sid"), Expires: time.Date(2026, 11, 22, 19, 0, 0, 0, time.UTC),
+	"pull.json": command{V: 1, From: node4f, Of: []room.NodeID{node4f}, Parts: &partsOf{Room: "lobby", After: "alice"}},
+	"renew.json": command{V: 1, From: node4f, Renew: &renewal{User: "alice", SID: []byte("sid"), Expires: time.Date(2026, 11, 22, 19, 0, 0, 0, time.UTC),
 		Join: room.Patterns{"lobby", "doc-*"}, From: []byte("old"), To: []byte("new")}},
-	"sign-out.json": command{V: 1, SignOut: &signOut{User: "alice", Session: []byte("cookie")}},
-	"update.json": command{V: 1, Update: &update{memberID: memberID{Room: "lobby", User: "alice"}, Info: json.RawMessage(`{"status":"<away>"}`),
+	"sign-out.json": command{V: 1, From: node4f, SignOut: &signOut{User: "alice", Session: []byte("cookie")}},
+	"update.json": command{V: 1, From: node4f, Update: &update{memberID: memberID{Room: "lobby", User: "alice"}, Info: json.RawMessage(`{"status":"<away>"}`),
 		Stamp: room.Version{Counter: 13, Node: node00}}},
-	"find.json":  command{V: 1, Find: &memberID{Room: "lobby", User: "alice"}},
-	"rooms.json": command{V: 1, Rooms: &roomsAfter{After: "lobby", Limit: 100}},
+	"find.json":  command{V: 1, From: node4f, Find: &memberID{Room: "lobby", User: "alice"}},
+	"rooms.json": command{V: 1, From: node4f, Rooms: &roomsAfter{After: "lobby", Limit: 100}},
 
+	"confirm.json": command{V: 1, From: node4f, Of: []room.NodeID{node4f}, Confirm: &confirmation{memberID{"lobby", "bob"}, "q3yz5m"}},
+
+	"confirm-answer.json": answer{V: 1, From: node4f, Confirmed: true},
+	"update-answer.json":  answer{V: 1, From: node4f, Found: true, Record: room.Version{Counter: 13, Node: node4f}, Draining: true},
 	"pull-answer.json": answer{V: 1, From: node4f, Part: &partPiece{Number: 17, More: true, Entries: []entry{
 		{ID: "bob", Name: "Bob", Info: json.RawMessage(`{}`), Since: 1764288001000, Connections: 2}}}},
 	"pull-answer-empty.json": answer{V: 1, From: node4f, Part: &partPiece{Number: 17}},
@@ -52,7 +56,7 @@ var corpus = map[string]any{
 	"found-answer.json":      answer{V: 1, From: node4f, Found: true},
 	"rooms-answer.json":      answer{V: 1, From: node4f, Rooms: []RoomCount{{Room: "den", Connections: 3, Users: 2}}, More: true},
 
-	"ban-row.json":       ban{Room: "lobby", User: "bob", Until: time.Date(2026, 11, 22, 18, 10, 0, 0, time.UTC)},
+	"ban-row.json":       ban{V: 1, ID: "q3yz5m", Room: "lobby", User: "bob"},
 	"message-record.txt": record{node: []byte(node4f), number: 17, event: "chat message", body: []byte(`"from":{"id":"alice","name":"Alice"},"data":"hello"`), from: 37},
 }
 
@@ -102,7 +106,7 @@ func decodeAs(want any, data []byte) (got any, err error) {
 		err = parseFrame(data, &a, &a.V)
 		return a, err
 	case ban:
-		return parseBan(backplane.Row{Value: data})
+		return parseBan(backplane.Row{Key: "ban/lobby/bob", Value: data})
 	default:
 		return parseRecord(data)
 	}

@@ -129,10 +129,10 @@
 //   - record.go: records in the log, and replays built from records
 //   - connection.go: one open stream
 //   - connections.go: all open streams and their leases
+//   - frame.go: the frames that nodes exchange; pulled.go: a part that was read from a peer
 //   - bans.go: the node's copy of the bans
 //   - snapshots.go and replays.go: the budgets
 //   - hooks.go: calls to the embedding program
-//   - frame.go: the frames that nodes exchange; pulled.go: a part that was read from a peer
 //   - outbox.go: schedules the frames of this node
 //   - peers.go: the leases of the other nodes
 //   - ring.go: the recent log entries of all rooms, if other nodes use the log
@@ -154,10 +154,12 @@
 //   - rooms.go: the registry
 //   - hub.go: the hub
 //   - contact.go: publishes frames, and renews the leases of peers
-//   - command.go: commands to all nodes
+//   - command.go: commands to all nodes; answer.go: the answer of a node
+//   - poll.go: asks nodes until each has answered
 //   - pull.go: reads the parts of other nodes
 //   - cluster.go: heartbeats, and the frames of other nodes
 //   - open.go: opens a room
-//   - connect.go, send.go, ban.go, stats.go: the operations of the hub
+//   - session.go, update.go, members.go, connect.go, send.go, ban.go, stats.go: the operations of the
+//     hub
 //   - life.go: opens and closes the hub
 package hub

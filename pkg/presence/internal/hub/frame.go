@@ -150,9 +150,8 @@ func encodeFrame(frame any) []byte { return compact.Encode(frame) }
 
 // partsOf is the command that asks nodes for a piece of their parts of a room.
 type partsOf struct {
-	Room  room.Name     `json:"room"`
-	Of    []room.NodeID `json:"of,omitempty"` // the nodes that must answer; empty: all
-	After room.UserID   `json:"after,omitempty"`
+	Room  room.Name   `json:"room"`
+	After room.UserID `json:"after,omitempty"`
 }
 
 // partPiece is a part of a room, or a piece of it: the entries of the first users after a given one.

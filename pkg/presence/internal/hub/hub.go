@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"context"
 	"sync/atomic"
 
 	"example.com/presence/pkg/presence/room"
@@ -13,9 +14,10 @@ type Hub struct {
 	rooms       rooms
 	lastMessage atomic.Uint64 // number of this node's last message
 	draining    atomic.Bool
-	stopping    chan struct{} // closed when the hub begins to shut down
-	closed      chan struct{} // closed when the hub has shut down
-	cancel      []func()      // cancel the subscriptions to commands and bans
+	stopping    context.Context // ends when the hub begins to shut down
+	stop        func()          // ends stopping
+	closed      chan struct{}   // closed when the hub has shut down
+	cancel      []func()        // cancel the subscriptions to commands and bans
 }
 
 // note passes the state of a room to the registry. It drops the room if it has expired.

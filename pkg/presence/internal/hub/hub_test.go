@@ -104,7 +104,7 @@ func TestBanOnAllNodes(t *testing.T) {
 // room once, with the connections of all nodes.
 func TestCommandsReachAllNodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		bus := memory()
+		bus := sharedMemory()
 		a, b := openNode(t, bus), openNode(t, bus)
 		bob := b.join("lobby", "bob", hub.Lease{}, "")
 		a.join("lobby", "alice", hub.Lease{}, "")

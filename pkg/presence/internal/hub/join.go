@@ -163,16 +163,28 @@ func (c *counter) has(user room.UserID) bool {
 	return c.room.Has(user)
 }
 
-// update replaces the info of a member. It returns false if the user is not a member.
-func (c *counter) update(user room.UserID, info []byte, stamp room.Version) bool {
+// hasOwn reports whether the room has a user on this node.
+func (c *counter) hasOwn() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.room.OwnUsers() > 0
+}
+
+// update replaces the info of a member, unless its record has a higher version than the stamp. It
+// returns the version of the record after that. here is false if the user is not a member on this
+// node, or if the room must not change any more.
+func (c *counter) update(user room.UserID, info []byte, stamp room.Version) (record room.Version, here bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.exchange != nil && c.closed {
+		return room.Version{}, false
+	}
 	now := c.shared.config.Clock.Now()
-	here := c.room.Update(user, info, stamp, now)
+	record, here = c.room.Update(user, info, stamp, now)
 	if here {
 		c.flushLocked(now)
 	}
-	return here
+	return record, here
 }
 
 // wake is called by the timer at the end of a flush interval, at the end of a grace period, or when

@@ -22,7 +22,8 @@ func Open(c Config) (*Hub, error) {
 		rand.Read(node)
 		c.Node = room.NodeID(hex.EncodeToString(node))
 	}
-	h := &Hub{closed: make(chan struct{}), stopping: make(chan struct{}), rooms: rooms{limit: c.MaxRooms, live: map[room.Name]*live{}}}
+	h := &Hub{closed: make(chan struct{}), rooms: rooms{limit: c.MaxRooms, live: map[room.Name]*live{}}}
+	h.stopping, h.stop = context.WithCancel(context.Background())
 	h.shared.config = c
 	h.shared.node = c.Node
 	if c.Bus.Shared() {
@@ -32,7 +33,7 @@ func Open(c Config) (*Hub, error) {
 	}
 	h.shared.conns = connections{limit: c.MaxConnections, userLimit: c.MaxConnectionsPerUser, clock: c.Clock,
 		users: map[room.UserID]*Connection{}}
-	h.shared.bans = bans{rows: map[string]banRow{}, changed: make(chan struct{})}
+	h.shared.bans = bans{rooms: map[room.Name]map[room.UserID]banRow{}, changed: make(chan struct{})}
 	h.shared.replays = replays{limit: c.MaxReplay, clock: c.Clock, holders: map[*byte]int{}}
 	h.shared.snapshots = snapshots{limit: c.MaxSnapshots}
 	h.shared.hooks = newHooks(c, &h.running)
@@ -72,7 +73,7 @@ func (h *Hub) unsubscribe() {
 // the same shutdown.
 func (h *Hub) Close(ctx context.Context) error {
 	if h.draining.CompareAndSwap(false, true) {
-		close(h.stopping)
+		h.stop()
 		go func() { // ends with the last connection; each has 2 s to send its goodbye
 			defer close(h.closed)
 			h.drain()

@@ -95,7 +95,7 @@ func (m *hubModel) compare(t *testing.T) {
 	time.Sleep(20 * time.Second) // longer than a grace period, and than the minimum time of counts only
 	synctest.Wait()
 	m.clients = slices.DeleteFunc(m.clients, func(c *fakeClient) bool { return c.end() != "" })
-	page, err := m.n.Members("lobby", "", 1000)
+	page, err := m.n.Members(t.Context(), "lobby", "", 1000)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -74,17 +74,13 @@ func (h *Hub) subscribe(ctx context.Context, l *live) error {
 	return nil
 }
 
-// openShared reads the position and the parts of a room from the other nodes. A node that is cut off
-// does not wait: it does not know the position until it has contact again.
+// openShared reads the position of a room, and begins to read the parts of the other nodes. A node
+// that is cut off does not wait: it does not know the position until it has contact again.
 func (h *Hub) openShared(ctx context.Context, l *live) error {
-	parts := make(chan struct{})
-	go func() { // ends after pullTime
-		defer close(parts)
-		h.openParts(ctx, l)
-	}()
+	l.parts = make(chan struct{})
+	go h.openParts(l) // ends after pullTime
 	epoch := h.epoch()
 	last, err := h.lastOf(ctx, l)
-	<-parts
 	switch {
 	case errors.Is(err, backplane.ErrClosed):
 		l.cancel()
@@ -96,6 +92,20 @@ func (h *Hub) openShared(ctx context.Context, l *live) error {
 		h.repair(l)
 	}
 	return nil
+}
+
+// openWhole is like open, but also waits until the room has the parts of the other nodes.
+func (h *Hub) openWhole(ctx context.Context, name room.Name) (*live, error) {
+	l, err := h.open(ctx, name)
+	if err != nil || l.parts == nil {
+		return l, err
+	}
+	select {
+	case <-l.parts:
+		return l, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // lastOf returns the last position of the room's log. If the node is cut off from the other nodes,

@@ -220,7 +220,12 @@ func (c *counter) openParts(answers map[room.NodeID]*pulledPart, missing []room.
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	x, now := c.exchange, c.shared.config.Clock.Now()
-	x.opening = false
+	if x.opening = false; c.closed {
+		return false
+	}
+	for user, until := range c.shared.bans.of(c.name) {
+		c.room.Ban(user, until, now)
+	}
 	for node := range answers {
 		x.peer(node)
 	}

@@ -38,7 +38,7 @@ type pullBus struct {
 
 func (b *pullBus) Ask(ctx context.Context, topic room.Name, request []byte, answers func([]byte) bool) error {
 	var c command
-	if err := parseFrame(request, &c, &c.V); err != nil || c.Parts == nil || c.Parts.Of == nil {
+	if err := parseFrame(request, &c, &c.V); err != nil || c.Parts == nil || c.Of == nil {
 		return b.Bus.Ask(ctx, topic, request, answers)
 	}
 	b.mu.Lock()
@@ -110,7 +110,7 @@ func testParts(t *testing.T, test func(*reader)) {
 
 func (r *reader) open(name room.Name) *live {
 	r.t.Helper()
-	l, err := r.Hub.open(r.t.Context(), name)
+	l, err := r.Hub.openWhole(r.t.Context(), name)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -29,7 +29,7 @@ func (h *Hub) pull(l *live) {
 			if len(nodes) == 0 {
 				return
 			}
-			answers := h.readParts(context.Background(), l.name, nodes)
+			answers := h.readParts(l.name, nodes)
 			h.note(l, l.pulled(nodes, answers))
 			if len(answers) == len(nodes) {
 				attempt = 0
@@ -46,7 +46,7 @@ func (h *Hub) sleep(d time.Duration) {
 	defer t.Stop()
 	select {
 	case <-done:
-	case <-h.stopping:
+	case <-h.stopping.Done():
 	}
 }
 
@@ -54,11 +54,11 @@ func (h *Hub) sleep(d time.Duration) {
 // parts that it has read completely. It ends when all of these nodes have answered, or after
 // pullTime. Without a list the live peers must answer. If this node does not know all of them yet,
 // it waits for the whole time.
-func (h *Hub) readParts(ctx context.Context, name room.Name, nodes []room.NodeID) map[room.NodeID]*pulledPart {
-	ctx, cancel := context.WithTimeout(ctx, pullTime)
+func (h *Hub) readParts(name room.Name, nodes []room.NodeID) map[room.NodeID]*pulledPart {
+	ctx, cancel := context.WithTimeout(h.stopping, pullTime)
 	defer cancel()
 	parts := map[room.NodeID]*pulledPart{}
-	h.askNodes(ctx, command{Parts: &partsOf{Room: name, Of: nodes}}, nodes, func(a answer) bool {
+	h.askNodes(ctx, command{Parts: &partsOf{Room: name}}, nodes, func(a answer) bool {
 		if a.Part != nil && a.From != h.node && parts[a.From] == nil {
 			parts[a.From] = &pulledPart{}
 			parts[a.From].add(*a.Part, h.config.Clock.Now())
@@ -75,7 +75,7 @@ func (h *Hub) readParts(ctx context.Context, name room.Name, nodes []room.NodeID
 				break
 			}
 			one, last := []room.NodeID{node}, part.entries[len(part.entries)-1].ID
-			h.askNodes(ctx, command{Parts: &partsOf{Room: name, Of: one, After: last}}, one, func(a answer) bool {
+			h.askNodes(ctx, command{Parts: &partsOf{Room: name, After: last}}, one, func(a answer) bool {
 				if a.Part == nil || a.From != node {
 					return true
 				}

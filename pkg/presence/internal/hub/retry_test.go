@@ -261,7 +261,7 @@ func TestRoomOpenedWithOldPosition(t *testing.T) {
 		bus.silently(func() { a.send("lobby", "alice", "2") })
 		a.send("lobby", "alice", "3")
 		bus.set(func() { bus.err = nil })
-		time.Sleep(time.Second)
+		time.Sleep(2 * time.Second)
 		bus.set(func() { bus.stale = false })
 		if got := bob.take(); got != resetText+" message:3" {
 			t.Errorf("got %q, want reset and message 3", got)

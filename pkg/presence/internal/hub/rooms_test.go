@@ -80,14 +80,14 @@ func TestRoomsInPages(t *testing.T) {
 				t.Errorf("after %q: got %v, %v, %v; want %s, %v", c.after, page, more, err, c.want, c.more)
 			}
 		}
-		p, err := n.Members("b", "", 1)
+		p, err := n.Members(t.Context(), "b", "", 1)
 		if err != nil || p.Connections != 2 || p.Users != 2 || len(p.Members) != 1 || p.Members[0].ID != "alice" || !p.More {
 			t.Errorf("members of b: got %+v, %v", p, err)
 		}
-		if p, err = n.Members("b", "alice", 1); err != nil || len(p.Members) != 1 || p.Members[0].ID != "bob" || p.More {
+		if p, err = n.Members(t.Context(), "b", "alice", 1); err != nil || len(p.Members) != 1 || p.Members[0].ID != "bob" || p.More {
 			t.Errorf("members of b after alice: got %+v, %v", p, err)
 		}
-		if p, err = n.Members("a", "", 1); err != nil || p.Connections != 2 || p.Users != 1 {
+		if p, err = n.Members(t.Context(), "a", "", 1); err != nil || p.Connections != 2 || p.Users != 1 {
 			t.Errorf("members of a: got %+v, %v", p, err)
 		}
 	})

@@ -2,6 +2,7 @@ package hub_test
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -206,7 +207,7 @@ func (r *simRun) compareRoom(i int, name string, w simWant, answers map[*simNode
 
 // page returns all members of a room as a node knows them.
 func (r *simRun) page(n *simNode, name string) (hub.Page, error) {
-	return n.Members(room.Name(name), "", 1000)
+	return n.Members(context.Background(), room.Name(name), "", 1000)
 }
 
 func pageText(p hub.Page) string {

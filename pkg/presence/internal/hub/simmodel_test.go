@@ -149,7 +149,7 @@ func (m *simModel) joined(c *simConn, now time.Time) {
 	settled := u.put || c.join.start.Sub(u.changedAt) > m.slack()
 	switch sure := c.join.sure && u.session == c.join.session && u.surely(now); {
 	case sure && settled && !m.unsure:
-	case c.join.absent && u.changes == c.join.count && !m.unsure:
+	case c.join.absent && u.changes == c.join.count && !m.unsure && !c.join.start.Before(u.late):
 		u.infos, u.put, u.changedAt = map[string]bool{c.tab.info: true}, false, now
 	default:
 		u.infos[c.tab.info], u.changedAt = true, now
@@ -204,7 +204,10 @@ func (m *simModel) putEnds(p *simPut, err error, now time.Time) {
 	switch missing := errors.Is(err, hub.ErrNotInRoom); {
 	case missing && clear && sure && len(u.conns) > 0 && p.start.Sub(u.since) > m.slack():
 		m.fail("PUT of %v: got %v, want success, as it has a connection for %v", p.place, err, p.start.Sub(u.since))
-	case missing && clear:
+	case missing && clear: // a repeated request may reach a node after a join
+		if u.infos[p.info], u.late = true, now.Add(time.Second); len(u.conns) > 0 {
+			u.changedAt = now
+		}
 	case err == nil && sure && !m.unsure && !p.overlapped && u.started == p.number && (clear || p.start.Sub(u.changedAt) > m.slack()):
 		u.infos, u.put, u.changedAt = map[string]bool{p.info: true}, true, now
 	default:

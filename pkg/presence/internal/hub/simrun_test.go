@@ -25,6 +25,8 @@ type simRun struct {
 	engine *simEngine
 	rnd    *rand.Rand // of the nodes
 
+	onEvent func(c *simConn, event string, data []byte) // receives each event of each client; may be nil
+
 	mu        sync.Mutex // guards the fields below, and the marked fields; not held during a call of a hub
 	nodes     []*simNode // the current run of each node
 	runs      []*simNode // all runs of all nodes

@@ -9,18 +9,19 @@ import (
 // shrinkTime bounds the time in which a failing script is shortened.
 const shrinkTime = 20 * time.Second
 
-// shrinkScript removes steps from a failing script as long as it fails: first halves, then quarters,
-// and so on down to single steps. It returns the script and its failures.
-func shrinkScript(t *testing.T, s simScript) (simScript, []string) {
+// shrinkScript removes steps from a failing script as long as it fails with one of the same kinds of
+// failures: first halves, then quarters, and so on down to single steps. It returns the script and
+// its failures.
+func shrinkScript(t *testing.T, s simScript, kinds map[string]bool) (simScript, []string) {
 	t.Helper()
 	end := time.Now().Add(shrinkTime)
-	failures := simulate(t, s, false)
+	failures, _ := simulate(t, s, false)
 	for size := max(1, len(s.Steps)/2); ; {
 		removed := false
 		for at := 0; at < len(s.Steps) && time.Now().Before(end); {
 			shorter := s
 			shorter.Steps = withoutSteps(s.Steps, at, min(at+size, len(s.Steps)))
-			if f := simulate(t, shorter, false); len(f) > 0 {
+			if f, k := simulate(t, shorter, false); isSameKind(k, kinds) {
 				s, failures, removed = shorter, f, true
 			} else {
 				at += size
@@ -45,4 +46,13 @@ func withoutSteps(steps []simStep, start, end int) []simStep {
 		rest[0].After += wait / 2
 	}
 	return append(slices.Clone(steps[:start]), rest...)
+}
+
+func isSameKind(a, b map[string]bool) bool {
+	for kind := range a {
+		if b[kind] {
+			return true
+		}
+	}
+	return false
 }

@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"example.com/presence/pkg/presence/internal/hub"
@@ -35,6 +37,27 @@ type simTab struct {
 	gone    bool     // the tab is closed and does not reconnect
 	lastID  string
 	tries   int // connections that failed in succession
+
+	mu   sync.Mutex      // guards seen
+	seen map[string]bool // ids of the messages that the tab has received
+}
+
+// see records a message. No tab may receive a message twice, even if it has changed its node.
+func (t *simTab) see(r *simRun, c *simConn, id string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.seen[id] {
+		r.Errorf("%v got the message %s twice", c, id)
+	}
+	t.seen[id] = true
+}
+
+// forget is called at a reset. The messages after its position follow, even those that the tab had
+// received from a node that was ahead of the new one.
+func (t *simTab) forget(position string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	maps.DeleteFunc(t.seen, func(id string, _ bool) bool { return sameEpoch(id, position) && seqOf(id) > seqOf(position) })
 }
 
 // micros is a time that no other tab has, so that no two tabs act at the same instant.
@@ -57,9 +80,8 @@ type simConn struct {
 	// The fields below belong to fakeClient.mu.
 	from   string            // every message after this position must arrive
 	got    map[string]string // id → data of each message
-	resets int
-	counts []int // not compared yet
-	at     int   // place of the last count in the sequence of its room
+	counts []int             // not compared yet
+	at     int               // place of the last count in the sequence of its room
 	seq    *[]int
 }
 
@@ -70,6 +92,9 @@ func (c *simConn) String() string {
 // event is called for each event that the client receives.
 func (c *simConn) event(r *simRun, name, id string, data []byte) {
 	r.tracef(c.on.name, "%v ← %s %s %s", c, name, id, data)
+	if r.onEvent != nil {
+		r.onEvent(c, name, data)
+	}
 	switch name {
 	case "sync":
 		if c.from == "" {
@@ -77,7 +102,7 @@ func (c *simConn) event(r *simRun, name, id string, data []byte) {
 		}
 	case "reset":
 		c.from = id
-		c.resets++
+		c.tab.forget(id)
 	case "user count":
 		var n int
 		if json.Unmarshal(data, &n) == nil {
@@ -87,12 +112,13 @@ func (c *simConn) event(r *simRun, name, id string, data []byte) {
 		var d struct{ Data json.RawMessage }
 		if json.Unmarshal(data, &d) == nil {
 			c.got[id] = string(d.Data)
+			c.tab.see(r, c, id)
 		}
 	}
 }
 
 func (r *simRun) open(s simStep, p simPlace, n *simNode) {
-	tab := &simTab{id: s.Tab, place: p, name: fmt.Sprintf("%s-%d", simUsers[p.user], s.Tab), info: fmt.Sprintf(`{"tab":%d}`, s.Tab),
+	tab := &simTab{id: s.Tab, place: p, seen: map[string]bool{}, name: fmt.Sprintf("%s-%d", simUsers[p.user], s.Tab), info: fmt.Sprintf(`{"tab":%d}`, s.Tab),
 		session: fmt.Sprint("s", s.Kind), lease: s.For.time(), rnd: rand.New(rand.NewPCG(r.script.Seed, uint64(s.Tab)))}
 	r.mu.Lock()
 	r.tabs[s.Tab] = tab
@@ -118,7 +144,8 @@ func (r *simRun) connect(tab *simTab, n *simNode) {
 	name, user := room.Name(simRooms[tab.place.room]), simUsers[tab.place.user]
 	r.tracef(n.name, "%s joins %s (tab %d, last id %q)", user, name, tab.id, lastID)
 	c.fakeClient = &fakeClient{node: n.node, room: string(name), user: user}
-	c.view.position, c.view.message, c.from, c.view.users = lastID, lastID, lastID, r.script.CountUsers
+	c.view.position, c.view.message, c.from = lastID, lastID, lastID
+	c.view.resumed, c.view.users = lastID != "", r.script.CountUsers
 	c.view.each = func(event, id string, data []byte) { c.event(r, event, id, data) }
 	c.left = func() { r.connLeft(c) }
 	conn, err := n.Connect(r.Context(), name, room.UserID(user), lease)

@@ -21,17 +21,29 @@ type simRecorder struct {
 	start time.Time
 	trace bool
 
-	mu       sync.Mutex // guards failures, and the lines of the trace
+	mu       sync.Mutex // guards the fields below, and the lines of the trace
 	failures []string
+	kinds    map[string]bool // formats of the failures
 }
 
 func newSimRecorder(t testing.TB, trace bool) *simRecorder {
-	return &simRecorder{TB: t, start: time.Now(), trace: trace}
+	return &simRecorder{TB: t, start: time.Now(), trace: trace, kinds: map[string]bool{}}
 }
 
-func (r *simRecorder) Helper()                           {}
-func (r *simRecorder) Error(args ...any)                 { r.add(fmt.Sprint(args...)) }
-func (r *simRecorder) Errorf(format string, args ...any) { r.add(fmt.Sprintf(format, args...)) }
+func (r *simRecorder) Helper() {}
+
+func (r *simRecorder) Error(args ...any) { r.Errorf("%s", fmt.Sprint(args...)) }
+
+func (r *simRecorder) Errorf(format string, args ...any) {
+	failure := fmt.Sprintf(format, args...)
+	r.tracef("", "FAILURE: %s", failure)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.kinds[format] = true
+	if len(r.failures) < maxFailures {
+		r.failures = append(r.failures, fmt.Sprintf("%.3fs: %s", time.Since(r.start).Seconds(), failure))
+	}
+}
 
 // Fatal ends the process, because the simulation cannot continue.
 func (r *simRecorder) Fatal(args ...any) { panic(fmt.Sprint(args...)) }
@@ -47,15 +59,6 @@ func (r *simRecorder) Failed() bool {
 
 // maxFailures bounds the failures that a run reports. The first ones matter.
 const maxFailures = 12
-
-func (r *simRecorder) add(failure string) {
-	r.tracef("", "FAILURE: %s", failure)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.failures) < maxFailures {
-		r.failures = append(r.failures, fmt.Sprintf("%.3fs: %s", time.Since(r.start).Seconds(), failure))
-	}
-}
 
 // tracef prints a line of the trace, for example
 //

@@ -57,25 +57,25 @@ func TestSimulate(t *testing.T) {
 func simulateSeed(t *testing.T, seed uint64) {
 	t.Helper()
 	s := drawScript(seed, strings.Split(*weathers, ","), *simNodes, *simSteps)
-	failures := simulate(t, s, *simTrace)
+	failures, kinds := simulate(t, s, *simTrace)
 	if len(failures) == 0 {
 		return
 	}
 	t.Errorf("seed %d:\n%s", seed, strings.Join(failures, "\n"))
 	if !*simTrace {
-		short, failures := shrinkScript(t, s)
+		short, failures := shrinkScript(t, s, kinds)
 		t.Errorf("%d steps are enough:\n%s\n%v", len(short.Steps), strings.Join(failures, "\n"), short)
 	}
 }
 
-// simulate runs a script and returns its failures.
-func simulate(t *testing.T, s simScript, trace bool) (failures []string) {
+// simulate runs a script. It returns its failures and their kinds.
+func simulate(t *testing.T, s simScript, trace bool) (failures []string, kinds map[string]bool) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newSimRun(t, s, trace)
 		r.run()
-		failures = r.failures
+		failures, kinds = r.failures, r.kinds
 	})
-	return failures
+	return failures, kinds
 }
 
 // TestSimulateCorpus runs the scripts that have failed once.
@@ -102,7 +102,7 @@ func simulateFile(t *testing.T, file string) {
 	if err := json.Unmarshal(text, &s); err != nil {
 		t.Fatal(err)
 	}
-	if failures := simulate(t, s, *simTrace); len(failures) > 0 {
+	if failures, _ := simulate(t, s, *simTrace); len(failures) > 0 {
 		t.Errorf("%s", strings.Join(failures, "\n"))
 	}
 }

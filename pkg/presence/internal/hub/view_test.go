@@ -16,6 +16,7 @@ type view struct {
 	users    bool   // the user count is that of the users, not of the connections
 	position string // id of the last event
 	message  string // id of the last message
+	resumed  bool   // position and message are those of an earlier connection
 
 	each func(event, id string, data []byte) // receives each event, if it is set
 }
@@ -40,7 +41,9 @@ func (v *view) add(text string) error {
 
 func (v *view) event(name, id string, data []byte) error {
 	if before, at := v.position, id; at != "" {
-		if name == "reset" && !sameEpoch(before, at) {
+		resumes := v.resumed
+		v.resumed = false
+		if name == "reset" && (resumes || !sameEpoch(before, at)) {
 			v.message = ""
 		} else if before != "" && (!sameEpoch(before, at) || seqOf(at) < seqOf(before)) {
 			return fmt.Errorf("id is not after %s", before)

@@ -1,0 +1,172 @@
+package hub
+
+import (
+	"context"
+	"encoding/json"
+	"sync"
+	"time"
+
+	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/room"
+)
+
+// poll asks nodes a command until each of them has answered. All fields but command and each are
+// optional.
+type poll struct {
+	command command
+	nodes   []room.NodeID   // the nodes that must answer; nil: all live nodes, including this one
+	again   []time.Duration // times since the start at which the command is repeated
+	// each handles an answer. The answer counts if ok is set; otherwise the node must answer again.
+	// If enough is set, the poll ends. each is called once for each node whose answer counts.
+	each func(answer) (ok, enough bool)
+}
+
+// run runs the poll on a cluster. It ends when an answer is enough, when no answer is missing, or
+// when ctx ends. isComplete reports that one of the first two is the case, or that ctx has ended and
+// every node that this node knows has answered.
+//
+// A node that does not know all its peers yet cannot know whether an answer is missing. It waits
+// until it does, or until ctx ends.
+func (p poll) run(ctx context.Context, h *Hub) (isComplete bool, err error) {
+	var asks sync.WaitGroup
+	ctx, cancel := context.WithCancel(ctx)
+	defer asks.Wait() // each ask ends with ctx
+	defer cancel()
+	answers, failed := make(chan answer), make(chan error)
+	answered, again := map[room.NodeID]bool{}, append([]time.Duration{0}, p.again...)
+	ticker := time.NewTicker(pollTime)
+	defer ticker.Stop()
+	for start := time.Now(); ; {
+		missing, settled := p.missing(h, answered)
+		if len(missing) == 0 && settled {
+			return true, nil
+		}
+		if len(again) > 0 && time.Since(start) >= again[0] {
+			if again = again[1:]; p.nodes != nil || settled && len(answered) > 0 {
+				p.command.Of = missing
+			}
+			request, err := p.command.encode()
+			if err != nil {
+				return false, err
+			}
+			asks.Go(func() { h.askOnce(ctx, request, answers, failed) })
+		}
+		select {
+		case a := <-answers:
+			if answered[a.From] {
+				continue
+			}
+			ok, enough := p.each(a)
+			if enough {
+				return true, nil
+			}
+			answered[a.From] = ok
+		case err := <-failed:
+			return false, err
+		case <-ticker.C:
+		case <-ctx.Done():
+			return len(missing) == 0, nil
+		}
+	}
+}
+
+// missing returns the nodes that must still answer. settled reports whether there can be no other.
+func (p poll) missing(h *Hub, answered map[room.NodeID]bool) (nodes []room.NodeID, settled bool) {
+	nodes, settled = p.nodes, true
+	if nodes == nil {
+		nodes, settled = h.peers.live(), h.peers.settled(h.config.Clock.Now())
+		if !h.draining.Load() { // otherwise this node may not answer any more
+			nodes = append(nodes, h.node)
+		}
+	}
+	missing := make([]room.NodeID, 0, len(nodes))
+	for _, node := range nodes {
+		if !answered[node] {
+			missing = append(missing, node)
+		}
+	}
+	return missing, settled
+}
+
+// askOnce asks all nodes, and passes on each answer until ctx ends. An answer renews the lease of
+// its node.
+func (h *Hub) askOnce(ctx context.Context, request []byte, answers chan<- answer, failed chan<- error) {
+	err := h.config.Bus.Ask(ctx, backplane.Nodes, request, func(data []byte) (more bool) {
+		var a answer
+		if err := parseFrame(data, &a, &a.V); err != nil {
+			h.warnFrame(err)
+			return true
+		}
+		if a.From != h.node && !h.renew(a.From, h.config.Clock.Now()) {
+			return true
+		}
+		select {
+		case answers <- a:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	})
+	if err != nil {
+		select {
+		case failed <- engineError(err):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// askNodes sends the command to all nodes, and calls each for every answer. It ends when each
+// returns false, when ctx ends, or when these nodes have answered; if the list is nil, all live
+// nodes, once this node knows them.
+func (h *Hub) askNodes(ctx context.Context, c command, nodes []room.NodeID, each func(answer) (more bool)) {
+	c.V, c.From = frameVersion, h.node
+	poll{command: c, nodes: nodes, each: func(a answer) (ok, enough bool) { return true, !each(a) }}.run(ctx, h)
+}
+
+// ask sends the command to all nodes, including this one, and calls each once for every node that
+// answers. It returns when all live nodes have answered or when an answer is enough. The error is
+// [backplane.ErrUnavailable] if a live node has not answered within commandTime, or if this node is
+// cut off.
+func (h *Hub) ask(ctx context.Context, c command, each func(answer) (enough bool)) error {
+	c.V, c.From = frameVersion, h.node
+	if !h.isShared() {
+		return h.askSelf(ctx, c, each)
+	}
+	if h.isCut() {
+		return backplane.ErrUnavailable
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, commandTime, backplane.ErrUnavailable)
+	defer cancel()
+	p := poll{command: c, again: repeatedAt, each: func(a answer) (ok, enough bool) { return true, each(a) }}
+	isComplete, err := p.run(ctx, h)
+	switch {
+	case err != nil || isComplete && !h.isCut():
+		return err
+	case isComplete:
+		return backplane.ErrUnavailable
+	}
+	return context.Cause(ctx)
+}
+
+// askSelf sends the command to this node, which is alone on the backplane.
+func (h *Hub) askSelf(ctx context.Context, c command, each func(answer) (enough bool)) error {
+	request, err := c.encode()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, commandTime)
+	defer cancel()
+	answered := false
+	err = h.config.Bus.Ask(ctx, backplane.Nodes, request, func(data []byte) (more bool) {
+		var a answer
+		if json.Unmarshal(data, &a) != nil {
+			return true
+		}
+		answered = true
+		return !each(a)
+	})
+	if err == nil && !answered {
+		err = backplane.ErrUnavailable
+	}
+	return engineError(err)
+}
