@@ -91,7 +91,7 @@ func (c *counter) receiveFrame(f partFrame) (s state, pull bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now, before := c.shared.config.Clock.Now(), c.changes
-	if c.closed || c.exchange == nil {
+	if c.closed || c.exchange == nil || !c.shared.peers.isLive(f.From) { // its lease may just have ended
 		return state{}, false
 	}
 	p := c.exchange.peer(f.From)
@@ -229,6 +229,7 @@ func (c *counter) openParts(answers map[room.NodeID]*pulledPart, missing []room.
 	for node := range answers {
 		x.peer(node)
 	}
+	maps.DeleteFunc(x.peers, func(node room.NodeID, _ *peerPart) bool { return !c.shared.peers.isLive(node) })
 	for _, node := range missing {
 		x.peer(node).stale = true
 	}
@@ -249,6 +250,7 @@ func (c *counter) openParts(answers map[room.NodeID]*pulledPart, missing []room.
 		c.changedLocked(change)
 	}
 	c.published = c.countLocked()
+	c.flushLocked(now) // sets the timer
 	return pull && c.startPullLocked()
 }
 

@@ -148,7 +148,7 @@ func (m *simModel) joined(c *simConn, now time.Time) {
 	}
 	settled := u.put || c.join.start.Sub(u.changedAt) > m.slack()
 	switch sure := c.join.sure && u.session == c.join.session && u.surely(now); {
-	case sure && settled && !m.unsure:
+	case sure && settled && !m.unsure && !m.lossy:
 	case c.join.absent && u.changes == c.join.count && !m.unsure && !c.join.start.Before(u.late):
 		u.infos, u.put, u.changedAt = map[string]bool{c.tab.info: true}, false, now
 	default:
