@@ -158,13 +158,13 @@ func (c *counter) startPullLocked() bool {
 }
 
 // toPull returns the live peers whose parts must be pulled. From now on their frames are held. If
-// there is none, the pull has ended.
-func (c *counter) toPull() (nodes []room.NodeID) {
+// there is none, or if stop is set, the pull has ended.
+func (c *counter) toPull(stop bool) (nodes []room.NodeID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	x := c.exchange
 	for _, node := range slices.Sorted(maps.Keys(x.peers)) {
-		if p := x.peers[node]; p.stale && !c.closed && c.shared.peers.isLive(node) {
+		if p := x.peers[node]; p.stale && !c.closed && !stop && c.shared.peers.isLive(node) {
 			p.held, p.lost = []heldFrame{}, false
 			nodes = append(nodes, node)
 		}

@@ -20,12 +20,13 @@ const (
 var pullTimes = []time.Duration{100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second}
 
 // pull reads the stale parts of a room from its peers until none is stale, or no peer with a stale
-// part lives. A peer that does not answer is asked again. It does not block.
+// part lives. A peer that does not answer is asked again. A hub that shuts down ends its pulls. pull
+// does not block.
 func (h *Hub) pull(l *live) {
 	go func() { // ends with the peers, with the room, or when no part is stale
 		defer h.running.Done()
 		for attempt := 0; ; attempt++ {
-			nodes := l.toPull()
+			nodes := l.toPull(h.stopping.Err() != nil)
 			if len(nodes) == 0 {
 				return
 			}
@@ -67,9 +68,6 @@ func (h *Hub) readParts(name room.Name, nodes []room.NodeID) map[room.NodeID]*pu
 	})
 	for _, node := range slices.Sorted(maps.Keys(parts)) {
 		part := parts[node]
-		for _, e := range part.entries {
-			h.peers.witness(e.Version.Counter)
-		}
 		for range maxPieces {
 			if !part.more || ctx.Err() != nil {
 				break
@@ -85,6 +83,9 @@ func (h *Hub) readParts(name room.Name, nodes []room.NodeID) map[room.NodeID]*pu
 		}
 		if part.more {
 			delete(parts, node)
+		}
+		for _, e := range part.entries {
+			h.peers.witness(e.Version.Counter)
 		}
 	}
 	return parts
