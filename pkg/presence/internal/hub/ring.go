@@ -38,6 +38,7 @@ type ring struct {
 
 type ringEntry struct {
 	backplane.Entry
+	stored     time.Time // by the clock of this node; the engine's clock may differ
 	of         *ring
 	prev, next *ringEntry
 }
@@ -120,7 +121,7 @@ func (r *rings) extend(g *ring, after uint64, read []backplane.Entry) (entries [
 }
 
 func (r *rings) addLocked(g *ring, e backplane.Entry) {
-	n := &ringEntry{Entry: e, of: g, prev: r.oldest.prev, next: &r.oldest}
+	n := &ringEntry{Entry: e, stored: r.clock.Now(), of: g, prev: r.oldest.prev, next: &r.oldest}
 	n.prev.next, n.next.prev = n, n
 	g.entries = append(g.entries, n)
 	r.bytes += len(e.Data) + messageCost
@@ -132,7 +133,7 @@ func (r *rings) evictLocked(g *ring) {
 	r.expireLocked(g)
 	for now := r.clock.Now(); r.oldest.next != &r.oldest; {
 		e := r.oldest.next
-		if r.bytes <= r.limit && now.Sub(e.At) < r.age {
+		if r.bytes <= r.limit && now.Sub(e.stored) < r.age {
 			break
 		}
 		i, _ := e.of.findLocked(e.Position)
@@ -143,7 +144,7 @@ func (r *rings) evictLocked(g *ring) {
 // expireLocked removes the entries of a ring that have reached the maximum age.
 func (r *rings) expireLocked(g *ring) {
 	now, n := r.clock.Now(), 0
-	for n < len(g.entries) && now.Sub(g.entries[n].At) >= r.age {
+	for n < len(g.entries) && now.Sub(g.entries[n].stored) >= r.age {
 		n++
 	}
 	r.removeLocked(g, n)
