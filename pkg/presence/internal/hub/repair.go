@@ -1,8 +1,6 @@
 package hub
 
 import (
-	"cmp"
-
 	"example.com/presence/pkg/presence/backplane"
 	"example.com/presence/pkg/presence/internal/stream"
 	"example.com/presence/pkg/presence/room"
@@ -48,8 +46,7 @@ func (c *counter) interrupt(epoch string) *gap {
 	case c.closed:
 		return nil
 	case recreated:
-		c.position = room.Position{Epoch: epoch}
-		c.recreatedLocked()
+		c.recreatedLocked(epoch)
 	case !c.opened:
 		c.losses++ // the room has no client yet, and open reports the loss
 	}
@@ -73,14 +70,15 @@ func (c *counter) startRepairLocked() *gap {
 }
 
 // recreatedLocked sends reset to all clients, because the log was recreated. If the room does not
-// know its position yet, they are sent reset once it does.
-func (c *counter) recreatedLocked() {
+// know its position yet, they are sent reset once it does; until then its events keep their epoch.
+func (c *counter) recreatedLocked(epoch string) {
 	if c.log != nil {
 		c.log.restartLocked()
 		if c.log.blind {
 			return
 		}
 	}
+	c.position = room.Position{Epoch: epoch}
 	c.resetLocked()
 }
 
@@ -270,7 +268,7 @@ func (c *counter) locateLocked(g gap, found bool) {
 		return // the next gap is blind, too
 	}
 	if !found {
-		p = room.Position{Epoch: cmp.Or(c.position.Epoch, c.shared.epoch())}
+		p = room.Position{Epoch: c.shared.epoch()}
 	}
 	if len(held) > 0 {
 		p.Seq = max(p.Seq, held[0].Position-1)

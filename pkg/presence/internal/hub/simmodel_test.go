@@ -208,7 +208,7 @@ func (m *simModel) putEnds(p *simPut, err error, now time.Time) {
 		if u.infos[p.info], u.late = true, now.Add(time.Second); len(u.conns) > 0 {
 			u.changedAt = now
 		}
-	case err == nil && sure && !m.unsure && !p.overlapped && u.started == p.number && (clear || p.start.Sub(u.changedAt) > m.slack()):
+	case err == nil && sure && !m.unsure && !p.overlapped && u.started == p.number && clear:
 		u.infos, u.put, u.changedAt = map[string]bool{p.info: true}, true, now
 	default:
 		u.infos[p.info], u.changedAt = true, now
