@@ -120,7 +120,7 @@ func TestSetState(t *testing.T) {
 
 // Value decodes the data of every event name.
 func TestValue(t *testing.T) {
-	info := json.RawMessage(`{"a":1}`)
+	info, name := json.RawMessage(`{"a":1}`), "A"
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for _, c := range []struct {
 		name, data string
@@ -133,7 +133,7 @@ func TestValue(t *testing.T) {
 		{"leave", `{"id":"alice","name":"Alice","info":{"a":1},"connections":2,"users":1,"reason":"closed"}`,
 			client.Leave{Join: client.Join{ID: "alice", Name: "Alice", Info: info, Connections: 2, Users: 1}, Reason: "closed"}},
 		{"update", `{"id":"alice","info":{"a":1}}`, client.Update{ID: "alice", Info: info}},
-		{"update", `{"id":"alice","name":"A","info":{"a":1}}`, client.Update{ID: "alice", Name: "A", Info: info}},
+		{"update", `{"id":"alice","name":"A","info":{"a":1}}`, client.Update{ID: "alice", Name: &name, Info: info}},
 		{"reset", `{"reason":"history"}`, client.Reset{Reason: "history"}},
 		{"expiring", `{"in":30}`, client.Expiring{In: 30}},
 		{"goodbye", `{"reason":"draining"}`, client.Goodbye{Reason: "draining"}},

@@ -112,7 +112,7 @@ type Leave struct {
 // Update is the data of the event "update": a member and its new info.
 type Update struct {
 	ID   string          `json:"id"`
-	Name string          `json:"name"` // The new name, or empty if the name has not changed.
+	Name *string         `json:"name"` // The new name, or nil if the name has not changed.
 	Info json.RawMessage `json:"info"`
 }
 

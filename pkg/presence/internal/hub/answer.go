@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"fmt"
 	"slices"
 )
 
@@ -12,6 +13,10 @@ func (h *Hub) handleCommand(request []byte) []byte {
 	var c command
 	if err := parseFrame(request, &c, &c.V); err != nil {
 		h.warnFrame(err)
+		return nil
+	}
+	if c.Update != nil && c.Update.Stamp.Counter > maxCounter { // peers would reject the record
+		h.warnFrame(fmt.Errorf("update stamp %d too high", c.Update.Stamp.Counter))
 		return nil
 	}
 	if len(c.Of) > 0 && !slices.Contains(c.Of, h.node) {

@@ -23,6 +23,8 @@ const (
 	freshTime = time.Second
 	// settleTime is how long a node listens until it knows all its peers.
 	settleTime = heartbeatTime + heartbeatTime/2
+	// helloTimes is the number of heartbeats with the same hello, as some may be lost.
+	helloTimes = 3
 	// leftTime is how long the frames of a node that has shut down are ignored. Some may arrive late.
 	leftTime = time.Minute
 )
@@ -41,14 +43,14 @@ type peers struct {
 	cut     bool                      // this node is cut off
 	lamport uint64
 
-	beatAt time.Time            // when this node published its last heartbeat
-	prompt bool                 // a heartbeat is due before its time
-	hello  map[room.NodeID]bool // nodes that the next heartbeat asks to repeat their parts
+	beatAt time.Time           // when this node published its last heartbeat
+	prompt bool                // a heartbeat is due before its time
+	hello  map[room.NodeID]int // nodes that the next heartbeats ask to repeat their parts; the number of heartbeats
 }
 
 func newPeers(self room.NodeID, now time.Time) *peers {
 	return &peers{self: self, last: map[room.NodeID]time.Time{}, left: map[room.NodeID]time.Time{}, heard: now, since: now,
-		hello: map[room.NodeID]bool{allNodes: true}}
+		hello: map[room.NodeID]int{allNodes: helloTimes}}
 }
 
 // renew records a frame of a node. found reports whether the node was not live before. ok is false
@@ -130,7 +132,7 @@ func (p *peers) refresh(now time.Time) {
 func (p *peers) greet(node room.NodeID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.hello[node], p.prompt = true, true
+	p.hello[node], p.prompt = helloTimes, true
 }
 
 // hurry makes the next heartbeat due soon, because a peer may not know this node.
@@ -148,12 +150,15 @@ func (p *peers) beat(now time.Time) (b heartbeat, due bool) {
 		return b, false
 	}
 	b = heartbeat{V: frameVersion, From: p.self, Clock: p.lamport}
-	if p.hello[allNodes] {
+	if p.hello[allNodes] > 0 {
 		b.Hello = []room.NodeID{allNodes}
 	} else {
 		b.Hello = slices.Sorted(maps.Keys(p.hello))
 	}
-	clear(p.hello)
+	maps.DeleteFunc(p.hello, func(node room.NodeID, times int) bool {
+		p.hello[node] = times - 1
+		return times <= 1
+	})
 	p.beatAt, p.prompt = now, false
 	return b, true
 }

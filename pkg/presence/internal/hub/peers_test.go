@@ -119,8 +119,8 @@ func TestRefresh(t *testing.T) {
 	}
 }
 
-// A heartbeat is due each second, or soon if a peer must answer. It asks each greeted node once to
-// repeat its parts.
+// A heartbeat is due each second, or soon if a peer must answer. Three heartbeats ask a greeted node
+// to repeat its parts.
 func TestHeartbeats(t *testing.T) {
 	p := newPeers("self", peerTime(0))
 	expect := func(at time.Duration, want string) {
@@ -135,20 +135,21 @@ func TestHeartbeats(t *testing.T) {
 	}
 	expect(0, `{"v":1,"from":"self","hello":["*"]}`)
 	expect(999*time.Millisecond, "none")
-	expect(time.Second, `{"v":1,"from":"self"}`)
+	expect(time.Second, `{"v":1,"from":"self","hello":["*"]}`)
+	expect(2*time.Second, `{"v":1,"from":"self","hello":["*"]}`)
+	expect(3*time.Second, `{"v":1,"from":"self"}`)
 	p.greet("b")
+	expect(3*time.Second+batchTime-1, "none")
+	expect(3*time.Second+batchTime, `{"v":1,"from":"self","hello":["b"]}`)
 	p.greet("a")
-	expect(time.Second+batchTime-1, "none")
-	expect(time.Second+batchTime, `{"v":1,"from":"self","hello":["a","b"]}`)
-	p.hurry()
 	p.witness(6)
 	p.stamp()
-	expect(time.Second+2*batchTime, `{"v":1,"from":"self","clock":7}`)
-	expect(time.Second+3*batchTime, "none")
-	p.greet("a")
+	expect(3*time.Second+2*batchTime, `{"v":1,"from":"self","clock":7,"hello":["a","b"]}`)
+	p.hurry()
+	expect(3*time.Second+3*batchTime, `{"v":1,"from":"self","clock":7,"hello":["a","b"]}`)
+	expect(3*time.Second+4*batchTime, "none")
 	p.greet(allNodes)
-	expect(2*time.Second, `{"v":1,"from":"self","clock":7,"hello":["*"]}`)
-	expect(3*time.Second, `{"v":1,"from":"self","clock":7}`)
+	expect(5*time.Second, `{"v":1,"from":"self","clock":7,"hello":["*"]}`)
 }
 
 // After end and beat were called, the next call is due later, so that the caller never spins. It is

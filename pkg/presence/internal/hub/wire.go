@@ -39,13 +39,13 @@ import (
 func changeEvent(id string, r *room.Room, c room.Change) stream.Event {
 	e := stream.Event{ID: id, Name: string(c.Event)}
 	if c.Event == room.EventUpdate {
-		name := ""
+		var name *string
 		if c.Renamed {
-			name = c.Member.Name
+			name = &c.Member.Name
 		}
 		e.Data = compact.Encode(struct {
 			ID   room.UserID     `json:"id"`
-			Name string          `json:"name,omitempty"` // only if it has changed
+			Name *string         `json:"name,omitempty"` // only if it has changed
 			Info json.RawMessage `json:"info"`
 		}{c.Member.ID, name, c.Member.Info})
 		return e
