@@ -21,9 +21,9 @@ var (
 	simTrace   = flag.Bool("trace", false, "print a trace of the simulation")
 	simSeeds   = flag.Int("seeds", 500, "number of seeds of TestSimulate; with -short at most 40")
 	simSteps   = flag.Int("steps", 200, "number of steps per seed of TestSimulate")
-	weathers   = flag.String("weather", "clear,calm,lossy,cuts,deaths", "kinds of faults of TestSimulate, also: logs, everything")
+	weathers   = flag.String("weather", "clear,calm,lossy,cuts,deaths,logs,everything", "kinds of faults of TestSimulate")
 	scriptFile = flag.String("script", "", "run TestSimulate with the script in this file only")
-	simNodes   = flag.Int("nodes", 1, "number of nodes of TestSimulate")
+	simNodes   = flag.Int("nodes", 5, "number of nodes of TestSimulate")
 )
 
 // TestSimulate runs random scripts on several nodes. The clients of the nodes open, close and move
