@@ -20,6 +20,7 @@ type simEngine struct {
 	instants *simInstants
 	messages int // maximum entries per room; set before the first call
 	seed     uint64
+	done     chan struct{} // closed by close
 
 	mu      sync.Mutex // guards the fields below and those of all buses; not held during a handler
 	dice    *rand.Rand
@@ -98,13 +99,25 @@ func newSimEngine(rnd *rand.Rand, trace func(format string, args ...any)) *simEn
 	if trace == nil {
 		trace = func(string, ...any) {}
 	}
-	e := &simEngine{trace: trace, instants: newSimInstants(), messages: 100, seed: rnd.Uint64()}
+	e := &simEngine{trace: trace, instants: newSimInstants(), messages: 100, seed: rnd.Uint64(), done: make(chan struct{})}
 	e.dice = rand.New(rand.NewPCG(e.seed, 0))
 	e.log = e.newLog()
 	e.table.rows = map[string]*simRow{}
-	e.timer = time.AfterFunc(time.Hour, e.run)
+	e.timer = time.NewTimer(time.Hour)
 	e.timer.Stop()
+	go e.loop() // ends with close; the stack of one goroutine need not grow again for each event
 	return e
+}
+
+func (e *simEngine) loop() {
+	for {
+		select {
+		case <-e.timer.C:
+			e.run()
+		case <-e.done:
+			return
+		}
+	}
 }
 
 // handle returns the bus of one node. The name appears in traces only.
@@ -124,6 +137,9 @@ func (e *simEngine) handle(name string, clock *simClock) *simBus {
 func (e *simEngine) close() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if !e.closed {
+		close(e.done)
+	}
 	e.closed = true
 	e.timer.Stop()
 	for len(e.buses) > 0 {
@@ -162,7 +178,7 @@ func (e *simEngine) armLocked() {
 	}
 }
 
-// run runs the events that are due. The timer calls it.
+// run runs the events that are due.
 func (e *simEngine) run() {
 	growSimStack()
 	e.mu.Lock()
