@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"testing"
 	"time"
 
 	"example.com/presence/pkg/presence/backplane"
@@ -240,6 +241,7 @@ type hookedBus struct {
 	entry func(deliver func()) // controls when an entry is delivered
 	row   func(deliver func()) // controls when a row is delivered
 	watch error                // returned by Watch
+	put   error                // returned by Put
 	mute  bool                 // Ask gets no answer
 
 	silent atomic.Bool // publications are lost
@@ -292,6 +294,13 @@ func (b *hookedBus) Watch(f func(backplane.Row)) (func(), error) {
 	return b.Bus.Watch(func(r backplane.Row) { b.row(func() { f(r) }) })
 }
 
+func (b *hookedBus) Put(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+	if b.put != nil {
+		return b.put
+	}
+	return b.Bus.Put(ctx, key, value, ttl)
+}
+
 func (c *stoppedClock) armed() (n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -301,4 +310,121 @@ func (c *stoppedClock) armed() (n int) {
 		}
 	}
 	return n
+}
+
+// lossyBus is the bus of one node of a cluster. It loses commands to the node, or the node's answers.
+type lossyBus struct {
+	backplane.Bus
+
+	mu     sync.Mutex // guards the fields below
+	fate   func(request string) fate
+	asked  int  // number of commands that the node was sent
+	off    bool // the engine is not connected
+	silent bool // nothing that the node publishes is delivered
+	deaf   bool // the node receives no publication
+}
+
+// fate describes the losses of a command that a node was sent, and to its answer.
+type fate struct {
+	lost bool          // the node does not receive the command
+	mute bool          // the node's answer is lost
+	late time.Duration // the node receives the command late, and its answer is lost
+}
+
+// set replaces the fate of all commands, and resets the number of commands.
+func (b *lossyBus) set(f func(request string) fate) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.fate, b.asked = f, 0
+}
+
+// count returns the number of commands since the last call of set.
+func (b *lossyBus) count() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.asked
+}
+
+// change calls f, which may set off, silent and deaf.
+func (b *lossyBus) change(f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f()
+}
+
+func (b *lossyBus) Subscribe(topic room.Name, h backplane.Handler) (func(), error) {
+	if message := h.Message; message != nil {
+		h.Message = func(data []byte) {
+			b.mu.Lock()
+			deaf := b.deaf
+			b.mu.Unlock()
+			if !deaf {
+				message(data)
+			}
+		}
+	}
+	if ask := h.Ask; ask != nil {
+		h.Ask = func(request []byte) []byte {
+			b.mu.Lock()
+			b.asked++
+			var f fate
+			if b.fate != nil {
+				f = b.fate(string(request))
+			}
+			b.mu.Unlock()
+			switch {
+			case f.lost:
+				return nil
+			case f.late > 0:
+				time.AfterFunc(f.late, func() { ask(request) })
+				return nil
+			}
+			if answer := ask(request); !f.mute {
+				return answer
+			}
+			return nil
+		}
+	}
+	return b.Bus.Subscribe(topic, h)
+}
+
+func (b *lossyBus) Publish(ctx context.Context, topic room.Name, data []byte) error {
+	b.mu.Lock()
+	silent := b.silent
+	b.mu.Unlock()
+	if silent {
+		return nil
+	}
+	return b.Bus.Publish(ctx, topic, data)
+}
+
+func (b *lossyBus) Status() backplane.Status {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.Bus.Status()
+	s.Connected = s.Connected && !b.off
+	return s
+}
+
+// openCluster opens nodes that share a memory bus, and waits until they know each other.
+func openCluster(t *testing.T, n int) (nodes []*node, buses []*lossyBus) {
+	t.Helper()
+	bus := sharedMemory()
+	for range n {
+		b := &lossyBus{Bus: bus}
+		buses, nodes = append(buses, b), append(nodes, openNode(t, b))
+	}
+	time.Sleep(2 * time.Second)
+	return nodes, buses
+}
+
+// once returns a function that returns f for the first command, and the zero fate for the others.
+func once(f fate) func(string) fate {
+	first := true
+	return func(string) (result fate) {
+		if first {
+			result, first = f, false
+		}
+		return result
+	}
 }

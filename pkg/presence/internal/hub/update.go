@@ -38,7 +38,7 @@ func (h *Hub) Update(ctx context.Context, name room.Name, user room.UserID, info
 				overtaken = true
 				h.peers.witness(a.Record.Counter)
 			}
-			return false
+			return overtaken
 		})
 		switch {
 		case err != nil:
