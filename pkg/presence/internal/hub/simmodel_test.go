@@ -3,6 +3,7 @@ package hub_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"example.com/presence/pkg/presence/internal/hub"
@@ -19,6 +20,7 @@ type simModel struct {
 	linger  time.Duration
 	margin  time.Duration // added to the grace period in a cluster
 	lag     time.Duration // of the table
+	skewed  bool          // the clocks of the nodes differ by more than the time between two joins
 	members map[simPlace]*simMember
 	lossy   bool // publications were lost since the last quiet moment
 	heavy   bool // a node was cut off, frozen or has crashed since the last quiet moment
@@ -41,6 +43,7 @@ type simMember struct {
 	session  int       // number of times that the last connection has closed
 
 	infos     map[string]bool // infos that the member may have
+	stale     map[string]bool // infos that the last PUT has replaced
 	put       bool            // the info is that of a PUT, which a token cannot replace
 	changedAt time.Time       // last change of infos
 	changes   int             // joins that started, and PUTs that ended
@@ -52,6 +55,7 @@ type simMember struct {
 	kicks      int       // calls of Kick that have not returned
 	ban, maybe simSpan   // the user is surely banned, or may be banned
 	banEnd     time.Time // latest end of a ban whose call has returned
+	recent     bool      // Kick was called since the last quiet moment
 }
 
 // simSpan is a time from start to end.
@@ -126,7 +130,7 @@ func (m *simModel) joinStarts(p simPlace, now time.Time) simJoin {
 func (m *simModel) joinFails(c *simConn, err error, now time.Time) {
 	u := m.member(c.place)
 	u.joining--
-	if errors.Is(err, hub.ErrBanned) && !u.maybe.touches(c.join.start, now) {
+	if errors.Is(err, hub.ErrBanned) && !m.mayBan(c, now) {
 		m.fail("tab %d: %v was rejected as banned, without a ban", c.tab.id, c.place)
 	}
 }
@@ -139,7 +143,9 @@ func (m *simModel) joinDies(c *simConn, now time.Time) {
 	u.latest = later(u.latest, now.Add(m.linger+m.slack()))
 }
 
-// joined records that Join has returned without an error.
+// joined records that Join has returned without an error. If frames are lost, the node of the
+// connection may not know the record of the user, and the record of the connection may win: because
+// that of a skewed clock is older, or because the grace period of the former connection ends first.
 func (m *simModel) joined(c *simConn, now time.Time) {
 	u := m.member(c.place)
 	u.joining--
@@ -147,8 +153,10 @@ func (m *simModel) joined(c *simConn, now time.Time) {
 		m.fail("tab %d: %v was admitted in spite of its ban", c.tab.id, c.place)
 	}
 	settled := u.put || c.join.start.Sub(u.changedAt) > m.slack()
-	switch sure := c.join.sure && u.session == c.join.session && u.surely(now); {
-	case sure && settled && !m.unsure && !m.lossy:
+	sure := c.join.sure && u.session == c.join.session && u.surely(now)
+	blind := m.lossy && (m.skewed || len(u.conns) == 0)
+	switch {
+	case sure && settled && !m.unsure && !blind:
 	case c.join.absent && u.changes == c.join.count && !m.unsure && !c.join.start.Before(u.late):
 		u.infos, u.put, u.changedAt = map[string]bool{c.tab.info: true}, false, now
 	default:
@@ -158,6 +166,7 @@ func (m *simModel) joined(c *simConn, now time.Time) {
 		u.since = now
 	}
 	u.conns[c] = true
+	c.since = now
 }
 
 // left records that a connection has closed.
@@ -167,6 +176,14 @@ func (m *simModel) left(c *simConn, removed bool, now time.Time) {
 		return
 	}
 	delete(u.conns, c)
+	if m.lossy && now.Sub(u.changedAt) < m.slack() { // the node of c may be the only one that knows the PUT
+		maps.Copy(u.infos, u.stale)
+	}
+	for other := range u.conns {
+		if m.lossy && now.Sub(other.since) < m.slack() { // its node may not know the record of c
+			u.infos[other.tab.info] = true
+		}
+	}
 	if len(u.conns) > 0 {
 		return
 	}
@@ -208,8 +225,8 @@ func (m *simModel) putEnds(p *simPut, err error, now time.Time) {
 		if u.infos[p.info], u.late = true, now.Add(time.Second); len(u.conns) > 0 {
 			u.changedAt = now
 		}
-	case err == nil && sure && !m.unsure && !p.overlapped && u.started == p.number && clear:
-		u.infos, u.put, u.changedAt = map[string]bool{p.info: true}, true, now
+	case err == nil && sure && !m.unsure && !p.overlapped && u.started == p.number && (clear || p.start.Sub(u.changedAt) > m.slack()):
+		u.stale, u.infos, u.put, u.changedAt = u.infos, map[string]bool{p.info: true}, true, now
 	default:
 		u.infos[p.info], u.changedAt = true, now
 		if err != nil {
@@ -221,6 +238,7 @@ func (m *simModel) putEnds(p *simPut, err error, now time.Time) {
 func (m *simModel) kickStarts(p simPlace, d time.Duration, now time.Time) {
 	u := m.member(p)
 	u.kicks++
+	u.recent = true
 	u.ban.end = now
 	if len(u.conns) == 0 {
 		u.earliest = now
@@ -229,6 +247,21 @@ func (m *simModel) kickStarts(p simPlace, d time.Duration, now time.Time) {
 		u.maybe.start = now
 	}
 	u.maybe.end = now.Add(time.Hour) // until the calls have returned
+}
+
+// mayBan reports whether a node may have had a ban of the connection's user while it was open. A node
+// that was stopped or cut off receives the row late, even after the end of the ban.
+func (m *simModel) mayBan(c *simConn, now time.Time) bool {
+	u := m.member(c.place)
+	return u.maybe.touches(c.join.start, now) || m.heavy && u.recent
+}
+
+// settled narrows the model after a quiet moment.
+func (m *simModel) settled() {
+	m.heavy, m.unsure, m.lossy, m.lag = false, false, false, 0
+	for _, u := range m.members {
+		u.recent = false
+	}
 }
 
 // banRound is the time by which an engine may prolong a row.

@@ -21,6 +21,7 @@ type simMessage struct {
 	data string
 	id   string // of the answer; empty if no call has succeeded
 	sure bool   // the log was not created anew during the call, so the id belongs to the message
+	anew bool   // the log was created anew between two calls, and has lost the key of the message
 }
 
 func (r *simRun) put(n *simNode, p simPlace, info string) {
@@ -61,10 +62,12 @@ func (r *simRun) send(n *simNode, p simPlace, data string, retry bool) {
 	t, m := r.messages[p.room], &simMessage{data: data}
 	r.mu.Lock()
 	t.sent[data] = m
+	first := t.recreated
 	r.mu.Unlock()
 	for try := range 3 {
 		r.mu.Lock()
 		recreated := t.recreated
+		m.anew = recreated != first
 		r.mu.Unlock()
 		id, err := n.Send(r.Context(), room.Name(simRooms[p.room]), hub.Draft{Event: "message", Data: []byte(data)}, room.UserID(simUsers[p.user]), key)
 		r.tracef(n.name, "%s sends %s to %s: answer %q, %v", simUsers[p.user], data, simRooms[p.room], id, err)

@@ -46,7 +46,8 @@ func newSimRun(t testing.TB, s simScript, trace bool) *simRun {
 	r.engine = newSimEngine(rand.New(rand.NewPCG(s.Seed, 4)), r.engineTrace())
 	r.engine.messages = s.Messages
 	r.engine.setDelay(0, s.MaxDelay.time())
-	r.model = &simModel{linger: s.Linger.time(), members: map[simPlace]*simMember{}, fail: r.Errorf}
+	r.model = &simModel{linger: s.Linger.time(), members: map[simPlace]*simMember{}, fail: r.Errorf,
+		skewed: s.MaxOffset > 1000}
 	if s.Nodes > 1 {
 		r.model.margin = 500 * time.Millisecond
 	}

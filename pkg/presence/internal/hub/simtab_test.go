@@ -73,6 +73,7 @@ type simConn struct {
 	// The fields below belong to simRun.mu.
 	join     simJoin
 	opened   bool // Join has returned
+	since    time.Time
 	closed   bool // Leave has returned, or the node has crashed
 	renewed  simSpan
 	mustSign bool // a sign-out must have ended it
@@ -214,8 +215,8 @@ func (r *simRun) leftLocked(c *simConn) {
 	r.forgetLocked(c)
 	r.checkCounts(c)
 	signedOut, _ := r.callsLocked(c)
-	switch u := r.model.member(c.place); {
-	case why == hub.EndRemoved && !u.maybe.touches(c.join.start, now):
+	switch {
+	case why == hub.EndRemoved && !r.model.mayBan(c, now):
 		r.Errorf("%v was removed without a ban", c)
 	case why == hub.EndSignedOut && !signedOut:
 		r.Errorf("%v was signed out without a sign-out", c)
