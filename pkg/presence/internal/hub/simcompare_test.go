@@ -41,7 +41,7 @@ func (r *simRun) quiet(inGrace bool) {
 		break
 	}
 	r.mu.Lock()
-	r.model.settled()
+	r.model.settled(time.Now())
 	r.logFaults, r.calls = false, nil
 	r.mu.Unlock()
 	r.applyFaults(faults)

@@ -20,6 +20,7 @@ type simModel struct {
 	linger  time.Duration
 	margin  time.Duration // added to the grace period in a cluster
 	lag     time.Duration // of the table
+	quietAt time.Time     // last quiet moment
 	skewed  bool          // the clocks of the nodes differ by more than the time between two joins
 	members map[simPlace]*simMember
 	lossy   bool // publications were lost since the last quiet moment
@@ -40,6 +41,7 @@ type simMember struct {
 	since    time.Time // when the last connection was added that is the only one
 	earliest time.Time // without connections: until then the user is surely a member
 	latest   time.Time // without connections: from then on it is surely none
+	left     bool      // the last connection has closed since the last quiet moment
 	session  int       // number of times that the last connection has closed
 
 	infos     map[string]bool // infos that the member may have
@@ -86,6 +88,15 @@ func (m *simModel) slack() time.Duration {
 	return time.Second
 }
 
+// isKnown reports whether all live nodes know at the time now of a change. As long as frames are
+// lost, the requests that repair this may be lost too.
+func (m *simModel) isKnown(change, now time.Time) bool {
+	if m.lossy {
+		return change.Before(m.quietAt)
+	}
+	return now.Sub(change) > m.slack()
+}
+
 // surely reports whether every node that knows the latest changes has the user as a member.
 func (u *simMember) surely(now time.Time) bool { return len(u.conns) > 0 || now.Before(u.earliest) }
 
@@ -120,7 +131,7 @@ type simJoin struct {
 
 func (m *simModel) joinStarts(p simPlace, now time.Time) simJoin {
 	u := m.member(p)
-	j := simJoin{start: now, sure: u.surely(now) && !m.unsure, absent: !u.possibly(now), session: u.session}
+	j := simJoin{start: now, sure: u.surely(now) && !m.unsure, absent: !u.possibly(now) && !(m.lossy && u.left), session: u.session}
 	u.joining++
 	u.changes++
 	j.count = u.changes
@@ -152,7 +163,7 @@ func (m *simModel) joined(c *simConn, now time.Time) {
 	if u.ban.contains(c.join.start, now) && !m.heavy && !m.lossy {
 		m.fail("tab %d: %v was admitted in spite of its ban", c.tab.id, c.place)
 	}
-	settled := u.put || c.join.start.Sub(u.changedAt) > m.slack()
+	settled := u.put || m.isKnown(u.changedAt, c.join.start)
 	sure := c.join.sure && u.session == c.join.session && u.surely(now)
 	blind := m.lossy && (m.skewed || len(u.conns) == 0)
 	switch {
@@ -176,17 +187,18 @@ func (m *simModel) left(c *simConn, removed bool, now time.Time) {
 		return
 	}
 	delete(u.conns, c)
-	if m.lossy && now.Sub(u.changedAt) < m.slack() { // the node of c may be the only one that knows the PUT
+	if m.lossy && !m.isKnown(u.changedAt, now) { // the node of c may be the only one that knows the PUT
 		maps.Copy(u.infos, u.stale)
 	}
 	for other := range u.conns {
-		if m.lossy && now.Sub(other.since) < m.slack() { // its node may not know the record of c
+		if m.lossy && !m.isKnown(other.since, now) { // its node may not know the record of c
 			u.infos[other.tab.info] = true
 		}
 	}
 	if len(u.conns) > 0 {
 		return
 	}
+	u.left = true
 	u.session++
 	u.earliest, u.latest = now.Add(m.linger), later(u.latest, now.Add(m.linger+m.margin+m.slack()))
 	if removed || m.unsure {
@@ -225,7 +237,7 @@ func (m *simModel) putEnds(p *simPut, err error, now time.Time) {
 		if u.infos[p.info], u.late = true, now.Add(time.Second); len(u.conns) > 0 {
 			u.changedAt = now
 		}
-	case err == nil && sure && !m.unsure && !p.overlapped && u.started == p.number && (clear || p.start.Sub(u.changedAt) > m.slack()):
+	case err == nil && sure && !m.unsure && !p.overlapped && u.started == p.number && (clear || m.isKnown(u.changedAt, p.start)):
 		u.stale, u.infos, u.put, u.changedAt = u.infos, map[string]bool{p.info: true}, true, now
 	default:
 		u.infos[p.info], u.changedAt = true, now
@@ -257,10 +269,11 @@ func (m *simModel) mayBan(c *simConn, now time.Time) bool {
 }
 
 // settled narrows the model after a quiet moment.
-func (m *simModel) settled() {
+func (m *simModel) settled(now time.Time) {
+	m.quietAt = now
 	m.heavy, m.unsure, m.lossy, m.lag = false, false, false, 0
 	for _, u := range m.members {
-		u.recent = false
+		u.recent, u.left = false, false
 	}
 }
 
