@@ -36,8 +36,8 @@ func parseBan(row backplane.Row) (b ban, err error) {
 		}
 		return ban{Room: room.Name(name), User: room.UserID(user)}, err
 	}
-	if err = parseFrame(row.Value, &b, &b.V); err == nil && b.key() != row.Key {
-		err = fmt.Errorf("row key %.80q differs from its value", row.Key)
+	if err = parseFrame(row.Value, &b, &b.V); err == nil && (b.key() != row.Key || b.ID == "" || b.Room == "" || b.User == "") {
+		err = fmt.Errorf("ban malformed (key %.80q)", row.Key)
 	}
 	return b, err
 }

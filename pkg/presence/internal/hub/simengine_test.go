@@ -4,7 +4,6 @@ import (
 	"container/heap"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"sync"
 	"time"
 )
@@ -180,7 +179,6 @@ func (e *simEngine) armLocked() {
 
 // run runs the events that are due.
 func (e *simEngine) run() {
-	growSimStack()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.running {
@@ -193,15 +191,6 @@ func (e *simEngine) run() {
 	}
 	e.running = false
 	e.armLocked()
-}
-
-// growSimStack grows the stack of a new goroutine once. Otherwise it grows in several steps, each of
-// which copies all frames: a third of the time of a simulation.
-//
-//go:noinline
-func growSimStack() byte {
-	var space [16 << 10]byte
-	return space[len(os.Args)%len(space)]
 }
 
 func (e *simEngine) happenLocked(ev *simEvent) {

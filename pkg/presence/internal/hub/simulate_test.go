@@ -20,6 +20,7 @@ var (
 	simSeed    = flag.Int64("seed", -1, "run TestSimulate with this seed only")
 	simTrace   = flag.Bool("trace", false, "print a trace of the simulation")
 	simSeeds   = flag.Int("seeds", 500, "number of seeds of TestSimulate; with -short at most 40")
+	noShrink   = flag.Bool("noshrink", false, "do not shorten a script that fails")
 	simSteps   = flag.Int("steps", 200, "number of steps per seed of TestSimulate")
 	weathers   = flag.String("weather", "clear,calm,lossy,cuts,deaths,logs,everything", "kinds of faults of TestSimulate")
 	scriptFile = flag.String("script", "", "run TestSimulate with the script in this file only")
@@ -62,7 +63,7 @@ func simulateSeed(t *testing.T, seed uint64) {
 		return
 	}
 	t.Errorf("seed %d:\n%s", seed, strings.Join(failures, "\n"))
-	if !*simTrace {
+	if !*simTrace && !*noShrink {
 		short, failures := shrinkScript(t, s, kinds)
 		t.Errorf("%d steps are enough:\n%s\n%v", len(short.Steps), strings.Join(failures, "\n"), short)
 	}
