@@ -19,7 +19,7 @@ import (
 var (
 	simSeed    = flag.Int64("seed", -1, "run TestSimulate with this seed only")
 	simTrace   = flag.Bool("trace", false, "print a trace of the simulation")
-	simSeeds   = flag.Int("seeds", 500, "number of seeds of TestSimulate; with -short at most 40")
+	simSeeds   = flag.Int("seeds", simDefaultSeeds, "number of seeds of TestSimulate; with -short at most 40")
 	noShrink   = flag.Bool("noshrink", false, "do not shorten a script that fails")
 	simSteps   = flag.Int("steps", 200, "number of steps per seed of TestSimulate")
 	weathers   = flag.String("weather", "clear,calm,lossy,cuts,deaths,logs,everything", "kinds of faults of TestSimulate")
