@@ -86,7 +86,11 @@ func (p memberPage) write(w http.ResponseWriter) {
 
 // Members returns the members of the room, sorted by id. The slice belongs to the caller. It is
 // empty and not nil for an empty room. The bytes of each Info are shared and must not be changed.
-// The error wraps [room.ErrName] or [ErrDraining].
+//
+// If the room has members only on other nodes, this node asks them for the list. A node that is cut
+// off from the backplane returns the members that it knows. The error wraps [room.ErrName] or
+// [ErrDraining]; if other nodes are asked, also [ErrTooManyRooms] or an error of ctx or of the
+// backplane.
 func (s *Server) Members(ctx context.Context, roomName string) ([]Member, error) {
 	name, err := room.ParseName(roomName)
 	if err == nil {

@@ -407,12 +407,12 @@ func (b *lossyBus) Status() backplane.Status {
 }
 
 // openCluster opens nodes that share a memory bus, and waits until they know each other.
-func openCluster(t *testing.T, n int) (nodes []*node, buses []*lossyBus) {
+func openCluster(t *testing.T, n int, change ...func(*hub.Config)) (nodes []*node, buses []*lossyBus) {
 	t.Helper()
 	bus := sharedMemory()
 	for range n {
 		b := &lossyBus{Bus: bus}
-		buses, nodes = append(buses, b), append(nodes, openNode(t, b))
+		buses, nodes = append(buses, b), append(nodes, openNode(t, b, change...))
 	}
 	time.Sleep(2 * time.Second)
 	return nodes, buses

@@ -32,8 +32,8 @@ func operations(n *node) map[string]func() error {
 	}
 }
 
-// A command that was lost, or whose answer was lost, is repeated after 250 ms and after 500 ms to the
-// nodes that have not answered.
+// A command is repeated after 250 ms and after 500 ms to the nodes that have not answered, because
+// the command or the answer may have been lost.
 func TestLostCommands(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nodes, buses := openCluster(t, 3)
@@ -155,8 +155,8 @@ func TestForeignCommands(t *testing.T) {
 	})
 }
 
-// A connection that is being opened on another node takes part in a sign-out and in a renewal, although
-// its room does not count it yet.
+// A sign-out and a renewal apply to a connection that is being opened on another node, although its
+// room does not count it yet.
 func TestSessionWhileConnecting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nodes, _ := openCluster(t, 2)

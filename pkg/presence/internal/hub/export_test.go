@@ -57,3 +57,6 @@ func (h *Hub) RoomOf(name room.Name) *room.Room {
 	}
 	return nil
 }
+
+// HandleCommand handles a command as if the bus had delivered it.
+func (h *Hub) HandleCommand(request []byte) []byte { return h.handleCommand(request) }
