@@ -7,8 +7,9 @@ import (
 
 // handleCommand applies a command to this node, and returns the encoded answer. It returns nil if
 // this node must not answer: the command is malformed, has an unknown version or no known field, or
-// is for other nodes. A command does not renew the lease of its node, because a node that shuts down
-// may still repeat one. Its work is bounded by the size of the command and of this node's state.
+// is for other nodes. A command does not renew the lease of its node, because a node that shuts
+// down may still repeat one. Its work is bounded by the size of the command and of this node's
+// state.
 func (h *Hub) handleCommand(request []byte) []byte {
 	var c command
 	if err := parseFrame(request, &c, &c.V); err != nil {

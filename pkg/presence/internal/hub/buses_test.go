@@ -312,7 +312,8 @@ func (c *stoppedClock) armed() (n int) {
 	return n
 }
 
-// lossyBus is the bus of one node of a cluster. It loses commands to the node, or the node's answers.
+// lossyBus is the bus of one node of a cluster. It loses commands to the node, or the node's
+// answers.
 type lossyBus struct {
 	backplane.Bus
 

@@ -89,8 +89,8 @@
 //     the part.
 //  4. Each node publishes a heartbeat per second. A node that is silent for 5 s is dead: its
 //     connections end, and its users are in their grace period since its last frame.
-//  5. Every node ends every grace period itself. No node announces that a user has left, so a user
-//     that moves to another node in time leaves nowhere.
+//  5. Every node ends every grace period itself. No node announces that a user has left, so no
+//     client sees a leave of a user that moves to another node in time.
 //  6. The first client of a room on a node waits for the parts of the peers, at most 1 s. If one is
 //     missing then, the room is partial: its clients get only counts until the part arrives.
 //

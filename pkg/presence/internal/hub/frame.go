@@ -154,7 +154,8 @@ type partsOf struct {
 	After room.UserID `json:"after,omitempty"`
 }
 
-// partPiece is a part of a room, or a piece of it: the entries of the first users after a given one.
+// partPiece is a part of a room, or a piece of it: the entries of the first users after a given
+// one.
 type partPiece struct {
 	Number  uint64  `json:"n"`
 	Entries []entry `json:"entries,omitempty"`

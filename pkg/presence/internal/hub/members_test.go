@@ -106,8 +106,8 @@ func TestRoomsWhileFramesAreLost(t *testing.T) {
 	})
 }
 
-// The user of an update may be only on a node that shuts down. The update then fails, and the client
-// repeats it when it has reconnected.
+// The user of an update may be only on a node that shuts down. The update then fails, and the
+// client repeats it when it has reconnected.
 func TestUpdateWhileDraining(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nodes, _ := openCluster(t, 2)

@@ -271,21 +271,6 @@ func (c *counter) dropPeer(node room.NodeID, until time.Time, why room.Reason) s
 	return c.stateSinceLocked(before, now)
 }
 
-// markStale makes the copies of all parts stale, because the subscription may have lost frames. It
-// reports whether the room must pull parts.
-func (c *counter) markStale(nodes []room.NodeID) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed || c.exchange == nil {
-		return false
-	}
-	for _, node := range nodes {
-		p := c.exchange.peer(node)
-		p.stale, p.lost = true, p.held != nil || c.exchange.opening
-	}
-	return len(nodes) > 0 && c.startPullLocked()
-}
-
 // piece returns a piece of this node's part, for a pull.
 func (c *counter) piece(after room.UserID) partPiece {
 	c.mu.Lock()

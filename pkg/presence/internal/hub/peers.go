@@ -25,7 +25,8 @@ const (
 	settleTime = heartbeatTime + heartbeatTime/2
 	// helloTimes is the number of heartbeats with the same hello, as some may be lost.
 	helloTimes = 3
-	// leftTime is how long the frames of a node that has shut down are ignored. Some may arrive late.
+	// leftTime is how long the frames of a node that has shut down are ignored. Some may arrive
+	// late.
 	leftTime = time.Minute
 )
 
@@ -127,8 +128,8 @@ func (p *peers) refresh(now time.Time) {
 	}
 }
 
-// greet makes the next heartbeat ask the node to repeat its parts, because this node may have missed
-// frames. The heartbeat is due soon.
+// greet makes the next heartbeat ask the node to repeat its parts, because this node may have
+// missed frames. The heartbeat is due soon.
 func (p *peers) greet(node room.NodeID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -119,8 +119,8 @@ func TestRefresh(t *testing.T) {
 	}
 }
 
-// A heartbeat is due each second, or soon if a peer must answer. Three heartbeats ask a greeted node
-// to repeat its parts.
+// A heartbeat is due each second, or soon if a peer must answer. Three heartbeats ask a greeted
+// node to repeat its parts.
 func TestHeartbeats(t *testing.T) {
 	p := newPeers("self", peerTime(0))
 	expect := func(at time.Duration, want string) {

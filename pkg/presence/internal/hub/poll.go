@@ -22,8 +22,8 @@ type poll struct {
 }
 
 // run runs the poll on a cluster. It ends when an answer is enough, when no answer is missing, or
-// when ctx ends. isComplete reports that one of the first two is the case, or that ctx has ended and
-// every node that this node knows has answered.
+// when ctx ends. isComplete reports that one of the first two is the case, or that ctx has ended
+// and every node that this node knows has answered.
 //
 // A node that does not know all its peers yet cannot know whether an answer is missing. It waits
 // until it does, or until ctx ends.

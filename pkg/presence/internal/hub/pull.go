@@ -20,8 +20,8 @@ const (
 var pullTimes = []time.Duration{100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second}
 
 // pull reads the stale parts of a room from its peers until none is stale, or no peer with a stale
-// part lives. A peer that does not answer is asked again. A hub that shuts down ends its pulls. pull
-// does not block.
+// part lives. A peer that does not answer is asked again. A hub that shuts down ends its pulls.
+// pull does not block.
 func (h *Hub) pull(l *live) {
 	go func() { // ends with the peers, with the room, or when no part is stale
 		defer h.running.Done()

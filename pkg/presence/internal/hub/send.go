@@ -85,7 +85,7 @@ const (
 // message has none, it gets one.
 //
 // If the log is recreated between two attempts, it has lost the keys. The next attempt could then
-// append the message a second time, so tryAppend returns the error instead.
+// append the message twice, so tryAppend returns the error instead.
 func (h *Hub) tryAppend(ctx context.Context, name room.Name, key string, record []byte, number uint64, epoch string) (position uint64, duplicate bool, err error) {
 	bus := h.config.Bus
 	if h.rings == nil {

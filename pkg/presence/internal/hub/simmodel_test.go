@@ -261,8 +261,8 @@ func (m *simModel) kickStarts(p simPlace, d time.Duration, now time.Time) {
 	u.maybe.end = now.Add(time.Hour) // until the calls have returned
 }
 
-// mayBan reports whether a node may have had a ban of the connection's user while it was open. A node
-// that was stopped or cut off receives the row late, even after the end of the ban.
+// mayBan reports whether a node may have had a ban of the connection's user while it was open. A
+// node that was stopped or cut off receives the row late, even after the end of the ban.
 func (m *simModel) mayBan(c *simConn, now time.Time) bool {
 	u := m.member(c.place)
 	return u.maybe.touches(c.join.start, now) || m.heavy && u.recent

@@ -148,15 +148,6 @@ func (r *simRun) awaitThaw(n *simNode) bool {
 	}
 }
 
-// later performs an operation after a time.
-func (r *simRun) later(d time.Duration, f func()) {
-	r.begin()
-	time.AfterFunc(d, func() {
-		defer r.done()
-		f()
-	})
-}
-
 // settle ends all faults, and waits until all operations have ended.
 func (r *simRun) settle() bool {
 	r.applyFaults(simWeather{})

@@ -9,9 +9,9 @@ import (
 // shrinkTime bounds the time in which a failing script is shortened.
 const shrinkTime = 20 * time.Second
 
-// shrinkScript removes steps from a failing script as long as it fails with one of the same kinds of
-// failures: first halves, then quarters, and so on down to single steps. It returns the script and
-// its failures.
+// shrinkScript removes steps from a failing script as long as it fails with one of the same kinds
+// of failures: first halves, then quarters, and so on down to single steps. It returns the script
+// and its failures.
 func shrinkScript(t *testing.T, s simScript, kinds map[string]bool) (simScript, []string) {
 	t.Helper()
 	end := time.Now().Add(shrinkTime)
