@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,10 +23,13 @@ func TestOwnMessageLost(t *testing.T) {
 		alice := n.join("lobby", "alice", hub.Lease{}, "")
 		n.idle()
 		alice.take()
+		var mu sync.Mutex             // guards the variables below
 		var announced []time.Duration // when a frame announced the message
 		var id string
 		start := time.Now()
 		cancel, err := bus.Bus.Subscribe("lobby", backplane.Handler{Message: func(frame []byte) {
+			mu.Lock()
+			defer mu.Unlock()
 			if id != "" && strings.Contains(string(frame), fmt.Sprintf(`"acked":[%d]`, seqOf(id))) {
 				announced = append(announced, time.Since(start))
 			}
@@ -34,7 +38,12 @@ func TestOwnMessageLost(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer cancel()
-		bus.silently(func() { id = n.send("lobby", "alice", "1") })
+		bus.silently(func() {
+			sent := n.send("lobby", "alice", "1")
+			mu.Lock()
+			defer mu.Unlock()
+			id = sent
+		})
 		time.Sleep(250 * time.Millisecond)
 		if got := alice.take(); got != "message:1" {
 			t.Errorf("got %q", got)
@@ -43,6 +52,8 @@ func TestOwnMessageLost(t *testing.T) {
 			t.Errorf("%d slots reserved, want 0", n)
 		}
 		time.Sleep(5 * time.Second)
+		mu.Lock()
+		defer mu.Unlock()
 		if want := []time.Duration{0, time.Second}; !slices.Equal(announced, want) {
 			t.Errorf("announced after %v, want %v", announced, want)
 		}
