@@ -39,7 +39,7 @@ func (r *Room) settle(u UserID, now time.Time) {
 	}
 	if m := r.users[u]; best == nil || banned {
 		if m != nil {
-			r.connections -= m.Connections
+			r.parts.connections -= m.Connections
 			m.Connections, m.reason = 0, cmp.Or(reason, Closed)
 			r.remove(m)
 		}
@@ -60,13 +60,13 @@ func (r *Room) show(m *member, p Presence, connections int, since time.Time) {
 		r.updated(m)
 	}
 	m.Since = since
-	r.connections += connections - m.Connections
+	r.parts.connections += connections - m.Connections
 	m.Connections = connections
 }
 
 // adopt gives this node's stake the best record and the earliest time, unless the stake has ended.
 func (r *Room) adopt(best Presence, since, now time.Time) {
-	own := r.parts.of(r.config.Node, best.ID)
+	own := r.parts.of(r.parts.node, best.ID)
 	if own == nil || own.ended(now) {
 		return
 	}
@@ -81,7 +81,7 @@ func (r *Room) adopt(best Presence, since, now time.Time) {
 func (r *Room) joinPart(u User, now time.Time) *member {
 	delete(r.parts.bans, u.ID) // the owner has admitted it
 	p := Presence{ID: u.ID, Name: u.Name, Info: u.Info, Since: now.UTC().Truncate(time.Millisecond)}
-	if own := r.parts.of(r.config.Node, u.ID); own != nil && !own.ended(now) {
+	if own := r.parts.of(r.parts.node, u.ID); own != nil && !own.ended(now) {
 		p = own.Presence
 	} else if m := r.users[u.ID]; m != nil {
 		p.Name, p.Info, p.Since = m.Name, m.Info, m.Since
@@ -94,15 +94,15 @@ func (r *Room) joinPart(u User, now time.Time) *member {
 
 // leavePart removes a connection of this node.
 func (r *Room) leavePart(u UserID, why Reason, now time.Time) {
-	p := r.parts.of(r.config.Node, u).Presence
+	p := r.parts.of(r.parts.node, u).Presence
 	if p.Connections--; p.Connections == 0 {
-		p.Until, p.Reason = now.Add(r.config.Linger+r.config.Margin), why
+		p.Until, p.Reason = now.Add(r.config.Linger+r.parts.margin), why
 	}
 	r.setOwn(p, "", now)
 }
 
 func (r *Room) setOwn(p Presence, gone Reason, now time.Time) {
-	r.parts.set(r.config.Node, p)
+	r.parts.set(r.parts.node, p)
 	r.parts.changed[p.ID] = gone
 	r.settle(p.ID, now)
 }
@@ -112,7 +112,7 @@ func (r *Room) setOwn(p Presence, gone Reason, now time.Time) {
 func (r *Room) banPart(u UserID, until, now time.Time) {
 	r.parts.bans[u] = until
 	r.parts.endsAt(until, u)
-	if own := r.parts.of(r.config.Node, u); own != nil {
+	if own := r.parts.of(r.parts.node, u); own != nil {
 		r.setOwn(Presence{ID: u, Reason: Removed}, Removed, now)
 	}
 	r.settle(u, now)
@@ -195,7 +195,7 @@ func (r *Room) Delta(limit int, now time.Time) []Presence {
 	delta := make([]Presence, 0, len(users))
 	for _, u := range users {
 		p := Presence{ID: u, Reason: cmp.Or(r.parts.changed[u], Closed)}
-		if own := r.parts.of(r.config.Node, u); own != nil && !own.ended(now) {
+		if own := r.parts.of(r.parts.node, u); own != nil && !own.ended(now) {
 			p = own.Presence
 		}
 		delta = append(delta, p)
@@ -213,7 +213,7 @@ func (r *Room) Own(after UserID, limit int, now time.Time) (page []Presence, mor
 		at++
 	}
 	for _, m := range r.sorted[at:] {
-		if own := r.parts.of(r.config.Node, m.ID); own != nil && !own.ended(now) {
+		if own := r.parts.of(r.parts.node, m.ID); own != nil && !own.ended(now) {
 			if len(page) == limit {
 				return page, true
 			}
@@ -228,7 +228,7 @@ func (r *Room) OwnUsers() int {
 	if r.parts == nil {
 		return len(r.users)
 	}
-	if n := r.parts.nodes[r.config.Node]; n != nil {
+	if n := r.parts.nodes[r.parts.node]; n != nil {
 		return len(n.users)
 	}
 	return 0
@@ -240,7 +240,7 @@ func (r *Room) OwnConnections() int { return len(r.conns) }
 // updatePart replaces the info of a user in this node's part. The new record has the version stamp.
 // A record with that version or a higher one stays.
 func (r *Room) updatePart(u UserID, info json.RawMessage, stamp Version, now time.Time) (record Version, here bool) {
-	own, m := r.parts.of(r.config.Node, u), r.users[u]
+	own, m := r.parts.of(r.parts.node, u), r.users[u]
 	if own == nil || own.ended(now) || m == nil {
 		return Version{}, false
 	}

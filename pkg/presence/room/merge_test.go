@@ -11,7 +11,7 @@ import (
 
 // newNode returns a room of a node that has peers. Its grace period is 5 s.
 func newNode(node room.NodeID) *room.Room {
-	r := room.New(room.Config{Linger: 4500 * time.Millisecond, Margin: 500 * time.Millisecond, MemberLimit: 500, Node: node})
+	r := room.NewShared(room.Config{Linger: 4500 * time.Millisecond, MemberLimit: 500}, node, 500*time.Millisecond)
 	return &r
 }
 
@@ -372,7 +372,7 @@ func TestReplace(t *testing.T) {
 
 // A partial room sends only counts. When no part is missing any more, every client gets a snapshot.
 func TestPartialRoom(t *testing.T) {
-	r := room.New(room.Config{MemberLimit: 2, Node: "a"})
+	r := room.NewShared(room.Config{MemberLimit: 2}, "a", 0)
 	r.SetPartial(true)
 	r.Join(1, room.User{ID: "alice"}, seconds(0))
 	expect(t, &r, seconds(0), "+alice", 1, 1)
@@ -393,7 +393,7 @@ func TestPartialRoom(t *testing.T) {
 		t.Error("complete room: want members, and one sync")
 	}
 
-	r = room.New(room.Config{MemberLimit: 2, Node: "a"})
+	r = room.NewShared(room.Config{MemberLimit: 2}, "a", 0)
 	r.SetPartial(true)
 	for i, id := range []room.UserID{"alice", "bob", "carol"} {
 		r.Join(room.ConnID(i), room.User{ID: id}, seconds(0))

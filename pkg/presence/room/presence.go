@@ -56,6 +56,10 @@ func (p *stake) beats(q *stake) bool {
 // A node that has a worse record of a user than another part adopts the better record, so the
 // record stays when the other part ends.
 type parts struct {
+	node        NodeID // of this node
+	margin      time.Duration
+	connections int // of all members
+
 	nodes   map[NodeID]*part
 	stakes  map[UserID][]stake // by node
 	bans    map[UserID]time.Time
@@ -80,8 +84,8 @@ type stakeEnd struct {
 	user UserID
 }
 
-func newParts() *parts {
-	return &parts{nodes: map[NodeID]*part{}, stakes: map[UserID][]stake{}, bans: map[UserID]time.Time{}, changed: map[UserID]Reason{}}
+func newParts(node NodeID, margin time.Duration) *parts {
+	return &parts{node: node, margin: margin, nodes: map[NodeID]*part{}, stakes: map[UserID][]stake{}, bans: map[UserID]time.Time{}, changed: map[UserID]Reason{}}
 }
 
 // of returns the user's stake in the node's part, or nil.

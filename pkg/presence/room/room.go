@@ -33,12 +33,6 @@ const minCounting = 10 * time.Second
 type Config struct {
 	Linger      time.Duration // grace period; 0: a user leaves when its last connection closes
 	MemberLimit int           // a room with more members sends only counts
-
-	// Node is the id of this node. It is empty on a node without peers. A room with a Node merges
-	// the parts of all nodes, and Margin extends each grace period, so that a user that moves to
-	// another node in time does not leave.
-	Node   NodeID
-	Margin time.Duration
 }
 
 // Room holds the members and connections of one room.
@@ -53,12 +47,11 @@ type Room struct {
 	pending []pendingChange // changes that News has not returned yet
 
 	counting  bool      // the room sends only counts
-	crossed   time.Time // time of the last change of counting
 	partial   bool      // a part is missing, so the room sends only counts
 	completed bool      // no part is missing any more, and News has not returned Sync since
+	crossed   time.Time // time of the last change of counting
 
-	parts       *parts // nil on a node without peers
-	connections int    // of all members; only with parts
+	parts *parts // nil on a node without peers
 }
 
 type member struct {
@@ -83,10 +76,15 @@ type pendingChange struct {
 
 // New returns an empty room.
 func New(c Config) Room {
-	r := Room{config: c, conns: map[ConnID]*member{}, users: map[UserID]*member{}}
-	if c.Node != "" {
-		r.parts = newParts()
-	}
+	return Room{config: c, conns: map[ConnID]*member{}, users: map[UserID]*member{}}
+}
+
+// NewShared returns an empty room that other nodes have too. node is the id of this node. The room
+// merges the parts of all nodes. margin extends each grace period, so that a user that moves to
+// another node in time does not leave.
+func NewShared(c Config, node NodeID, margin time.Duration) Room {
+	r := New(c)
+	r.parts = newParts(node, margin)
 	return r
 }
 
@@ -247,7 +245,7 @@ func (r *Room) Counting() bool { return r.counting }
 // Connections returns the number of open connections.
 func (r *Room) Connections() int {
 	if r.parts != nil {
-		return r.connections
+		return r.parts.connections
 	}
 	return len(r.conns)
 }

@@ -141,7 +141,7 @@ func (h *Hub) receiveFrame(l *live, data []byte) {
 // live peers have answered, or after pullTime. A node that is cut off does not wait. From then on
 // clients may join.
 func (h *Hub) openParts(l *live) {
-	defer close(l.parts)
+	defer close(l.exchange.opened)
 	var answers map[room.NodeID]*pulledPart
 	var missing []room.NodeID
 	if !h.isCut() {

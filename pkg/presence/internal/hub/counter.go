@@ -82,11 +82,11 @@ func (c *counter) start(name room.Name, s *shared, wake func()) {
 	c.name, c.shared, c.wakeUp = name, s, wake
 	c.stream = s.config.Streams.Stream(string(name))
 	config := room.Config{Linger: s.config.Linger, MemberLimit: s.config.MemberLimit}
+	c.room = room.New(config)
 	if s.peers != nil {
-		config.Node, config.Margin = s.node, graceMargin
+		c.room = room.NewShared(config, s.node, graceMargin)
 		c.exchange = newExchange(s.floor.get())
 	}
-	c.room = room.New(config)
 	c.position = room.Position{Epoch: s.epoch()}
 	if s.rings != nil {
 		c.log = new(logCopy)

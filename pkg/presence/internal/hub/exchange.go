@@ -55,6 +55,7 @@ type exchange struct {
 	epoch     string    // of acks
 
 	peers   map[room.NodeID]*peerPart
+	opened  chan struct{}            // closed when the parts of all nodes were pulled, as far as they have answered
 	opening bool                     // the parts of all nodes are being pulled
 	missing map[room.NodeID]struct{} // peers whose parts the room has never had; while there are any, the room is partial
 	pulling bool                     // a goroutine pulls parts
@@ -117,7 +118,7 @@ type heldFrame struct {
 }
 
 func newExchange(floor uint64) *exchange {
-	return &exchange{number: floor, peers: map[room.NodeID]*peerPart{}, opening: true}
+	return &exchange{number: floor, peers: map[room.NodeID]*peerPart{}, opening: true, opened: make(chan struct{})}
 }
 
 func (x *exchange) peer(node room.NodeID) *peerPart {

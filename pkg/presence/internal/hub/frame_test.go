@@ -131,7 +131,7 @@ func checkPresences(t *testing.T, es []entry) {
 		t.Errorf("presences %+v are rejected after another encoding: %v", ps, err)
 	}
 	users := map[room.UserID]bool{}
-	r := room.New(room.Config{MemberLimit: 1 << 20, Node: "self"})
+	r := room.NewShared(room.Config{MemberLimit: 1 << 20}, "self", 0)
 	for range 2 { // the second time has no effect
 		r.Replace("peer", ps, frameTime)
 		r.Apply("peer", ps, frameTime)

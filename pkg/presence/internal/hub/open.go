@@ -77,7 +77,6 @@ func (h *Hub) subscribe(ctx context.Context, l *live) error {
 // openShared reads the position of a room, and begins to read the parts of the other nodes. A node
 // that is cut off does not wait: it does not know the position until it has contact again.
 func (h *Hub) openShared(ctx context.Context, l *live) error {
-	l.parts = make(chan struct{})
 	go h.openParts(l) // ends after pullTime
 	epoch := h.epoch()
 	last, err := h.lastOf(ctx, l)
@@ -97,11 +96,11 @@ func (h *Hub) openShared(ctx context.Context, l *live) error {
 // openWhole is like open, but also waits until the room has the parts of the other nodes.
 func (h *Hub) openWhole(ctx context.Context, name room.Name) (*live, error) {
 	l, err := h.open(ctx, name)
-	if err != nil || l.parts == nil {
+	if err != nil || l.exchange == nil {
 		return l, err
 	}
 	select {
-	case <-l.parts:
+	case <-l.exchange.opened:
 		return l, nil
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)

@@ -162,7 +162,7 @@ type writer struct {
 }
 
 func newWriter() *writer {
-	return &writer{Room: room.New(room.Config{Linger: 5 * time.Second, Margin: graceMargin, MemberLimit: 5000, Node: "peer"}),
+	return &writer{Room: room.NewShared(room.Config{Linger: 5 * time.Second, MemberLimit: 5000}, "peer", graceMargin),
 		conns: map[room.UserID][]room.ConnID{}}
 }
 

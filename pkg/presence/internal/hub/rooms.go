@@ -30,7 +30,6 @@ type live struct {
 	element *list.Element // in unused.rooms; nil if the room is in use; guarded by unused.mu
 	failed  *error        // error of opening the room; nil on success
 	cancel  func()        // cancels the subscription; nil before the room is subscribed
-	parts   chan struct{} // closed when the parts of other nodes were read; nil without peers
 }
 
 // unused lists the unused rooms. The least recently used room is first.
