@@ -22,8 +22,9 @@ func (h *Hub) send(topic room.Name, due time.Time) {
 	}
 	frames, pull, s := l.frames(now)
 	h.note(l, s)
-	for _, f := range frames {
-		h.publish(topic, encodeFrame(f))
+	accepted := true
+	for _, f := range frames { // after a failure the numbers of later frames show the loss
+		accepted = accepted && h.publish(context.Background(), topic, encodeFrame(f))
 		h.compareAcked(l, f)
 	}
 	if pull {
@@ -48,7 +49,7 @@ func (h *Hub) checkPeers(now, due time.Time) {
 		h.dropPeer(l.node, l.last.Add(h.config.Linger), room.Node)
 	}
 	if b, ok := h.peers.beat(now); ok {
-		h.publish(backplane.Nodes, encodeFrame(b))
+		h.publish(context.Background(), backplane.Nodes, encodeFrame(b))
 	}
 	h.outbox.add(backplane.Nodes, h.peers.due())
 }
@@ -153,17 +154,23 @@ func (h *Hub) openParts(l *live) {
 	}
 }
 
-// leaveCluster publishes the last frames of this node, and that it shuts down.
+// leaveCluster publishes the last frames of this node, and that it shuts down. If the engine
+// accepts no frame, it gives up: the peers find out when the lease ends.
 func (h *Hub) leaveCluster() {
 	h.outbox.close()
+	ctx, cancel := context.WithTimeout(context.Background(), publishTime)
+	defer cancel()
 	now := h.config.Clock.Now()
 	for _, l := range h.rooms.all("") {
-		if l.hasDelta() {
-			frames, _, _ := l.frames(now)
-			for _, f := range frames {
-				h.publish(l.name, encodeFrame(f))
+		if !l.hasDelta() {
+			continue
+		}
+		frames, _, _ := l.frames(now)
+		for _, f := range frames {
+			if !h.publish(ctx, l.name, encodeFrame(f)) {
+				return
 			}
 		}
 	}
-	h.publish(backplane.Nodes, encodeFrame(heartbeat{V: frameVersion, From: h.peers.self, Clock: h.peers.counter(), Leaving: true}))
+	h.publish(ctx, backplane.Nodes, encodeFrame(heartbeat{V: frameVersion, From: h.peers.self, Clock: h.peers.counter(), Leaving: true}))
 }

@@ -12,12 +12,15 @@ import (
 // repaired like any other loss.
 const publishTime = 2 * time.Second
 
-func (h *Hub) publish(topic room.Name, frame []byte) {
-	ctx, cancel := context.WithTimeout(context.Background(), publishTime)
+// publish reports whether the engine has accepted the frame.
+func (h *Hub) publish(ctx context.Context, topic room.Name, frame []byte) bool {
+	ctx, cancel := context.WithTimeout(ctx, publishTime)
 	defer cancel()
-	if err := h.config.Bus.Publish(ctx, topic, frame); err != nil {
+	err := h.config.Bus.Publish(ctx, topic, frame)
+	if err != nil {
 		h.config.Log.Debug("backplane publication failed", "topic", string(topic), "err", err)
 	}
+	return err == nil
 }
 
 // renew renews the lease of a peer. A peer that was not live before is asked to repeat its parts.

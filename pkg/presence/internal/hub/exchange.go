@@ -64,6 +64,7 @@ type exchange struct {
 // peerPart is this node's copy of a peer's part. The room has its users.
 type peerPart struct {
 	number uint64
+	mixed  uint64      // up to this number the totals of frames are not compared: see pulledPart
 	known  bool        // number is valid
 	stale  bool        // the part must be pulled
 	held   []heldFrame // frames that arrived during the pull; nil: no pull is running

@@ -38,8 +38,8 @@ func (c *counter) flushLocked(now time.Time) {
 			due = end
 		}
 	}
-	if !c.idle.IsZero() && due.IsZero() {
-		due = c.idle.Add(c.roomAge())
+	if end := c.idle.Add(c.roomAge()); !c.idle.IsZero() && (due.IsZero() || end.After(now) && end.Before(due)) {
+		due = end
 	}
 	if due.After(now) {
 		c.setTimerLocked(due.Sub(now))
@@ -149,11 +149,4 @@ func (c *counter) shareLocked(now time.Time) {
 	if c.exchange != nil && c.room.HasDelta() {
 		c.shared.outbox.add(c.name, later(now, c.exchange.sentAt.Add(batchTime)))
 	}
-}
-
-func later(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return b
-	}
-	return a
 }

@@ -70,10 +70,10 @@ const allNodes room.NodeID = "*"
 
 // Limits of the values that a node accepts from its peers.
 const (
-	maxConnections = 1 << 30             // connections of one user
-	maxLeft        = 365 * 24 * 3600_000 // rest of a grace period, in milliseconds
-	maxSince       = 253402300799_999    // end of the year 9999, the last year in RFC 3339
-	maxCounter     = 1 << 62             // Lamport counter; higher ones could overflow
+	maxConnections = 1 << 30          // connections of one user
+	maxLeft        = 3600_000         // rest of a grace period, in milliseconds
+	maxSince       = 253402300799_999 // end of the year 9999, the last year in RFC 3339
+	maxCounter     = 1 << 62          // Lamport counter; higher ones could overflow
 )
 
 func entryOf(p room.Presence, now time.Time) entry {

@@ -50,6 +50,9 @@ func Open(c Config) (*Hub, error) {
 	h.cancel = append(h.cancel, end)
 	if end, err = c.Bus.Watch(h.applyRow); err != nil {
 		h.unsubscribe()
+		if h.isShared() { // a peer may have been found meanwhile
+			h.outbox.close()
+		}
 		return nil, fmt.Errorf("hub: watch bans: %w", err)
 	}
 	h.cancel = append(h.cancel, end)

@@ -109,4 +109,5 @@ type sharedRead struct {
 	done    chan struct{}     // closed when the fields below are set
 	entries []backplane.Entry // all entries of the room above from
 	ok      bool              // false: the log could not be read
+	stored  bool              // the result is fixed: a client that comes now may need a later one; guarded by the counter
 }

@@ -121,7 +121,7 @@ func (h *Hub) lost(l *live) {
 	h.repair(l)
 	if h.isShared() {
 		l.repeatSoon(h.config.Clock.Now())
-		h.greet(allNodes, h.config.Clock.Now())
+		h.peers.greetLater()
 	}
 }
 

@@ -105,12 +105,14 @@ func (o *outbox) run() {
 		return
 	}
 	o.busy = true
+	var free time.Time // when the send before has ended
 	for !o.closed && len(o.queue) > 0 && !o.queue[0].due.After(o.clock.Now()) {
 		next := heap.Pop(&o.queue).(*scheduled)
 		delete(o.topics, next.topic)
 		o.mu.Unlock()
-		o.send(next.topic, next.due)
+		o.send(next.topic, later(next.due, free)) // a send that blocks does not make the next one late
 		o.mu.Lock()
+		free = o.clock.Now()
 	}
 	o.busy = false
 	if o.closed {
@@ -131,4 +133,11 @@ func (o *outbox) close() {
 	if busy {
 		<-o.idle
 	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
 }

@@ -11,9 +11,12 @@ import (
 // announce schedules the announcements of a message that the log has accepted: at once, and once
 // more after announceTime. A peer that lacks the message reads the log.
 func (c *counter) announce(p room.Position) {
+	if c.exchange == nil {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if x, now := c.exchange, c.shared.config.Clock.Now(); x != nil && !c.closed {
+	if x, now := c.exchange, c.shared.config.Clock.Now(); !c.closed {
 		x.addAck(p, now)
 		c.shared.outbox.add(c.name, later(now, x.sentAt.Add(batchTime)))
 	}
@@ -141,7 +144,7 @@ func (c *counter) applyLocked(p *peerPart, f heldFrame, now time.Time) {
 		p.number = f.Number
 		c.room.Apply(f.From, changed, now)
 	}
-	if users, connections := c.room.Totals(f.From); !f.More && (users != f.Users || connections != f.Connections) {
+	if users, connections := c.room.Totals(f.From); !f.More && f.Number >= p.mixed && (users != f.Users || connections != f.Connections) {
 		p.stale = true
 	}
 }
@@ -195,7 +198,7 @@ func (c *counter) pulledLocked(node room.NodeID, p *peerPart, a *pulledPart, now
 	if a == nil {
 		p.stale = true
 	} else {
-		p.known, p.stale, p.number, p.seen = true, lost, a.number, now
+		p.known, p.stale, p.number, p.mixed, p.seen = true, lost, a.number, a.last, now
 		c.room.Replace(node, a.presences(now), now)
 		delete(c.exchange.missing, node)
 	}
@@ -238,6 +241,7 @@ func (c *counter) openParts(answers map[room.NodeID]*pulledPart, missing []room.
 		c.pulledLocked(node, p, answers[node], now)
 		pull = pull || p.stale
 	}
+	missing = slices.DeleteFunc(missing, func(node room.NodeID) bool { return !c.shared.peers.isLive(node) })
 	if len(missing) > 0 {
 		x.missing = map[room.NodeID]struct{}{}
 		for _, node := range missing {

@@ -406,6 +406,37 @@ func TestPullInPieces(t *testing.T) {
 	})
 }
 
+// A part that gets a new user with each frame is read once: a frame before the last piece lacks the
+// users of that piece.
+func TestPullInPiecesOfNewUsers(t *testing.T) {
+	testParts(t, func(r *reader) {
+		for i := range 600 {
+			r.peer.join(room.UserID(fmt.Sprintf("u%03d", i)))
+		}
+		for range 3 {
+			r.peer.frame(maxEntries)
+		}
+		next := 0
+		r.bus.set(0, func(p partsOf) *partPiece {
+			piece := r.peer.piece(p)
+			for range 2 {
+				r.peer.join(room.UserID(fmt.Sprint("z", next)))
+				next++
+				r.receiveFrame(r.live, encodeFrame(r.peer.frame(maxEntries)))
+			}
+			return piece
+		})
+		r.get(r.peer.frame(maxEntries))
+		time.Sleep(3 * time.Second) // within the lease of the peer
+		if pulls, want := r.bus.takePulls(), []string{"", "u255", "u511"}; len(pulls) != len(want) {
+			t.Errorf("got pulls after %q, want %d pulls", pulls, len(want))
+		}
+		if p, got := r.part(), r.live.members("", 1).Connections; p.stale || got != r.peer.Connections() {
+			t.Errorf("got stale %v, %d connections; want false, %d", p.stale, got, r.peer.Connections())
+		}
+	})
+}
+
 // A peer that does not answer is asked again, ever less often, while it lives.
 func TestPullWithoutAnswer(t *testing.T) {
 	testParts(t, func(r *reader) {

@@ -136,6 +136,14 @@ func (p *peers) greet(node room.NodeID) {
 	p.hello[node], p.prompt = helloTimes, true
 }
 
+// greetLater is like greet for all nodes, but does not hurry: a loss that repeats itself makes the
+// nodes repeat their parts once per heartbeat at most.
+func (p *peers) greetLater() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.hello[allNodes] = max(p.hello[allNodes], 1)
+}
+
 // hurry makes the next heartbeat due soon, because a peer may not know this node.
 func (p *peers) hurry() {
 	p.mu.Lock()
@@ -221,7 +229,7 @@ func (p *peers) isCut() bool {
 func (p *peers) witness(counter uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if counter <= maxCounter {
+	if counter <= maxCounter/2 { // so that no stamp exceeds maxCounter
 		p.lamport = max(p.lamport, counter)
 	}
 }

@@ -3,7 +3,7 @@ package hub
 import (
 	"context"
 	"maps"
-	"slices"
+	"sync"
 	"time"
 
 	"example.com/presence/pkg/presence/room"
@@ -53,40 +53,54 @@ func (h *Hub) sleep(d time.Duration) {
 
 // readParts asks the nodes for their parts of a room, all nodes if the list is nil. It returns the
 // parts that it has read completely. It ends when all of these nodes have answered, or after
-// pullTime. Without a list the live peers must answer. If this node does not know all of them yet,
-// it waits for the whole time.
+// pullTime; a part in pieces may take longer, unless the list is nil. Without a list the live peers
+// must answer. If this node does not know all of them yet, it waits for the whole time.
 func (h *Hub) readParts(name room.Name, nodes []room.NodeID) map[room.NodeID]*pulledPart {
 	ctx, cancel := context.WithTimeout(h.stopping, pullTime)
 	defer cancel()
+	rest := h.stopping
+	if nodes == nil { // a client waits
+		rest = ctx
+	}
 	parts := map[room.NodeID]*pulledPart{}
+	var reading sync.WaitGroup
 	h.askNodes(ctx, command{Parts: &partsOf{Room: name}}, nodes, func(a answer) bool {
 		if a.Part != nil && a.From != h.node && parts[a.From] == nil {
-			parts[a.From] = &pulledPart{}
-			parts[a.From].add(*a.Part, h.config.Clock.Now())
+			part := &pulledPart{}
+			part.add(*a.Part, h.config.Clock.Now())
+			parts[a.From] = part
+			reading.Go(func() { h.readPieces(rest, name, a.From, part) }) // does not wait for other nodes
 		}
 		return true
 	})
-	for _, node := range slices.Sorted(maps.Keys(parts)) {
-		part := parts[node]
-		for range maxPieces {
-			if !part.more || ctx.Err() != nil {
-				break
+	reading.Wait()
+	maps.DeleteFunc(parts, func(_ room.NodeID, part *pulledPart) bool { return part.more })
+	return parts
+}
+
+// readPieces reads the further pieces of a part. It ends when a piece does not arrive within
+// pullTime, and the part then has more.
+func (h *Hub) readPieces(ctx context.Context, name room.Name, node room.NodeID, part *pulledPart) {
+	for range maxPieces {
+		if !part.more {
+			break
+		}
+		arrived, last := false, part.entries[len(part.entries)-1].ID
+		once, cancel := context.WithTimeout(ctx, pullTime)
+		h.askNodes(once, command{Parts: &partsOf{Room: name, After: last}}, []room.NodeID{node}, func(a answer) bool {
+			if a.Part == nil || a.From != node {
+				return true
 			}
-			one, last := []room.NodeID{node}, part.entries[len(part.entries)-1].ID
-			h.askNodes(ctx, command{Parts: &partsOf{Room: name, After: last}}, one, func(a answer) bool {
-				if a.Part == nil || a.From != node {
-					return true
-				}
-				part.add(*a.Part, h.config.Clock.Now())
-				return false
-			})
-		}
-		if part.more {
-			delete(parts, node)
-		}
-		for _, e := range part.entries {
-			h.peers.witness(e.Version.Counter)
+			part.add(*a.Part, h.config.Clock.Now())
+			arrived = true
+			return false
+		})
+		cancel()
+		if !arrived {
+			break
 		}
 	}
-	return parts
+	for _, e := range part.entries {
+		h.peers.witness(e.Version.Counter)
+	}
 }

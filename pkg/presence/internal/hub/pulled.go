@@ -8,9 +8,11 @@ import (
 
 // pulledPart is a part that a node has read in pieces. While it reads them, the part changes. So a
 // piece may be newer than the first one. The frames since the first piece, which the node holds
-// meanwhile, contain the other changes.
+// meanwhile, contain the other changes. Up to the number of the last piece, the totals of these
+// frames may lack users that a later piece contains.
 type pulledPart struct {
 	number  uint64 // of the first piece
+	last    uint64 // of the last piece
 	entries []entry
 	at      []time.Time // when each entry was received
 	more    bool
@@ -20,6 +22,7 @@ func (a *pulledPart) add(p partPiece, now time.Time) {
 	if a.at == nil {
 		a.number = p.Number
 	}
+	a.last = max(a.last, p.Number)
 	for _, e := range p.Entries {
 		a.entries, a.at = append(a.entries, e), append(a.at, now)
 	}

@@ -34,7 +34,7 @@ func (c *counter) shareReadLocked(position uint64) *sharedRead {
 		go c.readForClients(l.reading) // ends after readTime at the latest
 		return l.reading
 	}
-	if l.reading.from <= position {
+	if l.reading.from <= position && !l.reading.stored {
 		return l.reading
 	}
 	if l.next == nil {
@@ -92,6 +92,7 @@ func (c *counter) storeRead(s *sharedRead, epoch string, entries []backplane.Ent
 	if c.position.Epoch != epoch || c.shared.epoch() != epoch {
 		return false
 	}
+	s.stored = true
 	after := s.from
 	if !complete {
 		if len(entries) == 0 {
@@ -108,5 +109,6 @@ func (c *counter) storeRead(s *sharedRead, epoch string, entries []backplane.Ent
 	if ok {
 		s.from, s.entries, s.ok = after, all, true
 	}
+	s.stored = ok
 	return ok
 }

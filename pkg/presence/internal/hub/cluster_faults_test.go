@@ -1,0 +1,84 @@
+package hub_test
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/internal/hub"
+	"example.com/presence/pkg/presence/internal/loglimit"
+	"example.com/presence/pkg/presence/internal/stream"
+	"example.com/presence/pkg/presence/room"
+)
+
+// A part in several pieces is read although another peer does not answer.
+func TestPullBesideSilentPeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes, buses := openCluster(t, 3)
+		for i := range 300 {
+			nodes[1].join("lobby", fmt.Sprintf("u%03d", i), hub.Lease{}, "")
+		}
+		time.Sleep(time.Second)
+		buses[2].set(func(string) fate { return fate{lost: true} })
+		nodes[0].join("lobby", "alice", hub.Lease{}, "")
+		time.Sleep(500 * time.Millisecond)
+		if p, err := nodes[0].Members(t.Context(), "lobby", "", 1); err != nil || p.Connections != 301 {
+			t.Errorf("got %d connections, %v; want 301", p.Connections, err)
+		}
+	})
+}
+
+// A ban does not keep an unused room.
+func TestUnusedRoomWithBan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes, _ := openCluster(t, 2)
+		nodes[0].join("lobby", "bob", hub.Lease{}, "")
+		if err := nodes[0].Kick(t.Context(), "lobby", "bob", 24*time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute)
+		nodes[0].expectRooms()
+	})
+}
+
+// failingWatch is a bus whose Watch fails after a time.
+type failingWatch struct {
+	backplane.Bus
+	published atomic.Int32 // number of heartbeats that were published since
+}
+
+func (b *failingWatch) Watch(func(backplane.Row)) (func(), error) {
+	time.Sleep(2 * time.Second)
+	cancel, err := b.Subscribe(backplane.Nodes, backplane.Handler{Message: func([]byte) { b.published.Add(1) }})
+	if err == nil {
+		time.AfterFunc(time.Minute, cancel)
+		err = errors.New("no table")
+	}
+	return nil, err
+}
+
+// A hub that could not be opened publishes nothing.
+func TestFailedOpenIsSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := sharedMemory()
+		peer := openNode(t, bus)
+		failing, log := &failingWatch{Bus: bus}, slog.New(slog.DiscardHandler)
+		_, err := hub.Open(hub.Config{Bus: failing, Streams: &fakeStreams{t: t}, Log: log, Warn: loglimit.New(log), Count: (*room.Room).Connections})
+		if err == nil {
+			t.Fatal("Open succeeded without a table")
+		}
+		time.Sleep(10500 * time.Millisecond)
+		if n := failing.published.Load(); n < 8 || n > 14 {
+			t.Errorf("%d heartbeats in 10 s, want those of one node", n)
+		}
+		if n := peer.Stats().Peers; n != 0 {
+			t.Errorf("got %d peers, want 0", n)
+		}
+		peer.join("lobby", "alice", hub.Lease{}, "").Drop(stream.Closed)
+	})
+}
