@@ -34,7 +34,7 @@ func (r *simRun) disturb(s simStep, n *simNode) {
 		r.mu.Lock()
 		r.logFaults, r.changed = true, time.Now()
 		for _, t := range r.messages {
-			t.recreated++
+			t.recreated = append(t.recreated, r.changed)
 		}
 		r.mu.Unlock()
 		r.engine.recreate()

@@ -2,6 +2,7 @@ package hub_test
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"example.com/presence/pkg/presence/internal/hub"
@@ -13,7 +14,12 @@ type simTopic struct {
 	sent      map[string]*simMessage // by data
 	ids       map[string]string      // id → data of each message that a client has received
 	place     map[string]string      // data → id
-	recreated int                    // number of times that the log was created anew
+	recreated []time.Time            // times at which the log was created anew
+}
+
+// recreatedBetween reports whether the log was created anew in this time.
+func (t *simTopic) recreatedBetween(start, end time.Time) bool {
+	return slices.ContainsFunc(t.recreated, func(at time.Time) bool { return !at.Before(start) && !at.After(end) })
 }
 
 // simMessage is a message that a client has sent.
@@ -21,7 +27,17 @@ type simMessage struct {
 	data string
 	id   string // of the answer; empty if no call has succeeded
 	sure bool   // the log was not created anew during the call, so the id belongs to the message
-	anew bool   // the log was created anew between two calls, and has lost the key of the message
+
+	start, end time.Time // of all calls
+}
+
+// lateAppend is the time in which the engine may accept a message whose call has already returned.
+const lateAppend = 2 * time.Second
+
+// mayRepeat reports whether the message may have two ids. A log that is created anew loses the keys
+// of its messages, so it accepts a repeated message again.
+func (t *simTopic) mayRepeat(m *simMessage) bool {
+	return t.recreatedBetween(m.start, m.end.Add(lateAppend))
 }
 
 func (r *simRun) put(n *simNode, p simPlace, info string) {
@@ -59,21 +75,17 @@ func (r *simRun) send(n *simNode, p simPlace, data string, retry bool) {
 	if retry {
 		key = data
 	}
-	t, m := r.messages[p.room], &simMessage{data: data}
+	t, m := r.messages[p.room], &simMessage{data: data, start: time.Now()}
 	r.mu.Lock()
 	t.sent[data] = m
-	first := t.recreated
 	r.mu.Unlock()
 	for try := range 3 {
-		r.mu.Lock()
-		recreated := t.recreated
-		m.anew = recreated != first
-		r.mu.Unlock()
+		start := time.Now()
 		id, err := n.Send(r.Context(), room.Name(simRooms[p.room]), hub.Draft{Event: "message", Data: []byte(data)}, room.UserID(simUsers[p.user]), key)
 		r.tracef(n.name, "%s sends %s to %s: answer %q, %v", simUsers[p.user], data, simRooms[p.room], id, err)
 		r.mu.Lock()
-		if err == nil && !n.crashed {
-			m.id, m.sure = id, t.recreated == recreated
+		if m.end = time.Now(); err == nil && !n.crashed {
+			m.id, m.sure = id, !t.recreatedBetween(start, m.end)
 		}
 		r.mu.Unlock()
 		if next := r.live(n.index + 1 + try); m.id != "" || !retry || next == nil || !r.awaitThaw(next) {

@@ -92,7 +92,9 @@ func (c *simConn) String() string {
 
 // event is called for each event that the client receives.
 func (c *simConn) event(r *simRun, name, id string, data []byte) {
-	r.tracef(c.on.name, "%v ← %s %s %s", c, name, id, data)
+	if r.trace { // most calls of tracef are cheap, but this one is made for each event
+		r.tracef(c.on.name, "%v ← %s %s %s", c, name, id, data)
+	}
 	if r.onEvent != nil {
 		r.onEvent(c, name, data)
 	}

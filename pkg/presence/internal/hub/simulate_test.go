@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -19,7 +20,7 @@ import (
 var (
 	simSeed    = flag.Int64("seed", -1, "run TestSimulate with this seed only")
 	simTrace   = flag.Bool("trace", false, "print a trace of the simulation")
-	simSeeds   = flag.Int("seeds", simDefaultSeeds, "number of seeds of TestSimulate; with -short at most 40")
+	simSeeds   = flag.Int("seeds", 500, "number of seeds of TestSimulate; with -short at most 40")
 	noShrink   = flag.Bool("noshrink", false, "do not shorten a script that fails")
 	simSteps   = flag.Int("steps", 200, "number of steps per seed of TestSimulate")
 	weathers   = flag.String("weather", "clear,calm,lossy,cuts,deaths,logs,everything", "kinds of faults of TestSimulate")
@@ -44,6 +45,8 @@ func TestSimulate(t *testing.T) {
 	if testing.Short() {
 		seeds = min(seeds, 40)
 	}
+	collect := debug.SetGCPercent(800) // the heap is small, and a third of the time would be spent on it
+	t.Cleanup(func() { debug.SetGCPercent(collect) })
 	var next atomic.Int64
 	for i := range runtime.GOMAXPROCS(0) {
 		t.Run(fmt.Sprint("worker", i), func(t *testing.T) {

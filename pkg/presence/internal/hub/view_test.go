@@ -3,6 +3,7 @@ package hub_test
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -24,16 +25,22 @@ type view struct {
 // add applies complete events. The error names the protocol rule that an event violates.
 func (v *view) add(text string) error {
 	for block := range strings.SplitSeq(strings.TrimSuffix(text, "\n\n"), "\n\n") {
-		fields := map[string]string{}
+		var event, id, data string
 		for line := range strings.SplitSeq(block, "\n") {
-			name, value, _ := strings.Cut(line, ": ")
-			fields[name] = value
+			switch name, value, _ := strings.Cut(line, ": "); name {
+			case "event":
+				event = value
+			case "id":
+				id = value
+			case "data":
+				data = value
+			}
 		}
-		if err := v.event(fields["event"], fields["id"], []byte(fields["data"])); err != nil {
+		if err := v.event(event, id, []byte(data)); err != nil {
 			return fmt.Errorf("%w: %q", err, block)
 		}
 		if v.each != nil {
-			v.each(fields["event"], fields["id"], []byte(fields["data"]))
+			v.each(event, id, []byte(data))
 		}
 	}
 	return nil
@@ -125,6 +132,6 @@ func sameEpoch(a, b string) bool {
 
 func seqOf(id string) (seq int) {
 	_, number, _ := strings.Cut(id, "-")
-	fmt.Sscan(number, &seq)
+	seq, _ = strconv.Atoi(number) // an id without a number is the first one
 	return seq
 }

@@ -1,6 +1,0 @@
-//go:build !race
-
-package hub_test
-
-// simDefaultSeeds is the default number of seeds of TestSimulate.
-const simDefaultSeeds = 500
