@@ -140,7 +140,6 @@
 //   - interval.go: the length of the flush interval
 //   - exchange.go: the state of a room that concerns the other nodes
 //   - logcopy.go: the state of a room whose log other nodes use
-//   - once.go: a function that is called once
 //   - counter.go: the state of a room
 //   - flush.go: publishes the changes of a flush interval
 //   - parts.go: exchanges the parts of a room with the other nodes

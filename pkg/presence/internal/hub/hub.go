@@ -30,7 +30,7 @@ func (h *Hub) note(l *live, s state) {
 
 // unsubscribe cancels the subscription of a dropped room. The caller must not hold a lock.
 func (l *live) unsubscribe() {
-	l.opening.do(func() {}) // wait for a concurrent opening
+	l.awaitOpening() // its error concerns the caller of open
 	if l.cancel != nil {
 		l.cancel()
 	}

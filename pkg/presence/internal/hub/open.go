@@ -11,7 +11,10 @@ import (
 // open returns the room. If the room does not exist, open creates and subscribes it. The error is
 // [ErrDraining], [ErrTooManyRooms], or a backplane error.
 func (h *Hub) open(ctx context.Context, name room.Name) (*live, error) {
+	var started *opening // of a room that this call has created
 	l, evicted, err := h.rooms.get(name, func(l *live) {
+		started = &opening{done: make(chan struct{})}
+		l.opening.Store(started)
 		l.start(name, &h.shared, func() { h.note(l, l.wake()) })
 		if l.log != nil {
 			l.log.catchUp = func() { h.readGaps(l, l.behind()) }
@@ -23,16 +26,23 @@ func (h *Hub) open(ctx context.Context, name room.Name) (*live, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.opening.do(func() {
-		if err := h.subscribe(ctx, l); err != nil {
-			l.failed = &err
-			h.rooms.discard(l)
-		}
-	})
-	if l.failed != nil {
-		return nil, *l.failed
+	if started != nil {
+		h.begin(ctx, l, started)
+	}
+	if err := l.awaitOpening(); err != nil {
+		return nil, err
 	}
 	return l, nil
+}
+
+// begin subscribes a new room. Other callers wait for it.
+func (h *Hub) begin(ctx context.Context, l *live, o *opening) {
+	defer close(o.done)
+	if o.err = h.subscribe(ctx, l); o.err != nil {
+		h.rooms.discard(l)
+		return
+	}
+	l.opening.Store(nil)
 }
 
 // subscribe opens the room. Its order ensures that no message is missed:

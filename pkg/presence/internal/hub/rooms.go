@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"example.com/presence/pkg/presence/room"
 )
@@ -25,11 +26,26 @@ type rooms struct {
 // live is a room in the registry.
 type live struct {
 	counter
-	opening once
-	noted   uint32        // number of the newest state passed to note; guarded by unused.mu
-	element *list.Element // in unused.rooms; nil if the room is in use; guarded by unused.mu
-	failed  *error        // error of opening the room; nil on success
-	cancel  func()        // cancels the subscription; nil before the room is subscribed
+	noted   uint32                  // number of the newest state passed to note; guarded by unused.mu
+	element *list.Element           // in unused.rooms; nil if the room is in use; guarded by unused.mu
+	opening atomic.Pointer[opening] // nil once the room is open
+	cancel  func()                  // cancels the subscription; nil before the room is subscribed
+}
+
+// opening is the state of a room that is being opened, or could not be opened.
+type opening struct {
+	done chan struct{} // closed at the end
+	err  error         // set before done is closed
+}
+
+// awaitOpening waits until the room is open, and returns the error of opening it.
+func (l *live) awaitOpening() error {
+	o := l.opening.Load()
+	if o == nil {
+		return nil
+	}
+	<-o.done
+	return o.err
 }
 
 // unused lists the unused rooms. The least recently used room is first.
