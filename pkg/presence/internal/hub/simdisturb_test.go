@@ -130,10 +130,17 @@ func (r *simRun) crash(n *simNode) {
 	}
 	r.tracef(n.name, "crashes")
 	n.clock.stop()
+	r.mu.Lock()
+	n.down, n.crashed = true, true
+	for _, c := range r.conns {
+		if c.on == n { // its calls end now, but their clients receive nothing more
+			c.die()
+		}
+	}
+	r.mu.Unlock()
 	n.bus.crash()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n.down, n.crashed = true, true
 	if n.frozen != nil {
 		close(n.frozen)
 		n.frozen = nil

@@ -138,19 +138,19 @@ func (r *simRun) connect(tab *simTab, n *simNode) {
 		lease.Expires = n.clock.Now().Add(tab.lease)
 		c.renewed = simSpan{lease.Expires, lease.Expires}
 	}
+	name, user := room.Name(simRooms[tab.place.room]), simUsers[tab.place.user]
+	c.fakeClient = &fakeClient{node: n.node, room: string(name), user: user}
 	r.mu.Lock()
 	lastID := tab.lastID
-	c.join = r.model.joinStarts(tab.place, time.Now())
-	r.conns = append(r.conns, c)
-	n.hooks.watch(simRooms[tab.place.room])
-	r.mu.Unlock()
-	name, user := room.Name(simRooms[tab.place.room]), simUsers[tab.place.user]
-	r.tracef(n.name, "%s joins %s (tab %d, last id %q)", user, name, tab.id, lastID)
-	c.fakeClient = &fakeClient{node: n.node, room: string(name), user: user}
 	c.view.position, c.view.message, c.from = lastID, lastID, lastID
 	c.view.resumed, c.view.users = lastID != "", r.script.CountUsers
 	c.view.each = func(event, id string, data []byte) { c.event(r, event, id, data) }
 	c.left = func() { r.connLeft(c) }
+	c.join = r.model.joinStarts(tab.place, time.Now())
+	r.conns = append(r.conns, c)
+	n.hooks.watch(simRooms[tab.place.room])
+	r.mu.Unlock()
+	r.tracef(n.name, "%s joins %s (tab %d, last id %q)", user, name, tab.id, lastID)
 	conn, err := n.Connect(r.Context(), name, room.UserID(user), lease)
 	if err == nil {
 		c.conn = conn
@@ -240,9 +240,7 @@ func (r *simRun) leftLocked(c *simConn) {
 
 // dieLocked handles the end of a connection whose node has crashed.
 func (r *simRun) dieLocked(c *simConn) {
-	c.mu.Lock()
-	c.ended = simCrashed
-	c.mu.Unlock()
+	c.die()
 	c.on.dead = append(c.on.dead, c)
 	r.model.left(c, false, time.Now())
 	r.forgetLocked(c)
@@ -253,6 +251,13 @@ func (r *simRun) dieLocked(c *simConn) {
 	if tab.conn == nil && !tab.opening && !tab.gone {
 		r.reconnectLocked(tab)
 	}
+}
+
+// die makes the client ignore what its node still sends.
+func (c *simConn) die() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = simCrashed
 }
 
 func (c *simConn) position() string {

@@ -21,6 +21,8 @@ var (
 	simSeed    = flag.Int64("seed", -1, "run TestSimulate with this seed only")
 	simTrace   = flag.Bool("trace", false, "print a trace of the simulation")
 	simSeeds   = flag.Int("seeds", 500, "number of seeds of TestSimulate; with -short at most 40")
+	simFirst   = flag.Int64("first", 1, "first seed of TestSimulate")
+	simAll     = flag.Bool("all", false, "go on after a seed that fails")
 	noShrink   = flag.Bool("noshrink", false, "do not shorten a script that fails")
 	simSteps   = flag.Int("steps", 200, "number of steps per seed of TestSimulate")
 	weathers   = flag.String("weather", "clear,calm,lossy,cuts,deaths,logs,everything", "kinds of faults of TestSimulate")
@@ -48,10 +50,12 @@ func TestSimulate(t *testing.T) {
 	collect := debug.SetGCPercent(800) // the heap is small, and a third of the time would be spent on it
 	t.Cleanup(func() { debug.SetGCPercent(collect) })
 	var next atomic.Int64
+	next.Store(*simFirst - 1)
+	end := *simFirst + seeds
 	for i := range runtime.GOMAXPROCS(0) {
 		t.Run(fmt.Sprint("worker", i), func(t *testing.T) {
 			t.Parallel()
-			for seed := next.Add(1); seed <= seeds && !t.Failed(); seed = next.Add(1) {
+			for seed := next.Add(1); seed < end && (*simAll || !t.Failed()); seed = next.Add(1) {
 				simulateSeed(t, uint64(seed))
 			}
 		})
