@@ -57,6 +57,9 @@ func TestSimulate(t *testing.T) {
 			t.Parallel()
 			for seed := next.Add(1); seed < end && (*simAll || !t.Failed()); seed = next.Add(1) {
 				simulateSeed(t, uint64(seed))
+				if seed%1000 == 0 {
+					t.Logf("seed %d has ended", seed) // go test -v prints it at once
+				}
 			}
 		})
 	}
