@@ -48,6 +48,7 @@ func (r *Room) settle(u UserID, now time.Time) {
 		r.adopt(best.Presence, since, now)
 	}
 	ps.forgetEnded(u, now)
+	ps.ends.set(u, ps.nextEnd(u, now))
 }
 
 // show changes or creates the member.
@@ -111,7 +112,6 @@ func (r *Room) setOwn(p Presence, gone Reason, now time.Time) {
 // it.
 func (r *Room) banPart(u UserID, until, now time.Time) {
 	r.parts.bans[u] = until
-	r.parts.endsAt(until, u)
 	if own := r.parts.of(r.parts.node, u); own != nil {
 		r.setOwn(Presence{ID: u, Reason: Removed}, Removed, now)
 	}
@@ -120,11 +120,8 @@ func (r *Room) banPart(u UserID, until, now time.Time) {
 
 // expireParts ends the grace periods and bans that have ended by now.
 func (r *Room) expireParts(now time.Time) {
-	for len(r.parts.ends) > 0 && !r.parts.ends[0].at.After(now) {
-		u := r.parts.ends[0].user
-		r.parts.ends[0] = stakeEnd{} // free the id
-		r.parts.ends = r.parts.ends[1:]
-		r.settle(u, now)
+	for e := r.parts.ends.first(); e != nil && !e.at.After(now); e = r.parts.ends.first() {
+		r.settle(e.user, now) // sets the next end of the user
 	}
 }
 

@@ -63,7 +63,7 @@ type parts struct {
 	nodes   map[NodeID]*part
 	stakes  map[UserID][]stake // by node
 	bans    map[UserID]time.Time
-	ends    []stakeEnd        // ordered by time
+	ends    ends
 	changed map[UserID]Reason // users of this node's part that Delta has not returned; with the reason of those that are gone
 }
 
@@ -78,14 +78,9 @@ type stake struct {
 	Presence
 }
 
-// stakeEnd is the time at which a grace period or a ban of the user ends. It may be outdated.
-type stakeEnd struct {
-	at   time.Time
-	user UserID
-}
-
 func newParts(node NodeID, margin time.Duration) *parts {
-	return &parts{node: node, margin: margin, nodes: map[NodeID]*part{}, stakes: map[UserID][]stake{}, bans: map[UserID]time.Time{}, changed: map[UserID]Reason{}}
+	return &parts{node: node, margin: margin, nodes: map[NodeID]*part{}, stakes: map[UserID][]stake{}, bans: map[UserID]time.Time{},
+		ends: ends{users: map[UserID]*userEnd{}}, changed: map[UserID]Reason{}}
 }
 
 // of returns the user's stake in the node's part, or nil.
@@ -114,16 +109,20 @@ func (ps *parts) set(node NodeID, p Presence) {
 	n.connected += min(p.Connections, 1) - min(old.Connections, 1)
 	n.connections += p.Connections - old.Connections
 	old.Presence = p
-	if p.Connections == 0 {
-		ps.endsAt(p.Until, p.ID)
-	}
 }
 
-func (ps *parts) endsAt(at time.Time, u UserID) {
-	i, _ := slices.BinarySearchFunc(ps.ends, at, func(e stakeEnd, at time.Time) int {
-		return cmp.Or(e.at.Compare(at), -1) // after its equals: a node that dies has many
-	})
-	ps.ends = slices.Insert(ps.ends, i, stakeEnd{at, u})
+// nextEnd returns the first time after now at which a grace period or the ban of the user ends, or
+// the zero time if there is none.
+func (ps *parts) nextEnd(u UserID, now time.Time) (end time.Time) {
+	if until := ps.bans[u]; until.After(now) {
+		end = until
+	}
+	for _, s := range ps.stakes[u] {
+		if s.Connections == 0 && s.Until.After(now) && (end.IsZero() || s.Until.Before(end)) {
+			end = s.Until
+		}
+	}
+	return end
 }
 
 // forgetEnded drops the user's stakes that have ended.

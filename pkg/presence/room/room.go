@@ -150,7 +150,7 @@ func find(sorted []*member, u UserID) (at int, there bool) {
 }
 
 // Due returns the first time after now at which [Room.Expire] or [Room.News] will have new work, or
-// the zero time if there is none.
+// the zero time if there is none. The caller must have called Expire with the same time.
 func (r *Room) Due(now time.Time) time.Time {
 	var due time.Time
 	for _, g := range r.graces {
@@ -160,11 +160,8 @@ func (r *Room) Due(now time.Time) time.Time {
 		}
 	}
 	if r.parts != nil {
-		for _, e := range r.parts.ends {
-			if e.at.After(now) {
-				due = e.at
-				break
-			}
+		if e := r.parts.ends.first(); e != nil && e.at.After(now) {
+			due = e.at
 		}
 	}
 	if r.counting && !r.partial && r.wellBelowLimit() {
