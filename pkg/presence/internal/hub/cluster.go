@@ -112,8 +112,11 @@ func (h *Hub) compareAcked(l *live, f partFrame) {
 		return
 	}
 	l.announced(p)
-	for _, acked := range f.Acked[:min(len(f.Acked), maxAcks)] {
+	for _, acked := range f.Acked[:min(len(f.Acked), maxAcked)] {
 		l.announced(room.Position{Epoch: p.Epoch, Seq: acked})
+	}
+	if f.AckedFrom > 0 {
+		l.announcedFrom(room.Position{Epoch: p.Epoch, Seq: f.AckedFrom})
 	}
 }
 

@@ -30,11 +30,12 @@ var corpus = map[string]any{
 	"gone.json": partFrame{V: 1, From: node4f, Number: 18, Users: 1, Connections: 3, Changed: []entry{{ID: "bob", Reason: room.Removed}}},
 	"more.json": partFrame{V: 1, From: node4f, Number: 19, Users: 500, Connections: 500, More: true, Changed: []entry{
 		{ID: "carol", Info: json.RawMessage(`{}`), Since: 1764288002000, Connections: 1}}},
-	"repeat.json":    partFrame{V: 1, From: node4f, Number: 20, Users: 1, Connections: 3, Position: "5f1c0a9e4b-13", Acked: []uint64{12, 13}},
-	"heartbeat.json": heartbeat{V: 1, From: node4f, Clock: 12},
-	"hello.json":     heartbeat{V: 1, From: node4f, Hello: []room.NodeID{allNodes}},
-	"hello-one.json": heartbeat{V: 1, From: node4f, Clock: 1, Hello: []room.NodeID{node00, nodeff}},
-	"leaving.json":   heartbeat{V: 1, From: node4f, Clock: 12, Leaving: true},
+	"repeat.json":     partFrame{V: 1, From: node4f, Number: 20, Users: 1, Connections: 3, Position: "5f1c0a9e4b-13", Acked: []uint64{12, 13}},
+	"acked-from.json": partFrame{V: 1, From: node4f, Number: 20, Users: 1, Connections: 3, Position: "5f1c0a9e4b-9000", Acked: []uint64{8999, 9000}, AckedFrom: 14},
+	"heartbeat.json":  heartbeat{V: 1, From: node4f, Clock: 12},
+	"hello.json":      heartbeat{V: 1, From: node4f, Hello: []room.NodeID{allNodes}},
+	"hello-one.json":  heartbeat{V: 1, From: node4f, Clock: 1, Hello: []room.NodeID{node00, nodeff}},
+	"leaving.json":    heartbeat{V: 1, From: node4f, Clock: 12, Leaving: true},
 
 	"pull.json": command{V: 1, From: node4f, Of: []room.NodeID{node4f}, Parts: &partsOf{Room: "lobby", After: "alice"}},
 	"renew.json": command{V: 1, From: node4f, Renew: &renewal{User: "alice", SID: []byte("sid"), Expires: time.Date(2026, 11, 22, 19, 0, 0, 0, time.UTC),

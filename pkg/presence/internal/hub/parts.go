@@ -52,19 +52,34 @@ func (c *counter) frames(now time.Time) (frames []partFrame, pull bool, s state)
 			x.repeats++
 		}
 	}
-	var again time.Time
-	if frames[0].Acked, again = x.takeAcks(now); x.epoch != c.position.Epoch {
-		frames[0].Acked = nil
-	}
+	frames = c.addAckedLocked(frames, now)
 	x.sentAt = now
 	if due, ok := c.nextRepeatLocked(); ok {
 		c.shared.outbox.add(c.name, due)
 	}
-	c.shared.outbox.add(c.name, again)
 	if x.isQuiet() && !c.closed {
 		c.offerLocked(now)
 	}
 	return frames, c.checkSilentLocked(now), c.stateSinceLocked(before, now)
+}
+
+// addAckedLocked adds the announcements that are due to the frames, and schedules the next. Each
+// frame has at most maxAcked positions, so there may be further frames.
+func (c *counter) addAckedLocked(frames []partFrame, now time.Time) []partFrame {
+	acked, from, again := c.exchange.takeAcks(now, min(max(1, c.shared.config.RingMessages/2), maxAcks/2))
+	c.shared.outbox.add(c.name, again)
+	if c.exchange.epoch != c.position.Epoch {
+		return frames
+	}
+	frames[0].AckedFrom = from
+	for i := 0; len(acked) > 0; i++ {
+		if i == len(frames) {
+			frames = append(frames, c.frameLocked())
+		}
+		n := min(len(acked), maxAcked)
+		frames[i].Acked, acked = acked[:n:n], acked[n:]
+	}
+	return frames
 }
 
 // checkSilentLocked makes the copy of a part stale whose node has not repeated it for a long time:

@@ -92,6 +92,23 @@ func (c *counter) announced(p room.Position) {
 	c.watchPositionLocked()
 }
 
+// announcedFrom reports that the log has messages from this position on that are not announced one
+// by one. The next repair compares the ring with the log from there on.
+func (c *counter) announcedFrom(p room.Position) {
+	if c.log == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l := c.log
+	if c.closed || !c.opened || l.blind || p.Epoch != c.position.Epoch {
+		return
+	}
+	l.doubtLocked(c.shared.rings.below(&l.ring, p.Seq))
+	l.suspect = p.Seq
+	c.watchPositionLocked()
+}
+
 // watchPositionLocked sets the timer if the room needs a repair. The delay doubles with each read
 // that has not reached the announced position, up to 2 s.
 func (c *counter) watchPositionLocked() {

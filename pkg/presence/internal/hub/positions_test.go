@@ -1,13 +1,16 @@
 package hub_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"example.com/presence/pkg/presence/backplane"
 	"example.com/presence/pkg/presence/internal/hub"
 	"example.com/presence/pkg/presence/room"
 )
@@ -302,4 +305,84 @@ func TestEntryOvertakesAnnounced(t *testing.T) {
 			})
 		})
 	}
+}
+
+// If an entry is lost on the way to a node, and its first announcement too, the second one shows
+// the loss, at a high rate of messages as well.
+func TestEntryAndAnnouncementLost(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		messages int           // sent after the lost one
+		every    time.Duration // one message
+		hung     time.Duration // how long a frame that is lost occupies the sender
+	}{
+		{"alone", 1, 100 * time.Millisecond, 0},
+		{"600 in a second", 600, time.Second / 600, 0},
+		{"3,000 in a second", 3000, time.Second / 3000, 0},
+		{"9,000 in a second", 9000, time.Second / 9000, 0},
+		{"9,000 without a frame", 9000, time.Second / 9000, time.Second},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				log := backplane.NewMemory(backplane.MemoryConfig{Messages: 10_000, Age: time.Minute, Bytes: 64 << 20, Shared: true})
+				large := func(c *hub.Config) { c.RingMessages, c.RingBytes = 10_000, 64<<20 }
+				frames := &hookedBus{Bus: log}
+				a, _ := openShared(t, frames, large)
+				b, bus := openShared(t, log, large)
+				bob := b.join("lobby", "bob", hub.Lease{}, "")
+				b.idle()
+				bob.take()
+				frames.silence(true)
+				frames.hung = test.hung
+				time.AfterFunc(200*time.Millisecond, func() { frames.silence(false) })
+				start := time.Now()
+				bus.silently(func() { a.send("lobby", "alice", "0") })
+				for range test.messages {
+					time.Sleep(test.every)
+					a.send("lobby", "alice", "1")
+				}
+				time.Sleep(time.Until(start.Add(1300 * time.Millisecond)))
+				synctest.Wait()
+				if got := bob.take(); strings.Count(got, "message:1") != test.messages || strings.Count(got, resetText) != 1 {
+					t.Errorf("got %d messages and %d resets, want %d and 1", strings.Count(got, "message:1"), strings.Count(got, resetText), test.messages)
+				}
+			})
+		})
+	}
+}
+
+// A frame has at most 256 positions. Further frames have the others.
+func TestFramesOfManyAnnouncements(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, bus := openShared(t, sharedMemory())
+		n.join("lobby", "alice", hub.Lease{}, "")
+		n.idle()
+		var mu sync.Mutex // guards times
+		times := map[uint64]int{}
+		cancel, err := bus.Bus.Subscribe("lobby", backplane.Handler{Message: func(data []byte) {
+			var frame struct{ Acked []uint64 }
+			if err := json.Unmarshal(data, &frame); err != nil || len(frame.Acked) > 256 {
+				t.Errorf("got a frame with %d positions, %v; want at most 256", len(frame.Acked), err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, p := range frame.Acked {
+				times[p]++
+			}
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cancel()
+		n.idle()
+		ids := n.sendMany(1000)
+		n.idle()
+		mu.Lock()
+		defer mu.Unlock()
+		for _, id := range ids {
+			if got := times[uint64(seqOf(id))]; got != 2 {
+				t.Fatalf("message %s was announced %d times, want 2", id, got)
+			}
+		}
+	})
 }

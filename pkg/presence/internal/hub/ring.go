@@ -89,10 +89,16 @@ func (r *rings) before(g *ring, position uint64) (before uint64, missing bool) {
 	if found || position <= g.from {
 		return 0, false
 	}
-	if i == 0 {
-		return g.from, true
-	}
-	return g.entries[i-1].Position, true
+	return g.belowLocked(i), true
+}
+
+// below returns the greatest position below the given one from which a read of the log can be
+// compared with the ring. If the ring starts later, it returns its start.
+func (r *rings) below(g *ring, position uint64) uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	i, _ := g.findLocked(position)
+	return g.belowLocked(i)
 }
 
 // extend stores the result of a read in front of the entries of a ring. The read must be complete
@@ -171,6 +177,14 @@ func (r *rings) removeLocked(g *ring, n int) {
 func (g *ring) findLocked(position uint64) (i int, found bool) {
 	i = sort.Search(len(g.entries), func(i int) bool { return g.entries[i].Position >= position })
 	return i, i < len(g.entries) && g.entries[i].Position == position
+}
+
+// belowLocked returns the position before the entry with this index.
+func (g *ring) belowLocked(i int) uint64 {
+	if i == 0 {
+		return g.from
+	}
+	return g.entries[i-1].Position
 }
 
 func (g *ring) afterLocked(position uint64) (entries []backplane.Entry, ok bool) {
