@@ -23,7 +23,7 @@ type clusterBus struct {
 	held    []func()
 	lost    []func()
 	off     bool          // not connected
-	delay   time.Duration // of Read
+	delay   time.Duration // of Read and Last
 	early   bool          // Read reads before the delay, not after it
 	err     error         // returned by Read and Last
 	stale   bool          // Read and Last return the state at the call of stop
@@ -177,8 +177,9 @@ func (b *clusterBus) faultLocked() error {
 func (b *clusterBus) Last(ctx context.Context, name room.Name) (uint64, error) {
 	b.mu.Lock()
 	b.lasts++
-	err, stale, stopped := b.faultLocked(), b.stale, b.stopped[name]
+	err, stale, stopped, delay := b.faultLocked(), b.stale, b.stopped[name], b.delay
 	b.mu.Unlock()
+	time.Sleep(delay)
 	switch {
 	case err != nil:
 		return 0, b.wait(err)

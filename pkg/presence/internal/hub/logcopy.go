@@ -39,6 +39,11 @@ type logCopy struct {
 	overflow  bool          // the current repair holds back too many messages
 	must      uint64        // position that the read of a repair must reach
 
+	last      uint64      // highest result of Bus.Last for clients, in the room's epoch
+	questions int         // number of calls of Bus.Last for clients that have begun
+	asked     time.Time   // when the latest of them began
+	asking    *sharedLast // nil unless clients wait for one
+
 	reading *sharedRead // nil unless clients wait for the log
 	next    *sharedRead // starts when reading has ended; nil if not needed
 }
@@ -90,7 +95,7 @@ func (l *logCopy) wakeLocked() {
 // restartLocked forgets all positions, because the room has a new epoch.
 func (l *logCopy) restartLocked() {
 	l.announced, l.suspect, l.phantom, l.must, l.reads, l.doubtful = 0, 0, 0, 0, 0, false
-	l.awaited = nil
+	l.awaited, l.last = nil, 0
 }
 
 // doubtLocked makes the next repair compare the ring with the log above this position.
@@ -99,6 +104,14 @@ func (l *logCopy) doubtLocked(position uint64) {
 		position = min(position, l.doubt)
 	}
 	l.doubtful, l.doubt = true, position
+}
+
+// sharedLast is a call of Bus.Last for all clients of a room that wait for its result. A room makes
+// one call at a time, and at most one per announceDelay.
+type sharedLast struct {
+	done   chan struct{} // closed when the call has returned; the result is in logCopy.last
+	number int           // logCopy.questions at the call
+	failed bool          // the log did not answer, or has another epoch
 }
 
 // sharedRead is a read of the log for all clients of a room that wait for it. A room reads its log

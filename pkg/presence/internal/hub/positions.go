@@ -144,13 +144,24 @@ func (c *counter) checkPosition() {
 }
 
 // reach waits until the room has the position, which a resuming client has from another node. It
-// returns false if the log does not have the position, or if the room cannot read it in time.
+// returns false if the log does not have the position, or if the room cannot read it in time. A log
+// that is read from a copy may be behind the node that sent the position. Therefore the log does not
+// have it only if two calls of Bus.Last in a row say so, which began after the client came.
 func (c *counter) reach(ctx context.Context, p room.Position, losses uint32) bool {
-	for known, started := false, false; ; {
+	c.mu.Lock()
+	first := c.log.questions
+	c.mu.Unlock()
+	var asked *sharedLast
+	var answered <-chan struct{}
+	for known, denied, started := false, false, false; ; {
 		c.mu.Lock()
 		here := c.position.Seq >= p.Seq
-		lost := c.closed || c.losses != losses
-		known = known || c.log.announced >= p.Seq
+		known = known || max(c.log.announced, c.log.last) >= p.Seq
+		lost := c.closed || c.losses != losses || denied && !known && !here
+		if !lost && !here && !known && answered == nil {
+			asked = c.shareLastLocked()
+			answered = asked.done
+		}
 		moved := c.log.movedLocked()
 		c.mu.Unlock()
 		switch {
@@ -158,41 +169,17 @@ func (c *counter) reach(ctx context.Context, p room.Position, losses uint32) boo
 			return false
 		case here:
 			return true
-		case !known:
-			if known = c.logHas(ctx, p); !known {
-				return false
-			}
-			continue
-		case !started:
+		case known && !started:
 			c.announced(p)
 			c.log.catchUp()
 			started = true
 		}
 		select {
 		case <-moved:
+		case <-answered:
+			answered, denied = nil, asked.failed || asked.number >= first+2
 		case <-ctx.Done():
 			return false
 		}
 	}
-}
-
-// logHas reports whether the log has the position. A log that is read from a copy may be behind the
-// node that sent the position, so logHas asks twice.
-func (c *counter) logHas(ctx context.Context, p room.Position) bool {
-	for attempt := range 2 {
-		if attempt > 0 && !pause(ctx, c.shared.config.Clock, announceDelay) {
-			return false
-		}
-		if !c.shared.config.Bus.Status().Connected {
-			return false
-		}
-		last, err := c.shared.config.Bus.Last(ctx, c.name)
-		if err != nil || c.shared.epoch() != p.Epoch {
-			return false
-		}
-		if last >= p.Seq {
-			return true
-		}
-	}
-	return false
 }

@@ -386,3 +386,58 @@ func TestFramesOfManyAnnouncements(t *testing.T) {
 		}
 	})
 }
+
+// Clients that move to another node at the same time may all have an id that it has not reached.
+// The room asks the log once for all of them. If the log does not have their ids, it asks once
+// more, and then sends reset.
+func TestManyIDsAheadOfNode(t *testing.T) {
+	for _, test := range []struct {
+		ahead uint64        // of the log
+		every time.Duration // one client
+		delay time.Duration // of Last
+		calls int
+	}{
+		{0, 0, 10 * time.Millisecond, 1},
+		{0, 0, 0, 1},
+		{0, time.Millisecond, 10 * time.Millisecond, 1},
+		{50, 0, 10 * time.Millisecond, 3}, // the first may have begun before a client came
+		{50, 0, 0, 3},
+		{50, time.Millisecond, 0, 7}, // the clients come for 1 s
+	} {
+		t.Run(fmt.Sprintf("%d ahead, every %v, delay %v", test.ahead, test.every, test.delay), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				log := sharedMemory()
+				a, _ := openShared(t, log)
+				b, bus := openShared(t, log)
+				b.join("lobby", "bob", hub.Lease{}, "")
+				b.idle()
+				bus.set(func() { bus.loses, bus.lasts = true, 0 })
+				p, _ := room.ParsePosition(a.send("lobby", "alice", "1"))
+				bus.set(func() { bus.delay = test.delay })
+				var joins sync.WaitGroup
+				var clients [1000]*fakeClient
+				for i := range clients {
+					joins.Go(func() {
+						time.Sleep(time.Duration(i) * test.every)
+						id := room.Position{Epoch: p.Epoch, Seq: p.Seq + test.ahead}.String()
+						clients[i] = b.join("lobby", fmt.Sprint("user-", i), hub.Lease{}, id)
+					})
+				}
+				joins.Wait()
+				b.idle()
+				resets := 0
+				for _, c := range clients {
+					resets += strings.Count(c.take(), resetText)
+				}
+				bus.set(func() {
+					if bus.lasts > test.calls || bus.lasts == 0 {
+						t.Errorf("got %d calls of Last, want at most %d", bus.lasts, test.calls)
+					}
+				})
+				if want := len(clients) * int(min(test.ahead, 1)); resets != want {
+					t.Errorf("%d of %d clients received reset, want %d", resets, len(clients), want)
+				}
+			})
+		})
+	}
+}

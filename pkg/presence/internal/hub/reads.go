@@ -44,6 +44,48 @@ func (c *counter) shareReadLocked(position uint64) *sharedRead {
 	return l.next
 }
 
+// shareLastLocked returns a call of Bus.Last that has not returned yet. The caller waits for done.
+// The room must not be closed.
+func (c *counter) shareLastLocked() *sharedLast {
+	l := c.log
+	if l.asking == nil {
+		l.asking = &sharedLast{done: make(chan struct{})}
+		c.shared.running.Add(1)
+		go c.askForClients(l.asking, c.position.Epoch) // ends after readTime at the latest
+	}
+	return l.asking
+}
+
+// askForClients asks for the last position of the log, and stores the answer.
+func (c *counter) askForClients(s *sharedLast, epoch string) {
+	defer c.shared.running.Done()
+	ctx, cancel := context.WithTimeout(context.Background(), readTime)
+	defer cancel()
+	clock, bus := c.shared.config.Clock, c.shared.config.Bus
+	c.mu.Lock()
+	l := c.log
+	since := clock.Now().Sub(l.asked)
+	c.mu.Unlock()
+	if since >= 0 && since < announceDelay {
+		pause(ctx, clock, announceDelay-since)
+	}
+	c.mu.Lock()
+	l.questions++
+	l.asked, s.number = clock.Now(), l.questions
+	c.mu.Unlock()
+	last, err := uint64(0), backplane.ErrUnavailable
+	if bus.Status().Connected {
+		last, err = bus.Last(ctx, c.name)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s.failed = err != nil || c.position.Epoch != epoch || c.shared.epoch() != epoch; !s.failed {
+		l.last = max(l.last, last)
+	}
+	l.asking = nil
+	close(s.done)
+}
+
 // readForClients reads the log, and then again for the clients that came meanwhile, until no client
 // waits.
 func (c *counter) readForClients(s *sharedRead) {
