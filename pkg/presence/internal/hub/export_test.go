@@ -60,3 +60,11 @@ func (h *Hub) RoomOf(name room.Name) *room.Room {
 
 // HandleCommand handles a command as if the bus had delivered it.
 func (h *Hub) HandleCommand(request []byte) []byte { return h.handleCommand(request) }
+
+// Awaited returns the number of announced positions that the room remembers.
+func (h *Hub) Awaited(name room.Name) int {
+	l := h.rooms.find(name)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.log.awaited)
+}

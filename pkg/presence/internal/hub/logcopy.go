@@ -29,15 +29,17 @@ type logCopy struct {
 	suspect   uint64   // announced position that the ring lacks; 0: none
 	doubtful  bool     // the next repair compares the ring with the log above the position doubt
 	doubt     uint64
-	phantom   uint64        // announced position at which the log has no entry
-	reads     int           // reads in a row that did not reach the announced position
-	timer     Timer         // calls check; nil unless the room is behind
-	opening   Timer         // calls checkOpening; nil before the room is open
-	moved     chan struct{} // closed when the position changes; nil unless a client waits for that
-	wake      func()        // ends the pause between two attempts of a repair; nil before the first
-	blind     bool          // the room was opened without its position, and no repair has set it
-	overflow  bool          // the current repair holds back too many messages
-	must      uint64        // position that the read of a repair must reach
+	absent    vain                      // for announced positions above the room's position
+	unread    vain                      // for suspects
+	compared  struct{ from, to uint64 } // the ring has all entries of the log above from, up to to
+	reads     int                       // reads in a row that did not reach the announced position
+	timer     Timer                     // calls check; nil unless the room is behind
+	opening   Timer                     // calls checkOpening; nil before the room is open
+	moved     chan struct{}             // closed when the position changes; nil unless a client waits for that
+	wake      func()                    // ends the pause between two attempts of a repair; nil before the first
+	blind     bool                      // the room was opened without its position, and no repair has set it
+	overflow  bool                      // the current repair holds back too many messages
+	must      uint64                    // position that the read of a repair must reach
 
 	last      uint64      // highest result of Bus.Last for clients, in the room's epoch
 	questions int         // number of calls of Bus.Last for clients that have begun
@@ -94,8 +96,47 @@ func (l *logCopy) wakeLocked() {
 
 // restartLocked forgets all positions, because the room has a new epoch.
 func (l *logCopy) restartLocked() {
-	l.announced, l.suspect, l.phantom, l.must, l.reads, l.doubtful = 0, 0, 0, 0, 0, false
+	l.announced, l.suspect, l.must, l.reads, l.doubtful = 0, 0, 0, 0, false
+	l.absent, l.unread, l.compared.from, l.compared.to = vain{}, vain{}, 0, 0
 	l.awaited, l.last = nil, 0
+}
+
+// vain counts the reads that have not reached an announced position since the room has its own
+// position. It bounds the reads for a position that is announced again and again.
+type vain struct {
+	at      uint64 // position of the room
+	highest uint64 // of the announced positions
+	reads   int
+}
+
+// add counts a read. position is the room's position.
+func (v *vain) add(announced, position uint64) {
+	if v.at != position {
+		*v = vain{at: position}
+	}
+	v.highest = max(v.highest, announced)
+	v.reads++
+}
+
+// excludes reports whether an announced position must be ignored after this number of reads.
+func (v *vain) excludes(announced, position uint64, limit int) bool {
+	return v.at == position && announced <= v.highest && v.reads >= limit
+}
+
+// comparedLocked records that the ring has all entries of the log above a position, up to end.
+func (l *logCopy) comparedLocked(after, end uint64) {
+	switch r := &l.compared; {
+	case end <= after:
+	case after > r.to || end < r.from:
+		r.from, r.to = after, end
+	default:
+		r.from, r.to = min(r.from, after), max(r.to, end)
+	}
+}
+
+// isCompared reports whether the ring was compared with the log at this position.
+func (l *logCopy) isCompared(position uint64) bool {
+	return position > l.compared.from && position <= l.compared.to
 }
 
 // doubtLocked makes the next repair compare the ring with the log above this position.

@@ -8,8 +8,9 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// maxReads is the number of reads in a row after which a room ignores an announced position,
-// because the log does not have it.
+// maxReads is the number of reads in a row after which a room stops to read for an announced
+// position, because the log does not have it. If the position is announced again, the room reads
+// once more as often. Then it ignores the position, until an entry arrives.
 const maxReads = 8
 
 // An engine may start a subscription late, or answer as of an earlier moment. Therefore, a room
@@ -84,8 +85,11 @@ func (c *counter) announced(p room.Position) {
 		return
 	}
 	if p.Seq > c.position.Seq {
-		l.awaitLocked(p.Seq, c.position.Seq)
-	} else if before, missing := c.shared.rings.before(&l.ring, p.Seq); missing && p.Seq != l.phantom {
+		if !l.absent.excludes(p.Seq, c.position.Seq, 2*maxReads) {
+			l.awaitLocked(p.Seq, c.position.Seq)
+		}
+	} else if before, missing := c.shared.rings.before(&l.ring, p.Seq); missing && !l.isCompared(p.Seq) &&
+		!l.unread.excludes(p.Seq, c.position.Seq, maxReads) {
 		l.doubtLocked(before)
 		l.suspect = p.Seq
 	}

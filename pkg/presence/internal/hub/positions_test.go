@@ -441,3 +441,104 @@ func TestManyIDsAheadOfNode(t *testing.T) {
 		})
 	}
 }
+
+// Another node may announce positions that the log does not have, for as long as the room is idle.
+// The reads for them end. A later entry that is lost is found.
+func TestUnknownPositionsRepeated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := sharedMemory()
+		a, _ := openShared(t, log)
+		b, bus := openShared(t, log)
+		bob := b.join("lobby", "bob", hub.Lease{}, "")
+		p, _ := room.ParsePosition(b.send("lobby", "bob", "1"))
+		b.idle()
+		bob.take()
+		bus.takeReads()
+		for range 120 {
+			for _, ahead := range []uint64{98, 97, 99} {
+				b.announce(room.Position{Epoch: p.Epoch, Seq: p.Seq + ahead}.String())
+			}
+			time.Sleep(30 * time.Second)
+		}
+		if got, reads := bob.take(), bus.takeReads(); got != "" || reads != 16 {
+			t.Errorf("3 positions announced 120 times: got %q and %d reads, want no event and 16 reads", got, reads)
+		}
+		a.send("lobby", "alice", "2")
+		bus.silently(func() { b.announce(a.send("lobby", "alice", "3")) })
+		b.idle()
+		if got := bob.take(); got != "message:2 message:3" {
+			t.Errorf("lost entry: got %q, want both messages", got)
+		}
+	})
+}
+
+// Positions between the entries of a log may be announced again and again, in any order. The room
+// compares itself with the log once. It repeats the comparison a few times if the reads end before
+// the announced position.
+func TestPositionsWithoutEntryRepeated(t *testing.T) {
+	for _, stale := range []bool{false, true} {
+		t.Run(fmt.Sprintf("stale reads %v", stale), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				log := &sparseBus{Bus: sharedMemory()}
+				a, _ := openShared(t, log)
+				b, bus := openShared(t, log)
+				bob := b.join("lobby", "bob", hub.Lease{}, "")
+				b.idle()
+				p, _ := room.ParsePosition(a.send("lobby", "alice", "1"))
+				want := 1
+				if stale {
+					bus.stop("lobby")
+					want = 8
+				}
+				a.send("lobby", "alice", "2")
+				bob.take()
+				bus.takeReads()
+				for range 100 {
+					for _, between := range []uint64{5, 3, 7} {
+						b.announce(room.Position{Epoch: p.Epoch, Seq: p.Seq + between}.String())
+					}
+					b.idle()
+				}
+				if got, reads := bob.take(), bus.takeReads(); got != "" || reads != want {
+					t.Errorf("got %q and %d reads, want no event and %d reads", got, reads, want)
+				}
+			})
+		})
+	}
+}
+
+// The last position of an empty room may differ between nodes. The reads of the node with the lower
+// one end.
+func TestLastOfEmptyRoomDiffers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := sharedMemory()
+		a, _ := openShared(t, &hookedBus{Bus: log, last: func() (uint64, error) { return 57, nil }})
+		b, bus := openShared(t, log)
+		a.join("lobby", "alice", hub.Lease{}, "")
+		bob := b.join("lobby", "bob", hub.Lease{}, "")
+		time.Sleep(10 * time.Minute)
+		if reads := bus.takeReads(); reads < 8 || reads > 20 {
+			t.Errorf("got %d reads in the first 10 minutes, want 8 to 20", reads)
+		}
+		time.Sleep(time.Hour)
+		if got, reads := bob.take(), bus.takeReads(); strings.Contains(got, "reset") || reads != 0 {
+			t.Errorf("got %q and %d reads in an hour, want no reset and no read", got, reads)
+		}
+	})
+}
+
+// The positions that a room remembers are bounded.
+func TestPositionsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, _ := openShared(t, sharedMemory())
+		n.join("lobby", "alice", hub.Lease{}, "")
+		n.idle()
+		p, _ := room.ParsePosition(n.send("lobby", "alice", "1"))
+		for i := range uint64(10_000) {
+			n.announce(room.Position{Epoch: p.Epoch, Seq: p.Seq + 20_000 - i}.String())
+			if got := n.Awaited("lobby"); got > 64 {
+				t.Fatalf("after %d announcements: %d positions are remembered, want at most 64", i+1, got)
+			}
+		}
+	})
+}

@@ -195,7 +195,7 @@ func (c *counter) repair(g gap, entries []backplane.Entry, complete bool) (state
 	for _, e := range entries {
 		c.deliverLocked(e, now)
 	}
-	c.readLocked(g, complete)
+	c.readLocked(g, entries, complete)
 	w := c.waits
 	if w.again && !c.closed {
 		return c.stateSinceLocked(before, now), c.gapLocked()
@@ -246,7 +246,7 @@ func (c *counter) skipLocked(entries []backplane.Entry) {
 
 // readLocked records that a gap was read and its entries published. If entries are missing, the
 // ring is complete only from now on.
-func (c *counter) readLocked(g gap, complete bool) {
+func (c *counter) readLocked(g gap, entries []backplane.Entry, complete bool) {
 	l := c.log
 	if l == nil || c.closed || g.epoch != c.position.Epoch {
 		return
@@ -254,8 +254,18 @@ func (c *counter) readLocked(g gap, complete bool) {
 	if !complete {
 		c.shared.rings.restart(&l.ring, c.position.Seq)
 	}
+	end := g.after
+	if len(entries) > 0 {
+		end = entries[len(entries)-1].Position
+	}
+	if complete && g.losses == c.losses {
+		l.comparedLocked(g.after, end)
+	}
+	if g.compares && g.suspect > end {
+		l.unread.add(g.suspect, c.position.Seq)
+	}
 	if g.compares && g.suspect == l.suspect { // no other suspect was found meanwhile
-		l.phantom, l.suspect, l.doubtful = max(l.phantom, g.suspect), 0, false
+		l.suspect, l.doubtful = 0, false
 	}
 }
 
@@ -286,10 +296,13 @@ func (c *counter) endRepairLocked() {
 		return
 	}
 	l.overflow, l.must, l.wake = false, 0, nil
-	if l.reads++; l.announced <= c.position.Seq {
+	if l.announced <= c.position.Seq {
 		l.reads = 0
-	} else if l.reads >= maxReads {
-		l.announced, l.awaited, l.reads = 0, nil, 0
+	} else {
+		l.absent.add(l.announced, c.position.Seq)
+		if l.reads++; l.reads >= maxReads {
+			l.announced, l.awaited, l.reads = 0, nil, 0
+		}
 	}
 	c.watchPositionLocked()
 }
