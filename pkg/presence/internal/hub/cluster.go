@@ -10,10 +10,10 @@ import (
 )
 
 // send publishes the frames that are due for a topic. The outbox calls it.
-func (h *Hub) send(topic room.Name, due time.Time) {
+func (h *Hub) send(topic room.Name) {
 	now := h.config.Clock.Now()
 	if topic == backplane.Nodes {
-		h.checkPeers(now, due)
+		h.beat(now)
 		return
 	}
 	l := h.rooms.find(topic)
@@ -32,12 +32,20 @@ func (h *Hub) send(topic room.Name, due time.Time) {
 	}
 }
 
-// checkPeers ends the leases of dead peers, checks this node's own contact with the backplane, and
-// publishes the heartbeat. due is the time at which the call was due. If the call is late, this
-// process was stopped.
-func (h *Hub) checkPeers(now, due time.Time) {
-	if now.Sub(due) > lateTime {
-		h.config.Warn.Warn(context.Background(), "peers checked late: this process or the engine was stopped", "by", now.Sub(due))
+// beat publishes the heartbeat that is due.
+func (h *Hub) beat(now time.Time) {
+	if b, ok := h.peers.beat(now); ok {
+		h.publish(context.Background(), backplane.Nodes, encodeFrame(b))
+	}
+	h.outbox.add(backplane.Nodes, h.peers.beatDue())
+}
+
+// checkPeers ends the leases of dead peers, and checks this node's own contact with the backplane.
+// It publishes nothing, so only a stop of this process delays it.
+func (h *Hub) checkPeers(topic room.Name) {
+	now := h.config.Clock.Now()
+	if gap := h.peers.checked(now); gap > lateTime {
+		h.config.Warn.Warn(context.Background(), "peers checked late: this process was stopped", "for", gap)
 		h.peers.refresh(now)
 	}
 	ended, cut := h.peers.end(now)
@@ -48,10 +56,7 @@ func (h *Hub) checkPeers(now, due time.Time) {
 		h.config.Log.Warn("peer node dead: no frame received", "node", string(l.node), "for", leaseTime)
 		h.dropPeer(l.node, l.last.Add(h.config.Linger), room.Node)
 	}
-	if b, ok := h.peers.beat(now); ok {
-		h.publish(context.Background(), backplane.Nodes, encodeFrame(b))
-	}
-	h.outbox.add(backplane.Nodes, h.peers.due())
+	h.checks.add(topic, h.peers.checkDue(now))
 }
 
 // dropPeer ends the connections of a node in all rooms, for the reason why.
@@ -160,6 +165,7 @@ func (h *Hub) openParts(l *live) {
 // leaveCluster publishes the last frames of this node, and that it shuts down. If the engine
 // accepts no frame, it gives up: the peers find out when the lease ends.
 func (h *Hub) leaveCluster() {
+	h.checks.close()
 	h.outbox.close()
 	ctx, cancel := context.WithTimeout(context.Background(), publishTime)
 	defer cancel()

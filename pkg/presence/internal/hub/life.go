@@ -29,6 +29,7 @@ func Open(c Config) (*Hub, error) {
 	if c.Bus.Shared() {
 		h.shared.peers = newPeers(c.Node, c.Clock.Now())
 		h.shared.outbox = newOutbox(c.Clock, h.send)
+		h.shared.checks = newOutbox(c.Clock, h.checkPeers)
 		h.shared.rings = newRings(c)
 	}
 	h.shared.conns = connections{limit: c.MaxConnections, userLimit: c.MaxConnectionsPerUser, clock: c.Clock,
@@ -58,6 +59,7 @@ func Open(c Config) (*Hub, error) {
 	h.cancel = append(h.cancel, end)
 	if h.isShared() {
 		h.outbox.add(backplane.Nodes, c.Clock.Now())
+		h.checks.add(backplane.Nodes, c.Clock.Now())
 	}
 	return h, nil
 }

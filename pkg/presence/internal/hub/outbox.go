@@ -14,9 +14,12 @@ const batchTime = 50 * time.Millisecond
 // outbox schedules the frames that this node publishes. It calls send for one topic after the
 // other, on one goroutine, which exists only while something is due. Publishing may block, so
 // callers that hold the mutex of a room only add its topic to the outbox.
+//
+// A second outbox, with one topic, runs the checks of the peers: they must not wait for a
+// publication.
 type outbox struct {
 	clock Clock
-	send  func(topic room.Name, due time.Time)
+	send  func(topic room.Name)
 
 	mu     sync.Mutex // guards the fields below; no other mutex is acquired while it is held
 	topics map[room.Name]*scheduled
@@ -56,7 +59,7 @@ func (q *sends) Pop() any {
 	return last
 }
 
-func newOutbox(clock Clock, send func(room.Name, time.Time)) *outbox {
+func newOutbox(clock Clock, send func(topic room.Name)) *outbox {
 	return &outbox{clock: clock, send: send, topics: map[room.Name]*scheduled{}, idle: make(chan struct{})}
 }
 
@@ -105,14 +108,12 @@ func (o *outbox) run() {
 		return
 	}
 	o.busy = true
-	var free time.Time // when the send before has ended
 	for !o.closed && len(o.queue) > 0 && !o.queue[0].due.After(o.clock.Now()) {
 		next := heap.Pop(&o.queue).(*scheduled)
 		delete(o.topics, next.topic)
 		o.mu.Unlock()
-		o.send(next.topic, later(next.due, free)) // a send that blocks does not make the next one late
+		o.send(next.topic)
 		o.mu.Lock()
-		free = o.clock.Now()
 	}
 	o.busy = false
 	if o.closed {

@@ -16,7 +16,9 @@ const (
 	leaseTime = 5 * time.Second
 	// cutOffTime is how long a node may miss its own heartbeats before it is cut off.
 	cutOffTime = 3 * time.Second
-	// lateTime is how late a node's own timer must be to show that the process was stopped.
+	// checkTime is the maximum time between two checks of the leases.
+	checkTime = heartbeatTime / 2
+	// lateTime is the time between two checks that shows that the process was stopped.
 	lateTime = time.Second
 	// freshTime is the lease that every peer gets after this process was stopped. Its frames wait
 	// to be read.
@@ -42,6 +44,7 @@ type peers struct {
 	heard   time.Time                 // of this node's last own heartbeat
 	since   time.Time                 // start of the current contact with the backplane
 	cut     bool                      // this node is cut off
+	checkAt time.Time                 // when the leases were checked last; zero: never
 	lamport uint64
 
 	beatAt time.Time           // when this node published its last heartbeat
@@ -113,6 +116,18 @@ func (p *peers) end(now time.Time) (ended []lease, cut bool) {
 	return ended, cut
 }
 
+// checked records a check of the leases, and returns the time since the one before; 0 if there was
+// none. The checks of a process that runs are at most checkTime apart.
+func (p *peers) checked(now time.Time) (gap time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.checkAt.IsZero() {
+		gap = now.Sub(p.checkAt)
+	}
+	p.checkAt = now
+	return gap
+}
+
 // refresh gives every lease a fresh time. The caller has found that this process was stopped: the
 // frames of its peers, and its own, wait to be read.
 func (p *peers) refresh(now time.Time) {
@@ -179,11 +194,18 @@ func (p *peers) beatDueLocked() time.Time {
 	return p.beatAt.Add(heartbeatTime)
 }
 
-// due returns when the next heartbeat must be published, or the next call of end is due.
-func (p *peers) due() time.Time {
+// beatDue returns when the next heartbeat must be published.
+func (p *peers) beatDue() time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	due := p.beatDueLocked()
+	return p.beatDueLocked()
+}
+
+// checkDue returns when the next check after the one at the time now is due.
+func (p *peers) checkDue(now time.Time) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	due := now.Add(checkTime)
 	if end := p.heard.Add(cutOffTime); !p.cut && end.Before(due) {
 		due = end
 	}

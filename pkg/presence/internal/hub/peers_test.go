@@ -152,35 +152,56 @@ func TestHeartbeats(t *testing.T) {
 	expect(5*time.Second, `{"v":1,"from":"self","clock":7,"hello":["*"]}`)
 }
 
-// After end and beat were called, the next call is due later, so that the caller never spins. It is
-// due when the first of these times has come: a heartbeat, the end of a lease, or the time at which
-// the node is cut off.
-func TestPeersDue(t *testing.T) {
+// After beat was called, the next heartbeat is due later, so that the caller never spins.
+func TestBeatDue(t *testing.T) {
 	p := newPeers("self", peerTime(0))
-	steps := []struct {
-		at   time.Duration
-		do   func(now time.Time)
-		next time.Duration
+	for _, step := range []struct {
+		at, next time.Duration
+		hurry    bool
 	}{
 		{at: 0, next: time.Second},
 		{at: time.Second, next: 2 * time.Second},
-		{at: 1010 * time.Millisecond, do: func(time.Time) { p.hurry() }, next: time.Second + batchTime},
+		{at: 1010 * time.Millisecond, hurry: true, next: time.Second + batchTime},
 		{at: time.Second + batchTime, next: 2*time.Second + batchTime},
-		{at: 2500 * time.Millisecond, next: 3 * time.Second}, // cut off at 3 s
-		{at: 3 * time.Second, next: 3500 * time.Millisecond},
-		{at: 3500 * time.Millisecond, do: func(now time.Time) { p.renewSelf(now); p.renew("a", now.Add(-4200*time.Millisecond)) }, next: 4300 * time.Millisecond},
-		{at: 4300 * time.Millisecond, next: 4500 * time.Millisecond},
-		{at: 9 * time.Second, do: func(now time.Time) { p.refresh(now) }, next: 10 * time.Second},
+	} {
+		if step.hurry {
+			p.hurry()
+		}
+		p.beat(peerTime(step.at))
+		if got := p.beatDue().Sub(frameTime); got != step.next {
+			t.Errorf("at %v: next heartbeat due at %v, want %v", step.at, got, step.next)
+		}
+	}
+}
+
+// After a check, the next one is due later. It is due when the first of these times has come: the
+// end of checkTime, the end of a lease, or the time at which the node is cut off.
+func TestCheckDue(t *testing.T) {
+	p := newPeers("self", peerTime(0))
+	steps := []struct {
+		at        time.Duration
+		do        func(now time.Time)
+		gap, next time.Duration
+	}{
+		{at: 0, next: checkTime},
+		{at: 2700 * time.Millisecond, gap: 2700 * time.Millisecond, next: 3 * time.Second}, // cut off at 3 s
+		{at: 3 * time.Second, gap: 300 * time.Millisecond, next: 3*time.Second + checkTime},
+		{at: 3500 * time.Millisecond, do: func(now time.Time) { p.renewSelf(now); p.renew("a", now.Add(-4700*time.Millisecond)) },
+			gap: 500 * time.Millisecond, next: 3800 * time.Millisecond},
+		{at: 3800 * time.Millisecond, gap: 300 * time.Millisecond, next: 3800*time.Millisecond + checkTime},
+		{at: 9 * time.Second, do: func(now time.Time) { p.refresh(now) }, gap: 5200 * time.Millisecond, next: 9*time.Second + checkTime},
 	}
 	for _, step := range steps {
 		now := peerTime(step.at)
+		if got := p.checked(now); got != step.gap {
+			t.Errorf("at %v: got %v since the last check, want %v", step.at, got, step.gap)
+		}
 		if step.do != nil {
 			step.do(now)
 		}
 		p.end(now)
-		p.beat(now)
-		if got := p.due().Sub(frameTime); got != step.next {
-			t.Errorf("at %v: next call due at %v, want %v", step.at, got, step.next)
+		if got := p.checkDue(now).Sub(frameTime); got != step.next {
+			t.Errorf("at %v: next check due at %v, want %v", step.at, got, step.next)
 		}
 	}
 }

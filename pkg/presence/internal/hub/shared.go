@@ -13,6 +13,7 @@ type shared struct {
 	node      room.NodeID // id of this process
 	peers     *peers      // nil if no other node uses the backplane
 	outbox    *outbox     // nil without peers
+	checks    *outbox     // runs checkPeers; nil without peers
 	floor     floor
 	conns     connections
 	bans      bans

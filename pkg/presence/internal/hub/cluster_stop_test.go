@@ -1,0 +1,141 @@
+package hub_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/internal/hub"
+	"example.com/presence/pkg/presence/room"
+)
+
+// publishBus calls a function before each publication.
+type publishBus struct {
+	backplane.Bus
+
+	mu     sync.Mutex // guards before
+	before func(ctx context.Context, topic room.Name)
+}
+
+func (b *publishBus) set(f func(ctx context.Context, topic room.Name)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.before = f
+}
+
+func (b *publishBus) Publish(ctx context.Context, topic room.Name, data []byte) error {
+	b.mu.Lock()
+	f := b.before
+	b.mu.Unlock()
+	if f != nil {
+		f(ctx, topic)
+	}
+	return b.Bus.Publish(ctx, topic, data)
+}
+
+// stopRig is a node whose process can be stopped, and another node, on one simulated engine.
+type stopRig struct {
+	*node
+	other *node
+	bus   *publishBus
+	sim   *simBus
+	clock *simClock
+}
+
+func inStopRig(t *testing.T, f func(r *stopRig)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		rnd := rand.New(rand.NewPCG(1, 2))
+		e := newSimEngine(rnd, nil)
+		defer e.close()
+		r := &stopRig{clock: newSimClock(rnd, 0)}
+		r.sim = e.handle("A", r.clock)
+		r.bus = &publishBus{Bus: r.sim}
+		r.node = newNode(t, r.bus, func(c *hub.Config) { c.Clock, c.MaxRooms = r.clock, 100 })
+		defer r.end()
+		clock := newSimClock(rnd, 0)
+		r.other = newNode(t, e.handle("B", clock), func(c *hub.Config) { c.Clock = clock })
+		defer r.other.end()
+		time.Sleep(2 * time.Second)
+		f(r)
+	})
+}
+
+// stop stops the process for a time.
+func (r *stopRig) stop(d time.Duration) {
+	r.clock.freeze()
+	r.sim.freeze()
+	time.Sleep(d)
+	r.clock.thaw()
+	r.sim.thaw()
+}
+
+// A process that was stopped counts no live node as dead, and is not cut off, even if it was stopped
+// while it published a frame.
+func TestStopDuringPublication(t *testing.T) {
+	for _, topic := range []room.Name{backplane.Nodes, "lobby"} {
+		for _, d := range []time.Duration{1700 * time.Millisecond, 2900 * time.Millisecond, 4500 * time.Millisecond, 20 * time.Second} {
+			t.Run(fmt.Sprint(topic, d), func(t *testing.T) {
+				inStopRig(t, func(r *stopRig) {
+					bob := r.join("lobby", "bob", hub.Lease{}, "")
+					r.other.join("lobby", "alice", hub.Lease{}, "")
+					time.Sleep(1200 * time.Millisecond)
+					bob.take()
+					var stopped atomic.Bool
+					r.bus.set(func(_ context.Context, to room.Name) {
+						if to == topic && stopped.CompareAndSwap(false, true) {
+							r.stop(d)
+						}
+					})
+					time.Sleep(d + 5*time.Second)
+					if !stopped.Load() {
+						t.Fatalf("no publication to %q in %v", topic, d)
+					}
+					bob.expect("")
+					if s := r.Stats(); s.Peers != 1 || s.CutOff {
+						t.Errorf("got %d peers, cut off %v; want 1, false", s.Peers, s.CutOff)
+					}
+				})
+			})
+		}
+	}
+}
+
+// A node whose publications block still finds in time that a peer has died and that it is cut off,
+// and counts no peer as dead whose frames arrive.
+func TestBlockedPublications(t *testing.T) {
+	inStopRig(t, func(r *stopRig) {
+		bob := r.join("lobby", "bob", hub.Lease{}, "")
+		r.other.join("lobby", "alice", hub.Lease{}, "")
+		time.Sleep(time.Second)
+		bob.take()
+		r.bus.set(func(ctx context.Context, _ room.Name) { <-ctx.Done() })
+		for i := range 30 { // each has a frame, which blocks for 2 s
+			r.join(fmt.Sprint("room-", i), "bob", hub.Lease{}, "")
+		}
+		start := time.Now()
+		time.Sleep(10 * time.Second)
+		bob.expect("")
+		if s := r.Stats(); s.Peers != 1 || !s.CutOff {
+			t.Errorf("while the peer lives: got %d peers, cut off %v; want 1, true", s.Peers, s.CutOff)
+		}
+		r.sim.cut()
+		time.Sleep(3900 * time.Millisecond)
+		bob.expect("")
+		time.Sleep(1200 * time.Millisecond)
+		bob.expect("leave user count:1")
+		if d := time.Since(start); d > 30*time.Second {
+			t.Fatalf("the publications have ended after %v", d)
+		}
+		r.sim.mend()
+		r.bus.set(nil)
+		time.Sleep(5 * time.Second)
+		bob.expect("join user count:2")
+	})
+}
