@@ -82,3 +82,68 @@ func TestFailedOpenIsSilent(t *testing.T) {
 		peer.join("lobby", "alice", hub.Lease{}, "").Drop(stream.Closed)
 	})
 }
+
+// The first client of a room waits for the parts of the peers only. A question or an answer that is
+// lost is repeated after 250 ms, and after 500 ms.
+func TestLossWhileRoomOpens(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		node  int  // whose commands have the fate
+		fate  fate // of the first commands
+		times int
+		wait  time.Duration
+		whole bool
+	}{
+		{"no loss", 1, fate{}, 0, 0, true},
+		{"answer of the node itself", 0, fate{mute: true}, 99, 0, true},
+		{"one question", 1, fate{lost: true}, 1, 250 * time.Millisecond, true},
+		{"one answer", 1, fate{mute: true}, 1, 250 * time.Millisecond, true},
+		{"two answers", 1, fate{mute: true}, 2, 500 * time.Millisecond, true},
+		{"all answers", 1, fate{mute: true}, 99, time.Second, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				nodes, buses := openCluster(t, 3)
+				nodes[1].join("lobby", "bob", hub.Lease{}, "")
+				time.Sleep(time.Second)
+				b := buses[test.node]
+				b.set(func(string) fate {
+					if b.asked <= test.times {
+						return test.fate
+					}
+					return fate{}
+				})
+				start := time.Now()
+				alice := nodes[0].join("lobby", "alice", hub.Lease{}, "")
+				if d := time.Since(start); d != test.wait {
+					t.Errorf("the first client waited %v, want %v", d, test.wait)
+				}
+				alice.mu.Lock()
+				defer alice.mu.Unlock()
+				if alice.view.complete != test.whole {
+					t.Errorf("got complete %v in sync, want %v", alice.view.complete, test.whole)
+				}
+			})
+		})
+	}
+}
+
+// The further pieces of a part are also asked for again while the first client of a room waits.
+func TestLostPieceWhileRoomOpens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes, buses := openCluster(t, 2)
+		for i := range 300 {
+			nodes[1].join("lobby", fmt.Sprintf("u%03d", i), hub.Lease{}, "")
+		}
+		time.Sleep(time.Second)
+		buses[1].set(func(string) fate { return fate{mute: buses[1].asked == 2} })
+		start := time.Now()
+		nodes[0].join("lobby", "alice", hub.Lease{}, "")
+		if d := time.Since(start); d != 250*time.Millisecond {
+			t.Errorf("the first client waited %v, want 250ms", d)
+		}
+		if p, err := nodes[0].Members(t.Context(), "lobby", "", 1); err != nil || p.Connections != 301 {
+			t.Errorf("got %d connections, %v; want 301", p.Connections, err)
+		}
+	})
+}

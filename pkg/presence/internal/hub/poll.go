@@ -14,7 +14,8 @@ import (
 // optional.
 type poll struct {
 	command command
-	nodes   []room.NodeID   // the nodes that must answer; nil: all live nodes, including this one
+	nodes   []room.NodeID   // the nodes that must answer; nil: all live nodes
+	others  bool            // with nodes nil: this node need not answer
 	again   []time.Duration // times since the start at which the command is repeated
 	// each handles an answer. The answer counts if ok is set; otherwise the node must answer again.
 	// If enough is set, the poll ends. each is called once for each node whose answer counts.
@@ -75,7 +76,7 @@ func (p poll) missing(h *Hub, answered map[room.NodeID]bool) (nodes []room.NodeI
 	nodes, settled = p.nodes, true
 	if nodes == nil {
 		nodes, settled = h.peers.live(), h.peers.settled(h.config.Clock.Now())
-		if !h.draining.Load() { // otherwise this node may not answer any more
+		if !p.others && !h.draining.Load() { // a node that drains may not answer any more
 			nodes = append(nodes, h.node)
 		}
 	}
@@ -115,12 +116,13 @@ func (h *Hub) askOnce(ctx context.Context, request []byte, answers chan<- answer
 	}
 }
 
-// askNodes sends the command to all nodes, and calls each for every answer. It ends when each
-// returns false, when ctx ends, or when these nodes have answered; if the list is nil, all live
-// nodes, once this node knows them.
-func (h *Hub) askNodes(ctx context.Context, c command, nodes []room.NodeID, each func(answer) (more bool)) {
-	c.V, c.From = frameVersion, h.node
-	poll{command: c, nodes: nodes, each: func(a answer) (ok, enough bool) { return true, !each(a) }}.run(ctx, h)
+// askParts asks for pieces of the parts of a room, at once and at the times in again, and calls each
+// once for every node that answers. It ends when each returns false, when ctx ends, or when these
+// nodes have answered; if the list is nil, all live peers, once this node knows them.
+func (h *Hub) askParts(ctx context.Context, of partsOf, nodes []room.NodeID, again []time.Duration, each func(answer) (more bool)) {
+	c := command{V: frameVersion, From: h.node, Parts: &of}
+	poll{command: c, nodes: nodes, others: true, again: again,
+		each: func(a answer) (ok, enough bool) { return true, !each(a) }}.run(ctx, h)
 }
 
 // ask sends the command to all nodes, including this one, and calls each once for every node that

@@ -51,25 +51,28 @@ func (h *Hub) sleep(d time.Duration) {
 	}
 }
 
-// readParts asks the nodes for their parts of a room, all nodes if the list is nil. It returns the
-// parts that it has read completely. It ends when all of these nodes have answered, or after
-// pullTime; a part in pieces may take longer, unless the list is nil. Without a list the live peers
-// must answer. If this node does not know all of them yet, it waits for the whole time.
+// readParts asks the nodes for their parts of a room, and returns the parts that it has read
+// completely. It ends when all of these nodes have answered, or after pullTime; a part in pieces may
+// take longer. The caller repeats the pull of a part that it lacks.
+//
+// If the list is nil, a client waits. Then the live peers must answer, the question is repeated, and
+// the further pieces must arrive within pullTime too. If this node does not know all its peers yet,
+// it waits for the whole time.
 func (h *Hub) readParts(name room.Name, nodes []room.NodeID) map[room.NodeID]*pulledPart {
 	ctx, cancel := context.WithTimeout(h.stopping, pullTime)
 	defer cancel()
-	rest := h.stopping
-	if nodes == nil { // a client waits
-		rest = ctx
+	rest, again := h.stopping, []time.Duration(nil)
+	if nodes == nil {
+		rest, again = ctx, repeatedAt
 	}
 	parts := map[room.NodeID]*pulledPart{}
 	var reading sync.WaitGroup
-	h.askNodes(ctx, command{Parts: &partsOf{Room: name}}, nodes, func(a answer) bool {
+	h.askParts(ctx, partsOf{Room: name}, nodes, again, func(a answer) bool {
 		if a.Part != nil && a.From != h.node && parts[a.From] == nil {
 			part := &pulledPart{}
 			part.add(*a.Part, h.config.Clock.Now())
 			parts[a.From] = part
-			reading.Go(func() { h.readPieces(rest, name, a.From, part) }) // does not wait for other nodes
+			reading.Go(func() { h.readPieces(rest, name, a.From, part, again) }) // does not wait for other nodes
 		}
 		return true
 	})
@@ -80,14 +83,14 @@ func (h *Hub) readParts(name room.Name, nodes []room.NodeID) map[room.NodeID]*pu
 
 // readPieces reads the further pieces of a part. It ends when a piece does not arrive within
 // pullTime, and the part then has more.
-func (h *Hub) readPieces(ctx context.Context, name room.Name, node room.NodeID, part *pulledPart) {
+func (h *Hub) readPieces(ctx context.Context, name room.Name, node room.NodeID, part *pulledPart, again []time.Duration) {
 	for range maxPieces {
 		if !part.more {
 			break
 		}
 		arrived, last := false, part.entries[len(part.entries)-1].ID
 		once, cancel := context.WithTimeout(ctx, pullTime)
-		h.askNodes(once, command{Parts: &partsOf{Room: name, After: last}}, []room.NodeID{node}, func(a answer) bool {
+		h.askParts(once, partsOf{Room: name, After: last}, []room.NodeID{node}, again, func(a answer) bool {
 			if a.Part == nil || a.From != node {
 				return true
 			}

@@ -171,6 +171,9 @@ func (m *simModel) joined(c *simConn, now time.Time) {
 	case c.join.absent && u.changes == c.join.count && !m.unsure && !c.join.start.Before(u.late):
 		u.infos, u.put, u.changedAt = map[string]bool{c.tab.info: true}, false, now
 	default:
+		if blind && !m.isKnown(u.changedAt, c.join.start) { // the node of c may not know the last PUT
+			maps.Copy(u.infos, u.stale)
+		}
 		u.infos[c.tab.info], u.changedAt = true, now
 	}
 	if len(u.conns) == 0 {
