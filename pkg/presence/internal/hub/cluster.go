@@ -18,6 +18,7 @@ func (h *Hub) send(topic room.Name) {
 	}
 	l := h.rooms.find(topic)
 	if l == nil {
+		h.sendEvicted(topic, now)
 		return
 	}
 	frames, pull, s := l.frames(now)
@@ -30,6 +31,15 @@ func (h *Hub) send(topic room.Name) {
 	if pull {
 		h.pull(l)
 	}
+}
+
+// sendEvicted publishes the frames that are due for a room that was evicted.
+func (h *Hub) sendEvicted(name room.Name, now time.Time) {
+	frames, next := h.evicted.frames(name, h.node, h.config.RingMessages, now)
+	for _, f := range frames {
+		h.publish(context.Background(), name, encodeFrame(f))
+	}
+	h.outbox.add(name, next)
 }
 
 // beat publishes the heartbeat that is due.
@@ -157,7 +167,9 @@ func (h *Hub) openParts(l *live) {
 		answers = h.readParts(l.name, nil)
 		missing = slices.DeleteFunc(h.peers.live(), func(node room.NodeID) bool { return answers[node] != nil })
 	}
-	if l.openParts(answers, missing) {
+	s, pull := l.openParts(answers, missing)
+	h.note(l, s)
+	if pull {
 		h.pull(l)
 	}
 }

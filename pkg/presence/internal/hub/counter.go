@@ -66,6 +66,7 @@ type state struct {
 	number  uint32    // counter.changes
 	idle    time.Time // counter.idle; zero: in use
 	expired bool      // unused for Config.RoomAge
+	settled bool      // the peers need no frame soon
 }
 
 // maxSnapshot is the maximum size, in bytes, of a snapshot that a joiner receives before the flush
@@ -86,6 +87,7 @@ func (c *counter) start(name room.Name, s *shared, wake func()) {
 	if s.peers != nil {
 		c.room = room.NewShared(config, s.node, graceMargin)
 		c.exchange = newExchange(s.floor.get())
+		c.inheritLocked(s.evicted.take(name))
 	}
 	c.position = room.Position{Epoch: s.epoch()}
 	if s.rings != nil {
@@ -93,6 +95,17 @@ func (c *counter) start(name room.Name, s *shared, wake func()) {
 	}
 	c.idle = s.config.Clock.Now()
 	c.setTimerLocked(c.roomAge())
+}
+
+// inheritLocked continues the repeats of a room that was evicted before it was settled. The number
+// is not lower than that of the part.
+func (c *counter) inheritLocked(o ownPart) {
+	if o.isSettled() {
+		return
+	}
+	o.number = max(o.number, c.exchange.number)
+	c.exchange.ownPart = o
+	c.shared.outbox.add(c.name, later(c.shared.config.Clock.Now(), o.sentAt.Add(batchTime)))
 }
 
 // roomAge is how long the room is kept while it is unused.
@@ -190,5 +203,6 @@ func (c *counter) expiredLocked(now time.Time) bool {
 // stateSinceLocked returns the state of the room after a change. before is the value of c.changes
 // before the change.
 func (c *counter) stateSinceLocked(before uint32, now time.Time) state {
-	return state{changed: c.changes != before, number: c.changes, idle: c.idle, expired: c.expiredLocked(now)}
+	return state{changed: c.changes != before, number: c.changes, idle: c.idle, expired: c.expiredLocked(now),
+		settled: c.exchange == nil || c.exchange.isSettled()}
 }

@@ -166,6 +166,9 @@ func (c *counter) closeLocked() {
 	c.stopTimerLocked()
 	if c.exchange != nil {
 		c.shared.floor.raise(c.exchange.number)
+		if c.room.OwnUsers() == 0 { // evicted, or not opened
+			c.shared.evicted.add(c.name, c.exchange.ownPart, c.position)
+		}
 	}
 	if c.log != nil {
 		c.closeLogLocked()

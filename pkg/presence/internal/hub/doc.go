@@ -13,6 +13,7 @@
 //     use. A room is unused if it has no member, no connection, no message in flight and no reader
 //     of its log. An unused room expires after Config.RoomAge. If Config.MaxRooms is reached, a new
 //     room evicts the least recently used room, but never a room in use.
+//   - Settled room: a room of which the peers need no frame soon. It is evicted before the others.
 //   - Registry: the map of all rooms. It creates, finds and evicts them.
 //   - Counter: the state of one room, guarded by one mutex: members, connections, position, and the
 //     last published user count.
@@ -110,6 +111,7 @@
 //	4      outbox       the frames that are scheduled
 //	4      peers        the leases of the peers, and this node's own contact
 //	4      floor        the highest number of a frame in a room that was dropped
+//	4      evicted      the repeats of evicted rooms
 //	4      (stream)     all locks of package stream
 //	5      replays      the replay budget
 //	5      snapshots    the snapshot budget
@@ -136,6 +138,7 @@
 //   - outbox.go: schedules the frames of this node
 //   - peers.go: the leases of the other nodes
 //   - ring.go: the recent log entries of all rooms, if other nodes use the log
+//   - own.go: the state of the frames of this node's part of a room
 //   - shared.go: the state that all rooms share; it includes everything above
 //   - interval.go: the length of the flush interval
 //   - exchange.go: the state of a room that concerns the other nodes

@@ -52,34 +52,16 @@ func (c *counter) frames(now time.Time) (frames []partFrame, pull bool, s state)
 			x.repeats++
 		}
 	}
-	frames = c.addAckedLocked(frames, now)
+	frames, again := x.announce(frames, c.position.Epoch, c.shared.config.RingMessages, now)
+	c.shared.outbox.add(c.name, again)
 	x.sentAt = now
 	if due, ok := c.nextRepeatLocked(); ok {
 		c.shared.outbox.add(c.name, due)
 	}
-	if x.isQuiet() && !c.closed {
+	if (len(frames[0].Changed) > 0 || x.isSettled()) && !c.closed {
 		c.offerLocked(now)
 	}
 	return frames, c.checkSilentLocked(now), c.stateSinceLocked(before, now)
-}
-
-// addAckedLocked adds the announcements that are due to the frames, and schedules the next. Each
-// frame has at most maxAcked positions, so there may be further frames.
-func (c *counter) addAckedLocked(frames []partFrame, now time.Time) []partFrame {
-	acked, from, again := c.exchange.takeAcks(now, min(max(1, c.shared.config.RingMessages/2), maxAcks/2))
-	c.shared.outbox.add(c.name, again)
-	if c.exchange.epoch != c.position.Epoch {
-		return frames
-	}
-	frames[0].AckedFrom = from
-	for i := 0; len(acked) > 0; i++ {
-		if i == len(frames) {
-			frames = append(frames, c.frameLocked())
-		}
-		n := min(len(acked), maxAcked)
-		frames[i].Acked, acked = acked[:n:n], acked[n:]
-	}
-	return frames
 }
 
 // checkSilentLocked makes the copy of a part stale whose node has not repeated it for a long time:
@@ -234,12 +216,12 @@ func (c *counter) completeLocked() {
 
 // openParts sets the parts of a room that has no client yet. missing lists the live peers that have
 // not answered. It reports whether the room must pull parts.
-func (c *counter) openParts(answers map[room.NodeID]*pulledPart, missing []room.NodeID) (pull bool) {
+func (c *counter) openParts(answers map[room.NodeID]*pulledPart, missing []room.NodeID) (s state, pull bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	x, now := c.exchange, c.shared.config.Clock.Now()
+	x, now, before := c.exchange, c.shared.config.Clock.Now(), c.changes
 	if x.opening = false; c.closed {
-		return false
+		return state{}, false
 	}
 	for user, until := range c.shared.bans.of(c.name) {
 		c.room.Ban(user, until, now)
@@ -270,7 +252,8 @@ func (c *counter) openParts(answers map[room.NodeID]*pulledPart, missing []room.
 	}
 	c.published = c.countLocked()
 	c.flushLocked(now) // sets the timer
-	return pull && c.startPullLocked()
+	c.offerLocked(now)
+	return c.stateSinceLocked(before, now), pull && c.startPullLocked()
 }
 
 // dropPeer ends the connections of a peer that has died or has shut down. Its users are in their

@@ -27,7 +27,7 @@ type rooms struct {
 type live struct {
 	counter
 	noted   uint32                  // number of the newest state passed to note; guarded by unused.mu
-	element *list.Element           // in unused.rooms; nil if the room is in use; guarded by unused.mu
+	element *list.Element           // in a list of unused; nil if the room is in use; guarded by unused.mu
 	opening atomic.Pointer[opening] // nil once the room is open
 	cancel  func()                  // cancels the subscription; nil before the room is subscribed
 }
@@ -48,14 +48,16 @@ func (l *live) awaitOpening() error {
 	return o.err
 }
 
-// unused lists the unused rooms. The least recently used room is first.
+// unused lists the unused rooms. The least recently used room is first. A room that is not settled
+// is evicted only if there is no other: its peers may have lost its last frame.
 type unused struct {
-	mu    sync.Mutex // guards rooms, live.noted and live.element; acquired last
-	rooms list.List  // of *live
+	mu        sync.Mutex // guards the lists, live.noted and live.element; acquired last
+	rooms     list.List  // of *live
+	unsettled list.List  // of *live; the rooms that are not settled
 }
 
-// note moves an unused room to the end of the list, and removes a room in use from it. States may
-// arrive out of order, so note ignores a state that is older than the newest one.
+// note moves an unused room to the end of its list, and removes a room in use. States may arrive out
+// of order, so note ignores a state that is older than the newest one.
 func (u *unused) note(r *live, s state) {
 	if !s.changed {
 		return
@@ -67,16 +69,20 @@ func (u *unused) note(r *live, s state) {
 	}
 	r.noted = s.number
 	u.removeLocked(r)
-	if !s.idle.IsZero() {
+	switch {
+	case s.idle.IsZero():
+	case s.settled:
 		r.element = u.rooms.PushBack(r)
+	default:
+		r.element = u.unsettled.PushBack(r)
 	}
 }
 
-// first returns the least recently used of the unused rooms, or nil.
+// first returns the unused room to evict first, or nil.
 func (u *unused) first() *live {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if e := u.rooms.Front(); e != nil {
+	if e := cmp.Or(u.rooms.Front(), u.unsettled.Front()); e != nil {
 		return e.Value.(*live)
 	}
 	return nil
@@ -90,7 +96,8 @@ func (u *unused) remove(r *live) {
 
 func (u *unused) removeLocked(r *live) {
 	if r.element != nil {
-		u.rooms.Remove(r.element)
+		u.rooms.Remove(r.element) // does nothing if the element is in the other list
+		u.unsettled.Remove(r.element)
 		r.element = nil
 	}
 }
@@ -121,7 +128,7 @@ func (r *rooms) get(name room.Name, init func(*live)) (l, evicted *live, err err
 	return l, evicted, nil
 }
 
-// evictLocked drops the least recently used room and returns it. It returns nil if all rooms are in
+// evictLocked drops an unused room and returns it. It returns nil if all rooms are in
 // use.
 func (r *rooms) evictLocked() *live {
 	for {

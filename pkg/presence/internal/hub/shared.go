@@ -15,6 +15,7 @@ type shared struct {
 	outbox    *outbox     // nil without peers
 	checks    *outbox     // runs checkPeers; nil without peers
 	floor     floor
+	evicted   evicted
 	conns     connections
 	bans      bans
 	replays   replays

@@ -237,6 +237,9 @@ func (r *simRun) startNode(i int) {
 	n.node = newNode(r, n.bus, func(c *hub.Config) {
 		c.Clock, c.Node = n.clock, room.NodeID(fmt.Sprintf("%016x%016x", r.rnd.Uint64(), r.rnd.Uint64()))
 		c.Linger, c.MemberLimit, c.RoomAge = r.script.Linger.time(), r.script.MemberLimit, r.script.RoomAge.time()
+		if r.script.MaxRooms > 0 {
+			c.MaxRooms = r.script.MaxRooms
+		}
 		c.RingMessages, c.RingAge, c.RingBytes = r.script.Messages, time.Minute, 1<<20
 		count := (*room.Room).Connections
 		if r.script.CountUsers {

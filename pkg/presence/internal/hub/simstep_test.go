@@ -26,6 +26,7 @@ type simScript struct {
 	MaxDelay    simMillis `json:"max_delay"`  // of the engine
 	MaxOffset   simMillis `json:"max_offset"` // of the clocks of the nodes, in either direction
 	Messages    int       `json:"messages"`   // kept per room by the engine
+	MaxRooms    int       `json:"max_rooms"`  // per node; 0: none
 	Steps       []simStep `json:"steps"`
 }
 
@@ -102,6 +103,9 @@ func drawScript(seed uint64, weathers []string, nodes, n int) simScript {
 		CountUsers: d.rnd.IntN(3) == 0, RoomAge: pick(d.rnd, simMillis(60_000), 60_000, 4000),
 		MaxDelay: pick(d.rnd, simMillis(2), 50, 200), Messages: pick(d.rnd, 100, 100, 8),
 		MaxOffset: pick(d.rnd, simMillis(0), 50, 3_600_000)}
+	if own := rand.New(rand.NewPCG(seed, 6)); s.Rooms > 1 && own.IntN(3) == 0 { // leaves the other draws as they are
+		s.MaxRooms = s.Rooms - 1
+	}
 	d.script, d.weather = s, pick(d.rnd, weathers...)
 	for i := range n {
 		step := d.step()
