@@ -43,6 +43,8 @@ type Config struct {
 	RingAge      time.Duration // maximum age of an entry
 	RingBytes    int           // maximum size of the entries of all rooms, in bytes
 
+	entries int // maximum number of entries in a frame; 0: maxEntries
+
 	// Hooks of the embedding program. Each may be nil.
 	OnMessage func(room.Message)
 	OnJoin    func(roomName string, m room.Member)

@@ -10,8 +10,8 @@ const (
 	// graceMargin extends each grace period, so that a user that moves to another node in time does
 	// not leave anywhere: it covers a batch and the way to the other nodes.
 	graceMargin = 500 * time.Millisecond
-	// maxEntries is the maximum number of entries in a frame. An entry has at most 1.7 KiB, and an
-	// engine may limit its payloads to 1 MiB.
+	// maxEntries is the default of Config.entries. An entry has at most 1.7 KiB, and an engine may
+	// limit its payloads to 1 MiB.
 	maxEntries = 256
 	// maxHeld is the maximum number of frames of one peer that a room holds while it reads the
 	// peer's part.

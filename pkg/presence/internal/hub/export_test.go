@@ -68,3 +68,6 @@ func (h *Hub) Awaited(name room.Name) int {
 	defer l.mu.Unlock()
 	return len(l.log.awaited)
 }
+
+// LimitEntries sets the maximum number of entries in a frame, and in a piece of a part.
+func (c *Config) LimitEntries(n int) { c.entries = n }

@@ -17,6 +17,7 @@ func Open(c Config) (*Hub, error) {
 		c.Clock = system{}
 	}
 	c.MaxSnapshots = cmp.Or(c.MaxSnapshots, maxSnapshots)
+	c.entries = cmp.Or(c.entries, maxEntries)
 	if c.Node == "" {
 		node := make([]byte, 16)
 		rand.Read(node)

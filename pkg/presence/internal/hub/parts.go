@@ -43,7 +43,7 @@ func (c *counter) frames(now time.Time) (frames []partFrame, pull bool, s state)
 		for c.room.HasDelta() {
 			x.number++
 			f := c.frameLocked()
-			f.Changed, f.More = entriesOf(c.room.Delta(maxEntries, now), now), c.room.HasDelta()
+			f.Changed, f.More = entriesOf(c.room.Delta(c.shared.config.entries, now), now), c.room.HasDelta()
 			frames = append(frames, f)
 		}
 	} else {
@@ -278,6 +278,6 @@ func (c *counter) piece(after room.UserID) partPiece {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.shared.config.Clock.Now()
-	own, more := c.room.Own(after, maxEntries, now)
+	own, more := c.room.Own(after, c.shared.config.entries, now)
 	return partPiece{Number: c.exchange.number, Entries: entriesOf(own, now), More: more}
 }

@@ -18,6 +18,10 @@ var (
 	simRooms = []string{"lobby", "den", "attic"}
 )
 
+// simEntries is the maximum number of entries in a frame. A part with more users is read in pieces,
+// and more changes take several frames.
+const simEntries = 3
+
 // simRun runs one script.
 type simRun struct {
 	*simRecorder
@@ -240,6 +244,7 @@ func (r *simRun) startNode(i int) {
 		if r.script.MaxRooms > 0 {
 			c.MaxRooms = r.script.MaxRooms
 		}
+		c.LimitEntries(simEntries)
 		c.RingMessages, c.RingAge, c.RingBytes = r.script.Messages, time.Minute, 1<<20
 		count := (*room.Room).Connections
 		if r.script.CountUsers {
