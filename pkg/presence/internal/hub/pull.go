@@ -53,15 +53,16 @@ func (h *Hub) sleep(d time.Duration) {
 
 // readParts asks the nodes for their parts of a room, and returns the parts that it has read
 // completely. It ends when all of these nodes have answered, or after pullTime; a part in pieces may
-// take longer. The caller repeats the pull of a part that it lacks.
+// take longer. The request is repeated once, and the caller repeats the pull of a part that it
+// lacks.
 //
-// If the list is nil, a client waits. Then the live peers must answer, the question is repeated, and
-// the further pieces must arrive within pullTime too. If this node does not know all its peers yet,
-// it waits for the whole time.
+// If the list is nil, a client waits. Then the live peers must answer, the request is repeated
+// twice, and the further pieces must arrive within pullTime too. If this node does not know all its
+// peers yet, it waits for the whole time.
 func (h *Hub) readParts(name room.Name, nodes []room.NodeID) map[room.NodeID]*pulledPart {
 	ctx, cancel := context.WithTimeout(h.stopping, pullTime)
 	defer cancel()
-	rest, again := h.stopping, []time.Duration(nil)
+	rest, again := h.stopping, repeatedAt[:1]
 	if nodes == nil {
 		rest, again = ctx, repeatedAt
 	}
