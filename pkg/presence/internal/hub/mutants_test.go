@@ -71,6 +71,14 @@ var mutants = []mutant{
 		[]string{"if c.room.OwnUsers() == 0 { //", "if false { //"}},
 	{"a pull keeps the users that have left", "../../room/merge.go",
 		[]string{"for _, u := range slices.Sorted(maps.Keys(gone)) {", "for _, u := range slices.Sorted(maps.Keys(gone))[len(gone):] {"}},
+	{"the first repeat comes after 2.5 s", "exchange.go",
+		[]string{"{500 * time.Millisecond, time.Second, 2 * time.Second,", "{2500 * time.Millisecond, 3 * time.Second, 3500 * time.Millisecond,"}},
+	{"a pull whose request was lost is not repeated soon", "poll.go",
+		[]string{"nodes: nodes, again: askedAgain,", "nodes: nodes,"}},
+	{"a lease lasts 1.5 s longer", "peers.go",
+		[]string{"leaseTime = 5 * time.Second", "leaseTime = 6500 * time.Millisecond"}},
+	{"a pull ends with the first piece", "pulled.go",
+		[]string{"a.more = p.More && len(p.Entries) > 0", "a.more = false"}},
 }
 
 // TestMutants checks that each text to replace stands in its file once. With -mutants it runs the

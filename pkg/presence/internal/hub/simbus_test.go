@@ -40,6 +40,9 @@ type simBus struct {
 	thawed   chan struct{} // closed at the end of the freeze
 	gathered []*simEvent   // events that wait for the end of the freeze, or for earlier ones
 	draining bool
+
+	blocked chan struct{} // closed when calls of Publish no longer block; nil: they do not
+	refuses bool          // these calls then return ErrUnavailable
 }
 
 type simSubscription struct {
@@ -78,6 +81,33 @@ func (b *simBus) enter(ctx context.Context) error {
 		b.engine.mu.Unlock()
 		select {
 		case <-thawed:
+		case <-b.done:
+		}
+	}
+}
+
+// enterPublish begins a call of Publish. While the publications block, it waits. If it returns no
+// error, the caller holds the lock of the engine.
+func (b *simBus) enterPublish(ctx context.Context) error {
+	for refused := false; ; {
+		if err := b.enter(ctx); err != nil {
+			return err
+		}
+		e, blocked := b.engine, b.blocked
+		switch {
+		case refused:
+			e.stats.refusedByBlock++
+			e.mu.Unlock()
+			return backplane.ErrUnavailable
+		case blocked == nil:
+			return nil
+		}
+		e.stats.blocked++
+		refused = b.refuses
+		e.mu.Unlock()
+		select {
+		case <-blocked:
+			ctx = context.WithoutCancel(ctx)
 		case <-b.done:
 		}
 	}

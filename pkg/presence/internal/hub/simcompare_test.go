@@ -59,7 +59,7 @@ const askTime = 1200 * time.Millisecond
 func (r *simRun) untilQuiet(inGrace bool, ahead time.Duration) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	at := r.changed.Add(r.model.slack() + r.model.lag)
+	at := r.model.quietAfter(r.changed)
 	if r.logFaults {
 		at = later(at, r.changed.Add(logTime))
 	}

@@ -1,6 +1,7 @@
 package hub_test
 
 import (
+	"cmp"
 	"context"
 	"time"
 )
@@ -21,6 +22,8 @@ func (r *simRun) disturb(s simStep, n *simNode) {
 		r.freeze(n)
 	case doThaw:
 		r.thaw(n)
+	case doBlock:
+		r.block(n, s)
 	case doCrash:
 		r.crash(n)
 	case doStop:
@@ -46,11 +49,15 @@ func (r *simRun) disturb(s simStep, n *simNode) {
 func (r *simRun) applyFaults(f simWeather) {
 	r.mu.Lock()
 	r.faults = f
-	r.model.lossy = r.model.lossy || f.Loss > 0
+	if f.Loss > 0 {
+		r.model.lossy = true
+		r.model.inRow = max(r.model.inRow, cmp.Or(f.LossesInRow, simLossesInRow))
+	}
 	r.model.lag = max(r.model.lag, f.TableLag.time())
 	r.logFaults = r.logFaults || f.EntryLoss+f.AppendTimeouts+f.ReadFaults > 0
 	r.mu.Unlock()
 	r.engine.setLoss(f.Loss)
+	r.engine.setLossesInRow(f.LossesInRow)
 	r.engine.setDuplicates(f.Duplicates)
 	r.engine.setEntryLoss(f.EntryLoss)
 	r.engine.setAppendTimeouts(f.AppendTimeouts)
@@ -58,9 +65,12 @@ func (r *simRun) applyFaults(f simWeather) {
 	r.engine.setTableLag(f.TableLag.time())
 }
 
-// markLocked records that the presence of users may change without a client's doing.
-func (r *simRun) markLocked() {
-	r.changed, r.model.heavy = time.Now(), true
+// markLocked records that the presence of users may change without a client's doing. All nodes must
+// agree again after the given time.
+func (r *simRun) markLocked(within time.Duration) {
+	r.changed = time.Now()
+	r.model.heavy, r.model.faultBy = true, later(r.model.faultBy, r.changed.Add(within))
+	r.model.faultSlack = max(r.model.faultSlack, within)
 	r.model.disturb(r.changed)
 }
 
@@ -69,7 +79,7 @@ func (r *simRun) cut(n *simNode) {
 	may := !n.down && !n.cut
 	if may {
 		n.cut = true
-		r.markLocked()
+		r.markLocked(simDead)
 	}
 	r.mu.Unlock()
 	if may {
@@ -83,7 +93,7 @@ func (r *simRun) mend(n *simNode) {
 	may := !n.down && n.cut
 	if may {
 		n.cut = false
-		r.markLocked()
+		r.markLocked(simDead)
 	}
 	r.mu.Unlock()
 	if may {
@@ -97,7 +107,7 @@ func (r *simRun) freeze(n *simNode) {
 	may := !n.down && n.frozen == nil
 	if may {
 		n.frozen = make(chan struct{})
-		r.markLocked()
+		r.markLocked(simDead)
 	}
 	r.mu.Unlock()
 	if may {
@@ -115,12 +125,37 @@ func (r *simRun) thaw(n *simNode) {
 		return
 	}
 	n.frozen = nil
-	r.markLocked()
+	r.markLocked(simDead)
 	r.mu.Unlock()
 	r.tracef(n.name, "thaws")
 	n.clock.thaw()
 	n.bus.thaw()
 	close(frozen)
+}
+
+// block makes the publications of a node block for a while.
+func (r *simRun) block(n *simNode, s simStep) {
+	r.mu.Lock()
+	may := !n.down && !n.blocked
+	if may {
+		n.blocked = true
+		r.pending++
+		r.markLocked(simLost)
+	}
+	r.mu.Unlock()
+	if !may {
+		return
+	}
+	r.tracef(n.name, "its publications block for %v", s.For.time())
+	n.bus.block(s.Kind == 1)
+	time.AfterFunc(s.For.time()+time.Duration(s.N)*time.Microsecond, func() {
+		defer r.done()
+		r.mu.Lock()
+		n.blocked = false
+		r.markLocked(simLost)
+		r.mu.Unlock()
+		n.bus.unblock()
+	})
 }
 
 // crash ends the process of a node. Its clients reconnect to other nodes.
@@ -145,7 +180,7 @@ func (r *simRun) crash(n *simNode) {
 		close(n.frozen)
 		n.frozen = nil
 	}
-	r.markLocked()
+	r.markLocked(simDead)
 	for _, c := range r.openOnLocked(n) {
 		r.dieLocked(c)
 	}
@@ -159,7 +194,7 @@ func (r *simRun) stop(n *simNode) {
 		n.down = true
 		r.model.disturb(time.Now())
 		if n.cut {
-			r.markLocked()
+			r.markLocked(simDead)
 		}
 	}
 	r.mu.Unlock()
@@ -173,6 +208,11 @@ func (r *simRun) stop(n *simNode) {
 		if err := n.Close(context.Background()); err != nil {
 			r.Errorf("close of %s: %v", n.name, err)
 		}
+		r.mu.Lock()
+		if r.model.lossy { // its last frame may be lost, and its peers then count it as dead
+			r.markLocked(simDead)
+		}
+		r.mu.Unlock()
 		r.tracef(n.name, "has shut down")
 	}()
 }

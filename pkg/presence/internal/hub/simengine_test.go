@@ -42,6 +42,7 @@ type simEngine struct {
 type simFaults struct {
 	delayMin, delayMax time.Duration
 	loss, duplicates   float64
+	inRow              int // losses in a row, at most; 0: simLossesInRow
 	entryLoss          float64
 	appends, reads     float64
 	tableLag           time.Duration
@@ -55,6 +56,7 @@ type simStats struct {
 	appendsFailed            int // Appends that failed although the entry was accepted, or without that
 	readsFailed, readsSlow   int
 	readsStale, refusedByCut int
+	blocked, refusedByBlock  int // calls of Publish
 }
 
 // simEvent is something that happens at one instant.

@@ -8,8 +8,11 @@ import (
 
 const (
 	// simLossesInRow is how many publications of one node on one topic are lost in a row, at most,
-	// on their way to one node.
+	// on their way to one node, unless the weather sets another number.
 	simLossesInRow = 3
+	// simAskGap is the time in which at most one request of a node to another, or one answer to such
+	// a request, is lost, if the weather sets one loss in a row.
+	simAskGap = time.Second
 	// simHeld is how many publications one cut delays until after its end, at most.
 	simHeld = 3
 )
@@ -25,9 +28,11 @@ func (e *simEngine) setDelay(min, max time.Duration) {
 	e.change(func(f *simFaults) { f.delayMin, f.delayMax = min, max })
 }
 
-// setLoss sets the probability that a publication, a request or an answer is lost. At most
-// simLossesInRow are lost in a row.
+// setLoss sets the probability that a publication, a request or an answer is lost.
 func (e *simEngine) setLoss(p float64) { e.change(func(f *simFaults) { f.loss = p }) }
+
+// setLossesInRow sets how many are lost in a row, at most. 0 means simLossesInRow.
+func (e *simEngine) setLossesInRow(n int) { e.change(func(f *simFaults) { f.inRow = n }) }
 
 // setDuplicates sets the probability that a publication arrives twice, possibly behind later ones.
 func (e *simEngine) setDuplicates(p float64) { e.change(func(f *simFaults) { f.duplicates = p }) }
@@ -171,6 +176,30 @@ func (b *simBus) drainLocked() {
 			b.drainLocked()
 		}
 	})
+}
+
+// block makes calls of Publish wait until unblock, even if their ctx ends: the socket to the server
+// is full. If refuses is set, they then return ErrUnavailable.
+func (b *simBus) block(refuses bool) {
+	e := b.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if b.blocked == nil && !b.closed {
+		b.blocked, b.refuses = make(chan struct{}), refuses
+		e.trace("%s: its publications block", b.name)
+	}
+}
+
+// unblock ends a block.
+func (b *simBus) unblock() {
+	e := b.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if b.blocked != nil {
+		close(b.blocked)
+		b.blocked = nil
+		e.trace("%s: its publications no longer block", b.name)
+	}
 }
 
 // crash ends the node for good. All its calls return ErrClosed.

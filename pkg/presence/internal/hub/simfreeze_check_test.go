@@ -89,6 +89,35 @@ func TestSimFreezeCalls(t *testing.T) {
 	})
 }
 
+// Calls of Publish wait until the end of a block, even if their ctx ends. Then they succeed or fail.
+// The node still receives.
+func TestSimBlock(t *testing.T) {
+	for _, refuses := range []bool{false, true} {
+		inSimRig(t, 1, 2, func(r *simRig) {
+			a, own, other := r.nodes[0], r.subscribe(0, "a"), r.subscribe(1, "a")
+			a.block(refuses)
+			time.AfterFunc(3*time.Second, a.unblock)
+			r.publish(1, "a", "x")
+			ctx, cancel := context.WithTimeout(r.t.Context(), time.Second)
+			defer cancel()
+			err := a.Publish(ctx, "a", []byte("y"))
+			if errors.Is(err, backplane.ErrUnavailable) != refuses || time.Since(r.start) != 3*time.Second {
+				t.Errorf("refuses %v: got %v after %v, want the end of Publish after 3s", refuses, err, time.Since(r.start))
+			}
+			time.Sleep(time.Second)
+			want := map[bool][]string{false: {"x", "y"}, true: {"x"}}[refuses]
+			r.want("the node", own, want...)
+			r.want("the other node", other, want...)
+			r.publish(0, "a", "z")
+			a.block(false)
+			go a.crash()
+			if err := a.Publish(r.t.Context(), "a", nil); !errors.Is(err, backplane.ErrClosed) {
+				t.Errorf("a crash during the block: got %v, want ErrClosed", err)
+			}
+		})
+	}
+}
+
 // A request to a frozen node is answered after the freeze.
 func TestSimFreezeAsk(t *testing.T) {
 	inSimRig(t, 1, 2, func(r *simRig) {

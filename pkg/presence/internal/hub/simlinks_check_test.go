@@ -99,6 +99,36 @@ func TestSimLoss(t *testing.T) {
 	}
 }
 
+// The weather sets how many frames are lost in a row. With one, every second frame arrives, and of
+// two requests within a second one is answered.
+func TestSimLossesInRow(t *testing.T) {
+	inSimRig(t, 1, 2, func(r *simRig) {
+		seen := r.subscribe(1, "a")
+		r.engine.setLoss(1)
+		r.engine.setLossesInRow(1)
+		for n := range 6 {
+			r.publish(0, "a", fmt.Sprint(n))
+		}
+		time.Sleep(time.Second)
+		r.want("with certain loss", seen, "1", "3", "5")
+		for round := range 20 {
+			answers := 0
+			for range 2 {
+				ctx, cancel := context.WithTimeout(r.t.Context(), 300*time.Millisecond)
+				r.nodes[0].Ask(ctx, "a", nil, func([]byte) bool { answers++; return true })
+				cancel()
+			}
+			if answers == 0 {
+				t.Errorf("round %d: both requests were lost", round)
+			}
+			time.Sleep(time.Second)
+		}
+		if c := r.engine.counts(); c.asksLost < 10 || c.answersLost < 5 {
+			t.Errorf("lost %d requests and %d answers, want at least 10 and 5", c.asksLost, c.answersLost)
+		}
+	})
+}
+
 // Requests and answers are lost too. Ask returns when its ctx ends.
 func TestSimAskLoss(t *testing.T) {
 	inSimRig(t, 1, 3, func(r *simRig) {

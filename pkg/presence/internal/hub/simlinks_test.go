@@ -18,6 +18,7 @@ type simLink struct {
 	last time.Time // when the last publication arrives
 	// How many publications, requests and answers were lost in a row, per topic.
 	lost, asksLost, answersLost map[room.Name]int
+	lostAt                      time.Time // when the last request or answer was lost
 }
 
 func (b *simBus) linkLocked(to *simBus) *simLink {
@@ -31,7 +32,7 @@ func (b *simBus) linkLocked(to *simBus) *simLink {
 
 // loseLocked decides whether something is lost, and counts it.
 func (e *simEngine) loseLocked(b *simBus, inRow map[room.Name]int, topic room.Name, total *int) bool {
-	if inRow[topic] < simLossesInRow && chance(b.dice, e.faults.loss) {
+	if inRow[topic] < cmp.Or(e.faults.inRow, simLossesInRow) && chance(b.dice, e.faults.loss) {
 		inRow[topic]++
 		*total++
 		return true
@@ -40,8 +41,20 @@ func (e *simEngine) loseLocked(b *simBus, inRow map[room.Name]int, topic room.Na
 	return false
 }
 
+// loseAskLocked decides whether a request of b, or the answer to it, is lost on its way to the node
+// to or back. If at most one is lost in a row, both count: a second request within simAskGap is
+// answered.
+func (e *simEngine) loseAskLocked(b, to *simBus, inRow map[room.Name]int, topic room.Name, total *int) bool {
+	link := b.linkLocked(to)
+	if e.faults.inRow == 1 && time.Since(link.lostAt) < simAskGap || !e.loseLocked(b, inRow, topic, total) {
+		return false
+	}
+	link.lostAt = time.Now()
+	return true
+}
+
 func (b *simBus) Publish(ctx context.Context, topic room.Name, data []byte) error {
-	if err := b.enter(ctx); err != nil {
+	if err := b.enterPublish(ctx); err != nil {
 		return err
 	}
 	e := b.engine
@@ -182,7 +195,7 @@ func (b *simBus) awaitAnswers(ctx context.Context, a *simAsk, answer func([]byte
 // askLocked sends a request to one node.
 func (b *simBus) askLocked(to *simBus, topic room.Name, request []byte, a *simAsk) {
 	e := b.engine
-	if e.loseLocked(b, b.linkLocked(to).asksLost, topic, &e.stats.asksLost) {
+	if e.loseAskLocked(b, to, b.linkLocked(to).asksLost, topic, &e.stats.asksLost) {
 		e.trace("%s: a request to %s on %q is lost", b.name, to.name, topic)
 		return
 	}
@@ -203,7 +216,7 @@ func (b *simBus) answer(to *simBus, topic room.Name, data []byte, a *simAsk) {
 	if data == nil || b.cutOff || b.closed || to.closed {
 		return
 	}
-	if e.loseLocked(b, b.linkLocked(to).answersLost, topic, &e.stats.answersLost) {
+	if e.loseAskLocked(to, b, b.linkLocked(to).answersLost, topic, &e.stats.answersLost) {
 		e.trace("%s: an answer to %s on %q is lost", b.name, to.name, topic)
 		return
 	}

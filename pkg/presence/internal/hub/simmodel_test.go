@@ -17,16 +17,19 @@ import (
 // keeps ranges: a user is surely a member, or may be one, and a set of records may be its record.
 // After each quiet moment the ranges are narrow again.
 type simModel struct {
-	linger  time.Duration
-	margin  time.Duration // added to the grace period in a cluster
-	lag     time.Duration // of the table
-	quietAt time.Time     // last quiet moment
-	skewed  bool          // the clocks of the nodes differ by more than the time between two joins
-	members map[simPlace]*simMember
-	lossy   bool // publications were lost since the last quiet moment
-	heavy   bool // a node was cut off, frozen or has crashed since the last quiet moment
-	unsure  bool // like heavy, or a node has shut down: nodes may differ on users in their grace period
-	fail    func(format string, args ...any)
+	linger     time.Duration
+	margin     time.Duration // added to the grace period in a cluster
+	lag        time.Duration // of the table
+	quietAt    time.Time     // last quiet moment
+	skewed     bool          // the clocks of the nodes differ by more than the time between two joins
+	members    map[simPlace]*simMember
+	lossy      bool          // publications were lost since the last quiet moment
+	inRow      int           // as many in a row, at most
+	heavy      bool          // a node was cut off, frozen or blocked, or has crashed since the last quiet moment
+	faultBy    time.Time     // when all nodes must agree after such a fault
+	faultSlack time.Duration // the longest bound of such a fault since the last quiet moment
+	unsure     bool          // like heavy, or a node has shut down: nodes may differ on users in their grace period
+	fail       func(format string, args ...any)
 }
 
 // simPlace is a user in a room, by their numbers.
@@ -77,15 +80,35 @@ func (m *simModel) member(p simPlace) *simMember {
 	return m.members[p]
 }
 
-// slack is the time after which a change must have reached every node.
-func (m *simModel) slack() time.Duration {
+// The bounds of promise 1: the time after which every node must have the last change. A node that
+// was cut off or frozen has the bound of a death, because the others may count it as dead in its
+// last moment, and because a frame of a dead node may reach it when it is connected again, and
+// renew that node's lease.
+const (
+	simQuick = time.Second     // nothing was lost
+	simLost  = 2 * time.Second // a publication was lost, and the next one arrives
+	simDead  = 6 * time.Second // after a death, or if the repeat was lost too
+)
+
+// slack is the time after which a change must have reached every node, if the fault of a node
+// happened at the same time.
+func (m *simModel) slack() time.Duration { return max(m.changeSlack(), m.faultSlack) }
+
+// changeSlack is the time after which a change must have reached every node that is not affected by
+// the fault of a node.
+func (m *simModel) changeSlack() time.Duration {
 	switch {
-	case m.heavy:
-		return 7 * time.Second
+	case m.inRow > 1:
+		return simDead
 	case m.lossy:
-		return 6 * time.Second
+		return simLost
 	}
-	return time.Second
+	return simQuick
+}
+
+// quietAfter returns when all nodes must agree after the last change.
+func (m *simModel) quietAfter(changed time.Time) time.Time {
+	return later(changed.Add(m.changeSlack()), m.faultBy).Add(m.lag)
 }
 
 // isKnown reports whether all live nodes know at the time now of a change. As long as frames are
@@ -274,7 +297,7 @@ func (m *simModel) mayBan(c *simConn, now time.Time) bool {
 // settled narrows the model after a quiet moment.
 func (m *simModel) settled(now time.Time) {
 	m.quietAt = now
-	m.heavy, m.unsure, m.lossy, m.lag = false, false, false, 0
+	m.heavy, m.unsure, m.lossy, m.inRow, m.faultSlack, m.lag = false, false, false, 0, 0, 0
 	for _, u := range m.members {
 		u.recent, u.left = false, false
 	}

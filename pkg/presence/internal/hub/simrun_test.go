@@ -219,6 +219,7 @@ type simNode struct {
 	crashed bool          // the process has ended without a word
 	frozen  chan struct{} // closed when the stopped process continues; nil: it runs
 	cut     bool
+	blocked bool       // its publications block
 	dead    []*simConn // connections at the time of the crash
 }
 

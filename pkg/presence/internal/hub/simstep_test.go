@@ -65,6 +65,7 @@ const (
 	doMend    = "mend"    // Node is connected again
 	doFreeze  = "freeze"  // the process of Node is stopped
 	doThaw    = "thaw"    // the process of Node continues
+	doBlock   = "block"   // publications of Node block for the time For; Kind 1: they then fail
 	doCrash   = "crash"   // Node ends without a word
 	doStop    = "stop"    // Node shuts down
 	doStart   = "start"   // a node that has ended starts again
@@ -74,6 +75,7 @@ const (
 // simWeather are the faults of the engine that need no step each.
 type simWeather struct {
 	Loss           float64   `json:"loss,omitempty"`
+	LossesInRow    int       `json:"losses_in_row,omitempty"` // at most; 0: simLossesInRow
 	Duplicates     float64   `json:"duplicates,omitempty"`
 	EntryLoss      float64   `json:"entry_loss,omitempty"`
 	AppendTimeouts float64   `json:"append_timeouts,omitempty"`
@@ -139,7 +141,9 @@ const (
 	simClear      = "clear"      // only delays
 	simCalm       = "calm"       // only delays, and clients that act fast
 	simLossy      = "lossy"      // publications are lost and doubled
+	simDrops      = "drops"      // publications are lost and doubled, and the next one arrives
 	simCuts       = "cuts"       // partitions and stopped processes
+	simBlocks     = "blocks"     // publications that block
 	simDeaths     = "deaths"     // nodes that end and start
 	simLogs       = "logs"       // faults of the log and the table
 	simEverything = "everything" // all of these
@@ -212,12 +216,15 @@ func (d *simDraw) tab() (n int, ok bool) {
 func (d *simDraw) fault(step *simStep) bool {
 	weather := d.weather
 	if weather == simEverything {
-		weather = pick(d.rnd, simLossy, simCuts, simDeaths, simLogs)
+		weather = pick(d.rnd, simLossy, simDrops, simCuts, simBlocks, simDeaths, simLogs)
 	}
 	switch *step = (simStep{After: step.After, Node: step.Node}); weather {
 	case simLossy:
 		step.Do = doWeather
 		step.Faults = &simWeather{Loss: d.rnd.Float64() * 0.5, Duplicates: d.rnd.Float64() * 0.3}
+	case simDrops:
+		step.Do = doWeather
+		step.Faults = &simWeather{Loss: d.rnd.Float64(), LossesInRow: 1, Duplicates: d.rnd.Float64() * 0.3}
 	case simLogs:
 		if step.Do = doWeather; d.rnd.IntN(6) == 0 {
 			step.Do = doEpoch
@@ -225,13 +232,22 @@ func (d *simDraw) fault(step *simStep) bool {
 		step.Faults = &simWeather{EntryLoss: d.rnd.Float64() * 0.3, AppendTimeouts: d.rnd.Float64() * 0.3,
 			ReadFaults: d.rnd.Float64() * 0.3, TableLag: simMillis(d.rnd.IntN(2000))}
 	case simCuts:
-		step.Do = pick(d.rnd, doCut, doMend, doMend, doFreeze, doThaw, doThaw)
+		if step.Do = pick(d.rnd, doCut, doMend, doMend, doFreeze, doThaw, doThaw, doBlock); step.Do == doBlock {
+			d.block(step)
+		}
+	case simBlocks:
+		d.block(step)
 	case simDeaths:
 		d.death(step)
 	default:
 		return false
 	}
 	return true
+}
+
+// block draws a time in which publications block.
+func (d *simDraw) block(step *simStep) {
+	step.Do, step.For, step.Kind = doBlock, simMillis(200+d.rnd.IntN(2800)), d.rnd.IntN(2)
 }
 
 // death draws the end or the start of a node.

@@ -25,7 +25,7 @@ var (
 	simAll     = flag.Bool("all", false, "go on after a seed that fails")
 	noShrink   = flag.Bool("noshrink", false, "do not shorten a script that fails")
 	simSteps   = flag.Int("steps", 200, "number of steps per seed of TestSimulate")
-	weathers   = flag.String("weather", "clear,calm,lossy,cuts,deaths,logs,everything", "kinds of faults of TestSimulate")
+	weathers   = flag.String("weather", "clear,calm,lossy,drops,cuts,blocks,deaths,logs,everything", "kinds of faults of TestSimulate")
 	scriptFile = flag.String("script", "", "run TestSimulate with the script in this file only")
 	simNodes   = flag.Int("nodes", 5, "number of nodes of TestSimulate")
 )
