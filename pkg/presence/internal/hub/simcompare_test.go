@@ -33,8 +33,9 @@ func (r *simRun) quiet(inGrace bool) {
 			continue
 		}
 		synctest.Wait()
+		asked := time.Now()
 		answers := r.ask()
-		if r.untilQuiet(inGrace, 0) > 0 { // a lease has expired meanwhile
+		if r.hasChangedSince(asked) || r.untilQuiet(inGrace, 0) > 0 { // a lease has expired meanwhile
 			continue
 		}
 		r.tracef("", "compare")
@@ -75,6 +76,14 @@ func (r *simRun) untilQuiet(inGrace bool, ahead time.Duration) time.Duration {
 // other rooms in use, and does not know this one.
 func (r *simRun) isAtLimit(err error) bool {
 	return r.script.MaxRooms > 0 && errors.Is(err, hub.ErrTooManyRooms)
+}
+
+// hasChangedSince reports whether something has changed since a time. The answers of the nodes to
+// questions of that time may then be old.
+func (r *simRun) hasChangedSince(t time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.changed.After(t)
 }
 
 // simAnswers are the answers of a node to the questions of an operator.
