@@ -448,10 +448,9 @@ func TestLostPull(t *testing.T) {
 		}
 		r.peer.join(users...)
 		r.peer.frame(100)
-		lost := map[room.UserID]bool{}
+		var lost sync.Map // the pieces whose first answer is lost
 		r.bus.set(0, func(p partsOf) *partPiece {
-			if !lost[p.After] { // the first answer of each piece
-				lost[p.After] = true
+			if _, again := lost.LoadOrStore(p.After, true); !again {
 				return nil
 			}
 			return r.peer.piece(p)

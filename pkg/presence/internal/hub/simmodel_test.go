@@ -83,7 +83,7 @@ func (m *simModel) member(p simPlace) *simMember {
 // The bounds of promise 1: the time after which every node must have the last change. A node that
 // was cut off or frozen has the bound of a death, because the others may count it as dead in its
 // last moment, and because a frame of a dead node may reach it when it is connected again, and
-// renew that node's lease.
+// renew that node's lease. A node whose publications blocked has the bound of a loss.
 const (
 	simQuick = time.Second     // nothing was lost
 	simLost  = 2 * time.Second // a publication was lost, and the next one arrives
