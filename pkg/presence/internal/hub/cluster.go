@@ -156,8 +156,8 @@ func (h *Hub) receiveFrame(l *live, data []byte) {
 	}
 }
 
-// openParts reads the parts of the peers for a room that has no client yet. It returns when all live
-// peers have answered, or after pullTime. A node that is cut off does not wait. From then on
+// openParts reads the parts of the peers for a room that has no client yet. It returns when all
+// live peers have answered, or after pullTime. A node that is cut off does not wait. From then on
 // clients may join.
 func (h *Hub) openParts(l *live) {
 	defer close(l.exchange.opened)

@@ -76,8 +76,8 @@ func (r *stopRig) stop(d time.Duration) {
 	r.sim.thaw()
 }
 
-// A process that was stopped counts no live node as dead, and is not cut off, even if it was stopped
-// while it published a frame.
+// A process that was stopped counts no live node as dead, and is not cut off, even if it was
+// stopped while it published a frame.
 func TestStopDuringPublication(t *testing.T) {
 	for _, topic := range []room.Name{backplane.Nodes, "lobby"} {
 		for _, d := range []time.Duration{1700 * time.Millisecond, 2900 * time.Millisecond, 4500 * time.Millisecond, 20 * time.Second} {

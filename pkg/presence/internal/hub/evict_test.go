@@ -10,13 +10,14 @@ import (
 	"example.com/presence/pkg/presence/internal/stream"
 )
 
-// withoutGrace makes users leave 0.5 s after their last connection, and limits the rooms of the node.
+// withoutGrace makes users leave 0.5 s after their last connection, and limits the rooms of the
+// node.
 func withoutGrace(rooms int) func(*hub.Config) {
 	return func(c *hub.Config) { c.Linger, c.MaxRooms = 0, rooms }
 }
 
-// A node still repeats the totals of a room that it has evicted, also if it opens the room again. So
-// a peer that has lost the last change finds out within seconds.
+// A node still repeats the totals of a room that it has evicted, also if it opens the room again.
+// So a peer that has lost the last change finds out within seconds.
 func TestLossBeforeEviction(t *testing.T) {
 	for _, test := range []struct {
 		name     string

@@ -38,8 +38,8 @@ type partFrame struct {
 	Connections int      `json:"connections"`        // connections on the node
 	Position    string   `json:"position,omitempty"` // of the last message that the node has delivered
 	Acked       []uint64 `json:"acked,omitempty"`    // messages that the log has accepted from the node, in the same epoch
-	// AckedFrom is the lowest position that Acked does not list, because there were too many; 0: none.
-	// The receiver compares the log from there on.
+	// AckedFrom is the lowest position that Acked does not list, because there were too many; 0:
+	// none. The receiver compares the log from there on.
 	AckedFrom uint64  `json:"acked_from,omitempty"`
 	Changed   []entry `json:"changed,omitempty"`
 	More      bool    `json:"more,omitempty"` // the totals include changes that follow in the next frame

@@ -65,9 +65,9 @@ func (o *ownPart) addAck(p room.Position, now time.Time) {
 }
 
 // takeAcks returns the positions to announce, and when the next announcement is due; the zero time
-// if there is none. from is the lowest position that is not listed, or 0. If more than many messages
-// follow a message, its second announcement does not wait for its time: the rings of the peers must
-// still have the entries around it.
+// if there is none. from is the lowest position that is not listed, or 0. If more than many
+// messages follow a message, its second announcement does not wait for its time: the rings of the
+// peers must still have the entries around it.
 func (o *ownPart) takeAcks(now time.Time, many int) (positions []uint64, from uint64, next time.Time) {
 	if a := o.unlisted; a != nil && a.take(now, false) {
 		from = a.position
@@ -94,9 +94,9 @@ func (o *ownPart) takeAcks(now time.Time, many int) (positions []uint64, from ui
 	return positions, from, next
 }
 
-// announce adds the announcements that are due to the frames, and returns when the next are due; the
-// zero time if there are none. epoch is that of the room, and ring the maximum number of entries in
-// its ring. Each frame has at most maxAcked positions, so there may be further frames.
+// announce adds the announcements that are due to the frames, and returns when the next are due;
+// the zero time if there are none. epoch is that of the room, and ring the maximum number of
+// entries in its ring. Each frame has at most maxAcked positions, so there may be further frames.
 func (o *ownPart) announce(frames []partFrame, epoch string, ring int, now time.Time) ([]partFrame, time.Time) {
 	acked, from, next := o.takeAcks(now, min(max(1, ring/2), maxAcks/2))
 	if o.epoch != epoch {
@@ -181,8 +181,8 @@ type evictedPart struct {
 	position room.Position // of the room
 }
 
-// add adds the part of a room, unless it is settled. If there are too many parts, it drops the first
-// one, which has had the most repeats.
+// add adds the part of a room, unless it is settled. If there are too many parts, it drops the
+// first one, which has had the most repeats.
 func (e *evicted) add(name room.Name, o ownPart, p room.Position) {
 	if o.isSettled() {
 		return
@@ -223,8 +223,8 @@ func (e *evicted) take(name room.Name) ownPart {
 	return ownPart{}
 }
 
-// frames returns the frames of a room that are due, and when the next ones are due; the zero time if
-// there are no others. ring is the maximum number of entries in its ring.
+// frames returns the frames of a room that are due, and when the next ones are due; the zero time
+// if there are no others. ring is the maximum number of entries in its ring.
 func (e *evicted) frames(name room.Name, node room.NodeID, ring int, now time.Time) (frames []partFrame, next time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -116,9 +116,9 @@ func (h *Hub) askOnce(ctx context.Context, request []byte, answers chan<- answer
 	}
 }
 
-// askParts asks for pieces of the parts of a room, at once and at the times in again, and calls each
-// once for every node that answers. It ends when each returns false, when ctx ends, or when these
-// nodes have answered; if the list is nil, all live peers, once this node knows them.
+// askParts asks for pieces of the parts of a room, at once and at the times in again, and calls
+// each once for every node that answers. It ends when each returns false, when ctx ends, or when
+// these nodes have answered; if the list is nil, all live peers, once this node knows them.
 func (h *Hub) askParts(ctx context.Context, of partsOf, nodes []room.NodeID, again []time.Duration, each func(answer) (more bool)) {
 	c := command{V: frameVersion, From: h.node, Parts: &of}
 	poll{command: c, nodes: nodes, others: true, again: again,

@@ -149,8 +149,8 @@ func (c *counter) checkPosition() {
 
 // reach waits until the room has the position, which a resuming client has from another node. It
 // returns false if the log does not have the position, or if the room cannot read it in time. A log
-// that is read from a copy may be behind the node that sent the position. Therefore the log does not
-// have it only if two calls of Bus.Last in a row say so, which began after the client came.
+// that is read from a copy may be behind the node that sent the position. Therefore reach calls
+// Bus.Last twice, after the client came, before it decides that the log does not have the position.
 func (c *counter) reach(ctx context.Context, p room.Position, losses uint32) bool {
 	c.mu.Lock()
 	first := c.log.questions

@@ -52,8 +52,8 @@ func (h *Hub) sleep(d time.Duration) {
 }
 
 // readParts asks the nodes for their parts of a room, and returns the parts that it has read
-// completely. It ends when all of these nodes have answered, or after pullTime; a part in pieces may
-// take longer. The request is repeated once, and the caller repeats the pull of a part that it
+// completely. It ends when all of these nodes have answered, or after pullTime; a part in pieces
+// may take longer. The request is repeated once, and the caller repeats the pull of a part that it
 // lacks.
 //
 // If the list is nil, a client waits. Then the live peers must answer, the request is repeated

@@ -56,8 +56,8 @@ type unused struct {
 	unsettled list.List  // of *live; the rooms that are not settled
 }
 
-// note moves an unused room to the end of its list, and removes a room in use. States may arrive out
-// of order, so note ignores a state that is older than the newest one.
+// note moves an unused room to the end of its list, and removes a room in use. States may arrive
+// out of order, so note ignores a state that is older than the newest one.
 func (u *unused) note(r *live, s state) {
 	if !s.changed {
 		return

@@ -10,8 +10,8 @@ const (
 	// simLossesInRow is how many publications of one node on one topic are lost in a row, at most,
 	// on their way to one node, unless the weather sets another number.
 	simLossesInRow = 3
-	// simAskGap is the time in which at most one request of a node to another, or one answer to such
-	// a request, is lost, if the weather sets one loss in a row.
+	// simAskGap is the time in which at most one request of a node to another, or one answer to
+	// such a request, is lost, if the weather sets one loss in a row.
 	simAskGap = time.Second
 	// simHeld is how many publications one cut delays until after its end, at most.
 	simHeld = 3

@@ -89,8 +89,8 @@ func TestSimFreezeCalls(t *testing.T) {
 	})
 }
 
-// Calls of Publish wait until the end of a block, even if their ctx ends. Then they succeed or fail.
-// The node still receives.
+// Calls of Publish wait until the end of a block, even if their ctx ends. Then they succeed or
+// fail. The node still receives.
 func TestSimBlock(t *testing.T) {
 	for _, refuses := range []bool{false, true} {
 		inSimRig(t, 1, 2, func(r *simRig) {

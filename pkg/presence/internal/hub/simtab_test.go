@@ -253,7 +253,7 @@ func (r *simRun) dieLocked(c *simConn) {
 	}
 }
 
-// die makes the client ignore what its node still sends.
+// die makes the client ignore all further events of its node.
 func (c *simConn) die() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
