@@ -27,7 +27,8 @@ type Member struct {
 	Since       time.Time       `json:"since"`
 }
 
-// Reason states why a member left: the reason for which its last connection closed.
+// Reason states why a member left: the reason for which its last connection closed. In a call of
+// OnLeave it is empty if the member stays in the room on other nodes.
 type Reason string
 
 // The reasons of a leave.

@@ -45,7 +45,8 @@ type Config struct {
 
 	entries int // maximum number of entries in a frame; 0: maxEntries
 
-	// Hooks of the embedding program. Each may be nil.
+	// Hooks of the embedding program. Each may be nil. If the bus is shared, OnJoin and OnLeave are
+	// called only while this node serves the room; see the package comment.
 	OnMessage func(room.Message)
 	OnJoin    func(roomName string, m room.Member)
 	OnLeave   func(roomName string, m room.Member, reason room.Reason)

@@ -161,6 +161,7 @@ func (c *counter) closeLocked() {
 	}
 	if now := c.shared.config.Clock.Now(); c.hasNewsLocked(now) {
 		c.publishLocked(now, true)
+		c.serveLocked(now)
 	}
 	c.closed = true
 	c.stopTimerLocked()

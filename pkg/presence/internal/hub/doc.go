@@ -94,6 +94,9 @@
 //     client sees a leave of a user that moves to another node in time.
 //  6. The first client of a room on a node waits for the parts of the peers, at most 1 s. If one is
 //     missing then, the room is partial: its clients get only counts until the part arrives.
+//  7. A node serves a room from its first client until it has neither a client nor a user in its
+//     grace period. It calls OnJoin for each member when it begins to serve the room, and OnLeave
+//     for each remaining member when it ceases to. A node that does not serve a room calls neither.
 //
 // # Locks
 //

@@ -37,6 +37,7 @@ type exchange struct {
 	peers   map[room.NodeID]*peerPart
 	opened  chan struct{}            // closed when the parts of all nodes were pulled, as far as they have answered
 	opening bool                     // the parts of all nodes are being pulled
+	serves  bool                     // each announced member has had OnJoin and not OnLeave; see serveLocked
 	missing map[room.NodeID]struct{} // peers whose parts the room has never had; while there are any, the room is partial
 	pulling bool                     // a goroutine pulls parts
 }

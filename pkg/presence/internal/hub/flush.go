@@ -13,7 +13,8 @@ import (
 //  1. Remove the users whose grace period has ended.
 //  2. Record whether the room is in use.
 //  3. Publish the pending changes, if the flush interval has ended.
-//  4. Set the timer to the next deadline: the end of the flush interval, the end of a grace period,
+//  4. Call the hooks for all members, if this node begins or ceases to serve the room.
+//  5. Set the timer to the next deadline: the end of the flush interval, the end of a grace period,
 //     or the expiry of the unused room.
 func (c *counter) flushLocked(now time.Time) {
 	c.shareLocked(now)
@@ -38,6 +39,7 @@ func (c *counter) flushLocked(now time.Time) {
 			due = end
 		}
 	}
+	c.serveLocked(now)
 	if end := c.idle.Add(c.roomAge()); !c.idle.IsZero() && (due.IsZero() || end.After(now) && end.Before(due)) {
 		due = end
 	}
@@ -99,6 +101,7 @@ func (c *counter) publishLocked(now time.Time, count bool) {
 	}
 }
 
+// changedLocked counts a change, and calls its hook. A node that does not serve the room calls none.
 func (c *counter) changedLocked(change room.Change) {
 	switch change.Event {
 	case room.EventJoin:
@@ -106,7 +109,38 @@ func (c *counter) changedLocked(change room.Change) {
 	case room.EventLeave:
 		c.shared.totals.leaves.Add(1)
 	}
-	c.shared.hooks.memberChanged(c.name, change)
+	if c.exchange == nil || c.exchange.serves {
+		c.shared.hooks.memberChanged(c.name, change)
+	}
+}
+
+// serveLocked updates whether this node serves the room: whether it has a client, or a user in its
+// grace period. A node with peers calls the hooks only while it serves the room, so that a room that
+// is kept for its log or its subscription causes no calls. It calls OnJoin for each member when it
+// begins to serve the room. When it ceases to, it calls OnLeave for each member that other nodes
+// still have, so that each OnJoin is followed by an OnLeave. Pending changes are published first:
+// the members then are those that News has announced.
+func (c *counter) serveLocked(now time.Time) {
+	x := c.exchange
+	if x == nil {
+		return
+	}
+	serves := c.streams > 0 || c.room.OwnUsers() > 0
+	if serves == x.serves || c.room.HasNews(now) {
+		return
+	}
+	x.serves = serves
+	if !c.shared.hooks.followMembers() {
+		return
+	}
+	change := room.Change{Event: room.EventJoin}
+	if !serves {
+		change.Event = room.EventLeave // without a reason, as no connection of the member has closed
+	}
+	members, _ := c.room.Members("", c.room.Users())
+	for _, change.Member = range members {
+		c.shared.hooks.memberChanged(c.name, change)
+	}
 }
 
 // admitLocked sends the snapshot to the joiners of this interval, and attaches them to the shared

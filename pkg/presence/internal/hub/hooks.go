@@ -55,6 +55,9 @@ func (h *hooks) messageSent(m room.Message) {
 	h.add(onMessage, len(m.Data), func() { h.message(m) })
 }
 
+// followMembers reports whether a hook is called for the members.
+func (h *hooks) followMembers() bool { return h.join != nil || h.leave != nil }
+
 // memberChanged queues a call of OnJoin or OnLeave. It ignores updates.
 func (h *hooks) memberChanged(name room.Name, c room.Change) {
 	switch {

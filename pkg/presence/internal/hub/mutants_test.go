@@ -69,6 +69,8 @@ var mutants = []mutant{
 		[]string{"h.greet(allNodes, now)\n\th.repeatAll(now)", ""}},
 	{"an evicted room ends the repeats of its totals", "deliver.go",
 		[]string{"if c.room.OwnUsers() == 0 { //", "if false { //"}},
+	{"the hooks keep the members of a room without clients", "flush.go",
+		[]string{"if serves == x.serves ||", "if serves == x.serves || !serves ||"}},
 	{"a pull keeps the users that have left", "../../room/merge.go",
 		[]string{"for _, u := range slices.Sorted(maps.Keys(gone)) {", "for _, u := range slices.Sorted(maps.Keys(gone))[len(gone):] {"}},
 	{"the first repeat comes after 2.5 s", "own.go",

@@ -35,6 +35,7 @@ func (r *simRun) quiet(inGrace bool) {
 		synctest.Wait()
 		asked := time.Now()
 		answers := r.ask()
+		synctest.Wait() // the hooks run on another goroutine
 		if r.hasChangedSince(asked) || r.untilQuiet(inGrace, 0) > 0 { // a lease has expired meanwhile
 			continue
 		}
@@ -191,7 +192,7 @@ func (r *simRun) want(i int) simWant {
 	return w
 }
 
-// compareRoom compares the pages of a room on all nodes, and the views of its clients.
+// compareRoom compares the pages of a room and the hooks on all nodes, and the views of its clients.
 func (r *simRun) compareRoom(i int, name string, w simWant, answers map[*simNode]*simAnswers) {
 	var first, firstNode string
 	for _, n := range r.nodes {
@@ -208,11 +209,11 @@ func (r *simRun) compareRoom(i int, name string, w simWant, answers map[*simNode
 			r.Errorf("members of %s: the nodes differ\n%s: %s\n%s: %s", name, firstNode, first, n.name, text)
 		}
 		r.comparePage(n, name, page, w)
+		n.hooks.compare(r, n, name, page.Members)
 		if !watched {
 			continue
 		}
 		r.compareInfos(i, page)
-		n.hooks.compare(r, n, name, page.Members)
 		for _, c := range w.open {
 			if c.on == n {
 				r.compareView(c, page)

@@ -1,8 +1,10 @@
 package hub_test
 
 import (
+	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"example.com/presence/pkg/presence/room"
 )
@@ -58,32 +60,16 @@ func (r *simRun) checkCounts(c *simConn) {
 	}
 }
 
-// simHooks follows the hooks of a node. While the node has no client in a room, the hooks are
-// called or not.
+// simHooks follows the hooks of a node.
 type simHooks struct {
-	mu       sync.Mutex // guards the fields below
-	users    map[string]map[string]simKnown
-	watchers map[string]int // connections of the node, by room
+	mu       sync.Mutex                 // guards the fields below
+	users    map[string]map[string]bool // users with OnJoin and without OnLeave, by room
+	watchers map[string]int             // connections of the node, by room
+	ended    map[string]time.Time       // when the last connection of the node has closed, by room
 }
-
-// simKnown is the knowledge of a user in a room from the hooks.
-type simKnown int
-
-const (
-	simAbsent simKnown = iota
-	simUnknown
-	simPresent
-)
 
 func newSimHooks() *simHooks {
-	return &simHooks{users: map[string]map[string]simKnown{}, watchers: map[string]int{}}
-}
-
-func (h *simHooks) in(name string) map[string]simKnown {
-	if h.users[name] == nil {
-		h.users[name] = map[string]simKnown{}
-	}
-	return h.users[name]
+	return &simHooks{users: map[string]map[string]bool{}, watchers: map[string]int{}, ended: map[string]time.Time{}}
 }
 
 // watch records that a connection of the node opens in the room.
@@ -97,53 +83,55 @@ func (h *simHooks) watch(name string) {
 func (h *simHooks) unwatch(name string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.watchers[name]--; h.watchers[name] == 0 {
-		for user := range h.in(name) {
-			h.in(name)[user] = simUnknown
-		}
-	}
+	h.watchers[name]--
+	h.ended[name] = time.Now()
 }
 
 func (h *simHooks) join(r *simRun, n *simNode, name, user string) {
 	r.tracef(n.name, "OnJoin of %s in %s", user, name)
-	h.change(r, n, name, user, simPresent)
+	h.change(r, n, name, user, true)
 }
 
 func (h *simHooks) leave(r *simRun, n *simNode, name, user string) {
 	r.tracef(n.name, "OnLeave of %s in %s", user, name)
-	h.change(r, n, name, user, simAbsent)
+	h.change(r, n, name, user, false)
 }
 
-func (h *simHooks) change(r *simRun, n *simNode, name, user string, to simKnown) {
+// change checks that the calls of OnJoin and OnLeave for one user alternate.
+func (h *simHooks) change(r *simRun, n *simNode, name, user string, here bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.watchers[name] == 0 {
-		to = simUnknown
-	} else if h.in(name)[user] == to {
+	if h.users[name] == nil {
+		h.users[name] = map[string]bool{}
+	}
+	if h.users[name][user] == here {
 		r.Errorf("hooks of %s: two calls of OnJoin or of OnLeave in succession for %s in %s", n.name, user, name)
 	}
-	h.in(name)[user] = to
+	if here {
+		h.users[name][user] = true
+	} else {
+		delete(h.users[name], user)
+	}
 }
 
-// compare compares the users of the hooks with the members of the room.
+// compare compares the users of the hooks with the members of the room. On a node with a client the
+// hooks have all members. On a node whose last client has closed for longer than the grace period
+// they have none. In between they have all or none.
 func (h *simHooks) compare(r *simRun, n *simNode, name string, members []room.Member) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	here := map[string]bool{}
+	all := map[string]bool{}
 	for _, m := range members {
-		here[string(m.ID)] = true
-		if h.in(name)[string(m.ID)] == simAbsent {
-			r.Errorf("hooks of %s: %s is not in %s, but it is a member", n.name, m.ID, name)
-		}
-		h.in(name)[string(m.ID)] = simPresent
+		all[string(m.ID)] = true
 	}
-	for user, seen := range h.in(name) {
-		if here[user] {
-			continue
-		}
-		if seen == simPresent {
-			r.Errorf("hooks of %s: %s is in %s, but it is no member", n.name, user, name)
-		}
-		h.in(name)[user] = simAbsent
+	got, hasAll := h.users[name], maps.Equal(h.users[name], all)
+	grace := r.model.linger + r.model.margin + time.Second
+	switch served := h.watchers[name] > 0; {
+	case served && !hasAll:
+		r.Errorf("hooks of %s in %s: got %v, want the members %v", n.name, name, got, all)
+	case !served && len(got) > 0 && time.Since(h.ended[name]) > grace:
+		r.Errorf("hooks of %s in %s: got %v after the last client has left, want none", n.name, name, got)
+	case !served && len(got) > 0 && !hasAll:
+		r.Errorf("hooks of %s in %s without a client: got %v, want none or the members %v", n.name, name, got, all)
 	}
 }
