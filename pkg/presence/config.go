@@ -208,6 +208,18 @@ type Config struct {
 	//   - A panic in a hook ends the program.
 	//   - A hook must not wait for Shutdown, because Shutdown waits for the hooks. Clients that
 	//     Shutdown disconnects cause no OnLeave calls.
+	//
+	// OnJoin is called when a member joins a room, and OnLeave when it leaves, after its grace
+	// period. For each member of a room the two alternate, and OnJoin is the first. Each OnJoin is
+	// followed by an OnLeave, unless the server shuts down or calls are dropped.
+	//
+	// If Backplane is shared, OnMessage is called on the node that accepted the message. A node
+	// calls OnJoin and OnLeave for the members of all nodes, but only while it serves the room: from
+	// its first client until it has neither a client nor a user in its grace period.
+	//
+	//   - The first client causes OnJoin for each member of the room.
+	//   - When the node ceases to serve the room, it calls OnLeave for each member that is still in
+	//     the room on other nodes. The reason is empty, because the member has not left.
 	OnMessage func(Message)
 	OnJoin    func(room string, m Member)
 	OnLeave   func(room string, m Member, reason Reason)

@@ -23,7 +23,8 @@ type Message = room.Message
 type Sender = room.Sender
 
 // Reason is the reason why a member's last connection closed. The values are closed, timeout,
-// removed, expired and slow.
+// removed, expired, slow and node. It is empty if the member stays in the room on other nodes; see
+// [Config.OnLeave].
 type Reason = room.Reason
 
 // RoomCount holds the counts of a room in use.
