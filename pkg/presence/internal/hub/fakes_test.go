@@ -217,6 +217,7 @@ type fakeClient struct {
 	view    view
 	holds   bool          // the client reads nothing, so sent callbacks are delayed until it ends
 	waiting []func()      // delayed sent callbacks
+	deaf    bool          // the client ignores all events
 	stalls  time.Duration // delay between the end of the client and the call of Leave
 	atEnd   func()        // called by End; must not lock a room
 	left    func()        // called after Leave
@@ -228,7 +229,7 @@ func (c *fakeClient) Send(events ...[]byte) { c.SendThen(nil, events...) }
 func (c *fakeClient) SendThen(sent func(), events ...[]byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ended == "" {
+	if c.ended == "" && !c.deaf {
 		text := bytes.Join(events, nil)
 		if c.view.each == nil {
 			c.text = append(c.text, text...)

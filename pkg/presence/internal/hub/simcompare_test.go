@@ -35,7 +35,7 @@ func (r *simRun) quiet(inGrace bool) {
 		synctest.Wait()
 		asked := time.Now()
 		answers := r.ask()
-		synctest.Wait() // the hooks run on another goroutine
+		synctest.Wait()                                               // the hooks run on another goroutine
 		if r.hasChangedSince(asked) || r.untilQuiet(inGrace, 0) > 0 { // a lease has expired meanwhile
 			continue
 		}

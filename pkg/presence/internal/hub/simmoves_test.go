@@ -83,7 +83,7 @@ func (r *simRun) moveNow(tab *simTab, to int, wait time.Duration) {
 		r.mu.Unlock()
 		return
 	}
-	tab.opening, tab.conn, tab.lastID = true, nil, c.position()
+	tab.opening, tab.conn, tab.lastID = true, nil, c.close()
 	r.mu.Unlock()
 	c.Drop(stream.Closed)
 	time.Sleep(wait)

@@ -260,6 +260,15 @@ func (c *simConn) die() {
 	c.ended = simCrashed
 }
 
+// close makes the client ignore all further events, because it has closed its connection, and returns
+// its position. Its node may notice that later.
+func (c *simConn) close() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.deaf = true
+	return c.view.position
+}
+
 func (c *simConn) position() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -322,7 +331,7 @@ func (r *simRun) move(tab *simTab, to int, wait time.Duration) {
 		return
 	}
 	c := tab.conn
-	tab.opening, tab.conn, tab.lastID = true, nil, c.position()
+	tab.opening, tab.conn, tab.lastID = true, nil, c.close()
 	r.dropLocked(c, stream.Closed)
 	r.pending++
 	time.AfterFunc(wait+tab.micros(), func() {
