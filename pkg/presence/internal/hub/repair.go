@@ -229,10 +229,14 @@ func (c *counter) lacksLocked(entries []backplane.Entry) bool {
 	return false
 }
 
-// skipLocked moves the room to the announced position if the log does not have the messages before
-// it. Otherwise, the room would stay behind, and would read the log again. It does not skip the
-// messages that were held back.
+// skipLocked moves the room behind the messages that the log does not have any more, so that no
+// client takes them for messages that it has. If the log does not have the announced position
+// either, it moves the room there. Otherwise, the room would stay behind, and would read the log
+// again. It does not skip the messages that were held back.
 func (c *counter) skipLocked(entries []backplane.Entry) {
+	if len(entries) > 0 {
+		c.position.Seq = max(c.position.Seq, entries[0].Position-1)
+	}
 	l := c.log
 	if l == nil || len(entries) > 0 && entries[len(entries)-1].Position >= l.announced {
 		return

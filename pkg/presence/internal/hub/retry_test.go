@@ -244,6 +244,38 @@ func TestRoomOpenedWithoutEngine(t *testing.T) {
 	}
 }
 
+// If the log does not have all messages of a gap, the reset has the position before those that
+// follow. A client that resumes with it has lost nothing more.
+func TestPositionOfReset(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := backplane.NewMemory(backplane.MemoryConfig{Messages: 3, Age: time.Minute, Bytes: 1 << 20, Shared: true})
+		a, _ := openShared(t, log)
+		b, bus := openShared(t, log)
+		a.join("lobby", "alice", hub.Lease{}, "")
+		bob := b.join("lobby", "bob", hub.Lease{}, "")
+		time.Sleep(5 * time.Second)
+		bob.take()
+		var ids []string
+		bus.silently(func() {
+			for i := range 5 {
+				ids = append(ids, a.send("lobby", "alice", fmt.Sprint(i)))
+			}
+		})
+		bus.interrupt()
+		time.Sleep(5 * time.Second)
+		bob.mu.Lock()
+		text := string(bob.text)
+		bob.mu.Unlock()
+		if want := "id: " + ids[1] + "\ndata: {\"reason\":\"history\"}\nevent: reset\n"; !strings.HasPrefix(text, want) {
+			t.Errorf("got %q, want %q first", text, want)
+		}
+		if got := bob.take(); got != resetText+" message:2 message:3 message:4" {
+			t.Errorf("got %q, want reset and the messages that the log has", got)
+		}
+		b.resumes(ids[1], messages(2, 4))
+	})
+}
+
 // A position that is older than the messages that arrive does not count: messages between the two
 // may be missing.
 func TestRoomOpenedWithOldPosition(t *testing.T) {
