@@ -214,8 +214,8 @@ type Config struct {
 	// followed by an OnLeave, unless the server shuts down or calls are dropped.
 	//
 	// If Backplane is shared, OnMessage is called on the node that accepted the message. A node
-	// calls OnJoin and OnLeave for the members of all nodes, but only while it serves the room: from
-	// its first client until it has neither a client nor a user in its grace period.
+	// calls OnJoin and OnLeave for the members of all nodes, but only while it serves the room:
+	// from its first client until it has neither a client nor a user in its grace period.
 	//
 	//   - The first client causes OnJoin for each member of the room.
 	//   - When the node ceases to serve the room, it calls OnLeave for each member that is still in

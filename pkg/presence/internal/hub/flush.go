@@ -101,7 +101,8 @@ func (c *counter) publishLocked(now time.Time, count bool) {
 	}
 }
 
-// changedLocked counts a change, and calls its hook. A node that does not serve the room calls none.
+// changedLocked counts a change, and calls its hook. A node that does not serve the room calls
+// none.
 func (c *counter) changedLocked(change room.Change) {
 	switch change.Event {
 	case room.EventJoin:
@@ -115,11 +116,11 @@ func (c *counter) changedLocked(change room.Change) {
 }
 
 // serveLocked updates whether this node serves the room: whether it has a client, or a user in its
-// grace period. A node with peers calls the hooks only while it serves the room, so that a room that
-// is kept for its log or its subscription causes no calls. It calls OnJoin for each member when it
-// begins to serve the room. When it ceases to, it calls OnLeave for each member that other nodes
-// still have, so that each OnJoin is followed by an OnLeave. Pending changes are published first:
-// the members then are those that News has announced.
+// grace period. A node with peers calls the hooks only while it serves the room, so that a room
+// that is kept for its log or its subscription causes no calls. It calls OnJoin for each member
+// when it begins to serve the room. When it ceases to, it calls OnLeave for each member that other
+// nodes still have, so that each OnJoin is followed by an OnLeave. Pending changes are published
+// first: the members then are those that News has announced.
 func (c *counter) serveLocked(now time.Time) {
 	x := c.exchange
 	if x == nil {

@@ -192,7 +192,8 @@ func (r *simRun) want(i int) simWant {
 	return w
 }
 
-// compareRoom compares the pages of a room and the hooks on all nodes, and the views of its clients.
+// compareRoom compares the pages of a room and the hooks on all nodes, and the views of its
+// clients.
 func (r *simRun) compareRoom(i int, name string, w simWant, answers map[*simNode]*simAnswers) {
 	var first, firstNode string
 	for _, n := range r.nodes {

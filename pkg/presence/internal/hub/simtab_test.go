@@ -260,8 +260,8 @@ func (c *simConn) die() {
 	c.ended = simCrashed
 }
 
-// close makes the client ignore all further events, because it has closed its connection, and returns
-// its position. Its node may notice that later.
+// close makes the client ignore all further events, because it has closed its connection, and
+// returns its position. Its node may notice that later.
 func (c *simConn) close() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
