@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"sync"
@@ -103,12 +104,13 @@ type lease struct {
 func (p *peers) end(now time.Time) (ended []lease, cut bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, node := range slices.Sorted(maps.Keys(p.last)) {
-		if last := p.last[node]; now.Sub(last) >= leaseTime {
+	for node, last := range p.last {
+		if now.Sub(last) >= leaseTime {
 			delete(p.last, node)
 			ended = append(ended, lease{node, last})
 		}
 	}
+	slices.SortFunc(ended, func(a, b lease) int { return cmp.Compare(a.node, b.node) })
 	maps.DeleteFunc(p.left, func(_ room.NodeID, at time.Time) bool { return now.Sub(at) > leftTime })
 	if !p.cut && now.Sub(p.heard) >= cutOffTime {
 		p.cut, cut = true, true
