@@ -182,3 +182,42 @@ func TestKeysOfSend(t *testing.T) {
 		}
 	})
 }
+
+// The engine may lose the entry of a message on the way back to its own node, and deliver a later
+// one. The message then keeps no slot of the stream, and OnMessage is called once.
+func TestOwnEntryLost(t *testing.T) {
+	for _, watched := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			log := sharedMemory()
+			var hooked []string
+			a, bus := openShared(t, log, func(c *hub.Config) {
+				c.OnMessage = func(m room.Message) { hooked = append(hooked, m.ID+string(m.Data)) }
+			})
+			b, _ := openShared(t, log)
+			b.join("lobby", "bob", hub.Lease{}, "")
+			if watched {
+				a.join("lobby", "alice", hub.Lease{}, "")
+			}
+			time.Sleep(5 * time.Second)
+			a.send("lobby", "alice", "0")
+			time.Sleep(1900 * time.Millisecond)
+			bus.append = func(_ context.Context, accept func() error) (err error) {
+				bus.silently(func() {
+					err = accept()
+					synctest.Wait()
+				})
+				b.send("lobby", "bob", "2")
+				time.Sleep(300 * time.Millisecond) // an unused room then empties its ring
+				return err
+			}
+			id := a.send("lobby", "alice", "1")
+			a.idle()
+			if n := len(a.streams.last().slots); n != 0 {
+				t.Errorf("watched %v: %d slots reserved, want 0", watched, n)
+			}
+			if want := id + "1"; len(hooked) != 2 || hooked[1] != want {
+				t.Errorf("watched %v: OnMessage was called for %q, want %q last", watched, hooked, want)
+			}
+		})
+	}
+}

@@ -41,6 +41,34 @@ func (c *counter) abandon(number uint64) state {
 	return c.stateSinceLocked(before, now)
 }
 
+// accepted reports a message that the log has accepted at a position. If the room has published a
+// later message instead, because the engine has lost the entry, accepted releases the slot and calls
+// the hook: the entry is not published any more. Other nodes must use the log too.
+func (c *counter) accepted(number uint64, p room.Position, record []byte) state {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now, before := c.shared.config.Clock.Now(), c.changes
+	if p.Epoch != c.position.Epoch || p.Seq > c.position.Seq || !c.takePendingLocked(number) {
+		return state{}
+	}
+	c.stream.Release()
+	if r, err := parseRecord(record); err == nil {
+		c.sentLocked(r, p.String(), now)
+	}
+	c.offerLocked(now)
+	return c.stateSinceLocked(before, now)
+}
+
+// sentLocked calls OnMessage for a message of this node.
+func (c *counter) sentLocked(r record, id string, at time.Time) {
+	if c.shared.hooks.message == nil {
+		return
+	}
+	if m, err := r.message(c.name, id, at); err == nil {
+		c.shared.hooks.messageSent(m)
+	}
+}
+
 // takePendingLocked removes the message from pending. It reports whether the message held a slot.
 // If so, the slot must be released, by the caller or by the stream.
 func (c *counter) takePendingLocked(number uint64) bool {
@@ -85,10 +113,8 @@ func (c *counter) deliverLocked(e backplane.Entry, now time.Time) {
 		c.setIdleLocked(now)
 		c.flushLocked(now) // sets the timer
 	}
-	if own && c.shared.hooks.message != nil {
-		if m, err := r.message(c.name, id, e.At); err == nil {
-			c.shared.hooks.messageSent(m)
-		}
+	if own {
+		c.sentLocked(r, id, e.At)
 	}
 }
 

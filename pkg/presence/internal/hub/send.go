@@ -55,13 +55,17 @@ func (h *Hub) append(ctx context.Context, l *live, d Draft, sender room.UserID, 
 	// epoch, and a client that resumes with it is sent reset. With the new epoch, the id could
 	// belong to another message.
 	epoch := h.epoch()
-	position, duplicate, err := h.tryAppend(ctx, l.name, key, newRecord(string(h.node), number, d), number, epoch)
+	record := newRecord(string(h.node), number, d)
+	position, duplicate, err := h.tryAppend(ctx, l.name, key, record, number, epoch)
 	if err != nil || duplicate {
 		h.note(l, l.abandon(number))
 	}
 	switch {
 	case err == nil:
 		p := room.Position{Epoch: epoch, Seq: position}
+		if !duplicate && h.isShared() {
+			h.note(l, l.accepted(number, p, record))
+		}
 		h.announcePosition(l, p)
 		return p.String(), nil
 	case ctx.Err() != nil:

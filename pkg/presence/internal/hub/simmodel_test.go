@@ -198,6 +198,7 @@ func (m *simModel) joined(c *simConn, now time.Time) {
 			maps.Copy(u.infos, u.stale)
 		}
 		u.infos[c.tab.info], u.changedAt = true, now
+		u.put = false // the record of the PUT may have ended, and then other tokens count
 	}
 	if len(u.conns) == 0 {
 		u.since = now
