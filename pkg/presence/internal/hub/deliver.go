@@ -42,8 +42,8 @@ func (c *counter) abandon(number uint64) state {
 }
 
 // accepted reports a message that the log has accepted at a position. If the room has published a
-// later message instead, because the engine has lost the entry, accepted releases the slot and calls
-// the hook: the entry is not published any more. Other nodes must use the log too.
+// later message instead, because the engine has lost the entry, accepted releases the slot and
+// calls the hook: the entry is not published any more. Other nodes must use the log too.
 func (c *counter) accepted(number uint64, p room.Position, record []byte) state {
 	c.mu.Lock()
 	defer c.mu.Unlock()
