@@ -58,6 +58,7 @@ type simMember struct {
 	late    time.Time // a failed PUT may take effect until then
 
 	kicks      int       // calls of Kick that have not returned
+	shortest   time.Time // earliest end of a ban of these calls, and of those that ran at the same time
 	ban, maybe simSpan   // the user is surely banned, or may be banned
 	banEnd     time.Time // latest end of a ban whose call has returned
 	recent     bool      // Kick was called since the last quiet moment
@@ -276,6 +277,9 @@ func (m *simModel) putEnds(p *simPut, err error, now time.Time) {
 
 func (m *simModel) kickStarts(p simPlace, d time.Duration, now time.Time) {
 	u := m.member(p)
+	if end := now.Add(d); u.kicks == 0 || end.Before(u.shortest) {
+		u.shortest = end
+	}
 	u.kicks++
 	u.recent = true
 	u.ban.end = now
@@ -319,6 +323,9 @@ func (m *simModel) kickEnds(p simPlace, d time.Duration, start, now time.Time, e
 	switch missing := errors.Is(err, hub.ErrNotInRoom); {
 	case err == nil:
 		u.ban = simSpan{now.Add(m.lag + 300*time.Millisecond), start.Add(d)}
+		if u.shortest.Before(u.ban.end) { // the row of another call may have replaced that of this one
+			u.ban.end = u.shortest
+		}
 	case missing && !m.unsure && !m.lossy && len(u.conns) > 0 && start.Sub(u.since) > m.slack():
 		m.fail("kick of %v: got %v, want success, as it has a connection for %v", p, err, start.Sub(u.since))
 	}
