@@ -9,13 +9,9 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// send publishes the frames that are due for a topic. The outbox calls it.
+// send publishes the frames that are due for a room. The outbox calls it.
 func (h *Hub) send(topic room.Name) {
 	now := h.config.Clock.Now()
-	if topic == backplane.Nodes {
-		h.beat(now)
-		return
-	}
 	l := h.rooms.find(topic)
 	if l == nil {
 		h.sendEvicted(topic, now)
@@ -43,11 +39,11 @@ func (h *Hub) sendEvicted(name room.Name, now time.Time) {
 }
 
 // beat publishes the heartbeat that is due.
-func (h *Hub) beat(now time.Time) {
-	if b, ok := h.peers.beat(now); ok {
-		h.publish(context.Background(), backplane.Nodes, encodeFrame(b))
+func (h *Hub) beat(topic room.Name) {
+	if b, ok := h.peers.beat(h.config.Clock.Now()); ok {
+		h.publish(context.Background(), topic, encodeFrame(b))
 	}
-	h.outbox.add(backplane.Nodes, h.peers.beatDue())
+	h.beats.add(topic, h.peers.beatDue())
 }
 
 // checkPeers ends the leases of dead peers, and checks this node's own contact with the backplane.
@@ -64,15 +60,21 @@ func (h *Hub) checkPeers(topic room.Name) {
 	}
 	for _, l := range ended {
 		h.config.Log.Warn("peer node dead: no frame received", "node", string(l.node), "for", leaseTime)
-		h.dropPeer(l.node, l.last.Add(h.config.Linger), room.Node)
 	}
+	h.dropPeers(ended, h.config.Linger, room.Node)
 	h.checks.add(topic, h.peers.checkDue(now))
 }
 
-// dropPeer ends the connections of a node in all rooms, for the reason why.
-func (h *Hub) dropPeer(node room.NodeID, until time.Time, why room.Reason) {
+// dropPeers ends the connections of nodes in all rooms, for the reason why. The grace periods of
+// their users end after linger, since the end of the lease.
+func (h *Hub) dropPeers(ended []lease, linger time.Duration, why room.Reason) {
+	if len(ended) == 0 {
+		return
+	}
 	for _, l := range h.rooms.all("") {
-		h.note(l, l.dropPeer(node, until, why))
+		for _, e := range ended {
+			h.note(l, l.dropPeer(e.node, e.last.Add(linger), why))
+		}
 	}
 }
 
@@ -94,7 +96,7 @@ func (h *Hub) receiveHeartbeat(data []byte) {
 		return
 	case b.Leaving:
 		if h.peers.leave(b.From, now) {
-			h.dropPeer(b.From, now.Add(h.config.Linger+graceMargin), room.Closed)
+			h.dropPeers([]lease{{b.From, now}}, h.config.Linger+graceMargin, room.Closed)
 		}
 		return
 	case !h.renew(b.From, now):
@@ -102,7 +104,7 @@ func (h *Hub) receiveHeartbeat(data []byte) {
 	}
 	if slices.Contains(b.Hello, h.peers.self) || slices.Contains(b.Hello, allNodes) {
 		h.peers.hurry()
-		h.outbox.add(backplane.Nodes, now)
+		h.beats.add(backplane.Nodes, now)
 		h.repeatAll(now)
 	}
 }
@@ -179,6 +181,7 @@ func (h *Hub) openParts(l *live) {
 func (h *Hub) leaveCluster() {
 	h.checks.close()
 	h.outbox.close()
+	h.beats.close()
 	ctx, cancel := context.WithTimeout(context.Background(), publishTime)
 	defer cancel()
 	now := h.config.Clock.Now()

@@ -27,7 +27,10 @@ func (h *Hub) publish(ctx context.Context, topic room.Name, frame []byte) bool {
 // It returns false if the frame of the peer must be ignored.
 func (h *Hub) renew(node room.NodeID, now time.Time) bool {
 	found, ok := h.peers.renew(node, now)
-	if found {
+	switch {
+	case !ok && h.peers.rejects(node):
+		h.config.Warn.Warn(context.Background(), "peer node ignored: too many peer nodes", "max", maxPeers)
+	case found:
 		h.config.Log.Info("peer node found", "node", string(node))
 		h.greet(node, now)
 	}
@@ -37,7 +40,7 @@ func (h *Hub) renew(node room.NodeID, now time.Time) bool {
 // greet asks a node to repeat its parts.
 func (h *Hub) greet(node room.NodeID, now time.Time) {
 	h.peers.greet(node)
-	h.outbox.add(backplane.Nodes, now)
+	h.beats.add(backplane.Nodes, now)
 }
 
 func (h *Hub) warnFrame(err error) {

@@ -30,6 +30,7 @@ func Open(c Config) (*Hub, error) {
 	if c.Bus.Shared() {
 		h.shared.peers = newPeers(c.Node, c.Clock.Now())
 		h.shared.outbox = newOutbox(c.Clock, h.send)
+		h.shared.beats = newOutbox(c.Clock, h.beat)
 		h.shared.checks = newOutbox(c.Clock, h.checkPeers)
 		h.shared.rings = newRings(c)
 	}
@@ -54,12 +55,13 @@ func Open(c Config) (*Hub, error) {
 		h.unsubscribe()
 		if h.isShared() { // a peer may have been found meanwhile
 			h.outbox.close()
+			h.beats.close()
 		}
 		return nil, fmt.Errorf("hub: watch bans: %w", err)
 	}
 	h.cancel = append(h.cancel, end)
 	if h.isShared() {
-		h.outbox.add(backplane.Nodes, c.Clock.Now())
+		h.beats.add(backplane.Nodes, c.Clock.Now())
 		h.checks.add(backplane.Nodes, c.Clock.Now())
 	}
 	return h, nil

@@ -11,12 +11,16 @@ import (
 // batchTime is the minimum time between two frames on one topic.
 const batchTime = 50 * time.Millisecond
 
+// hurryTime is the minimum time between the last frame of a room and a repeat that a loss or a peer
+// asks for. A peer that asks all the time causes one frame per room and second.
+const hurryTime = time.Second
+
 // outbox schedules the frames that this node publishes. It calls send for one topic after the
 // other, on one goroutine, which exists only while something is due. Publishing may block, so
 // callers that hold the mutex of a room only add its topic to the outbox.
 //
-// A second outbox, with one topic, runs the checks of the peers: they must not wait for a
-// publication.
+// A second outbox, with one topic, publishes the heartbeats: they must not wait for the frames of
+// many rooms. A third one runs the checks of the peers: they must not wait for a publication.
 type outbox struct {
 	clock Clock
 	send  func(topic room.Name)

@@ -27,7 +27,7 @@ func (c *counter) repeatSoon(now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if x := c.exchange; x != nil && !c.closed && (c.room.OwnUsers() > 0 || !x.changedAt.IsZero()) {
-		c.shared.outbox.add(c.name, later(now, x.sentAt.Add(batchTime)))
+		c.shared.outbox.add(c.name, later(now, x.sentAt.Add(hurryTime)))
 	}
 }
 

@@ -28,6 +28,8 @@ const (
 	settleTime = heartbeatTime + heartbeatTime/2
 	// helloTimes is the number of heartbeats with the same hello, as some may be lost.
 	helloTimes = 3
+	// maxPeers is the maximum number of live peers. The frames of another node are ignored.
+	maxPeers = 256
 	// leftTime is how long the frames of a node that has shut down are ignored. Some may arrive
 	// late.
 	leftTime = time.Minute
@@ -59,16 +61,33 @@ func newPeers(self room.NodeID, now time.Time) *peers {
 }
 
 // renew records a frame of a node. found reports whether the node was not live before. ok is false
-// if the frame must be ignored: it is of this node, or of a node that has shut down.
+// if the frame must be ignored: it is of this node, of a node that has shut down, or of one too
+// many.
 func (p *peers) renew(node room.NodeID, now time.Time) (found, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, left := p.left[node]; left || node == p.self || node == "" {
 		return false, false
 	}
+	if p.isFullLocked(node) {
+		return false, false
+	}
 	_, live := p.last[node]
 	p.last[node] = now
 	return !live, true
+}
+
+// isFullLocked reports whether a node that is not live must stay so, because there are too many.
+func (p *peers) isFullLocked(node room.NodeID) bool {
+	_, live := p.last[node]
+	return !live && len(p.last) >= maxPeers
+}
+
+// rejects reports whether a frame of the node is ignored because there are too many live peers.
+func (p *peers) rejects(node room.NodeID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return node != p.self && p.isFullLocked(node)
 }
 
 // renewSelf records a heartbeat of this node. It reports whether this ends a time of being cut off.
@@ -88,8 +107,9 @@ func (p *peers) leave(node room.NodeID, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	_, live := p.last[node]
-	delete(p.last, node)
-	p.left[node] = now
+	if delete(p.last, node); len(p.left) < maxPeers {
+		p.left[node] = now
+	}
 	return live
 }
 
@@ -216,7 +236,7 @@ func (p *peers) checkDue(now time.Time) time.Time {
 			due = end
 		}
 	}
-	return due
+	return later(due, now.Add(batchTime))
 }
 
 // live returns the live peers, sorted.

@@ -407,12 +407,12 @@ func TestManyIDsAheadOfNode(t *testing.T) {
 		t.Run(fmt.Sprintf("%d ahead, every %v, delay %v", test.ahead, test.every, test.delay), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				log := sharedMemory()
-				a, _ := openShared(t, log)
 				b, bus := openShared(t, log)
 				b.join("lobby", "bob", hub.Lease{}, "")
 				b.idle()
 				bus.set(func() { bus.loses, bus.lasts = true, 0 })
-				p, _ := room.ParsePosition(a.send("lobby", "alice", "1"))
+				appendAs(t, log, "lobby", "1") // no node announces it
+				p := room.Position{Epoch: log.Status().Epoch, Seq: 1}
 				bus.set(func() { bus.delay = test.delay })
 				var joins sync.WaitGroup
 				var clients [1000]*fakeClient

@@ -12,7 +12,8 @@ type shared struct {
 	config    Config
 	node      room.NodeID // id of this process
 	peers     *peers      // nil if no other node uses the backplane
-	outbox    *outbox     // nil without peers
+	outbox    *outbox     // publishes the frames of rooms; nil without peers
+	beats     *outbox     // publishes heartbeats; nil without peers
 	checks    *outbox     // runs checkPeers; nil without peers
 	floor     floor
 	evicted   evicted
