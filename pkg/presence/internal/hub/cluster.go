@@ -114,6 +114,9 @@ func (h *Hub) receiveHeartbeat(data []byte) {
 func (h *Hub) recover(now time.Time) {
 	h.greet(allNodes, now)
 	h.repeatAll(now)
+	for _, l := range h.rooms.all("") {
+		l.suspectParts(now)
+	}
 }
 
 func (h *Hub) repeatAll(now time.Time) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -144,6 +145,49 @@ func TestLostPieceWhileRoomOpens(t *testing.T) {
 		}
 		if p, err := nodes[0].Members(t.Context(), "lobby", "", 1); err != nil || p.Connections != 301 {
 			t.Errorf("got %d connections, %v; want 301", p.Connections, err)
+		}
+	})
+}
+
+// A node that was cut off finds out that a user has left, even if the node of that user has dropped
+// the room meanwhile, and so repeats nothing.
+func TestRoomDroppedDuringCut(t *testing.T) {
+	for wait := range 10 { // since a heartbeat
+		testRoomDroppedDuringCut(t, time.Duration(wait)*100*time.Millisecond)
+	}
+}
+
+func testRoomDroppedDuringCut(t *testing.T, wait time.Duration) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		rnd := rand.New(rand.NewPCG(1, 2))
+		e := newSimEngine(rnd, nil)
+		defer e.close()
+		var nodes [3]*node
+		var buses [3]*simBus
+		for i := range nodes {
+			clock := newSimClock(rnd, 0)
+			buses[i] = e.handle(fmt.Sprint(i), clock)
+			nodes[i] = newNode(t, buses[i], func(c *hub.Config) {
+				c.Clock, c.MaxRooms, c.Linger = clock, 1, time.Second
+			})
+			defer nodes[i].end()
+		}
+		time.Sleep(2 * time.Second)
+		alice := nodes[0].join("lobby", "alice", hub.Lease{}, "")
+		bob := nodes[1].join("lobby", "bob", hub.Lease{}, "")
+		time.Sleep(10*time.Second + wait)
+		bob.take()
+		start := time.Now()
+		buses[1].cut()
+		alice.Drop(stream.Closed)
+		time.Sleep(2 * time.Second)
+		nodes[0].join("den", "carol", hub.Lease{}, "")             // evicts the lobby; waits 1 s for node 1
+		time.Sleep(time.Until(start.Add(4010 * time.Millisecond))) // all repeats are over, but no lease has ended
+		buses[1].mend()
+		time.Sleep(6 * time.Second)
+		if p, err := nodes[1].Members(t.Context(), "lobby", "", 10); err != nil || p.Connections != 1 || p.Users != 1 {
+			t.Errorf("cut %v after a heartbeat: got %d connections, %d users, %v; want 1 and 1", wait, p.Connections, p.Users, err)
 		}
 	})
 }

@@ -24,6 +24,10 @@ const (
 // silentTime is how long a part with users may stay without a frame.
 const silentTime = 5 * repeatTime / 2
 
+// suspectTime is how long a part with users may stay without a frame after its frames may have been
+// lost. Its node was asked to repeat it, but does not if it has dropped the room meanwhile.
+const suspectTime = 2 * time.Second
+
 // exchange is the state of a room that concerns the other nodes. It is nil on a node without
 // peers.
 //
@@ -34,12 +38,13 @@ const silentTime = 5 * repeatTime / 2
 type exchange struct {
 	ownPart
 
-	peers   map[room.NodeID]*peerPart
-	opened  chan struct{}            // closed when the parts of all nodes were pulled, as far as they have answered
-	opening bool                     // the parts of all nodes are being pulled
-	serves  bool                     // each announced member has had OnJoin and not OnLeave; see serveLocked
-	missing map[room.NodeID]struct{} // peers whose parts the room has never had; while there are any, the room is partial
-	pulling bool                     // a goroutine pulls parts
+	suspectAt time.Time // when the parts must be checked that suspectParts suspects
+	peers     map[room.NodeID]*peerPart
+	opened    chan struct{}            // closed when the parts of all nodes were pulled, as far as they have answered
+	opening   bool                     // the parts of all nodes are being pulled
+	serves    bool                     // each announced member has had OnJoin and not OnLeave; see serveLocked
+	missing   map[room.NodeID]struct{} // peers whose parts the room has never had; while there are any, the room is partial
+	pulling   bool                     // a goroutine pulls parts
 }
 
 // peerPart is this node's copy of a peer's part. The room has its users.

@@ -54,6 +54,9 @@ func (c *counter) frames(now time.Time) (frames []partFrame, pull bool, s state)
 	}
 	frames, again := x.announce(frames, c.position.Epoch, c.shared.config.RingMessages, now)
 	c.shared.outbox.add(c.name, again)
+	if x.suspectAt.After(now) {
+		c.shared.outbox.add(c.name, x.suspectAt)
+	}
 	x.sentAt = now
 	if due, ok := c.nextRepeatLocked(); ok {
 		c.shared.outbox.add(c.name, due)
@@ -62,6 +65,24 @@ func (c *counter) frames(now time.Time) (frames []partFrame, pull bool, s state)
 		c.offerLocked(now)
 	}
 	return frames, c.checkSilentLocked(now), c.stateSinceLocked(before, now)
+}
+
+// suspectParts makes the copies of all parts with users stale after suspectTime, except those whose
+// node sends a frame until then.
+func (c *counter) suspectParts(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	x := c.exchange
+	if x == nil || c.closed || len(x.peers) == 0 {
+		return
+	}
+	for _, p := range x.peers {
+		if latest := now.Add(suspectTime - silentTime); latest.Before(p.seen) {
+			p.seen = latest
+		}
+	}
+	x.suspectAt = now.Add(suspectTime + time.Millisecond)
+	c.shared.outbox.add(c.name, x.suspectAt)
 }
 
 // checkSilentLocked makes the copy of a part stale whose node has not repeated it for a long time:

@@ -166,7 +166,7 @@ func (r *simRun) crash(n *simNode) {
 	r.tracef(n.name, "crashes")
 	n.clock.stop()
 	r.mu.Lock()
-	n.down, n.crashed = true, true
+	n.down, n.crashed, n.died = true, true, time.Now()
 	for _, c := range r.conns {
 		if c.on == n { // its calls end now, but their clients receive nothing more
 			c.die()

@@ -29,7 +29,17 @@ type simMessage struct {
 	sure bool   // the log was not created anew during the call, so the id belongs to the message
 
 	start, end time.Time // of all calls
+	node       *simNode  // of the last call
 }
+
+// isOrphan reports whether the node of the message has crashed before it could announce the message
+// twice. If the engine has lost the entry too, without a report, no node knows that.
+func (m *simMessage) isOrphan() bool {
+	return m.node.crashed && m.node.died.Sub(m.end) < announceTime
+}
+
+// announceTime is the time in which a node announces a message twice.
+const announceTime = 1200 * time.Millisecond
 
 // lateAppend is the time in which the engine may accept a message whose call has already returned.
 const lateAppend = 2 * time.Second
@@ -84,7 +94,7 @@ func (r *simRun) send(n *simNode, p simPlace, data string, retry bool) {
 		id, err := n.Send(r.Context(), room.Name(simRooms[p.room]), hub.Draft{Event: "message", Data: []byte(data)}, room.UserID(simUsers[p.user]), key)
 		r.tracef(n.name, "%s sends %s to %s: answer %q, %v", simUsers[p.user], data, simRooms[p.room], id, err)
 		r.mu.Lock()
-		if m.end = time.Now(); err == nil && !n.crashed {
+		if m.end, m.node = time.Now(), n; err == nil && !n.crashed {
 			m.id, m.sure = id, !t.recreatedBetween(start, m.end)
 		}
 		r.mu.Unlock()

@@ -217,6 +217,7 @@ type simNode struct {
 	// The fields below belong to simRun.mu.
 	down    bool          // crashed, or shutting down
 	crashed bool          // the process has ended without a word
+	died    time.Time     // when it did
 	frozen  chan struct{} // closed when the stopped process continues; nil: it runs
 	cut     bool
 	blocked bool       // its publications block
