@@ -106,6 +106,7 @@ func (h *Hub) receiveHeartbeat(data []byte) {
 		h.peers.hurry()
 		h.beats.add(backplane.Nodes, now)
 		h.repeatAll(now)
+		h.suspect(b.From, now)
 	}
 }
 
@@ -114,8 +115,14 @@ func (h *Hub) receiveHeartbeat(data []byte) {
 func (h *Hub) recover(now time.Time) {
 	h.greet(allNodes, now)
 	h.repeatAll(now)
+	h.suspect(allNodes, now)
+}
+
+// suspect makes sure that the parts of a node, or of all nodes, are repeated or pulled: their frames
+// may have been lost, and the node may have dropped rooms since.
+func (h *Hub) suspect(from room.NodeID, now time.Time) {
 	for _, l := range h.rooms.all("") {
-		l.suspectParts(now)
+		l.suspectParts(from, now)
 	}
 }
 

@@ -131,7 +131,7 @@ func (h *Hub) lost(l *live) {
 	h.repair(l)
 	if h.isShared() {
 		l.repeatSoon(h.config.Clock.Now())
-		l.suspectParts(h.config.Clock.Now())
+		l.suspectParts(allNodes, h.config.Clock.Now())
 		h.peers.greetLater()
 	}
 }

@@ -67,19 +67,27 @@ func (c *counter) frames(now time.Time) (frames []partFrame, pull bool, s state)
 	return frames, c.checkSilentLocked(now), c.stateSinceLocked(before, now)
 }
 
-// suspectParts makes the copies of all parts with users stale after suspectTime, except those whose
-// node sends a frame until then.
-func (c *counter) suspectParts(now time.Time) {
+// suspectParts makes the copies of a node's part, or of all parts, stale after suspectTime if they
+// have users, except those whose node sends a frame until then.
+func (c *counter) suspectParts(from room.NodeID, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	x := c.exchange
-	if x == nil || c.closed || len(x.peers) == 0 {
+	if x == nil || c.closed {
 		return
 	}
-	for _, p := range x.peers {
+	found := false
+	for node, p := range x.peers {
+		if users, _ := c.room.Totals(node); users == 0 || from != allNodes && from != node {
+			continue
+		}
+		found = true
 		if latest := now.Add(suspectTime - silentTime); latest.Before(p.seen) {
 			p.seen = latest
 		}
+	}
+	if !found {
+		return
 	}
 	x.suspectAt = now.Add(suspectTime + time.Millisecond)
 	c.shared.outbox.add(c.name, x.suspectAt)
