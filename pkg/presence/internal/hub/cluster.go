@@ -118,8 +118,8 @@ func (h *Hub) recover(now time.Time) {
 	h.suspect(allNodes, now)
 }
 
-// suspect makes sure that the parts of a node, or of all nodes, are repeated or pulled: their frames
-// may have been lost, and the node may have dropped rooms since.
+// suspect makes sure that the parts of a node, or of all nodes, are repeated or pulled: their
+// frames may have been lost, and the node may have dropped rooms since.
 func (h *Hub) suspect(from room.NodeID, now time.Time) {
 	for _, l := range h.rooms.all("") {
 		l.suspectParts(from, now)

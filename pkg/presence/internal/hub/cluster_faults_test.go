@@ -149,8 +149,8 @@ func TestLostPieceWhileRoomOpens(t *testing.T) {
 	})
 }
 
-// A node finds out that a user has left while it was cut off, or while the node of the user was, even
-// if that node has dropped the room meanwhile, and so repeats nothing.
+// A node finds out that a user has left while it was cut off, or while the node of the user was,
+// even if that node has dropped the room meanwhile, and so repeats nothing.
 func TestRoomDroppedDuringCut(t *testing.T) {
 	for wait := range 10 { // since a heartbeat
 		for cut := range 2 { // the node of the user, and that of the reader
