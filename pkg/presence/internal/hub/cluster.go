@@ -47,11 +47,11 @@ func (h *Hub) beat(topic room.Name) {
 }
 
 // checkPeers ends the leases of dead peers, and checks this node's own contact with the backplane.
-// It publishes nothing, so only a stop of this process delays it.
+// It publishes nothing, so the engine does not delay it.
 func (h *Hub) checkPeers(topic room.Name) {
 	now := h.config.Clock.Now()
-	if gap := h.peers.checked(now); gap > lateTime {
-		h.config.Warn.Warn(context.Background(), "peers checked late: this process was stopped", "for", gap)
+	if late := h.peers.checked(now); late > 0 {
+		h.config.Warn.Warn(context.Background(), "peers checked late: this process was stopped", "for", late)
 		h.peers.refresh(now)
 	}
 	ended, cut := h.peers.end(now)
@@ -62,7 +62,7 @@ func (h *Hub) checkPeers(topic room.Name) {
 		h.config.Log.Warn("peer node dead: no frame received", "node", string(l.node), "for", leaseTime)
 	}
 	h.dropPeers(ended, h.config.Linger, room.Node)
-	h.checks.add(topic, h.peers.checkDue(now))
+	h.checks.add(topic, h.peers.checkDue(h.config.Clock.Now()))
 }
 
 // dropPeers ends the connections of nodes in all rooms, for the reason why. The grace periods of

@@ -110,7 +110,7 @@
 //	3      connections  all connections, and the marked fields of each Connection
 //	4      bans         the node's copy of the bans
 //	4      hooks        the queued hook calls
-//	4      unused       the list of unused rooms, and two fields of each room
+//	4      unused       the lists of unused rooms, and two fields of each room
 //	4      outbox       the frames that are scheduled
 //	4      peers        the leases of the peers, and this node's own contact
 //	4      floor        the highest number of a frame in a room that was dropped

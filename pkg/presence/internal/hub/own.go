@@ -124,9 +124,9 @@ func (a *ack) take(now time.Time, urgent bool) bool {
 	return true
 }
 
-// earlier returns the earlier of two times, of which the zero time is the latest.
+// earlier returns the earlier of two times. The zero time stands for no time.
 func earlier(a, b time.Time) time.Time {
-	if a.IsZero() || b.Before(a) {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
 	}
 	return a
@@ -181,8 +181,8 @@ type evictedPart struct {
 	position room.Position // of the room
 }
 
-// add adds the part of a room, unless it is settled. If there are too many parts, it drops the
-// first one, which has had the most repeats.
+// add adds the part of a room, unless it is settled. If there are too many parts, it drops the one
+// that was added first.
 func (e *evicted) add(name room.Name, o ownPart, p room.Position) {
 	if o.isSettled() {
 		return

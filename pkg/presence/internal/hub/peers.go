@@ -19,7 +19,7 @@ const (
 	cutOffTime = 3 * time.Second
 	// checkTime is the maximum time between two checks of the leases.
 	checkTime = heartbeatTime / 2
-	// lateTime is the time between two checks that shows that the process was stopped.
+	// lateTime is the delay of a check that shows that the process was stopped.
 	lateTime = time.Second
 	// freshTime is the lease that every peer gets after this process was stopped. Its frames wait
 	// to be read.
@@ -47,7 +47,8 @@ type peers struct {
 	heard   time.Time                 // of this node's last own heartbeat
 	since   time.Time                 // start of the current contact with the backplane
 	cut     bool                      // this node is cut off
-	checkAt time.Time                 // when the leases were checked last; zero: never
+	checkAt time.Time                 // when the next check of the leases is due; zero: not known
+	late    bool                      // the last check was late
 	lamport uint64
 
 	beatAt time.Time           // when this node published its last heartbeat
@@ -138,16 +139,17 @@ func (p *peers) end(now time.Time) (ended []lease, cut bool) {
 	return ended, cut
 }
 
-// checked records a check of the leases, and returns the time since the one before; 0 if there was
-// none. The checks of a process that runs are at most checkTime apart.
-func (p *peers) checked(now time.Time) (gap time.Duration) {
+// checked records a check of the leases. It returns by how much the check is late, or 0 if the
+// process was not stopped. Of two late checks in a row, only the first counts: a process that is slow
+// all the time must still find dead peers.
+func (p *peers) checked(now time.Time) (late time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.checkAt.IsZero() {
-		gap = now.Sub(p.checkAt)
+	before := p.late
+	if p.late = !p.checkAt.IsZero() && now.Sub(p.checkAt) > lateTime; p.late && !before {
+		return now.Sub(p.checkAt)
 	}
-	p.checkAt = now
-	return gap
+	return 0
 }
 
 // refresh gives every lease a fresh time. The caller has found that this process was stopped: the
@@ -223,7 +225,7 @@ func (p *peers) beatDue() time.Time {
 	return p.beatDueLocked()
 }
 
-// checkDue returns when the next check after the one at the time now is due.
+// checkDue returns when the next check is due. A check has ended at the time now.
 func (p *peers) checkDue(now time.Time) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -236,7 +238,8 @@ func (p *peers) checkDue(now time.Time) time.Time {
 			due = end
 		}
 	}
-	return later(due, now.Add(batchTime))
+	p.checkAt = later(due, now.Add(batchTime))
+	return p.checkAt
 }
 
 // live returns the live peers, sorted.

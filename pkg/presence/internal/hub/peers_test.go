@@ -179,22 +179,23 @@ func TestBeatDue(t *testing.T) {
 func TestCheckDue(t *testing.T) {
 	p := newPeers("self", peerTime(0))
 	steps := []struct {
-		at        time.Duration
-		do        func(now time.Time)
-		gap, next time.Duration
+		at         time.Duration
+		do         func(now time.Time)
+		late, next time.Duration
 	}{
 		{at: 0, next: checkTime},
-		{at: 2700 * time.Millisecond, gap: 2700 * time.Millisecond, next: 3 * time.Second}, // cut off at 3 s
-		{at: 3 * time.Second, gap: 300 * time.Millisecond, next: 3*time.Second + checkTime},
+		{at: 2700 * time.Millisecond, late: 2200 * time.Millisecond, next: 3 * time.Second}, // cut off at 3 s
+		{at: 3 * time.Second, next: 3*time.Second + checkTime},
 		{at: 3500 * time.Millisecond, do: func(now time.Time) { p.renewSelf(now); p.renew("a", now.Add(-4700*time.Millisecond)) },
-			gap: 500 * time.Millisecond, next: 3800 * time.Millisecond},
-		{at: 3800 * time.Millisecond, gap: 300 * time.Millisecond, next: 3800*time.Millisecond + checkTime},
-		{at: 9 * time.Second, do: func(now time.Time) { p.refresh(now) }, gap: 5200 * time.Millisecond, next: 9*time.Second + checkTime},
+			next: 3800 * time.Millisecond},
+		{at: 3800 * time.Millisecond, next: 3800*time.Millisecond + checkTime},
+		{at: 9 * time.Second, do: func(now time.Time) { p.refresh(now) }, late: 4700 * time.Millisecond, next: 9*time.Second + checkTime},
+		{at: 12 * time.Second, next: 12*time.Second + checkTime}, // late again
 	}
 	for _, step := range steps {
 		now := peerTime(step.at)
-		if got := p.checked(now); got != step.gap {
-			t.Errorf("at %v: got %v since the last check, want %v", step.at, got, step.gap)
+		if got := p.checked(now); got != step.late {
+			t.Errorf("at %v: got a delay of %v, want %v", step.at, got, step.late)
 		}
 		if step.do != nil {
 			step.do(now)
