@@ -19,6 +19,7 @@ type gap struct {
 	blind    bool          // only the position is needed
 	found    room.Position // result of readGap if blind is set
 	renewed  bool          // the subscription was interrupted since the last attempt
+	last     uint64        // result of Bus.Last if the log has no entry of the gap; 0: not known
 }
 
 // gapLocked returns the gap that must be read after an interruption.
@@ -185,7 +186,7 @@ func (c *counter) repair(g gap, entries []backplane.Entry, complete bool) (state
 	case g.blind:
 		c.locateLocked(g, complete)
 	case !complete:
-		c.skipLocked(entries)
+		c.skipLocked(g, entries)
 		if !g.recreated || c.log != nil { // with other nodes, the first reset may be 6 s old
 			c.resetLocked()
 		}
@@ -230,22 +231,23 @@ func (c *counter) lacksLocked(entries []backplane.Entry) bool {
 }
 
 // skipLocked moves the room behind the messages that the log does not have any more, so that no
-// client takes them for messages that it has. If the log does not have the announced position
-// either, it moves the room there. Otherwise, the room would stay behind, and would read the log
-// again. It does not skip the messages that were held back.
-func (c *counter) skipLocked(entries []backplane.Entry) {
+// client takes them for messages that it has. If the log has no entry of the gap, it moves the room to
+// the announced position. Otherwise, the room would stay behind, and would read the log again. It
+// skips neither the messages that were held back, nor positions that the log has not reached: the
+// room would drop every later entry up to such a position.
+func (c *counter) skipLocked(g gap, entries []backplane.Entry) {
 	if len(entries) > 0 {
 		c.position.Seq = max(c.position.Seq, entries[0].Position-1)
-	}
-	l := c.log
-	if l == nil || len(entries) > 0 && entries[len(entries)-1].Position >= l.announced {
 		return
 	}
-	end := l.announced
-	if held := c.waits.held; len(held) > 0 {
-		end = min(end, held[0].Position-1)
+	if c.log == nil {
+		return
 	}
-	c.position.Seq = max(c.position.Seq, end)
+	end := g.last
+	if held := c.waits.held; len(held) > 0 {
+		end = held[0].Position - 1
+	}
+	c.position.Seq = max(c.position.Seq, min(end, c.log.announced))
 }
 
 // readLocked records that a gap was read and its entries published. If entries are missing, the

@@ -94,6 +94,9 @@ func (c *counter) attempt(g *gap) (entries []backplane.Entry, complete bool, err
 		return nil, true, err
 	}
 	entries, complete, err = bus.Read(ctx, c.name, g.after)
+	if err == nil && !complete && len(entries) == 0 && c.skips() {
+		g.last, err = bus.Last(ctx, c.name)
+	}
 	if err == nil && c.log != nil && bus.Status().Epoch != g.epoch {
 		entries, complete, err = nil, false, errEpoch
 	}
@@ -101,6 +104,14 @@ func (c *counter) attempt(g *gap) (entries []backplane.Entry, complete bool, err
 		c.shared.config.Warn.Warn(ctx, "message log read failed", "room", string(c.name), "err", err)
 	}
 	return entries, complete, err
+}
+
+// skips reports whether the room needs the end of the log to skip to the announced position, if the
+// log has no entry of a gap. It does not if a message is held back, because the log has reached it.
+func (c *counter) skips() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.log != nil && c.log.announced > c.position.Seq && len(c.waits.held) == 0
 }
 
 // errEpoch means that the log was recreated during a call.

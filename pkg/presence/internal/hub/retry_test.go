@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -339,4 +340,59 @@ func TestCloseDuringRepair(t *testing.T) {
 			t.Errorf("Close took %v", took)
 		}
 	})
+}
+
+// A node may announce a position that the log has not reached, while the log has removed messages
+// that a room lacks. The room gets the messages that the log still has, and every later one.
+func TestUnknownPositionAfterRemoval(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		clear bool
+		lasts error // returned by the first calls of Last
+		want  string
+	}{
+		{"part of the gap", false, nil, resetText + " " + messages(11, 110)},
+		{"the whole gap", true, nil, resetText},
+		{"the whole gap, Last fails", true, errors.New("no leader"), resetText},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				log := sharedMemory()
+				a, _ := openShared(t, log)
+				fails := 0
+				b, bus := openShared(t, &hookedBus{Bus: log, last: func() (uint64, error) {
+					if fails--; fails >= 0 {
+						return 0, test.lasts
+					}
+					return log.Last(t.Context(), "lobby")
+				}})
+				bob := b.join("lobby", "bob", hub.Lease{}, "")
+				b.idle()
+				bob.take()
+				bus.takeReads()
+				bus.silently(func() { a.sendMany(110) }) // the log keeps 100
+				if test.lasts != nil {
+					fails = 3
+				}
+				if test.clear {
+					if err := a.clear("lobby"); err != nil {
+						t.Fatal(err)
+					}
+				}
+				p := room.Position{Epoch: log.Status().Epoch, Seq: math.MaxUint64}
+				for range 20 {
+					b.announce(p.String())
+					time.Sleep(time.Minute)
+				}
+				if got, reads := bob.messages(), bus.takeReads(); got != test.want || reads > 22 {
+					t.Errorf("got %q and %d reads, want %q and at most 22 reads", got, reads, test.want)
+				}
+				id := a.send("lobby", "alice", "111")
+				if got := bob.messages(); got != messages(111, 111) {
+					t.Errorf("later message: got %q", got)
+				}
+				b.resumes(id, "")
+			})
+		})
+	}
 }
