@@ -29,6 +29,13 @@ func (h *Hub) Announce(name room.Name, p room.Position) {
 	}
 }
 
+// AnnounceFrom passes the start of a range to the room, as another node would announce it.
+func (h *Hub) AnnounceFrom(name room.Name, p room.Position) {
+	if l := h.rooms.find(name); l != nil {
+		l.announcedFrom(p)
+	}
+}
+
 // RingFrom returns the position from which the room's ring is complete, and its number of entries.
 func (h *Hub) RingFrom(name room.Name) (from uint64, entries int) {
 	l := h.rooms.find(name)

@@ -29,8 +29,10 @@ type logCopy struct {
 	suspect   uint64   // announced position that the ring lacks; 0: none
 	doubtful  bool     // the next repair compares the ring with the log above the position doubt
 	doubt     uint64
+	ranged    bool                      // the next comparison is also for an announced range
 	absent    vain                      // for announced positions above the room's position
 	unread    vain                      // for suspects
+	ranges    vain                      // for announced ranges; their positions do not count
 	compared  struct{ from, to uint64 } // the ring has all entries of the log above from, up to to
 	reads     int                       // reads in a row that did not reach the announced position
 	timer     Timer                     // calls check; nil unless the room is behind
@@ -96,8 +98,9 @@ func (l *logCopy) wakeLocked() {
 
 // restartLocked forgets all positions, because the room has a new epoch.
 func (l *logCopy) restartLocked() {
-	l.announced, l.suspect, l.must, l.reads, l.doubtful = 0, 0, 0, 0, false
-	l.absent, l.unread, l.compared.from, l.compared.to = vain{}, vain{}, 0, 0
+	l.announced, l.suspect, l.must, l.reads, l.doubtful, l.ranged = 0, 0, 0, 0, false, false
+	l.absent, l.unread, l.ranges = vain{}, vain{}, vain{}
+	l.compared.from, l.compared.to = 0, 0
 	l.awaited, l.last = nil, 0
 }
 
@@ -137,6 +140,15 @@ func (l *logCopy) comparedLocked(after, end uint64) {
 // isCompared reports whether the ring was compared with the log at this position.
 func (l *logCopy) isCompared(position uint64) bool {
 	return position > l.compared.from && position <= l.compared.to
+}
+
+// uncompared returns the position above which the ring must be compared with the log, so that it is
+// compared above the given position.
+func (l *logCopy) uncompared(position uint64) uint64 {
+	if r := l.compared; position >= r.from && position < r.to {
+		return r.to
+	}
+	return position
 }
 
 // doubtLocked makes the next repair compare the ring with the log above this position.

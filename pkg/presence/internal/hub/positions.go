@@ -97,7 +97,8 @@ func (c *counter) announced(p room.Position) {
 }
 
 // announcedFrom reports that the log has messages from this position on that are not announced one
-// by one. The next repair compares the ring with the log from there on.
+// by one. The next repair compares the ring with the log from there on. After maxReads comparisons at
+// the same position of the room, announcedFrom does nothing, until an entry arrives.
 func (c *counter) announcedFrom(p room.Position) {
 	if c.log == nil {
 		return
@@ -108,8 +109,11 @@ func (c *counter) announcedFrom(p room.Position) {
 	if c.closed || !c.opened || l.blind || p.Epoch != c.position.Epoch {
 		return
 	}
-	l.doubtLocked(c.shared.rings.below(&l.ring, p.Seq))
-	l.suspect = p.Seq
+	if l.ranges.excludes(0, c.position.Seq, maxReads) {
+		return
+	}
+	l.doubtLocked(l.uncompared(c.shared.rings.below(&l.ring, p.Seq)))
+	l.suspect, l.ranged = p.Seq, true
 	c.watchPositionLocked()
 }
 

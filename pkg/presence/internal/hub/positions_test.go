@@ -542,3 +542,72 @@ func TestPositionsBounded(t *testing.T) {
 		}
 	})
 }
+
+// announceFrom passes the start of a range to the node, as another node would.
+func (n *node) announceFrom(p room.Position) { n.AnnounceFrom("lobby", p) }
+
+// A range of positions may be announced again and again. The comparisons of an idle room end. When
+// an entry has arrived, the next announcement shows which entry was lost before it.
+func TestRangesRepeated(t *testing.T) {
+	for from, want := range map[uint64]string{1: resetText, 50: resetText, 1 << 60: ""} {
+		t.Run(fmt.Sprint("from ", from), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				log := sharedMemory()
+				a, _ := openShared(t, log)
+				b, bus := openShared(t, log)
+				bob := b.join("lobby", "bob", hub.Lease{}, "")
+				b.idle()
+				a.sendMany(60)
+				b.idle()
+				bob.take()
+				bus.takeReads()
+				p := room.Position{Epoch: log.Status().Epoch, Seq: from}
+				for range 600 {
+					b.announceFrom(p)
+					time.Sleep(100 * time.Millisecond)
+				}
+				bus.set(func() {
+					if last := bus.reads[len(bus.reads)-1]; last != 60 {
+						t.Errorf("last read: after %d, want only what is not compared, after 60", last)
+					}
+				})
+				if got, reads := bob.messages(), bus.takeReads(); got != "" || reads != 8 {
+					t.Errorf("600 announcements: got %q and %d reads, want no event and 8 reads", got, reads)
+				}
+				appendAs(t, log, "lobby", "61")
+				bus.silently(func() { appendAs(t, log, "lobby", "62") }) // no node announces it
+				appendAs(t, log, "lobby", "63")
+				bob.take()
+				b.announceFrom(p)
+				b.idle()
+				if got := bob.messages(); got != want {
+					t.Errorf("lost entry: got %q, want %q", got, want)
+				}
+			})
+		})
+	}
+}
+
+// A range that is announced again during its comparison is compared again, because the log may have
+// further entries.
+func TestRangeDuringComparison(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := sharedMemory()
+		a, _ := openShared(t, log)
+		b, bus := openShared(t, log)
+		bob := b.join("lobby", "bob", hub.Lease{}, "")
+		a.sendMany(3)
+		b.idle()
+		bob.take()
+		p := room.Position{Epoch: log.Status().Epoch, Seq: 1}
+		bus.set(func() { bus.delay, bus.early = 200*time.Millisecond, true })
+		b.announceFrom(p)
+		time.Sleep(300 * time.Millisecond) // the read began after 250 ms
+		bus.silently(func() { appendAs(t, log, "lobby", "4") })
+		b.announceFrom(p)
+		b.idle()
+		if got := bob.messages(); got != messages(4, 4) {
+			t.Errorf("got %q, want message 4", got)
+		}
+	})
+}

@@ -16,6 +16,7 @@ type gap struct {
 	epoch    string
 	compares bool          // the read begins before the room's position, and is compared with the ring
 	suspect  uint64        // logCopy.suspect if compares is set; 0: the read is only a precaution
+	ranged   bool          // logCopy.ranged if compares is set
 	blind    bool          // only the position is needed
 	found    room.Position // result of readGap if blind is set
 	renewed  bool          // the subscription was interrupted since the last attempt
@@ -107,6 +108,7 @@ func (c *counter) behind() *gap {
 	g := c.startRepairLocked()
 	if l := c.log; l.doubtful {
 		g.compares, g.suspect, g.after = true, l.suspect, min(l.doubt, g.after)
+		g.ranged, l.ranged = l.ranged, false
 	}
 	return g
 }
@@ -270,7 +272,10 @@ func (c *counter) readLocked(g gap, entries []backplane.Entry, complete bool) {
 	if g.compares && g.suspect > end {
 		l.unread.add(g.suspect, c.position.Seq)
 	}
-	if g.compares && g.suspect == l.suspect { // no other suspect was found meanwhile
+	if g.ranged {
+		l.ranges.add(0, c.position.Seq)
+	}
+	if g.compares && g.suspect == l.suspect && !l.ranged { // nothing else was announced meanwhile
 		l.suspect, l.doubtful = 0, false
 	}
 }
