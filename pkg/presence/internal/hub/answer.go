@@ -1,9 +1,6 @@
 package hub
 
-import (
-	"fmt"
-	"slices"
-)
+import "slices"
 
 // handleCommand applies a command to this node, and returns the encoded answer. It returns nil if
 // this node must not answer: the command is malformed, has an unknown version or no known field, or
@@ -11,13 +8,9 @@ import (
 // down may still repeat one. Its work is bounded by the size of the command and of this node's
 // state.
 func (h *Hub) handleCommand(request []byte) []byte {
-	var c command
-	if err := parseFrame(request, &c, &c.V); err != nil {
+	c, err := parseCommand(request)
+	if err != nil {
 		h.warnFrame(err)
-		return nil
-	}
-	if c.Update != nil && c.Update.Stamp.Counter > maxCounter { // peers would reject the record
-		h.warnFrame(fmt.Errorf("update stamp %d too high", c.Update.Stamp.Counter))
 		return nil
 	}
 	if len(c.Of) > 0 && !slices.Contains(c.Of, h.node) {

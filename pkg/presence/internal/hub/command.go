@@ -2,10 +2,12 @@ package hub
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
 	"example.com/presence/pkg/presence/internal/compact"
+	"example.com/presence/pkg/presence/internal/input"
 	"example.com/presence/pkg/presence/room"
 )
 
@@ -81,6 +83,35 @@ func (c command) encode() ([]byte, error) {
 		return nil, fmt.Errorf("encode command: %w", err)
 	}
 	return request, nil
+}
+
+// parseCommand decodes a command. It rejects values that peers would reject in the frames of this
+// node.
+func parseCommand(data []byte) (c command, err error) {
+	if err = parseFrame(data, &c, &c.V); err != nil {
+		return c, err
+	}
+	err = errors.Join(checkNodes(c.From), checkNodes(c.Of...))
+	if u := c.Update; u != nil && err == nil {
+		switch err = checkNodes(u.Stamp.Node); {
+		case u.Stamp.Counter > maxCounter:
+			err = fmt.Errorf("update stamp %d too high", u.Stamp.Counter)
+		case len(u.Info) > input.MaxInfo:
+			err = fmt.Errorf("info of update too large: %d bytes (maximum %d)", len(u.Info), input.MaxInfo)
+		}
+	}
+	return c, err
+}
+
+// parseAnswer decodes an answer.
+func parseAnswer(data []byte) (a answer, err error) {
+	if err = parseFrame(data, &a, &a.V); err == nil {
+		err = errors.Join(checkSender(a.From), checkNodes(a.Record.Node))
+	}
+	if a.Part != nil && err == nil {
+		err = checkNumber(a.Part.Number)
+	}
+	return a, err
 }
 
 const (

@@ -19,7 +19,7 @@ type Config struct {
 	OwnBus  bool        // Hub.Close closes the bus
 	Streams Streams     // Hub.Close closes them
 	Clock   Clock       // nil: package time
-	Node    room.NodeID // id of this run of the node; empty: 128 random bits
+	Node    room.NodeID // id of this run of the node, of at most 64 bytes; empty: 128 random bits
 	Log     *slog.Logger
 	Warn    *loglimit.Limiter
 

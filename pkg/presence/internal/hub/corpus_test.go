@@ -99,13 +99,9 @@ func decodeAs(want any, data []byte) (got any, err error) {
 	case heartbeat:
 		return parseHeartbeat(data)
 	case command:
-		var c command
-		err = parseFrame(data, &c, &c.V)
-		return c, err
+		return parseCommand(data)
 	case answer:
-		var a answer
-		err = parseFrame(data, &a, &a.V)
-		return a, err
+		return parseAnswer(data)
 	case ban:
 		return parseBan(backplane.Row{Key: "ban/lobby/bob", Value: data})
 	default:

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"example.com/presence/pkg/presence/internal/compact"
+	"example.com/presence/pkg/presence/internal/input"
 	"example.com/presence/pkg/presence/room"
 )
 
@@ -71,8 +72,12 @@ type heartbeat struct {
 
 const allNodes room.NodeID = "*"
 
-// Limits of the values that a node accepts from its peers.
+// Limits of the values that a node accepts from its peers. Those of package input hold too: a node
+// repeats ids, names and infos of its peers in its own frames, which the engine limits.
 const (
+	maxNodeID      = 64               // bytes of the id of a node
+	maxReason      = 64               // bytes of a reason
+	maxNumber      = 1 << 62          // number of a frame
 	maxConnections = 1 << 30          // connections of one user
 	maxLeft        = 3600_000         // rest of a grace period, in milliseconds
 	maxSince       = 253402300799_999 // end of the year 9999, the last year in RFC 3339
@@ -113,7 +118,7 @@ func presences(es []entry, now time.Time) ([]room.Presence, error) {
 	ps := make([]room.Presence, len(es))
 	for i, e := range es {
 		if e.ID == "" || e.Connections < 0 || e.Connections > maxConnections || e.Left < 0 || e.Left > maxLeft ||
-			e.Since < 0 || e.Since > maxSince || e.Version.Counter > maxCounter {
+			e.Since < 0 || e.Since > maxSince || e.Version.Counter > maxCounter || e.isLong() {
 			return nil, fmt.Errorf("entry of user %.40q malformed", e.ID)
 		}
 		if len(e.Info) == 0 {
@@ -122,6 +127,12 @@ func presences(es []entry, now time.Time) ([]room.Presence, error) {
 		ps[i] = e.presence(now)
 	}
 	return ps, nil
+}
+
+// isLong reports whether a text of the entry is longer than any that a node sends.
+func (e entry) isLong() bool {
+	return len(e.ID) > input.MaxUserID || len(e.Name) > input.MaxUserName || len(e.Info) > input.MaxInfo ||
+		len(e.Version.Node) > maxNodeID || len(e.Reason) > maxReason
 }
 
 // errVersion means that a frame has an unknown version.
@@ -139,13 +150,42 @@ func parseFrame(data []byte, frame any, version *int) error {
 }
 
 func parsePartFrame(data []byte) (f partFrame, err error) {
-	err = parseFrame(data, &f, &f.V)
+	if err = parseFrame(data, &f, &f.V); err == nil {
+		err = errors.Join(checkSender(f.From), checkNumber(f.Number))
+	}
 	return f, err
 }
 
 func parseHeartbeat(data []byte) (b heartbeat, err error) {
-	err = parseFrame(data, &b, &b.V)
+	if err = parseFrame(data, &b, &b.V); err == nil {
+		err = errors.Join(checkSender(b.From), checkNodes(b.Hello...))
+	}
 	return b, err
+}
+
+// checkSender checks the id of the node that has sent a frame or an answer.
+func checkSender(node room.NodeID) error {
+	if node == "" {
+		return errors.New("frame malformed: no sender")
+	}
+	return checkNodes(node)
+}
+
+// checkNodes checks the ids of nodes. This node repeats some of them in its own frames.
+func checkNodes(nodes ...room.NodeID) error {
+	for _, node := range nodes {
+		if len(node) > maxNodeID {
+			return fmt.Errorf("frame malformed: node id of %d bytes (maximum %d)", len(node), maxNodeID)
+		}
+	}
+	return nil
+}
+
+func checkNumber(number uint64) error {
+	if number > maxNumber {
+		return fmt.Errorf("frame malformed: number %d (maximum %d)", number, uint64(maxNumber))
+	}
+	return nil
 }
 
 // encodeFrame encodes a frame. It keeps the bytes of each info.

@@ -3,8 +3,10 @@ package hub
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,7 +36,7 @@ func TestEntries(t *testing.T) {
 			room.Presence{ID: "alice", Info: json.RawMessage(`{}`), Since: time.UnixMilli(0).UTC(), Reason: room.Removed}},
 	}
 	for _, test := range tests {
-		f, err := parsePartFrame(encodeFrame(partFrame{V: frameVersion, Changed: entriesOf([]room.Presence{test.sent}, frameTime)}))
+		f, err := parsePartFrame(encodeFrame(partFrame{V: frameVersion, From: node4f, Changed: entriesOf([]room.Presence{test.sent}, frameTime)}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -59,6 +61,11 @@ func TestMalformedEntries(t *testing.T) {
 		"time before 1970":           func(e *entry) { e.Since = -1 },
 		"time after 9999":            func(e *entry) { e.Since = 253402300800000 },
 		"version without a next one": func(e *entry) { e.Version.Counter = math.MaxUint64 },
+		"long id":                    func(e *entry) { e.ID = room.UserID(strings.Repeat("x", 257)) },
+		"long name":                  func(e *entry) { e.Name = strings.Repeat("x", 129) },
+		"large info":                 func(e *entry) { e.Info = fmt.Appendf(nil, "%q", strings.Repeat("x", 1023)) },
+		"long node of a version":     func(e *entry) { e.Version.Node = room.NodeID(strings.Repeat("x", 65)) },
+		"long reason":                func(e *entry) { e.Reason = room.Reason(strings.Repeat("x", 65)) },
 	} {
 		bad := good
 		change(&bad)
@@ -92,6 +99,50 @@ func TestFrameVersion(t *testing.T) {
 		}
 		if _, beat := parseHeartbeat([]byte(data)); errors.Is(err, errVersion) != errors.Is(beat, errVersion) {
 			t.Errorf("%s as a heartbeat: got %v, want %v", data, beat, err)
+		}
+	}
+}
+
+// A node accepts the longest values that clients and nodes have, and rejects longer ones. Else a
+// peer could make its own frames larger than the engine allows.
+func TestLongValues(t *testing.T) {
+	const id = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	info := func(size int) json.RawMessage { return fmt.Appendf(nil, "%q", strings.Repeat("x", size-2)) }
+	for _, frame := range []func(node room.NodeID, number uint64, info json.RawMessage) any{
+		func(node room.NodeID, number uint64, _ json.RawMessage) any {
+			return partFrame{V: 1, From: node, Number: number}
+		},
+		func(node room.NodeID, _ uint64, _ json.RawMessage) any { return heartbeat{V: 1, From: node} },
+		func(node room.NodeID, _ uint64, _ json.RawMessage) any {
+			return heartbeat{V: 1, From: "a", Hello: []room.NodeID{"b", node}}
+		},
+		func(node room.NodeID, _ uint64, _ json.RawMessage) any { return command{V: 1, From: node} },
+		func(node room.NodeID, _ uint64, _ json.RawMessage) any {
+			return command{V: 1, From: "a", Of: []room.NodeID{"b", node}}
+		},
+		func(node room.NodeID, _ uint64, info json.RawMessage) any {
+			return command{V: 1, From: "a", Update: &update{memberID{"lobby", "alice"}, info, room.Version{Counter: 1, Node: node}}}
+		},
+		func(node room.NodeID, number uint64, _ json.RawMessage) any {
+			return answer{V: 1, From: node, Part: &partPiece{Number: number}}
+		},
+		func(node room.NodeID, _ uint64, _ json.RawMessage) any {
+			return answer{V: 1, From: "a", Record: room.Version{Counter: 1, Node: node}}
+		},
+	} {
+		good := frame(id, 1<<62, info(1<<10))
+		if _, err := decodeAs(good, encodeFrame(good)); err != nil {
+			t.Errorf("%+v: got %v, want no error", good, err)
+		}
+		for _, bad := range []any{frame(id+"0", 1<<62, info(1<<10)), frame(id, 1<<62+1, info(1<<10)), frame(id, 1<<62, info(1<<10+1))} {
+			if _, err := decodeAs(bad, encodeFrame(bad)); err == nil && !reflect.DeepEqual(bad, good) {
+				t.Errorf("%.300s: accepted", encodeFrame(bad))
+			}
+		}
+	}
+	for _, unsigned := range []any{partFrame{V: 1}, heartbeat{V: 1}, answer{V: 1}} {
+		if _, err := decodeAs(unsigned, encodeFrame(unsigned)); err == nil {
+			t.Errorf("%+v without a sender: accepted", unsigned)
 		}
 	}
 }
@@ -205,8 +256,8 @@ func FuzzPullAnswer(f *testing.F) {
 	addCorpus[answer](f)
 	f.Add([]byte(`{"v":1,"from":"a","part":{"n":1,"entries":[{"id":"","connections":1},{"id":"a","connections":-1},{"id":"b","connections":2}],"more":true}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var a answer
-		if parseFrame(data, &a, &a.V) != nil {
+		a, err := parseAnswer(data)
+		if err != nil {
 			return
 		}
 		checkEncoding(t, a, func(a *answer) *int { return &a.V })

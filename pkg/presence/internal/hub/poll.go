@@ -93,8 +93,8 @@ func (p poll) missing(h *Hub, answered map[room.NodeID]bool) (nodes []room.NodeI
 // its node.
 func (h *Hub) askOnce(ctx context.Context, request []byte, answers chan<- answer, failed chan<- error) {
 	err := h.config.Bus.Ask(ctx, backplane.Nodes, request, func(data []byte) (more bool) {
-		var a answer
-		if err := parseFrame(data, &a, &a.V); err != nil {
+		a, err := parseAnswer(data)
+		if err != nil {
 			h.warnFrame(err)
 			return true
 		}
