@@ -176,7 +176,7 @@ func (h *Hub) openParts(l *live) {
 	var answers map[room.NodeID]*pulledPart
 	var missing []room.NodeID
 	if !h.isCut() {
-		answers = h.readParts(l.name, nil)
+		answers = h.readParts(l.name, nil, pullTime)
 		missing = slices.DeleteFunc(h.peers.live(), func(node room.NodeID) bool { return answers[node] != nil })
 	}
 	s, pull := l.openParts(answers, missing)

@@ -406,6 +406,36 @@ func TestPullInPieces(t *testing.T) {
 	})
 }
 
+// A pull ends although a peer announces further pieces for ever: at once if it repeats a piece, and
+// after partTime if each piece is late. The next attempt follows as after any failed pull.
+func TestEndlessPieces(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		delay  time.Duration
+		repeat bool
+		pulls  int // within the time of the first attempt
+	}{{"the same piece", 0, true, 2}, {"late pieces", 900 * time.Millisecond, false, 10}} {
+		testParts(t, func(r *reader) {
+			r.known()
+			next := 0
+			r.bus.set(test.delay, func(partsOf) *partPiece {
+				if !test.repeat {
+					next++
+				}
+				return &partPiece{Number: 9, Entries: []entry{{ID: room.UserID(fmt.Sprintf("u%03d", next)), Connections: 1}}, More: true}
+			})
+			r.get(partFrame{V: frameVersion, From: "peer", Number: 9, Users: 1, Connections: 1})
+			time.Sleep(test.delay * 50 / 9) // 5 s
+			r.bus.set(0, r.peer.piece)
+			time.Sleep(50 * time.Millisecond)
+			r.expect(test.name, "alice1", test.pulls)
+			r.peer.join("bob")
+			time.Sleep(time.Second) // the next attempt, which answers keep alive
+			r.expect("next attempt of "+test.name, "alice1 bob1", 1)
+		})
+	}
+}
+
 // A part that gets a new user with each frame is read once: a frame before the last piece lacks the
 // users of that piece.
 func TestPullInPiecesOfNewUsers(t *testing.T) {

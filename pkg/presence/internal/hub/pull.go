@@ -14,6 +14,11 @@ const (
 	pullTime = time.Second
 	// maxPieces is the maximum number of pieces of one part.
 	maxPieces = 4096
+	// partTime is how long the first attempt of a pull reads the pieces of a part. Each further
+	// attempt has twice the time, up to maxPartTime: a large part may need it if the way to its
+	// node is long. A room waits for the slowest part before it uses the others.
+	partTime    = 5 * time.Second
+	maxPartTime = 40 * time.Second
 )
 
 // pullTimes are the times between the attempts of a pull that has failed.
@@ -30,7 +35,7 @@ func (h *Hub) pull(l *live) {
 			if len(nodes) == 0 {
 				return
 			}
-			answers := h.readParts(l.name, nodes)
+			answers := h.readParts(l.name, nodes, min(partTime<<min(attempt, 3), maxPartTime))
 			h.note(l, l.pulled(nodes, answers))
 			if len(answers) == len(nodes) {
 				attempt = 0
@@ -53,16 +58,18 @@ func (h *Hub) sleep(d time.Duration) {
 
 // readParts asks the nodes for their parts of a room, and returns the parts that it has read
 // completely. It ends when all of these nodes have answered, or after pullTime; a part in pieces
-// may take longer. The request is repeated once, and the caller repeats the pull of a part that it
-// lacks.
+// may take longer, up to the time long. The request is repeated once, and the caller repeats the
+// pull of a part that it lacks.
 //
 // If the list is nil, a client waits. Then the live peers must answer, the request is repeated
 // twice, and the further pieces must arrive within pullTime too. If this node does not know all its
 // peers yet, it waits for the whole time.
-func (h *Hub) readParts(name room.Name, nodes []room.NodeID) map[room.NodeID]*pulledPart {
-	ctx, cancel := context.WithTimeout(h.stopping, pullTime)
+func (h *Hub) readParts(name room.Name, nodes []room.NodeID, long time.Duration) map[room.NodeID]*pulledPart {
+	rest, cancelRest := context.WithTimeout(h.stopping, long)
+	defer cancelRest()
+	ctx, cancel := context.WithTimeout(rest, pullTime)
 	defer cancel()
-	rest, again := h.stopping, repeatedAt[:1]
+	again := repeatedAt[:1]
 	if nodes == nil {
 		rest, again = ctx, repeatedAt
 	}
@@ -78,20 +85,20 @@ func (h *Hub) readParts(name room.Name, nodes []room.NodeID) map[room.NodeID]*pu
 		return true
 	})
 	reading.Wait()
-	maps.DeleteFunc(parts, func(_ room.NodeID, part *pulledPart) bool { return part.more })
+	maps.DeleteFunc(parts, func(_ room.NodeID, part *pulledPart) bool { return part.more || part.failed })
 	return parts
 }
 
 // readPieces reads the further pieces of a part. It ends when a piece does not arrive within
-// pullTime, and the part then has more.
+// pullTime, or when ctx ends, and the part then has more. It also ends when the part has failed.
 func (h *Hub) readPieces(ctx context.Context, name room.Name, node room.NodeID, part *pulledPart, again []time.Duration) {
 	for range maxPieces {
 		if !part.more {
 			break
 		}
-		arrived, last := false, part.entries[len(part.entries)-1].ID
+		arrived := false
 		once, cancel := context.WithTimeout(ctx, pullTime)
-		h.askParts(once, partsOf{Room: name, After: last}, []room.NodeID{node}, again, func(a answer) bool {
+		h.askParts(once, partsOf{Room: name, After: part.after()}, []room.NodeID{node}, again, func(a answer) bool {
 			if a.Part == nil || a.From != node {
 				return true
 			}

@@ -16,9 +16,25 @@ type pulledPart struct {
 	entries []entry
 	at      []time.Time // when each entry was received
 	more    bool
+	failed  bool // a piece was malformed
 }
 
+// after returns the user after which the next piece begins.
+func (a *pulledPart) after() room.UserID {
+	if len(a.entries) == 0 {
+		return ""
+	}
+	return a.entries[len(a.entries)-1].ID
+}
+
+// add adds the next piece, in which the users are sorted. A piece that no node sends makes the part
+// fail: it has too many entries, or it does not end after the piece before. Otherwise a peer that
+// repeats a piece would be asked for ever.
 func (a *pulledPart) add(p partPiece, now time.Time) {
+	if n := len(p.Entries); n > maxEntries || n > 0 && p.Entries[n-1].ID <= a.after() {
+		a.failed, a.more = true, false
+		return
+	}
 	if a.at == nil {
 		a.number = p.Number
 	}
