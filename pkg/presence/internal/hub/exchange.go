@@ -21,6 +21,9 @@ const (
 	sharedRoomAge = 30 * time.Second
 )
 
+// lowerTime is how long repeats with a lower number are ignored, because they may be late.
+const lowerTime = 5 * time.Second
+
 // silentTime is how long a part with users may stay without a frame.
 const silentTime = 5 * repeatTime / 2
 
@@ -56,6 +59,7 @@ type peerPart struct {
 	held   []heldFrame // frames that arrived during the pull; nil: no pull is running
 	lost   bool        // frames were dropped from held
 	seen   time.Time   // when the last frame arrived
+	fitted time.Time   // when the last frame that fitted arrived, or the last pull ended
 }
 
 // heldFrame is a frame with the time of its arrival. Its grace periods are counted from then.

@@ -148,8 +148,12 @@ func (c *counter) holdFrameLocked(p *peerPart, f heldFrame) {
 //	number         with changes              without changes
 //	the next       applied                   the copy is stale
 //	the same       ignored, as a duplicate   the totals are compared
-//	lower          ignored, as it is late    ignored
+//	lower          ignored, as it is late    ignored; see below
 //	any other      the copy is stale         the copy is stale
+//
+// A frame without changes and with a lower number makes the copy stale if no frame has fitted for
+// lowerTime: the numbers of the peer may have gone back, and then no frame would ever fit. After a
+// pull, other such frames are ignored for lowerTime again. So late frames cause one pull at most.
 //
 // The totals are also compared after the changes. A part that is not known needs a pull, unless it
 // never had a user: its totals do not include the users in their grace period.
@@ -164,12 +168,16 @@ func (c *counter) applyLocked(p *peerPart, f heldFrame, now time.Time) {
 	case !p.known || f.Number > p.number+1 || f.Number == p.number+1 && len(changed) == 0:
 		p.stale = true
 		return
+	case f.Number < p.number && len(changed) == 0 && f.at.Sub(p.fitted) > lowerTime:
+		p.stale = true
+		return
 	case f.Number < p.number || f.Number == p.number && len(changed) > 0:
 		return
 	case f.Number == p.number+1:
 		p.number = f.Number
 		c.room.Apply(f.From, changed, now)
 	}
+	p.fitted = f.at
 	if users, connections := c.room.Totals(f.From); !f.More && f.Number >= p.mixed && (users != f.Users || connections != f.Connections) {
 		p.stale = true
 	}
@@ -224,7 +232,7 @@ func (c *counter) pulledLocked(node room.NodeID, p *peerPart, a *pulledPart, now
 	if a == nil {
 		p.stale = true
 	} else {
-		p.known, p.stale, p.number, p.mixed, p.seen = true, lost, a.number, a.last, now
+		p.known, p.stale, p.number, p.mixed, p.seen, p.fitted = true, lost, a.number, a.last, now, now
 		c.room.Replace(node, a.presences(now), now)
 		delete(c.exchange.missing, node)
 	}

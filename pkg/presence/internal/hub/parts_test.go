@@ -261,6 +261,46 @@ func TestApplyFrame(t *testing.T) {
 	}
 }
 
+// The copy of a part is pulled if the numbers of its peer have gone back. Late frames with lower
+// numbers, for example after a partition, cause one pull at most.
+func TestLowerNumbers(t *testing.T) {
+	repeat := func(number uint64) partFrame {
+		return partFrame{V: frameVersion, From: "peer", Number: number, Users: 1, Connections: 1}
+	}
+	testParts(t, func(r *reader) {
+		r.known()
+		r.peer.number = 0
+		r.peer.join("bob")
+		time.Sleep(2 * time.Second)
+		r.get(repeat(5))
+		r.get(r.peer.frame(100), r.peer.frame(100))
+		time.Sleep(3 * time.Second)
+		r.get(r.peer.frame(100))
+		time.Sleep(2 * time.Second)
+		r.get(r.peer.frame(100))
+		r.expect("5 s after the last frame that fitted", "alice1", 0)
+		time.Sleep(time.Millisecond)
+		r.get(r.peer.frame(100))
+		r.expect("later", "alice1 bob1", 1)
+		r.peer.join("carol")
+		r.get(r.peer.frame(100), r.peer.frame(100))
+		r.expect("next change", "alice1 bob1 carol1", 0)
+	})
+	testParts(t, func(r *reader) { // late frames
+		r.known()
+		for range 3 {
+			time.Sleep(3 * time.Second)
+			r.get(partFrame{V: frameVersion, From: "peer", Number: 4, Changed: []entry{{ID: "bob", Connections: 1}}})
+		}
+		r.expect("late changes", "alice1", 0)
+		for range 40 {
+			r.get(repeat(3), repeat(4))
+			time.Sleep(100 * time.Millisecond)
+		}
+		r.expect("late repeats", "alice1", 1)
+	})
+}
+
 // A part that is not known needs a pull, unless it never had a user.
 func TestUnknownPart(t *testing.T) {
 	testParts(t, func(r *reader) {
