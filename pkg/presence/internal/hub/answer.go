@@ -52,7 +52,7 @@ func (h *Hub) apply(c command, a *answer) bool {
 // so its user must be updated on its next node.
 func (h *Hub) applyUpdate(u update, a *answer) {
 	if h.isShared() {
-		h.peers.witness(u.Stamp.Counter)
+		h.witness(u.Stamp.Counter)
 	}
 	l := h.rooms.find(u.Room)
 	if l == nil {

@@ -86,7 +86,7 @@ func (h *Hub) receiveHeartbeat(data []byte) {
 		return
 	}
 	now := h.config.Clock.Now()
-	h.peers.witness(b.Clock)
+	h.witness(b.Clock)
 	switch {
 	case b.From == h.peers.self:
 		if h.peers.renewSelf(now) {
@@ -157,9 +157,7 @@ func (h *Hub) receiveFrame(l *live, data []byte) {
 	if !h.renew(f.From, h.config.Clock.Now()) {
 		return
 	}
-	for _, e := range f.Changed {
-		h.peers.witness(e.Version.Counter)
-	}
+	h.witness(highest(f.Changed))
 	h.compareAcked(l, f)
 	s, pull := l.receiveFrame(f)
 	h.note(l, s)

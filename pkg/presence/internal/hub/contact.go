@@ -37,6 +37,16 @@ func (h *Hub) renew(node room.NodeID, now time.Time) bool {
 	return ok
 }
 
+// witness raises the Lamport counter to a counter of another node. It reports whether the next
+// stamp is higher.
+func (h *Hub) witness(counter uint64) bool {
+	reached := h.peers.witness(counter)
+	if !reached {
+		h.config.Warn.Warn(context.Background(), "version counter of peer node too high", "counter", counter, "max_raise", uint64(maxRaise))
+	}
+	return reached
+}
+
 // greet asks a node to repeat its parts.
 func (h *Hub) greet(node room.NodeID, now time.Time) {
 	h.peers.greet(node)

@@ -82,6 +82,7 @@ const (
 	maxLeft        = 3600_000         // rest of a grace period, in milliseconds
 	maxSince       = 253402300799_999 // end of the year 9999, the last year in RFC 3339
 	maxCounter     = 1 << 62          // Lamport counter; higher ones could overflow
+	maxRaise       = 1 << 40          // by which one frame raises the Lamport counter: see peers.witness
 )
 
 func entryOf(p room.Presence, now time.Time) entry {
@@ -93,6 +94,16 @@ func entryOf(p room.Presence, now time.Time) entry {
 	}
 	e.Name, e.Info, e.Version, e.Since = p.Name, p.Info, p.Version, p.Since.UnixMilli()
 	return e
+}
+
+// highest returns the highest counter of the versions of the entries. It ignores malformed ones.
+func highest(es []entry) (counter uint64) {
+	for _, e := range es {
+		if e.Version.Counter <= maxCounter {
+			counter = max(counter, e.Version.Counter)
+		}
+	}
+	return counter
 }
 
 func (e entry) presence(now time.Time) room.Presence {

@@ -36,7 +36,7 @@ var mutants = []mutant{
 	{"an update is not repeated with a higher stamp", "update.go",
 		[]string{"case !overtaken:", "default:"}},
 	{"a lease uses the clock of another node", "cluster.go",
-		[]string{"now := h.config.Clock.Now()\n\th.peers.witness", "now := time.Now()\n\th.peers.witness"}},
+		[]string{"now := h.config.Clock.Now()\n\th.witness", "now := time.Now()\n\th.witness"}},
 	{"a gap in the numbers is ignored", "parts.go",
 		[]string{"f.Number > p.number+1 ||", "", "case f.Number == p.number+1:", "case f.Number > p.number:",
 			"!f.More && f.Number >= p.mixed && (users", "false && (users"}},

@@ -271,21 +271,29 @@ func (p *peers) isCut() bool {
 	return p.cut
 }
 
-// witness raises the Lamport counter to a counter that another node has used. It ignores a counter
-// that no node reaches.
-func (p *peers) witness(counter uint64) {
+// witness raises the Lamport counter to a counter that another node has used, but by no more than
+// maxRaise. reached reports whether the next stamp is higher than the counter.
+//
+// Nodes count their updates, so they never come near maxCounter. One wrong counter must not raise
+// theirs so far that peers reject their stamps. A fixed limit below maxCounter would not do: a
+// wrong counter at the limit is accepted, and the stamps after it are not. Counters that are too
+// far ahead are not ignored either: a node that starts later has counter 0, and must reach the
+// counters of the others. It does with their next heartbeats.
+func (p *peers) witness(counter uint64) (reached bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if counter <= maxCounter/2 { // so that no stamp exceeds maxCounter
-		p.lamport = max(p.lamport, counter)
+	if counter <= maxCounter {
+		p.lamport = max(p.lamport, min(counter, p.lamport+maxRaise))
 	}
+	return counter <= p.lamport && counter < maxCounter
 }
 
-// stamp returns a new version, which is higher than all versions that this node knows.
+// stamp returns a new version, which is higher than all versions that this node knows. Its counter
+// is at most maxCounter, which peers accept.
 func (p *peers) stamp() room.Version {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.lamport++
+	p.lamport = min(p.lamport+1, maxCounter)
 	return room.Version{Counter: p.lamport, Node: p.self}
 }
 

@@ -223,3 +223,26 @@ func TestStamp(t *testing.T) {
 		t.Errorf("got %v at last, want %v", last, want)
 	}
 }
+
+// A counter raises that of a node by at most 1<<40, so one wrong counter leaves enough. No stamp is
+// higher than what other nodes accept.
+func TestWitness(t *testing.T) {
+	p := newPeers("self", peerTime(0))
+	for _, step := range []struct {
+		seen, want uint64
+		reached    bool
+	}{
+		{7, 7, true}, {3, 7, true}, {maxCounter + 1, 7, false}, {maxRaise + 7, maxRaise + 7, true},
+		{maxCounter, 2*maxRaise + 7, false}, {3*maxRaise + 8, 3*maxRaise + 7, false}, {3*maxRaise + 8, 3*maxRaise + 8, true},
+	} {
+		if reached := p.witness(step.seen); reached != step.reached || p.counter() != step.want {
+			t.Errorf("after %d: got counter %d, reached %v; want %d, %v", step.seen, p.counter(), reached, step.want, step.reached)
+		}
+	}
+	for range maxCounter/maxRaise + 1 {
+		p.witness(maxCounter)
+	}
+	if reached, next := p.witness(maxCounter), p.stamp().Counter; reached || next != maxCounter {
+		t.Errorf("at the end: got stamp %d, reached %v; want %d, false", next, reached, uint64(maxCounter))
+	}
+}

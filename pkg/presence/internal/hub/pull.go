@@ -40,19 +40,19 @@ func (h *Hub) pull(l *live) {
 			if len(answers) == len(nodes) {
 				attempt = 0
 			}
-			h.sleep(pullTimes[min(attempt, len(pullTimes)-1)])
+			h.sleep(h.stopping, pullTimes[min(attempt, len(pullTimes)-1)])
 		}
 	}()
 }
 
-// sleep waits on the clock of the hub, or until the hub begins to shut down.
-func (h *Hub) sleep(d time.Duration) {
+// sleep waits on the clock of the hub, or until ctx ends.
+func (h *Hub) sleep(ctx context.Context, d time.Duration) {
 	done := make(chan struct{})
 	t := h.config.Clock.AfterFunc(d, func() { close(done) })
 	defer t.Stop()
 	select {
 	case <-done:
-	case <-h.stopping.Done():
+	case <-ctx.Done():
 	}
 }
 
@@ -111,7 +111,5 @@ func (h *Hub) readPieces(ctx context.Context, name room.Name, node room.NodeID, 
 			break
 		}
 	}
-	for _, e := range part.entries {
-		h.peers.witness(e.Version.Counter)
-	}
+	h.witness(highest(part.entries))
 }

@@ -3,10 +3,14 @@ package hub
 import (
 	"context"
 	"encoding/json"
+	"time"
 
 	"example.com/presence/pkg/presence/backplane"
 	"example.com/presence/pkg/presence/room"
 )
+
+// retryTime is the time between two attempts of an update.
+const retryTime = 50 * time.Millisecond
 
 // Update replaces the info of a member until the member leaves. info must be one compact JSON
 // value. The error is [ErrNotInRoom], [ErrDraining], or a backplane error. After a backplane error
@@ -23,6 +27,9 @@ import (
 //     stamp.
 //
 // Therefore Update waits for all live nodes, although one of them is enough to find the user.
+//
+// A node that has just started may need a few attempts. If a record has a counter that this node
+// cannot exceed, which no node uses by itself, Update returns [backplane.ErrUnavailable].
 func (h *Hub) Update(ctx context.Context, name room.Name, user room.UserID, info json.RawMessage) error {
 	if h.draining.Load() {
 		return ErrDraining
@@ -30,13 +37,16 @@ func (h *Hub) Update(ctx context.Context, name room.Name, user room.UserID, info
 	ctx, cancel := context.WithTimeoutCause(ctx, commandTime, backplane.ErrUnavailable) // for all attempts
 	defer cancel()
 	for {
-		found, draining, overtaken := false, false, false
+		found, draining, overtaken, unreached := false, false, false, false
 		stamp := h.stamp()
+		if stamp.Counter >= maxCounter { // the next stamp would not be higher
+			return backplane.ErrUnavailable
+		}
 		err := h.ask(ctx, command{Update: &update{memberID{name, user}, info, stamp}}, func(a answer) bool {
 			found, draining = found || a.Found, draining || a.Draining
 			if a.Record.Compare(stamp) > 0 {
 				overtaken = true
-				h.peers.witness(a.Record.Counter)
+				unreached = unreached || !h.witness(a.Record.Counter)
 			}
 			return overtaken
 		})
@@ -49,7 +59,10 @@ func (h *Hub) Update(ctx context.Context, name room.Name, user room.UserID, info
 			return ErrNotInRoom
 		case !overtaken:
 			return nil
+		case unreached:
+			return backplane.ErrUnavailable
 		}
+		h.sleep(ctx, retryTime)
 	}
 }
 
