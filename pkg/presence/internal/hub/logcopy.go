@@ -164,7 +164,8 @@ func (l *logCopy) doubtLocked(position uint64) {
 type sharedLast struct {
 	done   chan struct{} // closed when the call has returned; the result is in logCopy.last
 	number int           // logCopy.questions at the call
-	failed bool          // the log did not answer, or has another epoch
+	failed bool          // the log did not answer
+	off    bool          // the node has no contact, or the log has another epoch
 }
 
 // sharedRead is a read of the log for all clients of a room that wait for it. A room reads its log

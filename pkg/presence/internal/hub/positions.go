@@ -154,7 +154,8 @@ func (c *counter) checkPosition() {
 // reach waits until the room has the position, which a resuming client has from another node. It
 // returns false if the log does not have the position, or if the room cannot read it in time. A log
 // that is read from a copy may be behind the node that sent the position. Therefore reach calls
-// Bus.Last twice, after the client came, before it decides that the log does not have the position.
+// Bus.Last twice, after the client came, before it decides that the log does not have the position. A
+// call that fails is repeated, unless the node has no contact.
 func (c *counter) reach(ctx context.Context, p room.Position, losses uint32) bool {
 	c.mu.Lock()
 	first := c.log.questions
@@ -185,7 +186,7 @@ func (c *counter) reach(ctx context.Context, p room.Position, losses uint32) boo
 		select {
 		case <-moved:
 		case <-answered:
-			answered, denied = nil, asked.failed || asked.number >= first+2
+			answered, denied = nil, asked.off || !asked.failed && asked.number >= first+2
 		case <-ctx.Done():
 			return false
 		}

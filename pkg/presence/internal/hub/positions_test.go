@@ -1,11 +1,13 @@
 package hub_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -608,6 +610,54 @@ func TestRangeDuringComparison(t *testing.T) {
 		b.idle()
 		if got := bob.messages(); got != messages(4, 4) {
 			t.Errorf("got %q, want message 4", got)
+		}
+	})
+}
+
+// oneLostLast loses one call of Last.
+type oneLostLast struct {
+	backplane.Bus
+	lose atomic.Bool
+}
+
+func (b *oneLostLast) Last(ctx context.Context, name room.Name) (uint64, error) {
+	if b.lose.CompareAndSwap(true, false) {
+		<-ctx.Done()
+		return 0, backplane.ErrUnavailable
+	}
+	return b.Bus.Last(ctx, name)
+}
+
+// A call of Last that is lost is repeated. No client that waits for it receives reset.
+func TestOneLostLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := sharedMemory()
+		lost := &oneLostLast{Bus: log}
+		b, bus := openShared(t, lost)
+		b.join("lobby", "bob", hub.Lease{}, "")
+		b.idle()
+		bus.set(func() { bus.loses = true })
+		appendAs(t, log, "lobby", "1")
+		id := room.Position{Epoch: log.Status().Epoch, Seq: 1}.String()
+		lost.lose.Store(true)
+		var joins sync.WaitGroup
+		var clients [2]*fakeClient
+		for i := range clients {
+			joins.Go(func() {
+				time.Sleep(time.Duration(i) * 20 * time.Millisecond)
+				clients[i] = b.join("lobby", fmt.Sprint("user-", i), hub.Lease{}, id)
+			})
+		}
+		start := time.Now()
+		joins.Wait()
+		if took := time.Since(start); took > 1200*time.Millisecond {
+			t.Errorf("the joins took %v, want 0.8 s for the lost call and up to 0.25 s for another one", took)
+		}
+		b.idle()
+		for _, c := range clients {
+			if got := c.take(); strings.Contains(got, "reset") {
+				t.Errorf("got %q, want no reset", got)
+			}
 		}
 	})
 }

@@ -11,6 +11,10 @@ import (
 // readTime is the maximum time that a joiner waits for the log. After that, it is sent reset.
 const readTime = 2 * time.Second
 
+// lastTime is the timeout of one call of Bus.Last for joiners. A call that is lost is repeated within
+// readTime.
+const lastTime = 800 * time.Millisecond
+
 // after returns the entries above a position. ok is false if entries may be missing.
 func (s *sharedRead) after(position uint64) (entries []backplane.Entry, ok bool) {
 	if !s.ok || position < s.from {
@@ -74,12 +78,16 @@ func (c *counter) askForClients(s *sharedLast, epoch string) {
 	l.asked, s.number = clock.Now(), l.questions
 	c.mu.Unlock()
 	last, err := uint64(0), backplane.ErrUnavailable
-	if bus.Status().Connected {
-		last, err = bus.Last(ctx, c.name)
+	connected := bus.Status().Connected
+	if connected {
+		once, cancel := context.WithTimeout(ctx, lastTime)
+		last, err = bus.Last(once, c.name)
+		cancel()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s.failed = err != nil || c.position.Epoch != epoch || c.shared.epoch() != epoch; !s.failed {
+	s.off = !connected || c.position.Epoch != epoch || c.shared.epoch() != epoch
+	if s.failed = err != nil; !s.failed && !s.off {
 		l.last = max(l.last, last)
 	}
 	l.asking = nil
