@@ -134,7 +134,7 @@
 //   - record.go: records in the log, and replays built from records
 //   - connection.go: one open stream
 //   - connections.go: all open streams and their leases
-//   - frame.go: the frames that nodes exchange; pulled.go: a part that was read from a peer
+//   - frame.go: the frames that nodes exchange
 //   - bans.go: the node's copy of the bans
 //   - snapshots.go and replays.go: the budgets
 //   - hooks.go: calls to the embedding program
@@ -144,7 +144,8 @@
 //   - own.go: the state of the frames of this node's part of a room
 //   - shared.go: the state that all rooms share; it includes everything above
 //   - interval.go: the length of the flush interval
-//   - exchange.go: the state of a room that concerns the other nodes
+//   - exchange.go: the state of a room that concerns the other nodes; pulled.go: a part that was
+//     read from a peer
 //   - logcopy.go: the state of a room whose log other nodes use
 //   - counter.go: the state of a room
 //   - flush.go: publishes the changes of a flush interval

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -446,7 +447,7 @@ func TestPullInPieces(t *testing.T) {
 	})
 }
 
-// A pull ends although a peer announces further pieces for ever: at once if it repeats a piece, and
+// A pull ends although a peer announces further pieces forever: at once if it repeats a piece, and
 // after partTime if each piece is late. The next attempt follows as after any failed pull.
 func TestEndlessPieces(t *testing.T) {
 	for _, test := range []struct {
@@ -457,12 +458,12 @@ func TestEndlessPieces(t *testing.T) {
 	}{{"the same piece", 0, true, 2}, {"late pieces", 900 * time.Millisecond, false, 10}} {
 		testParts(t, func(r *reader) {
 			r.known()
-			next := 0
+			var next atomic.Int64
 			r.bus.set(test.delay, func(partsOf) *partPiece {
 				if !test.repeat {
-					next++
+					next.Add(1)
 				}
-				return &partPiece{Number: 9, Entries: []entry{{ID: room.UserID(fmt.Sprintf("u%03d", next)), Connections: 1}}, More: true}
+				return &partPiece{Number: 9, Entries: []entry{{ID: room.UserID(fmt.Sprintf("u%03d", next.Load())), Connections: 1}}, More: true}
 			})
 			r.get(partFrame{V: frameVersion, From: "peer", Number: 9, Users: 1, Connections: 1})
 			time.Sleep(test.delay * 50 / 9) // 5 s

@@ -140,8 +140,8 @@ func (p *peers) end(now time.Time) (ended []lease, cut bool) {
 }
 
 // checked records a check of the leases. It returns by how much the check is late, or 0 if the
-// process was not stopped. Of two late checks in a row, only the first counts: a process that is slow
-// all the time must still find dead peers.
+// process was not stopped. Of two late checks in a row, only the first counts: a process that is
+// slow all the time must still find dead peers.
 func (p *peers) checked(now time.Time) (late time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

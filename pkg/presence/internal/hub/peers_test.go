@@ -225,7 +225,7 @@ func TestStamp(t *testing.T) {
 }
 
 // A counter raises that of a node by at most 1<<40, so one wrong counter leaves enough. No stamp is
-// higher than what other nodes accept.
+// higher than the limit of the other nodes.
 func TestWitness(t *testing.T) {
 	p := newPeers("self", peerTime(0))
 	for _, step := range []struct {

@@ -97,8 +97,8 @@ func (c *counter) announced(p room.Position) {
 }
 
 // announcedFrom reports that the log has messages from this position on that are not announced one
-// by one. The next repair compares the ring with the log from there on. After maxReads comparisons at
-// the same position of the room, announcedFrom does nothing, until an entry arrives.
+// by one. The next repair compares the ring with the log from there on. After maxReads comparisons
+// at the same position of the room, announcedFrom does nothing, until an entry arrives.
 func (c *counter) announcedFrom(p room.Position) {
 	if c.log == nil {
 		return
@@ -154,8 +154,8 @@ func (c *counter) checkPosition() {
 // reach waits until the room has the position, which a resuming client has from another node. It
 // returns false if the log does not have the position, or if the room cannot read it in time. A log
 // that is read from a copy may be behind the node that sent the position. Therefore reach calls
-// Bus.Last twice, after the client came, before it decides that the log does not have the position. A
-// call that fails is repeated, unless the node has no contact.
+// Bus.Last twice, after the client came, before it decides that the log does not have the position.
+// A call that fails is repeated, unless the node has no contact.
 func (c *counter) reach(ctx context.Context, p room.Position, losses uint32) bool {
 	c.mu.Lock()
 	first := c.log.questions

@@ -29,7 +29,7 @@ func (a *pulledPart) after() room.UserID {
 
 // add adds the next piece, in which the users are sorted. A piece that no node sends makes the part
 // fail: it has too many entries, or it does not end after the piece before. Otherwise a peer that
-// repeats a piece would be asked for ever.
+// repeats a piece would be asked forever.
 func (a *pulledPart) add(p partPiece, now time.Time) {
 	if n := len(p.Entries); n > maxEntries || n > 0 && p.Entries[n-1].ID <= a.after() {
 		a.failed, a.more = true, false

@@ -11,8 +11,8 @@ import (
 // readTime is the maximum time that a joiner waits for the log. After that, it is sent reset.
 const readTime = 2 * time.Second
 
-// lastTime is the timeout of one call of Bus.Last for joiners. A call that is lost is repeated within
-// readTime.
+// lastTime is the timeout of one call of Bus.Last for joiners. A call that is lost is repeated
+// within readTime.
 const lastTime = 800 * time.Millisecond
 
 // after returns the entries above a position. ok is false if entries may be missing.

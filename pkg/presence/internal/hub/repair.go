@@ -233,10 +233,10 @@ func (c *counter) lacksLocked(entries []backplane.Entry) bool {
 }
 
 // skipLocked moves the room behind the messages that the log does not have any more, so that no
-// client takes them for messages that it has. If the log has no entry of the gap, it moves the room to
-// the announced position. Otherwise, the room would stay behind, and would read the log again. It
-// skips neither the messages that were held back, nor positions that the log has not reached: the
-// room would drop every later entry up to such a position.
+// client takes them for messages that it has. If the log has no entry of the gap, it moves the room
+// to the announced position. Otherwise, the room would stay behind, and would read the log again.
+// It skips neither the messages that were held back, nor positions that the log has not reached:
+// the room would drop every later entry up to such a position.
 func (c *counter) skipLocked(g gap, entries []backplane.Entry) {
 	if len(entries) > 0 {
 		c.position.Seq = max(c.position.Seq, entries[0].Position-1)
