@@ -247,11 +247,11 @@ func (c *fakeClient) SendThen(sent func(), events ...[]byte) {
 	}
 }
 
-// synced reports whether the client has received its sync or has ended.
+// synced reports whether the client has received its sync, has ended, or ignores it.
 func (c *fakeClient) synced() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.view.synced || c.ended != ""
+	return c.view.synced || c.deaf || c.ended != ""
 }
 
 // end returns the reason for which the client ended. It is empty before that.
