@@ -36,3 +36,18 @@ func pause(ctx context.Context, c Clock, d time.Duration) bool {
 		return false
 	}
 }
+
+// earlier returns the earlier of two times. The zero time stands for no time.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}

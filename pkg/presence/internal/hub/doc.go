@@ -128,7 +128,7 @@
 //
 // Each file uses only the files above it in this list:
 //
-//   - client.go: the interfaces to clients and shared streams; clock.go: the clock interface
+//   - client.go: the interfaces to clients and shared streams; clock.go: the clock interface, and times
 //   - config.go: settings and errors
 //   - wire.go: event data
 //   - record.go: records in the log, and replays built from records

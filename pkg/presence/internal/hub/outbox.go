@@ -139,10 +139,3 @@ func (o *outbox) close() {
 		<-o.idle
 	}
 }
-
-func later(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return b
-	}
-	return a
-}

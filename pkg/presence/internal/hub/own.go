@@ -124,14 +124,6 @@ func (a *ack) take(now time.Time, urgent bool) bool {
 	return true
 }
 
-// earlier returns the earlier of two times. The zero time stands for no time.
-func earlier(a, b time.Time) time.Time {
-	if a.IsZero() || !b.IsZero() && b.Before(a) {
-		return b
-	}
-	return a
-}
-
 // nextRepeat returns when the totals must be sent again after changedAt. ok is false if they need
 // not. Rooms and nodes repeat at different times.
 func (o *ownPart) nextRepeat(name room.Name, node room.NodeID, empty bool) (due time.Time, ok bool) {

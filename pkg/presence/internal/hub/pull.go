@@ -40,20 +40,9 @@ func (h *Hub) pull(l *live) {
 			if len(answers) == len(nodes) {
 				attempt = 0
 			}
-			h.sleep(h.stopping, pullTimes[min(attempt, len(pullTimes)-1)])
+			pause(h.stopping, h.config.Clock, pullTimes[min(attempt, len(pullTimes)-1)])
 		}
 	}()
-}
-
-// sleep waits on the clock of the hub, or until ctx ends.
-func (h *Hub) sleep(ctx context.Context, d time.Duration) {
-	done := make(chan struct{})
-	t := h.config.Clock.AfterFunc(d, func() { close(done) })
-	defer t.Stop()
-	select {
-	case <-done:
-	case <-ctx.Done():
-	}
 }
 
 // readParts asks the nodes for their parts of a room, and returns the parts that it has read

@@ -62,7 +62,7 @@ func (h *Hub) Update(ctx context.Context, name room.Name, user room.UserID, info
 		case unreached:
 			return backplane.ErrUnavailable
 		}
-		h.sleep(ctx, retryTime)
+		pause(ctx, h.config.Clock, retryTime)
 	}
 }
 
