@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"example.com/presence/pkg/presence/backplane"
@@ -334,8 +335,10 @@ type fate struct {
 	late time.Duration // the node receives the command late, and its answer is lost
 }
 
-// set replaces the fate of all commands, and resets the number of commands.
+// set replaces the fate of all commands, and resets the number of commands, once all commands that
+// have begun have ended.
 func (b *lossyBus) set(f func(request string) fate) {
+	synctest.Wait()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.fate, b.asked = f, 0
@@ -348,8 +351,10 @@ func (b *lossyBus) count() int {
 	return b.asked
 }
 
-// change calls f, which may set off, silent and deaf.
+// change calls f, which may set off, silent and deaf, once all deliveries that have begun have
+// ended.
 func (b *lossyBus) change(f func()) {
+	synctest.Wait()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	f()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"example.com/presence/pkg/presence/backplane"
@@ -50,8 +51,9 @@ func openShared(t *testing.T, log backplane.Bus, change ...func(*hub.Config)) (*
 	return openNode(t, bus, append([]func(*hub.Config){withRings}, change...)...), bus
 }
 
-// set changes the faults.
+// set changes the faults, once all deliveries that have begun have ended.
 func (b *clusterBus) set(change func()) {
+	synctest.Wait()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	change()
