@@ -192,8 +192,9 @@ func (c *counter) setIdleLocked(since time.Time) {
 //   - no joiner, and no caller that reads its log, and
 //   - no change that was not published to the other nodes.
 func (c *counter) unusedLocked() bool {
+	x := c.exchange
 	return !c.closed && !c.idle.IsZero() && c.streams == 0 && len(c.pending) == 0 && c.waits == nil &&
-		(c.exchange == nil || !c.exchange.opening && !c.room.HasDelta())
+		(x == nil || !x.opening && x.appending == 0 && !c.room.HasDelta())
 }
 
 func (c *counter) expiredLocked(now time.Time) bool {

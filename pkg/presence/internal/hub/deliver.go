@@ -25,7 +25,22 @@ func (c *counter) expect(number uint64, sender room.UserID) error {
 		c.pending = map[uint64]struct{}{}
 	}
 	c.pending[number] = struct{}{}
+	if c.exchange != nil {
+		c.exchange.appending++
+	}
 	return nil
+}
+
+// appended reports that the log has answered, or that Send has given up. Until then, the room must
+// not be dropped: it may have received the message already, but must still announce it. Other nodes
+// must use the log too.
+func (c *counter) appended() state {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now, before := c.shared.config.Clock.Now(), c.changes
+	c.exchange.appending--
+	c.offerLocked(now)
+	return c.stateSinceLocked(before, now)
 }
 
 // abandon releases the slot of a message that was not appended, or whose append may have failed. If

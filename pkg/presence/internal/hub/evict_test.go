@@ -1,6 +1,7 @@
 package hub_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -85,6 +86,34 @@ func TestAnnouncementAfterEviction(t *testing.T) {
 			t.Fatal("the lobby was not evicted")
 		}
 		lossy.change(func() { lossy.deaf = false })
+		time.Sleep(time.Second)
+		bob.expect("message:1")
+	})
+}
+
+// A room stays while the log has not answered, even if its message has arrived, because the room
+// must still announce it.
+func TestEvictionDuringAppend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := sharedMemory()
+		a, sender := openShared(t, log, withoutGrace(1))
+		b, bus := openShared(t, log)
+		time.Sleep(2 * time.Second)
+		bob := b.join("lobby", "bob", hub.Lease{}, "")
+		time.Sleep(time.Minute)
+		bob.take()
+		sender.set(func() {
+			sender.append = func(_ context.Context, accept func() error) error {
+				defer time.Sleep(700 * time.Millisecond)
+				return accept()
+			}
+		})
+		bus.silently(func() { go a.send("lobby", "alice", "1") })
+		if _, err := a.Connect(t.Context(), "den", "carol", hub.Lease{}); !errors.Is(err, hub.ErrTooManyRooms) {
+			t.Errorf("before the answer of the log: got %v, want ErrTooManyRooms", err)
+		}
+		time.Sleep(701 * time.Millisecond)
+		a.join("den", "carol", hub.Lease{}, "")
 		time.Sleep(time.Second)
 		bob.expect("message:1")
 	})

@@ -41,6 +41,7 @@ const suspectTime = 2 * time.Second
 type exchange struct {
 	ownPart
 
+	appending int       // number of calls of Send that wait for the log; their messages must be announced afterwards
 	suspectAt time.Time // when the parts must be checked that suspectParts suspects
 	peers     map[room.NodeID]*peerPart
 	opened    chan struct{}            // closed when the parts of all nodes were pulled, as far as they have answered

@@ -48,6 +48,9 @@ func (h *Hub) Send(ctx context.Context, name room.Name, d Draft, sender room.Use
 
 // append appends the message to the log. number identifies the stream slot of the message.
 func (h *Hub) append(ctx context.Context, l *live, d Draft, sender room.UserID, key string, number uint64) (id string, err error) {
+	if l.exchange != nil {
+		defer func() { h.note(l, l.appended()) }()
+	}
 	if key != "" {
 		key = string(sender) + "\x00" + key // unambiguous, because a user id contains no control character
 	}
