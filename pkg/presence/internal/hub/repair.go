@@ -294,6 +294,9 @@ func (c *counter) locateLocked(g gap, found bool) {
 	if len(held) > 0 {
 		p.Seq = max(p.Seq, held[0].Position-1)
 	}
+	if p.Epoch == c.position.Epoch { // a message may have arrived while the room was opened
+		p.Seq = max(p.Seq, c.position.Seq)
+	}
 	c.position, c.log.blind = p, false
 	c.resetLocked()
 	c.openLogLocked()

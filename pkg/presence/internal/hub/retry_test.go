@@ -303,6 +303,34 @@ func TestRoomOpenedWithOldPosition(t *testing.T) {
 	})
 }
 
+// A message may arrive while the room is opened. If the position that the room reads afterwards is
+// older, the room stays at the message.
+func TestRoomOpenedAtMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := sharedMemory()
+		a, _ := openShared(t, log)
+		b, bus := openShared(t, log)
+		time.Sleep(2 * time.Second)
+		a.send("lobby", "alice", "0")
+		bus.stop("lobby")
+		bus.set(func() { bus.err, bus.delay = errors.New("no leader"), 100*time.Millisecond })
+		time.AfterFunc(50*time.Millisecond, func() { a.send("lobby", "alice", "1") })
+		time.AfterFunc(150*time.Millisecond, func() { bus.set(func() { bus.err = nil }) })
+		bob := b.join("lobby", "bob", hub.Lease{}, "")
+		time.Sleep(time.Second)
+		id := room.Position{Epoch: log.Status().Epoch, Seq: a.lastOf("lobby")}.String()
+		bob.mu.Lock()
+		text := string(bob.text)
+		bob.mu.Unlock()
+		if want := "id: " + id + "\ndata: {\"reason\":\"history\"}\nevent: reset\n"; !strings.Contains(text, want) {
+			t.Errorf("got %q, want it to contain %q", text, want)
+		}
+		if got := bob.take(); got != "sync user count:1 "+resetText {
+			t.Errorf("got %q, want one reset and no message", got)
+		}
+	})
+}
+
 // If the log still fails at the first contact, the room starts with the messages that arrive.
 func TestRoomOpenedWithoutLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
