@@ -229,7 +229,7 @@ func (m *simModel) left(c *simConn, removed bool, now time.Time) {
 	u.left = true
 	u.session++
 	u.earliest, u.latest = now.Add(m.linger), later(u.latest, now.Add(m.linger+m.margin+m.slack()))
-	if removed || m.unsure {
+	if removed || m.unsure || u.maybe.touches(now, now) { // a ban ends the grace period
 		u.earliest = now
 	}
 }
