@@ -24,6 +24,9 @@ func (h *Hub) send(topic room.Name) {
 		accepted = accepted && h.publish(context.Background(), topic, encodeFrame(f))
 		h.compareAcked(l, f)
 	}
+	if took := h.config.Clock.Now().Sub(now); took > batchTime { // the frames have been published only now
+		l.delay(took)
+	}
 	if pull {
 		h.pull(l)
 	}
@@ -31,9 +34,12 @@ func (h *Hub) send(topic room.Name) {
 
 // sendEvicted publishes the frames that are due for a room that was evicted.
 func (h *Hub) sendEvicted(name room.Name, now time.Time) {
-	frames, next := h.evicted.frames(name, h.node, h.config.RingMessages, now)
+	frames, next := h.evicted.frames(name, h.node, maxWaiting(h.config.RingMessages), now)
 	for _, f := range frames {
 		h.publish(context.Background(), name, encodeFrame(f))
+	}
+	if took := h.config.Clock.Now().Sub(now); took > batchTime {
+		h.evicted.delay(name, took)
 	}
 	h.outbox.add(name, next)
 }
@@ -184,8 +190,19 @@ func (h *Hub) openParts(l *live) {
 	}
 }
 
-// leaveCluster publishes the last frames of this node, and that it shuts down. If the engine
-// accepts no frame, it gives up: the peers find out when the lease ends.
+// publishAll publishes frames until one is not accepted. It reports whether all were.
+func (h *Hub) publishAll(ctx context.Context, name room.Name, frames []partFrame) bool {
+	for _, f := range frames {
+		if !h.publish(ctx, name, encodeFrame(f)) {
+			return false
+		}
+	}
+	return true
+}
+
+// leaveCluster publishes the last frames of this node, all announcements that are due later, and
+// that it shuts down. If the engine accepts no frame, it gives up: the peers find out when the
+// lease ends.
 func (h *Hub) leaveCluster() {
 	h.checks.close()
 	h.outbox.close()
@@ -194,12 +211,16 @@ func (h *Hub) leaveCluster() {
 	defer cancel()
 	now := h.config.Clock.Now()
 	for _, l := range h.rooms.all("") {
-		if !l.hasDelta() {
-			continue
+		h.evicted.take(l.name) // the same part
+		for l.hasFrames() {
+			if frames, _, _ := l.frames(now); !h.publishAll(ctx, l.name, frames) {
+				return
+			}
 		}
-		frames, _, _ := l.frames(now)
-		for _, f := range frames {
-			if !h.publish(ctx, l.name, encodeFrame(f)) {
+	}
+	for names := h.evicted.unannounced(); len(names) > 0; names = h.evicted.unannounced() {
+		for _, name := range names {
+			if frames, _ := h.evicted.frames(name, h.node, 0, now); !h.publishAll(ctx, name, frames) {
 				return
 			}
 		}

@@ -2,8 +2,10 @@ package hub_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -37,6 +39,98 @@ func (b *publishBus) Publish(ctx context.Context, topic room.Name, data []byte) 
 		f(ctx, topic)
 	}
 	return b.Bus.Publish(ctx, topic, data)
+}
+
+// The repeats of a frame count from the end of its publication. So they are not used up while the
+// engine blocks.
+func TestRepeatsAfterBlockedPublication(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := sharedMemory()
+		bus, deaf := &publishBus{Bus: log}, &lossyBus{Bus: log}
+		a, b := openNode(t, bus), openNode(t, deaf)
+		time.Sleep(2 * time.Second)
+		bob := b.join("lobby", "bob", hub.Lease{}, "")
+		time.Sleep(time.Minute)
+		deaf.change(func() { deaf.deaf = true })
+		var once sync.Once
+		bus.set(func(_ context.Context, topic room.Name) {
+			if topic == "lobby" {
+				once.Do(func() { time.Sleep(2500 * time.Millisecond) })
+			}
+		})
+		a.join("lobby", "alice", hub.Lease{}, "")
+		time.Sleep(2550 * time.Millisecond)
+		deaf.change(func() { deaf.deaf = false })
+		bob.take()
+		time.Sleep(500 * time.Millisecond)
+		bob.expect("join user count:2")
+	})
+}
+
+// A node that shuts down announces all its messages twice. It waits for those in flight.
+func TestAnnouncementsAtShutdown(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		late    time.Duration // of the answer of the log
+		evicted bool
+	}{{"log that answers", 0, false}, {"log that answers late", 700 * time.Millisecond, false}, {"evicted room", 0, true}} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				log := sharedMemory()
+				a, sender := openShared(t, log, withoutGrace(1))
+				b, bus := openShared(t, log)
+				time.Sleep(2 * time.Second)
+				bob := b.join("lobby", "bob", hub.Lease{}, "")
+				time.Sleep(time.Minute)
+				bob.take()
+				var announced atomic.Int32
+				cancel, err := log.Subscribe("lobby", backplane.Handler{Message: func(frame []byte) {
+					if strings.Contains(string(frame), `"acked":[`) {
+						announced.Add(1)
+					}
+				}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer cancel()
+				sender.set(func() {
+					sender.append = func(_ context.Context, accept func() error) error {
+						defer time.Sleep(test.late)
+						return accept()
+					}
+				})
+				bus.silently(func() { go a.send("lobby", "alice", "1") })
+				if test.evicted {
+					if a.join("den", "carol", hub.Lease{}, ""); a.RoomOf("lobby") != nil {
+						t.Fatal("the lobby was not evicted")
+					}
+				}
+				if err := a.Close(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				if got := announced.Load(); got != 2 {
+					t.Errorf("announced %d times, want 2", got)
+				}
+				time.Sleep(time.Second)
+				bob.expect("message:1")
+			})
+		})
+	}
+}
+
+// A message that has not arrived when its node shuts down releases its slot: openNode checks it.
+func TestShutdownWithoutEntry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, bus := openShared(t, sharedMemory())
+		a.join("lobby", "alice", hub.Lease{}, "")
+		bus.set(func() { bus.holds, bus.err = true, errors.New("no leader") })
+		a.send("lobby", "alice", "1")
+		start := time.Now()
+		if err := a.Close(t.Context()); err != nil || time.Since(start) != 2*time.Second {
+			t.Errorf("got %v after %v, want success after 2 s", err, time.Since(start))
+		}
+	})
 }
 
 // stopRig is a node whose process can be stopped, and another node, on one simulated engine.

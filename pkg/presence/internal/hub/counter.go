@@ -31,7 +31,7 @@ type counter struct {
 	idle      time.Time           // last leave or message of a room without members on this node; zero: has members
 	timer     Timer               // nil if nothing is due
 	exchange  *exchange           // nil if no other node uses the backplane
-	settled   chan struct{}       // set by settle; closed when no message is pending
+	settled   chan struct{}       // set by settle; closed when no message is in flight
 	changes   uint32              // number of changes of idle; wraps around
 	losses    uint32              // number of times that all clients have lost messages
 	streams   int32               // connections that have not left, including those of removed users
@@ -193,8 +193,13 @@ func (c *counter) setIdleLocked(since time.Time) {
 //   - no change that was not published to the other nodes.
 func (c *counter) unusedLocked() bool {
 	x := c.exchange
-	return !c.closed && !c.idle.IsZero() && c.streams == 0 && len(c.pending) == 0 && c.waits == nil &&
-		(x == nil || !x.opening && x.appending == 0 && !c.room.HasDelta())
+	return !c.closed && !c.idle.IsZero() && c.streams == 0 && !c.sendsLocked() && c.waits == nil &&
+		(x == nil || !x.opening && !c.room.HasDelta())
+}
+
+// sendsLocked reports whether a message is in flight: it is pending, or Send waits for the log.
+func (c *counter) sendsLocked() bool {
+	return len(c.pending) > 0 || c.exchange != nil && c.exchange.appending > 0
 }
 
 func (c *counter) expiredLocked(now time.Time) bool {

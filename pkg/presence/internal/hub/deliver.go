@@ -38,7 +38,9 @@ func (c *counter) appended() state {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now, before := c.shared.config.Clock.Now(), c.changes
-	c.exchange.appending--
+	if c.exchange.appending--; c.exchange.appending == 0 {
+		c.checkSettledLocked()
+	}
 	c.offerLocked(now)
 	return c.stateSinceLocked(before, now)
 }
@@ -89,13 +91,28 @@ func (c *counter) sentLocked(r record, id string, at time.Time) {
 func (c *counter) takePendingLocked(number uint64) bool {
 	_, held := c.pending[number]
 	delete(c.pending, number)
-	if len(c.pending) == 0 {
+	if held && len(c.pending) == 0 {
 		c.pending = nil
-		if c.settled != nil && held {
-			close(c.settled)
-		}
+		c.checkSettledLocked()
 	}
 	return held
+}
+
+// releasePendingLocked releases the slots of all pending messages. They may never arrive; if they
+// do, they need no slot.
+func (c *counter) releasePendingLocked() {
+	for number := range c.pending {
+		if c.takePendingLocked(number) {
+			c.stream.Release()
+		}
+	}
+}
+
+// checkSettledLocked closes settled after the last message in flight.
+func (c *counter) checkSettledLocked() {
+	if c.settled != nil && !c.sendsLocked() {
+		close(c.settled)
+	}
 }
 
 // deliverLocked publishes a message. Only this function assigns publish numbers to messages, so the
@@ -160,16 +177,14 @@ func (c *counter) openBlind() {
 	c.opened, c.log.blind = true, true
 }
 
-// settle makes the room reject new messages. It returns a channel that is closed when the log has
-// delivered the pending messages.
+// settle makes the room reject new messages. It returns a channel that is closed when no message is
+// in flight.
 func (c *counter) settle() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.settled == nil {
 		c.settled = make(chan struct{})
-		if len(c.pending) == 0 {
-			close(c.settled)
-		}
+		c.checkSettledLocked()
 	}
 	return c.settled
 }
@@ -205,6 +220,7 @@ func (c *counter) closeLocked() {
 		c.serveLocked(now)
 	}
 	c.closed = true
+	c.releasePendingLocked()
 	c.stopTimerLocked()
 	if c.exchange != nil {
 		c.shared.floor.raise(c.exchange.number)

@@ -151,12 +151,6 @@ func (c *counter) lift(user room.UserID) state {
 	return c.stateSinceLocked(before, now)
 }
 
-func (c *counter) hasDelta() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.room.HasDelta()
-}
-
 func (c *counter) has(user room.UserID) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -65,11 +65,10 @@ func (o *ownPart) addAck(p room.Position, now time.Time) {
 }
 
 // takeAcks returns the positions to announce, and when the next announcement is due; the zero time
-// if there is none. from is the lowest position that is not listed, or 0. If more than many
-// messages follow a message, its second announcement does not wait for its time: the rings of the
-// peers must still have the entries around it.
+// if there is none. from is the lowest position that is not listed, or 0. If many or more messages
+// follow a message, its second announcement does not wait for its time.
 func (o *ownPart) takeAcks(now time.Time, many int) (positions []uint64, from uint64, next time.Time) {
-	if a := o.unlisted; a != nil && a.take(now, false) {
+	if a := o.unlisted; a != nil && a.take(now, many == 0) {
 		from = a.position
 	}
 	if o.unlisted != nil && o.unlisted.over {
@@ -95,10 +94,10 @@ func (o *ownPart) takeAcks(now time.Time, many int) (positions []uint64, from ui
 }
 
 // announce adds the announcements that are due to the frames, and returns when the next are due;
-// the zero time if there are none. epoch is that of the room, and ring the maximum number of
-// entries in its ring. Each frame has at most maxAcked positions, so there may be further frames.
-func (o *ownPart) announce(frames []partFrame, epoch string, ring int, now time.Time) ([]partFrame, time.Time) {
-	acked, from, next := o.takeAcks(now, min(max(1, ring/2), maxAcks/2))
+// the zero time if there are none. epoch is that of the room; see takeAcks for many. Each frame has
+// at most maxAcked positions, so there may be further frames.
+func (o *ownPart) announce(frames []partFrame, epoch string, many int, now time.Time) ([]partFrame, time.Time) {
+	acked, from, next := o.takeAcks(now, many)
 	if o.epoch != epoch {
 		return frames, next
 	}
@@ -113,6 +112,31 @@ func (o *ownPart) announce(frames []partFrame, epoch string, ring int, now time.
 		frames[i].Acked, acked = acked[:n:n], acked[n:]
 	}
 	return frames, next
+}
+
+// maxWaiting returns how many messages may follow one whose second announcement waits for its time.
+// ring is the maximum number of entries in a ring: the rings of the peers must still have the
+// entries around the message.
+func maxWaiting(ring int) int { return min(max(1, ring/2), maxAcks/2) }
+
+// delay puts off the repeats, and the second announcements, by the time for which a publication was
+// blocked.
+func (o *ownPart) delay(d time.Duration) {
+	if !o.changedAt.IsZero() {
+		o.changedAt = o.changedAt.Add(d)
+	}
+	for i := range o.acks {
+		o.acks[i].delay(d)
+	}
+	if o.unlisted != nil {
+		o.unlisted.delay(d)
+	}
+}
+
+func (a *ack) delay(d time.Duration) {
+	if a.again {
+		a.due = a.due.Add(d)
+	}
 }
 
 // take reports whether an announcement is due, or must not wait, and prepares the next one.
@@ -215,9 +239,30 @@ func (e *evicted) take(name room.Name) ownPart {
 	return ownPart{}
 }
 
+// unannounced returns the rooms with messages that must be announced.
+func (e *evicted) unannounced() (names []room.Name) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for element := e.order.Front(); element != nil; element = element.Next() {
+		if p := element.Value.(*evictedPart); !p.isAnnounced() {
+			names = append(names, p.name)
+		}
+	}
+	return names
+}
+
+// delay puts off the frames of a room by the time for which a publication was blocked.
+func (e *evicted) delay(name room.Name, d time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if element := e.parts[name]; element != nil {
+		element.Value.(*evictedPart).delay(d)
+	}
+}
+
 // frames returns the frames of a room that are due, and when the next ones are due; the zero time
-// if there are no others. ring is the maximum number of entries in its ring.
-func (e *evicted) frames(name room.Name, node room.NodeID, ring int, now time.Time) (frames []partFrame, next time.Time) {
+// if there are no others. See takeAcks for many.
+func (e *evicted) frames(name room.Name, node room.NodeID, many int, now time.Time) (frames []partFrame, next time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	element := e.parts[name]
@@ -226,7 +271,7 @@ func (e *evicted) frames(name room.Name, node room.NodeID, ring int, now time.Ti
 	}
 	p := element.Value.(*evictedPart)
 	frames = []partFrame{{V: frameVersion, From: node, Number: p.number, Position: p.position.String()}}
-	frames, next = p.announce(frames, p.position.Epoch, ring, now)
+	frames, next = p.announce(frames, p.position.Epoch, many, now)
 	due, _ := p.nextRepeat(name, node, true)
 	for ; !p.isRepeated() && !due.After(now); due, _ = p.nextRepeat(name, node, true) {
 		p.repeats++

@@ -36,6 +36,32 @@ func TestEvictedFrames(t *testing.T) {
 	}
 }
 
+// If a publication is blocked, the next frames are due later by that time.
+func TestDelayedFrames(t *testing.T) {
+	var e evicted
+	o := ownPart{number: 7, changedAt: frameTime}
+	o.addAck(room.Position{Epoch: "e", Seq: 3}, frameTime)
+	e.add("lobby", o, room.Position{Epoch: "e", Seq: 4})
+	_, before := e.frames("lobby", node4f, 100, frameTime)
+	e.delay("lobby", 3*time.Second)
+	e.delay("den", time.Second) // not evicted
+	frames, after := e.frames("lobby", node4f, 100, before)
+	if want := before.Add(3 * time.Second); len(frames) != 1 || len(frames[0].Acked) > 0 || !after.Equal(want) {
+		t.Errorf("repeat: got %d frames, next at %v; want one without an announcement, next at %v", len(frames), after, want)
+	}
+	for now := after; !now.IsZero(); {
+		frames, after = e.frames("lobby", node4f, 100, now)
+		if len(frames[0].Acked) > 0 {
+			if want := frameTime.Add(announceTime + 3*time.Second); !now.Equal(want) {
+				t.Errorf("second announcement at %v, want %v", now, want)
+			}
+			return
+		}
+		now = after
+	}
+	t.Error("no second announcement")
+}
+
 // The announcements of an evicted room may need several frames. A part that is in use again after
 // the eviction does not change the one that is kept.
 func TestEvictedAnnouncements(t *testing.T) {

@@ -31,6 +31,24 @@ func (c *counter) repeatSoon(now time.Time) {
 	}
 }
 
+// hasFrames reports whether the peers lack a change of this node's part, or an announcement.
+func (c *counter) hasFrames() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.room.HasDelta() || !c.exchange.isAnnounced()
+}
+
+// delay puts off the next frames of this node's part by the time for which a publication was
+// blocked.
+func (c *counter) delay(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.exchange.delay(d)
+	if due, ok := c.nextRepeatLocked(); ok && !c.closed {
+		c.shared.outbox.add(c.name, due)
+	}
+}
+
 // frames returns the frames of this node's part that are due, and schedules the next. A room that
 // is closed still reports the connections that close. pull reports whether the room must pull
 // parts.
@@ -52,7 +70,11 @@ func (c *counter) frames(now time.Time) (frames []partFrame, pull bool, s state)
 			x.repeats++
 		}
 	}
-	frames, again := x.announce(frames, c.position.Epoch, c.shared.config.RingMessages, now)
+	many := maxWaiting(c.shared.config.RingMessages)
+	if c.closed { // these are the last frames
+		many = 0
+	}
+	frames, again := x.announce(frames, c.position.Epoch, many, now)
 	c.shared.outbox.add(c.name, again)
 	if x.suspectAt.After(now) {
 		c.shared.outbox.add(c.name, x.suspectAt)

@@ -149,11 +149,7 @@ func (c *counter) resetLocked() {
 	reset := resetEvent(c.position.String())
 	c.stream.Publish(reset, stream.Every)
 	c.losses++
-	for number := range c.pending { // the message may never arrive; if it does, it needs no slot
-		if c.takePendingLocked(number) {
-			c.stream.Release()
-		}
-	}
+	c.releasePendingLocked()
 	if c.log != nil {
 		c.shared.rings.restart(&c.log.ring, c.position.Seq)
 		c.log.moveLocked()

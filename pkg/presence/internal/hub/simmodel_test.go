@@ -189,6 +189,9 @@ func (m *simModel) joined(c *simConn, now time.Time) {
 	}
 	settled := u.put || m.isKnown(u.changedAt, c.join.start)
 	sure := c.join.sure && u.session == c.join.session && u.surely(now)
+	if !sure { // the grace period may have ended meanwhile, and with it the record of a PUT that runs
+		u.session++
+	}
 	blind := m.lossy && (m.skewed || len(u.conns) == 0)
 	switch {
 	case sure && settled && !m.unsure && !blind:
