@@ -173,17 +173,17 @@ func (h *Hub) receiveFrame(l *live, data []byte) {
 }
 
 // openParts reads the parts of the peers for a room that has no client yet. It returns when all
-// live peers have answered, or after pullTime. A node that is cut off does not wait. From then on
-// clients may join.
+// live peers have answered, or after pullTime. A node that is cut off does not wait: it pulls the
+// parts in the background. From then on clients may join.
 func (h *Hub) openParts(l *live) {
 	defer close(l.exchange.opened)
 	var answers map[room.NodeID]*pulledPart
-	var missing []room.NodeID
-	if !h.isCut() {
+	cut := h.isCut()
+	if !cut {
 		answers = h.readParts(l.name, nil, pullTime)
-		missing = slices.DeleteFunc(h.peers.live(), func(node room.NodeID) bool { return answers[node] != nil })
 	}
-	s, pull := l.openParts(answers, missing)
+	missing := slices.DeleteFunc(h.peers.live(), func(node room.NodeID) bool { return answers[node] != nil })
+	s, pull := l.openParts(answers, missing, !cut)
 	h.note(l, s)
 	if pull {
 		h.pull(l)

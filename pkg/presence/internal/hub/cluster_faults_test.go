@@ -149,6 +149,36 @@ func TestLostPieceWhileRoomOpens(t *testing.T) {
 	})
 }
 
+// A room that is opened while its node is cut off pulls the parts of the live peers. It does not
+// depend on their repeats, which may be lost.
+func TestRoomOpenedDuringCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := sharedMemory()
+		first, second := &lossyBus{Bus: log}, &lossyBus{Bus: log}
+		a, b := openNode(t, first), openNode(t, second)
+		time.Sleep(2 * time.Second)
+		a.join("lobby", "alice", hub.Lease{}, "")
+		time.Sleep(time.Minute)
+		second.change(func() { second.deaf = true })
+		time.Sleep(3500 * time.Millisecond)
+		second.set(func(string) fate { return fate{lost: true} })
+		first.set(func(string) fate { return fate{lost: true} }) // no node receives a request
+		if s := b.Stats(); !s.CutOff || s.Peers != 1 {
+			t.Fatalf("got cut off %v, %d peers; want true, 1", s.CutOff, s.Peers)
+		}
+		bob := b.join("lobby", "bob", hub.Lease{}, "")
+		if got := bob.take(); got != "sync user count:1" && got != "sync user count:1 "+resetText { // it may be reset before or after it joins
+			t.Errorf("during the cut: got %q, want only the own count", got)
+		}
+		first.change(func() { first.deaf = true }) // the node is not asked to repeat its part
+		second.change(func() { second.deaf = false })
+		first.set(nil)
+		second.set(nil)
+		time.Sleep(3500 * time.Millisecond)
+		bob.expect("join user count:2")
+	})
+}
+
 // A node finds out that a user has left while it was cut off, or while the node of the user was,
 // even if that node has dropped the room meanwhile, and so repeats nothing.
 func TestRoomDroppedDuringCut(t *testing.T) {

@@ -26,8 +26,8 @@ const (
 	freshTime = time.Second
 	// settleTime is how long a node listens until it knows all its peers.
 	settleTime = heartbeatTime + heartbeatTime/2
-	// helloTimes is the number of heartbeats with the same hello, as some may be lost.
-	helloTimes = 3
+	// helloTimes is the number of heartbeats with the same hello, as three in a row may be lost.
+	helloTimes = 4
 	// maxPeers is the maximum number of live peers. The frames of another node are ignored.
 	maxPeers = 256
 	// leftTime is how long the frames of a node that has shut down are ignored. Some may arrive
