@@ -17,15 +17,11 @@ func (h *Hub) send(topic room.Name) {
 		h.sendEvicted(topic, now)
 		return
 	}
-	frames, pull, s := l.frames(now)
+	frames, pull, s := l.frames(now, maxWaiting(h.config.RingMessages))
 	h.note(l, s)
-	accepted := true
-	for _, f := range frames { // after a failure the numbers of later frames show the loss
-		accepted = accepted && h.publish(context.Background(), topic, encodeFrame(f))
+	h.publishFrames(topic, frames, now)
+	for _, f := range frames {
 		h.compareAcked(l, f)
-	}
-	if took := h.config.Clock.Now().Sub(now); took > batchTime { // the frames have been published only now
-		l.delay(took)
 	}
 	if pull {
 		h.pull(l)
@@ -35,13 +31,24 @@ func (h *Hub) send(topic room.Name) {
 // sendEvicted publishes the frames that are due for a room that was evicted.
 func (h *Hub) sendEvicted(name room.Name, now time.Time) {
 	frames, next := h.evicted.frames(name, h.node, maxWaiting(h.config.RingMessages), now)
-	for _, f := range frames {
-		h.publish(context.Background(), name, encodeFrame(f))
-	}
-	if took := h.config.Clock.Now().Sub(now); took > batchTime {
-		h.evicted.delay(name, took)
-	}
 	h.outbox.add(name, next)
+	h.publishFrames(name, frames, now)
+}
+
+// publishFrames publishes frames that were made at the time start. After a failure it publishes no
+// other frame: the numbers of later ones show the loss, and the announcements are made again.
+// Meanwhile the room may have been evicted, or opened again.
+func (h *Hub) publishFrames(name room.Name, frames []partFrame, start time.Time) {
+	for len(frames) > 0 && h.publish(context.Background(), name, encodeFrame(frames[0])) {
+		frames = frames[1:]
+	}
+	var due time.Time
+	if now, l := h.config.Clock.Now(), h.rooms.find(name); l != nil {
+		due = l.endPublication(frames, start, now)
+	} else {
+		due = h.evicted.endPublication(name, frames, start, now)
+	}
+	h.outbox.add(name, due)
 }
 
 // beat publishes the heartbeat that is due.
@@ -190,19 +197,9 @@ func (h *Hub) openParts(l *live) {
 	}
 }
 
-// publishAll publishes frames until one is not accepted. It reports whether all were.
-func (h *Hub) publishAll(ctx context.Context, name room.Name, frames []partFrame) bool {
-	for _, f := range frames {
-		if !h.publish(ctx, name, encodeFrame(f)) {
-			return false
-		}
-	}
-	return true
-}
-
 // leaveCluster publishes the last frames of this node, all announcements that are due later, and
-// that it shuts down. If the engine accepts no frame, it gives up: the peers find out when the
-// lease ends.
+// that it shuts down. Each message is announced twice in all. After publishTime it gives up: the
+// peers find out when the lease ends.
 func (h *Hub) leaveCluster() {
 	h.checks.close()
 	h.outbox.close()
@@ -210,19 +207,23 @@ func (h *Hub) leaveCluster() {
 	ctx, cancel := context.WithTimeout(context.Background(), publishTime)
 	defer cancel()
 	now := h.config.Clock.Now()
-	for _, l := range h.rooms.all("") {
-		h.evicted.take(l.name) // the same part
-		for l.hasFrames() {
-			if frames, _, _ := l.frames(now); !h.publishAll(ctx, l.name, frames) {
-				return
+	publish := func(name room.Name, frames []partFrame) {
+		for _, f := range frames {
+			if ctx.Err() == nil {
+				h.publish(ctx, name, encodeFrame(f))
 			}
 		}
 	}
-	for names := h.evicted.unannounced(); len(names) > 0; names = h.evicted.unannounced() {
-		for _, name := range names {
-			if frames, _ := h.evicted.frames(name, h.node, 0, now); !h.publishAll(ctx, name, frames) {
-				return
+	for range 2 {
+		for _, l := range h.rooms.all("") {
+			if l.hasFrames() {
+				frames, _, _ := l.frames(now, 0)
+				publish(l.name, frames)
 			}
+		}
+		for _, name := range h.evicted.unannounced() {
+			frames, _ := h.evicted.frames(name, h.node, 0, now)
+			publish(name, frames)
 		}
 	}
 	h.publish(ctx, backplane.Nodes, encodeFrame(heartbeat{V: frameVersion, From: h.peers.self, Clock: h.peers.counter(), Leaving: true}))

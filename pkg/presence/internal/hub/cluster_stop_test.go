@@ -21,8 +21,15 @@ import (
 type publishBus struct {
 	backplane.Bus
 
-	mu     sync.Mutex // guards before
+	mu     sync.Mutex // guards the fields below
 	before func(ctx context.Context, topic room.Name)
+	err    error // of all publications
+}
+
+func (b *publishBus) fail(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.err = err
 }
 
 func (b *publishBus) set(f func(ctx context.Context, topic room.Name)) {
@@ -33,10 +40,13 @@ func (b *publishBus) set(f func(ctx context.Context, topic room.Name)) {
 
 func (b *publishBus) Publish(ctx context.Context, topic room.Name, data []byte) error {
 	b.mu.Lock()
-	f := b.before
+	f, err := b.before, b.err
 	b.mu.Unlock()
 	if f != nil {
 		f(ctx, topic)
+	}
+	if err != nil {
+		return err
 	}
 	return b.Bus.Publish(ctx, topic, data)
 }
@@ -65,6 +75,85 @@ func TestRepeatsAfterBlockedPublication(t *testing.T) {
 		time.Sleep(500 * time.Millisecond)
 		bob.expect("join user count:2")
 	})
+}
+
+// announcedAfter sends message 1 to the lobby of a node on the bus, calls f, and returns after
+// which times the message is announced within 5 s.
+func announcedAfter(t *testing.T, bus *publishBus, f func(a *node), change ...func(*hub.Config)) []time.Duration {
+	t.Helper()
+	a, _ := openShared(t, bus, append([]func(*hub.Config){withoutGrace(1)}, change...)...)
+	time.Sleep(2 * time.Second)
+	var mu sync.Mutex // guards after
+	var after []time.Duration
+	start := time.Now()
+	cancel, err := bus.Bus.Subscribe("lobby", backplane.Handler{Message: func(frame []byte) {
+		if text := string(frame); strings.Contains(text, `"acked":[1]`) || strings.Contains(text, `"acked":[1,`) {
+			mu.Lock()
+			defer mu.Unlock()
+			after = append(after, time.Since(start))
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cancel()
+	a.send("lobby", "alice", "1")
+	f(a)
+	time.Sleep(time.Until(start.Add(5 * time.Second)))
+	mu.Lock()
+	defer mu.Unlock()
+	return after
+}
+
+// Two announcements of a message are published 1 s apart, even if publications block or fail, or
+// the room is evicted meanwhile.
+func TestAnnouncementsOfSlowPublications(t *testing.T) {
+	evict := func(a *node) {
+		time.Sleep(500 * time.Millisecond)
+		if a.join("den", "carol", hub.Lease{}, ""); a.RoomOf("lobby") != nil {
+			t.Error("the lobby was not evicted")
+		}
+	}
+	for _, test := range []struct {
+		name string
+		slow time.Duration // of each publication
+		once time.Duration // of the first publication
+		fail bool          // until 1.4 s after the message
+		do   func(a *node)
+		want string
+	}{
+		{"slow, and messages follow", 60 * time.Millisecond, 0, false, func(a *node) {
+			for range 30 {
+				a.send("lobby", "alice", "2")
+				time.Sleep(50 * time.Millisecond)
+			}
+		}, "[60ms 1.1"},
+		{"blocked", 0, 1900 * time.Millisecond, false, func(*node) {}, "[1.9s 2.9s]"},
+		{"blocked during an eviction", 0, 1900 * time.Millisecond, false, evict, "[1.9s 2.9s]"},
+		{"failing", 0, 0, true, func(*node) {}, "[2s 3s]"},
+		{"failing during an eviction", 0, 0, true, evict, "[2s 3s]"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				bus := &publishBus{Bus: sharedMemory()}
+				var once sync.Once
+				bus.set(func(_ context.Context, topic room.Name) {
+					if topic == "lobby" {
+						time.Sleep(test.slow)
+						once.Do(func() { time.Sleep(test.once) })
+					}
+				})
+				if test.fail {
+					time.AfterFunc(1900*time.Millisecond, func() { bus.fail(errors.New("no server")) }) // before the message is sent
+					time.AfterFunc(3400*time.Millisecond, func() { bus.fail(nil) })
+				}
+				got := announcedAfter(t, bus, test.do)
+				if !strings.HasPrefix(fmt.Sprint(got), test.want) {
+					t.Errorf("announced after %v, want %s", got, test.want)
+				}
+			})
+		})
+	}
 }
 
 // A node that shuts down announces all its messages twice. It waits for those in flight.
@@ -117,6 +206,32 @@ func TestAnnouncementsAtShutdown(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A node that shuts down also announces the messages of evicted rooms if many other rooms wait, and
+// if the first publication of the shutdown fails.
+func TestManyAnnouncementsAtShutdown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := &publishBus{Bus: sharedMemory()}
+		got := announcedAfter(t, bus, func(a *node) {
+			synctest.Wait()
+			for i := range 1001 {
+				a.send(fmt.Sprint("room-", i), "alice", "1")
+			}
+			if a.RoomOf("lobby") != nil {
+				t.Error("the lobby was not evicted")
+			}
+			synctest.Wait()
+			bus.fail(errors.New("no server"))
+			bus.set(func(context.Context, room.Name) { bus.fail(nil) }) // the call that sets it has failed
+			if err := a.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}, func(c *hub.Config) { c.MaxRooms = 1001 })
+		if len(got) != 2 {
+			t.Errorf("announced after %v, want twice", got)
+		}
+	})
 }
 
 // A message that has not arrived when its node shuts down releases its slot: openNode checks it.

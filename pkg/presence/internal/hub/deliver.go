@@ -224,7 +224,7 @@ func (c *counter) closeLocked() {
 	c.stopTimerLocked()
 	if c.exchange != nil {
 		c.shared.floor.raise(c.exchange.number)
-		if c.room.OwnUsers() == 0 { // evicted, or not opened
+		if c.room.OwnUsers() == 0 && c.settled == nil { // evicted, or not opened
 			c.shared.evicted.add(c.name, c.exchange.ownPart, c.position)
 		}
 	}

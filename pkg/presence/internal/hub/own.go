@@ -3,6 +3,7 @@ package hub
 import (
 	"container/list"
 	"hash/fnv"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -41,6 +42,7 @@ type ack struct {
 	position uint64
 	due      time.Time // of the next announcement
 	again    bool      // it was announced once
+	sending  bool      // it is in a frame that is being published for the first time
 	over     bool      // it was announced twice
 }
 
@@ -114,29 +116,59 @@ func (o *ownPart) announce(frames []partFrame, epoch string, many int, now time.
 	return frames, next
 }
 
-// maxWaiting returns how many messages may follow one whose second announcement waits for its time.
-// ring is the maximum number of entries in a ring: the rings of the peers must still have the
-// entries around the message.
+// maxWaiting returns how many of the last messages may wait for their second announcement. ring is
+// the maximum number of entries in a ring: the rings of the peers must still have the entries
+// around the message.
 func maxWaiting(ring int) int { return min(max(1, ring/2), maxAcks/2) }
 
-// delay puts off the repeats, and the second announcements, by the time for which a publication was
-// blocked.
-func (o *ownPart) delay(d time.Duration) {
-	if !o.changedAt.IsZero() {
-		o.changedAt = o.changedAt.Add(d)
+// endPublication reports that the publication of the frames that were made at the time start has
+// ended now. Their repeats and second announcements are due later by that time. The announcements
+// in the frames that have failed are made again. endPublication returns when the next announcement
+// is due; the zero time if there is none.
+func (o *ownPart) endPublication(failed []partFrame, start, now time.Time) (due time.Time) {
+	if o.changedAt.Equal(start) {
+		o.changedAt = now
 	}
-	for i := range o.acks {
-		o.acks[i].delay(d)
+	again := map[uint64]bool{} // announcements in the failed frames
+	from := uint64(0)
+	for _, f := range failed {
+		if p, ok := room.ParsePosition(f.Position); ok && p.Epoch == o.epoch {
+			for _, position := range f.Acked {
+				again[position] = true
+			}
+			from = max(from, f.AckedFrom)
+		}
+	}
+	if from > 0 && o.unlisted == nil {
+		o.unlisted = &ack{position: from}
 	}
 	if o.unlisted != nil {
-		o.unlisted.delay(d)
+		o.unlisted.endPublication(from > 0, now)
+		due = o.unlisted.due
 	}
+	for i := range o.acks {
+		a := &o.acks[i]
+		a.endPublication(again[a.position], now)
+		due = earlier(due, a.due)
+		delete(again, a.position)
+	}
+	for _, position := range slices.Sorted(maps.Keys(again)) {
+		o.acks = append(o.acks, ack{position: position, due: now.Add(announceTime), again: true})
+		due = earlier(due, now.Add(announceTime))
+	}
+	return due
 }
 
-func (a *ack) delay(d time.Duration) {
-	if a.again {
-		a.due = a.due.Add(d)
+// endPublication puts off the second announcement if the first one was published. An announcement
+// that has failed is made again.
+func (a *ack) endPublication(failed bool, now time.Time) {
+	switch {
+	case failed:
+		a.again, a.due = false, now.Add(announceTime)
+	case a.sending:
+		a.due = now.Add(announceTime)
 	}
+	a.sending = false
 }
 
 // take reports whether an announcement is due, or must not wait, and prepares the next one.
@@ -144,6 +176,7 @@ func (a *ack) take(now time.Time, urgent bool) bool {
 	if a.due.After(now) && !urgent {
 		return false
 	}
+	a.sending = !a.again
 	a.over, a.again, a.due = a.again, true, now.Add(announceTime)
 	return true
 }
@@ -210,13 +243,19 @@ func (e *evicted) add(name room.Name, o ownPart, p room.Position) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.removeLocked(name)
+	e.addLocked(&evictedPart{o, name, p})
+}
+
+// addLocked adds the part of a room that has none.
+func (e *evicted) addLocked(p *evictedPart) *list.Element {
 	if len(e.parts) >= maxEvicted {
 		e.removeLocked(e.order.Front().Value.(*evictedPart).name)
 	}
 	if e.parts == nil {
 		e.parts = map[room.Name]*list.Element{}
 	}
-	e.parts[name] = e.order.PushBack(&evictedPart{o, name, p})
+	e.parts[p.name] = e.order.PushBack(p)
+	return e.parts[p.name]
 }
 
 // removeLocked removes the part of a room and returns it. It returns nil if there is none.
@@ -251,13 +290,20 @@ func (e *evicted) unannounced() (names []room.Name) {
 	return names
 }
 
-// delay puts off the frames of a room by the time for which a publication was blocked.
-func (e *evicted) delay(name room.Name, d time.Duration) {
+// endPublication reports the end of a publication; see ownPart.endPublication. If announcements
+// have failed, it also adds the part of a room that was dropped meanwhile.
+func (e *evicted) endPublication(name room.Name, failed []partFrame, start, now time.Time) (due time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if element := e.parts[name]; element != nil {
-		element.Value.(*evictedPart).delay(d)
+	element := e.parts[name]
+	if element == nil && slices.ContainsFunc(failed, func(f partFrame) bool { return len(f.Acked) > 0 || f.AckedFrom > 0 }) {
+		p, _ := room.ParsePosition(failed[0].Position)
+		element = e.addLocked(&evictedPart{ownPart{number: failed[0].Number, epoch: p.Epoch}, name, p})
 	}
+	if element == nil {
+		return due
+	}
+	return element.Value.(*evictedPart).endPublication(failed, start, now)
 }
 
 // frames returns the frames of a room that are due, and when the next ones are due; the zero time

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -36,30 +37,87 @@ func TestEvictedFrames(t *testing.T) {
 	}
 }
 
-// If a publication is blocked, the next frames are due later by that time.
-func TestDelayedFrames(t *testing.T) {
+// A publication that is blocked puts off the second announcements that follow it, and no others. If
+// it fails, its announcements are made again.
+func TestEndOfPublication(t *testing.T) {
+	at := func(ms int) time.Time { return frameTime.Add(time.Duration(ms) * time.Millisecond) }
+	o := ownPart{changedAt: at(100), epoch: "e"}
+	frame := partFrame{Position: "e-9"}
+	take := func(ms int, want ...uint64) partFrame {
+		t.Helper()
+		positions, _, _ := o.takeAcks(at(ms), many)
+		if !slices.Equal(positions, want) {
+			t.Errorf("at %d ms: got announcements of %v, want %v", ms, positions, want)
+		}
+		f := frame
+		f.Acked = positions
+		return f
+	}
+	end := func(start, now, want int, failed ...partFrame) {
+		t.Helper()
+		if due := o.endPublication(failed, at(start), at(now)); !due.Equal(at(want)) {
+			t.Errorf("end of the publication at %d ms: next announcement after %v, want %d ms", now, due.Sub(frameTime), want)
+		}
+	}
+	o.addAck(room.Position{Epoch: "e", Seq: 1}, at(0))
+	take(0, 1)
+	end(0, 0, 1000)
+	o.addAck(room.Position{Epoch: "e", Seq: 2}, at(100))
+	take(100, 2)
+	end(100, 400, 1000) // blocked for 300 ms
+	if !o.changedAt.Equal(at(400)) {
+		t.Errorf("repeats count from %v, want 400 ms", o.changedAt.Sub(frameTime))
+	}
+	failed := take(1000, 1)
+	end(1000, 1100, 1400, failed)
+	failed = take(1400, 2)
+	end(1400, 1400, 2100, partFrame{Position: "f-9", Acked: []uint64{3}}, failed) // 3 is of another epoch
+	take(2100, 1)
+	take(2400, 2)
+	if !o.isAnnounced() {
+		t.Errorf("got %d messages that wait, want none", len(o.acks))
+	}
+
+	o = ownPart{epoch: "e", acks: []ack{{position: 4, due: at(0)}}, unlisted: &ack{position: 3, due: at(0)}}
+	failed = take(0, 4)
+	failed.AckedFrom = 3
+	end(0, 0, 1000, failed)
+	if positions, from, _ := o.takeAcks(at(1000), many); from != 3 || len(positions) != 1 || !o.acks[0].again {
+		t.Errorf("after a failure: got announcements of %v from %d, want 4 from 3, and another", positions, from)
+	}
+	take(2000, 4)
+	if o.unlisted = nil; !o.isAnnounced() {
+		t.Error("the last messages are not announced")
+	}
+	end(2000, 2000, 3000, failed)
+	if o.unlisted == nil || o.unlisted.position != 3 {
+		t.Error("a range that was announced in vain is not announced again")
+	}
+}
+
+// The announcements of an evicted room are made again if they fail, even if they were its last.
+func TestEvictedFailure(t *testing.T) {
 	var e evicted
-	o := ownPart{number: 7, changedAt: frameTime}
+	o := ownPart{number: 7}
 	o.addAck(room.Position{Epoch: "e", Seq: 3}, frameTime)
 	e.add("lobby", o, room.Position{Epoch: "e", Seq: 4})
-	_, before := e.frames("lobby", node4f, 100, frameTime)
-	e.delay("lobby", 3*time.Second)
-	e.delay("den", time.Second) // not evicted
-	frames, after := e.frames("lobby", node4f, 100, before)
-	if want := before.Add(3 * time.Second); len(frames) != 1 || len(frames[0].Acked) > 0 || !after.Equal(want) {
-		t.Errorf("repeat: got %d frames, next at %v; want one without an announcement, next at %v", len(frames), after, want)
+	e.frames("lobby", node4f, 0, frameTime)
+	frames, _ := e.frames("lobby", node4f, 0, frameTime)
+	if len(e.parts) != 0 {
+		t.Fatal("the part was not removed")
 	}
-	for now := after; !now.IsZero(); {
-		frames, after = e.frames("lobby", node4f, 100, now)
-		if len(frames[0].Acked) > 0 {
-			if want := frameTime.Add(announceTime + 3*time.Second); !now.Equal(want) {
-				t.Errorf("second announcement at %v, want %v", now, want)
-			}
-			return
-		}
-		now = after
+	due := e.endPublication("lobby", frames, frameTime, frameTime)
+	if want := frameTime.Add(announceTime); !due.Equal(want) {
+		t.Errorf("due at %v, want %v", due, want)
 	}
-	t.Error("no second announcement")
+	frames, _ = e.frames("lobby", node4f, many, due)
+	if len(frames) != 1 || !slices.Equal(frames[0].Acked, []uint64{3}) || frames[0].Number != 7 || frames[0].Position != "e-4" {
+		t.Errorf("got frames %+v, want the announcement of 3", frames)
+	}
+	e.endPublication("lobby", nil, due, due.Add(time.Second))
+	if len(e.parts) != 0 || e.order.Len() != 0 {
+		t.Errorf("got %d parts, want none", len(e.parts))
+	}
 }
 
 // The announcements of an evicted room may need several frames. A part that is in use again after

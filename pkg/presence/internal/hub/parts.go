@@ -38,21 +38,18 @@ func (c *counter) hasFrames() bool {
 	return c.room.HasDelta() || !c.exchange.isAnnounced()
 }
 
-// delay puts off the next frames of this node's part by the time for which a publication was
-// blocked.
-func (c *counter) delay(d time.Duration) {
+// endPublication reports that the publication of frames has taken from start to now. It returns
+// when the next announcement is due; see ownPart.endPublication.
+func (c *counter) endPublication(failed []partFrame, start, now time.Time) (due time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.exchange.delay(d)
-	if due, ok := c.nextRepeatLocked(); ok && !c.closed {
-		c.shared.outbox.add(c.name, due)
-	}
+	return c.exchange.endPublication(failed, start, now)
 }
 
 // frames returns the frames of this node's part that are due, and schedules the next. A room that
 // is closed still reports the connections that close. pull reports whether the room must pull
-// parts.
-func (c *counter) frames(now time.Time) (frames []partFrame, pull bool, s state) {
+// parts. See takeAcks for many.
+func (c *counter) frames(now time.Time, many int) (frames []partFrame, pull bool, s state) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	x, before := c.exchange, c.changes
@@ -69,10 +66,6 @@ func (c *counter) frames(now time.Time) (frames []partFrame, pull bool, s state)
 		for due, ok := c.nextRepeatLocked(); ok && !due.After(now); due, ok = c.nextRepeatLocked() {
 			x.repeats++
 		}
-	}
-	many := maxWaiting(c.shared.config.RingMessages)
-	if c.closed { // these are the last frames
-		many = 0
 	}
 	frames, again := x.announce(frames, c.position.Epoch, many, now)
 	c.shared.outbox.add(c.name, again)

@@ -597,7 +597,7 @@ func TestOwnFrames(t *testing.T) {
 			r.live.room.Join(room.ConnID(i), room.User{ID: room.UserID(fmt.Sprint(i)), Info: []byte("{}")}, time.Now())
 		}
 		r.live.mu.Unlock()
-		frames, _, _ := r.live.frames(time.Now())
+		frames, _, _ := r.live.frames(time.Now(), many)
 		got := []string{}
 		for _, f := range frames {
 			got = append(got, fmt.Sprintf("n%d: %d of %d, more %v", f.Number, len(f.Changed), f.Users, f.More))

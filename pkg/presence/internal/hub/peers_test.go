@@ -119,7 +119,7 @@ func TestRefresh(t *testing.T) {
 	}
 }
 
-// A heartbeat is due each second, or soon if a peer must answer. Three heartbeats ask a greeted
+// A heartbeat is due each second, or soon if a peer must answer. Four heartbeats ask a greeted
 // node to repeat its parts.
 func TestHeartbeats(t *testing.T) {
 	p := newPeers("self", peerTime(0))
@@ -137,17 +137,18 @@ func TestHeartbeats(t *testing.T) {
 	expect(999*time.Millisecond, "none")
 	expect(time.Second, `{"v":1,"from":"self","hello":["*"]}`)
 	expect(2*time.Second, `{"v":1,"from":"self","hello":["*"]}`)
-	expect(3*time.Second, `{"v":1,"from":"self"}`)
+	expect(3*time.Second, `{"v":1,"from":"self","hello":["*"]}`)
+	expect(4*time.Second, `{"v":1,"from":"self"}`)
 	p.greet("b")
-	expect(3*time.Second+batchTime-1, "none")
-	expect(3*time.Second+batchTime, `{"v":1,"from":"self","hello":["b"]}`)
+	expect(4*time.Second+batchTime-1, "none")
+	expect(4*time.Second+batchTime, `{"v":1,"from":"self","hello":["b"]}`)
 	p.greet("a")
 	p.witness(6)
 	p.stamp()
-	expect(3*time.Second+2*batchTime, `{"v":1,"from":"self","clock":7,"hello":["a","b"]}`)
+	expect(4*time.Second+2*batchTime, `{"v":1,"from":"self","clock":7,"hello":["a","b"]}`)
 	p.hurry()
-	expect(3*time.Second+3*batchTime, `{"v":1,"from":"self","clock":7,"hello":["a","b"]}`)
-	expect(3*time.Second+4*batchTime, "none")
+	expect(4*time.Second+3*batchTime, `{"v":1,"from":"self","clock":7,"hello":["a","b"]}`)
+	expect(4*time.Second+4*batchTime, "none")
 	p.greet(allNodes)
 	expect(5*time.Second, `{"v":1,"from":"self","clock":7,"hello":["*"]}`)
 }

@@ -55,6 +55,7 @@ type simMember struct {
 
 	puts    int       // PUTs that have not returned
 	started int       // PUTs that have started
+	closed  time.Time // when a connection has closed last
 	late    time.Time // a failed PUT may take effect until then
 
 	kicks      int       // calls of Kick that have not returned
@@ -218,6 +219,7 @@ func (m *simModel) left(c *simConn, removed bool, now time.Time) {
 		return
 	}
 	delete(u.conns, c)
+	u.closed = now
 	if m.lossy && !m.isKnown(u.changedAt, now) { // the node of c may be the only one that knows the PUT
 		maps.Copy(u.infos, u.stale)
 	}
@@ -260,6 +262,7 @@ func (m *simModel) putEnds(p *simPut, err error, now time.Time) {
 	u.puts--
 	u.changes++
 	clear := !m.unsure && !m.lossy
+	known := clear || m.isKnown(u.changedAt, p.start) && u.closed.Before(p.start) // else only the closed connection's node may know it
 	sure := p.sure && u.surely(now) && u.session == p.session
 	switch missing := errors.Is(err, hub.ErrNotInRoom); {
 	case missing && clear && sure && len(u.conns) > 0 && p.start.Sub(u.since) > m.slack():
@@ -268,7 +271,7 @@ func (m *simModel) putEnds(p *simPut, err error, now time.Time) {
 		if u.infos[p.info], u.late = true, now.Add(time.Second); len(u.conns) > 0 {
 			u.changedAt = now
 		}
-	case err == nil && sure && !m.unsure && !p.overlapped && u.started == p.number && (clear || m.isKnown(u.changedAt, p.start)):
+	case err == nil && sure && !m.unsure && !p.overlapped && u.started == p.number && known:
 		u.stale, u.infos, u.put, u.changedAt = u.infos, map[string]bool{p.info: true}, true, now
 	default:
 		u.infos[p.info], u.changedAt = true, now
