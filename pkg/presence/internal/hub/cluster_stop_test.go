@@ -182,12 +182,7 @@ func TestAnnouncementsAtShutdown(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer cancel()
-				sender.set(func() {
-					sender.append = func(_ context.Context, accept func() error) error {
-						defer time.Sleep(test.late)
-						return accept()
-					}
-				})
+				sender.answerLate(test.late)
 				bus.silently(func() { go a.send("lobby", "alice", "1") })
 				if test.evicted {
 					if a.join("den", "carol", hub.Lease{}, ""); a.RoomOf("lobby") != nil {

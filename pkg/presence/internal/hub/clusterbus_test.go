@@ -66,6 +66,16 @@ func (b *clusterBus) silently(f func()) {
 	b.set(func() { b.loses = false })
 }
 
+// answerLate makes Append accept the messages at once, and return after d.
+func (b *clusterBus) answerLate(d time.Duration) {
+	b.set(func() {
+		b.append = func(_ context.Context, accept func() error) error {
+			defer time.Sleep(d)
+			return accept()
+		}
+	})
+}
+
 // release delivers the entries that were held.
 func (b *clusterBus) release() {
 	b.mu.Lock()

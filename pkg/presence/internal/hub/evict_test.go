@@ -1,7 +1,6 @@
 package hub_test
 
 import (
-	"context"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -102,12 +101,7 @@ func TestEvictionDuringAppend(t *testing.T) {
 		bob := b.join("lobby", "bob", hub.Lease{}, "")
 		time.Sleep(time.Minute)
 		bob.take()
-		sender.set(func() {
-			sender.append = func(_ context.Context, accept func() error) error {
-				defer time.Sleep(700 * time.Millisecond)
-				return accept()
-			}
-		})
+		sender.answerLate(700 * time.Millisecond)
 		bus.silently(func() { go a.send("lobby", "alice", "1") })
 		if _, err := a.Connect(t.Context(), "den", "carol", hub.Lease{}); !errors.Is(err, hub.ErrTooManyRooms) {
 			t.Errorf("before the answer of the log: got %v, want ErrTooManyRooms", err)
