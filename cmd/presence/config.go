@@ -24,6 +24,7 @@ type serve struct {
 	Presence  presenceFlags `embed:"" group:"Presence"`
 	Messages  messageFlags  `embed:"" group:"Messages"`
 	Limits    limitFlags    `embed:"" group:"Limits"`
+	Cluster   clusterFlags  `embed:"" group:"Cluster"`
 	Running   runningFlags  `embed:"" group:"Running"`
 }
 
@@ -142,6 +143,9 @@ func (c *serve) check() error {
 		if !f.ok {
 			return usagef("--%s is %s, not %v", f.flag, f.bounds, f.value)
 		}
+	}
+	if err := c.Cluster.check(); err != nil {
+		return err
 	}
 	if c.Browsers.CookieSameSite == "none" && c.insecure() {
 		return usagef("--cookie-samesite none requires a Secure cookie, which --cookie-insecure and --dev disable")

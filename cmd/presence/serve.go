@@ -25,13 +25,7 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 		debug.SetGCPercent(50)
 	}
 	log := c.Running.logger(p.stderr)
-	for _, v := range p.unknown {
-		line := log.With("name", v.name)
-		if v.meant != "" {
-			line = line.With("did_you_mean", v.meant)
-		}
-		line.Warn("unknown environment variable")
-	}
+	warnUnknown(log, p.unknown)
 	addr, err := address(c.Listening.Listen, p.getenv("PORT"), c.Keys.Dev)
 	if err != nil {
 		return err
@@ -47,6 +41,11 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
+	closeBus, failed, err := c.Cluster.open(ctx, &config, log)
+	if err != nil {
+		return err
+	}
+	defer closeBus() // after the shutdown of the server
 	server, err := presence.New(config)
 	if err != nil {
 		return flagError(err)
@@ -91,7 +90,20 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 		defer releaser.close()
 	}
 	listening.Info("listening")
+	ctx, stop := c.Cluster.untilFailed(ctx, failed)
+	defer stop()
 	return serveUntil(ctx, l, h, server.Shutdown, c.Running.ShutdownGrace, log)
+}
+
+// warnUnknown logs the environment variables that belong to no flag.
+func warnUnknown(log *slog.Logger, unknown []unknownVariable) {
+	for _, v := range unknown {
+		line := log.With("name", v.name)
+		if v.meant != "" {
+			line = line.With("did_you_mean", v.meant)
+		}
+		line.Warn("unknown environment variable")
+	}
 }
 
 // serveUntil serves h on l until ctx is done or l fails. Then it shuts down within the grace
@@ -114,6 +126,9 @@ func serveUntil(ctx context.Context, l net.Listener, h *http.Server, drain func(
 	var failed error
 	select {
 	case <-ctx.Done():
+		if cause := context.Cause(ctx); cause != ctx.Err() {
+			failed = cause // the backplane cannot be used any more
+		}
 	case failed = <-served:
 		served <- failed
 	}

@@ -265,6 +265,14 @@ func (e *ConfigError) Error() string { return "config: " + e.Field + " " + e.Rea
 // any other field.
 func (e *ConfigError) Unwrap() error { return e.cause }
 
+// LargestPublication returns the size of the largest entry or publication that a server with this
+// configuration sends to its Backplane, in bytes. It is about twice MaxMessage, but at least 640
+// KiB: a node sends the members of a room in pieces of 256.
+func (c Config) LargestPublication() int {
+	setDefault(&c.MaxMessage, 64<<10)
+	return max(hub.LargestRecord(c.MaxMessage), hub.LargestFrame)
+}
+
 // withDefaults returns a copy of c in which zero fields have their defaults. A non-nil error is a
 // *ConfigError.
 func (c Config) withDefaults() (Config, error) {

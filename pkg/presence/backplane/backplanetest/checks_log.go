@@ -179,7 +179,9 @@ func checkComplete(e *env) {
 	for n := range e.Messages + 3 {
 		all = append(all, e.append(n, "a", fmt.Sprint(n)))
 		if n == 1 || n == e.Messages-1 {
-			if entries, complete := e.read(0, "a", start); !slices.Equal(positions(entries), all) || !complete {
+			// A log at its limit need not know that it has removed nothing yet.
+			entries, complete := e.read(0, "a", start)
+			if !slices.Equal(positions(entries), all) || !complete && len(all) < e.Messages {
 				e.errorf("Read of %d entries: got %d, complete %v, want %d, complete", len(all), positions(entries), complete, all)
 			}
 		}

@@ -48,6 +48,11 @@ const (
 	dataName      = `"data":`
 )
 
+// LargestRecord returns the size of the largest record of a message with a body of at most
+// maxMessage bytes. As JSON, a text may be twice as long. 8 KiB is space for the sender, the names
+// and the headers of the engine.
+func LargestRecord(maxMessage int) int { return 2*maxMessage + 8<<10 }
+
 // newRecord encodes the record of a message. The data must be compact JSON.
 func newRecord(node string, number uint64, d Draft) []byte {
 	var from []byte

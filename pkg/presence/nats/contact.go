@@ -1,0 +1,207 @@
+package nats
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"example.com/presence/pkg/presence/backplane"
+)
+
+const (
+	// checkTime is the time between two checks of the stream and the bucket.
+	checkTime = 2 * time.Second
+	// callTime is the timeout of one call of a check.
+	callTime = 2 * time.Second
+	// firstTime is the maximum time that Open waits for the stream and the bucket.
+	firstTime = 5 * time.Second
+	// maxBehind is the number of checks in a row after which a copy of the table that is behind the
+	// bucket is read again.
+	maxBehind = 3
+	// hurryTime is the minimum time between two checks.
+	hurryTime = 100 * time.Millisecond
+)
+
+// contact keeps a bus in contact with the NATS servers. One goroutine uses it: first that of Open,
+// then its own.
+type contact struct {
+	*core
+	subs     *subscriptions
+	table    *table
+	notified *notifications
+	failures chan error
+
+	feed   *feed  // nil before the first contact
+	seen   uint64 // core.breaks at the last check that succeeded
+	broken bool   // the subscriptions may have lost messages since then
+	failed int    // failed checks in a row
+	behind int    // checks in a row at which the copy of the table was behind the bucket
+}
+
+// first makes the first attempts to open the stream and the bucket. Only a [SettingError]
+// ends them with an error.
+func (c *contact) first(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, firstTime)
+	defer cancel()
+	for {
+		if !c.conn.IsConnected() {
+			return nil
+		}
+		err := c.check(ctx)
+		if setting := new(SettingError); errors.As(err, &setting) {
+			return err
+		}
+		if err == nil || !wait(ctx, retryTime) {
+			return nil
+		}
+	}
+}
+
+// watch checks the contact until the bus is closed. It owns the feed of the table.
+func (c *contact) watch() {
+	defer c.stopFeed()
+	timer := time.NewTimer(checkTime)
+	defer timer.Stop()
+	for {
+		select {
+		case <-c.life.Done():
+			return
+		case <-c.wake:
+			if !wait(c.life, hurryTime) {
+				return
+			}
+		case <-timer.C:
+		}
+		c.checkAndReport()
+		timer.Reset(checkTime)
+	}
+}
+
+// checkAndReport makes one check, and reports a change of the contact.
+func (c *contact) checkAndReport() {
+	ctx, cancel := context.WithTimeout(c.life, 2*callTime)
+	defer cancel()
+	before := c.Status()
+	err := c.check(ctx)
+	setting := new(SettingError)
+	switch {
+	case c.life.Err() != nil:
+		return
+	case err == nil:
+		c.failed = 0
+		if after := c.Status(); !before.Connected {
+			c.config.Log.Info("backplane connected", "server", c.conn.ConnectedUrlRedacted(), "epoch", after.Epoch)
+		} else if after.Epoch != before.Epoch {
+			c.config.Log.Warn("message log replaced: clients lose its messages", "before", before.Epoch, "epoch", after.Epoch)
+		}
+		return
+	case errors.As(err, &setting):
+		select {
+		case c.failures <- err:
+		default:
+		}
+	}
+	// A leader of the stream that is elected anew does not answer for a moment.
+	if c.failed++; before.Connected && (c.failed > 1 || !c.conn.IsConnected()) {
+		c.config.Log.Warn("backplane not connected", "err", err)
+		c.broken = true
+		c.change(backplane.Status{Epoch: before.Epoch}, false)
+	} else if !before.Connected {
+		c.warn.Warn(ctx, "backplane still not connected", "err", err)
+	}
+}
+
+// check opens the stream and the bucket again. If the connection was interrupted, or the epoch has
+// changed, all subscriptions receive Lost.
+func (c *contact) check(ctx context.Context) error {
+	breaks := c.breaks.Load()
+	c.broken = c.broken || breaks != c.seen
+	c.seen = breaks
+	if !c.conn.IsConnected() {
+		return cmp.Or(c.conn.LastError(), nats.ErrDisconnected)
+	}
+	if err := c.checkPayload(); err != nil {
+		return err
+	}
+	info, err := c.openStream(ctx)
+	if err != nil {
+		return err
+	}
+	if info, err = c.replaceEpoch(ctx, info); err != nil {
+		return err
+	}
+	if err := c.checkTable(ctx); err != nil {
+		return err
+	}
+	epoch, before := info.Config.Metadata[epochKey], c.Status()
+	c.progress.start(epoch)
+	lost := c.broken || epoch != before.Epoch
+	if !lost {
+		c.progress.sampled(epoch, info.State.LastSeq, time.Now())
+	}
+	if lost || !before.Connected {
+		c.change(backplane.Status{Epoch: epoch, Connected: true}, lost)
+		c.progress.sampled(epoch, info.State.LastSeq, time.Now())
+	}
+	c.broken = false
+	return nil
+}
+
+// checkTable opens the bucket, and starts to read it again if the copy may lack changes.
+func (c *contact) checkTable(ctx context.Context) error {
+	bucket, info, err := c.openTable(ctx)
+	if err != nil {
+		return err
+	}
+	if c.table.reached() < info.State.LastSeq {
+		c.behind++
+	} else {
+		c.behind = 0
+	}
+	if f := c.feed; f != nil && !c.broken && c.behind < maxBehind && f.created.Equal(info.Created) {
+		return nil
+	}
+	c.stopFeed()
+	f, err := c.feedTable(ctx, c.table, bucket, info.Created)
+	if err != nil {
+		return err
+	}
+	c.feed, c.behind = f, 0
+	select {
+	case <-f.loaded:
+		return nil
+	case <-f.done:
+		return errors.New("nats: reading the bucket was interrupted")
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (c *contact) stopFeed() {
+	if c.feed != nil {
+		c.feed.stop()
+		c.feed = nil
+	}
+}
+
+// checkPayload compares the largest publication of this node with the limit of the server.
+func (c *contact) checkPayload() error {
+	if limit := c.conn.MaxPayload(); int64(c.config.Largest) > limit {
+		return fieldErrorf("Largest", limit, "NATS server accepts messages of %d bytes, this node needs %d: raise max_payload of the NATS servers, or lower the maximum message", limit, c.config.Largest)
+	}
+	return nil
+}
+
+// change changes the status. lost reports whether the subscriptions may have lost messages.
+func (c *contact) change(s backplane.Status, lost bool) {
+	changed := c.setStatus(s)
+	if lost {
+		c.subs.loseAll()
+	}
+	if changed {
+		c.notified.wake()
+	}
+}

@@ -1,0 +1,100 @@
+package nats
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"example.com/presence/pkg/presence/backplane"
+)
+
+var _ backplane.Bus = (*Bus)(nil)
+
+// Open connects to the NATS servers, and opens the stream and the bucket. It creates them if they
+// do not exist. Close the bus with [Bus.Close].
+//
+// If no server can be reached, or the stream is not available yet, Open returns a bus that is not
+// connected and tries again. ctx bounds the first attempt, which takes at most 5 s.
+//
+// The error is a [*SettingError] if the settings of the stream or the bucket do not match Config. It
+// is another error if Config is invalid, or if the server rejects the credentials.
+func Open(ctx context.Context, c Config) (*Bus, error) {
+	c, err := c.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("nats: %w", err)
+	}
+	b := &Bus{core: newCore(c), calls: make(chan struct{}, maxCalls), table: newTable(), failures: make(chan error, 1)}
+	b.notified.all = map[*notification]struct{}{}
+	if err := b.connect(); err != nil {
+		b.end()
+		return nil, err
+	}
+	contact := &contact{core: b.core, subs: b.subs, table: b.table, notified: &b.notified, failures: b.failures, broken: true}
+	if err := contact.first(ctx); err != nil {
+		contact.stopFeed()
+		b.Close()
+		return nil, err
+	}
+	b.running.Go(contact.watch)
+	return b, nil
+}
+
+// connect connects to a server. If none can be reached, the connection tries again by itself.
+func (b *Bus) connect() error {
+	options := append(b.config.options(),
+		nats.DisconnectErrHandler(func(*nats.Conn, error) { b.interrupted() }),
+		nats.ReconnectHandler(func(*nats.Conn) { b.interrupted() }),
+		nats.ConnectHandler(func(*nats.Conn) { b.doubt() }),
+		nats.ErrorHandler(func(_ *nats.Conn, s *nats.Subscription, err error) { b.asyncError(s, err) }))
+	b.subs = newSubscriptions(b.core)
+	servers := strings.Join(b.config.URLs, ",")
+	conn, err := nats.Connect(servers, options...)
+	if err != nil && isDenied(err) {
+		return fmt.Errorf("nats: connect: %w", err)
+	}
+	if err != nil {
+		b.config.Log.Warn("NATS server not reachable: trying again", "err", err)
+		conn, err = nats.Connect(servers, append(options, nats.RetryOnFailedConnect(true))...)
+	}
+	if err != nil {
+		return fmt.Errorf("nats: connect: %w", err)
+	}
+	b.conn = conn
+	b.js, err = jetstream.New(conn)
+	return err
+}
+
+// asyncError handles an error that NATS reports apart from a call.
+func (b *Bus) asyncError(sub *nats.Subscription, err error) {
+	if errors.Is(err, nats.ErrSlowConsumer) {
+		if s := b.subs.find(sub); s != nil {
+			b.warn.Warn(b.life, "backplane messages dropped: this node is too slow", "topic", s.topic)
+			s.worker.lose(s)
+			return
+		}
+	}
+	if !b.isClosed() {
+		b.warn.Warn(b.life, "NATS reported an error", "err", err)
+	}
+}
+
+// isDenied reports whether a connection attempt failed because of the settings of this node.
+func isDenied(err error) bool {
+	for _, denied := range []error{nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked, nats.ErrAccountAuthExpired,
+		nats.ErrSecureConnRequired, nats.ErrSecureConnWanted, nats.ErrNkeysNotSupported} {
+		if errors.Is(err, denied) {
+			return true
+		}
+	}
+	var file *fs.PathError
+	var certificate *tls.CertificateVerificationError
+	var parse *url.Error
+	return errors.As(err, &file) || errors.As(err, &certificate) || errors.As(err, &parse)
+}

@@ -1,0 +1,180 @@
+package nats
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"example.com/presence/pkg/presence/backplane"
+)
+
+// epochKey is the key of the epoch in the metadata of the stream.
+const epochKey = "presence_epoch"
+
+// streamConfig returns the configuration of the stream in an epoch.
+func (c *core) streamConfig(epoch string) jetstream.StreamConfig {
+	source, destination := c.subjects.republished()
+	return jetstream.StreamConfig{
+		Name:              c.subjects.stream(),
+		Description:       "message log of presence",
+		Subjects:          []string{c.subjects.logs(epoch)},
+		Storage:           jetstream.FileStorage,
+		Replicas:          c.config.Replicas,
+		Discard:           jetstream.DiscardOld,
+		MaxMsgs:           -1,
+		MaxMsgSize:        -1,
+		MaxConsumers:      -1,
+		MaxMsgsPerSubject: int64(c.config.Messages),
+		MaxAge:            c.config.Age,
+		MaxBytes:          c.config.Bytes,
+		Duplicates:        min(backplane.KeyAge, c.config.Age),
+		AllowRollup:       true, // for the markers of Clear
+		RePublish:         &jetstream.RePublish{Source: source, Destination: destination},
+		Metadata:          map[string]string{epochKey: epoch},
+	}
+}
+
+// openStream returns the stream, and creates it if it does not exist.
+func (c *core) openStream(ctx context.Context) (*jetstream.StreamInfo, error) {
+	info, err := c.streamInfo(ctx)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		_, err = c.js.CreateStream(ctx, c.streamConfig(newEpoch()))
+		if err == nil {
+			c.config.Log.Info("message log created", "stream", c.subjects.stream(), "replicas", c.config.Replicas)
+		} else if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // otherwise another node has created it
+			return nil, c.engineError(err)
+		}
+		info, err = c.streamInfo(ctx)
+	}
+	if err != nil {
+		return nil, c.engineError(err)
+	}
+	return info, c.checkStream(info.Config)
+}
+
+func (c *core) streamInfo(ctx context.Context) (*jetstream.StreamInfo, error) {
+	stream, err := c.js.Stream(ctx, c.subjects.stream())
+	if err != nil {
+		return nil, err
+	}
+	c.stream.Store(&stream)
+	return stream.CachedInfo(), nil
+}
+
+func newEpoch() string {
+	epoch := make([]byte, epochBytes)
+	rand.Read(epoch)
+	return hex.EncodeToString(epoch)
+}
+
+// nextEpoch returns the epoch after one whose last entries were lost. It is the same on all nodes,
+// so that nodes that replace an epoch at the same time agree.
+func nextEpoch(epoch string) string {
+	sum := sha256.Sum256([]byte("presence epoch after " + epoch))
+	return hex.EncodeToString(sum[:epochBytes])
+}
+
+const epochBytes = 5
+
+// isEpoch reports whether an epoch has the form that [backplane.Status] describes.
+func isEpoch(epoch string) bool {
+	data, err := hex.DecodeString(epoch)
+	return err == nil && len(data) == epochBytes && hex.EncodeToString(data) == epoch
+}
+
+// checkStream compares the settings of the stream with those of this node.
+func (c *core) checkStream(have jetstream.StreamConfig) error {
+	name, epoch := c.subjects.stream(), have.Metadata[epochKey]
+	if !isEpoch(epoch) || !slices.Equal(have.Subjects, []string{c.subjects.logs(epoch)}) {
+		return fieldErrorf("Prefix", nil, "stream %q is not a message log of presence (subjects %q): use another prefix", name, have.Subjects)
+	}
+	want := c.streamConfig(epoch)
+	if have.Storage != want.Storage || have.RePublish == nil || *have.RePublish != *want.RePublish || have.AllowDirect ||
+		!have.AllowRollup || have.Discard != want.Discard || have.Sealed {
+		return settingErrorf("stream %q was changed by another program: delete it (nats stream rm %s), which loses the kept messages", name, name)
+	}
+	for _, s := range []struct {
+		field, setting, flag string
+		have, want           any
+	}{
+		{"Replicas", "replicas", "--replicas", have.Replicas, want.Replicas},
+		{"Messages", "messages per room", "--max-msgs-per-subject", have.MaxMsgsPerSubject, want.MaxMsgsPerSubject},
+		{"Age", "maximum age", "--max-age", have.MaxAge, want.MaxAge},
+		{"Bytes", "maximum size", "--max-bytes", have.MaxBytes, want.MaxBytes},
+		{"", "time of idempotency keys", "--dupe-window", have.Duplicates, want.Duplicates},
+	} {
+		if s.have != s.want {
+			return fieldErrorf(s.field, s.have, "stream %q has %s %v, this node has %v: start all nodes with the same settings, or change the stream (nats stream edit %s %s=%v)",
+				name, s.setting, s.have, s.want, name, s.flag, s.want)
+		}
+	}
+	return nil
+}
+
+// replaceEpoch gives the stream another epoch if its last sequence number is lower than one that
+// this node has seen: its servers have lost their newest messages. One low answer is not enough,
+// because a server that was the leader may answer as of an earlier moment.
+func (c *core) replaceEpoch(ctx context.Context, info *jetstream.StreamInfo) (*jetstream.StreamInfo, error) {
+	epoch := info.Config.Metadata[epochKey]
+	for range 2 {
+		high := c.progress.high(epoch)
+		if info.State.LastSeq >= high {
+			return info, nil
+		}
+		if !wait(ctx, 500*time.Millisecond) {
+			return nil, context.Cause(ctx)
+		}
+		high = c.progress.high(epoch)
+		again, err := c.openStream(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if again.Config.Metadata[epochKey] != epoch || again.State.LastSeq >= high {
+			return again, nil
+		}
+		info = again
+	}
+	c.config.Log.Warn("message log lost its newest messages: replacing its epoch", "stream", c.subjects.stream(),
+		"last", info.State.LastSeq, "expected", c.progress.high(epoch))
+	if _, err := c.js.UpdateStream(ctx, c.streamConfig(nextEpoch(epoch))); err != nil {
+		return nil, c.engineError(err)
+	}
+	return c.openStream(ctx)
+}
+
+// Codes of errors of the JetStream API (nats-server, errors.json).
+const (
+	codeReplicasUnsupported = 10074
+	codeOverlap             = 10065
+	codeStorageFull         = 10047
+)
+
+// engineError converts an error of a call that opens the stream or the bucket. Errors that do not
+// end by themselves become a [SettingError].
+func (c *core) engineError(err error) error {
+	var api *jetstream.APIError
+	switch {
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
+		return settingErrorf("JetStream is not enabled on the NATS server or for the account: enable it (jetstream {} in nats-server.conf)")
+	case errors.Is(err, jetstream.ErrLimitMarkerTTLNotSupported):
+		return settingErrorf("NATS server too old: version 2.11 or newer is required")
+	case errors.Is(err, nats.ErrPermissionViolation):
+		return settingErrorf("permission denied by the NATS server: %v", err)
+	case !errors.As(err, &api):
+		return err
+	case api.ErrorCode == codeReplicasUnsupported:
+		return fieldErrorf("Replicas", 1, "%d replicas require a cluster of NATS servers: a single server requires 1 replica", c.config.Replicas)
+	case api.ErrorCode == codeOverlap:
+		return fieldErrorf("Prefix", nil, "another stream has the subjects of prefix %q: use another prefix", c.config.Prefix)
+	case api.ErrorCode == codeStorageFull:
+		return fieldErrorf("Bytes", nil, "NATS server has less file storage than the log may use (%d bytes): %v", c.config.Bytes, err)
+	}
+	return err
+}

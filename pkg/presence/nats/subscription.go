@@ -1,0 +1,179 @@
+package nats
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/room"
+)
+
+const (
+	// noticeTime is the maximum time until an interruption is noticed: two pings, and a margin.
+	noticeTime = 5 * time.Second
+	// repairTime is the time after an interruption in which a room reads the entries that it has
+	// missed.
+	repairTime = 15 * time.Second
+)
+
+// subscription is a handler of a topic. Each call of Subscribe creates one. A worker calls the
+// handler.
+type subscription struct {
+	handler backplane.Handler
+	name    room.Name
+	topic   string // the subject without its last tokens
+	worker  *worker
+	nats    *nats.Subscription
+	ended   atomic.Bool
+
+	epoch string // of the entries that the handler receives; only the worker uses it
+	// seen is the sequence number of the last message of the room's log that was received; 0: not
+	// known. The worker sets it.
+	seen atomic.Uint64
+	// start is 1 plus the last position of the room, as Last has returned it after the subscription
+	// was made; 0: not known.
+	start atomic.Uint64
+	// floor is a sequence number of the epoch. Before the last interruption, the handler received
+	// all entries of the room up to it. Only the contact and a change of the epoch set it.
+	floor atomic.Uint64
+	// since is when the subscription was made or interrupted. Only the goroutine of the contact
+	// uses it, after the subscription was made.
+	since time.Time
+}
+
+// knows reports whether the handler has received all entries of the room above a position, until
+// the last interruption.
+func (s *subscription) knows(position uint64) bool {
+	start := s.start.Load()
+	return start > 0 && position+1 >= start && position >= s.seen.Load()
+}
+
+// receive calls the handler with a message of the topic. Only the worker calls it.
+func (s *subscription) receive(c *core, m *nats.Msg) {
+	kind, epoch := kindOf(m.Subject, s.topic)
+	switch {
+	case s.ended.Load():
+	case kind == kindMessage && s.handler.Message != nil:
+		s.handler.Message(m.Data)
+	case kind == kindAsk && s.handler.Ask != nil && m.Reply != "":
+		if answer := s.handler.Ask(m.Data); answer != nil {
+			if err := c.conn.Publish(m.Reply, answer); err != nil {
+				c.warn.Warn(c.life, "reply not sent", "topic", s.topic, "bytes", len(answer), "err", err)
+			}
+		}
+	case kind == kindEntry && s.handler.Entry != nil:
+		s.receiveEntry(c, m, epoch)
+	}
+}
+
+// receiveEntry calls the handler with an entry, once and in log order. If the entry before it was
+// not delivered, or if the epoch has changed, it calls Lost first.
+func (s *subscription) receiveEntry(c *core, m *nats.Msg, epoch string) {
+	r, err := parseRepublished(m)
+	if err != nil {
+		c.warn.Warn(c.life, "entry ignored", "subject", m.Subject, "err", err)
+		return
+	}
+	if current := c.Status().Epoch; epoch != current {
+		c.doubt() // if the epoch is new, Lost follows
+		return
+	}
+	c.progress.reached(epoch, r.Position)
+	if s.epoch != epoch {
+		s.lose(epoch)
+	}
+	seen := s.seen.Load()
+	if r.Position <= seen {
+		return
+	}
+	if seen > 0 && r.before > seen {
+		s.lose(epoch)
+	}
+	s.seen.Store(r.Position)
+	if !r.marker && !s.ended.Load() {
+		s.handler.Entry(r.Entry)
+	}
+}
+
+// lose calls Lost. Only the worker calls it.
+func (s *subscription) lose(epoch string) {
+	if s.epoch != epoch {
+		s.epoch = epoch
+		s.seen.Store(0)
+		s.start.Store(0)
+		s.floor.Store(0)
+	}
+	if s.handler.Lost != nil && !s.ended.Load() {
+		s.handler.Lost()
+	}
+}
+
+// interrupted records that the subscription may have lost messages, at most noticeTime before now.
+// The sample is the newest one before that. Up to it, the handler has received every entry of its
+// room, unless the subscription is new or has been interrupted shortly before.
+func (s *subscription) interrupted(last sample, ok bool, now time.Time) {
+	if ok && last.at.Sub(s.since) > repairTime {
+		s.floor.Store(max(s.floor.Load(), last.sequence))
+	}
+	s.since = now
+}
+
+// queueSize is the maximum number of messages that wait for a worker. If more arrive, they are
+// dropped, and their subscriptions receive Lost.
+const queueSize = 16384
+
+// worker calls the handlers of its subscriptions, one call at a time. A subscription per room would
+// otherwise need a goroutine per room.
+type worker struct {
+	core     *core
+	find     func(*nats.Subscription) *subscription
+	messages chan *nats.Msg
+	wake     chan struct{}
+
+	mu   sync.Mutex // guards lost
+	lost []*subscription
+}
+
+func newWorker(c *core, find func(*nats.Subscription) *subscription) *worker {
+	return &worker{core: c, find: find, messages: make(chan *nats.Msg, queueSize), wake: make(chan struct{}, 1)}
+}
+
+// run calls handlers until stop is closed.
+func (w *worker) run(stop <-chan struct{}) {
+	for {
+		select {
+		case <-stop:
+			return
+		case <-w.wake:
+			w.mu.Lock()
+			lost := w.lost
+			w.lost = nil
+			w.mu.Unlock()
+			epoch := w.core.Status().Epoch
+			for _, s := range lost {
+				s.lose(epoch)
+			}
+		case m := <-w.messages:
+			if s := w.find(m.Sub); s != nil {
+				s.receive(w.core, m)
+			}
+		}
+	}
+}
+
+// lose makes the worker call Lost of subscriptions.
+func (w *worker) lose(subs ...*subscription) {
+	if len(subs) == 0 {
+		return
+	}
+	w.mu.Lock()
+	w.lost = append(w.lost, subs...)
+	w.mu.Unlock()
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,121 @@
+package nats
+
+import (
+	"hash/maphash"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/room"
+)
+
+// subscriptions holds all subscriptions of a bus, and the workers that call their handlers.
+type subscriptions struct {
+	core    *core
+	workers []*worker // the first one is for the topic of all nodes
+	seed    maphash.Seed
+
+	mu     sync.RWMutex // guards the fields below
+	byNATS map[*nats.Subscription]*subscription
+	topics map[room.Name][]*subscription // the values of byNATS
+}
+
+// newSubscriptions starts the workers. They end with the bus.
+func newSubscriptions(c *core) *subscriptions {
+	ss := &subscriptions{core: c, seed: maphash.MakeSeed(), byNATS: map[*nats.Subscription]*subscription{},
+		topics: map[room.Name][]*subscription{}}
+	for range 1 + runtime.GOMAXPROCS(0) {
+		w := newWorker(c, ss.find)
+		ss.workers = append(ss.workers, w)
+		c.running.Go(func() { w.run(c.life.Done()) })
+	}
+	return ss
+}
+
+func (ss *subscriptions) workerOf(topic room.Name) *worker {
+	if topic == backplane.Nodes {
+		return ss.workers[0] // heartbeats do not wait for the messages of rooms
+	}
+	rest := ss.workers[1:]
+	return rest[maphash.String(ss.seed, string(topic))%uint64(len(rest))]
+}
+
+// subscribe adds a subscription. A message that arrives before it is in the map is dropped, because
+// Subscribe has not returned yet.
+func (ss *subscriptions) subscribe(topic room.Name, h backplane.Handler) (s *subscription, err error) {
+	s = &subscription{handler: h, name: topic, topic: ss.core.subjects.topic(topic), worker: ss.workerOf(topic),
+		since: time.Now(), epoch: ss.core.Status().Epoch}
+	if s.nats, err = ss.core.conn.ChanSubscribe(s.topic+">", s.worker.messages); err != nil {
+		return nil, err
+	}
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	ss.byNATS[s.nats] = s
+	ss.topics[topic] = append(ss.topics[topic], s)
+	return s, nil
+}
+
+// remove ends a subscription. It does not wait for the connection, which may be slow.
+func (ss *subscriptions) remove(s *subscription) {
+	if s.ended.Swap(true) {
+		return
+	}
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	delete(ss.byNATS, s.nats)
+	if rest := slices.DeleteFunc(ss.topics[s.name], func(other *subscription) bool { return other == s }); len(rest) > 0 {
+		ss.topics[s.name] = rest
+	} else {
+		delete(ss.topics, s.name)
+	}
+	ss.core.goUnlessClosed(func() { s.nats.Unsubscribe() })
+}
+
+func (ss *subscriptions) find(sub *nats.Subscription) *subscription {
+	ss.mu.RLock()
+	defer ss.mu.RUnlock()
+	return ss.byNATS[sub]
+}
+
+// located records the last position of a room for its subscriptions.
+func (ss *subscriptions) located(name room.Name, position uint64) {
+	ss.mu.RLock()
+	defer ss.mu.RUnlock()
+	for _, s := range ss.topics[name] {
+		s.start.CompareAndSwap(0, position+1)
+	}
+}
+
+// held returns the position up to which this node knows the room, if it knows the room up to after.
+// A subscription that has received nothing above a position knows that no entry followed, up to the
+// floor.
+func (ss *subscriptions) held(name room.Name, after uint64) uint64 {
+	ss.mu.RLock()
+	defer ss.mu.RUnlock()
+	for _, s := range ss.topics[name] {
+		if s.knows(after) {
+			return max(after, s.floor.Load())
+		}
+	}
+	return after
+}
+
+// loseAll makes all subscriptions receive Lost, because the connection was interrupted.
+func (ss *subscriptions) loseAll() {
+	now := time.Now()
+	last, ok := ss.core.progress.before(now.Add(-noticeTime))
+	lost := map[*worker][]*subscription{}
+	ss.mu.RLock()
+	for _, s := range ss.byNATS {
+		s.interrupted(last, ok, now)
+		lost[s.worker] = append(lost[s.worker], s)
+	}
+	ss.mu.RUnlock()
+	for w, subs := range lost {
+		w.lose(subs...)
+	}
+}
