@@ -2,11 +2,8 @@ package nats
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
-
-	"github.com/nats-io/nats.go"
 
 	"example.com/presence/pkg/presence/backplane"
 	"example.com/presence/pkg/presence/room"
@@ -21,6 +18,7 @@ const maxCalls = 64
 type Bus struct {
 	*core
 	calls    chan struct{} // has an element per running call of Read and Last
+	asks     *asks
 	subs     *subscriptions
 	table    *table
 	notified notifications
@@ -80,28 +78,27 @@ func (b *Bus) Ask(ctx context.Context, topic room.Name, request []byte, answer f
 		}
 		return err
 	}
-	inbox := b.conn.NewInbox()
-	replies, err := b.conn.SubscribeSync(inbox)
-	if err != nil {
-		return b.callError(ctx, "ask", err)
+	select {
+	case b.asks.slots <- struct{}{}:
+		defer func() { <-b.asks.slots }()
+	case <-ctx.Done():
+		return nil
 	}
-	defer replies.Unsubscribe()
-	if err := b.conn.PublishRequest(b.subjects.topic(topic)+kindAsk, inbox, request); err != nil {
+	reply, replies, end := b.asks.start()
+	defer end()
+	if err := b.conn.PublishRequest(b.subjects.ask(topic), reply, request); err != nil {
 		return b.callError(ctx, "ask", err)
 	}
 	for {
-		m, err := replies.NextMsgWithContext(ctx)
-		switch {
-		case err == nil:
-			if !answer(m.Data) {
+		select {
+		case m := <-replies:
+			if isUnanswered(m) || !answer(m.Data) {
 				return nil
 			}
-		case b.isClosed():
-			return backplane.ErrClosed
-		case ctx.Err() != nil || errors.Is(err, nats.ErrNoResponders):
+		case <-ctx.Done():
 			return nil
-		default:
-			return b.callError(ctx, "ask", err)
+		case <-b.life.Done():
+			return backplane.ErrClosed
 		}
 	}
 }

@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"example.com/presence/pkg/presence/backplane"
 )
@@ -21,6 +23,8 @@ const (
 	// maxBehind is the number of checks in a row after which a copy of the table that is behind the
 	// bucket is read again.
 	maxBehind = 3
+	// maxRecent is the maximum number of entries of an interruption that a check reads.
+	maxRecent = 5000
 	// hurryTime is the minimum time between two checks.
 	hurryTime = 100 * time.Millisecond
 )
@@ -108,14 +112,14 @@ func (c *contact) checkAndReport() {
 	if c.failed++; before.Connected && (c.failed > 1 || !c.conn.IsConnected()) {
 		c.config.Log.Warn("backplane not connected", "err", err)
 		c.broken = true
-		c.change(backplane.Status{Epoch: before.Epoch}, false)
+		c.setStatus(backplane.Status{Epoch: before.Epoch})
+		c.notified.wake()
 	} else if !before.Connected {
 		c.warn.Warn(ctx, "backplane still not connected", "err", err)
 	}
 }
 
-// check opens the stream and the bucket again. If the connection was interrupted, or the epoch has
-// changed, all subscriptions receive Lost.
+// check opens the stream and the bucket again.
 func (c *contact) check(ctx context.Context) error {
 	breaks := c.breaks.Load()
 	c.broken = c.broken || breaks != c.seen
@@ -136,17 +140,56 @@ func (c *contact) check(ctx context.Context) error {
 	if err := c.checkTable(ctx); err != nil {
 		return err
 	}
-	epoch, before := info.Config.Metadata[epochKey], c.Status()
+	c.accept(ctx, info)
+	return nil
+}
+
+// accept records that the stream and the bucket are available. If the connection was interrupted, or
+// the epoch has changed, all subscriptions receive Lost.
+func (c *contact) accept(ctx context.Context, info *jetstream.StreamInfo) {
+	epoch, before, now := info.Config.Metadata[epochKey], c.Status(), time.Now()
 	c.progress.start(epoch)
 	lost := c.broken || epoch != before.Epoch
-	if !lost {
-		c.progress.sampled(epoch, info.State.LastSeq, time.Now())
-	}
-	if lost || !before.Connected {
-		c.change(backplane.Status{Epoch: epoch, Connected: true}, lost)
-		c.progress.sampled(epoch, info.State.LastSeq, time.Now())
-	}
 	c.broken = false
+	var last sample
+	var recent map[string]bool
+	known := false
+	if lost {
+		if last, known = c.progress.before(now.Add(-noticeTime)); known {
+			recent = c.recent(ctx, epoch, last.sequence, info.State.LastSeq)
+		}
+	}
+	c.progress.sampled(epoch, info.State.LastSeq, now)
+	changed := c.setStatus(backplane.Status{Epoch: epoch, Connected: true})
+	if lost {
+		c.subs.loseAll(last, known, recent, now)
+	}
+	if changed {
+		c.notified.wake()
+	}
+}
+
+// recent returns the tokens of the rooms that have entries between two sequence numbers; nil if
+// there are too many entries. With it, a node need not read the log of each room after an
+// interruption.
+func (c *contact) recent(ctx context.Context, epoch string, after, last uint64) map[string]bool {
+	rooms := map[string]bool{}
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	for range maxRecent {
+		if after >= last {
+			return rooms
+		}
+		m, err := (*c.stream.Load()).GetMsg(ctx, after+1, jetstream.WithGetMsgSubject(c.subjects.logs(epoch)))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return rooms
+		}
+		if err != nil {
+			return nil
+		}
+		rooms[m.Subject[strings.LastIndexByte(m.Subject, '.')+1:]] = true
+		after = m.Sequence
+	}
 	return nil
 }
 
@@ -193,15 +236,4 @@ func (c *contact) checkPayload() error {
 		return fieldErrorf("Largest", limit, "NATS server accepts messages of %d bytes, this node needs %d: raise max_payload of the NATS servers, or lower the maximum message", limit, c.config.Largest)
 	}
 	return nil
-}
-
-// change changes the status. lost reports whether the subscriptions may have lost messages.
-func (c *contact) change(s backplane.Status, lost bool) {
-	changed := c.setStatus(s)
-	if lost {
-		c.subs.loseAll()
-	}
-	if changed {
-		c.notified.wake()
-	}
 }

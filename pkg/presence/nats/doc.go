@@ -9,15 +9,15 @@
 // two rooms share a subject, and no name can contain a separator or a wildcard.
 //
 //	presence.nodes.msg                 publications to all nodes
-//	presence.nodes.ask                 requests to all nodes
+//	presence.ask.nodes                 requests to all nodes
 //	presence.room.<room>.msg           publications of a room
-//	presence.room.<room>.ask           requests to the nodes that subscribe to a room
 //	presence.room.<room>.log.<epoch>   new entries of a room's log; the NATS server republishes them
+//	presence.ask.room.<room>           requests to the nodes that answer for a room
 //	presence.log.<epoch>.<room>        the subjects of the stream
 //	presence.inbox.>                   replies
 //
-// A node has one subscription per room (presence.room.<room>.>), so it receives only the messages
-// of the rooms that it has clients in.
+// A node subscribes to the subjects of the rooms that it has clients in, and receives no message of
+// another room.
 //
 // # Log
 //

@@ -54,6 +54,9 @@ func (b *Bus) Read(ctx context.Context, name room.Name, after uint64) (entries [
 	if err != nil {
 		return nil, false, err
 	}
+	if b.subs.isQuiet(name, after) {
+		return nil, true, nil
+	}
 	release, err := b.acquire(ctx)
 	if err != nil {
 		return nil, false, b.callError(ctx, "read", err)

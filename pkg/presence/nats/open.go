@@ -67,8 +67,14 @@ func (b *Bus) connect() error {
 		return fmt.Errorf("nats: connect: %w", err)
 	}
 	b.conn = conn
-	b.js, err = jetstream.New(conn)
-	return err
+	if b.js, err = jetstream.New(conn); err == nil {
+		b.asks, err = newAsks(conn)
+	}
+	if err != nil {
+		conn.Close()
+		return fmt.Errorf("nats: connect: %w", err)
+	}
+	return nil
 }
 
 // asyncError handles an error that NATS reports apart from a call.

@@ -10,7 +10,6 @@ import (
 // The last tokens of the subjects of a topic.
 const (
 	kindMessage = "msg"
-	kindAsk     = "ask"
 	kindEntry   = "log" // followed by the epoch
 )
 
@@ -57,6 +56,15 @@ func untoken(t string) (s string, ok bool) {
 
 // subjects builds the subjects that begin with a prefix.
 type subjects struct{ prefix string }
+
+// ask returns the subject of the requests to a topic. It is not one of the subjects of the topic: a
+// node that opens a room receives its messages before it can answer for it.
+func (s subjects) ask(name room.Name) string {
+	if name == backplane.Nodes {
+		return s.prefix + ".ask.nodes"
+	}
+	return s.prefix + ".ask.room." + token(string(name))
+}
 
 // topic returns the subject of a topic without its last tokens. It ends with a dot.
 func (s subjects) topic(name room.Name) string {

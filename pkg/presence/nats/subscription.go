@@ -26,7 +26,7 @@ type subscription struct {
 	name    room.Name
 	topic   string // the subject without its last tokens
 	worker  *worker
-	nats    *nats.Subscription
+	nats    []*nats.Subscription // one for messages, and one for requests
 	ended   atomic.Bool
 
 	epoch string // of the entries that the handler receives; only the worker uses it
@@ -39,9 +39,18 @@ type subscription struct {
 	// floor is a sequence number of the epoch. Before the last interruption, the handler received
 	// all entries of the room up to it. Only the contact and a change of the epoch set it.
 	floor atomic.Uint64
+	// quiet reports that the room had no new entry during the last interruption. The next Read
+	// needs no request then.
+	quiet atomic.Bool
 	// since is when the subscription was made or interrupted. Only the goroutine of the contact
 	// uses it, after the subscription was made.
 	since time.Time
+}
+
+func (s *subscription) end() {
+	for _, sub := range s.nats {
+		sub.Unsubscribe()
+	}
 }
 
 // knows reports whether the handler has received all entries of the room above a position, until
@@ -58,7 +67,7 @@ func (s *subscription) receive(c *core, m *nats.Msg) {
 	case s.ended.Load():
 	case kind == kindMessage && s.handler.Message != nil:
 		s.handler.Message(m.Data)
-	case kind == kindAsk && s.handler.Ask != nil && m.Reply != "":
+	case m.Reply != "" && s.handler.Ask != nil:
 		if answer := s.handler.Ask(m.Data); answer != nil {
 			if err := c.conn.Publish(m.Reply, answer); err != nil {
 				c.warn.Warn(c.life, "reply not sent", "topic", s.topic, "bytes", len(answer), "err", err)
@@ -105,6 +114,7 @@ func (s *subscription) lose(epoch string) {
 		s.seen.Store(0)
 		s.start.Store(0)
 		s.floor.Store(0)
+		s.quiet.Store(false)
 	}
 	if s.handler.Lost != nil && !s.ended.Load() {
 		s.handler.Lost()
@@ -114,10 +124,14 @@ func (s *subscription) lose(epoch string) {
 // interrupted records that the subscription may have lost messages, at most noticeTime before now.
 // The sample is the newest one before that. Up to it, the handler has received every entry of its
 // room, unless the subscription is new or has been interrupted shortly before.
-func (s *subscription) interrupted(last sample, ok bool, now time.Time) {
-	if ok && last.at.Sub(s.since) > repairTime {
+//
+// quiet reports whether the room has no entry after the sample.
+func (s *subscription) interrupted(last sample, ok, quiet bool, now time.Time) {
+	known := ok && last.at.Sub(s.since) > repairTime
+	if known {
 		s.floor.Store(max(s.floor.Load(), last.sequence))
 	}
+	s.quiet.Store(known && quiet)
 	s.since = now
 }
 

@@ -21,13 +21,14 @@ type subscriptions struct {
 
 	mu     sync.RWMutex // guards the fields below
 	byNATS map[*nats.Subscription]*subscription
-	topics map[room.Name][]*subscription // the values of byNATS
+	all    map[*subscription]struct{}
+	topics map[room.Name][]*subscription
 }
 
 // newSubscriptions starts the workers. They end with the bus.
 func newSubscriptions(c *core) *subscriptions {
 	ss := &subscriptions{core: c, seed: maphash.MakeSeed(), byNATS: map[*nats.Subscription]*subscription{},
-		topics: map[room.Name][]*subscription{}}
+		all: map[*subscription]struct{}{}, topics: map[room.Name][]*subscription{}}
 	for range 1 + runtime.GOMAXPROCS(0) {
 		w := newWorker(c, ss.find)
 		ss.workers = append(ss.workers, w)
@@ -46,15 +47,30 @@ func (ss *subscriptions) workerOf(topic room.Name) *worker {
 
 // subscribe adds a subscription. A message that arrives before it is in the map is dropped, because
 // Subscribe has not returned yet.
-func (ss *subscriptions) subscribe(topic room.Name, h backplane.Handler) (s *subscription, err error) {
-	s = &subscription{handler: h, name: topic, topic: ss.core.subjects.topic(topic), worker: ss.workerOf(topic),
+func (ss *subscriptions) subscribe(topic room.Name, h backplane.Handler) (*subscription, error) {
+	s := &subscription{handler: h, name: topic, topic: ss.core.subjects.topic(topic), worker: ss.workerOf(topic),
 		since: time.Now(), epoch: ss.core.Status().Epoch}
-	if s.nats, err = ss.core.conn.ChanSubscribe(s.topic+">", s.worker.messages); err != nil {
-		return nil, err
+	var subjects []string
+	if h.Entry != nil || h.Message != nil {
+		subjects = append(subjects, s.topic+">")
+	}
+	if h.Ask != nil {
+		subjects = append(subjects, ss.core.subjects.ask(topic))
+	}
+	for _, subject := range subjects {
+		sub, err := ss.core.conn.ChanSubscribe(subject, s.worker.messages)
+		if err != nil {
+			s.end()
+			return nil, err
+		}
+		s.nats = append(s.nats, sub)
 	}
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	ss.byNATS[s.nats] = s
+	for _, sub := range s.nats {
+		ss.byNATS[sub] = s
+	}
+	ss.all[s] = struct{}{}
 	ss.topics[topic] = append(ss.topics[topic], s)
 	return s, nil
 }
@@ -66,13 +82,16 @@ func (ss *subscriptions) remove(s *subscription) {
 	}
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	delete(ss.byNATS, s.nats)
+	delete(ss.all, s)
+	for _, sub := range s.nats {
+		delete(ss.byNATS, sub)
+	}
 	if rest := slices.DeleteFunc(ss.topics[s.name], func(other *subscription) bool { return other == s }); len(rest) > 0 {
 		ss.topics[s.name] = rest
 	} else {
 		delete(ss.topics, s.name)
 	}
-	ss.core.goUnlessClosed(func() { s.nats.Unsubscribe() })
+	ss.core.goUnlessClosed(s.end)
 }
 
 func (ss *subscriptions) find(sub *nats.Subscription) *subscription {
@@ -104,14 +123,28 @@ func (ss *subscriptions) held(name room.Name, after uint64) uint64 {
 	return after
 }
 
-// loseAll makes all subscriptions receive Lost, because the connection was interrupted.
-func (ss *subscriptions) loseAll() {
-	now := time.Now()
-	last, ok := ss.core.progress.before(now.Add(-noticeTime))
+// isQuiet reports whether a room has no entry above a position, because a subscription has received
+// all entries up to it, and the room had no new entry during the last interruption. It is true once
+// per interruption: later, an entry may have been lost without a report.
+func (ss *subscriptions) isQuiet(name room.Name, after uint64) bool {
+	ss.mu.RLock()
+	defer ss.mu.RUnlock()
+	for _, s := range ss.topics[name] {
+		if s.quiet.Swap(false) && s.knows(after) {
+			return true
+		}
+	}
+	return false
+}
+
+// loseAll makes all subscriptions receive Lost, because the connection was interrupted. The sample
+// is the newest one before the interruption. recent are the rooms that have entries after it; nil:
+// not known.
+func (ss *subscriptions) loseAll(last sample, ok bool, recent map[string]bool, now time.Time) {
 	lost := map[*worker][]*subscription{}
 	ss.mu.RLock()
-	for _, s := range ss.byNATS {
-		s.interrupted(last, ok, now)
+	for s := range ss.all {
+		s.interrupted(last, ok, recent != nil && !recent[token(string(s.name))], now)
 		lost[s.worker] = append(lost[s.worker], s)
 	}
 	ss.mu.RUnlock()
