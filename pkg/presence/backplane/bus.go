@@ -22,6 +22,9 @@ var (
 	// ErrUnavailable is returned while the engine is not connected. A call that changes data may
 	// still have succeeded.
 	ErrUnavailable = errors.New("backplane unavailable")
+	// ErrNoSubscription is returned by Ask if the topic has no subscription with Handler.Ask. An
+	// engine that cannot detect this returns nil when ctx ends.
+	ErrNoSubscription = errors.New("no subscription to ask")
 	// ErrKeysFull is returned by Append when the engine already remembers the maximum number of
 	// keys used within the last KeyAge. The message was not accepted.
 	ErrKeysFull = errors.New("idempotency key limit reached")
@@ -72,6 +75,8 @@ type Bus interface {
 	//   - answer returns false.
 	//   - ctx ends. Some replies may then be missing, which is normal.
 	//   - No subscription is left that could reply, if the engine can detect this.
+	//
+	// If there is no such subscription from the start, Ask may return ErrNoSubscription.
 	Ask(ctx context.Context, topic room.Name, request []byte, answer func(data []byte) (more bool)) error
 
 	// Append adds a message to the room's log. It returns the position of the message, which is

@@ -38,7 +38,7 @@ func (m *Memory) Publish(ctx context.Context, topic room.Name, data []byte) erro
 	return nil
 }
 
-// Ask implements [Bus]. It returns as soon as every subscription has answered, even if ctx has not
+// Ask implements [Bus]. Without a subscription, it returns ErrNoSubscription. It returns as soon as every subscription has answered, even if ctx has not
 // ended.
 func (m *Memory) Ask(ctx context.Context, topic room.Name, request []byte, answer func(data []byte) (more bool)) error {
 	err := m.lockWithSpace(ctx, func() <-chan struct{} { return m.topics.full(topic, kindAsk) })
@@ -53,6 +53,10 @@ func (m *Memory) Ask(ctx context.Context, topic room.Name, request []byte, answe
 		if s.wants(kindAsk) && m.losing == 0 {
 			asked++
 		}
+	}
+	if asked == 0 && m.losing == 0 {
+		m.mu.Unlock()
+		return ErrNoSubscription
 	}
 	answers := make(chan []byte, asked)
 	m.sendAndUnlock(topic, delivery{kind: kindAsk, Entry: Entry{Data: request}, answers: answers})

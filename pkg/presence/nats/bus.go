@@ -70,7 +70,7 @@ func (b *Bus) Publish(ctx context.Context, topic room.Name, data []byte) error {
 }
 
 // Ask sends a request to all subscriptions of a topic. If there is none, the server reports this,
-// and Ask returns at once. See [backplane.Bus].
+// and Ask returns [backplane.ErrNoSubscription]. See [backplane.Bus].
 func (b *Bus) Ask(ctx context.Context, topic room.Name, request []byte, answer func(data []byte) (more bool)) error {
 	if err := b.connected(ctx); err != nil {
 		if ctx.Err() != nil && !b.isClosed() {
@@ -92,7 +92,10 @@ func (b *Bus) Ask(ctx context.Context, topic room.Name, request []byte, answer f
 	for {
 		select {
 		case m := <-replies:
-			if isUnanswered(m) || !answer(m.Data) {
+			if isUnanswered(m) {
+				return backplane.ErrNoSubscription
+			}
+			if !answer(m.Data) {
 				return nil
 			}
 		case <-ctx.Done():

@@ -225,10 +225,16 @@ func (r *Room) OwnUsers() int {
 	if r.parts == nil {
 		return len(r.users)
 	}
-	if n := r.parts.nodes[r.parts.node]; n != nil {
-		return len(n.users)
+	return r.PartUsers(r.parts.node)
+}
+
+// PartUsers returns the number of users in the part of a node, including those in their grace
+// period.
+func (r *Room) PartUsers(node NodeID) int {
+	if r.parts == nil || r.parts.nodes[node] == nil {
+		return 0
 	}
-	return 0
+	return len(r.parts.nodes[node].users)
 }
 
 // OwnConnections returns the number of connections in this node's part.

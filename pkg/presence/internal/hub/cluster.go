@@ -180,21 +180,27 @@ func (h *Hub) receiveFrame(l *live, data []byte) {
 }
 
 // openParts reads the parts of the peers for a room that has no client yet. It returns when all
-// live peers have answered, or after pullTime. A node that is cut off does not wait: it pulls the
-// parts in the background. From then on clients may join.
+// peers that have the room have answered, or after pullTime. A node that is cut off does not wait:
+// it pulls the parts in the background. From then on this node answers for the room, and clients
+// may join.
 func (h *Hub) openParts(l *live) {
 	defer close(l.exchange.opened)
-	var answers map[room.NodeID]*pulledPart
+	answers, missing := map[room.NodeID]*pulledPart(nil), h.peers.live()
 	cut := h.isCut()
 	if !cut {
-		answers = h.readParts(l.name, nil, pullTime)
+		answers, missing = h.readRoom(l.name)
 	}
-	missing := slices.DeleteFunc(h.peers.live(), func(node room.NodeID) bool { return answers[node] != nil })
 	s, pull := l.openParts(answers, missing, !cut)
 	h.note(l, s)
 	if pull {
 		h.pull(l)
 	}
+	end, err := h.config.Bus.Subscribe(l.name, backplane.Handler{Ask: h.handleCommand})
+	if err != nil { // the peers receive the frames of this node all the same
+		h.config.Log.Debug("backplane subscription failed", "topic", string(l.name), "err", err)
+		return
+	}
+	l.ends.add(end)
 }
 
 // leaveCluster publishes the last frames of this node, all announcements that are due later, and

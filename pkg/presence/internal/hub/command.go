@@ -109,7 +109,7 @@ func parseAnswer(data []byte) (a answer, err error) {
 		err = errors.Join(checkSender(a.From), checkNodes(a.Record.Node))
 	}
 	if a.Part != nil && err == nil {
-		err = checkNumber(a.Part.Number)
+		err = errors.Join(checkNumber(a.Part.Number), checkNodes(a.Part.Peers...))
 	}
 	return a, err
 }

@@ -44,6 +44,9 @@ type partFrame struct {
 	AckedFrom uint64  `json:"acked_from,omitempty"`
 	Changed   []entry `json:"changed,omitempty"`
 	More      bool    `json:"more,omitempty"` // the totals include changes that follow in the next frame
+	// Whole reports that the part has no other users than those in Changed, also none in its grace
+	// period. A receiver that lacks earlier frames needs no pull then.
+	Whole bool `json:"whole,omitempty"`
 }
 
 // entry is a [room.Presence] in a frame. Times of the sender's clock mean nothing to the receiver,
@@ -104,6 +107,17 @@ func highest(es []entry) (counter uint64) {
 		}
 	}
 	return counter
+}
+
+// presentOf returns the entries of users that have a connection, or are in their grace period.
+func presentOf(es []entry) []entry {
+	present := make([]entry, 0, len(es))
+	for _, e := range es {
+		if e.Connections > 0 || e.Left > 0 {
+			present = append(present, e)
+		}
+	}
+	return present
 }
 
 func (e entry) presence(now time.Time) room.Presence {
@@ -214,4 +228,7 @@ type partPiece struct {
 	Number  uint64  `json:"n"`
 	Entries []entry `json:"entries,omitempty"`
 	More    bool    `json:"more,omitempty"` // further entries follow
+	// Peers are the other nodes that have a part of the room, as far as the node knows. Only the
+	// first piece lists them.
+	Peers []room.NodeID `json:"peers,omitempty"`
 }

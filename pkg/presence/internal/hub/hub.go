@@ -31,9 +31,7 @@ func (h *Hub) note(l *live, s state) {
 // unsubscribe cancels the subscription of a dropped room. The caller must not hold a lock.
 func (l *live) unsubscribe() {
 	l.awaitOpening() // its error concerns the caller of open
-	if l.cancel != nil {
-		l.cancel()
-	}
+	l.ends.call()
 }
 
 // find returns the room. The error is [ErrNotInRoom] if the room does not exist on this node. It is

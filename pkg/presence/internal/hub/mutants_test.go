@@ -76,7 +76,7 @@ var mutants = []mutant{
 	{"the first repeat comes after 2.5 s", "own.go",
 		[]string{"{500 * time.Millisecond, time.Second, 2 * time.Second,", "{2500 * time.Millisecond, 3 * time.Second, 3500 * time.Millisecond,"}},
 	{"a pull whose request was lost is not repeated soon", "pull.go",
-		[]string{"again := repeatedAt[:1]", "again := repeatedAt[:0]"}},
+		[]string{"again: repeatedAt[:1]", "again: repeatedAt[:0]"}},
 	{"a lease lasts 1.5 s longer", "peers.go",
 		[]string{"leaseTime = 5 * time.Second", "leaseTime = 6500 * time.Millisecond"}},
 	{"a pull ends with the first piece", "pulled.go",

@@ -68,14 +68,14 @@ func (h *Hub) subscribe(ctx context.Context, l *live) error {
 	if err != nil {
 		return engineError(err)
 	}
-	l.cancel = end
+	l.ends.add(end)
 	if h.isShared() {
 		return h.openShared(ctx, l)
 	}
 	epoch := h.epoch() // the subscription calls Lost if the epoch changes later
 	last, err := h.config.Bus.Last(ctx, l.name)
 	if err != nil {
-		end()
+		l.ends.call()
 		return engineError(err)
 	}
 	if l.counter.open(room.Position{Epoch: epoch, Seq: last}) {
@@ -92,7 +92,7 @@ func (h *Hub) openShared(ctx context.Context, l *live) error {
 	last, err := h.lastOf(ctx, l)
 	switch {
 	case errors.Is(err, backplane.ErrClosed):
-		l.cancel()
+		l.ends.call()
 		return engineError(err)
 	case err != nil:
 		l.openBlind()

@@ -316,7 +316,7 @@ func (e *evicted) frames(name room.Name, node room.NodeID, many int, now time.Ti
 		return nil, next
 	}
 	p := element.Value.(*evictedPart)
-	frames = []partFrame{{V: frameVersion, From: node, Number: p.number, Position: p.position.String()}}
+	frames = []partFrame{{V: frameVersion, From: node, Number: p.number, Position: p.position.String(), Whole: true}}
 	frames, next = p.announce(frames, p.position.Epoch, many, now)
 	due, _ := p.nextRepeat(name, node, true)
 	for ; !p.isRepeated() && !due.After(now); due, _ = p.nextRepeat(name, node, true) {

@@ -59,10 +59,13 @@ func (c *counter) frames(now time.Time, many int) (frames []partFrame, pull bool
 			x.number++
 			f := c.frameLocked()
 			f.Changed, f.More = entriesOf(c.room.Delta(c.shared.config.entries, now), now), c.room.HasDelta()
+			f.Whole = len(frames) == 0 && !f.More && len(presentOf(f.Changed)) == c.room.OwnUsers()
 			frames = append(frames, f)
 		}
 	} else {
-		frames = append(frames, c.frameLocked())
+		f := c.frameLocked()
+		f.Whole = c.room.OwnUsers() == 0
+		frames = append(frames, f)
 		for due, ok := c.nextRepeatLocked(); ok && !due.After(now); due, ok = c.nextRepeatLocked() {
 			x.repeats++
 		}
@@ -145,6 +148,7 @@ func (c *counter) receiveFrame(f partFrame) (s state, pull bool) {
 		return state{}, false
 	}
 	c.applyLocked(p, heldFrame{f, now}, now)
+	c.completeLocked()
 	c.flushLocked(now)
 	return c.stateSinceLocked(before, now), p.stale && c.startPullLocked()
 }
@@ -170,17 +174,25 @@ func (c *counter) holdFrameLocked(p *peerPart, f heldFrame) {
 // lowerTime: the numbers of the peer may have gone back, and then no frame would ever fit. After a
 // pull, other such frames are ignored for lowerTime again. So late frames cause one pull at most.
 //
+// If the copy would be stale, but the frame contains the whole part, the frame replaces the copy.
+//
 // The totals are also compared after the changes. A part that is not known needs a pull, unless it
 // never had a user: its totals do not include the users in their grace period.
 func (c *counter) applyLocked(p *peerPart, f heldFrame, now time.Time) {
 	changed, err := presences(f.Changed, f.at)
+	skips := !p.known || f.Number > p.number+1 || f.Number == p.number+1 && len(changed) == 0
 	switch {
 	case err != nil:
 		p.stale = true
 		return
+	case skips && f.Whole:
+		whole, _ := presences(presentOf(f.Changed), f.at)
+		p.known, p.stale, p.number, p.mixed = true, false, f.Number, 0
+		c.room.Replace(f.From, whole, now)
+		delete(c.exchange.missing, f.From)
 	case !p.known && f.Number == 0:
 		p.known = true
-	case !p.known || f.Number > p.number+1 || f.Number == p.number+1 && len(changed) == 0:
+	case skips:
 		p.stale = true
 		return
 	case f.Number < p.number && len(changed) == 0 && f.at.Sub(p.fitted) > lowerTime:
@@ -242,15 +254,20 @@ func (c *counter) pulled(asked []room.NodeID, answers map[room.NodeID]*pulledPar
 
 // pulledLocked replaces the copy of a part by the answer of its node, and applies the held frames.
 func (c *counter) pulledLocked(node room.NodeID, p *peerPart, a *pulledPart, now time.Time) {
-	held, lost := p.held, p.lost
-	p.held, p.lost = nil, false
 	if a == nil {
-		p.stale = true
-	} else {
-		p.known, p.stale, p.number, p.mixed, p.seen, p.fitted = true, lost, a.number, a.last, now, now
-		c.room.Replace(node, a.presences(now), now)
-		delete(c.exchange.missing, node)
+		p.held, p.lost, p.stale = nil, false, true
+		return
 	}
+	p.known, p.stale, p.number, p.mixed, p.seen, p.fitted = true, false, a.number, a.last, now, now
+	c.room.Replace(node, a.presences(now), now)
+	delete(c.exchange.missing, node)
+	c.applyHeldLocked(p, now)
+}
+
+// applyHeldLocked applies the frames that were held.
+func (c *counter) applyHeldLocked(p *peerPart, now time.Time) {
+	held := p.held
+	p.stale, p.held, p.lost = p.stale || p.lost, nil, false
 	for _, f := range held {
 		if !p.stale {
 			c.applyLocked(p, f, now)
@@ -266,8 +283,18 @@ func (c *counter) completeLocked() {
 	}
 }
 
-// openParts sets the parts of a room that has no client yet. missing lists the live peers that have
-// not answered. If contact is set, the room is partial until their parts arrive. It reports whether
+// partnersLocked returns the peers that have a part of the room with users, or may have one.
+func (c *counter) partnersLocked() (nodes []room.NodeID) {
+	for _, node := range slices.Sorted(maps.Keys(c.exchange.peers)) {
+		if c.room.PartUsers(node) > 0 || c.exchange.peers[node].stale {
+			nodes = append(nodes, node)
+		}
+	}
+	return nodes
+}
+
+// openParts sets the parts of a room that has no client yet. missing lists the live peers that may
+// have a part and have not answered. If contact is set, the room is partial until their parts arrive. It reports whether
 // the room must pull parts.
 func (c *counter) openParts(answers map[room.NodeID]*pulledPart, missing []room.NodeID, contact bool) (s state, pull bool) {
 	c.mu.Lock()
@@ -288,7 +315,11 @@ func (c *counter) openParts(answers map[room.NodeID]*pulledPart, missing []room.
 	}
 	for _, node := range slices.Sorted(maps.Keys(x.peers)) {
 		p := x.peers[node]
-		c.pulledLocked(node, p, answers[node], now)
+		if answers[node] != nil || p.stale {
+			c.pulledLocked(node, p, answers[node], now)
+		} else { // the node has opened the room meanwhile
+			c.applyHeldLocked(p, now)
+		}
 		pull = pull || p.stale
 	}
 	missing = slices.DeleteFunc(missing, func(node room.NodeID) bool { return !c.shared.peers.isLive(node) })
@@ -332,5 +363,9 @@ func (c *counter) piece(after room.UserID) partPiece {
 	defer c.mu.Unlock()
 	now := c.shared.config.Clock.Now()
 	own, more := c.room.Own(after, c.shared.config.entries, now)
-	return partPiece{Number: c.exchange.number, Entries: entriesOf(own, now), More: more}
+	piece := partPiece{Number: c.exchange.number, Entries: entriesOf(own, now), More: more}
+	if after == "" {
+		piece.Peers = c.partnersLocked()
+	}
+	return piece
 }

@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"sync"
 	"time"
 
@@ -14,17 +15,20 @@ import (
 // optional.
 type poll struct {
 	command command
-	nodes   []room.NodeID   // the nodes that must answer; nil: all live nodes
-	others  bool            // with nodes nil: this node need not answer
-	again   []time.Duration // times since the start at which the command is repeated
+	topic   room.Name     // of the request; the zero value: all nodes. Repeats to nodes go to all nodes.
+	nodes   []room.NodeID // the nodes that must answer; nil: all live nodes
+	// listed returns the nodes that must answer, once one has answered. If it is set, nodes is nil.
+	listed func() []room.NodeID
+	again  []time.Duration // times since the start at which the command is repeated
 	// each handles an answer. The answer counts if ok is set; otherwise the node must answer again.
 	// If enough is set, the poll ends. each is called once for each node whose answer counts.
 	each func(answer) (ok, enough bool)
 }
 
-// run runs the poll on a cluster. It ends when an answer is enough, when no answer is missing, or
-// when ctx ends. isComplete reports that one of the first two is the case, or that ctx has ended
-// and every node that this node knows has answered.
+// run runs the poll on a cluster. It ends when an answer is enough, when no answer is missing, when
+// the topic has no subscription that could answer, or when ctx ends. isComplete reports that one of
+// the first three is the case, or that ctx has ended and every node that this node knows has
+// answered.
 //
 // A node that does not know all its peers yet cannot know whether an answer is missing. It waits
 // until it does, or until ctx ends.
@@ -33,7 +37,7 @@ func (p poll) run(ctx context.Context, h *Hub) (isComplete bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer asks.Wait() // each ask ends with ctx
 	defer cancel()
-	answers, failed := make(chan answer), make(chan error)
+	answers, ended := make(chan answer), make(chan error)
 	answered, again := map[room.NodeID]bool{}, append([]time.Duration{0}, p.again...)
 	ticker := time.NewTicker(pollTime)
 	defer ticker.Stop()
@@ -46,11 +50,15 @@ func (p poll) run(ctx context.Context, h *Hub) (isComplete bool, err error) {
 			if again = again[1:]; p.nodes != nil || settled && len(answered) > 0 {
 				p.command.Of = missing
 			}
+			topic := p.topic
+			if p.nodes != nil && time.Since(start) >= repeatedAt[0] {
+				topic = backplane.Nodes // the nodes may have dropped the room
+			}
 			request, err := p.command.encode()
 			if err != nil {
 				return false, err
 			}
-			asks.Go(func() { h.askOnce(ctx, request, answers, failed) })
+			asks.Go(func() { h.askOnce(ctx, topic, request, answers, ended) })
 		}
 		select {
 		case a := <-answers:
@@ -62,11 +70,16 @@ func (p poll) run(ctx context.Context, h *Hub) (isComplete bool, err error) {
 				return true, nil
 			}
 			answered[a.From] = ok
-		case err := <-failed:
-			return false, err
+		case err := <-ended:
+			switch {
+			case errors.Is(err, backplane.ErrNoSubscription):
+				return true, nil
+			case err != nil:
+				return false, engineError(err)
+			}
 		case <-ticker.C:
 		case <-ctx.Done():
-			return len(missing) == 0, nil
+			return len(missing) == 0 && (settled || p.listed == nil), nil
 		}
 	}
 }
@@ -74,9 +87,11 @@ func (p poll) run(ctx context.Context, h *Hub) (isComplete bool, err error) {
 // missing returns the nodes that must still answer. settled reports whether there can be no other.
 func (p poll) missing(h *Hub, answered map[room.NodeID]bool) (nodes []room.NodeID, settled bool) {
 	nodes, settled = p.nodes, true
-	if nodes == nil {
+	if p.listed != nil {
+		nodes, settled = p.listed(), len(answered) > 0
+	} else if nodes == nil {
 		nodes, settled = h.peers.live(), h.peers.settled(h.config.Clock.Now())
-		if !p.others && !h.draining.Load() { // a node that drains may not answer any more
+		if !h.draining.Load() { // a node that drains may not answer any more
 			nodes = append(nodes, h.node)
 		}
 	}
@@ -89,10 +104,10 @@ func (p poll) missing(h *Hub, answered map[room.NodeID]bool) (nodes []room.NodeI
 	return missing, settled
 }
 
-// askOnce asks all nodes, and passes on each answer until ctx ends. An answer renews the lease of
-// its node.
-func (h *Hub) askOnce(ctx context.Context, request []byte, answers chan<- answer, failed chan<- error) {
-	err := h.config.Bus.Ask(ctx, backplane.Nodes, request, func(data []byte) (more bool) {
+// askOnce asks the nodes of a topic, and passes on each answer until ctx ends. If the call ends
+// before, askOnce passes on its error. An answer renews the lease of its node.
+func (h *Hub) askOnce(ctx context.Context, topic room.Name, request []byte, answers chan<- answer, ended chan<- error) {
+	err := h.config.Bus.Ask(ctx, topic, request, func(data []byte) (more bool) {
 		a, err := parseAnswer(data)
 		if err != nil {
 			h.warnFrame(err)
@@ -108,20 +123,18 @@ func (h *Hub) askOnce(ctx context.Context, request []byte, answers chan<- answer
 			return false
 		}
 	})
-	if err != nil {
-		select {
-		case failed <- engineError(err):
-		case <-ctx.Done():
-		}
+	select {
+	case ended <- err:
+	case <-ctx.Done():
 	}
 }
 
-// askParts asks for pieces of the parts of a room, at once and at the times in again, and calls
-// each once for every node that answers. It ends when each returns false, when ctx ends, or when
-// these nodes have answered; if the list is nil, all live peers, once this node knows them.
+// askParts asks nodes for pieces of the parts of a room, at once and at the times in again, and
+// calls each once for every node that answers. It ends when each returns false, when these nodes
+// have answered, when no node has the room, or when ctx ends.
 func (h *Hub) askParts(ctx context.Context, of partsOf, nodes []room.NodeID, again []time.Duration, each func(answer) (more bool)) {
 	c := command{V: frameVersion, From: h.node, Parts: &of}
-	poll{command: c, nodes: nodes, others: true, again: again,
+	poll{command: c, topic: of.Room, nodes: nodes, again: again,
 		each: func(a answer) (ok, enough bool) { return true, !each(a) }}.run(ctx, h)
 }
 

@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -45,37 +46,88 @@ func (h *Hub) pull(l *live) {
 	}()
 }
 
-// readParts asks the nodes for their parts of a room, and returns the parts that it has read
-// completely. It ends when all of these nodes have answered, or after pullTime; a part in pieces
-// may take longer, up to the time long. The request is repeated once, and the caller repeats the
-// pull of a part that it lacks.
-//
-// If the list is nil, a client waits. Then the live peers must answer, the request is repeated
-// twice, and the further pieces must arrive within pullTime too. If this node does not know all its
-// peers yet, it waits for the whole time.
+// readParts asks the nodes for their parts of a room, and returns the parts that it has
+// read completely. It ends when all of these nodes have answered, or after pullTime; a part in
+// pieces may take longer, up to the time long. The request is repeated once, and the caller repeats
+// the pull of a part that it lacks.
 func (h *Hub) readParts(name room.Name, nodes []room.NodeID, long time.Duration) map[room.NodeID]*pulledPart {
 	rest, cancelRest := context.WithTimeout(h.stopping, long)
 	defer cancelRest()
 	ctx, cancel := context.WithTimeout(rest, pullTime)
 	defer cancel()
-	again := repeatedAt[:1]
-	if nodes == nil {
-		rest, again = ctx, repeatedAt
-	}
-	parts := map[room.NodeID]*pulledPart{}
-	var reading sync.WaitGroup
-	h.askParts(ctx, partsOf{Room: name}, nodes, again, func(a answer) bool {
-		if a.Part != nil && a.From != h.node && parts[a.From] == nil {
-			part := &pulledPart{}
-			part.add(*a.Part, h.config.Clock.Now())
-			parts[a.From] = part
-			reading.Go(func() { h.readPieces(rest, name, a.From, part, again) }) // does not wait for other nodes
-		}
+	r := partsReader{hub: h, name: name, again: repeatedAt[:1], parts: map[room.NodeID]*pulledPart{}}
+	h.askParts(ctx, partsOf{Room: name}, nodes, r.again, func(a answer) bool {
+		r.add(rest, a)
 		return true
 	})
-	reading.Wait()
-	maps.DeleteFunc(parts, func(_ room.NodeID, part *pulledPart) bool { return part.more || part.failed })
-	return parts
+	return r.wait()
+}
+
+// readRoom asks the nodes that have the room for their parts, because the first client of the room
+// waits. Only they receive the request. Each answer lists the other nodes that have the room, so
+// readRoom ends when all of these have answered, when the engine reports that no node has the room,
+// or after pullTime. The request is repeated twice.
+//
+// missing are the live peers that may have a part and have not answered: the listed ones, or all if
+// none has answered.
+func (h *Hub) readRoom(name room.Name) (parts map[room.NodeID]*pulledPart, missing []room.NodeID) {
+	ctx, cancel := context.WithTimeout(h.stopping, pullTime)
+	defer cancel()
+	r := partsReader{hub: h, name: name, again: repeatedAt, parts: map[room.NodeID]*pulledPart{}}
+	listed := map[room.NodeID]bool{}
+	live := func() []room.NodeID {
+		return slices.DeleteFunc(h.peers.live(), func(node room.NodeID) bool { return !listed[node] })
+	}
+	whole, _ := poll{
+		command: command{V: frameVersion, From: h.node, Parts: &partsOf{Room: name}},
+		topic:   name, again: repeatedAt, listed: live,
+		each: func(a answer) (ok, enough bool) {
+			r.add(ctx, a)
+			if a.Part != nil {
+				listed[a.From] = true
+				for _, node := range a.Part.Peers {
+					listed[node] = true
+				}
+			}
+			return true, false
+		},
+	}.run(ctx, h)
+	parts = r.wait()
+	switch {
+	case len(listed) > 0:
+		missing = live()
+	case !whole:
+		missing = h.peers.live()
+	}
+	return parts, slices.DeleteFunc(missing, func(node room.NodeID) bool { return parts[node] != nil })
+}
+
+// partsReader reads the parts of a room from the answers of its nodes.
+type partsReader struct {
+	hub     *Hub
+	name    room.Name
+	again   []time.Duration // times at which the request for a further piece is repeated
+	parts   map[room.NodeID]*pulledPart
+	reading sync.WaitGroup
+}
+
+// add begins to read the part of a node with its first piece. It does not wait: each node is read
+// for itself.
+func (r *partsReader) add(ctx context.Context, a answer) {
+	if a.Part == nil || a.From == r.hub.node || r.parts[a.From] != nil {
+		return
+	}
+	part := &pulledPart{}
+	part.add(*a.Part, r.hub.config.Clock.Now())
+	r.parts[a.From] = part
+	r.reading.Go(func() { r.hub.readPieces(ctx, r.name, a.From, part, r.again) })
+}
+
+// wait returns the parts that were read completely.
+func (r *partsReader) wait() map[room.NodeID]*pulledPart {
+	r.reading.Wait()
+	maps.DeleteFunc(r.parts, func(_ room.NodeID, part *pulledPart) bool { return part.more || part.failed })
+	return r.parts
 }
 
 // readPieces reads the further pieces of a part. It ends when a piece does not arrive within

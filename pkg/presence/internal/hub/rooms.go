@@ -29,7 +29,38 @@ type live struct {
 	noted   uint32                  // number of the newest state passed to note; guarded by unused.mu
 	element *list.Element           // in a list of unused; nil if the room is in use; guarded by unused.mu
 	opening atomic.Pointer[opening] // nil once the room is open
-	cancel  func()                  // cancels the subscription; nil before the room is subscribed
+	ends    ends                    // cancels the subscriptions
+}
+
+// ends collects functions that are called once, at the end of a room.
+type ends struct {
+	mu    sync.Mutex // guards the fields below
+	all   []func()
+	ended bool
+}
+
+// add adds a function. If the room has ended, add calls it.
+func (e *ends) add(f func()) {
+	e.mu.Lock()
+	ended := e.ended
+	if !ended {
+		e.all = append(e.all, f)
+	}
+	e.mu.Unlock()
+	if ended {
+		f()
+	}
+}
+
+// call calls the functions. Calling it again is a no-op.
+func (e *ends) call() {
+	e.mu.Lock()
+	all := e.all
+	e.all, e.ended = nil, true
+	e.mu.Unlock()
+	for _, f := range all {
+		f()
+	}
 }
 
 // opening is the state of a room that is being opened, or could not be opened.

@@ -149,6 +149,9 @@ func (b *simBus) Ask(ctx context.Context, topic room.Name, request []byte, answe
 	}
 	e, a := b.engine, &simAsk{signal: make(chan struct{}, 1)}
 	switch {
+	case !b.cutOff && !e.hasAskLocked(topic):
+		e.mu.Unlock()
+		return backplane.ErrNoSubscription
 	case !b.cutOff:
 		for _, to := range e.buses {
 			if !to.cutOff {
@@ -163,6 +166,19 @@ func (b *simBus) Ask(ctx context.Context, topic room.Name, request []byte, answe
 	}
 	e.mu.Unlock()
 	return b.awaitAnswers(ctx, a, answer)
+}
+
+// hasAskLocked reports whether a node answers for the topic. Like a NATS server, the engine knows the
+// subscriptions of a node that was cut off for a while.
+func (e *simEngine) hasAskLocked(topic room.Name) bool {
+	for _, b := range e.buses {
+		for _, s := range b.subs[topic] {
+			if s.Handler.Ask != nil && (!b.cutOff || chance(b.dice, 0.5)) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (b *simBus) awaitAnswers(ctx context.Context, a *simAsk, answer func([]byte) bool) error {
