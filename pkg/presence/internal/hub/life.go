@@ -33,6 +33,7 @@ func Open(c Config) (*Hub, error) {
 		h.shared.beats = newOutbox(c.Clock, h.beat)
 		h.shared.checks = newOutbox(c.Clock, h.checkPeers)
 		h.shared.rings = newRings(c)
+		h.shared.reads, h.shared.pulls = make(slots, maxGapReads), make(slots, maxPulls)
 	}
 	h.shared.conns = connections{limit: c.MaxConnections, userLimit: c.MaxConnectionsPerUser, clock: c.Clock,
 		users: map[room.UserID]*Connection{}}

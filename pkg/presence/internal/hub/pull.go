@@ -36,7 +36,9 @@ func (h *Hub) pull(l *live) {
 			if len(nodes) == 0 {
 				return
 			}
+			release := h.pulls.take()
 			answers := h.readParts(l.name, nodes, min(partTime<<min(attempt, 3), maxPartTime))
+			release()
 			h.note(l, l.pulled(nodes, answers))
 			if len(answers) == len(nodes) {
 				attempt = 0

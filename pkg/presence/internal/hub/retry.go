@@ -82,6 +82,9 @@ func (t *tries) failed(now time.Time, complete bool, err error) bool {
 // attempt makes one read of a gap. A result that may belong to another epoch is an error, and the
 // subscription then reports the new epoch.
 func (c *counter) attempt(g *gap) (entries []backplane.Entry, complete bool, err error) {
+	if c.log != nil {
+		defer c.shared.reads.take()()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), openTime)
 	defer cancel()
 	bus := c.shared.config.Bus

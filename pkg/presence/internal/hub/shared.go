@@ -22,12 +22,29 @@ type shared struct {
 	replays   replays
 	snapshots snapshots
 	rings     *rings // nil unless the bus is shared
+	reads     slots  // of the reads of gaps
+	pulls     slots  // of the pulls
 	hooks     *hooks
 	totals    totals
 	running   sync.WaitGroup // counts connections in rooms, the goroutine of hooks, and repairs
 }
 
 func (s *shared) epoch() string { return s.config.Bus.Status().Epoch }
+
+// slots limits how many rooms do the same work at the same time. After an interruption, each room
+// reads its log and may pull parts. All at once, they would delay each other until they fail.
+type slots chan struct{}
+
+const (
+	maxGapReads = 48
+	maxPulls    = 256
+)
+
+// take waits for a slot. Each holder returns its slot within seconds.
+func (s slots) take() (release func()) {
+	s <- struct{}{}
+	return func() { <-s }
+}
 
 // floor is the highest number of a frame in any room that was dropped. A room that is opened counts
 // from there, so that no peer takes its frames for earlier ones.
