@@ -42,11 +42,10 @@ func (f clusterFlags) check() error {
 	return nil
 }
 
-// open connects to NATS, and sets the backplane of c. Without --nats, it does nothing. failed
-// receives an error if the backplane cannot be used any more.
-func (f clusterFlags) open(ctx context.Context, c *presence.Config, log *slog.Logger) (closeBus func(), failed <-chan error, err error) {
+// open connects to NATS, and sets the backplane of c. Without --nats, it does nothing.
+func (f clusterFlags) open(ctx context.Context, c *presence.Config, log *slog.Logger) (closeBus func(), err error) {
 	if len(f.NATS) == 0 {
-		return func() {}, nil, nil
+		return func() {}, nil
 	}
 	b, err := nats.Open(ctx, nats.Config{
 		URLs:        f.NATS,
@@ -63,10 +62,10 @@ func (f clusterFlags) open(ctx context.Context, c *presence.Config, log *slog.Lo
 		Log:         log,
 	})
 	if err != nil {
-		return nil, nil, f.named(err)
+		return nil, f.named(err)
 	}
 	c.Backplane = b
-	return b.Close, b.Failed(), nil
+	return b.Close, nil
 }
 
 // flagOfField maps the fields of [nats.Config] to their flags.
@@ -89,18 +88,4 @@ func (f clusterFlags) named(err error) error {
 		flag += fmt.Sprint(" ", setting.Value)
 	}
 	return fmt.Errorf("%w (%s)", err, flag)
-}
-
-// untilFailed returns a context that ends with ctx, or when failed receives an error, which is then
-// its cause. stop releases its resources.
-func (f clusterFlags) untilFailed(ctx context.Context, failed <-chan error) (_ context.Context, stop func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	go func() { // ends with ctx
-		select {
-		case err := <-failed:
-			cancel(f.named(err))
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, func() { cancel(nil) }
 }

@@ -41,7 +41,7 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	closeBus, failed, err := c.Cluster.open(ctx, &config, log)
+	closeBus, err := c.Cluster.open(ctx, &config, log)
 	if err != nil {
 		return err
 	}
@@ -90,8 +90,6 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 		defer releaser.close()
 	}
 	listening.Info("listening")
-	ctx, stop := c.Cluster.untilFailed(ctx, failed)
-	defer stop()
 	return serveUntil(ctx, l, h, server.Shutdown, c.Running.ShutdownGrace, log)
 }
 
@@ -126,9 +124,6 @@ func serveUntil(ctx context.Context, l net.Listener, h *http.Server, drain func(
 	var failed error
 	select {
 	case <-ctx.Done():
-		if cause := context.Cause(ctx); cause != ctx.Err() {
-			failed = cause // the backplane cannot be used any more
-		}
 	case failed = <-served:
 		served <- failed
 	}

@@ -22,16 +22,10 @@ type Bus struct {
 	subs     *subscriptions
 	table    *table
 	notified notifications
-	failures chan error
 }
 
 // Shared returns true: other nodes may use the NATS servers.
 func (b *Bus) Shared() bool { return true }
-
-// Failed returns a channel that receives an error if the stream or the bucket was replaced by one
-// with other settings after Open. The bus is then not connected until they match again. The error
-// is a [*SettingError].
-func (b *Bus) Failed() <-chan error { return b.failures }
 
 // Notify calls f after each change of the status. See [backplane.Bus].
 func (b *Bus) Notify(f func(backplane.Status)) (cancel func()) { return b.notified.add(b.core, f) }

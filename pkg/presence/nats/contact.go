@@ -36,7 +36,6 @@ type contact struct {
 	subs     *subscriptions
 	table    *table
 	notified *notifications
-	failures chan error
 
 	feed   *feed  // nil before the first contact
 	seen   uint64 // core.breaks at the last check that succeeded
@@ -55,10 +54,15 @@ func (c *contact) first(ctx context.Context) error {
 			return nil
 		}
 		err := c.check(ctx)
-		if setting := new(SettingError); errors.As(err, &setting) {
+		switch setting := new(SettingError); {
+		case errors.As(err, &setting):
 			return err
-		}
-		if err == nil || !wait(ctx, retryTime) {
+		case err == nil:
+			return nil
+		case !wait(ctx, retryTime):
+			if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrJetStreamNotEnabled) {
+				return settingErrorf("JetStream is not enabled on the NATS server or for the account: enable it (jetstream {} in nats-server.conf)")
+			}
 			return nil
 		}
 	}
@@ -90,11 +94,10 @@ func (c *contact) checkAndReport() {
 	defer cancel()
 	before := c.Status()
 	err := c.check(ctx)
-	setting := new(SettingError)
-	switch {
-	case c.life.Err() != nil:
+	if c.isClosed() {
 		return
-	case err == nil:
+	}
+	if err == nil {
 		c.failed = 0
 		if after := c.Status(); !before.Connected {
 			c.config.Log.Info("backplane connected", "server", c.conn.ConnectedUrlRedacted(), "epoch", after.Epoch)
@@ -102,11 +105,6 @@ func (c *contact) checkAndReport() {
 			c.config.Log.Warn("message log replaced: clients lose its messages", "before", before.Epoch, "epoch", after.Epoch)
 		}
 		return
-	case errors.As(err, &setting):
-		select {
-		case c.failures <- err:
-		default:
-		}
 	}
 	// A leader of the stream that is elected anew does not answer for a moment.
 	if c.failed++; before.Connected && (c.failed > 1 || !c.conn.IsConnected()) {

@@ -1,164 +1,462 @@
 package nats_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"flag"
 	"fmt"
-	"net"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	natsgo "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/goleak"
 
 	"example.com/presence/pkg/presence/backplane"
 	"example.com/presence/pkg/presence/backplane/backplanetest"
 	"example.com/presence/pkg/presence/nats"
+	"example.com/presence/pkg/presence/room"
 )
 
-func startServer(t *testing.T) string {
-	t.Helper()
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true, NoSystemAccount: false})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Start()
-	if !s.ReadyForConnections(10 * time.Second) {
-		t.Fatal("not ready")
-	}
-	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	return s.ClientURL()
+func TestMain(m *testing.M) {
+	flag.Parse()
+	flag.Set("test.parallel", "16") // the tests wait most of the time
+	os.Exit(m.Run())
 }
 
-func openBus(t *testing.T, url string, change func(*nats.Config)) *nats.Bus {
-	t.Helper()
-	c := nats.Config{URLs: []string{url}, Replicas: 1, Messages: 10, Age: 5 * time.Minute, Bytes: 64 << 20}
-	if change != nil {
-		change(&c)
-	}
-	b, err := nats.Open(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(b.Close)
-	return b
-}
-
-// relay is a proxy whose connections can be cut.
-type relay struct {
-	l      net.Listener
-	target string
-	mu     sync.Mutex
-	cut    bool
-	conns  map[net.Conn]bool
-}
-
-func startRelay(t *testing.T, target string) *relay {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &relay{l: l, target: target, conns: map[net.Conn]bool{}}
-	go r.run()
-	t.Cleanup(func() { l.Close(); r.setCut(true) })
-	return r
-}
-
-func (r *relay) run() {
-	for {
-		c, err := r.l.Accept()
-		if err != nil {
-			return
-		}
-		go func() {
-			defer c.Close()
-			up, err := net.Dial("tcp", r.target)
-			if err != nil {
-				return
+// engine returns two nodes for the conformance test. The first one connects through a relay, so that
+// its connection can be lost.
+func engine(t *testing.T, replicas int, servers ...*server.Server) backplanetest.Engine {
+	r := startRelay(t, servers[0])
+	first, second := config(r.url()), config(servers[len(servers)-1].ClientURL())
+	first.Replicas, second.Replicas = replicas, replicas
+	nodes := []*nats.Bus{open(t, first), open(t, second)}
+	return backplanetest.Engine{
+		Nodes:    []backplane.Bus{nodes[0], nodes[1]},
+		Messages: first.Messages,
+		Recreate: func() {
+			if err := streams(t, servers[0].ClientURL()).DeleteStream(t.Context(), nats.DefaultPrefix); err != nil {
+				t.Error(err)
 			}
-			defer up.Close()
-			r.mu.Lock()
-			if r.cut {
-				r.mu.Unlock()
-				return
-			}
-			r.conns[c], r.conns[up] = true, true
-			r.mu.Unlock()
-			done := make(chan struct{}, 2)
-			pipe := func(a, b net.Conn) {
-				buf := make([]byte, 32<<10)
-				for {
-					n, err := a.Read(buf)
-					if n > 0 {
-						b.Write(buf[:n])
-					}
-					if err != nil {
-						break
-					}
-				}
-				done <- struct{}{}
-			}
-			go pipe(c, up)
-			go pipe(up, c)
-			<-done
-		}()
-	}
-}
-
-func (r *relay) setCut(cut bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.cut = cut
-	if cut {
-		for c := range r.conns {
-			c.Close()
-		}
-		r.conns = map[net.Conn]bool{}
+		},
+		Drop: func(during func()) {
+			r.setCut(true)
+			await(t, "the loss of contact", func() bool { return !nodes[0].Status().Connected })
+			during()
+			r.setCut(false)
+			await(t, "contact", func() bool { return nodes[0].Status().Connected })
+		},
 	}
 }
 
 func TestBus(t *testing.T) {
+	t.Parallel()
+	backplanetest.Run(t, func(t *testing.T) backplanetest.Engine { return engine(t, 1, startServer(t)) })
+}
+
+// The messages and rows of a cluster have three copies. The nodes use different servers.
+func TestBusOverCluster(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("takes 27 s")
+	}
 	backplanetest.Run(t, func(t *testing.T) backplanetest.Engine {
-		url := startServer(t)
-		r := startRelay(t, url[len("nats://"):])
-		b0 := openBus(t, "nats://"+r.l.Addr().String(), nil)
-		b1 := openBus(t, url, nil)
-		return backplanetest.Engine{
-			Nodes:    []backplane.Bus{b0, b1},
-			Messages: 10,
-			Recreate: func() {
-				conn, err := natsgo.Connect(url)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer conn.Close()
-				js, _ := jetstream.New(conn)
-				if err := js.DeleteStream(t.Context(), "presence"); err != nil {
-					t.Error(err)
-				}
-			},
-			Drop: func(during func()) {
-				r.setCut(true)
-				await(t, "cut", func() bool { return !b0.Status().Connected })
-				during()
-				r.setCut(false)
-				await(t, "contact", func() bool { return b0.Status().Connected })
-			},
-		}
+		return engine(t, 3, startCluster(t)...)
 	})
 }
 
-func await(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	for !cond() {
-		select {
-		case <-ctx.Done():
-			t.Error(fmt.Sprint("timeout: ", what))
-			return
-		case <-time.After(5 * time.Millisecond):
+// A bus that differs from the stream or the bucket reports the field, and the value that fits.
+func TestSettings(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	open(t, config(s.ClientURL())).Close()
+	for _, test := range []struct {
+		change func(*nats.Config)
+		field  string
+		value  string
+		reason string
+	}{
+		{func(c *nats.Config) { c.Replicas = 3 }, "Replicas", "1", "has replicas 1, this node has 3"},
+		{func(c *nats.Config) { c.Messages = 11 }, "Messages", "10", "--max-msgs-per-subject=11"},
+		{func(c *nats.Config) { c.Age = time.Hour }, "Age", "5m0s", "--max-age=1h0m0s"},
+		{func(c *nats.Config) { c.Bytes = 1 << 20 }, "Bytes", "67108864", "--max-bytes=1048576"},
+		{func(c *nats.Config) { c.Replicas, c.Prefix = 3, "other" }, "Replicas", "1", "a single server requires 1 replica"},
+		{func(c *nats.Config) { c.Largest = 2 << 20 }, "Largest", "1048576", "raise max_payload"},
+	} {
+		c := config(s.ClientURL())
+		test.change(&c)
+		b, err := nats.Open(t.Context(), c)
+		setting := new(nats.SettingError)
+		if !errors.As(err, &setting) || setting.Field != test.field || fmt.Sprint(setting.Value) != test.value || !strings.Contains(setting.Reason, test.reason) {
+			t.Errorf("%s: got %v (%+v), want value %s and %q", test.field, err, setting, test.value, test.reason)
 		}
+		if b != nil {
+			b.Close()
+		}
+	}
+}
+
+// A configuration that no server can accept is an error without a connection.
+func TestConfig(t *testing.T) {
+	t.Parallel()
+	for want, change := range map[string]func(*nats.Config){
+		"no URL":                            func(c *nats.Config) { c.URLs = nil },
+		"prefix is 1 to 64":                 func(c *nats.Config) { c.Prefix = "a.b" },
+		"replicas are 1 to 5, not 6":        func(c *nats.Config) { c.Replicas = 6 },
+		"age of entries is at least 1s":     func(c *nats.Config) { c.Age = 0 },
+		"size of the log is at least 1":     func(c *nats.Config) { c.Bytes = 0 },
+		"client certificate and key belong": func(c *nats.Config) { c.Cert = "cert.pem" },
+		"no such file":                      func(c *nats.Config) { c.CA = filepath.Join(t.TempDir(), "ca.pem") },
+	} {
+		c := config("nats://127.0.0.1:1")
+		change(&c)
+		if _, err := nats.Open(t.Context(), c); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+}
+
+// A server without JetStream is an error. A server that rejects the password is one, too.
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	plain := startServer(t, func(o *server.Options) { o.JetStream = false })
+	if _, err := nats.Open(t.Context(), config(plain.ClientURL())); err == nil || !strings.Contains(err.Error(), "JetStream is not enabled") {
+		t.Errorf("without JetStream: got %v", err)
+	}
+	closed := startServer(t, func(o *server.Options) { o.Username, o.Password = "presence", "right" })
+	url := "nats://presence:%s@" + closed.Addr().String()
+	if _, err := nats.Open(t.Context(), config(fmt.Sprintf(url, "wrong"))); err == nil || !strings.Contains(err.Error(), "uthorization") {
+		t.Errorf("with a wrong password: got %v", err)
+	}
+	if b := open(t, config(fmt.Sprintf(url, "right"))); !b.Status().Connected {
+		t.Errorf("with the right password: got %+v", b.Status())
+	}
+}
+
+// A bus that finds no server connects when there is one.
+func TestNoServer(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	port := s.Addr().String()
+	stop(s)
+	var out syncBuffer
+	c := config("nats://" + port)
+	c.Log = slog.New(slog.NewTextHandler(&out, nil))
+	b := open(t, c)
+	if got := b.Status(); got.Connected || got.Epoch != "" {
+		t.Errorf("without a server: got %+v", got)
+	}
+	if _, _, err := b.Append(t.Context(), "a", "", nil); !errors.Is(err, backplane.ErrUnavailable) {
+		t.Errorf("Append without a server: got %v, want ErrUnavailable", err)
+	}
+	r := record(t, b, "a")
+	var notified []backplane.Status
+	var mu sync.Mutex
+	b.Notify(func(s backplane.Status) {
+		mu.Lock()
+		defer mu.Unlock()
+		notified = append(notified, s)
+	})
+	startServer(t, func(o *server.Options) {
+		fmt.Sscanf(port, "127.0.0.1:%d", &o.Port)
+	})
+	await(t, "contact", func() bool { return b.Status().Connected })
+	await(t, "a notification", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(notified) > 0 && notified[len(notified)-1].Connected
+	})
+	await(t, "a call of Lost", func() bool { return strings.Contains(r.text(), "lost") })
+	if _, _, err := b.Append(t.Context(), "a", "", []byte("x")); err != nil {
+		t.Error(err)
+	}
+	await(t, "the entry", func() bool { return strings.HasSuffix(r.text(), "x") })
+	b.Close()
+	if !strings.Contains(out.String(), "NATS server not reachable") || !strings.Contains(out.String(), "backplane connected") {
+		t.Errorf("log: %s", out.String())
+	}
+}
+
+// recorder records the calls of a subscription, such as "lost 1:a 2:b".
+type recorder struct {
+	mu    sync.Mutex
+	words []string
+}
+
+func record(t *testing.T, b *nats.Bus, name room.Name) *recorder {
+	t.Helper()
+	r := &recorder{}
+	add := func(word string) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.words = append(r.words, word)
+	}
+	cancel, err := b.Subscribe(name, backplane.Handler{
+		Entry: func(e backplane.Entry) { add(fmt.Sprintf("%d:%s", e.Position, e.Data)) },
+		Lost:  func() { add("lost") },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cancel)
+	return r
+}
+
+func (r *recorder) text() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return strings.Join(r.words, " ")
+}
+
+func add(t *testing.T, b *nats.Bus, name room.Name, data string) uint64 {
+	t.Helper()
+	var position uint64
+	await(t, "an append", func() bool { // the connection may just have been lost
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		var err error
+		position, _, err = b.Append(ctx, name, data, []byte(data))
+		return err == nil
+	})
+	return position
+}
+
+// An entry that NATS loses without a report is found by the next entry of the room, before that one
+// is delivered.
+func TestSilentLoss(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	relay := startRelay(t, s)
+	deaf, other := open(t, config(relay.url())), open(t, config(s.ClientURL()))
+	r := record(t, deaf, "a")
+	add(t, other, "a", "one")
+	await(t, "the first entry", func() bool { return r.text() == "1:one" })
+	relay.setDrop(func(subject string) bool { return strings.HasPrefix(subject, "presence.room.a.log.") })
+	add(t, other, "a", "two")
+	add(t, other, "b", "other room")
+	if err := other.Publish(t.Context(), "a", []byte("later")); err != nil {
+		t.Fatal(err)
+	}
+	later := make(chan struct{})
+	cancel, err := deaf.Subscribe("c", backplane.Handler{Entry: func(backplane.Entry) { close(later) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cancel()
+	add(t, other, "c", "after the lost one")
+	<-later
+	relay.setDrop(nil)
+	add(t, other, "a", "three")
+	await(t, "the third entry", func() bool { return strings.HasSuffix(r.text(), "three") })
+	if got, want := r.text(), "1:one lost 5:three"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// copyDir copies the files of a stopped server.
+func copyDir(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.RemoveAll(to); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A stream whose newest messages were lost gets another epoch, on all nodes the same. Its old
+// entries do not belong to it.
+func TestLogWentBack(t *testing.T) {
+	t.Parallel()
+	store, backup := t.TempDir(), filepath.Join(t.TempDir(), "backup")
+	s := startServer(t, func(o *server.Options) { o.StoreDir = store })
+	port := s.Addr().String()
+	again := func() {
+		startServer(t, func(o *server.Options) {
+			o.StoreDir = store
+			fmt.Sscanf(port, "127.0.0.1:%d", &o.Port)
+		})
+	}
+	first, second := open(t, config("nats://"+port)), open(t, config("nats://"+port))
+	rs := []*recorder{record(t, first, "a"), record(t, second, "a")}
+	old := first.Status().Epoch
+	add(t, first, "a", "one")
+	apart := func() bool { return !first.Status().Connected && !second.Status().Connected }
+	stop(s)
+	await(t, "the loss of contact", apart)
+	copyDir(t, store, backup)
+	s = startServer(t, func(o *server.Options) {
+		o.StoreDir = store
+		fmt.Sscanf(port, "127.0.0.1:%d", &o.Port)
+	})
+	connected := func() bool { return first.Status().Connected && second.Status().Connected }
+	await(t, "contact", connected)
+	if got := first.Status().Epoch; got != old {
+		t.Errorf("epoch after a restart: got %s, want %s", got, old)
+	}
+	add(t, first, "a", "two")
+	for _, r := range rs {
+		await(t, "the second entry", func() bool { return strings.HasSuffix(r.text(), "2:two") })
+	}
+	stop(s)
+	await(t, "the loss of contact", apart)
+	copyDir(t, backup, store)
+	again()
+	await(t, "another epoch", func() bool { return connected() && first.Status().Epoch != old })
+	await(t, "the same epoch", func() bool { return first.Status() == second.Status() })
+	if entries, _, err := second.Read(t.Context(), "a", 0); len(entries) > 0 || err != nil {
+		t.Errorf("Read in the new epoch: got %d entries, %v; want 0", len(entries), err)
+	}
+	add(t, second, "a", "three")
+	for _, r := range rs {
+		await(t, "an entry of the new epoch", func() bool { return strings.HasSuffix(r.text(), "lost 2:three") })
+	}
+}
+
+// If a subscription is too slow, its messages are dropped, and it receives Lost.
+func TestSlowHandler(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	b, other := open(t, config(s.ClientURL())), open(t, config(s.ClientURL()))
+	begun, blocked, lost := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	var first, last sync.Once
+	cancel, err := b.Subscribe("a", backplane.Handler{
+		Message: func([]byte) {
+			first.Do(func() { close(begun) })
+			<-blocked
+		},
+		Lost: func() { last.Do(func() { close(lost) }) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cancel()
+	for range nats.QueueSize + 100 {
+		if err := other.Publish(t.Context(), "a", []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-begun
+	await(t, "the warning", func() bool { return b.Dropped() > 0 })
+	close(blocked)
+	select {
+	case <-lost:
+	case <-time.After(20 * time.Second):
+		t.Error("no call of Lost within 20 s")
+	}
+}
+
+// Close ends all goroutines of the bus.
+func TestCloseEndsAll(t *testing.T) {
+	s := startServer(t)
+	open(t, config(s.ClientURL())).Close() // the goroutines of the stream stay
+	before := goleak.IgnoreCurrent()
+	b := open(t, config(s.ClientURL()))
+	for i := range 10 {
+		record(t, b, room.Name(fmt.Sprint("r", i)))
+	}
+	if _, err := b.Watch(func(backplane.Row) {}); err != nil {
+		t.Fatal(err)
+	}
+	b.Notify(func(backplane.Status) {})
+	if err := b.Put(t.Context(), "key", []byte("value"), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan error)
+	cancel, err := b.Subscribe("asked", backplane.Handler{Ask: func([]byte) []byte { return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cancel()
+	go func() { asked <- b.Ask(context.Background(), "asked", nil, func([]byte) bool { return true }) }()
+	b.Close()
+	if err := <-asked; !errors.Is(err, backplane.ErrClosed) {
+		t.Errorf("Ask at Close: got %v, want ErrClosed", err)
+	}
+	goleak.VerifyNone(t, before)
+}
+
+// If an operator changes the settings of the stream, the nodes that run warn and continue. A new
+// node needs the new settings.
+func TestChangedStream(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	var out syncBuffer
+	c := config(s.ClientURL())
+	c.Log = slog.New(slog.NewTextHandler(&out, nil))
+	b := open(t, c)
+	js := streams(t, s.ClientURL())
+	stream, err := js.Stream(t.Context(), nats.DefaultPrefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := stream.CachedInfo().Config
+	changed.MaxAge = time.Hour
+	if _, err := js.UpdateStream(t.Context(), changed); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "a warning", func() bool { return strings.Contains(out.String(), "message log has other settings") })
+	add(t, b, "a", "one")
+	if _, err := nats.Open(t.Context(), c); err == nil || !strings.Contains(err.Error(), "has maximum age 1h0m0s, this node has 5m0s") {
+		t.Errorf("a new node: got %v, want an error about the age", err)
+	}
+}
+
+// syncBuffer is a buffer for concurrent use.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// The names of rooms cannot reach other subjects.
+func TestRoomSubjects(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	b := open(t, config(s.ClientURL()))
+	names := []room.Name{"a", "a.b", "a=2Eb", "*", ">", "a b", "A", "r.>", "é", "nodes", "$SYS"}
+	rs := map[room.Name]*recorder{}
+	for _, name := range names {
+		rs[name] = record(t, b, name)
+	}
+	for _, name := range names {
+		add(t, b, name, string(name))
+	}
+	for _, name := range names {
+		await(t, "the entry of "+string(name), func() bool { return strings.HasSuffix(rs[name].text(), ":"+string(name)) })
+		entries, _, err := b.Read(t.Context(), name, 0)
+		if err != nil || len(entries) != 1 || string(entries[0].Data) != string(name) {
+			t.Errorf("Read of %q: got %d entries, %v; want its own", name, len(entries), err)
+		}
+	}
+	for name, r := range rs {
+		if n := len(strings.SplitAfter(r.text(), ":")); n != 2 {
+			t.Errorf("room %q received %q, want one entry", name, r.text())
+		}
+	}
+	stream, err := streams(t, s.ClientURL()).Stream(t.Context(), nats.DefaultPrefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := stream.Info(t.Context(), jetstream.WithSubjectFilter(">"))
+	if err != nil || len(info.State.Subjects) != len(names) {
+		t.Errorf("got %+v, %v; want %d subjects", info, err, len(names))
 	}
 }

@@ -24,19 +24,21 @@ var _ backplane.Bus = (*Bus)(nil)
 // connected and tries again. ctx bounds the first attempt, which takes at most 5 s.
 //
 // The error is a [*SettingError] if the settings of the stream or the bucket do not match Config. It
-// is another error if Config is invalid, or if the server rejects the credentials.
+// is another error if Config is invalid, or if the server rejects the credentials. If Open has
+// returned before it could compare the settings, the bus stays unconnected until they match. If they
+// are changed later, the bus logs a warning and continues.
 func Open(ctx context.Context, c Config) (*Bus, error) {
 	c, err := c.withDefaults()
 	if err != nil {
 		return nil, fmt.Errorf("nats: %w", err)
 	}
-	b := &Bus{core: newCore(c), calls: make(chan struct{}, maxCalls), table: newTable(), failures: make(chan error, 1)}
+	b := &Bus{core: newCore(c), calls: make(chan struct{}, maxCalls), table: newTable()}
 	b.notified.all = map[*notification]struct{}{}
 	if err := b.connect(); err != nil {
 		b.end()
 		return nil, err
 	}
-	contact := &contact{core: b.core, subs: b.subs, table: b.table, notified: &b.notified, failures: b.failures, broken: true}
+	contact := &contact{core: b.core, subs: b.subs, table: b.table, notified: &b.notified, broken: true}
 	if err := contact.first(ctx); err != nil {
 		contact.stopFeed()
 		b.Close()

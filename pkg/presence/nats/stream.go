@@ -110,10 +110,15 @@ func (c *core) checkStream(have jetstream.StreamConfig) error {
 		{"Bytes", "maximum size", "--max-bytes", have.MaxBytes, want.MaxBytes},
 		{"", "time of idempotency keys", "--dupe-window", have.Duplicates, want.Duplicates},
 	} {
-		if s.have != s.want {
-			return fieldErrorf(s.field, s.have, "stream %q has %s %v, this node has %v: start all nodes with the same settings, or change the stream (nats stream edit %s %s=%v)",
-				name, s.setting, s.have, s.want, name, s.flag, s.want)
+		if s.have == s.want {
+			continue
 		}
+		err := fieldErrorf(s.field, s.have, "stream %q has %s %v, this node has %v: start all nodes with the same settings, or change the stream (nats stream edit %s %s=%v)",
+			name, s.setting, s.have, s.want, name, s.flag, s.want)
+		if c.Status().Epoch == "" {
+			return err
+		}
+		c.warn.Warn(c.life, "message log has other settings", "err", err) // an operator has changed it
 	}
 	return nil
 }
@@ -161,8 +166,8 @@ const (
 func (c *core) engineError(err error) error {
 	var api *jetstream.APIError
 	switch {
-	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
-		return settingErrorf("JetStream is not enabled on the NATS server or for the account: enable it (jetstream {} in nats-server.conf)")
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
+		return settingErrorf("JetStream is not enabled for the account: enable it (jetstream: enabled)")
 	case errors.Is(err, jetstream.ErrLimitMarkerTTLNotSupported):
 		return settingErrorf("NATS server too old: version 2.11 or newer is required")
 	case errors.Is(err, nats.ErrPermissionViolation):

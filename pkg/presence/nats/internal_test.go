@@ -1,0 +1,104 @@
+package nats
+
+import (
+	"encoding/binary"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"example.com/presence/pkg/presence/room"
+)
+
+func FuzzToken(f *testing.F) {
+	for _, s := range []string{"", "lobby", "a.b", "*", ">", " ", "=2E", "é", "\x00", strings.Repeat(".", 128)} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		got := token(s)
+		if strings.ContainsAny(got, ".*> \t\r\n") || s != "" && got == "" {
+			t.Errorf("token of %q: got %q, which is not one token", s, got)
+		}
+		if back, ok := untoken(got); !ok || back != s {
+			t.Errorf("untoken of %q: got %q, %v; want %q", got, back, ok, s)
+		}
+		if back, ok := untoken(s); ok && token(back) != s {
+			t.Errorf("untoken accepts %q, but the token of %q is %q", s, back, token(back))
+		}
+	})
+}
+
+func FuzzEntry(f *testing.F) {
+	f.Add("7", "3", "2026-11-29T08:00:00Z", "", "x")
+	f.Add("0", "-1", "yesterday", "5", "")
+	f.Fuzz(func(t *testing.T, sequence, before, at, marker, data string) {
+		m := nats.NewMsg("presence.room.a.log.0123456789")
+		m.Data = []byte(data)
+		for name, value := range map[string]string{headerSequence: sequence, headerBefore: before, headerTime: at, headerCleared: marker} {
+			m.Header.Set(name, value)
+		}
+		r, err := parseRepublished(m)
+		if err == nil && (r.Position == 0 || r.before >= r.Position || r.marker != (marker != "") || string(r.Data) != data) {
+			t.Errorf("got %+v", r)
+		}
+	})
+}
+
+func FuzzRow(f *testing.F) {
+	f.Add("ban=2Ea", encodeRow([]byte("value"), time.Hour))
+	f.Add("", []byte{})
+	f.Add("a", binary.BigEndian.AppendUint64(nil, 1<<63))
+	f.Fuzz(func(t *testing.T, key string, data []byte) {
+		created := time.Unix(1764288000, 0)
+		r, err := decodeRow(key, data, created)
+		if err == nil && (r.Key == "" || token(r.Key) != key || !r.Expires.After(created) || len(r.Value) != len(data)-rowHead) {
+			t.Errorf("got %+v", r)
+		}
+	})
+}
+
+// A room without entries knows after an interruption that it has lost none, if the stream has
+// removed none since the last sample before the interruption.
+func TestQuietRoom(t *testing.T) {
+	start := time.Unix(1764288000, 0)
+	var p progress
+	p.start("e")
+	s := &subscription{name: "a", epoch: "e", since: start}
+	ss := &subscriptions{topics: map[room.Name][]*subscription{"a": {s}}, all: map[*subscription]struct{}{s: {}}}
+	s.worker = newWorker(nil, ss.find)
+	ss.located("a", 10)
+	for i := range 20 {
+		p.sampled("e", uint64(100+i), start.Add(time.Duration(i)*checkTime))
+	}
+	now := start.Add(20 * checkTime)
+	if got := ss.held("a", 10); got != 10 {
+		t.Errorf("before an interruption: got %d, want 10", got)
+	}
+	last, ok := p.before(now.Add(-noticeTime))
+	if want := uint64(117); !ok || last.sequence != want {
+		t.Fatalf("got sample %+v, %v; want %d, 6 s ago", last, ok, want)
+	}
+	ss.loseAll(last, ok, map[string]bool{}, now)
+	for after, want := range map[uint64]uint64{9: 9, 10: 117, 11: 117} {
+		if got := ss.held("a", after); got != want {
+			t.Errorf("after an interruption: got %d for %d, want %d", got, after, want)
+		}
+	}
+	if !ss.isQuiet("a", 10) || ss.isQuiet("a", 10) {
+		t.Error("a quiet room needs no read, once")
+	}
+	ss.loseAll(last, ok, map[string]bool{}, now.Add(time.Second))
+	if ss.isQuiet("a", 10) {
+		t.Error("a room that was interrupted 1 s before is quiet, want not known")
+	}
+	s.since = start
+	ss.loseAll(last, ok, map[string]bool{"a": true}, now)
+	if ss.isQuiet("a", 10) {
+		t.Error("a room with a new entry is quiet")
+	}
+	s.seen.Store(12)
+	if got := ss.held("a", 10); got != 10 {
+		t.Errorf("behind the subscription: got %d, want 10", got)
+	}
+}
