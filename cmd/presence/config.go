@@ -203,6 +203,8 @@ func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, 
 			Domain:   c.Browsers.CookieDomain,
 			Insecure: c.insecure(),
 		},
+		ReadyNeedsBackplane: c.Cluster.ReadyNeeds,
+
 		Web:    web.Files,
 		Logger: log,
 	}, nil

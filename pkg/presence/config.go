@@ -189,6 +189,13 @@ type Config struct {
 	// HistoryBytes.
 	Backplane backplane.Bus
 
+	// ReadyNeedsBackplane makes GET /readyz respond with 503 whenever this node has no contact with
+	// the Backplane. A load balancer then sends its clients to other nodes. If no node has contact,
+	// it sends them nowhere, although each node could still count its own clients. Default: false,
+	// so the response is 503 only before the first contact; later it is 200, and its body has
+	// "backplane":"down".
+	ReadyNeedsBackplane bool
+
 	// Web holds the files that are served at GET / and below, with index.html at the root. Default:
 	// nil, no files.
 	Web fs.FS

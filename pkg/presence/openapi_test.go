@@ -288,6 +288,9 @@ func TestOpenAPIResponses(t *testing.T) {
 	unstreamed := openIn(t, presence.Config{}, plain, func(h http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(struct{ http.ResponseWriter }{w}, r) })
 	})
+	engine := newStatusBus()
+	engine.connect(false)
+	cut := open(t, presence.Config{Backplane: engine})
 	draining := open(t, presence.Config{})
 	if err := draining.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
@@ -494,6 +497,7 @@ func TestOpenAPIResponses(t *testing.T) {
 		{draining, "alive", "HEAD", "/healthz", nil, "", "", 200, true},
 		{usual, "ready", "GET", "/readyz", nil, "", "", 200, true},
 		{usual, "ready", "HEAD", "/readyz", nil, "", "", 200, true},
+		{cut, "no contact", "GET", "/readyz", nil, "", "", 200, true},
 		{draining, "draining", "GET", "/readyz", nil, "", "", 503, true},
 		{draining, "draining", "HEAD", "/readyz", nil, "", "", 503, true},
 	} {

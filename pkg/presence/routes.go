@@ -244,11 +244,28 @@ func (s *Server) getHealth(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, map[string]string{"status": "alive"})
 }
 
+// getReady responds with 503 while this node drains, and before its first contact with the
+// backplane. If the contact is down later, the response is
+//
+//	{"status":"ready","backplane":"down"}
+//
+// or 503 with Config.ReadyNeedsBackplane. All nodes may be cut off at the same time. If none were
+// ready then, a load balancer would send no client to any of them.
 func (s *Server) getReady(w http.ResponseWriter, r *http.Request) error {
-	if s.hub.Draining() {
-		return ErrDraining
+	var ready struct {
+		Status    string `json:"status"`
+		Backplane string `json:"backplane,omitempty"`
 	}
-	return writeJSON(w, http.StatusOK, map[string]string{"status": "ready"})
+	ready.Status = "ready"
+	switch ever, down := s.hub.Contact(); {
+	case s.hub.Draining():
+		return ErrDraining
+	case !ever, down && s.config.ReadyNeedsBackplane:
+		return backplane.ErrUnavailable
+	case down:
+		ready.Backplane = "down"
+	}
+	return writeJSON(w, http.StatusOK, ready)
 }
 
 // Shutdown stops the server in this order:

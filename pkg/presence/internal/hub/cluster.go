@@ -67,15 +67,36 @@ func (h *Hub) checkPeers(topic room.Name) {
 		h.config.Warn.Warn(context.Background(), "peers checked late: this process was stopped", "for", late)
 		h.peers.refresh(now)
 	}
-	ended, cut := h.peers.end(now)
-	if cut {
-		h.config.Log.Warn("node cut off from backplane: own heartbeats not received", "for", cutOffTime)
-	}
+	ended, _ := h.peers.end(now)
+	h.reportContact()
 	for _, l := range ended {
 		h.config.Log.Warn("peer node dead: no frame received", "node", string(l.node), "for", leaseTime)
 	}
 	h.dropPeers(ended, h.config.Linger, room.Node)
 	h.checks.add(topic, h.peers.checkDue(h.config.Clock.Now()))
+}
+
+// reportContact logs a change of the contact with the backplane.
+func (h *Hub) reportContact() {
+	connected := h.config.Bus.Status().Connected
+	switch none, changed := h.peers.contact(connected); {
+	case !changed:
+	case !none:
+		h.config.Log.Info("node connected to backplane")
+	case connected:
+		h.config.Log.Warn("node cut off from backplane: own heartbeats not received", "for", cutOffTime)
+	default:
+		h.config.Log.Warn("node cut off from backplane: engine not connected")
+	}
+}
+
+// receiveStatus handles a change of the engine's status. An own heartbeat ends the time of being
+// cut off, so it is due soon.
+func (h *Hub) receiveStatus(backplane.Status) {
+	now := h.config.Clock.Now()
+	h.checks.add(backplane.Nodes, now)
+	h.peers.hurry()
+	h.beats.add(backplane.Nodes, now)
 }
 
 // dropPeers ends the connections of nodes in all rooms, for the reason why. The grace periods of
@@ -103,7 +124,7 @@ func (h *Hub) receiveHeartbeat(data []byte) {
 	switch {
 	case b.From == h.peers.self:
 		if h.peers.renewSelf(now) {
-			h.config.Log.Info("node connected to backplane again")
+			h.checks.add(backplane.Nodes, now) // logs it
 			h.recover(now)
 		}
 		return

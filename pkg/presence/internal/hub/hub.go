@@ -49,6 +49,13 @@ func (h *Hub) find(name room.Name) (*live, error) {
 // Draining reports whether the hub is shutting down.
 func (h *Hub) Draining() bool { return h.draining.Load() }
 
+// Contact reports whether this node has ever had contact with the backplane, and whether it has
+// none now. The contact is down if the engine is not connected or if this node is cut off.
+func (h *Hub) Contact() (ever, down bool) {
+	s := h.config.Bus.Status()
+	return s.Epoch != "", !s.Connected || h.isCut()
+}
+
 // isShared reports whether other nodes may use the backplane.
 func (h *Hub) isShared() bool { return h.peers != nil }
 

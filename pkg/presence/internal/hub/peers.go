@@ -47,6 +47,7 @@ type peers struct {
 	heard   time.Time                 // of this node's last own heartbeat
 	since   time.Time                 // start of the current contact with the backplane
 	cut     bool                      // this node is cut off
+	told    bool                      // the log says that this node has no contact
 	checkAt time.Time                 // when the next check of the leases is due; zero: not known
 	late    bool                      // the last check was late
 	lamport uint64
@@ -112,6 +113,16 @@ func (p *peers) leave(node room.NodeID, now time.Time) bool {
 		p.left[node] = now
 	}
 	return live
+}
+
+// contact records whether the engine is connected. It reports whether this node has no contact with
+// the backplane, and whether that has changed since the last call.
+func (p *peers) contact(connected bool) (none, changed bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	none = p.cut || !connected
+	changed, p.told = none != p.told, none
+	return none, changed
 }
 
 // lease is a lease that has ended.

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"sync"
 	"sync/atomic"
 
@@ -29,7 +30,11 @@ type shared struct {
 	running   sync.WaitGroup // counts connections in rooms, the goroutine of hooks, and repairs
 }
 
-func (s *shared) epoch() string { return s.config.Bus.Status().Epoch }
+// noEpoch is the epoch of the ids before the first contact with the backplane. A log has another one
+// (ten random digits), so a client that resumes with such an id gets reset.
+const noEpoch = "0000000000"
+
+func (s *shared) epoch() string { return cmp.Or(s.config.Bus.Status().Epoch, noEpoch) }
 
 // slots limits how many rooms do the same work at the same time. After an interruption, each room
 // reads its log and may pull parts. All at once, they would delay each other until they fail.
