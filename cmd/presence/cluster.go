@@ -20,6 +20,7 @@ type clusterFlags struct {
 	Key          string   `name:"nats-key" placeholder:"FILE" help:"PEM file with the private key of --nats-cert. Requires --nats-cert. Default: none."`
 	Prefix       string   `name:"nats-prefix" default:"presence" placeholder:"presence" help:"First token of all NATS subjects, and the name of the stream: 1 to 64 of A-Z a-z 0-9 _ -. Servers with different prefixes share nothing. Default: presence."`
 	NATSReplicas int      `name:"nats-replicas" default:"3" help:"Number of NATS servers that store each message and ban, 1 to 5. A single NATS server requires 1. Default: 3."`
+	Node         string   `placeholder:"LABEL" help:"Label of this node in the logs of all nodes, 1 to 64 printable characters without blanks. Default: the host name."`
 	ReadyNeeds   bool     `name:"ready-needs-backplane" help:"Answer 503 at /readyz whenever the node has no contact with NATS. Without this flag, the answer is 503 only before the first contact. Default: off."`
 }
 

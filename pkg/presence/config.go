@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -35,6 +36,9 @@ import (
 // If the error for GET /session is [auth.ErrBadToken], the server checks whether the cookie is the
 // only credential. It calls Authenticate two more times: once with only the cookies of the request,
 // and once without them.
+//
+// If an Authenticator also has the method Fingerprint() string, nodes that share a Backplane log a
+// warning if its results differ between them. [auth.JWT] has it.
 type Authenticator interface {
 	Authenticate(*http.Request) (User, error)
 }
@@ -189,6 +193,11 @@ type Config struct {
 	// HistoryBytes.
 	Backplane backplane.Bus
 
+	// Node is the label of this node, 1 to 64 printable characters without blanks. It is used only
+	// if the Backplane is shared: the logs of all nodes show it beside the random id of the node.
+	// Nodes with the same label work, but the log has a warning. Default: the host name.
+	Node string
+
 	// ReadyNeedsBackplane makes GET /readyz respond with 503 whenever this node has no contact with
 	// the Backplane. A load balancer then sends its clients to other nodes. If no node has contact,
 	// it sends them nowhere, although each node could still count its own clients. Default: false,
@@ -301,6 +310,9 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.ContentSecurityPolicy, DefaultContentSecurityPolicy)
 	setDefault(&c.Cookie.SameSite, http.SameSiteLaxMode)
 	setDefault(&c.Logger, slog.Default())
+	if c.Node == "" {
+		c.Node = hostLabel()
+	}
 	c.Linger = max(0, c.Linger)
 	c.History = max(0, c.History)
 	if c.count == nil {
@@ -310,6 +322,14 @@ func (c Config) withDefaults() (Config, error) {
 		}
 	}
 	return c, c.check()
+}
+
+// hostLabel returns the host name, or "unnamed" if it is no label.
+func hostLabel() string {
+	if name, err := os.Hostname(); err == nil && hub.IsLabel(name) {
+		return name
+	}
+	return "unnamed"
 }
 
 // check returns an error for the first field that is out of bounds. Call it after the defaults are
@@ -337,6 +357,7 @@ func (c Config) check() error {
 		{"MaxConnectionsPerAddress", c.MaxConnectionsPerAddress >= 0, "at least 0", c.MaxConnectionsPerAddress},
 		{"MaxRooms", c.MaxRooms >= 1, "at least 1", c.MaxRooms},
 		{"FullStatus", c.FullStatus == http.StatusOK || c.FullStatus == http.StatusServiceUnavailable, "200 or 503", c.FullStatus},
+		{"Node", hub.IsLabel(c.Node), "1 to 64 printable characters without blanks", strconv.Quote(c.Node)},
 		{"MessageRate", !math.IsNaN(c.MessageRate) && !math.IsInf(c.MessageRate, 0), "a number", c.MessageRate},
 		{"MessageBurst", c.MessageBurst >= 1, "at least 1", c.MessageBurst},
 		{"MaxMessage", c.MaxMessage >= 1 && c.MaxMessage <= 1<<20, "1 byte to 1 MiB", c.MaxMessage},

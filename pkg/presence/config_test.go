@@ -15,7 +15,7 @@ import (
 )
 
 // unbounded lists the fields of Config that have no range to test.
-var unbounded = []string{"Guest", "History", "KeepHandler", "Backplane", "OnMessage", "OnJoin", "OnLeave", "Logger", "Cookie.Insecure"}
+var unbounded = []string{"Guest", "ReadyNeedsBackplane", "History", "KeepHandler", "Backplane", "OnMessage", "OnJoin", "OnLeave", "Logger", "Cookie.Insecure"}
 
 // New rejects every value that is out of range with a ConfigError for the field. The error's text
 // names the field once.
@@ -43,6 +43,8 @@ func TestConfigErrors(t *testing.T) {
 		{"MaxConnectionsPerAddress", "is at least 0, not -1", func(c *presence.Config) { c.MaxConnectionsPerAddress = -1 }},
 		{"MaxRooms", "is at least 1, not -1", func(c *presence.Config) { c.MaxRooms = -1 }},
 		{"FullStatus", "is 200 or 503, not 404", func(c *presence.Config) { c.FullStatus = http.StatusNotFound }},
+		{"Node", `is 1 to 64 printable characters without blanks, not "a b"`, func(c *presence.Config) { c.Node = "a b" }},
+		{"Node", "is 1 to 64 printable characters", func(c *presence.Config) { c.Node = strings.Repeat("x", 65) }},
 		{"MessageRate", "is a number, not NaN", func(c *presence.Config) { c.MessageRate = math.NaN() }},
 		{"MessageRate", "is a number, not -Inf", func(c *presence.Config) { c.MessageRate = math.Inf(-1) }},
 		{"MessageBurst", "is at least 1, not -1", func(c *presence.Config) { c.MessageBurst = -1 }},

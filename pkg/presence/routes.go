@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/go-chi/chi/v5"
@@ -55,6 +56,8 @@ func hubConfig(c Config, streams *stream.Streams, warn *loglimit.Limiter) hub.Co
 		c.Backplane = backplane.NewMemory(backplane.MemoryConfig{Messages: c.History, Age: c.HistoryAge, Bytes: c.HistoryBytes})
 	}
 	return hub.Config{
+		Label:                 c.Node,
+		Settings:              commonSettings(c),
 		Bus:                   c.Backplane,
 		OwnBus:                own,
 		Streams:               hub.Sockets(streams),
@@ -78,6 +81,22 @@ func hubConfig(c Config, streams *stream.Streams, warn *loglimit.Limiter) hub.Co
 		OnJoin:                c.OnJoin,
 		OnLeave:               c.OnLeave,
 	}
+}
+
+// commonSettings returns the settings that all nodes of a cluster should have in common.
+func commonSettings(c Config) []hub.Setting {
+	settings := []hub.Setting{
+		{Name: "count", Value: string(c.Count)},
+		{Name: "member-limit", Value: strconv.Itoa(c.MemberLimit)},
+		{Name: "linger", Value: c.Linger.String()},
+		{Name: "history", Value: strconv.Itoa(c.History)},
+		{Name: "history-age", Value: c.HistoryAge.String()},
+		{Name: "history-bytes", Value: strconv.Itoa(c.HistoryBytes)},
+	}
+	if a, ok := c.Authenticator.(interface{ Fingerprint() string }); ok {
+		settings = append(settings, hub.Setting{Name: "keys", Value: a.Fingerprint()})
+	}
+	return settings
 }
 
 // ServeHTTP implements [http.Handler].

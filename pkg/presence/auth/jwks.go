@@ -59,10 +59,11 @@ func jwks(ctx context.Context, address string, log *slog.Logger, transport http.
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return Key{}, errors.New("auth: invalid JWKS URL: must be an http or https URL")
 	}
+	public := (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String() // the rest may contain a password
 	s := &keySet{
 		url:     address,
 		initial: newFetched(nil, nil),
-		log:     cmp.Or(log, slog.Default()).With("url", (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()),
+		log:     cmp.Or(log, slog.Default()).With("url", public),
 		client: http.Client{
 			Transport: transport,
 			// Do not follow redirects. They could lead to a host that the operator did not
@@ -72,7 +73,7 @@ func jwks(ctx context.Context, address string, log *slog.Logger, transport http.
 	}
 	s.last.Store(s.initial)
 	go s.run(ctx) // ends with ctx
-	return Key{[]string{"RS256", "PS256", "ES256", "EdDSA"}, s.find, s.ready}, nil
+	return Key{[]string{"RS256", "PS256", "ES256", "EdDSA"}, s.find, s.ready, public}, nil
 }
 
 // keySet is a remote JWK Set. Only the goroutine of run fetches it and stores last. All other

@@ -106,6 +106,14 @@ func (j *JWT) Ready(ctx context.Context) error {
 	return nil
 }
 
+// Fingerprint identifies the key without revealing it, so that the nodes of a cluster can find out
+// that they have different keys:
+//
+//	secret-5f1c0a9e4b7d2c38              a secret: 8 bytes of a hash
+//	public-0c9d2be17a43558b              a public key: 8 bytes of a hash
+//	https://id.example.com/jwks.json     a JWK Set: its URL, without password and query
+func (j *JWT) Fingerprint() string { return j.config.Key.fingerprint }
+
 // Authenticate returns the user of r. It looks for a token in the following places and uses the
 // first one that it finds:
 //

@@ -1,10 +1,12 @@
 package auth_test
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"log/slog"
 	"math/big"
 	"net/http/httptest"
 	"reflect"
@@ -247,6 +249,33 @@ func TestKeyDeterminesAlgorithm(t *testing.T) {
 		if !reflect.DeepEqual(accepted, good[name]) {
 			t.Errorf("key %s: accepted %v, want %v", name, accepted, good[name])
 		}
+	}
+}
+
+// Keys have the same fingerprint if they verify the same tokens. It shows neither a secret nor the
+// password of a URL.
+func TestFingerprint(t *testing.T) {
+	set := func(url string) auth.Key { return must(auth.JWKS(t.Context(), url, slog.New(slog.DiscardHandler))) }
+	print := func(k auth.Key) string { return newJWT(t, auth.Config{Key: k}).Fingerprint() }
+	for _, test := range []struct {
+		name string
+		key  auth.Key
+		want string
+	}{
+		{"secret", must(auth.Secret(bytes.Repeat([]byte("x"), 32))), "secret-f1420e12b6f1b886"},
+		{"P-256", must(auth.PublicKey(pkix(&ecKey.PublicKey))), print(must(auth.PublicKey(certificate())))},
+		{"RSA", must(auth.PublicKey(pkix(&rsaKey.PublicKey))), print(must(auth.PublicKey(pemOf("RSA PUBLIC KEY", x509.MarshalPKCS1PublicKey(&rsaKey.PublicKey)))))},
+		{"JWKS", set("http://ann:hidden@127.0.0.1:1/keys.json?token=hidden"), "http://127.0.0.1:1/keys.json"},
+	} {
+		if got := print(test.key); got != test.want {
+			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
+		}
+	}
+	if a, b := print(must(auth.Secret(bytes.Repeat([]byte("x"), 32)))), print(must(auth.Secret(bytes.Repeat([]byte("x"), 33)))); a == b {
+		t.Errorf("two secrets have the fingerprint %q", a)
+	}
+	if a, b := print(must(auth.PublicKey(pkix(&ecKey.PublicKey)))), print(must(auth.PublicKey(pkix(edKey.Public())))); a == b || !strings.HasPrefix(a, "public-") {
+		t.Errorf("two public keys have the fingerprints %q and %q", a, b)
 	}
 }
 

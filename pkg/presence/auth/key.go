@@ -7,7 +7,9 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -28,6 +30,8 @@ type Key struct {
 	// ready waits until the first set of keys is available, or returns the reason why there is
 	// none. A nil ready means that the key is always available.
 	ready func(ctx context.Context) error
+
+	fingerprint string // result of JWT.Fingerprint
 }
 
 // Secret returns a Key for HS256 tokens. secret needs at least 32 bytes (RFC 7518 section 3.2). The
@@ -37,7 +41,16 @@ func Secret(secret []byte) (Key, error) {
 	if len(secret) < 32 {
 		return Key{}, fmt.Errorf("auth: secret too short (%d bytes, minimum 32)", len(secret))
 	}
-	return single(bytes.Clone(secret), "HS256"), nil
+	return single(bytes.Clone(secret), "secret-"+digest(secret), "HS256"), nil
+}
+
+// digest returns the first 8 bytes of the SHA-256 hash of a key, in hexadecimal digits. Any node of
+// a cluster may see it. It does not reveal a secret: the secret has at least 32 bytes, and an
+// attacker that can guess it can also check the guesses with any token. The prefix makes sure that
+// no other protocol uses the same hash.
+func digest(key []byte) string {
+	sum := sha256.Sum256(append([]byte("presence key fingerprint\x00"), key...))
+	return hex.EncodeToString(sum[:8])
 }
 
 // PublicKey returns a Key for tokens that are signed with the matching private key. file contains
@@ -65,12 +78,16 @@ func PublicKey(file []byte) (Key, error) {
 	if algorithms == nil {
 		return Key{}, errors.New("auth: unsupported public key: must be RSA of at least 2048 bits, P-256 or Ed25519")
 	}
-	return single(key, algorithms...), nil
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return Key{}, fmt.Errorf("auth: encode public key: %w", err)
+	}
+	return single(key, "public-"+digest(der), algorithms...), nil
 }
 
 // single returns a Key that verifies all tokens with the same key. It ignores their kid.
-func single(key any, algorithms ...string) Key {
-	return Key{algorithms: algorithms, find: func(context.Context, string, string) (any, error) { return key, nil }}
+func single(key any, fingerprint string, algorithms ...string) Key {
+	return Key{algorithms: algorithms, fingerprint: fingerprint, find: func(context.Context, string, string) (any, error) { return key, nil }}
 }
 
 func public(block *pem.Block) (any, error) {

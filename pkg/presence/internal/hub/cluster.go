@@ -70,7 +70,7 @@ func (h *Hub) checkPeers(topic room.Name) {
 	ended, _ := h.peers.end(now)
 	h.reportContact()
 	for _, l := range ended {
-		h.config.Log.Warn("peer node dead: no frame received", "node", string(l.node), "for", leaseTime)
+		h.config.Log.Warn("peer node dead: no frame received", "node", string(l.node), "label", h.peers.labelOf(l.node), "for", leaseTime)
 	}
 	h.dropPeers(ended, h.config.Linger, room.Node)
 	h.checks.add(topic, h.peers.checkDue(h.config.Clock.Now()))
@@ -130,17 +130,32 @@ func (h *Hub) receiveHeartbeat(data []byte) {
 		return
 	case b.Leaving:
 		if h.peers.leave(b.From, now) {
+			h.config.Log.Info("peer node shut down", "node", string(b.From), "label", h.peers.labelOf(b.From))
 			h.dropPeers([]lease{{b.From, now}}, h.config.Linger+graceMargin, room.Closed)
 		}
 		return
-	case !h.renew(b.From, now):
+	case !h.renew(b.From, b.Label, now):
 		return
 	}
+	h.reportMeeting(b, now)
 	if slices.Contains(b.Hello, h.peers.self) || slices.Contains(b.Hello, allNodes) {
 		h.peers.hurry()
 		h.beats.add(backplane.Nodes, now)
 		h.repeatAll(now)
 		h.suspect(b.From, now)
+	}
+}
+
+// reportMeeting logs the settings that differ between this node and the sender of a heartbeat, and
+// that the two have the same label.
+func (h *Hub) reportMeeting(b heartbeat, now time.Time) {
+	differ, twin := h.peers.meet(b, now)
+	for _, d := range differ {
+		h.config.Log.Warn("setting differs between two nodes", "setting", d.Name, "label", h.config.Label, "value", d.Value,
+			"other_label", h.peers.labelOf(b.From), "other_value", d.other)
+	}
+	if twin {
+		h.config.Log.Warn("two nodes have the same label", "label", h.config.Label, "node", string(h.node), "other_node", string(b.From))
 	}
 }
 
@@ -188,7 +203,7 @@ func (h *Hub) receiveFrame(l *live, data []byte) {
 		h.warnFrame(err)
 		return
 	}
-	if !h.renew(f.From, h.config.Clock.Now()) {
+	if !h.renew(f.From, "", h.config.Clock.Now()) {
 		return
 	}
 	h.witness(highest(f.Changed))

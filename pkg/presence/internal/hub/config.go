@@ -20,6 +20,7 @@ type Config struct {
 	Streams Streams     // Hub.Close closes them
 	Clock   Clock       // nil: package time
 	Node    room.NodeID // id of this run of the node, of at most 64 bytes; empty: 128 random bits
+	Label   string      // names the node in the logs of all nodes, see [IsLabel]; empty: none
 	Log     *slog.Logger
 	Warn    *loglimit.Limiter
 
@@ -42,6 +43,10 @@ type Config struct {
 	RingMessages int           // maximum entries per room; also the messages held back in a repair
 	RingAge      time.Duration // maximum age of an entry
 	RingBytes    int           // maximum size of the entries of all rooms, in bytes
+
+	// Settings are settings that all nodes should have in common. If a node has other values, one of
+	// the two logs a warning for each. A value is at most 256 bytes of plain text.
+	Settings []Setting
 
 	entries int // maximum number of entries in a frame; 0: maxEntries
 

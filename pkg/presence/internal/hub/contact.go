@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -24,14 +25,15 @@ func (h *Hub) publish(ctx context.Context, topic room.Name, frame []byte) bool {
 }
 
 // renew renews the lease of a peer. A peer that was not live before is asked to repeat its parts.
-// It returns false if the frame of the peer must be ignored.
-func (h *Hub) renew(node room.NodeID, now time.Time) bool {
+// It returns false if the frame of the peer must be ignored. label is the label in the frame, or
+// empty.
+func (h *Hub) renew(node room.NodeID, label string, now time.Time) bool {
 	found, ok := h.peers.renew(node, now)
 	switch {
 	case !ok && h.peers.rejects(node):
 		h.config.Warn.Warn(context.Background(), "peer node ignored: too many peer nodes", "max", maxPeers)
 	case found:
-		h.config.Log.Info("peer node found", "node", string(node))
+		h.config.Log.Info("peer node found", "node", string(node), "label", cmp.Or(label, h.peers.labelOf(node)))
 		h.greet(node, now)
 	}
 	return ok

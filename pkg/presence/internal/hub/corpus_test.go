@@ -35,7 +35,9 @@ var corpus = map[string]any{
 	"heartbeat.json":  heartbeat{V: 1, From: node4f, Clock: 12},
 	"hello.json":      heartbeat{V: 1, From: node4f, Hello: []room.NodeID{allNodes}},
 	"hello-one.json":  heartbeat{V: 1, From: node4f, Clock: 1, Hello: []room.NodeID{node00, nodeff}},
-	"leaving.json":    heartbeat{V: 1, From: node4f, Clock: 12, Leaving: true},
+	"label.json": heartbeat{V: 1, From: node4f, Clock: 12, Hello: []room.NodeID{allNodes}, Label: "eu-1",
+		Settings: map[string]string{"count": "connections", "keys": "secret-5f1c0a9e4b7d2c38", "linger": "5s"}},
+	"leaving.json": heartbeat{V: 1, From: node4f, Clock: 12, Leaving: true},
 
 	"pull.json": command{V: 1, From: node4f, Of: []room.NodeID{node4f}, Parts: &partsOf{Room: "lobby", After: "alice"}},
 	"renew.json": command{V: 1, From: node4f, Renew: &renewal{User: "alice", SID: []byte("sid"), Expires: time.Date(2026, 11, 22, 19, 0, 0, 0, time.UTC),

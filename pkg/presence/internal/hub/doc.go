@@ -129,6 +129,7 @@
 // Each file uses only the files above it in this list:
 //
 //   - client.go: the interfaces to clients and shared streams; clock.go: the clock interface, and times
+//   - settings.go: labels of nodes, and settings that they have in common
 //   - config.go: settings and errors
 //   - wire.go: event data
 //   - record.go: records in the log, and replays built from records
@@ -139,7 +140,7 @@
 //   - snapshots.go and replays.go: the budgets
 //   - hooks.go: calls to the embedding program
 //   - outbox.go: schedules the frames of this node
-//   - peers.go: the leases of the other nodes
+//   - peers.go: the leases of the other nodes; meet.go: their labels and settings
 //   - ring.go: the recent log entries of all rooms, if other nodes use the log
 //   - own.go: the state of the frames of this node's part of a room
 //   - shared.go: the state that all rooms share; it includes everything above

@@ -23,7 +23,7 @@ import (
 //
 // A heartbeat is published on the topic of all nodes:
 //
-//	{"v":1,"from":"4f0c…9a","clock":12}
+//	{"v":1,"from":"4f0c…9a","clock":12,"label":"eu-1","settings":{"count":"connections","linger":"5s"}}
 
 // frameVersion is the version of the frames that this node sends and reads.
 const frameVersion = 1
@@ -71,6 +71,9 @@ type heartbeat struct {
 	// frames. "*" stands for all nodes.
 	Hello   []room.NodeID `json:"hello,omitempty"`
 	Leaving bool          `json:"leaving,omitempty"` // the node shuts down
+	// Label names the node in the logs, and Settings are those that all nodes should have in common.
+	Label    string            `json:"label,omitempty"`
+	Settings map[string]string `json:"settings,omitempty"`
 }
 
 const allNodes room.NodeID = "*"
@@ -184,6 +187,9 @@ func parsePartFrame(data []byte) (f partFrame, err error) {
 func parseHeartbeat(data []byte) (b heartbeat, err error) {
 	if err = parseFrame(data, &b, &b.V); err == nil {
 		err = errors.Join(checkSender(b.From), checkNodes(b.Hello...))
+	}
+	if !IsLabel(b.Label) { // the lease does not depend on it
+		b.Label = ""
 	}
 	return b, err
 }

@@ -29,6 +29,7 @@ func Open(c Config) (*Hub, error) {
 	h.shared.node = c.Node
 	if c.Bus.Shared() {
 		h.shared.peers = newPeers(c.Node, c.Clock.Now())
+		h.shared.peers.announce(c.Label, c.Settings)
 		h.shared.peers.cut = c.Bus.Status().Epoch == "" // until the first own heartbeat
 		h.shared.outbox = newOutbox(c.Clock, h.send)
 		h.shared.beats = newOutbox(c.Clock, h.beat)
@@ -63,6 +64,7 @@ func Open(c Config) (*Hub, error) {
 	}
 	h.cancel = append(h.cancel, end)
 	if h.isShared() {
+		c.Log.Info("node started", "node", string(c.Node), "label", c.Label)
 		h.cancel = append(h.cancel, c.Bus.Notify(h.receiveStatus))
 		h.beats.add(backplane.Nodes, c.Clock.Now())
 		h.checks.add(backplane.Nodes, c.Clock.Now())

@@ -39,7 +39,11 @@ const (
 // which this node receives the frame, by the clock of this node. It also holds the Lamport counter
 // of this node.
 type peers struct {
-	self room.NodeID
+	self     room.NodeID
+	label    string            // of this node
+	settings []Setting         // of this node
+	values   map[string]string // of settings
+	started  time.Time
 
 	mu      sync.Mutex                // guards the fields below
 	last    map[room.NodeID]time.Time // of the last frame of each live peer
@@ -52,6 +56,10 @@ type peers struct {
 	late    bool                      // the last check was late
 	lamport uint64
 
+	met      map[room.NodeID]*meeting // the live peers, and some that have ended
+	reports  int                      // warnings about labels and settings since reportAt
+	reportAt time.Time
+
 	beatAt time.Time           // when this node published its last heartbeat
 	prompt bool                // a heartbeat is due before its time
 	hello  map[room.NodeID]int // nodes that the next heartbeats ask to repeat their parts; the number of heartbeats
@@ -59,7 +67,15 @@ type peers struct {
 
 func newPeers(self room.NodeID, now time.Time) *peers {
 	return &peers{self: self, last: map[room.NodeID]time.Time{}, left: map[room.NodeID]time.Time{}, heard: now, since: now,
-		hello: map[room.NodeID]int{allNodes: helloTimes}}
+		hello: map[room.NodeID]int{allNodes: helloTimes}, started: now, met: map[room.NodeID]*meeting{}}
+}
+
+// endLocked ends the lease of a node.
+func (p *peers) endLocked(node room.NodeID) {
+	delete(p.last, node)
+	if m := p.met[node]; m != nil {
+		m.since = time.Time{}
+	}
 }
 
 // renew records a frame of a node. found reports whether the node was not live before. ok is false
@@ -109,7 +125,7 @@ func (p *peers) leave(node room.NodeID, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	_, live := p.last[node]
-	if delete(p.last, node); len(p.left) < maxPeers {
+	if p.endLocked(node); len(p.left) < maxPeers {
 		p.left[node] = now
 	}
 	return live
@@ -138,7 +154,7 @@ func (p *peers) end(now time.Time) (ended []lease, cut bool) {
 	defer p.mu.Unlock()
 	for node, last := range p.last {
 		if now.Sub(last) >= leaseTime {
-			delete(p.last, node)
+			p.endLocked(node)
 			ended = append(ended, lease{node, last})
 		}
 	}
@@ -208,7 +224,7 @@ func (p *peers) beat(now time.Time) (b heartbeat, due bool) {
 	if now.Before(p.beatDueLocked()) {
 		return b, false
 	}
-	b = heartbeat{V: frameVersion, From: p.self, Clock: p.lamport}
+	b = heartbeat{V: frameVersion, From: p.self, Clock: p.lamport, Label: p.label, Settings: p.values}
 	if p.hello[allNodes] > 0 {
 		b.Hello = []room.NodeID{allNodes}
 	} else {

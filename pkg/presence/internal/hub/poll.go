@@ -113,7 +113,7 @@ func (h *Hub) askOnce(ctx context.Context, topic room.Name, request []byte, answ
 			h.warnFrame(err)
 			return true
 		}
-		if a.From != h.node && !h.renew(a.From, h.config.Clock.Now()) {
+		if a.From != h.node && !h.renew(a.From, "", h.config.Clock.Now()) {
 			return true
 		}
 		select {

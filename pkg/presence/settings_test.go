@@ -1,0 +1,90 @@
+package presence_test
+
+import (
+	"bytes"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/presence/pkg/presence"
+	"example.com/presence/pkg/presence/auth"
+	"example.com/presence/pkg/presence/backplane"
+)
+
+// syncBuffer is a buffer that several goroutines write to.
+type syncBuffer struct {
+	mu   sync.Mutex // guards text
+	text bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// Two nodes with different settings log a warning for each setting that they should have in common.
+// The log never has a secret.
+func TestSettingsOfNodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus, lines := backplane.NewMemory(backplane.MemoryConfig{Shared: true}), &syncBuffer{}
+		defer bus.Close()
+		var fingerprints []string
+		for i, c := range []presence.Config{
+			{Node: "eu-1"},
+			{Node: "eu-2", Count: presence.CountUsers, MemberLimit: 9, Linger: -1, History: -1, HistoryAge: time.Hour, HistoryBytes: 1 << 20},
+			{Node: "eu-3"},
+		} {
+			secret := "a secret of at least 32 bytes....."
+			if i == 1 { // the first and the third node have the same key
+				secret = "another secret of at least 32 bytes"
+			}
+			key, err := auth.Secret([]byte(secret))
+			if err != nil {
+				t.Fatal(err)
+			}
+			j, err := auth.New(auth.Config{Key: key})
+			if err != nil {
+				t.Fatal(err)
+			}
+			fingerprints = append(fingerprints, j.Fingerprint())
+			c.Authenticator, c.Backplane, c.Logger = j, bus, slog.New(slog.NewTextHandler(lines, nil))
+			server, err := presence.New(presence.Portable(c))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer server.Shutdown(t.Context())
+		}
+		time.Sleep(5 * time.Second)
+		var names []string
+		for line := range strings.Lines(lines.String()) {
+			_, rest, found := strings.Cut(line, "setting differs between two nodes\" setting=")
+			if !found {
+				continue
+			}
+			name, _, _ := strings.Cut(rest, " ")
+			names = append(names, name)
+			if name == "keys" && (!strings.Contains(line, fingerprints[0]) || !strings.Contains(line, fingerprints[1])) {
+				t.Errorf("got %q, want the fingerprints %q in it", line, fingerprints[:2])
+			}
+		}
+		slices.Sort(names)
+		var want []string
+		for _, name := range []string{"count", "history", "history-age", "history-bytes", "keys", "linger", "member-limit"} {
+			want = append(want, name, name) // eu-2 with each of the others
+		}
+		if !slices.Equal(names, want) || strings.Contains(lines.String(), "at least 32 bytes") {
+			t.Errorf("got warnings about %q, want %q, and no secret in\n%s", names, want, lines)
+		}
+	})
+}
