@@ -50,7 +50,7 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return flagError(err)
 	}
-	defer server.Shutdown(ctx) // for returns before serveUntil, which calls Shutdown itself
+	defer shutDownNow(ctx, server) // for returns before serveUntil, which calls Shutdown itself
 	if c.Running.Check {
 		if err := c.Keys.check(ctx, config.Authenticator); err != nil {
 			return err
@@ -93,6 +93,15 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	return serveUntil(ctx, l, h, server.Shutdown, c.Running.ShutdownGrace, log)
 }
 
+// shutDownNow stops a server that has no client. It does not wait until load balancers have found
+// that the server is not ready.
+func shutDownNow(ctx context.Context, server *presence.Server) {
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	server.Shutdown(ended)
+	server.Shutdown(ctx)
+}
+
 // warnUnknown logs the environment variables that belong to no flag.
 func warnUnknown(log *slog.Logger, unknown []unknownVariable) {
 	for _, v := range unknown {
@@ -109,7 +118,8 @@ func warnUnknown(log *slog.Logger, unknown []unknownVariable) {
 //
 //  1. Drain: the server reports that it is not ready, rejects messages, and sends goodbye on every
 //     stream. l stays open, so that new clients receive goodbye and reconnect later. Otherwise
-//     their connections would be refused.
+//     their connections would be refused. With other nodes, the goodbyes are spread over half of
+//     the grace period, and messages are accepted until then.
 //  2. Close l. The requests in progress, which are short, have one second to complete.
 //  3. Close the remaining connections.
 func serveUntil(ctx context.Context, l net.Listener, h *http.Server, drain func(context.Context) error, grace time.Duration, log *slog.Logger) error {

@@ -205,6 +205,13 @@ type Config struct {
 	// "backplane":"down".
 	ReadyNeedsBackplane bool
 
+	// ShutdownGrace is the time that the operator allows for Shutdown. If the Backplane is shared,
+	// Shutdown spreads the goodbyes over half of it, after a quarter of it, so that the other nodes
+	// do not get all clients at once. Shutdown takes at least that quarter then. A client that has
+	// reconnected to another node within Linger does not leave. Without a shared Backplane, the
+	// field has no effect. Default: 0, so all goodbyes are sent at once.
+	ShutdownGrace time.Duration
+
 	// Web holds the files that are served at GET / and below, with index.html at the root. Default:
 	// nil, no files.
 	Web fs.FS
@@ -357,6 +364,7 @@ func (c Config) check() error {
 		{"MaxConnectionsPerAddress", c.MaxConnectionsPerAddress >= 0, "at least 0", c.MaxConnectionsPerAddress},
 		{"MaxRooms", c.MaxRooms >= 1, "at least 1", c.MaxRooms},
 		{"FullStatus", c.FullStatus == http.StatusOK || c.FullStatus == http.StatusServiceUnavailable, "200 or 503", c.FullStatus},
+		{"ShutdownGrace", c.ShutdownGrace >= 0, "at least 0s", c.ShutdownGrace},
 		{"Node", hub.IsLabel(c.Node), "1 to 64 printable characters without blanks", strconv.Quote(c.Node)},
 		{"MessageRate", !math.IsNaN(c.MessageRate) && !math.IsInf(c.MessageRate, 0), "a number", c.MessageRate},
 		{"MessageBurst", c.MessageBurst >= 1, "at least 1", c.MessageBurst},

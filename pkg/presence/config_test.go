@@ -43,6 +43,7 @@ func TestConfigErrors(t *testing.T) {
 		{"MaxConnectionsPerAddress", "is at least 0, not -1", func(c *presence.Config) { c.MaxConnectionsPerAddress = -1 }},
 		{"MaxRooms", "is at least 1, not -1", func(c *presence.Config) { c.MaxRooms = -1 }},
 		{"FullStatus", "is 200 or 503, not 404", func(c *presence.Config) { c.FullStatus = http.StatusNotFound }},
+		{"ShutdownGrace", "is at least 0s, not -1ns", func(c *presence.Config) { c.ShutdownGrace = -1 }},
 		{"Node", `is 1 to 64 printable characters without blanks, not "a b"`, func(c *presence.Config) { c.Node = "a b" }},
 		{"Node", "is 1 to 64 printable characters", func(c *presence.Config) { c.Node = strings.Repeat("x", 65) }},
 		{"MessageRate", "is a number, not NaN", func(c *presence.Config) { c.MessageRate = math.NaN() }},

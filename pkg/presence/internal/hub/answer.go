@@ -59,7 +59,7 @@ func (h *Hub) applyUpdate(u update, a *answer) {
 		return
 	}
 	if a.Record, a.Found = l.update(u.User, u.Info, u.Stamp); !a.Found && h.isShared() {
-		a.Draining = h.draining.Load() && l.has(u.User)
+		a.Draining = h.closing.Load() && l.has(u.User)
 	}
 }
 

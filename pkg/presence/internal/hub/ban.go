@@ -41,7 +41,7 @@ func (h *Hub) Kick(ctx context.Context, name room.Name, user room.UserID, d time
 	if d < MinBan || d > MaxBan {
 		return ErrBan
 	}
-	if h.draining.Load() {
+	if h.closing.Load() {
 		return ErrDraining
 	}
 	switch present, err := h.isPresent(ctx, name, user); {

@@ -32,6 +32,10 @@ type Config struct {
 	MemberLimit int           // a room with more members sends only counts
 	RoomAge     time.Duration // an unused room is dropped after this time
 
+	// Grace is the time that the operator allows for the shutdown. If the bus is shared, the
+	// goodbyes are spread over half of it; see Hub.Close. 0: all at once.
+	Grace time.Duration
+
 	MaxConnections        int // maximum number of connections; 0: no limit
 	MaxConnectionsPerUser int // maximum number of connections per user; 0: no limit
 	MaxRooms              int // maximum number of live rooms, including unused ones

@@ -210,6 +210,31 @@ func (c *connections) end(why stream.End) {
 	}
 }
 
+// counted returns all counted connections.
+func (c *connections) counted() (all []*Connection) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for user := range c.users {
+		for conn := range c.ofLocked(user) {
+			if conn.counted {
+				all = append(all, conn)
+			}
+		}
+	}
+	return all
+}
+
+// endEach disconnects those of the connections that are open.
+func (c *connections) endEach(some []*Connection, why stream.End) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, conn := range some {
+		if conn.open {
+			conn.client.End(why)
+		}
+	}
+}
+
 // endIn disconnects the user's counted connections in the room. The room must reject those that are
 // not counted yet.
 func (c *connections) endIn(name room.Name, user room.UserID, why stream.End) {

@@ -12,9 +12,10 @@ import (
 type Hub struct {
 	shared
 	rooms       rooms
-	lastMessage atomic.Uint64 // number of this node's last message
-	draining    atomic.Bool
-	stopping    context.Context // ends when the hub begins to shut down
+	lastMessage atomic.Uint64   // number of this node's last message
+	draining    atomic.Bool     // no client may connect
+	closing     atomic.Bool     // all other operations end too; set when the last goodbyes are due
+	stopping    context.Context // ends when closing is set
 	stop        func()          // ends stopping
 	closed      chan struct{}   // closed when the hub has shut down
 	cancel      []func()        // cancel the subscriptions to commands and bans
@@ -35,9 +36,9 @@ func (l *live) unsubscribe() {
 }
 
 // find returns the room. The error is [ErrNotInRoom] if the room does not exist on this node. It is
-// [ErrDraining] if the hub is draining, because the members then reconnect to other nodes.
+// [ErrDraining] if the hub is closing, because the members then reconnect to other nodes.
 func (h *Hub) find(name room.Name) (*live, error) {
-	if h.draining.Load() {
+	if h.closing.Load() {
 		return nil, ErrDraining
 	}
 	if l := h.rooms.find(name); l != nil {

@@ -3,9 +3,11 @@ package hub
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
+	crand "crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"math/rand/v2"
+	"time"
 
 	"example.com/presence/pkg/presence/backplane"
 	"example.com/presence/pkg/presence/room"
@@ -20,7 +22,7 @@ func Open(c Config) (*Hub, error) {
 	c.entries = cmp.Or(c.entries, maxEntries)
 	if c.Node == "" {
 		node := make([]byte, 16)
-		rand.Read(node)
+		crand.Read(node)
 		c.Node = room.NodeID(hex.EncodeToString(node))
 	}
 	h := &Hub{closed: make(chan struct{}), rooms: rooms{limit: c.MaxRooms, live: map[room.Name]*live{}}}
@@ -78,17 +80,25 @@ func (h *Hub) unsubscribe() {
 	}
 }
 
-// Close shuts the hub down. From now on, the hub rejects messages and connections. It delivers the
-// messages that it has accepted, and then sends each client a goodbye with reason draining.
+// Close shuts the hub down. From now on, the hub rejects connections. It sends each client a goodbye
+// with reason draining, after the messages that it has accepted. If the bus is shared, the goodbyes
+// are spread over Config.Grace, and the hub accepts messages until the last of them are due.
 //
-// Close returns when the last connection is closed and no hook is running. If ctx ends earlier,
-// Close returns its error, and the shutdown continues in the background. A second call waits for
-// the same shutdown.
+// Close returns when the last connection is closed and no hook is running. If ctx ends earlier, all
+// goodbyes that are left are due, Close returns its error, and the shutdown continues in the
+// background. A second call waits for the same shutdown.
 func (h *Hub) Close(ctx context.Context) error {
 	if h.draining.CompareAndSwap(false, true) {
-		h.stop()
+		spread := h.isShared() && h.config.Grace > 0
+		if !spread {
+			h.beginClosing()
+		}
 		go func() { // ends with the last connection; each has 2 s to send its goodbye
 			defer close(h.closed)
+			if spread {
+				h.spread(ctx)
+				h.beginClosing()
+			}
 			h.drain()
 		}()
 	}
@@ -97,6 +107,38 @@ func (h *Hub) Close(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+func (h *Hub) beginClosing() {
+	h.closing.Store(true)
+	h.stop()
+}
+
+// spreadStep is the minimum time between two groups of goodbyes.
+const spreadStep = 50 * time.Millisecond
+
+// spread sends the goodbyes, in random order. The first is due after a quarter of Config.Grace: by
+// then, load balancers should have found that this node is not ready. The others follow over half
+// of it, so that the other nodes do not get all clients at once. Until then this node is a peer like
+// any other: its clients send and receive, and the users that have reconnected elsewhere are in
+// their grace period here. spread ends early if ctx ends.
+func (h *Hub) spread(ctx context.Context) {
+	clock, period := h.config.Clock, h.config.Grace/2
+	if !pause(ctx, clock, period/2) {
+		return
+	}
+	all := h.conns.counted()
+	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	start, n := clock.Now(), len(all)
+	for ended := 0; ended < n; {
+		passed := max(0, min(1, float64(clock.Now().Sub(start))/float64(period)))
+		due := min(n, int(passed*float64(n))+1)
+		h.config.Streams.Drain()
+		h.conns.endEach(all[ended:due], EndDraining)
+		if ended = due; ended < n && !pause(ctx, clock, max(spreadStep, period/time.Duration(n))) {
+			return
+		}
 	}
 }
 

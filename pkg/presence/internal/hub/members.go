@@ -13,7 +13,7 @@ import (
 // The counts of different rooms may be of different times. The error is [ErrDraining] or a
 // backplane error.
 func (h *Hub) Rooms(ctx context.Context, after string, limit int) (page []RoomCount, more bool, err error) {
-	if h.draining.Load() {
+	if h.closing.Load() {
 		return nil, false, ErrDraining
 	}
 	page, limit = []RoomCount{}, min(limit, maxRooms)

@@ -91,7 +91,7 @@ func (p poll) missing(h *Hub, answered map[room.NodeID]bool) (nodes []room.NodeI
 		nodes, settled = p.listed(), len(answered) > 0
 	} else if nodes == nil {
 		nodes, settled = h.peers.live(), h.peers.settled(h.config.Clock.Now())
-		if !h.draining.Load() { // a node that drains may not answer any more
+		if !h.closing.Load() { // a node that closes may not answer any more
 			nodes = append(nodes, h.node)
 		}
 	}

@@ -12,11 +12,11 @@ import (
 // broadcast sends a command whose answers carry no data. The error is [backplane.ErrUnavailable] if
 // a live node has not answered. The command may then have been applied, and may be repeated.
 //
-// While the hub is draining, a missing answer of this node is not an error, because its connections
+// While the hub is closing, a missing answer of this node is not an error, because its connections
 // are closing or closed. Nor is it one that the bus is closed.
 func (h *Hub) broadcast(ctx context.Context, c command) error {
 	err := h.ask(ctx, c, func(answer) bool { return false })
-	if h.draining.Load() && (errors.Is(err, backplane.ErrClosed) || !h.isShared() && errors.Is(err, backplane.ErrUnavailable)) {
+	if h.closing.Load() && (errors.Is(err, backplane.ErrClosed) || !h.isShared() && errors.Is(err, backplane.ErrUnavailable)) {
 		return nil
 	}
 	return err

@@ -31,7 +31,7 @@ const retryTime = 50 * time.Millisecond
 // A node that has just started may need a few attempts. If a record has a counter that this node
 // cannot exceed, which no node uses by itself, Update returns [backplane.ErrUnavailable].
 func (h *Hub) Update(ctx context.Context, name room.Name, user room.UserID, info json.RawMessage) error {
-	if h.draining.Load() {
+	if h.closing.Load() {
 		return ErrDraining
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, commandTime, backplane.ErrUnavailable) // for all attempts
