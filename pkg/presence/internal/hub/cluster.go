@@ -228,6 +228,7 @@ func (h *Hub) openParts(l *live) {
 	}
 	s, pull := l.openParts(answers, missing, !cut)
 	h.note(l, s)
+	h.compareStart(l, answers)
 	if pull {
 		h.pull(l)
 	}
@@ -237,6 +238,24 @@ func (h *Hub) openParts(l *live) {
 		return
 	}
 	l.ends.add(end)
+}
+
+// compareStart reads the log between the last position of the peers and the one that the engine has
+// returned. If there is no entry, clients may resume from there.
+func (h *Hub) compareStart(l *live, answers map[room.NodeID]*pulledPart) {
+	if len(answers) == 0 || l.awaitOpening() != nil {
+		return
+	}
+	after, start, ok := l.belowStart(answers)
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(h.stopping, lastTime)
+	defer cancel()
+	epoch := h.epoch()
+	if entries, _, err := h.config.Bus.Read(ctx, l.name, after); err == nil && len(entries) == 0 && h.epoch() == epoch {
+		l.startAt(after, start)
+	}
 }
 
 // leaveCluster publishes the last frames of this node, all announcements that are due later, and

@@ -32,9 +32,11 @@ var corpus = map[string]any{
 		{ID: "carol", Info: json.RawMessage(`{}`), Since: 1764288002000, Connections: 1}}},
 	"repeat.json":     partFrame{V: 1, From: node4f, Number: 20, Users: 1, Connections: 3, Position: "5f1c0a9e4b-13", Acked: []uint64{12, 13}},
 	"acked-from.json": partFrame{V: 1, From: node4f, Number: 20, Users: 1, Connections: 3, Position: "5f1c0a9e4b-9000", Acked: []uint64{8999, 9000}, AckedFrom: 14},
-	"heartbeat.json":  heartbeat{V: 1, From: node4f, Clock: 12},
-	"hello.json":      heartbeat{V: 1, From: node4f, Hello: []room.NodeID{allNodes}},
-	"hello-one.json":  heartbeat{V: 1, From: node4f, Clock: 1, Hello: []room.NodeID{node00, nodeff}},
+	"whole.json": partFrame{V: 1, From: node4f, Number: 20, Users: 1, Connections: 3, Whole: true, Changed: []entry{
+		{ID: "carol", Info: json.RawMessage(`{}`), Since: 1764288002000, Connections: 3}}},
+	"heartbeat.json": heartbeat{V: 1, From: node4f, Clock: 12},
+	"hello.json":     heartbeat{V: 1, From: node4f, Hello: []room.NodeID{allNodes}},
+	"hello-one.json": heartbeat{V: 1, From: node4f, Clock: 1, Hello: []room.NodeID{node00, nodeff}},
 	"label.json": heartbeat{V: 1, From: node4f, Clock: 12, Hello: []room.NodeID{allNodes}, Label: "eu-1",
 		Settings: map[string]string{"count": "connections", "keys": "secret-5f1c0a9e4b7d2c38", "linger": "5s"}},
 	"leaving.json": heartbeat{V: 1, From: node4f, Clock: 12, Leaving: true},
@@ -54,6 +56,7 @@ var corpus = map[string]any{
 	"update-answer.json":  answer{V: 1, From: node4f, Found: true, Record: room.Version{Counter: 13, Node: node4f}, Draining: true},
 	"pull-answer.json": answer{V: 1, From: node4f, Part: &partPiece{Number: 17, More: true, Entries: []entry{
 		{ID: "bob", Name: "Bob", Info: json.RawMessage(`{}`), Since: 1764288001000, Connections: 2}}}},
+	"open-answer.json":       answer{V: 1, From: node4f, Part: &partPiece{Number: 17, Position: "5f1c0a9e4b-13", Peers: []room.NodeID{node00}}},
 	"pull-answer-empty.json": answer{V: 1, From: node4f, Part: &partPiece{Number: 17}},
 	"answer.json":            answer{V: 1, From: node4f},
 	"found-answer.json":      answer{V: 1, From: node4f, Found: true},

@@ -234,6 +234,8 @@ type partPiece struct {
 	Number  uint64  `json:"n"`
 	Entries []entry `json:"entries,omitempty"`
 	More    bool    `json:"more,omitempty"` // further entries follow
+	// Position is that of the last message that the node has delivered. Only the first piece has it.
+	Position string `json:"position,omitempty"`
 	// Peers are the other nodes that have a part of the room, as far as the node knows. Only the
 	// first piece lists them.
 	Peers []room.NodeID `json:"peers,omitempty"`

@@ -366,6 +366,9 @@ func (c *counter) piece(after room.UserID) partPiece {
 	piece := partPiece{Number: c.exchange.number, Entries: entriesOf(own, now), More: more}
 	if after == "" {
 		piece.Peers = c.partnersLocked()
+		if c.opened && (c.log == nil || !c.log.blind) {
+			piece.Position = c.position.String()
+		}
 	}
 	return piece
 }

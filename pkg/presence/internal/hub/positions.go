@@ -117,6 +117,34 @@ func (c *counter) announcedFrom(p room.Position) {
 	c.watchPositionLocked()
 }
 
+// belowStart returns the highest position of the peers if the room has another one, and the start of
+// its ring. The engine may not know the last position of a room whose entries have all expired. The
+// peers do: a client that moves here has a position of theirs.
+func (c *counter) belowStart(answers map[room.NodeID]*pulledPart) (after, start uint64, ok bool) {
+	if c.log == nil {
+		return 0, 0, false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, a := range answers {
+		if a.position.Epoch == c.position.Epoch {
+			after, ok = max(after, a.position.Seq), true
+		}
+	}
+	start = c.shared.rings.start(&c.log.ring)
+	return after, start, ok && c.opened && !c.closed && !c.log.blind && after < start
+}
+
+// startAt records that the log has no entry between a position of the peers and the start of the
+// ring.
+func (c *counter) startAt(after, start uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		c.shared.rings.lower(&c.log.ring, after, start)
+	}
+}
+
 // watchPositionLocked sets the timer if the room needs a repair. The delay doubles with each read
 // that has not reached the announced position, up to 2 s.
 func (c *counter) watchPositionLocked() {

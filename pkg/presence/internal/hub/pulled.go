@@ -11,12 +11,13 @@ import (
 // meanwhile, contain the other changes. Up to the number of the last piece, the totals of these
 // frames may lack users that a later piece contains.
 type pulledPart struct {
-	number  uint64 // of the first piece
-	last    uint64 // of the last piece
-	entries []entry
-	at      []time.Time // when each entry was received
-	more    bool
-	failed  bool // a piece was malformed
+	number   uint64        // of the first piece
+	last     uint64        // of the last piece
+	position room.Position // of the first piece
+	entries  []entry
+	at       []time.Time // when each entry was received
+	more     bool
+	failed   bool // a piece was malformed
 }
 
 // after returns the user after which the next piece begins.
@@ -37,6 +38,7 @@ func (a *pulledPart) add(p partPiece, now time.Time) {
 	}
 	if a.at == nil {
 		a.number = p.Number
+		a.position, _ = room.ParsePosition(p.Position)
 	}
 	a.last = max(a.last, p.Number)
 	for _, e := range p.Entries {

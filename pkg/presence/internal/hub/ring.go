@@ -126,6 +126,16 @@ func (r *rings) extend(g *ring, after uint64, read []backplane.Entry) (entries [
 	return entries, true
 }
 
+// lower moves the beginning of a ring from start back to after, because the log has no entry between
+// the two. It does nothing if the ring has another beginning by now.
+func (r *rings) lower(g *ring, after, start uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if g.from == start {
+		g.from = min(g.from, after)
+	}
+}
+
 func (r *rings) addLocked(g *ring, e backplane.Entry) {
 	n := &ringEntry{Entry: e, stored: r.clock.Now(), of: g, prev: r.oldest.prev, next: &r.oldest}
 	n.prev.next, n.next.prev = n, n
