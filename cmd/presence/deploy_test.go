@@ -1,0 +1,212 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	natsgo "github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.yaml.in/yaml/v4"
+
+	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/nats"
+)
+
+// composed is the part of compose.yaml that this test reads.
+type composed struct {
+	Services map[string]struct {
+		Environment map[string]string `yaml:"environment"`
+		Volumes     []string          `yaml:"volumes"`
+		DependsOn   any               `yaml:"depends_on"`
+	} `yaml:"services"`
+	Volumes map[string]any `yaml:"volumes"`
+}
+
+// Each variable in compose.yaml belongs to a flag and has a valid value. Each host, volume and file
+// exists.
+func TestCompose(t *testing.T) {
+	data, err := os.ReadFile("../../deploy/compose.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c composed
+	if err := yaml.Unmarshal(data, &c); err != nil {
+		t.Fatal(err)
+	}
+	nodes, hosts := 0, regexp.MustCompile(`@([a-z0-9-]+):4222`)
+	for name, s := range c.Services {
+		for _, v := range s.Volumes {
+			source, _, _ := strings.Cut(v, ":")
+			if _, isVolume := c.Volumes[source]; isVolume {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join("../../deploy", source)); err != nil {
+				t.Errorf("%s: volume %s: %v", name, v, err)
+			}
+		}
+		if !strings.HasPrefix(name, "presence-") {
+			continue
+		}
+		nodes++
+		e := env{}
+		for variable, value := range s.Environment {
+			value = regexp.MustCompile(`\$\{PRESENCE_JWT_SECRET[^}]*\}`).ReplaceAllString(value, secret)
+			e[variable] = regexp.MustCompile(`\$\{NATS_PASSWORD[^}]*\}`).ReplaceAllString(value, "p")
+		}
+		for _, host := range hosts.FindAllStringSubmatch(e["PRESENCE_NATS"], -1) {
+			if _, ok := c.Services[host[1]]; !ok {
+				t.Errorf("%s: no service %s", name, host[1])
+			}
+		}
+		delete(e, "PRESENCE_NATS") // no such host here
+		if _, stderr, exit := command(t, e, "serve", "--check"); exit != 0 || stderr != "" {
+			t.Errorf("%s: exit status %d, and on standard error: %s", name, exit, stderr)
+		}
+	}
+	if nodes != 3 {
+		t.Errorf("got %d nodes, want 3", nodes)
+	}
+}
+
+// Caddy accepts the configuration of the proxy.
+func TestComposeProxy(t *testing.T) {
+	out, err := exec.Command("caddy", "validate", "--adapter", "caddyfile", "--config", "../../deploy/Caddyfile").CombinedOutput()
+	if err != nil {
+		t.Errorf("caddy validate: %v\n%s", err, out)
+	}
+}
+
+// With nats.conf, presence can do all that it needs, another user of its account cannot change
+// anything, and a user of another account reaches nothing.
+func TestNATSPermissions(t *testing.T) {
+	t.Setenv("NATS_NAME", "nats-1")
+	t.Setenv("NATS_PASSWORD", "right")
+	data, err := os.ReadFile("../../deploy/nats.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Another account, a free port, and one server instead of three.
+	text := strings.Replace(string(data), "accounts {", "accounts {\n  APP { jetstream: enabled, users: [{user: app, password: right}] }", 1)
+	text = strings.NewReplacer("port: 4222", "host: 127.0.0.1\nport: -1", "http: 127.0.0.1:8222", "", "/data", t.TempDir()).Replace(text)
+	text = regexp.MustCompile(`(?ms)^cluster \{.*?^\}`).ReplaceAllString(text, "")
+	file := filepath.Join(t.TempDir(), "nats.conf")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	options, err := server.ProcessConfigFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	options.NoSigs, options.NoLog = true, true
+	s, err := server.NewServer(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	defer func() {
+		s.Shutdown()
+		s.WaitForShutdown()
+	}()
+	if !s.ReadyForConnections(10 * time.Second) {
+		t.Fatal("the NATS server did not start within 10 s")
+	}
+	url := func(user string) string { return fmt.Sprintf("nats://%s:right@%s", user, s.Addr()) }
+
+	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	bus, err := nats.Open(t.Context(), nats.Config{URLs: []string{url("presence")}, Replicas: 1, Messages: 10, Age: time.Minute, Bytes: 1 << 20, Log: slog.New(slog.NewTextHandler(log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bus.Close()
+	received := make(chan string, 16)
+	cancel, err := bus.Subscribe("lobby", backplane.Handler{
+		Message: func(data []byte) { received <- "message " + string(data) },
+		Entry:   func(e backplane.Entry) { received <- "entry " + string(e.Data) },
+		Ask:     func(data []byte) []byte { return data },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cancel()
+	if _, _, err := bus.Append(t.Context(), "lobby", "key", []byte("1")); err != nil {
+		t.Error(err)
+	}
+	if _, err := bus.Last(t.Context(), "lobby"); err != nil {
+		t.Error(err)
+	}
+	if entries, complete, err := bus.Read(t.Context(), "lobby", 0); len(entries) != 1 || !complete || err != nil {
+		t.Errorf("Read: got %d entries, %v, %v", len(entries), complete, err)
+	}
+	if err := bus.Clear(t.Context(), "lobby"); err != nil {
+		t.Error(err)
+	}
+	rows := make(chan backplane.Row, 16)
+	if _, err := bus.Watch(func(r backplane.Row) { rows <- r }); err != nil {
+		t.Error(err)
+	}
+	if err := bus.Put(t.Context(), "ban", nil, time.Hour); err != nil {
+		t.Error(err)
+	}
+	if r := <-rows; r.Key != "ban" || r.Deleted {
+		t.Errorf("got row %+v", r)
+	}
+	answered := false
+	if err := bus.Ask(t.Context(), "lobby", []byte("?"), func([]byte) bool { answered = true; return false }); err != nil || !answered {
+		t.Errorf("Ask: %v, answered %v", err, answered)
+	}
+	<-received // the entry
+
+	for _, user := range []string{"observer", "app"} {
+		denied := make(chan error, 16)
+		conn, err := natsgo.Connect(url(user), natsgo.ErrorHandler(func(_ *natsgo.Conn, _ *natsgo.Subscription, err error) { denied <- err }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, subject := range []string{"presence.room.lobby.msg", "presence.log.0123456789.lobby", "$KV.presence_table.ban", "presence.nodes.msg", "presence.ask.nodes"} {
+			if err := conn.Publish(subject, []byte("forged")); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := conn.Flush(); err != nil {
+			t.Error(err)
+		}
+		if user == "observer" {
+			for range 5 {
+				if err := <-denied; !strings.Contains(err.Error(), "Permissions Violation for Publish") {
+					t.Errorf("observer: got %v", err)
+				}
+			}
+		} else if js, err := jetstream.New(conn); err != nil {
+			t.Error(err)
+		} else if _, err := js.Stream(t.Context(), "presence"); err == nil {
+			t.Error("a user of another account sees the stream of presence")
+		}
+		conn.Close()
+	}
+	if err := bus.Publish(t.Context(), "lobby", []byte("last")); err != nil {
+		t.Error(err)
+	}
+	if got := <-received; got != "message last" {
+		t.Errorf("got %q, want only the message of presence", got)
+	}
+	select {
+	case r := <-rows:
+		t.Errorf("got a row %+v of another user", r)
+	default:
+	}
+	if text, err := os.ReadFile(log.Name()); err != nil || strings.Contains(string(text), "ermission") {
+		t.Errorf("presence lacks a permission: %v, %s", err, text)
+	}
+}
