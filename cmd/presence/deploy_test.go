@@ -141,7 +141,7 @@ func TestNATSPermissions(t *testing.T) {
 	}
 	defer cancel()
 	if _, _, err := bus.Append(t.Context(), "lobby", "key", []byte("1")); err != nil {
-		t.Error(err)
+		t.Fatal(err)
 	}
 	if _, err := bus.Last(t.Context(), "lobby"); err != nil {
 		t.Error(err)
@@ -157,7 +157,7 @@ func TestNATSPermissions(t *testing.T) {
 		t.Error(err)
 	}
 	if err := bus.Put(t.Context(), "ban", nil, time.Hour); err != nil {
-		t.Error(err)
+		t.Fatal(err) // otherwise the next line would wait
 	}
 	if r := <-rows; r.Key != "ban" || r.Deleted {
 		t.Errorf("got row %+v", r)

@@ -22,7 +22,7 @@ const (
 	firstTime = 5 * time.Second
 	// maxBehind is the number of checks in a row after which a copy of the table that is behind the
 	// bucket is read again.
-	maxBehind = 3
+	maxBehind = 2
 	// maxRecent is the maximum number of entries of an interruption that a check reads.
 	maxRecent = 5000
 	// hurryTime is the minimum time between two checks.
