@@ -295,13 +295,13 @@ func (s *Server) getReady(w http.ResponseWriter, r *http.Request) error {
 //  2. The clients receive all accepted messages.
 //  3. Each client receives a goodbye event with the reason draining, and its stream ends.
 //
-// If the Backplane is shared, the goodbyes are spread over time: see Config.ShutdownGrace. Until the
-// last of them, the server accepts messages.
+// If the Backplane is shared, the goodbyes are spread over time: see Config.ShutdownGrace. Until
+// the last of them, the server accepts messages.
 //
 // Shutdown returns after the last stream has ended. If Harden is used, goroutines of open
 // connections remain until the connections close. No other goroutine is left. If ctx is done first,
-// Shutdown sends the goodbyes that are left, returns its error and continues in the background. Close the listener only after
-// Shutdown. A second call waits for the first.
+// Shutdown sends the goodbyes that are left, returns its error and continues in the background.
+// Close the listener only after Shutdown. A second call waits for the first.
 func (s *Server) Shutdown(ctx context.Context) error {
 	if err := s.hub.Close(ctx); err != nil {
 		return fmt.Errorf("presence: shutdown: %w", err)

@@ -38,8 +38,8 @@ func (m *Memory) Publish(ctx context.Context, topic room.Name, data []byte) erro
 	return nil
 }
 
-// Ask implements [Bus]. Without a subscription, it returns ErrNoSubscription. It returns as soon as every subscription has answered, even if ctx has not
-// ended.
+// Ask implements [Bus]. Without a subscription, it returns ErrNoSubscription. It returns as soon as
+// every subscription has answered, even if ctx has not ended.
 func (m *Memory) Ask(ctx context.Context, topic room.Name, request []byte, answer func(data []byte) (more bool)) error {
 	err := m.lockWithSpace(ctx, func() <-chan struct{} { return m.topics.full(topic, kindAsk) })
 	if errors.Is(err, ErrClosed) {

@@ -142,8 +142,8 @@ func (c *contact) check(ctx context.Context) error {
 	return nil
 }
 
-// accept records that the stream and the bucket are available. If the connection was interrupted, or
-// the epoch has changed, all subscriptions receive Lost.
+// accept records that the stream and the bucket are available. If the connection was interrupted,
+// or the epoch has changed, all subscriptions receive Lost.
 func (c *contact) accept(ctx context.Context, info *jetstream.StreamInfo) {
 	epoch, before, now := info.Config.Metadata[epochKey], c.Status(), time.Now()
 	c.progress.start(epoch)

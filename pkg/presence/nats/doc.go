@@ -28,8 +28,8 @@
 // nodes give the stream another epoch. As each subject names the epoch, an entry of one epoch is
 // never taken for an entry of another.
 //
-// Append returns when the stream has accepted the message. An entry is acknowledged by a majority of
-// the stream's replicas. Reads go to the leader of the stream, because a copy may be behind it.
+// Append returns when the stream has accepted the message. An entry is acknowledged by a majority
+// of the stream's replicas. Reads go to the leader of the stream, because a copy may be behind it.
 //
 // # Guarantees
 //

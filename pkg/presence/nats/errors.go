@@ -9,7 +9,7 @@ type SettingError struct {
 	Field string
 	// Value is the value of the field that the servers accept; nil if it is not known.
 	Value any
-	// Reason says what does not match, with both values, and how to mend it.
+	// Reason names the setting with both values, and the way to mend it.
 	Reason string
 }
 

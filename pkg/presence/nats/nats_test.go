@@ -30,8 +30,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// engine returns two nodes for the conformance test. The first one connects through a relay, so that
-// its connection can be lost.
+// engine returns two nodes for the conformance test. The first one connects through a relay, so
+// that its connection can be lost.
 func engine(t *testing.T, replicas int, servers ...*server.Server) backplanetest.Engine {
 	r := startRelay(t, servers[0])
 	first, second := config(r.url()), config(servers[len(servers)-1].ClientURL())

@@ -23,10 +23,10 @@ var _ backplane.Bus = (*Bus)(nil)
 // If no server can be reached, or the stream is not available yet, Open returns a bus that is not
 // connected and tries again. ctx bounds the first attempt, which takes at most 5 s.
 //
-// The error is a [*SettingError] if the settings of the stream or the bucket do not match Config. It
-// is another error if Config is invalid, or if the server rejects the credentials. If Open has
-// returned before it could compare the settings, the bus stays unconnected until they match. If they
-// are changed later, the bus logs a warning and continues.
+// The error is a [*SettingError] if the settings of the stream or the bucket do not match Config.
+// It is another error if Config is invalid, or if the server rejects the credentials. If Open has
+// returned before it could compare the settings, the bus stays unconnected until they match. If
+// they are changed later, the bus logs a warning and continues.
 func Open(ctx context.Context, c Config) (*Bus, error) {
 	c, err := c.withDefaults()
 	if err != nil {

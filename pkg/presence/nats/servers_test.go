@@ -51,7 +51,7 @@ func stop(s *server.Server) {
 }
 
 // startCluster starts three NATS servers, and waits until they have elected a leader. They do not
-// tell their clients about each other.
+// advertise each other to their clients.
 func startCluster(t *testing.T) []*server.Server {
 	t.Helper()
 	var routes []*url.URL

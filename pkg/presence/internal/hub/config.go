@@ -48,8 +48,8 @@ type Config struct {
 	RingAge      time.Duration // maximum age of an entry
 	RingBytes    int           // maximum size of the entries of all rooms, in bytes
 
-	// Settings are settings that all nodes should have in common. If a node has other values, one of
-	// the two logs a warning for each. A value is at most 256 bytes of plain text.
+	// Settings are settings that all nodes should have in common. If a node has other values, one
+	// of the two logs a warning for each. A value is at most 256 bytes of plain text.
 	Settings []Setting
 
 	entries int // maximum number of entries in a frame; 0: maxEntries

@@ -13,8 +13,8 @@ const (
 	// maxEntries is the default of Config.entries. An entry has at most 1.7 KiB, and an engine may
 	// limit its payloads to 1 MiB.
 	maxEntries = 256
-	// LargestFrame is the size of the largest frame or answer, in bytes: one with maxEntries entries,
-	// in which every second byte of the ids and names is escaped.
+	// LargestFrame is the size of the largest frame or answer, in bytes: one with maxEntries
+	// entries, in which every second byte of the ids and names is escaped.
 	LargestFrame = 640 << 10
 	// maxHeld is the maximum number of frames of one peer that a room holds while it reads the
 	// peer's part.

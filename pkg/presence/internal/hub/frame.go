@@ -71,7 +71,8 @@ type heartbeat struct {
 	// frames. "*" stands for all nodes.
 	Hello   []room.NodeID `json:"hello,omitempty"`
 	Leaving bool          `json:"leaving,omitempty"` // the node shuts down
-	// Label names the node in the logs, and Settings are those that all nodes should have in common.
+	// Label names the node in the logs, and Settings are those that all nodes should have in
+	// common.
 	Label    string            `json:"label,omitempty"`
 	Settings map[string]string `json:"settings,omitempty"`
 }
@@ -234,7 +235,8 @@ type partPiece struct {
 	Number  uint64  `json:"n"`
 	Entries []entry `json:"entries,omitempty"`
 	More    bool    `json:"more,omitempty"` // further entries follow
-	// Position is that of the last message that the node has delivered. Only the first piece has it.
+	// Position is that of the last message that the node has delivered. Only the first piece has
+	// it.
 	Position string `json:"position,omitempty"`
 	// Peers are the other nodes that have a part of the room, as far as the node knows. Only the
 	// first piece lists them.

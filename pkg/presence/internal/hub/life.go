@@ -80,9 +80,10 @@ func (h *Hub) unsubscribe() {
 	}
 }
 
-// Close shuts the hub down. From now on, the hub rejects connections. It sends each client a goodbye
-// with reason draining, after the messages that it has accepted. If the bus is shared, the goodbyes
-// are spread over Config.Grace, and the hub accepts messages until the last of them are due.
+// Close shuts the hub down. From now on, the hub rejects connections. It sends each client a
+// goodbye with reason draining, after the messages that it has accepted. If the bus is shared, the
+// goodbyes are spread over Config.Grace, and the hub accepts messages until the last of them are
+// due.
 //
 // Close returns when the last connection is closed and no hook is running. If ctx ends earlier, all
 // goodbyes that are left are due, Close returns its error, and the shutdown continues in the
@@ -120,9 +121,9 @@ const spreadStep = 50 * time.Millisecond
 
 // spread sends the goodbyes, in random order. The first is due after a quarter of Config.Grace: by
 // then, load balancers should have found that this node is not ready. The others follow over half
-// of it, so that the other nodes do not get all clients at once. Until then this node is a peer like
-// any other: its clients send and receive, and the users that have reconnected elsewhere are in
-// their grace period here. spread ends early if ctx ends.
+// of it, so that the other nodes do not get all clients at once. Until then this node is a peer
+// like any other: its clients send and receive, and the users that have reconnected elsewhere are
+// in their grace period here. spread ends early if ctx ends.
 func (h *Hub) spread(ctx context.Context) {
 	clock, period := h.config.Clock, h.config.Grace/2
 	if !pause(ctx, clock, period/2) {

@@ -18,8 +18,9 @@ func (p *peers) announce(label string, settings []Setting) {
 }
 
 // meet records the label of a live peer. It returns the settings that differ, and whether the two
-// nodes have had the same label for twinTime. A pair of nodes reports each difference once: the node
-// with the lower id does. Nothing else of the heartbeat is kept, so a peer cannot fill the memory.
+// nodes have had the same label for twinTime. A pair of nodes reports each difference once: the
+// node with the lower id does. Nothing else of the heartbeat is kept, so a peer cannot fill the
+// memory.
 func (p *peers) meet(b heartbeat, now time.Time) (differ []difference, twin bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

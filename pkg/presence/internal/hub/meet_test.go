@@ -72,7 +72,7 @@ func TestDifferences(t *testing.T) {
 	}
 }
 
-// Two nodes with one label are reported once, when each has been heard from for 10 s. The lease of
+// Two nodes with one label are reported once, when each has sent heartbeats for 10 s. The lease of
 // an earlier process of the node, which was killed, ends before.
 func TestTwin(t *testing.T) {
 	a := announcing("a", "eu-1")

@@ -34,8 +34,8 @@ func (b *askedBus) Subscribe(topic room.Name, h backplane.Handler) (func(), erro
 	return b.Bus.Subscribe(topic, h)
 }
 
-// A node that does not have a room receives no request when the room opens elsewhere. If no node has
-// it, the first client does not wait.
+// A node that does not have a room receives no request when the room opens elsewhere. If no node
+// has it, the first client does not wait.
 func TestOpeningAsksNodesOfRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := sharedMemory()

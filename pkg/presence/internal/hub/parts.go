@@ -294,8 +294,8 @@ func (c *counter) partnersLocked() (nodes []room.NodeID) {
 }
 
 // openParts sets the parts of a room that has no client yet. missing lists the live peers that may
-// have a part and have not answered. If contact is set, the room is partial until their parts arrive. It reports whether
-// the room must pull parts.
+// have a part and have not answered. If contact is set, the room is partial until their parts
+// arrive. It reports whether the room must pull parts.
 func (c *counter) openParts(answers map[room.NodeID]*pulledPart, missing []room.NodeID, contact bool) (s state, pull bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -51,7 +51,7 @@ type peers struct {
 	heard   time.Time                 // of this node's last own heartbeat
 	since   time.Time                 // start of the current contact with the backplane
 	cut     bool                      // this node is cut off
-	told    bool                      // the log says that this node has no contact
+	told    bool                      // the log reports that this node has no contact
 	checkAt time.Time                 // when the next check of the leases is due; zero: not known
 	late    bool                      // the last check was late
 	lamport uint64

@@ -117,9 +117,9 @@ func (c *counter) announcedFrom(p room.Position) {
 	c.watchPositionLocked()
 }
 
-// belowStart returns the highest position of the peers if the room has another one, and the start of
-// its ring. The engine may not know the last position of a room whose entries have all expired. The
-// peers do: a client that moves here has a position of theirs.
+// belowStart returns the highest position of the peers if the room has another one, and the start
+// of its ring. The engine may not know the last position of a room whose entries have all expired.
+// The peers do: a client that moves here has a position of theirs.
 func (c *counter) belowStart(answers map[room.NodeID]*pulledPart) (after, start uint64, ok bool) {
 	if c.log == nil {
 		return 0, 0, false

@@ -126,8 +126,8 @@ func (r *rings) extend(g *ring, after uint64, read []backplane.Entry) (entries [
 	return entries, true
 }
 
-// lower moves the beginning of a ring from start back to after, because the log has no entry between
-// the two. It does nothing if the ring has another beginning by now.
+// lower moves the beginning of a ring from start back to after, because the log has no entry
+// between the two. It does nothing if the ring has another beginning by now.
 func (r *rings) lower(g *ring, after, start uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -19,8 +19,8 @@ const sendTime = 2 * time.Second
 // returns the id of the earlier message.
 //
 // The error is [ErrBanned], [ErrBusy], [ErrTooManyRooms], [ErrDraining], an error of ctx, or a
-// backplane error. If the log failed or was too slow, the message may still be delivered. A node that
-// is cut off rejects messages at once; before it knows that it is, an attempt takes up to 2 s.
+// backplane error. If the log failed or was too slow, the message may still be delivered. A node
+// that is cut off rejects messages at once; before it knows that it is, an attempt lasts up to 2 s.
 func (h *Hub) Send(ctx context.Context, name room.Name, d Draft, sender room.UserID, key string) (id string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, sendTime, ErrBusy)
 	defer cancel()

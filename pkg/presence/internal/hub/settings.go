@@ -8,8 +8,8 @@ import (
 	"example.com/presence/pkg/presence/internal/input"
 )
 
-// Setting is a setting of a node that all nodes should have in common. Nodes compare the text of its
-// value.
+// Setting is a setting of a node that all nodes should have in common. Nodes compare the text of
+// its value.
 type Setting struct{ Name, Value string }
 
 const (
@@ -37,7 +37,7 @@ type difference struct {
 	other   string // value of the other node
 }
 
-// meeting is what this node knows about a peer from its heartbeats.
+// meeting records the label and the settings in the heartbeats of a peer.
 type meeting struct {
 	label  string
 	since  time.Time // start of the lease, at the first heartbeat; zero: no lease

@@ -30,8 +30,8 @@ type shared struct {
 	running   sync.WaitGroup // counts connections in rooms, the goroutine of hooks, and repairs
 }
 
-// noEpoch is the epoch of the ids before the first contact with the backplane. A log has another one
-// (ten random digits), so a client that resumes with such an id gets reset.
+// noEpoch is the epoch of the ids before the first contact with the backplane. A log has another
+// one (ten random digits), so a client that resumes with such an id gets reset.
 const noEpoch = "0000000000"
 
 func (s *shared) epoch() string { return cmp.Or(s.config.Bus.Status().Epoch, noEpoch) }

@@ -168,8 +168,8 @@ func (b *simBus) Ask(ctx context.Context, topic room.Name, request []byte, answe
 	return b.awaitAnswers(ctx, a, answer)
 }
 
-// hasAskLocked reports whether a node answers for the topic. Like a NATS server, the engine knows the
-// subscriptions of a node that was cut off for a while.
+// hasAskLocked reports whether a node answers for the topic. Like a NATS server, the engine knows
+// the subscriptions of a node that was cut off for a while.
 func (e *simEngine) hasAskLocked(topic room.Name) bool {
 	for _, b := range e.buses {
 		for _, s := range b.subs[topic] {
