@@ -130,7 +130,7 @@ func (ss *subscriptions) isQuiet(name room.Name, after uint64) bool {
 	ss.mu.RLock()
 	defer ss.mu.RUnlock()
 	for _, s := range ss.topics[name] {
-		if s.quiet.Swap(false) && s.knows(after) {
+		if s.knows(after) && s.quiet.Swap(false) {
 			return true
 		}
 	}
