@@ -27,7 +27,8 @@ const defaultBan = time.Minute
 //	{"room":"lobby","connections":3,"users":2,"members":[{"id":"alice",…}],"next":"alice"}
 //
 // next is present if there are more members. It is the after parameter of the next page. A member
-// that stays in the room while a client reads all pages appears on exactly one of them.
+// that stays in the room while a client reads all pages appears on exactly one of them. If members
+// on other nodes may be missing, the page also has "complete":false.
 func (s *Server) getPresence(w http.ResponseWriter, r *http.Request) error {
 	v, err := s.authorize(r, mayJoin, "limit", "after")
 	if err != nil {
@@ -38,10 +39,11 @@ func (s *Server) getPresence(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	p, err := s.hub.Members(r.Context(), v.room, room.UserID(v.query.Get("after")), limit)
-	if err != nil {
+	incomplete := errors.Is(err, ErrIncomplete)
+	if err != nil && !incomplete {
 		return err
 	}
-	page := memberPage{Room: v.room, Connections: p.Connections, Users: p.Users, Members: p.Members}
+	page := memberPage{Room: v.room, Connections: p.Connections, Users: p.Users, Members: p.Members, incomplete: incomplete}
 	if p.More {
 		page.Next = page.Members[limit-1].ID
 	}
@@ -56,6 +58,7 @@ type memberPage struct {
 	Users       int         `json:"users"`
 	Members     []Member    `json:"members"`
 	Next        room.UserID `json:"next,omitempty"`
+	incomplete  bool        // adds "complete":false
 }
 
 // write encodes the page in pieces, because 1,000 members take more than 1 MB and a slow client may
@@ -81,25 +84,29 @@ func (p memberPage) write(w http.ResponseWriter) {
 	if next != "" {
 		b = append(append(b, `,"next":`...), compact.Encode(next)...)
 	}
+	if p.incomplete {
+		b = append(b, `,"complete":false`...)
+	}
 	w.Write(append(b, "}\n"...))
 }
 
 // Members returns the members of the room, sorted by id. The slice belongs to the caller. It is
 // empty and not nil for an empty room. The bytes of each Info are shared and must not be changed.
 //
-// If the room has members only on other nodes, this node asks them for the list. A node that is cut
-// off from the backplane returns the members that it knows. The error wraps [room.ErrName] or
-// [ErrDraining]; if other nodes are asked, also [ErrTooManyRooms] or an error of ctx or of the
-// backplane.
-func (s *Server) Members(ctx context.Context, roomName string) ([]Member, error) {
+// If the room has members only on other nodes, this node asks them for the list. The error wraps
+// [room.ErrName] or [ErrDraining]; if other nodes are asked, also [ErrTooManyRooms] or an error of
+// ctx or of the backplane. It wraps [ErrIncomplete] if members on other nodes may be missing; the
+// slice has the others then.
+func (s *Server) Members(ctx context.Context, roomName string) (members []Member, err error) {
 	name, err := room.ParseName(roomName)
 	if err == nil {
 		var page hub.Page
 		if page, err = s.hub.Members(ctx, name, "", math.MaxInt); err == nil {
 			return page.Members, nil
 		}
+		members = page.Members
 	}
-	return nil, fmt.Errorf("presence: list members of room %q: %w", roomName, err)
+	return members, fmt.Errorf("presence: list members of room %q: %w", roomName, err)
 }
 
 // putState replaces the info of the user in a room. The body is the new info, any JSON value.

@@ -1,6 +1,7 @@
 package presence_test
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -37,5 +38,47 @@ func TestMembersOfAnotherNode(t *testing.T) {
 				t.Errorf("GET /presence: got %d %s, want %s", answer.Code, answer.Body, want)
 			}
 		}
+	})
+}
+
+// A node that is cut off lists the members and rooms that it knows, and says that others may be
+// missing.
+func TestListsOfNodeThatIsCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := newStatusBus()
+		defer bus.Bus.Close()
+		bus.connect(true)
+		b := newBubble(t, presence.Config{Backplane: bus})
+		defer b.Shutdown(t.Context())
+		b.stream("/events", "", testUser("alice"))
+		b.stream("/events", "", testUser("bob"))
+		time.Sleep(2 * time.Second)
+		admin := testUser("admin")
+		admin.Admin = true
+		for _, connected := range []bool{true, false} {
+			bus.connect(connected)
+			members, err := b.Members(t.Context(), "lobby")
+			if len(members) != 2 || errors.Is(err, presence.ErrIncomplete) == connected {
+				t.Errorf("connected %v: Members returned %v, %v", connected, members, err)
+			}
+			rooms, err := b.Rooms(t.Context())
+			if len(rooms) != 1 || errors.Is(err, presence.ErrIncomplete) == connected {
+				t.Errorf("connected %v: Rooms returned %v, %v", connected, rooms, err)
+			}
+			for path, want := range map[string]string{
+				"/presence?limit=1": `,"next":"alice"`,
+				"/presence?room=no": `"members":[]`,
+				"/rooms":            `{"rooms":[{"room":"lobby","connections":2,"users":2}]`,
+			} {
+				if want += `,"complete":false}`; connected {
+					want = strings.Replace(want, `,"complete":false`, "", 1)
+				}
+				answer := b.ask("GET", path, "", admin)
+				if got := strings.TrimSpace(answer.Body.String()); answer.Code != http.StatusOK || !strings.HasSuffix(got, want) {
+					t.Errorf("connected %v: %s: got %d %s, want %s at the end", connected, path, answer.Code, got, want)
+				}
+			}
+		}
+		bus.connect(true)
 	})
 }

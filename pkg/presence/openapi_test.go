@@ -498,6 +498,8 @@ func TestOpenAPIResponses(t *testing.T) {
 		{usual, "ready", "GET", "/readyz", nil, "", "", 200, true},
 		{usual, "ready", "HEAD", "/readyz", nil, "", "", 200, true},
 		{cut, "no contact", "GET", "/readyz", nil, "", "", 200, true},
+		{cut, "no contact", "GET", "/presence", alice, "", "", 200, true},
+		{cut, "no contact", "GET", "/rooms", admin, "", "", 200, true},
 		{draining, "draining", "GET", "/readyz", nil, "", "", 503, true},
 		{draining, "draining", "HEAD", "/readyz", nil, "", "", 503, true},
 	} {

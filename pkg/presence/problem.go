@@ -21,6 +21,10 @@ import (
 var (
 	// ErrDraining means that the server is shutting down.
 	ErrDraining = hub.ErrDraining
+	// ErrIncomplete means that a result may lack users on other nodes: a node has not answered
+	// within 1 s, or this node has no contact with the backplane. The result is returned all the
+	// same.
+	ErrIncomplete = hub.ErrIncomplete
 	// ErrNotInRoom means that the user is not in the room.
 	ErrNotInRoom = hub.ErrNotInRoom
 	// ErrTooManyRooms means that Config.MaxRooms rooms exist and all of them are in use.

@@ -59,8 +59,8 @@ func TestLostCommands(t *testing.T) {
 	})
 }
 
-// A command fails if a live node does not answer within 1 s. It succeeds again once that node's
-// lease has ended. One node is enough to find a user.
+// A command fails if a live node does not answer within 1 s, and a list is incomplete. Both succeed
+// again once that node's lease has ended. One node is enough to find a user.
 func TestMissingAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nodes, buses := openCluster(t, 2)
@@ -69,9 +69,13 @@ func TestMissingAnswers(t *testing.T) {
 		time.Sleep(time.Second)
 		buses[1].set(func(string) fate { return fate{lost: true} })
 		for name, do := range operations(nodes[0]) {
+			want := backplane.ErrUnavailable
+			if name == "Rooms" || name == "Members" {
+				want = hub.ErrIncomplete
+			}
 			start := time.Now()
-			if err := do(); !errors.Is(err, backplane.ErrUnavailable) || time.Since(start) != time.Second {
-				t.Errorf("%s without an answer: got %v after %v, want %v after 1s", name, err, time.Since(start), backplane.ErrUnavailable)
+			if err := do(); !errors.Is(err, want) || time.Since(start) != time.Second {
+				t.Errorf("%s without an answer: got %v after %v, want %v after 1s", name, err, time.Since(start), want)
 			}
 			if buses[1].count() != 3 {
 				t.Errorf("%s: the node was asked %d times, want 3", name, buses[1].count())
@@ -105,6 +109,7 @@ func TestCommandsWhileCutOff(t *testing.T) {
 		time.Sleep(time.Second)
 		do := operations(nodes[0])
 		delete(do, "Members")
+		delete(do, "Rooms")
 		do["Kick"] = func() error { return nodes[0].Kick(t.Context(), "lobby", "alice", time.Minute) }
 		buses[0].change(func() { buses[0].off = true })
 		start := time.Now()
@@ -113,11 +118,14 @@ func TestCommandsWhileCutOff(t *testing.T) {
 				t.Errorf("%s: got %v, want %v", name, err, backplane.ErrUnavailable)
 			}
 		}
-		if got := nodes[0].list("lobby"); got != "1 1 alice={}" {
+		if got := nodes[0].list("lobby"); got != "1 1 alice={} incomplete" {
 			t.Errorf("members of the lobby: got %q, want alice", got)
 		}
-		if got := nodes[0].list("absent"); got != "0 0" {
+		if got := nodes[0].list("absent"); got != "0 0 incomplete" {
 			t.Errorf("members of an absent room: got %q, want none", got)
+		}
+		if page, _, err := nodes[0].Rooms(t.Context(), "", 10); err != hub.ErrIncomplete || len(page) != 1 || page[0].Room != "lobby" {
+			t.Errorf("rooms: got %v, %v; want the lobby and %v", page, err, hub.ErrIncomplete)
 		}
 		if d := time.Since(start); d != 0 {
 			t.Errorf("the calls took %v, want 0s", d)
@@ -190,16 +198,19 @@ func TestSessionWhileConnecting(t *testing.T) {
 	})
 }
 
-// list returns the counts and the members of a room.
+// list returns the counts and the members of a room, and whether the list is incomplete.
 func (n *node) list(name room.Name) string {
 	n.t.Helper()
 	p, err := n.Members(n.t.Context(), name, "", 100)
-	if err != nil {
+	if err != nil && err != hub.ErrIncomplete {
 		n.t.Fatal(err)
 	}
 	words := []string{fmt.Sprint(p.Connections), fmt.Sprint(p.Users)}
 	for _, m := range p.Members {
 		words = append(words, string(m.ID)+"="+string(m.Info))
+	}
+	if err != nil {
+		words = append(words, "incomplete")
 	}
 	return strings.Join(words, " ")
 }

@@ -76,6 +76,19 @@ func newExchange(floor uint64) *exchange {
 	return &exchange{ownPart: ownPart{number: floor}, peers: map[room.NodeID]*peerPart{}, opening: true, opened: make(chan struct{})}
 }
 
+// lacksPart reports whether the part of a peer was asked for and has never arrived.
+func (x *exchange) lacksPart() bool {
+	if len(x.missing) > 0 {
+		return true
+	}
+	for _, p := range x.peers {
+		if p.stale && !p.known {
+			return true
+		}
+	}
+	return false
+}
+
 func (x *exchange) peer(node room.NodeID) *peerPart {
 	p := x.peers[node]
 	if p == nil {

@@ -197,6 +197,7 @@ func (c *counter) members(after room.UserID, limit int) (p Page) {
 	defer c.mu.Unlock()
 	p.Connections, p.Users = c.room.Connections(), c.room.Users()
 	p.Members, p.More = c.room.Members(after, limit)
+	p.partial = c.exchange != nil && c.exchange.lacksPart()
 	return p
 }
 
@@ -205,6 +206,7 @@ type Page struct {
 	Connections, Users int           // of the whole room
 	Members            []room.Member // sorted by id, owned by the caller, never nil
 	More               bool          // further members follow
+	partial            bool          // the room lacks the part of a peer
 }
 
 func (c *counter) sizes() (connections, users int) {

@@ -3,29 +3,37 @@ package hub
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 
+	"example.com/presence/pkg/presence/backplane"
 	"example.com/presence/pkg/presence/room"
 )
 
 // Rooms returns up to limit rooms in use on all nodes, with names greater than after, sorted by
 // name. limit is at most 1000. The slice is never nil. more reports whether further rooms follow.
 // The counts of different rooms may be of different times. The error is [ErrDraining] or a
-// backplane error.
+// backplane error. It is [ErrIncomplete] if rooms of other nodes may be missing; the other results
+// are valid then.
 func (h *Hub) Rooms(ctx context.Context, after string, limit int) (page []RoomCount, more bool, err error) {
 	if h.closing.Load() {
 		return nil, false, ErrDraining
 	}
 	page, limit = []RoomCount{}, min(limit, maxRooms)
+	add := func(rooms []RoomCount, further bool) { page, more = append(page, rooms...), more || further }
 	err = h.ask(ctx, command{Rooms: &roomsAfter{after, limit}}, func(a answer) (enough bool) {
-		page, more = append(page, a.Rooms...), more || a.More
+		add(a.Rooms, a.More)
 		return false
 	})
-	if err != nil {
+	switch {
+	case h.isShared() && errors.Is(err, backplane.ErrUnavailable):
+		add(h.ownRooms(after, limit)) // the answer of this node may be missing too
+		err = ErrIncomplete
+	case err != nil:
 		return nil, false, err
 	}
 	page, cut := mergeRooms(page, limit)
-	return page, more || cut, nil
+	return page, more || cut, err
 }
 
 // mergeRooms merges the rooms of all nodes, and truncates the result to limit rooms. Every node
@@ -41,23 +49,31 @@ func mergeRooms(page []RoomCount, limit int) (merged []RoomCount, cut bool) {
 
 // Members returns up to limit members of the room with ids greater than after, sorted by id, and
 // the counts of the room. For a room without members, the page is empty. If the room has users only
-// on other nodes, Members opens it on this node. A node that is cut off returns the members that it
-// knows.
+// on other nodes, Members opens it on this node.
 //
 // The error is [ErrDraining]; if other nodes are asked, it may also be [ErrTooManyRooms] or a
-// backplane error.
+// backplane error. It is [ErrIncomplete] if members on other nodes may be missing; the page has the
+// members that this node knows then.
 func (h *Hub) Members(ctx context.Context, name room.Name, after room.UserID, limit int) (Page, error) {
-	l, err := h.find(name)
-	if h.isShared() && !h.isCut() && err != ErrDraining {
-		l, err = h.openExisting(ctx, name, l)
+	known, err := h.find(name)
+	l, missing := known, h.isCut()
+	if err != ErrDraining && h.isShared() && !missing {
+		if l, err = h.openExisting(ctx, name, known); errors.Is(err, backplane.ErrUnavailable) {
+			l, err, missing = known, ErrNotInRoom, true
+		}
 	}
+	page := Page{Members: []room.Member{}}
 	switch {
-	case err == nil:
-		return l.members(after, limit), nil
-	case err == ErrNotInRoom:
-		return Page{Members: []room.Member{}}, nil
+	case l != nil:
+		page = l.members(after, limit)
+		missing = missing || page.partial
+	case err != ErrNotInRoom:
+		return Page{}, err
 	}
-	return Page{}, err
+	if missing {
+		return page, ErrIncomplete
+	}
+	return page, nil
 }
 
 // openExisting opens the room if it is live on this node or has users on another one. l is the live

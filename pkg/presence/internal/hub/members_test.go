@@ -41,6 +41,72 @@ func TestMembersOfOtherNodes(t *testing.T) {
 	})
 }
 
+// A list is incomplete if a live node has not answered within 1 s, and as long as a room lacks the
+// part of a node. It has the members and rooms of the other nodes.
+func TestIncompleteLists(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes, buses := openCluster(t, 3)
+		reader := nodes[2]
+		nodes[0].join("lobby", "alice", hub.Lease{}, "")
+		nodes[1].join("lobby", "bob", hub.Lease{}, "")
+		nodes[1].join("den", "carol", hub.Lease{}, "")
+		reader.join("attic", "dave", hub.Lease{}, "")
+		time.Sleep(time.Second)
+		buses[1].set(func(string) fate { return fate{lost: true} })
+		timed := func(what string, most time.Duration, list func() string, want string) {
+			t.Helper()
+			start := time.Now()
+			if got := list(); got != want || time.Since(start) > most {
+				t.Errorf("%s: got %q after %v, want %q after at most %v", what, got, time.Since(start), want, most)
+			}
+		}
+		rooms := func() string {
+			page, more, err := reader.Rooms(t.Context(), "", 10)
+			return fmt.Sprint(page, more, err == hub.ErrIncomplete)
+		}
+		timed("rooms", time.Second, rooms, "[{attic 1 1} {lobby 2 2}] false true")
+		timed("den", time.Second, func() string { return reader.list("den") }, "0 0 incomplete")
+		timed("lobby", time.Second, func() string { return reader.list("lobby") }, "1 1 alice={} incomplete")
+		timed("open lobby", 0, func() string { return reader.list("lobby") }, "1 1 alice={} incomplete")
+		buses[1].set(nil)
+		time.Sleep(2 * time.Second)
+		timed("lobby at last", 0, func() string { return reader.list("lobby") }, "2 2 alice={} bob={}")
+		timed("den at last", 0, func() string { return reader.list("den") }, "1 1 carol={}")
+		timed("rooms at last", 0, rooms, "[{attic 1 1} {den 1 1} {lobby 2 2}] false false")
+	})
+}
+
+// A room that was opened during a cut is incomplete until it has the parts of the peers.
+func TestIncompleteAfterCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes, buses := openCluster(t, 2)
+		nodes[0].join("lobby", "alice", hub.Lease{}, "")
+		time.Sleep(time.Minute)
+		buses[1].change(func() { buses[1].deaf = true })
+		time.Sleep(2500 * time.Millisecond)
+		for _, b := range buses {
+			b.set(func(string) fate { return fate{lost: true} })
+		}
+		nodes[1].join("lobby", "bob", hub.Lease{}, "")
+		buses[0].change(func() { buses[0].deaf = true }) // the node is not asked to repeat its part
+		buses[1].change(func() { buses[1].deaf = false })
+		time.Sleep(time.Second) // both heartbeats arrive, before the lease of the peer has ended
+		if s := nodes[1].Stats(); s.CutOff || s.Peers != 1 {
+			t.Fatalf("got cut off %v, %d peers; want false, 1", s.CutOff, s.Peers)
+		}
+		if got := nodes[1].list("lobby"); got != "1 1 bob={} incomplete" {
+			t.Errorf("without the part of the peer: got %q", got)
+		}
+		for _, b := range buses {
+			b.set(nil)
+		}
+		time.Sleep(3 * time.Second)
+		if got := nodes[1].list("lobby"); got != "2 2 alice={} bob={}" {
+			t.Errorf("with the part of the peer: got %q", got)
+		}
+	})
+}
+
 // Members fails if it must open a room and the room limit is reached.
 func TestMembersAtRoomLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

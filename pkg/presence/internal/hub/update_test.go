@@ -53,9 +53,9 @@ func TestUpdatesInOrder(t *testing.T) {
 					time.Sleep(5 * time.Second)
 					for j, n := range nodes {
 						for _, b := range buses {
-							b.change(func() { b.off = true }) // Members asks no node
+							b.change(func() { b.off = true }) // Members asks no node, so its result is incomplete
 						}
-						if got := n.list("lobby"); got != "3 2 alice="+want+" bob={}" {
+						if got := n.list("lobby"); got != "3 2 alice="+want+" bob={} incomplete" {
 							t.Fatalf("after update %d node %d has %q, want %s", i, j, got, want)
 						}
 						for _, b := range buses {
