@@ -211,7 +211,7 @@ func TestDeepMessage(t *testing.T) {
 }
 
 // until waits until the given time. It is for tests that measure durations.
-func until(t *testing.T, moment time.Time) {
+func until(t testing.TB, moment time.Time) {
 	t.Helper()
 	select {
 	case <-time.After(time.Until(moment)):

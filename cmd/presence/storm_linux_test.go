@@ -29,8 +29,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"example.com/presence/pkg/presence/auth"
 )
 
@@ -168,20 +166,7 @@ func (s *stormServer) free() {
 // stat returns the resident set of the server in bytes, and its CPU time.
 func (s *stormServer) stat() (rss int, cpu time.Duration) {
 	s.b.Helper()
-	pid := s.process.Process.Pid
-	statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
-	if err != nil {
-		s.b.Fatal(err)
-	}
-	var size int
-	if _, err := fmt.Sscan(string(statm), &size, &rss); err != nil {
-		s.b.Fatal(err)
-	}
-	var clock unix.Timespec // CPU clock of the process: clock_getcpuclockid(3)
-	if err := unix.ClockGettime(int32(^pid<<3|2), &clock); err != nil {
-		s.b.Fatal(err)
-	}
-	return rss * os.Getpagesize(), time.Duration(clock.Nano())
+	return residentSet(s.b, s.process), cpuTime(s.b, s.process)
 }
 
 // end closes the clients before the server, so that for the next minute the kernel keeps the
