@@ -17,12 +17,11 @@ const (
 	// checkTime is the time between two checks of the stream and the bucket.
 	checkTime = 2 * time.Second
 	// callTime is the timeout of one call of a check.
-	callTime = 2 * time.Second
+	callTime = 1500 * time.Millisecond
 	// firstTime is the maximum time that Open waits for the stream and the bucket.
 	firstTime = 5 * time.Second
-	// maxBehind is the number of checks in a row after which a copy of the table that is behind the
-	// bucket is read again.
-	maxBehind = 2
+	// rowTime is how long a change of the bucket may be on its way.
+	rowTime = 300 * time.Millisecond
 	// maxRecent is the maximum number of entries of an interruption that a check reads.
 	maxRecent = 5000
 	// hurryTime is the minimum time between two checks.
@@ -37,11 +36,10 @@ type contact struct {
 	table    *table
 	notified *notifications
 
-	feed   *feed  // nil before the first contact
-	seen   uint64 // core.breaks at the last check that succeeded
-	broken bool   // the subscriptions may have lost messages since then
-	failed int    // failed checks in a row
-	behind int    // checks in a row at which the copy of the table was behind the bucket
+	created time.Time // of the bucket in the table; zero before the first contact
+	seen    uint64    // core.breaks at the last check that succeeded
+	broken  bool      // the subscriptions may have lost messages since then
+	failed  int       // failed checks in a row
 }
 
 // first makes the first attempts to open the stream and the bucket. Only a [SettingError]
@@ -68,9 +66,8 @@ func (c *contact) first(ctx context.Context) error {
 	}
 }
 
-// watch checks the contact until the bus is closed. It owns the feed of the table.
+// watch checks the contact until the bus is closed.
 func (c *contact) watch() {
-	defer c.stopFeed()
 	timer := time.NewTimer(checkTime)
 	defer timer.Stop()
 	for {
@@ -83,19 +80,23 @@ func (c *contact) watch() {
 			}
 		case <-timer.C:
 		}
-		c.checkAndReport()
-		timer.Reset(checkTime)
+		next := checkTime
+		if !c.checkAndReport() {
+			next = retryTime
+		}
+		timer.Reset(next)
 	}
 }
 
-// checkAndReport makes one check, and reports a change of the contact.
-func (c *contact) checkAndReport() {
+// checkAndReport makes one check, and logs a change of the contact. It reports whether the check has
+// succeeded.
+func (c *contact) checkAndReport() bool {
 	ctx, cancel := context.WithTimeout(c.life, 2*callTime)
 	defer cancel()
 	before := c.Status()
 	err := c.check(ctx)
 	if c.isClosed() {
-		return
+		return false
 	}
 	if err == nil {
 		c.failed = 0
@@ -104,7 +105,7 @@ func (c *contact) checkAndReport() {
 		} else if after.Epoch != before.Epoch {
 			c.config.Log.Warn("message log replaced: clients lose its messages", "before", before.Epoch, "epoch", after.Epoch)
 		}
-		return
+		return true
 	}
 	// A leader of the stream that is elected anew does not answer for a moment.
 	if c.failed++; before.Connected && (c.failed > 1 || !c.conn.IsConnected()) {
@@ -115,6 +116,7 @@ func (c *contact) checkAndReport() {
 	} else if !before.Connected {
 		c.warn.Warn(ctx, "backplane still not connected", "err", err)
 	}
+	return false
 }
 
 // check opens the stream and the bucket again.
@@ -191,41 +193,25 @@ func (c *contact) recent(ctx context.Context, epoch string, after, last uint64) 
 	return nil
 }
 
-// checkTable opens the bucket, and starts to read it again if the copy may lack changes.
+// checkTable opens the bucket, and loads its rows if the copy may lack changes.
 func (c *contact) checkTable(ctx context.Context) error {
 	bucket, info, err := c.openTable(ctx)
 	if err != nil {
 		return err
 	}
-	if c.table.reached() < info.State.LastSeq {
-		c.behind++
-	} else {
-		c.behind = 0
+	recreated := !c.created.Equal(info.Created)
+	if !c.broken && !recreated {
+		soon, cancel := context.WithTimeout(ctx, rowTime)
+		defer cancel()
+		if c.table.await(soon, info.State.LastSeq) {
+			return nil
+		}
 	}
-	if f := c.feed; f != nil && !c.broken && c.behind < maxBehind && f.created.Equal(info.Created) {
-		return nil
-	}
-	c.stopFeed()
-	f, err := c.feedTable(ctx, c.table, bucket, info.Created)
-	if err != nil {
+	if err := c.loadTable(ctx, c.table, bucket, info, recreated); err != nil {
 		return err
 	}
-	c.feed, c.behind = f, 0
-	select {
-	case <-f.loaded:
-		return nil
-	case <-f.done:
-		return errors.New("nats: reading the bucket was interrupted")
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-func (c *contact) stopFeed() {
-	if c.feed != nil {
-		c.feed.stop()
-		c.feed = nil
-	}
+	c.created = info.Created
+	return nil
 }
 
 // checkPayload compares the largest publication of this node with the limit of the server.

@@ -14,6 +14,7 @@
 //	presence.room.<room>.log.<epoch>   new entries of a room's log; the NATS server republishes them
 //	presence.ask.room.<room>           requests to the nodes that answer for a room
 //	presence.log.<epoch>.<room>        the subjects of the stream
+//	presence.table.<key>               changes of rows; the NATS server republishes them
 //	presence.inbox.>                   replies
 //
 // A node subscribes to the subjects of the rooms that it has clients in, and receives no message of
@@ -30,6 +31,11 @@
 //
 // Append returns when the stream has accepted the message. An entry is acknowledged by a majority
 // of the stream's replicas. Reads go to the leader of the stream, because a copy may be behind it.
+//
+// # Table
+//
+// The bucket is <prefix>_table, with one key per row. Each node has a copy of all rows. It loads
+// them at each contact, and when a check finds that a change is missing.
 //
 // # Guarantees
 //

@@ -15,13 +15,15 @@ import (
 // Headers of the messages of the stream. The NATS server adds the others when it republishes an
 // entry (NATS documentation, "JetStream republish").
 const (
-	headerSequence = "Nats-Sequence"
-	headerBefore   = "Nats-Last-Sequence" // of the message of the room before this one; 0: none
-	headerTime     = "Nats-Time-Stamp"
-	headerTTL      = "Nats-TTL"
-	headerRollup   = "Nats-Rollup"
-	headerExpected = "Nats-Expected-Last-Subject-Sequence"
-	headerCleared  = "Presence-Cleared" // of a marker: the last position that it has removed
+	headerSequence  = "Nats-Sequence"
+	headerBefore    = "Nats-Last-Sequence" // of the message of the room before this one; 0: none
+	headerTime      = "Nats-Time-Stamp"
+	headerTTL       = "Nats-TTL"
+	headerRollup    = "Nats-Rollup"
+	headerExpected  = "Nats-Expected-Last-Subject-Sequence"
+	headerOperation = "KV-Operation"       // of a row: it was deleted
+	headerMarker    = "Nats-Marker-Reason" // the row has expired
+	headerCleared   = "Presence-Cleared"   // of a marker: the last position that it has removed
 )
 
 // republished is an entry or a marker that the server has republished.
@@ -53,6 +55,27 @@ func parseRepublished(m *nats.Msg) (r republished, err error) {
 func cleared(h nats.Header) (position uint64, ok bool) {
 	position, err := strconv.ParseUint(h.Get(headerCleared), 10, 64)
 	return position, err == nil
+}
+
+// parseRow decodes a change of the bucket that the server has republished.
+func parseRow(token string, m *nats.Msg) (r tableRow, err error) {
+	if r.revision, err = strconv.ParseUint(m.Header.Get(headerSequence), 10, 64); err != nil {
+		return r, fmt.Errorf("row malformed: sequence number %.40q", m.Header.Get(headerSequence))
+	}
+	if m.Header.Get(headerOperation) != "" || m.Header.Get(headerMarker) != "" {
+		key, ok := untoken(token)
+		if !ok {
+			return r, fmt.Errorf("row malformed: key %.100q", token)
+		}
+		r.Key, r.Deleted = key, true
+		return r, nil
+	}
+	created, err := time.Parse(time.RFC3339Nano, m.Header.Get(headerTime))
+	if err != nil {
+		return r, fmt.Errorf("row malformed: time %.40q", m.Header.Get(headerTime))
+	}
+	r.Row, err = decodeRow(token, m.Data, created)
+	return r, err
 }
 
 // rowHead is the size of the time to live, in milliseconds, before the value of a row.

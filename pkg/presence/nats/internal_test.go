@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"example.com/presence/pkg/presence/backplane"
 	"example.com/presence/pkg/presence/room"
 )
 
@@ -55,6 +56,18 @@ func FuzzRow(f *testing.F) {
 		if err == nil && (r.Key == "" || token(r.Key) != key || !r.Expires.After(created) || len(r.Value) != len(data)-rowHead) {
 			t.Errorf("got %+v", r)
 		}
+		m := nats.NewMsg("presence.table." + key)
+		m.Data = data
+		m.Header.Set(headerSequence, "7")
+		m.Header.Set(headerTime, created.UTC().Format(time.RFC3339Nano))
+		again, republished := parseRow(key, m)
+		if (republished == nil) != (err == nil) || err == nil && (again.revision != 7 || again.Key != r.Key || !again.Expires.Equal(r.Expires)) {
+			t.Errorf("republished: got %+v, %v; want %+v, %v", again, republished, r, err)
+		}
+		m.Header.Set(headerMarker, "MaxAge")
+		if gone, err := parseRow(key, m); err == nil && (!gone.Deleted || token(gone.Key) != key) {
+			t.Errorf("expired: got %+v", gone)
+		}
 	})
 }
 
@@ -100,5 +113,40 @@ func TestQuietRoom(t *testing.T) {
 	s.seen.Store(12)
 	if got := ss.held("a", 10); got != 10 {
 		t.Errorf("behind the subscription: got %d, want 10", got)
+	}
+}
+
+// A load of the table does not add a row again that was deleted meanwhile, and deletes those that it
+// does not find.
+func TestTableLoad(t *testing.T) {
+	row := func(key, value string, revision uint64) tableRow {
+		return tableRow{backplane.Row{Key: key, Value: []byte(value), Deleted: value == ""}, revision}
+	}
+	table := newTable()
+	var got []string
+	cancel := table.watch(func(r backplane.Row) { got = append(got, r.Key+string(r.Value)) })
+	table.apply(row("a", "1", 1))
+	table.apply(row("b", "1", 2))
+	table.begin(false)
+	table.apply(row("c", "", 5))  // deleted during the load
+	table.apply(row("d", "2", 6)) // put during the load
+	table.apply(row("a", "1", 1)) // from here on, the rows of the load
+	table.apply(row("c", "1", 3))
+	table.apply(row("d", "1", 4))
+	table.end(map[string]bool{"a": true, "c": true, "d": true}, 4)
+	if want := "a1 b1 d2 b"; strings.Join(got, " ") != want {
+		t.Errorf("got %q, want %q", strings.Join(got, " "), want)
+	}
+	table.apply(row("a", "", 7))
+	table.begin(true) // another bucket, whose revisions begin again
+	table.apply(row("d", "3", 1))
+	table.end(map[string]bool{"d": true}, 1)
+	cancel()
+	table.apply(row("d", "4", 9))
+	if want := "a1 b1 d2 b a d3"; strings.Join(got, " ") != want {
+		t.Errorf("got %q, want %q", strings.Join(got, " "), want)
+	}
+	if table.revision != 9 || len(table.rows) != 1 {
+		t.Errorf("got revision %d and %d rows, want 9 and 1", table.revision, len(table.rows))
 	}
 }

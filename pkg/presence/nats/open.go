@@ -40,7 +40,6 @@ func Open(ctx context.Context, c Config) (*Bus, error) {
 	}
 	contact := &contact{core: b.core, subs: b.subs, table: b.table, notified: &b.notified, broken: true}
 	if err := contact.first(ctx); err != nil {
-		contact.stopFeed()
 		b.Close()
 		return nil, err
 	}
@@ -71,6 +70,9 @@ func (b *Bus) connect() error {
 	b.conn = conn
 	if b.js, err = jetstream.New(conn); err == nil {
 		b.asks, err = newAsks(conn)
+	}
+	if err == nil {
+		_, err = conn.Subscribe(b.subjects.rows()+">", func(m *nats.Msg) { b.receiveRow(b.table, m) })
 	}
 	if err != nil {
 		conn.Close()

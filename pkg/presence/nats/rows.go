@@ -48,7 +48,7 @@ func (b *Bus) change(ctx context.Context, key, operation string, data []byte, se
 	m.Data = data
 	m.Header.Set(headerTTL, strconv.FormatInt(seconds, 10))
 	if operation != "" {
-		m.Header.Set("KV-Operation", operation)
+		m.Header.Set(headerOperation, operation)
 		m.Header.Set(headerRollup, "sub")
 	}
 	_, err := b.publishAcked(ctx, m)

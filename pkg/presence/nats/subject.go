@@ -87,6 +87,9 @@ func (s subjects) republished() (source, destination string) {
 	return s.prefix + ".log.*.*", s.prefix + ".room.{{wildcard(2)}}." + kindEntry + ".{{wildcard(1)}}"
 }
 
+// rows returns the subjects of the changes of the bucket, without the key.
+func (s subjects) rows() string { return s.prefix + ".table." }
+
 func (s subjects) stream() string { return s.prefix }
 func (s subjects) bucket() string { return s.prefix + "_table" }
 

@@ -17,27 +17,36 @@ const (
 	markerTime = time.Minute
 )
 
-// table is this node's copy of the rows in the bucket. One goroutine at a time feeds it.
+// table is this node's copy of the rows in the bucket. NATS republishes each change. When a change
+// may be missing, the node loads all rows.
 type table struct {
+	turn sync.Mutex // held during a change and its calls of the watchers; acquired before mu
+
 	mu       sync.Mutex // guards the fields below
-	rows     map[string]backplane.Row
+	rows     map[string]tableRow
 	watchers map[*watcher]struct{}
+	loading  bool          // deleted rows stay in rows, so that the load does not add them again
 	revision uint64        // of the newest change in rows
 	changed  chan struct{} // closed and replaced at each change of revision
 }
 
+// tableRow is a row, or a deleted one during a load.
+type tableRow struct {
+	backplane.Row
+	revision uint64 // sequence number of the change in the bucket
+}
+
 func newTable() *table {
-	return &table{rows: map[string]backplane.Row{}, watchers: map[*watcher]struct{}{}, changed: make(chan struct{})}
+	return &table{rows: map[string]tableRow{}, watchers: map[*watcher]struct{}{}, changed: make(chan struct{})}
 }
 
 // watcher is the function of one call of Watch.
 type watcher struct {
 	ended atomic.Bool
-	mu    sync.Mutex // held while f is called
 	f     func(backplane.Row)
 }
 
-func (w *watcher) callLocked(rows ...backplane.Row) {
+func (w *watcher) call(rows ...backplane.Row) {
 	for _, r := range rows {
 		if !w.ended.Load() {
 			w.f(r)
@@ -45,26 +54,27 @@ func (w *watcher) callLocked(rows ...backplane.Row) {
 	}
 }
 
-// apply changes the copy, and calls the watchers. The row is nil if the key was deleted.
-func (t *table) apply(key string, row *backplane.Row, revision uint64) {
+// apply changes the copy, and calls the watchers. It ignores a change that is older than the row.
+func (t *table) apply(r tableRow) {
+	t.turn.Lock()
+	defer t.turn.Unlock()
 	t.mu.Lock()
-	_, there := t.rows[key]
-	change := backplane.Row{Key: key, Deleted: true}
-	if row != nil {
-		t.rows[key], change = *row, *row
-	} else {
-		delete(t.rows, key)
+	old, there := t.rows[r.Key]
+	isNew := !there || r.revision > old.revision
+	switch {
+	case !isNew:
+	case r.Deleted && !t.loading:
+		delete(t.rows, r.Key)
+	default:
+		t.rows[r.Key] = r
 	}
-	var ws []*watcher
-	if row != nil || there {
-		ws = t.watchersLocked()
-	}
-	t.reachLocked(revision)
+	t.reachLocked(r.revision)
+	ws := t.watchersLocked()
 	t.mu.Unlock()
-	for _, w := range ws {
-		w.mu.Lock()
-		w.callLocked(change)
-		w.mu.Unlock()
+	if isNew && (!r.Deleted || there && !old.Deleted) {
+		for _, w := range ws {
+			w.call(r.Row)
+		}
 	}
 }
 
@@ -83,31 +93,62 @@ func (t *table) reachLocked(revision uint64) {
 	}
 }
 
-// retain deletes all rows but those with the given keys.
-func (t *table) retain(keys map[string]bool, revision uint64) {
+// begin begins a load. recreated reports that the bucket is another one, whose revisions began
+// again.
+func (t *table) begin(recreated bool) {
 	t.mu.Lock()
-	var gone []string
-	for key := range t.rows {
-		if !keys[key] {
-			gone = append(gone, key)
+	defer t.mu.Unlock()
+	t.loading = true
+	if recreated {
+		t.revision = 0
+		for key, r := range t.rows {
+			r.revision = 0
+			t.rows[key] = r
+		}
+	}
+}
+
+// end ends a load that has found these keys. Other rows up to the revision were deleted.
+func (t *table) end(keys map[string]bool, revision uint64) {
+	t.mu.Lock()
+	var gone []tableRow
+	for key, r := range t.rows {
+		if !keys[key] && r.revision <= revision {
+			gone = append(gone, tableRow{backplane.Row{Key: key, Deleted: true}, r.revision})
 		}
 	}
 	t.mu.Unlock()
-	for _, key := range gone {
-		t.apply(key, nil, 0)
+	for _, r := range gone {
+		t.remove(r)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.revision > revision { // the bucket was created anew
-		t.revision = 0
+	t.loading = false
+	for key, r := range t.rows {
+		if r.Deleted {
+			delete(t.rows, key)
+		}
 	}
 	t.reachLocked(revision)
 }
 
-func (t *table) reached() uint64 {
+// remove deletes a row if it has not changed since.
+func (t *table) remove(r tableRow) {
+	t.turn.Lock()
+	defer t.turn.Unlock()
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.revision
+	old, there := t.rows[r.Key]
+	there = there && old.revision == r.revision
+	if there {
+		delete(t.rows, r.Key)
+	}
+	ws := t.watchersLocked()
+	t.mu.Unlock()
+	if there && !old.Deleted {
+		for _, w := range ws {
+			w.call(r.Row)
+		}
+	}
 }
 
 // isFull reports whether a new key is one too many.
@@ -137,17 +178,19 @@ func (t *table) await(ctx context.Context, revision uint64) bool {
 
 // watch calls f with all rows of the copy, and then with each change until cancel.
 func (t *table) watch(f func(backplane.Row)) (cancel func()) {
+	t.turn.Lock()
+	defer t.turn.Unlock()
 	w := &watcher{f: f}
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	t.mu.Lock()
 	t.watchers[w] = struct{}{}
 	rows := make([]backplane.Row, 0, len(t.rows))
 	for _, r := range t.rows {
-		rows = append(rows, r)
+		if !r.Deleted {
+			rows = append(rows, r.Row)
+		}
 	}
 	t.mu.Unlock()
-	w.callLocked(rows...)
+	w.call(rows...)
 	return func() {
 		w.ended.Store(true)
 		t.mu.Lock()

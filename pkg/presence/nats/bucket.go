@@ -1,0 +1,99 @@
+package nats
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// openTable opens the bucket, and creates it if it does not exist.
+func (c *core) openTable(ctx context.Context) (jetstream.KeyValue, *jetstream.StreamInfo, error) {
+	name := c.subjects.bucket()
+	bucket, err := c.js.KeyValue(ctx, name)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		_, err = c.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
+			Bucket:         name,
+			Description:    "bans of presence",
+			History:        1,
+			Storage:        jetstream.FileStorage,
+			Replicas:       c.config.Replicas,
+			LimitMarkerTTL: markerTime,
+			RePublish:      c.rePublishRows(),
+		})
+		if err == nil || errors.Is(err, jetstream.ErrBucketExists) { // another node has created it
+			bucket, err = c.js.KeyValue(ctx, name)
+		}
+	}
+	if err != nil {
+		return nil, nil, c.engineError(err)
+	}
+	status, err := bucket.Status(ctx)
+	if err != nil {
+		return nil, nil, c.engineError(err)
+	}
+	info := status.(*jetstream.KeyValueBucketStatus).StreamInfo()
+	switch have := info.Config; {
+	case have.Storage != jetstream.FileStorage || have.MaxMsgsPerSubject != 1 || !have.AllowMsgTTL || !have.AllowRollup || have.MaxAge != 0 ||
+		have.RePublish == nil || *have.RePublish != *c.rePublishRows():
+		return nil, nil, settingErrorf("bucket %q was not created by presence: delete it (nats kv del %s), or use another prefix", name, name)
+	case have.Replicas != c.config.Replicas:
+		return nil, nil, fieldErrorf("Replicas", have.Replicas, "bucket %q has %d replicas, this node has %d: start all nodes with the same settings, or change the bucket (nats stream edit %s --replicas=%d)",
+			name, have.Replicas, c.config.Replicas, have.Name, c.config.Replicas)
+	}
+	return bucket, info, nil
+}
+
+func (c *core) rePublishRows() *jetstream.RePublish {
+	return &jetstream.RePublish{Source: "$KV." + c.subjects.bucket() + ".>", Destination: c.subjects.rows() + ">"}
+}
+
+// loadTable reads all rows of the bucket into the table. info is that of the bucket before the call.
+func (c *core) loadTable(ctx context.Context, t *table, bucket jetstream.KeyValue, info *jetstream.StreamInfo, recreated bool) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	t.begin(recreated)
+	rows, err := bucket.WatchAll(ctx, jetstream.IgnoreDeletes())
+	if err != nil {
+		return c.engineError(err)
+	}
+	defer func() { // the goroutine of the subscription may wait for a reader
+		rows.Stop()
+		for range rows.Updates() {
+		}
+	}()
+	keys := map[string]bool{}
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case u, open := <-rows.Updates():
+			if !open {
+				return errors.New("nats: reading the bucket was interrupted")
+			}
+			if u == nil { // all rows were delivered
+				t.end(keys, info.State.LastSeq)
+				return nil
+			}
+			row, err := decodeRow(u.Key(), u.Value(), u.Created())
+			if err != nil {
+				c.warn.Warn(ctx, "row ignored", "err", err)
+				continue
+			}
+			keys[row.Key] = true
+			t.apply(tableRow{row, u.Revision()})
+		}
+	}
+}
+
+// receiveRow applies a change that NATS has republished.
+func (c *core) receiveRow(t *table, m *nats.Msg) {
+	row, err := parseRow(strings.TrimPrefix(m.Subject, c.subjects.rows()), m)
+	if err != nil {
+		c.warn.Warn(c.life, "row ignored", "err", err)
+		return
+	}
+	t.apply(row)
+}
