@@ -19,6 +19,7 @@ func TestMembersOfOtherNodes(t *testing.T) {
 		nodes[0].join("lobby", "alice", hub.Lease{}, "")
 		nodes[1].join("lobby", "bob", hub.Lease{}, "")
 		nodes[1].join("lobby", "bob", hub.Lease{}, "")
+		time.Sleep(100 * time.Millisecond) // both nodes know that the other one has the room
 		reader := nodes[2]
 		if got := reader.list("lobby"); got != "3 2 alice={} bob={}" {
 			t.Errorf("got %q, want alice and bob", got)
