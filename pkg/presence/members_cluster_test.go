@@ -41,7 +41,7 @@ func TestMembersOfAnotherNode(t *testing.T) {
 	})
 }
 
-// A node that is cut off lists the members and rooms that it knows, and says that others may be
+// A node that is cut off lists the members and rooms that it knows, and reports that others may be
 // missing.
 func TestListsOfNodeThatIsCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -69,8 +69,8 @@ const maxSnapshots = 64 << 20
 var (
 	// ErrDraining means that the hub is shutting down.
 	ErrDraining = errors.New("server shutting down")
-	// ErrIncomplete means that a result may lack the connections of other nodes: a live node has not
-	// answered within 1 s, or this node is cut off. The result is valid otherwise.
+	// ErrIncomplete means that a result may lack the connections of other nodes. A live node has
+	// not answered within 1 s, or this node is cut off. The result is valid otherwise.
 	ErrIncomplete = errors.New("result incomplete: nodes missing")
 	// ErrNotInRoom means that the user is not in the room.
 	ErrNotInRoom = errors.New("user not in room")
