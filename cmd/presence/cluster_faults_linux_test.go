@@ -5,10 +5,17 @@ package main
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sys/unix"
+
+	"example.com/presence/cmd/presence/internal/ledger"
 )
 
 // startFaultNode starts node i with the given NATS servers.
@@ -65,7 +72,7 @@ func TestFaultNode(t *testing.T) {
 	all := append(append(append([]*bookClient{both}, clients[0]...), clients[1]...), clients[2]...)
 	all = append(all, b.client("both-1", "both", nodes[1].addr))
 	idle(t, func() { b.quiet("start", all, time.Now(), patience) })
-	posting := b.post(20, anyOf(nodes[1].addr, nodes[2].addr))
+	posting := b.post("m", 20, anyOf(nodes[1].addr, nodes[2].addr))
 
 	rest := all[5:]
 	sendSignal(t, nodes[0].process, unix.SIGKILL)
@@ -109,4 +116,197 @@ func TestFaultNode(t *testing.T) {
 	if r := b.check(); r.Resets > 0 || r.Epochs != 1 {
 		t.Errorf("got %d resets and %d epochs, want no reset and one epoch", r.Resets, r.Epochs)
 	}
+}
+
+// churn moves random clients to random nodes, one per interval, until the returned function is
+// called.
+func churn(b *book, every time.Duration, clients []*bookClient, pick func() string) (stop func()) {
+	done, stopped := make(chan struct{}), make(chan struct{})
+	b.running.Go(func() { // ends with done
+		defer close(stopped)
+		for {
+			select {
+			case <-done:
+				return
+			case <-b.ctx.Done():
+				return
+			case <-time.After(every):
+				clients[rand.IntN(len(clients))].move(pick())
+			}
+		}
+	})
+	return sync.OnceFunc(func() { close(done); <-stopped })
+}
+
+func addrs(nodes []*clusterNode) (all []string) {
+	for _, n := range nodes {
+		all = append(all, n.addr)
+	}
+	return all
+}
+
+// faultCluster is three nodes, three NATS servers that store each message, and twelve clients that
+// move between the nodes, under 200 messages per second.
+type faultCluster struct {
+	*book
+	began   time.Time
+	servers []*natsNode
+	nodes   []*clusterNode
+	clients []*bookClient
+	js      jetstream.JetStream
+	posting *posters
+	moving  func() // stops the moves
+	kicking *kicks
+}
+
+func startFaultCluster(t *testing.T) *faultCluster {
+	t.Helper()
+	c := &faultCluster{book: newBook(t, "faults"), servers: startNATSNodes(t, 3)}
+	for i := range 3 {
+		c.nodes = append(c.nodes, startFaultNode(t, i, natsURLs(c.servers), 3, "--history=100000"))
+		c.clients = append(c.clients, c.book.clients(4, fmt.Sprintf("n%d", i), c.nodes[i].addr)...)
+	}
+	logs(t, c.nodes...)
+	c.js = jetStream(t, c.servers)
+	c.began = time.Now()
+	idle(t, func() { c.quiet("start", c.clients, time.Now(), patience) })
+	c.load("a")
+	return c
+}
+
+// load starts messages, moves and removals.
+func (c *faultCluster) load(prefix string) {
+	any := anyOf(addrs(c.nodes)...)
+	c.posting = c.post(prefix, 200, any)
+	c.moving = churn(c.book, 200*time.Millisecond, c.clients, any)
+	c.kicking = startKicks(c.book, prefix, any)
+}
+
+func (c *faultCluster) step(format string, values ...any) {
+	c.t.Logf("%.1f s: %s", time.Since(c.began).Seconds(), fmt.Sprintf(format, values...))
+}
+
+// wait waits d without a slot.
+func (c *faultCluster) wait(d time.Duration) {
+	idle(c.t, func() { until(c.t, time.Now().Add(d)) })
+}
+
+// leader waits for the leader of the stream.
+func (c *faultCluster) leader(among []*natsNode) (leader *natsNode, others []*natsNode) {
+	c.t.Helper()
+	idle(c.t, func() { leader, others = streamLeader(c.t, c.js, among, "presence") })
+	c.step("leader %s", leader.name)
+	return leader, others
+}
+
+// accepted waits until a message is accepted that was sent after the call.
+func (c *faultCluster) accepted() {
+	c.t.Helper()
+	idle(c.t, c.awaitAccepted)
+	c.step("message accepted")
+}
+
+// settle ends the load, and checks all clients and the ledger. A client that resumes on a node that
+// is cut off may get reset, but no other client may.
+func (c *faultCluster) settle(epochs, resets int) {
+	c.t.Helper()
+	c.posting.end()
+	c.moving()
+	c.kicking.end()
+	c.step("load ended")
+	idle(c.t, func() {
+		c.quiet("quiet", c.clients, time.Now(), 6*time.Second)
+		c.awaitReceived()
+	})
+	if r := c.check(); r.Live != resets || r.Epochs != epochs {
+		c.t.Errorf("got %d resets of connected clients and %d epochs, want %d and %d", r.Live, r.Epochs, resets, epochs)
+	}
+	checkOrder(c.t, c.list())
+	c.kicking.check(c.t)
+}
+
+// All NATS servers are restarted at once: the epoch stays, and nothing is lost. Then the stream is
+// deleted: it gets another epoch, all clients get reset, and no message is shown twice or as
+// another's.
+func TestFaultNATSRestart(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	settle := sized(time.Second, time.Second, 20*time.Second)
+	c := startFaultCluster(t)
+	c.wait(settle)
+	c.step("kill all servers")
+	for _, s := range c.servers {
+		s.kill()
+	}
+	for _, s := range c.servers {
+		s.start()
+	}
+	c.leader(c.servers)
+	c.accepted()
+	c.wait(settle)
+	c.settle(1, 0)
+
+	c.load("b")
+	c.moving()
+	c.accepted()
+	c.step("delete the stream")
+	if err := c.js.DeleteStream(t.Context(), "presence"); err != nil {
+		t.Fatal(err)
+	}
+	c.accepted()
+	c.wait(settle)
+	c.settle(2, len(c.clients))
+}
+
+// The leader of the stream is killed, then another NATS server, so that there is no majority, and
+// then both are started again. No message that was accepted is missing, twice or out of order at a
+// client that resumes.
+func TestFaultNATSLeader(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	settle := sized(time.Second, time.Second, 20*time.Second)
+	c := startFaultCluster(t)
+	c.wait(settle)
+	first, others := c.leader(c.servers)
+	c.step("kill %s", first.name)
+	first.kill()
+	c.leader(others)
+	c.accepted()
+	c.step("kill %s", others[0].name)
+	others[0].kill()
+	c.wait(settle)
+	first.start()
+	others[0].start()
+	c.step("both started")
+	c.leader(c.servers)
+	c.accepted()
+	c.wait(settle)
+	c.settle(1, 0)
+}
+
+// awaitReceived waits until the clients have received all accepted messages.
+func (b *book) awaitReceived() {
+	since := time.Now()
+	for len(ledger.Check(b.list()).Faults) > 0 && time.Since(since) < patience/4 {
+		time.Sleep(200 * time.Millisecond)
+	}
+	b.t.Logf("all messages received after %.1f s", time.Since(since).Seconds())
+}
+
+// awaitAccepted waits until a message is accepted that was sent after the call.
+func (b *book) awaitAccepted() {
+	b.t.Helper()
+	since := time.Now()
+	for ; time.Since(since) < patience; time.Sleep(50 * time.Millisecond) {
+		for _, r := range slices.Backward(b.list()) {
+			if r.At.Before(since) {
+				break
+			}
+			if r.Kind == ledger.Posted && r.Status == http.StatusAccepted && r.Began.After(since) {
+				b.t.Logf("message accepted after %.2f s", time.Since(since).Seconds())
+				return
+			}
+		}
+	}
+	b.t.Fatalf("no message accepted for %v", patience)
 }

@@ -37,7 +37,13 @@ type book struct {
 func newBook(t *testing.T, room string) *book {
 	ctx, cancel := context.WithCancel(context.Background())
 	b := &book{t: t, room: room, ctx: ctx, http: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
-	t.Cleanup(func() { cancel(); b.running.Wait() })
+	t.Cleanup(func() {
+		cancel()
+		b.running.Wait()
+		if t.Failed() {
+			b.save()
+		}
+	})
 	return b
 }
 
@@ -56,11 +62,10 @@ func (b *book) list() []ledger.Record {
 	return slices.Clone(b.records)
 }
 
-// check checks the ledger, and fails the test for each fault. It then keeps the ledger as a file.
+// check checks the ledger, and fails the test for each fault.
 func (b *book) check() ledger.Report {
 	b.t.Helper()
-	records := b.list()
-	report := ledger.Check(records)
+	report := ledger.Check(b.list())
 	b.t.Logf("ledger of room %s: %v", b.room, report)
 	for i, f := range report.Faults {
 		if i == 20 {
@@ -68,20 +73,19 @@ func (b *book) check() ledger.Report {
 		}
 		b.t.Errorf("room %s: %v", b.room, f)
 	}
-	if b.t.Failed() {
-		b.save(records)
-	}
 	return report
 }
 
-func (b *book) save(records []ledger.Record) {
+// save writes the ledger to a file, which go test keeps with -artifacts.
+func (b *book) save() {
 	file, err := os.Create(filepath.Join(b.t.ArtifactDir(), b.room+".jsonl"))
 	if err != nil {
-		b.t.Fatal(err)
+		b.t.Error(err)
+		return
 	}
 	defer file.Close()
-	if err := ledger.Write(file, records); err != nil {
-		b.t.Fatal(err)
+	if err := ledger.Write(file, b.list()); err != nil {
+		b.t.Error(err)
 	}
 	b.t.Logf("ledger: %s", file.Name())
 }
@@ -320,7 +324,6 @@ func (b *book) awaitView(what string, clients []*bookClient, count int, users []
 			return took
 		}
 		if took > max(within, patience/2) {
-			b.save(b.list())
 			b.t.Fatalf("%s: after %v, want the count %d and the users %q:\n%s", what, took, count, users, strings.Join(wrong, "\n"))
 		}
 		time.Sleep(5 * time.Millisecond)
@@ -346,7 +349,7 @@ type posters struct {
 
 // post sends messages at a rate per second until stopped. Each third message is sent again with the
 // same idempotency key, if it was refused or unanswered.
-func (b *book) post(rate int, pick func() string) *posters {
+func (b *book) post(prefix string, rate int, pick func() string) *posters {
 	ctx, stop := context.WithCancel(b.ctx)
 	p := &posters{book: b, pick: pick, ctx: ctx, stop: stop, paced: make(chan struct{})}
 	b.running.Go(func() { // ends with ctx
@@ -364,7 +367,7 @@ func (b *book) post(rate int, pick func() string) *posters {
 			p.flight.Go(func() { // ends with the timeout of its requests
 				defer func() { <-slots }()
 				for range 1 + n%3/2*5 {
-					if p.once(fmt.Sprintf("m-%d", n), n%8) {
+					if p.once(fmt.Sprintf("%s-%d", prefix, n), n%8) {
 						return
 					}
 					time.Sleep(time.Second)
@@ -380,7 +383,7 @@ func (b *book) post(rate int, pick func() string) *posters {
 func (p *posters) once(content string, user int) bool {
 	ctx, cancel := context.WithTimeout(p.book.ctx, 6*time.Second)
 	defer cancel()
-	r := ledger.Record{Kind: ledger.Posted, Client: fmt.Sprintf("poster-%d", user), Node: p.pick(), Message: content, Began: time.Now()}
+	r := ledger.Record{Kind: ledger.Posted, Client: fmt.Sprintf("poster-%d", user), Node: p.pick(), Content: content, Began: time.Now()}
 	request, err := p.book.request(ctx, "POST", "http://"+r.Node+"/messages?room="+p.book.room, r.Client, fmt.Sprintf(`{"data":%q,"id":%q}`, content, content))
 	if err != nil {
 		p.book.t.Error(err)

@@ -33,7 +33,7 @@ func story(text string) string {
 		f = append(f, "", "", "", "")
 		switch {
 		case f[0] == "post":
-			fmt.Fprintf(&b, `{"at":%q,"began":%q,"kind":"posted","client":"p","message":%q,"status":%s,"id":%q}`, at, began, f[1], f[2], f[3])
+			fmt.Fprintf(&b, `{"at":%q,"began":%q,"kind":"posted","client":"p","content":%q,"status":%s,"id":%q}`, at, began, f[1], f[2], f[3])
 		case f[0] == "quiet":
 			members := strings.Fields(strings.Join(f[2:], " "))
 			fmt.Fprintf(&b, `{"at":%q,"kind":"quiet","count":%s,"members":%s}`, at, f[1], list(members))
@@ -276,11 +276,14 @@ func TestReport(t *testing.T) {
 		a: message ` + e1 + `8 m8
 		a: reset ` + e2 + `0
 		post n1 202 ` + e2 + `1
-		a: message ` + e2 + `1 n1`)))
+		a: message ` + e2 + `1 n1
+		a close
+		a open ` + e2 + `1
+		a: reset ` + e2 + `1`)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := ledger.Report{Clients: 1, Opened: 1, Accepted: 2, Refused: 2, Shown: 1, Received: 3, Resets: 1, Epochs: 2}
+	want := ledger.Report{Clients: 1, Opened: 2, Accepted: 2, Refused: 2, Shown: 1, Received: 3, Resets: 2, Live: 1, Epochs: 2}
 	if got := ledger.Check(records); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -24,33 +23,24 @@ func (c *checker) fault(at time.Time, client, format string, values ...any) {
 	c.report.Faults = append(c.report.Faults, Fault{at, client, fmt.Sprintf(format, values...)})
 }
 
-// message is the data of an event that carries a message.
-type message struct {
-	ID   string `json:"id"`
-	Data string `json:"data"`
-}
-
-// server lists the events that carry no message.
-var server = []string{"user count", "sync", "join", "leave", "update", "reset", "expiring", "goodbye", "ping"}
-
 // collect records the id and the content of every message, before the clients are checked.
 func (c *checker) collect(records []Record) {
 	for _, r := range records {
 		c.end = r.At
 		if r.Kind == Posted {
-			c.posts[r.Message] = c.posts[r.Message] || r.Status == 202
+			c.posts[r.Content] = c.posts[r.Content] || r.Status == 202
 		}
 	}
 	for _, r := range records {
 		switch {
 		case r.Kind == Posted && r.Status == 202:
 			c.accepted = append(c.accepted, r)
-			c.name(r, r.ID, r.Message)
+			c.name(r, r.ID, r.Content)
 		case r.Kind == Posted && r.Status != 503 && r.Status != 0:
-			c.fault(r.At, r.Client, "message %q was answered with status %d", r.Message, r.Status)
-		case r.Kind == Event && !slices.Contains(server, r.Event):
-			var m message
-			if err := json.Unmarshal(r.Data, &m); err != nil || m.ID != r.ID {
+			c.fault(r.At, r.Client, "message %q was answered with status %d", r.Content, r.Status)
+		case r.carries():
+			m, ok := r.Message()
+			if !ok || m.ID != r.ID {
 				c.fault(r.At, r.Client, "message with the id line %q has the data %s", r.ID, r.Data)
 			}
 			if _, sent := c.posts[m.Data]; !sent {
@@ -103,8 +93,9 @@ func (c *checker) count() {
 
 // client is the state of one client of the ledger.
 type client struct {
-	name string
-	open bool
+	name   string
+	open   bool
+	synced bool // it has received a sync on its stream
 
 	held     Position        // the last id that it received
 	start    Position        // it must have every message after this position

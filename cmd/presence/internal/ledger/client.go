@@ -20,7 +20,7 @@ func (c *checker) opened(r Record) {
 	} else if k.began.IsZero() || r.ID != k.held.String() {
 		c.fault(r.At, r.Client, "ledger error: resumed with the id %s, but held %s", r.ID, k.held)
 	}
-	k.open, k.counted, k.members = true, false, nil
+	k.open, k.synced, k.counted, k.members = true, false, false, nil
 }
 
 func (c *checker) event(r Record) {
@@ -46,13 +46,16 @@ func (c *checker) event(r Record) {
 // position checks the id of an event.
 func (c *checker) position(k *client, r Record) {
 	p, ok := ParsePosition(r.ID)
-	isMessage := !slices.Contains(server, r.Event)
+	isMessage := r.carries()
 	switch {
 	case !ok:
 		c.fault(r.At, r.Client, "event %q has the malformed id %q", r.Event, r.ID)
 		return
 	case r.Event == "reset":
 		c.report.Resets++
+		if k.synced {
+			c.report.Live++
+		}
 		c.complete(k, false)
 		k.restart(p, r.At)
 		return
@@ -94,10 +97,10 @@ func (c *checker) complete(k *client, last bool) {
 		p, _ := ParsePosition(r.ID)
 		switch {
 		case p.Epoch == k.start.Epoch && p.Seq <= k.start.Seq && r.Began.After(k.began):
-			c.fault(r.At, k.name, "message %s %q was sent after the client had the position %s", p, r.Message, k.start)
+			c.fault(r.At, k.name, "message %s %q was sent after the client had the position %s", p, r.Content, k.start)
 		case !last || !k.open || k.received[p.Seq] && p.Epoch == k.start.Epoch:
 		case p.Epoch == k.start.Epoch && p.Seq > k.held.Seq, p.Epoch != k.start.Epoch && r.Began.After(k.began):
-			c.fault(r.At, k.name, "missed accepted message %s %q at the end, holds %s", p, r.Message, k.held)
+			c.fault(r.At, k.name, "missed accepted message %s %q at the end, holds %s", p, r.Content, k.held)
 		}
 	}
 }
@@ -114,7 +117,7 @@ func (c *checker) member(k *client, r Record) {
 		return
 	}
 	if r.Event == "sync" {
-		k.members = nil
+		k.synced, k.members = true, nil
 		if data.Complete {
 			k.members = map[string]bool{}
 			for _, m := range data.Members {

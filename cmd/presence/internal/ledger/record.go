@@ -8,7 +8,7 @@
 //	{"at":"2026-01-02T15:04:05.1Z","kind":"opened","client":"c1","user":"u1","node":"127.0.1.1:80","id":"0123456789-7"}
 //	{"at":"…","kind":"event","client":"c1","event":"message","id":"0123456789-8","data":{"id":"0123456789-8","data":"m-1"}}
 //	{"at":"…","kind":"closed","client":"c1"}
-//	{"began":"…","at":"…","kind":"posted","client":"p1","node":"127.0.1.1:80","message":"m-1","status":202,"id":"0123456789-8"}
+//	{"began":"…","at":"…","kind":"posted","client":"p1","node":"127.0.1.1:80","content":"m-1","status":202,"id":"0123456789-8"}
 //	{"at":"…","kind":"quiet","count":3,"members":["u1","u2"]}
 //
 // Every message has a content that no other message has: a JSON string.
@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -57,11 +58,30 @@ type Record struct {
 	Data  json.RawMessage `json:"data,omitempty"`  // Event
 
 	Began   time.Time `json:"began,omitzero"`    // Posted: start of the request; At is its end
-	Message string    `json:"message,omitempty"` // Posted: content of the message
+	Content string    `json:"content,omitempty"` // Posted: content of the message
 	Status  int       `json:"status,omitempty"`  // Posted: status of the answer; 0: the answer was lost
 
 	Count   int      `json:"count,omitempty"`   // Quiet: true user count
 	Members []string `json:"members,omitempty"` // Quiet: true members, sorted; nil: not known
+}
+
+// Message is the data of an event that carries a message.
+type Message struct {
+	ID   string `json:"id"`
+	Data string `json:"data"` // content
+}
+
+// server lists the events that carry no message.
+var server = []string{"user count", "sync", "join", "leave", "update", "reset", "expiring", "goodbye", "ping"}
+
+// carries reports whether the record is an event that carries a message.
+func (r Record) carries() bool { return r.Kind == Event && !slices.Contains(server, r.Event) }
+
+// Message returns the message of an event. ok is false for all other records, and if the data of the
+// event is malformed.
+func (r Record) Message() (m Message, ok bool) {
+	ok = r.carries() && json.Unmarshal(r.Data, &m) == nil
+	return m, ok
 }
 
 // Write writes records as JSON lines.

@@ -26,11 +26,12 @@ type Report struct {
 	Shown    int     // refused messages that a client received all the same
 	Received int     // messages received by all clients
 	Resets   int     // resets received by all clients
+	Live     int     // those of clients that were connected: after the first sync of the stream
 	Epochs   int
 }
 
 // String returns a summary in one line.
 func (r Report) String() string {
-	return fmt.Sprintf("%d faults; %d clients opened %d streams; %d messages accepted, %d refused (%d of them received); %d received, %d resets, %d epochs",
-		len(r.Faults), r.Clients, r.Opened, r.Accepted, r.Refused, r.Shown, r.Received, r.Resets, r.Epochs)
+	return fmt.Sprintf("%d faults; %d clients opened %d streams; %d messages accepted, %d refused (%d of them received); %d received, %d resets (%d of connected clients), %d epochs",
+		len(r.Faults), r.Clients, r.Opened, r.Accepted, r.Refused, r.Shown, r.Received, r.Resets, r.Live, r.Epochs)
 }
