@@ -284,6 +284,77 @@ func TestFaultNATSLeader(t *testing.T) {
 	c.settle(1, 0)
 }
 
+// A node is cut off from NATS without a reset, then its network is slow and reset at random. The
+// counts heal by themselves, and no member stays that has left.
+func TestFaultPartition(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	cut := sized(7*time.Second, 7*time.Second, 20*time.Second)
+	slow := sized(5*time.Second, 5*time.Second, 20*time.Second)
+	servers := startNATSNodes(t, 1)
+	proxy := startNATSProxy(t, servers)
+	b := newBook(t, "faults")
+	var nodes []*clusterNode
+	var clients []*bookClient
+	for i := range 3 {
+		urls := natsURLs(servers)
+		if i == 0 {
+			urls = proxy.urls
+		}
+		nodes = append(nodes, startFaultNode(t, i, urls, 1, "--history=100000"))
+		clients = append(clients, b.clients(4, fmt.Sprintf("n%d", i), nodes[i].addr)...)
+	}
+	logs(t, nodes...)
+	wait := func(d time.Duration) { idle(t, func() { until(t, time.Now().Add(d)) }) }
+	idle(t, func() { b.quiet("start", clients, time.Now(), patience) })
+	posting := b.post("m", 50, anyOf(addrs(nodes)...))
+	wait(500 * time.Millisecond)
+
+	proxy.setCut(true)
+	began := time.Now()
+	inside, outside := clients[:4], clients[4:]
+	// On both sides, a client leaves and another one joins during the cut. One user moves.
+	inside[0].close()
+	outside[0].close()
+	inside[0] = b.client("in", "in", nodes[0].addr)
+	outside[0] = b.client("out", "out", nodes[1].addr)
+	inside[1].close()
+	inside[1] = b.client("moved", inside[1].user, nodes[2].addr)
+	outside, inside = append(slices.Clone(outside), inside[1]), append(slices.Clone(inside[:1]), inside[2:]...)
+	idle(t, func() {
+		b.awaitView("outside of the cut", outside, len(outside), nil, began, 6*time.Second)
+		b.awaitView("inside of the cut", inside, len(inside), nil, began, 6*time.Second)
+		until(t, began.Add(cut))
+	})
+	if p := (&posters{book: b, pick: anyOf(nodes[0].addr)}); p.once("cut", 0) {
+		t.Error("message at a node that is cut off: got 202, want 503")
+	}
+	proxy.setCut(false)
+	all := append(slices.Clone(inside), outside...)
+	idle(t, func() { b.quiet("cut mended", all, time.Now(), 6*time.Second) })
+
+	proxy.setDelay(200 * time.Millisecond)
+	stopChurn := churn(b, 200*time.Millisecond, all, anyOf(addrs(nodes)...))
+	wait(slow)
+	stopChurn()
+	idle(t, func() { b.quiet("slow", all, time.Now(), 6*time.Second) })
+	proxy.setDelay(0)
+
+	stopChurn = churn(b, 200*time.Millisecond, all, anyOf(addrs(nodes)...))
+	stopResets := proxy.resetAtRandom(rand.New(rand.NewPCG(1, 1)), time.Second)
+	wait(slow)
+	stopChurn()
+	t.Logf("%d resets", stopResets())
+	posting.end()
+	idle(t, func() {
+		b.quiet("resets ended", all, time.Now(), 6*time.Second)
+		b.awaitReceived()
+	})
+	if r := b.check(); r.Live > 0 || r.Epochs != 1 {
+		t.Errorf("got %d resets of connected clients and %d epochs, want 0 and 1", r.Live, r.Epochs)
+	}
+}
+
 // awaitReceived waits until the clients have received all accepted messages.
 func (b *book) awaitReceived() {
 	since := time.Now()
