@@ -4,10 +4,13 @@ package main
 // full durations need PRESENCE_TEST_LONG=1 (make test-long).
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -352,6 +355,129 @@ func TestFaultPartition(t *testing.T) {
 	})
 	if r := b.check(); r.Live > 0 || r.Epochs != 1 {
 		t.Errorf("got %d resets of connected clients and %d epochs, want 0 and 1", r.Live, r.Epochs)
+	}
+}
+
+// frames drops publications of nodes on the subjects of rooms.
+type frames struct {
+	mu      sync.Mutex // guards the fields below
+	random  *rand.Rand
+	oneIn   int    // drops one publication in so many; 0: none
+	text    string // drops the next publication that contains it; "": none
+	seen    int
+	dropped int
+}
+
+func (f *frames) drop(subject string, data []byte) bool {
+	if !strings.HasPrefix(subject, "presence.room.") || !strings.HasSuffix(subject, ".msg") {
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.seen++
+	switch {
+	case f.text != "" && bytes.Contains(data, []byte(f.text)):
+		f.text = ""
+	case f.oneIn > 0 && f.random.IntN(f.oneIn) == 0:
+	default:
+		return false
+	}
+	f.dropped++
+	return true
+}
+
+// set changes what is dropped, and returns the numbers of publications so far.
+func (f *frames) set(oneIn int, text string) (seen, dropped int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.oneIn, f.text = oneIn, text
+	return f.seen, f.dropped
+}
+
+// NATS loses publications of the nodes at random, and then the last one of a burst. The counts are
+// true within 2 s after the last change.
+func TestFaultDrops(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	oneIn := sized(20, 20, 1000)
+	rooms := sized(2, 2, 10)
+	busy := sized(4*time.Second, 4*time.Second, time.Minute)
+	servers := startNATSNodes(t, 1)
+	lost := &frames{random: rand.New(rand.NewPCG(1, 1))}
+	var nodes []*clusterNode
+	for i := range 3 {
+		proxy := startNATSProxy(t, servers)
+		proxy.setDrop(lost.drop)
+		nodes = append(nodes, startFaultNode(t, i, proxy.urls, 1, "--history=100000"))
+	}
+	logs(t, nodes...)
+	any := anyOf(addrs(nodes)...)
+	var books []*book
+	var all [][]*bookClient
+	for i := range rooms {
+		b := newBook(t, fmt.Sprintf("room-%d", i))
+		books, all = append(books, b), append(all, nil)
+		for n := range nodes {
+			all[i] = append(all[i], b.clients(3, fmt.Sprintf("n%d", n), nodes[n].addr)...)
+		}
+	}
+	quiet := func(what string, since time.Time) {
+		t.Helper()
+		idle(t, func() {
+			for i, b := range books {
+				b.quiet(what, all[i], since, 2*time.Second)
+			}
+		})
+	}
+	quiet("start", time.Now())
+	lost.set(oneIn, "")
+	var joining sync.WaitGroup
+	ctx, end := context.WithTimeout(t.Context(), busy)
+	defer end()
+	for _, b := range books {
+		posting := b.post("m", 20, any)
+		joining.Go(func() { // ends with ctx
+			for n := 0; ctx.Err() == nil; n++ {
+				c := b.client(fmt.Sprintf("c-%d", n), fmt.Sprintf("u-%d", n%7), any())
+				until(t, time.Now().Add(time.Duration(10+n%5*20)*time.Millisecond))
+				c.close()
+			}
+			posting.end()
+		})
+	}
+	idle(t, joining.Wait)
+	last := time.Now()
+	seen, dropped := lost.set(0, "")
+	t.Logf("%d of %d publications dropped", dropped, seen)
+	if dropped == 0 {
+		t.Error("no publication dropped")
+	}
+	// The users of the closed clients are in their grace period: until then, only counts are compared.
+	idle(t, func() {
+		for i, b := range books {
+			b.awaitView("publications dropped", all[i], len(all[i]), nil, last, 2*time.Second)
+		}
+	})
+	quiet("grace periods ended", last.Add(5500*time.Millisecond))
+
+	for i, b := range books {
+		lost.set(0, fmt.Sprintf("last-%d", i))
+		for n := range 10 {
+			all[i] = append(all[i], b.client(fmt.Sprintf("burst-%d", n), fmt.Sprintf("burst-%d", n), nodes[0].addr))
+		}
+		all[i] = append(all[i], b.client("last", fmt.Sprintf("last-%d", i), nodes[0].addr))
+		last = time.Now()
+		idle(t, func() { b.quiet("last publication of a burst dropped", all[i], last, 2*time.Second) })
+		if _, now := lost.set(0, ""); now != dropped+1 {
+			t.Errorf("%d publications dropped, want 1", now-dropped)
+		}
+		dropped++
+	}
+	for _, b := range books {
+		idle(t, b.awaitReceived)
+		if r := b.check(); r.Resets > 0 {
+			t.Errorf("got %d resets, want 0", r.Resets)
+		}
 	}
 }
 
