@@ -481,6 +481,41 @@ func TestFaultDrops(t *testing.T) {
 	}
 }
 
+// Two nodes with one label: the counts are true, and one of the nodes logs one warning.
+func TestFaultLabel(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	servers := startNATSNodes(t, 1)
+	b := newBook(t, "faults")
+	var nodes []*clusterNode
+	var clients []*bookClient
+	for i := range 2 {
+		nodes = append(nodes, startFaultNode(t, i, natsURLs(servers), 1, "--node=twin"))
+		clients = append(clients, b.clients(3, fmt.Sprintf("n%d", i), nodes[i].addr)...)
+	}
+	logs(t, nodes...)
+	idle(t, func() { b.quiet("start", clients, time.Now(), time.Second) })
+	const warning = `"msg":"two nodes have the same label","label":"twin"`
+	warnings := func() (n int) {
+		for _, node := range nodes {
+			n += strings.Count(node.log.String(), warning)
+		}
+		return n
+	}
+	idle(t, func() {
+		for late := time.Now().Add(patience); warnings() == 0 && time.Now().Before(late); {
+			time.Sleep(50 * time.Millisecond)
+		}
+		until(t, time.Now().Add(sized(2*time.Second, 2*time.Second, 20*time.Second)))
+	})
+	if got := warnings(); got != 1 {
+		t.Errorf("got %d warnings, want 1", got)
+	}
+	clients[0].close()
+	idle(t, func() { b.awaitView("a client left", clients[1:], 5, nil, time.Now(), time.Second) })
+	b.check()
+}
+
 // awaitReceived waits until the clients have received all accepted messages.
 func (b *book) awaitReceived() {
 	since := time.Now()
