@@ -5,7 +5,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -36,6 +35,16 @@ func startFaultNode(t *testing.T, i int, urls []string, replicas int, args ...st
 	}()
 	n.awaitReady()
 	return n
+}
+
+// calm runs wait without the slot of the test. In the long runs the test keeps its slot, because
+// more than two of these tests would overload the machine.
+func calm(t *testing.T, wait func()) {
+	if sized(false, false, true) {
+		wait()
+		return
+	}
+	idle(t, wait)
 }
 
 func natsURLs(servers []*natsNode) (urls []string) {
@@ -74,13 +83,13 @@ func TestFaultNode(t *testing.T) {
 	both := b.client("both-0", "both", nodes[0].addr) // its user is on two nodes
 	all := append(append(append([]*bookClient{both}, clients[0]...), clients[1]...), clients[2]...)
 	all = append(all, b.client("both-1", "both", nodes[1].addr))
-	idle(t, func() { b.quiet("start", all, time.Now(), patience) })
+	calm(t, func() { b.quiet("start", all, time.Now(), patience) })
 	posting := b.post("m", 20, anyOf(nodes[1].addr, nodes[2].addr))
 
 	rest := all[5:]
 	sendSignal(t, nodes[0].process, unix.SIGKILL)
 	killed := time.Now()
-	idle(t, func() {
+	calm(t, func() {
 		b.awaitView("node killed", rest, len(rest), users(rest), killed, 6*time.Second)
 	})
 	for _, c := range rest {
@@ -98,7 +107,7 @@ func TestFaultNode(t *testing.T) {
 	for i, c := range all[:5] {
 		c.move(nodes[1+i%2].addr)
 	}
-	idle(t, func() { b.quiet("clients resumed on other nodes", all, time.Now(), 5*time.Second) })
+	calm(t, func() { b.quiet("clients resumed on other nodes", all, time.Now(), 5*time.Second) })
 
 	sendSignal(t, nodes[1].process, unix.SIGSTOP)
 	paused := time.Now()
@@ -108,14 +117,14 @@ func TestFaultNode(t *testing.T) {
 			other = append(other, c)
 		}
 	}
-	idle(t, func() {
+	calm(t, func() {
 		b.awaitView("node paused", other, len(other), users(other), paused, 6*time.Second)
 		until(t, paused.Add(pause))
 	})
 	sendSignal(t, nodes[1].process, unix.SIGCONT)
-	idle(t, func() { b.quiet("node continued", all, time.Now(), 3*time.Second) })
+	calm(t, func() { b.quiet("node continued", all, time.Now(), 3*time.Second) })
 	posting.end()
-	idle(t, func() { until(t, time.Now().Add(2*time.Second)) })
+	calm(t, func() { until(t, time.Now().Add(2*time.Second)) })
 	if r := b.check(); r.Resets > 0 || r.Epochs != 1 {
 		t.Errorf("got %d resets and %d epochs, want no reset and one epoch", r.Resets, r.Epochs)
 	}
@@ -172,7 +181,7 @@ func startFaultCluster(t *testing.T) *faultCluster {
 	logs(t, c.nodes...)
 	c.js = jetStream(t, c.servers)
 	c.began = time.Now()
-	idle(t, func() { c.quiet("start", c.clients, time.Now(), patience) })
+	calm(t, func() { c.quiet("start", c.clients, time.Now(), patience) })
 	c.load("a")
 	return c
 }
@@ -191,13 +200,13 @@ func (c *faultCluster) step(format string, values ...any) {
 
 // wait waits d without a slot.
 func (c *faultCluster) wait(d time.Duration) {
-	idle(c.t, func() { until(c.t, time.Now().Add(d)) })
+	calm(c.t, func() { until(c.t, time.Now().Add(d)) })
 }
 
 // leader waits for the leader of the stream.
 func (c *faultCluster) leader(among []*natsNode) (leader *natsNode, others []*natsNode) {
 	c.t.Helper()
-	idle(c.t, func() { leader, others = streamLeader(c.t, c.js, among, "presence") })
+	calm(c.t, func() { leader, others = streamLeader(c.t, c.js, among, "presence") })
 	c.step("leader %s", leader.name)
 	return leader, others
 }
@@ -205,7 +214,7 @@ func (c *faultCluster) leader(among []*natsNode) (leader *natsNode, others []*na
 // accepted waits until a message is accepted that was sent after the call.
 func (c *faultCluster) accepted() {
 	c.t.Helper()
-	idle(c.t, c.awaitAccepted)
+	calm(c.t, c.awaitAccepted)
 	c.step("message accepted")
 }
 
@@ -217,7 +226,7 @@ func (c *faultCluster) settle(epochs, resets int) {
 	c.moving()
 	c.kicking.end()
 	c.step("load ended")
-	idle(c.t, func() {
+	calm(c.t, func() {
 		c.quiet("quiet", c.clients, time.Now(), 6*time.Second)
 		c.awaitReceived()
 	})
@@ -308,39 +317,18 @@ func TestFaultPartition(t *testing.T) {
 		clients = append(clients, b.clients(4, fmt.Sprintf("n%d", i), nodes[i].addr)...)
 	}
 	logs(t, nodes...)
-	wait := func(d time.Duration) { idle(t, func() { until(t, time.Now().Add(d)) }) }
-	idle(t, func() { b.quiet("start", clients, time.Now(), patience) })
+	wait := func(d time.Duration) { calm(t, func() { until(t, time.Now().Add(d)) }) }
+	calm(t, func() { b.quiet("start", clients, time.Now(), patience) })
 	posting := b.post("m", 50, anyOf(addrs(nodes)...))
 	wait(500 * time.Millisecond)
 
-	proxy.setCut(true)
-	began := time.Now()
-	inside, outside := clients[:4], clients[4:]
-	// On both sides, a client leaves and another one joins during the cut. One user moves.
-	inside[0].close()
-	outside[0].close()
-	inside[0] = b.client("in", "in", nodes[0].addr)
-	outside[0] = b.client("out", "out", nodes[1].addr)
-	inside[1].close()
-	inside[1] = b.client("moved", inside[1].user, nodes[2].addr)
-	outside, inside = append(slices.Clone(outside), inside[1]), append(slices.Clone(inside[:1]), inside[2:]...)
-	idle(t, func() {
-		b.awaitView("outside of the cut", outside, len(outside), nil, began, 6*time.Second)
-		b.awaitView("inside of the cut", inside, len(inside), nil, began, 6*time.Second)
-		until(t, began.Add(cut))
-	})
-	if p := (&posters{book: b, pick: anyOf(nodes[0].addr)}); p.once("cut", 0) {
-		t.Error("message at a node that is cut off: got 202, want 503")
-	}
-	proxy.setCut(false)
-	all := append(slices.Clone(inside), outside...)
-	idle(t, func() { b.quiet("cut mended", all, time.Now(), 6*time.Second) })
+	all := cutNode(b, proxy, nodes, clients, cut)
 
 	proxy.setDelay(200 * time.Millisecond)
 	stopChurn := churn(b, 200*time.Millisecond, all, anyOf(addrs(nodes)...))
 	wait(slow)
 	stopChurn()
-	idle(t, func() { b.quiet("slow", all, time.Now(), 6*time.Second) })
+	calm(t, func() { b.quiet("slow", all, time.Now(), 6*time.Second) })
 	proxy.setDelay(0)
 
 	stopChurn = churn(b, 200*time.Millisecond, all, anyOf(addrs(nodes)...))
@@ -349,13 +337,41 @@ func TestFaultPartition(t *testing.T) {
 	stopChurn()
 	t.Logf("%d resets", stopResets())
 	posting.end()
-	idle(t, func() {
+	calm(t, func() {
 		b.quiet("resets ended", all, time.Now(), 6*time.Second)
 		b.awaitReceived()
 	})
 	if r := b.check(); r.Live > 0 || r.Epochs != 1 {
 		t.Errorf("got %d resets of connected clients and %d epochs, want 0 and 1", r.Live, r.Epochs)
 	}
+}
+
+// cutNode cuts the first node off for d. On both sides, a client leaves and another one joins during
+// the cut, and one user moves. It returns the clients after the cut.
+func cutNode(b *book, proxy *natsProxy, nodes []*clusterNode, clients []*bookClient, d time.Duration) (all []*bookClient) {
+	b.t.Helper()
+	proxy.setCut(true)
+	began := time.Now()
+	inside, outside := clients[:4], clients[4:]
+	inside[0].close()
+	outside[0].close()
+	inside[0] = b.client("in", "in", nodes[0].addr)
+	outside[0] = b.client("out", "out", nodes[1].addr)
+	inside[1].close()
+	inside[1] = b.client("moved", inside[1].user, nodes[2].addr)
+	outside, inside = append(slices.Clone(outside), inside[1]), append(slices.Clone(inside[:1]), inside[2:]...)
+	calm(b.t, func() {
+		b.awaitView("outside of the cut", outside, len(outside), nil, began, 6*time.Second)
+		b.awaitView("inside of the cut", inside, len(inside), nil, began, 6*time.Second)
+		until(b.t, began.Add(d))
+	})
+	if p := (&posters{book: b, pick: anyOf(nodes[0].addr)}); p.once("cut", 0) {
+		b.t.Error("message at a node that is cut off: got 202, want 503")
+	}
+	proxy.setCut(false)
+	all = append(slices.Clone(inside), outside...)
+	calm(b.t, func() { b.quiet("cut mended", all, time.Now(), 6*time.Second) })
+	return all
 }
 
 // frames drops publications of nodes on the subjects of rooms.
@@ -421,31 +437,21 @@ func TestFaultDrops(t *testing.T) {
 			all[i] = append(all[i], b.clients(3, fmt.Sprintf("n%d", n), nodes[n].addr)...)
 		}
 	}
-	quiet := func(what string, since time.Time) {
+	quiet := func(what string, since time.Time, within time.Duration) {
 		t.Helper()
-		idle(t, func() {
+		calm(t, func() {
 			for i, b := range books {
-				b.quiet(what, all[i], since, 2*time.Second)
+				b.quiet(what, all[i], since, within)
 			}
 		})
 	}
-	quiet("start", time.Now())
+	quiet("start", time.Now(), patience)
 	lost.set(oneIn, "")
 	var joining sync.WaitGroup
-	ctx, end := context.WithTimeout(t.Context(), busy)
-	defer end()
 	for _, b := range books {
-		posting := b.post("m", 20, any)
-		joining.Go(func() { // ends with ctx
-			for n := 0; ctx.Err() == nil; n++ {
-				c := b.client(fmt.Sprintf("c-%d", n), fmt.Sprintf("u-%d", n%7), any())
-				until(t, time.Now().Add(time.Duration(10+n%5*20)*time.Millisecond))
-				c.close()
-			}
-			posting.end()
-		})
+		joining.Go(func() { b.busy(busy, any) })
 	}
-	idle(t, joining.Wait)
+	calm(t, joining.Wait)
 	last := time.Now()
 	seen, dropped := lost.set(0, "")
 	t.Logf("%d of %d publications dropped", dropped, seen)
@@ -453,32 +459,48 @@ func TestFaultDrops(t *testing.T) {
 		t.Error("no publication dropped")
 	}
 	// The users of the closed clients are in their grace period: until then, only counts are compared.
-	idle(t, func() {
+	calm(t, func() {
 		for i, b := range books {
 			b.awaitView("publications dropped", all[i], len(all[i]), nil, last, 2*time.Second)
 		}
 	})
-	quiet("grace periods ended", last.Add(5500*time.Millisecond))
+	quiet("grace periods ended", last.Add(5500*time.Millisecond), 2*time.Second)
 
 	for i, b := range books {
-		lost.set(0, fmt.Sprintf("last-%d", i))
-		for n := range 10 {
-			all[i] = append(all[i], b.client(fmt.Sprintf("burst-%d", n), fmt.Sprintf("burst-%d", n), nodes[0].addr))
-		}
-		all[i] = append(all[i], b.client("last", fmt.Sprintf("last-%d", i), nodes[0].addr))
-		last = time.Now()
-		idle(t, func() { b.quiet("last publication of a burst dropped", all[i], last, 2*time.Second) })
-		if _, now := lost.set(0, ""); now != dropped+1 {
-			t.Errorf("%d publications dropped, want 1", now-dropped)
-		}
-		dropped++
+		all[i] = burst(b, lost, nodes[0].addr, all[i])
 	}
 	for _, b := range books {
-		idle(t, b.awaitReceived)
+		calm(t, b.awaitReceived)
 		if r := b.check(); r.Resets > 0 {
 			t.Errorf("got %d resets, want 0", r.Resets)
 		}
 	}
+}
+
+// busy sends messages and lets clients come and go for d.
+func (b *book) busy(d time.Duration, pick func() string) {
+	posting := b.post("m", 20, pick)
+	for n, began := 0, time.Now(); time.Since(began) < d; n++ {
+		c := b.client(fmt.Sprintf("c-%d", n), fmt.Sprintf("u-%d", n%7), pick())
+		time.Sleep(time.Duration(10+n%5*20) * time.Millisecond)
+		c.close()
+	}
+	posting.end()
+}
+
+// burst opens clients in quick succession, and drops the publication about the last one. It returns
+// all clients.
+func burst(b *book, lost *frames, addr string, clients []*bookClient) []*bookClient {
+	b.t.Helper()
+	_, before := lost.set(0, "last-of-"+b.room)
+	clients = append(clients, b.clients(10, "burst", addr)...)
+	clients = append(clients, b.client("last", "last-of-"+b.room, addr))
+	began := time.Now()
+	calm(b.t, func() { b.quiet("last publication of a burst dropped", clients, began, 2*time.Second) })
+	if _, after := lost.set(0, ""); after != before+1 {
+		b.t.Errorf("%d publications dropped, want 1", after-before)
+	}
+	return clients
 }
 
 // Two nodes with one label: the counts are true, and one of the nodes logs one warning.
@@ -494,7 +516,7 @@ func TestFaultLabel(t *testing.T) {
 		clients = append(clients, b.clients(3, fmt.Sprintf("n%d", i), nodes[i].addr)...)
 	}
 	logs(t, nodes...)
-	idle(t, func() { b.quiet("start", clients, time.Now(), time.Second) })
+	calm(t, func() { b.quiet("start", clients, time.Now(), time.Second) })
 	const warning = `"msg":"two nodes have the same label","label":"twin"`
 	warnings := func() (n int) {
 		for _, node := range nodes {
@@ -502,7 +524,7 @@ func TestFaultLabel(t *testing.T) {
 		}
 		return n
 	}
-	idle(t, func() {
+	calm(t, func() {
 		for late := time.Now().Add(patience); warnings() == 0 && time.Now().Before(late); {
 			time.Sleep(50 * time.Millisecond)
 		}
@@ -512,7 +534,7 @@ func TestFaultLabel(t *testing.T) {
 		t.Errorf("got %d warnings, want 1", got)
 	}
 	clients[0].close()
-	idle(t, func() { b.awaitView("a client left", clients[1:], 5, nil, time.Now(), time.Second) })
+	calm(t, func() { b.awaitView("a client left", clients[1:], 5, nil, time.Now(), time.Second) })
 	b.check()
 }
 
