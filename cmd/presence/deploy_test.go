@@ -125,7 +125,7 @@ func TestNATSPermissions(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	bus, err := nats.Open(t.Context(), nats.Config{URLs: []string{url("presence")}, Replicas: 1, Messages: 10, Age: time.Minute, Bytes: 1 << 20, Log: slog.New(slog.NewTextHandler(log, nil))})
+	bus, err := nats.Open(t.Context(), nats.Config{URLs: []string{url("presence")}, Replicas: 1, Messages: 100, Age: time.Minute, Bytes: 1 << 20, Log: slog.New(slog.NewTextHandler(log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,6 +148,14 @@ func TestNATSPermissions(t *testing.T) {
 	}
 	if entries, complete, err := bus.Read(t.Context(), "lobby", 0); len(entries) != 1 || !complete || err != nil {
 		t.Errorf("Read: got %d entries, %v, %v", len(entries), complete, err)
+	}
+	for i := range 50 { // so many that they are read in batches
+		if _, _, err := bus.Append(t.Context(), "other", fmt.Sprint(i), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if entries, _, err := bus.Read(t.Context(), "other", 0); len(entries) != 50 || err != nil {
+		t.Errorf("Read: got %d entries, %v; want 50", len(entries), err)
 	}
 	if err := bus.Clear(t.Context(), "lobby"); err != nil {
 		t.Error(err)

@@ -10,10 +10,10 @@ import (
 )
 
 // openTable opens the bucket, and creates it if it does not exist.
-func (c *core) openTable(ctx context.Context) (jetstream.KeyValue, *jetstream.StreamInfo, error) {
+func (c *core) openTable(ctx context.Context) (*jetstream.StreamInfo, error) {
 	name := c.subjects.bucket()
-	bucket, err := c.js.KeyValue(ctx, name)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
+	stream, err := c.js.Stream(ctx, "KV_"+name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		_, err = c.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
 			Bucket:         name,
 			Description:    "bans of presence",
@@ -24,26 +24,22 @@ func (c *core) openTable(ctx context.Context) (jetstream.KeyValue, *jetstream.St
 			RePublish:      c.rePublishRows(),
 		})
 		if err == nil || errors.Is(err, jetstream.ErrBucketExists) { // another node has created it
-			bucket, err = c.js.KeyValue(ctx, name)
+			stream, err = c.js.Stream(ctx, "KV_"+name)
 		}
 	}
 	if err != nil {
-		return nil, nil, c.engineError(err)
+		return nil, c.engineError(err)
 	}
-	status, err := bucket.Status(ctx)
-	if err != nil {
-		return nil, nil, c.engineError(err)
-	}
-	info := status.(*jetstream.KeyValueBucketStatus).StreamInfo()
+	info := stream.CachedInfo()
 	switch have := info.Config; {
 	case have.Storage != jetstream.FileStorage || have.MaxMsgsPerSubject != 1 || !have.AllowMsgTTL || !have.AllowRollup || have.MaxAge != 0 ||
 		have.RePublish == nil || *have.RePublish != *c.rePublishRows():
-		return nil, nil, settingErrorf("bucket %q was not created by presence: delete it (nats kv del %s), or use another prefix", name, name)
+		return nil, settingErrorf("bucket %q was not created by presence: delete it (nats kv del %s), or use another prefix", name, name)
 	case have.Replicas != c.config.Replicas:
-		return nil, nil, fieldErrorf("Replicas", have.Replicas, "bucket %q has %d replicas, this node has %d: start all nodes with the same settings, or change the bucket (nats stream edit %s --replicas=%d)",
+		return nil, fieldErrorf("Replicas", have.Replicas, "bucket %q has %d replicas, this node has %d: start all nodes with the same settings, or change the bucket (nats stream edit %s --replicas=%d)",
 			name, have.Replicas, c.config.Replicas, have.Name, c.config.Replicas)
 	}
-	return bucket, info, nil
+	return info, nil
 }
 
 func (c *core) rePublishRows() *jetstream.RePublish {
@@ -51,9 +47,13 @@ func (c *core) rePublishRows() *jetstream.RePublish {
 }
 
 // loadTable reads all rows of the bucket into the table. info is that of the bucket before the call.
-func (c *core) loadTable(ctx context.Context, t *table, bucket jetstream.KeyValue, info *jetstream.StreamInfo, recreated bool) error {
+func (c *core) loadTable(ctx context.Context, t *table, info *jetstream.StreamInfo, recreated bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	bucket, err := c.js.KeyValue(ctx, c.subjects.bucket())
+	if err != nil {
+		return c.engineError(err)
+	}
 	t.begin(recreated)
 	rows, err := bucket.WatchAll(ctx, jetstream.IgnoreDeletes())
 	if err != nil {

@@ -22,6 +22,8 @@ const (
 	firstTime = 5 * time.Second
 	// rowTime is how long a change of the bucket may be on its way.
 	rowTime = 300 * time.Millisecond
+	// recentTime is the maximum time that a check spends on reading them.
+	recentTime = 500 * time.Millisecond
 	// maxRecent is the maximum number of entries of an interruption that a check reads.
 	maxRecent = 5000
 	// hurryTime is the minimum time between two checks.
@@ -91,7 +93,7 @@ func (c *contact) watch() {
 // checkAndReport makes one check, and logs a change of the contact. It reports whether the check has
 // succeeded.
 func (c *contact) checkAndReport() bool {
-	ctx, cancel := context.WithTimeout(c.life, 2*callTime)
+	ctx, cancel := context.WithTimeout(c.life, 4*callTime)
 	defer cancel()
 	before := c.Status()
 	err := c.check(ctx)
@@ -174,7 +176,7 @@ func (c *contact) accept(ctx context.Context, info *jetstream.StreamInfo) {
 // interruption.
 func (c *contact) recent(ctx context.Context, epoch string, after, last uint64) map[string]bool {
 	rooms := map[string]bool{}
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	ctx, cancel := context.WithTimeout(ctx, recentTime)
 	defer cancel()
 	for range maxRecent {
 		if after >= last {
@@ -195,7 +197,7 @@ func (c *contact) recent(ctx context.Context, epoch string, after, last uint64) 
 
 // checkTable opens the bucket, and loads its rows if the copy may lack changes.
 func (c *contact) checkTable(ctx context.Context) error {
-	bucket, info, err := c.openTable(ctx)
+	info, err := c.openTable(ctx)
 	if err != nil {
 		return err
 	}
@@ -207,7 +209,7 @@ func (c *contact) checkTable(ctx context.Context) error {
 			return nil
 		}
 	}
-	if err := c.loadTable(ctx, c.table, bucket, info, recreated); err != nil {
+	if err := c.loadTable(ctx, c.table, info, recreated); err != nil {
 		return err
 	}
 	c.created = info.Created

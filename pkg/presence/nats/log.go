@@ -42,8 +42,8 @@ func messageID(epoch string, name room.Name, key string) string {
 
 // Read returns the entries of a room above a position. See [backplane.Bus].
 //
-// It needs one request if there is none, and otherwise one request per entry. The result is
-// complete if
+// It needs one request if there is none, and otherwise one request per entry; many entries are read
+// in batches. The result is complete if
 //
 //   - the entry at the position is still there, or it is the last one,
 //   - or the stream has removed no entry above it: its first message is not above the next

@@ -460,3 +460,39 @@ func TestRoomSubjects(t *testing.T) {
 		t.Errorf("got %+v, %v; want %d subjects", info, err, len(names))
 	}
 }
+
+// Many entries are read through a consumer, which does not stay.
+func TestManyEntries(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	c := config(s.ClientURL())
+	c.Messages = 1000
+	b := open(t, c)
+	var positions []uint64
+	for i := range 600 {
+		if i%3 == 0 {
+			add(t, b, "other", fmt.Sprint(i))
+			continue
+		}
+		positions = append(positions, add(t, b, "a", fmt.Sprint(i)))
+	}
+	for _, i := range []int{0, 1, 100, len(positions) - 40, len(positions) - 2} {
+		entries, complete, err := b.Read(t.Context(), "a", positions[i])
+		if err != nil || !complete || len(entries) != len(positions)-i-1 {
+			t.Fatalf("after entry %d: got %d entries, %v, %v; want %d", i, len(entries), complete, err, len(positions)-i-1)
+		}
+		for j, e := range entries {
+			if e.Position != positions[i+1+j] || e.At.IsZero() || len(e.Data) == 0 {
+				t.Fatalf("after entry %d: entry %d is %+v, want position %d", i, j, e, positions[i+1+j])
+			}
+		}
+	}
+	stream, err := streams(t, s.ClientURL()).Stream(t.Context(), nats.DefaultPrefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the end of the consumers", func() bool {
+		info, err := stream.Info(t.Context())
+		return err == nil && info.State.Consumers == 0
+	})
+}

@@ -3,6 +3,7 @@ package nats
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -65,18 +66,86 @@ func (r reading) read(ctx context.Context, after uint64) (entries []backplane.En
 			return nil, false, err
 		}
 	}
-	for m := first; m != nil && m.Sequence <= last.Sequence; {
+	entries, err = r.between(ctx, first, after, last.Sequence)
+	return entries, complete, err
+}
+
+// between returns the entries above a position, from the message first to a sequence number. It
+// reads them one by one, which is cheapest for a few. If this takes too long, because there are many
+// or because the way to the server is long, it reads the rest through a consumer.
+func (r reading) between(ctx context.Context, first *jetstream.RawStreamMsg, after, last uint64) (entries []backplane.Entry, err error) {
+	start := time.Now()
+	for m := first; m != nil; {
 		if _, marker := cleared(m.Header); m.Sequence > after && !marker {
 			entries = append(entries, backplane.Entry{Position: m.Sequence, At: m.Time, Data: m.Data})
 		}
-		if m.Sequence == last.Sequence {
-			break
+		if m.Sequence >= last {
+			return entries, nil
+		}
+		if len(entries) >= maxSingle || time.Since(start) > singleTime {
+			return r.consume(ctx, entries, m.Sequence+1, last)
 		}
 		if m, err = r.next(ctx, m.Sequence+1); err != nil {
-			return nil, false, err
+			return nil, err
 		}
 	}
-	return entries, complete, nil
+	return entries, nil
+}
+
+const (
+	// maxSingle is the maximum number of entries of one call that are read one by one.
+	maxSingle = 32
+	// singleTime is the time after which the rest is read through a consumer.
+	singleTime = 100 * time.Millisecond
+	// consumerTime is how long the server keeps a consumer that is not deleted.
+	consumerTime = 10 * time.Second
+	// maxFetch is the maximum number of messages of one fetch.
+	maxFetch = 256
+)
+
+// consume appends the entries from one sequence number to another. The consumer may live on a copy
+// of the stream that is behind; then consume waits.
+func (r reading) consume(ctx context.Context, entries []backplane.Entry, from, last uint64) ([]backplane.Entry, error) {
+	consumer, err := r.stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
+		FilterSubject:     r.subject,
+		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:       from,
+		AckPolicy:         jetstream.AckNonePolicy,
+		MemoryStorage:     true,
+		Replicas:          1,
+		InactiveThreshold: consumerTime,
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer r.subs.core.goUnlessClosed(func() { // does not keep the caller waiting
+		ctx, cancel := context.WithTimeout(r.subs.core.life, callTime)
+		defer cancel()
+		r.stream.DeleteConsumer(ctx, consumer.CachedInfo().Name) // otherwise it ends after consumerTime
+	})
+	for ctx.Err() == nil {
+		batch, err := consumer.Fetch(maxFetch, jetstream.FetchContext(ctx))
+		if err != nil {
+			return nil, err
+		}
+		for m := range batch.Messages() {
+			meta, err := m.Metadata()
+			if err != nil {
+				return nil, err
+			}
+			sequence := meta.Sequence.Stream
+			if _, marker := cleared(m.Headers()); !marker && sequence <= last {
+				entries = append(entries, backplane.Entry{Position: sequence, At: meta.Timestamp, Data: m.Data()})
+			}
+			if sequence >= last {
+				return entries, nil
+			}
+		}
+		if err := batch.Error(); err != nil {
+			return nil, err
+		}
+	}
+	return nil, context.Cause(ctx)
 }
 
 // isWhole reports whether the stream has removed no entry of the room above a position that is not

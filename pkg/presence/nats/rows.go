@@ -63,7 +63,7 @@ func (b *Bus) Watch(f func(backplane.Row)) (cancel func(), err error) {
 	if b.Status().Connected {
 		// The copy may be behind the bucket. If the bucket does not answer, its rows follow.
 		ctx, done := context.WithTimeout(b.life, callTime)
-		if _, info, err := b.openTable(ctx); err == nil {
+		if info, err := b.openTable(ctx); err == nil {
 			b.table.await(ctx, info.State.LastSeq)
 		}
 		done()
