@@ -12,7 +12,7 @@ import (
 // openTable opens the bucket, and creates it if it does not exist.
 func (c *core) openTable(ctx context.Context) (*jetstream.StreamInfo, error) {
 	name := c.subjects.bucket()
-	stream, err := c.js.Stream(ctx, "KV_"+name)
+	stream, err := c.streamOf(ctx, "KV_"+name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		_, err = c.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
 			Bucket:         name,
@@ -24,7 +24,7 @@ func (c *core) openTable(ctx context.Context) (*jetstream.StreamInfo, error) {
 			RePublish:      c.rePublishRows(),
 		})
 		if err == nil || errors.Is(err, jetstream.ErrBucketExists) { // another node has created it
-			stream, err = c.js.Stream(ctx, "KV_"+name)
+			stream, err = c.streamOf(ctx, "KV_"+name)
 		}
 	}
 	if err != nil {
@@ -95,5 +95,8 @@ func (c *core) receiveRow(t *table, m *nats.Msg) {
 		c.warn.Warn(c.life, "row ignored", "err", err)
 		return
 	}
-	t.apply(row)
+	if c.enter() {
+		defer c.running.Done()
+		t.apply(row)
+	}
 }

@@ -61,7 +61,7 @@ const (
 )
 
 const (
-	dialTime  = 2 * time.Second // timeout of a connection attempt
+	dialTime  = time.Second     // timeout of a connection attempt
 	writeTime = 2 * time.Second // timeout of a write to the server
 	pingTime  = time.Second     // between two pings; two unanswered ones end a connection
 	retryTime = 250 * time.Millisecond

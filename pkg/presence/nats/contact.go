@@ -126,6 +126,7 @@ func (c *contact) check(ctx context.Context) error {
 	breaks := c.breaks.Load()
 	c.broken = c.broken || breaks != c.seen
 	c.seen = breaks
+	c.subs.loseDropped(time.Now())
 	if !c.conn.IsConnected() {
 		return cmp.Or(c.conn.LastError(), nats.ErrDisconnected)
 	}
@@ -136,7 +137,7 @@ func (c *contact) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if info, err = c.replaceEpoch(ctx, info); err != nil {
+	if info, err = c.replaceEpoch(ctx, info, c.broken); err != nil {
 		return err
 	}
 	if err := c.checkTable(ctx); err != nil {
@@ -153,6 +154,7 @@ func (c *contact) accept(ctx context.Context, info *jetstream.StreamInfo) {
 	c.progress.start(epoch)
 	lost := c.broken || epoch != before.Epoch
 	c.broken = false
+	c.checked.Store(c.seen)
 	var last sample
 	var recent map[string]bool
 	known := false
@@ -178,13 +180,14 @@ func (c *contact) recent(ctx context.Context, epoch string, after, last uint64) 
 	rooms := map[string]bool{}
 	ctx, cancel := context.WithTimeout(ctx, recentTime)
 	defer cancel()
+	begin := after
 	for range maxRecent {
 		if after >= last {
-			return rooms
+			return c.ifWhole(ctx, epoch, begin, rooms)
 		}
 		m, err := (*c.stream.Load()).GetMsg(ctx, after+1, jetstream.WithGetMsgSubject(c.subjects.logs(epoch)))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			return rooms
+			return c.ifWhole(ctx, epoch, begin, rooms)
 		}
 		if err != nil {
 			return nil
@@ -193,6 +196,16 @@ func (c *contact) recent(ctx context.Context, epoch string, after, last uint64) 
 		after = m.Sequence
 	}
 	return nil
+}
+
+// ifWhole returns the rooms, or nil if the stream has removed a message after a sequence number. It
+// must be called after the messages were read.
+func (c *contact) ifWhole(ctx context.Context, epoch string, after uint64, rooms map[string]bool) map[string]bool {
+	info, err := c.streamInfo(ctx)
+	if err != nil || info.Config.Metadata[epochKey] != epoch || info.State.FirstSeq > after+1 {
+		return nil
+	}
+	return rooms
 }
 
 // checkTable opens the bucket, and loads its rows if the copy may lack changes.

@@ -29,6 +29,7 @@ type core struct {
 	stream   atomic.Pointer[jetstream.Stream] // nil before the first contact
 	progress progress
 	breaks   atomic.Uint64 // number of interruptions of the connection
+	checked  atomic.Uint64 // value of breaks at the last check that succeeded
 	wake     chan struct{} // makes the goroutine of the contact check now
 
 	mu     sync.RWMutex // guards status; held by close
@@ -80,6 +81,18 @@ func (c *core) setStatus(s backplane.Status) (changed bool) {
 
 func (c *core) isClosed() bool { return c.life.Err() != nil }
 
+// enter begins a call of a function of the owner, which Close waits for. The caller must call
+// running.Done at its end. enter returns false if the bus is closed.
+func (c *core) enter() bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.isClosed() {
+		return false
+	}
+	c.running.Add(1)
+	return true
+}
+
 // doubt makes the goroutine of the contact check the stream and the bucket soon.
 func (c *core) doubt() {
 	select {
@@ -103,7 +116,7 @@ func (c *core) ready(ctx context.Context) (epoch string, err error) {
 		return "", backplane.ErrClosed
 	case ctx.Err() != nil:
 		return "", context.Cause(ctx)
-	case !s.Connected:
+	case !s.Connected || c.breaks.Load() != c.checked.Load(): // the log may be another one
 		return "", backplane.ErrUnavailable
 	}
 	return s.Epoch, nil

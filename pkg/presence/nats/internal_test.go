@@ -150,3 +150,23 @@ func TestTableLoad(t *testing.T) {
 		t.Errorf("got revision %d and %d rows, want 9 and 1", table.revision, len(table.rows))
 	}
 }
+
+// A subscription for requests alone receives no entries, so it knows nothing about the log.
+func TestAskSubscriptionKnowsNothing(t *testing.T) {
+	c := newCore(Config{Prefix: "p"})
+	ss := &subscriptions{core: c, byNATS: map[*nats.Subscription]*subscription{}, all: map[*subscription]struct{}{},
+		topics: map[room.Name][]*subscription{}}
+	for _, h := range []backplane.Handler{{Entry: func(backplane.Entry) {}}, {Ask: func([]byte) []byte { return nil }}} {
+		ss.register(&subscription{handler: h, name: "a", worker: newWorker(c, ss.find), since: time.Unix(0, 0)})
+	}
+	ss.located("a", 2)
+	ss.topics["a"][0].seen.Store(5)
+	now := time.Unix(1764288000, 0)
+	ss.loseAll(sample{now.Add(-6 * time.Second), 9}, true, map[string]bool{}, now)
+	if got := ss.held("a", 2); got != 2 {
+		t.Errorf("held above 2, with entries up to 5: got %d, want 2", got)
+	}
+	if ss.isQuiet("a", 2) {
+		t.Error("a room is quiet above 2, with entries up to 5")
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"strconv"
 
 	"github.com/nats-io/nats.go"
@@ -25,9 +26,14 @@ func (b *Bus) Append(ctx context.Context, name room.Name, key string, data []byt
 	if key != "" {
 		m.Header.Set(jetstream.MsgIDHeader, messageID(epoch, name, key))
 	}
+	high := b.progress.high(epoch)
 	ack, err := b.publishAcked(ctx, m)
 	if err != nil {
 		return 0, false, b.callError(ctx, "append", err)
+	}
+	if !ack.Duplicate && ack.Sequence <= high { // the log went back
+		b.doubt()
+		return 0, false, b.callError(ctx, "append", fmt.Errorf("sequence number %d was used before", ack.Sequence))
 	}
 	b.progress.reached(epoch, ack.Sequence)
 	return ack.Sequence, ack.Duplicate, nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/url"
 	"strings"
 
@@ -21,7 +22,8 @@ var _ backplane.Bus = (*Bus)(nil)
 // do not exist. Close the bus with [Bus.Close].
 //
 // If no server can be reached, or the stream is not available yet, Open returns a bus that is not
-// connected and tries again. ctx bounds the first attempt, which takes at most 5 s.
+// connected and tries again. ctx bounds the first attempts. They take at most 2 s per URL, and 5 s
+// for the stream and the bucket.
 //
 // The error is a [*SettingError] if the settings of the stream or the bucket do not match Config.
 // It is another error if Config is invalid, or if the server rejects the credentials. If Open has
@@ -34,7 +36,7 @@ func Open(ctx context.Context, c Config) (*Bus, error) {
 	}
 	b := &Bus{core: newCore(c), calls: make(chan struct{}, maxCalls), table: newTable()}
 	b.notified.all = map[*notification]struct{}{}
-	if err := b.connect(); err != nil {
+	if err := b.connect(ctx); err != nil {
 		b.end()
 		return nil, err
 	}
@@ -48,7 +50,7 @@ func Open(ctx context.Context, c Config) (*Bus, error) {
 }
 
 // connect connects to a server. If none can be reached, the connection tries again by itself.
-func (b *Bus) connect() error {
+func (b *Bus) connect(ctx context.Context) error {
 	options := append(b.config.options(),
 		nats.DisconnectErrHandler(func(*nats.Conn, error) { b.interrupted() }),
 		nats.ReconnectHandler(func(*nats.Conn) { b.interrupted() }),
@@ -56,14 +58,7 @@ func (b *Bus) connect() error {
 		nats.ErrorHandler(func(_ *nats.Conn, s *nats.Subscription, err error) { b.asyncError(s, err) }))
 	b.subs = newSubscriptions(b.core)
 	servers := strings.Join(b.config.URLs, ",")
-	conn, err := nats.Connect(servers, options...)
-	if err != nil && isDenied(err) {
-		return fmt.Errorf("nats: connect: %w", err)
-	}
-	if err != nil {
-		b.config.Log.Warn("NATS server not reachable: trying again", "err", err)
-		conn, err = nats.Connect(servers, append(options, nats.RetryOnFailedConnect(true))...)
-	}
+	conn, err := dial(ctx, servers, options, b.config.Log)
 	if err != nil {
 		return fmt.Errorf("nats: connect: %w", err)
 	}
@@ -79,6 +74,35 @@ func (b *Bus) connect() error {
 		return fmt.Errorf("nats: connect: %w", err)
 	}
 	return nil
+}
+
+// dial connects to one of the servers. It tries each of them once. If none can be reached, the
+// connection tries again by itself.
+func dial(ctx context.Context, servers string, options []nats.Option, log *slog.Logger) (*nats.Conn, error) {
+	type result struct {
+		conn *nats.Conn
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() { // ends after two attempts per server
+		conn, err := nats.Connect(servers, options...)
+		if err != nil && !isDenied(err) {
+			log.Warn("NATS server not reachable: trying again", "err", err)
+			conn, err = nats.Connect(servers, append(options, nats.RetryOnFailedConnect(true))...)
+		}
+		done <- result{conn, err}
+	}()
+	select {
+	case r := <-done:
+		return r.conn, r.err
+	case <-ctx.Done():
+		go func() { // as above
+			if r := <-done; r.conn != nil {
+				r.conn.Close()
+			}
+		}()
+		return nil, context.Cause(ctx)
+	}
 }
 
 // asyncError handles an error that NATS reports apart from a call.

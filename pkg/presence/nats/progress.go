@@ -19,6 +19,7 @@ type progress struct {
 	mu      sync.Mutex // guards the fields below
 	epoch   string
 	highest uint64   // sequence number of the epoch that this node has seen
+	entry   sample   // the newest entry that was delivered, and its time in the log
 	samples []sample // by time
 }
 
@@ -27,7 +28,7 @@ func (p *progress) start(epoch string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.epoch != epoch {
-		p.epoch, p.highest, p.samples = epoch, 0, nil
+		p.epoch, p.highest, p.entry, p.samples = epoch, 0, sample{}, nil
 	}
 }
 
@@ -38,6 +39,28 @@ func (p *progress) reached(epoch string, sequence uint64) {
 	if p.epoch == epoch {
 		p.highest = max(p.highest, sequence)
 	}
+}
+
+// delivered records an entry that was delivered.
+func (p *progress) delivered(epoch string, sequence uint64, at time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.epoch == epoch {
+		p.highest = max(p.highest, sequence)
+		if sequence > p.entry.sequence {
+			p.entry = sample{at, sequence}
+		}
+	}
+}
+
+// newest returns the newest entry of the epoch that was delivered; the zero value: none.
+func (p *progress) newest(epoch string) sample {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.epoch != epoch {
+		return sample{}
+	}
+	return p.entry
 }
 
 // high returns the highest sequence number of the epoch.

@@ -38,14 +38,26 @@ func (r reading) next(ctx context.Context, from uint64) (*jetstream.RawStreamMsg
 }
 
 func (r reading) read(ctx context.Context, after uint64) (entries []backplane.Entry, complete bool, err error) {
-	last, err := r.last(ctx)
-	if err != nil {
-		return nil, false, err
+	for range maxTurns {
+		last, err := r.last(ctx)
+		if err != nil {
+			return nil, false, err
+		}
+		if last != nil {
+			return r.readTo(ctx, after, last)
+		}
+		if complete, empty, err := r.isWhole(ctx, after); err != nil || empty {
+			return nil, complete, err
+		}
 	}
-	if last == nil {
-		complete, err = r.isWhole(ctx, after)
-		return nil, complete, err
-	}
+	return nil, false, nil // entries appear and disappear
+}
+
+// maxTurns is the maximum number of times that a call finds an entry in a room that was just empty.
+const maxTurns = 3
+
+// readTo is read for a room whose last message is known.
+func (r reading) readTo(ctx context.Context, after uint64, last *jetstream.RawStreamMsg) (entries []backplane.Entry, complete bool, err error) {
 	if position, marker := cleared(last.Header); marker {
 		return nil, after == position, nil
 	}
@@ -56,17 +68,23 @@ func (r reading) read(ctx context.Context, after uint64) (entries []backplane.En
 	if err != nil || first == nil {
 		return nil, false, err
 	}
+	if entries, err = r.between(ctx, first, after, last.Sequence); err != nil {
+		return nil, false, err
+	}
+	// Meanwhile the stream may have removed messages. It removes the oldest ones first, and a marker
+	// removes all, so none is missing if the first one is still there.
+	again, err := r.next(ctx, after)
+	if err != nil || again == nil || again.Sequence != first.Sequence {
+		return entries, false, err
+	}
 	position, marker := cleared(first.Header)
 	switch {
 	case first.Sequence == after || marker && position <= after:
-		complete = true
+		return entries, true, nil
 	case marker:
-	default:
-		if complete, err = r.isWhole(ctx, after); err != nil {
-			return nil, false, err
-		}
+		return entries, false, nil
 	}
-	entries, err = r.between(ctx, first, after, last.Sequence)
+	complete, _, err = r.isWhole(ctx, after)
 	return entries, complete, err
 }
 
@@ -149,28 +167,25 @@ func (r reading) consume(ctx context.Context, entries []backplane.Entry, from, l
 }
 
 // isWhole reports whether the stream has removed no entry of the room above a position that is not
-// in the stream. It must be called after the entries were read: the first sequence number of the
-// stream only grows.
-func (r reading) isWhole(ctx context.Context, after uint64) (bool, error) {
+// in the stream. empty reports that the room has no message. isWhole must be called after the
+// entries were read: the first sequence number of the stream only grows.
+func (r reading) isWhole(ctx context.Context, after uint64) (complete, empty bool, err error) {
 	info, err := r.stream.Info(ctx, jetstream.WithSubjectFilter(r.subject))
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
-	if after > info.State.LastSeq {
-		return false, nil
-	}
+	count := int64(info.State.Subjects[r.subject])
 	held := r.subs.held(r.name, after)
-	count := info.State.Subjects[r.subject]
-	if held+1 >= info.State.FirstSeq && count < uint64(r.subs.core.config.Messages) {
-		return true, nil
-	}
-	if count == 0 {
-		return false, nil
+	switch {
+	case after > info.State.LastSeq:
+		return false, count == 0, nil
+	case held+1 >= info.State.FirstSeq && count < leastMessages(info.Config), count == 0:
+		return held+1 >= info.State.FirstSeq, count == 0, nil
 	}
 	first, err := r.next(ctx, 1)
 	if err != nil || first == nil {
-		return false, err
+		return false, false, err
 	}
 	position, marker := cleared(first.Header)
-	return first.Sequence <= after || marker && position <= after, nil
+	return first.Sequence <= after || marker && position <= after, false, nil
 }

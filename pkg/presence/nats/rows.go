@@ -68,5 +68,9 @@ func (b *Bus) Watch(f func(backplane.Row)) (cancel func(), err error) {
 		}
 		done()
 	}
+	if !b.enter() {
+		return nil, backplane.ErrClosed
+	}
+	defer b.running.Done()
 	return b.table.watch(f), nil
 }

@@ -6,7 +6,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -15,8 +18,12 @@ import (
 	"example.com/presence/pkg/presence/backplane"
 )
 
-// epochKey is the key of the epoch in the metadata of the stream.
-const epochKey = "presence_epoch"
+// The keys in the metadata of the stream.
+const (
+	epochKey = "presence_epoch"
+	// leastKey is the lowest limit of messages per room that the stream has had.
+	leastKey = "presence_least_messages"
+)
 
 // streamConfig returns the configuration of the stream in an epoch.
 func (c *core) streamConfig(epoch string) jetstream.StreamConfig {
@@ -37,7 +44,7 @@ func (c *core) streamConfig(epoch string) jetstream.StreamConfig {
 		Duplicates:        min(backplane.KeyAge, c.config.Age),
 		AllowRollup:       true, // for the markers of Clear
 		RePublish:         &jetstream.RePublish{Source: source, Destination: destination},
-		Metadata:          map[string]string{epochKey: epoch},
+		Metadata:          map[string]string{epochKey: epoch, leastKey: strconv.Itoa(c.config.Messages)},
 	}
 }
 
@@ -56,17 +63,61 @@ func (c *core) openStream(ctx context.Context) (*jetstream.StreamInfo, error) {
 	if err != nil {
 		return nil, c.engineError(err)
 	}
-	return info, c.checkStream(info.Config)
+	if err := c.checkStream(info.Config); err != nil {
+		return nil, err
+	}
+	if least, err := strconv.ParseInt(info.Config.Metadata[leastKey], 10, 64); err == nil && info.Config.MaxMsgsPerSubject < least {
+		if _, err := c.updateStream(ctx, info.Config, map[string]string{leastKey: strconv.FormatInt(info.Config.MaxMsgsPerSubject, 10)}); err != nil {
+			return nil, c.engineError(err)
+		}
+	}
+	return info, nil
+}
+
+// leastMessages returns the lowest limit of messages per room that the stream has had. A room with
+// fewer messages has lost none because of the limit.
+func leastMessages(have jetstream.StreamConfig) int64 {
+	least, err := strconv.ParseInt(have.Metadata[leastKey], 10, 64)
+	if err != nil {
+		return 1
+	}
+	return min(least, have.MaxMsgsPerSubject)
+}
+
+// updateStream changes the metadata of the stream, and its subjects to those of the epoch. Other
+// settings, which an operator may have changed, stay.
+func (c *core) updateStream(ctx context.Context, have jetstream.StreamConfig, metadata map[string]string) (jetstream.Stream, error) {
+	all := map[string]string{}
+	for _, from := range []map[string]string{have.Metadata, metadata} {
+		for key, value := range from {
+			if !strings.HasPrefix(key, "_nats.") { // the server sets these
+				all[key] = value
+			}
+		}
+	}
+	have.Metadata = all
+	have.Subjects = []string{c.subjects.logs(all[epochKey])}
+	return c.js.UpdateStream(ctx, have)
 }
 
 func (c *core) streamInfo(ctx context.Context) (*jetstream.StreamInfo, error) {
-	stream, err := c.js.Stream(ctx, c.subjects.stream())
+	stream, err := c.streamOf(ctx, c.subjects.stream())
 	if err != nil {
 		return nil, err
 	}
 	c.stream.Store(&stream)
 	return stream.CachedInfo(), nil
 }
+
+// streamOf asks for a stream. While a stream has no leader, no server answers, so the request has a
+// short timeout.
+func (c *core) streamOf(ctx context.Context, name string) (jetstream.Stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, infoTime)
+	defer cancel()
+	return c.js.Stream(ctx, name)
+}
+
+const infoTime = time.Second
 
 func newEpoch() string {
 	epoch := make([]byte, epochBytes)
@@ -106,9 +157,9 @@ func (c *core) checkStream(have jetstream.StreamConfig) error {
 	}{
 		{"Replicas", "replicas", "--replicas", have.Replicas, want.Replicas},
 		{"Messages", "messages per room", "--max-msgs-per-subject", have.MaxMsgsPerSubject, want.MaxMsgsPerSubject},
-		{"Age", "maximum age", "--max-age", have.MaxAge, want.MaxAge},
+		{"Age", "maximum age", fmt.Sprintf("--dupe-window=%v --max-age", want.Duplicates), have.MaxAge, want.MaxAge},
 		{"Bytes", "maximum size", "--max-bytes", have.MaxBytes, want.MaxBytes},
-		{"", "time of idempotency keys", "--dupe-window", have.Duplicates, want.Duplicates},
+		{"Age", "time of idempotency keys", "--dupe-window", have.Duplicates, want.Duplicates},
 	} {
 		if s.have == s.want {
 			continue
@@ -123,35 +174,64 @@ func (c *core) checkStream(have jetstream.StreamConfig) error {
 	return nil
 }
 
-// replaceEpoch gives the stream another epoch if its last sequence number is lower than one that
-// this node has seen: its servers have lost their newest messages. One low answer is not enough,
-// because a server that was the leader may answer as of an earlier moment.
-func (c *core) replaceEpoch(ctx context.Context, info *jetstream.StreamInfo) (*jetstream.StreamInfo, error) {
+// replaceEpoch gives the stream another epoch if its servers have lost their newest messages: its
+// last sequence number is lower than one that this node has seen, or it has another message at a
+// sequence number. One low answer is not enough, because a server that was the leader may answer as
+// of an earlier moment.
+func (c *core) replaceEpoch(ctx context.Context, info *jetstream.StreamInfo, broken bool) (*jetstream.StreamInfo, error) {
 	epoch := info.Config.Metadata[epochKey]
+	low := false
 	for range 2 {
-		high := c.progress.high(epoch)
-		if info.State.LastSeq >= high {
-			return info, nil
+		if info.State.LastSeq >= c.progress.high(epoch) {
+			break
 		}
+		low = true
 		if !wait(ctx, 500*time.Millisecond) {
 			return nil, context.Cause(ctx)
 		}
-		high = c.progress.high(epoch)
 		again, err := c.openStream(ctx)
 		if err != nil {
 			return nil, err
 		}
-		if again.Config.Metadata[epochKey] != epoch || again.State.LastSeq >= high {
+		if again.Config.Metadata[epochKey] != epoch {
 			return again, nil
 		}
 		info = again
 	}
+	wentBack := info.State.LastSeq < c.progress.high(epoch)
+	if !wentBack && (low || broken) {
+		other, err := c.hasOther(ctx, epoch)
+		if err != nil {
+			return nil, err
+		}
+		wentBack = other
+	}
+	if !wentBack {
+		return info, nil
+	}
 	c.config.Log.Warn("message log lost its newest messages: replacing its epoch", "stream", c.subjects.stream(),
 		"last", info.State.LastSeq, "expected", c.progress.high(epoch))
-	if _, err := c.js.UpdateStream(ctx, c.streamConfig(nextEpoch(epoch))); err != nil {
+	if _, err := c.updateStream(ctx, info.Config, map[string]string{epochKey: nextEpoch(epoch)}); err != nil {
 		return nil, c.engineError(err)
 	}
 	return c.openStream(ctx)
+}
+
+// hasOther reports whether the stream has another message in place of the newest entry that was
+// delivered to this node.
+func (c *core) hasOther(ctx context.Context, epoch string) (bool, error) {
+	entry := c.progress.newest(epoch)
+	if entry.sequence == 0 {
+		return false, nil
+	}
+	m, err := (*c.stream.Load()).GetMsg(ctx, entry.sequence)
+	if errors.Is(err, jetstream.ErrMsgNotFound) { // it may have been removed
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return !m.Time.Equal(entry.at), nil
 }
 
 // Codes of errors of the JetStream API (nats-server, errors.json).

@@ -93,8 +93,13 @@ func (s subjects) rows() string { return s.prefix + ".table." }
 func (s subjects) stream() string { return s.prefix }
 func (s subjects) bucket() string { return s.prefix + "_table" }
 
-// kindOf returns the last tokens of a subject of a topic: its kind, and the epoch of an entry.
+// kindOf returns the last tokens of a subject of a topic: its kind, and the epoch of an entry. Both
+// are empty for a request, whose subject is another one.
 func kindOf(subject, topic string) (kind, epoch string) {
-	kind, epoch, _ = strings.Cut(strings.TrimPrefix(subject, topic), ".")
+	rest, ok := strings.CutPrefix(subject, topic)
+	if !ok {
+		return "", ""
+	}
+	kind, epoch, _ = strings.Cut(rest, ".")
 	return kind, epoch
 }

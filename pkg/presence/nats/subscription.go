@@ -41,7 +41,8 @@ type subscription struct {
 	floor atomic.Uint64
 	// quiet reports that the room had no new entry during the last interruption. The next Read
 	// needs no request then.
-	quiet atomic.Bool
+	quiet   atomic.Bool
+	dropped int // messages that NATS has dropped; only the goroutine of the contact uses it
 	// since is when the subscription was made or interrupted. Only the goroutine of the contact
 	// uses it, after the subscription was made.
 	since time.Time
@@ -90,7 +91,7 @@ func (s *subscription) receiveEntry(c *core, m *nats.Msg, epoch string) {
 		c.doubt() // if the epoch is new, Lost follows
 		return
 	}
-	c.progress.reached(epoch, r.Position)
+	c.progress.delivered(epoch, r.Position, r.At)
 	if s.epoch != epoch {
 		s.lose(epoch)
 	}
@@ -102,6 +103,7 @@ func (s *subscription) receiveEntry(c *core, m *nats.Msg, epoch string) {
 		s.lose(epoch)
 	}
 	s.seen.Store(r.Position)
+	s.quiet.Store(false)
 	if !r.marker && !s.ended.Load() {
 		s.handler.Entry(r.Entry)
 	}

@@ -22,7 +22,7 @@ type subscriptions struct {
 	mu     sync.RWMutex // guards the fields below
 	byNATS map[*nats.Subscription]*subscription
 	all    map[*subscription]struct{}
-	topics map[room.Name][]*subscription
+	topics map[room.Name][]*subscription // that receive entries
 }
 
 // newSubscriptions starts the workers. They end with the bus.
@@ -65,14 +65,20 @@ func (ss *subscriptions) subscribe(topic room.Name, h backplane.Handler) (*subsc
 		}
 		s.nats = append(s.nats, sub)
 	}
+	ss.register(s)
+	return s, nil
+}
+
+func (ss *subscriptions) register(s *subscription) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	for _, sub := range s.nats {
 		ss.byNATS[sub] = s
 	}
 	ss.all[s] = struct{}{}
-	ss.topics[topic] = append(ss.topics[topic], s)
-	return s, nil
+	if s.handler.Entry != nil {
+		ss.topics[s.name] = append(ss.topics[s.name], s)
+	}
 }
 
 // remove ends a subscription. It does not wait for the connection, which may be slow.
@@ -130,11 +136,30 @@ func (ss *subscriptions) isQuiet(name room.Name, after uint64) bool {
 	ss.mu.RLock()
 	defer ss.mu.RUnlock()
 	for _, s := range ss.topics[name] {
-		if s.knows(after) && s.quiet.Swap(false) {
+		if s.quiet.Swap(false) && s.knows(after) {
 			return true
 		}
 	}
 	return false
+}
+
+// loseDropped makes the subscriptions receive Lost whose messages were dropped since the last call,
+// because this node was too slow. NATS reports only the first of several drops.
+func (ss *subscriptions) loseDropped(now time.Time) {
+	ss.mu.RLock()
+	defer ss.mu.RUnlock()
+	for s := range ss.all {
+		dropped := 0
+		for _, sub := range s.nats {
+			n, _ := sub.Dropped()
+			dropped += n
+		}
+		if dropped > s.dropped {
+			s.dropped = dropped
+			s.interrupted(sample{}, false, false, now)
+			s.worker.lose(s)
+		}
+	}
 }
 
 // loseAll makes all subscriptions receive Lost, because the connection was interrupted. The sample

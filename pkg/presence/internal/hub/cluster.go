@@ -217,10 +217,9 @@ func (h *Hub) receiveFrame(l *live, data []byte) {
 
 // openParts reads the parts of the peers for a room that has no client yet. It returns when all
 // peers that have the room have answered, or after pullTime. A node that is cut off does not wait:
-// it pulls the parts in the background. From then on this node answers for the room, and clients
-// may join.
+// it pulls the parts in the background. From then on clients may join, and this node answers for the
+// room. A node that asks meanwhile receives the frames of the first clients.
 func (h *Hub) openParts(l *live) {
-	defer close(l.exchange.opened)
 	answers, missing := map[room.NodeID]*pulledPart(nil), h.peers.live()
 	cut := h.isCut()
 	if !cut {
@@ -232,6 +231,7 @@ func (h *Hub) openParts(l *live) {
 	if pull {
 		h.pull(l)
 	}
+	close(l.exchange.opened)
 	end, err := h.config.Bus.Subscribe(l.name, backplane.Handler{Ask: h.handleCommand})
 	if err != nil { // the peers receive the frames of this node all the same
 		h.config.Log.Debug("backplane subscription failed", "topic", string(l.name), "err", err)

@@ -1,0 +1,244 @@
+package nats_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/nats"
+)
+
+// After a cut that is longer than the history, a room whose entry has expired meanwhile is not taken
+// for a quiet one.
+func TestCutLongerThanHistory(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("takes 30 s")
+	}
+	s := startServer(t)
+	r := startRelay(t, s)
+	c := config(r.url())
+	c.Age = time.Second
+	other := c
+	other.URLs = []string{s.ClientURL()}
+	a, b := open(t, c), open(t, other)
+	got := record(t, a, "r")
+	start, err := a.Last(t.Context(), "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pause(t, 25*time.Second) // until the node knows that the room was quiet
+	r.setCut(true)
+	await(t, "the loss of contact", func() bool { return !a.Status().Connected })
+	add(t, b, "r", "lost")
+	await(t, "the end of the entry", func() bool {
+		entries, _, err := b.Read(t.Context(), "r", 0)
+		return err == nil && len(entries) == 0
+	})
+	add(t, b, "other", "x")
+	r.setCut(false)
+	await(t, "a call of Lost", func() bool { return strings.Contains(got.text(), "lost") })
+	if entries, complete, err := a.Read(t.Context(), "r", start); complete || err != nil {
+		t.Errorf("Read above %d: got %d entries, complete, %v; want not complete", start, len(entries), err)
+	}
+}
+
+// pause waits because the time itself matters.
+func pause(t *testing.T, d time.Duration) {
+	t.Helper()
+	select {
+	case <-time.After(d):
+	case <-t.Context().Done():
+	}
+}
+
+// An operator lowers the limit of the stream, and raises it again. Entries that were removed under
+// the lower limit are missing, whichever limit the node was started with.
+func TestChangedLimit(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	c := config(s.ClientURL())
+	c.Messages = 100
+	node := open(t, c)
+	add(t, node, "quiet", "x")
+	var positions []uint64
+	for i := range 50 {
+		positions = append(positions, add(t, node, "r", fmt.Sprint(i)))
+	}
+	js := streams(t, s.ClientURL())
+	stream, err := js.Stream(t.Context(), nats.DefaultPrefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	limit := func(messages int64) {
+		t.Helper()
+		info, err := stream.Info(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		info.Config.MaxMsgsPerSubject = messages
+		if _, err := js.UpdateStream(t.Context(), info.Config); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func(name string, b *nats.Bus) {
+		t.Helper()
+		entries, complete, err := b.Read(t.Context(), "r", positions[20])
+		if err != nil || complete || len(entries) != 10 {
+			t.Errorf("%s: got %d entries, complete %v, %v; want 10, not complete", name, len(entries), complete, err)
+		}
+	}
+	limit(10)
+	check("lowered", node)
+	await(t, "the note of the lower limit", func() bool {
+		info, err := stream.Info(t.Context())
+		return err == nil && info.Config.Metadata["presence_least_messages"] == "10"
+	})
+	limit(1000)
+	check("raised", node)
+	c.Messages = 1000
+	check("raised, after a restart", open(t, c))
+}
+
+// A read is not complete if entries are removed while it runs.
+func TestReadDuringRemovals(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	reader, writer := open(t, config(s.ClientURL())), open(t, config(s.ClientURL()))
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	var mu sync.Mutex
+	var positions []uint64
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		for ctx.Err() == nil {
+			if position, _, err := writer.Append(ctx, "r", "", []byte("x")); err == nil {
+				mu.Lock()
+				positions = append(positions, position)
+				mu.Unlock()
+			}
+		}
+	})
+	reads := 0
+	for ctx.Err() == nil {
+		mu.Lock()
+		n := len(positions)
+		after := uint64(0)
+		if n >= 10 {
+			after = positions[n-10+reads%10]
+		}
+		mu.Unlock()
+		entries, complete, err := reader.Read(ctx, "r", after)
+		if after == 0 || err != nil || !complete {
+			continue
+		}
+		reads++
+		for i, e := range entries { // the room has all positions
+			if want := after + 1 + uint64(i); e.Position != want {
+				t.Fatalf("complete read above %d: got entry %d, want %d", after, e.Position, want)
+			}
+		}
+	}
+	writing.Wait()
+	if reads == 0 {
+		t.Error("no read was complete")
+	}
+}
+
+// The table is not loaded again if its last change has expired, and a load does not call the
+// watchers for rows that have not changed.
+func TestExpiredLastRow(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	first := open(t, config(s.ClientURL()))
+	for _, key := range []string{"stays", "goes"} {
+		if err := first.Put(t.Context(), key, nil, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stream, err := streams(t, s.ClientURL()).Stream(t.Context(), "KV_presence_table")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Purge(t.Context(), jetstream.WithPurgeSubject("$KV.presence_table.goes")); err != nil {
+		t.Fatal(err)
+	}
+	second := open(t, config(s.ClientURL()))
+	rows := make(chan backplane.Row, 100)
+	start := time.Now()
+	if _, err := second.Watch(func(r backplane.Row) { rows <- r }); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("Watch took %v", took)
+	}
+	pause(t, 5*time.Second) // two checks
+	if n := len(rows); n != 1 {
+		t.Errorf("got %d calls for one row, want 1", n)
+	}
+	if info, err := stream.Info(t.Context()); err != nil || info.State.Consumers > 0 {
+		t.Errorf("got %+v, %v; want no consumer", info.State, err)
+	}
+}
+
+// Open ends with its ctx while the servers do not answer.
+func TestOpenEndsWithContext(t *testing.T) {
+	t.Parallel()
+	var urls []string
+	for range 3 {
+		l, err := net.Listen("tcp", "127.0.0.1:0") // accepts connections, and never answers
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		urls = append(urls, "nats://"+l.Addr().String())
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	opened := make(chan error)
+	go func() {
+		_, err := nats.Open(ctx, config(urls...))
+		opened <- err
+	}()
+	cancel()
+	if err := <-opened; err == nil {
+		t.Error("got no error")
+	}
+}
+
+// A prefix may be a word that the subjects contain.
+func TestPrefixes(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	for _, prefix := range []string{"msg", "log", "ask", "room", "inbox"} {
+		c := config(s.ClientURL())
+		c.Prefix = prefix
+		b := open(t, c)
+		got := make(chan string, 10)
+		cancel, err := b.Subscribe(backplane.Nodes, backplane.Handler{
+			Message: func(data []byte) { got <- "message " + string(data) },
+			Ask:     func(request []byte) []byte { return append([]byte("answer to "), request...) },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cancel()
+		if err := b.Ask(t.Context(), backplane.Nodes, []byte("question"), func(data []byte) bool { got <- string(data); return false }); err != nil {
+			t.Error(err)
+		}
+		if err := b.Publish(t.Context(), backplane.Nodes, []byte("text")); err != nil {
+			t.Error(err)
+		}
+		for _, want := range []string{"answer to question", "message text"} {
+			if text := <-got; text != want {
+				t.Errorf("prefix %s: got %q, want %q", prefix, text, want)
+			}
+		}
+	}
+}
