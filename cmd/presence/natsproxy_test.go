@@ -162,7 +162,7 @@ type chunk struct {
 	sent time.Time
 }
 
-// pump forwards what read returns, with the delay of the proxy. It ends when one side fails, and
+// pump forwards the bytes that read returns, with the delay of the proxy. It ends when one side fails, and
 // then resets the connection.
 func (l *natsLink) pump(to net.Conn, from *bufio.Reader, read func(*bufio.Reader) ([]byte, error)) {
 	chunks := make(chan chunk, 10_000)

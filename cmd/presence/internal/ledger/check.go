@@ -1,5 +1,7 @@
 package ledger
 
+import "time"
+
 // Check checks these promises:
 //
 //   - No client receives a message twice or out of order, and ids never go back, except after a reset.
@@ -11,7 +13,7 @@ package ledger
 //   - Joins and leaves of a user alternate at each client.
 //   - When it is quiet, each open client has the true count and the true members.
 func Check(records []Record) Report {
-	c := &checker{contents: map[Position]string{}, ids: map[string]Position{}, posts: map[string]bool{}, clients: map[string]*client{}}
+	c := &checker{contents: map[Position]string{}, ids: map[string]Position{}, posts: map[string]bool{}, began: map[string]time.Time{}, clients: map[string]*client{}}
 	c.collect(records)
 	for _, r := range records {
 		switch r.Kind {

@@ -160,6 +160,11 @@ func TestCheck(t *testing.T) {
 			a open
 			a: sync ` + e1 + `9
 			post m6 202 ` + e1 + `6`, []string{`a: message 0000000001-6 "m6" was sent after the client had the position 0000000001-9`}},
+		"accepted again after the client had its position": {`
+			post m6 503
+			a open
+			a: sync ` + e1 + `9
+			post m6 202 ` + e1 + `6`, nil},
 		"refused and twice in the log": {`
 			a open
 			a: sync ` + e1 + `5

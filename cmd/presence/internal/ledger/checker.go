@@ -9,12 +9,13 @@ import (
 // checker is the state of a check.
 type checker struct {
 	report   Report
-	contents map[Position]string // of all messages
-	ids      map[string]Position // by content
-	posts    map[string]bool     // content of each message sent: whether it was answered with 202
-	accepted []Record            // with status 202
-	seqs     map[string][]uint64 // by epoch, sorted
-	names    []string            // of clients, in the order of their first stream
+	contents map[Position]string  // of all messages
+	ids      map[string]Position  // by content
+	posts    map[string]bool      // content of each message sent: whether it was answered with 202
+	began    map[string]time.Time // by content: start of the first request
+	accepted []Record             // with status 202
+	seqs     map[string][]uint64  // by epoch, sorted
+	names    []string             // of clients, in the order of their first stream
 	clients  map[string]*client
 	end      time.Time
 }
@@ -28,6 +29,9 @@ func (c *checker) collect(records []Record) {
 	for _, r := range records {
 		c.end = r.At
 		if r.Kind == Posted {
+			if first, known := c.began[r.Content]; !known || r.Began.Before(first) {
+				c.began[r.Content] = r.Began
+			}
 			c.posts[r.Content] = c.posts[r.Content] || r.Status == 202
 		}
 	}

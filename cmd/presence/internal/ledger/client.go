@@ -96,10 +96,10 @@ func (c *checker) complete(k *client, last bool) {
 	for _, r := range c.accepted {
 		p, _ := ParsePosition(r.ID)
 		switch {
-		case p.Epoch == k.start.Epoch && p.Seq <= k.start.Seq && r.Began.After(k.began):
+		case p.Epoch == k.start.Epoch && p.Seq <= k.start.Seq && c.began[r.Content].After(k.began):
 			c.fault(r.At, k.name, "message %s %q was sent after the client had the position %s", p, r.Content, k.start)
 		case !last || !k.open || k.received[p.Seq] && p.Epoch == k.start.Epoch:
-		case p.Epoch == k.start.Epoch && p.Seq > k.held.Seq, p.Epoch != k.start.Epoch && r.Began.After(k.began):
+		case p.Epoch == k.start.Epoch && p.Seq > k.held.Seq, p.Epoch != k.start.Epoch && c.began[r.Content].After(k.began):
 			c.fault(r.At, k.name, "missed accepted message %s %q at the end, holds %s", p, r.Content, k.held)
 		}
 	}
