@@ -65,8 +65,8 @@ func logs(t *testing.T, nodes ...*clusterNode) {
 	})
 }
 
-// A node that is killed is out of the counts of the other nodes within 6 s, and its users leave with
-// reason node. A node that is paused is right within 3 s after it continues.
+// A node that is killed is out of the counts of the other nodes within 6 s, and its users leave
+// with reason node. A node that is paused is right within 3 s after it continues.
 func TestFaultNode(t *testing.T) {
 	t.Parallel()
 	heavy(t)
@@ -349,8 +349,8 @@ func TestFaultPartition(t *testing.T) {
 	}
 }
 
-// cutNode cuts the first node off for d. On both sides, a client leaves and another one joins during
-// the cut, and one user moves. It returns the clients after the cut.
+// cutNode cuts the first node off for d. On both sides, a client leaves and another one joins
+// during the cut, and one user moves. It returns the clients after the cut.
 func cutNode(b *book, proxy *natsProxy, nodes []*clusterNode, clients []*bookClient, d time.Duration) (all []*bookClient) {
 	b.t.Helper()
 	proxy.setCut(true)
@@ -461,7 +461,8 @@ func TestFaultDrops(t *testing.T) {
 	if dropped == 0 {
 		t.Error("no publication dropped")
 	}
-	// The users of the closed clients are in their grace period: until then, only counts are compared.
+	// The users of the closed clients are in their grace period: until then, only counts are
+	// compared.
 	calm(t, func() {
 		for i, b := range books {
 			b.awaitView("publications dropped", all[i], len(all[i]), nil, last, 2*time.Second)

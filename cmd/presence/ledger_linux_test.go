@@ -319,8 +319,8 @@ func users(clients []*bookClient) (users []string) {
 	return slices.Compact(users)
 }
 
-// limitFactor multiplies the limits of times. With the race detector, the nodes of several tests take
-// more than the CPU of the machine.
+// limitFactor multiplies the limits of times. With the race detector, the nodes of several tests
+// take more than the CPU of the machine.
 const limitFactor = (raceFactor + 1) / 2
 
 // awaitView waits until the clients have a view. It fails the test if that takes longer than within

@@ -56,8 +56,8 @@ func checkOrder(t *testing.T, records []ledger.Record) {
 	}
 }
 
-// orderModel is a log that gives each message the next position. The positions in use are known from
-// the history, so the state is the number of messages in the log.
+// orderModel is a log that gives each message the next position. The positions in use are known
+// from the history, so the state is the number of messages in the log.
 func orderModel(ops []porcupine.Operation) porcupine.Model {
 	var used []uint64
 	for _, op := range ops {

@@ -28,8 +28,8 @@ type natsNode struct {
 	process *exec.Cmd
 }
 
-// startNATSNodes starts n NATS servers with JetStream, which are a cluster if n > 1. It returns when
-// JetStream can store streams with n replicas.
+// startNATSNodes starts n NATS servers with JetStream, which are a cluster if n > 1. It returns
+// when JetStream can store streams with n replicas.
 func startNATSNodes(t testing.TB, n int) (nodes []*natsNode) {
 	t.Helper()
 	for i := range n {

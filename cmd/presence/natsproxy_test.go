@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// natsProxy is a network between one presence node and the NATS servers. It forwards bytes in order.
-// It can be slow, it can be cut, and it can lose single publications of the node.
+// natsProxy is a network between one presence node and the NATS servers. It forwards bytes in
+// order. It can be slow, it can be cut, and it can lose single publications of the node.
 type natsProxy struct {
 	urls      []string // one address for each NATS server
 	listeners []net.Listener
@@ -23,7 +23,6 @@ type natsProxy struct {
 	mu     sync.Mutex                             // guards the fields below
 	change chan struct{}                          // closed when one of them changes
 	cut    bool                                   // no byte passes; connections stay open
-	refuse bool                                   // new connections are reset
 	delay  time.Duration                          // of each byte, in each direction
 	drop   func(subject string, data []byte) bool // nil: nothing is dropped
 	links  map[*natsLink]bool
@@ -73,7 +72,6 @@ func (p *natsProxy) set(change func()) {
 // during the cut arrive after it, unless the connection has ended.
 func (p *natsProxy) setCut(cut bool)           { p.set(func() { p.cut = cut }) }
 func (p *natsProxy) setDelay(by time.Duration) { p.set(func() { p.delay = by }) }
-func (p *natsProxy) setRefuse(refuse bool)     { p.set(func() { p.refuse = refuse }) }
 
 // setDrop loses the publications of the node for which drop returns true. It is called from one
 // goroutine at a time per connection.
@@ -138,7 +136,7 @@ func (l *natsLink) run(server string) {
 		l.server = conn.(*net.TCPConn)
 	}
 	p.mu.Lock()
-	refused := err != nil || p.refuse || p.ended
+	refused := err != nil || p.ended
 	if !refused {
 		p.links[l] = true
 	}
@@ -162,8 +160,8 @@ type chunk struct {
 	sent time.Time
 }
 
-// pump forwards the bytes that read returns, with the delay of the proxy. It ends when one side fails, and
-// then resets the connection.
+// pump forwards the bytes that read returns, with the delay of the proxy. It ends when one side
+// fails, and then resets the connection.
 func (l *natsLink) pump(to net.Conn, from *bufio.Reader, read func(*bufio.Reader) ([]byte, error)) {
 	chunks := make(chan chunk, 10_000)
 	l.proxy.running.Go(func() { // ends when chunks is closed
@@ -188,8 +186,8 @@ func (l *natsLink) pump(to net.Conn, from *bufio.Reader, read func(*bufio.Reader
 	}
 }
 
-// pass waits until bytes that were sent at a time may arrive. It returns false if the connection has
-// ended.
+// pass waits until bytes that were sent at a time may arrive. It returns false if the connection
+// has ended.
 func (l *natsLink) pass(sent time.Time) bool {
 	p := l.proxy
 	for {

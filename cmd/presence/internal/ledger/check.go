@@ -4,7 +4,8 @@ import "time"
 
 // Check checks these promises:
 //
-//   - No client receives a message twice or out of order, and ids never go back, except after a reset.
+//   - No client receives a message twice or out of order, and ids never go back, except after a
+//     reset.
 //   - No client misses a message between two ids that it held, except by a reset.
 //   - Every message answered with 202 is at each client that is open at the end, unless the client
 //     joined later or was reset later.

@@ -31,7 +31,8 @@ import (
 type Kind string
 
 const (
-	// Opened: the server has accepted the stream of a client. ID is the Last-Event-ID of the request.
+	// Opened: the server has accepted the stream of a client. ID is the Last-Event-ID of the
+	// request.
 	Opened Kind = "opened"
 	// Event: a client has received an event.
 	Event Kind = "event"
@@ -77,8 +78,8 @@ var server = []string{"user count", "sync", "join", "leave", "update", "reset", 
 // carries reports whether the record is an event that carries a message.
 func (r Record) carries() bool { return r.Kind == Event && !slices.Contains(server, r.Event) }
 
-// Message returns the message of an event. ok is false for all other records, and if the data of the
-// event is malformed.
+// Message returns the message of an event. ok is false for all other records, and if the data of
+// the event is malformed.
 func (r Record) Message() (m Message, ok bool) {
 	ok = r.carries() && json.Unmarshal(r.Data, &m) == nil
 	return m, ok
