@@ -42,10 +42,12 @@ func TestClusterRestart(t *testing.T) {
 		if err := n.process.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
-		if err := n.process.Wait(); err != nil {
+		var err error
+		var took time.Duration
+		idle(t, func() { err, took = n.process.Wait(), time.Since(began) })
+		if err != nil {
 			t.Errorf("node %d: got %v at its exit, want status 0\n%s", i, err, n.log)
 		}
-		took := time.Since(began)
 		if took > grace {
 			t.Errorf("node %d: exit after %v, want at most %v", i, took, grace)
 		}
