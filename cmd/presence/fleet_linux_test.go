@@ -127,6 +127,9 @@ func (r *loadReport) add(other loadReport) {
 	r.Leaves += other.Leaves
 	r.Resets += other.Resets
 	r.Retries += other.Retries
+	if r.Goodbye == 0 || 0 < other.Goodbye && other.Goodbye < r.Goodbye {
+		r.Goodbye = other.Goodbye
+	}
 }
 
 // awaitCount waits until all clients have the user count want. It fails if that takes longer than

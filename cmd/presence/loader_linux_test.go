@@ -90,6 +90,8 @@ type loadReport struct {
 	Leaves     int
 	Resets     int
 	Retries    int // connections made again by clients with Browser
+	// Goodbye is the time of the first goodbye since the last order "clear"; 0: none.
+	Goodbye int64
 }
 
 // loader holds many streams in one process. One goroutine reads all sockets. The clients use
@@ -107,7 +109,7 @@ type loader struct {
 	open    int
 	right   int // connected clients with the count want
 	want    int
-	report  loadReport // Faults, Acted, Messages, Joins, Leaves, Resets, Retries
+	report  loadReport // Faults, Acted, Messages, Joins, Leaves, Resets, Retries, Goodbye
 }
 
 // loadClient is one client, connected or not, with the state of its parser between two reads.
@@ -181,6 +183,10 @@ func (l *loader) do(o loadOrder) error {
 		l.closePart(o)
 	case "await":
 		l.await(o)
+	case "clear":
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.report.Goodbye = 0
 	case "report":
 	default:
 		return fmt.Errorf("unknown order: %q", o.Do)
@@ -562,6 +568,7 @@ func (l *loader) eventLocked(c *loadClient) {
 		l.report.Resets++
 		l.faultLocked(c, "got reset %s", c.data)
 	case "goodbye":
+		l.report.Goodbye = cmp.Or(l.report.Goodbye, l.now.UnixNano())
 		if !l.browser {
 			l.faultLocked(c, "got goodbye %s", c.data)
 		}
