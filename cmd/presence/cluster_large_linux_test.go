@@ -4,6 +4,7 @@ package main
 // the benchmarks from the root of the repository:
 //
 //	make bench BENCH=ClusterLarge   # 75,000 clients on five nodes, about four minutes
+//	make bench BENCH=ClusterLate    # a new node in a room of 50,000 members, about two minutes
 //	make bench BENCH=ClusterJoins   # the cost of a join for the other nodes, one minute
 //
 // They need 20,000 open files per process (ulimit -n), and run the server with the default settings.
@@ -51,14 +52,33 @@ func testClusterLarge(t testing.TB, clients, loaders int) {
 		t.Logf("node %s: %.1f MB, freed %.1f MB", n.addr, float64(residentSet(t, n.process))/1e6, float64(n.free())/1e6)
 	}
 
-	late := startClusterNode(t, len(nodes), nats.url)
+	testLateNode(t, f, nats, len(nodes), clients)
+}
+
+// A node that starts when the room has 50,000 members has the true count within 2 s after its first
+// client.
+func BenchmarkClusterLate(b *testing.B) {
+	b.ReportMetric(0, "ns/op")
+	clients := sized(1000, 50_000, 50_000)
+	nats := startNATS(b)
+	_, addrs := startClusterNodes(b, 3, nats.url)
+	f := startFleet(b, 4)
+	fill(b, f, addrs, clients)
+	f.awaitCount(clients, time.Now(), patience)
+	testLateNode(b, f, nats, len(addrs), clients)
+}
+
+// testLateNode starts node i in a cluster whose room has clients.
+func testLateNode(t testing.TB, f *fleet, nats *natsProcess, i, clients int) {
+	t.Helper()
+	late := startClusterNode(t, i, nats.url)
 	empty := late.free()
 	first := startFleet(t, 1)
 	opened := first.do(loadOrder{Do: "open", Addrs: []string{late.addr}, From: clients, Clients: 1})
-	last = time.Unix(0, opened.Acted)
-	counted = first.awaitCount(clients+1, last, 2*time.Second)
-	listed = awaitRooms(t, []*clusterNode{late}, []roomCount{{"room-0", clients + 1, clients + 1}}, last, 2*time.Second)
-	t.Logf("a new node: its first client has the count after %.2f s, the node lists it after %.2f s", counted.Seconds(), listed.Seconds())
+	last := time.Unix(0, opened.Acted)
+	counted := first.awaitCount(clients+1, last, 2*time.Second)
+	listed := awaitRooms(t, []*clusterNode{late}, []roomCount{{"room-0", clients + 1, clients + 1}}, last, 2*time.Second)
+	t.Logf("a new node with %d remote members: its first client has the count after %.2f s, the node lists it after %.2f s", clients, counted.Seconds(), listed.Seconds())
 	full := late.free()
 	t.Logf("a new node: %.1f MB before its first client, %.1f MB after, %d bytes per remote member", float64(empty)/1e6, float64(full)/1e6, (full-empty)/clients)
 	f.awaitCount(clients+1, last, 5*time.Second)
@@ -68,7 +88,7 @@ func testClusterLarge(t testing.TB, clients, loaders int) {
 // rate is at least the lowest one. It returns the report of the last batch.
 func fill(t testing.TB, f *fleet, addrs []string, clients int) (joined loadReport) {
 	t.Helper()
-	const lowest = 100 // joins per second
+	const lowest = 300 // joins per second
 	rate := 1000.0
 	busy := machineCPU(t)
 	for from := 0; from < clients; {
