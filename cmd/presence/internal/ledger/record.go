@@ -10,6 +10,7 @@
 //	{"at":"…","kind":"closed","client":"c1"}
 //	{"began":"…","at":"…","kind":"posted","client":"p1","node":"127.0.1.1:80","content":"m-1","status":202,"id":"0123456789-8"}
 //	{"at":"…","kind":"quiet","count":3,"members":["u1","u2"]}
+//	{"at":"…","kind":"phase","phase":"cut off","apart":["127.0.1.1:80"]}
 //
 // Every message has a content that no other message has: a JSON string.
 //
@@ -43,6 +44,9 @@ const (
 	// Quiet: nothing has changed for so long that every open client must know the truth: Count and
 	// Members.
 	Quiet Kind = "quiet"
+	// Phase: a phase of the test begins, such as a fault, or the nodes that are apart change. Only
+	// [Staleness] uses it.
+	Phase Kind = "phase"
 )
 
 // Record is one line of a ledger. The comment of each field names the kinds that have it.
@@ -58,12 +62,16 @@ type Record struct {
 	Event string          `json:"event,omitempty"` // Event: its name
 	Data  json.RawMessage `json:"data,omitempty"`  // Event
 
-	Began   time.Time `json:"began,omitzero"`    // Posted: start of the request; At is its end
+	Began   time.Time `json:"began,omitzero"`    // Posted, Opened: start of the request; At is its end
 	Content string    `json:"content,omitempty"` // Posted: content of the message
 	Status  int       `json:"status,omitempty"`  // Posted: status of the answer; 0: the answer was lost
 
 	Count   int      `json:"count,omitempty"`   // Quiet: true user count
 	Members []string `json:"members,omitempty"` // Quiet: true members, sorted; nil: not known
+
+	Phase  string   `json:"phase,omitempty"`  // Phase: its name
+	Apart  []string `json:"apart,omitempty"`  // Phase: nodes that can reach no other node
+	Paused []string `json:"paused,omitempty"` // Phase: nodes that cannot reach their clients
 }
 
 // Message is the data of an event that carries a message.
