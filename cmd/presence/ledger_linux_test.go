@@ -30,6 +30,7 @@ type book struct {
 	running sync.WaitGroup
 	streams *http.Client // a connection for each stream
 	posts   *http.Client
+	pick    func() string // if set, returns the node for the next stream of a client
 
 	mu      sync.Mutex // guards the fields below
 	records []ledger.Record
@@ -192,6 +193,9 @@ func (c *bookClient) stream(ctx context.Context) {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	c.mu.Lock()
+	if c.book.pick != nil {
+		c.addr = c.book.pick()
+	}
 	addr, held := c.addr, c.held
 	c.end, c.retry = end, 500*time.Millisecond
 	c.mu.Unlock()
@@ -203,6 +207,7 @@ func (c *bookClient) stream(ctx context.Context) {
 	if held != "" {
 		request.Header.Set("Last-Event-ID", held)
 	}
+	began := time.Now()
 	resp, err := c.book.streams.Do(request)
 	if err != nil {
 		return
@@ -214,7 +219,7 @@ func (c *bookClient) stream(ctx context.Context) {
 		}
 		return
 	}
-	c.book.add(ledger.Record{Kind: ledger.Opened, Client: c.name, User: c.user, Node: addr, ID: held})
+	c.book.add(ledger.Record{Kind: ledger.Opened, Client: c.name, User: c.user, Node: addr, ID: held, Began: began})
 	c.setOpen(true)
 	c.read(resp.Body)
 	c.setOpen(false)
