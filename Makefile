@@ -8,6 +8,9 @@ RESULTS  ?= bench.txt
 
 chart = docs/images/performance.svg
 
+# The tests of several nodes run many processes: with the race detector they would measure it.
+cluster = ^Test(Cluster|Fault)
+
 .PHONY: help build run test test-long bench chart fuzz image
 
 help: ## list the targets
@@ -22,6 +25,7 @@ run: build ## run the server with guest sign-in on http://127.0.0.1:8080 (make r
 test: ## install the programs that the tests need, run all tests, and list the slowest tests
 	bash .ci/setup
 	CGO_ENABLED=1 go run .ci/test.go -race -shuffle=on -timeout 20m ./...
+	go run .ci/test.go -timeout 10m -run '$(cluster)' ./cmd/presence
 	node --test web/*.test.js
 
 test-long: ## run the Go tests at their largest size: many clients, for a long time

@@ -1,3 +1,5 @@
+//go:build !race
+
 package main
 
 // The tests in this file run presence nodes and NATS servers as processes, and make them fail. The
@@ -185,9 +187,6 @@ func startFaultCluster(t *testing.T) *faultCluster {
 	c.load("a")
 	return c
 }
-
-// slower divides the rates of the load, because the race detector makes the nodes slow as well.
-const slower = raceFactor
 
 // load starts messages, moves and removals.
 func (c *faultCluster) load(prefix string) {

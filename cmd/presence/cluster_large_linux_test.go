@@ -1,3 +1,5 @@
+//go:build !race
+
 package main
 
 // This file contains the tests and benchmarks of one room with many clients on several nodes. Run

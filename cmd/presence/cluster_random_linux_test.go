@@ -1,3 +1,5 @@
+//go:build !race
+
 package main
 
 // The test in this file makes nodes, NATS servers and the network between them fail in random order.

@@ -439,3 +439,6 @@ func (p *posters) end() {
 func anyOf(addrs ...string) func() string {
 	return func() string { return addrs[rand.IntN(len(addrs))] }
 }
+
+// slower divides the rates of the load, because the race detector makes the nodes slow as well.
+const slower = raceFactor
