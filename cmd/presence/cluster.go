@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
+	"os"
+	"slices"
 	"strings"
 
 	"example.com/presence/pkg/presence"
@@ -33,7 +36,19 @@ func (f clusterFlags) check() error {
 		return usagef("--nats-replicas is 1 to 5, not %d", f.NATSReplicas)
 	case f.Prefix == "" || len(f.Prefix) > 64 || strings.Trim(f.Prefix, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") != "":
 		return usagef("--nats-prefix is 1 to 64 of A-Z a-z 0-9 _ -, not %q", f.Prefix)
-	case len(f.NATS) > 0:
+	}
+	for _, address := range f.NATS {
+		// The value may contain a password, so the error does not.
+		if u, err := url.Parse(address); err != nil || u.Hostname() == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme) {
+			return usagef("--nats is a URL such as nats://nats:4222, with the scheme nats, tls, ws or wss (value not shown)")
+		}
+	}
+	for flag, file := range map[string]string{"--nats-credentials": f.Credentials, "--nats-ca": f.CA, "--nats-cert": f.Cert, "--nats-key": f.Key} {
+		if _, err := os.Stat(file); file != "" && err != nil {
+			return usagef("%s: %w", flag, err)
+		}
+	}
+	if len(f.NATS) > 0 {
 		return nil
 	}
 	for flag, value := range map[string]string{"--nats-credentials": f.Credentials, "--nats-ca": f.CA, "--nats-cert": f.Cert} {
@@ -61,6 +76,7 @@ func (f clusterFlags) open(ctx context.Context, c *presence.Config, log *slog.Lo
 		Age:         c.HistoryAge,
 		Bytes:       int64(c.HistoryBytes),
 		Largest:     c.LargestPublication(),
+		Node:        c.Node,
 		Log:         log,
 	})
 	if err != nil {

@@ -9,7 +9,8 @@ package main
 //	make bench BENCH=ClusterLate    # a new node in a room of 50,000 members, about two minutes
 //	make bench BENCH=ClusterJoins   # the cost of a join for the other nodes, one minute
 //
-// They need 20,000 open files per process (ulimit -n), and run the server with the default settings.
+// They need 20,000 open files per process (ulimit -n), and run the server with the default
+// settings.
 
 import (
 	"encoding/json"

@@ -2,8 +2,8 @@
 
 package main
 
-// The test in this file makes nodes, NATS servers and the network between them fail in random order.
-// By hand, for an hour, with a table at the end:
+// The test in this file makes nodes, NATS servers and the network between them fail in random
+// order. By hand, for an hour, with a table at the end:
 //
 //	go test -run ClusterRandom -v -timeout 2h ./cmd/presence -args -cluster 1h -cluster-seed 7
 
@@ -52,9 +52,9 @@ var clusterFaults = []clusterFault{
 
 const noFault = "no fault"
 
-// TestClusterRandom runs three nodes with clients that join, leave and send messages, and makes them
-// fail in random order. After each fault all clients have the truth, and the ledger of each round has
-// no fault. No count is wrong for longer than the guarantee allows.
+// TestClusterRandom runs three nodes with clients that join, leave and send messages, and makes
+// them fail in random order. After each fault all clients have the truth, and the ledger of each
+// round has no fault. No count is wrong for longer than the guarantee allows.
 func TestClusterRandom(t *testing.T) {
 	t.Parallel()
 	heavy(t)
@@ -189,7 +189,8 @@ func (r *randomRun) round(n, faults int) []ledger.Stale {
 	return stale
 }
 
-// settle waits until each client has the truth. Users that have just left are in their grace period.
+// settle waits until each client has the truth. Users that have just left are in their grace
+// period.
 func (r *randomRun) settle(what string) {
 	r.t.Helper()
 	calm(r.t, func() {

@@ -18,9 +18,10 @@ import (
 	"example.com/presence/pkg/presence/auth"
 )
 
-// The nodes of a cluster restart one after the other, behind a proxy that checks them. Their clients
-// connect again as browsers do, before the next node stops. The first goodbye comes a quarter of the
-// grace after the signal. No client gets a leave, no message is lost, and each node exits with status
+// The nodes of a cluster restart one after the other, behind a proxy that checks them. Their
+// clients connect again as browsers do, before the next node stops. The first goodbye comes a
+// quarter of the grace after the signal. No client gets a leave, no message is lost, and each node
+// exits with status
 // 0.
 func TestClusterRestart(t *testing.T) {
 	t.Parallel()
@@ -58,8 +59,8 @@ func TestClusterRestart(t *testing.T) {
 		p.remove(n.addr)
 		nodes[i] = startClusterNode(t, i, nats.url, args...)
 		p.add(nodes[i].addr)
-		// If a client had not connected again yet, it could meet the next node before the proxy knows
-		// that this drains too. It would then wait twice, longer than its grace period.
+		// If a client had not connected again yet, it could meet the next node before the proxy
+		// knows that this drains too. It would then wait twice, longer than its grace period.
 		idle(t, func() { f.awaitCount(clients, time.Now(), patience) })
 		goodbye := time.Unix(0, f.do(loadOrder{Do: "report"}).Goodbye).Sub(began)
 		if goodbye < grace/4 {

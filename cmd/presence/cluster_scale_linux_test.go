@@ -50,9 +50,9 @@ func testClusterChurn(t *testing.T, count string) {
 	t.Logf("%d connections, %d users: at all clients after %v, at all nodes after %v", churned.Open, churned.Users, took, listed)
 }
 
-// In many rooms with two clients on different nodes, a message reaches the client of the other node.
-// The number of NATS messages per join depends neither on the number of rooms, nor on nodes that
-// have no client in the room. Such a node is not subscribed to the room.
+// In many rooms with two clients on different nodes, a message reaches the client of the other
+// node. The number of NATS messages per join depends neither on the number of rooms, nor on nodes
+// that have no client in the room. Such a node is not subscribed to the room.
 func TestClusterRooms(t *testing.T) {
 	t.Parallel()
 	few := &roomsTrial{nodes: 3, idle: 0, rooms: sized(15, 20, 100), joins: sized(5, 10, 50)}
@@ -162,8 +162,8 @@ func wait(t testing.TB, d time.Duration) { until(t, time.Now().Add(d)) }
 // observed is the subject of an observer that contains the subjects of all rooms.
 const observed = "presence.room.>"
 
-// observer counts the NATS messages of an account by subject, except for the requests to the nodes of
-// a room. If it were subscribed to them, NATS would not report that no node has the room.
+// observer counts the NATS messages of an account by subject, except for the requests to the nodes
+// of a room. If it were subscribed to them, NATS would not report that no node has the room.
 type observer struct {
 	mu     sync.Mutex
 	counts map[string]int

@@ -155,8 +155,8 @@ type clusterNode struct {
 	addr    string
 }
 
-// startClusterNode starts node i, which listens on 127.0.1.(i+1), so that each node has the ports of
-// an own address.
+// startClusterNode starts node i, which listens on 127.0.1.(i+1), so that each node has the ports
+// of an own address.
 func startClusterNode(t testing.TB, i int, nats string, args ...string) *clusterNode {
 	t.Helper()
 	n := &clusterNode{t: t}

@@ -70,7 +70,7 @@ type loadOrder struct {
 // loadReport is the reply of a load process. Times are in nanoseconds since 1970, so that the times
 // of several processes can be compared.
 type loadReport struct {
-	Faults []string // what must not happen: the first ones
+	Faults []string // the first events that must not happen
 
 	Open   int // connected clients
 	Users  int // users with a connected client
@@ -593,8 +593,8 @@ func (l *loader) countLocked(c *loadClient, n int) {
 	c.count, c.changed = n, l.now
 }
 
-// messageLocked handles a message. Its data is a number. The numbers of a room begin with 0 and have
-// no gaps.
+// messageLocked handles a message. Its data is a number. The numbers of a room begin with 0 and
+// have no gaps.
 func (l *loader) messageLocked(c *loadClient) {
 	c.got++
 	l.report.Messages++

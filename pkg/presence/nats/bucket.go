@@ -46,7 +46,8 @@ func (c *core) rePublishRows() *jetstream.RePublish {
 	return &jetstream.RePublish{Source: "$KV." + c.subjects.bucket() + ".>", Destination: c.subjects.rows() + ">"}
 }
 
-// loadTable reads all rows of the bucket into the table. info is that of the bucket before the call.
+// loadTable reads all rows of the bucket into the table. info is that of the bucket before the
+// call.
 func (c *core) loadTable(ctx context.Context, t *table, info *jetstream.StreamInfo, recreated bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -90,8 +90,8 @@ func (c *contact) watch() {
 	}
 }
 
-// checkAndReport makes one check, and logs a change of the contact. It reports whether the check has
-// succeeded.
+// checkAndReport makes one check, and logs a change of the contact. It reports whether the check
+// has succeeded.
 func (c *contact) checkAndReport() bool {
 	ctx, cancel := context.WithTimeout(c.life, 4*callTime)
 	defer cancel()

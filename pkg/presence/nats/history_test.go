@@ -15,8 +15,8 @@ import (
 	"example.com/presence/pkg/presence/nats"
 )
 
-// After a cut that is longer than the history, a room whose entry has expired meanwhile is not taken
-// for a quiet one.
+// After a cut that is longer than the history, a room whose entry has expired meanwhile is not
+// taken for a quiet one.
 func TestCutLongerThanHistory(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {

@@ -116,8 +116,8 @@ func TestQuietRoom(t *testing.T) {
 	}
 }
 
-// A load of the table does not add a row again that was deleted meanwhile, and deletes those that it
-// does not find.
+// A load of the table does not add a row again that was deleted meanwhile, and deletes those that
+// it does not find.
 func TestTableLoad(t *testing.T) {
 	row := func(key, value string, revision uint64) tableRow {
 		return tableRow{backplane.Row{Key: key, Value: []byte(value), Deleted: value == ""}, revision}

@@ -71,8 +71,8 @@ func (r reading) readTo(ctx context.Context, after uint64, last *jetstream.RawSt
 	if entries, err = r.between(ctx, first, after, last.Sequence); err != nil {
 		return nil, false, err
 	}
-	// Meanwhile the stream may have removed messages. It removes the oldest ones first, and a marker
-	// removes all, so none is missing if the first one is still there.
+	// Meanwhile the stream may have removed messages. It removes the oldest ones first, and a
+	// marker removes all, so none is missing if the first one is still there.
 	again, err := r.next(ctx, after)
 	if err != nil || again == nil || again.Sequence != first.Sequence {
 		return entries, false, err
@@ -89,8 +89,8 @@ func (r reading) readTo(ctx context.Context, after uint64, last *jetstream.RawSt
 }
 
 // between returns the entries above a position, from the message first to a sequence number. It
-// reads them one by one, which is cheapest for a few. If this takes too long, because there are many
-// or because the way to the server is long, it reads the rest through a consumer.
+// reads them one by one, which is cheapest for a few. If this takes too long, because there are
+// many or because the way to the server is long, it reads the rest through a consumer.
 func (r reading) between(ctx context.Context, first *jetstream.RawStreamMsg, after, last uint64) (entries []backplane.Entry, err error) {
 	start := time.Now()
 	for m := first; m != nil; {

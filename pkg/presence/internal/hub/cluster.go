@@ -217,8 +217,8 @@ func (h *Hub) receiveFrame(l *live, data []byte) {
 
 // openParts reads the parts of the peers for a room that has no client yet. It returns when all
 // peers that have the room have answered, or after pullTime. A node that is cut off does not wait:
-// it pulls the parts in the background. From then on clients may join, and this node answers for the
-// room. A node that asks meanwhile receives the frames of the first clients.
+// it pulls the parts in the background. From then on clients may join, and this node answers for
+// the room. A node that asks meanwhile receives the frames of the first clients.
 func (h *Hub) openParts(l *live) {
 	answers, missing := map[room.NodeID]*pulledPart(nil), h.peers.live()
 	cut := h.isCut()
