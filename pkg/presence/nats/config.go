@@ -96,7 +96,7 @@ func (c Config) withDefaults() (Config, error) {
 func (c Config) options() []nats.Option {
 	options := []nats.Option{
 		nats.Name(strings.TrimSpace("presence " + c.Node)),
-		nats.CustomInboxPrefix(c.Prefix + ".inbox"),
+		nats.CustomInboxPrefix(strings.TrimSuffix(subjects{c.Prefix}.inboxes(), ".")),
 		nats.Timeout(dialTime),
 		nats.FlusherTimeout(writeTime),
 		nats.ReconnectOnFlusherError(),

@@ -210,11 +210,13 @@ func (c *contact) ifWhole(ctx context.Context, epoch string, after uint64, rooms
 
 // checkTable opens the bucket, and loads its rows if the copy may lack changes.
 func (c *contact) checkTable(ctx context.Context) error {
+	reached := c.table.reached()
 	info, err := c.openTable(ctx)
 	if err != nil {
 		return err
 	}
-	recreated := !c.created.Equal(info.Created)
+	// A bucket that ends before the copy has lost its newest rows. Its revisions begin again there.
+	recreated := !c.created.Equal(info.Created) || info.State.LastSeq < reached
 	if !c.broken && !recreated {
 		soon, cancel := context.WithTimeout(ctx, rowTime)
 		defer cancel()

@@ -4,11 +4,14 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
+	natsgo "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"example.com/presence/pkg/presence/backplane"
@@ -240,5 +243,83 @@ func TestPrefixes(t *testing.T) {
 				t.Errorf("prefix %s: got %q, want %q", prefix, text, want)
 			}
 		}
+	}
+}
+
+// A bucket that has lost its newest rows is loaded again. Later rows apply, though their revisions
+// were used before.
+func TestTableWentBack(t *testing.T) {
+	t.Parallel()
+	store, backup := t.TempDir(), filepath.Join(t.TempDir(), "backup")
+	s := startServer(t, func(o *server.Options) { o.StoreDir = store })
+	port := s.Addr().(*net.TCPAddr).Port
+	again := func(o *server.Options) { o.StoreDir, o.Port = store, port }
+	b := open(t, config(s.ClientURL()))
+	var mu sync.Mutex
+	var rows []string
+	put := func(key string) {
+		t.Helper()
+		await(t, "a row", func() bool { return b.Put(t.Context(), key, nil, time.Hour) == nil })
+	}
+	seen := func(want string) func() bool {
+		return func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return strings.Join(rows, " ") == want
+		}
+	}
+	if _, err := b.Watch(func(r backplane.Row) {
+		mu.Lock()
+		defer mu.Unlock()
+		if r.Deleted {
+			r.Key = "-" + r.Key
+		}
+		rows = append(rows, r.Key)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	put("a")
+	await(t, "the first row", seen("a"))
+	stop(s)
+	await(t, "the loss of contact", func() bool { return !b.Status().Connected })
+	copyDir(t, store, backup)
+	s = startServer(t, again)
+	put("b")
+	await(t, "the second row", seen("a b"))
+	stop(s)
+	await(t, "the loss of contact", func() bool { return !b.Status().Connected })
+	copyDir(t, backup, store)
+	startServer(t, again)
+	await(t, "the end of the second row", seen("a b a -b"))
+	put("c")
+	await(t, "the third row", seen("a b a -b c"))
+}
+
+// A node replies only to inboxes of the prefix.
+func TestReplySubjects(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	b := open(t, config(s.ClientURL()))
+	r := record(t, b, "lobby")
+	cancel, err := b.Subscribe("lobby", backplane.Handler{Ask: func([]byte) []byte { return []byte("answer") }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cancel()
+	conn, err := natsgo.Connect(s.ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.PublishRequest("presence.ask.room.lobby", "presence.log."+b.Status().Epoch+".lobby", nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Ask(t.Context(), "lobby", nil, func([]byte) bool { return false }); err != nil { // handled after the other request
+		t.Error(err)
+	}
+	add(t, b, "lobby", "message")
+	await(t, "the message", func() bool { return strings.HasSuffix(r.text(), "message") })
+	if got := r.text(); got != "1:message" {
+		t.Errorf("got %q, want only the message", got)
 	}
 }

@@ -2,6 +2,7 @@ package nats
 
 import (
 	"encoding/binary"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -168,5 +169,16 @@ func TestAskSubscriptionKnowsNothing(t *testing.T) {
 	}
 	if ss.isQuiet("a", 2) {
 		t.Error("a room is quiet above 2, with entries up to 5")
+	}
+}
+
+// The copy has at most maxRows rows, whatever is published.
+func TestTableLimit(t *testing.T) {
+	table := newTable()
+	for i := range maxRows + 10 {
+		table.apply(tableRow{backplane.Row{Key: strconv.Itoa(i)}, uint64(i + 1)})
+	}
+	if n := len(table.rows); n != maxRows {
+		t.Errorf("got %d rows, want %d", n, maxRows)
 	}
 }

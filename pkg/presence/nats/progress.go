@@ -41,15 +41,13 @@ func (p *progress) reached(epoch string, sequence uint64) {
 	}
 }
 
-// delivered records an entry that was delivered.
+// delivered records an entry that was delivered. It does not raise the highest sequence number, which
+// only answers of the stream may do: another client of the account could have published the entry.
 func (p *progress) delivered(epoch string, sequence uint64, at time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.epoch == epoch {
-		p.highest = max(p.highest, sequence)
-		if sequence > p.entry.sequence {
-			p.entry = sample{at, sequence}
-		}
+	if p.epoch == epoch && sequence > p.entry.sequence {
+		p.entry = sample{at, sequence}
 	}
 }
 

@@ -90,6 +90,10 @@ func (s subjects) republished() (source, destination string) {
 // rows returns the subjects of the changes of the bucket, without the key.
 func (s subjects) rows() string { return s.prefix + ".table." }
 
+// inboxes returns the subjects of replies. A node replies to no other subject: its answer could
+// otherwise be published to a subject that the asking client may not use.
+func (s subjects) inboxes() string { return s.prefix + ".inbox." }
+
 func (s subjects) stream() string { return s.prefix }
 func (s subjects) bucket() string { return s.prefix + "_table" }
 

@@ -1,6 +1,7 @@
 package nats
 
 import (
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -68,7 +69,7 @@ func (s *subscription) receive(c *core, m *nats.Msg) {
 	case s.ended.Load():
 	case kind == kindMessage && s.handler.Message != nil:
 		s.handler.Message(m.Data)
-	case m.Reply != "" && s.handler.Ask != nil:
+	case strings.HasPrefix(m.Reply, c.subjects.inboxes()) && s.handler.Ask != nil:
 		if answer := s.handler.Ask(m.Data); answer != nil {
 			if err := c.conn.Publish(m.Reply, answer); err != nil {
 				c.warn.Warn(c.life, "reply not sent", "topic", s.topic, "bytes", len(answer), "err", err)

@@ -60,7 +60,7 @@ func (t *table) apply(r tableRow) {
 	defer t.turn.Unlock()
 	t.mu.Lock()
 	old, there := t.rows[r.Key]
-	isNew := !there || r.revision > old.revision
+	isNew := there && r.revision > old.revision || !there && len(t.rows) < maxRows
 	switch {
 	case !isNew:
 	case r.Deleted && !t.loading:
@@ -149,6 +149,13 @@ func (t *table) remove(r tableRow) {
 			w.call(r.Row)
 		}
 	}
+}
+
+// reached returns the revision of the newest change.
+func (t *table) reached() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.revision
 }
 
 // isFull reports whether a new key is one too many.
