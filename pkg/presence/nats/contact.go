@@ -133,11 +133,12 @@ func (c *contact) check(ctx context.Context) error {
 	if err := c.checkPayload(); err != nil {
 		return err
 	}
+	mark := c.progress.mark()
 	info, err := c.openStream(ctx)
 	if err != nil {
 		return err
 	}
-	if info, err = c.replaceEpoch(ctx, info, c.broken); err != nil {
+	if info, err = c.replaceEpoch(ctx, info, mark, c.broken); err != nil {
 		return err
 	}
 	if err := c.checkTable(ctx); err != nil {

@@ -13,3 +13,6 @@ func (b *Bus) Dropped() (n int) {
 	}
 	return n
 }
+
+// Check makes the bus check its contact soon.
+func (b *Bus) Check() { b.doubt() }

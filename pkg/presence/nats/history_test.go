@@ -16,6 +16,7 @@ import (
 
 	"example.com/presence/pkg/presence/backplane"
 	"example.com/presence/pkg/presence/nats"
+	"example.com/presence/pkg/presence/room"
 )
 
 // After a cut that is longer than the history, a room whose entry has expired meanwhile is not
@@ -322,4 +323,32 @@ func TestReplySubjects(t *testing.T) {
 	if got := r.text(); got != "1:message" {
 		t.Errorf("got %q, want only the message", got)
 	}
+}
+
+// A log that grows during the checks keeps its epoch.
+func TestGrowingLogKeepsEpoch(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	b := open(t, config(s.ClientURL()))
+	epoch := b.Status().Epoch
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
+	defer cancel()
+	var writers sync.WaitGroup
+	for i := range 16 {
+		writers.Go(func() {
+			for ctx.Err() == nil {
+				b.Append(ctx, room.Name(fmt.Sprint("r", i)), "", []byte("x"))
+			}
+		})
+	}
+	for ctx.Err() == nil {
+		b.Check()
+		if got := b.Status().Epoch; got != epoch {
+			t.Errorf("got epoch %s, want %s", got, epoch)
+			break
+		}
+		pause(t, 20*time.Millisecond)
+	}
+	cancel()
+	writers.Wait()
 }

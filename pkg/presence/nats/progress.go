@@ -23,6 +23,23 @@ type progress struct {
 	samples []sample // by time
 }
 
+// mark is the highest sequence number of an epoch at a moment.
+type mark struct {
+	epoch   string
+	highest uint64
+}
+
+// mark returns the current mark. To compare it with an answer of the stream, call it before the
+// request: the log grows meanwhile.
+func (p *progress) mark() mark {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return mark{p.epoch, p.highest}
+}
+
+// exceeds reports whether the mark is above the last sequence number of the epoch.
+func (m mark) exceeds(epoch string, last uint64) bool { return m.epoch == epoch && m.highest > last }
+
 // start forgets everything about an epoch before this one.
 func (p *progress) start(epoch string) {
 	p.mu.Lock()

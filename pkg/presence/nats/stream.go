@@ -175,20 +175,21 @@ func (c *core) checkStream(have jetstream.StreamConfig) error {
 }
 
 // replaceEpoch gives the stream another epoch if its servers have lost their newest messages: its
-// last sequence number is lower than one that this node has seen, or it has another message at a
-// sequence number. One low answer is not enough, because a server that was the leader may answer as
-// of an earlier moment.
-func (c *core) replaceEpoch(ctx context.Context, info *jetstream.StreamInfo, broken bool) (*jetstream.StreamInfo, error) {
+// last sequence number is lower than one that this node knew before the request, or it has another
+// message at a sequence number. One low answer is not enough, because a server that was the leader
+// may answer as of an earlier moment.
+func (c *core) replaceEpoch(ctx context.Context, info *jetstream.StreamInfo, before mark, broken bool) (*jetstream.StreamInfo, error) {
 	epoch := info.Config.Metadata[epochKey]
 	low := false
 	for range 2 {
-		if info.State.LastSeq >= c.progress.high(epoch) {
+		if !before.exceeds(epoch, info.State.LastSeq) {
 			break
 		}
 		low = true
 		if !wait(ctx, 500*time.Millisecond) {
 			return nil, context.Cause(ctx)
 		}
+		before = c.progress.mark()
 		again, err := c.openStream(ctx)
 		if err != nil {
 			return nil, err
@@ -198,7 +199,7 @@ func (c *core) replaceEpoch(ctx context.Context, info *jetstream.StreamInfo, bro
 		}
 		info = again
 	}
-	wentBack := info.State.LastSeq < c.progress.high(epoch)
+	wentBack := before.exceeds(epoch, info.State.LastSeq)
 	if !wentBack && (low || broken) {
 		other, err := c.hasOther(ctx, epoch)
 		if err != nil {
@@ -210,7 +211,7 @@ func (c *core) replaceEpoch(ctx context.Context, info *jetstream.StreamInfo, bro
 		return info, nil
 	}
 	c.config.Log.Warn("message log lost its newest messages: replacing its epoch", "stream", c.subjects.stream(),
-		"last", info.State.LastSeq, "expected", c.progress.high(epoch))
+		"last", info.State.LastSeq, "expected", before.highest)
 	if _, err := c.updateStream(ctx, info.Config, map[string]string{epochKey: nextEpoch(epoch)}); err != nil {
 		return nil, c.engineError(err)
 	}
