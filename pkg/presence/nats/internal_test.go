@@ -172,7 +172,7 @@ func TestAskSubscriptionKnowsNothing(t *testing.T) {
 	}
 }
 
-// The copy has at most maxRows rows, whatever is published.
+// The copy never has more than maxRows rows.
 func TestTableLimit(t *testing.T) {
 	table := newTable()
 	for i := range maxRows + 10 {

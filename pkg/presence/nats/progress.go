@@ -58,8 +58,9 @@ func (p *progress) reached(epoch string, sequence uint64) {
 	}
 }
 
-// delivered records an entry that was delivered. It does not raise the highest sequence number, which
-// only answers of the stream may do: another client of the account could have published the entry.
+// delivered records an entry that was delivered. It does not raise the highest sequence number,
+// which only answers of the stream may do: another client of the account could have published the
+// entry.
 func (p *progress) delivered(epoch string, sequence uint64, at time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
