@@ -71,7 +71,7 @@ func endShared() error {
 // profile. A console message fails the test unless it contains one of the texts in may.
 func browser(t *testing.T, may ...string) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithValue(startShared(t), allowed{}, may), 5*patience)
+	ctx, cancel := context.WithTimeout(context.WithValue(startShared(t), allowed{}, may), 20*patience)
 	t.Cleanup(cancel)
 	ctx, _ = chromedp.NewContext(ctx, chromedp.WithNewBrowserContext())
 	t.Cleanup(func() {
@@ -93,7 +93,7 @@ func ownBrowser(t *testing.T, may ...string) context.Context {
 // launch is like ownBrowser, with additional options.
 func launch(t *testing.T, more []chromedp.ExecAllocatorOption, may ...string) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), allowed{}, may), 5*patience)
+	ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), allowed{}, may), 20*patience)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewExecAllocator(ctx, append(chromium(t, t.TempDir()), more...)...)
 	t.Cleanup(cancel)
