@@ -131,12 +131,12 @@ func TestReadDuringRemovals(t *testing.T) {
 		}
 	})
 	reads := 0
-	for ctx.Err() == nil {
+	for attempt := 0; ctx.Err() == nil; attempt++ {
 		mu.Lock()
 		n := len(positions)
 		after := uint64(0)
 		if n >= 10 {
-			after = positions[n-10+reads%10]
+			after = positions[n-10+attempt%10]
 		}
 		mu.Unlock()
 		entries, complete, err := reader.Read(ctx, "r", after)
