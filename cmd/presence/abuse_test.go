@@ -193,13 +193,22 @@ func port(conn net.Conn) int { return conn.LocalAddr().(*net.TCPAddr).Port }
 // eventually waits until the condition holds. It fails the test if this takes longer than within.
 func eventually(t *testing.T, within time.Duration, condition string, holds func() bool) {
 	t.Helper()
-	ticks := time.NewTicker(100 * time.Millisecond)
+	if !poll(100*time.Millisecond, within, holds) {
+		t.Fatalf("not true within %v: %s", within, condition)
+	}
+}
+
+// poll checks a condition at intervals, at once and until it holds. It returns false if it does not
+// hold within this time.
+func poll(every, within time.Duration, holds func() bool) bool {
+	ticks := time.NewTicker(every)
 	defer ticks.Stop()
 	for end := time.Now().Add(within); !holds(); <-ticks.C {
 		if time.Now().After(end) {
-			t.Fatalf("not true within %v: %s", within, condition)
+			return false
 		}
 	}
+	return true
 }
 
 // A peer that never opens the HTTP/2 flow-control window cannot make the server buffer all

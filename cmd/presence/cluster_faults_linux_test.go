@@ -485,7 +485,7 @@ func (b *book) busy(d time.Duration, pick func() string) {
 	posting := b.post("m", 20, pick)
 	for n, began := 0, time.Now(); time.Since(began) < d; n++ {
 		c := b.client(fmt.Sprintf("c-%d", n), fmt.Sprintf("u-%d", n%7), pick())
-		time.Sleep(time.Duration(10+n%5*20) * time.Millisecond)
+		until(b.t, time.Now().Add(time.Duration(10+n%5*20)*time.Millisecond))
 		c.close()
 	}
 	posting.end()
@@ -528,9 +528,7 @@ func TestFaultLabel(t *testing.T) {
 		return n
 	}
 	calm(t, func() {
-		for late := time.Now().Add(patience); warnings() == 0 && time.Now().Before(late); {
-			time.Sleep(50 * time.Millisecond)
-		}
+		eventually(t, patience, "a warning about the label", func() bool { return warnings() > 0 })
 		until(t, time.Now().Add(sized(2*time.Second, 2*time.Second, 20*time.Second)))
 	})
 	if got := warnings(); got != 1 {
@@ -544,9 +542,9 @@ func TestFaultLabel(t *testing.T) {
 // awaitReceived waits until the clients have received all accepted messages.
 func (b *book) awaitReceived() {
 	since := time.Now()
-	for len(ledger.Check(b.list()).Faults) > 0 && time.Since(since) < patience/4 {
-		time.Sleep(time.Second) // a check takes much CPU
-	}
+	poll(time.Second, patience/4, func() bool { // a check takes much CPU
+		return len(ledger.Check(b.list()).Faults) == 0 // if not, the check at the end fails the test
+	})
 	b.t.Logf("all messages received after %.1f s", time.Since(since).Seconds())
 }
 
@@ -554,13 +552,10 @@ func (b *book) awaitReceived() {
 func (b *book) awaitAccepted() {
 	b.t.Helper()
 	since := time.Now()
-	for ; time.Since(since) < patience; time.Sleep(50 * time.Millisecond) {
-		if b.hasAccepted(since) {
-			b.t.Logf("message accepted after %.2f s", time.Since(since).Seconds())
-			return
-		}
+	if !poll(50*time.Millisecond, patience, func() bool { return b.hasAccepted(since) }) {
+		b.t.Fatalf("no message accepted for %v", patience)
 	}
-	b.t.Fatalf("no message accepted for %v", patience)
+	b.t.Logf("message accepted after %.2f s", time.Since(since).Seconds())
 }
 
 // hasAccepted reports whether a message that was sent after a time has been accepted.

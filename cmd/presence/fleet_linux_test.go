@@ -177,10 +177,8 @@ func startClusterNodes(t testing.TB, n int, nats string, args ...string) (nodes 
 
 func (n *clusterNode) awaitReady() {
 	n.t.Helper()
-	for late := time.Now().Add(patience); n.status("/readyz") != http.StatusOK; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(late) {
-			n.t.Fatalf("node %s: not ready:\n%s", n.addr, n.log)
-		}
+	if !poll(10*time.Millisecond, patience, func() bool { return n.status("/readyz") == http.StatusOK }) {
+		n.t.Fatalf("node %s: not ready:\n%s", n.addr, n.log)
 	}
 }
 
@@ -252,15 +250,9 @@ func (n *clusterNode) rooms(limit int) []roomCount {
 func awaitRooms(t testing.TB, nodes []*clusterNode, want []roomCount, since time.Time, within time.Duration) time.Duration {
 	t.Helper()
 	for _, n := range nodes {
-		for {
-			got := n.rooms(1000)
-			if slices.Equal(got, want) {
-				break
-			}
-			if time.Since(since) > patience {
-				t.Fatalf("GET /rooms of node %s: got %v, want %v", n.addr, got, want)
-			}
-			time.Sleep(5 * time.Millisecond)
+		var got []roomCount
+		if !poll(5*time.Millisecond, patience, func() bool { got = n.rooms(1000); return slices.Equal(got, want) }) {
+			t.Fatalf("GET /rooms of node %s: got %v, want %v", n.addr, got, want)
 		}
 	}
 	took := time.Since(since)

@@ -333,26 +333,24 @@ const limitFactor = (raceFactor + 1) / 2
 func (b *book) awaitView(what string, clients []*bookClient, count int, users []string, since time.Time, within time.Duration) time.Duration {
 	b.t.Helper()
 	var wrong []string
-	for {
+	right := poll(5*time.Millisecond, time.Until(since.Add(max(within, patience/2))), func() bool {
 		wrong = nil
 		for _, c := range clients {
 			if text := c.wrong(count, users); text != "" {
 				wrong = append(wrong, text)
 			}
 		}
-		took := time.Since(since)
-		if len(wrong) == 0 {
-			b.t.Logf("%s: count %d at %d clients after %.2f s", what, count, len(clients), took.Seconds())
-			if took > within*limitFactor {
-				b.t.Errorf("%s: count %d after %v, want at most %v", what, count, took, within)
-			}
-			return took
-		}
-		if took > max(within, patience/2) {
-			b.t.Fatalf("%s: after %v, want the count %d and the users %q:\n%s", what, took, count, users, strings.Join(wrong, "\n"))
-		}
-		time.Sleep(5 * time.Millisecond)
+		return len(wrong) == 0
+	})
+	took := time.Since(since)
+	if !right {
+		b.t.Fatalf("%s: after %v, want the count %d and the users %q:\n%s", what, took, count, users, strings.Join(wrong, "\n"))
 	}
+	b.t.Logf("%s: count %d at %d clients after %.2f s", what, count, len(clients), took.Seconds())
+	if took > within*limitFactor {
+		b.t.Errorf("%s: count %d after %v, want at most %v", what, count, took, within)
+	}
+	return took
 }
 
 // quiet waits until all clients have the true view of the clients themselves, and records it.
@@ -395,7 +393,11 @@ func (b *book) post(prefix string, rate int, pick func() string) *posters {
 					if p.once(fmt.Sprintf("%s-%d", prefix, n), n%8) {
 						return
 					}
-					time.Sleep(time.Second)
+					select { // a client pauses before it repeats a request
+					case <-time.After(time.Second):
+					case <-ctx.Done():
+						return
+					}
 				}
 			})
 		}

@@ -138,15 +138,23 @@ func (k *kicks) user(user string) {
 	for range 3 {
 		k.wait.Go(func() { // ends after its joins
 			for range 5 {
-				time.Sleep(time.Duration(rand.IntN(400)) * time.Millisecond)
+				k.linger(400 * time.Millisecond)
 				k.join(user)
 			}
 		})
 	}
 	k.wait.Go(func() {
-		time.Sleep(time.Duration(rand.IntN(800)) * time.Millisecond)
+		k.linger(800 * time.Millisecond)
 		k.kick(user)
 	})
+}
+
+// linger waits for a random time, so that joins and removals meet in many orders.
+func (k *kicks) linger(most time.Duration) {
+	select {
+	case <-time.After(rand.N(most)):
+	case <-k.book.t.Context().Done():
+	}
 }
 
 // add adds an operation to the history of a user.

@@ -244,7 +244,7 @@ func (l *loader) openAll(o loadOrder) error {
 	began := time.Now()
 	for n, c := range added {
 		if o.Rate > 0 {
-			time.Sleep(time.Until(began.Add(time.Duration(float64(n) / o.Rate * float64(time.Second)))))
+			time.Sleep(time.Until(began.Add(dueAt(n, o.Rate))))
 		}
 		l.mu.Lock()
 		l.openLocked(c)
@@ -254,6 +254,12 @@ func (l *loader) openAll(o loadOrder) error {
 	defer l.mu.Unlock()
 	l.landLocked(0)
 	return nil
+}
+
+// dueAt returns when the action n of a load is due, since its beginning. The load process sleeps
+// until then, because the rate is the load.
+func dueAt(n int, rate float64) time.Duration {
+	return time.Duration(float64(n) / rate * float64(time.Second))
 }
 
 // landLocked waits until at most n clients are in flight.
@@ -341,11 +347,11 @@ func (l *loader) churn(o loadOrder) error {
 	random := rand.New(rand.NewPCG(o.Seed, 1))
 	began := time.Now()
 	for n := 0; ; n++ {
-		due := time.Duration(float64(n) / o.Rate * float64(time.Second))
+		due := dueAt(n, o.Rate)
 		if due >= o.Time {
 			break
 		}
-		time.Sleep(due - time.Since(began))
+		time.Sleep(time.Until(began.Add(due)))
 		l.mu.Lock()
 		c := l.clients[random.IntN(len(l.clients))]
 		if c.fd >= 0 {
@@ -364,11 +370,12 @@ func (l *loader) churn(o loadOrder) error {
 	return nil
 }
 
-// await waits until the condition of the order is true.
+// await waits until the condition of the order is true, or until its time has ended. The report
+// shows which.
 func (l *loader) await(o loadOrder) {
-	late := time.Now().Add(o.Within)
-	for ; ; time.Sleep(2 * time.Millisecond) {
+	poll(2*time.Millisecond, o.Within, func() bool {
 		l.mu.Lock()
+		defer l.mu.Unlock()
 		if l.want != o.Want {
 			l.want, l.right = o.Want, 0
 			for _, c := range l.clients {
@@ -377,12 +384,8 @@ func (l *loader) await(o loadOrder) {
 				}
 			}
 		}
-		done := l.right == l.open && (!l.browser || l.open == len(l.clients)) && (o.Messages == 0 || l.unreceivedLocked(o.Messages) == 0)
-		l.mu.Unlock()
-		if done || time.Now().After(late) {
-			return
-		}
-	}
+		return l.right == l.open && (!l.browser || l.open == len(l.clients)) && (o.Messages == 0 || l.unreceivedLocked(o.Messages) == 0)
+	})
 }
 
 func (l *loader) unreceivedLocked(messages int) (n int) {

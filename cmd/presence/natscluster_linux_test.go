@@ -52,20 +52,19 @@ func startNATSNodes(t testing.TB, n int) (nodes []*natsNode) {
 		s.start()
 	}
 	js := jetStream(t, nodes)
-	for late := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+	var err error
+	accepts := func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-		_, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "probe", Subjects: []string{"probe"}, Replicas: n})
-		if err == nil {
+		defer cancel()
+		if _, err = js.CreateStream(ctx, jetstream.StreamConfig{Name: "probe", Subjects: []string{"probe"}, Replicas: n}); err == nil {
 			err = js.DeleteStream(ctx, "probe")
 		}
-		cancel()
-		if err == nil {
-			return nodes
-		}
-		if time.Now().After(late) {
-			t.Fatalf("JetStream does not accept a stream: %v", err)
-		}
+		return err == nil
 	}
+	if !poll(50*time.Millisecond, patience, accepts) {
+		t.Fatalf("JetStream does not accept a stream: %v", err)
+	}
+	return nodes
 }
 
 // freeAddr returns an address of loopback that no socket listens on.
@@ -133,22 +132,23 @@ func jetStream(t testing.TB, nodes []*natsNode) jetstream.JetStream {
 // streamLeader waits for the leader of a stream, and returns it with the other servers.
 func streamLeader(t testing.TB, js jetstream.JetStream, nodes []*natsNode, stream string) (leader *natsNode, others []*natsNode) {
 	t.Helper()
-	for late := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
-		info, err := streamInfo(t, js, stream)
-		if err == nil && info.Cluster != nil && info.Cluster.Leader != "" {
-			for _, s := range nodes {
-				if s.name == info.Cluster.Leader {
-					leader = s
-				} else {
-					others = append(others, s)
-				}
-			}
-			return leader, others
-		}
-		if time.Now().After(late) {
-			t.Fatalf("stream %s has no leader: %v", stream, err)
+	var info *jetstream.StreamInfo
+	var err error
+	elected := func() bool {
+		info, err = streamInfo(t, js, stream)
+		return err == nil && info.Cluster != nil && info.Cluster.Leader != ""
+	}
+	if !poll(50*time.Millisecond, patience, elected) {
+		t.Fatalf("stream %s has no leader: %v", stream, err)
+	}
+	for _, s := range nodes {
+		if s.name == info.Cluster.Leader {
+			leader = s
+		} else {
+			others = append(others, s)
 		}
 	}
+	return leader, others
 }
 
 func streamInfo(t testing.TB, js jetstream.JetStream, stream string) (*jetstream.StreamInfo, error) {

@@ -61,13 +61,9 @@ func startNATS(t testing.TB) *natsProcess {
 
 func (p *natsProcess) read(t testing.TB, dir string) {
 	t.Helper()
-	for late := time.Now().Add(patience); time.Now().Before(late); time.Sleep(10 * time.Millisecond) {
-		p.url, p.monitoring = natsPorts(dir)
-		if p.url != "" {
-			return
-		}
+	if !poll(10*time.Millisecond, patience, func() bool { p.url, p.monitoring = natsPorts(dir); return p.url != "" }) {
+		t.Fatal("no ports file")
 	}
-	t.Fatal("no ports file")
 }
 
 func natsPorts(dir string) (url, monitoring string) {

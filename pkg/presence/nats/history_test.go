@@ -23,9 +23,6 @@ import (
 // taken for a quiet one.
 func TestCutLongerThanHistory(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("takes 30 s")
-	}
 	s := startServer(t)
 	r := startRelay(t, s)
 	c := config(r.url())

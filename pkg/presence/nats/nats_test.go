@@ -63,9 +63,6 @@ func TestBus(t *testing.T) {
 // The messages and rows of a cluster have three copies. The nodes use different servers.
 func TestBusOverCluster(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("takes 27 s")
-	}
 	backplanetest.Run(t, func(t *testing.T) backplanetest.Engine {
 		return engine(t, 3, startCluster(t)...)
 	})
