@@ -20,7 +20,7 @@ import (
 // A part in several pieces is read although another peer does not answer.
 func TestPullBesideSilentPeer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nodes, buses := openCluster(t, 3)
+		nodes, buses := openCluster(t, 3, func(c *hub.Config) { c.LimitEntries(256) })
 		for i := range 300 {
 			nodes[1].join("lobby", fmt.Sprintf("u%03d", i), hub.Lease{}, "")
 		}
@@ -132,7 +132,7 @@ func TestLossWhileRoomOpens(t *testing.T) {
 // The further pieces of a part are also asked for again while the first client of a room waits.
 func TestLostPieceWhileRoomOpens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nodes, buses := openCluster(t, 2)
+		nodes, buses := openCluster(t, 2, func(c *hub.Config) { c.LimitEntries(256) })
 		for i := range 300 {
 			nodes[1].join("lobby", fmt.Sprintf("u%03d", i), hub.Lease{}, "")
 		}
@@ -220,6 +220,32 @@ func testRoomDroppedDuringCut(t *testing.T, wait time.Duration, cut int) {
 		time.Sleep(6 * time.Second)
 		if p, err := nodes[1].Members(t.Context(), "lobby", "", 10); err != nil || p.Connections != 1 || p.Users != 1 {
 			t.Errorf("node %d cut %v after a heartbeat: got %d connections, %d users, %v; want 1 and 1", cut, wait, p.Connections, p.Users, err)
+		}
+	})
+}
+
+// A peer may list a node that has dropped the room. That node does not receive the request to the
+// nodes of the room, so the first client waits for the repeat to all nodes, but not longer.
+func TestRoomOpensBesideDroppedRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes, buses := openCluster(t, 3, func(c *hub.Config) { c.MaxRooms, c.Linger = 1, time.Second })
+		alice := nodes[1].join("lobby", "alice", hub.Lease{}, "")
+		nodes[2].join("lobby", "bob", hub.Lease{}, "")
+		time.Sleep(10 * time.Second)
+		buses[1].change(func() { buses[1].silent = true })
+		alice.Drop(stream.Closed)
+		time.Sleep(2100 * time.Millisecond)
+		buses[1].change(func() { buses[1].silent = false })
+		nodes[1].join("den", "carol", hub.Lease{}, "") // evicts the lobby; its next repeat is 4 s after the change
+		start := time.Now()
+		dave := nodes[0].join("lobby", "dave", hub.Lease{}, "")
+		if d := time.Since(start); d != 250*time.Millisecond {
+			t.Errorf("the first client waited %v, want 250ms", d)
+		}
+		dave.mu.Lock()
+		defer dave.mu.Unlock()
+		if !dave.view.complete || dave.view.count != 2 {
+			t.Errorf("got complete %v, %d connections; want true, 2", dave.view.complete, dave.view.count)
 		}
 	})
 }

@@ -15,7 +15,7 @@ import (
 // optional.
 type poll struct {
 	command command
-	topic   room.Name     // of the request; the zero value: all nodes. Repeats to nodes go to all nodes.
+	topic   room.Name     // of the request; the zero value: all nodes. Repeats to known nodes go to all nodes.
 	nodes   []room.NodeID // the nodes that must answer; nil: all live nodes
 	// listed returns the nodes that must answer, once one has answered. If it is set, nodes is nil.
 	listed func() []room.NodeID
@@ -47,12 +47,13 @@ func (p poll) run(ctx context.Context, h *Hub) (isComplete bool, err error) {
 			return true, nil
 		}
 		if len(again) > 0 && time.Since(start) >= again[0] {
-			if again = again[1:]; p.nodes != nil || settled && len(answered) > 0 {
+			again = again[1:]
+			topic, known := p.topic, p.nodes != nil || settled && len(answered) > 0
+			if known {
 				p.command.Of = missing
 			}
-			topic := p.topic
-			if p.nodes != nil && time.Since(start) >= repeatedAt[0] {
-				topic = backplane.Nodes // the nodes may have dropped the room
+			if known && time.Since(start) >= repeatedAt[0] {
+				topic = backplane.Nodes // the nodes may have dropped the room, or are just opening it
 			}
 			request, err := p.command.encode()
 			if err != nil {
