@@ -52,7 +52,8 @@ type Config struct {
 	// of the two logs a warning for each. A value is at most 256 bytes of plain text.
 	Settings []Setting
 
-	entries int // maximum number of entries in a frame; 0: maxEntries
+	entries      int // maximum number of entries in a frame; 0: maxEntries
+	pieceEntries int // maximum number of entries in a piece of a part; 0: maxPieceEntries
 
 	// Hooks of the embedding program. Each may be nil. If the bus is shared, OnJoin and OnLeave are
 	// called only while this node serves the room; see the package comment.

@@ -77,4 +77,4 @@ func (h *Hub) Awaited(name room.Name) int {
 }
 
 // LimitEntries sets the maximum number of entries in a frame, and in a piece of a part.
-func (c *Config) LimitEntries(n int) { c.entries = n }
+func (c *Config) LimitEntries(n int) { c.entries, c.pieceEntries = n, n }

@@ -158,6 +158,23 @@ func presences(es []entry, now time.Time) ([]room.Presence, error) {
 	return ps, nil
 }
 
+// size returns a size that the JSON text of the entry does not exceed, in bytes. Escapes double the
+// size of a text at most.
+func (e entry) size() int {
+	const rest = 200 // names of the fields, and numbers
+	return rest + 2*(len(e.ID)+len(e.Name)+len(e.Info)+len(e.Version.Node)+len(e.Reason))
+}
+
+// firstOf returns the first of the entries, at least one and at most of the given size.
+func firstOf(es []entry, size int) []entry {
+	for i, e := range es {
+		if size -= e.size(); size < 0 && i > 0 {
+			return es[:i]
+		}
+	}
+	return es
+}
+
 // isLong reports whether a text of the entry is longer than any that a node sends.
 func (e entry) isLong() bool {
 	return len(e.ID) > input.MaxUserID || len(e.Name) > input.MaxUserName || len(e.Info) > input.MaxInfo ||

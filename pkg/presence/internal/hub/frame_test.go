@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/presence/pkg/presence/internal/input"
 	"example.com/presence/pkg/presence/room"
 )
 
@@ -174,13 +175,43 @@ func TestPulledPart(t *testing.T) {
 		"an earlier user":  {Entries: []entry{{ID: "alice"}}, More: true},
 		"the same user":    {Entries: []entry{{ID: "bob"}}, More: true},
 		"the last piece":   {Entries: []entry{{ID: "alice"}}},
-		"too many entries": {Entries: slices.Repeat([]entry{{ID: "carol"}}, maxEntries+1)},
+		"too many entries": {Entries: slices.Repeat([]entry{{ID: "carol"}}, maxPieceEntries+1)},
 	} {
 		p = pulledPart{}
 		p.add(partPiece{Entries: []entry{{ID: "bob"}}, More: true}, frameTime)
 		if p.add(second, frameTime); !p.failed || p.more || len(p.entries) != 1 {
 			t.Errorf("second piece with %s: got failed %v, more %v, %d entries; want true, false, 1", name, p.failed, p.more, len(p.entries))
 		}
+	}
+}
+
+// A piece of the longest entries, of which every byte of an id, a name and an info is escaped, fits
+// the engine's payload. A piece of short entries has many.
+func TestPieceSize(t *testing.T) {
+	quotes := strings.Repeat(`"`, input.MaxUserID)
+	info := `{"` + strings.Repeat("\u2028", (input.MaxInfo-6)/6) + `":1}`
+	longest := entry{ID: room.UserID(quotes), Name: strings.Repeat(`"`, input.MaxUserName), Info: json.RawMessage(info),
+		Version: room.Version{Counter: maxCounter, Node: room.NodeID(strings.Repeat("n", maxNodeID))}, Since: maxSince,
+		Connections: maxConnections, Left: maxLeft, Reason: room.Reason(strings.Repeat("r", maxReason))}
+	peers := slices.Repeat([]room.NodeID{"presence-0123456789abcdef"}, 500)
+	for name, c := range map[string]struct {
+		entry entry
+		least int
+	}{
+		"the longest": {longest, 100},
+		"short":       {entry{ID: "user-12345", Name: "user-12345", Info: json.RawMessage("{}"), Since: maxSince, Connections: 1}, 2000},
+	} {
+		if got, most := len(encodeFrame(c.entry)), c.entry.size(); got > most {
+			t.Errorf("entry %s: %d bytes, want at most %d", name, got, most)
+		}
+		es := firstOf(slices.Repeat([]entry{c.entry}, maxPieceEntries), maxPieceSize)
+		got := len(encodeFrame(answer{V: frameVersion, From: "self", Part: &partPiece{Entries: es, More: true, Peers: peers}}))
+		if len(es) < c.least || got > LargestFrame {
+			t.Errorf("piece of entries %s: %d entries, %d bytes; want at least %d, at most %d", name, len(es), got, c.least, LargestFrame)
+		}
+	}
+	if es := firstOf([]entry{longest, longest}, 1); len(es) != 1 {
+		t.Errorf("got %d entries in a piece that is too small for one, want 1", len(es))
 	}
 }
 

@@ -19,7 +19,7 @@ func Open(c Config) (*Hub, error) {
 		c.Clock = system{}
 	}
 	c.MaxSnapshots = cmp.Or(c.MaxSnapshots, maxSnapshots)
-	c.entries = cmp.Or(c.entries, maxEntries)
+	c.entries, c.pieceEntries = cmp.Or(c.entries, maxEntries), cmp.Or(c.pieceEntries, maxPieceEntries)
 	if c.Node == "" {
 		node := make([]byte, 16)
 		crand.Read(node)

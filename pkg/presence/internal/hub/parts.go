@@ -362,8 +362,9 @@ func (c *counter) piece(after room.UserID) partPiece {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.shared.config.Clock.Now()
-	own, more := c.room.Own(after, c.shared.config.entries, now)
-	piece := partPiece{Number: c.exchange.number, Entries: entriesOf(own, now), More: more}
+	own, more := c.room.Own(after, c.shared.config.pieceEntries, now)
+	first := firstOf(entriesOf(own, now), maxPieceSize)
+	piece := partPiece{Number: c.exchange.number, Entries: first, More: more || len(first) < len(own)}
 	if after == "" {
 		piece.Peers = c.partnersLocked()
 		if c.opened && (c.log == nil || !c.log.blind) {

@@ -32,7 +32,7 @@ func (a *pulledPart) after() room.UserID {
 // fail: it has too many entries, or it does not end after the piece before. Otherwise a peer that
 // repeats a piece would be asked forever.
 func (a *pulledPart) add(p partPiece, now time.Time) {
-	if n := len(p.Entries); n > maxEntries || n > 0 && p.Entries[n-1].ID <= a.after() {
+	if n := len(p.Entries); n > maxPieceEntries || n > 0 && p.Entries[n-1].ID <= a.after() {
 		a.failed, a.more = true, false
 		return
 	}
