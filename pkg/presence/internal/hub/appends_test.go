@@ -118,7 +118,7 @@ func TestAppendGivesUp(t *testing.T) {
 		took      time.Duration
 		attempts  int // or one more, as the last pause ends with the 2 s
 	}{
-		{backplane.ErrUnavailable, hub.ErrBusy, 2 * time.Second, 20},
+		{backplane.ErrUnavailable, backplane.ErrUnavailable, 2 * time.Second, 20},
 		{backplane.ErrClosed, hub.ErrDraining, 0, 1},
 		{backplane.ErrKeysFull, backplane.ErrKeysFull, 0, 1},
 	} {
@@ -220,4 +220,33 @@ func TestOwnEntryLost(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A message takes up to 2 s after the engine has lost contact, because a log that elects a leader
+// answers soon. After 3 s it is rejected at once, until the engine has contact.
+func TestSendWithoutEngine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, bus := openShared(t, sharedMemory())
+		send := func() (time.Duration, error) {
+			start := time.Now()
+			_, err := n.Send(t.Context(), "lobby", hub.Draft{Event: "message", Data: []byte("1")}, "alice", "")
+			return time.Since(start), err
+		}
+		bus.set(func() { bus.off = true })
+		bus.append = func(context.Context, func() error) error { return backplane.ErrUnavailable }
+		time.Sleep(time.Second)
+		if took, err := send(); !errors.Is(err, backplane.ErrUnavailable) || took != 2*time.Second {
+			t.Errorf("in the first 3 s: got %v after %v, want %v after 2s", err, took, backplane.ErrUnavailable)
+		}
+		time.Sleep(time.Second)
+		if took, err := send(); !errors.Is(err, backplane.ErrUnavailable) || took != 0 {
+			t.Errorf("later: got %v after %v, want %v at once", err, took, backplane.ErrUnavailable)
+		}
+		bus.set(func() { bus.off = false })
+		bus.append = nil
+		time.Sleep(time.Second)
+		if took, err := send(); err != nil || took != 0 {
+			t.Errorf("with contact: got %v after %v, want no error at once", err, took)
+		}
+	})
 }

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -70,7 +71,7 @@ func (h *Hub) checkPeers(topic room.Name) {
 	ended, _ := h.peers.end(now)
 	h.reportContact()
 	for _, l := range ended {
-		h.config.Log.Warn("peer node dead: no frame received", "node", string(l.node), "label", h.peers.labelOf(l.node), "for", leaseTime)
+		h.logPeer(slog.LevelWarn, "peer node dead: no frame received for 5s", l.node, h.peers.labelOf(l.node), now)
 	}
 	h.dropPeers(ended, h.config.Linger, room.Node)
 	h.checks.add(topic, h.peers.checkDue(h.config.Clock.Now()))
@@ -79,7 +80,7 @@ func (h *Hub) checkPeers(topic room.Name) {
 // reportContact logs a change of the contact with the backplane.
 func (h *Hub) reportContact() {
 	connected := h.config.Bus.Status().Connected
-	switch none, changed := h.peers.contact(connected); {
+	switch none, changed := h.peers.contact(connected, h.config.Clock.Now()); {
 	case !changed:
 	case !none:
 		h.config.Log.Info("node connected to backplane")
@@ -130,7 +131,7 @@ func (h *Hub) receiveHeartbeat(data []byte) {
 		return
 	case b.Leaving:
 		if h.peers.leave(b.From, now) {
-			h.config.Log.Info("peer node shut down", "node", string(b.From), "label", h.peers.labelOf(b.From))
+			h.logPeer(slog.LevelInfo, "peer node shut down", b.From, h.peers.labelOf(b.From), now)
 			h.dropPeers([]lease{{b.From, now}}, h.config.Linger+graceMargin, room.Closed)
 		}
 		return
@@ -217,15 +218,15 @@ func (h *Hub) receiveFrame(l *live, data []byte) {
 
 // openParts reads the parts of the peers for a room that has no client yet. It returns when all
 // peers that have the room have answered, or after pullTime. A node that is cut off does not wait:
-// it pulls the parts in the background. From then on clients may join, and this node answers for
-// the room. A node that asks meanwhile receives the frames of the first clients.
+// it pulls the parts in the background, and the room is partial until the leases of the peers have
+// ended. From then on clients may join, and this node answers for the room. A node that asks
+// meanwhile receives the frames of the first clients.
 func (h *Hub) openParts(l *live) {
 	answers, missing := map[room.NodeID]*pulledPart(nil), h.peers.live()
-	cut := h.isCut()
-	if !cut {
+	if !h.isCut() {
 		answers, missing = h.readRoom(l.name)
 	}
-	s, pull := l.openParts(answers, missing, !cut)
+	s, pull := l.openParts(answers, missing)
 	h.note(l, s)
 	h.compareStart(l, answers)
 	if pull {

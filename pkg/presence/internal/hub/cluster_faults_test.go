@@ -1,10 +1,12 @@
 package hub_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -119,10 +121,8 @@ func TestLossWhileRoomOpens(t *testing.T) {
 				if d := time.Since(start); d != test.wait {
 					t.Errorf("the first client waited %v, want %v", d, test.wait)
 				}
-				alice.mu.Lock()
-				defer alice.mu.Unlock()
-				if alice.view.complete != test.whole {
-					t.Errorf("got complete %v in sync, want %v", alice.view.complete, test.whole)
+				if got := alice.isComplete(); got != test.whole {
+					t.Errorf("got complete %v in sync, want %v", got, test.whole)
 				}
 			})
 		})
@@ -175,7 +175,7 @@ func TestRoomOpenedDuringCut(t *testing.T) {
 		first.set(nil)
 		second.set(nil)
 		time.Sleep(3500 * time.Millisecond)
-		bob.expect("join user count:2")
+		bob.expect("sync user count:2") // the room was partial
 	})
 }
 
@@ -242,10 +242,98 @@ func TestRoomOpensBesideDroppedRoom(t *testing.T) {
 		if d := time.Since(start); d != 250*time.Millisecond {
 			t.Errorf("the first client waited %v, want 250ms", d)
 		}
-		dave.mu.Lock()
-		defer dave.mu.Unlock()
-		if !dave.view.complete || dave.view.count != 2 {
-			t.Errorf("got complete %v, %d connections; want true, 2", dave.view.complete, dave.view.count)
+		if !dave.isComplete() || dave.view.count != 2 {
+			t.Errorf("got complete %v, %d connections; want true, 2", dave.isComplete(), dave.view.count)
+		}
+	})
+}
+
+// askBus replaces the requests of a node.
+type askBus struct {
+	backplane.Bus
+	ask atomic.Pointer[func(topic room.Name, answer func([]byte) bool) error]
+}
+
+func (b *askBus) Ask(ctx context.Context, topic room.Name, request []byte, answer func([]byte) bool) error {
+	if ask := b.ask.Load(); ask != nil {
+		return (*ask)(topic, answer)
+	}
+	return b.Bus.Ask(ctx, topic, request, answer)
+}
+
+// isComplete reports whether the client receives members.
+func (c *fakeClient) isComplete() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.view.complete
+}
+
+// openAsking opens a node whose requests are replaced by ask, beside a node with bob in the lobby.
+func openAsking(t *testing.T) (asking *node, bus *askBus, other *lossyBus) {
+	log := sharedMemory()
+	bus, other = &askBus{Bus: log}, &lossyBus{Bus: log}
+	asking, peer := openNode(t, bus), openNode(t, other)
+	time.Sleep(2 * time.Second)
+	peer.join("lobby", "bob", hub.Lease{}, "")
+	time.Sleep(10 * time.Second)
+	return asking, bus, other
+}
+
+// A peer without contact has no subscription that the engine knows, but may have clients in the
+// room. The room is partial until the peer answers.
+func TestRoomOpensBesideReconnectingPeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, bus, other := openAsking(t)
+		other.change(func() { other.silent = true })
+		none := func(room.Name, func([]byte) bool) error { return backplane.ErrNoSubscription }
+		bus.ask.Store(&none)
+		time.Sleep(2500 * time.Millisecond)
+		alice := n.join("lobby", "alice", hub.Lease{}, "")
+		if alice.isComplete() {
+			t.Error("got complete true in sync, although a live peer is silent")
+		}
+		alice.take()
+		bus.ask.Store(nil)
+		other.change(func() { other.silent = false })
+		time.Sleep(time.Second)
+		alice.expect("sync user count:2")
+	})
+}
+
+// A room that is opened right after it was dropped may receive the answer of its own node, whose
+// subscription has not ended yet. It does not stand for the answers of the peers.
+func TestRoomOpensAtOwnAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, bus, _ := openAsking(t)
+		ask := func(_ room.Name, answer func([]byte) bool) error {
+			answer(fmt.Appendf(nil, `{"v":1,"from":%q,"part":{"n":0}}`, n.NodeID()))
+			return nil
+		}
+		bus.ask.Store(&ask)
+		alice := n.join("lobby", "alice", hub.Lease{}, "")
+		if alice.isComplete() {
+			t.Error("got complete true in sync, although no peer has answered")
+		}
+		bus.ask.Store(nil)
+		time.Sleep(time.Second)
+		if got := alice.take(); !strings.HasSuffix(got, "sync user count:2") {
+			t.Errorf("got %q, want bob in a full sync", got)
+		}
+	})
+}
+
+// Every node receives the requests to all nodes. If the engine reports that none does, a command
+// has failed.
+func TestCommandWithoutSubscription(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, bus, _ := openAsking(t)
+		none := func(room.Name, func([]byte) bool) error { return backplane.ErrNoSubscription }
+		bus.ask.Store(&none)
+		if err := n.SignOut(t.Context(), "bob", "session"); !errors.Is(err, backplane.ErrUnavailable) {
+			t.Errorf("SignOut: got %v, want %v", err, backplane.ErrUnavailable)
+		}
+		if _, _, err := n.Rooms(t.Context(), "", 10); err != hub.ErrIncomplete {
+			t.Errorf("Rooms: got %v, want %v", err, hub.ErrIncomplete)
 		}
 	})
 }

@@ -3,6 +3,7 @@ package hub
 import (
 	"cmp"
 	"context"
+	"log/slog"
 	"time"
 
 	"example.com/presence/pkg/presence/backplane"
@@ -33,10 +34,20 @@ func (h *Hub) renew(node room.NodeID, label string, now time.Time) bool {
 	case !ok && h.peers.rejects(node):
 		h.config.Warn.Warn(context.Background(), "peer node ignored: too many peer nodes", "max", maxPeers)
 	case found:
-		h.config.Log.Info("peer node found", "node", string(node), "label", cmp.Or(label, h.peers.labelOf(node)))
+		h.logPeer(slog.LevelInfo, "peer node found", node, cmp.Or(label, h.peers.labelOf(node)), now)
 		h.greet(node, now)
 	}
 	return ok
+}
+
+// logPeer logs that a peer was found or has ended, at most 256 times per hour: a forged frame costs
+// a line otherwise.
+func (h *Hub) logPeer(level slog.Level, message string, node room.NodeID, label string, now time.Time) {
+	if !h.peers.mayLog(now) {
+		h.config.Warn.Warn(context.Background(), "peer nodes come and go too often: no longer logged one by one", "max", maxReports, "per", reportTime)
+		return
+	}
+	h.config.Log.Log(context.Background(), level, message, "node", string(node), "label", label)
 }
 
 // witness raises the Lamport counter to a counter of another node. It reports whether the next

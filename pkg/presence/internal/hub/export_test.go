@@ -78,3 +78,6 @@ func (h *Hub) Awaited(name room.Name) int {
 
 // LimitEntries sets the maximum number of entries in a frame, and in a piece of a part.
 func (c *Config) LimitEntries(n int) { c.entries, c.pieceEntries = n, n }
+
+// NodeID returns the id of this node.
+func (h *Hub) NodeID() string { return string(h.node) }

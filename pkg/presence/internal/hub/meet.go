@@ -33,12 +33,12 @@ func (p *peers) meet(b heartbeat, now time.Time) (differ []difference, twin bool
 	}
 	for _, s := range p.settings {
 		other, has := b.Settings[s.Name]
-		if has && other != s.Value && input.PlainBytes(other, maxSetting) && !slices.Contains(m.told, s.Name) && p.mayReportLocked(now) {
+		if has && other != s.Value && input.PlainBytes(other, maxSetting) && !slices.Contains(m.told, s.Name) && p.reports.take(now) {
 			m.told = append(m.told, s.Name)
 			differ = append(differ, difference{s, other})
 		}
 	}
-	if p.label != "" && m.label == p.label && !m.isTwin && now.Sub(m.since) >= twinTime && now.Sub(p.started) >= twinTime && p.mayReportLocked(now) {
+	if p.label != "" && m.label == p.label && !m.isTwin && now.Sub(m.since) >= twinTime && now.Sub(p.started) >= twinTime && p.reports.take(now) {
 		m.isTwin, twin = true, true
 	}
 	return differ, twin
@@ -61,13 +61,12 @@ func (p *peers) meetingLocked(node room.NodeID, now time.Time) *meeting {
 	return m
 }
 
-// mayReportLocked counts a warning, and reports whether it may be logged.
-func (p *peers) mayReportLocked(now time.Time) bool {
-	if now.Sub(p.reportAt) >= reportTime {
-		p.reports, p.reportAt = 0, now
-	}
-	p.reports++
-	return p.reports <= maxReports
+// mayLog counts a log line about a peer that was found or has ended, and reports whether it may be
+// logged.
+func (p *peers) mayLog(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.changes.take(now)
 }
 
 // labelOf returns the label of a peer, or "" if it is not known.

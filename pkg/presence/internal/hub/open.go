@@ -119,11 +119,21 @@ func (h *Hub) openWhole(ctx context.Context, name room.Name) (*live, error) {
 
 // lastOf returns the last position of the room's log. If the node is cut off from the other nodes,
 // it fails at once, so that clients need not wait.
+//
+// An answer may be lost, so the request is repeated until ctx ends.
 func (h *Hub) lastOf(ctx context.Context, l *live) (uint64, error) {
-	if h.isCut() {
-		return 0, backplane.ErrUnavailable
+	for {
+		if h.isCut() {
+			return 0, backplane.ErrUnavailable
+		}
+		once, cancel := context.WithTimeout(ctx, lastTime)
+		last, err := h.config.Bus.Last(once, l.name)
+		cancel()
+		if err == nil || errors.Is(err, backplane.ErrClosed) || ctx.Err() != nil {
+			return last, err
+		}
+		pause(ctx, h.config.Clock, firstPause)
 	}
-	return h.config.Bus.Last(ctx, l.name)
 }
 
 // lost handles the loss of entries and frames of a room.

@@ -294,9 +294,9 @@ func (c *counter) partnersLocked() (nodes []room.NodeID) {
 }
 
 // openParts sets the parts of a room that has no client yet. missing lists the live peers that may
-// have a part and have not answered. If contact is set, the room is partial until their parts
-// arrive. It reports whether the room must pull parts.
-func (c *counter) openParts(answers map[room.NodeID]*pulledPart, missing []room.NodeID, contact bool) (s state, pull bool) {
+// have a part and have not answered. The room is partial until their parts arrive, or until their
+// leases end. It reports whether the room must pull parts.
+func (c *counter) openParts(answers map[room.NodeID]*pulledPart, missing []room.NodeID) (s state, pull bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	x, now, before := c.exchange, c.shared.config.Clock.Now(), c.changes
@@ -323,7 +323,7 @@ func (c *counter) openParts(answers map[room.NodeID]*pulledPart, missing []room.
 		pull = pull || p.stale
 	}
 	missing = slices.DeleteFunc(missing, func(node room.NodeID) bool { return !c.shared.peers.isLive(node) })
-	if len(missing) > 0 && contact {
+	if len(missing) > 0 {
 		x.missing = map[room.NodeID]struct{}{}
 		for _, node := range missing {
 			x.missing[node] = struct{}{}

@@ -52,13 +52,14 @@ type peers struct {
 	since   time.Time                 // start of the current contact with the backplane
 	cut     bool                      // this node is cut off
 	told    bool                      // the log reports that this node has no contact
+	downAt  time.Time                 // since when the engine is not connected; zero: it is connected
 	checkAt time.Time                 // when the next check of the leases is due; zero: not known
 	late    bool                      // the last check was late
 	lamport uint64
 
-	met      map[room.NodeID]*meeting // the live peers, and some that have ended
-	reports  int                      // warnings about labels and settings since reportAt
-	reportAt time.Time
+	met     map[room.NodeID]*meeting // the live peers, and some that have ended
+	reports budget                   // log lines about labels and settings
+	changes budget                   // log lines about peers that were found, or have ended
 
 	beatAt time.Time           // when this node published its last heartbeat
 	prompt bool                // a heartbeat is due before its time
@@ -131,14 +132,28 @@ func (p *peers) leave(node room.NodeID, now time.Time) bool {
 	return live
 }
 
-// contact records whether the engine is connected. It reports whether this node has no contact with
+// contact records whether the engine is connected at the time now. It reports whether this node has no contact with
 // the backplane, and whether that has changed since the last call.
-func (p *peers) contact(connected bool) (none, changed bool) {
+func (p *peers) contact(connected bool, now time.Time) (none, changed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	none = p.cut || !connected
 	changed, p.told = none != p.told, none
+	switch {
+	case connected:
+		p.downAt = time.Time{}
+	case p.downAt.IsZero():
+		p.downAt = now
+	}
 	return none, changed
+}
+
+// isDown reports whether the engine has not been connected for cutOffTime. A log that elects a new
+// leader answers earlier.
+func (p *peers) isDown(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.downAt.IsZero() && now.Sub(p.downAt) >= cutOffTime
 }
 
 // lease is a lease that has ended.
@@ -274,6 +289,18 @@ func (p *peers) live() []room.NodeID {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Sorted(maps.Keys(p.last))
+}
+
+// silent returns the live peers that have missed a heartbeat.
+func (p *peers) silent(now time.Time) (nodes []room.NodeID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for node, last := range p.last {
+		if now.Sub(last) >= settleTime {
+			nodes = append(nodes, node)
+		}
+	}
+	return nodes
 }
 
 func (p *peers) isLive(node room.NodeID) bool {

@@ -70,11 +70,15 @@ func (p poll) run(ctx context.Context, h *Hub) (isComplete bool, err error) {
 			if enough {
 				return true, nil
 			}
-			answered[a.From] = ok
+			if ok {
+				answered[a.From] = true
+			}
 		case err := <-ended:
 			switch {
-			case errors.Is(err, backplane.ErrNoSubscription):
+			case errors.Is(err, backplane.ErrNoSubscription) && p.topic != backplane.Nodes:
 				return true, nil
+			case errors.Is(err, backplane.ErrNoSubscription): // not even this node receives the requests
+				return false, backplane.ErrUnavailable
 			case err != nil:
 				return false, engineError(err)
 			}

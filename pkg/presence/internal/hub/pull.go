@@ -32,11 +32,12 @@ func (h *Hub) pull(l *live) {
 	go func() { // ends with the peers, with the room, or when no part is stale
 		defer h.running.Done()
 		for attempt := 0; ; attempt++ {
+			release := h.pulls.take() // before toPull, which holds the frames of the peers
 			nodes := l.toPull(h.stopping.Err() != nil)
 			if len(nodes) == 0 {
+				release()
 				return
 			}
-			release := h.pulls.take()
 			answers := h.readParts(l.name, nodes, min(partTime<<min(attempt, 3), maxPartTime))
 			release()
 			h.note(l, l.pulled(nodes, answers))
@@ -72,7 +73,8 @@ func (h *Hub) readParts(name room.Name, nodes []room.NodeID, long time.Duration)
 // may have dropped the room, or may be opening it too.
 //
 // missing are the live peers that may have a part and have not answered: the listed ones, or all if
-// none has answered.
+// none has answered. A peer that has missed a heartbeat is missing as well: while it has no contact,
+// the engine does not know that it has the room.
 func (h *Hub) readRoom(name room.Name) (parts map[room.NodeID]*pulledPart, missing []room.NodeID) {
 	ctx, cancel := context.WithTimeout(h.stopping, pullTime)
 	defer cancel()
@@ -85,6 +87,9 @@ func (h *Hub) readRoom(name room.Name) (parts map[room.NodeID]*pulledPart, missi
 		command: command{V: frameVersion, From: h.node, Parts: &partsOf{Room: name}},
 		topic:   name, again: repeatedAt, listed: live,
 		each: func(a answer) (ok, enough bool) {
+			if a.From == h.node { // the room was dropped, and its subscription has not ended yet
+				return false, false
+			}
 			r.add(ctx, a)
 			if a.Part != nil {
 				listed[a.From] = true
@@ -102,6 +107,9 @@ func (h *Hub) readRoom(name room.Name) (parts map[room.NodeID]*pulledPart, missi
 	case !whole:
 		missing = h.peers.live()
 	}
+	missing = slices.Concat(missing, h.peers.silent(h.config.Clock.Now()))
+	slices.Sort(missing)
+	missing = slices.Compact(missing)
 	return parts, slices.DeleteFunc(missing, func(node room.NodeID) bool { return parts[node] != nil })
 }
 

@@ -235,7 +235,7 @@ func TestRoomOpenedWithoutEngine(t *testing.T) {
 				epochs.change(log.Status().Epoch)
 				synctest.Wait()
 				id = a.send("lobby", "alice", "3")
-				if got := bob.take(); got != "join user count:2 "+resetText+" message:3" {
+				if got := bob.take(); got != "sync user count:2 "+resetText+" message:3" {
 					t.Errorf("at the first contact: got %q", got)
 				}
 				b.resumes(id, "")
@@ -315,9 +315,9 @@ func TestRoomOpenedAtMessage(t *testing.T) {
 		bus.stop("lobby")
 		bus.set(func() { bus.err, bus.delay = errors.New("no leader"), 100*time.Millisecond })
 		time.AfterFunc(50*time.Millisecond, func() { a.send("lobby", "alice", "1") })
-		time.AfterFunc(150*time.Millisecond, func() { bus.set(func() { bus.err = nil }) })
+		time.AfterFunc(2500*time.Millisecond, func() { bus.set(func() { bus.err = nil }) })
 		bob := b.join("lobby", "bob", hub.Lease{}, "")
-		time.Sleep(time.Second)
+		time.Sleep(2 * time.Second)
 		id := room.Position{Epoch: log.Status().Epoch, Seq: a.lastOf("lobby")}.String()
 		bob.mu.Lock()
 		text := string(bob.text)
@@ -423,4 +423,23 @@ func TestUnknownPositionAfterRemoval(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A node that has contact asks the log again while it opens a room. Its first clients receive no
+// reset if the log answers within 2 s.
+func TestRoomOpenedAtSlowLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := sharedMemory()
+		a, _ := openShared(t, log)
+		b, bus := openShared(t, log)
+		time.Sleep(2 * time.Second)
+		id := a.send("lobby", "alice", "0")
+		bus.set(func() { bus.err = errors.New("no leader") })
+		time.AfterFunc(1500*time.Millisecond, func() { bus.set(func() { bus.err = nil }) })
+		bob := b.join("lobby", "bob", hub.Lease{}, "")
+		time.Sleep(time.Second)
+		if got := bob.take(); got != "sync user count:1" || bob.view.position != id {
+			t.Errorf("got %q with the id %s, want no reset and %s", got, bob.view.position, id)
+		}
+	})
 }

@@ -20,11 +20,12 @@ const sendTime = 2 * time.Second
 //
 // The error is [ErrBanned], [ErrBusy], [ErrTooManyRooms], [ErrDraining], an error of ctx, or a
 // backplane error. If the log failed or was too slow, the message may still be delivered. A node
-// that is cut off rejects messages at once; before it knows that it is, an attempt lasts up to 2 s.
+// that is cut off, or whose engine has had no contact for 3 s, rejects messages at once; until then,
+// an attempt lasts up to 2 s.
 func (h *Hub) Send(ctx context.Context, name room.Name, d Draft, sender room.UserID, key string) (id string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, sendTime, ErrBusy)
 	defer cancel()
-	if h.isShared() && h.peers.isCut() { // the attempts would only take time
+	if h.isShared() && (h.peers.isCut() || h.peers.isDown(h.config.Clock.Now())) { // the attempts would only take time
 		return "", backplane.ErrUnavailable
 	}
 	for {
@@ -75,6 +76,8 @@ func (h *Hub) append(ctx context.Context, l *live, d Draft, sender room.UserID, 
 		}
 		h.announcePosition(l, p)
 		return p.String(), nil
+	case h.isShared() && context.Cause(ctx) == ErrBusy: // the log did not answer
+		return "", backplane.ErrUnavailable
 	case ctx.Err() != nil:
 		return "", context.Cause(ctx)
 	case errors.Is(err, backplane.ErrClosed):

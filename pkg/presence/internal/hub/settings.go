@@ -18,11 +18,26 @@ const (
 	// twinTime is how long two nodes must have had the same label until it is logged. A node that
 	// was restarted has the label of its old process, which may still shut down.
 	twinTime = 10 * time.Second
-	// maxReports is the maximum number of warnings about labels and settings per reportTime. There
-	// is a limit because a peer could send any number of node ids.
+	// maxReports is the maximum number of log lines of a budget per reportTime. There is a limit
+	// because a peer could send any number of node ids.
 	maxReports = 256
 	reportTime = time.Hour
 )
+
+// budget limits the log lines that peers cause. The caller guards it.
+type budget struct {
+	lines int // since
+	since time.Time
+}
+
+// take counts a line, and reports whether it may be logged.
+func (b *budget) take(now time.Time) bool {
+	if now.Sub(b.since) >= reportTime {
+		b.lines, b.since = 0, now
+	}
+	b.lines++
+	return b.lines <= maxReports
+}
 
 // IsLabel reports whether a text can be the label of a node: 1 to 64 printable characters without
 // blanks.

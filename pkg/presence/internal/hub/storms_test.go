@@ -3,6 +3,7 @@ package hub_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -94,6 +95,30 @@ func TestTooManyPeers(t *testing.T) {
 		synctest.Wait()
 		if got := n.Stats().Peers; got != 1 {
 			t.Errorf("after their leases: got %d peers, want 1", got)
+		}
+	})
+}
+
+// Peers with forged ids that come and go cause at most 256 log lines per hour, and one warning.
+func TestManyPeersInLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, lines := sharedMemory(), &logBuffer{}
+		openNode(t, log, func(c *hub.Config) { lines.use(c) })
+		for i := range 1000 {
+			hello(t, log, fmt.Sprint("node-", i))
+			time.Sleep(30 * time.Millisecond)
+		}
+		if got := len(lines.lines("peer node ")); got != 256 {
+			t.Errorf("got %d lines about peers, want 256", got)
+		}
+		if got := len(lines.lines("peer nodes come and go too often")); got != 1 {
+			t.Errorf("got %d warnings, want 1", got)
+		}
+		time.Sleep(time.Hour)
+		hello(t, log, "node-0")
+		synctest.Wait()
+		if got := len(lines.lines("peer node found")); got == 0 || got > 256 || !strings.Contains(lines.lines("peer node found")[got-1], "node-0") {
+			t.Errorf("after an hour: got %d lines, want one more", got)
 		}
 	})
 }
