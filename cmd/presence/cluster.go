@@ -2,13 +2,15 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
-	"slices"
 	"strings"
+
+	"github.com/nats-io/nkeys"
 
 	"example.com/presence/pkg/presence"
 	"example.com/presence/pkg/presence/nats"
@@ -16,7 +18,7 @@ import (
 
 // clusterFlags connect several nodes through NATS.
 type clusterFlags struct {
-	NATS         []string `name:"nats" placeholder:"URL" help:"NATS server that connects this node with the others, such as nats://nats:4222 or tls://user:password@nats:4222. All nodes with the same NATS account and --nats-prefix act as one server. Repeatable. Default: none (a single node)."`
+	NATS         []string `name:"nats" placeholder:"URL" help:"NATS server that connects this node with the others, such as nats://nats:4222 or tls://user:password@nats:4222. All nodes with the same NATS account and --nats-prefix act as one server. A password in the URL is visible in the process list: use PRESENCE_NATS or --nats-credentials. Repeatable, for the servers of one NATS cluster. Default: none (a single node)."`
 	Credentials  string   `name:"nats-credentials" placeholder:"FILE" help:"File with the JWT and the key of the NATS user (.creds). Default: none."`
 	CA           string   `name:"nats-ca" placeholder:"FILE" help:"PEM file with the certificates that sign the certificates of the NATS servers. Default: the system's certificates."`
 	Cert         string   `name:"nats-cert" placeholder:"FILE" help:"PEM file with the client certificate for the NATS servers. Requires --nats-key. Default: none."`
@@ -37,34 +39,65 @@ func (f clusterFlags) check() error {
 	case f.Prefix == "" || len(f.Prefix) > 64 || strings.Trim(f.Prefix, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") != "":
 		return usagef("--nats-prefix is 1 to 64 of A-Z a-z 0-9 _ -, not %q", f.Prefix)
 	}
-	for _, address := range f.NATS {
-		// The value may contain a password, so the error does not.
-		if u, err := url.Parse(address); err != nil || u.Hostname() == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme) {
-			return usagef("--nats is a URL such as nats://nats:4222, with the scheme nats, tls, ws or wss (value not shown)")
-		}
-	}
-	for flag, file := range map[string]string{"--nats-credentials": f.Credentials, "--nats-ca": f.CA, "--nats-cert": f.Cert, "--nats-key": f.Key} {
-		if _, err := os.Stat(file); file != "" && err != nil {
-			return usagef("%s: %w", flag, err)
+	for i, address := range f.NATS {
+		f.NATS[i] = strings.TrimSpace(address)
+		if err := nats.CheckURL(f.NATS[i]); err != nil {
+			return usagef("--nats: URL %d of %d: %w", i+1, len(f.NATS), err)
 		}
 	}
 	if len(f.NATS) > 0 {
-		return nil
+		return f.checkFiles()
 	}
-	for flag, value := range map[string]string{"--nats-credentials": f.Credentials, "--nats-ca": f.CA, "--nats-cert": f.Cert} {
-		if value != "" {
-			return usagef("%s requires --nats", flag)
+	for _, other := range []struct {
+		flag  string
+		isSet bool
+	}{
+		{"--nats-credentials", f.Credentials != ""},
+		{"--nats-ca", f.CA != ""},
+		{"--nats-cert", f.Cert != ""},
+		{"--nats-prefix", f.Prefix != nats.DefaultPrefix},
+		{"--nats-replicas", f.NATSReplicas != nats.DefaultReplicas},
+		{"--ready-needs-backplane", f.ReadyNeeds},
+		{"--node", f.Node != ""},
+	} {
+		if other.isSet {
+			return usagef("%s requires --nats", other.flag)
 		}
 	}
 	return nil
 }
 
-// open connects to NATS, and sets the backplane of c. Without --nats, it does nothing.
-func (f clusterFlags) open(ctx context.Context, c *presence.Config, log *slog.Logger) (closeBus func(), err error) {
-	if len(f.NATS) == 0 {
-		return func() {}, nil
+// checkFiles returns a usage error for a file that cannot be used.
+func (f clusterFlags) checkFiles() error {
+	if f.Credentials != "" {
+		text, err := os.ReadFile(f.Credentials)
+		if err == nil {
+			_, err = nkeys.ParseDecoratedUserNKey(text)
+		}
+		if err != nil {
+			return usagef("--nats-credentials: %w", err)
+		}
 	}
-	b, err := nats.Open(ctx, nats.Config{
+	if f.CA != "" {
+		text, err := os.ReadFile(f.CA)
+		if err == nil && !x509.NewCertPool().AppendCertsFromPEM(text) {
+			err = fmt.Errorf("%s contains no certificate in PEM format", f.CA)
+		}
+		if err != nil {
+			return usagef("--nats-ca: %w", err)
+		}
+	}
+	if f.Cert != "" {
+		if _, err := tls.LoadX509KeyPair(f.Cert, f.Key); err != nil {
+			return usagef("--nats-cert and --nats-key: %w", err)
+		}
+	}
+	return nil
+}
+
+// config returns the settings of the bus for a server with the configuration c.
+func (f clusterFlags) config(c presence.Config, log *slog.Logger) nats.Config {
+	return nats.Config{
 		URLs:        f.NATS,
 		Credentials: f.Credentials,
 		CA:          f.CA,
@@ -78,7 +111,23 @@ func (f clusterFlags) open(ctx context.Context, c *presence.Config, log *slog.Lo
 		Largest:     c.LargestPublication(),
 		Node:        c.Node,
 		Log:         log,
-	})
+	}
+}
+
+// verify checks that the NATS servers can be used with c. Without --nats, it does nothing.
+func (f clusterFlags) verify(ctx context.Context, c presence.Config, log *slog.Logger) error {
+	if len(f.NATS) == 0 {
+		return nil
+	}
+	return f.named(nats.Check(ctx, f.config(c, log)))
+}
+
+// open connects to NATS, and sets the backplane of c. Without --nats, it does nothing.
+func (f clusterFlags) open(ctx context.Context, c *presence.Config, log *slog.Logger) (closeBus func(), err error) {
+	if len(f.NATS) == 0 {
+		return func() {}, nil
+	}
+	b, err := nats.Open(ctx, f.config(*c, log))
 	if err != nil {
 		return nil, f.named(err)
 	}
@@ -101,9 +150,9 @@ func (f clusterFlags) named(err error) error {
 	if !errors.As(err, &setting) || flagOfField[setting.Field] == "" {
 		return err
 	}
-	flag := flagOfField[setting.Field]
-	if setting.Value != nil {
-		flag += fmt.Sprint(" ", setting.Value)
+	if flag := flagOfField[setting.Field]; setting.Value != nil {
+		return fmt.Errorf("%w; or start this node with %s %v", err, flag, setting.Value)
+	} else {
+		return fmt.Errorf("%w; or change %s", err, flag)
 	}
-	return fmt.Errorf("%w (%s)", err, flag)
 }

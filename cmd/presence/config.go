@@ -72,7 +72,7 @@ type runningFlags struct {
 	ShutdownGrace time.Duration `default:"8s" help:"Maximum duration of the shutdown after SIGTERM, more than 0s. Many container platforms allow 10s. With --nats, streams end between a quarter and three quarters of it. Default: 8s."`
 	LogFormat     string        `default:"text" enum:"text,json" placeholder:"text" help:"Log format on standard error: text or json. Default: text."`
 	LogLevel      string        `default:"info" enum:"debug,info,warn,error" placeholder:"info" help:"Minimum log level: debug, info, warn or error. Default: info."`
-	Check         bool          `help:"Validate the configuration, including keys, certificate and limits, fetch the JWK Set (timeout 10s), and exit. Default: off."`
+	Check         bool          `help:"Validate the configuration, including keys, certificate and limits, fetch the JWK Set (timeout 10s), compare the settings of the NATS servers (timeout 5s, changes nothing), and exit. Default: off."`
 }
 
 // flagOf maps the fields of [presence.Config] that [presence.New] checks to their flags.
@@ -148,6 +148,9 @@ func (c *serve) check() error {
 	}
 	if err := c.Cluster.check(); err != nil {
 		return err
+	}
+	if c.Keys.Dev && len(c.Cluster.NATS) > 0 && c.Keys.JWTSecret == "" && c.Keys.JWTSecretFile == "" {
+		return usagef("--dev with --nats requires --jwt-secret or --jwt-secret-file, the same on all nodes: otherwise each node rejects the guests of the others")
 	}
 	if c.Browsers.CookieSameSite == "none" && c.insecure() {
 		return usagef("--cookie-samesite none requires a Secure cookie, which --cookie-insecure and --dev disable")

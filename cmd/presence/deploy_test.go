@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -66,7 +67,14 @@ func TestCompose(t *testing.T) {
 				t.Errorf("%s: no service %s", name, host[1])
 			}
 		}
-		delete(e, "PRESENCE_NATS") // no such host here
+		for _, address := range strings.Split(e["PRESENCE_NATS"], ",") {
+			if err := nats.CheckURL(address); err != nil {
+				t.Errorf("%s: PRESENCE_NATS: %v", name, err)
+			}
+		}
+		maps.DeleteFunc(e, func(variable, _ string) bool { // no such host here
+			return strings.HasPrefix(variable, "PRESENCE_N")
+		})
 		if _, stderr, exit := command(t, e, "serve", "--check"); exit != 0 || stderr != "" {
 			t.Errorf("%s: exit status %d, and on standard error: %s", name, exit, stderr)
 		}
@@ -89,6 +97,7 @@ func TestComposeProxy(t *testing.T) {
 func TestNATSPermissions(t *testing.T) {
 	t.Setenv("NATS_NAME", "nats-1")
 	t.Setenv("NATS_PASSWORD", "right")
+	t.Setenv("NATS_OBSERVER_PASSWORD", "watch")
 	data, err := os.ReadFile("../../deploy/nats.conf")
 	if err != nil {
 		t.Fatal(err)
@@ -118,7 +127,17 @@ func TestNATSPermissions(t *testing.T) {
 	if !s.ReadyForConnections(10 * time.Second) {
 		t.Fatal("the NATS server did not start within 10 s")
 	}
-	url := func(user string) string { return fmt.Sprintf("nats://%s:right@%s", user, s.Addr()) }
+	url := func(user string) string {
+		password := "right"
+		if user == "observer" {
+			password = "watch"
+		}
+		return fmt.Sprintf("nats://%s:%s@%s", user, password, s.Addr())
+	}
+	if conn, err := natsgo.Connect(fmt.Sprintf("nats://presence:watch@%s", s.Addr())); err == nil {
+		conn.Close()
+		t.Error("the password of the observer is also that of presence")
+	}
 
 	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
 	if err != nil {

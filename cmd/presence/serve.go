@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -41,6 +42,12 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
+	if err := config.Validate(); err != nil { // before the stream is created with the wrong settings
+		return flagError(err)
+	}
+	if c.Running.Check {
+		return c.verify(ctx, config, log, p.stdout)
+	}
 	closeBus, err := c.Cluster.open(ctx, &config, log)
 	if err != nil {
 		return err
@@ -51,13 +58,6 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 		return flagError(err)
 	}
 	defer shutDownNow(ctx, server) // for returns before serveUntil, which calls Shutdown itself
-	if c.Running.Check {
-		if err := c.Keys.check(ctx, config.Authenticator); err != nil {
-			return err
-		}
-		fmt.Fprintln(p.stdout, "configuration is valid")
-		return nil
-	}
 	l, err := listen(ctx, addr, c.Presence.Heartbeat)
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)
@@ -91,6 +91,19 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	}
 	listening.Info("listening")
 	return serveUntil(ctx, l, h, server.Shutdown, c.Running.ShutdownGrace, log)
+}
+
+// verify checks what a valid configuration refers to: the keys and the NATS servers. It changes
+// nothing there.
+func (c *serve) verify(ctx context.Context, config presence.Config, log *slog.Logger, out io.Writer) error {
+	if err := c.Keys.check(ctx, config.Authenticator); err != nil {
+		return err
+	}
+	if err := c.Cluster.verify(ctx, config, log); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(out, "configuration is valid")
+	return err
 }
 
 // shutDownNow stops a server that has no client. It does not wait until load balancers have found

@@ -24,17 +24,9 @@ import (
 // New returns a Server that is ready to serve. The error wraps a [*ConfigError], or states why the
 // backplane cannot be used.
 func New(c Config) (*Server, error) {
-	c, err := c.withDefaults()
+	c, allowed, page, err := c.prepare()
 	if err != nil {
-		return nil, fmt.Errorf("presence: %w", err)
-	}
-	allowed, err := newOrigins(c.CORSOrigins)
-	if err != nil {
-		return nil, fmt.Errorf("presence: %w", err)
-	}
-	page, err := readPage(c.Web, c.ContentSecurityPolicy)
-	if err != nil {
-		return nil, fmt.Errorf("presence: %w", err)
+		return nil, err
 	}
 	s := &Server{config: c, origins: allowed, rates: newRates(c.MessageRate, c.MessageBurst), warn: loglimit.New(c.Logger)}
 	s.guard = guard.New(guard.Config{MaxIdle: c.MaxIdleConnections, MaxPerAddress: c.MaxConnectionsPerAddress,
@@ -46,6 +38,28 @@ func New(c Config) (*Server, error) {
 	}
 	s.router = s.routes(page)
 	return s, nil
+}
+
+// Validate returns the error that [New] would return because of a field of c, or nil. It starts
+// nothing.
+func (c Config) Validate() error {
+	_, _, _, err := c.prepare()
+	return err
+}
+
+// prepare returns c with its defaults, its origins, and the files of its page.
+func (c Config) prepare() (complete Config, allowed origins, page map[string]*file, err error) {
+	complete, err = c.withDefaults()
+	if err == nil {
+		allowed, err = newOrigins(complete.CORSOrigins)
+	}
+	if err == nil {
+		page, err = readPage(complete.Web, complete.ContentSecurityPolicy)
+	}
+	if err != nil {
+		err = fmt.Errorf("presence: %w", err)
+	}
+	return complete, allowed, page, err
 }
 
 // hubConfig translates c to the settings of the hub. It creates an in-memory backplane if c has

@@ -13,7 +13,7 @@ import (
 func (c *core) openTable(ctx context.Context) (*jetstream.StreamInfo, error) {
 	name := c.subjects.bucket()
 	stream, err := c.streamOf(ctx, "KV_"+name)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
+	if errors.Is(err, jetstream.ErrStreamNotFound) && !c.readOnly {
 		_, err = c.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
 			Bucket:         name,
 			Description:    "bans of presence",

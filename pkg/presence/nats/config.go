@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,6 +79,8 @@ func (c Config) withDefaults() (Config, error) {
 	switch {
 	case len(c.URLs) == 0:
 		return c, errors.New("no URL of a NATS server")
+	case c.checkURLs() != nil:
+		return c, c.checkURLs()
 	case len(c.Prefix) > 64 || strings.ContainsFunc(c.Prefix, func(r rune) bool { return r > 127 || !isPlain(byte(r)) }):
 		return c, fmt.Errorf("prefix is 1 to 64 of A-Z, a-z, 0-9, _ and -, not %q", c.Prefix)
 	case c.Replicas < 1 || c.Replicas > 5:
@@ -91,10 +95,33 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
+func (c Config) checkURLs() error {
+	for i, address := range c.URLs {
+		if err := CheckURL(address); err != nil {
+			return fmt.Errorf("URL %d of %d: %w", i+1, len(c.URLs), err)
+		}
+	}
+	return nil
+}
+
+// CheckURL returns an error if the text cannot be one of Config.URLs. The text may contain a
+// password, so the error does not contain the text.
+func CheckURL(text string) error {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Hostname() == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme):
+		return errors.New("must be like nats://nats:4222, with the scheme nats, tls, ws or wss (value not shown)")
+	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
+		return errors.New("must end after the port; in a password, write @ / ? # and % as %40 %2F %3F %23 and %25 (value not shown)")
+	}
+	return nil
+}
+
 // options returns the options of the connection. The buffer for publications while not connected
 // is off: the hub repeats its frames, and an old frame would be applied late.
 func (c Config) options() []nats.Option {
 	options := []nats.Option{
+		func(o *nats.Options) error { o.Servers = c.URLs; return nil }, // a list in one text is split at each comma
 		nats.Name(strings.TrimSpace("presence " + c.Node)),
 		nats.CustomInboxPrefix(strings.TrimSuffix(subjects{c.Prefix}.inboxes(), ".")),
 		nats.Timeout(dialTime),

@@ -231,11 +231,3 @@ func (c *contact) checkTable(ctx context.Context) error {
 	c.created = info.Created
 	return nil
 }
-
-// checkPayload compares the largest publication of this node with the limit of the server.
-func (c *contact) checkPayload() error {
-	if limit := c.conn.MaxPayload(); int64(c.config.Largest) > limit {
-		return fieldErrorf("Largest", limit, "NATS server accepts messages of %d bytes, this node needs %d: raise max_payload of the NATS servers, or lower the maximum message", limit, c.config.Largest)
-	}
-	return nil
-}

@@ -23,6 +23,7 @@ type core struct {
 	life     context.Context // ends with Close
 	end      context.CancelFunc
 	running  sync.WaitGroup // the goroutines of the bus
+	readOnly bool           // for Check: the stream and the bucket are not created or changed
 
 	conn     *nats.Conn
 	js       jetstream.JetStream

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/url"
-	"strings"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -57,8 +56,7 @@ func (b *Bus) connect(ctx context.Context) error {
 		nats.ConnectHandler(func(*nats.Conn) { b.doubt() }),
 		nats.ErrorHandler(func(_ *nats.Conn, s *nats.Subscription, err error) { b.asyncError(s, err) }))
 	b.subs = newSubscriptions(b.core)
-	servers := strings.Join(b.config.URLs, ",")
-	conn, err := dial(ctx, servers, options, b.config.Log)
+	conn, err := dial(ctx, options, b.config.Log)
 	if err != nil {
 		return fmt.Errorf("nats: connect: %w", err)
 	}
@@ -78,17 +76,17 @@ func (b *Bus) connect(ctx context.Context) error {
 
 // dial connects to one of the servers. It tries each of them once. If none can be reached, the
 // connection tries again by itself.
-func dial(ctx context.Context, servers string, options []nats.Option, log *slog.Logger) (*nats.Conn, error) {
+func dial(ctx context.Context, options []nats.Option, log *slog.Logger) (*nats.Conn, error) {
 	type result struct {
 		conn *nats.Conn
 		err  error
 	}
 	done := make(chan result, 1)
 	go func() { // ends after two attempts per server
-		conn, err := nats.Connect(servers, options...)
+		conn, err := nats.Connect("", options...)
 		if err != nil && !isDenied(err) {
 			log.Warn("NATS server not reachable: trying again", "err", err)
-			conn, err = nats.Connect(servers, append(options, nats.RetryOnFailedConnect(true))...)
+			conn, err = nats.Connect("", append(options, nats.RetryOnFailedConnect(true))...)
 		}
 		done <- result{conn, err}
 	}()

@@ -51,7 +51,7 @@ func (c *core) streamConfig(epoch string) jetstream.StreamConfig {
 // openStream returns the stream, and creates it if it does not exist.
 func (c *core) openStream(ctx context.Context) (*jetstream.StreamInfo, error) {
 	info, err := c.streamInfo(ctx)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
+	if errors.Is(err, jetstream.ErrStreamNotFound) && !c.readOnly {
 		_, err = c.js.CreateStream(ctx, c.streamConfig(newEpoch()))
 		if err == nil {
 			c.config.Log.Info("message log created", "stream", c.subjects.stream(), "replicas", c.config.Replicas)
@@ -66,7 +66,7 @@ func (c *core) openStream(ctx context.Context) (*jetstream.StreamInfo, error) {
 	if err := c.checkStream(info.Config); err != nil {
 		return nil, err
 	}
-	if least, err := strconv.ParseInt(info.Config.Metadata[leastKey], 10, 64); err == nil && info.Config.MaxMsgsPerSubject < least {
+	if least, err := strconv.ParseInt(info.Config.Metadata[leastKey], 10, 64); !c.readOnly && err == nil && info.Config.MaxMsgsPerSubject < least {
 		if _, err := c.updateStream(ctx, info.Config, map[string]string{leastKey: strconv.FormatInt(info.Config.MaxMsgsPerSubject, 10)}); err != nil {
 			return nil, c.engineError(err)
 		}
@@ -263,4 +263,12 @@ func (c *core) engineError(err error) error {
 		return fieldErrorf("Bytes", nil, "NATS server has less file storage than the log may use (%d bytes): %v", c.config.Bytes, err)
 	}
 	return err
+}
+
+// checkPayload compares the largest publication of this node with the limit of the server.
+func (c *core) checkPayload() error {
+	if limit := c.conn.MaxPayload(); int64(c.config.Largest) > limit {
+		return fieldErrorf("Largest", limit, "NATS server accepts messages of %d bytes, this node needs %d: raise max_payload of the NATS servers", limit, c.config.Largest)
+	}
+	return nil
 }
