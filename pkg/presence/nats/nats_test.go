@@ -493,3 +493,35 @@ func TestManyEntries(t *testing.T) {
 		return err == nil && info.State.Consumers == 0
 	})
 }
+
+// A read from which NATS loses a message is an error, not a result with a hole. The next read has
+// all entries.
+func TestLossDuringRead(t *testing.T) {
+	t.Parallel()
+	const n = 101
+	s := startServer(t)
+	relay := startRelay(t, s)
+	c, other := config(relay.url()), config(s.ClientURL())
+	c.Messages, other.Messages = n, n
+	reader, writer := open(t, c), open(t, other)
+	first := add(t, writer, "a", "0")
+	for i := 1; i < n; i++ {
+		add(t, writer, "a", fmt.Sprint(i))
+	}
+	delivered := 0
+	relay.setDrop(func(subject string) bool {
+		if !strings.Contains(subject, ".log.") {
+			return false
+		}
+		delivered++
+		return delivered == 20
+	})
+	entries, complete, err := reader.Read(t.Context(), "a", first)
+	if !errors.Is(err, backplane.ErrUnavailable) || !strings.Contains(err.Error(), "message 20 of the read was lost") {
+		t.Errorf("with a loss: got %d entries, complete %v, %v; want an error", len(entries), complete, err)
+	}
+	entries, complete, err = reader.Read(t.Context(), "a", first)
+	if len(entries) != n-1 || !complete || err != nil {
+		t.Errorf("without a loss: got %d entries, complete %v, %v; want %d", len(entries), complete, err, n-1)
+	}
+}

@@ -3,6 +3,7 @@ package nats
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -122,7 +123,8 @@ const (
 )
 
 // consume appends the entries from one sequence number to another. The consumer may live on a copy
-// of the stream that is behind; then consume waits.
+// of the stream that is behind; then consume waits. The server does not deliver a message again, so a
+// message that was lost on its way is an error. The caller may repeat the read.
 func (r reading) consume(ctx context.Context, entries []backplane.Entry, from, last uint64) ([]backplane.Entry, error) {
 	consumer, err := r.stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
 		FilterSubject:     r.subject,
@@ -141,6 +143,7 @@ func (r reading) consume(ctx context.Context, entries []backplane.Entry, from, l
 		defer cancel()
 		r.stream.DeleteConsumer(ctx, consumer.CachedInfo().Name) // otherwise it ends after consumerTime
 	})
+	received := uint64(0) // the server numbers the messages of a consumer from 1
 	for ctx.Err() == nil {
 		batch, err := consumer.Fetch(maxFetch, jetstream.FetchContext(ctx))
 		if err != nil {
@@ -150,6 +153,9 @@ func (r reading) consume(ctx context.Context, entries []backplane.Entry, from, l
 			meta, err := m.Metadata()
 			if err != nil {
 				return nil, err
+			}
+			if received++; meta.Sequence.Consumer != received {
+				return nil, fmt.Errorf("message %d of the read was lost", received)
 			}
 			sequence := meta.Sequence.Stream
 			if _, marker := cleared(m.Headers()); !marker && sequence <= last {
