@@ -95,7 +95,7 @@ func (c *contact) watch() {
 func (c *contact) checkAndReport() bool {
 	ctx, cancel := context.WithTimeout(c.life, 4*callTime)
 	defer cancel()
-	before := c.Status()
+	before, start := c.Status(), time.Now()
 	err := c.check(ctx)
 	if c.isClosed() {
 		return false
@@ -109,6 +109,7 @@ func (c *contact) checkAndReport() bool {
 		}
 		return true
 	}
+	c.noticed(start)
 	// A leader of the stream that is elected anew does not answer for a moment.
 	if c.failed++; before.Connected && (c.failed > 1 || !c.conn.IsConnected()) {
 		c.config.Log.Warn("backplane not connected", "err", err)
@@ -156,14 +157,20 @@ func (c *contact) accept(ctx context.Context, info *jetstream.StreamInfo) {
 	lost := c.broken || epoch != before.Epoch
 	c.broken = false
 	c.checked.Store(c.seen)
+	noticed := c.brokeAt.Load()
 	var last sample
 	var recent map[string]bool
 	known := false
 	if lost {
-		if last, known = c.progress.before(now.Add(-noticeTime)); known {
+		broke := now
+		if noticed != nil {
+			broke = *noticed
+		}
+		if last, known = c.progress.before(broke.Add(-noticeTime)); known {
 			recent = c.recent(ctx, epoch, last.sequence, info.State.LastSeq)
 		}
 	}
+	c.repaired(noticed, c.seen)
 	c.progress.sampled(epoch, info.State.LastSeq, now)
 	changed := c.setStatus(backplane.Status{Epoch: epoch, Connected: true})
 	if lost {

@@ -29,9 +29,10 @@ type core struct {
 	js       jetstream.JetStream
 	stream   atomic.Pointer[jetstream.Stream] // nil before the first contact
 	progress progress
-	breaks   atomic.Uint64 // number of interruptions of the connection
-	checked  atomic.Uint64 // value of breaks at the last check that succeeded
-	wake     chan struct{} // makes the goroutine of the contact check now
+	breaks   atomic.Uint64             // number of interruptions of the connection
+	checked  atomic.Uint64             // value of breaks at the last check that succeeded
+	brokeAt  atomic.Pointer[time.Time] // when the interruption was noticed; nil: there is none
+	wake     chan struct{}             // makes the goroutine of the contact check now
 
 	mu     sync.RWMutex // guards status; held by close
 	status backplane.Status
@@ -105,7 +106,19 @@ func (c *core) doubt() {
 // interrupted records that the connection was interrupted or re-established.
 func (c *core) interrupted() {
 	c.breaks.Add(1)
+	c.noticed(time.Now())
 	c.doubt()
+}
+
+// noticed records when an interruption was noticed. Later signs of it do not change the time.
+func (c *core) noticed(at time.Time) { c.brokeAt.CompareAndSwap(nil, &at) }
+
+// repaired forgets when the interruptions up to a value of breaks were noticed. It keeps the time if
+// there was another one meanwhile: an early time is safe.
+func (c *core) repaired(at *time.Time, breaks uint64) {
+	if c.brokeAt.CompareAndSwap(at, nil) && c.breaks.Load() != breaks {
+		c.brokeAt.CompareAndSwap(nil, at)
+	}
 }
 
 // ready returns the epoch, for a call that needs the stream. The error is the cause of ctx,

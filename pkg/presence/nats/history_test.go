@@ -51,6 +51,32 @@ func TestCutLongerThanHistory(t *testing.T) {
 	}
 }
 
+// An entry that was on its way when a long cut began is found by the first read after the cut.
+func TestEntryOnItsWayBeforeCut(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	r := startRelay(t, s)
+	a, b := open(t, config(r.url())), open(t, config(s.ClientURL()))
+	got := record(t, a, "r")
+	start, err := a.Last(t.Context(), "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pause(t, 25*time.Second) // until the node knows that the room was quiet
+	r.setDrop(func(subject string) bool { return strings.HasPrefix(subject, "presence.room.r.log.") })
+	add(t, b, "r", "on its way")
+	a.Check()
+	pause(t, time.Second) // for the check
+	r.setCut(true)
+	pause(t, 6*time.Second)
+	r.setDrop(nil)
+	r.setCut(false)
+	await(t, "a call of Lost", func() bool { return got.text() == "lost" })
+	if entries, complete, err := a.Read(t.Context(), "r", start); len(entries) != 1 || !complete || err != nil {
+		t.Errorf("first Read: got %d entries, complete %v, %v; want 1", len(entries), complete, err)
+	}
+}
+
 // pause waits because the time itself matters.
 func pause(t *testing.T, d time.Duration) {
 	t.Helper()

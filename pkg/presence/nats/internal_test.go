@@ -182,3 +182,25 @@ func TestTableLimit(t *testing.T) {
 		t.Errorf("got %d rows, want %d", n, maxRows)
 	}
 }
+
+// The time of an interruption is that of its first sign. A check that succeeds forgets it, unless
+// the connection was interrupted again during the check.
+func TestBreakTime(t *testing.T) {
+	c := newCore(Config{Prefix: "p"})
+	start := time.Unix(1764288000, 0)
+	c.noticed(start)
+	c.interrupted()
+	first, breaks := c.brokeAt.Load(), c.breaks.Load()
+	if !first.Equal(start) {
+		t.Errorf("after a failed check and an interruption: got %v, want %v", first, start)
+	}
+	c.interrupted()
+	c.repaired(first, breaks)
+	if got := c.brokeAt.Load(); got != first {
+		t.Errorf("after another interruption during the check: got %v, want %v", got, first)
+	}
+	c.repaired(first, c.breaks.Load())
+	if got := c.brokeAt.Load(); got != nil {
+		t.Errorf("after a check: got %v, want none", got)
+	}
+}
