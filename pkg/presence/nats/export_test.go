@@ -1,5 +1,7 @@
 package nats
 
+import "example.com/presence/pkg/presence/room"
+
 // QueueSize is the maximum number of messages that wait for a worker.
 const QueueSize = queueSize
 
@@ -16,3 +18,12 @@ func (b *Bus) Dropped() (n int) {
 
 // Check makes the bus check its contact soon.
 func (b *Bus) Check() { b.doubt() }
+
+// SetQuiet makes the subscriptions of a room know that it had no entry during an interruption.
+func (b *Bus) SetQuiet(name room.Name) {
+	b.subs.mu.RLock()
+	defer b.subs.mu.RUnlock()
+	for _, s := range b.subs.topics[name] {
+		s.quiet.Store(true)
+	}
+}

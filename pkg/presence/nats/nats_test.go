@@ -256,6 +256,52 @@ func TestSilentLoss(t *testing.T) {
 	}
 }
 
+// A room that was quiet during an interruption loses an entry later. The read that Lost causes finds
+// this entry, even if it begins before Lost returns.
+func TestReadDuringLost(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	relay := startRelay(t, s)
+	deaf, other := open(t, config(relay.url())), open(t, config(s.ClientURL()))
+	entered, reads := make(chan backplane.Entry, 10), make(chan int, 10)
+	cancel, err := deaf.Subscribe("a", backplane.Handler{
+		Entry: func(e backplane.Entry) { entered <- e },
+		Lost: func() {
+			done := make(chan int)
+			go func() {
+				entries, _, _ := deaf.Read(t.Context(), "a", 1)
+				done <- len(entries)
+			}()
+			reads <- <-done
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cancel()
+	if _, err := deaf.Last(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	add(t, other, "a", "one")
+	<-entered
+	deaf.SetQuiet("a")
+	lost := make(chan struct{})
+	relay.setDrop(func(subject string) bool {
+		if !strings.HasPrefix(subject, "presence.room.a.log.") {
+			return false
+		}
+		close(lost)
+		return true
+	})
+	add(t, other, "a", "two")
+	<-lost
+	relay.setDrop(nil)
+	add(t, other, "a", "three")
+	if got := <-reads; got != 2 {
+		t.Errorf("read during Lost: got %d entries, want 2", got)
+	}
+}
+
 // copyDir copies the files of a stopped server.
 func copyDir(t *testing.T, from, to string) {
 	t.Helper()

@@ -100,11 +100,11 @@ func (s *subscription) receiveEntry(c *core, m *nats.Msg, epoch string) {
 	if r.Position <= seen {
 		return
 	}
+	s.quiet.Store(false) // before Lost: the owner may read at once
 	if seen > 0 && r.before > seen {
 		s.lose(epoch)
 	}
 	s.seen.Store(r.Position)
-	s.quiet.Store(false)
 	if !r.marker && !s.ended.Load() {
 		s.handler.Entry(r.Entry)
 	}
