@@ -51,6 +51,37 @@ func TestCutLongerThanHistory(t *testing.T) {
 	}
 }
 
+// A read above the last position of a room without entries is not complete.
+func TestReadAboveLast(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	b := open(t, config(s.ClientURL()))
+	for _, purged := range []uint64{0, 2} { // the stream begins at 1, or at 3
+		for i := range 3 {
+			add(t, b, "other", fmt.Sprint(purged, i))
+		}
+		stream, err := streams(t, s.ClientURL()).Stream(t.Context(), nats.DefaultPrefix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if purged > 0 {
+			if err := stream.Purge(t.Context(), jetstream.WithPurgeSequence(purged+1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		last, err := b.Last(t.Context(), "empty")
+		if last != purged || err != nil {
+			t.Fatalf("Last: got %d, %v; want %d", last, err, purged)
+		}
+		for after, want := range map[uint64]bool{last: true, last + 1: false, last + 2: false, last + 100: false} {
+			entries, complete, err := b.Read(t.Context(), "empty", after)
+			if len(entries) > 0 || complete != want || err != nil {
+				t.Errorf("Read above %d, Last %d: got %d entries, complete %v, %v; want %v", after, last, len(entries), complete, err, want)
+			}
+		}
+	}
+}
+
 // An entry that was on its way when a long cut began is found by the first read after the cut.
 func TestEntryOnItsWayBeforeCut(t *testing.T) {
 	t.Parallel()

@@ -183,6 +183,8 @@ func (r reading) isWhole(ctx context.Context, after uint64) (complete, empty boo
 	count := int64(info.State.Subjects[r.subject])
 	held := r.subs.held(r.name, after)
 	switch {
+	case count == 0 && after >= max(info.State.FirstSeq, 1): // above Last, which is before the first message
+		return false, true, nil
 	case after > info.State.LastSeq:
 		return false, count == 0, nil
 	case held+1 >= info.State.FirstSeq && count < leastMessages(info.Config), count == 0:
