@@ -56,6 +56,7 @@ func (c *core) loadTable(ctx context.Context, t *table, info *jetstream.StreamIn
 		return c.engineError(err)
 	}
 	t.begin(recreated)
+	defer t.stop()
 	rows, err := bucket.WatchAll(ctx, jetstream.IgnoreDeletes())
 	if err != nil {
 		return c.engineError(err)

@@ -39,6 +39,7 @@ type contact struct {
 	notified *notifications
 
 	created time.Time // of the bucket in the table; zero before the first contact
+	stale   bool      // the last load of the table has failed
 	seen    uint64    // core.breaks at the last check that succeeded
 	broken  bool      // the subscriptions may have lost messages since then
 	failed  int       // failed checks in a row
@@ -225,16 +226,17 @@ func (c *contact) checkTable(ctx context.Context) error {
 	}
 	// A bucket that ends before the copy has lost its newest rows. Its revisions begin again there.
 	recreated := !c.created.Equal(info.Created) || info.State.LastSeq < reached
-	if !c.broken && !recreated {
+	if !c.broken && !recreated && !c.stale {
 		soon, cancel := context.WithTimeout(ctx, rowTime)
 		defer cancel()
 		if c.table.await(soon, info.State.LastSeq) {
 			return nil
 		}
 	}
+	c.stale = true // a later change may hide one that is missing
 	if err := c.loadTable(ctx, c.table, info, recreated); err != nil {
 		return err
 	}
-	c.created = info.Created
+	c.stale, c.created = false, info.Created
 	return nil
 }

@@ -27,3 +27,11 @@ func (b *Bus) SetQuiet(name room.Name) {
 		s.quiet.Store(true)
 	}
 }
+
+// Table returns the number of rows in the copy of the table, with those that were deleted during a
+// load, and whether a load is running.
+func (b *Bus) Table() (rows int, loading bool) {
+	b.table.mu.Lock()
+	defer b.table.mu.Unlock()
+	return len(b.table.rows), b.table.loading
+}

@@ -350,6 +350,55 @@ func TestTableWentBack(t *testing.T) {
 	await(t, "the third row", seen("a b a -b c"))
 }
 
+// If a load of the table fails, the rows that were deleted during it do not stay in the copy, and the
+// next check loads the table again.
+func TestFailedLoad(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	relay := startRelay(t, s)
+	deaf, other := open(t, config(relay.url())), open(t, config(s.ClientURL()))
+	rows := make(chan string, 100)
+	if _, err := deaf.Watch(func(r backplane.Row) { rows <- fmt.Sprint(r.Key, " ", r.Deleted) }); err != nil {
+		t.Fatal(err)
+	}
+	put := func(key string) {
+		t.Helper()
+		if err := other.Put(t.Context(), key, nil, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	receive := func(want string) {
+		t.Helper()
+		select {
+		case got := <-rows:
+			if got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("timeout waiting for %q", want)
+		}
+	}
+	relay.setDrop(func(subject string) bool { // the change of the lost row, and the rows of loads
+		return subject == "presence.table.lost" || strings.HasPrefix(subject, "$KV.")
+	})
+	put("lost")
+	deaf.Check()
+	kept, loading := 0, false
+	await(t, "a load", func() bool { _, loading = deaf.Table(); return loading })
+	put("gone")
+	receive("gone false")
+	if err := other.Delete(t.Context(), "gone"); err != nil {
+		t.Fatal(err)
+	}
+	receive("gone true")
+	await(t, "the end of the load", func() bool { kept, loading = deaf.Table(); return !loading })
+	relay.setDrop(nil)
+	if kept > 0 {
+		t.Errorf("after a failed load: got %d rows, want 0", kept)
+	}
+	receive("lost false")
+}
+
 // A node replies only to inboxes of the prefix.
 func TestReplySubjects(t *testing.T) {
 	t.Parallel()

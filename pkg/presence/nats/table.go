@@ -123,13 +123,24 @@ func (t *table) end(keys map[string]bool, revision uint64) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.stopLocked()
+	t.reachLocked(revision)
+}
+
+// stop ends a load that may have failed.
+func (t *table) stop() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.stopLocked()
+}
+
+func (t *table) stopLocked() {
 	t.loading = false
 	for key, r := range t.rows {
 		if r.Deleted {
 			delete(t.rows, key)
 		}
 	}
-	t.reachLocked(revision)
 }
 
 // remove deletes a row if it has not changed since.
