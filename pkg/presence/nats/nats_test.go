@@ -256,6 +256,48 @@ func TestSilentLoss(t *testing.T) {
 	}
 }
 
+// The loss of the first entry of a new subscription is found by the second one, if the last position
+// of the room is known.
+func TestFirstEntryLost(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	relay := startRelay(t, s)
+	deaf, other := open(t, config(relay.url())), open(t, config(s.ClientURL()))
+	for _, kept := range []string{"", "a"} { // a room without entries, and one with an entry
+		name := room.Name("r" + kept)
+		if kept != "" {
+			add(t, other, name, kept)
+		}
+		r := record(t, deaf, name)
+		if _, err := deaf.Last(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+		dropped := make(chan struct{})
+		relay.setDrop(func(subject string) bool {
+			if !strings.HasPrefix(subject, "presence.room."+string(name)+".log.") {
+				return false
+			}
+			close(dropped)
+			return true
+		})
+		first := add(t, other, name, "one")
+		<-dropped
+		relay.setDrop(nil)
+		add(t, other, name, "two")
+		await(t, "the second entry", func() bool { return strings.HasSuffix(r.text(), "two") })
+		if got, want := r.text(), fmt.Sprintf("lost %d:two", first+1); got != want {
+			t.Errorf("room %s: got %q, want %q", name, got, want)
+		}
+	}
+	name := room.Name("nothing lost")
+	r := record(t, deaf, name)
+	if _, err := deaf.Last(t.Context(), name); err != nil {
+		t.Fatal(err)
+	}
+	first := add(t, other, name, "one")
+	await(t, "the first entry", func() bool { return r.text() == fmt.Sprintf("%d:one", first) })
+}
+
 // A room that was quiet during an interruption loses an entry later. The read that Lost causes finds
 // this entry, even if it begins before Lost returns.
 func TestReadDuringLost(t *testing.T) {

@@ -62,6 +62,16 @@ func (s *subscription) knows(position uint64) bool {
 	return start > 0 && position+1 >= start && position >= s.seen.Load()
 }
 
+// last returns the sequence number of the room's last message, as far as the subscription knows. A
+// marker of Clear that Last has found is not counted, so the first entry after it causes Lost.
+func (s *subscription) last() (sequence uint64, known bool) {
+	if seen := s.seen.Load(); seen > 0 {
+		return seen, true
+	}
+	start := s.start.Load()
+	return max(start, 1) - 1, start > 0
+}
+
 // receive calls the handler with a message of the topic. Only the worker calls it.
 func (s *subscription) receive(c *core, m *nats.Msg) {
 	kind, epoch := kindOf(m.Subject, s.topic)
@@ -101,7 +111,7 @@ func (s *subscription) receiveEntry(c *core, m *nats.Msg, epoch string) {
 		return
 	}
 	s.quiet.Store(false) // before Lost: the owner may read at once
-	if seen > 0 && r.before > seen {
+	if last, known := s.last(); known && r.before > last {
 		s.lose(epoch)
 	}
 	s.seen.Store(r.Position)
