@@ -23,6 +23,9 @@ func (c *core) openTable(ctx context.Context) (*jetstream.StreamInfo, error) {
 			LimitMarkerTTL: markerTime,
 			RePublish:      c.rePublishRows(),
 		})
+		if err == nil {
+			c.config.Log.Info("table of bans created", "bucket", name, "replicas", c.config.Replicas)
+		}
 		if err == nil || errors.Is(err, jetstream.ErrBucketExists) { // another node has created it
 			stream, err = c.streamOf(ctx, "KV_"+name)
 		}
@@ -36,8 +39,8 @@ func (c *core) openTable(ctx context.Context) (*jetstream.StreamInfo, error) {
 		have.RePublish == nil || *have.RePublish != *c.rePublishRows():
 		return nil, settingErrorf("bucket %q was not created by presence: delete it (nats kv del %s), or use another prefix", name, name)
 	case have.Replicas != c.config.Replicas:
-		return nil, fieldErrorf("Replicas", have.Replicas, "bucket %q has %d replicas, this node has %d: start all nodes with the same settings, or change the bucket (nats stream edit %s --replicas=%d)",
-			name, have.Replicas, c.config.Replicas, have.Name, c.config.Replicas)
+		return nil, fieldErrorf("Replicas", have.Replicas, "bucket %q has %d replicas, this node has %d: start all nodes with the same settings, or change the bucket (nats --inbox-prefix %s kv edit %s --replicas=%d)",
+			name, have.Replicas, c.config.Replicas, c.subjects.inbox(), name, c.config.Replicas)
 	}
 	return info, nil
 }

@@ -123,7 +123,7 @@ func (c Config) options() []nats.Option {
 	options := []nats.Option{
 		func(o *nats.Options) error { o.Servers = c.URLs; return nil }, // a list in one text is split at each comma
 		nats.Name(strings.TrimSpace("presence " + c.Node)),
-		nats.CustomInboxPrefix(strings.TrimSuffix(subjects{c.Prefix}.inboxes(), ".")),
+		nats.CustomInboxPrefix(subjects{c.Prefix}.inbox()),
 		nats.Timeout(dialTime),
 		nats.FlusherTimeout(writeTime),
 		nats.ReconnectOnFlusherError(),

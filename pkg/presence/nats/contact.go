@@ -59,11 +59,14 @@ func (c *contact) first(ctx context.Context) error {
 		case errors.As(err, &setting):
 			return err
 		case err == nil:
+			c.reportContact(c.Status().Epoch)
 			return nil
 		case !wait(ctx, retryTime):
-			if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrJetStreamNotEnabled) {
+			isOff := errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrJetStreamNotEnabled)
+			if isOff && c.conn.ConnectedClusterName() == "" { // in a cluster, a server with JetStream may come back
 				return settingErrorf("JetStream is not enabled on the NATS server or for the account: enable it (jetstream {} in nats-server.conf)")
 			}
+			c.config.Log.Warn("message log not available: trying again", "err", err)
 			return nil
 		}
 	}
@@ -104,7 +107,7 @@ func (c *contact) checkAndReport() bool {
 	if err == nil {
 		c.failed = 0
 		if after := c.Status(); !before.Connected {
-			c.config.Log.Info("backplane connected", "server", c.conn.ConnectedUrlRedacted(), "epoch", after.Epoch)
+			c.reportContact(after.Epoch)
 		} else if after.Epoch != before.Epoch {
 			c.config.Log.Warn("message log replaced: clients lose its messages", "before", before.Epoch, "epoch", after.Epoch)
 		}
@@ -121,6 +124,15 @@ func (c *contact) checkAndReport() bool {
 		c.warn.Warn(ctx, "backplane still not connected", "err", err)
 	}
 	return false
+}
+
+// reportContact logs the begin of a contact. Servers that are no cluster divide the nodes.
+func (c *contact) reportContact(epoch string) {
+	server := c.conn.ConnectedUrlRedacted()
+	c.config.Log.Info("backplane connected", "server", server, "epoch", epoch)
+	if len(c.config.URLs) > 1 && c.conn.ConnectedClusterName() == "" {
+		c.warn.Warn(c.life, "NATS server belongs to no cluster, but several are configured: nodes at different servers do not see each other", "server", server)
+	}
 }
 
 // check opens the stream and the bucket again.
@@ -226,6 +238,9 @@ func (c *contact) checkTable(ctx context.Context) error {
 	}
 	// A bucket that ends before the copy has lost its newest rows. Its revisions begin again there.
 	recreated := !c.created.Equal(info.Created) || info.State.LastSeq < reached
+	if recreated && !c.created.IsZero() {
+		c.warn.Warn(ctx, "table of bans was deleted or went back: bans may have ended", "bucket", c.subjects.bucket())
+	}
 	if !c.broken && !recreated && !c.stale {
 		soon, cancel := context.WithTimeout(ctx, rowTime)
 		defer cancel()

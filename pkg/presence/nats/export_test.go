@@ -5,6 +5,9 @@ import "example.com/presence/pkg/presence/room"
 // QueueSize is the maximum number of messages that wait for a worker.
 const QueueSize = queueSize
 
+// NextEpoch returns the epoch after one whose last entries were lost.
+func NextEpoch(epoch string) string { return nextEpoch(epoch) }
+
 // Dropped returns the number of messages that were dropped because a handler was too slow.
 func (b *Bus) Dropped() (n int) {
 	b.subs.mu.RLock()

@@ -404,6 +404,38 @@ func TestLogWentBack(t *testing.T) {
 	}
 }
 
+// A node that cannot replace the epoch of a log that went back warns once per minute, though it tries
+// again at each check.
+func TestEpochNotReplaced(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	var out syncBuffer
+	c := config(s.ClientURL())
+	c.Log = slog.New(slog.NewTextHandler(&out, nil))
+	b := open(t, c)
+	add(t, b, "a", "one")
+	js := streams(t, s.ClientURL())
+	stream, err := js.Stream(t.Context(), nats.DefaultPrefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := "presence.log." + nats.NextEpoch(b.Status().Epoch) + ".*"
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "obstacle", Subjects: []string{next}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := js.DeleteStream(t.Context(), nats.DefaultPrefix); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateStream(t.Context(), stream.CachedInfo().Config); err != nil { // the same epoch, without entries
+		t.Fatal(err)
+	}
+	await(t, "the loss of contact", func() bool { return !b.Status().Connected })
+	pause(t, 3*time.Second) // two checks
+	if n := strings.Count(out.String(), "message log lost its newest messages"); n != 1 {
+		t.Errorf("got %d warnings, want 1: %s", n, out.String())
+	}
+}
+
 // If a subscription is too slow, its messages are dropped, and it receives Lost.
 func TestSlowHandler(t *testing.T) {
 	t.Parallel()

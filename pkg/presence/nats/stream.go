@@ -164,8 +164,8 @@ func (c *core) checkStream(have jetstream.StreamConfig) error {
 		if s.have == s.want {
 			continue
 		}
-		err := fieldErrorf(s.field, s.have, "stream %q has %s %v, this node has %v: start all nodes with the same settings, or change the stream (nats stream edit %s %s=%v)",
-			name, s.setting, s.have, s.want, name, s.flag, s.want)
+		err := fieldErrorf(s.field, s.have, "stream %q has %s %v, this node has %v: start all nodes with the same settings, or change the stream (nats --inbox-prefix %s stream edit %s %s=%v)",
+			name, s.setting, s.have, s.want, c.subjects.inbox(), name, s.flag, s.want)
 		if c.Status().Epoch == "" {
 			return err
 		}
@@ -210,7 +210,7 @@ func (c *core) replaceEpoch(ctx context.Context, info *jetstream.StreamInfo, bef
 	if !wentBack {
 		return info, nil
 	}
-	c.config.Log.Warn("message log lost its newest messages: replacing its epoch", "stream", c.subjects.stream(),
+	c.warn.Warn(ctx, "message log lost its newest messages: replacing its epoch", "stream", c.subjects.stream(),
 		"last", info.State.LastSeq, "expected", before.highest)
 	if _, err := c.updateStream(ctx, info.Config, map[string]string{epochKey: nextEpoch(epoch)}); err != nil {
 		return nil, c.engineError(err)

@@ -92,7 +92,9 @@ func (s subjects) rows() string { return s.prefix + ".table." }
 
 // inboxes returns the subjects of replies. A node replies to no other subject: its answer could
 // otherwise be published to a subject that the asking client may not use.
-func (s subjects) inboxes() string { return s.prefix + ".inbox." }
+func (s subjects) inboxes() string { return s.inbox() + "." }
+
+func (s subjects) inbox() string { return s.prefix + ".inbox" }
 
 func (s subjects) stream() string { return s.prefix }
 func (s subjects) bucket() string { return s.prefix + "_table" }

@@ -135,8 +135,9 @@ func (s *subscription) lose(epoch string) {
 }
 
 // interrupted records that the subscription may have lost messages, at most noticeTime before the
-// interruption was noticed. The sample is the newest one before that. Up to it, the handler has received every entry of its
-// room, unless the subscription is new or has been interrupted shortly before.
+// interruption was noticed. The sample is the newest one before that. Up to it, the handler has
+// received every entry of its room, unless the subscription is new or has been interrupted shortly
+// before.
 //
 // quiet reports whether the room has no entry after the sample.
 func (s *subscription) interrupted(last sample, ok, quiet bool, now time.Time) {
