@@ -12,8 +12,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// The guests of one node must be valid on the others, so --dev with --nats requires a secret. Blanks
-// around a URL in the environment do not matter.
+// The guests of one node must be valid on the others, so --dev with --nats requires a secret.
+// Blanks around a URL in the environment do not matter.
 func TestClusterDev(t *testing.T) {
 	nats := startNATS(t)
 	for _, c := range []struct {

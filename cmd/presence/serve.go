@@ -93,8 +93,7 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	return serveUntil(ctx, l, h, server.Shutdown, c.Running.ShutdownGrace, log)
 }
 
-// verify checks what a valid configuration refers to: the keys and the NATS servers. It changes
-// nothing there.
+// verify checks the keys and the NATS servers of a valid configuration. It changes nothing there.
 func (c *serve) verify(ctx context.Context, config presence.Config, log *slog.Logger, out io.Writer) error {
 	if err := c.Keys.check(ctx, config.Authenticator); err != nil {
 		return err

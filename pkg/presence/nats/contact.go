@@ -63,7 +63,7 @@ func (c *contact) first(ctx context.Context) error {
 			return nil
 		case !wait(ctx, retryTime):
 			isOff := errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrJetStreamNotEnabled)
-			if isOff && c.conn.ConnectedClusterName() == "" { // in a cluster, a server with JetStream may come back
+			if isOff && c.conn.ConnectedClusterName() == "" { // in a cluster, another server may have it
 				return settingErrorf("JetStream is not enabled on the NATS server or for the account: enable it (jetstream {} in nats-server.conf)")
 			}
 			c.config.Log.Warn("message log not available: trying again", "err", err)

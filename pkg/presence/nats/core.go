@@ -113,8 +113,8 @@ func (c *core) interrupted() {
 // noticed records when an interruption was noticed. Later signs of it do not change the time.
 func (c *core) noticed(at time.Time) { c.brokeAt.CompareAndSwap(nil, &at) }
 
-// repaired forgets when the interruptions up to a value of breaks were noticed. It keeps the time if
-// there was another one meanwhile: an early time is safe.
+// repaired forgets when the interruptions up to a value of breaks were noticed. It keeps the time
+// if there was another one meanwhile: an early time is safe.
 func (c *core) repaired(at *time.Time, breaks uint64) {
 	if c.brokeAt.CompareAndSwap(at, nil) && c.breaks.Load() != breaks {
 		c.brokeAt.CompareAndSwap(nil, at)

@@ -350,8 +350,8 @@ func TestTableWentBack(t *testing.T) {
 	await(t, "the third row", seen("a b a -b c"))
 }
 
-// If a load of the table fails, the rows that were deleted during it do not stay in the copy, and the
-// next check loads the table again.
+// If a load of the table fails, the rows that were deleted during it do not stay in the copy, and
+// the next check loads the table again.
 func TestFailedLoad(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

@@ -256,8 +256,8 @@ func TestSilentLoss(t *testing.T) {
 	}
 }
 
-// The loss of the first entry of a new subscription is found by the second one, if the last position
-// of the room is known.
+// The loss of the first entry of a new subscription is found by the second one, if the last
+// position of the room is known.
 func TestFirstEntryLost(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -298,8 +298,8 @@ func TestFirstEntryLost(t *testing.T) {
 	await(t, "the first entry", func() bool { return r.text() == fmt.Sprintf("%d:one", first) })
 }
 
-// A room that was quiet during an interruption loses an entry later. The read that Lost causes finds
-// this entry, even if it begins before Lost returns.
+// A room that was quiet during an interruption loses an entry later. The read that Lost causes
+// finds this entry, even if it begins before Lost returns.
 func TestReadDuringLost(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -404,8 +404,8 @@ func TestLogWentBack(t *testing.T) {
 	}
 }
 
-// A node that cannot replace the epoch of a log that went back warns once per minute, though it tries
-// again at each check.
+// A node that cannot replace the epoch of a log that went back warns once per minute, though it
+// tries again at each check.
 func TestEpochNotReplaced(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

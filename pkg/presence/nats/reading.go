@@ -123,8 +123,8 @@ const (
 )
 
 // consume appends the entries from one sequence number to another. The consumer may live on a copy
-// of the stream that is behind; then consume waits. The server does not deliver a message again, so a
-// message that was lost on its way is an error. The caller may repeat the read.
+// of the stream that is behind; then consume waits. The server does not deliver a message again, so
+// a message that was lost on its way is an error. The caller may repeat the read.
 func (r reading) consume(ctx context.Context, entries []backplane.Entry, from, last uint64) ([]backplane.Entry, error) {
 	consumer, err := r.stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
 		FilterSubject:     r.subject,

@@ -222,7 +222,7 @@ func TestOwnEntryLost(t *testing.T) {
 	}
 }
 
-// A message takes up to 2 s after the engine has lost contact, because a log that elects a leader
+// An attempt lasts 2 s after the engine has lost contact, because a log that elects a leader
 // answers soon. After 3 s it is rejected at once, until the engine has contact.
 func TestSendWithoutEngine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

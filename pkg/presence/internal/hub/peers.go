@@ -132,8 +132,8 @@ func (p *peers) leave(node room.NodeID, now time.Time) bool {
 	return live
 }
 
-// contact records whether the engine is connected at the time now. It reports whether this node has no contact with
-// the backplane, and whether that has changed since the last call.
+// contact records whether the engine is connected at the time now. It reports whether this node has
+// no contact with the backplane, and whether that has changed since the last call.
 func (p *peers) contact(connected bool, now time.Time) (none, changed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

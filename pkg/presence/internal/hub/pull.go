@@ -69,12 +69,12 @@ func (h *Hub) readParts(name room.Name, nodes []room.NodeID, long time.Duration)
 // readRoom asks the nodes that have the room for their parts, because the first client of the room
 // waits. Only they receive the request. Each answer lists the other nodes that have the room, so
 // readRoom ends when all of these have answered, when the engine reports that no node has the room,
-// or after pullTime. The request is repeated twice, to all nodes if a listed node has not answered: it
-// may have dropped the room, or may be opening it too.
+// or after pullTime. The request is repeated twice, to all nodes if a listed node has not answered:
+// it may have dropped the room, or may be opening it too.
 //
 // missing are the live peers that may have a part and have not answered: the listed ones, or all if
-// none has answered. A peer that has missed a heartbeat is missing as well: while it has no contact,
-// the engine does not know that it has the room.
+// none has answered. A peer that has missed a heartbeat is missing as well: while it has no
+// contact, the engine does not know that it has the room.
 func (h *Hub) readRoom(name room.Name) (parts map[room.NodeID]*pulledPart, missing []room.NodeID) {
 	ctx, cancel := context.WithTimeout(h.stopping, pullTime)
 	defer cancel()

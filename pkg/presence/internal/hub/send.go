@@ -20,8 +20,8 @@ const sendTime = 2 * time.Second
 //
 // The error is [ErrBanned], [ErrBusy], [ErrTooManyRooms], [ErrDraining], an error of ctx, or a
 // backplane error. If the log failed or was too slow, the message may still be delivered. A node
-// that is cut off, or whose engine has had no contact for 3 s, rejects messages at once; until then,
-// an attempt lasts up to 2 s.
+// that is cut off, or whose engine has had no contact for 3 s, rejects messages at once; until
+// then, an attempt lasts up to 2 s.
 func (h *Hub) Send(ctx context.Context, name room.Name, d Draft, sender room.UserID, key string) (id string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, sendTime, ErrBusy)
 	defer cancel()
