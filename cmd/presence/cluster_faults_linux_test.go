@@ -367,8 +367,13 @@ func cutNode(b *book, proxy *natsProxy, nodes []*clusterNode, clients []*bookCli
 		b.awaitView("inside of the cut", inside, len(inside), nil, began, 6*time.Second)
 		until(b.t, began.Add(d))
 	})
-	if p := (&posters{book: b, pick: anyOf(nodes[0].addr)}); p.once("cut", 0) {
-		b.t.Error("message at a node that is cut off: got 202, want 503")
+	sent := time.Now()
+	if got := (&posters{book: b, pick: anyOf(nodes[0].addr)}).send("cut", 0); got != http.StatusServiceUnavailable || time.Since(sent) > 3*time.Second {
+		b.t.Errorf("message at a node that is cut off: status %d after %v, want 503 within 3s", got, time.Since(sent))
+	}
+	var ready struct{ Status, Backplane string }
+	if nodes[0].ask("GET", "/readyz", "", http.StatusOK, &ready); ready.Status != "ready" || ready.Backplane != "down" {
+		b.t.Errorf("/readyz of a node that is cut off: got %+v, want ready and down", ready)
 	}
 	proxy.setCut(false)
 	all = append(slices.Clone(inside), outside...)

@@ -232,14 +232,16 @@ func (c *changing) leave() {
 // clients join until there are many, then they leave until there are few, so that each true count
 // differs from the counts just before.
 func (c *changing) churn(every time.Duration, n int) (stop func()) {
-	done := make(chan struct{})
-	var running sync.WaitGroup
-	running.Go(func() { // ends with done
+	done, ended := make(chan struct{}), make(chan struct{})
+	c.book.running.Go(func() { // ends with done, or with the book if the test fails
+		defer close(ended)
 		ticker := time.NewTicker(every)
 		defer ticker.Stop()
 		for {
 			select {
 			case <-done:
+				return
+			case <-c.book.ctx.Done():
 				return
 			case <-ticker.C:
 			}
@@ -254,7 +256,7 @@ func (c *changing) churn(every time.Duration, n int) (stop func()) {
 			}
 		}
 	})
-	return sync.OnceFunc(func() { close(done); running.Wait() })
+	return sync.OnceFunc(func() { close(done); <-ended })
 }
 
 // churnFast makes clients join and leave, and measures from the last one.

@@ -408,13 +408,18 @@ func (b *book) post(prefix string, rate int, pick func() string) *posters {
 
 // once sends a message, and reports whether it was accepted.
 func (p *posters) once(content string, user int) bool {
+	return p.send(content, user) == http.StatusAccepted
+}
+
+// send sends a message. It returns the status, or 0 if there was no answer.
+func (p *posters) send(content string, user int) (status int) {
 	ctx, cancel := context.WithTimeout(p.book.ctx, 6*time.Second)
 	defer cancel()
 	r := ledger.Record{Kind: ledger.Posted, Client: fmt.Sprintf("poster-%d", user), Node: p.pick(), Content: content, Began: time.Now()}
 	request, err := p.book.request(ctx, "POST", "http://"+r.Node+"/messages?room="+p.book.room, r.Client, fmt.Sprintf(`{"data":%q,"id":%q}`, content, content))
 	if err != nil {
 		p.book.t.Error(err)
-		return true
+		return 0
 	}
 	if resp, err := p.book.posts.Do(request); err == nil {
 		var answer struct{ ID string }
@@ -427,7 +432,7 @@ func (p *posters) once(content string, user int) bool {
 		}
 	}
 	p.book.add(r)
-	return r.Status == http.StatusAccepted
+	return r.Status
 }
 
 // end stops the posters, and waits for their last answers.

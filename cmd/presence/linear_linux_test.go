@@ -281,7 +281,7 @@ func (k *kicks) check(t *testing.T) {
 		}
 	}
 	t.Logf("%d users: %v", len(k.ops), counts)
-	if counts["users skipped"] == 0 && (counts[joined] == 0 || counts[refused] == 0 || counts[kicked] == 0) {
+	if counts["users skipped"] < len(k.ops) && (counts[joined] == 0 || counts[refused] == 0 || counts[kicked] == 0) {
 		t.Errorf("history without joins, refusals or kicks: %v", counts)
 	}
 }
