@@ -56,20 +56,29 @@ func (c *contact) first(ctx context.Context) error {
 		}
 		err := c.check(ctx)
 		switch setting := new(SettingError); {
-		case errors.As(err, &setting):
+		case errors.As(err, &setting) && (!errors.Is(err, errAccount) || c.isSingle()):
 			return err
 		case err == nil:
 			c.reportContact(c.Status().Epoch)
 			return nil
 		case !wait(ctx, retryTime):
-			isOff := errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrJetStreamNotEnabled)
-			if isOff && c.conn.ConnectedClusterName() == "" { // in a cluster, another server may have it
-				return settingErrorf("JetStream is not enabled on the NATS server or for the account: enable it (jetstream {} in nats-server.conf)")
-			}
-			c.config.Log.Warn("message log not available: trying again", "err", err)
-			return nil
+			return c.withoutContact(err)
 		}
 	}
+}
+
+// withoutContact returns the error of Open if the last attempt has found no JetStream. In a cluster,
+// a server with JetStream may come back, so the bus tries again.
+func (c *contact) withoutContact(err error) error {
+	isOff := errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrJetStreamNotEnabled)
+	switch {
+	case errors.Is(err, errAccount):
+		return err
+	case isOff && c.isSingle():
+		return settingErrorf("JetStream is not enabled on the NATS server or for the account: enable it (jetstream {} in nats-server.conf)")
+	}
+	c.config.Log.Warn("message log not available: trying again", "err", err)
+	return nil
 }
 
 // watch checks the contact until the bus is closed.
@@ -130,7 +139,7 @@ func (c *contact) checkAndReport() bool {
 func (c *contact) reportContact(epoch string) {
 	server := c.conn.ConnectedUrlRedacted()
 	c.config.Log.Info("backplane connected", "server", server, "epoch", epoch)
-	if len(c.config.URLs) > 1 && c.conn.ConnectedClusterName() == "" {
+	if len(c.config.URLs) > 1 && c.isSingle() {
 		c.warn.Warn(c.life, "NATS server belongs to no cluster, but several are configured: nodes at different servers do not see each other", "server", server)
 	}
 }

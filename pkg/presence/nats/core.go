@@ -150,6 +150,9 @@ func (c *core) connected(ctx context.Context) error {
 	return nil
 }
 
+// isSingle reports whether the connected server belongs to no cluster. It is false without a server.
+func (c *core) isSingle() bool { return c.conn.ConnectedClusterName() == "" && c.conn.IsConnected() }
+
 // callError converts the error of a call.
 func (c *core) callError(ctx context.Context, call string, err error) error {
 	switch {

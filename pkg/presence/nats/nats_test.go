@@ -136,6 +136,41 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// Without JetStream, a bus in a cluster tries again: another server may have it. If a server answers
+// that the account has none, that is an error after 5 s, and with a single server at once.
+func TestRefusedInCluster(t *testing.T) {
+	t.Parallel()
+	plain := startServer(t, func(o *server.Options) {
+		o.JetStream, o.Cluster = false, server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: server.RANDOM_PORT}
+	})
+	var out syncBuffer
+	c := config(plain.ClientURL())
+	c.Log = slog.New(slog.NewTextHandler(&out, nil))
+	b := open(t, c)
+	if b.Status().Connected || !strings.Contains(out.String(), "message log not available: trying again") {
+		t.Errorf("server of a cluster without JetStream: got %+v, log %s", b.Status(), out.String())
+	}
+	withoutAccount := func(o *server.Options) {
+		account := server.NewAccount("A")
+		o.Accounts = []*server.Account{account}
+		o.Users = []*server.User{{Username: "presence", Password: "right", Account: account}}
+	}
+	for _, test := range []struct {
+		server *server.Server
+		atOnce bool
+	}{{startServer(t, withoutAccount), true}, {startCluster(t, withoutAccount)[0], false}} {
+		start := time.Now()
+		b, err := nats.Open(t.Context(), config("nats://presence:right@"+test.server.Addr().String()))
+		if err == nil {
+			b.Close()
+		}
+		setting := new(nats.SettingError)
+		if took := time.Since(start); !errors.As(err, &setting) || !strings.Contains(setting.Reason, "not enabled for the account") || took < 4*time.Second != test.atOnce {
+			t.Errorf("account without JetStream, single server %v: got %v after %v", test.atOnce, err, took)
+		}
+	}
+}
+
 // A bus that finds no server connects when there is one.
 func TestNoServer(t *testing.T) {
 	t.Parallel()

@@ -52,7 +52,7 @@ func stop(s *server.Server) {
 
 // startCluster starts three NATS servers, and waits until they have elected a leader. They do not
 // advertise each other to their clients.
-func startCluster(t *testing.T) []*server.Server {
+func startCluster(t *testing.T, change ...func(*server.Options)) []*server.Server {
 	t.Helper()
 	var routes []*url.URL
 	var listeners []net.Listener
@@ -71,6 +71,9 @@ func startCluster(t *testing.T) []*server.Server {
 			o.ServerName = fmt.Sprint("server-", i)
 			o.Cluster = server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: l.Addr().(*net.TCPAddr).Port, NoAdvertise: true}
 			o.Routes = routes
+			for _, f := range change {
+				f(o)
+			}
 		})
 		s.Start()
 		all = append(all, s)

@@ -235,6 +235,9 @@ func (c *core) hasOther(ctx context.Context, epoch string) (bool, error) {
 	return !m.Time.Equal(entry.at), nil
 }
 
+// errAccount is a [SettingError]. While the servers of a cluster start, it may end by itself.
+var errAccount = settingErrorf("JetStream is not enabled for the account: enable it (jetstream: enabled)")
+
 // Codes of errors of the JetStream API (nats-server, errors.json).
 const (
 	codeReplicasUnsupported = 10074
@@ -248,7 +251,7 @@ func (c *core) engineError(err error) error {
 	var api *jetstream.APIError
 	switch {
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
-		return settingErrorf("JetStream is not enabled for the account: enable it (jetstream: enabled)")
+		return errAccount
 	case errors.Is(err, jetstream.ErrLimitMarkerTTLNotSupported):
 		return settingErrorf("NATS server too old: version 2.11 or newer is required")
 	case errors.Is(err, nats.ErrPermissionViolation):
