@@ -80,8 +80,8 @@ func TestSettings(t *testing.T) {
 		reason string
 	}{
 		{func(c *nats.Config) { c.Replicas = 3 }, "Replicas", "1", "has replicas 1, this node has 3"},
-		{func(c *nats.Config) { c.Messages = 11 }, "Messages", "10", "--max-msgs-per-subject=11"},
-		{func(c *nats.Config) { c.Age = time.Hour }, "Age", "5m0s", "--max-age=1h0m0s"},
+		{func(c *nats.Config) { c.Messages = 11 }, "Messages", "10", "(nats --inbox-prefix presence.inbox stream edit presence --max-msgs-per-subject=11 -f)"},
+		{func(c *nats.Config) { c.Age = time.Hour }, "Age", "5m0s", "--dupe-window=2m0s --max-age=1h0m0s -f)"},
 		{func(c *nats.Config) { c.Bytes = 1 << 20 }, "Bytes", "67108864", "--max-bytes=1048576"},
 		{func(c *nats.Config) { c.Replicas, c.Prefix = 3, "other" }, "Replicas", "1", "a single server requires 1 replica"},
 		{func(c *nats.Config) { c.Largest = 2 << 20 }, "Largest", "1048576", "raise max_payload"},
@@ -96,6 +96,30 @@ func TestSettings(t *testing.T) {
 		if b != nil {
 			b.Close()
 		}
+	}
+}
+
+// The error about a bucket has a command that the NATS CLI accepts for buckets.
+func TestBucketSettings(t *testing.T) {
+	t.Parallel()
+	s := startCluster(t)[0]
+	c := config(s.ClientURL())
+	c.Replicas = 3
+	open(t, c).Close()
+	js := streams(t, s.ClientURL())
+	stream, err := js.Stream(t.Context(), nats.DefaultPrefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := stream.CachedInfo().Config
+	changed.Replicas = 1
+	if _, err := js.UpdateStream(t.Context(), changed); err != nil {
+		t.Fatal(err)
+	}
+	c.Replicas = 1
+	want := "(nats --inbox-prefix presence.inbox kv edit presence_table --replicas=1)"
+	if _, err := nats.Open(t.Context(), c); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %q", err, want)
 	}
 }
 

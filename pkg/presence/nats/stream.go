@@ -149,7 +149,7 @@ func (c *core) checkStream(have jetstream.StreamConfig) error {
 	want := c.streamConfig(epoch)
 	if have.Storage != want.Storage || have.RePublish == nil || *have.RePublish != *want.RePublish || have.AllowDirect ||
 		!have.AllowRollup || have.Discard != want.Discard || have.Sealed {
-		return settingErrorf("stream %q was changed by another program: delete it (nats stream rm %s), which loses the kept messages", name, name)
+		return settingErrorf("stream %q was changed by another program: delete it (nats --inbox-prefix %s stream rm %s), which loses the kept messages", name, c.subjects.inbox(), name)
 	}
 	for _, s := range []struct {
 		field, setting, flag string
@@ -164,7 +164,7 @@ func (c *core) checkStream(have jetstream.StreamConfig) error {
 		if s.have == s.want {
 			continue
 		}
-		err := fieldErrorf(s.field, s.have, "stream %q has %s %v, this node has %v: start all nodes with the same settings, or change the stream (nats --inbox-prefix %s stream edit %s %s=%v)",
+		err := fieldErrorf(s.field, s.have, "stream %q has %s %v, this node has %v: start all nodes with the same settings, or change the stream (nats --inbox-prefix %s stream edit %s %s=%v -f)",
 			name, s.setting, s.have, s.want, c.subjects.inbox(), name, s.flag, s.want)
 		if c.Status().Epoch == "" {
 			return err
