@@ -3,6 +3,7 @@ package nats_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"path/filepath"
 	"strings"
@@ -348,6 +349,28 @@ func TestTableWentBack(t *testing.T) {
 	await(t, "the end of the second row", seen("a b a -b"))
 	put("c")
 	await(t, "the third row", seen("a b a -b c"))
+}
+
+// A bucket that was deleted is created again. The log has a line about each.
+func TestTableDeleted(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	var out syncBuffer
+	c := config(s.ClientURL())
+	c.Log = slog.New(slog.NewTextHandler(&out, nil))
+	b := open(t, c)
+	const created, deleted = "table of bans created", "table of bans was deleted or went back"
+	if text := out.String(); strings.Count(text, created) != 1 || strings.Contains(text, deleted) {
+		t.Errorf("at the start: log %s", text)
+	}
+	if err := streams(t, s.ClientURL()).DeleteKeyValue(t.Context(), "presence_table"); err != nil {
+		t.Fatal(err)
+	}
+	b.Check()
+	await(t, "both lines", func() bool {
+		text := out.String()
+		return strings.Count(text, created) == 2 && strings.Count(text, deleted) == 1
+	})
 }
 
 // If a load of the table fails, the rows that were deleted during it do not stay in the copy, and

@@ -123,6 +123,38 @@ func TestBucketSettings(t *testing.T) {
 	}
 }
 
+// The first contact is logged, with the server and the epoch.
+func TestFirstContactLogged(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	var out syncBuffer
+	c := config(s.ClientURL())
+	c.Log = slog.New(slog.NewTextHandler(&out, nil))
+	b := open(t, c)
+	if want := fmt.Sprintf("msg=\"backplane connected\" server=%s epoch=%s\n", s.ClientURL(), b.Status().Epoch); strings.Count(out.String(), want) != 1 {
+		t.Errorf("got log %s, want one line %s", out.String(), want)
+	}
+}
+
+// Several servers that are no cluster are a warning, one server is none. Servers of a cluster are
+// none, too.
+func TestNoCluster(t *testing.T) {
+	t.Parallel()
+	single, cluster := startServer(t).ClientURL(), startCluster(t)
+	for _, test := range []struct {
+		urls []string
+		want int
+	}{{[]string{single}, 0}, {[]string{single, single}, 1}, {[]string{cluster[0].ClientURL(), cluster[1].ClientURL()}, 0}} {
+		var out syncBuffer
+		c := config(test.urls...)
+		c.Log = slog.New(slog.NewTextHandler(&out, nil))
+		open(t, c).Close()
+		if n := strings.Count(out.String(), "NATS server belongs to no cluster"); n != test.want {
+			t.Errorf("%d URLs: got %d warnings, want %d: %s", len(test.urls), n, test.want, out.String())
+		}
+	}
+}
+
 // A configuration that no server can accept is an error without a connection.
 func TestConfig(t *testing.T) {
 	t.Parallel()
