@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -28,6 +29,9 @@ func (b *Bus) Append(ctx context.Context, name room.Name, key string, data []byt
 	}
 	high := b.progress.high(epoch)
 	ack, err := b.publishAcked(ctx, m)
+	for isInProcess(err) && wait(ctx, processTime) {
+		ack, err = b.publishAcked(ctx, m)
+	}
 	if err != nil {
 		return 0, false, b.callError(ctx, "append", err)
 	}
@@ -37,6 +41,17 @@ func (b *Bus) Append(ctx context.Context, name room.Name, key string, data []byt
 	}
 	b.progress.reached(epoch, ack.Sequence)
 	return ack.Sequence, ack.Duplicate, nil
+}
+
+// processTime is how long Append waits for a message with the same id, which the replicas of the
+// stream store just now.
+const processTime = 10 * time.Millisecond
+
+// isInProcess reports whether the stream has rejected a message because another one with its id is
+// in process.
+func isInProcess(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.ErrorCode == codeInProcess
 }
 
 // messageID returns the id of a message in the stream. The server compares the ids of all rooms, so

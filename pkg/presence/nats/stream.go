@@ -243,6 +243,7 @@ const (
 	codeReplicasUnsupported = 10074
 	codeOverlap             = 10065
 	codeStorageFull         = 10047
+	codeInProcess           = 10158
 )
 
 // engineError converts an error of a call that opens the stream or the bucket. Errors that do not
