@@ -220,6 +220,25 @@ func (c *faultCluster) accepted() {
 	c.step("message accepted")
 }
 
+// connected waits until each node has contact with NATS. A message may be accepted before.
+func (c *faultCluster) connected() {
+	c.t.Helper()
+	calm(c.t, func() {
+		for _, n := range c.nodes {
+			var ready struct{ Backplane string }
+			hasContact := func() bool {
+				ready.Backplane = ""
+				n.ask("GET", "/readyz", "", http.StatusOK, &ready)
+				return ready.Backplane == ""
+			}
+			if !poll(50*time.Millisecond, patience, hasContact) {
+				c.t.Errorf("node %s: no contact with NATS after %v", n.addr, patience)
+			}
+		}
+	})
+	c.step("all nodes connected")
+}
+
 // settle ends the load, and checks all clients and the ledger. A client that resumes on a node that
 // is cut off may get reset, but no other client may.
 func (c *faultCluster) settle(epochs, resets int) {
@@ -257,6 +276,7 @@ func TestFaultNATSRestart(t *testing.T) {
 	}
 	c.leader(c.servers)
 	c.accepted()
+	c.connected()
 	c.wait(settle)
 	c.settle(1, 0)
 
@@ -294,6 +314,7 @@ func TestFaultNATSLeader(t *testing.T) {
 	c.step("both started")
 	c.leader(c.servers)
 	c.accepted()
+	c.connected()
 	c.wait(settle)
 	c.settle(1, 0)
 }
@@ -547,7 +568,7 @@ func TestFaultLabel(t *testing.T) {
 // awaitReceived waits until the clients have received all accepted messages.
 func (b *book) awaitReceived() {
 	since := time.Now()
-	poll(time.Second, patience/4, func() bool { // a check takes much CPU
+	poll(time.Second, patience, func() bool { // a check takes much CPU
 		return len(ledger.Check(b.list()).Faults) == 0 // if not, the check at the end fails the test
 	})
 	b.t.Logf("all messages received after %.1f s", time.Since(since).Seconds())
