@@ -67,8 +67,8 @@ func (c *contact) first(ctx context.Context) error {
 	}
 }
 
-// withoutContact returns the error of Open if the last attempt has found no JetStream. In a cluster,
-// a server with JetStream may come back, so the bus tries again.
+// withoutContact returns the error of Open if the last attempt has found no JetStream. In a
+// cluster, another server may have it, so the bus tries again.
 func (c *contact) withoutContact(err error) error {
 	isOff := errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrJetStreamNotEnabled)
 	switch {

@@ -150,7 +150,8 @@ func (c *core) connected(ctx context.Context) error {
 	return nil
 }
 
-// isSingle reports whether the connected server belongs to no cluster. It is false without a server.
+// isSingle reports whether the connected server belongs to no cluster. It is false without a
+// server.
 func (c *core) isSingle() bool { return c.conn.ConnectedClusterName() == "" && c.conn.IsConnected() }
 
 // callError converts the error of a call.

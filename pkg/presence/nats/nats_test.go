@@ -192,8 +192,8 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// Without JetStream, a bus in a cluster tries again: another server may have it. If a server answers
-// that the account has none, that is an error after 5 s, and with a single server at once.
+// Without JetStream, a bus in a cluster tries again: another server may have it. If a server
+// answers that the account has none, that is an error after 5 s, and with a single server at once.
 func TestRefusedInCluster(t *testing.T) {
 	t.Parallel()
 	plain := startServer(t, func(o *server.Options) {
