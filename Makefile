@@ -32,7 +32,7 @@ test-long: ## run the Go tests at their largest size: many clients, for a long t
 	PRESENCE_TEST_LONG=1 CGO_ENABLED=1 go run .ci/test.go -race -shuffle=on -timeout 2h $(ARGS) ./pkg/presence ./cmd/presence
 	go test -run Simulate -timeout 2h ./pkg/presence/internal/hub -args -seeds 10000 -moves 200000
 
-bench: ## run all benchmarks, 15 minutes on two cores (one of them: make bench BENCH=Storm)
+bench: ## run all benchmarks, 25 minutes on two cores (one of them: make bench BENCH=Storm)
 	go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 1h -p 1 $(ARGS) ./pkg/presence ./cmd/presence
 
 # A temporary file keeps the old chart if an error occurs.
