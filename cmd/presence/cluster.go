@@ -150,9 +150,8 @@ func (f clusterFlags) named(err error) error {
 	if !errors.As(err, &setting) || flagOfField[setting.Field] == "" {
 		return err
 	}
-	if flag := flagOfField[setting.Field]; setting.Value != nil {
-		return fmt.Errorf("%w; or start this node with %s %v", err, flag, setting.Value)
-	} else {
-		return fmt.Errorf("%w; or change %s", err, flag)
+	if setting.Value == nil {
+		return fmt.Errorf("%w (%s)", err, flagOfField[setting.Field])
 	}
+	return fmt.Errorf("%w; or start this node with %s %v", err, flagOfField[setting.Field], setting.Value)
 }

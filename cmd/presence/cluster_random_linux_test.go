@@ -177,6 +177,7 @@ func (r *randomRun) round(n, faults int) []ledger.Stale {
 	r.posting.end()
 	r.phase("", nil, nil)
 	r.settle("end")
+	calm(r.t, r.book.awaitReceived) // the last message may be on its way
 	report := r.book.check()
 	stale := ledger.Staleness(r.book.list())
 	if !r.full {

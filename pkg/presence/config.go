@@ -290,7 +290,7 @@ func (e *ConfigError) Unwrap() error { return e.cause }
 
 // LargestPublication returns the size of the largest entry or publication that a server with this
 // configuration sends to its Backplane, in bytes. It is about twice MaxMessage, but at least 640
-// KiB: a node sends the members of a room in pieces of 256.
+// KiB: that of a frame with the longest names and infos.
 func (c Config) LargestPublication() int {
 	setDefault(&c.MaxMessage, 64<<10)
 	return max(hub.LargestRecord(c.MaxMessage), hub.LargestFrame)

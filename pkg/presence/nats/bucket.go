@@ -39,8 +39,12 @@ func (c *core) openTable(ctx context.Context) (*jetstream.StreamInfo, error) {
 		have.RePublish == nil || *have.RePublish != *c.rePublishRows():
 		return nil, settingErrorf("bucket %q was not created by presence: delete it (nats --inbox-prefix %s kv del %s), or use another prefix", name, c.subjects.inbox(), name)
 	case have.Replicas != c.config.Replicas:
-		return nil, fieldErrorf("Replicas", have.Replicas, "bucket %q has %d replicas, this node has %d: start all nodes with the same settings, or change the bucket (nats --inbox-prefix %s kv edit %s --replicas=%d)",
+		err := fieldErrorf("Replicas", have.Replicas, "bucket %q has %d replicas, this node has %d: start all nodes with the same settings, or change the bucket (nats --inbox-prefix %s kv edit %s --replicas=%d)",
 			name, have.Replicas, c.config.Replicas, c.subjects.inbox(), name, c.config.Replicas)
+		if c.Status().Epoch == "" {
+			return nil, err
+		}
+		c.warn.Warn(c.life, "table of bans has other settings: restart this node with them", "err", err)
 	}
 	return info, nil
 }

@@ -34,17 +34,28 @@ func Check(ctx context.Context, c Config) error {
 	if err := core.checkPayload(); err != nil {
 		return err
 	}
-	if c.Replicas > 1 && core.conn.ConnectedClusterName() == "" {
-		return fieldErrorf("Replicas", 1, "%d replicas require a cluster of NATS servers: a single server requires 1 replica", c.Replicas)
-	}
 	for _, open := range []func(context.Context) (*jetstream.StreamInfo, error){core.openStream, core.openTable} {
-		switch _, err := open(ctx); {
-		case err == nil, errors.Is(err, jetstream.ErrStreamNotFound): // the first node creates it
-		case ctx.Err() != nil:
-			return fmt.Errorf("nats: %w", context.Cause(ctx))
-		default:
+		if err := core.try(ctx, open); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// try opens the stream or the bucket for Check. It repeats an attempt that has failed, because the
+// servers may just elect a leader. A stream that does not exist is created by the first node.
+func (c *core) try(ctx context.Context, open func(context.Context) (*jetstream.StreamInfo, error)) error {
+	for {
+		_, err := open(ctx)
+		switch setting := new(SettingError); {
+		case errors.Is(err, jetstream.ErrStreamNotFound) && c.config.Replicas > 1 && c.isSingle():
+			return fieldErrorf("Replicas", 1, "%d replicas require a cluster of NATS servers: a single server requires 1 replica", c.config.Replicas)
+		case err == nil, errors.Is(err, jetstream.ErrStreamNotFound):
+			return nil
+		case errors.As(err, &setting):
+			return err
+		case !wait(ctx, retryTime):
+			return fmt.Errorf("nats: %w (%w)", context.Cause(ctx), err)
+		}
+	}
 }

@@ -140,7 +140,7 @@ func (c *contact) reportContact(epoch string) {
 	server := c.conn.ConnectedUrlRedacted()
 	c.config.Log.Info("backplane connected", "server", server, "epoch", epoch)
 	if len(c.config.URLs) > 1 && c.isSingle() {
-		c.warn.Warn(c.life, "NATS server belongs to no cluster, but several are configured: nodes at different servers do not see each other", "server", server)
+		c.warn.Warn(c.life, "NATS server belongs to no cluster, but several are configured: nodes at different servers may not see each other", "server", server)
 	}
 }
 

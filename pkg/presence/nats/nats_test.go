@@ -99,27 +99,41 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// The error about a bucket has a command that the NATS CLI accepts for buckets.
+// The error about a bucket has a command that the NATS CLI accepts for buckets. A bus that runs while
+// the stream and the bucket are changed warns, and stays connected.
 func TestBucketSettings(t *testing.T) {
 	t.Parallel()
 	s := startCluster(t)[0]
 	c := config(s.ClientURL())
 	c.Replicas = 3
-	open(t, c).Close()
+	var out syncBuffer
+	c.Log = slog.New(slog.NewTextHandler(&out, nil))
+	running := open(t, c)
 	js := streams(t, s.ClientURL())
-	stream, err := js.Stream(t.Context(), nats.DefaultPrefix)
-	if err != nil {
-		t.Fatal(err)
+	lower := func(name string) {
+		stream, err := js.Stream(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := stream.CachedInfo().Config
+		changed.Replicas = 1
+		if _, err := js.UpdateStream(t.Context(), changed); err != nil {
+			t.Fatal(err)
+		}
 	}
-	changed := stream.CachedInfo().Config
-	changed.Replicas = 1
-	if _, err := js.UpdateStream(t.Context(), changed); err != nil {
-		t.Fatal(err)
-	}
+	lower(nats.DefaultPrefix)
 	c.Replicas = 1
 	want := "(nats --inbox-prefix presence.inbox kv edit presence_table --replicas=1)"
 	if _, err := nats.Open(t.Context(), c); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want %q", err, want)
+	}
+	lower("KV_presence_table")
+	for _, line := range []string{"message log has other settings", "table of bans has other settings"} {
+		await(t, line, func() bool { return strings.Contains(out.String(), line) })
+	}
+	add(t, running, "a", "one")
+	if text := out.String(); !running.Status().Connected || strings.Contains(text, "not connected") {
+		t.Errorf("running bus: got %+v, log %s; want that it stays connected", running.Status(), text)
 	}
 }
 

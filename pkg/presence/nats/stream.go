@@ -159,7 +159,7 @@ func (c *core) checkStream(have jetstream.StreamConfig) error {
 		{"Messages", "messages per room", "--max-msgs-per-subject", have.MaxMsgsPerSubject, want.MaxMsgsPerSubject},
 		{"Age", "maximum age", fmt.Sprintf("--dupe-window=%v --max-age", want.Duplicates), have.MaxAge, want.MaxAge},
 		{"Bytes", "maximum size", "--max-bytes", have.MaxBytes, want.MaxBytes},
-		{"Age", "time of idempotency keys", "--dupe-window", have.Duplicates, want.Duplicates},
+		{"", "time of idempotency keys", "--dupe-window", have.Duplicates, want.Duplicates},
 	} {
 		if s.have == s.want {
 			continue

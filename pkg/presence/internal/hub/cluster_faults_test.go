@@ -287,7 +287,7 @@ func TestRoomOpensBesideReconnectingPeer(t *testing.T) {
 		other.change(func() { other.silent = true })
 		none := func(room.Name, func([]byte) bool) error { return backplane.ErrNoSubscription }
 		bus.ask.Store(&none)
-		time.Sleep(2500 * time.Millisecond)
+		time.Sleep(2700 * time.Millisecond)
 		alice := n.join("lobby", "alice", hub.Lease{}, "")
 		if alice.isComplete() {
 			t.Error("got complete true in sync, although a live peer is silent")

@@ -15,10 +15,10 @@ const (
 	maxEntries = 256
 	// maxPieceEntries is the default of Config.pieceEntries, and maxPieceSize the maximum size of
 	// the entries of a piece, in bytes. Each piece takes a round trip, and the first client of a
-	// room waits for all of them. So a piece may have many short entries: 2000 with an id and a
-	// name of 10 bytes.
+	// room waits for all of them. So a piece may have many short entries: 1000 with an id and a name
+	// of 10 bytes.
 	maxPieceEntries = 4096
-	maxPieceSize    = 512 << 10
+	maxPieceSize    = 256 << 10
 	// LargestFrame is the size of the largest frame or answer, in bytes: one with maxEntries
 	// entries, in which every second byte of the ids and names is escaped.
 	LargestFrame = 640 << 10

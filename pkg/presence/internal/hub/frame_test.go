@@ -199,7 +199,7 @@ func TestPieceSize(t *testing.T) {
 		least int
 	}{
 		"the longest": {longest, 100},
-		"short":       {entry{ID: "user-12345", Name: "user-12345", Info: json.RawMessage("{}"), Since: maxSince, Connections: 1}, 2000},
+		"short":       {entry{ID: "user-12345", Name: "user-12345", Info: json.RawMessage("{}"), Since: maxSince, Connections: 1}, 1000},
 	} {
 		if got, most := len(encodeFrame(c.entry)), c.entry.size(); got > most {
 			t.Errorf("entry %s: %d bytes, want at most %d", name, got, most)

@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"time"
 
 	"example.com/presence/pkg/presence/backplane"
 	"example.com/presence/pkg/presence/room"
@@ -88,7 +89,6 @@ func (h *Hub) subscribe(ctx context.Context, l *live) error {
 // that is cut off does not wait: it does not know the position until it has contact again.
 func (h *Hub) openShared(ctx context.Context, l *live) error {
 	go h.openParts(l) // ends after pullTime
-	epoch := h.epoch()
 	last, err := h.lastOf(ctx, l)
 	switch {
 	case errors.Is(err, backplane.ErrClosed):
@@ -97,7 +97,7 @@ func (h *Hub) openShared(ctx context.Context, l *live) error {
 	case err != nil:
 		l.openBlind()
 		h.repair(l)
-	case l.counter.open(room.Position{Epoch: epoch, Seq: last}):
+	case l.counter.open(last):
 		h.repair(l)
 	}
 	return nil
@@ -118,23 +118,28 @@ func (h *Hub) openWhole(ctx context.Context, name room.Name) (*live, error) {
 }
 
 // lastOf returns the last position of the room's log. If the node is cut off from the other nodes,
-// it fails at once, so that clients need not wait.
-//
-// An answer may be lost, so the request is repeated until ctx ends.
-func (h *Hub) lastOf(ctx context.Context, l *live) (uint64, error) {
-	for {
+// it fails at once, so that clients need not wait. An answer may be lost, and a log that elects a
+// leader fails at once, so lastOf asks again for pullTime.
+func (h *Hub) lastOf(ctx context.Context, l *live) (room.Position, error) {
+	end := h.config.Clock.Now().Add(pullTime)
+	for limit := answerTime; ; limit = openTime {
 		if h.isCut() {
-			return 0, backplane.ErrUnavailable
+			return room.Position{}, backplane.ErrUnavailable
 		}
-		once, cancel := context.WithTimeout(ctx, lastTime)
+		once, cancel := context.WithTimeout(ctx, limit)
+		epoch := h.epoch() // the subscription calls Lost if the epoch changes later
 		last, err := h.config.Bus.Last(once, l.name)
 		cancel()
-		if err == nil || errors.Is(err, backplane.ErrClosed) || ctx.Err() != nil {
-			return last, err
+		if err == nil || errors.Is(err, backplane.ErrClosed) || !h.config.Clock.Now().Before(end) {
+			return room.Position{Epoch: epoch, Seq: last}, err
 		}
 		pause(ctx, h.config.Clock, firstPause)
 	}
 }
+
+// answerTime is the time after which a request for the last position counts as lost, while the
+// first client of a room waits.
+const answerTime = 700 * time.Millisecond
 
 // lost handles the loss of entries and frames of a room.
 func (h *Hub) lost(l *live) {

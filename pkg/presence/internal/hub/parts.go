@@ -310,6 +310,7 @@ func (c *counter) openParts(answers map[room.NodeID]*pulledPart, missing []room.
 		x.peer(node)
 	}
 	maps.DeleteFunc(x.peers, func(node room.NodeID, _ *peerPart) bool { return !c.shared.peers.isLive(node) })
+	missing = slices.DeleteFunc(missing, func(node room.NodeID) bool { return !c.shared.peers.isLive(node) })
 	for _, node := range missing {
 		x.peer(node).stale = true
 	}
@@ -322,7 +323,6 @@ func (c *counter) openParts(answers map[room.NodeID]*pulledPart, missing []room.
 		}
 		pull = pull || p.stale
 	}
-	missing = slices.DeleteFunc(missing, func(node room.NodeID) bool { return !c.shared.peers.isLive(node) })
 	if len(missing) > 0 {
 		x.missing = map[room.NodeID]struct{}{}
 		for _, node := range missing {

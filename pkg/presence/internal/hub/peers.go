@@ -26,6 +26,9 @@ const (
 	freshTime = time.Second
 	// settleTime is how long a node listens until it knows all its peers.
 	settleTime = heartbeatTime + heartbeatTime/2
+	// silentPeerTime is how long a live peer may be silent until it may be without contact: two
+	// heartbeats, of which one may be lost.
+	silentPeerTime = 2*heartbeatTime + heartbeatTime/2
 	// helloTimes is the number of heartbeats with the same hello, as three in a row may be lost.
 	helloTimes = 4
 	// maxPeers is the maximum number of live peers. The frames of another node are ignored.
@@ -291,12 +294,12 @@ func (p *peers) live() []room.NodeID {
 	return slices.Sorted(maps.Keys(p.last))
 }
 
-// silent returns the live peers that have missed a heartbeat.
+// silent returns the live peers that have missed two heartbeats.
 func (p *peers) silent(now time.Time) (nodes []room.NodeID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for node, last := range p.last {
-		if now.Sub(last) >= settleTime {
+		if now.Sub(last) >= silentPeerTime {
 			nodes = append(nodes, node)
 		}
 	}

@@ -73,7 +73,7 @@ func (h *Hub) readParts(name room.Name, nodes []room.NodeID, long time.Duration)
 // it may have dropped the room, or may be opening it too.
 //
 // missing are the live peers that may have a part and have not answered: the listed ones, or all if
-// none has answered. A peer that has missed a heartbeat is missing as well: while it has no
+// none has answered. A peer that has missed two heartbeats is missing as well: while it has no
 // contact, the engine does not know that it has the room.
 func (h *Hub) readRoom(name room.Name) (parts map[room.NodeID]*pulledPart, missing []room.NodeID) {
 	ctx, cancel := context.WithTimeout(h.stopping, pullTime)

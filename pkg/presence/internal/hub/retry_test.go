@@ -315,7 +315,7 @@ func TestRoomOpenedAtMessage(t *testing.T) {
 		bus.stop("lobby")
 		bus.set(func() { bus.err, bus.delay = errors.New("no leader"), 100*time.Millisecond })
 		time.AfterFunc(50*time.Millisecond, func() { a.send("lobby", "alice", "1") })
-		time.AfterFunc(2500*time.Millisecond, func() { bus.set(func() { bus.err = nil }) })
+		time.AfterFunc(1500*time.Millisecond, func() { bus.set(func() { bus.err = nil }) })
 		bob := b.join("lobby", "bob", hub.Lease{}, "")
 		time.Sleep(2 * time.Second)
 		id := room.Position{Epoch: log.Status().Epoch, Seq: a.lastOf("lobby")}.String()
@@ -426,7 +426,7 @@ func TestUnknownPositionAfterRemoval(t *testing.T) {
 }
 
 // A node that has contact asks the log again while it opens a room. Its first clients receive no
-// reset if the log answers within 2 s.
+// reset if the log answers within 1 s.
 func TestRoomOpenedAtSlowLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := sharedMemory()
@@ -435,7 +435,7 @@ func TestRoomOpenedAtSlowLog(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		id := a.send("lobby", "alice", "0")
 		bus.set(func() { bus.err = errors.New("no leader") })
-		time.AfterFunc(1500*time.Millisecond, func() { bus.set(func() { bus.err = nil }) })
+		time.AfterFunc(700*time.Millisecond, func() { bus.set(func() { bus.err = nil }) })
 		bob := b.join("lobby", "bob", hub.Lease{}, "")
 		time.Sleep(time.Second)
 		if got := bob.take(); got != "sync user count:1" || bob.view.position != id {

@@ -25,7 +25,7 @@ const sendTime = 2 * time.Second
 func (h *Hub) Send(ctx context.Context, name room.Name, d Draft, sender room.UserID, key string) (id string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, sendTime, ErrBusy)
 	defer cancel()
-	if h.isShared() && (h.peers.isCut() || h.peers.isDown(h.config.Clock.Now())) { // the attempts would only take time
+	if h.isShared() && (h.peers.isCut() || !h.config.Bus.Status().Connected && h.peers.isDown(h.config.Clock.Now())) { // the attempts would only take time
 		return "", backplane.ErrUnavailable
 	}
 	for {
