@@ -99,8 +99,8 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// The error about a bucket has a command that the NATS CLI accepts for buckets. A bus that runs while
-// the stream and the bucket are changed warns, and stays connected.
+// The error about a bucket has a command that the NATS CLI accepts for buckets. A bus that runs
+// while the stream and the bucket are changed warns, and stays connected.
 func TestBucketSettings(t *testing.T) {
 	t.Parallel()
 	s := startCluster(t)[0]

@@ -15,8 +15,8 @@ const (
 	maxEntries = 256
 	// maxPieceEntries is the default of Config.pieceEntries, and maxPieceSize the maximum size of
 	// the entries of a piece, in bytes. Each piece takes a round trip, and the first client of a
-	// room waits for all of them. So a piece may have many short entries: 1000 with an id and a name
-	// of 10 bytes.
+	// room waits for all of them. So a piece may have many short entries: 1000 with an id and a
+	// name of 10 bytes.
 	maxPieceEntries = 4096
 	maxPieceSize    = 256 << 10
 	// LargestFrame is the size of the largest frame or answer, in bytes: one with maxEntries
