@@ -337,3 +337,25 @@ func TestCommandWithoutSubscription(t *testing.T) {
 		}
 	})
 }
+
+// A peer may have no subscription to a room, although the room lacks its part. The pull asks it
+// through the topic of all nodes.
+func TestPullWithoutSubscription(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, bus, other := openAsking(t)
+		other.change(func() { other.silent = true })
+		ask := func(topic room.Name, answer func([]byte) bool) error {
+			if topic != backplane.Nodes {
+				return backplane.ErrNoSubscription
+			}
+			return bus.Bus.Ask(t.Context(), topic, fmt.Appendf(nil, `{"v":1,"from":%q,"parts":{"room":"lobby"}}`, n.NodeID()), answer)
+		}
+		bus.ask.Store(&ask)
+		time.Sleep(2700 * time.Millisecond)
+		alice := n.join("lobby", "alice", hub.Lease{}, "")
+		time.Sleep(300 * time.Millisecond)
+		if got := alice.take(); got != "sync user count:1 sync user count:2" {
+			t.Errorf("got %q, want a full sync after 250ms", got)
+		}
+	})
+}

@@ -75,6 +75,7 @@ func (p poll) run(ctx context.Context, h *Hub) (isComplete bool, err error) {
 			}
 		case err := <-ended:
 			switch {
+			case errors.Is(err, backplane.ErrNoSubscription) && p.nodes != nil: // the repeat goes to all nodes
 			case errors.Is(err, backplane.ErrNoSubscription) && p.topic != backplane.Nodes:
 				return true, nil
 			case errors.Is(err, backplane.ErrNoSubscription): // not even this node receives the requests

@@ -45,7 +45,7 @@ const (
 	maxPulls    = 256
 )
 
-// take waits for a slot. Each holder returns its slot within seconds.
+// take waits for a slot. Each holder returns its slot within a minute.
 func (s slots) take() (release func()) {
 	s <- struct{}{}
 	return func() { <-s }
