@@ -12,9 +12,10 @@ import (
 )
 
 const (
-	arrival  = 10 * time.Second // maximum wait for an expected event
-	callTime = 5 * time.Second  // timeout of one call
-	tries    = 5                // maximum attempts per call, because calls may fail
+	arrival   = 10 * time.Second // maximum wait for an expected event
+	callTime  = 5 * time.Second  // timeout of one call
+	retryTime = 200 * time.Millisecond
+	tries     = 5 // maximum attempts per call, because calls may fail
 )
 
 // check tests one part of the contract.
@@ -131,13 +132,19 @@ func (e *env) try(name string, f func(ctx context.Context) error) {
 }
 
 // attempt is like try, but returns the last error instead of stopping the check. It does not retry
-// after ErrClosed. It may be called on any goroutine.
+// after ErrClosed. It may be called on any goroutine. Between two attempts it waits for retryTime:
+// an engine without contact fails at once.
 func (e *env) attempt(f func(ctx context.Context) error) (err error) {
 	for range tries {
 		ctx, cancel := context.WithTimeout(e.ctx, callTime)
 		err = f(ctx)
 		cancel()
 		if err == nil || errors.Is(err, backplane.ErrClosed) {
+			return err
+		}
+		select {
+		case <-time.After(retryTime):
+		case <-e.ctx.Done():
 			return err
 		}
 	}

@@ -58,6 +58,7 @@ func TestOpeningAsksNodesOfRoom(t *testing.T) {
 			if !c.view.complete {
 				t.Errorf("the first client on node %d got a sync that is not complete", i)
 			}
+			synctest.Wait() // now the node answers for the room
 		}
 		join(0, "alice")
 		join(1, "bob")
