@@ -130,7 +130,7 @@ func (h *Hub) lastOf(ctx context.Context, l *live) (room.Position, error) {
 		epoch := h.epoch() // the subscription calls Lost if the epoch changes later
 		last, err := h.config.Bus.Last(once, l.name)
 		cancel()
-		if err == nil || errors.Is(err, backplane.ErrClosed) || !h.config.Clock.Now().Before(end) {
+		if err == nil || errors.Is(err, backplane.ErrClosed) || ctx.Err() != nil || !h.config.Clock.Now().Before(end) {
 			return room.Position{Epoch: epoch, Seq: last}, err
 		}
 		pause(ctx, h.config.Clock, firstPause)
