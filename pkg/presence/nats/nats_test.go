@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -237,6 +238,39 @@ func TestRefusedInCluster(t *testing.T) {
 		setting := new(nats.SettingError)
 		if took := time.Since(start); !errors.As(err, &setting) || !strings.Contains(setting.Reason, "not enabled for the account") || took < 4*time.Second != test.atOnce {
 			t.Errorf("account without JetStream, single server %v: got %v after %v", test.atOnce, err, took)
+		}
+	}
+}
+
+// Several nodes append one message at the same time, while the replicas of the stream store it. It
+// is accepted once, and each node gets its position.
+func TestConcurrentAppends(t *testing.T) {
+	t.Parallel()
+	var nodes []*nats.Bus
+	for _, s := range startCluster(t) {
+		c := config(s.ClientURL())
+		c.Replicas = 3
+		nodes = append(nodes, open(t, c))
+	}
+	for i := range 20 {
+		var positions [3]uint64
+		var first atomic.Int32
+		var calls sync.WaitGroup
+		for n, node := range nodes {
+			calls.Go(func() {
+				position, duplicate, err := node.Append(t.Context(), "r", fmt.Sprint("key ", i), []byte("x"))
+				if err != nil {
+					t.Errorf("message %d: %v", i, err)
+				}
+				if !duplicate {
+					first.Add(1)
+				}
+				positions[n] = position
+			})
+		}
+		calls.Wait()
+		if first.Load() != 1 || positions[0] != positions[1] || positions[0] != positions[2] {
+			t.Fatalf("message %d: accepted %d times, positions %d", i, first.Load(), positions)
 		}
 	}
 }
