@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -383,16 +384,30 @@ func TestAbuseSocketsAfterTheEnd(t *testing.T) {
 		for _, end := range []string{"slow", "removed", "expired"} {
 			t.Run(fmt.Sprintf("%s, TLS %v", end, withTLS), func(t *testing.T) {
 				t.Parallel()
-				s := startTarget(t, withTLS, 0, "--max-message=16KiB", "--max-unsent=64KiB", "--message-rate=0")
-				life := "1h"
-				if end == "expired" {
-					life = "6s"
+				unsent, life := "1MiB", "1h"
+				switch end {
+				case "slow":
+					unsent = "64KiB"
+				case "expired":
+					life = "10s" // time for the streams and the messages
 				}
-				victim := must(t, env{"PRESENCE_JWT_SECRET": secret}, "token", "--sub=mallory", "--join=*", "--ttl="+life)
+				s := startTarget(t, withTLS, 0, "--max-message=16KiB", "--max-unsent="+unsent, "--message-rate=0")
+				watch := newLines()
+				defer watch.Close()
+				go func() { // ends with watch
+					for range watch.next {
+					}
+				}()
+				go io.Copy(watch, s.open(t, "lobby")) // ends with the connection
+				await := func(what, pattern string) {
+					t.Helper()
+					eventually(t, 40*time.Second, what, func() bool { return regexp.MustCompile(pattern).MatchString(watch.String()) })
+				}
+				var streams []net.Conn
 				peers := map[int]bool{}
 				for range 10 {
 					conn := s.connect(t, 4096)
-					s.send(t, conn, "GET /events HTTP/1.1\r\nHost: presence\r\nAuthorization: Bearer "+victim+"\r\n\r\n")
+					streams = append(streams, conn)
 					peers[port(conn)] = true
 				}
 				open := func() (n int) {
@@ -403,19 +418,11 @@ func TestAbuseSocketsAfterTheEnd(t *testing.T) {
 					}
 					return n
 				}
-				watch := s.connect(t, 0)
-				s.send(t, watch, "GET /events HTTP/1.1\r\nHost: presence\r\n%s\r\n\r\n")
-				left := make(chan struct{})
-				go func() { // ends with the connection
-					defer close(left)
-					lines := bufio.NewScanner(watch)
-					lines.Buffer(nil, 1<<20)
-					for last := ""; lines.Scan(); last = lines.Text() {
-						if lines.Text() == "event: user count" && last == "data: 1" {
-							return
-						}
-					}
-				}()
+				victim := must(t, env{"PRESENCE_JWT_SECRET": secret}, "token", "--sub=mallory", "--join=*", "--ttl="+life)
+				for _, conn := range streams {
+					s.send(t, conn, "GET /events HTTP/1.1\r\nHost: presence\r\nAuthorization: Bearer "+victim+"\r\n\r\n")
+				}
+				await("the streams are counted", `data: 11\nevent: user count`)
 				// 17 messages fill the kernel's socket buffers.
 				messages := 17
 				if end == "slow" {
@@ -430,14 +437,11 @@ func TestAbuseSocketsAfterTheEnd(t *testing.T) {
 					conn := s.connect(t, 0)
 					s.send(t, conn, "DELETE /members/mallory?for=60s HTTP/1.1\r\nHost: presence\r\n%s\r\n\r\n")
 				}
-				select {
-				case <-left:
-				case <-time.After(40 * time.Second):
-					t.Fatal("streams still open after 40 s")
-				}
+				await("the streams are not counted", `(?s)data: 11\nevent: user count.*data: 1\nevent: user count`)
 				// The count falls at the removal or expiry. The stream ends up to 2 s later, after
 				// its goodbye, and its socket is free within 10 s of that end.
 				eventually(t, 12*time.Second, "all sockets are closed", func() bool { return open() == 0 })
+				await("the user leaves", `"id":"mallory".*"reason":"`+end+`"`)
 			})
 		}
 	}
