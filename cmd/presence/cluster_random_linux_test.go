@@ -79,7 +79,7 @@ func TestClusterRandom(t *testing.T) {
 			}
 		}
 		if got := s.Quantile(1); within > 0 && got > within {
-			t.Errorf("%s: a client had a wrong count for %v, want at most %v", s.Phase, got, within)
+			t.Errorf("%s: a client had a wrong count for %v, want at most %v: %v", s.Phase, got, within, s.Longest)
 		}
 	}
 }

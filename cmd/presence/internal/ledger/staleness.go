@@ -20,7 +20,25 @@ type Stale struct {
 	Times []time.Duration
 	// Watched is the sum of the times in which the clients had a count, right or wrong.
 	Watched time.Duration
+	// Longest is the longest of the intervals, the first one of several.
+	Longest Interval
 }
+
+// Interval is a time in which a client had a wrong count.
+type Interval struct {
+	Client, Node string
+	Since, Until time.Time
+	Count        int // of the client, at the beginning
+	Low, High    int // the smallest and the largest true count, at the beginning
+}
+
+func (i Interval) String() string {
+	const format = "15:04:05.000"
+	return fmt.Sprintf("client %s at node %s had the count %d from %s to %s, want %d to %d", i.Client, i.Node, i.Count,
+		i.Since.UTC().Format(format), i.Until.UTC().Format(format), i.Low, i.High)
+}
+
+func (i Interval) length() time.Duration { return i.Until.Sub(i.Since) }
 
 // Quantile returns the smallest time that is at least as long as the share q, 0 to 1, of all times;
 // 0 if there is none.
@@ -50,6 +68,9 @@ func Merge(all, more []Stale) []Stale {
 		}
 		all[i].Times = append(all[i].Times, m.Times...)
 		all[i].Watched += m.Watched
+		if m.Longest.length() > all[i].Longest.length() {
+			all[i].Longest = m.Longest
+		}
 		slices.Sort(all[i].Times)
 	}
 	return all
@@ -120,13 +141,14 @@ type nodeSide struct{ asking, counted int }
 
 // watched is a client.
 type watched struct {
+	name    string
 	node    string
 	asking  bool
 	counted bool
 	count   int // if counted
 	last    time.Time
-	since   time.Time // its count has been wrong since then; zero: it is right
-	byEvent bool      // the count has become wrong by an event of the client, not by a change of the truth
+	byEvent bool     // the count has become wrong by an event of the client, not by a change of the truth
+	wrong   Interval // without its end; zero: the count is right
 }
 
 // truth returns the smallest and the largest true count for clients of a node.
@@ -175,7 +197,7 @@ func (w *watcher) change(s step) {
 func (w *watcher) ask(s step) {
 	c := w.watched[s.Client]
 	if c == nil {
-		c = &watched{}
+		c = &watched{name: s.Client}
 		w.watched[s.Client] = c
 	}
 	w.end(c, s.At)
@@ -232,7 +254,7 @@ func (w *watcher) judge(c *watched, at time.Time, byEvent bool) {
 		return
 	}
 	if w.phase == 0 || slices.Contains(w.paused, c.node) {
-		c.since, c.last = time.Time{}, at
+		c.wrong, c.last = Interval{}, at
 		return
 	}
 	w.all[w.phase-1].Watched += at.Sub(c.last)
@@ -240,10 +262,11 @@ func (w *watcher) judge(c *watched, at time.Time, byEvent bool) {
 	low, high := w.truth(c.node)
 	wrong := c.count < low || c.count > high
 	switch {
-	case wrong && c.since.IsZero():
-		c.since, c.byEvent = at, byEvent
-	case !wrong && c.byEvent && !byEvent && at.Sub(c.since) < early:
-		c.since = time.Time{}
+	case wrong && c.wrong.Since.IsZero():
+		c.byEvent = byEvent
+		c.wrong = Interval{Client: c.name, Node: c.node, Since: at, Count: c.count, Low: low, High: high}
+	case !wrong && c.byEvent && !byEvent && at.Sub(c.wrong.Since) < early:
+		c.wrong = Interval{}
 	case !wrong:
 		w.right(c, at)
 	}
@@ -251,8 +274,14 @@ func (w *watcher) judge(c *watched, at time.Time, byEvent bool) {
 
 // right ends the interval in which the count of a client is wrong, if there is one.
 func (w *watcher) right(c *watched, at time.Time) {
-	if !c.since.IsZero() {
-		w.all[w.phase-1].Times = append(w.all[w.phase-1].Times, at.Sub(c.since))
-		c.since = time.Time{}
+	if c.wrong.Since.IsZero() {
+		return
 	}
+	c.wrong.Until = at
+	all := &w.all[w.phase-1]
+	all.Times = append(all.Times, c.wrong.length())
+	if c.wrong.length() > all.Longest.length() {
+		all.Longest = c.wrong
+	}
+	c.wrong = Interval{}
 }

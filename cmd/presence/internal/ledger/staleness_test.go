@@ -118,6 +118,29 @@ func TestStaleness(t *testing.T) {
 	}
 }
 
+// The longest interval is that of the first client whose count was wrong for so long.
+func TestLongest(t *testing.T) {
+	stale := ledger.Staleness(timed(t, `
+		1 a opened n1 1
+		1 b opened n2 1
+		1 c opened n2 1
+		1 a count 3
+		1 b count 3
+		1 c count 3
+		2 phase health
+		3 c closed
+		3.2 a count 2
+		3.7 b count 2
+		4 b closed
+		4.1 a count 1
+		5 phase end`))
+	all := ledger.Merge([]ledger.Stale{{Phase: "health"}}, stale)
+	const want = "client b at node n2 had the count 3 from 15:04:08.000 to 15:04:08.700, want 2 to 2"
+	if got := all[0].Longest.String(); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 // Quantiles are those of the nearest rank, and merged phases have the times of both.
 func TestStale(t *testing.T) {
 	var s ledger.Stale
