@@ -364,11 +364,18 @@ func TestAbusePipelining(t *testing.T) {
 			conn := s.connect(t, 4096)
 			s.send(t, conn, strings.Repeat("GET /presence.js HTTP/1.1\r\nHost: presence\r\n\r\n", 100))
 			peer, most := port(conn), 0
-			eventually(t, 40*time.Second, "the connection is closed", func() bool { // after 15 s without progress
+			var sizes []int // unsent bytes, each time they changed
+			// The server closes it after 15 s without progress.
+			if !poll(100*time.Millisecond, 80*time.Second, func() bool {
 				queued, there := s.sockets(t)[peer]
+				if len(sizes) == 0 || queued != sizes[len(sizes)-1] {
+					sizes = append(sizes, queued)
+				}
 				most = max(most, queued)
 				return !there
-			})
+			}) {
+				t.Fatalf("connection still open after 80 s; unsent bytes: %d", sizes)
+			}
 			if most < 4096 || most > 128<<10 {
 				t.Errorf("got %d unsent bytes in the kernel, want %d to %d", most, 4096, 128<<10)
 			}
