@@ -61,7 +61,7 @@ func (f keyFlags) authenticator(ctx context.Context, log *slog.Logger) (*auth.JW
 	if err != nil {
 		return nil, nil, usagef("%s: %w", flag, err)
 	}
-	j, err := auth.New(auth.Config{Key: key, Issuer: f.JWTIssuer, Audience: f.JWTAudience, QueryToken: f.QueryToken})
+	j, err := auth.New(auth.Config{Keys: []auth.Key{key}, Issuer: f.JWTIssuer, Audience: f.JWTAudience, QueryToken: f.QueryToken})
 	if err != nil || !f.Dev {
 		return j, nil, err
 	}

@@ -17,7 +17,7 @@ func userOf(t *testing.T, key, token string) auth.User {
 	if err != nil {
 		t.Fatal(err)
 	}
-	j, err := auth.New(auth.Config{Key: k, Issuer: "me", Audience: "presence"})
+	j, err := auth.New(auth.Config{Keys: []auth.Key{k}, Issuer: "me", Audience: "presence"})
 	if err != nil {
 		t.Fatal(err)
 	}

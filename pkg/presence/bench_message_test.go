@@ -27,7 +27,7 @@ func BenchmarkMessage(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			authenticator, err := auth.New(auth.Config{Key: key})
+			authenticator, err := auth.New(auth.Config{Keys: []auth.Key{key}})
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -160,7 +160,7 @@ func newBenchServer(role string) (*benchServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	authenticator, err := auth.New(auth.Config{Key: key})
+	authenticator, err := auth.New(auth.Config{Keys: []auth.Key{key}})
 	if err != nil {
 		return nil, err
 	}

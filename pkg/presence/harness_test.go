@@ -125,7 +125,7 @@ func openIn(t testing.TB, c presence.Config, listen func(net.Listener) net.Liste
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c.Authenticator, err = auth.New(auth.Config{Key: key}); err != nil {
+		if c.Authenticator, err = auth.New(auth.Config{Keys: []auth.Key{key}}); err != nil {
 			t.Fatal(err)
 		}
 	}

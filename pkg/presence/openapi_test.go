@@ -299,7 +299,7 @@ func TestOpenAPIResponses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	withQuery, err := auth.New(auth.Config{Key: key, QueryToken: true})
+	withQuery, err := auth.New(auth.Config{Keys: []auth.Key{key}, QueryToken: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -77,7 +77,7 @@ func TestGetSession(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	withQuery, err := auth.New(auth.Config{Key: key, QueryToken: true})
+	withQuery, err := auth.New(auth.Config{Keys: []auth.Key{key}, QueryToken: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -394,7 +394,7 @@ func TestUsersOfAnAuthenticatorThatEmbedsJWT(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	j, err := auth.New(auth.Config{Key: key})
+	j, err := auth.New(auth.Config{Keys: []auth.Key{key}})
 	if err != nil {
 		t.Fatal(err)
 	}

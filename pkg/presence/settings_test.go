@@ -53,7 +53,7 @@ func TestSettingsOfNodes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			j, err := auth.New(auth.Config{Key: key})
+			j, err := auth.New(auth.Config{Keys: []auth.Key{key}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -44,7 +44,7 @@ func newJWT(t testing.TB, c auth.Config) *auth.JWT {
 	t.Helper()
 	j, err := auth.New(c)
 	if err != nil {
-		c.Key = must(auth.Secret(secret))
+		c.Keys = []auth.Key{must(auth.Secret(secret))}
 		j = must(auth.New(c))
 	}
 	return j

@@ -77,13 +77,13 @@ func (c claims) user(issuer, audience string, now time.Time) (User, error) {
 	}
 	switch {
 	case !expires.IsZero() && !now.Before(expires):
-		return User{}, badToken("expired")
+		return User{}, badToken(reasonExpired, "expired")
 	case now.Add(leeway).Before(notBefore):
-		return User{}, badToken("not valid yet")
+		return User{}, badToken(reasonNotYetValid, "not valid yet")
 	case issuer != "" && iss != issuer:
-		return User{}, badToken("wrong issuer")
+		return User{}, badToken(reasonIssuer, "wrong issuer")
 	case audience != "" && !slices.Contains(aud, audience):
-		return User{}, badToken("wrong audience")
+		return User{}, badToken(reasonAudience, "wrong audience")
 	}
 	if info, there := presence.Get("info"); there && !info.Null() {
 		u.Info = json.RawMessage(info)

@@ -18,33 +18,6 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// JWKS returns a Key that fetches its keys from the JWK Set (RFC 7517) at address. The address must
-// be an http or https URL that does not redirect.
-//
-// JWKS uses the signature keys of the set for RS256, PS256, ES256 and EdDSA, if they meet the
-// requirements of [PublicKey]. It ignores all other keys.
-//
-// JWKS fetches the set:
-//
-//   - immediately, in the background;
-//   - every 5 minutes;
-//   - 30 s after a failed fetch;
-//   - when a token has a kid that is not in the set. The token waits for that fetch, which starts
-//     at least 5 s after the previous one.
-//
-// If a fetch fails, the keys of the last successful fetch stay valid, and a token with an unknown
-// kid is rejected with [ErrUnavailable]. A token without a kid is verified with each known key in
-// turn.
-//
-// JWKS does not wait for the first fetch. It returns an error only if address is not an http or
-// https URL. ctx bounds the life of the goroutine that fetches the set. Failed fetches are logged
-// to log; nil means [slog.Default].
-func JWKS(ctx context.Context, address string, log *slog.Logger) (Key, error) {
-	// Disable keep-alive connections, because they and their goroutines are not worth their cost if
-	// a fetch runs only every few minutes.
-	return jwks(ctx, address, log, &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true})
-}
-
 const (
 	pace    = 5 * time.Second  // minimum time before a fetch that a token causes
 	retry   = 30 * time.Second // maximum time before the next fetch after a failure
@@ -54,14 +27,20 @@ const (
 	maxSet   = 512 << 10       // maximum size of a response, in bytes
 )
 
-func jwks(ctx context.Context, address string, log *slog.Logger, transport http.RoundTripper) (Key, error) {
+// setAlgorithms are the algorithms of the tokens that a JWK Set may verify.
+var setAlgorithms = []string{"RS256", "PS256", "ES256", "EdDSA"}
+
+// newKeySet returns the JWK Set at address. It starts the goroutine that fetches the set, which
+// ends with ctx.
+func newKeySet(ctx context.Context, address string, log *slog.Logger, transport http.RoundTripper) (*keySet, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return Key{}, errors.New("auth: invalid JWKS URL: must be an http or https URL")
+		return nil, errors.New("auth: invalid JWKS URL: must be an http or https URL")
 	}
 	public := (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String() // the rest may contain a password
 	s := &keySet{
 		url:     address,
+		public:  public,
 		initial: newFetched(nil, nil),
 		log:     cmp.Or(log, slog.Default()).With("url", public),
 		client: http.Client{
@@ -71,9 +50,10 @@ func jwks(ctx context.Context, address string, log *slog.Logger, transport http.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
+	s.initial.status.HasJWKS = true
 	s.last.Store(s.initial)
 	go s.run(ctx) // ends with ctx
-	return Key{[]string{"RS256", "PS256", "ES256", "EdDSA"}, s.find, s.ready, public}, nil
+	return s, nil
 }
 
 // keySet is a remote JWK Set. Only the goroutine of run fetches it and stores last. All other
@@ -88,6 +68,7 @@ func jwks(ctx context.Context, address string, log *slog.Logger, transport http.
 //   - does not check the strength of an RSA key.
 type keySet struct {
 	url     string
+	public  string // url without password and query
 	log     *slog.Logger
 	client  http.Client
 	initial *fetched // the state before the first fetch: no keys
@@ -98,12 +79,20 @@ type keySet struct {
 type fetched struct {
 	keys    []jwkset.JWK  // the keys of the last successful fetch if this fetch failed
 	err     error         // nil if the fetch succeeded
+	status  Status        // after this fetch
 	request chan struct{} // capacity 1; a value requests the next fetch
 	next    chan struct{} // closed when a newer result is stored, or when run ends
 }
 
 func newFetched(keys []jwkset.JWK, err error) *fetched {
-	return &fetched{keys, err, make(chan struct{}, 1), make(chan struct{})}
+	return &fetched{keys: keys, err: err, request: make(chan struct{}, 1), next: make(chan struct{})}
+}
+
+// Status is the state of the JWK Set of a [JWT].
+type Status struct {
+	HasJWKS      bool      // false if the JWT has no JWK Set; the other fields are then zero
+	JWKSFailures uint64    // number of failed fetches
+	JWKSSuccess  time.Time // time of the last successful fetch; zero if there was none
 }
 
 func (s *keySet) run(ctx context.Context) {
@@ -115,6 +104,12 @@ func (s *keySet) run(ctx context.Context) {
 			keys, wait = old.keys, retry
 		}
 		fresh := newFetched(keys, err)
+		fresh.status = Status{true, old.status.JWKSFailures, old.status.JWKSSuccess}
+		if err == nil {
+			fresh.status.JWKSSuccess = time.Now()
+		} else {
+			fresh.status.JWKSFailures++
+		}
 		s.last.Store(fresh)
 		close(old.next)
 		switch {
@@ -188,15 +183,19 @@ func verifies(key jwkset.JWK) bool {
 		(len(m.KEYOPS) == 0 || slices.Contains(m.KEYOPS, jwkset.KeyOpsVerify))
 }
 
-// find returns the keys for kid. If the last fetch did not return a key with that kid, find waits
-// for the next fetch.
-func (s *keySet) find(ctx context.Context, alg, kid string) (any, error) {
+// find returns the keys for a token with that alg and kid. pending means that the last fetch did
+// not return a key with that kid, so await may find one.
+func (s *keySet) find(alg, kid string) (found []jwt.VerificationKey, pending bool) {
+	last := s.last.Load()
+	return last.find(alg, kid), !last.contains(kid)
+}
+
+// await is like find, but waits for the next fetch if the last one did not return a key with that
+// kid. If that fetch fails, or ctx is done, await returns [ErrUnavailable].
+func (s *keySet) await(ctx context.Context, alg, kid string) ([]jwt.VerificationKey, error) {
 	last := s.last.Load()
 	if !last.contains(kid) {
-		select {
-		case last.request <- struct{}{}:
-		default: // already requested
-		}
+		last.fetchNext()
 		select {
 		case <-last.next:
 		case <-ctx.Done():
@@ -206,18 +205,14 @@ func (s *keySet) find(ctx context.Context, alg, kid string) (any, error) {
 			return nil, ErrUnavailable
 		}
 	}
-	var found jwt.VerificationKeySet
-	for _, key := range last.keys {
-		m := key.Marshal()
-		if (kid == "" || m.KID == kid) && (m.ALG == "" || m.ALG.String() == alg) && slices.Contains(algorithmsFor(key.Key()), alg) {
-			found.Keys = append(found.Keys, key.Key())
-		}
-	}
-	if found.Keys == nil {
-		return nil, badToken("signed with an unknown key")
-	}
-	return found, nil
+	return last.find(alg, kid), nil
 }
+
+// refresh requests a fetch without waiting for it.
+func (s *keySet) refresh() { s.last.Load().fetchNext() }
+
+// status returns the state after the last fetch.
+func (s *keySet) status() Status { return s.last.Load().status }
 
 // ready waits for the first fetch. If no key is known, its error states the reason.
 func (s *keySet) ready(ctx context.Context) error {
@@ -238,4 +233,24 @@ func (s *keySet) ready(ctx context.Context) error {
 // contains reports whether f contains a key with that kid, or any key if kid is empty.
 func (f *fetched) contains(kid string) bool {
 	return slices.ContainsFunc(f.keys, func(key jwkset.JWK) bool { return kid == "" || key.Marshal().KID == kid })
+}
+
+// find returns the keys that may verify a token with that alg and kid. An empty kid matches every
+// key.
+func (f *fetched) find(alg, kid string) (found []jwt.VerificationKey) {
+	for _, key := range f.keys {
+		m := key.Marshal()
+		if (kid == "" || m.KID == kid) && (m.ALG == "" || m.ALG.String() == alg) && slices.Contains(algorithmsFor(key.Key()), alg) {
+			found = append(found, key.Key())
+		}
+	}
+	return found
+}
+
+// fetchNext requests the fetch after f.
+func (f *fetched) fetchNext() {
+	select {
+	case f.request <- struct{}{}:
+	default: // already requested
+	}
 }

@@ -79,6 +79,7 @@ func (w *wire) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 type jwksTest struct {
 	issuer
 	*auth.JWT
+	key    auth.Key // of the issuer
 	t      *testing.T
 	log    bytes.Buffer
 	cancel context.CancelFunc
@@ -114,7 +115,8 @@ func withConfiguredIssuer(t *testing.T, configure func(*jwksTest), test func(*te
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.JWT = newJWT(t, auth.Config{Key: key})
+		w.key = key
+		w.JWT = newJWT(t, auth.Config{Keys: []auth.Key{key}})
 		test(t, w)
 	})
 }
@@ -367,7 +369,7 @@ func TestJWKSKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	j := newJWT(t, auth.Config{Key: key})
+	j := newJWT(t, auth.Config{Keys: []auth.Key{key}})
 	const algorithm, unknown = "algorithm not accepted", "signed with an unknown key"
 	for _, tt := range []struct {
 		header string

@@ -29,7 +29,8 @@
 //
 // # Security
 //
-//   - The [Key], never the token, determines the accepted algorithms (RFC 8725 section 3.1).
+//   - Each [Key], never the token, determines the algorithms that it accepts (RFC 8725 section 3.1).
+//     This holds for several keys too: a token with RS256 is never verified with a secret.
 //   - A token with a crit header is rejected, because this package supports no extension (RFC 7515
 //     section 4.1.11).
 //   - No error and no log line contains a token or a part of one.
@@ -42,8 +43,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -58,8 +59,13 @@ const maxToken = 8 << 10
 
 // Config holds the settings of a [JWT].
 type Config struct {
-	// Key verifies the tokens. Required.
-	Key Key
+	// Keys verify the tokens: 1 to 16, of which at most one is a [JWKS]. Several keys allow to
+	// replace one while tokens of the old and the new one are in use. Required.
+	//
+	// A token is verified with the keys that accept its algorithm: first those with its kid, then
+	// all others except the rest of a JWK Set, in this order. Each key that is tried costs the CPU
+	// time of one verification, also for a forged token.
+	Keys []Key
 
 	// Issuer is the required iss claim of a token. Empty accepts any issuer. Default: empty.
 	Issuer string
@@ -78,41 +84,74 @@ type Config struct {
 // JWT authenticates requests by their tokens. Create a JWT with [New]. It is safe for concurrent
 // use.
 type JWT struct {
-	config Config
+	config Config // its Keys are those of New
 	parser *jwt.Parser
+	keys   atomic.Pointer[keyring]
 }
 
-// New returns a JWT with the settings c. It returns an error only if c.Key is missing.
+// New returns a JWT with the settings c. It returns an error only for invalid c.Keys.
 func New(c Config) (*JWT, error) {
-	if c.Key.find == nil {
-		return nil, errors.New("auth: missing key")
-	}
 	// Validate the claims in this package, not in the parser. The parser has one leeway for all of
 	// them, and its conversion of an exp of 1e300 depends on the processor.
-	return &JWT{c, jwt.NewParser(jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation())}, nil
+	j := &JWT{config: c, parser: jwt.NewParser(jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation())}
+	if err := j.Replace(c.Keys...); err != nil {
+		return nil, err
+	}
+	return j, nil
 }
 
-// Ready waits until a verification key is available. With a [JWKS] key it waits for the first
-// fetch. With any other key it returns immediately. The error states why no key is available, or it
-// wraps the error of ctx. Authenticate does not need Ready; use Ready to check the configuration
-// before the start.
+// Replace replaces all keys at once. Each later call of Authenticate uses only the new keys. The
+// users that Authenticate has returned are not affected: their streams stay open. An error leaves
+// the previous keys in use; its conditions are those of [New]. To keep a [JWKS], pass the same Key
+// again.
+func (j *JWT) Replace(keys ...Key) error {
+	ring, err := newKeyring(keys)
+	if err == nil {
+		j.keys.Store(ring)
+	}
+	return err
+}
+
+// Refresh requests a fetch of the JWK Set, if there is one. It does not wait for the fetch, which
+// starts at least 5 s after the previous one.
+func (j *JWT) Refresh() {
+	if set := j.keys.Load().set; set != nil {
+		set.refresh()
+	}
+}
+
+// Status returns the state of the JWK Set, for metrics.
+func (j *JWT) Status() Status {
+	if set := j.keys.Load().set; set != nil {
+		return set.status()
+	}
+	return Status{}
+}
+
+// Ready waits until all verification keys are available. With a [JWKS] key it waits for the first
+// fetch. With other keys only, it returns immediately. The error states why the keys are not
+// available, or it wraps the error of ctx. Authenticate does not need Ready; use Ready to check the
+// configuration before the start.
 func (j *JWT) Ready(ctx context.Context) error {
-	if j.config.Key.ready == nil {
+	set := j.keys.Load().set
+	if set == nil {
 		return nil
 	}
-	if err := j.config.Key.ready(ctx); err != nil {
+	if err := set.ready(ctx); err != nil {
 		return fmt.Errorf("auth: fetch keys: %w", err)
 	}
 	return nil
 }
 
-// Fingerprint identifies the key without revealing it, so that the nodes of a cluster can find out
-// that they have different keys:
+// Fingerprint identifies the keys without revealing them, so that the nodes of a cluster can find
+// out that they have different keys:
 //
 //	secret-5f1c0a9e4b7d2c38              a secret: 8 bytes of a hash
 //	public-0c9d2be17a43558b              a public key: 8 bytes of a hash
 //	https://id.example.com/jwks.json     a JWK Set: its URL, without password and query
-func (j *JWT) Fingerprint() string { return j.config.Key.fingerprint }
+//	public-0c9d…+secret-5f1c…            several keys, sorted; the order of the Keys does not matter
+//	keys-7be1290aa1c0347d                several keys whose list exceeds 256 bytes: 8 bytes of a hash
+func (j *JWT) Fingerprint() string { return j.keys.Load().fingerprint }
 
 // Authenticate returns the user of r. It looks for a token in the following places and uses the
 // first one that it finds:
@@ -122,9 +161,9 @@ func (j *JWT) Fingerprint() string { return j.config.Key.fingerprint }
 //  2. the cookie [CookieName]. An empty cookie is ignored.
 //  3. the query parameter access_token, if Config.QueryToken is set. An empty parameter is ignored.
 //
-// The error is [ErrNoToken] or [ErrUnavailable], or it wraps [ErrBadToken]. With a [JWKS] key, a
-// token with an unknown kid may need 10 s, bounded by the context of r. Authenticate does not
-// change r and does not read its body.
+// The error is [ErrNoToken] or [ErrUnavailable], or it wraps [ErrBadToken]. [FailureReason]
+// classifies it. With a [JWKS] key, a token with an unknown kid that no other key verifies may need
+// 10 s, bounded by the context of r. Authenticate does not change r and does not read its body.
 func (j *JWT) Authenticate(r *http.Request) (User, error) {
 	token, cookie, err := j.token(r)
 	if err != nil {
@@ -145,7 +184,7 @@ func (j *JWT) token(r *http.Request) (token string, cookie bool, err error) {
 		isBearer := len(fields) > 0 && strings.EqualFold(fields[0], "Bearer") // RFC 9110 section 11.1
 		switch {
 		case len(header) > 1 || len(fields) == 0 || isBearer && len(fields) != 2:
-			return "", false, badToken("Authorization header malformed: expected one scheme and one token")
+			return "", false, badToken(reasonMalformed, "Authorization header malformed: expected one scheme and one token")
 		case isBearer:
 			return fields[1], false, nil
 		}
@@ -155,7 +194,7 @@ func (j *JWT) token(r *http.Request) (token string, cookie bool, err error) {
 	}
 	if j.config.QueryToken {
 		if tokens := r.URL.Query()["access_token"]; len(tokens) > 1 {
-			return "", false, badToken("repeated access_token") // RFC 6750 section 3.1
+			return "", false, badToken(reasonMalformed, "repeated access_token") // RFC 6750 section 3.1
 		} else if len(tokens) == 1 && tokens[0] != "" {
 			return tokens[0], false, nil
 		}
@@ -166,45 +205,74 @@ func (j *JWT) token(r *http.Request) (token string, cookie bool, err error) {
 // user verifies token and returns its user.
 func (j *JWT) user(ctx context.Context, token string) (User, error) {
 	if len(token) > maxToken {
-		return User{}, badToken(fmt.Sprintf("too long (%d bytes, maximum %d)", len(token), maxToken))
+		return User{}, badToken(reasonTooLong, fmt.Sprintf("too long (%d bytes, maximum %d)", len(token), maxToken))
 	}
 	if strings.ContainsAny(token, "\r\n") { // encoding/base64 would ignore them
-		return User{}, badToken("not a JWT")
+		return User{}, errMalformed
 	}
-	var c claims
+	ring := j.keys.Load()
+	var pending bool // the next JWK Set may contain the key
+	c, err := j.verify(token, func(alg, kid string) (keys []jwt.VerificationKey, err error) {
+		keys, pending, err = ring.find(alg, kid)
+		return keys, err
+	})
+	if pending && err != nil {
+		tried := err
+		c, err = j.verify(token, func(alg, kid string) ([]jwt.VerificationKey, error) { return ring.set.await(ctx, alg, kid) })
+		if errors.Is(err, errUnknownKey) {
+			err = tried
+		}
+	}
+	if err != nil {
+		return User{}, err
+	}
+	return c.user(j.config.Issuer, j.config.Audience, time.Now())
+}
+
+var (
+	errMalformed  = badToken(reasonMalformed, "not a JWT")
+	errSignature  = badToken(reasonSignature, "signature mismatch")
+	errUnknownKey = badToken(reasonUnknownKey, "signed with an unknown key")
+)
+
+// verify returns the claims of token if one of the keys that find returns verifies it. It returns
+// an error of find unchanged, and errUnknownKey if find returns no key.
+func (j *JWT) verify(token string, find func(alg, kid string) ([]jwt.VerificationKey, error)) (c claims, err error) {
 	var keyErr error
-	_, err := j.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (key any, err error) {
-		key, keyErr = j.key(ctx, t)
-		return key, keyErr
+	_, err = j.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) {
+		var keys []jwt.VerificationKey
+		if keys, keyErr = j.find(t, find); keyErr != nil {
+			return nil, keyErr
+		}
+		return jwt.VerificationKeySet{Keys: keys}, nil
 	})
 	switch {
 	case err == nil:
-		return c.user(j.config.Issuer, j.config.Audience, time.Now())
+		return c, nil
 	case keyErr != nil:
-		return User{}, keyErr
+		return claims{}, keyErr
 	case errors.Is(err, jwt.ErrTokenMalformed):
-		return User{}, badToken("not a JWT")
+		return claims{}, errMalformed
 	case errors.Is(err, jwt.ErrTokenUnverifiable):
-		return User{}, errAlgorithm
+		return claims{}, errAlgorithm
 	default:
-		return User{}, badToken("signature mismatch")
+		return claims{}, errSignature
 	}
 }
 
-var errAlgorithm = badToken("algorithm not accepted")
-
-// key returns the key that verifies t. The claims of t are not verified yet.
-func (j *JWT) key(ctx context.Context, t *jwt.Token) (any, error) {
+// find returns the keys that may verify t. The claims of t are not verified yet.
+func (j *JWT) find(t *jwt.Token, find func(alg, kid string) ([]jwt.VerificationKey, error)) ([]jwt.VerificationKey, error) {
 	if _, there := t.Header["crit"]; there {
-		return nil, badToken("crit header not supported")
-	}
-	if !slices.Contains(j.config.Key.algorithms, t.Method.Alg()) {
-		return nil, errAlgorithm
+		return nil, badToken(reasonMalformed, "crit header not supported")
 	}
 	kid, there := t.Header["kid"]
 	id, ok := kid.(string)
 	if there && !ok {
-		return nil, badToken("kid not a string")
+		return nil, badToken(reasonMalformed, "kid not a string")
 	}
-	return j.config.Key.find(ctx, t.Method.Alg(), id)
+	keys, err := find(t.Method.Alg(), id)
+	if err == nil && len(keys) == 0 {
+		err = errUnknownKey
+	}
+	return keys, err
 }

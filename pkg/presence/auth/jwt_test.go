@@ -10,6 +10,7 @@ import (
 	"math/big"
 	"net/http/httptest"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -239,7 +240,7 @@ func TestKeyDeterminesAlgorithm(t *testing.T) {
 	for name, key := range keys {
 		var accepted []string
 		for _, alg := range []string{"HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "none"} {
-			u, err := newJWT(t, auth.Config{Key: key}).Authenticate(bearer(sign(`{"alg":"`+alg+`","kid":"any"}`, alice, signers[alg])))
+			u, err := newJWT(t, auth.Config{Keys: []auth.Key{key}}).Authenticate(bearer(sign(`{"alg":"`+alg+`","kid":"any"}`, alice, signers[alg])))
 			if err != nil {
 				check(t, err, auth.ErrBadToken, "algorithm not accepted")
 			} else if u.ID == "alice" {
@@ -256,7 +257,7 @@ func TestKeyDeterminesAlgorithm(t *testing.T) {
 // password of a URL.
 func TestFingerprint(t *testing.T) {
 	set := func(url string) auth.Key { return must(auth.JWKS(t.Context(), url, slog.New(slog.DiscardHandler))) }
-	print := func(k auth.Key) string { return newJWT(t, auth.Config{Key: k}).Fingerprint() }
+	print := func(k auth.Key) string { return newJWT(t, auth.Config{Keys: []auth.Key{k}}).Fingerprint() }
 	for _, test := range []struct {
 		name string
 		key  auth.Key
@@ -271,6 +272,14 @@ func TestFingerprint(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
 		}
 	}
+	several := func(keys ...auth.Key) string { return newJWT(t, auth.Config{Keys: keys}).Fingerprint() }
+	one, two := must(auth.Secret(secret)), must(auth.PublicKey(certificate()))
+	if a, b := several(one, two, set("http://127.0.0.1:1/x")), several(set("http://127.0.0.1:1/x"), two.WithKID("2"), one, one); a != b || strings.Count(a, "+") != 2 {
+		t.Errorf("the same keys in another order have the fingerprints %q and %q", a, b)
+	}
+	if a, b := several(one, set("http://127.0.0.1:1/"+strings.Repeat("x", 230))), several(two, set("http://127.0.0.1:1/"+strings.Repeat("x", 230))); a == b || len(a) != len("keys-")+16 {
+		t.Errorf("two long lists of keys have the fingerprints %q and %q", a, b)
+	}
 	if a, b := print(must(auth.Secret(bytes.Repeat([]byte("x"), 32)))), print(must(auth.Secret(bytes.Repeat([]byte("x"), 33)))); a == b {
 		t.Errorf("two secrets have the fingerprint %q", a)
 	}
@@ -281,7 +290,7 @@ func TestFingerprint(t *testing.T) {
 
 func TestForgedTokens(t *testing.T) {
 	file := pkix(&rsaKey.PublicKey)
-	byRSA := newJWT(t, auth.Config{Key: must(auth.PublicKey(file))})
+	byRSA := newJWT(t, auth.Config{Keys: []auth.Key{must(auth.PublicKey(file))}})
 	bySecret := newJWT(t, auth.Config{})
 	good := hs256(alice)
 	head, rest, _ := strings.Cut(good, ".")
@@ -333,8 +342,16 @@ func TestInvalidKeys(t *testing.T) {
 	if _, err := auth.Secret(secret[:31]); err == nil || !strings.Contains(err.Error(), "auth: secret too short (31 bytes, minimum 32)") {
 		t.Errorf("31 bytes of secret: got %v, want an error", err)
 	}
-	if _, err := auth.New(auth.Config{}); err == nil {
-		t.Error("no key: got no error")
+	good, set := must(auth.Secret(secret)), must(auth.JWKS(t.Context(), "http://127.0.0.1:1/", slog.New(slog.DiscardHandler)))
+	for want, keys := range map[string][]auth.Key{
+		"auth: missing key":                    nil,
+		"auth: missing key ":                   {good, {}},
+		"auth: too many keys (17, maximum 16)": slices.Repeat([]auth.Key{good}, 17),
+		"auth: more than one JWK Set":          {set, good, set},
+	} {
+		if j, err := auth.New(auth.Config{Keys: keys}); j != nil || err == nil || err.Error() != strings.TrimSpace(want) {
+			t.Errorf("%d keys: got %v and %v, want %s", len(keys), j, err, want)
+		}
 	}
 	for want, file := range map[string][]byte{
 		"public key not in PEM format":  []byte("ssh-ed25519 AAAA"),
@@ -353,7 +370,7 @@ func TestInvalidKeys(t *testing.T) {
 	mine := append([]byte(nil), secret...)
 	key := must(auth.Secret(mine))
 	clear(mine)
-	if _, err := newJWT(t, auth.Config{Key: key}).Authenticate(bearer(hs256(alice))); err != nil {
+	if _, err := newJWT(t, auth.Config{Keys: []auth.Key{key}}).Authenticate(bearer(hs256(alice))); err != nil {
 		t.Errorf("the secret was not copied: %v", err)
 	}
 }

@@ -3,17 +3,17 @@ package auth
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net/http"
 	"strings"
+
+	"github.com/golang-jwt/jwt/v5"
 )
 
 // Key verifies tokens and determines the accepted algorithms. The zero Key is invalid. Create a Key
@@ -22,16 +22,22 @@ type Key struct {
 	// algorithms are the accepted values of the alg header.
 	algorithms []string
 
-	// find returns the key that verifies a token with this algorithm and this kid, in a type that
-	// the parser accepts. alg is one of algorithms. kid is empty if the token has none.
-	// Authenticate returns the error of find unchanged.
-	find func(ctx context.Context, alg, kid string) (any, error)
+	// verifies is the key in a type that the parser accepts, or nil if set is not nil.
+	verifies jwt.VerificationKey
 
-	// ready waits until the first set of keys is available, or returns the reason why there is
-	// none. A nil ready means that the key is always available.
-	ready func(ctx context.Context) error
+	kid         string  // selects this key; empty if it has no ID
+	set         *keySet // of JWKS
+	fingerprint string  // result of JWT.Fingerprint
+}
 
-	fingerprint string // result of JWT.Fingerprint
+// WithKID returns the same key with a key ID. A token whose kid header equals it is verified with
+// this key first. The kid is only a hint (RFC 7515 section 4.1.4): if the key does not verify the
+// token, the other keys are tried. The ID therefore decides only how fast a token is verified.
+//
+// A key of [JWKS] has the IDs of its set, and WithKID does not change it.
+func (k Key) WithKID(kid string) Key {
+	k.kid = kid
+	return k
 }
 
 // Secret returns a Key for HS256 tokens. secret needs at least 32 bytes (RFC 7518 section 3.2). The
@@ -41,7 +47,7 @@ func Secret(secret []byte) (Key, error) {
 	if len(secret) < 32 {
 		return Key{}, fmt.Errorf("auth: secret too short (%d bytes, minimum 32)", len(secret))
 	}
-	return single(bytes.Clone(secret), "secret-"+digest(secret), "HS256"), nil
+	return Key{algorithms: []string{"HS256"}, verifies: bytes.Clone(secret), fingerprint: "secret-" + digest(secret)}, nil
 }
 
 // digest returns the first 8 bytes of the SHA-256 hash of a key, in hexadecimal digits. Any node of
@@ -82,12 +88,7 @@ func PublicKey(file []byte) (Key, error) {
 	if err != nil {
 		return Key{}, fmt.Errorf("auth: encode public key: %w", err)
 	}
-	return single(key, "public-"+digest(der), algorithms...), nil
-}
-
-// single returns a Key that verifies all tokens with the same key. It ignores their kid.
-func single(key any, fingerprint string, algorithms ...string) Key {
-	return Key{algorithms: algorithms, fingerprint: fingerprint, find: func(context.Context, string, string) (any, error) { return key, nil }}
+	return Key{algorithms: algorithms, verifies: key, fingerprint: "public-" + digest(der)}, nil
 }
 
 func public(block *pem.Block) (any, error) {
@@ -109,21 +110,37 @@ func public(block *pem.Block) (any, error) {
 	return nil, fmt.Errorf("unknown PEM block type %q", block.Type)
 }
 
-// algorithmsFor returns the algorithms that a public key may verify, or nil for a weak or
-// unsupported key. The parser checks only the Go type of a key, so this function checks its curve
-// and length.
-func algorithmsFor(key any) []string {
-	switch key := key.(type) {
-	case *rsa.PublicKey:
-		if key.N.BitLen() >= 2048 { // RFC 7518 section 3.3
-			return []string{"RS256", "PS256"}
-		}
-	case *ecdsa.PublicKey:
-		if key.Curve == elliptic.P256() {
-			return []string{"ES256"}
-		}
-	case ed25519.PublicKey:
-		return []string{"EdDSA"}
+// JWKS returns a Key that fetches its keys from the JWK Set (RFC 7517) at address. The address must
+// be an http or https URL that does not redirect.
+//
+// JWKS uses the signature keys of the set for RS256, PS256, ES256 and EdDSA, if they meet the
+// requirements of [PublicKey]. It ignores all other keys.
+//
+// JWKS fetches the set:
+//
+//   - immediately, in the background;
+//   - every 5 minutes;
+//   - 30 s after a failed fetch;
+//   - when a token has a kid that is not in the set. The token waits for that fetch, which starts
+//     at least 5 s after the previous one.
+//
+// If a fetch fails, the keys of the last successful fetch stay valid, and a token with an unknown
+// kid is rejected with [ErrUnavailable]. A token without a kid is verified with each known key in
+// turn. A token that another key of the [JWT] verifies does not wait for a fetch.
+//
+// JWKS does not wait for the first fetch. It returns an error only if address is not an http or
+// https URL. ctx bounds the life of the goroutine that fetches the set. Failed fetches are logged
+// to log; nil means [slog.Default].
+func JWKS(ctx context.Context, address string, log *slog.Logger) (Key, error) {
+	// Disable keep-alive connections, because they and their goroutines are not worth their cost if
+	// a fetch runs only every few minutes.
+	return jwks(ctx, address, log, &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true})
+}
+
+func jwks(ctx context.Context, address string, log *slog.Logger, transport http.RoundTripper) (Key, error) {
+	set, err := newKeySet(ctx, address, log, transport)
+	if err != nil {
+		return Key{}, err
 	}
-	return nil
+	return Key{algorithms: setAlgorithms, set: set, fingerprint: set.public}, nil
 }

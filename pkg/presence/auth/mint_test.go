@@ -74,7 +74,7 @@ func ExampleJWT() {
 	if err != nil {
 		panic(err)
 	}
-	authenticator, err := auth.New(auth.Config{Key: key})
+	authenticator, err := auth.New(auth.Config{Keys: []auth.Key{key}})
 	if err != nil {
 		panic(err)
 	}

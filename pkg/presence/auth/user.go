@@ -3,44 +3,12 @@ package auth
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 	"unicode/utf8"
 
 	"example.com/presence/pkg/presence/internal/input"
 )
-
-var (
-	// ErrNoToken means that the request contains no token in any of the places where Authenticate
-	// looks.
-	ErrNoToken = errors.New("no token")
-
-	// ErrBadToken means that the request contains an invalid token. An error that wraps it states
-	// the reason. Its text may be shown to the client, because it contains no part of the token.
-	ErrBadToken = errors.New("invalid token")
-
-	// ErrUnavailable means that the token cannot be verified, because the keys are not available.
-	// The same token may be accepted later.
-	ErrUnavailable = errors.New("keys unavailable")
-)
-
-func badToken(reason string) error { return fmt.Errorf("%w: %s", ErrBadToken, reason) }
-
-// ClaimError is an [ErrBadToken] for a claim of the wrong type or outside its limits. Its text may
-// be shown to the client.
-type ClaimError struct {
-	Claim  string // such as sub or presence.join; presence.info is named info
-	Reason string // continues a sentence that starts with the claim, such as "must be a string"
-}
-
-// Error returns the text of ErrBadToken, the claim and the reason.
-func (e *ClaimError) Error() string {
-	return ErrBadToken.Error() + ": " + e.Claim + " " + e.Reason
-}
-
-// Unwrap returns ErrBadToken.
-func (e *ClaimError) Unwrap() error { return ErrBadToken }
 
 // User is an authenticated user and its rights. Each User that this package returns is within the
 // limits of [User.Checked].
@@ -81,7 +49,7 @@ type User struct {
 // empty. The returned Info shares no memory with u.Info.
 func (u User) Checked() (User, error) {
 	if u.ID == "" {
-		return User{}, badToken("sub missing or empty")
+		return User{}, badToken(reasonClaim, "sub missing or empty")
 	}
 	if err := checkText("sub", u.ID, input.MaxUserID); err != nil {
 		return User{}, err
