@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"example.com/presence/pkg/presence/auth"
+	"example.com/presence/pkg/presence/internal/refusal"
 	"example.com/presence/pkg/presence/room"
 )
 
@@ -33,11 +34,12 @@ func (s *Server) authorize(r *http.Request, rights func(User) room.Patterns, nam
 	if err != nil {
 		return access{}, err
 	}
+	factsOf(r).room = string(name)
 	if !rights(user).Match(name) {
-		return access{}, reject(http.StatusForbidden, "token lacks the required right for room %q", name)
+		return access{}, forbid(refusal.RoomRight, "token lacks the required right for room %q", name)
 	}
 	if until := s.hub.BanEnd(name, room.UserID(user.ID)); !until.IsZero() {
-		return access{}, reject(http.StatusForbidden, "user banned from room %q until %s", name, until.UTC().Format(time.RFC3339))
+		return access{}, forbid(refusal.Banned, "user banned from room %q until %s", name, until.UTC().Format(time.RFC3339))
 	}
 	return access{user, name, query}, nil
 }
@@ -50,7 +52,7 @@ func (s *Server) authorizeAdmin(r *http.Request, names ...string) (url.Values, e
 		return nil, err
 	}
 	if !user.Admin {
-		return nil, reject(http.StatusForbidden, "admin token required")
+		return nil, forbid(refusal.AdminRight, "admin token required")
 	}
 	return parseQuery(r, names...)
 }
@@ -73,8 +75,9 @@ func (s *Server) authenticate(r *http.Request) (User, error) {
 		return User{}, err
 	case err != nil:
 		s.warn.Warn(r.Context(), "authenticator failed", "err", err)
-		return User{}, reject(http.StatusUnauthorized, "authentication failed")
+		return User{}, &problem{status: http.StatusUnauthorized, cause: refusal.Token, reason: auth.FailureReason(err), detail: "authentication failed"}
 	}
+	factsOf(r).user = user.ID
 	if user.Session != "" {
 		err = s.origins.check(r)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 
 	"example.com/presence/pkg/presence/internal/guard"
 	"example.com/presence/pkg/presence/internal/input"
+	"example.com/presence/pkg/presence/internal/refusal"
 )
 
 // maxForm is the maximum size of a request body that is not a message, in bytes.
@@ -91,7 +93,9 @@ func decodeObject(body []byte, names ...string) (input.Object, error) {
 		return nil, reject(http.StatusBadRequest, "invalid JSON body: not an object")
 	}
 	if name, found := o.Unknown(names...); found {
-		return nil, reject(http.StatusBadRequest, "unknown JSON field %q (known fields: %s)", name, strings.Join(names, ", "))
+		known := fmt.Sprintf("(known fields: %s)", strings.Join(names, ", "))
+		return nil, &problem{status: http.StatusBadRequest, cause: refusal.BadRequest,
+			detail: fmt.Sprintf("unknown JSON field %q %s", name, known), private: "unknown JSON field " + known}
 	}
 	return o, nil
 }

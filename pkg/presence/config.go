@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -177,6 +178,13 @@ type Config struct {
 	// Origins are compared by scheme, lower-cased host and port (RFC 6454 section 5). The entry "*"
 	// must be the only one. Default: none.
 	CORSOrigins []string
+
+	// TrustedProxies are the addresses of proxies whose X-Forwarded-For or Forwarded header (RFC
+	// 7239) the log uses as the address of the client. A proxy must add to the header or replace
+	// it. If a request has both headers, X-Forwarded-For is used. A peer on a Unix socket is always
+	// trusted. The prefixes must have no host bits. Default: none, so the address is that of the
+	// peer.
+	TrustedProxies []netip.Prefix
 
 	// Cookie holds the attributes of the session cookie.
 	Cookie Cookie

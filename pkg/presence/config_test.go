@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"math"
 	"net/http"
+	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
@@ -61,6 +62,10 @@ func TestConfigErrors(t *testing.T) {
 		}},
 		{"ContentSecurityPolicy", "is at most 4096 bytes without control characters", func(c *presence.Config) { c.ContentSecurityPolicy = "a\r\nb" }},
 		{"ContentSecurityPolicy", "is at most 4096 bytes", func(c *presence.Config) { c.ContentSecurityPolicy = strings.Repeat("a", 4097) }},
+		{"TrustedProxies", "has 192.0.2.1/24, which is not a prefix without host bits", func(c *presence.Config) {
+			c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("192.0.2.1/24")}
+		}},
+		{"TrustedProxies", "has invalid Prefix", func(c *presence.Config) { c.TrustedProxies = []netip.Prefix{{}} }},
 		{"Web", "invalid file name {}.js: {, } and * are reserved", func(c *presence.Config) { c.Web = fstest.MapFS{"{}.js": {}} }},
 	} {
 		seen[c.field] = true

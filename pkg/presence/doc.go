@@ -103,11 +103,13 @@ package presence
 //   - types.go: names for the types of the packages below
 //   - config.go: settings, their defaults and limits
 //   - problem.go: errors and their HTTP responses (RFC 9457)
+//   - proxies.go: the address of a client behind proxies
 //   - limits.go: message rate limits
 //   - path.go, query.go: the path below the mount point, and the query parameters
 //   - page.go: the files of the page
 //   - origin.go: the origins whose pages may use the cookie
 //   - server.go: the Server
+//   - request.go: the log lines about a request
 //   - access.go: authentication and authorization, for all handlers
 //   - body.go, cookie.go: the request body and the session cookie
 //   - events.go, messages.go, members.go, rooms.go, session.go: the handlers, and the methods of a

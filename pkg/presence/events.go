@@ -1,7 +1,9 @@
 package presence
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"time"
@@ -24,11 +26,9 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	}
 	user := room.User{ID: room.UserID(v.user.ID), Name: v.user.Name, Info: v.user.Info}
 	conn, rejected := s.hub.Connect(r.Context(), v.room, user.ID, leaseOf(v.user))
-	if rejected != nil && !errors.Is(rejected, hub.ErrDraining) {
-		s.warn.Warn(r.Context(), "stream rejected: "+rejected.Error(), "user", v.user.ID, "room", string(v.room))
-		if s.config.FullStatus == http.StatusServiceUnavailable {
-			return &problem{status: http.StatusServiceUnavailable, detail: rejected.Error(), retry: fullMin + rand.N(fullMax-fullMin)}
-		}
+	if rejected != nil && !errors.Is(rejected, hub.ErrDraining) && s.config.FullStatus == http.StatusServiceUnavailable {
+		p := problemOf(rejected)
+		return &problem{status: http.StatusServiceUnavailable, cause: p.cause, detail: rejected.Error(), retry: fullMin + rand.N(fullMax-fullMin)}
 	}
 	if a, ok := w.(*guard.Answer); ok {
 		w = a.Stream()
@@ -36,7 +36,6 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	client, err := s.streams.Conn(w, r)
 	switch {
 	case errors.Is(err, stream.ErrFull):
-		s.warn.Warn(r.Context(), "stream rejected: "+err.Error())
 		rejected = err // the stream is already open, so it ends with goodbye
 	case err != nil:
 		s.hub.Leave(conn, stream.Closed)
@@ -45,21 +44,40 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 		rejected = s.hub.Join(r.Context(), conn, user, client, lastEventID(r, v.query))
 	}
 	if rejected != nil {
+		p := *problemOf(rejected)
+		p.status = http.StatusOK
+		s.refuse(r, &p)
 		sendGoodbye(client, rejected)
 	}
-	s.serve(r, client, conn)
+	s.serve(r, client, s.ending(r, conn, rejected))
 	return nil
 }
 
-// serve delivers events to the client until the stream ends. With Config.KeepHandler, it returns
-// only after the stream has ended.
-func (s *Server) serve(r *http.Request, client *stream.Conn, conn *hub.Connection) {
+// ending returns the function to call when the stream ends. At level debug, it logs the end, and
+// ending logs the beginning of a stream that was not rejected.
+func (s *Server) ending(r *http.Request, conn *hub.Connection, rejected error) func(stream.End) {
+	log := s.config.Logger
+	if rejected != nil || !log.Enabled(r.Context(), slog.LevelDebug) {
+		return func(why stream.End) { s.hub.Leave(conn, why) }
+	}
+	ctx, f := context.WithoutCancel(r.Context()), factsOf(r)
+	origin := s.originOf(r, f)
+	log.DebugContext(ctx, "stream opened", append(origin, "protocol", r.Proto)...)
+	return func(why stream.End) {
+		s.hub.Leave(conn, why)
+		log.DebugContext(ctx, "stream ended", append(origin, "reason", string(why), "duration", time.Since(f.began))...)
+	}
+}
+
+// serve delivers events to the client until the stream ends, and then calls ended. With
+// Config.KeepHandler, it returns only after that.
+func (s *Server) serve(r *http.Request, client *stream.Conn, ended func(stream.End)) {
 	if !s.config.KeepHandler {
-		client.Serve(r.Context(), func(why stream.End) { s.hub.Leave(conn, why) })
+		client.Serve(r.Context(), ended)
 		return
 	}
 	done := make(chan struct{})
-	client.Serve(r.Context(), func(why stream.End) { s.hub.Leave(conn, why); close(done) })
+	client.Serve(r.Context(), func(why stream.End) { ended(why); close(done) })
 	select {
 	case <-done:
 	case <-r.Context().Done():

@@ -51,7 +51,7 @@ func TestLogLinesHaveTheRequestContext(t *testing.T) {
 		{"GET", "/events", "", "authenticator failed"},
 		{"GET", "/events", "any", "request failed"}, // a recorder cannot stream
 		{"POST", "/messages", "any", ""},
-		{"POST", "/messages", "any", "message rate limit exceeded"},
+		{"POST", "/messages", "any", "request refused"},
 	} {
 		log.Reset()
 		r := httptest.NewRequest(c.method, c.path, strings.NewReader("hello"))

@@ -13,6 +13,7 @@ import (
 	"example.com/presence/pkg/presence/internal/compact"
 	"example.com/presence/pkg/presence/internal/hub"
 	"example.com/presence/pkg/presence/internal/input"
+	"example.com/presence/pkg/presence/internal/refusal"
 	"example.com/presence/pkg/presence/room"
 )
 
@@ -25,8 +26,7 @@ func (s *Server) postMessage(w http.ResponseWriter, r *http.Request) error {
 	}
 	if !v.user.Admin {
 		if wait := s.rates.take(room.UserID(v.user.ID), time.Now()); wait > 0 {
-			s.warn.Warn(r.Context(), "message rate limit exceeded", "user", v.user.ID, "room", string(v.room))
-			return &problem{status: http.StatusTooManyRequests, detail: fmt.Sprintf("message rate limit exceeded (%v per second)", s.config.MessageRate), retry: wait}
+			return &problem{status: http.StatusTooManyRequests, cause: refusal.Rate, detail: fmt.Sprintf("message rate limit exceeded (%v per second)", s.config.MessageRate), retry: wait}
 		}
 	}
 	d, key, err := s.readMessage(w, r)

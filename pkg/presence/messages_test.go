@@ -331,13 +331,13 @@ func TestBodyTimeout(t *testing.T) {
 	wait.Wait()
 }
 
-// A request whose body has invalid chunks gets 400 and is not logged.
+// A request whose body has invalid chunks gets 400, and is logged like any refused request.
 func TestBrokenBody(t *testing.T) {
 	var log bytes.Buffer
 	h := open(t, presence.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	r := h.raw("POST /session HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
-	if r.StatusCode != http.StatusBadRequest || log.Len() > 0 {
-		t.Errorf("got %s, log %q; want 400 and no log", r.Status, log.String())
+	if r.StatusCode != http.StatusBadRequest || strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), "cause=bad_request count=1") {
+		t.Errorf("got %s, log %q; want 400 and one refusal", r.Status, log.String())
 	}
 }
 

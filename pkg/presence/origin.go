@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"example.com/presence/pkg/presence/internal/refusal"
 )
 
 // origin is the origin of a page (RFC 6454 section 4). Two origins are the same if all fields are
@@ -132,9 +134,9 @@ func (a origins) check(r *http.Request) error {
 	case a.allow(sent):
 		return nil
 	case sent == "":
-		return reject(http.StatusForbidden, "cross-origin request rejected: origin not allowed (server host %.300q)", r.Host)
+		return forbid(refusal.Origin, "cross-origin request rejected: origin not allowed (server host %.300q)", r.Host)
 	}
-	return reject(http.StatusForbidden, "cross-origin request rejected: origin %.300q not allowed (server host %.300q)", sent, r.Host)
+	return forbid(refusal.Origin, "cross-origin request rejected: origin %.300q not allowed (server host %.300q)", sent, r.Host)
 }
 
 // sameHost reports whether a page of the origin sent was loaded from the host. The scheme of the

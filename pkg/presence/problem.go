@@ -14,6 +14,8 @@ import (
 	"example.com/presence/pkg/presence/internal/compact"
 	"example.com/presence/pkg/presence/internal/guard"
 	"example.com/presence/pkg/presence/internal/hub"
+	"example.com/presence/pkg/presence/internal/refusal"
+	"example.com/presence/pkg/presence/internal/stream"
 	"example.com/presence/pkg/presence/room"
 )
 
@@ -44,40 +46,67 @@ var (
 type problem struct {
 	status    int
 	detail    string
+	cause     refusal.Cause // empty: no refusal, such as the response of readyz
+	reason    string        // for refusal.Token: one of auth.Reasons
+	private   string        // detail for the log, if detail repeats a part of the body
 	retry     time.Duration // Retry-After of 429 and 503, at least 1 s
 	anonymous bool          // for 401: the request has no token
 }
 
 func (p *problem) Error() string { return p.detail }
 
-// reject returns a problem with the given status and detail.
+// logged returns the detail in the form in which it may be logged.
+func (p *problem) logged() string { return cmp.Or(p.private, p.detail) }
+
+// causes maps the status of a problem to its cause, for statuses with only one cause.
+var causes = map[int]refusal.Cause{
+	http.StatusBadRequest:            refusal.BadRequest,
+	http.StatusUnauthorized:          refusal.Token,
+	http.StatusNotFound:              refusal.NotFound,
+	http.StatusMethodNotAllowed:      refusal.Method,
+	http.StatusConflict:              refusal.Conflict,
+	http.StatusRequestEntityTooLarge: refusal.TooLarge,
+	http.StatusUnsupportedMediaType:  refusal.MediaType,
+	http.StatusTooManyRequests:       refusal.Rate,
+}
+
+// reject returns a problem with the given status and detail. The status must be in causes.
 func reject(status int, detail string, args ...any) error {
-	return &problem{status: status, detail: fmt.Sprintf(detail, args...)}
+	return &problem{status: status, cause: causes[status], detail: fmt.Sprintf(detail, args...)}
+}
+
+// forbid returns a problem with the status 403.
+func forbid(cause refusal.Cause, detail string, args ...any) error {
+	return &problem{status: http.StatusForbidden, cause: cause, detail: fmt.Sprintf(detail, args...)}
 }
 
 // problems maps errors to HTTP responses. If detail is empty, the text of the error is the detail.
 var problems = []struct {
 	err    error
 	status int
+	cause  refusal.Cause
 	detail string
 }{
-	{auth.ErrNoToken, http.StatusUnauthorized, "no token: send an Authorization: Bearer header or the session cookie"},
-	{auth.ErrBadToken, http.StatusUnauthorized, ""},
-	{auth.ErrUnavailable, http.StatusServiceUnavailable, "token verification keys unavailable"},
-	{room.ErrName, http.StatusBadRequest, ""},
-	{room.ErrEventName, http.StatusBadRequest, ""},
-	{room.ErrEventReserved, http.StatusBadRequest, ""},
-	{ErrBan, http.StatusBadRequest, ""},
-	{hub.ErrBanned, http.StatusForbidden, "user banned from the room"},
-	{ErrNotInRoom, http.StatusNotFound, ""},
-	{ErrDraining, http.StatusServiceUnavailable, ""},
-	{ErrBusy, http.StatusServiceUnavailable, ""},
-	{guard.ErrBusy, http.StatusServiceUnavailable, ""},
-	{ErrTooManyRooms, http.StatusServiceUnavailable, ""},
-	{ErrTooManyBans, http.StatusServiceUnavailable, ""},
-	{backplane.ErrKeysFull, http.StatusServiceUnavailable, "idempotency key limit reached"},
-	{backplane.ErrUnavailable, http.StatusServiceUnavailable, "backplane unavailable"},
-	{backplane.ErrClosed, http.StatusServiceUnavailable, "backplane closed"},
+	{auth.ErrNoToken, http.StatusUnauthorized, refusal.Anonymous, "no token: send an Authorization: Bearer header or the session cookie"},
+	{auth.ErrBadToken, http.StatusUnauthorized, refusal.Token, ""},
+	{auth.ErrUnavailable, http.StatusServiceUnavailable, refusal.KeysUnavailable, "token verification keys unavailable"},
+	{room.ErrName, http.StatusBadRequest, refusal.BadRequest, ""},
+	{room.ErrEventName, http.StatusBadRequest, refusal.BadRequest, ""},
+	{room.ErrEventReserved, http.StatusBadRequest, refusal.BadRequest, ""},
+	{ErrBan, http.StatusBadRequest, refusal.BadRequest, ""},
+	{hub.ErrBanned, http.StatusForbidden, refusal.Banned, "user banned from the room"},
+	{ErrNotInRoom, http.StatusNotFound, refusal.NotFound, ""},
+	{ErrDraining, http.StatusServiceUnavailable, refusal.Draining, ""},
+	{ErrBusy, http.StatusServiceUnavailable, refusal.RoomBusy, ""},
+	{guard.ErrBusy, http.StatusServiceUnavailable, refusal.Answers, ""},
+	{ErrTooManyRooms, http.StatusServiceUnavailable, refusal.Rooms, ""},
+	{hub.ErrFull, http.StatusServiceUnavailable, refusal.Connections, ""},
+	{hub.ErrUserFull, http.StatusServiceUnavailable, refusal.UserConnections, ""},
+	{stream.ErrFull, http.StatusServiceUnavailable, refusal.OpenFiles, ""},
+	{ErrTooManyBans, http.StatusServiceUnavailable, refusal.Bans, ""},
+	{backplane.ErrKeysFull, http.StatusServiceUnavailable, refusal.IdempotencyKeys, "idempotency key limit reached"},
+	{backplane.ErrUnavailable, http.StatusServiceUnavailable, refusal.Backplane, "backplane unavailable"},
+	{backplane.ErrClosed, http.StatusServiceUnavailable, refusal.Draining, "backplane closed"},
 }
 
 // problemOf returns the problem for err. If problems has no entry for err, the status is 500.
@@ -86,14 +115,18 @@ func problemOf(err error) *problem {
 		return p
 	}
 	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
-		return &problem{status: http.StatusRequestEntityTooLarge, detail: fmt.Sprintf("body too large (maximum %d bytes)", tooLarge.Limit)}
+		return &problem{status: http.StatusRequestEntityTooLarge, cause: refusal.TooLarge, detail: fmt.Sprintf("body too large (maximum %d bytes)", tooLarge.Limit)}
 	}
 	for _, p := range problems {
 		if errors.Is(err, p.err) {
-			return &problem{status: p.status, detail: cmp.Or(p.detail, err.Error()), anonymous: p.err == auth.ErrNoToken}
+			found := &problem{status: p.status, cause: p.cause, detail: cmp.Or(p.detail, err.Error()), anonymous: p.err == auth.ErrNoToken}
+			if p.cause == refusal.Token {
+				found.reason = auth.FailureReason(err)
+			}
+			return found
 		}
 	}
-	return &problem{status: http.StatusInternalServerError, detail: "internal error: see the server log"}
+	return &problem{status: http.StatusInternalServerError, cause: refusal.Internal, detail: "internal error: see the server log"}
 }
 
 func writeProblem(w http.ResponseWriter, p *problem) {

@@ -3,7 +3,6 @@ package presence
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -18,17 +17,17 @@ import (
 	"example.com/presence/pkg/presence/internal/guard"
 	"example.com/presence/pkg/presence/internal/hub"
 	"example.com/presence/pkg/presence/internal/loglimit"
+	"example.com/presence/pkg/presence/internal/refusal"
 	"example.com/presence/pkg/presence/internal/stream"
 )
 
 // New returns a Server that is ready to serve. The error wraps a [*ConfigError], or states why the
 // backplane cannot be used.
 func New(c Config) (*Server, error) {
-	c, allowed, page, err := c.prepare()
+	c, s, page, err := c.prepare()
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{config: c, origins: allowed, rates: newRates(c.MessageRate, c.MessageBurst), warn: loglimit.New(c.Logger)}
 	s.guard = guard.New(guard.Config{MaxIdle: c.MaxIdleConnections, MaxPerAddress: c.MaxConnectionsPerAddress,
 		Heartbeat: c.Heartbeat, Warn: s.warn.Warn})
 	s.streams = stream.Open(stream.Config{Heartbeat: c.Heartbeat, MaxUnsent: c.MaxUnsent, Portable: c.portable})
@@ -47,19 +46,26 @@ func (c Config) Validate() error {
 	return err
 }
 
-// prepare returns c with its defaults, its origins, and the files of its page.
-func (c Config) prepare() (complete Config, allowed origins, page map[string]*file, err error) {
+// prepare returns c with its defaults, a server that is not started, and the files of its page.
+func (c Config) prepare() (complete Config, s *Server, page map[string]*file, err error) {
+	s = new(Server)
 	complete, err = c.withDefaults()
 	if err == nil {
-		allowed, err = newOrigins(complete.CORSOrigins)
+		s.origins, err = newOrigins(complete.CORSOrigins)
+	}
+	if err == nil {
+		s.proxies, err = newProxies(complete.TrustedProxies)
 	}
 	if err == nil {
 		page, err = readPage(complete.Web, complete.ContentSecurityPolicy)
 	}
 	if err != nil {
-		err = fmt.Errorf("presence: %w", err)
+		return c, nil, nil, fmt.Errorf("presence: %w", err)
 	}
-	return complete, allowed, page, err
+	s.config = complete
+	s.rates = newRates(complete.MessageRate, complete.MessageBurst)
+	s.warn, s.refusals = loglimit.New(complete.Logger), refusal.New(complete.Logger)
+	return complete, s, page, nil
 }
 
 // hubConfig translates c to the settings of the hub. It creates an in-memory backplane if c has
@@ -122,6 +128,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if outer != nil && outer.RoutePath != "/" && !strings.HasSuffix(path, outer.RoutePath) {
 		r = r.WithContext(context.WithValue(r.Context(), chi.RouteCtxKey, nil))
 	}
+	r, facts := withFacts(r)
 	answer, r := s.guard.Begin(w, r)
 	defer answer.End()
 	if answer.Refused() {
@@ -130,6 +137,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	growStack()
 	s.router.ServeHTTP(answer, r)
+	if !answer.IsStream() {
+		s.logAccess(r, facts, answer.Status())
+	}
 }
 
 // growStack grows the goroutine's stack once, to the size that handlers need. net/http starts a
@@ -182,7 +192,7 @@ func (s *Server) routes(page map[string]*file) chi.Router {
 			AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete},
 			// Stream clients other than EventSource send Cache-Control.
 			AllowedHeaders: []string{"Authorization", "Cache-Control", "Content-Type", "Last-Event-ID"},
-			ExposedHeaders: []string{"Retry-After"},
+			ExposedHeaders: []string{"Retry-After", "X-Request-Id"},
 			MaxAge:         600,
 		}
 		if s.origins.any {
@@ -230,14 +240,13 @@ func (s *Server) handle(f func(http.ResponseWriter, *http.Request) error) http.H
 			return
 		}
 		p := problemOf(err)
-		switch {
-		case p.status == http.StatusInternalServerError && r.Context().Err() == nil:
-			s.config.Logger.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "err", err)
-		case p.status == http.StatusServiceUnavailable && !errors.Is(err, ErrDraining):
-			// A limit is reached, or the keys or the backplane are unavailable. The detail can be
-			// the message, because there are few different details, and s.warn limits each message.
-			s.warn.Warn(r.Context(), p.detail, "path", r.URL.Path)
+		if p.status == http.StatusInternalServerError && r.Context().Err() == nil {
+			s.config.Logger.ErrorContext(r.Context(), "request failed", append([]any{"err", err}, s.lineOf(r)...)...)
 		}
+		if p.cause != "" {
+			s.refuse(r, p)
+		}
+		w.Header().Set("X-Request-Id", factsOf(r).requestID(r))
 		writeProblem(w, p)
 	}
 }
@@ -293,9 +302,9 @@ func (s *Server) getReady(w http.ResponseWriter, r *http.Request) error {
 	ready.Status = "ready"
 	switch ever, down := s.hub.Contact(); {
 	case s.hub.Draining():
-		return ErrDraining
+		return &problem{status: http.StatusServiceUnavailable, detail: ErrDraining.Error()}
 	case !ever, down && s.config.ReadyNeedsBackplane:
-		return backplane.ErrUnavailable
+		return &problem{status: http.StatusServiceUnavailable, detail: "backplane unavailable"}
 	case down:
 		ready.Backplane = "down"
 	}
@@ -317,7 +326,9 @@ func (s *Server) getReady(w http.ResponseWriter, r *http.Request) error {
 // Shutdown sends the goodbyes that are left, returns its error and continues in the background.
 // Close the listener only after Shutdown. A second call waits for the first.
 func (s *Server) Shutdown(ctx context.Context) error {
-	if err := s.hub.Close(ctx); err != nil {
+	err := s.hub.Close(ctx)
+	s.refusals.Close()
+	if err != nil {
 		return fmt.Errorf("presence: shutdown: %w", err)
 	}
 	return nil

@@ -17,14 +17,55 @@ import (
 
 // syncBuffer is a buffer that several goroutines write to.
 type syncBuffer struct {
-	mu   sync.Mutex // guards text
-	text bytes.Buffer
+	mu      sync.Mutex // guards text and written
+	text    bytes.Buffer
+	written chan struct{} // closed by the next write; nil: nothing waits for it
 }
 
 func (b *syncBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.written != nil {
+		close(b.written)
+		b.written = nil
+	}
 	return b.text.Write(p)
+}
+
+// until waits until ok accepts the text.
+func (b *syncBuffer) until(t testing.TB, want string, ok func(text string) bool) {
+	t.Helper()
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	for {
+		b.mu.Lock()
+		text := b.text.String()
+		if b.written == nil {
+			b.written = make(chan struct{})
+		}
+		written := b.written
+		b.mu.Unlock()
+		if ok(text) {
+			return
+		}
+		select {
+		case <-written:
+		case <-late.C:
+			t.Fatalf("got the log %s\nwant %s", text, want)
+		}
+	}
+}
+
+// has waits until the text contains want.
+func (b *syncBuffer) has(t testing.TB, want string) {
+	t.Helper()
+	b.until(t, want, func(text string) bool { return strings.Contains(text, want) })
+}
+
+func (b *syncBuffer) reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.text.Reset()
 }
 
 func (b *syncBuffer) String() string {

@@ -385,12 +385,13 @@ func TestLimitsAreLoggedOncePerMinute(t *testing.T) {
 				}
 			}
 			time.Sleep(30 * time.Second)
+			synctest.Wait()
 		}
 	})
 }
 
 // Rejections that any client can cause are logged once per minute: those of a failing
-// Authenticator, and those at the idempotency key limit.
+// Authenticator, and those at the idempotency key limit. The rest is logged at the end.
 func TestRejectionsAreLoggedOncePerMinute(t *testing.T) {
 	var log bytes.Buffer
 	synctest.Test(t, func(t *testing.T) {
@@ -428,8 +429,13 @@ func TestRejectionsAreLoggedOncePerMinute(t *testing.T) {
 		}
 		b.post("/messages", `{"data":1}`, testUser("alice"))
 	})
-	if n := strings.Count(log.String(), "idempotency key limit reached"); n != 1 {
-		t.Errorf("idempotency key limit: got %d log lines, want 1: %s", n, log.String())
+	if n := strings.Count(log.String(), "idempotency key limit reached"); n != 2 {
+		t.Errorf("idempotency key limit: got %d log lines, want 2: %s", n, log.String())
+	}
+	for _, want := range []string{"cause=idempotency_keys count=1 ", "cause=idempotency_keys count=99 "} {
+		if n := strings.Count(log.String(), want); n != 1 {
+			t.Errorf("idempotency key limit: got %q %d times, want once: %s", want, n, log.String())
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -38,6 +39,7 @@ type Answer struct {
 	body      bool // the request body is incomplete; guarded by guard.mu if conn is set
 	isStream  bool // the response is an event stream
 	refused   bool // rejected at the limit of concurrent responses
+	status    int  // status of the response; 0 until it is known
 
 	size    atomic.Int64 // bytes passed to Write
 	written atomic.Int64 // bytes accepted by net/http
@@ -162,6 +164,21 @@ func (a *Answer) arrived() {
 
 // Unwrap returns the underlying ResponseWriter, for [http.ResponseController].
 func (a *Answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// WriteHeader implements [http.ResponseWriter].
+func (a *Answer) WriteHeader(status int) {
+	if a.status == 0 && status >= http.StatusOK { // not one of the informational responses before it
+		a.status = status
+	}
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// Status returns the status of the response. It is 200 if no status was written, because net/http
+// sends that at the end of the handler.
+func (a *Answer) Status() int { return cmp.Or(a.status, http.StatusOK) }
+
+// IsStream reports whether the response is an event stream.
+func (a *Answer) IsStream() bool { return a.isStream }
 
 // Write implements [io.Writer]. It does not keep p.
 func (a *Answer) Write(p []byte) (n int, err error) {

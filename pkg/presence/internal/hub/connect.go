@@ -52,7 +52,6 @@ func (h *Hub) Leave(conn *Connection, why stream.End) {
 		return
 	}
 	defer h.running.Done()
-	h.config.Log.Debug("stream ended", "room", string(conn.room), "user", string(conn.user), "reason", string(why))
 	l := h.rooms.find(conn.room) // never nil, because a room is not dropped before its last connection leaves
 	h.note(l, l.leave(conn, reasonOf(why)))
 }

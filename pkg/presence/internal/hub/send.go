@@ -31,9 +31,6 @@ func (h *Hub) Send(ctx context.Context, name room.Name, d Draft, sender room.Use
 	for {
 		l, err := h.open(ctx, name)
 		if err != nil {
-			if errors.Is(err, ErrTooManyRooms) {
-				h.config.Warn.Warn(ctx, "message rejected: "+err.Error(), "room", string(name))
-			}
 			return "", err
 		}
 		if err := l.stream.Reserve(ctx); err != nil {

@@ -99,6 +99,7 @@ func TestAdd(t *testing.T) {
 		}
 
 		time.Sleep(time.Minute) // without a refusal: the next one is logged immediately
+		synctest.Wait()
 		add(refusal.Rate, "", "f")
 		out.compare(t, `level=WARN msg="request refused" cause=rate count=1 user=f request=id-f`)
 		add(refusal.Rate, "", "g")

@@ -1,0 +1,88 @@
+package presence
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"example.com/presence/pkg/presence/internal/refusal"
+)
+
+// facts collects the facts about a request that its log lines need. Only the goroutine of the
+// request uses them.
+type facts struct {
+	began time.Time
+	id    string // request id; empty until requestID has set it
+	user  string // id of the user; empty until authenticated
+	room  string // name of the room; empty until authorized
+}
+
+// factsKey is the context key of a request's *facts.
+type factsKey struct{}
+
+// withFacts returns the request with its facts in the context.
+func withFacts(r *http.Request) (*http.Request, *facts) {
+	f := &facts{began: time.Now()}
+	return r.WithContext(context.WithValue(r.Context(), factsKey{}, f)), f
+}
+
+// factsOf returns the facts of a request. They are never nil.
+func factsOf(r *http.Request) *facts {
+	if f, ok := r.Context().Value(factsKey{}).(*facts); ok {
+		return f
+	}
+	return &facts{began: time.Now()}
+}
+
+// maxRequestID is the maximum length of a request id from the client, in bytes.
+const maxRequestID = 128
+
+// requestID returns the id of the request: its X-Request-Id header if it has 1 to 128 characters of
+// those below, else 26 random characters.
+func (f *facts) requestID(r *http.Request) string {
+	const characters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/=:@"
+	if f.id == "" {
+		f.id = r.Header.Get("X-Request-Id")
+		if f.id == "" || len(f.id) > maxRequestID || strings.Trim(f.id, characters) != "" {
+			f.id = rand.Text()
+		}
+	}
+	return f.id
+}
+
+// lineOf returns the attributes of a log line about the request. It omits user and room while they
+// are unknown. The path is the one after the mount point of an http.StripPrefix. No attribute
+// contains the query, because a token can be there.
+func (s *Server) lineOf(r *http.Request) []any {
+	f := factsOf(r)
+	line := []any{"method", refusal.Text(r.Method), "path", refusal.Text(r.URL.Path)}
+	return append(line, s.originOf(r, f)...)
+}
+
+// originOf returns the attributes of a log line that identify the request and its client.
+func (s *Server) originOf(r *http.Request, f *facts) (line []any) {
+	if f.room != "" {
+		line = append(line, "room", refusal.Text(f.room))
+	}
+	if f.user != "" {
+		line = append(line, "user", refusal.Text(f.user))
+	}
+	return append(line, "client_address", refusal.Text(s.proxies.client(r)), "request_id", refusal.Text(f.requestID(r)))
+}
+
+// logAccess logs a request that was not a stream, at level debug.
+func (s *Server) logAccess(r *http.Request, f *facts, status int) {
+	if s.config.Logger.Enabled(r.Context(), slog.LevelDebug) {
+		s.config.Logger.DebugContext(r.Context(), "request", append(s.lineOf(r), "status", status, "duration", time.Since(f.began))...)
+	}
+}
+
+// refuse counts and logs a refused request or stream.
+func (s *Server) refuse(r *http.Request, p *problem) {
+	s.refusals.Add(r.Context(), p.cause, p.reason, func() []any {
+		return append([]any{"detail", refusal.Text(p.logged()), "status", p.status}, s.lineOf(r)...)
+	})
+}
