@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math"
 	"net/http"
@@ -261,26 +260,6 @@ func (f limitFlags) connections(files uint64) (streams, idle int, err error) {
 		idle = min(idle, left-f.MaxConnections)
 	}
 	return cmp.Or(f.MaxConnections, max(1, left-idle)), idle, nil
-}
-
-func (f runningFlags) logger(w io.Writer) *slog.Logger {
-	var level slog.Level
-	_ = level.UnmarshalText([]byte(f.LogLevel)) // kong has already validated the value
-	options := &slog.HandlerOptions{Level: level}
-	if f.LogFormat == "json" {
-		options.ReplaceAttr = durationText
-		return slog.New(slog.NewJSONHandler(w, options))
-	}
-	return slog.New(slog.NewTextHandler(w, options))
-}
-
-// durationText formats a duration as text, such as 8s, because [slog.JSONHandler] would write it in
-// nanoseconds.
-func durationText(_ []string, a slog.Attr) slog.Attr {
-	if a.Value.Kind() == slog.KindDuration {
-		a.Value = slog.StringValue(a.Value.Duration().String())
-	}
-	return a
 }
 
 // tls returns the TLS configuration, or nil for plain HTTP.

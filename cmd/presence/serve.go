@@ -25,7 +25,7 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 		// few percent more CPU during the burst.
 		debug.SetGCPercent(50)
 	}
-	log := c.Running.logger(p.stderr)
+	log, _ := c.Running.logger(p.stderr)
 	warnUnknown(log, p.unknown)
 	addr, err := address(c.Listening.Listen, p.getenv("PORT"), c.Keys.Dev)
 	if err != nil {
