@@ -39,7 +39,8 @@ import (
 // and once without them.
 //
 // If an Authenticator also has the method Fingerprint() string, nodes that share a Backplane log a
-// warning if its results differ between them. [auth.JWT] has it.
+// warning if its results differ between them. The server calls it once per heartbeat between nodes,
+// also while it calls Authenticate, so that a change of keys is seen. [auth.JWT] has it.
 type Authenticator interface {
 	Authenticate(*http.Request) (User, error)
 }

@@ -77,7 +77,7 @@ func hubConfig(c Config, streams *stream.Streams, warn *loglimit.Limiter) hub.Co
 	}
 	return hub.Config{
 		Label:                 c.Node,
-		Settings:              commonSettings(c),
+		Settings:              func() []hub.Setting { return commonSettings(c) },
 		Bus:                   c.Backplane,
 		OwnBus:                own,
 		Streams:               hub.Sockets(streams),

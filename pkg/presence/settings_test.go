@@ -129,3 +129,58 @@ func TestSettingsOfNodes(t *testing.T) {
 		}
 	})
 }
+
+// After new keys, a node announces their fingerprint. Each difference between the keys of two nodes
+// has one warning, also if the keys were different before and then equal.
+func TestSettingsOfReplacedKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus, lines := backplane.NewMemory(backplane.MemoryConfig{Shared: true}), &syncBuffer{}
+		defer bus.Close()
+		var keys []auth.Key
+		for _, s := range []string{"one", "two", "three"} {
+			key, err := auth.Secret([]byte(s + strings.Repeat(" ", 32)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			keys = append(keys, key)
+		}
+		var nodes []*auth.JWT
+		for range 2 {
+			j, err := auth.New(auth.Config{Keys: keys[:1]})
+			if err != nil {
+				t.Fatal(err)
+			}
+			server, err := presence.New(presence.Portable(presence.Config{Authenticator: j, Backplane: bus, Logger: slog.New(slog.NewTextHandler(lines, nil))}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer server.Shutdown(t.Context())
+			nodes = append(nodes, j)
+		}
+		warned := 0
+		for i, step := range []struct {
+			first, second []auth.Key
+			differ        bool
+		}{
+			{keys[:1], keys[:1], false},
+			{keys[:2], keys[:1], true},
+			{keys[:2], keys[:2], false},
+			{keys[1:3], keys[1:2], true},
+			{keys[1:2], keys[1:2], false},
+			{keys[:1], keys[1:2], true},
+		} {
+			for n, keys := range [][]auth.Key{step.first, step.second} {
+				if err := nodes[n].Replace(keys...); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(3 * time.Second) // at least two heartbeats
+			if step.differ {
+				warned++
+			}
+			if got := strings.Count(lines.String(), "setting differs between two nodes\" setting=keys"); got != warned {
+				t.Errorf("step %d: got %d warnings, want %d:\n%s", i, got, warned, lines)
+			}
+		}
+	})
+}

@@ -54,6 +54,7 @@ func (h *Hub) publishFrames(name room.Name, frames []partFrame, start time.Time)
 
 // beat publishes the heartbeat that is due.
 func (h *Hub) beat(topic room.Name) {
+	h.peers.announce(h.config.Label, h.config.settings())
 	if b, ok := h.peers.beat(h.config.Clock.Now()); ok {
 		h.publish(context.Background(), topic, encodeFrame(b))
 	}

@@ -48,9 +48,10 @@ type Config struct {
 	RingAge      time.Duration // maximum age of an entry
 	RingBytes    int           // maximum size of the entries of all rooms, in bytes
 
-	// Settings are settings that all nodes should have in common. If a node has other values, one
-	// of the two logs a warning for each. A value is at most 256 bytes of plain text.
-	Settings []Setting
+	// Settings returns the settings that all nodes should have in common. If a node has other
+	// values, one of the two logs a warning for each. A value is at most 256 bytes of plain text.
+	// The hub calls Settings before each heartbeat, because a value may change. Nil means none.
+	Settings func() []Setting
 
 	entries      int // maximum number of entries in a frame; 0: maxEntries
 	pieceEntries int // maximum number of entries in a piece of a part; 0: maxPieceEntries
@@ -60,6 +61,14 @@ type Config struct {
 	OnMessage func(room.Message)
 	OnJoin    func(roomName string, m room.Member)
 	OnLeave   func(roomName string, m room.Member, reason room.Reason)
+}
+
+// settings returns the settings of the node as they are now.
+func (c *Config) settings() []Setting {
+	if c.Settings == nil {
+		return nil
+	}
+	return c.Settings()
 }
 
 // maxSnapshots is the default of Config.MaxSnapshots.

@@ -14,7 +14,7 @@ import (
 func named(label string, log *logBuffer, settings ...hub.Setting) func(*hub.Config) {
 	return func(c *hub.Config) {
 		log.use(c)
-		c.Label, c.Settings = label, settings
+		c.Label, c.Settings = label, func() []hub.Setting { return settings }
 	}
 }
 

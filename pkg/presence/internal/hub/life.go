@@ -31,7 +31,7 @@ func Open(c Config) (*Hub, error) {
 	h.shared.node = c.Node
 	if c.Bus.Shared() {
 		h.shared.peers = newPeers(c.Node, c.Clock.Now())
-		h.shared.peers.announce(c.Label, c.Settings)
+		h.shared.peers.announce(c.Label, c.settings())
 		h.shared.peers.cut = c.Bus.Status().Epoch == "" // until the first own heartbeat
 		h.shared.outbox = newOutbox(c.Clock, h.send)
 		h.shared.beats = newOutbox(c.Clock, h.beat)

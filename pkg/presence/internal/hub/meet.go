@@ -9,18 +9,24 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// announce sets the label and the settings of this node. Call it before any other method.
+// announce sets the label and the settings of this node. The previous map of values does not
+// change, because a heartbeat may hold it.
 func (p *peers) announce(label string, settings []Setting) {
-	p.label, p.settings, p.values = label, settings, map[string]string{}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.label = label; slices.Equal(p.settings, settings) {
+		return
+	}
+	p.settings, p.values = settings, map[string]string{}
 	for _, s := range settings {
 		p.values[s.Name] = s.Value
 	}
 }
 
 // meet records the label of a live peer. It returns the settings that differ, and whether the two
-// nodes have had the same label for twinTime. A pair of nodes reports each difference once: the
-// node with the lower id does. Nothing else of the heartbeat is kept, so a peer cannot fill the
-// memory.
+// nodes have had the same label for twinTime. A pair of nodes reports each difference once until
+// their values are equal again: the node with the lower id does. Nothing else of the heartbeat is
+// kept, so a peer cannot fill the memory.
 func (p *peers) meet(b heartbeat, now time.Time) (differ []difference, twin bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -33,6 +39,9 @@ func (p *peers) meet(b heartbeat, now time.Time) (differ []difference, twin bool
 	}
 	for _, s := range p.settings {
 		other, has := b.Settings[s.Name]
+		if has && other == s.Value {
+			m.told = slices.DeleteFunc(m.told, func(name string) bool { return name == s.Name })
+		}
 		if has && other != s.Value && input.PlainBytes(other, maxSetting) && !slices.Contains(m.told, s.Name) && p.reports.take(now) {
 			m.told = append(m.told, s.Name)
 			differ = append(differ, difference{s, other})

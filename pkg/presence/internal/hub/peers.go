@@ -42,13 +42,14 @@ const (
 // which this node receives the frame, by the clock of this node. It also holds the Lamport counter
 // of this node.
 type peers struct {
-	self     room.NodeID
+	self    room.NodeID
+	started time.Time
+
+	mu       sync.Mutex        // guards the fields below
 	label    string            // of this node
 	settings []Setting         // of this node
 	values   map[string]string // of settings
-	started  time.Time
 
-	mu      sync.Mutex                // guards the fields below
 	last    map[room.NodeID]time.Time // of the last frame of each live peer
 	left    map[room.NodeID]time.Time // when each peer has shut down
 	heard   time.Time                 // of this node's last own heartbeat
