@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -29,7 +28,7 @@ type serve struct {
 
 type listenFlags struct {
 	Listen  string `placeholder:":8080" help:"Address to listen on, as [host]:port. $PORT, if set, replaces the default port. Default: :8080, or 127.0.0.1:8080 with --dev."`
-	TLSCert string `name:"tls-cert" placeholder:"FILE" help:"PEM file with the certificate chain. Enables TLS and HTTP/2. Requires --tls-key. Default: none (plain HTTP)."`
+	TLSCert string `name:"tls-cert" placeholder:"FILE" help:"PEM file with the certificate chain. Enables TLS and HTTP/2. Requires --tls-key. The server reads both files again when they change, and on SIGHUP. Default: none (plain HTTP)."`
 	TLSKey  string `name:"tls-key" placeholder:"FILE" help:"PEM file with the private key of --tls-cert. Requires --tls-cert. Default: none."`
 }
 
@@ -148,7 +147,7 @@ func (c *serve) check() error {
 	if err := c.Cluster.check(); err != nil {
 		return err
 	}
-	if c.Keys.Dev && len(c.Cluster.NATS) > 0 && c.Keys.JWTSecret == "" && c.Keys.JWTSecretFile == "" {
+	if c.Keys.Dev && len(c.Cluster.NATS) > 0 && !c.Keys.hasSecret() {
 		return usagef("--dev with --nats requires --jwt-secret or --jwt-secret-file, the same on all nodes: otherwise each node rejects the guests of the others")
 	}
 	if c.Browsers.CookieSameSite == "none" && c.insecure() {
@@ -160,27 +159,26 @@ func (c *serve) check() error {
 // insecure reports whether the session cookie is set without the Secure attribute.
 func (c *serve) insecure() bool { return c.Browsers.CookieInsecure || c.Keys.Dev }
 
-// config returns the server's configuration. If a JWK Set is configured, it is kept up to date
-// until ctx is done.
-func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, error) {
+// config returns the server's configuration and its keys. If a JWK Set is configured, it is kept up
+// to date until ctx is done.
+func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, *serverKeys, error) {
 	if err := c.check(); err != nil {
-		return presence.Config{}, err
+		return presence.Config{}, nil, err
 	}
 	keyLog := log
 	if c.Running.Check {
 		keyLog = slog.New(slog.DiscardHandler) // --check reports the same failure as an error
 	}
-	authenticator, guest, err := c.Keys.authenticator(ctx, keyLog)
+	keys, err := c.Keys.open(ctx, keyLog)
 	if err != nil {
-		return presence.Config{}, err
+		return presence.Config{}, nil, err
 	}
 	most, idle, err := c.Limits.connections(openFiles())
 	if err != nil {
-		return presence.Config{}, err
+		return presence.Config{}, nil, err
 	}
-	return presence.Config{
-		Authenticator: authenticator,
-		Guest:         guest,
+	config := presence.Config{
+		Authenticator: keys.jwt,
 		Count:         c.Presence.Count,
 		Coalesce:      c.Presence.Coalesce,
 		Linger:        orNone(c.Presence.Linger),
@@ -214,7 +212,11 @@ func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, 
 
 		Web:    web.Files,
 		Logger: log,
-	}, nil
+	}
+	if c.Keys.Dev {
+		config.Guest = keys.guest
+	}
+	return config, keys, nil
 }
 
 // orNone converts the value of a flag to the value of a field of [presence.Config]. 0 becomes -1,
@@ -260,19 +262,4 @@ func (f limitFlags) connections(files uint64) (streams, idle int, err error) {
 		idle = min(idle, left-f.MaxConnections)
 	}
 	return cmp.Or(f.MaxConnections, max(1, left-idle)), idle, nil
-}
-
-// tls returns the TLS configuration, or nil for plain HTTP.
-func (f listenFlags) tls() (*tls.Config, error) {
-	if (f.TLSCert == "") != (f.TLSKey == "") {
-		return nil, usagef("--tls-cert and --tls-key must be set together")
-	}
-	if f.TLSCert == "" {
-		return nil, nil
-	}
-	pair, err := tls.LoadX509KeyPair(f.TLSCert, f.TLSKey)
-	if err != nil {
-		return nil, usagef("--tls-cert and --tls-key: %w", denied(err))
-	}
-	return &tls.Config{Certificates: []tls.Certificate{pair}}, nil
 }

@@ -320,7 +320,8 @@ func TestEveryFlagHasItsVariable(t *testing.T) {
 // status 2.
 func TestUsage(t *testing.T) {
 	dir := t.TempDir()
-	short, cert, key := write(t, dir, "short", "too short\n"), dir+"/cert.pem", dir+"/key.pem"
+	short, long := write(t, dir, "short", "too short\n"), write(t, dir, "long", secret)
+	cert, key := dir+"/cert.pem", dir+"/key.pem"
 	certificate(t, cert, key)
 	for _, tt := range []struct {
 		args string
@@ -340,13 +341,17 @@ func TestUsage(t *testing.T) {
 		{"serve --dev --tls-key " + key, nil, "--tls-cert and --tls-key"},
 		{"serve --dev --tls-cert " + key + " --tls-key " + cert, nil, "--tls-cert and --tls-key"},
 		{"serve --jwt-secret short", nil, "--jwt-secret: "},
-		{"serve --jwt-secret-file " + short, nil, "--jwt-secret-file: "},
+		{"serve --jwt-secret-file " + short, nil, "--jwt-secret-file: " + short + ": auth: secret too short (9 bytes, minimum 32)"},
+		{"serve --jwt-secret-file " + long + " --jwt-secret-file " + short, nil, "--jwt-secret-file: " + short + ": "},
+		{"serve", env{"PRESENCE_JWT_SECRET_FILE": long + "," + short}, "--jwt-secret-file: " + short + ": "},
+		{"serve --jwt-secret short --jwt-secret-file " + long, nil, "--jwt-secret: "},
+		{"serve" + strings.Repeat(" --jwt-secret-file "+long, 17), nil, "--jwt-secret-file, --jwt-public-key: auth: too many keys (17, maximum 16)"},
+		{"serve --jwt-secret-file " + long + " --jwks-url ftp://example.com", nil, "--jwks-url: "},
 		{"serve --jwt-secret-file " + dir + "/none", nil, "--jwt-secret-file: "},
 		{"serve --jwt-public-key " + dir + "/none", nil, "--jwt-public-key: "},
-		{"serve --jwt-public-key " + key, nil, "--jwt-public-key: "},
+		{"serve --jwt-public-key " + key, nil, "--jwt-public-key: " + key + ": auth: "},
+		{"serve --jwt-public-key " + cert + " --jwt-public-key " + key, nil, "--jwt-public-key: " + key + ": auth: "},
 		{"serve --jwks-url ftp://example.com", nil, "--jwks-url: "},
-		{"serve --jwks-url https://example.com --jwt-public-key x", nil, "--jwt-public-key and --jwks-url are mutually exclusive"},
-		{"serve --jwt-secret-file x", env{"PRESENCE_JWT_SECRET": secret}, "--jwt-secret and --jwt-secret-file are mutually exclusive"},
 		{"serve --dev --jwt-public-key " + cert, nil, "--dev requires a secret to sign guest tokens, not --jwt-public-key: "},
 		{"serve --dev --jwks-url https://example.com/keys", nil, "to sign guest tokens, not --jwks-url: "},
 		{"serve --dev --query-token=perhaps", nil, "--query-token: "},
@@ -397,7 +402,7 @@ func TestUsage(t *testing.T) {
 		{"token --jwt-secret " + strings.Repeat("x", 32), nil, "--sub"},
 		{"token --sub alice", nil, "no signing secret: set --jwt-secret-file or --jwt-secret"},
 		{"token --sub alice --jwt-secret short", nil, "--jwt-secret: "},
-		{"token --sub alice --jwt-secret-file x", env{"PRESENCE_JWT_SECRET": secret}, "--jwt-secret and --jwt-secret-file are mutually exclusive"},
+		{"token --sub alice --jwt-secret-file x", env{"PRESENCE_JWT_SECRET": secret}, "--jwt-secret-file: open x: "},
 		{"token --sub=", env{"PRESENCE_JWT_SECRET": secret}, "--sub must not be empty"},
 		{"token --sub alice --info {", env{"PRESENCE_JWT_SECRET": secret}, "--info must be JSON"},
 		{"token --sub alice --ttl=-1s", env{"PRESENCE_JWT_SECRET": secret}, "--ttl is at least 0s, not -1s"},

@@ -31,14 +31,14 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	tls, err := c.Listening.tls()
+	cert, err := c.Listening.certificate()
 	if err != nil {
 		return err
 	}
 	// The keys must stay available until the shutdown is complete, but ctx is done when it begins.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
-	config, err := c.config(life, log)
+	config, keys, err := c.config(life, log)
 	if err != nil {
 		return err
 	}
@@ -48,6 +48,8 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	if c.Running.Check {
 		return c.verify(ctx, config, log, p.stdout)
 	}
+	reloads := startReloading(log, keys, cert)
+	defer reloads.close()
 	closeBus, err := c.Cluster.open(ctx, &config, log)
 	if err != nil {
 		return err
@@ -62,13 +64,13 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)
 	}
-	h := &http.Server{Handler: server, TLSConfig: tls}
+	h := &http.Server{Handler: server, TLSConfig: cert.config()}
 	l = server.Harden(h, l) // immediately, because connections made before it lack the socket options
 	log.Info("limits", "open_files", openFiles(), "max_connections", config.MaxConnections,
 		"max_idle_connections", config.MaxIdleConnections, "reserved_files", reservedFiles)
 	listening := log.With("addr", l.Addr().String())
 	if c.Keys.Dev {
-		listening = listening.With("url", localURL(hostOf(addr, l.Addr()), tls != nil))
+		listening = listening.With("url", localURL(hostOf(addr, l.Addr()), cert != nil))
 		if tcp, ok := l.Addr().(*net.TCPAddr); ok && tcp.IP.IsLoopback() {
 			log.Warn("guest sign-in open to all users of this machine (--dev)")
 		} else {

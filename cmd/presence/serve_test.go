@@ -252,11 +252,13 @@ func TestCheck(t *testing.T) {
 	}
 	defer taken.Close()
 	dir := t.TempDir()
-	cert, key := dir+"/cert.pem", dir+"/key.pem"
+	cert, key, file := dir+"/cert.pem", dir+"/key.pem", strings.ReplaceAll(write(t, dir, "a,b", secret), ",", `\,`)
 	certificate(t, cert, key)
 	for _, args := range [][]string{
 		{"--jwt-secret=" + secret},
 		{"--jwt-public-key=" + cert, "--tls-cert=" + cert, "--tls-key=" + key},
+		{"--jwt-secret=" + secret, "--jwt-secret-file=" + file, "--jwt-secret-file=" + file, "--jwt-public-key=" + cert, "--jwt-public-key=" + cert},
+		{"--dev", "--jwt-public-key=" + cert, "--jwt-secret-file=" + file},
 		{"--dev", "--max-message=1MiB", "--linger=0s", "--cors-origin=*", "--count=users", "--cookie-domain=example.com"},
 	} {
 		args = append([]string{"serve", "--check", "--listen=" + taken.Addr().String()}, args...)
@@ -288,15 +290,17 @@ func TestCheckJWKS(t *testing.T) {
 	gone := httptest.NewServer(nil)
 	gone.Close()
 
-	if got := must(t, nil, "serve", "--check", "--jwks-url="+issuer.URL+"/keys"); got != "configuration is valid" {
-		t.Errorf("got %q", got)
+	for _, other := range []string{"--log-level=info", "--jwt-secret=" + secret} {
+		if got := must(t, nil, "serve", "--check", "--jwks-url="+issuer.URL+"/keys", other); got != "configuration is valid" {
+			t.Errorf("%s: got %q", other, got)
+		}
 	}
 	for url, want := range map[string]string{
 		gone.URL:             "connection refused",
 		issuer.URL + "/":     "unexpected status 404 Not Found",
 		issuer.URL + "/none": "no RS256, PS256, ES256 or EdDSA key in the JWK Set",
 	} {
-		stdout, stderr, exit := command(t, nil, "serve", "--check", "--jwks-url="+url)
+		stdout, stderr, exit := command(t, nil, "serve", "--check", "--jwt-secret="+secret, "--jwks-url="+url)
 		if exit != 1 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "presence: --jwks-url: ") || !strings.Contains(stderr, want) {
 			t.Errorf("%s: exit status %d\n%s%swant one line with %q", url, exit, stdout, stderr, want)
 		}
@@ -369,7 +373,7 @@ func TestZeroIsNone(t *testing.T) {
 		t.Fatal(err)
 	}
 	command := parser.Model.Target.Addr().Interface().(*commands).Serve
-	config, err := command.config(t.Context(), slog.New(slog.DiscardHandler))
+	config, _, err := command.config(t.Context(), slog.New(slog.DiscardHandler))
 	if err != nil || config.Linger >= 0 || config.History >= 0 || config.MessageRate >= 0 {
 		t.Errorf("got linger %v, history %d, rate %v, %v; want negative values, which mean none", config.Linger, config.History, config.MessageRate, err)
 	}

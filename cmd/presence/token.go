@@ -23,7 +23,7 @@ type token struct {
 	SID   string        `name:"sid" placeholder:"ID" help:"Session ID, which distinguishes the sign-ins of one user. Default: none."`
 	TTL   time.Duration `name:"ttl" default:"1h" help:"Lifetime of the token, such as 30m. 0s means no expiry. Default: 1h."`
 
-	secretFlags `group:"Signature (one secret is required: that of the server)"`
+	secretFlags `group:"Signature (a secret of the server is required)"`
 }
 
 // Help returns the example that --help prints.
@@ -33,20 +33,17 @@ func (token) Help() string {
 
 // Run prints only the token, so that a script can use the output.
 func (c *token) Run(p *process) error {
-	flag, err := oneOf("--jwt-secret", c.JWTSecret, "--jwt-secret-file", c.JWTSecretFile)
 	switch {
-	case err != nil:
-		return err
 	case c.Sub == "":
 		return usagef("--sub must not be empty")
 	case c.TTL < 0:
 		return usagef("--ttl is at least 0s, not %v", c.TTL)
-	case flag == "":
+	case !c.hasSecret():
 		return usagef("no signing secret: set --jwt-secret-file or --jwt-secret")
 	}
-	_, secret, err := c.secret()
+	_, secret, err := c.secrets()
 	if err != nil {
-		return usagef("%s: %w", flag, err)
+		return err
 	}
 	if err := cmp.Or(patterns("--join", c.Join), patterns("--send", c.Send)); err != nil {
 		return err

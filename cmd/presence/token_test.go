@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/base64"
 	"net/http"
 	"strings"
 	"testing"
@@ -54,6 +55,26 @@ func TestTokenSecret(t *testing.T) {
 	for _, flag := range []string{"--jwt-secret=" + odd, "--jwt-secret-file=" + file} {
 		if u := userOf(t, odd, must(t, nil, "token", "--sub=alice", "--jwt-issuer=me", "--jwt-audience=presence", flag)); u.ID != "alice" {
 			t.Errorf("got %+v", u)
+		}
+	}
+}
+
+// The first secret file signs, also beside --jwt-secret. The token has no kid, because that would
+// show the name of the file.
+func TestTokenOfSeveralSecrets(t *testing.T) {
+	dir, other := t.TempDir(), strings.Repeat("2", 32)
+	first, second := write(t, dir, "first", strings.Repeat("1", 32)), write(t, dir, "second", other)
+	for want, args := range map[string][]string{
+		strings.Repeat("1", 32): {"--jwt-secret=" + secret, "--jwt-secret-file=" + first, "--jwt-secret-file=" + second},
+		other:                   {"--jwt-secret-file=" + second, "--jwt-secret-file=" + first},
+	} {
+		token := must(t, nil, append([]string{"token", "--sub=alice", "--jwt-issuer=me", "--jwt-audience=presence"}, args...)...)
+		if u := userOf(t, want, token); u.ID != "alice" {
+			t.Errorf("%q: got %+v", args, u)
+		}
+		header, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[0])
+		if want := `{"alg":"HS256","typ":"JWT"}`; err != nil || string(header) != want {
+			t.Errorf("got header %s, %v; want %s", header, err, want)
 		}
 	}
 }
