@@ -67,6 +67,7 @@ type limitFlags struct {
 }
 
 type runningFlags struct {
+	MetricsListen string        `placeholder:"127.0.0.1:9090" help:"Address for Prometheus metrics (/metrics) and profiles (/debug/pprof/), as [host]:port. Both are then only there. Default: none, so /metrics is on the address of --listen, for any client, and there are no profiles."`
 	ShutdownGrace time.Duration `default:"8s" help:"Maximum duration of the shutdown after SIGTERM, more than 0s. Many container platforms allow 10s. With --nats, streams end between a quarter and three quarters of it. Default: 8s."`
 	LogFormat     string        `default:"text" enum:"text,json" placeholder:"text" help:"Log format on standard error: text or json. Default: text."`
 	LogLevel      string        `default:"info" enum:"debug,info,warn,error" placeholder:"info" help:"Minimum log level: debug, info, warn or error. Default: info."`

@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -25,7 +27,7 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 		// few percent more CPU during the burst.
 		debug.SetGCPercent(50)
 	}
-	log, _ := c.Running.logger(p.stderr)
+	log, lost := c.Running.logger(p.stderr)
 	warnUnknown(log, p.unknown)
 	addr, err := address(c.Listening.Listen, p.getenv("PORT"), c.Keys.Dev)
 	if err != nil {
@@ -33,6 +35,9 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	}
 	cert, err := c.Listening.certificate()
 	if err != nil {
+		return err
+	}
+	if err := checkMetricsListen(c.Running.MetricsListen); err != nil {
 		return err
 	}
 	// The keys must stay available until the shutdown is complete, but ctx is done when it begins.
@@ -48,8 +53,14 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	if c.Running.Check {
 		return c.verify(ctx, config, log, p.stdout)
 	}
+	log.Info("starting", "version", buildVersion(), "go", runtime.Version(), "pid", os.Getpid())
 	reloads := startReloading(log, keys, cert)
 	defer reloads.close()
+	measured := newMeasured(log, reloads, keys.jwt, lost)
+	config.Observer = measured.server.Observer()
+	if c.Running.MetricsListen == "" {
+		config.Metrics = measured.handler
+	}
 	closeBus, err := c.Cluster.open(ctx, &config, log)
 	if err != nil {
 		return err
@@ -60,27 +71,23 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 		return flagError(err)
 	}
 	defer shutDownNow(ctx, server) // for returns before serveUntil, which calls Shutdown itself
+	measured.server.Watch(server)
+	defer logTotals(log, server, time.Now()) // after the shutdown, before the one above
 	l, err := listen(ctx, addr, c.Presence.Heartbeat)
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)
 	}
 	h := &http.Server{Handler: server, TLSConfig: cert.config()}
 	l = server.Harden(h, l) // immediately, because connections made before it lack the socket options
+	if c.Running.MetricsListen != "" {
+		m, err := serveMetrics(ctx, c.Running.MetricsListen, measured.handler, log)
+		if err != nil {
+			return err
+		}
+		defer m.close()
+	}
 	log.Info("limits", "open_files", openFiles(), "max_connections", config.MaxConnections,
 		"max_idle_connections", config.MaxIdleConnections, "reserved_files", reservedFiles)
-	listening := log.With("addr", l.Addr().String())
-	if c.Keys.Dev {
-		listening = listening.With("url", localURL(hostOf(addr, l.Addr()), cert != nil))
-		if tcp, ok := l.Addr().(*net.TCPAddr); ok && tcp.IP.IsLoopback() {
-			log.Warn("guest sign-in open to all users of this machine (--dev)")
-		} else {
-			log.Warn("guest sign-in open to all clients that can connect (--dev)",
-				"addr", l.Addr().String(), "all_interfaces", ok && tcp.IP.IsUnspecified())
-		}
-		if c.Listening.Listen == "" {
-			log.Info("listening on loopback only (--dev without --listen)")
-		}
-	}
 	probe, err := answerProbes(l.Addr().String(), server)
 	if err != nil {
 		log.Warn("health check socket unavailable: health checks use HTTP", "err", err)
@@ -91,8 +98,33 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 		releaser := startReleasing(log)
 		defer releaser.close()
 	}
-	listening.Info("listening")
+	c.announce(log, addr, l.Addr(), cert != nil)
 	return serveUntil(ctx, l, h, server.Shutdown, c.Running.ShutdownGrace, log)
+}
+
+// announce logs the address that the server listens on, and warns about --dev. addr is a result of
+// [address].
+func (c *serve) announce(log *slog.Logger, addr string, bound net.Addr, tls bool) {
+	if !c.Keys.Dev {
+		log.Info("listening", "addr", bound.String())
+		return
+	}
+	if tcp, ok := bound.(*net.TCPAddr); ok && tcp.IP.IsLoopback() {
+		log.Warn("guest sign-in open to all users of this machine (--dev)")
+	} else {
+		log.Warn("guest sign-in open to all clients that can connect (--dev)", "addr", bound.String(), "all_interfaces", ok && tcp.IP.IsUnspecified())
+	}
+	if c.Listening.Listen == "" {
+		log.Info("listening on loopback only (--dev without --listen)")
+	}
+	log.Info("listening", "addr", bound.String(), "url", localURL(hostOf(addr, bound), tls))
+}
+
+// logTotals logs the totals of a server that has shut down.
+func logTotals(log *slog.Logger, server *presence.Server, began time.Time) {
+	s := server.Stats()
+	log.Info("stopped", "after", time.Since(began).Round(time.Millisecond), "streams", s.StreamsOpened, "joins", s.Joins, "leaves", s.Leaves,
+		"messages", s.Messages, "deliveries", s.Streams.Deliveries, "refusals", s.Refused())
 }
 
 // verify checks the keys and the NATS servers of a valid configuration. It changes nothing there.

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 
 	"github.com/alecthomas/kong"
@@ -29,7 +30,12 @@ func (versionLine) Help() string { return "Example:\n\n    presence version" }
 
 // Run prints the versions of presence and of Go.
 func (versionLine) Run(p *process) error {
-	info, _ := debug.ReadBuildInfo()
-	_, err := fmt.Fprintln(p.stdout, "presence", cmp.Or(version, info.Main.Version), info.GoVersion)
+	_, err := fmt.Fprintln(p.stdout, "presence", buildVersion(), runtime.Version())
 	return err
+}
+
+// buildVersion returns the version of the release, or that of the module if the build set none.
+func buildVersion() string {
+	info, _ := debug.ReadBuildInfo()
+	return cmp.Or(version, info.Main.Version)
 }

@@ -221,6 +221,13 @@ type Config struct {
 	// field has no effect. Default: 0, so all goodbyes are sent at once.
 	ShutdownGrace time.Duration
 
+	// Metrics is the handler of GET /metrics, which any client may request, such as one of package
+	// promhttp for the collector of package metrics. Default: nil, no such path.
+	Metrics http.Handler
+
+	// Observer receives measurements, such as those of package metrics. Default: none.
+	Observer Observer
+
 	// Web holds the files that are served at GET / and below, with index.html at the root. Default:
 	// nil, no files.
 	Web fs.FS
@@ -263,6 +270,21 @@ type Config struct {
 	count        func(*room.Room) int // returns the user count that Count selects
 	portable     bool                 // sets stream.Config.Portable
 	maxSnapshots int                  // sets hub.Config.MaxSnapshots
+}
+
+// Observer has functions that the server calls with a measurement. Each may be nil. They are called
+// by goroutines that serve many clients, so they must return within microseconds, and they must be
+// safe for concurrent use.
+type Observer struct {
+	// JoinToCount receives the time from a join until the user count that includes it was written
+	// to the clients of the room on this node, or queued for slow ones.
+	JoinToCount func(time.Duration)
+	// LoopPass receives the duration of a turn of an event loop. All clients of the loop wait
+	// meanwhile.
+	LoopPass func(time.Duration)
+	// RoundTrip receives the time from the publication of a heartbeat of this node until this node
+	// has received it from the backplane, once per second, if the Backplane is shared.
+	RoundTrip func(time.Duration)
 }
 
 // Cookie holds the attributes of the session cookie, which POST /session and POST /login set. The

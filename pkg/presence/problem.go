@@ -47,7 +47,7 @@ type problem struct {
 	status    int
 	detail    string
 	cause     refusal.Cause // empty: no refusal, such as the response of readyz
-	reason    string        // for refusal.Token: one of auth.Reasons
+	reason    string        // if the authentication failed: one of auth.Reasons
 	private   string        // detail for the log, if detail repeats a part of the body
 	retry     time.Duration // Retry-After of 429 and 503, at least 1 s
 	anonymous bool          // for 401: the request has no token
@@ -120,7 +120,8 @@ func problemOf(err error) *problem {
 	for _, p := range problems {
 		if errors.Is(err, p.err) {
 			found := &problem{status: p.status, cause: p.cause, detail: cmp.Or(p.detail, err.Error()), anonymous: p.err == auth.ErrNoToken}
-			if p.cause == refusal.Token {
+			switch p.cause {
+			case refusal.Anonymous, refusal.Token, refusal.KeysUnavailable:
 				found.reason = auth.FailureReason(err)
 			}
 			return found

@@ -5,9 +5,11 @@ import (
 	"crypto/rand"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
+	"example.com/presence/pkg/presence/auth"
 	"example.com/presence/pkg/presence/internal/refusal"
 )
 
@@ -82,6 +84,9 @@ func (s *Server) logAccess(r *http.Request, f *facts, status int) {
 
 // refuse counts and logs a refused request or stream.
 func (s *Server) refuse(r *http.Request, p *problem) {
+	if i := slices.Index(auth.Reasons, p.reason); i >= 0 {
+		s.authFailures[i].Add(1)
+	}
 	s.refusals.Add(r.Context(), p.cause, p.reason, func() []any {
 		return append([]any{"detail", refusal.Text(p.logged()), "status", p.status}, s.lineOf(r)...)
 	})

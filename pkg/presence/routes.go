@@ -9,10 +9,12 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/cors"
 
+	"example.com/presence/pkg/presence/auth"
 	"example.com/presence/pkg/presence/backplane"
 	"example.com/presence/pkg/presence/internal/guard"
 	"example.com/presence/pkg/presence/internal/hub"
@@ -29,8 +31,11 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s.guard = guard.New(guard.Config{MaxIdle: c.MaxIdleConnections, MaxPerAddress: c.MaxConnectionsPerAddress,
-		Heartbeat: c.Heartbeat, Warn: s.warn.Warn})
-	s.streams = stream.Open(stream.Config{Heartbeat: c.Heartbeat, MaxUnsent: c.MaxUnsent, Portable: c.portable})
+		Heartbeat: c.Heartbeat, Refused: func(ctx context.Context, why refusal.Cause, args ...any) {
+			s.refusals.Add(ctx, why, "", func() []any { return args })
+		}})
+	s.streams = stream.Open(stream.Config{Heartbeat: c.Heartbeat, MaxUnsent: c.MaxUnsent, Portable: c.portable,
+		Delivered: c.Observer.JoinToCount, Pass: c.Observer.LoopPass})
 	if s.hub, err = hub.Open(hubConfig(c, s.streams, s.warn)); err != nil {
 		s.streams.Close()
 		return nil, fmt.Errorf("presence: %w", err)
@@ -65,6 +70,7 @@ func (c Config) prepare() (complete Config, s *Server, page map[string]*file, er
 	s.config = complete
 	s.rates = newRates(complete.MessageRate, complete.MessageBurst)
 	s.warn, s.refusals = loglimit.New(complete.Logger), refusal.New(complete.Logger)
+	s.authFailures = make([]atomic.Uint64, len(auth.Reasons))
 	return complete, s, page, nil
 }
 
@@ -73,7 +79,9 @@ func (c Config) prepare() (complete Config, s *Server, page map[string]*file, er
 func hubConfig(c Config, streams *stream.Streams, warn *loglimit.Limiter) hub.Config {
 	own := c.Backplane == nil
 	if own {
-		c.Backplane = backplane.NewMemory(backplane.MemoryConfig{Messages: c.History, Age: c.HistoryAge, Bytes: c.HistoryBytes})
+		c.Backplane = backplane.NewMemory(backplane.MemoryConfig{Messages: c.History, Age: c.HistoryAge, Bytes: c.HistoryBytes, Full: func() {
+			warn.Warn(context.Background(), "history byte limit reached: the oldest messages are evicted", "limit", c.HistoryBytes)
+		}})
 	}
 	return hub.Config{
 		Label:                 c.Node,
@@ -98,6 +106,7 @@ func hubConfig(c Config, streams *stream.Streams, warn *loglimit.Limiter) hub.Co
 		RingAge:               c.HistoryAge,
 		RingBytes:             c.HistoryBytes,
 		MaxSnapshots:          c.maxSnapshots,
+		RoundTrip:             c.Observer.RoundTrip,
 		OnMessage:             c.OnMessage,
 		OnJoin:                c.OnJoin,
 		OnLeave:               c.OnLeave,
@@ -222,6 +231,9 @@ func (s *Server) routes(page map[string]*file) chi.Router {
 	}
 	get("/healthz", s.getHealth)
 	get("/readyz", s.getReady)
+	if s.config.Metrics != nil {
+		get("/metrics", s.large(s.getMetrics))
+	}
 	for path, file := range page {
 		get(path, file.get)
 	}
@@ -281,6 +293,12 @@ func methodNotAllowed(routes chi.Router, w http.ResponseWriter, r *http.Request)
 	}
 	w.Header().Set("Allow", strings.Join(allow, ", "))
 	return reject(http.StatusMethodNotAllowed, "method %s not allowed at this path", r.Method)
+}
+
+func (s *Server) getMetrics(w http.ResponseWriter, r *http.Request) error {
+	w.Header().Set("Cache-Control", "no-store")
+	s.config.Metrics.ServeHTTP(w, r)
+	return nil
 }
 
 func (s *Server) getHealth(w http.ResponseWriter, r *http.Request) error {

@@ -1,8 +1,11 @@
 package presence
 
 import (
+	"sync/atomic"
+
 	"github.com/go-chi/chi/v5"
 
+	"example.com/presence/pkg/presence/auth"
 	"example.com/presence/pkg/presence/internal/guard"
 	"example.com/presence/pkg/presence/internal/hub"
 	"example.com/presence/pkg/presence/internal/loglimit"
@@ -17,14 +20,39 @@ type Server struct {
 	config   Config
 	warn     *loglimit.Limiter
 	refusals *refusal.Recorder
-	router   chi.Router
-	guard    *guard.Guard
-	origins  origins
-	proxies  proxies
-	rates    *rates
-	streams  *stream.Streams
-	hub      *hub.Hub
+	// authFailures holds the totals of failed authentications by their index in auth.Reasons.
+	authFailures []atomic.Uint64
+	router       chi.Router
+	guard        *guard.Guard
+	origins      origins
+	proxies      proxies
+	rates        *rates
+	streams      *stream.Streams
+	hub          *hub.Hub
 }
 
 // Stats returns the current statistics of this node. It is safe for concurrent use.
-func (s *Server) Stats() Stats { return s.hub.Stats() }
+func (s *Server) Stats() Stats {
+	all := Stats{
+		Stats:              s.hub.Stats(),
+		Streams:            s.streams.Stats(),
+		IdleConnections:    s.guard.Stats().Idle,
+		AcceptFailures:     s.guard.Stats().AcceptFailures,
+		Refusals:           map[string]uint64{},
+		AuthFailures:       map[string]uint64{},
+		Draining:           s.hub.Draining(),
+		MaxConnections:     s.config.MaxConnections,
+		MaxIdleConnections: s.config.MaxIdleConnections,
+		MaxRooms:           s.config.MaxRooms,
+	}
+	if s.config.Backplane == nil {
+		all.MaxLogBytes = s.config.HistoryBytes
+	}
+	for _, why := range refusal.Causes() {
+		all.Refusals[string(why)] = s.refusals.Count(why)
+	}
+	for i, why := range auth.Reasons {
+		all.AuthFailures[why] = s.authFailures[i].Load()
+	}
+	return all
+}

@@ -3,6 +3,7 @@ package presence
 import (
 	"example.com/presence/pkg/presence/auth"
 	"example.com/presence/pkg/presence/internal/hub"
+	"example.com/presence/pkg/presence/internal/stream"
 	"example.com/presence/pkg/presence/room"
 )
 
@@ -34,7 +35,34 @@ type RoomCount struct {
 	Users       int // members, including those in their grace period
 }
 
-// Stats holds the statistics of one node. Connections, Users, Rooms, Bans, LogBytes, LogKeys,
-// SnapshotsUnsent and SnapshotBytesUnsent are current values. Joins, Leaves, Messages, Counts,
-// Snapshots and Resets are totals since the start.
-type Stats = hub.Stats
+// Stats holds the statistics of one node. Gauges are current values. Totals count since the start.
+type Stats struct {
+	// Stats has the gauges and totals of rooms, users and messages, such as Connections, Users,
+	// Rooms, Joins, Leaves, Messages and Counts.
+	hub.Stats
+	// Streams has the gauges and totals of the delivery to sockets: Deliveries, Bytes, Backlogged
+	// and BacklogBytes.
+	Streams stream.Stats
+
+	IdleConnections int    // gauge: connections without a stream; 0 without Harden
+	AcceptFailures  uint64 // total: connections that could not be accepted, as at the open-file limit; 0 without Harden
+	Draining        bool   // the server is shutting down
+
+	// Refusals has the total of refused requests, streams and connections for each cause.
+	Refusals map[string]uint64
+	// AuthFailures has the total of failed authentications for each of [auth.Reasons].
+	AuthFailures map[string]uint64
+
+	MaxConnections     int // Config.MaxConnections; 0: unlimited
+	MaxIdleConnections int // Config.MaxIdleConnections
+	MaxRooms           int // Config.MaxRooms
+	MaxLogBytes        int // Config.HistoryBytes; 0 with a Backplane of the embedding program
+}
+
+// Refused returns the total of all refusals.
+func (s Stats) Refused() (n uint64) {
+	for _, of := range s.Refusals {
+		n += of
+	}
+	return n
+}

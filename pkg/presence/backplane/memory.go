@@ -28,6 +28,10 @@ type MemoryConfig struct {
 	// connections, as nodes on a network do.
 	Shared bool
 
+	// Full is called after each Append that evicted entries at the limit Bytes. It may be called
+	// concurrently, and it must not block. Default: none.
+	Full func()
+
 	// Now returns the current time. Default: time.Now.
 	Now func() time.Time
 	// AfterFunc calls f once after the duration d, on a separate goroutine and not before AfterFunc
@@ -40,6 +44,9 @@ type MemoryStats struct {
 	Bytes int // Memory used by the entries of all rooms.
 	Keys  int // Number of idempotency keys.
 	Rows  int // Number of rows in the table.
+
+	// Evictions is the total of the entries that were evicted at the limit MemoryConfig.Bytes.
+	Evictions uint64
 }
 
 // Memory is a [Bus] within one process: its log and its table are lost when the process exits.
@@ -57,6 +64,7 @@ type MemoryStats struct {
 // expired rows.
 type Memory struct {
 	shared    bool
+	full      func() // may be nil
 	now       func() time.Time
 	afterFunc func(time.Duration, func()) func() bool
 	active    sync.WaitGroup // counts running deliveries; incremented under mu and only before closed is set
@@ -91,6 +99,7 @@ func NewMemory(c MemoryConfig) *Memory {
 	}
 	m := &Memory{
 		shared:    c.Shared,
+		full:      c.Full,
 		now:       c.Now,
 		afterFunc: c.AfterFunc,
 		epoch:     newEpoch(),
@@ -166,7 +175,8 @@ func (m *Memory) Stats() MemoryStats {
 	now := m.now()
 	m.topics.logs.expire(now)
 	m.keys.expire(now)
-	return MemoryStats{Bytes: m.topics.logs.bytes, Keys: len(m.keys.positions), Rows: len(m.table.rows)}
+	return MemoryStats{Bytes: m.topics.logs.bytes, Keys: len(m.keys.positions), Rows: len(m.table.rows),
+		Evictions: m.topics.logs.evictions}
 }
 
 // Close implements [Bus].

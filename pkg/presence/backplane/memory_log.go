@@ -60,6 +60,8 @@ type logs struct {
 	// and oldest.prev is the newest one.
 	oldest logEntry
 	bytes  int
+	// evictions is the total of the entries that were evicted at the byte limit.
+	evictions uint64
 	// emptied is called when a log has lost its last entry, because its room can then be dropped.
 	emptied func(*roomLog)
 }
@@ -81,6 +83,7 @@ func (h *logs) add(l *roomLog, data []byte, now time.Time) Entry {
 	}
 	for h.bytes > h.limit {
 		h.remove(h.oldest.next)
+		h.evictions++
 	}
 	return e.Entry
 }

@@ -32,12 +32,17 @@ func (m *Memory) Append(ctx context.Context, name room.Name, key string, data []
 			return 0, false, fmt.Errorf("%w (%d)", ErrKeysFull, m.keys.limit)
 		}
 	}
+	evictions := m.topics.logs.evictions
 	e := m.topics.add(name, data, now)
+	isFull := m.topics.logs.evictions > evictions
 	if key != "" {
 		m.keys.add(hash, e.Position, now)
 	}
 	m.setTimerLocked(now)
 	m.sendAndUnlock(name, delivery{kind: kindEntry, Entry: e})
+	if isFull && m.full != nil {
+		m.full()
+	}
 	return e.Position, false, nil
 }
 

@@ -57,14 +57,15 @@ func (c *clock) advance(d time.Duration) {
 
 // model is a simple reference implementation of a memory bus. Each operation scans all data.
 type model struct {
-	config backplane.MemoryConfig
-	now    time.Time
-	all    []modelEntry // oldest first
-	last   map[room.Name]uint64
-	subs   map[room.Name]int
-	floor  uint64
-	keys   map[string]modelKey // the map keys are "room/key"
-	rows   map[string]backplane.Row
+	config  backplane.MemoryConfig
+	now     time.Time
+	all     []modelEntry // oldest first
+	evicted uint64       // entries dropped at the byte limit
+	last    map[room.Name]uint64
+	subs    map[room.Name]int
+	floor   uint64
+	keys    map[string]modelKey // the map keys are "room/key"
+	rows    map[string]backplane.Row
 }
 
 type modelEntry struct {
@@ -98,7 +99,8 @@ func (m *model) settle() {
 			continue
 		}
 		if bytes += e.size; bytes > m.config.Bytes {
-			break
+			m.evicted++
+			continue
 		}
 		kept = append(kept, e)
 	}
@@ -320,7 +322,7 @@ func (r *run) compare(name room.Name) {
 	for _, e := range r.model.all {
 		bytes += e.size
 	}
-	want := backplane.MemoryStats{Bytes: bytes, Keys: len(r.model.keys), Rows: len(r.model.rows)}
+	want := backplane.MemoryStats{Bytes: bytes, Keys: len(r.model.keys), Rows: len(r.model.rows), Evictions: r.model.evicted}
 	if got := r.bus.Stats(); got != want {
 		r.Fatalf("step %d: got stats %+v, want %+v", r.steps, got, want)
 	}

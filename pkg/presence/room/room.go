@@ -253,6 +253,12 @@ func (r *Room) Users() int { return len(r.users) }
 // Has reports whether the user is a member of the room.
 func (r *Room) Has(u UserID) bool { return r.users[u] != nil }
 
+// InGrace reports whether the user is a member without a connection, on any node.
+func (r *Room) InGrace(u UserID) bool {
+	m := r.users[u]
+	return m != nil && m.Connections == 0
+}
+
 // Members returns up to limit members with ids greater than after, sorted by id. more reports
 // whether further members follow. The caller owns the slice, which is never nil.
 func (r *Room) Members(after UserID, limit int) (page []Member, more bool) {

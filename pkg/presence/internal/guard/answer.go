@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"example.com/presence/pkg/presence/internal/refusal"
 )
 
 const (
@@ -115,7 +117,7 @@ func (g *Guard) freeSlot(ctx context.Context) bool {
 		victim.answers = nil
 	}
 	g.mu.Unlock()
-	g.config.Warn(ctx, "concurrent response limit reached", "limit", maxAnswers)
+	g.config.Refused(ctx, refusal.Answers, "detail", "concurrent response limit reached", "limit", maxAnswers)
 	if victim != nil {
 		victim.reset()
 	}

@@ -4,14 +4,17 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/http"
 	"net/netip"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
+	"example.com/presence/pkg/presence/internal/refusal"
 	"example.com/presence/pkg/presence/internal/socket"
 )
 
@@ -26,9 +29,9 @@ type Config struct {
 	// Heartbeat is the interval between two pings of an event stream. It limits the time to detect
 	// a vanished peer over HTTP/2. Default: 15 s.
 	Heartbeat time.Duration
-	// Warn logs that a limit was reached, at most once per minute for each message. ctx is the
-	// context of the request, or [context.Background] if there is no request yet.
-	Warn func(ctx context.Context, message string, args ...any)
+	// Refused is called when a limit is reached, with the attributes of the example for a log line.
+	// ctx is the context of the request, or [context.Background] if there is no request yet.
+	Refused func(ctx context.Context, why refusal.Cause, args ...any)
 }
 
 const (
@@ -57,8 +60,11 @@ const (
 type Guard struct {
 	config Config
 	ender  socket.Ender
-	freed  chan struct{} // signalled when a slot is freed; capacity 1
-	none   chan struct{} // signalled when conns becomes empty; capacity 1
+
+	acceptFailures atomic.Uint64 // of the listeners
+
+	freed chan struct{} // signalled when a slot is freed; capacity 1
+	none  chan struct{} // signalled when conns becomes empty; capacity 1
 
 	mu         sync.Mutex // guards the fields below, and the fields of a Conn that name it
 	conns      map[*Conn]struct{}
@@ -72,6 +78,19 @@ type Guard struct {
 	listeners  int     // number of open listeners
 	ending     bool    // the last listener is closed
 	finishing  []*Conn // closed by net/http within the last second; see finishLocked
+}
+
+// Stats holds the statistics of a [Guard].
+type Stats struct {
+	Idle           int    // gauge: idle connections
+	AcceptFailures uint64 // total: connections that a listener could not accept, as at the open-file limit
+}
+
+// Stats returns the current statistics.
+func (g *Guard) Stats() Stats {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return Stats{Idle: g.counted, AcceptFailures: g.acceptFailures.Load()}
 }
 
 // New returns a Guard. It has no goroutines while it has no connections.
@@ -188,6 +207,9 @@ func (l *listener) Accept() (net.Conn, error) {
 		}
 		c, err := l.Listener.Accept()
 		if err != nil {
+			if !errors.Is(err, net.ErrClosed) {
+				l.guard.acceptFailures.Add(1)
+			}
 			return nil, err
 		}
 		if own := l.guard.admit(c, l.closed); own != nil {
@@ -241,12 +263,14 @@ func (g *Guard) admit(inner net.Conn, closed <-chan struct{}) *Conn {
 	_, tcp := inner.(*net.TCPConn)
 	c.known = socket.Known && tcp
 	if !g.countAddress(c) {
-		g.config.Warn(context.Background(), "connection limit per client address reached", "address", inner.RemoteAddr().String(), "limit", g.config.MaxPerAddress)
+		g.config.Refused(context.Background(), refusal.Address, "detail", "connection limit per client address reached",
+			"limit", g.config.MaxPerAddress, "client_address", inner.RemoteAddr().String())
 		c.reset()
 		return nil
 	}
 	for !g.insert(c) {
-		g.config.Warn(context.Background(), "idle connection limit reached", "limit", g.config.MaxIdle)
+		g.config.Refused(context.Background(), refusal.IdleConnections, "detail", "idle connection limit reached",
+			"limit", g.config.MaxIdle, "client_address", inner.RemoteAddr().String())
 		if victim, unacked := g.evict(time.Now()); unacked {
 			victim.reset()
 			continue

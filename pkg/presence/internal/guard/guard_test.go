@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"example.com/presence/pkg/presence/internal/refusal"
 	"example.com/presence/pkg/presence/internal/socket"
 )
 
@@ -79,7 +80,7 @@ func TestAnswerLimit(t *testing.T) {
 	now := time.Now()
 	for _, waits := range []func(*Answer){func(a *Answer) { a.body = true }, func(a *Answer) { a.blocked.Store(true) }} {
 		warned := 0
-		g := New(Config{Warn: func(context.Context, string, ...any) { warned++ }})
+		g := New(Config{Refused: func(context.Context, refusal.Cause, ...any) { warned++ }})
 		var hoarder, busy *Conn
 		for i, n := range []int{100, 128, maxAnswers - 228} {
 			c := &Conn{Conn: closed{}, guard: g, state: http.StateActive, since: now, sentRequest: true, http2: true}

@@ -125,6 +125,9 @@ func (h *Hub) receiveHeartbeat(data []byte) {
 	h.witness(b.Clock)
 	switch {
 	case b.From == h.peers.self:
+		if took, ok := h.peers.roundTrip(b.Clock, now); ok && h.config.RoundTrip != nil {
+			h.config.RoundTrip(took)
+		}
 		if h.peers.renewSelf(now) {
 			h.checks.add(backplane.Nodes, now) // logs it
 			h.recover(now)

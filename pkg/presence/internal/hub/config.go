@@ -53,6 +53,10 @@ type Config struct {
 	// The hub calls Settings before each heartbeat, because a value may change. Nil means none.
 	Settings func() []Setting
 
+	// RoundTrip receives the time from the publication of a heartbeat of this node until this node
+	// has received it, once per second, if the bus is shared. nil: not measured. It must not block.
+	RoundTrip func(time.Duration)
+
 	entries      int // maximum number of entries in a frame; 0: maxEntries
 	pieceEntries int // maximum number of entries in a piece of a part; 0: maxPieceEntries
 

@@ -39,6 +39,9 @@ func (h *Hub) Join(ctx context.Context, conn *Connection, u room.User, client Cl
 		}
 		s, err := l.join(conn, u, l.resume(ctx, lastID))
 		h.note(l, s)
+		if err == nil {
+			h.totals.opened.Add(1)
+		}
 		if !errors.Is(err, errClosed) { // otherwise the room was dropped in between: open it again
 			return err
 		}
@@ -52,6 +55,10 @@ func (h *Hub) Leave(conn *Connection, why stream.End) {
 		return
 	}
 	defer h.running.Done()
+	h.totals.ended(why)
+	if why == stream.Slow {
+		h.config.Warn.Warn(context.Background(), "slow consumer disconnected", "room", string(conn.room), "user", string(conn.user))
+	}
 	l := h.rooms.find(conn.room) // never nil, because a room is not dropped before its last connection leaves
 	h.note(l, l.leave(conn, reasonOf(why)))
 }

@@ -27,6 +27,8 @@ type counter struct {
 	waits     *waits              // nil unless a joiner waits or the log is being read
 	log       *logCopy            // nil unless other nodes use the log too
 	published int                 // last user count published on the shared stream
+	seen      int                 // user count after the last change
+	joined    time.Duration       // oldest join since the last flush, as the time since shared.opened; 0: none
 	flushed   time.Time           // start of the current flush interval
 	idle      time.Time           // last leave or message of a room without members on this node; zero: has members
 	timer     Timer               // nil if nothing is due
@@ -34,6 +36,7 @@ type counter struct {
 	settled   chan struct{}       // set by settle; closed when no message is in flight
 	changes   uint32              // number of changes of idle; wraps around
 	losses    uint32              // number of times that all clients have lost messages
+	unsent    int32               // changes of the user count since the last flush
 	streams   int32               // connections that have not left, including those of removed users
 	ahead     bool                // a joiner was sent a count that differs from published
 	opened    bool                // the position is known; before that, the room has no client

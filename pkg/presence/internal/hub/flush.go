@@ -22,6 +22,7 @@ func (c *counter) flushLocked(now time.Time) {
 		return
 	}
 	c.room.Expire(now)
+	c.noteCountLocked()
 	if used := c.room.OwnUsers() > 0; used && !c.idle.IsZero() {
 		c.setIdleLocked(time.Time{})
 	} else if !used && c.idle.IsZero() {
@@ -87,10 +88,18 @@ func (c *counter) publishLocked(now time.Time, count bool) {
 		c.stream.Publish(syncEvent(id, snapshot), stream.Free)
 	}
 	n := c.countLocked()
-	if count && (n != c.published || c.ahead) {
-		c.published, c.ahead = n, false
-		c.stream.Publish(countEvent(id, n), stream.Latest)
-		c.shared.totals.counts.Add(1)
+	if count {
+		changed := n != c.published || c.ahead
+		if changed {
+			c.published, c.ahead = n, false
+			event := countEvent(id, n)
+			if c.joined > 0 {
+				event.Since = c.shared.opened.Add(c.joined)
+			}
+			c.stream.Publish(event, stream.Latest)
+			c.shared.totals.counts.Add(1)
+		}
+		c.countedLocked(changed)
 	}
 	if c.hasJoinersLocked() {
 		c.admitLocked(snapshot, n)
@@ -101,6 +110,24 @@ func (c *counter) publishLocked(now time.Time, count bool) {
 	}
 }
 
+// noteCountLocked records a change of the user count since the last call.
+func (c *counter) noteCountLocked() {
+	if n := c.countLocked(); n != c.seen {
+		c.seen = n
+		c.unsent++
+	}
+}
+
+// countedLocked ends the record of the changes since the last flush. All of them but the last are
+// coalesced. If no count is published, because they canceled each other out, all are.
+func (c *counter) countedLocked(published bool) {
+	if published && c.unsent > 0 {
+		c.unsent--
+	}
+	c.shared.totals.coalesced.Add(uint64(c.unsent))
+	c.unsent, c.joined = 0, 0
+}
+
 // changedLocked counts a change, and calls its hook. A node that does not serve the room calls
 // none.
 func (c *counter) changedLocked(change room.Change) {
@@ -108,7 +135,7 @@ func (c *counter) changedLocked(change room.Change) {
 	case room.EventJoin:
 		c.shared.totals.joins.Add(1)
 	case room.EventLeave:
-		c.shared.totals.leaves.Add(1)
+		c.shared.totals.left(change.Reason)
 	}
 	if c.exchange == nil || c.exchange.serves {
 		c.shared.hooks.memberChanged(c.name, change)

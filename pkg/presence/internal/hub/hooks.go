@@ -38,8 +38,9 @@ const (
 var hookNames = [hooksCount]string{"OnMessage", "OnJoin", "OnLeave"}
 
 type hookQueue struct {
-	size    int  // size of the queued calls, in bytes
-	dropped bool // a call was dropped since the last warning
+	size    int    // size of the queued calls, in bytes
+	drops   uint64 // total of dropped calls
+	dropped bool   // a call was dropped since the last warning
 }
 
 type call struct {
@@ -76,6 +77,7 @@ func (h *hooks) add(hook, size int, f func()) {
 	defer h.mu.Unlock()
 	q := &h.queues[hook]
 	if q.size+size > maxHook {
+		q.drops++
 		q.dropped = true // run logs the drop, because the caller of add holds locks
 		return
 	}
@@ -85,6 +87,23 @@ func (h *hooks) add(hook, size int, f func()) {
 		h.busy = true
 		h.running.Go(h.run) // ends when no call is queued
 	}
+}
+
+// HookStats holds the statistics of one hook.
+type HookStats struct {
+	QueueBytes int    // gauge: size of the queued calls
+	Dropped    uint64 // total: calls dropped because the queue was full
+}
+
+// stats returns the statistics of all hooks by name.
+func (h *hooks) stats() map[string]HookStats {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := map[string]HookStats{}
+	for i, q := range h.queues {
+		all[hookNames[i]] = HookStats{q.size, q.drops}
+	}
+	return all
 }
 
 // run makes the queued calls until the queue is empty.

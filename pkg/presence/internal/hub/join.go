@@ -31,7 +31,13 @@ func (c *counter) join(conn *Connection, u room.User, r resumption) (state, erro
 		return c.stateSinceLocked(before, now), ErrBanned
 	}
 	c.streams++
+	if c.room.InGrace(u.ID) {
+		c.shared.totals.absorbed.Add(1)
+	}
 	c.room.Join(conn.id, u, now)
+	if c.joined == 0 {
+		c.joined = max(1, now.Sub(c.shared.opened))
+	}
 	greeting := c.greetLocked(conn, r)
 	c.shared.running.Add(1)
 	if c.inIntervalLocked(now) && c.admitNowLocked(conn, greeting, now) {
@@ -59,6 +65,8 @@ func (c *counter) greetLocked(conn *Connection, r resumption) (greeting []byte) 
 		greeting = resetEvent(c.position.String()).Append(greeting)
 	case len(r.entries) > 0:
 		account := c.shared.replays.start(conn, r.entries)
+		c.shared.totals.replays.Add(1)
+		c.shared.totals.replayed.Add(uint64(len(r.entries)))
 		conn.client.Send(greeting)
 		conn.client.SendThen(func() { c.shared.replays.sent(account) }, r.pieces...)
 		return nil

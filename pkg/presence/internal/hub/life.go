@@ -29,6 +29,7 @@ func Open(c Config) (*Hub, error) {
 	h.stopping, h.stop = context.WithCancel(context.Background())
 	h.shared.config = c
 	h.shared.node = c.Node
+	h.shared.opened = c.Clock.Now()
 	if c.Bus.Shared() {
 		h.shared.peers = newPeers(c.Node, c.Clock.Now())
 		h.shared.peers.announce(c.Label, c.settings())

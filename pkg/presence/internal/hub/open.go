@@ -22,6 +22,7 @@ func (h *Hub) open(ctx context.Context, name room.Name) (*live, error) {
 		}
 	})
 	if evicted != nil {
+		h.totals.evicted.Add(1)
 		evicted.unsubscribe()
 	}
 	if err != nil {

@@ -66,6 +66,7 @@ type peers struct {
 	changes budget                   // log lines about peers that were found, or have ended
 
 	beatAt time.Time           // when this node published its last heartbeat
+	sent   []sentBeat          // the last heartbeats that this node has not received, at most maxSentBeats; oldest first
 	prompt bool                // a heartbeat is due before its time
 	hello  map[room.NodeID]int // nodes that the next heartbeats ask to repeat their parts; the number of heartbeats
 }
@@ -254,7 +255,34 @@ func (p *peers) beat(now time.Time) (b heartbeat, due bool) {
 		return times <= 1
 	})
 	p.beatAt, p.prompt = now, false
+	if len(p.sent) == maxSentBeats {
+		p.sent = append(p.sent[:0], p.sent[1:]...)
+	}
+	p.sent = append(p.sent, sentBeat{p.lamport, now})
 	return b, true
+}
+
+// maxSentBeats is the maximum number of heartbeats whose round trip is measured at the same time.
+const maxSentBeats = 16
+
+// sentBeat is a heartbeat of this node that is on its way.
+type sentBeat struct {
+	clock uint64 // its Lamport counter
+	at    time.Time
+}
+
+// roundTrip returns the time since this node published the heartbeat with this counter. ok is false
+// if it is unknown. Older heartbeats are lost or late, and are forgotten.
+func (p *peers) roundTrip(clock uint64, now time.Time) (took time.Duration, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := slices.IndexFunc(p.sent, func(s sentBeat) bool { return s.clock == clock })
+	if i < 0 {
+		return 0, false
+	}
+	took = now.Sub(p.sent[i].at)
+	p.sent = append(p.sent[:0], p.sent[i+1:]...)
+	return took, true
 }
 
 func (p *peers) beatDueLocked() time.Time {

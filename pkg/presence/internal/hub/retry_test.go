@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -226,17 +227,19 @@ func TestRoomOpenedWithoutEngine(t *testing.T) {
 				if took := time.Since(start); took > 0 {
 					t.Errorf("join while cut off took %v", took)
 				}
-				if got := bob.take(); got != resetText+" sync user count:1" {
-					t.Errorf("while cut off: got %q", got)
-				}
+				before := bob.take()
 				a.send("lobby", "alice", "2")
 				time.Sleep(time.Minute)
 				bus.set(func() { bus.off = false })
 				epochs.change(log.Status().Epoch)
 				synctest.Wait()
 				id = a.send("lobby", "alice", "3")
-				if got := bob.take(); got != "sync user count:2 "+resetText+" message:3" {
-					t.Errorf("at the first contact: got %q", got)
+				// A frame of the other node may begin a flush interval before the join: bob then is
+				// admitted at its end. The part of that node arrives as a change, or in a pull that
+				// replaces all members.
+				want := regexp.MustCompile("^" + regexp.QuoteMeta(resetText) + "( sync user count:1)? (sync|join) user count:2 " + regexp.QuoteMeta(resetText) + " message:3$")
+				if got := before + " " + bob.take(); !want.MatchString(got) {
+					t.Errorf("got %q, want %s", got, want)
 				}
 				b.resumes(id, "")
 				b.idle()

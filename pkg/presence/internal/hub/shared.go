@@ -2,9 +2,12 @@ package hub
 
 import (
 	"cmp"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
+	"example.com/presence/pkg/presence/internal/stream"
 	"example.com/presence/pkg/presence/room"
 )
 
@@ -27,6 +30,7 @@ type shared struct {
 	pulls     slots  // of the pulls
 	hooks     *hooks
 	totals    totals
+	opened    time.Time      // when the hub was opened
 	running   sync.WaitGroup // counts connections in rooms, the goroutine of hooks, and repairs
 }
 
@@ -72,5 +76,30 @@ func (f *floor) raise(number uint64) {
 
 // totals holds the counters behind the totals of [Stats].
 type totals struct {
-	joins, leaves, messages, counts, snapshots, resets atomic.Uint64
+	joins, leaves, absorbed, messages, counts, coalesced, snapshots, resets atomic.Uint64
+	opened, replays, replayed, evicted                                      atomic.Uint64
+
+	reasons [len(leaveReasons)]atomic.Uint64 // leaves by reason
+	ends    [len(streamEnds)]atomic.Uint64   // ended streams by reason
+}
+
+// leaveReasons lists the reasons of a leave.
+var leaveReasons = [...]room.Reason{room.Closed, room.Timeout, room.Removed, room.Expired, room.Slow, room.Node}
+
+// streamEnds lists the reasons for which a stream that was counted ends.
+var streamEnds = [...]stream.End{stream.Closed, stream.Timeout, stream.Slow, EndExpired, EndRemoved, EndDraining, EndFull, EndSignedOut}
+
+// left counts a leave.
+func (t *totals) left(why room.Reason) {
+	t.leaves.Add(1)
+	if i := slices.Index(leaveReasons[:], why); i >= 0 {
+		t.reasons[i].Add(1)
+	}
+}
+
+// ended counts the end of a stream.
+func (t *totals) ended(why stream.End) {
+	if i := slices.Index(streamEnds[:], why); i >= 0 {
+		t.ends[i].Add(1)
+	}
 }

@@ -17,6 +17,14 @@ type Config struct {
 	// system. Default: false.
 	Portable bool
 
+	// Delivered receives the time from Event.Since until a loop or waker has written the event to
+	// all its clients of the Stream, or queued it for the slow ones. There is one call per fan-out
+	// and goroutine, for the oldest such event. nil: not measured. It must not block.
+	Delivered func(time.Duration)
+	// Pass receives the duration of a turn of a loop or waker. nil: not measured. It must not
+	// block.
+	Pass func(time.Duration)
+
 	// Tests shorten the times below.
 
 	// progressTime is the time within which a client must read at least one byte of its backlog.

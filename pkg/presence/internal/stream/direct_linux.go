@@ -89,7 +89,9 @@ func (c *direct) liveness() socket.Liveness { return socket.ReadLiveness(uintptr
 // write writes as much of b as the socket accepts. It returns [io.ErrShortWrite] if the socket is
 // full.
 func (c *direct) write(b []byte) (int, error) {
-	return writeAll(len(b), func() (int, error) { return unix.Write(int(c.fd), b) })
+	n, err := writeAll(len(b), func() (int, error) { return unix.Write(int(c.fd), b) })
+	c.loop.fanOuts.tally.bytes += n
+	return n, err
 }
 
 // flush writes as much of the backlog as the socket accepts. It uses the memory of pieces as a
@@ -108,6 +110,7 @@ func (c *direct) flush(pieces [][]byte) error {
 			return unix.Writev(int(c.fd), pieces)
 		})
 		b.advance(n)
+		c.loop.fanOuts.tally.bytes += n
 		c.pace.wrote(n)
 		if err != nil {
 			return err

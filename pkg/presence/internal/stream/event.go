@@ -1,6 +1,9 @@
 package stream
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // Event is one event in the event-stream format (WHATWG HTML, section 9.2). On the wire it is
 //
@@ -13,6 +16,8 @@ type Event struct {
 	ID   string // if empty, there is no id line, and the client keeps its last id
 	Name string
 	Data []byte // must not be empty, because clients do not dispatch an event without data
+
+	Since time.Time // when the cause of the event happened, for Config.Delivered; zero: not measured
 }
 
 // Kind determines how a backlog treats an event.

@@ -18,6 +18,7 @@ const (
 // fanOuts delivers the events of all shares of one goroutine. The shares take turns, one slice
 // each.
 type fanOuts struct {
+	tally  tally
 	group  int           // number of connections between two readings of the clock; see deliver
 	settle func()        // called after each group; may be nil
 	waited time.Duration // how long the goroutine waited for this round
@@ -47,6 +48,9 @@ func (f *fanOuts) queue(sh *share, frame *frame) {
 		sh.now.queuedAt = time.Now()
 		f.active = append(f.active, sh)
 	}
+	if n := sh.now; n.since.IsZero() || !frame.since.IsZero() && frame.since.Before(n.since) {
+		n.since = frame.since
+	}
 	if replaced := sh.now.pending.push(frame); replaced != nil {
 		replaced.release()
 	}
@@ -67,6 +71,7 @@ func (f *fanOuts) round() {
 			unfinished = append(unfinished, sh)
 			continue
 		}
+		sh.now.since = time.Time{}
 		sh.now.pending.pop() // the queue is empty, so pop frees a large array
 		f.spare, sh.now = sh.now, nil
 	}
@@ -119,6 +124,10 @@ func (f *fanOuts) slice(sh *share, sharing int) {
 	if sh.delivered < len(sh.conns) {
 		return
 	}
+	if !n.since.IsZero() && n.pending.len() == 0 { // otherwise the event may be in the next batch
+		f.tally.deliveredAt(now, n.since)
+		n.since = time.Time{}
+	}
 	for _, frame := range n.batch.frames {
 		frame.release()
 	}
@@ -135,6 +144,7 @@ func (f *fanOuts) deliver(sh *share) {
 		c := sh.conns[sh.delivered]
 		sh.delivered++ // before deliver, because the connection may end in it
 		c.deliver(b)
+		f.tally.events += len(b.frames)
 	}
 }
 

@@ -1,13 +1,17 @@
 package stream
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // frame is an encoded event. All connections of its Stream share its bytes, which never change.
 type frame struct {
 	kind   Kind
-	number uint64 // the publish number, within its Stream
-	chunk  []byte // the event as a chunk of an HTTP/1.1 body
-	head   int32  // length of the chunk head, which precedes the text of the event
+	number uint64    // the publish number, within its Stream
+	since  time.Time // Event.Since
+	chunk  []byte    // the event as a chunk of an HTTP/1.1 body
+	head   int32     // length of the chunk head, which precedes the text of the event
 
 	holders atomic.Int32 // the encoder, and the goroutines that still deliver the frame
 	done    func()       // called when the last holder releases it; may be nil

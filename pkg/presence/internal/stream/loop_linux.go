@@ -71,7 +71,7 @@ func openLoop(r *resources) (*loop, error) {
 	}
 	l := &loop{
 		resources: r, inbox: newInbox[task](), epfd: epfd, epoll: os.NewFile(uintptr(epfd), "epoll"),
-		ready: make(chan struct{}, 1), blocked: map[*direct]bool{}, fanOuts: fanOuts{group: loopGroup},
+		ready: make(chan struct{}, 1), blocked: map[*direct]bool{}, fanOuts: fanOuts{group: loopGroup, tally: tally{delivered: r.config.Delivered, pass: r.config.Pass}},
 		events: make([]unix.EpollEvent, 8), pieces: make([][]byte, 0, maxPieces), scratch: make([]byte, 4<<10),
 	}
 	raw, err := l.epoll.SyscallConn()
@@ -153,9 +153,13 @@ func (l *loop) run() {
 			if l.time-checked >= deadlineInterval {
 				checked = l.time
 				l.checkDeadlines()
+				l.measureBacklogs()
 			}
 			deadlines.Reset(deadlineInterval)
+		} else if l.fanOuts.tally.totals.backlogged.Load() > 0 {
+			l.measureBacklogs()
 		}
+		l.fanOuts.tally.publish(l.now() - l.time)
 	}
 	for len(l.unflushed) > 0 {
 		l.flushAll()
@@ -404,6 +408,16 @@ func (l *loop) checkDeadlines() {
 			l.evict(c, l.config.tooSlow(liveness))
 		}
 	}
+}
+
+// measureBacklogs publishes the number and the size of the backlogs of full sockets.
+func (l *loop) measureBacklogs() {
+	unsent := 0
+	for c := range l.blocked {
+		unsent += c.backlog.queue.unsent
+	}
+	l.fanOuts.tally.totals.backlogged.Store(int64(len(l.blocked)))
+	l.fanOuts.tally.totals.backlogBytes.Store(int64(unsent))
 }
 
 // heartbeat handles one part of a heartbeat. The index of a connection determines its part:

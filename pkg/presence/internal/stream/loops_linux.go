@@ -28,6 +28,14 @@ func (ls loops) close() {
 	}
 }
 
+// tallies returns the tally of each loop.
+func (ls loops) tallies() (all []*tally) {
+	for _, l := range ls {
+		all = append(all, &l.fanOuts.tally)
+	}
+	return all
+}
+
 // duplicating is held while a descriptor is duplicated. The kernel needs milliseconds to enlarge
 // the descriptor table. Without the lock, each goroutine that waits for the kernel would cost a
 // thread, and Go never frees threads: a burst of 15,000 joins, 200 at a time, left 130 threads.

@@ -9,4 +9,6 @@ func openLoops(int, *resources) loops { return loops{} }
 
 func (loops) close() {}
 
+func (loops) tallies() []*tally { return nil }
+
 func (loops) direct(*http1) (sink, error) { return nil, nil }

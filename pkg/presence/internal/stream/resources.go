@@ -2,6 +2,7 @@ package stream
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"example.com/presence/pkg/presence/internal/socket"
@@ -15,6 +16,10 @@ type resources struct {
 	ended   *inbox[func()] // ends of connections, for Streams.report
 	open    sync.WaitGroup // counts the connections that Streams.Close waits for
 	checker checker        // checks the clients of writers
+
+	// Of all writers, for Stats.
+	written                  atomic.Uint64 // bytes
+	backlogged, backlogBytes atomic.Int64
 }
 
 // now returns the time since the streams were opened.

@@ -45,7 +45,8 @@ type share struct {
 // fanOut holds the pending events of a share and the state of its fan-out in progress.
 type fanOut struct {
 	pending queue
-	batch   *batch // batch of the fan-out in progress; nil if there is none
+	batch   *batch    // batch of the fan-out in progress; nil if there is none
+	since   time.Time // oldest frame.since of pending and batch; zero: none
 
 	// Used by fanOuts.measure.
 	queuedAt   time.Time     // when the oldest event of the fan-out was queued

@@ -25,7 +25,7 @@ type Stream struct {
 // Publish sends the event to all connections of the stream. The connections receive events in the
 // order of the Publish calls. Publish does not block. The caller must not modify e.Data afterwards.
 func (s *Stream) Publish(e Event, k Kind) {
-	f := &frame{kind: k}
+	f := &frame{kind: k, since: e.Since}
 	if k == Reserved {
 		slots := s.slotsOf()
 		f.done = func() { <-slots } // acquires no lock, because the caller of release may hold one

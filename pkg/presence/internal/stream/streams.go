@@ -34,7 +34,7 @@ func Open(c Config) *Streams {
 		s.loops = openLoops(cores, &s.resources)
 	}
 	for range cores {
-		s.wakers = append(s.wakers, openWaker())
+		s.wakers = append(s.wakers, openWaker(&s.resources))
 	}
 	s.encoders = openEncoders(cores)
 	return s
@@ -111,6 +111,20 @@ func canServe(w http.ResponseWriter) bool {
 			return false
 		}
 	}
+}
+
+// Stats returns the current statistics.
+func (s *Streams) Stats() (all Stats) {
+	for _, t := range s.loops.tallies() {
+		t.addTo(&all)
+	}
+	for _, w := range s.wakers {
+		w.fanOuts.tally.addTo(&all)
+	}
+	all.Bytes += s.written.Load()
+	all.Backlogged += int(s.backlogged.Load())
+	all.BacklogBytes += int(s.backlogBytes.Load())
+	return all
 }
 
 // Drain waits until every event that was published before the call is queued for its connections.

@@ -11,6 +11,7 @@ const wakerGroup = 64
 // waker delivers shared events to some of the process's writers. There is one waker per core. Each
 // waker has one goroutine, and only that goroutine accesses its shares.
 type waker struct {
+	*resources
 	inbox   *inbox[task]
 	yielder *yielder
 	stop    chan struct{}
@@ -20,9 +21,10 @@ type waker struct {
 	woken   sync.WaitGroup // writers that were woken for a frame and have not taken it yet
 }
 
-func openWaker() *waker {
-	w := &waker{inbox: newInbox[task](), stop: make(chan struct{})}
-	w.fanOuts = fanOuts{group: wakerGroup, settle: w.woken.Wait}
+func openWaker(r *resources) *waker {
+	w := &waker{resources: r, inbox: newInbox[task](), stop: make(chan struct{})}
+	w.fanOuts.group, w.fanOuts.settle = wakerGroup, w.woken.Wait
+	w.fanOuts.tally.delivered, w.fanOuts.tally.pass = r.config.Delivered, r.config.Pass
 	w.yielder, _ = openYielder() // nil at the open-file limit
 	w.running.Go(w.run)          // ended by close
 	return w
@@ -50,9 +52,11 @@ func (w *waker) run() {
 		case <-w.stop:
 			last = true
 		}
+		start := w.now()
 		tasks = w.inbox.take(tasks)
 		w.fanOuts.handle(tasks)
 		w.fanOuts.round()
+		w.fanOuts.tally.publish(w.now() - start)
 	}
 	w.fanOuts.finish()
 }

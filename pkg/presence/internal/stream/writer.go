@@ -48,6 +48,7 @@ type writer struct {
 	waiting   bool // serve waits for wake, so the next frame must signal it
 	woken     bool // the waker woke serve, and waits until serve has taken the frame
 	pace      pace
+	accounted int           // part of queue.unsent in resources.backlogBytes
 	limit     time.Duration // write deadline of out, as a time of resources.now; 0: none
 	endAsked  bool          // end was called, so private accepts no more events
 	ending    End
@@ -117,6 +118,22 @@ func (c *writer) deliver(b *batch) {
 		c.endLocked(Slow)
 	}
 	c.setDeadlineLocked() // applies to a write that is blocked now, too
+	c.accountLocked()
+}
+
+// accountLocked adds the change of the backlog to that of all writers.
+func (c *writer) accountLocked() {
+	before, now := c.accounted, c.queue.unsent
+	if before == now {
+		return
+	}
+	c.accounted = now
+	c.backlogBytes.Add(int64(now - before))
+	if before == 0 {
+		c.backlogged.Add(1)
+	} else if now == 0 {
+		c.backlogged.Add(-1)
+	}
 }
 
 // end ends the connection after all events that were published before the call are written.
@@ -148,6 +165,7 @@ func (c *writer) endLocked(why End) {
 	if why == Slow {
 		within = c.config.slowTime
 		c.queue = queue{}
+		c.accountLocked()
 	}
 	c.pace.end(c.now(), within)
 	c.setDeadlineLocked() // applies to a write that is blocked now, too
@@ -300,6 +318,7 @@ func (c *writer) next() []byte {
 		return ping.bytes(false)
 	}
 	if f := c.queue.pop(); f != nil {
+		c.accountLocked()
 		return f.bytes(false)
 	}
 	if c.ending != "" {
@@ -351,6 +370,7 @@ func (c *writer) begin() {
 }
 
 func (c *writer) wrote(n int) {
+	c.written.Add(uint64(n))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.pace.wrote(n)
@@ -407,6 +427,7 @@ func (c *writer) stop() {
 	defer c.mu.Unlock()
 	c.stopped = true
 	c.private, c.queue = nil, queue{}
+	c.accountLocked()
 	c.releaseWakerLocked()
 	c.callSentLocked()
 }

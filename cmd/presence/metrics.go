@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
+
+	"example.com/presence/pkg/presence/auth"
+	"example.com/presence/pkg/presence/metrics"
+)
+
+// measured holds the metrics of the command and of its server.
+type measured struct {
+	server  *metrics.Metrics
+	handler http.Handler // serves all metrics
+}
+
+func newMeasured(log *slog.Logger, reloads *reloader, keys *auth.JWT, lost *lostLines) *measured {
+	m := &measured{server: metrics.New()}
+	r := prometheus.NewRegistry()
+	r.MustRegister(
+		m.server,
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		buildInfo(),
+		counter("log_write_failures_total", "Log lines that could not be written.", lost.total.Load),
+		gauge("config_last_reload_successful", "1 if the last reload of the keys and that of the certificate succeeded, else 0.",
+			func() float64 { return oneIf(reloads.state().ok) }),
+		gauge("config_last_reload_success_timestamp_seconds", "Time of the last successful reload, or of the start.",
+			func() float64 { return unixTime(reloads.state().success) }),
+	)
+	if reloads.cert != nil {
+		r.MustRegister(gauge("certificate_expiry_timestamp_seconds", "Time at which the certificate of --tls-cert expires.",
+			func() float64 { return unixTime(reloads.state().notAfter) }))
+	}
+	if keys.Status().HasJWKS {
+		r.MustRegister(
+			counter("jwks_fetch_failures_total", "Fetches of the JWK Set that failed.", func() uint64 { return keys.Status().JWKSFailures }),
+			gauge("jwks_last_success_timestamp_seconds", "Time of the last successful fetch of the JWK Set. 0 before the first.",
+				func() float64 { return unixTime(keys.Status().JWKSSuccess) }),
+		)
+	}
+	m.handler = promhttp.HandlerFor(r, promhttp.HandlerOpts{
+		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorHandling: promhttp.ContinueOnError, // respond with the metrics that could be collected
+	})
+	return m
+}
+
+func oneIf(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// buildInfo returns the metric with the versions of the command and of Go.
+func buildInfo() prometheus.Collector {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "presence_build_info", Help: "Always 1. The labels are the versions of presence and of Go.",
+		ConstLabels: prometheus.Labels{"version": buildVersion(), "goversion": runtime.Version()},
+	})
+	g.Set(1)
+	return g
+}
+
+// gauge returns a metric whose value is read when it is collected.
+func gauge(name, help string, value func() float64) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "presence", Name: name, Help: help}, value)
+}
+
+// counter is like gauge, for a total since the start of the process.
+func counter(name, help string, value func() uint64) prometheus.Collector {
+	return prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "presence", Name: name, Help: help}, func() float64 { return float64(value()) })
+}
+
+// unixTime returns a time in seconds since the epoch, or 0 for the zero time.
+func unixTime(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixNano()) / float64(time.Second)
+}
+
+const (
+	// maxScrapers is the maximum number of connections of the metrics listener. More have to wait.
+	maxScrapers = 32
+	// scraperIdle is the time after which an idle connection of the metrics listener is closed. It
+	// is longer than the usual scrape interval.
+	scraperIdle = 2 * time.Minute
+)
+
+// metricsServer serves the metrics and the profiles of the process on a listener of its own.
+type metricsServer struct {
+	http *http.Server
+	done chan error // receives the result of Serve
+}
+
+// checkMetricsListen returns a usage error unless addr is empty or [host]:port.
+func checkMetricsListen(addr string) error {
+	if addr == "" {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(addr)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return usagef("--metrics-listen: %q is not [host]:port with a port from 0 to 65535", addr)
+	}
+	return nil
+}
+
+// serveMetrics starts a metricsServer. The profiles are only here, because they reveal the names of
+// users and rooms in memory, and take CPU.
+func serveMetrics(ctx context.Context, addr string, metrics http.Handler, log *slog.Logger) (*metricsServer, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("--metrics-listen: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", metrics)
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	s := &metricsServer{
+		http: &http.Server{
+			Handler:           mux,
+			ReadHeaderTimeout: 10 * time.Second,
+			ReadTimeout:       10 * time.Second,
+			IdleTimeout:       scraperIdle,
+			MaxHeaderBytes:    16 << 10,
+			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		},
+		done: make(chan error, 1),
+	}
+	log.Info("metrics listening", "addr", l.Addr().String())
+	go func() { s.done <- s.http.Serve(netutil.LimitListener(l, maxScrapers)) }() // ends with close
+	return s, nil
+}
+
+// close ends the server and its connections.
+func (s *metricsServer) close() {
+	s.http.Close()
+	if err := <-s.done; !errors.Is(err, http.ErrServerClosed) {
+		return // the listener failed: the main listener goes on without metrics
+	}
+}
