@@ -26,6 +26,7 @@ type composed struct {
 	Services map[string]struct {
 		Environment map[string]string `yaml:"environment"`
 		Volumes     []string          `yaml:"volumes"`
+		Ports       []string          `yaml:"ports"`
 		DependsOn   any               `yaml:"depends_on"`
 	} `yaml:"services"`
 	Volumes map[string]any `yaml:"volumes"`
@@ -72,8 +73,11 @@ func TestCompose(t *testing.T) {
 				t.Errorf("%s: PRESENCE_NATS: %v", name, err)
 			}
 		}
+		if e["PRESENCE_METRICS_LISTEN"] != ":9090" || len(s.Ports) != 0 {
+			t.Errorf("%s: got metrics on %q and published ports %q, want :9090 and none", name, e["PRESENCE_METRICS_LISTEN"], s.Ports)
+		}
 		maps.DeleteFunc(e, func(variable, _ string) bool { // no such host here
-			return strings.HasPrefix(variable, "PRESENCE_N")
+			return strings.HasPrefix(variable, "PRESENCE_N") || variable == "PRESENCE_METRICS_LISTEN"
 		})
 		if _, stderr, exit := command(t, e, "serve", "--check"); exit != 0 || stderr != "" {
 			t.Errorf("%s: exit status %d, and on standard error: %s", name, exit, stderr)
