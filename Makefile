@@ -11,7 +11,7 @@ chart = docs/images/performance.svg
 # The tests of several nodes run many processes: with the race detector they would measure it.
 cluster = ^Test(Cluster|Fault)
 
-.PHONY: help build run test test-long bench chart fuzz image
+.PHONY: help build run test test-long bench chart fuzz image manifests
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 10
@@ -26,6 +26,7 @@ test: ## install the programs that the tests need, run all tests, and list the s
 	bash .ci/setup
 	CGO_ENABLED=1 go run .ci/test.go -race -shuffle=on -timeout 20m ./...
 	go run .ci/test.go -timeout 10m -run '$(cluster)' ./cmd/presence
+	cd deploy/test && go run ../../.ci/test.go -timeout 10m ./...
 	node --test web/*.test.js
 
 test-long: ## run the Go tests at their largest size: many clients, for a long time
@@ -49,3 +50,6 @@ fuzz: ## run each fuzz target for FUZZTIME (default 30s)
 
 image: ## build the container image as presence:latest
 	$(DOCKER) build --build-arg VERSION=$(VERSION) -t presence:latest .
+
+manifests: ## generate deploy/kubernetes from the Helm chart
+	cd deploy/test && go test -count=1 -run TestManifests . -args -update

@@ -88,6 +88,50 @@ func TestCompose(t *testing.T) {
 	}
 }
 
+// Each variable in the manifests for Kubernetes belongs to a flag and has a valid value.
+func TestManifests(t *testing.T) {
+	keys := t.TempDir()
+	if err := os.WriteFile(filepath.Join(keys, "jwt-secret"), []byte(secret), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"single.yaml", "cluster.yaml"} {
+		text, err := os.ReadFile("../../deploy/kubernetes/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var deployment struct {
+			Spec struct {
+				Template struct {
+					Spec struct {
+						Containers []struct {
+							Args []string
+							Env  []struct{ Name, Value string }
+						}
+					}
+				}
+			}
+		}
+		// The file is a comment, the Deployment, and other objects.
+		if err := yaml.Unmarshal([]byte(strings.Split(string(text), "\n---\n")[1]), &deployment); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		containers := deployment.Spec.Template.Spec.Containers
+		if len(containers) != 1 {
+			t.Fatalf("%s: got %d containers, want 1", file, len(containers))
+		}
+		e := env{}
+		for _, v := range containers[0].Env {
+			e[v.Name] = strings.ReplaceAll(v.Value, "/etc/presence/keys", keys)
+		}
+		maps.DeleteFunc(e, func(variable, _ string) bool { // no such host here
+			return strings.HasPrefix(variable, "PRESENCE_N") || variable == "PRESENCE_METRICS_LISTEN"
+		})
+		if _, stderr, exit := command(t, e, append(containers[0].Args, "--check")...); exit != 0 || stderr != "" || len(e) < 5 {
+			t.Errorf("%s: exit status %d with %d variables, and on standard error: %s", file, exit, len(e), stderr)
+		}
+	}
+}
+
 // Caddy accepts the configuration of the proxy.
 func TestComposeProxy(t *testing.T) {
 	out, err := exec.Command("caddy", "validate", "--adapter", "caddyfile", "--config", "../../deploy/Caddyfile").CombinedOutput()
