@@ -17,7 +17,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 10
 
 build: ## build the command as bin/presence
-	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/presence ./cmd/presence
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X main.version=$(VERSION)" -o bin/presence ./cmd/presence
 
 run: build ## run the server with guest sign-in on http://127.0.0.1:8080 (make run ARGS='--count users')
 	bin/presence serve --dev $(ARGS)

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// The Dockerfile and the Makefile build the command with the same flags, and these give the same
+// bytes in another directory.
+func TestReproducibleBuild(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	line := regexp.MustCompile(`go build (-trimpath .*) -ldflags "(.*) -X main.version=\$[({]?VERSION[)}]?" -o \S*presence \./cmd/presence`)
+	var flags []string
+	for _, file := range []string{"../../Dockerfile", "../../Makefile"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := line.FindStringSubmatch(string(text))
+		if found == nil {
+			t.Fatalf("%s: no go build", file)
+		}
+		flags = append(flags, found[1]+" | "+found[2])
+	}
+	if flags[0] != flags[1] {
+		t.Errorf("got flags %q in the Dockerfile and %q in the Makefile", flags[0], flags[1])
+	}
+
+	other := t.TempDir()
+	if err := os.Mkdir(filepath.Join(other, "web"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	web, err := filepath.Glob("../../web/*.*") // without node_modules
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range append(web, "../../go.mod", "../../go.sum", "../../cmd", "../../pkg") {
+		into := filepath.Join(other, strings.TrimPrefix(path, "../../"))
+		if out, err := exec.Command("cp", "-R", path, into).CombinedOutput(); err != nil {
+			t.Fatalf("cp %s: %v %s", path, err, out)
+		}
+	}
+	general, link, _ := strings.Cut(flags[0], " | ")
+	var binaries [][]byte
+	for _, dir := range []string{"../..", other} {
+		file := filepath.Join(t.TempDir(), "presence")
+		build := exec.Command("go", append(append([]string{"build"}, strings.Fields(general)...), "-ldflags", link+" -X main.version=v1", "-o", file, "./cmd/presence")...)
+		build.Dir, build.Env = dir, append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("go build: %v\n%s", err, out)
+		}
+		binary, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		binaries = append(binaries, binary)
+	}
+	if !bytes.Equal(binaries[0], binaries[1]) {
+		t.Error("two builds of the same sources differ")
+	}
+}
