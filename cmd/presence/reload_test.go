@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -318,6 +320,57 @@ func TestKeysReload(t *testing.T) {
 			t.Errorf("the log has a secret:\n%s", log)
 		}
 	})
+}
+
+// A reload keeps the secret that --dev generates.
+func TestReloadOfGeneratedSecret(t *testing.T) {
+	keys, err := keyFlags{Dev: true}.open(t.Context(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, _, err := keys.guest("Ann")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := keys.reload(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := keys.jwt.Authenticate(&http.Request{Header: http.Header{"Authorization": {"Bearer " + token}}}); err != nil {
+		t.Errorf("token of a guest from before: %v", err)
+	}
+	if _, _, err := keys.guest("Bob"); err != nil {
+		t.Errorf("guest after the reload: %v", err)
+	}
+}
+
+// A reload fetches the JWK Set again, 5 s after the previous fetch, and keeps its keys until then.
+func TestReloadOfJWKS(t *testing.T) {
+	t.Parallel()
+	fetches := make(chan struct{}, 10)
+	issuer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`) // RFC 8037 appendix A.2
+		fetches <- struct{}{}
+	}))
+	defer issuer.Close()
+	keys, err := keyFlags{JWKSURL: issuer.URL}.open(t.Context(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-fetches
+	if err := keys.jwt.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := keys.reload(); err != nil {
+		t.Fatal(err)
+	}
+	if err := keys.jwt.Ready(t.Context()); err != nil {
+		t.Errorf("after the reload: %v", err)
+	}
+	select {
+	case <-fetches:
+	case <-time.After(patience):
+		t.Error("the JWK Set was not fetched again")
+	}
 }
 
 // BenchmarkCertificate measures a read of the certificate files that have not changed:

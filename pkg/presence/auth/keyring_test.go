@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -206,6 +207,8 @@ func TestFailureReason(t *testing.T) {
 	const exp = `,"exp":4102444800`
 	key := must(auth.JWKS(t.Context(), "http://127.0.0.1:1/", slog.New(slog.DiscardHandler)))
 	j := newJWT(t, auth.Config{Keys: []auth.Key{key, must(auth.Secret(secret))}, Issuer: "us", Audience: "p", QueryToken: true})
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
 	missing := map[string]bool{"other": true, "unknown_key": true} // below, and in TestJWKSAndOtherKeys
 	for _, reason := range auth.Reasons {
 		missing[reason] = true
@@ -233,6 +236,9 @@ func TestFailureReason(t *testing.T) {
 		r := httptest.NewRequest("GET", "/events", nil)
 		if tt.token != "" {
 			r = bearer(tt.token)
+		}
+		if tt.want == "keys_unavailable" {
+			r = r.WithContext(gone) // do not wait for the next fetch
 		}
 		_, err := j.Authenticate(r)
 		got := auth.FailureReason(err)
