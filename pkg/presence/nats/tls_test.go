@@ -1,6 +1,7 @@
 package nats_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -74,5 +75,50 @@ func TestTLS(t *testing.T) {
 	c.CA, c.Cert, c.Key = serverCert, clientCert, clientKey
 	if b := open(t, c); !b.Status().Connected {
 		t.Errorf("with all certificates: got %+v", b.Status())
+	}
+}
+
+// The bus reads the client certificate again for each connection, so a renewed one needs no
+// restart.
+func TestRenewedClientCertificate(t *testing.T) {
+	t.Parallel()
+	serverCert, serverKey := writePair(t, "server")
+	clientCert, clientKey := writePair(t, "client")
+	seen := make(chan []byte, 10)
+	s := startServer(t, func(o *server.Options) {
+		pair, err := tls.LoadX509KeyPair(serverCert, serverKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.TLSConfig = &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAnyClientCert,
+			VerifyConnection: func(c tls.ConnectionState) error {
+				seen <- c.PeerCertificates[0].Raw
+				return nil
+			}}
+	})
+	c := config("tls://" + s.Addr().String())
+	c.CA, c.Cert, c.Key = serverCert, clientCert, clientKey
+	open(t, c)
+	first := <-seen
+	nextCert, nextKey := writePair(t, "next")
+	for from, to := range map[string]string{nextCert: clientCert, nextKey: clientKey} {
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	connections, err := s.Connz(nil)
+	if err != nil || len(connections.Conns) != 1 {
+		t.Fatalf("got connections %+v, %v; want one", connections, err)
+	}
+	if err := s.DisconnectClientByID(connections.Conns[0].Cid); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case second := <-seen:
+		if bytes.Equal(first, second) {
+			t.Error("got the previous certificate in the second connection, want the renewed one")
+		}
+	case <-time.After(time.Minute):
+		t.Error("no second connection within a minute")
 	}
 }
