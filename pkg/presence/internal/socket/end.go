@@ -25,7 +25,8 @@ const (
 	reviewInterval = 250 * time.Millisecond
 )
 
-// Socket is an open socket: that of a [net.TCPConn] (see [Of]), or a raw file descriptor.
+// Socket is an open socket: that of a [net.TCPConn] or [net.UnixConn] (see [Of]), or a raw file
+// descriptor.
 type Socket interface {
 	// Control calls f with the file descriptor, unless the socket is closed.
 	Control(f func(fd uintptr)) error

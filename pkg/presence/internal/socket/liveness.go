@@ -2,8 +2,12 @@ package socket
 
 import "time"
 
-// Liveness holds the kernel's TCP statistics for a socket and its peer. The zero value means
-// unknown: the system is not Linux, or the socket is not a TCP socket.
+// Liveness holds the kernel's statistics for a socket and its peer. The zero value means unknown:
+// the system is not Linux, or the socket is neither a TCP nor a Unix socket.
+//
+// For a Unix socket, only Acked and Written are set. Their difference is the size of the data that
+// the peer has not read, and Acked grows if the peer reads faster than the server writes. A Unix
+// socket needs no other statistics, because the kernel closes it when its peer ends.
 type Liveness struct {
 	Acked   uint64        // bytes acknowledged by the peer
 	Written uint64        // bytes passed to the kernel, including the acknowledged bytes

@@ -15,29 +15,41 @@ const Known = true
 // stopped reading. With 16 KiB, throughput to slow readers drops.
 const maxNotSent = 64 << 10
 
+// unixBuffer limits the send buffer of a Unix socket (SO_SNDBUF, socket(7)) to twice its value,
+// including the overhead of the kernel. The kernel divides the data into pieces of at most half a
+// buffer (unix_stream_sendmsg), and SIOCOUTQ counts a piece until the peer has read all of it. With
+// the default of 208 KiB, a client that reads slowly would make no visible progress for long.
+const unixBuffer = 16 << 10
+
 // closed is the state TCP_CLOSE in the kernel's tcp_states.h.
 const closed = 7
 
 // Tune limits the kernel's send buffer of a socket and disables the kernel's own timeout. Accepted
-// sockets inherit both settings from their listener.
+// TCP sockets inherit both settings from their listener. A Unix socket has no timeout.
 //
 // The kernel's timeout is TCP_USER_TIMEOUT, tcp(7). It closes the connection of a peer that
 // acknowledges nothing for that time. However, it also closes the connection of a slow peer whose
 // reads are smaller than the piece that the kernel wants to send (Linux 6.18). Therefore, callers
 // use [Liveness] to detect a vanished peer.
 func Tune(fd uintptr) {
-	unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 0)
+	if unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 0) == unix.EOPNOTSUPP { // a Unix socket
+		unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, unixBuffer)
+		return
+	}
 	unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, maxNotSent)
 }
 
-// ReadLiveness returns the TCP statistics of the socket (TCP_INFO, SIOCOUTQ).
+// ReadLiveness returns the statistics of the socket: TCP_INFO and SIOCOUTQ for TCP, SIOCOUTQ for a
+// Unix socket.
 func ReadLiveness(fd uintptr) (p Liveness) {
 	// Call getsockopt directly, because unix.GetsockoptTCPInfo allocates. ReadLiveness runs several
 	// times per heartbeat for each connection, and would be the only allocation of an idle server.
 	var info unix.TCPInfo
 	size := uint32(unsafe.Sizeof(info))
 	if _, _, failed := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.IPPROTO_TCP, unix.TCP_INFO,
-		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0); failed != 0 {
+		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0); failed == unix.EOPNOTSUPP {
+		return readUnix(fd)
+	} else if failed != 0 {
 		return p
 	}
 	queued, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
@@ -60,6 +72,20 @@ func ReadLiveness(fd uintptr) (p Liveness) {
 		RTT:     time.Duration(info.Rtt) * time.Microsecond,
 		Next:    next,
 	}
+}
+
+// unixWritten is the constant Written of a Unix socket. It exceeds any send buffer.
+const unixWritten = 1 << 62
+
+// readUnix returns the statistics of a Unix socket. Its kernel reports only the size of the data
+// that the peer has not read, including the overhead of the kernel's buffers. Therefore, Acked
+// grows if the peer has read more than was written since the last call.
+func readUnix(fd uintptr) (p Liveness) {
+	queued, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
+	if err != nil {
+		return p
+	}
+	return Liveness{Acked: unixWritten - uint64(queued), Written: unixWritten}
 }
 
 // ShutUnread sends a FIN, unless the socket holds unread data from the peer. It reports whether it

@@ -23,7 +23,7 @@
 //	                                             blocking, and detects its end with epoll. The
 //	                                             connection has no goroutine and no buffer.
 //	writer  TLS, HTTP/2, other systems, types    A goroutine writes the events of a backlog.
-//	        that wrap a net.TCPConn              A waker (one per core) fills the backlog.
+//	        that wrap a connection               A waker (one per core) fills the backlog.
 //
 // This package writes HTTP/1 responses itself (http1.go), because net/http hides two ways in which
 // a connection ends. It does not report a half-closed connection if bytes follow the request, and

@@ -5,6 +5,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -41,15 +42,23 @@ func (ls loops) tallies() (all []*tally) {
 // thread, and Go never frees threads: a burst of 15,000 joins, 200 at a time, left 130 threads.
 var duplicating sync.Mutex
 
-// direct returns a sink for a plain TCP connection. For any other connection, it returns a nil
+// direct returns a sink for a plain TCP or Unix connection. For any other connection, it returns a nil
 // sink, because a type that wraps a connection may not allow direct use of its descriptor. It
 // returns [ErrFull] if the process is at its open-file limit.
 func (ls loops) direct(h *http1) (sink, error) {
-	tcp, ok := h.conn.(*net.TCPConn)
-	if !ok || len(ls) == 0 {
+	if len(ls) == 0 {
 		return nil, nil
 	}
-	raw, err := tcp.SyscallConn()
+	var raw syscall.RawConn
+	var err error
+	switch c := h.conn.(type) {
+	case *net.TCPConn:
+		raw, err = c.SyscallConn()
+	case *net.UnixConn:
+		raw, err = c.SyscallConn()
+	default:
+		return nil, nil
+	}
 	if err != nil {
 		return nil, nil
 	}

@@ -45,6 +45,9 @@ const (
 //	(a) Timeout if the client has been lost (b) for slowTime; see tooSlow
 //	(b) data was sent without an acknowledgement; see socket.Liveness.Lost
 //
+// Over a Unix socket, a client acknowledges data by reading it, in pieces of up to 16 KiB. It is
+// never lost: if it freezes, stallTime applies.
+//
 // The rules about the backlog and about the goodbye share one deadline. These methods change it:
 //
 //	blocked    moves it later if the client has read enough since it was set (a byte, or 32 KiB
