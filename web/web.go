@@ -1,6 +1,7 @@
-// Package web embeds the files of the live page, and presence.js, the browser client. The package
-// imports no other package of the project: the program that serves the files chooses their path and
-// their headers.
+// Package web embeds the files of the live page, and presence.js, the browser client. It also
+// embeds llms.txt, which describes the HTTP API for assistants that write code. The package imports
+// no other package of the project: the program that serves the files chooses their path and their
+// headers.
 //
 // The page needs no inline script or style, and it loads nothing from another host. It therefore
 // works with the default Content-Security-Policy of package presence.
@@ -16,11 +17,12 @@ import (
 	"io/fs"
 )
 
-//go:embed index.html page.css icon.svg
+//go:embed index.html page.css icon.svg llms.txt
 //go:embed presence.js page.js dom.js words.js plot.js people.js messages.js composer.js rooms.js away.js
 var files embed.FS
 
-// Files contains the embedded files at its root: index.html, page.css, icon.svg, presence.js,
-// page.js, and the modules that page.js imports. It is read-only and safe for concurrent use. The
-// modules are dom.js, words.js, plot.js, people.js, messages.js, composer.js, rooms.js and away.js.
+// Files contains the embedded files at its root: index.html, page.css, icon.svg, llms.txt,
+// presence.js, page.js, and the modules that page.js imports. It is read-only and safe for
+// concurrent use. The modules are dom.js, words.js, plot.js, people.js, messages.js, composer.js,
+// rooms.js and away.js.
 var Files fs.FS = files

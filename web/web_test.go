@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"io/fs"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -30,7 +31,7 @@ func TestFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := append([]string{"icon.svg", "index.html", "page.css"}, modules...)
+	want := append([]string{"icon.svg", "index.html", "llms.txt", "page.css"}, modules...)
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
 		t.Errorf("files are %q, want %q", got, want)
@@ -88,5 +89,73 @@ func TestElementIDs(t *testing.T) {
 	}
 	if found < 50 {
 		t.Fatalf("found %d element ids in the modules, want 50 or more", found)
+	}
+}
+
+var (
+	operationOf = regexp.MustCompile("`([A-Z]+) (/[a-z/{}]*)")
+	listItem    = regexp.MustCompile(`^- \[[^\]]+\]\(([^)]+)\): \S`)
+)
+
+// operations returns the operations in docs/openapi.yaml, such as "GET /events".
+func operations(t *testing.T) map[string]bool {
+	t.Helper()
+	document, err := os.ReadFile("../docs/openapi.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, path := map[string]bool{}, ""
+	for _, m := range regexp.MustCompile(`(?m)^(?:  (/\S*)|    (get|post|put|patch|delete)):$`).FindAllStringSubmatch(string(document), -1) {
+		if m[1] != "" {
+			path = m[1]
+		} else {
+			all[strings.ToUpper(m[2])+" "+path] = true
+		}
+	}
+	return all
+}
+
+// llms.txt has the format of https://llmstxt.org: a title, a summary in a quote, text without
+// headings, and then sections with lists of files. Each file and each operation that it names
+// exists, and it names all operations of docs/openapi.yaml that clients use.
+func TestLLMs(t *testing.T) {
+	text := read(t, "llms.txt")
+	if !strings.HasPrefix(text, "# presence\n\n> ") {
+		t.Errorf("begins with %.20q, want a title and a summary", text)
+	}
+	about, lists, _ := strings.Cut(text, "\n## ")
+	if n := strings.Count(about, "\n#"); n > 0 {
+		t.Errorf("%d headings before the lists, want none", n)
+	}
+	files := 0
+	for line := range strings.SplitSeq(lists, "\n") {
+		m := listItem.FindStringSubmatch(line)
+		switch {
+		case m != nil:
+			files++
+			if info, err := os.Stat("../" + m[1]); err != nil || info.IsDir() {
+				t.Errorf("%s is not a file of the repository: %v", m[1], err)
+			}
+		case strings.HasPrefix(line, "- "):
+			t.Errorf("not a link with a description: %s", line)
+		}
+	}
+	if files < 15 {
+		t.Errorf("got %d files, want 15 or more", files)
+	}
+	exist, named := operations(t), map[string]bool{"GET /metrics": true} // of operators
+	for _, m := range operationOf.FindAllStringSubmatch(about, -1) {
+		operation := m[1] + " " + m[2]
+		if named[operation] = true; !exist[operation] {
+			t.Errorf("no such operation in openapi.yaml: %s", operation)
+		}
+	}
+	for operation := range exist {
+		if !named[operation] {
+			t.Errorf("operation of openapi.yaml missing: %s", operation)
+		}
+	}
+	if len(exist) < 13 {
+		t.Errorf("got %d operations in openapi.yaml, want 13 or more", len(exist))
 	}
 }

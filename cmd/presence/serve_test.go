@@ -88,6 +88,16 @@ func TestServe(t *testing.T) {
 	}
 }
 
+// The description of the HTTP API is at /llms.txt, for any client.
+func TestServeLLMs(t *testing.T) {
+	_, addr := serving(t, env{"PRESENCE_JWT_SECRET": secret}, "--listen=127.0.0.1:0")
+	resp, body := get(t, "http://"+addr+"/llms.txt")
+	kind := resp.Header.Get("Content-Type")
+	if resp.StatusCode != http.StatusOK || kind != "text/plain; charset=utf-8" || !strings.HasPrefix(body, "# presence\n") {
+		t.Errorf("GET /llms.txt: got %s, %q, %.20q, want 200, text/plain; charset=utf-8 and the description", resp.Status, kind, body)
+	}
+}
+
 // The server logs its limits. The default stream limit is the open-file limit minus the idle
 // connection limit and the reserve.
 func TestLimitsAreLogged(t *testing.T) {
