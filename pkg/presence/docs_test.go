@@ -1,10 +1,15 @@
 package presence_test
 
 import (
+	"maps"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"example.com/presence/pkg/presence/auth"
+	"example.com/presence/pkg/presence/internal/refusal"
 )
 
 // Each Go block of docs/go.md is part of an example, which the compiler checks.
@@ -28,6 +33,34 @@ func TestGoDocument(t *testing.T) {
 	for _, block := range blocks {
 		if !strings.Contains(examples, block[1]) {
 			t.Errorf("no example contains this block of docs/go.md:\n%s", block[1])
+		}
+	}
+}
+
+// The tables of docs/operations.md have a row for each cause of a refusal and for each reason of a
+// failed authentication, and no other rows.
+func TestOperationsDocument(t *testing.T) {
+	document, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	causes := map[string]bool{}
+	for _, c := range refusal.Causes() {
+		causes[string(c)] = true
+	}
+	reasons := map[string]bool{}
+	for _, r := range auth.Reasons {
+		reasons[r] = true
+	}
+	for heading, want := range map[string]map[string]bool{"### Causes": causes, "### Reasons of invalid tokens": reasons} {
+		_, section, _ := strings.Cut(string(document), "\n"+heading+"\n")
+		section, _, _ = strings.Cut(section, "\n#")
+		got := map[string]bool{}
+		for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\|").FindAllStringSubmatch(section, -1) {
+			got[row[1]] = true
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("%s: got rows %q, want %q", heading, slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
 		}
 	}
 }
