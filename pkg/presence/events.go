@@ -30,6 +30,9 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 		p := problemOf(rejected)
 		return &problem{status: http.StatusServiceUnavailable, cause: p.cause, detail: rejected.Error(), retry: fullMin + rand.N(fullMax-fullMin)}
 	}
+	if rejected != nil {
+		w.Header().Set("X-Request-Id", factsOf(r).requestID(r)) // the one of its log line
+	}
 	if a, ok := w.(*guard.Answer); ok {
 		w = a.Stream()
 	}
@@ -47,6 +50,7 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 		p := *problemOf(rejected)
 		p.status = http.StatusOK
 		s.refuse(r, &p)
+		s.config.Logger.DebugContext(r.Context(), "stream refused", append([]any{"cause", string(p.cause), "detail", p.detail}, s.lineOf(r)...)...)
 		sendGoodbye(client, rejected)
 	}
 	s.serve(r, client, s.ending(r, conn, rejected))
