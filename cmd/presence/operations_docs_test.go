@@ -1,0 +1,94 @@
+package main
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v4"
+)
+
+func readOperations(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// docs/operations.md has a row for each metric of the server, and names no metric that does not
+// exist.
+func TestOperationsMetrics(t *testing.T) {
+	t.Parallel()
+	text, series := readOperations(t), metricNames(t)
+	metrics := map[string]bool{}
+	for name := range series {
+		base := regexp.MustCompile(`_(bucket|sum|count)$`).ReplaceAllString(name, "")
+		if !series[base+"_bucket"] {
+			base = name
+		}
+		metrics[base] = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(metrics)) {
+		if strings.HasPrefix(name, "presence_") && !regexp.MustCompile("(?m)^\\| `"+name+"[{`]").MatchString(text) {
+			t.Errorf("no row for %s", name)
+		}
+	}
+	used := regexp.MustCompile(`\b(?:presence|go|process)_[a-z_]*[a-z]\b`).FindAllString(text, -1)
+	for _, name := range used {
+		if !metrics[name] && !series[name] {
+			t.Errorf("no such metric: %s", name)
+		}
+	}
+	if len(used) < 100 {
+		t.Errorf("got %d names of metrics, want 100 or more", len(used))
+	}
+}
+
+// Prometheus can parse each query in docs/operations.md: the lines of promql blocks, and the code
+// in the lines that begin with Query.
+func TestOperationsQueries(t *testing.T) {
+	t.Parallel()
+	var queries []string
+	promql := false
+	for line := range strings.SplitSeq(readOperations(t), "\n") {
+		line = strings.TrimSpace(line)
+		switch query, isQuery := strings.CutPrefix(line, "- **Query:**"); {
+		case strings.HasPrefix(line, "```"):
+			promql = line == "```promql"
+		case promql:
+			queries = append(queries, line)
+		case isQuery:
+			for _, code := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(query, -1) {
+				if !strings.HasPrefix(code[1], "curl ") && code[1] != "timeout" {
+					queries = append(queries, code[1])
+				}
+			}
+		}
+	}
+	if len(queries) < 30 {
+		t.Errorf("got %d queries, want 30 or more", len(queries))
+	}
+	type rule struct {
+		Record string `yaml:"record"`
+		Expr   string `yaml:"expr"`
+	}
+	rules := []rule{}
+	for _, q := range queries {
+		rules = append(rules, rule{"query", q})
+	}
+	file := filepath.Join(t.TempDir(), "rules.yaml")
+	content, err := yaml.Marshal(map[string]any{"groups": []any{map[string]any{"name": "operations", "rules": rules}}})
+	if err == nil {
+		err = os.WriteFile(file, content, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	promtool(t, "check", "rules", "--lint=none", file)
+}
