@@ -7,8 +7,8 @@ import (
 	"sync/atomic"
 )
 
-// serverCertificate is the TLS certificate of the server. It may be replaced while the server runs. A
-// connection keeps the certificate of its handshake.
+// serverCertificate is the TLS certificate of the server. It may be replaced while the server runs.
+// A connection keeps the certificate of its handshake.
 type serverCertificate struct {
 	certFile, keyFile string
 	current           atomic.Pointer[tls.Certificate] // has a Leaf
