@@ -19,14 +19,7 @@ import (
 
 // Run serves until ctx is done.
 func (c *serve) Run(ctx context.Context, p *process) error {
-	// Ignore SIGPIPE. Otherwise, if the program that reads the log exits, SIGPIPE would terminate
-	// the server before it sends goodbye to its clients.
-	signal.Ignore(syscall.SIGPIPE)
-	if p.getenv("GOGC") == "" {
-		// A join burst leaves much garbage. A GOGC of 50 makes the heap a quarter smaller, for a
-		// few percent more CPU during the burst.
-		debug.SetGCPercent(50)
-	}
+	prepareRuntime(p)
 	log, lost := c.Running.logger(p.stderr)
 	warnUnknown(log, p.unknown)
 	addr, err := address(c.Listening.Listen, p.getenv("PORT"), c.Keys.Dev)
@@ -100,6 +93,18 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	}
 	c.announce(log, addr, l.Addr(), cert != nil)
 	return serveUntil(ctx, l, h, server.Shutdown, c.Running.ShutdownGrace, log)
+}
+
+// prepareRuntime sets signals and the garbage collection of the process.
+func prepareRuntime(p *process) {
+	// Ignore SIGPIPE. Otherwise, if the program that reads the log exits, SIGPIPE would terminate
+	// the server before it sends goodbye to its clients.
+	signal.Ignore(syscall.SIGPIPE)
+	if p.getenv("GOGC") == "" {
+		// A join burst leaves much garbage. A GOGC of 50 makes the heap a quarter smaller, for a
+		// few percent more CPU during the burst.
+		debug.SetGCPercent(50)
+	}
 }
 
 // announce logs the address that the server listens on, and warns about --dev. addr is a result of

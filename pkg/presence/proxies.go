@@ -35,10 +35,10 @@ func newProxies(trusted []netip.Prefix) (proxies, error) {
 	return p, nil
 }
 
-// client returns the address of the request's client, without a port. It is the address of the peer,
-// unless the peer is trusted and has sent X-Forwarded-For, or else Forwarded (RFC 7239): then it is
-// the last address in that header that is not trusted. An address that cannot be parsed ends the
-// search, so the result is the peer then. The result is "unix" for a peer on a Unix socket.
+// client returns the address of the request's client, without a port. It is the address of the
+// peer, unless the peer is trusted and has sent X-Forwarded-For, or else Forwarded (RFC 7239): then
+// it is the last address in that header that is not trusted. An address that cannot be parsed ends
+// the search, so the result is the peer then. The result is "unix" for a peer on a Unix socket.
 func (p proxies) client(r *http.Request) string {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	address := peer.Addr().Unmap()

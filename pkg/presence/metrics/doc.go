@@ -13,5 +13,5 @@
 //	m.Watch(server)
 //	prometheus.MustRegister(m)
 //
-// docs/operations.md lists the metrics, and what to do about each.
+// docs/operations.md lists the metrics, and how an operator responds to each.
 package metrics

@@ -50,9 +50,9 @@ func New(log *slog.Logger) *Recorder {
 
 // Add counts a refusal. The first one of a cause is logged immediately. The later ones are logged
 // together, one interval after the last line. Different reasons of one cause have lines of their
-// own; they must come from a closed list, because each is remembered. example returns the attributes
-// of the log line, and is called only if this refusal is the example. It must return only values
-// that do not change. ctx is the context of the request.
+// own; they must come from a closed list, because each is remembered. example returns the
+// attributes of the log line, and is called only if this refusal is the example. It must return
+// only values that do not change. ctx is the context of the request.
 func (r *Recorder) Add(ctx context.Context, cause Cause, reason string, example func() []any) {
 	r.counts[cause].Add(1)
 	if quiet[cause] {
@@ -64,8 +64,8 @@ func (r *Recorder) Add(ctx context.Context, cause Cause, reason string, example 
 	}
 }
 
-// first reports whether the refusal is the first since the last line of k has expired. If it is not,
-// first adds it to the line.
+// first reports whether the refusal is the first since the last line of k has expired. If it is
+// not, first adds it to the line.
 func (r *Recorder) first(ctx context.Context, k key, example func() []any) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
