@@ -42,8 +42,8 @@ func (ls loops) tallies() (all []*tally) {
 // thread, and Go never frees threads: a burst of 15,000 joins, 200 at a time, left 130 threads.
 var duplicating sync.Mutex
 
-// direct returns a sink for a plain TCP or Unix connection. For any other connection, it returns a nil
-// sink, because a type that wraps a connection may not allow direct use of its descriptor. It
+// direct returns a sink for a plain TCP or Unix connection. For any other connection, it returns a
+// nil sink, because a type that wraps a connection may not allow direct use of its descriptor. It
 // returns [ErrFull] if the process is at its open-file limit.
 func (ls loops) direct(h *http1) (sink, error) {
 	if len(ls) == 0 {
