@@ -154,6 +154,7 @@ func (s *Server) postLogin(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	factsOf(r).user = guest.ID
 	if err := s.setCookie(w, r, token, guest.Expires); err != nil {
 		return err
 	}
