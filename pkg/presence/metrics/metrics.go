@@ -20,21 +20,23 @@ type Metrics struct {
 func New() *Metrics {
 	return &Metrics{
 		joinToCount: histogram("join_to_count_seconds",
-			"Time from a join until its user count was written to the clients of the room on this node.", 0.0005, 4, 8),
+			"Time from a join until its user count was written to the clients of the room on this node.",
+			.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5),
 		loopPass: histogram("loop_pass_seconds",
-			"Duration of a turn of an event loop. Its clients wait meanwhile.", 0.00002, 4, 9),
+			"Duration of a turn of an event loop. Its clients wait meanwhile.",
+			.00001, .00005, .0001, .0005, .001, .0025, .005, .01, .05, .1, .5, 1),
 		roundTrip: histogram("backplane_round_trip_seconds",
-			"Time from the publication of a heartbeat until this node has received it from the backplane.", 0.0001, 4, 9),
+			"Time from the publication of a heartbeat until this node has received it from the backplane.",
+			.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5),
 	}
 }
 
-// histogram returns a histogram with native buckets, and with classic buckets for a Prometheus
-// server that does not collect native ones. A native bucket is 10 % wide, and the classic ones are
-// start, start*factor and so on.
-func histogram(name, help string, start, factor float64, buckets int) prometheus.Histogram {
+// histogram returns a histogram with native buckets, each 10 % wide, and with these classic ones for
+// a Prometheus server that does not collect native buckets.
+func histogram(name, help string, buckets ...float64) prometheus.Histogram {
 	return prometheus.NewHistogram(prometheus.HistogramOpts{
 		Namespace: namespace, Name: name, Help: help,
-		Buckets:                         prometheus.ExponentialBuckets(start, factor, buckets),
+		Buckets:                         buckets,
 		NativeHistogramBucketFactor:     1.1,
 		NativeHistogramMaxBucketNumber:  100,
 		NativeHistogramMinResetDuration: time.Hour,
