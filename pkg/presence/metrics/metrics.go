@@ -31,8 +31,8 @@ func New() *Metrics {
 	}
 }
 
-// histogram returns a histogram with native buckets, each 10 % wide, and with these classic ones for
-// a Prometheus server that does not collect native buckets.
+// histogram returns a histogram with native buckets, each 10 % wide, and with these classic ones
+// for a Prometheus server that does not collect native buckets.
 func histogram(name, help string, buckets ...float64) prometheus.Histogram {
 	return prometheus.NewHistogram(prometheus.HistogramOpts{
 		Namespace: namespace, Name: name, Help: help,
