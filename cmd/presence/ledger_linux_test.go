@@ -28,18 +28,21 @@ type book struct {
 	room    string
 	ctx     context.Context
 	running sync.WaitGroup
+	scheme  string       // of the URLs of the nodes
 	streams *http.Client // a connection for each stream
 	posts   *http.Client
 	pick    func() string // if set, returns the node for the next stream of a client
+	retry   time.Duration // if set, the maximum time after which a client reconnects
 
 	mu      sync.Mutex // guards the fields below
 	records []ledger.Record
+	secret  string            // of the tokens
 	tokens  map[string]string // by user
 }
 
 func newBook(t *testing.T, room string) *book {
 	ctx, cancel := context.WithCancel(context.Background())
-	b := &book{t: t, room: room, ctx: ctx, tokens: map[string]string{}}
+	b := &book{t: t, room: room, ctx: ctx, scheme: "http", secret: secret, tokens: map[string]string{}}
 	b.streams = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	b.posts = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}
 	t.Cleanup(func() {
@@ -116,10 +119,18 @@ func (b *book) token(user string) (token string, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if token = b.tokens[user]; token == "" {
-		token, err = auth.Mint([]byte(secret), auth.Claims{Sub: user, Join: []string{"*"}, Send: []string{"*"}, Admin: user == "admin"})
+		token, err = auth.Mint([]byte(b.secret), auth.Claims{Sub: user, Join: []string{"*"}, Send: []string{"*"}, Admin: user == "admin"})
 		b.tokens[user] = token
 	}
 	return token, err
+}
+
+// use makes all further requests have tokens of a secret.
+func (b *book) use(secret string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.secret = secret
+	clear(b.tokens)
 }
 
 // bookClient is a client that reconnects and resumes like a browser, and records all that it
@@ -154,6 +165,9 @@ func (b *book) client(name, user, addr string) *bookClient {
 			c.mu.Lock()
 			retry := c.retry
 			c.mu.Unlock()
+			if b.retry > 0 {
+				retry = min(retry, b.retry)
+			}
 			select {
 			case <-ctx.Done():
 			case <-time.After(retry):
@@ -199,7 +213,7 @@ func (c *bookClient) stream(ctx context.Context) {
 	addr, held := c.addr, c.held
 	c.end, c.retry = end, 500*time.Millisecond
 	c.mu.Unlock()
-	request, err := c.book.request(ctx, "GET", "http://"+addr+"/events?room="+c.book.room, c.user, "")
+	request, err := c.book.request(ctx, "GET", c.book.scheme+"://"+addr+"/events?room="+c.book.room, c.user, "")
 	if err != nil {
 		c.book.t.Error(err)
 		return
@@ -416,7 +430,7 @@ func (p *posters) send(content string, user int) (status int) {
 	ctx, cancel := context.WithTimeout(p.book.ctx, 6*time.Second)
 	defer cancel()
 	r := ledger.Record{Kind: ledger.Posted, Client: fmt.Sprintf("poster-%d", user), Node: p.pick(), Content: content, Began: time.Now()}
-	request, err := p.book.request(ctx, "POST", "http://"+r.Node+"/messages?room="+p.book.room, r.Client, fmt.Sprintf(`{"data":%q,"id":%q}`, content, content))
+	request, err := p.book.request(ctx, "POST", p.book.scheme+"://"+r.Node+"/messages?room="+p.book.room, r.Client, fmt.Sprintf(`{"data":%q,"id":%q}`, content, content))
 	if err != nil {
 		p.book.t.Error(err)
 		return 0

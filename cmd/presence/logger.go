@@ -15,6 +15,7 @@ func (f runningFlags) logger(w io.Writer) (*slog.Logger, *lostLines) {
 	_ = level.UnmarshalText([]byte(f.LogLevel)) // kong has already validated the value
 	options := &slog.HandlerOptions{Level: level}
 	lost := new(lostLines)
+	w = &wholeLines{Writer: w}
 	if f.LogFormat == "json" {
 		options.ReplaceAttr = durationText
 		return slog.New(newLossHandler(slog.NewJSONHandler(w, options), lost)), lost
@@ -29,6 +30,26 @@ func durationText(_ []string, a slog.Attr) slog.Attr {
 		a.Value = slog.StringValue(a.Value.Duration().String())
 	}
 	return a
+}
+
+// wholeLines begins a new line after a write that wrote only a part, as to a disk that is full from
+// then on. Otherwise the next line, the one about the lost lines, would be the rest of a broken one.
+// Its Write is not safe for concurrent use: a handler of [slog] calls it for one line at a time.
+type wholeLines struct {
+	io.Writer
+	cut bool // the last line is incomplete
+}
+
+func (w *wholeLines) Write(line []byte) (int, error) {
+	if w.cut {
+		if _, err := w.Writer.Write([]byte("\n")); err != nil {
+			return 0, err
+		}
+		w.cut = false
+	}
+	n, err := w.Writer.Write(line)
+	w.cut = n > 0 && n < len(line)
+	return n, err
 }
 
 // lostLines counts the lines of the log that could not be written, for example because the disk is
