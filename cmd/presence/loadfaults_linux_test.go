@@ -54,6 +54,7 @@ func TestFaultLoadDescriptors(t *testing.T) {
 		t.Errorf("presence_accept_failures_total has grown by %v, want at least 1", got)
 	}
 	t.Logf("%v failures to accept, %v streams refused", fault.grown("presence_accept_failures_total"), fault.grown(`presence_refusals_total{reason="open_files"}`))
+	l.moving()
 	limit(old.Cur)
 	raised := time.Now()
 	eventually(t, patience, "all clients are connected", l.allOpen)

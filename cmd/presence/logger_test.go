@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
@@ -59,6 +60,41 @@ func TestLostLogLines(t *testing.T) {
 		}
 		if !slices.Equal(got, want) || lost.total.Load() != 8000 {
 			t.Errorf("%s: got %d lost and %q, want 8000 and %q", format, lost.total.Load(), got, want)
+		}
+	}
+}
+
+// shortDisk is a log file on a disk with little space.
+type shortDisk struct {
+	free int // in bytes
+	text strings.Builder
+}
+
+func (d *shortDisk) Write(p []byte) (int, error) {
+	n := min(len(p), d.free)
+	d.free -= n
+	d.text.Write(p[:n])
+	if n < len(p) {
+		return n, errors.New("no space left on device")
+	}
+	return n, nil
+}
+
+// A line of which only a part could be written does not make the next one unreadable.
+func TestBrokenLogLine(t *testing.T) {
+	d := shortDisk{free: 30}
+	log, lost := runningFlags{LogFormat: "json", LogLevel: "info"}.logger(&d)
+	log.Info("broken")
+	log.Info("lost")
+	d.free = 1000
+	log.Info("after")
+	lines := strings.Split(d.text.String(), "\n")
+	if len(lines) != 4 || len(lines[0]) != 30 || lost.total.Load() != 2 {
+		t.Fatalf("got %d lost and %q, want 2 and a broken line of 30 bytes before two whole ones", lost.total.Load(), lines)
+	}
+	for i, want := range []string{`"msg":"log lines lost: they could not be written","count":2}`, `"msg":"after"}`} {
+		if got := lines[i+1]; !json.Valid([]byte(got)) || !strings.HasSuffix(got, want) {
+			t.Errorf("got the line %s, want valid JSON that ends with %s", got, want)
 		}
 	}
 }
