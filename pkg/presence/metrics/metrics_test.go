@@ -247,7 +247,7 @@ func TestEnds(t *testing.T) {
 	s.only("leaves_total", `leaves_total{reason="closed"}`, 1, `leaves_total{reason="removed"}`, 1)
 	s.only("streams_ended_total", `streams_ended_total{reason="closed"}`, 1, `streams_ended_total{reason="removed"}`, 1)
 
-	join(mint(t, auth.Claims{Sub: "carol", TTL: time.Second}))
+	join(mint(t, auth.Claims{Sub: "carol", TTL: 5 * time.Second}))
 	s.only("leaves_total", `leaves_total{reason="closed"}`, 1, `leaves_total{reason="removed"}`, 1, `leaves_total{reason="expired"}`, 1)
 	s.only("streams_ended_total", `streams_ended_total{reason="closed"}`, 1, `streams_ended_total{reason="removed"}`, 1, `streams_ended_total{reason="expired"}`, 1)
 
@@ -277,20 +277,20 @@ func TestSlowConsumer(t *testing.T) {
 	s := open(t, presence.Config{Linger: -1, MaxMessage: 16 << 10, MaxUnsent: 64 << 10})
 	s.unread("/events", user(t, "alice"))
 	s.want("connections", 1, "backlogged_connections", 0, "backlog_bytes", 0)
-	publish := func(series string, moved func(float64) bool) {
+	publish := func(series string, least float64) {
 		t.Helper()
-		for late := time.Now().Add(patience); !moved(gather(t, s.registry)["presence_"+series]); {
+		for late := time.Now().Add(patience); gather(t, s.registry)["presence_"+series] < least; {
 			if _, err := s.Publish(t.Context(), "lobby", "message", strings.Repeat("x", 16_000)); err != nil && !errors.Is(err, presence.ErrBusy) {
 				t.Fatal(err)
 			}
 			if time.Now().After(late) {
-				t.Fatalf("%s has not changed", series)
+				t.Fatalf("%s has not reached %v", series, least)
 			}
 		}
 	}
-	publish("backlogged_connections", func(n float64) bool { return n == 1 })
-	s.want("backlogged_connections", 1, "backlog_bytes", bound(10_000))
-	publish(`streams_ended_total{reason="slow"}`, func(n float64) bool { return n == 1 })
+	publish("backlogged_connections", 1)
+	publish("backlog_bytes", 16_000)
+	publish(`streams_ended_total{reason="slow"}`, 1)
 	s.want(`leaves_total{reason="slow"}`, 1, "connections", 0, "backlogged_connections", 0, "backlog_bytes", 0)
 }
 
@@ -298,7 +298,7 @@ func TestUnsentSnapshots(t *testing.T) {
 	t.Parallel()
 	s := open(t, presence.Config{Linger: 5 * time.Minute, Coalesce: time.Millisecond, MemberLimit: 10_000})
 	info := []byte(`"` + strings.Repeat("x", 1000) + `"`)
-	for i := range 120 {
+	for i := range 250 {
 		s.stream("/events", mint(t, auth.Claims{Sub: fmt.Sprint("user-", i), Info: info}))()
 	}
 	s.want("connections", 0, "unsent_snapshots", 0, "unsent_snapshot_bytes", 0)
@@ -307,7 +307,7 @@ func TestUnsentSnapshots(t *testing.T) {
 	for range 3 {
 		all = append(all, s.unread("/events", token))
 	}
-	s.want("unsent_snapshots", bound(1), "unsent_snapshot_bytes", bound(120_000))
+	s.want("unsent_snapshots", bound(1), "unsent_snapshot_bytes", bound(250_000))
 	for _, conn := range all {
 		conn.Close()
 	}
@@ -322,7 +322,11 @@ func TestHookSlow(t *testing.T) {
 	data := strings.Repeat("x", 64_000)
 	publish := func() {
 		t.Helper()
-		if _, err := s.Publish(t.Context(), "lobby", "message", data); err != nil {
+		_, err := s.Publish(t.Context(), "lobby", "message", data)
+		for errors.Is(err, presence.ErrBusy) { // on a busy machine; the message was not published
+			_, err = s.Publish(t.Context(), "lobby", "message", data)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
