@@ -110,9 +110,11 @@ func (h *Hub) applyRow(row backplane.Row) {
 		}
 		return
 	}
-	h.bans.set(b.Room, b.User, row.Expires)
+	now := h.config.Clock.Now()
+	until := now.Add(row.Expires.Sub(now)) // with a monotonic reading, so that a step of the clock does not end the ban
+	h.bans.set(b.Room, b.User, until)
 	if l := h.rooms.find(b.Room); l != nil {
-		h.note(l, l.remove(b.User, row.Expires, EndRemoved))
+		h.note(l, l.remove(b.User, until, EndRemoved))
 	}
 	h.bans.apply(b.Room, b.User, b.ID)
 }

@@ -13,6 +13,10 @@ import (
 // expiryNotice is the time between the expiring event and the expiry of the lease.
 const expiryNotice = 30 * time.Second
 
+// recheckTime is the maximum time between two checks of a lease. Its end is a time of the wall
+// clock, which may jump, but a timer does not follow it.
+const recheckTime = time.Minute
+
 // connections holds all connections that have a slot, including those that have not joined their
 // room yet. It closes a connection when the lease expires, unless the lease is renewed.
 type connections struct {
@@ -115,6 +119,8 @@ func (c *connections) ofLocked(user room.UserID) iter.Seq[*Connection] {
 //
 //	30 s before expiry   expiring event; later if the client was not sent its sync yet
 //	expiry               goodbye with reason expired
+//
+// The clock may jump forward, so the next step is at most recheckTime away.
 func (c *connections) scheduleLocked(conn *Connection) {
 	if conn.expires == 0 || !conn.counted {
 		return
@@ -134,7 +140,7 @@ func (c *connections) scheduleLocked(conn *Connection) {
 			conn.client.Send(expiringEvent(left).Append(nil))
 		}
 	}
-	if conn.timer == nil {
+	if left = min(left, recheckTime); conn.timer == nil {
 		conn.timer = c.clock.AfterFunc(left, func() { c.tick(conn) })
 	} else {
 		conn.timer.Reset(left)

@@ -106,3 +106,25 @@ func TestSimInstants(t *testing.T) {
 		}
 	})
 }
+
+// A step changes the time that the clock shows, but neither the time between two readings nor the
+// timers.
+func TestSimClockStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newSimClock(rand.New(rand.NewPCG(1, 1)), time.Minute)
+		before, fired := c.Now(), make(chan time.Time, 1)
+		c.AfterFunc(time.Second, func() { fired <- time.Now() })
+		c.step(-time.Hour)
+		time.Sleep(time.Second)
+		after := c.Now()
+		if want := time.Now().Add(time.Minute - time.Hour); !after.Round(0).Equal(want) || after.Unix() != want.Unix() || !after.Equal(want) {
+			t.Errorf("after the step: got %v, want %v", after, want)
+		}
+		if got := after.Sub(before); got != time.Second {
+			t.Errorf("time between two readings: got %v, want 1s", got)
+		}
+		if late := (<-fired).Sub(time.Now()); late > time.Millisecond || late < -time.Millisecond {
+			t.Errorf("timer: %v late", late)
+		}
+	})
+}

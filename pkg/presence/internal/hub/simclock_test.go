@@ -3,7 +3,9 @@ package hub_test
 import (
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"example.com/presence/pkg/presence/internal/hub"
 )
@@ -38,9 +40,12 @@ func (s *simInstants) claim(t time.Time) time.Time {
 }
 
 // simClock implements hub.Clock. It shows the time of the bubble plus an offset. While it is
-// frozen, no timer fires.
+// frozen, no timer fires. As with package time, its times have a monotonic reading, which is used to
+// compare two of them, and which a step of the clock does not change.
 type simClock struct {
-	offset time.Duration
+	offset    time.Duration
+	stepped   atomic.Int64 // sum of all steps, in nanoseconds
+	steppedAt atomic.Int64 // time of the last step, in Unix nanoseconds; 0: none
 
 	mu       sync.Mutex // guards the fields below and the timers
 	rnd      *rand.Rand
@@ -69,7 +74,33 @@ func newSimClock(rnd *rand.Rand, offset time.Duration) *simClock {
 	return &simClock{offset: offset, rnd: rand.New(rand.NewPCG(rnd.Uint64(), 0)), instants: newSimInstants()}
 }
 
-func (c *simClock) Now() time.Time { return time.Now().Add(c.offset) }
+func (c *simClock) Now() time.Time {
+	now := time.Now()
+	return withMonotonic(now.Add(c.ahead()), now.UnixNano())
+}
+
+// ahead returns by how much the wall clock is ahead of the time of the bubble.
+func (c *simClock) ahead() time.Duration { return c.offset + time.Duration(c.stepped.Load()) }
+
+// step makes the wall clock jump.
+func (c *simClock) step(d time.Duration) {
+	c.stepped.Add(int64(d))
+	c.steppedAt.Store(time.Now().UnixNano())
+}
+
+// withMonotonic adds a monotonic reading to a time. The times of a bubble have none, and package
+// time has no function for it, so this depends on the layout of time.Time.
+func withMonotonic(t time.Time, reading int64) time.Time {
+	const sinceYear1885 = 2_682_288_000 // seconds from 1885 to 1970
+	made := (*struct {
+		wall     uint64
+		ext      int64
+		location *time.Location
+	})(unsafe.Pointer(&t))
+	made.wall = 1<<63 | uint64(t.Unix()+sinceYear1885)<<30 | uint64(t.Nanosecond())
+	made.ext = reading
+	return t
+}
 
 func (c *simClock) AfterFunc(d time.Duration, f func()) hub.Timer {
 	c.mu.Lock()

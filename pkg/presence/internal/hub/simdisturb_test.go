@@ -24,6 +24,9 @@ func (r *simRun) disturb(s simStep, n *simNode) {
 		r.thaw(n)
 	case doBlock:
 		r.block(n, s)
+	case doStep:
+		r.tracef(n.name, "its clock jumps by %v", s.For.time())
+		n.clock.step(s.For.time())
 	case doCrash:
 		r.crash(n)
 	case doStop:

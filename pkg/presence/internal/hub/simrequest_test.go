@@ -139,7 +139,7 @@ func (r *simRun) callsLocked(c *simConn) (signedOut bool, renewed time.Time) {
 // renew renews the token of a session on all nodes. The clocks of the nodes differ, so the lease
 // ends at another time on each.
 func (r *simRun) renew(n *simNode, user, session int, d time.Duration) {
-	end, sid := n.clock.Now().Add(d), fmt.Sprint("s", session)
+	end, sid := n.clock.Now().Round(0).Add(d), fmt.Sprint("s", session)
 	r.mu.Lock()
 	reached := r.callLocked(simRequest{user, sid, end})
 	r.mu.Unlock()

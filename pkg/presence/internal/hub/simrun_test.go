@@ -51,7 +51,7 @@ func newSimRun(t testing.TB, s simScript, trace bool) *simRun {
 	r.engine.messages = s.Messages
 	r.engine.setDelay(0, s.MaxDelay.time())
 	r.model = &simModel{linger: s.Linger.time(), members: map[simPlace]*simMember{}, fail: r.Errorf,
-		skewed: s.MaxOffset > 1000}
+		skewed: s.MaxOffset > 1000 || slices.ContainsFunc(s.Steps, func(s simStep) bool { return s.Do == doStep })}
 	if s.Nodes > 1 {
 		r.model.margin = 500 * time.Millisecond
 	}

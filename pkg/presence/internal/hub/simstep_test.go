@@ -70,6 +70,7 @@ const (
 	doStop    = "stop"    // Node shuts down
 	doStart   = "start"   // a node that has ended starts again
 	doEpoch   = "epoch"   // the log is created anew
+	doStep    = "step"    // the wall clock of Node jumps by For, which may be negative
 )
 
 // simWeather are the faults of the engine that need no step each.
@@ -146,6 +147,7 @@ const (
 	simBlocks     = "blocks"     // publications that block
 	simDeaths     = "deaths"     // nodes that end and start
 	simLogs       = "logs"       // faults of the log and the table
+	simClocks     = "clocks"     // wall clocks that jump by an hour; not in everything
 	simEverything = "everything" // all of these
 )
 
@@ -239,6 +241,8 @@ func (d *simDraw) fault(step *simStep) bool {
 		d.block(step)
 	case simDeaths:
 		d.death(step)
+	case simClocks:
+		step.Do, step.For = doStep, pick(d.rnd, simMillis(-3_600_000), 3_600_000)
 	default:
 		return false
 	}

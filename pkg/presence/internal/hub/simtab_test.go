@@ -135,7 +135,7 @@ func (r *simRun) connect(tab *simTab, n *simNode) {
 	c := &simConn{tab: tab, on: n, place: tab.place, got: map[string]string{}}
 	lease := hub.Lease{SID: tab.session, Session: tab.session}
 	if tab.lease > 0 {
-		lease.Expires = n.clock.Now().Add(tab.lease)
+		lease.Expires = n.clock.Now().Round(0).Add(tab.lease) // like the expiry in a token, without a monotonic reading
 		c.renewed = simSpan{lease.Expires, lease.Expires}
 	}
 	name, user := room.Name(simRooms[tab.place.room]), simUsers[tab.place.user]

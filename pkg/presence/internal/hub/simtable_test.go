@@ -86,7 +86,7 @@ func (w *simWatcher) sendLocked(key string, row *simRow) {
 func (w *simWatcher) callLocked(key string, row *simRow) {
 	r := backplane.Row{Key: key, Deleted: row == nil}
 	if row != nil {
-		r.Value, r.Expires = row.value, row.expires.Add(w.bus.clock.offset)
+		r.Value, r.Expires = row.value, row.expires.Add(w.bus.clock.ahead())
 	}
 	w.bus.engine.callLocked(&w.simReceiver, func() { w.f(r) })
 }
