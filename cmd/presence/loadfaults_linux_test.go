@@ -126,7 +126,7 @@ func newFullDisk(t *testing.T) *fullDisk {
 	return d
 }
 
-// create creates a file. What is written is appended to it.
+// create creates a file. All writes append to it.
 func (d *fullDisk) create(name string) *os.File {
 	d.t.Helper()
 	fd, err := unix.Openat(d.root, name, unix.O_CREAT|unix.O_RDWR|unix.O_APPEND|unix.O_CLOEXEC, 0o600)
@@ -150,7 +150,7 @@ func (d *fullDisk) fill() {
 	}
 }
 
-// free removes what fill has written.
+// free empties the file of fill.
 func (d *fullDisk) free() {
 	d.t.Helper()
 	if err := d.filler.Truncate(0); err != nil {

@@ -33,7 +33,8 @@ func durationText(_ []string, a slog.Attr) slog.Attr {
 }
 
 // wholeLines begins a new line after a write that wrote only a part, as to a disk that is full from
-// then on. Otherwise the next line, the one about the lost lines, would be the rest of a broken one.
+// then on. Otherwise the next line, the one about the lost lines, would be the rest of a broken
+// one.
 // Its Write is not safe for concurrent use: a handler of [slog] calls it for one line at a time.
 type wholeLines struct {
 	io.Writer

@@ -40,8 +40,8 @@ func (s *simInstants) claim(t time.Time) time.Time {
 }
 
 // simClock implements hub.Clock. It shows the time of the bubble plus an offset. While it is
-// frozen, no timer fires. As with package time, its times have a monotonic reading, which is used to
-// compare two of them, and which a step of the clock does not change.
+// frozen, no timer fires. As with package time, its times have a monotonic reading, which is used
+// to compare two of them, and which a step of the clock does not change.
 type simClock struct {
 	offset    time.Duration
 	stepped   atomic.Int64 // sum of all steps, in nanoseconds

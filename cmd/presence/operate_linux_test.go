@@ -1,0 +1,420 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"golang.org/x/sys/unix"
+)
+
+// samples holds the values of one scrape by series, such as
+//
+//	presence_refusals_total{reason="rate"}
+//	presence_join_to_count_seconds_count
+type samples map[string]float64
+
+// scrape returns the metrics at a URL.
+func scrape(t testing.TB, client *http.Client, url string) samples {
+	t.Helper()
+	answer, err := client.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(answer.Body)
+	if err != nil || answer.StatusCode != http.StatusOK {
+		t.Fatalf("GET %s: got %s, %v, want 200 and metrics", url, answer.Status, err)
+	}
+	all := samples{}
+	for name, family := range families {
+		for _, m := range family.Metric {
+			all.add(name, m)
+		}
+	}
+	return all
+}
+
+func (s samples) add(name string, m *dto.Metric) {
+	labels := ""
+	for _, l := range m.Label {
+		labels += fmt.Sprintf(",%s=%q", l.GetName(), l.GetValue())
+	}
+	if labels != "" {
+		labels = "{" + labels[1:] + "}"
+	}
+	switch {
+	case m.Histogram != nil:
+		s[name+"_count"+labels] = float64(m.Histogram.GetSampleCount())
+		s[name+"_sum"+labels] = m.Histogram.GetSampleSum()
+	case m.Counter != nil:
+		s[name+labels] = m.Counter.GetValue()
+	case m.Gauge != nil:
+		s[name+labels] = m.Gauge.GetValue()
+	}
+}
+
+// faulty is a server with one fault.
+type faulty struct {
+	t       *testing.T
+	process *exec.Cmd
+	log     *lines
+	addr    string
+	scheme  string
+	client  *http.Client
+	before  samples
+}
+
+// startFaulty starts a server process with these arguments.
+func startFaulty(t *testing.T, args ...string) *faulty {
+	t.Helper()
+	return startFaultyOver(t, "http", args...)
+}
+
+func startFaultyOver(t *testing.T, scheme string, args ...string) *faulty {
+	t.Helper()
+	f := &faulty{t: t, scheme: scheme, client: &http.Client{Transport: transport(t, false)}}
+	f.process, f.log, f.addr = serveProcess(t, args...)
+	t.Cleanup(f.client.CloseIdleConnections)
+	f.before = f.scrape()
+	return f
+}
+
+func (f *faulty) scrape() samples {
+	f.t.Helper()
+	return scrape(f.t, f.client, f.scheme+"://"+f.addr+"/metrics")
+}
+
+// ask sends a request with a token and returns the status.
+func (f *faulty) ask(method, path, token, body string) int {
+	f.t.Helper()
+	r, err := http.NewRequestWithContext(f.t.Context(), method, f.scheme+"://"+f.addr+path, strings.NewReader(body))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+token)
+	if body != "" {
+		r.Header.Set("Content-Type", "text/plain")
+	}
+	answer, err := f.client.Do(r)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	io.Copy(io.Discard, answer.Body)
+	return answer.StatusCode
+}
+
+// moved waits until a series has another value than at the start, for which ok holds.
+func (f *faulty) moved(series string, ok func(before, now float64) bool) {
+	f.t.Helper()
+	before, known := f.before[series]
+	if !known {
+		f.t.Errorf("%s: no such series at the start", series)
+	}
+	now := 0.0
+	if !poll(50*time.Millisecond, patience, func() bool { now = f.scrape()[series]; return ok(before, now) }) {
+		f.t.Errorf("%s: got %v at the start and %v now, want it changed by the fault", series, before, now)
+	}
+}
+
+func grows(before, now float64) bool { return now > before }
+func falls(before, now float64) bool { return now < before }
+
+// Each of these faults changes a metric, and the log names the cause. The runbook of
+// docs/operations.md has an entry for it. TestHookSlow of package metrics has the tenth.
+func TestOperatorSeesFaults(t *testing.T) {
+	runbook, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	user := func(sub string) string {
+		return must(t, env{"PRESENCE_JWT_SECRET": secret}, "token", "--sub="+sub, "--join=*", "--send=*")
+	}
+	alice := user("alice")
+	bus, secretFile := startNATS(t), write(t, t.TempDir(), "secret", secret)
+	for name, c := range map[string]struct {
+		args   []string
+		inject func(*testing.T, *faulty)
+		series string
+		ok     func(before, now float64) bool
+		line   string // parts of the line, separated by …
+	}{
+		"secret wrong": {
+			inject: func(t *testing.T, f *faulty) {
+				other := must(t, env{"PRESENCE_JWT_SECRET": strings.Repeat("another secret ", 3)}, "token", "--sub=alice")
+				if got := f.ask("GET", "/presence", other, ""); got != http.StatusUnauthorized {
+					t.Errorf("got %d, want 401", got)
+				}
+			},
+			series: `presence_auth_failures_total{reason="signature"}`, ok: grows,
+			line: `"level":"WARN","msg":"request refused","cause":"token","reason":"signature"`,
+		},
+		"rate exceeded": {
+			args: []string{"--message-rate=0.01", "--message-burst=1"},
+			inject: func(t *testing.T, f *faulty) {
+				f.ask("POST", "/messages", alice, "one")
+				if got := f.ask("POST", "/messages", alice, "two"); got != http.StatusTooManyRequests {
+					t.Errorf("got %d, want 429", got)
+				}
+			},
+			series: `presence_refusals_total{reason="rate"}`, ok: grows,
+			line: `"level":"WARN","msg":"request refused","cause":"rate"…"user":"alice"`,
+		},
+		"rooms full": {
+			args: []string{"--max-rooms=1", "--full-status=503"},
+			inject: func(t *testing.T, f *faulty) {
+				watchRoom(t, f, "one", alice)
+				if got := f.ask("GET", "/events?room=two", alice, ""); got != http.StatusServiceUnavailable {
+					t.Errorf("got %d, want 503", got)
+				}
+			},
+			series: `presence_refusals_total{reason="rooms"}`, ok: grows,
+			line: `"level":"WARN","msg":"request refused","cause":"rooms"…"detail":"room limit reached (1)"`,
+		},
+		"history full": {
+			args: []string{"--history-bytes=4096", "--message-rate=0"},
+			inject: func(_ *testing.T, f *faulty) {
+				for range 20 {
+					f.ask("POST", "/messages", alice, strings.Repeat("x", 1000))
+				}
+			},
+			series: `presence_history_evictions_total`, ok: grows,
+			line: `"level":"WARN","msg":"history byte limit reached: the oldest messages are evicted"…"limit":4096`,
+		},
+		"slow readers": {
+			args: []string{"--message-rate=0"},
+			inject: func(t *testing.T, f *faulty) {
+				conn := watchRoom(t, f, "lobby", alice)
+				unreadUntil(t, f, alice, conn, `presence_streams_ended_total{reason="slow"}`)
+			},
+			series: `presence_streams_ended_total{reason="slow"}`, ok: grows,
+			line: `"level":"WARN","msg":"slow consumer disconnected"…"user":"alice"`,
+		},
+		"descriptors out": {
+			inject: exhaustFiles,
+			series: `presence_accept_failures_total`, ok: grows,
+			line: `"level":"WARN"…too many open files`,
+		},
+		"NATS cut": {
+			args: []string{"--nats=" + bus.url, "--nats-replicas=1"},
+			inject: func(t *testing.T, _ *faulty) {
+				if err := bus.process.Process.Kill(); err != nil {
+					t.Fatal(err)
+				}
+			},
+			series: `presence_backplane_up`, ok: falls,
+			line: `"level":"WARN","msg":"backplane not connected"`,
+		},
+		"reload failed": {
+			args: []string{"--jwt-secret-file=" + secretFile},
+			inject: func(t *testing.T, f *faulty) {
+				replace(t, secretFile, "too short")
+				if err := f.process.Process.Signal(unix.SIGHUP); err != nil {
+					t.Fatal(err)
+				}
+			},
+			series: `presence_config_last_reload_successful`, ok: falls,
+			line: `"level":"ERROR","msg":"keys not reloaded: previous keys in use"`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			heavy(t)
+			f := startFaulty(t, c.args...)
+			c.inject(t, f)
+			f.hasLine(c.line)
+			f.moved(c.series, c.ok)
+			f.inRunbook(runbook, c.series)
+		})
+	}
+}
+
+// A server with an expired certificate serves on, and reports it.
+func TestOperatorSeesExpiredCertificate(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	cert, key := pair(t, 1, -time.Minute)
+	f := startFaultyOver(t, "https", "--tls-cert="+write(t, dir, "cert.pem", cert), "--tls-key="+write(t, dir, "key.pem", key))
+	if got := f.before["presence_certificate_expiry_timestamp_seconds"]; got == 0 || got >= float64(time.Now().Unix()) {
+		t.Errorf("got expiry %v, want the past", got)
+	}
+	f.hasLine(`"level":"WARN","msg":"certificate expired: clients reject it"`)
+}
+
+// A server whose log is on a full disk counts the lost lines, and serves on.
+func TestOperatorSeesFullDisk(t *testing.T) {
+	t.Parallel()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	l, err := net.Listen("tcp", "127.0.0.1:0") // the log cannot name the port, so choose a free one
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	process := exec.Command(executable(t), "serve", "--listen="+addr)
+	process.Env, process.Stderr = []string{asCommand + "=1", "PRESENCE_JWT_SECRET=" + secret}, full
+	if err := process.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { process.Process.Kill(); process.Wait() })
+	f := &faulty{t: t, process: process, addr: addr, scheme: "http", client: &http.Client{}}
+	t.Cleanup(f.client.CloseIdleConnections)
+	eventually(t, patience, "the server listens", func() bool {
+		answer, err := f.client.Get("http://" + f.addr + "/healthz")
+		if err != nil {
+			return false
+		}
+		answer.Body.Close()
+		return answer.StatusCode == http.StatusOK
+	})
+	if got := f.scrape()["presence_log_write_failures_total"]; got < 1 {
+		t.Errorf("got %v lost lines, want at least 1", got)
+	}
+}
+
+// A server that cannot fetch its JWK Set refuses tokens, and reports both.
+func TestOperatorSeesJWKSGone(t *testing.T) {
+	t.Parallel()
+	set := startJWKS(t, `{"keys":[]}`)
+	set.broken.Store(true)
+	log := newLines()
+	process := exec.Command(executable(t), "serve", "--log-format=json", "--listen=127.0.0.1:0", "--jwks-url="+set.URL)
+	process.Env, process.Stderr = []string{asCommand + "=1"}, log
+	if err := process.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { process.Process.Kill(); process.Wait(); log.Close() })
+	var line struct{ Addr string }
+	if err := json.Unmarshal([]byte(log.find(t, `"listening"`)), &line); err != nil {
+		t.Fatal(err)
+	}
+	f := &faulty{t: t, process: process, log: log, addr: line.Addr, scheme: "http", client: &http.Client{}, before: samples{
+		`presence_jwks_fetch_failures_total`: 0, `presence_auth_failures_total{reason="keys_unavailable"}`: 0,
+	}}
+	t.Cleanup(f.client.CloseIdleConnections)
+	const token = "eyJhbGciOiJFZERTQSIsImtpZCI6IjEifQ.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl" // EdDSA, kid 1
+	if got := f.ask("GET", "/presence", token, ""); got != http.StatusServiceUnavailable {
+		t.Errorf("got %d, want 503", got)
+	}
+	f.hasLine(`"level":"WARN","msg":"JWK Set fetch failed"`)
+	f.moved(`presence_jwks_fetch_failures_total`, grows)
+	f.moved(`presence_auth_failures_total{reason="keys_unavailable"}`, grows)
+}
+
+// hasLine waits for a line of the log that has all parts.
+func (f *faulty) hasLine(parts string) {
+	f.t.Helper()
+	has := func() bool {
+		for line := range strings.Lines(f.log.String()) {
+			all := true
+			for part := range strings.SplitSeq(parts, "…") {
+				all = all && strings.Contains(line, part)
+			}
+			if all {
+				return true
+			}
+		}
+		return false
+	}
+	if !poll(50*time.Millisecond, patience, has) {
+		f.t.Errorf("got no line with %s:\n%s", parts, f.log)
+	}
+}
+
+// inRunbook checks that the runbook has an entry with the metric.
+func (f *faulty) inRunbook(runbook []byte, series string) {
+	f.t.Helper()
+	_, entries, found := strings.Cut(string(runbook), "\n## Runbooks")
+	name, _, _ := strings.Cut(series, "{")
+	if !found || !strings.Contains(entries, name) {
+		f.t.Errorf("docs/operations.md: the runbook does not name %s", name)
+	}
+}
+
+// watchRoom opens a stream that the caller may read, and returns when the client is counted.
+func watchRoom(t *testing.T, f *faulty, room, token string) net.Conn {
+	t.Helper()
+	s := &target{addr: f.addr, token: token}
+	return s.open(t, room)
+}
+
+// unreadUntil posts messages to the lobby until the series has changed. The client conn reads
+// nothing.
+func unreadUntil(t *testing.T, f *faulty, token string, conn net.Conn, series string) {
+	t.Helper()
+	text := strings.Repeat("x", 60_000)
+	eventually(t, patience, series+" changes", func() bool {
+		for range 100 {
+			f.ask("POST", "/messages", token, text)
+		}
+		return f.scrape()[series] > f.before[series]
+	})
+	conn.Close()
+}
+
+// exhaustFiles lowers the open-file limit of the server to the number of its open files, and opens
+// one more connection. Later, the limit is the old one.
+func exhaustFiles(t *testing.T, f *faulty) {
+	pid := f.process.Process.Pid
+	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var old unix.Rlimit
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &old); err != nil {
+		t.Fatal(err)
+	}
+	low := unix.Rlimit{Cur: uint64(len(open)), Max: old.Max}
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &low, nil); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		conn, err := net.Dial("tcp", f.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	f.hasLine("too many open files")
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &old, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// jwksServer serves a JWK Set, and errors while it is broken.
+type jwksServer struct {
+	*httptest.Server
+	broken atomic.Bool
+}
+
+func startJWKS(t *testing.T, set string) *jwksServer {
+	t.Helper()
+	s := new(jwksServer)
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if s.broken.Load() {
+			http.Error(w, "out of order", http.StatusInternalServerError)
+			return
+		}
+		io.WriteString(w, set)
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
