@@ -131,8 +131,9 @@ type Config struct {
 
 	// MaxConnectionsPerAddress is the maximum number of connections per client address (per /64 for
 	// IPv6), including streams. It applies to the listeners of Server.Harden. A connection above
-	// the limit is reset immediately. Behind a proxy, all clients share the address of the proxy. 0
-	// means unlimited. Default: 0.
+	// the limit is reset immediately. Behind a proxy, all clients share the address of the proxy,
+	// unless ProxyProtocol is set. Peers on a Unix socket have no limit. 0 means unlimited. Default:
+	// 0.
 	MaxConnectionsPerAddress int
 
 	// MaxRooms is the maximum number of rooms. At the limit, a new room evicts the room that has
@@ -186,6 +187,13 @@ type Config struct {
 	// trusted. The prefixes must have no host bits. Default: none, so the address is that of the
 	// peer.
 	TrustedProxies []netip.Prefix
+
+	// ProxyProtocol makes the peers in TrustedProxies, and the peers on a Unix socket, begin each
+	// connection with a PROXY header (version 1 or 2). The address in it is then the RemoteAddr of
+	// the requests, and counts for MaxConnectionsPerAddress. A connection of these peers without a
+	// valid header is closed. Other peers must not send one. It applies to the listeners of
+	// Server.Harden. Default: false.
+	ProxyProtocol bool
 
 	// Cookie holds the attributes of the session cookie.
 	Cookie Cookie

@@ -80,6 +80,9 @@
 // TCP sockets provide less information, so disable Multipath TCP at the listener with
 // [net.ListenConfig.SetMultipathTCP].
 //
+// Over a Unix socket, the kernel reports the end of the peer immediately. A frozen peer, which reads
+// none of its events for 15 s or a heartbeat, whichever is longer, is a slow consumer.
+//
 // # Concurrency
 //
 //   - The methods of a Server are safe for concurrent use.

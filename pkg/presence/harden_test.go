@@ -26,6 +26,12 @@ import (
 // or without TLS and HTTP/2.
 func hardened(t *testing.T, c presence.Config, harden, secure bool) (h *testServer, addr string) {
 	t.Helper()
+	return hardenedBy(t, c, harden, secure, func(*httptest.Server) {})
+}
+
+// hardenedBy is like hardened, but calls change for the HTTP server before it starts.
+func hardenedBy(t *testing.T, c presence.Config, harden, secure bool, change func(*httptest.Server)) (h *testServer, addr string) {
+	t.Helper()
 	var server *presence.Server
 	router := chi.NewRouter()
 	h = openIn(t, c, plain, func(next http.Handler) http.Handler {
@@ -42,9 +48,11 @@ func hardened(t *testing.T, c presence.Config, harden, secure bool) (h *testServ
 		io.WriteString(conn, "hijacked")
 		t.Cleanup(func() { conn.Close() })
 	})
+	router.Get("/address", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.RemoteAddr) })
 	router.Get("/own", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "the program's own") })
 	listener := httptest.NewUnstartedServer(router)
 	listener.EnableHTTP2 = secure
+	change(listener)
 	if harden {
 		listener.Listener = server.Harden(listener.Config, listener.Listener)
 	}

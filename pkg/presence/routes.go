@@ -31,6 +31,7 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s.guard = guard.New(guard.Config{MaxIdle: c.MaxIdleConnections, MaxPerAddress: c.MaxConnectionsPerAddress,
+		ProxyProtocol: c.ProxyProtocol, TrustedProxies: c.TrustedProxies,
 		Heartbeat: c.Heartbeat, Refused: func(ctx context.Context, why refusal.Cause, args ...any) {
 			s.refusals.Add(ctx, why, "", func() []any { return args })
 		}})
@@ -172,7 +173,8 @@ func growStack() byte {
 // Requirements:
 //
 //   - h.Handler must be set before the call.
-//   - l must be the TCP listener, even for ServeTLS. A listener of crypto/tls would disable HTTP/2.
+//   - l must be the TCP or Unix listener, even for ServeTLS. A listener of crypto/tls would disable
+//     HTTP/2.
 //
 // A hardened server:
 //

@@ -21,6 +21,8 @@ type Conn struct {
 	socket   socket.Socket // nil if it has no accessible socket
 	known    bool          // the kernel's TCP statistics are available
 	began    atomic.Int64  // Unix nanoseconds of the first byte since http.StateIdle; 0: none
+	proxied  *proxied      // the PROXY header; nil if the peer sends none
+	preface  preface
 
 	// Guarded by guard.mu.
 	addr        netip.Addr // the address that it counts toward; zero: none
@@ -74,13 +76,31 @@ func (c *Conn) CloseWrite() error {
 	return errors.ErrUnsupported
 }
 
-// Read implements [net.Conn].
-func (c *Conn) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
+// Read implements [net.Conn]. It reads the PROXY header first, if the peer sends one. The read
+// deadline of net/http for the TLS handshake or the first request applies to the PROXY header, too.
+// Only one goroutine at a time may call Read.
+func (c *Conn) Read(b []byte) (n int, err error) {
+	if c.proxied == nil {
+		n, err = c.Conn.Read(b)
+	} else {
+		n, err = c.readProxied(b)
+	}
 	if n > 0 && c.began.Load() == 0 {
 		c.began.Store(time.Now().UnixNano())
 	}
+	c.preface.add(b[:max(n, 0)])
 	return n, err
+}
+
+// RemoteAddr returns the address of the client in the PROXY header. If there is none, or it has not
+// arrived yet, it returns the address of the peer. It never blocks.
+func (c *Conn) RemoteAddr() net.Addr {
+	if c.proxied != nil {
+		if client := c.proxied.client.Load(); client != nil {
+			return client
+		}
+	}
+	return c.Conn.RemoteAddr()
 }
 
 // Close ends the connection when the peer has acknowledged everything, or when its time for that
@@ -112,7 +132,8 @@ func (c *Conn) Close() error {
 
 // Detach removes the connection from the idle connections, because it carries an event stream from
 // now on. It returns the connection below, and a function to call when that connection is closed.
-// The function may be nil.
+// The function may be nil. The PROXY header and the request have been read by then, and net/http
+// has read all bytes that arrived with the PROXY header.
 func (c *Conn) Detach() (below net.Conn, released func()) {
 	g := c.guard
 	g.mu.Lock()
@@ -169,7 +190,7 @@ func (c *Conn) remove() {
 // stateChanged is called by net/http when the connection changes its state. top is the connection
 // that net/http uses, which may be a [tls.Conn].
 func (c *Conn) stateChanged(top net.Conn, s http.ConnState) {
-	http2 := false
+	http2 := c.preface.seen.Load()
 	if t, ok := top.(*tls.Conn); ok && s == http.StateIdle { // the handshake is done
 		http2 = t.ConnectionState().NegotiatedProtocol == "h2"
 	}
@@ -177,7 +198,7 @@ func (c *Conn) stateChanged(top net.Conn, s http.ConnState) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	again := c.http2 // false on the first call: HTTP/2 enters StateIdle before the first request
-	c.state, c.since, c.http2 = s, time.Now(), c.http2 || http2
+	c.state, c.since, c.http2 = s, time.Now(), c.http2 || http2 && s == http.StateIdle
 	if !c.http2 {
 		c.bodies = 0
 	}
@@ -191,9 +212,10 @@ func (c *Conn) stateChanged(top net.Conn, s http.ConnState) {
 	}
 }
 
-// liveness returns the kernel's TCP statistics, or zero if they are unknown.
+// liveness returns the kernel's TCP statistics, or zero if they are unknown. It returns zero for a
+// Unix socket: its peer can read the queued data after the close.
 func (c *Conn) liveness() (p socket.Liveness) {
-	if c.socket != nil {
+	if _, isUnix := c.Conn.(*net.UnixConn); c.socket != nil && !isUnix {
 		c.socket.Control(func(fd uintptr) { p = socket.ReadLiveness(fd) })
 	}
 	return p

@@ -46,6 +46,12 @@
 // A connection is busy until the peer has acknowledged everything. [Conn.Close] ends it then, or
 // when its time has passed. A busy connection is never evicted, unless it is lazy.
 //
+// # PROXY protocol
+//
+// With Config.ProxyProtocol, connections of trusted proxies begin with a PROXY header, which the
+// first [Conn.Read] reads (proxied.go). Until it has arrived, the connection is unfinished, and
+// counts toward no address.
+//
 // # Bursts of requests
 //
 // While there are more than 64 idle connections, the listener yields to their goroutines before it

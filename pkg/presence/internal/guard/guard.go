@@ -29,6 +29,10 @@ type Config struct {
 	// Heartbeat is the interval between two pings of an event stream. It limits the time to detect
 	// a vanished peer over HTTP/2. Default: 15 s.
 	Heartbeat time.Duration
+	// ProxyProtocol makes each peer in TrustedProxies, and each peer on a Unix socket, begin its
+	// connections with a PROXY header. Default: false.
+	ProxyProtocol  bool
+	TrustedProxies []netip.Prefix
 	// Refused is called when a limit is reached, with the attributes of the example for a log line.
 	// ctx is the context of the request, or [context.Background] if there is no request yet.
 	Refused func(ctx context.Context, why refusal.Cause, args ...any)
@@ -102,8 +106,8 @@ func New(c Config) *Guard {
 }
 
 // Harden sets the deadlines, limits and hooks of h that are not set yet. It returns the listener
-// that h must serve instead of l. The caller must set h.Handler first. l must be a TCP listener
-// even for ServeTLS, because HTTP/2 and the TCP statistics need the connection below TLS.
+// that h must serve instead of l. The caller must set h.Handler first. l must be a TCP or Unix
+// listener even for ServeTLS, because HTTP/2 and the TCP statistics need the connection below TLS.
 func (g *Guard) Harden(h *http.Server, l net.Listener) net.Listener {
 	if _, hardened := l.(*listener); hardened {
 		return l
@@ -154,12 +158,15 @@ func (g *Guard) Harden(h *http.Server, l net.Listener) net.Listener {
 
 // handleOptions returns a handler that handles OPTIONS * and passes all other requests to next. If
 // next is nil, it uses http.DefaultServeMux. The OPTIONS * handler of net/http sets no deadline for
-// the body.
+// the body. The handler also corrects the RemoteAddr of each request.
 func (g *Guard) handleOptions(next http.Handler) http.Handler {
 	if next == nil {
 		next = http.DefaultServeMux
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if g.config.ProxyProtocol {
+			correctAddress(r)
+		}
 		if r.Method != http.MethodOptions || r.RequestURI != "*" {
 			next.ServeHTTP(w, r)
 			return
@@ -259,12 +266,11 @@ func (g *Guard) end() {
 // admit counts a connection. At the limit, it evicts another connection, or waits until one can be
 // evicted or the listener is closed. It returns nil if it closed the new connection instead.
 func (g *Guard) admit(inner net.Conn, closed <-chan struct{}) *Conn {
-	c := &Conn{Conn: inner, guard: g, socket: socket.Of(inner), since: time.Now()}
+	c := &Conn{Conn: inner, guard: g, socket: socket.Of(inner), proxied: g.expectHeader(inner), since: time.Now()}
 	_, tcp := inner.(*net.TCPConn)
 	c.known = socket.Known && tcp
 	if !g.countAddress(c) {
-		g.config.Refused(context.Background(), refusal.Address, "detail", "connection limit per client address reached",
-			"limit", g.config.MaxPerAddress, "client_address", inner.RemoteAddr().String())
+		g.refuseAddress(inner.RemoteAddr())
 		c.reset()
 		return nil
 	}
@@ -290,6 +296,11 @@ func (g *Guard) admit(inner net.Conn, closed <-chan struct{}) *Conn {
 		wait.Stop()
 	}
 	return c
+}
+
+// refuseAddress reports a connection above the limit of its client address.
+func (g *Guard) refuseAddress(client net.Addr) {
+	g.config.Refused(context.Background(), refusal.Address, "detail", errAddressLimit.Error(), "limit", g.config.MaxPerAddress, "client_address", client.String())
 }
 
 // insert counts a new connection as idle. At the limit, it does nothing and returns false.
@@ -338,10 +349,11 @@ func signal(c chan struct{}) {
 }
 
 // countAddress counts a connection toward the address of its client. It returns false if the limit
-// is reached.
+// is reached. If the PROXY header is still expected, or the client has no IP address, it counts
+// nothing and returns true.
 func (g *Guard) countAddress(c *Conn) bool {
 	tcp, ok := c.RemoteAddr().(*net.TCPAddr)
-	if g.config.MaxPerAddress <= 0 || !ok {
+	if g.config.MaxPerAddress <= 0 || !ok || c.proxied.expected() {
 		return true
 	}
 	addr := tcp.AddrPort().Addr().Unmap()

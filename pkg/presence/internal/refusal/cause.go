@@ -33,6 +33,7 @@ const (
 	Answers         Cause = "answers"          // 503 or reset: too many responses at the same time
 	IdleConnections Cause = "idle_connections" // evicted: the limit of connections without a stream
 	Address         Cause = "address"          // reset: the connection limit per client address
+	ProxyHeader     Cause = "proxy_header"     // closed: the PROXY header of a connection is invalid
 	Internal        Cause = "internal"         // 500: the log has an error
 )
 
@@ -41,7 +42,7 @@ func Causes() []Cause {
 	return []Cause{
 		Anonymous, Token, KeysUnavailable, Origin, RoomRight, Banned, AdminRight, BadRequest, NotFound, Method, Conflict,
 		TooLarge, MediaType, Rate, Connections, UserConnections, Rooms, OpenFiles, RoomBusy, Bans, IdempotencyKeys,
-		Backplane, Draining, Answers, IdleConnections, Address, Internal,
+		Backplane, Draining, Answers, IdleConnections, Address, ProxyHeader, Internal,
 	}
 }
 
