@@ -30,6 +30,8 @@ require (
 	gopkg.in/cenkalti/backoff.v1 v1.1.0
 )
 
+require github.com/coreos/go-systemd/v22 v22.7.0
+
 require (
 	github.com/antithesishq/antithesis-sdk-go v0.9.0-default-no-op // indirect
 	github.com/beorn7/perks v1.0.1 // indirect

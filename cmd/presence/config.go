@@ -27,9 +27,13 @@ type serve struct {
 }
 
 type listenFlags struct {
-	Listen  string `placeholder:":8080" help:"Address to listen on, as [host]:port. $PORT, if set, replaces the default port. Default: :8080, or 127.0.0.1:8080 with --dev."`
-	TLSCert string `name:"tls-cert" placeholder:"FILE" help:"PEM file with the certificate chain. Enables TLS and HTTP/2. Requires --tls-key. The server reads both files again when they change, and on SIGHUP. Default: none (plain HTTP)."`
-	TLSKey  string `name:"tls-key" placeholder:"FILE" help:"PEM file with the private key of --tls-cert. Requires --tls-cert. Default: none."`
+	Listen         string   `placeholder:":8080" help:"Address to listen on: [host]:port, unix:/path for a Unix socket, or systemd for the socket that systemd passes. $PORT, if set, replaces the default port. Default: :8080, or 127.0.0.1:8080 with --dev."`
+	ListenMode     string   `default:"0660" placeholder:"0660" help:"Octal file mode of the Unix socket of --listen. Default: 0660."`
+	TrustedProxies []string `placeholder:"CIDR" help:"Address or network of proxies in front of the server, such as 10.0.0.0/8. The log has the client's address from their X-Forwarded-For or Forwarded header. Peers on a Unix socket are always trusted. Repeatable. Default: none."`
+	ProxyProtocol  bool     `help:"Require a PROXY protocol header (version 1 or 2) at the start of each connection from --trusted-proxies or on a Unix socket. Other peers must not send one. Default: off."`
+	H2C            bool     `name:"h2c" help:"Accept HTTP/2 without TLS too, from proxies that use it (prior knowledge, RFC 9113 section 3.3). Not with --tls-cert. Default: off."`
+	TLSCert        string   `name:"tls-cert" placeholder:"FILE" help:"PEM file with the certificate chain. Enables TLS and HTTP/2. Requires --tls-key. The server reads both files again when they change, and on SIGHUP. Default: none (plain HTTP)."`
+	TLSKey         string   `name:"tls-key" placeholder:"FILE" help:"PEM file with the private key of --tls-cert. Requires --tls-cert. Default: none."`
 }
 
 type browserFlags struct {
@@ -174,6 +178,10 @@ func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, 
 	if err != nil {
 		return presence.Config{}, nil, err
 	}
+	proxies, err := parseProxies(c.Listening.TrustedProxies)
+	if err != nil {
+		return presence.Config{}, nil, err
+	}
 	most, idle, err := c.Limits.connections(openFiles())
 	if err != nil {
 		return presence.Config{}, nil, err
@@ -199,6 +207,9 @@ func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, 
 		MaxRooms:                 c.Limits.MaxRooms,
 		MaxUnsent:                int(c.Limits.MaxUnsent),
 		FullStatus:               c.Limits.FullStatus,
+
+		TrustedProxies: proxies,
+		ProxyProtocol:  c.Listening.ProxyProtocol,
 
 		CORSOrigins: c.Browsers.CORSOrigin,
 		Cookie: presence.Cookie{

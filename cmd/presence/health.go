@@ -26,18 +26,21 @@ func (health) Help() string {
 func (c *health) Run(ctx context.Context, p *process) error {
 	base := c.URL
 	if base == "" {
-		addr, err := address(p.getenv(envName("listen")), p.getenv("PORT"), false)
+		at, err := parseEndpoint(p.getenv(envName("listen")), p.getenv("PORT"), false)
 		if err != nil {
 			return err
 		}
 		port := "" // empty unless the environment sets it
 		if p.getenv(envName("listen")) != "" || p.getenv("PORT") != "" {
-			_, port, _ = net.SplitHostPort(addr)
+			_, port, _ = net.SplitHostPort(at.address)
 		}
 		if found, err := probe(port); found {
 			return err
 		}
-		base = localURL(addr, p.getenv(envName("tls-cert")) != "")
+		if at.network != "tcp" {
+			return fmt.Errorf("no health check socket found for --listen %s: use --url", p.getenv(envName("listen")))
+		}
+		base = localURL(at.address, p.getenv(envName("tls-cert")) != "")
 	}
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" {
