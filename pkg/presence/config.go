@@ -132,8 +132,8 @@ type Config struct {
 	// MaxConnectionsPerAddress is the maximum number of connections per client address (per /64 for
 	// IPv6), including streams. It applies to the listeners of Server.Harden. A connection above
 	// the limit is reset immediately. Behind a proxy, all clients share the address of the proxy,
-	// unless ProxyProtocol is set. Peers on a Unix socket have no limit. 0 means unlimited. Default:
-	// 0.
+	// unless ProxyProtocol is set. Peers on a Unix socket have no limit. 0 means unlimited.
+	// Default: 0.
 	MaxConnectionsPerAddress int
 
 	// MaxRooms is the maximum number of rooms. At the limit, a new room evicts the room that has

@@ -80,8 +80,8 @@
 // TCP sockets provide less information, so disable Multipath TCP at the listener with
 // [net.ListenConfig.SetMultipathTCP].
 //
-// Over a Unix socket, the kernel reports the end of the peer immediately. A frozen peer, which reads
-// none of its events for 15 s or a heartbeat, whichever is longer, is a slow consumer.
+// Over a Unix socket, the kernel reports the end of the peer immediately. A frozen peer, which
+// reads none of its events for 15 s or a heartbeat, whichever is longer, is a slow consumer.
 //
 // # Concurrency
 //
