@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -91,22 +90,6 @@ func parseMode(s string) (fs.FileMode, error) {
 		return 0, usagef("--listen-mode is an octal mode from 0000 to 0777, such as 0660, not %q", s)
 	}
 	return fs.FileMode(mode), nil
-}
-
-// parseProxies returns the prefixes of --trusted-proxies. An address without a length stands for
-// itself.
-func parseProxies(list []string) (all []netip.Prefix, err error) {
-	for _, s := range list {
-		p, err := netip.ParsePrefix(s)
-		if a, failed := netip.ParseAddr(s); failed == nil {
-			p, err = a.Prefix(a.BitLen())
-		}
-		if err != nil || p != p.Masked() {
-			return nil, usagef("--trusted-proxies: %q is not an address, or a network such as 10.0.0.0/8 without host bits", s)
-		}
-		all = append(all, p)
-	}
-	return all, nil
 }
 
 // open opens the listener, and returns it with the address for the log. mode is the mode of a Unix

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,8 +13,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/net/http2"
 )
 
 // listening waits for the line about the address, and returns the address.
@@ -156,9 +153,8 @@ func TestSystemdSocket(t *testing.T) {
 func TestH2C(t *testing.T) {
 	b := start(t, env{"PRESENCE_JWT_SECRET": secret}, "serve", "--log-format=json", "--listen=127.0.0.1:0", "--h2c")
 	base := "http://" + listening(t, b.stderr)
-	transport := &http2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, addr)
-	}}
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
 	defer transport.CloseIdleConnections()
 	countOver(t, &http.Client{Transport: transport}, base)
 	countOver(t, &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, base)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"net"
+	"net/netip"
 	"strconv"
 	"time"
 )
@@ -30,6 +31,22 @@ func address(listen, port string, dev bool) (string, error) {
 		return "", usagef("%s: %q is not [host]:port with a port from 0 to 65535", flag, listen)
 	}
 	return listen, nil
+}
+
+// parseProxies returns the prefixes of --trusted-proxies. An address without a length stands for
+// itself.
+func parseProxies(list []string) (all []netip.Prefix, err error) {
+	for _, s := range list {
+		p, err := netip.ParsePrefix(s)
+		if a, failed := netip.ParseAddr(s); failed == nil {
+			p, err = a.Prefix(a.BitLen())
+		}
+		if err != nil || p != p.Masked() {
+			return nil, usagef("--trusted-proxies: %q is not an address, or a network such as 10.0.0.0/8 without host bits", s)
+		}
+		all = append(all, p)
+	}
+	return all, nil
 }
 
 // localURL returns the URL at which a program on this machine reaches a server that listens on

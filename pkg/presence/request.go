@@ -20,6 +20,8 @@ type facts struct {
 	id    string // request id; empty until requestID has set it
 	user  string // id of the user; empty until authenticated
 	room  string // name of the room; empty until authorized
+
+	refused *problem // nil unless the request was refused
 }
 
 // factsKey is the context key of a request's *facts.
@@ -78,7 +80,11 @@ func (s *Server) originOf(r *http.Request, f *facts) (line []any) {
 // logAccess logs a request that was not a stream, at level debug.
 func (s *Server) logAccess(r *http.Request, f *facts, status int) {
 	if s.config.Logger.Enabled(r.Context(), slog.LevelDebug) {
-		s.config.Logger.DebugContext(r.Context(), "request", append(s.lineOf(r), "status", status, "duration", time.Since(f.began))...)
+		line := append(s.lineOf(r), "status", status, "duration", time.Since(f.began))
+		if p := f.refused; p != nil {
+			line = append(line, "cause", string(p.cause), "detail", refusal.Text(p.logged()))
+		}
+		s.config.Logger.DebugContext(r.Context(), "request", line...)
 	}
 }
 
@@ -87,7 +93,12 @@ func (s *Server) refuse(r *http.Request, p *problem) {
 	if i := slices.Index(auth.Reasons, p.reason); i >= 0 {
 		s.authFailures[i].Add(1)
 	}
-	s.refusals.Add(r.Context(), p.cause, p.reason, func() []any {
+	factsOf(r).refused = p
+	reason := "" // the causes without a token have only one
+	if p.cause == refusal.Token {
+		reason = p.reason
+	}
+	s.refusals.Add(r.Context(), p.cause, reason, func() []any {
 		return append([]any{"detail", refusal.Text(p.logged()), "status", p.status}, s.lineOf(r)...)
 	})
 }

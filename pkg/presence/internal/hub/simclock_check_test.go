@@ -123,7 +123,7 @@ func TestSimClockStep(t *testing.T) {
 		if got := after.Sub(before); got != time.Second {
 			t.Errorf("time between two readings: got %v, want 1s", got)
 		}
-		if late := (<-fired).Sub(time.Now()); late > time.Millisecond || late < -time.Millisecond {
+		if late := time.Until(<-fired); late > time.Millisecond || late < -time.Millisecond {
 			t.Errorf("timer: %v late", late)
 		}
 	})
