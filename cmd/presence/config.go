@@ -27,13 +27,14 @@ type serve struct {
 }
 
 type listenFlags struct {
-	Listen         string   `placeholder:":8080" help:"Address to listen on: [host]:port, unix:/path for a Unix socket, or systemd for the socket that systemd passes. $PORT, if set, replaces the default port. Default: :8080, or 127.0.0.1:8080 with --dev."`
-	ListenMode     string   `default:"0660" placeholder:"0660" help:"Octal file mode of the Unix socket of --listen. Default: 0660."`
-	TrustedProxies []string `placeholder:"CIDR" help:"Address or network of proxies in front of the server, such as 10.0.0.0/8. The log has the client's address from their X-Forwarded-For or Forwarded header. Peers on a Unix socket are always trusted. Repeatable. Default: none."`
-	ProxyProtocol  bool     `help:"Require a PROXY protocol header (version 1 or 2) at the start of each connection from --trusted-proxies or on a Unix socket. Other peers must not send one. Default: off."`
-	H2C            bool     `name:"h2c" help:"Accept HTTP/2 without TLS too, from proxies that use it (prior knowledge, RFC 9113 section 3.3). Not with --tls-cert. Default: off."`
-	TLSCert        string   `name:"tls-cert" placeholder:"FILE" help:"PEM file with the certificate chain. Enables TLS and HTTP/2. Requires --tls-key. The server reads both files again when they change, and on SIGHUP. Default: none (plain HTTP)."`
-	TLSKey         string   `name:"tls-key" placeholder:"FILE" help:"PEM file with the private key of --tls-cert. Requires --tls-cert. Default: none."`
+	Listen     string `placeholder:":8080" help:"Address to listen on: [host]:port, unix:PATH for a Unix socket, or systemd for the socket that systemd passes. $PORT, if set, replaces the default port. Default: :8080, or 127.0.0.1:8080 with --dev."`
+	ListenMode string `placeholder:"0660" help:"File mode of the Unix socket of --listen, in octal, 0 to 0777. Default: 0660."`
+	TLSCert    string `name:"tls-cert" placeholder:"FILE" help:"PEM file with the certificate chain. Enables TLS and HTTP/2. Requires --tls-key. The server reads both files again when they change, and on SIGHUP. Default: none (plain HTTP)."`
+	TLSKey     string `name:"tls-key" placeholder:"FILE" help:"PEM file with the private key of --tls-cert. Requires --tls-cert. Default: none."`
+	H2C        bool   `name:"h2c" help:"Accept HTTP/2 without TLS as well, from clients that do not begin with HTTP/1 (prior knowledge). Not allowed with --tls-cert, which enables HTTP/2 itself. Default: off."`
+
+	TrustedProxies []string `placeholder:"CIDR" help:"Address or prefix of a proxy, such as 10.0.0.0/8, whose X-Forwarded-For or Forwarded header the log uses as the address of the client. With --proxy-protocol, the proxies that must send a PROXY header. Peers on a Unix socket are always trusted. Repeatable. Default: none."`
+	ProxyProtocol  bool     `help:"Read the address of the client from the PROXY header (version 1 or 2) with which each connection of --trusted-proxies and each connection on a Unix socket must begin. Connections of other peers must not have one. Default: off."`
 }
 
 type browserFlags struct {
@@ -64,7 +65,7 @@ type limitFlags struct {
 	MaxConnections        int  `placeholder:"N" help:"Maximum open streams, at most the open-file limit minus 200 reserved files and --max-idle-connections (at least 16 if that is not set). 0 means the default. Default: the open-file limit minus 200 minus --max-idle-connections."`
 	MaxConnectionsPerUser int  `default:"0" help:"Maximum open streams per user across all rooms. 0 means unlimited. Default: 0."`
 	MaxIdle               int  `name:"max-idle-connections" placeholder:"N" help:"Maximum idle connections: connections without an open stream. At the limit, a new connection evicts one that never sent a complete request; if there is none, it evicts the longest idle one. 0 means the default. Default: 1024, or a quarter of the open-file limit if that is less."`
-	MaxPerAddress         int  `name:"max-connections-per-address" default:"0" help:"Maximum connections per client address (per /64 with IPv6), including streams. 0 means unlimited. Behind a proxy, all clients have the proxy's address. Default: 0."`
+	MaxPerAddress         int  `name:"max-connections-per-address" default:"0" help:"Maximum connections per client address (per /64 with IPv6), including streams. 0 means unlimited. Behind a proxy, all clients have the proxy's address, unless --proxy-protocol is set. Peers on a Unix socket have no limit. Default: 0."`
 	MaxRooms              int  `default:"100000" help:"Maximum rooms, including those kept for their history, at least 1. At the limit, a new room evicts the least recently used empty room. Default: 100000."`
 	MaxUnsent             size `placeholder:"256KiB" range:"four times --max-message to 2047MiB" help:"Backlog limit per connection in bytes, four times --max-message to 2047MiB. A client with a larger backlog must read 32KiB per second, or the server disconnects it as slow. Default: 256KiB, or four times --max-message if that is more."`
 	FullStatus            int  `default:"200" enum:"200,503" placeholder:"200" help:"Response status when the server rejects a stream at a limit: 200 (with a goodbye event, so that browsers reconnect) or 503. Default: 200."`
@@ -99,6 +100,7 @@ var flagOf = map[string]string{
 	"ShutdownGrace":            "--shutdown-grace",
 	"MaxUnsent":                "--max-unsent",
 	"FullStatus":               "--full-status",
+	"TrustedProxies":           "--trusted-proxies",
 	"CORSOrigins":              "--cors-origin",
 	"Cookie.Domain":            "--cookie-domain",
 	"Cookie.SameSite":          "--cookie-samesite",
@@ -152,6 +154,9 @@ func (c *serve) check() error {
 	if err := c.Cluster.check(); err != nil {
 		return err
 	}
+	if err := c.Listening.check(); err != nil {
+		return err
+	}
 	if c.Keys.Dev && len(c.Cluster.NATS) > 0 && !c.Keys.hasSecret() {
 		return usagef("--dev with --nats requires --jwt-secret or --jwt-secret-file, the same on all nodes: otherwise each node rejects the guests of the others")
 	}
@@ -175,10 +180,6 @@ func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, 
 		keyLog = slog.New(slog.DiscardHandler) // --check reports the same failure as an error
 	}
 	keys, err := c.Keys.open(ctx, keyLog)
-	if err != nil {
-		return presence.Config{}, nil, err
-	}
-	proxies, err := parseProxies(c.Listening.TrustedProxies)
 	if err != nil {
 		return presence.Config{}, nil, err
 	}
@@ -208,10 +209,8 @@ func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, 
 		MaxUnsent:                int(c.Limits.MaxUnsent),
 		FullStatus:               c.Limits.FullStatus,
 
-		TrustedProxies: proxies,
-		ProxyProtocol:  c.Listening.ProxyProtocol,
-
-		CORSOrigins: c.Browsers.CORSOrigin,
+		ProxyProtocol: c.Listening.ProxyProtocol,
+		CORSOrigins:   c.Browsers.CORSOrigin,
 		Cookie: presence.Cookie{
 			SameSite: map[string]http.SameSite{"lax": http.SameSiteLaxMode, "strict": http.SameSiteStrictMode, "none": http.SameSiteNoneMode}[c.Browsers.CookieSameSite],
 			Domain:   c.Browsers.CookieDomain,
@@ -225,6 +224,7 @@ func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, 
 		Web:    web.Files,
 		Logger: log,
 	}
+	config.TrustedProxies, _ = parsePrefixes(c.Listening.TrustedProxies) // check has found no error
 	if c.Keys.Dev {
 		config.Guest = keys.guest
 	}

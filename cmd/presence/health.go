@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -11,7 +12,7 @@ import (
 
 // health is the command that checks whether a server is alive.
 type health struct {
-	URL string `name:"url" placeholder:"URL" help:"Base URL of the server, including any mount path, to check it over HTTP. Default: check all servers in this container or on this machine through their health check sockets. If there is no socket, check the listen address of serve that the environment sets, over HTTP."`
+	URL string `name:"url" placeholder:"URL" help:"Base URL of the server, including any mount path, or unix:PATH of its Unix socket, to check it over HTTP. Default: check all servers in this container or on this machine through their health check sockets. If there is no socket, check the listen address of serve that the environment sets, over HTTP."`
 }
 
 // Help returns the examples that --help prints.
@@ -26,34 +27,33 @@ func (health) Help() string {
 func (c *health) Run(ctx context.Context, p *process) error {
 	base := c.URL
 	if base == "" {
-		at, err := parseEndpoint(p.getenv(envName("listen")), p.getenv("PORT"), false)
+		addr, err := address(p.getenv(envName("listen")), p.getenv("PORT"), false)
 		if err != nil {
 			return err
 		}
-		port := "" // empty unless the environment sets it
-		if p.getenv(envName("listen")) != "" || p.getenv("PORT") != "" {
-			_, port, _ = net.SplitHostPort(at.address)
+		at := "" // empty unless the environment sets it
+		if addr != fromSystemd && (p.getenv(envName("listen")) != "" || p.getenv("PORT") != "") {
+			at = addr
 		}
-		if found, err := probe(port); found {
+		if found, err := probe(at); found {
 			return err
 		}
-		if at.network != "tcp" {
-			return fmt.Errorf("no health check socket found for --listen %s: use --url", p.getenv(envName("listen")))
+		if addr == fromSystemd {
+			return errors.New("no health check socket found: the address of a socket from systemd is unknown, so set --url")
 		}
-		base = localURL(at.address, p.getenv(envName("tls-cert")) != "")
+		base = localURL(addr, p.getenv(envName("tls-cert")) != "")
 	}
+	base, via := transport(base)
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" {
-		return usagef("--url: %q is not http://host or https://host", base)
+		return usagef("--url: %q is not http://host, https://host or unix:PATH", base)
 	}
 	// Do not verify the certificate of a local server, because it names the public host and not the
 	// local address.
 	ip := net.ParseIP(u.Hostname())
 	unverified := c.URL == "" || u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
-	client := http.Client{
-		Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: unverified}, DisableKeepAlives: true},
-		Timeout:   probeTime,
-	}
+	via.Proxy, via.TLSClientConfig = nil, &tls.Config{InsecureSkipVerify: unverified}
+	client := http.Client{Transport: via, Timeout: probeTime}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.JoinPath("healthz").String(), nil)
 	if err != nil {
 		return err

@@ -3,14 +3,27 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"net"
+	"net/http"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
+
+	"github.com/coreos/go-systemd/v22/activation"
+)
+
+const (
+	unixPrefix  = "unix:"   // of a value of --listen that names a Unix socket
+	fromSystemd = "systemd" // the value of --listen for the socket that systemd passes
 )
 
 // address returns the address to listen on: the value of --listen, or else the port in $PORT, which
 // hosting platforms set, or else port 8080. With dev and without --listen, the host is 127.0.0.1.
+// The result is host:port, unix:PATH or systemd.
 func address(listen, port string, dev bool) (string, error) {
 	flag := "--listen"
 	if listen == "" {
@@ -23,35 +36,42 @@ func address(listen, port string, dev bool) (string, error) {
 		}
 		listen = net.JoinHostPort(host, cmp.Or(port, "8080"))
 	}
+	if path, ok := strings.CutPrefix(listen, unixPrefix); ok {
+		return listen, checkPath(path)
+	}
+	if listen == fromSystemd {
+		return listen, nil
+	}
 	_, port, err := net.SplitHostPort(listen)
 	if err == nil {
 		_, err = strconv.ParseUint(port, 10, 16)
 	}
 	if err != nil {
-		return "", usagef("%s: %q is not [host]:port with a port from 0 to 65535", flag, listen)
+		return "", usagef("%s: %q is not [host]:port with a port from 0 to 65535, unix:PATH or systemd", flag, listen)
 	}
 	return listen, nil
 }
 
-// parseProxies returns the prefixes of --trusted-proxies. An address without a length stands for
-// itself.
-func parseProxies(list []string) (all []netip.Prefix, err error) {
-	for _, s := range list {
-		p, err := netip.ParsePrefix(s)
-		if a, failed := netip.ParseAddr(s); failed == nil {
-			p, err = a.Prefix(a.BitLen())
-		}
-		if err != nil || p != p.Masked() {
-			return nil, usagef("--trusted-proxies: %q is not an address, or a network such as 10.0.0.0/8 without host bits", s)
-		}
-		all = append(all, p)
+// checkPath returns a usage error if path cannot be that of a Unix socket.
+func checkPath(path string) error {
+	switch {
+	case path == "":
+		return usagef("--listen: unix: requires the path of the socket")
+	case path[0] == '@':
+		return usagef("--listen: unix:%s is an abstract socket: use a path, because any user could connect to a socket without a file", path)
+	case strings.ContainsRune(path, 0) || len(path) > maxPath:
+		return usagef("--listen: path of the Unix socket too long (%d bytes, maximum %d)", len(path), maxPath)
 	}
-	return all, nil
+	return nil
 }
 
 // localURL returns the URL at which a program on this machine reaches a server that listens on
-// addr. addr is a result of [address].
+// addr. addr is a result of [address] or [hostOf], but not systemd. The result for a Unix socket is
+// unix:PATH.
 func localURL(addr string, tls bool) string {
+	if strings.HasPrefix(addr, unixPrefix) {
+		return addr
+	}
 	host, port, _ := net.SplitHostPort(addr)
 	switch host {
 	case "", "0.0.0.0":
@@ -66,23 +86,145 @@ func localURL(addr string, tls bool) string {
 	return scheme + "://" + net.JoinHostPort(host, port)
 }
 
-// hostOf returns addr with its port replaced by the port of bound. addr is a result of [address].
-// The host name remains, because a certificate may require it.
-func hostOf(addr string, bound net.Addr) string {
+// hostOf returns addr with its port replaced by the port of the listener. addr is a result of
+// [address]. The host name remains, because a certificate may require it.
+func hostOf(addr string, listener net.Addr) string {
+	if addr == fromSystemd || strings.HasPrefix(addr, unixPrefix) {
+		return bound(listener)
+	}
 	host, _, _ := net.SplitHostPort(addr)
-	_, port, _ := net.SplitHostPort(bound.String())
+	_, port, _ := net.SplitHostPort(listener.String())
 	return net.JoinHostPort(host, port)
 }
 
-// listen opens the listener. Each accepted socket sends a keepalive probe to an idle peer once per
-// heartbeat.
+// bound returns the address of a listener in the form of --listen.
+func bound(addr net.Addr) string {
+	if addr.Network() == "unix" {
+		return unixPrefix + addr.String()
+	}
+	return addr.String()
+}
+
+// check returns a usage error for the first flag that is invalid, or that another flag excludes.
+func (f listenFlags) check() error {
+	onUnix := strings.HasPrefix(f.Listen, unixPrefix)
+	if f.ListenMode != "" && !onUnix {
+		return usagef("--listen-mode requires --listen unix:PATH")
+	}
+	if _, err := f.mode(); err != nil {
+		return err
+	}
+	if _, err := parsePrefixes(f.TrustedProxies); err != nil {
+		return err
+	}
+	if f.ProxyProtocol && len(f.TrustedProxies) == 0 && !onUnix && f.Listen != fromSystemd {
+		return errUntrusted
+	}
+	if f.H2C && f.TLSCert != "" {
+		return usagef("--h2c requires plain HTTP: remove it, because --tls-cert enables HTTP/2")
+	}
+	return nil
+}
+
+// errUntrusted is the error of --proxy-protocol on a TCP socket without --trusted-proxies.
+var errUntrusted = usagef("--proxy-protocol requires --trusted-proxies with the addresses of the proxies, such as 10.0.0.0/8: other clients could send a false address")
+
+// mode returns the file mode of the Unix socket.
+func (f listenFlags) mode() (fs.FileMode, error) {
+	mode, err := strconv.ParseUint(cmp.Or(f.ListenMode, "0660"), 8, 32)
+	if err != nil || mode > 0o777 {
+		return 0, usagef("--listen-mode is an octal file mode from 0 to 0777, not %q", f.ListenMode)
+	}
+	return fs.FileMode(mode), nil
+}
+
+// protocols returns the protocols of the server, or nil for the default of net/http.
+func (f listenFlags) protocols() *http.Protocols {
+	if !f.H2C {
+		return nil
+	}
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	p.SetUnencryptedHTTP2(true)
+	return p
+}
+
+// parsePrefixes parses the values of --trusted-proxies. An address is a prefix of its full length.
+func parsePrefixes(values []string) (prefixes []netip.Prefix, err error) {
+	for _, value := range values {
+		p, err := netip.ParsePrefix(value)
+		if address, bad := netip.ParseAddr(value); bad == nil && address.Zone() == "" {
+			p, err = netip.PrefixFrom(address, address.BitLen()), nil
+		}
+		switch {
+		case err != nil:
+			return nil, usagef("--trusted-proxies: %q is not an address or prefix, such as 10.0.0.1 or 10.0.0.0/8", value)
+		case p != p.Masked():
+			return nil, usagef("--trusted-proxies: %q has host bits beyond its length: use %v or %v", value, p.Masked(), p.Addr())
+		case p.Addr().Is4In6(): // peers are compared by their IPv4 address
+			return nil, usagef("--trusted-proxies: %q is an IPv4 address in IPv6 form: use the IPv4 form", value)
+		}
+		prefixes = append(prefixes, p)
+	}
+	return prefixes, nil
+}
+
+// open opens the listener. addr is a result of [address]. Each accepted TCP socket sends a
+// keepalive probe to an idle peer once per heartbeat, unless systemd opened the listener.
 //
 // It disables Multipath TCP, which Go's listeners try first, because Multipath TCP lacks the socket
 // options and statistics that detect peers that vanished or stopped reading.
-func listen(ctx context.Context, addr string, heartbeat time.Duration) (net.Listener, error) {
+func (f listenFlags) open(ctx context.Context, addr string, heartbeat time.Duration) (net.Listener, error) {
+	if path, ok := strings.CutPrefix(addr, unixPrefix); ok {
+		mode, err := f.mode()
+		if err != nil {
+			return nil, err
+		}
+		l, err := listenUnix(path, mode)
+		if err != nil {
+			return nil, fmt.Errorf("--listen: %s: %w", addr, err)
+		}
+		return l, nil
+	}
+	if addr == fromSystemd {
+		l, err := passedListener()
+		if err != nil {
+			return nil, fmt.Errorf("--listen systemd: %w", err)
+		}
+		if l.Addr().Network() == "tcp" && f.ProxyProtocol && len(f.TrustedProxies) == 0 {
+			l.Close()
+			return nil, errUntrusted
+		}
+		return l, nil
+	}
 	config := net.ListenConfig{
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: heartbeat, Interval: heartbeat, Count: 2},
 	}
 	config.SetMultipathTCP(false)
-	return config.Listen(ctx, "tcp", addr)
+	l, err := config.Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("--listen: %w", err)
+	}
+	return l, nil
+}
+
+// passedListener returns the listener of the only socket that systemd passed to this process
+// (sd_listen_fds(3)). Closing it does not remove the file of a Unix socket.
+func passedListener() (net.Listener, error) {
+	files := activation.Files(true)
+	defer func() {
+		for _, file := range files {
+			file.Close() // a listener has its own descriptor
+		}
+	}()
+	switch {
+	case len(files) == 0:
+		return nil, errors.New("no socket passed: $LISTEN_FDS is not set for this process (start it with a systemd socket unit)")
+	case len(files) > 1:
+		return nil, fmt.Errorf("too many sockets passed (%d, maximum 1)", len(files))
+	}
+	if err := accepts(files[0]); err != nil {
+		return nil, err
+	}
+	return net.FileListener(files[0])
 }

@@ -255,7 +255,7 @@ func TestFaultLoadRotation(t *testing.T) {
 	send := func(want int, secret string) {
 		t.Helper()
 		token := must(t, env{"PRESENCE_JWT_SECRET": secret}, "token", "--sub=alice", "--send=*")
-		if resp := request(t, transport(t, false), "POST", "https://"+n.addr+"/messages?room=elsewhere", token, `{"data":1}`); resp.StatusCode != want {
+		if resp := request(t, anyCertificate(t, false), "POST", "https://"+n.addr+"/messages?room=elsewhere", token, `{"data":1}`); resp.StatusCode != want {
 			t.Errorf("token of the secret %q: got %s, want %d", secret, resp.Status, want)
 		}
 	}
@@ -275,7 +275,7 @@ func TestFaultLoadRotation(t *testing.T) {
 	replace(t, certFile, cert)
 	replace(t, keyFile, key)
 	eventually(t, patience, "the certificate is reloaded", replaced)
-	resp := request(t, transport(t, false), "GET", "https://"+n.addr+"/healthz", "", "")
+	resp := request(t, anyCertificate(t, false), "GET", "https://"+n.addr+"/healthz", "", "")
 	if got := resp.TLS.PeerCertificates[0].SerialNumber.Int64(); got != 2 {
 		t.Errorf("got serial %d in a new handshake, want 2", got)
 	}
@@ -307,7 +307,7 @@ func TestFaultLoadRotation(t *testing.T) {
 		}
 		streams, received, accepted = streams+r.Opened, received+r.Received, accepted+r.Accepted
 	}
-	if resp := request(t, transport(t, false), "GET", "https://"+n.addr+"/readyz", "", ""); resp.StatusCode != http.StatusOK {
+	if resp := request(t, anyCertificate(t, false), "GET", "https://"+n.addr+"/readyz", "", ""); resp.StatusCode != http.StatusOK {
 		t.Errorf("GET /readyz: got %s, want 200", resp.Status)
 	}
 	t.Logf("%d streams over TLS received %d events of %d messages in %.1f s, CPU %.0f %%, RSS %.0f MB", streams, received, accepted,

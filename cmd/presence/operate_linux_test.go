@@ -36,7 +36,7 @@ func startFaulty(t *testing.T, args ...string) *faulty {
 
 func startFaultyOver(t *testing.T, scheme string, args ...string) *faulty {
 	t.Helper()
-	f := &faulty{t: t, scheme: scheme, client: &http.Client{Transport: transport(t, false)}}
+	f := &faulty{t: t, scheme: scheme, client: &http.Client{Transport: anyCertificate(t, false)}}
 	f.process, f.log, f.addr = serveProcess(t, args...)
 	t.Cleanup(f.client.CloseIdleConnections)
 	f.before = f.scrape()

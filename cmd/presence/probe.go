@@ -13,6 +13,7 @@ import "time"
 // ID and the address:
 //
 //	@presence-health/1/[::]:8080
+//	@presence-health/1/unix:/run/presence.sock
 //
 // The server replies to any datagram with the status of GET /healthz.
 

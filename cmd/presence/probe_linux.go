@@ -30,7 +30,7 @@ type prober struct {
 // answerProbes opens the health check socket of a server that listens on addr, and starts replying
 // to health checks. The caller must call close.
 func answerProbes(addr string, h http.Handler) (*prober, error) {
-	name := probePrefix + strconv.Itoa(os.Getpid()) + "/" + addr
+	name := probePrefix + strconv.Itoa(os.Getpid()) + "/" + probeName(addr)
 	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
 	if err != nil {
 		return nil, err
@@ -67,12 +67,18 @@ func (p *prober) answer(h http.Handler) {
 // Every server that replies must be alive. A server that does not reply may belong to another
 // container on the same network, so its silence is an error only if no server replies.
 //
-// port is the port that the environment sets, or empty. With a port, probe checks only the server
-// on that port and the server in process 1, because in a container flags override the environment.
-func probe(port string) (found bool, err error) {
+// addr is the address to listen on that the environment sets, or empty. With an address, probe checks
+// only the server on that port or Unix socket, and the server in process 1, because in a container
+// flags override the environment.
+func probe(addr string) (found bool, err error) {
 	names, err := probeNames("/proc/net/unix")
 	if err != nil {
 		return false, nil
+	}
+	_, port, _ := net.SplitHostPort(addr)
+	end := ":" + port
+	if strings.HasPrefix(addr, unixPrefix) {
+		end = "/" + probeName(addr)
 	}
 	answers, asked := make(chan probed, len(names)), 0
 	var asking sync.WaitGroup
@@ -80,7 +86,7 @@ func probe(port string) (found bool, err error) {
 	ctx, enough := context.WithTimeout(context.Background(), probeTime)
 	defer enough()
 	for _, name := range names {
-		if port == "" || strings.HasSuffix(name, ":"+port) || strings.HasPrefix(name, probePrefix+"1/") {
+		if addr == "" || strings.HasSuffix(name, end) || strings.HasPrefix(name, probePrefix+"1/") {
 			asked++
 			asking.Go(func() { answers <- askProbe(ctx, name) }) // ends with ctx
 		}
@@ -110,6 +116,24 @@ func probe(port string) (found bool, err error) {
 		return true, failed
 	}
 	return silent != nil, silent
+}
+
+// probeName returns the part of a health check socket's name that identifies the address of the
+// server. A name has at most 107 bytes, and no blanks, which end a field of /proc/net/unix. A long
+// path is cut at its beginning.
+func probeName(addr string) string {
+	const most = 70
+	path, isUnix := strings.CutPrefix(addr, unixPrefix)
+	if !isUnix {
+		return addr
+	}
+	path = strings.Map(func(r rune) rune {
+		if r <= ' ' || r >= 0x7f {
+			return '_'
+		}
+		return r
+	}, path)
+	return unixPrefix + path[max(0, len(path)-most):]
 }
 
 // probed is the result of the health check of one server.

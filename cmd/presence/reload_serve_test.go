@@ -69,8 +69,8 @@ func streamed(t *testing.T, by http.RoundTripper, url, token string) (*http.Resp
 	return resp, l
 }
 
-// transport returns a transport for a server with a self-signed certificate.
-func transport(t *testing.T, http2 bool) *http.Transport {
+// anyCertificate returns a transport for a server with a self-signed certificate.
+func anyCertificate(t *testing.T, http2 bool) *http.Transport {
 	by := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: http2}
 	t.Cleanup(by.CloseIdleConnections)
 	return by
@@ -94,7 +94,7 @@ func TestRenewedCertificate(t *testing.T) {
 		}
 		return resp.TLS.PeerCertificates[0].SerialNumber.Int64()
 	}
-	one, two := transport(t, false), transport(t, true)
+	one, two := anyCertificate(t, false), anyCertificate(t, true)
 	first, firstLines := streamed(t, one, url, token)
 	second, secondLines := streamed(t, two, url, token)
 	if first.ProtoMajor != 1 || second.ProtoMajor != 2 {
@@ -107,7 +107,7 @@ func TestRenewedCertificate(t *testing.T) {
 	if line := log.find(t, `"certificate reloaded"`); !strings.Contains(line, `"serial":"2"`) {
 		t.Errorf("got %s, want serial 2", line)
 	}
-	for proto, by := range map[int]*http.Transport{1: transport(t, false), 2: transport(t, true)} {
+	for proto, by := range map[int]*http.Transport{1: anyCertificate(t, false), 2: anyCertificate(t, true)} {
 		if got := serial(by, proto); got != 2 {
 			t.Errorf("HTTP/%d: got serial %d in a new handshake, want 2", proto, got)
 		}
@@ -144,7 +144,7 @@ func TestSecretRotation(t *testing.T) {
 		}
 	}
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
-	by := transport(t, false)
+	by := anyCertificate(t, false)
 	status(202, before)
 	status(401, after)
 
@@ -221,7 +221,7 @@ func TestReloadDuringJoins(t *testing.T) {
 			}
 		}
 	})
-	by, all := transport(t, false), make(chan *lines, clients)
+	by, all := anyCertificate(t, false), make(chan *lines, clients)
 	var joins sync.WaitGroup
 	for range 8 {
 		joins.Go(func() {

@@ -22,7 +22,7 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	prepareRuntime(p)
 	log, lost := c.Running.logger(p.stderr)
 	warnUnknown(log, p.unknown)
-	at, mode, err := c.Listening.endpoint(p.getenv("PORT"), c.Keys.Dev)
+	addr, err := address(c.Listening.Listen, p.getenv("PORT"), c.Keys.Dev)
 	if err != nil {
 		return err
 	}
@@ -66,11 +66,10 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	defer shutDownNow(ctx, server) // for returns before serveUntil, which calls Shutdown itself
 	measured.server.Watch(server)
 	defer logTotals(log, server, time.Now()) // after the shutdown, before the one above
-	l, addr, removeSocket, err := at.open(ctx, mode, c.Presence.Heartbeat)
+	l, err := c.Listening.open(ctx, addr, c.Presence.Heartbeat)
 	if err != nil {
 		return err
 	}
-	defer removeSocket()
 	h := &http.Server{Handler: server, TLSConfig: cert.config(), Protocols: c.Listening.protocols()}
 	l = server.Harden(h, l) // immediately, because connections made before it lack the socket options
 	if c.Running.MetricsListen != "" {
@@ -82,7 +81,7 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	}
 	log.Info("limits", "open_files", openFiles(), "max_connections", config.MaxConnections,
 		"max_idle_connections", config.MaxIdleConnections, "reserved_files", reservedFiles)
-	probe, err := answerProbes(probeAddress(l.Addr()), server)
+	probe, err := answerProbes(bound(l.Addr()), server)
 	if err != nil {
 		log.Warn("health check socket unavailable: health checks use HTTP", "err", err)
 	} else {
@@ -92,7 +91,7 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 		releaser := startReleasing(log)
 		defer releaser.close()
 	}
-	c.announce(log, at, addr, l.Addr(), cert != nil)
+	c.announce(log, addr, l.Addr(), cert != nil)
 	return serveUntil(ctx, l, h, server.Shutdown, c.Running.ShutdownGrace, log)
 }
 
@@ -108,27 +107,22 @@ func prepareRuntime(p *process) {
 	}
 }
 
-// announce logs the address that the server listens on, and warns about --dev. addr is the text of
-// the address bound.
-func (c *serve) announce(log *slog.Logger, at endpoint, addr string, bound net.Addr, tls bool) {
-	if !c.Keys.Dev {
-		log.Info("listening", "addr", addr)
-		return
+// announce logs the address that the server listens on, and warns about --dev. addr is the value of
+// --listen, or its default.
+func (c *serve) announce(log *slog.Logger, addr string, at net.Addr, tls bool) {
+	listening := log.With("addr", bound(at))
+	if c.Keys.Dev {
+		listening = listening.With("url", localURL(hostOf(addr, at), tls))
+		if tcp, ok := at.(*net.TCPAddr); ok && tcp.IP.IsLoopback() {
+			log.Warn("guest sign-in open to all users of this machine (--dev)")
+		} else {
+			log.Warn("guest sign-in open to all clients that can connect (--dev)", "addr", bound(at), "all_interfaces", ok && tcp.IP.IsUnspecified())
+		}
+		if c.Listening.Listen == "" {
+			log.Info("listening on loopback only (--dev without --listen)")
+		}
 	}
-	tcp, isTCP := bound.(*net.TCPAddr)
-	if isTCP && tcp.IP.IsLoopback() {
-		log.Warn("guest sign-in open to all users of this machine (--dev)")
-	} else {
-		log.Warn("guest sign-in open to all clients that can connect (--dev)", "addr", addr, "all_interfaces", isTCP && tcp.IP.IsUnspecified())
-	}
-	if c.Listening.Listen == "" {
-		log.Info("listening on loopback only (--dev without --listen)")
-	}
-	if at.network != "tcp" {
-		log.Info("listening", "addr", addr)
-		return
-	}
-	log.Info("listening", "addr", addr, "url", localURL(hostOf(at.address, bound), tls))
+	listening.Info("listening")
 }
 
 // logTotals logs the totals of a server that has shut down.

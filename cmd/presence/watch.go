@@ -14,7 +14,7 @@ import (
 
 // clientFlags are the flags that watch and send share: the server, the credential and the room.
 type clientFlags struct {
-	URL   string `name:"url" default:"http://127.0.0.1:8080" placeholder:"URL" help:"Base URL of the server, including any mount path. Default: http://127.0.0.1:8080."`
+	URL   string `name:"url" default:"http://127.0.0.1:8080" placeholder:"URL" help:"Base URL of the server, including any mount path, or unix:PATH of its Unix socket. Default: http://127.0.0.1:8080."`
 	Token string `placeholder:"TOKEN" help:"Token of the user. A token on the command line is visible in the process list. Default: none."`
 	Room  string `placeholder:"lobby" help:"Name of the room. Default: lobby."`
 }
@@ -23,12 +23,17 @@ func (f clientFlags) client(p *process) (*client.Client, error) {
 	if strings.ContainsFunc(f.Token, unicode.IsControl) {
 		return nil, usagef("--token must not contain control characters")
 	}
-	c, err := client.New(client.Config{
+	config := client.Config{
 		URL:    f.URL,
 		Room:   f.Room,
 		Token:  client.StaticToken(f.Token),
 		Logger: slog.New(slog.NewTextHandler(p.stderr, nil)),
-	})
+	}
+	if strings.HasPrefix(f.URL, unixPrefix) {
+		base, via := transport(f.URL)
+		config.URL, config.HTTPClient = base, &http.Client{Transport: via}
+	}
+	c, err := client.New(config)
 	if bad := new(client.ConfigError); errors.As(err, &bad) && bad.Field == "URL" {
 		return nil, usagef("--url %s", bad.Reason)
 	} else if err != nil {

@@ -1,8 +1,6 @@
 package presence_test
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -169,42 +167,32 @@ func TestPromise4SlowStreamOfAnHTTP2Connection(t *testing.T) {
 	})
 }
 
-// An HTTP/2 connection without TLS that has sent no request is evicted before an HTTP/1 connection
-// that has.
-func TestAbuseIdleH2C(t *testing.T) {
+// An HTTP/2 connection on which no request arrives is closed at the deadline of the first request,
+// with and without TLS.
+func TestAbuseSilentHTTP2(t *testing.T) {
 	t.Parallel()
-	_, addr := hardenedBy(t, presence.Config{MaxIdleConnections: 2}, true, false, h2c)
-	dial := func(text string) (net.Conn, *bufio.Reader) {
-		conn, err := net.Dial("tcp", addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { conn.Close() })
-		conn.SetDeadline(time.Now().Add(patience))
-		io.WriteString(conn, text)
-		r := bufio.NewReader(conn)
-		if _, err := r.Peek(1); err != nil {
-			t.Fatal(err)
-		}
-		return conn, r
-	}
-	const request = "GET /own HTTP/1.1\r\nHost: x\r\n\r\n"
-	older, responses := dial(request)
-	if response, err := http.ReadResponse(responses, nil); err != nil {
-		t.Fatal(err)
-	} else if _, err := io.Copy(io.Discard, response.Body); err != nil {
-		t.Fatal(err)
-	}
-	var settings bytes.Buffer
-	http2.NewFramer(&settings, nil).WriteSettings()
-	_, frames := dial(http2.ClientPreface + settings.String())
-	<-time.After(1100 * time.Millisecond) // the grace period of both
-	dial(request)                         // evicts one of them
-	if _, err := io.Copy(io.Discard, frames); errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Error("the HTTP/2 connection is open, want it evicted")
-	}
-	io.WriteString(older, request)
-	if _, err := http.ReadResponse(responses, nil); err != nil {
-		t.Errorf("second request of the HTTP/1 connection: %v", err)
+	for name, secure := range map[string]bool{"TLS": true, "h2c": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, addr := hardenedBy(t, presence.Config{}, true, secure, func(s *httptest.Server) {
+				if !secure {
+					h2c(s)
+				}
+			})
+			conn, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			conn.SetDeadline(time.Now().Add(patience))
+			if secure {
+				conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+			}
+			io.WriteString(conn, http2.ClientPreface)
+			http2.NewFramer(conn, nil).WriteSettings()
+			if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("got an open connection after %v, want it closed after 10 s", patience)
+			}
+		})
 	}
 }
