@@ -26,17 +26,6 @@ type serve struct {
 	Running   runningFlags  `embed:"" group:"Running"`
 }
 
-type listenFlags struct {
-	Listen     string `placeholder:":8080" help:"Address to listen on: [host]:port, unix:PATH for a Unix socket, or systemd for the socket that systemd passes. $PORT, if set, replaces the default port. Default: :8080, or 127.0.0.1:8080 with --dev."`
-	ListenMode string `placeholder:"0660" help:"File mode of the Unix socket of --listen, in octal, 0 to 0777. Default: 0660."`
-	TLSCert    string `name:"tls-cert" placeholder:"FILE" help:"PEM file with the certificate chain. Enables TLS and HTTP/2. Requires --tls-key. The server reads both files again when they change, and on SIGHUP. Default: none (plain HTTP)."`
-	TLSKey     string `name:"tls-key" placeholder:"FILE" help:"PEM file with the private key of --tls-cert. Requires --tls-cert. Default: none."`
-	H2C        bool   `name:"h2c" help:"Accept HTTP/2 without TLS as well, from clients that do not begin with HTTP/1 (prior knowledge). Not allowed with --tls-cert, which enables HTTP/2 itself. Default: off."`
-
-	TrustedProxies []string `placeholder:"CIDR" help:"Address or prefix of a proxy, such as 10.0.0.0/8, whose X-Forwarded-For or Forwarded header the log uses as the address of the client. With --proxy-protocol, the proxies that must send a PROXY header. Peers on a Unix socket are always trusted. Repeatable. Default: none."`
-	ProxyProtocol  bool     `help:"Read the address of the client from the PROXY header (version 1 or 2) with which each connection of --trusted-proxies and each connection on a Unix socket must begin. Connections of other peers must not have one. Default: off."`
-}
-
 type browserFlags struct {
 	CORSOrigin     []string `name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose pages may use the server, such as https://example.com, https://*.example.com or capacitor://localhost. * allows every origin, but without the session cookie. Repeatable. Default: none."`
 	CookieSameSite string   `name:"cookie-samesite" default:"lax" enum:"lax,strict,none" placeholder:"lax" help:"SameSite attribute of the session cookie: lax, strict or none. Default: lax."`

@@ -186,11 +186,17 @@ func credential(_ context.Context, input *openapi3filter.AuthenticationInput) er
 	return nil
 }
 
+// someMetrics is a Config.Metrics.
+var someMetrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	io.WriteString(w, "up 1\n")
+})
+
 // The document lists exactly the routes in the source of this package. A server returns 405 for
 // every method that is not documented, and for no other.
 func TestOpenAPIRoutes(t *testing.T) {
 	d := readOpenAPI(t)
-	h := open(t, presence.Config{Guest: func(string) (string, presence.User, error) { return "", presence.User{}, nil }})
+	h := open(t, presence.Config{Guest: func(string) (string, presence.User, error) { return "", presence.User{}, nil }, Metrics: someMetrics})
 	documented := d.operations()
 
 	routes := map[string][]string{}
@@ -278,7 +284,7 @@ func TestOpenAPIResponses(t *testing.T) {
 	guest := func(name string) (string, presence.User, error) {
 		return bearer(t, "guest-1"), presence.User{ID: "guest-1", Name: name, Expires: time.Now().Add(time.Minute)}, nil
 	}
-	usual := open(t, presence.Config{Guest: guest})
+	usual := open(t, presence.Config{Guest: guest, Metrics: someMetrics})
 	guestless := open(t, presence.Config{})
 	tokenless := open(t, presence.Config{Guest: func(string) (string, presence.User, error) { return "", presence.User{}, errors.New("no key") }})
 	slow := open(t, presence.Config{MessageRate: 1e-3, MessageBurst: 1})
@@ -493,6 +499,10 @@ func TestOpenAPIResponses(t *testing.T) {
 		{usual, "form", "POST", "/login", nil, form, "name=Ann", 415, false},
 		{tokenless, "token cannot be minted", "POST", "/login", nil, inJSON, `{"name":"Ann"}`, 500, true},
 
+		{usual, "metrics", "GET", "/metrics", nil, "", "", 200, true},
+		{usual, "metrics", "HEAD", "/metrics", nil, "", "", 200, true},
+		{guestless, "no metrics", "GET", "/metrics", nil, "", "", 404, true},
+		{guestless, "no metrics", "HEAD", "/metrics", nil, "", "", 404, true},
 		{draining, "alive", "GET", "/healthz", nil, "", "", 200, true},
 		{draining, "alive", "HEAD", "/healthz", nil, "", "", 200, true},
 		{usual, "ready", "GET", "/readyz", nil, "", "", 200, true},

@@ -358,7 +358,7 @@ func TestExpiringOncePerSecond(t *testing.T) {
 
 // A limit that is reached is logged once per minute, not once per rejected request.
 func TestLimitsAreLoggedOncePerMinute(t *testing.T) {
-	var log bytes.Buffer
+	var log syncBuffer
 	c := presence.Config{MaxConnections: 2, MaxConnectionsPerUser: 1, MaxRooms: 1, MessageRate: 1, MessageBurst: 1, Logger: slog.New(slog.NewTextHandler(&log, nil))}
 	inBubble(t, c, func(t *testing.T, b *bubble) {
 		b.stream("/events", "", testUser("alice"))
