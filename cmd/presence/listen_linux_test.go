@@ -110,7 +110,7 @@ func TestUnixSocketReplacesStaleFile(t *testing.T) {
 	must(t, nil, "health", "--url="+addr)
 }
 
-// From the first successful connect on, the file has its mode, whatever the umask.
+// From the first successful connect on, the file has its mode, with any umask.
 func TestUnixSocketModeHasNoGap(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	stop, done := make(chan struct{}), make(chan struct{})

@@ -67,9 +67,9 @@ func (p *prober) answer(h http.Handler) {
 // Every server that replies must be alive. A server that does not reply may belong to another
 // container on the same network, so its silence is an error only if no server replies.
 //
-// addr is the address to listen on that the environment sets, or empty. With an address, probe checks
-// only the server on that port or Unix socket, and the server in process 1, because in a container
-// flags override the environment.
+// addr is the address to listen on that the environment sets, or empty. With an address, probe
+// checks only the server on that port or Unix socket, and the server in process 1, because in a
+// container flags override the environment.
 func probe(addr string) (found bool, err error) {
 	names, err := probeNames("/proc/net/unix")
 	if err != nil {

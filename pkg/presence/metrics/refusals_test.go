@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -145,6 +146,13 @@ var refusals = map[string]refusal{
 		defer conn.Close()
 		if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 			t.Errorf("got %v, want a reset", err)
+		}
+	}},
+	"proxy_header": {presence.Config{ProxyProtocol: true, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, func(t *testing.T, s *watched) {
+		conn := s.dial()
+		io.WriteString(conn, "GET /presence HTTP/1.1\r\nHost: x\r\n\r\n")
+		if answer, _ := io.ReadAll(conn); len(answer) > 0 {
+			t.Errorf("got %q, want a closed connection", answer)
 		}
 	}},
 	"internal": {cause: func(t *testing.T, s *watched) {

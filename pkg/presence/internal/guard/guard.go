@@ -274,9 +274,11 @@ func (g *Guard) admit(inner net.Conn, closed <-chan struct{}) *Conn {
 		c.reset()
 		return nil
 	}
-	for !g.insert(c) {
-		g.config.Refused(context.Background(), refusal.IdleConnections, "detail", "idle connection limit reached",
-			"limit", g.config.MaxIdle, "client_address", inner.RemoteAddr().String())
+	for reported := false; !g.insert(c); reported = true {
+		if !reported { // once, however long the connection waits
+			g.config.Refused(context.Background(), refusal.IdleConnections, "detail", "idle connection limit reached",
+				"limit", g.config.MaxIdle, "client_address", inner.RemoteAddr().String())
+		}
 		if victim, unacked := g.evict(time.Now()); unacked {
 			victim.reset()
 			continue
