@@ -189,7 +189,8 @@ type lines struct {
 
 func newLines() *lines {
 	r, w := io.Pipe()
-	l := &lines{PipeWriter: w, next: make(chan string, 1000)}
+	// A server at level debug writes thousands of lines, and must not wait for the test.
+	l := &lines{PipeWriter: w, next: make(chan string, 100_000)}
 	go func() { // ends when w is closed
 		defer close(l.next)
 		for s := bufio.NewScanner(r); s.Scan(); {
