@@ -15,7 +15,8 @@ func TestConfigErrorsNameTheFlag(t *testing.T) {
 	// valid.
 	none := map[string]bool{"Authenticator": true, "Backplane": true, "ReadyNeedsBackplane": true, "Guest": true, "History": true, "KeepHandler": true, "Cookie.Insecure": true,
 		"ContentSecurityPolicy": true, // the default fits the page that the command serves
-		"Web":                   true, "OnMessage": true, "OnJoin": true, "OnLeave": true, "Logger": true}
+		"Web":                   true, "OnMessage": true, "OnJoin": true, "OnLeave": true, "Logger": true,
+		"ProxyProtocol": true, "Metrics": true, "Observer": true}
 	flags := map[string]bool{}
 	parser, err := newParser(t.Context(), &process{getenv: func(string) string { return "" }}, nil)
 	if err != nil {

@@ -278,7 +278,7 @@ func TestCheck(t *testing.T) {
 	}
 
 	_, stderr, exit := command(t, nil, "serve", "--jwt-secret="+secret, "--listen="+taken.Addr().String())
-	if exit != 1 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "--listen: ") {
+	if exit != 1 || strings.Count(stderr, "presence: ") != 1 || !strings.Contains(stderr, "presence: --listen: ") {
 		t.Errorf("an address in use: exit status %d\n%s", exit, stderr)
 	}
 }
