@@ -50,11 +50,15 @@ type contact struct {
 func (c *contact) first(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, firstTime)
 	defer cancel()
+	var answer error // of the last attempt that the servers have answered; until then of the first
 	for {
 		if !c.conn.IsConnected() {
 			return nil
 		}
 		err := c.check(ctx)
+		if answer == nil || !isTimeout(err) {
+			answer = err
+		}
 		switch setting := new(SettingError); {
 		case errors.As(err, &setting) && (!errors.Is(err, errAccount) || c.isSingle()):
 			return err
@@ -62,13 +66,18 @@ func (c *contact) first(ctx context.Context) error {
 			c.reportContact(c.Status().Epoch)
 			return nil
 		case !wait(ctx, retryTime):
-			return c.withoutContact(err)
+			return c.withoutContact(answer)
 		}
 	}
 }
 
-// withoutContact returns the error of Open if the last attempt has found no JetStream. In a
-// cluster, another server may have it, so the bus tries again.
+// isTimeout reports whether the servers have not answered in time.
+func isTimeout(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout)
+}
+
+// withoutContact returns the error of Open if the last answer of the server was that it has no
+// JetStream. In a cluster, another server may have it, so the bus tries again.
 func (c *contact) withoutContact(err error) error {
 	isOff := errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrJetStreamNotEnabled)
 	switch {

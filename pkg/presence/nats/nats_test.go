@@ -197,6 +197,13 @@ func TestRefused(t *testing.T) {
 	if _, err := nats.Open(t.Context(), config(plain.ClientURL())); err == nil || !strings.Contains(err.Error(), "JetStream is not enabled") {
 		t.Errorf("without JetStream: got %v", err)
 	}
+	// A busy server answers once, and not within the time of the later attempts.
+	var answers atomic.Int32
+	busy := startRelay(t, plain)
+	busy.setDrop(func(string) bool { return answers.Add(1) > 1 })
+	if _, err := nats.Open(t.Context(), config(busy.url())); err == nil || !strings.Contains(err.Error(), "JetStream is not enabled") {
+		t.Errorf("without JetStream, one answer: got %v", err)
+	}
 	closed := startServer(t, func(o *server.Options) { o.Username, o.Password = "presence", "right" })
 	url := "nats://presence:%s@" + closed.Addr().String()
 	if _, err := nats.Open(t.Context(), config(fmt.Sprintf(url, "wrong"))); err == nil || !strings.Contains(err.Error(), "uthorization") {
