@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"example.com/presence/pkg/presence/backplane"
 	"example.com/presence/pkg/presence/internal/hub"
 	"example.com/presence/pkg/presence/internal/stream"
 	"example.com/presence/pkg/presence/room"
@@ -281,4 +282,48 @@ func TestRequestsDuringSpread(t *testing.T) {
 			t.Errorf("single node: closed after %v, %v; want at once", time.Since(start), err)
 		}
 	})
+}
+
+// lazyBus takes 100 ms to cancel a subscription to a room, and to begin one that has no Entry.
+type lazyBus struct{ backplane.Bus }
+
+func (b lazyBus) Subscribe(topic room.Name, h backplane.Handler) (func(), error) {
+	if topic == backplane.Nodes {
+		return b.Bus.Subscribe(topic, h)
+	}
+	if h.Entry == nil {
+		time.Sleep(100 * time.Millisecond)
+	}
+	cancel, err := b.Bus.Subscribe(topic, h)
+	return func() {
+		time.Sleep(100 * time.Millisecond)
+		cancel()
+	}, err
+}
+
+// When Close returns, no subscription is left of a room that was being opened, evicted or dropped.
+// The node checks this at its end.
+func TestCloseDuringChangeOfRooms(t *testing.T) {
+	limited := func(c *hub.Config) { c.MaxRooms = 1 }
+	for name, change := range map[string]func(n *node){
+		"opened": func(n *node) { n.send("lobby", "alice", "1") },
+		"evicted": func(n *node) {
+			n.send("lobby", "alice", "1")
+			time.Sleep(time.Second)
+			go n.Send(n.t.Context(), "den", hub.Draft{Event: "message", Data: []byte("1")}, "alice", "")
+		},
+		"dropped": func(n *node) {
+			n.send("lobby", "alice", "1")
+			for n.Stats().Rooms > 0 {
+				time.Sleep(50 * time.Millisecond)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				change(openNode(t, lazyBus{sharedMemory()}, withRings, limited))
+				synctest.Wait()
+			})
+		})
+	}
 }

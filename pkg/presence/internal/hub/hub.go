@@ -25,14 +25,8 @@ type Hub struct {
 func (h *Hub) note(l *live, s state) {
 	h.rooms.unused.note(l, s)
 	if s.expired && h.rooms.drop(l) {
-		l.unsubscribe()
+		h.rooms.leave(l)
 	}
-}
-
-// unsubscribe cancels the subscription of a dropped room. The caller must not hold a lock.
-func (l *live) unsubscribe() {
-	l.awaitOpening() // its error concerns the caller of open
-	l.ends.call()
 }
 
 // find returns the room. The error is [ErrNotInRoom] if the room does not exist on this node. It is

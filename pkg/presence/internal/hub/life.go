@@ -176,6 +176,7 @@ func (h *Hub) drain() {
 	for _, l := range all {
 		l.unsubscribe()
 	}
+	h.rooms.changing.Wait()
 	h.config.Streams.Close()
 	if h.config.OwnBus {
 		h.config.Bus.Close()

@@ -156,6 +156,7 @@ func TestRoomsWhileFramesAreLost(t *testing.T) {
 			n.join("lobby", fmt.Sprint(i), hub.Lease{}, "")
 		}
 		alice := nodes[0].join("den", "alice", hub.Lease{}, "")
+		synctest.Wait() // until node 0 answers for the den
 		if got := nodes[1].list("den"); got != "1 1 alice={}" {
 			t.Errorf("members of the den: got %q, want alice", got)
 		}

@@ -23,7 +23,7 @@ func (h *Hub) open(ctx context.Context, name room.Name) (*live, error) {
 	})
 	if evicted != nil {
 		h.totals.evicted.Add(1)
-		evicted.unsubscribe()
+		h.rooms.leave(evicted)
 	}
 	if err != nil {
 		return nil, err
@@ -39,6 +39,7 @@ func (h *Hub) open(ctx context.Context, name room.Name) (*live, error) {
 
 // begin subscribes a new room. Other callers wait for it.
 func (h *Hub) begin(ctx context.Context, l *live, o *opening) {
+	defer h.rooms.changing.Done()
 	defer close(o.done)
 	if o.err = h.subscribe(ctx, l); o.err != nil {
 		h.rooms.discard(l)
@@ -89,7 +90,7 @@ func (h *Hub) subscribe(ctx context.Context, l *live) error {
 // openShared reads the position of a room, and begins to read the parts of the other nodes. A node
 // that is cut off does not wait: it does not know the position until it has contact again.
 func (h *Hub) openShared(ctx context.Context, l *live) error {
-	go h.openParts(l) // ends after pullTime
+	h.rooms.changing.Go(func() { h.openParts(l) }) // ends after pullTime
 	last, err := h.lastOf(ctx, l)
 	switch {
 	case errors.Is(err, backplane.ErrClosed):

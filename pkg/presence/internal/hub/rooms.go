@@ -18,7 +18,11 @@ type rooms struct {
 
 	mu     sync.Mutex          // guards live and closed; acquired before the mutex of a counter
 	live   map[room.Name]*live // kept during draining, because connections still leave
-	closed bool                // no room is created
+	closed bool                // no room is created, evicted or dropped
+
+	// changing counts the rooms that are being opened, evicted or dropped: their subscriptions
+	// change. It grows under mu, and not once closed is set.
+	changing sync.WaitGroup
 
 	unused unused
 }
@@ -79,6 +83,12 @@ func (l *live) awaitOpening() error {
 	return o.err
 }
 
+// unsubscribe cancels the subscriptions of a room that is closed. The caller must not hold a lock.
+func (l *live) unsubscribe() {
+	l.awaitOpening() // its error concerns the caller of open
+	l.ends.call()
+}
+
 // unused lists the unused rooms. The least recently used room is first. A room that is not settled
 // is evicted only if there is no other: its peers may have lost its last frame.
 type unused struct {
@@ -133,9 +143,10 @@ func (u *unused) removeLocked(r *live) {
 	}
 }
 
-// get returns the room. If it does not exist, get creates it, and init starts its counter. If the
-// room limit is reached, get evicts the least recently used room and returns it too. The error is
-// [ErrDraining] or [ErrTooManyRooms].
+// get returns the room. If it does not exist, get creates it, and init starts its counter. Then the
+// caller must open the room and call changing.Done. If the room limit is reached, get evicts the
+// least recently used room and returns it too. The caller must pass that room to leave. The error
+// is [ErrDraining] or [ErrTooManyRooms].
 func (r *rooms) get(name room.Name, init func(*live)) (l, evicted *live, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -153,6 +164,7 @@ func (r *rooms) get(name room.Name, init func(*live)) (l, evicted *live, err err
 	l = &live{}
 	init(l)
 	r.live[name] = l
+	r.changing.Add(1)
 	r.unused.mu.Lock()
 	l.element = r.unused.rooms.PushBack(l)
 	r.unused.mu.Unlock()
@@ -170,22 +182,31 @@ func (r *rooms) evictLocked() *live {
 		r.unused.remove(l) // even if the room is in use again: its next state will add it back
 		if l.closeUnused(false) {
 			delete(r.live, l.name)
+			r.changing.Add(1)
 			return l
 		}
 	}
 }
 
-// drop removes a room that has been unused for Config.RoomAge. It returns false if the room must
-// stay or was already removed.
+// drop removes a room that has been unused for Config.RoomAge. If it returns true, the caller must
+// pass the room to leave. It returns false if the room must stay or was already removed.
 func (r *rooms) drop(l *live) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.live[l.name] != l || !l.closeUnused(true) {
+	if r.closed || r.live[l.name] != l || !l.closeUnused(true) {
 		return false
 	}
 	delete(r.live, l.name)
 	r.unused.remove(l)
+	r.changing.Add(1)
 	return true
+}
+
+// leave cancels the subscriptions of a room that was evicted or dropped. The caller must not hold a
+// lock.
+func (r *rooms) leave(l *live) {
+	defer r.changing.Done()
+	l.unsubscribe()
 }
 
 // discard removes a room that could not be opened.
@@ -225,7 +246,7 @@ func (r *rooms) size() int {
 	return len(r.live)
 }
 
-// close makes get reject the creation of rooms.
+// close makes get reject the creation of rooms, and keeps the rooms that exist.
 func (r *rooms) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
