@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -189,6 +190,8 @@ func fits(got float64, want any) bool {
 		return got == float64(want)
 	case bound:
 		return got >= float64(want)
+	case within:
+		return got >= float64(want.least) && got <= float64(want.most)
 	}
 	return false
 }
@@ -197,6 +200,9 @@ func fits(got float64, want any) bool {
 type bound int
 
 func (b bound) String() string { return fmt.Sprintf("at least %d", int(b)) }
+
+// within is a range.
+type within struct{ least, most int }
 
 // only checks that of all series of a metric, these have these values, and the others are 0.
 func (s *watched) only(metric string, pairs ...any) {
@@ -258,6 +264,18 @@ func (s *watched) stream(path, token string, headers ...string) (end func()) {
 	}
 	s.want("streams_opened_total", bound(opened+1))
 	return func() { answer.Body.Close() }
+}
+
+// publish publishes a message to the lobby.
+func (s *watched) publish(data string) {
+	s.t.Helper()
+	_, err := s.Publish(s.t.Context(), "lobby", "message", data)
+	for errors.Is(err, presence.ErrBusy) { // on a busy machine; the message was not published
+		_, err = s.Publish(s.t.Context(), "lobby", "message", data)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // unread opens a stream over a connection with a small receive buffer. The client reads nothing.
