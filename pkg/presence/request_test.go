@@ -3,6 +3,7 @@ package presence_test
 import (
 	"context"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"testing/synctest"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -186,4 +188,55 @@ func TestRefusalLog(t *testing.T) {
 			t.Errorf("got a token or a message in the log: %s", got[from:from+strings.IndexByte(got[from:], '\n')])
 		}
 	}
+}
+
+// stuck is a response whose client reads nothing.
+type stuck struct {
+	*httptest.ResponseRecorder
+	left context.Context // done when the client disconnects
+}
+
+func (s stuck) Write([]byte) (int, error) {
+	<-s.left.Done()
+	return 0, s.left.Err()
+}
+
+// Over one HTTP/2 connection, a large response waits up to 10 s for two others. Then it is refused,
+// and the log has its client.
+func TestLargeResponseRefused(t *testing.T) {
+	var log syncBuffer
+	inBubble(t, presence.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}, func(t *testing.T, b *bubble) {
+		one, leave := context.WithCancel(t.Context())
+		two, leaveToo := context.WithCancel(t.Context())
+		local := &net.TCPAddr{} // one for each connection
+		ask := func(w http.ResponseWriter, local net.Addr) (done chan struct{}) {
+			r := b.request(context.WithValue(t.Context(), http.LocalAddrContextKey, local), "GET", "/presence", "", testUser("alice"))
+			r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/2.0", 2, 0
+			done = make(chan struct{})
+			go func() { b.ServeHTTP(w, r); close(done) }() // ends with the response
+			return done
+		}
+		first, second := ask(stuck{httptest.NewRecorder(), one}, local), ask(stuck{httptest.NewRecorder(), two}, local)
+		synctest.Wait()
+		other, refused := httptest.NewRecorder(), httptest.NewRecorder()
+		began := time.Now()
+		<-ask(other, &net.TCPAddr{})
+		<-ask(refused, local)
+		if took := time.Since(began); other.Code != 200 || refused.Code != 503 || took != 10*time.Second {
+			t.Errorf("got %d over another connection and %d after %v, want 200, and 503 after 10 s", other.Code, refused.Code, took)
+		}
+		log.has(t, `level=WARN msg="request refused" cause=answers count=1 detail="large response limit per connection reached" status=503 `+
+			`method=GET path=/presence client_address=192.0.2.1 request_id=`+refused.Header().Get("X-Request-Id"))
+		leave()
+		<-first
+		after := httptest.NewRecorder()
+		if <-ask(after, local); after.Code != 200 {
+			t.Errorf("got %d after one of the two responses, want 200", after.Code)
+		}
+		leaveToo()
+		<-second
+		if answers := b.Stats().Refusals["answers"]; answers != 1 {
+			t.Errorf("got %d refusals, want 1", answers)
+		}
+	})
 }

@@ -107,17 +107,17 @@ func (o *output) String() string {
 // open starts a server that accepts tokens signed with secret, and stops it when the test ends.
 func open(t testing.TB, c presence.Config) *watched {
 	t.Helper()
-	return openOn(t, c, func(l net.Listener) net.Listener { return l })
+	return openOn(t, c, func(_ *http.Server, l net.Listener) net.Listener { return l })
 }
 
-// openOn is open with another listener.
-func openOn(t testing.TB, c presence.Config, listen func(net.Listener) net.Listener) *watched {
+// openOn is open with another server of net/http, or another listener.
+func openOn(t testing.TB, c presence.Config, change func(*http.Server, net.Listener) net.Listener) *watched {
 	t.Helper()
 	s := &watched{t: t, metrics: metrics.New(), registry: prometheus.NewPedanticRegistry(), by: &http.Transport{}, log: new(output)}
 	if c.Authenticator == nil {
 		c.Authenticator = verifier(t, auth.Config{})
 	}
-	c.Logger, c.Observer = slog.New(slog.NewTextHandler(s.log, nil)), s.metrics.Observer()
+	c.Logger, c.Observer = slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})), s.metrics.Observer()
 	c.MessageRate = cmp.Or(c.MessageRate, -1) // unlimited, because one test checks the rate limit
 	var err error
 	if s.Server, err = presence.New(c); err != nil {
@@ -131,7 +131,7 @@ func openOn(t testing.TB, c presence.Config, listen func(net.Listener) net.Liste
 	}
 	s.addr = l.Addr().String()
 	h := &http.Server{Handler: s}
-	l = s.Harden(h, listen(l))
+	l = s.Harden(h, change(h, l))
 	done := make(chan struct{})
 	go func() { h.Serve(l); close(done) }() // ends with h.Close
 	t.Cleanup(func() {
@@ -200,6 +200,20 @@ func fits(got float64, want any) bool {
 type bound int
 
 func (b bound) String() string { return fmt.Sprintf("at least %d", int(b)) }
+
+// logged waits until the log has n lines that contain text.
+func (s *watched) logged(n int, text string) {
+	s.t.Helper()
+	for late := time.Now().Add(patience); ; <-time.After(5 * time.Millisecond) {
+		got := strings.Count(s.log.String(), text)
+		if got == n {
+			return
+		}
+		if got > n || time.Now().After(late) {
+			s.t.Fatalf("got %d lines with %q, want %d:\n%s", got, text, n, s.log)
+		}
+	}
+}
 
 // within is a range.
 type within struct{ least, most int }

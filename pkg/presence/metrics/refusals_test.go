@@ -1,6 +1,8 @@
 package metrics_test
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"encoding/base64"
@@ -13,10 +15,14 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"example.com/presence/pkg/presence"
 	"example.com/presence/pkg/presence/auth"
@@ -53,6 +59,7 @@ func (s *watched) reasons(metric string) map[string]bool {
 type refusal struct {
 	config presence.Config
 	cause  func(*testing.T, *watched)
+	bus    func() backplane.Bus // the backplane of the server; may be nil
 }
 
 // asked returns a cause that is one request by alice.
@@ -75,8 +82,20 @@ func memory(c backplane.MemoryConfig) backplane.Bus {
 	return backplane.NewMemory(c)
 }
 
-// refusals has a way to cause each refusal. TestOpenFilesRefused causes open_files. No
-// test here causes answers, because that takes 4,096 requests.
+var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+
+// limited returns a function that opens a backplane with these limits.
+func limited(c backplane.MemoryConfig) func() backplane.Bus {
+	return func() backplane.Bus { return memory(c) }
+}
+
+// unable returns a function that opens a backplane whose log accepts no message.
+func unable(err func(context.Context) error) func() backplane.Bus {
+	return func() backplane.Bus { return &faultyBus{Bus: memory(backplane.MemoryConfig{}), append: err} }
+}
+
+// refusals has a way to cause each refusal. TestOpenFilesRefused causes open_files, and
+// TestTooManyAnswers causes answers.
 var refusals = map[string]refusal{
 	"anonymous":        {cause: func(_ *testing.T, s *watched) { s.ask(401, "GET", "/presence", "", "") }},
 	"token":            {cause: func(_ *testing.T, s *watched) { s.ask(401, "GET", "/presence", "bad", "") }},
@@ -95,20 +114,23 @@ var refusals = map[string]refusal{
 	"not_found":   {cause: asked(404, "GET", "/none", "")},
 	"method":      {cause: asked(405, "PATCH", "/presence", "")},
 	"conflict":    {cause: asked(409, "PUT", "/state", `{"info":1}`)},
-	"too_large":   {presence.Config{MaxMessage: 10}, asked(413, "POST", "/messages", `"`+strings.Repeat("x", 10_000)+`"`)},
-	"media_type":  {cause: asked(415, "POST", "/messages", `{"data":1}`, "Content-Type", "image/png")},
-	"rate": {presence.Config{MessageRate: 0.001, MessageBurst: 1}, func(t *testing.T, s *watched) {
+	"too_large": {
+		config: presence.Config{MaxMessage: 10},
+		cause:  asked(413, "POST", "/messages", `"`+strings.Repeat("x", 10_000)+`"`),
+	},
+	"media_type": {cause: asked(415, "POST", "/messages", `{"data":1}`, "Content-Type", "image/png")},
+	"rate": {config: presence.Config{MessageRate: 0.001, MessageBurst: 1}, cause: func(t *testing.T, s *watched) {
 		s.ask(202, "POST", "/messages", user(t, "alice"), `{"data":1}`)
 		s.ask(429, "POST", "/messages", user(t, "alice"), `{"data":1}`)
 	}},
-	"connections":      {presence.Config{MaxConnections: 1}, full("/events?room=a", "bob")},
-	"user_connections": {presence.Config{MaxConnectionsPerUser: 1}, full("/events?room=a", "alice")},
-	"rooms":            {presence.Config{MaxRooms: 1}, full("/events?room=b", "bob")},
-	"room_busy": {presence.Config{Backplane: &faultyBus{Bus: memory(backplane.MemoryConfig{}), append: func(ctx context.Context) error {
-		<-ctx.Done()
-		return ctx.Err()
-	}}}, asked(503, "POST", "/messages", `{"data":1}`)},
-	"bans": {presence.Config{Backplane: memory(backplane.MemoryConfig{MaxRows: 1})}, func(t *testing.T, s *watched) {
+	"connections":      {config: presence.Config{MaxConnections: 1}, cause: full("/events?room=a", "bob")},
+	"user_connections": {config: presence.Config{MaxConnectionsPerUser: 1}, cause: full("/events?room=a", "alice")},
+	"rooms":            {config: presence.Config{MaxRooms: 1}, cause: full("/events?room=b", "bob")},
+	"room_busy": {
+		bus:   unable(func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }),
+		cause: asked(503, "POST", "/messages", `{"data":1}`),
+	},
+	"bans": {bus: limited(backplane.MemoryConfig{MaxRows: 1}), cause: func(t *testing.T, s *watched) {
 		for sub, status := range map[string]int{"alice": 204, "bob": 204} {
 			s.stream("/events", user(t, sub))
 			if s.want("users", 1); gather(t, s.registry)["presence_bans"] == 1 {
@@ -117,18 +139,19 @@ var refusals = map[string]refusal{
 			s.ask(status, "DELETE", "/members/"+sub+"?for=60s", admin(t), "")
 		}
 	}},
-	"idempotency_keys": {presence.Config{Backplane: memory(backplane.MemoryConfig{MaxKeys: 1})}, func(t *testing.T, s *watched) {
+	"idempotency_keys": {bus: limited(backplane.MemoryConfig{MaxKeys: 1}), cause: func(t *testing.T, s *watched) {
 		s.ask(202, "POST", "/messages", user(t, "alice"), `{"data":1,"id":"one"}`)
 		s.ask(503, "POST", "/messages", user(t, "alice"), `{"data":1,"id":"two"}`)
 	}},
-	"backplane": {presence.Config{Backplane: &faultyBus{Bus: memory(backplane.MemoryConfig{}), append: func(context.Context) error {
-		return backplane.ErrUnavailable
-	}}}, asked(503, "POST", "/messages", `{"data":1}`)},
+	"backplane": {
+		bus:   unable(func(context.Context) error { return backplane.ErrUnavailable }),
+		cause: asked(503, "POST", "/messages", `{"data":1}`),
+	},
 	"draining": {cause: func(t *testing.T, s *watched) {
 		s.shutdown()
 		s.ask(503, "POST", "/messages", user(t, "alice"), `{"data":1}`)
 	}},
-	"idle_connections": {presence.Config{MaxIdleConnections: 1}, func(t *testing.T, s *watched) {
+	"idle_connections": {config: presence.Config{MaxIdleConnections: 1}, cause: func(t *testing.T, s *watched) {
 		evicted := s.dial()
 		s.want("idle_connections", 1)
 		s.dial()
@@ -136,7 +159,7 @@ var refusals = map[string]refusal{
 			t.Error("got an open connection, want it evicted")
 		}
 	}},
-	"address": {presence.Config{MaxConnectionsPerAddress: 1}, func(t *testing.T, s *watched) {
+	"address": {config: presence.Config{MaxConnectionsPerAddress: 1}, cause: func(t *testing.T, s *watched) {
 		s.dial()
 		s.want("idle_connections", 1)
 		conn, err := net.Dial("tcp", s.addr) // fails if the reset is early
@@ -148,7 +171,7 @@ var refusals = map[string]refusal{
 			t.Errorf("got %v, want a reset", err)
 		}
 	}},
-	"proxy_header": {presence.Config{ProxyProtocol: true, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, func(t *testing.T, s *watched) {
+	"proxy_header": {config: presence.Config{ProxyProtocol: true, TrustedProxies: loopback}, cause: func(t *testing.T, s *watched) {
 		conn := s.dial()
 		io.WriteString(conn, "GET /presence HTTP/1.1\r\nHost: x\r\n\r\n")
 		if answer, _ := io.ReadAll(conn); len(answer) > 0 {
@@ -162,7 +185,10 @@ var refusals = map[string]refusal{
 	}},
 }
 
-// Each refusal is counted once, for its own reason only.
+// quiet has the causes without a line of their own.
+var quiet = map[string]bool{"not_found": true, "method": true, "draining": true, "internal": true}
+
+// Each refusal is counted once, for its own reason only. All but the quiet ones have a line.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	for reason := range open(t, presence.Config{}).reasons("refusals_total") {
@@ -174,20 +200,104 @@ func TestRefusals(t *testing.T) {
 		t.Run(reason, func(t *testing.T) {
 			t.Parallel()
 			r.config.Authenticator = door{verifier(t, auth.Config{})}
-			if r.config.Backplane != nil {
+			if r.bus != nil {
+				bus := r.bus()
 				t.Cleanup(func() {
-					if f, ok := r.config.Backplane.(*faultyBus); ok {
+					if f, ok := bus.(*faultyBus); ok {
 						f.Bus.Close()
 					}
-					r.config.Backplane.Close()
+					bus.Close()
 				})
+				r.config.Backplane = bus
 			}
 			s := open(t, r.config)
 			s.only("refusals_total")
 			r.cause(t, s)
 			s.only("refusals_total", fmt.Sprintf("refusals_total{reason=%q}", reason), 1)
+			lines := 1
+			if quiet[reason] {
+				lines = 0
+			}
+			s.logged(lines, `level=WARN msg="request refused" cause=`+reason+" ")
+			s.logged(lines, `level=WARN msg="request refused"`)
 		})
 	}
+}
+
+// gate is an authenticator that counts requests, and holds each until it is opened.
+type gate struct {
+	presence.Authenticator
+	held   atomic.Int64
+	opened chan struct{}
+}
+
+func (g *gate) Authenticate(r *http.Request) (presence.User, error) {
+	g.held.Add(1)
+	<-g.opened
+	return g.Authenticator.Authenticate(r)
+}
+
+// At the limit of concurrent responses, the connection with the most requests that wait for the
+// client is reset, and the next request is served.
+func TestTooManyAnswers(t *testing.T) {
+	t.Parallel()
+	g := &gate{Authenticator: verifier(t, auth.Config{}), opened: make(chan struct{})}
+	s := openOn(t, presence.Config{Authenticator: g}, func(h *http.Server, l net.Listener) net.Listener {
+		h.Protocols = new(http.Protocols)
+		h.Protocols.SetHTTP1(true)
+		h.Protocols.SetUnencryptedHTTP2(true)
+		return l
+	})
+	t.Cleanup(func() { close(g.opened) })
+	const conns, perConn = 32, 128 // 4,096 in all
+	ended := make(chan error, conns)
+	for range conns {
+		conn := s.unfinished(perConn)
+		go func() { // ends with the connection
+			_, err := io.Copy(io.Discard, conn)
+			ended <- err
+		}()
+	}
+	for late := time.Now().Add(patience); g.held.Load() < conns*perConn; <-time.After(5 * time.Millisecond) {
+		if time.Now().After(late) {
+			t.Fatalf("got %d requests, want %d", g.held.Load(), conns*perConn)
+		}
+	}
+	s.only("refusals_total")
+	s.ask(200, "GET", "/healthz", "", "")
+	s.only("refusals_total", `refusals_total{reason="answers"}`, 1)
+	s.logged(1, `level=WARN msg="request refused" cause=answers count=1 detail="concurrent response limit reached" limit=4096 client_address=127.0.0.1:`)
+	if err := <-ended; !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("got %v, want a reset", err)
+	}
+	s.ask(200, "GET", "/healthz", "", "")
+	if len(ended) > 0 {
+		t.Errorf("got %d more connections closed, want none", len(ended))
+	}
+}
+
+// unfinished sends n requests without their bodies over an HTTP/2 connection.
+func (s *watched) unfinished(n int) net.Conn {
+	s.t.Helper()
+	conn := s.dial()
+	w := bufio.NewWriter(conn)
+	io.WriteString(w, http2.ClientPreface)
+	framer := http2.NewFramer(w, nil)
+	framer.WriteSettings()
+	var block bytes.Buffer
+	fields := hpack.NewEncoder(&block)
+	for i := range n {
+		block.Reset()
+		for _, f := range [][2]string{{":method", "POST"}, {":scheme", "http"}, {":authority", s.addr}, {":path", "/messages"}} {
+			fields.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
+		}
+		framer.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(2*i + 1), BlockFragment: block.Bytes(), EndHeaders: true})
+	}
+	if err := w.Flush(); err != nil {
+		s.t.Fatal(err)
+	}
+	conn.SetReadDeadline(time.Now().Add(patience))
+	return conn
 }
 
 // sign returns a token with this payload.

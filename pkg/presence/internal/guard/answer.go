@@ -74,7 +74,7 @@ func (g *Guard) Begin(w http.ResponseWriter, r *http.Request) (*Answer, *http.Re
 	if conn == nil {
 		return a, r
 	}
-	if a.refused = !conn.guard.freeSlot(r.Context()); a.refused {
+	if a.refused = !conn.guard.freeSlot(r.Context(), conn); a.refused {
 		a.abort()
 	}
 	conn.guard.mu.Lock()
@@ -95,10 +95,10 @@ func (g *Guard) Begin(w http.ResponseWriter, r *http.Request) (*Answer, *http.Re
 // request is reset.
 func (a *Answer) Refused() bool { return a.refused }
 
-// freeSlot ensures that there is a slot for one more response, and reports whether there is one. At
-// the limit it resets the connection with the most responses that wait for the peer. It returns
-// false if no connection has more than one such response.
-func (g *Guard) freeSlot(ctx context.Context) bool {
+// freeSlot ensures that there is a slot for one more response, that of conn, and reports whether
+// there is one. At the limit it resets the connection with the most responses that wait for the
+// peer. It returns false if no connection has more than one such response.
+func (g *Guard) freeSlot(ctx context.Context, conn *Conn) bool {
 	g.mu.Lock()
 	if g.answers < maxAnswers {
 		g.mu.Unlock()
@@ -117,7 +117,8 @@ func (g *Guard) freeSlot(ctx context.Context) bool {
 		victim.answers = nil
 	}
 	g.mu.Unlock()
-	g.config.Refused(ctx, refusal.Answers, "detail", "concurrent response limit reached", "limit", maxAnswers)
+	g.config.Refused(ctx, refusal.Answers, "detail", "concurrent response limit reached", "limit", maxAnswers,
+		"client_address", cmp.Or(victim, conn).RemoteAddr().String())
 	if victim != nil {
 		victim.reset()
 	}

@@ -79,11 +79,11 @@ func TestEvictionOrder(t *testing.T) {
 func TestAnswerLimit(t *testing.T) {
 	now := time.Now()
 	for _, waits := range []func(*Answer){func(a *Answer) { a.body = true }, func(a *Answer) { a.blocked.Store(true) }} {
-		warned := 0
-		g := New(Config{Refused: func(context.Context, refusal.Cause, ...any) { warned++ }})
+		warned := ""
+		g := New(Config{Refused: func(_ context.Context, why refusal.Cause, args ...any) { warned += fmt.Sprintln(append(args, why)...) }})
 		var hoarder, busy *Conn
 		for i, n := range []int{100, 128, maxAnswers - 228} {
-			c := &Conn{Conn: closed{}, guard: g, state: http.StateActive, since: now, sentRequest: true, http2: true}
+			c := &Conn{Conn: closed{port: i}, guard: g, state: http.StateActive, since: now, sentRequest: true, http2: true}
 			for range n {
 				a := &Answer{}
 				if i < 2 {
@@ -98,16 +98,37 @@ func TestAnswerLimit(t *testing.T) {
 			}
 			busy = c
 		}
-		if !g.freeSlot(t.Context()) || len(hoarder.answers) != 0 || len(busy.answers) != maxAnswers-228 || g.answers != maxAnswers-128 || warned != 1 {
-			t.Errorf("got %d responses (hoarder %d, busy connection %d) and %d warnings, want %d (0, %d) and 1", g.answers, len(hoarder.answers), len(busy.answers), warned, maxAnswers-128, maxAnswers-228)
+		want := "detail concurrent response limit reached limit 4096 client_address 192.0.2.1:1 answers\n"
+		if !g.freeSlot(t.Context(), busy) || len(hoarder.answers) != 0 || len(busy.answers) != maxAnswers-228 || g.answers != maxAnswers-128 || warned != want {
+			t.Errorf("got %d responses (hoarder %d, busy connection %d) and the warning %q, want %d (0, %d) and %q",
+				g.answers, len(hoarder.answers), len(busy.answers), warned, maxAnswers-128, maxAnswers-228, want)
 		}
 	}
 }
 
-// closed is a connection without a peer.
-type closed struct{ net.Conn }
+// If no connection has more than one response that waits for the peer, the new request is refused.
+func TestAnswerLimitWithoutHoarder(t *testing.T) {
+	warned := ""
+	g := New(Config{Refused: func(_ context.Context, why refusal.Cause, args ...any) { warned += fmt.Sprintln(append(args, why)...) }})
+	for i := range maxAnswers {
+		g.conns[&Conn{Conn: closed{port: i}, guard: g, answers: []*Answer{{body: true}}}] = struct{}{}
+	}
+	g.answers = maxAnswers
+	conn := &Conn{Conn: closed{port: 8}, guard: g}
+	want := "detail concurrent response limit reached limit 4096 client_address 192.0.2.1:8 answers\n"
+	if g.freeSlot(t.Context(), conn) || g.answers != maxAnswers || len(g.conns) != maxAnswers || warned != want {
+		t.Errorf("got a slot or another connection reset (%d of %d left), and the warning %q, want %q", g.answers, maxAnswers, warned, want)
+	}
+}
 
-func (closed) Close() error { return nil }
+// closed is a connection without a peer.
+type closed struct {
+	net.Conn
+	port int
+}
+
+func (closed) Close() error           { return nil }
+func (c closed) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: c.port} }
 
 // Few evictions per second leave the grace period unchanged. Many evictions per second shorten it
 // until the flood is over.
