@@ -6,6 +6,8 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -227,43 +229,67 @@ func TestAcceptFailures(t *testing.T) {
 	s.want("accept_failures_total", 3)
 }
 
+// endReasons has, for each metric, all values of its label reason. TestTimeout causes timeout,
+// TestSlowConsumer slow, TestCluster node, and TestEnds the others.
+var endReasons = map[string][]string{
+	"streams_ended_total": {"closed", "draining", "expired", "removed", "signed_out", "slow", "timeout"},
+	"leaves_total":        {"closed", "expired", "node", "removed", "slow", "timeout"},
+}
+
 func TestEnds(t *testing.T) {
 	t.Parallel()
 	s := open(t, presence.Config{Linger: -1})
-	s.only("leaves_total")
-	s.only("streams_ended_total")
+	for metric, want := range endReasons {
+		if got := slices.Sorted(maps.Keys(s.reasons(metric))); !slices.Equal(got, want) {
+			t.Errorf("%s: got reasons %q, want %q", metric, got, want)
+		}
+		s.only(metric)
+	}
 	joins := 0
-	join := func(token string, headers ...string) (end func()) { // a join that ends within its flush interval is none
-		end = s.stream("/events", token, headers...)
+	var ends, leaves []any                                 // pairs of a series and its value
+	join := func(token string, headers ...string) func() { // a join that ends within its flush interval is none
+		end := s.stream("/events", token, headers...)
 		joins++
 		s.want("joins_total", joins)
 		return end
 	}
+	// ended checks that the last stream ended for this reason, and that its user left for that one.
+	ended := func(sub, stream, leave string) {
+		t.Helper()
+		ends = append(ends, fmt.Sprintf("streams_ended_total{reason=%q}", strings.ReplaceAll(stream, " ", "_")), 1)
+		if leave != "" {
+			leaves = append(leaves, fmt.Sprintf("leaves_total{reason=%q}", leave), 1)
+		}
+		s.only("streams_ended_total", ends...)
+		s.only("leaves_total", leaves...)
+		if strings.Contains(stream, " ") {
+			stream = strconv.Quote(stream)
+		}
+		s.logged(1, `level=DEBUG msg="stream ended" room=lobby user=`+sub+" ")
+		s.logged(1, " reason="+stream+" duration=")
+	}
 
 	join(user(t, "alice"))()
-	s.only("leaves_total", `leaves_total{reason="closed"}`, 1)
-	s.only("streams_ended_total", `streams_ended_total{reason="closed"}`, 1)
+	ended("alice", "closed", "closed")
 
 	join(user(t, "bob"))
 	s.want("bans", 0)
 	s.ask(204, "DELETE", "/members/bob?for=60s", admin(t), "")
 	s.want("bans", 1)
-	s.only("leaves_total", `leaves_total{reason="closed"}`, 1, `leaves_total{reason="removed"}`, 1)
-	s.only("streams_ended_total", `streams_ended_total{reason="closed"}`, 1, `streams_ended_total{reason="removed"}`, 1)
+	ended("bob", "removed", "removed")
 
 	join(mint(t, auth.Claims{Sub: "carol", TTL: 5 * time.Second}))
-	s.only("leaves_total", `leaves_total{reason="closed"}`, 1, `leaves_total{reason="removed"}`, 1, `leaves_total{reason="expired"}`, 1)
-	s.only("streams_ended_total", `streams_ended_total{reason="closed"}`, 1, `streams_ended_total{reason="removed"}`, 1, `streams_ended_total{reason="expired"}`, 1)
+	ended("carol", "expired", "expired")
 
 	cookie := []string{"Cookie", auth.CookieName + "=" + user(t, "dave"), "Origin", "http://" + s.addr}
 	join("", cookie...)
 	s.ask(204, "DELETE", "/session", "", "", cookie...)
-	s.want(`streams_ended_total{reason="signed_out"}`, 1, `leaves_total{reason="closed"}`, 2)
+	leaves[1] = 2 // closed
+	ended("dave", "signed out", "")
 
 	join(user(t, "erin"))
 	s.shutdown()
-	s.only("streams_ended_total", `streams_ended_total{reason="closed"}`, 1, `streams_ended_total{reason="removed"}`, 1,
-		`streams_ended_total{reason="expired"}`, 1, `streams_ended_total{reason="signed_out"}`, 1, `streams_ended_total{reason="draining"}`, 1)
+	ended("erin", "draining", "")
 }
 
 func TestDraining(t *testing.T) {
@@ -298,7 +324,11 @@ func TestSlowConsumer(t *testing.T) {
 	s.publish(text)
 	s.want("backlogged_connections", 1, "backlog_bytes", bound(2*len(text)))
 	publish(`streams_ended_total{reason="slow"}`, 1)
-	s.want(`leaves_total{reason="slow"}`, 1, "connections", 0, "backlogged_connections", 0, "backlog_bytes", 0)
+	s.want("connections", 0, "backlogged_connections", 0, "backlog_bytes", 0)
+	s.only("streams_ended_total", `streams_ended_total{reason="slow"}`, 1)
+	s.only("leaves_total", `leaves_total{reason="slow"}`, 1)
+	s.logged(1, `level=WARN msg="slow consumer disconnected"`)
+	s.logged(1, " reason=slow duration=")
 }
 
 func TestUnsentSnapshots(t *testing.T) {

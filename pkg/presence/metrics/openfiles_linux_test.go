@@ -37,4 +37,8 @@ func TestOpenFilesRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.only("refusals_total", `refusals_total{reason="open_files"}`, 1)
+	s.logged(1, `level=WARN msg="request refused" cause=open_files count=1 detail="`)
+	s.logged(1, `level=DEBUG msg="stream refused" cause=open_files`)
+	s.want("connections", 0, "streams_opened_total", 0)
+	s.only("streams_ended_total")
 }

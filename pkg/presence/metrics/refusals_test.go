@@ -10,10 +10,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -67,13 +71,18 @@ func asked(status int, method, path, body string, headers ...string) func(*testi
 	return func(t *testing.T, s *watched) { s.ask(status, method, path, user(t, "alice"), body, headers...) }
 }
 
-// full returns a cause that is a second stream.
+// full returns a cause that is a second stream. It is refused, and not counted as a stream.
 func full(path, sub string) func(*testing.T, *watched) {
 	return func(t *testing.T, s *watched) {
 		s.stream("/events?room=a", user(t, "alice"))
 		if text := s.ask(200, "GET", path, user(t, sub), ""); !strings.Contains(text, `{"reason":"full"}`) {
 			t.Errorf("got %s, want goodbye full", text)
 		}
+		s.logged(1, `level=DEBUG msg="stream refused" cause=`)
+		s.logged(1, `msg="stream opened"`)
+		s.logged(0, `msg="stream ended"`)
+		s.want("streams_opened_total", 1, "connections", 1)
+		s.only("streams_ended_total")
 	}
 }
 
@@ -221,6 +230,29 @@ func TestRefusals(t *testing.T) {
 			s.logged(lines, `level=WARN msg="request refused" cause=`+reason+" ")
 			s.logged(lines, `level=WARN msg="request refused"`)
 		})
+	}
+}
+
+// docs/operations.md has a row for each value of the label reason, and for no other.
+func TestReasonsAreDocumented(t *testing.T) {
+	t.Parallel()
+	s := open(t, presence.Config{})
+	text, err := os.ReadFile("../../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for heading, metric := range map[string]string{
+		"### Causes": "refusals_total", "### Reasons of invalid tokens": "auth_failures_total", "### Ends of streams": "streams_ended_total",
+	} {
+		_, section, _ := strings.Cut(string(text), "\n"+heading+"\n")
+		section, _, _ = strings.Cut(section, "\n#")
+		documented := map[string]bool{}
+		for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\|").FindAllStringSubmatch(section, -1) {
+			documented[row[1]] = true
+		}
+		if want := s.reasons(metric); !maps.Equal(documented, want) {
+			t.Errorf("%s: got rows for %q, want %q", heading, slices.Sorted(maps.Keys(documented)), slices.Sorted(maps.Keys(want)))
+		}
 	}
 }
 

@@ -86,8 +86,9 @@ type totals struct {
 // leaveReasons lists the reasons of a leave.
 var leaveReasons = [...]room.Reason{room.Closed, room.Timeout, room.Removed, room.Expired, room.Slow, room.Node}
 
-// streamEnds lists the reasons for which a stream that was counted ends.
-var streamEnds = [...]stream.End{stream.Closed, stream.Timeout, stream.Slow, EndExpired, EndRemoved, EndDraining, EndFull, EndSignedOut}
+// streamEnds lists the reasons for which a stream that was counted ends. EndFull is not one of
+// them: a stream that is refused at a limit is not counted.
+var streamEnds = [...]stream.End{stream.Closed, stream.Timeout, stream.Slow, EndExpired, EndRemoved, EndDraining, EndSignedOut}
 
 // left counts a leave.
 func (t *totals) left(why room.Reason) {
