@@ -33,6 +33,16 @@ func documentBlocks(t *testing.T, document string) map[string]string {
 	return blocks
 }
 
+// readOperations returns docs/operations.md.
+func readOperations(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
 // anchors returns the anchors that GitHub generates for a document's headings: lower case, hyphens
 // instead of spaces, no punctuation.
 func anchors(document string) map[string]bool {
