@@ -39,6 +39,7 @@ var movedBy = map[string]func(*testing.T){
 	"presence_join_to_count_seconds":        TestStreams,
 	"presence_loop_pass_seconds":            TestStreams,
 	"presence_messages_total":               TestMessages,
+	"presence_messages_accepted_total":      TestCluster,
 	"presence_deliveries_total":             TestMessages,
 	"presence_sent_bytes_total":             TestMessages,
 	"presence_idempotency_keys":             TestMessages,
@@ -136,7 +137,7 @@ func TestMessages(t *testing.T) {
 	alice := user(t, "alice")
 	s.stream("/events", alice)
 	s.stream("/events", alice)
-	s.want("counts_total", 2, "messages_total", 0, "idempotency_keys", 0, "history_bytes", 0)
+	s.want("counts_total", 2, "messages_total", 0, "messages_accepted_total", 0, "idempotency_keys", 0, "history_bytes", 0)
 	before := gather(t, s.registry)
 	const messages = 50
 	for i := range messages {
@@ -146,7 +147,7 @@ func TestMessages(t *testing.T) {
 	// The deliveries of the counts can be later than before.
 	deliveries := int(before["presence_deliveries_total"]) + 2*messages
 	sent := int(before["presence_sent_bytes_total"]) + 2*messages*100
-	s.want("messages_total", messages, "idempotency_keys", messages, "history_bytes", within{messages * 200, messages * 2000},
+	s.want("messages_total", messages, "messages_accepted_total", messages, "idempotency_keys", messages, "history_bytes", within{messages * 200, messages * 2000},
 		"deliveries_total", within{deliveries, deliveries + 6}, "sent_bytes_total", within{sent, sent + 2*messages*300})
 }
 
@@ -412,6 +413,9 @@ func TestCluster(t *testing.T) {
 	one.stream("/events", user(t, "alice"))
 	two.stream("/events", user(t, "bob"))
 	one.want("joins_total", 2)
+	one.ask(202, "POST", "/messages", user(t, "alice"), `{"data":1}`)
+	one.want("messages_total", 1, "messages_accepted_total", 1)
+	two.want("messages_total", 1, "messages_accepted_total", 0)
 	dying.cut.Store(true)
 	two.want("backplane_up", 0)
 	one.want("peers", 0, "backplane_up", 1)

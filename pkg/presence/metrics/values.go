@@ -107,6 +107,7 @@ var values = []value{
 	total("joins_total", "Joins published.", func(s *presence.Stats) uint64 { return s.Joins }),
 	total("reloads_absorbed_total", "Streams opened by a user in its grace period, such as after a reload. They cause no join.", func(s *presence.Stats) uint64 { return s.Absorbed }),
 	total("messages_total", "Messages published to the clients of this node.", func(s *presence.Stats) uint64 { return s.Messages }),
+	total("messages_accepted_total", "Messages accepted by this node.", func(s *presence.Stats) uint64 { return s.Accepted }),
 	total("counts_total", "User counts published.", func(s *presence.Stats) uint64 { return s.Counts }),
 	total("counts_coalesced_total", "Changes of a user count that were published together with a later change, or canceled by it.", func(s *presence.Stats) uint64 { return s.Coalesced }),
 	total("snapshots_total", "Snapshots encoded.", func(s *presence.Stats) uint64 { return s.Snapshots }),

@@ -76,8 +76,9 @@ func (c *counter) accepted(number uint64, p room.Position, record []byte) state 
 	return c.stateSinceLocked(before, now)
 }
 
-// sentLocked calls OnMessage for a message of this node.
+// sentLocked counts a message that this node has accepted, and calls OnMessage for it.
 func (c *counter) sentLocked(r record, id string, at time.Time) {
+	c.shared.totals.accepted.Add(1)
 	if c.shared.hooks.message == nil {
 		return
 	}

@@ -77,7 +77,7 @@ func (f *floor) raise(number uint64) {
 // totals holds the counters behind the totals of [Stats].
 type totals struct {
 	joins, leaves, absorbed, messages, counts, coalesced, snapshots, resets atomic.Uint64
-	opened, replays, replayed, evicted                                      atomic.Uint64
+	opened, replays, replayed, evicted, accepted                            atomic.Uint64
 
 	reasons [len(leaveReasons)]atomic.Uint64 // leaves by reason
 	ends    [len(streamEnds)]atomic.Uint64   // ended streams by reason

@@ -23,6 +23,7 @@ type Stats struct {
 	LeaveReasons  map[room.Reason]uint64 // total: leaves published, by reason; has all reasons
 	Absorbed      uint64                 // total: connections of a user that was in its grace period, as after a reload; they cause no join
 	Messages      uint64                 // total: messages published to the clients of this node
+	Accepted      uint64                 // total: messages that this node accepted from its clients and its program, without repetitions
 	Counts        uint64                 // total: user counts published
 	Coalesced     uint64                 // total: changes of a user count that were published together with a later one, or that it canceled
 	Snapshots     uint64                 // total: snapshots encoded, for joiners and for rooms that crossed the member limit
@@ -54,6 +55,7 @@ func (h *Hub) Stats() Stats {
 		LeaveReasons:  map[room.Reason]uint64{},
 		Absorbed:      t.absorbed.Load(),
 		Messages:      t.messages.Load(),
+		Accepted:      t.accepted.Load(),
 		Counts:        t.counts.Load(),
 		Coalesced:     t.coalesced.Load(),
 		Snapshots:     t.snapshots.Load(),
