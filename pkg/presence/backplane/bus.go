@@ -189,7 +189,7 @@ type Row struct {
 	Key     string
 	Value   []byte    // The value passed to Put; nil if Deleted. It is shared and must not be changed.
 	Deleted bool      // True if the row was deleted or its time to live has ended.
-	Expires time.Time // When the time to live ends; zero if Deleted.
+	Expires time.Time // When the time to live ends, by the clock of this node; zero if Deleted.
 }
 
 // Status describes the current state of an engine.

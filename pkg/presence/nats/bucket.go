@@ -12,7 +12,11 @@ import (
 // openTable opens the bucket, and creates it if it does not exist.
 func (c *core) openTable(ctx context.Context) (*jetstream.StreamInfo, error) {
 	name := c.subjects.bucket()
+	sent := c.config.now()
 	stream, err := c.streamOf(ctx, "KV_"+name)
+	if err == nil {
+		c.compareClocks(ctx, sent, stream.CachedInfo().TimeStamp, c.config.now())
+	}
 	if errors.Is(err, jetstream.ErrStreamNotFound) && !c.readOnly {
 		_, err = c.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
 			Bucket:         name,
@@ -53,11 +57,16 @@ func (c *core) rePublishRows() *jetstream.RePublish {
 	return &jetstream.RePublish{Source: "$KV." + c.subjects.bucket() + ".>", Destination: c.subjects.rows() + ">"}
 }
 
-// loadTable reads all rows of the bucket into the table. info is that of the bucket before the
+// loadTable reads all rows of the bucket into the table. info is that of the bucket just before the
 // call.
+//
+// The rows have the time at which they were stored, by the clock of the server. The clock of this
+// node may differ, so loadTable adds the age of the row at the time of info. The delay since then
+// makes a row end a little later here. The deletion of the row ends it at the right time.
 func (c *core) loadTable(ctx context.Context, t *table, info *jetstream.StreamInfo, recreated bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	now := moment{server: info.TimeStamp, node: c.config.now()}
 	bucket, err := c.js.KeyValue(ctx, c.subjects.bucket())
 	if err != nil {
 		return c.engineError(err)
@@ -86,7 +95,7 @@ func (c *core) loadTable(ctx context.Context, t *table, info *jetstream.StreamIn
 				t.end(keys, info.State.LastSeq)
 				return nil
 			}
-			row, err := decodeRow(u.Key(), u.Value(), u.Created())
+			row, err := decodeRow(u.Key(), u.Value(), now.toNode(u.Created()))
 			if err != nil {
 				c.warn.Warn(ctx, "row ignored", "err", err)
 				continue
@@ -99,7 +108,7 @@ func (c *core) loadTable(ctx context.Context, t *table, info *jetstream.StreamIn
 
 // receiveRow applies a change that NATS has republished.
 func (c *core) receiveRow(t *table, m *nats.Msg) {
-	row, err := parseRow(strings.TrimPrefix(m.Subject, c.subjects.rows()), m)
+	row, err := parseRow(strings.TrimPrefix(m.Subject, c.subjects.rows()), m, c.config.now())
 	if err != nil {
 		c.warn.Warn(c.life, "row ignored", "err", err)
 		return

@@ -54,6 +54,8 @@ type Config struct {
 
 	// Log receives a line for each change of the contact. Default: slog.Default().
 	Log *slog.Logger
+
+	now func() time.Time // the clock of this node; tests replace it
 }
 
 // DefaultPrefix and DefaultReplicas are the defaults of Config.
@@ -75,6 +77,9 @@ func (c Config) withDefaults() (Config, error) {
 	c.Messages = max(c.Messages, 1)
 	if c.Log == nil {
 		c.Log = slog.Default()
+	}
+	if c.now == nil {
+		c.now = time.Now
 	}
 	switch {
 	case len(c.URLs) == 0:

@@ -57,8 +57,9 @@ func cleared(h nats.Header) (position uint64, ok bool) {
 	return position, err == nil
 }
 
-// parseRow decodes a change of the bucket that the server has republished.
-func parseRow(token string, m *nats.Msg) (r tableRow, err error) {
+// parseRow decodes a change of the bucket that the server has republished just now. The time in its
+// header is by the clock of the server, so parseRow does not use it.
+func parseRow(token string, m *nats.Msg, now time.Time) (r tableRow, err error) {
 	if r.revision, err = strconv.ParseUint(m.Header.Get(headerSequence), 10, 64); err != nil {
 		return r, fmt.Errorf("row malformed: sequence number %.40q", m.Header.Get(headerSequence))
 	}
@@ -70,11 +71,7 @@ func parseRow(token string, m *nats.Msg) (r tableRow, err error) {
 		r.Key, r.Deleted = key, true
 		return r, nil
 	}
-	created, err := time.Parse(time.RFC3339Nano, m.Header.Get(headerTime))
-	if err != nil {
-		return r, fmt.Errorf("row malformed: time %.40q", m.Header.Get(headerTime))
-	}
-	r.Row, err = decodeRow(token, m.Data, created)
+	r.Row, err = decodeRow(token, m.Data, now)
 	return r, err
 }
 
@@ -90,7 +87,7 @@ func encodeRow(value []byte, ttl time.Duration) []byte {
 // maxTTL bounds the time to live of a row in milliseconds: 100 years.
 const maxTTL = 100 * 365 * 24 * 3600 * 1000
 
-// decodeRow decodes a row that the server has stored at the time created.
+// decodeRow decodes a row. created is when the server has stored it, by the clock of this node.
 func decodeRow(token string, data []byte, created time.Time) (r backplane.Row, err error) {
 	key, ok := untoken(token)
 	if !ok || key == "" {

@@ -1,6 +1,10 @@
 package nats
 
-import "example.com/presence/pkg/presence/room"
+import (
+	"time"
+
+	"example.com/presence/pkg/presence/room"
+)
 
 // QueueSize is the maximum number of messages that wait for a worker.
 const QueueSize = queueSize
@@ -37,4 +41,10 @@ func (b *Bus) Table() (rows int, loading bool) {
 	b.table.mu.Lock()
 	defer b.table.mu.Unlock()
 	return len(b.table.rows), b.table.loading
+}
+
+// WithClock returns the configuration of a node with another clock.
+func (c Config) WithClock(now func() time.Time) Config {
+	c.now = now
+	return c
 }

@@ -60,13 +60,12 @@ func FuzzRow(f *testing.F) {
 		m := nats.NewMsg("presence.table." + key)
 		m.Data = data
 		m.Header.Set(headerSequence, "7")
-		m.Header.Set(headerTime, created.UTC().Format(time.RFC3339Nano))
-		again, republished := parseRow(key, m)
+		again, republished := parseRow(key, m, created)
 		if (republished == nil) != (err == nil) || err == nil && (again.revision != 7 || again.Key != r.Key || !again.Expires.Equal(r.Expires)) {
 			t.Errorf("republished: got %+v, %v; want %+v, %v", again, republished, r, err)
 		}
 		m.Header.Set(headerMarker, "MaxAge")
-		if gone, err := parseRow(key, m); err == nil && (!gone.Deleted || token(gone.Key) != key) {
+		if gone, err := parseRow(key, m, created); err == nil && (!gone.Deleted || token(gone.Key) != key) {
 			t.Errorf("expired: got %+v", gone)
 		}
 	})
@@ -202,5 +201,18 @@ func TestBreakTime(t *testing.T) {
 	c.repaired(first, c.breaks.Load())
 	if got := c.brokeAt.Load(); got != nil {
 		t.Errorf("after a check: got %v, want none", got)
+	}
+}
+
+// A slow answer of the server is no difference of the clocks.
+func TestSkew(t *testing.T) {
+	sent := time.Unix(1764288000, 0)
+	received := sent.Add(3 * time.Second)
+	for server, want := range map[time.Duration]time.Duration{
+		-time.Hour: time.Hour, -time.Second: time.Second, 0: 0, 2 * time.Second: 0, 3 * time.Second: 0, 4 * time.Second: -time.Second,
+	} {
+		if got := skew(sent, sent.Add(server), received); got != want {
+			t.Errorf("server at %v: got %v, want %v", server, got, want)
+		}
 	}
 }
