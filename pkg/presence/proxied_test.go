@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -127,6 +128,34 @@ func TestProxyHeaderAddress(t *testing.T) {
 				if err != nil || want != "" && got != want || want == "" && !strings.HasPrefix(got, peer) {
 					t.Errorf("%s, TLS %v, %.60q: got %s, %v; want %s", network, secure, text, got, err, want+peer)
 				}
+			}
+		}
+	}
+}
+
+// A peer on a Unix socket is trusted, also if it has bound its end of the connection to a path.
+func TestProxiedByUnixPeers(t *testing.T) {
+	t.Parallel()
+	var log syncBuffer
+	config := presence.Config{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	_, addr := hardenedBy(t, config, true, false, onUnix(t))
+	for _, own := range []net.Addr{nil, &net.UnixAddr{Net: "unix", Name: filepath.Join(t.TempDir(), "peer")}} {
+		for header, want := range map[string]string{"X-Forwarded-For: 198.51.100.7\r\n": "198.51.100.7", "": "unix"} {
+			dialer := net.Dialer{LocalAddr: own}
+			conn, err := dialer.DialContext(t.Context(), "unix", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			log.reset()
+			fmt.Fprintf(conn, "GET /presence/healthz HTTP/1.1\r\nHost: x\r\n%sConnection: close\r\n\r\n", header)
+			conn.SetDeadline(time.Now().Add(patience))
+			if _, err := io.Copy(io.Discard, conn); err != nil {
+				t.Error(err)
+			}
+			conn.Close()
+			log.has(t, " client_address="+want+" ")
+			if own != nil {
+				os.Remove(own.String())
 			}
 		}
 	}

@@ -42,7 +42,7 @@ func newProxies(trusted []netip.Prefix) (proxies, error) {
 func (p proxies) client(r *http.Request) string {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	address := peer.Addr().Unmap()
-	isUnix := err != nil && (r.RemoteAddr == "" || r.RemoteAddr[0] == '@')
+	isUnix := err != nil && isUnixPeer(r)
 	if !isUnix && !p.isTrusted(address) {
 		if err != nil {
 			return r.RemoteAddr // of a program that sets its own
@@ -64,7 +64,17 @@ func (p proxies) client(r *http.Request) string {
 	return address.String()
 }
 
+// isUnixPeer reports whether the request came over a Unix socket, if its RemoteAddr has no IP
+// address. RemoteAddr is the path of the peer if the peer has bound its end of the connection, and
+// else "@" or empty.
+func isUnixPeer(r *http.Request) bool {
+	_, isUnix := r.Context().Value(http.LocalAddrContextKey).(*net.UnixAddr)
+	return isUnix || r.RemoteAddr == "" || r.RemoteAddr[0] == '@'
+}
+
+// isTrusted ignores the zone of the address, because a prefix has none.
 func (p proxies) isTrusted(a netip.Addr) bool {
+	a = a.WithZone("")
 	for _, t := range p.trusted {
 		if t.Contains(a) {
 			return true

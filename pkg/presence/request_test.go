@@ -28,7 +28,7 @@ func TestClientAddress(t *testing.T) {
 	server, err := presence.New(presence.Config{
 		Logger:         slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Authenticator:  authenticator(func(*http.Request) (presence.User, error) { return presence.User{}, auth.ErrNoToken }),
-		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")},
+		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("fe80::/10")},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -54,6 +54,7 @@ func TestClientAddress(t *testing.T) {
 		{"10.1.2.3:5", []string{"Forwarded", `for="[2001:db9::7]:4711"`}, "2001:db9::7"},
 		{"10.1.2.3:5", []string{"Forwarded", `for=203.0.113.9`, "X-Forwarded-For", "198.51.100.7"}, "198.51.100.7"},
 		{"10.1.2.3:5", []string{"Forwarded", `for=203.0.113.9`, "X-Forwarded-For", ""}, "10.1.2.3"},
+		{"[fe80::1%eth0]:5", []string{"X-Forwarded-For", "198.51.100.7"}, "198.51.100.7"},
 		{"", []string{"X-Forwarded-For", "198.51.100.7"}, "198.51.100.7"}, // a Unix socket
 		{"@", nil, "unix"},
 		{"not an address", nil, `"not an address"`},
