@@ -118,7 +118,7 @@ func (g *Guard) freeSlot(ctx context.Context, conn *Conn) bool {
 	}
 	g.mu.Unlock()
 	g.config.Refused(ctx, refusal.Answers, "detail", "concurrent response limit reached", "limit", maxAnswers,
-		"client_address", cmp.Or(victim, conn).RemoteAddr().String())
+		"client_address", textOf(cmp.Or(victim, conn).RemoteAddr()))
 	if victim != nil {
 		victim.reset()
 	}

@@ -277,7 +277,7 @@ func (g *Guard) admit(inner net.Conn, closed <-chan struct{}) *Conn {
 	for reported := false; !g.insert(c); reported = true {
 		if !reported { // once, however long the connection waits
 			g.config.Refused(context.Background(), refusal.IdleConnections, "detail", "idle connection limit reached",
-				"limit", g.config.MaxIdle, "client_address", inner.RemoteAddr().String())
+				"limit", g.config.MaxIdle, "client_address", textOf(inner.RemoteAddr()))
 		}
 		if victim, unacked := g.evict(time.Now()); unacked {
 			victim.reset()
@@ -302,7 +302,18 @@ func (g *Guard) admit(inner net.Conn, closed <-chan struct{}) *Conn {
 
 // refuseAddress reports a connection above the limit of its client address.
 func (g *Guard) refuseAddress(client net.Addr) {
-	g.config.Refused(context.Background(), refusal.Address, "detail", errAddressLimit.Error(), "limit", g.config.MaxPerAddress, "client_address", client.String())
+	g.config.Refused(context.Background(), refusal.Address, "detail", errAddressLimit.Error(), "limit", g.config.MaxPerAddress, "client_address", textOf(client))
+}
+
+// textOf returns the address of a client for the log: without a port, or unix for a Unix socket.
+func textOf(client net.Addr) string {
+	switch client := client.(type) {
+	case *net.TCPAddr:
+		return client.AddrPort().Addr().Unmap().String()
+	case *net.UnixAddr:
+		return "unix"
+	}
+	return client.String()
 }
 
 // insert counts a new connection as idle. At the limit, it does nothing and returns false.

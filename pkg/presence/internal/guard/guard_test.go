@@ -98,7 +98,7 @@ func TestAnswerLimit(t *testing.T) {
 			}
 			busy = c
 		}
-		want := "detail concurrent response limit reached limit 4096 client_address 192.0.2.1:1 answers\n"
+		want := "detail concurrent response limit reached limit 4096 client_address 192.0.2.1 answers\n"
 		if !g.freeSlot(t.Context(), busy) || len(hoarder.answers) != 0 || len(busy.answers) != maxAnswers-228 || g.answers != maxAnswers-128 || warned != want {
 			t.Errorf("got %d responses (hoarder %d, busy connection %d) and the warning %q, want %d (0, %d) and %q",
 				g.answers, len(hoarder.answers), len(busy.answers), warned, maxAnswers-128, maxAnswers-228, want)
@@ -115,7 +115,7 @@ func TestAnswerLimitWithoutHoarder(t *testing.T) {
 	}
 	g.answers = maxAnswers
 	conn := &Conn{Conn: closed{port: 8}, guard: g}
-	want := "detail concurrent response limit reached limit 4096 client_address 192.0.2.1:8 answers\n"
+	want := "detail concurrent response limit reached limit 4096 client_address 192.0.2.8 answers\n"
 	if g.freeSlot(t.Context(), conn) || g.answers != maxAnswers || len(g.conns) != maxAnswers || warned != want {
 		t.Errorf("got a slot or another connection reset (%d of %d left), and the warning %q, want %q", g.answers, maxAnswers, warned, want)
 	}
@@ -128,7 +128,7 @@ type closed struct {
 }
 
 func (closed) Close() error           { return nil }
-func (c closed) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: c.port} }
+func (c closed) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, byte(c.port))} }
 
 // Few evictions per second leave the grace period unchanged. Many evictions per second shorten it
 // until the flood is over.

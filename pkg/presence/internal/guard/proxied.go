@@ -2,6 +2,7 @@ package guard
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -92,12 +93,13 @@ func (c *Conn) readHeader() error {
 	if _, err := p.reader.Peek(1); err != nil { // the peer has sent nothing, as a TCP health check
 		return err
 	}
+	p.awaitLine()
 	h, err := proxyproto.Read(p.reader)
 	if err == nil {
 		_, err = h.TLVs() // the parser does not check them
 	}
 	if err != nil {
-		g.config.Refused(context.Background(), refusal.ProxyHeader, "detail", "PROXY header invalid", "err", err, "client_address", c.Conn.RemoteAddr().String())
+		g.config.Refused(context.Background(), refusal.ProxyHeader, "detail", "PROXY header invalid", "err", err, "client_address", textOf(c.Conn.RemoteAddr()))
 		return fmt.Errorf("PROXY header: %w", err)
 	}
 	p.client.Store(clientOf(h))
@@ -107,6 +109,23 @@ func (c *Conn) readHeader() error {
 		return errAddressLimit
 	}
 	return nil
+}
+
+// awaitLine waits until the whole line of version 1 is buffered, because the parser refuses a line
+// that arrives in parts. The specification recommends to be tolerant. It returns early if the header
+// is not of version 1, if it is too long, or at an error, which the parser then finds as well.
+func (p *proxied) awaitLine() {
+	const begin, longest = "PROXY", 107
+	for {
+		b, _ := p.reader.Peek(p.reader.Buffered())
+		n := min(len(b), len(begin))
+		if string(b[:n]) != begin[:n] || bytes.IndexByte(b, '\n') >= 0 || len(b) >= longest {
+			return
+		}
+		if _, err := p.reader.Peek(len(b) + 1); err != nil {
+			return
+		}
+	}
 }
 
 // clientOf returns the address of the client. It is nil for a connection of the proxy itself (LOCAL
