@@ -49,7 +49,7 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	if rejected != nil {
 		p := *problemOf(rejected)
 		p.status = http.StatusOK
-		s.refuse(r, &p)
+		s.record(r, &p, rejected)
 		s.config.Logger.DebugContext(r.Context(), "stream refused", append([]any{"cause", string(p.cause), "detail", p.detail}, s.lineOf(r)...)...)
 		sendGoodbye(client, rejected)
 	}

@@ -69,6 +69,30 @@ func TestLogLinesHaveTheRequestContext(t *testing.T) {
 	}
 }
 
+// A request that its client has canceled is neither refused nor an error of the server.
+func TestCanceledRequest(t *testing.T) {
+	var log bytes.Buffer
+	server, err := presence.New(presence.Config{
+		Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		Authenticator: authenticator(func(*http.Request) (presence.User, error) {
+			return presence.User{ID: "alice", Join: []string{"*"}, Send: []string{"*"}}, nil
+		}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Shutdown(context.Background())
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	r := httptest.NewRequestWithContext(canceled, "POST", "/messages", strings.NewReader("hello"))
+	r.Header.Set("Content-Type", "text/plain")
+	w := httptest.NewRecorder()
+	server.ServeHTTP(w, r)
+	if w.Code != http.StatusInternalServerError || server.Stats().Refused() != 0 || log.Len() > 0 {
+		t.Errorf("got status %d, %d refusals and the log %q; want 500, 0 and no line", w.Code, server.Stats().Refused(), &log)
+	}
+}
+
 // Harden sends the log lines of net/http to Config.Logger, unless the http.Server has its own
 // ErrorLog.
 func TestHardenSetsErrorLog(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 	"example.com/presence/pkg/presence/internal/compact"
 	"example.com/presence/pkg/presence/internal/hub"
 	"example.com/presence/pkg/presence/internal/input"
-	"example.com/presence/pkg/presence/internal/refusal"
+	"example.com/presence/pkg/presence/internal/redact"
 	"example.com/presence/pkg/presence/room"
 )
 
@@ -168,8 +168,8 @@ func (s *Server) deleteMember(w http.ResponseWriter, r *http.Request) error {
 	if err := s.hub.Kick(r.Context(), name, user, ban); err != nil {
 		return err
 	}
-	s.config.Logger.InfoContext(r.Context(), "user removed from room", "removed", refusal.Text(string(user)), "for", ban,
-		"room", facts.room, "admin", refusal.Text(facts.user), "client_address", s.proxies.client(r), "request_id", facts.requestID(r))
+	s.config.Logger.InfoContext(r.Context(), "user removed from room", "removed", redact.Text(string(user)), "for", ban,
+		"room", redact.Text(facts.room), "admin", redact.Text(facts.user), "client_address", s.proxies.client(r), "request_id", facts.requestID(r))
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 
 	"github.com/realclientip/realclientip-go"
 )
@@ -20,8 +21,11 @@ func newProxies(trusted []netip.Prefix) (proxies, error) {
 	p := proxies{trusted: trusted, forwarded: map[string]realclientip.Strategy{}}
 	var ranges []net.IPNet
 	for _, t := range trusted {
-		if !t.IsValid() || t != t.Masked() {
+		switch {
+		case !t.IsValid() || t != t.Masked():
 			return p, &ConfigError{Field: "TrustedProxies", Reason: fmt.Sprintf("has %v, which is not a prefix without host bits", t)}
+		case t.Addr().Is4In6(): // peers are compared by their IPv4 address
+			return p, &ConfigError{Field: "TrustedProxies", Reason: fmt.Sprintf("has %v, an IPv4 prefix in IPv6 form", t)}
 		}
 		ranges = append(ranges, net.IPNet{IP: t.Addr().AsSlice(), Mask: net.CIDRMask(t.Bits(), t.Addr().BitLen())})
 	}
@@ -53,7 +57,8 @@ func (p proxies) client(r *http.Request) string {
 		if len(r.Header[header]) == 0 {
 			continue
 		}
-		if client := p.forwarded[header].ClientIP(r.Header, r.RemoteAddr); client != "" {
+		list := http.Header{header: {elements(r.Header[header])}}
+		if client := p.forwarded[header].ClientIP(list, r.RemoteAddr); client != "" {
 			return client
 		}
 		break
@@ -62,6 +67,28 @@ func (p proxies) client(r *http.Request) string {
 		return "unix"
 	}
 	return address.String()
+}
+
+// elements returns the elements of a header with a list, in one line. It omits empty ones (RFC 9110
+// section 5.6.1). It returns an empty list if a quoted string contains a comma, a semicolon or a
+// backslash, because the strategies would split it there. No address needs these.
+func elements(lines []string) string {
+	var list []string
+	for _, line := range lines {
+		quoted := false
+		if strings.ContainsFunc(line, func(c rune) bool {
+			quoted = quoted != (c == '"')
+			return quoted && strings.ContainsRune(",;\\", c)
+		}) || quoted {
+			return ""
+		}
+		for element := range strings.SplitSeq(line, ",") {
+			if element = strings.TrimSpace(element); element != "" {
+				list = append(list, element)
+			}
+		}
+	}
+	return strings.Join(list, ", ")
 }
 
 // isUnixPeer reports whether the request came over a Unix socket, if its RemoteAddr has no IP

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"example.com/presence/pkg/presence/auth"
+	"example.com/presence/pkg/presence/internal/redact"
 	"example.com/presence/pkg/presence/internal/refusal"
 )
 
@@ -62,19 +63,19 @@ func (f *facts) requestID(r *http.Request) string {
 // contains the query, because a token can be there.
 func (s *Server) lineOf(r *http.Request) []any {
 	f := factsOf(r)
-	line := []any{"method", refusal.Text(r.Method), "path", refusal.Text(r.URL.Path)}
+	line := []any{"method", redact.Text(r.Method), "path", redact.Text(r.URL.Path)}
 	return append(line, s.originOf(r, f)...)
 }
 
 // originOf returns the attributes of a log line that identify the request and its client.
 func (s *Server) originOf(r *http.Request, f *facts) (line []any) {
 	if f.room != "" {
-		line = append(line, "room", refusal.Text(f.room))
+		line = append(line, "room", redact.Text(f.room))
 	}
 	if f.user != "" {
-		line = append(line, "user", refusal.Text(f.user))
+		line = append(line, "user", redact.Text(f.user))
 	}
-	return append(line, "client_address", refusal.Text(s.proxies.client(r)), "request_id", refusal.Text(f.requestID(r)))
+	return append(line, "client_address", redact.Text(s.proxies.client(r)), "request_id", redact.Text(f.requestID(r)))
 }
 
 // logAccess logs a request that was not a stream, at level debug.
@@ -82,9 +83,23 @@ func (s *Server) logAccess(r *http.Request, f *facts, status int) {
 	if s.config.Logger.Enabled(r.Context(), slog.LevelDebug) {
 		line := append(s.lineOf(r), "status", status, "duration", time.Since(f.began))
 		if p := f.refused; p != nil {
-			line = append(line, "cause", string(p.cause), "detail", refusal.Text(p.logged()))
+			line = append(line, "cause", string(p.cause), "detail", redact.Text(p.logged()))
 		}
 		s.config.Logger.DebugContext(r.Context(), "request", line...)
+	}
+}
+
+// record counts and logs a request or stream that ended with err. p is the problem of err. An error
+// after the client has canceled its request is neither a refusal nor an error of the server.
+func (s *Server) record(r *http.Request, p *problem, err error) {
+	if p.cause == refusal.Internal {
+		if r.Context().Err() != nil {
+			return
+		}
+		s.config.Logger.ErrorContext(r.Context(), "request failed", append([]any{"err", err}, s.lineOf(r)...)...)
+	}
+	if p.cause != "" {
+		s.refuse(r, p)
 	}
 }
 
@@ -99,6 +114,6 @@ func (s *Server) refuse(r *http.Request, p *problem) {
 		reason = p.reason
 	}
 	s.refusals.Add(r.Context(), p.cause, reason, func() []any {
-		return append([]any{"detail", refusal.Text(p.logged()), "status", p.status}, s.lineOf(r)...)
+		return append([]any{"detail", redact.Text(p.logged()), "status", p.status}, s.lineOf(r)...)
 	})
 }

@@ -54,6 +54,12 @@ func TestClientAddress(t *testing.T) {
 		{"10.1.2.3:5", []string{"Forwarded", `for="[2001:db9::7]:4711"`}, "2001:db9::7"},
 		{"10.1.2.3:5", []string{"Forwarded", `for=203.0.113.9`, "X-Forwarded-For", "198.51.100.7"}, "198.51.100.7"},
 		{"10.1.2.3:5", []string{"Forwarded", `for=203.0.113.9`, "X-Forwarded-For", ""}, "10.1.2.3"},
+		{"10.1.2.3:5", []string{"X-Forwarded-For", "198.51.100.7, ", "X-Forwarded-For", " ,"}, "198.51.100.7"}, // empty elements
+		{"10.1.2.3:5", []string{"Forwarded", `for=198.51.100.7;host="a,for=203.0.113.9;b"`}, "10.1.2.3"},       // the second address is quoted
+		{"10.1.2.3:5", []string{"Forwarded", `ext="a;for=203.0.113.9;";for=198.51.100.7`}, "10.1.2.3"},
+		{"10.1.2.3:5", []string{"Forwarded", `ext="\",for=203.0.113.9";for=198.51.100.7`}, "10.1.2.3"},
+		{"10.1.2.3:5", []string{"Forwarded", `for="198.51.100.7`, "Forwarded", `for=203.0.113.9"`}, "10.1.2.3"},
+		{"10.1.2.3:5", []string{"Forwarded", `for=203.0.113.9;host="a b", for="198.51.100.7:80"`}, "198.51.100.7"},
 		{"[fe80::1%eth0]:5", []string{"X-Forwarded-For", "198.51.100.7"}, "198.51.100.7"},
 		{"", []string{"X-Forwarded-For", "198.51.100.7"}, "198.51.100.7"}, // a Unix socket
 		{"@", nil, "unix"},
@@ -137,6 +143,13 @@ func TestRefusalLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// So short that it is a valid name of a room, request id and user id.
+	bare := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"sub": "a"})
+	delete(bare.Header, "typ")
+	short, err := bare.SignedString(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
 	const text = "what-was-said"
 	plain := []string{"Content-Type", "text/plain"}
 	inJSON := []string{"Content-Type", "application/json"}
@@ -175,6 +188,10 @@ func TestRefusalLog(t *testing.T) {
 		{"POST", "/session", "", alice, inJSON, ""},
 		{"POST", "/session", "", `{"` + alice + `":1}`, inJSON, ""},
 		{"POST", "/messages", root, alice, plain, ""},
+		{"DELETE", "/members?id=bob&room=two&for=1s", root, "", []string{"X-Request-Id", short}, ""},
+		{"DELETE", "/members?id=" + short + "&room=two&for=1s", root, "", nil, ""},
+		{"DELETE", "/members?id=bob&for=1s&room=" + short, root, "", nil, ""},
+		{"POST", "/messages?room=" + short, root, "hello", append([]string{"X-Request-Id", short}, plain...), ""},
 		{"POST", "/messages", root, `{"event":"` + text + `","data":"` + text + `","id":"` + text + `"}`, inJSON, ""},
 	} {
 		h.ask(c.method, c.path, c.token, c.body, c.headers...)
@@ -183,7 +200,7 @@ func TestRefusalLog(t *testing.T) {
 	removed := `level=INFO msg="user removed from room" removed=alice for=1h0m0s room=lobby admin=root client_address=127.0.0.1 request_id=`
 	log.has(t, removed)
 	got := log.String()
-	for _, part := range slices.Concat([]string{text}, strings.Split(alice, "."), strings.Split(root, "."), strings.Split(old, ".")) {
+	for _, part := range slices.Concat([]string{text}, strings.Split(alice, "."), strings.Split(root, "."), strings.Split(old, "."), strings.Split(short, ".")) {
 		if i := strings.Index(got, part); i >= 0 {
 			from := strings.LastIndexByte(got[:i], '\n') + 1
 			t.Errorf("got a token or a message in the log: %s", got[from:from+strings.IndexByte(got[from:], '\n')])

@@ -19,6 +19,7 @@ import (
 	"example.com/presence/pkg/presence/internal/guard"
 	"example.com/presence/pkg/presence/internal/hub"
 	"example.com/presence/pkg/presence/internal/loglimit"
+	"example.com/presence/pkg/presence/internal/redact"
 	"example.com/presence/pkg/presence/internal/refusal"
 	"example.com/presence/pkg/presence/internal/stream"
 )
@@ -68,6 +69,7 @@ func (c Config) prepare() (complete Config, s *Server, page map[string]*file, er
 	if err != nil {
 		return c, nil, nil, fmt.Errorf("presence: %w", err)
 	}
+	complete.Logger = redact.Logger(complete.Logger)
 	s.config = complete
 	s.rates = newRates(complete.MessageRate, complete.MessageBurst)
 	s.warn, s.refusals = loglimit.New(complete.Logger), refusal.New(complete.Logger)
@@ -202,7 +204,7 @@ func (s *Server) routes(page map[string]*file) chi.Router {
 		options := cors.Options{
 			AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete},
 			// Stream clients other than EventSource send Cache-Control.
-			AllowedHeaders: []string{"Authorization", "Cache-Control", "Content-Type", "Last-Event-ID"},
+			AllowedHeaders: []string{"Authorization", "Cache-Control", "Content-Type", "Last-Event-ID", "X-Request-Id"},
 			ExposedHeaders: []string{"Retry-After", "X-Request-Id"},
 			MaxAge:         600,
 		}
@@ -254,12 +256,7 @@ func (s *Server) handle(f func(http.ResponseWriter, *http.Request) error) http.H
 			return
 		}
 		p := problemOf(err)
-		if p.status == http.StatusInternalServerError && r.Context().Err() == nil {
-			s.config.Logger.ErrorContext(r.Context(), "request failed", append([]any{"err", err}, s.lineOf(r)...)...)
-		}
-		if p.cause != "" {
-			s.refuse(r, p)
-		}
+		s.record(r, p, err)
 		w.Header().Set("X-Request-Id", factsOf(r).requestID(r))
 		writeProblem(w, p)
 	}

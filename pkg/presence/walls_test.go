@@ -31,6 +31,8 @@ const (
 	guardPkg    = presencePkg + "/internal/guard"
 	inputPkg    = presencePkg + "/internal/input"
 	limitPkg    = presencePkg + "/internal/loglimit"
+	redactPkg   = presencePkg + "/internal/redact"
+	refusalPkg  = presencePkg + "/internal/refusal"
 	compactPkg  = presencePkg + "/internal/compact"
 	clientPkg   = presencePkg + "/client"
 	natsPkg     = presencePkg + "/nats"
@@ -79,8 +81,8 @@ var walls = []wall{
 		of:      is(streamPkg),
 		forbids: oneOf(authPkg, roomPkg, hubPkg, busPkg, presencePkg),
 	}, {
-		reason:  "loglimit and compact are used by all packages: they must not depend on any of this module",
-		of:      func(p *listed) bool { return p.ImportPath == limitPkg || p.ImportPath == compactPkg },
+		reason:  "loglimit, redact, refusal and compact are used by all packages: they must not depend on any of this module",
+		of:      func(p *listed) bool { return slices.Contains([]string{limitPkg, redactPkg, refusalPkg, compactPkg}, p.ImportPath) },
 		forbids: within(home),
 	}, {
 		reason:  "socket is below all packages that serve connections: it must not depend on any of this module",

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"example.com/presence/pkg/presence/internal/redact"
 )
 
 // Config holds the settings of a [Bus]. The prefix, the replicas and the limits of the log must be
@@ -78,6 +80,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
+	c.Log = redact.Logger(c.Log) // the name of a room can be a token
 	if c.now == nil {
 		c.now = time.Now
 	}

@@ -112,8 +112,8 @@ func (c *Conn) readHeader() error {
 }
 
 // awaitLine waits until the whole line of version 1 is buffered, because the parser refuses a line
-// that arrives in parts. The specification recommends to be tolerant. It returns early if the header
-// is not of version 1, if it is too long, or at an error, which the parser then finds as well.
+// that arrives in parts. It returns early if the header is not of version 1, if it is too long, or
+// at an error, which the parser then finds as well.
 func (p *proxied) awaitLine() {
 	const begin, longest = "PROXY", 107
 	for {

@@ -155,24 +155,3 @@ func TestAddConcurrently(t *testing.T) {
 		out.compare(t, `level=WARN msg="request refused" cause=origin count=1`, `level=WARN msg="request refused" cause=origin count=7999`)
 	})
 }
-
-func TestText(t *testing.T) {
-	const jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.3rUxyJ1wQ2mY0bKf9Zk6bX4y5r7E3l2o1p8q9s0tUvW"
-	for in, want := range map[string]string{
-		"":                          "",
-		"doc-1.draft_2":             "doc-1.draft_2",
-		"/members/alice.b.c":        "/members/alice.b.c",
-		"/" + jwt:                   "/[token]",
-		"/a/" + jwt + "/" + jwt:     "/a/[token]/[token]",
-		`no "` + jwt[:30] + `" ...`: `no "[token]" ...`,
-		"AAAAAAAAAAAA.BBBBBBBBBBBB.CCCCCCCCCCCCCCCCCCCCCCCC": "[token]", // a blank after the brace
-		strings.Repeat("x", 256):                             strings.Repeat("x", 256),
-		strings.Repeat("x", 257):                             strings.Repeat("x", 256) + "…",
-		strings.Repeat("x", 255) + "é":                       strings.Repeat("x", 255) + "…",
-		strings.Repeat("x", 254) + "éé":                      strings.Repeat("x", 254) + "é…",
-	} {
-		if got := refusal.Text(in); got != want {
-			t.Errorf("Text(%.80q): got %q, want %q", in, got, want)
-		}
-	}
-}
