@@ -42,25 +42,24 @@ func TestSystemdUnits(t *testing.T) {
 	}
 }
 
-// The command line of the unit is valid, and the shutdown has time to finish.
+// The command line and the variables of the unit are valid, and the shutdown has time to finish.
 func TestSystemdCommand(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../deploy/presence.service")
 	if err != nil {
 		t.Fatal(err)
 	}
-	setting := map[string]string{}
+	setting, e, keys := map[string]string{}, env{}, secretFiles(t)
 	for line := range strings.Lines(string(text)) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 		setting[key] = value
+		if name, value, _ := strings.Cut(value, "="); key == "Environment" {
+			e[name] = strings.ReplaceAll(value, "/etc/presence", keys)
+		}
 	}
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "jwt-secret"), []byte(secret), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	args := strings.Fields(strings.ReplaceAll(setting["ExecStart"], "%d", dir))[1:]
-	if _, stderr, exit := command(t, env{}, append(args, "--check")...); exit != 0 || stderr != "" {
-		t.Errorf("presence %q: exit status %d, %s", args, exit, stderr)
+	args := strings.Fields(setting["ExecStart"])[1:]
+	if _, stderr, exit := command(t, e, append(args, "--check")...); exit != 0 || stderr != "" || len(e) != 2 {
+		t.Errorf("presence %q with %v: exit status %d, %s", args, e, exit, stderr)
 	}
 	const grace = 8 * time.Second // default of --shutdown-grace
 	if stop, err := time.ParseDuration(setting["TimeoutStopSec"]); stop <= grace || err != nil {

@@ -32,6 +32,15 @@ type composed struct {
 	Volumes map[string]any `yaml:"volumes"`
 }
 
+// secretFiles returns a directory with the secrets that the deployments read.
+func secretFiles(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	write(t, dir, "secret-1", secret)
+	write(t, dir, "secret-2", secret)
+	return dir
+}
+
 // Each variable in compose.yaml belongs to a flag and has a valid value. Each host, volume and file
 // exists.
 func TestCompose(t *testing.T) {
@@ -43,11 +52,12 @@ func TestCompose(t *testing.T) {
 	if err := yaml.Unmarshal(data, &c); err != nil {
 		t.Fatal(err)
 	}
+	keys := secretFiles(t)
 	nodes, hosts := 0, regexp.MustCompile(`@([a-z0-9-]+):4222`)
 	for name, s := range c.Services {
 		for _, v := range s.Volumes {
 			source, _, _ := strings.Cut(v, ":")
-			if _, isVolume := c.Volumes[source]; isVolume {
+			if _, isVolume := c.Volumes[source]; isVolume || source == "./secrets" { // a user creates it
 				continue
 			}
 			if _, err := os.Stat(filepath.Join("../../deploy", source)); err != nil {
@@ -60,7 +70,7 @@ func TestCompose(t *testing.T) {
 		nodes++
 		e := env{}
 		for variable, value := range s.Environment {
-			value = regexp.MustCompile(`\$\{PRESENCE_JWT_SECRET[^}]*\}`).ReplaceAllString(value, secret)
+			value = strings.ReplaceAll(value, "/etc/presence", keys)
 			e[variable] = regexp.MustCompile(`\$\{NATS_PASSWORD[^}]*\}`).ReplaceAllString(value, "p")
 		}
 		for _, host := range hosts.FindAllStringSubmatch(e["PRESENCE_NATS"], -1) {
@@ -90,10 +100,7 @@ func TestCompose(t *testing.T) {
 
 // Each variable in the manifests for Kubernetes belongs to a flag and has a valid value.
 func TestManifests(t *testing.T) {
-	keys := t.TempDir()
-	if err := os.WriteFile(filepath.Join(keys, "jwt-secret"), []byte(secret), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	keys := secretFiles(t)
 	for _, file := range []string{"single.yaml", "cluster.yaml"} {
 		text, err := os.ReadFile("../../deploy/kubernetes/" + file)
 		if err != nil {

@@ -486,6 +486,8 @@ func TestManifests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	const secrets = "#   openssl rand -hex 32 > secret-1 && cp secret-1 secret-2\n" +
+		"#   kubectl create secret generic presence --from-file=secret-1 --from-file=secret-2\n"
 	core := []string{"Deployment presence", "Service presence", "Service presence-metrics", "PodDisruptionBudget presence", "NetworkPolicy presence"}
 	for _, file := range []struct {
 		name, comment string
@@ -493,9 +495,9 @@ func TestManifests(t *testing.T) {
 		keys          []string
 	}{
 		{"single.yaml", "# One pod without NATS. It needs a Secret:\n#\n" +
-			"#   kubectl create secret generic presence --from-literal=jwt-secret=$(openssl rand -hex 32)\n", single, slices.DeleteFunc(slices.Clone(core), func(key string) bool { return single[key] == "" })},
+			secrets, single, slices.DeleteFunc(slices.Clone(core), func(key string) bool { return single[key] == "" })},
 		{"cluster.yaml", "# Three pods with NATS at nats://nats:4222. They need two Secrets:\n#\n" +
-			"#   kubectl create secret generic presence --from-literal=jwt-secret=$(openssl rand -hex 32)\n" +
+			secrets +
 			"#   kubectl create secret generic presence-nats --from-file=nats.creds\n", several, core},
 		{"gateway.yaml", "# The route of the Gateway API. Set the names of the gateway and of the host.\n", several, []string{"HTTPRoute presence"}},
 		{"monitoring.yaml", "# For the Prometheus Operator.\n", several, []string{"ServiceMonitor presence"}},
