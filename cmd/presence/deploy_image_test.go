@@ -2,13 +2,38 @@ package main
 
 import (
 	"bytes"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
+
+// statesSize checks that the documents state the size of the binary in MB, up to 1 MB, because it
+// depends on the platform. The other files of the image have less than 0.3 MB.
+func statesSize(t *testing.T, size int) {
+	t.Helper()
+	stated := regexp.MustCompile(`(?:static\s+binary\s+of|list\s+of\s+(?:the\s+)?modules,)\s+([0-9.]+) MB`)
+	found := 0
+	for _, file := range []string{"../../README.md", "../../docs/deployment.md"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, figure := range stated.FindAllSubmatch(text, -1) {
+			found++
+			if mb, err := strconv.ParseFloat(string(figure[1]), 64); err != nil || math.Abs(mb-float64(size)/1e6) > 1 {
+				t.Errorf("%s: got %q, but the binary has %.1f MB", file, figure[0], float64(size)/1e6)
+			}
+		}
+	}
+	if found != 3 {
+		t.Errorf("got %d figures, want 3", found)
+	}
+}
 
 // The Dockerfile and the Makefile build the command with the same flags, and these give the same
 // bytes in another directory.
@@ -64,4 +89,5 @@ func TestReproducibleBuild(t *testing.T) {
 	if !bytes.Equal(binaries[0], binaries[1]) {
 		t.Error("two builds of the same sources differ")
 	}
+	statesSize(t, len(binaries[0]))
 }
