@@ -46,7 +46,7 @@ type messageFlags struct {
 	HistoryAge   time.Duration `default:"5m" help:"Maximum age of kept messages, 1s to 24h. An unused room is kept for the same time. Default: 5m."`
 	HistoryBytes size          `default:"64MiB" range:"1 to 2047MiB" help:"Maximum total size of kept messages across all rooms, in bytes, 1 to 2047MiB. Default: 64MiB."`
 	MaxMessage   size          `default:"64KiB" range:"1 to 1MiB" help:"Maximum size of a message body in bytes, 1 to 1MiB. Default: 64KiB."`
-	MessageRate  float64       `default:"20" help:"Rate limit for each user, in messages per second. 0 means unlimited. Default: 20."`
+	MessageRate  float64       `default:"20" help:"Rate limit for each user on this node, in messages per second, in all rooms together. 0 means unlimited. Default: 20."`
 	MessageBurst int           `default:"40" help:"Burst size of the per-user message rate limit, at least 1. Default: 40."`
 }
 
