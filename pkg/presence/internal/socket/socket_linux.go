@@ -25,7 +25,8 @@ const unixBuffer = 16 << 10
 const closed = 7
 
 // Tune limits the kernel's send buffer of a socket and disables the kernel's own timeout. Accepted
-// TCP sockets inherit both settings from their listener. A Unix socket has no timeout.
+// TCP sockets inherit both settings from their listener, unless it is [Multipath]. Accepted Unix
+// sockets inherit nothing. A Unix socket has no timeout.
 //
 // The kernel's timeout is TCP_USER_TIMEOUT, tcp(7). It closes the connection of a peer that
 // acknowledges nothing for that time. However, it also closes the connection of a slow peer whose
@@ -37,6 +38,13 @@ func Tune(fd uintptr) {
 		return
 	}
 	unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, maxNotSent)
+}
+
+// Multipath reports whether a listener accepts Multipath TCP, as those of [net.Listen] do. Its
+// sockets do not inherit the options of [Tune].
+func Multipath(fd uintptr) bool {
+	protocol, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PROTOCOL)
+	return err == nil && protocol == unix.IPPROTO_MPTCP
 }
 
 // ReadLiveness returns the statistics of the socket: TCP_INFO and SIOCOUTQ for TCP, SIOCOUTQ for a

@@ -10,6 +10,9 @@ const Known = false
 // Tune does nothing on this system.
 func Tune(uintptr) {}
 
+// Multipath always returns false.
+func Multipath(uintptr) bool { return false }
+
 // ReadLiveness returns the zero Liveness.
 func ReadLiveness(uintptr) Liveness { return Liveness{} }
 
