@@ -75,8 +75,8 @@
 //
 // # Vanished clients
 //
-// Promise 5 holds on Linux over HTTP/1. With [Server.Harden] it also holds over HTTP/2; the leave
-// then has the reason closed. Without Harden, set [http.HTTP2Config].WriteByteTimeout. Multipath
+// Promise 5 holds on Linux over HTTP/1. With [Server.Harden] it also holds over HTTP/2. Without
+// Harden, set [http.HTTP2Config].WriteByteTimeout; the leave then has the reason closed. Multipath
 // TCP sockets provide less information, so disable Multipath TCP at the listener with
 // [net.ListenConfig.SetMultipathTCP].
 //

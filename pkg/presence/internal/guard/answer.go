@@ -46,6 +46,7 @@ type Answer struct {
 	size    atomic.Int64 // bytes passed to Write
 	written atomic.Int64 // bytes accepted by net/http
 	blocked atomic.Bool  // a write is in progress
+	lost    atomic.Bool  // the connection was reset, because the peer has vanished
 	ends    atomic.Int64 // write deadline of an event stream, in Unix nanoseconds; 0: none
 
 	// Used only by the sweep.
@@ -250,6 +251,7 @@ func (a *Answer) Stream() http.ResponseWriter {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	a.leaveLocked()
+	a.conn.ended = time.Time{}
 	_, counted := g.conns[a.conn]
 	if a.conn.streams = append(a.conn.streams, a); len(a.conn.streams) == 1 && counted {
 		g.countLocked(-1)
@@ -266,6 +268,9 @@ type streamWriter struct {
 }
 
 func (c streamWriter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
+
+// Vanished reports whether the peer has vanished, so that the guard has reset the connection.
+func (c streamWriter) Vanished() bool { return c.answer.lost.Load() }
 
 func (c streamWriter) SetWriteDeadline(t time.Time) error {
 	at := int64(0)
@@ -333,6 +338,7 @@ func (a *Answer) endStream() {
 	if len(c.streams) == 0 && counted {
 		g.countLocked(1)
 		c.since = time.Now()
+		c.ended = c.since
 	}
 }
 

@@ -36,6 +36,7 @@ type Conn struct {
 	streams     []*Answer // its event streams
 	answers     []*Answer // responses in progress
 	until       time.Time // deadline of the peer to acknowledge the finished responses; zero: none
+	ended       time.Time // end of its last event stream, if the peer has had data to acknowledge since; zero: none
 	closing     bool      // closed by net/http while the peer had data to acknowledge
 	closed      time.Time // when closing was set
 

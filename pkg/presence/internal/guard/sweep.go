@@ -18,7 +18,8 @@ const (
 	// A peer is lazy if it acknowledges less than lazyProgress in the window.
 	lazyProgress = 32 << 10
 	// overdueTime is the time without an acknowledgement after which a connection is reset, if all
-	// its event streams are overdue.
+	// its event streams are overdue, or the last one has ended. With the time of two sweeps, it is
+	// less than the 10 s of promise 4.
 	overdueTime = 5 * time.Second
 )
 
@@ -127,16 +128,21 @@ func (c *Conn) review(now time.Time) {
 		return
 	}
 	least, within, streams := uint64(minProgress), window, len(c.streams) > 0
-	if streams { // package stream has stricter rules
+	if streams || !c.ended.IsZero() { // package stream has stricter rules, or overdueTime applies
 		least, within = 1, max(window, g.config.Heartbeat)
 	}
 	progressing := c.progress.update(p, least, within, now)
 	if !c.progress.unacked {
-		c.until = time.Time{} // the finished responses are acknowledged
+		c.until, c.ended = time.Time{}, time.Time{} // all that has ended is acknowledged
 	}
 	late := !c.until.IsZero() && now.After(c.until) && len(c.answers) == 0 && len(c.streams) == 0
 	late = late || streams && now.Sub(c.progress.since) >= overdueTime &&
 		!slices.ContainsFunc(c.streams, func(a *Answer) bool { return !a.overdue(now) })
+	late = late || !c.ended.IsZero() && len(c.answers) == 0 && now.Sub(c.ended) >= overdueTime && now.Sub(c.progress.since) >= overdueTime
+	lost := streams && p.Lost(g.config.Heartbeat*3/4)
+	for _, a := range c.streams {
+		a.lost.Store(lost)
+	}
 	var abort []*Answer
 	for _, a := range c.answers {
 		if !a.review(c.progress, !streams, now) {
@@ -152,7 +158,7 @@ func (c *Conn) review(now time.Time) {
 	switch {
 	case done || headerLate && c.shut():
 		c.end()
-	case p.Queued() > 0 && (!progressing || late || streams && p.Lost(g.config.Heartbeat*3/4)):
+	case p.Queued() > 0 && (!progressing || late || lost):
 		c.reset()
 	case len(abort) > 0 && http1: // this is the only response of the connection
 		c.reset()

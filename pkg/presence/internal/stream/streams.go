@@ -73,7 +73,11 @@ func (s *Streams) Conn(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 		http.ResponseWriter
 		*http.ResponseController
 	}{w, http.NewResponseController(w)}
-	return &Conn{newWriter(response, &s.resources, s.waker(), false)}, nil
+	own := newWriter(response, &s.resources, s.waker(), false)
+	if m, ok := w.(Monitored); ok {
+		own.vanished = m.Vanished
+	}
+	return &Conn{own}, nil
 }
 
 // sink returns a sink for the connection: a direct if possible, else a writer. If the error is

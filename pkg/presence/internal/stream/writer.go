@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"cmp"
 	"context"
 	"io"
 	"sync"
@@ -17,6 +16,10 @@ type output interface {
 	SetWriteDeadline(time.Time) error
 }
 
+// Monitored is a ResponseWriter of HTTP/2 whose connection is monitored. Vanished reports that the
+// client has vanished, and that the connection was therefore reset.
+type Monitored interface{ Vanished() bool }
+
 // writer is the sink that works with every protocol and system, including TLS and HTTP/2. A waker
 // fills its backlog, and the goroutine of serve writes the events:
 //
@@ -30,6 +33,8 @@ type writer struct {
 	http1   *http1 // out if the connection is hijacked, else nil
 	counted bool   // counted in resources.open until the end
 	wake    chan struct{}
+
+	vanished func() bool // reports whether the client of an HTTP/2 stream has vanished; see Monitored
 
 	attachedTo *share     // guarded by the Stream's lock
 	att        attachment // used only by the waker's goroutine
@@ -60,7 +65,8 @@ type writer struct {
 // connection in resources.open, and the sink removes it when the connection ends.
 func newWriter(o output, r *resources, w *waker, counted bool) *writer {
 	h, _ := o.(*http1)
-	return &writer{resources: r, waker: w, out: o, http1: h, counted: counted, wake: make(chan struct{}, 1)}
+	return &writer{resources: r, waker: w, out: o, http1: h, counted: counted, wake: make(chan struct{}, 1),
+		vanished: func() bool { return false }}
 }
 
 func (c *writer) inbox() *inbox[task] { return c.waker.inbox }
@@ -286,7 +292,13 @@ func (c *writer) run(ctx context.Context) End {
 			}
 		}
 	}
-	return cmp.Or(c.reason(), Closed)
+	switch why := c.reason(); {
+	case why != "":
+		return why
+	case c.vanished():
+		return Timeout
+	}
+	return Closed
 }
 
 // next returns the bytes to write next, or nil if there are none. The order is:
@@ -401,6 +413,8 @@ func (c *writer) failed(err error) End {
 	switch {
 	case c.ending != "" && c.ending != Slow:
 		return c.ending
+	case c.vanished():
+		return Timeout
 	case late || c.ending == Slow:
 		return c.config.tooSlow(c.liveness())
 	}
