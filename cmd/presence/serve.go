@@ -66,19 +66,19 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	defer shutDownNow(ctx, server) // for returns before serveUntil, which calls Shutdown itself
 	measured.server.Watch(server)
 	defer logTotals(log, server, time.Now()) // after the shutdown, before the one above
-	l, err := c.Listening.open(ctx, addr, c.Presence.Heartbeat)
-	if err != nil {
-		return err
-	}
-	h := &http.Server{Handler: server, TLSConfig: cert.config(), Protocols: c.Listening.protocols()}
-	l = server.Harden(h, l) // immediately, because connections made before it lack the socket options
 	if c.Running.MetricsListen != "" {
 		m, err := serveMetrics(ctx, c.Running.MetricsListen, measured.handler, log)
 		if err != nil {
 			return err
 		}
-		defer m.close()
+		defer m.close() // after the shutdown
 	}
+	l, err := c.Listening.open(ctx, addr, c.Presence.Heartbeat) // nothing fails after it, so l is always closed
+	if err != nil {
+		return err
+	}
+	h := &http.Server{Handler: server, TLSConfig: cert.config(), Protocols: c.Listening.protocols()}
+	l = server.Harden(h, l) // immediately, because connections made before it lack the socket options
 	log.Info("limits", "open_files", openFiles(), "max_connections", config.MaxConnections,
 		"max_idle_connections", config.MaxIdleConnections, "reserved_files", reservedFiles)
 	probe, err := answerProbes(bound(l.Addr()), server)
