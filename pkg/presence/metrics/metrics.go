@@ -20,7 +20,7 @@ type Metrics struct {
 func New() *Metrics {
 	return &Metrics{
 		joinToCount: histogram("join_to_count_seconds",
-			"Time from a join until its user count was written to the clients of the room on this node.",
+			"Time from a join until its user count was written to the clients of the room on this node. One observation per count and event loop, for the oldest join.",
 			.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5),
 		loopPass: histogram("loop_pass_seconds",
 			"Duration of a turn of an event loop. Its clients wait meanwhile.",

@@ -101,7 +101,7 @@ var values = []value{
 	gauge("idempotency_keys", "Idempotency keys in memory. 0 with a shared backplane.", func(s *presence.Stats) int { return s.LogKeys }),
 	gauge("unsent_snapshots", "Snapshots that clients have not received yet.", func(s *presence.Stats) int { return s.SnapshotsUnsent }),
 	gauge("unsent_snapshot_bytes", "Size of the snapshots that clients have not received yet.", func(s *presence.Stats) int { return s.SnapshotBytesUnsent }),
-	gauge("backlogged_connections", "Streams with shared events that wait for the client to read.", func(s *presence.Stats) int { return s.Streams.Backlogged }),
+	gauge("backlogged_connections", "Streams with events that wait for the client to read.", func(s *presence.Stats) int { return s.Streams.Backlogged }),
 	gauge("backlog_bytes", "Size of the shared events that wait for clients to read.", func(s *presence.Stats) int { return s.Streams.BacklogBytes }),
 
 	total("joins_total", "Joins published.", func(s *presence.Stats) uint64 { return s.Joins }),

@@ -1,5 +1,7 @@
 package stream
 
+import "time"
+
 // maxBatch is the maximum size, in bytes, of the events that a fan-out delivers to each socket in
 // one write. A larger event is written alone.
 const maxBatch = 64 << 10
@@ -9,6 +11,8 @@ type batch struct {
 	frames []*frame
 	size   int       // size of the events, in bytes
 	timed  bool      // contains an event of kind Every or Latest
+	latest bool      // contains an event of kind Latest
+	since  time.Time // oldest Event.Since of that event and those that it replaced; zero: none
 	joined [2][]byte // text of two or more events: [0] plain, [1] as chunks
 }
 
@@ -16,7 +20,7 @@ type batch struct {
 func (b *batch) fill(q *queue) {
 	clear(b.frames)
 	b.frames = b.frames[:0]
-	b.timed = false
+	b.timed, b.latest, b.since = false, false, time.Time{}
 	b.size = 0
 	for f := range q.all() {
 		if b.size+f.len() > maxBatch && len(b.frames) > 0 {
@@ -25,6 +29,7 @@ func (b *batch) fill(q *queue) {
 		b.size += f.len()
 		b.frames = append(b.frames, f)
 		b.timed = b.timed || f.kind == Every || f.kind == Latest
+		b.latest = b.latest || f.kind == Latest
 	}
 	for range b.frames {
 		q.pop()

@@ -17,7 +17,7 @@ type Event struct {
 	Name string
 	Data []byte // must not be empty, because clients do not dispatch an event without data
 
-	Since time.Time // when the cause of the event happened, for Config.Delivered; zero: not measured
+	Since time.Time // when the cause of the event happened, for Config.Delivered; only for Latest; zero: not measured
 }
 
 // Kind determines how a backlog treats an event.

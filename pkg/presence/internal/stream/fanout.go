@@ -71,7 +71,6 @@ func (f *fanOuts) round() {
 			unfinished = append(unfinished, sh)
 			continue
 		}
-		sh.now.since = time.Time{}
 		sh.now.pending.pop() // the queue is empty, so pop frees a large array
 		f.spare, sh.now = sh.now, nil
 	}
@@ -108,6 +107,9 @@ func (f *fanOuts) slice(sh *share, sharing int) {
 			n.batch = new(batch)
 		}
 		n.batch.fill(&n.pending)
+		if n.batch.latest {
+			n.batch.since, n.since = n.since, time.Time{}
+		}
 		sh.delivered, n.spent, n.startedAt, n.busyBefore = 0, 0, start, f.busy
 	}
 	now := start
@@ -124,9 +126,8 @@ func (f *fanOuts) slice(sh *share, sharing int) {
 	if sh.delivered < len(sh.conns) {
 		return
 	}
-	if !n.since.IsZero() && n.pending.len() == 0 { // otherwise the event may be in the next batch
-		f.tally.deliveredAt(now, n.since)
-		n.since = time.Time{}
+	if !n.batch.since.IsZero() {
+		f.tally.deliveredAt(now, n.batch.since)
 	}
 	for _, frame := range n.batch.frames {
 		frame.release()

@@ -111,6 +111,42 @@ func TestFanOutsAgainstReference(t *testing.T) {
 	})
 }
 
+// The time of a count ends when its own batch is delivered, even if other events wait. A count that
+// replaces another one has the time of the older cause.
+func TestDeliveredTimes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const each = 10 * time.Microsecond
+		var got []time.Duration
+		p := fanOuts{group: loopGroup}
+		p.tally.delivered = func(d time.Duration) { got = append(got, d) }
+		sh := new(share)
+		for range 1000 { // several slices
+			sh.attach(&fakeReceiver{delay: each}, 0)
+		}
+		var e events
+		count := func(age time.Duration) {
+			f := e.next(Latest)
+			if age > 0 {
+				f.since = time.Now().Add(-age)
+			}
+			p.queue(sh, f)
+		}
+		count(20 * time.Millisecond)
+		p.round()
+		p.queue(sh, e.next(Every))
+		p.finish()
+		count(30 * time.Millisecond)
+		count(5 * time.Millisecond)
+		count(0)
+		p.finish()
+		count(0)
+		p.finish()
+		if want := []time.Duration{30 * time.Millisecond, 40 * time.Millisecond}; !slices.Equal(got, want) {
+			t.Errorf("got the times %v, want %v: the age, and 10 ms for the batch", got, want)
+		}
+	})
+}
+
 // A room of 10 that shares its goroutine with a room of 1,000 waits for at most one slice of the
 // large room. Its fan-out time is its own time, multiplied by two because two rooms share the
 // goroutine.

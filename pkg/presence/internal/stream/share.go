@@ -46,7 +46,7 @@ type share struct {
 type fanOut struct {
 	pending queue
 	batch   *batch    // batch of the fan-out in progress; nil if there is none
-	since   time.Time // oldest frame.since of pending and batch; zero: none
+	since   time.Time // oldest Event.Since of the pending event of kind Latest and those that it replaced; zero: none
 
 	// Used by fanOuts.measure.
 	queuedAt   time.Time     // when the oldest event of the fan-out was queued

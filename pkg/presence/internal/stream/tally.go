@@ -13,8 +13,9 @@ type Stats struct {
 	// Bytes is the total of bytes written to clients: events, snapshots, replays and pings, with
 	// the chunk heads of HTTP/1.1. It excludes response headers, TLS and HTTP/2 frames.
 	Bytes uint64
-	// Backlogged is a gauge: connections with shared events that wait for the client to read.
-	// BacklogBytes is the size of these events. For direct connections both are at most 100 ms old.
+	// Backlogged is a gauge: connections with events that wait for the client to read. BacklogBytes
+	// is the size of the shared ones of these events. For direct connections both are at most 100 ms
+	// old.
 	Backlogged   int
 	BacklogBytes int
 }
