@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
+	"io/fs"
 	"os"
 	"sync/atomic"
 )
@@ -13,6 +15,7 @@ type serverCertificate struct {
 	certFile, keyFile string
 	current           atomic.Pointer[tls.Certificate] // has a Leaf
 	content           []byte                          // of both files, for the current certificate
+	next              []byte                          // of both files, if another pair was found once
 }
 
 // certificate reads the certificate. It returns nil for plain HTTP.
@@ -24,7 +27,7 @@ func (f listenFlags) certificate() (*serverCertificate, error) {
 		return nil, nil
 	}
 	c := &serverCertificate{certFile: f.TLSCert, keyFile: f.TLSKey}
-	if _, err := c.reload(); err != nil {
+	if _, err := c.load(os.ReadFile, true); err != nil {
 		return nil, usagef("--tls-cert and --tls-key: %w", denied(err))
 	}
 	return c, nil
@@ -38,32 +41,60 @@ func (c *serverCertificate) config() *tls.Config {
 	return &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current.Load(), nil }}
 }
 
-// reload reads both files. If they form another valid pair than the current one, it replaces the
-// current one and returns true. An error leaves the current one in use. Only one goroutine may call
-// reload at a time.
+// reload reads both files again. If they form another valid pair than the current one, it replaces
+// the current one and returns true. Without atOnce, it does so only if it has found this pair twice
+// in a row, because a program may be writing a chain of certificates, and its first part is valid
+// too. An error leaves the current one in use. Only one goroutine may call reload at a time.
 //
 // It compares the content of the files. Their modification time and size may be equal after a
 // change: keys have a fixed size, and some file systems have times in steps of seconds. A watch of
 // the directory would miss the directories that Kubernetes swaps by a symbolic link, unless it
 // watched each of them.
-func (c *serverCertificate) reload() (replaced bool, err error) {
-	cert, err := os.ReadFile(c.certFile)
+func (c *serverCertificate) reload(atOnce bool) (replaced bool, err error) {
+	return c.load(readRegular, atOnce)
+}
+
+func (c *serverCertificate) load(read func(file string) ([]byte, error), atOnce bool) (replaced bool, err error) {
+	cert, err := read(c.certFile)
 	if err != nil {
 		return false, err
 	}
-	key, err := os.ReadFile(c.keyFile)
+	key, err := read(c.keyFile)
 	if err != nil {
 		return false, err
 	}
 	content := bytes.Join([][]byte{cert, key}, []byte{0}) // PEM has no zero byte
 	if bytes.Equal(content, c.content) {
+		c.next = nil
 		return false, nil
 	}
 	pair, err := tls.X509KeyPair(cert, key) // fails if the files are of different pairs
 	if err != nil {
 		return false, err
 	}
-	c.content = content
+	if !atOnce && !bytes.Equal(content, c.next) {
+		c.next = content
+		return false, nil
+	}
+	c.content, c.next = content, nil
 	c.current.Store(&pair)
 	return true, nil
+}
+
+// canReload reports whether both files can be read again.
+func (c *serverCertificate) canReload() bool { return isRegular(c.certFile) && isRegular(c.keyFile) }
+
+// readRegular reads a file again. The start accepts a pipe, such as /dev/fd/3, but later a pipe is
+// empty, or has no writer, and a read of it would block all reloads.
+func readRegular(file string) ([]byte, error) {
+	if !isRegular(file) {
+		return nil, &fs.PathError{Op: "read again", Path: file, Err: errors.New("not a regular file")}
+	}
+	return os.ReadFile(file)
+}
+
+// isRegular reports whether the file is regular. A file that cannot be found may become regular.
+func isRegular(file string) bool {
+	info, err := os.Stat(file)
+	return err != nil || info.Mode().IsRegular()
 }

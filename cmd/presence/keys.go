@@ -37,6 +37,9 @@ type keyFlags struct {
 	Dev          bool     `help:"Development mode. Any client may sign in as a guest, also over plain HTTP. Listens on 127.0.0.1 unless --listen is set. Generates a secret if none is set. Default: off."`
 }
 
+// readFile reads a file with a key: [os.ReadFile] at the start, and [readRegular] later.
+type readFile func(name string) ([]byte, error)
+
 // hasSecret reports whether a secret is set.
 func (f secretFlags) hasSecret() bool { return f.JWTSecret != "" || len(f.JWTSecretFile) > 0 }
 
@@ -45,9 +48,9 @@ func (f secretFlags) hasSecret() bool { return f.JWTSecret != "" || len(f.JWTSec
 //
 // The signed tokens have no kid, although the keys have one: it would show the name of a file to
 // every client, and to try another secret takes 1 µs.
-func (f secretFlags) secrets() (keys []auth.Key, signing []byte, err error) {
+func (f secretFlags) secrets(read readFile) (keys []auth.Key, signing []byte, err error) {
 	for _, name := range f.JWTSecretFile {
-		secret, err := os.ReadFile(name)
+		secret, err := read(name)
 		secret = bytes.TrimRight(secret, "\r\n")
 		var key auth.Key
 		if err == nil {
@@ -76,9 +79,9 @@ func (f secretFlags) secrets() (keys []auth.Key, signing []byte, err error) {
 }
 
 // publicKeys returns the keys of --jwt-public-key. The error names the flag and the file.
-func (f keyFlags) publicKeys() (keys []auth.Key, err error) {
+func (f keyFlags) publicKeys(read readFile) (keys []auth.Key, err error) {
 	for _, name := range f.JWTPublicKey {
-		file, err := os.ReadFile(name)
+		file, err := read(name)
 		var key auth.Key
 		if err == nil {
 			key, err = auth.PublicKey(file)
@@ -92,12 +95,12 @@ func (f keyFlags) publicKeys() (keys []auth.Key, err error) {
 }
 
 // read returns the keys of all secrets and files, and the secret that signs new tokens.
-func (f keyFlags) read() (keys []auth.Key, signing []byte, err error) {
-	secrets, signing, err := f.secrets()
+func (f keyFlags) read(read readFile) (keys []auth.Key, signing []byte, err error) {
+	secrets, signing, err := f.secrets(read)
 	if err != nil {
 		return nil, nil, err
 	}
-	public, err := f.publicKeys()
+	public, err := f.publicKeys(read)
 	return append(secrets, public...), signing, err
 }
 
@@ -127,7 +130,7 @@ type serverKeys struct {
 
 // open reads the keys. If a JWK Set is configured, it is kept up to date until ctx is done.
 func (f keyFlags) open(ctx context.Context, log *slog.Logger) (*serverKeys, error) {
-	keys, signing, err := f.read()
+	keys, signing, err := f.read(os.ReadFile)
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +168,7 @@ func (f keyFlags) open(ctx context.Context, log *slog.Logger) (*serverKeys, erro
 // reload reads all files again and requests a fetch of the JWK Set. If a file is invalid, all
 // previous keys stay in use.
 func (k *serverKeys) reload() error {
-	keys, signing, err := k.flags.read()
+	keys, signing, err := k.flags.read(readRegular)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,8 @@ import (
 	"net/http/pprof"
 	"runtime"
 	"strconv"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -43,7 +45,9 @@ func newMeasured(log *slog.Logger, reloads *reloader, keys *auth.JWT, lost *lost
 	)
 	if reloads.cert != nil {
 		r.MustRegister(gauge("certificate_expiry_timestamp_seconds", "Time at which the certificate of --tls-cert expires.",
-			func() float64 { return unixTime(reloads.state().notAfter) }))
+			func() float64 { return unixTime(reloads.state().notAfter) }),
+			gauge("certificate_not_before_timestamp_seconds", "Time from which the certificate of --tls-cert is valid.",
+				func() float64 { return unixTime(reloads.state().notBefore) }))
 	}
 	if keys.Status().HasJWKS {
 		r.MustRegister(
@@ -53,10 +57,29 @@ func newMeasured(log *slog.Logger, reloads *reloader, keys *auth.JWT, lost *lost
 		)
 	}
 	m.handler = promhttp.HandlerFor(r, promhttp.HandlerOpts{
-		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorLog:      &scrapeErrors{log: log},
 		ErrorHandling: promhttp.ContinueOnError, // respond with the metrics that could be collected
 	})
 	return m
+}
+
+// scrapeErrors logs the errors of scrapes, at most one per minute, because any client can cause them.
+// A client that disconnects causes one for each metric that was not sent: these have no line.
+type scrapeErrors struct {
+	log  *slog.Logger
+	last atomic.Int64 // Unix nanoseconds of the last line; 0: none
+}
+
+// Println implements [promhttp.Logger].
+func (s *scrapeErrors) Println(v ...any) {
+	text := strings.TrimSpace(fmt.Sprintln(v...))
+	if strings.HasPrefix(text, "error encoding and sending") {
+		return
+	}
+	now, last := time.Now().UnixNano(), s.last.Load()
+	if (last == 0 || now-last >= int64(time.Minute)) && s.last.CompareAndSwap(last, now) {
+		s.log.Warn("metrics incomplete", "err", text)
+	}
 }
 
 func oneIf(b bool) float64 {
@@ -100,12 +123,14 @@ const (
 	// scraperIdle is the time after which an idle connection of the metrics listener is closed. It
 	// is longer than the usual scrape interval.
 	scraperIdle = 2 * time.Minute
+	// scrapeTime is the maximum time to send the metrics to a client.
+	scrapeTime = 30 * time.Second
 )
 
 // metricsServer serves the metrics and the profiles of the process on a listener of its own.
 type metricsServer struct {
 	http *http.Server
-	done chan error // receives the result of Serve
+	done chan struct{} // closed when Serve has returned
 }
 
 // checkMetricsListen returns a usage error unless addr is empty or [host]:port.
@@ -131,32 +156,46 @@ func serveMetrics(ctx context.Context, addr string, metrics http.Handler, log *s
 		return nil, fmt.Errorf("--metrics-listen: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", metrics)
-	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(scrapeTime))
+		metrics.ServeHTTP(w, r)
+		http.NewResponseController(w).SetWriteDeadline(time.Time{}) // a profile has none
+	})
+	mux.HandleFunc("/debug/pprof/", pprof.Index) // without cmdline, which can contain a secret
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	s := &metricsServer{
 		http: &http.Server{
-			Handler:           mux,
+			Handler:           withoutSniffing(mux),
 			ReadHeaderTimeout: 10 * time.Second,
 			ReadTimeout:       10 * time.Second,
 			IdleTimeout:       scraperIdle,
 			MaxHeaderBytes:    16 << 10,
 			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		},
-		done: make(chan error, 1),
+		done: make(chan struct{}),
 	}
 	log.Info("metrics listening", "addr", l.Addr().String())
-	go func() { s.done <- s.http.Serve(netutil.LimitListener(l, maxScrapers)) }() // ends with close
+	go func() { // ends with close
+		defer close(s.done)
+		if err := s.http.Serve(netutil.LimitListener(l, maxScrapers)); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("metrics no longer served", "err", err) // the public listener goes on
+		}
+	}()
 	return s, nil
+}
+
+// withoutSniffing makes browsers use the Content-Type of the responses.
+func withoutSniffing(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		h.ServeHTTP(w, r)
+	})
 }
 
 // close ends the server and its connections.
 func (s *metricsServer) close() {
 	s.http.Close()
-	if err := <-s.done; !errors.Is(err, http.ErrServerClosed) {
-		return // the listener failed: the main listener goes on without metrics
-	}
+	<-s.done
 }

@@ -26,7 +26,8 @@ const (
 // reloader replaces the certificate and the keys of a running server. Open connections and streams
 // are not affected. Its goroutine reads
 //
-//   - the certificate files every pollTime, and on SIGHUP;
+//   - the certificate files every pollTime, and on SIGHUP. A new pair that a poll finds is used when
+//     the next poll finds the same;
 //   - the files with secrets and public keys on SIGHUP only, because they have no counterpart by
 //     which a half-written change could be detected.
 //
@@ -52,9 +53,10 @@ type reloader struct {
 
 // reloadStatus is the result of the last reload, for metrics.
 type reloadStatus struct {
-	notAfter time.Time // end of the current certificate; zero for plain HTTP
-	ok       bool      // the last reload of the keys and that of the certificate succeeded; true after the start
-	success  time.Time // time of the last successful reload, or of the start
+	notBefore, notAfter time.Time // validity of the current certificate; zero for plain HTTP
+
+	ok      bool      // the last reload of the keys and that of the certificate succeeded; true after the start
+	success time.Time // time of the last successful reload, or of the start
 }
 
 // newReloader returns a reloader for keys and cert as they were read just now.
@@ -63,32 +65,47 @@ func newReloader(log *slog.Logger, keys *serverKeys, cert *serverCertificate) *r
 		status: reloadStatus{success: time.Now()}}
 }
 
-// startReloading starts a reloader. The caller must close it.
-func startReloading(log *slog.Logger, keys *serverKeys, cert *serverCertificate) *reloader {
+// catchHangup returns a channel that receives SIGHUP. Without it, the signal ends the process. A
+// signal during a reload, or before the first one, causes one more.
+func catchHangup() chan os.Signal {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	return hangup
+}
+
+// startReloading starts a reloader for the signals of catchHangup. The caller must close it.
+func startReloading(log *slog.Logger, keys *serverKeys, cert *serverCertificate, hangup <-chan os.Signal) *reloader {
 	r := newReloader(log, keys, cert)
 	ctx, stop := context.WithCancel(context.Background())
-	hangup := make(chan os.Signal, 1) // signals during a reload cause one more
-	signal.Notify(hangup, syscall.SIGHUP)
-	r.stop = func() { signal.Stop(hangup); stop() }
+	r.stop = stop
 	go r.run(ctx, hangup) // ends with close
 	return r
 }
 
+// closeTime is how long close waits for a reload. A read can hang on a network file system.
+const closeTime = time.Second
+
 // close ends the goroutine of startReloading.
 func (r *reloader) close() {
 	r.stop()
-	<-r.done
+	select {
+	case <-r.done:
+	case <-time.After(closeTime):
+		r.log.Warn("reload not complete at the end: a file does not answer")
+	}
 }
 
 // run reloads until ctx is done.
 func (r *reloader) run(ctx context.Context, hangup <-chan os.Signal) {
 	defer close(r.done)
-	var poll <-chan time.Time // nil for plain HTTP
+	var poll <-chan time.Time // nil for plain HTTP, and for files that cannot be read again
 	if r.cert != nil {
+		r.warnExpiry(time.Now())
+	}
+	if r.cert != nil && r.cert.canReload() {
 		ticker := time.NewTicker(pollTime)
 		defer ticker.Stop()
 		poll = ticker.C
-		r.warnExpiry(time.Now())
 	}
 	for {
 		select {
@@ -100,8 +117,11 @@ func (r *reloader) run(ctx context.Context, hangup <-chan os.Signal) {
 				r.failure = "" // the operator expects a line
 				r.reloadCertificate(time.Now(), true)
 			}
+			r.succeed()
 		case <-poll:
-			r.reloadCertificate(time.Now(), false)
+			if r.reloadCertificate(time.Now(), false) {
+				r.succeed()
+			}
 			r.warnExpiry(time.Now())
 		}
 	}
@@ -110,7 +130,7 @@ func (r *reloader) run(ctx context.Context, hangup <-chan os.Signal) {
 // reloadKeys reads the files with secrets and public keys, and requests a fetch of the JWK Set.
 func (r *reloader) reloadKeys() {
 	err := r.keys.reload()
-	r.record(&r.keysOK, err == nil, true)
+	r.record(&r.keysOK, err == nil)
 	if err != nil {
 		r.log.Error("keys not reloaded: previous keys in use", "err", err)
 		return
@@ -118,31 +138,36 @@ func (r *reloader) reloadKeys() {
 	r.log.Info("keys reloaded", "files", r.keys.files(), "fingerprint", r.keys.jwt.Fingerprint())
 }
 
-// reloadCertificate reads the certificate files. asked reports that the operator asked for it.
-func (r *reloader) reloadCertificate(now time.Time, asked bool) {
-	replaced, err := r.cert.reload()
+// reloadCertificate reads the certificate files. asked reports that the operator asked for it. The
+// result reports a success that has a line, and not only a check without a change.
+func (r *reloader) reloadCertificate(now time.Time, asked bool) (reloaded bool) {
+	replaced, err := r.cert.reload(asked)
 	if err != nil {
 		if r.failing.IsZero() {
 			r.failing, r.failure = now, ""
 		}
-		if now.Sub(r.failing) >= settleTime && r.failure != err.Error() {
+		if (asked || now.Sub(r.failing) >= settleTime) && r.failure != err.Error() {
 			r.failure = err.Error()
-			r.record(&r.certOK, false, true)
+			r.record(&r.certOK, false)
 			r.log.Error("certificate not reloaded: previous certificate in use", "files", r.files(), "err", denied(err))
 		}
-		return
+		return false
 	}
-	report := replaced || asked || r.failure != ""
+	if r.cert.next != nil { // the next poll decides
+		return false
+	}
+	reloaded = replaced || asked || r.failure != ""
 	r.failing, r.failure = time.Time{}, ""
-	r.record(&r.certOK, true, report)
+	r.record(&r.certOK, true)
 	if replaced {
 		r.warned = time.Time{}
 	}
-	if report {
+	if reloaded {
 		leaf := r.cert.current.Load().Leaf
 		r.log.Info("certificate reloaded", "files", r.files(), "changed", replaced, "subject", leaf.Subject.String(), "names", leaf.DNSNames,
 			"serial", leaf.SerialNumber.Text(16), "not_after", leaf.NotAfter)
 	}
+	return reloaded
 }
 
 func (r *reloader) files() []string { return []string{r.cert.certFile, r.cert.keyFile} }
@@ -162,13 +187,18 @@ func (r *reloader) warnExpiry(now time.Time) {
 	r.log.Warn(text, "files", r.files(), "subject", leaf.Subject.String(), "not_after", leaf.NotAfter, "left", left.Round(time.Second))
 }
 
-// record stores the result of a reload in ok, which is keysOK or certOK. done reports whether it
-// was a reload and not only a check without a change.
-func (r *reloader) record(ok *bool, success, done bool) {
+// record stores the result of a reload in ok, which is keysOK or certOK.
+func (r *reloader) record(ok *bool, success bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	*ok = success
-	if success && done {
+}
+
+// succeed stores the time of a reload, unless a part of it failed.
+func (r *reloader) succeed() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.keysOK && r.certOK {
 		r.status.success = time.Now()
 	}
 }
@@ -180,7 +210,8 @@ func (r *reloader) state() reloadStatus {
 	s := r.status
 	s.ok = r.keysOK && r.certOK
 	if r.cert != nil {
-		s.notAfter = r.cert.current.Load().Leaf.NotAfter
+		leaf := r.cert.current.Load().Leaf
+		s.notBefore, s.notAfter = leaf.NotBefore, leaf.NotAfter
 	}
 	return s
 }

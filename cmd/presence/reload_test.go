@@ -109,8 +109,8 @@ func (r *reloading) serves(serial int64, ok bool) {
 	if err != nil || cert.Leaf.SerialNumber.Int64() != serial {
 		r.t.Errorf("got the certificate %v, %v; want serial %d", cert.Leaf.SerialNumber, err, serial)
 	}
-	if state := r.state(); state.ok != ok || state.notAfter != cert.Leaf.NotAfter {
-		r.t.Errorf("got state %+v, want ok %v and the end %v", state, ok, cert.Leaf.NotAfter)
+	if state := r.state(); state.ok != ok || state.notBefore != cert.Leaf.NotBefore || state.notAfter != cert.Leaf.NotAfter {
+		r.t.Errorf("got state %+v, want ok %v and the validity %v to %v", state, ok, cert.Leaf.NotBefore, cert.Leaf.NotAfter)
 	}
 }
 
@@ -132,6 +132,8 @@ func TestCertificateReload(t *testing.T) {
 		r.expect(2 * pollTime)
 		r.serves(1, true)
 		write(t, r.dir, "key", key)
+		r.expect(pollTime)
+		r.serves(1, true)
 		r.expect(pollTime, `level=INFO msg="certificate reloaded" files="[`+r.dir+`/cert `+r.dir+`/key]" changed=true subject="" names=[presence.example] serial=2a not_after=2000-03-31T`)
 		r.serves(0x2a, true)
 		if got := r.state().success; got.Before(begin.Add(time.Minute)) {
@@ -153,7 +155,7 @@ func TestCertificateReload(t *testing.T) {
 		if err := os.Chtimes(filepath.Join(r.dir, "key"), before.ModTime(), before.ModTime()); err != nil || stat("key").Size() != before.Size() {
 			t.Fatalf("got size %d, %v; want %d", stat("key").Size(), err, before.Size())
 		}
-		r.expect(pollTime, "serial=3 ")
+		r.expect(2*pollTime, "serial=3 ")
 		r.serves(3, true)
 
 		// An invalid file is reported once, and its repair too.
@@ -171,14 +173,40 @@ func TestCertificateReload(t *testing.T) {
 		r.expect(5*time.Minute, "changed=false")
 		r.serves(3, true)
 
-		// SIGHUP is always answered. A pair that does not match is retried then, too.
+		// SIGHUP is always answered, and uses a pair at once. One that does not match is retried.
 		r.expect(0, "keys reloaded", "changed=false")
 		cert, key = pair(t, 4, 90*24*time.Hour)
 		write(t, r.dir, "key", key)
-		r.expect(0, "keys reloaded")
+		success := r.state().success
+		time.Sleep(time.Second)
+		r.expect(0, "keys reloaded", "certificate not reloaded")
+		r.serves(3, false)
+		if got := r.state().success; got != success {
+			t.Errorf("got the last success at %v, want %v: the certificate was not reloaded", got, success)
+		}
 		write(t, r.dir, "cert", cert)
-		r.expect(pollTime, "serial=4 ")
+		r.expect(2*pollTime, "changed=true")
 		r.serves(4, true)
+		cert, key = pair(t, 5, 90*24*time.Hour)
+		write(t, r.dir, "cert", cert)
+		write(t, r.dir, "key", key)
+		r.expect(0, "keys reloaded", "serial=5 ")
+		r.serves(5, true)
+
+		// A program writes a chain: its first part is valid, and is not used.
+		part, key := pair(t, 6, 90*24*time.Hour)
+		rest, _ := pair(t, 7, 90*24*time.Hour)
+		write(t, r.dir, "key", key)
+		write(t, r.dir, "cert", part+rest[:100])
+		r.expect(pollTime)
+		r.serves(5, true)
+		write(t, r.dir, "cert", part+rest)
+		r.expect(pollTime)
+		r.serves(5, true)
+		r.expect(pollTime, "serial=6 ")
+		if chain := r.cert.current.Load().Certificate; len(chain) != 2 {
+			t.Errorf("got a chain of %d certificates, want 2", len(chain))
+		}
 	})
 }
 
@@ -213,7 +241,7 @@ func TestCertificateBehindSymbolicLinks(t *testing.T) {
 			t.Fatal(err)
 		}
 		os.RemoveAll(filepath.Join(r.dir, "..1"))
-		r.expect(pollTime, "serial=2 ")
+		r.expect(2*pollTime, "serial=2 ")
 		r.serves(2, true)
 	})
 }
@@ -384,7 +412,7 @@ func BenchmarkCertificate(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		if replaced, err := c.reload(); replaced || err != nil {
+		if replaced, err := c.reload(false); replaced || err != nil {
 			b.Fatal(replaced, err)
 		}
 	}

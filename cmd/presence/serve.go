@@ -14,11 +14,15 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
+
 	"example.com/presence/pkg/presence"
 )
 
 // Run serves until ctx is done.
 func (c *serve) Run(ctx context.Context, p *process) error {
+	hangup := catchHangup() // first, because systemd can reload a server that has just started
+	defer signal.Stop(hangup)
 	prepareRuntime(p)
 	log, lost := c.Running.logger(p.stderr)
 	warnUnknown(log, p.unknown)
@@ -47,7 +51,7 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 		return c.verify(ctx, config, log, p.stdout)
 	}
 	log.Info("starting", "version", buildVersion(), "go", runtime.Version(), "pid", os.Getpid())
-	reloads := startReloading(log, keys, cert)
+	reloads := startReloading(log, keys, cert, hangup)
 	defer reloads.close()
 	measured := newMeasured(log, reloads, keys.jwt, lost)
 	config.Observer = measured.server.Observer()
@@ -79,8 +83,7 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	}
 	h := &http.Server{Handler: server, TLSConfig: cert.config(), Protocols: c.Listening.protocols()}
 	l = server.Harden(h, l) // immediately, because connections made before it lack the socket options
-	log.Info("limits", "open_files", openFiles(), "max_connections", config.MaxConnections,
-		"max_idle_connections", config.MaxIdleConnections, "reserved_files", reservedFiles)
+	logLimits(log, config)
 	probe, err := answerProbes(bound(l.Addr()), server)
 	if err != nil {
 		log.Warn("health check socket unavailable: health checks use HTTP", "err", err)
@@ -93,6 +96,16 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	}
 	c.announce(log, addr, l.Addr(), cert != nil)
 	return serveUntil(ctx, l, h, server.Shutdown, c.Running.ShutdownGrace, log)
+}
+
+// logLimits logs the limits that an operator compares with the metrics. 0 means unlimited, or no
+// history.
+func logLimits(log *slog.Logger, c presence.Config) {
+	log.Info("limits", "open_files", openFiles(), "reserved_files", reservedFiles, "max_connections", c.MaxConnections,
+		"max_connections_per_user", c.MaxConnectionsPerUser, "max_idle_connections", c.MaxIdleConnections,
+		"max_connections_per_address", c.MaxConnectionsPerAddress, "max_rooms", c.MaxRooms, "member_limit", max(0, c.MemberLimit),
+		"max_message", c.MaxMessage, "max_unsent", c.MaxUnsent, "message_rate", max(0, c.MessageRate), "history", max(0, c.History),
+		"history_bytes", c.HistoryBytes)
 }
 
 // prepareRuntime sets signals and the garbage collection of the process.
@@ -123,6 +136,10 @@ func (c *serve) announce(log *slog.Logger, addr string, at net.Addr, tls bool) {
 		}
 	}
 	listening.Info("listening")
+	// For Type=notify: systemd begins to send SIGHUP and to start other units only now.
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+		log.Warn("systemd not notified", "err", err)
+	}
 }
 
 // logTotals logs the totals of a server that has shut down.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -41,7 +42,7 @@ func (c *token) Run(p *process) error {
 	case !c.hasSecret():
 		return usagef("no signing secret: set --jwt-secret-file or --jwt-secret")
 	}
-	_, secret, err := c.secrets()
+	_, secret, err := c.secrets(os.ReadFile)
 	if err != nil {
 		return err
 	}

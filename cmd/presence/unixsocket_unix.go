@@ -29,11 +29,7 @@ const backlog = 65535
 // bind and listen. The umask of the process could restrict the mode too, but it would apply to the
 // files of all goroutines.
 func listenUnix(path string, mode fs.FileMode) (net.Listener, error) {
-	unlock, err := lock(filepath.Dir(path))
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
+	defer lock(filepath.Dir(path))()
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
@@ -67,30 +63,44 @@ func listenBound(file *os.File, path string, mode fs.FileMode) (net.Listener, er
 	if err := unix.Listen(int(file.Fd()), backlog); err != nil {
 		return nil, os.NewSyscallError("listen", err)
 	}
+	info, err := os.Lstat(path)
+	if err != nil {
+		return nil, err
+	}
 	l, err := net.FileListener(file)
 	if err != nil {
 		return nil, err
 	}
-	l.(*net.UnixListener).SetUnlinkOnClose(true)
-	return l, nil
+	return &unixListener{Listener: l, path: path, info: info}, nil
+}
+
+// unixListener removes its socket file when it closes.
+type unixListener struct {
+	net.Listener
+	path string
+	info fs.FileInfo // of the file
+}
+
+// Close closes the listener, and removes the file unless another server has replaced it.
+func (l *unixListener) Close() error {
+	if now, err := os.Lstat(l.path); err == nil && os.SameFile(now, l.info) {
+		os.Remove(l.path)
+	}
+	return l.Listener.Close()
 }
 
 // lock locks a directory, so that of two servers that start at the same time, one finds the socket
-// of the other. Any process that can read the directory can hold the lock, so lock does not wait
-// longer than lockTime.
-func lock(dir string) (unlock func(), err error) {
+// of the other. The lock is advice: any process that can read the directory can hold it, and this
+// process may not be able to read the directory. So lock waits at most lockTime, and then continues
+// without the lock.
+func lock(dir string) (unlock func()) {
 	d, err := os.Open(dir)
 	if err != nil {
-		return nil, err
+		return func() {}
 	}
 	for end := time.Now().Add(lockTime); ; time.Sleep(lockTime / 200) {
-		err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		switch {
-		case err == nil:
-			return func() { d.Close() }, nil // releases the lock
-		case err != unix.EWOULDBLOCK || time.Now().After(end):
-			d.Close()
-			return nil, &fs.PathError{Op: "flock", Path: dir, Err: err}
+		if err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != unix.EWOULDBLOCK || time.Now().After(end) {
+			return func() { d.Close() } // releases the lock
 		}
 	}
 }

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// terminate sends SIGTERM, and fails unless the server ends with the status 0 and without SIGKILL.
+func terminate(t *testing.T, server *exec.Cmd, log *lines) {
+	t.Helper()
+	if err := server.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	kill := time.AfterFunc(patience, func() { server.Process.Kill() })
+	defer kill.Stop()
+	if err := server.Wait(); err != nil {
+		t.Errorf("end of the server: %v\n%s", err, log)
+	}
+}
+
+// A pipe in place of a file is an error of the reload. The previous secret stays in use, and the
+// server can end.
+func TestReloadOfPipe(t *testing.T) {
+	t.Parallel()
+	file := write(t, t.TempDir(), "secret", secret)
+	server, log, addr := serveProcess(t, "--jwt-secret-file="+file)
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mkfifo(file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	if line := log.find(t, "keys not reloaded"); !strings.Contains(line, "read again "+file+": not a regular file") {
+		t.Errorf("got %s, want the file and the reason", line)
+	}
+	token := must(t, env{"PRESENCE_JWT_SECRET": secret}, "token", "--sub=alice")
+	if resp := request(t, http.DefaultTransport, "GET", "http://"+addr+"/presence", token, ""); resp.StatusCode != http.StatusOK {
+		t.Errorf("GET /presence: got %s, want 200", resp.Status)
+	}
+	terminate(t, server, log)
+}
+
+// A SIGHUP while the server starts does not end it. It causes a reload when the server has started.
+func TestHangupDuringStart(t *testing.T) {
+	t.Parallel()
+	pipe := t.TempDir() + "/secret"
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := newLines()
+	server := exec.Command(self, "serve", "--log-format=json", "--listen=127.0.0.1:0", "--jwt-secret-file="+pipe)
+	server.Env = []string{asCommand + "=1"}
+	server.Stderr = log
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Process.Kill(); server.Wait(); log.Close() })
+	secretFile, err := os.OpenFile(pipe, os.O_WRONLY, 0) // waits until the server reads its secret
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(secretFile, secret)
+	secretFile.Close()
+	log.find(t, "keys not reloaded") // the pipe cannot be read again
+	terminate(t, server, log)
+}
+
+// brokenWriter is a response whose client has disconnected.
+type brokenWriter struct{ *httptest.ResponseRecorder }
+
+func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }
+
+// A client that disconnects during a scrape causes no line. An incomplete scrape has one per minute.
+func TestScrapeErrors(t *testing.T) {
+	var out bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&out, nil))
+	keys, err := keyFlags{secretFlags: secretFlags{JWTSecret: secret}}.open(context.Background(), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := newMeasured(log, newReloader(log, keys, nil), keys.jwt, new(lostLines))
+	for range 20 {
+		m.handler.ServeHTTP(brokenWriter{httptest.NewRecorder()}, httptest.NewRequest("GET", "/metrics", nil))
+	}
+	if out.Len() > 0 {
+		t.Errorf("a client that disconnects: got log %s", &out)
+	}
+	errs := &scrapeErrors{log: log}
+	for i := range 3 {
+		errs.Println("error gathering metrics:", fmt.Errorf("fault %d", i))
+	}
+	if got := out.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, `level=WARN msg="metrics incomplete" err="error gathering metrics: fault 0"`) {
+		t.Errorf("got %s, want one line with the first fault", got)
+	}
+}
