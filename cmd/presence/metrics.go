@@ -40,7 +40,7 @@ func newMeasured(log *slog.Logger, reloads *reloader, keys *auth.JWT, lost *lost
 		counter("log_write_failures_total", "Log lines that could not be written.", lost.total.Load),
 		gauge("config_last_reload_successful", "1 if the last reload of the keys and that of the certificate succeeded, else 0.",
 			func() float64 { return oneIf(reloads.state().ok) }),
-		gauge("config_last_reload_success_timestamp_seconds", "Time of the last successful reload, or of the start.",
+		gauge("config_last_reload_success_timestamp_seconds", "Time of the last reload after which the keys and the certificate were current, or of the start.",
 			func() float64 { return unixTime(reloads.state().success) }),
 	)
 	if reloads.cert != nil {

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
@@ -9,12 +11,17 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"regexp"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
+
+	"example.com/presence/pkg/presence/metrics"
 )
 
 // faulty is a server with one fault.
@@ -75,9 +82,10 @@ func (f *faulty) moved(series string, ok func(before, now float64) bool) {
 	if !known {
 		f.t.Errorf("%s: no such series at the start", series)
 	}
-	now := 0.0
-	if !poll(50*time.Millisecond, patience, func() bool { now = f.scrape()[series]; return ok(before, now) }) {
-		f.t.Errorf("%s: got %v at the start and %v now, want it changed by the fault", series, before, now)
+	var now float64
+	var exists bool
+	if !poll(50*time.Millisecond, patience, func() bool { now, exists = f.scrape()[series]; return exists && ok(before, now) }) {
+		f.t.Errorf("%s: got %v at the start and %v (exists: %v) now, want it changed by the fault", series, before, now, exists)
 	}
 }
 
@@ -87,10 +95,7 @@ func falls(before, now float64) bool { return now < before }
 // Each of these faults changes a metric, and the log names the cause. The runbook of
 // docs/operations.md has an entry for it. TestHookSlow of package metrics has the tenth.
 func TestOperatorSeesFaults(t *testing.T) {
-	runbook, err := os.ReadFile("../../docs/operations.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	runbook := readOperations(t)
 	user := func(sub string) string {
 		return must(t, env{"PRESENCE_JWT_SECRET": secret}, "token", "--sub="+sub, "--join=*", "--send=*")
 	}
@@ -199,10 +204,107 @@ func TestOperatorSeesExpiredCertificate(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := pair(t, 1, -time.Minute)
 	f := startFaultyOver(t, "https", "--tls-cert="+write(t, dir, "cert.pem", cert), "--tls-key="+write(t, dir, "key.pem", key))
-	if got := f.before["presence_certificate_expiry_timestamp_seconds"]; got == 0 || got >= float64(time.Now().Unix()) {
-		t.Errorf("got expiry %v, want the past", got)
+	const series = "presence_certificate_expiry_timestamp_seconds"
+	if got, want := f.before[series], float64(notAfter(t, cert).Unix()); got != want || want > float64(time.Now().Unix()) {
+		t.Errorf("got expiry %v, want %v, in the past", got, want)
 	}
 	f.hasLine(`"level":"WARN","msg":"certificate expired: clients reject it"`)
+	f.inRunbook(readOperations(t), series)
+}
+
+// notAfter returns the end of a certificate in PEM.
+func notAfter(t *testing.T, cert string) time.Time {
+	t.Helper()
+	block, _ := pem.Decode([]byte(cert))
+	parsed, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed.NotAfter
+}
+
+// A server counts and dates its reloads, and the fetches of its JWK Set. It keeps its keys if the
+// new ones are invalid.
+func TestOperatorSeesReloads(t *testing.T) {
+	t.Parallel()
+	dir, began := t.TempDir(), float64(time.Now().UnixNano())/1e9
+	first, firstKey := pair(t, 1, time.Hour)
+	second, secondKey := pair(t, 2, 1000*time.Hour)
+	certFile, keyFile, secretFile := write(t, dir, "cert.pem", first), write(t, dir, "key.pem", firstKey), write(t, dir, "secret", secret)
+	set := startJWKS(t, `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`) // RFC 8037 appendix A.2
+	f := startFaultyOver(t, "https", "--tls-cert="+certFile, "--tls-key="+keyFile, "--jwt-secret-file="+secretFile, "--jwks-url="+set.URL)
+	const expiry, ok, success = "presence_certificate_expiry_timestamp_seconds", "presence_config_last_reload_successful", "presence_config_last_reload_success_timestamp_seconds"
+	recent := func(_, now float64) bool { return now > began && now < float64(time.Now().UnixNano())/1e9 }
+	f.before["presence_jwks_last_success_timestamp_seconds"] = 0
+	f.moved("presence_jwks_last_success_timestamp_seconds", recent)
+	f.moved(success, recent)
+	for series, want := range map[string]float64{
+		expiry: float64(notAfter(t, first).Unix()), ok: 1, "presence_jwks_fetch_failures_total": 0, "presence_log_write_failures_total": 0,
+		fmt.Sprintf("presence_build_info{goversion=%q,version=%q}", runtime.Version(), buildVersion()): 1,
+	} {
+		if got, exists := f.before[series]; got != want || !exists {
+			t.Errorf("%s: got %v (exists: %v), want %v", series, got, exists, want)
+		}
+	}
+
+	reload := func() {
+		t.Helper()
+		f.before = f.scrape()
+		if err := f.process.Process.Signal(unix.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	replace(t, certFile, second)
+	replace(t, keyFile, secondKey)
+	reload()
+	f.moved(success, grows)
+	f.moved(expiry, func(_, now float64) bool { return now == float64(notAfter(t, second).Unix()) })
+
+	replace(t, secretFile, "too short")
+	reload()
+	f.log.find(t, `"keys not reloaded: previous keys in use"`)
+	f.log.find(t, `"certificate reloaded"`)
+	f.moved(ok, falls)
+	if got := f.scrape()[success]; got != f.before[success] {
+		t.Errorf("after a failed reload: got the time %v of a successful one, want that before, %v", got, f.before[success])
+	}
+	replace(t, secretFile, secret)
+	reload()
+	f.moved(ok, grows)
+	f.moved(success, grows)
+}
+
+// commandMetrics has, for each metric of the command, the test that changes it. The other metrics
+// are those of package metrics, which has a test for each.
+var commandMetrics = map[string]func(*testing.T){
+	"presence_build_info":                                   TestOperatorSeesReloads,
+	"presence_certificate_expiry_timestamp_seconds":         TestOperatorSeesReloads,
+	"presence_config_last_reload_successful":                TestOperatorSeesReloads,
+	"presence_config_last_reload_success_timestamp_seconds": TestOperatorSeesReloads,
+	"presence_jwks_last_success_timestamp_seconds":          TestOperatorSeesReloads,
+	"presence_jwks_fetch_failures_total":                    TestOperatorSeesJWKSGone,
+	"presence_log_write_failures_total":                     TestOperatorSeesFullDisk,
+}
+
+// Each metric has a test that changes it.
+func TestEachMetricHasATest(t *testing.T) {
+	t.Parallel()
+	library, descs := map[string]bool{}, make(chan *prometheus.Desc)
+	go func() { metrics.New().Describe(descs); close(descs) }() // ends when all are received
+	for d := range descs {
+		library[regexp.MustCompile(`fqName: "([a-z_]+)"`).FindStringSubmatch(d.String())[1]] = true
+	}
+	for series := range metricNames(t) {
+		name := series
+		for _, suffix := range []string{"_bucket", "_sum", "_count"} {
+			if base := strings.TrimSuffix(series, suffix); library[base] {
+				name = base
+			}
+		}
+		if strings.HasPrefix(name, "presence_") && library[name] == (commandMetrics[name] != nil) {
+			t.Errorf("%s: metric of package metrics: %v, test of the command: %v, want one of both", name, library[name], commandMetrics[name] != nil)
+		}
+	}
 }
 
 // A server whose log is on a full disk counts the lost lines, and serves on.
@@ -235,9 +337,14 @@ func TestOperatorSeesFullDisk(t *testing.T) {
 		answer.Body.Close()
 		return answer.StatusCode == http.StatusOK
 	})
-	if got := f.scrape()["presence_log_write_failures_total"]; got < 1 {
+	const series = "presence_log_write_failures_total"
+	f.before = f.scrape()
+	if got := f.before[series]; got < 1 {
 		t.Errorf("got %v lost lines, want at least 1", got)
 	}
+	f.ask("GET", "/presence", "bad", "") // a refusal has a line
+	f.moved(series, func(before, now float64) bool { return now == before+1 })
+	f.inRunbook(readOperations(t), series)
 }
 
 // A server that cannot fetch its JWK Set refuses tokens, and reports both.
@@ -267,6 +374,78 @@ func TestOperatorSeesJWKSGone(t *testing.T) {
 	f.hasLine(`"level":"WARN","msg":"JWK Set fetch failed"`)
 	f.moved(`presence_jwks_fetch_failures_total`, grows)
 	f.moved(`presence_auth_failures_total{reason="keys_unavailable"}`, grows)
+	f.inRunbook(readOperations(t), `presence_jwks_last_success_timestamp_seconds`)
+	if got := f.scrape()["presence_jwks_last_success_timestamp_seconds"]; got != 0 {
+		t.Errorf("got a successful fetch at %v, want 0 for none", got)
+	}
+}
+
+// The first lines of the log have the version and the limits, and the last one has the totals.
+func TestOperatorSeesTotals(t *testing.T) {
+	t.Parallel()
+	began := time.Now()
+	server, addr := serving(t, env{"PRESENCE_JWT_SECRET": secret}, "--listen=127.0.0.1:0", "--linger=0s", "--heartbeat=5m",
+		"--max-connections=70", "--max-idle-connections=30")
+	token := func(sub string) string { return must(t, env{"PRESENCE_JWT_SECRET": secret}, "token", "--sub="+sub) }
+	f := &faulty{t: t, addr: addr, scheme: "http", client: &http.Client{Transport: anyCertificate(t, false)}, log: server.stderr}
+	f.before = f.scrape()
+	watchRoom(t, f, "lobby", token("alice"))
+	watchRoom(t, f, "lobby", token("alice"))
+	f.moved("presence_joins_total", func(_, now float64) bool { return now == 1 })
+	bob := watchRoom(t, f, "lobby", token("bob"))
+	f.moved("presence_joins_total", func(_, now float64) bool { return now == 2 })
+	bob.Close()
+	f.moved(`presence_leaves_total{reason="closed"}`, func(_, now float64) bool { return now == 1 })
+	for range 4 {
+		f.ask("POST", "/messages", token("alice"), "hello")
+	}
+	f.moved("presence_deliveries_total", func(before, now float64) bool { return now >= before+2*4 })
+	for path, want := range map[string]int{"/none": 404, "/presence?room=other": 403, "/presence?room=a/b": 400, "/rooms": 403} {
+		if got := f.ask("GET", path, token("alice"), ""); got != want {
+			t.Errorf("GET %s: got %d, want %d", path, got, want)
+		}
+	}
+	deliveries := f.scrape()["presence_deliveries_total"]
+	server.end()
+	if exit := server.exit(); exit != 0 {
+		t.Errorf("got exit status %d", exit)
+	}
+
+	lines := strings.Split(server.stderr.String(), "\n")
+	f.hasLine(fmt.Sprintf(`"level":"INFO","msg":"limits","open_files":%d,"max_connections":70,"max_idle_connections":30,"reserved_files":200}`, openFiles()))
+	f.hasLine(`"level":"INFO","msg":"shutting down","grace":"8s"}`)
+	first, last := lineOfServe(t, lines[0]), lineOfServe(t, lines[len(lines)-1])
+	if want := (serveLine{Level: "INFO", Msg: "starting", Version: buildVersion(), Go: runtime.Version(), PID: os.Getpid()}); first != want {
+		t.Errorf("first line: got %+v, want %+v", first, want)
+	}
+	if after, err := time.ParseDuration(last.After); err != nil || after <= 0 || after > time.Since(began) {
+		t.Errorf("last line: got after %q (%v), want the time of the server", last.After, err)
+	}
+	if last.Deliveries < deliveries || last.Deliveries > deliveries+10 { // the last user count may be later
+		t.Errorf("last line: got %v deliveries, want %v or a few more", last.Deliveries, deliveries)
+	}
+	last.After, last.Deliveries = "", 0
+	if want := (serveLine{Level: "INFO", Msg: "stopped", Streams: 3, Joins: 2, Leaves: 1, Messages: 4, Refusals: 4}); last != want {
+		t.Errorf("last line: got %+v, want %+v", last, want)
+	}
+}
+
+// serveLine is the first or the last line of a server's log.
+type serveLine struct {
+	Level, Msg                                 string
+	Version, Go                                string
+	PID                                        int
+	After                                      string
+	Streams, Joins, Leaves, Messages, Refusals int
+	Deliveries                                 float64
+}
+
+func lineOfServe(t *testing.T, text string) (line serveLine) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), &line); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	return line
 }
 
 // hasLine waits for a line of the log that has all parts.
@@ -290,9 +469,9 @@ func (f *faulty) hasLine(parts string) {
 }
 
 // inRunbook checks that the runbook has an entry with the metric.
-func (f *faulty) inRunbook(runbook []byte, series string) {
+func (f *faulty) inRunbook(runbook, series string) {
 	f.t.Helper()
-	_, entries, found := strings.Cut(string(runbook), "\n## Runbooks")
+	_, entries, found := strings.Cut(runbook, "\n## Runbooks")
 	name, _, _ := strings.Cut(series, "{")
 	if !found || !strings.Contains(entries, name) {
 		f.t.Errorf("docs/operations.md: the runbook does not name %s", name)

@@ -56,7 +56,7 @@ type reloadStatus struct {
 	notBefore, notAfter time.Time // validity of the current certificate; zero for plain HTTP
 
 	ok      bool      // the last reload of the keys and that of the certificate succeeded; true after the start
-	success time.Time // time of the last successful reload, or of the start
+	success time.Time // time of the last reload after which ok was true, or of the start
 }
 
 // newReloader returns a reloader for keys and cert as they were read just now.
