@@ -15,7 +15,7 @@ import (
 // Each Go block of docs/go.md is part of an example, which the compiler checks.
 func TestGoDocument(t *testing.T) {
 	var examples string
-	for _, name := range []string{"example_test.go", "example_harden_test.go", "nats/example_test.go"} {
+	for _, name := range []string{"example_test.go", "example_harden_test.go", "nats/example_test.go", "metrics/example_test.go"} {
 		source, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
