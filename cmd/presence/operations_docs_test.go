@@ -63,3 +63,25 @@ func TestOperationsQueries(t *testing.T) {
 	}
 	returnData(t, queries)
 }
+
+// The table of the ends of streams has a row for each reason that a server can expose, and no other
+// rows.
+func TestOperationsStreamEnds(t *testing.T) {
+	t.Parallel()
+	_, section, _ := strings.Cut(readOperations(t), "\n### Ends of streams\n")
+	section, _, _ = strings.Cut(section, "\n#")
+	var rows, reasons []string
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\|").FindAllStringSubmatch(section, -1) {
+		rows = append(rows, row[1])
+	}
+	for _, s := range exposedSeries(t) {
+		if s.name == "presence_streams_ended_total" {
+			reasons = append(reasons, s.labels["reason"])
+		}
+	}
+	slices.Sort(rows)
+	slices.Sort(reasons)
+	if !slices.Equal(rows, reasons) {
+		t.Errorf("got rows %q, want %q", rows, reasons)
+	}
+}
