@@ -12,7 +12,7 @@ import (
 
 // health is the command that checks whether a server is alive.
 type health struct {
-	URL string `name:"url" placeholder:"URL" help:"Base URL of the server, including any mount path, or unix:PATH of its Unix socket, to check it over HTTP. Default: check all servers in this container or on this machine through their health check sockets. If there is no socket, check the listen address of serve that the environment sets, over HTTP."`
+	URL string `name:"url" placeholder:"URL" help:"Base URL of the server, including any mount path, or unix:PATH of its Unix socket, to check it over HTTP. A Unix socket with --tls-cert or --proxy-protocol can only be checked without --url. Default: check all servers in this container or on this machine through their health check sockets. If there is no socket, check the listen address of serve that the environment sets, over HTTP."`
 }
 
 // Help returns the examples that --help prints.

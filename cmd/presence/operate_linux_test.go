@@ -205,22 +205,22 @@ func TestOperatorSeesExpiredCertificate(t *testing.T) {
 	cert, key := pair(t, 1, -time.Minute)
 	f := startFaultyOver(t, "https", "--tls-cert="+write(t, dir, "cert.pem", cert), "--tls-key="+write(t, dir, "key.pem", key))
 	const series = "presence_certificate_expiry_timestamp_seconds"
-	if got, want := f.before[series], float64(notAfter(t, cert).Unix()); got != want || want > float64(time.Now().Unix()) {
+	if got, want := f.before[series], float64(leafOf(t, cert).NotAfter.Unix()); got != want || want > float64(time.Now().Unix()) {
 		t.Errorf("got expiry %v, want %v, in the past", got, want)
 	}
 	f.hasLine(`"level":"WARN","msg":"certificate expired: clients reject it"`)
 	f.inRunbook(readOperations(t), series)
 }
 
-// notAfter returns the end of a certificate in PEM.
-func notAfter(t *testing.T, cert string) time.Time {
+// leafOf parses a certificate in PEM.
+func leafOf(t *testing.T, cert string) *x509.Certificate {
 	t.Helper()
 	block, _ := pem.Decode([]byte(cert))
 	parsed, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return parsed.NotAfter
+	return parsed
 }
 
 // A server counts and dates its reloads, and the fetches of its JWK Set. It keeps its keys if the
@@ -239,7 +239,7 @@ func TestOperatorSeesReloads(t *testing.T) {
 	f.moved("presence_jwks_last_success_timestamp_seconds", recent)
 	f.moved(success, recent)
 	for series, want := range map[string]float64{
-		expiry: float64(notAfter(t, first).Unix()), ok: 1, "presence_jwks_fetch_failures_total": 0, "presence_log_write_failures_total": 0,
+		expiry: float64(leafOf(t, first).NotAfter.Unix()), "presence_certificate_not_before_timestamp_seconds": float64(leafOf(t, first).NotBefore.Unix()), ok: 1, "presence_jwks_fetch_failures_total": 0, "presence_log_write_failures_total": 0,
 		fmt.Sprintf("presence_build_info{goversion=%q,version=%q}", runtime.Version(), buildVersion()): 1,
 	} {
 		if got, exists := f.before[series]; got != want || !exists {
@@ -258,7 +258,7 @@ func TestOperatorSeesReloads(t *testing.T) {
 	replace(t, keyFile, secondKey)
 	reload()
 	f.moved(success, grows)
-	f.moved(expiry, func(_, now float64) bool { return now == float64(notAfter(t, second).Unix()) })
+	f.moved(expiry, func(_, now float64) bool { return now == float64(leafOf(t, second).NotAfter.Unix()) })
 
 	replace(t, secretFile, "too short")
 	reload()
@@ -279,6 +279,7 @@ func TestOperatorSeesReloads(t *testing.T) {
 var commandMetrics = map[string]func(*testing.T){
 	"presence_build_info":                                   TestOperatorSeesReloads,
 	"presence_certificate_expiry_timestamp_seconds":         TestOperatorSeesReloads,
+	"presence_certificate_not_before_timestamp_seconds":     TestOperatorSeesReloads,
 	"presence_config_last_reload_successful":                TestOperatorSeesReloads,
 	"presence_config_last_reload_success_timestamp_seconds": TestOperatorSeesReloads,
 	"presence_jwks_last_success_timestamp_seconds":          TestOperatorSeesReloads,
@@ -412,7 +413,7 @@ func TestOperatorSeesTotals(t *testing.T) {
 	}
 
 	lines := strings.Split(server.stderr.String(), "\n")
-	f.hasLine(fmt.Sprintf(`"level":"INFO","msg":"limits","open_files":%d,"max_connections":70,"max_idle_connections":30,"reserved_files":200}`, openFiles()))
+	f.hasLine(fmt.Sprintf(`"level":"INFO","msg":"limits","open_files":%d,"reserved_files":200,"max_connections":70,"max_connections_per_user":0,"max_idle_connections":30,`, openFiles()))
 	f.hasLine(`"level":"INFO","msg":"shutting down","grace":"8s"}`)
 	first, last := lineOfServe(t, lines[0]), lineOfServe(t, lines[len(lines)-1])
 	if want := (serveLine{Level: "INFO", Msg: "starting", Version: buildVersion(), Go: runtime.Version(), PID: os.Getpid()}); first != want {

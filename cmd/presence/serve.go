@@ -104,7 +104,7 @@ func logLimits(log *slog.Logger, c presence.Config) {
 	log.Info("limits", "open_files", openFiles(), "reserved_files", reservedFiles, "max_connections", c.MaxConnections,
 		"max_connections_per_user", c.MaxConnectionsPerUser, "max_idle_connections", c.MaxIdleConnections,
 		"max_connections_per_address", c.MaxConnectionsPerAddress, "max_rooms", c.MaxRooms, "member_limit", max(0, c.MemberLimit),
-		"max_message", c.MaxMessage, "max_unsent", c.MaxUnsent, "message_rate", max(0, c.MessageRate), "history", max(0, c.History),
+		"max_message", c.MaxMessage, "message_rate", max(0, c.MessageRate), "history", max(0, c.History),
 		"history_bytes", c.HistoryBytes)
 }
 
