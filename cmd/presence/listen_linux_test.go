@@ -243,7 +243,7 @@ func activated(t *testing.T, files []*os.File, args ...string) (server *exec.Cmd
 	return server, log
 }
 
-// The server tells systemd when it listens, for units with Type=notify.
+// The server notifies systemd when it listens, for units with Type=notify.
 func TestSystemdNotified(t *testing.T) {
 	t.Parallel()
 	at, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: t.TempDir() + "/notify", Net: "unixgram"})

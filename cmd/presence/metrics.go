@@ -63,8 +63,8 @@ func newMeasured(log *slog.Logger, reloads *reloader, keys *auth.JWT, lost *lost
 	return m
 }
 
-// scrapeErrors logs the errors of scrapes, at most one per minute, because any client can cause them.
-// A client that disconnects causes one for each metric that was not sent: these have no line.
+// scrapeErrors logs the errors of scrapes, at most one per minute, because any client can cause
+// them. A client that disconnects causes one for each metric that was not sent: these have no line.
 type scrapeErrors struct {
 	log  *slog.Logger
 	last atomic.Int64 // Unix nanoseconds of the last line; 0: none

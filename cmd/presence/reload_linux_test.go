@@ -94,7 +94,8 @@ type brokenWriter struct{ *httptest.ResponseRecorder }
 
 func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }
 
-// A client that disconnects during a scrape causes no line. An incomplete scrape has one per minute.
+// A client that disconnects during a scrape causes no line. An incomplete scrape has one per
+// minute.
 func TestScrapeErrors(t *testing.T) {
 	var out bytes.Buffer
 	log := slog.New(slog.NewTextHandler(&out, nil))

@@ -14,8 +14,8 @@ type Stats struct {
 	// the chunk heads of HTTP/1.1. It excludes response headers, TLS and HTTP/2 frames.
 	Bytes uint64
 	// Backlogged is a gauge: connections with events that wait for the client to read. BacklogBytes
-	// is the size of the shared ones of these events. For direct connections both are at most 100 ms
-	// old.
+	// is the size of the shared ones of these events. For direct connections both are at most
+	// 100 ms old.
 	Backlogged   int
 	BacklogBytes int
 }
