@@ -35,8 +35,8 @@ func (d *disk) fill(full bool) {
 // their number. No other line is lost.
 func TestLostLogLines(t *testing.T) {
 	for format, want := range map[string][]string{
-		"text": {`level=INFO msg=before`, `level=WARN msg="log lines lost: they could not be written" count=8000`, `level=INFO msg=after node=n1 group.n=1`},
-		"json": {`"level":"INFO","msg":"before"}`, `"level":"WARN","msg":"log lines lost: they could not be written","count":8000}`, `"level":"INFO","msg":"after","node":"n1","group":{"n":1}}`},
+		"text": {`level=INFO msg=before`, `level=WARN msg="log lines lost: they could not be written" count=8000`, `level=INFO msg=after node=n1 group.n=1`, `level=INFO msg=later`},
+		"json": {`"level":"INFO","msg":"before"}`, `"level":"WARN","msg":"log lines lost: they could not be written","count":8000}`, `"level":"INFO","msg":"after","node":"n1","group":{"n":1}}`, `"level":"INFO","msg":"later"}`},
 	} {
 		var d disk
 		log, lost := runningFlags{LogFormat: format, LogLevel: "info"}.logger(&d)
@@ -54,6 +54,7 @@ func TestLostLogLines(t *testing.T) {
 		d.fill(false)
 		log.Debug("not logged at this level")
 		log.With("node", "n1").WithGroup("group").Info("after", "n", 1)
+		log.Info("later")
 		got := strings.Split(strings.TrimSpace(d.text.String()), "\n")
 		for i, line := range got {
 			_, got[i], _ = strings.Cut(line, map[string]string{"text": " ", "json": ","}[format])

@@ -13,28 +13,15 @@ import (
 	"testing"
 
 	"example.com/presence/pkg/presence"
+	"example.com/presence/pkg/presence/internal/logtest"
 )
-
-// requestID is the context key under which the embedding program stores its request ids.
-type requestID struct{}
-
-// withRequestID is a slog.Handler of the embedding program. It adds the request id in the context
-// to each log line.
-type withRequestID struct{ slog.Handler }
-
-func (h withRequestID) Handle(ctx context.Context, r slog.Record) error {
-	if id, ok := ctx.Value(requestID{}).(string); ok {
-		r.Add("request", id)
-	}
-	return h.Handler.Handle(ctx, r)
-}
 
 // The server logs lines about a request with the request's context, so that a slog.Handler can add
 // the request id.
 func TestLogLinesHaveTheRequestContext(t *testing.T) {
 	var log bytes.Buffer
 	server, err := presence.New(presence.Config{
-		Logger: slog.New(withRequestID{slog.NewTextHandler(&log, nil)}),
+		Logger: slog.New(logtest.Handler{Handler: slog.NewTextHandler(&log, nil)}),
 		Authenticator: authenticator(func(r *http.Request) (presence.User, error) {
 			if r.Header.Get("Authorization") == "" {
 				return presence.User{}, errors.New("out of order")
@@ -62,7 +49,7 @@ func TestLogLinesHaveTheRequestContext(t *testing.T) {
 		if c.token != "" {
 			r.Header.Set("Authorization", "Bearer "+c.token)
 		}
-		server.ServeHTTP(httptest.NewRecorder(), r.WithContext(context.WithValue(r.Context(), requestID{}, "id-7")))
+		server.ServeHTTP(httptest.NewRecorder(), r.WithContext(logtest.WithRequestID(r.Context(), "id-7")))
 		if got := log.String(); c.message != "" && (!strings.Contains(got, `msg="`+c.message+`"`) || !strings.Contains(got, "request=id-7")) {
 			t.Errorf("%s %s: got %q, want %q with request=id-7", c.method, c.path, got, c.message)
 		}

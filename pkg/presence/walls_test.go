@@ -33,6 +33,7 @@ const (
 	limitPkg    = presencePkg + "/internal/loglimit"
 	redactPkg   = presencePkg + "/internal/redact"
 	refusalPkg  = presencePkg + "/internal/refusal"
+	logtestPkg  = presencePkg + "/internal/logtest"
 	compactPkg  = presencePkg + "/internal/compact"
 	clientPkg   = presencePkg + "/client"
 	natsPkg     = presencePkg + "/nats"
@@ -81,9 +82,15 @@ var walls = []wall{
 		of:      is(streamPkg),
 		forbids: oneOf(authPkg, roomPkg, hubPkg, busPkg, presencePkg),
 	}, {
-		reason:  "loglimit, redact, refusal and compact are used by all packages: they must not depend on any of this module",
-		of:      func(p *listed) bool { return slices.Contains([]string{limitPkg, redactPkg, refusalPkg, compactPkg}, p.ImportPath) },
+		reason: "loglimit, redact, refusal, compact and logtest are used by several packages: they must not depend on any of this module",
+		of: func(p *listed) bool {
+			return slices.Contains([]string{limitPkg, redactPkg, refusalPkg, compactPkg, logtestPkg}, p.ImportPath)
+		},
 		forbids: within(home),
+	}, {
+		reason:  "logtest is for tests: no package may import it",
+		of:      isNot(logtestPkg),
+		forbids: oneOf(logtestPkg),
 	}, {
 		reason:  "socket is below all packages that serve connections: it must not depend on any of this module",
 		of:      is(socketPkg),

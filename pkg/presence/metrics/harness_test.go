@@ -1,7 +1,6 @@
 package metrics_test
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -13,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +21,7 @@ import (
 
 	"example.com/presence/pkg/presence"
 	"example.com/presence/pkg/presence/auth"
+	"example.com/presence/pkg/presence/internal/logtest"
 	"example.com/presence/pkg/presence/metrics"
 )
 
@@ -83,25 +82,7 @@ type watched struct {
 	registry *prometheus.Registry
 	addr     string
 	by       *http.Transport
-	log      *output
-}
-
-// output is a log.
-type output struct {
-	mu  sync.Mutex // guards all
-	all bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.all.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.all.String()
+	log      *logtest.Buffer
 }
 
 // open starts a server that accepts tokens signed with secret, and stops it when the test ends.
@@ -113,7 +94,7 @@ func open(t testing.TB, c presence.Config) *watched {
 // openOn is open with another server of net/http, or another listener.
 func openOn(t testing.TB, c presence.Config, change func(*http.Server, net.Listener) net.Listener) *watched {
 	t.Helper()
-	s := &watched{t: t, metrics: metrics.New(), registry: prometheus.NewPedanticRegistry(), by: &http.Transport{}, log: new(output)}
+	s := &watched{t: t, metrics: metrics.New(), registry: prometheus.NewPedanticRegistry(), by: &http.Transport{}, log: new(logtest.Buffer)}
 	if c.Authenticator == nil {
 		c.Authenticator = verifier(t, auth.Config{})
 	}

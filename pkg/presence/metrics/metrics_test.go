@@ -381,8 +381,15 @@ func TestHookSlow(t *testing.T) {
 // faultyBus is a bus with faults.
 type faultyBus struct {
 	backplane.Bus
-	cut    atomic.Bool // Publish loses everything
-	append func(context.Context) error
+	cut          atomic.Bool // Publish loses everything
+	disconnected atomic.Bool // reported by Status
+	append       func(context.Context) error
+}
+
+func (b *faultyBus) Status() backplane.Status {
+	status := b.Bus.Status()
+	status.Connected = status.Connected && !b.disconnected.Load()
+	return status
 }
 
 func (b *faultyBus) Publish(ctx context.Context, topic room.Name, data []byte) error {
@@ -423,6 +430,10 @@ func TestCluster(t *testing.T) {
 	dying.cut.Store(false)
 	two.want("backplane_up", 1)
 	one.want("peers", 1)
+	dying.disconnected.Store(true)
+	two.want("backplane_up", 0, "peers", 1)
+	dying.disconnected.Store(false)
+	two.want("backplane_up", 1)
 	single := open(t, presence.Config{})
 	single.want("peers", 0)
 	if _, exists := gather(t, single.registry)["presence_backplane_up"]; exists {
@@ -464,8 +475,47 @@ func TestCollectBeforeWatch(t *testing.T) {
 	if got := keys(gather(t, registry)); !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	m.Observer().LoopPass(20 * time.Millisecond)
-	if got := gather(t, registry)["presence_loop_pass_seconds_count"]; got != 1 {
-		t.Errorf("got %v passes, want 1", got)
+}
+
+// Each measurement is in the histogram of its own name, in the native bucket of its value.
+func TestObserver(t *testing.T) {
+	t.Parallel()
+	registry, m := prometheus.NewPedanticRegistry(), metrics.New()
+	registry.MustRegister(m)
+	observe := map[string]func(time.Duration){
+		"presence_join_to_count_seconds": m.Observer().JoinToCount, "presence_loop_pass_seconds": m.Observer().LoopPass,
+		"presence_backplane_round_trip_seconds": m.Observer().RoundTrip,
+	}
+	want, n := map[string]map[int]int{}, 0 // numbers of samples, by the number of the bucket
+	for name, add := range observe {
+		n++
+		for range n {
+			add(125 * time.Millisecond) // 2^(-24/8)
+			add(2 * time.Second)        // 2^(8/8)
+		}
+		want[name] = map[int]int{-24: n, 8: n}
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		h := f.Metric[0].Histogram
+		got, bucket, inBucket, delta := map[int]int{}, 0, 0, 0
+		for _, span := range h.PositiveSpan {
+			bucket += int(span.GetOffset())
+			for range span.GetLength() {
+				inBucket += int(h.PositiveDelta[delta]) // the difference to the bucket before
+				delta++
+				if inBucket > 0 {
+					got[bucket] = inBucket
+				}
+				bucket++
+			}
+		}
+		sum := 2.125 * float64(want[f.GetName()][8])
+		if !maps.Equal(got, want[f.GetName()]) || h.GetSchema() != 3 || h.GetSampleSum() != sum {
+			t.Errorf("%s: got samples %v in buckets of schema %d with sum %v, want %v, 3 and %v", f.GetName(), got, h.GetSchema(), h.GetSampleSum(), want[f.GetName()], sum)
+		}
 	}
 }

@@ -2,7 +2,6 @@ package loglimit_test
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -11,28 +10,16 @@ import (
 	"time"
 
 	"example.com/presence/pkg/presence/internal/loglimit"
+	"example.com/presence/pkg/presence/internal/logtest"
 )
-
-type requestID struct{}
-
-// withRequestID is the slog handler of an embedding program. It adds the request id from the
-// context.
-type withRequestID struct{ slog.Handler }
-
-func (h withRequestID) Handle(ctx context.Context, r slog.Record) error {
-	if id, ok := ctx.Value(requestID{}).(string); ok {
-		r.Add("request", id)
-	}
-	return h.Handler.Handle(ctx, r)
-}
 
 func TestWarn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
-		l := loglimit.New(slog.New(withRequestID{slog.NewTextHandler(&out, nil)}))
+		l := loglimit.New(slog.New(logtest.Handler{Handler: slog.NewTextHandler(&out, nil)}))
 		for minute := range 3 {
 			for i := range 100 {
-				ctx := context.WithValue(t.Context(), requestID{}, fmt.Sprint(minute, "-", i))
+				ctx := logtest.WithRequestID(t.Context(), fmt.Sprint(minute, "-", i))
 				l.Warn(ctx, "limit reached", "limit", i)
 				l.Warn(ctx, "another limit reached")
 			}

@@ -1,53 +1,29 @@
 package refusal_test
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"example.com/presence/pkg/presence/internal/logtest"
 	"example.com/presence/pkg/presence/internal/refusal"
 )
 
-type requestID struct{}
-
-// withRequestID is the slog handler of an embedding program. It adds the request id from the
-// context.
-type withRequestID struct{ slog.Handler }
-
-func (h withRequestID) Handle(ctx context.Context, r slog.Record) error {
-	if id, ok := ctx.Value(requestID{}).(string); ok {
-		r.Add("request", id)
-	}
-	return h.Handler.Handle(ctx, r)
-}
-
 // output is the output of a log.
-type output struct {
-	mu  sync.Mutex // guards all
-	all bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.all.Write(p)
-}
+type output struct{ logtest.Buffer }
 
 // lines returns the lines without their times, and removes them.
 func (o *output) lines() (all []string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for line := range strings.Lines(o.all.String()) {
+	for line := range strings.Lines(o.Take()) {
 		_, line, _ = strings.Cut(strings.TrimSpace(line), " ")
 		all = append(all, line)
 	}
-	o.all.Reset()
 	return all
 }
 
@@ -61,9 +37,9 @@ func (o *output) compare(t *testing.T, want ...string) {
 func TestAdd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out output
-		r := refusal.New(slog.New(withRequestID{slog.NewTextHandler(&out, nil)}))
+		r := refusal.New(slog.New(logtest.Handler{Handler: slog.NewTextHandler(&out, nil)}))
 		add := func(cause refusal.Cause, reason, user string) {
-			ctx, cancel := context.WithCancel(context.WithValue(t.Context(), requestID{}, "id-"+user))
+			ctx, cancel := context.WithCancel(logtest.WithRequestID(t.Context(), "id-"+user))
 			r.Add(ctx, cause, reason, func() []any { return []any{"user", user} })
 			cancel() // the request ends before its line is logged
 		}
@@ -78,6 +54,7 @@ func TestAdd(t *testing.T) {
 			`level=WARN msg="request refused" cause=token reason=signature count=1 user=d request=id-d`)
 
 		time.Sleep(time.Minute - time.Nanosecond)
+		synctest.Wait()
 		add(refusal.Rate, "", "e")
 		out.compare(t)
 		time.Sleep(time.Nanosecond)
@@ -142,16 +119,20 @@ func TestAddConcurrently(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out output
 		r := refusal.New(slog.New(slog.NewTextHandler(&out, nil)))
+		var examples atomic.Int32
 		var all sync.WaitGroup
 		for range 8 {
 			all.Go(func() {
 				for range 1000 {
-					r.Add(t.Context(), refusal.Origin, "", func() []any { return nil })
+					r.Add(t.Context(), refusal.Origin, "", func() []any { examples.Add(1); return nil })
 				}
 			})
 		}
 		all.Wait()
 		r.Close()
+		if n := examples.Load(); n != 2 {
+			t.Errorf("got %d examples made, want 2, one for each line", n)
+		}
 		out.compare(t, `level=WARN msg="request refused" cause=origin count=1`, `level=WARN msg="request refused" cause=origin count=7999`)
 	})
 }
