@@ -125,7 +125,7 @@ func (h *Hub) receiveHeartbeat(data []byte) {
 	h.witness(b.Clock)
 	switch {
 	case b.From == h.peers.self:
-		if took, ok := h.peers.roundTrip(b.Clock, now); ok && h.config.RoundTrip != nil {
+		if took, ok := h.peers.roundTrip(b.Number, now); ok && h.config.RoundTrip != nil {
 			h.config.RoundTrip(took)
 		}
 		if h.peers.renewSelf(now) {

@@ -65,6 +65,7 @@ type peers struct {
 	reports budget                   // log lines about labels and settings
 	changes budget                   // log lines about peers that were found, or have ended
 
+	beats  uint64              // heartbeats that this node has published
 	beatAt time.Time           // when this node published its last heartbeat
 	sent   []sentBeat          // the last heartbeats that this node has not received, at most maxSentBeats; oldest first
 	prompt bool                // a heartbeat is due before its time
@@ -244,7 +245,7 @@ func (p *peers) beat(now time.Time) (b heartbeat, due bool) {
 	if now.Before(p.beatDueLocked()) {
 		return b, false
 	}
-	b = heartbeat{V: frameVersion, From: p.self, Clock: p.lamport, Label: p.label, Settings: p.values}
+	b = heartbeat{V: frameVersion, From: p.self, Clock: p.lamport, Number: p.beats + 1, Label: p.label, Settings: p.values}
 	if p.hello[allNodes] > 0 {
 		b.Hello = []room.NodeID{allNodes}
 	} else {
@@ -258,7 +259,8 @@ func (p *peers) beat(now time.Time) (b heartbeat, due bool) {
 	if len(p.sent) == maxSentBeats {
 		p.sent = append(p.sent[:0], p.sent[1:]...)
 	}
-	p.sent = append(p.sent, sentBeat{p.lamport, now})
+	p.beats++
+	p.sent = append(p.sent, sentBeat{p.beats, now})
 	return b, true
 }
 
@@ -267,16 +269,16 @@ const maxSentBeats = 16
 
 // sentBeat is a heartbeat of this node that is on its way.
 type sentBeat struct {
-	clock uint64 // its Lamport counter
-	at    time.Time
+	number uint64
+	at     time.Time
 }
 
-// roundTrip returns the time since this node published the heartbeat with this counter. ok is false
+// roundTrip returns the time since this node published the heartbeat with this number. ok is false
 // if it is unknown. Older heartbeats are lost or late, and are forgotten.
-func (p *peers) roundTrip(clock uint64, now time.Time) (took time.Duration, ok bool) {
+func (p *peers) roundTrip(number uint64, now time.Time) (took time.Duration, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	i := slices.IndexFunc(p.sent, func(s sentBeat) bool { return s.clock == clock })
+	i := slices.IndexFunc(p.sent, func(s sentBeat) bool { return s.number == number })
 	if i < 0 {
 		return 0, false
 	}

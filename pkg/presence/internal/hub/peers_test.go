@@ -133,24 +133,41 @@ func TestHeartbeats(t *testing.T) {
 			t.Errorf("at %v: got %s, want %s", at, got, want)
 		}
 	}
-	expect(0, `{"v":1,"from":"self","hello":["*"]}`)
+	expect(0, `{"v":1,"from":"self","n":1,"hello":["*"]}`)
 	expect(999*time.Millisecond, "none")
-	expect(time.Second, `{"v":1,"from":"self","hello":["*"]}`)
-	expect(2*time.Second, `{"v":1,"from":"self","hello":["*"]}`)
-	expect(3*time.Second, `{"v":1,"from":"self","hello":["*"]}`)
-	expect(4*time.Second, `{"v":1,"from":"self"}`)
+	expect(time.Second, `{"v":1,"from":"self","n":2,"hello":["*"]}`)
+	expect(2*time.Second, `{"v":1,"from":"self","n":3,"hello":["*"]}`)
+	expect(3*time.Second, `{"v":1,"from":"self","n":4,"hello":["*"]}`)
+	expect(4*time.Second, `{"v":1,"from":"self","n":5}`)
 	p.greet("b")
 	expect(4*time.Second+batchTime-1, "none")
-	expect(4*time.Second+batchTime, `{"v":1,"from":"self","hello":["b"]}`)
+	expect(4*time.Second+batchTime, `{"v":1,"from":"self","n":6,"hello":["b"]}`)
 	p.greet("a")
 	p.witness(6)
 	p.stamp()
-	expect(4*time.Second+2*batchTime, `{"v":1,"from":"self","clock":7,"hello":["a","b"]}`)
+	expect(4*time.Second+2*batchTime, `{"v":1,"from":"self","clock":7,"n":7,"hello":["a","b"]}`)
 	p.hurry()
-	expect(4*time.Second+3*batchTime, `{"v":1,"from":"self","clock":7,"hello":["a","b"]}`)
+	expect(4*time.Second+3*batchTime, `{"v":1,"from":"self","clock":7,"n":8,"hello":["a","b"]}`)
 	expect(4*time.Second+4*batchTime, "none")
 	p.greet(allNodes)
-	expect(5*time.Second, `{"v":1,"from":"self","clock":7,"hello":["*"]}`)
+	expect(5*time.Second, `{"v":1,"from":"self","clock":7,"n":9,"hello":["*"]}`)
+}
+
+// A round trip is that of the heartbeat itself, also after many were lost while the Lamport counter
+// stayed the same.
+func TestRoundTrip(t *testing.T) {
+	p := newPeers("self", peerTime(0))
+	var last heartbeat
+	for i := range 3 * maxSentBeats {
+		last, _ = p.beat(peerTime(time.Duration(i) * time.Second))
+	}
+	at := peerTime(3 * maxSentBeats * time.Second)
+	for i, number := range []uint64{0, last.Number - maxSentBeats, last.Number + 1, last.Number - 2, last.Number, last.Number} {
+		want, known := map[int]time.Duration{3: 3 * time.Second, 4: time.Second}[i]
+		if took, ok := p.roundTrip(number, at); took != want || ok != known {
+			t.Errorf("heartbeat %d of %d: got %v, %v; want %v, %v", number, last.Number, took, ok, want, known)
+		}
+	}
 }
 
 // After beat was called, the next heartbeat is due later, so that the caller never spins.
