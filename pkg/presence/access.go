@@ -70,6 +70,7 @@ func (s *Server) authenticate(r *http.Request) (User, error) {
 	if _, checked := s.config.Authenticator.(*auth.JWT); err == nil && !checked {
 		user, err = user.Checked()
 	}
+	factsOf(r).user = auth.VerifiedUser(err)
 	switch {
 	case errors.Is(err, auth.ErrNoToken), errors.Is(err, auth.ErrBadToken), errors.Is(err, auth.ErrUnavailable):
 		return User{}, err

@@ -184,12 +184,15 @@ func TestProxyHeaderInPieces(t *testing.T) {
 	}
 }
 
-// A peer that is not trusted must not send a header: it is an invalid request.
+// A peer that is not trusted must not send a header: it is an invalid request, with a line and a
+// count.
 func TestAbuseProxyHeaderOfUntrustedPeer(t *testing.T) {
 	t.Parallel()
 	c := loopback()
 	c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
-	_, addr := hardened(t, c, true, false)
+	var log syncBuffer
+	c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	server, addr := hardened(t, c, true, false)
 	for version := range byte(2) {
 		if got, err := over(t, "tcp", addr, false, header(t, version+1, "203.0.113.7:1")); err != nil || got != "400 Bad Request" {
 			t.Errorf("version %d: got %s, %v; want 400", version+1, got, err)
@@ -197,6 +200,10 @@ func TestAbuseProxyHeaderOfUntrustedPeer(t *testing.T) {
 	}
 	if got, err := over(t, "tcp", addr, false, ""); err != nil || !strings.HasPrefix(got, "127.0.0.1:") {
 		t.Errorf("no header: got %s, %v; want the address of the peer", got, err)
+	}
+	log.has(t, `level=WARN msg="request refused" cause=proxy_header count=1 detail="PROXY header of a peer that is no trusted proxy" client_address=127.0.0.1`)
+	if got := server.Stats().Refusals["proxy_header"]; got != 2 {
+		t.Errorf("got %d refusals, want 2", got)
 	}
 }
 

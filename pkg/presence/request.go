@@ -19,7 +19,7 @@ import (
 type facts struct {
 	began time.Time
 	id    string // request id; empty until requestID has set it
-	user  string // id of the user; empty until authenticated
+	user  string // id of the user; empty until a key has verified the token
 	room  string // name of the room; empty until authorized
 
 	refused *problem // nil unless the request was refused

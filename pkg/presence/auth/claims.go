@@ -41,6 +41,15 @@ func (c *claims) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+// subject returns the sub of the claims, or an empty string if it is not a valid user ID.
+func (c claims) subject() (id string) {
+	all, _ := c.payload.Object()
+	if read(all, "sub", &id, input.Value.Text, "a string") != nil || checkText("sub", id, input.MaxUserID) != nil {
+		return ""
+	}
+	return id
+}
+
 // user validates the claims at the time now and returns their user. An empty issuer or audience
 // accepts any value.
 func (c claims) user(issuer, audience string, now time.Time) (User, error) {

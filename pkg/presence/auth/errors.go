@@ -73,6 +73,32 @@ func FailureReason(err error) string {
 	return reasonOther
 }
 
+// verifiedError is the error of a token whose signature was verified.
+type verifiedError struct {
+	error
+	user string
+}
+
+func (e *verifiedError) Unwrap() error { return e.error }
+
+// withUser adds the ID of the user to an error, unless the ID is empty.
+func withUser(err error, user string) error {
+	if user == "" {
+		return err
+	}
+	return &verifiedError{err, user}
+}
+
+// VerifiedUser returns the user ID in the token for an error of [JWT.Authenticate], for the log. It
+// is empty unless a key verified the signature: otherwise anyone can have written the ID. The user
+// is not authenticated, because the token has expired, or has another invalid claim.
+func VerifiedUser(err error) string {
+	if v := new(verifiedError); errors.As(err, &v) {
+		return v.user
+	}
+	return ""
+}
+
 // tokenError is an ErrBadToken for a reason other than a ClaimError.
 type tokenError struct {
 	reason string // one of Reasons

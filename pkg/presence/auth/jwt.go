@@ -226,7 +226,11 @@ func (j *JWT) user(ctx context.Context, token string) (User, error) {
 	if err != nil {
 		return User{}, err
 	}
-	return c.user(j.config.Issuer, j.config.Audience, time.Now())
+	u, err := c.user(j.config.Issuer, j.config.Audience, time.Now())
+	if err != nil {
+		return User{}, withUser(err, c.subject())
+	}
+	return u, nil
 }
 
 var (

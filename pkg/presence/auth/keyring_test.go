@@ -202,7 +202,8 @@ func TestJWKSStatus(t *testing.T) {
 	})
 }
 
-// Each failure has a reason of the closed list, and the test has each reason.
+// Each failure has a reason of the closed list, and the test has each reason. It has the user if the
+// signature was verified.
 func TestFailureReason(t *testing.T) {
 	const exp = `,"exp":4102444800`
 	key := must(auth.JWKS(t.Context(), "http://127.0.0.1:1/", slog.New(slog.DiscardHandler)))
@@ -214,24 +215,24 @@ func TestFailureReason(t *testing.T) {
 		missing[reason] = true
 	}
 	claims := func(claims string) string { return hs256(`{"sub":"a","iss":"us","aud":"p"` + claims + `}`) }
-	for _, tt := range []struct{ token, want string }{
-		{claims(exp), ""},
-		{"", "no_token"},
-		{"x", "malformed"},
-		{"a b", "malformed"},
-		{sign(`{"alg":"HS256","crit":[]}`, alice, secret), "malformed"},
-		{sign(`{"alg":"HS256","kid":1}`, alice, secret), "malformed"},
-		{strings.Repeat("x", 8<<10+1), "too_long"},
-		{sign(`{"alg":"HS512"}`, alice, secret), "algorithm"},
-		{sign(`{"alg":"HS256"}`, alice, []byte("another")), "signature"},
-		{claims(`,"exp":1`), "expired"},
-		{claims(`,"nbf":4102444800`), "not_yet_valid"},
-		{hs256(`{"sub":"a","aud":"p"}`), "issuer"},
-		{hs256(`{"sub":"a","iss":"us"}`), "audience"},
-		{claims(`,"sub":""`), "claim"},
-		{claims(`,"sub":7`), "claim"},
-		{claims(`,"name":"\u0000"`), "claim"},
-		{sign(`{"alg":"RS256"}`, alice, rsaKey), "keys_unavailable"},
+	for _, tt := range []struct{ token, want, user string }{
+		{claims(exp), "", ""},
+		{"", "no_token", ""},
+		{"x", "malformed", ""},
+		{"a b", "malformed", ""},
+		{sign(`{"alg":"HS256","crit":[]}`, alice, secret), "malformed", ""},
+		{sign(`{"alg":"HS256","kid":1}`, alice, secret), "malformed", ""},
+		{strings.Repeat("x", 8<<10+1), "too_long", ""},
+		{sign(`{"alg":"HS512"}`, alice, secret), "algorithm", ""},
+		{sign(`{"alg":"HS256"}`, alice, []byte("another")), "signature", ""},
+		{claims(`,"exp":1`), "expired", "a"},
+		{claims(`,"nbf":4102444800`), "not_yet_valid", "a"},
+		{hs256(`{"sub":"a","aud":"p"}`), "issuer", "a"},
+		{hs256(`{"sub":"a","iss":"us"}`), "audience", "a"},
+		{claims(`,"sub":""`), "claim", ""},
+		{claims(`,"sub":7`), "claim", ""},
+		{claims(`,"name":"\u0000"`), "claim", "a"},
+		{sign(`{"alg":"RS256"}`, alice, rsaKey), "keys_unavailable", ""},
 	} {
 		r := httptest.NewRequest("GET", "/events", nil)
 		if tt.token != "" {
@@ -247,6 +248,9 @@ func TestFailureReason(t *testing.T) {
 		}
 		if wrapped := auth.FailureReason(fmt.Errorf("wrapped: %w", err)); err != nil && wrapped != got {
 			t.Errorf("%v, wrapped: got %q, want %q", err, wrapped, got)
+		}
+		if user := auth.VerifiedUser(err); user != tt.user {
+			t.Errorf("%v: got the user %q, want %q", err, user, tt.user)
 		}
 		delete(missing, got)
 	}

@@ -22,6 +22,7 @@ type Conn struct {
 	known    bool          // the kernel's TCP statistics are available
 	began    atomic.Int64  // Unix nanoseconds of the first byte since http.StateIdle; 0: none
 	proxied  *proxied      // the PROXY header; nil if the peer sends none
+	unread   bool          // nothing was read yet, and the peer must not send a PROXY header. Used only by Conn.Read
 	preface  preface
 
 	// Guarded by guard.mu.
@@ -88,6 +89,10 @@ func (c *Conn) Read(b []byte) (n int, err error) {
 	}
 	if n > 0 && c.began.Load() == 0 {
 		c.began.Store(time.Now().UnixNano())
+	}
+	if c.unread && n > 0 {
+		c.unread = false
+		c.reportHeader(b[:n])
 	}
 	c.preface.add(b[:max(n, 0)])
 	return n, err

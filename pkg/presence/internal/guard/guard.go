@@ -274,6 +274,7 @@ func (g *Guard) end() {
 // evicted or the listener is closed. It returns nil if it closed the new connection instead.
 func (g *Guard) admit(inner net.Conn, closed <-chan struct{}) *Conn {
 	c := &Conn{Conn: inner, guard: g, socket: socket.Of(inner), proxied: g.expectHeader(inner), since: time.Now()}
+	c.unread = g.config.ProxyProtocol && c.proxied == nil
 	_, tcp := inner.(*net.TCPConn)
 	c.known = socket.Known && tcp
 	if !g.countAddress(c) {

@@ -128,6 +128,16 @@ func (p *proxied) awaitLine() {
 	}
 }
 
+// reportHeader reports a PROXY header of a peer that is not trusted, because its address is often
+// missing in the configuration. b is the first data of the peer. net/http responds with 400, or the
+// TLS handshake fails.
+func (c *Conn) reportHeader(b []byte) {
+	if bytes.HasPrefix(b, proxyproto.SIGV1) || bytes.HasPrefix(b, proxyproto.SIGV2) {
+		c.guard.config.Refused(context.Background(), refusal.ProxyHeader, "detail", "PROXY header of a peer that is no trusted proxy",
+			"client_address", textOf(c.Conn.RemoteAddr()))
+	}
+}
+
 // clientOf returns the address of the client. It is nil for a connection of the proxy itself (LOCAL
 // in version 2, UNKNOWN in version 1), and for a client without an IP address.
 func clientOf(h *proxyproto.Header) *net.TCPAddr {
