@@ -74,7 +74,7 @@ func gatherSeries(t *testing.T) (all []timeSeries) {
 	defer shared.Close()
 	families := map[string]*dto.MetricFamily{}
 	for _, bus := range []backplane.Bus{nil, shared} {
-		m := newMeasured(log, newReloader(log, keys, cert), keys.jwt, new(lostLines))
+		m := newMeasured(log, newReloader(log, keys, cert), keys.jwt, new(logQueue))
 		server, err := presence.New(presence.Config{Authenticator: keys.jwt, Observer: m.server.Observer(), Backplane: bus, MaxConnections: 1000, Logger: log})
 		if err != nil {
 			t.Fatal(err)

@@ -1,26 +1,26 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// logger returns the logger that writes to w, and the number of lines that w has not accepted.
-func (f runningFlags) logger(w io.Writer) (*slog.Logger, *lostLines) {
+// logger returns the logger that writes to w, and its queue. The caller must close the queue.
+func (f runningFlags) logger(w io.Writer) (*slog.Logger, *logQueue) {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(f.LogLevel)) // kong has already validated the value
 	options := &slog.HandlerOptions{Level: level}
-	lost := new(lostLines)
-	w = &wholeLines{Writer: w}
+	handler := func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, options) }
 	if f.LogFormat == "json" {
 		options.ReplaceAttr = durationText
-		return slog.New(newLossHandler(slog.NewJSONHandler(w, options), lost)), lost
+		handler = func(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, options) }
 	}
-	return slog.New(newLossHandler(slog.NewTextHandler(w, options), lost)), lost
+	q := startLogQueue(w, handler)
+	return slog.New(handler(q)), q
 }
 
 // durationText formats a duration as text, such as 8s, because [slog.JSONHandler] would write it in
@@ -34,8 +34,7 @@ func durationText(_ []string, a slog.Attr) slog.Attr {
 
 // wholeLines begins a new line after a write that wrote only a part, as to a disk that is full from
 // then on. Otherwise the next line, the one about the lost lines, would be the rest of a broken
-// one.
-// Its Write is not safe for concurrent use: a handler of [slog] calls it for one line at a time.
+// one. Its Write is not safe for concurrent use.
 type wholeLines struct {
 	io.Writer
 	cut bool // the last line is incomplete
@@ -53,57 +52,107 @@ func (w *wholeLines) Write(line []byte) (int, error) {
 	return n, err
 }
 
-// lostLines counts the lines of the log that could not be written, for example because the disk is
-// full. It is safe for concurrent use.
-type lostLines struct {
-	total atomic.Uint64
+const (
+	// maxLines and maxLineBytes limit the lines in a logQueue, and their size.
+	maxLines     = 4096
+	maxLineBytes = 4 << 20
+	// flushTime is how long the end of the process waits for the log.
+	flushTime = time.Second
+)
 
-	mu         sync.Mutex // held while the line about unreported is written
+// logQueue writes the lines of the log on a goroutine of its own. A reader of the log that stops,
+// or a slow disk, therefore delays no client. If the queue is full, or a line cannot be written, it
+// counts the line as lost. Before the next line that it can write, it writes one with the number of
+// lost lines. Its methods are safe for concurrent use.
+type logQueue struct {
+	lines chan []byte
+	size  atomic.Int64 // bytes of lines, and of the one that is being written
+	stop  chan struct{}
+	done  chan struct{} // closed when the goroutine has ended
+
+	lost       atomic.Uint64 // total
 	unreported atomic.Uint64
+
+	// Only the goroutine uses these fields.
+	out    wholeLines
+	report slog.Handler // writes to text
+	text   bytes.Buffer
 }
 
-// lossHandler counts the lines that its Handler cannot write, because [slog.Logger] ignores that
-// error. Before the first line that can be written again, it writes one with the number of lost
-// lines.
-type lossHandler struct {
-	slog.Handler
-	root slog.Handler // Handler without the attributes of a logger
-	lost *lostLines
+// startLogQueue starts a queue that writes to w. handler returns a handler of the log's format.
+func startLogQueue(w io.Writer, handler func(io.Writer) slog.Handler) *logQueue {
+	q := &logQueue{lines: make(chan []byte, maxLines), stop: make(chan struct{}), done: make(chan struct{}), out: wholeLines{Writer: w}}
+	q.report = handler(&q.text)
+	go q.run() // ends with close, if w does not block
+	return q
 }
 
-func newLossHandler(h slog.Handler, lost *lostLines) slog.Handler { return lossHandler{h, h, lost} }
-
-func (h lossHandler) Handle(ctx context.Context, r slog.Record) error {
-	if h.lost.unreported.Load() > 0 {
-		h.report(ctx)
+// Write adds a line. It never blocks, and returns no error.
+func (q *logQueue) Write(line []byte) (int, error) {
+	n := int64(len(line))
+	if q.size.Add(n) <= maxLineBytes {
+		select {
+		case q.lines <- bytes.Clone(line):
+			return len(line), nil
+		default:
+		}
 	}
-	err := h.Handler.Handle(ctx, r)
-	if err != nil {
-		h.lost.total.Add(1)
-		h.lost.unreported.Add(1)
-	}
-	return err
+	q.size.Add(-n)
+	q.lose()
+	return len(line), nil
 }
 
-// report writes the line about the lost lines. If it cannot be written, they remain to be reported.
-func (h lossHandler) report(ctx context.Context) {
-	h.lost.mu.Lock()
-	defer h.lost.mu.Unlock()
-	n := h.lost.unreported.Load()
+func (q *logQueue) lose() {
+	q.lost.Add(1)
+	q.unreported.Add(1)
+}
+
+// run writes the lines until close, and then those that are left.
+func (q *logQueue) run() {
+	defer close(q.done)
+	for open := true; open; {
+		select {
+		case line := <-q.lines:
+			q.write(line)
+		case <-q.stop:
+			open = false
+		}
+	}
+	for len(q.lines) > 0 {
+		q.write(<-q.lines)
+	}
+	q.reportLost()
+}
+
+func (q *logQueue) write(line []byte) {
+	defer q.size.Add(-int64(len(line)))
+	q.reportLost()
+	if _, err := q.out.Write(line); err != nil {
+		q.lose()
+	}
+}
+
+// reportLost writes the line about the lost lines. If it cannot be written, they remain to be
+// reported.
+func (q *logQueue) reportLost() {
+	n := q.unreported.Load()
 	if n == 0 {
 		return
 	}
 	line := slog.NewRecord(time.Now(), slog.LevelWarn, "log lines lost: they could not be written", 0)
 	line.Add("count", n)
-	if h.root.Handle(ctx, line) == nil {
-		h.lost.unreported.Add(-n)
+	q.text.Reset()
+	q.report.Handle(context.Background(), line) // a buffer has no error
+	if _, err := q.out.Write(q.text.Bytes()); err == nil {
+		q.unreported.Add(-n)
 	}
 }
 
-func (h lossHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return lossHandler{h.Handler.WithAttrs(attrs), h.root, h.lost}
-}
-
-func (h lossHandler) WithGroup(name string) slog.Handler {
-	return lossHandler{h.Handler.WithGroup(name), h.root, h.lost}
+// close writes the lines in the queue, for at most flushTime. Later lines are dropped.
+func (q *logQueue) close() {
+	close(q.stop)
+	select {
+	case <-q.done:
+	case <-time.After(flushTime):
+	}
 }

@@ -29,7 +29,7 @@ type measured struct {
 	handler http.Handler // serves all metrics
 }
 
-func newMeasured(log *slog.Logger, reloads *reloader, keys *auth.JWT, lost *lostLines) *measured {
+func newMeasured(log *slog.Logger, reloads *reloader, keys *auth.JWT, lines *logQueue) *measured {
 	m := &measured{server: metrics.New()}
 	r := prometheus.NewRegistry()
 	r.MustRegister(
@@ -37,7 +37,7 @@ func newMeasured(log *slog.Logger, reloads *reloader, keys *auth.JWT, lost *lost
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		buildInfo(),
-		counter("log_write_failures_total", "Log lines that could not be written.", lost.total.Load),
+		counter("log_write_failures_total", "Log lines that could not be written.", lines.lost.Load),
 		gauge("config_last_reload_successful", "1 if the last reload of the keys and that of the certificate succeeded, else 0.",
 			func() float64 { return oneIf(reloads.state().ok) }),
 		gauge("config_last_reload_success_timestamp_seconds", "Time of the last reload after which the keys and the certificate were current, or of the start.",

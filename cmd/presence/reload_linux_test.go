@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -20,7 +21,7 @@ import (
 )
 
 // terminate sends SIGTERM, and fails unless the server ends with the status 0 and without SIGKILL.
-func terminate(t *testing.T, server *exec.Cmd, log *lines) {
+func terminate(t *testing.T, server *exec.Cmd, log fmt.Stringer) {
 	t.Helper()
 	if err := server.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -30,6 +31,52 @@ func terminate(t *testing.T, server *exec.Cmd, log *lines) {
 	if err := server.Wait(); err != nil {
 		t.Errorf("end of the server: %v\n%s", err, log)
 	}
+}
+
+// A reader of the log that stops blocks neither requests nor the end of the server.
+func TestLogReaderStops(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, 4096); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0") // its address is known without a line
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := l.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := exec.Command("sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" serve --dev --log-level=debug --listen=systemd`, self)
+	server.Env = []string{asCommand + "=1", "PRESENCE_JWT_SECRET=" + secret}
+	server.Stderr, server.ExtraFiles = w, []*os.File{file}
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Process.Kill(); server.Wait() })
+	w.Close()
+	url := "http://" + l.Addr().String()
+	l.Close()
+	token := must(t, env{"PRESENCE_JWT_SECRET": secret}, "token", "--sub=alice")
+	_, stream := streamed(t, http.DefaultTransport, url, token)
+	for range 200 { // 40 KiB of lines
+		request(t, http.DefaultTransport, "GET", url+"/presence", token, "").Body.Close()
+	}
+	if err := server.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	terminate(t, server, new(bytes.Buffer)) // nothing reads its log
+	stream.find(t, `"reason":"draining"`)
 }
 
 // A pipe in place of a file is an error of the reload. The previous secret stays in use, and the
@@ -103,7 +150,7 @@ func TestScrapeErrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := newMeasured(log, newReloader(log, keys, nil), keys.jwt, new(lostLines))
+	m := newMeasured(log, newReloader(log, keys, nil), keys.jwt, new(logQueue))
 	for range 20 {
 		m.handler.ServeHTTP(brokenWriter{httptest.NewRecorder()}, httptest.NewRequest("GET", "/metrics", nil))
 	}

@@ -24,7 +24,8 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	hangup := catchHangup() // first, because systemd can reload a server that has just started
 	defer signal.Stop(hangup)
 	prepareRuntime(p)
-	log, lost := c.Running.logger(p.stderr)
+	log, queue := c.Running.logger(p.stderr)
+	defer queue.close()
 	warnUnknown(log, p.unknown)
 	addr, err := address(c.Listening.Listen, p.getenv("PORT"), c.Keys.Dev)
 	if err != nil {
@@ -53,7 +54,7 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	log.Info("starting", "version", buildVersion(), "go", runtime.Version(), "pid", os.Getpid())
 	reloads := startReloading(log, keys, cert, hangup)
 	defer reloads.close()
-	measured := newMeasured(log, reloads, keys.jwt, lost)
+	measured := newMeasured(log, reloads, keys.jwt, queue)
 	config.Observer = measured.server.Observer()
 	if c.Running.MetricsListen == "" {
 		config.Metrics = measured.handler
