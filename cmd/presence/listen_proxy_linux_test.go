@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -47,6 +48,8 @@ func frontedServers(t *testing.T) map[string]fronted {
 	overUnix.change = []string{":443", "PROXY", "/etc/haproxy/presence.pem", "BOTH", "/run/presence.sock", "PRESENCE"}
 	checked := overTCP
 	checked.ready = "Health check for server presence/presence succeeded"
+	elsewhere := checked
+	elsewhere.change = slices.Concat(overTCP.change, []string{"port 8080", "port BACKEND"}) // HAProxy then sends no header
 	nginx := proxies["nginx"]
 	nginx.change = []string{"listen 443", "listen PROXY", "/etc/ssl/presence.pem", "CERT", "/etc/ssl/presence.key", "KEY", "/run/presence.sock", "PRESENCE"}
 	nginx.rest = "user root; " + nginx.rest // may open the socket in the directory of the test
@@ -61,17 +64,18 @@ func frontedServers(t *testing.T) map[string]fronted {
 	unix := last.ReplaceAllLiteralString(blocks["haproxy"][0], block("unix.cfg"))
 	location := regexp.MustCompile(`(?m)^\s*location [^}]*\}\n`)
 	return map[string]fronted{
-		"HAProxy, version 1":              {block: v1, proxy: overTCP, args: proxied, alice: "127.0.0.9"},
-		"HAProxy, version 2, HTTP/2":      {block: v2, proxy: overTCP, args: proxied, tls: true, alice: "127.0.0.9"},
-		"HAProxy, version 1, checks TCP":  {block: changed(v1, "send-proxy", "send-proxy check inter 200ms fall 100\n    option log-health-checks"), proxy: checked, args: proxied, alice: "127.0.0.9"},
-		"HAProxy, version 2, checks HTTP": {block: changed(v2, "send-proxy-v2", "send-proxy-v2 check inter 200ms fall 100\n    option log-health-checks\n    option httpchk GET /readyz"), proxy: checked, args: proxied, alice: "127.0.0.9"},
-		"HAProxy, version 2, shared":      {block: changed(v2, "mode tcp", "mode http\n    option abortonclose\n    http-reuse always"), proxy: overTCP, args: proxied, alice: "127.0.0.9"},
-		"HAProxy, Unix socket":            {block: unix, proxy: overUnix, args: []string{"--trusted-proxies=127.0.0.9"}, unix: true, secure: true, alice: "198.51.100.1"},
-		"HAProxy, Unix socket, no trust":  {block: unix, proxy: overUnix, unix: true, secure: true, alice: "127.0.0.9"},
-		"HAProxy, Unix socket, version 2": {block: changed(changed(unix, ".sock", ".sock send-proxy-v2"), "option forwardfor", ""), proxy: overUnix, args: []string{"--proxy-protocol"}, unix: true, secure: true, alice: "127.0.0.9"},
-		"nginx, version 1":                {block: block("stream.conf"), proxy: stream, args: proxied, alice: "127.0.0.9"},
-		"nginx, version 1, HTTP/2":        {block: block("stream.conf"), proxy: stream, args: proxied, tls: true, alice: "127.0.0.9"},
-		"nginx, Unix socket":              {block: location.ReplaceAllLiteralString(blocks["nginx"][0], block("unix.conf")), proxy: nginx, args: []string{"--trusted-proxies=127.0.0.9"}, unix: true, secure: true, alice: "198.51.100.1"},
+		"HAProxy, version 1":                   {block: v1, proxy: overTCP, args: proxied, alice: "127.0.0.9"},
+		"HAProxy, version 2, HTTP/2":           {block: v2, proxy: overTCP, args: proxied, tls: true, alice: "127.0.0.9"},
+		"HAProxy, version 1, checks TCP":       {block: changed(v1, "send-proxy", "send-proxy check inter 200ms fall 100\n    option log-health-checks"), proxy: checked, args: proxied, alice: "127.0.0.9"},
+		"HAProxy, version 2, checks HTTP":      {block: changed(v2, "send-proxy-v2", "send-proxy-v2 check inter 200ms fall 100\n    option log-health-checks\n    option httpchk GET /readyz"), proxy: checked, args: proxied, alice: "127.0.0.9"},
+		"HAProxy, version 2, checks no header": {block: changed(v2, "send-proxy-v2", "send-proxy-v2 check port 8080 inter 200ms fall 100\n    option log-health-checks"), proxy: elsewhere, args: proxied, alice: "127.0.0.9"},
+		"HAProxy, version 2, shared":           {block: changed(v2, "mode tcp", "mode http\n    option abortonclose\n    http-reuse always"), proxy: overTCP, args: proxied, alice: "127.0.0.9"},
+		"HAProxy, Unix socket":                 {block: unix, proxy: overUnix, args: []string{"--trusted-proxies=127.0.0.9"}, unix: true, secure: true, alice: "198.51.100.1"},
+		"HAProxy, Unix socket, no trust":       {block: unix, proxy: overUnix, unix: true, secure: true, alice: "127.0.0.9"},
+		"HAProxy, Unix socket, version 2":      {block: changed(changed(unix, ".sock", ".sock send-proxy-v2"), "option forwardfor", ""), proxy: overUnix, args: []string{"--proxy-protocol"}, unix: true, secure: true, alice: "127.0.0.9"},
+		"nginx, version 1":                     {block: block("stream.conf"), proxy: stream, args: proxied, alice: "127.0.0.9"},
+		"nginx, version 1, HTTP/2":             {block: block("stream.conf"), proxy: stream, args: proxied, tls: true, alice: "127.0.0.9"},
+		"nginx, Unix socket":                   {block: location.ReplaceAllLiteralString(blocks["nginx"][0], block("unix.conf")), proxy: nginx, args: []string{"--trusted-proxies=127.0.0.9"}, unix: true, secure: true, alice: "198.51.100.1"},
 	}
 }
 

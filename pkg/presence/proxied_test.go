@@ -2,7 +2,6 @@ package presence_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -161,25 +160,25 @@ func TestProxiedByUnixPeers(t *testing.T) {
 	}
 }
 
+// slowly is a listener whose connections read one byte at a time.
+type slowly struct{ net.Listener }
+
+func (l slowly) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return slowConn{c}, err
+}
+
+type slowConn struct{ net.Conn }
+
+func (c slowConn) Read(b []byte) (int, error) { return c.Conn.Read(b[:min(len(b), 1)]) }
+
 // A header may arrive in pieces.
 func TestProxyHeaderInPieces(t *testing.T) {
 	t.Parallel()
-	_, addr := hardened(t, loopback(), true, false)
-	for _, version := range []byte{1, 2} {
-		conn, err := net.Dial("tcp", addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		for _, b := range []byte(header(t, version, "203.0.113.7:1")) {
-			if _, err := conn.Write([]byte{b}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		io.WriteString(conn, "GET /address HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-		conn.SetDeadline(time.Now().Add(8 * time.Second)) // before that of the header
-		if all, err := io.ReadAll(conn); err != nil || !bytes.HasSuffix(all, []byte("203.0.113.7:1")) {
-			t.Errorf("version %d: got %s, %v; want the address", version, all, err)
+	_, addr := hardenedBy(t, loopback(), true, false, func(s *httptest.Server) { s.Listener = slowly{s.Listener} })
+	for version := range byte(2) {
+		if got, err := over(t, "tcp", addr, false, header(t, version+1, "203.0.113.7:1")); err != nil || got != "203.0.113.7:1" {
+			t.Errorf("version %d: got %s, %v; want the address", version+1, got, err)
 		}
 	}
 }
@@ -246,6 +245,35 @@ func TestAbuseProxyHeaderInvalid(t *testing.T) {
 	}
 }
 
+// A connection that a trusted peer closes without a byte, such as a health check of a proxy, is not
+// logged.
+func TestProxiedHealthCheck(t *testing.T) {
+	t.Parallel()
+	var log syncBuffer
+	c := loopback()
+	c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	_, addr := hardened(t, c, true, false)
+	for text, want := range map[string]string{"": "", "PRO": "cause=proxy_header"} {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		io.WriteString(conn, text)
+		if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		conn.SetReadDeadline(time.Now().Add(patience))
+		if n, err := io.Copy(io.Discard, conn); n != 0 || err != nil { // the server has closed the connection
+			t.Errorf("%q: got %d bytes, %v; want a closed connection", text, n, err)
+		}
+		if got := log.String(); !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("%q: got the log %s, want %q", text, got, want)
+		}
+		log.reset()
+	}
+}
+
 // A trusted peer that sends half a header, or nothing, is disconnected at the deadline of the first
 // request, and delays no other client meanwhile. At the limit of idle connections, it is evicted.
 func TestAbuseProxyHeaderNeverArrives(t *testing.T) {
@@ -281,23 +309,32 @@ func TestAbuseProxyHeaderNeverArrives(t *testing.T) {
 	}
 }
 
-// Peers without a header count as idle connections that sent no request.
+// Peers without a header count as idle connections that sent no request: at the limit, a new
+// connection evicts the oldest of them.
 func TestAbuseProxyHeaderEviction(t *testing.T) {
 	t.Parallel()
 	c := loopback()
 	c.MaxIdleConnections = 5
 	_, addr := hardened(t, c, true, false)
+	var conns []net.Conn
 	for range 20 {
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
+		conns = append(conns, conn)
 	}
 	// Fewer than 20 connections would have to reach their deadline of 10 s without the eviction.
 	began := time.Now()
 	if got, err := over(t, "tcp", addr, false, header(t, 1, "203.0.113.7:1")); err != nil || got != "203.0.113.7:1" {
 		t.Errorf("got %s, %v; want a response", got, err)
+	}
+	for _, conn := range conns[:len(conns)-c.MaxIdleConnections] {
+		conn.SetReadDeadline(began.Add(8 * time.Second))
+		if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error("got an open connection, want it evicted before its deadline")
+		}
 	}
 	if took := time.Since(began); took > 8*time.Second {
 		t.Errorf("got a response after %v, want it before the deadline of the others", took)
