@@ -60,6 +60,8 @@ func TestClientAddress(t *testing.T) {
 		{"10.1.2.3:5", []string{"Forwarded", `ext="\",for=203.0.113.9";for=198.51.100.7`}, "10.1.2.3"},
 		{"10.1.2.3:5", []string{"Forwarded", `for="198.51.100.7`, "Forwarded", `for=203.0.113.9"`}, "10.1.2.3"},
 		{"10.1.2.3:5", []string{"Forwarded", `for=203.0.113.9;host="a b", for="198.51.100.7:80"`}, "198.51.100.7"},
+		{"10.1.2.3:5", []string{"X-Forwarded-For", "2001:db9::7%eth1"}, "2001:db9::7"},
+		{"10.1.2.3:5", []string{"X-Forwarded-For", "::ffff:198.51.100.7%x"}, "198.51.100.7"},
 		{"[fe80::1%eth0]:5", []string{"X-Forwarded-For", "198.51.100.7"}, "198.51.100.7"},
 		{"", []string{"X-Forwarded-For", "198.51.100.7"}, "198.51.100.7"}, // a Unix socket
 		{"@", nil, "unix"},

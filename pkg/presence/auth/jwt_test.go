@@ -342,6 +342,9 @@ func TestInvalidKeys(t *testing.T) {
 	if _, err := auth.Secret(secret[:31]); err == nil || !strings.Contains(err.Error(), "auth: secret too short (31 bytes, minimum 32)") {
 		t.Errorf("31 bytes of secret: got %v, want an error", err)
 	}
+	if _, err := auth.Secret([]byte("-----BEGIN CERTIFICATE-----\nMIIB")); err == nil || err.Error() != "auth: secret is a PEM file: use it as a public key" {
+		t.Errorf("PEM file as secret: got %v, want an error", err)
+	}
 	good, set := must(auth.Secret(secret)), must(auth.JWKS(t.Context(), "http://127.0.0.1:1/", slog.New(slog.DiscardHandler)))
 	for want, keys := range map[string][]auth.Key{
 		"auth: missing key":                    nil,

@@ -42,10 +42,13 @@ func (k Key) WithKID(kid string) Key {
 
 // Secret returns a Key for HS256 tokens. secret needs at least 32 bytes (RFC 7518 section 3.2). The
 // bytes should be random, because an attacker that has one token can guess a password offline.
-// Secret copies the bytes.
+// Secret copies the bytes. It refuses a PEM file, because a public key is no secret.
 func Secret(secret []byte) (Key, error) {
 	if len(secret) < 32 {
 		return Key{}, fmt.Errorf("auth: secret too short (%d bytes, minimum 32)", len(secret))
+	}
+	if bytes.HasPrefix(secret, []byte("-----BEGIN ")) { // a certificate is public
+		return Key{}, errors.New("auth: secret is a PEM file: use it as a public key")
 	}
 	return Key{algorithms: []string{"HS256"}, verifies: bytes.Clone(secret), fingerprint: "secret-" + digest(secret)}, nil
 }

@@ -26,6 +26,9 @@ type errorLog struct {
 
 func (e errorLog) Write(line []byte) (int, error) {
 	for _, kind := range causedByClients {
+		if strings.HasPrefix(string(line), "http2: panic ") { // of a handler
+			break
+		}
 		if strings.HasPrefix(string(line), kind) && !e.limiter.due(kind, time.Now()) {
 			return len(line), nil
 		}

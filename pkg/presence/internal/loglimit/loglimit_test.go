@@ -68,7 +68,7 @@ func TestErrorLog(t *testing.T) {
 				log.Print("http2: server: error reading preface from client 192.0.2.1:1: bogus greeting")
 			}
 			log.Print("http: panic serving 192.0.2.1:1: a bug")
-			log.Print("http: panic serving 192.0.2.1:2: a bug")
+			log.Print("http2: panic serving 192.0.2.1:2: a bug")
 			time.Sleep(time.Minute)
 		}
 		for text, want := range map[string]int{"Accept error": 3, "TLS handshake": 3, "preface": 3, "SETTINGS": 3, "panic": 6, "level=WARN": 18} {

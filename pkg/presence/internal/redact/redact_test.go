@@ -20,6 +20,8 @@ func TestText(t *testing.T) {
 		"/a/" + jwt + "/" + jwt:     "/a/[token]/[token]",
 		`no "` + jwt[:30] + `" ...`: `no "[token]" ...`,
 		"AAAAAAAAAAAA.BBBBBBBBBBBB.CCCCCCCCCCCCCCCCCCCCCCCC": "[token]", // a blank after the brace
+		"a\u009b31m\u202eb\u007f\u200b":                      `a\u009b31m\u202eb\u007f\u200b`,
+		"é 日本 \n":                                            "é 日本 \n", // the handlers of slog escape the line break
 		strings.Repeat("x", 256):                             strings.Repeat("x", 256),
 		strings.Repeat("x", 257):                             strings.Repeat("x", 256) + "…",
 		strings.Repeat("x", 255) + "é":                       strings.Repeat("x", 255) + "…",
