@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"sync/atomic"
@@ -27,7 +28,7 @@ func (f listenFlags) certificate() (*serverCertificate, error) {
 		return nil, nil
 	}
 	c := &serverCertificate{certFile: f.TLSCert, keyFile: f.TLSKey}
-	if _, err := c.load(os.ReadFile, true); err != nil {
+	if _, err := c.load(readLimited, true); err != nil {
 		return nil, usagef("--tls-cert and --tls-key: %w", denied(err))
 	}
 	return c, nil
@@ -90,7 +91,25 @@ func readRegular(file string) ([]byte, error) {
 	if !isRegular(file) {
 		return nil, &fs.PathError{Op: "read again", Path: file, Err: errors.New("not a regular file")}
 	}
-	return os.ReadFile(file)
+	return readLimited(file)
+}
+
+// maxFile is the maximum size of a file with a certificate or a key, in bytes.
+const maxFile = 1 << 20
+
+// readLimited reads a file of at most maxFile bytes. Otherwise, a wrong file could take the memory
+// of the server.
+func readLimited(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	content, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(content) > maxFile {
+		err = &fs.PathError{Op: "read", Path: file, Err: errors.New("larger than 1 MiB")}
+	}
+	return content, err
 }
 
 // isRegular reports whether the file is regular. A file that cannot be found may become regular.

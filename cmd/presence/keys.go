@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -37,7 +36,7 @@ type keyFlags struct {
 	Dev          bool     `help:"Development mode. Any client may sign in as a guest, also over plain HTTP. Listens on 127.0.0.1 unless --listen is set. Generates a secret if none is set. Default: off."`
 }
 
-// readFile reads a file with a key: [os.ReadFile] at the start, and [readRegular] later.
+// readFile reads a file with a key: [readLimited] at the start, and [readRegular] later.
 type readFile func(name string) ([]byte, error)
 
 // hasSecret reports whether a secret is set.
@@ -130,7 +129,7 @@ type serverKeys struct {
 
 // open reads the keys. If a JWK Set is configured, it is kept up to date until ctx is done.
 func (f keyFlags) open(ctx context.Context, log *slog.Logger) (*serverKeys, error) {
-	keys, signing, err := f.read(os.ReadFile)
+	keys, signing, err := f.read(readLimited)
 	if err != nil {
 		return nil, err
 	}

@@ -1,22 +1,26 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/pprof"
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/common/expfmt"
 	"golang.org/x/net/netutil"
 
 	"example.com/presence/pkg/presence/auth"
@@ -56,11 +60,63 @@ func newMeasured(log *slog.Logger, reloads *reloader, keys *auth.JWT, lines *log
 				func() float64 { return unixTime(keys.Status().JWKSSuccess) }),
 		)
 	}
-	m.handler = promhttp.HandlerFor(r, promhttp.HandlerOpts{
-		ErrorLog:      &scrapeErrors{log: log},
-		ErrorHandling: promhttp.ContinueOnError, // respond with the metrics that could be collected
-	})
+	m.handler = &scrapes{render: promhttp.HandlerFor(r, promhttp.HandlerOpts{
+		ErrorLog:           &scrapeErrors{log: log},
+		ErrorHandling:      promhttp.ContinueOnError, // respond with the metrics that could be collected
+		DisableCompression: true,
+	})}
 	return m
+}
+
+// freshTime is how long clients receive the same metrics.
+const freshTime = 100 * time.Millisecond
+
+// scrapes serves the metrics. Clients that ask at the same time share the text, so that thousands
+// of clients that read slowly hold only a few copies.
+type scrapes struct {
+	render http.Handler
+
+	mu   sync.Mutex // guards last
+	last map[expfmt.Format]*exposition
+}
+
+// exposition is a response with the metrics in one format. It is an [http.ResponseWriter].
+type exposition struct {
+	at     time.Time
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (e *exposition) Header() http.Header            { return e.header }
+func (e *exposition) WriteHeader(status int)         { e.status = status }
+func (e *exposition) Write(text []byte) (int, error) { return e.body.Write(text) }
+
+// ServeHTTP implements [http.Handler].
+func (s *scrapes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	found := s.get(r)
+	maps.Copy(w.Header(), found.header)
+	w.Header().Set("Content-Length", strconv.Itoa(found.body.Len()))
+	w.WriteHeader(found.status)
+	w.Write(found.body.Bytes())
+}
+
+// get returns the metrics in the format that the client prefers.
+func (s *scrapes) get(r *http.Request) *exposition {
+	format := expfmt.Negotiate(r.Header) // one of a few
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if last := s.last[format]; last != nil && time.Since(last.at) < freshTime {
+		return last
+	}
+	found := &exposition{header: http.Header{}, status: http.StatusOK}
+	s.render.ServeHTTP(found, r)
+	found.at = time.Now()
+	if s.last == nil || len(s.last) >= 16 {
+		s.last = map[expfmt.Format]*exposition{}
+	}
+	s.last[format] = found
+	return found
 }
 
 // scrapeErrors logs the errors of scrapes, at most one per minute, because any client can cause
@@ -121,9 +177,9 @@ const (
 	// maxScrapers is the maximum number of connections of the metrics listener. More have to wait.
 	maxScrapers = 32
 	// scraperIdle is the time after which an idle connection of the metrics listener is closed. It
-	// is longer than the usual scrape interval.
-	scraperIdle = 2 * time.Minute
-	// scrapeTime is the maximum time to send the metrics to a client.
+	// is short, because idle connections count toward maxScrapers. Prometheus opens another one.
+	scraperIdle = 10 * time.Second
+	// scrapeTime is the maximum time to send a response to a client.
 	scrapeTime = 30 * time.Second
 )
 
@@ -156,18 +212,14 @@ func serveMetrics(ctx context.Context, addr string, metrics http.Handler, log *s
 		return nil, fmt.Errorf("--metrics-listen: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
-		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(scrapeTime))
-		metrics.ServeHTTP(w, r)
-		http.NewResponseController(w).SetWriteDeadline(time.Time{}) // a profile has none
-	})
-	mux.HandleFunc("/debug/pprof/", pprof.Index) // without cmdline, which can contain a secret
-	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	mux.Handle("GET /metrics", metrics)
+	// Without cmdline, which can contain a secret, and symbol, whose response has no limit.
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	s := &metricsServer{
 		http: &http.Server{
-			Handler:           withoutSniffing(mux),
+			Handler:           withDeadline(mux),
 			ReadHeaderTimeout: 10 * time.Second,
 			ReadTimeout:       10 * time.Second,
 			IdleTimeout:       scraperIdle,
@@ -186,9 +238,15 @@ func serveMetrics(ctx context.Context, addr string, metrics http.Handler, log *s
 	return s, nil
 }
 
-// withoutSniffing makes browsers use the Content-Type of the responses.
-func withoutSniffing(h http.Handler) http.Handler {
+// withDeadline limits the time of each response to scrapeTime, after the seconds that the client
+// asks for: a profile begins at their end. It also makes browsers use the Content-Type.
+func withDeadline(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		seconds, err := strconv.ParseFloat(r.URL.Query().Get("seconds"), 64)
+		if err != nil || !(seconds >= 0 && seconds <= 3600) {
+			seconds = 30 // the default of a profile
+		}
+		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(time.Duration(seconds*float64(time.Second)) + scrapeTime))
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		h.ServeHTTP(w, r)
 	})

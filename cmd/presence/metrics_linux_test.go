@@ -77,8 +77,8 @@ func TestMetricsListen(t *testing.T) {
 		alone:  {200: "/metrics /healthz", 404: "/debug/pprof /debug/pprof/ /debug/pprof/heap /debug/pprof/cmdline"},
 		public: {200: "/healthz", 404: "/metrics /debug/pprof /debug/pprof/ /debug/pprof/heap /debug/pprof/cmdline"},
 		private: {
-			200: "/metrics /debug/pprof/ /debug/pprof/heap /debug/pprof/goroutine?debug=1 /debug/pprof/symbol /debug/pprof/trace?seconds=0.01",
-			404: "/ /index.html /healthz /readyz /events /presence /session /metrics/ /metrics/x /debug /debug/ /debug/vars /debug/pprof/none /debug/pprof/cmdline",
+			200: "/metrics /debug/pprof/ /debug/pprof/heap /debug/pprof/goroutine?debug=1 /debug/pprof/trace?seconds=0.01",
+			404: "/ /index.html /healthz /readyz /events /presence /session /metrics/ /metrics/x /debug /debug/ /debug/vars /debug/pprof/none /debug/pprof/cmdline /debug/pprof/symbol",
 		},
 	} {
 		for want, all := range paths {

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -163,5 +164,51 @@ func TestScrapeErrors(t *testing.T) {
 	}
 	if got := out.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, `level=WARN msg="metrics incomplete" err="error gathering metrics: fault 0"`) {
 		t.Errorf("got %s, want one line with the first fault", got)
+	}
+}
+
+// Clients that ask for the same format within 100 ms share the text.
+func TestScrapesShareText(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rendered := 0
+		s := &scrapes{render: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			rendered++
+			w.Header().Set("Content-Type", r.Header.Get("Accept"))
+			fmt.Fprint(w, "metrics ", rendered)
+		})}
+		ask := func(accept, want string) {
+			t.Helper()
+			r := httptest.NewRequest("GET", "/metrics", nil)
+			r.Header.Set("Accept", accept)
+			w := httptest.NewRecorder()
+			s.ServeHTTP(w, r)
+			if got := w.Body.String(); got != want || w.Header().Get("Content-Length") != fmt.Sprint(len(want)) {
+				t.Errorf("%s: got %q with the headers %v, want %q", accept, got, w.Header(), want)
+			}
+		}
+		const protobuf = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+		ask("text/plain", "metrics 1")
+		ask("*/*", "metrics 1")
+		ask(protobuf, "metrics 2")
+		time.Sleep(freshTime - 1)
+		ask("text/plain", "metrics 1")
+		time.Sleep(1)
+		ask("text/plain", "metrics 3")
+		ask(protobuf, "metrics 4")
+	})
+}
+
+// A file that is too large for a key is not read into memory.
+func TestLargeFile(t *testing.T) {
+	file := write(t, t.TempDir(), "secret", strings.Repeat("x", maxFile))
+	if content, err := readRegular(file); err != nil || len(content) != maxFile {
+		t.Errorf("file of 1 MiB: got %d bytes, %v", len(content), err)
+	}
+	if err := os.Truncate(file, 1<<40); err != nil {
+		t.Fatal(err)
+	}
+	_, stderr, exit := command(t, nil, "serve", "--jwt-secret-file="+file)
+	if want := "presence: --jwt-secret-file: read " + file + ": larger than 1 MiB\n"; exit != 2 || stderr != want {
+		t.Errorf("file of 1 TiB: got exit status %d, %q; want 2, %q", exit, stderr, want)
 	}
 }

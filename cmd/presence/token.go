@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -42,7 +41,7 @@ func (c *token) Run(p *process) error {
 	case !c.hasSecret():
 		return usagef("no signing secret: set --jwt-secret-file or --jwt-secret")
 	}
-	_, secret, err := c.secrets(os.ReadFile)
+	_, secret, err := c.secrets(readLimited)
 	if err != nil {
 		return err
 	}

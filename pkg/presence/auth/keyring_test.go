@@ -202,8 +202,8 @@ func TestJWKSStatus(t *testing.T) {
 	})
 }
 
-// Each failure has a reason of the closed list, and the test has each reason. It has the user if the
-// signature was verified.
+// Each failure has a reason of the closed list, and the test has each reason. It has the user if
+// the signature was verified.
 func TestFailureReason(t *testing.T) {
 	const exp = `,"exp":4102444800`
 	key := must(auth.JWKS(t.Context(), "http://127.0.0.1:1/", slog.New(slog.DiscardHandler)))

@@ -67,7 +67,8 @@ type heartbeat struct {
 	V     int         `json:"v"`
 	From  room.NodeID `json:"from"`
 	Clock uint64      `json:"clock,omitempty"` // the Lamport counter of the node
-	// Number is that of the heartbeat, from 1. The node measures its round trip. 0 for the last one.
+	// Number is that of the heartbeat, from 1, so that the node can measure its round trip. It is 0
+	// in the last one.
 	Number uint64 `json:"n,omitempty"`
 	// Hello lists the nodes that must repeat all their parts, because the sender may have missed
 	// frames. "*" stands for all nodes.
