@@ -179,7 +179,7 @@ func TestRefusalLog(t *testing.T) {
 		{"GET", "/events", alice, "", nil, `cause=banned count=1 detail="user banned from room \"lobby\" until `},
 		// Places where a token does not belong.
 		{"GET", "/" + alice, alice, "", nil, ""},
-		{alice[:20], "/" + alice, alice, "", nil, ""},
+		{short, "/" + alice, alice, "", nil, ""},
 		{"GET", "/presence?room=" + alice, alice, "", nil, ""},
 		{"GET", "/presence?" + alice + "=1&access_token=" + alice, alice, "", nil, ""},
 		{"GET", "/presence?rooms=" + alice, alice, "", nil, ""},

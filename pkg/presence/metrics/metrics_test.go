@@ -308,7 +308,7 @@ func TestSlowConsumer(t *testing.T) {
 	// The backlog is measured at most 10 times per second. MaxUnsent is so high that the client is
 	// not disconnected before.
 	s := open(t, presence.Config{Linger: -1, MaxMessage: 16 << 10, MaxUnsent: 1 << 20})
-	s.unread("/events", user(t, "alice"))
+	s.unread("/events", user(t, user(t, "alice"))) // the id of a user can be any text, also a token
 	s.want("connections", 1, "backlogged_connections", 0, "backlog_bytes", 0)
 	text := strings.Repeat("x", 16_000)
 	publish := func(series string, least float64) {
@@ -328,7 +328,7 @@ func TestSlowConsumer(t *testing.T) {
 	s.want("connections", 0, "backlogged_connections", 0, "backlog_bytes", 0)
 	s.only("streams_ended_total", `streams_ended_total{reason="slow"}`, 1)
 	s.only("leaves_total", `leaves_total{reason="slow"}`, 1)
-	s.logged(1, `level=WARN msg="slow consumer disconnected"`)
+	s.logged(1, `level=WARN msg="slow consumer disconnected" room=lobby user=[token]`)
 	s.logged(1, " reason=slow duration=")
 }
 
