@@ -201,6 +201,8 @@ func TestBrowserDocumentIsTested(t *testing.T) {
 		}
 		document = append(document, text...)
 	}
+	t.Chdir(t.TempDir())
+	certificate(t, "cert.pem", "key.pem") // of the command lines
 	for _, block := range regexp.MustCompile("(?ms)^```(.*?)\n(.*?)^```$").FindAllStringSubmatch(string(document), -1) {
 		info, text := block[1], block[2]
 		switch {

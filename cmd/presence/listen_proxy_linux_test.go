@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"net"
 	"net/http"
 	"path/filepath"
 	"regexp"
@@ -57,7 +56,11 @@ func frontedServers(t *testing.T) map[string]fronted {
 	stream.change = []string{"listen 443", "listen PROXY", "127.0.0.1:8080", "PRESENCE"}
 	stream.rest = "load_module /usr/lib/nginx/modules/ngx_stream_module.so; daemon off; pid DIR/pid; error_log stderr notice; events {}\nBLOCK"
 
-	proxied := []string{"--proxy-protocol", "--trusted-proxies=127.0.0.1"}
+	serve := regexp.MustCompile(`(?m)^presence serve (--proxy-protocol .*) --tls-cert \S+ --tls-key \S+$`).FindStringSubmatch(strings.Join(blocks["sh"], ""))
+	if serve == nil {
+		t.Fatal("no command with --proxy-protocol and --tls-cert in docs/proxies.md")
+	}
+	proxied := strings.Fields(serve[1])
 	v2 := block("tcp.cfg")
 	v1 := changed(v2, "send-proxy-v2", "send-proxy")
 	last := regexp.MustCompile(`(?m)^    server .*\n`)
@@ -72,7 +75,7 @@ func frontedServers(t *testing.T) map[string]fronted {
 		"HAProxy, version 2, shared":           {block: changed(v2, "mode tcp", "mode http\n    option abortonclose\n    http-reuse always"), proxy: overTCP, args: proxied, alice: "127.0.0.9"},
 		"HAProxy, Unix socket":                 {block: unix, proxy: overUnix, args: []string{"--trusted-proxies=127.0.0.9"}, unix: true, secure: true, alice: "198.51.100.1"},
 		"HAProxy, Unix socket, no trust":       {block: unix, proxy: overUnix, unix: true, secure: true, alice: "127.0.0.9"},
-		"HAProxy, Unix socket, version 2":      {block: changed(changed(unix, ".sock", ".sock send-proxy-v2"), "option forwardfor", ""), proxy: overUnix, args: []string{"--proxy-protocol"}, unix: true, secure: true, alice: "127.0.0.9"},
+		"HAProxy, Unix socket, version 2":      {block: changed(changed(unix, ".sock", ".sock send-proxy-v2"), "    option forwardfor\n", ""), proxy: overUnix, args: []string{"--proxy-protocol"}, unix: true, secure: true, alice: "127.0.0.9"},
 		"nginx, version 1":                     {block: block("stream.conf"), proxy: stream, args: proxied, alice: "127.0.0.9"},
 		"nginx, version 1, HTTP/2":             {block: block("stream.conf"), proxy: stream, args: proxied, tls: true, alice: "127.0.0.9"},
 		"nginx, Unix socket":                   {block: location.ReplaceAllLiteralString(blocks["nginx"][0], block("unix.conf")), proxy: nginx, args: []string{"--trusted-proxies=127.0.0.9"}, unix: true, secure: true, alice: "198.51.100.1"},
@@ -144,14 +147,4 @@ func (f fronted) test(t *testing.T) {
 	if log := server.stderr.String(); strings.Contains(log, `"WARN"`) || strings.Contains(log, `"ERROR"`) {
 		t.Errorf("got a warning:\n%s", log)
 	}
-}
-
-// from returns a client that connects to addr from a local address, for every host.
-func from(t *testing.T, local, addr string, major int) *http.Client {
-	client := through(t, addr, major == 2)
-	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(local)}}
-	client.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return dialer.DialContext(ctx, network, addr)
-	}
-	return client
 }

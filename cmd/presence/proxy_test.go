@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -43,6 +44,7 @@ type proxy struct {
 	mount   string   // path at which the proxy serves presence, if not /
 	plain   bool     // no TLS
 	http1   bool     // no HTTP/2
+	setsID  bool     // sets X-Request-Id
 	imports []string // npm packages that the configuration imports
 	late    [3]int   // heartbeats until a closed stream is detected, by HTTP version; 0 means immediately
 	heavy   bool     // keeps a core busy while it starts; skipped with -short
@@ -61,14 +63,16 @@ var proxies = map[string]proxy{
 			gzip on; gzip_types *; gzip_proxied any; gzip_min_length 1;
 			BLOCK
 			}`,
-		args:  []string{"nginx", "-e", "stderr", "-p", "DIR", "-c"},
-		ready: "start worker process ",
+		args:   []string{"nginx", "-e", "stderr", "-p", "DIR", "-c"},
+		ready:  "start worker process ",
+		setsID: true,
 	},
 	"haproxy": {
 		change: []string{"bind :443", "bind PROXY", "127.0.0.1:8080", "PRESENCE", "/etc/haproxy/presence.pem", "BOTH"},
 		rest:   "defaults\n mode http\n compression algo gzip\n compression type text/event-stream application/json\nBLOCK",
 		args:   []string{"haproxy", "-W", "-db", "-f"},
 		ready:  "Loading success",
+		setsID: true,
 	},
 	"caddy": {
 		// By default, Caddy fetches a certificate, and also listens on port 80.
@@ -76,6 +80,7 @@ var proxies = map[string]proxy{
 		rest:   "{\n admin off\n auto_https off\n}\nBLOCK",
 		args:   []string{"caddy", "run", "--adapter", "caddyfile", "--config"},
 		ready:  "serving initial configuration",
+		setsID: true,
 	},
 	"apache": {
 		change: []string{
@@ -221,7 +226,7 @@ func TestProxy(t *testing.T) {
 			below.mount = "/presence"
 			t.Run(name+" below a prefix", func(t *testing.T) {
 				t.Parallel()
-				part := regexp.MustCompile(`(?m)^\s*(location|reverse_proxy) [^}]*\}\n`)
+				part := regexp.MustCompile(`(?m)^\s*(location|reverse_proxy) [^{]*\{([^{}]|\{[^{}]*\})*\}\n`)
 				if n := len(part.FindAllString(whole, -1)); n != 1 {
 					t.Fatalf("got %d parts that the block for a prefix could replace, want 1", n)
 				}
@@ -243,7 +248,7 @@ func (p proxy) test(t *testing.T, block string) {
 	defer cancel()
 	// The heartbeat is long, because a ping would flush the events that a proxy buffers, and make a
 	// proxy detect a closed stream.
-	server, upstream, addr, origin := p.serve(t, block, 5*time.Minute)
+	server, upstream, addr, origin := p.serve(t, block, 5*time.Minute, "--trusted-proxies=127.0.0.1")
 	via := func(ctx context.Context, client *http.Client, method, path, body string, headers ...string) *http.Response {
 		t.Helper()
 		return ask(t, ctx, client, method, origin+p.mount+path, body, headers...)
@@ -263,6 +268,7 @@ func (p proxy) test(t *testing.T, block string) {
 		m.until(t, "user count", strconv.Itoa(i+1))
 	}
 	count := func(n int) string { return strconv.Itoa(crowd + n) }
+	p.testForged(t, ctx, server, addr, origin)
 
 	// Bob stays connected and receives the events that the other clients cause.
 	bob := opened(t, via(ctx, http1, "GET", "/events", "", compressed("Authorization", bearer)...), 1)
@@ -343,6 +349,36 @@ func (p proxy) test(t *testing.T, block string) {
 
 	server.end()
 	bob.until(t, "goodbye", `{"reason":"draining"}`)
+}
+
+// testForged sends requests with headers that name another client. The log has the address of the
+// client that sent them. If the proxy sets X-Request-Id, the log has that of the proxy.
+func (p proxy) testForged(t *testing.T, ctx context.Context, server *background, addr, origin string) {
+	t.Helper()
+	for _, name := range []string{"X-Forwarded-For", "Forwarded"} {
+		value := "198.51.100.1"
+		if name == "Forwarded" {
+			value = "for=198.51.100.1"
+		}
+		for major := 1; major <= 2; major++ {
+			if major == 2 && p.http1 {
+				continue
+			}
+			path := fmt.Sprintf("/%s-%d", name, major)
+			ask(t, ctx, from(t, "127.0.0.9", addr, major), "GET", origin+p.mount+path, "", name, value, "X-Request-Id", "forged")
+			var line struct {
+				ClientAddress string `json:"client_address"`
+				RequestID     string `json:"request_id"`
+			}
+			err := json.Unmarshal([]byte(server.stderr.find(t, `"path":"`+path+`"`)), &line)
+			if err != nil || line.ClientAddress != "127.0.0.9" {
+				t.Errorf("%s over HTTP/%d: got address %s, %v; want 127.0.0.9", name, major, line.ClientAddress, err)
+			}
+			if got := line.RequestID != "forged"; got != p.setsID {
+				t.Errorf("HTTP/%d: got request id %s, set by the proxy: %v, want %v", major, line.RequestID, got, p.setsID)
+			}
+		}
+	}
 }
 
 // The server detects a closed stream within the number of heartbeats that docs/proxies.md states
@@ -486,9 +522,9 @@ func compressed(headers ...string) []string {
 // serve starts a server with the given heartbeat, and the proxy in front of it. upstream is the
 // address of the server, addr the address of the proxy, and origin the origin of pages behind the
 // proxy.
-func (p proxy) serve(t *testing.T, block string, heartbeat time.Duration) (server *background, upstream, addr, origin string) {
+func (p proxy) serve(t *testing.T, block string, heartbeat time.Duration, flags ...string) (server *background, upstream, addr, origin string) {
 	t.Helper()
-	args := []string{"--listen=127.0.0.1:0", "--linger=0s", "--heartbeat=" + heartbeat.String()}
+	args := append([]string{"--listen=127.0.0.1:0", "--linger=0s", "--heartbeat=" + heartbeat.String()}, flags...)
 	scheme := "https://"
 	if p.plain {
 		scheme = "http://"
@@ -602,6 +638,16 @@ func through(t *testing.T, addr string, http2 bool) *http.Client {
 	transport.Protocols.SetHTTP2(http2)
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport}
+}
+
+// from returns a client that connects to addr from a local address, for every host.
+func from(t *testing.T, local, addr string, major int) *http.Client {
+	client := through(t, addr, major == 2)
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(local)}}
+	client.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return dialer.DialContext(ctx, network, addr)
+	}
+	return client
 }
 
 // ask sends a request. The response body is closed no later than when the test ends.
