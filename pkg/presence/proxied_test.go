@@ -132,13 +132,15 @@ func TestProxyHeaderAddress(t *testing.T) {
 	}
 }
 
-// A peer on a Unix socket is trusted, also if it has bound its end of the connection to a path.
+// A peer on a Unix socket is trusted, also if it has bound its end of the connection to a path, and
+// the path looks like an address.
 func TestProxiedByUnixPeers(t *testing.T) {
 	t.Parallel()
 	var log syncBuffer
 	config := presence.Config{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	_, addr := hardenedBy(t, config, true, false, onUnix(t))
-	for _, own := range []net.Addr{nil, &net.UnixAddr{Net: "unix", Name: filepath.Join(t.TempDir(), "peer")}} {
+	likeIP := &net.UnixAddr{Net: "unix", Name: "203.0.113.9:80"} // in the working directory
+	for _, own := range []net.Addr{nil, &net.UnixAddr{Net: "unix", Name: filepath.Join(t.TempDir(), "peer")}, likeIP} {
 		for header, want := range map[string]string{"X-Forwarded-For: 198.51.100.7\r\n": "198.51.100.7", "": "unix"} {
 			dialer := net.Dialer{LocalAddr: own}
 			conn, err := dialer.DialContext(t.Context(), "unix", addr)

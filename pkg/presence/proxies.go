@@ -46,7 +46,7 @@ func newProxies(trusted []netip.Prefix) (proxies, error) {
 func (p proxies) client(r *http.Request) string {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	address := peer.Addr().Unmap()
-	isUnix := isUnixPeer(r, err != nil)
+	isUnix := err != nil && isUnixPeer(r)
 	if !isUnix && !p.isTrusted(address) {
 		if err != nil {
 			return r.RemoteAddr // of a program that sets its own
@@ -92,12 +92,12 @@ func elements(lines []string) string {
 	return strings.Join(list, ", ")
 }
 
-// isUnixPeer reports whether the request came over a Unix socket. RemoteAddr is then the path to
-// which the peer has bound its end of the connection, which may look like an IP address, or else
-// "@" or empty. noIP reports that it is no IP address.
-func isUnixPeer(r *http.Request, noIP bool) bool {
+// isUnixPeer reports whether the request came over a Unix socket, if its RemoteAddr has no IP
+// address. RemoteAddr is "@" with Harden. Without it, it is the path to which the peer has bound
+// its end of the connection, or else "@" or empty.
+func isUnixPeer(r *http.Request) bool {
 	_, isUnix := r.Context().Value(http.LocalAddrContextKey).(*net.UnixAddr)
-	return isUnix || noIP && (r.RemoteAddr == "" || r.RemoteAddr[0] == '@')
+	return isUnix || r.RemoteAddr == "" || r.RemoteAddr[0] == '@'
 }
 
 // isTrusted ignores the zone of the address, because a prefix has none.

@@ -98,15 +98,22 @@ func (c *Conn) Read(b []byte) (n int, err error) {
 	return n, err
 }
 
+// unnamed is the address of every peer on a Unix socket. A peer chooses its path, which may look
+// like the IP address of another client.
+var unnamed = &net.UnixAddr{Name: "@", Net: "unix"}
+
 // RemoteAddr returns the address of the client in the PROXY header. If there is none, or it has not
-// arrived yet, it returns the address of the peer. It never blocks.
+// arrived yet, it returns the address of the peer, and unnamed on a Unix socket. It never blocks.
 func (c *Conn) RemoteAddr() net.Addr {
 	if c.proxied != nil {
 		if client := c.proxied.client.Load(); client != nil {
 			return client
 		}
 	}
-	return c.Conn.RemoteAddr()
+	if addr := c.Conn.RemoteAddr(); addr.Network() != unnamed.Net {
+		return addr
+	}
+	return unnamed
 }
 
 // Close ends the connection when the peer has acknowledged everything, or when its time for that
