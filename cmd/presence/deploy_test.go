@@ -28,7 +28,14 @@ type composed struct {
 		Volumes     []string          `yaml:"volumes"`
 		Ports       []string          `yaml:"ports"`
 		DependsOn   any               `yaml:"depends_on"`
+		Sysctls     map[string]int    `yaml:"sysctls"`
+		Ulimits     map[string]int    `yaml:"ulimits"`
 	} `yaml:"services"`
+	Networks map[string]struct {
+		IPAM struct {
+			Config []struct{ Subnet string }
+		} `yaml:"ipam"`
+	} `yaml:"networks"`
 	Volumes map[string]any `yaml:"volumes"`
 }
 
@@ -95,6 +102,54 @@ func TestCompose(t *testing.T) {
 	}
 	if nodes != 3 {
 		t.Errorf("got %d nodes, want 3", nodes)
+	}
+	if p := c.Services["proxy"]; p.Sysctls["net.ipv4.tcp_retries2"] != 5 || p.Ulimits["nofile"] < 2*12000 {
+		t.Errorf("proxy: got sysctls %v and ulimits %v", p.Sysctls, p.Ulimits)
+	}
+}
+
+// The nodes of compose.yaml trust the network of the containers, which is the same in all of them.
+// The command for a token runs in the container of a node.
+func TestComposeAccess(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../deploy/compose.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c composed
+	if err := yaml.Unmarshal(text, &c); err != nil {
+		t.Fatal(err)
+	}
+	network := c.Networks["default"].IPAM.Config
+	if len(network) != 1 || len(c.Networks) != 1 {
+		t.Fatalf("got networks %v, want one subnet", c.Networks)
+	}
+	keys := secretFiles(t)
+	command := regexp.MustCompile(`(?m)^#   docker compose -f deploy/compose.yaml exec -T (\S+) /presence (token .*)$`).FindStringSubmatch(string(text))
+	if command == nil {
+		t.Fatal("no command for a token")
+	}
+	for name, s := range c.Services {
+		if !strings.HasPrefix(name, "presence-") {
+			continue
+		}
+		if got := s.Environment["PRESENCE_TRUSTED_PROXIES"]; got != network[0].Subnet {
+			t.Errorf("%s: got trusted proxies %s, want %s", name, got, network[0].Subnet)
+		}
+		e := env{}
+		for variable, value := range s.Environment {
+			e[variable] = strings.ReplaceAll(value, "/etc/presence", keys)
+		}
+		if name == command[1] {
+			must(t, e, strings.Fields(command[2])...)
+		}
+	}
+	if _, found := c.Services[command[1]]; !found {
+		t.Errorf("no service %s", command[1])
+	}
+	image, err := os.ReadFile("../../Dockerfile")
+	if err != nil || !strings.Contains(string(image), `ENTRYPOINT ["/presence"]`) {
+		t.Errorf("the image has no command /presence: %v", err)
 	}
 }
 
