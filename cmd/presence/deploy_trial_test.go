@@ -60,8 +60,8 @@ func TestTrial(t *testing.T) {
 	_, section, _ := strings.Cut(string(text), "\n## Try it on one machine\n")
 	section, _, _ = strings.Cut(section, "\n## ")
 	blocks := regexp.MustCompile("(?ms)^```sh\n(.*?)^```$").FindAllStringSubmatch(section, -1)
-	if len(blocks) != 3 {
-		t.Fatalf("got %d blocks, want 3", len(blocks))
+	if len(blocks) != 4 {
+		t.Fatalf("got %d blocks, want 4", len(blocks))
 	}
 	clone := t.TempDir()
 	if out, err := exec.Command("cp", "-R", "../../deploy", clone).CombinedOutput(); err != nil {
@@ -69,6 +69,19 @@ func TestTrial(t *testing.T) {
 	}
 	calls := stubbed(t, clone, blocks[0][1]+blocks[1][1], "make", "go", "openssl", "nats-server", "presence", "caddy", "prometheus")
 	t.Chdir(filepath.Join(clone, "trial"))
+
+	out, err := exec.Command("caddy", "adapt", "--config", "Caddyfile").Output()
+	if err != nil || !strings.Contains(string(out), `"listen":["127.0.0.1:8080"]`) {
+		t.Errorf("caddy adapt: %v, got no listener at 127.0.0.1:8080 alone:\n%s", err, out)
+	}
+	_, restart, _ := strings.Cut(blocks[3][1], "\npresence ")
+	again := strings.Fields(strings.TrimSuffix(restart, " 2>> presence-1.log &\n"))
+	if !slices.ContainsFunc(calls["presence"], func(call []string) bool { return slices.Equal(call[2:], again) }) {
+		t.Errorf("the restart %q is not the start of a node: %q", again, calls["presence"])
+	}
+	if !strings.Contains(blocks[0][1], "2>> presence-$i.log") {
+		t.Error("a restart would delete the log of a node")
+	}
 
 	ports := trialServers(t, calls["nats-server"])
 	nodes, metrics := trialNodes(t, calls["presence"], ports)
