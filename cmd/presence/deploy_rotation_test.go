@@ -118,7 +118,7 @@ func TestRotationCommands(t *testing.T) {
 	token := func(file string) string {
 		return must(t, env{}, "token", "--sub=alice", "--jwt-secret-file="+dir+"/"+file)
 	}
-	shell(find("```sh\n(openssl rand [^\n]*)\n"))
+	shell(find("```sh\n([^\n]*openssl rand [^\n]*)\n"))
 	shell(find("```sh\n[^\n]*\n(cp [^\n]*)\n"))
 	server, log, addr := serveProcess(t, "--jwt-secret-file="+dir+"/secret-1", "--jwt-secret-file="+dir+"/secret-2")
 	by := anyCertificate(t, false)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"maps"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -83,5 +84,23 @@ func TestOperationsStreamEnds(t *testing.T) {
 	slices.Sort(reasons)
 	if !slices.Equal(rows, reasons) {
 		t.Errorf("got rows %q, want %q", rows, reasons)
+	}
+}
+
+// The command in docs/operations.md that counts refusals adds the counts of the log lines.
+func TestOperationsRefusalSums(t *testing.T) {
+	t.Parallel()
+	text := readOperations(t)
+	found := regexp.MustCompile(`(?m)^   journalctl -u presence --since -1h -o cat (\| grep .*awk .*)$`).FindStringSubmatch(text)
+	lines := regexp.MustCompile(`(?m)^level=WARN msg="request refused" .*\n`).FindAllString(text, -1)
+	if found == nil || len(lines) < 2 {
+		t.Fatalf("got command %q and %d lines", found, len(lines))
+	}
+	shell := exec.Command("sh", "-c", "cat "+found[1]+" | sort")
+	shell.Stdin = strings.NewReader(strings.Repeat(strings.Join(lines, ""), 2))
+	out, err := shell.CombinedOutput()
+	want := "2 cause=rate \n24 cause=token reason=signature \n"
+	if err != nil || string(out) != want {
+		t.Errorf("got %v, %s; want %s", err, out, want)
 	}
 }
