@@ -486,7 +486,7 @@ func TestManifests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const secrets = "#   openssl rand -hex 32 > secret-1 && cp secret-1 secret-2\n" +
+	const secrets = "#   (umask 077; openssl rand -hex 32 > secret-1) && cp secret-1 secret-2\n" +
 		"#   kubectl create secret generic presence --from-file=secret-1 --from-file=secret-2\n"
 	core := []string{"Deployment presence", "Service presence", "Service presence-metrics", "PodDisruptionBudget presence", "NetworkPolicy presence"}
 	for _, file := range []struct {
