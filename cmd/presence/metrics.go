@@ -103,7 +103,7 @@ func (s *scrapes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // get returns the metrics in the format that the client prefers.
 func (s *scrapes) get(r *http.Request) *exposition {
-	format := expfmt.Negotiate(r.Header) // one of a few
+	format := expfmt.NegotiateAccept(r.Header, expfmt.DefaultAcceptedFormats()...) // one of a few
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if last := s.last[format]; last != nil && time.Since(last.at) < freshTime {

@@ -224,7 +224,7 @@ func TestRefusedInCluster(t *testing.T) {
 	var out syncBuffer
 	c := config(plain.ClientURL())
 	c.Log = slog.New(slog.NewTextHandler(&out, nil))
-	b := open(t, c)
+	b := openOnly(t, c)
 	if b.Status().Connected || !strings.Contains(out.String(), "message log not available: trying again") {
 		t.Errorf("server of a cluster without JetStream: got %+v, log %s", b.Status(), out.String())
 	}
@@ -265,7 +265,14 @@ func TestConcurrentAppends(t *testing.T) {
 		var calls sync.WaitGroup
 		for n, node := range nodes {
 			calls.Go(func() {
-				position, duplicate, err := node.Append(t.Context(), "r", fmt.Sprint("key ", i), []byte("x"))
+				var position uint64
+				var duplicate bool
+				var err error
+				// A server that does not know the new stream yet fails at once.
+				await(t, "the append", func() bool {
+					position, duplicate, err = node.Append(t.Context(), "r", fmt.Sprint("key ", i), []byte("x"))
+					return err == nil || !strings.Contains(err.Error(), "no response from stream")
+				})
 				if err != nil {
 					t.Errorf("message %d: %v", i, err)
 				}
@@ -291,7 +298,7 @@ func TestNoServer(t *testing.T) {
 	var out syncBuffer
 	c := config("nats://" + port)
 	c.Log = slog.New(slog.NewTextHandler(&out, nil))
-	b := open(t, c)
+	b := openOnly(t, c)
 	if got := b.Status(); got.Connected || got.Epoch != "" {
 		t.Errorf("without a server: got %+v", got)
 	}

@@ -94,7 +94,16 @@ func config(urls ...string) nats.Config {
 	return nats.Config{URLs: urls, Replicas: 1, Messages: 10, Age: 5 * time.Minute, Bytes: 64 << 20}
 }
 
+// open opens a bus, and waits until it is connected: on a busy machine, Open can return before.
 func open(t *testing.T, c nats.Config) *nats.Bus {
+	t.Helper()
+	b := openOnly(t, c)
+	await(t, "contact", func() bool { return b.Status().Connected })
+	return b
+}
+
+// openOnly opens a bus, which may not be connected yet.
+func openOnly(t *testing.T, c nats.Config) *nats.Bus {
 	t.Helper()
 	b, err := nats.Open(t.Context(), c)
 	if err != nil {

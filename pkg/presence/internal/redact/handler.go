@@ -6,7 +6,8 @@ import (
 )
 
 // Logger returns a logger like log that replaces each token and each hidden character in a message
-// or an attribute. Texts of clients, such as the name of a room, are in many log lines, and any of them can be a token.
+// or an attribute. Texts of clients, such as the name of a room, are in many log lines, and any of
+// them can be a token.
 func Logger(log *slog.Logger) *slog.Logger {
 	if _, done := log.Handler().(handler); done {
 		return log

@@ -1,4 +1,5 @@
-// Package redact removes tokens and hidden characters from log lines. It imports no other package of this module.
+// Package redact removes tokens and hidden characters from log lines. It imports no other package
+// of this module.
 package redact
 
 import (
@@ -39,8 +40,8 @@ func clean(s string) string {
 func isHidden(c rune) bool { return c >= 0x7f && !unicode.IsPrint(c) }
 
 // Text returns a text from a client in the form in which it may be logged: at most 256 bytes,
-// [token] for each token in it, and codes for hidden characters. A client can put its token into a path, a room name or a request id
-// by mistake.
+// [token] for each token in it, and codes for hidden characters. A client can put its token into a
+// path, a room name or a request id by mistake.
 func Text(s string) string {
 	s = clean(s)
 	if len(s) <= maxText {
