@@ -60,29 +60,37 @@ func newMeasured(log *slog.Logger, reloads *reloader, keys *auth.JWT, lines *log
 				func() float64 { return unixTime(keys.Status().JWKSSuccess) }),
 		)
 	}
-	m.handler = &scrapes{render: promhttp.HandlerFor(r, promhttp.HandlerOpts{
+	m.handler = newScrapes(promhttp.HandlerFor(r, promhttp.HandlerOpts{
 		ErrorLog:           &scrapeErrors{log: log},
 		ErrorHandling:      promhttp.ContinueOnError, // respond with the metrics that could be collected
 		DisableCompression: true,
-	})}
+	}))
 	return m
 }
 
-// freshTime is how long clients receive the same metrics.
-const freshTime = 100 * time.Millisecond
+// renderTime is the minimum time between two renderings of the metrics.
+const renderTime = 50 * time.Millisecond
 
-// scrapes serves the metrics. Clients that ask at the same time share the text, so that thousands
-// of clients that read slowly hold only a few copies.
+// scrapes serves the metrics. Clients that ask while others wait share the text of the next
+// rendering, so that thousands of clients that read slowly hold only a few copies. The metrics are
+// never older than the request.
 type scrapes struct {
 	render http.Handler
 
-	mu   sync.Mutex // guards last
-	last map[expfmt.Format]*exposition
+	rendering chan struct{} // full during a rendering, and the wait before it
+	began     time.Time     // of the last rendering; guarded by rendering
+
+	mu   sync.Mutex                    // guards next
+	next map[expfmt.Format]*exposition // the renderings that have not begun
+}
+
+func newScrapes(render http.Handler) *scrapes {
+	return &scrapes{render: render, rendering: make(chan struct{}, 1), next: map[expfmt.Format]*exposition{}}
 }
 
 // exposition is a response with the metrics in one format. It is an [http.ResponseWriter].
 type exposition struct {
-	at     time.Time
+	done   chan struct{} // closed when it is complete
 	header http.Header
 	status int
 	body   bytes.Buffer
@@ -105,18 +113,26 @@ func (s *scrapes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *scrapes) get(r *http.Request) *exposition {
 	format := expfmt.NegotiateAccept(r.Header, expfmt.DefaultAcceptedFormats()...) // one of a few
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if last := s.last[format]; last != nil && time.Since(last.at) < freshTime {
-		return last
+	e := s.next[format]
+	if e != nil {
+		s.mu.Unlock()
+		<-e.done
+		return e
 	}
-	found := &exposition{header: http.Header{}, status: http.StatusOK}
-	s.render.ServeHTTP(found, r)
-	found.at = time.Now()
-	if s.last == nil || len(s.last) >= 16 {
-		s.last = map[expfmt.Format]*exposition{}
-	}
-	s.last[format] = found
-	return found
+	e = &exposition{done: make(chan struct{}), header: http.Header{}, status: http.StatusOK}
+	s.next[format] = e
+	s.mu.Unlock()
+	defer close(e.done)
+
+	s.rendering <- struct{}{}
+	defer func() { <-s.rendering }()
+	time.Sleep(renderTime - time.Since(s.began))
+	s.began = time.Now()
+	s.mu.Lock()
+	delete(s.next, format)
+	s.mu.Unlock()
+	s.render.ServeHTTP(e, r)
+	return e
 }
 
 // scrapeErrors logs the errors of scrapes, at most one per minute, because any client can cause

@@ -13,6 +13,8 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -167,34 +169,44 @@ func TestScrapeErrors(t *testing.T) {
 	}
 }
 
-// Clients that ask for the same format within 100 ms share the text.
+// Clients that ask for the same format while another one waits share the text. No text is older
+// than its request.
 func TestScrapesShareText(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		rendered := 0
-		s := &scrapes{render: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			rendered++
-			w.Header().Set("Content-Type", r.Header.Get("Accept"))
-			fmt.Fprint(w, "metrics ", rendered)
-		})}
-		ask := func(accept, want string) {
+		var rendered atomic.Int32
+		s := newScrapes(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			n := rendered.Add(1)
+			time.Sleep(time.Millisecond)
+			w.WriteHeader(http.StatusAccepted)
+			fmt.Fprint(w, "metrics ", n)
+		}))
+		ask := func(accept, want string, took time.Duration) {
 			t.Helper()
+			began := time.Now()
 			r := httptest.NewRequest("GET", "/metrics", nil)
 			r.Header.Set("Accept", accept)
 			w := httptest.NewRecorder()
 			s.ServeHTTP(w, r)
-			if got := w.Body.String(); got != want || w.Header().Get("Content-Length") != fmt.Sprint(len(want)) {
-				t.Errorf("%s: got %q with the headers %v, want %q", accept, got, w.Header(), want)
+			if got := w.Body.String(); got != want || w.Code != http.StatusAccepted || w.Header().Get("Content-Length") != fmt.Sprint(len(want)) || time.Since(began) != took {
+				t.Errorf("%s: got %d, %q with the headers %v after %v, want %q after %v", accept, w.Code, got, w.Header(), time.Since(began), want, took)
 			}
 		}
-		const protobuf = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
-		ask("text/plain", "metrics 1")
-		ask("*/*", "metrics 1")
-		ask(protobuf, "metrics 2")
-		time.Sleep(freshTime - time.Millisecond)
-		ask("text/plain", "metrics 1")
-		time.Sleep(time.Millisecond)
-		ask("text/plain", "metrics 3")
-		ask(protobuf, "metrics 4")
+		const text, protobuf = "text/plain", "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+		ask(text, "metrics 1", time.Millisecond)
+		ask(text, "metrics 2", renderTime) // 49 ms after the first one
+		time.Sleep(renderTime)
+		var all sync.WaitGroup
+		all.Go(func() { ask(text, "metrics 3", time.Millisecond) })
+		synctest.Wait() // until that one is being rendered
+		for range 10 {
+			all.Go(func() { ask(text, "metrics 4", renderTime+time.Millisecond) })
+		}
+		synctest.Wait()
+		all.Go(func() { ask(protobuf, "metrics 5", 2*renderTime+time.Millisecond) })
+		all.Wait()
+		if len(s.next) != 0 {
+			t.Errorf("%d formats left", len(s.next))
+		}
 	})
 }
 
