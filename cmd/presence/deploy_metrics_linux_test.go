@@ -39,8 +39,8 @@ var exposed struct {
 }
 
 // exposedSeries returns all time series that presence serve can expose: those of a single node, and
-// those of one of several nodes, both with a certificate and a JWK Set. Other systems than Linux lack
-// some metrics of the process.
+// those of one of several nodes, both with a certificate and a JWK Set. Other systems than Linux
+// lack some metrics of the process.
 func exposedSeries(t *testing.T) []timeSeries {
 	t.Helper()
 	exposed.once.Do(func() { exposed.series = gatherSeries(t) })
