@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/room"
 )
 
 // checkPublish checks that each subscription of the topic receives each message once, in the order
@@ -15,6 +17,7 @@ import (
 func checkPublish(e *env) {
 	rs := append(e.subscribeAll("a"), e.subscribe(0, "a"))
 	other, all := e.subscribe(0, "b"), e.subscribe(0, backplane.Nodes)
+	e.awaitRoutes(rs, "a")
 	const count = 50
 	var publishers sync.WaitGroup
 	errs := make([]error, len(e.Nodes))
@@ -33,7 +36,7 @@ func checkPublish(e *env) {
 	}
 	e.publish(0, backplane.Nodes, "to all")
 	for _, r := range rs {
-		e.await(func() bool { return len(r.messages) >= count*len(e.Nodes) }, "%s: all messages", r.name)
+		e.await(func() bool { return len(r.messages)-r.probes() >= count*len(e.Nodes) }, "%s: all messages", r.name)
 	}
 	e.await(func() bool { return len(all.messages) > 0 }, "the message to all nodes")
 	e.settle()
@@ -47,6 +50,37 @@ func checkPublish(e *env) {
 			e.errorf("other topics received %q and %q", got, other.messages)
 		}
 	})
+}
+
+// probe begins a message of awaitRoutes.
+const probe = "probe "
+
+// probes returns the number of probes that the recorder has received.
+func (r *recorder) probes() (n int) {
+	for _, m := range r.messages {
+		if strings.HasPrefix(m, probe) {
+			n++
+		}
+	}
+	return n
+}
+
+// awaitRoutes publishes probes until the recorders receive those of each node. The servers of an
+// engine may know of a subscription only a moment after Subscribe, and drop messages until then.
+func (e *env) awaitRoutes(rs []*recorder, topic room.Name) {
+	const tries = 100
+	for i := range e.Nodes {
+		message := fmt.Sprint(probe, i)
+		arrived := func() bool {
+			return !slices.ContainsFunc(rs, func(r *recorder) bool { return !slices.Contains(r.messages, message) })
+		}
+		for n := 0; n == 0 || !e.wait(arrival/tries, arrived); n++ {
+			if n == tries {
+				e.fatalf("timeout after %v waiting for a message of node %d", arrival, i)
+			}
+			e.publish(i, topic, message)
+		}
+	}
 }
 
 // checkPublisher checks that r received the messages of one publisher once and in order.
@@ -73,9 +107,11 @@ func checkAsk(e *env) {
 	answer := func(a string) func([]byte) []byte {
 		return func(request []byte) []byte { return fmt.Append(nil, a, string(request)) }
 	}
+	var rs []*recorder
 	for i := range e.Nodes {
-		e.subscribeAsk(i, "a", answer(fmt.Sprint("node ", i)))
+		rs = append(rs, e.subscribeAsk(i, "a", answer(fmt.Sprint("node ", i))))
 	}
+	e.awaitRoutes(rs, "a")
 	e.subscribeAsk(0, "a", func([]byte) []byte { return nil })
 	e.subscribe(0, "a") // has no Handler.Ask, so it does not reply
 	e.subscribeAsk(0, "b", answer("another room"))
