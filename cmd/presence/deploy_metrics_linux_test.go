@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"io/fs"
 	"log/slog"
 	"net/http/httptest"
@@ -312,14 +311,7 @@ func returnData(t *testing.T, queries []string) {
 // Each query of the dashboard has a result if all metrics exist.
 func TestDashboardQueries(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile("../../deploy/grafana.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var d dashboard
-	if err := json.Unmarshal(text, &d); err != nil {
-		t.Fatal(err)
-	}
+	d := readDashboard(t)
 	var queries []string
 	for title, expressions := range d.expressions() {
 		for _, e := range expressions {

@@ -101,6 +101,18 @@ type dashboard struct {
 	}
 }
 
+func readDashboard(t *testing.T) (d dashboard) {
+	t.Helper()
+	text, err := os.ReadFile("../../deploy/grafana.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &d); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
 // expressions returns the PromQL expressions of the dashboard, keyed by the title of the panel.
 func (d dashboard) expressions() map[string][]string {
 	all := map[string][]string{}
@@ -118,14 +130,7 @@ func (d dashboard) expressions() map[string][]string {
 // Each panel of the dashboard takes its data source from the variable, and no two panels overlap.
 func TestDashboard(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile("../../deploy/grafana.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var d dashboard
-	if err := json.Unmarshal(text, &d); err != nil {
-		t.Fatal(err)
-	}
+	d := readDashboard(t)
 	var variables, rows []string
 	for _, v := range d.Templating.List {
 		variables = append(variables, v.Name)

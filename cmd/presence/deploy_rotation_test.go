@@ -10,8 +10,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-
-	"go.yaml.in/yaml/v4"
 )
 
 // rotatable checks that a secret can be rotated if PRESENCE_JWT_SECRET_FILE has this value: it
@@ -30,14 +28,7 @@ func rotatable(t *testing.T, value string) string {
 // alone, or a variable, could not be rotated.
 func TestComposeRotation(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile("../../deploy/compose.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var c composed
-	if err := yaml.Unmarshal(text, &c); err != nil {
-		t.Fatal(err)
-	}
+	c, text := readCompose(t)
 	nodes := 0
 	for name, s := range c.Services {
 		if !strings.HasPrefix(name, "presence-") {

@@ -39,6 +39,19 @@ type composed struct {
 	Volumes map[string]any `yaml:"volumes"`
 }
 
+// readCompose returns compose.yaml, and its text.
+func readCompose(t *testing.T) (c composed, text []byte) {
+	t.Helper()
+	text, err := os.ReadFile("../../deploy/compose.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(text, &c); err != nil {
+		t.Fatal(err)
+	}
+	return c, text
+}
+
 // secretFiles returns a directory with the secrets that the deployments read.
 func secretFiles(t *testing.T) string {
 	t.Helper()
@@ -112,14 +125,7 @@ func TestCompose(t *testing.T) {
 // The command for a token runs in the container of a node.
 func TestComposeAccess(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile("../../deploy/compose.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var c composed
-	if err := yaml.Unmarshal(text, &c); err != nil {
-		t.Fatal(err)
-	}
+	c, text := readCompose(t)
 	network := c.Networks["default"].IPAM.Config
 	if len(network) != 1 || len(c.Networks) != 1 {
 		t.Fatalf("got networks %v, want one subnet", c.Networks)
