@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -48,6 +49,9 @@ type Answer struct {
 	blocked atomic.Bool  // a write is in progress
 	lost    atomic.Bool  // the connection was reset, because the peer has vanished
 	ends    atomic.Int64 // write deadline of an event stream, in Unix nanoseconds; 0: none
+
+	using sync.Mutex // held while the sweep uses control
+	done  bool       // abort must not use control any more; guarded by using
 
 	// Used only by the sweep.
 	mark   int64     // value of written at the last progress
@@ -236,8 +240,22 @@ func (a *Answer) review(p progress, judged bool, now time.Time) bool {
 	return now.Sub(a.marked) < window && now.Before(a.deadline())
 }
 
-// abort ends the response. An HTTP/2 connection stays open.
-func (a *Answer) abort() { a.control.SetWriteDeadline(time.Unix(1, 0)) }
+// abort ends the response. An HTTP/2 connection stays open. abort does nothing after [Answer.End]:
+// net/http uses the state of an HTTP/2 response again for another one when the handler returns.
+func (a *Answer) abort() {
+	a.using.Lock()
+	defer a.using.Unlock()
+	if !a.done {
+		a.control.SetWriteDeadline(time.Unix(1, 0))
+	}
+}
+
+// finish makes abort do nothing from now on.
+func (a *Answer) finish() {
+	a.using.Lock()
+	defer a.using.Unlock()
+	a.done = true
+}
 
 // Stream marks the response as an event stream, which has its own deadlines, and returns the
 // ResponseWriter for it. An HTTP/2 connection carries the stream until [Answer.End]. Over HTTP/1,
@@ -306,6 +324,7 @@ func (a *Answer) leaveLocked() {
 func (a *Answer) End() {
 	switch {
 	case a.isStream && a.conn != nil:
+		a.finish()
 		a.endStream()
 	case a.conn == nil:
 		if !a.isStream {
@@ -318,6 +337,7 @@ func (a *Answer) End() {
 			a.blocked.Store(true)
 			a.control.Flush()
 		}
+		a.finish()
 		a.conn.guard.mu.Lock()
 		defer a.conn.guard.mu.Unlock()
 		a.leaveLocked()

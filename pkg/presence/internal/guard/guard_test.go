@@ -2,7 +2,9 @@ package guard
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"testing"
@@ -201,6 +203,46 @@ func TestAnswerTime(t *testing.T) {
 		if got := a.deadline().Sub(a.began); got != want {
 			t.Errorf("%d bytes: got %v, want %v", size, got, want)
 		}
+	}
+}
+
+// The sweep may abort a response that ends at the same time. net/http frees the state of an HTTP/2
+// response when its handler returns, so that a later use would panic, or would abort the response
+// of another client.
+func TestAbortAfterEnd(t *testing.T) {
+	g := New(Config{})
+	var last *Answer
+	h := &http.Server{Protocols: &http.Protocols{}, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a, _ := g.Begin(w, r)
+		defer a.End()
+		last = a
+		io.WriteString(a, r.URL.Path)
+	})}
+	h.Protocols.SetUnencryptedHTTP2(true)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	running := make(chan error, 1)
+	go func() { running <- h.Serve(g.Harden(h, l)) }()
+	client := &http.Client{Transport: &http.Transport{Protocols: h.Protocols}}
+	for n := range 100 {
+		path := fmt.Sprint("/", n)
+		answer, err := client.Get("http://" + l.Addr().String() + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(answer.Body)
+		if err != nil || string(body) != path {
+			t.Errorf("response %d: got %q, %v, want %q", n, body, err, path)
+		}
+		answer.Body.Close()
+		last.abort()
+	}
+	client.CloseIdleConnections()
+	h.Close()
+	if err := <-running; !errors.Is(err, http.ErrServerClosed) {
+		t.Error(err)
 	}
 }
 
