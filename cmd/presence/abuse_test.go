@@ -56,7 +56,7 @@ func startTarget(t *testing.T, withTLS bool, files int, args ...string) *target 
 	if files > 0 {
 		command = append([]string{"sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, files)}, command...)
 	}
-	log := newLines()
+	log := newServerLog(t)
 	server := exec.Command(command[0], command[1:]...)
 	server.Env = []string{asCommand + "=1", "PRESENCE_JWT_SECRET=" + secret}
 	server.Stderr = log

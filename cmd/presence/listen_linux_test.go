@@ -229,7 +229,7 @@ func activated(t *testing.T, files []*os.File, args ...string) (server *exec.Cmd
 	if err != nil {
 		t.Fatal(err)
 	}
-	log = newLines()
+	log = newServerLog(t)
 	// LISTEN_PID is the process ID of the server, which only the shell that becomes it knows.
 	server = exec.Command("sh", append([]string{"-c", `LISTEN_PID=$$ exec "$0" "$@"`, self,
 		"serve", "--dev", "--log-format=json", "--listen=systemd"}, args...)...)
@@ -255,7 +255,7 @@ func TestSystemdNotified(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := newLines()
+	log := newServerLog(t)
 	server := exec.Command(self, "serve", "--dev", "--log-format=json", "--listen=127.0.0.1:0")
 	server.Env = []string{asCommand + "=1", "NOTIFY_SOCKET=" + at.LocalAddr().String()}
 	server.Stderr = log

@@ -73,7 +73,7 @@ func startLoaded(t *testing.T, variables []string, stderr *os.File, args ...stri
 // nil.
 func startVaried(t *testing.T, variables []string, stderr *os.File, args ...string) *clusterNode {
 	t.Helper()
-	n := &clusterNode{t: t, log: newLines(), process: exec.Command(executable(t), append([]string{"serve", "--log-format=json"}, args...)...)}
+	n := &clusterNode{t: t, log: newServerLog(t), process: exec.Command(executable(t), append([]string{"serve", "--log-format=json"}, args...)...)}
 	n.process.Env = append([]string{asCommand + "=1", "PRESENCE_LISTEN=127.0.0.1:0", "PRESENCE_JWT_SECRET=" + secret}, variables...)
 	n.process.Stderr = n.log
 	if stderr != nil {

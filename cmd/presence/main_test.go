@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
@@ -130,7 +131,7 @@ type background struct {
 func start(t *testing.T, e env, args ...string) *background {
 	t.Helper()
 	ctx, end := context.WithCancel(context.Background())
-	b := &background{stdout: newLines(), stderr: newLines(), end: end}
+	b := &background{stdout: newLines(), stderr: newServerLog(t), end: end}
 	var err error
 	done := make(chan struct{})
 	go func() {
@@ -163,7 +164,7 @@ func serveProcess(t testing.TB, args ...string) (server *exec.Cmd, log *lines, a
 	if err != nil {
 		t.Fatal(err)
 	}
-	log = newLines()
+	log = newServerLog(t)
 	server = exec.Command(self, append([]string{"serve", "--dev", "--log-format=json"}, args...)...)
 	server.Env = []string{asCommand + "=1", "PRESENCE_LISTEN=127.0.0.1:0", "PRESENCE_JWT_SECRET=" + secret}
 	server.Stderr = log
@@ -220,6 +221,24 @@ func (l *lines) find(t testing.TB, text string) string {
 		t.Fatalf("no line contains %q:\n%s", text, l)
 	}
 }
+
+// newServerLog returns the lines that a server writes to stderr. At the end of the test, after the
+// later cleanup functions, it closes them. It fails the test if the server or one of its handlers
+// panicked, or if the race detector found a race in the process of the server.
+func newServerLog(t testing.TB) *lines {
+	l := newLines()
+	t.Cleanup(func() {
+		l.Close()
+		for range l.next {
+		}
+		if at := serverCrash.FindStringIndex(l.String()); at != nil {
+			t.Errorf("the server failed:\n%.10000s", l.String()[at[0]:])
+		}
+	})
+	return l
+}
+
+var serverCrash = regexp.MustCompile(`(?m)^(panic: |fatal error: |WARNING: DATA RACE)|http2?: panic `)
 
 func (l *lines) String() string {
 	l.mu.Lock()

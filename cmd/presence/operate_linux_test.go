@@ -353,7 +353,7 @@ func TestOperatorSeesJWKSGone(t *testing.T) {
 	t.Parallel()
 	set := startJWKS(t, `{"keys":[]}`)
 	set.broken.Store(true)
-	log := newLines()
+	log := newServerLog(t)
 	process := exec.Command(executable(t), "serve", "--log-format=json", "--listen=127.0.0.1:0", "--jwks-url="+set.URL)
 	process.Env, process.Stderr = []string{asCommand + "=1"}, log
 	if err := process.Start(); err != nil {

@@ -118,7 +118,7 @@ func TestHangupDuringStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := newLines()
+	log := newServerLog(t)
 	server := exec.Command(self, "serve", "--log-format=json", "--listen=127.0.0.1:0", "--jwt-secret-file="+pipe)
 	server.Env = []string{asCommand + "=1"}
 	server.Stderr = log
