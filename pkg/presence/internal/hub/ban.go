@@ -75,7 +75,16 @@ func (h *Hub) confirm(ctx context.Context, b ban) {
 	for at := confirmPause; at < confirmTime; at += confirmPause {
 		p.again = append(p.again, at)
 	}
-	p.run(ctx, h)
+	for {
+		if _, err := p.run(ctx, h); err == nil {
+			return
+		}
+		select { // the engine failed, but may be connected again in time
+		case <-time.After(confirmPause):
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // awaitBan returns when this node has applied the ban, or when ctx ends.

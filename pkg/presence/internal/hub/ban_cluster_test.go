@@ -10,6 +10,7 @@ import (
 
 	"example.com/presence/pkg/presence/backplane"
 	"example.com/presence/pkg/presence/internal/hub"
+	"example.com/presence/pkg/presence/room"
 )
 
 // openLagging opens two nodes on a shared bus, and a third one that receives rows after a delay.
@@ -57,6 +58,31 @@ func TestKickWaitsForNodes(t *testing.T) {
 			start := time.Now()
 			if err := a.Kick(t.Context(), "lobby", "bob", time.Minute); err != nil || time.Since(start) != want {
 				t.Errorf("rows delayed by %v: got %v after %v, want success after %v", delay, err, time.Since(start), want)
+			}
+		})
+	}
+}
+
+// Kick waits for all live nodes although the engine fails after it has stored the row, because it may
+// have failed for these nodes as well.
+func TestKickWaitsDuringFailure(t *testing.T) {
+	for failure, want := range map[time.Duration]time.Duration{450 * time.Millisecond: 500 * time.Millisecond, time.Hour: time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			log := sharedMemory()
+			asking := &askBus{}
+			asking.Bus = &hookedBus{Bus: log, row: func(deliver func()) {
+				failed := func(room.Name, func([]byte) bool) error { return backplane.ErrUnavailable }
+				asking.ask.Store(&failed)
+				time.AfterFunc(failure, func() { asking.ask.Store(nil) })
+				deliver()
+			}}
+			a, b := openNode(t, asking), openNode(t, log)
+			time.Sleep(2 * time.Second)
+			b.join("lobby", "bob", hub.Lease{}, "")
+			time.Sleep(time.Second)
+			start := time.Now()
+			if err := a.Kick(t.Context(), "lobby", "bob", time.Minute); err != nil || time.Since(start) != want {
+				t.Errorf("engine failed for %v: got %v after %v, want success after %v", failure, err, time.Since(start), want)
 			}
 		})
 	}
