@@ -37,7 +37,9 @@ func (h *Hub) Join(ctx context.Context, conn *Connection, u room.User, client Cl
 		if err != nil {
 			return err
 		}
-		s, err := l.join(conn, u, l.resume(ctx, lastID))
+		r := l.resume(ctx, lastID)
+		r.gone = ctx.Err() != nil
+		s, err := l.join(conn, u, r)
 		h.note(l, s)
 		if err == nil {
 			h.totals.opened.Add(1)

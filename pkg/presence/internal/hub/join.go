@@ -61,7 +61,9 @@ func (c *counter) greetLocked(conn *Connection, r resumption) (greeting []byte) 
 	greeting = AppendRetry(make([]byte, 0, 256), time.Second, 3*time.Second)
 	switch {
 	case r.reset:
-		c.shared.totals.resets.Add(1)
+		if !r.gone {
+			c.shared.totals.resets.Add(1)
+		}
 		greeting = resetEvent(c.position.String()).Append(greeting)
 	case len(r.entries) > 0:
 		account := c.shared.replays.start(conn, r.entries)

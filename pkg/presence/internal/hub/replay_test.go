@@ -154,6 +154,38 @@ func TestReplayThatFails(t *testing.T) {
 	})
 }
 
+// A client that disconnects while the log is read has lost nothing, so it does not count among the
+// clients that could not resume.
+func TestClientGoneDuringReplay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hooked := &hookedBus{Bus: memory()}
+		n := openNode(t, hooked)
+		first := n.send("lobby", "alice", "1")
+		n.send("lobby", "alice", "2")
+		for _, gone := range []bool{true, false} {
+			ctx, disconnect := context.WithCancel(t.Context())
+			hooked.read = func() ([]backplane.Entry, bool, error) {
+				if gone {
+					disconnect()
+				}
+				return nil, true, context.Canceled
+			}
+			conn, err := n.Connect(ctx, "lobby", "bob", hub.Lease{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := n.Join(ctx, conn, room.User{ID: "bob"}, &fakeClient{node: n}, first); err != nil {
+				t.Fatal(err)
+			}
+			n.Leave(conn, stream.Closed)
+			disconnect()
+		}
+		if got := n.Stats().Resets; got != 1 {
+			t.Errorf("got %d clients that could not resume, want 1: not the one that disconnected", got)
+		}
+	})
+}
+
 // A repair follows three rules:
 //
 //   - If the gap cannot be read, every client receives reset.

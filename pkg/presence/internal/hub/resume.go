@@ -13,6 +13,7 @@ import (
 type resumption struct {
 	reading bool // the client is in waits.readers until join removes it
 	reset   bool // the client has lost messages
+	gone    bool // the client has disconnected, which may have ended the read
 	entries []backplane.Entry
 	pieces  [][]byte // the entries as encoded events
 	after   uint64   // position of the last entry, or of the client if there are no entries
