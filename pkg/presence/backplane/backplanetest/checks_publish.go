@@ -151,14 +151,15 @@ func checkAsk(e *env) {
 func checkAskTimeout(e *env) {
 	release := make(chan struct{})
 	defer close(release)
-	e.subscribeAsk(len(e.Nodes)-1, "a", func([]byte) []byte { <-release; return nil })
+	r := e.subscribeAsk(len(e.Nodes)-1, "a", func([]byte) []byte { <-release; return nil })
+	e.awaitRoutes([]*recorder{r}, "a")
 	done := make(chan error, 2)
 	ctx, cancel := context.WithTimeout(e.ctx, e.Settle)
 	defer cancel()
 	// The bus may run the handler on the goroutine of the first Ask, which then cannot return
 	// before the handler does. Therefore the check needs a second Ask.
 	go func() { done <- e.node(0).Ask(ctx, "a", nil, func([]byte) bool { return true }) }()
-	e.await(func() bool { return e.subs[0].asked > 0 }, "the request")
+	e.await(func() bool { return r.asked > 0 }, "the request")
 	go func() { done <- e.node(0).Ask(ctx, "a", nil, func([]byte) bool { return true }) }()
 	if err := e.receive(done, "the return of Ask"); err != nil {
 		e.errorf("Ask whose ctx has ended: got %v, want nil", err)
