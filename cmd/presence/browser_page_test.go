@@ -610,6 +610,7 @@ func TestAway(t *testing.T) {
 	if got := next(); got != `me {"desk":4,"status":"away"}` {
 		t.Fatalf("with the tab hidden: got %s", got)
 	}
+	see(t, first, `document.querySelector('#members .me').dataset.status === 'away'`)
 	do(t, second, chromedp.Navigate(s.url+"/?room=studio"))
 	if got := next(); got != `me {"desk":4}` {
 		t.Fatalf("with another tab in the room: got %s", got)

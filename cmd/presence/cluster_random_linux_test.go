@@ -78,6 +78,9 @@ func TestClusterRandom(t *testing.T) {
 				within = f.within
 			}
 		}
+		if !r.full && within > 0 {
+			within += 5 * time.Second // other tests keep the machine busy
+		}
 		if got := s.Quantile(1); within > 0 && got > within {
 			t.Errorf("%s: a client had a wrong count for %v, want at most %v: %v", s.Phase, got, within, s.Longest)
 		}
