@@ -76,6 +76,11 @@ func startTarget(t *testing.T, withTLS bool, files int, args ...string) *target 
 	return &target{line.Addr, token, server.Process, withTLS}
 }
 
+// transports returns whether the servers use TLS: with -short all do, otherwise also none.
+func transports() []bool {
+	return sized([]bool{true}, []bool{false, true}, []bool{false, true})
+}
+
 // dial opens a TCP connection to the server. buffer is the size of its receive buffer in bytes; 0
 // means the default.
 func (s *target) dial(t *testing.T, buffer int) net.Conn {
@@ -301,7 +306,7 @@ func TestAbuseUnfinishedRequests(t *testing.T) {
 		"chunked body":     "POST /session HTTP/1.1\r\nHost: presence\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n",
 		"second request":   "GET /healthz HTTP/1.1\r\nHost: presence\r\n\r\nGET /presence.js HTTP",
 	}
-	for _, withTLS := range []bool{false, true} {
+	for _, withTLS := range transports() {
 		s := startTarget(t, withTLS, 0, "--cors-origin=https://x.example")
 		for name, request := range requests {
 			t.Run(fmt.Sprintf("%s, TLS %v", name, withTLS), func(t *testing.T) {
@@ -357,7 +362,7 @@ func TestAbuseConnections(t *testing.T) {
 // only for a short time.
 func TestAbusePipelining(t *testing.T) {
 	t.Parallel()
-	for _, withTLS := range []bool{false, true} {
+	for _, withTLS := range transports() {
 		t.Run(fmt.Sprintf("TLS %v", withTLS), func(t *testing.T) {
 			t.Parallel()
 			s := startTarget(t, withTLS, 0)
@@ -387,7 +392,7 @@ func TestAbusePipelining(t *testing.T) {
 // read.
 func TestAbuseSocketsAfterTheEnd(t *testing.T) {
 	t.Parallel()
-	for _, withTLS := range []bool{false, true} {
+	for _, withTLS := range transports() {
 		for _, end := range []string{"slow", "removed", "expired"} {
 			t.Run(fmt.Sprintf("%s, TLS %v", end, withTLS), func(t *testing.T) {
 				t.Parallel()
@@ -457,7 +462,7 @@ func TestAbuseSocketsAfterTheEnd(t *testing.T) {
 // The server does not disconnect a client that reads slowly.
 func TestAbuseSparesTheSlow(t *testing.T) {
 	t.Parallel()
-	for _, withTLS := range []bool{false, true} {
+	for _, withTLS := range transports() {
 		s := startTarget(t, withTLS, 0)
 		for name, request := range map[string]string{
 			"kept":   "GET /presence.js HTTP/1.1\r\nHost: presence\r\n\r\n",

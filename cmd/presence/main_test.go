@@ -27,12 +27,20 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asCommand) != "" {
 		main()
 	}
+	flag.Parse()
 	flag.Set("test.parallel", "48") // parallel tests wait most of the time; see heavy
+	heavySlots = make(chan struct{}, sized(3, 1, 1)*runtime.GOMAXPROCS(0))
+	if testing.Short() && flag.Lookup("test.run").Value.String() == "" {
+		// The tests of several processes keep the machine busy for a minute. As with the race
+		// detector, they run by themselves: see make test.
+		flag.Set("test.skip", "^Test(Cluster|Fault)")
+	}
 	goleak.VerifyTestMain(ending{m})
 }
 
-// heavySlots limits how many parallel tests keep a core busy at the same time.
-var heavySlots = make(chan struct{}, runtime.GOMAXPROCS(0))
+// heavySlots limits how many parallel tests keep a core busy at the same time. With -short there
+// are three slots for each core, because the tests then wait for most of their time.
+var heavySlots chan struct{}
 
 // heavy acquires a slot until the end of the test. A parallel test must call it first if it does
 // more than wait. heavy logs the waiting time, which .ci/test.go parses and subtracts.

@@ -25,6 +25,7 @@ const maxLongFunctions = 2
 // No function has more than maxLines lines, in any package and for any system. Test files are
 // exempt.
 func TestFunctionLength(t *testing.T) {
+	t.Parallel()
 	if len(longFunctions) > maxLongFunctions {
 		t.Errorf("got %d functions in longFunctions (over %d lines), want at most %d", len(longFunctions), maxLines, maxLongFunctions)
 	}

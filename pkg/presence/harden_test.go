@@ -70,39 +70,42 @@ func hardenedBy(t *testing.T, c presence.Config, harden, secure bool, change fun
 func TestMountedServerEndsIncompleteRequests(t *testing.T) {
 	t.Parallel()
 	for _, harden := range []bool{true, false} {
-		_, addr := hardened(t, presence.Config{CORSOrigins: []string{"https://x.example"}}, harden, false)
-		requests := map[string]string{
-			"a preflight": "OPTIONS /presence/events HTTP/1.1\r\nHost: x\r\nOrigin: https://x.example\r\nAccess-Control-Request-Method: GET\r\nContent-Length: 100\r\n\r\n",
-			"a login":     "POST /presence/login HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n",
-			"a stream's":  "GET /presence/events HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n",
-		}
-		if harden {
-			requests["OPTIONS *"] = "OPTIONS * HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
-			requests["half a header"] = "GET /own HTTP/1.1\r\nHost"
-		}
-		conns := map[string]net.Conn{}
-		for name, request := range requests {
-			conn, err := net.Dial("tcp", addr)
-			if err != nil {
-				t.Fatal(err)
+		t.Run(fmt.Sprintf("Harden %v", harden), func(t *testing.T) {
+			t.Parallel()
+			_, addr := hardened(t, presence.Config{CORSOrigins: []string{"https://x.example"}}, harden, false)
+			requests := map[string]string{
+				"a preflight": "OPTIONS /presence/events HTTP/1.1\r\nHost: x\r\nOrigin: https://x.example\r\nAccess-Control-Request-Method: GET\r\nContent-Length: 100\r\n\r\n",
+				"a login":     "POST /presence/login HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n",
+				"a stream's":  "GET /presence/events HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n",
 			}
-			defer conn.Close()
-			io.WriteString(conn, request)
-			conns[name] = conn
-		}
-		for name, conn := range conns {
-			conn.SetReadDeadline(time.Now().Add(patience))
-			if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Errorf("Harden %v, %s: got an open connection after %v, want it closed", harden, name, patience)
+			if harden {
+				requests["OPTIONS *"] = "OPTIONS * HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+				requests["half a header"] = "GET /own HTTP/1.1\r\nHost"
 			}
-		}
+			conns := map[string]net.Conn{}
+			for name, request := range requests {
+				conn, err := net.Dial("tcp", addr)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				io.WriteString(conn, request)
+				conns[name] = conn
+			}
+			for name, conn := range conns {
+				conn.SetReadDeadline(time.Now().Add(patience))
+				if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("%s: got an open connection after %v, want it closed", name, patience)
+				}
+			}
+		})
 	}
 }
 
 // The deadlines of other responses do not end a stream, on any transport, with and without Harden.
 func TestMountedServerKeepsStreams(t *testing.T) {
 	t.Parallel()
-	idle := sized(20*time.Second, 35*time.Second, 3*time.Minute) // longer than the deadlines of 15 s and 30 s (with -short, of 15 s)
+	idle := sized(17*time.Second, 35*time.Second, 3*time.Minute) // longer than the deadlines of 15 s and 30 s (with -short, of 15 s)
 	type open struct {
 		*testServer
 		stream *tab

@@ -143,6 +143,7 @@ var walls = []wall{
 
 // TestWalls fails if a package has a dependency that a rule forbids.
 func TestWalls(t *testing.T) {
+	t.Parallel()
 	packages := listPackages(t)
 	for _, w := range walls {
 		found := false
@@ -170,6 +171,7 @@ func TestWalls(t *testing.T) {
 // TestPackageComments fails unless every package has exactly one package comment, and it begins as
 // go doc expects. The test also reads files for other systems.
 func TestPackageComments(t *testing.T) {
+	t.Parallel()
 	for _, p := range listPackages(t) {
 		want := "Package " + p.Name + " "
 		if p.Name == "main" {
