@@ -49,13 +49,14 @@ type reloader struct {
 	status reloadStatus
 	keysOK bool
 	certOK bool
+	hangs  bool // a reload takes longer than hangTime
 }
 
 // reloadStatus is the result of the last reload, for metrics.
 type reloadStatus struct {
 	notBefore, notAfter time.Time // validity of the current certificate; zero for plain HTTP
 
-	ok      bool      // the last reload of the keys and that of the certificate succeeded; true after the start
+	ok      bool      // the last reload of the keys and that of the certificate succeeded, and none hangs; true after the start
 	success time.Time // time of the last reload after which ok was true, or of the start
 }
 
@@ -112,19 +113,44 @@ func (r *reloader) run(ctx context.Context, hangup <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		case <-hangup:
-			r.reloadKeys()
-			if r.cert != nil {
-				r.failure = "" // the operator expects a line
-				r.reloadCertificate(time.Now(), true)
-			}
+			r.watch(func() {
+				r.reloadKeys()
+				if r.cert != nil {
+					r.failure = "" // the operator expects a line
+					r.reloadCertificate(time.Now(), true)
+				}
+			})
 			r.succeed()
 		case <-poll:
-			if r.reloadCertificate(time.Now(), false) {
+			reloaded := false
+			r.watch(func() { reloaded = r.reloadCertificate(time.Now(), false) })
+			if reloaded {
 				r.succeed()
 			}
 			r.warnExpiry(time.Now())
 		}
 	}
+}
+
+// hangTime is the time after which a reload has a line, because the reads of its files hang, as on a
+// network file system. No reload can begin before they have ended.
+const hangTime = 10 * time.Second
+
+// watch runs a reload, and reports if it hangs.
+func (r *reloader) watch(reload func()) {
+	ended := false // guarded by r.mu
+	timer := time.AfterFunc(hangTime, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.hangs = !ended; r.hangs {
+			r.log.Error("reload not complete: a file does not answer", "time", hangTime)
+		}
+	})
+	defer timer.Stop()
+	reload()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ended, r.hangs = true, false
 }
 
 // reloadKeys reads the files with secrets and public keys, and requests a fetch of the JWK Set.
@@ -208,7 +234,7 @@ func (r *reloader) state() reloadStatus {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.status
-	s.ok = r.keysOK && r.certOK
+	s.ok = r.keysOK && r.certOK && !r.hangs
 	if r.cert != nil {
 		leaf := r.cert.current.Load().Leaf
 		s.notBefore, s.notAfter = leaf.NotBefore, leaf.NotAfter

@@ -344,8 +344,46 @@ func TestKeysReload(t *testing.T) {
 		r.expect(0, "keys reloaded", "certificate reloaded")
 		accepts("23")
 		r.serves(1, true)
-		if log := r.logged(); strings.Contains(log, "333") {
+		if log := r.logged(); strings.Contains(log, strings.Repeat("3", 16)) {
 			t.Errorf("the log has a secret:\n%s", log)
+		}
+	})
+}
+
+// A reload that hangs has one line, and counts as failed until it ends.
+func TestReloadHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		r := newReloader(slog.New(slog.NewTextHandler(&log, nil)), nil, nil)
+		logged := func() string {
+			r.mu.Lock() // held during the write
+			defer r.mu.Unlock()
+			return log.String()
+		}
+		release := make(chan struct{})
+		go func() { // ends with release
+			r.watch(func() { <-release })
+		}()
+		time.Sleep(hangTime - 1)
+		synctest.Wait()
+		if !r.state().ok || logged() != "" {
+			t.Errorf("before %v: got ok %v, log %q; want true and no line", hangTime, r.state().ok, logged())
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if got := logged(); r.state().ok || strings.Count(got, "\n") != 1 || !strings.Contains(got, `level=ERROR msg="reload not complete: a file does not answer" time=10s`) {
+			t.Errorf("after %v: got ok %v, log %s; want false and one line", hangTime, r.state().ok, got)
+		}
+		close(release)
+		synctest.Wait()
+		if !r.state().ok {
+			t.Error("after its end: got ok false, want true")
+		}
+		r.watch(func() {})
+		time.Sleep(2 * hangTime)
+		synctest.Wait()
+		if !r.state().ok || strings.Count(logged(), "\n") != 1 {
+			t.Errorf("after a reload in time: got ok %v, log %s", r.state().ok, logged())
 		}
 	})
 }
