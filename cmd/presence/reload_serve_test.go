@@ -219,6 +219,12 @@ func TestReloadDuringJoins(t *testing.T) {
 				t.Error(err)
 				return
 			}
+			// A reload that is late would find the next pair half replaced.
+			reloaded := fmt.Sprintf(`"serial":"%x"`, serial)
+			if !poll(time.Millisecond, patience, func() bool { return strings.Contains(log.String(), reloaded) }) {
+				t.Errorf("certificate %x not reloaded after %v", serial, patience)
+				return
+			}
 		}
 	})
 	by, all := anyCertificate(t, false), make(chan *lines, clients)
