@@ -132,8 +132,8 @@ func (r *reloader) run(ctx context.Context, hangup <-chan os.Signal) {
 	}
 }
 
-// hangTime is the time after which a reload has a line, because the reads of its files hang, as on a
-// network file system. No reload can begin before they have ended.
+// hangTime is the time after which a reload has a line, because a read of its files hangs, as on a
+// network file system. No other reload begins until this read ends.
 const hangTime = 10 * time.Second
 
 // watch runs a reload, and reports if it hangs.

@@ -63,8 +63,8 @@ func TestKickWaitsForNodes(t *testing.T) {
 	}
 }
 
-// Kick waits for all live nodes although the engine fails after it has stored the row, because it may
-// have failed for these nodes as well.
+// Kick waits for all live nodes although the engine fails after it has stored the row: it may have
+// failed for these nodes as well.
 func TestKickWaitsDuringFailure(t *testing.T) {
 	for failure, want := range map[time.Duration]time.Duration{450 * time.Millisecond: 500 * time.Millisecond, time.Hour: time.Second} {
 		synctest.Test(t, func(t *testing.T) {
