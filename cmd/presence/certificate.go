@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"io/fs"
@@ -70,6 +71,9 @@ func (c *serverCertificate) load(read func(file string) ([]byte, error), atOnce 
 		return false, nil
 	}
 	pair, err := tls.X509KeyPair(cert, key) // fails if the files are of different pairs
+	if err == nil && pair.Leaf == nil {     // with GODEBUG=x509keypairleaf=0
+		pair.Leaf, err = x509.ParseCertificate(pair.Certificate[0])
+	}
 	if err != nil {
 		return false, err
 	}

@@ -350,6 +350,20 @@ func TestKeysReload(t *testing.T) {
 	})
 }
 
+// A certificate has its parsed form although a setting of package tls, for old programs, omits it.
+func TestCertificateWithoutLeaf(t *testing.T) {
+	t.Setenv("GODEBUG", "x509keypairleaf=0")
+	dir := t.TempDir()
+	certificate(t, dir+"/cert", dir+"/key")
+	c, err := listenFlags{TLSCert: dir + "/cert", TLSKey: dir + "/key"}.certificate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if leaf := c.current.Load().Leaf; leaf == nil || leaf.DNSNames[0] != "presence.example" {
+		t.Errorf("got leaf %v, want that of presence.example", leaf)
+	}
+}
+
 // A reload that hangs has one line, and counts as failed until it ends.
 func TestReloadHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -284,6 +284,25 @@ func TestRequestsDuringSpread(t *testing.T) {
 	})
 }
 
+// The shortest grace leaves no time to spread the goodbyes, so all clients get theirs at once.
+func TestShortestGrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes, _ := openCluster(t, 2, func(c *hub.Config) { c.Grace = 1 })
+		var clients []*fakeClient
+		for i := range 3 {
+			clients = append(clients, nodes[0].join("lobby", fmt.Sprint("user-", i), hub.Lease{}, ""))
+		}
+		if err := nodes[0].Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for i, c := range clients {
+			if got := c.end(); got != hub.EndDraining {
+				t.Errorf("client %d ended with %q, want %q", i, got, hub.EndDraining)
+			}
+		}
+	})
+}
+
 // lazyBus takes 100 ms to cancel a subscription to a room, and to begin one that has no Entry.
 type lazyBus struct{ backplane.Bus }
 

@@ -126,7 +126,7 @@ const spreadStep = 50 * time.Millisecond
 // like any other: its clients send and receive, and the users that have reconnected elsewhere are
 // in their grace period here. spread ends early if ctx ends.
 func (h *Hub) spread(ctx context.Context) {
-	clock, period := h.config.Clock, h.config.Grace/2
+	clock, period := h.config.Clock, max(1, h.config.Grace/2)
 	if !pause(ctx, clock, period/2) {
 		return
 	}

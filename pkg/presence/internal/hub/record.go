@@ -67,7 +67,9 @@ func newRecord(node string, number uint64, d Draft) []byte {
 	return append(append(b, dataName...), d.Data...)
 }
 
-// parseRecord parses a record. The result shares memory with b.
+// parseRecord parses a record. The result shares memory with b. It has no line break within the
+// event or the body, so that another client of the engine cannot add lines to the events of a
+// stream.
 func parseRecord(b []byte) (r record, err error) {
 	line, body, _ := bytes.Cut(b, []byte("\n"))
 	version, rest, _ := bytes.Cut(line, []byte(" "))
@@ -82,7 +84,8 @@ func parseRecord(b []byte) (r record, err error) {
 	r.number, failed = strconv.ParseUint(string(number), 10, 64)
 	r.from, failed2 = strconv.Atoi(string(from))
 	sender := r.from == 0 || r.from > len(fromName) && r.from <= len(body) && bytes.HasPrefix(body, []byte(fromName))
-	if failed != nil || failed2 != nil || !sender || !bytes.HasPrefix(body[r.from:], []byte(dataName)) {
+	if failed != nil || failed2 != nil || !sender || !bytes.HasPrefix(body[r.from:], []byte(dataName)) ||
+		bytes.IndexByte(body, '\n') >= 0 || bytes.IndexByte(b, '\r') >= 0 {
 		return record{}, fmt.Errorf("record malformed (%.40q)", line)
 	}
 	return r, nil

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,6 +37,23 @@ func TestRecord(t *testing.T) {
 		replay := bytes.Join(replayOf(nil, "e", []backplane.Entry{{Position: 7, At: at, Data: b}}), nil)
 		if !bytes.Equal(live, replay) {
 			t.Errorf("live:\n%s\nreplayed:\n%s", live, replay)
+		}
+	}
+}
+
+// A line break in a record, which another client of the engine may have written, would add a field
+// or an event to all streams.
+func TestRecordWithLineBreak(t *testing.T) {
+	good := string(newRecord("4f0c", 1, Draft{Event: "note", Data: []byte(`"text"`)}))
+	if _, err := parseRecord([]byte(good)); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"note", "text"} {
+		for _, with := range []string{"\r", "\n", "\r\n", "\n\nevent: user count\ndata: 7\n\n"} {
+			bad := strings.Replace(good, text, text[:2]+with+text[2:], 1)
+			if r, err := parseRecord([]byte(bad)); err == nil {
+				t.Errorf("%q: got event %q, body %q, want an error", bad, r.event, r.body)
+			}
 		}
 	}
 }

@@ -104,14 +104,15 @@ func (r *rings) below(g *ring, position uint64) uint64 {
 // extend stores the result of a read in front of the entries of a ring. The read must be complete
 // above the position after. extend returns all entries above that position, even if the ring cannot
 // keep them. ok is false if the read ends before the ring begins: it is older than the ring, and
-// the entries between them are unknown.
+// the entries between them are unknown. ok is also false if the positions do not increase: the
+// engine is broken, and the search in a ring needs their order.
 func (r *rings) extend(g *ring, after uint64, read []backplane.Entry) (entries []backplane.Entry, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if after >= g.from {
 		return g.afterLocked(after)
 	}
-	if len(read) == 0 || read[len(read)-1].Position < g.from {
+	if len(read) == 0 || read[len(read)-1].Position < g.from || !increase(after, read) {
 		return nil, false
 	}
 	n := sort.Search(len(read), func(i int) bool { return read[i].Position > g.from })
@@ -124,6 +125,17 @@ func (r *rings) extend(g *ring, after uint64, read []backplane.Entry) (entries [
 	}
 	r.evictLocked(g)
 	return entries, true
+}
+
+// increase reports whether the positions of the entries increase, from after on.
+func increase(after uint64, entries []backplane.Entry) bool {
+	for _, e := range entries {
+		if e.Position <= after {
+			return false
+		}
+		after = e.Position
+	}
+	return true
 }
 
 // lower moves the beginning of a ring from start back to after, because the log has no entry

@@ -48,6 +48,24 @@ func (r *rings) expect(t *testing.T, when string, g *ring, from uint64, want ...
 	}
 }
 
+// A read whose positions do not increase comes from a broken engine. A ring does not take it over.
+func TestUnorderedRead(t *testing.T) {
+	for _, positions := range [][]uint64{{9, 3, 4}, {2, 2, 5}, {1, 5}} {
+		r, clock := testRings(100, 500) // evicts entries when it has two
+		var g ring
+		r.restart(&g, 4)
+		r.add(&g, entryAt(10, clock.now))
+		var read []backplane.Entry
+		for _, p := range positions {
+			read = append(read, entryAt(p, clock.now))
+		}
+		if got, ok := r.extend(&g, 1, read); ok {
+			t.Errorf("read of %d after 1: got %d entries, want none", positions, len(got))
+		}
+		r.expect(t, "unordered read", &g, 4, 10)
+	}
+}
+
 // A ring keeps its limits: entries per room, age, and bytes of all rooms. After an eviction, it is
 // complete only from the evicted entry.
 func TestRingLimits(t *testing.T) {

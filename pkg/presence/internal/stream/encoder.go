@@ -135,7 +135,11 @@ func (e *encoder) feed() {
 	for {
 		publications = e.published.take(publications)
 		for _, p := range publications {
-			e.encodings <- encoding{p.frame, p.event.size(), p.to}
+			select {
+			case e.encodings <- encoding{p.frame, p.event.size(), p.to}:
+			case <-e.stopFeed: // nothing receives them any more
+				return
+			}
 			e.server.Publish(e.id, &sse.Event{ID: []byte(p.event.ID), Event: []byte(p.event.Name), Data: p.event.Data})
 		}
 		if len(publications) > 0 {
