@@ -241,12 +241,17 @@ func (a *Answer) review(p progress, judged bool, now time.Time) bool {
 }
 
 // abort ends the response. An HTTP/2 connection stays open. abort does nothing after [Answer.End]:
-// net/http uses the state of an HTTP/2 response again for another one when the handler returns.
+// from then on, an HTTP/1 connection may carry the response to another user of a proxy, and net/http
+// uses the state of an HTTP/2 response for another one.
 func (a *Answer) abort() {
 	a.using.Lock()
 	defer a.using.Unlock()
-	if !a.done {
+	switch {
+	case a.done:
+	case a.http2:
 		a.control.SetWriteDeadline(time.Unix(1, 0))
+	default:
+		a.conn.reset()
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
@@ -206,43 +207,52 @@ func TestAnswerTime(t *testing.T) {
 	}
 }
 
-// The sweep may abort a response that ends at the same time. net/http frees the state of an HTTP/2
-// response when its handler returns, so that a later use would panic, or would abort the response
-// of another client.
+// The sweep may abort a response that ends at the same time. The next response may then be that of
+// another client: over HTTP/1 on the same connection, which a proxy shares, and over HTTP/2 in the
+// state that net/http frees when the handler returns. A use of this state would also panic.
 func TestAbortAfterEnd(t *testing.T) {
-	g := New(Config{})
-	var last *Answer
-	h := &http.Server{Protocols: &http.Protocols{}, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		a, _ := g.Begin(w, r)
-		defer a.End()
-		last = a
-		io.WriteString(a, r.URL.Path)
-	})}
-	h.Protocols.SetUnencryptedHTTP2(true)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	running := make(chan error, 1)
-	go func() { running <- h.Serve(g.Harden(h, l)) }()
-	client := &http.Client{Transport: &http.Transport{Protocols: h.Protocols}}
-	for n := range 100 {
-		path := fmt.Sprint("/", n)
-		answer, err := client.Get("http://" + l.Addr().String() + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, err := io.ReadAll(answer.Body)
-		if err != nil || string(body) != path {
-			t.Errorf("response %d: got %q, %v, want %q", n, body, err, path)
-		}
-		answer.Body.Close()
-		last.abort()
-	}
-	client.CloseIdleConnections()
-	h.Close()
-	if err := <-running; !errors.Is(err, http.ErrServerClosed) {
-		t.Error(err)
+	for _, protocol := range []string{"HTTP/1", "HTTP/2"} {
+		t.Run(protocol, func(t *testing.T) {
+			g := New(Config{})
+			var last *Answer
+			var clients []string
+			h := &http.Server{Protocols: &http.Protocols{}, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				a, _ := g.Begin(w, r)
+				defer a.End()
+				last, clients = a, append(clients, r.RemoteAddr)
+				io.WriteString(a, r.URL.Path)
+			})}
+			h.Protocols.SetHTTP1(protocol == "HTTP/1")
+			h.Protocols.SetUnencryptedHTTP2(protocol == "HTTP/2")
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			running := make(chan error, 1)
+			go func() { running <- h.Serve(g.Harden(h, l)) }()
+			client := &http.Client{Transport: &http.Transport{Protocols: h.Protocols}}
+			for n := range 100 {
+				path := fmt.Sprint("/", n)
+				answer, err := client.Get("http://" + l.Addr().String() + path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				body, err := io.ReadAll(answer.Body)
+				if err != nil || string(body) != path {
+					t.Errorf("response %d: got %q, %v, want %q", n, body, err, path)
+				}
+				answer.Body.Close()
+				last.abort()
+			}
+			if used := slices.Compact(clients); len(used) != 1 {
+				t.Errorf("got %d connections, want 1", len(used))
+			}
+			client.CloseIdleConnections()
+			h.Close()
+			if err := <-running; !errors.Is(err, http.ErrServerClosed) {
+				t.Error(err)
+			}
+		})
 	}
 }
 

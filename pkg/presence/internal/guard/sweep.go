@@ -152,15 +152,12 @@ func (c *Conn) review(now time.Time) {
 	done := c.closing && !c.progress.unacked
 	// net/http limits the time of the first request header only over HTTP/1.
 	headerLate := !c.sentRequest && c.state == http.StateIdle && len(c.answers) == 0 && len(c.streams) == 0 && now.Sub(c.since) >= headerTime
-	http1 := !c.http2
 	g.mu.Unlock()
 
 	switch {
 	case done || headerLate && c.shut():
 		c.end()
 	case p.Queued() > 0 && (!progressing || late || lost):
-		c.reset()
-	case len(abort) > 0 && http1: // this is the only response of the connection
 		c.reset()
 	default:
 		for _, a := range abort {
