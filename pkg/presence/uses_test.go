@@ -49,7 +49,6 @@ var layered = []string{presencePkg, hubPkg}
 
 // TestNoCycles fails if the files of a package use each other in a cycle.
 func TestNoCycles(t *testing.T) {
-	t.Parallel()
 	m := loadModule(t)
 	for _, p := range m.packages {
 		t.Run(p.ImportPath, func(t *testing.T) {
@@ -75,7 +74,6 @@ func TestNoCycles(t *testing.T) {
 
 // TestLayers fails unless the doc.go of each layered package names its files from bottom to top.
 func TestLayers(t *testing.T) {
-	t.Parallel()
 	m := loadModule(t)
 	for _, pkg := range layered {
 		g := m.graph(t, m.find(t, pkg))
