@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	}
 	flag.Parse()
 	flag.Set("test.parallel", "48") // parallel tests wait most of the time; see heavy
-	heavySlots = make(chan struct{}, sized(3, 1, 1)*runtime.GOMAXPROCS(0))
+	heavySlots = make(chan struct{}, sized(2, 1, 1)*runtime.GOMAXPROCS(0))
 	if testing.Short() && flag.Lookup("test.run").Value.String() == "" {
 		// The tests of several processes keep the machine busy for a minute. As with the race
 		// detector, they run by themselves: see make test.
@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 }
 
 // heavySlots limits how many parallel tests keep a core busy at the same time. With -short there
-// are three slots for each core, because the tests then wait for most of their time.
+// are two slots for each core, because the tests then wait for most of their time.
 var heavySlots chan struct{}
 
 // heavy acquires a slot until the end of the test. A parallel test must call it first if it does

@@ -135,7 +135,9 @@ func TestPromise4And5FreedSockets(t *testing.T) {
 	var victims []*victim
 	var leaving sync.WaitGroup
 	for _, w := range ways {
-		h, addr := w.serve(t, presence.Config{Linger: -1, Heartbeat: time.Second, MaxMessage: 16 << 10})
+		// With the shortest heartbeat, a peer has vanished after 0.75 s without an acknowledgement.
+		// A peer whose buffer is full may be silent for that long.
+		h, addr := w.serve(t, presence.Config{Linger: -1, Heartbeat: 2 * time.Second, MaxMessage: 16 << 10})
 		for end, reason := range ends {
 			if end == "vanished" && w.network == "unix" {
 				continue // the kernel closes the socket of a process that ends
