@@ -241,8 +241,8 @@ func (a *Answer) review(p progress, judged bool, now time.Time) bool {
 }
 
 // abort ends the response. An HTTP/2 connection stays open. abort does nothing after [Answer.End]:
-// from then on, an HTTP/1 connection may carry the response to another user of a proxy, and net/http
-// uses the state of an HTTP/2 response for another one.
+// from then on, an HTTP/1 connection may carry the response to another user of a proxy, and
+// net/http uses the state of an HTTP/2 response for another one.
 func (a *Answer) abort() {
 	a.using.Lock()
 	defer a.using.Unlock()
