@@ -204,19 +204,6 @@ func eventually(t *testing.T, within time.Duration, condition string, holds func
 	}
 }
 
-// poll checks a condition at intervals, at once and until it holds. It returns false if it does not
-// hold within this time.
-func poll(every, within time.Duration, holds func() bool) bool {
-	ticks := time.NewTicker(every)
-	defer ticks.Stop()
-	for end := time.Now().Add(within); !holds(); <-ticks.C {
-		if time.Now().After(end) {
-			return false
-		}
-	}
-	return true
-}
-
 // A peer that never opens the HTTP/2 flow-control window cannot make the server buffer all
 // responses.
 func TestAbuseHTTP2Window(t *testing.T) {

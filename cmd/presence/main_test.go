@@ -80,6 +80,19 @@ const secret = "a secret of at least 32 bytes, for tests"
 // a passing test does not wait for it.
 const patience = time.Minute
 
+// poll checks a condition at intervals, at once and until it holds. It returns false if it does not
+// hold within this time.
+func poll(every, within time.Duration, holds func() bool) bool {
+	ticks := time.NewTicker(every)
+	defer ticks.Stop()
+	for end := time.Now().Add(within); !holds(); <-ticks.C {
+		if time.Now().After(end) {
+			return false
+		}
+	}
+	return true
+}
+
 // sized returns the size of a test: short with -short, long with PRESENCE_TEST_LONG=1 (make
 // test-long), and usual otherwise.
 func sized[T any](short, usual, long T) T {
