@@ -30,7 +30,8 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	flag.Set("test.parallel", "48") // parallel tests wait most of the time; see heavy
 	heavySlots = make(chan struct{}, sized(2, 1, 1)*runtime.GOMAXPROCS(0))
-	if testing.Short() && flag.Lookup("test.run").Value.String() == "" {
+	chosen := func(name string) bool { return flag.Lookup("test."+name).Value.String() != "" }
+	if testing.Short() && !chosen("run") && !chosen("skip") {
 		// The tests of several processes keep the machine busy for a minute. As with the race
 		// detector, they run by themselves: see make test.
 		flag.Set("test.skip", "^Test(Cluster|Fault)")

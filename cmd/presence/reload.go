@@ -141,8 +141,10 @@ func (r *reloader) watch(reload func()) {
 	ended := false // guarded by r.mu
 	timer := time.AfterFunc(hangTime, func() {
 		r.mu.Lock()
-		defer r.mu.Unlock()
-		if r.hangs = !ended; r.hangs {
+		r.hangs = !ended
+		hangs := r.hangs
+		r.mu.Unlock()
+		if hangs {
 			r.log.Error("reload not complete: a file does not answer", "time", hangTime)
 		}
 	})

@@ -367,25 +367,20 @@ func TestCertificateWithoutLeaf(t *testing.T) {
 // A reload that hangs has one line, and counts as failed until it ends.
 func TestReloadHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var log bytes.Buffer
-		r := newReloader(slog.New(slog.NewTextHandler(&log, nil)), nil, nil)
-		logged := func() string {
-			r.mu.Lock() // held during the write
-			defer r.mu.Unlock()
-			return log.String()
-		}
+		r := &reloading{t: t}
+		r.reloader = newReloader(slog.New(slog.NewTextHandler(r, nil)), nil, nil)
 		release := make(chan struct{})
 		go func() { // ends with release
 			r.watch(func() { <-release })
 		}()
 		time.Sleep(hangTime - 1)
 		synctest.Wait()
-		if !r.state().ok || logged() != "" {
-			t.Errorf("before %v: got ok %v, log %q; want true and no line", hangTime, r.state().ok, logged())
+		if !r.state().ok || r.logged() != "" {
+			t.Errorf("before %v: got ok %v, log %q; want true and no line", hangTime, r.state().ok, r.logged())
 		}
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if got := logged(); r.state().ok || strings.Count(got, "\n") != 1 || !strings.Contains(got, `level=ERROR msg="reload not complete: a file does not answer" time=10s`) {
+		if got := r.logged(); r.state().ok || strings.Count(got, "\n") != 1 || !strings.Contains(got, `level=ERROR msg="reload not complete: a file does not answer" time=10s`) {
 			t.Errorf("after %v: got ok %v, log %s; want false and one line", hangTime, r.state().ok, got)
 		}
 		close(release)
@@ -396,8 +391,8 @@ func TestReloadHangs(t *testing.T) {
 		r.watch(func() {})
 		time.Sleep(2 * hangTime)
 		synctest.Wait()
-		if !r.state().ok || strings.Count(logged(), "\n") != 1 {
-			t.Errorf("after a reload in time: got ok %v, log %s", r.state().ok, logged())
+		if !r.state().ok || strings.Count(r.logged(), "\n") != 1 {
+			t.Errorf("after a reload in time: got ok %v, log %s", r.state().ok, r.logged())
 		}
 	})
 }

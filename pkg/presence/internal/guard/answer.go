@@ -50,8 +50,8 @@ type Answer struct {
 	lost    atomic.Bool  // the connection was reset, because the peer has vanished
 	ends    atomic.Int64 // write deadline of an event stream, in Unix nanoseconds; 0: none
 
-	using sync.Mutex // held while the sweep uses control
-	done  bool       // abort must not use control any more; guarded by using
+	using sync.Mutex // held while abort uses control or conn
+	done  bool       // abort must not use them any more; guarded by using
 
 	// Used only by the sweep.
 	mark   int64     // value of written at the last progress
