@@ -566,8 +566,9 @@ func TestLogWentBack(t *testing.T) {
 func TestEpochNotReplaced(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
+	r := startRelay(t, s)
 	var out syncBuffer
-	c := config(s.ClientURL())
+	c := config(r.url())
 	c.Log = slog.New(slog.NewTextHandler(&out, nil))
 	b := open(t, c)
 	add(t, b, "a", "one")
@@ -580,16 +581,20 @@ func TestEpochNotReplaced(t *testing.T) {
 	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "obstacle", Subjects: []string{next}}); err != nil {
 		t.Fatal(err)
 	}
+	r.setCut(true) // otherwise, the node could create the stream between the next two calls
+	await(t, "the loss of contact", func() bool { return !b.Status().Connected })
 	if err := js.DeleteStream(t.Context(), nats.DefaultPrefix); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := js.CreateStream(t.Context(), stream.CachedInfo().Config); err != nil { // the same epoch, without entries
 		t.Fatal(err)
 	}
-	await(t, "the loss of contact", func() bool { return !b.Status().Connected })
+	r.setCut(false)
+	warnings := func() int { return strings.Count(out.String(), "message log lost its newest messages") }
+	await(t, "the warning", func() bool { return warnings() > 0 })
 	pause(t, 3*time.Second) // two checks
-	if n := strings.Count(out.String(), "message log lost its newest messages"); n != 1 {
-		t.Errorf("got %d warnings, want 1: %s", n, out.String())
+	if n := warnings(); n != 1 || b.Status().Connected {
+		t.Errorf("got %d warnings, connected %v; want 1, false: %s", n, b.Status().Connected, out.String())
 	}
 }
 
