@@ -35,6 +35,7 @@ const (
 	refusalPkg  = presencePkg + "/internal/refusal"
 	logtestPkg  = presencePkg + "/internal/logtest"
 	compactPkg  = presencePkg + "/internal/compact"
+	fairPkg     = presencePkg + "/internal/fair"
 	clientPkg   = presencePkg + "/client"
 	natsPkg     = presencePkg + "/nats"
 	natsModule  = "github.com/nats-io"
@@ -74,17 +75,17 @@ var walls = []wall{
 		of:      is(hubPkg),
 		forbids: oneOf(authPkg, guardPkg, presencePkg),
 	}, {
-		reason:  "an engine needs only the names of rooms: backplane may depend only on room and the standard library",
+		reason:  "an engine needs only the names of rooms and users: backplane may depend only on room, on fair and on the standard library",
 		of:      is(busPkg),
-		forbids: not(either(standard, oneOf(roomPkg, inputPkg))),
+		forbids: not(either(standard, oneOf(roomPkg, inputPkg, fairPkg))),
 	}, {
 		reason:  "stream transports bytes: it must not depend on users or rooms",
 		of:      is(streamPkg),
 		forbids: oneOf(authPkg, roomPkg, hubPkg, busPkg, presencePkg),
 	}, {
-		reason: "loglimit, redact, refusal, compact and logtest are used by several packages: they must not depend on any of this module",
+		reason: "loglimit, redact, refusal, compact, fair and logtest are used by several packages: they must not depend on any of this module",
 		of: func(p *listed) bool {
-			return slices.Contains([]string{limitPkg, redactPkg, refusalPkg, compactPkg, logtestPkg}, p.ImportPath)
+			return slices.Contains([]string{limitPkg, redactPkg, refusalPkg, compactPkg, fairPkg, logtestPkg}, p.ImportPath)
 		},
 		forbids: within(home),
 	}, {

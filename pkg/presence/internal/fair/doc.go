@@ -1,0 +1,5 @@
+// Package fair shares what is limited among the users, so that no user can spoil it for the others.
+// It is plain data and arithmetic: it knows no room, no connection and no socket.
+//
+//   - [Ranking] orders holders by how much they hold, the largest first.
+package fair
