@@ -2,4 +2,6 @@
 // It is plain data and arithmetic: it knows no room, no connection and no socket.
 //
 //   - [Ranking] orders holders by how much they hold, the largest first.
+//   - [Budget] limits what all users hold together, and keeps some of it free for newcomers.
+//   - [Rates] limits what each user does per second, with one token bucket for each user.
 package fair

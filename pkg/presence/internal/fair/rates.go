@@ -1,0 +1,84 @@
+package fair
+
+import (
+	"container/list"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// MaxRates is the maximum number of token buckets of a [Rates]. One more replaces the bucket that
+// was not used for the longest time, so its user has a full bucket again. A bucket takes some 300
+// bytes, and the id of its user.
+const MaxRates = 1 << 16
+
+// Rates limits how much each user does, with one token bucket for each user. It is safe for
+// concurrent use.
+type Rates struct {
+	limit rate.Limit // tokens per second; negative: unlimited
+	burst int        // size of a bucket, in tokens
+
+	mu     sync.Mutex // guards the fields below
+	users  map[string]*list.Element
+	recent list.List // of *userRate, the most recently used first
+}
+
+type userRate struct {
+	user   string
+	bucket *rate.Limiter
+}
+
+// NewRates returns rates with full buckets. A negative number of tokens per second means unlimited.
+// burst is the size of a bucket.
+func NewRates(perSecond float64, burst int) *Rates {
+	return &Rates{limit: rate.Limit(perSecond), burst: burst, users: map[string]*list.Element{}}
+}
+
+// Take takes cost tokens from the user's bucket, if it has at least one. Otherwise Take takes none,
+// and returns the time until the bucket has one.
+//
+// A cost may exceed the tokens of the bucket, and even its size. The bucket is then in debt, and the
+// user waits until the debt is paid. So the mean rate holds, and no request is too large to be
+// accepted at all.
+func (r *Rates) Take(user string, cost int, now time.Time) (wait time.Duration) {
+	return r.take(user, cost, now, false)
+}
+
+// Charge is like [Rates.Take], but takes the tokens in any case.
+func (r *Rates) Charge(user string, cost int, now time.Time) { r.take(user, cost, now, true) }
+
+// Wait returns the time until the user's bucket has a token, or 0 if it has one.
+func (r *Rates) Wait(user string, now time.Time) time.Duration { return r.take(user, 0, now, false) }
+
+func (r *Rates) take(user string, cost int, now time.Time, force bool) (wait time.Duration) {
+	if r.limit < 0 {
+		return 0
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	bucket := r.bucketLocked(user)
+	if tokens := bucket.TokensAt(now); tokens < 1 && !force {
+		seconds := (1 - tokens) / float64(r.limit)
+		return time.Duration(min(seconds, time.Hour.Seconds()) * float64(time.Second))
+	}
+	for ; cost > 0; cost -= r.burst { // a reservation has at most the size of the bucket
+		bucket.ReserveN(now, min(cost, r.burst))
+	}
+	return 0
+}
+
+// bucketLocked returns the user's bucket, which becomes the most recently used one.
+func (r *Rates) bucketLocked(user string) *rate.Limiter {
+	if e := r.users[user]; e != nil {
+		r.recent.MoveToFront(e)
+		return e.Value.(*userRate).bucket
+	}
+	if len(r.users) >= MaxRates {
+		oldest := r.recent.Back()
+		delete(r.users, r.recent.Remove(oldest).(*userRate).user)
+	}
+	u := &userRate{user, rate.NewLimiter(r.limit, r.burst)}
+	r.users[user] = r.recent.PushFront(u)
+	return u.bucket
+}
