@@ -1,97 +1,400 @@
 package hub_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"example.com/presence/pkg/presence/internal/fair"
 	"example.com/presence/pkg/presence/internal/hub"
 	"example.com/presence/pkg/presence/internal/stream"
+	"example.com/presence/pkg/presence/room"
 )
 
-// The snapshot budget bounds the memory of unsent snapshots. If it is exceeded, the clients of the
-// older half are dropped. Snapshots that were sent do not count.
-func TestSnapshotBudget(t *testing.T) {
+// crowd joins twenty users with long names to the room, so that its snapshot is large, and returns
+// the size of a snapshot.
+func crowd(n *node, name string) (size int) {
+	for i := range 20 {
+		c := n.join(name, fmt.Sprint(strings.Repeat("x", 240), i), hub.Lease{}, "")
+		c.mu.Lock()
+		c.deaf = true
+		c.mu.Unlock()
+	}
+	time.Sleep(time.Second)
+	c := n.join(name, "size", hub.Lease{}, "", func(c *fakeClient) { c.holds = true })
+	time.Sleep(time.Second)
+	synctest.Wait()
+	size = n.Stats().SnapshotBytesUnsent
+	c.Drop(stream.Closed)
+	time.Sleep(10 * time.Second)
+	synctest.Wait()
+	return size
+}
+
+// tryJoin joins a client that reads nothing, in a flush interval of its own.
+func (n *node) tryJoin(name, user string) (*fakeClient, error) {
+	defer synctest.Wait()
+	defer time.Sleep(time.Second)
+	conn, err := n.Connect(n.t.Context(), room.Name(name), room.UserID(user), hub.Lease{})
+	if err != nil {
+		return nil, err
+	}
+	c := &fakeClient{node: n, conn: conn, room: name, user: user, holds: true}
+	err = n.Join(n.t.Context(), conn, room.User{ID: room.UserID(user), Info: []byte("{}")}, c, "")
+	if err != nil {
+		c.Drop(stream.Closed)
+	}
+	return c, err
+}
+
+// TestSnapshotShares lets one user take as many snapshots as it can, without reading them, and
+// expects that it gets at most half of the budget, and that another user gets its snapshot. Its
+// stalled clients are disconnected when it comes back, and nobody else's.
+func TestSnapshotShares(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const limit = 2000
-		n := openNode(t, memory(), func(c *hub.Config) { c.MaxSnapshots = limit })
-		for i := range 20 {
-			c := n.join(fmt.Sprint("taken", i), "alice", hub.Lease{}, "")
-			time.Sleep(time.Second)
-			c.take()
-		}
-		if s := n.Stats(); s.SnapshotsUnsent != 0 || s.SnapshotBytesUnsent != 0 {
-			t.Fatalf("%d unsent snapshots of %d bytes, want 0: all were sent", s.SnapshotsUnsent, s.SnapshotBytesUnsent)
+		const snapshots = 10
+		size := 0
+		n := openNode(t, memory(), func(c *hub.Config) { c.MaxSnapshots = snapshots * 7000 })
+		if size = crowd(n, "lobby"); size < 6000 || size > 6900 {
+			t.Fatalf("a snapshot has %d bytes, want 6000 to 6900", size)
 		}
 		var held []*fakeClient
-		for range 40 {
-			c := n.join(fmt.Sprint("held", len(held)), "alice", hub.Lease{}, "", func(c *fakeClient) { c.holds = true })
+		for range snapshots {
+			c, err := n.tryJoin("lobby", "mallory")
+			if err != nil {
+				if !errors.Is(err, hub.ErrSnapshots) {
+					t.Fatal(err)
+				}
+				break
+			}
 			held = append(held, c)
-			time.Sleep(time.Second)
-			synctest.Wait()
-			dropped := 0
-			for i, c := range held {
-				if c.end() == stream.Slow {
-					if dropped++; dropped != i+1 {
-						t.Fatalf("client %d of %d was dropped before an older client", i, len(held))
-					}
-				}
-			}
-			s := n.Stats()
-			if s.SnapshotBytesUnsent > limit || s.SnapshotsUnsent != len(held)-dropped {
-				t.Fatalf("%d unsent snapshots of %d bytes for %d clients", s.SnapshotsUnsent, s.SnapshotBytesUnsent, len(held)-dropped)
-			}
-			if dropped > 0 {
-				if older := len(held) - 1; dropped != (older+1)/2 {
-					t.Errorf("%d older snapshots: %d dropped, want %d", older, dropped, (older+1)/2)
-				}
-				return
-			}
 		}
-		t.Error("no snapshot dropped above the limit")
+		if len(held) != snapshots/2 {
+			t.Errorf("one user got %d of %d snapshots, want half", len(held), snapshots)
+		}
+		victim, err := n.tryJoin("lobby", "victim")
+		if err != nil {
+			t.Fatalf("another user: %v", err)
+		}
+		if got := victim.take(); !strings.HasPrefix(got, "sync user count") {
+			t.Errorf("another user got %q", got)
+		}
+		victim.stalled.Store(true) // holds less than mallory
+		for _, c := range held[1:3] {
+			c.stalled.Store(true)
+		}
+		if _, err := n.tryJoin("lobby", "mallory"); err != nil {
+			t.Errorf("after two of its clients have stalled: %v", err)
+		}
+		if ended := countEnded(held[1:3]); ended == 0 {
+			t.Error("none of the stalled clients was disconnected")
+		}
+		if ended := countEnded(append(held[3:], held[0], victim)); ended != 0 {
+			t.Errorf("%d other clients were disconnected, want 0", ended)
+		}
+		if s := n.Stats(); s.SnapshotBytesUnsent > snapshots*7000 {
+			t.Errorf("%d bytes of unsent snapshots, above the limit", s.SnapshotBytesUnsent)
+		}
 	})
 }
 
-// A replay counts toward the budget from 100 ms after its start until its end.
-func TestReplayBudgetOverTime(t *testing.T) {
+// TestSnapshotNewcomers fills the budget with clients of many users that are not stalled, and
+// expects that none of them is disconnected, that newcomers are refused, and that the stalled
+// clients of the user that holds most go first.
+func TestSnapshotNewcomers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := openNode(t, memory(), func(c *hub.Config) { c.MaxReplay = 250 << 10 })
-		first := map[string]string{}
-		for _, name := range []string{"a", "b", "c", "d"} {
-			first[name] = n.send(name, "alice", "0")
-			n.send(name, "alice", `"`+strings.Repeat("x", 100<<10)+`"`)
+		n := openNode(t, memory(), func(c *hub.Config) { c.MaxSnapshots = 10 * 7000 })
+		crowd(n, "lobby")
+		held := map[string][]*fakeClient{}
+		join := func(user string) error {
+			c, err := n.tryJoin("lobby", user)
+			if err == nil {
+				held[user] = append(held[user], c)
+			}
+			return err
 		}
-		stuck := func(name string) *fakeClient {
-			return n.join(name, "bob", hub.Lease{}, first[name], func(c *fakeClient) { c.holds = true })
+		for _, user := range []string{"most", "some", "most", "some", "most", "most"} {
+			if err := join(user); err != nil {
+				t.Fatal(err)
+			}
 		}
-		for range 10 { // one replay at a time is under the limit
-			for _, name := range []string{"a", "b", "c", "d"} {
-				c := stuck(name)
-				time.Sleep(time.Second)
-				if synctest.Wait(); c.end() != "" {
-					t.Fatalf("a single replay under the limit: ended %q", c.end())
+		var refused error
+		for i := 0; refused == nil && i < 10; i++ {
+			refused = join(fmt.Sprint("one", i))
+		}
+		for user, clients := range held {
+			for _, c := range clients {
+				if c.end() != "" {
+					t.Errorf("a client of %s ended %q although it is not stalled", user, c.end())
 				}
-				c.Drop(stream.Closed)
+				c.stalled.Store(true)
 			}
 		}
-		held := []*fakeClient{stuck("a"), stuck("b")}
-		time.Sleep(time.Second)
-		for _, c := range held {
-			if synctest.Wait(); c.end() != "" {
-				t.Errorf("one of two replays under the limit: ended %q", c.end())
+		if !errors.Is(refused, hub.ErrSnapshots) {
+			t.Errorf("a newcomer at the limit: %v, want ErrSnapshots", refused)
+		}
+		if _, err := n.tryJoin("lobby", "newcomer"); err != nil {
+			t.Errorf("newcomer: %v, although clients are stalled", err)
+		}
+		if countEnded(held["most"]) == 0 {
+			t.Error("no client of the user that holds most was disconnected")
+		}
+		for user, clients := range held {
+			if user != "most" && countEnded(clients) > 0 {
+				t.Errorf("a client of %s was disconnected, want only those of the user that holds most", user)
 			}
+		}
+	})
+}
+
+// TestSnapshotInterval expects that the joiners of one flush interval share one snapshot, so that
+// many clients of one user do not fill the budget.
+func TestSnapshotInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := openNode(t, memory(), func(c *hub.Config) { c.MaxSnapshots = 3 * 7000 })
+		size := crowd(n, "lobby")
+		n.join("lobby", "everybody", hub.Lease{}, "")
+		for range 40 {
+			n.join("lobby", "everybody", hub.Lease{}, "", func(c *fakeClient) { c.holds = true })
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if s := n.Stats(); s.SnapshotsUnsent != 1 || s.SnapshotBytesUnsent > size+100 {
+			t.Errorf("%d unsent snapshots of %d bytes for 40 joiners, want 1", s.SnapshotsUnsent, s.SnapshotBytesUnsent)
+		}
+	})
+}
+
+// TestSnapshotReservation expects that the reservation of a joiner that leaves before its snapshot
+// is released.
+func TestSnapshotReservation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := openNode(t, memory(), func(c *hub.Config) { c.MaxSnapshots = 3 * 7000 })
+		crowd(n, "lobby")
+		n.join("lobby", "first", hub.Lease{}, "") // begins a flush interval
+		c := n.join("lobby", "leaves", hub.Lease{}, "")
+		if s := n.Stats(); s.SnapshotsUnsent != 1 {
+			t.Fatalf("%d reserved snapshots, want 1", s.SnapshotsUnsent)
+		}
+		c.Drop(stream.Closed)
+		synctest.Wait()
+		if s := n.Stats(); s.SnapshotsUnsent != 0 || s.SnapshotBytesUnsent != 0 {
+			t.Errorf("%d snapshots of %d bytes after the end of the only joiner, want 0", s.SnapshotsUnsent, s.SnapshotBytesUnsent)
+		}
+	})
+}
+
+// TestJoinCosts expects that a large snapshot is charged to the user of the joiner, that a user in
+// debt is refused in rooms with large snapshots only, and that an exempt connection is not.
+func TestJoinCosts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := openNode(t, memory(), func(c *hub.Config) { c.Costs = fair.NewRates(100, 5000) })
+		crowd(n, "large")
+		time.Sleep(time.Minute)
+		n.join("small", "alice", hub.Lease{}, "")
+		if _, err := n.tryJoin("large", "alice"); err != nil {
+			t.Fatal(err)
+		}
+		var limited *hub.RateError
+		if _, err := n.tryJoin("large", "alice"); !errors.As(err, &limited) || limited.Wait < time.Second || limited.Wait > 20*time.Second {
+			t.Errorf("a user in debt: %v, want a RateError with some seconds", err)
+		}
+		if _, err := n.tryJoin("small", "alice"); err != nil {
+			t.Errorf("a user in debt, room with a small snapshot: %v", err)
+		}
+		if _, err := n.tryJoin("large", "bob"); err != nil {
+			t.Errorf("another user: %v", err)
+		}
+		if _, err := n.Connect(t.Context(), "large", "alice", hub.Lease{Exempt: true}); err != nil {
+			t.Errorf("an exempt connection: %v", err)
+		}
+		time.Sleep(time.Minute)
+		if _, err := n.tryJoin("large", "alice"); err != nil {
+			t.Errorf("after a minute: %v", err)
+		}
+	})
+}
+
+// stuckReplays has a node whose replay budget is small, and a room whose history is known.
+type stuckReplays struct {
+	*node
+	first string // id of the first message
+}
+
+const replayMessages = 10
+
+// newStuckReplays sends messages of 100 KiB together. The budget has space for twice the log, and for
+// the own part of replays of this many messages.
+func newStuckReplays(t *testing.T, messages int) *stuckReplays {
+	n := openNode(t, memory(), func(c *hub.Config) { c.MaxReplay = 100 << 10 })
+	n.LimitReplays(messages)
+	s := &stuckReplays{n, n.send("lobby", "alice", "0")}
+	for range replayMessages {
+		n.send("lobby", "alice", `"`+strings.Repeat("x", 10<<10)+`"`)
+	}
+	return s
+}
+
+// join joins a client of the user that reads nothing of its replay.
+func (s *stuckReplays) tryJoin(user string) (*fakeClient, error) {
+	defer synctest.Wait()
+	defer time.Sleep(time.Second)
+	conn, err := s.Connect(s.t.Context(), "lobby", room.UserID(user), hub.Lease{})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	c := &fakeClient{node: s.node, conn: conn, room: "lobby", user: user, holds: true}
+	err = s.Join(s.t.Context(), conn, room.User{ID: room.UserID(user), Info: []byte("{}")}, c, s.first)
+	if err != nil {
+		c.Drop(stream.Closed)
+	}
+	return c, err
+}
+
+// TestReplayShares lets one user resume as often as it can, without reading, and expects that it is
+// refused at some point and another user is not; that no client is disconnected that is not
+// stalled; and that the stalled ones of that user make space.
+func TestReplayShares(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStuckReplays(t, 100*replayMessages)
+		var held []*fakeClient
+		for range 200 {
+			c, err := s.tryJoin("mallory")
+			if err != nil {
+				if !errors.Is(err, hub.ErrReplays) {
+					t.Fatal(err)
+				}
+				break
+			}
+			held = append(held, c)
+		}
+		if len(held) < 30 || len(held) > 70 {
+			t.Errorf("one user holds %d replays, want about half of 100", len(held))
+		}
+		victim, err := s.tryJoin("victim")
+		if err != nil {
+			t.Fatalf("another user: %v", err)
+		}
+		if ended := countEnded(append(held, victim)); ended != 0 {
+			t.Errorf("%d clients were disconnected, want 0: none is stalled", ended)
+		}
+		victim.stalled.Store(true) // holds less than mallory
+		for _, c := range held[:5] {
+			c.stalled.Store(true)
+		}
+		if _, err := s.tryJoin("mallory"); err != nil {
+			t.Errorf("after five of its clients have stalled: %v", err)
+		}
+		if ended := countEnded(held[:5]); ended == 0 || ended == 5 {
+			t.Errorf("%d of the stalled clients were disconnected, want as many as needed", ended)
+		}
+		if ended := countEnded(append(held[5:], victim)); ended != 0 {
+			t.Errorf("%d other clients were disconnected, want 0", ended)
+		}
+		for _, c := range append(held, victim) {
 			c.Drop(stream.Closed)
 		}
 		synctest.Wait()
-		held = []*fakeClient{stuck("a")}
-		time.Sleep(60 * time.Millisecond)
-		held = append(held, stuck("b"), stuck("c"))
-		time.Sleep(200 * time.Millisecond)
+		if count, bytes := s.HeldReplays(); count != 1 || bytes > 3*(100<<10) {
+			t.Errorf("%d replays of %d bytes at the end, want that of the last client", count, bytes)
+		}
+	})
+}
+
+// TestReplaysOfLostMessages holds replays of messages that the log has evicted, until they exceed
+// the budget, and expects that the stalled clients of the user that holds most end.
+func TestReplaysOfLostMessages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStuckReplays(t, 20*replayMessages)
+		var held []*fakeClient
+		for i := range 4 { // each with other messages
+			c, err := s.tryJoin(fmt.Sprint("mallory", i%2))
+			if err != nil {
+				t.Fatal(err)
+			}
+			held = append(held, c)
+			c.stalled.Store(true)
+			s.first = s.send("lobby", "alice", "0")
+			for range replayMessages {
+				s.send("lobby", "alice", `"`+strings.Repeat("x", 10<<10)+`"`)
+			}
+		}
+		if ended := countEnded(held); ended != 2 {
+			t.Errorf("%d stalled clients were disconnected, want 2 of 4: the budget has space for two replays", ended)
+		}
+	})
+}
+
+// TestOverloaded expects that a room over its share refuses joins, messages and states, and that it
+// accepts them again later.
+func TestOverloaded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := openNode(t, memory())
+		alice := n.join("lobby", "alice", hub.Lease{}, "")
+		alice.take()
+		try := func() (errs [3]error) {
+			_, errs[0] = n.tryJoin("lobby", "bob")
+			_, errs[1] = n.Send(t.Context(), "lobby", hub.Draft{Event: "message", Data: []byte("1")}, "alice", "")
+			errs[2] = n.Update(t.Context(), "lobby", "alice", []byte("{}"))
+			return errs
+		}
+		n.streams.overloaded.Store(true)
+		for i, err := range try() {
+			if !errors.Is(err, hub.ErrOverloaded) {
+				t.Errorf("request %d in a room over its share: %v, want ErrOverloaded", i, err)
+			}
+		}
+		n.streams.overloaded.Store(false)
+		for i, err := range try() {
+			if err != nil {
+				t.Errorf("request %d after the room has caught up: %v", i, err)
+			}
+		}
+		if got := alice.take(); !strings.HasPrefix(got, "join user count:2 message:1") {
+			t.Errorf("alice got %q", got)
+		}
+	})
+}
+
+// TestRelieve expects that stalled clients are disconnected when the backlogs of all streams exceed
+// their limit: first those of the user that holds most, and only as many as needed.
+func TestRelieve(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := openNode(t, memory())
+		clients := map[string][]*fakeClient{}
+		add := func(user string, unsent int64, stalled bool) {
+			c := n.join("lobby", user, hub.Lease{}, "")
+			c.unsent.Store(unsent)
+			c.stalled.Store(stalled)
+			clients[user] = append(clients[user], c)
+		}
+		add("reads", 10_000, false)
+		add("little", 500, true)
+		for range 5 {
+			add("most", 1000, true)
+		}
+		add("most", 1000, false)
+		time.Sleep(time.Second)
+		n.send("lobby", "alice", "0")
+		if synctest.Wait(); countEnded(clients["most"]) != 0 {
+			t.Error("clients were disconnected below the limit")
+		}
+		n.streams.excess.Store(2500)
+		n.send("lobby", "alice", "0")
+		n.send("lobby", "alice", "0") // too soon for another search
 		synctest.Wait()
-		if held[0].end() != stream.Slow || held[2].end() != "" {
-			t.Errorf("three replays above the limit: oldest ended %q, newest %q; want slow and not ended", held[0].end(), held[2].end())
+		if ended := countEnded(clients["most"]); ended != 3 {
+			t.Errorf("%d clients of the user that holds most ended, want 3 for 2500 bytes", ended)
+		}
+		n.streams.excess.Store(1 << 20)
+		time.Sleep(time.Second)
+		n.send("lobby", "alice", "0")
+		synctest.Wait()
+		if most, little, reads := countEnded(clients["most"]), countEnded(clients["little"]), countEnded(clients["reads"]); most != 5 || little != 1 || reads != 0 {
+			t.Errorf("ended: %d of most, %d of little, %d of reads; want all 5, 1 and 0: those that are stalled", most, little, reads)
 		}
 	})
 }

@@ -16,6 +16,8 @@ type Client interface {
 	// SendThen is like Send. It also calls sent once: when all events are written, or when the
 	// connection is closed. sent must not lock a room.
 	SendThen(sent func(), events ...[]byte)
+	// Held returns what the client has not taken yet.
+	Held() stream.Held
 	// End sends the backlog and a goodbye with the reason, and then closes the connection. Only the
 	// first call has an effect.
 	End(why stream.End)
@@ -27,6 +29,8 @@ type Client interface {
 type Streams interface {
 	// Stream returns a new shared stream for the room with this name.
 	Stream(name string) SharedStream
+	// Excess returns by how many bytes the backlogs of all streams exceed their limit, or 0 or less.
+	Excess() int
 	// Drain waits until all events published before the call are on their way to the clients.
 	Drain()
 	// Close closes the streams. Before that, the caller must have ended all clients with End or
@@ -47,6 +51,9 @@ type SharedStream interface {
 	Reserve(context.Context) error
 	// Release releases a slot whose event will not be published.
 	Release()
+	// Overloaded reports whether the backlogs of all streams exceed their limit, and those of this
+	// stream its share.
+	Overloaded() bool
 	// FanOutTime returns the duration of the fan-out of the last user count or member change: the
 	// time until the event was written to the sockets of all clients.
 	FanOutTime() time.Duration

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/internal/fair"
 	"example.com/presence/pkg/presence/internal/loglimit"
 	"example.com/presence/pkg/presence/room"
 )
@@ -39,8 +40,12 @@ type Config struct {
 	MaxConnections        int // maximum number of connections; 0: no limit
 	MaxConnectionsPerUser int // maximum number of connections per user; 0: no limit
 	MaxRooms              int // maximum number of live rooms, including unused ones
-	MaxReplay             int // maximum size of the messages in unsent replays, in bytes
+	MaxReplay             int // size limit of the log, in bytes; see replays
 	MaxSnapshots          int // maximum size of all unsent snapshots, in bytes; 0: 64 MiB
+
+	// Costs limits the bytes per second that each user causes. A join that gets a large snapshot
+	// costs the size of the snapshot. nil: no limit.
+	Costs *fair.Rates
 
 	// These limit the log entries that the hub keeps so that clients can resume without a read of
 	// the log. They are used only if the bus is shared. If one is 0, the hub keeps no entries.
@@ -99,9 +104,21 @@ var (
 	ErrBanned = errors.New("user banned from room")
 	// ErrFull means that MaxConnections connections are open.
 	ErrFull = errors.New("connection limit reached")
+	// ErrSnapshots means that the user, or all users together, have too many unsent snapshots.
+	ErrSnapshots = errors.New("limit of unsent snapshots reached")
+	// ErrReplays means that the user, or all users together, have too many unsent replays.
+	ErrReplays = errors.New("limit of unsent replays reached")
+	// ErrOverloaded means that the clients of the room have not taken too many of its events, while
+	// the limit of all unsent events is reached.
+	ErrOverloaded = errors.New("limit of unsent events reached, and room over its share")
 	// ErrUserFull means that the user has MaxConnectionsPerUser open connections.
 	ErrUserFull = errors.New("per-user connection limit reached")
 )
+
+// RateError means that a user has exceeded its cost rate. Wait is the time until it may try again.
+type RateError struct{ Wait time.Duration }
+
+func (e *RateError) Error() string { return "cost rate limit of the user exceeded" }
 
 // errClosed means that the room was dropped after the caller had found it. The caller must open the
 // room again.

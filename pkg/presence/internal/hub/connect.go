@@ -10,16 +10,25 @@ import (
 
 // Connect reserves a slot for a connection of the user in the room, and opens the room if
 // necessary. [Hub.Leave] releases the slot. The error is [ErrDraining], [ErrFull], [ErrUserFull],
-// [ErrTooManyRooms], or a backplane error. If Connect fails, no slot is reserved.
-func (h *Hub) Connect(ctx context.Context, name room.Name, user room.UserID, l Lease) (*Connection, error) {
+// [ErrTooManyRooms], [ErrOverloaded], [ErrSnapshots], a [*RateError], or a backplane error. If
+// Connect fails, no slot is reserved.
+func (h *Hub) Connect(ctx context.Context, name room.Name, user room.UserID, lease Lease) (*Connection, error) {
 	if h.draining.Load() {
 		return nil, ErrDraining
 	}
-	conn := &Connection{room: name, user: user, sid: l.SID, session: l.Session, expires: expiryOf(l.Expires)}
+	conn := &Connection{room: name, user: user, sid: lease.SID, session: lease.Session,
+		expires: expiryOf(lease.Expires), exempt: lease.Exempt}
 	if err := h.conns.add(conn); err != nil {
 		return nil, err
 	}
-	if _, err := h.open(ctx, name); err != nil {
+	l, err := h.open(ctx, name)
+	if err == nil {
+		err = h.overloaded(l)
+	}
+	if err == nil {
+		err = l.refuses(user, conn.exempt)
+	}
+	if err != nil {
 		h.conns.remove(conn)
 		return nil, err
 	}
@@ -28,7 +37,7 @@ func (h *Hub) Connect(ctx context.Context, name room.Name, user room.UserID, l L
 
 // Join counts the connection in its room, and sends the events of the room to its client. lastID is
 // the id of the last event that a resuming client has received, or empty. The error is [ErrBanned],
-// [ErrDraining], [ErrTooManyRooms], or a backplane error. If Join fails, the connection is not
+// [ErrDraining], [ErrTooManyRooms], [ErrSnapshots], [ErrReplays], or a backplane error. If Join fails, the connection is not
 // counted, but keeps its slot until [Hub.Leave].
 func (h *Hub) Join(ctx context.Context, conn *Connection, u room.User, client Client, lastID string) error {
 	conn.client = client

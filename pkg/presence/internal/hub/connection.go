@@ -21,6 +21,7 @@ type Lease struct {
 	SID     string    // distinguishes the sign-ins of one user; may be empty
 	Session string    // the cookie that contained the token; empty if the token was not in a cookie
 	Expires time.Time // zero: never
+	Exempt  bool      // the cost rate does not apply
 }
 
 // Connection is one open stream of one user in one room. A node may have many connections, so it
@@ -31,6 +32,8 @@ type Connection struct {
 	room   room.Name
 	sid    string
 	client Client // set by Join
+
+	exempt bool // Lease.Exempt
 
 	// The fields below are guarded by connections.mu.
 	session    string

@@ -36,6 +36,7 @@ type counter struct {
 	settled   chan struct{}       // set by settle; closed when no message is in flight
 	changes   uint32              // number of changes of idle; wraps around
 	losses    uint32              // number of times that all clients have lost messages
+	encoded   uint32              // size of the last large snapshot in bytes
 	unsent    int32               // changes of the user count since the last flush
 	streams   int32               // connections that have not left, including those of removed users
 	ahead     bool                // a joiner was sent a count that differs from published
@@ -51,6 +52,7 @@ type counter struct {
 //	next()                the next message to arrive
 type waits struct {
 	joiners   []joiner          // connections that wait for the end of the flush interval
+	snapshot  *snapshot         // reserved for the joiners; nil if it was small when they joined
 	readers   []int             // resumption.recent of each client that resumes; sorted
 	recent    []backplane.Entry // messages since the first joiner or reader; all are well-formed
 	dropped   int               // number of recent[0]
@@ -75,7 +77,8 @@ type state struct {
 // maxSnapshot is the maximum size, in bytes, of a snapshot that a joiner receives before the flush
 // interval ends. Such a snapshot is encoded for one joiner. A larger snapshot is encoded once per
 // interval, for all joiners. If a joiner reads nothing, its own snapshot stays in memory for up to
-// 15 s. Only the connection limit bounds the total size of these snapshots.
+// 15 s. Only the connection limit bounds the total size of these snapshots. They are free: a joiner
+// is charged for larger ones only.
 const maxSnapshot = 4 << 10
 
 // start initializes c as the counter of an unused room. The timer calls wake when flushLocked has
@@ -157,6 +160,10 @@ func (c *counter) endWaitsLocked() {
 	w := c.waits
 	if w == nil {
 		return
+	}
+	if len(w.joiners) == 0 {
+		c.shared.snapshots.release(w.snapshot)
+		w.snapshot = nil
 	}
 	if len(w.joiners) == 0 && len(w.readers) == 0 && !w.repairing {
 		c.waits = nil

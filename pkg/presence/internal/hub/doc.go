@@ -42,8 +42,10 @@
 //   - Gap: a part of the log that a subscription may have missed. To repair a gap, the hub reads
 //     the messages from the log and publishes them.
 //   - Budget: a limit on the memory that slow clients use, over all rooms. Replays and snapshots
-//     each have a budget. If a budget is exceeded, the hub disconnects the clients with the oldest
-//     data.
+//     each have a budget. At the limit, the hub disconnects stalled clients, beginning with the user
+//     that holds most. Then it refuses the users that hold more than is free.
+//   - Stalled client: one that has taken less than 32 KiB in 15 s although its connection has a
+//     backlog. Other clients are never disconnected for the sake of a budget.
 //   - Ban: a row in the backplane's table that keeps a user out of a room ([Hub.Kick]).
 //   - Command: a request to all nodes, for example to renew a lease.
 //   - Peer: another node that uses the same backplane. A node is one run of a process: after a
@@ -115,10 +117,12 @@
 //	4      peers        the leases of the peers, and this node's own contact
 //	4      floor        the highest number of a frame in a room that was dropped
 //	4      evicted      the repeats of evicted rooms
+//	4      relief       the time of the last search for stalled clients
 //	4      (stream)     all locks of package stream
 //	5      replays      the replay budget
 //	5      snapshots    the snapshot budget
 //	5      rings        the rings of all rooms
+//	5      (fair)       the rates of all users
 //
 // While a mutex of order 4 is held, no other mutex is acquired, with one exception: package stream
 // holds its own locks when it reports that a replay or a snapshot was sent, which acquires a mutex
@@ -137,7 +141,7 @@
 //   - connections.go: all open streams and their leases
 //   - frame.go: the frames that nodes exchange
 //   - bans.go: the node's copy of the bans
-//   - snapshots.go and replays.go: the budgets
+//   - pressure.go: disconnects stalled clients at a limit; snapshots.go and replays.go: the budgets
 //   - hooks.go: calls to the embedding program
 //   - outbox.go: schedules the frames of this node
 //   - peers.go: the leases of the other nodes; meet.go: their labels and settings

@@ -1,6 +1,9 @@
 package hub
 
-import "example.com/presence/pkg/presence/room"
+import (
+	"example.com/presence/pkg/presence/internal/fair"
+	"example.com/presence/pkg/presence/room"
+)
 
 // WithRoomsLocked calls f while the registry is locked, so that no room can be found, created or
 // dropped.
@@ -50,6 +53,15 @@ func (h *Hub) RingBytes() int {
 	defer h.rings.mu.Unlock()
 	return h.rings.bytes
 }
+
+// LimitReplays replaces the replay budget: it has space for twice the log, and for the own part of
+// replays of this many messages. Call it before the first replay.
+func (h *Hub) LimitReplays(messages int) {
+	h.replays.budget = fair.NewBudget(2*h.config.MaxReplay + replayCost*messages)
+}
+
+// HeldReplays returns the number of unsent replays, and the bytes that they take of the budget.
+func (h *Hub) HeldReplays() (count, bytes int) { return h.replays.held() }
 
 // KeepsLog reports whether the room has the state for a log that other nodes use.
 func (h *Hub) KeepsLog(name room.Name) bool { return h.rooms.find(name).log != nil }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -107,7 +108,9 @@ func (n *node) send(name, user, data string) string {
 
 // fakeStreams implements hub.Streams. Its streams deliver events immediately.
 type fakeStreams struct {
-	t testing.TB
+	t          testing.TB
+	overloaded atomic.Bool  // of all streams
+	excess     atomic.Int64 // in bytes
 
 	mu     sync.Mutex // guards the fields below
 	fanOut time.Duration
@@ -123,6 +126,8 @@ func (s *fakeStreams) Stream(name string) hub.SharedStream {
 	s.all = append(s.all, one)
 	return one
 }
+
+func (s *fakeStreams) Excess() int { return int(s.excess.Load()) }
 
 func (s *fakeStreams) last() *fakeStream {
 	s.mu.Lock()
@@ -200,6 +205,8 @@ func (s *fakeStream) Release() {
 	}
 }
 
+func (s *fakeStream) Overloaded() bool { return s.of.overloaded.Load() }
+
 func (s *fakeStream) FanOutTime() time.Duration {
 	s.of.mu.Lock()
 	defer s.of.mu.Unlock()
@@ -211,6 +218,8 @@ type fakeClient struct {
 	node       *node
 	conn       *hub.Connection
 	room, user string
+	unsent     atomic.Int64
+	stalled    atomic.Bool
 
 	mu      sync.Mutex // guards the fields below
 	text    []byte
@@ -222,6 +231,10 @@ type fakeClient struct {
 	atEnd   func()        // called by End; must not lock a room
 	left    func()        // called after Leave
 	ended   stream.End
+}
+
+func (c *fakeClient) Held() stream.Held {
+	return stream.Held{Unsent: int(c.unsent.Load()), Stalled: c.stalled.Load()}
 }
 
 func (c *fakeClient) Send(events ...[]byte) { c.SendThen(nil, events...) }

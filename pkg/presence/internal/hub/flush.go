@@ -186,10 +186,7 @@ func (c *counter) admitLocked(snapshot []byte, count int) {
 	joiners := c.waits.joiners
 	sync := syncEvent("", snapshot).Append(nil)
 	number := countEvent("", count).Append(nil)
-	account, slow := c.shared.snapshots.start(len(sync), joiners)
-	for _, conn := range slow {
-		conn.client.Drop(stream.Slow) // a goodbye could keep the snapshot in memory for seconds
-	}
+	account := c.chargeLocked(len(sync))
 	first := joiners[0].missed
 	missed := replayOf(nil, c.position.Epoch, c.waits.recent[first-c.waits.dropped:])
 	for _, j := range joiners {
@@ -198,12 +195,35 @@ func (c *counter) admitLocked(snapshot []byte, count int) {
 		if rest := missed[piecesPerMessage*(j.missed-first):]; len(rest) > 0 {
 			pieces = append(pieces, rest...)
 		}
-		j.client.SendThen(func() { c.shared.snapshots.sent(account, j.Connection) }, pieces...)
+		if account == nil {
+			j.client.Send(pieces...)
+		} else {
+			j.client.SendThen(func() { c.shared.snapshots.sent(account, j.Connection) }, pieces...)
+		}
 		c.stream.Attach(j.client)
 		c.shared.conns.admit(j.Connection)
 	}
 	c.waits.joiners = nil
 	c.endWaitsLocked()
+}
+
+// chargeLocked charges the joiners for a snapshot of this size, and tracks it until all of them have
+// it. It returns nil for a small snapshot.
+func (c *counter) chargeLocked(size int) *snapshot {
+	w := c.waits
+	if size <= maxSnapshot {
+		return nil // endWaitsLocked releases the reservation
+	}
+	c.encoded = uint32(size)
+	now := c.shared.config.Clock.Now()
+	for _, j := range w.joiners {
+		if !j.exempt {
+			c.shared.config.Costs.Charge(string(j.user), size, now)
+		}
+	}
+	account := c.shared.snapshots.start(w.snapshot, size, w.joiners)
+	w.snapshot = nil
+	return account
 }
 
 // shareLocked schedules a frame if this node's part has changed.

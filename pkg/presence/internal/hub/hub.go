@@ -58,3 +58,13 @@ func (h *Hub) isShared() bool { return h.peers != nil }
 func (h *Hub) isCut() bool {
 	return h.isShared() && (h.peers.isCut() || !h.config.Bus.Status().Connected)
 }
+
+// overloaded returns [ErrOverloaded] if the clients of the room are too far behind. It disconnects
+// stalled clients if those of all rooms are.
+func (h *Hub) overloaded(l *live) error {
+	h.relief.relieve(h.config.Streams.Excess(), &h.conns, h.config.Clock.Now())
+	if l.stream.Overloaded() {
+		return ErrOverloaded
+	}
+	return nil
+}

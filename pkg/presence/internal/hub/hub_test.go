@@ -479,42 +479,6 @@ func TestSlowHook(t *testing.T) {
 	})
 }
 
-// The replay budget bounds the memory of unsent replays. If it is exceeded, the oldest replays end.
-// No replay ends while the log contains the messages of all replays.
-func TestReplayBudget(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := openNode(t, memory(), func(c *hub.Config) { c.MaxReplay = 1 << 20 })
-		data := `"` + strings.Repeat("x", 100<<10) + `"`
-		first := n.send("lobby", "alice", "0")
-		for range 9 {
-			n.send("lobby", "alice", data)
-		}
-		var held []*fakeClient
-		stuck := func(id string) {
-			held = append(held, n.join("lobby", "bob", hub.Lease{}, id, func(c *fakeClient) { c.holds = true }))
-		}
-		for range 6 { // all of the same messages
-			stuck(first)
-		}
-		time.Sleep(time.Second)
-		if n := countEnded(held); n != 0 {
-			t.Fatalf("%d replays ended, want 0: the log contains their messages", n)
-		}
-		second := n.send("lobby", "alice", "0")
-		for range 9 {
-			n.send("lobby", "alice", data)
-		}
-		stuck(second)
-		time.Sleep(time.Second)
-		if n := countEnded(held[:6]); n == 0 {
-			t.Error("no older replay ended above the limit")
-		}
-		if held[6].ended != "" {
-			t.Error("the newest replay ended")
-		}
-	})
-}
-
 // A log entry without data is skipped, because it is not a message of a hub.
 func TestEmptyEntry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

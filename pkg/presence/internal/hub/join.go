@@ -30,6 +30,10 @@ func (c *counter) join(conn *Connection, u room.User, r resumption) (state, erro
 		c.offerLocked(now)
 		return c.stateSinceLocked(before, now), ErrBanned
 	}
+	if err := c.reserveLocked(conn.user, r); err != nil {
+		c.offerLocked(now)
+		return c.stateSinceLocked(before, now), err
+	}
 	c.streams++
 	if c.room.InGrace(u.ID) {
 		c.shared.totals.absorbed.Add(1)
@@ -52,6 +56,58 @@ func (c *counter) join(conn *Connection, u room.User, r resumption) (state, erro
 	}
 	c.flushLocked(now)
 	return c.stateSinceLocked(before, now), nil
+}
+
+// reserveLocked checks that the budgets of replays and snapshots have space for a joiner. The caller
+// must join it, or call endWaitsLocked: the snapshot is reserved. The error is [ErrReplays] or
+// [ErrSnapshots].
+func (c *counter) reserveLocked(user room.UserID, r resumption) error {
+	if len(r.entries) > 0 {
+		stalled, err := c.shared.replays.fits(user, len(r.entries))
+		drop(stalled)
+		if err != nil {
+			return err
+		}
+	}
+	if !c.isLargeLocked() {
+		return nil
+	}
+	w := c.waitsLocked()
+	reserved, stalled, err := c.shared.snapshots.reserve(w.snapshot, user, c.snapshotSizeLocked())
+	drop(stalled)
+	w.snapshot = reserved
+	if err != nil {
+		c.endWaitsLocked()
+	}
+	return err
+}
+
+// isLargeLocked reports whether the snapshot of the room is certainly larger than maxSnapshot.
+func (c *counter) isLargeLocked() bool {
+	return !c.room.Counting() && c.room.MembersExceed(maxSnapshot)
+}
+
+// snapshotSizeLocked estimates the size of a large snapshot.
+func (c *counter) snapshotSizeLocked() int { return max(maxSnapshot, int(c.encoded)) }
+
+// refuses returns the error that a join of the user would have now: [ErrSnapshots] or a
+// [*RateError]. Unlike join, it reserves nothing.
+func (c *counter) refuses(user room.UserID, exempt bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.isLargeLocked() {
+		return nil
+	}
+	if wait := c.shared.config.Costs.Wait(string(user), c.shared.config.Clock.Now()); wait > 0 && !exempt {
+		return &RateError{wait}
+	}
+	size := c.snapshotSizeLocked()
+	if c.waits != nil && c.waits.snapshot != nil {
+		size = 0
+	}
+	stalled, err := c.shared.snapshots.fits(user, size)
+	drop(stalled)
+	return err
 }
 
 // greetLocked returns the first events of a client: retry (the delay before the client reconnects),
@@ -93,7 +149,7 @@ func (c *counter) greetLocked(conn *Connection, r resumption) (greeting []byte) 
 //	50 ms         count 4 (ahead)     count 4
 func (c *counter) admitNowLocked(conn *Connection, greeting []byte, now time.Time) bool {
 	c.room.Expire(now)
-	if !c.room.Counting() && (c.room.HasNews(now) || c.room.MembersExceed(maxSnapshot)) {
+	if c.isLargeLocked() || !c.room.Counting() && c.room.HasNews(now) {
 		return false
 	}
 	snapshot := snapshotOf(&c.room, c.shared.config.Heartbeat)

@@ -10,21 +10,13 @@ import (
 	"time"
 
 	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/internal/fair"
 	"example.com/presence/pkg/presence/room"
 )
 
 // Open creates a hub and connects it to the backplane. Close the hub with [Hub.Close].
 func Open(c Config) (*Hub, error) {
-	if c.Clock == nil {
-		c.Clock = system{}
-	}
-	c.MaxSnapshots = cmp.Or(c.MaxSnapshots, maxSnapshots)
-	c.entries, c.pieceEntries = cmp.Or(c.entries, maxEntries), cmp.Or(c.pieceEntries, maxPieceEntries)
-	if c.Node == "" {
-		node := make([]byte, 16)
-		crand.Read(node)
-		c.Node = room.NodeID(hex.EncodeToString(node))
-	}
+	c = c.withDefaults()
 	h := &Hub{closed: make(chan struct{}), rooms: rooms{limit: c.MaxRooms, live: map[room.Name]*live{}}}
 	h.stopping, h.stop = context.WithCancel(context.Background())
 	h.shared.config = c
@@ -43,8 +35,8 @@ func Open(c Config) (*Hub, error) {
 	h.shared.conns = connections{limit: c.MaxConnections, userLimit: c.MaxConnectionsPerUser, clock: c.Clock,
 		users: map[room.UserID]*Connection{}}
 	h.shared.bans = bans{rooms: map[room.Name]map[room.UserID]banRow{}, changed: make(chan struct{})}
-	h.shared.replays = replays{limit: c.MaxReplay, clock: c.Clock, holders: map[*byte]int{}}
-	h.shared.snapshots = snapshots{limit: c.MaxSnapshots}
+	h.shared.replays = newReplays(c.MaxReplay, c.Clock)
+	h.shared.snapshots = newSnapshots(c.MaxSnapshots, c.Clock)
 	h.shared.hooks = newHooks(c, &h.running)
 
 	handler := backplane.Handler{Ask: h.handleCommand}
@@ -181,4 +173,22 @@ func (h *Hub) drain() {
 	if h.config.OwnBus {
 		h.config.Bus.Close()
 	}
+}
+
+// withDefaults returns the settings with the default for each field that is not set.
+func (c Config) withDefaults() Config {
+	if c.Clock == nil {
+		c.Clock = system{}
+	}
+	if c.Costs == nil {
+		c.Costs = fair.NewRates(-1, 1) // unlimited
+	}
+	c.MaxSnapshots = cmp.Or(c.MaxSnapshots, maxSnapshots)
+	c.entries, c.pieceEntries = cmp.Or(c.entries, maxEntries), cmp.Or(c.pieceEntries, maxPieceEntries)
+	if c.Node == "" {
+		node := make([]byte, 16)
+		crand.Read(node)
+		c.Node = room.NodeID(hex.EncodeToString(node))
+	}
+	return c
 }

@@ -82,6 +82,8 @@ func (silentStreams) Close()                     {}
 
 type silentStream struct{}
 
+func (silentStream) Overloaded() bool                  { return false }
+func (silentStreams) Excess() int                      { return 0 }
 func (silentStream) Publish(stream.Event, stream.Kind) {}
 func (silentStream) Attach(Client)                     {}
 func (silentStream) Detach(Client)                     {}

@@ -1,39 +1,46 @@
 package hub
 
 import (
-	"container/list"
 	"sync"
 	"time"
 
 	"example.com/presence/pkg/presence/backplane"
-	"example.com/presence/pkg/presence/internal/stream"
+	"example.com/presence/pkg/presence/internal/fair"
+	"example.com/presence/pkg/presence/room"
 )
 
 const (
-	// replayDelay is the time after which an unsent replay counts. Most replays are sent
-	// immediately, and counting their messages would cost more than sending them.
+	// replayDelay is the time after which the messages of an unsent replay count. Most replays are
+	// sent immediately, and counting their messages would cost more than sending them.
 	replayDelay = 100 * time.Millisecond
 	// messageCost is the memory overhead of a message in bytes.
 	messageCost = 200
+	// replayCost is the memory of a message in a replay besides the message itself, in bytes: its
+	// id, its time and its pieces.
+	replayCost = 250
+	// replayReserve is the part of the replay budget for this memory, in bytes.
+	replayReserve = 64 << 20
 )
 
-// replays is the replay budget. It limits the total size of the messages in unsent replays, over
-// all rooms. Without it, slow clients could keep any number of messages in memory that the log has
-// already dropped.
+// replays is the replay budget. It limits the total size of the unsent replays, over all rooms.
+// Without it, slow clients could keep any number of messages in memory that the log has already
+// dropped.
 //
-// A message counts once, however many replays contain it. Above the limit, the clients with the
-// oldest replays are disconnected, even if the log still contains their messages. The log has the
-// same size limit. Therefore no client is disconnected while the log contains all messages of the
-// unsent replays.
+// A message counts once, however many replays contain it, and once for each user. Each replay also
+// takes replayCost for each of its messages. Messages that are still in the log count too, although
+// they need no more memory. So the limit is twice that of the log, and replayReserve for the rest. A
+// client that resumes is refused if its user holds more than is free, unless the end of stalled
+// clients frees enough.
 type replays struct {
-	limit int // bytes
 	clock Clock
 
-	mu       sync.Mutex    // guards the fields below
-	underWay list.List     // of *replay, the oldest first
-	holders  map[*byte]int // number of counted replays that contain each message, by holderID
-	bytes    int           // total size of the messages in holders
-	timer    Timer         // calls review; nil if every replay counts already
+	mu       sync.Mutex           // guards the fields below
+	budget   fair.Budget          // in bytes
+	underWay map[*replay]struct{} // unsent
+	fresh    []*replay            // those that are not counted yet, the oldest first
+	holders  map[heldMessage]int  // number of counted replays that contain each message
+	timer    Timer                // calls review; nil if every replay counts already
+	looked   time.Time            // last search for stalled clients
 }
 
 // replay tracks one unsent replay.
@@ -42,7 +49,47 @@ type replay struct {
 	entries []backplane.Entry
 	since   time.Time
 	counted bool
-	element *list.Element // in replays.underWay; nil after removal
+}
+
+// heldMessage is a message in the replays of one user, or, with an empty user, of all users.
+type heldMessage struct {
+	user room.UserID
+	id   *byte // see holderID
+}
+
+func newReplays(limit int, clock Clock) replays {
+	return replays{clock: clock, budget: fair.NewBudget(2*limit + replayReserve), underWay: map[*replay]struct{}{}, holders: map[heldMessage]int{}}
+}
+
+// fits returns [ErrReplays] if a user may not hold another replay of this number of messages. The
+// caller must disconnect the connections in stalled.
+func (r *replays) fits(user room.UserID, messages int) (stalled []*Connection, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	fits := func() bool { return r.budget.Fits(string(user), replayCost*messages) }
+	if !fits() {
+		stalled = r.relieveLocked(fits, r.budget.Held(string(user)))
+	}
+	if !fits() {
+		return stalled, ErrReplays
+	}
+	return stalled, nil
+}
+
+// relieveLocked ends the replays of stalled clients until enough is true, but not those of users
+// that hold less than the given number of bytes.
+func (r *replays) relieveLocked(enough func() bool, least int) (stalled []*Connection) {
+	now := r.clock.Now()
+	if now.Sub(r.looked) < lookTime {
+		return nil
+	}
+	r.looked = now
+	all, of := holders{}, map[*Connection]*replay{}
+	for p := range r.underWay {
+		all.add(p.conn, 0, p.conn.client.Held().Stalled)
+		of[p.conn] = p
+	}
+	return all.release(&r.budget, least, enough, func(conn *Connection) { r.removeLocked(of[conn]) })
 }
 
 // start adds a replay. entries must not be empty.
@@ -50,7 +97,10 @@ func (r *replays) start(conn *Connection, entries []backplane.Entry) *replay {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := &replay{conn: conn, entries: entries, since: r.clock.Now()}
-	p.element = r.underWay.PushBack(p)
+	r.underWay[p] = struct{}{}
+	r.fresh = append(r.fresh, p)
+	r.budget.Hold(string(conn.user), replayCost*len(entries))
+	r.budget.Grow(replayCost * len(entries))
 	if r.timer == nil {
 		r.timer = r.clock.AfterFunc(replayDelay, r.review)
 	}
@@ -64,53 +114,56 @@ func (r *replays) sent(p *replay) {
 	r.removeLocked(p)
 }
 
-// review counts the replays that have been unsent for replayDelay. While they exceed the limit, it
-// disconnects the clients with the older half of the replays.
-//
-// A client has 2 s to read its goodbye, but its replay stops counting immediately. Otherwise the
-// next review would disconnect more clients than necessary.
+// review counts the messages of the replays that have been unsent for replayDelay. If the budget is
+// exceeded then, it disconnects stalled clients.
 func (r *replays) review() {
 	r.mu.Lock()
-	now := r.clock.Now()
-	counted, waiting := 0, false
-	for e := r.underWay.Front(); e != nil; e = e.Next() {
-		p := e.Value.(*replay)
-		if !p.counted && now.Sub(p.since) < replayDelay {
-			waiting = true
-			break
-		}
-		r.countLocked(p)
-		counted++
+	now, n := r.clock.Now(), 0
+	for n < len(r.fresh) && now.Sub(r.fresh[n].since) >= replayDelay {
+		r.countLocked(r.fresh[n])
+		n++
 	}
-	var slow []*Connection
-	for r.bytes > r.limit && counted > 1 { // a single replay may exceed the limit
-		half := (counted + 1) / 2
-		for range half {
-			p := r.underWay.Front().Value.(*replay)
-			slow = append(slow, p.conn)
-			r.removeLocked(p)
-		}
-		counted -= half
-	}
+	clear(r.fresh[:n])
+	r.fresh = r.fresh[n:]
 	r.timer = nil
-	if waiting {
+	if len(r.fresh) > 0 {
 		r.timer = r.clock.AfterFunc(replayDelay, r.review)
+	} else {
+		r.fresh = nil
+	}
+	var stalled []*Connection
+	if r.budget.Exceeds() {
+		stalled = r.relieveLocked(func() bool { return !r.budget.Exceeds() }, 0)
 	}
 	r.mu.Unlock()
-	for _, conn := range slow {
-		conn.client.End(stream.Slow)
-	}
+	drop(stalled)
 }
 
 func (r *replays) countLocked(p *replay) {
-	if p.counted {
+	if _, there := r.underWay[p]; !there || p.counted {
 		return
 	}
 	p.counted = true
 	for _, e := range p.entries {
-		id := holderID(e)
-		if r.holders[id]++; r.holders[id] == 1 {
-			r.bytes += len(e.Data) + messageCost
+		r.holdLocked(p, e, 1)
+	}
+}
+
+// holdLocked adds n, which is 1 or -1, to the number of replays that contain a message.
+func (r *replays) holdLocked(p *replay, e backplane.Entry, n int) {
+	size := n * (len(e.Data) + messageCost)
+	for _, user := range []room.UserID{"", p.conn.user} {
+		m := heldMessage{user, holderID(e)}
+		before := r.holders[m]
+		if r.holders[m] = before + n; before+n == 0 {
+			delete(r.holders, m)
+		}
+		switch {
+		case before > 0 && before+n > 0: // another replay contains it
+		case user == "":
+			r.budget.Grow(size)
+		default:
+			r.budget.Hold(string(user), size)
 		}
 	}
 }
@@ -126,21 +179,24 @@ func holderID(e backplane.Entry) *byte {
 }
 
 func (r *replays) removeLocked(p *replay) {
-	if p.element == nil {
+	if _, there := r.underWay[p]; !there {
 		return
 	}
-	r.underWay.Remove(p.element)
-	p.element = nil
+	delete(r.underWay, p)
+	r.budget.Hold(string(p.conn.user), -replayCost*len(p.entries))
+	r.budget.Grow(-replayCost * len(p.entries))
 	if p.counted {
 		for _, e := range p.entries {
-			id := holderID(e)
-			if r.holders[id]--; r.holders[id] == 0 {
-				delete(r.holders, id)
-				r.bytes -= len(e.Data) + messageCost
-			}
+			r.holdLocked(p, e, -1)
 		}
 	}
 	p.entries = nil
+}
+
+func (r *replays) held() (count, bytes int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.underWay), r.budget.Total()
 }
 
 func (r *replays) close() {

@@ -18,8 +18,8 @@ const sendTime = 2 * time.Second
 // key, or empty. If the sender has used the same key in this room within the last two minutes, Send
 // returns the id of the earlier message.
 //
-// The error is [ErrBanned], [ErrBusy], [ErrTooManyRooms], [ErrDraining], an error of ctx, or a
-// backplane error. If the log failed or was too slow, the message may still be delivered. A node
+// The error is [ErrBanned], [ErrBusy], [ErrOverloaded], [ErrTooManyRooms], [ErrDraining], an error
+// of ctx, or a backplane error. If the log failed or was too slow, the message may still be delivered. A node
 // that is cut off, or whose engine has had no contact for 3 s, rejects messages at once; until
 // then, an attempt lasts up to 2 s.
 func (h *Hub) Send(ctx context.Context, name room.Name, d Draft, sender room.UserID, key string) (id string, err error) {
@@ -31,6 +31,9 @@ func (h *Hub) Send(ctx context.Context, name room.Name, d Draft, sender room.Use
 	for {
 		l, err := h.open(ctx, name)
 		if err != nil {
+			return "", err
+		}
+		if err := h.overloaded(l); err != nil {
 			return "", err
 		}
 		if err := l.stream.Reserve(ctx); err != nil {

@@ -25,6 +25,7 @@ type shared struct {
 	bans      bans
 	replays   replays
 	snapshots snapshots
+	relief    relief
 	rings     *rings // nil unless the bus is shared
 	reads     slots  // of the reads of gaps
 	pulls     slots  // of the pulls

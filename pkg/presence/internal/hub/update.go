@@ -13,7 +13,7 @@ import (
 const retryTime = 50 * time.Millisecond
 
 // Update replaces the info of a member until the member leaves. info must be one compact JSON
-// value. The error is [ErrNotInRoom], [ErrDraining], or a backplane error. After a backplane error
+// value. The error is [ErrNotInRoom], [ErrOverloaded], [ErrDraining], or a backplane error. After a backplane error
 // the info may have been replaced.
 //
 // An update that has succeeded wins over every earlier one that has, whichever nodes were asked,
@@ -33,6 +33,11 @@ const retryTime = 50 * time.Millisecond
 func (h *Hub) Update(ctx context.Context, name room.Name, user room.UserID, info json.RawMessage) error {
 	if h.closing.Load() {
 		return ErrDraining
+	}
+	if l, err := h.find(name); err == nil {
+		if err := h.overloaded(l); err != nil {
+			return err
+		}
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, commandTime, backplane.ErrUnavailable) // for all attempts
 	defer cancel()

@@ -9,6 +9,7 @@ type backlog struct {
 	final   []byte   // the goodbye and the end of the body
 	sent    []func() // called when all private events are written
 
+	begun          uint64 // start of the frame that partial belongs to; 0: of none
 	chunked        bool
 	partialPrivate bool // partial belongs to a private event
 	full           bool // the socket is full
@@ -64,15 +65,26 @@ func (b *backlog) advance(n int) {
 
 // next moves the next piece into partial.
 func (b *backlog) next() {
-	b.partialPrivate = len(b.private) > 0
+	b.partialPrivate, b.begun = len(b.private) > 0, 0
 	if b.partialPrivate {
 		b.partial, b.private[0] = b.private[0], nil
 		b.private = b.private[1:]
 	} else if f := b.queue.pop(); f != nil {
-		b.partial = f.bytes(b.chunked)
+		b.partial, b.begun = f.bytes(b.chunked), f.start()
 	} else {
 		b.partial, b.final = b.final, nil
 	}
+}
+
+// oldest returns the start of the oldest shared frame that the backlog holds, or 0 if it holds none.
+func (b *backlog) oldest() uint64 {
+	if b.begun > 0 && len(b.partial) > 0 {
+		return b.begun
+	}
+	if f := b.queue.first(); f != nil {
+		return f.start()
+	}
+	return 0
 }
 
 // isPrivate reports whether the next byte belongs to a private event.
@@ -130,7 +142,7 @@ func (b *backlog) addRest(frames []*frame, n int) {
 		case n >= len(bytes):
 			n -= len(bytes)
 		case n > 0:
-			b.partial, n = bytes[n:], 0
+			b.partial, b.begun, n = bytes[n:], f.start(), 0
 		default:
 			b.queue.push(f)
 		}

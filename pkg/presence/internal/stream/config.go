@@ -13,6 +13,12 @@ type Config struct {
 	// Above this limit, the client must read 32 KiB per second. Above 16 times this limit, the
 	// client is disconnected. Default: 256 KiB.
 	MaxUnsent int
+	// MaxUnsentTotal is the limit, in bytes, for the shared events in the backlogs of all
+	// connections. An event counts once, however many backlogs hold it. Above the limit,
+	// [Stream.Overloaded] is true for streams that hold more than their share. Default: 64 MiB.
+	MaxUnsentTotal int
+	// MinShare is the smallest share of a Stream, in bytes. Default: 256 KiB.
+	MinShare int
 	// Portable makes every connection a writer, which has its own goroutine and works on every
 	// system. Default: false.
 	Portable bool
@@ -34,6 +40,9 @@ type Config struct {
 	// MaxUnsent. A slow consumer has the same time to read its goodbye. Default: 1 s, which is
 	// longer than a burst lasts and longer than a busy client needs.
 	slowTime time.Duration
+	// stalledTime is the time in which a client with a backlog must take 32 KiB, or it counts as
+	// stalled. Default: 15 s.
+	stalledTime time.Duration
 	// goodbyeTime is the time within which a client must read its backlog and the goodbye after
 	// [Conn.End]. Default: 2 s.
 	goodbyeTime time.Duration
@@ -43,8 +52,11 @@ type Config struct {
 func (c Config) withDefaults() Config {
 	c.Heartbeat = cmp.Or(c.Heartbeat, 15*time.Second)
 	c.MaxUnsent = cmp.Or(c.MaxUnsent, 256<<10)
+	c.MaxUnsentTotal = cmp.Or(c.MaxUnsentTotal, 64<<20)
+	c.MinShare = cmp.Or(c.MinShare, 256<<10)
 	c.progressTime = cmp.Or(c.progressTime, 15*time.Second)
 	c.slowTime = cmp.Or(c.slowTime, time.Second)
+	c.stalledTime = cmp.Or(c.stalledTime, 15*time.Second)
 	c.goodbyeTime = cmp.Or(c.goodbyeTime, 2*time.Second)
 	return c
 }

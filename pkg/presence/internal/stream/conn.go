@@ -32,6 +32,7 @@ type sink interface {
 	attach(sh *share, after uint64)
 	detach() *share
 
+	held() Held
 	send(events [][]byte, sent func())
 	end(End)
 	drop(End)
@@ -57,6 +58,9 @@ func (c *Conn) SendThen(sent func(), events ...[]byte) { c.sink.send(events, sen
 //	HTTP/1, hijacked    immediately     has no effect
 //	HTTP/2, other       after ended     ends the connection
 func (c *Conn) Serve(ctx context.Context, ended func(End)) { c.sink.serve(ctx, ended) }
+
+// Held returns what the client has not taken yet.
+func (c *Conn) Held() Held { return c.sink.held() }
 
 // End sends the backlog and a goodbye with the reason, and then ends the connection within 2 s. It
 // does not block. Only the first call has an effect.

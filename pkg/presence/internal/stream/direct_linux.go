@@ -30,6 +30,7 @@ type direct struct {
 	wantsWrite bool // epoll reports when the socket has free space
 
 	served atomic.Bool // serve was called; safe for all goroutines
+	holds  heldCell    // safe for all goroutines
 }
 
 // newDirect returns a sink for the descriptor. The sink closes the descriptor when the connection
@@ -74,6 +75,8 @@ func (c *direct) serve(_ context.Context, ended func(End)) {
 		ended(Closed)
 	}
 }
+
+func (c *direct) held() Held { return c.holds.get() }
 
 // load returns the state of the backlog. pace uses it to set the deadline.
 func (c *direct) load() load {

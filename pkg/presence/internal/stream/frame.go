@@ -9,6 +9,7 @@ import (
 type frame struct {
 	kind   Kind
 	number uint64    // the publish number, within its Stream
+	end    uint64    // size of all events of its Stream up to this one, see Stream.size
 	since  time.Time // Event.Since
 	chunk  []byte    // the event as a chunk of an HTTP/1.1 body
 	head   int32     // length of the chunk head, which precedes the text of the event
@@ -42,6 +43,15 @@ func (f *frame) unsent() int {
 	}
 	return f.len()
 }
+
+// cost returns the memory that the frame takes, in bytes.
+func (f *frame) cost() int { return len(f.chunk) + frameCost }
+
+// start returns the value of end of the frame before this one.
+func (f *frame) start() uint64 { return f.end - uint64(f.cost()) }
+
+// frameCost is the memory that a frame takes besides its chunk, in bytes.
+const frameCost = 200
 
 // retain adds a holder.
 func (f *frame) retain() { f.holders.Add(1) }

@@ -14,9 +14,6 @@ import (
 	"example.com/presence/pkg/presence/internal/socket"
 )
 
-// deadlineInterval is the interval at which the loop checks the deadlines of blocked clients.
-const deadlineInterval = 100 * time.Millisecond
-
 // loop writes to some of the process's direct connections, and uses its own epoll instance to
 // detect when they end. There is one loop per core. A loop has two goroutines, run and poll, for
 // any number of connections and rooms. Other goroutines send tasks to the loop through its inbox.
@@ -30,7 +27,7 @@ const deadlineInterval = 100 * time.Millisecond
 //  3. handle all tasks of the inbox: joins, ends, events to fan out
 //  4. flush the backlogs of joiners and of ending connections, for at most a slice
 //  5. continue the fan-outs of its rooms, for a slice
-//  6. check the deadlines of blocked clients, once per deadlineInterval
+//  6. check the deadlines of blocked clients and measure their backlogs, once per measureTime
 //
 // Events that are published during a fan-out are queued for the room's next fan-out, which writes
 // all of them to each socket in one write.
@@ -53,6 +50,7 @@ type loop struct {
 	fanOuts   fanOuts
 	unflushed []*direct // joiners and ending connections whose backlogs must be flushed
 	blocked   map[*direct]bool
+	lag       lag
 	part      int // next part of the heartbeat
 	events    []unix.EpollEvent
 	pieces    [][]byte
@@ -121,7 +119,7 @@ func (l *loop) run() {
 	var tasks []task
 	ticks := time.NewTicker(l.config.Heartbeat / heartbeatParts)
 	defer ticks.Stop()
-	deadlines := time.NewTimer(deadlineInterval)
+	deadlines := time.NewTimer(measureTime)
 	defer deadlines.Stop()
 	var checked time.Duration
 	more := false // epoll may have more events
@@ -150,13 +148,13 @@ func (l *loop) run() {
 		l.flushAll()
 		l.fanOuts.round()
 		if len(l.blocked) > 0 {
-			if l.time-checked >= deadlineInterval {
+			if l.time-checked >= measureTime {
 				checked = l.time
 				l.checkDeadlines()
 				l.measureBacklogs()
 			}
-			deadlines.Reset(deadlineInterval)
-		} else if l.fanOuts.tally.totals.backlogged.Load() > 0 {
+			deadlines.Reset(measureTime)
+		} else if l.fanOuts.tally.totals.backlogged.Load() > 0 || len(l.lag.shares) > 0 {
 			l.measureBacklogs()
 		}
 		l.fanOuts.tally.publish(l.now() - l.time)
@@ -295,6 +293,7 @@ func (l *loop) flush(c *direct) {
 	default:
 		c.backlog = nil
 		c.pace.wroteAll()
+		c.holds.set(Held{})
 		delete(l.blocked, c)
 		if c.ending != "" {
 			l.finish(c, c.ending)
@@ -308,6 +307,10 @@ func (l *loop) block(c *direct) {
 	b.full = true
 	l.blocked[c] = true
 	c.pace.blocked(&l.config, l.time, b.load())
+	if sh := c.att.share; sh != nil && sh.oldest == 0 && b.oldest() > 0 { // the first one of its share
+		l.lag.add(sh, b.oldest())
+		sh.of.update(sh)
+	}
 	if !c.wantsWrite {
 		c.wantsWrite = true
 		if err := l.register(c, unix.EPOLL_CTL_MOD, unix.EPOLLOUT); err != nil {
@@ -413,9 +416,13 @@ func (l *loop) checkDeadlines() {
 // measureBacklogs publishes the number and the size of the backlogs of full sockets.
 func (l *loop) measureBacklogs() {
 	unsent := 0
+	l.lag.begin()
 	for c := range l.blocked {
 		unsent += c.backlog.queue.unsent
+		c.holds.set(Held{c.backlog.queue.unsent, c.pace.stalled})
+		l.lag.add(c.att.share, c.backlog.oldest())
 	}
+	l.lag.end()
 	l.fanOuts.tally.totals.backlogged.Store(int64(len(l.blocked)))
 	l.fanOuts.tally.totals.backlogBytes.Store(int64(unsent))
 }

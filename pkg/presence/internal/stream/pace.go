@@ -58,6 +58,9 @@ const (
 //	wroteAll   removes it
 //	end        sets it for the goodbye; after that, no other method moves it
 //
+// A client with a backlog is stalled if it has not taken 32 KiB in stalledTime (15 s). That alone
+// does not disconnect it: it goes first when memory runs out (promise 9). See [Held].
+//
 // A pace has no socket, no lock and no clock. Its caller passes the time since any fixed start, the
 // state of the backlog, and the kernel's TCP statistics. Where the statistics are not available
 // (HTTP/2, systems other than Linux), the rules about acknowledgements do not apply.
@@ -65,9 +68,13 @@ type pace struct {
 	acked    uint64        // Liveness.Acked at the last observation
 	ackedAt  time.Duration // when the client last made progress, or had nothing to acknowledge
 	deadline time.Duration // for the backlog or the goodbye; 0: none
+	written  uint64        // bytes written, while there is a backlog
+	took     uint64        // progressed at tookAt
+	tookAt   time.Duration // when the backlog began, or the client has taken a piece since the last tookAt; 0: no backlog
 	accepted int32         // bytes written since the deadline was set; at most a piece
 	unacked  bool          // the client had data to acknowledge at the last observation
 	ending   bool          // the deadline is for the goodbye
+	stalled  bool          // the client has not taken a piece in stalledTime
 }
 
 // answerTime returns the time without an acknowledgement after which a lost client is disconnected.
@@ -109,19 +116,47 @@ func (l load) within(c *Config) time.Duration {
 }
 
 // wrote records that the socket accepted n bytes.
-func (p *pace) wrote(n int) { p.accepted = int32(min(int(p.accepted)+n, piece)) }
+func (p *pace) wrote(n int) {
+	p.accepted = int32(min(int(p.accepted)+n, piece))
+	p.written += uint64(n)
+}
 
 // wroteAll records that the backlog is empty.
 func (p *pace) wroteAll() {
+	p.tookAt, p.stalled = 0, false
 	if !p.ending {
 		p.deadline, p.accepted = 0, 0
 	}
+}
+
+// progressed returns a number of bytes that grows as the client takes them: those that it has
+// acknowledged, or, where that is not known, those that were written.
+func (p *pace) progressed() uint64 {
+	if p.acked > 0 {
+		return p.acked
+	}
+	return p.written
+}
+
+// progress updates stalled, if there is a backlog.
+func (p *pace) progress(c *Config, now time.Duration) {
+	if p.tookAt == 0 {
+		return
+	}
+	p.took = min(p.took, p.progressed()) // the first observation may replace written by a smaller acked
+	if p.progressed()-p.took >= piece {
+		p.took, p.tookAt = p.progressed(), now
+	}
+	p.stalled = now-p.tookAt >= c.stalledTime
 }
 
 // blocked sets the deadline of a client whose socket is full. It moves the deadline later if the
 // client has read enough since the deadline was set: a byte, or a piece if the backlog exceeds
 // MaxUnsent.
 func (p *pace) blocked(c *Config, now time.Duration, l load) {
+	if p.tookAt == 0 {
+		p.took, p.tookAt = p.progressed(), max(1, now)
+	}
 	if p.ending {
 		return
 	}
@@ -167,6 +202,7 @@ func (p *pace) queued(c *Config, now time.Duration, l load) bool {
 func (p *pace) observe(c *Config, now time.Duration, liveness socket.Liveness, l load) End {
 	moved, wasUnacked := liveness.Acked > p.acked, p.unacked
 	p.acked, p.unacked = liveness.Acked, liveness.Queued() > 0
+	p.progress(c, now)
 	if moved && !p.ending && p.deadline > 0 && !l.exceeded(c) {
 		p.deadline, p.accepted = now+c.progressTime, 0
 	}

@@ -59,6 +59,14 @@ func (q *queue) pop() *frame {
 	return nil
 }
 
+// first returns the first frame, or nil if the queue is empty.
+func (q *queue) first() *frame {
+	for f := range q.all() {
+		return f
+	}
+	return nil
+}
+
 // all iterates over the frames in order, without removing them.
 func (q *queue) all() iter.Seq[*frame] {
 	return func(yield func(*frame) bool) {

@@ -26,7 +26,7 @@ func TestServeAfterTheEnd(t *testing.T) {
 		for open := true; open; {
 			inTurn(c.loop, func() { open = c.fd >= 0 })
 		}
-		time.Sleep(2 * deadlineInterval) // from now on, only Serve wakes the loop
+		time.Sleep(2 * measureTime) // from now on, only Serve wakes the loop
 		conn.Serve(r.Context(), func(why End) { ended <- why })
 	}))
 	defer server.Close()

@@ -14,6 +14,9 @@ type receiver interface {
 	attachment() *attachment
 }
 
+// measured is the Stream of a share. The goroutine of a share calls update after it has changed oldest.
+type measured interface{ update(*share) }
+
 // attachment records the share that a connection is in.
 type attachment struct {
 	share *share // nil while the connection receives no shared events
@@ -32,14 +35,18 @@ type attachment struct {
 //	conns   │ have the batch │ do not have it yet │
 //	        0                delivered            len(conns)
 type share struct {
+	of         measured
 	inbox      *inbox[task] // inbox of the goroutine
 	attached   int          // number of connections; guarded by the Stream's lock
 	fanOutTime atomic.Int64 // in nanoseconds, see Stream.FanOutTime; safe for all goroutines
+	behind     uint64       // oldest at the last call of Stream.update; guarded by the Stream's lock
 
 	conns     []receiver
 	delivered int           // conns[:delivered] have received the batch of the fan-out in progress
 	lastTime  time.Duration // duration of the last fan-out
 	now       *fanOut       // nil if there are no events to deliver, as in most rooms
+	oldest    uint64        // start of the oldest frame in the backlogs of its connections; 0: none
+	lags      bool          // in lag.shares
 }
 
 // fanOut holds the pending events of a share and the state of its fan-out in progress.

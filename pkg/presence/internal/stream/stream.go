@@ -15,10 +15,13 @@ const maxReserved = 64
 // connections. Its methods are safe for concurrent use.
 type Stream struct {
 	encoder *encoder
+	unsent  *unsent // nil for a stream without connections
 
-	mu        sync.Mutex    // guards slots, published, shares, and share.attached
+	mu        sync.Mutex    // guards the fields below, share.attached and share.behind
 	slots     chan struct{} // holds one item per slot in use; made by the first Reserve
 	published uint64        // the publish number of the last event
+	size      uint64        // size of all events so far, starting from 1
+	held      uint64        // size of the events in the backlogs of its connections
 	shares    []*share      // hold the connections of the stream
 }
 
@@ -47,6 +50,7 @@ func (s *Stream) publish(e Event, f *frame) {
 // the event was published. Their attachment.after excludes the event.
 func (s *Stream) fanOut(f *frame) {
 	s.mu.Lock()
+	s.countLocked(f)
 	for _, sh := range s.shares {
 		sh.add(f)
 	}
@@ -114,6 +118,7 @@ func (s *Stream) Detach(c *Conn) {
 	sh := c.sink.detach()
 	if sh.attached--; sh.attached == 0 {
 		s.shares = slices.DeleteFunc(s.shares, func(other *share) bool { return other == sh })
+		s.measureLocked()
 	}
 }
 
@@ -125,7 +130,53 @@ func (s *Stream) shareLocked(inbox *inbox[task]) *share {
 			return sh
 		}
 	}
-	sh := &share{inbox: inbox}
+	sh := &share{of: s, inbox: inbox}
 	s.shares = append(s.shares, sh)
 	return sh
+}
+
+// Overloaded reports whether the backlogs of the stream are too large: all backlogs together exceed
+// Config.MaxUnsentTotal, and those of this stream exceed its share. Events should not be published
+// then. The share is MaxUnsentTotal divided by the number of streams with a backlog, and at least
+// Config.MinShare.
+func (s *Stream) Overloaded() bool {
+	s.mu.Lock()
+	held := s.held
+	s.mu.Unlock()
+	return s.unsent.exceeds(held)
+}
+
+// countLocked assigns the end of a frame, and adds the frame to the size of the backlogs.
+func (s *Stream) countLocked(f *frame) {
+	s.size += uint64(f.cost())
+	f.end = s.size
+	if s.held > 0 {
+		s.holdLocked(s.held + uint64(f.cost()))
+	}
+}
+
+// update records the oldest frame of a share.
+func (s *Stream) update(sh *share) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sh.behind = sh.oldest
+	s.measureLocked()
+}
+
+// measureLocked computes the size of the backlogs from the oldest frames of the shares.
+func (s *Stream) measureLocked() {
+	held := uint64(0)
+	for _, sh := range s.shares {
+		if sh.behind > 0 {
+			held = max(held, s.size-sh.behind)
+		}
+	}
+	s.holdLocked(held)
+}
+
+func (s *Stream) holdLocked(held uint64) {
+	if s.unsent != nil {
+		s.unsent.add(s.held, held)
+	}
+	s.held = held
 }

@@ -100,6 +100,7 @@ type rig struct {
 	t       *testing.T
 	streams *stream.Streams
 	shared  *stream.Stream
+	other   *stream.Stream // of the path /other
 	server  *httptest.Server
 	header  http.Header       // response headers set by middleware
 	conns   chan *stream.Conn // attached connections
@@ -109,7 +110,7 @@ type rig struct {
 func newRig(t *testing.T, c stream.Config, start func(*httptest.Server)) *rig {
 	t.Helper()
 	g := &rig{t: t, streams: stream.Open(c), conns: make(chan *stream.Conn, 100), ends: make(chan stream.End, 100)}
-	g.shared = g.streams.Stream("lobby")
+	g.shared, g.other = g.streams.Stream("lobby"), g.streams.Stream("other")
 	var open sync.WaitGroup
 	g.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		maps.Copy(w.Header(), g.header)
@@ -119,11 +120,15 @@ func newRig(t *testing.T, c stream.Config, start func(*httptest.Server)) *rig {
 			return
 		}
 		conn.Send([]byte("retry: 1000\n\n"))
-		g.shared.Attach(conn)
+		to := g.shared
+		if r.URL.Path == "/other" {
+			to = g.other
+		}
+		to.Attach(conn)
 		open.Add(1)
 		g.conns <- conn
 		conn.Serve(r.Context(), func(end stream.End) {
-			g.shared.Detach(conn)
+			to.Detach(conn)
 			g.ends <- end
 			open.Done()
 		})
@@ -144,7 +149,12 @@ func newRig(t *testing.T, c stream.Config, start func(*httptest.Server)) *rig {
 // client connects to the stream. The reader returns the response body.
 func (g *rig) client() (*bufio.Reader, *stream.Conn) {
 	g.t.Helper()
-	response, err := g.server.Client().Get(g.server.URL)
+	return g.clientOf("/")
+}
+
+func (g *rig) clientOf(path string) (*bufio.Reader, *stream.Conn) {
+	g.t.Helper()
+	response, err := g.server.Client().Get(g.server.URL + path)
 	if err != nil {
 		g.t.Fatal(err)
 	}

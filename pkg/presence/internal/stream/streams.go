@@ -27,6 +27,7 @@ type Streams struct {
 func Open(c Config) *Streams {
 	s := &Streams{stop: make(chan struct{})}
 	s.config, s.opened, s.ended = c.withDefaults(), time.Now(), newInbox[func()]()
+	s.unsent.limit, s.unsent.least = s.config.MaxUnsentTotal, s.config.MinShare
 	s.running.Go(s.report)                                             // ended by Close
 	s.running.Go(func() { s.checker.run(s.config.Heartbeat, s.stop) }) // ended by Close
 	cores := runtime.GOMAXPROCS(0)
@@ -42,7 +43,9 @@ func Open(c Config) *Streams {
 
 // Stream returns a new shared stream. The stream has no goroutine and needs no Close. The name
 // selects the encoder of the stream.
-func (s *Streams) Stream(name string) *Stream { return &Stream{encoder: s.encoders.of(name)} }
+func (s *Streams) Stream(name string) *Stream {
+	return &Stream{encoder: s.encoders.of(name), unsent: &s.unsent, size: 1}
+}
 
 // Conn returns a connection that responds to the request with an event stream. The response
 // includes the headers that are already set in w. Conn hijacks an HTTP/1 connection from net/http,
@@ -128,8 +131,13 @@ func (s *Streams) Stats() (all Stats) {
 	all.Bytes += s.written.Load()
 	all.Backlogged += int(s.backlogged.Load())
 	all.BacklogBytes += int(s.backlogBytes.Load())
+	all.Unsent = int(s.unsent.total.Load())
 	return all
 }
+
+// Excess returns by how many bytes the backlogs of all streams exceed Config.MaxUnsentTotal. It is 0
+// or less if they do not.
+func (s *Streams) Excess() int { return s.unsent.excess() }
 
 // Drain waits until every event that was published before the call is queued for its connections.
 func (s *Streams) Drain() {

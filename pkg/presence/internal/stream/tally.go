@@ -18,6 +18,9 @@ type Stats struct {
 	// 100 ms old.
 	Backlogged   int
 	BacklogBytes int
+	// Unsent is a gauge: the size of the shared events that wait in at least one backlog, in bytes.
+	// Each event counts once.
+	Unsent int
 }
 
 // tally counts the work of one loop or waker. Only its goroutine uses the first fields. Each turn

@@ -38,6 +38,8 @@ type writer struct {
 
 	attachedTo *share     // guarded by the Stream's lock
 	att        attachment // used only by the waker's goroutine
+	measured   bool       // in waker.measured; used only by the waker's goroutine
+	holds      heldCell   // safe for all goroutines
 
 	// Used only by the goroutine of serve.
 	pingDue   bool
@@ -49,9 +51,10 @@ type writer struct {
 	sent      []func()   // called when all of private is written
 	attached  bool       // attach was called, so pings are allowed
 	queue     queue
-	isPrivate bool // the write in progress belongs to a private event
-	waiting   bool // serve waits for wake, so the next frame must signal it
-	woken     bool // the waker woke serve, and waits until serve has taken the frame
+	isPrivate bool   // the write in progress belongs to a private event
+	begun     uint64 // start of the frame that the write in progress belongs to; 0: of none
+	waiting   bool   // serve waits for wake, so the next frame must signal it
+	woken     bool   // the waker woke serve, and waits until serve has taken the frame
 	pace      pace
 	accounted int           // part of queue.unsent in resources.backlogBytes
 	limit     time.Duration // write deadline of out, as a time of resources.now; 0: none
@@ -75,7 +78,10 @@ func (c *writer) attachment() *attachment { return &c.att }
 
 func (c *writer) attach(sh *share, after uint64) {
 	c.attachedTo = sh
-	c.waker.do(func() { sh.attach(c, after) })
+	c.waker.do(func() {
+		sh.attach(c, after)
+		c.measureLater()
+	})
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.attached = true
@@ -98,13 +104,17 @@ func (c *writer) send(events [][]byte, sent func()) {
 	c.private = append(c.private, events...)
 	if sent != nil {
 		c.sent = append(c.sent, sent)
+		c.waker.do(c.measureLater) // the input is long
 	}
 	c.waiting = false // deliver need not wake serve
 	signal(c.wake)
 }
 
+func (c *writer) held() Held { return c.holds.get() }
+
 // deliver is called by the waker.
 func (c *writer) deliver(b *batch) {
+	c.measureLater()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ending != "" || c.stopped {
@@ -125,6 +135,33 @@ func (c *writer) deliver(b *batch) {
 	}
 	c.setDeadlineLocked() // applies to a write that is blocked now, too
 	c.accountLocked()
+}
+
+// measureLater makes the waker measure the writer until it has no backlog. It is called by the waker.
+func (c *writer) measureLater() {
+	if !c.measured {
+		c.measured = true
+		c.waker.measured = append(c.waker.measured, c)
+	}
+}
+
+// measure implements backlogged.
+func (c *writer) measure() (oldest uint64, done bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped || c.waiting {
+		c.holds.set(Held{})
+		c.measured = false
+		return 0, true
+	}
+	c.pace.progress(&c.config, c.now())
+	c.holds.set(Held{c.queue.unsent, c.pace.stalled})
+	if oldest = c.begun; oldest == 0 {
+		if f := c.queue.first(); f != nil {
+			oldest = f.start()
+		}
+	}
+	return oldest, false
 }
 
 // accountLocked adds the change of the backlog to that of all writers.
@@ -310,7 +347,7 @@ func (c *writer) run(ctx context.Context) End {
 func (c *writer) next() []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.waiting, c.isPrivate = false, false
+	c.waiting, c.isPrivate, c.begun = false, false, 0
 	c.releaseWakerLocked()
 	switch {
 	case c.finished || c.dropped:
@@ -330,6 +367,7 @@ func (c *writer) next() []byte {
 		return ping.bytes(false)
 	}
 	if f := c.queue.pop(); f != nil {
+		c.begun = f.start()
 		c.accountLocked()
 		return f.bytes(false)
 	}

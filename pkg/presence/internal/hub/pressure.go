@@ -1,0 +1,127 @@
+package hub
+
+import (
+	"cmp"
+	"iter"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"example.com/presence/pkg/presence/internal/fair"
+	"example.com/presence/pkg/presence/internal/stream"
+	"example.com/presence/pkg/presence/room"
+)
+
+// At a limit on memory, the stalled clients go first, and of them those of the user that holds most
+// (promise 9 of package presence). A client that takes at least 32 KiB in 15 s is never disconnected
+// for the sake of another.
+
+// lookTime is the minimum time between two searches for stalled clients. A client needs 15 s to
+// become stalled, so a search is rarely useful soon after another.
+const lookTime = 250 * time.Millisecond
+
+// holders collects what users hold, and their stalled connections.
+type holders map[room.UserID]*holder
+
+type holder struct {
+	user    room.UserID
+	held    int           // bytes, of all connections of the user
+	stalled []*Connection // those to disconnect
+}
+
+// add adds a connection that holds this number of bytes.
+func (h holders) add(conn *Connection, held int, stalled bool) {
+	one := h[conn.user]
+	if one == nil {
+		one = &holder{user: conn.user}
+		h[conn.user] = one
+	}
+	one.held += held
+	if stalled {
+		one.stalled = append(one.stalled, conn)
+	}
+}
+
+// stalled returns the stalled connections. Those of the user that holds most come first.
+func (h holders) stalled() iter.Seq2[*holder, *Connection] {
+	return func(yield func(*holder, *Connection) bool) {
+		ordered := slices.SortedFunc(maps.Values(h), func(a, b *holder) int {
+			return cmp.Or(cmp.Compare(b.held, a.held), cmp.Compare(a.user, b.user))
+		})
+		for _, one := range ordered {
+			for _, conn := range one.stalled {
+				if !yield(one, conn) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// release ends what stalled clients hold of a budget, until it is enough. It spares the users that
+// hold less than least. end must release what a connection holds.
+func (h holders) release(b *fair.Budget, least int, enough func() bool, end func(*Connection)) (stalled []*Connection) {
+	for user, one := range h {
+		one.held = b.Held(string(user))
+	}
+	for one, conn := range h.stalled() {
+		if enough() {
+			break
+		}
+		if one.held >= least {
+			stalled = append(stalled, conn)
+			end(conn)
+		}
+	}
+	return stalled
+}
+
+// drop disconnects the connections of stalled clients. They get no goodbye, because it could keep
+// what they hold in memory for seconds.
+func drop(stalled []*Connection) {
+	for _, conn := range stalled {
+		conn.client.Drop(stream.Slow)
+	}
+}
+
+// relief disconnects stalled clients when the backlogs of all streams exceed their limit.
+type relief struct {
+	mu     sync.Mutex // guards looked
+	looked time.Time  // last search for stalled clients
+}
+
+// relieve disconnects stalled clients that hold the given number of bytes or a little more, but does
+// nothing shortly after another call. A shared event counts for each of its clients here, so relieve
+// may disconnect too few. A later call then follows.
+func (r *relief) relieve(bytes int, conns *connections, now time.Time) {
+	if bytes <= 0 || !r.take(now) {
+		return
+	}
+	all := holders{}
+	for _, conn := range conns.counted() {
+		if held := conn.client.Held(); held.Unsent > 0 {
+			all.add(conn, held.Unsent, held.Stalled)
+		}
+	}
+	var stalled []*Connection
+	for _, conn := range all.stalled() {
+		if bytes <= 0 {
+			break
+		}
+		bytes -= conn.client.Held().Unsent
+		stalled = append(stalled, conn)
+	}
+	drop(stalled)
+}
+
+// take reports whether it is time to search again, and notes the search.
+func (r *relief) take(now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now.Sub(r.looked) < lookTime {
+		return false
+	}
+	r.looked = now
+	return true
+}
