@@ -48,6 +48,9 @@ type messageFlags struct {
 	MaxMessage   size          `default:"64KiB" range:"1 to 1MiB" help:"Maximum size of a message body in bytes, 1 to 1MiB. Default: 64KiB."`
 	MessageRate  float64       `default:"20" help:"Rate limit for each user on this node, in messages per second, in all rooms together. 0 means unlimited. Default: 20."`
 	MessageBurst int           `default:"40" help:"Burst size of the per-user message rate limit, at least 1. Default: 40."`
+	CostRate     size          `default:"48MiB" range:"0 to 2047MiB" zero:"" help:"Cost limit for each user on this node, in bytes per second. A message costs its size times the clients of the room, a join its snapshot (nothing up to 4KiB), a page of members 1KiB per member, a state 1KiB per client. 0 means unlimited. Default: 48MiB."`
+	CostBurst    size          `default:"96MiB" range:"64KiB to 2047MiB" help:"Burst size of the per-user cost limit in bytes, 64KiB to 2047MiB. Default: 96MiB."`
+	HistoryRate  size          `default:"32KiB" range:"0 to 2047MiB" zero:"" help:"With --nats, limit for the messages that each user adds to the history through this node, in bytes per second. The burst size is a sixteenth of --history-bytes. 0 means unlimited. Default: 32KiB."`
 }
 
 type limitFlags struct {
@@ -57,6 +60,7 @@ type limitFlags struct {
 	MaxPerAddress         int  `name:"max-connections-per-address" default:"0" help:"Maximum connections per client address (per /64 with IPv6), including streams. 0 means unlimited. Behind a proxy, all clients have the proxy's address, unless --proxy-protocol is set. Peers on a Unix socket have no limit. Default: 0."`
 	MaxRooms              int  `default:"100000" help:"Maximum rooms, including those kept for their history, at least 1. At the limit, a new room evicts the least recently used empty room. Default: 100000."`
 	MaxUnsent             size `placeholder:"256KiB" range:"four times --max-message to 2047MiB" help:"Backlog limit per connection in bytes, four times --max-message to 2047MiB. A client with a larger backlog must read 32KiB per second, or the server disconnects it as slow. Default: 256KiB, or four times --max-message if that is more."`
+	MaxUnsentTotal        size `default:"64MiB" range:"four times --max-message to 2047MiB" help:"Limit for the events that wait in the backlogs of all connections, in bytes, four times --max-message to 2047MiB. An event counts once for its room. At the limit, stalled clients are disconnected, and rooms above an equal share reject messages and streams. Default: 64MiB."`
 	FullStatus            int  `default:"200" enum:"200,503" placeholder:"200" help:"Response status when the server rejects a stream at a limit: 200 (with a goodbye event, so that browsers reconnect) or 503. Default: 200."`
 }
 
@@ -80,6 +84,8 @@ var flagOf = map[string]string{
 	"MaxMessage":               "--max-message",
 	"MessageRate":              "--message-rate",
 	"MessageBurst":             "--message-burst",
+	"CostBurst":                "--cost-burst",
+	"MaxUnsentTotal":           "--max-unsent-total",
 	"MaxConnections":           "--max-connections",
 	"MaxConnectionsPerUser":    "--max-connections-per-user",
 	"MaxIdleConnections":       "--max-idle-connections",
@@ -133,6 +139,8 @@ func (c *serve) check() error {
 		{"message-rate", m.MessageRate >= 0 && !math.IsInf(m.MessageRate, 0), "a number of at least 0", m.MessageRate},
 		{"message-burst", m.MessageBurst != 0, "at least 1", m.MessageBurst},
 		{"max-rooms", c.Limits.MaxRooms != 0, "at least 1", c.Limits.MaxRooms},
+		{"cost-burst", m.CostBurst >= 64<<10, "64KiB to 2047MiB", m.CostBurst},
+		{"max-unsent-total", c.Limits.MaxUnsentTotal >= 4*m.MaxMessage, fmt.Sprintf("at least four times --max-message (%d)", 4*m.MaxMessage), c.Limits.MaxUnsentTotal},
 		{"max-unsent", unsent == 0 || unsent >= 4*m.MaxMessage, fmt.Sprintf("at least four times --max-message (%d)", 4*m.MaxMessage), unsent},
 		{"shutdown-grace", c.Running.ShutdownGrace > 0, "more than 0s", c.Running.ShutdownGrace},
 	} {
@@ -189,6 +197,9 @@ func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, 
 		MaxMessage:    int(c.Messages.MaxMessage),
 		MessageRate:   orNone(c.Messages.MessageRate),
 		MessageBurst:  c.Messages.MessageBurst,
+		CostRate:      orNone(int(c.Messages.CostRate)),
+		CostBurst:     int(c.Messages.CostBurst),
+		HistoryRate:   orNone(int(c.Messages.HistoryRate)),
 
 		MaxConnections:           most,
 		MaxIdleConnections:       idle,
@@ -196,6 +207,7 @@ func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, 
 		MaxConnectionsPerUser:    c.Limits.MaxConnectionsPerUser,
 		MaxRooms:                 c.Limits.MaxRooms,
 		MaxUnsent:                int(c.Limits.MaxUnsent),
+		MaxUnsentTotal:           int(c.Limits.MaxUnsentTotal),
 		FullStatus:               c.Limits.FullStatus,
 
 		ProxyProtocol: c.Listening.ProxyProtocol,

@@ -72,7 +72,7 @@ func sizeOf(ctx *kong.DecodeContext, target reflect.Value) error {
 		return err
 	}
 	s, ok := parseSize(t.String())
-	if !ok {
+	if !ok || s == 0 && !ctx.Value.Tag.Has("zero") {
 		return fmt.Errorf("%q is not a size from %s, such as 65536, 64KiB or 1MiB", t.String(), ctx.Value.Tag.Get("range"))
 	}
 	target.SetInt(int64(s))
@@ -89,7 +89,7 @@ func parseSize(text string) (s size, ok bool) {
 		}
 	}
 	n, err := strconv.ParseUint(digits, 10, 31-shift)
-	if err != nil || n == 0 {
+	if err != nil {
 		return 0, false
 	}
 	return size(n << shift), true

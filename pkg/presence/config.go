@@ -157,6 +157,29 @@ type Config struct {
 	MessageRate  float64
 	MessageBurst int
 
+	// CostRate is the maximum cost of the requests of each user, in bytes per second, and CostBurst
+	// what a user may spend at once after a pause, in bytes:
+	//
+	//	message          size of its data × clients of the room
+	//	join             size of the snapshot; nothing if it is at most 4 KiB
+	//	page of members  1 KiB × members in it
+	//	state            1 KiB × clients of the room, at least 64 KiB
+	//
+	// A request may exceed what is left, but then the user must wait until that is paid. Until then
+	// its requests are rejected with 429 and a Retry-After header, and its streams like those at a
+	// limit, except in rooms with a snapshot of at most 4 KiB. A negative rate means unlimited.
+	// Admins and the methods of a Server have no cost rate. CostBurst is at least 64 KiB. Default:
+	// 48 MiB and 96 MiB.
+	CostRate, CostBurst int
+
+	// HistoryRate is the maximum size of the messages that each user may send through this node, in
+	// bytes per second, if other nodes share the history. After a pause, a user may add a sixteenth
+	// of HistoryBytes at once. A message above the limit is rejected with 429 and a Retry-After
+	// header. It keeps one user from evicting the messages of others; a node without others evicts
+	// the messages of the user that has most instead. A negative rate means unlimited. Admins and
+	// Publish have no limit. Default: 32 KiB.
+	HistoryRate int
+
 	// MaxMessage is the maximum size of the body of POST /messages, and of the JSON-encoded data of
 	// Publish, in bytes. It is at most 1 MiB. Default: 64 KiB.
 	MaxMessage int
@@ -166,6 +189,14 @@ type Config struct {
 	// less than 32 KiB in one second, or if its backlog reaches sixteen times MaxUnsent. Default:
 	// 256 KiB, or four times MaxMessage if that is more.
 	MaxUnsent int
+
+	// MaxUnsentTotal is the limit, in bytes, for the shared events that wait in the backlogs of all
+	// connections. An event counts once for its room. At the limit, clients that took less than 32
+	// KiB in 15 s are disconnected, beginning with the user whose backlogs are largest. Each room
+	// with a backlog keeps an equal share, at least four times MaxMessage. A room above its share
+	// rejects messages and states with 503, and streams like those at a limit, until it has caught
+	// up. It is at least four times MaxMessage. Default: 64 MiB.
+	MaxUnsentTotal int
 
 	// CORSOrigins are the origins whose pages may use this server from a browser, with its cookie.
 	// An entry has the form scheme://host[:port], with any scheme that a browser or an app shell
@@ -353,6 +384,10 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.MessageBurst, 40)
 	setDefault(&c.MaxMessage, 64<<10)
 	setDefault(&c.MaxUnsent, max(256<<10, 4*c.MaxMessage))
+	setDefault(&c.MaxUnsentTotal, 64<<20)
+	setDefault(&c.CostRate, 48<<20)
+	setDefault(&c.CostBurst, 96<<20)
+	setDefault(&c.HistoryRate, 32<<10)
 	setDefault(&c.ContentSecurityPolicy, DefaultContentSecurityPolicy)
 	setDefault(&c.Cookie.SameSite, http.SameSiteLaxMode)
 	setDefault(&c.Logger, slog.Default())
@@ -408,6 +443,8 @@ func (c Config) check() error {
 		{"MessageRate", !math.IsNaN(c.MessageRate) && !math.IsInf(c.MessageRate, 0), "a number", c.MessageRate},
 		{"MessageBurst", c.MessageBurst >= 1, "at least 1", c.MessageBurst},
 		{"MaxMessage", c.MaxMessage >= 1 && c.MaxMessage <= 1<<20, "1 byte to 1 MiB", c.MaxMessage},
+		{"CostBurst", c.CostBurst >= 64<<10, "at least 65536", c.CostBurst},
+		{"MaxUnsentTotal", c.MaxUnsentTotal >= 4*c.MaxMessage, fmt.Sprintf("at least four times MaxMessage, %d", 4*c.MaxMessage), c.MaxUnsentTotal},
 		{"MaxUnsent", c.MaxUnsent >= 4*c.MaxMessage, fmt.Sprintf("at least four times MaxMessage, %d", 4*c.MaxMessage), c.MaxUnsent},
 	} {
 		if !f.ok {

@@ -107,7 +107,8 @@ package presence
 //   - config.go: settings, their defaults and limits
 //   - problem.go: errors and their HTTP responses (RFC 9457)
 //   - proxies.go: the address of a client behind proxies
-//   - limits.go: message rate limits
+//   - limits.go: the rates of the users
+//   - pagecache.go: encoded pages of members
 //   - path.go, query.go: the path below the mount point, and the query parameters
 //   - page.go: the files of the page
 //   - origin.go: the origins whose pages may use the cookie

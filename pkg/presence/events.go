@@ -27,8 +27,9 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	user := room.User{ID: room.UserID(v.user.ID), Name: v.user.Name, Info: v.user.Info}
 	conn, rejected := s.hub.Connect(r.Context(), v.room, user.ID, leaseOf(v.user))
 	if rejected != nil && !errors.Is(rejected, hub.ErrDraining) && s.config.FullStatus == http.StatusServiceUnavailable {
-		p := problemOf(rejected)
-		return &problem{status: http.StatusServiceUnavailable, cause: p.cause, detail: rejected.Error(), retry: fullMin + rand.N(fullMax-fullMin)}
+		p := *problemOf(rejected) // 429 where the cost rate is the cause
+		p.retry = max(p.retry, fullMin+rand.N(fullMax-fullMin))
+		return &p
 	}
 	if rejected != nil {
 		w.Header().Set("X-Request-Id", factsOf(r).requestID(r)) // the one of its log line
@@ -97,7 +98,10 @@ const fullMin, fullMax = 10 * time.Second, 30 * time.Second
 // the response is still 200, because a browser's EventSource never reconnects after another status.
 func sendGoodbye(client *stream.Conn, cause error) {
 	why, least, most := hub.EndFull, fullMin, fullMax
+	var limited *hub.RateError
 	switch {
+	case errors.As(cause, &limited):
+		least, most = max(least, limited.Wait), max(least, limited.Wait)+fullMax-fullMin
 	case errors.Is(cause, hub.ErrDraining):
 		why, least, most = hub.EndDraining, time.Second, 3*time.Second
 	case errors.Is(cause, hub.ErrBanned):
@@ -107,4 +111,6 @@ func sendGoodbye(client *stream.Conn, cause error) {
 	client.End(why)
 }
 
-func leaseOf(u User) hub.Lease { return hub.Lease{SID: u.SID, Session: u.Session, Expires: u.Expires} }
+func leaseOf(u User) hub.Lease {
+	return hub.Lease{SID: u.SID, Session: u.Session, Expires: u.Expires, Exempt: u.Admin}
+}

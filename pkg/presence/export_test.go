@@ -23,10 +23,8 @@ func WithMaxSnapshots(c Config, limit int) Config {
 }
 
 // Remembered returns the size of the data in memory: the bytes of messages, and the numbers of
-// idempotency keys, bans and users with a message rate.
-func (s *Server) Remembered() [4]int {
+// idempotency keys and bans.
+func (s *Server) Remembered() [3]int {
 	stats := s.Stats()
-	s.rates.mu.Lock()
-	defer s.rates.mu.Unlock()
-	return [4]int{stats.LogBytes, stats.LogKeys, stats.Bans, len(s.rates.users)}
+	return [3]int{stats.LogBytes, stats.LogKeys, stats.Bans}
 }

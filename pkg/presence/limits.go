@@ -1,73 +1,64 @@
 package presence
 
 import (
-	"sync"
+	"fmt"
+	"net/http"
 	"time"
 
-	"golang.org/x/time/rate"
-
-	"example.com/presence/pkg/presence/room"
+	"example.com/presence/pkg/presence/internal/fair"
+	"example.com/presence/pkg/presence/internal/refusal"
 )
+
+// limits holds the rates of all users. Each user has one token bucket of each kind. Admins have
+// none.
+type limits struct {
+	messages limit // of messages
+	costs    limit // of the bytes that the requests of the user cause; see Config.CostRate
+	history  limit // of the bytes that the messages of the user take in a shared history
+}
 
 const (
-	// maxRates is the maximum number of token buckets. Each user has one.
-	maxRates = 1 << 20
-	// ratesAge is the interval at which full buckets are deleted.
-	ratesAge = time.Minute
+	// memberCost is the cost, in bytes, of a member in a page, and of a client that receives a
+	// state. Either takes about as much CPU as the delivery of so many bytes: 5 µs.
+	memberCost = 1 << 10
+	// minAudience is the minimum number of clients that a state is charged for, as the request
+	// itself takes as much CPU as that many deliveries.
+	minAudience = 64
 )
 
-// rates holds the message rate limits: one token bucket per user.
-type rates struct {
-	limit rate.Limit // negative: unlimited
-	burst int
-
-	mu    sync.Mutex // guards users and timer
-	users map[room.UserID]*rate.Limiter
-	timer *time.Timer // calls expire; nil if there is no bucket
+func newLimits(c Config) limits {
+	l := limits{
+		messages: limit{fair.NewRates(c.MessageRate, c.MessageBurst), refusal.Rate, fmt.Sprintf("message rate limit exceeded (%v per second)", c.MessageRate)},
+		costs:    limit{fair.NewRates(float64(c.CostRate), c.CostBurst), refusal.Cost, fmt.Sprintf("cost rate limit exceeded (%d bytes per second)", c.CostRate)},
+		history:  limit{fair.NewRates(-1, 1), refusal.HistoryRate, fmt.Sprintf("history rate limit exceeded (%d bytes per second)", c.HistoryRate)},
+	}
+	if c.Backplane != nil && c.Backplane.Shared() && c.History > 0 {
+		l.history.rates = fair.NewRates(float64(c.HistoryRate), max(c.HistoryBytes/16, c.MaxMessage))
+	}
+	return l
 }
 
-func newRates(perSecond float64, burst int) *rates {
-	return &rates{limit: rate.Limit(perSecond), burst: burst, users: map[room.UserID]*rate.Limiter{}}
+// limit is one rate of all users, and the answer of a request that exceeds it.
+type limit struct {
+	rates  *fair.Rates
+	cause  refusal.Cause
+	detail string
 }
 
-// take takes one token from the user's bucket. If the bucket is empty, take returns the time until
-// the next token is available.
-func (r *rates) take(user room.UserID, now time.Time) (wait time.Duration) {
-	if r.limit < 0 {
-		return 0
+// take takes n from what the user may use. The error is a problem with the status 429.
+func (l limit) take(u User, n int) error {
+	if u.Admin {
+		return nil
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	bucket := r.users[user]
-	if bucket == nil {
-		if len(r.users) >= maxRates {
-			return time.Second // retry until expire has deleted some buckets
-		}
-		bucket = rate.NewLimiter(r.limit, r.burst)
-		r.users[user] = bucket
-		if r.timer == nil {
-			r.timer = time.AfterFunc(ratesAge, r.expire)
-		}
+	if wait := l.rates.Take(u.ID, n, time.Now()); wait > 0 {
+		return &problem{status: http.StatusTooManyRequests, cause: l.cause, detail: l.detail, retry: wait}
 	}
-	if bucket.AllowN(now, 1) {
-		return 0
-	}
-	seconds := (1 - bucket.TokensAt(now)) / float64(r.limit)
-	return time.Duration(min(seconds, time.Hour.Seconds()) * float64(time.Second))
+	return nil
 }
 
-// expire deletes the full buckets. This changes no limit, because a new bucket is full too.
-func (r *rates) expire() {
-	now := time.Now()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for user, bucket := range r.users {
-		if bucket.TokensAt(now) >= float64(r.burst) {
-			delete(r.users, user)
-		}
-	}
-	r.timer = nil
-	if len(r.users) > 0 {
-		r.timer = time.AfterFunc(ratesAge, r.expire)
+// charge takes n even if the user has used too much.
+func (l limit) charge(u User, n int) {
+	if !u.Admin {
+		l.rates.Charge(u.ID, n, time.Now())
 	}
 }

@@ -1,10 +1,8 @@
 package presence_test
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -192,62 +190,6 @@ func TestIDsOfRecreatedRooms(t *testing.T) {
 		}
 		if got := names(b.stream("/events?room=z", ids["z"], alice).take()); got != ` reset:{"reason":"history"} sync user count:1` {
 			t.Errorf("recreated room: got %q, want a reset", got)
-		}
-	})
-}
-
-// Promise 4: replays to slow clients hold a limited amount of memory, even if the history no longer
-// contains their messages. At the limit, the server disconnects the oldest of these clients, and no
-// more than necessary.
-func TestSlowReplays(t *testing.T) {
-	each(t, func(t *testing.T, open opener) {
-		const size = 2 << 20
-		h := open(t, presence.Config{HistoryBytes: size, MaxMessage: 64 << 10, Linger: -1, MemberLimit: 1})
-		alice := bearer(t, "alice")
-		text := strings.Repeat("x", 60<<10)
-		fill := func(room string) {
-			for range size / len(text) {
-				if _, err := h.Publish(t.Context(), room, "", text); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		rooms := []string{"a", "b", "c", "d"}
-		start := time.Now()
-		watchers := map[string]*tab{}
-		var stopped net.Conn // the stopped client of the last room
-		for _, room := range rooms {
-			first := h.post("/messages?room="+room, alice, `{"data":1}`)
-			fill(room) // removes from the history the messages that earlier stopped clients still hold
-			watchers[room] = h.stream("/events?room="+room, alice)
-			watchers[room].next("user count")
-			var err error
-			if stopped, err = net.Dial("tcp", strings.TrimPrefix(h.URL, "http://")); err != nil {
-				t.Fatal(err)
-			}
-			defer stopped.Close()
-			epoch, _, _ := strings.Cut(first, "-")
-			fmt.Fprintf(stopped, "GET /events?room=%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nLast-Event-ID: %s-4\r\n\r\n", room, bearer(t, "stopped"), epoch)
-			watchers[room].until("user count", "2")
-		}
-		fill("e")
-		// Each stopped client holds nearly as much as the limit, so only the last one may stay.
-		for _, room := range rooms[:3] {
-			watchers[room].until("user count", "1")
-		}
-		if took := time.Since(start); took > 15*time.Second {
-			t.Fatalf("got %v, want at most 15 s: later a client that reads nothing is disconnected anyway", took)
-		}
-		last := h.post("/messages?room=d", alice, `{"data":"last"}`)
-		stopped.SetReadDeadline(time.Now().Add(patience))
-		for lines := bufio.NewReader(stopped); ; {
-			line, err := lines.ReadString('\n')
-			if err != nil || line == "event: goodbye\n" {
-				t.Fatalf("last stopped client: got %.80q, %v; want message %s", line, err, last)
-			}
-			if line == "id: "+last+"\n" {
-				break
-			}
 		}
 	})
 }

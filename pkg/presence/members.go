@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -39,34 +41,87 @@ func (s *Server) getPresence(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	p, err := s.hub.Members(r.Context(), v.room, room.UserID(v.query.Get("after")), limit)
-	incomplete := errors.Is(err, ErrIncomplete)
-	if err != nil && !incomplete {
+	if err := s.limits.costs.take(v.user, 0); err != nil { // the cost is known later
 		return err
 	}
-	page := memberPage{Room: v.room, Connections: p.Connections, Users: p.Users, Members: p.Members, incomplete: incomplete}
-	if p.More {
-		page.Next = page.Members[limit-1].ID
+	key := pageKey{v.room, room.UserID(v.query.Get("after")), limit}
+	if _, users := s.hub.Sizes(v.room); min(users, limit) >= cachedMembers {
+		return s.writeCached(w, r, v.user, key)
 	}
-	page.write(w)
+	page, err := s.memberPage(r.Context(), key)
+	if err != nil {
+		return err
+	}
+	s.limits.costs.charge(v.user, memberCost*len(page.Members))
+	setJSON(w)
+	page.encode(w)
 	return nil
+}
+
+// writeCached responds with a page that is at most as old as the flush interval. If too many such
+// pages are unread, it makes one that is encoded while the client reads it.
+func (s *Server) writeCached(w http.ResponseWriter, r *http.Request, u User, key pageKey) error {
+	page, err := s.pages.get(key, time.Now(), func() (encodedPage, time.Duration, error) {
+		p, err := s.memberPage(r.Context(), key)
+		var body bytes.Buffer
+		p.encode(&body)
+		return encodedPage{body.Bytes(), len(p.Members)}, p.interval, err
+	})
+	if err != nil {
+		return err
+	}
+	s.limits.costs.charge(u, memberCost*page.members)
+	release, ok := s.pages.hold(u.ID, len(page.body))
+	if !ok {
+		p, err := s.memberPage(r.Context(), key)
+		if err != nil {
+			return err
+		}
+		setJSON(w)
+		p.encode(w)
+		return nil
+	}
+	defer release()
+	setJSON(w)
+	for piece := range slices.Chunk(page.body, pagePiece) {
+		if _, err := w.Write(piece); err != nil {
+			break // the client disconnected
+		}
+	}
+	return nil
+}
+
+// memberPage returns a page of members.
+func (s *Server) memberPage(ctx context.Context, key pageKey) (memberPage, error) {
+	p, err := s.hub.Members(ctx, key.room, key.after, key.limit)
+	incomplete := errors.Is(err, ErrIncomplete)
+	if err != nil && !incomplete {
+		return memberPage{}, err
+	}
+	page := memberPage{Room: key.room, Connections: p.Connections, Users: p.Users, Members: p.Members, incomplete: incomplete, interval: p.Interval}
+	if p.More {
+		page.Next = page.Members[key.limit-1].ID
+	}
+	return page, nil
 }
 
 // memberPage is the response body of GET /presence.
 type memberPage struct {
-	Room        room.Name   `json:"room"`
-	Connections int         `json:"connections"`
-	Users       int         `json:"users"`
-	Members     []Member    `json:"members"`
-	Next        room.UserID `json:"next,omitempty"`
-	incomplete  bool        // adds "complete":false
+	Room        room.Name     `json:"room"`
+	Connections int           `json:"connections"`
+	Users       int           `json:"users"`
+	Members     []Member      `json:"members"`
+	Next        room.UserID   `json:"next,omitempty"`
+	incomplete  bool          // adds "complete":false
+	interval    time.Duration // flush interval of the room
 }
 
-// write encodes the page in pieces, because 1,000 members take more than 1 MB and a slow client may
-// need minutes to read them.
-func (p memberPage) write(w http.ResponseWriter) {
-	const piece = 16 << 10
-	setJSON(w)
+// pagePiece is the size in bytes of the pieces in which a page is written. 1,000 members take more
+// than 1 MB, and a slow client may need minutes to read them.
+const pagePiece = 16 << 10
+
+// encode writes the page in pieces. It stops at the first error of w.
+func (p memberPage) encode(w io.Writer) {
 	members, next := p.Members, p.Next
 	p.Members, p.Next = []Member{}, ""
 	b := bytes.TrimSuffix(compact.Encode(p), []byte("]}"))
@@ -74,7 +129,7 @@ func (p memberPage) write(w http.ResponseWriter) {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		if b = append(b, compact.Encode(m)...); len(b) >= piece {
+		if b = append(b, compact.Encode(m)...); len(b) >= pagePiece {
 			if _, err := w.Write(b); err != nil {
 				return // the client disconnected
 			}
@@ -114,6 +169,10 @@ func (s *Server) Members(ctx context.Context, roomName string) (members []Member
 func (s *Server) putState(w http.ResponseWriter, r *http.Request) error {
 	v, err := s.authorize(r, mayJoin)
 	if err != nil {
+		return err
+	}
+	audience, _ := s.hub.Sizes(v.room)
+	if err := s.limits.costs.take(v.user, memberCost*max(minAudience, audience)); err != nil {
 		return err
 	}
 	body, err := readJSON(w, r)

@@ -7,13 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"time"
 	"unicode/utf8"
 
 	"example.com/presence/pkg/presence/internal/compact"
 	"example.com/presence/pkg/presence/internal/hub"
 	"example.com/presence/pkg/presence/internal/input"
-	"example.com/presence/pkg/presence/internal/refusal"
 	"example.com/presence/pkg/presence/room"
 )
 
@@ -24,13 +22,18 @@ func (s *Server) postMessage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if !v.user.Admin {
-		if wait := s.rates.take(room.UserID(v.user.ID), time.Now()); wait > 0 {
-			return &problem{status: http.StatusTooManyRequests, cause: refusal.Rate, detail: fmt.Sprintf("message rate limit exceeded (%v per second)", s.config.MessageRate), retry: wait}
-		}
+	if err := s.limits.messages.take(v.user, 1); err != nil {
+		return err
 	}
 	d, key, err := s.readMessage(w, r)
 	if err != nil {
+		return err
+	}
+	if err := s.limits.history.take(v.user, len(d.Data)); err != nil {
+		return err
+	}
+	audience, _ := s.hub.Sizes(v.room)
+	if err := s.limits.costs.take(v.user, len(d.Data)*max(1, audience)); err != nil {
 		return err
 	}
 	if !v.user.Admin {

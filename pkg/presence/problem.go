@@ -36,6 +36,9 @@ var (
 	// ErrBusy means that the clients of the room, or the message log, could not keep up with the
 	// messages for 2 s.
 	ErrBusy = hub.ErrBusy
+	// ErrOverloaded means that the limit of all unsent events is reached, and that the clients of
+	// the room have not taken more than its share: see Config.MaxUnsentTotal.
+	ErrOverloaded = hub.ErrOverloaded
 	// ErrBan means that the ban time is not between 1 s and 24 h.
 	ErrBan = hub.ErrBan
 	// ErrTooManyBans means that the limit of the ban table is reached, 100,000 by default.
@@ -100,6 +103,9 @@ var problems = []struct {
 	{ErrBusy, http.StatusServiceUnavailable, refusal.RoomBusy, ""},
 	{guard.ErrBusy, http.StatusServiceUnavailable, refusal.Answers, ""},
 	{ErrTooManyRooms, http.StatusServiceUnavailable, refusal.Rooms, ""},
+	{ErrOverloaded, http.StatusServiceUnavailable, refusal.RoomBacklog, ""},
+	{hub.ErrSnapshots, http.StatusServiceUnavailable, refusal.Unsent, ""},
+	{hub.ErrReplays, http.StatusServiceUnavailable, refusal.Unsent, ""},
 	{hub.ErrFull, http.StatusServiceUnavailable, refusal.Connections, ""},
 	{hub.ErrUserFull, http.StatusServiceUnavailable, refusal.UserConnections, ""},
 	{stream.ErrFull, http.StatusServiceUnavailable, refusal.OpenFiles, ""},
@@ -113,6 +119,9 @@ var problems = []struct {
 func problemOf(err error) *problem {
 	if p := new(problem); errors.As(err, &p) {
 		return p
+	}
+	if limited := new(hub.RateError); errors.As(err, &limited) {
+		return &problem{status: http.StatusTooManyRequests, cause: refusal.Cost, detail: err.Error(), retry: limited.Wait}
 	}
 	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
 		return &problem{status: http.StatusRequestEntityTooLarge, cause: refusal.TooLarge, detail: fmt.Sprintf("body too large (maximum %d bytes)", tooLarge.Limit)}

@@ -126,9 +126,8 @@ func unsentSnapshots(h *testServer) (snapshots, bytes int) {
 	return stats.SnapshotsUnsent, stats.SnapshotBytesUnsent
 }
 
-// Promise 4: the unsent snapshots of joiners that stop reading are limited. At the limit, the
-// server disconnects the joiners that have waited longest. Each other joiner receives its complete
-// snapshot.
+// Promise 9: a user that reads none of its snapshots gets at most half of the budget, and is then
+// refused. Another user gets its snapshot, and no client is disconnected.
 func TestPromise4StoppedJoiners(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		const members, joiners = 400, 12
@@ -153,45 +152,77 @@ func TestPromise4StoppedJoiners(t *testing.T) {
 		_, _, size := fill()
 		config = presence.WithMaxSnapshots(config, size*9/2)
 		h, watcher, size := fill()
-		alice := bearer(t, "alice")
-		var conns [joiners]net.Conn
-		var stopped [joiners]*bufio.Reader
-		for i := range stopped {
-			c, err := net.Dial("tcp", strings.TrimPrefix(h.URL, "http://"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer c.Close()
-			fmt.Fprintf(c, "GET /events HTTP/1.0\r\nAuthorization: Bearer %s\r\n\r\n", alice)
-			conns[i], stopped[i] = c, bufio.NewReaderSize(c, 16)
+		join := func(user string) (stopped *stoppedJoiner, refused bool) {
+			stopped = h.stopped(t, user)
 			for begun := ""; !strings.HasSuffix(begun, `"members":[`); { // so that each joiner has its own snapshot
-				b, err := stopped[i].ReadByte()
+				b, err := stopped.ReadByte()
 				if err != nil {
-					t.Fatal(err)
+					t.Fatalf("%s: %q, %v", user, begun, err)
 				}
-				begun += string(b)
+				if begun += string(b); strings.HasSuffix(begun, `{"reason":"full"}`) {
+					return nil, true
+				}
 			}
+			return stopped, false
+		}
+		var held []*stoppedJoiner
+		for range 10 {
+			stopped, refused := join("mallory")
+			if refused {
+				break
+			}
+			held = append(held, stopped)
 			if states, bytes := unsentSnapshots(h); bytes > size*9/2 {
 				t.Fatalf("got %d unsent snapshots of %d bytes, want at most %d bytes", states, bytes, size*9/2)
 			}
 		}
-		watcher.until("user count", "5")
-		for i, r := range stopped {
-			var got strings.Builder
-			line, err := r.ReadString('\n')
-			for ; err == nil && line != "event: user count\n"; line, err = r.ReadString('\n') {
-				got.WriteString(line)
+		if len(held) != 2 {
+			t.Errorf("a user that reads nothing got %d snapshots, want 2: half of the space of 4.5", len(held))
+		}
+		other, refused := join("alice")
+		if refused {
+			t.Fatal("another user was refused")
+		}
+		watcher.until("user count", "4")
+		for i, stopped := range append(held, other) {
+			if n, err := stopped.rest(); err != nil || n < size {
+				t.Errorf("joiner %d: got %d bytes, %v; want the complete snapshot of %d bytes", i, n, err, size)
 			}
-			if whole, want := err == nil && got.Len() > size, i >= 8; whole != want || strings.Contains(got.String(), "goodbye") {
-				t.Errorf("joiner %d: got %d bytes, %v; want the complete snapshot of %d bytes: %v", i, got.Len(), err, size, want)
-			}
-			conns[i].Close()
 		}
 		watcher.until("user count", "1")
 		if states, bytes := unsentSnapshots(h); states != 0 || bytes != 0 {
 			t.Errorf("at the end: got %d unsent snapshots of %d bytes, want none", states, bytes)
 		}
 	})
+}
+
+// stoppedJoiner is a stream whose client reads only what the test reads.
+type stoppedJoiner struct {
+	*bufio.Reader
+	conn net.Conn
+}
+
+// stopped opens a stream of the user in the lobby.
+func (h *testServer) stopped(t *testing.T, user string) *stoppedJoiner {
+	t.Helper()
+	c, err := net.Dial("tcp", strings.TrimPrefix(h.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	fmt.Fprintf(c, "GET /events HTTP/1.0\r\nAuthorization: Bearer %s\r\n\r\n", bearer(t, user))
+	return &stoppedJoiner{bufio.NewReaderSize(c, 16), c}
+}
+
+// rest reads until the user count, closes the stream, and returns the number of bytes.
+func (s *stoppedJoiner) rest() (n int, err error) {
+	defer s.conn.Close()
+	for {
+		line, err := s.ReadString('\n')
+		if n += len(line); err != nil || line == "event: user count\n" {
+			return n, err
+		}
+	}
 }
 
 // Promise 8: Shutdown ends every stream with goodbye draining after the last message. Afterwards

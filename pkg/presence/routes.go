@@ -16,6 +16,7 @@ import (
 
 	"example.com/presence/pkg/presence/auth"
 	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/internal/fair"
 	"example.com/presence/pkg/presence/internal/guard"
 	"example.com/presence/pkg/presence/internal/hub"
 	"example.com/presence/pkg/presence/internal/loglimit"
@@ -36,9 +37,10 @@ func New(c Config) (*Server, error) {
 		Heartbeat: c.Heartbeat, Refused: func(ctx context.Context, why refusal.Cause, args ...any) {
 			s.refusals.Add(ctx, why, "", func() []any { return args })
 		}})
-	s.streams = stream.Open(stream.Config{Heartbeat: c.Heartbeat, MaxUnsent: c.MaxUnsent, Portable: c.portable,
+	s.streams = stream.Open(stream.Config{Heartbeat: c.Heartbeat, MaxUnsent: c.MaxUnsent,
+		MaxUnsentTotal: c.MaxUnsentTotal, MinShare: 4 * c.MaxMessage, Portable: c.portable,
 		Delivered: c.Observer.JoinToCount, Pass: c.Observer.LoopPass})
-	if s.hub, err = hub.Open(hubConfig(c, s.streams, s.warn)); err != nil {
+	if s.hub, err = hub.Open(hubConfig(c, s.streams, s.limits.costs.rates, s.warn)); err != nil {
 		s.streams.Close()
 		return nil, fmt.Errorf("presence: %w", err)
 	}
@@ -71,7 +73,7 @@ func (c Config) prepare() (complete Config, s *Server, page map[string]*file, er
 	}
 	complete.Logger = redact.Logger(complete.Logger)
 	s.config = complete
-	s.rates = newRates(complete.MessageRate, complete.MessageBurst)
+	s.limits, s.pages = newLimits(complete), newPageCache()
 	s.warn, s.refusals = loglimit.New(complete.Logger), refusal.New(complete.Logger)
 	s.authFailures = make([]atomic.Uint64, len(auth.Reasons))
 	return complete, s, page, nil
@@ -79,7 +81,7 @@ func (c Config) prepare() (complete Config, s *Server, page map[string]*file, er
 
 // hubConfig translates c to the settings of the hub. It creates an in-memory backplane if c has
 // none.
-func hubConfig(c Config, streams *stream.Streams, warn *loglimit.Limiter) hub.Config {
+func hubConfig(c Config, streams *stream.Streams, costs *fair.Rates, warn *loglimit.Limiter) hub.Config {
 	own := c.Backplane == nil
 	if own {
 		c.Backplane = backplane.NewMemory(backplane.MemoryConfig{Messages: c.History, Age: c.HistoryAge, Bytes: c.HistoryBytes, Full: func() {
@@ -109,6 +111,7 @@ func hubConfig(c Config, streams *stream.Streams, warn *loglimit.Limiter) hub.Co
 		RingAge:               c.HistoryAge,
 		RingBytes:             c.HistoryBytes,
 		MaxSnapshots:          c.maxSnapshots,
+		Costs:                 costs,
 		RoundTrip:             c.Observer.RoundTrip,
 		OnMessage:             c.OnMessage,
 		OnJoin:                c.OnJoin,

@@ -26,7 +26,8 @@ type Server struct {
 	guard        *guard.Guard
 	origins      origins
 	proxies      proxies
-	rates        *rates
+	limits       limits
+	pages        pageCache
 	streams      *stream.Streams
 	hub          *hub.Hub
 }

@@ -57,7 +57,7 @@ func (r *Rates) take(user string, cost int, now time.Time, force bool) (wait tim
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	bucket := r.bucketLocked(user)
+	bucket := r.bucketLocked(user, now)
 	if tokens := bucket.TokensAt(now); tokens < 1 && !force {
 		seconds := (1 - tokens) / float64(r.limit)
 		return time.Duration(min(seconds, time.Hour.Seconds()) * float64(time.Second))
@@ -69,16 +69,28 @@ func (r *Rates) take(user string, cost int, now time.Time, force bool) (wait tim
 }
 
 // bucketLocked returns the user's bucket, which becomes the most recently used one.
-func (r *Rates) bucketLocked(user string) *rate.Limiter {
+func (r *Rates) bucketLocked(user string, now time.Time) *rate.Limiter {
 	if e := r.users[user]; e != nil {
 		r.recent.MoveToFront(e)
 		return e.Value.(*userRate).bucket
 	}
-	if len(r.users) >= MaxRates {
-		oldest := r.recent.Back()
-		delete(r.users, r.recent.Remove(oldest).(*userRate).user)
+	// A full bucket is like a new one. Two are freed for each new one, so that those of users that
+	// are gone do not stay.
+	for range 2 {
+		if u := r.oldestLocked(); u != nil && (u.bucket.TokensAt(now) >= float64(r.burst) || len(r.users) >= MaxRates) {
+			r.recent.Remove(r.recent.Back())
+			delete(r.users, u.user)
+		}
 	}
 	u := &userRate{user, rate.NewLimiter(r.limit, r.burst)}
 	r.users[user] = r.recent.PushFront(u)
 	return u.bucket
+}
+
+// oldestLocked returns the user whose bucket was not used for the longest time, or nil.
+func (r *Rates) oldestLocked() *userRate {
+	if e := r.recent.Back(); e != nil {
+		return e.Value.(*userRate)
+	}
+	return nil
 }

@@ -62,3 +62,17 @@ func TestRatesEvict(t *testing.T) {
 		t.Errorf("the table has %d users and a list of %d, want %d", n, r.recent.Len(), MaxRates)
 	}
 }
+
+// TestRatesFree expects that full buckets are freed when new ones are made.
+func TestRatesFree(t *testing.T) {
+	r := NewRates(1, 2)
+	for i := range 1000 {
+		r.Take(strconv.Itoa(i), 1, start)
+	}
+	for i := range 600 {
+		r.Take(strconv.Itoa(-1-i), 1, start.Add(time.Minute))
+	}
+	if n := len(r.users); n != 600 || r.recent.Len() != n {
+		t.Errorf("%d users, want the last 600: the buckets of the others are full", n)
+	}
+}

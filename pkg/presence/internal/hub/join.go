@@ -264,6 +264,7 @@ func (c *counter) members(after room.UserID, limit int) (p Page) {
 	p.Connections, p.Users = c.room.Connections(), c.room.Users()
 	p.Members, p.More = c.room.Members(after, limit)
 	p.partial = c.exchange != nil && c.exchange.lacksPart()
+	p.Interval = c.flushEndLocked().Sub(c.flushed)
 	return p
 }
 
@@ -272,9 +273,11 @@ type Page struct {
 	Connections, Users int           // of the whole room
 	Members            []room.Member // sorted by id, owned by the caller, never nil
 	More               bool          // further members follow
+	Interval           time.Duration // the flush interval of the room; 0 if it is not on this node
 	partial            bool          // the room lacks the part of a peer
 }
 
+// sizes returns the connections and users of the room, on all nodes.
 func (c *counter) sizes() (connections, users int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

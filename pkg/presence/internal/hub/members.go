@@ -76,6 +76,15 @@ func (h *Hub) Members(ctx context.Context, name room.Name, after room.UserID, li
 	return page, nil
 }
 
+// Sizes returns the connections and users of the room, on all nodes. They are 0 if the room is not
+// on this node.
+func (h *Hub) Sizes(name room.Name) (connections, users int) {
+	if l := h.rooms.find(name); l != nil {
+		return l.sizes()
+	}
+	return 0, 0
+}
+
 // openExisting opens the room if it is live on this node or has users on another one. l is the live
 // room or nil; if another goroutine is opening it, openExisting waits. The error may be
 // [ErrNotInRoom].

@@ -21,6 +21,10 @@ const (
 	TooLarge        Cause = "too_large"        // 413
 	MediaType       Cause = "media_type"       // 415
 	Rate            Cause = "rate"             // 429: the user's message rate limit
+	Cost            Cause = "cost"             // 429 or stream: the user's cost rate
+	HistoryRate     Cause = "history_rate"     // 429: what the user may add to a shared history
+	RoomBacklog     Cause = "room_backlog"     // 503 or stream: the clients of the room are behind, and the limit of unsent events is reached
+	Unsent          Cause = "unsent"           // stream: the user, or all users, have too many unsent snapshots or replays
 	Connections     Cause = "connections"      // stream: the connection limit
 	UserConnections Cause = "user_connections" // stream: the user's connection limit
 	Rooms           Cause = "rooms"            // 503 or stream: the room limit
@@ -41,7 +45,7 @@ const (
 func Causes() []Cause {
 	return []Cause{
 		Anonymous, Token, KeysUnavailable, Origin, RoomRight, Banned, AdminRight, BadRequest, NotFound, Method, Conflict,
-		TooLarge, MediaType, Rate, Connections, UserConnections, Rooms, OpenFiles, RoomBusy, Bans, IdempotencyKeys,
+		TooLarge, MediaType, Rate, Cost, HistoryRate, RoomBacklog, Unsent, Connections, UserConnections, Rooms, OpenFiles, RoomBusy, Bans, IdempotencyKeys,
 		Backplane, Draining, Answers, IdleConnections, Address, ProxyHeader, Internal,
 	}
 }
