@@ -1,7 +1,8 @@
-// Package fair shares what is limited among the users, so that no user can spoil it for the others.
-// It is plain data and arithmetic: it knows no room, no connection and no socket.
+// Package fair shares limited resources among the users, so that no user can take them from the
+// others. It is plain data and arithmetic: it knows no room, no connection and no socket.
 //
 //   - [Ranking] orders holders by how much they hold, the largest first.
+//   - [Accounts] ranks holders, and for each holder the places in which it holds something.
 //   - [Budget] limits what all users hold together, and keeps some of it free for newcomers.
 //   - [Rates] limits what each user does per second, with one token bucket for each user.
 package fair
