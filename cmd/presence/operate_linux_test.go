@@ -148,7 +148,7 @@ func TestOperatorSeesFaults(t *testing.T) {
 				}
 			},
 			series: `presence_history_evictions_total`, ok: grows,
-			line: `"level":"WARN","msg":"history byte limit reached: the oldest messages are evicted"…"limit":4096`,
+			line: `"level":"WARN","msg":"history byte limit reached: the user with the most bytes loses the oldest messages of its largest room"…"limit":4096`,
 		},
 		"slow readers": {
 			args: []string{"--message-rate=0"},

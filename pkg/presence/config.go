@@ -110,8 +110,11 @@ type Config struct {
 	// time keeps unused rooms in memory for longer. Default: 5 minutes.
 	HistoryAge time.Duration
 
-	// HistoryBytes is the maximum total size of the histories of all rooms, in bytes. At the limit,
-	// the oldest message of all rooms is evicted. Default: 64 MiB.
+	// HistoryBytes is the maximum total size of the histories of all rooms, in bytes. Each user
+	// with a kept message in a room counts as about 200 bytes more. At the limit, the user whose
+	// messages use the most bytes over all rooms loses messages first: the oldest message of the
+	// room in which this user uses the most is evicted. The messages of Server.Publish count as
+	// those of one more user. Default: 64 MiB.
 	HistoryBytes int
 
 	// MaxConnections is the maximum number of open streams. At the limit, a new client receives

@@ -85,7 +85,7 @@ func hubConfig(c Config, streams *stream.Streams, costs *fair.Rates, warn *logli
 	own := c.Backplane == nil
 	if own {
 		c.Backplane = backplane.NewMemory(backplane.MemoryConfig{Messages: c.History, Age: c.HistoryAge, Bytes: c.HistoryBytes, Full: func() {
-			warn.Warn(context.Background(), "history byte limit reached: the oldest messages are evicted", "limit", c.HistoryBytes)
+			warn.Warn(context.Background(), "history byte limit reached: the user with the most bytes loses the oldest messages of its largest room", "limit", c.HistoryBytes)
 		}})
 	}
 	return hub.Config{

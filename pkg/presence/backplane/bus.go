@@ -155,6 +155,19 @@ type Bus interface {
 	Close()
 }
 
+// SenderLog is an optional interface of an engine. An engine implements it if its log has one limit
+// for all rooms and shares the space among the senders. The hub then calls AppendFrom in place of
+// Bus.Append, but only if Bus.Shared returns false.
+//
+// A type that embeds a [Memory] has its AppendFrom too. If such a type replaces Append, it must
+// also replace AppendFrom.
+type SenderLog interface {
+	// AppendFrom is Append of [Bus] with the user id of the sender: at most 256 bytes, or empty for
+	// the server. All messages of the server together count as those of one sender. The sender has
+	// no effect on the position, on the key or on the delivery. The errors are those of Append.
+	AppendFrom(ctx context.Context, name room.Name, sender room.UserID, key string, data []byte) (position uint64, duplicate bool, err error)
+}
+
 // Handler holds the functions that a subscription calls. Nil functions are not called. The package
 // comment describes which methods these functions may call and which locks they may take.
 type Handler struct {

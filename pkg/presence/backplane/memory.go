@@ -19,8 +19,12 @@ type MemoryConfig struct {
 	Messages int           // Maximum entries per room. 0 keeps no entries.
 	Age      time.Duration // Maximum age of an entry. 0 keeps no entries.
 	// Bytes is the memory limit for the entries of all rooms together. Each entry counts as the
-	// size of its data plus 200 bytes. At the limit, the oldest entry of all rooms is evicted. 0
-	// keeps no entries.
+	// size of its data plus 200 bytes. Each sender of a room with entries of this sender counts as
+	// the size of its user id plus 200 bytes. 0 keeps no entries.
+	//
+	// At the limit, the sender that uses the most bytes over all rooms loses entries first. In the
+	// room in which it uses the most bytes, the oldest entry is evicted, also if that entry is from
+	// another sender. This is repeated until the limit is met.
 	Bytes   int
 	MaxKeys int // Maximum idempotency keys within KeyAge, at 100 bytes per key. Default: 1048576.
 	MaxRows int // Maximum rows in the table. Default: 100000.
@@ -41,7 +45,7 @@ type MemoryConfig struct {
 
 // MemoryStats contains the current sizes of a [Memory].
 type MemoryStats struct {
-	Bytes int // Memory used by the entries of all rooms.
+	Bytes int // Memory used by the entries of all rooms, counted as for MemoryConfig.Bytes.
 	Keys  int // Number of idempotency keys.
 	Rows  int // Number of rows in the table.
 

@@ -15,40 +15,129 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// The byte limit applies to all rooms together. At the limit, the bus evicts the oldest entry of
-// all rooms.
-func TestBytes(t *testing.T) {
-	m := open(t, backplane.MemoryConfig{Bytes: 3000})
-	dots := func(first string) string { return first + fmt.Sprintf("%0*d", 799, 0) }
-	readPositions := func(name room.Name, after uint64) (positions []uint64, complete bool) {
-		entries, complete, err := m.Read(t.Context(), name, after)
-		if err != nil {
+// appendFrom appends n entries of a size to a room. The size contains the 200 bytes of an entry.
+func appendFrom(t *testing.T, m *backplane.Memory, name room.Name, sender room.UserID, n, size int) {
+	t.Helper()
+	for range n {
+		if _, _, err := m.AppendFrom(t.Context(), name, sender, "", make([]byte, size-200)); err != nil {
 			t.Fatal(err)
 		}
-		for _, e := range entries {
-			positions = append(positions, e.Position)
-		}
-		return positions, complete
 	}
-	want := func(name room.Name, want []uint64, wantComplete bool) {
-		t.Helper()
-		if got, complete := readPositions(name, 0); !slices.Equal(got, want) || complete != wantComplete {
-			t.Errorf("%s: got %d, complete %v, want %d, %v", name, got, complete, want, wantComplete)
-		}
+}
+
+// wantEntries checks that the log of a room has n entries, and whether they are all entries of the
+// room.
+func wantEntries(t *testing.T, m *backplane.Memory, name room.Name, n int, wantComplete bool) {
+	t.Helper()
+	entries, complete, err := m.Read(t.Context(), name, 0)
+	if len(entries) != n || complete != wantComplete || err != nil {
+		t.Errorf("%s: got %d entries, complete %v, error %v, want %d, %v, nil", name, len(entries), complete, err, n, wantComplete)
 	}
-	add(t, m, "a", "", dots("1"))
-	add(t, m, "b", "", dots("1"))
-	add(t, m, "a", "", dots("2"))
-	want("a", []uint64{1, 2}, true)
-	if got := m.Stats().Bytes; got != 3000 {
-		t.Errorf("got %d bytes, want 3000", got)
+}
+
+// The byte limit applies to all rooms together. Each entry counts 200 bytes more than its data, and
+// each sender of a room counts 200 bytes and its user id.
+func TestBytes(t *testing.T) {
+	full := 0
+	m := open(t, backplane.MemoryConfig{Bytes: 3405, Full: func() { full++ }})
+	appendFrom(t, m, "a", "", 1, 1000)
+	appendFrom(t, m, "b", "alice", 1, 1000)
+	appendFrom(t, m, "a", "", 1, 1000)
+	if got := m.Stats().Bytes; got != 3405 || full != 0 {
+		t.Errorf("got %d bytes, full %d times, want 3405 and 0", got, full)
 	}
-	add(t, m, "b", "", dots("2"))
-	want("a", []uint64{2}, false)
-	want("b", []uint64{1, 2}, true)
-	add(t, m, "c", "", fmt.Sprintf("%05000d", 0)) // larger than the limit
-	for _, name := range []room.Name{"a", "b", "c"} {
-		want(name, nil, false)
+	wantEntries(t, m, "a", 2, true)
+	appendFrom(t, m, "b", "alice", 1, 900)
+	wantEntries(t, m, "a", 1, false)
+	wantEntries(t, m, "b", 2, true)
+	appendFrom(t, m, "c", "", 1, 5000) // larger than the limit
+	wantEntries(t, m, "a", 1, false)
+	wantEntries(t, m, "b", 2, true)
+	wantEntries(t, m, "c", 0, false)
+	if got := m.Stats().Evictions; got != 2 || full != 2 {
+		t.Errorf("got %d evictions, full %d times, want 2 and 2", got, full)
+	}
+}
+
+// A sender that uses the most bytes loses its own entries: other rooms keep theirs.
+func TestLargestSender(t *testing.T) {
+	m := open(t, backplane.MemoryConfig{Bytes: 64 << 20, Messages: 1000})
+	appendFrom(t, m, "lobby", "bob", 50, 300)
+	appendFrom(t, m, "news", "", 50, 300)
+	for range 540 {
+		appendFrom(t, m, "a", "mallory", 1, 65_000)
+		appendFrom(t, m, "b", "mallory", 1, 65_000)
+	}
+	wantEntries(t, m, "lobby", 50, true)
+	wantEntries(t, m, "news", 50, true)
+	if got := m.Stats(); got.Bytes > 64<<20 || got.Bytes < 63<<20 {
+		t.Errorf("got %d bytes, want nearly %d", got.Bytes, 64<<20)
+	}
+}
+
+// The bytes of a sender count over all rooms. So a sender with many small rooms loses entries, and
+// a sender with one larger room does not.
+func TestLargestSenderOfManyRooms(t *testing.T) {
+	m := open(t, backplane.MemoryConfig{Bytes: 1 << 20})
+	appendFrom(t, m, "lobby", "bob", 100, 3000)
+	for i := range 1000 {
+		appendFrom(t, m, room.Name(fmt.Sprint("room-", i%100)), "mallory", 1, 3000)
+	}
+	wantEntries(t, m, "lobby", 100, true)
+}
+
+// If all entries have the same sender, the largest room loses its entries.
+func TestLargestRoom(t *testing.T) {
+	m := open(t, backplane.MemoryConfig{Bytes: 1 << 20, Messages: 1000})
+	for i := range 100 {
+		appendFrom(t, m, room.Name(fmt.Sprint("small-", i)), "guest", 10, 300)
+	}
+	appendFrom(t, m, "large", "guest", 1000, 5000)
+	for i := range 100 {
+		appendFrom(t, m, room.Name(fmt.Sprint("small-", i)), "guest", 1, 300)
+		wantEntries(t, m, room.Name(fmt.Sprint("small-", i)), 11, true)
+	}
+	if entries, _, _ := m.Read(t.Context(), "large", 0); len(entries) < 100 || entries[len(entries)-1].Position != 1000 {
+		t.Errorf("the large room has %d entries, want at least 100, and the newest one", len(entries))
+	}
+}
+
+// A log has no holes. So the sender that uses the most bytes can cost another sender entries in the
+// same room, but only there.
+func TestLargestSenderInRoom(t *testing.T) {
+	m := open(t, backplane.MemoryConfig{Bytes: 20_000})
+	appendFrom(t, m, "a", "bob", 3, 300)
+	appendFrom(t, m, "b", "bob", 3, 300)
+	appendFrom(t, m, "a", "mallory", 4, 5000)
+	wantEntries(t, m, "b", 3, true)
+	entries, _, _ := m.Read(t.Context(), "a", 0)
+	if len(entries) != 3 || entries[0].Position != 5 {
+		t.Errorf("a: got %d entries, want those at 5 to 7", len(entries))
+	}
+}
+
+// A sender with very many rooms loses only entries of the largest of them. After all entries have
+// expired, no account is left.
+func TestManyRooms(t *testing.T) {
+	const rooms = 100_000
+	clock := newClock()
+	m := open(t, backplane.MemoryConfig{Bytes: rooms * 600, Now: clock.Now, AfterFunc: clock.AfterFunc})
+	appendFrom(t, m, "lobby", "bob", 1, 300)
+	for i := range rooms {
+		appendFrom(t, m, room.Name(fmt.Sprint("room-", i)), "mallory", 1, 300)
+	}
+	evictions := m.Stats().Evictions
+	appendFrom(t, m, "large", "mallory", 1000, 100_000)
+	if got := m.Stats().Evictions - evictions; got < 100 || got > 1000 {
+		t.Errorf("got %d evictions, want at most those of the large room", got)
+	}
+	wantEntries(t, m, "lobby", 1, true)
+	for i := range rooms {
+		wantEntries(t, m, room.Name(fmt.Sprint("room-", i)), 1, true)
+	}
+	clock.advance(10 * time.Minute)
+	if got := m.Shares(); len(got) != 0 || m.Stats().Bytes != 0 {
+		t.Errorf("got %d shares, %d bytes after all entries have expired, want none", len(got), m.Stats().Bytes)
 	}
 }
 

@@ -7,8 +7,13 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// Append implements [Bus]. If it returns an error, the message was not accepted.
+// Append implements [Bus]. It is AppendFrom with an empty sender.
 func (m *Memory) Append(ctx context.Context, name room.Name, key string, data []byte) (position uint64, duplicate bool, err error) {
+	return m.AppendFrom(ctx, name, "", key, data)
+}
+
+// AppendFrom implements [SenderLog]. If it returns an error, the message was not accepted.
+func (m *Memory) AppendFrom(ctx context.Context, name room.Name, sender room.UserID, key string, data []byte) (position uint64, duplicate bool, err error) {
 	var hash keyHash
 	if key != "" {
 		hash = hashKey(name, key)
@@ -33,7 +38,7 @@ func (m *Memory) Append(ctx context.Context, name room.Name, key string, data []
 		}
 	}
 	evictions := m.topics.logs.evictions
-	e := m.topics.add(name, data, now)
+	e := m.topics.add(name, sender, data, now)
 	isFull := m.topics.logs.evictions > evictions
 	if key != "" {
 		m.keys.add(hash, e.Position, now)

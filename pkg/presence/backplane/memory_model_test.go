@@ -2,6 +2,7 @@ package backplane_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -70,6 +71,7 @@ type model struct {
 
 type modelEntry struct {
 	room     room.Name
+	sender   room.UserID
 	position uint64
 	at       time.Time
 	size     int
@@ -80,8 +82,10 @@ type modelKey struct {
 	at       time.Time
 }
 
-func (m *model) of(name room.Name) (positions []uint64) {
-	for _, e := range m.all {
+func (m *model) of(name room.Name) (positions []uint64) { return of(m.all, name) }
+
+func of(entries []modelEntry, name room.Name) (positions []uint64) {
+	for _, e := range entries {
 		if e.room == name {
 			positions = append(positions, e.position)
 		}
@@ -89,23 +93,68 @@ func (m *model) of(name room.Name) (positions []uint64) {
 	return positions
 }
 
-// settle applies the limits, starting with the newest entry. It also drops expired keys, and logs
-// that have neither entries nor subscriptions.
-func (m *model) settle() {
+// weigh returns the bytes of each sender in each room, of each sender in all rooms, and of all
+// senders.
+func weigh(entries []modelEntry) (shares map[backplane.SenderInRoom]int, senders map[room.UserID]int, total int) {
+	shares, senders = map[backplane.SenderInRoom]int{}, map[room.UserID]int{}
+	for _, e := range entries {
+		size, h := e.size, backplane.SenderInRoom{Sender: e.sender, Room: e.room}
+		if shares[h] == 0 {
+			size += 200 + len(e.sender)
+		}
+		shares[h] += size
+		senders[e.sender] += size
+		total += size
+	}
+	return shares, senders, total
+}
+
+// evict applies the byte limit. Because shares may be equal, it returns all correct results.
+func evict(entries []modelEntry, limit int) (results [][]modelEntry) {
+	shares, senders, total := weigh(entries)
+	if total <= limit {
+		return [][]modelEntry{entries}
+	}
+	most := 0
+	for _, n := range senders {
+		most = max(most, n)
+	}
+	largest := map[room.UserID]int{} // the largest share of each sender that uses the most
+	for h, n := range shares {
+		if senders[h.Sender] == most {
+			largest[h.Sender] = max(largest[h.Sender], n)
+		}
+	}
+	rooms := map[room.Name]bool{}
+	for h, n := range shares {
+		if n == largest[h.Sender] {
+			rooms[h.Room] = true
+		}
+	}
+	for name := range rooms {
+		first := slices.IndexFunc(entries, func(e modelEntry) bool { return e.room == name })
+		results = append(results, evict(slices.Delete(slices.Clone(entries), first, first+1), limit)...)
+	}
+	return results
+}
+
+// settle applies the limits. It also drops expired keys, and logs that have neither entries nor
+// subscriptions. If several results are correct, settle uses the one for which is returns true.
+func (m *model) settle(is func(entries []modelEntry) bool) {
+	count := map[room.Name]int{}
 	var kept []modelEntry
-	count, bytes := map[room.Name]int{}, 0
 	for _, e := range slices.Backward(m.all) {
-		if count[e.room]++; count[e.room] > m.config.Messages || m.now.Sub(e.at) >= m.config.Age {
-			continue
+		if count[e.room]++; count[e.room] <= m.config.Messages && m.now.Sub(e.at) < m.config.Age {
+			kept = append(kept, e)
 		}
-		if bytes += e.size; bytes > m.config.Bytes {
-			m.evicted++
-			continue
-		}
-		kept = append(kept, e)
 	}
 	slices.Reverse(kept)
-	m.all = kept
+	results := evict(kept, m.config.Bytes)
+	m.all = results[0]
+	if i := slices.IndexFunc(results, is); i > 0 {
+		m.all = results[i]
+	}
+	m.evicted += uint64(len(kept) - len(m.all))
 	for name, last := range m.last {
 		if m.subs[name] == 0 && len(m.of(name)) == 0 {
 			delete(m.last, name)
@@ -125,13 +174,13 @@ func (m *model) open(name room.Name) {
 	}
 }
 
-func (m *model) append(name room.Name, key string, size int) (position uint64, duplicate bool) {
+func (m *model) append(name room.Name, sender room.UserID, key string, size int) (position uint64, duplicate bool) {
 	if k, ok := m.keys[string(name)+"/"+key]; ok && key != "" {
 		return k.position, true
 	}
 	m.open(name)
 	m.last[name]++
-	m.all = append(m.all, modelEntry{name, m.last[name], m.now, size + 200})
+	m.all = append(m.all, modelEntry{name, sender, m.last[name], m.now, size + 200})
 	if key != "" {
 		m.keys[string(name)+"/"+key] = modelKey{m.last[name], m.now}
 	}
@@ -234,8 +283,33 @@ func (r *run) step() {
 			r.model.last[name] = 0
 		}
 	}
-	r.model.settle()
-	r.compare(room.Name(fmt.Sprint("r", r.rnd.IntN(5))))
+	r.model.settle(r.has)
+	for i := range 5 {
+		r.compare(room.Name(fmt.Sprint("r", i)))
+	}
+	r.compareStats()
+}
+
+// has reports whether the log of the bus has exactly these entries.
+func (r *run) has(entries []modelEntry) bool {
+	for i := range 5 {
+		name := room.Name(fmt.Sprint("r", i))
+		if positions, _ := r.positions(name, 0); !slices.Equal(positions, of(entries, name)) {
+			return false
+		}
+	}
+	return true
+}
+
+// positions reads the positions above after from the bus.
+func (r *run) positions(name room.Name, after uint64) (positions []uint64, complete bool) {
+	r.Helper()
+	entries, complete, err := r.bus.Read(r.Context(), name, after)
+	r.check(err)
+	for _, e := range entries {
+		positions = append(positions, e.Position)
+	}
+	return positions, complete
 }
 
 func (r *run) check(err error) {
@@ -254,13 +328,14 @@ func (r *run) append(name room.Name) {
 	if r.rnd.IntN(200) == 0 {
 		data = make([]byte, 50_000) // exceeds the byte limit of all rooms
 	}
-	want, wantDuplicate := r.model.append(name, key, len(data))
+	sender := room.UserID("senders"[:r.rnd.IntN(4)*r.rnd.IntN(2)]) // often the server
+	want, wantDuplicate := r.model.append(name, sender, key, len(data))
 	if !wantDuplicate {
 		for range r.model.subs[name] {
 			r.want = append(r.want, fmt.Sprint(name, want, len(data)))
 		}
 	}
-	position, duplicate, err := r.bus.Append(r.Context(), name, key, data)
+	position, duplicate, err := r.bus.AppendFrom(r.Context(), name, sender, key, data)
 	if position != want || duplicate != wantDuplicate || err != nil {
 		r.Fatalf("step %d: append %q to %s: got %d, %v, %v, want %d, %v", r.steps, key, name, position, duplicate, err, want, wantDuplicate)
 	}
@@ -303,12 +378,7 @@ func (r *run) compare(name room.Name) {
 		r.Fatalf("step %d: last of %s: got %d, %v, want %d", r.steps, name, last, err, want)
 	}
 	for _, after := range []uint64{0, last, last + 1, last - uint64(r.rnd.IntN(25))} {
-		entries, complete, err := r.bus.Read(ctx, name, after)
-		r.check(err)
-		var positions []uint64
-		for _, e := range entries {
-			positions = append(positions, e.Position)
-		}
+		positions, complete := r.positions(name, after)
 		want, wantComplete := r.model.read(name, after)
 		if !slices.Equal(positions, want) || complete != wantComplete {
 			r.Fatalf("step %d: %s after %d of %d: got %d, %v, want %d, %v", r.steps, name, after, last, positions, complete, want, wantComplete)
@@ -318,9 +388,15 @@ func (r *run) compare(name room.Name) {
 		r.Fatalf("step %d: got calls %q, want %q", r.steps, r.got, r.want)
 	}
 	r.got, r.want = nil, nil
-	bytes := 0
-	for _, e := range r.model.all {
-		bytes += e.size
+}
+
+// compareStats checks that the bus and the model have the same sizes: in total, and of each sender
+// in each room.
+func (r *run) compareStats() {
+	r.Helper()
+	shares, _, bytes := weigh(r.model.all)
+	if got := r.bus.Shares(); !maps.Equal(got, shares) {
+		r.Fatalf("step %d: got shares %v, want %v", r.steps, got, shares)
 	}
 	want := backplane.MemoryStats{Bytes: bytes, Keys: len(r.model.keys), Rows: len(r.model.rows), Evictions: r.model.evicted}
 	if got := r.bus.Stats(); got != want {

@@ -137,8 +137,8 @@ func (t *topics) full(name room.Name, k kind) <-chan struct{} {
 }
 
 // add appends an entry to the room's log.
-func (t *topics) add(name room.Name, data []byte, now time.Time) Entry {
-	return t.logs.add(&t.open(name).roomLog, data, now)
+func (t *topics) add(name room.Name, sender room.UserID, data []byte, now time.Time) Entry {
+	return t.logs.add(&t.open(name).roomLog, sender, data, now)
 }
 
 // log returns the room's log. If the room is unknown, it returns an empty log that is not stored.

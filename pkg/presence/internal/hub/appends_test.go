@@ -250,3 +250,31 @@ func TestSendWithoutEngine(t *testing.T) {
 		}
 	})
 }
+
+// senderBus records the sender of each message that the hub appends with it.
+type senderBus struct {
+	backplane.Bus
+	senders *[]room.UserID
+}
+
+func (b senderBus) AppendFrom(ctx context.Context, name room.Name, sender room.UserID, key string, data []byte) (position uint64, duplicate bool, err error) {
+	*b.senders = append(*b.senders, sender)
+	return b.Append(ctx, name, key, data)
+}
+
+// An engine that shares its log among the senders gets the sender of each message: a user, or none
+// for the server.
+func TestSenderLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var senders []room.UserID
+		n := openNode(t, memory(), func(c *hub.Config) { c.Bus = senderBus{c.Bus, &senders} })
+		for _, sender := range []room.UserID{"alice", "", "bob"} {
+			if _, err := n.Send(t.Context(), "lobby", hub.Draft{Event: "message", Data: []byte("1")}, sender, "key"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if want := []room.UserID{"alice", "", "bob"}; !slices.Equal(senders, want) {
+			t.Errorf("got senders %q, want %q", senders, want)
+		}
+	})
+}

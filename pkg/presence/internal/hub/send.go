@@ -64,7 +64,7 @@ func (h *Hub) append(ctx context.Context, l *live, d Draft, sender room.UserID, 
 	// belong to another message.
 	epoch := h.epoch()
 	record := newRecord(string(h.node), number, d)
-	position, duplicate, err := h.tryAppend(ctx, l.name, key, record, number, epoch)
+	position, duplicate, err := h.tryAppend(ctx, l.name, sender, key, record, number, epoch)
 	if err != nil || duplicate {
 		h.note(l, l.abandon(number))
 	}
@@ -94,15 +94,18 @@ const (
 	attemptPause = 100 * time.Millisecond
 )
 
-// tryAppend appends a record. If other nodes use the log, tryAppend repeats a failed append until
-// ctx ends. A failed append may have been accepted, so all attempts have the same key: if the
-// message has none, it gets one.
+// tryAppend appends a record of a sender. If other nodes use the log, tryAppend repeats a failed
+// append until ctx ends. A failed append may have been accepted, so all attempts have the same key:
+// if the message has none, it gets one.
 //
 // If the log is recreated between two attempts, it has lost the keys. The next attempt could then
 // append the message twice, so tryAppend returns the error instead.
-func (h *Hub) tryAppend(ctx context.Context, name room.Name, key string, record []byte, number uint64, epoch string) (position uint64, duplicate bool, err error) {
+func (h *Hub) tryAppend(ctx context.Context, name room.Name, sender room.UserID, key string, record []byte, number uint64, epoch string) (position uint64, duplicate bool, err error) {
 	bus := h.config.Bus
 	if h.rings == nil {
+		if log, ok := bus.(backplane.SenderLog); ok {
+			return log.AppendFrom(ctx, name, sender, key, record)
+		}
 		return bus.Append(ctx, name, key, record)
 	}
 	if key == "" { // the keys of clients begin with a user id or with NUL
