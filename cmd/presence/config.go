@@ -191,15 +191,6 @@ func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, 
 		Linger:        orNone(c.Presence.Linger),
 		Heartbeat:     c.Presence.Heartbeat,
 		MemberLimit:   c.Presence.MemberLimit,
-		History:       orNone(c.Messages.History),
-		HistoryAge:    c.Messages.HistoryAge,
-		HistoryBytes:  int(c.Messages.HistoryBytes),
-		MaxMessage:    int(c.Messages.MaxMessage),
-		MessageRate:   orNone(c.Messages.MessageRate),
-		MessageBurst:  c.Messages.MessageBurst,
-		CostRate:      orNone(int(c.Messages.CostRate)),
-		CostBurst:     int(c.Messages.CostBurst),
-		HistoryRate:   orNone(int(c.Messages.HistoryRate)),
 
 		MaxConnections:           most,
 		MaxIdleConnections:       idle,
@@ -225,11 +216,21 @@ func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, 
 		Web:    web.Files,
 		Logger: log,
 	}
+	c.Messages.set(&config)
 	config.TrustedProxies, _ = parsePrefixes(c.Listening.TrustedProxies) // check has found no error
 	if c.Keys.Dev {
 		config.Guest = keys.guest
 	}
 	return config, keys, nil
+}
+
+// set sets the fields of the configuration to the flags.
+func (f messageFlags) set(c *presence.Config) {
+	c.History, c.HistoryAge, c.HistoryBytes = orNone(f.History), f.HistoryAge, int(f.HistoryBytes)
+	c.MaxMessage = int(f.MaxMessage)
+	c.MessageRate, c.MessageBurst = orNone(f.MessageRate), f.MessageBurst
+	c.CostRate, c.CostBurst = orNone(int(f.CostRate)), int(f.CostBurst)
+	c.HistoryRate = orNone(int(f.HistoryRate))
 }
 
 // orNone converts the value of a flag to the value of a field of [presence.Config]. 0 becomes -1,

@@ -16,7 +16,7 @@ import (
 )
 
 // unbounded lists the fields of Config that have no range to test.
-var unbounded = []string{"Guest", "ReadyNeedsBackplane", "Metrics", "ProxyProtocol", "Observer", "History", "KeepHandler", "Backplane", "OnMessage", "OnJoin", "OnLeave", "Logger", "Cookie.Insecure"}
+var unbounded = []string{"CostRate", "HistoryRate", "Guest", "ReadyNeedsBackplane", "Metrics", "ProxyProtocol", "Observer", "History", "KeepHandler", "Backplane", "OnMessage", "OnJoin", "OnLeave", "Logger", "Cookie.Insecure"}
 
 // New rejects every value that is out of range with a ConfigError for the field. The error's text
 // names the field once.
@@ -53,6 +53,8 @@ func TestConfigErrors(t *testing.T) {
 		{"MaxMessage", "is 1 byte to 1 MiB, not -1", func(c *presence.Config) { c.MaxMessage = -1 }},
 		{"MaxMessage", "is 1 byte to 1 MiB, not 1048577", func(c *presence.Config) { c.MaxMessage = 1<<20 + 1 }},
 		{"MaxUnsent", "is at least four times MaxMessage, 400, not 399", func(c *presence.Config) { c.MaxMessage, c.MaxUnsent = 100, 399 }},
+		{"MaxUnsentTotal", "is at least four times MaxMessage, 262144, not 262143", func(c *presence.Config) { c.MaxUnsentTotal = 4<<16 - 1 }},
+		{"CostBurst", "is at least 65536, not 65535", func(c *presence.Config) { c.CostBurst = 1<<16 - 1 }},
 		{"CORSOrigins", `"*" must be the only entry`, func(c *presence.Config) { c.CORSOrigins = []string{"*", "https://a.example"} }},
 		{"CORSOrigins", `"example.com" is not scheme://host[:port]`, func(c *presence.Config) { c.CORSOrigins = []string{"example.com"} }},
 		{"CORSOrigins", `"https://*.com" needs a domain`, func(c *presence.Config) { c.CORSOrigins = []string{"https://*.com"} }},

@@ -28,3 +28,9 @@ func (s *Server) Remembered() [3]int {
 	stats := s.Stats()
 	return [3]int{stats.LogBytes, stats.LogKeys, stats.Bans}
 }
+
+// DefaultCosts returns the defaults of Config.CostRate and Config.CostBurst.
+func DefaultCosts() (perSecond, burst int) {
+	c, _ := Config{}.withDefaults() // the error is about the Authenticator
+	return c.CostRate, c.CostBurst
+}

@@ -5,7 +5,7 @@ import (
 	"net/http"
 	"time"
 
-	"example.com/presence/pkg/presence/internal/fair"
+	"example.com/presence/pkg/presence/internal/rates"
 	"example.com/presence/pkg/presence/internal/refusal"
 )
 
@@ -28,19 +28,19 @@ const (
 
 func newLimits(c Config) limits {
 	l := limits{
-		messages: limit{fair.NewRates(c.MessageRate, c.MessageBurst), refusal.Rate, fmt.Sprintf("message rate limit exceeded (%v per second)", c.MessageRate)},
-		costs:    limit{fair.NewRates(float64(c.CostRate), c.CostBurst), refusal.Cost, fmt.Sprintf("cost rate limit exceeded (%d bytes per second)", c.CostRate)},
-		history:  limit{fair.NewRates(-1, 1), refusal.HistoryRate, fmt.Sprintf("history rate limit exceeded (%d bytes per second)", c.HistoryRate)},
+		messages: limit{rates.NewTable(c.MessageRate, c.MessageBurst), refusal.Rate, fmt.Sprintf("message rate limit exceeded (%v per second)", c.MessageRate)},
+		costs:    limit{rates.NewTable(float64(c.CostRate), c.CostBurst), refusal.Cost, fmt.Sprintf("cost rate limit exceeded (%d bytes per second)", c.CostRate)},
+		history:  limit{rates.NewTable(-1, 1), refusal.HistoryRate, fmt.Sprintf("history rate limit exceeded (%d bytes per second)", c.HistoryRate)},
 	}
 	if c.Backplane != nil && c.Backplane.Shared() && c.History > 0 {
-		l.history.rates = fair.NewRates(float64(c.HistoryRate), max(c.HistoryBytes/16, c.MaxMessage))
+		l.history.rates = rates.NewTable(float64(c.HistoryRate), max(c.HistoryBytes/16, c.MaxMessage))
 	}
 	return l
 }
 
 // limit is one rate of all users, and the answer of a request that exceeds it.
 type limit struct {
-	rates  *fair.Rates
+	rates  *rates.Table
 	cause  refusal.Cause
 	detail string
 }

@@ -16,10 +16,10 @@ import (
 
 	"example.com/presence/pkg/presence/auth"
 	"example.com/presence/pkg/presence/backplane"
-	"example.com/presence/pkg/presence/internal/fair"
 	"example.com/presence/pkg/presence/internal/guard"
 	"example.com/presence/pkg/presence/internal/hub"
 	"example.com/presence/pkg/presence/internal/loglimit"
+	"example.com/presence/pkg/presence/internal/rates"
 	"example.com/presence/pkg/presence/internal/redact"
 	"example.com/presence/pkg/presence/internal/refusal"
 	"example.com/presence/pkg/presence/internal/stream"
@@ -81,7 +81,7 @@ func (c Config) prepare() (complete Config, s *Server, page map[string]*file, er
 
 // hubConfig translates c to the settings of the hub. It creates an in-memory backplane if c has
 // none.
-func hubConfig(c Config, streams *stream.Streams, costs *fair.Rates, warn *loglimit.Limiter) hub.Config {
+func hubConfig(c Config, streams *stream.Streams, costs *rates.Table, warn *loglimit.Limiter) hub.Config {
 	own := c.Backplane == nil
 	if own {
 		c.Backplane = backplane.NewMemory(backplane.MemoryConfig{Messages: c.History, Age: c.HistoryAge, Bytes: c.HistoryBytes, Full: func() {

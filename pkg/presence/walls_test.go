@@ -36,6 +36,7 @@ const (
 	logtestPkg  = presencePkg + "/internal/logtest"
 	compactPkg  = presencePkg + "/internal/compact"
 	fairPkg     = presencePkg + "/internal/fair"
+	ratesPkg    = presencePkg + "/internal/rates"
 	clientPkg   = presencePkg + "/client"
 	natsPkg     = presencePkg + "/nats"
 	natsModule  = "github.com/nats-io"
@@ -83,9 +84,9 @@ var walls = []wall{
 		of:      is(streamPkg),
 		forbids: oneOf(authPkg, roomPkg, hubPkg, busPkg, presencePkg),
 	}, {
-		reason: "loglimit, redact, refusal, compact, fair and logtest are used by several packages: they must not depend on any of this module",
+		reason: "loglimit, redact, refusal, compact, fair, rates and logtest are used by several packages: they must not depend on any of this module",
 		of: func(p *listed) bool {
-			return slices.Contains([]string{limitPkg, redactPkg, refusalPkg, compactPkg, fairPkg, logtestPkg}, p.ImportPath)
+			return slices.Contains([]string{limitPkg, redactPkg, refusalPkg, compactPkg, fairPkg, ratesPkg, logtestPkg}, p.ImportPath)
 		},
 		forbids: within(home),
 	}, {

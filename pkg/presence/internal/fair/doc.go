@@ -4,5 +4,4 @@
 //   - [Ranking] orders holders by how much they hold, the largest first.
 //   - [Accounts] ranks holders, and for each holder the places in which it holds something.
 //   - [Budget] limits what all users hold together, and keeps some of it free for newcomers.
-//   - [Rates] limits what each user does per second, with one token bucket for each user.
 package fair

@@ -8,8 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"example.com/presence/pkg/presence/internal/fair"
 	"example.com/presence/pkg/presence/internal/hub"
+	"example.com/presence/pkg/presence/internal/rates"
 	"example.com/presence/pkg/presence/internal/stream"
 	"example.com/presence/pkg/presence/room"
 )
@@ -191,7 +191,7 @@ func TestSnapshotReservation(t *testing.T) {
 // debt is refused in rooms with large snapshots only, and that an exempt connection is not.
 func TestJoinCosts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := openNode(t, memory(), func(c *hub.Config) { c.Costs = fair.NewRates(100, 5000) })
+		n := openNode(t, memory(), func(c *hub.Config) { c.Costs = rates.NewTable(100, 5000) })
 		crowd(n, "large")
 		time.Sleep(time.Minute)
 		n.join("small", "alice", hub.Lease{}, "")

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"example.com/presence/pkg/presence/backplane"
-	"example.com/presence/pkg/presence/internal/fair"
 	"example.com/presence/pkg/presence/internal/loglimit"
+	"example.com/presence/pkg/presence/internal/rates"
 	"example.com/presence/pkg/presence/room"
 )
 
@@ -45,7 +45,7 @@ type Config struct {
 
 	// Costs limits the bytes per second that each user causes. A join that gets a large snapshot
 	// costs the size of the snapshot. nil: no limit.
-	Costs *fair.Rates
+	Costs *rates.Table
 
 	// These limit the log entries that the hub keeps so that clients can resume without a read of
 	// the log. They are used only if the bus is shared. If one is 0, the hub keeps no entries.

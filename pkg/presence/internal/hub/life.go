@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"example.com/presence/pkg/presence/backplane"
-	"example.com/presence/pkg/presence/internal/fair"
+	"example.com/presence/pkg/presence/internal/rates"
 	"example.com/presence/pkg/presence/room"
 )
 
@@ -181,7 +181,7 @@ func (c Config) withDefaults() Config {
 		c.Clock = system{}
 	}
 	if c.Costs == nil {
-		c.Costs = fair.NewRates(-1, 1) // unlimited
+		c.Costs = rates.NewTable(-1, 1) // unlimited
 	}
 	c.MaxSnapshots = cmp.Or(c.MaxSnapshots, maxSnapshots)
 	c.entries, c.pieceEntries = cmp.Or(c.entries, maxEntries), cmp.Or(c.pieceEntries, maxPieceEntries)

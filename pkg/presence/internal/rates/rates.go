@@ -1,4 +1,5 @@
-package fair
+// Package rates limits how much each user does per second.
+package rates
 
 import (
 	"container/list"
@@ -8,14 +9,14 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// MaxRates is the maximum number of token buckets of a [Rates]. One more replaces the bucket that
+// MaxUsers is the maximum number of token buckets of a [Table]. One more replaces the bucket that
 // was not used for the longest time, so its user has a full bucket again. A bucket takes some 300
 // bytes, and the id of its user.
-const MaxRates = 1 << 16
+const MaxUsers = 1 << 16
 
-// Rates limits how much each user does, with one token bucket for each user. It is safe for
+// Table limits how much each user does, with one token bucket for each user. It is safe for
 // concurrent use.
-type Rates struct {
+type Table struct {
 	limit rate.Limit // tokens per second; negative: unlimited
 	burst int        // size of a bucket, in tokens
 
@@ -29,10 +30,10 @@ type userRate struct {
 	bucket *rate.Limiter
 }
 
-// NewRates returns rates with full buckets. A negative number of tokens per second means unlimited.
+// NewTable returns a table with full buckets. A negative number of tokens per second means unlimited.
 // burst is the size of a bucket.
-func NewRates(perSecond float64, burst int) *Rates {
-	return &Rates{limit: rate.Limit(perSecond), burst: burst, users: map[string]*list.Element{}}
+func NewTable(perSecond float64, burst int) *Table {
+	return &Table{limit: rate.Limit(perSecond), burst: burst, users: map[string]*list.Element{}}
 }
 
 // Take takes cost tokens from the user's bucket, if it has at least one. Otherwise Take takes none,
@@ -41,17 +42,17 @@ func NewRates(perSecond float64, burst int) *Rates {
 // A cost may exceed the tokens of the bucket, and even its size. The bucket is then in debt, and the
 // user waits until the debt is paid. So the mean rate holds, and no request is too large to be
 // accepted at all.
-func (r *Rates) Take(user string, cost int, now time.Time) (wait time.Duration) {
+func (r *Table) Take(user string, cost int, now time.Time) (wait time.Duration) {
 	return r.take(user, cost, now, false)
 }
 
-// Charge is like [Rates.Take], but takes the tokens in any case.
-func (r *Rates) Charge(user string, cost int, now time.Time) { r.take(user, cost, now, true) }
+// Charge is like [Table.Take], but takes the tokens in any case.
+func (r *Table) Charge(user string, cost int, now time.Time) { r.take(user, cost, now, true) }
 
 // Wait returns the time until the user's bucket has a token, or 0 if it has one.
-func (r *Rates) Wait(user string, now time.Time) time.Duration { return r.take(user, 0, now, false) }
+func (r *Table) Wait(user string, now time.Time) time.Duration { return r.take(user, 0, now, false) }
 
-func (r *Rates) take(user string, cost int, now time.Time, force bool) (wait time.Duration) {
+func (r *Table) take(user string, cost int, now time.Time, force bool) (wait time.Duration) {
 	if r.limit < 0 {
 		return 0
 	}
@@ -69,7 +70,7 @@ func (r *Rates) take(user string, cost int, now time.Time, force bool) (wait tim
 }
 
 // bucketLocked returns the user's bucket, which becomes the most recently used one.
-func (r *Rates) bucketLocked(user string, now time.Time) *rate.Limiter {
+func (r *Table) bucketLocked(user string, now time.Time) *rate.Limiter {
 	if e := r.users[user]; e != nil {
 		r.recent.MoveToFront(e)
 		return e.Value.(*userRate).bucket
@@ -77,7 +78,7 @@ func (r *Rates) bucketLocked(user string, now time.Time) *rate.Limiter {
 	// A full bucket is like a new one. Two are freed for each new one, so that those of users that
 	// are gone do not stay.
 	for range 2 {
-		if u := r.oldestLocked(); u != nil && (u.bucket.TokensAt(now) >= float64(r.burst) || len(r.users) >= MaxRates) {
+		if u := r.oldestLocked(); u != nil && (u.bucket.TokensAt(now) >= float64(r.burst) || len(r.users) >= MaxUsers) {
 			r.recent.Remove(r.recent.Back())
 			delete(r.users, u.user)
 		}
@@ -88,7 +89,7 @@ func (r *Rates) bucketLocked(user string, now time.Time) *rate.Limiter {
 }
 
 // oldestLocked returns the user whose bucket was not used for the longest time, or nil.
-func (r *Rates) oldestLocked() *userRate {
+func (r *Table) oldestLocked() *userRate {
 	if e := r.recent.Back(); e != nil {
 		return e.Value.(*userRate)
 	}

@@ -1,4 +1,4 @@
-package fair
+package rates
 
 import (
 	"strconv"
@@ -9,7 +9,7 @@ import (
 var start = time.Date(2026, 11, 30, 0, 0, 0, 0, time.UTC)
 
 func TestRates(t *testing.T) {
-	r := NewRates(10, 20)
+	r := NewTable(10, 20)
 	for _, step := range []struct {
 		at   time.Duration
 		user string
@@ -34,7 +34,7 @@ func TestRates(t *testing.T) {
 	if wait := r.Wait("alice", start.Add(time.Hour)).Round(time.Microsecond); wait != 4100*time.Millisecond {
 		t.Errorf("after charges of 60 to a bucket of 20: Wait returns %v, want 4.1s", wait)
 	}
-	if wait := NewRates(-1, 1).Take("alice", 1<<40, start); wait != 0 {
+	if wait := NewTable(-1, 1).Take("alice", 1<<40, start); wait != 0 {
 		t.Errorf("without a limit: Take returns %v, want 0", wait)
 	}
 }
@@ -42,8 +42,8 @@ func TestRates(t *testing.T) {
 // TestRatesEvict fills the table, and expects that it replaces the bucket that was not used for the
 // longest time, and refuses nobody.
 func TestRatesEvict(t *testing.T) {
-	r := NewRates(1e-9, 1)
-	for i := range MaxRates {
+	r := NewTable(1e-9, 1)
+	for i := range MaxUsers {
 		r.Take(strconv.Itoa(i), 1, start)
 	}
 	if r.Take("0", 1, start) == 0 {
@@ -58,14 +58,14 @@ func TestRatesEvict(t *testing.T) {
 	if r.Take("1", 1, start) != 0 {
 		t.Error("the second user has no token, want a new bucket")
 	}
-	if n := len(r.users); n != MaxRates || r.recent.Len() != n {
-		t.Errorf("the table has %d users and a list of %d, want %d", n, r.recent.Len(), MaxRates)
+	if n := len(r.users); n != MaxUsers || r.recent.Len() != n {
+		t.Errorf("the table has %d users and a list of %d, want %d", n, r.recent.Len(), MaxUsers)
 	}
 }
 
 // TestRatesFree expects that full buckets are freed when new ones are made.
 func TestRatesFree(t *testing.T) {
-	r := NewRates(1, 2)
+	r := NewTable(1, 2)
 	for i := range 1000 {
 		r.Take(strconv.Itoa(i), 1, start)
 	}
