@@ -40,3 +40,39 @@ func TestRanking(t *testing.T) {
 		}
 	}
 }
+
+// TestRankingOrder compares the order of ranks with the same weight with a plain map.
+func TestRankingOrder(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	var ranking Ranking[int]
+	type place struct {
+		weight int
+		order  uint64
+	}
+	ranks, places := map[int]*Rank[int]{}, map[int]place{}
+	for step := range 20_000 {
+		id := random.IntN(40)
+		if ranks[id] == nil {
+			ranks[id] = &Rank[int]{Value: id}
+		}
+		places[id] = place{random.IntN(4), uint64(step + 1)}
+		if random.IntN(2) == 0 {
+			places[id] = place{random.IntN(4), uint64(random.IntN(step + 1))}
+		}
+		ranking.Place(ranks[id], places[id].weight, places[id].order)
+		var first place
+		for _, p := range places {
+			if p.weight > first.weight || p.weight == first.weight && p.order < first.order {
+				first = p
+			}
+		}
+		switch largest := ranking.Largest(); {
+		case largest == nil:
+			if first.weight != 0 {
+				t.Fatalf("step %d: the ranking is empty, want %+v", step, first)
+			}
+		case places[largest.Value] != first:
+			t.Fatalf("step %d: got %+v first, want %+v", step, places[largest.Value], first)
+		}
+	}
+}
