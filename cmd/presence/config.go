@@ -58,7 +58,8 @@ type limitFlags struct {
 	MaxConnectionsPerUser int  `default:"0" help:"Maximum open streams per user across all rooms. 0 means unlimited. Default: 0."`
 	MaxIdle               int  `name:"max-idle-connections" placeholder:"N" help:"Maximum idle connections: connections without an open stream. At the limit, a new connection evicts one that never sent a complete request; if there is none, it evicts the longest idle one. 0 means the default. Default: 1024, or a quarter of the open-file limit if that is less."`
 	MaxPerAddress         int  `name:"max-connections-per-address" default:"0" help:"Maximum connections per client address (per /64 with IPv6), including streams. 0 means unlimited. Behind a proxy, all clients have the proxy's address, unless --proxy-protocol is set. Peers on a Unix socket have no limit. Default: 0."`
-	MaxRooms              int  `default:"100000" help:"Maximum rooms, including those kept for their history, at least 1. At the limit, a new room evicts the least recently used empty room. Default: 100000."`
+	MaxRooms              int  `default:"100000" help:"Maximum rooms, including those kept for their history, at least 1. At the limit, a new room evicts the least recently used empty room of the user that has created the most. A user that has created more rooms than are free, and more than that user, is refused. Default: 100000."`
+	MaxRoomsPerUser       int  `default:"0" help:"Maximum rooms that a user has created. At the limit, a new room of the user evicts its own least recently used empty room. 0 means no limit of its own. Default: 0."`
 	MaxUnsent             size `placeholder:"256KiB" range:"four times --max-message to 2047MiB" help:"Backlog limit per connection in bytes, four times --max-message to 2047MiB. A client with a larger backlog must read 32KiB per second, or the server disconnects it as slow. Default: 256KiB, or four times --max-message if that is more."`
 	MaxUnsentTotal        size `default:"64MiB" range:"four times --max-message to 2047MiB" help:"Limit for the events that wait in the backlogs of all connections, in bytes, four times --max-message to 2047MiB. An event counts once for its room. At the limit, stalled clients are disconnected, and rooms above an equal share reject messages and streams. Default: 64MiB."`
 	FullStatus            int  `default:"200" enum:"200,503" placeholder:"200" help:"Response status when the server rejects a stream at a limit: 200 (with a goodbye event, so that browsers reconnect) or 503. Default: 200."`
@@ -91,6 +92,7 @@ var flagOf = map[string]string{
 	"MaxIdleConnections":       "--max-idle-connections",
 	"MaxConnectionsPerAddress": "--max-connections-per-address",
 	"MaxRooms":                 "--max-rooms",
+	"MaxRoomsPerUser":          "--max-rooms-per-user",
 	"Node":                     "--node",
 	"ShutdownGrace":            "--shutdown-grace",
 	"MaxUnsent":                "--max-unsent",
@@ -197,6 +199,7 @@ func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, 
 		MaxConnectionsPerAddress: c.Limits.MaxPerAddress,
 		MaxConnectionsPerUser:    c.Limits.MaxConnectionsPerUser,
 		MaxRooms:                 c.Limits.MaxRooms,
+		MaxRoomsPerUser:          c.Limits.MaxRoomsPerUser,
 		MaxUnsent:                int(c.Limits.MaxUnsent),
 		MaxUnsentTotal:           int(c.Limits.MaxUnsentTotal),
 		FullStatus:               c.Limits.FullStatus,

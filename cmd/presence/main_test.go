@@ -439,6 +439,7 @@ func TestUsage(t *testing.T) {
 		{"serve --dev --max-idle-connections=-1", nil, "--max-idle-connections is at least 0, not -1"},
 		{"serve --dev --max-connections-per-address=-1", nil, "--max-connections-per-address is at least 0, not -1"},
 		{"serve --dev --max-rooms 0", nil, "--max-rooms is at least 1, not 0"},
+		{"serve --dev --max-rooms-per-user=-1", nil, "--max-rooms-per-user is at least 0, not -1"},
 		{"serve --dev --max-rooms=-1", nil, "--max-rooms is at least 1, not -1"},
 		{"serve --dev --full-status 404", nil, "--full-status"},
 		{"serve --dev --member-limit=-1", nil, "--member-limit is at least 1, not -1"},

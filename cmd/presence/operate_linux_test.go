@@ -133,7 +133,7 @@ func TestOperatorSeesFaults(t *testing.T) {
 			args: []string{"--max-rooms=1", "--full-status=503"},
 			inject: func(t *testing.T, f *faulty) {
 				watchRoom(t, f, "one", alice)
-				if got := f.ask("GET", "/events?room=two", alice, ""); got != http.StatusServiceUnavailable {
+				if got := f.ask("GET", "/events?room=two", user("bob"), ""); got != http.StatusServiceUnavailable {
 					t.Errorf("got %d, want 503", got)
 				}
 			},

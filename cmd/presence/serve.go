@@ -104,7 +104,8 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 func logLimits(log *slog.Logger, c presence.Config) {
 	log.Info("limits", "open_files", openFiles(), "reserved_files", reservedFiles, "max_connections", c.MaxConnections,
 		"max_connections_per_user", c.MaxConnectionsPerUser, "max_idle_connections", c.MaxIdleConnections,
-		"max_connections_per_address", c.MaxConnectionsPerAddress, "max_rooms", c.MaxRooms, "member_limit", max(0, c.MemberLimit),
+		"max_connections_per_address", c.MaxConnectionsPerAddress, "max_rooms", c.MaxRooms, "max_rooms_per_user", c.MaxRoomsPerUser,
+		"member_limit", max(0, c.MemberLimit),
 		"max_message", c.MaxMessage, "message_rate", max(0, c.MessageRate), "history", max(0, c.History),
 		"history_bytes", c.HistoryBytes)
 }

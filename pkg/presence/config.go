@@ -139,10 +139,22 @@ type Config struct {
 	// Default: 0.
 	MaxConnectionsPerAddress int
 
-	// MaxRooms is the maximum number of rooms. At the limit, a new room evicts the room that has
-	// been empty longest, together with its history. If no room is empty, the new room is rejected:
+	// MaxRooms is the maximum number of rooms. At the limit, a new room evicts an empty room,
+	// together with its history: that of the user that has created the most of these rooms, and of
+	// its rooms the one that has been empty longest. If no room is empty, the new room is rejected:
 	// a stream receives goodbye full. An empty room costs 3 KB. Default: 100,000.
+	//
+	// If a user has created more rooms than are free, its next room evicts an empty room in the same
+	// way, but is rejected if the user has created more rooms than the other one. So one user alone
+	// can use half of MaxRooms plus one room, and others find a free room. Publish has no such
+	// limit. If all visitors share one user, set MaxRooms to twice the number of rooms.
 	MaxRooms int
+
+	// MaxRoomsPerUser is the maximum number of rooms that each user has created. At the limit, a
+	// new room of the user evicts its own room that has been empty longest; if it has none, the new
+	// room is rejected: a stream receives goodbye full. 0 means no limit of its own, beside that of
+	// MaxRooms. Default: 0.
+	MaxRoomsPerUser int
 
 	// FullStatus is the HTTP status of a stream that is rejected at a limit:
 	//
@@ -440,6 +452,7 @@ func (c Config) check() error {
 		{"MaxIdleConnections", c.MaxIdleConnections >= 0, "at least 0", c.MaxIdleConnections},
 		{"MaxConnectionsPerAddress", c.MaxConnectionsPerAddress >= 0, "at least 0", c.MaxConnectionsPerAddress},
 		{"MaxRooms", c.MaxRooms >= 1, "at least 1", c.MaxRooms},
+		{"MaxRoomsPerUser", c.MaxRoomsPerUser >= 0, "at least 0", c.MaxRoomsPerUser},
 		{"FullStatus", c.FullStatus == http.StatusOK || c.FullStatus == http.StatusServiceUnavailable, "200 or 503", c.FullStatus},
 		{"ShutdownGrace", c.ShutdownGrace >= 0, "at least 0s", c.ShutdownGrace},
 		{"Node", hub.IsLabel(c.Node), "1 to 64 printable characters without blanks", strconv.Quote(c.Node)},

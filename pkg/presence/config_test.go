@@ -42,6 +42,7 @@ func TestConfigErrors(t *testing.T) {
 		{"MaxConnectionsPerUser", "is at least 0, not -1", func(c *presence.Config) { c.MaxConnectionsPerUser = -1 }},
 		{"MaxIdleConnections", "is at least 0, not -1", func(c *presence.Config) { c.MaxIdleConnections = -1 }},
 		{"MaxConnectionsPerAddress", "is at least 0, not -1", func(c *presence.Config) { c.MaxConnectionsPerAddress = -1 }},
+		{"MaxRoomsPerUser", "is at least 0, not -1", func(c *presence.Config) { c.MaxRoomsPerUser = -1 }},
 		{"MaxRooms", "is at least 1, not -1", func(c *presence.Config) { c.MaxRooms = -1 }},
 		{"FullStatus", "is 200 or 503, not 404", func(c *presence.Config) { c.FullStatus = http.StatusNotFound }},
 		{"ShutdownGrace", "is at least 0s, not -1ns", func(c *presence.Config) { c.ShutdownGrace = -1 }},

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
@@ -25,6 +26,7 @@ func TestFull(t *testing.T) {
 				"total":    {presence.Config{MaxConnections: 2}, "/events"},
 				"per user": {presence.Config{MaxConnectionsPerUser: 1}, "/events?room=other"},
 				"rooms":    {presence.Config{MaxRooms: 1}, "/events?room=other"},
+				"own":      {presence.Config{MaxRoomsPerUser: 1}, "/events?room=other"},
 			} {
 				c.config.FullStatus, c.config.Linger = status, -1
 				h := open(t, c.config)
@@ -113,6 +115,55 @@ func TestMessageAboveRoomLimit(t *testing.T) {
 	h.post("/messages", bearer(t, "alice"), `{"data":1}`)
 }
 
+// At the room limit of a user, the server rejects its message to a new room, until one of its own
+// rooms is empty. An admin has this limit too. Other users and the program itself do not.
+func TestMessageAboveOwnRoomLimit(t *testing.T) {
+	inBubble(t, presence.Config{MaxRoomsPerUser: 2, Linger: -1}, func(t *testing.T, b *bubble) {
+		alice := testUser("alice")
+		post := func(room string, u presence.User) (status int, body string) {
+			w := httptest.NewRecorder()
+			r := b.request(t.Context(), "POST", "/messages?room="+room, "x", u)
+			r.Header.Set("Content-Type", "text/plain")
+			b.ServeHTTP(w, r)
+			if w.Code == http.StatusServiceUnavailable && w.Header().Get("Retry-After") == "" {
+				t.Errorf("message to %s: got 503 without Retry-After", room)
+			}
+			return w.Code, w.Body.String()
+		}
+		one := b.stream("/events?room=one", "", alice)
+		b.stream("/events?room=two", "", alice)
+		for range 2 {
+			if status, body := post("three", alice); status != 503 || !strings.Contains(body, `"detail":"per-user room limit reached (2)"`) {
+				t.Errorf("third room of alice: got %d %s, want 503 and the limit of 2", status, body)
+			}
+		}
+		root := testUser("root")
+		root.Admin = true
+		for _, room := range []string{"four", "five", "six"} {
+			if status, body := post(room, root); status != 202 { // evicts its own unused room
+				t.Errorf("room of an admin: got %d %s, want 202", status, body)
+			}
+			if _, err := b.Publish(t.Context(), "own-"+room, "", "x"); err != nil {
+				t.Errorf("room of the program: %v", err)
+			}
+		}
+		if status, body := post("seven", testUser("bob")); status != 202 {
+			t.Errorf("room of bob: got %d %s, want 202", status, body)
+		}
+		if status, body := post("one", alice); status != 202 {
+			t.Errorf("alice in a room of her own: got %d %s, want 202", status, body)
+		}
+		if n := b.Stats().Refusals["user_rooms"]; n != 2 {
+			t.Errorf("got %d refusals, want 2", n)
+		}
+		one.close()
+		time.Sleep(time.Second)
+		if status, body := post("three", alice); status != 202 || b.Stats().Rooms != 8 || b.Stats().RoomsEvicted != 2 {
+			t.Errorf("third room of alice after she left one: got %d %s with %d rooms, want 202 and 8", status, body, b.Stats().Rooms)
+		}
+	})
+}
+
 // A user that exceeds the rate limit gets 429, and may send again after Retry-After. Other users
 // are not affected.
 func TestRateLimitOverHTTP(t *testing.T) {
@@ -146,26 +197,27 @@ func TestRateLimitOverHTTP(t *testing.T) {
 	}
 }
 
-// At the room limit, a new room evicts the least recently used empty room.
+// At the room limit, a new room evicts the least recently used empty room, if each user has created
+// one room.
 func TestUnusedRoomsAreEvicted(t *testing.T) {
 	inBubble(t, presence.Config{MaxRooms: 3, Linger: -1}, func(t *testing.T, b *bubble) {
 		alice := testUser("alice")
 		stay := b.stream("/events?room=used", "", alice)
-		first := b.post("/messages?room=a", `{"data":1}`, alice)
+		first := b.post("/messages?room=a", `{"data":1}`, testUser("ann"))
 		time.Sleep(time.Second)
-		b.stream("/events?room=b", "", alice).close()
+		b.stream("/events?room=b", "", testUser("bob")).close()
 		time.Sleep(time.Second)
 		b.post("/messages?room=a", `{"data":2}`, alice) // now b is the least recently used room
-		b.post("/messages?room=c", `{"data":1}`, alice)
+		b.post("/messages?room=c", `{"data":1}`, testUser("carol"))
 		c := b.stream("/events?room=a", first, alice)
 		if got := names(c.take()); got != " message sync user count:1" {
 			t.Errorf("room a, used last: got %q, want its message", got)
 		}
 		c.close()
 		for i := range 100 {
-			b.post(fmt.Sprintf("/messages?room=x%d", i), `{"data":1}`, alice)
+			b.post(fmt.Sprintf("/messages?room=x%d", i), `{"data":1}`, testUser(fmt.Sprint("user-", i)))
 		}
-		if got := names(b.stream("/events?room=a", first, alice).take()); got != ` reset:{"reason":"history"} sync user count:1` {
+		if got := names(b.stream("/events?room=a", first, testUser("zoe")).take()); got != ` reset:{"reason":"history"} sync user count:1` {
 			t.Errorf("room a, evicted: got %q, want a reset", got)
 		}
 		if got := names(stay.take()); stay.ended() || got != " sync user count:1" {

@@ -106,6 +106,7 @@ var problems = []struct {
 	{ErrOverloaded, http.StatusServiceUnavailable, refusal.RoomBacklog, ""},
 	{hub.ErrSnapshots, http.StatusServiceUnavailable, refusal.Unsent, ""},
 	{hub.ErrReplays, http.StatusServiceUnavailable, refusal.Unsent, ""},
+	{hub.ErrUserRooms, http.StatusServiceUnavailable, refusal.UserRooms, ""},
 	{hub.ErrFull, http.StatusServiceUnavailable, refusal.Connections, ""},
 	{hub.ErrUserFull, http.StatusServiceUnavailable, refusal.UserConnections, ""},
 	{stream.ErrFull, http.StatusServiceUnavailable, refusal.OpenFiles, ""},

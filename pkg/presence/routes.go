@@ -106,6 +106,7 @@ func hubConfig(c Config, streams *stream.Streams, costs *rates.Table, warn *logl
 		MaxConnections:        c.MaxConnections,
 		MaxConnectionsPerUser: c.MaxConnectionsPerUser,
 		MaxRooms:              c.MaxRooms,
+		MaxRoomsPerUser:       c.MaxRoomsPerUser,
 		MaxReplay:             c.HistoryBytes,
 		RingMessages:          c.History,
 		RingAge:               c.HistoryAge,

@@ -135,6 +135,7 @@ var refusals = map[string]refusal{
 	"connections":      {config: presence.Config{MaxConnections: 1}, cause: full("/events?room=a", "bob")},
 	"user_connections": {config: presence.Config{MaxConnectionsPerUser: 1}, cause: full("/events?room=a", "alice")},
 	"rooms":            {config: presence.Config{MaxRooms: 1}, cause: full("/events?room=b", "bob")},
+	"user_rooms":       {config: presence.Config{MaxRoomsPerUser: 1}, cause: full("/events?room=b", "alice")},
 	"room_busy": {
 		bus:   unable(func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }),
 		cause: asked(503, "POST", "/messages", `{"data":1}`),

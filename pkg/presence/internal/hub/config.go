@@ -40,6 +40,7 @@ type Config struct {
 	MaxConnections        int // maximum number of connections; 0: no limit
 	MaxConnectionsPerUser int // maximum number of connections per user; 0: no limit
 	MaxRooms              int // maximum number of live rooms, including unused ones
+	MaxRoomsPerUser       int // maximum number of live rooms that a user has created; 0: no limit of its own
 	MaxReplay             int // size limit of the log, in bytes; see replays
 	MaxSnapshots          int // maximum size of all unsent snapshots, in bytes; 0: 64 MiB
 
@@ -95,6 +96,9 @@ var (
 	ErrNotInRoom = errors.New("user not in room")
 	// ErrTooManyRooms means that MaxRooms rooms exist, and all of them are in use.
 	ErrTooManyRooms = errors.New("room limit reached")
+	// ErrUserRooms means that the user owns MaxRoomsPerUser rooms, or more rooms than are free, and
+	// all of them are in use.
+	ErrUserRooms = errors.New("per-user room limit reached")
 	// ErrBusy means that a message was not accepted within 2 s, because the clients of the room or
 	// the message log were too slow.
 	ErrBusy = errors.New("room too busy")

@@ -10,8 +10,8 @@ import (
 
 // Connect reserves a slot for a connection of the user in the room, and opens the room if
 // necessary. [Hub.Leave] releases the slot. The error is [ErrDraining], [ErrFull], [ErrUserFull],
-// [ErrTooManyRooms], [ErrOverloaded], [ErrSnapshots], a [*RateError], or a backplane error. If
-// Connect fails, no slot is reserved.
+// [ErrTooManyRooms], [ErrUserRooms], [ErrOverloaded], [ErrSnapshots], a [*RateError], or a backplane
+// error. If Connect fails, no slot is reserved.
 func (h *Hub) Connect(ctx context.Context, name room.Name, user room.UserID, lease Lease) (*Connection, error) {
 	if h.draining.Load() {
 		return nil, ErrDraining
@@ -21,7 +21,7 @@ func (h *Hub) Connect(ctx context.Context, name room.Name, user room.UserID, lea
 	if err := h.conns.add(conn); err != nil {
 		return nil, err
 	}
-	l, err := h.open(ctx, name)
+	l, err := h.open(ctx, name, user)
 	if err == nil {
 		err = h.overloaded(l)
 	}
@@ -37,12 +37,12 @@ func (h *Hub) Connect(ctx context.Context, name room.Name, user room.UserID, lea
 
 // Join counts the connection in its room, and sends the events of the room to its client. lastID is
 // the id of the last event that a resuming client has received, or empty. The error is [ErrBanned],
-// [ErrDraining], [ErrTooManyRooms], [ErrSnapshots], [ErrReplays], or a backplane error. If Join fails, the connection is not
-// counted, but keeps its slot until [Hub.Leave].
+// [ErrDraining], [ErrTooManyRooms], [ErrUserRooms], [ErrSnapshots], [ErrReplays], or a backplane
+// error. If Join fails, the connection is not counted, but keeps its slot until [Hub.Leave].
 func (h *Hub) Join(ctx context.Context, conn *Connection, u room.User, client Client, lastID string) error {
 	conn.client = client
 	for {
-		l, err := h.openWhole(ctx, conn.room)
+		l, err := h.openWhole(ctx, conn.room, conn.user)
 		if err != nil {
 			return err
 		}

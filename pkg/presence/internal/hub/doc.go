@@ -11,8 +11,11 @@
 //
 //   - Room: a name with its members, connections and shared stream. The hub creates a room on first
 //     use. A room is unused if it has no member, no connection, no message in flight and no reader
-//     of its log. An unused room expires after Config.RoomAge. If Config.MaxRooms is reached, a new
-//     room evicts the least recently used room, but never a room in use.
+//     of its log. An unused room expires after Config.RoomAge. If a limit of rooms is reached, a new
+//     room evicts an unused room, but never a room in use.
+//   - Owner: the user whose request created the room, or the server itself. If Config.MaxRooms is
+//     reached, the owner of the most rooms loses its least recently used room. A user at its own
+//     limit loses such a room of its own.
 //   - Settled room: a room of which the peers need no frame soon. It is evicted before the others.
 //   - Registry: the map of all rooms. It creates, finds and evicts them.
 //   - Counter: the state of one room, guarded by one mutex: members, connections, position, and the
@@ -112,7 +115,7 @@
 //	3      connections  all connections, and the marked fields of each Connection
 //	4      bans         the node's copy of the bans
 //	4      hooks        the queued hook calls
-//	4      unused       the lists of unused rooms, and two fields of each room
+//	4      owners       the owners of rooms, their lists of unused rooms, and the holding of each room
 //	4      outbox       the frames that are scheduled
 //	4      peers        the leases of the peers, and this node's own contact
 //	4      floor        the highest number of a frame in a room that was dropped
@@ -162,7 +165,8 @@
 //   - deliver.go: delivers messages from the log
 //   - repair.go: repairs gaps
 //   - retry.go: repeats the read of a gap
-//   - rooms.go: the registry
+//   - live.go: a room in the registry, and its owner; owners.go: the owners of the rooms, and the
+//     unused rooms; rooms.go: the registry
 //   - hub.go: the hub
 //   - contact.go: publishes frames, and renews the leases of peers
 //   - command.go: commands to all nodes; answer.go: the answer of a node

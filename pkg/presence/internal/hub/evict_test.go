@@ -132,11 +132,11 @@ func TestEvictionPrefersSettledRooms(t *testing.T) {
 		}
 		attic.Drop(stream.Closed)
 		time.Sleep(2500 * time.Millisecond) // the repeats of the lobby have ended
-		a.join("den", "carol", hub.Lease{}, "")
+		a.join("den", "dave", hub.Lease{}, "")
 		if a.RoomOf("lobby") != nil || a.RoomOf("attic") == nil {
 			t.Errorf("rooms after them: got lobby %v, attic %v; want only the attic", a.RoomOf("lobby") != nil, a.RoomOf("attic") != nil)
 		}
-		a.join("cellar", "carol", hub.Lease{}, "")
+		a.join("cellar", "erin", hub.Lease{}, "")
 		if a.RoomOf("attic") != nil {
 			t.Error("the attic was not evicted")
 		}

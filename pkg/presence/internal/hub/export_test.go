@@ -93,3 +93,10 @@ func (c *Config) LimitEntries(n int) { c.entries, c.pieceEntries = n, n }
 
 // NodeID returns the id of this node.
 func (h *Hub) NodeID() string { return string(h.node) }
+
+// Owners returns the number of users that own a room, including the server itself.
+func (h *Hub) Owners() int {
+	h.rooms.owners.mu.Lock()
+	defer h.rooms.owners.mu.Unlock()
+	return len(h.rooms.owners.all)
+}

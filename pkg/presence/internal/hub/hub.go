@@ -23,7 +23,7 @@ type Hub struct {
 
 // note passes the state of a room to the registry. It drops the room if it has expired.
 func (h *Hub) note(l *live, s state) {
-	h.rooms.unused.note(l, s)
+	h.rooms.owners.note(l, s)
 	if s.expired && h.rooms.drop(l) {
 		h.rooms.leave(l)
 	}

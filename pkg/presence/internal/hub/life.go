@@ -17,7 +17,7 @@ import (
 // Open creates a hub and connects it to the backplane. Close the hub with [Hub.Close].
 func Open(c Config) (*Hub, error) {
 	c = c.withDefaults()
-	h := &Hub{closed: make(chan struct{}), rooms: rooms{limit: c.MaxRooms, live: map[room.Name]*live{}}}
+	h := &Hub{closed: make(chan struct{}), rooms: newRooms(c.MaxRooms, c.MaxRoomsPerUser)}
 	h.stopping, h.stop = context.WithCancel(context.Background())
 	h.shared.config = c
 	h.shared.node = c.Node

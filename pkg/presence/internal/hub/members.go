@@ -97,7 +97,7 @@ func (h *Hub) openExisting(ctx context.Context, name room.Name, l *live) (*live,
 			return nil, ErrNotInRoom
 		}
 	}
-	return h.openWhole(ctx, name)
+	return h.openWhole(ctx, name, "")
 }
 
 // isPresent reports whether the user is in the room, on any node. An empty user stands for any

@@ -9,11 +9,12 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// open returns the room. If the room does not exist, open creates and subscribes it. The error is
-// [ErrDraining], [ErrTooManyRooms], or a backplane error.
-func (h *Hub) open(ctx context.Context, name room.Name) (*live, error) {
+// open returns the room. If the room does not exist, open creates it for the user creator, and
+// subscribes it. creator is empty for the server itself. The error is [ErrDraining],
+// [ErrTooManyRooms], [ErrUserRooms], or a backplane error.
+func (h *Hub) open(ctx context.Context, name room.Name, creator room.UserID) (*live, error) {
 	var started *opening // of a room that this call has created
-	l, evicted, err := h.rooms.get(name, func(l *live) {
+	l, evicted, err := h.rooms.get(name, creator, func(l *live) {
 		started = &opening{done: make(chan struct{})}
 		l.opening.Store(started)
 		l.start(name, &h.shared, func() { h.note(l, l.wake()) })
@@ -106,8 +107,8 @@ func (h *Hub) openShared(ctx context.Context, l *live) error {
 }
 
 // openWhole is like open, but also waits until the room has the parts of the other nodes.
-func (h *Hub) openWhole(ctx context.Context, name room.Name) (*live, error) {
-	l, err := h.open(ctx, name)
+func (h *Hub) openWhole(ctx context.Context, name room.Name, creator room.UserID) (*live, error) {
+	l, err := h.open(ctx, name, creator)
 	if err != nil || l.exchange == nil {
 		return l, err
 	}

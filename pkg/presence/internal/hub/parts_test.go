@@ -113,7 +113,7 @@ func testParts(t *testing.T, test func(*reader)) {
 
 func (r *reader) open(name room.Name) *live {
 	r.t.Helper()
-	l, err := r.Hub.openWhole(r.t.Context(), name)
+	l, err := r.Hub.openWhole(r.t.Context(), name, "")
 	if err != nil {
 		r.t.Fatal(err)
 	}

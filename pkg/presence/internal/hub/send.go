@@ -18,10 +18,10 @@ const sendTime = 2 * time.Second
 // key, or empty. If the sender has used the same key in this room within the last two minutes, Send
 // returns the id of the earlier message.
 //
-// The error is [ErrBanned], [ErrBusy], [ErrOverloaded], [ErrTooManyRooms], [ErrDraining], an error
-// of ctx, or a backplane error. If the log failed or was too slow, the message may still be delivered. A node
-// that is cut off, or whose engine has had no contact for 3 s, rejects messages at once; until
-// then, an attempt lasts up to 2 s.
+// The error is [ErrBanned], [ErrBusy], [ErrOverloaded], [ErrTooManyRooms], [ErrUserRooms],
+// [ErrDraining], an error of ctx, or a backplane error. If the log failed or was too slow, the
+// message may still be delivered. A node that is cut off, or whose engine has had no contact for 3
+// s, rejects messages at once; until then, an attempt lasts up to 2 s.
 func (h *Hub) Send(ctx context.Context, name room.Name, d Draft, sender room.UserID, key string) (id string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, sendTime, ErrBusy)
 	defer cancel()
@@ -29,7 +29,7 @@ func (h *Hub) Send(ctx context.Context, name room.Name, d Draft, sender room.Use
 		return "", backplane.ErrUnavailable
 	}
 	for {
-		l, err := h.open(ctx, name)
+		l, err := h.open(ctx, name, sender)
 		if err != nil {
 			return "", err
 		}

@@ -76,7 +76,7 @@ func (r *simRun) untilQuiet(inGrace bool, ahead time.Duration) time.Duration {
 // isAtLimit reports whether the error is the room limit of a script that has one. Then the node has
 // other rooms in use, and does not know this one.
 func (r *simRun) isAtLimit(err error) bool {
-	return r.script.MaxRooms > 0 && errors.Is(err, hub.ErrTooManyRooms)
+	return r.script.MaxRooms > 0 && (errors.Is(err, hub.ErrTooManyRooms) || errors.Is(err, hub.ErrUserRooms))
 }
 
 // hasChangedSince reports whether something has changed since a time. The answers of the nodes to

@@ -165,16 +165,16 @@ func TestEviction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory(), func(c *hub.Config) { c.MaxRooms = 3 })
 		for _, name := range []string{"a", "b", "c", "a"} {
-			n.send(name, "alice", "1")
+			n.send(name, "", "1")
 			time.Sleep(time.Second)
 		}
 		n.join("d", "alice", hub.Lease{}, "")
 		n.expectRooms("a", "c", "d")
 		n.join("c", "alice", hub.Lease{}, "")
-		n.send("e", "alice", "1")
+		n.send("e", "", "1")
 		n.expectRooms("c", "d", "e")
 		last := n.join("e", "alice", hub.Lease{}, "")
-		if _, err := n.Connect(t.Context(), "f", "alice", hub.Lease{}); !errors.Is(err, hub.ErrTooManyRooms) {
+		if _, err := n.Connect(t.Context(), "f", "bob", hub.Lease{}); !errors.Is(err, hub.ErrTooManyRooms) {
 			t.Errorf("fourth room with three in use: got %v, want %v", err, hub.ErrTooManyRooms)
 		}
 		if c := n.Stats().Connections; c != 3 {

@@ -32,7 +32,7 @@ type Stats struct {
 	Resets        uint64                 // total: clients that could not resume
 	StreamsOpened uint64                 // total: streams counted in a room
 	StreamsEnded  map[stream.End]uint64  // total: streams that were counted and have ended, by reason; has all reasons
-	RoomsEvicted  uint64                 // total: unused rooms evicted at the room limit
+	RoomsEvicted  uint64                 // total: unused rooms evicted at a limit of rooms
 	Hooks         map[string]HookStats   // by name of the hook
 	LogBytes      int                    // gauge: size of the memory log in bytes; 0 with another backplane
 	LogKeys       int                    // gauge: idempotency keys in the memory log; 0 with another backplane

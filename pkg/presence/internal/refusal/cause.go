@@ -28,6 +28,7 @@ const (
 	Connections     Cause = "connections"      // stream: the connection limit
 	UserConnections Cause = "user_connections" // stream: the user's connection limit
 	Rooms           Cause = "rooms"            // 503 or stream: the room limit
+	UserRooms       Cause = "user_rooms"       // 503 or stream: the user's room limit
 	OpenFiles       Cause = "open_files"       // stream: the open-file limit of the process
 	RoomBusy        Cause = "room_busy"        // 503: the clients or the log of the room are too slow
 	Bans            Cause = "bans"             // 503: the ban table is full
@@ -45,8 +46,8 @@ const (
 func Causes() []Cause {
 	return []Cause{
 		Anonymous, Token, KeysUnavailable, Origin, RoomRight, Banned, AdminRight, BadRequest, NotFound, Method, Conflict,
-		TooLarge, MediaType, Rate, Cost, HistoryRate, RoomBacklog, Unsent, Connections, UserConnections, Rooms, OpenFiles, RoomBusy, Bans, IdempotencyKeys,
-		Backplane, Draining, Answers, IdleConnections, Address, ProxyHeader, Internal,
+		TooLarge, MediaType, Rate, Cost, HistoryRate, RoomBacklog, Unsent, Connections, UserConnections, Rooms, UserRooms,
+		OpenFiles, RoomBusy, Bans, IdempotencyKeys, Backplane, Draining, Answers, IdleConnections, Address, ProxyHeader, Internal,
 	}
 }
 

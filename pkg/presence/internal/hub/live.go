@@ -1,0 +1,111 @@
+package hub
+
+import (
+	"container/list"
+	"sync"
+	"sync/atomic"
+
+	"example.com/presence/pkg/presence/internal/fair"
+	"example.com/presence/pkg/presence/room"
+)
+
+// live is a room in the registry.
+type live struct {
+	counter
+	holding holding
+	opening atomic.Pointer[opening] // nil once the room is open
+	ends    ends                    // cancels the subscriptions
+}
+
+// holding is a room as its owner holds it. The mutex of owners guards it.
+type holding struct {
+	owner   *owner        // nil once the room was dropped
+	noted   uint32        // number of the newest state passed to note
+	element *list.Element // in a list of the owner; nil if the room is in use
+	used    uint64        // when the room was added to that list, as a number of owners.uses
+}
+
+// unlistLocked removes the room from the list of its owner. The mutex of owners is held.
+func (l *live) unlistLocked() {
+	if h := &l.holding; h.element != nil {
+		h.owner.settled.rooms.Remove(h.element) // does nothing if the element is in the other list
+		h.owner.unsettled.rooms.Remove(h.element)
+		h.element = nil
+	}
+}
+
+// owner is a user with the rooms that it created. The empty user is the server itself.
+type owner struct {
+	id                 room.UserID
+	rooms              int // all of them, also those in use
+	settled, unsettled unused
+}
+
+// unused lists the unused rooms of an owner that are settled, or those that are not. The least
+// recently used room is first. Of owners with the same number of rooms, the one with the least
+// recently used room is ranked first.
+type unused struct {
+	rooms list.List // of *live
+	rank  fair.Rank[*owner]
+}
+
+// place returns the place of an owner that owns n rooms. The weight 0 removes it from the ranking.
+func (u *unused) place(n int) (rank *fair.Rank[*owner], weight int, order uint64) {
+	if first := u.rooms.Front(); first != nil {
+		return &u.rank, n, first.Value.(*live).holding.used
+	}
+	return &u.rank, 0, 0
+}
+
+// ends collects functions that are called once, at the end of a room.
+type ends struct {
+	mu    sync.Mutex // guards the fields below
+	all   []func()
+	ended bool
+}
+
+// add adds a function. If the room has ended, add calls it.
+func (e *ends) add(f func()) {
+	e.mu.Lock()
+	ended := e.ended
+	if !ended {
+		e.all = append(e.all, f)
+	}
+	e.mu.Unlock()
+	if ended {
+		f()
+	}
+}
+
+// call calls the functions. Calling it again is a no-op.
+func (e *ends) call() {
+	e.mu.Lock()
+	all := e.all
+	e.all, e.ended = nil, true
+	e.mu.Unlock()
+	for _, f := range all {
+		f()
+	}
+}
+
+// opening is the state of a room that is being opened, or could not be opened.
+type opening struct {
+	done chan struct{} // closed at the end
+	err  error         // set before done is closed
+}
+
+// awaitOpening waits until the room is open, and returns the error of opening it.
+func (l *live) awaitOpening() error {
+	o := l.opening.Load()
+	if o == nil {
+		return nil
+	}
+	<-o.done
+	return o.err
+}
+
+// unsubscribe cancels the subscriptions of a room that is closed. The caller must not hold a lock.
+func (l *live) unsubscribe() {
+	l.awaitOpening() // its error concerns the caller of open
+	l.ends.call()
+}

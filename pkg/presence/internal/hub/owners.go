@@ -1,0 +1,133 @@
+package hub
+
+import (
+	"cmp"
+	"sync"
+
+	"example.com/presence/pkg/presence/internal/fair"
+	"example.com/presence/pkg/presence/room"
+)
+
+// owners charges each room to the user that created it, and lists the unused rooms of each user. So
+// it finds the room to evict: that of the user with the most rooms, not that of its victim. A room
+// that is not settled is evicted only if there is no other: its peers may have lost its last frame.
+type owners struct {
+	mu        sync.Mutex             // guards the fields below, each owner, and live.holding; acquired last
+	all       map[room.UserID]*owner // those with a room
+	settled   fair.Ranking[*owner]   // those with an unused room that is settled
+	unsettled fair.Ranking[*owner]   // those with an unused room that is not settled
+	uses      uint64                 // number of rooms that were added to a list so far
+}
+
+// count returns the number of rooms that the user owns.
+func (o *owners) count(user room.UserID) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if u := o.all[user]; u != nil {
+		return u.rooms
+	}
+	return 0
+}
+
+// add charges a new room to the user. The room is unused.
+func (o *owners) add(l *live, user room.UserID) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	u := o.all[user]
+	if u == nil {
+		u = &owner{id: user}
+		u.settled.rank.Value, u.unsettled.rank.Value = u, u
+		o.all[user] = u
+	}
+	u.rooms++
+	l.holding.owner = u
+	o.listLocked(l, &u.settled)
+	o.rankLocked(u)
+}
+
+// release ends the charge for a room that was dropped. Calling it again is a no-op.
+func (o *owners) release(l *live) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	u := l.holding.owner
+	if u == nil {
+		return
+	}
+	l.unlistLocked()
+	l.holding.owner = nil
+	u.rooms--
+	o.rankLocked(u)
+	if u.rooms == 0 {
+		delete(o.all, u.id)
+	}
+}
+
+// note moves an unused room to the end of its list, and removes a room in use. States may arrive
+// out of order, so note ignores a state that is older than the newest one. It also ignores a room
+// that was dropped.
+func (o *owners) note(l *live, s state) {
+	if !s.changed {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	h := &l.holding
+	if h.owner == nil || int32(s.number-h.noted) <= 0 {
+		return
+	}
+	h.noted = s.number
+	l.unlistLocked()
+	switch {
+	case s.idle.IsZero():
+	case s.settled:
+		o.listLocked(l, &h.owner.settled)
+	default:
+		o.listLocked(l, &h.owner.unsettled)
+	}
+	o.rankLocked(h.owner)
+}
+
+// take removes the unused room to evict first from its list, and returns it, or nil if all rooms
+// are in use. It is the least recently used room of the user that owns the most rooms.
+func (o *owners) take() *live { return o.takeOfLarger(0) }
+
+// takeOfLarger is like take, but returns nil if that user owns less than this number of rooms.
+func (o *owners) takeOfLarger(least int) *live {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	rank := cmp.Or(o.settled.Largest(), o.unsettled.Largest())
+	if rank == nil || rank.Value.rooms < least {
+		return nil
+	}
+	return o.takeLocked(rank.Value)
+}
+
+// takeOf is like take, but for the rooms of one user, which must own a room.
+func (o *owners) takeOf(user room.UserID) *live {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.takeLocked(o.all[user])
+}
+
+func (o *owners) takeLocked(u *owner) *live {
+	e := cmp.Or(u.settled.rooms.Front(), u.unsettled.rooms.Front())
+	if e == nil {
+		return nil
+	}
+	l := e.Value.(*live)
+	l.unlistLocked()
+	o.rankLocked(u)
+	return l
+}
+
+func (o *owners) listLocked(l *live, in *unused) {
+	o.uses++
+	l.holding.used = o.uses
+	l.holding.element = in.rooms.PushBack(l)
+}
+
+// rankLocked ranks an owner after a change of its rooms or its lists.
+func (o *owners) rankLocked(u *owner) {
+	o.settled.Place(u.settled.place(u.rooms))
+	o.unsettled.Place(u.unsettled.place(u.rooms))
+}
