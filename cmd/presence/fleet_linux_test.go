@@ -127,6 +127,8 @@ func (r *loadReport) add(other loadReport) {
 	r.Leaves += other.Leaves
 	r.Resets += other.Resets
 	r.Retries += other.Retries
+	r.Lost += other.Lost
+	r.Full += other.Full
 	if r.Goodbye == 0 || 0 < other.Goodbye && other.Goodbye < r.Goodbye {
 		r.Goodbye = other.Goodbye
 	}

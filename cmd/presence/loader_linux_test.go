@@ -12,6 +12,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -54,6 +55,11 @@ type loadOrder struct {
 	Turn      int
 	// Browser makes a client that loses its stream connect again, as a browser does.
 	Browser bool
+	// Lenient is for a load whose content does not matter: messages may have any data, and lost
+	// streams, leaves and resets are no faults.
+	Lenient  bool
+	Info     int // size of the info in each token, in bytes
+	InFlight int // clients that connect at the same time; 0: maxInFlight
 
 	Rate float64       // open: connections per second; churn: changes per second
 	Time time.Duration // churn: duration
@@ -90,6 +96,8 @@ type loadReport struct {
 	Leaves     int
 	Resets     int
 	Retries    int // connections made again by clients with Browser
+	Lost       int // connections lost by clients with Lenient, but without Browser
+	Full       int // goodbyes with the reason full
 	// Goodbye is the time of the first goodbye since the last order "clear"; 0: none.
 	Goodbye int64
 }
@@ -105,6 +113,8 @@ type loader struct {
 	now     time.Time // of the last read
 	clients []*loadClient
 	browser bool
+	lenient bool
+	most    int // limit of flight
 	flight  int // connected clients without a count
 	open    int
 	right   int // connected clients with the count want
@@ -147,7 +157,7 @@ func runLoader(in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	l := &loader{epoll: epoll, buf: make([]byte, 256<<10), want: -1}
+	l := &loader{epoll: epoll, buf: make([]byte, 256<<10), want: -1, most: maxInFlight}
 	l.landing = sync.NewCond(&l.mu)
 	go l.read() // ends with the process
 	orders, reports := json.NewDecoder(in), json.NewEncoder(out)
@@ -202,7 +212,9 @@ func (l *loader) add(o loadOrder) (added []*loadClient, err error) {
 			user = o.FirstUser + i%o.Users
 		}
 		name := "user-" + strconv.Itoa(user)
-		token, err := auth.Mint([]byte(secret), auth.Claims{Sub: name, Name: name, Join: []string{"*"}})
+		token, err := auth.Mint([]byte(secret), auth.Claims{
+			Sub: name, Name: name, Join: []string{"*"}, Info: infoOf(o.Info),
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -217,12 +229,21 @@ func (l *loader) add(o loadOrder) (added []*loadClient, err error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.browser = l.browser || o.Browser
+	l.browser, l.lenient = l.browser || o.Browser, l.lenient || o.Lenient
+	l.most = cmp.Or(o.InFlight, l.most)
 	for _, c := range added {
 		c.place = len(l.clients)
 		l.clients = append(l.clients, c)
 	}
 	return added, nil
+}
+
+// infoOf returns an info of this size in bytes; nil for 0.
+func infoOf(size int) json.RawMessage {
+	if size == 0 {
+		return nil
+	}
+	return json.RawMessage(`"` + strings.Repeat("i", size-2) + `"`)
 }
 
 // moveTo makes the next connection of the client go to the server at addr.
@@ -272,7 +293,7 @@ func (l *loader) landLocked(n int) {
 // openLocked connects a client. If too many clients are in flight, it first waits, and releases the
 // lock meanwhile.
 func (l *loader) openLocked(c *loadClient) {
-	l.landLocked(maxInFlight - 1)
+	l.landLocked(l.most - 1)
 	if c.fd >= 0 { // connected meanwhile
 		return
 	}
@@ -432,7 +453,11 @@ func (l *loader) faultLocked(c *loadClient, format string, values ...any) {
 // brokenLocked handles the end of a connection that the client has not closed. A browser connects
 // again after its retry time.
 func (l *loader) brokenLocked(c *loadClient, err error) {
-	if !l.browser {
+	switch {
+	case !l.browser && l.lenient:
+		l.report.Lost++
+		return
+	case !l.browser:
 		l.faultLocked(c, "connection lost: %v", err)
 		return
 	}
@@ -564,15 +589,20 @@ func (l *loader) eventLocked(c *loadClient) {
 		l.report.Joins++
 	case "leave":
 		l.report.Leaves++
-		if l.browser { // no client leaves for long
+		if l.browser && !l.lenient { // no client leaves for long
 			l.faultLocked(c, "got leave %s", c.data)
 		}
 	case "reset":
 		l.report.Resets++
-		l.faultLocked(c, "got reset %s", c.data)
+		if !l.lenient {
+			l.faultLocked(c, "got reset %s", c.data)
+		}
 	case "goodbye":
 		l.report.Goodbye = cmp.Or(l.report.Goodbye, l.now.UnixNano())
-		if !l.browser {
+		if bytes.Contains(c.data, []byte(`"full"`)) {
+			l.report.Full++
+		}
+		if !l.browser && !l.lenient {
 			l.faultLocked(c, "got goodbye %s", c.data)
 		}
 	}
@@ -601,6 +631,9 @@ func (l *loader) countLocked(c *loadClient, n int) {
 func (l *loader) messageLocked(c *loadClient) {
 	c.got++
 	l.report.Messages++
+	if l.lenient {
+		return
+	}
 	_, rest, ok := bytes.Cut(c.data, []byte(`"data":`))
 	digits, _, comma := bytes.Cut(rest, []byte(","))
 	n, err := strconv.Atoi(string(digits))
