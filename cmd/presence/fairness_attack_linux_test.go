@@ -70,7 +70,7 @@ type attackReport struct {
 
 func (r attackReport) String() string {
 	return fmt.Sprintf("%.0f accepted per second (%d), statuses %v, %d full, %d rooms, %.1f MB read",
-		float64(r.Accepted)/r.Took.Seconds(), r.Accepted, r.Statuses, r.Full, r.Rooms,
+		float64(r.Accepted)/max(1e-9, r.Took.Seconds()), r.Accepted, r.Statuses, r.Full, r.Rooms,
 		float64(r.Bytes)/1e6)
 }
 
@@ -145,6 +145,7 @@ type attacker struct {
 var attacks = map[string]func(*attacker){
 	"snapshots": func(a *attacker) { a.openUnread(a.User, a.Room) },
 	"history":   func(a *attacker) { a.postToRooms(a.User, a.Room) },
+	"moderate":  func(a *attacker) { a.paced(a.Rate, a.Count, func(int) { a.post(a.User, a.Room) }) },
 	"hold":      func(a *attacker) { a.openRooms(false) },
 	"reopen":    func(a *attacker) { a.openRooms(true) },
 	"posts":     func(a *attacker) { a.postRooms() },
@@ -318,11 +319,12 @@ func streamRequest(room, token, id string) string {
 		"Accept: text/event-stream\r\nAuthorization: Bearer " + token + "\r\n" + id + "\r\n"
 }
 
-// answered reads the beginning of an answer to open, and counts it.
+// answered reads the beginning of an answer to open, which shows a goodbye full, and counts it.
 func (a *attacker) answered(conn net.Conn, room string) bool {
 	conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	const full = `data: {"reason":"full"}`
 	head, b := "", make([]byte, 4<<10)
-	for !strings.Contains(head, "event: ") {
+	for begin := -1; begin < 0 || len(head) < begin+len(full); begin = strings.Index(head, "data: ") {
 		n, err := conn.Read(b)
 		head += string(b[:n])
 		if err != nil {
@@ -334,7 +336,7 @@ func (a *attacker) answered(conn net.Conn, room string) bool {
 	if status == 0 {
 		fmt.Sscanf(head, "HTTP/1.0 %d", &status)
 	}
-	if strings.Contains(head, `{"reason":"full"}`) {
+	if strings.Contains(head, full) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		a.report.Full++
@@ -353,13 +355,17 @@ func (a *attacker) openUnread(user, room string) {
 	})
 }
 
-// postToRooms sends Count messages to the rooms in turn, at the rate that the server allows. One
+// postToRooms sends Count messages to the rooms in turn (without Rooms: to the one room), at the rate that the server allows. One
 // that is refused is sent again.
 func (a *attacker) postToRooms(user, room string) {
 	ticks := time.NewTicker(20 * time.Millisecond)
 	defer ticks.Stop()
 	for n := 0; a.Count == 0 || n < a.Count; {
-		status := a.post(user, fmt.Sprintf("%s-%d", room, n%max(1, a.Rooms)))
+		to := room
+		if a.Rooms > 0 {
+			to = fmt.Sprintf("%s-%d", room, n%a.Rooms)
+		}
+		status := a.post(user, to)
 		if status == http.StatusAccepted {
 			n++
 			continue
