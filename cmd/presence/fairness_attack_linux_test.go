@@ -53,6 +53,7 @@ type attack struct {
 	Rate     float64 // actions per second
 	Count    int     // maximum of actions; 0: no limit
 	Size     int     // of a message, in bytes
+	Buffer   int     // receive buffer of a stream, in bytes; 0: the default
 	Workers  int     // requests at the same time; 0: 8
 	Time     time.Duration
 	Seed     uint64
@@ -144,12 +145,13 @@ type attacker struct {
 // attacks are the attacks by name.
 var attacks = map[string]func(*attacker){
 	"snapshots": func(a *attacker) { a.openUnread(a.User, a.Room) },
-	"history":   func(a *attacker) { a.postToRooms(a.User, a.Room) },
+	"history":   func(a *attacker) { a.postToRooms(a.User, a.Room); a.stop() },
 	"moderate":  func(a *attacker) { a.paced(a.Rate, a.Count, func(int) { a.post(a.User, a.Room) }) },
 	"hold":      func(a *attacker) { a.openRooms(false) },
 	"reopen":    func(a *attacker) { a.openRooms(true) },
 	"posts":     func(a *attacker) { a.postRooms() },
 	"unsent":    func(a *attacker) { a.keepUnsent(a.User, a.Room) },
+	"hoard":     func(a *attacker) { a.hoard(a.User, a.Room) },
 	"joins":     func(a *attacker) { a.joinOften(a.User, a.Room) },
 	"states":    func(a *attacker) { a.putStates(a.User, a.Room) },
 	"lists":     func(a *attacker) { a.listMembers(a.User, a.Room) },
@@ -355,8 +357,8 @@ func (a *attacker) openUnread(user, room string) {
 	})
 }
 
-// postToRooms sends Count messages to the rooms in turn (without Rooms: to the one room), at the rate that the server allows. One
-// that is refused is sent again.
+// postToRooms sends Count messages to the rooms in turn (without Rooms: to the one room), at the
+// rate that the server allows. One that is refused is sent again.
 func (a *attacker) postToRooms(user, room string) {
 	ticks := time.NewTicker(20 * time.Millisecond)
 	defer ticks.Stop()
@@ -376,7 +378,6 @@ func (a *attacker) postToRooms(user, room string) {
 		case <-ticks.C:
 		}
 	}
-	a.stop()
 }
 
 // openRooms opens a stream in as many rooms as possible. It keeps them, or with again closes each
@@ -403,17 +404,34 @@ func (a *attacker) postRooms() {
 // messages to the rooms in turn, as fast as the server allows.
 func (a *attacker) keepUnsent(user, room string) {
 	for n := range a.Rooms {
-		conn := a.open(user, fmt.Sprintf("%s-%d", room, n), 4096)
-		if conn == nil {
-			continue
-		}
-		a.running.Go(func() { // ends with the attack
-			read, _ := io.Copy(io.Discard, &pacedReader{a.ctx, conn, int(a.Rate)})
-			a.read(read)
-			a.drop(conn)
-		})
+		a.readSlowly(user, fmt.Sprintf("%s-%d", room, n))
 	}
 	a.postToRooms(user, room)
+	a.running.Wait()
+}
+
+// readSlowly opens a stream and reads Rate bytes per second from it.
+func (a *attacker) readSlowly(user, room string) {
+	conn := a.open(user, room, a.Buffer)
+	if conn == nil {
+		return
+	}
+	a.running.Go(func() { // ends with the attack
+		paced := &pacedReader{ctx: a.ctx, conn: conn, rate: int(a.Rate)}
+		read, _ := io.Copy(io.Discard, paced)
+		a.read(read)
+		a.drop(conn)
+	})
+}
+
+// hoard opens a stream in one room after the other, and sends Count messages to each: not so many
+// that the server disconnects a client that reads hardly anything.
+func (a *attacker) hoard(user, room string) {
+	for n := 0; a.ctx.Err() == nil; n++ {
+		to := fmt.Sprintf("%s-%d", room, n)
+		a.readSlowly(user, to)
+		a.postToRooms(user, to)
+	}
 	a.running.Wait()
 }
 
@@ -462,17 +480,23 @@ type pacedReader struct {
 	ctx  context.Context
 	conn net.Conn
 	rate int // 0: as fast as they come
+	next time.Time
 }
 
-// Read reads at most a twentieth of the rate, and lasts at least a twentieth of a second.
+// Read reads at most a twentieth of the rate in each twentieth of a second. It catches up if it was
+// late by less than a second.
 func (r *pacedReader) Read(b []byte) (int, error) {
 	if r.rate > 0 {
 		select {
 		case <-r.ctx.Done():
 			return 0, r.ctx.Err()
-		case <-time.After(time.Second / 20):
+		case <-time.After(time.Until(r.next)):
 		}
 		b = b[:min(len(b), r.rate/20)]
+		if late := time.Now().Add(-time.Second); r.next.Before(late) {
+			r.next = late
+		}
+		r.next = r.next.Add(time.Second / 20)
 	}
 	for {
 		r.conn.SetReadDeadline(time.Now().Add(time.Second))

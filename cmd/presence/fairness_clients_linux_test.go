@@ -46,10 +46,14 @@ type usage struct {
 
 func (s *attacked) use() usage {
 	s.t.Helper()
+	return usage{s, time.Now(), cpuTime(s.t, s.process), s.metrics()["presence_sent_bytes_total"]}
+}
+
+func (s *attacked) metrics() samples {
+	s.t.Helper()
 	scraper := &http.Client{}
 	defer scraper.CloseIdleConnections()
-	all := scrape(s.t, scraper, "http://"+s.addr+"/metrics")
-	return usage{s, time.Now(), cpuTime(s.t, s.process), all["presence_sent_bytes_total"]}
+	return scrape(s.t, scraper, "http://"+s.addr+"/metrics")
 }
 
 // since returns the usage as text.
@@ -156,7 +160,7 @@ func (r *steadyReader) run(ctx context.Context, addr, token string) error {
 	if _, err := io.WriteString(conn, streamRequest(r.room, token, r.resume)); err != nil {
 		return err
 	}
-	in := bufio.NewReader(&pacedReader{ctx, conn, r.rate})
+	in := bufio.NewReader(&pacedReader{ctx: ctx, conn: conn, rate: r.rate})
 	resp, err := http.ReadResponse(in, nil)
 	if err != nil {
 		return err

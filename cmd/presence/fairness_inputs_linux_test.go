@@ -53,3 +53,56 @@ func TestFaultFairSnapshots(t *testing.T) {
 	_, text := rss.report()
 	t.Log(text)
 }
+
+// unsentBound is the most that the memory of the server may grow for the messages that a few users
+// do not read.
+const unsentBound = 96 << 20
+
+// Users that read slowly hold a bounded part of the memory, and delay no message of another room.
+// Some read just as fast as a client with a large backlog must. Others keep a small backlog in each
+// of many rooms, and read hardly anything.
+func TestFaultFairUnsent(t *testing.T) {
+	for _, c := range []attack{
+		{Do: "unsent", Rooms: 16, Rate: 36_000},
+		{Do: "hoard", Count: 4, Rate: 1000, Buffer: 4096},
+	} {
+		t.Run(c.Do, func(t *testing.T) {
+			s := startAttacked(t, "--history=0")
+			h := s.startHealthy("calm", 10, 1<<10, sized(time.Second/4, time.Second/4, time.Second))
+			before, rss, used := residentSet(t, s.process), s.watchMemory(), s.use()
+			c.Addr, c.Size = s.addr, 64_000
+			c.Time = sized(3*time.Second, 3*time.Second, time.Minute)
+			s.hold(c, sized(24, 24, 3))
+			d := h.finish()
+			peak, text := rss.report()
+			t.Logf("%v; server: %s; %s, before: %d MB", d, used.since(), text, before>>20)
+			if d.max > time.Second {
+				t.Errorf("calm room: got a message after %v, want at most 1 s", d.max)
+			}
+			if grown := peak<<20 - before; grown > unsentBound {
+				t.Errorf("memory grew by %d MB, want at most %d MB", grown>>20, unsentBound>>20)
+			}
+		})
+	}
+}
+
+// hold runs the attack by several users until it ends, and logs what the server holds for them.
+func (s *attacked) hold(a attack, users int) {
+	s.t.Helper()
+	var attacking []*attackProcess
+	for i := range users {
+		a.User = fmt.Sprintf("attacker-%d", i)
+		a.Room = a.User
+		attacking = append(attacking, startAttack(s.t, a))
+	}
+	until(s.t, time.Now().Add(a.Time-time.Second/2))
+	m := s.metrics()
+	s.t.Logf("unsent near the end: %.1f MB in %v connections; %v streams ended as slow",
+		m["presence_backlog_bytes"]/1e6, m["presence_backlogged_connections"],
+		m[`presence_streams_ended_total{reason="slow"}`])
+	for i, p := range attacking {
+		if done := p.wait(); i == 0 {
+			s.t.Logf("attack, one of %d: %v", users, done)
+		}
+	}
+}
