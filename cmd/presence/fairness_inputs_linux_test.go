@@ -63,15 +63,15 @@ const unsentBound = 96 << 20
 // of many rooms, and read hardly anything.
 func TestFaultFairUnsent(t *testing.T) {
 	for _, c := range []attack{
-		{Do: "unsent", Rooms: 16, Rate: 36_000},
-		{Do: "hoard", Count: 4, Rate: 1000, Buffer: 4096},
+		{Do: "unsent", Rooms: 16, Rate: 36_000, Time: 2 * time.Second},
+		{Do: "hoard", Count: 4, Rate: 1000, Buffer: 4096, Time: 4 * time.Second},
 	} {
 		t.Run(c.Do, func(t *testing.T) {
 			s := startAttacked(t, "--history=0")
 			h := s.startHealthy("calm", 10, 1<<10, sized(time.Second/4, time.Second/4, time.Second))
 			before, rss, used := residentSet(t, s.process), s.watchMemory(), s.use()
 			c.Addr, c.Size = s.addr, 64_000
-			c.Time = sized(3*time.Second, 3*time.Second, time.Minute)
+			c.Time = sized(c.Time, c.Time, time.Minute)
 			s.hold(c, sized(24, 24, 3))
 			d := h.finish()
 			peak, text := rss.report()
