@@ -245,12 +245,22 @@ func (a *attacker) ask(method, path, user, body string) int {
 	resp, err := a.posts.Do(request)
 	if err != nil {
 		a.count(0, 0, "")
+		a.pause()
 		return 0
 	}
 	defer resp.Body.Close()
 	n, _ := io.Copy(io.Discard, resp.Body)
 	a.count(resp.StatusCode, n, request.URL.Query().Get("room"))
 	return resp.StatusCode
+}
+
+// pause waits before a request that failed is repeated. Otherwise the attacker would keep a core
+// busy, and not the server.
+func (a *attacker) pause() {
+	select {
+	case <-a.ctx.Done():
+	case <-time.After(20 * time.Millisecond):
+	}
 }
 
 // count counts a request and its answer. The requests that the end of the attack cuts off do not
@@ -297,6 +307,7 @@ func (a *attacker) open(user, room string, buffer int) net.Conn {
 	}
 	if err != nil {
 		a.count(0, 0, "")
+		a.pause()
 		return nil
 	}
 	a.mu.Lock()
@@ -360,9 +371,7 @@ func (a *attacker) openUnread(user, room string) {
 // postToRooms sends Count messages to the rooms in turn (without Rooms: to the one room), at the
 // rate that the server allows. One that is refused is sent again.
 func (a *attacker) postToRooms(user, room string) {
-	ticks := time.NewTicker(20 * time.Millisecond)
-	defer ticks.Stop()
-	for n := 0; a.Count == 0 || n < a.Count; {
+	for n := 0; a.ctx.Err() == nil && (a.Count == 0 || n < a.Count); {
 		to := room
 		if a.Rooms > 0 {
 			to = fmt.Sprintf("%s-%d", room, n%a.Rooms)
@@ -370,12 +379,8 @@ func (a *attacker) postToRooms(user, room string) {
 		status := a.post(user, to)
 		if status == http.StatusAccepted {
 			n++
-			continue
-		}
-		select { // refused
-		case <-a.ctx.Done():
-			return
-		case <-ticks.C:
+		} else {
+			a.pause()
 		}
 	}
 }
