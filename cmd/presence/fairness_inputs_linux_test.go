@@ -106,3 +106,53 @@ func (s *attacked) hold(a attack, users int) {
 		}
 	}
 }
+
+// A user that opens streams in as many rooms as it can leaves room for the rooms of other users.
+func TestFaultFairRooms(t *testing.T) {
+	for _, do := range []string{"hold", "reopen"} {
+		t.Run(do, func(t *testing.T) {
+			s := startAttacked(t, "--max-rooms=300")
+			attacking := startAttack(t, attack{Do: do, Addr: s.addr, User: "attacker", Room: "doc",
+				Time: time.Hour})
+			seconds := sized(2*time.Second, 2*time.Second, 5*time.Second)
+			until(t, time.Now().Add(seconds))
+			refused, late := 0, 0
+			for user := range 10 {
+				for room := range 5 {
+					v := s.open(&steadyReader{user: fmt.Sprintf("victim-%d", user),
+						room: fmt.Sprintf("own-%d-%d", user, room)})
+					if v.joined(patience) {
+						continue
+					}
+					if refused++; v.has("goodbye") == 0 {
+						late++
+					}
+				}
+			}
+			t.Logf("attack: %v; the server has %v rooms", attacking.stop(),
+				s.metrics()["presence_rooms"])
+			if refused > 0 {
+				t.Errorf("%d of 50 streams refused, %d of them without a goodbye", refused, late)
+			}
+		})
+	}
+}
+
+// With the default limit, the rooms that one user makes with messages, or with streams that it
+// closes at once, take little memory.
+func TestFaultFairManyRooms(t *testing.T) {
+	for _, do := range []string{"posts", "reopen"} {
+		t.Run(do, func(t *testing.T) {
+			bound := sized(10<<20, 10<<20, 64<<20)
+			s := startAttacked(t)
+			before, rss := residentSet(t, s.process), s.watchMemory()
+			done := startAttack(t, attack{Do: do, Addr: s.addr, User: "attacker", Room: "doc",
+				Size: 100, Time: sized(time.Second, time.Second, 10*time.Second)}).wait()
+			peak, text := rss.report()
+			t.Logf("attack: %v; the server has %v rooms; %s", done, s.metrics()["presence_rooms"], text)
+			if grown := peak<<20 - before; grown > bound {
+				t.Errorf("memory grew by %d MB, want at most %d MB", grown>>20, bound>>20)
+			}
+		})
+	}
+}
