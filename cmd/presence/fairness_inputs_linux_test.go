@@ -156,3 +156,35 @@ func TestFaultFairManyRooms(t *testing.T) {
 		})
 	}
 }
+
+// A user that sends large messages to its own rooms does not push the few small messages of another
+// room out of the history.
+func TestFaultFairHistory(t *testing.T) {
+	const messages = 50
+	s := startAttacked(t, "--history-bytes="+sized("4MiB", "4MiB", "64MiB"))
+	v := s.open(&steadyReader{user: "victim", room: "small"})
+	if !v.joined(patience) {
+		t.Fatalf("not joined: %v", v)
+	}
+	if done := startAttack(t, attack{Do: "history", Addr: s.addr, User: "sender", Room: "small",
+		Size: 100, Count: messages, Time: patience}).wait(); done.Accepted != messages {
+		t.Fatalf("got %v, want %d messages", done, messages)
+	}
+	all := func() bool { return v.has("message") == messages }
+	eventually(t, patience, "the victim has its messages", all)
+	v.close()
+
+	done := startAttack(t, attack{Do: "history", Addr: s.addr, User: "attacker", Room: "flood",
+		Rooms: 2, Size: 65_000, Count: sized(90, 90, 1080), Time: 2 * patience}).wait()
+	m := s.metrics()
+	t.Logf("attack: %v; history: %.1f MB, %v evictions", done, m["presence_history_bytes"]/1e6,
+		m["presence_history_evictions_total"])
+	again := s.open(&steadyReader{user: "victim", room: "small", resume: v.first})
+	if !again.joined(patience) {
+		t.Fatalf("not joined: %v", again)
+	}
+	t.Log(again)
+	if got, resets := again.has("message"), again.has("reset"); got != messages-1 || resets > 0 {
+		t.Errorf("got %d messages and %d resets, want %d and 0", got, resets, messages-1)
+	}
+}
