@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -42,7 +43,7 @@ func init() {
 	os.Exit(0)
 }
 
-// attack is the order to one process: what one user (or Accounts users) does to a server.
+// attack is the order to one process, which acts as one user, or as Accounts users.
 type attack struct {
 	Do       string // a key of attacks
 	Addr     string
@@ -59,7 +60,7 @@ type attack struct {
 	Seed     uint64
 }
 
-// attackReport is what an attack has done.
+// attackReport has the results of an attack.
 type attackReport struct {
 	Accepted int         // requests with a status of 200 to 299, without a goodbye full
 	Statuses map[int]int // requests by status; 0: no answer
@@ -155,6 +156,7 @@ var attacks = map[string]func(*attacker){
 	"joins":     func(a *attacker) { a.joinOften(a.User, a.Room) },
 	"states":    func(a *attacker) { a.putStates(a.User, a.Room) },
 	"lists":     func(a *attacker) { a.listMembers(a.User, a.Room) },
+	"mixed":     func(a *attacker) { a.mix() },
 }
 
 func runAttack(order []byte, in io.Reader, out io.Writer) error {
@@ -170,7 +172,9 @@ func runAttack(order []byte, in io.Reader, out io.Writer) error {
 		return fmt.Errorf("unknown attack: %q", a.Do)
 	}
 	a.Workers = cmp.Or(a.Workers, 8)
-	a.posts = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: a.Workers}}
+	a.posts = &http.Client{Transport: &http.Transport{
+		MaxIdleConnsPerHost: a.Workers, MaxConnsPerHost: a.Workers,
+	}}
 	a.ctx, a.stop = context.WithTimeout(context.Background(), a.Time)
 	defer a.stop()
 	go func() { // ends with the process
@@ -480,6 +484,64 @@ func (a *attacker) listMembers(user, room string) {
 	a.busy(func(int) { a.ask("GET", "/presence?limit=1000&room="+room, user, "") })
 }
 
+// mix runs the attacks of many accounts.
+func (a *attacker) mix() {
+	for i := range a.Accounts {
+		a.running.Go(func() { a.account(i) })
+	}
+	a.running.Wait()
+}
+
+// accountStreams is the maximum of streams that an account keeps open without reading, and of those
+// that it reads slowly.
+const accountStreams = 4
+
+// account does something of each attack at random, about twice per second. The large
+// messages go to its own rooms, because no client with a slow line could read them.
+func (a *attacker) account(i int) {
+	random, user := rand.New(rand.NewPCG(a.Seed, uint64(i))), fmt.Sprintf("account-%d", i)
+	own := func(n int) string { return fmt.Sprintf("%s-room-%d", user, n) }
+	var unread []net.Conn
+	keep := func(conn net.Conn) {
+		if conn == nil {
+			return
+		}
+		if unread = append(unread, conn); len(unread) > accountStreams {
+			a.drop(unread[0])
+			unread = unread[1:]
+		}
+	}
+	a.readSlowly(user, own(0))
+	slow := 1
+	for n := 1; a.ctx.Err() == nil; n++ {
+		switch random.IntN(7) {
+		case 0:
+			keep(a.open(user, a.Room, 4096))
+		case 1:
+			a.post(user, own(n%2))
+		case 2:
+			keep(a.open(user, own(n), 4096))
+		case 3:
+			if slow++; slow <= accountStreams {
+				a.readSlowly(user, own(n))
+			}
+			for range 4 {
+				a.post(user, own(n))
+			}
+		case 4:
+			a.joinOnce(user, a.Room)
+		case 5:
+			a.putState(user, own(0), n)
+		case 6:
+			a.ask("GET", "/presence?limit=1000&room="+a.Room, user, "")
+		}
+		select {
+		case <-a.ctx.Done():
+		case <-time.After(time.Duration(random.Int64N(int64(time.Second)))):
+		}
+	}
+}
+
 // pacedReader reads a number of bytes per second, until ctx ends.
 type pacedReader struct {
 	ctx  context.Context
@@ -488,8 +550,8 @@ type pacedReader struct {
 	next time.Time
 }
 
-// Read reads at most a twentieth of the rate in each twentieth of a second. It catches up if it was
-// late by less than a second.
+// Read reads at most a twentieth of the rate in each twentieth of a second, or 1 KiB if that is
+// more. It catches up if it was late by less than a fifth of a second.
 func (r *pacedReader) Read(b []byte) (int, error) {
 	if r.rate > 0 {
 		select {
@@ -497,11 +559,11 @@ func (r *pacedReader) Read(b []byte) (int, error) {
 			return 0, r.ctx.Err()
 		case <-time.After(time.Until(r.next)):
 		}
-		b = b[:min(len(b), r.rate/20)]
-		if late := time.Now().Add(-time.Second); r.next.Before(late) {
+		b = b[:min(len(b), max(r.rate/20, 1<<10))]
+		if late := time.Now().Add(-time.Second / 5); r.next.Before(late) {
 			r.next = late
 		}
-		r.next = r.next.Add(time.Second / 20)
+		r.next = r.next.Add(time.Second * time.Duration(len(b)) / time.Duration(r.rate))
 	}
 	for {
 		r.conn.SetReadDeadline(time.Now().Add(time.Second))

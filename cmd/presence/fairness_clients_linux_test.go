@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -36,7 +37,7 @@ func (s *attacked) members(clients, room, info int) *fleet {
 	return f
 }
 
-// usage is what the server has used since an earlier moment.
+// usage has the CPU time of the server and the bytes that it has sent, at a moment.
 type usage struct {
 	s    *attacked
 	at   time.Time
@@ -122,6 +123,7 @@ type steadyReader struct {
 	first  string         // id of the first message
 	count  string         // the last user count
 	bye    string         // data of the goodbye
+	retry  time.Duration  // before the next connection
 	err    error          // the end of the stream
 }
 
@@ -185,6 +187,11 @@ func (r *steadyReader) run(ctx context.Context, addr, token string) error {
 			e.data = value
 		case "event":
 			e.name = value
+		case "retry":
+			ms, _ := strconv.Atoi(value)
+			r.mu.Lock()
+			r.retry = time.Duration(ms) * time.Millisecond
+			r.mu.Unlock()
 		case "":
 			e.at = time.Now()
 			r.event(e)

@@ -16,11 +16,11 @@ import (
 	"time"
 )
 
-// The room of the members with a large info: their sync has some 558 KB.
+// The room of the members with a large info: their sync has some 540 KB.
 const (
 	largeRoom  = "room-0"
 	largeUsers = 480
-	largeInfo  = 1000
+	largeInfo  = 1 << 10
 )
 
 // A user that opens many streams and reads none takes no snapshot from other users: a new user with
@@ -34,9 +34,9 @@ func TestFaultFairSnapshots(t *testing.T) {
 	attacking := startAttack(t, attack{Do: "snapshots", Addr: s.addr, User: "attacker",
 		Room: largeRoom, Rate: 20, Time: sized(20*time.Second, 20*time.Second, 40*time.Second)})
 	// The short test has one victim, which reads faster, as it does not wait so long.
-	rate := sized(120_000, 120_000, 60_000)
+	rate := sized(95_000, 95_000, 60_000)
 	var victims []*steadyReader
-	for _, after := range sized([]int{3}, []int{3}, []int{10, 20, 30}) {
+	for _, after := range sized([]int{2}, []int{2}, []int{10, 20, 30}) {
 		until(t, began.Add(time.Duration(after)*time.Second))
 		user := fmt.Sprintf("victim-%d", after)
 		victims = append(victims, s.open(&steadyReader{user: user, room: largeRoom, rate: rate}))
@@ -86,7 +86,7 @@ func TestFaultFairUnsent(t *testing.T) {
 	}
 }
 
-// hold runs the attack by several users until it ends, and logs what the server holds for them.
+// hold runs the attack by several users until it ends, and logs the unsent bytes of the server.
 func (s *attacked) hold(a attack, users int) {
 	s.t.Helper()
 	var attacking []*attackProcess
