@@ -363,11 +363,12 @@ func (a *attacker) answered(conn net.Conn, room string) bool {
 	return status == http.StatusOK
 }
 
-// openUnread opens streams at the rate and reads nothing from them.
+// openUnread opens streams in the rooms in turn, at the rate, and reads nothing from them.
 func (a *attacker) openUnread(user, room string) {
-	a.paced(a.Rate, a.Count, func(int) {
-		if a.open(user, room, 0) != nil {
-			a.count(http.StatusOK, 0, room)
+	a.paced(a.Rate, a.Count, func(n int) {
+		to := fmt.Sprintf("%s-%d", room, n%a.Rooms)
+		if a.open(user, to, 0) != nil {
+			a.count(http.StatusOK, 0, to)
 		}
 	})
 }

@@ -27,18 +27,19 @@ const (
 // a slow line gets its own at the first try.
 func TestFaultFairSnapshots(t *testing.T) {
 	s := startAttacked(t)
-	s.members(largeUsers, 0, largeInfo)
-	rss := s.watchMemory()
-	used := s.use()
-	began := time.Now()
+	// The short test has one victim, which reads faster. So that it meets enough unread snapshots,
+	// the attacker opens streams in three rooms.
+	rooms, rate := sized(3, 3, 1), sized(120_000, 120_000, 60_000)
+	for room := range rooms {
+		s.members(largeUsers, room, largeInfo)
+	}
+	rss, used, began := s.watchMemory(), s.use(), time.Now()
 	attacking := startAttack(t, attack{Do: "snapshots", Addr: s.addr, User: "attacker",
-		Room: largeRoom, Rate: 20, Time: sized(20*time.Second, 20*time.Second, 40*time.Second)})
-	// The short test has one victim, which reads faster, as it does not wait so long.
-	rate := sized(95_000, 95_000, 60_000)
+		Room: "room", Rooms: rooms, Rate: 20 * float64(rooms), Time: 40 * time.Second})
 	var victims []*steadyReader
-	for _, after := range sized([]int{2}, []int{2}, []int{10, 20, 30}) {
-		until(t, began.Add(time.Duration(after)*time.Second))
-		user := fmt.Sprintf("victim-%d", after)
+	for _, after := range sized([]float64{0.5}, []float64{0.5}, []float64{10, 20, 30}) {
+		until(t, began.Add(time.Duration(after*float64(time.Second))))
+		user := fmt.Sprintf("victim-%v", after)
 		victims = append(victims, s.open(&steadyReader{user: user, room: largeRoom, rate: rate}))
 	}
 	for _, v := range victims {
