@@ -341,13 +341,13 @@ func TestOverloaded(t *testing.T) {
 			errs[2] = n.Update(t.Context(), "lobby", "alice", []byte("{}"))
 			return errs
 		}
-		n.streams.overloaded.Store(true)
+		n.streams.overloaded.Store("lobby")
 		for i, err := range try() {
 			if !errors.Is(err, hub.ErrOverloaded) {
 				t.Errorf("request %d in a room over its share: %v, want ErrOverloaded", i, err)
 			}
 		}
-		n.streams.overloaded.Store(false)
+		n.streams.overloaded.Store("")
 		for i, err := range try() {
 			if err != nil {
 				t.Errorf("request %d after the room has caught up: %v", i, err)
@@ -360,7 +360,8 @@ func TestOverloaded(t *testing.T) {
 }
 
 // TestRelieve expects that stalled clients are disconnected when the backlogs of all streams exceed
-// their limit: first those of the user that holds most, and only as many as needed.
+// their limit: first those in rooms over their share, then those of the user that holds most, and
+// only as many as needed.
 func TestRelieve(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory())
@@ -388,6 +389,17 @@ func TestRelieve(t *testing.T) {
 		synctest.Wait()
 		if ended := countEnded(clients["most"]); ended != 3 {
 			t.Errorf("%d clients of the user that holds most ended, want 3 for 2500 bytes", ended)
+		}
+		clients["other"] = []*fakeClient{n.join("other", "other", hub.Lease{}, ""), n.join("other", "other", hub.Lease{}, "")}
+		clients["other"][0].unsent.Store(10)
+		clients["other"][0].stalled.Store(true)
+		time.Sleep(time.Second)
+		n.streams.overloaded.Store("other")
+		n.streams.excess.Store(1)
+		n.send("lobby", "alice", "0")
+		synctest.Wait()
+		if other, most := countEnded(clients["other"]), countEnded(clients["most"]); other != 1 || most != 3 {
+			t.Errorf("ended: %d in the room over its share, %d of most; want 1, the stalled one, and still 3", other, most)
 		}
 		n.streams.excess.Store(1 << 20)
 		time.Sleep(time.Second)

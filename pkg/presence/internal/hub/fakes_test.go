@@ -109,7 +109,7 @@ func (n *node) send(name, user, data string) string {
 // fakeStreams implements hub.Streams. Its streams deliver events immediately.
 type fakeStreams struct {
 	t          testing.TB
-	overloaded atomic.Bool  // of all streams
+	overloaded atomic.Value // string: name of the stream that is overloaded
 	excess     atomic.Int64 // in bytes
 
 	mu     sync.Mutex // guards the fields below
@@ -205,7 +205,7 @@ func (s *fakeStream) Release() {
 	}
 }
 
-func (s *fakeStream) Overloaded() bool { return s.of.overloaded.Load() }
+func (s *fakeStream) Overloaded() bool { return s.of.overloaded.Load() == s.name }
 
 func (s *fakeStream) FanOutTime() time.Duration {
 	s.of.mu.Lock()

@@ -62,7 +62,10 @@ func (h *Hub) isCut() bool {
 // overloaded returns [ErrOverloaded] if the clients of the room are too far behind. It disconnects
 // stalled clients if those of all rooms are.
 func (h *Hub) overloaded(l *live) error {
-	h.relief.relieve(h.config.Streams.Excess(), &h.conns, h.config.Clock.Now())
+	h.relief.relieve(h.config.Streams.Excess(), &h.conns, func(name room.Name) bool {
+		l := h.rooms.find(name)
+		return l != nil && l.stream.Overloaded()
+	}, h.config.Clock.Now())
 	if l.stream.Overloaded() {
 		return ErrOverloaded
 	}

@@ -91,20 +91,28 @@ type relief struct {
 	looked time.Time  // last search for stalled clients
 }
 
-// relieve disconnects stalled clients that hold the given number of bytes or a little more, but does
-// nothing shortly after another call. A shared event counts for each of its clients here, so relieve
-// may disconnect too few. A later call then follows.
-func (r *relief) relieve(bytes int, conns *connections, now time.Time) {
+// relieve disconnects stalled clients when the backlogs of all streams exceed their limit by the given
+// number of bytes, but does nothing shortly after another call. It disconnects those in rooms over
+// their share, and then others until their backlogs have that size. A shared event counts for each
+// of its clients here, so relieve may disconnect too few. A later call then follows.
+func (r *relief) relieve(bytes int, conns *connections, overloaded func(room.Name) bool, now time.Time) {
 	if bytes <= 0 || !r.take(now) {
 		return
 	}
-	all := holders{}
+	all, over := holders{}, map[room.Name]bool{}
+	var stalled []*Connection
 	for _, conn := range conns.counted() {
-		if held := conn.client.Held(); held.Unsent > 0 {
+		held := conn.client.Held()
+		if _, known := over[conn.room]; held.Stalled && !known {
+			over[conn.room] = overloaded(conn.room)
+		}
+		if held.Stalled && over[conn.room] {
+			stalled = append(stalled, conn)
+			bytes -= held.Unsent
+		} else if held.Unsent > 0 {
 			all.add(conn, held.Unsent, held.Stalled)
 		}
 	}
-	var stalled []*Connection
 	for _, conn := range all.stalled() {
 		if bytes <= 0 {
 			break
