@@ -45,6 +45,7 @@ func (s *Server) Stats() Stats {
 		MaxConnections:     s.config.MaxConnections,
 		MaxIdleConnections: s.config.MaxIdleConnections,
 		MaxRooms:           s.config.MaxRooms,
+		MaxUnsentTotal:     s.config.MaxUnsentTotal,
 	}
 	if s.config.Backplane == nil {
 		all.MaxLogBytes = s.config.HistoryBytes

@@ -40,8 +40,8 @@ type Stats struct {
 	// Stats has the gauges and totals of rooms, users and messages, such as Connections, Users,
 	// Rooms, Joins, Leaves, Messages and Counts.
 	hub.Stats
-	// Streams has the gauges and totals of the delivery to sockets: Deliveries, Bytes, Backlogged
-	// and BacklogBytes.
+	// Streams has the gauges and totals of the delivery to sockets: Deliveries, Bytes, Backlogged,
+	// BacklogBytes and Unsent.
 	Streams stream.Stats
 
 	IdleConnections int    // gauge: connections without a stream; 0 without Harden
@@ -57,6 +57,7 @@ type Stats struct {
 	MaxIdleConnections int // Config.MaxIdleConnections
 	MaxRooms           int // Config.MaxRooms
 	MaxLogBytes        int // Config.HistoryBytes; 0 with a Backplane of the embedding program
+	MaxUnsentTotal     int // Config.MaxUnsentTotal
 }
 
 // Refused returns the total of all refusals.

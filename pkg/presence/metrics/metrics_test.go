@@ -59,6 +59,10 @@ var movedBy = map[string]func(*testing.T){
 	"presence_draining":                     TestDraining,
 	"presence_unsent_snapshots":             TestUnsentSnapshots,
 	"presence_unsent_snapshot_bytes":        TestUnsentSnapshots,
+	"presence_unsent_event_bytes":           TestSlowConsumer,
+	"presence_unsent_event_bytes_limit":     TestLimits,
+	"presence_unsent_replays":               TestUnsentReplays,
+	"presence_unsent_replay_bytes":          TestUnsentReplays,
 	"presence_backlogged_connections":       TestSlowConsumer,
 	"presence_backlog_bytes":                TestSlowConsumer,
 	"presence_hook_queue_bytes":             TestHookSlow,
@@ -171,8 +175,8 @@ func TestResume(t *testing.T) {
 
 func TestLimits(t *testing.T) {
 	t.Parallel()
-	s := open(t, presence.Config{MaxRooms: 2, HistoryBytes: 2000, MaxConnections: 7, MaxIdleConnections: 9})
-	s.want("rooms_limit", 2, "history_bytes_limit", 2000, "connections_limit", 7, "idle_connections_limit", 9)
+	s := open(t, presence.Config{MaxRooms: 2, HistoryBytes: 2000, MaxConnections: 7, MaxIdleConnections: 9, MaxUnsentTotal: 1 << 20})
+	s.want("rooms_limit", 2, "history_bytes_limit", 2000, "connections_limit", 7, "idle_connections_limit", 9, "unsent_event_bytes_limit", 1<<20)
 	publish := func(room string) {
 		t.Helper()
 		if _, err := s.Publish(t.Context(), room, "message", strings.Repeat("x", 500)); err != nil {
@@ -309,7 +313,7 @@ func TestSlowConsumer(t *testing.T) {
 	// not disconnected before.
 	s := open(t, presence.Config{Linger: -1, MaxMessage: 16 << 10, MaxUnsent: 1 << 20})
 	s.unread("/events", user(t, user(t, "alice"))) // the id of a user can be any text, also a token
-	s.want("connections", 1, "backlogged_connections", 0, "backlog_bytes", 0)
+	s.want("connections", 1, "backlogged_connections", 0, "backlog_bytes", 0, "unsent_event_bytes", 0)
 	text := strings.Repeat("x", 16_000)
 	publish := func(series string, least float64) {
 		t.Helper()
@@ -323,30 +327,40 @@ func TestSlowConsumer(t *testing.T) {
 	publish("backlogged_connections", 1)
 	s.publish(text)
 	s.publish(text)
-	s.want("backlogged_connections", 1, "backlog_bytes", bound(2*len(text)))
+	s.want("backlogged_connections", 1, "backlog_bytes", bound(2*len(text)), "unsent_event_bytes", bound(2*len(text)))
 	publish(`streams_ended_total{reason="slow"}`, 1)
-	s.want("connections", 0, "backlogged_connections", 0, "backlog_bytes", 0)
+	s.want("connections", 0, "backlogged_connections", 0, "backlog_bytes", 0, "unsent_event_bytes", 0)
 	s.only("streams_ended_total", `streams_ended_total{reason="slow"}`, 1)
 	s.only("leaves_total", `leaves_total{reason="slow"}`, 1)
 	s.logged(1, `level=WARN msg="slow consumer disconnected" room=lobby user=[token]`)
 	s.logged(1, " reason=slow duration=")
 }
 
-func TestUnsentSnapshots(t *testing.T) {
-	t.Parallel()
-	s := open(t, presence.Config{Linger: 5 * time.Minute, Coalesce: time.Millisecond, MemberLimit: 10_000})
-	// The snapshot of these members has 280 KB. The kernel buffers up to 160 KB of it.
-	const members = 250
+// crowded is the configuration for crowd.
+var crowded = presence.Config{Linger: 5 * time.Minute, Coalesce: time.Millisecond, MemberLimit: 10_000}
+
+// crowd makes the snapshot of the lobby larger than 280 KB. Its members have no connections. The
+// kernel buffers up to 160 KB for a client that does not read.
+func (s *watched) crowd() (members int) {
+	s.t.Helper()
+	members = 250
 	info := []byte(`"` + strings.Repeat("x", 1000) + `"`)
 	var streams []*http.Response
 	for i := range members {
-		streams = append(streams, s.send("GET", "/events", mint(t, auth.Claims{Sub: fmt.Sprint("user-", i), Info: info}), ""))
+		streams = append(streams, s.send("GET", "/events", mint(s.t, auth.Claims{Sub: fmt.Sprint("user-", i), Info: info}), ""))
 	}
 	s.want("joins_total", members)
 	for _, answer := range streams {
 		answer.Body.Close()
 	}
 	s.want("connections", 0, "unsent_snapshots", 0, "unsent_snapshot_bytes", 0)
+	return members
+}
+
+func TestUnsentSnapshots(t *testing.T) {
+	t.Parallel()
+	s := open(t, crowded)
+	members := s.crowd()
 	token := user(t, "user-0")
 	var all []net.Conn
 	for range 3 {
@@ -357,6 +371,28 @@ func TestUnsentSnapshots(t *testing.T) {
 		conn.Close()
 	}
 	s.want("unsent_snapshots", 0, "unsent_snapshot_bytes", 0)
+}
+
+func TestUnsentReplays(t *testing.T) {
+	t.Parallel()
+	s := open(t, presence.Config{})
+	s.stream("/events", user(t, "bob")) // keeps the room
+	_, id, _ := strings.Cut(s.ask(202, "POST", "/messages", user(t, "bob"), `{"data":1}`), `"id":"`)
+	id = strings.TrimSuffix(strings.TrimSpace(id), `"}`)
+	const messages, size = 50, 10_000 // the kernel buffers up to 160 KB
+	for range messages {
+		s.publish(strings.Repeat("x", size))
+	}
+	s.want("unsent_replays", 0, "unsent_replay_bytes", 0)
+	var all []net.Conn
+	for _, sub := range []string{"alice", "carol"} {
+		all = append(all, s.unread("/events?last_event_id="+id, user(t, sub)))
+	}
+	s.want("unsent_replays", 2, "unsent_replay_bytes", within{messages * size, messages * (size + 1000)}) // each message counts once
+	for _, conn := range all {
+		conn.Close()
+	}
+	s.want("unsent_replays", 0, "unsent_replay_bytes", 0)
 }
 
 func TestHookSlow(t *testing.T) {

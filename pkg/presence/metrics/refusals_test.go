@@ -132,6 +132,26 @@ var refusals = map[string]refusal{
 		s.ask(202, "POST", "/messages", user(t, "alice"), `{"data":1}`)
 		s.ask(429, "POST", "/messages", user(t, "alice"), `{"data":1}`)
 	}},
+	"cost": {config: presence.Config{CostRate: 1, CostBurst: 64 << 10}, cause: func(t *testing.T, s *watched) {
+		alice := user(t, "alice")
+		s.stream("/events", alice)
+		s.ask(202, "POST", "/messages", alice, `{"data":"`+strings.Repeat("x", 30_000)+`"}`)
+		s.ask(204, "PUT", "/state", alice, "1") // at least 64 KiB, so the rest takes hours
+		s.ask(429, "PUT", "/state", alice, "2")
+	}},
+	"history_rate": {
+		config: presence.Config{HistoryRate: 1, HistoryBytes: 16_000, MaxMessage: 1000}, // a burst of 1000 bytes
+		bus:    limited(backplane.MemoryConfig{Shared: true}),
+		cause: func(t *testing.T, s *watched) {
+			s.want("backplane_up", 1)
+			message := `{"data":"` + strings.Repeat("x", 900) + `"}`
+			for _, status := range []int{202, 202, 429} {
+				s.ask(status, "POST", "/messages", user(t, "alice"), message)
+			}
+		},
+	},
+	"room_backlog":     {config: presence.Config{MaxMessage: 1000, MaxUnsent: 1 << 20, MaxUnsentTotal: 4000}, cause: causeRoomBacklog},
+	"unsent":           {config: crowded, cause: causeUnsent},
 	"connections":      {config: presence.Config{MaxConnections: 1}, cause: full("/events?room=a", "bob")},
 	"user_connections": {config: presence.Config{MaxConnectionsPerUser: 1}, cause: full("/events?room=a", "alice")},
 	"rooms":            {config: presence.Config{MaxRooms: 1}, cause: full("/events?room=b", "bob")},
@@ -193,6 +213,51 @@ var refusals = map[string]refusal{
 		r.Header.Set("Authorization", "Bearer "+user(t, "alice"))
 		s.ServeHTTP(httptest.NewRecorder(), r) // a recorder cannot stream
 	}},
+}
+
+// causeRoomBacklog sends messages to a room with a client that reads nothing, until one is refused.
+func causeRoomBacklog(t *testing.T, s *watched) {
+	s.unread("/events", user(t, "alice"))
+	s.want("connections", 1)
+	message := `{"data":"` + strings.Repeat("x", 900) + `"}`
+	for late := time.Now().Add(patience); ; {
+		answer := s.send("POST", "/messages", user(t, "bob"), message)
+		io.Copy(io.Discard, answer.Body)
+		answer.Body.Close()
+		if answer.StatusCode == http.StatusServiceUnavailable {
+			s.want("unsent_event_bytes", bound(4000), "connections", 1)
+			s.ask(202, "POST", "/messages?room=other", user(t, "bob"), message)
+			return
+		}
+		if answer.StatusCode != http.StatusAccepted || time.Now().After(late) {
+			t.Fatalf("got %s, want 202, and then 503", answer.Status)
+		}
+	}
+}
+
+// causeUnsent opens streams that read nothing of their snapshots, until one is refused: when the
+// user holds half of the limit of 64 MiB.
+func causeUnsent(t *testing.T, s *watched) {
+	s.crowd()
+	token := user(t, "user-0")
+	encoded := gather(t, s.registry)["presence_snapshots_total"]
+	for opened := 1; ; opened++ { // one in each flush interval, so that each has its own snapshot
+		s.unread("/events", token)
+		for late := time.Now().Add(patience); ; <-time.After(time.Millisecond) {
+			all := gather(t, s.registry)
+			if all[`presence_refusals_total{reason="unsent"}`] > 0 {
+				s.want("unsent_snapshot_bytes", within{31 << 20, 33 << 20}, "connections", opened-1)
+				return
+			}
+			snapshots := int(all["presence_snapshots_total"] - encoded)
+			if snapshots == opened {
+				break
+			}
+			if time.Now().After(late) {
+				t.Fatalf("got %d snapshots for %d streams, want as many", snapshots, opened)
+			}
+		}
+	}
 }
 
 // quiet has the causes without a line of their own.

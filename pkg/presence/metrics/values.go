@@ -99,8 +99,12 @@ var values = []value{
 	gauge("history_bytes", "Size of the message histories of all rooms. 0 with a shared backplane.", func(s *presence.Stats) int { return s.LogBytes }),
 	limit("history_bytes_limit", "Maximum of presence_history_bytes.", func(s *presence.Stats) int { return s.MaxLogBytes }),
 	gauge("idempotency_keys", "Idempotency keys in memory. 0 with a shared backplane.", func(s *presence.Stats) int { return s.LogKeys }),
+	gauge("unsent_event_bytes", "Size of the shared events that at least one client has not received yet. An event counts once for its room.", func(s *presence.Stats) int { return s.Streams.Unsent }),
+	limit("unsent_event_bytes_limit", "Maximum of presence_unsent_event_bytes.", func(s *presence.Stats) int { return s.MaxUnsentTotal }),
 	gauge("unsent_snapshots", "Snapshots that clients have not received yet.", func(s *presence.Stats) int { return s.SnapshotsUnsent }),
 	gauge("unsent_snapshot_bytes", "Size of the snapshots that clients have not received yet.", func(s *presence.Stats) int { return s.SnapshotBytesUnsent }),
+	gauge("unsent_replays", "Replays that clients have not received yet.", func(s *presence.Stats) int { return s.ReplaysUnsent }),
+	gauge("unsent_replay_bytes", "Size of the replays that clients have not received yet.", func(s *presence.Stats) int { return s.ReplayBytesUnsent }),
 	gauge("backlogged_connections", "Streams with events that wait for the client to read.", func(s *presence.Stats) int { return s.Streams.Backlogged }),
 	gauge("backlog_bytes", "Size of the shared events that wait for clients to read.", func(s *presence.Stats) int { return s.Streams.BacklogBytes }),
 

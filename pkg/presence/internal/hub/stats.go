@@ -40,6 +40,8 @@ type Stats struct {
 
 	SnapshotsUnsent     int // gauge: unsent snapshots
 	SnapshotBytesUnsent int // gauge: size of the unsent snapshots in bytes
+	ReplaysUnsent       int // gauge: unsent replays
+	ReplayBytesUnsent   int // gauge: size of the unsent replays in bytes; the messages of a replay count after 100 ms
 }
 
 // Stats returns the current statistics of this node.
@@ -79,6 +81,7 @@ func (h *Hub) Stats() Stats {
 		s.LogBytes, s.LogKeys, s.LogEvictions = log.Bytes, log.Keys, log.Evictions
 	}
 	s.SnapshotsUnsent, s.SnapshotBytesUnsent = h.snapshots.held()
+	s.ReplaysUnsent, s.ReplayBytesUnsent = h.replays.held()
 	if h.isShared() {
 		s.Peers, s.CutOff = len(h.peers.live()), h.isCut()
 	}
