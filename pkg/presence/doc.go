@@ -51,6 +51,10 @@
 //     receives a notice 30 s before.
 //  8. Shutdown. Shutdown delivers all accepted messages, and then sends goodbye to every client. No
 //     accepted message is lost.
+//  9. Fair limits. A user alone uses at most half of the memory for the unsent snapshots and replays
+//     of slow clients, and a room with a backlog keeps a share of the memory for events. At a limit,
+//     stalled clients are disconnected first, those of the user that holds most before others. The
+//     cost of the requests of each user is limited, see Config.CostRate.
 //
 // # Flush interval
 //

@@ -52,9 +52,10 @@ func (s *Server) postMessage(w http.ResponseWriter, r *http.Request) error {
 // returns the message's id when the message log has accepted the message. It waits until ctx is
 // done, but at most 2 s.
 //
-// The error wraps [ErrTooLarge], [ErrBusy], [ErrTooManyRooms], [ErrDraining], [room.ErrName],
-// [room.ErrEventName] or [room.ErrEventReserved], or an error of ctx, of the backplane, or of
-// encoding data.
+// The error wraps [ErrTooLarge], [ErrBusy], [ErrOverloaded], [ErrTooManyRooms], [ErrDraining],
+// [room.ErrName], [room.ErrEventName] or [room.ErrEventReserved], or an error of ctx, of the
+// backplane, or of encoding data. With [ErrOverloaded], the clients of the room are too far behind:
+// the message was not accepted, and a later attempt may succeed.
 func (s *Server) Publish(ctx context.Context, roomName, event string, data any) (id string, err error) {
 	defer func() {
 		if err != nil {

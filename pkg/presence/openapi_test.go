@@ -276,6 +276,21 @@ func (d openAPI) only(component string, status int) *openapi3.Operation {
 	return &openapi3.Operation{Responses: openapi3.NewResponses(openapi3.WithStatus(status, d.Components.Responses[component]))}
 }
 
+// inDebt returns a server that refuses the user of these headers with 429 for hours: the user has
+// sent a large message to the lobby. The snapshot of the lobby is larger than 4 KiB.
+func inDebt(t *testing.T, headers []string) *testServer {
+	t.Helper()
+	h := open(t, presence.Config{CostRate: 1, CostBurst: 64 << 10, FullStatus: http.StatusServiceUnavailable})
+	info := []byte(`"` + strings.Repeat("x", 1000) + `"`)
+	for i := range 10 {
+		h.stream("/events", mint(t, auth.Claims{Sub: fmt.Sprint("user-", i), Info: info, TTL: time.Hour})).next("user count")
+	}
+	if r := h.ask("POST", "/messages", "", strings.Repeat("x", 60_000), append([]string{"Content-Type", "text/plain"}, headers...)...); r.StatusCode != http.StatusAccepted {
+		t.Fatalf("got %s for the first message, want 202", r.Status)
+	}
+	return h
+}
+
 // The server returns every documented status of every operation, and each request and response
 // matches the document.
 func TestOpenAPIResponses(t *testing.T) {
@@ -330,6 +345,7 @@ func TestOpenAPIResponses(t *testing.T) {
 	usual.stream("/events?room=doc-3", bearer(t, "..")).next("user count")
 	full.stream("/events", token).next("user count")
 	fullOf.stream("/events", token).next("user count")
+	indebted := inDebt(t, alice)
 
 	const inJSON, text, form = "application/json", "text/plain", "application/x-www-form-urlencoded"
 	untried := map[string]bool{}
@@ -371,12 +387,14 @@ func TestOpenAPIResponses(t *testing.T) {
 		{unstreamed, "writer that cannot stream", "GET", "/events", alice, "", "", 500, true},
 		{keyless, "no keys", "GET", "/events", alice, "", "", 503, true},
 		{full, "full", "GET", "/events", alice, "", "", 503, true},
+		{indebted, "cost rate exceeded", "GET", "/events", alice, "", "", 429, true},
 
 		{usual, "all members", "POST", "/messages?room=doc-1", alice, inJSON, `{"event":"chat message","data":{"text":"hello"},"id":"mine-1"}`, 202, true},
 		{usual, "null", "POST", "/messages", jar, inJSON, `{"data":null}`, 202, true},
 		{usual, "admin", "POST", "/messages", admin, inJSON + "; charset=utf-8", `{"data":[1,2.5]}`, 202, true},
 		{slow, "text", "POST", "/messages", alice, text, "hello", 202, true},
 		{slow, "rate limit exceeded", "POST", "/messages", alice, text, "hello", 429, true},
+		{indebted, "cost rate exceeded", "POST", "/messages", alice, text, "hello", 429, true},
 		{usual, "no data", "POST", "/messages", alice, inJSON, `{"event":"a"}`, 400, false},
 		{usual, "no JSON", "POST", "/messages", alice, inJSON, `{"data":`, 400, false},
 		{usual, "array", "POST", "/messages", alice, inJSON, `[1]`, 400, false},
@@ -406,6 +424,7 @@ func TestOpenAPIResponses(t *testing.T) {
 		{usual, "too large", "PUT", "/state?room=doc-1", alice, inJSON, `"` + strings.Repeat("x", 1<<10) + `"`, 413, true},
 		{usual, "text", "PUT", "/state?room=doc-1", alice, text, `1`, 415, false},
 		{draining, "draining", "PUT", "/state", alice, inJSON, `1`, 503, true},
+		{indebted, "cost rate exceeded", "PUT", "/state", alice, inJSON, `1`, 429, true},
 
 		{usual, "one page", "GET", "/presence?room=doc-1", alice, "", "", 200, true},
 		{usual, "first page", "GET", "/presence?room=doc-1&limit=1", alice, "", "", 200, true},
@@ -417,12 +436,14 @@ func TestOpenAPIResponses(t *testing.T) {
 		{usual, "no token", "GET", "/presence", nil, "", "", 401, false},
 		{usual, "wrong room", "GET", "/presence?room=doc-1", lobby, "", "", 403, true},
 		{draining, "draining", "GET", "/presence", alice, "", "", 503, true},
+		{indebted, "cost rate exceeded", "GET", "/presence", alice, "", "", 429, true},
 
 		{usual, "one page", "HEAD", "/presence?room=doc-1", alice, "", "", 200, true},
 		{usual, "limit 0", "HEAD", "/presence?limit=0", alice, "", "", 400, false},
 		{usual, "no token", "HEAD", "/presence", nil, "", "", 401, false},
 		{usual, "wrong room", "HEAD", "/presence?room=doc-1", lobby, "", "", 403, true},
 		{draining, "draining", "HEAD", "/presence", alice, "", "", 503, true},
+		{indebted, "cost rate exceeded", "HEAD", "/presence", alice, "", "", 429, true},
 
 		{usual, "one page", "GET", "/rooms", admin, "", "", 200, true},
 		{usual, "first page", "GET", "/rooms?limit=1", admin, "", "", 200, true},

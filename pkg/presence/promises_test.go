@@ -128,7 +128,7 @@ func unsentSnapshots(h *testServer) (snapshots, bytes int) {
 
 // Promise 9: a user that reads none of its snapshots gets at most half of the budget, and is then
 // refused. Another user gets its snapshot, and no client is disconnected.
-func TestPromise4StoppedJoiners(t *testing.T) {
+func TestPromise9StoppedJoiners(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		const members, joiners = 400, 12
 		info, err := json.Marshal(strings.Repeat("x", 1000))
