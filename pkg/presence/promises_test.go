@@ -196,7 +196,7 @@ func TestPromise9StoppedJoiners(t *testing.T) {
 	})
 }
 
-// stoppedJoiner is a stream whose client reads only what the test reads.
+// stoppedJoiner is a stream whose client reads only when the test reads.
 type stoppedJoiner struct {
 	*bufio.Reader
 	conn net.Conn
