@@ -62,12 +62,21 @@ func (h *Hub) isCut() bool {
 // overloaded returns [ErrOverloaded] if the clients of the room are too far behind. It disconnects
 // stalled clients if those of all rooms are.
 func (h *Hub) overloaded(l *live) error {
-	h.relief.relieve(h.config.Streams.Excess(), &h.conns, func(name room.Name) bool {
-		l := h.rooms.find(name)
-		return l != nil && l.stream.Overloaded()
-	}, h.config.Clock.Now())
+	h.relieve()
 	if l.stream.Overloaded() {
 		return ErrOverloaded
 	}
 	return nil
+}
+
+// relieve disconnects stalled clients if the limit of all unsent events is exceeded.
+func (h *Hub) relieve() {
+	excess := h.config.Streams.Excess()
+	if excess <= 0 {
+		return
+	}
+	h.relief.relieve(excess, &h.conns, func(name room.Name) bool {
+		l := h.rooms.find(name)
+		return l != nil && l.stream.Overloaded()
+	}, h.config.Clock.Now())
 }

@@ -62,6 +62,7 @@ func (h *Hub) subscribe(ctx context.Context, l *live) error {
 			s, g := l.receive(e)
 			h.note(l, s)
 			h.readGaps(l, g)
+			h.relieve() // a message of another node cannot be refused
 		},
 		Lost: func() { h.lost(l) },
 	}

@@ -13,9 +13,10 @@ type Config struct {
 	// Above this limit, the client must read 32 KiB per second. Above 16 times this limit, the
 	// client is disconnected. Default: 256 KiB.
 	MaxUnsent int
-	// MaxUnsentTotal is the limit, in bytes, for the shared events in the backlogs of all
-	// connections. An event counts once, however many backlogs hold it. Above the limit,
-	// [Stream.Overloaded] is true for streams that hold more than their share. Default: 64 MiB.
+	// MaxUnsentTotal is the limit, in bytes, for the shared events that are on their way to the
+	// sockets, or in the backlogs of all connections. An event counts once, however many backlogs
+	// hold it. Above the limit, [Stream.Overloaded] is true for streams that hold more than their
+	// share. Default: 64 MiB.
 	MaxUnsentTotal int
 	// MinShare is the smallest share of a Stream, in bytes. Default: 256 KiB.
 	MinShare int

@@ -16,7 +16,12 @@ type frame struct {
 
 	holders atomic.Int32 // the encoder, and the goroutines that still deliver the frame
 	done    func()       // called when the last holder releases it; may be nil
+	of      publisher    // nil if nothing counts the frame
+	pending int          // size that counts until the last holder releases it, in bytes
 }
+
+// publisher is the Stream of a frame. delivered acquires no lock, because its caller may hold one.
+type publisher interface{ delivered(pending int) }
 
 // fill sets the bytes of the frame. It uses the memory of buffer, a chunk buffer that holds the
 // event.
@@ -58,8 +63,14 @@ func (f *frame) retain() { f.holders.Add(1) }
 
 // release removes a holder.
 func (f *frame) release() {
-	if f.holders.Add(-1) == 0 && f.done != nil {
+	if f.holders.Add(-1) > 0 {
+		return
+	}
+	if f.done != nil {
 		f.done()
+	}
+	if f.of != nil {
+		f.of.delivered(f.pending)
 	}
 }
 

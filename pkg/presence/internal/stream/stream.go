@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,7 +16,9 @@ const maxReserved = 64
 // connections. Its methods are safe for concurrent use.
 type Stream struct {
 	encoder *encoder
-	unsent  *unsent // nil for a stream without connections
+	unsent  *unsent
+
+	pending atomic.Int64 // size of the events that are on their way to the sockets
 
 	mu        sync.Mutex    // guards the fields below, share.attached and share.behind
 	slots     chan struct{} // holds one item per slot in use; made by the first Reserve
@@ -28,7 +31,9 @@ type Stream struct {
 // Publish sends the event to all connections of the stream. The connections receive events in the
 // order of the Publish calls. Publish does not block. The caller must not modify e.Data afterwards.
 func (s *Stream) Publish(e Event, k Kind) {
-	f := &frame{kind: k, since: e.Since}
+	f := &frame{kind: k, since: e.Since, of: s, pending: e.size() + frameCost}
+	s.pending.Add(int64(f.pending))
+	s.unsent.total.Add(int64(f.pending))
 	if k == Reserved {
 		slots := s.slotsOf()
 		f.done = func() { <-slots } // acquires no lock, because the caller of release may hold one
@@ -135,15 +140,21 @@ func (s *Stream) shareLocked(inbox *inbox[task]) *share {
 	return sh
 }
 
-// Overloaded reports whether the backlogs of the stream are too large: all backlogs together exceed
-// Config.MaxUnsentTotal, and those of this stream exceed its share. Events should not be published
-// then. The share is MaxUnsentTotal divided by the number of streams with a backlog, and at least
-// Config.MinShare.
+// delivered implements publisher.
+func (s *Stream) delivered(pending int) {
+	s.pending.Add(-int64(pending))
+	s.unsent.total.Add(-int64(pending))
+}
+
+// Overloaded reports whether too many events of the stream are unsent, because they are on their way
+// or in backlogs: those of all streams exceed Config.MaxUnsentTotal, and those of this stream exceed
+// its share. Events should not be published then. The share is MaxUnsentTotal divided by the number
+// of streams with a backlog, and at least Config.MinShare.
 func (s *Stream) Overloaded() bool {
 	s.mu.Lock()
 	held := s.held
 	s.mu.Unlock()
-	return s.unsent.exceeds(held)
+	return s.unsent.exceeds(held + uint64(max(0, s.pending.Load())))
 }
 
 // countLocked assigns the end of a frame, and adds the frame to the size of the backlogs.
@@ -175,8 +186,6 @@ func (s *Stream) measureLocked() {
 }
 
 func (s *Stream) holdLocked(held uint64) {
-	if s.unsent != nil {
-		s.unsent.add(s.held, held)
-	}
+	s.unsent.add(s.held, held)
 	s.held = held
 }

@@ -135,8 +135,8 @@ func (s *Streams) Stats() (all Stats) {
 	return all
 }
 
-// Excess returns by how many bytes the backlogs of all streams exceed Config.MaxUnsentTotal. It is 0
-// or less if they do not.
+// Excess returns by how many bytes the unsent events of all streams exceed Config.MaxUnsentTotal. It
+// is 0 or less if they do not.
 func (s *Streams) Excess() int { return s.unsent.excess() }
 
 // Drain waits until every event that was published before the call is queued for its connections.
@@ -144,7 +144,7 @@ func (s *Streams) Drain() {
 	var queued sync.WaitGroup
 	for _, e := range s.encoders.all {
 		queued.Add(1)
-		marker := &Stream{encoder: e}
+		marker := &Stream{encoder: e, unsent: &s.unsent}
 		marker.publish(Event{ID: "0", Name: "drain", Data: []byte("{}")}, &frame{done: queued.Done})
 	}
 	queued.Wait()

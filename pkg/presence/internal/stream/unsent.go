@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// unsent limits the total size of the shared events in the backlogs of all streams. An event counts
-// once for its Stream, however many backlogs hold it.
+// unsent limits the total size of the shared events that are on their way to the sockets, or in the
+// backlogs of all streams. An event counts once for its Stream, however many backlogs hold it.
 //
-// Nothing is counted when an event is delivered. All backlogs of a Stream hold the events from some
-// event on to the last one, so the oldest of these events determines the size:
+// Backlogs cost nothing when an event is delivered. All backlogs of a Stream hold the events from
+// some event on to the last one, so the oldest of these events determines the size:
 //
 //	published   1 2 3 4 5 6 7 8
 //	backlogs        3 4 5 6 7 8
