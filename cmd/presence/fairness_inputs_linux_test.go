@@ -151,7 +151,7 @@ func TestFaultFairManyRooms(t *testing.T) {
 			peak, text := rss.report()
 			rooms := int(s.metrics()["presence_rooms"])
 			t.Logf("attack: %v; the server has %d rooms; %s", done, rooms, text)
-			bound := 16<<20 + rooms*(3<<10) // an unused room takes up to 3 KB
+			bound := 16<<20 + rooms*(3<<10) // an unused room needs at most 3 KB
 			if grown := peak<<20 - before; grown > bound {
 				t.Errorf("memory grew by %d MB, want at most %d MB", grown>>20, bound>>20)
 			}

@@ -144,10 +144,10 @@ type Config struct {
 	// its rooms the one that has been empty longest. If no room is empty, the new room is rejected:
 	// a stream receives goodbye full. An empty room costs 3 KB. Default: 100,000.
 	//
-	// If a user has created more rooms than are free, its next room evicts an empty room in the same
-	// way, but is rejected if the user has created more rooms than the other one. So one user alone
-	// can use half of MaxRooms plus one room, and others find a free room. Publish has no such
-	// limit. If all visitors share one user, set MaxRooms to twice the number of rooms.
+	// If a user has created more rooms than are free, its next room evicts an empty room in the
+	// same way, but is rejected if the user has created more rooms than the other one. So one user
+	// alone can use half of MaxRooms plus one room, and others find a free room. Publish has no
+	// such limit. If all visitors share one user, set MaxRooms to twice the number of rooms.
 	MaxRooms int
 
 	// MaxRoomsPerUser is the maximum number of rooms that each user has created. At the limit, a
@@ -173,18 +173,18 @@ type Config struct {
 	MessageBurst int
 
 	// CostRate is the maximum cost of the requests of each user, in bytes per second, and CostBurst
-	// what a user may spend at once after a pause, in bytes:
+	// the cost that a user may cause at once after a pause, in bytes:
 	//
 	//	message          size of its data × clients of the room
 	//	join             size of the snapshot; nothing if it is at most 4 KiB
 	//	page of members  1 KiB × members in it
 	//	state            1 KiB × clients of the room, at least 64 KiB
 	//
-	// A request may exceed what is left, but then the user must wait until that is paid. Until then
-	// its requests are rejected with 429 and a Retry-After header, and its streams like those at a
-	// limit, except in rooms with a snapshot of at most 4 KiB. A negative rate means unlimited.
-	// Admins and the methods of a Server have no cost rate. CostBurst is at least 64 KiB. Default:
-	// 48 MiB and 96 MiB.
+	// A request may exceed the rest of the limit, but then the user must wait until that is paid.
+	// Until then its requests are rejected with 429 and a Retry-After header, and its streams like
+	// those at a limit, except in rooms with a snapshot of at most 4 KiB. A negative rate means
+	// unlimited. Admins and the methods of a Server have no cost rate. CostBurst is at least 64
+	// KiB. Default: 48 MiB and 96 MiB.
 	CostRate, CostBurst int
 
 	// HistoryRate is the maximum size of the messages that each user may send through this node, in

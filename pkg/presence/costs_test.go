@@ -13,7 +13,7 @@ import (
 )
 
 // A user that has exceeded its cost rate waits until the cost is paid. Others do not, and neither
-// does an admin. A request costs what it causes, not what it is.
+// does an admin. A request costs the bytes that it causes.
 func TestCosts(t *testing.T) {
 	const rate = 128 << 10
 	text := func(size int) string { return `{"data":"` + strings.Repeat("x", size-2) + `"}` }
@@ -64,8 +64,8 @@ func TestCosts(t *testing.T) {
 	}
 }
 
-// manyNames joins twenty users with long names, so that the snapshot is larger than 4 KiB, and returns
-// its room.
+// manyNames joins twenty users with long names, so that the snapshot is larger than 4 KiB, and
+// returns its room.
 func manyNames(b *bubble) (room string) {
 	for i := range 20 {
 		long := testUser(fmt.Sprint(strings.Repeat("x", 240), i))

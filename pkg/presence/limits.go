@@ -45,7 +45,7 @@ type limit struct {
 	detail string
 }
 
-// take takes n from what the user may use. The error is a problem with the status 429.
+// take takes n tokens of the user. The error is a problem with the status 429.
 func (l limit) take(u User, n int) error {
 	if u.Admin {
 		return nil
@@ -56,7 +56,7 @@ func (l limit) take(u User, n int) error {
 	return nil
 }
 
-// charge takes n even if the user has used too much.
+// charge takes n tokens of the user, even if the user has none.
 func (l limit) charge(u User, n int) {
 	if !u.Admin {
 		l.rates.Charge(u.ID, n, time.Now())

@@ -14,6 +14,12 @@ import (
 // timer run can remove many of them.
 const sweepDelay = 30 * time.Second
 
+// Defaults of MemoryConfig.
+const (
+	defaultKeys = 1 << 20
+	defaultRows = 100_000
+)
+
 // MemoryConfig sets the limits of a [Memory]. With the zero value, the log keeps no messages.
 type MemoryConfig struct {
 	Messages int           // Maximum entries per room. 0 keeps no entries.
@@ -90,10 +96,10 @@ type Memory struct {
 // NewMemory returns an empty bus with a new epoch. Close releases its memory.
 func NewMemory(c MemoryConfig) *Memory {
 	if c.MaxKeys <= 0 {
-		c.MaxKeys = 1 << 20
+		c.MaxKeys = defaultKeys
 	}
 	if c.MaxRows <= 0 {
-		c.MaxRows = 100_000
+		c.MaxRows = defaultRows
 	}
 	if c.Now == nil {
 		c.Now = time.Now

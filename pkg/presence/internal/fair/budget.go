@@ -1,6 +1,6 @@
 package fair
 
-// Budget limits the total size of what the users hold. It is not safe for concurrent use.
+// Budget limits the total size of the holdings of all users. It is not safe for concurrent use.
 //
 // A user may hold at most as much as is free: one user alone gets at most half of the limit, two
 // users a third each, and n users 1/(n+1) each. So a newcomer finds some of it free, however much
@@ -9,15 +9,15 @@ package fair
 // Transactions on Networking 6(2), 1998).
 type Budget struct {
 	limit int
-	total int            // what all users hold; what several users share counts once
-	users map[string]int // what each user holds; what several users share counts for each
+	total int            // of all users; a holding that several users share counts once
+	users map[string]int // of each user; a holding that several users share counts for each
 }
 
 // NewBudget returns a budget of which nothing is held. The limit is in any unit, such as bytes.
 func NewBudget(limit int) Budget { return Budget{limit: limit, users: map[string]int{}} }
 
 // Fits reports whether the user may hold more, if the total grows by n: not at all if another user
-// already holds the same. A user that holds nothing may always hold what costs nothing.
+// already holds the same. A user without a holding may always share one.
 func (b *Budget) Fits(user string, n int) bool {
 	held := b.users[user] + n
 	return held == 0 || held <= b.limit-b.total
@@ -26,7 +26,7 @@ func (b *Budget) Fits(user string, n int) bool {
 // Exceeds reports whether the total is above the limit.
 func (b *Budget) Exceeds() bool { return b.total > b.limit }
 
-// Hold adds n, which may be negative, to what the user holds.
+// Hold adds n, which may be negative, to the holdings of the user.
 func (b *Budget) Hold(user string, n int) {
 	if b.users[user] += n; b.users[user] <= 0 {
 		delete(b.users, user)
@@ -36,8 +36,8 @@ func (b *Budget) Hold(user string, n int) {
 // Grow adds n, which may be negative, to the total.
 func (b *Budget) Grow(n int) { b.total += n }
 
-// Total returns what all users hold together.
+// Total returns the size of the holdings of all users.
 func (b *Budget) Total() int { return b.total }
 
-// Held returns what the user holds.
+// Held returns the size of the holdings of the user.
 func (b *Budget) Held(user string) int { return b.users[user] }

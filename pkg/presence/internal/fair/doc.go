@@ -3,5 +3,5 @@
 //
 //   - [Ranking] orders holders by how much they hold, the largest first.
 //   - [Accounts] ranks holders, and for each holder the places in which it holds something.
-//   - [Budget] limits what all users hold together, and keeps some of it free for newcomers.
+//   - [Budget] limits the holdings of all users together, and keeps a part free for newcomers.
 package fair

@@ -52,7 +52,7 @@ func (n *node) tryJoin(name, user string) (*fakeClient, error) {
 
 // TestSnapshotShares lets one user take as many snapshots as it can, without reading them, and
 // expects that it gets at most half of the budget, and that another user gets its snapshot. Its
-// stalled clients are disconnected when it comes back, and nobody else's.
+// stalled clients are disconnected when it joins again, and no others.
 func TestSnapshotShares(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const snapshots = 10
@@ -226,8 +226,8 @@ type stuckReplays struct {
 
 const replayMessages = 10
 
-// newStuckReplays sends messages of 100 KiB together. The budget has space for twice the log, and for
-// the own part of replays of this many messages.
+// newStuckReplays sends messages of 100 KiB together. The budget has space for twice the log, and
+// for the own part of replays of this many messages.
 func newStuckReplays(t *testing.T, messages int) *stuckReplays {
 	n := openNode(t, memory(), func(c *hub.Config) { c.MaxReplay = 100 << 10 })
 	n.LimitReplays(messages)

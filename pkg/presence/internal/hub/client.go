@@ -16,7 +16,7 @@ type Client interface {
 	// SendThen is like Send. It also calls sent once: when all events are written, or when the
 	// connection is closed. sent must not lock a room.
 	SendThen(sent func(), events ...[]byte)
-	// Held returns what the client has not taken yet.
+	// Held returns the data that the client has not taken yet.
 	Held() stream.Held
 	// End sends the backlog and a goodbye with the reason, and then closes the connection. Only the
 	// first call has an effect.
@@ -29,7 +29,8 @@ type Client interface {
 type Streams interface {
 	// Stream returns a new shared stream for the room with this name.
 	Stream(name string) SharedStream
-	// Excess returns by how many bytes the backlogs of all streams exceed their limit, or 0 or less.
+	// Excess returns by how many bytes the backlogs of all streams exceed their limit, or 0 or
+	// less.
 	Excess() int
 	// Drain waits until all events published before the call are on their way to the clients.
 	Drain()

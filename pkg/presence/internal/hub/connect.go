@@ -10,8 +10,8 @@ import (
 
 // Connect reserves a slot for a connection of the user in the room, and opens the room if
 // necessary. [Hub.Leave] releases the slot. The error is [ErrDraining], [ErrFull], [ErrUserFull],
-// [ErrTooManyRooms], [ErrUserRooms], [ErrOverloaded], [ErrSnapshots], a [*RateError], or a backplane
-// error. If Connect fails, no slot is reserved.
+// [ErrTooManyRooms], [ErrUserRooms], [ErrOverloaded], [ErrSnapshots], a [*RateError], or a
+// backplane error. If Connect fails, no slot is reserved.
 func (h *Hub) Connect(ctx context.Context, name room.Name, user room.UserID, lease Lease) (*Connection, error) {
 	if h.draining.Load() {
 		return nil, ErrDraining

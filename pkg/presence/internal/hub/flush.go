@@ -207,8 +207,8 @@ func (c *counter) admitLocked(snapshot []byte, count int) {
 	c.endWaitsLocked()
 }
 
-// chargeLocked charges the joiners for a snapshot of this size, and tracks it until all of them have
-// it. It returns nil for a small snapshot.
+// chargeLocked charges the joiners for a snapshot of this size, and tracks it until all of them
+// have it. It returns nil for a small snapshot.
 func (c *counter) chargeLocked(size int) *snapshot {
 	w := c.waits
 	if size <= maxSnapshot {

@@ -58,9 +58,9 @@ func (c *counter) join(conn *Connection, u room.User, r resumption) (state, erro
 	return c.stateSinceLocked(before, now), nil
 }
 
-// reserveLocked checks that the budgets of replays and snapshots have space for a joiner. The caller
-// must join it, or call endWaitsLocked: the snapshot is reserved. The error is [ErrReplays] or
-// [ErrSnapshots].
+// reserveLocked checks that the budgets of replays and snapshots have space for a joiner. The
+// caller must join it, or call endWaitsLocked: the snapshot is reserved. The error is [ErrReplays]
+// or [ErrSnapshots].
 func (c *counter) reserveLocked(user room.UserID, r resumption) error {
 	if len(r.entries) > 0 {
 		stalled, err := c.shared.replays.fits(user, len(r.entries))

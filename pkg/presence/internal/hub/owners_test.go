@@ -61,8 +61,8 @@ func (m *ownersModel) note(r *ownedRoom, number uint32, listed, settled bool) {
 	}
 }
 
-// evict removes the room to evict, and returns its name. It is one of the given user's, or of any. It
-// evicts none of a user that owns less than least rooms.
+// evict removes the room to evict, and returns its name. It is one of the given user's, or of any.
+// It evicts none of a user that owns less than least rooms.
 func (m *ownersModel) evict(least int, of func(*ownedRoom) bool) room.Name {
 	for {
 		var first *ownedRoom

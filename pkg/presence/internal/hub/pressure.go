@@ -14,14 +14,14 @@ import (
 )
 
 // At a limit on memory, the stalled clients go first, and of them those of the user that holds most
-// (promise 9 of package presence). A client that takes at least 32 KiB in 15 s is never disconnected
-// for the sake of another.
+// (promise 9 of package presence). A client that takes at least 32 KiB in 15 s is never
+// disconnected for the sake of another.
 
 // lookTime is the minimum time between two searches for stalled clients. A client needs 15 s to
 // become stalled, so a search is rarely useful soon after another.
 const lookTime = 250 * time.Millisecond
 
-// holders collects what users hold, and their stalled connections.
+// holders collects the bytes that users hold, and their stalled connections.
 type holders map[room.UserID]*holder
 
 type holder struct {
@@ -59,8 +59,8 @@ func (h holders) stalled() iter.Seq2[*holder, *Connection] {
 	}
 }
 
-// release ends what stalled clients hold of a budget, until it is enough. It spares the users that
-// hold less than least. end must release what a connection holds.
+// release ends the holdings of stalled clients, until it is enough. It spares the users that hold
+// less than least. end must release the holding of a connection.
 func (h holders) release(b *fair.Budget, least int, enough func() bool, end func(*Connection)) (stalled []*Connection) {
 	for user, one := range h {
 		one.held = b.Held(string(user))
@@ -78,7 +78,7 @@ func (h holders) release(b *fair.Budget, least int, enough func() bool, end func
 }
 
 // drop disconnects the connections of stalled clients. They get no goodbye, because it could keep
-// what they hold in memory for seconds.
+// their holdings in memory for seconds.
 func drop(stalled []*Connection) {
 	for _, conn := range stalled {
 		conn.client.Drop(stream.Slow)
@@ -91,10 +91,10 @@ type relief struct {
 	looked time.Time  // last search for stalled clients
 }
 
-// relieve disconnects stalled clients when the backlogs of all streams exceed their limit by the given
-// number of bytes, but does nothing shortly after another call. It disconnects those in rooms over
-// their share, and then others until their backlogs have that size. A shared event counts for each
-// of its clients here, so relieve may disconnect too few. A later call then follows.
+// relieve disconnects stalled clients when the backlogs of all streams exceed their limit by the
+// given number of bytes, but does nothing shortly after another call. It disconnects those in rooms
+// over their share, and then others until their backlogs have that size. A shared event counts for
+// each of its clients here, so relieve may disconnect too few. A later call then follows.
 func (r *relief) relieve(bytes int, conns *connections, overloaded func(room.Name) bool, now time.Time) {
 	if bytes <= 0 || !r.take(now) {
 		return

@@ -28,8 +28,8 @@ const (
 //
 // A message counts once, however many replays contain it, and once for each user. Each replay also
 // takes replayCost for each of its messages. Messages that are still in the log count too, although
-// they need no more memory. So the limit is twice that of the log, and replayReserve for the rest. A
-// client that resumes is refused if its user holds more than is free, unless the end of stalled
+// they need no more memory. So the limit is twice that of the log, and replayReserve for the rest.
+// A client that resumes is refused if its user holds more than is free, unless the end of stalled
 // clients frees enough.
 type replays struct {
 	clock Clock

@@ -8,12 +8,12 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// snapshots is the snapshot budget. It limits the total size of the unsent snapshots that are larger
-// than maxSnapshot, over all rooms. A flush interval with joiners encodes one snapshot, which its
-// joiners share.
+// snapshots is the snapshot budget. It limits the total size of the unsent snapshots that are
+// larger than maxSnapshot, over all rooms. A flush interval with joiners encodes one snapshot,
+// which its joiners share.
 //
-// The first joiner of an interval reserves the size of its snapshot. A joiner is refused if its user
-// holds more than is free, unless the end of stalled clients frees enough.
+// The first joiner of an interval reserves the size of its snapshot. A joiner is refused if its
+// user holds more than is free, unless the end of stalled clients frees enough.
 type snapshots struct {
 	clock Clock
 

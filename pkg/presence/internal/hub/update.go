@@ -13,8 +13,8 @@ import (
 const retryTime = 50 * time.Millisecond
 
 // Update replaces the info of a member until the member leaves. info must be one compact JSON
-// value. The error is [ErrNotInRoom], [ErrOverloaded], [ErrDraining], or a backplane error. After a backplane error
-// the info may have been replaced.
+// value. The error is [ErrNotInRoom], [ErrOverloaded], [ErrDraining], or a backplane error. After a
+// backplane error the info may have been replaced.
 //
 // An update that has succeeded wins over every earlier one that has, whichever nodes were asked,
 // because

@@ -30,8 +30,8 @@ type userRate struct {
 	bucket *rate.Limiter
 }
 
-// NewTable returns a table with full buckets. A negative number of tokens per second means unlimited.
-// burst is the size of a bucket.
+// NewTable returns a table with full buckets. A negative number of tokens per second means
+// unlimited. burst is the size of a bucket.
 func NewTable(perSecond float64, burst int) *Table {
 	return &Table{limit: rate.Limit(perSecond), burst: burst, users: map[string]*list.Element{}}
 }
@@ -39,8 +39,8 @@ func NewTable(perSecond float64, burst int) *Table {
 // Take takes cost tokens from the user's bucket, if it has at least one. Otherwise Take takes none,
 // and returns the time until the bucket has one.
 //
-// A cost may exceed the tokens of the bucket, and even its size. The bucket is then in debt, and the
-// user waits until the debt is paid. So the mean rate holds, and no request is too large to be
+// A cost may exceed the tokens of the bucket, and even its size. The bucket is then in debt, and
+// the user waits until the debt is paid. So the mean rate holds, and no request is too large to be
 // accepted at all.
 func (r *Table) Take(user string, cost int, now time.Time) (wait time.Duration) {
 	return r.take(user, cost, now, false)

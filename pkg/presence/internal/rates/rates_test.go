@@ -40,7 +40,7 @@ func TestRates(t *testing.T) {
 }
 
 // TestRatesEvict fills the table, and expects that it replaces the bucket that was not used for the
-// longest time, and refuses nobody.
+// longest time, and refuses no user.
 func TestRatesEvict(t *testing.T) {
 	r := NewTable(1e-9, 1)
 	for i := range MaxUsers {

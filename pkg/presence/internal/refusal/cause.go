@@ -22,7 +22,7 @@ const (
 	MediaType       Cause = "media_type"       // 415
 	Rate            Cause = "rate"             // 429: the user's message rate limit
 	Cost            Cause = "cost"             // 429 or stream: the user's cost rate
-	HistoryRate     Cause = "history_rate"     // 429: what the user may add to a shared history
+	HistoryRate     Cause = "history_rate"     // 429: the rate at which the user may add to a shared history
 	RoomBacklog     Cause = "room_backlog"     // 503 or stream: the clients of the room are behind, and the limit of unsent events is reached
 	Unsent          Cause = "unsent"           // stream: the user, or all users, have too many unsent snapshots or replays
 	Connections     Cause = "connections"      // stream: the connection limit

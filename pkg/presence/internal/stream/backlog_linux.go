@@ -76,7 +76,8 @@ func (b *backlog) next() {
 	}
 }
 
-// oldest returns the start of the oldest shared frame that the backlog holds, or 0 if it holds none.
+// oldest returns the start of the oldest shared frame that the backlog holds, or 0 if it holds
+// none.
 func (b *backlog) oldest() uint64 {
 	if b.begun > 0 && len(b.partial) > 0 {
 		return b.begun

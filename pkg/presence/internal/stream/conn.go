@@ -59,7 +59,7 @@ func (c *Conn) SendThen(sent func(), events ...[]byte) { c.sink.send(events, sen
 //	HTTP/2, other       after ended     ends the connection
 func (c *Conn) Serve(ctx context.Context, ended func(End)) { c.sink.serve(ctx, ended) }
 
-// Held returns what the client has not taken yet.
+// Held returns the data that the client has not taken yet.
 func (c *Conn) Held() Held { return c.sink.held() }
 
 // End sends the backlog and a goodbye with the reason, and then ends the connection within 2 s. It

@@ -14,7 +14,8 @@ type receiver interface {
 	attachment() *attachment
 }
 
-// measured is the Stream of a share. The goroutine of a share calls update after it has changed oldest.
+// measured is the Stream of a share. The goroutine of a share calls update after it has changed
+// oldest.
 type measured interface{ update(*share) }
 
 // attachment records the share that a connection is in.

@@ -146,10 +146,10 @@ func (s *Stream) delivered(pending int) {
 	s.unsent.total.Add(-int64(pending))
 }
 
-// Overloaded reports whether too many events of the stream are unsent, because they are on their way
-// or in backlogs: those of all streams exceed Config.MaxUnsentTotal, and those of this stream exceed
-// its share. Events should not be published then. The share is MaxUnsentTotal divided by the number
-// of streams with a backlog, and at least Config.MinShare.
+// Overloaded reports whether too many events of the stream are unsent, because they are on their
+// way or in backlogs: those of all streams exceed Config.MaxUnsentTotal, and those of this stream
+// exceed its share. Events should not be published then. The share is MaxUnsentTotal divided by the
+// number of streams with a backlog, and at least Config.MinShare.
 func (s *Stream) Overloaded() bool {
 	s.mu.Lock()
 	held := s.held

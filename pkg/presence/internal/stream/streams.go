@@ -135,8 +135,8 @@ func (s *Streams) Stats() (all Stats) {
 	return all
 }
 
-// Excess returns by how many bytes the unsent events of all streams exceed Config.MaxUnsentTotal. It
-// is 0 or less if they do not.
+// Excess returns by how many bytes the unsent events of all streams exceed Config.MaxUnsentTotal.
+// It is 0 or less if they do not.
 func (s *Streams) Excess() int { return s.unsent.excess() }
 
 // Drain waits until every event that was published before the call is queued for its connections.

@@ -16,8 +16,8 @@ import (
 //	                      6 7 8
 //	size            └─────────┘
 //
-// A loop or waker looks for the oldest event of each share every measureTime. What is published
-// meanwhile is added immediately.
+// A loop or waker looks for the oldest event of each share every measureTime. Events that are
+// published meanwhile are added immediately.
 type unsent struct {
 	limit, least int          // Config.MaxUnsentTotal and Config.MinShare
 	total        atomic.Int64 // size of all streams in bytes
@@ -88,8 +88,8 @@ func (l *lag) end() {
 	l.shares = kept
 }
 
-// Held describes what a client has not taken yet. It may be up to a second old, and older where the
-// heartbeat is longer than 15 s.
+// Held describes the data that a client has not taken yet. It may be up to a second old, and older
+// where the heartbeat is longer than 15 s.
 type Held struct {
 	Unsent int // size of the shared events in the backlog of its connection, in bytes
 	// Stalled means that the client has taken less than 32 KiB in the last 15 s, although its

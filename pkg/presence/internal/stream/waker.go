@@ -50,8 +50,8 @@ func (w *waker) do(f func()) bool { return w.inbox.add(task{do: f}) }
 // backlogged is a writer that may have a backlog.
 type backlogged interface {
 	attachment() *attachment
-	// measure returns the start of the oldest shared frame that the writer holds, or 0. done reports
-	// that it has no backlog, and is not measured any more.
+	// measure returns the start of the oldest shared frame that the writer holds, or 0. done
+	// reports that it has no backlog, and is not measured any more.
 	measure() (oldest uint64, done bool)
 }
 

@@ -137,7 +137,8 @@ func (c *writer) deliver(b *batch) {
 	c.accountLocked()
 }
 
-// measureLater makes the waker measure the writer until it has no backlog. It is called by the waker.
+// measureLater makes the waker measure the writer until it has no backlog. It is called by the
+// waker.
 func (c *writer) measureLater() {
 	if !c.measured {
 		c.measured = true
