@@ -31,6 +31,7 @@ test: ## install the programs that the tests need, run all tests, and list the s
 
 test-long: ## run the Go tests at their largest size: many clients, for a long time
 	PRESENCE_TEST_LONG=1 CGO_ENABLED=1 go run .ci/test.go -race -shuffle=on -timeout 2h $(ARGS) ./pkg/presence ./cmd/presence
+	PRESENCE_TEST_LONG=1 go run .ci/test.go -timeout 2h -run TestFaultFair ./cmd/presence
 	go test -run Simulate -timeout 2h ./pkg/presence/internal/hub -args -seeds 10000 -moves 200000
 
 bench: ## run all benchmarks, 25 minutes on two cores (one of them: make bench BENCH=Storm)
