@@ -17,18 +17,7 @@ func TestConfigErrorsNameTheFlag(t *testing.T) {
 		"ContentSecurityPolicy": true, // the default fits the page that the command serves
 		"Web":                   true, "OnMessage": true, "OnJoin": true, "OnLeave": true, "Logger": true,
 		"ProxyProtocol": true, "Metrics": true, "Observer": true}
-	flags := map[string]bool{}
-	parser, err := newParser(t.Context(), &process{getenv: func(string) string { return "" }}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, command := range parser.Model.Leaves(true) {
-		if command.Name == "serve" {
-			for _, flag := range command.Flags {
-				flags["--"+flag.Name] = true
-			}
-		}
-	}
+	flags := flagDefaults(t)
 	var fields []string
 	for _, field := range reflect.VisibleFields(reflect.TypeFor[presence.Config]()) {
 		if field.Type != reflect.TypeFor[presence.Cookie]() {
@@ -47,7 +36,7 @@ func TestConfigErrorsNameTheFlag(t *testing.T) {
 		}
 		flag := flagOf[field]
 		err := flagError(fmt.Errorf("presence: %w", &presence.ConfigError{Field: field, Reason: "is 1 to 2, not 3"}))
-		if !flags[flag] || err.Error() != flag+" is 1 to 2, not 3" || !errors.As(err, new(usageError)) {
+		if _, known := flags[flag]; !known || err.Error() != flag+" is 1 to 2, not 3" || !errors.As(err, new(usageError)) {
 			t.Errorf("%s: got %q for flag %q, want a usage error that names a flag of serve", field, err, flag)
 		}
 	}

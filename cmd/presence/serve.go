@@ -106,8 +106,9 @@ func logLimits(log *slog.Logger, c presence.Config) {
 		"max_connections_per_user", c.MaxConnectionsPerUser, "max_idle_connections", c.MaxIdleConnections,
 		"max_connections_per_address", c.MaxConnectionsPerAddress, "max_rooms", c.MaxRooms, "max_rooms_per_user", c.MaxRoomsPerUser,
 		"member_limit", max(0, c.MemberLimit),
-		"max_message", c.MaxMessage, "message_rate", max(0, c.MessageRate), "history", max(0, c.History),
-		"history_bytes", c.HistoryBytes)
+		"max_unsent_total", c.MaxUnsentTotal, "max_message", c.MaxMessage, "message_rate", max(0, c.MessageRate),
+		"cost_rate", max(0, c.CostRate), "cost_burst", c.CostBurst, "history_rate", max(0, c.HistoryRate),
+		"history", max(0, c.History), "history_bytes", c.HistoryBytes)
 }
 
 // prepareRuntime sets signals and the garbage collection of the process.

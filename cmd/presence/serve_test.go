@@ -114,9 +114,10 @@ func TestLimitsAreLogged(t *testing.T) {
 	}
 	server := start(t, env{"PRESENCE_JWT_SECRET": secret}, "serve", "--listen=127.0.0.1:0", "--max-connections=16", "--max-connections-per-user=1",
 		"--max-idle-connections=17", "--max-connections-per-address=2", "--max-rooms=3", "--max-rooms-per-user=2", "--member-limit=4", "--max-message=5KiB",
-		"--message-rate=6", "--history=0", "--history-bytes=7MiB")
+		"--message-rate=6", "--history=0", "--history-bytes=7MiB", "--max-unsent-total=8MiB", "--cost-rate=0", "--cost-burst=9MiB", "--history-rate=10KiB")
 	want := fmt.Sprintf("open_files=%d reserved_files=200 max_connections=16 max_connections_per_user=1 max_idle_connections=17 max_connections_per_address=2 "+
-		"max_rooms=3 max_rooms_per_user=2 member_limit=4 max_message=5120 message_rate=6 history=0 history_bytes=7340032", openFiles())
+		"max_rooms=3 max_rooms_per_user=2 member_limit=4 max_unsent_total=8388608 max_message=5120 message_rate=6 "+
+		"cost_rate=0 cost_burst=9437184 history_rate=10240 history=0 history_bytes=7340032", openFiles())
 	if line := server.stderr.find(t, "msg=limits"); !strings.HasSuffix(line, want) {
 		t.Errorf("got %s\nwant %s", line, want)
 	}
