@@ -208,7 +208,7 @@ type Config struct {
 	// MaxUnsentTotal is the limit, in bytes, for the shared events that wait in the backlogs of all
 	// connections. An event counts once for its room. At the limit, clients that took less than 32
 	// KiB in 15 s are disconnected, beginning with the user whose backlogs are largest. Each room
-	// with a backlog keeps an equal share, at least four times MaxMessage. A room above its share
+	// with a backlog keeps an equal share, at least three times MaxUnsent. A room above its share
 	// rejects messages and states with 503, and streams like those at a limit, until it has caught
 	// up. It is at least four times MaxMessage. Default: 64 MiB.
 	MaxUnsentTotal int

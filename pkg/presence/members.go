@@ -41,18 +41,20 @@ func (s *Server) getPresence(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.limits.costs.take(v.user, 0); err != nil { // the cost is known later
+	_, users := s.hub.Sizes(v.room)
+	most := min(users, limit)
+	if err := s.limits.costs.take(v.user, memberCost*most); err != nil {
 		return err
 	}
 	key := pageKey{v.room, room.UserID(v.query.Get("after")), limit}
-	if _, users := s.hub.Sizes(v.room); min(users, limit) >= cachedMembers {
+	if most >= cachedMembers {
 		return s.writeCached(w, r, v.user, key)
 	}
 	page, err := s.memberPage(r.Context(), key)
 	if err != nil {
 		return err
 	}
-	s.limits.costs.charge(v.user, memberCost*len(page.Members))
+	s.limits.costs.charge(v.user, memberCost*max(0, len(page.Members)-most)) // those of other nodes
 	setJSON(w)
 	page.encode(w)
 	return nil
@@ -70,7 +72,6 @@ func (s *Server) writeCached(w http.ResponseWriter, r *http.Request, u User, key
 	if err != nil {
 		return err
 	}
-	s.limits.costs.charge(u, memberCost*page.members)
 	release, ok := s.pages.hold(u.ID, len(page.body))
 	if !ok {
 		p, err := s.memberPage(r.Context(), key)
@@ -169,6 +170,9 @@ func (s *Server) Members(ctx context.Context, roomName string) (members []Member
 func (s *Server) putState(w http.ResponseWriter, r *http.Request) error {
 	v, err := s.authorize(r, mayJoin)
 	if err != nil {
+		return err
+	}
+	if err := s.hub.Overloaded(v.room); err != nil { // before the state is charged
 		return err
 	}
 	audience, _ := s.hub.Sizes(v.room)

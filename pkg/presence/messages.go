@@ -29,11 +29,14 @@ func (s *Server) postMessage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.limits.history.take(v.user, len(d.Data)); err != nil {
+	if err := s.hub.Overloaded(v.room); err != nil { // before the message is charged
 		return err
 	}
 	audience, _ := s.hub.Sizes(v.room)
 	if err := s.limits.costs.take(v.user, len(d.Data)*max(1, audience)); err != nil {
+		return err
+	}
+	if err := s.limits.history.take(v.user, len(d.Data)); err != nil {
 		return err
 	}
 	if !v.user.Admin {

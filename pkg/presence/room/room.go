@@ -282,6 +282,14 @@ func (r *Room) Members(after UserID, limit int) (page []Member, more bool) {
 // info.
 const memberJSON = len(`{"id":"","name":"","info":,"connections":0,"since":"2026-11-22T18:00:00Z"}`)
 
+// MembersSize returns the minimum size in bytes of the members encoded as JSON.
+func (r *Room) MembersSize() (size int) {
+	for _, m := range r.users {
+		size += memberJSON + len(m.ID) + len(m.Name) + len(m.Info)
+	}
+	return size
+}
+
 // MembersExceed reports whether the members encoded as JSON are certainly larger than size bytes.
 // It adds up a lower bound per member and stops as soon as the sum exceeds size. Even if it returns
 // false, the members may be larger.

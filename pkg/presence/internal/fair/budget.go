@@ -17,10 +17,9 @@ type Budget struct {
 func NewBudget(limit int) Budget { return Budget{limit: limit, users: map[string]int{}} }
 
 // Fits reports whether the user may hold more, if the total grows by n: not at all if another user
-// already holds the same. A user without a holding may always share one.
+// already holds the same. A holding that needs no more space always fits.
 func (b *Budget) Fits(user string, n int) bool {
-	held := b.users[user] + n
-	return held == 0 || held <= b.limit-b.total
+	return n == 0 || b.users[user]+n <= b.limit-b.total
 }
 
 // Exceeds reports whether the total is above the limit.

@@ -56,8 +56,8 @@ func TestBudgetShared(t *testing.T) {
 		}
 	}
 	b.Grow(70)
-	if b.Fits("alice", 0) || !b.Fits("bob", 0) || !b.Exceeds() {
-		t.Error("above the limit: want only a newcomer that makes the total no larger")
+	if !b.Fits("alice", 0) || b.Fits("bob", 1) || !b.Exceeds() {
+		t.Error("above the limit: want only holdings that make the total no larger")
 	}
 	b.Grow(-70)
 	b.Hold("bob", 40)

@@ -187,6 +187,110 @@ func TestSnapshotReservation(t *testing.T) {
 	})
 }
 
+// TestSnapshotsOfManyRooms lets one user reserve a snapshot in each of ten rooms before the first is
+// encoded, and expects that it gets half of the budget.
+func TestSnapshotsOfManyRooms(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := openNode(t, memory(), func(c *hub.Config) { c.MaxSnapshots = 10 * 7000 })
+		for i := range 10 {
+			crowd(n, fmt.Sprint("room-", i))
+		}
+		for i := range 10 { // begins a flush interval in each room
+			n.join(fmt.Sprint("room-", i), "first", hub.Lease{}, "")
+		}
+		got := 0
+		for i := range 10 {
+			conn, err := n.Connect(t.Context(), room.Name(fmt.Sprint("room-", i)), "mallory", hub.Lease{})
+			if errors.Is(err, hub.ErrSnapshots) {
+				continue
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			c := &fakeClient{node: n, conn: conn, room: fmt.Sprint("room-", i), user: "mallory", holds: true}
+			if err := n.Join(t.Context(), conn, room.User{ID: "mallory", Info: []byte("{}")}, c, ""); err == nil {
+				got++
+			} else {
+				c.Drop(stream.Closed)
+			}
+		}
+		if got != 5 {
+			t.Errorf("one user got %d of 10 snapshots, want half", got)
+		}
+		if _, err := n.tryJoin("room-9", "victim"); err != nil {
+			t.Errorf("another user: %v", err)
+		}
+	})
+}
+
+// TestSnapshotSearch expects that a refused user whose search spares all stalled clients does not
+// keep another user from its own search.
+func TestSnapshotSearch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := openNode(t, memory(), func(c *hub.Config) { c.MaxSnapshots = 5 * 7000 })
+		crowd(n, "lobby")
+		for _, user := range []string{"most", "one", "most", "two", "three"} {
+			c, err := n.tryJoin("lobby", user)
+			if errors.Is(err, hub.ErrSnapshots) {
+				break
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			c.stalled.Store(user != "most")
+		}
+		time.Sleep(time.Second)
+		if _, err := n.Connect(t.Context(), "lobby", "most", hub.Lease{}); !errors.Is(err, hub.ErrSnapshots) {
+			t.Fatalf("the user that holds most: %v, want ErrSnapshots", err)
+		}
+		if _, err := n.tryJoin("lobby", "newcomer"); err != nil {
+			t.Errorf("a newcomer right after it: %v, although clients are stalled", err)
+		}
+	})
+}
+
+// TestJoinCostsAtOnce expects that a user cannot join any number of times in one flush interval.
+func TestJoinCostsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := openNode(t, memory(), func(c *hub.Config) { c.Costs = rates.NewTable(100, 20_000) })
+		crowd(n, "large")
+		time.Sleep(time.Hour)
+		n.join("large", "first", hub.Lease{}, "")
+		got := 0
+		for range 100 {
+			conn, err := n.Connect(t.Context(), "large", "alice", hub.Lease{})
+			if err == nil {
+				got++
+				n.Leave(conn, stream.Closed)
+			}
+		}
+		if got != 4 {
+			t.Errorf("%d joins of 6.5 KB passed at once, want 4 for a bucket of 20 KB", got)
+		}
+	})
+}
+
+// TestJoinCostOfGrownRoom expects that a joiner pays for the snapshot that it gets, even if the room
+// grows between the request and the end of the flush interval.
+func TestJoinCostOfGrownRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		costs := rates.NewTable(1, 10_000)
+		n := openNode(t, memory(), func(c *hub.Config) { c.Costs = costs })
+		size := crowd(n, "large")
+		time.Sleep(24 * time.Hour)
+		n.join("large", "first", hub.Lease{}, "")
+		n.join("large", "alice", hub.Lease{}, "")
+		if wait := costs.Wait("alice", time.Now()); wait > 0 {
+			t.Fatalf("after a snapshot of %d bytes: wait %v", size, wait)
+		}
+		for i := range 20 {
+			n.join("large", fmt.Sprint(strings.Repeat("y", 240), i), hub.Lease{}, "")
+		}
+		time.Sleep(time.Second)
+		if wait := costs.Wait("alice", time.Now()); wait < time.Second {
+			t.Errorf("after a snapshot of twice %d bytes: wait %v, want that for the rest", size, wait)
+		}
+	})
+}
+
 // TestJoinCosts expects that a large snapshot is charged to the user of the joiner, that a user in
 // debt is refused in rooms with large snapshots only, and that an exempt connection is not.
 func TestJoinCosts(t *testing.T) {

@@ -26,13 +26,21 @@ func (h *Hub) Connect(ctx context.Context, name room.Name, user room.UserID, lea
 		err = h.overloaded(l)
 	}
 	if err == nil {
-		err = l.refuses(user, conn.exempt)
+		err = l.charge(conn)
 	}
 	if err != nil {
 		h.conns.remove(conn)
 		return nil, err
 	}
 	return conn, nil
+}
+
+// MayResume returns [ErrReplays] if the user has too many unsent replays to resume. Join would read
+// the log first.
+func (h *Hub) MayResume(user room.UserID) error {
+	stalled, err := h.replays.fits(user, 1)
+	drop(stalled)
+	return err
 }
 
 // Join counts the connection in its room, and sends the events of the room to its client. lastID is

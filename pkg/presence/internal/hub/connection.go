@@ -33,7 +33,8 @@ type Connection struct {
 	sid    string
 	client Client // set by Join
 
-	exempt bool // Lease.Exempt
+	exempt bool   // Lease.Exempt
+	paid   uint32 // part of the snapshot that the user was charged for before the join, in bytes
 
 	// The fields below are guarded by connections.mu.
 	session    string

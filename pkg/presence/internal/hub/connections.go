@@ -220,6 +220,7 @@ func (c *connections) end(why stream.End) {
 func (c *connections) counted() (all []*Connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	all = make([]*Connection, 0, c.open)
 	for user := range c.users {
 		for conn := range c.ofLocked(user) {
 			if conn.counted {

@@ -207,8 +207,8 @@ func (c *counter) admitLocked(snapshot []byte, count int) {
 	c.endWaitsLocked()
 }
 
-// chargeLocked charges the joiners for a snapshot of this size, and tracks it until all of them
-// have it. It returns nil for a small snapshot.
+// chargeLocked charges the joiners for the rest of a snapshot of this size, and tracks it until all
+// of them have it. It returns nil for a small snapshot.
 func (c *counter) chargeLocked(size int) *snapshot {
 	w := c.waits
 	if size <= maxSnapshot {
@@ -217,8 +217,8 @@ func (c *counter) chargeLocked(size int) *snapshot {
 	c.encoded = uint32(size)
 	now := c.shared.config.Clock.Now()
 	for _, j := range w.joiners {
-		if !j.exempt {
-			c.shared.config.Costs.Charge(string(j.user), size, now)
+		if rest := size - int(j.paid); rest > 0 && !j.exempt {
+			c.shared.config.Costs.Charge(string(j.user), rest, now)
 		}
 	}
 	account := c.shared.snapshots.start(w.snapshot, size, w.joiners)

@@ -59,6 +59,15 @@ func (h *Hub) isCut() bool {
 	return h.isShared() && (h.peers.isCut() || !h.config.Bus.Status().Connected)
 }
 
+// Overloaded returns [ErrOverloaded] if the room is on this node, and its clients are too far behind
+// for a message or a state.
+func (h *Hub) Overloaded(name room.Name) error {
+	if l := h.rooms.find(name); l != nil {
+		return h.overloaded(l)
+	}
+	return nil
+}
+
 // overloaded returns [ErrOverloaded] if the clients of the room are too far behind. It disconnects
 // stalled clients if those of all rooms are.
 func (h *Hub) overloaded(l *live) error {

@@ -87,27 +87,39 @@ func (c *counter) isLargeLocked() bool {
 	return !c.room.Counting() && c.room.MembersExceed(maxSnapshot)
 }
 
-// snapshotSizeLocked estimates the size of a large snapshot.
-func (c *counter) snapshotSizeLocked() int { return max(maxSnapshot, int(c.encoded)) }
+// snapshotSizeLocked estimates the size of a large snapshot: that of the last one, or that of its
+// members.
+func (c *counter) snapshotSizeLocked() int {
+	if c.encoded > 0 {
+		return int(c.encoded)
+	}
+	return c.room.MembersSize()
+}
 
-// refuses returns the error that a join of the user would have now: [ErrSnapshots] or a
-// [*RateError]. Unlike join, it reserves nothing.
-func (c *counter) refuses(user room.UserID, exempt bool) error {
+// charge charges the user for a large snapshot, before the connection joins. The error is
+// [ErrSnapshots] or a [*RateError]. Unlike join, charge reserves nothing. It charges now, so that
+// many clients that join in the same flush interval cannot all pass.
+func (c *counter) charge(conn *Connection) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.isLargeLocked() {
 		return nil
 	}
-	if wait := c.shared.config.Costs.Wait(string(user), c.shared.config.Clock.Now()); wait > 0 && !exempt {
+	size := c.snapshotSizeLocked()
+	more := size
+	if c.waits != nil && c.waits.snapshot != nil {
+		more = 0
+	}
+	stalled, err := c.shared.snapshots.fits(conn.user, more)
+	drop(stalled)
+	if err != nil || conn.exempt {
+		return err
+	}
+	if wait := c.shared.config.Costs.Take(string(conn.user), size, c.shared.config.Clock.Now()); wait > 0 {
 		return &RateError{wait}
 	}
-	size := c.snapshotSizeLocked()
-	if c.waits != nil && c.waits.snapshot != nil {
-		size = 0
-	}
-	stalled, err := c.shared.snapshots.fits(user, size)
-	drop(stalled)
-	return err
+	conn.paid = uint32(size)
+	return nil
 }
 
 // greetLocked returns the first events of a client: retry (the delay before the client reconnects),

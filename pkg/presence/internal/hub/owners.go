@@ -10,7 +10,8 @@ import (
 
 // owners charges each room to the user that created it, and lists the unused rooms of each user. So
 // it finds the room to evict: that of the user with the most rooms, not that of its victim. A room
-// that is not settled is evicted only if there is no other: its peers may have lost its last frame.
+// that is not settled is evicted only if the user has no other: its peers may have lost its last
+// frame.
 type owners struct {
 	mu        sync.Mutex             // guards the fields below, each owner, and live.holding; acquired last
 	all       map[room.UserID]*owner // those with a room
@@ -95,7 +96,10 @@ func (o *owners) take() *live { return o.takeOfLarger(0) }
 func (o *owners) takeOfLarger(least int) *live {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	rank := cmp.Or(o.settled.Largest(), o.unsettled.Largest())
+	rank := o.settled.Largest()
+	if other := o.unsettled.Largest(); rank == nil || other != nil && other.Value.rooms > rank.Value.rooms {
+		rank = other
+	}
 	if rank == nil || rank.Value.rooms < least {
 		return nil
 	}

@@ -76,11 +76,15 @@ func (m *ownersModel) evict(least int, of func(*ownedRoom) bool) room.Name {
 			}
 			n, most := m.count(r.owner), m.count(first.owner)
 			switch {
+			case n != most:
+				if n > most {
+					first = r
+				}
 			case r.asListed != first.asListed:
 				if r.asListed {
 					first = r
 				}
-			case n > most, n == most && r.used < first.used:
+			case r.used < first.used:
 				first = r
 			}
 		}

@@ -21,6 +21,22 @@ import (
 // become stalled, so a search is rarely useful soon after another.
 const lookTime = 250 * time.Millisecond
 
+// search limits how often a budget is searched for stalled clients.
+type search struct {
+	at    time.Time // of the last search
+	least int       // its users held at least this much
+}
+
+// begin reports whether to search now for stalled clients of users that hold at least least. A
+// search that would find more than the last one is never too soon.
+func (s *search) begin(now time.Time, least int) bool {
+	if now.Sub(s.at) < lookTime && least >= s.least {
+		return false
+	}
+	s.at, s.least = now, least
+	return true
+}
+
 // holders collects the bytes that users hold, and their stalled connections.
 type holders map[room.UserID]*holder
 
@@ -103,8 +119,10 @@ func (r *relief) relieve(bytes int, conns *connections, overloaded func(room.Nam
 	var stalled []*Connection
 	for _, conn := range conns.counted() {
 		held := conn.client.Held()
-		if _, known := over[conn.room]; held.Stalled && !known {
-			over[conn.room] = overloaded(conn.room)
+		if held.Stalled {
+			if _, known := over[conn.room]; !known {
+				over[conn.room] = overloaded(conn.room)
+			}
 		}
 		if held.Stalled && over[conn.room] {
 			stalled = append(stalled, conn)

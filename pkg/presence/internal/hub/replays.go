@@ -40,7 +40,7 @@ type replays struct {
 	fresh    []*replay            // those that are not counted yet, the oldest first
 	holders  map[heldMessage]int  // number of counted replays that contain each message
 	timer    Timer                // calls review; nil if every replay counts already
-	looked   time.Time            // last search for stalled clients
+	search   search
 }
 
 // replay tracks one unsent replay.
@@ -79,11 +79,9 @@ func (r *replays) fits(user room.UserID, messages int) (stalled []*Connection, e
 // relieveLocked ends the replays of stalled clients until enough is true, but not those of users
 // that hold less than the given number of bytes.
 func (r *replays) relieveLocked(enough func() bool, least int) (stalled []*Connection) {
-	now := r.clock.Now()
-	if now.Sub(r.looked) < lookTime {
+	if !r.search.begin(r.clock.Now(), least) {
 		return nil
 	}
-	r.looked = now
 	all, of := holders{}, map[*Connection]*replay{}
 	for p := range r.underWay {
 		all.add(p.conn, 0, p.conn.client.Held().Stalled)
@@ -125,15 +123,18 @@ func (r *replays) review() {
 	}
 	clear(r.fresh[:n])
 	r.fresh = r.fresh[n:]
-	r.timer = nil
-	if len(r.fresh) > 0 {
-		r.timer = r.clock.AfterFunc(replayDelay, r.review)
-	} else {
-		r.fresh = nil
-	}
 	var stalled []*Connection
 	if r.budget.Exceeds() {
 		stalled = r.relieveLocked(func() bool { return !r.budget.Exceeds() }, 0)
+	}
+	switch r.timer = nil; {
+	case len(r.fresh) > 0:
+		r.timer = r.clock.AfterFunc(replayDelay, r.review)
+	case r.budget.Exceeds(): // until more clients have stalled
+		r.timer = r.clock.AfterFunc(lookTime, r.review)
+		fallthrough
+	default:
+		r.fresh = nil
 	}
 	r.mu.Unlock()
 	drop(stalled)

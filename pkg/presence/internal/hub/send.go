@@ -33,11 +33,12 @@ func (h *Hub) Send(ctx context.Context, name room.Name, d Draft, sender room.Use
 		if err != nil {
 			return "", err
 		}
-		if err := h.overloaded(l); err != nil {
-			return "", err
-		}
 		if err := l.stream.Reserve(ctx); err != nil {
 			return "", context.Cause(ctx)
+		}
+		if err := h.overloaded(l); err != nil { // others may have sent meanwhile
+			l.stream.Release()
+			return "", err
 		}
 		number := h.lastMessage.Add(1)
 		if err := l.expect(number, sender); err != nil {

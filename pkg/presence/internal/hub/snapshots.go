@@ -2,7 +2,6 @@ package hub
 
 import (
 	"sync"
-	"time"
 
 	"example.com/presence/pkg/presence/internal/fair"
 	"example.com/presence/pkg/presence/room"
@@ -20,12 +19,13 @@ type snapshots struct {
 	mu       sync.Mutex             // guards the fields below; acquired under a counter's mutex
 	budget   fair.Budget            // in bytes; a snapshot counts for each user that it was not sent to yet
 	underWay map[*snapshot]struct{} // reserved or unsent
-	looked   time.Time              // last search for stalled clients
+	search   search
 }
 
 // snapshot tracks one snapshot that is reserved or unsent.
 type snapshot struct {
 	size    int
+	by      room.UserID              // holds the reservation
 	started bool                     // no longer reserved
 	to      map[*Connection]struct{} // joiners to which the snapshot was not sent yet
 	users   map[room.UserID]int      // number of their connections
@@ -49,9 +49,10 @@ func (s *snapshots) reserve(n *snapshot, user room.UserID, size int) (reserved *
 		return n, stalled, err
 	}
 	if n == nil {
-		n = &snapshot{size: size}
+		n = &snapshot{size: size, by: user}
 		s.underWay[n] = struct{}{}
 		s.budget.Grow(size)
+		s.budget.Hold(string(user), size)
 	}
 	return n, stalled, nil
 }
@@ -67,14 +68,13 @@ func (s *snapshots) fits(user room.UserID, size int) (stalled []*Connection, err
 // but not those of users that hold less than this one.
 func (s *snapshots) fitLocked(user room.UserID, more int) (stalled []*Connection, err error) {
 	fits := func() bool { return s.budget.Fits(string(user), more) }
-	now := s.clock.Now()
+	least := s.budget.Held(string(user))
 	switch {
 	case fits():
 		return nil, nil
-	case now.Sub(s.looked) < lookTime:
+	case !s.search.begin(s.clock.Now(), least):
 		return nil, ErrSnapshots
 	}
-	s.looked = now
 	all, of := holders{}, map[*Connection]*snapshot{}
 	for n := range s.underWay {
 		for conn := range n.to {
@@ -82,7 +82,7 @@ func (s *snapshots) fitLocked(user room.UserID, more int) (stalled []*Connection
 			of[conn] = n
 		}
 	}
-	stalled = all.release(&s.budget, s.budget.Held(string(user)), fits, func(conn *Connection) { s.sentLocked(of[conn], conn) })
+	stalled = all.release(&s.budget, least, fits, func(conn *Connection) { s.sentLocked(of[conn], conn) })
 	if !fits() {
 		return stalled, ErrSnapshots
 	}
@@ -97,6 +97,7 @@ func (s *snapshots) start(n *snapshot, size int, joiners []joiner) *snapshot {
 		n = new(snapshot)
 		s.underWay[n] = struct{}{}
 	}
+	s.budget.Hold(string(n.by), -n.size) // its joiners hold it from now on
 	s.budget.Grow(size - n.size)
 	n.size, n.started = size, true
 	n.to, n.users = make(map[*Connection]struct{}, len(joiners)), map[room.UserID]int{}
@@ -139,6 +140,7 @@ func (s *snapshots) release(n *snapshot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !n.started {
+		s.budget.Hold(string(n.by), -n.size)
 		s.endLocked(n)
 	}
 }

@@ -34,10 +34,8 @@ func (h *Hub) Update(ctx context.Context, name room.Name, user room.UserID, info
 	if h.closing.Load() {
 		return ErrDraining
 	}
-	if l, err := h.find(name); err == nil {
-		if err := h.overloaded(l); err != nil {
-			return err
-		}
+	if err := h.Overloaded(name); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, commandTime, backplane.ErrUnavailable) // for all attempts
 	defer cancel()

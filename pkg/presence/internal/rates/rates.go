@@ -63,9 +63,11 @@ func (r *Table) take(user string, cost int, now time.Time, force bool) (wait tim
 		seconds := (1 - tokens) / float64(r.limit)
 		return time.Duration(min(seconds, time.Hour.Seconds()) * float64(time.Second))
 	}
-	for ; cost > 0; cost -= r.burst { // a reservation has at most the size of the bucket
-		bucket.ReserveN(now, min(cost, r.burst))
+	if cost > r.burst { // a reservation has at most the size of the bucket
+		bucket.SetBurstAt(now, cost)
+		defer bucket.SetBurstAt(now, r.burst)
 	}
+	bucket.ReserveN(now, cost)
 	return 0
 }
 

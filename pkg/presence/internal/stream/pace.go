@@ -25,6 +25,9 @@ const (
 	// piece is the number of bytes that a client must read within Config.slowTime while its backlog
 	// exceeds MaxUnsent. It is also the maximum size of a single write by a writer.
 	piece = 32 << 10
+	// smallPiece is the maximum size of a write where the acknowledgements of the client are not
+	// known. There, only whole writes show its progress.
+	smallPiece = 8 << 10
 )
 
 // pace decides whether a client is a slow consumer or has vanished (promises 4 and 5 of package
@@ -144,7 +147,11 @@ func (p *pace) progress(c *Config, now time.Duration) {
 		return
 	}
 	p.took = min(p.took, p.progressed()) // the first observation may replace written by a smaller acked
-	if p.progressed()-p.took >= piece {
+	enough := uint64(piece)
+	if p.acked == 0 {
+		enough -= smallPiece // a part of the next write may be on its way
+	}
+	if p.progressed()-p.took >= enough {
 		p.took, p.tookAt = p.progressed(), now
 	}
 	p.stalled = now-p.tookAt >= c.stalledTime

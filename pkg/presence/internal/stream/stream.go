@@ -154,6 +154,9 @@ func (s *Stream) Overloaded() bool {
 	s.mu.Lock()
 	held := s.held
 	s.mu.Unlock()
+	if held == 0 { // the slots limit the events that are on their way
+		return false
+	}
 	return s.unsent.exceeds(held + uint64(max(0, s.pending.Load())))
 }
 

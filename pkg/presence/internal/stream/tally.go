@@ -18,7 +18,7 @@ type Stats struct {
 	// 100 ms old.
 	Backlogged   int
 	BacklogBytes int
-	// Unsent is a gauge: the size of the shared events that wait in at least one backlog, in bytes.
+	// Unsent is a gauge: the size of the shared events that are on their way, or in a backlog, in bytes.
 	// Each event counts once.
 	Unsent int
 }

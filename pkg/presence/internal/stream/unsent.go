@@ -24,14 +24,21 @@ type unsent struct {
 	streams      atomic.Int64 // number of streams with a size
 }
 
+// unsentReserve is the space for streams that hold no more than the smallest share, although all
+// streams together exceed the limit, in bytes. Above it, every stream with a backlog must shrink.
+const unsentReserve = 512 << 20
+
 // measureTime is the interval at which the backlogs are measured.
 const measureTime = 100 * time.Millisecond
 
 // exceeds reports whether a Stream that holds this size must shrink, because the limit is reached
 // and the size is more than an equal share.
 func (u *unsent) exceeds(held uint64) bool {
-	if held == 0 || u.excess() <= 0 {
+	switch excess := u.excess(); {
+	case held == 0 || excess <= 0:
 		return false
+	case excess > unsentReserve:
+		return true
 	}
 	share := max(u.limit/int(max(1, u.streams.Load())), u.least)
 	return held > uint64(share)

@@ -3,7 +3,7 @@ package stream
 import "testing"
 
 // TestUnsentShares expects that a stream is over its share only if all streams together exceed the
-// limit, and that the share is the same for all and has a minimum.
+// limit, and that the share is the same for all and has a minimum, which holds up to the reserve.
 func TestUnsentShares(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -16,6 +16,7 @@ func TestUnsentShares(t *testing.T) {
 		{"at the share", []uint64{500, 501}, []bool{false, true}},
 		{"without a backlog", []uint64{0, 1200}, []bool{false, true}},
 		{"many streams: the minimum", []uint64{99, 100, 101, 101, 101, 101, 101, 101, 101, 101, 101, 101}, []bool{false, false, true}},
+		{"above the reserve: every backlog", []uint64{1, 1001 + unsentReserve}, []bool{true, true}},
 	} {
 		u := unsent{limit: 1000, least: 100}
 		for _, held := range c.streams {

@@ -155,7 +155,9 @@ func (c *writer) measure() (oldest uint64, done bool) {
 		c.measured = false
 		return 0, true
 	}
-	c.pace.progress(&c.config, c.now())
+	if c.http1 == nil { // otherwise check does it, when it has read the acknowledgements
+		c.pace.progress(&c.config, c.now())
+	}
 	c.holds.set(Held{c.queue.unsent, c.pace.stalled})
 	if oldest = c.begun; oldest == 0 {
 		if f := c.queue.first(); f != nil {
@@ -400,8 +402,12 @@ func (c *writer) wait() bool {
 // because the deadline applies to one piece.
 func (c *writer) write(b []byte) error {
 	c.unflushed = true
+	size := piece
+	if c.http1 == nil {
+		size = smallPiece
+	}
 	for len(b) > 0 {
-		n := min(len(b), piece)
+		n := min(len(b), size)
 		c.begin()
 		if _, err := c.out.Write(b[:n]); err != nil {
 			return err
