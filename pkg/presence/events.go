@@ -25,7 +25,7 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 		return reject(http.StatusBadRequest, "request body not allowed for GET /events")
 	}
 	user := room.User{ID: room.UserID(v.user.ID), Name: v.user.Name, Info: v.user.Info}
-	conn, rejected := s.connect(r, v, user.ID)
+	conn, rejected := s.hub.Connect(r.Context(), v.room, user.ID, leaseOf(v.user))
 	if rejected != nil && !errors.Is(rejected, hub.ErrDraining) && s.config.FullStatus == http.StatusServiceUnavailable {
 		p := *problemOf(rejected)
 		if p.status != http.StatusTooManyRequests { // of the cost rate
@@ -59,16 +59,6 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	}
 	s.serve(r, client, s.ending(r, conn, rejected))
 	return nil
-}
-
-// connect reserves a slot for the connection.
-func (s *Server) connect(r *http.Request, v access, user room.UserID) (*hub.Connection, error) {
-	if lastEventID(r, v.query) != "" {
-		if err := s.hub.MayResume(user); err != nil {
-			return nil, err
-		}
-	}
-	return s.hub.Connect(r.Context(), v.room, user, leaseOf(v.user))
 }
 
 // ending returns the function to call when the stream ends. At level debug, it logs the end, and

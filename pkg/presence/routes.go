@@ -38,7 +38,7 @@ func New(c Config) (*Server, error) {
 			s.refusals.Add(ctx, why, "", func() []any { return args })
 		}})
 	s.streams = stream.Open(stream.Config{Heartbeat: c.Heartbeat, MaxUnsent: c.MaxUnsent,
-		MaxUnsentTotal: c.MaxUnsentTotal, Portable: c.portable,
+		MaxUnsentTotal: c.MaxUnsentTotal, MinShare: 4 * c.MaxMessage, Portable: c.portable,
 		Delivered: c.Observer.JoinToCount, Pass: c.Observer.LoopPass})
 	if s.hub, err = hub.Open(hubConfig(c, s.streams, s.limits.costs.rates, s.warn)); err != nil {
 		s.streams.Close()

@@ -253,6 +253,19 @@ func (r *Room) Users() int { return len(r.users) }
 // Has reports whether the user is a member of the room.
 func (r *Room) Has(u UserID) bool { return r.users[u] != nil }
 
+// Heir returns a member with a connection, unless the given user is one: then ok is false.
+func (r *Room) Heir(owner UserID) (heir UserID, ok bool) {
+	if m := r.users[owner]; m != nil && m.Connections > 0 {
+		return "", false
+	}
+	for id, m := range r.users {
+		if m.Connections > 0 {
+			return id, true
+		}
+	}
+	return "", false
+}
+
 // InGrace reports whether the user is a member without a connection, on any node.
 func (r *Room) InGrace(u UserID) bool {
 	m := r.users[u]

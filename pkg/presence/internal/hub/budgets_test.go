@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"example.com/presence/pkg/presence/backplane"
 	"example.com/presence/pkg/presence/internal/hub"
 	"example.com/presence/pkg/presence/internal/rates"
 	"example.com/presence/pkg/presence/internal/stream"
@@ -511,6 +512,56 @@ func TestRelieve(t *testing.T) {
 		synctest.Wait()
 		if most, little, reads := countEnded(clients["most"]), countEnded(clients["little"]), countEnded(clients["reads"]); most != 5 || little != 1 || reads != 0 {
 			t.Errorf("ended: %d of most, %d of little, %d of reads; want all 5, 1 and 0: those that are stalled", most, little, reads)
+		}
+	})
+}
+
+// TestLargeReplays lets one user resume in rooms with large messages, without reading, and expects
+// that it gets about half of the budget, although all replays begin within 100 ms.
+func TestLargeReplays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := backplane.NewMemory(backplane.MemoryConfig{Messages: 100, Age: time.Hour, Bytes: 64 << 20})
+		n := openNode(t, bus, func(c *hub.Config) { c.MaxReplay = 6 << 20 })
+		n.LimitReplays(1000)
+		const rooms = 8
+		var first [rooms]string
+		for i := range rooms {
+			first[i] = n.send(fmt.Sprint("room-", i), "alice", "0")
+			for range 15 {
+				n.send(fmt.Sprint("room-", i), "alice", `"`+strings.Repeat("x", 100<<10)+`"`)
+			}
+		}
+		resume := func(i int, user string) error {
+			conn, err := n.Connect(t.Context(), room.Name(fmt.Sprint("room-", i)), room.UserID(user), hub.Lease{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := &fakeClient{node: n, conn: conn, room: fmt.Sprint("room-", i), user: user, holds: true}
+			if err = n.Join(t.Context(), conn, room.User{ID: room.UserID(user), Info: []byte("{}")}, c, first[i]); err != nil {
+				c.Drop(stream.Closed)
+			}
+			return err
+		}
+		got := 0
+		for i := range rooms {
+			if resume(i, "mallory") == nil {
+				got++
+			}
+		}
+		if got != 4 {
+			t.Errorf("one user got %d replays of 1.5 MiB, want 4: half of 12 MiB", got)
+		}
+		if err := resume(rooms-1, "victim"); err != nil {
+			t.Errorf("another user: %v", err)
+		}
+		time.Sleep(time.Second)
+		if _, bytes := n.HeldReplays(); bytes > 13<<20 {
+			t.Errorf("the replays take %d bytes, want at most 12 MiB and 250 KB", bytes)
+		}
+		small := n.send("small", "alice", "0")
+		n.send("small", "alice", "1")
+		if c := n.join("small", "mallory", hub.Lease{}, small); !strings.HasPrefix(c.take(), "message:1 sync") {
+			t.Error("a small replay of the same user is not complete")
 		}
 	})
 }

@@ -52,9 +52,11 @@ type SharedStream interface {
 	Reserve(context.Context) error
 	// Release releases a slot whose event will not be published.
 	Release()
-	// Overloaded reports whether the backlogs of all streams exceed their limit, and those of this
-	// stream its share.
+	// Overloaded reports whether the unsent events of all streams exceed their limit, and those of
+	// the account and of this stream their share.
 	Overloaded() bool
+	// Charge charges the unsent events of the stream to an account.
+	Charge(*stream.Account)
 	// FanOutTime returns the duration of the fan-out of the last user count or member change: the
 	// time until the event was written to the sockets of all clients.
 	FanOutTime() time.Duration

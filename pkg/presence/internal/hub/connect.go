@@ -35,14 +35,6 @@ func (h *Hub) Connect(ctx context.Context, name room.Name, user room.UserID, lea
 	return conn, nil
 }
 
-// MayResume returns [ErrReplays] if the user has too many unsent replays to resume. Join would read
-// the log first.
-func (h *Hub) MayResume(user room.UserID) error {
-	stalled, err := h.replays.fits(user, 1)
-	drop(stalled)
-	return err
-}
-
 // Join counts the connection in its room, and sends the events of the room to its client. lastID is
 // the id of the last event that a resuming client has received, or empty. The error is [ErrBanned],
 // [ErrDraining], [ErrTooManyRooms], [ErrUserRooms], [ErrSnapshots], [ErrReplays], or a backplane
@@ -60,6 +52,7 @@ func (h *Hub) Join(ctx context.Context, conn *Connection, u room.User, client Cl
 		h.note(l, s)
 		if err == nil {
 			h.totals.opened.Add(1)
+			h.recharge(l)
 		}
 		if !errors.Is(err, errClosed) { // otherwise the room was dropped in between: open it again
 			return err
@@ -80,4 +73,17 @@ func (h *Hub) Leave(conn *Connection, why stream.End) {
 	}
 	l := h.rooms.find(conn.room) // never nil, because a room is not dropped before its last connection leaves
 	h.note(l, l.leave(conn, reasonOf(why)))
+	h.recharge(l)
+}
+
+// recharge charges a room to another user if its owner has no connection in it, and another one has.
+// So no user has to pay for a room that others use.
+func (h *Hub) recharge(l *live) {
+	owner, known := h.rooms.owners.of(l)
+	if !known || owner == "" {
+		return
+	}
+	if heir, ok := l.heir(owner); ok {
+		h.rooms.owners.move(l, heir)
+	}
 }

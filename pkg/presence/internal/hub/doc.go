@@ -127,9 +127,9 @@
 //	5      rings        the rings of all rooms
 //	5      (fair)       the rates of all users
 //
-// While a mutex of order 4 is held, no other mutex is acquired, with one exception: package stream
+// While a mutex of order 4 is held, no other mutex is acquired, with two exceptions: package stream
 // holds its own locks when it reports that a replay or a snapshot was sent, which acquires a mutex
-// of order 5. The comment on each mutex names the fields that it guards.
+// of order 5. And owners holds its lock when it gives another account to a stream. The comment on each mutex names the fields that it guards.
 //
 // # Files
 //

@@ -207,6 +207,8 @@ func (s *fakeStream) Release() {
 
 func (s *fakeStream) Overloaded() bool { return s.of.overloaded.Load() == s.name }
 
+func (s *fakeStream) Charge(*stream.Account) {}
+
 func (s *fakeStream) FanOutTime() time.Duration {
 	s.of.mu.Lock()
 	defer s.of.mu.Unlock()

@@ -63,7 +63,7 @@ func (c *counter) join(conn *Connection, u room.User, r resumption) (state, erro
 // or [ErrSnapshots].
 func (c *counter) reserveLocked(user room.UserID, r resumption) error {
 	if len(r.entries) > 0 {
-		stalled, err := c.shared.replays.fits(user, len(r.entries))
+		stalled, err := c.shared.replays.fits(user, r.entries)
 		drop(stalled)
 		if err != nil {
 			return err
@@ -138,7 +138,11 @@ func (c *counter) greetLocked(conn *Connection, r resumption) (greeting []byte) 
 		c.shared.totals.replays.Add(1)
 		c.shared.totals.replayed.Add(uint64(len(r.entries)))
 		conn.client.Send(greeting)
-		conn.client.SendThen(func() { c.shared.replays.sent(account) }, r.pieces...)
+		if account == nil {
+			conn.client.Send(r.pieces...)
+		} else {
+			conn.client.SendThen(func() { c.shared.replays.sent(account) }, r.pieces...)
+		}
 		return nil
 	}
 	return greeting
@@ -227,6 +231,13 @@ func (c *counter) lift(user room.UserID) state {
 		c.flushLocked(now)
 	}
 	return c.stateSinceLocked(before, now)
+}
+
+// heir returns a user with a connection, unless the given user has one.
+func (c *counter) heir(owner room.UserID) (heir room.UserID, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.room.Heir(owner)
 }
 
 func (c *counter) has(user room.UserID) bool {

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"example.com/presence/pkg/presence/internal/fair"
+	"example.com/presence/pkg/presence/internal/stream"
 	"example.com/presence/pkg/presence/room"
 )
 
@@ -39,6 +40,7 @@ type owner struct {
 	id                 room.UserID
 	rooms              int // all of them, also those in use
 	settled, unsettled unused
+	unsent             stream.Account // of these rooms
 }
 
 // unused lists the unused rooms of an owner that are settled, or those that are not. The least

@@ -8,7 +8,8 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// owners charges each room to the user that created it, and lists the unused rooms of each user. So
+// owners charges each room to the user that created it, or to one that uses it since that user has no
+// connection in it any more, and lists the unused rooms of each user. So
 // it finds the room to evict: that of the user with the most rooms, not that of its victim. A room
 // that is not settled is evicted only if the user has no other: its peers may have lost its last
 // frame.
@@ -34,6 +35,34 @@ func (o *owners) count(user room.UserID) int {
 func (o *owners) add(l *live, user room.UserID) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	u := o.chargeLocked(l, user)
+	o.listLocked(l, &u.settled)
+	o.rankLocked(u)
+}
+
+// move charges a room to another user. It does nothing if the room was dropped, or is unused.
+func (o *owners) move(l *live, user room.UserID) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	before := l.holding.owner
+	if before == nil || before.id == user || l.holding.element != nil {
+		return
+	}
+	o.dischargeLocked(l)
+	o.rankLocked(o.chargeLocked(l, user))
+}
+
+// of returns the user that the room is charged to.
+func (o *owners) of(l *live) (user room.UserID, known bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if u := l.holding.owner; u != nil {
+		return u.id, true
+	}
+	return "", false
+}
+
+func (o *owners) chargeLocked(l *live, user room.UserID) *owner {
 	u := o.all[user]
 	if u == nil {
 		u = &owner{id: user}
@@ -42,25 +71,29 @@ func (o *owners) add(l *live, user room.UserID) {
 	}
 	u.rooms++
 	l.holding.owner = u
-	o.listLocked(l, &u.settled)
-	o.rankLocked(u)
+	l.stream.Charge(&u.unsent)
+	return u
 }
 
-// release ends the charge for a room that was dropped. Calling it again is a no-op.
-func (o *owners) release(l *live) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
+func (o *owners) dischargeLocked(l *live) {
 	u := l.holding.owner
-	if u == nil {
-		return
-	}
-	l.unlistLocked()
 	l.holding.owner = nil
 	u.rooms--
 	o.rankLocked(u)
 	if u.rooms == 0 {
 		delete(o.all, u.id)
 	}
+}
+
+// release ends the charge for a room that was dropped. Calling it again is a no-op.
+func (o *owners) release(l *live) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if l.holding.owner == nil {
+		return
+	}
+	l.unlistLocked()
+	o.dischargeLocked(l)
 }
 
 // note moves an unused room to the end of its list, and removes a room in use. States may arrive

@@ -83,6 +83,7 @@ func (silentStreams) Close()                     {}
 type silentStream struct{}
 
 func (silentStream) Overloaded() bool                  { return false }
+func (silentStream) Charge(*stream.Account)            {}
 func (silentStreams) Excess() int                      { return 0 }
 func (silentStream) Publish(stream.Event, stream.Kind) {}
 func (silentStream) Attach(Client)                     {}

@@ -20,6 +20,11 @@ const (
 	replayCost = 250
 	// replayReserve is the part of the replay budget for this memory, in bytes.
 	replayReserve = 64 << 20
+	// smallReplay is the maximum size of a replay that does not count, in bytes. Like a small
+	// snapshot, it is never refused: the connection limit bounds the total size.
+	smallReplay = 8 << 10
+	// largeReplay is the size above which the messages of a replay count before it starts, in bytes.
+	largeReplay = 1 << 20
 )
 
 // replays is the replay budget. It limits the total size of the unsent replays, over all rooms.
@@ -61,12 +66,24 @@ func newReplays(limit int, clock Clock) replays {
 	return replays{clock: clock, budget: fair.NewBudget(2*limit + replayReserve), underWay: map[*replay]struct{}{}, holders: map[heldMessage]int{}}
 }
 
-// fits returns [ErrReplays] if a user may not hold another replay of this number of messages. The
-// caller must disconnect the connections in stalled.
-func (r *replays) fits(user room.UserID, messages int) (stalled []*Connection, err error) {
+// fits returns [ErrReplays] if a user may not hold a replay of these messages. The caller must
+// disconnect the connections in stalled.
+func (r *replays) fits(user room.UserID, entries []backplane.Entry) (stalled []*Connection, err error) {
+	size := sizeOf(entries)
+	if size <= smallReplay {
+		return nil, nil
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	fits := func() bool { return r.budget.Fits(string(user), replayCost*messages) }
+	more := replayCost * len(entries)
+	if size > largeReplay {
+		for _, e := range entries {
+			if r.holders[heldMessage{user, holderID(e)}] == 0 {
+				more += len(e.Data) + messageCost
+			}
+		}
+	}
+	fits := func() bool { return r.budget.Fits(string(user), more) }
 	if !fits() {
 		stalled = r.relieveLocked(fits, r.budget.Held(string(user)))
 	}
@@ -90,8 +107,21 @@ func (r *replays) relieveLocked(enough func() bool, least int) (stalled []*Conne
 	return all.release(&r.budget, least, enough, func(conn *Connection) { r.removeLocked(of[conn]) })
 }
 
-// start adds a replay. entries must not be empty.
+// sizeOf returns the size of a replay.
+func sizeOf(entries []backplane.Entry) (size int) {
+	for _, e := range entries {
+		size += len(e.Data) + messageCost + replayCost
+	}
+	return size
+}
+
+// start adds a replay. entries must not be empty. It returns nil if the replay is too small to
+// count.
 func (r *replays) start(conn *Connection, entries []backplane.Entry) *replay {
+	size := sizeOf(entries)
+	if size <= smallReplay {
+		return nil
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := &replay{conn: conn, entries: entries, since: r.clock.Now()}
@@ -99,6 +129,9 @@ func (r *replays) start(conn *Connection, entries []backplane.Entry) *replay {
 	r.fresh = append(r.fresh, p)
 	r.budget.Hold(string(conn.user), replayCost*len(entries))
 	r.budget.Grow(replayCost * len(entries))
+	if size > largeReplay {
+		r.countLocked(p)
+	}
 	if r.timer == nil {
 		r.timer = r.clock.AfterFunc(replayDelay, r.review)
 	}

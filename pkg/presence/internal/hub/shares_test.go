@@ -138,3 +138,51 @@ func TestOwnerOfRoomCreatedAgain(t *testing.T) {
 		}
 	})
 }
+
+// A room is charged to a user that uses it, if its creator has no connection in it any more.
+func TestRoomsMoveToTheirUsers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := openNode(t, memory(), func(c *hub.Config) { c.MaxRoomsPerUser = 2 })
+		var mine []*fakeClient
+		for _, name := range []string{"one", "two"} {
+			mine = append(mine, n.join(name, "alice", hub.Lease{}, ""))
+			n.join(name, "mallory", hub.Lease{}, "")
+		}
+		if err := n.post("three", "alice"); !errors.Is(err, hub.ErrUserRooms) {
+			t.Errorf("alice, with a connection in two rooms of her own: %v, want ErrUserRooms", err)
+		}
+		for _, c := range mine {
+			c.Drop(stream.Closed)
+		}
+		synctest.Wait()
+		if err := n.post("three", "alice"); err != nil {
+			t.Errorf("alice, after she has left both rooms: %v", err)
+		}
+		if err := n.post("four", "mallory"); !errors.Is(err, hub.ErrUserRooms) {
+			t.Errorf("mallory, who uses both: %v, want ErrUserRooms", err)
+		}
+	})
+}
+
+// The first user of a room does not keep it, and so cannot have it evicted after others have used
+// it.
+func TestCreatorDoesNotKeepRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := openNode(t, memory(), func(c *hub.Config) { c.MaxRoomsPerUser = 2 })
+		n.join("doc", "mallory", hub.Lease{}, "").Drop(stream.Closed)
+		synctest.Wait()
+		c := n.join("doc", "alice", hub.Lease{}, "")
+		first := n.send("doc", "alice", "0")
+		n.send("doc", "alice", "1")
+		c.Drop(stream.Closed)
+		time.Sleep(10 * time.Second)
+		for i := range 10 {
+			if err := n.post(fmt.Sprint("x-", i), "mallory"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := n.join("doc", "alice", hub.Lease{}, first).take(); got != "message:1 sync user count:1" {
+			t.Errorf("alice resumes with %q, want her message", got)
+		}
+	})
+}

@@ -13,7 +13,7 @@ import (
 func TestNotesOutOfOrder(t *testing.T) {
 	for _, first := range []uint32{0, math.MaxUint32 - 1} {
 		u := owners{all: map[room.UserID]*owner{}}
-		r := &live{holding: holding{noted: first}}
+		r := &live{counter: counter{stream: silentStream{}}, holding: holding{noted: first}}
 		u.add(r, "alice")
 		note := func(n uint32, idle time.Time) { u.note(r, state{changed: true, number: first + n, idle: idle}) }
 		note(2, time.Time{}) // the room is in use

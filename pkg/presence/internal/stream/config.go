@@ -18,9 +18,7 @@ type Config struct {
 	// hold it. Above the limit, [Stream.Overloaded] is true for streams that hold more than their
 	// share. Default: 64 MiB.
 	MaxUnsentTotal int
-	// MinShare is the smallest share of a Stream, in bytes. It should be more than a single client may
-	// hold that reads hardly anything, or one such client makes its Stream overloaded: MaxUnsent, and
-	// frameCost for each of its events. Default: three times MaxUnsent.
+	// MinShare is the smallest share of a Stream, in bytes. Default: 256 KiB.
 	MinShare int
 	// Portable makes every connection a writer, which has its own goroutine and works on every
 	// system. Default: false.
@@ -56,7 +54,7 @@ func (c Config) withDefaults() Config {
 	c.Heartbeat = cmp.Or(c.Heartbeat, 15*time.Second)
 	c.MaxUnsent = cmp.Or(c.MaxUnsent, 256<<10)
 	c.MaxUnsentTotal = cmp.Or(c.MaxUnsentTotal, 64<<20)
-	c.MinShare = cmp.Or(c.MinShare, 3*c.MaxUnsent)
+	c.MinShare = cmp.Or(c.MinShare, 256<<10)
 	c.progressTime = cmp.Or(c.progressTime, 15*time.Second)
 	c.slowTime = cmp.Or(c.slowTime, time.Second)
 	c.stalledTime = cmp.Or(c.stalledTime, 15*time.Second)

@@ -154,7 +154,8 @@ func (p *pace) progress(c *Config, now time.Duration) {
 	if p.progressed()-p.took >= enough {
 		p.took, p.tookAt = p.progressed(), now
 	}
-	p.stalled = now-p.tookAt >= c.stalledTime
+	// Acknowledgements are read once per part of a heartbeat, and come in steps.
+	p.stalled = now-p.tookAt >= c.stalledTime+2*min(c.Heartbeat/heartbeatParts, c.stalledTime/15)
 }
 
 // blocked sets the deadline of a client whose socket is full. It moves the deadline later if the

@@ -25,6 +25,7 @@ type Stream struct {
 	published uint64        // the publish number of the last event
 	size      uint64        // size of all events so far, starting from 1
 	held      uint64        // size of the events in the backlogs of its connections
+	account   *Account      // that held is charged to
 	shares    []*share      // hold the connections of the stream
 }
 
@@ -146,18 +147,28 @@ func (s *Stream) delivered(pending int) {
 	s.unsent.total.Add(-int64(pending))
 }
 
-// Overloaded reports whether too many events of the stream are unsent, because they are on their
-// way or in backlogs: those of all streams exceed Config.MaxUnsentTotal, and those of this stream
-// exceed its share. Events should not be published then. The share is MaxUnsentTotal divided by the
-// number of streams with a backlog, and at least Config.MinShare.
+// Charge charges the unsent events of the stream to the account. Before the first call, the account
+// of the server has them.
+func (s *Stream) Charge(a *Account) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	held := s.held
+	s.holdLocked(0)
+	s.account = a
+	s.holdLocked(held)
+}
+
+// Overloaded reports whether events should not be published, because too many are unsent: those of
+// all streams exceed Config.MaxUnsentTotal, those of the account exceed its equal part of that, and
+// those of this stream its equal part of the account's, and Config.MinShare.
 func (s *Stream) Overloaded() bool {
 	s.mu.Lock()
-	held := s.held
+	held, account := s.held, s.account
 	s.mu.Unlock()
 	if held == 0 { // the slots limit the events that are on their way
 		return false
 	}
-	return s.unsent.exceeds(held + uint64(max(0, s.pending.Load())))
+	return s.unsent.exceeds(account, held+uint64(max(0, s.pending.Load())))
 }
 
 // countLocked assigns the end of a frame, and adds the frame to the size of the backlogs.
@@ -189,6 +200,6 @@ func (s *Stream) measureLocked() {
 }
 
 func (s *Stream) holdLocked(held uint64) {
-	s.unsent.add(s.held, held)
+	s.unsent.add(s.account, s.held, held)
 	s.held = held
 }

@@ -44,7 +44,7 @@ func Open(c Config) *Streams {
 // Stream returns a new shared stream. The stream has no goroutine and needs no Close. The name
 // selects the encoder of the stream.
 func (s *Streams) Stream(name string) *Stream {
-	return &Stream{encoder: s.encoders.of(name), unsent: &s.unsent, size: 1}
+	return &Stream{encoder: s.encoders.of(name), unsent: &s.unsent, account: &s.unsent.server, size: 1}
 }
 
 // Conn returns a connection that responds to the request with an event stream. The response
@@ -144,7 +144,7 @@ func (s *Streams) Drain() {
 	var queued sync.WaitGroup
 	for _, e := range s.encoders.all {
 		queued.Add(1)
-		marker := &Stream{encoder: e, unsent: &s.unsent}
+		marker := &Stream{encoder: e, unsent: &s.unsent, account: &s.unsent.server}
 		marker.publish(Event{ID: "0", Name: "drain", Data: []byte("{}")}, &frame{done: queued.Done})
 	}
 	queued.Wait()

@@ -18,42 +18,68 @@ import (
 //
 // A loop or waker looks for the oldest event of each share every measureTime. Events that are
 // published meanwhile are added immediately.
+//
+// The sizes are charged to accounts: one for each user that owns streams.
 type unsent struct {
 	limit, least int          // Config.MaxUnsentTotal and Config.MinShare
 	total        atomic.Int64 // size of all streams in bytes
-	streams      atomic.Int64 // number of streams with a size
+	accounts     atomic.Int64 // number of accounts with a size
+	server       Account      // of the streams without another one
+}
+
+// Account is the sum of the unsent events of the streams of one user. The zero value is ready for
+// use.
+type Account struct {
+	held    atomic.Int64 // size in bytes
+	streams atomic.Int64 // number of streams with a size
 }
 
 // unsentReserve is the space for streams that hold no more than the smallest share, although all
-// streams together exceed the limit, in bytes. Above it, every stream with a backlog must shrink.
+// streams together exceed the limit, in bytes. Above it, there is no smallest share.
 const unsentReserve = 512 << 20
 
 // measureTime is the interval at which the backlogs are measured.
 const measureTime = 100 * time.Millisecond
 
-// exceeds reports whether a Stream that holds this size must shrink, because the limit is reached
-// and the size is more than an equal share.
-func (u *unsent) exceeds(held uint64) bool {
-	switch excess := u.excess(); {
-	case held == 0 || excess <= 0:
+// exceeds reports whether a stream that holds this size must shrink, because the limit is reached
+// and it holds more than its share. The accounts share the limit equally, and the streams of an
+// account share its part equally. A stream of an account that holds less than its part need not
+// shrink.
+func (u *unsent) exceeds(a *Account, held uint64) bool {
+	limit, least, excess := u.limit, u.least, u.excess()
+	switch {
+	case excess <= 0:
 		return false
 	case excess > unsentReserve:
-		return true
+		limit, least = u.limit+unsentReserve, 0
 	}
-	share := max(u.limit/int(max(1, u.streams.Load())), u.least)
-	return held > uint64(share)
+	part := limit / int(max(1, u.accounts.Load()))
+	if a.held.Load() <= int64(part) {
+		return false
+	}
+	return held > uint64(max(part/int(max(1, a.streams.Load())), least))
 }
 
 func (u *unsent) excess() int { return int(u.total.Load()) - u.limit }
 
-// add changes the total when the size of a Stream changes.
-func (u *unsent) add(before, now uint64) {
-	u.total.Add(int64(now) - int64(before))
+// add changes the sizes when that of a stream of the account changes.
+func (u *unsent) add(a *Account, before, now uint64) {
+	if before == now {
+		return
+	}
+	change := int64(now) - int64(before)
+	u.total.Add(change)
 	switch {
-	case before == 0 && now > 0:
-		u.streams.Add(1)
-	case before > 0 && now == 0:
-		u.streams.Add(-1)
+	case before == 0:
+		a.streams.Add(1)
+	case now == 0:
+		a.streams.Add(-1)
+	}
+	switch held := a.held.Add(change); {
+	case held == change: // it was 0
+		u.accounts.Add(1)
+	case held == 0:
+		u.accounts.Add(-1)
 	}
 }
 

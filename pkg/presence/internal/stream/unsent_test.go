@@ -16,22 +16,57 @@ func TestUnsentShares(t *testing.T) {
 		{"at the share", []uint64{500, 501}, []bool{false, true}},
 		{"without a backlog", []uint64{0, 1200}, []bool{false, true}},
 		{"many streams: the minimum", []uint64{99, 100, 101, 101, 101, 101, 101, 101, 101, 101, 101, 101}, []bool{false, false, true}},
-		{"above the reserve: every backlog", []uint64{1, 1001 + unsentReserve}, []bool{true, true}},
+		{"above the reserve: no minimum", []uint64{99, 2 * unsentReserve}, []bool{false, true}},
 	} {
-		u := unsent{limit: 1000, least: 100}
+		u, a := unsent{limit: 1000, least: 100}, new(Account)
 		for _, held := range c.streams {
-			u.add(0, held)
+			u.add(a, 0, held)
 		}
 		for i, want := range c.want {
-			if got := u.exceeds(c.streams[i]); got != want {
+			if got := u.exceeds(a, c.streams[i]); got != want {
 				t.Errorf("%s: stream %d with %d bytes is over its share: %t, want %t", c.name, i, c.streams[i], got, want)
 			}
 		}
 		for _, held := range c.streams {
-			u.add(held, 0)
+			u.add(a, held, 0)
 		}
-		if u.total.Load() != 0 || u.streams.Load() != 0 {
-			t.Errorf("%s: %d bytes of %d streams at the end, want 0 and 0", c.name, u.total.Load(), u.streams.Load())
+		if u.total.Load() != 0 || u.accounts.Load() != 0 || a.held.Load() != 0 || a.streams.Load() != 0 {
+			t.Errorf("%s: %d bytes of %d accounts at the end, %d bytes of %d streams in one; want 0",
+				c.name, u.total.Load(), u.accounts.Load(), a.held.Load(), a.streams.Load())
 		}
+	}
+}
+
+// TestUnsentAccounts expects that a user with many streams makes only its own streams exceed their
+// share, above the reserve too, and that a stream may move to another account.
+func TestUnsentAccounts(t *testing.T) {
+	u := unsent{limit: 100_000, least: 100}
+	var many, few Account
+	for range 1000 {
+		u.add(&many, 0, 200)
+	}
+	u.add(&few, 0, 40_000)
+	for _, c := range []struct {
+		name string
+		a    *Account
+		held uint64
+		want bool
+	}{
+		{"stream of the user with many", &many, 200, true},
+		{"small stream of that user", &many, 100, false},
+		{"large stream of the other user", &few, 40_000, false},
+	} {
+		if got := u.exceeds(c.a, c.held); got != c.want {
+			t.Errorf("%s: over its share: %t, want %t", c.name, got, c.want)
+		}
+	}
+	u.add(&many, 200, unsentReserve)
+	if !u.exceeds(&many, 700_000) || u.exceeds(&few, 40_000) {
+		t.Error("above the reserve: want only the streams of the user with many")
+	}
+	u.add(&few, 40_000, 0)
+	u.add(&many, 0, 40_000)
+	if u.accounts.Load() != 1 || !u.exceeds(&many, 40_000_000) {
+		t.Errorf("after the move: %d accounts, want 1", u.accounts.Load())
 	}
 }
