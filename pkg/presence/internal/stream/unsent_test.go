@@ -45,7 +45,8 @@ func TestUnsentAccounts(t *testing.T) {
 	for range 1000 {
 		u.add(&many, 0, 200)
 	}
-	u.add(&few, 0, 40_000)
+	u.add(&few, 0, 30_000)
+	u.add(&few, 0, 10_000)
 	for _, c := range []struct {
 		name string
 		a    *Account
@@ -54,19 +55,20 @@ func TestUnsentAccounts(t *testing.T) {
 	}{
 		{"stream of the user with many", &many, 200, true},
 		{"small stream of that user", &many, 100, false},
-		{"large stream of the other user", &few, 40_000, false},
+		{"large stream of the other user", &few, 30_000, false},
 	} {
 		if got := u.exceeds(c.a, c.held); got != c.want {
 			t.Errorf("%s: over its share: %t, want %t", c.name, got, c.want)
 		}
 	}
-	u.add(&many, 200, unsentReserve)
-	if !u.exceeds(&many, 700_000) || u.exceeds(&few, 40_000) {
-		t.Error("above the reserve: want only the streams of the user with many")
+	u.add(&many, 200, 2*unsentReserve)
+	many.streams.Store(1 << 24)
+	if !u.exceeds(&many, 50) || u.exceeds(&few, 30_000) {
+		t.Error("above the reserve: want the streams of the user with many, below the smallest share too")
 	}
-	u.add(&few, 40_000, 0)
-	u.add(&many, 0, 40_000)
-	if u.accounts.Load() != 1 || !u.exceeds(&many, 40_000_000) {
-		t.Errorf("after the move: %d accounts, want 1", u.accounts.Load())
+	u.add(&few, 30_000, 0)
+	u.add(&few, 10_000, 0)
+	if u.accounts.Load() != 1 || few.held.Load() != 0 || few.streams.Load() != 0 {
+		t.Errorf("at the end of a user: %d accounts, want 1, and none of its %d bytes", u.accounts.Load(), few.held.Load())
 	}
 }
