@@ -150,8 +150,9 @@ type Config struct {
 	// such limit. If all visitors share one user, set MaxRooms to twice the number of rooms.
 	MaxRooms int
 
-	// MaxRoomsPerUser is the maximum number of rooms that each user has created. At the limit, a
-	// new room of the user evicts its own room that has been empty longest; if it has none, the new
+	// MaxRoomsPerUser is the maximum number of rooms that each user has created. A room whose
+	// creator has no connection in it counts for another user that has one. At the limit, a new
+	// room of the user evicts its own room that has been empty longest; if it has none, the new
 	// room is rejected: a stream receives goodbye full. 0 means no limit of its own, beside that of
 	// MaxRooms. Default: 0.
 	MaxRoomsPerUser int
@@ -205,12 +206,14 @@ type Config struct {
 	// 256 KiB, or four times MaxMessage if that is more.
 	MaxUnsent int
 
-	// MaxUnsentTotal is the limit, in bytes, for the shared events that wait in the backlogs of all
-	// connections. An event counts once for its room. At the limit, clients that took less than 32
-	// KiB in 15 s are disconnected, beginning with the user whose backlogs are largest. Each room
-	// with a backlog keeps an equal share, at least three times MaxUnsent. A room above its share
-	// rejects messages and states with 503, and streams like those at a limit, until it has caught
-	// up. It is at least four times MaxMessage. Default: 64 MiB.
+	// MaxUnsentTotal is a threshold, in bytes, for the shared events that are on their way or wait
+	// in the backlogs of all connections. An event counts once for its room. Above it, clients that
+	// took less than 32 KiB in 15 s are disconnected, beginning with the user whose backlogs are
+	// largest. Each user with rooms that have a backlog gets an equal share of it, and each of
+	// these rooms an equal part of that, at least four times MaxMessage. A room above its part,
+	// whose user is above its share, rejects messages and states with 503, and streams like those
+	// at a limit, until it has caught up. If all rooms exceed MaxUnsentTotal by 512 MiB, there is
+	// no smallest part. It is at least four times MaxMessage. Default: 64 MiB.
 	MaxUnsentTotal int
 
 	// CORSOrigins are the origins whose pages may use this server from a browser, with its cookie.

@@ -188,8 +188,8 @@ func TestSnapshotReservation(t *testing.T) {
 	})
 }
 
-// TestSnapshotsOfManyRooms lets one user reserve a snapshot in each of ten rooms before the first is
-// encoded, and expects that it gets half of the budget.
+// TestSnapshotsOfManyRooms lets one user reserve a snapshot in each of ten rooms before the first
+// is encoded, and expects that it gets half of the budget.
 func TestSnapshotsOfManyRooms(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory(), func(c *hub.Config) { c.MaxSnapshots = 10 * 7000 })
@@ -269,8 +269,8 @@ func TestJoinCostsAtOnce(t *testing.T) {
 	})
 }
 
-// TestJoinCostOfGrownRoom expects that a joiner pays for the snapshot that it gets, even if the room
-// grows between the request and the end of the flush interval.
+// TestJoinCostOfGrownRoom expects that a joiner pays for the snapshot that it gets, even if the
+// room grows between the request and the end of the flush interval.
 func TestJoinCostOfGrownRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		costs := rates.NewTable(1, 10_000)

@@ -112,8 +112,8 @@ var (
 	ErrSnapshots = errors.New("limit of unsent snapshots reached")
 	// ErrReplays means that the user, or all users together, have too many unsent replays.
 	ErrReplays = errors.New("limit of unsent replays reached")
-	// ErrOverloaded means that too many events of the room are unsent, while the limit of all unsent
-	// events is reached.
+	// ErrOverloaded means that too many events of the room are unsent, while the limit of all
+	// unsent events is reached.
 	ErrOverloaded = errors.New("limit of unsent events reached, and room over its share")
 	// ErrUserFull means that the user has MaxConnectionsPerUser open connections.
 	ErrUserFull = errors.New("per-user connection limit reached")

@@ -76,8 +76,8 @@ func (h *Hub) Leave(conn *Connection, why stream.End) {
 	h.recharge(l)
 }
 
-// recharge charges a room to another user if its owner has no connection in it, and another one has.
-// So no user has to pay for a room that others use.
+// recharge charges a room to another user if its owner has no connection in it, and another one
+// has. So no user has to pay for a room that others use.
 func (h *Hub) recharge(l *live) {
 	owner, known := h.rooms.owners.of(l)
 	if !known || owner == "" {

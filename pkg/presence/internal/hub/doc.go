@@ -129,7 +129,8 @@
 //
 // While a mutex of order 4 is held, no other mutex is acquired, with two exceptions: package stream
 // holds its own locks when it reports that a replay or a snapshot was sent, which acquires a mutex
-// of order 5. And owners holds its lock when it gives another account to a stream. The comment on each mutex names the fields that it guards.
+// of order 5. And owners holds its lock when it gives another account to a stream. The comment on
+// each mutex names the fields that it guards.
 //
 // # Files
 //

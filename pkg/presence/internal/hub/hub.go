@@ -59,8 +59,8 @@ func (h *Hub) isCut() bool {
 	return h.isShared() && (h.peers.isCut() || !h.config.Bus.Status().Connected)
 }
 
-// Overloaded returns [ErrOverloaded] if the room is on this node, and its clients are too far behind
-// for a message or a state.
+// Overloaded returns [ErrOverloaded] if the room is on this node, and its clients are too far
+// behind for a message or a state.
 func (h *Hub) Overloaded(name room.Name) error {
 	if l := h.rooms.find(name); l != nil {
 		return h.overloaded(l)

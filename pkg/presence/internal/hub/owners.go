@@ -8,11 +8,10 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// owners charges each room to the user that created it, or to one that uses it since that user has no
-// connection in it any more, and lists the unused rooms of each user. So
-// it finds the room to evict: that of the user with the most rooms, not that of its victim. A room
-// that is not settled is evicted only if the user has no other: its peers may have lost its last
-// frame.
+// owners charges each room to the user that created it, or to one that uses it since that user has
+// no connection in it any more, and lists the unused rooms of each user. So it finds the room to
+// evict: that of the user with the most rooms, not that of its victim. A room that is not settled
+// is evicted only if the user has no other: its peers may have lost its last frame.
 type owners struct {
 	mu        sync.Mutex             // guards the fields below, each owner, and live.holding; acquired last
 	all       map[room.UserID]*owner // those with a room

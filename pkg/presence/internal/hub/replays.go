@@ -23,7 +23,8 @@ const (
 	// smallReplay is the maximum size of a replay that does not count, in bytes. Like a small
 	// snapshot, it is never refused: the connection limit bounds the total size.
 	smallReplay = 8 << 10
-	// largeReplay is the size above which the messages of a replay count before it starts, in bytes.
+	// largeReplay is the size above which the messages of a replay count before it starts, in
+	// bytes.
 	largeReplay = 1 << 20
 )
 

@@ -18,8 +18,8 @@ type Stats struct {
 	// 100 ms old.
 	Backlogged   int
 	BacklogBytes int
-	// Unsent is a gauge: the size of the shared events that are on their way, or in a backlog, in bytes.
-	// Each event counts once.
+	// Unsent is a gauge: the size of the shared events that are on their way, or in a backlog, in
+	// bytes. Each event counts once.
 	Unsent int
 }
 
