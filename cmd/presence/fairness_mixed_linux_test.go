@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mixedBound is the most memory that the server may have with 1,000 attacking accounts. It had 756
+// mixedBound is the most memory that the server may have with 1,000 attacking accounts. It had 903
 // MB in three minutes. The table of all bounds in docs/architecture.md allows more.
 const mixedBound = 1536 << 20
 

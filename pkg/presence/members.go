@@ -63,16 +63,19 @@ func (s *Server) getPresence(w http.ResponseWriter, r *http.Request) error {
 // writeCached responds with a page that is at most as old as the flush interval. If too many such
 // pages are unread, it makes one that is encoded while the client reads it.
 func (s *Server) writeCached(w http.ResponseWriter, r *http.Request, u User, key pageKey) error {
-	page, err := s.pages.get(key, time.Now(), func() (encodedPage, time.Duration, error) {
+	body, err := s.pages.get(key, time.Now(), func() ([]byte, time.Duration, error) {
 		p, err := s.memberPage(r.Context(), key)
+		if err != nil {
+			return nil, 0, err
+		}
 		var body bytes.Buffer
 		p.encode(&body)
-		return encodedPage{body.Bytes(), len(p.Members)}, p.interval, err
+		return body.Bytes(), p.interval, nil
 	})
 	if err != nil {
 		return err
 	}
-	release, ok := s.pages.hold(u.ID, len(page.body))
+	release, ok := s.pages.hold(u.ID, len(body))
 	if !ok {
 		p, err := s.memberPage(r.Context(), key)
 		if err != nil {
@@ -84,7 +87,7 @@ func (s *Server) writeCached(w http.ResponseWriter, r *http.Request, u User, key
 	}
 	defer release()
 	setJSON(w)
-	for piece := range slices.Chunk(page.body, pagePiece) {
+	for piece := range slices.Chunk(body, pagePiece) {
 		if _, err := w.Write(piece); err != nil {
 			break // the client disconnected
 		}

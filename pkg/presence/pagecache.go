@@ -39,33 +39,27 @@ type cachedPage struct {
 	pageKey
 
 	mu    sync.Mutex // guards the fields below; held while the page is made
-	page  encodedPage
+	body  []byte
 	until time.Time // zero: there is no page
-}
-
-// encodedPage is the body of a response, and the number of members in it.
-type encodedPage struct {
-	body    []byte
-	members int
 }
 
 func newPageCache() pageCache { return pageCache{unread: fair.NewBudget(maxPageBytes)} }
 
-// get returns the page. If there is none, or it is too old, get makes one, which is kept for the
-// time that make returns. Other requests for the page wait meanwhile.
-func (c *pageCache) get(key pageKey, now time.Time, make func() (encodedPage, time.Duration, error)) (encodedPage, error) {
+// get returns the encoded page. If there is none, or it is too old, get makes one, which is kept
+// for the time that make returns. Other requests for the page wait meanwhile.
+func (c *pageCache) get(key pageKey, now time.Time, make func() ([]byte, time.Duration, error)) ([]byte, error) {
 	p := c.place(key)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if now.Before(p.until) {
-		return p.page, nil
+		return p.body, nil
 	}
-	page, keep, err := make()
+	body, keep, err := make()
 	if err != nil {
-		return encodedPage{}, err
+		return nil, err
 	}
-	p.page, p.until = page, now.Add(keep)
-	return page, nil
+	p.body, p.until = body, now.Add(keep)
+	return body, nil
 }
 
 // place returns the place of a page.
