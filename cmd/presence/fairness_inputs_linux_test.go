@@ -57,7 +57,7 @@ func TestFaultFairSnapshots(t *testing.T) {
 
 // unsentBound is the most that the memory of the server may grow for the messages that a few users
 // do not read: --max-unsent-total, the requests on their way, and the garbage of both.
-const unsentBound = 160 << 20
+const unsentBound = 192 << 20
 
 // Users that read slowly hold a bounded part of the memory, and delay no message of another room.
 // Some read just as fast as a client with a large backlog must. Others keep a small backlog in each

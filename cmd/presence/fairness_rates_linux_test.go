@@ -33,7 +33,7 @@ func TestFaultFairRates(t *testing.T) {
 		{"moderate", attack{Do: "moderate", Size: 1 << 10, Rate: 20}, sized(500, 500, 1500), 0, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := startAttacked(t, "--cost-burst="+sized("16MiB", "16MiB", "96MiB")) // 96MiB last for seconds
+			s := startAttacked(t, "--cost-burst="+sized("4MiB", "4MiB", "96MiB")) // 96MiB last for seconds
 			lost := func() int { return 0 }
 			if c.members > 0 {
 				f := s.members(c.members, 0, c.info)
