@@ -15,7 +15,7 @@ const (
 	arrival   = 10 * time.Second // maximum wait for an expected event
 	callTime  = 5 * time.Second  // timeout of one call
 	retryTime = 200 * time.Millisecond
-	tries     = 5 // maximum attempts per call, because calls may fail
+	tries     = 10 // maximum attempts per call, because calls may fail
 )
 
 // check tests one part of the contract.

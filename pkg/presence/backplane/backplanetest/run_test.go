@@ -66,7 +66,7 @@ func TestSlow(t *testing.T) {
 		"nothing":      {},
 		"late answers": {Answer: 50 * time.Millisecond, Read: 20 * time.Millisecond},
 		"late entries": {Append: 5 * time.Millisecond, Deliver: 50 * time.Millisecond},
-		"failures":     {LoseAnswers: 2, FailReads: 2, Deliver: time.Millisecond},
+		"failures":     {LoseAnswers: 3, FailReads: 3, Deliver: time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			RunInBubble(t, func(t *testing.T) Engine {
