@@ -69,9 +69,9 @@ func frontedServers(t *testing.T) map[string]fronted {
 	return map[string]fronted{
 		"HAProxy, version 1":                   {block: v1, proxy: overTCP, args: proxied, alice: "127.0.0.9"},
 		"HAProxy, version 2, HTTP/2":           {block: v2, proxy: overTCP, args: proxied, tls: true, alice: "127.0.0.9"},
-		"HAProxy, version 1, checks TCP":       {block: changed(v1, "send-proxy", "send-proxy check inter 200ms fall 100\n    option log-health-checks"), proxy: checked, args: proxied, alice: "127.0.0.9"},
-		"HAProxy, version 2, checks HTTP":      {block: changed(v2, "send-proxy-v2", "send-proxy-v2 check inter 200ms fall 100\n    option log-health-checks\n    option httpchk GET /readyz"), proxy: checked, args: proxied, alice: "127.0.0.9"},
-		"HAProxy, version 2, checks no header": {block: changed(v2, "send-proxy-v2", "send-proxy-v2 check port 8080 inter 200ms fall 100\n    option log-health-checks"), proxy: elsewhere, args: proxied, alice: "127.0.0.9"},
+		"HAProxy, version 1, checks TCP":       {block: changed(v1, "send-proxy", "send-proxy check inter 200ms rise 1 fall 100\n    timeout check 30s\n    option log-health-checks"), proxy: checked, args: proxied, alice: "127.0.0.9"},
+		"HAProxy, version 2, checks HTTP":      {block: changed(v2, "send-proxy-v2", "send-proxy-v2 check inter 200ms rise 1 fall 100\n    timeout check 30s\n    option log-health-checks\n    option httpchk GET /readyz"), proxy: checked, args: proxied, alice: "127.0.0.9"},
+		"HAProxy, version 2, checks no header": {block: changed(v2, "send-proxy-v2", "send-proxy-v2 check port 8080 inter 200ms rise 1 fall 100\n    timeout check 30s\n    option log-health-checks"), proxy: elsewhere, args: proxied, alice: "127.0.0.9"},
 		"HAProxy, version 2, shared":           {block: changed(v2, "mode tcp", "mode http\n    option abortonclose\n    http-reuse always"), proxy: overTCP, args: proxied, alice: "127.0.0.9"},
 		"HAProxy, Unix socket":                 {block: unix, proxy: overUnix, args: []string{"--trusted-proxies=127.0.0.9"}, unix: true, secure: true, alice: "198.51.100.1"},
 		"HAProxy, Unix socket, no trust":       {block: unix, proxy: overUnix, unix: true, secure: true, alice: "127.0.0.9"},
