@@ -26,7 +26,7 @@ import (
 func startFaultNode(t *testing.T, i int, urls []string, replicas int, args ...string) *clusterNode {
 	t.Helper()
 	n := &clusterNode{t: t}
-	args = append(args, fmt.Sprintf("--nats-replicas=%d", replicas), fmt.Sprintf("--listen=127.0.1.%d:0", i+1), "--message-rate=0")
+	args = append(args, fmt.Sprintf("--nats-replicas=%d", replicas), fmt.Sprintf("--listen=127.0.1.%d:0", i+1), "--message-rate=0", "--cost-rate=0", "--history-rate=0")
 	for _, url := range urls {
 		args = append(args, "--nats="+url)
 	}

@@ -163,7 +163,7 @@ func startClusterNode(t testing.TB, i int, nats string, args ...string) *cluster
 	t.Helper()
 	n := &clusterNode{t: t}
 	n.process, n.log, n.addr = serveProcess(t, append([]string{"--nats=" + nats, "--nats-replicas=1",
-		"--listen=127.0.1." + strconv.Itoa(i+1) + ":0", "--message-rate=0"}, args...)...)
+		"--listen=127.0.1." + strconv.Itoa(i+1) + ":0", "--message-rate=0", "--cost-rate=0", "--history-rate=0"}, args...)...)
 	n.awaitReady()
 	return n
 }

@@ -55,7 +55,7 @@ func startLoaded(t *testing.T, variables []string, stderr *os.File, args ...stri
 	t.Helper()
 	l := &loadedServer{t: t, clients: sized(120, 300, 2000), rooms: sized(2, 3, 4), scrapers: new(http.Client)}
 	t.Cleanup(l.scrapers.CloseIdleConnections)
-	l.clusterNode = startVaried(t, variables, stderr, append(args, "--message-rate=0", "--history=1000")...)
+	l.clusterNode = startVaried(t, variables, stderr, append(args, "--message-rate=0", "--cost-rate=0", "--history-rate=0", "--history=1000")...)
 	l.fleet, l.book = startFleet(t, 1), newBook(t, "checked")
 	l.fleet.do(loadOrder{Do: "open", Addrs: []string{l.addr}, Clients: l.clients, Rooms: l.rooms})
 	l.book.retry = 300 * time.Millisecond

@@ -164,7 +164,7 @@ func newBenchServer(role string) (*benchServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	settings := presence.Config{Authenticator: authenticator, Logger: slog.New(slog.DiscardHandler), MessageRate: -1}
+	settings := presence.Config{Authenticator: authenticator, Logger: slog.New(slog.DiscardHandler), MessageRate: -1, CostRate: -1}
 	if role == "silent" {
 		settings = presence.WithoutCounts(settings)
 	}
