@@ -1,13 +1,19 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 )
 
@@ -50,4 +56,114 @@ func TestThirdPartyCookie(t *testing.T) {
 	})()`, port, must(t, e, "token", "--sub=ann")))
 	see(t, page, `window.counted === "1"`)
 	script[int](t, page, `source.close(); 0`)
+}
+
+// A visitor signs in behind the documented configurations of nginx and Caddy, plain and with TLS.
+// Another host of the domain has set session cookies before. At the root of a host with TLS they
+// have no effect, even if their token is valid. Below a prefix and without TLS, the first valid
+// cookie counts.
+func TestTossedCookie(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	blocks := proxyBlocks(t)
+	if t.Failed() {
+		return
+	}
+	for _, c := range []struct {
+		proxy      string
+		below, tls bool
+	}{
+		{"nginx", false, true},
+		{"nginx", true, true},
+		{"nginx", true, false},
+		{"caddy", false, true},
+		{"caddy", true, true},
+		{"caddy", true, false},
+	} {
+		t.Run(fmt.Sprintf("%s, prefix %v, TLS %v", c.proxy, c.below, c.tls), func(t *testing.T) {
+			t.Parallel()
+			p, block := proxies[c.proxy], blocks[c.proxy][0]
+			if c.below {
+				p, block = p.below(t, blocks[c.proxy])
+			}
+			if !c.tls {
+				p, block = p.withoutTLS(block)
+			}
+			_, _, addr, origin := p.serve(t, block, 15*time.Second)
+			host, _, _ := net.SplitHostPort(addr)
+			page := launch(t, []chromedp.ExecAllocatorOption{
+				chromedp.Flag("ignore-certificate-errors", true),
+				chromedp.Flag("host-resolver-rules", "MAP evil.presence.example 127.0.0.1, MAP presence.example "+host),
+			}, "/favicon.ico")
+			e := env{"PRESENCE_JWT_SECRET": secret}
+			ann, mallory := must(t, e, "token", "--sub=ann"), must(t, e, "token", "--sub=mallory")
+			tossed(t, page, c.tls, mallory+"x")
+			signedInAs(t, page, origin+p.mount, ann, "null", "ann")
+			tossed(t, page, c.tls, mallory)
+			if c.tls && !c.below {
+				signedInAs(t, page, origin+p.mount, ann, "null", "ann")
+			} else {
+				signedInAs(t, page, origin+p.mount, ann, "mallory", "mallory")
+			}
+		})
+	}
+}
+
+// tossed deletes all cookies, and visits a page that sets session cookies for the whole domain.
+func tossed(t *testing.T, page context.Context, secure bool, token string) {
+	t.Helper()
+	site := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, name := range []string{"presence_token", "__Host-presence_token"} {
+			for _, path := range []string{"/", "/presence/"} {
+				http.SetCookie(w, &http.Cookie{Name: name, Value: token, Domain: "presence.example", Path: path, Secure: secure})
+			}
+		}
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprint(w, `<!doctype html><link rel="icon" href="data:,">`)
+	}))
+	if secure {
+		site.StartTLS()
+	} else {
+		site.Start()
+	}
+	defer site.Close()
+	if _, err := chromedp.Call(page, network.ClearBrowserCookies, cdp.Empty{}); err != nil {
+		t.Fatal(err)
+	}
+	scheme, addr, _ := strings.Cut(site.URL, "://")
+	_, port, _ := net.SplitHostPort(addr)
+	do(t, page, chromedp.Navigate(scheme+"://evil.presence.example:"+port))
+}
+
+// signedInAs signs in with a token at the server at url. It compares the user of the session before
+// that, after that, and of a stream.
+func signedInAs(t *testing.T, page context.Context, url, token, before, after string) {
+	t.Helper()
+	do(t, page, chromedp.Navigate(url+"/llms.txt"))
+	const session = `fetch("session").then((r) => r.json()).then((s) => String(s.user?.id ?? null))`
+	if got := script[string](t, page, session); got != before {
+		t.Errorf("before the sign-in: got user %s, want %s", got, before)
+	}
+	signIn := fmt.Sprintf(`fetch("session", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ token: %q }) })`, token)
+	if got := script[int](t, page, signIn+`.then((r) => r.status)`); got != 204 {
+		t.Errorf("sign-in: got %d, want 204", got)
+	}
+	if got := script[string](t, page, session); got != after {
+		t.Errorf("after the sign-in: got user %s, want %s", got, after)
+	}
+	script[int](t, page, `window.source = new EventSource("events");
+		source.addEventListener("sync", (e) => (window.members = JSON.parse(e.data).members.map(({ id }) => id).join())); 0`)
+	see(t, page, `window.members === "`+after+`"`)
+	script[int](t, page, `source.close(); 0`)
+}
+
+// withoutTLS returns the proxy without TLS, and its configuration.
+func (p proxy) withoutTLS(block string) (proxy, string) {
+	plain := strings.NewReplacer("https://", "http://", "\n tls CERT KEY", "", "443 ssl http2", "443")
+	p.plain = true
+	p.change = slices.Clone(p.change)
+	for i, text := range p.change {
+		p.change[i] = plain.Replace(text)
+	}
+	return p, plain.Replace(block)
 }

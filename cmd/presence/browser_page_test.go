@@ -30,13 +30,17 @@ import (
 type site struct {
 	url    string
 	client *http.Client
+	cookie string // name of the session cookie
 }
 
 func newSite(t *testing.T, args ...string) *site {
 	t.Helper()
 	_, addr := serving(t, env{"PRESENCE_JWT_SECRET": secret}, append([]string{"--listen=127.0.0.1:0", "--linger=0s"}, args...)...)
 	transport := &http.Transport{}
-	s := &site{url: "http://" + addr, client: &http.Client{Transport: transport}}
+	s := &site{url: "http://" + addr, client: &http.Client{Transport: transport}, cookie: auth.HostCookieName}
+	if slices.Contains(args, "--dev") {
+		s.cookie = auth.CookieName
+	}
 	t.Cleanup(transport.CloseIdleConnections)
 	return s
 }
@@ -123,7 +127,8 @@ func (s *site) visit(t *testing.T, tab context.Context, user auth.Claims, path s
 	if err != nil {
 		t.Fatal(err)
 	}
-	cookie := network.SetCookieParams{Name: auth.CookieName, Value: token, URL: s.url}
+	secure := s.cookie == auth.HostCookieName
+	cookie := network.SetCookieParams{Name: s.cookie, Value: token, URL: s.url, Secure: &secure}
 	if _, err := chromedp.Call(tab, network.SetCookie, cookie); err != nil {
 		t.Fatal(err)
 	}

@@ -27,9 +27,10 @@ type serve struct {
 }
 
 type browserFlags struct {
-	CORSOrigin     []string `name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose pages may use the server, such as https://example.com, https://*.example.com or capacitor://localhost. * allows every origin, but without the session cookie. Repeatable. Default: none."`
+	CORSOrigin     []string `name:"cors-origin" placeholder:"ORIGIN" help:"Origin whose pages may use the server, such as https://example.com, https://*.example.com or capacitor://localhost. With --dev, requests may also name its host. * allows every origin, but without the session cookie. Repeatable. Default: none."`
 	CookieSameSite string   `name:"cookie-samesite" default:"lax" enum:"lax,strict,none" placeholder:"lax" help:"SameSite attribute of the session cookie: lax, strict or none. Default: lax."`
 	CookieDomain   string   `placeholder:"DOMAIN" help:"Domain attribute of the session cookie. Default: none, so browsers send the cookie to this host only."`
+	CookiePath     string   `placeholder:"PATH" help:"Path attribute of the session cookie, such as /presence/. Set it behind a proxy that removes a prefix from the paths of requests. The name of the cookie then lacks the prefix __Host-. Default: the path at which the server is mounted, /."`
 	CookieInsecure bool     `help:"Set the session cookie without the Secure attribute, for plain HTTP. --dev implies it. Default: off."`
 }
 
@@ -100,7 +101,9 @@ var flagOf = map[string]string{
 	"TrustedProxies":           "--trusted-proxies",
 	"CORSOrigins":              "--cors-origin",
 	"Cookie.Domain":            "--cookie-domain",
+	"Cookie.Path":              "--cookie-path",
 	"Cookie.SameSite":          "--cookie-samesite",
+	"Hosts":                    "--listen",
 }
 
 // flagError converts an error of [presence.New] to a usage error that names the flag instead of the
@@ -209,6 +212,7 @@ func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, 
 		Cookie: presence.Cookie{
 			SameSite: map[string]http.SameSite{"lax": http.SameSiteLaxMode, "strict": http.SameSiteStrictMode, "none": http.SameSiteNoneMode}[c.Browsers.CookieSameSite],
 			Domain:   c.Browsers.CookieDomain,
+			Path:     c.Browsers.CookiePath,
 			Insecure: c.insecure(),
 		},
 		Node:                c.Cluster.Node,
@@ -222,7 +226,7 @@ func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, 
 	c.Messages.set(&config)
 	config.TrustedProxies, _ = parsePrefixes(c.Listening.TrustedProxies) // check has found no error
 	if c.Keys.Dev {
-		config.Guest = keys.guest
+		config.Guest, config.Hosts = keys.guest, c.Listening.devHosts()
 	}
 	return config, keys, nil
 }

@@ -33,7 +33,7 @@ type keyFlags struct {
 	JWTPublicKey []string `name:"jwt-public-key" placeholder:"FILE" help:"PEM file with a public key or certificate that verifies tokens: RSA (RS256, PS256), P-256 (ES256) or Ed25519 (EdDSA). Repeatable. The server reads the files again on SIGHUP. Default: none."`
 	JWKSURL      string   `name:"jwks-url" placeholder:"URL" help:"URL of a JWK Set with public keys that verify tokens. The server caches the set and fetches it again when keys rotate, and on SIGHUP. Default: none."`
 	QueryToken   bool     `help:"Also accept a token in the query parameter access_token. Proxies and access logs may record it. Default: off."`
-	Dev          bool     `help:"Development mode. Any client may sign in as a guest, also over plain HTTP. Listens on 127.0.0.1 unless --listen is set. Generates a secret if none is set. Default: off."`
+	Dev          bool     `help:"Development mode. Any client may sign in as a guest, also over plain HTTP. Rejects requests for hosts other than localhost, loopback addresses, and the hosts of --listen and --cors-origin. Listens on 127.0.0.1 unless --listen is set. Generates a secret if none is set. Default: off."`
 }
 
 // readFile reads a file with a key: [readLimited] at the start, and [readRegular] later.

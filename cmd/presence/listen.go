@@ -64,6 +64,16 @@ func address(listen, port string, dev bool) (string, error) {
 	return listen, nil
 }
 
+// devHosts returns the hosts that requests may name with --dev: localhost, and the host of
+// --listen.
+func (f listenFlags) devHosts() []string {
+	hosts := []string{"localhost"}
+	if host, _, err := net.SplitHostPort(f.Listen); err == nil && host != "" {
+		hosts = append(hosts, host)
+	}
+	return hosts
+}
+
 // checkPath returns a usage error if path cannot be that of a Unix socket.
 func checkPath(path string) error {
 	switch {

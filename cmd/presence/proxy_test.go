@@ -222,18 +222,25 @@ func TestProxy(t *testing.T) {
 			p.test(t, whole)
 		})
 		if len(blocks[name]) > 1 {
-			below := p
-			below.mount = "/presence"
 			t.Run(name+" below a prefix", func(t *testing.T) {
 				t.Parallel()
-				part := regexp.MustCompile(`(?m)^\s*(location|reverse_proxy) [^{]*\{([^{}]|\{[^{}]*\})*\}\n`)
-				if n := len(part.FindAllString(whole, -1)); n != 1 {
-					t.Fatalf("got %d parts that the block for a prefix could replace, want 1", n)
-				}
-				below.test(t, part.ReplaceAllLiteralString(whole, blocks[name][1]))
+				below, block := p.below(t, blocks[name])
+				below.test(t, block)
 			})
 		}
 	}
+}
+
+// below returns the proxy with presence at a path prefix, and its configuration. blocks are those of
+// the proxy.
+func (p proxy) below(t *testing.T, blocks []string) (below proxy, block string) {
+	t.Helper()
+	part := regexp.MustCompile(`(?m)^\s*(location|reverse_proxy) [^{]*\{([^{}]|\{[^{}]*\})*\}\n`)
+	if n := len(part.FindAllString(blocks[0], -1)); n != 1 {
+		t.Fatalf("got %d parts that the block for a prefix could replace, want 1", n)
+	}
+	p.mount = "/presence"
+	return p, part.ReplaceAllLiteralString(blocks[0], blocks[1])
 }
 
 // crowd is the number of members in the room of TestProxy. Their sync event exceeds 512 bytes, the
@@ -529,6 +536,9 @@ func (p proxy) serve(t *testing.T, block string, heartbeat time.Duration, flags 
 	if p.plain {
 		scheme = "http://"
 		args = append(args, "--cookie-insecure")
+	}
+	if p.mount != "" {
+		args = append(args, "--cookie-path="+p.mount+"/")
 	}
 	server, upstream = serving(t, env{"PRESENCE_JWT_SECRET": secret}, args...)
 	addr = p.start(t, block, upstream)

@@ -19,7 +19,7 @@ type token struct {
 	Join  []string      `placeholder:"ROOM" help:"Room that the user may join. * matches any run of characters. Repeatable. Default: lobby, or no room if --send is set."`
 	Send  []string      `placeholder:"ROOM" help:"Room that the user may send messages to. * matches any run of characters. Repeatable. Default: lobby, or no room if --join is set."`
 	Info  string        `placeholder:"JSON" help:"JSON data about the user that the members of a room receive, at most 1KiB. Default: {}."`
-	Admin bool          `help:"Allow the token to list all rooms and to remove users. Default: off."`
+	Admin bool          `help:"Allow the token to list all rooms, to join, watch and send to each of them, and to ban users. Default: off."`
 	SID   string        `name:"sid" placeholder:"ID" help:"Session ID, which distinguishes the sign-ins of one user. Default: none."`
 	TTL   time.Duration `name:"ttl" default:"1h" help:"Lifetime of the token, such as 30m. 0s means no expiry. Default: 1h."`
 

@@ -57,14 +57,30 @@ func (s *Server) authorizeAdmin(r *http.Request, names ...string) (url.Values, e
 	return parseQuery(r, names...)
 }
 
-func mayJoin(u User) room.Patterns { return u.Join }
-func maySend(u User) room.Patterns { return u.Send }
+// everyRoom matches each room.
+var everyRoom = room.Patterns{"*"}
+
+// mayJoin returns the patterns of the rooms that the user may join and watch: all for an admin.
+func mayJoin(u User) room.Patterns {
+	if u.Admin {
+		return everyRoom
+	}
+	return u.Join
+}
+
+// maySend returns the patterns of the rooms that the user may send to: all for an admin.
+func maySend(u User) room.Patterns {
+	if u.Admin {
+		return everyRoom
+	}
+	return u.Send
+}
 
 // authenticate returns the user of the request's credential. If the credential is the cookie, the
 // request must come from an allowed origin, because a browser attaches the cookie to the requests
 // of every page. GET /events needs this check too, because it changes presence.
 func (s *Server) authenticate(r *http.Request) (User, error) {
-	user, err := s.config.Authenticator.Authenticate(r)
+	user, err := s.identify(r)
 	// An auth.JWT returns checked users. Any other Authenticator may return an invalid user, even
 	// one that wraps an auth.JWT, so check its users here.
 	if _, checked := s.config.Authenticator.(*auth.JWT); err == nil && !checked {

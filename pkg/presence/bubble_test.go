@@ -59,6 +59,7 @@ func testUser(id string) presence.User {
 
 func (b *bubble) request(ctx context.Context, method, path, body string, u presence.User) *http.Request {
 	r := httptest.NewRequestWithContext(context.WithValue(ctx, userKey{}, u), method, path, strings.NewReader(body))
+	r.Header.Set("Accept", "text/event-stream") // a stream with the cookie requires it
 	if body == "" {
 		r.Body, r.ContentLength = http.NoBody, 0
 	} else {

@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -230,6 +231,13 @@ type Config struct {
 	// must be the only one. Default: none.
 	CORSOrigins []string
 
+	// Hosts are the hosts that requests may name, without a port. Others are localhost, the names
+	// below localhost, loopback addresses and the hosts of CORSOrigins. A request for any other
+	// host is rejected with 421. Set it if the server accepts clients without a secret token, such
+	// as guests on a developer's machine: otherwise a page of another site can reach the server
+	// with DNS rebinding. Default: none, so a request may name any host.
+	Hosts []string
+
 	// TrustedProxies are the addresses of proxies whose X-Forwarded-For or Forwarded header (RFC
 	// 7239) the log uses as the address of the client. A proxy must add to the header or replace
 	// it. If a request has both headers, X-Forwarded-For is used. A peer on a Unix socket is always
@@ -345,9 +353,19 @@ type Observer struct {
 }
 
 // Cookie holds the attributes of the session cookie, which POST /session and POST /login set. The
-// cookie's name is [auth.CookieName], and its path is the mount point of the server. The cookie is
-// always HttpOnly.
+// cookie is always HttpOnly. Its name depends on the attributes:
+//
+//	__Host-presence_token  Secure, mounted at /, and neither Domain nor Path is set
+//	presence_token         otherwise
+//
+// No other host of the domain can set a cookie with the first name ([auth.HostCookieName]), and the
+// server reads no other then. With the second name, the first valid one counts, and each host of
+// the domain must be trusted: it can sign a visitor in as another user.
 type Cookie struct {
+	// Path is the cookie's Path attribute. Set it if a proxy removes a prefix from the paths of
+	// requests: it is the path at which the browser finds the server, such as /presence/. Default:
+	// the mount point of the server.
+	Path string
 	// SameSite is the cookie's SameSite attribute. A page on another site needs SameSiteNoneMode,
 	// which requires a Secure cookie. Default: http.SameSiteLaxMode.
 	SameSite http.SameSite
@@ -475,10 +493,24 @@ func (c Config) check() error {
 		return &ConfigError{Field: "ContentSecurityPolicy", Reason: fmt.Sprintf("is at most %d bytes without control characters", maxPolicy)}
 	case strings.Trim(c.Cookie.Domain, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-") != "":
 		return &ConfigError{Field: "Cookie.Domain", Reason: fmt.Sprintf("%q is not a domain", c.Cookie.Domain)}
+	case c.Cookie.Path != "" && !isCookiePath(c.Cookie.Path):
+		return &ConfigError{Field: "Cookie.Path", Reason: fmt.Sprintf("is a path of at most %d bytes that starts with /, with special characters percent-encoded, not %q", maxCookiePath, c.Cookie.Path)}
 	case c.Cookie.SameSite == http.SameSiteNoneMode && c.Cookie.Insecure:
 		return &ConfigError{Field: "Cookie.SameSite", Reason: "is None, which needs a Secure cookie: browsers reject it otherwise"}
 	}
 	return nil
+}
+
+// maxCookiePath is the maximum length of Cookie.Path, in bytes. Browsers ignore a longer attribute
+// (RFC 6265bis section 5.6).
+const maxCookiePath = 1024
+
+// isCookiePath reports whether a browser can match the path with the path of a URL. It compares
+// them without decoding (RFC 6265 section 5.1.4). net/http would remove some other characters.
+func isCookiePath(path string) bool {
+	u, err := url.Parse(path)
+	return err == nil && path[0] == '/' && len(path) <= maxCookiePath && u.Host == "" && u.RawQuery == "" && u.Fragment == "" &&
+		u.EscapedPath() == path && !strings.ContainsAny(path, `;"\`)
 }
 
 func setDefault[T comparable](field *T, value T) {

@@ -60,6 +60,17 @@ func TestConfigErrors(t *testing.T) {
 		{"CORSOrigins", `"example.com" is not scheme://host[:port]`, func(c *presence.Config) { c.CORSOrigins = []string{"example.com"} }},
 		{"CORSOrigins", `"https://*.com" needs a domain`, func(c *presence.Config) { c.CORSOrigins = []string{"https://*.com"} }},
 		{"Cookie.Domain", `"a b;c" is not a domain`, func(c *presence.Config) { c.Cookie.Domain = "a b;c" }},
+		{"Cookie.Path", `is a path of at most 1024 bytes that starts with /, with special characters percent-encoded, not "presence"`, func(c *presence.Config) { c.Cookie.Path = "presence" }},
+		{"Cookie.Path", `not "/a;b"`, func(c *presence.Config) { c.Cookie.Path = "/a;b" }},
+		{"Cookie.Path", `not "/a b"`, func(c *presence.Config) { c.Cookie.Path = "/a b" }},
+		{"Cookie.Path", `not "/a?b"`, func(c *presence.Config) { c.Cookie.Path = "/a?b" }},
+		{"Cookie.Path", `not "/ä"`, func(c *presence.Config) { c.Cookie.Path = "/ä" }},
+		{"Cookie.Path", `not "//a"`, func(c *presence.Config) { c.Cookie.Path = "//a" }},
+		{"Cookie.Path", "at most 1024 bytes", func(c *presence.Config) { c.Cookie.Path = "/" + strings.Repeat("a", 1024) }},
+		{"Hosts", `"a:80" is not a host name or an IP address, without a port`, func(c *presence.Config) { c.Hosts = []string{"localhost", "a:80"} }},
+		{"Hosts", `"" is not a host name`, func(c *presence.Config) { c.Hosts = []string{""} }},
+		{"Hosts", `"[::1]" is not a host name`, func(c *presence.Config) { c.Hosts = []string{"[::1]"} }},
+		{"Hosts", `"*.example.com" is not a host name`, func(c *presence.Config) { c.Hosts = []string{"*.example.com"} }},
 		{"Cookie.SameSite", "needs a Secure cookie", func(c *presence.Config) {
 			c.Cookie.SameSite, c.Cookie.Insecure = http.SameSiteNoneMode, true
 		}},

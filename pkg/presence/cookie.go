@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"cmp"
 	"net/http"
 	"time"
 
@@ -44,13 +45,31 @@ func clearUnpartitioned(w http.ResponseWriter, cookie *http.Cookie) {
 	http.SetCookie(w, &old)
 }
 
+// cookie returns the session cookie for the requests of r's mount point, without a value.
 func (s *Server) cookie(r *http.Request) *http.Cookie {
 	c := s.config.Cookie
 	return &http.Cookie{
-		Name: auth.CookieName, Path: mountPoint(r), Domain: c.Domain,
+		Name: s.cookieName(r), Path: cmp.Or(c.Path, mountPoint(r)), Domain: c.Domain,
 		HttpOnly: true, Secure: !c.Insecure, SameSite: c.SameSite,
 		// On a page of another site, Chromium rejects a cookie without the Partitioned attribute.
 		// With the attribute, it keeps one cookie per top-level site (CHIPS).
 		Partitioned: c.SameSite == http.SameSiteNoneMode,
 	}
+}
+
+// cookieName returns the name of the session cookie: with the prefix __Host- if its attributes
+// allow it. With Cookie.Path, the browser may see another path than this server.
+func (s *Server) cookieName(r *http.Request) string {
+	if c := s.config.Cookie; !c.Insecure && c.Domain == "" && c.Path == "" && mountPoint(r) == "/" {
+		return auth.HostCookieName
+	}
+	return auth.CookieName
+}
+
+// identify returns the result of the Authenticator.
+func (s *Server) identify(r *http.Request) (User, error) {
+	if len(r.Header["Cookie"]) > 0 {
+		r = r.WithContext(auth.WithCookieName(r.Context(), s.cookieName(r)))
+	}
+	return s.config.Authenticator.Authenticate(r)
 }

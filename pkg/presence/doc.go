@@ -116,10 +116,12 @@ package presence
 //   - path.go, query.go: the path below the mount point, and the query parameters
 //   - page.go: the files of the page
 //   - origin.go: the origins whose pages may use the cookie
+//   - host.go: the hosts that requests may name
 //   - server.go: the Server
 //   - request.go: the log lines about a request
+//   - cookie.go: the session cookie
 //   - access.go: authentication and authorization, for all handlers
-//   - body.go, cookie.go: the request body and the session cookie
+//   - body.go: the request body
 //   - events.go, messages.go, members.go, rooms.go, session.go: the handlers, and the methods of a
 //     Server that provide the same to a Go program
 //   - routes.go: New, the routes and Shutdown

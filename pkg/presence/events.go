@@ -6,10 +6,12 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"time"
 
 	"example.com/presence/pkg/presence/internal/guard"
 	"example.com/presence/pkg/presence/internal/hub"
+	"example.com/presence/pkg/presence/internal/refusal"
 	"example.com/presence/pkg/presence/internal/stream"
 	"example.com/presence/pkg/presence/room"
 )
@@ -20,6 +22,11 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	v, err := s.authorize(r, mayJoin, "last_event_id", "lastEventId")
 	if err != nil {
 		return err
+	}
+	if v.user.Session != "" {
+		if err := checkStream(r); err != nil {
+			return err
+		}
 	}
 	if r.ContentLength != 0 {
 		return reject(http.StatusBadRequest, "request body not allowed for GET /events")
@@ -59,6 +66,30 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	}
 	s.serve(r, client, s.ending(r, conn, rejected))
 	return nil
+}
+
+// checkStream rejects a stream with the cookie if an element of a page, such as an image, may have
+// caused the request:
+//
+//	Sec-Fetch-Site, -Mode, -Dest or Origin   allowed: check has compared them
+//	TLS, or a local host                     allowed: browsers send Sec-Fetch-Site there
+//	Accept has text/event-stream             allowed: EventSource sends it, an element cannot
+//	otherwise                                403
+//
+// Over plain HTTP to any other host, browsers send neither Sec-Fetch-Site nor Origin with the
+// request of an image (W3C Fetch Metadata section 3, Fetch section 3.2). A host of the same site
+// could open streams as a visitor of its pages.
+func checkStream(r *http.Request) error {
+	for _, header := range []string{"Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest", "Origin"} {
+		if r.Header.Get(header) != "" {
+			return nil
+		}
+	}
+	accept := strings.ToLower(strings.Join(r.Header["Accept"], ","))
+	if r.TLS != nil || isLocal(hostOf(r.Host)) || strings.Contains(accept, "text/event-stream") {
+		return nil
+	}
+	return forbid(refusal.Origin, "stream with the session cookie requires the header Accept: text/event-stream, or the Sec-Fetch-Site of a browser (server host %.300q)", r.Host)
 }
 
 // ending returns the function to call when the stream ends. At level debug, it logs the end, and

@@ -174,6 +174,7 @@ func (h *testServer) askBy(by http.RoundTripper, method, path, token, body strin
 	for i := 0; i < len(headers); i += 2 {
 		request.Header.Add(headers[i], headers[i+1])
 	}
+	request.Host = request.Header.Get("Host") // net/http ignores the header; empty: the host of the URL
 	response, err := by.RoundTrip(request) // follows no redirect and stores no cookie
 	if err != nil {
 		h.t.Fatal(err)

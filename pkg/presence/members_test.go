@@ -161,9 +161,28 @@ func TestAdminSendsAsTheServer(t *testing.T) {
 	if got := h.status("POST", "/messages", admin(t), `{"event":"user count","data":7}`); got != http.StatusBadRequest {
 		t.Errorf("event name of the server: got %d, want 400", got)
 	}
-	if got := h.status("POST", "/messages?room=r", mint(t, auth.Claims{Sub: "x", Admin: true, TTL: time.Hour}), `{"data":7}`); got != http.StatusForbidden {
-		t.Errorf("room that the token does not name: got %d, want 403", got)
+}
+
+// An admin may join and send to each room, also to one that its token does not name.
+func TestAdminInEveryRoom(t *testing.T) {
+	h := open(t, presence.Config{})
+	root := mint(t, auth.Claims{Sub: "root", Admin: true, Join: []string{"a"}, Send: []string{"a"}, TTL: time.Hour})
+	c := h.stream("/events?room=b", root)
+	c.until("user count", "1")
+	for _, request := range []struct {
+		method, path, body string
+		status             int
+	}{
+		{"POST", "/messages?room=b", `{"event":"x","data":7}`, 202},
+		{"PUT", "/state?room=b", `{"at":"desk"}`, 204},
+		{"GET", "/presence?room=b", "", 200},
+		{"GET", "/presence?room=c", "", 200},
+	} {
+		if got := h.status(request.method, request.path, root, request.body); got != request.status {
+			t.Errorf("%s %s: got %d, want %d", request.method, request.path, got, request.status)
+		}
 	}
+	c.next("x")
 }
 
 // The methods Members, Rooms and Kick return the same results as the HTTP API.

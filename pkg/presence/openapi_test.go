@@ -301,6 +301,7 @@ func TestOpenAPIResponses(t *testing.T) {
 	}
 	usual := open(t, presence.Config{Guest: guest, Metrics: someMetrics})
 	guestless := open(t, presence.Config{})
+	local := open(t, presence.Config{Guest: guest, Hosts: []string{"localhost"}})
 	tokenless := open(t, presence.Config{Guest: func(string) (string, presence.User, error) { return "", presence.User{}, errors.New("no key") }})
 	slow := open(t, presence.Config{MessageRate: 1e-3, MessageBurst: 1})
 	full := open(t, presence.Config{MaxConnections: 1, FullStatus: http.StatusServiceUnavailable})
@@ -332,8 +333,8 @@ func TestOpenAPIResponses(t *testing.T) {
 	lobby := with(mint(t, auth.Claims{Sub: "alice", TTL: time.Hour}))
 	admin := with(mint(t, auth.Claims{Sub: "root", Admin: true, TTL: time.Hour}))
 	endless := with(mint(t, auth.Claims{Sub: "alice"}))
-	jar := []string{"Cookie", auth.CookieName + "=" + token}
-	stale := []string{"Cookie", auth.CookieName + "=rubbish"}
+	jar := []string{"Cookie", auth.HostCookieName + "=" + token}
+	stale := []string{"Cookie", auth.HostCookieName + "=rubbish"}
 	foreign := []string{"Sec-Fetch-Site", "cross-site"}
 	stolen := slices.Concat(jar, foreign)
 	bad := with("rubbish")
@@ -518,6 +519,7 @@ func TestOpenAPIResponses(t *testing.T) {
 		{guestless, "no guests", "POST", "/login", nil, inJSON, `{"name":"Ann"}`, 404, true},
 		{usual, "too large", "POST", "/login", nil, inJSON, `{"name":"` + strings.Repeat("x", 16<<10) + `"}`, 413, false},
 		{usual, "form", "POST", "/login", nil, form, "name=Ann", 415, false},
+		{local, "other host", "POST", "/login", []string{"Host", "evil.example"}, inJSON, `{"name":"Ann"}`, 421, true},
 		{tokenless, "token cannot be minted", "POST", "/login", nil, inJSON, `{"name":"Ann"}`, 500, true},
 
 		{usual, "metrics", "GET", "/metrics", nil, "", "", 200, true},

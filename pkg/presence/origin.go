@@ -111,6 +111,23 @@ func (a origins) allow(sent string) bool {
 	return found && label != "" && a.parent[o]
 }
 
+// hasHost reports whether a listed origin has the host, with any scheme and port. host is in lower
+// case.
+func (a origins) hasHost(host string) bool {
+	_, below, _ := strings.Cut(host, ".")
+	for o := range a.exact {
+		if o.host == host {
+			return true
+		}
+	}
+	for o := range a.parent {
+		if o.host == below && !strings.HasPrefix(host, ".") {
+			return true
+		}
+	}
+	return false
+}
+
 // check rejects a request that a page of another origin caused, unless that origin is listed:
 //
 //	Sec-Fetch-Site   Origin               result

@@ -18,7 +18,7 @@ func TestOrigins(t *testing.T) {
 		"https://App.example:443", "http://localhost:3000", "https://*.Example.com", "http://*.localhost:5173",
 		"capacitor://localhost", "ionic://localhost", "tauri://localhost", "chrome-extension://abcdefghijklmnop",
 	}})
-	jar := auth.CookieName + "=" + bearer(t, "alice")
+	jar := auth.HostCookieName + "=" + bearer(t, "alice")
 	for _, c := range []struct {
 		host, origin string
 		same, listed bool // same origin as Host; one of the allowed origins
@@ -97,7 +97,7 @@ func TestPartitionedCookie(t *testing.T) {
 	for _, mode := range []http.SameSite{http.SameSiteNoneMode, http.SameSiteLaxMode} {
 		h := open(t, presence.Config{Cookie: presence.Cookie{SameSite: mode}})
 		in := h.signIn(bearer(t, "alice"))
-		out := h.ask("DELETE", "/session", "", "", "Cookie", auth.CookieName+"="+cookie(t, in).Value)
+		out := h.ask("DELETE", "/session", "", "", "Cookie", auth.HostCookieName+"="+cookie(t, in).Value)
 		for _, answer := range []*http.Response{in, out} {
 			all := answer.Cookies()
 			if mode == http.SameSiteNoneMode && (len(all) != 2 || all[1].Partitioned || all[1].MaxAge != -1 || all[1].Name != all[0].Name || all[1].Path != all[0].Path) {

@@ -186,7 +186,7 @@ func TestRefusalLog(t *testing.T) {
 		{"DELETE", "/members/" + alice, root, "", nil, ""},
 		{"DELETE", "/members?id=" + alice, alice, "", nil, ""},
 		{"GET", "/healthz", "", "", []string{"X-Request-Id", alice, "X-Forwarded-For", alice, "Last-Event-ID", alice, "Origin", alice, "User-Agent", alice}, ""},
-		{"GET", "/session", "", "", []string{"Cookie", "presence_token=" + alice, "Origin", "https://" + alice, "Host", alice}, ""},
+		{"GET", "/session", "", "", []string{"Cookie", "__Host-presence_token=" + alice, "Origin", "https://" + alice, "Host", alice}, ""},
 		{"POST", "/session", "", alice, inJSON, ""},
 		{"POST", "/session", "", `{"` + alice + `":1}`, inJSON, ""},
 		{"POST", "/messages", root, alice, plain, ""},

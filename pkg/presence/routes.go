@@ -66,6 +66,9 @@ func (c Config) prepare() (complete Config, s *Server, page map[string]*file, er
 		s.proxies, err = newProxies(complete.TrustedProxies)
 	}
 	if err == nil {
+		s.hosts, err = newHosts(complete.Hosts)
+	}
+	if err == nil {
 		page, err = readPage(complete.Web, complete.ContentSecurityPolicy)
 	}
 	if err != nil {
@@ -204,6 +207,9 @@ func (s *Server) Harden(h *http.Server, l net.Listener) net.Listener {
 
 func (s *Server) routes(page map[string]*file) chi.Router {
 	r := chi.NewRouter()
+	if len(s.config.Hosts) > 0 {
+		r.Use(s.requireHost)
+	}
 	if len(s.config.CORSOrigins) > 0 {
 		options := cors.Options{
 			AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete},
@@ -264,6 +270,17 @@ func (s *Server) handle(f func(http.ResponseWriter, *http.Request) error) http.H
 		w.Header().Set("X-Request-Id", factsOf(r).requestID(r))
 		writeProblem(w, p)
 	}
+}
+
+// requireHost rejects requests for other hosts than those of Config.Hosts.
+func (s *Server) requireHost(next http.Handler) http.Handler {
+	return s.handle(func(w http.ResponseWriter, r *http.Request) error {
+		if err := s.hosts.check(r, s.origins); err != nil {
+			return err
+		}
+		next.ServeHTTP(w, r)
+		return nil
+	})
 }
 
 // large makes the handler wait for a slot of its connection before it runs. A waiting request costs

@@ -25,6 +25,7 @@ type Server struct {
 	router       chi.Router
 	guard        *guard.Guard
 	origins      origins
+	hosts        hosts
 	proxies      proxies
 	limits       limits
 	pages        pageCache

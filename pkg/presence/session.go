@@ -83,24 +83,22 @@ func (s *Server) postSession(w http.ResponseWriter, r *http.Request) error {
 	}
 	// A sign-out with the new cookie must also end the streams that were opened with the old
 	// cookie, because no client holds the old cookie anymore.
-	from, to := "", ""
-	if old, err := r.Cookie(auth.CookieName); err == nil {
-		if to = s.session(r, token); to != "" {
-			from = s.session(r, old.Value)
-		}
+	from, to := "", s.session(r, s.cookieName(r)+"="+token)
+	if to != "" {
+		from = s.session(r, r.Header["Cookie"]...)
 	}
 	lease := hub.Lease{SID: user.SID, Session: to, Expires: user.Expires}
-	if err := s.hub.Renew(r.Context(), room.UserID(user.ID), room.Patterns(user.Join), lease, from); err != nil {
+	if err := s.hub.Renew(r.Context(), room.UserID(user.ID), mayJoin(user), lease, from); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
-// session returns the User.Session of a cookie that contains token. It returns "" if the token is
-// invalid.
-func (s *Server) session(r *http.Request, token string) string {
-	user, err := s.config.Authenticator.Authenticate(only(r, "Cookie", auth.CookieName+"="+token))
+// session returns the User.Session of a request with these Cookie headers. It returns "" if they
+// have no valid token.
+func (s *Server) session(r *http.Request, cookies ...string) string {
+	user, err := s.identify(only(r, "Cookie", cookies...))
 	if err != nil {
 		return ""
 	}

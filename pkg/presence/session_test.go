@@ -29,7 +29,7 @@ func (h *testServer) signIn(token string, headers ...string) *http.Response {
 func cookie(t *testing.T, r *http.Response) *http.Cookie {
 	t.Helper()
 	for _, c := range r.Cookies() {
-		if c.Name == auth.CookieName {
+		if c.Name == auth.CookieName || c.Name == auth.HostCookieName {
 			return c
 		}
 	}
@@ -49,7 +49,7 @@ func TestSession(t *testing.T) {
 			c.Path != "/" || c.Domain != "" || c.MaxAge < 3500 || c.MaxAge > 3600 {
 			t.Errorf("POST /session: got %s and %s, want 204 and the cookie of the token", answer.Status, c)
 		}
-		jar := []string{"Cookie", auth.CookieName + "=" + c.Value}
+		jar := []string{"Cookie", auth.HostCookieName + "=" + c.Value}
 		stream := h.stream("/events", "", jar...)
 		stream.next("user count")
 		other := h.stream("/events", alice) // with the token instead of the cookie
@@ -97,7 +97,7 @@ func TestGetSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	jar := func(token string, more ...string) []string {
-		return append([]string{"Cookie", auth.CookieName + "=" + token}, more...)
+		return append([]string{"Cookie", auth.HostCookieName + "=" + token}, more...)
 	}
 	bearer := func(token string, more ...string) []string {
 		return append([]string{"Authorization", "Bearer " + token}, more...)
@@ -173,7 +173,7 @@ func TestSessionRejections(t *testing.T) {
 		"other site":     {h.signIn(bearer(t, "alice"), "Sec-Fetch-Site", "cross-site"), 403},
 		"other origin":   {h.signIn(bearer(t, "alice"), "Origin", "https://evil.example"), 403},
 		"too long":       {h.signIn(mint(t, auth.Claims{Sub: "a", Join: []string{strings.Repeat("x", 4000)}})), 413},
-		"other sign-out": {h.ask("DELETE", "/session", "", "", "Cookie", auth.CookieName+"="+bearer(t, "alice"), "Sec-Fetch-Site", "same-site"), 403},
+		"other sign-out": {h.ask("DELETE", "/session", "", "", "Cookie", auth.HostCookieName+"="+bearer(t, "alice"), "Sec-Fetch-Site", "same-site"), 403},
 	} {
 		if want.answer.StatusCode != want.status || len(want.answer.Cookies()) > 0 && want.status != 401 {
 			t.Errorf("%s: got %s with cookies %v, want %d", name, want.answer.Status, want.answer.Cookies(), want.status)
@@ -186,7 +186,7 @@ func TestSessionRejections(t *testing.T) {
 // room.
 func TestCrossSiteCookie(t *testing.T) {
 	h := open(t, presence.Config{CORSOrigins: []string{"https://app.example"}})
-	jar := []string{"Cookie", auth.CookieName + "=" + bearer(t, "alice"), "Content-Type", "text/plain"}
+	jar := []string{"Cookie", auth.HostCookieName + "=" + bearer(t, "alice"), "Content-Type", "text/plain"}
 	for name, c := range map[string]struct {
 		headers []string
 		status  int
@@ -237,7 +237,7 @@ func TestCORS(t *testing.T) {
 		t.Errorf("no CORSOrigins: got %v, want no Access-Control-Allow-Origin", got)
 	}
 	any := open(t, presence.Config{CORSOrigins: []string{"*"}})
-	if r := any.ask("GET", "/presence", "", "", "Cookie", auth.CookieName+"="+bearer(t, "alice"), "Sec-Fetch-Site", "cross-site", "Origin", "https://any.example"); r.StatusCode != 403 {
+	if r := any.ask("GET", "/presence", "", "", "Cookie", auth.HostCookieName+"="+bearer(t, "alice"), "Sec-Fetch-Site", "cross-site", "Origin", "https://any.example"); r.StatusCode != 403 {
 		t.Errorf("CORSOrigins * with the cookie: got %s, want 403", r.Status)
 	}
 	c := open(t, named).stream("/events", bearer(t, "alice"), "Origin", "https://app.example")
@@ -472,7 +472,7 @@ func TestPromise7Renewal(t *testing.T) {
 func TestSignOutAfterRenewal(t *testing.T) {
 	h := open(t, presence.Config{})
 	first, second := bearer(t, "alice"), mint(t, auth.Claims{Sub: "alice", TTL: 2 * time.Hour})
-	jar := func(token string) []string { return []string{"Cookie", auth.CookieName + "=" + token} }
+	jar := func(token string) []string { return []string{"Cookie", auth.HostCookieName + "=" + token} }
 	c := h.stream("/events", "", jar(first)...)
 	c.next("user count")
 	others := []*tab{h.stream("/events", first), h.stream("/events", "", jar(mint(t, auth.Claims{Sub: "alice", TTL: 3 * time.Hour}))...)}

@@ -484,6 +484,24 @@ func TestMessageRate(t *testing.T) {
 	})
 }
 
+// A renewal extends the streams of an admin in each room.
+func TestAdminRenewal(t *testing.T) {
+	inBubble(t, presence.Config{}, func(t *testing.T, b *bubble) {
+		root := presence.User{ID: "root", Admin: true, Expires: time.Now().Add(20 * time.Second)}
+		c := b.stream("/events?room=any", "", root)
+		root.Expires = time.Now().Add(time.Hour)
+		if answer := b.ask("POST", "/session", `{"token":"t"}`, root); answer.Code != http.StatusNoContent {
+			t.Fatalf("got %d %s, want 204", answer.Code, answer.Body)
+		}
+		time.Sleep(time.Minute)
+		b.post("/messages?room=any", `{"event":"x","data":1}`, root)
+		synctest.Wait()
+		if got := names(c.take()); !strings.Contains(got, " x") || strings.Contains(got, "goodbye") {
+			t.Errorf("got %q, want the stream open", got)
+		}
+	})
+}
+
 // held is a stream whose response does not start before release is closed. Until then, its user is
 // authenticated but has not joined the room.
 type held struct {

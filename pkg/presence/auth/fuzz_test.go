@@ -21,9 +21,9 @@ import (
 //     input.
 func FuzzAuthenticate(f *testing.F) {
 	good := hs256(alice)
-	f.Add("Bearer "+good, "presence_token="+good, "access_token="+good, alice)
-	f.Add("Basic dTpw", "a=b; presence_token=\""+good+"\"", "access_token="+good+"&access_token=x", `{"sub":"a","exp":1e300}`)
-	f.Add("bearer", "presence_token=; presence_token="+good, "%zz;=&access_token", `{"sub":"a","aud":["x"],"nbf":0,"iat":0.5,"exp":4102444800}`)
+	f.Add("Bearer "+good, "__Host-presence_token="+good, "access_token="+good, alice)
+	f.Add("Basic dTpw", "a=b; __Host-presence_token=\""+good+"\"", "access_token="+good+"&access_token=x", `{"sub":"a","exp":1e300}`)
+	f.Add("bearer", "__Host-presence_token=; __Host-presence_token="+good, "%zz;=&access_token", `{"sub":"a","aud":["x"],"nbf":0,"iat":0.5,"exp":4102444800}`)
 	f.Add("Bearer "+sign(`{"alg":"EdDSA","kid":"1"}`, alice, edKey), "", "", `{"sub":"a","sid":"s","presence":{"join":["*"],"send":[],"info":{"a":[1,null]},"admin":true}}`)
 	f.Add("Bearer eyJhbGciOiJub25lIn0."+strings.Split(good, ".")[1]+".", "", "", `{"sub":"a","name":"b","presence":null}`)
 	f.Add(good, good, good, good)

@@ -38,8 +38,6 @@ package auth
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -49,9 +47,6 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 )
-
-// CookieName is the name of the cookie that holds a token.
-const CookieName = "presence_token"
 
 // maxToken is the maximum length of a token, in bytes. It is far below the server's limit for
 // headers, and above the limit of browsers for a cookie (RFC 6265 section 6.1).
@@ -158,77 +153,154 @@ func (j *JWT) Fingerprint() string { return j.keys.Load().fingerprint }
 //
 //  1. the Authorization header. A scheme other than Bearer is ignored. An empty or repeated header
 //     is an invalid token.
-//  2. the cookie [CookieName]. An empty cookie is ignored.
+//  2. the cookies with the name of [CookieNameFrom]. An empty cookie is ignored. Of several
+//     cookies, the first one with a valid token counts.
 //  3. the query parameter access_token, if Config.QueryToken is set. An empty parameter is ignored.
 //
 // The error is [ErrNoToken] or [ErrUnavailable], or it wraps [ErrBadToken]. [FailureReason]
 // classifies it. With a [JWKS] key, a token with an unknown kid that no other key verifies may need
 // 10 s, bounded by the context of r. Authenticate does not change r and does not read its body.
 func (j *JWT) Authenticate(r *http.Request) (User, error) {
-	token, cookie, err := j.token(r)
+	token, err := bearer(r)
 	if err != nil {
 		return User{}, err
 	}
-	u, err := j.user(r.Context(), token)
-	if err == nil && cookie {
-		hash := sha256.Sum256([]byte(token))
-		u.Session = base64.RawURLEncoding.EncodeToString(hash[:])
+	if token == "" {
+		if cookies := cookieTokens(r); len(cookies) > 0 {
+			return j.cookieUser(r.Context(), cookies)
+		}
+		if token, err = j.queryToken(r); err != nil {
+			return User{}, err
+		}
 	}
-	return u, err
+	return j.user(r.Context(), token)
 }
 
-// token returns the token of r and reports whether it comes from the cookie.
-func (j *JWT) token(r *http.Request) (token string, cookie bool, err error) {
-	if header := r.Header.Values("Authorization"); len(header) > 0 {
-		fields := strings.Fields(header[0])
-		isBearer := len(fields) > 0 && strings.EqualFold(fields[0], "Bearer") // RFC 9110 section 11.1
-		switch {
-		case len(header) > 1 || len(fields) == 0 || isBearer && len(fields) != 2:
-			return "", false, badToken(reasonMalformed, "Authorization header malformed: expected one scheme and one token")
-		case isBearer:
-			return fields[1], false, nil
-		}
+// bearer returns the token of the Authorization header, or an empty string if there is none.
+func bearer(r *http.Request) (string, error) {
+	header := r.Header.Values("Authorization")
+	if len(header) == 0 {
+		return "", nil
 	}
-	if c, err := r.Cookie(CookieName); err == nil && c.Value != "" {
-		return c.Value, true, nil
+	fields := strings.Fields(header[0])
+	isBearer := len(fields) > 0 && strings.EqualFold(fields[0], "Bearer") // RFC 9110 section 11.1
+	switch {
+	case len(header) > 1 || len(fields) == 0 || isBearer && len(fields) != 2:
+		return "", badToken(reasonMalformed, "Authorization header malformed: expected one scheme and one token")
+	case isBearer:
+		return fields[1], nil
 	}
+	return "", nil
+}
+
+// queryToken returns the token of the query. The error is ErrNoToken if there is none.
+func (j *JWT) queryToken(r *http.Request) (string, error) {
 	if j.config.QueryToken {
 		if tokens := r.URL.Query()["access_token"]; len(tokens) > 1 {
-			return "", false, badToken(reasonMalformed, "repeated access_token") // RFC 6750 section 3.1
+			return "", badToken(reasonMalformed, "repeated access_token") // RFC 6750 section 3.1
 		} else if len(tokens) == 1 && tokens[0] != "" {
-			return tokens[0], false, nil
+			return tokens[0], nil
 		}
 	}
-	return "", false, ErrNoToken
+	return "", ErrNoToken
+}
+
+// cookieUser returns the user of the first valid token of the session cookies. There are several if
+// another host of the domain has set one too, and a browser may send that one first (RFC 6265
+// section 8.6). All tokens are tried with the keys at hand first. If none is valid, one of them
+// waits for the next JWK Set, and then the others are tried again. So a false cookie delays no
+// request that has a valid one.
+//
+// If no token is valid, the error is that of the first one, or ErrUnavailable if the next JWK Set
+// may verify one.
+func (j *JWT) cookieUser(ctx context.Context, tokens []string) (User, error) {
+	var first error
+	var waiting []attempt
+	for _, token := range tokens {
+		a := j.attempt(token)
+		u, err := j.userOf(a)
+		if err == nil {
+			return u.withSession(token), nil
+		}
+		if first == nil {
+			first = err
+		}
+		if a.pending {
+			waiting = append(waiting, a)
+		}
+	}
+	for i, a := range waiting {
+		if i == 0 {
+			a = j.await(ctx, a)
+		} else {
+			a = j.attempt(a.token)
+		}
+		switch u, err := j.userOf(a); {
+		case err == nil:
+			return u.withSession(a.token), nil
+		case errors.Is(err, ErrUnavailable):
+			return User{}, err
+		}
+	}
+	return User{}, first
 }
 
 // user verifies token and returns its user.
 func (j *JWT) user(ctx context.Context, token string) (User, error) {
-	if len(token) > maxToken {
-		return User{}, badToken(reasonTooLong, fmt.Sprintf("too long (%d bytes, maximum %d)", len(token), maxToken))
+	a := j.attempt(token)
+	if a.pending {
+		a = j.await(ctx, a)
 	}
-	if strings.ContainsAny(token, "\r\n") { // encoding/base64 would ignore them
-		return User{}, errMalformed
+	return j.userOf(a)
+}
+
+// attempt is the result of the verification of a token.
+type attempt struct {
+	token   string
+	ring    *keyring
+	claims  claims
+	err     error
+	pending bool // the next JWK Set may contain the key; err is not nil
+}
+
+// attempt verifies token with the keys at hand.
+func (j *JWT) attempt(token string) attempt {
+	a := attempt{token: token, ring: j.keys.Load()}
+	switch {
+	case len(token) > maxToken:
+		a.err = badToken(reasonTooLong, fmt.Sprintf("too long (%d bytes, maximum %d)", len(token), maxToken))
+		return a
+	case strings.ContainsAny(token, "\r\n"): // encoding/base64 would ignore them
+		a.err = errMalformed
+		return a
 	}
-	ring := j.keys.Load()
-	var pending bool // the next JWK Set may contain the key
-	c, err := j.verify(token, func(alg, kid string) (keys []jwt.VerificationKey, err error) {
-		keys, pending, err = ring.find(alg, kid)
+	var pending bool
+	a.claims, a.err = j.verify(token, func(alg, kid string) (keys []jwt.VerificationKey, err error) {
+		keys, pending, err = a.ring.find(alg, kid)
 		return keys, err
 	})
-	if pending && err != nil {
-		tried := err
-		c, err = j.verify(token, func(alg, kid string) ([]jwt.VerificationKey, error) { return ring.set.await(ctx, alg, kid) })
-		if errors.Is(err, errUnknownKey) {
-			err = tried
-		}
+	a.pending = pending && a.err != nil
+	return a
+}
+
+// await verifies the token of a pending attempt with the next JWK Set.
+func (j *JWT) await(ctx context.Context, a attempt) attempt {
+	claims, err := j.verify(a.token, func(alg, kid string) ([]jwt.VerificationKey, error) { return a.ring.set.await(ctx, alg, kid) })
+	if errors.Is(err, errUnknownKey) {
+		err = a.err
 	}
-	if err != nil {
-		return User{}, err
+	a.claims, a.err, a.pending = claims, err, false
+	return a
+}
+
+// userOf returns the user of a verified token.
+func (j *JWT) userOf(a attempt) (User, error) {
+	if a.err != nil {
+		return User{}, a.err
 	}
-	u, err := c.user(j.config.Issuer, j.config.Audience, time.Now())
+	u, err := a.claims.user(j.config.Issuer, j.config.Audience, time.Now())
 	if err != nil {
-		return User{}, withUser(err, c.subject())
+		return User{}, withUser(err, a.claims.subject())
 	}
 	return u, nil
 }

@@ -22,7 +22,7 @@ import (
 
 func TestTokenSources(t *testing.T) {
 	token := func(sub string) string { return hs256(`{"sub":"` + sub + `"}`) }
-	const cookie, query = auth.CookieName + "=", "access_token="
+	const cookie, query = auth.HostCookieName + "=", "access_token="
 	h, c, q := "Bearer "+token("header"), cookie+token("cookie"), query+token("query")
 	for _, tt := range []struct {
 		name          string
@@ -46,7 +46,11 @@ func TestTokenSources(t *testing.T) {
 		{name: "a longer scheme", header: []string{"Bearer" + h}, err: auth.ErrNoToken},
 		{name: "cookie before query", cookie: c, query: q, user: "cookie"},
 		{name: "bad cookie", cookie: cookie + "nonsense", query: q, err: auth.ErrBadToken},
-		{name: "first cookie of two", cookie: c + "; " + cookie + "nonsense", user: "cookie"},
+		{name: "good cookie, then a bad one", cookie: c + "; " + cookie + "nonsense", user: "cookie"},
+		{name: "bad cookie, then a good one", cookie: cookie + "nonsense; " + c, user: "cookie"},
+		{name: "two good cookies", cookie: c + "; " + cookie + token("other"), user: "cookie"},
+		{name: "two bad cookies and a query", cookie: cookie + "nonsense; " + cookie + "x", query: q, err: auth.ErrBadToken},
+		{name: "cookie of another name", cookie: auth.CookieName + "=" + token("cookie"), query: q, user: "query"},
 		{name: "empty cookie", cookie: cookie + "; a=b", query: q, user: "query"},
 		{name: "query", query: q, user: "query"},
 		{name: "empty query", query: query, err: auth.ErrNoToken},
@@ -71,7 +75,7 @@ func TestTokenSources(t *testing.T) {
 func TestSessionIdentifiesCookie(t *testing.T) {
 	session := func(token string) string {
 		r := httptest.NewRequest("GET", "/events", nil)
-		r.Header.Set("Cookie", auth.CookieName+"="+token)
+		r.Header.Set("Cookie", auth.HostCookieName+"="+token)
 		return must(newJWT(t, auth.Config{}).Authenticate(r)).Session
 	}
 	one, two := hs256(alice), hs256(`{"sub":"alice","sid":"2"}`)

@@ -286,7 +286,7 @@ func TestEnds(t *testing.T) {
 	join(mint(t, auth.Claims{Sub: "carol", TTL: 5 * time.Second}))
 	ended("carol", "expired", "expired")
 
-	cookie := []string{"Cookie", auth.CookieName + "=" + user(t, "dave"), "Origin", "http://" + s.addr}
+	cookie := []string{"Cookie", auth.HostCookieName + "=" + user(t, "dave"), "Origin", "http://" + s.addr}
 	join("", cookie...)
 	s.ask(204, "DELETE", "/session", "", "", cookie...)
 	leaves[1] = 2 // closed

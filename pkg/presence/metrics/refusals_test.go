@@ -110,6 +110,14 @@ var refusals = map[string]refusal{
 	"token":            {cause: func(_ *testing.T, s *watched) { s.ask(401, "GET", "/presence", "bad", "") }},
 	"keys_unavailable": {cause: func(_ *testing.T, s *watched) { s.ask(503, "GET", "/presence?unavailable", "", "") }},
 	"origin":           {cause: asked(403, "POST", "/session", `{"token":"x"}`, "Origin", "https://evil.example")},
+	"host": {config: presence.Config{Hosts: []string{"presence.example"}}, cause: func(t *testing.T, s *watched) {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Host = "evil.example"
+		w := httptest.NewRecorder()
+		if s.ServeHTTP(w, r); w.Code != http.StatusMisdirectedRequest {
+			t.Errorf("got %d, want 421", w.Code)
+		}
+	}},
 	"room_right": {cause: func(t *testing.T, s *watched) {
 		s.ask(403, "GET", "/presence?room=other", mint(t, auth.Claims{Sub: "alice"}), "")
 	}},

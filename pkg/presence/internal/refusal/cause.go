@@ -11,6 +11,7 @@ const (
 	Token           Cause = "token"            // 401: the token is invalid
 	KeysUnavailable Cause = "keys_unavailable" // 503: the keys that verify tokens are not available
 	Origin          Cause = "origin"           // 403: a page of another origin caused the request
+	Host            Cause = "host"             // 421: the request names another host than the allowed ones
 	RoomRight       Cause = "room_right"       // 403: the token lacks the right for the room
 	Banned          Cause = "banned"           // 403, or goodbye removed: the user is banned from the room
 	AdminRight      Cause = "admin_right"      // 403: the token is not an admin's
@@ -45,7 +46,7 @@ const (
 // Causes returns all causes.
 func Causes() []Cause {
 	return []Cause{
-		Anonymous, Token, KeysUnavailable, Origin, RoomRight, Banned, AdminRight, BadRequest, NotFound, Method, Conflict,
+		Anonymous, Token, KeysUnavailable, Origin, Host, RoomRight, Banned, AdminRight, BadRequest, NotFound, Method, Conflict,
 		TooLarge, MediaType, Rate, Cost, HistoryRate, RoomBacklog, Unsent, Connections, UserConnections, Rooms, UserRooms,
 		OpenFiles, RoomBusy, Bans, IdempotencyKeys, Backplane, Draining, Answers, IdleConnections, Address, ProxyHeader, Internal,
 	}
