@@ -412,6 +412,8 @@ func TestUsage(t *testing.T) {
 		{"serve --dev --cookie-samesite some", nil, "--cookie-samesite must be one of"},
 		{"serve --dev --cookie-samesite none", nil, "--cookie-samesite none"},
 		{"serve --cookie-samesite none --cookie-insecure", env{"PRESENCE_JWT_SECRET": secret}, "--cookie-samesite none"},
+		{"serve --dev --cookie-path presence", nil, `--cookie-path is a path of at most 1024 bytes that starts with /, with special characters percent-encoded, not "presence"`},
+		{"serve --dev --listen a/b:80", nil, `--listen "a/b" is not a host name or an IP address, without a port`},
 		{"serve --dev --cookie-domain a/b", nil, `--cookie-domain "a/b" is not a domain`},
 		{"serve --dev --cors-origin example.com", nil, `--cors-origin "example.com" is not scheme://host`},
 		{"serve --dev", env{"PRESENCE_CORS_ORIGIN": "*,https://example.com"}, "--cors-origin"},

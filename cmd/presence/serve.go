@@ -133,6 +133,7 @@ func (c *serve) announce(log *slog.Logger, addr string, at net.Addr, tls bool) {
 			log.Warn("guest sign-in open to all users of this machine (--dev)")
 		} else {
 			log.Warn("guest sign-in open to all clients that can connect (--dev)", "addr", bound(at), "all_interfaces", ok && tcp.IP.IsUnspecified())
+			log.Info("requests for hosts other than localhost, loopback addresses and those of --listen and --cors-origin are rejected (--dev)")
 		}
 		if c.Listening.Listen == "" {
 			log.Info("listening on loopback only (--dev without --listen)")

@@ -191,6 +191,49 @@ func TestRejected(t *testing.T) {
 	}
 }
 
+// With --dev, the server rejects requests for hosts other than local ones and those of --listen and
+// --cors-origin, so that a page cannot sign in with DNS rebinding. Without --dev, it accepts any
+// host.
+func TestDevHosts(t *testing.T) {
+	login := func(addr, host string) *http.Response {
+		req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+addr+"/login", strings.NewReader(`{"name":"Ann"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = host
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Origin", "http://"+host)
+		resp, err := through(t, addr, false).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp
+	}
+	server, addr := serving(t, nil, "--dev", "--listen=127.0.0.1:0", "--cors-origin=http://laptop.lan:8080")
+	_, port, _ := net.SplitHostPort(addr)
+	for host, want := range map[string]int{
+		addr: 200, "localhost:" + port: 200, "app.localhost:" + port: 200, "[::1]:" + port: 200, "laptop.lan:" + port: 200,
+		"evil.example:" + port: 421, "192.168.1.5:" + port: 421,
+	} {
+		if resp := login(addr, host); resp.StatusCode != want || (len(resp.Cookies()) > 0) != (want == 200) {
+			t.Errorf("Host %s: got %s with cookies %v, want %d", host, resp.Status, resp.Cookies(), want)
+		}
+	}
+	server.stderr.find(t, `"msg":"request refused","cause":"host","count":1,"detail":"host \"`)
+	any, addr := serving(t, nil, "--dev", "--listen=0.0.0.0:0")
+	if resp := login("127.0.0.1:"+addr[strings.LastIndex(addr, ":")+1:], "0.0.0.0"); resp.StatusCode != 200 {
+		t.Errorf("host of --listen: got %s, want 200", resp.Status)
+	}
+	if log := any.stderr.String(); !strings.Contains(log, `"msg":"requests for hosts other than localhost, loopback addresses and those of --listen and --cors-origin are rejected (--dev)"`) {
+		t.Errorf("got no line about other hosts in the log\n%s", log)
+	}
+	_, addr = serving(t, env{"PRESENCE_JWT_SECRET": secret}, "--listen=127.0.0.1:0")
+	if resp := login(addr, "presence.example"); resp.StatusCode != 404 {
+		t.Errorf("without --dev: got %s, want 404", resp.Status)
+	}
+}
+
 // With --dev, the server logs a URL with the host of --listen. It also logs a warning that states
 // which clients may sign in as guests. If it listens on more than loopback, the warning contains
 // the address.
