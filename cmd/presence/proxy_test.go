@@ -231,8 +231,8 @@ func TestProxy(t *testing.T) {
 	}
 }
 
-// below returns the proxy with presence at a path prefix, and its configuration. blocks are those of
-// the proxy.
+// below returns the proxy with presence at a path prefix, and its configuration. blocks are those
+// of the proxy.
 func (p proxy) below(t *testing.T, blocks []string) (below proxy, block string) {
 	t.Helper()
 	part := regexp.MustCompile(`(?m)^\s*(location|reverse_proxy) [^{]*\{([^{}]|\{[^{}]*\})*\}\n`)
