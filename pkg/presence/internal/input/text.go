@@ -36,3 +36,48 @@ func Exact(s string) bool { return !strings.ContainsRune(s, utf8.RuneError) }
 func plain(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }
+
+// IsUserID reports whether s is a valid user id: 1 to 256 bytes that Clean does not change.
+func IsUserID(s string) bool { return s != "" && len(s) <= MaxUserID && Clean(s) == s }
+
+// Clean removes the characters that would make two names look alike, or that could forge a line in
+// a log: control and format characters (category Cf), U+FFFD and invalid UTF-8. Most format
+// characters are invisible, and some change the direction of the text.
+//
+// A run of the joiners U+200C and U+200D remains between two non-ASCII characters, because emoji
+// sequences and words of some languages, such as Persian, contain them. A second call changes
+// nothing.
+func Clean(s string) string {
+	if isPlainASCII(s) {
+		return s
+	}
+	b := make([]byte, 0, len(s))
+	end := 0 // length of b without the joiners at its end
+	for _, r := range s {
+		switch {
+		case r == '\u200c', r == '\u200d':
+			b = utf8.AppendRune(b, r)
+		case r == utf8.RuneError, unicode.In(r, unicode.Cc, unicode.Cf):
+		default:
+			if r < utf8.RuneSelf || end == 0 || b[end-1] < utf8.RuneSelf {
+				b = b[:end]
+			}
+			b = utf8.AppendRune(b, r)
+			end = len(b)
+		}
+	}
+	if string(b[:end]) == s {
+		return s
+	}
+	return string(b[:end])
+}
+
+// isPlainASCII reports whether s is ASCII without control characters.
+func isPlainASCII(s string) bool {
+	for _, c := range []byte(s) {
+		if c < ' ' || c > '~' {
+			return false
+		}
+	}
+	return true
+}
