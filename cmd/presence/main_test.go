@@ -464,6 +464,8 @@ func TestUsage(t *testing.T) {
 		{"token --sub alice --info {", env{"PRESENCE_JWT_SECRET": secret}, "--info must be JSON"},
 		{"token --sub alice --ttl=-1s", env{"PRESENCE_JWT_SECRET": secret}, "--ttl is at least 0s, not -1s"},
 		{"token --sub " + strings.Repeat("a", 257), env{"PRESENCE_JWT_SECRET": secret}, "--sub must be at most"},
+		{"token --sub a\u200b", env{"PRESENCE_JWT_SECRET": secret}, "--sub must be at most 256 bytes of UTF-8 without U+FFFD, control characters and " +
+			"format characters (U+200C and U+200D are allowed between non-ASCII characters)"},
 		{"token --sub a --name " + strings.Repeat("a", 129), env{"PRESENCE_JWT_SECRET": secret}, "--name must be at most"},
 		{"token --sub a --join bad$room", env{"PRESENCE_JWT_SECRET": secret}, `--join is 1 to 128 characters of A-Z a-z 0-9 . _ - and *, not "bad$room"`},
 		{"token --sub a --join * --send *é", env{"PRESENCE_JWT_SECRET": secret}, `--send is 1 to 128 characters of A-Z a-z 0-9 . _ - and *, not "*é"`},

@@ -44,7 +44,7 @@ func (c *claims) UnmarshalJSON(b []byte) error {
 // subject returns the sub of the claims, or an empty string if it is not a valid user ID.
 func (c claims) subject() (id string) {
 	all, _ := c.payload.Object()
-	if read(all, "sub", &id, input.Value.Text, "a string") != nil || checkText("sub", id, input.MaxUserID) != nil {
+	if read(all, "sub", &id, input.Value.Text, "a string") != nil || !input.IsUserID(id) {
 		return ""
 	}
 	return id

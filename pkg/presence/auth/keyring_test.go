@@ -231,7 +231,8 @@ func TestFailureReason(t *testing.T) {
 		{hs256(`{"sub":"a","iss":"us"}`), "audience", "a"},
 		{claims(`,"sub":""`), "claim", ""},
 		{claims(`,"sub":7`), "claim", ""},
-		{claims(`,"name":"\u0000"`), "claim", "a"},
+		{claims(`,"sub":"a\u200b"`), "claim", ""},
+		{claims(`,"name":"` + strings.Repeat("a", 129) + `"`), "claim", "a"},
 		{sign(`{"alg":"RS256"}`, alice, rsaKey), "keys_unavailable", ""},
 	} {
 		r := httptest.NewRequest("GET", "/events", nil)

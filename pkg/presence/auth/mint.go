@@ -14,7 +14,7 @@ import (
 // required.
 type Claims struct {
 	Sub  string // required
-	Name string
+	Name string // the token has it without the characters that [User.Checked] removes
 
 	// Join and Send are room patterns. If both are nil, the token may join and send to lobby.
 	Join, Send []string
@@ -61,7 +61,7 @@ func Mint(secret []byte, c Claims) (string, error) {
 		Issued   int64    `json:"iat"`
 		Expires  int64    `json:"exp,omitempty"`
 		Presence presence `json:"presence"`
-	}{c.Sub, c.Name, c.SID, c.Issuer, c.Audience, now.Unix(), 0, presence{c.Join, c.Send, u.Info, c.Admin}}
+	}{c.Sub, u.Name, c.SID, c.Issuer, c.Audience, now.Unix(), 0, presence{c.Join, c.Send, u.Info, c.Admin}}
 	if c.TTL > 0 {
 		body.Expires = now.Add(c.TTL).Add(time.Second - 1).Unix()
 	}

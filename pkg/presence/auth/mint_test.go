@@ -1,6 +1,8 @@
 package auth_test
 
 import (
+	"cmp"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -27,12 +29,19 @@ func TestMint(t *testing.T) {
 				auth.User{ID: "a", Info: json.RawMessage("{}"), Join: []string{"lobby"}, Send: []string{"lobby"}}},
 			{auth.Claims{Sub: "a", Name: "A", SID: "s", Issuer: "us", Audience: "p", Join: []string{"*"}, Info: full, Admin: true, TTL: time.Minute},
 				auth.User{ID: "a", Name: "A", SID: "s", Join: []string{"*"}, Info: full, Admin: true, Expires: now.Add(61 * time.Second)}},
+			{auth.Claims{Sub: "a", Name: "A\u200b\n" + strings.Repeat("n", 127), Join: []string{}},
+				auth.User{ID: "a", Name: "A" + strings.Repeat("n", 127), Info: json.RawMessage("{}")}},
 			{auth.Claims{Sub: "a", Join: []string{}, TTL: 1},
 				auth.User{ID: "a", Info: json.RawMessage("{}"), Expires: now.Add(time.Second)}},
 		} {
 			token, err := auth.Mint(secret, tt.c)
 			if err != nil {
 				t.Fatal(err)
+			}
+			payload, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
+			var claims struct{ Name string }
+			if err := cmp.Or(err, json.Unmarshal(payload, &claims)); err != nil || claims.Name != tt.want.Name {
+				t.Errorf("%+v: got %s, %v; want the name %q", tt.c, payload, err, tt.want.Name)
 			}
 			got, err := newJWT(t, auth.Config{Issuer: tt.c.Issuer, Audience: tt.c.Audience}).Authenticate(bearer(token))
 			if err != nil || !reflect.DeepEqual(got, tt.want) {
@@ -46,6 +55,7 @@ func TestMintRejects(t *testing.T) {
 	for _, c := range []auth.Claims{
 		{},
 		{Sub: "a\xff"},
+		{Sub: "a\u200b"},
 		{Sub: "a", Name: strings.Repeat("n", 129)},
 		{Sub: "a", Info: json.RawMessage("{")},
 		{Sub: "a", TTL: -1},

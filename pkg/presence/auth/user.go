@@ -13,11 +13,14 @@ import (
 // User is an authenticated user and its rights. Each User that this package returns is within the
 // limits of [User.Checked].
 type User struct {
-	// ID is the token's sub: 1 to 256 bytes of UTF-8 without a control character or U+FFFD.
+	// ID is the token's sub: 1 to 256 bytes of UTF-8 without control characters, format characters
+	// (category Cf) and U+FFFD. Most format characters are invisible, so two IDs could look alike.
+	// The joiners U+200C and U+200D are allowed between two non-ASCII characters, because emoji
+	// sequences and words of some languages contain them.
 	ID string
 
-	// Name is the display name of the user: at most 128 bytes of UTF-8 without a control character
-	// or U+FFFD. It may be empty.
+	// Name is the display name of the user: at most 128 bytes of UTF-8. It contains none of the
+	// characters that an ID must not contain, because Checked removes them. It may be empty.
 	Name string
 
 	// Info is application data about the user: one compact JSON value, at most 1 KiB. It is {} if
@@ -44,18 +47,21 @@ type User struct {
 	Session string
 }
 
-// Checked checks the limits of ID, Name and Info, and returns the user with a compacted Info. An
+// Checked checks the limits of ID, Name and Info. It returns the user with a cleaned Name and a
+// compacted Info. The limit of Name applies after the removal of the characters that a Name must
+// not contain. An identity provider may allow them, so they are removed instead of rejected. An
 // empty Info becomes {}. The error wraps [ErrBadToken]. It is a [*ClaimError] unless the ID is
 // empty. The returned Info shares no memory with u.Info.
 func (u User) Checked() (User, error) {
 	if u.ID == "" {
 		return User{}, badToken(reasonClaim, "sub missing or empty")
 	}
-	if err := checkText("sub", u.ID, input.MaxUserID); err != nil {
-		return User{}, err
+	if !input.IsUserID(u.ID) {
+		return User{}, &ClaimError{"sub", fmt.Sprintf("must be at most %d bytes of UTF-8 without U+FFFD, control characters and "+
+			"format characters (U+200C and U+200D are allowed between non-ASCII characters)", input.MaxUserID)}
 	}
-	if err := checkText("name", u.Name, input.MaxUserName); err != nil {
-		return User{}, err
+	if u.Name = input.Clean(u.Name); len(u.Name) > input.MaxUserName {
+		return User{}, &ClaimError{"name", fmt.Sprintf("must be at most %d bytes", input.MaxUserName)}
 	}
 	if len(u.Info) == 0 || string(u.Info) == "{}" {
 		u.Info = json.RawMessage("{}")
@@ -70,13 +76,4 @@ func (u User) Checked() (User, error) {
 	}
 	u.Info = bytes.Clone(info.Bytes()) // do not keep the buffer, which is as large as the input
 	return u, nil
-}
-
-// checkText returns a *ClaimError if text is longer than max bytes, could inject a line into a
-// stream, or could be mistaken for another text.
-func checkText(claim, text string, max int) error {
-	if input.PlainBytes(text, max) && input.Exact(text) {
-		return nil
-	}
-	return &ClaimError{claim, fmt.Sprintf("must be at most %d bytes of UTF-8 without control characters and U+FFFD", max)}
 }
