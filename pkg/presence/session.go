@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"unicode"
 
 	"example.com/presence/pkg/presence/auth"
 	"example.com/presence/pkg/presence/internal/hub"
@@ -144,8 +145,9 @@ func (s *Server) postLogin(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	name = strings.TrimSpace(name)
-	if name == "" || !input.PlainBytes(name, input.MaxUserName) {
+	name = strings.TrimFunc(name, func(r rune) bool { return unicode.IsSpace(r) || unicode.Is(unicode.Cf, r) })
+	hasControl := strings.ContainsFunc(name, unicode.IsControl)
+	if name = input.Clean(name); name == "" || hasControl || len(name) > input.MaxUserName {
 		return reject(http.StatusBadRequest, "invalid name: must be 1 to %d bytes without control characters", input.MaxUserName)
 	}
 	token, guest, err := s.config.Guest(name)

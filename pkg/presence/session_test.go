@@ -265,7 +265,17 @@ func TestLogin(t *testing.T) {
 		t.Errorf("POST /login: got cookie %s, want SameSite=Strict, not Secure, with 50 to 60 s", c)
 	}
 	h.stream("/events", "", "Cookie", auth.CookieName+"="+c.Value).next("user count")
-	for _, body := range []string{`{"name":""}`, `{"name":" "}`, `{"name":"a\u0000"}`, `{"name":"` + strings.Repeat("x", 129) + `"}`, `{}`, `[]`} {
+	for body, want := range map[string]string{
+		`{"name":" \u200b A\u2060nn\u202e \ufeff"}`:         "Ann",
+		`{"name":"\u200d` + strings.Repeat("x", 128) + `"}`: strings.Repeat("x", 128),
+		`{"name":"می\u200cخواهم"}`:                          "می\u200cخواهم",
+		`{"name":"é\u200d\u00a0"}`:                          "é",
+	} {
+		if err := json.NewDecoder(login(body).Body).Decode(&got); err != nil || got.Name != want {
+			t.Errorf("POST /login with %s: got name %q, %v; want %q", body, got.Name, err, want)
+		}
+	}
+	for _, body := range []string{`{"name":""}`, `{"name":"\u200b"}`, `{"name":"a\u200b\nb"}`, `{"name":" "}`, `{"name":"a\u0000"}`, `{"name":"` + strings.Repeat("x", 129) + `"}`, `{}`, `[]`} {
 		if r := login(body); r.StatusCode != http.StatusBadRequest {
 			t.Errorf("POST /login with %s: got %s, want 400", body, r.Status)
 		}
@@ -372,7 +382,7 @@ func TestUsersOfAnotherAuthenticator(t *testing.T) {
 		return presence.User{ID: r.Header.Get("X-User"), Join: []string{"*"}, Info: json.RawMessage(r.Header.Get("X-Info"))}, nil
 	})})
 	h.stream("/events", "", "X-User", "alice").next("user count")
-	for _, headers := range [][]string{{}, {"X-User", strings.Repeat("x", 257)}, {"X-User", "a", "X-Info", "{"}, {"X-User", "a", "X-Info", `"` + strings.Repeat("x", 1024) + `"`}} {
+	for _, headers := range [][]string{{}, {"X-User", "a\u200b"}, {"X-User", strings.Repeat("x", 257)}, {"X-User", "a", "X-Info", "{"}, {"X-User", "a", "X-Info", `"` + strings.Repeat("x", 1024) + `"`}} {
 		if r := h.ask("GET", "/events", "", "", headers...); r.StatusCode != http.StatusUnauthorized {
 			t.Errorf("%.40q: got %s, want 401", headers, r.Status)
 		}
