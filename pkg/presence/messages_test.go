@@ -125,7 +125,7 @@ func TestProblems(t *testing.T) {
 		{"charset", "POST", "/messages", lobby, "text/plain; charset=latin1", "x", 415, "UTF-8"},
 		{"server's event", "POST", "/messages", lobby, inJSON, `{"event":"user count","data":7}`, 400, "event name reserved for the server or the browser"},
 		{"browser's event", "POST", "/messages", lobby, inJSON, `{"event":"error","data":7}`, 400, "event name reserved for the server or the browser"},
-		{"event's name", "POST", "/messages", lobby, inJSON, `{"event":"a\nb","data":7}`, 400, "event name must be 1 to 64 UTF-8 characters, without control characters or leading or trailing white space"},
+		{"event's name", "POST", "/messages", lobby, inJSON, `{"event":"a\nb","data":7}`, 400, "event name must be 1 to 64 UTF-8 characters, without control or format characters or leading or trailing white space"},
 		{"no data", "POST", "/messages", lobby, inJSON, `{"event":"a"}`, 400, `missing JSON field "data"`},
 		{"no JSON", "POST", "/messages", lobby, inJSON, `{"data":`, 400, "JSON"},
 		{"null", "POST", "/messages", lobby, inJSON, `null`, 400, `missing JSON field "data"`},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 
 	"example.com/presence/pkg/presence/internal/input"
 )
@@ -33,11 +34,13 @@ func ParseName(s string) (Name, error) {
 	return Name(strings.Clone(s)), nil
 }
 
-// ErrEventName means that a string is not a valid event name for a message.
-var ErrEventName = fmt.Errorf("event name must be 1 to %d UTF-8 characters, without control characters or leading or trailing white space",
+// ErrEventName means that a string is not a valid event name for a message. Format characters
+// (category Cf) are rejected because most of them are invisible: two names could look equal.
+var ErrEventName = fmt.Errorf("event name must be 1 to %d UTF-8 characters, without control or format characters or leading or trailing white space",
 	input.MaxEventName)
 
-// ErrEventReserved means that the event name is reserved for the server or the browser.
+// ErrEventReserved means that the event name is reserved for the server or the browser, or differs
+// from such a name only in invisible characters or in the kind of a blank.
 var ErrEventReserved = errors.New("event name reserved for the server or the browser")
 
 // EventName is the name of an event on the stream. It contains no line break, so it cannot inject a
@@ -72,10 +75,26 @@ func ParseEventName(s string) (EventName, error) {
 	switch {
 	case s == "":
 		return EventMessage, nil
-	case !input.PlainChars(s, input.MaxEventName), strings.TrimSpace(s) != s:
+	case !input.PlainChars(s, input.MaxEventName), strings.ContainsFunc(s, isFormat), strings.TrimSpace(s) != s:
 		return "", ErrEventName
-	case reserved[EventName(s)]:
+	case reserved[EventName(displayed(s))]:
 		return "", ErrEventReserved
 	}
 	return EventName(s), nil
+}
+
+func isFormat(r rune) bool { return unicode.Is(unicode.Cf, r) }
+
+// displayed returns an event name as it is displayed: with plain blanks, none of them at its ends,
+// and without the code points that have no glyph (Unicode Standard section 5.21).
+func displayed(s string) string {
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r):
+			return ' '
+		case unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector):
+			return -1
+		}
+		return r
+	}, s))
 }

@@ -42,8 +42,43 @@ func TestParseEventName(t *testing.T) {
 	}
 }
 
+// No event name contains a format character: two names could look equal.
+func TestEventNameWithFormatCharacters(t *testing.T) {
+	for r := range rune(unicode.MaxRune + 1) {
+		for _, s := range []string{string(r) + "a", "a" + string(r) + "b", "a" + string(r), "❤" + string(r) + "❤", "user count" + string(r)} {
+			if _, err := room.ParseEventName(s); unicode.Is(unicode.Cf, r) && !errors.Is(err, room.ErrEventName) {
+				t.Errorf("ParseEventName(%q): got %v, want %v", s, err, room.ErrEventName)
+			}
+		}
+	}
+	for _, s := range []string{"❤\ufe0f", "1\ufe0f\u20e3", "👍🏽", "می", "a\u00a0b", "user  count", "user", "usercount"} {
+		if name, err := room.ParseEventName(s); err != nil || string(name) != s {
+			t.Errorf("ParseEventName(%q) = %q, %v; want it unchanged", s, name, err)
+		}
+	}
+}
+
+// An event name that is displayed like a reserved one is reserved too.
+func TestEventNameLikeAReservedOne(t *testing.T) {
+	for _, r := range []rune{0xa0, 0x1680, 0x2000, 0x2028, 0x202f, 0x205f, 0x3000} {
+		if _, err := room.ParseEventName("user" + string(r) + "count"); !errors.Is(err, room.ErrEventReserved) {
+			t.Errorf("%U in user count: got %v, want %v", r, err, room.ErrEventReserved)
+		}
+	}
+	for r := range rune(unicode.MaxRune + 1) {
+		if !unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector) {
+			continue
+		}
+		for _, s := range []string{string(r) + "join", "jo" + string(r) + "in", "join" + string(r), "user" + string(r) + " count", "join " + string(r), "open" + string(r)} {
+			if _, err := room.ParseEventName(s); !errors.Is(err, room.ErrEventReserved) {
+				t.Errorf("ParseEventName(%q): got %v, want %v", s, err, room.ErrEventReserved)
+			}
+		}
+	}
+}
+
 func FuzzNames(f *testing.F) {
-	for _, s := range []string{"lobby", "user count", "a\nb", "\xff", "-", " a"} {
+	for _, s := range []string{"lobby", "user count", "a\nb", "\xff", "-", " a", "user\u00a0count", "join\ufe0f", "a\u200bb"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -52,7 +87,7 @@ func FuzzNames(f *testing.F) {
 		}
 		if name, err := room.ParseEventName(s); err == nil {
 			// A name must not be able to inject a field into the event stream.
-			if strings.ContainsAny(string(name), "\r\n\x00") || strings.ContainsFunc(s, unicode.IsControl) || !utf8.ValidString(s) || utf8.RuneCountInString(s) > 64 {
+			if strings.ContainsAny(string(name), "\r\n\x00") || strings.ContainsFunc(s, func(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Cf) }) || !utf8.ValidString(s) || utf8.RuneCountInString(s) > 64 {
 				t.Errorf("ParseEventName accepted %q", s)
 			}
 		}
