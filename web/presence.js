@@ -24,7 +24,7 @@
 /**
  * @typedef {object} Member  A user in the room.
  * @property {string} id  User id.
- * @property {string} name  Display name. May be empty.
+ * @property {string} name  Display name, without control and most format characters. May be empty.
  * @property {any} info  Application data about the user: any JSON, from the token or from the
  *   user's last `setState`.
  * @property {number} connections  The user's open streams. 0 during the grace period, which starts
@@ -1474,8 +1474,9 @@ export class Room {
    * the room receives it only once.
    *
    * @param {any} data  Any JSON. undefined is sent as null.
-   * @param {{event?: string, id?: string}} [options]  `event`: the event name. Default: "message".
-   *   `id`: the idempotency key. Default: random. Set it to send the same message again later.
+   * @param {{event?: string, id?: string}} [options]  `event`: the event name, 1 to 64 characters
+   *   without control or format characters (Unicode category Cf). Default: "message". `id`: the
+   *   idempotency key. Default: random. Set it to send the same message again later.
    * @returns {Promise<{id: string}>}  The position in the room's messages.
    * @throws {PresenceError}  If the server rejects the message, if the send queue is full (1000
    *   messages), or if no attempt succeeds within 15 s. In the last case, the server may have

@@ -12,6 +12,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -340,10 +341,12 @@ func TestOpenAPIResponses(t *testing.T) {
 	bad := with("rubbish")
 	long := mint(t, auth.Claims{Sub: "a", Join: []string{strings.Repeat("x", 4000)}, TTL: time.Hour})
 
+	const family = "👨\u200d👩\u200d👧"
 	usual.stream("/events?room=doc-1", token).next("user count")
 	usual.stream("/events?room=doc-1", bearer(t, "a/b")).next("user count")
 	usual.stream("/events?room=doc-2", token).next("user count")
 	usual.stream("/events?room=doc-3", bearer(t, "..")).next("user count")
+	usual.stream("/events?room=doc-6", mint(t, auth.Claims{Sub: family, Name: family, Join: []string{"*"}, TTL: time.Hour})).next("user count")
 	full.stream("/events", token).next("user count")
 	fullOf.stream("/events", token).next("user count")
 	indebted := inDebt(t, alice)
@@ -404,6 +407,8 @@ func TestOpenAPIResponses(t *testing.T) {
 		{usual, "browser's event", "POST", "/messages", alice, inJSON, `{"data":1,"event":"open"}`, 400, false},
 		{usual, "blank at the end", "POST", "/messages", alice, inJSON, `{"data":1,"event":"a "}`, 400, false},
 		{usual, "control character", "POST", "/messages", alice, inJSON, `{"data":1,"event":"a\nb"}`, 400, false},
+		{usual, "format character", "POST", "/messages", alice, inJSON, `{"data":1,"event":"a\u200bb"}`, 400, false},
+		{usual, "emoji", "POST", "/messages", alice, inJSON, `{"data":1,"event":"❤️ 👍🏽"}`, 202, true},
 		{usual, "long event", "POST", "/messages", alice, inJSON, `{"data":1,"event":"` + strings.Repeat("x", 65) + `"}`, 400, false},
 		{usual, "long id", "POST", "/messages", alice, inJSON, `{"data":1,"id":"` + strings.Repeat("x", 65) + `"}`, 400, false},
 		{usual, "no id", "POST", "/messages", alice, inJSON, `{"data":1,"id":""}`, 400, false},
@@ -430,6 +435,7 @@ func TestOpenAPIResponses(t *testing.T) {
 		{usual, "one page", "GET", "/presence?room=doc-1", alice, "", "", 200, true},
 		{usual, "first page", "GET", "/presence?room=doc-1&limit=1", alice, "", "", 200, true},
 		{usual, "last page", "GET", "/presence?room=doc-1&limit=1000&after=a%2Fb", alice, "", "", 200, true},
+		{usual, "id with joiners", "GET", "/presence?room=doc-6", alice, "", "", 200, true},
 		{usual, "empty room", "GET", "/presence?room=doc-4", jar, "", "", 200, true},
 		{usual, "limit 0", "GET", "/presence?limit=0", alice, "", "", 400, false},
 		{usual, "limit 1001", "GET", "/presence?limit=1001", alice, "", "", 400, false},
@@ -462,6 +468,7 @@ func TestOpenAPIResponses(t *testing.T) {
 
 		{usual, "removed", "DELETE", "/members?room=doc-3&id=..&for=1m30s", admin, "", "", 204, true},
 		{usual, "removed before", "DELETE", "/members?room=doc-3&id=..", admin, "", "", 404, true},
+		{usual, "id with joiners", "DELETE", "/members?room=doc-6&id=" + url.QueryEscape(family), admin, "", "", 204, true},
 		{usual, "no id", "DELETE", "/members?room=doc-1", admin, "", "", 400, false},
 		{usual, "no token", "DELETE", "/members?id=alice", nil, "", "", 401, false},
 		{usual, "no admin", "DELETE", "/members?id=alice", alice, "", "", 403, true},
@@ -512,6 +519,8 @@ func TestOpenAPIResponses(t *testing.T) {
 
 		{usual, "guest", "POST", "/login", nil, inJSON, `{"name":" Ann "}`, 200, true},
 		{usual, "blank", "POST", "/login", nil, inJSON, `{"name":" "}`, 400, false},
+		{usual, "format characters", "POST", "/login", nil, inJSON, `{"name":"\u200b\ufeff"}`, 400, false},
+		{usual, "format character", "POST", "/login", nil, inJSON, `{"name":"\u200bAnn"}`, 200, true},
 		{usual, "control character", "POST", "/login", nil, inJSON, `{"name":"a\u0000"}`, 400, false},
 		{usual, "long name", "POST", "/login", nil, inJSON, `{"name":"` + strings.Repeat("x", 129) + `"}`, 400, false},
 		{usual, "no name", "POST", "/login", nil, inJSON, `{}`, 400, false},

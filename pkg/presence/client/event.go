@@ -133,7 +133,8 @@ type Ping struct{}
 
 // Message is a message to post with [Client.Send], or a message from the stream.
 type Message struct {
-	// Event is the event name of the message. Default: "message".
+	// Event is the event name of the message: 1 to 64 characters without control or format
+	// characters, and not a name of the server's own events. Default: "message".
 	Event string `json:"-"`
 
 	// In a message for Send, ID is the idempotency key: 1 to 64 characters, or empty. In a message
