@@ -175,7 +175,7 @@ func (h *testServer) askBy(by http.RoundTripper, method, path, token, body strin
 		request.Header.Add(headers[i], headers[i+1])
 	}
 	request.Host = request.Header.Get("Host") // net/http ignores the header; empty: the host of the URL
-	response, err := by.RoundTrip(request) // follows no redirect and stores no cookie
+	response, err := by.RoundTrip(request)    // follows no redirect and stores no cookie
 	if err != nil {
 		h.t.Fatal(err)
 	}
