@@ -12,12 +12,17 @@ import (
 
 func TestText(t *testing.T) {
 	const jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.3rUxyJ1wQ2mY0bKf9Zk6bX4y5r7E3l2o1p8q9s0tUvW"
+	const blank = "eyAiYWxnIjogIkhTMjU2IiB9.ewogICJzdWIiOiAiYWxpY2UiCn0.3rUxyJ1wQ2mY0bKf9Zk6bX4y5r7E3l2o1p8q9s0tUvW"
 	for in, want := range map[string]string{
-		"":                          "",
-		"doc-1.draft_2":             "doc-1.draft_2",
-		"/members/alice.b.c":        "/members/alice.b.c",
-		"/" + jwt:                   "/[token]",
-		"/a/" + jwt + "/" + jwt:     "/a/[token]/[token]",
+		"":                      "",
+		"doc-1.draft_2":         "doc-1.draft_2",
+		"/members/alice.b.c":    "/members/alice.b.c",
+		"/" + jwt:               "/[token]",
+		"/a/" + jwt + "/" + jwt: "/a/[token]/[token]",
+		"/" + strings.ReplaceAll(jwt, ".", "%2E") + "/a":                                      "/[token]/a",
+		"/" + strings.ReplaceAll(jwt, ".", "%25252e") + "/a":                                  "/[token]/a",
+		strings.NewReplacer(".", "%2e", "-", "%2d", "_", "%5f").Replace("a=" + blank + "-_b"): "a=[token]",
+		blank[:40]:                  "[token]",
 		`no "` + jwt[:30] + `" ...`: `no "[token]" ...`,
 		"AAAAAAAAAAAA.BBBBBBBBBBBB.CCCCCCCCCCCCCCCCCCCCCCCC": "[token]", // a blank after the brace
 		"a\u009b31m\u202eb\u007f\u200b":                      `a\u009b31m\u202eb\u007f\u200b`,
@@ -29,6 +34,19 @@ func TestText(t *testing.T) {
 	} {
 		if got := redact.Text(in); got != want {
 			t.Errorf("Text(%.80q): got %q, want %q", in, got, want)
+		}
+	}
+	if got, want := redact.Cut(jwt+"/abc", 9), "[token]/a…"; got != want {
+		t.Errorf("Cut: got %q, want %q", got, want)
+	}
+	if got, want := redact.Quote("a\"\n"+jwt, 8), `"a\"\n[toke…"`; got != want {
+		t.Errorf("Quote: got %s, want %s", got, want)
+	}
+	for want, texts := range map[string][]string{
+		"none": nil, `"a", "[token]"`: {"a", jwt}, `"abcdefg…", "b", "c", "d"`: {"abcdefgh", "b", "c", "d"}, `"a", "b", "c", "d" and 2 more`: {"a", "b", "c", "d", "e", jwt},
+	} {
+		if got := redact.List(texts, 7); got != want {
+			t.Errorf("List(%q): got %s, want %s", texts, got, want)
 		}
 	}
 }
