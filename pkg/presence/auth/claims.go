@@ -14,6 +14,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"example.com/presence/pkg/presence/internal/input"
+	"example.com/presence/pkg/presence/internal/redact"
 )
 
 // leeway is the tolerance for nbf, because the issuer's clock may be ahead of ours. exp has no
@@ -86,13 +87,13 @@ func (c claims) user(issuer, audience string, now time.Time) (User, error) {
 	}
 	switch {
 	case !expires.IsZero() && !now.Before(expires):
-		return User{}, badToken(reasonExpired, "expired")
+		return User{}, expiredAt(expires, now)
 	case now.Add(leeway).Before(notBefore):
-		return User{}, badToken(reasonNotYetValid, "not valid yet")
+		return User{}, validFrom(notBefore, now)
 	case issuer != "" && iss != issuer:
-		return User{}, badToken(reasonIssuer, "wrong issuer")
+		return User{}, wrongIssuer(iss, issuer)
 	case audience != "" && !slices.Contains(aud, audience):
-		return User{}, badToken(reasonAudience, "wrong audience")
+		return User{}, wrongAudience(aud, audience)
 	}
 	if info, there := presence.Get("info"); there && !info.Null() {
 		u.Info = json.RawMessage(info)
@@ -100,6 +101,35 @@ func (c claims) user(issuer, audience string, now time.Time) (User, error) {
 	u.Join, u.Send, u.Expires = join, send, expires
 	return u.Checked()
 }
+
+// maxClaim is the maximum length of an issuer or audience in the log, in bytes.
+const maxClaim = 128
+
+// The errors of the claims that depend on the settings and the clock of the server.
+
+func expiredAt(exp, now time.Time) error {
+	return withDetail(badToken(reasonExpired, "expired"), "exp %s is %v ago (server time %s)",
+		timeText(exp), now.Sub(exp).Round(time.Second), timeText(now))
+}
+
+func validFrom(nbf, now time.Time) error {
+	return withDetail(badToken(reasonNotYetValid, "not valid yet"), "nbf %s is in %v (server time %s)",
+		timeText(nbf), nbf.Sub(now).Round(time.Second), timeText(now))
+}
+
+func wrongIssuer(iss, required string) error {
+	var given []string
+	if iss != "" {
+		given = []string{iss}
+	}
+	return withDetail(badToken(reasonIssuer, "wrong issuer"), "%s (required %s)", redact.List(given, maxClaim), redact.Quote(required, maxClaim))
+}
+
+func wrongAudience(aud []string, required string) error {
+	return withDetail(badToken(reasonAudience, "wrong audience"), "%s (required %s)", redact.List(aud, maxClaim), redact.Quote(required, maxClaim))
+}
+
+func timeText(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // read decodes the field that the last part of path names into v. It leaves v unchanged if the
 // field is absent or null. The error is a [*ClaimError] with the path and the required type.

@@ -1,6 +1,9 @@
 package auth
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 var (
 	// ErrNoToken means that the request contains no token in any of the places where Authenticate
@@ -97,6 +100,36 @@ func VerifiedUser(err error) string {
 		return v.user
 	}
 	return ""
+}
+
+// detailedError is an error with a detail for the log.
+type detailedError struct {
+	error
+	detail string
+}
+
+func (e *detailedError) Unwrap() error { return e.error }
+
+func withDetail(err error, detail string, args ...any) error {
+	return &detailedError{err, fmt.Sprintf(detail, args...)}
+}
+
+// LogDetail returns the text of an error of [JWT.Authenticate] for the log. It adds the values that
+// lead to the cause to the text of the error, such as the issuer of the token and the required one:
+//
+//	invalid token: wrong issuer: "https://a.example" (required "https://b.example")
+//
+// Do not send it to a client, because it contains settings of the server. It contains only the alg
+// and kid headers of a token whose signature is not verified, at most 64 bytes of each, and never a
+// token. LogDetail returns the text of any other error unchanged, and an empty string for nil.
+func LogDetail(err error) string {
+	if err == nil {
+		return ""
+	}
+	if d := new(detailedError); errors.As(err, &d) {
+		return err.Error() + ": " + d.detail
+	}
+	return err.Error()
 }
 
 // tokenError is an ErrBadToken for a reason other than a ClaimError.

@@ -16,6 +16,8 @@ import (
 
 	"github.com/MicahParks/jwkset"
 	"github.com/golang-jwt/jwt/v5"
+
+	"example.com/presence/pkg/presence/internal/redact"
 )
 
 const (
@@ -110,16 +112,19 @@ func (s *keySet) run(ctx context.Context) {
 		} else {
 			fresh.status.JWKSFailures++
 		}
-		s.last.Store(fresh)
-		close(old.next)
-		switch {
-		case err != nil && ctx.Err() != nil:
-			close(fresh.next)
-			return
+		ended := err != nil && ctx.Err() != nil
+		switch { // first, because the tokens that this fetch rejects are logged too
+		case ended:
 		case err != nil:
 			s.log.Warn("JWK Set fetch failed", "err", err)
 		case old.err != nil:
 			s.log.Info("JWK Set fetch recovered")
+		}
+		s.last.Store(fresh)
+		close(old.next)
+		if ended {
+			close(fresh.next)
+			return
 		}
 		// When ctx is done, the next fetch fails immediately and wakes the waiting tokens.
 		select {
@@ -191,7 +196,7 @@ func (s *keySet) find(alg, kid string) (found []jwt.VerificationKey, pending boo
 }
 
 // await is like find, but waits for the next fetch if the last one did not return a key with that
-// kid. If that fetch fails, or ctx is done, await returns [ErrUnavailable].
+// kid. If that fetch fails, or ctx is done, its error wraps [ErrUnavailable].
 func (s *keySet) await(ctx context.Context, alg, kid string) ([]jwt.VerificationKey, error) {
 	last := s.last.Load()
 	if !last.contains(kid) {
@@ -199,13 +204,18 @@ func (s *keySet) await(ctx context.Context, alg, kid string) ([]jwt.Verification
 		select {
 		case <-last.next:
 		case <-ctx.Done():
-			return nil, ErrUnavailable
+			return nil, s.unavailable(ctx.Err())
 		}
 		if last = s.last.Load(); last.err != nil && !last.contains(kid) {
-			return nil, ErrUnavailable
+			return nil, s.unavailable(last.err)
 		}
 	}
 	return last.find(alg, kid), nil
+}
+
+// unavailable returns an ErrUnavailable with the reason why the set was not fetched.
+func (s *keySet) unavailable(reason error) error {
+	return withDetail(ErrUnavailable, "JWK Set %s not fetched: %s", redact.Text(s.public), redact.Text(reason.Error()))
 }
 
 // refresh requests a fetch without waiting for it.

@@ -33,7 +33,8 @@
 //     This holds for several keys too: a token with RS256 is never verified with a secret.
 //   - A token with a crit header is rejected, because this package supports no extension (RFC 7515
 //     section 4.1.11).
-//   - No error and no log line contains a token or a part of one.
+//   - No error and no log line contains a token or a part of one. Only the result of [LogDetail]
+//     contains some of its decoded values.
 package auth
 
 import (
@@ -157,9 +158,10 @@ func (j *JWT) Fingerprint() string { return j.keys.Load().fingerprint }
 //     cookies, the first one with a valid token counts.
 //  3. the query parameter access_token, if Config.QueryToken is set. An empty parameter is ignored.
 //
-// The error is [ErrNoToken] or [ErrUnavailable], or it wraps [ErrBadToken]. [FailureReason]
-// classifies it. With a [JWKS] key, a token with an unknown kid that no other key verifies may need
-// 10 s, bounded by the context of r. Authenticate does not change r and does not read its body.
+// The error is [ErrNoToken], or it wraps [ErrUnavailable] or [ErrBadToken]. [FailureReason]
+// classifies it, and [LogDetail] returns a text for the log. With a [JWKS] key, a token with an
+// unknown kid that no other key verifies may need 10 s, bounded by the context of r. Authenticate
+// does not change r and does not read its body.
 func (j *JWT) Authenticate(r *http.Request) (User, error) {
 	token, err := bearer(r)
 	if err != nil {
@@ -275,7 +277,7 @@ func (j *JWT) attempt(token string) attempt {
 		return a
 	}
 	var pending bool
-	a.claims, a.err = j.verify(token, func(alg, kid string) (keys []jwt.VerificationKey, err error) {
+	a.claims, a.err = j.verify(token, a.ring, func(alg, kid string) (keys []jwt.VerificationKey, err error) {
 		keys, pending, err = a.ring.find(alg, kid)
 		return keys, err
 	})
@@ -285,7 +287,7 @@ func (j *JWT) attempt(token string) attempt {
 
 // await verifies the token of a pending attempt with the next JWK Set.
 func (j *JWT) await(ctx context.Context, a attempt) attempt {
-	claims, err := j.verify(a.token, func(alg, kid string) ([]jwt.VerificationKey, error) { return a.ring.set.await(ctx, alg, kid) })
+	claims, err := j.verify(a.token, a.ring, func(alg, kid string) ([]jwt.VerificationKey, error) { return a.ring.set.await(ctx, alg, kid) })
 	if errors.Is(err, errUnknownKey) {
 		err = a.err
 	}
@@ -305,18 +307,15 @@ func (j *JWT) userOf(a attempt) (User, error) {
 	return u, nil
 }
 
-var (
-	errMalformed  = badToken(reasonMalformed, "not a JWT")
-	errSignature  = badToken(reasonSignature, "signature mismatch")
-	errUnknownKey = badToken(reasonUnknownKey, "signed with an unknown key")
-)
+var errMalformed = badToken(reasonMalformed, "not a JWT")
 
-// verify returns the claims of token if one of the keys that find returns verifies it. It returns
-// an error of find unchanged, and errUnknownKey if find returns no key.
-func (j *JWT) verify(token string, find func(alg, kid string) ([]jwt.VerificationKey, error)) (c claims, err error) {
+// verify returns the claims of token if one of the keys of the ring that find returns verifies it.
+// Its error wraps an error of find, or errUnknownKey if find returns no key.
+func (j *JWT) verify(token string, ring *keyring, find func(alg, kid string) ([]jwt.VerificationKey, error)) (claims, error) {
+	var c claims
+	var keys []jwt.VerificationKey
 	var keyErr error
-	_, err = j.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) {
-		var keys []jwt.VerificationKey
+	t, err := j.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) {
 		if keys, keyErr = j.find(t, find); keyErr != nil {
 			return nil, keyErr
 		}
@@ -326,14 +325,18 @@ func (j *JWT) verify(token string, find func(alg, kid string) ([]jwt.Verificatio
 	case err == nil:
 		return c, nil
 	case keyErr != nil:
-		return claims{}, keyErr
+		err = keyErr
 	case errors.Is(err, jwt.ErrTokenMalformed):
-		return claims{}, errMalformed
+		err = errMalformed
 	case errors.Is(err, jwt.ErrTokenUnverifiable):
-		return claims{}, errAlgorithm
+		err = errAlgorithm
 	default:
-		return claims{}, errSignature
+		err = errSignature
 	}
+	if t == nil { // not even a header
+		return claims{}, err
+	}
+	return claims{}, ring.explain(err, t.Header, len(keys))
 }
 
 // find returns the keys that may verify t. The claims of t are not verified yet.

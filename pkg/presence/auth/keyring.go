@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"example.com/presence/pkg/presence/internal/redact"
 )
 
 // maxKeys is the maximum number of keys of a JWT, because a forged token costs one verification per
@@ -17,7 +19,11 @@ const maxKeys = 16
 // a cluster compare settings of at most this length.
 const maxFingerprint = 256
 
-var errAlgorithm = badToken(reasonAlgorithm, "algorithm not accepted")
+var (
+	errAlgorithm  = badToken(reasonAlgorithm, "algorithm not accepted")
+	errSignature  = badToken(reasonSignature, "signature mismatch")
+	errUnknownKey = badToken(reasonUnknownKey, "signed with an unknown key")
+)
 
 // keyring holds the keys of a JWT. It is immutable.
 type keyring struct {
@@ -77,4 +83,46 @@ func (r *keyring) find(alg, kid string) (found []jwt.VerificationKey, pending bo
 		return nil, false, errAlgorithm
 	}
 	return found, pending, nil
+}
+
+// explain adds the cause of a failed verification to its error, for the log. header is that of the
+// token. Anyone can have written it, because the signature may not match. tried is the number of
+// keys that were tried.
+func (r *keyring) explain(err error, header map[string]any, tried int) error {
+	headers := headerText(header, "alg") + ", " + headerText(header, "kid")
+	switch {
+	case errors.Is(err, errAlgorithm):
+		return withDetail(err, "%s (accepted %s)", headers, strings.Join(r.algorithms(), ", "))
+	case errors.Is(err, errSignature):
+		return withDetail(err, "no key verifies it, %d tried (%s, keys %s)", tried, headers, r.fingerprint)
+	case errors.Is(err, errUnknownKey):
+		return withDetail(err, "%s (keys %s)", headers, r.fingerprint)
+	}
+	return err
+}
+
+// maxHeader is the maximum length of a header of a token in the log, in bytes.
+const maxHeader = 64
+
+// headerText returns a header of a token with its name for the log.
+func headerText(header map[string]any, name string) string {
+	switch value := header[name].(type) {
+	case nil:
+		return "no " + name
+	case string:
+		return name + " " + redact.Quote(value, maxHeader)
+	}
+	return name + " not a string"
+}
+
+// algorithms returns the algorithms that the keys accept, sorted.
+func (r *keyring) algorithms() (all []string) {
+	if r.set != nil {
+		all = slices.Clone(setAlgorithms)
+	}
+	for _, k := range r.keys {
+		all = append(all, k.algorithms...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
