@@ -2,11 +2,15 @@ package presence
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"example.com/presence/pkg/presence/auth"
+	"example.com/presence/pkg/presence/internal/input"
+	"example.com/presence/pkg/presence/internal/redact"
 	"example.com/presence/pkg/presence/internal/refusal"
 	"example.com/presence/pkg/presence/room"
 )
@@ -19,9 +23,8 @@ type access struct {
 }
 
 // authorize authenticates the request. It checks that the user has the right to the room and is not
-// banned from it. rights returns the user's patterns for that right. names are the query parameters
-// of the endpoint, except room.
-func (s *Server) authorize(r *http.Request, rights func(User) room.Patterns, names ...string) (access, error) {
+// banned from it. names are the query parameters of the endpoint, except room.
+func (s *Server) authorize(r *http.Request, needed right, names ...string) (access, error) {
 	user, err := s.authenticate(r)
 	if err != nil {
 		return access{}, err
@@ -35,8 +38,8 @@ func (s *Server) authorize(r *http.Request, rights func(User) room.Patterns, nam
 		return access{}, err
 	}
 	factsOf(r).room = string(name)
-	if !rights(user).Match(name) {
-		return access{}, forbid(refusal.RoomRight, "token lacks the required right for room %q", name)
+	if !needed.patterns(user).Match(name) {
+		return access{}, needed.lacking(user, name)
 	}
 	if until := s.hub.BanEnd(name, room.UserID(user.ID)); !until.IsZero() {
 		return access{}, forbid(refusal.Banned, "user banned from room %q until %s", name, until.UTC().Format(time.RFC3339))
@@ -74,6 +77,28 @@ func maySend(u User) room.Patterns {
 		return everyRoom
 	}
 	return u.Send
+}
+
+// right is a right to a room.
+type right struct {
+	name     string
+	patterns func(User) room.Patterns
+}
+
+var (
+	toJoin = right{"join", mayJoin}
+	toSend = right{"send", maySend}
+)
+
+// lacking returns the problem of a user that lacks the right. The log has the rooms that the user
+// may use, because many issuers put them into a claim of another name.
+func (n right) lacking(u User, name room.Name) error {
+	p := forbid(refusal.RoomRight, "token lacks the required right for room %q", name)
+	p.private = fmt.Sprintf("%s: %s allowed in %s", p.detail, n.name, redact.List(n.patterns(u), input.MaxRoomName))
+	if lobby := []string{string(room.Lobby)}; slices.Equal(u.Join, lobby) && slices.Equal(u.Send, lobby) {
+		p.private += ", as without a presence claim"
+	}
+	return p
 }
 
 // authenticate returns the user of the request's credential. If the credential is the cookie, the

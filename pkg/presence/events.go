@@ -19,7 +19,7 @@ import (
 // getEvents opens a stream. It authenticates and authorizes the user, reserves a slot and counts
 // the client. The client then receives every event of the room until either side ends the stream.
 func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
-	v, err := s.authorize(r, mayJoin, "last_event_id", "lastEventId")
+	v, err := s.authorize(r, toJoin, "last_event_id", "lastEventId")
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 		p := *problemOf(rejected)
 		p.status = http.StatusOK
 		s.record(r, &p, rejected)
-		s.config.Logger.DebugContext(r.Context(), "stream refused", append([]any{"cause", string(p.cause), "detail", p.detail}, s.lineOf(r)...)...)
+		s.config.Logger.DebugContext(r.Context(), "stream refused", append([]any{"cause", string(p.cause), "detail", p.logged()}, s.lineOf(r)...)...)
 		sendGoodbye(client, rejected)
 	}
 	s.serve(r, client, s.ending(r, conn, rejected))

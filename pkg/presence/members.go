@@ -33,7 +33,7 @@ const defaultBan = time.Minute
 // that stays in the room while a client reads all pages appears on exactly one of them. If members
 // on other nodes may be missing, the page also has "complete":false.
 func (s *Server) getPresence(w http.ResponseWriter, r *http.Request) error {
-	v, err := s.authorize(r, mayJoin, "limit", "after")
+	v, err := s.authorize(r, toJoin, "limit", "after")
 	if err != nil {
 		return err
 	}
@@ -171,7 +171,7 @@ func (s *Server) Members(ctx context.Context, roomName string) (members []Member
 
 // putState replaces the info of the user in a room. The body is the new info, any JSON value.
 func (s *Server) putState(w http.ResponseWriter, r *http.Request) error {
-	v, err := s.authorize(r, mayJoin)
+	v, err := s.authorize(r, toJoin)
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ import (
 // postMessage publishes a client's message to the room. An admin's message has no sender, because
 // it is the server's own.
 func (s *Server) postMessage(w http.ResponseWriter, r *http.Request) error {
-	v, err := s.authorize(r, maySend)
+	v, err := s.authorize(r, toSend)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"example.com/presence/pkg/presence/internal/redact"
 	"example.com/presence/pkg/presence/internal/refusal"
 )
 
@@ -150,10 +151,49 @@ func (a origins) check(r *http.Request) error {
 		return nil
 	case a.allow(sent):
 		return nil
-	case sent == "":
-		return forbid(refusal.Origin, "cross-origin request rejected: origin not allowed (server host %.300q)", r.Host)
 	}
-	return forbid(refusal.Origin, "cross-origin request rejected: origin %.300q not allowed (server host %.300q)", sent, r.Host)
+	p := forbid(refusal.Origin, "cross-origin request rejected: origin %.300q not allowed (server host %.300q)", sent, r.Host)
+	named := " " + redact.Quote(sent, maxOrigin)
+	if sent == "" {
+		p = forbid(refusal.Origin, "cross-origin request rejected: origin not allowed (server host %.300q)", r.Host)
+		named = ""
+	}
+	p.private = fmt.Sprintf("cross-origin request rejected: origin%s not allowed (server host %s): %s", named, redact.Quote(r.Host, maxOrigin), a.why(r, sent))
+	return p
+}
+
+// maxOrigin is the maximum length of an origin or host in the log, in bytes.
+const maxOrigin = 256
+
+// why returns the possible causes of a rejected request, for the log. Sec-Fetch-Site shows that a
+// page of another origin has sent it. Without it, the cause can also be a proxy that does not pass
+// the Host header on.
+func (a origins) why(r *http.Request, sent string) string {
+	page, _ := parseOrigin(sent)
+	own, _ := originOf(page.scheme, r.Host)
+	site, isWeb := r.Header.Get("Sec-Fetch-Site"), schemePorts[page.scheme] != 0
+	switch {
+	case a.any:
+		return `the CORS origin "*" does not allow cookies`
+	case site != "":
+		return "not in the CORS origins, Sec-Fetch-Site " + redact.Quote(site, 16)
+	case isWeb && own.host == page.host:
+		return "not in the CORS origins, or a proxy changes the port of Host"
+	case isWeb && isInternal(own.host):
+		return "not in the CORS origins, or a proxy does not pass Host on"
+	}
+	return "not in the CORS origins"
+}
+
+// isInternal reports whether a host is an address of a private network, or a name without a dot, as
+// proxies use for their servers.
+func isInternal(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return !strings.Contains(host, ".")
+	}
+	ip = ip.Unmap()
+	return ip.IsPrivate() || ip.IsLoopback() || ip.IsLinkLocalUnicast()
 }
 
 // sameHost reports whether a page of the origin sent was loaded from the host. The scheme of the

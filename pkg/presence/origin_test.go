@@ -1,9 +1,12 @@
 package presence_test
 
 import (
+	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -120,6 +123,54 @@ func TestPreflightOfFetch(t *testing.T) {
 		if r.StatusCode != 200 || r.Header.Get("Access-Control-Allow-Methods") != method || r.Header.Get("Access-Control-Allow-Headers") == "" ||
 			r.Header.Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("%s: got %s, %v, %s; want 200 with the allowed method and headers", method, r.Status, r.Header, body)
+		}
+	}
+}
+
+// The log distinguishes a page of another origin from a proxy that does not pass the Host header
+// on. The client does not receive that.
+func TestOriginLog(t *testing.T) {
+	const listed = "https://app.example"
+	for _, c := range []struct {
+		cors               string
+		host, origin, site string
+		want               string
+	}{
+		{listed, "presence.example", "https://evil.example", "", "not in the CORS origins"},
+		{listed, "presence.example", "https://evil.example", "cross-site", `not in the CORS origins, Sec-Fetch-Site "cross-site"`},
+		{listed, "127.0.0.1:8080", "https://evil.example", "same-site", `not in the CORS origins, Sec-Fetch-Site "same-site"`},
+		{listed, "presence.example", "", "cross-site", `not in the CORS origins, Sec-Fetch-Site "cross-site"`},
+		{"*", "presence.example", "https://evil.example", "cross-site", `the CORS origin "*" does not allow cookies`},
+		{listed, "127.0.0.1:8080", "https://presence.example", "", "not in the CORS origins, or a proxy does not pass Host on"},
+		{listed, "[fd00::1]:8080", "https://presence.example", "", "not in the CORS origins, or a proxy does not pass Host on"},
+		{listed, "10.1.2.3", "https://presence.example", "", "not in the CORS origins, or a proxy does not pass Host on"},
+		{listed, "backend:8080", "https://presence.example", "", "not in the CORS origins, or a proxy does not pass Host on"},
+		{listed, "192.0.2.1", "https://presence.example", "", "not in the CORS origins"},
+		{listed, "localhost", "capacitor://localhost", "", "not in the CORS origins"},
+		{listed, "presence.example", "https://presence.example:8443", "", "not in the CORS origins, or a proxy changes the port of Host"},
+	} {
+		var log syncBuffer
+		h := open(t, presence.Config{Logger: slog.New(slog.NewTextHandler(&log, nil)), CORSOrigins: []string{c.cors}})
+		headers := []string{"Cookie", auth.HostCookieName + "=" + bearer(t, "alice")}
+		named := ""
+		if c.origin != "" {
+			headers, named = append(headers, "Origin", c.origin), ` "`+c.origin+`"`
+		}
+		if c.site != "" {
+			headers = append(headers, "Sec-Fetch-Site", c.site)
+		}
+		r := httptest.NewRequest("GET", "/presence", nil)
+		r.Host = c.host
+		for i := 0; i < len(headers); i += 2 {
+			r.Header.Set(headers[i], headers[i+1])
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		text := "cross-origin request rejected: origin" + named + ` not allowed (server host "` + c.host + `")`
+		log.has(t, "cause=origin count=1 detail="+strconv.Quote(text+": "+c.want)+" status=403 ")
+		var answer struct{ Detail string }
+		if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil || answer.Detail != text {
+			t.Errorf("got problem %s, %v; want %s", answer.Detail, err, text)
 		}
 	}
 }

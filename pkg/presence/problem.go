@@ -14,6 +14,7 @@ import (
 	"example.com/presence/pkg/presence/internal/compact"
 	"example.com/presence/pkg/presence/internal/guard"
 	"example.com/presence/pkg/presence/internal/hub"
+	"example.com/presence/pkg/presence/internal/redact"
 	"example.com/presence/pkg/presence/internal/refusal"
 	"example.com/presence/pkg/presence/internal/stream"
 	"example.com/presence/pkg/presence/room"
@@ -51,15 +52,23 @@ type problem struct {
 	detail    string
 	cause     refusal.Cause // empty: no refusal, such as the response of readyz
 	reason    string        // if the authentication failed: one of auth.Reasons
-	private   string        // detail for the log, if detail repeats a part of the body
+	private   string        // detail for the log, if it is another; values from clients are redacted and cut
 	retry     time.Duration // Retry-After of 429 and 503, at least 1 s
 	anonymous bool          // for 401: the request has no token
 }
 
 func (p *problem) Error() string { return p.detail }
 
+// maxPrivate is the maximum length of problem.private in the log, in bytes.
+const maxPrivate = 1024
+
 // logged returns the detail in the form in which it may be logged.
-func (p *problem) logged() string { return cmp.Or(p.private, p.detail) }
+func (p *problem) logged() string {
+	if p.private != "" {
+		return redact.Cut(p.private, maxPrivate)
+	}
+	return redact.Text(p.detail)
+}
 
 // causes maps the status of a problem to its cause, for statuses with only one cause.
 var causes = map[int]refusal.Cause{
@@ -79,7 +88,7 @@ func reject(status int, detail string, args ...any) error {
 }
 
 // forbid returns a problem with the status 403.
-func forbid(cause refusal.Cause, detail string, args ...any) error {
+func forbid(cause refusal.Cause, detail string, args ...any) *problem {
 	return &problem{status: http.StatusForbidden, cause: cause, detail: fmt.Sprintf(detail, args...)}
 }
 
@@ -133,6 +142,9 @@ func problemOf(err error) *problem {
 			switch p.cause {
 			case refusal.Anonymous, refusal.Token, refusal.KeysUnavailable:
 				found.reason = auth.FailureReason(err)
+				if detail := auth.LogDetail(err); detail != err.Error() {
+					found.private = detail
+				}
 			}
 			return found
 		}

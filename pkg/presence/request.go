@@ -83,7 +83,7 @@ func (s *Server) logAccess(r *http.Request, f *facts, status int) {
 	if s.config.Logger.Enabled(r.Context(), slog.LevelDebug) {
 		line := append(s.lineOf(r), "status", status, "duration", time.Since(f.began))
 		if p := f.refused; p != nil {
-			line = append(line, "cause", string(p.cause), "detail", redact.Text(p.logged()))
+			line = append(line, "cause", string(p.cause), "detail", p.logged())
 		}
 		s.config.Logger.DebugContext(r.Context(), "request", line...)
 	}
@@ -114,6 +114,6 @@ func (s *Server) refuse(r *http.Request, p *problem) {
 		reason = p.reason
 	}
 	s.refusals.Add(r.Context(), p.cause, reason, func() []any {
-		return append([]any{"detail", redact.Text(p.logged()), "status", p.status}, s.lineOf(r)...)
+		return append([]any{"detail", p.logged(), "status", p.status}, s.lineOf(r)...)
 	})
 }

@@ -163,9 +163,9 @@ func TestRefusalLog(t *testing.T) {
 		want                      string
 	}{
 		{"GET", "/events", "", "", nil, `cause=anonymous count=1 detail="no token: send an Authorization: Bearer header or the session cookie" status=401 method=GET path=/events client_address=`},
-		{"GET", "/events", old, "", nil, `cause=token reason=expired count=1 detail="invalid token: expired" status=401 method=GET path=/events user=alice client_address=`},
-		{"GET", "/events", alice + "x", "", nil, `cause=token reason=signature count=1 detail="invalid token: signature mismatch" status=401 method=GET path=/events client_address=`},
-		{"GET", "/events?room=secret", alice, "", nil, `cause=room_right count=1 detail="token lacks the required right for room \"secret\"" status=403 method=GET path=/events room=secret user=alice client_address=`},
+		{"GET", "/events", old, "", nil, `cause=token reason=expired count=1 detail="invalid token: expired: exp 1970-01-01T00:00:01Z is `},
+		{"GET", "/events", alice + "x", "", nil, `cause=token reason=signature count=1 detail="invalid token: signature mismatch: no key verifies it, 1 tried (alg \"HS256\", no kid, keys secret-534da614d257a303)" status=401 method=GET path=/events client_address=`},
+		{"GET", "/events?room=secret", alice, "", nil, `cause=room_right count=1 detail="token lacks the required right for room \"secret\": join allowed in \"lobby\", \"two\", \"three\"" status=403 method=GET path=/events room=secret user=alice client_address=`},
 		{"GET", "/events", alice, "", nil, `cause=user_connections count=1 detail="per-user connection limit reached (1)" status=200 method=GET path=/events room=lobby user=alice client_address=`},
 		{"GET", "/events?room=three", bearer(t, "bob2"), "", nil, `cause=rooms count=1 detail="room limit reached (2)" status=200 method=GET path=/events room=three user=bob2 client_address=`},
 		{"GET", "/rooms", alice, "", nil, `cause=admin_right count=1 detail="admin token required" status=403 method=GET path=/rooms user=alice client_address=`},
@@ -199,6 +199,7 @@ func TestRefusalLog(t *testing.T) {
 		h.ask(c.method, c.path, c.token, c.body, c.headers...)
 		log.has(t, `level=WARN msg="request refused" `+c.want)
 	}
+	log.has(t, `)" status=401 method=GET path=/events user=alice client_address=`) // of the expired token
 	removed := `level=INFO msg="user removed from room" removed=alice for=1h0m0s room=lobby admin=root client_address=127.0.0.1 request_id=`
 	log.has(t, removed)
 	got := log.String()
