@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"example.com/presence/pkg/presence/auth"
+	"example.com/presence/pkg/presence/internal/redact"
 )
 
 // maxCookie is the maximum length of a token in a cookie, in bytes. Browsers accept cookies of
@@ -23,7 +24,24 @@ func (s *Server) setCookie(w http.ResponseWriter, r *http.Request, token string,
 	}
 	http.SetCookie(w, cookie)
 	clearUnpartitioned(w, cookie)
+	s.warnDropped(r, cookie)
 	return nil
+}
+
+// warnDropped warns about a Secure cookie for a page that was loaded over plain HTTP. The browser
+// drops the cookie, although the response is a success, and its next request has no token. The
+// exception are pages of its own machine (W3C Secure Contexts section 3.1).
+func (s *Server) warnDropped(r *http.Request, cookie *http.Cookie) {
+	sent := r.Header.Get("Origin")
+	page, ok := parseOrigin(sent)
+	if !ok || page.scheme != "http" || isLocal(page.host) || !cookie.Secure || r.TLS != nil {
+		return
+	}
+	if cookie.SameSite == http.SameSiteNoneMode && !sameHost(sent, r.Host) {
+		return // the server itself may be behind HTTPS
+	}
+	s.warn.Warn(r.Context(), "Secure cookie set for a page over plain HTTP: browsers drop it",
+		append([]any{"origin", redact.Text(sent), "host", redact.Text(r.Host)}, s.lineOf(r)...)...)
 }
 
 func (s *Server) clearCookie(w http.ResponseWriter, r *http.Request) {

@@ -1,6 +1,7 @@
 package presence_test
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -171,6 +172,51 @@ func TestOriginLog(t *testing.T) {
 		var answer struct{ Detail string }
 		if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil || answer.Detail != text {
 			t.Errorf("got problem %s, %v; want %s", answer.Detail, err, text)
+		}
+	}
+}
+
+// A browser drops a Secure cookie that it receives over plain HTTP, except from its own machine.
+// The log has a warning.
+func TestDroppedCookie(t *testing.T) {
+	const none = http.SameSiteNoneMode
+	for _, c := range []struct {
+		host, origin string
+		cookie       presence.Cookie
+		want         bool
+	}{
+		{"presence.example", "http://presence.example", presence.Cookie{}, true},
+		{"192.0.2.1:8080", "http://192.0.2.1:8080", presence.Cookie{}, true},
+		{"presence.example", "http://presence.example", presence.Cookie{SameSite: none}, true},
+		{"presence.example", "http://app.example", presence.Cookie{}, true},
+		{"presence.example", "http://app.example", presence.Cookie{SameSite: none}, false}, // the server may be behind HTTPS
+		{"presence.example", "http://presence.example", presence.Cookie{Insecure: true}, false},
+		{"presence.example", "https://presence.example", presence.Cookie{}, false},
+		{"presence.example", "", presence.Cookie{}, false},
+		{"localhost:8080", "http://localhost:8080", presence.Cookie{}, false},
+		{"a.localhost", "http://a.localhost", presence.Cookie{}, false},
+		{"127.0.0.2", "http://127.0.0.2", presence.Cookie{}, false},
+		{"[::1]:8080", "http://[::1]:8080", presence.Cookie{}, false},
+	} {
+		var log syncBuffer
+		h := open(t, presence.Config{Logger: slog.New(slog.NewTextHandler(&log, nil)), Cookie: c.cookie, CORSOrigins: []string{"http://app.example"}})
+		for _, secure := range []*tls.ConnectionState{{}, nil} {
+			r := httptest.NewRequest("POST", "/session", strings.NewReader(`{"token":"`+bearer(t, "alice")+`"}`))
+			r.Host, r.TLS = c.host, secure
+			r.Header.Set("Content-Type", "application/json")
+			if c.origin != "" {
+				r.Header.Set("Origin", c.origin)
+			}
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			want := ""
+			if c.want && secure == nil {
+				want = `level=WARN msg="Secure cookie set for a page over plain HTTP: browsers drop it" origin=` + c.origin + " host=" + c.host +
+					" method=POST path=/session user=alice client_address=192.0.2.1 request_id="
+			}
+			if got := log.String(); w.Code != http.StatusNoContent || !strings.Contains(got, want) || want == "" && got != "" {
+				t.Errorf("Host %s, Origin %q, %+v, TLS %v: got %d and the log %q, want 204 and %q", c.host, c.origin, c.cookie, secure != nil, w.Code, got, want)
+			}
 		}
 	}
 }
