@@ -152,24 +152,43 @@ func (a origins) check(r *http.Request) error {
 	case a.allow(sent):
 		return nil
 	}
+	return a.reject(r)
+}
+
+// checkPreflight rejects a CORS preflight (WHATWG Fetch section 3.3) of an origin that is not
+// listed. The browser does not send the request after it, so this is the only one to log.
+func (a origins) checkPreflight(r *http.Request) error {
+	if !isPreflight(r) || a.any || a.allow(r.Header.Get("Origin")) {
+		return nil
+	}
+	return a.reject(r)
+}
+
+func isPreflight(r *http.Request) bool {
+	return r.Method == http.MethodOptions && r.Header.Get("Origin") != "" && r.Header.Get("Access-Control-Request-Method") != ""
+}
+
+// reject returns the problem of a request of another origin.
+func (a origins) reject(r *http.Request) error {
+	sent := r.Header.Get("Origin")
 	p := forbid(refusal.Origin, "cross-origin request rejected: origin %.300q not allowed (server host %.300q)", sent, r.Host)
 	named := " " + redact.Quote(sent, maxOrigin)
 	if sent == "" {
 		p = forbid(refusal.Origin, "cross-origin request rejected: origin not allowed (server host %.300q)", r.Host)
 		named = ""
 	}
-	p.private = fmt.Sprintf("cross-origin request rejected: origin%s not allowed (server host %s): %s", named, redact.Quote(r.Host, maxOrigin), a.why(r, sent))
+	p.private = fmt.Sprintf("cross-origin request rejected: origin%s not allowed (server host %s): %s", named, redact.Quote(r.Host, maxOrigin), a.why(r))
 	return p
 }
 
 // maxOrigin is the maximum length of an origin or host in the log, in bytes.
 const maxOrigin = 256
 
-// why returns the possible causes of a rejected request, for the log. Sec-Fetch-Site shows that a
-// page of another origin has sent it. Without it, the cause can also be a proxy that does not pass
-// the Host header on.
-func (a origins) why(r *http.Request, sent string) string {
-	page, _ := parseOrigin(sent)
+// why returns the possible causes of a rejected request, for the log. A preflight and
+// Sec-Fetch-Site show that a page of another origin has sent it. Without them, the cause can also
+// be a proxy that does not pass the Host header on.
+func (a origins) why(r *http.Request) string {
+	page, _ := parseOrigin(r.Header.Get("Origin"))
 	own, _ := originOf(page.scheme, r.Host)
 	site, isWeb := r.Header.Get("Sec-Fetch-Site"), schemePorts[page.scheme] != 0
 	switch {
@@ -177,6 +196,8 @@ func (a origins) why(r *http.Request, sent string) string {
 		return `the CORS origin "*" does not allow cookies`
 	case site != "":
 		return "not in the CORS origins, Sec-Fetch-Site " + redact.Quote(site, 16)
+	case isPreflight(r):
+		return "not in the CORS origins"
 	case isWeb && own.host == page.host:
 		return "not in the CORS origins, or a proxy changes the port of Host"
 	case isWeb && isInternal(own.host):

@@ -128,6 +128,38 @@ func TestPreflightOfFetch(t *testing.T) {
 	}
 }
 
+// A preflight of an origin that is not allowed is refused and logged, because the browser sends no
+// request after it.
+func TestRefusedPreflight(t *testing.T) {
+	const preflight = "Access-Control-Request-Method"
+	for _, c := range []struct {
+		cors    []string
+		headers []string
+		status  int
+		why     string
+	}{
+		{nil, []string{"Origin", "https://evil.example", preflight, "POST"}, 403, "not in the CORS origins"},
+		{[]string{"https://app.example"}, []string{"Origin", "https://evil.example", preflight, "POST"}, 403, "not in the CORS origins"},
+		{[]string{"https://app.example"}, []string{"Origin", "https://evil.example", preflight, "POST", "Sec-Fetch-Site", "same-site"}, 403, `not in the CORS origins, Sec-Fetch-Site "same-site"`},
+		{[]string{"https://app.example"}, []string{"Origin", "https://app.example", preflight, "POST"}, 200, ""},
+		{[]string{"*"}, []string{"Origin", "https://evil.example", preflight, "POST"}, 200, ""},
+		{nil, []string{"Origin", "https://evil.example"}, 405, ""},
+		{nil, []string{preflight, "POST"}, 405, ""},
+	} {
+		var log syncBuffer
+		h := open(t, presence.Config{Logger: slog.New(slog.NewTextHandler(&log, nil)), CORSOrigins: c.cors})
+		r := h.ask("OPTIONS", "/session", "", "", c.headers...)
+		want := ""
+		if c.why != "" {
+			want = "cause=origin count=1 detail=" + strconv.Quote(`cross-origin request rejected: origin "https://evil.example" not allowed (server host "`+
+				strings.TrimPrefix(h.URL, "http://")+`"): `+c.why) + " status=403 method=OPTIONS path=/session client_address=127.0.0.1 request_id="
+		}
+		if got := log.String(); r.StatusCode != c.status || !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("%q, %q: got %s and the log %q, want %d and %q", c.cors, c.headers, r.Status, got, c.status, want)
+		}
+	}
+}
+
 // The log distinguishes a page of another origin from a proxy that does not pass the Host header
 // on. The client does not receive that.
 func TestOriginLog(t *testing.T) {

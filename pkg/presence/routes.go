@@ -210,6 +210,7 @@ func (s *Server) routes(page map[string]*file) chi.Router {
 	if len(s.config.Hosts) > 0 {
 		r.Use(s.requireHost)
 	}
+	r.Use(s.preflights)
 	if len(s.config.CORSOrigins) > 0 {
 		options := cors.Options{
 			AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete},
@@ -254,6 +255,17 @@ func (s *Server) routes(page map[string]*file) chi.Router {
 	r.NotFound(s.handle(notFound))
 	r.MethodNotAllowed(s.handle(func(w http.ResponseWriter, req *http.Request) error { return methodNotAllowed(r, w, req) }))
 	return r
+}
+
+// preflights is the middleware that responds to the preflights of origins that are not allowed.
+func (s *Server) preflights(next http.Handler) http.Handler {
+	return s.handle(func(w http.ResponseWriter, r *http.Request) error {
+		err := s.origins.checkPreflight(r)
+		if err == nil {
+			next.ServeHTTP(w, r)
+		}
+		return err
+	})
 }
 
 // handle returns a handler that responds to an error of f with a problem document (RFC 9457). An
