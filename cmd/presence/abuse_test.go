@@ -129,7 +129,7 @@ func (s *target) send(t *testing.T, conn net.Conn, request string) {
 func (s *target) open(t *testing.T, room string) net.Conn {
 	t.Helper()
 	conn := s.connect(t, 0)
-	s.send(t, conn, "GET /events?room="+room+" HTTP/1.1\r\nHost: presence\r\n%s\r\n\r\n")
+	s.send(t, conn, "GET /events?room="+room+" HTTP/1.1\r\nHost: localhost\r\n%s\r\n\r\n")
 	conn.SetReadDeadline(time.Now().Add(30 * time.Second))
 	lines := bufio.NewScanner(conn)
 	for lines.Scan() {
@@ -147,7 +147,7 @@ func (s *target) post(t *testing.T, room, text string) int {
 	conn := s.connect(t, 0)
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(30 * time.Second))
-	s.send(t, conn, "POST /messages?room="+room+" HTTP/1.1\r\nHost: presence\r\n%s\r\n"+
+	s.send(t, conn, "POST /messages?room="+room+" HTTP/1.1\r\nHost: localhost\r\n%s\r\n"+
 		"Content-Type: text/plain\r\nContent-Length: "+strconv.Itoa(len(text))+"\r\n\r\n"+text)
 	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
@@ -282,16 +282,16 @@ func TestAbuseHTTP2Window(t *testing.T) {
 func TestAbuseUnfinishedRequests(t *testing.T) {
 	t.Parallel()
 	requests := map[string]string{
-		"OPTIONS *":        "OPTIONS * HTTP/1.1\r\nHost: presence\r\nContent-Length: 100\r\n\r\n",
-		"preflight":        "OPTIONS /events HTTP/1.1\r\nHost: presence\r\nOrigin: https://x.example\r\nAccess-Control-Request-Method: GET\r\nContent-Length: 100\r\n\r\n",
-		"message":          "POST /messages HTTP/1.1\r\nHost: presence\r\n%s\r\nContent-Type: text/plain\r\nContent-Length: 100\r\n\r\n",
-		"rejected message": "POST /messages HTTP/1.1\r\nHost: presence\r\nContent-Length: 100\r\n\r\n",
-		"static file":      "GET /presence.js HTTP/1.1\r\nHost: presence\r\nContent-Length: 100\r\n\r\n",
-		"stream":           "GET /events HTTP/1.1\r\nHost: presence\r\n%s\r\nContent-Length: 100\r\n\r\n",
+		"OPTIONS *":        "OPTIONS * HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n",
+		"preflight":        "OPTIONS /events HTTP/1.1\r\nHost: localhost\r\nOrigin: https://x.example\r\nAccess-Control-Request-Method: GET\r\nContent-Length: 100\r\n\r\n",
+		"message":          "POST /messages HTTP/1.1\r\nHost: localhost\r\n%s\r\nContent-Type: text/plain\r\nContent-Length: 100\r\n\r\n",
+		"rejected message": "POST /messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n",
+		"static file":      "GET /presence.js HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n",
+		"stream":           "GET /events HTTP/1.1\r\nHost: localhost\r\n%s\r\nContent-Length: 100\r\n\r\n",
 		"partial header":   "GET /presence.js HTTP/1.1\r\nHost: pre",
 		"empty":            "",
-		"chunked body":     "POST /session HTTP/1.1\r\nHost: presence\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n",
-		"second request":   "GET /healthz HTTP/1.1\r\nHost: presence\r\n\r\nGET /presence.js HTTP",
+		"chunked body":     "POST /session HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n",
+		"second request":   "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /presence.js HTTP",
 	}
 	for _, withTLS := range transports() {
 		s := startTarget(t, withTLS, 0, "--cors-origin=https://x.example")
@@ -316,8 +316,8 @@ func TestAbuseConnections(t *testing.T) {
 	for name, request := range map[string]string{
 		"silent":     "",
 		"half":       "GET /presence.js HTTP/1.1\r\n",
-		"unfinished": "OPTIONS * HTTP/1.1\r\nHost: presence\r\nContent-Length: 100\r\n\r\n",
-		"idle":       "GET /healthz HTTP/1.1\r\nHost: presence\r\n\r\n",
+		"unfinished": "OPTIONS * HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n",
+		"idle":       "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -354,7 +354,7 @@ func TestAbusePipelining(t *testing.T) {
 			t.Parallel()
 			s := startTarget(t, withTLS, 0)
 			conn := s.connect(t, 4096)
-			s.send(t, conn, strings.Repeat("GET /presence.js HTTP/1.1\r\nHost: presence\r\n\r\n", 100))
+			s.send(t, conn, strings.Repeat("GET /presence.js HTTP/1.1\r\nHost: localhost\r\n\r\n", 100))
 			peer, most := port(conn), 0
 			var sizes []int // unsent bytes, each time they changed
 			// The server closes it after 15 s without progress.
@@ -419,7 +419,7 @@ func TestAbuseSocketsAfterTheEnd(t *testing.T) {
 				}
 				victim := must(t, env{"PRESENCE_JWT_SECRET": secret}, "token", "--sub=mallory", "--join=*", "--ttl="+life)
 				for _, conn := range streams {
-					s.send(t, conn, "GET /events HTTP/1.1\r\nHost: presence\r\nAuthorization: Bearer "+victim+"\r\n\r\n")
+					s.send(t, conn, "GET /events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "+victim+"\r\n\r\n")
 				}
 				await("the streams are counted", `data: 11\nevent: user count`)
 				// 17 messages fill the kernel's socket buffers.
@@ -434,7 +434,7 @@ func TestAbuseSocketsAfterTheEnd(t *testing.T) {
 				}
 				if end == "removed" {
 					conn := s.connect(t, 0)
-					s.send(t, conn, "DELETE /members/mallory?for=60s HTTP/1.1\r\nHost: presence\r\n%s\r\n\r\n")
+					s.send(t, conn, "DELETE /members/mallory?for=60s HTTP/1.1\r\nHost: localhost\r\n%s\r\n\r\n")
 				}
 				await("the streams are not counted", `(?s)data: 11\nevent: user count.*data: 1\nevent: user count`)
 				// The count falls at the removal or expiry. The stream ends up to 2 s later, after
@@ -452,8 +452,8 @@ func TestAbuseSparesTheSlow(t *testing.T) {
 	for _, withTLS := range transports() {
 		s := startTarget(t, withTLS, 0)
 		for name, request := range map[string]string{
-			"kept":   "GET /presence.js HTTP/1.1\r\nHost: presence\r\n\r\n",
-			"closed": "GET /presence.js HTTP/1.0\r\nHost: presence\r\n\r\n",
+			"kept":   "GET /presence.js HTTP/1.1\r\nHost: localhost\r\n\r\n",
+			"closed": "GET /presence.js HTTP/1.0\r\nHost: localhost\r\n\r\n",
 		} {
 			t.Run(fmt.Sprintf("%s, TLS %v", name, withTLS), func(t *testing.T) {
 				t.Parallel()

@@ -220,7 +220,7 @@ func senderOf(control []byte) *unix.Ucred {
 // healthStatus returns the status with which h responds to GET /healthz.
 func healthStatus(h http.Handler) int {
 	answer := &statusOnly{header: http.Header{}, status: http.StatusOK}
-	h.ServeHTTP(answer, &http.Request{Method: http.MethodGet, URL: &url.URL{Path: "/healthz"}, RequestURI: "/healthz", Header: http.Header{}, Body: http.NoBody})
+	h.ServeHTTP(answer, &http.Request{Method: http.MethodGet, Host: "localhost", URL: &url.URL{Path: "/healthz"}, RequestURI: "/healthz", Header: http.Header{}, Body: http.NoBody})
 	return answer.status
 }
 

@@ -192,7 +192,7 @@ func BenchmarkStormMemory(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		requests[i] = "GET /events?room=lobby HTTP/1.1\r\nHost: presence\r\nAccept: text/event-stream\r\n" +
+		requests[i] = "GET /events?room=lobby HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n" +
 			"Authorization: Bearer " + token + "\r\n\r\n"
 	}
 	rows := []string{"after\tMB\tto steady\tbytes per connection\tCPU ms since"}

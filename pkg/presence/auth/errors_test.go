@@ -33,6 +33,8 @@ func TestLogDetail(t *testing.T) {
 			`no key verifies it, 1 tried (alg "HS256", kid "[token]", keys secret-b001d0cbee711c9d)`},
 		{auth.Config{}, sign(`{"alg":"HS256","kid":"`+long+`"}`, alice, []byte("another")), "signature mismatch",
 			`no key verifies it, 1 tried (alg "HS256", kid "` + long[:64] + `…", keys secret-b001d0cbee711c9d)`},
+		{auth.Config{}, sign(`{"alg":"HS256","kid":"`+strings.Repeat("x", 257)+`"}`, alice, []byte("another")), "signature mismatch",
+			`no key verifies it, 1 tried (alg "HS256", kid of 257 bytes, keys secret-b001d0cbee711c9d)`},
 		{strict, hs256(`{"sub":"a","iss":"https://a.example","aud":"presence"}`), "wrong issuer", `"https://a.example" (required "https://b.example")`},
 		{strict, hs256(`{"sub":"a","iss":"` + long + `","aud":"presence"}`), "wrong issuer", `"` + long[:128] + `…" (required "https://b.example")`},
 		{strict, hs256(`{"sub":"a","aud":"presence"}`), "wrong issuer", `none (required "https://b.example")`},
