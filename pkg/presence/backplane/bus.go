@@ -3,6 +3,7 @@ package backplane
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"example.com/presence/pkg/presence/room"
@@ -28,10 +29,21 @@ var (
 	// ErrKeysFull is returned by Append when the engine already remembers the maximum number of
 	// keys used within the last KeyAge. The message was not accepted.
 	ErrKeysFull = errors.New("idempotency key limit reached")
-	// ErrTableFull is returned by Put when the table has reached its row limit. The row was not
-	// stored.
+	// ErrTableFull is returned by Put when the key is new and the table has reached its row limit.
+	// The row was not stored. An engine that knows its limit returns a [*TableFullError].
 	ErrTableFull = errors.New("table row limit reached")
 )
+
+// TableFullError is an ErrTableFull with the limit. Its text is "table row limit reached (100000)".
+type TableFullError struct {
+	Limit int // Maximum rows in the table.
+}
+
+// Error returns the text of ErrTableFull with the limit.
+func (e *TableFullError) Error() string { return fmt.Sprintf("%v (%d)", ErrTableFull, e.Limit) }
+
+// Unwrap returns ErrTableFull.
+func (e *TableFullError) Unwrap() error { return ErrTableFull }
 
 // Bus is the interface of an engine. It provides the nodes of one server with publish/subscribe, a
 // message log per room, a table, and the status of the engine. The package comment describes which

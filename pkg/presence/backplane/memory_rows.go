@@ -26,7 +26,7 @@ func (m *Memory) Put(ctx context.Context, key string, value []byte, ttl time.Dur
 	m.mu.Unlock()
 	run(turns, &m.active)
 	if !stored {
-		return fmt.Errorf("%w (%d)", ErrTableFull, m.table.limit)
+		return &TableFullError{m.table.limit}
 	}
 	return nil
 }

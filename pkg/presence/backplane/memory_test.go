@@ -148,8 +148,10 @@ func TestRows(t *testing.T) {
 		}
 		put("b", "2", time.Second)
 		put("a", "3", time.Minute)
-		if err := put("c", "4", time.Second); !errors.Is(err, backplane.ErrTableFull) {
-			t.Errorf("third row at a limit of 2: got %v, want ErrTableFull", err)
+		full := new(backplane.TableFullError)
+		if err := put("c", "4", time.Second); !errors.Is(err, backplane.ErrTableFull) || !errors.As(err, &full) || full.Limit != 2 ||
+			err.Error() != "table row limit reached (2)" {
+			t.Errorf("third row at a limit of 2: got %v, want ErrTableFull with the limit", err)
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()

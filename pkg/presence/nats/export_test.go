@@ -1,8 +1,10 @@
 package nats
 
 import (
+	"strconv"
 	"time"
 
+	"example.com/presence/pkg/presence/backplane"
 	"example.com/presence/pkg/presence/room"
 )
 
@@ -41,6 +43,13 @@ func (b *Bus) Table() (rows int, loading bool) {
 	b.table.mu.Lock()
 	defer b.table.mu.Unlock()
 	return len(b.table.rows), b.table.loading
+}
+
+// FillTable fills the copy of the table up to its limit with rows that are not in the bucket.
+func (b *Bus) FillTable() {
+	for i := 0; !b.table.isFull("new"); i++ {
+		b.table.apply(tableRow{Row: backplane.Row{Key: strconv.Itoa(i)}})
+	}
 }
 
 // WithClock returns the configuration of a node with another clock.

@@ -2,6 +2,7 @@ package nats_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -348,6 +349,40 @@ func TestTableWentBack(t *testing.T) {
 	await(t, "the end of the second row", seen("a b a -b"))
 	put("c")
 	await(t, "the third row", seen("a b a -b c"))
+}
+
+// A full table refuses a new row with its limit, and still replaces and deletes rows.
+func TestFullTable(t *testing.T) {
+	t.Parallel()
+	b := open(t, config(startServer(t).ClientURL()))
+	put := func(key, value string) error { return b.Put(t.Context(), key, []byte(value), time.Hour) }
+	var last syncBuffer
+	if _, err := b.Watch(func(r backplane.Row) {
+		if r.Key == "a" || r.Key == "b" {
+			fmt.Fprintf(&last, "%s=%s;", r.Key, r.Value)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := put("a", "1"); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the first row", func() bool { return last.String() == "a=1;" })
+	b.FillTable()
+	full := new(backplane.TableFullError)
+	if err := put("b", "1"); !errors.As(err, &full) || full.Limit != 100_000 || err.Error() != "table row limit reached (100000)" {
+		t.Errorf("new row: got %v, want the limit of 100,000", err)
+	}
+	if err := put("a", "2"); err != nil {
+		t.Errorf("row that exists: got %v, want it replaced", err)
+	}
+	if err := b.Delete(t.Context(), "a"); err != nil {
+		t.Errorf("row that exists: got %v, want it deleted", err)
+	}
+	await(t, "the end of the first row", func() bool { return last.String() == "a=1;a=2;a=;" })
+	if err := put("b", "2"); err != nil {
+		t.Errorf("new row after one was deleted: got %v", err)
+	}
 }
 
 // A bucket that was deleted is created again. The log has a line about each.

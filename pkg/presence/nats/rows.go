@@ -42,7 +42,7 @@ func (b *Bus) change(ctx context.Context, key, operation string, data []byte, se
 		return err
 	}
 	if operation == "" && b.table.isFull(key) {
-		return backplane.ErrTableFull
+		return &backplane.TableFullError{Limit: maxRows}
 	}
 	m := nats.NewMsg("$KV." + b.subjects.bucket() + "." + token(key))
 	m.Data = data

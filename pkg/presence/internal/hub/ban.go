@@ -51,7 +51,10 @@ func (h *Hub) Kick(ctx context.Context, name room.Name, user room.UserID, d time
 		return ErrNotInRoom
 	}
 	b := ban{V: frameVersion, ID: rand.Text(), Room: name, User: user}
+	full := new(backplane.TableFullError)
 	switch err := h.config.Bus.Put(ctx, b.key(), b.encode(), d); {
+	case errors.As(err, &full):
+		return fmt.Errorf("%w (%d)", ErrTooManyBans, full.Limit)
 	case errors.Is(err, backplane.ErrTableFull):
 		return ErrTooManyBans
 	case err != nil:

@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"example.com/presence/pkg/presence/backplane"
 	"example.com/presence/pkg/presence/internal/hub"
 	"example.com/presence/pkg/presence/internal/stream"
 	"example.com/presence/pkg/presence/room"
@@ -59,6 +60,28 @@ func TestKick(t *testing.T) {
 		start = time.Now()
 		if err := n.Kick(t.Context(), "lobby", "bob", time.Minute); err != nil || time.Since(start) != time.Second {
 			t.Errorf("kick whose row does not arrive: got %v after %v, want no error after 1 s", err, time.Since(start))
+		}
+	})
+}
+
+// A full table rejects a ban with the limit of the engine, and still replaces the bans that exist.
+// An engine need not know its limit.
+func TestFullTable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := backplane.NewMemory(backplane.MemoryConfig{MaxRows: 1})
+		n := openNode(t, &hookedBus{Bus: bus})
+		n.join("lobby", "alice", hub.Lease{}, "")
+		n.join("lobby", "bob", hub.Lease{}, "")
+		if err := n.Kick(t.Context(), "lobby", "alice", time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.Kick(t.Context(), "lobby", "bob", time.Minute); !errors.Is(err, hub.ErrTooManyBans) || err.Error() != "ban limit reached (1)" {
+			t.Errorf("second ban at a limit of 1: got %v, want ban limit reached (1)", err)
+		}
+		other := openNode(t, &hookedBus{Bus: memory(), put: backplane.ErrTableFull})
+		other.join("lobby", "bob", hub.Lease{}, "")
+		if err := other.Kick(t.Context(), "lobby", "bob", time.Minute); err != hub.ErrTooManyBans {
+			t.Errorf("engine without a limit: got %v, want %v", err, hub.ErrTooManyBans)
 		}
 	})
 }

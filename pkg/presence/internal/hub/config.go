@@ -102,7 +102,7 @@ var (
 	// ErrBusy means that a message was not accepted within 2 s, because the clients of the room or
 	// the message log were too slow.
 	ErrBusy = errors.New("room too busy")
-	// ErrTooManyBans means that the ban table is full.
+	// ErrTooManyBans means that the ban table is full, and that the user is not banned yet.
 	ErrTooManyBans = errors.New("ban limit reached")
 	// ErrBanned means that the user was removed from the room and is still banned.
 	ErrBanned = errors.New("user banned from room")
