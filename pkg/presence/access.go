@@ -6,9 +6,9 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"time"
 
 	"example.com/presence/pkg/presence/auth"
+	"example.com/presence/pkg/presence/internal/hub"
 	"example.com/presence/pkg/presence/internal/input"
 	"example.com/presence/pkg/presence/internal/redact"
 	"example.com/presence/pkg/presence/internal/refusal"
@@ -42,7 +42,7 @@ func (s *Server) authorize(r *http.Request, needed right, names ...string) (acce
 		return access{}, needed.lacking(user, name)
 	}
 	if until := s.hub.BanEnd(name, room.UserID(user.ID)); !until.IsZero() {
-		return access{}, forbid(refusal.Banned, "user banned from room %q until %s", name, until.UTC().Format(time.RFC3339))
+		return access{}, &hub.BannedError{Room: name, Until: until}
 	}
 	return access{user, name, query}, nil
 }

@@ -52,7 +52,7 @@ type problem struct {
 	detail    string
 	cause     refusal.Cause // empty: no refusal, such as the response of readyz
 	reason    string        // if the authentication failed: one of auth.Reasons
-	private   string        // detail for the log, if it is another; values from clients are redacted and cut
+	private   string        // detail for the log, if it differs; values from clients are redacted and cut
 	retry     time.Duration // Retry-After of 429 and 503, at least 1 s
 	anonymous bool          // for 401: the request has no token
 }
@@ -106,7 +106,6 @@ var problems = []struct {
 	{room.ErrEventName, http.StatusBadRequest, refusal.BadRequest, ""},
 	{room.ErrEventReserved, http.StatusBadRequest, refusal.BadRequest, ""},
 	{ErrBan, http.StatusBadRequest, refusal.BadRequest, ""},
-	{hub.ErrBanned, http.StatusForbidden, refusal.Banned, "user banned from the room"},
 	{ErrNotInRoom, http.StatusNotFound, refusal.NotFound, ""},
 	{ErrDraining, http.StatusServiceUnavailable, refusal.Draining, ""},
 	{ErrBusy, http.StatusServiceUnavailable, refusal.RoomBusy, ""},
@@ -133,6 +132,10 @@ func problemOf(err error) *problem {
 	if limited := new(hub.RateError); errors.As(err, &limited) {
 		return &problem{status: http.StatusTooManyRequests, cause: refusal.Cost, detail: err.Error(), retry: limited.Wait}
 	}
+	if banned := new(hub.BannedError); errors.As(err, &banned) {
+		return &problem{status: http.StatusForbidden, cause: refusal.Banned, private: banned.Error(),
+			detail: fmt.Sprintf("you were removed from room %q: you can join again in %s", banned.Room, rounded(time.Until(banned.Until)))}
+	}
 	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
 		return &problem{status: http.StatusRequestEntityTooLarge, cause: refusal.TooLarge, detail: fmt.Sprintf("body too large (maximum %d bytes)", tooLarge.Limit)}
 	}
@@ -150,6 +153,19 @@ func problemOf(err error) *problem {
 		}
 	}
 	return &problem{status: http.StatusInternalServerError, cause: refusal.Internal, detail: "internal error: see the server log"}
+}
+
+// rounded returns the text of a duration, rounded up: in seconds below 2 min, in minutes below 2 h,
+// and else in hours. It is at least 1 s.
+func rounded(d time.Duration) string {
+	up := func(unit time.Duration) int { return int((max(1, d) + unit - 1) / unit) }
+	switch {
+	case up(time.Second) < 120:
+		return fmt.Sprintf("%d s", up(time.Second))
+	case up(time.Minute) < 120:
+		return fmt.Sprintf("%d min", up(time.Minute))
+	}
+	return fmt.Sprintf("%d h", up(time.Hour))
 }
 
 func writeProblem(w http.ResponseWriter, p *problem) {

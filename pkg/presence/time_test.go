@@ -181,7 +181,7 @@ func TestBan(t *testing.T) {
 		if got := names(elsewhere.take()); got != "" || elsewhere.ended() {
 			t.Errorf("removed user in another room: got %q, ended %v; want no event and an open stream", got, elsewhere.ended())
 		}
-		for range 2 {
+		for _, left := range []string{"10 s", "1 s"} {
 			if answer := b.ask("DELETE", "/members/a%2Fl%20ice?room=r", "", admin); answer.Code != http.StatusNotFound {
 				t.Errorf("removed again: got %d, want 404", answer.Code)
 			}
@@ -191,8 +191,8 @@ func TestBan(t *testing.T) {
 				if method[0] == 'P' {
 					body = `{"data":1}`
 				}
-				if answer := b.ask(method, path, body, alice); answer.Code != http.StatusForbidden || !strings.Contains(answer.Body.String(), "user banned from room") {
-					t.Errorf("%s: got %d %s, want 403", path, answer.Code, answer.Body)
+				if answer := b.ask(method, path, body, alice); answer.Code != http.StatusForbidden || !strings.Contains(answer.Body.String(), `"detail":"you were removed from room \"r\": you can join again in `+left+`"`) {
+					t.Errorf("%s: got %d %s, want 403 and %s left", path, answer.Code, answer.Body, left)
 				}
 			}
 			time.Sleep(10*time.Second - 2)
@@ -232,14 +232,41 @@ func TestBanWhileSending(t *testing.T) {
 		}
 		close(body.release)
 		<-done
-		if answer.Code != http.StatusForbidden {
-			t.Errorf("message of a removed user: got %d %s, want 403", answer.Code, answer.Body)
+		if answer.Code != http.StatusForbidden || !strings.Contains(answer.Body.String(), `"detail":"you were removed from room \"lobby\": you can join again in 60 s"`) {
+			t.Errorf("message of a removed user: got %d %s, want 403 and 60 s left", answer.Code, answer.Body)
 		}
 		b.post("/messages", `{"data":2}`, testUser("bob")) // the rejected message has released its slot
 		time.Sleep(time.Second)
 		if got := names(watcher.take()); strings.Count(got, "message") != 1 {
 			t.Errorf("got %q, want only the message of bob", got)
 		}
+	})
+}
+
+// A banned user receives the rest of its ban, rounded up. The log has the end of the ban.
+func TestBanText(t *testing.T) {
+	var log syncBuffer
+	inBubble(t, presence.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}, func(t *testing.T, b *bubble) {
+		b.stream("/events", "", testUser("alice"))
+		end := time.Now().Add(24 * time.Hour)
+		if err := b.Kick(t.Context(), "lobby", "alice", 24*time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			left time.Duration
+			want string
+		}{
+			{24 * time.Hour, "24 h"}, {2*time.Hour + 1, "3 h"}, {2 * time.Hour, "2 h"}, {119*time.Minute + 1, "2 h"},
+			{119 * time.Minute, "119 min"}, {2*time.Minute + 1, "3 min"}, {2 * time.Minute, "2 min"}, {119*time.Second + 1, "2 min"},
+			{119 * time.Second, "119 s"}, {time.Second + 1, "2 s"}, {time.Second, "1 s"}, {1, "1 s"},
+		} {
+			time.Sleep(time.Until(end) - c.left)
+			answer := b.ask("GET", "/presence", "", testUser("alice"))
+			if want := `"detail":"you were removed from room \"lobby\": you can join again in ` + c.want + `"}`; answer.Code != http.StatusForbidden || !strings.Contains(answer.Body.String(), want) {
+				t.Errorf("%v before the end: got %d %s, want %s", c.left, answer.Code, answer.Body, want)
+			}
+		}
+		log.has(t, `cause=banned count=1 detail="user banned from room \"lobby\" until `+end.UTC().Format(time.RFC3339)+`" status=403`)
 	})
 }
 

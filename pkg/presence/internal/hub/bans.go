@@ -118,6 +118,14 @@ func (b *bans) end(name room.Name, user room.UserID, now time.Time) time.Time {
 	return time.Time{}
 }
 
+// check returns a [*BannedError] if the user is banned from the room.
+func (b *bans) check(name room.Name, user room.UserID, now time.Time) error {
+	if until := b.end(name, user, now); !until.IsZero() {
+		return &BannedError{name, until}
+	}
+	return nil
+}
+
 // of returns the ends of the bans from a room.
 func (b *bans) of(name room.Name) map[room.UserID]time.Time {
 	b.mu.Lock()

@@ -104,7 +104,7 @@ var (
 	ErrBusy = errors.New("room too busy")
 	// ErrTooManyBans means that the ban table is full, and that the user is not banned yet.
 	ErrTooManyBans = errors.New("ban limit reached")
-	// ErrBanned means that the user was removed from the room and is still banned.
+	// ErrBanned means that the user is banned from the room. It is returned as a [*BannedError].
 	ErrBanned = errors.New("user banned from room")
 	// ErrFull means that MaxConnections connections are open.
 	ErrFull = errors.New("connection limit reached")
@@ -123,6 +123,19 @@ var (
 type RateError struct{ Wait time.Duration }
 
 func (e *RateError) Error() string { return "cost rate limit of the user exceeded" }
+
+// BannedError is an ErrBanned with the room and the end of the ban.
+type BannedError struct {
+	Room  room.Name
+	Until time.Time
+}
+
+func (e *BannedError) Error() string {
+	return fmt.Sprintf("user banned from room %q until %s", e.Room, e.Until.UTC().Format(time.RFC3339))
+}
+
+// Unwrap returns [ErrBanned].
+func (e *BannedError) Unwrap() error { return ErrBanned }
 
 // errClosed means that the room was dropped after the caller had found it. The caller must open the
 // room again.

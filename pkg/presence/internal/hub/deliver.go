@@ -18,8 +18,10 @@ func (c *counter) expect(number uint64, sender room.UserID) error {
 	if c.closed || c.settled != nil {
 		return errClosed
 	}
-	if sender != "" && !c.shared.bans.end(c.name, sender, c.shared.config.Clock.Now()).IsZero() {
-		return ErrBanned
+	if sender != "" {
+		if err := c.shared.bans.check(c.name, sender, c.shared.config.Clock.Now()); err != nil {
+			return err
+		}
 	}
 	if c.pending == nil {
 		c.pending = map[uint64]struct{}{}

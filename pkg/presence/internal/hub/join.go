@@ -26,9 +26,9 @@ func (c *counter) join(conn *Connection, u room.User, r resumption) (state, erro
 	if c.closed {
 		return state{}, errClosed
 	}
-	if !c.shared.bans.end(c.name, conn.user, now).IsZero() {
+	if err := c.shared.bans.check(c.name, conn.user, now); err != nil {
 		c.offerLocked(now)
-		return c.stateSinceLocked(before, now), ErrBanned
+		return c.stateSinceLocked(before, now), err
 	}
 	if err := c.reserveLocked(conn.user, r); err != nil {
 		c.offerLocked(now)

@@ -44,7 +44,7 @@ var mutants = []mutant{
 		[]string{"case f.Number < p.number || f.Number == p.number && len(changed) > 0:\n\t\treturn", "case false:\n\t\treturn",
 			"case f.Number == p.number+1:", "case len(changed) > 0:", "!f.More && f.Number >= p.mixed && (users", "false && (users"}},
 	{"a ban is not looked up when a connection joins", "join.go",
-		[]string{"if !c.shared.bans.end(c.name, conn.user, now).IsZero() {", "if false {"}},
+		[]string{"if err := c.shared.bans.check(c.name, conn.user, now); err != nil {", "if err := error(nil); err != nil {"}},
 	{"a ban does not mask the parts of other nodes", "../../room/merge.go",
 		[]string{"banned := ps.bans[u].After(now)", "banned := false"}},
 	{"a node announces at once that a user has left", "frame.go",
