@@ -38,7 +38,7 @@ func (h *Hub) apply(c command, a *answer) bool {
 	case c.Rooms != nil:
 		a.Rooms, a.More = h.ownRooms(c.Rooms.After, c.Rooms.Limit)
 	case c.Confirm != nil:
-		a.Confirmed, _ = h.bans.applied(c.Confirm.Room, c.Confirm.User, c.Confirm.ID)
+		a.Confirmed, _ = h.bans.applied(c.Confirm.Room, c.Confirm.User, c.Confirm.ID, h.config.Clock.Now())
 	case c.Parts != nil:
 		a.Part = h.pieceOf(*c.Parts)
 		return a.Part != nil

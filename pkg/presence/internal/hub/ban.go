@@ -19,36 +19,41 @@ const MinBan, MaxBan = time.Second, 24 * time.Hour
 var ErrBan = fmt.Errorf("ban duration must be %v to %v", MinBan, MaxBan)
 
 const (
-	// confirmTime is the maximum time that Kick waits until all live nodes have applied the ban.
+	// confirmTime is the maximum time that a call waits until all live nodes have applied its row.
 	confirmTime = time.Second
-	// confirmPause is the time between two questions whether a node has applied the ban.
+	// confirmPause is the time between two questions whether a node has applied a row.
 	confirmPause = 100 * time.Millisecond
 )
 
-// Kick removes the user from the room, disconnects all its streams there, and bans it from the room
-// for d:
-//
-//  1. It checks on all nodes that the user is in the room.
-//  2. It stores the ban in the backplane's table.
-//  3. Every node that receives the row records the ban first, and then removes the user. Therefore
-//     a join that races with Kick is rejected or disconnected.
-//  4. Kick returns when all live nodes have applied the row, or after 1 s.
-//
-// The error is [ErrBan], [ErrNotInRoom], [ErrTooManyBans], [ErrDraining], or a backplane error.
-// After a backplane error the ban may still have been stored. After any other error nothing has
-// changed.
+// Kick is [Hub.Ban] of a user that is in the room. It checks that on all nodes. The error may also
+// be [ErrNotInRoom].
 func (h *Hub) Kick(ctx context.Context, name room.Name, user room.UserID, d time.Duration) error {
-	if d < MinBan || d > MaxBan {
-		return ErrBan
-	}
-	if h.closing.Load() {
-		return ErrDraining
+	if err := h.checkBan(d); err != nil {
+		return err
 	}
 	switch present, err := h.isPresent(ctx, name, user); {
 	case err != nil:
 		return err
 	case !present:
 		return ErrNotInRoom
+	}
+	return h.Ban(ctx, name, user, d)
+}
+
+// Ban removes the user from the room, disconnects all its streams there, and bans it from the room
+// for d. The user need not be in the room. A second call replaces the ban.
+//
+//  1. It stores the ban in the backplane's table.
+//  2. Every node that receives the row records the ban first, and then removes the user. Therefore
+//     a join that races with Ban is rejected or disconnected.
+//  3. Ban returns when all live nodes have applied the row, or after 1 s. It may also take 1 s if
+//     the ban is lifted meanwhile.
+//
+// The error is [ErrBan], [ErrTooManyBans], [ErrDraining], or a backplane error. After a backplane
+// error the ban may still have been stored. After any other error nothing has changed.
+func (h *Hub) Ban(ctx context.Context, name room.Name, user room.UserID, d time.Duration) error {
+	if err := h.checkBan(d); err != nil {
+		return err
 	}
 	b := ban{V: frameVersion, ID: rand.Text(), Room: name, User: user}
 	full := new(backplane.TableFullError)
@@ -64,8 +69,61 @@ func (h *Hub) Kick(ctx context.Context, name room.Name, user room.UserID, d time
 	return nil
 }
 
-// confirm returns when all live nodes have applied the ban, or after confirmTime. If the time runs
-// out, the ban is already in the table, and the other nodes apply it when the row arrives.
+// checkBan returns the error of a ban for d that needs no look at the rooms.
+func (h *Hub) checkBan(d time.Duration) error {
+	switch {
+	case d < MinBan || d > MaxBan:
+		return ErrBan
+	case h.closing.Load():
+		return ErrDraining
+	}
+	return nil
+}
+
+// Unban lifts the user's ban from the room. It deletes the row from the backplane's table, and
+// returns when all live nodes have applied that, or after 1 s. From then on they admit the user. A
+// node of an earlier release does not confirm it, so Unban takes 1 s beside one. It may also take 1
+// s if the user is banned again meanwhile.
+//
+// The error is [ErrNotBanned], [ErrDraining], or a backplane error. A node that is cut off may lack
+// a ban, so it returns [backplane.ErrUnavailable] in place of ErrNotBanned. After a backplane error
+// the ban may still have been lifted.
+func (h *Hub) Unban(ctx context.Context, name room.Name, user room.UserID) error {
+	switch {
+	case h.closing.Load():
+		return ErrDraining
+	case !h.BanEnd(name, user).IsZero():
+	case h.isCut():
+		return backplane.ErrUnavailable
+	default:
+		return ErrNotBanned
+	}
+	b := ban{Room: name, User: user}
+	if err := h.config.Bus.Delete(ctx, b.key()); err != nil {
+		return engineError(err)
+	}
+	h.confirm(ctx, b)
+	return nil
+}
+
+// Bans returns up to limit bans from the room, of users with ids greater than after, sorted by id.
+// limit is at least 1. The slice belongs to the caller and is never nil. more reports whether
+// further bans follow. The error is [ErrDraining]. It is [ErrIncomplete] if this node is cut off,
+// and may lack the last changes; the other results are valid then.
+func (h *Hub) Bans(name room.Name, after room.UserID, limit int) (page []Ban, more bool, err error) {
+	if h.closing.Load() {
+		return nil, false, ErrDraining
+	}
+	page, more = h.bans.after(name, after, limit, h.config.Clock.Now())
+	if h.isCut() {
+		err = ErrIncomplete
+	}
+	return page, more, err
+}
+
+// confirm returns when all live nodes have applied the row of the ban, or its deletion if b has no
+// ID, or after confirmTime. If the time runs out, the table has the change already, and the other
+// nodes apply it when they receive it.
 func (h *Hub) confirm(ctx context.Context, b ban) {
 	ctx, cancel := context.WithTimeout(ctx, confirmTime)
 	defer cancel()
@@ -90,10 +148,11 @@ func (h *Hub) confirm(ctx context.Context, b ban) {
 	}
 }
 
-// awaitBan returns when this node has applied the ban, or when ctx ends.
+// awaitBan returns when this node has applied the row of the ban, or its deletion if b has no ID,
+// or when ctx ends.
 func (h *Hub) awaitBan(ctx context.Context, b ban) {
 	for {
-		applied, changed := h.bans.applied(b.Room, b.User, b.ID)
+		applied, changed := h.bans.applied(b.Room, b.User, b.ID, h.config.Clock.Now())
 		if applied {
 			return
 		}
@@ -120,6 +179,7 @@ func (h *Hub) applyRow(row backplane.Row) {
 		if l := h.rooms.find(b.Room); l != nil {
 			h.note(l, l.lift(b.User))
 		}
+		h.bans.apply(b.Room, b.User, b.ID)
 		return
 	}
 	now := h.config.Clock.Now()

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,8 +13,8 @@ import (
 )
 
 // ban keeps a user out of a room for a time. It is stored as a row of the backplane's table. Every
-// node watches the table, so every node rejects the user. The ban ends with the row: the clocks of
-// nodes may differ, so a row contains no time.
+// node watches the table, so every node rejects the user. The ban ends with the row, or when the
+// row is deleted. The clocks of nodes may differ, so a row contains no time.
 type ban struct {
 	V    int         `json:"v"`
 	ID   string      `json:"id"` // distinguishes the rows of one key
@@ -45,13 +46,19 @@ func parseBan(row backplane.Row) (b ban, err error) {
 // encode returns the value of the row.
 func (b ban) encode() []byte { return encodeFrame(b) }
 
+// Ban is a ban of a user from a room.
+type Ban struct {
+	ID    room.UserID `json:"id"`
+	Until time.Time   `json:"until"` // when the ban ends, in UTC, rounded up to a second
+}
+
 // bans is the node's copy of the bans in the backplane's table. Its size is bounded, because the
 // table has a row limit.
 type bans struct {
 	mu      sync.Mutex // guards the fields below; acquired under a counter's mutex
 	rooms   map[room.Name]map[room.UserID]banRow
 	count   int           // number of all rows
-	changed chan struct{} // closed when the next row is applied
+	changed chan struct{} // closed when the next row, or its deletion, is applied
 }
 
 // banRow is a ban, by the clock of this node.
@@ -94,8 +101,8 @@ func (b *bans) remove(name room.Name, user room.UserID) {
 	}
 }
 
-// apply records that the user of the row was removed from the room. It closes the channel that
-// applied returns.
+// apply records that the user of the row was removed from the room, or readmitted if the row was
+// deleted. It closes the channel that applied returns.
 func (b *bans) apply(name room.Name, user room.UserID, id string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -126,6 +133,29 @@ func (b *bans) check(name room.Name, user room.UserID, now time.Time) error {
 	return nil
 }
 
+// after returns up to limit bans from a room of users with greater ids than after, sorted by id. It
+// omits bans that have ended. The slice is never nil. more reports whether further bans follow. A
+// room may have all 100,000 bans, so after never sorts much more than the page.
+func (b *bans) after(name room.Name, after room.UserID, limit int, now time.Time) (page []Ban, more bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	byID := func(x, y Ban) int { return cmp.Compare(x.ID, y.ID) }
+	page = []Ban{}
+	var last room.UserID // no later user is on the page; empty: not known
+	for user, row := range b.rooms[name] {
+		if user <= after || last != "" && user > last || !now.Before(row.until) {
+			continue
+		}
+		page = append(page, Ban{user, row.until.UTC().Add(time.Second - 1).Truncate(time.Second)})
+		if len(page)/2 > limit {
+			slices.SortFunc(page, byID)
+			page, last = page[:limit+1], page[limit].ID
+		}
+	}
+	slices.SortFunc(page, byID)
+	return page[:min(limit, len(page))], len(page) > limit
+}
+
 // of returns the ends of the bans from a room.
 func (b *bans) of(name room.Name) map[room.UserID]time.Time {
 	b.mu.Lock()
@@ -137,12 +167,16 @@ func (b *bans) of(name room.Name) map[room.UserID]time.Time {
 	return ends
 }
 
-// applied reports whether the node has applied the row with this id. It also returns a channel that
-// is closed when the next row is applied.
-func (b *bans) applied(name room.Name, user room.UserID, id string) (bool, <-chan struct{}) {
+// applied reports whether the node has applied the row with this id, or, without an id, whether the
+// user is not banned. It also returns a channel that is closed when the next row is applied.
+func (b *bans) applied(name room.Name, user room.UserID, id string, now time.Time) (bool, <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return slices.Contains(b.rooms[name][user].applied, id), b.changed
+	row := b.rooms[name][user]
+	if id == "" {
+		return !now.Before(row.until), b.changed
+	}
+	return slices.Contains(row.applied, id), b.changed
 }
 
 func (b *bans) size() int {

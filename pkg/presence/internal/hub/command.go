@@ -50,10 +50,11 @@ type roomsAfter struct {
 	Limit int    `json:"limit"`
 }
 
-// confirmation asks whether a node has applied the ban row with this ID.
+// confirmation asks whether a node has applied the ban row with this ID. Without an ID, it asks
+// whether the user is not banned there. A node of an earlier release does not confirm that.
 type confirmation struct {
 	memberID
-	ID string `json:"id"`
+	ID string `json:"id"` // may be empty
 }
 
 // answer is the response of one node to a command.

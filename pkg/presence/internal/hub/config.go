@@ -104,6 +104,8 @@ var (
 	ErrBusy = errors.New("room too busy")
 	// ErrTooManyBans means that the ban table is full, and that the user is not banned yet.
 	ErrTooManyBans = errors.New("ban limit reached")
+	// ErrNotBanned means that the user is not banned from the room.
+	ErrNotBanned = errors.New("user not banned from room")
 	// ErrBanned means that the user is banned from the room. It is returned as a [*BannedError].
 	ErrBanned = errors.New("user banned from room")
 	// ErrFull means that MaxConnections connections are open.

@@ -49,7 +49,8 @@
 //     that holds most. Then it refuses the users that hold more than is free.
 //   - Stalled client: one that has taken less than 32 KiB in 15 s although its connection has a
 //     backlog. Other clients are never disconnected for the sake of a budget.
-//   - Ban: a row in the backplane's table that keeps a user out of a room ([Hub.Kick]).
+//   - Ban: a row in the backplane's table that keeps a user out of a room ([Hub.Ban]). The deletion
+//     of the row lifts the ban ([Hub.Unban]).
 //   - Command: a request to all nodes, for example to renew a lease.
 //   - Peer: another node that uses the same backplane. A node is one run of a process: after a
 //     restart it is another node.

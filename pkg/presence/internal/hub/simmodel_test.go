@@ -58,11 +58,14 @@ type simMember struct {
 	closed  time.Time // when a connection has closed last
 	late    time.Time // a failed PUT may take effect until then
 
-	kicks      int       // calls of Kick that have not returned
+	bans       int       // calls of Kick and Ban that have started
+	kicks      int       // those of them that have not returned
 	shortest   time.Time // earliest end of a ban of these calls, and of those that ran at the same time
 	ban, maybe simSpan   // the user is surely banned, or may be banned
 	banEnd     time.Time // latest end of a ban whose call has returned
-	recent     bool      // Kick was called since the last quiet moment
+	lifts      int       // calls of Unban that have not returned
+	lifted     time.Time // when one of them has returned last
+	recent     bool      // a ban was changed since the last quiet moment
 }
 
 // simSpan is a time from start to end.
@@ -286,6 +289,7 @@ func (m *simModel) kickStarts(p simPlace, d time.Duration, now time.Time) {
 	if end := now.Add(d); u.kicks == 0 || end.Before(u.shortest) {
 		u.shortest = end
 	}
+	u.bans++
 	u.kicks++
 	u.recent = true
 	u.ban.end = now
@@ -327,6 +331,7 @@ func (m *simModel) kickEnds(p simPlace, d time.Duration, start, now time.Time, e
 		u.earliest = now
 	}
 	switch missing := errors.Is(err, hub.ErrNotInRoom); {
+	case err == nil && (u.lifts > 0 || u.lifted.Add(time.Second).After(start)): // the lift may be the later one
 	case err == nil:
 		u.ban = simSpan{now.Add(m.lag + 300*time.Millisecond), start.Add(d)}
 		if u.shortest.Before(u.ban.end) { // the row of another call may have replaced that of this one
@@ -334,5 +339,39 @@ func (m *simModel) kickEnds(p simPlace, d time.Duration, start, now time.Time, e
 		}
 	case missing && !m.unsure && !m.lossy && len(u.conns) > 0 && start.Sub(u.since) > m.slack():
 		m.fail("kick of %v: got %v, want success, as it has a connection for %v", p, err, start.Sub(u.since))
+	}
+}
+
+// simLift is a call of Unban.
+type simLift struct {
+	place simPlace
+	sure  bool // the user was surely banned at the start
+	alone bool // no call of Kick ran at the start
+	bans  int
+}
+
+func (m *simModel) liftStarts(p simPlace, now time.Time) simLift {
+	u := m.member(p)
+	l := simLift{p, u.ban.contains(now, now) && !m.heavy, u.kicks == 0, u.bans}
+	u.lifts++
+	u.recent = true
+	if u.ban.end.After(now) {
+		u.ban.end = now
+	}
+	return l
+}
+
+// liftEnds records the end of a call of Unban. From then on nodes admit the user, unless a node is
+// cut off, or the user was banned meanwhile.
+func (m *simModel) liftEnds(l simLift, err error, now time.Time) {
+	u := m.member(l.place)
+	u.lifts--
+	u.lifted = now
+	switch {
+	case errors.Is(err, hub.ErrNotBanned) && l.sure:
+		m.fail("unban of %v: got %v, want success", l.place, err)
+	case err == nil && l.alone && l.bans == u.bans && !m.heavy:
+		u.banEnd = now.Add(m.lag + 300*time.Millisecond)
+		u.maybe.end = u.banEnd
 	}
 }

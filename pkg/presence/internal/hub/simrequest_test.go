@@ -65,17 +65,32 @@ func (r *simRun) put(n *simNode, p simPlace, info string) {
 	r.model.putEnds(put, err, time.Now())
 }
 
-func (r *simRun) kick(n *simNode, p simPlace, d time.Duration) {
-	start := time.Now()
+func (r *simRun) kick(n *simNode, p simPlace, d time.Duration, absent bool) {
+	start, ban := time.Now(), n.Kick
+	if absent {
+		ban = n.Ban
+	}
 	r.mu.Lock()
 	r.model.kickStarts(p, d, start)
 	r.mu.Unlock()
 	r.tracef(n.name, "kick of %v for %v", p, d)
-	err := n.Kick(r.Context(), room.Name(simRooms[p.room]), room.UserID(simUsers[p.user]), d)
+	err := ban(r.Context(), room.Name(simRooms[p.room]), room.UserID(simUsers[p.user]), d)
 	r.tracef(n.name, "kick of %v for %v: answer %v", p, d, err)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.model.kickEnds(p, d, start, time.Now(), err)
+}
+
+func (r *simRun) unban(n *simNode, p simPlace) {
+	r.mu.Lock()
+	lift := r.model.liftStarts(p, time.Now())
+	r.mu.Unlock()
+	r.tracef(n.name, "unban of %v", p)
+	err := n.Unban(r.Context(), room.Name(simRooms[p.room]), room.UserID(simUsers[p.user]))
+	r.tracef(n.name, "unban of %v: answer %v", p, err)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.model.liftEnds(lift, err, time.Now())
 }
 
 // send sends a message. If the call fails, a client with an idempotency key retries on another

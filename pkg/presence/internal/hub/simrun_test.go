@@ -100,7 +100,9 @@ func (r *simRun) perform(s simStep) {
 	case doSend:
 		r.op(n, func() { r.send(n, p, fmt.Sprintf(`"m%d"`, s.N), s.Kind == 1) })
 	case doKick:
-		r.op(n, func() { r.kick(n, p, max(time.Second, s.For.time())) })
+		r.op(n, func() { r.kick(n, p, max(time.Second, s.For.time()), s.Kind == 1) })
+	case doUnban:
+		r.op(n, func() { r.unban(n, p) })
 	case doRenew:
 		r.op(n, func() { r.renew(n, p.user, s.Kind, s.For.time()) })
 	case doSignOut:

@@ -56,7 +56,8 @@ const (
 	doMove    = "move"    // Tab closes its connection, and resumes on Node after For
 	doPut     = "put"     // Node replaces the info of User in Room
 	doSend    = "send"    // User sends a message to Room over Node; Kind 1: with an idempotency key
-	doKick    = "kick"    // Node bans User from Room for the time For
+	doKick    = "kick"    // Node bans User from Room for the time For; Kind 1: also if it is not there
+	doUnban   = "unban"   // Node lifts the ban of User from Room
 	doRenew   = "renew"   // Node renews the tokens of User's session Kind for the time For
 	doSignOut = "signout" // Node signs User's session Kind out
 	doQuiet   = "quiet"   // wait until nothing changes, and compare; Kind 1: during grace periods
@@ -100,7 +101,7 @@ func (s simScript) String() string {
 
 // drawScript draws a script of n steps on the given number of nodes.
 func drawScript(seed uint64, weathers []string, nodes, n int) simScript {
-	d := &simDraw{rnd: rand.New(rand.NewPCG(seed, 2)), tabs: map[int]simStep{}, ended: map[int]bool{}}
+	d := &simDraw{rnd: rand.New(rand.NewPCG(seed, 2)), own: rand.New(rand.NewPCG(seed, 8)), tabs: map[int]simStep{}, ended: map[int]bool{}}
 	s := simScript{Seed: seed, Nodes: nodes, Rooms: 1 + d.rnd.IntN(3), Users: 3 + d.rnd.IntN(6),
 		Linger: pick(d.rnd, simMillis(0), 1000, 5000, 5000), MemberLimit: pick(d.rnd, 500, 500, 3, 5),
 		CountUsers: d.rnd.IntN(3) == 0, RoomAge: pick(d.rnd, simMillis(60_000), 60_000, 4000),
@@ -135,6 +136,10 @@ type simDraw struct {
 	tabs    map[int]simStep // open tabs, by their number
 	ended   map[int]bool    // nodes that have crashed or were stopped
 	quiet   int             // steps since the last quiet moment
+
+	own    *rand.Rand // of the bans, so that the other draws stay as they are
+	banned simStep    // the last ban
+	lift   int        // number of the step that lifts it, counted from now; 0: none does
 }
 
 // The weather is the kind of faults of a script.
@@ -152,6 +157,9 @@ const (
 )
 
 func (d *simDraw) step() simStep {
+	if d.lift--; d.lift == 0 {
+		return simStep{After: simMillis(d.own.IntN(500)), Do: doUnban, Node: d.own.IntN(d.script.Nodes), Room: d.banned.Room, User: d.banned.User}
+	}
 	d.quiet++
 	step := simStep{After: d.wait(), Node: d.rnd.IntN(d.script.Nodes), Room: d.rnd.IntN(d.script.Rooms), User: d.rnd.IntN(d.script.Users)}
 	if d.quiet > 12 && d.rnd.IntN(12) == 0 {
@@ -199,6 +207,8 @@ func (d *simDraw) act(step *simStep) {
 		step.Do, step.Kind = doSend, d.rnd.IntN(2)
 	case k < 95:
 		step.Do, step.For = doKick, simMillis(1000+d.rnd.IntN(8000))
+		step.Kind = d.own.IntN(2)
+		d.banned, d.lift = *step, pick(d.own, 0, 1, 3, 6)
 	case k < 98:
 		step.Do, step.Kind, step.For = doRenew, d.rnd.IntN(2), simMillis(10_000+d.rnd.IntN(60_000))
 	default:
