@@ -18,7 +18,6 @@ import (
 	"example.com/presence/pkg/presence/internal/compact"
 	"example.com/presence/pkg/presence/internal/hub"
 	"example.com/presence/pkg/presence/internal/input"
-	"example.com/presence/pkg/presence/internal/redact"
 	"example.com/presence/pkg/presence/room"
 )
 
@@ -208,8 +207,9 @@ func (s *Server) putState(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// deleteMember removes a user from a room and bans it for a time. The query may contain the id
-// instead of the path, because proxies and browsers change a path that contains %2F, . or ..
+// deleteMember removes a user from a room and bans it for a time. If the request has the time, the
+// user need not be in the room. The query may contain the id instead of the path, because proxies
+// and browsers change a path that contains %2F, . or ..
 func (s *Server) deleteMember(w http.ResponseWriter, r *http.Request) error {
 	query, err := s.authorizeAdmin(r, "room", "id", "for")
 	if err != nil {
@@ -219,8 +219,9 @@ func (s *Server) deleteMember(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	ban := defaultBan
+	ban, remove := defaultBan, s.hub.Kick
 	if query.Has("for") {
+		remove = s.hub.Ban
 		if ban, err = time.ParseDuration(query.Get("for")); err != nil {
 			return reject(http.StatusBadRequest, `invalid parameter "for": must be a duration, such as 60s or 24h`)
 		}
@@ -229,13 +230,11 @@ func (s *Server) deleteMember(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	facts := factsOf(r)
-	facts.room = string(name)
-	if err := s.hub.Kick(r.Context(), name, user, ban); err != nil {
+	factsOf(r).room = string(name)
+	if err := remove(r.Context(), name, user, ban); err != nil {
 		return err
 	}
-	s.config.Logger.InfoContext(r.Context(), "user removed from room", "removed", redact.Text(string(user)), "for", ban,
-		"room", redact.Text(facts.room), "admin", redact.Text(facts.user), "client_address", s.proxies.client(r), "request_id", facts.requestID(r))
+	s.logAction(r, "user removed from room", user, "for", ban)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
@@ -249,7 +248,7 @@ func memberID(r *http.Request, query url.Values) (room.UserID, error) {
 	case id == "" && query.Get("id") == "":
 		return "", reject(http.StatusBadRequest, `missing member id: put it in the path or in the parameter "id"`)
 	case id == "":
-		return room.UserID(query.Get("id")), nil
+		return parseUserID(query.Get("id"))
 	}
 	if r.URL.RawPath != "" { // chi routed by RawPath, so id is still percent-encoded
 		decoded, err := url.PathUnescape(id)
@@ -258,19 +257,20 @@ func memberID(r *http.Request, query url.Values) (room.UserID, error) {
 		}
 		id = decoded
 	}
-	return room.UserID(id), nil
+	return parseUserID(id)
 }
 
 // Kick removes the user from the room and bans it for a time, 1 s to 24 h. It closes the user's
 // connections in that room. The other clients immediately receive the user's leave, with the reason
 // removed. The room rejects the user until the ban ends.
 //
-// The error wraps [ErrNotInRoom], [ErrBan], [ErrTooManyBans], [ErrDraining] or [room.ErrName], or
-// an error of ctx or of the backplane.
+// The error wraps [ErrNotInRoom], [ErrBan], [ErrUserID], [ErrTooManyBans], [ErrDraining] or
+// [room.ErrName], or an error of ctx or of the backplane. [Server.Ban] also bans a user that is not
+// in the room.
 func (s *Server) Kick(ctx context.Context, roomName, user string, ban time.Duration) error {
-	name, err := room.ParseName(roomName)
+	name, id, err := parseNames(roomName, user)
 	if err == nil {
-		err = s.hub.Kick(ctx, name, room.UserID(user), ban)
+		err = s.hub.Kick(ctx, name, id, ban)
 	}
 	if err != nil {
 		return fmt.Errorf("presence: kick %q from room %q: %w", user, roomName, err)

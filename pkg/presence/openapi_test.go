@@ -486,6 +486,29 @@ func TestOpenAPIResponses(t *testing.T) {
 		{usual, "no admin", "DELETE", "/members/alice", alice, "", "", 403, true},
 		{draining, "draining", "DELETE", "/members/alice", admin, "", "", 503, true},
 
+		{usual, "not in the room", "DELETE", "/members?room=doc-3&id=..&for=1m30s", admin, "", "", 204, true},
+		{usual, "control character", "DELETE", "/members?room=doc-3&id=a%00&for=1m30s", admin, "", "", 400, false},
+		{usual, "one page", "GET", "/bans?room=doc-3", admin, "", "", 200, true},
+		{usual, "first page", "GET", "/bans?room=doc-1&limit=1", admin, "", "", 200, true},
+		{usual, "last page", "GET", "/bans?room=doc-1&after=a%2Fb", admin, "", "", 200, true},
+		{usual, "limit", "GET", "/bans?limit=many", admin, "", "", 400, false},
+		{usual, "no token", "GET", "/bans", nil, "", "", 401, false},
+		{usual, "no admin", "GET", "/bans", alice, "", "", 403, true},
+		{draining, "draining", "GET", "/bans", admin, "", "", 503, true},
+
+		{usual, "one page", "HEAD", "/bans?room=doc-3", admin, "", "", 200, true},
+		{usual, "room's name", "HEAD", "/bans?room=*", admin, "", "", 400, false},
+		{usual, "no token", "HEAD", "/bans", nil, "", "", 401, false},
+		{usual, "no admin", "HEAD", "/bans", alice, "", "", 403, true},
+		{draining, "draining", "HEAD", "/bans", admin, "", "", 503, true},
+
+		{usual, "lifted", "DELETE", "/bans?room=doc-3&id=..", admin, "", "", 204, true},
+		{usual, "lifted before", "DELETE", "/bans?room=doc-3&id=..", admin, "", "", 404, true},
+		{usual, "no id", "DELETE", "/bans?room=doc-3", admin, "", "", 400, false},
+		{usual, "no token", "DELETE", "/bans?id=alice", nil, "", "", 401, false},
+		{usual, "no admin", "DELETE", "/bans?id=alice", alice, "", "", 403, true},
+		{draining, "draining", "DELETE", "/bans?id=alice", admin, "", "", 503, true},
+
 		{usual, "token", "GET", "/session", alice, "", "", 200, true},
 		{usual, "token without expiry", "GET", "/session", endless, "", "", 200, true},
 		{usual, "cookie", "GET", "/session", jar, "", "", 200, true},
@@ -542,6 +565,8 @@ func TestOpenAPIResponses(t *testing.T) {
 		{cut, "no contact", "GET", "/readyz", nil, "", "", 200, true},
 		{cut, "no contact", "GET", "/presence", alice, "", "", 200, true},
 		{cut, "no contact", "GET", "/rooms", admin, "", "", 200, true},
+		{cut, "no contact", "GET", "/bans", admin, "", "", 200, true},
+		{cut, "no contact", "DELETE", "/bans?id=alice", admin, "", "", 503, true},
 		{draining, "draining", "GET", "/readyz", nil, "", "", 503, true},
 		{draining, "draining", "HEAD", "/readyz", nil, "", "", 503, true},
 	} {

@@ -14,6 +14,7 @@ import (
 	"example.com/presence/pkg/presence/internal/compact"
 	"example.com/presence/pkg/presence/internal/guard"
 	"example.com/presence/pkg/presence/internal/hub"
+	"example.com/presence/pkg/presence/internal/input"
 	"example.com/presence/pkg/presence/internal/redact"
 	"example.com/presence/pkg/presence/internal/refusal"
 	"example.com/presence/pkg/presence/internal/stream"
@@ -42,8 +43,13 @@ var (
 	ErrOverloaded = hub.ErrOverloaded
 	// ErrBan means that the ban time is not between 1 s and 24 h.
 	ErrBan = hub.ErrBan
-	// ErrTooManyBans means that the limit of the ban table is reached, 100,000 by default.
+	// ErrTooManyBans means that the limit of the ban table is reached, 100,000 by default. A ban
+	// that exists can still be replaced.
 	ErrTooManyBans = hub.ErrTooManyBans
+	// ErrNotBanned means that the user is not banned from the room.
+	ErrNotBanned = hub.ErrNotBanned
+	// ErrUserID means that a text cannot be the id of a user.
+	ErrUserID = fmt.Errorf("invalid user ID (1 to %d bytes of UTF-8, as in the sub of a token)", input.MaxUserID)
 )
 
 // problem is an error with the fields of its HTTP response.
@@ -106,7 +112,9 @@ var problems = []struct {
 	{room.ErrEventName, http.StatusBadRequest, refusal.BadRequest, ""},
 	{room.ErrEventReserved, http.StatusBadRequest, refusal.BadRequest, ""},
 	{ErrBan, http.StatusBadRequest, refusal.BadRequest, ""},
+	{ErrUserID, http.StatusBadRequest, refusal.BadRequest, ""},
 	{ErrNotInRoom, http.StatusNotFound, refusal.NotFound, ""},
+	{ErrNotBanned, http.StatusNotFound, refusal.NotFound, ""},
 	{ErrDraining, http.StatusServiceUnavailable, refusal.Draining, ""},
 	{ErrBusy, http.StatusServiceUnavailable, refusal.RoomBusy, ""},
 	{guard.ErrBusy, http.StatusServiceUnavailable, refusal.Answers, ""},

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unicode"
 
+	"example.com/presence/pkg/presence/internal/input"
 	"example.com/presence/pkg/presence/room"
 )
 
@@ -95,7 +96,15 @@ func roomOf(query url.Values) (room.Name, error) {
 	return room.ParseName(query.Get("room"))
 }
 
-// maxPage and defaultPage are the maximum and the default page size, in members or rooms.
+// parseUserID returns the id of a user, which need not exist. The error is ErrUserID.
+func parseUserID(id string) (room.UserID, error) {
+	if !input.IsUserID(id) {
+		return "", ErrUserID
+	}
+	return room.UserID(id), nil
+}
+
+// maxPage and defaultPage are the maximum and the default page size, in members, rooms or bans.
 const maxPage, defaultPage = 1000, 100
 
 // pageLimit returns the page size that the query requests.

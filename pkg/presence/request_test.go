@@ -177,6 +177,7 @@ func TestRefusalLog(t *testing.T) {
 		{"PUT", "/state", alice, `"` + text + `"`, plain, `cause=media_type count=1`},
 		{"DELETE", "/members/alice?for=1h", root, "", nil, ""},
 		{"GET", "/events", alice, "", nil, `cause=banned count=1 detail="user banned from room \"lobby\" until `},
+		{"DELETE", "/bans?id=alice", root, "", nil, ""},
 		// Places where a token does not belong.
 		{"GET", "/" + alice, alice, "", nil, ""},
 		{short, "/" + alice, alice, "", nil, ""},
@@ -193,6 +194,9 @@ func TestRefusalLog(t *testing.T) {
 		{"DELETE", "/members?id=bob&room=two&for=1s", root, "", []string{"X-Request-Id", short}, ""},
 		{"DELETE", "/members?id=" + short + "&room=two&for=1s", root, "", nil, ""},
 		{"DELETE", "/members?id=bob&for=1s&room=" + short, root, "", nil, ""},
+		{"DELETE", "/bans?id=" + short + "&room=two", root, "", nil, ""},
+		{"DELETE", "/bans?id=" + alice, root, "", nil, ""},
+		{"GET", "/bans?after=" + alice + "&room=" + short, root, "", nil, ""},
 		{"POST", "/messages?room=" + short, root, "hello", append([]string{"X-Request-Id", short}, plain...), ""},
 		{"POST", "/messages", root, `{"event":"` + text + `","data":"` + text + `","id":"` + text + `"}`, inJSON, ""},
 	} {
@@ -200,8 +204,8 @@ func TestRefusalLog(t *testing.T) {
 		log.has(t, `level=WARN msg="request refused" `+c.want)
 	}
 	log.has(t, `)" status=401 method=GET path=/events user=alice client_address=`) // of the expired token
-	removed := `level=INFO msg="user removed from room" removed=alice for=1h0m0s room=lobby admin=root client_address=127.0.0.1 request_id=`
-	log.has(t, removed)
+	log.has(t, `level=INFO msg="user removed from room" removed=alice for=1h0m0s room=lobby admin=root client_address=127.0.0.1 request_id=`)
+	log.has(t, `level=INFO msg="ban lifted" removed=alice room=lobby admin=root client_address=127.0.0.1 request_id=`)
 	got := log.String()
 	for _, part := range slices.Concat([]string{text}, strings.Split(alice, "."), strings.Split(root, "."), strings.Split(old, "."), strings.Split(short, ".")) {
 		if i := strings.Index(got, part); i >= 0 {

@@ -238,6 +238,8 @@ func (s *Server) routes(page map[string]*file) chi.Router {
 	get("/rooms", s.large(s.getRooms))
 	r.Delete("/members", s.handle(s.deleteMember))
 	r.Delete("/members/{id}", s.handle(s.deleteMember))
+	get("/bans", s.large(s.getBans))
+	r.Delete("/bans", s.handle(s.deleteBan))
 	get("/session", s.getSession)
 	r.Post("/session", s.handle(s.postSession))
 	r.Delete("/session", s.handle(s.deleteSession))

@@ -16,6 +16,10 @@ type User = auth.User
 // the grace period) and Since.
 type Member = room.Member
 
+// Ban is a ban of a user from a room. Its fields are ID (of the user) and Until (when the ban ends,
+// in UTC, rounded up to a second).
+type Ban = hub.Ban
+
 // Message is a message to a room. Its fields are Room, ID, Event, From (nil if the server sent it),
 // Data (compact JSON) and At.
 type Message = room.Message
