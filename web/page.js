@@ -332,11 +332,7 @@ onSubmit($("remove"), $("remove-error"), async () => {
   const { id, from } = removing;
   // The id is in the query, because browsers and proxies change a path that contains ., .. or %2F.
   const query = new URLSearchParams({ room: from.name, id, for: String(new FormData($("remove")).get("for")) });
-  try {
-    await request("DELETE", `members?${query}`);
-  } catch (error) {
-    if (error.problem?.status !== 404 || from.members.has(id)) throw error; // 404: the user has left
-  }
+  await request("DELETE", `members?${query}`);
   $("removal").close();
 });
 
