@@ -37,7 +37,7 @@ var misconfigurations = map[string]misconfiguration{
 		use:  withToken(jwt.SigningMethodHS256, []byte("the secret of the application, another"), nil),
 		want: http.StatusUnauthorized,
 		lines: []string{refusedLine + `cause=token reason=signature count=1 detail="invalid token: signature mismatch: no key verifies it, 1 tried ` +
-			`(alg \"HS256\", no kid, keys ` + secretID + `)" status=401` + ofAnyone},
+			`(alg \"HS256\", no kid, key fingerprint ` + secretID + `)" status=401` + ofAnyone},
 	},
 	"issuer": {
 		flags: []string{"--jwt-issuer=https://login.example"},
@@ -57,9 +57,9 @@ var misconfigurations = map[string]misconfiguration{
 		lines: []string{refusedLine + `cause=token reason=algorithm count=1 detail="invalid token: algorithm not accepted: alg \"RS256\", no kid (accepted HS256)" status=401` + ofAnyone},
 	},
 	"clock ahead": {
-		use:  withToken(jwt.SigningMethodHS256, []byte(secret), jwt.MapClaims{"exp": time.Now().Add(-2 * time.Hour).Unix()}),
+		use:  withToken(jwt.SigningMethodHS256, []byte(secret), jwt.MapClaims{"exp": time.Now().Add(-2 * time.Hour).Unix(), "iat": time.Now().Add(-3 * time.Hour).Unix()}),
 		want: http.StatusUnauthorized,
-		lines: []string{refusedLine + `cause=token reason=expired count=1 detail="invalid token: expired: exp TIME is DURATION ago (server time TIME)" status=401` +
+		lines: []string{refusedLine + `cause=token reason=expired count=1 detail="invalid token: expired: exp TIME is DURATION ago, iat TIME (server time TIME)" status=401` +
 			ofAlice},
 	},
 	"clock behind": {
@@ -110,7 +110,7 @@ var misconfigurations = map[string]misconfiguration{
 			return page.get(t, "/events?room=doc-1")
 		},
 		want: http.StatusForbidden,
-		lines: []string{refusedLine + `cause=room_right count=1 detail="token lacks the required right for room \"doc-1\": join allowed in \"lobby\", as without a presence claim" ` +
+		lines: []string{refusedLine + `cause=room_right count=1 detail="token lacks the required right for room \"doc-1\": join allowed in \"lobby\" (the rooms of a token without the claim presence)" ` +
 			`status=403 method=GET path=/events room=doc-1 user=alice client_address=127.0.0.1 request_id=ID`},
 	},
 	"JWKS unreachable": {

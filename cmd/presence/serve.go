@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -85,6 +86,7 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	h := &http.Server{Handler: server, TLSConfig: cert.config(), Protocols: c.Listening.protocols()}
 	l = server.Harden(h, l) // immediately, because connections made before it lack the socket options
 	logLimits(log, config)
+	c.logAccess(log, keys)
 	probe, err := answerProbes(bound(l.Addr()), server)
 	if err != nil {
 		log.Warn("health check socket unavailable: health checks use HTTP", "err", err)
@@ -109,6 +111,14 @@ func logLimits(log *slog.Logger, c presence.Config) {
 		"max_unsent_total", c.MaxUnsentTotal, "max_message", c.MaxMessage, "message_rate", max(0, c.MessageRate),
 		"cost_rate", max(0, c.CostRate), "cost_burst", c.CostBurst, "history_rate", max(0, c.HistoryRate),
 		"history", max(0, c.History), "history_bytes", c.HistoryBytes)
+}
+
+// logAccess logs the settings that decide which clients are accepted, so that the log alone is
+// enough to find a wrong one.
+func (c *serve) logAccess(log *slog.Logger, keys *serverKeys) {
+	log.Info("access", "key_fingerprint", keys.jwt.Fingerprint(), "issuer", c.Keys.JWTIssuer, "audience", c.Keys.JWTAudience, "query_token", c.Keys.QueryToken,
+		"cors_origins", strings.Join(c.Browsers.CORSOrigin, " "), "cookie_samesite", c.Browsers.CookieSameSite, "cookie_domain", c.Browsers.CookieDomain,
+		"cookie_path", c.Browsers.CookiePath, "cookie_insecure", c.insecure())
 }
 
 // prepareRuntime sets signals and the garbage collection of the process.

@@ -191,6 +191,17 @@ func TestRejected(t *testing.T) {
 	}
 }
 
+// The log has the settings that decide which clients are accepted, but no secret.
+func TestAccessIsLogged(t *testing.T) {
+	server, _ := serving(t, env{"PRESENCE_JWT_SECRET": secret}, "--listen=127.0.0.1:0", "--jwt-issuer=me", "--jwt-audience=presence", "--query-token",
+		"--cors-origin=https://a.example", "--cors-origin=https://*.b.example", "--cookie-samesite=strict", "--cookie-domain=b.example", "--cookie-path=/p/", "--cookie-insecure")
+	const want = `"msg":"access","key_fingerprint":"secret-fa3b2a54dfcfd0b1","issuer":"me","audience":"presence","query_token":true,` +
+		`"cors_origins":"https://a.example https://*.b.example","cookie_samesite":"strict","cookie_domain":"b.example","cookie_path":"/p/","cookie_insecure":true}`
+	if log := server.stderr.String(); !strings.Contains(log, want) || strings.Contains(log, secret) {
+		t.Errorf("got this log, want %s and no secret\n%s", want, log)
+	}
+}
+
 // With --dev, the server rejects requests for hosts other than local ones and those of --listen and
 // --cors-origin, so that a page cannot sign in with DNS rebinding. Without --dev, it accepts any
 // host.

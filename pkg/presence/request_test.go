@@ -164,7 +164,7 @@ func TestRefusalLog(t *testing.T) {
 	}{
 		{"GET", "/events", "", "", nil, `cause=anonymous count=1 detail="no token: send an Authorization: Bearer header or the session cookie" status=401 method=GET path=/events client_address=`},
 		{"GET", "/events", old, "", nil, `cause=token reason=expired count=1 detail="invalid token: expired: exp 1970-01-01T00:00:01Z is `},
-		{"GET", "/events", alice + "x", "", nil, `cause=token reason=signature count=1 detail="invalid token: signature mismatch: no key verifies it, 1 tried (alg \"HS256\", no kid, keys secret-534da614d257a303)" status=401 method=GET path=/events client_address=`},
+		{"GET", "/events", alice + "x", "", nil, `cause=token reason=signature count=1 detail="invalid token: signature mismatch: no key verifies it, 1 tried (alg \"HS256\", no kid, key fingerprint secret-534da614d257a303)" status=401 method=GET path=/events client_address=`},
 		{"GET", "/events?room=secret", alice, "", nil, `cause=room_right count=1 detail="token lacks the required right for room \"secret\": join allowed in \"lobby\", \"two\", \"three\"" status=403 method=GET path=/events room=secret user=alice client_address=`},
 		{"GET", "/events", alice, "", nil, `cause=user_connections count=1 detail="per-user connection limit reached (1)" status=200 method=GET path=/events room=lobby user=alice client_address=`},
 		{"GET", "/events?room=three", bearer(t, "bob2"), "", nil, `cause=rooms count=1 detail="room limit reached (2)" status=200 method=GET path=/events room=three user=bob2 client_address=`},

@@ -87,9 +87,11 @@ func (c claims) user(issuer, audience string, now time.Time) (User, error) {
 	}
 	switch {
 	case !expires.IsZero() && !now.Before(expires):
-		return User{}, expiredAt(expires, now)
+		return User{}, withDetail(badToken(reasonExpired, "expired"), "exp %s is %v ago%s (server time %s)",
+			timeText(expires), difference(now, expires), c.issued(), timeText(now))
 	case now.Add(leeway).Before(notBefore):
-		return User{}, validFrom(notBefore, now)
+		return User{}, withDetail(badToken(reasonNotYetValid, "not valid yet"), "nbf %s is in %v%s (server time %s)",
+			timeText(notBefore), difference(notBefore, now), c.issued(), timeText(now))
 	case issuer != "" && iss != issuer:
 		return User{}, wrongIssuer(iss, issuer)
 	case audience != "" && !slices.Contains(aud, audience):
@@ -105,18 +107,6 @@ func (c claims) user(issuer, audience string, now time.Time) (User, error) {
 // maxClaim is the maximum length of an issuer or audience in the log, in bytes.
 const maxClaim = 128
 
-// The errors of the claims that depend on the settings and the clock of the server.
-
-func expiredAt(exp, now time.Time) error {
-	return withDetail(badToken(reasonExpired, "expired"), "exp %s is %v ago (server time %s)",
-		timeText(exp), now.Sub(exp).Round(time.Second), timeText(now))
-}
-
-func validFrom(nbf, now time.Time) error {
-	return withDetail(badToken(reasonNotYetValid, "not valid yet"), "nbf %s is in %v (server time %s)",
-		timeText(nbf), nbf.Sub(now).Round(time.Second), timeText(now))
-}
-
 func wrongIssuer(iss, required string) error {
 	var given []string
 	if iss != "" {
@@ -129,7 +119,23 @@ func wrongAudience(aud []string, required string) error {
 	return withDetail(badToken(reasonAudience, "wrong audience"), "%s (required %s)", redact.List(aud, maxClaim), redact.Quote(required, maxClaim))
 }
 
+// issued returns the iat of the claims for the log. It shows whether a token is old, or whether the
+// clock of its issuer is wrong. It returns an empty string if there is no valid iat.
+func (c claims) issued() string {
+	var at time.Time
+	all, _ := c.payload.Object()
+	if read(all, "iat", &at, date, "") != nil || at.IsZero() {
+		return ""
+	}
+	return ", iat " + timeText(at)
+}
+
 func timeText(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// difference returns the difference of two times as timeText writes them.
+func difference(later, earlier time.Time) time.Duration {
+	return time.Duration(later.Unix()-earlier.Unix()) * time.Second
+}
 
 // read decodes the field that the last part of path names into v. It leaves v unchanged if the
 // field is absent or null. The error is a [*ClaimError] with the path and the required type.

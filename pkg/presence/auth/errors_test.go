@@ -24,17 +24,17 @@ func TestLogDetail(t *testing.T) {
 		config              auth.Config
 		token, text, detail string
 	}{
-		{auth.Config{}, sign(`{"alg":"HS256"}`, alice, []byte("another")), "signature mismatch", `no key verifies it, 1 tried (alg "HS256", no kid, keys secret-b001d0cbee711c9d)`},
-		{two, sign(`{"alg":"HS256","kid":"k2"}`, alice, []byte("another")), "signature mismatch", `no key verifies it, 1 tried (alg "HS256", kid "k2", keys ` + print + `)`},
+		{auth.Config{}, sign(`{"alg":"HS256"}`, alice, []byte("another")), "signature mismatch", `no key verifies it, 1 tried (alg "HS256", no kid, key fingerprint secret-b001d0cbee711c9d)`},
+		{two, sign(`{"alg":"HS256","kid":"k2"}`, alice, []byte("another")), "signature mismatch", `no key verifies it, 1 tried (alg "HS256", kid "k2", key fingerprint ` + print + `)`},
 		{two, sign(`{"alg":"ES256","kid":"k2"}`, alice, ecKey), "algorithm not accepted", `alg "ES256", kid "k2" (accepted HS256, PS256, RS256)`},
 		{auth.Config{}, "eyJhbGciOiJOb25lIn0." + hs256(alice)[21:], "algorithm not accepted", `alg "None", no kid (accepted HS256)`},
 		{auth.Config{}, "eyJhbGciOjF9." + hs256(alice)[21:], "algorithm not accepted", `alg not a string, no kid (accepted HS256)`},
 		{auth.Config{}, sign(`{"alg":"HS256","kid":"`+hs256(alice)+`"}`, alice, []byte("another")), "signature mismatch",
-			`no key verifies it, 1 tried (alg "HS256", kid "[token]", keys secret-b001d0cbee711c9d)`},
+			`no key verifies it, 1 tried (alg "HS256", kid "[token]", key fingerprint secret-b001d0cbee711c9d)`},
 		{auth.Config{}, sign(`{"alg":"HS256","kid":"`+long+`"}`, alice, []byte("another")), "signature mismatch",
-			`no key verifies it, 1 tried (alg "HS256", kid "` + long[:64] + `…", keys secret-b001d0cbee711c9d)`},
+			`no key verifies it, 1 tried (alg "HS256", kid "` + long[:64] + `…", key fingerprint secret-b001d0cbee711c9d)`},
 		{auth.Config{}, sign(`{"alg":"HS256","kid":"`+strings.Repeat("x", 257)+`"}`, alice, []byte("another")), "signature mismatch",
-			`no key verifies it, 1 tried (alg "HS256", kid of 257 bytes, keys secret-b001d0cbee711c9d)`},
+			`no key verifies it, 1 tried (alg "HS256", kid of 257 bytes, key fingerprint secret-b001d0cbee711c9d)`},
 		{strict, hs256(`{"sub":"a","iss":"https://a.example","aud":"presence"}`), "wrong issuer", `"https://a.example" (required "https://b.example")`},
 		{strict, hs256(`{"sub":"a","iss":"` + long + `","aud":"presence"}`), "wrong issuer", `"` + long[:128] + `…" (required "https://b.example")`},
 		{strict, hs256(`{"sub":"a","aud":"presence"}`), "wrong issuer", `none (required "https://b.example")`},
@@ -42,6 +42,8 @@ func TestLogDetail(t *testing.T) {
 		{strict, hs256(`{"sub":"a","iss":"https://b.example","aud":["1","2","3","4","5","6"]}`), "wrong audience", `"1", "2", "3", "4" and 2 more (required "presence")`},
 		{strict, hs256(`{"sub":"a","iss":"https://b.example"}`), "wrong audience", `none (required "presence")`},
 		{auth.Config{}, hs256(`{"sub":"a","exp":946677590}`), "expired", `exp 1999-12-31T21:59:50Z is 2h0m10s ago (server time 2000-01-01T00:00:00Z)`},
+		{auth.Config{}, hs256(`{"sub":"a","exp":946677590,"iat":946673990.5}`), "expired", `exp 1999-12-31T21:59:50Z is 2h0m10s ago, iat 1999-12-31T20:59:50Z (server time 2000-01-01T00:00:00Z)`},
+		{auth.Config{}, hs256(`{"sub":"a","exp":946677590,"iat":"soon"}`), "expired", `exp 1999-12-31T21:59:50Z is 2h0m10s ago (server time 2000-01-01T00:00:00Z)`},
 		{auth.Config{}, hs256(`{"sub":"a","nbf":946684900.2}`), "not valid yet", `nbf 2000-01-01T00:01:40Z is in 1m40s (server time 2000-01-01T00:00:00Z)`},
 		{auth.Config{}, hs256(`{"sub":1}`), "sub must be a string", ""},
 		{auth.Config{}, "x", "not a JWT", ""},
@@ -77,7 +79,7 @@ func TestLogDetailOfJWKS(t *testing.T) {
 	}
 	withIssuer(t, true, func(t *testing.T, w *jwksTest) {
 		time.Sleep(time.Minute)
-		want(w, `{"alg":"EdDSA","kid":"2"}`, `invalid token: signed with an unknown key: alg "EdDSA", kid "2" (keys http://:0)`)
+		want(w, `{"alg":"EdDSA","kid":"2"}`, `invalid token: signed with an unknown key: alg "EdDSA", kid "2" (key fingerprint http://:0)`)
 	})
 	withIssuer(t, false, func(t *testing.T, w *jwksTest) {
 		want(w, `{"alg":"EdDSA","kid":"2"}`, `keys unavailable: JWK Set http://:0 not fetched: EOF`)

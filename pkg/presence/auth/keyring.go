@@ -94,9 +94,9 @@ func (r *keyring) explain(err error, header map[string]any, tried int) error {
 	case errors.Is(err, errAlgorithm):
 		return withDetail(err, "%s (accepted %s)", headers, strings.Join(r.algorithms(), ", "))
 	case errors.Is(err, errSignature):
-		return withDetail(err, "no key verifies it, %d tried (%s, keys %s)", tried, headers, r.fingerprint)
+		return withDetail(err, "no key verifies it, %d tried (%s, key fingerprint %s)", tried, headers, r.fingerprint)
 	case errors.Is(err, errUnknownKey):
-		return withDetail(err, "%s (keys %s)", headers, r.fingerprint)
+		return withDetail(err, "%s (key fingerprint %s)", headers, r.fingerprint)
 	}
 	return err
 }
