@@ -167,3 +167,25 @@ func (p proxy) withoutTLS(block string) (proxy, string) {
 	}
 	return p, plain.Replace(block)
 }
+
+// Over plain HTTP, an image on a page of the same site opens no stream as the visitor, although
+// Chromium sends the cookie with its request. An EventSource on a page of the server does.
+func TestImageOpensNoStream(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	e := env{"PRESENCE_JWT_SECRET": secret}
+	server, addr := serving(t, e, "--listen=127.0.0.1:0", "--cookie-insecure")
+	_, port, _ := net.SplitHostPort(addr)
+	url := "http://presence.example:" + port
+	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprintf(w, `<!doctype html><link rel="icon" href="data:,"><img src="%s/events" onerror="window.failed = true">`, url)
+	}))
+	t.Cleanup(site.Close)
+	page := launch(t, []chromedp.ExecAllocatorOption{chromedp.Flag("host-resolver-rules", "MAP *.example 127.0.0.1")}, "/favicon.ico", "status of 403")
+	signedInAs(t, page, url, must(t, e, "token", "--sub=ann"), "null", "ann")
+	_, port, _ = net.SplitHostPort(site.Listener.Addr().String())
+	do(t, page, chromedp.Navigate("http://blog.presence.example:"+port))
+	see(t, page, `window.failed`)
+	server.stderr.find(t, `"cause":"origin","count":1,"detail":"stream with the session cookie requires the header Accept: text/event-stream`)
+}
