@@ -671,8 +671,8 @@ func TestRoomSwitch(t *testing.T) {
 	in("kitchen", 2)
 }
 
-// An admin sees the rooms in use, can visit each of them, also one that its token does not name, and
-// can remove a user from a room.
+// An admin sees the rooms in use, can visit each of them, also one that its token does not name,
+// and can remove a user from a room.
 func TestKick(t *testing.T) {
 	t.Parallel()
 	heavy(t)

@@ -68,7 +68,7 @@ func address(listen, port string, dev bool) (string, error) {
 // --listen.
 func (f listenFlags) devHosts() []string {
 	hosts := []string{"localhost"}
-	if host, _, err := net.SplitHostPort(f.Listen); err == nil && host != "" {
+	if host, _, err := net.SplitHostPort(f.Listen); err == nil && host != "" && !strings.HasPrefix(f.Listen, unixPrefix) {
 		hosts = append(hosts, host)
 	}
 	return hosts

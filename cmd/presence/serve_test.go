@@ -191,6 +191,18 @@ func TestRejected(t *testing.T) {
 	}
 }
 
+// Only the host of a TCP address is a host of --dev.
+func TestHostsOfListen(t *testing.T) {
+	for listen, want := range map[string]string{
+		"": "localhost", ":8080": "localhost", "192.0.2.1:8080": "localhost 192.0.2.1", "[2001:db8::1]:80": "localhost 2001:db8::1",
+		"laptop.lan:8080": "localhost laptop.lan", "unix:/run/presence.sock": "localhost", "systemd": "localhost",
+	} {
+		if got := strings.Join(listenFlags{Listen: listen}.devHosts(), " "); got != want {
+			t.Errorf("--listen %q: got %s, want %s", listen, got, want)
+		}
+	}
+}
+
 // The log has the settings that decide which clients are accepted, but no secret.
 func TestAccessIsLogged(t *testing.T) {
 	server, _ := serving(t, env{"PRESENCE_JWT_SECRET": secret}, "--listen=127.0.0.1:0", "--jwt-issuer=me", "--jwt-audience=presence", "--query-token",

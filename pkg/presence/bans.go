@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"example.com/presence/pkg/presence/internal/redact"
 	"example.com/presence/pkg/presence/room"
 )
 
@@ -73,7 +74,7 @@ func (s *Server) deleteBan(w http.ResponseWriter, r *http.Request) error {
 	if err := s.hub.Unban(r.Context(), name, user); err != nil {
 		return err
 	}
-	s.logAction(r, "ban lifted", user)
+	s.logAction(r, "ban lifted", "banned", redact.Text(string(user)))
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
@@ -116,10 +117,11 @@ func (s *Server) Unban(ctx context.Context, roomName, user string) error {
 	return nil
 }
 
-// Bans returns the bans from the room that have not ended, sorted by user id. The slice belongs to
-// the caller. It is empty and not nil if there are none. The error wraps [ErrDraining] or
-// [room.ErrName]. It wraps [ErrIncomplete] if this node has no contact with the backplane, and may
-// lack the last changes; the slice has the bans that it knows then.
+// Bans returns the bans from the room that have not ended, sorted by user id: at most as many as
+// the table of the Backplane has rows, 100,000 by default. The slice belongs to the caller. It is
+// empty and not nil if there are none. The error wraps [ErrDraining] or [room.ErrName]. It wraps
+// [ErrIncomplete] if this node has no contact with the backplane, and may lack the last changes;
+// the slice has the bans that it knows then.
 func (s *Server) Bans(roomName string) (bans []Ban, err error) {
 	name, err := room.ParseName(roomName)
 	if err == nil {

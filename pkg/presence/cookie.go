@@ -23,7 +23,7 @@ func (s *Server) setCookie(w http.ResponseWriter, r *http.Request, token string,
 		cookie.MaxAge = max(1, int(time.Until(expires).Seconds()))
 	}
 	http.SetCookie(w, cookie)
-	clearUnpartitioned(w, cookie)
+	clearOlder(w, r, cookie)
 	s.warnDropped(r, cookie)
 	return nil
 }
@@ -48,19 +48,22 @@ func (s *Server) clearCookie(w http.ResponseWriter, r *http.Request) {
 	cookie := s.cookie(r)
 	cookie.MaxAge = -1
 	http.SetCookie(w, cookie)
-	clearUnpartitioned(w, cookie)
+	clearOlder(w, r, cookie)
 }
 
-// clearUnpartitioned deletes the unpartitioned cookie of the same name if the new cookie is
-// partitioned. Otherwise a browser would keep both cookies and send the older one first. Versions
-// of this server that did not support the Partitioned attribute have set such a cookie.
-func clearUnpartitioned(w http.ResponseWriter, cookie *http.Cookie) {
-	if !cookie.Partitioned {
-		return
-	}
+// clearOlder deletes the cookies that versions of this server without the prefix __Host- or the
+// Partitioned attribute have set. The browser would keep them beside the new one, and of two
+// cookies with the same name it would send the older one first.
+func clearOlder(w http.ResponseWriter, r *http.Request, cookie *http.Cookie) {
 	old := *cookie
 	old.Value, old.MaxAge, old.Partitioned = "", -1, false
-	http.SetCookie(w, &old)
+	if cookie.Partitioned {
+		http.SetCookie(w, &old)
+	}
+	if _, err := r.Cookie(auth.CookieName); err == nil && cookie.Name != auth.CookieName {
+		old.Name = auth.CookieName
+		http.SetCookie(w, &old)
+	}
 }
 
 // cookie returns the session cookie for the requests of r's mount point, without a value.

@@ -54,16 +54,37 @@ func TestCookieName(t *testing.T) {
 		for cookies, want := range map[string]string{
 			c.name + "=" + good: "alice",
 			wrong + "=" + other: "",
-			wrong + "=" + other + "; " + c.name + "=" + good:                                 "alice",
-			c.name + "=rubbish; " + c.name + "=" + good:                                      "alice",
-			c.name + "=" + good + "; " + c.name + "=" + other:                                "alice",
-			strings.Repeat(c.name+"="+other[:len(other)-2]+"xx; ", 50) + c.name + "=" + good: "alice",
+			wrong + "=" + other + "; " + c.name + "=" + good:                                "alice",
+			c.name + "=rubbish; " + c.name + "=" + good:                                     "alice",
+			c.name + "=" + good + "; " + c.name + "=" + other:                               "alice",
+			strings.Repeat(c.name+"="+other[:len(other)-2]+"xx; ", 7) + c.name + "=" + good: "alice",
 		} {
 			answer := ask("GET", "/session", "", cookies)
 			body := make([]byte, 200)
 			n, _ := answer.Body.Read(body)
 			if want := `{"user":{"id":"` + want + `"`; !strings.HasPrefix(string(body[:n]), strings.Replace(want, `{"id":""`, "null", 1)) {
 				t.Errorf("%s: Cookie %.200s: got %s %s, want %s", name, cookies, answer.Status, body[:n], want)
+			}
+		}
+	}
+}
+
+// A sign-in and a sign-out clear the cookie of a version without the prefix, if the browser has
+// one.
+func TestOldCookieIsCleared(t *testing.T) {
+	h := open(t, presence.Config{})
+	alice := bearer(t, "alice")
+	for _, old := range []bool{true, false} {
+		jar := auth.HostCookieName + "=" + alice
+		if old {
+			jar += "; " + auth.CookieName + "=" + alice
+		}
+		for _, answer := range []*http.Response{h.signIn(alice, "Cookie", jar), h.ask("DELETE", "/session", "", "", "Cookie", jar)} {
+			all := answer.Cookies()
+			if all[0].Name != auth.HostCookieName || len(all) != 1+map[bool]int{true: 1}[old] {
+				t.Errorf("old cookie %v: got cookies %v, want one for each of the request", old, all)
+			} else if old && (all[1].Name != auth.CookieName || all[1].MaxAge != -1 || all[1].Value != "" || all[1].Path != "/") {
+				t.Errorf("got %s, want the old cookie cleared", all[1])
 			}
 		}
 	}
@@ -157,7 +178,7 @@ func TestHosts(t *testing.T) {
 		CORSOrigins: []string{"https://app.example:8443", "https://*.shop.example", "capacitor://shell.example"}})
 	for host, want := range map[string]int{
 		"localhost": 200, "localhost:8080": 200, "LOCALHOST:8080": 200, "a.localhost:8080": 200, "a.b.localhost": 200,
-		"127.0.0.1:8080": 200, "127.255.255.254": 200, "[::1]:8080": 200, "[::ffff:127.0.0.1]": 200,
+		"127.0.0.1:8080": 200, "127.255.255.254": 200, "[::1]:8080": 200, "[::ffff:127.0.0.1]": 200, "evil.example\u212a.localhost": 421,
 		"dev.example": 200, "DEV.example:9": 200, "192.0.2.7:80": 200, "[2001:db8::7]:80": 200, "[2001:DB8:0::7]": 421,
 		"app.example": 200, "app.example:1": 200, "a.shop.example": 200, "shell.example": 200,
 		"shop.example": 421, "a.b.shop.example": 421, ".shop.example": 421,

@@ -73,7 +73,7 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 //
 //	Sec-Fetch-Site, -Mode, -Dest or Origin   allowed: check has compared them
 //	TLS, or a local host                     allowed: browsers send Sec-Fetch-Site there
-//	Accept has text/event-stream             allowed: EventSource sends it, an element cannot
+//	Accept has text/event-stream             allowed: EventSource sends it, an element cannot, but a script can
 //	otherwise                                403
 //
 // Over plain HTTP to any other host, browsers send neither Sec-Fetch-Site nor Origin with the

@@ -33,9 +33,6 @@ func newHosts(list []string) (hosts, error) {
 	return allowed, nil
 }
 
-// hostCharacters are the characters of a host name.
-const hostCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._"
-
 // hostOf returns the host of a Host header in the form of hosts, or an empty string if it is
 // invalid.
 func hostOf(header string) string {

@@ -18,6 +18,7 @@ import (
 	"example.com/presence/pkg/presence/internal/compact"
 	"example.com/presence/pkg/presence/internal/hub"
 	"example.com/presence/pkg/presence/internal/input"
+	"example.com/presence/pkg/presence/internal/redact"
 	"example.com/presence/pkg/presence/room"
 )
 
@@ -234,7 +235,7 @@ func (s *Server) deleteMember(w http.ResponseWriter, r *http.Request) error {
 	if err := remove(r.Context(), name, user, ban); err != nil {
 		return err
 	}
-	s.logAction(r, "user removed from room", user, "for", ban)
+	s.logAction(r, "user removed from room", "removed", redact.Text(string(user)), "for", ban)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

@@ -19,6 +19,9 @@ type origin struct {
 	port         uint16 // the scheme's default port if the origin has none; 0 if the scheme has no default port
 }
 
+// hostCharacters are the characters of a host name.
+const hostCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._"
+
 // schemePorts holds the default ports, which browsers omit from an origin.
 var schemePorts = map[string]uint16{"http": 80, "https": 443}
 
@@ -35,10 +38,10 @@ func parseOrigin(s string) (origin, bool) {
 
 // originOf returns the origin of a page with that scheme and host. host may include a port.
 func originOf(scheme, host string) (origin, bool) {
-	host = strings.ToLower(host)
-	if strings.Trim(host, "abcdefghijklmnopqrstuvwxyz0123456789.-_[:]") != "" {
+	if strings.Trim(host, hostCharacters+"[:]") != "" { // first, because ToLower turns U+212A into a k
 		return origin{}, false
 	}
+	host = strings.ToLower(host)
 	u, err := url.Parse("//" + host)                       // validates the brackets
 	bare := strings.Count(host, ":") > 1 && host[0] != '[' // an IPv6 address must have brackets
 	if err != nil || u.Hostname() == "" || strings.HasSuffix(host, ":") || bare || strings.Contains(host, "..") || host[0] == '.' {
@@ -134,7 +137,7 @@ func (a origins) hasHost(host string) bool {
 //	Sec-Fetch-Site   Origin               result
 //	same-origin      any                  allowed
 //	none             any                  allowed
-//	absent           absent               allowed: not from a script of another origin
+//	absent           absent               allowed: its sender cannot read the response
 //	absent           the request's host   allowed
 //	any              a listed origin      allowed
 //	otherwise                             403

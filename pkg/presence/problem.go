@@ -142,7 +142,7 @@ func problemOf(err error) *problem {
 	}
 	if banned := new(hub.BannedError); errors.As(err, &banned) {
 		return &problem{status: http.StatusForbidden, cause: refusal.Banned, private: banned.Error(),
-			detail: fmt.Sprintf("you were removed from room %q: you can join again in %s", banned.Room, rounded(time.Until(banned.Until)))}
+			detail: fmt.Sprintf("you are banned from room %q for another %s", banned.Room, rounded(time.Until(banned.Until)))}
 	}
 	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
 		return &problem{status: http.StatusRequestEntityTooLarge, cause: refusal.TooLarge, detail: fmt.Sprintf("body too large (maximum %d bytes)", tooLarge.Limit)}

@@ -12,7 +12,6 @@ import (
 	"example.com/presence/pkg/presence/auth"
 	"example.com/presence/pkg/presence/internal/redact"
 	"example.com/presence/pkg/presence/internal/refusal"
-	"example.com/presence/pkg/presence/room"
 )
 
 // facts collects the facts about a request that its log lines need. Only the goroutine of the
@@ -79,11 +78,11 @@ func (s *Server) originOf(r *http.Request, f *facts) (line []any) {
 	return append(line, "client_address", redact.Text(s.proxies.client(r)), "request_id", redact.Text(f.requestID(r)))
 }
 
-// logAction logs an action of an admin on a user in the room of the request.
-func (s *Server) logAction(r *http.Request, action string, user room.UserID, args ...any) {
-	f, line := factsOf(r), append([]any{"removed", redact.Text(string(user))}, args...)
-	s.config.Logger.InfoContext(r.Context(), action, append(line, "room", redact.Text(f.room), "admin", redact.Text(f.user),
-		"client_address", s.proxies.client(r), "request_id", f.requestID(r))...)
+// logAction logs an action of an admin in the room of the request. args are its first attributes.
+func (s *Server) logAction(r *http.Request, action string, args ...any) {
+	f := factsOf(r)
+	s.config.Logger.InfoContext(r.Context(), action, append(args, "room", redact.Text(f.room), "admin", redact.Text(f.user),
+		"client_address", redact.Text(s.proxies.client(r)), "request_id", redact.Text(f.requestID(r)))...)
 }
 
 // logAccess logs a request that was not a stream, at level debug.

@@ -205,7 +205,7 @@ func TestRefusalLog(t *testing.T) {
 	}
 	log.has(t, `)" status=401 method=GET path=/events user=alice client_address=`) // of the expired token
 	log.has(t, `level=INFO msg="user removed from room" removed=alice for=1h0m0s room=lobby admin=root client_address=127.0.0.1 request_id=`)
-	log.has(t, `level=INFO msg="ban lifted" removed=alice room=lobby admin=root client_address=127.0.0.1 request_id=`)
+	log.has(t, `level=INFO msg="ban lifted" banned=alice room=lobby admin=root client_address=127.0.0.1 request_id=`)
 	got := log.String()
 	for _, part := range slices.Concat([]string{text}, strings.Split(alice, "."), strings.Split(root, "."), strings.Split(old, "."), strings.Split(short, ".")) {
 		if i := strings.Index(got, part); i >= 0 {

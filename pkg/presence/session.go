@@ -55,13 +55,13 @@ func (s *Server) getSession(w http.ResponseWriter, r *http.Request) error {
 // other credential. A token in the query does not count, because the cookie takes precedence over
 // it.
 func (s *Server) onlyCookieInvalid(r *http.Request) bool {
-	if _, err := s.authenticate(only(r, "Cookie", r.Header["Cookie"]...)); !errors.Is(err, auth.ErrBadToken) {
+	if _, err := s.identify(only(r, "Cookie", r.Header["Cookie"]...)); !errors.Is(err, auth.ErrBadToken) {
 		return false
 	}
 	rest := r.Clone(r.Context())
 	rest.Header.Del("Cookie")
 	rest.URL.RawQuery = ""
-	_, err := s.authenticate(rest)
+	_, err := s.identify(rest)
 	return errors.Is(err, auth.ErrNoToken)
 }
 

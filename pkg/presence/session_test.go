@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -503,4 +504,14 @@ func TestSignOutAfterRenewal(t *testing.T) {
 	for _, other := range others {
 		other.next("after")
 	}
+}
+
+// The line about an invalid token has no user, although the cookie of the request is valid.
+func TestInvalidTokenBesideCookieLog(t *testing.T) {
+	var log syncBuffer
+	h := open(t, presence.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if r := h.ask("GET", "/session", "bad", "", "Cookie", auth.HostCookieName+"="+bearer(t, "alice")); r.StatusCode != http.StatusUnauthorized {
+		t.Errorf("got %s, want 401", r.Status)
+	}
+	log.has(t, `cause=token reason=malformed count=1 detail="invalid token: not a JWT" status=401 method=GET path=/session client_address=127.0.0.1 `)
 }

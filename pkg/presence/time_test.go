@@ -191,7 +191,7 @@ func TestBan(t *testing.T) {
 				if method[0] == 'P' {
 					body = `{"data":1}`
 				}
-				if answer := b.ask(method, path, body, alice); answer.Code != http.StatusForbidden || !strings.Contains(answer.Body.String(), `"detail":"you were removed from room \"r\": you can join again in `+left+`"`) {
+				if answer := b.ask(method, path, body, alice); answer.Code != http.StatusForbidden || !strings.Contains(answer.Body.String(), `"detail":"you are banned from room \"r\" for another `+left+`"`) {
 					t.Errorf("%s: got %d %s, want 403 and %s left", path, answer.Code, answer.Body, left)
 				}
 			}
@@ -232,7 +232,7 @@ func TestBanWhileSending(t *testing.T) {
 		}
 		close(body.release)
 		<-done
-		if answer.Code != http.StatusForbidden || !strings.Contains(answer.Body.String(), `"detail":"you were removed from room \"lobby\": you can join again in 60 s"`) {
+		if answer.Code != http.StatusForbidden || !strings.Contains(answer.Body.String(), `"detail":"you are banned from room \"lobby\" for another 60 s"`) {
 			t.Errorf("message of a removed user: got %d %s, want 403 and 60 s left", answer.Code, answer.Body)
 		}
 		b.post("/messages", `{"data":2}`, testUser("bob")) // the rejected message has released its slot
@@ -262,7 +262,7 @@ func TestBanText(t *testing.T) {
 		} {
 			time.Sleep(time.Until(end) - c.left)
 			answer := b.ask("GET", "/presence", "", testUser("alice"))
-			if want := `"detail":"you were removed from room \"lobby\": you can join again in ` + c.want + `"}`; answer.Code != http.StatusForbidden || !strings.Contains(answer.Body.String(), want) {
+			if want := `"detail":"you are banned from room \"lobby\" for another ` + c.want + `"}`; answer.Code != http.StatusForbidden || !strings.Contains(answer.Body.String(), want) {
 				t.Errorf("%v before the end: got %d %s, want %s", c.left, answer.Code, answer.Body, want)
 			}
 		}

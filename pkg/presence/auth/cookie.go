@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"net/http"
+	"slices"
 )
 
 // CookieName and HostCookieName are the names of the session cookie, which holds a token. A browser
@@ -34,13 +35,18 @@ func CookieNameFrom(ctx context.Context) string {
 	return HostCookieName
 }
 
-// cookieTokens returns the values of the session cookies, in the order of the request.
+// maxCookies is the maximum number of session cookies of a request that are tried. A forged one
+// costs a verification per key, and 32 KiB of headers have room for 200.
+const maxCookies = 8
+
+// cookieTokens returns the different values of the first maxCookies session cookies, in the order
+// of the request.
 func cookieTokens(r *http.Request) (tokens []string) {
 	if len(r.Header["Cookie"]) == 0 {
 		return nil
 	}
 	for _, c := range r.CookiesNamed(CookieNameFrom(r.Context())) {
-		if c.Value != "" {
+		if c.Value != "" && len(tokens) < maxCookies && !slices.Contains(tokens, c.Value) {
 			tokens = append(tokens, c.Value)
 		}
 	}

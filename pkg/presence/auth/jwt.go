@@ -155,7 +155,7 @@ func (j *JWT) Fingerprint() string { return j.keys.Load().fingerprint }
 //  1. the Authorization header. A scheme other than Bearer is ignored. An empty or repeated header
 //     is an invalid token.
 //  2. the cookies with the name of [CookieNameFrom]. An empty cookie is ignored. Of several
-//     cookies, the first one with a valid token counts.
+//     cookies, the first one with a valid token counts. At most 8 are tried.
 //  3. the query parameter access_token, if Config.QueryToken is set. An empty parameter is ignored.
 //
 // The error is [ErrNoToken], or it wraps [ErrUnavailable] or [ErrBadToken]. [FailureReason]

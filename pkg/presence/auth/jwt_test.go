@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -19,6 +20,14 @@ import (
 	"example.com/presence/pkg/presence/auth"
 	"github.com/golang-jwt/jwt/v5"
 )
+
+// falseCookies returns n different session cookies.
+func falseCookies(n int) (all string) {
+	for i := range n {
+		all += auth.HostCookieName + "=nonsense" + strconv.Itoa(i) + "; "
+	}
+	return all
+}
 
 func TestTokenSources(t *testing.T) {
 	token := func(sub string) string { return hs256(`{"sub":"` + sub + `"}`) }
@@ -49,6 +58,10 @@ func TestTokenSources(t *testing.T) {
 		{name: "good cookie, then a bad one", cookie: c + "; " + cookie + "nonsense", user: "cookie"},
 		{name: "bad cookie, then a good one", cookie: cookie + "nonsense; " + c, user: "cookie"},
 		{name: "two good cookies", cookie: c + "; " + cookie + token("other"), user: "cookie"},
+		{name: "seven bad cookies, then a good one", cookie: falseCookies(7) + c, user: "cookie"},
+		{name: "eight bad cookies, then a good one", cookie: falseCookies(8) + c, err: auth.ErrBadToken},
+		{name: "many equal bad cookies, then a good one", cookie: strings.Repeat(cookie+"nonsense; ", 50) + c, user: "cookie"},
+		{name: "eight empty cookies, then a good one", cookie: strings.Repeat(cookie+"; ", 8) + c, user: "cookie"},
 		{name: "two bad cookies and a query", cookie: cookie + "nonsense; " + cookie + "x", query: q, err: auth.ErrBadToken},
 		{name: "cookie of another name", cookie: auth.CookieName + "=" + token("cookie"), query: q, user: "query"},
 		{name: "empty cookie", cookie: cookie + "; a=b", query: q, user: "query"},

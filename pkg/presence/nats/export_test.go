@@ -52,6 +52,13 @@ func (b *Bus) FillTable() {
 	}
 }
 
+// DropRow removes a row from the copy of the table.
+func (b *Bus) DropRow(key string) {
+	b.table.mu.Lock()
+	defer b.table.mu.Unlock()
+	delete(b.table.rows, key)
+}
+
 // WithClock returns the configuration of a node with another clock.
 func (c Config) WithClock(now func() time.Time) Config {
 	c.now = now

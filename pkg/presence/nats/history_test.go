@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -383,6 +385,36 @@ func TestFullTable(t *testing.T) {
 	if err := put("b", "2"); err != nil {
 		t.Errorf("new row after one was deleted: got %v", err)
 	}
+}
+
+// Rows that several calls of Put store at the limit of the table at the same time reach all copies.
+func TestRowsAtTheLimit(t *testing.T) {
+	t.Parallel()
+	b := open(t, config(startServer(t).ClientURL()))
+	var arrived atomic.Int32
+	if _, err := b.Watch(func(r backplane.Row) {
+		if len(r.Value) > 0 {
+			arrived.Add(1)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	b.FillTable()
+	b.DropRow("0") // space for one row
+	var puts sync.WaitGroup
+	var stored atomic.Int32
+	for i := range 50 {
+		puts.Go(func() {
+			err := b.Put(t.Context(), "k"+strconv.Itoa(i), []byte("value"), time.Hour)
+			if err == nil {
+				stored.Add(1)
+			} else if !errors.Is(err, backplane.ErrTableFull) {
+				t.Errorf("got %v, want success or %v", err, backplane.ErrTableFull)
+			}
+		})
+	}
+	puts.Wait()
+	await(t, "the rows that were stored", func() bool { return stored.Load() > 0 && arrived.Load() == stored.Load() })
 }
 
 // A bucket that was deleted is created again. The log has a line about each.

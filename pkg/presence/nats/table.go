@@ -12,6 +12,10 @@ import (
 const (
 	// maxRows is the maximum number of rows in the table.
 	maxRows = 100_000
+	// slack is the number of rows above maxRows that the copy may have. Several calls of Put, also
+	// on several nodes, can find space for one more row at the same time. The copy must have each
+	// row that was stored.
+	slack = 1000
 	// markerTime is how long the server keeps the marker of a row that was deleted or has expired.
 	// A node that was not connected for longer finds the deletion when it reads the table again.
 	markerTime = time.Minute
@@ -60,7 +64,7 @@ func (t *table) apply(r tableRow) {
 	defer t.turn.Unlock()
 	t.mu.Lock()
 	old, there := t.rows[r.Key]
-	isNew := there && r.revision > old.revision || !there && len(t.rows) < maxRows
+	isNew := there && r.revision > old.revision || !there && len(t.rows) < maxRows+slack
 	switch {
 	case !isNew:
 	case r.Deleted && !t.loading:

@@ -86,11 +86,12 @@ func ParseEventName(s string) (EventName, error) {
 func isFormat(r rune) bool { return unicode.Is(unicode.Cf, r) }
 
 // displayed returns an event name as it is displayed: with plain blanks, none of them at its ends,
-// and without the code points that have no glyph (Unicode Standard section 5.21).
+// and without the code points that have no glyph (Unicode Standard section 5.21). The blank of
+// Braille, U+2800, has none either.
 func displayed(s string) string {
 	return strings.TrimSpace(strings.Map(func(r rune) rune {
 		switch {
-		case unicode.IsSpace(r):
+		case unicode.IsSpace(r), r == '\u2800':
 			return ' '
 		case unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector):
 			return -1

@@ -51,7 +51,7 @@ func TestEventNameWithFormatCharacters(t *testing.T) {
 			}
 		}
 	}
-	for _, s := range []string{"❤\ufe0f", "1\ufe0f\u20e3", "👍🏽", "می", "a\u00a0b", "user  count", "user", "usercount"} {
+	for _, s := range []string{"❤\ufe0f", "1\ufe0f\u20e3", "👍🏽", "می", "a\u00a0b", "user  count", "user", "usercount", "\u2800a"} {
 		if name, err := room.ParseEventName(s); err != nil || string(name) != s {
 			t.Errorf("ParseEventName(%q) = %q, %v; want it unchanged", s, name, err)
 		}
@@ -60,7 +60,7 @@ func TestEventNameWithFormatCharacters(t *testing.T) {
 
 // An event name that is displayed like a reserved one is reserved too.
 func TestEventNameLikeAReservedOne(t *testing.T) {
-	for _, r := range []rune{0xa0, 0x1680, 0x2000, 0x2028, 0x202f, 0x205f, 0x3000} {
+	for _, r := range []rune{0xa0, 0x1680, 0x2000, 0x2028, 0x202f, 0x205f, 0x2800, 0x3000} {
 		if _, err := room.ParseEventName("user" + string(r) + "count"); !errors.Is(err, room.ErrEventReserved) {
 			t.Errorf("%U in user count: got %v, want %v", r, err, room.ErrEventReserved)
 		}

@@ -81,21 +81,22 @@ func (h *Hub) checkBan(d time.Duration) error {
 }
 
 // Unban lifts the user's ban from the room. It deletes the row from the backplane's table, and
-// returns when all live nodes have applied that, or after 1 s. From then on they admit the user. A
-// node of an earlier release does not confirm it, so Unban takes 1 s beside one. It may also take 1
-// s if the user is banned again meanwhile.
+// returns when all live nodes have applied that and admit the user, or after 1 s. A node of an
+// earlier release does not confirm it, so Unban takes 1 s beside one. It may also take 1 s if the
+// user is banned again meanwhile.
 //
-// The error is [ErrNotBanned], [ErrDraining], or a backplane error. A node that is cut off may lack
-// a ban, so it returns [backplane.ErrUnavailable] in place of ErrNotBanned. After a backplane error
-// the ban may still have been lifted.
+// The error is [ErrNotBanned], [ErrDraining], or a backplane error. If this node does not know the
+// ban, it asks the other nodes before it returns ErrNotBanned. If it is cut off or one of them does
+// not answer, the error is [backplane.ErrUnavailable]. After a backplane error the ban may still
+// have been lifted.
 func (h *Hub) Unban(ctx context.Context, name room.Name, user room.UserID) error {
-	switch {
-	case h.closing.Load():
+	if h.closing.Load() {
 		return ErrDraining
-	case !h.BanEnd(name, user).IsZero():
-	case h.isCut():
-		return backplane.ErrUnavailable
-	default:
+	}
+	switch banned, err := h.isBanned(ctx, name, user); {
+	case err != nil:
+		return err
+	case !banned:
 		return ErrNotBanned
 	}
 	b := ban{Room: name, User: user}
@@ -104,6 +105,22 @@ func (h *Hub) Unban(ctx context.Context, name room.Name, user room.UserID) error
 	}
 	h.confirm(ctx, b)
 	return nil
+}
+
+// isBanned reports whether a node knows a ban of the user. One node is enough; but that there is no
+// ban needs the answers of all. A node of an earlier release answers as if it knew one.
+func (h *Hub) isBanned(ctx context.Context, name room.Name, user room.UserID) (banned bool, err error) {
+	if !h.BanEnd(name, user).IsZero() {
+		return true, nil
+	}
+	if h.isCut() {
+		return false, backplane.ErrUnavailable
+	}
+	err = h.ask(ctx, command{Confirm: &confirmation{memberID{name, user}, ""}}, func(a answer) (enough bool) {
+		banned = banned || !a.Confirmed
+		return banned
+	})
+	return banned, err
 }
 
 // Bans returns up to limit bans from the room, of users with ids greater than after, sorted by id.

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"slices"
@@ -28,23 +29,25 @@ const banPrefix = "ban/"
 // slash.
 func (b ban) key() string { return banPrefix + string(b.Room) + "/" + string(b.User) }
 
-// parseBan parses a ban row. A deleted row has no value, so its ban has no ID.
+// parseBan parses a ban row. A deleted row has no value, so its ban has no ID. The names share the
+// memory of the key, which the engine keeps.
 func parseBan(row backplane.Row) (b ban, err error) {
-	if row.Deleted {
-		name, user, ok := strings.Cut(strings.TrimPrefix(row.Key, banPrefix), "/")
-		if !ok {
-			err = fmt.Errorf("row key %.80q malformed", row.Key)
+	name, user, ok := strings.Cut(strings.TrimPrefix(row.Key, banPrefix), "/")
+	switch {
+	case !ok:
+		return ban{}, fmt.Errorf("row key %.80q malformed", row.Key)
+	case row.Deleted:
+	default:
+		if err = parseFrame(row.Value, &b, &b.V); err == nil && (b.key() != row.Key || b.ID == "" || b.Room == "" || b.User == "") {
+			err = fmt.Errorf("ban malformed (key %.80q)", row.Key)
 		}
-		return ban{Room: room.Name(name), User: room.UserID(user)}, err
 	}
-	if err = parseFrame(row.Value, &b, &b.V); err == nil && (b.key() != row.Key || b.ID == "" || b.Room == "" || b.User == "") {
-		err = fmt.Errorf("ban malformed (key %.80q)", row.Key)
-	}
+	b.Room, b.User = room.Name(name), room.UserID(user)
 	return b, err
 }
 
-// encode returns the value of the row.
-func (b ban) encode() []byte { return encodeFrame(b) }
+// encode returns the value of the row. The engine keeps it, so it has no spare capacity.
+func (b ban) encode() []byte { return bytes.Clone(encodeFrame(b)) }
 
 // Ban is a ban of a user from a room.
 type Ban struct {
@@ -137,21 +140,21 @@ func (b *bans) check(name room.Name, user room.UserID, now time.Time) error {
 // omits bans that have ended. The slice is never nil. more reports whether further bans follow. A
 // room may have all 100,000 bans, so after never sorts much more than the page.
 func (b *bans) after(name room.Name, after room.UserID, limit int, now time.Time) (page []Ban, more bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	byID := func(x, y Ban) int { return cmp.Compare(x.ID, y.ID) }
 	page = []Ban{}
 	var last room.UserID // no later user is on the page; empty: not known
+	b.mu.Lock()
 	for user, row := range b.rooms[name] {
 		if user <= after || last != "" && user > last || !now.Before(row.until) {
 			continue
 		}
-		page = append(page, Ban{user, row.until.UTC().Add(time.Second - 1).Truncate(time.Second)})
+		page = append(page, Ban{user, shownEnd(row.until)})
 		if len(page)/2 > limit {
 			slices.SortFunc(page, byID)
 			page, last = page[:limit+1], page[limit].ID
 		}
 	}
+	b.mu.Unlock() // a page without a limit takes long to sort, and joins need the lock
 	slices.SortFunc(page, byID)
 	return page[:min(limit, len(page))], len(page) > limit
 }

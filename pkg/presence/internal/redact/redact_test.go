@@ -22,8 +22,9 @@ func TestText(t *testing.T) {
 		"/" + strings.ReplaceAll(jwt, ".", "%2E") + "/a":                                      "/[token]/a",
 		"/" + strings.ReplaceAll(jwt, ".", "%25252e") + "/a":                                  "/[token]/a",
 		strings.NewReplacer(".", "%2e", "-", "%2d", "_", "%5f").Replace("a=" + blank + "-_b"): "a=[token]",
-		blank[:40]:                  "[token]",
-		`no "` + jwt[:30] + `" ...`: `no "[token]" ...`,
+		blank[:40]:                        "[token]",
+		"ewoiYWxnIjoiSFMyNTYifQ ewoiYWxn": "[token] ewoiYWxn",
+		`no "` + jwt[:30] + `" ...`:       `no "[token]" ...`,
 		"AAAAAAAAAAAA.BBBBBBBBBBBB.CCCCCCCCCCCCCCCCCCCCCCCC": "[token]", // a blank after the brace
 		"a\u009b31m\u202eb\u007f\u200b":                      `a\u009b31m\u202eb\u007f\u200b`,
 		"é 日本 \n":                                            "é 日本 \n", // the handlers of slog escape the line break

@@ -17,8 +17,8 @@ const (
 	letter = `(?:[A-Za-z0-9_-]|%(?:25)*(?:2[Dd]|5[Ff]))` // of base64url
 	dot    = `(?:\.|%(?:25)*2[Ee])`
 
-	// object is the beginning of a JSON object in base64url: {" or { and a blank or line break.
-	object = `(?:eyJ|eyAi|eyAg|ewogI|ewoJ|ew0K)`
+	// object is the beginning of a JSON object in base64url: {" or { and white space.
+	object = `(?:eyJ|eyA[gi]|ewk[gi]|ewo[giJKN]|ew0[giK])`
 )
 
 // token matches a JSON Web Token in compact form (RFC 7515 section 7.1), and the beginning of one
