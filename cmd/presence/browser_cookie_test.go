@@ -59,9 +59,8 @@ func TestThirdPartyCookie(t *testing.T) {
 }
 
 // A visitor signs in behind the documented configurations of nginx and Caddy, plain and with TLS.
-// Another host of the domain has set session cookies before. At the root of a host with TLS they
-// have no effect, even if their token is valid. Below a prefix and without TLS, the first valid
-// cookie counts.
+// Another host of the domain has set session cookies before. With TLS and without --cookie-path
+// they have no effect, even if their token is valid. Otherwise the first valid cookie counts.
 func TestTossedCookie(t *testing.T) {
 	t.Parallel()
 	heavy(t)
@@ -70,17 +69,18 @@ func TestTossedCookie(t *testing.T) {
 		return
 	}
 	for _, c := range []struct {
-		proxy      string
-		below, tls bool
+		proxy                  string
+		below, cookiePath, tls bool
 	}{
-		{"nginx", false, true},
-		{"nginx", true, true},
-		{"nginx", true, false},
-		{"caddy", false, true},
-		{"caddy", true, true},
-		{"caddy", true, false},
+		{"nginx", false, false, true},
+		{"nginx", true, false, true},
+		{"nginx", true, true, true},
+		{"nginx", true, true, false},
+		{"caddy", true, false, true},
+		{"caddy", true, true, true},
+		{"caddy", true, true, false},
 	} {
-		t.Run(fmt.Sprintf("%s, prefix %v, TLS %v", c.proxy, c.below, c.tls), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s, prefix %v, flag %v, TLS %v", c.proxy, c.below, c.cookiePath, c.tls), func(t *testing.T) {
 			t.Parallel()
 			p, block := proxies[c.proxy], blocks[c.proxy][0]
 			if c.below {
@@ -89,6 +89,7 @@ func TestTossedCookie(t *testing.T) {
 			if !c.tls {
 				p, block = p.withoutTLS(block)
 			}
+			p.rootCookie = !c.cookiePath
 			_, _, addr, origin := p.serve(t, block, 15*time.Second)
 			host, _, _ := net.SplitHostPort(addr)
 			page := launch(t, []chromedp.ExecAllocatorOption{
@@ -100,7 +101,7 @@ func TestTossedCookie(t *testing.T) {
 			tossed(t, page, c.tls, mallory+"x")
 			signedInAs(t, page, origin+p.mount, ann, "null", "ann")
 			tossed(t, page, c.tls, mallory)
-			if c.tls && !c.below {
+			if c.tls && !c.cookiePath {
 				signedInAs(t, page, origin+p.mount, ann, "null", "ann")
 			} else {
 				signedInAs(t, page, origin+p.mount, ann, "mallory", "mallory")

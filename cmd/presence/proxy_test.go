@@ -35,19 +35,20 @@ import (
 //	MODULES    directory of the npm packages
 //	DIR        directory of the test
 type proxy struct {
-	change  []string // pairs of a text in the document and its replacement in the test
-	rest    string   // configuration around the document's block, which is BLOCK; enables all compression
-	file    string   // name of the configuration file; "config" if empty
-	args    []string // command line, to which the configuration file is appended
-	ready   string   // text that the proxy logs once its listener is open
-	host    string   // host of the URL; presence.example if empty
-	mount   string   // path at which the proxy serves presence, if not /
-	plain   bool     // no TLS
-	http1   bool     // no HTTP/2
-	setsID  bool     // sets X-Request-Id
-	imports []string // npm packages that the configuration imports
-	late    [3]int   // heartbeats until a closed stream is detected, by HTTP version; 0 means immediately
-	heavy   bool     // keeps a core busy while it starts; skipped with -short
+	change     []string // pairs of a text in the document and its replacement in the test
+	rest       string   // configuration around the document's block, which is BLOCK; enables all compression
+	file       string   // name of the configuration file; "config" if empty
+	args       []string // command line, to which the configuration file is appended
+	ready      string   // text that the proxy logs once its listener is open
+	host       string   // host of the URL; presence.example if empty
+	mount      string   // path at which the proxy serves presence, if not /
+	plain      bool     // no TLS
+	rootCookie bool     // the cookie has the path /, also with mount
+	http1      bool     // no HTTP/2
+	setsID     bool     // sets X-Request-Id
+	imports    []string // npm packages that the configuration imports
+	late       [3]int   // heartbeats until a closed stream is detected, by HTTP version; 0 means immediately
+	heavy      bool     // keeps a core busy while it starts; skipped with -short
 }
 
 var proxies = map[string]proxy{
@@ -537,7 +538,7 @@ func (p proxy) serve(t *testing.T, block string, heartbeat time.Duration, flags 
 		scheme = "http://"
 		args = append(args, "--cookie-insecure")
 	}
-	if p.mount != "" {
+	if p.mount != "" && !p.rootCookie {
 		args = append(args, "--cookie-path="+p.mount+"/")
 	}
 	server, upstream = serving(t, env{"PRESENCE_JWT_SECRET": secret}, args...)
