@@ -18,7 +18,8 @@
 // These rules apply:
 //
 //   - A token without presence may join and send to lobby.
-//   - A token with presence has only the rights listed there. A missing list means no rooms.
+//   - A token with presence has only the rights listed there. A missing list means no rooms. The
+//     lists of an admin have no effect: a presence.Server admits an admin to each room.
 //   - Claim names must match exactly.
 //   - A claim that is null counts as absent, also inside presence. A token without exp never
 //     expires.

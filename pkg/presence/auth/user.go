@@ -31,8 +31,9 @@ type User struct {
 	// of characters, including an empty one. Nil allows no room.
 	Join, Send []string
 
-	// Admin allows the user to list rooms and to remove users. An admin's messages have no sender,
-	// because they are the server's own.
+	// Admin allows the user to join, watch and send to each room, also without Join and Send, to
+	// list rooms, and to ban users. An admin's messages have no sender, because they are the
+	// server's own.
 	Admin bool
 
 	// SID is the token's sid. It distinguishes several sign-ins of one user. It may be empty.
