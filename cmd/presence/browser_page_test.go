@@ -503,7 +503,7 @@ func TestAccessible(t *testing.T) {
 	see(t, tab, `document.body.dataset.state === 'closed' && document.querySelector('#state').textContent === 'You were removed from this room'`)
 	accessible("removed")
 	do(t, tab, chromedp.Click("#reconnect"))
-	see(t, tab, `document.querySelector('#state').textContent === 'Not let in' && document.querySelector('#error').textContent.includes('you can join again in 60 min')`)
+	see(t, tab, `document.querySelector('#state').textContent === 'Not let in' && document.querySelector('#error').textContent.includes('for another 60 min')`)
 	accessible("rejected")
 }
 
@@ -695,7 +695,7 @@ func TestKick(t *testing.T) {
 	} else {
 		text, _ := io.ReadAll(answer.Body)
 		answer.Body.Close()
-		if want := `you can join again in 60 min"`; !strings.Contains(string(text), want) {
+		if want := `for another 60 min"`; !strings.Contains(string(text), want) {
 			t.Errorf("removed user: got %s, want %s", text, want)
 		}
 	}
