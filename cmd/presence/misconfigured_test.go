@@ -119,7 +119,6 @@ var misconfigurations = map[string]misconfiguration{
 		want:  http.StatusServiceUnavailable,
 		lines: []string{
 			`level=WARN msg="JWK Set fetch failed" url=http://DOWN/jwks.json err="dial tcp DOWN: connect: connection refused"`,
-			`level=WARN msg="JWK Set fetch failed" url=http://DOWN/jwks.json err="dial tcp DOWN: connect: connection refused"`,
 			refusedLine + `cause=keys_unavailable count=1 detail="keys unavailable: JWK Set http://DOWN/jwks.json not fetched: ` +
 				`dial tcp DOWN: connect: connection refused" status=503` + ofAnyone,
 		},

@@ -98,6 +98,7 @@ type Status struct {
 }
 
 func (s *keySet) run(ctx context.Context) {
+	var warned time.Time // time of the last line about a failure
 	for {
 		old := s.last.Load()
 		keys, err := s.fetch(ctx)
@@ -115,7 +116,10 @@ func (s *keySet) run(ctx context.Context) {
 		ended := err != nil && ctx.Err() != nil
 		switch { // first, because the tokens that this fetch rejects are logged too
 		case ended:
+		case err != nil && old.err != nil && err.Error() == old.err.Error() && time.Since(warned) < time.Minute:
+			// Tokens with an unknown kid can cause a fetch every 5 s.
 		case err != nil:
+			warned = time.Now()
 			s.log.Warn("JWK Set fetch failed", "err", err)
 		case old.err != nil:
 			s.log.Info("JWK Set fetch recovered")

@@ -202,6 +202,31 @@ func TestJWKSOutage(t *testing.T) {
 	})
 }
 
+// Tokens with an unknown kid cause fetches, but the log has one line per minute about the same
+// failure.
+func TestJWKSFailureLines(t *testing.T) {
+	withIssuer(t, false, func(t *testing.T, w *jwksTest) {
+		lines := func(want int) {
+			t.Helper()
+			if got := strings.Count(w.logged(), "JWK Set fetch failed"); got != want {
+				t.Errorf("after %d fetches: got %d lines, want %d", w.fetches.Load(), got, want)
+			}
+		}
+		synctest.Wait()
+		for range 11 {
+			w.authenticate("1", auth.ErrUnavailable, 5*time.Second)
+		}
+		lines(1)
+		w.respondWith(http.NotFound)
+		w.authenticate("1", auth.ErrUnavailable, 5*time.Second)
+		lines(2)
+		for range 13 {
+			w.authenticate("1", auth.ErrUnavailable, 5*time.Second)
+		}
+		lines(3)
+	})
+}
+
 func TestJWKSReady(t *testing.T) {
 	if err := newJWT(t, auth.Config{}).Ready(t.Context()); err != nil {
 		t.Errorf("Ready of a secret: got %v, want nil", err)
