@@ -208,9 +208,9 @@ func (s *Server) Harden(h *http.Server, l net.Listener) net.Listener {
 func (s *Server) routes(page map[string]*file) chi.Router {
 	r := chi.NewRouter()
 	if len(s.config.Hosts) > 0 {
-		r.Use(s.requireHost)
+		r.Use(s.screen(func(r *http.Request) error { return s.hosts.check(r, s.origins) }))
 	}
-	r.Use(s.preflights)
+	r.Use(s.screen(s.origins.checkPreflight))
 	if len(s.config.CORSOrigins) > 0 {
 		options := cors.Options{
 			AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete},
@@ -259,17 +259,6 @@ func (s *Server) routes(page map[string]*file) chi.Router {
 	return r
 }
 
-// preflights is the middleware that responds to the preflights of origins that are not allowed.
-func (s *Server) preflights(next http.Handler) http.Handler {
-	return s.handle(func(w http.ResponseWriter, r *http.Request) error {
-		err := s.origins.checkPreflight(r)
-		if err == nil {
-			next.ServeHTTP(w, r)
-		}
-		return err
-	})
-}
-
 // handle returns a handler that responds to an error of f with a problem document (RFC 9457). An
 // error without an entry in problems is an internal error, so its text is logged and not sent to
 // the client.
@@ -286,15 +275,17 @@ func (s *Server) handle(f func(http.ResponseWriter, *http.Request) error) http.H
 	}
 }
 
-// requireHost rejects requests for other hosts than those of Config.Hosts.
-func (s *Server) requireHost(next http.Handler) http.Handler {
-	return s.handle(func(w http.ResponseWriter, r *http.Request) error {
-		if err := s.hosts.check(r, s.origins); err != nil {
+// screen returns a middleware that responds with the error of check, if there is one.
+func (s *Server) screen(check func(*http.Request) error) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return s.handle(func(w http.ResponseWriter, r *http.Request) error {
+			err := check(r)
+			if err == nil {
+				next.ServeHTTP(w, r)
+			}
 			return err
-		}
-		next.ServeHTTP(w, r)
-		return nil
-	})
+		})
+	}
 }
 
 // large makes the handler wait for a slot of its connection before it runs. A waiting request costs

@@ -84,9 +84,11 @@ func (s *Server) postSession(w http.ResponseWriter, r *http.Request) error {
 	}
 	// A sign-out with the new cookie must also end the streams that were opened with the old
 	// cookie, because no client holds the old cookie anymore.
-	from, to := "", s.session(r, s.cookieName(r)+"="+token)
-	if to != "" {
-		from = s.session(r, r.Header["Cookie"]...)
+	from, to := "", ""
+	if old := r.Header["Cookie"]; len(old) > 0 {
+		if to = s.session(r, s.cookieName(r)+"="+token); to != "" {
+			from = s.session(r, old...)
+		}
 	}
 	lease := hub.Lease{SID: user.SID, Session: to, Expires: user.Expires}
 	if err := s.hub.Renew(r.Context(), room.UserID(user.ID), mayJoin(user), lease, from); err != nil {
