@@ -4,7 +4,7 @@
  * room receives it only once.
  */
 import { later, put } from "./dom.js";
-import { randomId } from "./presence.js";
+import { randomId } from "./presence/index.js";
 
 export class Composer {
   #box;

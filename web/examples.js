@@ -62,7 +62,7 @@ for (const [name, text] of blocks) {
       jsx: "automatic",
       plugins: [vue],
       nodePaths: [join(web, "node_modules")],
-      alias: { "@example/presence": join(web, "presence.js") },
+      alias: { "@example/presence": join(web, "presence/index.js") },
       define: { "process.env.NODE_ENV": '"development"', __VUE_OPTIONS_API__: "true", __VUE_PROD_DEVTOOLS__: "false", __VUE_PROD_HYDRATION_MISMATCH_DETAILS__: "false" },
       logLevel: "warning",
     });

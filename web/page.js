@@ -8,7 +8,7 @@ import { $, inOneFrame, later, put } from "./dom.js";
 import { Messages } from "./messages.js";
 import { People } from "./people.js";
 import { Plot } from "./plot.js";
-import { PresenceError, isRoomName, join, request } from "./presence.js";
+import { PresenceError, isRoomName, join, request } from "./presence/index.js";
 import { Rooms, addressOf, onRoomLink, remember, roomOfAddress } from "./rooms.js";
 import { called, peopleWords, roomRule, signedOut, stateWords } from "./words.js";
 

@@ -1,26 +1,295 @@
+// presence.js, the browser client of presence. Made by `npm run build` from presence/. License: MIT.
 /**
- * presence.js is the browser client of presence. It keeps the members of a room and the user count
- * up to date, and it sends and receives the messages of the room.
- *
- *     import { join } from "./presence.js";
- *
- *     const room = join({ url: "https://example.com/presence/", room: "lobby" });
- *     room.on("count", (n) => console.log(n, [...room.members.keys()]));
- *     room.on("message", ({ from, data }) => console.log(from?.name, data));
- *     await room.send("hello");
- *
- * The credential is a token, or the cookie that `POST session` set. The module does not use the DOM
- * of the page, so it also works in a worker. Its sections, in order:
- *
- * - State: the state of a room, and the pure functions that compute the next state.
- * - Requests: HTTP requests, errors and the credential.
- * - Link: the connection of one room, which reconnects automatically.
- * - Tabs: one connection that the tabs of a browser share.
- * - Room: the object that join() returns.
- *
- * This file is part of presence and has the same license, MIT.
+ * Parses an event stream (WHATWG HTML, section 9.2.6).
  */
-export type Member = {
+type StreamEvent = {
+    name: string;
+    /**
+     * The data, as JSON text. Tabs exchange text, because a browser can parse
+     * JSON that is nested too deeply to be cloned.
+     */
+    text: string;
+    /**
+     * The last id on the stream. "" if there is none yet.
+     */
+    id: string;
+};
+type Unfinished = {
+    /**
+     * The beginning of the last line.
+     */
+    line: string;
+    /**
+     * Whether the text ended with a CR. If the next text starts with an LF,
+     * both are one line ending.
+     */
+    cr: boolean;
+    name: string;
+    /**
+     * The data lines.
+     */
+    data: string[];
+    /**
+     * The last id. It also applies to the events that follow.
+     */
+    id: string;
+    /**
+     * The last reconnection time, in milliseconds.
+     */
+    retry: number | null;
+};
+/**
+ * @typedef {object} StreamEvent  An event of a stream.
+ * @property {string} name
+ * @property {string} text  The data, as JSON text. Tabs exchange text, because a browser can parse
+ *   JSON that is nested too deeply to be cloned.
+ * @property {string} id  The last id on the stream. "" if there is none yet.
+ *
+ * @typedef {object} Unfinished  The state of the parser: the incomplete event at the end of the
+ *   text that was parsed so far.
+ * @property {string} line  The beginning of the last line.
+ * @property {boolean} cr  Whether the text ended with a CR. If the next text starts with an LF,
+ *   both are one line ending.
+ * @property {string} name
+ * @property {string[]} data  The data lines.
+ * @property {string} id  The last id. It also applies to the events that follow.
+ * @property {number|null} retry  The last reconnection time, in milliseconds.
+ */
+/**
+ * Parses text of an event stream (WHATWG HTML, section 9.2.6). Returns the complete events and the
+ * new parser state.
+ *
+ * @param {Unfinished} partial  The parser state after the preceding text, or fresh().
+ * @param {string} text
+ * @returns {{partial: Unfinished, events: StreamEvent[]}}
+ */
+declare function decode(partial: Unfinished, text: string): {
+    partial: Unfinished;
+    events: StreamEvent[];
+};
+/**
+ * Returns the initial parser state for a stream that resumes from position `id`.
+ *
+ * @param {string} [id]
+ * @returns {Unfinished}
+ */
+declare function fresh(id?: string): Unfinished;
+/** @param {Response} response */
+declare const isStream: (response: Response) => boolean;
+/**
+ * HTTP requests to a server: the address of a room, the credential, and the errors.
+ */
+type Problem = {
+    /**
+     * URI of the problem type.
+     */
+    type?: string;
+    /**
+     * Short summary.
+     */
+    title: string;
+    /**
+     * HTTP status. 0 if there was no response.
+     */
+    status: number;
+    /**
+     * Explanation for people. The text may change between versions.
+     */
+    detail?: string;
+};
+type Options = {
+    /**
+     * URL at which the server is mounted. Default: the directory of
+     * presence.js. Required in a bundle, because the bundle is loaded from another directory.
+     */
+    url?: URL | string;
+    /**
+     * Room name: 1 to 128 characters of A-Z a-z 0-9 . _ - Default: "lobby".
+     */
+    room?: string;
+    /**
+     * The token, or a callback that returns
+     * it. The callback runs before the first request, when the server rejects the token, and when the
+     * token is about to expire or has expired. It fails if there is no result within 30 s. Default:
+     * no token. The credential is then the cookie.
+     */
+    token?: string | (() => string | Promise<string>);
+    /**
+     * Callback that renews the
+     * token or the cookie. It runs when the server rejects the credential, for example because there
+     * is no cookie yet, and when the token is about to expire or has expired. A returned token is
+     * sent to `POST session`, which sets the cookie. A callback that has set the cookie itself
+     * returns nothing. The callback fails if there is no result within 30 s. A failed renewal is
+     * retried. Not needed if `token` is a function.
+     */
+    renew?: () => string | void | null | Promise<string | void | null>;
+    /**
+     * Whether the tabs of this browser with the same user, room and server
+     * share one connection. Default: false. Sharing requires Web Locks, which browsers provide in
+     * secure contexts only (HTTPS or localhost). Elsewhere, each tab opens its own connection.
+     */
+    share?: boolean;
+    /**
+     * Whether to send the cookie to another origin. Default:
+     * false.
+     */
+    withCredentials?: boolean;
+    /**
+     * Position to resume from. The messages after it are replayed
+     * first. Default: "", no replay.
+     */
+    lastEventId?: string;
+};
+/**
+ * @typedef {object} Problem  A problem document (RFC 9457).
+ * @property {string} [type]  URI of the problem type.
+ * @property {string} title  Short summary.
+ * @property {number} status  HTTP status. 0 if there was no response.
+ * @property {string} [detail]  Explanation for people. The text may change between versions.
+ *
+ * @typedef {object} Options  The options of join().
+ * @property {URL|string} [url]  URL at which the server is mounted. Default: the directory of
+ *   presence.js. Required in a bundle, because the bundle is loaded from another directory.
+ * @property {string} [room]  Room name: 1 to 128 characters of A-Z a-z 0-9 . _ - Default: "lobby".
+ * @property {string|(() => string|Promise<string>)} [token]  The token, or a callback that returns
+ *   it. The callback runs before the first request, when the server rejects the token, and when the
+ *   token is about to expire or has expired. It fails if there is no result within 30 s. Default:
+ *   no token. The credential is then the cookie.
+ * @property {() => string|void|null|Promise<string|void|null>} [renew]  Callback that renews the
+ *   token or the cookie. It runs when the server rejects the credential, for example because there
+ *   is no cookie yet, and when the token is about to expire or has expired. A returned token is
+ *   sent to `POST session`, which sets the cookie. A callback that has set the cookie itself
+ *   returns nothing. The callback fails if there is no result within 30 s. A failed renewal is
+ *   retried. Not needed if `token` is a function.
+ * @property {boolean} [share]  Whether the tabs of this browser with the same user, room and server
+ *   share one connection. Default: false. Sharing requires Web Locks, which browsers provide in
+ *   secure contexts only (HTTPS or localhost). Elsewhere, each tab opens its own connection.
+ * @property {boolean} [withCredentials]  Whether to send the cookie to another origin. Default:
+ *   false.
+ * @property {string} [lastEventId]  Position to resume from. The messages after it are replayed
+ *   first. Default: "", no replay.
+ */
+/**
+ * The error of a request that the server rejected, or that had no response. `message` can be shown
+ * to users: it is the problem's detail, or else its title, or else the HTTP status.
+ */
+declare class PresenceError extends Error {
+    /** @type {Problem} */
+    problem: Problem;
+    /** The Retry-After of the response, in milliseconds. 0 if there is none. */
+    after: number;
+    /**
+     * @param {Problem} problem
+     * @param {ErrorOptions & {after?: number}} [options]
+     */
+    constructor(problem: Problem, options?: ErrorOptions & {
+        after?: number;
+    });
+}
+/**
+ * Sends an HTTP request and returns the JSON of the response.
+ *
+ * @param {string} method
+ * @param {URL|string} url
+ * @param {any} [body]  Sent as JSON. If undefined, the request has no body.
+ * @param {RequestInit} [options]  Options of fetch().
+ * @returns {Promise<any>}  The JSON of the response. null for status 204.
+ * @throws {PresenceError}  If the status is not 2xx, or if there is no response. Also if a 2xx
+ *   response is not JSON, because it is then not from a presence server.
+ */
+declare function request(method: string, url: URL | string, body?: any, options?: RequestInit): Promise<any>;
+/**
+ * Returns the error for a response that has a problem document or is otherwise unexpected.
+ *
+ * @param {Response} response
+ * @returns {Promise<PresenceError>}
+ */
+declare function errorOf(response: Response): Promise<PresenceError>;
+/**
+ * Reports whether the same request may succeed later.
+ *
+ * @param {Problem} problem
+ */
+declare const isTransient: ({ status }: Problem) => boolean;
+/** The credential of a room: a token or the cookie. A callback renews it. */
+declare class Credential {
+    #private;
+    /** @param {Options} options */
+    constructor(options: Options);
+    get isCookie(): boolean;
+    /** Whether a callback can return a new token. */
+    get renewable(): boolean;
+    /**
+     * Returns the fetch() options with the credential. Calls the token callback if there is no token
+     * yet.
+     *
+     * @returns {Promise<{credentials: RequestCredentials, headers: Record<string, string>}>}
+     */
+    fetchOptions(): Promise<{
+        credentials: RequestCredentials;
+        headers: Record<string, string>;
+    }>;
+    /** Returns the token. Calls the token callback if there is no token yet. */
+    token(): Promise<string>;
+    /**
+     * Renews the token with the callback. The new token is sent to the server if the credential is
+     * the cookie, or if streams are open, so that they continue. Concurrent calls share one renewal.
+     *
+     * @param {URL} session  The URL for `POST session`.
+     * @param {boolean} open  Whether there are open streams that must continue.
+     */
+    renew(session: URL, open: boolean): Promise<void>;
+}
+/**
+ * Returns a string that identifies the user of a token. It is the token's `sub`, or a hash of the
+ * token if it has no readable `sub`.
+ *
+ * @param {string} token
+ */
+declare function userOf(token: string): Promise<string>;
+/** The address of a room on a server, and the credential for its requests. */
+declare class Address {
+    url: URL;
+    room: string;
+    withCredentials: boolean;
+    credential: Credential;
+    /** @param {Options} options */
+    constructor(options: Options);
+    /**
+     * Returns the URL of a path for this room.
+     *
+     * @param {string} path
+     * @param {Record<string, string>} [query]
+     */
+    of(path: string, query?: Record<string, string>): URL;
+    /**
+     * @param {string} method
+     * @param {string} path
+     * @param {{query?: Record<string, string>, body?: any}} [options]
+     */
+    request(method: string, path: string, { query, body }?: {
+        query?: Record<string, string>;
+        body?: any;
+    }): Promise<any>;
+    /** @param {boolean} open  Whether there are open streams that must continue. */
+    renew(open: boolean): Promise<void>;
+}
+/** @param {unknown} error */
+declare const problemOf: (error: unknown) => Problem | undefined;
+/**
+ * Returns the wait before the next attempt, in milliseconds. It is a random time between half of an
+ * upper bound and the bound, so that clients that were disconnected together do not reconnect
+ * together. The bound starts at 1 s and doubles with each failed attempt, up to 30 s.
+ *
+ * @param {number} tries  Failed attempts since the last success.
+ * @param {number} [random]  A number from 0 to 1.
+ */
+declare function backoff(tries: number, random?: number): number;
+/**
+ * The state of a room, and the functions that compute the next state from an event. The functions
+ * are pure: they use no clock, no socket and no page.
+ */
+type Member = {
     /**
      * User id.
      */
@@ -46,7 +315,7 @@ export type Member = {
      */
     since?: string;
 };
-export type Message = {
+type Message = {
     /**
      * Position in the room's messages: EPOCH-SEQ.
      */
@@ -68,25 +337,7 @@ export type Message = {
      */
     at: string;
 };
-export type Problem = {
-    /**
-     * URI of the problem type.
-     */
-    type?: string;
-    /**
-     * Short summary.
-     */
-    title: string;
-    /**
-     * HTTP status. 0 if there was no response.
-     */
-    status: number;
-    /**
-     * Explanation for people. The text may change between versions.
-     */
-    detail?: string;
-};
-export type State = {
+type State = {
     /**
      * "open" once `sync` has arrived. "closed" is
      * final: the room does not reconnect.
@@ -163,10 +414,10 @@ export type State = {
      */
     waiting: ReadonlyArray<[name: string, data: any]>;
 };
-export type RoomEvents = EventData & {
+type RoomEvents = EventData & {
     "user count": number;
 };
-export type EventData = {
+type EventData = {
     /**
      * The new state, after any change.
      */
@@ -245,93 +496,17 @@ export type EventData = {
      */
     message: Message;
 };
-export type StreamEvent = {
-    name: string;
-    /**
-     * The data, as JSON text. Tabs exchange text, because a browser can parse
-     * JSON that is nested too deeply to be cloned.
-     */
-    text: string;
-    /**
-     * The last id on the stream. "" if there is none yet.
-     */
-    id: string;
-};
-export type LoggedMessage = {
+type LoggedMessage = {
     event: StreamEvent;
     /**
      * The position before the message.
      */
     prev: string;
 };
-export type Unfinished = {
-    /**
-     * The beginning of the last line.
-     */
-    line: string;
-    /**
-     * Whether the text ended with a CR. If the next text starts with an LF,
-     * both are one line ending.
-     */
-    cr: boolean;
-    name: string;
-    /**
-     * The data lines.
-     */
-    data: string[];
-    /**
-     * The last id. It also applies to the events that follow.
-     */
-    id: string;
-    /**
-     * The last reconnection time, in milliseconds.
-     */
-    retry: number | null;
-};
-export type Options = {
-    /**
-     * URL at which the server is mounted. Default: the directory from
-     * which this file was loaded. Required in a bundle, because the bundle is loaded from another
-     * directory.
-     */
-    url?: URL | string;
-    /**
-     * Room name: 1 to 128 characters of A-Z a-z 0-9 . _ - Default: "lobby".
-     */
-    room?: string;
-    /**
-     * The token, or a callback that returns
-     * it. The callback runs before the first request, when the server rejects the token, and when the
-     * token is about to expire or has expired. It fails if there is no result within 30 s. Default:
-     * no token. The credential is then the cookie.
-     */
-    token?: string | (() => string | Promise<string>);
-    /**
-     * Callback that renews the
-     * token or the cookie. It runs when the server rejects the credential, for example because there
-     * is no cookie yet, and when the token is about to expire or has expired. A returned token is
-     * sent to `POST session`, which sets the cookie. A callback that has set the cookie itself
-     * returns nothing. The callback fails if there is no result within 30 s. A failed renewal is
-     * retried. Not needed if `token` is a function.
-     */
-    renew?: () => string | void | null | Promise<string | void | null>;
-    /**
-     * Whether the tabs of this browser with the same user, room and server
-     * share one connection. Default: false. Sharing requires Web Locks, which browsers provide in
-     * secure contexts only (HTTPS or localhost). Elsewhere, each tab opens its own connection.
-     */
-    share?: boolean;
-    /**
-     * Whether to send the cookie to another origin. Default:
-     * false.
-     */
-    withCredentials?: boolean;
-    /**
-     * Position to resume from. The messages after it are replayed
-     * first. Default: "", no replay.
-     */
-    lastEventId?: string;
-};
+/**
+ * @import { Problem } from "./request.js"
+ * @import { StreamEvent } from "./eventstream.js"
+ */
 /**
  * @typedef {object} Member  A user in the room.
  * @property {string} id  User id.
@@ -350,12 +525,6 @@ export type Options = {
  *   the message.
  * @property {any} data  The content: any JSON.
  * @property {string} at  Time at which the server accepted the message (RFC 3339).
- *
- * @typedef {object} Problem  A problem document (RFC 9457).
- * @property {string} [type]  URI of the problem type.
- * @property {string} title  Short summary.
- * @property {number} status  HTTP status. 0 if there was no response.
- * @property {string} [detail]  Explanation for people. The text may change between versions.
  *
  * @typedef {object} State  The state of a room. Each change creates a new object, so two states can
  *   be compared with `===`.
@@ -417,55 +586,19 @@ export type Options = {
  * @property {{}} ping  The heartbeat.
  * @property {Message} message  A message without a custom name.
  *
- * @typedef {object} StreamEvent  An event of a stream.
- * @property {string} name
- * @property {string} text  The data, as JSON text. Tabs exchange text, because a browser can parse
- *   JSON that is nested too deeply to be cloned.
- * @property {string} id  The last id on the stream. "" if there is none yet.
- *
  * @typedef {object} LoggedMessage  A message that is kept for tabs that open later.
  * @property {StreamEvent} event
  * @property {string} prev  The position before the message.
- *
- * @typedef {object} Unfinished  The state of the parser: the incomplete event at the end of the
- *   text that was parsed so far.
- * @property {string} line  The beginning of the last line.
- * @property {boolean} cr  Whether the text ended with a CR. If the next text starts with an LF,
- *   both are one line ending.
- * @property {string} name
- * @property {string[]} data  The data lines.
- * @property {string} id  The last id. It also applies to the events that follow.
- * @property {number|null} retry  The last reconnection time, in milliseconds.
- *
- * @typedef {object} Options  The options of join().
- * @property {URL|string} [url]  URL at which the server is mounted. Default: the directory from
- *   which this file was loaded. Required in a bundle, because the bundle is loaded from another
- *   directory.
- * @property {string} [room]  Room name: 1 to 128 characters of A-Z a-z 0-9 . _ - Default: "lobby".
- * @property {string|(() => string|Promise<string>)} [token]  The token, or a callback that returns
- *   it. The callback runs before the first request, when the server rejects the token, and when the
- *   token is about to expire or has expired. It fails if there is no result within 30 s. Default:
- *   no token. The credential is then the cookie.
- * @property {() => string|void|null|Promise<string|void|null>} [renew]  Callback that renews the
- *   token or the cookie. It runs when the server rejects the credential, for example because there
- *   is no cookie yet, and when the token is about to expire or has expired. A returned token is
- *   sent to `POST session`, which sets the cookie. A callback that has set the cookie itself
- *   returns nothing. The callback fails if there is no result within 30 s. A failed renewal is
- *   retried. Not needed if `token` is a function.
- * @property {boolean} [share]  Whether the tabs of this browser with the same user, room and server
- *   share one connection. Default: false. Sharing requires Web Locks, which browsers provide in
- *   secure contexts only (HTTPS or localhost). Elsewhere, each tab opens its own connection.
- * @property {boolean} [withCredentials]  Whether to send the cookie to another origin. Default:
- *   false.
- * @property {string} [lastEventId]  Position to resume from. The messages after it are replayed
- *   first. Default: "", no replay.
  */
 /**
  * The state before the first event.
  *
  * @type {State}
  */
-export declare const initial: State;
+declare const initial: State;
+/** The names of the server's own events. Events with any other name are messages. */
+declare const serverEvents: Set<string>;
+declare const localNames: Set<string>;
 /**
  * Returns the state after an event of the stream. If the event changes nothing, as a ping does, it
  * returns the same object.
@@ -476,7 +609,7 @@ export declare const initial: State;
  * @param {string} [id]  The last id on the stream.
  * @returns {State}
  */
-export declare function apply(state: State, name: string, data: any, id?: string): State;
+declare function apply(state: State, name: string, data: any, id?: string): State;
 /**
  * Reports whether the event must be delivered to listeners. A message that was already received is
  * not delivered again. The server's own events repeat the id of the last message, so they are
@@ -486,7 +619,7 @@ export declare function apply(state: State, name: string, data: any, id?: string
  * @param {string} name
  * @param {string} id
  */
-export declare function isNew(state: State, name: string, id: string): boolean;
+declare function isNew(state: State, name: string, id: string): boolean;
 /**
  * Reports whether a client at position `held` has received all messages up to position `id`. The
  * result is false if the epochs differ, because positions of different epochs cannot be compared.
@@ -494,7 +627,7 @@ export declare function isNew(state: State, name: string, id: string): boolean;
  * @param {string} held
  * @param {string} id
  */
-export declare function reaches(held: string, id: string): boolean;
+declare function reaches(held: string, id: string): boolean;
 /**
  * Returns the state while the link connects. The members remain until the next `sync`.
  *
@@ -502,7 +635,7 @@ export declare function reaches(held: string, id: string): boolean;
  * @param {string|null} [reason]  Default: the previous reason.
  * @returns {State}
  */
-export declare function connecting(state: State, reason?: string | null): State;
+declare function connecting(state: State, reason?: string | null): State;
 /**
  * Returns the final state, which has no connection.
  *
@@ -510,14 +643,14 @@ export declare function connecting(state: State, reason?: string | null): State;
  * @param {Problem|null} [problem]  The server's response, if the server rejected the request.
  * @returns {State}
  */
-export declare function closed(state: State, problem?: Problem | null): State;
+declare function closed(state: State, problem?: Problem | null): State;
 /**
  * Returns the state after the token was renewed, which has no expiry warning.
  *
  * @param {State} state
  * @returns {State}
  */
-export declare function renewed(state: State): State;
+declare function renewed(state: State): State;
 /**
  * Returns the state with new `connections` and `since` values from `GET presence`. No member is
  * added or removed, because the response may be older or newer than the stream, and only the stream
@@ -527,7 +660,7 @@ export declare function renewed(state: State): State;
  * @param {Member[]} fetched
  * @returns {State}
  */
-export declare function seen(state: State, fetched: Member[]): State;
+declare function seen(state: State, fetched: Member[]): State;
 /**
  * Returns the events that a tab at position `held` needs to reach the state. They start with the
  * missed messages, or with a `reset` if these are not available. The events that a joiner receives
@@ -539,107 +672,27 @@ export declare function seen(state: State, fetched: Member[]): State;
  * @param {string} held  The tab's position. "" if it has none.
  * @returns {StreamEvent[]}
  */
-export declare function catchUp(state: State, kept: ReadonlyArray<LoggedMessage>, held: string): StreamEvent[];
+declare function catchUp(state: State, kept: ReadonlyArray<LoggedMessage>, held: string): StreamEvent[];
 /**
  * Reports whether `name` is a valid room name: 1 to 128 characters of A-Z a-z 0-9 . _ -
  *
  * @param {any} name
  */
-export declare function isRoomName(name: any): boolean;
+declare function isRoomName(name: any): boolean;
 /**
- * Returns the wait before the next attempt, in milliseconds. It is a random time between half of an
- * upper bound and the bound, so that clients that were disconnected together do not reconnect
- * together. The bound starts at 1 s and doubles with each failed attempt, up to 30 s.
+ * Returns the data of an event. Returns undefined if the data is not JSON, because then it is not
+ * from a presence server.
  *
- * @param {number} tries  Failed attempts since the last success.
- * @param {number} [random]  A number from 0 to 1.
+ * @param {StreamEvent} event
  */
-export declare function backoff(tries: number, random?: number): number;
+declare function dataOf({ text }: StreamEvent): any;
+/** @param {StreamEvent} event */
+declare const endsToken: (event: StreamEvent) => boolean;
 /**
- * Parses text of an event stream (WHATWG HTML, section 9.2.6). Returns the complete events and the
- * new parser state.
- *
- * @param {Unfinished} partial  The parser state after the preceding text, or fresh().
- * @param {string} text
- * @returns {{partial: Unfinished, events: StreamEvent[]}}
+ * Returns the milliseconds without data after which a stream counts as lost. @param {State} state
  */
-export declare function decode(partial: Unfinished, text: string): {
-    partial: Unfinished;
-    events: StreamEvent[];
-};
-/**
- * Returns the initial parser state for a stream that resumes from position `id`.
- *
- * @param {string} [id]
- * @returns {Unfinished}
- */
-export declare function fresh(id?: string): Unfinished;
-/**
- * The error of a request that the server rejected, or that had no response. `message` can be shown
- * to users: it is the problem's detail, or else its title, or else the HTTP status.
- */
-export declare class PresenceError extends Error {
-    /** @type {Problem} */
-    problem: Problem;
-    /** The Retry-After of the response, in milliseconds. 0 if there is none. */
-    after: number;
-    /**
-     * @param {Problem} problem
-     * @param {ErrorOptions & {after?: number}} [options]
-     */
-    constructor(problem: Problem, options?: ErrorOptions & {
-        after?: number;
-    });
-}
-/**
- * Sends an HTTP request and returns the JSON of the response.
- *
- * @param {string} method
- * @param {URL|string} url
- * @param {any} [body]  Sent as JSON. If undefined, the request has no body.
- * @param {RequestInit} [options]  Options of fetch().
- * @returns {Promise<any>}  The JSON of the response. null for status 204.
- * @throws {PresenceError}  If the status is not 2xx, or if there is no response. Also if a 2xx
- *   response is not JSON, because it is then not from a presence server.
- */
-export declare function request(method: string, url: URL | string, body?: any, options?: RequestInit): Promise<any>;
-export type Sink = {
-    /**
-     * Returns the current state.
-     */
-    state: () => State;
-    event: (event: StreamEvent) => void;
-    turn: (turn: Turn) => void;
-};
-export type Turn = {
-    to: "connecting";
-    reason: string | null;
-} | {
-    to: "closed";
-    problem: Problem;
-} | {
-    to: "renewed";
-};
-export type End = {
-    /**
-     * As in State.
-     */
-    reason: string;
-    /**
-     * The problem document, if the server rejected the request.
-     */
-    problem?: Problem;
-    /**
-     * Milliseconds that the server asked the client to wait.
-     */
-    after?: number;
-    /**
-     * Whether an EventSource failed, which does not report the
-     * cause.
-     */
-    causeUnknown?: boolean;
-};
-export type TabMessage = {
+declare const silence: ({ heartbeat }: State) => number;
+type TabMessage = {
     kind: "hello";
     from: string;
     held: string;
@@ -663,8 +716,104 @@ export type TabMessage = {
     term: number;
     turn: Turn;
 };
+declare class Tabs {
+    #private;
+    /**
+     * @param {string} key  Tabs with the same key share one link.
+     * @param {Sink} sink
+     * @param {(sink: Sink) => {stop(): void}} open  Opens the link.
+     * @param {(role: "leading"|"following") => void} shared  Receives the role of this tab.
+     */
+    constructor(key: string, sink: Sink, open: (sink: Sink) => {
+        stop(): void;
+    }, shared: (role: "leading" | "following") => void);
+    stop(): void;
+}
 /** Returns a random message id. With 128 random bits, no two clients generate the same id. */
-export declare const randomId: () => string;
+declare const randomId: () => string;
+/**
+ * Reports whether tabs can share a connection. They cannot in an insecure context or in a sandbox.
+ */
+declare function canShare(): Promise<boolean>;
+type Sink = {
+    /**
+     * Returns the current state.
+     */
+    state: () => State;
+    event: (event: StreamEvent) => void;
+    turn: (turn: Turn) => void;
+};
+type Turn = {
+    to: "connecting";
+    reason: string | null;
+} | {
+    to: "closed";
+    problem: Problem;
+} | {
+    to: "renewed";
+};
+type End = {
+    /**
+     * As in State.
+     */
+    reason: string;
+    /**
+     * The problem document, if the server rejected the request.
+     */
+    problem?: Problem;
+    /**
+     * Milliseconds that the server asked the client to wait.
+     */
+    after?: number;
+    /**
+     * Whether an EventSource failed, which does not report the
+     * cause.
+     */
+    causeUnknown?: boolean;
+};
+/**
+ * @import { StreamEvent } from "./eventstream.js"
+ * @import { Address, Problem } from "./request.js"
+ * @import { State } from "./state.js"
+ */
+/**
+ * The receiver of the events and turns of a link, in order. Tabs that share a link pass them on.
+ *
+ * @typedef {object} Sink
+ * @property {() => State} state  Returns the current state.
+ * @property {(event: StreamEvent) => void} event
+ * @property {(turn: Turn) => void} turn
+ *
+ * @typedef {{to: "connecting", reason: string|null} | {to: "closed", problem: Problem} | {to: "renewed"}} Turn
+ *   A change of the connection that no event reports.
+ *
+ * @typedef {object} End  The result of a connection attempt that has ended.
+ * @property {string} reason  As in State.
+ * @property {Problem} [problem]  The problem document, if the server rejected the request.
+ * @property {number} [after]  Milliseconds that the server asked the client to wait.
+ * @property {boolean} [causeUnknown]  Whether an EventSource failed, which does not report the
+ *   cause.
+ */
+declare class Link {
+    #private;
+    /**
+     * @param {Address} address
+     * @param {Sink} sink
+     * @param {(() => Iterable<string>) | null} names  Returns the names of the events to receive.
+     *   null means all events. That requires fetch(), because an EventSource delivers only the events
+     *   for which it has a listener.
+     */
+    constructor(address: Address, sink: Sink, names: (() => Iterable<string>) | null);
+    stop(): void;
+    /** Receives the events with this name too. @param {string} name */
+    listen(name: string): void;
+}
+/**
+ * @import { StreamEvent } from "./eventstream.js"
+ * @import { Sink, Turn } from "./link.js"
+ * @import { Options } from "./request.js"
+ * @import { Message, RoomEvents, State } from "./state.js"
+ */
 /**
  * Joins a room. The room reconnects after each lost connection until close() is called. It also
  * closes if the server rejects the request or ends the session: see State.reason.
@@ -677,8 +826,8 @@ export declare const randomId: () => string;
  * const room = join({ url: "/presence/", room: "lobby", token });
  * room.on("state", ({ connection, members }) => render(connection, [...members.values()]));
  */
-export declare function join(options?: Options): Room;
-export type Info = {
+declare function join(options?: Options): Room;
+type Info = {
     info: any;
     /**
      * Whether the server has accepted it.
@@ -701,7 +850,7 @@ export type Info = {
  * A room that was joined with join(). If a token callback fails during send(), setState() or
  * refresh(), the call rejects with the error of the callback.
  */
-export declare class Room {
+declare class Room {
     #private;
     /** @param {Options} [options] */
     constructor(options?: Options);
@@ -800,3 +949,4 @@ export declare class Room {
      */
     close(): void;
 }
+export { decode, fresh, PresenceError, backoff, request, apply, catchUp, closed, connecting, initial, isNew, isRoomName, reaches, renewed, seen, randomId, Room, join, type Options, type Problem, type Member, type Message, type State, type RoomEvents, type EventData };

@@ -1,447 +1,9 @@
-/**
- * presence.js is the browser client of presence. It keeps the members of a room and the user count
- * up to date, and it sends and receives the messages of the room.
- *
- *     import { join } from "./presence.js";
- *
- *     const room = join({ url: "https://example.com/presence/", room: "lobby" });
- *     room.on("count", (n) => console.log(n, [...room.members.keys()]));
- *     room.on("message", ({ from, data }) => console.log(from?.name, data));
- *     await room.send("hello");
- *
- * The credential is a token, or the cookie that `POST session` set. The module does not use the DOM
- * of the page, so it also works in a worker. Its sections, in order:
- *
- * - State: the state of a room, and the pure functions that compute the next state.
- * - Requests: HTTP requests, errors and the credential.
- * - Link: the connection of one room, which reconnects automatically.
- * - Tabs: one connection that the tabs of a browser share.
- * - Room: the object that join() returns.
- *
- * This file is part of presence and has the same license, MIT.
- */
+// presence.js, the browser client of presence. Made by `npm run build` from presence/. License: MIT.
+const thisFile = import.meta.url;
+const modulesURL = new URL("presence/index.js", thisFile).href;
 
-/**
- * @typedef {object} Member  A user in the room.
- * @property {string} id  User id.
- * @property {string} name  Display name, without control and most format characters. May be empty.
- * @property {any} info  Application data about the user: any JSON, from the token or from the
- *   user's last `setState`.
- * @property {number} connections  The user's open streams. 0 during the grace period, which starts
- *   when the last of them closes. Only `sync` and refresh() update this number: a member that joins
- *   after `sync` starts at 1.
- * @property {string} [since]  Time at which the user joined (RFC 3339). If the user joined after
- *   `sync`, it is absent until refresh().
- *
- * @typedef {object} Message  The data of a message, under the name `message` or a custom name.
- * @property {string} id  Position in the room's messages: EPOCH-SEQ.
- * @property {{id: string, name: string}} [from]  The sender. Absent if the server or an admin sent
- *   the message.
- * @property {any} data  The content: any JSON.
- * @property {string} at  Time at which the server accepted the message (RFC 3339).
- *
- * @typedef {object} Problem  A problem document (RFC 9457).
- * @property {string} [type]  URI of the problem type.
- * @property {string} title  Short summary.
- * @property {number} status  HTTP status. 0 if there was no response.
- * @property {string} [detail]  Explanation for people. The text may change between versions.
- *
- * @typedef {object} State  The state of a room. Each change creates a new object, so two states can
- *   be compared with `===`.
- * @property {"connecting"|"open"|"closed"} connection  "open" once `sync` has arrived. "closed" is
- *   final: the room does not reconnect.
- * @property {string|null} reason  Why the connection is not open: the reason of the last `goodbye`,
- *   or one of the values below. null while the connection is open, before the first attempt has
- *   failed, and after close().
- *   - "lost": the connection was lost.
- *   - "silent": no data arrived for two and a half heartbeats.
- *   - "offline": the browser has no network.
- *   - "token": the token callback failed.
- *   - "refused": the server rejected the request. The room is closed.
- * @property {Problem|null} problem  The server's response if `reason` is "refused". Otherwise null.
- * @property {number|null} count  The user count: the number to show, because it is always current.
- *   It counts connections, or users if the server runs with `--count users`. null before the first
- *   `user count`.
- * @property {number|null} connections  Open streams in the room, as of the last `sync`, `join` or
- *   `leave`. In a room over the member limit, as of the last `sync`. null before the first `sync`.
- * @property {number|null} users  Users in the room, as of the last `sync`, `join` or `leave`. In a
- *   room over the member limit, as of the last `sync`. null before the first `sync`.
- * @property {ReadonlyMap<string, Member>} members  Members by id. Empty before the first `sync`,
- *   and in a room over the member limit.
- * @property {boolean} complete  Whether `members` lists every member. False before the first
- *   `sync`, and in a room over the member limit.
- * @property {number} heartbeat  Seconds between two pings.
- * @property {number|null} expiring  Remaining seconds of the token when the server sent `expiring`.
- *   null if there is no warning, or the token was renewed.
- * @property {string} lastEventId  Position up to which all messages were received. Before the first
- *   event, it is the `lastEventId` option.
- * @property {"leading"|"following"|null} shared  With the `share` option: "leading" if this tab
- *   holds the stream, "following" if another tab does. null if the connection is not shared.
- * @property {boolean} renewable  Whether a callback can return a new token. If so, an expired token
- *   does not close the room.
- * @property {ReadonlyArray<[name: string, data: any]>} waiting  Changes that arrived before `sync`.
- *   They are applied after it.
- *
- * @typedef {EventData & {"user count": number}} RoomEvents  The argument of a listener, by event
- *   name. For a message with a custom name, it is a Message. See Room.on().
- *
- * @typedef {object} EventData  The argument of a listener, for event names without a space.
- * @property {State} state  The new state, after any change.
- * @property {number} count  The new user count, after each `user count` event.
- * @property {{connections: number, users: number, members?: Member[], complete: boolean, heartbeat: number}} sync
- *   The snapshot of the room. The server sends it on each connection, and when the number of
- *   members crosses the member limit.
- * @property {{id: string, name: string, info: any, connections: number, users: number}} join
- *   A user joined. `connections` and `users` are totals of the room.
- * @property {{id: string, name: string, info: any, connections: number, users: number, reason: string}} leave
- *   A user left. `reason` is "closed", "timeout", "removed", "expired", "slow" or
- *   "node".
- * @property {{id: string, name?: string, info: any}} update
- *   The info of a member changed. `name` is set if the name has changed too.
- * @property {{reason: string}} reset  The messages after the last received one are lost.
- * @property {{in: number}} expiring  The token expires in `in` seconds.
- * @property {{reason: string}} goodbye  The server closes the stream. `reason` is "expired",
- *   "removed", "draining", "full", "slow" or "signed out". The room is closed after "removed" and
- *   "signed out", and after "expired" if the token is not renewable. Otherwise it reconnects.
- * @property {{}} ping  The heartbeat.
- * @property {Message} message  A message without a custom name.
- *
- * @typedef {object} StreamEvent  An event of a stream.
- * @property {string} name
- * @property {string} text  The data, as JSON text. Tabs exchange text, because a browser can parse
- *   JSON that is nested too deeply to be cloned.
- * @property {string} id  The last id on the stream. "" if there is none yet.
- *
- * @typedef {object} LoggedMessage  A message that is kept for tabs that open later.
- * @property {StreamEvent} event
- * @property {string} prev  The position before the message.
- *
- * @typedef {object} Unfinished  The state of the parser: the incomplete event at the end of the
- *   text that was parsed so far.
- * @property {string} line  The beginning of the last line.
- * @property {boolean} cr  Whether the text ended with a CR. If the next text starts with an LF,
- *   both are one line ending.
- * @property {string} name
- * @property {string[]} data  The data lines.
- * @property {string} id  The last id. It also applies to the events that follow.
- * @property {number|null} retry  The last reconnection time, in milliseconds.
- *
- * @typedef {object} Options  The options of join().
- * @property {URL|string} [url]  URL at which the server is mounted. Default: the directory from
- *   which this file was loaded. Required in a bundle, because the bundle is loaded from another
- *   directory.
- * @property {string} [room]  Room name: 1 to 128 characters of A-Z a-z 0-9 . _ - Default: "lobby".
- * @property {string|(() => string|Promise<string>)} [token]  The token, or a callback that returns
- *   it. The callback runs before the first request, when the server rejects the token, and when the
- *   token is about to expire or has expired. It fails if there is no result within 30 s. Default:
- *   no token. The credential is then the cookie.
- * @property {() => string|void|null|Promise<string|void|null>} [renew]  Callback that renews the
- *   token or the cookie. It runs when the server rejects the credential, for example because there
- *   is no cookie yet, and when the token is about to expire or has expired. A returned token is
- *   sent to `POST session`, which sets the cookie. A callback that has set the cookie itself
- *   returns nothing. The callback fails if there is no result within 30 s. A failed renewal is
- *   retried. Not needed if `token` is a function.
- * @property {boolean} [share]  Whether the tabs of this browser with the same user, room and server
- *   share one connection. Default: false. Sharing requires Web Locks, which browsers provide in
- *   secure contexts only (HTTPS or localhost). Elsewhere, each tab opens its own connection.
- * @property {boolean} [withCredentials]  Whether to send the cookie to another origin. Default:
- *   false.
- * @property {string} [lastEventId]  Position to resume from. The messages after it are replayed
- *   first. Default: "", no replay.
- */
-
-// -------------------------------------------------------------------------------------------------
-// State: the state of a room, and the functions that compute the next state. The functions are
-// pure: they use no clock, no socket and no page.
-
-/**
- * The state before the first event.
- *
- * @type {State}
- */
-export const initial = Object.freeze({
-  connection: "connecting",
-  reason: null,
-  problem: null,
-  count: null,
-  connections: null,
-  users: null,
-  members: new Map(),
-  complete: false,
-  heartbeat: 15,
-  expiring: null,
-  lastEventId: "",
-  shared: null,
-  renewable: false,
-  waiting: Object.freeze([]),
-});
-
-// After a `goodbye` with one of these reasons, the link must not reconnect. The server would reject
-// the request, or the reconnect would undo a decision of an admin or of the user.
-const finalReasons = new Set(["removed", "signed out", "expired"]);
-
-// The events that change the snapshot. They are kept until `sync`, because they need a snapshot.
-const changes = new Set(["join", "leave", "update"]);
-
-/**
- * The functions that compute the state after each of the server's events. They are in a Map,
- * because senders choose event names and a plain object would also find `constructor`.
- *
- * @type {ReadonlyMap<string, (state: State, data: any) => State>}
- */
-const steps = new Map([
-  ["sync", afterSync],
-  ["user count", (state, count) => ({ ...state, count })],
-  ["join", afterJoin],
-  ["leave", afterLeave],
-  ["update", afterUpdate],
-  ["expiring", (state, { in: seconds }) => ({ ...state, expiring: seconds })],
-  ["goodbye", afterGoodbye],
-]);
-
-/** The names of the server's own events. Events with any other name are messages. */
-const own = new Set([...steps.keys(), "reset", "ping"]);
-
-// Listener names that are not event names. A message with one of these names is not delivered.
-const localNames = new Set(["count", "state"]);
-
-/**
- * Returns the state after an event of the stream. If the event changes nothing, as a ping does, it
- * returns the same object.
- *
- * @param {State} state
- * @param {string} name
- * @param {any} data  The parsed data of the event.
- * @param {string} [id]  The last id on the stream.
- * @returns {State}
- */
-export function apply(state, name, data, id = "") {
-  // With `share`, a tab may receive the same event twice: from another tab and from its own stream.
-  // Therefore only `reset` may move the position back.
-  const known = id === "" || id === state.lastEventId || (name !== "reset" && reaches(state.lastEventId, id));
-  const at = known ? state : { ...state, lastEventId: id };
-  if (at.connection !== "open" && changes.has(name)) return { ...at, waiting: [...at.waiting, [name, data]] };
-  return steps.get(name)?.(at, data) ?? at;
-}
-
-/**
- * Reports whether the event must be delivered to listeners. A message that was already received is
- * not delivered again. The server's own events repeat the id of the last message, so they are
- * always new.
- *
- * @param {State} state
- * @param {string} name
- * @param {string} id
- */
-export function isNew(state, name, id) {
-  return own.has(name) || !reaches(state.lastEventId, id);
-}
-
-/**
- * Reports whether a client at position `held` has received all messages up to position `id`. The
- * result is false if the epochs differ, because positions of different epochs cannot be compared.
- *
- * @param {string} held
- * @param {string} id
- */
-export function reaches(held, id) {
-  const [have, want] = [position(held), position(id)];
-  return have !== null && want !== null && have.epoch === want.epoch && have.seq >= want.seq;
-}
-
-/**
- * Parses a position. Returns null if `id` is not one.
- *
- * @param {string} id  EPOCH-SEQ.
- * @returns {{epoch: string, seq: number} | null}
- */
-function position(id) {
-  const [, epoch, seq] = /^(.*)-(\d+)$/s.exec(id) ?? [];
-  return epoch === undefined ? null : { epoch, seq: Number(seq) };
-}
-
-/**
- * Returns the state while the link connects. The members remain until the next `sync`.
- *
- * @param {State} state
- * @param {string|null} [reason]  Default: the previous reason.
- * @returns {State}
- */
-export function connecting(state, reason = state.reason) {
-  return { ...state, connection: "connecting", reason, problem: null, expiring: null, waiting: [] };
-}
-
-/**
- * Returns the final state, which has no connection.
- *
- * @param {State} state
- * @param {Problem|null} [problem]  The server's response, if the server rejected the request.
- * @returns {State}
- */
-export function closed(state, problem = null) {
-  return { ...connecting(state, problem && "refused"), connection: "closed", problem };
-}
-
-/**
- * Returns the state after the token was renewed, which has no expiry warning.
- *
- * @param {State} state
- * @returns {State}
- */
-export function renewed(state) {
-  return { ...state, expiring: null };
-}
-
-/**
- * Returns the state with new `connections` and `since` values from `GET presence`. No member is
- * added or removed, because the response may be older or newer than the stream, and only the stream
- * reports joins and leaves.
- *
- * @param {State} state
- * @param {Member[]} fetched
- * @returns {State}
- */
-export function seen(state, fetched) {
-  const members = new Map(state.members);
-  for (const { id, connections, since } of fetched) {
-    const member = members.get(id);
-    if (member) members.set(id, { ...member, connections, since });
-  }
-  return { ...state, members };
-}
-
-/**
- * Returns the events that a tab at position `held` needs to reach the state. They start with the
- * missed messages, or with a `reset` if these are not available. The events that a joiner receives
- * follow.
- *
- * @param {State} state
- * @param {ReadonlyArray<LoggedMessage>} kept  The last messages of the room, up to the state's
- *   position and without a gap.
- * @param {string} held  The tab's position. "" if it has none.
- * @returns {StreamEvent[]}
- */
-export function catchUp(state, kept, held) {
-  const id = state.lastEventId;
-  /** @type {StreamEvent[]} */
-  const events = [];
-  if (held !== "" && !reaches(held, id)) {
-    const from = kept.findIndex(({ event, prev }) => reaches(held, prev) && !reaches(held, event.id));
-    if (from !== -1) events.push(...kept.slice(from).map((message) => message.event));
-    // Without a connection, the server has yet to decide whether the messages are lost.
-    else if (state.connection === "open") events.push(eventOf("reset", { reason: "history" }, id));
-  }
-  if (state.connection !== "open") return events;
-  const { connections, users, members, complete, heartbeat, count } = state;
-  const list = complete ? { members: [...members.values()] } : {};
-  events.push(eventOf("sync", { connections, users, ...list, complete, heartbeat }, id));
-  if (count !== null) events.push(eventOf("user count", count, id));
-  return events;
-}
-
-/**
- * @param {string} name
- * @param {any} data
- * @param {string} id
- * @returns {StreamEvent}
- */
-const eventOf = (name, data, id) => ({ name, text: JSON.stringify(data), id });
-
-/**
- * @param {State} state
- * @param {any} data
- * @returns {State}
- */
-function afterSync(state, { connections, users, members, complete, heartbeat }) {
-  /** @type {State} */
-  const next = {
-    ...state,
-    connection: "open",
-    reason: null,
-    problem: null,
-    connections,
-    users,
-    members: new Map(complete ? (members ?? []).map((/** @type {Member} */ member) => [member.id, member]) : []),
-    complete,
-    heartbeat: heartbeat ?? state.heartbeat,
-    waiting: [],
-  };
-  return state.waiting.reduce((state, [name, data]) => apply(state, name, data), next);
-}
-
-/**
- * @param {State} state
- * @param {any} data
- * @returns {State}
- */
-function afterJoin(state, { id, name, info, connections, users }) {
-  if (!state.complete) return { ...state, connections, users };
-  const member = { connections: 1, ...state.members.get(id), id, name, info };
-  return { ...state, connections, users, members: new Map(state.members).set(id, member) };
-}
-
-/**
- * @param {State} state
- * @param {any} data
- * @returns {State}
- */
-function afterLeave(state, { id, connections, users }) {
-  const members = new Map(state.members);
-  members.delete(id);
-  return { ...state, connections, users, members };
-}
-
-/**
- * @param {State} state
- * @param {any} data
- * @returns {State}
- */
-function afterUpdate(state, { id, name, info }) {
-  const member = state.members.get(id);
-  if (!member) return state;
-  return { ...state, members: new Map(state.members).set(id, { ...member, name: name ?? member.name, info }) };
-}
-
-/**
- * @param {State} state
- * @param {any} data
- * @returns {State}
- */
-function afterGoodbye(state, { reason }) {
-  const over = finalReasons.has(reason) && !(reason === "expired" && state.renewable);
-  return { ...(over ? closed(state) : connecting(state)), reason };
-}
-
-/**
- * Reports whether `name` is a valid room name: 1 to 128 characters of A-Z a-z 0-9 . _ -
- *
- * @param {any} name
- */
-export function isRoomName(name) {
-  return typeof name === "string" && /^[A-Za-z0-9._-]{1,128}$/.test(name);
-}
-
-/**
- * Returns the wait before the next attempt, in milliseconds. It is a random time between half of an
- * upper bound and the bound, so that clients that were disconnected together do not reconnect
- * together. The bound starts at 1 s and doubles with each failed attempt, up to 30 s.
- *
- * @param {number} tries  Failed attempts since the last success.
- * @param {number} [random]  A number from 0 to 1.
- */
-export function backoff(tries, random = Math.random()) {
-  return (Math.min(30_000, 1000 * 2 ** tries) * (1 + random)) / 2;
-}
-
-/**
- * Parses text of an event stream (WHATWG HTML, section 9.2.6). Returns the complete events and the
- * new parser state.
- *
- * @param {Unfinished} partial  The parser state after the preceding text, or fresh().
- * @param {string} text
- * @returns {{partial: Unfinished, events: StreamEvent[]}}
- */
-export function decode(partial, text) {
+// presence/eventstream.js
+function decode(partial, text) {
   if (text === "") return { partial, events: [] };
   let { name, id, retry } = partial;
   let data = [...partial.data];
@@ -449,15 +11,15 @@ export function decode(partial, text) {
   const lines = (partial.line + text).split(/\r\n|\r|\n/);
   const line = lines.pop() ?? "";
   const events = [];
-  for (const line of lines) {
-    if (line === "") {
+  for (const line2 of lines) {
+    if (line2 === "") {
       if (data.length > 0) events.push({ name: name || "message", text: data.join("\n"), id });
       [name, data] = ["", []];
       continue;
     }
-    const colon = line.indexOf(":");
-    const field = colon === -1 ? line : line.slice(0, colon);
-    const value = colon === -1 ? "" : line.slice(colon + (line[colon + 1] === " " ? 2 : 1));
+    const colon = line2.indexOf(":");
+    const field = colon === -1 ? line2 : line2.slice(0, colon);
+    const value = colon === -1 ? "" : line2.slice(colon + (line2[colon + 1] === " " ? 2 : 1));
     if (field === "event") name = value;
     else if (field === "data") data.push(value);
     else if (field === "id" && !value.includes("\0")) id = value;
@@ -465,25 +27,13 @@ export function decode(partial, text) {
   }
   return { partial: { line, cr: text.endsWith("\r"), name, data, id, retry }, events };
 }
-
-/**
- * Returns the initial parser state for a stream that resumes from position `id`.
- *
- * @param {string} [id]
- * @returns {Unfinished}
- */
-export function fresh(id = "") {
+function fresh(id = "") {
   return { line: "", cr: false, name: "", data: [], id, retry: null };
 }
+var isStream = (response) => (response.headers.get("Content-Type") ?? "").startsWith("text/event-stream");
 
-// -------------------------------------------------------------------------------------------------
-// Requests: HTTP requests, errors and the credential.
-
-/**
- * The error of a request that the server rejected, or that had no response. `message` can be shown
- * to users: it is the problem's detail, or else its title, or else the HTTP status.
- */
-export class PresenceError extends Error {
+// presence/request.js
+var PresenceError = class extends Error {
   /**
    * @param {Problem} problem
    * @param {ErrorOptions & {after?: number}} [options]
@@ -491,94 +41,56 @@ export class PresenceError extends Error {
   constructor(problem, options) {
     super(problem.detail || problem.title || `HTTP status ${problem.status}`, options);
     this.name = "PresenceError";
-    /** @type {Problem} */
     this.problem = problem;
-    /** The Retry-After of the response, in milliseconds. 0 if there is none. */
     this.after = options?.after ?? 0;
   }
-}
-
-/**
- * Sends an HTTP request and returns the JSON of the response.
- *
- * @param {string} method
- * @param {URL|string} url
- * @param {any} [body]  Sent as JSON. If undefined, the request has no body.
- * @param {RequestInit} [options]  Options of fetch().
- * @returns {Promise<any>}  The JSON of the response. null for status 204.
- * @throws {PresenceError}  If the status is not 2xx, or if there is no response. Also if a 2xx
- *   response is not JSON, because it is then not from a presence server.
- */
-export async function request(method, url, body, options = {}) {
+};
+async function request(method, url, body, options = {}) {
   const headers = new Headers(options.headers);
-  if (body !== undefined) headers.set("Content-Type", "application/json");
-  const init = { cache: /** @type {const} */ ("no-store"), ...options, method, headers, body: JSON.stringify(body) };
+  if (body !== void 0) headers.set("Content-Type", "application/json");
+  const init = { cache: (
+    /** @type {const} */
+    "no-store"
+  ), ...options, method, headers, body: JSON.stringify(body) };
   const response = await fetch(url, init).catch((cause) => {
     throw new PresenceError({ title: "No response", status: 0, detail: "no response from the server" }, { cause });
   });
   if (!response.ok) throw await errorOf(response);
   if (response.status === 204) return null;
-  const parsed = isJSON(response) ? await response.json().catch(() => undefined) : undefined;
-  if (parsed !== undefined) return parsed;
+  const parsed = isJSON(response) ? await response.json().catch(() => void 0) : void 0;
+  if (parsed !== void 0) return parsed;
   throw new PresenceError({ title: "Unexpected response", status: response.status, detail: `no presence server at ${url}` });
 }
-
-/** @param {Response} response */
-const isJSON = (response) => /\bjson\b/.test(response.headers.get("Content-Type") ?? "");
-
-/**
- * Returns the error for a response that has a problem document or is otherwise unexpected.
- *
- * @param {Response} response
- * @returns {Promise<PresenceError>}
- */
+var isJSON = (response) => /\bjson\b/.test(response.headers.get("Content-Type") ?? "");
 async function errorOf(response) {
   const problem = isJSON(response) ? await response.json().catch(() => null) : null;
-  const after = 1000 * Number(response.headers.get("Retry-After") ?? 0) || 0;
+  const after = 1e3 * Number(response.headers.get("Retry-After") ?? 0) || 0;
   return new PresenceError({ title: response.statusText, ...problem, status: response.status }, { after });
 }
-
-/**
- * Reports whether the same request may succeed later.
- *
- * @param {Problem} problem
- */
-const isTransient = ({ status }) => status < 400 || status === 408 || status === 425 || status === 429 || status >= 500;
-
-/**
- * Timeout of a request, in milliseconds. Without it, a server that hangs would block a room
- * forever.
- */
-const requestTimeout = 10_000;
-
-/** The credential of a room: a token or the cookie. A callback renews it. */
-class Credential {
+var isTransient = ({ status }) => status < 400 || status === 408 || status === 425 || status === 429 || status >= 500;
+var requestTimeout = 1e4;
+var Credential = class {
   #options;
   /** @type {string|null} */
   #token;
   /** @type {Promise<void>|null} */
   #renewing = null;
-
   /** @param {Options} options */
   constructor(options) {
     this.#options = options;
     this.#token = typeof options.token === "string" ? options.token : null;
   }
-
   get isCookie() {
-    return this.#options.token === undefined;
+    return this.#options.token === void 0;
   }
-
   /** Whether a callback can return a new token. */
   get renewable() {
-    return this.#renewal !== undefined;
+    return this.#renewal !== void 0;
   }
-
   get #renewal() {
     const { token, renew } = this.#options;
-    return renew ?? (typeof token === "function" ? token : undefined);
+    return renew ?? (typeof token === "function" ? token : void 0);
   }
-
   /**
    * Returns the fetch() options with the credential. Calls the token callback if there is no token
    * yet.
@@ -589,13 +101,11 @@ class Credential {
     if (this.isCookie) return { credentials: this.#options.withCredentials ? "include" : "same-origin", headers: {} };
     return { credentials: "omit", headers: { Authorization: `Bearer ${await this.token()}` } };
   }
-
   /** Returns the token. Calls the token callback if there is no token yet. */
   async token() {
     const { token } = this.#options;
-    return (this.#token ??= requireToken(typeof token === "function" ? await this.#withTimeout(token()) : token));
+    return this.#token ??= requireToken(typeof token === "function" ? await this.#withTimeout(token()) : token);
   }
-
   /**
    * Returns the result of a callback. Rejects if there is no result within 30 s.
    *
@@ -604,14 +114,12 @@ class Credential {
    * @returns {Promise<T>}
    */
   async #withTimeout(result) {
-    /** @type {ReturnType<typeof setTimeout>|undefined} */
     let timer;
-    const late = new Promise((/** @type {(value: never) => void} */ _, reject) => {
+    const late = new Promise((_, reject) => {
       timer = setTimeout(() => reject(new Error("presence: token callback timed out (30 s)")), 3 * requestTimeout);
     });
     return Promise.race([result, late]).finally(() => clearTimeout(timer));
   }
-
   /**
    * Renews the token with the callback. The new token is sent to the server if the credential is
    * the cookie, or if streams are open, so that they continue. Concurrent calls share one renewal.
@@ -620,10 +128,9 @@ class Credential {
    * @param {boolean} open  Whether there are open streams that must continue.
    */
   renew(session, open) {
-    this.#renewing ??= this.#renew(session, open).finally(() => (this.#renewing = null));
+    this.#renewing ??= this.#renew(session, open).finally(() => this.#renewing = null);
     return this.#renewing;
   }
-
   /**
    * @param {URL} session
    * @param {boolean} open
@@ -635,49 +142,32 @@ class Credential {
     const { credentials } = await this.fetchOptions();
     await request("POST", session, { token }, { credentials, signal: AbortSignal.timeout(requestTimeout) });
   }
-}
-
-/**
- * @param {string|void|null} token
- * @returns {string}
- */
+};
 function requireToken(token) {
   if (typeof token === "string" && token !== "") return token;
   throw new PresenceError({ title: "No token", status: 401, detail: "token missing or empty" });
 }
-
-/**
- * Returns a string that identifies the user of a token. It is the token's `sub`, or a hash of the
- * token if it has no readable `sub`.
- *
- * @param {string} token
- */
 async function userOf(token) {
   try {
     const bytes = Uint8Array.from(atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/")), (c) => c.charCodeAt(0));
     const { sub } = JSON.parse(new TextDecoder().decode(bytes));
     if (typeof sub === "string") return sub;
   } catch {
-    // The token is not a JSON Web Token. The server may accept other tokens.
   }
   const hash = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(token));
   return Array.from(new Uint8Array(hash), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
-
-/** The address of a room on a server, and the credential for its requests. */
-class Address {
+var Address = class {
   /** @param {Options} options */
   constructor(options) {
     const { url, room = "lobby", withCredentials = false } = options;
-    // Bundlers treat `new URL(path, import.meta.url)` as a file to bundle. A variable avoids this.
-    const here = import.meta.url;
-    this.url = new URL(url ?? new URL(".", here), globalThis.location?.href);
+    const here = modulesURL;
+    this.url = new URL(url ?? new URL("..", here), globalThis.location?.href);
     if (!this.url.pathname.endsWith("/")) this.url.pathname += "/";
     this.room = room;
     this.withCredentials = withCredentials;
     this.credential = new Credential(options);
   }
-
   /**
    * Returns the URL of a path for this room.
    *
@@ -689,7 +179,6 @@ class Address {
     url.search = String(new URLSearchParams({ room: this.room, ...query }));
     return url;
   }
-
   /**
    * @param {string} method
    * @param {string} path
@@ -697,58 +186,400 @@ class Address {
    */
   async request(method, path, { query, body } = {}) {
     const signal = AbortSignal.timeout(requestTimeout);
-    return request(method, this.of(path, query), body, { ...(await this.credential.fetchOptions()), signal });
+    return request(method, this.of(path, query), body, { ...await this.credential.fetchOptions(), signal });
   }
-
   /** @param {boolean} open  Whether there are open streams that must continue. */
   renew(open) {
     return this.credential.renew(new URL("session", this.url), open);
   }
+};
+var problemOf = (error) => error instanceof PresenceError ? error.problem : void 0;
+function backoff(tries, random = Math.random()) {
+  return Math.min(3e4, 1e3 * 2 ** tries) * (1 + random) / 2;
 }
 
-// -------------------------------------------------------------------------------------------------
-// Link: the connection of one room, which reconnects automatically.
+// presence/state.js
+var initial = Object.freeze({
+  connection: "connecting",
+  reason: null,
+  problem: null,
+  count: null,
+  connections: null,
+  users: null,
+  members: /* @__PURE__ */ new Map(),
+  complete: false,
+  heartbeat: 15,
+  expiring: null,
+  lastEventId: "",
+  shared: null,
+  renewable: false,
+  waiting: Object.freeze([])
+});
+var finalReasons = /* @__PURE__ */ new Set(["removed", "signed out", "expired"]);
+var changes = /* @__PURE__ */ new Set(["join", "leave", "update"]);
+var steps = /* @__PURE__ */ new Map([
+  ["sync", afterSync],
+  ["user count", (state, count) => ({ ...state, count })],
+  ["join", afterJoin],
+  ["leave", afterLeave],
+  ["update", afterUpdate],
+  ["expiring", (state, { in: seconds }) => ({ ...state, expiring: seconds })],
+  ["goodbye", afterGoodbye]
+]);
+var serverEvents = /* @__PURE__ */ new Set([...steps.keys(), "reset", "ping"]);
+var localNames = /* @__PURE__ */ new Set(["count", "state"]);
+function apply(state, name, data, id = "") {
+  const known = id === "" || id === state.lastEventId || name !== "reset" && reaches(state.lastEventId, id);
+  const at = known ? state : { ...state, lastEventId: id };
+  if (at.connection !== "open" && changes.has(name)) return { ...at, waiting: [...at.waiting, [name, data]] };
+  return steps.get(name)?.(at, data) ?? at;
+}
+function isNew(state, name, id) {
+  return serverEvents.has(name) || !reaches(state.lastEventId, id);
+}
+function reaches(held, id) {
+  const [have, want] = [position(held), position(id)];
+  return have !== null && want !== null && have.epoch === want.epoch && have.seq >= want.seq;
+}
+function position(id) {
+  const [, epoch, seq] = /^(.*)-(\d+)$/s.exec(id) ?? [];
+  return epoch === void 0 ? null : { epoch, seq: Number(seq) };
+}
+function connecting(state, reason = state.reason) {
+  return { ...state, connection: "connecting", reason, problem: null, expiring: null, waiting: [] };
+}
+function closed(state, problem = null) {
+  return { ...connecting(state, problem && "refused"), connection: "closed", problem };
+}
+function renewed(state) {
+  return { ...state, expiring: null };
+}
+function seen(state, fetched) {
+  const members = new Map(state.members);
+  for (const { id, connections, since } of fetched) {
+    const member = members.get(id);
+    if (member) members.set(id, { ...member, connections, since });
+  }
+  return { ...state, members };
+}
+function catchUp(state, kept, held) {
+  const id = state.lastEventId;
+  const events = [];
+  if (held !== "" && !reaches(held, id)) {
+    const from = kept.findIndex(({ event, prev }) => reaches(held, prev) && !reaches(held, event.id));
+    if (from !== -1) events.push(...kept.slice(from).map((message) => message.event));
+    else if (state.connection === "open") events.push(eventOf("reset", { reason: "history" }, id));
+  }
+  if (state.connection !== "open") return events;
+  const { connections, users, members, complete, heartbeat, count } = state;
+  const list = complete ? { members: [...members.values()] } : {};
+  events.push(eventOf("sync", { connections, users, ...list, complete, heartbeat }, id));
+  if (count !== null) events.push(eventOf("user count", count, id));
+  return events;
+}
+var eventOf = (name, data, id) => ({ name, text: JSON.stringify(data), id });
+function afterSync(state, { connections, users, members, complete, heartbeat }) {
+  const next = {
+    ...state,
+    connection: "open",
+    reason: null,
+    problem: null,
+    connections,
+    users,
+    members: new Map(complete ? (members ?? []).map((member) => [member.id, member]) : []),
+    complete,
+    heartbeat: heartbeat ?? state.heartbeat,
+    waiting: []
+  };
+  return state.waiting.reduce((state2, [name, data]) => apply(state2, name, data), next);
+}
+function afterJoin(state, { id, name, info, connections, users }) {
+  if (!state.complete) return { ...state, connections, users };
+  const member = { connections: 1, ...state.members.get(id), id, name, info };
+  return { ...state, connections, users, members: new Map(state.members).set(id, member) };
+}
+function afterLeave(state, { id, connections, users }) {
+  const members = new Map(state.members);
+  members.delete(id);
+  return { ...state, connections, users, members };
+}
+function afterUpdate(state, { id, name, info }) {
+  const member = state.members.get(id);
+  if (!member) return state;
+  return { ...state, members: new Map(state.members).set(id, { ...member, name: name ?? member.name, info }) };
+}
+function afterGoodbye(state, { reason }) {
+  const over = finalReasons.has(reason) && !(reason === "expired" && state.renewable);
+  return { ...over ? closed(state) : connecting(state), reason };
+}
+function isRoomName(name) {
+  return typeof name === "string" && /^[A-Za-z0-9._-]{1,128}$/.test(name);
+}
+function dataOf({ text }) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return void 0;
+  }
+}
+var endsToken = (event) => event.name === "goodbye" && dataOf(event)?.reason === "expired";
+var silence = ({ heartbeat }) => heartbeat * 2500;
 
-/**
- * The receiver of the events and turns of a link, in order. Tabs that share a link pass them on.
- *
- * @typedef {object} Sink
- * @property {() => State} state  Returns the current state.
- * @property {(event: StreamEvent) => void} event
- * @property {(turn: Turn) => void} turn
- *
- * @typedef {{to: "connecting", reason: string|null} | {to: "closed", problem: Problem} | {to: "renewed"}} Turn
- *   A change of the connection that no event reports.
- *
- * @typedef {object} End  The result of a connection attempt that has ended.
- * @property {string} reason  As in State.
- * @property {Problem} [problem]  The problem document, if the server rejected the request.
- * @property {number} [after]  Milliseconds that the server asked the client to wait.
- * @property {boolean} [causeUnknown]  Whether an EventSource failed, which does not report the
- *   cause.
- */
+// presence/tabs.js
+var keptMessages = 100;
+var helloTimeout = 3e3;
+var Tabs = class {
+  #key;
+  #sink;
+  /** @type {(sink: Sink) => {stop(): void}} */
+  #open;
+  #shared;
+  #id = randomId();
+  #channel;
+  #term = 0;
+  // the highest known term
+  #lead = 0;
+  // this tab's term, while it leads
+  /** @type {LoggedMessage[]} */
+  #kept = [];
+  #asking = false;
+  // whether a `hello` awaits its `welcome`
+  /** @type {{stop(): void}|null} */
+  #link = null;
+  // the link, while this tab leads
+  #release = () => {
+  };
+  // releases the lock
+  #queueing = new AbortController();
+  // aborting it withdraws the lock request
+  #stopped = false;
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
+  #timer;
+  /**
+   * @param {string} key  Tabs with the same key share one link.
+   * @param {Sink} sink
+   * @param {(sink: Sink) => {stop(): void}} open  Opens the link.
+   * @param {(role: "leading"|"following") => void} shared  Receives the role of this tab.
+   */
+  constructor(key, sink, open, shared) {
+    this.#key = key;
+    this.#sink = sink;
+    this.#open = open;
+    this.#shared = shared;
+    this.#channel = new BroadcastChannel(key);
+    this.#channel.onmessage = ({ data }) => this.#receive(data);
+    this.#queue(false);
+    this.#ask();
+  }
+  stop() {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+    this.#queueing.abort();
+    this.#link?.stop();
+    this.#channel.close();
+    const { reason } = this.#sink.state();
+    if (reason === "removed" || reason === "signed out") setTimeout(this.#release, 250);
+    else this.#release();
+  }
+  /**
+   * Waits for the lock, and leads while this tab holds the lock.
+   *
+   * @param {boolean} steal  Whether to take the lock from its holder.
+   */
+  async #queue(steal) {
+    this.#queueing.abort();
+    const { signal } = this.#queueing = new AbortController();
+    while (!this.#stopped && !signal.aborted) {
+      const options = steal ? { steal } : { signal };
+      steal = false;
+      const end = await navigator.locks.request(this.#key, options, () => this.#onGranted()).catch((error) => error);
+      if (end?.name !== "AbortError") return;
+      if (this.#link && !this.#stopped) this.#onStolen();
+    }
+  }
+  // Called when the lock is granted. The lock is held until the returned promise resolves.
+  #onGranted() {
+    const held = new Promise((resolve) => this.#release = resolve);
+    if (this.#stopped) {
+      this.#release();
+      return held;
+    }
+    clearTimeout(this.#timer);
+    this.#asking = false;
+    this.#announce();
+    this.#shared("leading");
+    const sink = {
+      state: this.#sink.state,
+      event: (event) => {
+        const { lastEventId: prev } = this.#sink.state();
+        if (endsToken(event)) this.#handOver("expired");
+        else this.#post({ kind: "event", term: this.#lead, prev, event });
+        this.#deliver(event, prev);
+      },
+      turn: (turn) => {
+        if (turn.to === "closed") this.#handOver("lost");
+        else this.#post({ kind: "turn", term: this.#lead, turn });
+        this.#sink.turn(turn);
+      }
+    };
+    if (this.#sink.state().connection === "open") sink.turn({ to: "connecting", reason: "lost" });
+    if (!this.#stopped) this.#link = this.#open(sink);
+    return held;
+  }
+  // Called when this tab's token has expired or was rejected. The other tabs must reconnect instead
+  // of closing, because one of them may have a valid token.
+  /** @param {string} reason */
+  #handOver(reason) {
+    this.#post({ kind: "turn", term: this.#lead, turn: { to: "connecting", reason } });
+  }
+  #announce() {
+    this.#lead = this.#term = Math.max(Math.floor(this.#term) + 1, Date.now()) + Math.random();
+    this.#post({ kind: "lead", term: this.#lead });
+  }
+  // Called when another tab has stolen the lock.
+  #onStolen() {
+    this.#link?.stop();
+    this.#link = null;
+    this.#ask();
+  }
+  /** @param {TabMessage} message */
+  #receive(message) {
+    if (this.#stopped || message?.kind !== "hello" && typeof message?.term !== "number") return;
+    if (message.kind === "hello") {
+      if (this.#link) this.#welcome(message.from, message.held);
+      return;
+    }
+    if (message.kind === "event" && !serverEvents.has(message.event.name) && this.#follows(message.prev)) {
+      this.#deliver(message.event, message.prev);
+    }
+    const before = this.#term;
+    this.#term = Math.max(before, message.term);
+    if (this.#link) {
+      if (message.term < this.#lead) return;
+      this.#wait(250, () => this.#announce());
+    } else if (message.kind === "welcome" && message.to === this.#id && message.term >= before) {
+      this.#onWelcome(message);
+    } else if (message.term > before) {
+      this.#ask();
+    } else if (message.term === before) {
+      const { lastEventId: held } = this.#sink.state();
+      const other = message.kind === "event" && message.event.name === "reset" && message.prev !== held;
+      const missing = other || message.kind === "event" && !this.#follows(message.prev);
+      if (!this.#asking) missing ? this.#ask() : this.#noteActivity();
+      if (message.kind === "turn") this.#sink.turn(message.turn);
+      else if (message.kind === "event" && !missing) this.#deliver(message.event, message.prev);
+    }
+  }
+  /** @param {TabMessage & {kind: "welcome"}} message */
+  #onWelcome({ held, turn, events }) {
+    const { lastEventId } = this.#sink.state();
+    const lost = events[0]?.name === "reset" ? events[0].id : null;
+    if (held !== lastEventId && (lost !== null || !reaches(lastEventId, held))) return this.#ask();
+    if (lost !== null && reaches(lost, held)) return void this.#queue(true);
+    this.#asking = false;
+    this.#noteActivity();
+    if (turn) this.#sink.turn(turn);
+    for (const event of events) this.#deliver(event, this.#sink.state().lastEventId);
+  }
+  /**
+   * Reports whether this tab has received all messages up to position `prev`.
+   *
+   * @param {string} prev
+   */
+  #follows(prev) {
+    const { lastEventId: held } = this.#sink.state();
+    return held === prev || reaches(held, prev);
+  }
+  /**
+   * @param {StreamEvent} event
+   * @param {string} prev
+   */
+  #deliver(event, prev) {
+    if (!isNew(this.#sink.state(), event.name, event.id)) return;
+    if (event.name === "reset") this.#kept = [];
+    if (!serverEvents.has(event.name)) {
+      this.#kept.push({ event, prev });
+      if (this.#kept.length > keptMessages) this.#kept.shift();
+    }
+    this.#sink.event(event);
+  }
+  /**
+   * @param {string} to
+   * @param {string} held
+   */
+  #welcome(to, held) {
+    const state = this.#sink.state();
+    const turn = state.connection === "open" ? null : { to: "connecting", reason: state.reason };
+    this.#post({ kind: "welcome", to, held, term: this.#lead, turn, events: catchUp(state, this.#kept, held) });
+  }
+  // Asks the leader for the missing events. If there is no leader, no tab replies, but the browser
+  // is about to grant the lock to a tab. If the leader's page hangs, in a dialog or in an endless
+  // loop, this tab steals the lock.
+  #ask() {
+    this.#asking = true;
+    this.#shared("following");
+    this.#post({ kind: "hello", from: this.#id, held: this.#sink.state().lastEventId });
+    this.#wait(helloTimeout * (1 + Math.random()), () => this.#queue(true));
+  }
+  #noteActivity() {
+    this.#wait(silence(this.#sink.state()), () => this.#ask());
+  }
+  /**
+   * @param {number} ms
+   * @param {() => void} then
+   */
+  #wait(ms, then) {
+    clearTimeout(this.#timer);
+    if (!this.#stopped) this.#timer = setTimeout(then, ms);
+  }
+  /** @param {TabMessage} message */
+  #post(message) {
+    if (!this.#stopped) this.#channel.postMessage(message);
+  }
+};
+var randomId = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
+async function canShare() {
+  if (!globalThis.BroadcastChannel || !globalThis.navigator?.locks) return false;
+  return navigator.locks.query().then(
+    () => true,
+    () => false
+  );
+}
 
-class Link {
+// presence/link.js
+var Link = class {
   #address;
   #sink;
   #names;
   #stopped = new AbortController();
-  #synced = false; // whether `sync` arrived since the last call of #recover
-  #everSynced = false; // whether `sync` arrived at least once
-  #tries = 0; // failed attempts since the last `sync`
-  #renewals = 0; // renewals of an expired or rejected token since the last `sync`
-  #tokenFreshAt = 0; // last time at which the token was known to be new
-  #lastActivity = 0; // time at which the last data arrived
-  #suspect = false; // whether the browser was offline and no data arrived since then
+  #synced = false;
+  // whether `sync` arrived since the last call of #recover
+  #everSynced = false;
+  // whether `sync` arrived at least once
+  #tries = 0;
+  // failed attempts since the last `sync`
+  #renewals = 0;
+  // renewals of an expired or rejected token since the last `sync`
+  #tokenFreshAt = 0;
+  // last time at which the token was known to be new
+  #lastActivity = 0;
+  // time at which the last data arrived
+  #suspect = false;
+  // whether the browser was offline and no data arrived since then
   /** @type {EventSource|null} */
   #source = null;
   /** @type {ReturnType<typeof setTimeout>|undefined} */
-  #silenceTimer; // ends an attempt that receives no data
+  #silenceTimer;
+  // ends an attempt that receives no data
   /** @type {ReturnType<typeof setTimeout>|undefined} */
-  #renewTimer; // starts the next renewal of the token
-  #end = (/** @type {End} */ _) => {}; // ends the current attempt
-  #wake = () => {}; // ends the current wait
-
+  #renewTimer;
+  // starts the next renewal of the token
+  #end = (_) => {
+  };
+  // ends the current attempt
+  #wake = () => {
+  };
+  // ends the current wait
   /**
    * @param {Address} address
    * @param {Sink} sink
@@ -767,29 +598,24 @@ class Link {
     globalThis.document?.addEventListener("resume", () => this.#checkAlive(), { signal });
     this.#run();
   }
-
   stop() {
     this.#stopped.abort();
     clearTimeout(this.#renewTimer);
     this.#end({ reason: "stopped" });
     this.#wake();
   }
-
   /** Receives the events with this name too. @param {string} name */
   listen(name) {
     this.#source?.addEventListener(name, ({ data, lastEventId }) => this.#deliver({ name, text: data, id: lastEventId }));
   }
-
   async #run() {
     const { signal } = this.#stopped;
     for (let causeUnknown = false; !signal.aborted; ) {
-      /** @type {End} */
-      const end = (causeUnknown && (await this.#fetchCause())) || (await this.#attempt());
+      const end = causeUnknown && await this.#fetchCause() || await this.#attempt();
       causeUnknown = end.causeUnknown ?? false;
       if (!signal.aborted) await this.#recover(end);
     }
   }
-
   /**
    * Prepares the next attempt: it renews the token, waits, or does nothing. If there must be no
    * other attempt, it stops the link.
@@ -810,7 +636,7 @@ class Link {
       if (this.#stopped.signal.aborted) return;
       if (!failure && this.#renewals++ === 0) return;
       if (failure) reason = "token";
-      problem = failure?.status === 401 ? failure : undefined;
+      problem = failure?.status === 401 ? failure : void 0;
     }
     if (problem && !isTransient(problem)) {
       this.#sink.turn({ to: "closed", problem });
@@ -818,10 +644,9 @@ class Link {
     }
     this.#sink.turn({ to: "connecting", reason });
     const wait = Math.max(after, backoff(this.#tries++));
-    const askNow = causeUnknown && !this.#everSynced && this.#tries === 1; // a new page must show the cause
-    if (!askNow && (await this.#pause(wait))) this.#tries = 0;
+    const askNow = causeUnknown && !this.#everSynced && this.#tries === 1;
+    if (!askNow && await this.#pause(wait)) this.#tries = 0;
   }
-
   /**
    * Opens one connection, and waits until it ends.
    *
@@ -829,7 +654,7 @@ class Link {
    */
   async #attempt() {
     const over = new AbortController();
-    const ended = new Promise((/** @type {(end: End) => void} */ resolve) => (this.#end = resolve));
+    const ended = new Promise((resolve2) => this.#end = resolve2);
     const resolve = this.#end;
     this.#noteActivity();
     if (this.#stopped.signal.aborted) resolve({ reason: "stopped" });
@@ -842,7 +667,6 @@ class Link {
     this.#source = null;
     return end;
   }
-
   // The browser itself reconnects after most errors. It waits for the time in the server's `retry:`
   // field, which scripts cannot read.
   /** @param {Iterable<string>} names */
@@ -858,7 +682,6 @@ class Link {
     };
     for (const name of names) this.listen(name);
   }
-
   /**
    * @param {AbortSignal} signal
    * @returns {Promise<End>}
@@ -884,16 +707,13 @@ class Link {
     }
     const text = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let partial = fresh(requested);
-    for (;;) {
-      const { value } = await text.read().catch(() => ({ value: undefined }));
-      if (value === undefined || signal.aborted) break;
+    for (; ; ) {
+      const { value } = await text.read().catch(() => ({ value: void 0 }));
+      if (value === void 0 || signal.aborted) break;
       this.#noteActivity();
       const { events, ...rest } = decode(partial, value);
       partial = rest.partial;
       for (const event of events) {
-        // A message from another tab has moved the position since the request. The server may still
-        // have the messages after the new position, so reconnect instead of reporting lost
-        // messages.
         const moved = !this.#synced && this.#sink.state().lastEventId !== requested;
         if (event.name === "reset" && moved) return { reason: "lost" };
         if (!signal.aborted) this.#deliver(event);
@@ -901,7 +721,6 @@ class Link {
     }
     return { reason: this.#whyNotOpen(), after: partial.retry ?? 0 };
   }
-
   /** @param {StreamEvent} event */
   #deliver(event) {
     this.#noteActivity();
@@ -912,9 +731,8 @@ class Link {
     this.#sink.event(event);
     if (this.#sink.state().connection === "closed") this.#end({ reason: "closed" });
     else if (endsToken(event)) this.#end({ reason: "expired" });
-    else if (event.name === "expiring") this.#prolong(dataOf(event)?.in, Date.now() - this.#tokenFreshAt < 5000);
+    else if (event.name === "expiring") this.#prolong(dataOf(event)?.in, Date.now() - this.#tokenFreshAt < 5e3);
   }
-
   /**
    * Asks the server why an EventSource failed. Returns null if the server accepts a request now.
    *
@@ -925,11 +743,13 @@ class Link {
       await this.#address.request("GET", "presence", { query: { limit: "1" } });
       return null;
     } catch (error) {
-      const { problem, after } = /** @type {PresenceError} */ (error);
+      const { problem, after } = (
+        /** @type {PresenceError} */
+        error
+      );
       return { reason: this.#whyNotOpen(), problem, after, causeUnknown: true };
     }
   }
-
   // Returns the reason why the stream is not open. The reason of a `goodbye` remains until the next
   // `sync`.
   #whyNotOpen(why = "lost") {
@@ -937,7 +757,6 @@ class Link {
     if (globalThis.navigator?.onLine === false) return "offline";
     return reason === null || reason === "offline" ? why : reason;
   }
-
   // Restarts the silence timer. Silence means a dead connection, because the server sends pings
   // even if the room is idle.
   #noteActivity() {
@@ -946,20 +765,17 @@ class Link {
     clearTimeout(this.#silenceTimer);
     this.#silenceTimer = setTimeout(() => this.#end({ reason: this.#whyNotOpen("silent") }), silence(this.#sink.state()));
   }
-
   // Called when the browser is online again or the page is visible again. It compares times,
   // because timers may have been suspended.
   #checkAlive() {
     this.#wake();
     if (this.#suspect || Date.now() - this.#lastActivity >= silence(this.#sink.state())) this.#end({ reason: "silent" });
   }
-
   // Called when the browser goes offline. An open stream is kept, because it may survive.
   #wentOffline() {
     this.#suspect = true;
     if (this.#sink.state().connection !== "open") this.#end({ reason: "offline" });
   }
-
   /**
    * Waits `ms` milliseconds. While the browser is offline, it waits until the browser is online.
    *
@@ -967,30 +783,25 @@ class Link {
    * @returns {Promise<boolean>}  Whether the wait was cut short.
    */
   async #pause(ms) {
-    /** @type {ReturnType<typeof setTimeout>|undefined} */
     let timer;
-    const woken = await new Promise((/** @type {(woken: boolean) => void} */ resolve) => {
+    const woken = await new Promise((resolve) => {
       this.#wake = () => resolve(true);
       if (this.#whyNotOpen() !== "offline") timer = setTimeout(resolve, ms, false);
     });
     clearTimeout(timer);
     return woken;
   }
-
   /**
    * @param {boolean} open
    * @returns {Promise<Problem|null>}  The problem, or null on success.
    */
   async #renew(open) {
-    // Set it before the request, because the stream may warn about the new token before the
-    // response arrives.
     this.#tokenFreshAt = Date.now();
     return this.#address.renew(open).then(
       () => null,
-      (error) => problemOf(error) ?? { title: "No token", status: 0, detail: String(error) },
+      (error) => problemOf(error) ?? { title: "No token", status: 0, detail: String(error) }
     );
   }
-
   /**
    * Renews the token now, or after half of its remaining time if `later` is set. `later` is set for
    * a new token whose lifetime is shorter than the server's warning time. A failed renewal is
@@ -1001,7 +812,7 @@ class Link {
    */
   async #prolong(seconds, later) {
     if (!this.#address.credential.renewable) return;
-    clearTimeout(this.#renewTimer); // a warning on an earlier connection may have set it
+    clearTimeout(this.#renewTimer);
     if (later) {
       this.#renewTimer = setTimeout(() => this.#prolong(seconds / 2, false), seconds * 500);
       return;
@@ -1011,368 +822,37 @@ class Link {
     if (!failure) this.#sink.turn({ to: "renewed" });
     else if (seconds >= 2) this.#prolong(seconds, true);
   }
-
   #events() {
     const { lastEventId } = this.#sink.state();
     return this.#address.of("events", lastEventId === "" ? {} : { last_event_id: lastEventId });
   }
-}
+};
 
-/**
- * Returns the data of an event. Returns undefined if the data is not JSON, because then it is not
- * from a presence server.
- *
- * @param {StreamEvent} event
- */
-function dataOf({ text }) {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
-
-/** @param {StreamEvent} event */
-const endsToken = (event) => event.name === "goodbye" && dataOf(event)?.reason === "expired";
-
-/**
- * Returns the milliseconds without data after which a stream counts as lost. @param {State} state
- */
-const silence = ({ heartbeat }) => heartbeat * 2500;
-
-/** @param {Response} response */
-const isStream = (response) => (response.headers.get("Content-Type") ?? "").startsWith("text/event-stream");
-
-/** @param {unknown} error */
-const problemOf = (error) => (error instanceof PresenceError ? error.problem : undefined);
-
-// -------------------------------------------------------------------------------------------------
-// Tabs: one link for all tabs of a browser. A Web Lock elects the leader tab. The leader holds the
-// link and sends its events to the follower tabs over a BroadcastChannel. When the leader closes or
-// crashes, the browser grants the lock to another tab, which resumes from its own position.
-
-/**
- * The messages between tabs. A term is the period during which one tab leads. A later term has a
- * higher number.
- *
- * - `hello`: a tab asks the leader for the events after its position `held`.
- * - `welcome`: the leader replies to that tab.
- * - `lead`: a new leader announces its term to all tabs.
- * - `event`, `turn`: the leader passes on an event or a turn to all tabs.
- *
- * @typedef {{kind: "hello", from: string, held: string}
- *   | {kind: "welcome", to: string, held: string, term: number, turn: Turn|null, events: StreamEvent[]}
- *   | {kind: "lead", term: number}
- *   | {kind: "event", term: number, prev: string, event: StreamEvent}
- *   | {kind: "turn", term: number, turn: Turn}} TabMessage
- */
-
-const keptMessages = 100; // messages that a tab keeps for replay to other tabs
-const helloTimeout = 3000; // milliseconds until a leader without a reply counts as hung
-
-class Tabs {
-  #key;
-  #sink;
-  /** @type {(sink: Sink) => {stop(): void}} */
-  #open;
-  #shared;
-  #id = randomId();
-  #channel;
-  #term = 0; // the highest known term
-  #lead = 0; // this tab's term, while it leads
-  /** @type {LoggedMessage[]} */
-  #kept = [];
-  #asking = false; // whether a `hello` awaits its `welcome`
-  /** @type {{stop(): void}|null} */
-  #link = null; // the link, while this tab leads
-  #release = () => {}; // releases the lock
-  #queueing = new AbortController(); // aborting it withdraws the lock request
-  #stopped = false;
-  /** @type {ReturnType<typeof setTimeout>|undefined} */
-  #timer;
-
-  /**
-   * @param {string} key  Tabs with the same key share one link.
-   * @param {Sink} sink
-   * @param {(sink: Sink) => {stop(): void}} open  Opens the link.
-   * @param {(role: "leading"|"following") => void} shared  Receives the role of this tab.
-   */
-  constructor(key, sink, open, shared) {
-    this.#key = key;
-    this.#sink = sink;
-    this.#open = open;
-    this.#shared = shared;
-    this.#channel = new BroadcastChannel(key);
-    this.#channel.onmessage = ({ data }) => this.#receive(data);
-    this.#queue(false);
-    this.#ask();
-  }
-
-  stop() {
-    this.#stopped = true;
-    clearTimeout(this.#timer);
-    this.#queueing.abort();
-    this.#link?.stop();
-    this.#channel.close();
-    // After `removed` or `signed out`, the lock is released with a delay, because the followers
-    // must receive the event before one of them takes over. After any other reason it is released
-    // immediately, because no timer may run in a page in the back/forward cache.
-    const { reason } = this.#sink.state();
-    if (reason === "removed" || reason === "signed out") setTimeout(this.#release, 250);
-    else this.#release();
-  }
-
-  /**
-   * Waits for the lock, and leads while this tab holds the lock.
-   *
-   * @param {boolean} steal  Whether to take the lock from its holder.
-   */
-  async #queue(steal) {
-    this.#queueing.abort();
-    const { signal } = (this.#queueing = new AbortController());
-    while (!this.#stopped && !signal.aborted) {
-      const options = steal ? { steal } : { signal };
-      steal = false;
-      const end = await navigator.locks.request(this.#key, options, () => this.#onGranted()).catch((error) => error);
-      // An AbortError means that the lock was stolen, or that this tab withdrew its request.
-      // Otherwise the lock was released, or the document is no longer active.
-      if (end?.name !== "AbortError") return;
-      if (this.#link && !this.#stopped) this.#onStolen();
-    }
-  }
-
-  // Called when the lock is granted. The lock is held until the returned promise resolves.
-  #onGranted() {
-    const held = new Promise((/** @type {(value?: any) => void} */ resolve) => (this.#release = resolve));
-    if (this.#stopped) {
-      this.#release();
-      return held;
-    }
-    clearTimeout(this.#timer);
-    this.#asking = false;
-    this.#announce();
-    this.#shared("leading");
-    /** @type {Sink} */
-    const sink = {
-      state: this.#sink.state,
-      event: (event) => {
-        const { lastEventId: prev } = this.#sink.state();
-        if (endsToken(event)) this.#handOver("expired");
-        else this.#post({ kind: "event", term: this.#lead, prev, event });
-        this.#deliver(event, prev);
-      },
-      turn: (turn) => {
-        if (turn.to === "closed") this.#handOver("lost");
-        else this.#post({ kind: "turn", term: this.#lead, turn });
-        this.#sink.turn(turn);
-      },
-    };
-    if (this.#sink.state().connection === "open") sink.turn({ to: "connecting", reason: "lost" });
-    if (!this.#stopped) this.#link = this.#open(sink);
-    return held;
-  }
-
-  // Called when this tab's token has expired or was rejected. The other tabs must reconnect instead
-  // of closing, because one of them may have a valid token.
-  /** @param {string} reason */
-  #handOver(reason) {
-    this.#post({ kind: "turn", term: this.#lead, turn: { to: "connecting", reason } });
-  }
-
-  #announce() {
-    // The random fraction makes the term unique. Without it, another tab that starts in the same
-    // millisecond and knows the same terms would choose the same term.
-    this.#lead = this.#term = Math.max(Math.floor(this.#term) + 1, Date.now()) + Math.random();
-    this.#post({ kind: "lead", term: this.#lead });
-  }
-
-  // Called when another tab has stolen the lock.
-  #onStolen() {
-    this.#link?.stop();
-    this.#link = null;
-    this.#ask();
-  }
-
-  /** @param {TabMessage} message */
-  #receive(message) {
-    if (this.#stopped || (message?.kind !== "hello" && typeof message?.term !== "number")) return; // posted by another script
-    if (message.kind === "hello") {
-      if (this.#link) this.#welcome(message.from, message.held);
-      return;
-    }
-    // Deliver a message even if the tab that sent it no longer leads.
-    if (message.kind === "event" && !own.has(message.event.name) && this.#follows(message.prev)) {
-      this.#deliver(message.event, message.prev);
-    }
-    const before = this.#term;
-    this.#term = Math.max(before, message.term);
-    if (this.#link) {
-      // The sender claims to lead, but only the tab with the lock leads. If this tab still holds
-      // the lock after the wait, the sender had lost it without noticing.
-      if (message.term < this.#lead) return;
-      this.#wait(250, () => this.#announce());
-    } else if (message.kind === "welcome" && message.to === this.#id && message.term >= before) {
-      this.#onWelcome(message);
-    } else if (message.term > before) {
-      this.#ask(); // the sender is a new leader, which has not seen an earlier `hello`
-    } else if (message.term === before) {
-      // A `reset` applies to the leader's position. If this tab has another position, the messages
-      // after it may still be available from the leader or the server.
-      const { lastEventId: held } = this.#sink.state();
-      const other = message.kind === "event" && message.event.name === "reset" && message.prev !== held;
-      const missing = other || (message.kind === "event" && !this.#follows(message.prev));
-      if (!this.#asking) missing ? this.#ask() : this.#noteActivity();
-      if (message.kind === "turn") this.#sink.turn(message.turn);
-      else if (message.kind === "event" && !missing) this.#deliver(message.event, message.prev);
-    }
-  }
-
-  /** @param {TabMessage & {kind: "welcome"}} message */
-  #onWelcome({ held, turn, events }) {
-    const { lastEventId } = this.#sink.state();
-    // The position has changed since the `hello`, because messages arrived. Ask again if the reply
-    // does not continue from the new position.
-    const lost = events[0]?.name === "reset" ? events[0].id : null;
-    if (held !== lastEventId && (lost !== null || !reaches(lastEventId, held))) return this.#ask();
-    // The leader lacks the missed messages, but the server may have them. The server replays them
-    // only to a tab that leads, so take over.
-    if (lost !== null && reaches(lost, held)) return void this.#queue(true);
-    this.#asking = false;
-    this.#noteActivity();
-    if (turn) this.#sink.turn(turn);
-    for (const event of events) this.#deliver(event, this.#sink.state().lastEventId);
-  }
-
-  /**
-   * Reports whether this tab has received all messages up to position `prev`.
-   *
-   * @param {string} prev
-   */
-  #follows(prev) {
-    const { lastEventId: held } = this.#sink.state();
-    return held === prev || reaches(held, prev);
-  }
-
-  /**
-   * @param {StreamEvent} event
-   * @param {string} prev
-   */
-  #deliver(event, prev) {
-    if (!isNew(this.#sink.state(), event.name, event.id)) return;
-    if (event.name === "reset") this.#kept = [];
-    if (!own.has(event.name)) {
-      this.#kept.push({ event, prev });
-      if (this.#kept.length > keptMessages) this.#kept.shift();
-    }
-    this.#sink.event(event);
-  }
-
-  /**
-   * @param {string} to
-   * @param {string} held
-   */
-  #welcome(to, held) {
-    const state = this.#sink.state();
-    /** @type {Turn|null} */
-    const turn = state.connection === "open" ? null : { to: "connecting", reason: state.reason };
-    this.#post({ kind: "welcome", to, held, term: this.#lead, turn, events: catchUp(state, this.#kept, held) });
-  }
-
-  // Asks the leader for the missing events. If there is no leader, no tab replies, but the browser
-  // is about to grant the lock to a tab. If the leader's page hangs, in a dialog or in an endless
-  // loop, this tab steals the lock.
-  #ask() {
-    this.#asking = true;
-    this.#shared("following");
-    this.#post({ kind: "hello", from: this.#id, held: this.#sink.state().lastEventId });
-    this.#wait(helloTimeout * (1 + Math.random()), () => this.#queue(true));
-  }
-
-  #noteActivity() {
-    this.#wait(silence(this.#sink.state()), () => this.#ask());
-  }
-
-  /**
-   * @param {number} ms
-   * @param {() => void} then
-   */
-  #wait(ms, then) {
-    clearTimeout(this.#timer);
-    if (!this.#stopped) this.#timer = setTimeout(then, ms);
-  }
-
-  /** @param {TabMessage} message */
-  #post(message) {
-    if (!this.#stopped) this.#channel.postMessage(message);
-  }
-}
-
-/** Returns a random message id. With 128 random bits, no two clients generate the same id. */
-export const randomId = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
-
-/**
- * Reports whether tabs can share a connection. They cannot in an insecure context or in a sandbox.
- */
-async function canShare() {
-  if (!globalThis.BroadcastChannel || !globalThis.navigator?.locks) return false;
-  return navigator.locks.query().then(
-    () => true,
-    () => false,
-  );
-}
-
-// -------------------------------------------------------------------------------------------------
-// Room: the object that join() returns.
-
-/**
- * Joins a room. The room reconnects after each lost connection until close() is called. It also
- * closes if the server rejects the request or ends the session: see State.reason.
- *
- * @param {Options} [options]
- * @returns {Room}
- * @throws {TypeError}  If the room name or the URL is invalid.
- * @example
- * const token = async () => (await fetch("/token")).text(); // a path of your application
- * const room = join({ url: "/presence/", room: "lobby", token });
- * room.on("state", ({ connection, members }) => render(connection, [...members.values()]));
- */
-export function join(options) {
+// presence/room.js
+function join(options) {
   return new Room(options);
 }
-
-const sendTimeout = 15_000; // milliseconds for which a message is retried
-const maxQueued = 1000; // maximum length of the send queue
-
-/**
- * @typedef {object} Info  The info that setState() has set.
- * @property {any} info
- * @property {boolean} accepted  Whether the server has accepted it.
- * @property {boolean} stands  Whether it is the user's latest info. False if another tab or device
- *   of the user has set other info since.
- */
-
-/**
- * A room that was joined with join(). If a token callback fails during send(), setState() or
- * refresh(), the call rejects with the error of the callback.
- */
-export class Room {
+var sendTimeout = 15e3;
+var maxQueued = 1e3;
+var Room = class {
   #options;
   #address;
   /** @type {State} */
   #state;
   /** @type {Map<string, Set<(data: any) => void>>} */
-  #listeners = new Map();
+  #listeners = /* @__PURE__ */ new Map();
   /** @type {{stop(): void, listen?(name: string): void}|null} */
   #source = null;
   #closing = new AbortController();
   #sending = Promise.resolve();
   #queued = 0;
   /** @type {Info|null} */
-  #info = null; // the last info that was passed to setState()
+  #info = null;
+  // the last info that was passed to setState()
   /** @type {string|null} */
-  #me = null; // the user's id, once known
+  #me = null;
+  // the user's id, once known
   #settingState = Promise.resolve();
-
   /** @param {Options} [options] */
   constructor(options = {}) {
     const { room = "lobby", lastEventId = "" } = options;
@@ -1382,55 +862,44 @@ export class Room {
     this.#options = options;
     this.#address = new Address(options);
     const { renewable } = this.#address.credential;
-    this.#state = Object.freeze({ ...initial, members: new Map(), lastEventId, renewable });
+    this.#state = Object.freeze({ ...initial, members: /* @__PURE__ */ new Map(), lastEventId, renewable });
     const { signal } = this.#closing;
-    // A page in the back/forward cache leaves the room, because the browser may close its
-    // connections.
     globalThis.addEventListener?.("pagehide", ({ persisted }) => persisted && this.#leave(), { signal });
     globalThis.addEventListener?.("pageshow", ({ persisted }) => persisted && this.#enter(), { signal });
     this.#enter();
   }
-
   /** URL at which the server is mounted. It ends with a slash. */
   get url() {
     return this.#address.url;
   }
-
   /** The room name. */
   get name() {
     return this.#address.room;
   }
-
   /** The current state. The object is frozen: each change creates a new one. */
   get state() {
     return this.#state;
   }
-
   /** The user count: see State.count. */
   get count() {
     return this.#state.count;
   }
-
   /** Open streams in the room: see State.connections. */
   get connections() {
     return this.#state.connections;
   }
-
   /** Users in the room: see State.users. */
   get users() {
     return this.#state.users;
   }
-
   /** Members by id: see State.members. */
   get members() {
     return this.#state.members;
   }
-
   /** Position up to which all messages were received: see State.lastEventId. */
   get lastEventId() {
     return this.#state.lastEventId;
   }
-
   /**
    * Adds a listener. `fn` is called for each event of that name, after the event has changed the
    * state.
@@ -1454,19 +923,16 @@ export class Room {
    * off(); // removes the listener
    */
   on(name, fn) {
-    // An EventSource emits events with these names itself. The server rejects messages with these
-    // names.
     if (name === "open" || name === "error") throw new TypeError(`presence: reserved event name "${name}" (listen for "state")`);
     let fns = this.#listeners.get(name);
     if (!fns) {
-      this.#listeners.set(name, (fns = new Set()));
-      if (!own.has(name) && !localNames.has(name)) this.#source?.listen?.(name);
+      this.#listeners.set(name, fns = /* @__PURE__ */ new Set());
+      if (!serverEvents.has(name) && !localNames.has(name)) this.#source?.listen?.(name);
     }
-    const listener = (/** @type {any} */ data) => fn(data); // the same function may be added twice
+    const listener = (data) => fn(data);
     fns.add(listener);
     return () => void fns.delete(listener);
   }
-
   /**
    * Sends a message to the room. It waits until the stream is open, and it sends one message at a
    * time, so that messages keep their order. A message without a response, or with a temporary
@@ -1487,17 +953,18 @@ export class Room {
    * await room.send({ x: 10, y: 20 }, { event: "cursor" }); // received with room.on("cursor", fn)
    */
   async send(data, { event, id = randomId() } = {}) {
-    if (event !== undefined && localNames.has(event)) throw new TypeError(`presence: reserved event name "${event}"`);
+    if (event !== void 0 && localNames.has(event)) throw new TypeError(`presence: reserved event name "${event}"`);
     if (this.#queued >= maxQueued) throw new PresenceError({ title: `Send queue full (${maxQueued} messages)`, status: 0 });
     this.#queued++;
     const sent = this.#sending.then(() => this.#send({ event, id, data: data ?? null })).finally(() => this.#queued--);
     this.#sending = sent.then(
-      () => {},
-      () => {},
+      () => {
+      },
+      () => {
+      }
     );
     return sent;
   }
-
   /** @param {{event?: string, id: string, data: any}} body */
   async #send(body) {
     const end = Date.now() + sendTimeout;
@@ -1513,7 +980,6 @@ export class Room {
       }
     }
   }
-
   /**
    * Waits until the stream is open or closed, at most until `end`. A message that is sent earlier
    * may reach the server before the request for the stream, and its sender would not receive it.
@@ -1523,13 +989,12 @@ export class Room {
    */
   async #awaitStream(end) {
     if (this.#state.connection !== "connecting") return;
-    /** @type {ReturnType<typeof setTimeout>|undefined} */
     let timer;
-    const late = new Promise((resolve) => (timer = setTimeout(resolve, end - Date.now())));
-    await Promise.race([this.#opened().catch(() => {}), late]);
+    const late = new Promise((resolve) => timer = setTimeout(resolve, end - Date.now()));
+    await Promise.race([this.#opened().catch(() => {
+    }), late]);
     clearTimeout(timer);
   }
-
   /**
    * Sets the user's info in this room, such as `{status: "away"}`. It replaces the previous info.
    * The call waits until the room is open. If several calls wait, only the last info is sent, and
@@ -1548,7 +1013,6 @@ export class Room {
     this.#info = { info: info ?? null, accepted: false, stands: true };
     return this.#putState(this.#info);
   }
-
   /** @param {Info} info */
   #putState(info) {
     const done = this.#settingState.then(async () => {
@@ -1558,10 +1022,10 @@ export class Room {
       info.accepted = true;
       this.#me ??= await this.#user().catch(() => null);
     });
-    this.#settingState = done.catch(() => {});
+    this.#settingState = done.catch(() => {
+    });
     return done;
   }
-
   /** @returns {Promise<void>} */
   #opened() {
     return new Promise((resolve, reject) => {
@@ -1576,7 +1040,6 @@ export class Room {
       check();
     });
   }
-
   /**
    * Fetches the current `connections` and `since` of the members, and updates the state. The stream
    * does not send these: it reports that a user joined or left, but not that a user opened another
@@ -1586,11 +1049,10 @@ export class Room {
    *   upper limit: 1000.
    * @throws {PresenceError}  If the server rejects the request or does not respond.
    */
-  async refresh(limit = 1000) {
+  async refresh(limit = 1e3) {
     const page = await this.#request("GET", "presence", { query: { limit: String(limit) } });
     this.#set(seen(this.#state, page.members));
   }
-
   /**
    * Leaves the room permanently. Messages that were passed to send() before are still sent. To join
    * the room again, call join().
@@ -1600,56 +1062,47 @@ export class Room {
     if (this.#state.connection !== "closed") this.#set(closed(this.#state));
     this.#source = null;
   }
-
   // Opens a link, or shares the link of another tab.
   #enter() {
     if (this.#source || this.#state.connection === "closed") return;
-    /** @type {Sink} */
     const sink = {
       state: () => this.#state,
       event: (event) => this.#event(event),
-      turn: (turn) => this.#turn(turn),
+      turn: (turn) => this.#turn(turn)
     };
     if (this.#options.share) this.#share(sink);
     else this.#source = this.#link(sink);
   }
-
   /** @param {Sink} sink */
   #link(sink) {
     const receivesAll = !this.#address.credential.isCookie || !globalThis.EventSource;
     return new Link(this.#address, sink, receivesAll ? null : () => this.#names());
   }
-
   #names() {
-    const names = new Set([...own, ...this.#listeners.keys()]);
+    const names = /* @__PURE__ */ new Set([...serverEvents, ...this.#listeners.keys()]);
     for (const name of localNames) names.delete(name);
     return names;
   }
-
   /** @param {Sink} sink */
   async #share(sink) {
     const abort = new AbortController();
     const pending = { stop: () => abort.abort() };
     this.#source = pending;
-    const user = (await canShare()) ? await this.#awaitUser(abort.signal) : null;
-    if (this.#source !== pending) return; // the room was closed or left in the meantime
+    const user = await canShare() ? await this.#awaitUser(abort.signal) : null;
+    if (this.#source !== pending) return;
     this.#me = user;
     if (user === null) {
       this.#source = this.#link(sink);
       return;
     }
-    const shared = (/** @type {"leading"|"following"} */ role) => {
+    const shared = (role) => {
       if (role !== this.#state.shared) this.#set({ ...this.#state, shared: role });
     };
-    // The number 1 is the version of the messages between tabs. Tabs that were loaded before an
-    // upgrade may use another version, so their key must differ. The leader receives all events,
-    // because it does not know the event names that other tabs listen for.
-    const open = (/** @type {Sink} */ sink) => new Link(this.#address, sink, null);
+    const open = (sink2) => new Link(this.#address, sink2, null);
     const tabs = new Tabs(`presence 1 ${this.url.href} ${this.name} ${user}`, sink, open, shared);
     if (this.#source === pending) this.#source = tabs;
-    else tabs.stop(); // a listener has closed the room
+    else tabs.stop();
   }
-
   /**
    * Returns the result of #user(), and retries until there is a response. Returns null if the
    * server rejects the request.
@@ -1670,7 +1123,6 @@ export class Room {
     }
     return null;
   }
-
   /**
    * Returns the user's id, or null if no user is signed in. If the token does not contain an id, it
    * returns another string, which is the same for the same token.
@@ -1682,26 +1134,23 @@ export class Room {
     if (!credential.isCookie) return userOf(await credential.token());
     return (await this.#address.request("GET", "session"))?.user?.id ?? null;
   }
-
   #leave() {
     this.#source?.stop();
     this.#source = null;
     this.#turn({ to: "connecting", reason: "lost" });
   }
-
   /** @param {StreamEvent} event */
   #event(event) {
     const { name, id } = event;
     const before = this.#state;
     if (before.connection === "closed" || !isNew(before, name, id)) return;
     const data = dataOf(event);
-    if (data === undefined) return;
+    if (data === void 0) return;
     this.#set(apply(before, name, data, id));
     if (name === "user count") this.#emit("count", data);
     if (!localNames.has(name)) this.#emit(name, data);
     this.#keepInfo(name, data, before.connection !== "open" && this.#state.connection === "open");
   }
-
   /**
    * Sends the info again if the room has lost it, for example because the server restarted. If
    * several tabs or devices of the user have set info, the last one wins.
@@ -1714,10 +1163,10 @@ export class Room {
     const mine = this.#info;
     if (!mine?.accepted) return;
     if (name === "update" && data.id === this.#me) mine.stands = same(data.info, mine.info);
-    const known = this.#me === null ? undefined : this.#state.members.get(this.#me);
-    if (opened && mine.stands && !(known && same(known.info, mine.info))) this.#putState(mine).catch(() => {});
+    const known = this.#me === null ? void 0 : this.#state.members.get(this.#me);
+    if (opened && mine.stands && !(known && same(known.info, mine.info))) this.#putState(mine).catch(() => {
+    });
   }
-
   /** @param {Turn} turn */
   #turn(turn) {
     if (this.#state.connection === "closed") return;
@@ -1725,7 +1174,6 @@ export class Room {
     else if (turn.to === "closed") this.#set(closed(this.#state, turn.problem));
     else this.#set(renewed(this.#state));
   }
-
   /** @param {State} state */
   #set(state) {
     if (state === this.#state) return;
@@ -1733,21 +1181,19 @@ export class Room {
     if (state.connection === "closed") this.#source?.stop();
     this.#emit("state", state);
   }
-
   /**
    * @param {string} name
    * @param {any} data
    */
   #emit(name, data) {
-    for (const fn of [...(this.#listeners.get(name) ?? [])]) {
+    for (const fn of [...this.#listeners.get(name) ?? []]) {
       try {
         fn(data);
       } catch (error) {
-        report(error); // one listener must not affect another
+        report(error);
       }
     }
   }
-
   /**
    * @param {string} method
    * @param {string} path
@@ -1761,17 +1207,10 @@ export class Room {
       return send();
     });
   }
-}
-
-/**
- * Waits `ms` milliseconds, or until the signal aborts, or until the browser is online again.
- *
- * @param {number} ms
- * @param {AbortSignal} signal
- */
+};
 async function pause(ms, signal) {
   const over = new AbortController();
-  await new Promise((/** @type {(value?: any) => void} */ resolve) => {
+  await new Promise((resolve) => {
     const timer = setTimeout(resolve, ms);
     const end = () => {
       clearTimeout(timer);
@@ -1783,19 +1222,30 @@ async function pause(ms, signal) {
   });
   over.abort();
 }
-
-/**
- * Reports whether two values have the same JSON.
- *
- * @param {any} a
- * @param {any} b
- */
-const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
-
-/** Reports an error as an uncaught exception. @param {unknown} error */
+var same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 function report(error) {
   if ("reportError" in globalThis) return reportError(error);
   queueMicrotask(() => {
     throw error;
   });
 }
+export {
+  PresenceError,
+  Room,
+  apply,
+  backoff,
+  catchUp,
+  closed,
+  connecting,
+  decode,
+  fresh,
+  initial,
+  isNew,
+  isRoomName,
+  join,
+  randomId,
+  reaches,
+  renewed,
+  request,
+  seen
+};

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import {
   apply, backoff, catchUp, closed, connecting, decode, fresh, initial, isNew, isRoomName, reaches, seen,
-} from "./presence.js";
+} from "./presence/index.js";
 
 const alice = { id: "alice", name: "Alice", info: {}, connections: 2, since: "2026-01-02T03:04:05Z" };
 const bob = { id: "bob", name: "Bob", info: { status: "away" }, connections: 1, since: "2026-01-02T03:04:06Z" };

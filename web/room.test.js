@@ -2,7 +2,7 @@
 // EventSource and fetch. Run with `node --test web/*.test.js`.
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { join, PresenceError, request } from "./presence.js";
+import { join, PresenceError, request } from "./presence/index.js";
 import { alice, bob, carol, clock, FakeEventSource, ids, json, opens, problem, settled, sync, useFakes, world } from "./testing.js";
 
 useFakes();

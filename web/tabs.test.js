@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { AsyncLocalStorage } from "node:async_hooks";
 import { afterEach, beforeEach, describe, test } from "node:test";
-import { join } from "./presence.js";
+import { join } from "./presence/index.js";
 import { alice, bob } from "./testing.js";
 
 const runs = 300;

@@ -1,8 +1,8 @@
-// Tests that the types in presence.js are correct, and that presence.d.ts matches them. Run with
-// `node --test web/*.test.js`.
+// Tests of the files that are made of the modules in presence/: presence.js, its types, and the
+// package. Run with `node --test web/*.test.js`.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -18,13 +18,15 @@ function tsc(...options) {
   return { status, stdout };
 }
 
-test("the types in the comments are correct, and presence.d.ts matches them", () => {
-  assert.deepEqual(tsc("-p", "tsconfig.json", "--outDir", out), { status: 0, stdout: "" });
-  const made = readFileSync(join(out, "presence.d.ts"), "utf8");
-  assert.equal(readFileSync(join(here, "presence.d.ts"), "utf8"), made, "run `npm run types` to regenerate it");
+test("presence.js and presence.d.ts are those that the modules make, and their types are correct", () => {
+  const { status, stderr } = spawnSync(process.execPath, [join(here, "build.js"), out], { encoding: "utf8" });
+  assert.deepEqual({ status, stderr }, { status: 0, stderr: "" });
+  for (const name of ["presence.js", "presence.d.ts"]) {
+    assert.ok(readFileSync(join(here, name), "utf8") === readFileSync(join(out, name), "utf8"), `${name} differs: run \`npm run build\` in web/`);
+  }
 });
 
-test("the page calls presence.js according to the types", () => {
+test("the page calls the client according to the types", () => {
   assert.deepEqual(tsc("-p", "tsconfig.page.json"), { status: 0, stdout: "" });
 });
 
@@ -64,7 +66,8 @@ test("the package holds exactly the files that package.json names", () => {
   assert.ifError(pack.error);
   const packed = JSON.parse(pack.stdout);
   const names = (Array.isArray(packed) ? packed[0] : Object.values(packed)[0]).files.map(({ path }) => path).sort();
-  assert.deepEqual(names, ["LICENSE", "README.md", ...files, "package.json"].sort());
+  const modules = readdirSync(join(here, "presence")).map((name) => `presence/${name}`);
+  assert.deepEqual(names, ["LICENSE", "README.md", ...files.filter((name) => name !== "presence"), ...modules, "package.json"].sort());
   assert.equal(readFileSync(join(here, "LICENSE"), "utf8"), readFileSync(join(here, "../LICENSE"), "utf8"));
   for (const name of [exports["."].types, exports["."].default, types]) assert.ok(names.includes(name.slice(2)), name);
 });

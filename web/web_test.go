@@ -3,6 +3,7 @@ package web_test
 import (
 	"io/fs"
 	"os"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -23,15 +24,24 @@ func read(t *testing.T, name string) string {
 // modules lists the JavaScript modules of the page. The page preloads each of them, so that the
 // browser fetches all modules at the same time.
 var modules = []string{
-	"away.js", "composer.js", "dom.js", "messages.js", "page.js", "people.js", "plot.js", "presence.js", "rooms.js", "words.js",
+	"away.js", "composer.js", "dom.js", "messages.js", "page.js", "people.js", "plot.js", "rooms.js", "words.js",
+	"presence/eventstream.js", "presence/index.js", "presence/link.js", "presence/request.js", "presence/room.js",
+	"presence/state.js", "presence/tabs.js",
 }
 
 func TestFiles(t *testing.T) {
-	got, err := fs.Glob(web.Files, "*")
+	var got []string
+	err := fs.WalkDir(web.Files, ".", func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() {
+			got = append(got, path)
+		}
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := append([]string{"icon.svg", "index.html", "llms.txt", "page.css"}, modules...)
+	slices.Sort(got)
+	want := append([]string{"icon.svg", "index.html", "llms.txt", "page.css", "presence.js"}, modules...)
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
 		t.Errorf("files are %q, want %q", got, want)
@@ -60,8 +70,8 @@ func TestPageFitsDefaultPolicy(t *testing.T) {
 		if got := strings.Count(page, `"`+name+`"`); got != 1 {
 			t.Errorf("index.html names %s %d times, want once", name, got)
 		}
-		for _, m := range regexp.MustCompile(`(?m)^(?:import|} from) [^;]*?"([^"]*)";`).FindAllStringSubmatch(read(t, name), -1) {
-			if !slices.Contains(modules, strings.TrimPrefix(m[1], "./")) {
+		for _, m := range regexp.MustCompile(`(?m)^(?:import|export|}) .*from "([^"]*)";$`).FindAllStringSubmatch(read(t, name), -1) {
+			if !slices.Contains(modules, path.Join(path.Dir(name), m[1])) {
 				t.Errorf("%s imports %s, which is not a module of the page", name, m[1])
 			}
 		}

@@ -3,7 +3,7 @@
  * room name and other values as arguments.
  */
 
-import { isRoomName } from "./presence.js";
+import { isRoomName } from "./presence/index.js";
 
 /**
  * Returns the text for the state of the connection.

@@ -1,7 +1,7 @@
 // Tests of the page's texts. Run with `node --test web/*.test.js`.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { initial } from "./presence.js";
+import { initial } from "./presence/index.js";
 import { called, dataText, namesakes, peopleWords, signedOut, sinceWords, stateWords, statusOf, tabsWords, visited } from "./words.js";
 
 test("stateWords describes each state of the connection", () => {

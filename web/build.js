@@ -1,0 +1,51 @@
+/**
+ * Makes presence.js, one file without imports, of the modules in presence/, and presence.d.ts, its
+ * types:
+ *
+ *     node web/build.js [DIRECTORY]
+ *
+ * Default: the directory of this program. A test compares the files in the repository with a new
+ * build.
+ */
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+
+const web = fileURLToPath(new URL(".", import.meta.url));
+const directory = process.argv[2] ?? web;
+const about = "presence.js, the browser client of presence. Made by `npm run build` from presence/. License: MIT.";
+
+// The modules find the server from their own address. In the one file, they use the address that
+// they would have beside it.
+const { metafile } = await build({
+  entryPoints: [join(web, "presence/index.js")],
+  outfile: join(directory, "presence.js"),
+  absWorkingDir: web,
+  bundle: true,
+  format: "esm",
+  target: "es2022",
+  legalComments: "none",
+  define: { "import.meta.url": "modulesURL" },
+  banner: { js: `// ${about}\nconst thisFile = import.meta.url;\nconst modulesURL = new URL("presence/index.js", thisFile).href;` },
+  metafile: true,
+  logLevel: "warning",
+});
+
+// The names are unique among the modules, so their types can be joined.
+const declared = mkdtempSync(join(tmpdir(), "presence-types-"));
+try {
+  const { status, stdout, error } = spawnSync(join(web, "node_modules/.bin/tsc"), ["-p", "tsconfig.json", "--outDir", declared], { cwd: web, encoding: "utf8" });
+  if (error || status !== 0) throw error ?? new Error(stdout);
+  const read = (file) => readFileSync(join(declared, file.replace(/^presence\/|js$/g, "") + "d.ts"), "utf8");
+  const modules = Object.keys(metafile.inputs).map((file) => [file, read(file)]);
+  const face = modules.find(([file]) => file === "presence/index.js")[1];
+  const exported = [...face.matchAll(/^export \{ (.*?),? \} from|^export type (\w+)/gm)].map(([, names, type]) => names ?? `type ${type}`);
+  const types = modules.filter(([, text]) => text !== face).map(([, text]) => text.replace(/^import .*\n|^export \{\};\n|import\("[^"]*"\)\./gm, "").replace(/^export (?:declare )?(?=\w)/gm, "declare "));
+  const text = types.join("").replace(/^declare (?=type |interface )/gm, "");
+  writeFileSync(join(directory, "presence.d.ts"), `// ${about}\n${text}export { ${exported.join(", ")} };\n`);
+} finally {
+  rmSync(declared, { recursive: true });
+}

@@ -1,0 +1,322 @@
+/**
+ * The connection of one room. It reconnects automatically, detects a dead stream, and renews the
+ * token.
+ */
+import { decode, fresh, isStream } from "./eventstream.js";
+import { PresenceError, backoff, errorOf, isTransient, problemOf } from "./request.js";
+import { dataOf, endsToken, silence } from "./state.js";
+
+/**
+ * @import { StreamEvent } from "./eventstream.js"
+ * @import { Address, Problem } from "./request.js"
+ * @import { State } from "./state.js"
+ */
+
+/**
+ * The receiver of the events and turns of a link, in order. Tabs that share a link pass them on.
+ *
+ * @typedef {object} Sink
+ * @property {() => State} state  Returns the current state.
+ * @property {(event: StreamEvent) => void} event
+ * @property {(turn: Turn) => void} turn
+ *
+ * @typedef {{to: "connecting", reason: string|null} | {to: "closed", problem: Problem} | {to: "renewed"}} Turn
+ *   A change of the connection that no event reports.
+ *
+ * @typedef {object} End  The result of a connection attempt that has ended.
+ * @property {string} reason  As in State.
+ * @property {Problem} [problem]  The problem document, if the server rejected the request.
+ * @property {number} [after]  Milliseconds that the server asked the client to wait.
+ * @property {boolean} [causeUnknown]  Whether an EventSource failed, which does not report the
+ *   cause.
+ */
+
+export class Link {
+  #address;
+  #sink;
+  #names;
+  #stopped = new AbortController();
+  #synced = false; // whether `sync` arrived since the last call of #recover
+  #everSynced = false; // whether `sync` arrived at least once
+  #tries = 0; // failed attempts since the last `sync`
+  #renewals = 0; // renewals of an expired or rejected token since the last `sync`
+  #tokenFreshAt = 0; // last time at which the token was known to be new
+  #lastActivity = 0; // time at which the last data arrived
+  #suspect = false; // whether the browser was offline and no data arrived since then
+  /** @type {EventSource|null} */
+  #source = null;
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
+  #silenceTimer; // ends an attempt that receives no data
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
+  #renewTimer; // starts the next renewal of the token
+  #end = (/** @type {End} */ _) => {}; // ends the current attempt
+  #wake = () => {}; // ends the current wait
+
+  /**
+   * @param {Address} address
+   * @param {Sink} sink
+   * @param {(() => Iterable<string>) | null} names  Returns the names of the events to receive.
+   *   null means all events. That requires fetch(), because an EventSource delivers only the events
+   *   for which it has a listener.
+   */
+  constructor(address, sink, names) {
+    this.#address = address;
+    this.#sink = sink;
+    this.#names = names;
+    const { signal } = this.#stopped;
+    globalThis.addEventListener?.("online", () => this.#checkAlive(), { signal });
+    globalThis.addEventListener?.("offline", () => this.#wentOffline(), { signal });
+    globalThis.document?.addEventListener("visibilitychange", () => document.hidden || this.#checkAlive(), { signal });
+    globalThis.document?.addEventListener("resume", () => this.#checkAlive(), { signal });
+    this.#run();
+  }
+
+  stop() {
+    this.#stopped.abort();
+    clearTimeout(this.#renewTimer);
+    this.#end({ reason: "stopped" });
+    this.#wake();
+  }
+
+  /** Receives the events with this name too. @param {string} name */
+  listen(name) {
+    this.#source?.addEventListener(name, ({ data, lastEventId }) => this.#deliver({ name, text: data, id: lastEventId }));
+  }
+
+  async #run() {
+    const { signal } = this.#stopped;
+    for (let causeUnknown = false; !signal.aborted; ) {
+      /** @type {End} */
+      const end = (causeUnknown && (await this.#fetchCause())) || (await this.#attempt());
+      causeUnknown = end.causeUnknown ?? false;
+      if (!signal.aborted) await this.#recover(end);
+    }
+  }
+
+  /**
+   * Prepares the next attempt: it renews the token, waits, or does nothing. If there must be no
+   * other attempt, it stops the link.
+   *
+   * @param {End} end
+   */
+  async #recover({ reason, problem, after = 0, causeUnknown }) {
+    if (this.#synced) {
+      this.#everSynced = true;
+      this.#tries = 0;
+      this.#renewals = 0;
+      this.#synced = false;
+    }
+    if (this.#sink.state().connection === "closed") return this.stop();
+    const refused = problem?.status === 401 && this.#address.credential.renewable && this.#renewals === 0;
+    if (reason === "expired" || refused) {
+      const failure = await this.#renew(false);
+      if (this.#stopped.signal.aborted) return;
+      if (!failure && this.#renewals++ === 0) return;
+      if (failure) reason = "token";
+      problem = failure?.status === 401 ? failure : undefined;
+    }
+    if (problem && !isTransient(problem)) {
+      this.#sink.turn({ to: "closed", problem });
+      return this.stop();
+    }
+    this.#sink.turn({ to: "connecting", reason });
+    const wait = Math.max(after, backoff(this.#tries++));
+    const askNow = causeUnknown && !this.#everSynced && this.#tries === 1; // a new page must show the cause
+    if (!askNow && (await this.#pause(wait))) this.#tries = 0;
+  }
+
+  /**
+   * Opens one connection, and waits until it ends.
+   *
+   * @returns {Promise<End>}
+   */
+  async #attempt() {
+    const over = new AbortController();
+    const ended = new Promise((/** @type {(end: End) => void} */ resolve) => (this.#end = resolve));
+    const resolve = this.#end;
+    this.#noteActivity();
+    if (this.#stopped.signal.aborted) resolve({ reason: "stopped" });
+    else if (this.#names) this.#viaEventSource(this.#names());
+    else this.#viaFetch(over.signal).then(resolve, () => resolve({ reason: "lost" }));
+    const end = await ended;
+    clearTimeout(this.#silenceTimer);
+    over.abort();
+    this.#source?.close();
+    this.#source = null;
+    return end;
+  }
+
+  // The browser itself reconnects after most errors. It waits for the time in the server's `retry:`
+  // field, which scripts cannot read.
+  /** @param {Iterable<string>} names */
+  #viaEventSource(names) {
+    const source = new EventSource(this.#events(), { withCredentials: this.#address.withCredentials });
+    this.#source = source;
+    source.onopen = () => this.#noteActivity();
+    source.onerror = () => {
+      const reason = this.#whyNotOpen();
+      if (reason === "offline" || source.readyState === EventSource.CLOSED) return this.#end({ reason, causeUnknown: true });
+      this.#noteActivity();
+      this.#sink.turn({ to: "connecting", reason });
+    };
+    for (const name of names) this.listen(name);
+  }
+
+  /**
+   * @param {AbortSignal} signal
+   * @returns {Promise<End>}
+   */
+  async #viaFetch(signal) {
+    let bearer;
+    try {
+      bearer = await this.#address.credential.fetchOptions();
+    } catch (error) {
+      return { reason: "token", problem: problemOf(error) };
+    }
+    const headers = { ...bearer.headers, Accept: "text/event-stream" };
+    const { lastEventId: requested } = this.#sink.state();
+    let response;
+    try {
+      response = await fetch(this.#events(), { ...bearer, headers, cache: "no-store", signal });
+    } catch {
+      return { reason: this.#whyNotOpen() };
+    }
+    if (response.status !== 200 || !response.body || !isStream(response)) {
+      const { problem, after } = await errorOf(response);
+      return { reason: this.#whyNotOpen(), problem, after };
+    }
+    const text = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let partial = fresh(requested);
+    for (;;) {
+      const { value } = await text.read().catch(() => ({ value: undefined }));
+      if (value === undefined || signal.aborted) break;
+      this.#noteActivity();
+      const { events, ...rest } = decode(partial, value);
+      partial = rest.partial;
+      for (const event of events) {
+        // A message from another tab has moved the position since the request. The server may still
+        // have the messages after the new position, so reconnect instead of reporting lost
+        // messages.
+        const moved = !this.#synced && this.#sink.state().lastEventId !== requested;
+        if (event.name === "reset" && moved) return { reason: "lost" };
+        if (!signal.aborted) this.#deliver(event);
+      }
+    }
+    return { reason: this.#whyNotOpen(), after: partial.retry ?? 0 };
+  }
+
+  /** @param {StreamEvent} event */
+  #deliver(event) {
+    this.#noteActivity();
+    if (event.name === "sync") {
+      this.#synced = true;
+      this.#tokenFreshAt = Date.now();
+    }
+    this.#sink.event(event);
+    if (this.#sink.state().connection === "closed") this.#end({ reason: "closed" });
+    else if (endsToken(event)) this.#end({ reason: "expired" });
+    else if (event.name === "expiring") this.#prolong(dataOf(event)?.in, Date.now() - this.#tokenFreshAt < 5000);
+  }
+
+  /**
+   * Asks the server why an EventSource failed. Returns null if the server accepts a request now.
+   *
+   * @returns {Promise<End|null>}
+   */
+  async #fetchCause() {
+    try {
+      await this.#address.request("GET", "presence", { query: { limit: "1" } });
+      return null;
+    } catch (error) {
+      const { problem, after } = /** @type {PresenceError} */ (error);
+      return { reason: this.#whyNotOpen(), problem, after, causeUnknown: true };
+    }
+  }
+
+  // Returns the reason why the stream is not open. The reason of a `goodbye` remains until the next
+  // `sync`.
+  #whyNotOpen(why = "lost") {
+    const { reason } = this.#sink.state();
+    if (globalThis.navigator?.onLine === false) return "offline";
+    return reason === null || reason === "offline" ? why : reason;
+  }
+
+  // Restarts the silence timer. Silence means a dead connection, because the server sends pings
+  // even if the room is idle.
+  #noteActivity() {
+    this.#lastActivity = Date.now();
+    this.#suspect = false;
+    clearTimeout(this.#silenceTimer);
+    this.#silenceTimer = setTimeout(() => this.#end({ reason: this.#whyNotOpen("silent") }), silence(this.#sink.state()));
+  }
+
+  // Called when the browser is online again or the page is visible again. It compares times,
+  // because timers may have been suspended.
+  #checkAlive() {
+    this.#wake();
+    if (this.#suspect || Date.now() - this.#lastActivity >= silence(this.#sink.state())) this.#end({ reason: "silent" });
+  }
+
+  // Called when the browser goes offline. An open stream is kept, because it may survive.
+  #wentOffline() {
+    this.#suspect = true;
+    if (this.#sink.state().connection !== "open") this.#end({ reason: "offline" });
+  }
+
+  /**
+   * Waits `ms` milliseconds. While the browser is offline, it waits until the browser is online.
+   *
+   * @param {number} ms
+   * @returns {Promise<boolean>}  Whether the wait was cut short.
+   */
+  async #pause(ms) {
+    /** @type {ReturnType<typeof setTimeout>|undefined} */
+    let timer;
+    const woken = await new Promise((/** @type {(woken: boolean) => void} */ resolve) => {
+      this.#wake = () => resolve(true);
+      if (this.#whyNotOpen() !== "offline") timer = setTimeout(resolve, ms, false);
+    });
+    clearTimeout(timer);
+    return woken;
+  }
+
+  /**
+   * @param {boolean} open
+   * @returns {Promise<Problem|null>}  The problem, or null on success.
+   */
+  async #renew(open) {
+    // Set it before the request, because the stream may warn about the new token before the
+    // response arrives.
+    this.#tokenFreshAt = Date.now();
+    return this.#address.renew(open).then(
+      () => null,
+      (error) => problemOf(error) ?? { title: "No token", status: 0, detail: String(error) },
+    );
+  }
+
+  /**
+   * Renews the token now, or after half of its remaining time if `later` is set. `later` is set for
+   * a new token whose lifetime is shorter than the server's warning time. A failed renewal is
+   * retried after half of the remaining time, as long as at least 2 s remain.
+   *
+   * @param {number} seconds  Remaining lifetime of the token.
+   * @param {boolean} later
+   */
+  async #prolong(seconds, later) {
+    if (!this.#address.credential.renewable) return;
+    clearTimeout(this.#renewTimer); // a warning on an earlier connection may have set it
+    if (later) {
+      this.#renewTimer = setTimeout(() => this.#prolong(seconds / 2, false), seconds * 500);
+      return;
+    }
+    const failure = await this.#renew(true);
+    if (this.#stopped.signal.aborted) return;
+    if (!failure) this.#sink.turn({ to: "renewed" });
+    else if (seconds >= 2) this.#prolong(seconds, true);
+  }
+
+  #events() {
+    const { lastEventId } = this.#sink.state();
+    return this.#address.of("events", lastEventId === "" ? {} : { last_event_id: lastEventId });
+  }
+}
