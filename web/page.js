@@ -186,7 +186,7 @@ function show(state) {
   $("persons").hidden = !share || state.users === null;
   put($("persons"), peopleWords(state.users));
   if (signedOut(state)) return signInAgain();
-  if (state.problem) showError(new PresenceError(state.problem));
+  if (state.problem && state.connection === "closed") showError(new PresenceError(state.problem));
   drawPeople();
 }
 

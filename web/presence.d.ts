@@ -199,6 +199,14 @@ declare class PresenceError extends Error {
  */
 declare function request(method: string, url: URL | string, body?: any, options?: RequestInit): Promise<any>;
 /**
+ * Returns the error of a request without a response. Browsers do not report whether the server is
+ * unreachable or does not allow the origin of the page.
+ *
+ * @param {URL|string} url
+ * @param {unknown} cause  The error of fetch(). A TypeError if a rule of the browser may be the cause.
+ */
+declare function noResponse(url: URL | string, cause: unknown): PresenceError;
+/**
  * Returns the error for a response that has a problem document or is otherwise unexpected.
  *
  * @param {Response} response
@@ -211,6 +219,24 @@ declare function errorOf(response: Response): Promise<PresenceError>;
  * @param {Problem} problem
  */
 declare const isTransient: ({ status }: Problem) => boolean;
+/** The problem of an error. @param {unknown} error */
+declare const problemOf: (error: unknown) => Problem | undefined;
+/**
+ * Returns the problem of an error of a token callback.
+ *
+ * @param {unknown} error
+ * @returns {Problem}
+ */
+declare const fromCallback: (error: unknown) => Problem;
+/** Reports an error as an uncaught exception. @param {unknown} error */
+declare function report(error: unknown): void;
+/**
+ * Timeout of a request, in milliseconds. Without it, a server that hangs would block a room
+ * forever.
+ */
+declare const requestTimeout = 10000;
+/** The longest renewal of a credential, in milliseconds: the callback and a request. */
+declare const renewalTimeout: number;
 /** The credential of a room: a token or the cookie. A callback renews it. */
 declare class Credential {
     #private;
@@ -274,8 +300,6 @@ declare class Address {
     /** @param {boolean} open  Whether there are open streams that must continue. */
     renew(open: boolean): Promise<void>;
 }
-/** @param {unknown} error */
-declare const problemOf: (error: unknown) => Problem | undefined;
 /**
  * Returns the wait before the next attempt, in milliseconds. It is a random time between half of an
  * upper bound and the bound, so that clients that were disconnected together do not reconnect
@@ -350,12 +374,17 @@ type State = {
      * - "lost": the connection was lost.
      * - "silent": no data arrived for two and a half heartbeats.
      * - "offline": the browser has no network.
+     * - "connections": the browser has no connection for another stream to this host. The room opens
+     * when another stream of the browser ends.
+     * - "paused": pause() was called.
      * - "token": the token callback failed.
      * - "refused": the server rejected the request. The room is closed.
      */
     reason: string | null;
     /**
-     * The server's response if `reason` is "refused". Otherwise null.
+     * The problem document of the server, if its last response was an
+     * error. If there was no response, or a token callback failed, `status` is 0. null while the
+     * connection is open, and if the cause is unknown.
      */
     problem: Problem | null;
     /**
@@ -536,9 +565,14 @@ type LoggedMessage = {
  *   - "lost": the connection was lost.
  *   - "silent": no data arrived for two and a half heartbeats.
  *   - "offline": the browser has no network.
+ *   - "connections": the browser has no connection for another stream to this host. The room opens
+ *     when another stream of the browser ends.
+ *   - "paused": pause() was called.
  *   - "token": the token callback failed.
  *   - "refused": the server rejected the request. The room is closed.
- * @property {Problem|null} problem  The server's response if `reason` is "refused". Otherwise null.
+ * @property {Problem|null} problem  The problem document of the server, if its last response was an
+ *   error. If there was no response, or a token callback failed, `status` is 0. null while the
+ *   connection is open, and if the cause is unknown.
  * @property {number|null} count  The user count: the number to show, because it is always current.
  *   It counts connections, or users if the server runs with `--count users`. null before the first
  *   `user count`.
@@ -586,7 +620,7 @@ type LoggedMessage = {
  * @property {{}} ping  The heartbeat.
  * @property {Message} message  A message without a custom name.
  *
- * @typedef {object} LoggedMessage  A message that is kept for tabs that open later.
+ * @typedef {object} LoggedMessage  A message that a tab keeps for tabs that open later.
  * @property {StreamEvent} event
  * @property {string} prev  The position before the message.
  */
@@ -633,9 +667,10 @@ declare function reaches(held: string, id: string): boolean;
  *
  * @param {State} state
  * @param {string|null} [reason]  Default: the previous reason.
+ * @param {Problem|null} [problem]  The cause, if it is known.
  * @returns {State}
  */
-declare function connecting(state: State, reason?: string | null): State;
+declare function connecting(state: State, reason?: string | null, problem?: Problem | null): State;
 /**
  * Returns the final state, which has no connection.
  *
@@ -667,12 +702,12 @@ declare function seen(state: State, fetched: Member[]): State;
  * follow.
  *
  * @param {State} state
- * @param {ReadonlyArray<LoggedMessage>} kept  The last messages of the room, up to the state's
+ * @param {ReadonlyArray<LoggedMessage>} log  The last messages of the room, up to the state's
  *   position and without a gap.
  * @param {string} held  The tab's position. "" if it has none.
  * @returns {StreamEvent[]}
  */
-declare function catchUp(state: State, kept: ReadonlyArray<LoggedMessage>, held: string): StreamEvent[];
+declare function catchUp(state: State, log: ReadonlyArray<LoggedMessage>, held: string): StreamEvent[];
 /**
  * Reports whether `name` is a valid room name: 1 to 128 characters of A-Z a-z 0-9 . _ -
  *
@@ -692,6 +727,44 @@ declare const endsToken: (event: StreamEvent) => boolean;
  * Returns the milliseconds without data after which a stream counts as lost. @param {State} state
  */
 declare const silence: ({ heartbeat }: State) => number;
+/**
+ * The streams that a browser may open to a host at the same time. A browser opens at most six
+ * HTTP/1.1 connections to a host, for all its tabs together, and each stream occupies one. A
+ * seventh request waits in the browser without an error. Over HTTP/2 and HTTP/3, the same happens
+ * at the server's limit, which is 100 streams or more (RFC 9113, section 6.5.2).
+ *
+ * Therefore each stream takes one of a limited number of slots, so that a connection remains free
+ * for requests. A slot is a Web Lock, so all tabs of an origin share the slots, and the browser
+ * frees the slot of a tab that crashes. Without Web Locks, which browsers have in secure contexts
+ * only, the rooms of a page share the slots, but different tabs do not.
+ */
+/**
+ * Takes a slot. If none is free, it calls `waiting` and waits for one.
+ *
+ * @param {URL} url  The URL of the server.
+ * @param {AbortSignal} signal  Ends the wait.
+ * @param {() => void} waiting
+ * @returns {Promise<(() => void) | null>}  The function that frees the slot. null if the signal was
+ *   aborted.
+ */
+declare function takeSlot(url: URL, signal: AbortSignal, waiting: () => void): Promise<(() => void) | null>;
+type Locks = {
+    request: (name: string, options: LockOptions, run: (lock: any) => any) => Promise<any>;
+    query: () => Promise<{
+        held?: {
+            name?: string;
+        }[];
+    }>;
+};
+/**
+ * The locks that this module uses: a part of the LockManager of browsers.
+ *
+ * @typedef {object} Locks
+ * @property {(name: string, options: LockOptions, run: (lock: any) => any) => Promise<any>} request
+ * @property {() => Promise<{held?: {name?: string}[]}>} query
+ */
+/** Returns the browser's locks. null in an insecure context or in a sandbox. */
+declare function sharedLocks(): Promise<LockManager | null>;
 type TabMessage = {
     kind: "hello";
     from: string;
@@ -701,7 +774,7 @@ type TabMessage = {
     to: string;
     held: string;
     term: number;
-    turn: Turn | null;
+    change: ConnectionChange | null;
     events: StreamEvent[];
 } | {
     kind: "lead";
@@ -712,20 +785,21 @@ type TabMessage = {
     prev: string;
     event: StreamEvent;
 } | {
-    kind: "turn";
+    kind: "change";
     term: number;
-    turn: Turn;
+    change: ConnectionChange;
 };
 declare class Tabs {
     #private;
     /**
      * @param {string} key  Tabs with the same key share one link.
      * @param {Sink} sink
-     * @param {(sink: Sink) => {stop(): void}} open  Opens the link.
+     * @param {(sink: Sink) => {stop(): void, alive: boolean}} open  Opens the link.
      * @param {(role: "leading"|"following") => void} shared  Receives the role of this tab.
      */
     constructor(key: string, sink: Sink, open: (sink: Sink) => {
         stop(): void;
+        alive: boolean;
     }, shared: (role: "leading" | "following") => void);
     stop(): void;
 }
@@ -741,11 +815,12 @@ type Sink = {
      */
     state: () => State;
     event: (event: StreamEvent) => void;
-    turn: (turn: Turn) => void;
+    change: (change: ConnectionChange) => void;
 };
-type Turn = {
+type ConnectionChange = {
     to: "connecting";
     reason: string | null;
+    problem?: Problem;
 } | {
     to: "closed";
     problem: Problem;
@@ -758,7 +833,7 @@ type End = {
      */
     reason: string;
     /**
-     * The problem document, if the server rejected the request.
+     * The cause, if it is known.
      */
     problem?: Problem;
     /**
@@ -777,19 +852,20 @@ type End = {
  * @import { State } from "./state.js"
  */
 /**
- * The receiver of the events and turns of a link, in order. Tabs that share a link pass them on.
+ * The receiver of the events and of the changes of a link, in order. Tabs that share a link pass
+ * them on.
  *
  * @typedef {object} Sink
  * @property {() => State} state  Returns the current state.
  * @property {(event: StreamEvent) => void} event
- * @property {(turn: Turn) => void} turn
+ * @property {(change: ConnectionChange) => void} change
  *
- * @typedef {{to: "connecting", reason: string|null} | {to: "closed", problem: Problem} | {to: "renewed"}} Turn
+ * @typedef {{to: "connecting", reason: string|null, problem?: Problem} | {to: "closed", problem: Problem} | {to: "renewed"}} ConnectionChange
  *   A change of the connection that no event reports.
  *
  * @typedef {object} End  The result of a connection attempt that has ended.
  * @property {string} reason  As in State.
- * @property {Problem} [problem]  The problem document, if the server rejected the request.
+ * @property {Problem} [problem]  The cause, if it is known.
  * @property {number} [after]  Milliseconds that the server asked the client to wait.
  * @property {boolean} [causeUnknown]  Whether an EventSource failed, which does not report the
  *   cause.
@@ -805,12 +881,17 @@ declare class Link {
      */
     constructor(address: Address, sink: Sink, names: (() => Iterable<string>) | null);
     stop(): void;
+    /**
+     * Whether the timers of the tab run. The browser stops the timers of a frozen tab and its network
+     * reads, but it still calls the handlers of messages from other tabs.
+     */
+    get alive(): boolean;
     /** Receives the events with this name too. @param {string} name */
     listen(name: string): void;
 }
 /**
  * @import { StreamEvent } from "./eventstream.js"
- * @import { Sink, Turn } from "./link.js"
+ * @import { ConnectionChange, Sink } from "./link.js"
  * @import { Options } from "./request.js"
  * @import { Message, RoomEvents, State } from "./state.js"
  */
@@ -943,6 +1024,14 @@ declare class Room {
      * @throws {PresenceError}  If the server rejects the request or does not respond.
      */
     refresh(limit?: number): Promise<void>;
+    /**
+     * Leaves the room until resume() is called. The state and the position remain, and resume()
+     * receives the messages that were missed. A SharedWorker needs this while all its pages are in
+     * the back/forward cache, because a worker has no `pagehide` event.
+     */
+    pause(): void;
+    /** Enters the room again after pause(). */
+    resume(): void;
     /**
      * Leaves the room permanently. Messages that were passed to send() before are still sent. To join
      * the room again, call join().

@@ -53,7 +53,7 @@ async function request(method, url, body, options = {}) {
     "no-store"
   ), ...options, method, headers, body: JSON.stringify(body) };
   const response = await fetch(url, init).catch((cause) => {
-    throw new PresenceError({ title: "No response", status: 0, detail: "no response from the server" }, { cause });
+    throw noResponse(url, cause);
   });
   if (!response.ok) throw await errorOf(response);
   if (response.status === 204) return null;
@@ -61,14 +61,31 @@ async function request(method, url, body, options = {}) {
   if (parsed !== void 0) return parsed;
   throw new PresenceError({ title: "Unexpected response", status: response.status, detail: `no presence server at ${url}` });
 }
+function noResponse(url, cause) {
+  const { origin = "", href } = globalThis.location ?? {};
+  const hidden = cause instanceof TypeError && origin !== "" && new URL(url, href).origin !== origin;
+  const detail = `no response from the server${hidden ? `, or this page's origin is not allowed: ${origin}` : ""}`;
+  return new PresenceError({ title: "No response", status: 0, detail }, { cause });
+}
 var isJSON = (response) => /\bjson\b/.test(response.headers.get("Content-Type") ?? "");
 async function errorOf(response) {
   const problem = isJSON(response) ? await response.json().catch(() => null) : null;
-  const after = 1e3 * Number(response.headers.get("Retry-After") ?? 0) || 0;
+  const after = Math.min(1e3 * Number(response.headers.get("Retry-After") ?? 0) || 0, longestWait);
   return new PresenceError({ title: response.statusText, ...problem, status: response.status }, { after });
 }
 var isTransient = ({ status }) => status < 400 || status === 408 || status === 425 || status === 429 || status >= 500;
+var problemOf = (error) => error instanceof PresenceError ? error.problem : void 0;
+var fromCallback = (error) => problemOf(error) ?? { title: "Token callback failed", status: 0, detail: String(error) };
+function report(error) {
+  if ("reportError" in globalThis) return reportError(error);
+  queueMicrotask(() => {
+    throw error;
+  });
+}
 var requestTimeout = 1e4;
+var callbackTimeout = 3 * requestTimeout;
+var renewalTimeout = callbackTimeout + requestTimeout;
+var longestWait = 36e5;
 var Credential = class {
   #options;
   /** @type {string|null} */
@@ -116,7 +133,7 @@ var Credential = class {
   async #withTimeout(result) {
     let timer;
     const late = new Promise((_, reject) => {
-      timer = setTimeout(() => reject(new Error("presence: token callback timed out (30 s)")), 3 * requestTimeout);
+      timer = setTimeout(() => reject(new Error("presence: token callback timed out (30 s)")), callbackTimeout);
     });
     return Promise.race([result, late]).finally(() => clearTimeout(timer));
   }
@@ -144,8 +161,10 @@ var Credential = class {
   }
 };
 function requireToken(token) {
-  if (typeof token === "string" && token !== "") return token;
-  throw new PresenceError({ title: "No token", status: 401, detail: "token missing or empty" });
+  const text = typeof token === "string" ? token.trim() : "";
+  if (text === "") throw new PresenceError({ title: "No token", status: 401, detail: "token missing or empty" });
+  if (/^[!-~]+$/.test(text)) return text;
+  throw new Error("presence: not a token, but text with white space or non-ASCII characters: perhaps an error page");
 }
 async function userOf(token) {
   try {
@@ -193,7 +212,6 @@ var Address = class {
     return this.credential.renew(new URL("session", this.url), open);
   }
 };
-var problemOf = (error) => error instanceof PresenceError ? error.problem : void 0;
 function backoff(tries, random = Math.random()) {
   return Math.min(3e4, 1e3 * 2 ** tries) * (1 + random) / 2;
 }
@@ -245,8 +263,8 @@ function position(id) {
   const [, epoch, seq] = /^(.*)-(\d+)$/s.exec(id) ?? [];
   return epoch === void 0 ? null : { epoch, seq: Number(seq) };
 }
-function connecting(state, reason = state.reason) {
-  return { ...state, connection: "connecting", reason, problem: null, expiring: null, waiting: [] };
+function connecting(state, reason = state.reason, problem = null) {
+  return { ...state, connection: "connecting", reason, problem, expiring: null, waiting: [] };
 }
 function closed(state, problem = null) {
   return { ...connecting(state, problem && "refused"), connection: "closed", problem };
@@ -262,12 +280,12 @@ function seen(state, fetched) {
   }
   return { ...state, members };
 }
-function catchUp(state, kept, held) {
+function catchUp(state, log, held) {
   const id = state.lastEventId;
   const events = [];
   if (held !== "" && !reaches(held, id)) {
-    const from = kept.findIndex(({ event, prev }) => reaches(held, prev) && !reaches(held, event.id));
-    if (from !== -1) events.push(...kept.slice(from).map((message) => message.event));
+    const from = log.findIndex(({ event, prev }) => reaches(held, prev) && !reaches(held, event.id));
+    if (from !== -1) events.push(...log.slice(from).map((message) => message.event));
     else if (state.connection === "open") events.push(eventOf("reset", { reason: "history" }, id));
   }
   if (state.connection !== "open") return events;
@@ -325,13 +343,128 @@ function dataOf({ text }) {
 var endsToken = (event) => event.name === "goodbye" && dataOf(event)?.reason === "expired";
 var silence = ({ heartbeat }) => heartbeat * 2500;
 
+// presence/connections.js
+var http1Slots = 5;
+var http2Slots = 90;
+async function takeSlot(url, signal, waiting) {
+  const locks = await sharedLocks() ?? pageLocks;
+  let slots = slotsOf(url, protocolOf(url.origin));
+  let free = await takeFree(locks, slots);
+  if (!free && slots.length === http1Slots) {
+    slots = slotsOf(url, await fetchProtocol(url));
+    if (slots.length > http1Slots) free = await takeFree(locks, slots);
+  }
+  if (!free && !signal.aborted) {
+    waiting();
+    free = await takeNext(locks, slots, signal);
+  }
+  if (!signal.aborted) return free;
+  free?.();
+  return null;
+}
+async function sharedLocks() {
+  const locks = globalThis.navigator?.locks;
+  return locks ? locks.query().then(() => locks, () => null) : null;
+}
+function slotsOf({ origin }, protocol) {
+  const length = /^h[23]/.test(protocol) ? http2Slots : http1Slots;
+  return Array.from({ length }, (_, i) => `presence stream ${i} ${origin}`);
+}
+function take(locks, name, options) {
+  return new Promise((resolve, reject) => {
+    const granted = (lock) => lock && new Promise((release) => resolve(release));
+    locks.request(name, options, granted).then(() => resolve(null), reject);
+  });
+}
+async function takeFree(locks, slots) {
+  const { held = [] } = await locks.query();
+  const taken = new Set(held.map(({ name }) => name));
+  for (const name of slots) {
+    const release = taken.has(name) ? null : await take(locks, name, { ifAvailable: true });
+    if (release) return release;
+  }
+  return null;
+}
+async function takeNext(locks, slots, signal) {
+  const over = new AbortController();
+  const end = () => over.abort();
+  signal.addEventListener("abort", end);
+  const waits = slots.map((name) => take(locks, name, { signal: over.signal }));
+  const first = await Promise.any(waits).catch(() => null);
+  signal.removeEventListener("abort", end);
+  end();
+  for (const wait of waits) wait.then((release) => release === first || release?.(), () => {
+  });
+  return first;
+}
+function protocolOf(origin) {
+  const entries = ["navigation", "resource"].flatMap((type) => performance.getEntriesByType(type));
+  const known = entries.filter(({ name, nextHopProtocol }) => nextHopProtocol && name.startsWith(`${origin}/`));
+  return (
+    /** @type {any} */
+    known.at(-1)?.nextHopProtocol ?? ""
+  );
+}
+async function fetchProtocol(url) {
+  const known = protocolOf(url.origin);
+  if (known !== "" || !globalThis.PerformanceObserver) return known;
+  let probe = probes.get(url.origin);
+  if (!probe) {
+    probe = sendProbe(new URL("healthz", url).href).finally(() => probes.delete(url.origin));
+    probes.set(url.origin, probe);
+  }
+  await probe;
+  return protocolOf(url.origin);
+}
+var probes = /* @__PURE__ */ new Map();
+function sendProbe(href) {
+  return new Promise((resolve) => {
+    const observer = new PerformanceObserver((list) => list.getEntriesByName(href).length > 0 && end());
+    const end = () => {
+      observer.disconnect();
+      resolve();
+    };
+    observer.observe({ type: "resource" });
+    const signal = AbortSignal.timeout(2e3);
+    signal.addEventListener("abort", end);
+    fetch(href, { mode: "no-cors", cache: "no-store", signal }).then((response) => response.text()).catch(end);
+  });
+}
+var pageLocks = {
+  async request(name, { ifAvailable = false, signal }, run) {
+    const queue = queues.get(name) ?? [];
+    if (ifAvailable && queue.length > 0) return run(null);
+    queues.set(name, queue);
+    await new Promise((resolve, reject) => {
+      queue.push(resolve);
+      if (queue.length === 1) resolve();
+      signal?.addEventListener("abort", () => {
+        const i = queue.indexOf(resolve);
+        if (i > 0) queue.splice(i, 1);
+        reject(signal.reason);
+      });
+    });
+    try {
+      return await run({ name });
+    } finally {
+      queue.shift();
+      if (queue.length === 0) queues.delete(name);
+      queue[0]?.();
+    }
+  },
+  async query() {
+    return { held: [...queues.keys()].map((name) => ({ name })) };
+  }
+};
+var queues = /* @__PURE__ */ new Map();
+
 // presence/tabs.js
-var keptMessages = 100;
-var helloTimeout = 3e3;
+var logLength = 100;
+var helloTimeout = 1250;
 var Tabs = class {
   #key;
   #sink;
-  /** @type {(sink: Sink) => {stop(): void}} */
+  /** @type {(sink: Sink) => {stop(): void, alive: boolean}} */
   #open;
   #shared;
   #id = randomId();
@@ -341,10 +474,11 @@ var Tabs = class {
   #lead = 0;
   // this tab's term, while it leads
   /** @type {LoggedMessage[]} */
-  #kept = [];
+  #log = [];
+  // the last messages, up to the position of this tab and without a gap
   #asking = false;
   // whether a `hello` awaits its `welcome`
-  /** @type {{stop(): void}|null} */
+  /** @type {{stop(): void, alive: boolean}|null} */
   #link = null;
   // the link, while this tab leads
   #release = () => {
@@ -358,7 +492,7 @@ var Tabs = class {
   /**
    * @param {string} key  Tabs with the same key share one link.
    * @param {Sink} sink
-   * @param {(sink: Sink) => {stop(): void}} open  Opens the link.
+   * @param {(sink: Sink) => {stop(): void, alive: boolean}} open  Opens the link.
    * @param {(role: "leading"|"following") => void} shared  Receives the role of this tab.
    */
   constructor(key, sink, open, shared) {
@@ -416,13 +550,13 @@ var Tabs = class {
         else this.#post({ kind: "event", term: this.#lead, prev, event });
         this.#deliver(event, prev);
       },
-      turn: (turn) => {
-        if (turn.to === "closed") this.#handOver("lost");
-        else this.#post({ kind: "turn", term: this.#lead, turn });
-        this.#sink.turn(turn);
+      change: (change) => {
+        if (change.to === "closed") this.#handOver("lost");
+        else this.#post({ kind: "change", term: this.#lead, change });
+        this.#sink.change(change);
       }
     };
-    if (this.#sink.state().connection === "open") sink.turn({ to: "connecting", reason: "lost" });
+    if (this.#sink.state().connection === "open") sink.change({ to: "connecting", reason: "lost" });
     if (!this.#stopped) this.#link = this.#open(sink);
     return held;
   }
@@ -430,7 +564,7 @@ var Tabs = class {
   // of closing, because one of them may have a valid token.
   /** @param {string} reason */
   #handOver(reason) {
-    this.#post({ kind: "turn", term: this.#lead, turn: { to: "connecting", reason } });
+    this.#post({ kind: "change", term: this.#lead, change: { to: "connecting", reason } });
   }
   #announce() {
     this.#lead = this.#term = Math.max(Math.floor(this.#term) + 1, Date.now()) + Math.random();
@@ -446,7 +580,7 @@ var Tabs = class {
   #receive(message) {
     if (this.#stopped || message?.kind !== "hello" && typeof message?.term !== "number") return;
     if (message.kind === "hello") {
-      if (this.#link) this.#welcome(message.from, message.held);
+      if (this.#link?.alive) this.#welcome(message.from, message.held);
       return;
     }
     if (message.kind === "event" && !serverEvents.has(message.event.name) && this.#follows(message.prev)) {
@@ -466,19 +600,19 @@ var Tabs = class {
       const other = message.kind === "event" && message.event.name === "reset" && message.prev !== held;
       const missing = other || message.kind === "event" && !this.#follows(message.prev);
       if (!this.#asking) missing ? this.#ask() : this.#noteActivity();
-      if (message.kind === "turn") this.#sink.turn(message.turn);
+      if (message.kind === "change") this.#sink.change(message.change);
       else if (message.kind === "event" && !missing) this.#deliver(message.event, message.prev);
     }
   }
   /** @param {TabMessage & {kind: "welcome"}} message */
-  #onWelcome({ held, turn, events }) {
+  #onWelcome({ held, change, events }) {
     const { lastEventId } = this.#sink.state();
     const lost = events[0]?.name === "reset" ? events[0].id : null;
     if (held !== lastEventId && (lost !== null || !reaches(lastEventId, held))) return this.#ask();
     if (lost !== null && reaches(lost, held)) return void this.#queue(true);
     this.#asking = false;
     this.#noteActivity();
-    if (turn) this.#sink.turn(turn);
+    if (change) this.#sink.change(change);
     for (const event of events) this.#deliver(event, this.#sink.state().lastEventId);
   }
   /**
@@ -496,10 +630,10 @@ var Tabs = class {
    */
   #deliver(event, prev) {
     if (!isNew(this.#sink.state(), event.name, event.id)) return;
-    if (event.name === "reset") this.#kept = [];
+    if (event.name === "reset") this.#log = [];
     if (!serverEvents.has(event.name)) {
-      this.#kept.push({ event, prev });
-      if (this.#kept.length > keptMessages) this.#kept.shift();
+      this.#log.push({ event, prev });
+      if (this.#log.length > logLength) this.#log.shift();
     }
     this.#sink.event(event);
   }
@@ -509,12 +643,13 @@ var Tabs = class {
    */
   #welcome(to, held) {
     const state = this.#sink.state();
-    const turn = state.connection === "open" ? null : { to: "connecting", reason: state.reason };
-    this.#post({ kind: "welcome", to, held, term: this.#lead, turn, events: catchUp(state, this.#kept, held) });
+    const { connection, reason, problem } = state;
+    const change = connection === "open" ? null : { to: "connecting", reason, problem: problem ?? void 0 };
+    this.#post({ kind: "welcome", to, held, term: this.#lead, change, events: catchUp(state, this.#log, held) });
   }
   // Asks the leader for the missing events. If there is no leader, no tab replies, but the browser
-  // is about to grant the lock to a tab. If the leader's page hangs, in a dialog or in an endless
-  // loop, this tab steals the lock.
+  // is about to grant the lock to a tab. If the leader's page is frozen or hangs, in a dialog or in
+  // an endless loop, this tab steals the lock.
   #ask() {
     this.#asking = true;
     this.#shared("following");
@@ -539,11 +674,7 @@ var Tabs = class {
 };
 var randomId = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
 async function canShare() {
-  if (!globalThis.BroadcastChannel || !globalThis.navigator?.locks) return false;
-  return navigator.locks.query().then(
-    () => true,
-    () => false
-  );
+  return Boolean(globalThis.BroadcastChannel && await sharedLocks());
 }
 
 // presence/link.js
@@ -564,6 +695,8 @@ var Link = class {
   // last time at which the token was known to be new
   #lastActivity = 0;
   // time at which the last data arrived
+  #due = Infinity;
+  // time at which one of the timers below must run, on the clock of performance.now()
   #suspect = false;
   // whether the browser was offline and no data arrived since then
   /** @type {EventSource|null} */
@@ -604,6 +737,13 @@ var Link = class {
     this.#end({ reason: "stopped" });
     this.#wake();
   }
+  /**
+   * Whether the timers of the tab run. The browser stops the timers of a frozen tab and its network
+   * reads, but it still calls the handlers of messages from other tabs.
+   */
+  get alive() {
+    return isOffline() || performance.now() < this.#due;
+  }
   /** Receives the events with this name too. @param {string} name */
   listen(name) {
     this.#source?.addEventListener(name, ({ data, lastEventId }) => this.#deliver({ name, text: data, id: lastEventId }));
@@ -611,7 +751,7 @@ var Link = class {
   async #run() {
     const { signal } = this.#stopped;
     for (let causeUnknown = false; !signal.aborted; ) {
-      const end = causeUnknown && await this.#fetchCause() || await this.#attempt();
+      const end = causeUnknown && await this.#fetchCause() || await this.#attemptInSlot();
       causeUnknown = end.causeUnknown ?? false;
       if (!signal.aborted) await this.#recover(end);
     }
@@ -631,21 +771,39 @@ var Link = class {
     }
     if (this.#sink.state().connection === "closed") return this.stop();
     const refused = problem?.status === 401 && this.#address.credential.renewable && this.#renewals === 0;
+    let final = problem !== void 0 && !isTransient(problem);
     if (reason === "expired" || refused) {
       const failure = await this.#renew(false);
       if (this.#stopped.signal.aborted) return;
       if (!failure && this.#renewals++ === 0) return;
       if (failure) reason = "token";
-      problem = failure?.status === 401 ? failure : void 0;
+      problem = failure ?? void 0;
+      final = failure?.status === 401;
     }
-    if (problem && !isTransient(problem)) {
-      this.#sink.turn({ to: "closed", problem });
+    if (problem && final) {
+      this.#sink.change({ to: "closed", problem });
       return this.stop();
     }
-    this.#sink.turn({ to: "connecting", reason });
+    this.#sink.change({ to: "connecting", reason, problem });
     const wait = Math.max(after, backoff(this.#tries++));
     const askNow = causeUnknown && !this.#everSynced && this.#tries === 1;
     if (!askNow && await this.#pause(wait)) this.#tries = 0;
+  }
+  /**
+   * Makes an attempt as soon as the browser has a connection for another stream.
+   *
+   * @returns {Promise<End>}
+   */
+  async #attemptInSlot() {
+    let waited = false;
+    this.#due = Infinity;
+    const free = await takeSlot(this.#address.url, this.#stopped.signal, () => {
+      waited = true;
+      this.#sink.change({ to: "connecting", reason: "connections" });
+    });
+    if (!free) return { reason: "stopped" };
+    if (waited) this.#sink.change({ to: "connecting", reason: null });
+    return this.#attempt().finally(free);
   }
   /**
    * Opens one connection, and waits until it ends.
@@ -678,7 +836,7 @@ var Link = class {
       const reason = this.#whyNotOpen();
       if (reason === "offline" || source.readyState === EventSource.CLOSED) return this.#end({ reason, causeUnknown: true });
       this.#noteActivity();
-      this.#sink.turn({ to: "connecting", reason });
+      this.#sink.change({ to: "connecting", reason });
     };
     for (const name of names) this.listen(name);
   }
@@ -691,15 +849,15 @@ var Link = class {
     try {
       bearer = await this.#address.credential.fetchOptions();
     } catch (error) {
-      return { reason: "token", problem: problemOf(error) };
+      return { reason: "token", problem: this.#callbackFailed(error) };
     }
     const headers = { ...bearer.headers, Accept: "text/event-stream" };
     const { lastEventId: requested } = this.#sink.state();
     let response;
     try {
       response = await fetch(this.#events(), { ...bearer, headers, cache: "no-store", signal });
-    } catch {
-      return { reason: this.#whyNotOpen() };
+    } catch (error) {
+      return { reason: this.#whyNotOpen(), problem: noResponse(this.#address.url, error).problem };
     }
     if (response.status !== 200 || !response.body || !isStream(response)) {
       const { problem, after } = await errorOf(response);
@@ -739,6 +897,7 @@ var Link = class {
    * @returns {Promise<End|null>}
    */
   async #fetchCause() {
+    this.#expectWithin(requestTimeout);
     try {
       await this.#address.request("GET", "presence", { query: { limit: "1" } });
       return null;
@@ -754,8 +913,8 @@ var Link = class {
   // `sync`.
   #whyNotOpen(why = "lost") {
     const { reason } = this.#sink.state();
-    if (globalThis.navigator?.onLine === false) return "offline";
-    return reason === null || reason === "offline" ? why : reason;
+    if (isOffline()) return "offline";
+    return reason === null || reason === "offline" || reason === "connections" ? why : reason;
   }
   // Restarts the silence timer. Silence means a dead connection, because the server sends pings
   // even if the room is idle.
@@ -763,7 +922,18 @@ var Link = class {
     this.#lastActivity = Date.now();
     this.#suspect = false;
     clearTimeout(this.#silenceTimer);
-    this.#silenceTimer = setTimeout(() => this.#end({ reason: this.#whyNotOpen("silent") }), silence(this.#sink.state()));
+    const limit = silence(this.#sink.state());
+    this.#expectWithin(limit);
+    this.#silenceTimer = setTimeout(() => this.#end({ reason: this.#whyNotOpen("silent") }), limit);
+  }
+  /**
+   * Expects that a timer runs within `ms` milliseconds. Timers of visible pages are late by less
+   * than a second.
+   *
+   * @param {number} ms
+   */
+  #expectWithin(ms) {
+    this.#due = performance.now() + ms + 1e3;
   }
   // Called when the browser is online again or the page is visible again. It compares times,
   // because timers may have been suspended.
@@ -786,7 +956,9 @@ var Link = class {
     let timer;
     const woken = await new Promise((resolve) => {
       this.#wake = () => resolve(true);
-      if (this.#whyNotOpen() !== "offline") timer = setTimeout(resolve, ms, false);
+      if (isOffline()) return;
+      this.#expectWithin(ms);
+      timer = setTimeout(resolve, ms, false);
     });
     clearTimeout(timer);
     return woken;
@@ -797,10 +969,18 @@ var Link = class {
    */
   async #renew(open) {
     this.#tokenFreshAt = Date.now();
-    return this.#address.renew(open).then(
-      () => null,
-      (error) => problemOf(error) ?? { title: "No token", status: 0, detail: String(error) }
-    );
+    if (!open) this.#expectWithin(renewalTimeout);
+    return this.#address.renew(open).then(() => null, (error) => this.#callbackFailed(error));
+  }
+  /**
+   * Returns the problem of a failed token callback. Until the room was open once, the error is also
+   * reported, because it is then probably an error of the program.
+   *
+   * @param {unknown} error
+   */
+  #callbackFailed(error) {
+    if (this.#address.credential.renewable && !this.#everSynced && !this.#synced) report(error);
+    return fromCallback(error);
   }
   /**
    * Renews the token now, or after half of its remaining time if `later` is set. `later` is set for
@@ -819,7 +999,7 @@ var Link = class {
     }
     const failure = await this.#renew(true);
     if (this.#stopped.signal.aborted) return;
-    if (!failure) this.#sink.turn({ to: "renewed" });
+    if (!failure) this.#sink.change({ to: "renewed" });
     else if (seconds >= 2) this.#prolong(seconds, true);
   }
   #events() {
@@ -827,6 +1007,7 @@ var Link = class {
     return this.#address.of("events", lastEventId === "" ? {} : { last_event_id: lastEventId });
   }
 };
+var isOffline = () => globalThis.navigator?.onLine === false;
 
 // presence/room.js
 function join(options) {
@@ -844,6 +1025,7 @@ var Room = class {
   /** @type {{stop(): void, listen?(name: string): void}|null} */
   #source = null;
   #closing = new AbortController();
+  #paused = false;
   #sending = Promise.resolve();
   #queued = 0;
   /** @type {Info|null} */
@@ -864,8 +1046,11 @@ var Room = class {
     const { renewable } = this.#address.credential;
     this.#state = Object.freeze({ ...initial, members: /* @__PURE__ */ new Map(), lastEventId, renewable });
     const { signal } = this.#closing;
-    globalThis.addEventListener?.("pagehide", ({ persisted }) => persisted && this.#leave(), { signal });
+    globalThis.addEventListener?.("pagehide", ({ persisted }) => persisted && this.#leave("lost"), { signal });
     globalThis.addEventListener?.("pageshow", ({ persisted }) => persisted && this.#enter(), { signal });
+    globalThis.document?.addEventListener("freeze", () => this.#leave("lost"), { signal });
+    globalThis.document?.addEventListener("resume", () => this.#enter(), { signal });
+    globalThis.document?.addEventListener("prerenderingchange", () => this.#enter(), { signal });
     this.#enter();
   }
   /** URL at which the server is mounted. It ends with a slash. */
@@ -967,6 +1152,7 @@ var Room = class {
   }
   /** @param {{event?: string, id: string, data: any}} body */
   async #send(body) {
+    if (isPrerendering()) await new Promise((resolve) => document.addEventListener("prerenderingchange", resolve));
     const end = Date.now() + sendTimeout;
     for (let tries = 0; ; tries++) {
       await this.#awaitStream(end);
@@ -984,16 +1170,23 @@ var Room = class {
    * Waits until the stream is open or closed, at most until `end`. A message that is sent earlier
    * may reach the server before the request for the stream, and its sender would not receive it.
    * After a lost stream, a restarted server has no history from which it could replay the message.
+   * It does not wait for a stream that will not open soon.
    *
    * @param {number} end  Milliseconds since 1970.
    */
   async #awaitStream(end) {
-    if (this.#state.connection !== "connecting") return;
-    let timer;
-    const late = new Promise((resolve) => timer = setTimeout(resolve, end - Date.now()));
-    await Promise.race([this.#opened().catch(() => {
-    }), late]);
-    clearTimeout(timer);
+    await new Promise((resolve) => {
+      const timer = setTimeout(resolve, end - Date.now());
+      const check = () => {
+        const { connection, reason } = this.#state;
+        if (connection === "connecting" && reason !== "connections" && reason !== "paused") return;
+        off();
+        clearTimeout(timer);
+        resolve();
+      };
+      const off = this.on("state", check);
+      check();
+    });
   }
   /**
    * Sets the user's info in this room, such as `{status: "away"}`. It replaces the previous info.
@@ -1054,6 +1247,20 @@ var Room = class {
     this.#set(seen(this.#state, page.members));
   }
   /**
+   * Leaves the room until resume() is called. The state and the position remain, and resume()
+   * receives the messages that were missed. A SharedWorker needs this while all its pages are in
+   * the back/forward cache, because a worker has no `pagehide` event.
+   */
+  pause() {
+    this.#paused = true;
+    this.#leave("paused");
+  }
+  /** Enters the room again after pause(). */
+  resume() {
+    this.#paused = false;
+    this.#enter();
+  }
+  /**
    * Leaves the room permanently. Messages that were passed to send() before are still sent. To join
    * the room again, call join().
    */
@@ -1062,13 +1269,13 @@ var Room = class {
     if (this.#state.connection !== "closed") this.#set(closed(this.#state));
     this.#source = null;
   }
-  // Opens a link, or shares the link of another tab.
+  // Opens a link, or shares the link of another tab, unless the page must not be in the room now.
   #enter() {
-    if (this.#source || this.#state.connection === "closed") return;
+    if (this.#source || this.#paused || isPrerendering() || this.#state.connection === "closed") return;
     const sink = {
       state: () => this.#state,
       event: (event) => this.#event(event),
-      turn: (turn) => this.#turn(turn)
+      change: (change) => this.#change(change)
     };
     if (this.#options.share) this.#share(sink);
     else this.#source = this.#link(sink);
@@ -1099,7 +1306,7 @@ var Room = class {
       if (role !== this.#state.shared) this.#set({ ...this.#state, shared: role });
     };
     const open = (sink2) => new Link(this.#address, sink2, null);
-    const tabs = new Tabs(`presence 1 ${this.url.href} ${this.name} ${user}`, sink, open, shared);
+    const tabs = new Tabs(`presence 2 ${this.url.href} ${this.name} ${user}`, sink, open, shared);
     if (this.#source === pending) this.#source = tabs;
     else tabs.stop();
   }
@@ -1117,7 +1324,9 @@ var Room = class {
       } catch (error) {
         const problem = problemOf(error);
         if (problem && !isTransient(problem)) return null;
-        if (!signal.aborted) this.#turn({ to: "connecting", reason: problem ? "lost" : "token" });
+        if (signal.aborted) return null;
+        if (!problem && tries === 0) report(error);
+        this.#change({ to: "connecting", reason: problem ? "lost" : "token", problem: fromCallback(error) });
         await pause(backoff(tries), signal);
       }
     }
@@ -1134,10 +1343,11 @@ var Room = class {
     if (!credential.isCookie) return userOf(await credential.token());
     return (await this.#address.request("GET", "session"))?.user?.id ?? null;
   }
-  #leave() {
+  /** @param {string} reason */
+  #leave(reason) {
     this.#source?.stop();
     this.#source = null;
-    this.#turn({ to: "connecting", reason: "lost" });
+    this.#change({ to: "connecting", reason });
   }
   /** @param {StreamEvent} event */
   #event(event) {
@@ -1167,11 +1377,11 @@ var Room = class {
     if (opened && mine.stands && !(known && same(known.info, mine.info))) this.#putState(mine).catch(() => {
     });
   }
-  /** @param {Turn} turn */
-  #turn(turn) {
+  /** @param {ConnectionChange} change */
+  #change(change) {
     if (this.#state.connection === "closed") return;
-    if (turn.to === "connecting") this.#set(connecting(this.#state, turn.reason));
-    else if (turn.to === "closed") this.#set(closed(this.#state, turn.problem));
+    if (change.to === "connecting") this.#set(connecting(this.#state, change.reason, change.problem));
+    else if (change.to === "closed") this.#set(closed(this.#state, change.problem));
     else this.#set(renewed(this.#state));
   }
   /** @param {State} state */
@@ -1223,12 +1433,10 @@ async function pause(ms, signal) {
   over.abort();
 }
 var same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
-function report(error) {
-  if ("reportError" in globalThis) return reportError(error);
-  queueMicrotask(() => {
-    throw error;
-  });
-}
+var isPrerendering = () => Boolean(
+  /** @type {any} */
+  globalThis.document?.prerendering
+);
 export {
   PresenceError,
   Room,

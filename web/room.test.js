@@ -13,8 +13,9 @@ const stream = () => world.streams.at(-1);
 const requestsTo = (path) => world.requests.filter((req) => new URL(req.url).pathname.endsWith(path));
 
 /** Returns a room whose EventSource has received `sync`. */
-function opened(options = { url, room: "doc-1" }) {
+async function opened(options = { url, room: "doc-1" }) {
   const room = join(options);
+  await settled();
   source().open();
   source().emit("sync", sync, "e1-5");
   return room;
@@ -32,7 +33,7 @@ async function openedWithToken(options = { url, room: "doc-1", token: "T" }) {
 
 /** The transports, with the operations that many tests use. */
 const transports = {
-  EventSource: { open: async () => opened(), latest: () => source(), count: () => FakeEventSource.all.length },
+  EventSource: { open: () => opened(), latest: () => source(), count: () => FakeEventSource.all.length },
   fetch: { open: () => openedWithToken(), latest: () => stream(), count: () => world.streams.length },
 };
 
@@ -108,14 +109,11 @@ for (const [transport, { open, latest, count }] of Object.entries(transports)) {
     test("a listener that throws does not affect other listeners", async () => {
       const room = await open();
       const received = [];
-      const reported = [];
-      globalThis.reportError = (error) => reported.push(error.message);
       room.on("ping", () => { throw new Error("mine"); });
       room.on("ping", () => received.push("ping"));
       latest().emit("ping", {});
       await settled();
-      delete globalThis.reportError;
-      assert.deepEqual([received, reported], [["ping"], ["mine"]]);
+      assert.deepEqual([received, world.reported], [["ping"], ["mine"]]);
       room.close();
     });
 
@@ -281,7 +279,7 @@ for (const [transport, { open, latest, count }] of Object.entries(transports)) {
         "with a token that cannot be renewed": async () => {
           const room = transport === "fetch"
             ? await openedWithToken({ url, token: "T", renew: () => Promise.reject(new Error("no")) })
-            : opened({ url, renew: () => Promise.reject(new Error("no")) });
+            : await opened({ url, renew: () => Promise.reject(new Error("no")) });
           latest().emit("expiring", { in: 30 });
           await settled();
           return room;
@@ -301,6 +299,104 @@ for (const [transport, { open, latest, count }] of Object.entries(transports)) {
         assert.ok(world.streams.every(({ closed }) => closed), moment);
         assert.deepEqual([room.state.connection, room.state.reason], ["closed", null], moment);
       }
+    });
+
+    test("leaves the room while the page is frozen or in the back/forward cache", async () => {
+      for (const [away, back] of [["freeze", "resume"], ["pagehide", "pageshow"]]) {
+        const room = await open();
+        const before = count();
+        world.dispatch(away, { persisted: true });
+        await settled();
+        assert.ok(transport === "fetch" ? latest().closed : latest().readyState === 2, away);
+        assert.deepEqual([room.state.connection, room.state.reason, room.members.size], ["connecting", "lost", 2]);
+        await clock.advance(3_600_000);
+        assert.deepEqual([count(), clock.timers.size], [before, 0], away);
+        world.dispatch(back, { persisted: true });
+        world.dispatch(back, { persisted: true });
+        await settled();
+        assert.equal(count(), before + 1, back);
+        assert.match(latest().url, /last_event_id=e1-5$/);
+        room.close();
+        await settled();
+      }
+    });
+
+    test("pause leaves the room, and resume enters it from the last position", async () => {
+      const room = await open();
+      room.pause();
+      await settled();
+      assert.deepEqual([room.state.connection, room.state.reason], ["connecting", "paused"]);
+      for (const name of ["pageshow", "resume", "online", "visibilitychange"]) world.dispatch(name, { persisted: true });
+      await room.send("while paused");
+      await clock.advance(60_000);
+      assert.equal(count(), 1);
+      room.resume();
+      room.resume();
+      await settled();
+      assert.equal(count(), 2);
+      assert.match(latest().url, /last_event_id=e1-5$/);
+      room.close();
+      room.pause();
+      room.resume();
+      assert.deepEqual([room.state.connection, count()], ["closed", 2]);
+    });
+
+    test("a prerendered page sends nothing until the user opens it", async () => {
+      document.prerendering = true;
+      let asked = 0;
+      const token = transport === "fetch" ? () => `T${++asked}` : undefined;
+      const room = join({ url, token });
+      const sent = room.send("hello");
+      for (const name of ["pageshow", "resume"]) world.dispatch(name, { persisted: true });
+      await clock.advance(60_000);
+      assert.deepEqual([count(), world.requests.length, asked, clock.timers.size], [0, 0, 0, 0]);
+      assert.deepEqual([room.state.connection, room.state.reason], ["connecting", null]);
+      document.prerendering = false;
+      world.dispatch("prerenderingchange");
+      await settled();
+      assert.deepEqual([count(), requestsTo("/messages").length], [1, 0]);
+      if (transport === "EventSource") source().open();
+      latest().emit("sync", sync, "e1-5");
+      await sent;
+      assert.equal(requestsTo("/messages").length, 1);
+      room.close();
+    });
+
+    test("five rooms of a page have a stream, and the others wait for a connection", async () => {
+      const rooms = Array.from({ length: 7 }, (_, i) => join({ url, room: `r${i}`, token: transport === "fetch" ? "T" : undefined }));
+      const elsewhere = join({ url: "https://other.example/", token: transport === "fetch" ? "T" : undefined });
+      await settled();
+      const states = () => rooms.map(({ state }) => state.reason ?? state.connection);
+      assert.deepEqual(states(), [...Array(5).fill("connecting"), "connections", "connections"]);
+      assert.equal(count(), 6, "another host has its own connections");
+      await rooms[6].send("without a stream");
+      assert.equal(requestsTo("/messages").length, 1);
+      rooms[1].close();
+      rooms[5].close();
+      await settled();
+      assert.match(latest().url, /room=r6$/);
+      assert.deepEqual(states(), ["connecting", "closed", "connecting", "connecting", "connecting", "closed", "connecting"]);
+      for (const room of [...rooms, elsewhere]) room.close();
+      await settled();
+      assert.equal(clock.timers.size, 0);
+      const again = join({ url, token: transport === "fetch" ? "T" : undefined });
+      await settled();
+      assert.equal(count(), 8);
+      again.close();
+    });
+
+    test("over HTTP/2, ninety rooms of a page have a stream", async () => {
+      world.protocol = "h2"; // unknown to the page until a response has arrived
+      const rooms = Array.from({ length: 91 }, (_, i) => join({ url, room: `r${i}`, token: transport === "fetch" ? "T" : undefined }));
+      for (let i = 0; count() < 90 && i < 100; i++) await settled();
+      await settled();
+      assert.deepEqual([count(), rooms.filter(({ state }) => state.reason === "connections").length], [90, 1]);
+      assert.equal(requestsTo("/healthz").length, 1);
+      rooms[0].close();
+      await settled();
+      assert.equal(count(), 91);
+      for (const room of rooms) room.close();
+      await settled();
     });
 
     test("setState waits for the room, sends the last info, and sends it again after a reconnect", async () => {
@@ -344,7 +440,7 @@ describe("the user's info", () => {
   async function roomWithInfo() {
     const { respond } = world;
     world.respond = (req) => (req.url.endsWith("/session?room=doc-1") ? json(200, { user: { id: "alice" } }) : respond(req));
-    const room = opened();
+    const room = await opened();
     await room.setState({ n: 1 });
     await settled();
     return room;
@@ -403,7 +499,7 @@ test("with share, requests the user until there is a response or close() is call
 
 describe("by EventSource alone", () => {
   test("after a lost connection the browser reconnects", async () => {
-    const room = opened();
+    const room = await opened();
     source().fail(0);
     assert.deepEqual([room.state.connection, room.state.reason, room.members.size], ["connecting", "lost", 2]);
     for (let i = 0; i < 100; i++) {
@@ -420,7 +516,7 @@ describe("by EventSource alone", () => {
   });
 
   test("requests the cause after the browser gives up, and resumes from the last id", async () => {
-    const room = opened();
+    const room = await opened();
     source().emit("ping", {}, "e1-6"); // the id of a message that has no listener
     source().fail(2);
     await settled();
@@ -438,6 +534,7 @@ describe("by EventSource alone", () => {
     let answer;
     world.respond = () => new Promise((resolve) => (answer = resolve));
     const room = join({ url });
+    await settled();
     source().fail(2);
     await settled();
     room.close();
@@ -449,13 +546,14 @@ describe("by EventSource alone", () => {
   test("requests the cause immediately if the first attempt fails", async () => {
     world.respond = () => problem(403, "not this room");
     const room = join({ url });
+    await settled();
     source().fail(2);
     await settled();
     assert.deepEqual([room.state.connection, room.state.reason, room.state.problem.detail], ["closed", "refused", "not this room"]);
   });
 
   test("doubles the wait up to 30 s, until a sync", async () => {
-    const room = opened();
+    const room = await opened();
     world.respond = () => new Response("Bad Gateway", { status: 502 });
     source().fail(2);
     await settled();
@@ -483,7 +581,7 @@ describe("by EventSource alone", () => {
         if (status === 0) throw new TypeError("Failed to fetch");
         return problem(status, "why");
       };
-      const room = opened();
+      const room = await opened();
       source().fail(2);
       await clock.advance(0);
       await settled();
@@ -493,7 +591,7 @@ describe("by EventSource alone", () => {
         assert.deepEqual([state.connection, state.reason, state.problem.status, state.problem.detail], ["closed", "refused", status, "why"]);
         assert.equal(clock.timers.size, 0, String(status));
       } else {
-        assert.deepEqual([state.connection, state.problem, clock.timers.size], ["connecting", null, 1], String(status));
+        assert.deepEqual([state.connection, state.problem.status, clock.timers.size], ["connecting", status, 1], String(status));
       }
       room.close();
       await settled();
@@ -502,7 +600,7 @@ describe("by EventSource alone", () => {
 
   test("after any other goodbye, the browser reconnects and the reason remains", async () => {
     for (const reason of ["draining", "full", "slow"]) {
-      const room = opened();
+      const room = await opened();
       const first = source();
       first.emit("goodbye", { reason });
       first.fail(0);
@@ -518,7 +616,7 @@ describe("by EventSource alone", () => {
 
   test("sends a new token when the old one is about to expire", async () => {
     const given = ["T2"];
-    const room = opened({ url, renew: async () => given.shift() });
+    const room = await opened({ url, renew: async () => given.shift() });
     await clock.advance(10_000);
     source().emit("expiring", { in: 30 });
     assert.equal(room.state.expiring, 30);
@@ -535,7 +633,7 @@ describe("by EventSource alone", () => {
   });
 
   test("renews an expired cookie and rejoins the room", async () => {
-    const room = opened({ url, renew: () => "T2" });
+    const room = await opened({ url, renew: () => "T2" });
     source().emit("goodbye", { reason: "expired" });
     await settled();
     assert.equal(requestsTo("/session").length, 1);
@@ -545,13 +643,13 @@ describe("by EventSource alone", () => {
   });
 
   test("withCredentials sends the cookie to another origin", async () => {
-    const room = opened({ url, withCredentials: true });
+    const room = await opened({ url, withCredentials: true });
     await room.refresh();
     assert.deepEqual([source().options, world.requests[0].credentials], [{ withCredentials: true }, "include"]);
     room.close();
   });
 
-  test("the default url is the directory of the file, and the default room is lobby", () => {
+  test("the default url is the directory of the file, and the default room is lobby", async () => {
     const room = join();
     assert.deepEqual([room.url.href, room.name], [new URL(".", import.meta.url).href, "lobby"]);
     room.close();
@@ -907,7 +1005,63 @@ describe("send", () => {
   });
 });
 
-test("invalid arguments throw a TypeError", () => {
+test("a broken token callback is reported, and the state has its error", async () => {
+  for (const [token, detail] of [
+    [() => Promise.reject(new Error("/token: 500")), "Error: /token: 500"],
+    [() => "<!doctype html> Not Found", "Error: presence: not a token, but text with white space or non-ASCII characters: perhaps an error page"],
+  ]) {
+    for (const share of [false, true]) {
+      world.reported = [];
+      const room = join({ url, token, share });
+      await settled();
+      assert.deepEqual(room.state.problem, { title: "Token callback failed", status: 0, detail });
+      assert.deepEqual([room.state.connection, room.state.reason, world.reported.length], ["connecting", "token", 1]);
+      assert.equal(world.streams.length, 0);
+      room.close();
+      await settled();
+    }
+  }
+});
+
+test("white space around a token is removed", async () => {
+  const room = await openedWithToken({ url, token: () => "T\n" });
+  assert.equal(stream().headers.get("Authorization"), "Bearer T");
+  room.close();
+});
+
+test("without a response from another origin, the error names the origin of the page", async () => {
+  const { location } = globalThis;
+  try {
+    world.respond = () => {
+      throw new TypeError("Failed to fetch");
+    };
+    const hidden = "no response from the server, or this page's origin is not allowed: https://app.example";
+    for (const [href, detail] of [["https://app.example/a", hidden], ["https://example.com/a", "no response from the server"]]) {
+      globalThis.location = new URL(href);
+      await assert.rejects(request("GET", "https://example.com/presence/healthz"), { message: detail });
+      const room = join({ url, token: "T" });
+      await settled();
+      assert.deepEqual([room.state.reason, room.state.problem.detail], ["lost", detail]);
+      room.close();
+    }
+  } finally {
+    globalThis.location = location;
+  }
+});
+
+test("a wait that the server asks for is at most an hour", async () => {
+  world.respond = () => problem(503, "full", { "Retry-After": "9".repeat(400) });
+  const room = join({ url, token: "T" });
+  await settled();
+  assert.equal(world.requests.length, 1);
+  await clock.advance(3_599_999);
+  assert.equal(world.requests.length, 1);
+  await clock.advance(1);
+  assert.equal(world.requests.length, 2);
+  room.close();
+});
+
+test("invalid arguments throw a TypeError", async () => {
   for (const room of ["", "a b", "ä", "x".repeat(129), "a/b", "<script>"]) assert.throws(() => join({ url, room }), TypeError, room);
   assert.throws(() => join({ url: "http://[" }), TypeError);
   const room = join({ url });
@@ -916,7 +1070,7 @@ test("invalid arguments throw a TypeError", () => {
 });
 
 test("refresh fetches values that the stream does not send", async () => {
-  const room = opened();
+  const room = await opened();
   world.respond = () => json(200, { members: [{ ...alice, connections: 7 }, { ...bob, id: "unknown" }] });
   await room.refresh();
   assert.equal(world.requests[0].url, "https://example.com/presence/presence?room=doc-1&limit=1000");

@@ -280,7 +280,7 @@ class Locks {
 
   request(name, options, run) {
     const { world } = this;
-    const { signal, steal = false } = options;
+    const { signal, steal = false, ifAvailable = false } = options;
     const tab = here.getStore();
     const toLocks = (fn) => world.post(`${tab.id} to locks`, null, fn);
     return new Promise((resolve, reject) => {
@@ -293,6 +293,7 @@ class Locks {
         toLocks(() => this.drop((other) => other === lock));
       });
       lock.stolen = () => reject(new DOMException("stolen", "AbortError"));
+      lock.refuse = ifAvailable && (() => resolve(run(null)));
       lock.grant = async () => {
         if (lock.aborted) return;
         lock.granted = true;
@@ -305,10 +306,14 @@ class Locks {
 
   query() {
     const tab = here.getStore();
-    return new Promise((resolve) => this.world.post(`locks to ${tab.id}`, tab, () => resolve({ held: [], pending: [] })));
+    return new Promise((resolve) => this.world.post(`locks to ${tab.id}`, tab, () => resolve({ held: [...this.held.values()].map(({ name }) => ({ name })) })));
   }
 
   add(lock, steal) {
+    if (lock.refuse && this.held.has(lock.name)) {
+      if (!lock.tab.dead) this.world.post(`locks to ${lock.tab.id}`, lock.tab, lock.refuse);
+      return;
+    }
     const holder = steal ? this.held.get(lock.name) : undefined;
     if (holder) {
       this.held.delete(lock.name);

@@ -87,6 +87,23 @@ class FakeStream {
   }
 }
 
+/** A fake PerformanceObserver of resource timings. `all` contains the active instances. */
+class FakePerformanceObserver {
+  static all = new Set();
+
+  constructor(callback) {
+    this.entry = (name) => callback({ getEntriesByName: (wanted) => (wanted === name ? [{ name }] : []) });
+  }
+
+  observe() {
+    FakePerformanceObserver.all.add(this);
+  }
+
+  disconnect() {
+    FakePerformanceObserver.all.delete(this);
+  }
+}
+
 export const clock = {
   now: 0,
   timers: new Map(),
@@ -127,11 +144,12 @@ export const problem = (status, detail, headers) =>
 
 /**
  * The requests to the fake server, and its responses, which are successful by default. `streams`
- * contains the streams that were opened with fetch().
+ * contains the streams that were opened with fetch(), and `reported` the texts of reported errors.
+ * `entries` are the resource timings of the requests with a response, over `protocol`.
  *
- * @type {{requests: Array<any>, respond: (req: any) => any, streams: FakeStream[], online: boolean}}
+ * @type {{requests: Array<any>, respond: (req: any) => any, streams: FakeStream[], reported: string[], entries: any[], protocol: string, online: boolean}}
  */
-export const world = { requests: [], respond: () => {}, streams: [], online: true };
+export const world = { requests: [], respond: () => {}, streams: [], reported: [], entries: [], protocol: "http/1.1", online: true };
 
 /** Opens a stream as the response to a fetch() request. */
 export function opens(req) {
@@ -142,7 +160,7 @@ export function opens(req) {
 
 /** Replaces the browser's globals with the simulated environment, for each test of the file. */
 export function useFakes() {
-  const names = ["EventSource", "setTimeout", "clearTimeout", "fetch", "addEventListener", "document"];
+  const names = ["EventSource", "setTimeout", "clearTimeout", "fetch", "addEventListener", "document", "reportError", "performance", "PerformanceObserver"];
   const real = Object.fromEntries(names.map((name) => [name, Object.getOwnPropertyDescriptor(globalThis, name)]));
   const navigator = Object.getOwnPropertyDescriptor(globalThis, "navigator");
   const { random } = Math;
@@ -152,7 +170,7 @@ export function useFakes() {
     FakeEventSource.all = [];
     Object.assign(clock, { now: 0, last: 0 });
     clock.timers.clear();
-    Object.assign(world, { requests: [], streams: [], online: true });
+    Object.assign(world, { requests: [], streams: [], reported: [], entries: [], protocol: "http/1.1", online: true });
     world.respond = (req) => {
       const { pathname } = new URL(req.url);
       if (pathname.endsWith("/events")) return opens(req);
@@ -163,22 +181,30 @@ export function useFakes() {
     Math.random = () => 1; // makes every backoff the longest
     Date.now = () => clock.now;
     const page = new EventTarget();
-    const document = Object.assign(new EventTarget(), { hidden: false });
+    const document = Object.assign(new EventTarget(), { hidden: false, prerendering: false });
     Object.assign(globalThis, {
       EventSource: FakeEventSource,
       setTimeout: clock.set,
       clearTimeout: clock.clear,
       addEventListener: page.addEventListener.bind(page),
       document,
+      reportError: (error) => world.reported.push(error.message),
       fetch: async (url, options) => {
         const req = { ...options, url: String(url) };
         world.requests.push(req);
-        return world.respond(req);
+        const response = await world.respond(req);
+        if (response.headers.get("Content-Type") !== "text/event-stream") {
+          world.entries.push({ name: req.url, nextHopProtocol: world.protocol });
+          setImmediate(() => FakePerformanceObserver.all.forEach((observer) => observer.entry(req.url)));
+        }
+        return response;
       },
+      performance: { now: () => clock.now, getEntriesByType: (type) => (type === "resource" ? world.entries : []) },
+      PerformanceObserver: FakePerformanceObserver,
     });
     Object.defineProperty(globalThis, "navigator", { configurable: true, value: { get onLine() { return world.online; } } });
     world.dispatch = (name, more) => {
-      const target = name === "visibilitychange" || name === "resume" ? document : page;
+      const target = ["visibilitychange", "freeze", "resume", "prerenderingchange"].includes(name) ? document : page;
       target.dispatchEvent(Object.assign(new Event(name), more));
     };
   });

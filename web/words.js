@@ -25,6 +25,7 @@ const waiting = new Map([
   ["lost", "Connection lost, trying again…"],
   ["silent", "The server has gone silent, trying again…"],
   ["offline", "You are offline"],
+  ["connections", "Too many tabs for this browser, waiting for one to close…"],
 ]);
 
 const endings = new Map([

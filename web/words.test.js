@@ -9,7 +9,7 @@ test("stateWords describes each state of the connection", () => {
   assert.equal(words({}), "Connecting…");
   assert.equal(words({ connection: "open" }), "Live");
   assert.equal(words({ connection: "open", expiring: 30 }), "Live, but your token is about to expire");
-  for (const [reason, part] of [["draining", "restarting"], ["full", "Full"], ["slow", "slow"], ["offline", "offline"], ["lost", "lost"]]) {
+  for (const [reason, part] of [["draining", "restarting"], ["full", "Full"], ["slow", "slow"], ["offline", "offline"], ["lost", "lost"], ["connections", "Too many tabs"]]) {
     assert.match(words({ reason }), new RegExp(part));
   }
   assert.equal(words({ connection: "closed" }), "Not connected");

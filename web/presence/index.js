@@ -14,6 +14,7 @@
  * it:
  *
  * - eventstream.js parses an event stream.
+ * - connections.js limits the streams that a browser opens to a host.
  * - request.js has the HTTP requests, the errors and the credential.
  * - state.js has the state of a room, and the pure functions that compute the next state.
  * - link.js is the connection of one room, which reconnects automatically.

@@ -2,8 +2,11 @@
  * The connection of one room. It reconnects automatically, detects a dead stream, and renews the
  * token.
  */
+import { takeSlot } from "./connections.js";
 import { decode, fresh, isStream } from "./eventstream.js";
-import { PresenceError, backoff, errorOf, isTransient, problemOf } from "./request.js";
+import {
+  PresenceError, backoff, errorOf, fromCallback, isTransient, noResponse, renewalTimeout, report, requestTimeout,
+} from "./request.js";
 import { dataOf, endsToken, silence } from "./state.js";
 
 /**
@@ -13,19 +16,20 @@ import { dataOf, endsToken, silence } from "./state.js";
  */
 
 /**
- * The receiver of the events and turns of a link, in order. Tabs that share a link pass them on.
+ * The receiver of the events and of the changes of a link, in order. Tabs that share a link pass
+ * them on.
  *
  * @typedef {object} Sink
  * @property {() => State} state  Returns the current state.
  * @property {(event: StreamEvent) => void} event
- * @property {(turn: Turn) => void} turn
+ * @property {(change: ConnectionChange) => void} change
  *
- * @typedef {{to: "connecting", reason: string|null} | {to: "closed", problem: Problem} | {to: "renewed"}} Turn
+ * @typedef {{to: "connecting", reason: string|null, problem?: Problem} | {to: "closed", problem: Problem} | {to: "renewed"}} ConnectionChange
  *   A change of the connection that no event reports.
  *
  * @typedef {object} End  The result of a connection attempt that has ended.
  * @property {string} reason  As in State.
- * @property {Problem} [problem]  The problem document, if the server rejected the request.
+ * @property {Problem} [problem]  The cause, if it is known.
  * @property {number} [after]  Milliseconds that the server asked the client to wait.
  * @property {boolean} [causeUnknown]  Whether an EventSource failed, which does not report the
  *   cause.
@@ -42,6 +46,7 @@ export class Link {
   #renewals = 0; // renewals of an expired or rejected token since the last `sync`
   #tokenFreshAt = 0; // last time at which the token was known to be new
   #lastActivity = 0; // time at which the last data arrived
+  #due = Infinity; // time at which one of the timers below must run, on the clock of performance.now()
   #suspect = false; // whether the browser was offline and no data arrived since then
   /** @type {EventSource|null} */
   #source = null;
@@ -78,6 +83,14 @@ export class Link {
     this.#wake();
   }
 
+  /**
+   * Whether the timers of the tab run. The browser stops the timers of a frozen tab and its network
+   * reads, but it still calls the handlers of messages from other tabs.
+   */
+  get alive() {
+    return isOffline() || performance.now() < this.#due;
+  }
+
   /** Receives the events with this name too. @param {string} name */
   listen(name) {
     this.#source?.addEventListener(name, ({ data, lastEventId }) => this.#deliver({ name, text: data, id: lastEventId }));
@@ -87,7 +100,7 @@ export class Link {
     const { signal } = this.#stopped;
     for (let causeUnknown = false; !signal.aborted; ) {
       /** @type {End} */
-      const end = (causeUnknown && (await this.#fetchCause())) || (await this.#attempt());
+      const end = (causeUnknown && (await this.#fetchCause())) || (await this.#attemptInSlot());
       causeUnknown = end.causeUnknown ?? false;
       if (!signal.aborted) await this.#recover(end);
     }
@@ -108,21 +121,40 @@ export class Link {
     }
     if (this.#sink.state().connection === "closed") return this.stop();
     const refused = problem?.status === 401 && this.#address.credential.renewable && this.#renewals === 0;
+    let final = problem !== undefined && !isTransient(problem);
     if (reason === "expired" || refused) {
       const failure = await this.#renew(false);
       if (this.#stopped.signal.aborted) return;
       if (!failure && this.#renewals++ === 0) return;
       if (failure) reason = "token";
-      problem = failure?.status === 401 ? failure : undefined;
+      problem = failure ?? undefined;
+      final = failure?.status === 401;
     }
-    if (problem && !isTransient(problem)) {
-      this.#sink.turn({ to: "closed", problem });
+    if (problem && final) {
+      this.#sink.change({ to: "closed", problem });
       return this.stop();
     }
-    this.#sink.turn({ to: "connecting", reason });
+    this.#sink.change({ to: "connecting", reason, problem });
     const wait = Math.max(after, backoff(this.#tries++));
     const askNow = causeUnknown && !this.#everSynced && this.#tries === 1; // a new page must show the cause
     if (!askNow && (await this.#pause(wait))) this.#tries = 0;
+  }
+
+  /**
+   * Makes an attempt as soon as the browser has a connection for another stream.
+   *
+   * @returns {Promise<End>}
+   */
+  async #attemptInSlot() {
+    let waited = false;
+    this.#due = Infinity; // the browser grants a slot to a frozen tab too
+    const free = await takeSlot(this.#address.url, this.#stopped.signal, () => {
+      waited = true;
+      this.#sink.change({ to: "connecting", reason: "connections" });
+    });
+    if (!free) return { reason: "stopped" };
+    if (waited) this.#sink.change({ to: "connecting", reason: null });
+    return this.#attempt().finally(free);
   }
 
   /**
@@ -157,7 +189,7 @@ export class Link {
       const reason = this.#whyNotOpen();
       if (reason === "offline" || source.readyState === EventSource.CLOSED) return this.#end({ reason, causeUnknown: true });
       this.#noteActivity();
-      this.#sink.turn({ to: "connecting", reason });
+      this.#sink.change({ to: "connecting", reason });
     };
     for (const name of names) this.listen(name);
   }
@@ -171,15 +203,15 @@ export class Link {
     try {
       bearer = await this.#address.credential.fetchOptions();
     } catch (error) {
-      return { reason: "token", problem: problemOf(error) };
+      return { reason: "token", problem: this.#callbackFailed(error) };
     }
     const headers = { ...bearer.headers, Accept: "text/event-stream" };
     const { lastEventId: requested } = this.#sink.state();
     let response;
     try {
       response = await fetch(this.#events(), { ...bearer, headers, cache: "no-store", signal });
-    } catch {
-      return { reason: this.#whyNotOpen() };
+    } catch (error) {
+      return { reason: this.#whyNotOpen(), problem: noResponse(this.#address.url, error).problem };
     }
     if (response.status !== 200 || !response.body || !isStream(response)) {
       const { problem, after } = await errorOf(response);
@@ -224,6 +256,7 @@ export class Link {
    * @returns {Promise<End|null>}
    */
   async #fetchCause() {
+    this.#expectWithin(requestTimeout);
     try {
       await this.#address.request("GET", "presence", { query: { limit: "1" } });
       return null;
@@ -237,8 +270,8 @@ export class Link {
   // `sync`.
   #whyNotOpen(why = "lost") {
     const { reason } = this.#sink.state();
-    if (globalThis.navigator?.onLine === false) return "offline";
-    return reason === null || reason === "offline" ? why : reason;
+    if (isOffline()) return "offline";
+    return reason === null || reason === "offline" || reason === "connections" ? why : reason;
   }
 
   // Restarts the silence timer. Silence means a dead connection, because the server sends pings
@@ -247,7 +280,19 @@ export class Link {
     this.#lastActivity = Date.now();
     this.#suspect = false;
     clearTimeout(this.#silenceTimer);
-    this.#silenceTimer = setTimeout(() => this.#end({ reason: this.#whyNotOpen("silent") }), silence(this.#sink.state()));
+    const limit = silence(this.#sink.state());
+    this.#expectWithin(limit);
+    this.#silenceTimer = setTimeout(() => this.#end({ reason: this.#whyNotOpen("silent") }), limit);
+  }
+
+  /**
+   * Expects that a timer runs within `ms` milliseconds. Timers of visible pages are late by less
+   * than a second.
+   *
+   * @param {number} ms
+   */
+  #expectWithin(ms) {
+    this.#due = performance.now() + ms + 1000;
   }
 
   // Called when the browser is online again or the page is visible again. It compares times,
@@ -274,7 +319,9 @@ export class Link {
     let timer;
     const woken = await new Promise((/** @type {(woken: boolean) => void} */ resolve) => {
       this.#wake = () => resolve(true);
-      if (this.#whyNotOpen() !== "offline") timer = setTimeout(resolve, ms, false);
+      if (isOffline()) return;
+      this.#expectWithin(ms);
+      timer = setTimeout(resolve, ms, false);
     });
     clearTimeout(timer);
     return woken;
@@ -288,10 +335,19 @@ export class Link {
     // Set it before the request, because the stream may warn about the new token before the
     // response arrives.
     this.#tokenFreshAt = Date.now();
-    return this.#address.renew(open).then(
-      () => null,
-      (error) => problemOf(error) ?? { title: "No token", status: 0, detail: String(error) },
-    );
+    if (!open) this.#expectWithin(renewalTimeout);
+    return this.#address.renew(open).then(() => null, (error) => this.#callbackFailed(error));
+  }
+
+  /**
+   * Returns the problem of a failed token callback. Until the room was open once, the error is also
+   * reported, because it is then probably an error of the program.
+   *
+   * @param {unknown} error
+   */
+  #callbackFailed(error) {
+    if (this.#address.credential.renewable && !this.#everSynced && !this.#synced) report(error);
+    return fromCallback(error);
   }
 
   /**
@@ -311,7 +367,7 @@ export class Link {
     }
     const failure = await this.#renew(true);
     if (this.#stopped.signal.aborted) return;
-    if (!failure) this.#sink.turn({ to: "renewed" });
+    if (!failure) this.#sink.change({ to: "renewed" });
     else if (seconds >= 2) this.#prolong(seconds, true);
   }
 
@@ -320,3 +376,5 @@ export class Link {
     return this.#address.of("events", lastEventId === "" ? {} : { last_event_id: lastEventId });
   }
 }
+
+const isOffline = () => globalThis.navigator?.onLine === false;

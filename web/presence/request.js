@@ -67,13 +67,27 @@ export async function request(method, url, body, options = {}) {
   if (body !== undefined) headers.set("Content-Type", "application/json");
   const init = { cache: /** @type {const} */ ("no-store"), ...options, method, headers, body: JSON.stringify(body) };
   const response = await fetch(url, init).catch((cause) => {
-    throw new PresenceError({ title: "No response", status: 0, detail: "no response from the server" }, { cause });
+    throw noResponse(url, cause);
   });
   if (!response.ok) throw await errorOf(response);
   if (response.status === 204) return null;
   const parsed = isJSON(response) ? await response.json().catch(() => undefined) : undefined;
   if (parsed !== undefined) return parsed;
   throw new PresenceError({ title: "Unexpected response", status: response.status, detail: `no presence server at ${url}` });
+}
+
+/**
+ * Returns the error of a request without a response. Browsers do not report whether the server is
+ * unreachable or does not allow the origin of the page.
+ *
+ * @param {URL|string} url
+ * @param {unknown} cause  The error of fetch(). A TypeError if a rule of the browser may be the cause.
+ */
+export function noResponse(url, cause) {
+  const { origin = "", href } = globalThis.location ?? {};
+  const hidden = cause instanceof TypeError && origin !== "" && new URL(url, href).origin !== origin;
+  const detail = `no response from the server${hidden ? `, or this page's origin is not allowed: ${origin}` : ""}`;
+  return new PresenceError({ title: "No response", status: 0, detail }, { cause });
 }
 
 /** @param {Response} response */
@@ -87,7 +101,7 @@ const isJSON = (response) => /\bjson\b/.test(response.headers.get("Content-Type"
  */
 export async function errorOf(response) {
   const problem = isJSON(response) ? await response.json().catch(() => null) : null;
-  const after = 1000 * Number(response.headers.get("Retry-After") ?? 0) || 0;
+  const after = Math.min(1000 * Number(response.headers.get("Retry-After") ?? 0) || 0, longestWait);
   return new PresenceError({ title: response.statusText, ...problem, status: response.status }, { after });
 }
 
@@ -98,11 +112,41 @@ export async function errorOf(response) {
  */
 export const isTransient = ({ status }) => status < 400 || status === 408 || status === 425 || status === 429 || status >= 500;
 
+/** The problem of an error. @param {unknown} error */
+export const problemOf = (error) => (error instanceof PresenceError ? error.problem : undefined);
+
+/**
+ * Returns the problem of an error of a token callback.
+ *
+ * @param {unknown} error
+ * @returns {Problem}
+ */
+export const fromCallback = (error) => problemOf(error) ?? { title: "Token callback failed", status: 0, detail: String(error) };
+
+/** Reports an error as an uncaught exception. @param {unknown} error */
+export function report(error) {
+  if ("reportError" in globalThis) return reportError(error);
+  queueMicrotask(() => {
+    throw error;
+  });
+}
+
 /**
  * Timeout of a request, in milliseconds. Without it, a server that hangs would block a room
  * forever.
  */
-const requestTimeout = 10_000;
+export const requestTimeout = 10_000;
+
+const callbackTimeout = 3 * requestTimeout;
+
+/** The longest renewal of a credential, in milliseconds: the callback and a request. */
+export const renewalTimeout = callbackTimeout + requestTimeout;
+
+/**
+ * The longest wait that a server can ask for, in milliseconds. A browser runs a timer of more than
+ * 24 days immediately.
+ */
+const longestWait = 3_600_000;
 
 /** The credential of a room: a token or the cookie. A callback renews it. */
 class Credential {
@@ -160,7 +204,7 @@ class Credential {
     /** @type {ReturnType<typeof setTimeout>|undefined} */
     let timer;
     const late = new Promise((/** @type {(value: never) => void} */ _, reject) => {
-      timer = setTimeout(() => reject(new Error("presence: token callback timed out (30 s)")), 3 * requestTimeout);
+      timer = setTimeout(() => reject(new Error("presence: token callback timed out (30 s)")), callbackTimeout);
     });
     return Promise.race([result, late]).finally(() => clearTimeout(timer));
   }
@@ -195,8 +239,10 @@ class Credential {
  * @returns {string}
  */
 function requireToken(token) {
-  if (typeof token === "string" && token !== "") return token;
-  throw new PresenceError({ title: "No token", status: 401, detail: "token missing or empty" });
+  const text = typeof token === "string" ? token.trim() : "";
+  if (text === "") throw new PresenceError({ title: "No token", status: 401, detail: "token missing or empty" });
+  if (/^[!-~]+$/.test(text)) return text; // can be sent in a header
+  throw new Error("presence: not a token, but text with white space or non-ASCII characters: perhaps an error page");
 }
 
 /**
@@ -258,9 +304,6 @@ export class Address {
     return this.credential.renew(new URL("session", this.url), open);
   }
 }
-
-/** @param {unknown} error */
-export const problemOf = (error) => (error instanceof PresenceError ? error.problem : undefined);
 
 /**
  * Returns the wait before the next attempt, in milliseconds. It is a random time between half of an

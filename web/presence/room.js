@@ -2,13 +2,15 @@
  * The object that join() returns.
  */
 import { Link } from "./link.js";
-import { Address, PresenceError, backoff, isTransient, problemOf, userOf } from "./request.js";
+import {
+  Address, PresenceError, backoff, fromCallback, isTransient, problemOf, report, userOf,
+} from "./request.js";
 import { apply, closed, connecting, dataOf, initial, isNew, isRoomName, localNames, renewed, seen, serverEvents } from "./state.js";
 import { Tabs, canShare, randomId } from "./tabs.js";
 
 /**
  * @import { StreamEvent } from "./eventstream.js"
- * @import { Sink, Turn } from "./link.js"
+ * @import { ConnectionChange, Sink } from "./link.js"
  * @import { Options } from "./request.js"
  * @import { Message, RoomEvents, State } from "./state.js"
  */
@@ -54,6 +56,7 @@ export class Room {
   /** @type {{stop(): void, listen?(name: string): void}|null} */
   #source = null;
   #closing = new AbortController();
+  #paused = false;
   #sending = Promise.resolve();
   #queued = 0;
   /** @type {Info|null} */
@@ -73,10 +76,13 @@ export class Room {
     const { renewable } = this.#address.credential;
     this.#state = Object.freeze({ ...initial, members: new Map(), lastEventId, renewable });
     const { signal } = this.#closing;
-    // A page in the back/forward cache leaves the room, because the browser may close its
-    // connections.
-    globalThis.addEventListener?.("pagehide", ({ persisted }) => persisted && this.#leave(), { signal });
+    // A page leaves the room while it is in the back/forward cache or frozen, because it cannot
+    // receive events then. A prerendered page enters the room when the user opens it.
+    globalThis.addEventListener?.("pagehide", ({ persisted }) => persisted && this.#leave("lost"), { signal });
     globalThis.addEventListener?.("pageshow", ({ persisted }) => persisted && this.#enter(), { signal });
+    globalThis.document?.addEventListener("freeze", () => this.#leave("lost"), { signal });
+    globalThis.document?.addEventListener("resume", () => this.#enter(), { signal });
+    globalThis.document?.addEventListener("prerenderingchange", () => this.#enter(), { signal });
     this.#enter();
   }
 
@@ -189,6 +195,7 @@ export class Room {
 
   /** @param {{event?: string, id: string, data: any}} body */
   async #send(body) {
+    if (isPrerendering()) await new Promise((resolve) => document.addEventListener("prerenderingchange", resolve));
     const end = Date.now() + sendTimeout;
     for (let tries = 0; ; tries++) {
       await this.#awaitStream(end);
@@ -207,16 +214,23 @@ export class Room {
    * Waits until the stream is open or closed, at most until `end`. A message that is sent earlier
    * may reach the server before the request for the stream, and its sender would not receive it.
    * After a lost stream, a restarted server has no history from which it could replay the message.
+   * It does not wait for a stream that will not open soon.
    *
    * @param {number} end  Milliseconds since 1970.
    */
   async #awaitStream(end) {
-    if (this.#state.connection !== "connecting") return;
-    /** @type {ReturnType<typeof setTimeout>|undefined} */
-    let timer;
-    const late = new Promise((resolve) => (timer = setTimeout(resolve, end - Date.now())));
-    await Promise.race([this.#opened().catch(() => {}), late]);
-    clearTimeout(timer);
+    await new Promise((/** @type {(value?: any) => void} */ resolve) => {
+      const timer = setTimeout(resolve, end - Date.now());
+      const check = () => {
+        const { connection, reason } = this.#state;
+        if (connection === "connecting" && reason !== "connections" && reason !== "paused") return;
+        off();
+        clearTimeout(timer);
+        resolve();
+      };
+      const off = this.on("state", check);
+      check();
+    });
   }
 
   /**
@@ -281,6 +295,22 @@ export class Room {
   }
 
   /**
+   * Leaves the room until resume() is called. The state and the position remain, and resume()
+   * receives the messages that were missed. A SharedWorker needs this while all its pages are in
+   * the back/forward cache, because a worker has no `pagehide` event.
+   */
+  pause() {
+    this.#paused = true;
+    this.#leave("paused");
+  }
+
+  /** Enters the room again after pause(). */
+  resume() {
+    this.#paused = false;
+    this.#enter();
+  }
+
+  /**
    * Leaves the room permanently. Messages that were passed to send() before are still sent. To join
    * the room again, call join().
    */
@@ -290,14 +320,14 @@ export class Room {
     this.#source = null;
   }
 
-  // Opens a link, or shares the link of another tab.
+  // Opens a link, or shares the link of another tab, unless the page must not be in the room now.
   #enter() {
-    if (this.#source || this.#state.connection === "closed") return;
+    if (this.#source || this.#paused || isPrerendering() || this.#state.connection === "closed") return;
     /** @type {Sink} */
     const sink = {
       state: () => this.#state,
       event: (event) => this.#event(event),
-      turn: (turn) => this.#turn(turn),
+      change: (change) => this.#change(change),
     };
     if (this.#options.share) this.#share(sink);
     else this.#source = this.#link(sink);
@@ -330,11 +360,11 @@ export class Room {
     const shared = (/** @type {"leading"|"following"} */ role) => {
       if (role !== this.#state.shared) this.#set({ ...this.#state, shared: role });
     };
-    // The number 1 is the version of the messages between tabs. Tabs that were loaded before an
+    // The number 2 is the version of the messages between tabs. Tabs that were loaded before an
     // upgrade may use another version, so their key must differ. The leader receives all events,
     // because it does not know the event names that other tabs listen for.
     const open = (/** @type {Sink} */ sink) => new Link(this.#address, sink, null);
-    const tabs = new Tabs(`presence 1 ${this.url.href} ${this.name} ${user}`, sink, open, shared);
+    const tabs = new Tabs(`presence 2 ${this.url.href} ${this.name} ${user}`, sink, open, shared);
     if (this.#source === pending) this.#source = tabs;
     else tabs.stop(); // a listener has closed the room
   }
@@ -353,7 +383,9 @@ export class Room {
       } catch (error) {
         const problem = problemOf(error);
         if (problem && !isTransient(problem)) return null;
-        if (!signal.aborted) this.#turn({ to: "connecting", reason: problem ? "lost" : "token" });
+        if (signal.aborted) return null;
+        if (!problem && tries === 0) report(error); // probably an error of the program
+        this.#change({ to: "connecting", reason: problem ? "lost" : "token", problem: fromCallback(error) });
         await pause(backoff(tries), signal);
       }
     }
@@ -372,10 +404,11 @@ export class Room {
     return (await this.#address.request("GET", "session"))?.user?.id ?? null;
   }
 
-  #leave() {
+  /** @param {string} reason */
+  #leave(reason) {
     this.#source?.stop();
     this.#source = null;
-    this.#turn({ to: "connecting", reason: "lost" });
+    this.#change({ to: "connecting", reason });
   }
 
   /** @param {StreamEvent} event */
@@ -407,11 +440,11 @@ export class Room {
     if (opened && mine.stands && !(known && same(known.info, mine.info))) this.#putState(mine).catch(() => {});
   }
 
-  /** @param {Turn} turn */
-  #turn(turn) {
+  /** @param {ConnectionChange} change */
+  #change(change) {
     if (this.#state.connection === "closed") return;
-    if (turn.to === "connecting") this.#set(connecting(this.#state, turn.reason));
-    else if (turn.to === "closed") this.#set(closed(this.#state, turn.problem));
+    if (change.to === "connecting") this.#set(connecting(this.#state, change.reason, change.problem));
+    else if (change.to === "closed") this.#set(closed(this.#state, change.problem));
     else this.#set(renewed(this.#state));
   }
 
@@ -481,10 +514,5 @@ async function pause(ms, signal) {
  */
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 
-/** Reports an error as an uncaught exception. @param {unknown} error */
-function report(error) {
-  if ("reportError" in globalThis) return reportError(error);
-  queueMicrotask(() => {
-    throw error;
-  });
-}
+/** Reports whether the browser loads the page before the user opens it. */
+const isPrerendering = () => Boolean(/** @type {any} */ (globalThis.document)?.prerendering);

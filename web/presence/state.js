@@ -37,9 +37,14 @@
  *   - "lost": the connection was lost.
  *   - "silent": no data arrived for two and a half heartbeats.
  *   - "offline": the browser has no network.
+ *   - "connections": the browser has no connection for another stream to this host. The room opens
+ *     when another stream of the browser ends.
+ *   - "paused": pause() was called.
  *   - "token": the token callback failed.
  *   - "refused": the server rejected the request. The room is closed.
- * @property {Problem|null} problem  The server's response if `reason` is "refused". Otherwise null.
+ * @property {Problem|null} problem  The problem document of the server, if its last response was an
+ *   error. If there was no response, or a token callback failed, `status` is 0. null while the
+ *   connection is open, and if the cause is unknown.
  * @property {number|null} count  The user count: the number to show, because it is always current.
  *   It counts connections, or users if the server runs with `--count users`. null before the first
  *   `user count`.
@@ -87,7 +92,7 @@
  * @property {{}} ping  The heartbeat.
  * @property {Message} message  A message without a custom name.
  *
- * @typedef {object} LoggedMessage  A message that is kept for tabs that open later.
+ * @typedef {object} LoggedMessage  A message that a tab keeps for tabs that open later.
  * @property {StreamEvent} event
  * @property {string} prev  The position before the message.
  */
@@ -203,10 +208,11 @@ function position(id) {
  *
  * @param {State} state
  * @param {string|null} [reason]  Default: the previous reason.
+ * @param {Problem|null} [problem]  The cause, if it is known.
  * @returns {State}
  */
-export function connecting(state, reason = state.reason) {
-  return { ...state, connection: "connecting", reason, problem: null, expiring: null, waiting: [] };
+export function connecting(state, reason = state.reason, problem = null) {
+  return { ...state, connection: "connecting", reason, problem, expiring: null, waiting: [] };
 }
 
 /**
@@ -254,18 +260,18 @@ export function seen(state, fetched) {
  * follow.
  *
  * @param {State} state
- * @param {ReadonlyArray<LoggedMessage>} kept  The last messages of the room, up to the state's
+ * @param {ReadonlyArray<LoggedMessage>} log  The last messages of the room, up to the state's
  *   position and without a gap.
  * @param {string} held  The tab's position. "" if it has none.
  * @returns {StreamEvent[]}
  */
-export function catchUp(state, kept, held) {
+export function catchUp(state, log, held) {
   const id = state.lastEventId;
   /** @type {StreamEvent[]} */
   const events = [];
   if (held !== "" && !reaches(held, id)) {
-    const from = kept.findIndex(({ event, prev }) => reaches(held, prev) && !reaches(held, event.id));
-    if (from !== -1) events.push(...kept.slice(from).map((message) => message.event));
+    const from = log.findIndex(({ event, prev }) => reaches(held, prev) && !reaches(held, event.id));
+    if (from !== -1) events.push(...log.slice(from).map((message) => message.event));
     // Without a connection, the server has yet to decide whether the messages are lost.
     else if (state.connection === "open") events.push(eventOf("reset", { reason: "history" }, id));
   }

@@ -1,13 +1,15 @@
 /**
  * One link for all tabs of a browser. A Web Lock elects the leader tab. The leader holds the link
  * and sends its events to the follower tabs over a BroadcastChannel. When the leader closes or
- * crashes, the browser grants the lock to another tab, which resumes from its own position.
+ * crashes, the browser grants the lock to another tab, which resumes from its own position. If the
+ * leader is frozen or hangs, another tab takes the lock from it.
  */
+import { sharedLocks } from "./connections.js";
 import { catchUp, endsToken, isNew, reaches, serverEvents, silence } from "./state.js";
 
 /**
  * @import { StreamEvent } from "./eventstream.js"
- * @import { Sink, Turn } from "./link.js"
+ * @import { ConnectionChange, Sink } from "./link.js"
  * @import { LoggedMessage } from "./state.js"
  */
 
@@ -18,22 +20,27 @@ import { catchUp, endsToken, isNew, reaches, serverEvents, silence } from "./sta
  * - `hello`: a tab asks the leader for the events after its position `held`.
  * - `welcome`: the leader replies to that tab.
  * - `lead`: a new leader announces its term to all tabs.
- * - `event`, `turn`: the leader passes on an event or a turn to all tabs.
+ * - `event`, `change`: the leader passes on an event or a change of its connection to all tabs.
  *
  * @typedef {{kind: "hello", from: string, held: string}
- *   | {kind: "welcome", to: string, held: string, term: number, turn: Turn|null, events: StreamEvent[]}
+ *   | {kind: "welcome", to: string, held: string, term: number, change: ConnectionChange|null, events: StreamEvent[]}
  *   | {kind: "lead", term: number}
  *   | {kind: "event", term: number, prev: string, event: StreamEvent}
- *   | {kind: "turn", term: number, turn: Turn}} TabMessage
+ *   | {kind: "change", term: number, change: ConnectionChange}} TabMessage
  */
 
-const keptMessages = 100; // messages that a tab keeps for replay to other tabs
-const helloTimeout = 3000; // milliseconds until a leader without a reply counts as hung
+const logLength = 100; // messages that a tab keeps for replay to other tabs
+
+/**
+ * The time after which a leader without a reply counts as frozen or hung, in milliseconds. A tab
+ * waits for this time or up to twice as long, so that several tabs do not take over together.
+ */
+const helloTimeout = 1250;
 
 export class Tabs {
   #key;
   #sink;
-  /** @type {(sink: Sink) => {stop(): void}} */
+  /** @type {(sink: Sink) => {stop(): void, alive: boolean}} */
   #open;
   #shared;
   #id = randomId();
@@ -41,9 +48,9 @@ export class Tabs {
   #term = 0; // the highest known term
   #lead = 0; // this tab's term, while it leads
   /** @type {LoggedMessage[]} */
-  #kept = [];
+  #log = []; // the last messages, up to the position of this tab and without a gap
   #asking = false; // whether a `hello` awaits its `welcome`
-  /** @type {{stop(): void}|null} */
+  /** @type {{stop(): void, alive: boolean}|null} */
   #link = null; // the link, while this tab leads
   #release = () => {}; // releases the lock
   #queueing = new AbortController(); // aborting it withdraws the lock request
@@ -54,7 +61,7 @@ export class Tabs {
   /**
    * @param {string} key  Tabs with the same key share one link.
    * @param {Sink} sink
-   * @param {(sink: Sink) => {stop(): void}} open  Opens the link.
+   * @param {(sink: Sink) => {stop(): void, alive: boolean}} open  Opens the link.
    * @param {(role: "leading"|"following") => void} shared  Receives the role of this tab.
    */
   constructor(key, sink, open, shared) {
@@ -121,13 +128,13 @@ export class Tabs {
         else this.#post({ kind: "event", term: this.#lead, prev, event });
         this.#deliver(event, prev);
       },
-      turn: (turn) => {
-        if (turn.to === "closed") this.#handOver("lost");
-        else this.#post({ kind: "turn", term: this.#lead, turn });
-        this.#sink.turn(turn);
+      change: (change) => {
+        if (change.to === "closed") this.#handOver("lost");
+        else this.#post({ kind: "change", term: this.#lead, change });
+        this.#sink.change(change);
       },
     };
-    if (this.#sink.state().connection === "open") sink.turn({ to: "connecting", reason: "lost" });
+    if (this.#sink.state().connection === "open") sink.change({ to: "connecting", reason: "lost" });
     if (!this.#stopped) this.#link = this.#open(sink);
     return held;
   }
@@ -136,7 +143,7 @@ export class Tabs {
   // of closing, because one of them may have a valid token.
   /** @param {string} reason */
   #handOver(reason) {
-    this.#post({ kind: "turn", term: this.#lead, turn: { to: "connecting", reason } });
+    this.#post({ kind: "change", term: this.#lead, change: { to: "connecting", reason } });
   }
 
   #announce() {
@@ -157,7 +164,8 @@ export class Tabs {
   #receive(message) {
     if (this.#stopped || (message?.kind !== "hello" && typeof message?.term !== "number")) return; // posted by another script
     if (message.kind === "hello") {
-      if (this.#link) this.#welcome(message.from, message.held);
+      // A frozen tab must not reply, because it receives no events. Another tab then takes over.
+      if (this.#link?.alive) this.#welcome(message.from, message.held);
       return;
     }
     // Deliver a message even if the tab that sent it no longer leads.
@@ -182,13 +190,13 @@ export class Tabs {
       const other = message.kind === "event" && message.event.name === "reset" && message.prev !== held;
       const missing = other || (message.kind === "event" && !this.#follows(message.prev));
       if (!this.#asking) missing ? this.#ask() : this.#noteActivity();
-      if (message.kind === "turn") this.#sink.turn(message.turn);
+      if (message.kind === "change") this.#sink.change(message.change);
       else if (message.kind === "event" && !missing) this.#deliver(message.event, message.prev);
     }
   }
 
   /** @param {TabMessage & {kind: "welcome"}} message */
-  #onWelcome({ held, turn, events }) {
+  #onWelcome({ held, change, events }) {
     const { lastEventId } = this.#sink.state();
     // The position has changed since the `hello`, because messages arrived. Ask again if the reply
     // does not continue from the new position.
@@ -199,7 +207,7 @@ export class Tabs {
     if (lost !== null && reaches(lost, held)) return void this.#queue(true);
     this.#asking = false;
     this.#noteActivity();
-    if (turn) this.#sink.turn(turn);
+    if (change) this.#sink.change(change);
     for (const event of events) this.#deliver(event, this.#sink.state().lastEventId);
   }
 
@@ -219,10 +227,10 @@ export class Tabs {
    */
   #deliver(event, prev) {
     if (!isNew(this.#sink.state(), event.name, event.id)) return;
-    if (event.name === "reset") this.#kept = [];
+    if (event.name === "reset") this.#log = [];
     if (!serverEvents.has(event.name)) {
-      this.#kept.push({ event, prev });
-      if (this.#kept.length > keptMessages) this.#kept.shift();
+      this.#log.push({ event, prev });
+      if (this.#log.length > logLength) this.#log.shift();
     }
     this.#sink.event(event);
   }
@@ -233,14 +241,15 @@ export class Tabs {
    */
   #welcome(to, held) {
     const state = this.#sink.state();
-    /** @type {Turn|null} */
-    const turn = state.connection === "open" ? null : { to: "connecting", reason: state.reason };
-    this.#post({ kind: "welcome", to, held, term: this.#lead, turn, events: catchUp(state, this.#kept, held) });
+    const { connection, reason, problem } = state;
+    /** @type {ConnectionChange|null} */
+    const change = connection === "open" ? null : { to: "connecting", reason, problem: problem ?? undefined };
+    this.#post({ kind: "welcome", to, held, term: this.#lead, change, events: catchUp(state, this.#log, held) });
   }
 
   // Asks the leader for the missing events. If there is no leader, no tab replies, but the browser
-  // is about to grant the lock to a tab. If the leader's page hangs, in a dialog or in an endless
-  // loop, this tab steals the lock.
+  // is about to grant the lock to a tab. If the leader's page is frozen or hangs, in a dialog or in
+  // an endless loop, this tab steals the lock.
   #ask() {
     this.#asking = true;
     this.#shared("following");
@@ -274,9 +283,5 @@ export const randomId = () => crypto.getRandomValues(new Uint32Array(4)).join("-
  * Reports whether tabs can share a connection. They cannot in an insecure context or in a sandbox.
  */
 export async function canShare() {
-  if (!globalThis.BroadcastChannel || !globalThis.navigator?.locks) return false;
-  return navigator.locks.query().then(
-    () => true,
-    () => false,
-  );
+  return Boolean(globalThis.BroadcastChannel && (await sharedLocks()));
 }
