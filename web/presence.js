@@ -427,7 +427,7 @@ function sendProbe(href) {
     observer.observe({ type: "resource" });
     const signal = AbortSignal.timeout(2e3);
     signal.addEventListener("abort", end);
-    fetch(href, { mode: "no-cors", cache: "no-store", signal }).then((response) => response.text()).catch(end);
+    fetch(href, { cache: "no-store", signal }).then((response) => response.text()).catch(end);
   });
 }
 var pageLocks = {

@@ -88,8 +88,10 @@ func TestOrigins(t *testing.T) {
 			if w.Code == http.StatusForbidden && (!strings.Contains(w.Body.String(), c.host) || !strings.Contains(w.Body.String(), c.origin)) {
 				t.Errorf("Host %s, Origin %s: got problem %s, want both names in it", c.host, c.origin, w.Body)
 			}
-			if got := w.Header().Get("Access-Control-Allow-Origin"); (got == c.origin) != c.listed || got != "" && got != c.origin {
-				t.Errorf("Origin %s: got Access-Control-Allow-Origin %q, want the origin: %v", c.origin, got, c.listed)
+			for _, name := range []string{"Access-Control-Allow-Origin", "Timing-Allow-Origin"} {
+				if got := w.Header().Get(name); (got == c.origin) != c.listed || got != "" && got != c.origin {
+					t.Errorf("Origin %s: got %s %q, want the origin: %v", c.origin, name, got, c.listed)
+				}
 			}
 		}
 	}

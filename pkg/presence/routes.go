@@ -225,7 +225,7 @@ func (s *Server) routes(page map[string]*file) chi.Router {
 			options.AllowCredentials = true
 			options.AllowOriginFunc = func(_ *http.Request, sent string) bool { return s.origins.allow(sent) }
 		}
-		r.Use(cors.Handler(options))
+		r.Use(cors.Handler(options), allowTiming)
 	}
 	get := func(path string, f func(http.ResponseWriter, *http.Request) error) {
 		r.Get(path, s.handle(f))
@@ -257,6 +257,17 @@ func (s *Server) routes(page map[string]*file) chi.Router {
 	r.NotFound(s.handle(notFound))
 	r.MethodNotAllowed(s.handle(func(w http.ResponseWriter, req *http.Request) error { return methodNotAllowed(r, w, req) }))
 	return r
+}
+
+// allowTiming lets pages of the allowed origins read the protocol of a response (W3C Resource
+// Timing, section 4.5.1). presence.js then knows how many streams the browser can open.
+func allowTiming(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if origin := w.Header().Get("Access-Control-Allow-Origin"); origin != "" {
+			w.Header().Set("Timing-Allow-Origin", origin)
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // handle returns a handler that responds to an error of f with a problem document (RFC 9457). An

@@ -163,7 +163,7 @@ function sendProbe(href) {
     observer.observe({ type: "resource" });
     const signal = AbortSignal.timeout(2000);
     signal.addEventListener("abort", end);
-    fetch(href, { mode: "no-cors", cache: "no-store", signal }).then((response) => response.text()).catch(end);
+    fetch(href, { cache: "no-store", signal }).then((response) => response.text()).catch(end);
   });
 }
 
