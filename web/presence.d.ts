@@ -846,30 +846,6 @@ type End = {
      */
     causeUnknown?: boolean;
 };
-/**
- * @import { StreamEvent } from "./eventstream.js"
- * @import { Address, Problem } from "./request.js"
- * @import { State } from "./state.js"
- */
-/**
- * The receiver of the events and of the changes of a link, in order. Tabs that share a link pass
- * them on.
- *
- * @typedef {object} Sink
- * @property {() => State} state  Returns the current state.
- * @property {(event: StreamEvent) => void} event
- * @property {(change: ConnectionChange) => void} change
- *
- * @typedef {{to: "connecting", reason: string|null, problem?: Problem} | {to: "closed", problem: Problem} | {to: "renewed"}} ConnectionChange
- *   A change of the connection that no event reports.
- *
- * @typedef {object} End  The result of a connection attempt that has ended.
- * @property {string} reason  As in State.
- * @property {Problem} [problem]  The cause, if it is known.
- * @property {number} [after]  Milliseconds that the server asked the client to wait.
- * @property {boolean} [causeUnknown]  Whether an EventSource failed, which does not report the
- *   cause.
- */
 declare class Link {
     #private;
     /**

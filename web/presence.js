@@ -657,7 +657,7 @@ var Tabs = class {
     this.#wait(helloTimeout * (1 + Math.random()), () => this.#queue(true));
   }
   #noteActivity() {
-    this.#wait(silence(this.#sink.state()), () => this.#ask());
+    this.#wait(silence(this.#sink.state()) + 100, () => this.#ask());
   }
   /**
    * @param {number} ms
@@ -678,6 +678,7 @@ async function canShare() {
 }
 
 // presence/link.js
+var lateness = 1e3;
 var Link = class {
   #address;
   #sink;
@@ -796,9 +797,10 @@ var Link = class {
    */
   async #attemptInSlot() {
     let waited = false;
-    this.#due = Infinity;
+    this.#expectWithin(requestTimeout);
     const free = await takeSlot(this.#address.url, this.#stopped.signal, () => {
       waited = true;
+      this.#due = Infinity;
       this.#sink.change({ to: "connecting", reason: "connections" });
     });
     if (!free) return { reason: "stopped" };
@@ -897,7 +899,7 @@ var Link = class {
    * @returns {Promise<End|null>}
    */
   async #fetchCause() {
-    this.#expectWithin(requestTimeout);
+    this.#expectWithin(requestTimeout + lateness);
     try {
       await this.#address.request("GET", "presence", { query: { limit: "1" } });
       return null;
@@ -926,14 +928,9 @@ var Link = class {
     this.#expectWithin(limit);
     this.#silenceTimer = setTimeout(() => this.#end({ reason: this.#whyNotOpen("silent") }), limit);
   }
-  /**
-   * Expects that a timer runs within `ms` milliseconds. Timers of visible pages are late by less
-   * than a second.
-   *
-   * @param {number} ms
-   */
+  /** Expects that a timer runs within `ms` milliseconds. @param {number} ms */
   #expectWithin(ms) {
-    this.#due = performance.now() + ms + 1e3;
+    this.#due = performance.now() + ms;
   }
   // Called when the browser is online again or the page is visible again. It compares times,
   // because timers may have been suspended.
@@ -957,7 +954,7 @@ var Link = class {
     const woken = await new Promise((resolve) => {
       this.#wake = () => resolve(true);
       if (isOffline()) return;
-      this.#expectWithin(ms);
+      this.#expectWithin(ms + lateness);
       timer = setTimeout(resolve, ms, false);
     });
     clearTimeout(timer);
@@ -969,7 +966,7 @@ var Link = class {
    */
   async #renew(open) {
     this.#tokenFreshAt = Date.now();
-    if (!open) this.#expectWithin(renewalTimeout);
+    if (!open) this.#expectWithin(renewalTimeout + lateness);
     return this.#address.renew(open).then(() => null, (error) => this.#callbackFailed(error));
   }
   /**

@@ -35,6 +35,8 @@ import { dataOf, endsToken, silence } from "./state.js";
  *   cause.
  */
 
+const lateness = 1000; // milliseconds by which timers of background tabs are late
+
 export class Link {
   #address;
   #sink;
@@ -147,9 +149,10 @@ export class Link {
    */
   async #attemptInSlot() {
     let waited = false;
-    this.#due = Infinity; // the browser grants a slot to a frozen tab too
+    this.#expectWithin(requestTimeout);
     const free = await takeSlot(this.#address.url, this.#stopped.signal, () => {
       waited = true;
+      this.#due = Infinity; // no timer runs, and the browser grants a slot to a frozen tab too
       this.#sink.change({ to: "connecting", reason: "connections" });
     });
     if (!free) return { reason: "stopped" };
@@ -256,7 +259,7 @@ export class Link {
    * @returns {Promise<End|null>}
    */
   async #fetchCause() {
-    this.#expectWithin(requestTimeout);
+    this.#expectWithin(requestTimeout + lateness);
     try {
       await this.#address.request("GET", "presence", { query: { limit: "1" } });
       return null;
@@ -285,14 +288,9 @@ export class Link {
     this.#silenceTimer = setTimeout(() => this.#end({ reason: this.#whyNotOpen("silent") }), limit);
   }
 
-  /**
-   * Expects that a timer runs within `ms` milliseconds. Timers of visible pages are late by less
-   * than a second.
-   *
-   * @param {number} ms
-   */
+  /** Expects that a timer runs within `ms` milliseconds. @param {number} ms */
   #expectWithin(ms) {
-    this.#due = performance.now() + ms + 1000;
+    this.#due = performance.now() + ms;
   }
 
   // Called when the browser is online again or the page is visible again. It compares times,
@@ -320,7 +318,7 @@ export class Link {
     const woken = await new Promise((/** @type {(woken: boolean) => void} */ resolve) => {
       this.#wake = () => resolve(true);
       if (isOffline()) return;
-      this.#expectWithin(ms);
+      this.#expectWithin(ms + lateness);
       timer = setTimeout(resolve, ms, false);
     });
     clearTimeout(timer);
@@ -335,7 +333,7 @@ export class Link {
     // Set it before the request, because the stream may warn about the new token before the
     // response arrives.
     this.#tokenFreshAt = Date.now();
-    if (!open) this.#expectWithin(renewalTimeout);
+    if (!open) this.#expectWithin(renewalTimeout + lateness);
     return this.#address.renew(open).then(() => null, (error) => this.#callbackFailed(error));
   }
 

@@ -258,7 +258,8 @@ export class Tabs {
   }
 
   #noteActivity() {
-    this.#wait(silence(this.#sink.state()), () => this.#ask());
+    // Ask after the limit of the leader itself, so that a leader that noticed nothing is overdue.
+    this.#wait(silence(this.#sink.state()) + 100, () => this.#ask());
   }
 
   /**
