@@ -348,6 +348,7 @@ for (const [transport, { open, latest, count }] of Object.entries(transports)) {
       const room = join({ url, token });
       const sent = room.send("hello");
       for (const name of ["pageshow", "resume"]) world.dispatch(name, { persisted: true });
+      await settled();
       await clock.advance(60_000);
       assert.deepEqual([count(), world.requests.length, asked, clock.timers.size], [0, 0, 0, 0]);
       assert.deepEqual([room.state.connection, room.state.reason], ["connecting", null]);
@@ -1032,13 +1033,19 @@ test("white space around a token is removed", async () => {
 test("without a response from another origin, the error names the origin of the page", async () => {
   const { location } = globalThis;
   try {
-    world.respond = () => {
+    const refuse = () => {
       throw new TypeError("Failed to fetch");
     };
+    world.respond = refuse;
     const hidden = "no response from the server, or this page's origin is not allowed: https://app.example";
     for (const [href, detail] of [["https://app.example/a", hidden], ["https://example.com/a", "no response from the server"]]) {
       globalThis.location = new URL(href);
       await assert.rejects(request("GET", "https://example.com/presence/healthz"), { message: detail });
+      world.respond = () => {
+        throw new DOMException("timed out", "TimeoutError");
+      };
+      await assert.rejects(request("GET", "https://example.com/presence/healthz"), { message: "no response from the server" });
+      world.respond = refuse;
       const room = join({ url, token: "T" });
       await settled();
       assert.deepEqual([room.state.reason, room.state.problem.detail], ["lost", detail]);
