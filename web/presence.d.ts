@@ -1,6 +1,38 @@
 // presence.js, the browser client of presence. Made by `npm run build` from presence/. License: MIT.
 /**
- * Parses an event stream (WHATWG HTML, section 9.2.6).
+ * eventstream.js parses event streams as the standard requires (WHATWG HTML, sections 9.2.5 and
+ * 9.2.6). It imports no other module and does not depend on the events of presence. Its guarantees:
+ *
+ * - Pure: the result of decode() depends only on its arguments, and it changes neither of them.
+ * - Independent of chunks: the events do not depend on the places at which the text is cut. An
+ *   event is returned as soon as its blank line is complete, also if a CR ends both the line and the
+ *   chunk.
+ * - Linear: the work is proportional to the length of the text, for all lines, line endings and
+ *   chunks. The incomplete line is therefore never searched again. decode() only appends to it, and
+ *   the engines of browsers append to a string without copying it.
+ *
+ * The length of a line or of an event has no limit, as in the standard and in an EventSource. The
+ * page chooses the server and trusts it, and an error page of a proxy does not pass isStream(). The
+ * client cannot know a limit, because the longest event depends on settings of the server, such as
+ * the member limit. A line that never ends grows up to the longest string of the browser, in
+ * Chromium 2^29 characters. decode() then throws a RangeError, and the caller reconnects.
+ *
+ * @typedef {object} StreamEvent  An event of a stream.
+ * @property {string} name
+ * @property {string} text  The data, as JSON text. Tabs exchange text, because a browser can parse
+ *   JSON that is nested too deeply to be cloned.
+ * @property {string} id  The last id on the stream. "" if there is none yet.
+ *
+ * @typedef {object} Unfinished  The state of the parser: the incomplete event at the end of the
+ *   text that was parsed so far.
+ * @property {string} line  The beginning of the last line.
+ * @property {boolean} cr  Whether the text ended with a CR. If the next text starts with an LF,
+ *   both are one line ending.
+ * @property {string} name
+ * @property {string|null} data  The data lines, joined with LF. null if there is none, because then
+ *   the blank line completes no event.
+ * @property {string} id  The last id. It also applies to the events that follow.
+ * @property {number|null} retry  The last reconnection time, in milliseconds, at most one hour.
  */
 type StreamEvent = {
     name: string;
@@ -26,42 +58,34 @@ type Unfinished = {
     cr: boolean;
     name: string;
     /**
-     * The data lines.
+     * The data lines, joined with LF. null if there is none, because then
+     * the blank line completes no event.
      */
-    data: string[];
+    data: string | null;
     /**
      * The last id. It also applies to the events that follow.
      */
     id: string;
     /**
-     * The last reconnection time, in milliseconds.
+     * The last reconnection time, in milliseconds, at most one hour.
      */
     retry: number | null;
 };
 /**
- * @typedef {object} StreamEvent  An event of a stream.
- * @property {string} name
- * @property {string} text  The data, as JSON text. Tabs exchange text, because a browser can parse
- *   JSON that is nested too deeply to be cloned.
- * @property {string} id  The last id on the stream. "" if there is none yet.
+ * Reports whether a response is an event stream: the essence of its MIME type is
+ * text/event-stream, with any parameters. If the header is repeated, the last type counts.
  *
- * @typedef {object} Unfinished  The state of the parser: the incomplete event at the end of the
- *   text that was parsed so far.
- * @property {string} line  The beginning of the last line.
- * @property {boolean} cr  Whether the text ended with a CR. If the next text starts with an LF,
- *   both are one line ending.
- * @property {string} name
- * @property {string[]} data  The data lines.
- * @property {string} id  The last id. It also applies to the events that follow.
- * @property {number|null} retry  The last reconnection time, in milliseconds.
+ * @param {string|null} contentType  The value of the Content-Type header. null if there is none.
  */
+declare function isStream(contentType: string | null): boolean;
 /**
- * Parses text of an event stream (WHATWG HTML, section 9.2.6). Returns the complete events and the
- * new parser state.
+ * Parses text of an event stream. Returns the complete events and the new parser state. An
+ * incomplete event at the end of the stream is dropped with the state, as the standard requires.
  *
  * @param {Unfinished} partial  The parser state after the preceding text, or fresh().
- * @param {string} text
+ * @param {string} text  Decoded as UTF-8, without the BOM at the start of the stream.
  * @returns {{partial: Unfinished, events: StreamEvent[]}}
+ * @throws {RangeError}  If a line or an event exceeds the longest string of the browser.
  */
 declare function decode(partial: Unfinished, text: string): {
     partial: Unfinished;
@@ -74,8 +98,6 @@ declare function decode(partial: Unfinished, text: string): {
  * @returns {Unfinished}
  */
 declare function fresh(id?: string): Unfinished;
-/** @param {Response} response */
-declare const isStream: (response: Response) => boolean;
 /**
  * HTTP requests to a server: the address of a room, the credential, and the errors.
  */

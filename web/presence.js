@@ -3,34 +3,44 @@ const thisFile = import.meta.url;
 const modulesURL = new URL("presence/index.js", thisFile).href;
 
 // presence/eventstream.js
+var longestRetry = 36e5;
+function isStream(contentType) {
+  return /(^|,)\s*text\/event-stream\s*(;[^,]*)?$/i.test(contentType ?? "");
+}
 function decode(partial, text) {
   if (text === "") return { partial, events: [] };
-  let { name, id, retry } = partial;
-  let data = [...partial.data];
-  if (partial.cr && text.startsWith("\n")) text = text.slice(1);
-  const lines = (partial.line + text).split(/\r\n|\r|\n/);
-  const line = lines.pop() ?? "";
+  let { line, name, data, id, retry } = partial;
   const events = [];
-  for (const line2 of lines) {
-    if (line2 === "") {
-      if (data.length > 0) events.push({ name: name || "message", text: data.join("\n"), id });
-      [name, data] = ["", []];
+  let at = partial.cr && text[0] === "\n" ? 1 : 0;
+  let cr = text.indexOf("\r", at);
+  let lf = text.indexOf("\n", at);
+  while (cr !== -1 || lf !== -1) {
+    const end = cr === -1 || lf !== -1 && lf < cr ? lf : cr;
+    line += text.slice(at, end);
+    at = end + (end === cr && lf === cr + 1 ? 2 : 1);
+    if (cr !== -1 && cr < at) cr = text.indexOf("\r", at);
+    if (lf !== -1 && lf < at) lf = text.indexOf("\n", at);
+    if (line === "") {
+      if (data !== null) events.push({ name: name || "message", text: data, id });
+      name = "";
+      data = null;
       continue;
     }
-    const colon = line2.indexOf(":");
-    const field = colon === -1 ? line2 : line2.slice(0, colon);
-    const value = colon === -1 ? "" : line2.slice(colon + (line2[colon + 1] === " " ? 2 : 1));
-    if (field === "event") name = value;
-    else if (field === "data") data.push(value);
+    const colon = line.indexOf(":");
+    const field = colon === -1 ? line : line.slice(0, colon);
+    const value = colon === -1 ? "" : line.slice(colon + (line[colon + 1] === " " ? 2 : 1));
+    if (field === "data") data = data === null ? value : `${data}
+${value}`;
+    else if (field === "event") name = value;
     else if (field === "id" && !value.includes("\0")) id = value;
-    else if (field === "retry" && /^\d+$/.test(value)) retry = Number(value);
+    else if (field === "retry" && /^\d+$/.test(value)) retry = Math.min(Number(value), longestRetry);
+    line = "";
   }
-  return { partial: { line, cr: text.endsWith("\r"), name, data, id, retry }, events };
+  return { partial: { line: line + text.slice(at), cr: text.at(-1) === "\r", name, data, id, retry }, events };
 }
 function fresh(id = "") {
-  return { line: "", cr: false, name: "", data: [], id, retry: null };
+  return { line: "", cr: false, name: "", data: null, id, retry: null };
 }
-var isStream = (response) => (response.headers.get("Content-Type") ?? "").startsWith("text/event-stream");
 
 // presence/request.js
 var PresenceError = class extends Error {
@@ -861,7 +871,7 @@ var Link = class {
     } catch (error) {
       return { reason: this.#whyNotOpen(), problem: noResponse(this.#address.url, error).problem };
     }
-    if (response.status !== 200 || !response.body || !isStream(response)) {
+    if (response.status !== 200 || !response.body || !isStream(response.headers.get("Content-Type"))) {
       const { problem, after } = await errorOf(response);
       return { reason: this.#whyNotOpen(), problem, after };
     }

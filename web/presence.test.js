@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import {
-  apply, backoff, catchUp, closed, connecting, decode, fresh, initial, isNew, isRoomName, reaches, seen,
+  apply, backoff, catchUp, closed, connecting, initial, isNew, isRoomName, reaches, seen,
 } from "./presence/index.js";
 
 const alice = { id: "alice", name: "Alice", info: {}, connections: 2, since: "2026-01-02T03:04:05Z" };
@@ -266,58 +266,4 @@ test("the bound of the backoff doubles up to 30 s, and the wait is at least half
   assert.deepEqual([0, 1, 2, 3, 4, 5, 6, 2000].map((tries) => backoff(tries, 1)), [1, 2, 4, 8, 16, 30, 30, 30].map((s) => s * 1000));
   assert.equal(backoff(1, 0), 1000);
   for (let i = 0; i < 1000; i++) assert.ok(backoff(3) >= 4000 && backoff(3) <= 8000);
-});
-
-describe("decode", () => {
-  const all = (...texts) => {
-    let partial = fresh();
-    const decoded = [];
-    for (const text of texts) {
-      const { events, ...rest } = decode(partial, text);
-      partial = rest.partial;
-      decoded.push(...events);
-    }
-    return { decoded, partial };
-  };
-  const text = [
-    "retry: 1756", "", // a block without data is not an event
-    ": a comment", "id: e1-5", "data: {\"n\":1}", "event: sync", "",
-    "data: 2", "event: user count", "", // the id of the previous event applies
-    "event: nothing", "", // without data, there is no event
-    "id: e1-6", "data:two", "data:  lines", "", // one space after the colon is removed
-    "id", "data", "unknown: x", "", // fields without a value
-    "id: e\0-9", "retry: soon", "data: x", "", "",
-  ];
-  const want = [
-    { name: "sync", text: '{"n":1}', id: "e1-5" },
-    { name: "user count", text: "2", id: "e1-5" },
-    { name: "message", text: "two\n lines", id: "e1-6" },
-    { name: "message", text: "", id: "" },
-    { name: "message", text: "x", id: "" },
-  ];
-
-  test("parses all line endings, in chunks of any size", () => {
-    for (const end of ["\n", "\r\n", "\r"]) {
-      const stream = text.join(end);
-      for (let size = 1; size <= stream.length; size++) {
-        const pieces = stream.match(new RegExp(`[^]{1,${size}}`, "g"));
-        const { decoded, partial } = all(...pieces, "");
-        assert.deepEqual(decoded, want, `${JSON.stringify(end)} ${size}`);
-        assert.equal(partial.retry, 1756);
-      }
-    }
-  });
-
-  test("an event is complete at its blank line and not before", () => {
-    assert.deepEqual(all("data: 1\n").decoded, []);
-    assert.deepEqual(all("data: 1\n", "\n").decoded, [{ name: "message", text: "1", id: "" }]);
-    assert.deepEqual(all("data: 1\r", "\n", "\r").decoded.length, 1);
-  });
-
-  test("does not change the parser state that it receives", () => {
-    const { partial } = decode(fresh("e1-1"), "data: 1\nda");
-    const before = structuredClone(partial);
-    decode(partial, "ta: 2\n\n");
-    assert.deepEqual(partial, before);
-  });
 });

@@ -216,7 +216,7 @@ export class Link {
     } catch (error) {
       return { reason: this.#whyNotOpen(), problem: noResponse(this.#address.url, error).problem };
     }
-    if (response.status !== 200 || !response.body || !isStream(response)) {
+    if (response.status !== 200 || !response.body || !isStream(response.headers.get("Content-Type"))) {
       const { problem, after } = await errorOf(response);
       return { reason: this.#whyNotOpen(), problem, after };
     }
