@@ -4,8 +4,8 @@
  *
  * - Pure: the result of decode() depends only on its arguments, and it changes neither of them.
  * - Independent of chunks: the events do not depend on the places at which the text is cut. An
- *   event is returned as soon as its blank line is complete, also if a CR ends both the line and the
- *   chunk.
+ *   event is returned as soon as its blank line is complete, also if a CR ends both the line and
+ *   the chunk.
  * - Linear: the work is proportional to the length of the text, for all lines, line endings and
  *   chunks. The incomplete line is therefore never searched again. decode() only appends to it, and
  *   the engines of browsers append to a string without copying it.
