@@ -1053,9 +1053,9 @@ var Room = class {
     const { renewable } = this.#address.credential;
     this.#state = Object.freeze({ ...initial, members: /* @__PURE__ */ new Map(), lastEventId, renewable });
     const { signal } = this.#closing;
-    globalThis.addEventListener?.("pagehide", ({ persisted }) => persisted && this.#leave("lost"), { signal });
+    globalThis.addEventListener?.("pagehide", ({ persisted }) => persisted && this.#leave(), { signal });
     globalThis.addEventListener?.("pageshow", ({ persisted }) => persisted && this.#enter(), { signal });
-    globalThis.document?.addEventListener("freeze", () => this.#leave("lost"), { signal });
+    globalThis.document?.addEventListener("freeze", () => this.#leave(), { signal });
     globalThis.document?.addEventListener("resume", () => this.#enter(), { signal });
     globalThis.document?.addEventListener("prerenderingchange", () => this.#enter(), { signal });
     this.#enter();
@@ -1260,7 +1260,7 @@ var Room = class {
    */
   pause() {
     this.#paused = true;
-    this.#leave("paused");
+    this.#leave();
   }
   /** Enters the room again after pause(). */
   resume() {
@@ -1350,11 +1350,10 @@ var Room = class {
     if (!credential.isCookie) return userOf(await credential.token());
     return (await this.#address.request("GET", "session"))?.user?.id ?? null;
   }
-  /** @param {string} reason */
-  #leave(reason) {
+  #leave() {
     this.#source?.stop();
     this.#source = null;
-    this.#change({ to: "connecting", reason });
+    this.#change({ to: "connecting", reason: this.#paused ? "paused" : "lost" });
   }
   /** @param {StreamEvent} event */
   #event(event) {

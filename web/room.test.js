@@ -326,7 +326,10 @@ for (const [transport, { open, latest, count }] of Object.entries(transports)) {
       room.pause();
       await settled();
       assert.deepEqual([room.state.connection, room.state.reason], ["connecting", "paused"]);
-      for (const name of ["pageshow", "resume", "online", "visibilitychange"]) world.dispatch(name, { persisted: true });
+      for (const name of ["pagehide", "freeze", "resume", "pageshow", "online", "visibilitychange"]) {
+        world.dispatch(name, { persisted: true });
+        assert.equal(room.state.reason, "paused", name);
+      }
       await room.send("while paused");
       await clock.advance(60_000);
       assert.equal(count(), 1);

@@ -78,9 +78,9 @@ export class Room {
     const { signal } = this.#closing;
     // A page leaves the room while it is in the back/forward cache or frozen, because it cannot
     // receive events then. A prerendered page enters the room when the user opens it.
-    globalThis.addEventListener?.("pagehide", ({ persisted }) => persisted && this.#leave("lost"), { signal });
+    globalThis.addEventListener?.("pagehide", ({ persisted }) => persisted && this.#leave(), { signal });
     globalThis.addEventListener?.("pageshow", ({ persisted }) => persisted && this.#enter(), { signal });
-    globalThis.document?.addEventListener("freeze", () => this.#leave("lost"), { signal });
+    globalThis.document?.addEventListener("freeze", () => this.#leave(), { signal });
     globalThis.document?.addEventListener("resume", () => this.#enter(), { signal });
     globalThis.document?.addEventListener("prerenderingchange", () => this.#enter(), { signal });
     this.#enter();
@@ -301,7 +301,7 @@ export class Room {
    */
   pause() {
     this.#paused = true;
-    this.#leave("paused");
+    this.#leave();
   }
 
   /** Enters the room again after pause(). */
@@ -404,11 +404,10 @@ export class Room {
     return (await this.#address.request("GET", "session"))?.user?.id ?? null;
   }
 
-  /** @param {string} reason */
-  #leave(reason) {
+  #leave() {
     this.#source?.stop();
     this.#source = null;
-    this.#change({ to: "connecting", reason });
+    this.#change({ to: "connecting", reason: this.#paused ? "paused" : "lost" });
   }
 
   /** @param {StreamEvent} event */
