@@ -863,6 +863,11 @@ type End = {
      */
     after?: number;
     /**
+     * Whether the token of this tab has expired. With `share`, the reason
+     * is also "expired" after the token of another tab has expired.
+     */
+    expired?: boolean;
+    /**
      * Whether an EventSource failed, which does not report the
      * cause.
      */

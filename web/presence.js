@@ -773,7 +773,7 @@ var Link = class {
    *
    * @param {End} end
    */
-  async #recover({ reason, problem, after = 0, causeUnknown }) {
+  async #recover({ reason, problem, after = 0, expired = false, causeUnknown }) {
     if (this.#synced) {
       this.#everSynced = true;
       this.#tries = 0;
@@ -783,7 +783,7 @@ var Link = class {
     if (this.#sink.state().connection === "closed") return this.stop();
     const refused = problem?.status === 401 && this.#address.credential.renewable && this.#renewals === 0;
     let final = problem !== void 0 && !isTransient(problem);
-    if (reason === "expired" || refused) {
+    if (expired || refused) {
       const failure = await this.#renew(false);
       if (this.#stopped.signal.aborted) return;
       if (!failure && this.#renewals++ === 0) return;
@@ -900,7 +900,7 @@ var Link = class {
     }
     this.#sink.event(event);
     if (this.#sink.state().connection === "closed") this.#end({ reason: "closed" });
-    else if (endsToken(event)) this.#end({ reason: "expired" });
+    else if (endsToken(event)) this.#end({ reason: "expired", expired: true });
     else if (event.name === "expiring") this.#prolong(dataOf(event)?.in, Date.now() - this.#tokenFreshAt < 5e3);
   }
   /**

@@ -31,6 +31,8 @@ import { dataOf, endsToken, silence } from "./state.js";
  * @property {string} reason  As in State.
  * @property {Problem} [problem]  The cause, if it is known.
  * @property {number} [after]  Milliseconds that the server asked the client to wait.
+ * @property {boolean} [expired]  Whether the token of this tab has expired. With `share`, the reason
+ *   is also "expired" after the token of another tab has expired.
  * @property {boolean} [causeUnknown]  Whether an EventSource failed, which does not report the
  *   cause.
  */
@@ -114,7 +116,7 @@ export class Link {
    *
    * @param {End} end
    */
-  async #recover({ reason, problem, after = 0, causeUnknown }) {
+  async #recover({ reason, problem, after = 0, expired = false, causeUnknown }) {
     if (this.#synced) {
       this.#everSynced = true;
       this.#tries = 0;
@@ -124,7 +126,7 @@ export class Link {
     if (this.#sink.state().connection === "closed") return this.stop();
     const refused = problem?.status === 401 && this.#address.credential.renewable && this.#renewals === 0;
     let final = problem !== undefined && !isTransient(problem);
-    if (reason === "expired" || refused) {
+    if (expired || refused) {
       const failure = await this.#renew(false);
       if (this.#stopped.signal.aborted) return;
       if (!failure && this.#renewals++ === 0) return;
@@ -249,7 +251,7 @@ export class Link {
     }
     this.#sink.event(event);
     if (this.#sink.state().connection === "closed") this.#end({ reason: "closed" });
-    else if (endsToken(event)) this.#end({ reason: "expired" });
+    else if (endsToken(event)) this.#end({ reason: "expired", expired: true });
     else if (event.name === "expiring") this.#prolong(dataOf(event)?.in, Date.now() - this.#tokenFreshAt < 5000);
   }
 
