@@ -499,6 +499,9 @@ var Tabs = class {
   #stopped = false;
   /** @type {ReturnType<typeof setTimeout>|undefined} */
   #timer;
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
+  #starting;
+  // starts to lead, after the lock was granted
   /**
    * @param {string} key  Tabs with the same key share one link.
    * @param {Sink} sink
@@ -518,6 +521,7 @@ var Tabs = class {
   stop() {
     this.#stopped = true;
     clearTimeout(this.#timer);
+    clearTimeout(this.#starting);
     this.#queueing.abort();
     this.#link?.stop();
     this.#channel.close();
@@ -537,6 +541,7 @@ var Tabs = class {
       const options = steal ? { steal } : { signal };
       steal = false;
       const end = await navigator.locks.request(this.#key, options, () => this.#onGranted()).catch((error) => error);
+      clearTimeout(this.#starting);
       if (end?.name !== "AbortError") return;
       if (this.#link && !this.#stopped) this.#onStolen();
     }
@@ -548,6 +553,10 @@ var Tabs = class {
       this.#release();
       return held;
     }
+    this.#starting = setTimeout(() => this.#start(), 0);
+    return held;
+  }
+  #start() {
     clearTimeout(this.#timer);
     this.#asking = false;
     this.#announce();
@@ -568,7 +577,6 @@ var Tabs = class {
     };
     if (this.#sink.state().connection === "open") sink.change({ to: "connecting", reason: "lost" });
     if (!this.#stopped) this.#link = this.#open(sink);
-    return held;
   }
   // Called when this tab's token has expired or was rejected. The other tabs must reconnect instead
   // of closing, because one of them may have a valid token.
@@ -619,7 +627,7 @@ var Tabs = class {
     const { lastEventId } = this.#sink.state();
     const lost = events[0]?.name === "reset" ? events[0].id : null;
     if (held !== lastEventId && (lost !== null || !reaches(lastEventId, held))) return this.#ask();
-    if (lost !== null && reaches(lost, held)) return void this.#queue(true);
+    if (lost !== null && reaches(lost, held)) return this.#wait(0, () => this.#queue(true));
     this.#asking = false;
     this.#noteActivity();
     if (change) this.#sink.change(change);

@@ -57,6 +57,8 @@ export class Tabs {
   #stopped = false;
   /** @type {ReturnType<typeof setTimeout>|undefined} */
   #timer;
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
+  #starting; // starts to lead, after the lock was granted
 
   /**
    * @param {string} key  Tabs with the same key share one link.
@@ -78,6 +80,7 @@ export class Tabs {
   stop() {
     this.#stopped = true;
     clearTimeout(this.#timer);
+    clearTimeout(this.#starting);
     this.#queueing.abort();
     this.#link?.stop();
     this.#channel.close();
@@ -101,6 +104,7 @@ export class Tabs {
       const options = steal ? { steal } : { signal };
       steal = false;
       const end = await navigator.locks.request(this.#key, options, () => this.#onGranted()).catch((error) => error);
+      clearTimeout(this.#starting);
       // An AbortError means that the lock was stolen, or that this tab withdrew its request.
       // Otherwise the lock was released, or the document is no longer active.
       if (end?.name !== "AbortError") return;
@@ -115,6 +119,13 @@ export class Tabs {
       this.#release();
       return held;
     }
+    // The browser grants the lock to a frozen tab too. The timers of a frozen tab do not run, so it
+    // does not lead, and another tab takes the lock from it.
+    this.#starting = setTimeout(() => this.#start(), 0);
+    return held;
+  }
+
+  #start() {
     clearTimeout(this.#timer);
     this.#asking = false;
     this.#announce();
@@ -136,7 +147,6 @@ export class Tabs {
     };
     if (this.#sink.state().connection === "open") sink.change({ to: "connecting", reason: "lost" });
     if (!this.#stopped) this.#link = this.#open(sink);
-    return held;
   }
 
   // Called when this tab's token has expired or was rejected. The other tabs must reconnect instead
@@ -203,8 +213,8 @@ export class Tabs {
     const lost = events[0]?.name === "reset" ? events[0].id : null;
     if (held !== lastEventId && (lost !== null || !reaches(lastEventId, held))) return this.#ask();
     // The leader lacks the missed messages, but the server may have them. The server replays them
-    // only to a tab that leads, so take over.
-    if (lost !== null && reaches(lost, held)) return void this.#queue(true);
+    // only to a tab that leads, so take over, unless this tab is frozen.
+    if (lost !== null && reaches(lost, held)) return this.#wait(0, () => this.#queue(true));
     this.#asking = false;
     this.#noteActivity();
     if (change) this.#sink.change(change);
