@@ -717,12 +717,12 @@ var Link = class {
   #due = Infinity;
   // time at which one of the timers below must run, on the clock of performance.now()
   #suspect = false;
-  // whether the browser was offline and no data arrived since then
+  // whether the browser was offline, or the page was frozen, and no data arrived since then
   /** @type {EventSource|null} */
   #source = null;
   /** @type {ReturnType<typeof setTimeout>|undefined} */
   #silenceTimer;
-  // ends an attempt that receives no data
+  // ends an attempt that receives no data, or watches the timers without an attempt
   /** @type {ReturnType<typeof setTimeout>|undefined} */
   #renewTimer;
   // starts the next renewal of the token
@@ -747,7 +747,7 @@ var Link = class {
     globalThis.addEventListener?.("online", () => this.#checkAlive(), { signal });
     globalThis.addEventListener?.("offline", () => this.#wentOffline(), { signal });
     globalThis.document?.addEventListener("visibilitychange", () => document.hidden || this.#checkAlive(), { signal });
-    globalThis.document?.addEventListener("resume", () => this.#checkAlive(), { signal });
+    globalThis.document?.addEventListener("resume", () => this.#wasFrozen(), { signal });
     this.#run();
   }
   stop() {
@@ -818,9 +818,10 @@ var Link = class {
     this.#expectWithin(requestTimeout);
     const free = await takeSlot(this.#address.url, this.#stopped.signal, () => {
       waited = true;
-      this.#due = Infinity;
+      this.#watchTimers();
       this.#sink.change({ to: "connecting", reason: "connections" });
     });
+    clearTimeout(this.#silenceTimer);
     if (!free) return { reason: "stopped" };
     if (waited) this.#sink.change({ to: "connecting", reason: null });
     return this.#attempt().finally(free);
@@ -946,6 +947,11 @@ var Link = class {
     this.#expectWithin(limit);
     this.#silenceTimer = setTimeout(() => this.#end({ reason: this.#whyNotOpen("silent") }), limit);
   }
+  // Keeps the link alive, as long as the timers of the tab run.
+  #watchTimers() {
+    this.#expectWithin(requestTimeout + lateness);
+    this.#silenceTimer = setTimeout(() => this.#watchTimers(), requestTimeout);
+  }
   /** Expects that a timer runs within `ms` milliseconds. @param {number} ms */
   #expectWithin(ms) {
     this.#due = performance.now() + ms;
@@ -955,6 +961,12 @@ var Link = class {
   #checkAlive() {
     this.#wake();
     if (this.#suspect || Date.now() - this.#lastActivity >= silence(this.#sink.state())) this.#end({ reason: "silent" });
+  }
+  // Called if the page was frozen without a `freeze` event. In Chromium, a fetch() body that received
+  // data in the meantime delivers no more data.
+  #wasFrozen() {
+    this.#suspect = true;
+    this.#checkAlive();
   }
   // Called when the browser goes offline. An open stream is kept, because it may survive.
   #wentOffline() {

@@ -321,6 +321,16 @@ for (const [transport, { open, latest, count }] of Object.entries(transports)) {
       }
     });
 
+    test("a page that was frozen without a freeze event reconnects", async () => {
+      const room = await open();
+      world.dispatch("resume");
+      await settled();
+      assert.deepEqual([room.state.connection, room.state.reason], ["connecting", "silent"]);
+      await clock.advance(1000);
+      assert.equal(count(), 2);
+      room.close();
+    });
+
     test("pause leaves the room, and resume enters it from the last position", async () => {
       const room = await open();
       room.pause();

@@ -51,11 +51,11 @@ export class Link {
   #tokenFreshAt = 0; // last time at which the token was known to be new
   #lastActivity = 0; // time at which the last data arrived
   #due = Infinity; // time at which one of the timers below must run, on the clock of performance.now()
-  #suspect = false; // whether the browser was offline and no data arrived since then
+  #suspect = false; // whether the browser was offline, or the page was frozen, and no data arrived since then
   /** @type {EventSource|null} */
   #source = null;
   /** @type {ReturnType<typeof setTimeout>|undefined} */
-  #silenceTimer; // ends an attempt that receives no data
+  #silenceTimer; // ends an attempt that receives no data, or watches the timers without an attempt
   /** @type {ReturnType<typeof setTimeout>|undefined} */
   #renewTimer; // starts the next renewal of the token
   #end = (/** @type {End} */ _) => {}; // ends the current attempt
@@ -76,7 +76,7 @@ export class Link {
     globalThis.addEventListener?.("online", () => this.#checkAlive(), { signal });
     globalThis.addEventListener?.("offline", () => this.#wentOffline(), { signal });
     globalThis.document?.addEventListener("visibilitychange", () => document.hidden || this.#checkAlive(), { signal });
-    globalThis.document?.addEventListener("resume", () => this.#checkAlive(), { signal });
+    globalThis.document?.addEventListener("resume", () => this.#wasFrozen(), { signal });
     this.#run();
   }
 
@@ -154,9 +154,10 @@ export class Link {
     this.#expectWithin(requestTimeout);
     const free = await takeSlot(this.#address.url, this.#stopped.signal, () => {
       waited = true;
-      this.#due = Infinity; // no timer runs, and the browser grants a slot to a frozen tab too
+      this.#watchTimers();
       this.#sink.change({ to: "connecting", reason: "connections" });
     });
+    clearTimeout(this.#silenceTimer);
     if (!free) return { reason: "stopped" };
     if (waited) this.#sink.change({ to: "connecting", reason: null });
     return this.#attempt().finally(free);
@@ -290,6 +291,12 @@ export class Link {
     this.#silenceTimer = setTimeout(() => this.#end({ reason: this.#whyNotOpen("silent") }), limit);
   }
 
+  // Keeps the link alive, as long as the timers of the tab run.
+  #watchTimers() {
+    this.#expectWithin(requestTimeout + lateness);
+    this.#silenceTimer = setTimeout(() => this.#watchTimers(), requestTimeout);
+  }
+
   /** Expects that a timer runs within `ms` milliseconds. @param {number} ms */
   #expectWithin(ms) {
     this.#due = performance.now() + ms;
@@ -300,6 +307,13 @@ export class Link {
   #checkAlive() {
     this.#wake();
     if (this.#suspect || Date.now() - this.#lastActivity >= silence(this.#sink.state())) this.#end({ reason: "silent" });
+  }
+
+  // Called if the page was frozen without a `freeze` event. In Chromium, a fetch() body that received
+  // data in the meantime delivers no more data.
+  #wasFrozen() {
+    this.#suspect = true;
+    this.#checkAlive();
   }
 
   // Called when the browser goes offline. An open stream is kept, because it may survive.
