@@ -470,7 +470,7 @@ var queues = /* @__PURE__ */ new Map();
 
 // presence/tabs.js
 var logLength = 100;
-var helloTimeout = 1250;
+var helloTimeout = 1e3;
 var Tabs = class {
   #key;
   #sink;
@@ -962,8 +962,8 @@ var Link = class {
     this.#wake();
     if (this.#suspect || Date.now() - this.#lastActivity >= silence(this.#sink.state())) this.#end({ reason: "silent" });
   }
-  // Called if the page was frozen without a `freeze` event. In Chromium, a fetch() body that received
-  // data in the meantime delivers no more data.
+  // Called if the page was frozen without a `freeze` event. In Chromium, a fetch() body that
+  // received data in the meantime delivers no more data.
   #wasFrozen() {
     this.#suspect = true;
     this.#checkAlive();

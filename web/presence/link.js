@@ -309,8 +309,8 @@ export class Link {
     if (this.#suspect || Date.now() - this.#lastActivity >= silence(this.#sink.state())) this.#end({ reason: "silent" });
   }
 
-  // Called if the page was frozen without a `freeze` event. In Chromium, a fetch() body that received
-  // data in the meantime delivers no more data.
+  // Called if the page was frozen without a `freeze` event. In Chromium, a fetch() body that
+  // received data in the meantime delivers no more data.
   #wasFrozen() {
     this.#suspect = true;
     this.#checkAlive();

@@ -35,7 +35,7 @@ const logLength = 100; // messages that a tab keeps for replay to other tabs
  * The time after which a leader without a reply counts as frozen or hung, in milliseconds. A tab
  * waits for this time or up to twice as long, so that several tabs do not take over together.
  */
-const helloTimeout = 1250;
+const helloTimeout = 1000;
 
 export class Tabs {
   #key;
