@@ -1284,7 +1284,9 @@ var Room = class {
   }
   /** Enters the room again after pause(). */
   resume() {
+    if (!this.#paused) return;
     this.#paused = false;
+    this.#change({ to: "connecting", reason: null });
     this.#enter();
   }
   /**

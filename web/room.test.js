@@ -345,9 +345,15 @@ for (const [transport, { open, latest, count }] of Object.entries(transports)) {
       assert.equal(count(), 1);
       room.resume();
       room.resume();
+      assert.equal(room.state.reason, null);
+      const sent = room.send("after the pause");
       await settled();
       assert.equal(count(), 2);
       assert.match(latest().url, /last_event_id=e1-5$/);
+      assert.equal(requestsTo("/messages").length, 1); // send waits for the stream
+      if (transport === "EventSource") source().open();
+      latest().emit("sync", sync, "e1-5");
+      await sent;
       room.close();
       room.pause();
       room.resume();

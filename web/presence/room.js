@@ -306,7 +306,9 @@ export class Room {
 
   /** Enters the room again after pause(). */
   resume() {
+    if (!this.#paused) return;
     this.#paused = false;
+    this.#change({ to: "connecting", reason: null });
     this.#enter();
   }
 
