@@ -278,6 +278,19 @@ describe("scenario", () => {
     await end();
   });
 
+  test("a follower takes over from a frozen leader that waits for a connection", async () => {
+    use(1, load);
+    world.open({ rooms: names.slice(2) });
+    await world.advance(1000);
+    const [leader, second] = [1, 2].map(() => world.open({ rooms: ["a"] }));
+    await world.advance(1000);
+    leader.stall();
+    await world.advance(heartbeat * 2500 + 3000);
+    assert.equal(second.room.state.shared, "leading");
+    check();
+    await end();
+  });
+
   test("without Web Locks, the rooms of a page share the connections", async () => {
     Object.defineProperty(globalThis, "navigator", { value: { onLine: true }, configurable: true, writable: true });
     use(1, load);
