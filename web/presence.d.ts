@@ -761,7 +761,8 @@ declare const silence: ({ heartbeat }: State) => number;
  * only, the rooms of a page share the slots, but different tabs do not.
  */
 /**
- * Takes a slot. If none is free, it calls `waiting` and waits for one.
+ * Takes a slot. If none is free, it calls `waiting` and waits for one. If the browser rejects a
+ * lock or hides the timing of requests, the number of streams has no limit.
  *
  * @param {URL} url  The URL of the server.
  * @param {AbortSignal} signal  Ends the wait.

@@ -357,6 +357,13 @@ var silence = ({ heartbeat }) => heartbeat * 2500;
 var http1Slots = 5;
 var http2Slots = 90;
 async function takeSlot(url, signal, waiting) {
+  const free = await findSlot(url, signal, waiting).catch(() => null);
+  if (!signal.aborted) return free ?? (() => {
+  });
+  free?.();
+  return null;
+}
+async function findSlot(url, signal, waiting) {
   const locks = await sharedLocks() ?? pageLocks;
   let slots = slotsOf(url, protocolOf(url.origin));
   let free = await takeFree(locks, slots);
@@ -364,13 +371,9 @@ async function takeSlot(url, signal, waiting) {
     slots = slotsOf(url, await fetchProtocol(url));
     if (slots.length > http1Slots) free = await takeFree(locks, slots);
   }
-  if (!free && !signal.aborted) {
-    waiting();
-    free = await takeNext(locks, slots, signal);
-  }
-  if (!signal.aborted) return free;
-  free?.();
-  return null;
+  if (free || signal.aborted) return free;
+  waiting();
+  return signal.aborted ? null : takeNext(locks, slots, signal);
 }
 async function sharedLocks() {
   const locks = globalThis.navigator?.locks;

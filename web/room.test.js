@@ -405,6 +405,45 @@ for (const [transport, { open, latest, count }] of Object.entries(transports)) {
       again.close();
     });
 
+    test("a room that is closed as soon as it waits for a connection leaves nothing", async () => {
+      const rooms = Array.from({ length: 5 }, (_, i) => join({ url, room: `r${i}`, token: transport === "fetch" ? "T" : undefined }));
+      await settled();
+      const timers = clock.timers.size;
+      const sixth = join({ url, token: transport === "fetch" ? "T" : undefined });
+      sixth.on("state", ({ reason }) => reason === "connections" && sixth.close());
+      await settled();
+      assert.deepEqual([sixth.state.connection, clock.timers.size], ["closed", timers]);
+      for (const room of rooms) room.close();
+      await settled();
+    });
+
+    test("a room opens its stream if the browser does not provide locks or timings", async () => {
+      const fail = () => {
+        throw new Error("not here");
+      };
+      const held = [0, 1, 2, 3, 4].map((i) => ({ name: `presence stream ${i} https://example.com` }));
+      for (const [what, replace] of Object.entries({
+        "no timings": () => (performance.getEntriesByType = undefined),
+        "no observer": () => (PerformanceObserver.prototype.observe = fail),
+        "no query": () => (navigator.locks = { query: async () => navigator.locks.queried ? fail() : ((navigator.locks.queried = true), {}), request: fail }),
+        "no lock": () => (navigator.locks = { query: async () => ({}), request: async () => fail() }),
+        "no lock to wait for": () => (navigator.locks = { query: async () => ({ held }), request: async () => fail() }),
+      })) {
+        const { getEntriesByType } = performance;
+        const { observe } = PerformanceObserver.prototype;
+        replace();
+        const before = count();
+        const rooms = Array.from({ length: 6 }, (_, i) => join({ url, room: `r${i}`, token: transport === "fetch" ? "T" : undefined }));
+        await settled();
+        assert.equal(count(), before + 6, what);
+        for (const room of rooms) room.close();
+        await settled();
+        performance.getEntriesByType = getEntriesByType;
+        PerformanceObserver.prototype.observe = observe;
+        delete navigator.locks;
+      }
+    });
+
     test("over HTTP/2, ninety rooms of a page have a stream", async () => {
       world.protocol = "h2"; // unknown to the page until a response has arrived
       const rooms = Array.from({ length: 91 }, (_, i) => join({ url, room: `r${i}`, token: transport === "fetch" ? "T" : undefined }));

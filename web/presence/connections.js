@@ -14,7 +14,8 @@ const http1Slots = 5; // one of six connections stays free
 const http2Slots = 90; // ten of a hundred streams stay free
 
 /**
- * Takes a slot. If none is free, it calls `waiting` and waits for one.
+ * Takes a slot. If none is free, it calls `waiting` and waits for one. If the browser rejects a
+ * lock or hides the timing of requests, the number of streams has no limit.
  *
  * @param {URL} url  The URL of the server.
  * @param {AbortSignal} signal  Ends the wait.
@@ -23,6 +24,18 @@ const http2Slots = 90; // ten of a hundred streams stay free
  *   aborted.
  */
 export async function takeSlot(url, signal, waiting) {
+  const free = await findSlot(url, signal, waiting).catch(() => null);
+  if (!signal.aborted) return free ?? (() => {});
+  free?.();
+  return null;
+}
+
+/**
+ * @param {URL} url
+ * @param {AbortSignal} signal
+ * @param {() => void} waiting
+ */
+async function findSlot(url, signal, waiting) {
   const locks = (await sharedLocks()) ?? pageLocks;
   let slots = slotsOf(url, protocolOf(url.origin));
   let free = await takeFree(locks, slots);
@@ -30,13 +43,9 @@ export async function takeSlot(url, signal, waiting) {
     slots = slotsOf(url, await fetchProtocol(url));
     if (slots.length > http1Slots) free = await takeFree(locks, slots);
   }
-  if (!free && !signal.aborted) {
-    waiting();
-    free = await takeNext(locks, slots, signal);
-  }
-  if (!signal.aborted) return free;
-  free?.();
-  return null;
+  if (free || signal.aborted) return free;
+  waiting();
+  return signal.aborted ? null : takeNext(locks, slots, signal);
 }
 
 /**
