@@ -426,21 +426,26 @@ async function fetchProtocol(url) {
     probe = sendProbe(new URL("healthz", url).href).finally(() => probes.delete(url.origin));
     probes.set(url.origin, probe);
   }
-  await probe;
-  return protocolOf(url.origin);
+  return probe;
 }
 var probes = /* @__PURE__ */ new Map();
 function sendProbe(href) {
   return new Promise((resolve) => {
-    const observer = new PerformanceObserver((list) => list.getEntriesByName(href).length > 0 && end());
-    const end = () => {
+    const end = (protocol = "") => {
       observer.disconnect();
-      resolve();
+      resolve(protocol);
     };
+    const observer = new PerformanceObserver((list) => {
+      const [entry] = list.getEntriesByName(href);
+      if (entry) end(
+        /** @type {any} */
+        entry.nextHopProtocol
+      );
+    });
     observer.observe({ type: "resource" });
     const signal = AbortSignal.timeout(2e3);
-    signal.addEventListener("abort", end);
-    fetch(href, { cache: "no-store", signal }).then((response) => response.text()).catch(end);
+    signal.addEventListener("abort", () => end());
+    fetch(href, { cache: "no-store", signal }).then((response) => response.text()).catch(() => end());
   });
 }
 var pageLocks = {

@@ -458,6 +458,16 @@ for (const [transport, { open, latest, count }] of Object.entries(transports)) {
       await settled();
     });
 
+    test("the protocol is also known if the browser keeps no more timings", async () => {
+      world.protocol = "h2";
+      performance.getEntriesByType = () => [];
+      const rooms = Array.from({ length: 6 }, (_, i) => join({ url, room: `r${i}`, token: transport === "fetch" ? "T" : undefined }));
+      for (let i = 0; i < 3; i++) await settled();
+      assert.deepEqual([count(), rooms[5].state.reason], [6, null]);
+      for (const room of rooms) room.close();
+      await settled();
+    });
+
     test("setState waits for the room, sends the last info, and sends it again after a reconnect", async () => {
       const room = join({ url, room: "doc-1", token: transport === "fetch" ? "T" : undefined });
       const calls = [room.setState({ n: 1 }), room.setState({ n: 2 })];

@@ -92,7 +92,7 @@ class FakePerformanceObserver {
   static all = new Set();
 
   constructor(callback) {
-    this.entry = (name) => callback({ getEntriesByName: (wanted) => (wanted === name ? [{ name }] : []) });
+    this.entry = (name) => callback({ getEntriesByName: (wanted) => (wanted === name ? [{ name, nextHopProtocol: world.protocol }] : []) });
   }
 
   observe() {

@@ -149,30 +149,33 @@ async function fetchProtocol(url) {
     probe = sendProbe(new URL("healthz", url).href).finally(() => probes.delete(url.origin));
     probes.set(url.origin, probe);
   }
-  await probe;
-  return protocolOf(url.origin);
+  return probe;
 }
 
-/** @type {Map<string, Promise<void>>} */
+/** @type {Map<string, Promise<string>>} */
 const probes = new Map(); // the requests that are in progress, by origin
 
 /**
- * Sends a request, and waits until the browser has recorded its timing, at most 2 s.
+ * Sends a request, and returns its protocol. Waits at most 2 s. An observer receives the timing of
+ * the request also if the browser keeps no more timings, as it does after 250 of them.
  *
  * @param {string} href
- * @returns {Promise<void>}
+ * @returns {Promise<string>}
  */
 function sendProbe(href) {
   return new Promise((resolve) => {
-    const observer = new PerformanceObserver((list) => list.getEntriesByName(href).length > 0 && end());
-    const end = () => {
+    const end = (protocol = "") => {
       observer.disconnect();
-      resolve();
+      resolve(protocol);
     };
+    const observer = new PerformanceObserver((list) => {
+      const [entry] = list.getEntriesByName(href);
+      if (entry) end(/** @type {any} */ (entry).nextHopProtocol);
+    });
     observer.observe({ type: "resource" });
     const signal = AbortSignal.timeout(2000);
-    signal.addEventListener("abort", end);
-    fetch(href, { cache: "no-store", signal }).then((response) => response.text()).catch(end);
+    signal.addEventListener("abort", () => end());
+    fetch(href, { cache: "no-store", signal }).then((response) => response.text()).catch(() => end());
   });
 }
 
