@@ -19,7 +19,7 @@ const directory = process.argv[2] ?? web;
 const about = "presence.js, the browser client of presence. Made by `npm run build` from presence/. License: MIT.";
 
 // The modules find the server from their own address. In the one file, they use the address that
-// they would have beside it.
+// they would have beside it. It is computed on use, because a file in a bundle may have no address.
 const { metafile } = await build({
   entryPoints: [join(web, "presence/index.js")],
   outfile: join(directory, "presence.js"),
@@ -29,7 +29,7 @@ const { metafile } = await build({
   target: "es2022",
   legalComments: "none",
   define: { "import.meta.url": "modulesURL" },
-  banner: { js: `// ${about}\nconst thisFile = import.meta.url;\nconst modulesURL = new URL("presence/index.js", thisFile).href;` },
+  banner: { js: `// ${about}\nconst thisFile = import.meta.url;\nconst modulesURL = { toString: () => new URL("presence/index.js", thisFile).href };` },
   metafile: true,
   logLevel: "warning",
 });

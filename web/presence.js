@@ -1,6 +1,6 @@
 // presence.js, the browser client of presence. Made by `npm run build` from presence/. License: MIT.
 const thisFile = import.meta.url;
-const modulesURL = new URL("presence/index.js", thisFile).href;
+const modulesURL = { toString: () => new URL("presence/index.js", thisFile).href };
 
 // presence/eventstream.js
 var longestRetry = 36e5;

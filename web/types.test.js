@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { transformSync } from "esbuild";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
 const out = mkdtempSync(join(tmpdir(), "presence-types-"));
@@ -24,6 +25,13 @@ test("presence.js and presence.d.ts are those that the modules make, and their t
   for (const name of ["presence.js", "presence.d.ts"]) {
     assert.ok(readFileSync(join(here, name), "utf8") === readFileSync(join(out, name), "utf8"), `${name} differs: run \`npm run build\` in web/`);
   }
+});
+
+test("presence.js works in a bundle without an address, but then needs the option url", () => {
+  const { code } = transformSync(readFileSync(join(here, "presence.js"), "utf8"), { format: "cjs", logLevel: "silent" });
+  const bundle = { exports: {} };
+  new Function("module", code)(bundle);
+  assert.throws(() => bundle.exports.join(), { code: "ERR_INVALID_URL" });
 });
 
 test("the page calls the client according to the types", () => {
