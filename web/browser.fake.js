@@ -562,7 +562,7 @@ class Network {
       req.respond = (status, more) => {
         const response = { status, ok: status < 300, statusText: "", headers: new Headers({ "Content-Type": more?.type ?? "application/json" }), ...more };
         this.read(req, () => (status === 0 ? reject(new TypeError("no response")) : resolve(response)));
-        if (!more?.body) this.end(req);
+        if (!more?.body) this.end(req, status > 0);
       };
       signal?.addEventListener("abort", () => {
         this.requests.delete(req);
@@ -606,13 +606,13 @@ class Network {
     return this.world.waiting(`request ${id} to ${tab.id}`);
   }
 
-  /** Frees the connection of a request that the server has answered. */
-  end(req) {
+  /** Frees the connection of a request that has ended. */
+  end(req, answered = true) {
     this.requests.delete(req);
     if (!this.active.delete(req)) return;
     const { tab, url } = req;
     // The entry is added after the page has received the response.
-    this.read(req, () => tab.resources.add({ name: String(url), nextHopProtocol: this.protocol }));
+    this.read(req, () => tab.resources.add({ name: String(url), nextHopProtocol: answered ? this.protocol : "" }));
     this.serve();
   }
 

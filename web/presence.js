@@ -356,24 +356,30 @@ var silence = ({ heartbeat }) => heartbeat * 2500;
 // presence/connections.js
 var http1Slots = 5;
 var http2Slots = 90;
+var retryTime = 3e4;
 async function takeSlot(url, signal, waiting) {
-  const free = await findSlot(url, signal, waiting).catch(() => null);
-  if (!signal.aborted) return free ?? (() => {
+  const free = await findSlot(url, signal, waiting).catch(() => () => {
   });
+  if (!signal.aborted) return free;
   free?.();
   return null;
 }
 async function findSlot(url, signal, waiting) {
   const locks = await sharedLocks() ?? pageLocks;
-  let slots = slotsOf(url, protocolOf(url.origin));
+  let protocol = protocolOf(url.origin);
+  let slots = slotsOf(url, protocol);
   let free = await takeFree(locks, slots);
-  if (!free && slots.length === http1Slots) {
-    slots = slotsOf(url, await fetchProtocol(url));
-    if (slots.length > http1Slots) free = await takeFree(locks, slots);
+  while (!free && !signal.aborted) {
+    if (protocol === "") {
+      protocol = await fetchProtocol(url);
+      slots = slotsOf(url, protocol);
+      free = await takeFree(locks, slots);
+      if (free) break;
+    }
+    waiting();
+    free = await takeNext(locks, slots, signal, protocol === "" ? retryTime : null);
   }
-  if (free || signal.aborted) return free;
-  waiting();
-  return signal.aborted ? null : takeNext(locks, slots, signal);
+  return free;
 }
 async function sharedLocks() {
   const locks = globalThis.navigator?.locks;
@@ -398,13 +404,19 @@ async function takeFree(locks, slots) {
   }
   return null;
 }
-async function takeNext(locks, slots, signal) {
+async function takeNext(locks, slots, signal, ms) {
+  if (signal.aborted) return null;
   const over = new AbortController();
   const end = () => over.abort();
   signal.addEventListener("abort", end);
+  const timer = ms === null ? void 0 : setTimeout(end, ms);
   const waits = slots.map((name) => take(locks, name, { signal: over.signal }));
-  const first = await Promise.any(waits).catch(() => null);
+  const first = await Promise.any(waits).catch((error) => {
+    if (!over.signal.aborted) throw error;
+    return null;
+  });
   signal.removeEventListener("abort", end);
+  clearTimeout(timer);
   end();
   for (const wait of waits) wait.then((release) => release === first || release?.(), () => {
   });
@@ -825,6 +837,7 @@ var Link = class {
     let waited = false;
     this.#expectWithin(requestTimeout);
     const free = await takeSlot(this.#address.url, this.#stopped.signal, () => {
+      if (waited) return;
       waited = true;
       this.#watchTimers();
       this.#sink.change({ to: "connecting", reason: "connections" });

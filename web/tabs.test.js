@@ -278,6 +278,21 @@ describe("scenario", () => {
     await end();
   });
 
+  test("over HTTP/2, all rooms are open, even if the request for the protocol failed", async () => {
+    use(1, load);
+    world.network.protocol = "h2";
+    world.open({ rooms: names.slice(2) });
+    await world.advance(1000);
+    world.server.down = true;
+    world.open({ rooms: names });
+    await world.advance(1000);
+    world.server.down = false;
+    await world.advance(30_000);
+    assert.deepEqual(states(), Array(12).fill("open"));
+    check();
+    await end();
+  });
+
   test("a follower takes over from a frozen leader that waits for a connection", async () => {
     use(1, load);
     world.open({ rooms: names.slice(2) });

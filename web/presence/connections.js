@@ -12,10 +12,12 @@
 
 const http1Slots = 5; // one of six connections stays free
 const http2Slots = 90; // ten of a hundred streams stay free
+const retryTime = 30_000; // milliseconds until an unknown protocol is fetched again
 
 /**
- * Takes a slot. If none is free, it calls `waiting` and waits for one. If the browser rejects a
- * lock or hides the timing of requests, the number of streams has no limit.
+ * Takes a slot. If none is free, it calls `waiting` and waits for one. While the protocol is
+ * unknown, it fetches the protocol every 30 s, and calls `waiting` each time. If the browser rejects
+ * a lock or hides the timing of requests, the number of streams has no limit.
  *
  * @param {URL} url  The URL of the server.
  * @param {AbortSignal} signal  Ends the wait.
@@ -24,8 +26,8 @@ const http2Slots = 90; // ten of a hundred streams stay free
  *   aborted.
  */
 export async function takeSlot(url, signal, waiting) {
-  const free = await findSlot(url, signal, waiting).catch(() => null);
-  if (!signal.aborted) return free ?? (() => {});
+  const free = await findSlot(url, signal, waiting).catch(() => () => {});
+  if (!signal.aborted) return free;
   free?.();
   return null;
 }
@@ -37,15 +39,20 @@ export async function takeSlot(url, signal, waiting) {
  */
 async function findSlot(url, signal, waiting) {
   const locks = (await sharedLocks()) ?? pageLocks;
-  let slots = slotsOf(url, protocolOf(url.origin));
+  let protocol = protocolOf(url.origin);
+  let slots = slotsOf(url, protocol);
   let free = await takeFree(locks, slots);
-  if (!free && slots.length === http1Slots) {
-    slots = slotsOf(url, await fetchProtocol(url));
-    if (slots.length > http1Slots) free = await takeFree(locks, slots);
+  while (!free && !signal.aborted) {
+    if (protocol === "") {
+      protocol = await fetchProtocol(url);
+      slots = slotsOf(url, protocol);
+      free = await takeFree(locks, slots);
+      if (free) break;
+    }
+    waiting();
+    free = await takeNext(locks, slots, signal, protocol === "" ? retryTime : null);
   }
-  if (free || signal.aborted) return free;
-  waiting();
-  return signal.aborted ? null : takeNext(locks, slots, signal);
+  return free;
 }
 
 /**
@@ -102,19 +109,26 @@ async function takeFree(locks, slots) {
 }
 
 /**
- * Waits for the first slot that is freed.
+ * Waits for the first slot that is freed. Returns null if none is freed in time.
  *
  * @param {Locks} locks
  * @param {string[]} slots
  * @param {AbortSignal} signal
+ * @param {number|null} ms  The longest wait. null means that it has no limit.
  */
-async function takeNext(locks, slots, signal) {
+async function takeNext(locks, slots, signal, ms) {
+  if (signal.aborted) return null;
   const over = new AbortController();
   const end = () => over.abort();
   signal.addEventListener("abort", end);
+  const timer = ms === null ? undefined : setTimeout(end, ms);
   const waits = slots.map((name) => take(locks, name, { signal: over.signal }));
-  const first = await Promise.any(waits).catch(() => null);
+  const first = await Promise.any(waits).catch((error) => {
+    if (!over.signal.aborted) throw error;
+    return null;
+  });
   signal.removeEventListener("abort", end);
+  clearTimeout(timer);
   end();
   // Several slots may be granted at the same time.
   for (const wait of waits) wait.then((release) => release === first || release?.(), () => {});

@@ -153,6 +153,7 @@ export class Link {
     let waited = false;
     this.#expectWithin(requestTimeout);
     const free = await takeSlot(this.#address.url, this.#stopped.signal, () => {
+      if (waited) return;
       waited = true;
       this.#watchTimers();
       this.#sink.change({ to: "connecting", reason: "connections" });
