@@ -4,9 +4,9 @@
  *     node web/examples.js docs/browser.md DIRECTORY
  *
  * A fenced block is an example if its first line names a file. An HTML file is a page as it is. For
- * any other file x, the page x.html runs the block as a module, in which `join` and `request` are
- * defined. `room` is defined too, unless the block creates a room itself. The program prints the
- * names of the pages, one per line.
+ * any other file x, the page x.html runs the block as a module. The module has `join`, unless the
+ * block imports it, and `token`, the function of the first example. It has `room` too, unless the
+ * block creates a room itself. The program prints the names of the pages, one per line.
  */
 import { build } from "esbuild";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -23,6 +23,8 @@ for (const [, name, text] of readFileSync(document, "utf8").matchAll(/^```\w+ (\
 }
 mkdirSync(directory, { recursive: true });
 for (const [name, text] of blocks) writeFileSync(join(directory, name), text);
+
+const [token] = blocks.get("presence.html").match(/^  async function token.*?^  }$/ms);
 
 // The document does not show how an application mounts the component.
 const mounted = {
@@ -50,10 +52,11 @@ const vue = {
 
 for (const [name, text] of blocks) {
   if (name.endsWith(".html")) console.log(name);
-  else if (!name.startsWith("use")) {
+  else if (!name.startsWith("use") && !name.endsWith(".worker.js")) {
     const room = /const room\b/.test(text) ? "" : 'const room = join({ url: "/presence/" });\nwindow.room = room;\n';
     const own = text.replace("const room =", "const room = window.room =");
-    const fragment = `import { join, request } from "@example/presence";\n${room}${own}`;
+    const imported = /^import /m.test(text) ? "" : 'import { join } from "@example/presence";\n';
+    const fragment = `${imported}${token}\n${room}${own}`;
     await build({
       stdin: { contents: mounted[name] ?? fragment, resolveDir: directory },
       outfile: join(directory, `${name}.bundle.js`),

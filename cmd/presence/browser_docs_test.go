@@ -16,11 +16,13 @@ import (
 	"testing"
 	"time"
 
+	cdpruntime "github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 )
 
 // application starts a site like the one in docs/browser.md. The site serves the pages in a
-// directory, returns a token for Ann at /token, and mounts the server at /presence/.
+// directory, returns a token for Ann at /token, and mounts the server at /presence/. If ttl is
+// empty, /token fails.
 func application(t *testing.T, pages string, ttl string) (site, presence string) {
 	t.Helper()
 	e := env{"PRESENCE_JWT_SECRET": secret}
@@ -38,6 +40,10 @@ func application(t *testing.T, pages string, ttl string) (site, presence string)
 		r.Out.Host = r.In.Host
 	}}))
 	mux.HandleFunc("/token", func(w http.ResponseWriter, r *http.Request) {
+		if ttl == "" {
+			http.Error(w, "<h1>Internal server error</h1>", http.StatusInternalServerError)
+			return
+		}
 		fmt.Fprint(w, must(t, e, "token", "--sub=ann", "--name=Ann", "--ttl="+ttl))
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -87,6 +93,21 @@ func TestBrowserDocument(t *testing.T) {
 			see(t, page, shows(2))
 		}
 	}
+	// cached returns the same test, and then a test that the page is not counted while it is in the
+	// back/forward cache.
+	cached := func(element string) func(*testing.T, context.Context, string) {
+		return func(t *testing.T, page context.Context, presence string) {
+			counts(element)(t, page, presence)
+			carol := bob(t, presence)
+			carol.stdout.find(t, "user count\t3")
+			site := script[string](t, page, `window.kept = location.origin`)
+			do(t, page, chromedp.Navigate(site+"/presence/icon.svg"))
+			carol.stdout.find(t, "user count\t2")
+			script[bool](t, page, `history.back(), true`)
+			carol.stdout.find(t, "user count\t3")
+			see(t, page, `window.kept`)
+		}
+	}
 	// component tests the React and Vue examples.
 	component := func(t *testing.T, page context.Context, presence string) {
 		counts("b")(t, page, presence)
@@ -109,7 +130,8 @@ func TestBrowserDocument(t *testing.T) {
 		cookie bool // the user signs in before the page opens
 		test   func(t *testing.T, page context.Context, presence string)
 	}{
-		"event-source.html": {"1h", false, counts("#count")},
+		"event-source.html": {"1h", false, cached("#count")},
+		"worker.html":       {"1h", true, cached("#count")},
 		"presence.html": {"1h", false, func(t *testing.T, page context.Context, presence string) {
 			counts("#count")(t, page, presence)
 			if err := chromedp.Do(page, chromedp.Click("p > button")); err != nil {
@@ -181,6 +203,40 @@ func TestBrowserDocument(t *testing.T) {
 	}
 	for name := range examples {
 		t.Errorf("example %s missing in docs/browser.md", name)
+	}
+
+	// The first examples report a failure of the application.
+	for _, name := range []string{"presence.html", "event-source.html"} {
+		t.Run("broken token "+name, func(t *testing.T) {
+			t.Parallel()
+			heavy(t)
+			site, _ := application(t, pages, "")
+			const failure = "/token: status 500"
+			page := browser(t, failure, "status of 500")
+			reported := make(chan string, 1)
+			if err := chromedp.Listen(page, func(event any) {
+				if e, ok := event.(*cdpruntime.EventExceptionThrown); ok {
+					select {
+					case reported <- e.ExceptionDetails.Exception.Description:
+					default:
+					}
+				}
+			}); err != nil {
+				t.Fatal(err)
+			}
+			do(t, page, chromedp.Navigate(site+"/"+name))
+			select {
+			case got := <-reported:
+				if !strings.Contains(got, failure) {
+					t.Errorf("the console shows %q, want %q", got, failure)
+				}
+			case <-time.After(patience):
+				t.Error("the console shows no exception")
+			}
+			if name == "presence.html" {
+				see(t, page, fmt.Sprintf(`document.body.innerText.includes(%q)`, failure))
+			}
+		})
 	}
 }
 
