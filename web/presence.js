@@ -730,6 +730,8 @@ var Link = class {
   // failed attempts since the last `sync`
   #renewals = 0;
   // renewals of an expired or rejected token since the last `sync`
+  #reported = false;
+  // whether an error of the token callback was reported
   #tokenFreshAt = 0;
   // last time at which the token was known to be new
   #lastActivity = 0;
@@ -1021,14 +1023,20 @@ var Link = class {
     return this.#address.renew(open).then(() => null, (error) => this.#callbackFailed(error));
   }
   /**
-   * Returns the problem of a failed token callback. Until the room was open once, the error is also
-   * reported, because it is then probably an error of the program.
+   * Returns the problem of a failed token callback. Until the room was open once, the first error
+   * is also reported, because it is then probably an error of the program.
    *
    * @param {unknown} error
    */
   #callbackFailed(error) {
-    if (this.#address.credential.renewable && !this.#everSynced && !this.#synced) report(error);
-    return fromCallback(error);
+    const problem = fromCallback(error);
+    const wasOpen = this.#sink.state().connections !== null;
+    const temporary = error instanceof PresenceError && isTransient(problem);
+    if (this.#address.credential.renewable && !wasOpen && !temporary && !this.#reported) {
+      this.#reported = true;
+      report(error);
+    }
+    return problem;
   }
   /**
    * Renews the token now, or after half of its remaining time if `later` is set. `later` is set for

@@ -1092,6 +1092,34 @@ test("a broken token callback is reported, and the state has its error", async (
   }
 });
 
+test("a broken token callback is reported once, until the room was open", async () => {
+  const fail = () => Promise.reject(new Error("/token: 500"));
+  const broken = join({ url, token: fail });
+  await settled();
+  for (let i = 0; i < 10; i++) await clock.advance(30_000);
+  assert.deepEqual(world.reported, ["/token: 500"]);
+  broken.close();
+
+  world.reported = [];
+  world.respond = (req) => (req.url.endsWith("/session") ? problem(503, "down") : problem(401, "no cookie"));
+  const temporary = join({ url, renew: () => "T" });
+  await settled();
+  source().fail(2);
+  await settled();
+  assert.deepEqual([temporary.state.reason, temporary.state.problem.status, world.reported], ["token", 503, []]);
+  temporary.close();
+
+  world.respond = opens;
+  const given = [() => "T1", fail];
+  const room = await openedWithToken({ url, token: () => given.shift()() });
+  world.dispatch("freeze");
+  world.respond = () => problem(401, "expired");
+  world.dispatch("resume");
+  await settled();
+  assert.deepEqual([room.state.reason, world.reported], ["token", []]);
+  room.close();
+});
+
 test("white space around a token is removed", async () => {
   const room = await openedWithToken({ url, token: () => "T\n" });
   assert.equal(stream().headers.get("Authorization"), "Bearer T");

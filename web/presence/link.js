@@ -48,6 +48,7 @@ export class Link {
   #everSynced = false; // whether `sync` arrived at least once
   #tries = 0; // failed attempts since the last `sync`
   #renewals = 0; // renewals of an expired or rejected token since the last `sync`
+  #reported = false; // whether an error of the token callback was reported
   #tokenFreshAt = 0; // last time at which the token was known to be new
   #lastActivity = 0; // time at which the last data arrived
   #due = Infinity; // time at which one of the timers below must run, on the clock of performance.now()
@@ -355,14 +356,20 @@ export class Link {
   }
 
   /**
-   * Returns the problem of a failed token callback. Until the room was open once, the error is also
-   * reported, because it is then probably an error of the program.
+   * Returns the problem of a failed token callback. Until the room was open once, the first error
+   * is also reported, because it is then probably an error of the program.
    *
    * @param {unknown} error
    */
   #callbackFailed(error) {
-    if (this.#address.credential.renewable && !this.#everSynced && !this.#synced) report(error);
-    return fromCallback(error);
+    const problem = fromCallback(error);
+    const wasOpen = this.#sink.state().connections !== null;
+    const temporary = error instanceof PresenceError && isTransient(problem);
+    if (this.#address.credential.renewable && !wasOpen && !temporary && !this.#reported) {
+      this.#reported = true;
+      report(error);
+    }
+    return problem;
   }
 
   /**
