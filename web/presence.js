@@ -1323,7 +1323,6 @@ var Room = class {
    * the room again, call join().
    */
   close() {
-    this.#closing.abort();
     if (this.#state.connection !== "closed") this.#set(closed(this.#state));
     this.#source = null;
   }
@@ -1445,7 +1444,10 @@ var Room = class {
   #set(state) {
     if (state === this.#state) return;
     this.#state = Object.freeze(state);
-    if (state.connection === "closed") this.#source?.stop();
+    if (state.connection === "closed") {
+      this.#closing.abort();
+      this.#source?.stop();
+    }
     this.#emit("state", state);
   }
   /**

@@ -1172,6 +1172,20 @@ test("invalid arguments throw a TypeError", async () => {
   room.close();
 });
 
+test("a room that the server has closed has no listeners on the page", async () => {
+  const aborts = [];
+  const add = document.addEventListener.bind(document);
+  document.addEventListener = (name, fn, options) => {
+    aborts.push(options.signal);
+    add(name, fn, options);
+  };
+  world.respond = () => problem(403, "not this room");
+  const room = join({ url, token: "T" });
+  await settled();
+  assert.equal(room.state.connection, "closed");
+  assert.ok(aborts.length > 0 && aborts.every(({ aborted }) => aborted));
+});
+
 test("refresh fetches values that the stream does not send", async () => {
   const room = await opened();
   world.respond = () => json(200, { members: [{ ...alice, connections: 7 }, { ...bob, id: "unknown" }] });

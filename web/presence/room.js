@@ -317,7 +317,6 @@ export class Room {
    * the room again, call join().
    */
   close() {
-    this.#closing.abort();
     if (this.#state.connection !== "closed") this.#set(closed(this.#state));
     this.#source = null;
   }
@@ -453,7 +452,10 @@ export class Room {
   #set(state) {
     if (state === this.#state) return;
     this.#state = Object.freeze(state);
-    if (state.connection === "closed") this.#source?.stop();
+    if (state.connection === "closed") {
+      this.#closing.abort();
+      this.#source?.stop();
+    }
     this.#emit("state", state);
   }
 
