@@ -1043,4 +1043,4 @@ declare class Room {
      */
     close(): void;
 }
-export { decode, fresh, PresenceError, backoff, request, apply, catchUp, closed, connecting, initial, isNew, isRoomName, reaches, renewed, seen, randomId, Room, join, type Options, type Problem, type Member, type Message, type State, type RoomEvents, type EventData };
+export { decode, fresh, PresenceError, backoff, request, apply, catchUp, closed, connecting, initial, isNew, isRoomName, reaches, renewed, seen, randomId, Room, join, type StreamEvent, type Unfinished, type Options, type Problem, type Member, type Message, type LoggedMessage, type State, type RoomEvents, type EventData };

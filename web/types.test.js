@@ -40,7 +40,7 @@ test("the page calls the client according to the types", () => {
 
 test("the types accept correct programs and reject incorrect ones", () => {
   const program = `
-    import { join, PresenceError, request, type Member, type Message, type Room, type State } from ${JSON.stringify(join(here, "presence.js"))};
+    import { catchUp, decode, fresh, join, PresenceError, request, type LoggedMessage, type Member, type Message, type Room, type State, type StreamEvent, type Unfinished } from ${JSON.stringify(join(here, "presence.js"))};
     const room: Room = join({ url: new URL("https://example.com/"), room: "lobby", token: async () => "T", renew: () => {}, share: true });
     const numbers: (number | null)[] = [room.count, room.connections, room.users];
     const members: ReadonlyMap<string, Member> = room.members;
@@ -51,6 +51,9 @@ test("the types accept correct programs and reject incorrect ones", () => {
     room.on("user count", (n) => n.toFixed());
     room.on("chat message", (message) => { const m: Message = message; });
     const sent: Promise<{ id: string }> = room.send({ any: ["JSON"] }, { event: "chat message", id: "mine-1" });
+    const partial: Unfinished = fresh();
+    const log: LoggedMessage[] = decode(partial, "data: 1").events.map((event) => ({ event, prev: "" }));
+    const missed: StreamEvent[] = catchUp(state, log, room.lastEventId);
     const done: Promise<void>[] = [room.setState({ status: "away" }), room.refresh(10)];
     room.close();
     // @ts-expect-error: the count is a number

@@ -32,10 +32,13 @@ export { randomId } from "./tabs.js";
 export { Room, join } from "./room.js";
 
 /**
+ * @typedef {import("./eventstream.js").StreamEvent} StreamEvent
+ * @typedef {import("./eventstream.js").Unfinished} Unfinished
  * @typedef {import("./request.js").Options} Options
  * @typedef {import("./request.js").Problem} Problem
  * @typedef {import("./state.js").Member} Member
  * @typedef {import("./state.js").Message} Message
+ * @typedef {import("./state.js").LoggedMessage} LoggedMessage
  * @typedef {import("./state.js").State} State
  * @typedef {import("./state.js").RoomEvents} RoomEvents
  * @typedef {import("./state.js").EventData} EventData
