@@ -360,6 +360,39 @@ for (const [transport, { open, latest, count }] of Object.entries(transports)) {
       assert.deepEqual([room.state.connection, count()], ["closed", 2]);
     });
 
+    test("resume does not enter the room while the page is frozen or in the back/forward cache", async () => {
+      for (const [away, back] of [["freeze", "resume"], ["pagehide", "pageshow"]]) {
+        const room = await open();
+        const before = count();
+        room.pause();
+        world.dispatch(away, { persisted: true });
+        room.resume(); // a handler of messages, which runs in a frozen page
+        await settled();
+        assert.deepEqual([count(), room.state.connection], [before, "connecting"], away);
+        world.dispatch(back, { persisted: true });
+        await settled();
+        assert.equal(count(), before + 1, back);
+        room.close();
+        await settled();
+      }
+    });
+
+    test("a room that a listener pauses receives no more events", async () => {
+      const room = await open();
+      const received = [];
+      for (const name of ["reset", "message", "sync"]) room.on(name, () => received.push(name));
+      room.on("reset", () => room.pause());
+      if (transport === "fetch") {
+        stream().write(["reset", "message", "sync"].map((name) => `event: ${name}\nid: e2-1\ndata: ${JSON.stringify(name === "sync" ? sync : {})}\n\n`).join(""));
+      } else {
+        for (const name of ["reset", "message", "sync"]) source().emit(name, name === "sync" ? sync : {}, "e2-1");
+      }
+      await settled();
+      assert.deepEqual([received, room.state.connection, room.state.reason], [["reset"], "connecting", "paused"]);
+      room.close();
+      await settled();
+    });
+
     test("a prerendered page sends nothing until the user opens it", async () => {
       document.prerendering = true;
       let asked = 0;

@@ -55,8 +55,11 @@ export class Room {
   #listeners = new Map();
   /** @type {{stop(): void, listen?(name: string): void}|null} */
   #source = null;
+  /** @type {Sink|null} */
+  #sink = null; // receives the events since the room was entered, and none after it was left
   #closing = new AbortController();
   #paused = false;
+  #away = false; // whether the page is frozen or in the back/forward cache
   #sending = Promise.resolve();
   #queued = 0;
   /** @type {Info|null} */
@@ -78,10 +81,10 @@ export class Room {
     const { signal } = this.#closing;
     // A page leaves the room while it is in the back/forward cache or frozen, because it cannot
     // receive events then. A prerendered page enters the room when the user opens it.
-    globalThis.addEventListener?.("pagehide", ({ persisted }) => persisted && this.#leave(), { signal });
-    globalThis.addEventListener?.("pageshow", ({ persisted }) => persisted && this.#enter(), { signal });
-    globalThis.document?.addEventListener("freeze", () => this.#leave(), { signal });
-    globalThis.document?.addEventListener("resume", () => this.#enter(), { signal });
+    globalThis.addEventListener?.("pagehide", ({ persisted }) => persisted && this.#setAway(true), { signal });
+    globalThis.addEventListener?.("pageshow", ({ persisted }) => persisted && this.#setAway(false), { signal });
+    globalThis.document?.addEventListener("freeze", () => this.#setAway(true), { signal });
+    globalThis.document?.addEventListener("resume", () => this.#setAway(false), { signal });
     globalThis.document?.addEventListener("prerenderingchange", () => this.#enter(), { signal });
     this.#enter();
   }
@@ -323,13 +326,14 @@ export class Room {
 
   // Opens a link, or shares the link of another tab, unless the page must not be in the room now.
   #enter() {
-    if (this.#source || this.#paused || isPrerendering() || this.#state.connection === "closed") return;
+    if (this.#source || this.#paused || this.#away || isPrerendering() || this.#state.connection === "closed") return;
     /** @type {Sink} */
     const sink = {
       state: () => this.#state,
-      event: (event) => this.#event(event),
-      change: (change) => this.#change(change),
+      event: (event) => this.#sink === sink && this.#event(event),
+      change: (change) => this.#sink === sink && this.#change(change),
     };
+    this.#sink = sink;
     if (this.#options.share) this.#share(sink);
     else this.#source = this.#link(sink);
   }
@@ -405,7 +409,15 @@ export class Room {
     return (await this.#address.request("GET", "session"))?.user?.id ?? null;
   }
 
+  /** @param {boolean} away */
+  #setAway(away) {
+    this.#away = away;
+    if (away) this.#leave();
+    else this.#enter();
+  }
+
   #leave() {
+    this.#sink = null;
     this.#source?.stop();
     this.#source = null;
     this.#change({ to: "connecting", reason: this.#paused ? "paused" : "lost" });
