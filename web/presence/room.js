@@ -23,7 +23,11 @@ import { Tabs, canShare, randomId } from "./tabs.js";
  * @returns {Room}
  * @throws {TypeError}  If the room name or the URL is invalid.
  * @example
- * const token = async () => (await fetch("/token")).text(); // a path of your application
+ * async function token() {
+ *   const response = await fetch("/token"); // a path of your application
+ *   if (!response.ok) throw new Error(`/token: status ${response.status}`);
+ *   return response.text();
+ * }
  * const room = join({ url: "/presence/", room: "lobby", token });
  * room.on("state", ({ connection, members }) => render(connection, [...members.values()]));
  */
