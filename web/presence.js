@@ -374,7 +374,7 @@ async function findSlot(url, signal, waiting) {
       protocol = await fetchProtocol(url);
       slots = slotsOf(url, protocol);
       free = await takeFree(locks, slots);
-      if (free) break;
+      if (free || signal.aborted) break;
     }
     waiting();
     free = await takeNext(locks, slots, signal, protocol === "" ? retryTime : null);

@@ -2,6 +2,7 @@
 // EventSource and fetch. Run with `node --test web/*.test.js`.
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { takeSlot } from "./presence/connections.js";
 import { join, PresenceError, request } from "./presence/index.js";
 import { alice, bob, carol, clock, FakeEventSource, ids, json, opens, problem, settled, sync, useFakes, world } from "./testing.js";
 
@@ -1105,6 +1106,21 @@ describe("send", () => {
     assert.deepEqual(await r.send(1000), { id: "e1-6" });
     r.close();
   });
+});
+
+test("a wait for a slot that ends during the request for the protocol is not announced", async () => {
+  const server = new URL(url);
+  const held = await Promise.all([1, 2, 3, 4, 5].map(() => takeSlot(server, new AbortController().signal, () => {})));
+  const end = new AbortController();
+  let announced = 0;
+  const slot = takeSlot(server, end.signal, () => announced++);
+  world.respond = (req) => {
+    end.abort();
+    return json(200, {});
+  };
+  const got = await slot;
+  for (const free of held) free();
+  assert.deepEqual([got, announced, requestsTo("/healthz").length], [null, 0, 1]);
 });
 
 test("a broken token callback is reported, and the state has its error", async () => {
