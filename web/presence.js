@@ -72,8 +72,13 @@ async function request(method, url, body, options = {}) {
   throw new PresenceError({ title: "Unexpected response", status: response.status, detail: `no presence server at ${url}` });
 }
 function noResponse(url, cause) {
-  const { origin = "", href } = globalThis.location ?? {};
-  const hidden = cause instanceof TypeError && origin !== "" && new URL(url, href).origin !== origin;
+  const { origin = "", document: document2, location } = globalThis;
+  let target = origin;
+  try {
+    target = new URL(url, document2?.baseURI ?? location?.href).origin;
+  } catch {
+  }
+  const hidden = cause instanceof TypeError && origin !== "" && target !== origin;
   const detail = `no response from the server${hidden ? `, or this page's origin is not allowed: ${origin}` : ""}`;
   return new PresenceError({ title: "No response", status: 0, detail }, { cause });
 }

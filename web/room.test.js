@@ -1176,20 +1176,27 @@ test("white space around a token is removed", async () => {
 });
 
 test("without a response from another origin, the error names the origin of the page", async () => {
-  const { location } = globalThis;
   try {
     const refuse = () => {
       throw new TypeError("Failed to fetch");
     };
     world.respond = refuse;
-    const hidden = "no response from the server, or this page's origin is not allowed: https://app.example";
-    for (const [href, detail] of [["https://app.example/a", hidden], ["https://example.com/a", "no response from the server"]]) {
-      globalThis.location = new URL(href);
+    const none = "no response from the server";
+    const hidden = `${none}, or this page's origin is not allowed: `;
+    for (const [origin, baseURI, detail] of [
+      ["https://app.example", "https://app.example/a", `${hidden}https://app.example`],
+      ["https://example.com", "https://example.com/a", none],
+      ["null", "https://example.com/a", `${hidden}null`], // in a sandbox
+      ["https://example.com", "about:srcdoc", none],
+    ]) {
+      Object.assign(globalThis, { origin, location: new URL(baseURI) });
+      document.baseURI = baseURI;
+      await assert.rejects(request("GET", "//["), { name: "PresenceError", message: none });
       await assert.rejects(request("GET", "https://example.com/presence/healthz"), { message: detail });
       world.respond = () => {
         throw new DOMException("timed out", "TimeoutError");
       };
-      await assert.rejects(request("GET", "https://example.com/presence/healthz"), { message: "no response from the server" });
+      await assert.rejects(request("GET", "https://example.com/presence/healthz"), { message: none });
       world.respond = refuse;
       const room = join({ url, token: "T" });
       await settled();
@@ -1197,7 +1204,8 @@ test("without a response from another origin, the error names the origin of the 
       room.close();
     }
   } finally {
-    globalThis.location = location;
+    delete globalThis.origin;
+    delete globalThis.location;
   }
 });
 

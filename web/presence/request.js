@@ -84,8 +84,15 @@ export async function request(method, url, body, options = {}) {
  * @param {unknown} cause  The error of fetch(). A TypeError if a rule of the browser may be the cause.
  */
 export function noResponse(url, cause) {
-  const { origin = "", href } = globalThis.location ?? {};
-  const hidden = cause instanceof TypeError && origin !== "" && new URL(url, href).origin !== origin;
+  // The origin of a page in a sandbox is "null", unlike that of its address.
+  const { origin = "", document, location } = globalThis;
+  let target = origin;
+  try {
+    target = new URL(url, document?.baseURI ?? location?.href).origin;
+  } catch {
+    // The URL is invalid, and that is the cause.
+  }
+  const hidden = cause instanceof TypeError && origin !== "" && target !== origin;
   const detail = `no response from the server${hidden ? `, or this page's origin is not allowed: ${origin}` : ""}`;
   return new PresenceError({ title: "No response", status: 0, detail }, { cause });
 }
