@@ -762,8 +762,8 @@ declare const silence: ({ heartbeat }: State) => number;
  */
 /**
  * Takes a slot. If none is free, it calls `waiting` and waits for one. While the protocol is
- * unknown, it fetches the protocol every 30 s, and calls `waiting` each time. If the browser rejects
- * a lock or hides the timing of requests, the number of streams has no limit.
+ * unknown, it fetches the protocol every 30 s, and calls `waiting` each time. If the browser
+ * rejects a lock or has no resource timings, the number of streams has no limit.
  *
  * @param {URL} url  The URL of the server.
  * @param {AbortSignal} signal  Ends the wait.
