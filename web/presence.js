@@ -371,6 +371,7 @@ async function takeSlot(url, signal, waiting) {
 }
 async function findSlot(url, signal, waiting) {
   const locks = await sharedLocks() ?? pageLocks;
+  if (signal.aborted) return null;
   let protocol = protocolOf(url.origin);
   let slots = slotsOf(url, protocol);
   let free = await takeFree(locks, slots);

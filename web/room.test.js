@@ -1108,6 +1108,22 @@ describe("send", () => {
   });
 });
 
+test("rooms that are closed at once take no slots, as in the StrictMode of React", async () => {
+  const requested = [];
+  navigator.locks = {
+    query: async () => ({}),
+    request: async (name, _, run) => {
+      requested.push(name);
+      return run({});
+    },
+  };
+  join({ url }).close();
+  const room = join({ url });
+  await settled();
+  room.close();
+  assert.deepEqual(requested, ["presence stream 0 https://example.com"]);
+});
+
 test("a wait for a slot that ends during the request for the protocol is not announced", async () => {
   const server = new URL(url);
   const held = await Promise.all([1, 2, 3, 4, 5].map(() => takeSlot(server, new AbortController().signal, () => {})));

@@ -39,6 +39,7 @@ export async function takeSlot(url, signal, waiting) {
  */
 async function findSlot(url, signal, waiting) {
   const locks = (await sharedLocks()) ?? pageLocks;
+  if (signal.aborted) return null; // React closes a room at once, and joins again
   let protocol = protocolOf(url.origin);
   let slots = slotsOf(url, protocol);
   let free = await takeFree(locks, slots);
