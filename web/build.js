@@ -12,7 +12,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
+import { build, transform } from "esbuild";
 
 const web = fileURLToPath(new URL(".", import.meta.url));
 const directory = process.argv[2] ?? web;
@@ -20,19 +20,24 @@ const about = "presence.js, the browser client of presence. Made by `npm run bui
 
 // The modules find the server from their own address. In the one file, they use the address that
 // they would have beside it. It is computed on use, because a file in a bundle may have no address.
-const { metafile } = await build({
+const head = `// ${about}
+const thisFile = import.meta.url;
+const modulesURL = { toString: () => new URL("presence/index.js", thisFile).href };
+`;
+const { metafile, outputFiles } = await build({
   entryPoints: [join(web, "presence/index.js")],
-  outfile: join(directory, "presence.js"),
   absWorkingDir: web,
   bundle: true,
   format: "esm",
   target: "es2022",
-  legalComments: "none",
   define: { "import.meta.url": "modulesURL" },
-  banner: { js: `// ${about}\nconst thisFile = import.meta.url;\nconst modulesURL = { toString: () => new URL("presence/index.js", thisFile).href };` },
+  minifyWhitespace: true, // removes the comments
   metafile: true,
+  write: false,
   logLevel: "warning",
 });
+const { code } = await transform(outputFiles[0].text); // adds the line breaks again
+writeFileSync(join(directory, "presence.js"), head + code);
 
 // The names are unique among the modules, so their types can be joined.
 const declared = mkdtempSync(join(tmpdir(), "presence-types-"));

@@ -1,8 +1,6 @@
 // presence.js, the browser client of presence. Made by `npm run build` from presence/. License: MIT.
 const thisFile = import.meta.url;
 const modulesURL = { toString: () => new URL("presence/index.js", thisFile).href };
-
-// presence/eventstream.js
 var longestRetry = 36e5;
 function isStream(contentType) {
   return /(^|,)\s*text\/event-stream\s*(;[^,]*)?$/i.test(contentType ?? "");
@@ -41,13 +39,7 @@ ${value}`;
 function fresh(id = "") {
   return { line: "", cr: false, name: "", data: null, id, retry: null };
 }
-
-// presence/request.js
 var PresenceError = class extends Error {
-  /**
-   * @param {Problem} problem
-   * @param {ErrorOptions & {after?: number}} [options]
-   */
   constructor(problem, options) {
     super(problem.detail || problem.title || `HTTP status ${problem.status}`, options);
     this.name = "PresenceError";
@@ -58,10 +50,7 @@ var PresenceError = class extends Error {
 async function request(method, url, body, options = {}) {
   const headers = new Headers(options.headers);
   if (body !== void 0) headers.set("Content-Type", "application/json");
-  const init = { cache: (
-    /** @type {const} */
-    "no-store"
-  ), ...options, method, headers, body: JSON.stringify(body) };
+  const init = { cache: "no-store", ...options, method, headers, body: JSON.stringify(body) };
   const response = await fetch(url, init).catch((cause) => {
     throw noResponse(url, cause);
   });
@@ -103,11 +92,8 @@ var renewalTimeout = callbackTimeout + requestTimeout;
 var longestWait = 36e5;
 var Credential = class {
   #options;
-  /** @type {string|null} */
   #token;
-  /** @type {Promise<void>|null} */
   #renewing = null;
-  /** @param {Options} options */
   constructor(options) {
     this.#options = options;
     this.#token = typeof options.token === "string" ? options.token : null;
@@ -115,7 +101,6 @@ var Credential = class {
   get isCookie() {
     return this.#options.token === void 0;
   }
-  /** Whether a callback can return a new token. */
   get renewable() {
     return this.#renewal !== void 0;
   }
@@ -123,28 +108,14 @@ var Credential = class {
     const { token, renew } = this.#options;
     return renew ?? (typeof token === "function" ? token : void 0);
   }
-  /**
-   * Returns the fetch() options with the credential. Calls the token callback if there is no token
-   * yet.
-   *
-   * @returns {Promise<{credentials: RequestCredentials, headers: Record<string, string>}>}
-   */
   async fetchOptions() {
     if (this.isCookie) return { credentials: this.#options.withCredentials ? "include" : "same-origin", headers: {} };
     return { credentials: "omit", headers: { Authorization: `Bearer ${await this.token()}` } };
   }
-  /** Returns the token. Calls the token callback if there is no token yet. */
   async token() {
     const { token } = this.#options;
     return this.#token ??= requireToken(typeof token === "function" ? await this.#withTimeout(token()) : token);
   }
-  /**
-   * Returns the result of a callback. Rejects if there is no result within 30 s.
-   *
-   * @template T
-   * @param {T|Promise<T>} result
-   * @returns {Promise<T>}
-   */
   async #withTimeout(result) {
     let timer;
     const late = new Promise((_, reject) => {
@@ -152,21 +123,10 @@ var Credential = class {
     });
     return Promise.race([result, late]).finally(() => clearTimeout(timer));
   }
-  /**
-   * Renews the token with the callback. The new token is sent to the server if the credential is
-   * the cookie, or if streams are open, so that they continue. Concurrent calls share one renewal.
-   *
-   * @param {URL} session  The URL for `POST session`.
-   * @param {boolean} open  Whether there are open streams that must continue.
-   */
   renew(session, open) {
     this.#renewing ??= this.#renew(session, open).finally(() => this.#renewing = null);
     return this.#renewing;
   }
-  /**
-   * @param {URL} session
-   * @param {boolean} open
-   */
   async #renew(session, open) {
     const token = await this.#withTimeout(this.#renewal?.());
     if (!this.isCookie) this.#token = requireToken(token);
@@ -192,7 +152,6 @@ async function userOf(token) {
   return Array.from(new Uint8Array(hash), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 var Address = class {
-  /** @param {Options} options */
   constructor(options) {
     const { url, room = "lobby", withCredentials = false } = options;
     const here = modulesURL;
@@ -202,27 +161,15 @@ var Address = class {
     this.withCredentials = withCredentials;
     this.credential = new Credential(options);
   }
-  /**
-   * Returns the URL of a path for this room.
-   *
-   * @param {string} path
-   * @param {Record<string, string>} [query]
-   */
   of(path, query) {
     const url = new URL(path, this.url);
     url.search = String(new URLSearchParams({ room: this.room, ...query }));
     return url;
   }
-  /**
-   * @param {string} method
-   * @param {string} path
-   * @param {{query?: Record<string, string>, body?: any}} [options]
-   */
   async request(method, path, { query, body } = {}) {
     const signal = AbortSignal.timeout(requestTimeout);
     return request(method, this.of(path, query), body, { ...await this.credential.fetchOptions(), signal });
   }
-  /** @param {boolean} open  Whether there are open streams that must continue. */
   renew(open) {
     return this.credential.renew(new URL("session", this.url), open);
   }
@@ -230,35 +177,10 @@ var Address = class {
 function backoff(tries, random = Math.random()) {
   return Math.min(3e4, 1e3 * 2 ** tries) * (1 + random) / 2;
 }
-
-// presence/state.js
-var initial = Object.freeze({
-  connection: "connecting",
-  reason: null,
-  problem: null,
-  count: null,
-  connections: null,
-  users: null,
-  members: /* @__PURE__ */ new Map(),
-  complete: false,
-  heartbeat: 15,
-  expiring: null,
-  lastEventId: "",
-  shared: null,
-  renewable: false,
-  waiting: Object.freeze([])
-});
+var initial = Object.freeze({ connection: "connecting", reason: null, problem: null, count: null, connections: null, users: null, members: /* @__PURE__ */ new Map(), complete: false, heartbeat: 15, expiring: null, lastEventId: "", shared: null, renewable: false, waiting: Object.freeze([]) });
 var finalReasons = /* @__PURE__ */ new Set(["removed", "signed out", "expired"]);
 var changes = /* @__PURE__ */ new Set(["join", "leave", "update"]);
-var steps = /* @__PURE__ */ new Map([
-  ["sync", afterSync],
-  ["user count", (state, count) => ({ ...state, count })],
-  ["join", afterJoin],
-  ["leave", afterLeave],
-  ["update", afterUpdate],
-  ["expiring", (state, { in: seconds }) => ({ ...state, expiring: seconds })],
-  ["goodbye", afterGoodbye]
-]);
+var steps = /* @__PURE__ */ new Map([["sync", afterSync], ["user count", (state, count) => ({ ...state, count })], ["join", afterJoin], ["leave", afterLeave], ["update", afterUpdate], ["expiring", (state, { in: seconds }) => ({ ...state, expiring: seconds })], ["goodbye", afterGoodbye]]);
 var serverEvents = /* @__PURE__ */ new Set([...steps.keys(), "reset", "ping"]);
 var localNames = /* @__PURE__ */ new Set(["count", "state"]);
 function apply(state, name, data, id = "") {
@@ -312,18 +234,7 @@ function catchUp(state, log, held) {
 }
 var eventOf = (name, data, id) => ({ name, text: JSON.stringify(data), id });
 function afterSync(state, { connections, users, members, complete, heartbeat }) {
-  const next = {
-    ...state,
-    connection: "open",
-    reason: null,
-    problem: null,
-    connections,
-    users,
-    members: new Map(complete ? (members ?? []).map((member) => [member.id, member]) : []),
-    complete,
-    heartbeat: heartbeat ?? state.heartbeat,
-    waiting: []
-  };
+  const next = { ...state, connection: "open", reason: null, problem: null, connections, users, members: new Map(complete ? (members ?? []).map((member) => [member.id, member]) : []), complete, heartbeat: heartbeat ?? state.heartbeat, waiting: [] };
   return state.waiting.reduce((state2, [name, data]) => apply(state2, name, data), next);
 }
 function afterJoin(state, { id, name, info, connections, users }) {
@@ -357,8 +268,6 @@ function dataOf({ text }) {
 }
 var endsToken = (event) => event.name === "goodbye" && dataOf(event)?.reason === "expired";
 var silence = ({ heartbeat }) => heartbeat * 2500;
-
-// presence/connections.js
 var http1Slots = 5;
 var http2Slots = 90;
 var retryTime = 3e4;
@@ -431,10 +340,7 @@ async function takeNext(locks, slots, signal, ms) {
 function protocolOf(origin) {
   const entries = ["navigation", "resource"].flatMap((type) => performance.getEntriesByType(type));
   const known = entries.filter(({ name, nextHopProtocol }) => nextHopProtocol && name.startsWith(`${origin}/`));
-  return (
-    /** @type {any} */
-    known.at(-1)?.nextHopProtocol ?? ""
-  );
+  return known.at(-1)?.nextHopProtocol ?? "";
 }
 async function fetchProtocol(url) {
   const known = protocolOf(url.origin);
@@ -455,10 +361,7 @@ function sendProbe(href) {
     };
     const observer = new PerformanceObserver((list) => {
       const [entry] = list.getEntriesByName(href);
-      if (entry) end(
-        /** @type {any} */
-        entry.nextHopProtocol
-      );
+      if (entry) end(entry.nextHopProtocol);
     });
     observer.observe({ type: "resource" });
     const signal = AbortSignal.timeout(2e3);
@@ -466,74 +369,50 @@ function sendProbe(href) {
     fetch(href, { cache: "no-store", signal }).then((response) => response.text()).catch(() => end());
   });
 }
-var pageLocks = {
-  async request(name, { ifAvailable = false, signal }, run) {
-    const queue = queues.get(name) ?? [];
-    if (ifAvailable && queue.length > 0) return run(null);
-    queues.set(name, queue);
-    await new Promise((resolve, reject) => {
-      queue.push(resolve);
-      if (queue.length === 1) resolve();
-      signal?.addEventListener("abort", () => {
-        const i = queue.indexOf(resolve);
-        if (i > 0) queue.splice(i, 1);
-        reject(signal.reason);
-      });
+var pageLocks = { async request(name, { ifAvailable = false, signal }, run) {
+  const queue = queues.get(name) ?? [];
+  if (ifAvailable && queue.length > 0) return run(null);
+  queues.set(name, queue);
+  await new Promise((resolve, reject) => {
+    queue.push(resolve);
+    if (queue.length === 1) resolve();
+    signal?.addEventListener("abort", () => {
+      const i = queue.indexOf(resolve);
+      if (i > 0) queue.splice(i, 1);
+      reject(signal.reason);
     });
-    try {
-      return await run({ name });
-    } finally {
-      queue.shift();
-      if (queue.length === 0) queues.delete(name);
-      queue[0]?.();
-    }
-  },
-  async query() {
-    return { held: [...queues.keys()].map((name) => ({ name })) };
+  });
+  try {
+    return await run({ name });
+  } finally {
+    queue.shift();
+    if (queue.length === 0) queues.delete(name);
+    queue[0]?.();
   }
-};
+}, async query() {
+  return { held: [...queues.keys()].map((name) => ({ name })) };
+} };
 var queues = /* @__PURE__ */ new Map();
-
-// presence/tabs.js
 var logLength = 100;
 var helloTimeout = 1e3;
 var Tabs = class {
   #key;
   #sink;
-  /** @type {(sink: Sink) => {stop(): void, alive: boolean}} */
   #open;
   #shared;
   #id = randomId();
   #channel;
   #term = 0;
-  // the highest known term
   #lead = 0;
-  // this tab's term, while it leads
-  /** @type {LoggedMessage[]} */
   #log = [];
-  // the last messages, up to the position of this tab and without a gap
   #asking = false;
-  // whether a `hello` awaits its `welcome`
-  /** @type {{stop(): void, alive: boolean}|null} */
   #link = null;
-  // the link, while this tab leads
   #release = () => {
   };
-  // releases the lock
   #queueing = new AbortController();
-  // aborting it withdraws the lock request
   #stopped = false;
-  /** @type {ReturnType<typeof setTimeout>|undefined} */
   #timer;
-  /** @type {ReturnType<typeof setTimeout>|undefined} */
   #starting;
-  // starts to lead, after the lock was granted
-  /**
-   * @param {string} key  Tabs with the same key share one link.
-   * @param {Sink} sink
-   * @param {(sink: Sink) => {stop(): void, alive: boolean}} open  Opens the link.
-   * @param {(role: "leading"|"following") => void} shared  Receives the role of this tab.
-   */
   constructor(key, sink, open, shared) {
     this.#key = key;
     this.#sink = sink;
@@ -555,11 +434,6 @@ var Tabs = class {
     if (reason === "removed" || reason === "signed out") setTimeout(this.#release, 250);
     else this.#release();
   }
-  /**
-   * Waits for the lock, and leads while this tab holds the lock.
-   *
-   * @param {boolean} steal  Whether to take the lock from its holder.
-   */
   async #queue(steal) {
     this.#queueing.abort();
     const { signal } = this.#queueing = new AbortController();
@@ -572,7 +446,6 @@ var Tabs = class {
       if (this.#link && !this.#stopped) this.#onStolen();
     }
   }
-  // Called when the lock is granted. The lock is held until the returned promise resolves.
   #onGranted() {
     const held = new Promise((resolve) => this.#release = resolve);
     if (this.#stopped) {
@@ -587,26 +460,19 @@ var Tabs = class {
     this.#asking = false;
     this.#announce();
     this.#shared("leading");
-    const sink = {
-      state: this.#sink.state,
-      event: (event) => {
-        const { lastEventId: prev } = this.#sink.state();
-        if (endsToken(event)) this.#handOver("expired");
-        else this.#post({ kind: "event", term: this.#lead, prev, event });
-        this.#deliver(event, prev);
-      },
-      change: (change) => {
-        if (change.to === "closed") this.#handOver("lost");
-        else this.#post({ kind: "change", term: this.#lead, change });
-        this.#sink.change(change);
-      }
-    };
+    const sink = { state: this.#sink.state, event: (event) => {
+      const { lastEventId: prev } = this.#sink.state();
+      if (endsToken(event)) this.#handOver("expired");
+      else this.#post({ kind: "event", term: this.#lead, prev, event });
+      this.#deliver(event, prev);
+    }, change: (change) => {
+      if (change.to === "closed") this.#handOver("lost");
+      else this.#post({ kind: "change", term: this.#lead, change });
+      this.#sink.change(change);
+    } };
     if (this.#sink.state().connection === "open") sink.change({ to: "connecting", reason: "lost" });
     if (!this.#stopped) this.#link = this.#open(sink);
   }
-  // Called when this tab's token has expired or was rejected. The other tabs must reconnect instead
-  // of closing, because one of them may have a valid token.
-  /** @param {string} reason */
   #handOver(reason) {
     this.#post({ kind: "change", term: this.#lead, change: { to: "connecting", reason } });
   }
@@ -614,13 +480,11 @@ var Tabs = class {
     this.#lead = this.#term = Math.max(Math.floor(this.#term) + 1, Date.now()) + Math.random();
     this.#post({ kind: "lead", term: this.#lead });
   }
-  // Called when another tab has stolen the lock.
   #onStolen() {
     this.#link?.stop();
     this.#link = null;
     this.#ask();
   }
-  /** @param {TabMessage} message */
   #receive(message) {
     if (this.#stopped || message?.kind !== "hello" && typeof message?.term !== "number") return;
     if (message.kind === "hello") {
@@ -648,7 +512,6 @@ var Tabs = class {
       else if (message.kind === "event" && !missing) this.#deliver(message.event, message.prev);
     }
   }
-  /** @param {TabMessage & {kind: "welcome"}} message */
   #onWelcome({ held, change, events }) {
     const { lastEventId } = this.#sink.state();
     const lost = events[0]?.name === "reset" ? events[0].id : null;
@@ -659,19 +522,10 @@ var Tabs = class {
     if (change) this.#sink.change(change);
     for (const event of events) this.#deliver(event, this.#sink.state().lastEventId);
   }
-  /**
-   * Reports whether this tab has received all messages up to position `prev`.
-   *
-   * @param {string} prev
-   */
   #follows(prev) {
     const { lastEventId: held } = this.#sink.state();
     return held === prev || reaches(held, prev);
   }
-  /**
-   * @param {StreamEvent} event
-   * @param {string} prev
-   */
   #deliver(event, prev) {
     if (!isNew(this.#sink.state(), event.name, event.id)) return;
     if (event.name === "reset") this.#log = [];
@@ -681,19 +535,12 @@ var Tabs = class {
     }
     this.#sink.event(event);
   }
-  /**
-   * @param {string} to
-   * @param {string} held
-   */
   #welcome(to, held) {
     const state = this.#sink.state();
     const { connection, reason, problem } = state;
     const change = connection === "open" ? null : { to: "connecting", reason, problem: problem ?? void 0 };
     this.#post({ kind: "welcome", to, held, term: this.#lead, change, events: catchUp(state, this.#log, held) });
   }
-  // Asks the leader for the missing events. If there is no leader, no tab replies, but the browser
-  // is about to grant the lock to a tab. If the leader's page is frozen or hangs, in a dialog or in
-  // an endless loop, this tab steals the lock.
   #ask() {
     this.#asking = true;
     this.#shared("following");
@@ -703,15 +550,10 @@ var Tabs = class {
   #noteActivity() {
     this.#wait(silence(this.#sink.state()) + 100, () => this.#ask());
   }
-  /**
-   * @param {number} ms
-   * @param {() => void} then
-   */
   #wait(ms, then) {
     clearTimeout(this.#timer);
     if (!this.#stopped) this.#timer = setTimeout(then, ms);
   }
-  /** @param {TabMessage} message */
   #post(message) {
     if (!this.#stopped) this.#channel.postMessage(message);
   }
@@ -720,8 +562,6 @@ var randomId = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
 async function canShare() {
   return Boolean(globalThis.BroadcastChannel && await sharedLocks());
 }
-
-// presence/link.js
 var lateness = 1e3;
 var Link = class {
   #address;
@@ -729,44 +569,21 @@ var Link = class {
   #names;
   #stopped = new AbortController();
   #synced = false;
-  // whether `sync` arrived since the last call of #recover
   #everSynced = false;
-  // whether `sync` arrived at least once
   #tries = 0;
-  // failed attempts since the last `sync`
   #renewals = 0;
-  // renewals of an expired or rejected token since the last `sync`
   #reported = false;
-  // whether an error of the token callback was reported
   #tokenFreshAt = 0;
-  // last time at which the token was known to be new
   #lastActivity = 0;
-  // time at which the last data arrived
   #due = Infinity;
-  // time at which one of the timers below must run, on the clock of performance.now()
   #suspect = false;
-  // whether the browser was offline, or the page was frozen, and no data arrived since then
-  /** @type {EventSource|null} */
   #source = null;
-  /** @type {ReturnType<typeof setTimeout>|undefined} */
   #silenceTimer;
-  // ends an attempt that receives no data, or watches the timers without an attempt
-  /** @type {ReturnType<typeof setTimeout>|undefined} */
   #renewTimer;
-  // starts the next renewal of the token
   #end = (_) => {
   };
-  // ends the current attempt
   #wake = () => {
   };
-  // ends the current wait
-  /**
-   * @param {Address} address
-   * @param {Sink} sink
-   * @param {(() => Iterable<string>) | null} names  Returns the names of the events to receive.
-   *   null means all events. That requires fetch(), because an EventSource delivers only the events
-   *   for which it has a listener.
-   */
   constructor(address, sink, names) {
     this.#address = address;
     this.#sink = sink;
@@ -784,14 +601,9 @@ var Link = class {
     this.#end({ reason: "stopped" });
     this.#wake();
   }
-  /**
-   * Whether the timers of the tab run. The browser stops the timers of a frozen tab and its network
-   * reads, but it still calls the handlers of messages from other tabs.
-   */
   get alive() {
     return isOffline() || performance.now() < this.#due;
   }
-  /** Receives the events with this name too. @param {string} name */
   listen(name) {
     this.#source?.addEventListener(name, ({ data, lastEventId }) => this.#deliver({ name, text: data, id: lastEventId }));
   }
@@ -803,12 +615,6 @@ var Link = class {
       if (!signal.aborted) await this.#recover(end);
     }
   }
-  /**
-   * Prepares the next attempt: it renews the token, waits, or does nothing. If there must be no
-   * other attempt, it stops the link.
-   *
-   * @param {End} end
-   */
   async #recover({ reason, problem, after = 0, expired = false, causeUnknown }) {
     if (this.#synced) {
       this.#everSynced = true;
@@ -836,11 +642,6 @@ var Link = class {
     const askNow = causeUnknown && !this.#everSynced && this.#tries === 1;
     if (!askNow && await this.#pause(wait)) this.#tries = 0;
   }
-  /**
-   * Makes an attempt as soon as the browser has a connection for another stream.
-   *
-   * @returns {Promise<End>}
-   */
   async #attemptInSlot() {
     let waited = false;
     this.#expectWithin(requestTimeout);
@@ -855,11 +656,6 @@ var Link = class {
     if (waited) this.#sink.change({ to: "connecting", reason: null });
     return this.#attempt().finally(free);
   }
-  /**
-   * Opens one connection, and waits until it ends.
-   *
-   * @returns {Promise<End>}
-   */
   async #attempt() {
     const over = new AbortController();
     const ended = new Promise((resolve2) => this.#end = resolve2);
@@ -875,9 +671,6 @@ var Link = class {
     this.#source = null;
     return end;
   }
-  // The browser itself reconnects after most errors. It waits for the time in the server's `retry:`
-  // field, which scripts cannot read.
-  /** @param {Iterable<string>} names */
   #viaEventSource(names) {
     const source = new EventSource(this.#events(), { withCredentials: this.#address.withCredentials });
     this.#source = source;
@@ -890,10 +683,6 @@ var Link = class {
     };
     for (const name of names) this.listen(name);
   }
-  /**
-   * @param {AbortSignal} signal
-   * @returns {Promise<End>}
-   */
   async #viaFetch(signal) {
     let bearer;
     try {
@@ -929,7 +718,6 @@ var Link = class {
     }
     return { reason: this.#whyNotOpen(), after: partial.retry ?? 0 };
   }
-  /** @param {StreamEvent} event */
   #deliver(event) {
     this.#noteActivity();
     if (event.name === "sync") {
@@ -941,33 +729,21 @@ var Link = class {
     else if (endsToken(event)) this.#end({ reason: "expired", expired: true });
     else if (event.name === "expiring") this.#prolong(dataOf(event)?.in, Date.now() - this.#tokenFreshAt < 5e3);
   }
-  /**
-   * Asks the server why an EventSource failed. Returns null if the server accepts a request now.
-   *
-   * @returns {Promise<End|null>}
-   */
   async #fetchCause() {
     this.#expectWithin(requestTimeout + lateness);
     try {
       await this.#address.request("GET", "presence", { query: { limit: "1" } });
       return null;
     } catch (error) {
-      const { problem, after } = (
-        /** @type {PresenceError} */
-        error
-      );
+      const { problem, after } = error;
       return { reason: this.#whyNotOpen(), problem, after, causeUnknown: true };
     }
   }
-  // Returns the reason why the stream is not open. The reason of a `goodbye` remains until the next
-  // `sync`.
   #whyNotOpen(why = "lost") {
     const { reason } = this.#sink.state();
     if (isOffline()) return "offline";
     return reason === null || reason === "offline" || reason === "connections" ? why : reason;
   }
-  // Restarts the silence timer. Silence means a dead connection, because the server sends pings
-  // even if the room is idle.
   #noteActivity() {
     this.#lastActivity = Date.now();
     this.#suspect = false;
@@ -976,38 +752,25 @@ var Link = class {
     this.#expectWithin(limit);
     this.#silenceTimer = setTimeout(() => this.#end({ reason: this.#whyNotOpen("silent") }), limit);
   }
-  // Keeps the link alive, as long as the timers of the tab run.
   #watchTimers() {
     this.#expectWithin(requestTimeout + lateness);
     this.#silenceTimer = setTimeout(() => this.#watchTimers(), requestTimeout);
   }
-  /** Expects that a timer runs within `ms` milliseconds. @param {number} ms */
   #expectWithin(ms) {
     this.#due = performance.now() + ms;
   }
-  // Called when the browser is online again or the page is visible again. It compares times,
-  // because timers may have been suspended.
   #checkAlive() {
     this.#wake();
     if (this.#suspect || Date.now() - this.#lastActivity >= silence(this.#sink.state())) this.#end({ reason: "silent" });
   }
-  // Called if the page was frozen without a `freeze` event. In Chromium, a fetch() body that
-  // received data in the meantime delivers no more data.
   #wasFrozen() {
     this.#suspect = true;
     this.#checkAlive();
   }
-  // Called when the browser goes offline. An open stream is kept, because it may survive.
   #wentOffline() {
     this.#suspect = true;
     if (this.#sink.state().connection !== "open") this.#end({ reason: "offline" });
   }
-  /**
-   * Waits `ms` milliseconds. While the browser is offline, it waits until the browser is online.
-   *
-   * @param {number} ms
-   * @returns {Promise<boolean>}  Whether the wait was cut short.
-   */
   async #pause(ms) {
     let timer;
     const woken = await new Promise((resolve) => {
@@ -1019,21 +782,11 @@ var Link = class {
     clearTimeout(timer);
     return woken;
   }
-  /**
-   * @param {boolean} open
-   * @returns {Promise<Problem|null>}  The problem, or null on success.
-   */
   async #renew(open) {
     this.#tokenFreshAt = Date.now();
     if (!open) this.#expectWithin(renewalTimeout + lateness);
     return this.#address.renew(open).then(() => null, (error) => this.#callbackFailed(error));
   }
-  /**
-   * Returns the problem of a failed token callback. Until the room was open once, the first error
-   * is also reported, because it is then probably an error of the program.
-   *
-   * @param {unknown} error
-   */
   #callbackFailed(error) {
     const problem = fromCallback(error);
     const wasOpen = this.#sink.state().connections !== null;
@@ -1044,14 +797,6 @@ var Link = class {
     }
     return problem;
   }
-  /**
-   * Renews the token now, or after half of its remaining time if `later` is set. `later` is set for
-   * a new token whose lifetime is shorter than the server's warning time. A failed renewal is
-   * retried after half of the remaining time, as long as at least 2 s remain.
-   *
-   * @param {number} seconds  Remaining lifetime of the token.
-   * @param {boolean} later
-   */
   async #prolong(seconds, later) {
     if (!this.#address.credential.renewable) return;
     clearTimeout(this.#renewTimer);
@@ -1070,8 +815,6 @@ var Link = class {
   }
 };
 var isOffline = () => globalThis.navigator?.onLine === false;
-
-// presence/room.js
 function join(options) {
   return new Room(options);
 }
@@ -1080,29 +823,18 @@ var maxQueued = 1e3;
 var Room = class {
   #options;
   #address;
-  /** @type {State} */
   #state;
-  /** @type {Map<string, Set<(data: any) => void>>} */
   #listeners = /* @__PURE__ */ new Map();
-  /** @type {{stop(): void, listen?(name: string): void}|null} */
   #source = null;
-  /** @type {Sink|null} */
   #sink = null;
-  // receives the events since the room was entered, and none after it was left
   #closing = new AbortController();
   #paused = false;
   #away = false;
-  // whether the page is frozen or in the back/forward cache
   #sending = Promise.resolve();
   #queued = 0;
-  /** @type {Info|null} */
   #info = null;
-  // the last info that was passed to setState()
-  /** @type {string|null} */
   #me = null;
-  // the user's id, once known
   #settingState = Promise.resolve();
-  /** @param {Options} [options] */
   constructor(options = {}) {
     const { room = "lobby", lastEventId = "" } = options;
     if (!isRoomName(room)) {
@@ -1120,60 +852,30 @@ var Room = class {
     globalThis.document?.addEventListener("prerenderingchange", () => this.#enter(), { signal });
     this.#enter();
   }
-  /** URL at which the server is mounted. It ends with a slash. */
   get url() {
     return this.#address.url;
   }
-  /** The room name. */
   get name() {
     return this.#address.room;
   }
-  /** The current state. The object is frozen: each change creates a new one. */
   get state() {
     return this.#state;
   }
-  /** The user count: see State.count. */
   get count() {
     return this.#state.count;
   }
-  /** Open streams in the room: see State.connections. */
   get connections() {
     return this.#state.connections;
   }
-  /** Users in the room: see State.users. */
   get users() {
     return this.#state.users;
   }
-  /** Members by id: see State.members. */
   get members() {
     return this.#state.members;
   }
-  /** Position up to which all messages were received: see State.lastEventId. */
   get lastEventId() {
     return this.#state.lastEventId;
   }
-  /**
-   * Adds a listener. `fn` is called for each event of that name, after the event has changed the
-   * state.
-   *
-   * - "state": any change of the state. `fn` receives the State.
-   * - "count": the user count, after each `user count` event. `fn` receives the number.
-   * - "sync", "user count", "join", "leave", "update", "reset", "expiring", "goodbye", "ping": an
-   *   event of the server. `fn` receives its data: see RoomEvents.
-   * - "message", or a name that a sender chose: a message. `fn` receives the Message. A message
-   *   with the name "count" or "state" is not delivered.
-   *
-   * An exception in a listener is passed to reportError() and does not affect other listeners.
-   *
-   * @template {string} N
-   * @param {N} name
-   * @param {(data: N extends keyof RoomEvents ? RoomEvents[N] : Message) => void} fn
-   * @returns {() => void}  A function that removes the listener.
-   * @throws {TypeError}  If the name is "open" or "error".
-   * @example
-   * const off = room.on("chat message", ({ from, data }) => show(from?.name, data));
-   * off(); // removes the listener
-   */
   on(name, fn) {
     if (name === "open" || name === "error") throw new TypeError(`presence: reserved event name "${name}" (listen for "state")`);
     let fns = this.#listeners.get(name);
@@ -1185,39 +887,16 @@ var Room = class {
     fns.add(listener);
     return () => void fns.delete(listener);
   }
-  /**
-   * Sends a message to the room. It waits until the stream is open, and it sends one message at a
-   * time, so that messages keep their order. A message without a response, or with a temporary
-   * error (408, 425, 429, 5xx), is retried for up to 15 s. The message has an idempotency key, so
-   * the room receives it only once.
-   *
-   * @param {any} data  Any JSON. undefined is sent as null.
-   * @param {{event?: string, id?: string}} [options]  `event`: the event name, 1 to 64 characters
-   *   without control or format characters (Unicode category Cf). Default: "message". `id`: the
-   *   idempotency key. Default: random. Set it to send the same message again later.
-   * @returns {Promise<{id: string}>}  The position in the room's messages.
-   * @throws {PresenceError}  If the server rejects the message, if the send queue is full (1000
-   *   messages), or if no attempt succeeds within 15 s. In the last case, the server may have
-   *   accepted the message if its response was lost.
-   * @throws {TypeError}  If the event name is "count" or "state", or if the data is not JSON.
-   * @example
-   * await room.send("hello");
-   * await room.send({ x: 10, y: 20 }, { event: "cursor" }); // received with room.on("cursor", fn)
-   */
   async send(data, { event, id = randomId() } = {}) {
     if (event !== void 0 && localNames.has(event)) throw new TypeError(`presence: reserved event name "${event}"`);
     if (this.#queued >= maxQueued) throw new PresenceError({ title: `Send queue full (${maxQueued} messages)`, status: 0 });
     this.#queued++;
     const sent = this.#sending.then(() => this.#send({ event, id, data: data ?? null })).finally(() => this.#queued--);
-    this.#sending = sent.then(
-      () => {
-      },
-      () => {
-      }
-    );
+    this.#sending = sent.then(() => {
+    }, () => {
+    });
     return sent;
   }
-  /** @param {{event?: string, id: string, data: any}} body */
   async #send(body) {
     if (isPrerendering()) await new Promise((resolve) => document.addEventListener("prerenderingchange", resolve));
     const end = Date.now() + sendTimeout;
@@ -1233,14 +912,6 @@ var Room = class {
       }
     }
   }
-  /**
-   * Waits until the stream is open or closed, at most until `end`. A message that is sent earlier
-   * may reach the server before the request for the stream, and its sender would not receive it.
-   * After a lost stream, a restarted server has no history from which it could replay the message.
-   * It does not wait for a stream that will not open soon.
-   *
-   * @param {number} end  Milliseconds since 1970.
-   */
   async #awaitStream(end) {
     await new Promise((resolve) => {
       const timer = setTimeout(resolve, end - Date.now());
@@ -1255,25 +926,10 @@ var Room = class {
       check();
     });
   }
-  /**
-   * Sets the user's info in this room, such as `{status: "away"}`. It replaces the previous info.
-   * The call waits until the room is open. If several calls wait, only the last info is sent, and
-   * all calls resolve. If the room loses the info, as it does when the server restarts, the info is
-   * sent again. If another tab or device of the user has set other info since, it is not sent.
-   *
-   * @param {any} info  JSON of at most 1 KiB.
-   * @returns {Promise<void>}
-   * @throws {PresenceError}  If the server rejects the info, or if the room is closed first.
-   * @example
-   * document.addEventListener("visibilitychange", () => {
-   *   room.setState({ status: document.hidden ? "away" : "here" }).catch(console.error);
-   * });
-   */
   setState(info) {
     this.#info = { info: info ?? null, accepted: false, stands: true };
     return this.#putState(this.#info);
   }
-  /** @param {Info} info */
   #putState(info) {
     const done = this.#settingState.then(async () => {
       await this.#opened();
@@ -1286,7 +942,6 @@ var Room = class {
     });
     return done;
   }
-  /** @returns {Promise<void>} */
   #opened() {
     return new Promise((resolve, reject) => {
       const check = () => {
@@ -1300,56 +955,31 @@ var Room = class {
       check();
     });
   }
-  /**
-   * Fetches the current `connections` and `since` of the members, and updates the state. The stream
-   * does not send these: it reports that a user joined or left, but not that a user opened another
-   * tab.
-   *
-   * @param {number} [limit]  Maximum number of members, in the order of their ids. Default and
-   *   upper limit: 1000.
-   * @throws {PresenceError}  If the server rejects the request or does not respond.
-   */
   async refresh(limit = 1e3) {
     const page = await this.#request("GET", "presence", { query: { limit: String(limit) } });
     this.#set(seen(this.#state, page.members));
   }
-  /**
-   * Leaves the room until resume() is called. The state and the position remain, and resume()
-   * receives the messages that were missed. A SharedWorker needs this while all its pages are in
-   * the back/forward cache, because a worker has no `pagehide` event.
-   */
   pause() {
     this.#paused = true;
     this.#leave();
   }
-  /** Enters the room again after pause(). */
   resume() {
     if (!this.#paused) return;
     this.#paused = false;
     this.#change({ to: "connecting", reason: null });
     this.#enter();
   }
-  /**
-   * Leaves the room permanently. Messages that were passed to send() before are still sent. To join
-   * the room again, call join().
-   */
   close() {
     if (this.#state.connection !== "closed") this.#set(closed(this.#state));
     this.#source = null;
   }
-  // Opens a link, or shares the link of another tab, unless the page must not be in the room now.
   #enter() {
     if (this.#source || this.#paused || this.#away || isPrerendering() || this.#state.connection === "closed") return;
-    const sink = {
-      state: () => this.#state,
-      event: (event) => this.#sink === sink && this.#event(event),
-      change: (change) => this.#sink === sink && this.#change(change)
-    };
+    const sink = { state: () => this.#state, event: (event) => this.#sink === sink && this.#event(event), change: (change) => this.#sink === sink && this.#change(change) };
     this.#sink = sink;
     if (this.#options.share) this.#share(sink);
     else this.#source = this.#link(sink);
   }
-  /** @param {Sink} sink */
   #link(sink) {
     const receivesAll = !this.#address.credential.isCookie || !globalThis.EventSource;
     return new Link(this.#address, sink, receivesAll ? null : () => this.#names());
@@ -1359,7 +989,6 @@ var Room = class {
     for (const name of localNames) names.delete(name);
     return names;
   }
-  /** @param {Sink} sink */
   async #share(sink) {
     const abort = new AbortController();
     const pending = { stop: () => abort.abort() };
@@ -1379,13 +1008,6 @@ var Room = class {
     if (this.#source === pending) this.#source = tabs;
     else tabs.stop();
   }
-  /**
-   * Returns the result of #user(), and retries until there is a response. Returns null if the
-   * server rejects the request.
-   *
-   * @param {AbortSignal} signal
-   * @returns {Promise<string|null>}
-   */
   async #awaitUser(signal) {
     for (let tries = 0; !signal.aborted; tries++) {
       try {
@@ -1401,18 +1023,11 @@ var Room = class {
     }
     return null;
   }
-  /**
-   * Returns the user's id, or null if no user is signed in. If the token does not contain an id, it
-   * returns another string, which is the same for the same token.
-   *
-   * @returns {Promise<string|null>}
-   */
   async #user() {
     const { credential } = this.#address;
     if (!credential.isCookie) return userOf(await credential.token());
     return (await this.#address.request("GET", "session"))?.user?.id ?? null;
   }
-  /** @param {boolean} away */
   #setAway(away) {
     this.#away = away;
     if (away) this.#leave();
@@ -1424,7 +1039,6 @@ var Room = class {
     this.#source = null;
     this.#change({ to: "connecting", reason: this.#paused ? "paused" : "lost" });
   }
-  /** @param {StreamEvent} event */
   #event(event) {
     const { name, id } = event;
     const before = this.#state;
@@ -1436,14 +1050,6 @@ var Room = class {
     if (!localNames.has(name)) this.#emit(name, data);
     this.#keepInfo(name, data, before.connection !== "open" && this.#state.connection === "open");
   }
-  /**
-   * Sends the info again if the room has lost it, for example because the server restarted. If
-   * several tabs or devices of the user have set info, the last one wins.
-   *
-   * @param {string} name
-   * @param {any} data
-   * @param {boolean} opened  Whether this event has opened the room.
-   */
   #keepInfo(name, data, opened) {
     const mine = this.#info;
     if (!mine?.accepted) return;
@@ -1452,14 +1058,12 @@ var Room = class {
     if (opened && mine.stands && !(known && same(known.info, mine.info))) this.#putState(mine).catch(() => {
     });
   }
-  /** @param {ConnectionChange} change */
   #change(change) {
     if (this.#state.connection === "closed") return;
     if (change.to === "connecting") this.#set(connecting(this.#state, change.reason, change.problem));
     else if (change.to === "closed") this.#set(closed(this.#state, change.problem));
     else this.#set(renewed(this.#state));
   }
-  /** @param {State} state */
   #set(state) {
     if (state === this.#state) return;
     this.#state = Object.freeze(state);
@@ -1469,10 +1073,6 @@ var Room = class {
     }
     this.#emit("state", state);
   }
-  /**
-   * @param {string} name
-   * @param {any} data
-   */
   #emit(name, data) {
     for (const fn of [...this.#listeners.get(name) ?? []]) {
       try {
@@ -1482,11 +1082,6 @@ var Room = class {
       }
     }
   }
-  /**
-   * @param {string} method
-   * @param {string} path
-   * @param {{query?: Record<string, string>, body?: any}} options
-   */
   async #request(method, path, options) {
     const send = () => this.#address.request(method, path, options);
     return send().catch(async (error) => {
@@ -1511,27 +1106,5 @@ async function pause(ms, signal) {
   over.abort();
 }
 var same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
-var isPrerendering = () => Boolean(
-  /** @type {any} */
-  globalThis.document?.prerendering
-);
-export {
-  PresenceError,
-  Room,
-  apply,
-  backoff,
-  catchUp,
-  closed,
-  connecting,
-  decode,
-  fresh,
-  initial,
-  isNew,
-  isRoomName,
-  join,
-  randomId,
-  reaches,
-  renewed,
-  request,
-  seen
-};
+var isPrerendering = () => Boolean(globalThis.document?.prerendering);
+export { PresenceError, Room, apply, backoff, catchUp, closed, connecting, decode, fresh, initial, isNew, isRoomName, join, randomId, reaches, renewed, request, seen };
