@@ -5,7 +5,7 @@
  *
  * - Tabs close, crash, hang, freeze, are discarded or prerendered, or enter the back/forward cache.
  * - In a frozen tab, timers and network reads do not run. Other tasks do: messages of other tabs,
- *   granted locks and events of the document.
+ *   granted locks and events of the document. A stream with data that was not read then is stuck.
  * - Web Locks and BroadcastChannel connect the tabs, asynchronously.
  * - Over HTTP/1.1, six requests per host are active. A stream is active until it ends. Further
  *   requests wait in the browser.
@@ -296,9 +296,10 @@ class Tab {
 
   /** Ends each state in which the tab does not run its code. */
   wake() {
-    const { frozen, kept } = this;
+    const { frozen, kept, world } = this;
     this.hung = this.frozen = this.kept = false;
-    if (frozen === "freeze") this.happens("resume");
+    if (frozen) world.network.thaw(this);
+    if (frozen === "freeze" || (frozen && world.random() < 0.5)) this.happens("resume");
     if (kept) this.dispatch("pageshow");
     this.show(true);
   }
@@ -598,8 +599,8 @@ class Network {
   }
 
   /** Posts a read of the response to the page. */
-  read({ tab, id }, fn) {
-    if (!tab.dead) this.world.post(`request ${id} to ${tab.id}`, tab, fn, true);
+  read({ tab, id, stuck }, fn) {
+    if (!tab.dead && !stuck) this.world.post(`request ${id} to ${tab.id}`, tab, fn, true);
   }
 
   unread({ tab, id }) {
@@ -622,6 +623,15 @@ class Network {
     for (const req of this.active) if (which(req)) this.active.delete(req);
     this.world.server.drop(which);
     this.serve();
+  }
+
+  /** Resumes a frozen tab. In Chromium, its streams deliver no more data if data is unread. */
+  thaw(tab) {
+    for (const req of this.requests) {
+      if (req.tab !== tab || req.path !== "/events" || this.unread(req) === 0) continue;
+      req.stuck = true;
+      this.world.queues.delete(`request ${req.id} to ${tab.id}`);
+    }
   }
 
   /** Drops the requests of a tab that was killed. */
