@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -116,6 +117,38 @@ func TestBackForwardCache(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The browser's program in docs/clients.md receives the messages that are sent while its page is in
+// the back/forward cache, the first message of the room included.
+func TestProgramInBackForwardCache(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	pages := t.TempDir()
+	site, presence := application(t, pages, "1h")
+	program := strings.Replace(documentBlocks(t, "clients.md")["browser.js"], "/events", "/presence/events", 1)
+	write(t, pages, "program.html", `<ul></ul><script type="module">
+		const console = { log: (line) => (document.querySelector("ul").textContent += line) };
+		`+program+`</script>`)
+	e := env{"PRESENCE_JWT_SECRET": secret}
+	sender := must(t, e, "token", "--sub=sender")
+
+	page := browser(t, "/favicon.ico")
+	do(t, page, chromedp.Navigate(site+"/presence/icon.svg"))
+	script[bool](t, page, `import("/presence/presence.js").then(async ({ request }) =>
+		request("POST", "/presence/session", { token: await (await fetch("/token")).text() })).then(() => true)`)
+	watch := start(t, e, "watch", "--url="+presence, "--token="+sender)
+	watch.stdout.find(t, "user count\t1")
+	do(t, page, chromedp.Navigate(site+"/program.html"))
+	for _, message := range []string{"first", "second"} {
+		watch.stdout.find(t, "user count\t2")
+		see(t, page, `document.querySelector("ul")?.textContent.includes("sync")`)
+		do(t, page, chromedp.Navigate(site+"/presence/icon.svg"))
+		watch.stdout.find(t, "user count\t1")
+		must(t, e, "send", "--url="+presence, "--token="+sender, message)
+		script[bool](t, page, `history.back(), true`)
+		see(t, page, fmt.Sprintf(`document.querySelector("ul")?.textContent.includes(%q)`, message))
 	}
 }
 
