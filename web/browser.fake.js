@@ -683,6 +683,7 @@ class Server {
   down = false;
   requests = []; // requests received, such as "GET /session null"
   refusal = null; // status with which every request is rejected, if any
+  cookie = true; // whether the browser has the user's cookie
 
   constructor(world) {
     this.world = world;
@@ -710,7 +711,10 @@ class Server {
     if (this.down) return req.respond(0);
     if (this.refusal) return answer(this.refusal, { title: "no" });
     if (path === "/healthz") return answer(200, {});
-    if (path === "/session") return answer(method === "GET" ? 200 : 204, { user: { id: "alice" } });
+    if (path === "/session") {
+      if (method === "POST") this.cookie = true;
+      return answer(method === "GET" ? 200 : 204, { user: this.cookie ? { id: "alice" } : null });
+    }
     const room = this.room(url.searchParams.get("room"));
     if (path === "/events") room.enter(req, url.searchParams.get("last_event_id") ?? "");
     else if (path === "/messages") answer(202, { id: room.accept(JSON.parse(req.content)) });

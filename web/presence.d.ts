@@ -229,12 +229,14 @@ declare function request(method: string, url: URL | string, body?: any, options?
  */
 declare function noResponse(url: URL | string, cause: unknown): PresenceError;
 /**
- * Returns the error for a response that has a problem document or is otherwise unexpected.
+ * Returns the error for a response that has a problem document or is otherwise unexpected. It has a
+ * `detail` in each case. Over HTTP/2 a status has no text.
  *
  * @param {Response} response
+ * @param {URL|string} url  The URL of the request.
  * @returns {Promise<PresenceError>}
  */
-declare function errorOf(response: Response): Promise<PresenceError>;
+declare function errorOf(response: Response, url: URL | string): Promise<PresenceError>;
 /**
  * Reports whether the same request may succeed later.
  *
@@ -472,7 +474,7 @@ type EventData = {
     /**
      * The new state, after any change.
      */
-    state: State;
+    state: Readonly<State>;
     /**
      * The new user count, after each `user count` event.
      */
@@ -622,7 +624,7 @@ type LoggedMessage = {
  *   name. For a message with a custom name, it is a Message. See Room.on().
  *
  * @typedef {object} EventData  The argument of a listener, for event names without a space.
- * @property {State} state  The new state, after any change.
+ * @property {Readonly<State>} state  The new state, after any change.
  * @property {number} count  The new user count, after each `user count` event.
  * @property {{connections: number, users: number, members?: Member[], complete: boolean, heartbeat: number}} sync
  *   The snapshot of the room. The server sends it on each connection, and when the number of
@@ -948,8 +950,12 @@ declare class Room {
     get url(): URL;
     /** The room name. */
     get name(): string;
-    /** The current state. The object is frozen: each change creates a new one. */
-    get state(): State;
+    /**
+     * The current state. The object is frozen: each change creates a new one.
+     *
+     * @returns {Readonly<State>}
+     */
+    get state(): Readonly<State>;
     /** The user count: see State.count. */
     get count(): number | null;
     /** Open streams in the room: see State.connections. */

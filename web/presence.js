@@ -54,11 +54,11 @@ async function request(method, url, body, options = {}) {
   const response = await fetch(url, init).catch((cause) => {
     throw noResponse(url, cause);
   });
-  if (!response.ok) throw await errorOf(response);
+  if (!response.ok) throw await errorOf(response, url);
   if (response.status === 204) return null;
   const parsed = isJSON(response) ? await response.json().catch(() => void 0) : void 0;
   if (parsed !== void 0) return parsed;
-  throw new PresenceError({ title: "Unexpected response", status: response.status, detail: `no presence server at ${url}` });
+  throw await errorOf(response, url);
 }
 function noResponse(url, cause) {
   const { origin = "", document: document2, location } = globalThis;
@@ -72,10 +72,13 @@ function noResponse(url, cause) {
   return new PresenceError({ title: "No response", status: 0, detail }, { cause });
 }
 var isJSON = (response) => /\bjson\b/.test(response.headers.get("Content-Type") ?? "");
-async function errorOf(response) {
+async function errorOf(response, url) {
+  const { ok, status, statusText, headers } = response;
+  if (ok) return new PresenceError({ title: "Unexpected response", status, detail: `no presence server at ${url}` });
   const problem = isJSON(response) ? await response.json().catch(() => null) : null;
-  const after = Math.min(1e3 * Number(response.headers.get("Retry-After") ?? 0) || 0, longestWait);
-  return new PresenceError({ title: response.statusText, ...problem, status: response.status }, { after });
+  const after = Math.min(1e3 * Number(headers.get("Retry-After") ?? 0) || 0, longestWait);
+  const text = `HTTP status ${status}${statusText && ` (${statusText})`}`;
+  return new PresenceError({ title: statusText || text, detail: text, ...problem, status }, { after });
 }
 var isTransient = ({ status }) => status < 400 || status === 408 || status === 425 || status === 429 || status >= 500;
 var problemOf = (error) => error instanceof PresenceError ? error.problem : void 0;
@@ -129,10 +132,11 @@ var Credential = class {
   }
   async #renew(session, open) {
     const token = await this.#withTimeout(this.#renewal?.());
-    if (!this.isCookie) this.#token = requireToken(token);
-    if (!token || !(open || this.isCookie)) return;
+    const checked = this.isCookie && !token ? null : requireToken(token);
+    if (!this.isCookie) this.#token = checked;
+    if (!checked || !(open || this.isCookie)) return;
     const { credentials } = await this.fetchOptions();
-    await request("POST", session, { token }, { credentials, signal: AbortSignal.timeout(requestTimeout) });
+    await request("POST", session, { token: checked }, { credentials, signal: AbortSignal.timeout(requestTimeout) });
   }
 };
 function requireToken(token) {
@@ -562,6 +566,7 @@ var randomId = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
 async function canShare() {
   return Boolean(globalThis.BroadcastChannel && await sharedLocks());
 }
+var localReasons = /* @__PURE__ */ new Set(["lost", "silent", "offline", "connections", "token", "paused"]);
 var lateness = 1e3;
 var Link = class {
   #address;
@@ -699,7 +704,7 @@ var Link = class {
       return { reason: this.#whyNotOpen(), problem: noResponse(this.#address.url, error).problem };
     }
     if (response.status !== 200 || !response.body || !isStream(response.headers.get("Content-Type"))) {
-      const { problem, after } = await errorOf(response);
+      const { problem, after } = await errorOf(response, this.#address.url);
       return { reason: this.#whyNotOpen(), problem, after };
     }
     const text = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -742,7 +747,7 @@ var Link = class {
   #whyNotOpen(why = "lost") {
     const { reason } = this.#sink.state();
     if (isOffline()) return "offline";
-    return reason === null || reason === "offline" || reason === "connections" ? why : reason;
+    return reason === null || localReasons.has(reason) ? why : reason;
   }
   #noteActivity() {
     this.#lastActivity = Date.now();
@@ -1009,9 +1014,12 @@ var Room = class {
     else tabs.stop();
   }
   async #awaitUser(signal) {
-    for (let tries = 0; !signal.aborted; tries++) {
+    for (let tries = 0, renewed2 = false; !signal.aborted; tries++) {
       try {
-        return await this.#user();
+        const user = await this.#user();
+        if (user !== null || renewed2 || !this.#address.credential.renewable) return user;
+        await this.#address.renew(false);
+        renewed2 = true;
       } catch (error) {
         const problem = problemOf(error);
         if (problem && !isTransient(problem)) return null;

@@ -1185,6 +1185,37 @@ test("a broken token callback is reported once, until the room was open", async 
   room.close();
 });
 
+test("a renewed cookie is not replaced with text that is no token", async () => {
+  world.respond = () => problem(401, "no token");
+  const room = join({ url, renew: () => "<!doctype html> Not Found" });
+  await settled();
+  source().fail(2);
+  await settled();
+  assert.deepEqual([room.state.connection, room.state.reason, room.state.problem.title], ["connecting", "token", "Token callback failed"]);
+  assert.equal(requestsTo("/session").length, 0);
+  room.close();
+});
+
+test("the state has the cause of the last failed attempt", async () => {
+  const page = () => new Response("<h1>My application</h1>", { headers: { "Content-Type": "text/html" } });
+  let token = () => Promise.reject(new Error("/token: status 500"));
+  world.respond = page;
+  const room = join({ url, token: () => token() });
+  await settled();
+  assert.deepEqual([room.state.reason, room.state.problem.status], ["token", 0]);
+  token = () => "T";
+  for (const [respond, want] of [
+    [page, { title: "Unexpected response", status: 200, detail: "no presence server at https://example.com/presence/" }],
+    [() => new Response("", { status: 502 }), { title: "HTTP status 502", status: 502, detail: "HTTP status 502" }], // as over HTTP/2
+    [() => problem(503, "too many rooms"), { type: "about:blank", title: "T", status: 503, detail: "too many rooms" }],
+  ]) {
+    world.respond = respond;
+    await clock.advance(30_000);
+    assert.deepEqual([room.state.reason, room.state.problem], ["lost", want]);
+  }
+  room.close();
+});
+
 test("white space around a token is removed", async () => {
   const room = await openedWithToken({ url, token: () => "T\n" });
   assert.equal(stream().headers.get("Authorization"), "Bearer T");
@@ -1273,7 +1304,7 @@ test("request returns null for 204, rejects responses of other servers, and thro
   assert.equal(await request("DELETE", "https://example.com/session"), null);
   assert.equal(world.requests[0].body, undefined);
   world.respond = () => new Response("<h1>Bad Gateway</h1>", { status: 502, statusText: "Bad Gateway", headers: { "Content-Type": "text/html" } });
-  await assert.rejects(request("GET", url), { message: "Bad Gateway", problem: { title: "Bad Gateway", status: 502 } });
+  await assert.rejects(request("GET", url), { message: "HTTP status 502 (Bad Gateway)", problem: { title: "Bad Gateway", status: 502, detail: "HTTP status 502 (Bad Gateway)" } });
   world.respond = () => new Response("{", { status: 500, headers: { "Content-Type": "application/problem+json" } });
   await assert.rejects(request("GET", url), { message: "HTTP status 500" });
   world.respond = () => {

@@ -408,6 +408,20 @@ describe("scenario", () => {
     await end();
   });
 
+  test("tabs without a cookie share the connection after the callback has renewed it", async () => {
+    use(1, load);
+    world.server.cookie = false;
+    const all = [];
+    for (let i = 0; i < 3; i++) {
+      all.push(world.open({ token: undefined, renew: () => token }));
+      await world.advance(100);
+    }
+    assert.deepEqual(roles(all), ["leading", "following", "following"]);
+    assert.deepEqual(world.server.requests.filter((request) => request.startsWith("POST /session")).length, 1);
+    check();
+    await end();
+  });
+
   test("without Web Locks, each tab has its own connection", async () => {
     Object.defineProperty(globalThis, "navigator", { value: { onLine: true }, configurable: true, writable: true });
     const all = await tabs(3);

@@ -64,6 +64,8 @@ test("the types accept correct programs and reject incorrect ones", () => {
     room.members.set("x", null);
     // @ts-expect-error: count is read-only
     room.count = 1;
+    // @ts-expect-error: the state is read-only
+    room.state.count = 1;
   `;
   const file = join(out, "program.ts");
   writeFileSync(file, program);

@@ -20,6 +20,7 @@ import (
 type file struct {
 	policy  string // Config.ContentSecurityPolicy
 	kind    string // media type
+	script  bool   // whether it is JavaScript
 	plain   coded
 	gzipped *coded // nil if gzip does not make it smaller
 }
@@ -53,6 +54,7 @@ func readPage(web fs.FS, policy string) (map[string]*file, error) {
 			policy: policy,
 			kind:   cmp.Or(mime.TypeByExtension(path.Ext(name)), http.DetectContentType(content)),
 			plain:  coded{content, `"` + tag + `"`},
+			script: path.Ext(name) == ".js",
 		}
 		if zipped := compress(zip, content); len(zipped) < len(content) {
 			f.gzipped = &coded{zipped, `"` + tag + `-gzip"`}
@@ -92,6 +94,11 @@ func (f *file) get(w http.ResponseWriter, r *http.Request) error {
 	h.Set("Content-Security-Policy", f.policy)
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cache-Control", "no-cache")
+	if f.script && h.Get("Access-Control-Allow-Origin") == "" {
+		// A page of an origin that is not allowed can load the client, and the client names the
+		// origin. If the browser refused the script, only its console would show a cause.
+		h.Set("Access-Control-Allow-Origin", "*")
+	}
 	body := &f.plain
 	if f.gzipped != nil {
 		h.Add("Vary", "Accept-Encoding") // Add and not Set, because the CORS handler sets Vary: Origin

@@ -13,6 +13,32 @@ import (
 	"example.com/presence/pkg/presence"
 )
 
+// A page of any origin can load the scripts, and no other file. With an allowed origin, the headers
+// name that origin.
+func TestScriptsOfOtherOrigins(t *testing.T) {
+	files := fstest.MapFS{"presence.js": {Data: []byte("export {}")}, "index.html": {Data: []byte("page")}}
+	for _, c := range []struct {
+		allowed, path, want string
+	}{
+		{"", "/presence.js", "*"},
+		{"https://other.example", "/presence.js", "*"},
+		{"https://app.example", "/presence.js", "https://app.example"},
+		{"*", "/presence.js", "*"},
+		{"", "/index.html", ""},
+		{"https://app.example", "/index.html", "https://app.example"},
+		{"", "/healthz", ""},
+	} {
+		config := presence.Config{Web: files}
+		if c.allowed != "" {
+			config.CORSOrigins = []string{c.allowed}
+		}
+		r := open(t, config).ask("GET", c.path, "", "", "Origin", "https://app.example")
+		if got := r.Header.Get("Access-Control-Allow-Origin"); got != c.want {
+			t.Errorf("%s with CORSOrigins %q: got Access-Control-Allow-Origin %q, want %q", c.path, c.allowed, got, c.want)
+		}
+	}
+}
+
 // The server sends a file as gzip if the request accepts it. The compressed and the plain form have
 // different entity tags.
 func TestCompressedFiles(t *testing.T) {

@@ -37,6 +37,9 @@ import { dataOf, endsToken, silence } from "./state.js";
  *   cause.
  */
 
+// The reasons that are not those of a `goodbye`.
+const localReasons = new Set(["lost", "silent", "offline", "connections", "token", "paused"]);
+
 const lateness = 1000; // milliseconds by which timers of background tabs are late
 
 export class Link {
@@ -222,7 +225,7 @@ export class Link {
       return { reason: this.#whyNotOpen(), problem: noResponse(this.#address.url, error).problem };
     }
     if (response.status !== 200 || !response.body || !isStream(response.headers.get("Content-Type"))) {
-      const { problem, after } = await errorOf(response);
+      const { problem, after } = await errorOf(response, this.#address.url);
       return { reason: this.#whyNotOpen(), problem, after };
     }
     const text = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -279,7 +282,7 @@ export class Link {
   #whyNotOpen(why = "lost") {
     const { reason } = this.#sink.state();
     if (isOffline()) return "offline";
-    return reason === null || reason === "offline" || reason === "connections" ? why : reason;
+    return reason === null || localReasons.has(reason) ? why : reason;
   }
 
   // Restarts the silence timer. Silence means a dead connection, because the server sends pings

@@ -69,11 +69,11 @@ export async function request(method, url, body, options = {}) {
   const response = await fetch(url, init).catch((cause) => {
     throw noResponse(url, cause);
   });
-  if (!response.ok) throw await errorOf(response);
+  if (!response.ok) throw await errorOf(response, url);
   if (response.status === 204) return null;
   const parsed = isJSON(response) ? await response.json().catch(() => undefined) : undefined;
   if (parsed !== undefined) return parsed;
-  throw new PresenceError({ title: "Unexpected response", status: response.status, detail: `no presence server at ${url}` });
+  throw await errorOf(response, url);
 }
 
 /**
@@ -101,15 +101,20 @@ export function noResponse(url, cause) {
 const isJSON = (response) => /\bjson\b/.test(response.headers.get("Content-Type") ?? "");
 
 /**
- * Returns the error for a response that has a problem document or is otherwise unexpected.
+ * Returns the error for a response that has a problem document or is otherwise unexpected. It has a
+ * `detail` in each case. Over HTTP/2 a status has no text.
  *
  * @param {Response} response
+ * @param {URL|string} url  The URL of the request.
  * @returns {Promise<PresenceError>}
  */
-export async function errorOf(response) {
+export async function errorOf(response, url) {
+  const { ok, status, statusText, headers } = response;
+  if (ok) return new PresenceError({ title: "Unexpected response", status, detail: `no presence server at ${url}` });
   const problem = isJSON(response) ? await response.json().catch(() => null) : null;
-  const after = Math.min(1000 * Number(response.headers.get("Retry-After") ?? 0) || 0, longestWait);
-  return new PresenceError({ title: response.statusText, ...problem, status: response.status }, { after });
+  const after = Math.min(1000 * Number(headers.get("Retry-After") ?? 0) || 0, longestWait);
+  const text = `HTTP status ${status}${statusText && ` (${statusText})`}`;
+  return new PresenceError({ title: statusText || text, detail: text, ...problem, status }, { after });
 }
 
 /**
@@ -234,10 +239,11 @@ class Credential {
    */
   async #renew(session, open) {
     const token = await this.#withTimeout(this.#renewal?.());
-    if (!this.isCookie) this.#token = requireToken(token);
-    if (!token || !(open || this.isCookie)) return;
+    const checked = this.isCookie && !token ? null : requireToken(token);
+    if (!this.isCookie) this.#token = checked;
+    if (!checked || !(open || this.isCookie)) return;
     const { credentials } = await this.fetchOptions();
-    await request("POST", session, { token }, { credentials, signal: AbortSignal.timeout(requestTimeout) });
+    await request("POST", session, { token: checked }, { credentials, signal: AbortSignal.timeout(requestTimeout) });
   }
 }
 

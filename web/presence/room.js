@@ -103,7 +103,11 @@ export class Room {
     return this.#address.room;
   }
 
-  /** The current state. The object is frozen: each change creates a new one. */
+  /**
+   * The current state. The object is frozen: each change creates a new one.
+   *
+   * @returns {Readonly<State>}
+   */
   get state() {
     return this.#state;
   }
@@ -386,9 +390,12 @@ export class Room {
    * @returns {Promise<string|null>}
    */
   async #awaitUser(signal) {
-    for (let tries = 0; !signal.aborted; tries++) {
+    for (let tries = 0, renewed = false; !signal.aborted; tries++) {
       try {
-        return await this.#user();
+        const user = await this.#user();
+        if (user !== null || renewed || !this.#address.credential.renewable) return user;
+        await this.#address.renew(false); // there is no cookie yet
+        renewed = true;
       } catch (error) {
         const problem = problemOf(error);
         if (problem && !isTransient(problem)) return null;

@@ -72,7 +72,7 @@
  *   name. For a message with a custom name, it is a Message. See Room.on().
  *
  * @typedef {object} EventData  The argument of a listener, for event names without a space.
- * @property {State} state  The new state, after any change.
+ * @property {Readonly<State>} state  The new state, after any change.
  * @property {number} count  The new user count, after each `user count` event.
  * @property {{connections: number, users: number, members?: Member[], complete: boolean, heartbeat: number}} sync
  *   The snapshot of the room. The server sends it on each connection, and when the number of
