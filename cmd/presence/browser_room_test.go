@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -281,4 +282,27 @@ func TestOffline(t *testing.T) {
 	see(t, page, `rooms.every((room) => room.state.connection === "open" && room.count === 2)`)
 	sendNumbers(t, addr, 2, 3)
 	see(t, page, `String(received) === "0,2,0,2"`)
+}
+
+// A page of an origin that the server does not allow can load presence.js, and sees the cause.
+func TestOriginNotAllowed(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	e := env{"PRESENCE_JWT_SECRET": secret}
+	_, addr := serving(t, e, "--listen=127.0.0.1:0")
+	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprint(w, `<!doctype html><link rel="icon" href="data:,">`)
+	}))
+	t.Cleanup(site.Close)
+	page := browser(t, "CORS policy", "net::ERR_FAILED", "status of 403")
+	do(t, page, chromedp.Navigate(site.URL))
+	script[bool](t, page, fmt.Sprintf(`import("http://%s/presence.js").then(({ join }) => {
+		window.room = join({ token: %q });
+		return true;
+	})`, addr, must(t, e, "token", "--sub=ann")))
+	see(t, page, fmt.Sprintf(`room.state.reason === "lost" && room.state.problem.detail.endsWith("or this page's origin is not allowed: %s")`, site.URL))
+	if got := script[string](t, page, `room.url.href`); got != "http://"+addr+"/" {
+		t.Errorf("got the server %s, want http://%s/", got, addr)
+	}
 }
