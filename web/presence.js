@@ -677,7 +677,12 @@ var Link = class {
     return end;
   }
   #viaEventSource(names) {
-    const source = new EventSource(this.#events(), { withCredentials: this.#address.withCredentials });
+    let source;
+    try {
+      source = new EventSource(this.#events(), { withCredentials: this.#address.withCredentials });
+    } catch {
+      return this.#end({ reason: this.#whyNotOpen(), causeUnknown: true });
+    }
     this.#source = source;
     source.onopen = () => this.#noteActivity();
     source.onerror = () => {

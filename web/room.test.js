@@ -655,6 +655,23 @@ describe("by EventSource alone", () => {
     assert.deepEqual([room.state.connection, room.state.reason, room.state.problem.detail], ["closed", "refused", "not this room"]);
   });
 
+  test("an EventSource that the policy of the page forbids is retried, and the state has the cause", async () => {
+    globalThis.EventSource = class {
+      constructor() {
+        throw new DOMException("The operation is insecure.", "SecurityError");
+      }
+    };
+    world.respond = () => Promise.reject(new TypeError("Load failed"));
+    const room = join({ url });
+    await settled();
+    assert.deepEqual([room.state.connection, room.state.reason, room.state.problem?.title], ["connecting", "lost", "No response"]);
+    globalThis.EventSource = FakeEventSource;
+    world.respond = () => json(200, { members: [] });
+    await clock.advance(2000);
+    assert.equal(FakeEventSource.all.length, 1);
+    room.close();
+  });
+
   test("doubles the wait up to 30 s, until a sync", async () => {
     const room = await opened();
     world.respond = () => new Response("Bad Gateway", { status: 502 });

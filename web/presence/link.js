@@ -193,7 +193,13 @@ export class Link {
   // field, which scripts cannot read.
   /** @param {Iterable<string>} names */
   #viaEventSource(names) {
-    const source = new EventSource(this.#events(), { withCredentials: this.#address.withCredentials });
+    let source;
+    try {
+      source = new EventSource(this.#events(), { withCredentials: this.#address.withCredentials });
+    } catch {
+      // WebKit throws if the Content-Security-Policy of the page does not allow the server.
+      return this.#end({ reason: this.#whyNotOpen(), causeUnknown: true });
+    }
     this.#source = source;
     source.onopen = () => this.#noteActivity();
     source.onerror = () => {
