@@ -183,6 +183,7 @@ function backoff(tries, random = Math.random()) {
 }
 var initial = Object.freeze({ connection: "connecting", reason: null, problem: null, count: null, connections: null, users: null, members: /* @__PURE__ */ new Map(), complete: false, heartbeat: 15, expiring: null, lastEventId: "", shared: null, renewable: false, waiting: Object.freeze([]) });
 var finalReasons = /* @__PURE__ */ new Set(["removed", "signed out", "expired"]);
+var longestHeartbeat = 300;
 var changes = /* @__PURE__ */ new Set(["join", "leave", "update"]);
 var steps = /* @__PURE__ */ new Map([["sync", afterSync], ["user count", (state, count) => ({ ...state, count })], ["join", afterJoin], ["leave", afterLeave], ["update", afterUpdate], ["expiring", (state, { in: seconds }) => ({ ...state, expiring: seconds })], ["goodbye", afterGoodbye]]);
 var serverEvents = /* @__PURE__ */ new Set([...steps.keys(), "reset", "ping"]);
@@ -238,7 +239,7 @@ function catchUp(state, log, held) {
 }
 var eventOf = (name, data, id) => ({ name, text: JSON.stringify(data), id });
 function afterSync(state, { connections, users, members, complete, heartbeat }) {
-  const next = { ...state, connection: "open", reason: null, problem: null, connections, users, members: new Map(complete ? (members ?? []).map((member) => [member.id, member]) : []), complete, heartbeat: heartbeat ?? state.heartbeat, waiting: [] };
+  const next = { ...state, connection: "open", reason: null, problem: null, connections, users, members: new Map(complete ? (members ?? []).map((member) => [member.id, member]) : []), complete, heartbeat: heartbeat >= 1 && heartbeat <= longestHeartbeat ? Number(heartbeat) : state.heartbeat, waiting: [] };
   return state.waiting.reduce((state2, [name, data]) => apply(state2, name, data), next);
 }
 function afterJoin(state, { id, name, info, connections, users }) {
@@ -730,11 +731,16 @@ var Link = class {
   }
   #deliver(event) {
     this.#noteActivity();
+    try {
+      this.#sink.event(event);
+    } catch {
+      const problem = { title: "Unexpected event", status: 0, detail: `no presence server at ${this.#address.url}` };
+      return this.#end({ reason: "lost", problem });
+    }
     if (event.name === "sync") {
       this.#synced = true;
       this.#tokenFreshAt = Date.now();
     }
-    this.#sink.event(event);
     if (this.#sink.state().connection === "closed") this.#end({ reason: "closed" });
     else if (endsToken(event)) this.#end({ reason: "expired", expired: true });
     else if (event.name === "expiring") this.#prolong(dataOf(event)?.in, Date.now() - this.#tokenFreshAt < 5e3);

@@ -127,6 +127,50 @@ for (const [transport, { open, latest, count }] of Object.entries(transports)) {
       room.close();
     });
 
+    test("an event with data of another form ends the attempt, with a longer wait each time", async () => {
+      const forms = [["sync", null], ["sync", { ...sync, members: [null] }], ["sync", { ...sync, members: "alice" }], ["join", null]];
+      for (const [name, data] of forms) {
+        world.streams = [];
+        FakeEventSource.all = [];
+        const room = join({ url, token: transport === "fetch" ? "T" : undefined });
+        await settled();
+        for (let i = 1; i <= 4; i++) {
+          assert.equal(count(), i, `${name} ${JSON.stringify(data)}`);
+          latest().emit(name, data, "e1-5");
+          if (name !== "sync") latest().emit("sync", sync, "e1-5");
+          await settled();
+          assert.deepEqual([room.state.connection, room.state.reason, room.state.problem?.title], ["connecting", "lost", "Unexpected event"]);
+          await clock.advance(1000 * 2 ** (i - 1));
+        }
+        latest().emit("sync", sync, "e1-5");
+        await settled();
+        assert.deepEqual([room.state.connection, room.state.problem], ["open", null]);
+        for (const event of ["join", "leave", "update", "expiring", "goodbye"]) {
+          latest().emit(event, null, "e1-5");
+          await settled();
+          assert.equal(room.state.connection, "connecting", event);
+          await clock.advance(1000);
+          latest().emit("sync", sync, "e1-5");
+          await settled();
+          assert.equal(room.state.connection, "open");
+        }
+        room.close();
+      }
+    });
+
+    test("a heartbeat that no server has is ignored", async () => {
+      const room = await open();
+      latest().emit("sync", { ...sync, heartbeat: 4 }, "e1-5");
+      for (const heartbeat of [0, -1, 301, 1e12, "x", null, {}]) latest().emit("sync", { ...sync, heartbeat }, "e1-5");
+      await settled();
+      assert.equal(room.state.heartbeat, 4);
+      await clock.advance(9999);
+      assert.deepEqual([count(), room.state.connection], [1, "open"]);
+      await clock.advance(1);
+      assert.equal(room.state.reason, "silent");
+      room.close();
+    });
+
     test("a connection without data for two and a half heartbeats counts as lost", async () => {
       const room = await open();
       latest().emit("sync", { ...sync, heartbeat: 4 }, "e1-5");

@@ -257,11 +257,17 @@ export class Link {
   /** @param {StreamEvent} event */
   #deliver(event) {
     this.#noteActivity();
+    try {
+      this.#sink.event(event);
+    } catch {
+      // The data is JSON, but not that of the event, so it is not from a presence server.
+      const problem = { title: "Unexpected event", status: 0, detail: `no presence server at ${this.#address.url}` };
+      return this.#end({ reason: "lost", problem });
+    }
     if (event.name === "sync") {
       this.#synced = true;
       this.#tokenFreshAt = Date.now();
     }
-    this.#sink.event(event);
     if (this.#sink.state().connection === "closed") this.#end({ reason: "closed" });
     else if (endsToken(event)) this.#end({ reason: "expired", expired: true });
     else if (event.name === "expiring") this.#prolong(dataOf(event)?.in, Date.now() - this.#tokenFreshAt < 5000);

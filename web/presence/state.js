@@ -123,6 +123,12 @@ export const initial = Object.freeze({
 // the request, or the reconnect would undo a decision of an admin or of the user.
 const finalReasons = new Set(["removed", "signed out", "expired"]);
 
+/**
+ * The longest heartbeat of a server, in seconds. Any other heartbeat would end each connection at
+ * once: the timer of the silence limit would be 0, or too long for a timer of the browser.
+ */
+const longestHeartbeat = 300;
+
 // The events that change the snapshot. They are kept until `sync`, because they need a snapshot.
 const changes = new Set(["join", "leave", "update"]);
 
@@ -307,7 +313,7 @@ function afterSync(state, { connections, users, members, complete, heartbeat }) 
     users,
     members: new Map(complete ? (members ?? []).map((/** @type {Member} */ member) => [member.id, member]) : []),
     complete,
-    heartbeat: heartbeat ?? state.heartbeat,
+    heartbeat: heartbeat >= 1 && heartbeat <= longestHeartbeat ? Number(heartbeat) : state.heartbeat,
     waiting: [],
   };
   return state.waiting.reduce((state, [name, data]) => apply(state, name, data), next);
