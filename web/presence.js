@@ -424,7 +424,12 @@ var Tabs = class {
     this.#open = open;
     this.#shared = shared;
     this.#channel = new BroadcastChannel(key);
-    this.#channel.onmessage = ({ data }) => this.#receive(data);
+    this.#channel.onmessage = ({ data }) => {
+      try {
+        this.#receive(data);
+      } catch {
+      }
+    };
     this.#queue(false);
     this.#ask();
   }
@@ -491,7 +496,7 @@ var Tabs = class {
     this.#ask();
   }
   #receive(message) {
-    if (this.#stopped || message?.kind !== "hello" && typeof message?.term !== "number") return;
+    if (this.#stopped || message?.kind !== "hello" && !isTerm(message?.term)) return;
     if (message.kind === "hello") {
       if (this.#link?.alive) this.#welcome(message.from, message.held);
       return;
@@ -563,6 +568,7 @@ var Tabs = class {
     if (!this.#stopped) this.#channel.postMessage(message);
   }
 };
+var isTerm = (term) => Number.isFinite(term) && term < 2 ** 50;
 var randomId = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
 async function canShare() {
   return Boolean(globalThis.BroadcastChannel && await sharedLocks());

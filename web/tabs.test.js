@@ -319,6 +319,28 @@ describe("scenario", () => {
     await end();
   });
 
+  test("messages that another script posts to the tabs do no harm", async () => {
+    const [leader, next] = await tabs(2);
+    const [{ name }] = world.channels;
+    const script = leader.run(() => new BroadcastChannel(name));
+    const posted = [
+      null, 1, "x", {}, { kind: "hello" }, { kind: "event", term: 1 }, { kind: "event", term: 1, event: null },
+      { kind: "event", term: 1, prev: "", event: { name: "x" } }, { kind: "change", term: 2e12 }, { kind: "change", term: 2e12, change: null },
+      { kind: "welcome", term: 3e12, to: "x" }, ...[NaN, Infinity, -Infinity, 1e300].map((term) => ({ kind: "lead", term })),
+    ];
+    for (const message of posted) script.postMessage(message);
+    script.close();
+    await world.advance(heartbeat * 2500 + 3000);
+    const leaders = () => [leader, next].filter(({ room }) => room.state.shared === "leading");
+    assert.equal(leaders().length, 1);
+    const [before] = leaders();
+    await messages(10_000);
+    assert.deepEqual(leaders(), [before]);
+    for (const tab of [leader, next]) assert.deepEqual([tab.received.length, tab.resets], [10, 0]);
+    check();
+    await end();
+  });
+
   test("a new tab takes over from a leader that hangs, and no tab loses a message", async () => {
     const [leader, second] = await tabs(2);
     leader.hung = true;

@@ -72,7 +72,13 @@ export class Tabs {
     this.#open = open;
     this.#shared = shared;
     this.#channel = new BroadcastChannel(key);
-    this.#channel.onmessage = ({ data }) => this.#receive(data);
+    this.#channel.onmessage = ({ data }) => {
+      try {
+        this.#receive(data);
+      } catch {
+        // Another script of the origin has posted a message of another form.
+      }
+    };
     this.#queue(false);
     this.#ask();
   }
@@ -172,7 +178,7 @@ export class Tabs {
 
   /** @param {TabMessage} message */
   #receive(message) {
-    if (this.#stopped || (message?.kind !== "hello" && typeof message?.term !== "number")) return; // posted by another script
+    if (this.#stopped || (message?.kind !== "hello" && !isTerm(message?.term))) return; // posted by another script
     if (message.kind === "hello") {
       // A frozen tab must not reply, because it receives no events. Another tab then takes over.
       if (this.#link?.alive) this.#welcome(message.from, message.held);
@@ -286,6 +292,14 @@ export class Tabs {
     if (!this.#stopped) this.#channel.postMessage(message);
   }
 }
+
+/**
+ * Reports whether a value is a term, to which a later term can be found. Without a limit, one
+ * message of another script would make all later terms equal, or NaN, which is never the latest.
+ *
+ * @param {any} term
+ */
+const isTerm = (term) => Number.isFinite(term) && term < 2 ** 50;
 
 /** Returns a random message id. With 128 random bits, no two clients generate the same id. */
 export const randomId = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
