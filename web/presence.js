@@ -82,7 +82,14 @@ async function errorOf(response, url) {
 }
 var isTransient = ({ status }) => status < 400 || status === 408 || status === 425 || status === 429 || status >= 500;
 var problemOf = (error) => error instanceof PresenceError ? error.problem : void 0;
-var fromCallback = (error) => problemOf(error) ?? { title: "Token callback failed", status: 0, detail: String(error) };
+var fromCallback = (error) => problemOf(error) ?? { title: "Token callback failed", status: 0, detail: textOf(error) };
+function textOf(error) {
+  try {
+    return String(error);
+  } catch {
+    return "unknown error";
+  }
+}
 function report(error) {
   if ("reportError" in globalThis) return reportError(error);
   queueMicrotask(() => {
@@ -575,6 +582,7 @@ async function canShare() {
 }
 var localReasons = /* @__PURE__ */ new Set(["lost", "silent", "offline", "connections", "token", "paused"]);
 var lateness = 1e3;
+var longestLifetime = 86400;
 var Link = class {
   #address;
   #sink;
@@ -584,6 +592,7 @@ var Link = class {
   #everSynced = false;
   #tries = 0;
   #renewals = 0;
+  #brief = 0;
   #reported = false;
   #tokenFreshAt = 0;
   #lastActivity = 0;
@@ -632,6 +641,7 @@ var Link = class {
       this.#everSynced = true;
       this.#tries = 0;
       this.#renewals = 0;
+      this.#brief = Date.now() - this.#tokenFreshAt < 1e3 ? this.#brief + 1 : 0;
       this.#synced = false;
     }
     if (this.#sink.state().connection === "closed") return this.stop();
@@ -640,7 +650,7 @@ var Link = class {
     if (expired || refused) {
       const failure = await this.#renew(false);
       if (this.#stopped.signal.aborted) return;
-      if (!failure && this.#renewals++ === 0) return;
+      if (!failure && this.#renewals++ === 0 && this.#brief <= 1) return;
       if (failure) reason = "token";
       problem = failure ?? void 0;
       final = failure?.status === 401;
@@ -819,8 +829,9 @@ var Link = class {
     }
     return problem;
   }
-  async #prolong(seconds, later) {
-    if (!this.#address.credential.renewable) return;
+  async #prolong(remaining, later) {
+    if (!this.#address.credential.renewable || this.#stopped.signal.aborted) return;
+    const seconds = Math.min(remaining, longestLifetime);
     clearTimeout(this.#renewTimer);
     if (later) {
       this.#renewTimer = setTimeout(() => this.#prolong(seconds / 2, false), seconds * 500);

@@ -1025,6 +1025,42 @@ describe("by fetch alone", () => {
     assert.equal(streams, 2);
   });
 
+  test("waits before the next attempt if streams expire at once after their sync", async () => {
+    const times = [];
+    world.respond = (req) => {
+      const answer = opens(req);
+      stream().emit("sync", sync, "e1-5");
+      stream().emit("goodbye", { reason: "expired" });
+      return times.length < 1000 ? answer : problem(403, "enough");
+    };
+    const room = join({ url, token: () => (times.push(clock.now / 1000), "T") });
+    await settled();
+    for (let i = 0; i < 8; i++) await clock.advance(500);
+    assert.deepEqual([times, room.state.reason], [[0, 0, 0, 1, 2, 3, 4], "expired"]);
+    room.close();
+  });
+
+  test("failed renewals of a token with an endless lifetime are not repeated without a wait", async () => {
+    let n = 0;
+    const room = await openedWithToken({ url, token: () => (n++ === 0 || n > 100 ? "T" : Promise.reject(new Error("down"))) });
+    stream().write('event: expiring\ndata: {"in":1e999}\n\n');
+    for (let i = 0; i < 10; i++) await clock.advance(1000);
+    room.close();
+    await settled();
+    assert.deepEqual([n, clock.timers.size], [1, 0]);
+  });
+
+  test("a listener of the warning that pauses the room prevents the renewal", async () => {
+    let n = 0;
+    const room = await openedWithToken({ url, token: () => `T${++n}` });
+    room.on("expiring", () => room.pause());
+    stream().emit("expiring", { in: 20 });
+    await settled();
+    await clock.advance(20_000);
+    assert.deepEqual([n, clock.timers.size], [1, 0]);
+    room.close();
+  });
+
   test("a renewed token that is rejected closes the room, but a failed callback does not", async () => {
     world.respond = () => problem(401, "no");
     let n = 0;
@@ -1203,6 +1239,7 @@ test("a wait for a slot that ends during the request for the protocol is not ann
 test("a broken token callback is reported, and the state has its error", async () => {
   for (const [token, detail] of [
     [() => Promise.reject(new Error("/token: 500")), "Error: /token: 500"],
+    [() => Promise.reject(Object.create(null)), "unknown error"],
     [() => "<!doctype html> Not Found", "Error: presence: not a token, but text with white space or non-ASCII characters: perhaps an error page"],
   ]) {
     for (const share of [false, true]) {

@@ -109,7 +109,8 @@ export const clock = {
   timers: new Map(),
   last: 0,
   set(fn, ms = 0, ...args) {
-    clock.timers.set(++clock.last, { fn: () => fn(...args), at: clock.now + ms });
+    const delay = ms > 0 && ms < 2 ** 31 ? ms : 0; // a longer delay overflows, as in browsers
+    clock.timers.set(++clock.last, { fn: () => fn(...args), at: clock.now + delay });
     return clock.last;
   },
   clear(id) {

@@ -42,6 +42,12 @@ const localReasons = new Set(["lost", "silent", "offline", "connections", "token
 
 const lateness = 1000; // milliseconds by which timers of background tabs are late
 
+/**
+ * The upper bound of the remaining lifetime of a token, in seconds. A timer with a delay of 2^31 ms
+ * or more fires at once, so failed renewals would be repeated without a wait.
+ */
+const longestLifetime = 86_400;
+
 export class Link {
   #address;
   #sink;
@@ -51,6 +57,7 @@ export class Link {
   #everSynced = false; // whether `sync` arrived at least once
   #tries = 0; // failed attempts since the last `sync`
   #renewals = 0; // renewals of an expired or rejected token since the last `sync`
+  #brief = 0; // consecutive streams that ended within a second of their `sync`
   #reported = false; // whether an error of the token callback was reported
   #tokenFreshAt = 0; // last time at which the token was known to be new
   #lastActivity = 0; // time at which the last data arrived
@@ -125,6 +132,7 @@ export class Link {
       this.#everSynced = true;
       this.#tries = 0;
       this.#renewals = 0;
+      this.#brief = Date.now() - this.#tokenFreshAt < 1000 ? this.#brief + 1 : 0;
       this.#synced = false;
     }
     if (this.#sink.state().connection === "closed") return this.stop();
@@ -133,7 +141,7 @@ export class Link {
     if (expired || refused) {
       const failure = await this.#renew(false);
       if (this.#stopped.signal.aborted) return;
-      if (!failure && this.#renewals++ === 0) return;
+      if (!failure && this.#renewals++ === 0 && this.#brief <= 1) return;
       if (failure) reason = "token";
       problem = failure ?? undefined;
       final = failure?.status === 401;
@@ -392,11 +400,13 @@ export class Link {
    * a new token whose lifetime is shorter than the server's warning time. A failed renewal is
    * retried after half of the remaining time, as long as at least 2 s remain.
    *
-   * @param {number} seconds  Remaining lifetime of the token.
+   * @param {number} remaining  Remaining lifetime of the token, in seconds.
    * @param {boolean} later
    */
-  async #prolong(seconds, later) {
-    if (!this.#address.credential.renewable) return;
+  async #prolong(remaining, later) {
+    // A listener of the warning may have left the room.
+    if (!this.#address.credential.renewable || this.#stopped.signal.aborted) return;
+    const seconds = Math.min(remaining, longestLifetime);
     clearTimeout(this.#renewTimer); // a warning on an earlier connection may have set it
     if (later) {
       this.#renewTimer = setTimeout(() => this.#prolong(seconds / 2, false), seconds * 500);

@@ -133,7 +133,16 @@ export const problemOf = (error) => (error instanceof PresenceError ? error.prob
  * @param {unknown} error
  * @returns {Problem}
  */
-export const fromCallback = (error) => problemOf(error) ?? { title: "Token callback failed", status: 0, detail: String(error) };
+export const fromCallback = (error) => problemOf(error) ?? { title: "Token callback failed", status: 0, detail: textOf(error) };
+
+/** @param {unknown} error */
+function textOf(error) {
+  try {
+    return String(error);
+  } catch {
+    return "unknown error"; // an object without toString(), for example
+  }
+}
 
 /** Reports an error as an uncaught exception. @param {unknown} error */
 export function report(error) {
