@@ -453,7 +453,8 @@ type State = {
     lastEventId: string;
     /**
      * With the `share` option: "leading" if this tab
-     * holds the stream, "following" if another tab does. null if the connection is not shared.
+     * holds the stream, "following" if another tab does. null if the connection is not shared, and
+     * after pause().
      */
     shared: "leading" | "following" | null;
     /**
@@ -614,7 +615,8 @@ type LoggedMessage = {
  * @property {string} lastEventId  Position up to which all messages were received. Before the first
  *   event, it is the `lastEventId` option.
  * @property {"leading"|"following"|null} shared  With the `share` option: "leading" if this tab
- *   holds the stream, "following" if another tab does. null if the connection is not shared.
+ *   holds the stream, "following" if another tab does. null if the connection is not shared, and
+ *   after pause().
  * @property {boolean} renewable  Whether a callback can return a new token. If so, an expired token
  *   does not close the room.
  * @property {ReadonlyArray<[name: string, data: any]>} waiting  Changes that arrived before `sync`.

@@ -932,7 +932,7 @@ var Room = class {
   }
   async #send(body) {
     if (isPrerendering()) await new Promise((resolve) => document.addEventListener("prerenderingchange", resolve));
-    const end = Date.now() + sendTimeout;
+    const end = performance.now() + sendTimeout;
     for (let tries = 0; ; tries++) {
       await this.#awaitStream(end);
       try {
@@ -940,14 +940,14 @@ var Room = class {
       } catch (error) {
         if (!(error instanceof PresenceError) || !isTransient(error.problem)) throw error;
         const wait = Math.max(error.after, backoff(tries));
-        if (Date.now() + wait > end) throw error;
+        if (performance.now() + wait > end) throw error;
         await new Promise((resolve) => setTimeout(resolve, wait));
       }
     }
   }
   async #awaitStream(end) {
     await new Promise((resolve) => {
-      const timer = setTimeout(resolve, end - Date.now());
+      const timer = setTimeout(resolve, end - performance.now());
       const check = () => {
         const { connection, reason } = this.#state;
         if (connection === "connecting" && reason !== "connections" && reason !== "paused") return;
@@ -1073,7 +1073,8 @@ var Room = class {
     this.#sink = null;
     this.#source?.stop();
     this.#source = null;
-    this.#change({ to: "connecting", reason: this.#paused ? "paused" : "lost" });
+    if (this.#state.connection === "closed") return;
+    this.#set({ ...connecting(this.#state, this.#paused ? "paused" : "lost"), shared: null });
   }
   #event(event) {
     const { name, id } = event;

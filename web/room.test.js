@@ -1180,6 +1180,24 @@ describe("send", () => {
     r.close();
   });
 
+  test("gives up after 15 s if the clock of the computer is set meanwhile", async () => {
+    const now = Date.now;
+    for (const day of [-86_400_000, 86_400_000]) {
+      const r = await openedWithToken(at);
+      world.respond = () => problem(503, "later");
+      let failed = 0;
+      const start = clock.now;
+      r.send(1).catch(() => (failed = clock.now - start));
+      await settled();
+      Date.now = () => clock.now + day;
+      for (let i = 0; i < 20; i++) await clock.advance(1000);
+      assert.ok(failed > 5000 && failed <= 15_000, `failed after ${failed} ms`);
+      Date.now = now;
+      world.respond = opens;
+      r.close();
+    }
+  });
+
   test("throws the problem immediately if the server rejects the message", async () => {
     const r = await openedWithToken(at);
     world.respond = () => problem(413, "too large");

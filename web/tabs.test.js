@@ -319,6 +319,18 @@ describe("scenario", () => {
     await end();
   });
 
+  test("a paused room does not share a connection", async () => {
+    const [leader, next] = await tabs(2);
+    leader.run(() => leader.room.pause());
+    await world.advance(100);
+    assert.deepEqual(roles([leader, next]), [null, "leading"]);
+    leader.run(() => leader.room.resume());
+    await world.advance(100);
+    assert.deepEqual(roles([leader, next]), ["following", "leading"]);
+    check();
+    await end();
+  });
+
   test("messages that another script posts to the tabs do no harm", async () => {
     const [leader, next] = await tabs(2);
     const [{ name }] = world.channels;

@@ -207,7 +207,7 @@ export class Room {
   /** @param {{event?: string, id: string, data: any}} body */
   async #send(body) {
     if (isPrerendering()) await new Promise((resolve) => document.addEventListener("prerenderingchange", resolve));
-    const end = Date.now() + sendTimeout;
+    const end = performance.now() + sendTimeout; // on a clock that the user cannot set
     for (let tries = 0; ; tries++) {
       await this.#awaitStream(end);
       try {
@@ -215,7 +215,7 @@ export class Room {
       } catch (error) {
         if (!(error instanceof PresenceError) || !isTransient(error.problem)) throw error;
         const wait = Math.max(error.after, backoff(tries));
-        if (Date.now() + wait > end) throw error;
+        if (performance.now() + wait > end) throw error;
         await new Promise((resolve) => setTimeout(resolve, wait));
       }
     }
@@ -227,11 +227,11 @@ export class Room {
    * After a lost stream, a restarted server has no history from which it could replay the message.
    * It does not wait for a stream that will not open soon.
    *
-   * @param {number} end  Milliseconds since 1970.
+   * @param {number} end  Milliseconds on the clock of performance.now().
    */
   async #awaitStream(end) {
     await new Promise((/** @type {(value?: any) => void} */ resolve) => {
-      const timer = setTimeout(resolve, end - Date.now());
+      const timer = setTimeout(resolve, end - performance.now());
       const check = () => {
         const { connection, reason } = this.#state;
         if (connection === "connecting" && reason !== "connections" && reason !== "paused") return;
@@ -431,7 +431,8 @@ export class Room {
     this.#sink = null;
     this.#source?.stop();
     this.#source = null;
-    this.#change({ to: "connecting", reason: this.#paused ? "paused" : "lost" });
+    if (this.#state.connection === "closed") return;
+    this.#set({ ...connecting(this.#state, this.#paused ? "paused" : "lost"), shared: null });
   }
 
   /** @param {StreamEvent} event */
