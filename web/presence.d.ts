@@ -835,6 +835,7 @@ declare class Tabs {
 declare const randomId: () => string;
 /**
  * Reports whether tabs can share a connection. They cannot in an insecure context or in a sandbox.
+ * They also cannot if the browser or a script of the page rejects each channel or each lock.
  */
 declare function canShare(): Promise<boolean>;
 type Sink = {

@@ -578,7 +578,14 @@ var Tabs = class {
 var isTerm = (term) => Number.isFinite(term) && term < 2 ** 50;
 var randomId = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
 async function canShare() {
-  return Boolean(globalThis.BroadcastChannel && await sharedLocks());
+  try {
+    const name = `presence ${randomId()}`;
+    new BroadcastChannel(name).close();
+    const locks = await sharedLocks();
+    return locks !== null && await locks.request(name, {}, () => true);
+  } catch {
+    return false;
+  }
 }
 var localReasons = /* @__PURE__ */ new Set(["lost", "silent", "offline", "connections", "token", "paused"]);
 var lateness = 1e3;
@@ -823,7 +830,8 @@ var Link = class {
     const problem = fromCallback(error);
     const wasOpen = this.#sink.state().connections !== null;
     const temporary = error instanceof PresenceError && isTransient(problem);
-    if (this.#address.credential.renewable && !wasOpen && !temporary && !this.#reported) {
+    const { renewable } = this.#address.credential;
+    if (renewable && !wasOpen && !temporary && !this.#reported && !this.#stopped.signal.aborted) {
       this.#reported = true;
       report(error);
     }

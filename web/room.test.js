@@ -628,7 +628,7 @@ describe("the user's info", () => {
 });
 
 test("with share, requests the user until there is a response or close() is called", async () => {
-  Object.defineProperty(globalThis, "navigator", { configurable: true, value: { onLine: true, locks: { query: async () => ({}) } } });
+  Object.defineProperty(globalThis, "navigator", { configurable: true, value: { onLine: true, locks: { query: async () => ({}), request: async (name, options, run) => run({}) } } });
   world.respond = () => problem(503, "later");
   const room = join({ url, share: true });
   await settled();
@@ -1330,6 +1330,14 @@ test("the state has the cause of the last failed attempt", async () => {
     assert.deepEqual([room.state.reason, room.state.problem], ["lost", want]);
   }
   room.close();
+});
+
+test("a token callback that fails after the room was closed is not reported", async () => {
+  const room = join({ url, token: () => new Promise(() => {}) });
+  await settled();
+  room.close();
+  await clock.advance(30_000);
+  assert.deepEqual([world.reported, clock.timers.size], [[], 0]);
 });
 
 test("white space around a token is removed", async () => {

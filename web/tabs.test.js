@@ -466,6 +466,27 @@ describe("scenario", () => {
     await end();
   });
 
+  for (const [what, replace] of Object.entries({
+    "each lock": () => {
+      const locks = { query: async () => ({}), request: () => Promise.reject(new DOMException("no access", "SecurityError")) };
+      Object.defineProperty(globalThis, "navigator", { value: { onLine: true, locks }, configurable: true });
+    },
+    "each channel": () => {
+      globalThis.BroadcastChannel = class {
+        constructor() {
+          throw new DOMException("no access", "SecurityError");
+        }
+      };
+    },
+  })) {
+    test(`if the browser rejects ${what}, each tab has its own connection`, async () => {
+      replace();
+      const all = await tabs(3);
+      assert.deepEqual([roles(all), conns()], [[null, null, null], all]);
+      await end();
+    });
+  }
+
   test("a listener may close the room at the first state", async () => {
     for (const role of ["leading", "following", null]) {
       await tabs(1);
@@ -482,7 +503,9 @@ describe("scenario", () => {
   test("a lock request that fails in an inactive document is not repeated", async () => {
     const [tab] = await tabs(1);
     let requests = 0;
-    navigator.locks.request = async () => {
+    const { request } = navigator.locks;
+    navigator.locks.request = async (name, ...args) => {
+      if (!name.startsWith("presence 2 ")) return request(name, ...args);
       requests++;
       throw new DOMException("not active", "InvalidStateError");
     };

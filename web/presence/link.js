@@ -388,7 +388,8 @@ export class Link {
     const problem = fromCallback(error);
     const wasOpen = this.#sink.state().connections !== null;
     const temporary = error instanceof PresenceError && isTransient(problem);
-    if (this.#address.credential.renewable && !wasOpen && !temporary && !this.#reported) {
+    const { renewable } = this.#address.credential;
+    if (renewable && !wasOpen && !temporary && !this.#reported && !this.#stopped.signal.aborted) {
       this.#reported = true;
       report(error);
     }

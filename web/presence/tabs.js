@@ -306,7 +306,15 @@ export const randomId = () => crypto.getRandomValues(new Uint32Array(4)).join("-
 
 /**
  * Reports whether tabs can share a connection. They cannot in an insecure context or in a sandbox.
+ * They also cannot if the browser or a script of the page rejects each channel or each lock.
  */
 export async function canShare() {
-  return Boolean(globalThis.BroadcastChannel && (await sharedLocks()));
+  try {
+    const name = `presence ${randomId()}`;
+    new BroadcastChannel(name).close();
+    const locks = await sharedLocks();
+    return locks !== null && (await locks.request(name, {}, () => true));
+  } catch {
+    return false;
+  }
 }
