@@ -65,7 +65,7 @@ func TestReproducibleBuild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range append(web, "../../go.mod", "../../go.sum", "../../cmd", "../../pkg") {
+	for _, path := range append(web, "../../web/presence", "../../go.mod", "../../go.sum", "../../cmd", "../../pkg") {
 		into := filepath.Join(other, strings.TrimPrefix(path, "../../"))
 		if out, err := exec.Command("cp", "-R", path, into).CombinedOutput(); err != nil {
 			t.Fatalf("cp %s: %v %s", path, err, out)
