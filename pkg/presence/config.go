@@ -293,8 +293,8 @@ type Config struct {
 	// Observer receives measurements, such as those of package metrics. Default: none.
 	Observer Observer
 
-	// Web holds the files that are served at GET / and below, with index.html at the root. Default:
-	// nil, no files.
+	// Web holds the files that are served at GET / and below, with index.html at the root. Pages of
+	// all origins can read its scripts (*.js), so put no secret into them. Default: nil, no files.
 	Web fs.FS
 
 	// ContentSecurityPolicy is the Content-Security-Policy header of the files in Web, at most 4096
