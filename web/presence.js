@@ -488,6 +488,7 @@ var Tabs = class {
       this.#sink.change(change);
     } };
     if (this.#sink.state().connection === "open") sink.change({ to: "connecting", reason: "lost" });
+    else this.#dropWaiting();
     if (!this.#stopped) this.#link = this.#open(sink);
   }
   #handOver(reason) {
@@ -559,10 +560,16 @@ var Tabs = class {
     this.#post({ kind: "welcome", to, held, term: this.#lead, change, events: catchUp(state, this.#log, held) });
   }
   #ask() {
+    this.#dropWaiting();
     this.#asking = true;
     this.#shared("following");
     this.#post({ kind: "hello", from: this.#id, held: this.#sink.state().lastEventId });
     this.#wait(helloTimeout * (1 + Math.random()), () => this.#queue(true));
+  }
+  #dropWaiting() {
+    const { connection, reason, problem, waiting } = this.#sink.state();
+    if (connection !== "connecting" || waiting.length === 0) return;
+    this.#sink.change({ to: "connecting", reason, problem: problem ?? void 0 });
   }
   #noteActivity() {
     this.#wait(silence(this.#sink.state()) + 100, () => this.#ask());

@@ -442,6 +442,27 @@ describe("scenario", () => {
     await end();
   });
 
+  test("a tab that takes over does not apply earlier changes to the new sync", async () => {
+    const [script] = await tabs(1, { rooms: ["other"] });
+    const key = "presence 2 https://example.com/ lobby alice";
+    script.run(() => navigator.locks.request(key, {}, () => new Promise(() => {})).catch(() => {}));
+    await world.advance(10);
+    const tab = world.open();
+    await world.advance(10);
+    const leave = { name: "leave", text: JSON.stringify({ id: "bob", name: "Bob", info: {}, connections: 1, users: 1, reason: "closed" }), id: "" };
+    const channel = script.run(() => new BroadcastChannel(key));
+    script.run(() => {
+      channel.postMessage({ kind: "lead", term: Date.now() });
+      channel.postMessage({ kind: "event", term: Date.now(), prev: "", event: leave });
+    });
+    await world.advance(10);
+    assert.deepEqual([tab.room.state.connection, tab.room.state.waiting.length], ["connecting", 1]);
+    await world.advance(3000);
+    assert.deepEqual([tab.room.state.shared, tab.room.members.has("bob")], ["leading", true]);
+    script.run(() => channel.close());
+    await end();
+  });
+
   test("tabs without a cookie share the connection after the callback has renewed it", async () => {
     use(1, load);
     world.server.cookie = false;

@@ -152,6 +152,7 @@ export class Tabs {
       },
     };
     if (this.#sink.state().connection === "open") sink.change({ to: "connecting", reason: "lost" });
+    else this.#dropWaiting();
     if (!this.#stopped) this.#link = this.#open(sink);
   }
 
@@ -267,10 +268,19 @@ export class Tabs {
   // is about to grant the lock to a tab. If the leader's page is frozen or hangs, in a dialog or in
   // an endless loop, this tab steals the lock.
   #ask() {
+    this.#dropWaiting();
     this.#asking = true;
     this.#shared("following");
     this.#post({ kind: "hello", from: this.#id, held: this.#sink.state().lastEventId });
     this.#wait(helloTimeout * (1 + Math.random()), () => this.#queue(true));
+  }
+
+  // Drops the changes that wait for a `sync`. The next `sync` may come from another leader, or from
+  // this tab's own stream, and then it is newer than these changes.
+  #dropWaiting() {
+    const { connection, reason, problem, waiting } = this.#sink.state();
+    if (connection !== "connecting" || waiting.length === 0) return;
+    this.#sink.change({ to: "connecting", reason, problem: problem ?? undefined });
   }
 
   #noteActivity() {
