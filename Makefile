@@ -5,13 +5,18 @@ DOCKER   ?= docker
 FUZZTIME ?= 30s
 BENCH    ?= .
 RESULTS  ?= bench.txt
+DIST     ?= dist
+
+PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
+# The time of the files in a release, in seconds since 1970: by default that of the commit.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
 chart = docs/images/performance.svg
 
 # The tests of several nodes run many processes: with the race detector they would measure it.
 cluster = ^Test(Cluster|Fault)
 
-.PHONY: help build run test test-long bench chart fuzz image manifests
+.PHONY: help build run test test-long bench chart fuzz image release manifests
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 10
@@ -51,6 +56,11 @@ fuzz: ## run each fuzz target for FUZZTIME (default 30s)
 
 image: ## build the container image as presence:latest
 	$(DOCKER) build --build-arg VERSION=$(VERSION) -t presence:latest .
+
+# A release uses the Go release of the Dockerfile, and go downloads it if needed.
+release: ## make the archives, SBOMs, images and checksums of a release in DIST (default dist), without Docker
+	cd .ci/release && GOTOOLCHAIN=$$(sed -n 's/^FROM .*golang:\([0-9.]*\)-.*/go\1/p' ../../Dockerfile) go run -trimpath -buildvcs=false . \
+		-version '$(VERSION)' -time '$(SOURCE_DATE_EPOCH)' -platforms '$(PLATFORMS)' -dist '$(abspath $(DIST))'
 
 manifests: ## generate deploy/kubernetes from the Helm chart
 	cd deploy/test && go test -count=1 -run TestManifests . -args -update
