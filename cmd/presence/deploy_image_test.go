@@ -35,6 +35,29 @@ func statesSize(t *testing.T, size int) {
 	}
 }
 
+// sources returns a new directory with a copy of the files that a build or a release reads.
+func sources(t *testing.T) string {
+	t.Helper()
+	other := t.TempDir()
+	if err := os.Mkdir(filepath.Join(other, "web"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	paths, err := filepath.Glob("../../web/*.*") // without node_modules
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"web/presence", "go.mod", "go.sum", "cmd", "pkg", "deploy", ".ci", "Makefile", "Dockerfile", "LICENSE", "README.md"} {
+		paths = append(paths, "../../"+path)
+	}
+	for _, path := range paths {
+		into := filepath.Join(other, strings.TrimPrefix(path, "../../"))
+		if out, err := exec.Command("cp", "-R", path, into).CombinedOutput(); err != nil {
+			t.Fatalf("cp %s: %v %s", path, err, out)
+		}
+	}
+	return other
+}
+
 // The Dockerfile and the Makefile build the command with the same flags, and these give the same
 // bytes in another directory.
 func TestReproducibleBuild(t *testing.T) {
@@ -57,20 +80,7 @@ func TestReproducibleBuild(t *testing.T) {
 		t.Errorf("got flags %q in the Dockerfile and %q in the Makefile", flags[0], flags[1])
 	}
 
-	other := t.TempDir()
-	if err := os.Mkdir(filepath.Join(other, "web"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	web, err := filepath.Glob("../../web/*.*") // without node_modules
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range append(web, "../../web/presence", "../../go.mod", "../../go.sum", "../../cmd", "../../pkg") {
-		into := filepath.Join(other, strings.TrimPrefix(path, "../../"))
-		if out, err := exec.Command("cp", "-R", path, into).CombinedOutput(); err != nil {
-			t.Fatalf("cp %s: %v %s", path, err, out)
-		}
-	}
+	other := sources(t)
 	general, link, _ := strings.Cut(flags[0], " | ")
 	var binaries [][]byte
 	for _, dir := range []string{"../..", other} {
