@@ -132,21 +132,37 @@ func TestRelease(t *testing.T) {
 		if goos == "linux" {
 			imageHolds(t, filepath.Join(dist, "presence_v1.2.3_image_linux_"+goarch+".tar"), goarch, binary, sbom)
 		}
-		if platform == "linux/"+runtime.GOARCH {
-			file := filepath.Join(t.TempDir(), "presence")
-			if err := os.WriteFile(file, binary, 0o700); err != nil {
-				t.Fatal(err)
-			}
-			got, err := exec.Command(file, "version").Output()
-			if want := "presence v1.2.3 "; err != nil || !strings.HasPrefix(string(got), want) {
-				t.Errorf("presence version: got %q %v, want %q", got, err, want)
-			}
-		}
 	}
+	installs(t, dist)
 
 	again := makeRelease(t, sources(t), platforms)
 	if first, second := released(t, dist, "SHA256SUMS"), released(t, again, "SHA256SUMS"); !bytes.Equal(first, second) {
 		t.Errorf("two runs differ:\n%s\n%s", first, second)
+	}
+}
+
+// installs runs the commands of the README that install an archive, up to presence version, and
+// the server as the next command does.
+func installs(t *testing.T, dist string) {
+	t.Helper()
+	text := string(released(t, "../../README.md"))
+	_, text, _ = strings.Cut(text, "\n## Install\n")
+	_, text, _ = strings.Cut(text, "\n```sh\n")
+	commands, rest, found := strings.Cut(text, "\npresence serve --dev ")
+	if !found || !strings.Contains(rest, "\n```\n") {
+		t.Fatal("README.md: no commands that install an archive")
+	}
+	bin := t.TempDir()
+	commands = strings.NewReplacer("VERSION", "v1.2.3", "amd64", runtime.GOARCH, "sudo ", "", "/usr/local/bin", bin).Replace(commands)
+	shell := exec.Command("bash", "-ec", commands)
+	shell.Dir, shell.Env = dist, append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
+	out, err := shell.CombinedOutput()
+	if want := "\npresence v1.2.3 " + runtime.Version() + "\n"; err != nil || !strings.HasSuffix(string(out), want) {
+		t.Fatalf("%s: got %q %v, want %q at its end", commands, out, err, want)
+	}
+	out, err = exec.Command(filepath.Join(bin, "presence"), "serve", "--dev", "--check").CombinedOutput()
+	if err != nil {
+		t.Errorf("presence serve --dev --check: got %q %v", out, err)
 	}
 }
 
