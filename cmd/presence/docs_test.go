@@ -62,7 +62,12 @@ func TestDocumentLinks(t *testing.T) {
 	if err != nil || len(documents) < 10 {
 		t.Fatalf("got %d documents: %v", len(documents), err)
 	}
-	for _, document := range append(documents, "../../README.md", "../../CHANGELOG.md", "../../web/README.md") {
+	examples, err := filepath.Glob("../../docs/examples/*/README.md")
+	if err != nil || len(examples) < 5 {
+		t.Fatalf("got %d pages of examples: %v", len(examples), err)
+	}
+	documents = append(documents, examples...)
+	for _, document := range append(documents, "../../docs/examples/README.md", "../../README.md", "../../CHANGELOG.md", "../../web/README.md") {
 		text, err := os.ReadFile(document)
 		if err != nil {
 			t.Error(err)
