@@ -52,12 +52,12 @@ function signIn(name) {
   return `__Host-session=${session}; Path=/; Max-Age=28800; HttpOnly; Secure; SameSite=Lax`;
 }
 
-/** Reads the fields of a form of at most 4 KiB. */
+/** Returns the fields of a form. null if it is larger than 4 KiB. */
 async function fieldsOf(request) {
   let text = "";
   for await (const chunk of request) {
     text += chunk;
-    if (text.length > 4096) throw new Error("form larger than 4096 bytes");
+    if (text.length > 4096) return null;
   }
   return new URLSearchParams(text);
 }
@@ -76,7 +76,9 @@ const routes = {
     return { text: JSON.stringify(members.map(({ id, name }) => ({ id, name }))), type: "application/json" };
   },
   "POST /signin": async (_, request) => {
-    const name = (await fieldsOf(request)).get("name")?.trim().slice(0, 32);
+    const fields = await fieldsOf(request);
+    if (!fields) return { status: 413 };
+    const name = fields.get("name")?.trim().slice(0, 32);
     return name ? { status: 303, location: "/", cookie: signIn(name) } : { status: 400, text: "A name is required." };
   },
   // An action of your site that the room sees at once.
