@@ -7,10 +7,11 @@ export function Room({ name }) {
   const [error, setError] = useState("");
 
   if (connection === "closed" && problem?.status === 401) return <SignIn />;
+  const cause = problem?.detail ?? reason;
   const failed = (error) => setError(error.message);
   return (
     <main>
-      <p id="status" role="status">{connection === "open" ? "" : `Not connected: ${problem?.detail ?? reason ?? "one moment"}`}</p>
+      <p id="status" role="status">{connection === "open" ? "" : cause ? `Not connected: ${cause}` : "Connecting…"}</p>
       <p><b id="count">{count ?? "–"}</b> here</p>
       <ul id="members">
         {[...members.values()].map(({ id, name, info }) => <li key={id}>{name || id} ({info?.status ?? "here"})</li>)}
