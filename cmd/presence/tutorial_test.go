@@ -4,9 +4,14 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
+	"net/http"
+	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 )
@@ -62,17 +67,76 @@ func TestTutorial(t *testing.T) {
 	}
 }
 
-// The program in docs/tokens.md creates a token that the server accepts, with the claims of the
-// user.
+// tokenPrograms has a program for each function in docs/tokens.md. It prints the token of a user.
+// The shell command runs in the directory of the block and of the driver.
+var tokenPrograms = map[string]struct{ file, driver, command string }{
+	"token.mjs": {"print.mjs", `import { token } from "./token.mjs";
+		console.log(token({ id: "alice", name: "Zoë \"Z\" 🎉", session: "phone" }));`, "node print.mjs"},
+	"presence_token.py": {"print.py", `from presence_token import token
+print(token({"id": "alice", "name": 'Zoë "Z" 🎉', "session": "phone"}))`, "python3 print.py"},
+	"token.php": {"print.php", `<?php require "token.php";
+		echo token(["id" => "alice", "name" => 'Zoë "Z" 🎉', "session" => "phone"]), "\n";`, "php print.php"},
+	"token.go": {"main.go", `package main
+		import "fmt"
+		func main() { fmt.Println(token("alice", "Zoë \"Z\" 🎉", "phone")) }`, "./token"},
+}
+
+// The functions in docs/tokens.md create tokens that the server accepts, with the claims of the
+// user. Their secret file ends with a line break.
 func TestTokenDocument(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	write(t, dir, "token.mjs", documentBlocks(t, "tokens.md")["token.mjs"])
-	write(t, dir, "print.mjs", fmt.Sprintf(`import { token } from "./token.mjs";
-		console.log("token " + token(%q, { id: "alice", name: "Alice", info: { color: "teal" } }));`, secret))
-	_, token, _ := strings.Cut(startIn(t, dir, "", "node", "print.mjs").find(t, "token "), "token ")
-
+	heavy(t)
+	blocks := documentBlocks(t, "tokens.md")
 	_, addr := serving(t, env{"PRESENCE_JWT_SECRET": secret}, "--listen=127.0.0.1:0")
-	watch := start(t, env{}, "watch", "--url=http://"+addr, "--token="+token, "--room=doc-1")
-	watch.stdout.find(t, `"id":"alice","name":"Alice","info":{"color":"teal"}`)
+	for name, block := range blocks {
+		program, known := tokenPrograms[name]
+		if !known {
+			t.Errorf("no test for %s", name)
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			write(t, dir, "secret", secret+"\r\n")
+			write(t, dir, name, block)
+			write(t, dir, program.file, program.driver)
+			if name == "token.go" { // this directory is in the module, which has the library
+				if out, err := exec.Command("go", "build", "-o", dir+"/token", dir+"/token.go", dir+"/main.go").CombinedOutput(); err != nil {
+					t.Fatalf("%v\n%s", err, out)
+				}
+			}
+			began := time.Now().Truncate(time.Second)
+			token, _, _ := strings.Cut(startIn(t, dir, "", "sh", "-c", program.command).find(t, "."), " ") // Go prints the error after it
+			page := &website{client: through(t, addr, false), server: "http://presence.example", headers: []string{"Authorization", "Bearer " + token}}
+			resp := ask(t, t.Context(), page.client, "GET", page.server+"/session", "", page.headers...)
+			var got struct {
+				User struct {
+					ID, Name string
+					Expires  time.Time
+				}
+			}
+			if err := json.NewDecoder(resp.Body).Decode(&got); err != nil || resp.StatusCode != http.StatusOK {
+				t.Fatalf("got %s, %v", resp.Status, err)
+			}
+			if got.User.ID != "alice" || got.User.Name != `Zoë "Z" 🎉` {
+				t.Errorf("got user %+v", got.User)
+			}
+			if life := got.User.Expires.Sub(began); life < 15*time.Minute || life > 15*time.Minute+patience {
+				t.Errorf("the token lives for %v, want 15 m", life)
+			}
+			for room, want := range map[string]int{"lobby": http.StatusOK, "doc-1": http.StatusOK, "other": http.StatusForbidden} {
+				if got := page.get(t, "/presence?room="+room); got != want {
+					t.Errorf("room %s: got %d, want %d", room, got, want)
+				}
+			}
+			payload, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
+			if err != nil || !strings.Contains(strings.ReplaceAll(string(payload), " ", ""), `"sid":"phone"`) {
+				t.Errorf("got claims %s, %v", payload, err)
+			}
+		})
+	}
+	for name := range tokenPrograms {
+		if blocks[name] == "" {
+			t.Errorf("docs/tokens.md has no %s", name)
+		}
+	}
 }
