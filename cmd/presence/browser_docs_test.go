@@ -170,7 +170,7 @@ func TestBrowserDocument(t *testing.T) {
 				see(t, page, `document.title === "1 are here"`)
 			}
 		}},
-		"other-origin-token.js.html":  {"1h", false, enters},
+		"other-origin-token.html":     {"1h", false, counts("#count")},
 		"other-origin-cookie.js.html": {"1h", false, enters},
 	}
 	for _, name := range strings.Fields(string(out)) {
@@ -205,8 +205,8 @@ func TestBrowserDocument(t *testing.T) {
 		t.Errorf("example %s missing in docs/browser.md", name)
 	}
 
-	// The first examples report a failure of the application.
-	for _, name := range []string{"presence.html", "event-source.html"} {
+	// The complete pages report a failure of the application, on the page and in the console.
+	for _, name := range []string{"presence.html", "event-source.html", "other-origin-token.html"} {
 		t.Run("broken token "+name, func(t *testing.T) {
 			t.Parallel()
 			heavy(t)
@@ -233,10 +233,56 @@ func TestBrowserDocument(t *testing.T) {
 			case <-time.After(patience):
 				t.Error("the console shows no exception")
 			}
-			if name == "presence.html" {
-				see(t, page, fmt.Sprintf(`document.body.innerText.includes(%q)`, failure))
-			}
+			see(t, page, fmt.Sprintf(`document.body.innerText.includes(%q)`, failure))
 		})
+	}
+}
+
+// The two pages in the README show why they have no count, and then the count.
+func TestReadmePages(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(readme), "\n### From a page\n")
+	section, _, _ = strings.Cut(section, "\n### ")
+	blocks := regexp.MustCompile("(?ms)^```js\n(.*?)^```$").FindAllStringSubmatch(section, -1)
+	refused := []string{"refused: the network tab has the cause", "no token: send an Authorization: Bearer header or the session cookie"}
+	if len(blocks) != len(refused) {
+		t.Fatalf("got %d pages, want %d", len(blocks), len(refused))
+	}
+	e := env{"PRESENCE_JWT_SECRET": secret}
+	_, addr := serving(t, e, "--listen=127.0.0.1:0", "--cookie-insecure")
+	mux := http.NewServeMux()
+	mux.Handle("/", &httputil.ReverseProxy{FlushInterval: -1, Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(&url.URL{Scheme: "http", Host: addr})
+		r.Out.Host = r.In.Host
+	}})
+	for i, block := range blocks {
+		mux.HandleFunc(fmt.Sprintf("/page%d", i), func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintf(w, `<!doctype html><link rel="icon" href="data:,"><b id="count"></b> <i id="status"></i><script type="module">%s</script>`, block[1])
+		})
+	}
+	site := httptest.NewServer(mux)
+	t.Cleanup(func() {
+		site.CloseClientConnections() // an open stream would block Close
+		site.Close()
+	})
+	for i := range blocks {
+		page := browser(t, "status of 401")
+		address := fmt.Sprintf("%s/page%d", site.URL, i)
+		do(t, page, chromedp.Navigate(address))
+		see(t, page, fmt.Sprintf(`document.querySelector("#status").textContent === %q`, refused[i]))
+		status := script[int](t, page, fmt.Sprintf(`fetch("/session", { method: "POST", headers: { "Content-Type": "application/json" },
+			body: JSON.stringify({ token: %q }) }).then((response) => response.status)`, must(t, e, "token", "--sub=ann")))
+		if status != http.StatusNoContent {
+			t.Fatalf("sign-in: got %d", status)
+		}
+		do(t, page, chromedp.Navigate(address))
+		see(t, page, `document.querySelector("#count").textContent === "1" && document.querySelector("#status").textContent === ""`)
+		do(t, page, chromedp.Navigate("about:blank")) // the next page counts alone
 	}
 }
 
