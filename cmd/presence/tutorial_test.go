@@ -71,14 +71,14 @@ func TestTutorial(t *testing.T) {
 // The shell command runs in the directory of the block and of the driver.
 var tokenPrograms = map[string]struct{ file, driver, command string }{
 	"token.mjs": {"print.mjs", `import { token } from "./token.mjs";
-		console.log(token({ id: "alice", name: "Zoë \"Z\" 🎉", session: "phone" }));`, "node print.mjs"},
+		console.log(token({ id: 7, name: "Zoë \"Z\" 🎉", session: "phone" }));`, "node print.mjs"},
 	"presence_token.py": {"print.py", `from presence_token import token
-print(token({"id": "alice", "name": 'Zoë "Z" 🎉', "session": "phone"}))`, "python3 print.py"},
+print(token({"id": 7, "name": 'Zoë "Z" 🎉', "session": "phone"}))`, "python3 print.py"},
 	"token.php": {"print.php", `<?php require "token.php";
-		echo token(["id" => "alice", "name" => 'Zoë "Z" 🎉', "session" => "phone"]), "\n";`, "php print.php"},
+		echo token(["id" => 7, "name" => 'Zoë "Z" 🎉', "session" => "phone"]), "\n";`, "php print.php"},
 	"token.go": {"main.go", `package main
 		import "fmt"
-		func main() { fmt.Println(token("alice", "Zoë \"Z\" 🎉", "phone")) }`, "./token"},
+		func main() { fmt.Println(token("7", "Zoë \"Z\" 🎉", "phone")) }`, "./token"},
 }
 
 // The functions in docs/tokens.md create tokens that the server accepts, with the claims of the
@@ -117,7 +117,7 @@ func TestTokenDocument(t *testing.T) {
 			if err := json.NewDecoder(resp.Body).Decode(&got); err != nil || resp.StatusCode != http.StatusOK {
 				t.Fatalf("got %s, %v", resp.Status, err)
 			}
-			if got.User.ID != "alice" || got.User.Name != `Zoë "Z" 🎉` {
+			if got.User.ID != "7" || got.User.Name != `Zoë "Z" 🎉` {
 				t.Errorf("got user %+v", got.User)
 			}
 			if life := got.User.Expires.Sub(began); life < 15*time.Minute || life > 15*time.Minute+patience {
