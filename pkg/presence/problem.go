@@ -60,6 +60,7 @@ type problem struct {
 	reason    string        // if the authentication failed: one of auth.Reasons
 	private   string        // detail for the log, if it differs; values from clients are redacted and cut
 	retry     time.Duration // Retry-After of 429 and 503, at least 1 s
+	until     time.Time     // if the user is banned: the end of the ban, in UTC
 	anonymous bool          // for 401: the request has no token
 }
 
@@ -141,7 +142,7 @@ func problemOf(err error) *problem {
 		return &problem{status: http.StatusTooManyRequests, cause: refusal.Cost, detail: err.Error(), retry: limited.Wait}
 	}
 	if banned := new(hub.BannedError); errors.As(err, &banned) {
-		return &problem{status: http.StatusForbidden, cause: refusal.Banned, private: banned.Error(),
+		return &problem{status: http.StatusForbidden, cause: refusal.Banned, private: banned.Error(), until: banned.End(),
 			detail: fmt.Sprintf("you are banned from room %q for another %s", banned.Room, rounded(time.Until(banned.Until)))}
 	}
 	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
@@ -193,11 +194,12 @@ func writeProblem(w http.ResponseWriter, p *problem) {
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store")
 	writeWhole(w, p.status, append(compact.Encode(struct {
-		Type   string `json:"type"`
-		Title  string `json:"title"`
-		Status int    `json:"status"`
-		Detail string `json:"detail"`
-	}{"about:blank", http.StatusText(p.status), p.status, p.detail}), '\n'))
+		Type   string    `json:"type"`
+		Title  string    `json:"title"`
+		Status int       `json:"status"`
+		Detail string    `json:"detail"`
+		Until  time.Time `json:"until,omitzero"` // an extension member (RFC 9457 section 3.2)
+	}{"about:blank", http.StatusText(p.status), p.status, p.detail, p.until}), '\n'))
 }
 
 // writeWhole writes a response with the given status, a Content-Length and the complete body.

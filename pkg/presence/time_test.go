@@ -243,7 +243,7 @@ func TestBanWhileSending(t *testing.T) {
 	})
 }
 
-// A banned user receives the rest of its ban, rounded up. The log has the end of the ban.
+// A banned user receives the rest of its ban, rounded up, and the end. The log has the end too.
 func TestBanText(t *testing.T) {
 	var log syncBuffer
 	inBubble(t, presence.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}, func(t *testing.T, b *bubble) {
@@ -262,7 +262,7 @@ func TestBanText(t *testing.T) {
 		} {
 			time.Sleep(time.Until(end) - c.left)
 			answer := b.ask("GET", "/presence", "", testUser("alice"))
-			if want := `"detail":"you are banned from room \"lobby\" for another ` + c.want + `"}`; answer.Code != http.StatusForbidden || !strings.Contains(answer.Body.String(), want) {
+			if want := `"detail":"you are banned from room \"lobby\" for another ` + c.want + `","until":"` + end.UTC().Format(time.RFC3339) + `"}`; answer.Code != http.StatusForbidden || !strings.Contains(answer.Body.String(), want) {
 				t.Errorf("%v before the end: got %d %s, want %s", c.left, answer.Code, answer.Body, want)
 			}
 		}

@@ -133,8 +133,11 @@ type BannedError struct {
 }
 
 func (e *BannedError) Error() string {
-	return fmt.Sprintf("user banned from room %q until %s", e.Room, shownEnd(e.Until).Format(time.RFC3339))
+	return fmt.Sprintf("user banned from room %q until %s", e.Room, e.End().Format(time.RFC3339))
 }
+
+// End returns the end of the ban as it is shown: in UTC, rounded up to a second.
+func (e *BannedError) End() time.Time { return shownEnd(e.Until) }
 
 // shownEnd returns the end of a ban as it is shown: in UTC, rounded up to a second.
 func shownEnd(t time.Time) time.Time { return t.UTC().Add(time.Second - 1).Truncate(time.Second) }
