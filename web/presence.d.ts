@@ -118,6 +118,10 @@ type Problem = {
      * Explanation for people. The text may change between versions.
      */
     detail?: string;
+    /**
+     * If the user is banned from the room: when the ban ends (RFC 3339).
+     */
+    until?: string;
 };
 type Options = {
     /**
@@ -168,6 +172,7 @@ type Options = {
  * @property {string} title  Short summary.
  * @property {number} status  HTTP status. 0 if there was no response.
  * @property {string} [detail]  Explanation for people. The text may change between versions.
+ * @property {string} [until]  If the user is banned from the room: when the ban ends (RFC 3339).
  *
  * @typedef {object} Options  The options of join().
  * @property {URL|string} [url]  URL at which the server is mounted. Default: the directory of
@@ -333,6 +338,10 @@ declare class Address {
  * @param {number} [random]  A number from 0 to 1.
  */
 declare function backoff(tries: number, random?: number): number;
+/** Whether the browser reports that it has no network. */
+declare const isOffline: () => boolean;
+/** Returns State.retryAt for a wait of `ms` milliseconds. @param {number} ms */
+declare const retryTime: (ms: number) => number | null;
 /**
  * The state of a room, and the functions that compute the next state from an event. The functions
  * are pure: they use no clock, no socket and no page.
@@ -411,6 +420,12 @@ type State = {
      * connection is open, and if the cause is unknown.
      */
     problem: Problem | null;
+    /**
+     * Time of the next attempt, in milliseconds since 1970. null unless
+     * the room waits for it: while an attempt runs, and while the room is open or closed. Also null
+     * while the browser itself reconnects, or is offline, because the time is unknown then.
+     */
+    retryAt: number | null;
     /**
      * The user count: the number to show, because it is always current.
      * It counts connections, or users if the server runs with `--count users`. null before the first
@@ -598,6 +613,9 @@ type LoggedMessage = {
  * @property {Problem|null} problem  The problem document of the server, if its last response was an
  *   error. If there was no response, or a token callback failed, `status` is 0. null while the
  *   connection is open, and if the cause is unknown.
+ * @property {number|null} retryAt  Time of the next attempt, in milliseconds since 1970. null unless
+ *   the room waits for it: while an attempt runs, and while the room is open or closed. Also null
+ *   while the browser itself reconnects, or is offline, because the time is unknown then.
  * @property {number|null} count  The user count: the number to show, because it is always current.
  *   It counts connections, or users if the server runs with `--count users`. null before the first
  *   `user count`.
@@ -694,9 +712,10 @@ declare function reaches(held: string, id: string): boolean;
  * @param {State} state
  * @param {string|null} [reason]  Default: the previous reason.
  * @param {Problem|null} [problem]  The cause, if it is known.
+ * @param {number|null} [retryAt]  As in State.
  * @returns {State}
  */
-declare function connecting(state: State, reason?: string | null, problem?: Problem | null): State;
+declare function connecting(state: State, reason?: string | null, problem?: Problem | null, retryAt?: number | null): State;
 /**
  * Returns the final state, which has no connection.
  *
@@ -850,6 +869,7 @@ type ConnectionChange = {
     to: "connecting";
     reason: string | null;
     problem?: Problem;
+    retryAt?: number | null;
 } | {
     to: "closed";
     problem: Problem;

@@ -188,7 +188,9 @@ var Address = class {
 function backoff(tries, random = Math.random()) {
   return Math.min(3e4, 1e3 * 2 ** tries) * (1 + random) / 2;
 }
-var initial = Object.freeze({ connection: "connecting", reason: null, problem: null, count: null, connections: null, users: null, members: /* @__PURE__ */ new Map(), complete: false, heartbeat: 15, expiring: null, lastEventId: "", shared: null, renewable: false, waiting: Object.freeze([]) });
+var isOffline = () => globalThis.navigator?.onLine === false;
+var retryTime = (ms) => isOffline() ? null : Date.now() + ms;
+var initial = Object.freeze({ connection: "connecting", reason: null, problem: null, retryAt: null, count: null, connections: null, users: null, members: /* @__PURE__ */ new Map(), complete: false, heartbeat: 15, expiring: null, lastEventId: "", shared: null, renewable: false, waiting: Object.freeze([]) });
 var finalReasons = /* @__PURE__ */ new Set(["removed", "signed out", "expired"]);
 var longestHeartbeat = 300;
 var changes = /* @__PURE__ */ new Set(["join", "leave", "update"]);
@@ -212,8 +214,8 @@ function position(id) {
   const [, epoch, seq] = /^(.*)-(\d+)$/s.exec(id) ?? [];
   return epoch === void 0 ? null : { epoch, seq: Number(seq) };
 }
-function connecting(state, reason = state.reason, problem = null) {
-  return { ...state, connection: "connecting", reason, problem, expiring: null, waiting: [] };
+function connecting(state, reason = state.reason, problem = null, retryAt = null) {
+  return { ...state, connection: "connecting", reason, problem, retryAt, expiring: null, waiting: [] };
 }
 function closed(state, problem = null) {
   return { ...connecting(state, problem && "refused"), connection: "closed", problem };
@@ -246,7 +248,7 @@ function catchUp(state, log, held) {
 }
 var eventOf = (name, data, id) => ({ name, text: JSON.stringify(data), id });
 function afterSync(state, { connections, users, members, complete, heartbeat }) {
-  const next = { ...state, connection: "open", reason: null, problem: null, connections, users, members: new Map(complete ? (members ?? []).map((member) => [member.id, member]) : []), complete, heartbeat: heartbeat >= 1 && heartbeat <= longestHeartbeat ? Number(heartbeat) : state.heartbeat, waiting: [] };
+  const next = { ...state, connection: "open", reason: null, problem: null, retryAt: null, connections, users, members: new Map(complete ? (members ?? []).map((member) => [member.id, member]) : []), complete, heartbeat: heartbeat >= 1 && heartbeat <= longestHeartbeat ? Number(heartbeat) : state.heartbeat, waiting: [] };
   return state.waiting.reduce((state2, [name, data]) => apply(state2, name, data), next);
 }
 function afterJoin(state, { id, name, info, connections, users }) {
@@ -282,7 +284,7 @@ var endsToken = (event) => event.name === "goodbye" && dataOf(event)?.reason ===
 var silence = ({ heartbeat }) => heartbeat * 2500;
 var http1Slots = 5;
 var http2Slots = 90;
-var retryTime = 3e4;
+var retryTime2 = 3e4;
 async function takeSlot(url, signal, waiting) {
   const free = await findSlot(url, signal, waiting).catch(() => () => {
   });
@@ -304,7 +306,7 @@ async function findSlot(url, signal, waiting) {
       if (free || signal.aborted) break;
     }
     waiting();
-    free = await takeNext(locks, slots, signal, protocol === "" ? retryTime : null);
+    free = await takeNext(locks, slots, signal, protocol === "" ? retryTime2 : null);
   }
   return free;
 }
@@ -555,8 +557,8 @@ var Tabs = class {
   }
   #welcome(to, held) {
     const state = this.#sink.state();
-    const { connection, reason, problem } = state;
-    const change = connection === "open" ? null : { to: "connecting", reason, problem: problem ?? void 0 };
+    const { connection, reason, problem, retryAt } = state;
+    const change = connection === "open" ? null : { to: "connecting", reason, problem: problem ?? void 0, retryAt };
     this.#post({ kind: "welcome", to, held, term: this.#lead, change, events: catchUp(state, this.#log, held) });
   }
   #ask() {
@@ -567,9 +569,9 @@ var Tabs = class {
     this.#wait(helloTimeout * (1 + Math.random()), () => this.#queue(true));
   }
   #dropWaiting() {
-    const { connection, reason, problem, waiting } = this.#sink.state();
+    const { connection, reason, problem, retryAt, waiting } = this.#sink.state();
     if (connection !== "connecting" || waiting.length === 0) return;
-    this.#sink.change({ to: "connecting", reason, problem: problem ?? void 0 });
+    this.#sink.change({ to: "connecting", reason, problem: problem ?? void 0, retryAt });
   }
   #noteActivity() {
     this.#wait(silence(this.#sink.state()) + 100, () => this.#ask());
@@ -594,7 +596,6 @@ async function canShare() {
     return false;
   }
 }
-var localReasons = /* @__PURE__ */ new Set(["lost", "silent", "offline", "connections", "token", "paused"]);
 var lateness = 1e3;
 var longestLifetime = 86400;
 var Link = class {
@@ -611,6 +612,7 @@ var Link = class {
   #tokenFreshAt = 0;
   #lastActivity = 0;
   #due = Infinity;
+  #goodbye = false;
   #suspect = false;
   #source = null;
   #silenceTimer;
@@ -673,10 +675,12 @@ var Link = class {
       this.#sink.change({ to: "closed", problem });
       return this.stop();
     }
-    this.#sink.change({ to: "connecting", reason, problem });
     const wait = Math.max(after, backoff(this.#tries++));
     const askNow = causeUnknown && !this.#everSynced && this.#tries === 1;
-    if (!askNow && await this.#pause(wait)) this.#tries = 0;
+    this.#sink.change({ to: "connecting", reason, problem, retryAt: askNow ? null : retryTime(wait) });
+    if (askNow) return;
+    if (await this.#pause(wait)) this.#tries = 0;
+    if (!this.#stopped.signal.aborted) this.#sink.change({ to: "connecting", reason, problem });
   }
   async #attemptInSlot() {
     let waited = false;
@@ -696,6 +700,7 @@ var Link = class {
     const over = new AbortController();
     const ended = new Promise((resolve2) => this.#end = resolve2);
     const resolve = this.#end;
+    this.#goodbye = false;
     this.#noteActivity();
     if (this.#stopped.signal.aborted) resolve({ reason: "stopped" });
     else if (this.#names) this.#viaEventSource(this.#names());
@@ -715,10 +720,15 @@ var Link = class {
       return this.#end({ reason: this.#whyNotOpen(), causeUnknown: true });
     }
     this.#source = source;
-    source.onopen = () => this.#noteActivity();
+    let opened = false;
+    source.onopen = () => {
+      opened = true;
+      this.#noteActivity();
+    };
     source.onerror = () => {
       const reason = this.#whyNotOpen();
-      if (reason === "offline" || source.readyState === EventSource.CLOSED) return this.#end({ reason, causeUnknown: true });
+      if (reason === "offline" || source.readyState === EventSource.CLOSED || !opened) return this.#end({ reason, causeUnknown: true });
+      opened = this.#goodbye = false;
       this.#noteActivity();
       this.#sink.change({ to: "connecting", reason });
     };
@@ -767,6 +777,7 @@ var Link = class {
       const problem = { title: "Unexpected event", status: 0, detail: `no presence server at ${this.#address.url}` };
       return this.#end({ reason: "lost", problem });
     }
+    if (event.name === "goodbye") this.#goodbye = true;
     if (event.name === "sync") {
       this.#synced = true;
       this.#tokenFreshAt = Date.now();
@@ -788,7 +799,7 @@ var Link = class {
   #whyNotOpen(why = "lost") {
     const { reason } = this.#sink.state();
     if (isOffline()) return "offline";
-    return reason === null || localReasons.has(reason) ? why : reason;
+    return reason === null || !this.#goodbye ? why : reason;
   }
   #noteActivity() {
     this.#lastActivity = Date.now();
@@ -862,7 +873,6 @@ var Link = class {
     return this.#address.of("events", lastEventId === "" ? {} : { last_event_id: lastEventId });
   }
 };
-var isOffline = () => globalThis.navigator?.onLine === false;
 function join(options) {
   return new Room(options);
 }
@@ -1068,8 +1078,11 @@ var Room = class {
         if (problem && !isTransient(problem)) return null;
         if (signal.aborted) return null;
         if (!problem && tries === 0) report(error);
-        this.#change({ to: "connecting", reason: problem ? "lost" : "token", problem: fromCallback(error) });
-        await pause(backoff(tries), signal);
+        const change = { to: "connecting", reason: problem ? "lost" : "token", problem: fromCallback(error) };
+        const wait = backoff(tries);
+        this.#change({ ...change, retryAt: retryTime(wait) });
+        await pause(wait, signal);
+        if (!signal.aborted) this.#change(change);
       }
     }
     return null;
@@ -1112,7 +1125,7 @@ var Room = class {
   }
   #change(change) {
     if (this.#state.connection === "closed") return;
-    if (change.to === "connecting") this.#set(connecting(this.#state, change.reason, change.problem));
+    if (change.to === "connecting") this.#set(connecting(this.#state, change.reason, change.problem, change.retryAt));
     else if (change.to === "closed") this.#set(closed(this.#state, change.problem));
     else this.#set(renewed(this.#state));
   }

@@ -597,6 +597,7 @@ describe("the user's info", () => {
   async function reconnectWith(info) {
     source().fail(0);
     await settled();
+    source().open();
     source().emit("sync", { ...sync, members: [{ ...alice, info }, bob] }, "e1-5");
     await settled();
     return requestsTo("/state").map(({ body }) => JSON.parse(body));
@@ -649,8 +650,10 @@ describe("by EventSource alone", () => {
     const room = await opened();
     source().fail(0);
     assert.deepEqual([room.state.connection, room.state.reason, room.members.size], ["connecting", "lost", 2]);
+    assert.equal(room.state.retryAt, null, "only the browser knows the time");
     for (let i = 0; i < 100; i++) {
       await clock.advance(3000); // the browser itself waits for `retry`
+      source().open();
       source().fail(0);
     }
     assert.deepEqual([FakeEventSource.all.length, world.requests.length], [1, 0]);
@@ -659,6 +662,31 @@ describe("by EventSource alone", () => {
     assert.equal(room.members.size, 2, "the join waits for sync");
     source().emit("sync", { ...sync, members: [alice] }, "e1-5");
     assert.deepEqual(ids(room), ["alice", "carol"]);
+    room.close();
+  });
+
+  test("requests the cause after the browser failed to reconnect, and the reason of the goodbye ends", async () => {
+    world.respond = () => Promise.reject(new TypeError("Load failed"));
+    const room = await opened();
+    const states = [];
+    room.on("state", ({ reason, problem, retryAt }) => states.push([reason, problem?.title ?? null, retryAt]));
+    source().emit("goodbye", { reason: "draining" });
+    source().fail(0); // the end of the stream
+    await clock.advance(2000);
+    assert.deepEqual([room.state.reason, FakeEventSource.all.length, world.requests.length], ["draining", 1, 0]);
+    states.length = 0;
+    source().fail(0); // nothing listens on the port
+    await settled();
+    assert.equal(source().readyState, FakeEventSource.CLOSED);
+    await clock.advance(1000);
+    await clock.advance(1999);
+    assert.deepEqual(states, [["lost", null, 3000], ["lost", null, null], ["lost", "No response", 5000]]);
+    world.respond = () => json(200, { members: [] });
+    await clock.advance(1);
+    assert.deepEqual([room.state.retryAt, FakeEventSource.all.length], [null, 2]);
+    source().open();
+    source().emit("sync", sync, "e1-5");
+    assert.deepEqual([room.state.connection, room.state.reason, room.state.retryAt], ["open", null, null]);
     room.close();
   });
 
@@ -1310,6 +1338,35 @@ test("a renewed cookie is not replaced with text that is no token", async () => 
   assert.deepEqual([room.state.connection, room.state.reason, room.state.problem.title], ["connecting", "token", "Token callback failed"]);
   assert.equal(requestsTo("/session").length, 0);
   room.close();
+});
+
+test("the state has the time of the next attempt, and none while the browser is offline or an attempt runs", async () => {
+  const room = await openedWithToken();
+  world.respond = () => problem(503, "later", { "Retry-After": "8" });
+  stream().end();
+  await settled();
+  assert.deepEqual([room.state.reason, room.state.retryAt], ["lost", 2000]);
+  await clock.advance(2000);
+  assert.deepEqual([room.state.problem.status, room.state.retryAt], [503, 10_000]);
+  let answer;
+  world.respond = () => new Promise((resolve) => (answer = resolve));
+  await clock.advance(8000);
+  assert.deepEqual([room.state.reason, room.state.problem.status, room.state.retryAt], ["lost", 503, null], "the attempt runs");
+  world.online = false;
+  answer(problem(503, "later"));
+  await settled();
+  assert.deepEqual([room.state.reason, room.state.retryAt], ["offline", null]);
+  room.close();
+  assert.equal(room.state.retryAt, null);
+});
+
+test("the end of a ban is a part of the problem", async () => {
+  const until = "2026-11-27T23:41:18Z";
+  world.respond = () => json(403, { title: "Forbidden", status: 403, detail: "banned", until }, "application/problem+json");
+  const room = join({ url, token: "T" });
+  await settled();
+  assert.deepEqual([room.state.connection, room.state.problem.until, room.state.retryAt], ["closed", until, null]);
+  await assert.rejects(request("GET", url), ({ problem }) => problem.until === until);
 });
 
 test("the state has the cause of the last failed attempt", async () => {

@@ -167,6 +167,24 @@ describe("scenario", () => {
     await end();
   });
 
+  test("all tabs have the time of the leader's next attempt, also a tab that opens later", async () => {
+    const all = await tabs(2);
+    world.server.goDown();
+    await world.advance(20_000);
+    all.push(world.open());
+    const times = () => all.map(({ room }) => room.state.retryAt);
+    for (let i = 0; i < 1000 && !(times().every((at) => at !== null)); i++) await world.advance(100);
+    assert.ok(times()[0] > Date.now(), `${times()}`);
+    assert.equal(new Set(times()).size, 1, `${times()}`);
+    await world.advance(times()[0] - Date.now() - 1);
+    assert.equal(new Set(times()).size, 1, `${times()}`);
+    world.server.down = false;
+    await world.advance(31_000);
+    assert.deepEqual(times(), [null, null, null]);
+    check();
+    await end();
+  });
+
   test("no tab takes over from a leader that is offline", async () => {
     const all = await tabs(3);
     const seen = new Set();

@@ -5,7 +5,7 @@
 import { takeSlot } from "./connections.js";
 import { decode, fresh, isStream } from "./eventstream.js";
 import {
-  PresenceError, backoff, errorOf, fromCallback, isTransient, noResponse, renewalTimeout, report, requestTimeout,
+  PresenceError, backoff, errorOf, fromCallback, isOffline, isTransient, noResponse, renewalTimeout, report, requestTimeout, retryTime,
 } from "./request.js";
 import { dataOf, endsToken, silence } from "./state.js";
 
@@ -24,7 +24,7 @@ import { dataOf, endsToken, silence } from "./state.js";
  * @property {(event: StreamEvent) => void} event
  * @property {(change: ConnectionChange) => void} change
  *
- * @typedef {{to: "connecting", reason: string|null, problem?: Problem} | {to: "closed", problem: Problem} | {to: "renewed"}} ConnectionChange
+ * @typedef {{to: "connecting", reason: string|null, problem?: Problem, retryAt?: number|null} | {to: "closed", problem: Problem} | {to: "renewed"}} ConnectionChange
  *   A change of the connection that no event reports.
  *
  * @typedef {object} End  The result of a connection attempt that has ended.
@@ -36,9 +36,6 @@ import { dataOf, endsToken, silence } from "./state.js";
  * @property {boolean} [causeUnknown]  Whether an EventSource failed, which does not report the
  *   cause.
  */
-
-// The reasons that are not those of a `goodbye`.
-const localReasons = new Set(["lost", "silent", "offline", "connections", "token", "paused"]);
 
 const lateness = 1000; // milliseconds by which timers of background tabs are late
 
@@ -62,6 +59,7 @@ export class Link {
   #tokenFreshAt = 0; // last time at which the token was known to be new
   #lastActivity = 0; // time at which the last data arrived
   #due = Infinity; // time at which one of the timers below must run, on the clock of performance.now()
+  #goodbye = false; // whether the current connection has received `goodbye`
   #suspect = false; // whether the browser was offline, or the page was frozen, and no data arrived since then
   /** @type {EventSource|null} */
   #source = null;
@@ -150,10 +148,12 @@ export class Link {
       this.#sink.change({ to: "closed", problem });
       return this.stop();
     }
-    this.#sink.change({ to: "connecting", reason, problem });
     const wait = Math.max(after, backoff(this.#tries++));
     const askNow = causeUnknown && !this.#everSynced && this.#tries === 1; // a new page must show the cause
-    if (!askNow && (await this.#pause(wait))) this.#tries = 0;
+    this.#sink.change({ to: "connecting", reason, problem, retryAt: askNow ? null : retryTime(wait) });
+    if (askNow) return;
+    if (await this.#pause(wait)) this.#tries = 0;
+    if (!this.#stopped.signal.aborted) this.#sink.change({ to: "connecting", reason, problem });
   }
 
   /**
@@ -185,6 +185,7 @@ export class Link {
     const over = new AbortController();
     const ended = new Promise((/** @type {(end: End) => void} */ resolve) => (this.#end = resolve));
     const resolve = this.#end;
+    this.#goodbye = false;
     this.#noteActivity();
     if (this.#stopped.signal.aborted) resolve({ reason: "stopped" });
     else if (this.#names) this.#viaEventSource(this.#names());
@@ -209,10 +210,17 @@ export class Link {
       return this.#end({ reason: this.#whyNotOpen(), causeUnknown: true });
     }
     this.#source = source;
-    source.onopen = () => this.#noteActivity();
+    let opened = false; // whether the browser has received a stream since the last error
+    source.onopen = () => {
+      opened = true;
+      this.#noteActivity();
+    };
     source.onerror = () => {
       const reason = this.#whyNotOpen();
-      if (reason === "offline" || source.readyState === EventSource.CLOSED) return this.#end({ reason, causeUnknown: true });
+      // After a failed attempt to reconnect, fetch the cause. A browser repeats the attempts every
+      // few seconds without a limit.
+      if (reason === "offline" || source.readyState === EventSource.CLOSED || !opened) return this.#end({ reason, causeUnknown: true });
+      opened = this.#goodbye = false;
       this.#noteActivity();
       this.#sink.change({ to: "connecting", reason });
     };
@@ -272,6 +280,7 @@ export class Link {
       const problem = { title: "Unexpected event", status: 0, detail: `no presence server at ${this.#address.url}` };
       return this.#end({ reason: "lost", problem });
     }
+    if (event.name === "goodbye") this.#goodbye = true;
     if (event.name === "sync") {
       this.#synced = true;
       this.#tokenFreshAt = Date.now();
@@ -297,12 +306,12 @@ export class Link {
     }
   }
 
-  // Returns the reason why the stream is not open. The reason of a `goodbye` remains until the next
-  // `sync`.
+  // Returns the reason why the stream is not open: that of the `goodbye` with which the server has
+  // ended it, if any.
   #whyNotOpen(why = "lost") {
     const { reason } = this.#sink.state();
     if (isOffline()) return "offline";
-    return reason === null || localReasons.has(reason) ? why : reason;
+    return reason === null || !this.#goodbye ? why : reason;
   }
 
   // Restarts the silence timer. Silence means a dead connection, because the server sends pings
@@ -424,5 +433,3 @@ export class Link {
     return this.#address.of("events", lastEventId === "" ? {} : { last_event_id: lastEventId });
   }
 }
-
-const isOffline = () => globalThis.navigator?.onLine === false;

@@ -8,6 +8,7 @@
  * @property {string} title  Short summary.
  * @property {number} status  HTTP status. 0 if there was no response.
  * @property {string} [detail]  Explanation for people. The text may change between versions.
+ * @property {string} [until]  If the user is banned from the room: when the ban ends (RFC 3339).
  *
  * @typedef {object} Options  The options of join().
  * @property {URL|string} [url]  URL at which the server is mounted. Default: the directory of
@@ -338,3 +339,9 @@ export class Address {
 export function backoff(tries, random = Math.random()) {
   return (Math.min(30_000, 1000 * 2 ** tries) * (1 + random)) / 2;
 }
+
+/** Whether the browser reports that it has no network. */
+export const isOffline = () => globalThis.navigator?.onLine === false;
+
+/** Returns State.retryAt for a wait of `ms` milliseconds. @param {number} ms */
+export const retryTime = (ms) => (isOffline() ? null : Date.now() + ms);

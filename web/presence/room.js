@@ -3,7 +3,7 @@
  */
 import { Link } from "./link.js";
 import {
-  Address, PresenceError, backoff, fromCallback, isTransient, problemOf, report, userOf,
+  Address, PresenceError, backoff, fromCallback, isTransient, problemOf, report, retryTime, userOf,
 } from "./request.js";
 import { apply, closed, connecting, dataOf, initial, isNew, isRoomName, localNames, renewed, seen, serverEvents } from "./state.js";
 import { Tabs, canShare, randomId } from "./tabs.js";
@@ -401,8 +401,12 @@ export class Room {
         if (problem && !isTransient(problem)) return null;
         if (signal.aborted) return null;
         if (!problem && tries === 0) report(error); // probably an error of the program
-        this.#change({ to: "connecting", reason: problem ? "lost" : "token", problem: fromCallback(error) });
-        await pause(backoff(tries), signal);
+        /** @type {ConnectionChange} */
+        const change = { to: "connecting", reason: problem ? "lost" : "token", problem: fromCallback(error) };
+        const wait = backoff(tries);
+        this.#change({ ...change, retryAt: retryTime(wait) });
+        await pause(wait, signal);
+        if (!signal.aborted) this.#change(change);
       }
     }
     return null;
@@ -467,7 +471,7 @@ export class Room {
   /** @param {ConnectionChange} change */
   #change(change) {
     if (this.#state.connection === "closed") return;
-    if (change.to === "connecting") this.#set(connecting(this.#state, change.reason, change.problem));
+    if (change.to === "connecting") this.#set(connecting(this.#state, change.reason, change.problem, change.retryAt));
     else if (change.to === "closed") this.#set(closed(this.#state, change.problem));
     else this.#set(renewed(this.#state));
   }

@@ -45,6 +45,9 @@
  * @property {Problem|null} problem  The problem document of the server, if its last response was an
  *   error. If there was no response, or a token callback failed, `status` is 0. null while the
  *   connection is open, and if the cause is unknown.
+ * @property {number|null} retryAt  Time of the next attempt, in milliseconds since 1970. null unless
+ *   the room waits for it: while an attempt runs, and while the room is open or closed. Also null
+ *   while the browser itself reconnects, or is offline, because the time is unknown then.
  * @property {number|null} count  The user count: the number to show, because it is always current.
  *   It counts connections, or users if the server runs with `--count users`. null before the first
  *   `user count`.
@@ -107,6 +110,7 @@ export const initial = Object.freeze({
   connection: "connecting",
   reason: null,
   problem: null,
+  retryAt: null,
   count: null,
   connections: null,
   users: null,
@@ -216,10 +220,11 @@ function position(id) {
  * @param {State} state
  * @param {string|null} [reason]  Default: the previous reason.
  * @param {Problem|null} [problem]  The cause, if it is known.
+ * @param {number|null} [retryAt]  As in State.
  * @returns {State}
  */
-export function connecting(state, reason = state.reason, problem = null) {
-  return { ...state, connection: "connecting", reason, problem, expiring: null, waiting: [] };
+export function connecting(state, reason = state.reason, problem = null, retryAt = null) {
+  return { ...state, connection: "connecting", reason, problem, retryAt, expiring: null, waiting: [] };
 }
 
 /**
@@ -310,6 +315,7 @@ function afterSync(state, { connections, users, members, complete, heartbeat }) 
     connection: "open",
     reason: null,
     problem: null,
+    retryAt: null,
     connections,
     users,
     members: new Map(complete ? (members ?? []).map((/** @type {Member} */ member) => [member.id, member]) : []),

@@ -258,9 +258,9 @@ export class Tabs {
    */
   #welcome(to, held) {
     const state = this.#sink.state();
-    const { connection, reason, problem } = state;
+    const { connection, reason, problem, retryAt } = state;
     /** @type {ConnectionChange|null} */
-    const change = connection === "open" ? null : { to: "connecting", reason, problem: problem ?? undefined };
+    const change = connection === "open" ? null : { to: "connecting", reason, problem: problem ?? undefined, retryAt };
     this.#post({ kind: "welcome", to, held, term: this.#lead, change, events: catchUp(state, this.#log, held) });
   }
 
@@ -278,9 +278,9 @@ export class Tabs {
   // Drops the changes that wait for a `sync`. The next `sync` may come from another leader, or from
   // this tab's own stream, and then it is newer than these changes.
   #dropWaiting() {
-    const { connection, reason, problem, waiting } = this.#sink.state();
+    const { connection, reason, problem, retryAt, waiting } = this.#sink.state();
     if (connection !== "connecting" || waiting.length === 0) return;
-    this.#sink.change({ to: "connecting", reason, problem: problem ?? undefined });
+    this.#sink.change({ to: "connecting", reason, problem: problem ?? undefined, retryAt });
   }
 
   #noteActivity() {
