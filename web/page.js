@@ -8,10 +8,13 @@ import { $, inOneFrame, later, put } from "./dom.js";
 import { Messages } from "./messages.js";
 import { People } from "./people.js";
 import { Plot } from "./plot.js";
-import { PresenceError, isRoomName, join, request } from "./presence/index.js";
+import { isRoomName, join, request } from "./presence/index.js";
+import { Refused } from "./refused.js";
 import { Rooms, addressOf, onRoomLink, remember, roomOfAddress } from "./rooms.js";
-import { called, peopleWords, roomRule, signedOut, stateWords } from "./words.js";
+import { called, nameError, peopleWords, refusalWords, retryWords, roomRule, signedOut, stateWords } from "./words.js";
 
+const requestTimeout = 10_000; // milliseconds
+const shortWait = 2000; // milliseconds; a user cannot make a shorter wait much shorter
 const share = new URLSearchParams(location.search).get("share") === "1";
 
 let room = null; // the current Room, from join()
@@ -20,6 +23,7 @@ let away = null; // sets the user's status to "away" while the page is hidden
 let name = ""; // room name; empty if the address has an invalid one
 let user = null; // the signed-in user, if the server reports it
 let hasSession = true; // whether the server has GET session; true until a response shows otherwise
+let position = ""; // position from which to resume after the server has refused the user
 let visits = 0; // number of rooms shown so far; a response for an earlier visit is ignored
 
 const plot = new Plot($("plot"));
@@ -29,6 +33,14 @@ new Composer({ form: $("composer"), box: $("message"), sending: $("sending"), er
 const rooms = new Rooms(
   { list: $("rooms"), none: $("rooms-none"), error: $("rooms-error"), first: $("rooms-first"), more: $("rooms-next") },
   (after) => request("GET", `rooms?${new URLSearchParams(after && { after })}`),
+);
+
+const refused = new Refused(
+  {
+    panel: $("refused"), heading: $("refused-title"), text: $("refused-text"), until: $("refused-until"), result: $("again-result"),
+    again: $("again"), lobby: $("refused-lobby"), other: $("other"),
+  },
+  askAgain,
 );
 
 const drawPeople = inOneFrame(showPeople);
@@ -44,21 +56,23 @@ async function enter() {
   const asked = roomOfAddress();
   name = isRoomName(asked) ? asked : "";
   clear();
-  $("nowhere").hidden = name !== "";
   $("change").hidden = false;
   put($("room"), name || "No room");
   put($("asked"), asked);
   showError(null);
   rooms.mark(name);
   if (name === "") {
-    $("welcome").hidden = $("live").hidden = $("session").hidden = true;
-    return showState({ connection: "closed", reason: null, shared: null }, "");
+    showOnly("nowhere");
+    $("session").hidden = true;
+    return showState(notConnected, "");
   }
+  showState({ ...notConnected, connection: "connecting" }, "Connecting…");
   const session = await fetchSession();
   if (visit !== visits) return;
   user = session?.user ?? null;
-  if (session && !user) return signIn(session.guests);
-  attach();
+  if (!session || user) return attach();
+  showState(notConnected, "");
+  signIn(session.guests);
 }
 
 /**
@@ -68,18 +82,24 @@ async function enter() {
 async function fetchSession() {
   if (!hasSession) return null;
   try {
-    return await request("GET", "session");
+    return await request("GET", "session", undefined, { signal: AbortSignal.timeout(requestTimeout) });
   } catch (error) {
     hasSession = ![404, 405].includes(error.problem?.status);
     return null;
   }
 }
 
+/** Shows one of the views of the page. */
+function showOnly(view) {
+  for (const id of ["nowhere", "welcome", "live"]) $(id).hidden = id !== view;
+  if (view !== "refused") refused.hide();
+}
+
 /** Joins the room. With `lastEventId`, resumes from that position. */
 function attach(lastEventId) {
   leave();
-  $("welcome").hidden = true;
-  $("live").hidden = $("session").hidden = false;
+  showOnly("live");
+  $("session").hidden = false;
   room = join({ room: name, share, lastEventId });
   listening = [
     room.on("state", show),
@@ -144,12 +164,28 @@ async function entered() {
 function signIn(guests = true) {
   leave();
   user = null;
-  $("guest").hidden = !guests;
-  $("bearer").hidden = guests;
-  $("welcome").hidden = false;
-  $("live").hidden = $("session").hidden = true;
+  showOnly("welcome");
+  $("session").hidden = true;
+  put($("token-hint"), guests ? "Paste a token (JWT) that this server accepts." : "A name is not enough on this server. Paste a token (JWT) that it accepts.");
+  $("to-name").hidden = !guests;
   clear();
-  if ($("switch").hidden) $(guests ? "name" : "token").focus();
+  askFor(guests ? "name" : "token", $("switch").hidden);
+}
+
+/** Shows the sign-in form for a name or for a token. */
+function askFor(what, focus = true) {
+  $("guest").hidden = what !== "name";
+  $("bearer").hidden = what !== "token";
+  showFieldError("name", "");
+  showFieldError("token", "");
+  if (focus) $(what).focus();
+}
+
+/** Shows an error below the field of a sign-in form. */
+function showFieldError(field, text) {
+  put($(`${field}-error`), text);
+  $(field).setAttribute("aria-invalid", text !== "");
+  if (text !== "") $(field).focus();
 }
 
 async function signInAgain() {
@@ -157,6 +193,37 @@ async function signInAgain() {
   leave();
   const session = await fetchSession();
   if (visit === visits) signIn(session?.guests);
+}
+
+/** Shows why the server does not let the user into the room. The user stays signed in. */
+function refuse(problem) {
+  position = room?.lastEventId ?? "";
+  leave();
+  put($("count"), "–"); // the next count also sets the title
+  showOnly("refused");
+  document.title = `${refusalWords(problem).title} ${name} – presence`;
+  refused.show(name, problem);
+}
+
+/**
+ * Asks the server whether the user may join the room now. If so, joins it. Otherwise, returns the
+ * problem.
+ */
+async function askAgain() {
+  const visit = visits;
+  try {
+    await request("GET", `presence?${new URLSearchParams({ room: name, limit: "1" })}`, undefined, { signal: AbortSignal.timeout(requestTimeout) });
+  } catch ({ problem }) {
+    if (visit !== visits || problem?.status !== 401) return problem ?? null;
+    showState(notConnected, "Signed out");
+    signInAgain();
+    return null;
+  }
+  if (visit !== visits || room) return null;
+  const inside = $("refused").contains(document.activeElement);
+  attach(position);
+  if (inside) $("room").focus();
+  return null;
 }
 
 /** Switches to another room, and adds it to the browser's history as a link would. */
@@ -186,17 +253,21 @@ function show(state) {
   $("persons").hidden = !share || state.users === null;
   put($("persons"), peopleWords(state.users));
   if (signedOut(state)) return signInAgain();
-  if (state.problem && state.connection === "closed") showError(new PresenceError(state.problem));
+  if (state.connection === "closed" && state.reason !== null) return refuse(state.problem);
   drawPeople();
 }
 
-function showState({ connection, reason, shared }, words) {
+const notConnected = { connection: "closed", reason: null, problem: null, retryAt: null, shared: null };
+
+function showState(state, words) {
+  const { connection, reason, retryAt, shared } = state;
   for (const element of [document.body, $("state")]) {
     element.dataset.state = connection;
     element.dataset.reason = reason ?? "";
   }
   put($("state"), words);
-  $("reconnect").hidden = connection !== "closed" || reason === null;
+  put($("retry"), retryWords(state, Date.now()));
+  $("reconnect").hidden = connection !== "connecting" || retryAt === null || retryAt - Date.now() < shortWait;
   if (connection !== "open") $("latency").hidden = true;
   $("shared").hidden = shared === null || connection !== "open"; // null where tabs cannot share, as on an insecure page
   put($("shared"), shared === "following" ? "One connection for all tabs, in another tab" : "One connection for all tabs, in this tab");
@@ -245,23 +316,26 @@ async function measure() {
 
 /**
  * Calls `work` when the form is submitted, but not while an earlier call is running. Errors are
- * shown in the element `place`.
+ * passed to `showText`, and "" before each call.
  */
-function onSubmit(form, place, work) {
+function onSubmit(form, showText, work) {
   let busy = false;
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     if (busy) return;
     busy = true;
-    put(place, "");
-    await work().catch((error) => put(place, error.message));
+    showText("");
+    await work().catch((error) => showText(error.message));
     busy = false;
   });
 }
 
-onSubmit($("guest"), $("error"), async () => {
+onSubmit($("guest"), (text) => showFieldError("name", text), async () => {
+  const guest = $("name").value.trim();
+  const wrong = nameError(guest);
+  if (wrong !== "") throw new Error(wrong);
   try {
-    await request("POST", "login", { name: $("name").value.trim() });
+    await request("POST", "login", { name: guest });
   } catch (error) {
     if (![404, 405].includes(error.problem?.status)) throw error;
     return signIn(false); // the server does not allow guests, which GET session did not report
@@ -270,27 +344,36 @@ onSubmit($("guest"), $("error"), async () => {
   $("message").focus();
 });
 
-onSubmit($("bearer"), $("error"), async () => {
-  await request("POST", "session", { token: $("token").value.trim() });
+onSubmit($("bearer"), (text) => showFieldError("token", text), async () => {
+  const token = $("token").value.trim();
+  if (token === "") throw new Error("Paste a token");
+  await request("POST", "session", { token });
   $("token").value = "";
   await enter();
   $("message").focus();
 });
 
-$("sign-out").addEventListener("click", async () => {
+$("to-token").addEventListener("click", () => askFor("token"));
+$("to-name").addEventListener("click", () => askFor("name"));
+
+$("sign-out").addEventListener("click", signOut);
+$("other").addEventListener("click", signOut);
+
+async function signOut() {
   showError(null);
   try {
     await request("DELETE", "session");
   } catch (error) {
     if (error.problem?.status !== 401) return showError(error); // 401: the token has expired
   }
-  showState({ connection: "closed", reason: null, shared: null }, "Signed out");
+  showState(notConnected, "Signed out");
   signInAgain();
-});
+}
 
+// The room keeps its state, unlike a room that is joined anew.
 $("reconnect").addEventListener("click", () => {
-  showError(null);
-  attach(room?.lastEventId);
+  room?.pause();
+  room?.resume();
 });
 
 function openSwitch(open) {
@@ -311,7 +394,7 @@ $("stay").addEventListener("click", () => openSwitch(false));
 $("switch").addEventListener("keydown", (event) => {
   if (event.key === "Escape") openSwitch(false);
 });
-onSubmit($("switch"), $("room-error"), async () => {
+onSubmit($("switch"), (text) => put($("room-error"), text), async () => {
   const to = $("room-name").value.trim();
   if (!isRoomName(to)) throw new Error(roomRule);
   go(to);
@@ -328,7 +411,7 @@ function askToRemove(member) {
 }
 
 $("keep").addEventListener("click", () => $("removal").close());
-onSubmit($("remove"), $("remove-error"), async () => {
+onSubmit($("remove"), (text) => put($("remove-error"), text), async () => {
   const { id, from } = removing;
   // The id is in the query, because browsers and proxies change a path that contains ., .. or %2F.
   const query = new URLSearchParams({ room: from.name, id, for: String(new FormData($("remove")).get("for")) });
@@ -342,7 +425,11 @@ function showError(error) {
 
 // Timers
 
-setInterval(() => document.hidden || $("live").hidden || plot.draw(), 1000);
+setInterval(() => {
+  if (document.hidden || !room) return;
+  plot.draw();
+  put($("retry"), retryWords(room.state, Date.now()));
+}, 1000);
 setInterval(() => document.hidden || people.age(), 15_000);
 setInterval(every5, 5000);
 
@@ -360,5 +447,5 @@ document.addEventListener("visibilitychange", () => {
 });
 
 put($("rule"), roomRule);
-$("to-lobby").href = addressOf("lobby");
+for (const link of document.querySelectorAll('a[data-room="lobby"]')) link.href = addressOf("lobby");
 enter();

@@ -46,6 +46,18 @@ function since(steps, from) {
   return steps.slice(Math.max(0, first - 1));
 }
 
+const minTime = 20_000; // time after which a constant count is shown, in milliseconds
+
+/**
+ * Reports whether the plot shows more than the current count: a change, or a count that was known
+ * for some time.
+ */
+export function isWorthShowing(steps, now) {
+  const bounds = range(steps, now);
+  if (!bounds) return false;
+  return bounds.min < bounds.max || now - steps.find(({ min }) => min !== null).at >= minTime;
+}
+
 /** Returns the lowest and the highest count in the plot, or null if the plot is empty. */
 export function range(steps, now) {
   const numbers = since(steps, now - span).flatMap(({ at, min, max, last }) => (at > now - span ? [min, max, last] : [last]));
@@ -54,8 +66,9 @@ export function range(steps, now) {
 }
 
 /**
- * Returns the layout of the plot. `line` and `area` are SVG paths. `end` is the point of the
- * current count. It is null if the count is unknown.
+ * Returns the layout of the plot. Its axis starts at 0, because the area below the line is filled.
+ * `line` and `area` are SVG paths. `end` is the point of the current count. It is null if the count
+ * is unknown.
  *
  * @param {readonly Step[]} steps
  * @param {number} now
@@ -64,10 +77,9 @@ export function range(steps, now) {
 export function layout(steps, now, { left, top, right, bottom }) {
   const bounds = range(steps, now);
   if (!bounds) return { bounds, line: "", area: "", end: null };
-  const { min, max } = bounds;
+  const { max } = bounds;
   const x = (at) => round(right - ((right - left) * Math.min(span, Math.max(0, now - at))) / span);
-  // If the count is constant, the line is in the middle.
-  const y = (n) => round(max === min ? (top + bottom) / 2 : bottom - ((bottom - top) * (n - min)) / (max - min));
+  const y = (n) => round(bottom - ((bottom - top) * n) / Math.max(1, max));
   const pieces = []; // parts of the line; the count is unknown between two parts
   let piece = null;
   let last = null;
@@ -131,7 +143,7 @@ export class Plot {
       line: part("path", "line"),
       end: part("circle", "end"),
       max: part("text", "bound"),
-      min: part("text", "bound"),
+      zero: part("text", "bound"),
       then: part("text", "axis"),
       now: part("text", "axis"),
     };
@@ -139,7 +151,8 @@ export class Plot {
     this.#parts.then.textContent = "5 min ago";
     this.#parts.now.textContent = "now";
     this.#parts.now.setAttribute("text-anchor", "end");
-    for (const bound of [this.#parts.max, this.#parts.min]) bound.setAttribute("text-anchor", "end");
+    this.#parts.zero.textContent = "0";
+    for (const bound of [this.#parts.max, this.#parts.zero]) bound.setAttribute("text-anchor", "end");
     new ResizeObserver(([{ contentRect }]) => {
       this.#size = { width: Math.round(contentRect.width), height: Math.round(contentRect.height) };
       this.draw();
@@ -161,13 +174,15 @@ export class Plot {
   }
 
   draw() {
+    const now = Date.now();
+    // A hidden plot has no size. As soon as it is visible, the ResizeObserver draws it.
+    this.#svg.toggleAttribute("hidden", !isWorthShowing(this.#steps, now));
     const { width, height } = this.#size;
     if (width === 0 || height === 0) return;
-    const now = Date.now();
     const digits = String(range(this.#steps, now)?.max ?? 0).length;
     const box = { left: 8 + digits * 8, top: topMargin, right: width - 6, bottom: height - labelHeight - 8 };
     const { bounds, line, area, end } = layout(this.#steps, now, box);
-    const { grid, area: areaPart, line: linePart, end: endPart, max, min, then, now: nowPart } = this.#parts;
+    const { grid, area: areaPart, line: linePart, end: endPart, max, zero, then, now: nowPart } = this.#parts;
     const set = (element, attributes) => {
       for (const name in attributes) element.setAttribute(name, attributes[name]);
     };
@@ -183,10 +198,8 @@ export class Plot {
     set(nowPart, { x: box.right, y: height - 3 });
     endPart.toggleAttribute("hidden", end === null);
     if (end) set(endPart, { cx: end.x, cy: end.y });
-    const flat = bounds && bounds.min === bounds.max;
-    max.textContent = bounds?.max ?? "";
-    min.textContent = bounds && !flat ? bounds.min : "";
-    set(max, { x: box.left - 8, y: (flat ? (box.top + box.bottom) / 2 : box.top) + 4 });
-    set(min, { x: box.left - 8, y: box.bottom + 4 });
+    max.textContent = bounds?.max || ""; // the axis has its 0 already
+    set(max, { x: box.left - 8, y: box.top + 4 });
+    set(zero, { x: box.left - 8, y: box.bottom + 4 });
   }
 }

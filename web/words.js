@@ -6,38 +6,106 @@
 import { isRoomName } from "./presence/index.js";
 
 /**
- * Returns the text for the state of the connection.
+ * Returns the text for the state of the connection. It does not change while the room waits for the
+ * next attempt, so that a screen reader announces it once.
  *
  * @param {import("./presence.js").State} state
  * @returns {string}
  */
 export function stateWords({ connection, reason, problem, expiring }) {
   if (connection === "open") return expiring === null ? "Live" : "Live, but your token is about to expire";
-  if (connection === "connecting") return waiting.get(reason) ?? "Connecting…";
-  if (reason === "refused") return refusals.get(problem?.status) ?? "Not let in";
+  if (connection === "connecting") return (reason === "lost" && problem ? failureWords(problem) : waiting.get(reason)) ?? "Connecting…";
+  if (reason === "refused") return refusals.get(problem?.until ? "removed" : problem?.status) ?? "Not let in";
   return endings.get(reason) ?? "Not connected";
 }
 
+/**
+ * Returns the text for the next attempt, which follows that of stateWords(). It is "" if the room
+ * makes no attempt.
+ *
+ * @param {import("./presence.js").State} state
+ * @param {number} now
+ */
+export function retryWords({ connection, reason, retryAt }, now) {
+  if (connection !== "connecting" || !retried.has(reason)) return "";
+  if (retryAt !== null) return `, trying again in ${Math.max(1, Math.ceil((retryAt - now) / 1000))} s`;
+  return reason === "draining" ? ", one moment…" : ", trying again…";
+}
+
 const waiting = new Map([
-  ["draining", "The server is restarting, one moment…"],
-  ["full", "Full right now, trying again…"],
-  ["slow", "This connection was too slow, trying again…"],
-  ["lost", "Connection lost, trying again…"],
-  ["silent", "The server has gone silent, trying again…"],
+  ["draining", "The server is restarting"],
+  ["full", "Full right now"],
+  ["slow", "This connection was too slow"],
+  ["lost", "Connection lost"],
+  ["silent", "The server has gone silent"],
   ["offline", "You are offline"],
   ["connections", "Too many tabs for this browser, waiting for one to close…"],
 ]);
 
+const retried = new Set(["draining", "full", "slow", "lost", "silent"]);
+
 const endings = new Map([
-  ["removed", "You were removed from this room"],
+  ["removed", "Removed"],
   ["expired", "Your token has expired"],
   ["signed out", "Signed out"],
 ]);
 
 const refusals = new Map([
+  ["removed", "Removed"],
   [401, "Signed out"],
+  [403, "Not allowed"],
   [404, "Nothing here to connect to"],
 ]);
+
+/** Returns the text for an attempt that has failed with this problem. */
+function failureWords({ status, title }) {
+  if (status === 0 && title === "No response") return "Cannot reach the server";
+  if (status < 400) return "The answer is not from a presence server";
+  if (status < 500) return `The server is busy (${status})`;
+  return `The server does not answer (${status})`;
+}
+
+/**
+ * Returns the texts for a room that the server does not let the user into: the heading, the
+ * explanation, and the title of the page.
+ *
+ * @param {?import("./presence.js").Problem} problem  null if an admin has just removed the user.
+ */
+export function refusalWords(problem) {
+  if (!problem || problem.until) return { heading: "You were removed from this room", text: "", title: "Removed from" };
+  const text = sentence(problem.detail || problem.title);
+  if (problem.status === 403) return { heading: "You are not allowed in this room", text, title: "Not allowed in" };
+  return { heading: "This room cannot be opened", text, title: "Not connected to" };
+}
+
+/** Returns a text with a capital letter at its start and a full stop at its end. */
+const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
+
+/**
+ * Returns the text for the end of a ban, in local time. It is "" if the end is not known.
+ *
+ * @param {?number} until  Milliseconds since 1970.
+ * @param {number} now
+ * @param {string} [locale]  Default: that of the browser.
+ */
+export function returnWords(until, now, locale) {
+  if (until === null) return "";
+  if (until <= now) return "You can come back in a moment.";
+  if (until - now < 60_000) return `You can come back in ${Math.ceil((until - now) / 1000)} s.`;
+  const at = new Date(until);
+  const time = at.toLocaleTimeString(locale, { hour: "2-digit", minute: "2-digit" });
+  if (at.toDateString() === new Date(now).toDateString()) return `You can come back at ${time}.`;
+  return `You can come back on ${at.toLocaleDateString(locale, { day: "numeric", month: "long" })} at ${time}.`;
+}
+
+const maxName = 128; // maximum length of a name, in bytes of UTF-8
+
+/** Returns the error in a name that a user has entered, or "" if there is none. */
+export function nameError(name) {
+  if (!isVisible(name)) return "Enter a name";
+  if (new TextEncoder().encode(name).length > maxName) return "Enter a shorter name";
+  return /\p{Cc}/u.test(name) ? "Enter a name without control characters" : "";
+}
 
 /** Reports whether the user must sign in again to join the room. */
 export function signedOut({ connection, reason, problem }) {
@@ -114,8 +182,10 @@ function cut(text) {
  * Returns the name to show for a user. If the name has no visible character, it is the user's id.
  */
 export function called({ id, name }) {
-  return name && !/^[\p{Z}\p{C}\p{M}\p{Default_Ignorable_Code_Point}\u2800]*$/u.test(name) ? name : id;
+  return name && isVisible(name) ? name : id;
 }
+
+const isVisible = (text) => !/^[\p{Z}\p{C}\p{M}\p{Default_Ignorable_Code_Point}\u2800]*$/u.test(text);
 
 /**
  * Returns the ids of users whose name looks like the name of another user. Differences in case,

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { initial } from "./presence/index.js";
-import { called, dataText, namesakes, peopleWords, signedOut, sinceWords, stateWords, statusOf, tabsWords, visited } from "./words.js";
+import { called, dataText, nameError, namesakes, peopleWords, refusalWords, retryWords, returnWords, signedOut, sinceWords, stateWords, statusOf, tabsWords, visited } from "./words.js";
 
 test("stateWords describes each state of the connection", () => {
   const words = (state) => stateWords({ ...initial, ...state });
@@ -13,11 +13,59 @@ test("stateWords describes each state of the connection", () => {
     assert.match(words({ reason }), new RegExp(part));
   }
   assert.equal(words({ connection: "closed" }), "Not connected");
-  assert.equal(words({ connection: "closed", reason: "removed" }), "You were removed from this room");
+  const failed = (problem) => words({ reason: "lost", problem });
+  assert.equal(failed({ title: "No response", status: 0 }), "Cannot reach the server");
+  assert.equal(failed({ title: "Unexpected event", status: 0 }), "The answer is not from a presence server");
+  assert.equal(failed({ title: "Unexpected response", status: 200 }), "The answer is not from a presence server");
+  assert.equal(failed({ title: "Bad Gateway", status: 502 }), "The server does not answer (502)");
+  assert.equal(failed({ title: "Too Many Requests", status: 429 }), "The server is busy (429)");
+  assert.equal(words({ reason: "offline", problem: { title: "No response", status: 0 } }), "You are offline");
+  assert.equal(words({ connection: "closed", reason: "removed" }), "Removed");
   const refused = (status) => words({ connection: "closed", reason: "refused", problem: { title: "", status } });
   assert.equal(refused(401), "Signed out");
-  assert.equal(refused(403), "Not let in");
+  assert.equal(refused(403), "Not allowed");
+  assert.equal(refused(400), "Not let in");
+  assert.equal(words({ connection: "closed", reason: "refused", problem: { title: "", status: 403, until: "2026-11-27T23:41:18Z" } }), "Removed");
   assert.equal(words({ reason: "constructor" }), "Connecting…", "the reason is unknown");
+});
+
+test("retryWords counts down to the next attempt", () => {
+  const words = (state, now = 0) => retryWords({ ...initial, ...state }, now);
+  const waits = { reason: "lost", retryAt: 8000 };
+  assert.deepEqual([0, 1, 7000, 7999, 8000, 9500].map((now) => words(waits, now)), [8, 8, 1, 1, 1, 1].map((s) => `, trying again in ${s} s`));
+  assert.equal(words({ reason: "lost" }), ", trying again…", "an attempt runs");
+  assert.equal(words({ reason: "draining" }), ", one moment…", "the browser reconnects");
+  assert.equal(words({ reason: "draining", retryAt: 2000 }), ", trying again in 2 s");
+  for (const reason of [null, "offline", "connections", "paused"]) assert.equal(words({ reason }), "", `${reason}`);
+  assert.equal(words({ connection: "open" }), "");
+  assert.equal(words({ connection: "closed", reason: "removed" }), "");
+});
+
+test("refusalWords distinguishes a ban, a room that is not allowed, and other refusals", () => {
+  const removed = { heading: "You were removed from this room", text: "", title: "Removed from" };
+  assert.deepEqual(refusalWords(null), removed);
+  assert.deepEqual(refusalWords({ title: "Forbidden", status: 403, detail: "banned", until: "2026-11-27T23:41:18Z" }), removed);
+  assert.deepEqual(refusalWords({ title: "Forbidden", status: 403, detail: "no right" }), { heading: "You are not allowed in this room", text: "No right.", title: "Not allowed in" });
+  assert.deepEqual(refusalWords({ title: "Bad Request", status: 400 }), { heading: "This room cannot be opened", text: "Bad Request.", title: "Not connected to" });
+});
+
+test("returnWords has the local time of the end of a ban, and the seconds of the last minute", () => {
+  const now = new Date(2026, 10, 27, 22, 30).getTime();
+  const words = (ms) => returnWords(now + ms, now, "en-GB");
+  assert.equal(words(71 * 60_000 + 18_000), "You can come back at 23:41.");
+  assert.equal(words(2 * 3_600_000), "You can come back on 28 November at 00:30.");
+  assert.equal(words(60_000), "You can come back at 22:31.");
+  assert.equal(words(59_999), "You can come back in 60 s.");
+  assert.equal(words(1), "You can come back in 1 s.");
+  assert.equal(words(0), "You can come back in a moment.");
+  assert.equal(returnWords(null, now), "");
+});
+
+test("nameError accepts a visible name of at most 128 bytes", () => {
+  for (const name of ["", " ", "\u200b", "\u2800"]) assert.equal(nameError(name), "Enter a name", JSON.stringify(name));
+  for (const name of ["x".repeat(129), "\u{1f600}".repeat(33)]) assert.equal(nameError(name), "Enter a shorter name");
+  for (const name of ["A", "x".repeat(128), "\u{1f600}".repeat(32)]) assert.equal(nameError(name), "");
+  assert.equal(nameError("a\tb"), "Enter a name without control characters");
 });
 
 test("signedOut reports whether the user must sign in again", () => {

@@ -122,6 +122,14 @@ func (s *site) state(t *testing.T, room string, user auth.Claims, info string) {
 // visit opens the page with the session cookie of a user.
 func (s *site) visit(t *testing.T, tab context.Context, user auth.Claims, path string) {
 	t.Helper()
+	s.sign(t, tab, user)
+	do(t, tab, chromedp.Navigate(s.url+path))
+	see(t, tab, `document.body?.dataset.state === 'open'`)
+}
+
+// sign sets the session cookie of a user.
+func (s *site) sign(t *testing.T, tab context.Context, user auth.Claims) {
+	t.Helper()
 	token, err := auth.Mint([]byte(secret), user)
 	if err != nil {
 		t.Fatal(err)
@@ -131,8 +139,6 @@ func (s *site) visit(t *testing.T, tab context.Context, user auth.Claims, path s
 	if _, err := chromedp.Call(tab, network.SetCookie, cookie); err != nil {
 		t.Fatal(err)
 	}
-	do(t, tab, chromedp.Navigate(s.url+path))
-	see(t, tab, `document.body?.dataset.state === 'open'`)
 }
 
 func do(t *testing.T, tab context.Context, steps ...chromedp.Action[chromedp.Void]) {
@@ -434,79 +440,6 @@ func TestMarkup(t *testing.T) {
 	}
 }
 
-// On a phone in light mode and on a desktop in dark mode, every state of the page fits the window,
-// and axe-core reports no violation. With -short, the states alternate between the two.
-func TestAccessible(t *testing.T) {
-	t.Parallel()
-	heavy(t)
-	axe, err := os.ReadFile(filepath.Join("..", "..", "web", "node_modules", "axe-core", "axe.min.js"))
-	if err != nil {
-		t.Fatal("axe-core is required (.ci/setup installs it): ", err)
-	}
-	s := newSite(t, "--dev")
-	tab := browser(t, "status of 403") // the response to a removed user
-	looks := []struct {
-		width int64
-		dark  bool
-	}{{360, false}, {1440, true}}
-	accessible := func(state string) {
-		t.Helper()
-		script[any](t, tab, string(axe)+";0")
-		slices.Reverse(looks)
-		for _, look := range looks[:sized(1, 2, 2)] {
-			width, dark := look.width, look.dark
-			scheme(t, tab, dark)
-			do(t, tab, chromedp.EmulateViewport(width, 800))
-			settle(t, tab)
-			for _, wrong := range script[[]string](t, tab, layout) {
-				t.Errorf("%s, %d px wide: %s", state, width, wrong)
-			}
-			for _, wrong := range script[[]string](t, tab, `axe.run(document, {rules: {"target-size": {enabled: true}}}).then(({ violations }) => violations.flatMap(
-				({ id, help, nodes }) => nodes.map(({ html, any, all, none }) => id + ": " + help + ": " + html.slice(0, 200) + " " + [...any, ...all, ...none].map(({ message }) => message).join("; "))))`) {
-				t.Errorf("%s, dark %t: %s", state, dark, wrong)
-			}
-		}
-	}
-	do(t, tab, chromedp.Navigate(s.url))
-	see(t, tab, visible("#name"))
-	accessible("the sign-in form")
-	do(t, tab, chromedp.Navigate(s.url+"/?room=no%20room"))
-	see(t, tab, visible("#nowhere"))
-	accessible("a room with an invalid name")
-
-	if _, err := chromedp.Call(tab, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: skipping}); err != nil {
-		t.Fatal(err)
-	}
-	s.smallRoom(t, tab)
-	accessible("a room of three users")
-	do(t, tab, chromedp.Click("#change"))
-	see(t, tab, visible("#room-name"))
-	do(t, tab, chromedp.SendKeys("#room-name", "no room\r"))
-	see(t, tab, `document.querySelector('#room-error').textContent !== ''`)
-	accessible("the room form with an invalid name")
-
-	root := userClaims("root", "Root")
-	root.Admin = true
-	s.join(t, "studio", userClaims("4c1f9a83-0d6e-4b7c-9b5a-5e2f7d3c8a10", "ADA Okafor"))
-	s.visit(t, tab, root, "/?room=studio")
-	see(t, tab, `document.querySelectorAll('#rooms li').length === 1 && document.querySelectorAll('#members .kick').length === 3`)
-	s.send(t, "studio", root, "message", "We close in an hour.")
-	s.send(t, "studio", root, "message", strings.Repeat("long ", 1000))
-	see(t, tab, `document.querySelector('#messages .note') !== null`)
-	accessible("an admin's view, with namesakes and messages of the server")
-	do(t, tab, chromedp.Click(`#members [data-id=ada] .kick`))
-	see(t, tab, visible("#removal"))
-	accessible("the dialog that removes a user")
-
-	s.visit(t, tab, userClaims("me", "Mira Lindqvist"), "/?room=studio")
-	s.ask(t, root, "DELETE", "/members/me?room=studio&for=1h", "")
-	see(t, tab, `document.body.dataset.state === 'closed' && document.querySelector('#state').textContent === 'You were removed from this room'`)
-	accessible("removed")
-	do(t, tab, chromedp.Click("#reconnect"))
-	see(t, tab, `document.querySelector('#state').textContent === 'Not let in' && document.querySelector('#error').textContent.includes('for another 60 min')`)
-	accessible("rejected")
-}
-
 // When users join and leave, the page keeps the row elements of the remaining members. Above the
 // member limit, it lists no members.
 func TestFiveHundred(t *testing.T) {
@@ -783,6 +716,8 @@ func TestPlot(t *testing.T) {
 		t.Helper()
 		see(t, tab, fmt.Sprintf(`document.querySelector('#plot').getAttribute('aria-label') === 'The count over the last 5 minutes: %s'`, text))
 	}
+	see(t, tab, count(1)+` && !document.querySelector('#plot').checkVisibility()`)
+	script[any](t, tab, `skip(20)`)
 	label("1 throughout")
 	see(t, tab, `document.querySelector('#spoken').textContent === '1 connected' && /^\d+ ms$/.test(document.querySelector('#latency').textContent)`)
 	script[any](t, tab, `skip(60)`)
@@ -798,7 +733,8 @@ func TestPlot(t *testing.T) {
 		const [first, last] = [points[0], points.at(-1)];
 		const [top, bottom] = [Math.min(...points.map(([, y]) => y)), Math.max(...points.map(([, y]) => y))];
 		return first[1] === bottom && Math.abs(last[1] - (top + bottom) / 2) < .2 && points.every(([x], i) => i === 0 || x >= points[i - 1][0])
-			&& document.querySelector('#plot .end').getAttribute('cx') === String(last[0]);
+			&& document.querySelector('#plot .end').getAttribute('cx') === String(last[0])
+			&& [...document.querySelectorAll('#plot .bound')].map(({ textContent }) => textContent).join() === '3,0';
 	})()`)
 	if n := script[int](t, tab, `document.getAnimations().length`); n != 0 {
 		t.Errorf("%d animations run, want none", n)
