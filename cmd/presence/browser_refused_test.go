@@ -87,7 +87,7 @@ func TestBanLifted(t *testing.T) {
 	see(t, tab, `document.hidden`)
 	s.ask(t, rootClaims(), "DELETE", "/bans?room=studio&id=me", "")
 	front(t, tab)
-	see(t, tab, count(1)+` && document.body.dataset.state === 'open'`)
+	seeUntil(t, tab, count(1)+` && document.body.dataset.state === 'open'`, time.Now().Add(25*time.Second)) // before the next request
 }
 
 // A user whose token does not allow the room stays signed in. It can go to another room, or sign in
