@@ -168,7 +168,7 @@ var states = []struct {
 		see(t, s.tab, `document.querySelector('#status').textContent === 'You are offline'`)
 	}, undo: func(t *testing.T, s *stage) { s.offline(t, false) }},
 	{name: "draining", show: func(t *testing.T, s *stage) {
-		// The server of this state does not start again. The proxy does not answer the next attempt.
+		// The server of this state does not start again, and the proxy does not answer.
 		server, addr := serving(t, env{"PRESENCE_JWT_SECRET": secret}, "--dev", "--listen=127.0.0.1:0")
 		before := s.target.Swap(&url.URL{Scheme: "http", Host: addr})
 		s.show(t)
