@@ -447,5 +447,5 @@ document.addEventListener("visibilitychange", () => {
 });
 
 put($("rule"), roomRule);
-for (const link of document.querySelectorAll('a[data-room="lobby"]')) link.href = addressOf("lobby");
+for (const link of document.querySelectorAll('a[data-room="lobby"]')) link.setAttribute("href", addressOf("lobby"));
 enter();

@@ -15,7 +15,7 @@ import { isRoomName } from "./presence/index.js";
 export function stateWords({ connection, reason, problem, expiring }) {
   if (connection === "open") return expiring === null ? "Live" : "Live, but your token is about to expire";
   if (connection === "connecting") return (reason === "lost" && problem ? failureWords(problem) : waiting.get(reason)) ?? "Connecting…";
-  if (reason === "refused") return refusals.get(problem?.until ? "removed" : problem?.status) ?? "Not let in";
+  if (reason === "refused") return problem?.until ? endings.get("removed") : (refusals.get(problem?.status) ?? "Not let in");
   return endings.get(reason) ?? "Not connected";
 }
 
@@ -51,7 +51,6 @@ const endings = new Map([
 ]);
 
 const refusals = new Map([
-  ["removed", "Removed"],
   [401, "Signed out"],
   [403, "Not allowed"],
   [404, "Nothing here to connect to"],
