@@ -114,6 +114,9 @@ var (
 	ErrSnapshots = errors.New("limit of unsent snapshots reached")
 	// ErrReplays means that the user, or all users together, have too many unsent replays.
 	ErrReplays = errors.New("limit of unsent replays reached")
+	// ErrHistoryReads means that the log was not read for a page of the history within 2 s, because
+	// other requests for such pages came first.
+	ErrHistoryReads = errors.New("limit of history reads reached")
 	// ErrOverloaded means that too many events of the room are unsent, while the limit of all
 	// unsent events is reached.
 	ErrOverloaded = errors.New("limit of unsent events reached, and room over its share")

@@ -122,6 +122,7 @@
 //	4      floor        the highest number of a frame in a room that was dropped
 //	4      evicted      the repeats of evicted rooms
 //	4      relief       the time of the last search for stalled clients
+//	4      historyReads the users whose pages of the history are being read
 //	4      (stream)     all locks of package stream
 //	5      replays      the replay budget
 //	5      snapshots    the snapshot budget
@@ -151,6 +152,7 @@
 //   - outbox.go: schedules the frames of this node
 //   - peers.go: the leases of the other nodes; meet.go: their labels and settings
 //   - ring.go: the recent log entries of all rooms, if other nodes use the log
+//   - historyreads.go: limits the reads of the log for pages of the history
 //   - own.go: the state of the frames of this node's part of a room
 //   - shared.go: the state that all rooms share; it includes everything above
 //   - interval.go: the length of the flush interval
@@ -176,7 +178,7 @@
 //   - pull.go: reads the parts of other nodes
 //   - cluster.go: heartbeats, and the frames of other nodes
 //   - open.go: opens a room
-//   - session.go, update.go, members.go, connect.go, send.go, ban.go, stats.go: the operations of the
-//     hub
+//   - session.go, update.go, members.go, connect.go, send.go, history.go, ban.go, stats.go: the
+//     operations of the hub
 //   - life.go: opens and closes the hub
 package hub

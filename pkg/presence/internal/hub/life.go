@@ -32,6 +32,7 @@ func Open(c Config) (*Hub, error) {
 		h.shared.rings = newRings(c)
 		h.shared.reads, h.shared.pulls = make(slots, maxGapReads), make(slots, maxPulls)
 	}
+	h.shared.histories = newHistoryReads()
 	h.shared.conns = connections{limit: c.MaxConnections, userLimit: c.MaxConnectionsPerUser, clock: c.Clock,
 		users: map[room.UserID]*Connection{}}
 	h.shared.bans = bans{rooms: map[room.Name]map[room.UserID]banRow{}, changed: make(chan struct{})}

@@ -80,6 +80,18 @@ func (r *rings) after(g *ring, position uint64) (entries []backplane.Entry, ok b
 	return g.afterLocked(position)
 }
 
+// newest returns the newest entries below a position: at most n, oldest first.
+func (r *rings) newest(g *ring, position uint64, n int) (entries []backplane.Entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.expireLocked(g)
+	i, _ := g.findLocked(position)
+	for _, e := range g.entries[max(0, i-n):i] {
+		entries = append(entries, e.Entry)
+	}
+	return entries
+}
+
 // before returns the greatest position below the given one from which a read of the log can be
 // compared with the ring. missing is true if the ring should contain the position, but does not.
 func (r *rings) before(g *ring, position uint64) (before uint64, missing bool) {

@@ -29,6 +29,7 @@ type shared struct {
 	rings     *rings // nil unless the bus is shared
 	reads     slots  // of the reads of gaps
 	pulls     slots  // of the pulls
+	histories historyReads
 	hooks     *hooks
 	totals    totals
 	opened    time.Time      // when the hub was opened
