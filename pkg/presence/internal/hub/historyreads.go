@@ -49,7 +49,7 @@ type historic struct {
 const (
 	// maxHistoryReads is the maximum number of reads at the same time. Each may hold all messages
 	// of a room.
-	maxHistoryReads = 8
+	maxHistoryReads = 4
 	// historyWait is the maximum time that a request waits for its turn.
 	historyWait = 2 * time.Second
 )
