@@ -118,6 +118,50 @@ func TestSetState(t *testing.T) {
 	}
 }
 
+// History sends the parameters that are set, and decodes the messages with their event names.
+func TestHistory(t *testing.T) {
+	want := "GET /live/messages?room=doc-1 Bearer secret"
+	body := `{"room":"doc-1","messages":[{"id":"e-7","event":"chat","from":{"id":"alice","name":"Alice"},"data":[1],"at":"2026-01-02T03:04:05Z"},` +
+		`{"id":"e-8","event":"message","data":{"a":1},"at":"2026-01-02T03:04:05Z"}],"last_event_id":"e-9","next":"e-7"}`
+	c, _ := open(t, func(w http.ResponseWriter, r *http.Request) {
+		if got := r.Method + " " + r.URL.String() + " " + r.Header.Get("Authorization"); got != want {
+			t.Errorf("got\n%s, want\n%s", got, want)
+		}
+		io.WriteString(w, body)
+	})
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	got, err := c.History(t.Context(), "", 0)
+	if page := (client.Page{LastEventID: "e-9", Next: "e-7", Messages: []client.Message{
+		{Event: "chat", ID: "e-7", From: client.Sender{ID: "alice", Name: "Alice"}, Data: json.RawMessage(`[1]`), At: at},
+		{Event: "message", ID: "e-8", Data: json.RawMessage(`{"a":1}`), At: at},
+	}}); err != nil || !reflect.DeepEqual(got, page) {
+		t.Errorf("got %+v, %v, want %+v", got, err, page)
+	}
+	want, body = "GET /live/messages?before=e-7&limit=1000&room=doc-1 Bearer secret", `{"messages":[],"last_event_id":"e-9"}`
+	if got, err := c.History(t.Context(), "e-7", 1000); err != nil || len(got.Messages) > 0 || got.Next != "" || got.LastEventID != "e-9" {
+		t.Errorf("got %+v, %v, want an empty page", got, err)
+	}
+	body = `<html>`
+	if got, err := c.History(t.Context(), "e-7", 1000); err == nil {
+		t.Errorf("got %+v, want an error", got)
+	}
+}
+
+func TestHistoryProblem(t *testing.T) {
+	c, _ := open(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusForbidden)
+		io.WriteString(w, `{"title":"Forbidden"}`)
+	})
+	_, err := c.History(t.Context(), "", 0)
+	if p := new(client.Problem); !errors.As(err, &p) || p.Status != http.StatusForbidden {
+		t.Errorf("got %v, want 403", err)
+	}
+	if want := `client: read history of room "doc-1": 403 Forbidden`; err.Error() != want {
+		t.Errorf("got %q, want %q", err, want)
+	}
+}
+
 // Value decodes the data of every event name.
 func TestValue(t *testing.T) {
 	info, name := json.RawMessage(`{"a":1}`), "A"
