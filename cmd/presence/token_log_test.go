@@ -54,9 +54,10 @@ func leaks(token, admin string) (all []leak) {
 			get(path + text)
 			all = append(all, leak{"DELETE", path + text, asAdmin, ""}, leak{"DELETE", path + text + "?for=1m", asAdmin, ""}, leak{"OPTIONS", path + text, nil, ""})
 		}
-		for _, name := range []string{"room", "after", "limit", "last_event_id", "lastEventId", "id", "for", "room_id"} {
+		for _, name := range []string{"room", "after", "before", "limit", "last_event_id", "lastEventId", "id", "for", "room_id"} {
 			get("/presence?"+name+"="+text, valid...)
 			get("/events?"+name+"="+text, valid...)
+			get("/messages?"+name+"="+text, valid...)
 			get("/rooms?"+name+"="+text, asAdmin...)
 			all = append(all, leak{"DELETE", "/members?id=x&for=1m&" + name + "=" + text, asAdmin, ""}, leak{"DELETE", "/members?for=1m&" + name + "=" + text, asAdmin, ""})
 		}

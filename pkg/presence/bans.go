@@ -28,7 +28,7 @@ func (s *Server) getBans(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	factsOf(r).room = string(name)
-	limit, err := pageLimit(query)
+	limit, err := pageLimit(query, defaultPage)
 	if err != nil {
 		return err
 	}

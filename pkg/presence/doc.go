@@ -122,8 +122,8 @@ package presence
 //   - cookie.go: the session cookie
 //   - access.go: authentication and authorization, for all handlers
 //   - body.go: the request body
-//   - events.go, messages.go, bans.go, members.go, rooms.go, session.go: the handlers, and the
-//     methods of a Server that provide the same to a Go program
+//   - events.go, messages.go, bans.go, members.go, history.go, rooms.go, session.go: the handlers,
+//     and the methods of a Server that provide the same to a Go program
 //   - routes.go: New, the routes and Shutdown
 //
 // Two packages are on the same level: auth (tokens and keys) and internal/guard (deadlines and

@@ -21,6 +21,8 @@ const (
 	// memberCost is the cost, in bytes, of a member in a page, and of a client that receives a
 	// state. Either takes about as much CPU as the delivery of so many bytes: 5 µs.
 	memberCost = 1 << 10
+	// historyCost is the minimum cost of a page of the history, in bytes.
+	historyCost = 1 << 10
 	// minAudience is the minimum number of clients that a state is charged for, as the request
 	// itself takes as much CPU as that many deliveries.
 	minAudience = 64

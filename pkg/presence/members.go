@@ -37,7 +37,7 @@ func (s *Server) getPresence(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	limit, err := pageLimit(v.query)
+	limit, err := pageLimit(v.query, defaultPage)
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,12 @@ var (
 	ErrNotBanned = hub.ErrNotBanned
 	// ErrUserID means that a text cannot be the id of a user.
 	ErrUserID = fmt.Errorf("invalid user ID (1 to %d bytes of UTF-8, as in the sub of a token)", input.MaxUserID)
+	// ErrMessageID means that a text cannot be the id of a message.
+	ErrMessageID = errors.New("invalid message ID (EPOCH-SEQ, as in the id of a message: ten hexadecimal digits, a hyphen and a number)")
 )
+
+// errUnread means that the pages that clients have not read yet are at their limit.
+var errUnread = errors.New("limit of unread pages reached")
 
 // problem is an error with the fields of its HTTP response.
 type problem struct {
@@ -114,11 +119,14 @@ var problems = []struct {
 	{room.ErrEventReserved, http.StatusBadRequest, refusal.BadRequest, ""},
 	{ErrBan, http.StatusBadRequest, refusal.BadRequest, ""},
 	{ErrUserID, http.StatusBadRequest, refusal.BadRequest, ""},
+	{ErrMessageID, http.StatusBadRequest, refusal.BadRequest, ""},
 	{ErrNotInRoom, http.StatusNotFound, refusal.NotFound, ""},
 	{ErrNotBanned, http.StatusNotFound, refusal.NotFound, ""},
 	{ErrDraining, http.StatusServiceUnavailable, refusal.Draining, ""},
 	{ErrBusy, http.StatusServiceUnavailable, refusal.RoomBusy, ""},
 	{guard.ErrBusy, http.StatusServiceUnavailable, refusal.Answers, ""},
+	{errUnread, http.StatusServiceUnavailable, refusal.Answers, ""},
+	{hub.ErrHistoryReads, http.StatusServiceUnavailable, refusal.Answers, ""},
 	{ErrTooManyRooms, http.StatusServiceUnavailable, refusal.Rooms, ""},
 	{ErrOverloaded, http.StatusServiceUnavailable, refusal.RoomBacklog, ""},
 	{hub.ErrSnapshots, http.StatusServiceUnavailable, refusal.Unsent, ""},

@@ -104,13 +104,14 @@ func parseUserID(id string) (room.UserID, error) {
 	return room.UserID(id), nil
 }
 
-// maxPage and defaultPage are the maximum and the default page size, in members, rooms or bans.
+// maxPage and defaultPage are the maximum and the default page size, in members, rooms or bans. The
+// maximum is also that of messages.
 const maxPage, defaultPage = 1000, 100
 
-// pageLimit returns the page size that the query requests.
-func pageLimit(query url.Values) (int, error) {
+// pageLimit returns the page size that the query requests, or the default.
+func pageLimit(query url.Values, standard int) (int, error) {
 	if query.Get("limit") == "" {
-		return defaultPage, nil
+		return standard, nil
 	}
 	limit, err := strconv.Atoi(query.Get("limit"))
 	if err != nil || limit < 1 || limit > maxPage {

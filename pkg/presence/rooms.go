@@ -44,7 +44,7 @@ func (s *Server) getRooms(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	limit, err := pageLimit(query)
+	limit, err := pageLimit(query, defaultPage)
 	if err != nil {
 		return err
 	}

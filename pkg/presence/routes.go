@@ -233,6 +233,7 @@ func (s *Server) routes(page map[string]*file) chi.Router {
 	}
 	r.Get("/events", s.handle(s.getEvents))
 	r.Post("/messages", s.handle(s.postMessage))
+	get("/messages", s.large(s.getMessages))
 	r.Put("/state", s.handle(s.putState))
 	get("/presence", s.large(s.getPresence))
 	get("/rooms", s.large(s.getRooms))

@@ -185,7 +185,7 @@ func TestBan(t *testing.T) {
 			if answer := b.ask("DELETE", "/members/a%2Fl%20ice?room=r", "", admin); answer.Code != http.StatusNotFound {
 				t.Errorf("removed again: got %d, want 404", answer.Code)
 			}
-			for _, path := range []string{"GET /events?room=r", "POST /messages?room=r", "PUT /state?room=r", "GET /presence?room=r"} {
+			for _, path := range []string{"GET /events?room=r", "POST /messages?room=r", "PUT /state?room=r", "GET /messages?room=r", "GET /presence?room=r"} {
 				method, path, _ := strings.Cut(path, " ")
 				body := ""
 				if method[0] == 'P' {
