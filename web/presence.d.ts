@@ -394,6 +394,25 @@ type Message = {
      */
     at: string;
 };
+type HistoryMessage = Message & {
+    event: string;
+};
+type History = {
+    /**
+     * The messages, the newest last.
+     */
+    messages: HistoryMessage[];
+    /**
+     * The `before` of the page with older messages. null if there are
+     * none.
+     */
+    next: string | null;
+    /**
+     * The end of the room's messages. A room that is joined with this
+     * `lastEventId` receives each message after the newest page.
+     */
+    lastEventId: string;
+};
 type State = {
     /**
      * "open" once `sync` has arrived. "closed" is
@@ -594,6 +613,15 @@ type LoggedMessage = {
  *   the message.
  * @property {any} data  The content: any JSON.
  * @property {string} at  Time at which the server accepted the message (RFC 3339).
+ *
+ * @typedef {Message & {event: string}} HistoryMessage  A message of the history, with its event name.
+ *
+ * @typedef {object} History  A page of the history of a room.
+ * @property {HistoryMessage[]} messages  The messages, the newest last.
+ * @property {string|null} next  The `before` of the page with older messages. null if there are
+ *   none.
+ * @property {string} lastEventId  The end of the room's messages. A room that is joined with this
+ *   `lastEventId` receives each message after the newest page.
  *
  * @typedef {object} State  The state of a room. Each change creates a new object, so two states can
  *   be compared with `===`.
@@ -923,7 +951,7 @@ declare class Link {
  * @import { StreamEvent } from "./eventstream.js"
  * @import { ConnectionChange, Sink } from "./link.js"
  * @import { Options } from "./request.js"
- * @import { Message, RoomEvents, State } from "./state.js"
+ * @import { History, Message, RoomEvents, State } from "./state.js"
  */
 /**
  * Joins a room. The room reconnects after each lost connection until close() is called. It also
@@ -962,8 +990,8 @@ type Info = {
  *   of the user has set other info since.
  */
 /**
- * A room that was joined with join(). If a token callback fails during send(), setState() or
- * refresh(), the call rejects with the error of the callback.
+ * A room that was joined with join(). If a token callback fails during send(), setState(),
+ * refresh() or history(), the call rejects with the error of the callback.
  */
 declare class Room {
     #private;
@@ -1063,6 +1091,23 @@ declare class Room {
      */
     refresh(limit?: number): Promise<void>;
     /**
+     * Fetches earlier messages: a page of those that the server still has. Without `before`, it has
+     * the newest. A message that arrives meanwhile may be on the page and in an event too: compare
+     * the ids.
+     *
+     * @param {{limit?: number, before?: string|null}} [options]  `limit`: the maximum number of
+     *   messages, 1 to 1000. Default: 50. `before`: the `next` of the page before.
+     * @returns {Promise<History>}
+     * @throws {PresenceError}  If the server rejects the request or does not respond.
+     * @example
+     * const { messages, next } = await room.history();
+     * const older = next ? await room.history({ before: next }) : null;
+     */
+    history({ limit, before }?: {
+        limit?: number;
+        before?: string | null;
+    }): Promise<History>;
+    /**
      * Leaves the room until resume() is called. The state and the position remain, and resume()
      * receives the messages that were missed. A SharedWorker needs this while all its pages are in
      * the back/forward cache, because a worker has no `pagehide` event.
@@ -1076,4 +1121,4 @@ declare class Room {
      */
     close(): void;
 }
-export { decode, fresh, PresenceError, backoff, request, apply, catchUp, closed, connecting, initial, isNew, isRoomName, reaches, renewed, seen, randomId, Room, join, type StreamEvent, type Unfinished, type Options, type Problem, type Member, type Message, type LoggedMessage, type State, type RoomEvents, type EventData };
+export { decode, fresh, PresenceError, backoff, request, apply, catchUp, closed, connecting, initial, isNew, isRoomName, reaches, renewed, seen, randomId, Room, join, type StreamEvent, type Unfinished, type Options, type Problem, type Member, type Message, type HistoryMessage, type History, type LoggedMessage, type State, type RoomEvents, type EventData };

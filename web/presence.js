@@ -1017,6 +1017,11 @@ var Room = class {
     const page = await this.#request("GET", "presence", { query: { limit: String(limit) } });
     this.#set(seen(this.#state, page.members));
   }
+  async history({ limit = 50, before } = {}) {
+    const query = { limit: String(limit), ...before && { before } };
+    const page = await this.#request("GET", "messages", { query });
+    return { messages: page.messages, next: page.next ?? null, lastEventId: page.last_event_id };
+  }
   pause() {
     this.#paused = true;
     this.#leave();

@@ -1481,6 +1481,39 @@ test("refresh fetches values that the stream does not send", async () => {
   room.close();
 });
 
+test("history fetches a page of earlier messages", async () => {
+  const room = await opened();
+  const messages = [
+    { id: "e1-3", event: "message", from: { id: "bob", name: "Bob" }, data: 1, at: "2026-01-02T03:04:05Z" },
+    { id: "e1-4", event: "saved", data: null, at: "2026-01-02T03:04:05Z" },
+  ];
+  world.respond = () => json(200, { room: "doc-1", messages, last_event_id: "e1-4", next: "e1-3" });
+  assert.deepEqual(await room.history(), { messages, next: "e1-3", lastEventId: "e1-4" });
+  assert.equal(world.requests[0].url, "https://example.com/presence/messages?room=doc-1&limit=50");
+  world.respond = () => json(200, { room: "doc-1", messages: [], last_event_id: "e1-4" });
+  assert.deepEqual(await room.history({ limit: 7, before: "e1-3" }), { messages: [], next: null, lastEventId: "e1-4" });
+  assert.equal(world.requests[1].url, "https://example.com/presence/messages?room=doc-1&limit=7&before=e1-3");
+  await room.history({ before: null });
+  assert.equal(world.requests[2].url, "https://example.com/presence/messages?room=doc-1&limit=50");
+  assert.deepEqual([room.lastEventId, room.state.connection], ["e1-5", "open"], "the stream is not affected");
+  world.respond = () => problem(403, "you are banned");
+  await assert.rejects(room.history(), (error) => error.problem.status === 403 && error.message === "you are banned");
+  room.close();
+});
+
+test("history renews an expired token once", async () => {
+  const room = await opened({ token: undefined, renew: async () => "T2" });
+  world.respond = ({ method }) => {
+    if (method === "POST") return new Response(null, { status: 204 });
+    return world.requests.filter((r) => r.method === "POST").length > 0
+      ? json(200, { messages: [], last_event_id: "e1-5" })
+      : problem(401, "token expired");
+  };
+  assert.deepEqual(await room.history(), { messages: [], next: null, lastEventId: "e1-5" });
+  assert.deepEqual(world.requests.map((r) => r.method), ["GET", "POST", "GET"]);
+  room.close();
+});
+
 test("request returns null for 204, rejects responses of other servers, and throws the server's problem", async () => {
   assert.equal(await request("DELETE", "https://example.com/session"), null);
   assert.equal(world.requests[0].body, undefined);

@@ -151,6 +151,27 @@ func TestBrowserDocument(t *testing.T) {
 				watch.stdout.find(t, map[bool]string{true: "away", false: "here"}[hidden])
 			}
 		}},
+		"earlier.js.html": {"1h", true, func(t *testing.T, page context.Context, presence string) {
+			enters(t, page, presence)
+			rows := func(first, last int) string {
+				return fmt.Sprintf(`[...document.querySelectorAll("li")].map((li) => li.textContent).join() ===
+					Array.from({length: %d}, (_, i) => "Ann: " + (%d + i)).join()`, last-first+1, first)
+			}
+			see(t, page, `document.querySelector("button").hidden`)
+			script[bool](t, page, `(async () => { for (let i = 1; i <= 25; i++) await room.send(i); return true; })()`)
+			see(t, page, rows(1, 25))
+			if err := chromedp.Do(page, chromedp.Reload()); err != nil {
+				t.Fatal(err)
+			}
+			enters(t, page, presence)
+			see(t, page, rows(6, 25)+` && !document.querySelector("button").hidden`)
+			script[bool](t, page, `room.send(26).then(() => true)`)
+			see(t, page, rows(6, 26))
+			if err := chromedp.Do(page, chromedp.Click("button")); err != nil {
+				t.Fatal(err)
+			}
+			see(t, page, rows(1, 26)+` && document.querySelector("button").hidden`)
+		}},
 		"renew.js.html": {ttl.String(), true, func(t *testing.T, page context.Context, presence string) {
 			enters(t, page, presence)
 			idle(t, func() {

@@ -12,7 +12,7 @@ import { Tabs, canShare, randomId } from "./tabs.js";
  * @import { StreamEvent } from "./eventstream.js"
  * @import { ConnectionChange, Sink } from "./link.js"
  * @import { Options } from "./request.js"
- * @import { Message, RoomEvents, State } from "./state.js"
+ * @import { History, Message, RoomEvents, State } from "./state.js"
  */
 
 /**
@@ -47,8 +47,8 @@ const maxQueued = 1000; // maximum length of the send queue
  */
 
 /**
- * A room that was joined with join(). If a token callback fails during send(), setState() or
- * refresh(), the call rejects with the error of the callback.
+ * A room that was joined with join(). If a token callback fails during send(), setState(),
+ * refresh() or history(), the call rejects with the error of the callback.
  */
 export class Room {
   #options;
@@ -303,6 +303,25 @@ export class Room {
   async refresh(limit = 1000) {
     const page = await this.#request("GET", "presence", { query: { limit: String(limit) } });
     this.#set(seen(this.#state, page.members));
+  }
+
+  /**
+   * Fetches earlier messages: a page of those that the server still has. Without `before`, it has
+   * the newest. A message that arrives meanwhile may be on the page and in an event too: compare
+   * the ids.
+   *
+   * @param {{limit?: number, before?: string|null}} [options]  `limit`: the maximum number of
+   *   messages, 1 to 1000. Default: 50. `before`: the `next` of the page before.
+   * @returns {Promise<History>}
+   * @throws {PresenceError}  If the server rejects the request or does not respond.
+   * @example
+   * const { messages, next } = await room.history();
+   * const older = next ? await room.history({ before: next }) : null;
+   */
+  async history({ limit = 50, before } = {}) {
+    const query = { limit: String(limit), ...(before && { before }) };
+    const page = await this.#request("GET", "messages", { query });
+    return { messages: page.messages, next: page.next ?? null, lastEventId: page.last_event_id };
   }
 
   /**

@@ -27,6 +27,15 @@
  * @property {any} data  The content: any JSON.
  * @property {string} at  Time at which the server accepted the message (RFC 3339).
  *
+ * @typedef {Message & {event: string}} HistoryMessage  A message of the history, with its event name.
+ *
+ * @typedef {object} History  A page of the history of a room.
+ * @property {HistoryMessage[]} messages  The messages, the newest last.
+ * @property {string|null} next  The `before` of the page with older messages. null if there are
+ *   none.
+ * @property {string} lastEventId  The end of the room's messages. A room that is joined with this
+ *   `lastEventId` receives each message after the newest page.
+ *
  * @typedef {object} State  The state of a room. Each change creates a new object, so two states can
  *   be compared with `===`.
  * @property {"connecting"|"open"|"closed"} connection  "open" once `sync` has arrived. "closed" is
