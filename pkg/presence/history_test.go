@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -398,5 +400,56 @@ func TestHistoryWithoutBackplane(t *testing.T) {
 		bus.connect(true)
 		time.Sleep(2 * time.Second)
 		b.page("", testUser("alice"))
+	})
+}
+
+// stoppedWriter is a response whose client reads nothing until resume is closed.
+type stoppedWriter struct {
+	http.ResponseWriter
+	resume <-chan struct{}
+}
+
+func (w stoppedWriter) Write(b []byte) (int, error) {
+	<-w.resume
+	return w.ResponseWriter.Write(b)
+}
+
+// Pages that their clients do not read have a limit, of which one user gets half. Its next request
+// is 503, and others are served.
+func TestUnreadHistory(t *testing.T) {
+	historyNodes(t, presence.Config{MaxMessage: 1 << 20, CostRate: -1, HistoryRate: -1}, func(t *testing.T, nodes []*bubble) {
+		alice, n := testUser("alice"), nodes[len(nodes)-1]
+		nodes[0].post("/messages?room=doc", `{"data":"`+strings.Repeat("x", 1<<20-100)+`"}`, alice)
+		time.Sleep(time.Second)
+		resume := make(chan struct{})
+		var all sync.WaitGroup
+		var refused, served atomic.Int32
+		for range 40 {
+			all.Go(func() {
+				answer := httptest.NewRecorder()
+				n.ServeHTTP(stoppedWriter{answer, resume}, n.request(t.Context(), "GET", "/messages?room=doc", "", alice))
+				switch answer.Code {
+				case http.StatusOK:
+					served.Add(1)
+				case http.StatusServiceUnavailable:
+					refused.Add(1)
+				}
+			})
+		}
+		time.Sleep(time.Second)
+		if got := n.ask("GET", "/messages?room=doc", "", alice); got.Code != http.StatusServiceUnavailable || got.Header().Get("Retry-After") == "" {
+			t.Errorf("alice: got %d, want 503", got.Code)
+		}
+		if got := n.page("room=doc", testUser("bob")); len(got.Messages) != 1 {
+			t.Errorf("bob: got %d messages, want 1", len(got.Messages))
+		}
+		close(resume)
+		all.Wait()
+		if refused.Load() != 8 || served.Load() != 32 {
+			t.Errorf("got %d responses, and refused %d, want 32 and 8", served.Load(), refused.Load())
+		}
+		if got := n.page("room=doc", alice); len(got.Messages) != 1 {
+			t.Errorf("alice: got %d messages after the clients have read, want 1", len(got.Messages))
+		}
 	})
 }

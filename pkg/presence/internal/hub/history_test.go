@@ -185,6 +185,28 @@ func TestHistoryOfNewEpoch(t *testing.T) {
 	})
 }
 
+// A message that the log accepts after its last position was read is on the page, and its end is the
+// position of that message: a stream that resumes from there does not deliver it again.
+func TestMessageDuringHistoryRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := memory()
+		bus := &hookedBus{Bus: log}
+		n := openNode(t, bus)
+		n.send("lobby", "alice", "1")
+		var second string
+		bus.read = func() ([]backplane.Entry, bool, error) {
+			if second == "" {
+				second = n.send("lobby", "alice", "2")
+			}
+			return log.Read(t.Context(), "lobby", 0)
+		}
+		data, last, next, err := n.history("alice", "", 5)
+		if data != "1 2" || last != second || next != "" || err != nil {
+			t.Errorf("got %q, last %q, next %q, %v; want both messages, and the end %q", data, last, next, err, second)
+		}
+	})
+}
+
 // If the log is behind its last position, or changes while an empty room is read, the read is
 // repeated. A log that cannot be read is an error, and so is one that is slow.
 func TestHistoryOfFailingLog(t *testing.T) {
