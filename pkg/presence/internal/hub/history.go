@@ -106,31 +106,34 @@ func (h *Hub) recentHistory(q HistoryRequest) *History {
 	if !h.isShared() {
 		return nil
 	}
-	if l := h.rooms.find(q.Room); l != nil {
-		return l.recentHistory(q, h.epoch())
-	}
-	return nil
-}
-
-func (c *counter) recentHistory(q HistoryRequest, epoch string) *History {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.log == nil || c.closed || !c.opened || c.log.blind || c.position.Epoch != epoch ||
-		c.lagsLocked() || c.waits != nil && c.waits.repairing {
+	l := h.rooms.find(q.Room)
+	if l == nil {
 		return nil
 	}
-	end := c.position.Seq + 1
+	end := uint64(math.MaxUint64)
 	if q.Before != (room.Position{}) {
-		if q.Before.Epoch != epoch {
-			return nil
-		}
-		end = min(end, q.Before.Seq)
+		end = q.Before.Seq
 	}
-	page := &History{Last: c.position}
-	if page.fill(c.shared.rings.newest(&c.log.ring, end, q.Limit+1), end, q.Limit, q.Size); !page.More {
+	entries, last, ok := l.recent(end, q.Limit+1)
+	if !ok || last.Epoch != h.epoch() || q.Before.Epoch != "" && q.Before.Epoch != last.Epoch {
+		return nil
+	}
+	page := &History{Last: last}
+	if page.fill(entries, end, q.Limit, q.Size); !page.More {
 		return nil
 	}
 	return page
+}
+
+// recent returns the newest entries of the ring below a position, at most n, and the position of
+// the room. ok is false if the ring may lack entries that the log has.
+func (c *counter) recent(end uint64, n int) (entries []backplane.Entry, last room.Position, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.log == nil || c.closed || !c.opened || c.log.blind || c.lagsLocked() || c.waits != nil && c.waits.repairing {
+		return nil, room.Position{}, false
+	}
+	return c.shared.rings.newest(&c.log.ring, min(end, c.position.Seq+1), n), c.position, true
 }
 
 // fill makes the page of the newest entries below a position. The entries are sorted by position.

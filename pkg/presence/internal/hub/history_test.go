@@ -185,8 +185,8 @@ func TestHistoryOfNewEpoch(t *testing.T) {
 	})
 }
 
-// A message that the log accepts after its last position was read is on the page, and its end is the
-// position of that message: a stream that resumes from there does not deliver it again.
+// A message that the log accepts after its last position was read is on the page, and its end is
+// the position of that message: a stream that resumes from there does not deliver it again.
 func TestMessageDuringHistoryRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := memory()
