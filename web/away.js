@@ -17,7 +17,8 @@ export class Away {
   #release = null; // releases the lock
   #timer = null; // the pending update of the status
   #returned = -Infinity; // time at which the user last returned
-  #before; // the status before "away"
+  #before; // the last status other than "away"
+  #key; // under which the browser keeps that status for other tabs
   #unsent; // whether the page is hidden and "away" has not been sent yet
   #ended = new AbortController();
 
@@ -29,8 +30,14 @@ export class Away {
     this.#room = room;
     this.#me = me;
     this.#lock = `presence visible ${room.url.pathname} ${me}`;
+    this.#key = `presence status ${room.url.pathname} ${room.name} ${me}`;
+    this.#before = kept(this.#key);
     document.addEventListener("visibilitychange", () => this.#visibilityChanged(), { signal: this.#ended.signal });
-    room.on("state", () => this.#schedule());
+    room.on("state", () => {
+      this.#learn();
+      this.#schedule();
+    });
+    this.#learn();
     this.#visibilityChanged();
   }
 
@@ -80,6 +87,14 @@ export class Away {
     return info?.constructor === Object ? info : undefined;
   }
 
+  // Remembers the status that "away" replaces. Another tab of the user may have set it.
+  #learn() {
+    const info = this.#info();
+    if (info === undefined || statusOf(info) === "away" || info.status === this.#before) return;
+    this.#before = info.status;
+    keep(this.#key, this.#before);
+  }
+
   // Reports whether the status must change. A hidden page sends "away" only once, because another
   // device of the user may then set another status. A visible page always replaces "away".
   #mustChange() {
@@ -99,8 +114,7 @@ export class Away {
     if (hidden) this.#unsent = false;
     const { status, ...rest } = info;
     if ((status === "away") === hidden) return;
-    if (hidden) this.#before = status;
-    else this.#returned = performance.now();
+    if (!hidden) this.#returned = performance.now();
     const next = hidden ? "away" : this.#before;
     // Ignore errors here, because the room's state reports them.
     await this.#room.setState(next === undefined ? rest : { ...rest, status: next }).catch(() => {});
@@ -110,5 +124,24 @@ export class Away {
   async #visibleElsewhere() {
     const { held = [] } = (await navigator.locks?.query().catch(() => null)) ?? {};
     return held.some(({ name }) => name === this.#lock);
+  }
+}
+
+// A new tab of the user cannot know the status before "away", so the tabs share it in the storage.
+
+function kept(key) {
+  try {
+    return JSON.parse(localStorage.getItem(key)) ?? undefined;
+  } catch {
+    return undefined; // storage is disabled, or contains other data
+  }
+}
+
+function keep(key, status) {
+  try {
+    if (status === undefined) localStorage.removeItem(key);
+    else localStorage.setItem(key, JSON.stringify(status));
+  } catch {
+    // The tab itself knows the status.
   }
 }

@@ -5,53 +5,109 @@
  */
 import { later, put } from "./dom.js";
 import { randomId } from "./presence/index.js";
+import { limitOf, tooLongWords, unsentWords } from "./words.js";
 
 export class Composer {
-  #box;
-  #sending;
-  #error;
+  #elements;
+  #where;
+  #sent;
   #failed = null; // the last message that could not be sent: {text, id}
   #pending = 0; // number of messages that are being sent
-  #showSending = later(1000, () => put(this.#sending, this.#pending > 0 ? "Sending…" : ""));
+  #limit = null; // maximum size of a message in bytes, once the server has rejected one
+  #showSending = later(1000, () => put(this.#elements.sending, this.#pending > 0 ? "Sending…" : ""));
 
   /**
    * @param {object} elements
    * @param {HTMLFormElement} elements.form
-   * @param {HTMLInputElement} elements.box
+   * @param {HTMLTextAreaElement} elements.box
+   * @param {HTMLButtonElement} elements.button
+   * @param {HTMLElement} elements.label
+   * @param {HTMLElement} elements.speaks  Shown if messages appear as from the server.
    * @param {HTMLElement} elements.sending  Shown if sending takes long.
    * @param {HTMLElement} elements.error  Shown if sending failed.
    * @param {() => {room: ?import("./presence.js").Room, name: string}} where  Returns the Room on
    *   the page and the room name. The Room is null until it is joined.
+   * @param {(id: string) => void} sent  Called with the position of each message that was sent.
    */
-  constructor({ form, box, sending, error }, where) {
-    this.#box = box;
-    this.#sending = sending;
-    this.#error = error;
+  constructor(elements, where, sent) {
+    this.#elements = elements;
+    this.#where = where;
+    this.#sent = sent;
+    const { form, box } = elements;
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      this.#submit(where);
+      this.#submit();
     });
+    // Enter sends, but not while it confirms a composed character. Keyboards on a screen may send
+    // beforeinput only.
+    let key = null; // the last event of a key
+    for (const type of ["keydown", "keyup"]) box.addEventListener(type, (event) => (key = event));
+    box.addEventListener("beforeinput", (event) => {
+      if (!["insertLineBreak", "insertParagraph"].includes(event.inputType) || event.isComposing || key?.shiftKey) return;
+      event.preventDefault();
+      if (!key?.repeat) form.requestSubmit();
+    });
+    box.addEventListener("input", () => this.#fit());
+    new ResizeObserver(() => this.#fit()).observe(form);
   }
 
-  async #submit(where) {
-    const text = this.#box.value;
-    const { room: to } = where();
-    if (!to || text === "") return;
+  /** Shows in whose name the user sends. @param {boolean} admin */
+  speakFor(admin) {
+    const { label, speaks } = this.#elements;
+    put(label, admin ? "Message as the server" : "Message");
+    speaks.hidden = !admin;
+  }
+
+  /** Lets the user send. Called when the user enters a room. The text remains. */
+  open() {
+    this.#forbid(false);
+    put(this.#elements.error, "");
+  }
+
+  async #submit() {
+    const { box, error, sending } = this.#elements;
+    const text = box.value;
+    const { room: to } = this.#where();
+    if (!to || box.readOnly || text.trim() === "") return;
     const message = this.#failed?.text === text ? this.#failed : { text, id: randomId() };
-    this.#box.value = "";
-    put(this.#error, "");
+    const size = new TextEncoder().encode(JSON.stringify({ id: message.id, data: text })).length;
+    if (this.#limit !== null && size > this.#limit) return put(error, tooLongWords(size, this.#limit));
+    this.#set("");
+    put(error, "");
     this.#pending++;
     this.#showSending();
     try {
-      await to.send(text, { id: message.id });
+      const { id } = await to.send(text, { id: message.id });
       if (this.#failed === message) this.#failed = null;
-    } catch (error) {
-      if (to.name !== where().name) return;
+      this.#sent(id);
+    } catch (reason) {
+      if (to.name !== this.#where().name) return;
       this.#failed = message;
-      this.#box.value = this.#box.value === "" ? text : `${text} ${this.#box.value}`;
-      put(this.#error, `Not sent: ${error.message}`);
+      this.#set(box.value === "" ? text : `${text}\n${box.value}`);
+      put(error, unsentWords(reason, size));
+      if (reason.problem?.status === 413) this.#limit = limitOf(reason.problem.detail ?? "");
+      if (reason.problem?.status === 403 && to === this.#where().room && to.state.connection === "open") this.#forbid(true);
     } finally {
-      if (--this.#pending === 0) put(this.#sending, "");
+      if (--this.#pending === 0) put(sending, "");
     }
+  }
+
+  /** Makes the box read-only, so that its text can still be copied and it keeps the focus. */
+  #forbid(forbidden) {
+    const { box, button } = this.#elements;
+    if (forbidden && document.activeElement === button) box.focus();
+    box.readOnly = button.disabled = forbidden;
+  }
+
+  #set(text) {
+    this.#elements.box.value = text;
+    this.#fit();
+  }
+
+  /** Makes the box as high as its text. The style sheet limits the height. */
+  #fit() {
+    const { box } = this.#elements;
+    box.style.height = "auto";
+    box.style.height = `${box.scrollHeight + box.offsetHeight - box.clientHeight}px`;
   }
 }

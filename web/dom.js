@@ -49,3 +49,42 @@ export function inOneFrame(fn) {
     timer = setTimeout(run, 100);
   };
 }
+
+/**
+ * Sets the text of an element that may be too narrow for it. A tooltip shows the whole text.
+ */
+export function putWhole(element, text) {
+  put(element, text);
+  if (element.title !== text) element.title = text;
+}
+
+/**
+ * Changes the rows of a list without losing the focus. A row that moves loses it, so it is set
+ * again. If the row with the focus is removed, the focus moves to the next row's control, or to the
+ * list.
+ *
+ * @param {any} list  The element that holds the rows. It can have the focus itself.
+ * @param {string} control  Selector of the control in a row.
+ * @param {() => void} change
+ */
+export function keepingFocus(list, control, change) {
+  const held = /** @type {HTMLElement} */ (document.activeElement);
+  const rows = [...list.children];
+  const at = held === list ? -1 : rows.findIndex((row) => row.contains(held));
+  change();
+  if (at < 0 || (document.activeElement === held && isShown(held))) return;
+  if (isShown(held)) return held.focus({ preventScroll: true });
+  focusNear(list, control, rows, at);
+}
+
+/**
+ * Moves the focus to the control of the first row after position `at`, or else of the last one
+ * before it, or else to the list. Rows that were removed are ignored.
+ */
+export function focusNear(list, control, rows, at) {
+  const near = [...rows.slice(at), ...rows.slice(0, at).reverse()].filter((row) => row.parentElement === list);
+  const next = near.map((row) => row.querySelector(control)).find((element) => element && isShown(element));
+  (next ?? list).focus();
+}
+
+const isShown = (element) => element.isConnected && element.getClientRects().length > 0;

@@ -4,13 +4,17 @@
  */
 import { Away } from "./away.js";
 import { Composer } from "./composer.js";
-import { $, inOneFrame, later, put } from "./dom.js";
+import { $, inOneFrame, later, put, putWhole } from "./dom.js";
+import { Earlier } from "./history.js";
 import { Messages } from "./messages.js";
 import { People } from "./people.js";
 import { Plot } from "./plot.js";
 import { isRoomName, join, request } from "./presence/index.js";
 import { Refused } from "./refused.js";
+import { Removal } from "./removal.js";
 import { Rooms, addressOf, onRoomLink, remember, roomOfAddress } from "./rooms.js";
+import { Status } from "./status.js";
+import { Title } from "./title.js";
 import { called, nameError, peopleWords, refusalWords, retryWords, roomRule, signedOut, stateWords } from "./words.js";
 
 const requestTimeout = 10_000; // milliseconds
@@ -27,9 +31,30 @@ let position = ""; // position from which to resume after the server has refused
 let visits = 0; // number of rooms shown so far; a response for an earlier visit is ignored
 
 const plot = new Plot($("plot"));
-const people = new People($("members"), askToRemove);
-const messages = new Messages({ log: $("log"), list: $("messages"), quiet: $("quiet"), more: $("more") });
-new Composer({ form: $("composer"), box: $("message"), sending: $("sending"), error: $("send-error") }, () => ({ room, name }));
+const title = new Title();
+const removal = new Removal(
+  {
+    dialog: $("removal"), form: $("remove"), name: $("whom"), id: $("whose"), error: $("remove-error"), keep: $("keep"),
+    notices: $("notices"), spoken: $("removed"), list: $("members"),
+  },
+  request,
+);
+const status = new Status(
+  { button: $("set-status"), form: $("own-status"), box: $("status-text"), cancel: $("status-cancel"), error: $("status-error") },
+  () => ({ room, me: user?.id ?? null }),
+);
+const people = new People($("members"), (member, restoreFocus) => removal.open(member, restoreFocus));
+const messages = new Messages({ log: $("log"), list: $("messages"), quiet: $("quiet"), more: $("more") }, (oldest) => earlier.trimmed(oldest));
+const shownEvents = new Set(["message", "chat message"]);
+const earlier = new Earlier({ log: $("log"), button: $("earlier"), note: $("earlier-note") }, messages, (options) => room.history(options), shownEvents);
+const composer = new Composer(
+  {
+    form: $("composer"), box: $("message"), button: $("send"), label: $("message-label"), speaks: $("speaks"), sending: $("sending"),
+    error: $("send-error"),
+  },
+  () => ({ room, name }),
+  (id) => messages.mark(id),
+);
 const rooms = new Rooms(
   { list: $("rooms"), none: $("rooms-none"), error: $("rooms-error"), first: $("rooms-first"), more: $("rooms-next") },
   (after) => request("GET", `rooms?${new URLSearchParams(after && { after })}`),
@@ -106,10 +131,13 @@ function attach(lastEventId) {
     room.on("count", askMembers),
     room.on("ping", askMembers),
     room.on("sync", entered),
-    room.on("message", (message) => messages.add(message, user?.id)),
-    room.on("chat message", (message) => messages.add(message, user?.id)),
-    room.on("reset", () => messages.gap()),
+    ...[...shownEvents].map((event) => room.on(event, receive)),
+    room.on("reset", () => {
+      messages.gap();
+      earlier.missed();
+    }),
   ];
+  composer.open();
   recognise();
   show(room.state);
 }
@@ -117,19 +145,25 @@ function attach(lastEventId) {
 // Shows the user. The page may not know the user before the room is open.
 function recognise() {
   $("all").hidden = !user?.admin;
-  put($("me"), user ? called(user) : "");
+  putWhole($("me"), user ? called(user) : "");
+  $("me-admin").hidden = !user?.admin;
+  composer.speakFor(user?.admin === true);
   if (user) away ??= new Away(room, user.id);
 }
 
 /** Removes everything on the page that belongs to a room. */
 function clear() {
   messages.clear();
+  earlier.clear();
+  status.close();
+  removal.enter(name);
   plot.clear();
   people.show(new Map(), { me: null, admin: false });
   put($("people-title"), "People");
   put($("count"), "–");
   $("persons").hidden = true;
-  document.title = name ? `${name} – presence` : "presence";
+  title.read();
+  title.set(name ? `${name} – presence` : "presence");
 }
 
 function leave() {
@@ -153,6 +187,7 @@ async function entered() {
     recognise();
     drawPeople();
   }
+  earlier.synced(user?.id ?? null);
   if (user?.admin) rooms.refresh();
 }
 
@@ -164,6 +199,7 @@ async function entered() {
 function signIn(guests = true) {
   leave();
   user = null;
+  removal.clear();
   showOnly("welcome");
   $("session").hidden = true;
   put($("token-hint"), guests ? "Paste a token (JWT) that this server accepts." : "A name is not enough on this server. Paste a token (JWT) that it accepts.");
@@ -201,7 +237,7 @@ function refuse(problem) {
   leave();
   put($("count"), "–"); // the next count also sets the title
   showOnly("refused");
-  document.title = `${refusalWords(problem).title} ${name} – presence`;
+  title.set(`${refusalWords(problem).title} ${name} – presence`);
   refused.show(name, problem);
 }
 
@@ -246,7 +282,7 @@ function show(state) {
   plot.record(state.connection === "open" ? state.count : null);
   if (state.count !== null && String(state.count) !== $("count").textContent) {
     put($("count"), state.count);
-    document.title = `${state.count} in ${name} – presence`;
+    title.set(`${state.count} in ${name} – presence`);
     speak();
   }
   // If all tabs of a browser share one connection, the number of users is the more useful one.
@@ -256,6 +292,14 @@ function show(state) {
   if (state.connection === "closed" && state.reason !== null) return refuse(state.problem);
   drawPeople();
 }
+
+function receive(message) {
+  const mine = message.from !== undefined && message.from.id === user?.id;
+  messages.add(message, user?.id ?? null, document.hidden);
+  if (!mine) title.arrived();
+}
+
+$("earlier").addEventListener("click", () => earlier.more(user?.id ?? null));
 
 const notConnected = { connection: "closed", reason: null, problem: null, retryAt: null, shared: null };
 
@@ -277,8 +321,11 @@ function showPeople() {
   if (!room) return;
   const { connection, members, complete, users } = room.state;
   const crowd = connection === "open" && !complete;
+  const focused = $("people").contains(document.activeElement);
   $("members").hidden = crowd;
   $("crowd").hidden = !crowd;
+  status.offer(crowd ? undefined : members.get(user?.id));
+  if (focused && !document.activeElement.checkVisibility()) $(crowd ? "crowd" : "members").focus();
   const number = crowd ? users : members.size || null;
   put($("people-title"), number === null ? "People" : `People (${number})`);
   people.show(members, { me: user?.id ?? null, admin: user?.admin === true });
@@ -400,28 +447,11 @@ onSubmit($("switch"), (text) => put($("room-error"), text), async () => {
   go(to);
 });
 
-let removing = null; // id of the member in the dialog, and the Room in which the dialog was opened
-
-function askToRemove(member) {
-  removing = { id: member.id, from: room };
-  put($("whom"), called(member));
-  put($("whose"), member.id);
-  put($("remove-error"), "");
-  $("removal").showModal();
-}
-
-$("keep").addEventListener("click", () => $("removal").close());
-onSubmit($("remove"), (text) => put($("remove-error"), text), async () => {
-  const { id, from } = removing;
-  // The id is in the query, because browsers and proxies change a path that contains ., .. or %2F.
-  const query = new URLSearchParams({ room: from.name, id, for: String(new FormData($("remove")).get("for")) });
-  await request("DELETE", `members?${query}`);
-  $("removal").close();
-});
-
 function showError(error) {
   put($("error"), error?.message ?? "");
 }
+
+$("me").addEventListener("click", () => $("me").classList.toggle("whole"));
 
 // Timers
 
@@ -439,6 +469,7 @@ function every5() {
 }
 
 document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) messages.read();
   if (document.hidden || !room) return;
   plot.draw();
   people.age();

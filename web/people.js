@@ -2,7 +2,7 @@
  * The member list. Each member is a row, and rows are updated in place. The reading position in the
  * list therefore stays the same, and an update of 500 members costs only as much as its changes.
  */
-import { copy, put } from "./dom.js";
+import { copy, focusNear, keepingFocus, put, putWhole } from "./dom.js";
 import { called, namesakes, sinceWords, statusOf, tabsWords } from "./words.js";
 
 const order = new Intl.Collator(undefined, { numeric: true });
@@ -12,6 +12,7 @@ const full = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: 
  * @typedef {object} Shown  The content of a row.
  * @property {import("./presence.js").Member} member
  * @property {boolean} mine  Whether the row is that of the viewer.
+ * @property {boolean} admin  Whether the row is that of the viewer, and the viewer is an admin.
  * @property {boolean} kick  Whether the viewer may remove the member.
  * @property {boolean} twin  Whether another member has the same name.
  */
@@ -24,12 +25,18 @@ export class People {
 
   /**
    * @param {HTMLElement} list
-   * @param {(member: import("./presence.js").Member) => void} remove  Called to remove a member
-   *   from the room.
+   * @param {(member: import("./presence.js").Member, restoreFocus: () => void) => void} remove
+   *   Called to remove a member from the room. `restoreFocus` moves the focus to the button of that
+   *   member, or of another one if the member is gone.
    */
   constructor(list, remove) {
     this.#list = list;
     this.#remove = remove;
+    // On a touch screen, a tap on a row shows the texts that are too long for it.
+    list.addEventListener("click", (event) => {
+      const target = /** @type {Element} */ (event.target);
+      target.closest(".who")?.classList.toggle("whole");
+    });
   }
 
   /**
@@ -38,6 +45,11 @@ export class People {
    *   remove members.
    */
   show(members, { me, admin }) {
+    keepingFocus(this.#list, ".kick", () => this.#show(members, me, admin));
+    this.age();
+  }
+
+  #show(members, me, admin) {
     for (const [id, { row }] of this.#rows) {
       if (members.has(id)) continue;
       this.#rows.delete(id);
@@ -51,11 +63,10 @@ export class People {
     let at = this.#list.firstElementChild;
     for (const member of sorted) {
       const mine = member.id === me;
-      const row = this.#row({ member, mine, kick: admin && !mine, twin: twins.has(member.id) });
+      const row = this.#row({ member, mine, admin: admin && mine, kick: admin && !mine, twin: twins.has(member.id) });
       if (row === at) at = at.nextElementSibling;
       else this.#list.insertBefore(row, at);
     }
-    this.age();
   }
 
   /** Creates or updates the row of a member, and returns it. */
@@ -81,8 +92,14 @@ export class People {
   #offer(row, { member: { id }, kick }) {
     if (!kick) return row.querySelector(".kick").remove();
     const button = copy("kick-button");
-    button.addEventListener("click", () => this.#remove(this.#rows.get(id).shown.member));
+    button.addEventListener("click", () => this.#askToRemove(id));
     row.append(button);
+  }
+
+  #askToRemove(id) {
+    const rows = [...this.#list.children];
+    const { row, shown } = this.#rows.get(id);
+    this.#remove(shown.member, () => focusNear(this.#list, ".kick", rows, rows.indexOf(row)));
   }
 
   /** Updates the displayed durations. */
@@ -101,17 +118,17 @@ export class People {
  * @param {any} row  The li element.
  * @param {Shown} shown
  */
-function fill(row, { member, mine, kick, twin }) {
+function fill(row, { member, mine, admin, kick, twin }) {
   const status = statusOf(member.info);
   Object.assign(row.dataset, { id: member.id, connections: member.connections, status });
   row.classList.toggle("me", mine);
-  put(row.querySelector(".name"), called(member));
+  putWhole(row.querySelector(".name"), called(member));
   const id = row.querySelector(".id");
   id.hidden = !twin || called(member) === member.id;
-  id.title = member.id;
-  put(id, member.id);
+  putWhole(id, member.id);
   row.querySelector(".you").hidden = !mine;
-  put(row.querySelector(".status"), status);
+  row.querySelector(".admin").hidden = !admin;
+  putWhole(row.querySelector(".status"), status);
   put(row.querySelector(".tabs"), tabsWords(member.connections));
   if (kick) row.querySelector(".kick").setAttribute("aria-label", `Remove ${called(member)}${twin ? `, ${member.id}` : ""}`);
 }

@@ -2,7 +2,7 @@
  * Rooms: the room in the address, the rooms that the user visited before, and the list of rooms in
  * use for an admin.
  */
-import { copy, put } from "./dom.js";
+import { copy, keepingFocus, put } from "./dom.js";
 import { peopleWords, visited } from "./words.js";
 
 /** Returns the room name in the address. It may be invalid. */
@@ -102,9 +102,18 @@ export class Rooms {
 
   #show(rooms) {
     const { list, none, first, more } = this.#elements;
+    const turned = [first, more].includes(document.activeElement);
     first.hidden = this.#after === "";
     more.hidden = this.#next === "";
     none.hidden = rooms.length > 0;
+    keepingFocus(list, "a", () => this.#list(rooms));
+    // The button that turned the page may be hidden now.
+    if (turned && [first, more].some((button) => button.hidden)) list.focus();
+  }
+
+  /** Updates the rows in place. */
+  #list(rooms) {
+    const { list } = this.#elements;
     const names = new Set(rooms.map(({ room }) => room));
     for (const [name, row] of this.#rows) {
       if (names.has(name)) continue;

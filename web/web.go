@@ -18,11 +18,13 @@ import (
 )
 
 //go:embed index.html page.css icon.svg llms.txt
-//go:embed presence presence.js page.js dom.js words.js plot.js people.js messages.js composer.js rooms.js away.js refused.js
+//go:embed presence presence.js page.js dom.js words.js plot.js people.js status.js removal.js links.js messages.js
+//go:embed history.js composer.js rooms.js away.js title.js refused.js
 var files embed.FS
 
 // Files contains the embedded files at its root: index.html, page.css, icon.svg, llms.txt,
 // presence.js, page.js, and the modules that page.js imports. It is read-only and safe for
-// concurrent use. The modules are dom.js, words.js, plot.js, people.js, messages.js, composer.js,
-// rooms.js, away.js, refused.js, and the directory presence, from which presence.js is made.
+// concurrent use. The modules are dom.js, words.js, plot.js, people.js, status.js, removal.js,
+// links.js, messages.js, history.js, composer.js, rooms.js, away.js, title.js, refused.js, and
+// the directory presence, from which presence.js is made.
 var Files fs.FS = files

@@ -24,7 +24,8 @@ func read(t *testing.T, name string) string {
 // modules lists the JavaScript modules of the page. The page preloads each of them, so that the
 // browser fetches all modules at the same time.
 var modules = []string{
-	"away.js", "composer.js", "dom.js", "messages.js", "page.js", "people.js", "plot.js", "refused.js", "rooms.js", "words.js",
+	"away.js", "composer.js", "dom.js", "history.js", "links.js", "messages.js", "page.js", "people.js", "plot.js",
+	"refused.js", "removal.js", "rooms.js", "status.js", "title.js", "words.js",
 	"presence/connections.js", "presence/eventstream.js", "presence/index.js", "presence/link.js", "presence/request.js", "presence/room.js",
 	"presence/state.js", "presence/tabs.js",
 }

@@ -123,19 +123,19 @@ export function peopleWords(users) {
 }
 
 /**
- * Returns the text for the time since `then`. Because clocks differ, `then` may be in the future:
- * it counts as now.
+ * Returns the text for a member's time in the room, since `then`. Because clocks differ, `then` may
+ * be in the future: it counts as now.
  *
  * @param {number} then  Milliseconds since 1970.
  * @param {number} now
  */
 export function sinceWords(then, now) {
   const minutes = Math.floor((now - then) / 60_000);
-  if (minutes < 1) return "just now";
-  if (minutes < 60) return `${minutes} min`;
-  if (minutes < 24 * 60) return `${Math.floor(minutes / 60)} h`;
+  if (minutes < 1) return "just joined";
+  if (minutes < 60) return `here ${minutes} min`;
+  if (minutes < 24 * 60) return `here ${Math.floor(minutes / 60)} h`;
   const days = Math.floor(minutes / (24 * 60));
-  return days === 1 ? "1 day" : `${days} days`;
+  return days === 1 ? "here 1 day" : `here ${days} days`;
 }
 
 /** Returns the status in a member's info, or "" if there is none. */
@@ -209,4 +209,56 @@ export const roomRule = "A room name has 1 to 128 characters: letters A to Z and
 export function visited(rooms, name, most = 10) {
   const names = [name, ...(Array.isArray(rooms) ? rooms : [])];
   return [...new Set(names.filter(isRoomName))].slice(0, most);
+}
+
+/**
+ * Returns the text for a message that could not be sent.
+ *
+ * @param {any} error  The error of Room.send().
+ * @param {number} size  The size of the message, in bytes.
+ */
+export function unsentWords(error, size) {
+  const { status, detail = "" } = error.problem ?? {};
+  switch (status) {
+    case 0:
+      return "Perhaps not sent: the server did not answer. You can send it again, it appears only once.";
+    case 403:
+      return "Not sent: you may not send messages to this room.";
+    case 413:
+      return tooLongWords(size, limitOf(detail));
+    case 429: {
+      const seconds = Math.max(1, Math.ceil((error.after ?? 0) / 1000));
+      return `Not sent: you are sending too fast. Try again in ${seconds} s.`;
+    }
+  }
+  if (status >= 500) return `Not sent: the server cannot take messages right now (${status}). Try again in a moment.`;
+  return `Not sent: ${error.message}`;
+}
+
+/**
+ * Returns the maximum size that a problem document names, in bytes. Returns null if it names none.
+ *
+ * @param {string} detail
+ */
+export function limitOf(detail) {
+  const [, bytes] = /\(maximum (\d+) bytes\)/.exec(detail) ?? [];
+  return bytes === undefined ? null : Number(bytes);
+}
+
+/**
+ * Returns the text for a message that is too long. If the limit is unknown, it is null.
+ *
+ * @param {number} size  In bytes.
+ * @param {?number} limit  In bytes.
+ */
+export function tooLongWords(size, limit) {
+  if (limit === null) return "Not sent: the message is too long.";
+  const [have, most] = [size, limit].map((bytes) => Math.round(bytes / 1024));
+  if (have > most && most > 0) return `Not sent: the message is too long (${have} KB, at most ${most} KB)`;
+  return `Not sent: the message is too long (${size} bytes, at most ${limit})`;
+}
+
+/** Returns the text for the length of a ban: 1m or 1h. */
+export function banWords(length) {
+  return length === "1h" ? "1 hour" : "1 minute";
 }

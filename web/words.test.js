@@ -1,8 +1,12 @@
 // Tests of the page's texts. Run with `node --test web/*.test.js`.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { initial } from "./presence/index.js";
-import { called, dataText, nameError, namesakes, peopleWords, refusalWords, retryWords, returnWords, signedOut, sinceWords, stateWords, statusOf, tabsWords, visited } from "./words.js";
+import { PresenceError, initial } from "./presence/index.js";
+import { titleWords } from "./title.js";
+import {
+  called, dataText, nameError, namesakes, peopleWords, refusalWords, retryWords, returnWords, signedOut, sinceWords, stateWords, statusOf,
+  tabsWords, tooLongWords, unsentWords, visited,
+} from "./words.js";
 
 test("stateWords describes each state of the connection", () => {
   const words = (state) => stateWords({ ...initial, ...state });
@@ -85,14 +89,14 @@ test("one person and one tab are singular", () => {
 test("durations are rounded down to minutes, hours or days", () => {
   const ago = (minutes) => sinceWords(0, minutes * 60_000);
   assert.deepEqual([-5, 0.9, 1, 59.9, 60, 60 * 23.9, 60 * 24, 60 * 50].map(ago), [
-    "just now",
-    "just now",
-    "1 min",
-    "59 min",
-    "1 h",
-    "23 h",
-    "1 day",
-    "2 days",
+    "just joined",
+    "just joined",
+    "here 1 min",
+    "here 59 min",
+    "here 1 h",
+    "here 23 h",
+    "here 1 day",
+    "here 2 days",
   ]);
 });
 
@@ -138,4 +142,28 @@ test("visited keeps the last ten rooms with a valid name, newest first and witho
   assert.deepEqual(visited("nonsense", "c"), ["c"]);
   assert.deepEqual(visited(null, undefined), []);
   assert.equal(visited(Array.from({ length: 20 }, (_, i) => `room-${i}`), "c").length, 10);
+});
+
+test("unsentWords describes why a message was not sent", () => {
+  const words = (problem, after) => unsentWords(new PresenceError(problem, { after }), 70 * 1024);
+  assert.equal(words({ title: "", status: 413, detail: "body too large (maximum 65536 bytes)" }), "Not sent: the message is too long (70 KB, at most 64 KB)");
+  assert.equal(words({ title: "", status: 413, detail: "no" }), "Not sent: the message is too long.");
+  assert.equal(words({ title: "", status: 429 }, 2400), "Not sent: you are sending too fast. Try again in 3 s.");
+  assert.equal(words({ title: "", status: 429 }), "Not sent: you are sending too fast. Try again in 1 s.");
+  assert.equal(words({ title: "", status: 403, detail: "forbidden" }), "Not sent: you may not send messages to this room.");
+  assert.match(words({ title: "", status: 0, detail: "no response" }), /^Perhaps not sent: the server did not answer\./);
+  assert.match(words({ title: "", status: 503 }), /^Not sent: the server cannot take messages right now \(503\)\./);
+  assert.equal(words({ title: "", status: 400, detail: "bad" }), "Not sent: bad");
+  assert.equal(unsentWords(new Error("odd"), 1), "Not sent: odd");
+  assert.equal(tooLongWords(65_540, 65_536), "Not sent: the message is too long (65540 bytes, at most 65536)");
+  assert.equal(tooLongWords(900, 100), "Not sent: the message is too long (900 bytes, at most 100)");
+});
+
+test("the title begins with the number of unread messages", () => {
+  assert.deepEqual([0, 3, 99, 100].map((n) => titleWords("5 in lobby – presence", n)), [
+    "5 in lobby – presence",
+    "(3) 5 in lobby – presence",
+    "(99) 5 in lobby – presence",
+    "(99+) 5 in lobby – presence",
+  ]);
 });
