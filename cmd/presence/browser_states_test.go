@@ -20,6 +20,8 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
+
+	"example.com/presence/pkg/presence/auth"
 )
 
 // gateway is a reverse proxy before a server. A test can make it fail.
@@ -190,6 +192,36 @@ var states = []struct {
 		see(t, s.tab, text("#state", "Too many tabs for this browser"))
 	}},
 	{name: "three-people", show: func(t *testing.T, s *stage) { s.smallRoom(t, s.tab) }},
+	{name: "status-form", show: func(t *testing.T, s *stage) {
+		do(t, s.tab, chromedp.Click("#set-status"))
+		see(t, s.tab, visible("#status-text"))
+	}},
+	{name: "conversation", show: func(t *testing.T, s *stage) {
+		ada, root := userClaims("ada", "Ada Okafor"), userClaims("root", "Root")
+		root.Admin = true
+		s.join(t, "workshop", ada)
+		for i := range 55 {
+			sender := []auth.Claims{ada, userClaims("ben", "Ben Tran")}[i/5%2] // the rate of one user is too low
+			s.send(t, "workshop", sender, "message", fmt.Sprintf("Sheet %d is printed.", i+1))
+		}
+		s.send(t, "workshop", root, "message", "The workshop closes at six.")
+		s.send(t, "workshop", ada, "message", "The proofs are at https://example.com/proofs/2026-11?sheet=12 and\nthe paper list is below:\n\n  A3, 120 g\n  A4, 90 g")
+		s.send(t, "workshop", ada, "message", map[string]any{"printer": "north", "sheets": 55, "paper": []string{"A3", "A4"}, "done": true})
+		s.visit(t, s.tab, userClaims("me", "Mira Lindqvist"), "/?room=workshop")
+		see(t, s.tab, `document.querySelectorAll('#messages li').length === 50 && document.querySelector('#earlier').checkVisibility({visibilityProperty: true})`)
+	}},
+	{name: "message-too-long", show: func(t *testing.T, s *stage) {
+		script[any](t, s.tab, `document.querySelector('#message').value = "too long ".repeat(8000)`)
+		do(t, s.tab, chromedp.Click("#send"))
+		see(t, s.tab, text("#send-error", "the message is too long"))
+	}},
+	{name: "may-not-send", show: func(t *testing.T, s *stage) {
+		reader := userClaims("reader", "Rita Read")
+		reader.Send = nil
+		s.visit(t, s.tab, reader, "/?room=workshop")
+		do(t, s.tab, chromedp.SendKeys("#message", "May I?\r"))
+		see(t, s.tab, text("#send-error", "may not"))
+	}},
 	{name: "wrong-room-name", show: func(t *testing.T, s *stage) {
 		do(t, s.tab, chromedp.Click("#change"))
 		see(t, s.tab, visible("#room-name"))
@@ -215,6 +247,10 @@ var states = []struct {
 	{name: "remove-dialog", show: func(t *testing.T, s *stage) {
 		do(t, s.tab, chromedp.Click(`#members [data-id=ada] .kick`))
 		see(t, s.tab, visible("#removal"))
+	}},
+	{name: "removal-notice", show: func(t *testing.T, s *stage) {
+		do(t, s.tab, chromedp.Click("#remove-now"))
+		see(t, s.tab, `!document.querySelector('#removal').open && `+text("#notices", "was removed for 1 minute"))
 	}},
 	{name: "removed", show: func(t *testing.T, s *stage) {
 		s.show(t)

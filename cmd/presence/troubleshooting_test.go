@@ -128,7 +128,7 @@ var symptoms = map[string]func(t *testing.T, r *reproduction){
 		r.serve(t)
 		// A proxy that replaces Host, and a browser that sends no Sec-Fetch-Site.
 		resp := ask(t, t.Context(), through(t, r.addr, false), "POST", "http://"+r.addr+"/session", "", "Origin", "https://presence.example.com")
-		r.saw(text(t, resp))
+		r.saw(bodyText(t, resp))
 	},
 	"The cookie is not kept": func(t *testing.T, r *reproduction) {
 		r.serve(t)
@@ -248,7 +248,7 @@ func (r *reproduction) request(t *testing.T, method, path, body string, headers 
 	t.Helper()
 	resp := ask(t, t.Context(), through(t, r.addr, false), method, "http://presence.example"+path, body, headers...)
 	if resp.StatusCode >= 300 {
-		r.saw(text(t, resp))
+		r.saw(bodyText(t, resp))
 	}
 	return resp.StatusCode
 }
@@ -263,10 +263,10 @@ func (r *reproduction) asAlice(t *testing.T, method, path, body string, claims j
 func (r *reproduction) asAdmin(t *testing.T, method, path string) string {
 	t.Helper()
 	token := must(t, env{"PRESENCE_JWT_SECRET": secret}, "token", "--sub=backend", "--admin")
-	return text(t, ask(t, t.Context(), through(t, r.addr, false), method, "http://presence.example"+path, "", "Authorization", "Bearer "+token))
+	return bodyText(t, ask(t, t.Context(), through(t, r.addr, false), method, "http://presence.example"+path, "", "Authorization", "Bearer "+token))
 }
 
-func text(t *testing.T, resp *http.Response) string {
+func bodyText(t *testing.T, resp *http.Response) string {
 	t.Helper()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
