@@ -108,7 +108,8 @@ type Bus interface {
 
 	// Read returns the entries of the room whose positions are greater than after, in log order, as
 	// far as the log still contains them. The slice belongs to the caller; it is nil if there are
-	// no entries.
+	// no entries. No entry is missing between the first and the last one, even if the log removes
+	// entries meanwhile.
 	//
 	// complete is true only if no entry above after is missing:
 	//

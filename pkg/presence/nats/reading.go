@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -73,10 +74,17 @@ func (r reading) readTo(ctx context.Context, after uint64, last *jetstream.RawSt
 		return nil, false, err
 	}
 	// Meanwhile the stream may have removed messages. It removes the oldest ones first, and a
-	// marker removes all, so none is missing if the first one is still there.
+	// marker removes all, so none is missing from the first one that is still there.
 	again, err := r.next(ctx, after)
-	if err != nil || again == nil || again.Sequence != first.Sequence {
-		return entries, false, err
+	if err != nil || again == nil {
+		return nil, false, err
+	}
+	if again.Sequence != first.Sequence {
+		i := slices.IndexFunc(entries, func(e backplane.Entry) bool { return e.Position >= again.Sequence })
+		if i < 0 {
+			return nil, false, nil
+		}
+		return entries[i:], false, nil
 	}
 	position, marker := cleared(first.Header)
 	switch {
