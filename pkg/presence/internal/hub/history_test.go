@@ -429,3 +429,25 @@ func TestCanceledHistoryRequest(t *testing.T) {
 		all.Wait()
 	})
 }
+
+// A request that is canceled during its read returns the page all the same, so that its user is
+// charged for the read.
+func TestCanceledHistoryReadHasPage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := sharedMemory()
+		defer log.Close()
+		n, bus := openShared(t, log)
+		time.Sleep(2 * time.Second)
+		n.send("lobby", "alice", "1")
+		n.Drop("lobby")
+		bus.set(func() { bus.delay = 100 * time.Millisecond }) // of Last and of Read
+		for i := range 50 {
+			ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
+			page, err := n.History(ctx, hub.HistoryRequest{Room: "lobby", User: "alice", Limit: 5, Size: 1 << 20})
+			cancel()
+			if err != nil || page.Read == 0 {
+				t.Fatalf("request %d: got %v, want the page that was read", i, err)
+			}
+		}
+	})
+}

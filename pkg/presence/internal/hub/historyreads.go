@@ -91,12 +91,14 @@ func newHistoryReads() historyReads {
 // or that of ctx.
 func (h *historyReads) do(ctx context.Context, q HistoryRequest, read func(context.Context) (*History, error)) (*History, error) {
 	own, first := h.share(q)
-	if first {
-		// The read does not end with this request, because others may share it.
-		own.page, own.err = h.lead(context.WithoutCancel(ctx), q, read)
-		close(own.done)
+	if !first {
+		return own.wait(ctx)
 	}
-	return own.wait(ctx)
+	// The read does not end with this request, because others may share it. Its result is returned
+	// even if ctx has ended, so that the user is charged for the read.
+	own.page, own.err = h.lead(context.WithoutCancel(ctx), q, read)
+	close(own.done)
+	return own.page, own.err
 }
 
 // lead waits for the turn of the user and for a slot, and then reads.
