@@ -279,6 +279,31 @@ func TestHistoryCost(t *testing.T) {
 	})
 }
 
+// An old page of a long history costs more than its messages, because the server reads all messages
+// after it.
+func TestOldHistoryCost(t *testing.T) {
+	inBubble(t, presence.Config{History: 2000, CostRate: 64 << 10, CostBurst: 64 << 10, HistoryRate: -1}, func(t *testing.T, b *bubble) {
+		alice, admin := testUser("alice"), testUser("root")
+		admin.Admin = true
+		second := ""
+		for i := range 1500 {
+			if id := b.post("/messages?room=doc", `{"data":1}`, admin); i == 1 {
+				second = id
+			}
+		}
+		for i := range 10 {
+			if got := b.ask("GET", "/messages?room=doc&limit=1", "", alice); got.Code != http.StatusOK {
+				t.Fatalf("newest page, request %d: got %d, want 200", i, got.Code)
+			}
+		}
+		for _, want := range []int{http.StatusOK, http.StatusTooManyRequests} {
+			if got := b.ask("GET", "/messages?room=doc&limit=1&before="+second, "", alice); got.Code != want {
+				t.Errorf("oldest page: got %d, want %d", got.Code, want)
+			}
+		}
+	})
+}
+
 // A client that loads the history, and then opens its stream with last_event_id, receives each
 // message once while messages are being sent.
 func TestHistoryThenStream(t *testing.T) {

@@ -18,6 +18,10 @@ const (
 	// historyStep is the factor by which the second read of the log for a page is longer than the
 	// first. The third is a read of the whole log.
 	historyStep = 64
+	// entryCost is the cost, in bytes, of an entry that is read from the log of one node. A read
+	// takes about 50 ns of CPU per entry. That is the delivery of 10 bytes, but most of this time
+	// the log is locked.
+	entryCost = 64
 )
 
 // Len returns the number of messages.
@@ -192,11 +196,7 @@ func (r *historyRead) page(ctx context.Context, epoch string) (*History, error) 
 		if err != nil {
 			return nil, err
 		}
-		if r.shared {
-			for _, e := range entries {
-				p.Read += len(e.Data) + messageCost
-			}
-		}
+		p.Read += r.cost(entries)
 		p.fill(entries, end, r.Limit, r.Size)
 		switch n := len(entries); {
 		case !p.More && after > 0:
@@ -211,6 +211,17 @@ func (r *historyRead) page(ctx context.Context, epoch string) (*History, error) 
 		}
 	}
 	return nil, nil // not reached: the last read begins at 0
+}
+
+// cost returns the cost of a read in bytes. The log of one node copies no messages, only entries.
+func (r *historyRead) cost(entries []backplane.Entry) (n int) {
+	if !r.shared {
+		return entryCost * len(entries)
+	}
+	for _, e := range entries {
+		n += len(e.Data) + messageCost
+	}
+	return n
 }
 
 // confirmed returns the page if the log has no message after its last position, and nil otherwise.

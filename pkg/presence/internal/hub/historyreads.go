@@ -34,7 +34,8 @@ type History struct {
 	More bool
 	// Size is the size of the messages in bytes.
 	Size int
-	// Read is the size in bytes of all messages that were read from a log that other nodes use.
+	// Read is the cost of the reads of the log in bytes: the size of all messages that were read,
+	// or 64 for each if no other node uses the log.
 	Read int
 
 	messages []historic // oldest first
