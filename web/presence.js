@@ -826,7 +826,9 @@ var Link = class {
   }
   #wentOffline() {
     this.#suspect = true;
-    if (this.#sink.state().connection !== "open") this.#end({ reason: "offline" });
+    if (this.#sink.state().connection === "open") return;
+    this.#end({ reason: "offline" });
+    this.#wake();
   }
   async #pause(ms) {
     let timer;

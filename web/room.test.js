@@ -1360,6 +1360,27 @@ test("the state has the time of the next attempt, and none while the browser is 
   assert.equal(room.state.retryAt, null);
 });
 
+test("a wait for the next attempt has no end once the browser is offline", async () => {
+  const room = await openedWithToken();
+  world.respond = () => (world.online ? problem(503, "later", { "Retry-After": "8" }) : Promise.reject(new TypeError("offline")));
+  stream().end();
+  await settled();
+  await clock.advance(2000);
+  assert.deepEqual([room.state.reason, room.state.retryAt], ["lost", 10_000]);
+  world.online = false;
+  world.dispatch("offline");
+  await settled();
+  assert.deepEqual([room.state.reason, room.state.retryAt], ["offline", null]);
+  const { length } = world.requests;
+  await clock.advance(3_600_000);
+  assert.equal(world.requests.length, length);
+  world.online = true;
+  world.dispatch("online");
+  await settled();
+  assert.equal(world.requests.length, length + 1);
+  room.close();
+});
+
 test("the end of a ban is a part of the problem", async () => {
   const until = "2026-11-27T23:41:18Z";
   world.respond = () => json(403, { title: "Forbidden", status: 403, detail: "banned", until }, "application/problem+json");

@@ -350,10 +350,13 @@ export class Link {
     this.#checkAlive();
   }
 
-  // Called when the browser goes offline. An open stream is kept, because it may survive.
+  // Called when the browser goes offline. An open stream is kept, because it may survive. A wait
+  // ends too, so that the next attempt reports the reason.
   #wentOffline() {
     this.#suspect = true;
-    if (this.#sink.state().connection !== "open") this.#end({ reason: "offline" });
+    if (this.#sink.state().connection === "open") return;
+    this.#end({ reason: "offline" });
+    this.#wake();
   }
 
   /**
