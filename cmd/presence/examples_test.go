@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -42,12 +43,18 @@ func newExample(t *testing.T) *example {
 	return x
 }
 
-// quietPort returns a free port on localhost. It is outside of the range of outgoing connections,
-// so that it stays free while a program restarts.
+// quietPorts has the ports that quietPort has returned.
+var quietPorts sync.Map
+
+// quietPort returns a free port on localhost, and each port only once. It is outside of the range
+// of outgoing connections, so that it stays free while a program restarts.
 func quietPort(t *testing.T) string {
 	t.Helper()
 	for range 100 {
 		port := fmt.Sprint(20_000 + rand.IntN(10_000))
+		if _, returned := quietPorts.LoadOrStore(port, true); returned {
+			continue
+		}
 		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
 			l.Close()
 			return port
