@@ -43,7 +43,7 @@ type presenceFlags struct {
 }
 
 type messageFlags struct {
-	History      int           `default:"1000" help:"Maximum messages kept per room, for clients that resume. 0 keeps none. Default: 1000."`
+	History      int           `default:"1000" help:"Maximum messages kept per room, for clients that resume and for GET /messages. 0 keeps none. Default: 1000."`
 	HistoryAge   time.Duration `default:"5m" help:"Maximum age of kept messages, 1s to 24h. An unused room is kept for the same time. Default: 5m."`
 	HistoryBytes size          `default:"64MiB" range:"1 to 2047MiB" help:"Maximum total size of kept messages across all rooms, in bytes, 1 to 2047MiB. Default: 64MiB."`
 	MaxMessage   size          `default:"64KiB" range:"1 to 1MiB" help:"Maximum size of a message body in bytes, 1 to 1MiB. Default: 64KiB."`

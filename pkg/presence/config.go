@@ -101,9 +101,10 @@ type Config struct {
 	// client receives every member. Default: 500.
 	MemberLimit int
 
-	// History is the number of messages that each room keeps for clients that resume. A negative
-	// value means that no messages are kept, so a client that missed a message receives reset. A
-	// message costs its encoded size plus about 200 bytes. Default: 1,000.
+	// History is the number of messages that each room keeps, for clients that resume and for pages
+	// of the history. A negative value means that no messages are kept, so a client that missed a
+	// message receives reset. A message costs its encoded size plus about 200 bytes. Default:
+	// 1,000.
 	History int
 
 	// HistoryAge is the maximum age of a kept message, 1 s to 24 hours. It is also the time after
@@ -177,10 +178,11 @@ type Config struct {
 	// CostRate is the maximum cost of the requests of each user, in bytes per second, and CostBurst
 	// the cost that a user may cause at once after a pause, in bytes:
 	//
-	//	message          size of its data × clients of the room
-	//	join             size of the snapshot; nothing if it is at most 4 KiB
-	//	page of members  1 KiB × members in it
-	//	state            1 KiB × clients of the room, at least 64 KiB
+	//	message           size of its data × clients of the room
+	//	join              size of the snapshot; nothing if it is at most 4 KiB
+	//	page of members   1 KiB × members in it
+	//	page of messages  size of its messages, or more for an old page; at least 1 KiB
+	//	state             1 KiB × clients of the room, at least 64 KiB
 	//
 	// A request may exceed the rest of the limit, but then the user must wait until that is paid.
 	// Until then its requests are rejected with 429 and a Retry-After header, and its streams like
