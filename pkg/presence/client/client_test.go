@@ -162,6 +162,21 @@ func TestHistoryProblem(t *testing.T) {
 	}
 }
 
+// The problem of a banned user has the end of the ban. A malformed one hides nothing else.
+func TestBanProblem(t *testing.T) {
+	for until, want := range map[string]time.Time{`"2026-01-02T03:04:05Z"`: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), `"soon"`: {}, `{"in":5}`: {}} {
+		c, _ := open(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(http.StatusForbidden)
+			io.WriteString(w, `{"until":`+until+`,"detail":"banned"}`)
+		})
+		_, err := c.Send(t.Context(), client.Message{})
+		if p := new(client.Problem); !errors.As(err, &p) || !p.Until.Equal(want) || p.Detail != "banned" {
+			t.Errorf("until %s: got %+v, %v, want the end %v", until, p, err, want)
+		}
+	}
+}
+
 // Value decodes the data of every event name.
 func TestValue(t *testing.T) {
 	info, name := json.RawMessage(`{"a":1}`), "A"

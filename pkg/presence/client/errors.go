@@ -41,6 +41,7 @@ type Problem struct {
 	Type       string        `json:"type"`
 	Title      string        `json:"title"`
 	Detail     string        `json:"detail"`
+	Until      time.Time     `json:"-"` // End of the ban, if the user is banned from the room; otherwise zero.
 	RetryAfter time.Duration `json:"-"` // Wait from the Retry-After header; zero without one.
 }
 
@@ -64,18 +65,22 @@ func (p *Problem) final() bool {
 
 // problem converts an unexpected response to a [Problem].
 func problem(resp *http.Response) *Problem {
-	var p Problem
-	kind := mediaType(resp)
+	var body struct {
+		Problem
+		Until string `json:"until"`
+	}
+	p, kind := &body.Problem, mediaType(resp)
 	if kind == "application/problem+json" {
 		// Fields that cannot be decoded stay empty, because the status is sufficient.
-		_ = json.NewDecoder(io.LimitReader(resp.Body, maxResponse)).Decode(&p)
+		_ = json.NewDecoder(io.LimitReader(resp.Body, maxResponse)).Decode(&body)
+		p.Until, _ = time.Parse(time.RFC3339, body.Until)
 	} else if resp.StatusCode == http.StatusOK {
 		p.Title = fmt.Sprintf("content type not text/event-stream (%q)", kind)
 	}
 	p.Status = resp.StatusCode
 	p.Title = cmp.Or(p.Title, http.StatusText(p.Status))
 	p.RetryAfter = retryAfter(resp.Header.Get("Retry-After"))
-	return &p
+	return p
 }
 
 // mediaType returns the media type of the response without its parameters. The parameters have no
