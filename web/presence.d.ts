@@ -295,6 +295,8 @@ declare class Credential {
      */
     renew(session: URL, open: boolean): Promise<void>;
 }
+/** The detail of the problem if a token callback returned an empty token. */
+declare const emptyToken = "token empty: no user is signed in";
 /**
  * Returns a string that identifies the user of a token. It is the token's `sub`, or a hash of the
  * token if it has no readable `sub`.
@@ -397,7 +399,7 @@ type Message = {
 type HistoryMessage = Message & {
     event: string;
 };
-type History = {
+type MessagePage = {
     /**
      * The messages, the newest last.
      */
@@ -616,7 +618,7 @@ type LoggedMessage = {
  *
  * @typedef {Message & {event: string}} HistoryMessage  A message of the history, with its event name.
  *
- * @typedef {object} History  A page of the history of a room.
+ * @typedef {object} MessagePage  A page of the history of a room.
  * @property {HistoryMessage[]} messages  The messages, the newest last.
  * @property {string|null} next  The `before` of the page with older messages. null if there are
  *   none.
@@ -951,7 +953,7 @@ declare class Link {
  * @import { StreamEvent } from "./eventstream.js"
  * @import { ConnectionChange, Sink } from "./link.js"
  * @import { Options } from "./request.js"
- * @import { History, Message, RoomEvents, State } from "./state.js"
+ * @import { Message, MessagePage, RoomEvents, State } from "./state.js"
  */
 /**
  * Joins a room. The room reconnects after each lost connection until close() is called. It also
@@ -1097,7 +1099,7 @@ declare class Room {
      *
      * @param {{limit?: number, before?: string|null}} [options]  `limit`: the maximum number of
      *   messages, 1 to 1000. Default: 50. `before`: the `next` of the page before.
-     * @returns {Promise<History>}
+     * @returns {Promise<MessagePage>}
      * @throws {PresenceError}  If the server rejects the request or does not respond.
      * @example
      * const { messages, next } = await room.history();
@@ -1106,7 +1108,7 @@ declare class Room {
     history({ limit, before }?: {
         limit?: number;
         before?: string | null;
-    }): Promise<History>;
+    }): Promise<MessagePage>;
     /**
      * Leaves the room until resume() is called. The state and the position remain, and resume()
      * receives the messages that were missed. A SharedWorker needs this while all its pages are in
@@ -1121,4 +1123,4 @@ declare class Room {
      */
     close(): void;
 }
-export { decode, fresh, PresenceError, backoff, request, apply, catchUp, closed, connecting, initial, isNew, isRoomName, reaches, renewed, seen, randomId, Room, join, type StreamEvent, type Unfinished, type Options, type Problem, type Member, type Message, type HistoryMessage, type History, type LoggedMessage, type State, type RoomEvents, type EventData };
+export { decode, fresh, PresenceError, backoff, request, apply, catchUp, closed, connecting, initial, isNew, isRoomName, reaches, renewed, seen, randomId, Room, join, type StreamEvent, type Unfinished, type Options, type Problem, type Member, type Message, type HistoryMessage, type MessagePage, type LoggedMessage, type State, type RoomEvents, type EventData };

@@ -146,9 +146,13 @@ var Credential = class {
     await request("POST", session, { token: checked }, { credentials, signal: AbortSignal.timeout(requestTimeout) });
   }
 };
+var emptyToken = "token empty: no user is signed in";
 function requireToken(token) {
   const text = typeof token === "string" ? token.trim() : "";
-  if (text === "") throw new PresenceError({ title: "No token", status: 401, detail: "token missing or empty" });
+  if (text === "") {
+    const detail = token === void 0 ? "token missing: the callback returned undefined" : emptyToken;
+    throw new PresenceError({ title: "No token", status: 401, detail });
+  }
   if (/^[!-~]+$/.test(text)) return text;
   throw new Error("presence: not a token, but text with white space or non-ASCII characters: perhaps an error page");
 }
@@ -849,9 +853,9 @@ var Link = class {
   #callbackFailed(error) {
     const problem = fromCallback(error);
     const wasOpen = this.#sink.state().connections !== null;
-    const temporary = error instanceof PresenceError && isTransient(problem);
+    const expected = error instanceof PresenceError && (isTransient(problem) || problem.detail === emptyToken);
     const { renewable } = this.#address.credential;
-    if (renewable && !wasOpen && !temporary && !this.#reported && !this.#stopped.signal.aborted) {
+    if (renewable && !wasOpen && !expected && !this.#reported && !this.#stopped.signal.aborted) {
       this.#reported = true;
       report(error);
     }

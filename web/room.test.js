@@ -1301,6 +1301,20 @@ test("a broken token callback is reported, and the state has its error", async (
   }
 });
 
+test("an empty token closes the room, and only undefined is reported", async () => {
+  for (const [token, detail, reported] of [
+    [() => "", "token empty: no user is signed in", []],
+    [() => null, "token empty: no user is signed in", []],
+    [() => {}, "token missing: the callback returned undefined", ["token missing: the callback returned undefined"]],
+  ]) {
+    world.reported = [];
+    const room = join({ url, token });
+    await settled();
+    assert.deepEqual([room.state.connection, room.state.problem], ["closed", { title: "No token", status: 401, detail }]);
+    assert.deepEqual(world.reported, reported);
+  }
+});
+
 test("a broken token callback is reported once, until the room was open", async () => {
   const fail = () => Promise.reject(new Error("/token: 500"));
   const broken = join({ url, token: fail });

@@ -40,7 +40,7 @@ test("the page calls the client according to the types", () => {
 
 test("the types accept correct programs and reject incorrect ones", () => {
   const program = `
-    import { catchUp, decode, fresh, join, PresenceError, request, type History, type LoggedMessage, type Member, type Message, type Room, type State, type StreamEvent, type Unfinished } from ${JSON.stringify(join(here, "presence.js"))};
+    import { catchUp, decode, fresh, join, PresenceError, request, type MessagePage, type LoggedMessage, type Member, type Message, type Room, type State, type StreamEvent, type Unfinished } from ${JSON.stringify(join(here, "presence.js"))};
     const room: Room = join({ url: new URL("https://example.com/"), room: "lobby", token: async () => "T", renew: () => {}, share: true });
     const numbers: (number | null)[] = [room.count, room.connections, room.users];
     const members: ReadonlyMap<string, Member> = room.members;
@@ -55,7 +55,7 @@ test("the types accept correct programs and reject incorrect ones", () => {
     const log: LoggedMessage[] = decode(partial, "data: 1").events.map((event) => ({ event, prev: "" }));
     const missed: StreamEvent[] = catchUp(state, log, room.lastEventId);
     const done: Promise<void>[] = [room.setState({ status: "away" }), room.refresh(10)];
-    const earlier: Promise<History> = room.history({ limit: 10, before: null });
+    const earlier: Promise<MessagePage> = room.history({ limit: 10, before: null });
     earlier.then(({ messages, next }) => { const m: Message[] = messages; next?.length; return messages.map(({ event }) => event.length); });
     room.close();
     // @ts-expect-error: the count is a number

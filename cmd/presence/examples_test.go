@@ -179,7 +179,7 @@ func (x *example) start(name string) (presence *program, again func() *program) 
 }
 
 // exampleFaults are the console messages of a page without a sign-in or without presence.
-var exampleFaults = []string{"status of 401", "token missing or empty", "status of 50", "net::ERR_", "console.debug", "console.info"}
+var exampleFaults = []string{"status of 401", "status of 50", "net::ERR_", "console.debug", "console.info"}
 
 // enter opens the site in a new profile and signs in with the form.
 func enter(t *testing.T, site, name string) context.Context {

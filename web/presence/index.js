@@ -39,7 +39,7 @@ export { Room, join } from "./room.js";
  * @typedef {import("./state.js").Member} Member
  * @typedef {import("./state.js").Message} Message
  * @typedef {import("./state.js").HistoryMessage} HistoryMessage
- * @typedef {import("./state.js").History} History
+ * @typedef {import("./state.js").MessagePage} MessagePage
  * @typedef {import("./state.js").LoggedMessage} LoggedMessage
  * @typedef {import("./state.js").State} State
  * @typedef {import("./state.js").RoomEvents} RoomEvents

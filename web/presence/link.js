@@ -5,7 +5,7 @@
 import { takeSlot } from "./connections.js";
 import { decode, fresh, isStream } from "./eventstream.js";
 import {
-  PresenceError, backoff, errorOf, fromCallback, isOffline, isTransient, noResponse, renewalTimeout, report, requestTimeout, retryTime,
+  PresenceError, backoff, emptyToken, errorOf, fromCallback, isOffline, isTransient, noResponse, renewalTimeout, report, requestTimeout, retryTime,
 } from "./request.js";
 import { dataOf, endsToken, silence } from "./state.js";
 
@@ -392,16 +392,17 @@ export class Link {
 
   /**
    * Returns the problem of a failed token callback. Until the room was open once, the first error
-   * is also reported, because it is then probably an error of the program.
+   * is also reported, because it is then probably an error of the program. An empty token is none:
+   * it states that no user is signed in.
    *
    * @param {unknown} error
    */
   #callbackFailed(error) {
     const problem = fromCallback(error);
     const wasOpen = this.#sink.state().connections !== null;
-    const temporary = error instanceof PresenceError && isTransient(problem);
+    const expected = error instanceof PresenceError && (isTransient(problem) || problem.detail === emptyToken);
     const { renewable } = this.#address.credential;
-    if (renewable && !wasOpen && !temporary && !this.#reported && !this.#stopped.signal.aborted) {
+    if (renewable && !wasOpen && !expected && !this.#reported && !this.#stopped.signal.aborted) {
       this.#reported = true;
       report(error);
     }

@@ -257,13 +257,19 @@ class Credential {
   }
 }
 
+/** The detail of the problem if a token callback returned an empty token. */
+export const emptyToken = "token empty: no user is signed in";
+
 /**
  * @param {string|void|null} token
  * @returns {string}
  */
 function requireToken(token) {
   const text = typeof token === "string" ? token.trim() : "";
-  if (text === "") throw new PresenceError({ title: "No token", status: 401, detail: "token missing or empty" });
+  if (text === "") {
+    const detail = token === undefined ? "token missing: the callback returned undefined" : emptyToken;
+    throw new PresenceError({ title: "No token", status: 401, detail });
+  }
   if (/^[!-~]+$/.test(text)) return text; // can be sent in a header
   throw new Error("presence: not a token, but text with white space or non-ASCII characters: perhaps an error page");
 }

@@ -12,7 +12,7 @@ import { Tabs, canShare, randomId } from "./tabs.js";
  * @import { StreamEvent } from "./eventstream.js"
  * @import { ConnectionChange, Sink } from "./link.js"
  * @import { Options } from "./request.js"
- * @import { History, Message, RoomEvents, State } from "./state.js"
+ * @import { Message, MessagePage, RoomEvents, State } from "./state.js"
  */
 
 /**
@@ -312,7 +312,7 @@ export class Room {
    *
    * @param {{limit?: number, before?: string|null}} [options]  `limit`: the maximum number of
    *   messages, 1 to 1000. Default: 50. `before`: the `next` of the page before.
-   * @returns {Promise<History>}
+   * @returns {Promise<MessagePage>}
    * @throws {PresenceError}  If the server rejects the request or does not respond.
    * @example
    * const { messages, next } = await room.history();

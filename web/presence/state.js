@@ -29,7 +29,7 @@
  *
  * @typedef {Message & {event: string}} HistoryMessage  A message of the history, with its event name.
  *
- * @typedef {object} History  A page of the history of a room.
+ * @typedef {object} MessagePage  A page of the history of a room.
  * @property {HistoryMessage[]} messages  The messages, the newest last.
  * @property {string|null} next  The `before` of the page with older messages. null if there are
  *   none.

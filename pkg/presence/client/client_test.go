@@ -131,7 +131,7 @@ func TestHistory(t *testing.T) {
 	})
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	got, err := c.History(t.Context(), "", 0)
-	if page := (client.Page{LastEventID: "e-9", Next: "e-7", Messages: []client.Message{
+	if page := (client.MessagePage{LastEventID: "e-9", Next: "e-7", Messages: []client.Message{
 		{Event: "chat", ID: "e-7", From: client.Sender{ID: "alice", Name: "Alice"}, Data: json.RawMessage(`[1]`), At: at},
 		{Event: "message", ID: "e-8", Data: json.RawMessage(`{"a":1}`), At: at},
 	}}); err != nil || !reflect.DeepEqual(got, page) {

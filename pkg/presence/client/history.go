@@ -12,10 +12,10 @@ import (
 // 1 MiB, but the page has at least one message.
 const maxPage = 16 << 20
 
-// Page is a page of the history of a room.
-type Page struct {
-	// Messages are the messages, the newest last. ID is the position of each, and Event its event
-	// name.
+// MessagePage is a page of the history of a room.
+type MessagePage struct {
+	// Messages are the messages, the newest last, or nil if there are none. ID is the position of
+	// each, and Event its event name.
 	Messages []Message
 
 	// Next is the before parameter of the page with the messages before this one. It is empty if
@@ -34,15 +34,15 @@ type Page struct {
 //
 // If the server rejects the request, the error wraps a [*Problem]. If [Config.Token] fails, the
 // error wraps that error.
-func (c *Client) History(ctx context.Context, before string, limit int) (page Page, err error) {
+func (c *Client) History(ctx context.Context, before string, limit int) (page MessagePage, err error) {
 	defer c.wrap(&err, "read history of")
 	token, err := c.token(ctx)
 	if err != nil {
-		return Page{}, err
+		return MessagePage{}, err
 	}
 	req, err := c.request(ctx, http.MethodGet, "messages", token, nil)
 	if err != nil {
-		return Page{}, err
+		return MessagePage{}, err
 	}
 	query := req.URL.Query()
 	if limit != 0 {
@@ -54,16 +54,16 @@ func (c *Client) History(ctx context.Context, before string, limit int) (page Pa
 	req.URL.RawQuery = query.Encode()
 	resp, err := c.config.HTTPClient.Do(req)
 	if err != nil {
-		return Page{}, err
+		return MessagePage{}, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return Page{}, problem(resp)
+		return MessagePage{}, problem(resp)
 	}
 	return decodePage(io.LimitReader(resp.Body, maxPage))
 }
 
-func decodePage(r io.Reader) (Page, error) {
+func decodePage(r io.Reader) (MessagePage, error) {
 	var body struct {
 		Messages []struct {
 			Message
@@ -73,9 +73,9 @@ func decodePage(r io.Reader) (Page, error) {
 		LastEventID string `json:"last_event_id"`
 	}
 	if err := json.NewDecoder(r).Decode(&body); err != nil {
-		return Page{}, err
+		return MessagePage{}, err
 	}
-	page := Page{Next: body.Next, LastEventID: body.LastEventID}
+	page := MessagePage{Next: body.Next, LastEventID: body.LastEventID}
 	for _, m := range body.Messages {
 		m.Message.Event = m.Event
 		page.Messages = append(page.Messages, m.Message)
