@@ -7,7 +7,7 @@ import { maxRead } from "./messages.js";
 
 const pageSize = 50;
 const sizeAfterGap = 200; // as many as the list shows
-const maxPages = 10; // maximum number of pages without a message to show that are skipped at once
+const maxPages = 10; // maximum number of pages without a new message that are skipped at once
 
 /**
  * @typedef {object} Page  A page of the history, newest message last.
@@ -24,7 +24,7 @@ export class Earlier {
   #wanted = 0; // number of messages to load when the room is next in sync
   #supported = true; // whether the server has a history
   #loading = null; // identifies the current request
-  #cut = false; // whether rows were removed during that request
+  #cut = null; // if rows were removed during that request: the position of the oldest remaining one
 
   /**
    * @param {object} elements
@@ -83,29 +83,37 @@ export class Earlier {
     const added = this.#messages.count - had;
     const full = this.#messages.count >= maxRead;
     if (full) this.#setBefore(null);
-    put(note, full ? `Only ${maxRead} messages are shown here.` : added > 0 ? "" : "No earlier messages.");
+    const none = added <= 0 && this.#before === null;
+    put(note, full ? `Only ${maxRead} messages are shown here.` : none ? "No earlier messages." : "");
     if (document.activeElement === button || document.activeElement === document.body) log.focus({ preventScroll: true });
   }
 
   /** Takes note that the rows before a position were removed from the list. */
   trimmed(oldest) {
-    this.#cut = true;
+    this.#cut = oldest;
     if (this.#supported) this.#setBefore(oldest);
   }
 
   /** Loads messages and shows them. Returns false if the user has left the room meanwhile. */
   async #load(before, limit, me) {
     const loading = (this.#loading = {});
-    this.#cut = false;
+    this.#cut = null;
     try {
       for (let pages = 1; ; pages++) {
         const { messages, next } = await this.#ask({ limit, ...(before && { before }) });
         if (this.#loading !== loading) return false;
-        if (this.#cut) return true; // these messages are older than the ones that were removed
-        const shown = messages.filter(({ event }) => this.#names.has(event));
+        const shown = messages.filter(({ id, event }) => this.#names.has(event) && !(this.#cut && isOlder(id, this.#cut)));
+        // Messages older than the removed ones would leave a hole. Newer ones close a gap.
+        if (this.#cut) {
+          this.#messages.fill(shown, me);
+          return true;
+        }
+        const had = this.#messages.count;
         this.#messages.fill(shown, me);
+        // After a gap, earlier pages may have messages that are in the list already.
+        const found = before === "" ? shown.length > 0 : this.#messages.count > had;
         this.#setBefore((before = next ?? null));
-        if (shown.length > 0 || before === null || pages === maxPages) break;
+        if (found || before === null || pages === maxPages) break;
       }
       if (before === null) this.#messages.rest("No recent messages. Open this page in a second tab and see the number change.");
       return true;
@@ -122,4 +130,10 @@ export class Earlier {
     this.#before = before;
     this.#elements.button.hidden = before === null || !this.#supported;
   }
+}
+
+/** Whether a position is before another one. Those of different epochs cannot be compared. */
+function isOlder(id, other) {
+  const [[epoch, seq], [otherEpoch, otherSeq]] = [id, other].map((position) => position.split(/-(?=\d+$)/));
+  return epoch === otherEpoch && Number(seq) < Number(otherSeq);
 }

@@ -8,10 +8,15 @@ import { PresenceError } from "./presence/index.js";
 function setUp() {
   const asked = []; // requests without a response, oldest first
   const filled = []; // ids of the messages that were shown
-  const messages = { count: 0, fill: (list) => filled.push(...list.map(({ id }) => id)), rest: (text) => (button.rest = text) };
+  const messages = {
+    get count() { return new Set(filled).size; },
+    fill: (list) => filled.push(...list.map(({ id }) => id)),
+    rest: (text) => (button.rest = text),
+  };
   const button = { hidden: true, rest: null };
+  const note = { textContent: "" };
   const ask = (options) => new Promise((resolve, reject) => asked.push({ options, resolve, reject }));
-  const earlier = new Earlier({ log: { focus() {} }, button, note: { textContent: "" } }, messages, ask, new Set(["message"]));
+  const earlier = new Earlier({ log: { focus() {} }, button, note }, messages, ask, new Set(["message"]));
   globalThis.document = { activeElement: null, body: {} };
   const settled = () => new Promise((resolve) => setImmediate(resolve));
   const answer = async (ids, next) => {
@@ -19,7 +24,7 @@ function setUp() {
     await settled();
   };
   earlier.clear();
-  return { earlier, asked, filled, button, answer, settled };
+  return { earlier, asked, filled, button, note, answer, settled };
 }
 
 test("each page begins where the previous one ended", async () => {
@@ -47,11 +52,39 @@ test("a response does not leave a hole if rows were removed meanwhile", async ()
   const { earlier, asked, filled, button, answer } = setUp();
   earlier.synced("me");
   earlier.trimmed("e-100");
-  await answer(["e-1", "e-2"]);
+  await answer(["e-1", "e-99"]);
   assert.deepEqual(filled, []);
   assert.equal(button.hidden, false);
   earlier.more("me");
   assert.equal(asked[0].options.before, "e-100");
+});
+
+test("the messages of a gap are shown, also in a list that is full", async () => {
+  const { earlier, filled, button, answer } = setUp();
+  earlier.synced("me");
+  await answer(["e-1"], "e-1");
+  earlier.missed();
+  earlier.synced("me");
+  earlier.trimmed("e-2"); // a new message has replaced the oldest one
+  await answer(["d-1", "e-1", "e-3", "e-10"], "d-1");
+  assert.deepEqual([filled, button.hidden], [["e-1", "d-1", "e-3", "e-10"], false]);
+});
+
+test("pages that the list has already are skipped", async () => {
+  const { earlier, asked, filled, button, note, answer } = setUp();
+  earlier.synced("me");
+  await answer(["e-5", "e-6"], "e-5");
+  earlier.missed();
+  earlier.synced("me");
+  await answer(["e-7", "e-8"], "e-7");
+  earlier.more("me");
+  await answer(["e-5", "e-6"], "e-5");
+  assert.deepEqual([note.textContent, asked[0].options.before], ["", "e-5"]);
+  await answer(["e-4"], "e-4");
+  assert.deepEqual([filled.at(-1), note.textContent, button.hidden], ["e-4", "", false]);
+  earlier.more("me");
+  await answer([]);
+  assert.deepEqual([note.textContent, button.hidden], ["No earlier messages.", true]);
 });
 
 test("a response for the previous room is ignored", async () => {
