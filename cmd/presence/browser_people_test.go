@@ -296,6 +296,9 @@ func TestSmallScreen(t *testing.T) {
 		for _, wrong := range script[[]string](t, tab, targets) {
 			t.Errorf("%s: smaller than 44 px: %s", view, wrong)
 		}
+		for _, wrong := range script[[]string](t, tab, `[...document.querySelectorAll('#messages .text')].filter((e) => e.scrollHeight > e.clientHeight || e.tabIndex === 0).map((e) => e.textContent)`) {
+			t.Errorf("%s: a short message scrolls: %s", view, wrong)
+		}
 		for _, wrong := range script[[]string](t, tab, layout) {
 			if !strings.Contains(wrong, "“New messages”") { // the button floats above the messages
 				t.Errorf("%s: %s", view, wrong)
@@ -319,7 +322,7 @@ func TestSmallScreen(t *testing.T) {
 	for i := range 60 {
 		s.send(t, "studio", ada, "message", fmt.Sprint("message ", i))
 	}
-	s.send(t, "studio", ada, "message", "See https://example.com/"+strings.Repeat("long/", 30)+" and http://localhost.\nBye")
+	s.send(t, "studio", ada, "message", "See https://example.com/"+strings.Repeat("long/", 30)+" and http://localhost.\nBye: http://localhost")
 	s.join(t, "studio", ada)
 	s.join(t, "studio", userClaims("4c1f9a83-0d6e-4b7c-9b5a-5e2f7d3c8a10", "ADA Okafor"))
 	s.join(t, "studio", userClaims("w", strings.Repeat("Wide", 30)))
