@@ -164,7 +164,7 @@ export class Removal {
     const focused = notice.row.contains(document.activeElement);
     notice.row.remove();
     if (!focused) return;
-    if (this.#notices.size > 0) focusNear(notices, ".dismiss", rows, at);
+    if (notices.childElementCount > 0) focusNear(notices, ".dismiss", rows, at);
     else list.focus();
   }
 }

@@ -204,6 +204,13 @@ func TestUndoRemoval(t *testing.T) {
 	do(t, tab, chromedp.Click("#change"), chromedp.SendKeys("#room-name", "kitchen\r"))
 	see(t, tab, `document.querySelector('#room').textContent === 'kitchen'`)
 	notices("")
+	s.join(t, "kitchen", userClaims("cat", "Cat"))
+	see(t, tab, visible(`#members [data-id=cat] .kick`))
+	remove("cat", "Cat")
+	see(t, tab, `document.activeElement.closest('#members') !== null`) // the dialog has given back the focus
+	do(t, tab, chromedp.Click("#notices .dismiss"))
+	notices("")
+	see(t, tab, `document.activeElement.id === 'members'`)
 	script[any](t, tab, `history.back()`)
 	notices("Ann is still removed: no table true")
 	s.ask(t, root, "DELETE", "/bans?room=studio&id=ann%2F%C3%A4%3F", "") // by another admin
