@@ -123,7 +123,9 @@ function showOnly(view) {
 /** Joins the room. With `lastEventId`, resumes from that position. */
 function attach(lastEventId) {
   leave();
+  const elsewhere = ["nowhere", "welcome", "refused"].some((view) => $(view).contains(document.activeElement));
   showOnly("live");
+  if (elsewhere) $("room").focus();
   $("session").hidden = false;
   room = join({ room: name, share, lastEventId });
   listening = [
@@ -256,9 +258,7 @@ async function askAgain() {
     return null;
   }
   if (visit !== visits || room) return null;
-  const inside = $("refused").contains(document.activeElement);
   attach(position);
-  if (inside) $("room").focus();
   return null;
 }
 
@@ -311,10 +311,19 @@ function showState(state, words) {
   }
   put($("state"), words);
   put($("retry"), retryWords(state, Date.now()));
-  $("reconnect").hidden = connection !== "connecting" || retryAt === null || retryAt - Date.now() < shortWait;
+  showReconnect(connection, retryAt);
   if (connection !== "open") $("latency").hidden = true;
   $("shared").hidden = shared === null || connection !== "open"; // null where tabs cannot share, as on an insecure page
   put($("shared"), shared === "following" ? "One connection for all tabs, in another tab" : "One connection for all tabs, in this tab");
+}
+
+/** Shows "Try now", unless it saves no time. While it has the focus, it remains during an attempt. */
+function showReconnect(connection, retryAt) {
+  const button = $("reconnect");
+  const focused = document.activeElement === button;
+  const useful = retryAt !== null && retryAt - Date.now() >= shortWait;
+  button.hidden = connection !== "connecting" || !(useful || focused);
+  if (focused && connection === "open") $("room").focus();
 }
 
 function showPeople() {
@@ -419,8 +428,9 @@ async function signOut() {
 
 // The room keeps its state, unlike a room that is joined anew.
 $("reconnect").addEventListener("click", () => {
-  room?.pause();
-  room?.resume();
+  if (!room || room.state.retryAt === null) return; // an attempt is running
+  room.pause();
+  room.resume();
 });
 
 function openSwitch(open) {

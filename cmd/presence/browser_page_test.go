@@ -423,8 +423,8 @@ func TestMarkup(t *testing.T) {
 	see(t, tab, visible("#nowhere"))
 	shows("#asked", image)
 	noElements()
-	do(t, tab, chromedp.Click("#to-lobby"))
-	see(t, tab, `document.body.dataset.state === 'open' && document.querySelector('#room').textContent === 'lobby'`)
+	do(t, tab, chromedp.Focus("#to-lobby"), chromedp.KeyEvent("\r"))
+	see(t, tab, `document.body.dataset.state === 'open' && document.querySelector('#room').textContent === 'lobby' && document.activeElement.id === 'room'`)
 	if got := script[[]string](t, tab, `[...document.querySelectorAll('#visited option')].map((option) => option.value)`); !slices.Equal(got, []string{"before"}) {
 		t.Errorf("suggested rooms: got %q, want \"before\"", got)
 	}

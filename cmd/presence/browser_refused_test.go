@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -106,7 +107,7 @@ func TestNotAllowed(t *testing.T) {
 		&& document.querySelector('#me').textContent === 'Mira' && document.title === 'Not allowed in studio – presence'`
 	see(t, tab, refused)
 	do(t, tab, chromedp.Click("#refused-lobby a"))
-	see(t, tab, count(1)+` && document.querySelector('#room').textContent === 'lobby' && document.body.dataset.state === 'open' && !document.querySelector('#refused').checkVisibility()`)
+	see(t, tab, count(1)+` && document.querySelector('#room').textContent === 'lobby' && document.body.dataset.state === 'open' && !document.querySelector('#refused').checkVisibility() && document.activeElement.id === 'room'`)
 	script[any](t, tab, `history.back()`)
 	see(t, tab, refused)
 	do(t, tab, chromedp.Click("#other"))
@@ -140,9 +141,20 @@ func TestServerGone(t *testing.T) {
 	if times := strings.Count(strings.Join(got, "\n"), "Cannot reach the server"); times != 1 {
 		t.Errorf("a screen reader announces %q, want “Cannot reach the server” once", got)
 	}
+	// With the keyboard, the button keeps the focus during the attempt.
+	script[any](t, tab, `window.attempts = []; new MutationObserver(() => {
+		if (document.querySelector('#retry').textContent === ', trying again…') attempts.push(document.querySelector('#reconnect').checkVisibility());
+	}).observe(document.querySelector('#retry'), { childList: true, characterData: true, subtree: true }); document.querySelector('#reconnect').focus()`)
+	do(t, tab, chromedp.KeyEvent("\r"))
+	idle(t, func() {
+		see(t, tab, `attempts.length > 0 && /in ([3-9]|\d\d) s$/.test(document.querySelector('#retry').textContent) && document.activeElement.id === 'reconnect'`)
+	})
+	if got := script[[]bool](t, tab, `attempts`); slices.Contains(got, false) {
+		t.Errorf("during the attempts, the button with the focus is visible: %t", got)
+	}
 	serving(t, e, "--dev", "--listen="+addr, "--linger=0s")
-	do(t, tab, chromedp.Click("#reconnect"))
-	see(t, tab, `document.querySelector('#status').textContent === 'Live' && !document.querySelector('#reconnect').checkVisibility()`)
+	do(t, tab, chromedp.KeyEvent("\r"))
+	see(t, tab, `document.querySelector('#status').textContent === 'Live' && !document.querySelector('#reconnect').checkVisibility() && document.activeElement.id === 'room'`)
 	see(t, tab, count(1))
 	see(t, tab, `document.querySelector('#messages').lastElementChild.textContent === 'Messages may be missing here'`)
 }
