@@ -12,6 +12,7 @@ export class Composer {
   #where;
   #sent;
   #failed = null; // the last message that could not be sent: {text, id}
+  #restored = ""; // the texts at the beginning of the box that were put back, oldest first
   #pending = 0; // number of messages that are being sent
   #limit = null; // maximum size of a message in bytes, once the server has rejected one
   #showSending = later(1000, () => put(this.#elements.sending, this.#pending > 0 ? "Sending…" : ""));
@@ -72,6 +73,7 @@ export class Composer {
     const message = this.#failed?.text === text ? this.#failed : { text, id: randomId() };
     const size = new TextEncoder().encode(JSON.stringify({ id: message.id, data: text })).length;
     if (this.#limit !== null && size > this.#limit) return put(error, tooLongWords(size, this.#limit));
+    this.#restored = "";
     this.#set("");
     put(error, "");
     this.#pending++;
@@ -83,8 +85,8 @@ export class Composer {
     } catch (reason) {
       if (to.name !== this.#where().name) return;
       this.#failed = message;
-      this.#set(box.value === "" ? text : `${text}\n${box.value}`);
-      put(error, unsentWords(reason, size));
+      this.#putBack(text);
+      put(error, unsentWords(reason, size, box.value === text));
       if (reason.problem?.status === 413) this.#limit = limitOf(reason.problem.detail ?? "");
       if (reason.problem?.status === 403 && to === this.#where().room && to.state.connection === "open") this.#forbid(true);
     } finally {
@@ -97,6 +99,15 @@ export class Composer {
     const { box, button } = this.#elements;
     if (forbidden && document.activeElement === button) box.focus();
     box.readOnly = button.disabled = forbidden;
+  }
+
+  /** Puts a text back into the box: before newer text, and after older messages that failed too. */
+  #putBack(text) {
+    const { value } = this.#elements.box;
+    const older = value === this.#restored || value.startsWith(`${this.#restored}\n`) ? this.#restored : "";
+    const newer = value.slice(older === "" ? 0 : older.length + 1);
+    this.#restored = [older, text].filter((part) => part !== "").join("\n");
+    this.#set(newer === "" ? this.#restored : `${this.#restored}\n${newer}`);
   }
 
   #set(text) {

@@ -216,12 +216,15 @@ export function visited(rooms, name, most = 10) {
  *
  * @param {any} error  The error of Room.send().
  * @param {number} size  The size of the message, in bytes.
+ * @param {boolean} [alone]  Whether the box has this text only. Then the next attempt has the same
+ *   message id.
  */
-export function unsentWords(error, size) {
+export function unsentWords(error, size, alone = true) {
   const { status, detail = "" } = error.problem ?? {};
+  const again = alone ? "You can send it again, it appears only once." : "If you send it again, it may appear twice.";
   switch (status) {
     case 0:
-      return "Perhaps not sent: the server did not answer. You can send it again, it appears only once.";
+      return `Perhaps not sent: the server did not answer. ${again}`;
     case 403:
       return "Not sent: you may not send messages to this room.";
     case 413:
@@ -231,7 +234,7 @@ export function unsentWords(error, size) {
       return `Not sent: you are sending too fast. Try again in ${seconds} s.`;
     }
   }
-  if (status >= 500) return `Not sent: the server cannot take messages right now (${status}). Try again in a moment.`;
+  if (status >= 500) return `Perhaps not sent: the server cannot take messages right now (${status}). ${again}`;
   return `Not sent: ${error.message}`;
 }
 

@@ -151,8 +151,9 @@ test("unsentWords describes why a message was not sent", () => {
   assert.equal(words({ title: "", status: 429 }, 2400), "Not sent: you are sending too fast. Try again in 3 s.");
   assert.equal(words({ title: "", status: 429 }), "Not sent: you are sending too fast. Try again in 1 s.");
   assert.equal(words({ title: "", status: 403, detail: "forbidden" }), "Not sent: you may not send messages to this room.");
-  assert.match(words({ title: "", status: 0, detail: "no response" }), /^Perhaps not sent: the server did not answer\./);
-  assert.match(words({ title: "", status: 503 }), /^Not sent: the server cannot take messages right now \(503\)\./);
+  assert.match(words({ title: "", status: 0, detail: "no response" }), /^Perhaps not sent: the server did not answer\. .* only once\.$/);
+  assert.match(words({ title: "", status: 503 }), /^Perhaps not sent: the server cannot take messages right now \(503\)\. .* only once\.$/);
+  assert.match(unsentWords(new PresenceError({ title: "", status: 0 }), 1, false), /^Perhaps not sent: .* twice\.$/);
   assert.equal(words({ title: "", status: 400, detail: "bad" }), "Not sent: bad");
   assert.equal(unsentWords(new Error("odd"), 1), "Not sent: odd");
   assert.equal(tooLongWords(65_540, 65_536), "Not sent: the message is too long (65540 bytes, at most 65536)");

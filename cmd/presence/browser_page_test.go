@@ -811,6 +811,17 @@ func TestUnsent(t *testing.T) {
 	see(t, tab, visible("#token"))
 	script[any](t, tab, `refuse(); 0`)
 	see(t, tab, `document.querySelector('#message').value === 'long thought over'`)
+
+	// Several messages fail, while the user writes another one. They keep their order.
+	s.visit(t, tab, userClaims("me", "Mira"), "/?room=studio")
+	script[any](t, tab, `window.real = fetch; window.fetch = (url, options) => (options.method === "POST"
+		? new Promise((done) => { window.refuse = () => { delete window.refuse; done(Response.json({ detail: "no" }, { status: 400 })); }; }) : real(url, options)); 0`)
+	do(t, tab, chromedp.SendKeys("#message", "one\rtwo\rthree"))
+	for _, want := range []string{`one\nthree`, `one\ntwo\nthree`} {
+		see(t, tab, `'refuse' in window`)
+		script[any](t, tab, `refuse(); 0`)
+		see(t, tab, fmt.Sprintf(`document.querySelector('#message').value === '%s'`, want))
+	}
 }
 
 // The page asks for a token if the server does not let users sign in with a name. It asks again
