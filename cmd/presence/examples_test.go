@@ -440,6 +440,9 @@ func TestExampleSitesReject(t *testing.T) {
 			expect("POST", "/save", "", site, http.StatusUnauthorized)
 			expect("GET", "/__proto__", "", "", http.StatusNotFound)
 			expect("GET", "/main.go", "", "", http.StatusNotFound)
+			if name == "node" { // the router of Go redirects it
+				expect("GET", "//", "", "", http.StatusNotFound)
+			}
 			expect("POST", "/signin", "name=Ann", site, http.StatusSeeOther)
 			expect("POST", "/save", "", site, http.StatusNoContent)
 			expect("POST", "/save", "", evil, http.StatusForbidden)

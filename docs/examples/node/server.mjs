@@ -95,7 +95,8 @@ function page(name) {
 }
 
 async function answer(request) {
-  const route = `${request.method} ${new URL(request.url, "http://localhost").pathname}`;
+  const [path] = request.url.split("?"); // new URL would throw for //
+  const route = `${request.method} ${path}`;
   if (!Object.hasOwn(routes, route)) return { status: 404 };
   if (request.method !== "GET" && !isOwn(request)) return { status: 403, text: "not from a page of this site" };
   try {
