@@ -295,6 +295,10 @@ func reads(t *testing.T, site string, ann, bob context.Context) {
 	t.Helper()
 	do(t, ann, chromedp.Navigate(site+"/event-source.html"))
 	see(t, ann, count(2)+` && document.querySelector("#status").textContent === ""`)
+	// The page is left and shown again before its sign-in has ended.
+	script[any](t, ann, `for (let i = 0; i < 2; i++) dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true }))`)
+	see(t, ann, `performance.getEntriesByType("resource").filter(({ name }) => name.endsWith("/session")).length === 3`)
+	see(t, ann, count(2)+` && document.querySelector("#status").textContent === ""`)
 	do(t, bob, chromedp.SendKeys("input[name=text]", "hello\r"))
 	see(t, ann, lists("#messages li", "Bob <b>: hello"))
 }
