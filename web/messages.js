@@ -102,19 +102,28 @@ export class Messages {
    * @param {?string} me  The viewer's id.
    */
   fill(messages, me) {
-    const gap = this.#rows.findLastIndex(({ gap }) => gap);
-    const older = new Set(this.#rows.slice(0, Math.max(0, gap)).map(({ id }) => id));
-    const closes = messages.some(({ id }) => older.has(id)); // nothing is missing
     // A screen reader must not read all of them aloud.
     this.#log.setAttribute("aria-live", "off");
-    const anchor = this.#following ? null : this.#rows.find(({ row }) => row.offsetTop + row.offsetHeight > this.#log.scrollTop);
+    const anchor = this.#following ? null : this.#rows.find(({ row, gap }) => !gap && row.offsetTop + row.offsetHeight > this.#log.scrollTop);
     const before = anchor?.row.offsetTop;
+    this.#closeGaps(new Set(messages.map(({ id }) => id)));
     this.#insert(messages.filter(({ id }) => !this.#ids.has(id)).map((message) => this.#entry(message, me)));
-    if (closes) this.#remove(gap);
     this.#quiet.hidden = true;
     if (anchor) this.#log.scrollTop += anchor.row.offsetTop - before;
     else this.#follow();
     setTimeout(() => this.#log.removeAttribute("aria-live"), 1000);
+  }
+
+  /**
+   * Removes the gaps that a page of the history closes: all after the first message that the page
+   * has too. From there on, nothing is missing.
+   *
+   * @param {Set<string>} ids  The positions of the messages of the page.
+   */
+  #closeGaps(ids) {
+    const known = this.#rows.findIndex(({ id }) => ids.has(id));
+    if (known < 0) return;
+    for (let at = this.#rows.length - 1; at > known; at--) if (this.#rows[at].gap) this.#remove(at);
   }
 
   /** Shows that messages may be missing after the last row. */

@@ -253,6 +253,26 @@ func TestGap(t *testing.T) {
 	away(func() { s.send(t, "studio", ada, "message", "8") })
 	see(t, tab, texts("before", "3", "4", "5", "6", "7", "8"))
 	see(t, tab, `document.querySelectorAll('#messages .gap').length === 1`)
+
+	// A page of the history closes each gap after the first message that it shares with the list.
+	for page, want := range map[string]string{
+		"2, 3, 4, 5, 6, 7, 8, 9": "1,2,3,4,5,6,7,8,9",
+		"4, 5, 6, 7, 8, 9":       "1,2,gap,4,5,6,7,8,9",
+		"8, 9":                   "1,2,gap,5,6,gap,8,9",
+	} {
+		got := script[string](t, tab, fmt.Sprintf(`(async () => {
+			const { Messages } = await import("./messages.js");
+			const [log, list, quiet, more] = ["div", "ol", "p", "button"].map((name) => document.createElement(name));
+			const messages = new Messages({ log, list, quiet, more }, () => {});
+			const message = (n) => ({ id: "e-" + n, data: String(n), at: new Date(n).toISOString() });
+			for (const n of [1, 2, "gap", 5, 6, "gap", 9]) n === "gap" ? messages.gap() : messages.add(message(n), "me");
+			messages.fill([%s].map(message), "me");
+			return [...list.children].map((row) => row.querySelector(".text")?.textContent ?? "gap").join();
+		})()`, page))
+		if got != want {
+			t.Errorf("page %s: got %s, want %s", page, got, want)
+		}
+	}
 }
 
 // The list keeps 200 messages while it follows new ones. The reader can go back to older ones, up
