@@ -4,7 +4,7 @@ import { createHmac, randomBytes, randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 
-const secret = readFileSync(process.env.PRESENCE_JWT_SECRET_FILE ?? "secret", "utf8").trim(); // the same file as that of presence
+const secret = readFileSync(process.env.PRESENCE_JWT_SECRET_FILE ?? "secret", "utf8").replace(/[\r\n]+$/, ""); // the same file as that of presence
 const inPages = "http://localhost:8080/"; // the URL of presence in the pages
 const presence = process.env.PRESENCE_URL ?? inPages; // the URL of presence for browsers
 const internal = process.env.PRESENCE_INTERNAL_URL ?? presence; // the URL of presence for this program
