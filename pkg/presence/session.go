@@ -2,7 +2,6 @@ package presence
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"example.com/presence/pkg/presence/auth"
 	"example.com/presence/pkg/presence/internal/hub"
 	"example.com/presence/pkg/presence/internal/input"
+	"example.com/presence/pkg/presence/internal/refusal"
 	"example.com/presence/pkg/presence/room"
 )
 
@@ -73,7 +73,8 @@ func (s *Server) postSession(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if strings.Trim(token, tokenCharacters) != "" {
-		return fmt.Errorf("%w: contains characters that are not allowed in a token", auth.ErrBadToken)
+		return &problem{status: http.StatusUnauthorized, cause: refusal.Token, reason: "malformed",
+			detail: auth.ErrBadToken.Error() + ": contains characters that are not allowed in a token"}
 	}
 	user, err := s.authenticate(only(r, "Authorization", "Bearer "+token))
 	if err != nil {

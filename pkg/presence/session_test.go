@@ -515,3 +515,13 @@ func TestInvalidTokenBesideCookieLog(t *testing.T) {
 	}
 	log.has(t, `cause=token reason=malformed count=1 detail="invalid token: not a JWT" status=401 method=GET path=/session client_address=127.0.0.1 `)
 }
+
+// A token with quotes, such as a JSON answer that was not decoded, is malformed.
+func TestQuotedTokenLog(t *testing.T) {
+	var log syncBuffer
+	h := open(t, presence.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if r := h.signIn(`\"` + bearer(t, "alice") + `\"`); r.StatusCode != http.StatusUnauthorized {
+		t.Errorf("got %s, want 401", r.Status)
+	}
+	log.has(t, `cause=token reason=malformed count=1 detail="invalid token: contains characters that are not allowed in a token" status=401 method=POST path=/session client_address=`)
+}
