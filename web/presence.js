@@ -74,11 +74,13 @@ function noResponse(url, cause) {
 var isJSON = (response) => /\bjson\b/.test(response.headers.get("Content-Type") ?? "");
 async function errorOf(response, url) {
   const { ok, status, statusText, headers } = response;
-  if (ok) return new PresenceError({ title: "Unexpected response", status, detail: `no presence server at ${url}` });
+  const absent = `no presence server at ${url}`;
+  if (ok) return new PresenceError({ title: "Unexpected response", status, detail: absent });
   const problem = isJSON(response) ? await response.json().catch(() => null) : null;
   const after = Math.min(1e3 * Number(headers.get("Retry-After") ?? 0) || 0, longestWait);
   const text = `HTTP status ${status}${statusText && ` (${statusText})`}`;
-  return new PresenceError({ title: statusText || text, detail: text, ...problem, status }, { after });
+  const detail = status === 404 ? `${absent}: ${text}` : text;
+  return new PresenceError({ title: statusText || text, detail, ...problem, status }, { after });
 }
 var isTransient = ({ status }) => status < 400 || status === 408 || status === 425 || status === 429 || status >= 500;
 var problemOf = (error) => error instanceof PresenceError ? error.problem : void 0;
@@ -142,8 +144,8 @@ var Credential = class {
     const checked = this.isCookie && !token ? null : requireToken(token);
     if (!this.isCookie) this.#token = checked;
     if (!checked || !(open || this.isCookie)) return;
-    const { credentials } = await this.fetchOptions();
-    await request("POST", session, { token: checked }, { credentials, signal: AbortSignal.timeout(requestTimeout) });
+    const credential = await this.fetchOptions();
+    await request("POST", session, { token: checked }, { ...credential, signal: AbortSignal.timeout(requestTimeout) });
   }
 };
 var emptyToken = "token empty: no user is signed in";

@@ -813,8 +813,9 @@ describe("by EventSource alone", () => {
     source().emit("expiring", { in: 30 });
     assert.equal(room.state.expiring, 30);
     await settled();
-    const [{ method, url: at, body, credentials }] = requestsTo("/session");
+    const [{ method, url: at, body, credentials, headers }] = requestsTo("/session");
     assert.deepEqual([method, at, JSON.parse(body), credentials], ["POST", "https://example.com/presence/session", { token: "T2" }, "same-origin"]);
+    assert.equal(headers.get("Authorization"), null);
     assert.equal(room.state.expiring, null);
     await clock.advance(10_000);
     source().emit("expiring", { in: 30 });
@@ -944,6 +945,8 @@ describe("by fetch alone", () => {
     }
     assert.deepEqual(times, [0, 10, 20, 30, 40]);
     assert.equal(requestsTo("/session").length, 4);
+    const { credentials, headers } = requestsTo("/session")[0]; // the server sees that the page does not use the cookie
+    assert.deepEqual([credentials, headers.get("Authorization")], ["omit", "Bearer T"]);
     room.close();
   });
 
@@ -1554,6 +1557,10 @@ test("request returns null for 204, rejects responses of other servers, and thro
   assert.equal(world.requests[0].body, undefined);
   world.respond = () => new Response("<h1>Bad Gateway</h1>", { status: 502, statusText: "Bad Gateway", headers: { "Content-Type": "text/html" } });
   await assert.rejects(request("GET", url), { message: "HTTP status 502 (Bad Gateway)", problem: { title: "Bad Gateway", status: 502, detail: "HTTP status 502 (Bad Gateway)" } });
+  world.respond = () => new Response("Not found", { status: 404, statusText: "Not Found" });
+  await assert.rejects(request("GET", url), { message: `no presence server at ${url}: HTTP status 404 (Not Found)` });
+  world.respond = () => problem(404, "no resource");
+  await assert.rejects(request("GET", url), { message: "no resource" });
   world.respond = () => new Response("{", { status: 500, headers: { "Content-Type": "application/problem+json" } });
   await assert.rejects(request("GET", url), { message: "HTTP status 500" });
   world.respond = () => {

@@ -456,7 +456,7 @@ describe("scenario", () => {
     world.lobby.each("expiring", { in: 30 }, "");
     await world.advance(0);
     assert.equal(n, 4);
-    assert.deepEqual(world.server.requests, [`GET /events Bearer ${token}1`, "POST /session null"]);
+    assert.deepEqual(world.server.requests, [`GET /events Bearer ${token}1`, `POST /session Bearer ${token}4`]);
     assert.deepEqual(all.map(({ room }) => room.state.expiring), [null, null, null]);
     await end();
   });

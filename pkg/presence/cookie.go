@@ -24,14 +24,15 @@ func (s *Server) setCookie(w http.ResponseWriter, r *http.Request, token string,
 	}
 	http.SetCookie(w, cookie)
 	clearOlder(w, r, cookie)
-	s.warnDropped(r, cookie)
+	s.warnInsecure(r, cookie)
+	s.warnCrossSite(r, cookie)
 	return nil
 }
 
-// warnDropped warns about a Secure cookie for a page that was loaded over plain HTTP. The browser
+// warnInsecure warns about a Secure cookie for a page that was loaded over plain HTTP. The browser
 // drops the cookie, although the response is a success, and its next request has no token. The
 // exception are pages of its own machine (W3C Secure Contexts section 3.1).
-func (s *Server) warnDropped(r *http.Request, cookie *http.Cookie) {
+func (s *Server) warnInsecure(r *http.Request, cookie *http.Cookie) {
 	sent := r.Header.Get("Origin")
 	page, ok := parseOrigin(sent)
 	if !ok || page.scheme != "http" || isLocal(page.host) || !cookie.Secure || r.TLS != nil {
@@ -42,6 +43,19 @@ func (s *Server) warnDropped(r *http.Request, cookie *http.Cookie) {
 	}
 	s.warn.Warn(r.Context(), "Secure cookie set for a page over plain HTTP: browsers drop it",
 		append([]any{"origin", redact.Text(sent), "host", redact.Text(r.Host)}, s.lineOf(r)...)...)
+}
+
+// warnCrossSite warns about a Lax or Strict cookie for a page of another site. The browser drops it
+// (RFC 6265bis section 5.7), although the response is a success. Sec-Fetch-Site is the browser's
+// own comparison of the sites: to Chromium, app.localhost and presence.localhost are two. A page
+// that uses a token renews its streams here without the cookie; presence.js then also sends the
+// token in Authorization.
+func (s *Server) warnCrossSite(r *http.Request, cookie *http.Cookie) {
+	if cookie.SameSite == http.SameSiteNoneMode || r.Header.Get("Sec-Fetch-Site") != "cross-site" || r.Header.Get("Authorization") != "" {
+		return
+	}
+	s.warn.Warn(r.Context(), "SameSite cookie set for a page of another site: browsers drop it",
+		append([]any{"origin", redact.Text(r.Header.Get("Origin")), "host", redact.Text(r.Host), "needs", "--cookie-samesite none"}, s.lineOf(r)...)...)
 }
 
 func (s *Server) clearCookie(w http.ResponseWriter, r *http.Request) {

@@ -1,6 +1,7 @@
 package presence_test
 
 import (
+	"cmp"
 	"crypto/tls"
 	"encoding/json"
 	"io"
@@ -251,6 +252,55 @@ func TestDroppedCookie(t *testing.T) {
 			if got := log.String(); w.Code != http.StatusNoContent || !strings.Contains(got, want) || want == "" && got != "" {
 				t.Errorf("Host %s, Origin %q, %+v, TLS %v: got %d and the log %q, want 204 and %q", c.host, c.origin, c.cookie, secure != nil, w.Code, got, want)
 			}
+		}
+	}
+}
+
+// A browser drops a Lax or Strict cookie for a page of another site. The log has a warning.
+func TestCrossSiteCookieLog(t *testing.T) {
+	lax, strict, none := presence.Cookie{}, presence.Cookie{SameSite: http.SameSiteStrictMode}, presence.Cookie{SameSite: http.SameSiteNoneMode}
+	for _, c := range []struct {
+		cookie              presence.Cookie
+		path, site, sent    string
+		want                bool
+		body, authorization string
+	}{
+		{lax, "/session", "cross-site", "https://app.example", true, "", ""},
+		{strict, "/session", "cross-site", "https://app.example", true, "", ""},
+		{lax, "/login", "cross-site", "https://app.example", true, `{"name":"Ann"}`, ""},
+		{none, "/session", "cross-site", "https://app.example", false, "", ""},
+		{lax, "/session", "same-site", "https://app.example", false, "", ""},
+		{lax, "/session", "same-origin", "https://presence.example", false, "", ""},
+		{lax, "/session", "", "https://app.example", false, "", ""},                       // over plain HTTP
+		{lax, "/session", "cross-site", "https://app.example", false, "", "Bearer token"}, // presence.js renews a token
+	} {
+		var log syncBuffer
+		guest := func(string) (string, presence.User, error) {
+			return bearer(t, "guest"), presence.User{ID: "guest"}, nil
+		}
+		h := open(t, presence.Config{Logger: slog.New(slog.NewTextHandler(&log, nil)), Cookie: c.cookie, CORSOrigins: []string{"https://app.example"}, Guest: guest})
+		for range 2 { // the second line within a minute is not logged
+			r := httptest.NewRequest("POST", c.path, strings.NewReader(cmp.Or(c.body, `{"token":"`+bearer(t, "alice")+`"}`)))
+			r.Host = "presence.example"
+			for name, value := range map[string]string{"Content-Type": "application/json", "Sec-Fetch-Site": c.site, "Origin": c.sent, "Authorization": c.authorization} {
+				if value != "" {
+					r.Header.Set(name, value)
+				}
+			}
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			if w.Code >= 300 || len(w.Result().Cookies()) == 0 {
+				t.Errorf("%+v: got %d and the cookies %v", c, w.Code, w.Result().Cookies())
+			}
+		}
+		const line = `level=WARN msg="SameSite cookie set for a page of another site: browsers drop it" ` +
+			`origin=https://app.example host=presence.example needs="--cookie-samesite none" method=POST path=`
+		want := 0
+		if c.want {
+			want = 1
+		}
+		if got := log.String(); strings.Count(got, line+c.path+" user=") != want || strings.Count(got, "\n") != want {
+			t.Errorf("%+v: got the log %q, want %d lines", c, got, want)
 		}
 	}
 }

@@ -111,11 +111,13 @@ const isJSON = (response) => /\bjson\b/.test(response.headers.get("Content-Type"
  */
 export async function errorOf(response, url) {
   const { ok, status, statusText, headers } = response;
-  if (ok) return new PresenceError({ title: "Unexpected response", status, detail: `no presence server at ${url}` });
+  const absent = `no presence server at ${url}`;
+  if (ok) return new PresenceError({ title: "Unexpected response", status, detail: absent });
   const problem = isJSON(response) ? await response.json().catch(() => null) : null;
   const after = Math.min(1000 * Number(headers.get("Retry-After") ?? 0) || 0, longestWait);
   const text = `HTTP status ${status}${statusText && ` (${statusText})`}`;
-  return new PresenceError({ title: statusText || text, detail: text, ...problem, status }, { after });
+  const detail = status === 404 ? `${absent}: ${text}` : text;
+  return new PresenceError({ title: statusText || text, detail, ...problem, status }, { after });
 }
 
 /**
@@ -252,8 +254,8 @@ class Credential {
     const checked = this.isCookie && !token ? null : requireToken(token);
     if (!this.isCookie) this.#token = checked;
     if (!checked || !(open || this.isCookie)) return;
-    const { credentials } = await this.fetchOptions();
-    await request("POST", session, { token: checked }, { credentials, signal: AbortSignal.timeout(requestTimeout) });
+    const credential = await this.fetchOptions(); // with the new token
+    await request("POST", session, { token: checked }, { ...credential, signal: AbortSignal.timeout(requestTimeout) });
   }
 }
 
