@@ -96,7 +96,7 @@ func (n right) lacking(u User, name room.Name) error {
 	p := forbid(refusal.RoomRight, "token lacks the required right for room %q", name)
 	p.private = fmt.Sprintf("%s: %s allowed in %s", p.detail, n.name, redact.List(n.patterns(u), input.MaxRoomName))
 	if lobby := []string{string(room.Lobby)}; slices.Equal(u.Join, lobby) && slices.Equal(u.Send, lobby) {
-		p.private += " (the rooms of a token without the claim presence)"
+		p.private += " (as without the claim presence)"
 	}
 	return p
 }
