@@ -103,6 +103,23 @@ var misconfigurations = map[string]misconfiguration{
 			refusedLine + `cause=anonymous count=1 detail="no token: send an Authorization: Bearer header or the session cookie" status=401` + ofAnyone,
 		},
 	},
+	"cookie of another site": {
+		flags: []string{"--cors-origin=https://app.example"},
+		use: func(t *testing.T, addr string) int {
+			page := &website{client: through(t, addr, false), server: "http://presence.example",
+				headers: []string{"Origin", "https://app.example", "Sec-Fetch-Site", "cross-site"}}
+			if status := page.signIn(t); status != http.StatusNoContent { // the client keeps no cookie
+				t.Errorf("sign-in: got %d, want 204", status)
+			}
+			return page.get(t, "/presence")
+		},
+		want: http.StatusUnauthorized,
+		lines: []string{
+			`level=WARN msg="SameSite cookie set for a page of another site: browsers drop it" origin=https://app.example host=presence.example ` +
+				`needs="--cookie-samesite none" method=POST path=/session user=alice client_address=127.0.0.1 request_id=ID`,
+			refusedLine + `cause=anonymous count=1 detail="no token: send an Authorization: Bearer header or the session cookie" status=401` + ofAnyone,
+		},
+	},
 	"room claim": {
 		use: func(t *testing.T, addr string) int {
 			token := signed(t, jwt.SigningMethodHS256, []byte(secret), jwt.MapClaims{"rooms": []string{"doc-*"}})
@@ -110,7 +127,7 @@ var misconfigurations = map[string]misconfiguration{
 			return page.get(t, "/events?room=doc-1")
 		},
 		want: http.StatusForbidden,
-		lines: []string{refusedLine + `cause=room_right count=1 detail="token lacks the required right for room \"doc-1\": join allowed in \"lobby\" (the rooms of a token without the claim presence)" ` +
+		lines: []string{refusedLine + `cause=room_right count=1 detail="token lacks the required right for room \"doc-1\": join allowed in \"lobby\" (as without the claim presence)" ` +
 			`status=403 method=GET path=/events room=doc-1 user=alice client_address=127.0.0.1 request_id=ID`},
 	},
 	"JWKS unreachable": {

@@ -106,3 +106,18 @@ func TestOperationsRefusalSums(t *testing.T) {
 		t.Errorf("got %v, %s; want %s", err, out, want)
 	}
 }
+
+// The command in docs/operations.md prints the fingerprint of a secret file, as the log has it.
+func TestOperationsFingerprint(t *testing.T) {
+	t.Parallel()
+	line := regexp.MustCompile(`(?m)^ *(\(printf 'presence key fingerprint.*)$`).FindStringSubmatch(readOperations(t))
+	if line == nil {
+		t.Fatal("no command")
+	}
+	command := exec.Command("sh", "-c", line[1])
+	command.Dir = t.TempDir()
+	write(t, command.Dir, "secret", secret+"\r\n")
+	if out, err := command.CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != secretID {
+		t.Errorf("%s: got %q, %v; want %q", line[1], out, err, secretID)
+	}
+}
