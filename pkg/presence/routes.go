@@ -313,8 +313,9 @@ func (s *Server) large(f func(http.ResponseWriter, *http.Request) error) func(ht
 	}
 }
 
-func notFound(http.ResponseWriter, *http.Request) error {
-	return reject(http.StatusNotFound, "no resource at this path")
+// notFound names the path, because a proxy may have kept a prefix that the client does not see.
+func notFound(_ http.ResponseWriter, r *http.Request) error {
+	return reject(http.StatusNotFound, "no resource at path %.300q", r.URL.Path)
 }
 
 // methodNotAllowed responds with 405 and the methods of the path (RFC 9110 section 15.5.6).
