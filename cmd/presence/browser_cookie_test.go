@@ -190,3 +190,42 @@ func TestImageOpensNoStream(t *testing.T) {
 	see(t, page, `window.failed`)
 	server.stderr.find(t, `"cause":"origin","count":1,"detail":"stream with the session cookie requires the header Accept: text/event-stream`)
 }
+
+// To Chromium, app.localhost and presence.localhost are two sites, and it drops the SameSite=Lax
+// cookie of the sign-in. The hosts app.example.localhost and presence.example.localhost are one
+// site. The log has a warning about the first pair only.
+func TestSites(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	e := env{"PRESENCE_JWT_SECRET": secret}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprint(w, `<!doctype html><link rel="icon" href="data:,">`)
+	})
+	site := httptest.NewServer(mux)
+	t.Cleanup(site.Close)
+	_, sitePort, _ := strings.Cut(site.Listener.Addr().String(), ":")
+	for domain, want := range map[string]int{"localhost": http.StatusUnauthorized, "example.localhost": http.StatusOK} {
+		t.Run(domain, func(t *testing.T) {
+			t.Parallel()
+			origin := "http://app." + domain + ":" + sitePort
+			server, addr := serving(t, e, "--listen=127.0.0.1:0", "--cors-origin="+origin)
+			_, port, _ := strings.Cut(addr, ":")
+			page := browser(t, "status of 401")
+			do(t, page, chromedp.Navigate(origin))
+			got := script[[]int](t, page, fmt.Sprintf(`(async () => {
+				const base = "http://presence.%s:%s", credentials = "include";
+				const signedIn = await fetch(base + "/session", { method: "POST", credentials, headers: { "Content-Type": "application/json" },
+					body: JSON.stringify({ token: %q }) });
+				return [signedIn.status, (await fetch(base + "/presence", { credentials })).status];
+			})()`, domain, port, must(t, e, "token", "--sub=ann")))
+			if !slices.Equal(got, []int{http.StatusNoContent, want}) {
+				t.Errorf("got the statuses %v, want 204 and %d", got, want)
+			}
+			if got := strings.Contains(server.stderr.String(), "SameSite cookie set for a page of another site"); got != (want != http.StatusOK) {
+				t.Errorf("warning logged: %v, in\n%s", got, server.stderr)
+			}
+		})
+	}
+}

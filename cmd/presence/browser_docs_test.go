@@ -191,8 +191,31 @@ func TestBrowserDocument(t *testing.T) {
 				see(t, page, `document.title === "1 are here"`)
 			}
 		}},
-		"other-origin-token.html":     {"1h", false, counts("#count")},
-		"other-origin-cookie.js.html": {"1h", false, enters},
+		"other-origin-token.html": {"1h", false, counts("#count")},
+		"other-origin-cookie.html": {ttl.String(), false, func(t *testing.T, page context.Context, presence string) {
+			user := func(id string) string {
+				return fmt.Sprintf(`(async () => (await (await fetch("%s/session", { credentials: "include" })).json()).user?.id === %q)()`, presence, id)
+			}
+			counts("#count")(t, page, presence)
+			// Another user has left a cookie in this browser.
+			if got := script[int](t, page, fmt.Sprintf(`fetch("%s/session", { method: "POST", credentials: "include",
+				headers: { "Content-Type": "application/json" }, body: JSON.stringify({ token: %q }) }).then((response) => response.status)`,
+				presence, must(t, env{"PRESENCE_JWT_SECRET": secret}, "token", "--sub=eve"))); got != http.StatusNoContent {
+				t.Fatalf("sign-in: got %d", got)
+			}
+			if !script[bool](t, page, user("eve")) {
+				t.Error("the cookie is not that of eve")
+			}
+			do(t, page, chromedp.Reload())
+			see(t, page, `document.querySelector("#count")?.textContent === "2"`)
+			if !script[bool](t, page, user("ann")) {
+				t.Error("the cookie is not that of the user of the page")
+			}
+			idle(t, func() {
+				see(t, page, fmt.Sprintf(`performance.now() > %d && document.querySelector("#status").textContent === "" &&
+					document.querySelector("#count").textContent === "2"`, (ttl+2*time.Second).Milliseconds()))
+			})
+		}},
 	}
 	for _, name := range strings.Fields(string(out)) {
 		example, known := examples[name]
@@ -227,7 +250,7 @@ func TestBrowserDocument(t *testing.T) {
 	}
 
 	// The complete pages report a failure of the application, on the page and in the console.
-	for _, name := range []string{"presence.html", "event-source.html", "other-origin-token.html"} {
+	for _, name := range []string{"presence.html", "event-source.html", "other-origin-token.html", "other-origin-cookie.html"} {
 		t.Run("broken token "+name, func(t *testing.T) {
 			t.Parallel()
 			heavy(t)

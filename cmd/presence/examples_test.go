@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -482,5 +483,48 @@ func TestExampleHooks(t *testing.T) {
 		if string(got) != want {
 			t.Errorf("%s: got\n%s\nwant the block of docs/browser.md with token:\n%s", file, got, want)
 		}
+	}
+}
+
+// The complete pages of the documents and of the examples show that presence does not run.
+func TestPagesWithoutPresence(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	const notLoaded = "presence.js not loaded: see the console"
+	example := func(name string) string {
+		text, err := os.ReadFile(filepath.Join(examplesDir, "plain", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	document := documentBlocks(t, "browser.md")
+	noOrigin := "no response from presence, or it does not allow the origin "
+	for name, page := range map[string]struct{ html, want string }{
+		"presence.html":            {document["presence.html"], notLoaded},
+		"event-source.html":        {document["event-source.html"], "/presence/session: status 404"},
+		"other-origin-token.html":  {document["other-origin-token.html"], notLoaded},
+		"other-origin-cookie.html": {document["other-origin-cookie.html"], notLoaded},
+		"tutorial":                 {documentBlocks(t, "tutorial.md")["index.html"], notLoaded},
+		"plain":                    {example("index.html"), notLoaded},
+		"plain event-source.html":  {example("event-source.html"), noOrigin},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			closed := quietPort(t)
+			mux := http.NewServeMux()
+			mux.HandleFunc("/{$}", func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", "text/html; charset=utf-8")
+				fmt.Fprint(w, `<!doctype html><link rel="icon" href="data:,">`,
+					strings.NewReplacer("https://presence.example.com", "http://127.0.0.1:"+closed, "http://localhost:8080", "http://localhost:"+closed).Replace(page.html))
+			})
+			mux.HandleFunc("/token", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "token") })
+			site := httptest.NewServer(mux)
+			t.Cleanup(site.Close)
+			tab := browser(t, "Failed to load resource", "/presence/session: status 404")
+			do(t, tab, chromedp.Navigate(site.URL))
+			see(t, tab, fmt.Sprintf(`document.querySelector("#status")?.textContent.includes(%q)`, page.want))
+			see(t, tab, `document.querySelector("#count").textContent === "–"`)
+		})
 	}
 }
