@@ -131,14 +131,19 @@ var symptoms = map[string]func(t *testing.T, r *reproduction){
 		r.saw(bodyText(t, resp))
 	},
 	"The cookie is not kept": func(t *testing.T, r *reproduction) {
-		r.serve(t)
-		page := &website{client: through(t, r.addr, false), server: "http://presence.example", headers: []string{"Origin", "http://presence.example"}}
-		page.client.Jar, _ = cookiejar.New(nil) // never an error
-		if got := page.signIn(t); got != http.StatusNoContent {
-			t.Errorf("sign-in: got %d, want 204", got)
-		}
-		if got := page.get(t, "/events"); got != http.StatusUnauthorized {
-			t.Errorf("stream: got %d, want 401", got)
+		r.serve(t, "--cors-origin=https://app.localhost")
+		keeps, drops := through(t, r.addr, false), through(t, r.addr, false)
+		keeps.Jar, _ = cookiejar.New(nil) // never an error
+		for _, page := range []*website{
+			{keeps, "http://presence.example", []string{"Origin", "http://presence.example"}},
+			{drops, "http://presence.localhost", []string{"Origin", "https://app.localhost", "Sec-Fetch-Site", "cross-site"}}, // as Chromium in TestSites
+		} {
+			if got := page.signIn(t); got != http.StatusNoContent {
+				t.Errorf("sign-in: got %d, want 204", got)
+			}
+			if got := page.get(t, "/events"); got != http.StatusUnauthorized {
+				t.Errorf("stream: got %d, want 401", got)
+			}
 		}
 	},
 	"Messages are missing": func(t *testing.T, r *reproduction) {
@@ -170,8 +175,14 @@ var symptoms = map[string]func(t *testing.T, r *reproduction){
 		r.console(t, "status of 404")
 		r.open(t, `<script type="module">import "/app/presence.js"</script>`)
 		r.console(t, "MIME type")
-		r.open(t, r.showing(t, "/presence/presence.js", "/app/"))
-		r.status(t)
+		proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }))
+		t.Cleanup(proxy.Close)
+		r.open(t, `<script type="module">import "`+proxy.URL+`/presence.js"</script>`)
+		r.console(t, "blocked by CORS policy")
+		for _, url := range []string{"/app/", "/absent/", "/kept/"} {
+			r.open(t, r.showing(t, "/presence/presence.js", url))
+			r.status(t)
+		}
 	},
 	"The member list is empty": func(t *testing.T, r *reproduction) {
 		r.serve(t, "--member-limit=1")
@@ -229,7 +240,12 @@ func (r *reproduction) serve(t *testing.T, flags ...string) {
 	r.addr, _, _ = strings.Cut(addr, " ")
 }
 
-func (r *reproduction) saw(line string) { r.seen = append(r.seen, strings.TrimSpace(line)) }
+func (r *reproduction) saw(line string) {
+	if r.site != "" { // each page has another port
+		line = strings.ReplaceAll(line, r.site, "SITE")
+	}
+	r.seen = append(r.seen, strings.TrimSpace(line))
+}
 
 // logged waits for a line of the server's log, and sees it without its time.
 func (r *reproduction) logged(t *testing.T, text string) {
@@ -317,7 +333,7 @@ func (r *reproduction) showing(t *testing.T, module, url string) string {
 
 // open opens a page in Chromium. SERVER in it is the origin of the server. The page has another
 // origin. Its site answers with the page at all paths below /app/, and passes the paths below
-// /presence/ on to the server.
+// /presence/ on to the server. It passes those below /kept/ on too, with the prefix.
 func (r *reproduction) open(t *testing.T, html string) {
 	t.Helper()
 	server := &url.URL{Scheme: "http", Host: r.addr}
@@ -328,10 +344,12 @@ func (r *reproduction) open(t *testing.T, html string) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/{$}", page)
 	mux.HandleFunc("/app/", page)
-	mux.Handle("/presence/", http.StripPrefix("/presence", &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(server)
 		r.Out.Host = r.In.Host
-	}}))
+	}}
+	mux.Handle("/presence/", http.StripPrefix("/presence", proxy))
+	mux.Handle("/kept/", proxy)
 	site := httptest.NewServer(mux)
 	t.Cleanup(site.Close)
 	r.site = site.URL
