@@ -219,6 +219,13 @@ func converse(t *testing.T, site string, presence *program, again func() *progra
 		see(t, page, lists("#messages li", "Bob <b>: "+text))
 		see(t, page, `document.querySelector("#status").textContent === ""`)
 	}
+	// Any JSON can be a status: here an object that cannot become a string.
+	script[bool](t, bob, `(() => {
+		const select = document.querySelector("#mine");
+		Object.defineProperty(select, "value", { get: () => ({ toString: 1 }), configurable: true });
+		select.dispatchEvent(new Event("change", { bubbles: true }));
+		return delete select.value;
+	})()`)
 	script[bool](t, ann, `(() => {
 		const select = document.querySelector("#mine");
 		select.value = "away";

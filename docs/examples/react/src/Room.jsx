@@ -14,7 +14,7 @@ export function Room({ name }) {
       <p id="status" role="status">{connection === "open" ? "" : cause ? `Not connected: ${cause}` : "Connecting…"}</p>
       <p><b id="count">{count ?? "–"}</b> here</p>
       <ul id="members">
-        {[...members.values()].map(({ id, name, info }) => <li key={id}>{name || id} ({info?.status ?? "here"})</li>)}
+        {[...members.values()].map(({ id, name, info }) => <li key={id}>{name || id} ({statusOf(info)})</li>)}
       </ul>
       <label>
         Your status{" "}
@@ -30,6 +30,9 @@ export function Room({ name }) {
     </main>
   );
 }
+
+/** Returns the status to show. info is from another user, so it can be any JSON. */
+const statusOf = (info) => (typeof info?.status === "string" ? info.status : "here");
 
 /** Returns the last 100 messages that arrived since the room was joined. */
 function useMessages(room) {
