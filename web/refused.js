@@ -8,7 +8,9 @@ import { refusalWords, returnWords } from "./words.js";
 
 const interval = 30_000; // milliseconds between two requests while the page is visible
 const spread = 2000; // maximum random delay after the end of a ban, in milliseconds
-const late = 5000; // milliseconds between two requests after the end of a ban, for a clock that is ahead
+// Milliseconds before the first request after the end of a ban, for a clock that is ahead. The wait
+// doubles with each request, up to the interval.
+const late = 5000;
 
 export class Refused {
   #elements;
@@ -16,7 +18,8 @@ export class Refused {
   #until = null; // end of the ban, in milliseconds since 1970, if it is known
   #banned = false; // whether the user is admitted later without a new token
   #returnAt = 0; // time of the request at the end of the ban
-  #asked = 0; // time of the last response
+  #asked = 0; // time of the last request or response
+  #late = late; // milliseconds before the next request after the end of the ban
   #pending = null; // identifies the request that is running
   #timer = null; // runs while the panel is visible
 
@@ -55,11 +58,15 @@ export class Refused {
     this.#timer ??= setInterval(() => this.#tick(), 1000);
     panel.hidden = false;
     lobby.hidden = room === "lobby";
+    const again = Date.now() - this.#asked < late;
+    if (!again) this.#late = late;
     this.#learn(problem);
     this.#showResult("");
     // The user may be typing in the form for another room.
     if (document.activeElement === document.body || !document.activeElement?.checkVisibility()) heading.focus();
-    if (!problem) this.#askNow();
+    // If the server has just answered that the user may join, and then removed the user, do not ask
+    // at once: such a server would receive requests without a pause.
+    if (!problem && !again) this.#askNow();
   }
 
   hide() {
@@ -84,8 +91,13 @@ export class Refused {
 
   #schedule() {
     this.#asked = Date.now();
-    const end = (this.#until ?? 0) + Math.random() * spread;
-    this.#returnAt = Math.max(end, this.#asked + (end > this.#asked ? 0 : late));
+    this.#returnAt = (this.#until ?? 0) + Math.random() * spread;
+    if (this.#returnAt > this.#asked) {
+      this.#late = late;
+    } else {
+      this.#returnAt = this.#asked + this.#late;
+      this.#late = Math.min(2 * this.#late, interval);
+    }
   }
 
   #draw() {
@@ -108,6 +120,7 @@ export class Refused {
   async #askNow(byUser = false) {
     if (this.#pending) return;
     const mine = (this.#pending = {});
+    this.#asked = Date.now();
     if (byUser) this.#showResult("");
     const problem = await this.#ask();
     if (this.#pending !== mine) return; // another room is shown, or the panel is hidden

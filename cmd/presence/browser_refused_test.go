@@ -2,6 +2,10 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httputil"
 	"slices"
 	"strings"
 	"testing"
@@ -215,4 +219,58 @@ func TestSignInForms(t *testing.T) {
 	// Another tab of the user signs out.
 	script[any](t, tab, `fetch("session", { method: "DELETE" }); 0`)
 	see(t, tab, visible("#name")+` && document.querySelector('#state').textContent === 'Signed out' && !document.querySelector('#reconnect').checkVisibility()`)
+}
+
+// A server that lets a user in and removes the user at once does not receive requests without a
+// pause.
+func TestRemovedAtOnce(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	s := newStage(t)
+	s.sign(t, s.tab, userClaims("me", "Mira"))
+	server := httputil.NewSingleHostReverseProxy(s.target.Load())
+	server.ErrorLog = log.New(io.Discard, "", 0)
+	streams := make(chan time.Time, 1000)
+	s.fail(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/events" {
+			server.ServeHTTP(w, r)
+			return
+		}
+		streams <- time.Now()
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprint(w, "event: goodbye\ndata: {\"reason\":\"removed\"}\n\n")
+	})
+	s.open(t, "/?room=studio")
+	idle(t, func() {
+		<-streams
+		second := <-streams // at once, because the server lets the user in
+		if wait := (<-streams).Sub(second); wait < 4*time.Second {
+			t.Errorf("the page opened the third stream after %v, want 5s", wait)
+		}
+	})
+	see(t, s.tab, visible("#refused"))
+}
+
+// After the end of a ban, for example on a clock that is ahead, the requests become rare.
+func TestBanOnFastClock(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	s := newStage(t)
+	s.sign(t, s.tab, userClaims("me", "Mira"))
+	s.ask(t, rootClaims(), "DELETE", "/members?room=studio&id=me&for=1h", "")
+	s.open(t, "/?room=studio")
+	see(t, s.tab, visible("#refused"))
+	asked := `performance.getEntriesByType('resource').filter(({ name }) => name.includes('/presence?')).length`
+	answers := script[int](t, s.tab, asked)
+	for _, wait := range []int{2 * 3600, 6, 11, 21} {
+		script[any](t, s.tab, fmt.Sprintf(`skip(%d)`, wait))
+		answers++
+		see(t, s.tab, fmt.Sprintf(`%s === %d`, asked, answers))
+	}
+	see(t, s.tab, `document.querySelector('#refused-until').textContent === 'You can come back in a moment.'`)
+	script[any](t, s.tab, `(skip(6), window.ticks = 0, setInterval(() => ticks++, 1000))`)
+	see(t, s.tab, `ticks >= 3`)
+	if got := script[int](t, s.tab, asked); got != answers {
+		t.Errorf("got %d requests 6 s after the last one, want none", got-answers)
+	}
 }
