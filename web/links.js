@@ -4,6 +4,7 @@
  */
 
 const longest = 2048; // maximum length of an address
+const most = 50; // maximum number of links in a text; hundreds would slow down the layout
 const start = /(^|[^\p{L}\p{N}_])(https?:\/\/)/giu;
 // An address ends before white space, control and format characters, quotes and angle brackets.
 const end = /[\s\p{Z}\p{C}<>"“”«»]|$/gu;
@@ -21,9 +22,10 @@ const closing = new Map([[")", "("], ["]", "["], ["}", "{"], ["）", "（"], ["�
  */
 export function links(text, complete = true) {
   const parts = [];
+  let found = 0;
   let done = 0; // end of the last part
   start.lastIndex = 0;
-  for (let match; (match = start.exec(text)); ) {
+  for (let match; found < most && (match = start.exec(text)); ) {
     const at = match.index + match[1].length;
     end.lastIndex = start.lastIndex;
     const stop = end.exec(text).index;
@@ -35,6 +37,7 @@ export function links(text, complete = true) {
     if (at > done) parts.push({ text: text.slice(done, at) });
     parts.push({ text: address, href });
     done = at + address.length;
+    found++;
   }
   if (done < text.length) parts.push({ text: text.slice(done) });
   return parts;

@@ -76,6 +76,12 @@ test("the last address of a text that was cut is not a link", () => {
   assert.deepEqual(found("https://example.com/a and…", false), ["https://example.com/a"]);
 });
 
+test("a text has at most 50 links", () => {
+  const text = "http://a ".repeat(400);
+  assert.equal(found(text).length, 50);
+  assert.equal(links(text).map(({ text }) => text).join(""), text);
+});
+
 test("the time grows with the length of the text only", () => {
   for (const text of ["http://", "https://a", "(", "http://a.b)", "http://a.b ", "https://a@", "）", "http://[", "h"]) {
     const long = text.repeat(Math.ceil(400_000 / text.length));
