@@ -18,7 +18,7 @@ import (
 )
 
 //go:embed index.html page.css icon.svg llms.txt
-//go:embed presence presence.js page.js dom.js words.js plot.js people.js status.js removal.js links.js messages.js
+//go:embed presence/*.js presence.js page.js dom.js words.js plot.js people.js status.js removal.js links.js messages.js
 //go:embed history.js composer.js rooms.js away.js title.js refused.js
 var files embed.FS
 

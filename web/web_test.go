@@ -49,6 +49,26 @@ func TestFiles(t *testing.T) {
 	}
 }
 
+// The package embeds no directory, because a file that a tool leaves there would be served, and
+// would be in the binary of a release.
+func TestEmbedsNoDirectory(t *testing.T) {
+	source, err := os.ReadFile("web.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	patterns := 0
+	for _, line := range regexp.MustCompile(`(?m)^//go:embed (.*)$`).FindAllStringSubmatch(string(source), -1) {
+		for pattern := range strings.FieldsSeq(line[1]) {
+			if patterns++; path.Ext(pattern) == "" {
+				t.Errorf("web.go embeds %q, want files with an extension", pattern)
+			}
+		}
+	}
+	if patterns < 10 {
+		t.Errorf("found %d patterns, want 10 or more", patterns)
+	}
+}
+
 // The page works with the default Content-Security-Policy of package presence, and under a prefix,
 // because its addresses are relative.
 func TestPageFitsDefaultPolicy(t *testing.T) {
