@@ -110,7 +110,7 @@ func (r release) files() ([]string, error) {
 	entries, err := os.ReadDir(r.dist)
 	var names []string
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), "presence_") && e.Type().IsRegular() {
+		if strings.HasPrefix(e.Name(), "presence_") && !e.IsDir() {
 			names = append(names, e.Name())
 		}
 	}

@@ -32,6 +32,10 @@ func makeRelease(t *testing.T, dir, platforms string) string {
 			t.Fatal(err)
 		}
 	}
+	// A link must be replaced, not followed.
+	if err := os.Symlink(filepath.Join(t.TempDir(), "other"), filepath.Join(dist, "presence_v1.2.3_linux_"+runtime.GOARCH+".tar.gz")); err != nil {
+		t.Fatal(err)
+	}
 	command := exec.Command("make", "release", "VERSION=v1.2.3", "SOURCE_DATE_EPOCH=1790000000", "PLATFORMS="+platforms, "DIST="+dist)
 	command.Dir = dir
 	if out, err := command.CombinedOutput(); err != nil {
