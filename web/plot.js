@@ -46,7 +46,7 @@ function since(steps, from) {
   return steps.slice(Math.max(0, first - 1));
 }
 
-const minTime = 20_000; // time after which a constant count is shown, in milliseconds
+const minTime = 5000; // time after which a constant count is shown, in milliseconds
 
 /**
  * Reports whether the plot shows more than the current count: a change, or a count that was known
@@ -56,6 +56,20 @@ export function isWorthShowing(steps, now) {
   const bounds = range(steps, now);
   if (!bounds) return false;
   return bounds.min < bounds.max || now - steps.find(({ min }) => min !== null).at >= minTime;
+}
+
+/**
+ * Returns the time at which the axis begins: that of the first known count, or five minutes ago.
+ */
+export function begin(steps, now) {
+  return Math.max(now - span, Math.min(now - minStep, steps[0]?.at ?? now));
+}
+
+/** Returns the text for the time at which the axis begins. It does not change each second. */
+export function beginWords(from, now) {
+  const seconds = Math.round((now - from) / 1000);
+  if (seconds >= 60) return `${Math.floor(seconds / 60)} min ago`;
+  return `${seconds < 10 ? seconds : seconds - (seconds % 10)} s ago`;
 }
 
 /** Returns the lowest and the highest count in the plot, or null if the plot is empty. */
@@ -78,7 +92,8 @@ export function layout(steps, now, { left, top, right, bottom }) {
   const bounds = range(steps, now);
   if (!bounds) return { bounds, line: "", area: "", end: null };
   const { max } = bounds;
-  const x = (at) => round(right - ((right - left) * Math.min(span, Math.max(0, now - at))) / span);
+  const from = begin(steps, now);
+  const x = (at) => round(left + ((right - left) * (Math.min(now, Math.max(from, at)) - from)) / (now - from));
   const y = (n) => round(bottom - ((bottom - top) * n) / Math.max(1, max));
   const pieces = []; // parts of the line; the count is unknown between two parts
   let piece = null;
@@ -148,7 +163,6 @@ export class Plot {
       now: part("text", "axis"),
     };
     this.#parts.end.setAttribute("r", 4);
-    this.#parts.then.textContent = "5 min ago";
     this.#parts.now.textContent = "now";
     this.#parts.now.setAttribute("text-anchor", "end");
     this.#parts.zero.textContent = "0";
@@ -188,12 +202,14 @@ export class Plot {
     };
     set(this.#svg, { viewBox: `0 0 ${width} ${height}`, "aria-label": label(this.#steps, now) });
     let ticks = `M${box.left} ${box.bottom + 4.5}H${box.right}`;
-    for (let minute = 0; minute <= 5; minute++) {
-      ticks += `M${round(box.left + ((box.right - box.left) * minute) / 5)} ${box.bottom + 4.5}v4`;
+    const from = begin(this.#steps, now);
+    for (let at = now; at >= from; at -= 60_000) {
+      ticks += `M${round(box.left + ((box.right - box.left) * (at - from)) / (now - from))} ${box.bottom + 4.5}v4`;
     }
     set(grid, { d: ticks });
     set(linePart, { d: line });
     set(areaPart, { d: area });
+    then.textContent = beginWords(from, now);
     set(then, { x: box.left, y: height - 3 });
     set(nowPart, { x: box.right, y: height - 3 });
     endPart.toggleAttribute("hidden", end === null);

@@ -1,7 +1,7 @@
 // Tests of the plot's steps and layout. Run with `node --test web/*.test.js`.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { isWorthShowing, label, layout, range, record, span } from "./plot.js";
+import { begin, beginWords, isWorthShowing, label, layout, range, record, span } from "./plot.js";
 
 const start = Date.UTC(2026, 0, 1);
 const box = { left: 0, top: 0, right: 300, bottom: 100 }; // one pixel per second
@@ -19,13 +19,13 @@ test("the line is level until the count changes, above an axis that starts at 0"
   assert.deepEqual(end, { x: 300, y: 50 });
   assert.deepEqual(bounds, { min: 1, max: 4 });
   assert.equal(layout(steps([0, 3], [100, 4]), seconds(300), box).line, "M0 25L100 25L100 0L300 0", "a small change is small");
-  assert.equal(layout(steps([0, 0]), seconds(60), box).line, "M240 100L300 100");
+  assert.equal(layout(steps([0, 0]), seconds(60), box).line, "M0 100L300 100");
 });
 
-test("the plot is worth showing after a change, or after 20 seconds", () => {
+test("the plot is worth showing after a change, or after 5 seconds", () => {
   assert.ok(!isWorthShowing([], seconds(60)));
-  assert.ok(!isWorthShowing(steps([0, 7]), seconds(19.9)));
-  assert.ok(isWorthShowing(steps([0, 7]), seconds(20)));
+  assert.ok(!isWorthShowing(steps([0, 7]), seconds(4.9)));
+  assert.ok(isWorthShowing(steps([0, 7]), seconds(5)));
   assert.ok(isWorthShowing(steps([0, 7], [2, 8]), seconds(2)));
   assert.ok(isWorthShowing(steps([0, 7], [0.5, 8]), seconds(1)), "a change within a second");
   assert.ok(!isWorthShowing(steps([0, 7], [0.5, null]), seconds(1)), "the count is unknown");
@@ -37,10 +37,26 @@ test("without a count, nothing is drawn", () => {
   assert.equal(label([], seconds(0)), "The count over the last 5 minutes: no data yet");
 });
 
-test("a constant count is drawn at the top, from the time at which it was first known", () => {
+test("a constant count is drawn at the top, over the whole axis", () => {
   const constant = steps([0, 7]);
-  assert.equal(layout(constant, seconds(60), box).line, "M240 0L300 0");
+  assert.equal(layout(constant, seconds(60), box).line, "M0 0L300 0");
   assert.equal(label(constant, seconds(60)), "The count over the last 5 minutes: 7 throughout");
+});
+
+test("the axis begins at the first known count, and grows to five minutes", () => {
+  const some = steps([0, 1], [20, 2]);
+  assert.equal(layout(some, seconds(40), box).line, "M0 50L150 50L150 0L300 0");
+  assert.equal(layout(some, seconds(200), box).line, "M0 50L30 50L30 0L300 0");
+  assert.equal(layout(some, seconds(310), box).line, "M0 50L10 50L10 0L300 0", "the first step is older than the axis");
+  const { line } = layout(steps([0, 1], [30, null], [60, 1]), seconds(100), box);
+  assert.equal(line, "M0 0L90 0M180 0L300 0", "a gap does not move the start");
+  assert.equal(begin([], seconds(9)), seconds(8), "without a count, the axis has a length");
+  assert.equal(begin(steps([9, 1]), seconds(0)), seconds(-1), "after the clock was set back, too");
+});
+
+test("the label of the start is exact below 10 seconds, and then calm", () => {
+  const labels = [1, 9.4, 10, 29, 59, 60, 119, 120, 300].map((n) => beginWords(start, seconds(n)));
+  assert.deepEqual(labels, ["1 s ago", "9 s ago", "10 s ago", "20 s ago", "50 s ago", "1 min ago", "1 min ago", "2 min ago", "5 min ago"]);
 });
 
 test("a repeated count adds no step", () => {
