@@ -59,6 +59,38 @@ export function putWhole(element, text) {
 }
 
 /**
+ * Keeps the ink of the first character of an element at its left edge. A large digit would
+ * otherwise stand right of smaller text below it, because a digit has space at its sides.
+ */
+export function alignInk(element) {
+  const canvas = document.createElement("canvas").getContext("2d");
+  const align = () => {
+    const style = getComputedStyle(element);
+    canvas.font = `${style.fontWeight} ${style.fontSize} ${style.fontFamily}`; // style.font can be empty
+    // The distance is negative if the ink begins right of the origin.
+    const ink = canvas.measureText(element.textContent.charAt(0)).actualBoundingBoxLeft;
+    element.style.marginLeft = `${ink / parseFloat(style.fontSize)}em`;
+  };
+  new MutationObserver(align).observe(element, { childList: true, characterData: true, subtree: true });
+  align();
+}
+
+/**
+ * Lets each button show and hide the list that it controls. At most one list is open, because the
+ * screen is small. The style sheet hides the list, and only on small screens.
+ *
+ * @param {HTMLElement[]} buttons
+ */
+export function openOne(buttons) {
+  for (const button of buttons) {
+    button.addEventListener("click", () => {
+      const open = button.getAttribute("aria-expanded") === "false";
+      for (const each of buttons) each.setAttribute("aria-expanded", String(open && each === button));
+    });
+  }
+}
+
+/**
  * Changes the rows of a list without losing the focus. A row that moves loses it, so it is set
  * again. If the row with the focus is removed, the focus moves to the next row's control, or to the
  * list.
@@ -84,7 +116,14 @@ export function keepingFocus(list, control, change) {
 export function focusNear(list, control, rows, at) {
   const near = [...rows.slice(at), ...rows.slice(0, at).reverse()].filter((row) => row.parentElement === list);
   const next = near.map((row) => row.querySelector(control)).find((element) => element && isShown(element));
-  (next ?? list).focus();
+  if (next) next.focus();
+  else focusList(list);
+}
+
+/** Sets the focus to a list, or to the button that opens it if it is closed. */
+export function focusList(list) {
+  if (isShown(list)) list.focus();
+  else /** @type {HTMLElement} */ (document.querySelector(`[aria-controls~="${list.id}"]`))?.focus();
 }
 
 const isShown = (element) => element.isConnected && element.getClientRects().length > 0;

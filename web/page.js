@@ -4,7 +4,7 @@
  */
 import { Away } from "./away.js";
 import { Composer } from "./composer.js";
-import { $, inOneFrame, later, put, putWhole } from "./dom.js";
+import { $, alignInk, focusList, inOneFrame, later, openOne, put, putWhole } from "./dom.js";
 import { Earlier } from "./history.js";
 import { Messages } from "./messages.js";
 import { People } from "./people.js";
@@ -82,7 +82,7 @@ async function enter() {
   name = isRoomName(asked) ? asked : "";
   clear();
   $("change").hidden = false;
-  put($("room"), name || "No room");
+  putWhole($("room"), name || "No room");
   put($("asked"), asked);
   showError(null);
   rooms.mark(name);
@@ -334,7 +334,7 @@ function showPeople() {
   $("members").hidden = crowd;
   $("crowd").hidden = !crowd;
   status.offer(crowd ? undefined : members.get(user?.id));
-  if (focused && !document.activeElement.checkVisibility()) $(crowd ? "crowd" : "members").focus();
+  if (focused && !document.activeElement.checkVisibility()) focusList($(crowd ? "crowd" : "members"));
   const number = crowd ? users : members.size || null;
   put($("people-title"), number === null ? "People" : `People (${number})`);
   people.show(members, { me: user?.id ?? null, admin: user?.admin === true });
@@ -487,6 +487,8 @@ document.addEventListener("visibilitychange", () => {
   every5();
 });
 
+alignInk($("count"));
+openOne([$("open-people"), $("open-rooms")]);
 put($("rule"), roomRule);
 for (const link of document.querySelectorAll('a[data-room="lobby"]')) link.setAttribute("href", addressOf("lobby"));
 enter();

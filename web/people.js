@@ -6,6 +6,7 @@ import { copy, focusNear, keepingFocus, put, putWhole } from "./dom.js";
 import { called, namesakes, sinceWords, statusOf, tabsWords } from "./words.js";
 
 const order = new Intl.Collator(undefined, { numeric: true });
+const shortText = 16; // maximum length of an id or a status that is on the line of the name
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
 
 /**
@@ -59,6 +60,7 @@ export class People {
     const sorted = [...members.values()].sort(
       (a, b) => mine(b) - mine(a) || order.compare(called(a), called(b)) || (a.id < b.id ? -1 : 1),
     );
+    this.#list.toggleAttribute("data-removing", admin);
     const twins = namesakes(sorted);
     let at = this.#list.firstElementChild;
     for (const member of sorted) {
@@ -93,7 +95,7 @@ export class People {
     if (!kick) return row.querySelector(".kick").remove();
     const button = copy("kick-button");
     button.addEventListener("click", () => this.#askToRemove(id));
-    row.append(button);
+    row.querySelector(".facts").append(button);
   }
 
   #askToRemove(id) {
@@ -126,9 +128,11 @@ function fill(row, { member, mine, admin, kick, twin }) {
   const id = row.querySelector(".id");
   id.hidden = !twin || called(member) === member.id;
   putWhole(id, member.id);
+  id.classList.toggle("long", member.id.length > shortText);
   row.querySelector(".you").hidden = !mine;
   row.querySelector(".admin").hidden = !admin;
   putWhole(row.querySelector(".status"), status);
+  row.querySelector(".status").classList.toggle("long", status.length > shortText);
   put(row.querySelector(".tabs"), tabsWords(member.connections));
   if (kick) row.querySelector(".kick").setAttribute("aria-label", `Remove ${called(member)}${twin ? `, ${member.id}` : ""}`);
 }

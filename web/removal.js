@@ -2,7 +2,7 @@
  * The dialog in which an admin removes a member from a room, and the notices after it. A notice
  * lets the admin take the removal back until it is over.
  */
-import { copy, focusNear, put } from "./dom.js";
+import { copy, focusList, focusNear, put } from "./dom.js";
 import { banWords, called } from "./words.js";
 
 const minutes = { "1m": 1, "1h": 60 };
@@ -165,6 +165,6 @@ export class Removal {
     notice.row.remove();
     if (!focused) return;
     if (notices.childElementCount > 0) focusNear(notices, ".dismiss", rows, at);
-    else list.focus();
+    else focusList(list);
   }
 }

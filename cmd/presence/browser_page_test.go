@@ -716,9 +716,14 @@ func TestPlot(t *testing.T) {
 		t.Helper()
 		see(t, tab, fmt.Sprintf(`document.querySelector('#plot').getAttribute('aria-label') === 'The count over the last 5 minutes: %s'`, text))
 	}
-	see(t, tab, count(1)+` && !document.querySelector('#plot').checkVisibility()`)
+	see(t, tab, count(1))
 	script[any](t, tab, `skip(20)`)
 	label("1 throughout")
+	starts := func(text string) {
+		t.Helper()
+		see(t, tab, fmt.Sprintf(`document.querySelector('#plot').checkVisibility() && document.querySelector('#plot .axis').textContent === %q`, text))
+	}
+	starts("20 s ago")
 	see(t, tab, `document.querySelector('#spoken').textContent === '1 connected' && /^\d+ ms$/.test(document.querySelector('#latency').textContent)`)
 	script[any](t, tab, `skip(60)`)
 	leave := s.join(t, "studio", userClaims("ada", "Ada"))
@@ -739,10 +744,28 @@ func TestPlot(t *testing.T) {
 	if n := script[int](t, tab, `document.getAnimations().length`); n != 0 {
 		t.Errorf("%d animations run, want none", n)
 	}
+	starts("2 min ago")
 	script[any](t, tab, `skip(270)`)
+	starts("5 min ago")
 	label("between 2 and 3") // the plot no longer shows the first minutes
 	script[any](t, tab, `skip(300)`)
 	label("2 throughout")
+	for _, size := range [][2]int64{{1440, 900}, {768, 1024}, {360, 740}, {740, 360}} {
+		do(t, tab, chromedp.EmulateViewport(size[0], size[1]))
+		settle(t, tab)
+		tops := script[[]float64](t, tab, `(() => {
+			const [plot, people] = ["plot", "people"].map((id) => document.getElementById(id));
+			const top = () => people.getBoundingClientRect().top;
+			const tops = [plot.checkVisibility() ? top() : NaN];
+			plot.setAttribute("hidden", "");
+			tops.push(top());
+			plot.removeAttribute("hidden");
+			return tops;
+		})()`)
+		if tops[0] != tops[1] {
+			t.Errorf("%d x %d px: the people are at %v px with the plot, and at %v px without", size[0], size[1], tops[0], tops[1])
+		}
+	}
 }
 
 // The page keeps at most 200 messages. If the user has scrolled up, a new message does not change

@@ -41,8 +41,8 @@ func TestAdminMark(t *testing.T) {
 		=== 'from elsewhere,true,false,false from here,true,true,false'`)
 }
 
-// In a narrow list, the id of a namesake shrinks before the name. A tooltip, a tap and the keyboard
-// focus of the list show the whole texts.
+// In a narrow list, a long id and a long status have lines of their own, so that the name keeps its
+// width. A tooltip, a tap and the keyboard focus of the list show the whole texts.
 func TestNarrowTexts(t *testing.T) {
 	t.Parallel()
 	heavy(t)
@@ -59,6 +59,7 @@ func TestNarrowTexts(t *testing.T) {
 		return fmt.Sprintf(`((element) => element.scrollWidth > element.clientWidth)(document.querySelector(%q))`, selector)
 	}
 	row := func(id, part string) string { return fmt.Sprintf(`[data-id="%s"] %s`, id, part) }
+	do(t, tab, chromedp.EmulateViewport(320, 800), chromedp.Click("#open-people"))
 	for _, width := range []int64{320, 900} {
 		do(t, tab, chromedp.EmulateViewport(width, 800))
 		settle(t, tab)
@@ -82,7 +83,7 @@ func TestNarrowTexts(t *testing.T) {
 		do(t, tab, chromedp.Click(selector))
 		see(t, tab, cut(selector))
 	}
-	script[any](t, tab, `document.querySelector('#people-head button').focus()`)
+	script[any](t, tab, `document.querySelector('#set-status').focus()`)
 	do(t, tab, chromedp.KeyEvent(kb.Tab))
 	see(t, tab, `document.activeElement.id === 'members' && !`+cut(row(long, ".id"))+` && !`+cut(row("wide", ".name")))
 	for _, wrong := range script[[]string](t, tab, layout) {
@@ -306,6 +307,9 @@ func TestSmallScreen(t *testing.T) {
 		for _, wrong := range script[[]string](t, tab, `[...document.querySelectorAll('#messages .text')].filter((e) => e.scrollHeight > e.clientHeight || e.tabIndex === 0).map((e) => e.textContent)`) {
 			t.Errorf("%s: a short message scrolls: %s", view, wrong)
 		}
+		for _, wrong := range script[[]string](t, tab, reachable) {
+			t.Errorf("%s: %s", view, wrong)
+		}
 		for _, wrong := range script[[]string](t, tab, layout) {
 			if !strings.Contains(wrong, "“New messages”") { // the button floats above the messages
 				t.Errorf("%s: %s", view, wrong)
@@ -352,6 +356,16 @@ func TestSmallScreen(t *testing.T) {
 	s.state(t, "studio", userClaims("w", ""), `{"status":"in a long call with the printers until noon"}`)
 	s.visit(t, tab, root, "/?room=studio")
 	see(t, tab, `document.querySelectorAll('#rooms li').length === 2 && document.querySelectorAll('.kick').length === 3`)
+	fits("an admin's view with closed lists")
+	if script[bool](t, tab, `document.querySelector('#members').checkVisibility() || document.querySelector('#rooms').checkVisibility()`) {
+		t.Error("a list is open before the user opens it")
+	}
+	do(t, tab, chromedp.Click("#open-rooms"))
+	see(t, tab, visible("#rooms")+` && !document.querySelector('#members').checkVisibility() && document.querySelector('#open-rooms').ariaExpanded === 'true'`)
+	fits("the list of rooms")
+	do(t, tab, chromedp.Click("#open-people"))
+	see(t, tab, visible("#members")+` && !document.querySelector('#rooms').checkVisibility() && document.querySelector('#open-rooms').ariaExpanded === 'false'`)
+	fits("the list of people")
 	do(t, tab, chromedp.Click("[data-id=ada] .kick"))
 	see(t, tab, visible("#removal"))
 	fits("the dialog that removes a user")
@@ -359,6 +373,17 @@ func TestSmallScreen(t *testing.T) {
 	see(t, tab, `document.querySelector('#notices li') !== null && !document.querySelector('#removal').open`)
 	script[any](t, tab, `document.querySelector('#rooms-next').hidden = document.querySelector('#rooms-first').hidden = false`)
 	fits("an admin's view")
+	do(t, tab, chromedp.Click("#open-rooms"))
+	see(t, tab, visible("#rooms"))
+	fits("the pages of rooms")
+	script[any](t, tab, `document.querySelector('#open-rooms').click(); document.querySelector('#notices .dismiss').focus()`)
+	do(t, tab, chromedp.KeyEvent("\r"))
+	see(t, tab, `document.activeElement.id === 'open-people'`) // on a wide screen, it is the list
+	s.visit(t, tab, root, "/?room="+strings.Repeat("long-room-", 12))
+	fits("a room with a long name")
+	if got := script[float64](t, tab, `document.querySelector('header').clientHeight`); got > 120 {
+		t.Errorf("the header of a room with a long name is %v px high, want at most 120", got)
+	}
 }
 
 // scrolled returns a script that reports whether the log is scrolled to its end.

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"image/png"
 	"io"
 	"log"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -244,6 +247,14 @@ var states = []struct {
 		s.send(t, "studio", root, "message", strings.Repeat("long ", 1000))
 		see(t, s.tab, `document.querySelector('#messages .note') !== null`)
 	}},
+	{name: "open-rooms", show: func(t *testing.T, s *stage) {
+		script[any](t, s.tab, `document.querySelector('#open-rooms').click()`) // it is hidden on a wide screen
+		see(t, s.tab, visible("#rooms"))
+	}},
+	{name: "open-people", show: func(t *testing.T, s *stage) {
+		script[any](t, s.tab, `document.querySelector('#open-people').click()`)
+		see(t, s.tab, visible("#members"))
+	}},
 	{name: "remove-dialog", show: func(t *testing.T, s *stage) {
 		do(t, s.tab, chromedp.Click(`#members [data-id=ada] .kick`))
 		see(t, s.tab, visible("#removal"))
@@ -279,6 +290,19 @@ var states = []struct {
 	}},
 }
 
+// reachable is a script that returns why the user of a room cannot read and send messages without
+// scrolling the page. In a room, the page does not scroll, and the button Send is in the window.
+const reachable = `(() => {
+	const [log, send, root] = [...["log", "send"].map((id) => document.getElementById(id)), document.documentElement];
+	if (!send.checkVisibility()) return [];
+	const { left, right, top, bottom } = send.getBoundingClientRect();
+	const wrong = [];
+	if (left < 0 || right > innerWidth || top < 0 || bottom > innerHeight) wrong.push("Send is outside of the window: " + JSON.stringify({ left, right, top, bottom }));
+	if (log.clientHeight < 48) wrong.push("the messages are " + log.clientHeight + " px high, less than two lines");
+	if (root.scrollHeight > root.clientHeight) wrong.push("the page scrolls: " + root.scrollHeight + " > " + root.clientHeight);
+	return wrong;
+})()`
+
 // look is a window size and a colour scheme.
 type look struct {
 	width, height int64
@@ -290,7 +314,7 @@ func (l look) set(t *testing.T, tab context.Context) {
 	t.Helper()
 	scheme(t, tab, l.dark)
 	options := []chromedp.EmulateViewportOption{}
-	if l.width < 700 {
+	if l.width < 760 {
 		options = append(options, chromedp.EmulateMobile, chromedp.EmulateTouch)
 	}
 	do(t, tab, chromedp.EmulateViewport(l.width, l.height, options...))
@@ -314,6 +338,12 @@ func TestAccessible(t *testing.T) {
 		began := time.Now()
 		state.show(t, s)
 		t.Logf("%s: shown after %.1fs", state.name, time.Since(began).Seconds())
+		for _, l := range []look{{360, 740, false}, {740, 360, false}, {320, 568, false}} {
+			l.set(t, s.tab)
+			for _, wrong := range script[[]string](t, s.tab, reachable) {
+				t.Errorf("%s, %d x %d px: %s", state.name, l.width, l.height, wrong)
+			}
+		}
 		script[any](t, s.tab, string(axe)+";0")
 		slices.Reverse(looks)
 		for _, l := range looks[:sized(1, 2, 2)] {
@@ -335,13 +365,90 @@ func TestAccessible(t *testing.T) {
 	}
 }
 
+// While the server does not answer, nothing on the page moves, with and without the button "Try
+// now". The header and the number have the same place as before.
+func TestSteadyHeader(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	s := newStage(t)
+	s.show(t)
+	see(t, s.tab, count(1))
+	looks := []look{{320, 568, false}, {360, 740, false}, {740, 360, false}, {768, 1024, false}, {900, 700, false}, {1440, 900, false}}
+	places := func(l look) [][2]float64 {
+		t.Helper()
+		l.set(t, s.tab)
+		return script[[][2]float64](t, s.tab, `(() => {
+			const button = document.querySelector("#reconnect");
+			const before = button.hidden;
+			const places = [false, true].map((hidden) => {
+				button.hidden = hidden;
+				return ["header", "#now"].map((selector) => document.querySelector(selector).getBoundingClientRect().bottom);
+			});
+			button.hidden = before;
+			return places;
+		})()`)
+	}
+	var live [][2]float64
+	for _, l := range looks {
+		live = append(live, places(l)[1])
+	}
+	s.fail(func(w http.ResponseWriter, r *http.Request) { http.Error(w, "", http.StatusBadGateway) })
+	see(t, s.tab, text("#status", "The server does not answer (502), trying again in "))
+	for i, l := range looks {
+		for j, place := range places(l) {
+			if place != live[i] {
+				t.Errorf("%d x %d px: the header and the number end at %v px without a server (button hidden: %t), and before at %v px", l.width, l.height, place, j == 1, live[i])
+			}
+		}
+	}
+}
+
+// The ink of the count begins at the left edge of the texts below it, for each digit and size.
+func TestInk(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	s := newStage(t)
+	s.show(t)
+	for n := 1; n <= 4; n++ {
+		if n > 1 {
+			s.join(t, "studio", userClaims(fmt.Sprint("user-", n), ""))
+		}
+		see(t, s.tab, count(n))
+		for _, l := range []look{{360, 740, false}, {768, 1024, false}, {1440, 900, false}} {
+			l.set(t, s.tab)
+			box := script[[4]float64](t, s.tab, `(({ left, right, top, bottom }) => [left, right, top, bottom])(document.querySelector("#count").getBoundingClientRect())`)
+			edge := script[float64](t, s.tab, `document.querySelector("#people").getBoundingClientRect().left`)
+			data, err := chromedp.Run(s.tab, chromedp.CaptureScreenshot())
+			if err != nil {
+				t.Fatal(err)
+			}
+			picture, err := png.Decode(bytes.NewReader(data))
+			if err != nil {
+				t.Fatal(err)
+			}
+			ink := -1
+			for x := max(0, int(box[0])); x < int(box[1]) && ink < 0; x++ {
+				for y := int(box[2]); y < int(box[3]); y++ {
+					if red, _, _, _ := picture.At(x, y).RGBA(); red < 0x8000 {
+						ink = x
+						break
+					}
+				}
+			}
+			if ink < 0 || math.Abs(float64(ink)-edge) > 2 {
+				t.Errorf("%d connected, %d px wide: the digit begins at %d px, want %v", n, l.width, ink, edge)
+			}
+		}
+	}
+}
+
 // pictures writes screenshots of the current state to the directory.
 func (s *stage) pictures(t *testing.T, directory, name string) {
 	t.Helper()
 	if err := os.MkdirAll(directory, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, l := range []look{{360, 740, false}, {360, 740, true}, {768, 1024, false}, {768, 1024, true}, {1440, 900, false}, {1440, 900, true}} {
+	for _, l := range []look{{360, 740, false}, {360, 740, true}, {740, 360, false}, {768, 1024, false}, {768, 1024, true}, {1440, 900, false}, {1440, 900, true}} {
 		l.set(t, s.tab)
 		picture, err := chromedp.Run(s.tab, chromedp.CaptureScreenshot())
 		if err != nil {
