@@ -34,6 +34,13 @@ func TestAdminMark(t *testing.T) {
 	s.join(t, "studio", userClaims("ada", "Ada"))
 	s.visit(t, tab, root, "/?room=studio")
 	marks("true,true,true,false Message as the server")
+	// The badge and the missing button of the own row change neither its height nor its columns.
+	do(t, tab, chromedp.EmulateViewport(1440, 900))
+	see(t, tab, `document.querySelectorAll('#members .kick').length === 1`)
+	rows := script[[][3]float64](t, tab, `[...document.querySelectorAll('#members li')].map((row) => [row.offsetHeight, ...['.since', '.tabs'].map((part) => row.querySelector(part).getBoundingClientRect().right)])`)
+	if len(rows) != 2 || rows[0] != rows[1] {
+		t.Errorf("height of each row, and right edges of its columns: got %v, want two equal rows", rows)
+	}
 	s.send(t, "studio", root, "message", "from elsewhere")
 	see(t, tab, `document.querySelectorAll('#messages li').length === 1`)
 	do(t, tab, chromedp.SendKeys("#message", "from here\r"))
@@ -72,6 +79,9 @@ func TestNarrowTexts(t *testing.T) {
 			if !script[bool](t, tab, fmt.Sprintf(`((element) => element.title === element.textContent)(document.querySelector(%q))`, selector)) {
 				t.Errorf("%s has no tooltip with its text", selector)
 			}
+		}
+		if !script[bool](t, tab, fmt.Sprintf(`((name, tabs) => Math.abs(name.bottom - tabs.bottom) < 10)(...%q.split("|").map((selector) => document.querySelector(selector).getBoundingClientRect()))`, row(long, ".name")+"|"+row(long, ".tabs"))) {
+			t.Errorf("%d px wide: a long id moves the facts away from the line of the name", width)
 		}
 		if got := script[float64](t, tab, `document.querySelector('[data-id=wide] .name').clientWidth`); got < 60 {
 			t.Errorf("%d px wide: a name beside a status has %v px, want 60 or more", width, got)
