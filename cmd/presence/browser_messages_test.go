@@ -17,6 +17,7 @@ func TestComposer(t *testing.T) {
 	heavy(t)
 	s := newSite(t, "--max-message=1024")
 	tab := browser(t, "status of 413", "status of 403")
+	do(t, tab, chromedp.EmulateViewport(1440, 900)) // in a low window, the box has fewer lines
 	next := s.follow(t, "studio", userClaims("watch", ""))
 	s.visit(t, tab, userClaims("me", "Mira"), "/?room=studio")
 	sent := func(want string) {
