@@ -1,16 +1,16 @@
 /**
- * The input box for messages. It is cleared as soon as the user sends. If sending fails, the text
- * is put back into the box. If the user sends that text again, it has the same message id, so the
- * room receives it only once.
+ * The input box for messages. It is cleared as soon as the user sends, and the list shows the
+ * message as pending. If sending fails, the text is put back into the box. If the user sends that
+ * text again, it has the same message id, so the room receives it only once.
  */
 import { later, put } from "./dom.js";
 import { randomId } from "./presence/index.js";
-import { limitOf, tooLongWords, unsentWords } from "./words.js";
+import { limitOf, sentWords, tooLongWords, unsentWords } from "./words.js";
 
 export class Composer {
   #elements;
   #where;
-  #sent;
+  #list;
   #failed = null; // the last message that could not be sent: {text, id}
   #restored = ""; // the texts at the beginning of the box that were put back, oldest first
   #pending = 0; // number of messages that are being sent
@@ -24,16 +24,18 @@ export class Composer {
    * @param {HTMLButtonElement} elements.button
    * @param {HTMLElement} elements.label
    * @param {HTMLElement} elements.speaks  Shown if messages appear as from the server.
-   * @param {HTMLElement} elements.sending  Shown if sending takes long.
+   * @param {HTMLElement} elements.sending  Announced if sending takes long.
+   * @param {HTMLElement} elements.sent  Shown if the tab does not receive the message.
    * @param {HTMLElement} elements.error  Shown if sending failed.
-   * @param {() => {room: ?import("./presence.js").Room, name: string}} where  Returns the Room on
-   *   the page and the room name. The Room is null until it is joined.
-   * @param {(id: string) => void} sent  Called with the position of each message that was sent.
+   * @param {() => {room: ?import("./presence.js").Room, name: string, from?: {id: string, name: string}}} where
+   *   Returns the Room on the page, the room name, and the sender that messages of the user show.
+   *   The Room is null until it is joined.
+   * @param {import("./messages.js").Messages} list
    */
-  constructor(elements, where, sent) {
+  constructor(elements, where, list) {
     this.#elements = elements;
     this.#where = where;
-    this.#sent = sent;
+    this.#list = list;
     const { form, box } = elements;
     form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -63,12 +65,18 @@ export class Composer {
   open() {
     this.#forbid(false);
     put(this.#elements.error, "");
+    put(this.#elements.sent, "");
+  }
+
+  /** Takes note that the room is in sync, so that it delivers messages. */
+  synced() {
+    put(this.#elements.sent, "");
   }
 
   async #submit() {
-    const { box, error, sending } = this.#elements;
+    const { box, error, sending, sent } = this.#elements;
     const text = box.value;
-    const { room: to } = this.#where();
+    const { room: to, from } = this.#where();
     if (!to || box.readOnly || text.trim() === "") return;
     const message = this.#failed?.text === text ? this.#failed : { text, id: randomId() };
     const size = new TextEncoder().encode(JSON.stringify({ id: message.id, data: text })).length;
@@ -76,13 +84,17 @@ export class Composer {
     this.#restored = "";
     this.#set("");
     put(error, "");
+    put(sent, "");
+    const pending = this.#list.pend(text, from);
     this.#pending++;
     this.#showSending();
     try {
       const { id } = await to.send(text, { id: message.id });
       if (this.#failed === message) this.#failed = null;
-      this.#sent(id);
+      this.#list.sent(pending, id, to.state.connection === "open");
+      if (to === this.#where().room) put(sent, sentWords(to.state));
     } catch (reason) {
+      if (pending) this.#list.withdraw(pending);
       if (to.name !== this.#where().name) return;
       this.#failed = message;
       this.#putBack(text);

@@ -4,6 +4,7 @@
  */
 import { put } from "./dom.js";
 import { maxRead } from "./messages.js";
+import { sentence } from "./words.js";
 
 const pageSize = 50;
 const sizeAfterGap = 200; // as many as the list shows
@@ -78,7 +79,7 @@ export class Earlier {
     try {
       if (!(await this.#load(this.#before, pageSize, me))) return;
     } catch (error) {
-      return put(note, `Earlier messages cannot be shown: ${error.message}`);
+      return put(note, sentence(`Earlier messages cannot be shown: ${error.message}`));
     }
     const added = this.#messages.count - had;
     const full = this.#messages.count >= maxRead;
@@ -115,7 +116,7 @@ export class Earlier {
         this.#setBefore((before = next ?? null));
         if (found || before === null || pages === maxPages) break;
       }
-      if (before === null) this.#messages.rest("No recent messages. Open this page in a second tab and see the number change.");
+      if (before === null) this.#messages.rest("No recent messages.");
       return true;
     } catch (error) {
       if ([404, 405].includes(error.problem?.status)) this.#supported = false;

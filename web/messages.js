@@ -5,13 +5,16 @@
  */
 import { copy, put } from "./dom.js";
 import { links } from "./links.js";
-import { called, dataText } from "./words.js";
+import { called, dataText, partWords, wholeWords } from "./words.js";
 
 const maxRows = 200; // maximum number of rows while the list scrolls to new messages
 export const maxRead = 2000; // maximum number of rows while the user reads earlier messages
 const groupTime = 5 * 60_000; // milliseconds during which messages of a user share one name
 const endMargin = 40; // pixels from the end within which the list follows new messages
 const maxSent = 500; // maximum number of positions that are kept for mark()
+const maxLong = 200; // maximum number of long messages that can be shown as a whole
+const maxPending = 50; // maximum number of rows for messages that are being sent
+const sendingDelay = 400; // milliseconds before such a row has a note
 
 const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
 const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
@@ -30,6 +33,13 @@ const full = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: 
  * @property {number} [time]
  * @property {boolean} [again]  Whether the row has the name of an earlier row.
  * @property {number} [start]  The time of that row.
+ *
+ * @typedef {object} Pending  A message of the viewer that is being sent.
+ * @property {Row} entry
+ * @property {{id: string, name: string}} [from]
+ * @property {string} text
+ * @property {string} id  The position, once the server has accepted it. Before, it is "".
+ * @property {ReturnType<typeof setTimeout>} timer  Shows the note.
  */
 
 export class Messages {
@@ -41,7 +51,13 @@ export class Messages {
   /** @type {Row[]} */
   #rows = [];
   #ids = new Set(); // positions of the rows
+  #rest = ""; // texts in place of the rows
+  #wait = "";
   #sent = new Set(); // positions of messages that this page has sent
+  /** @type {Pending[]} */
+  #pending = [];
+  /** @type {Set<HTMLElement>} */
+  #long = new Set(); // rows whose long text can be shown as a whole, oldest first
   #following = true; // whether the list scrolls to new messages
   #fresh = null; // the row of the first unread message
   #reading = true; // whether the next unread message is the first one
@@ -61,10 +77,7 @@ export class Messages {
     this.#quiet = quiet;
     this.#more = more;
     this.#trimmed = trimmed;
-    log.addEventListener("scroll", () => {
-      this.#following = log.scrollHeight - log.scrollTop - log.clientHeight < endMargin;
-      if (this.#following) more.hidden = true;
-    });
+    log.addEventListener("scroll", () => this.#scrolled());
     more.addEventListener("click", () => {
       this.#following = true;
       this.#follow();
@@ -86,7 +99,10 @@ export class Messages {
    */
   add(message, me, unread = false) {
     if (this.#ids.has(message.id)) return;
+    const pending = this.#pendingOf(message, me);
+    if (pending) this.withdraw(pending);
     const entry = this.#entry(message, me);
+    if (pending && !entry.mine) setMine(entry, true);
     if (unread && !entry.mine && this.#reading) this.#setFresh(entry);
     if (!unread) this.#reading = true;
     this.#insert([entry]);
@@ -106,6 +122,7 @@ export class Messages {
     this.#log.setAttribute("aria-live", "off");
     const anchor = this.#following ? null : this.#rows.find(({ row, gap }) => !gap && row.offsetTop + row.offsetHeight > this.#log.scrollTop);
     const before = anchor?.row.offsetTop;
+    for (const pending of this.#pending.filter(({ id }) => messages.some((message) => message.id === id))) this.withdraw(pending);
     this.#closeGaps(new Set(messages.map(({ id }) => id)));
     this.#insert(messages.filter(({ id }) => !this.#ids.has(id)).map((message) => this.#entry(message, me)));
     this.#quiet.hidden = true;
@@ -131,9 +148,95 @@ export class Messages {
     if (this.#rows.length === 0 || this.#rows.at(-1).gap) return;
     const row = copy("gap-row");
     this.#rows.push({ row, gap: true });
-    this.#list.append(row);
+    this.#list.insertBefore(row, this.#end);
     this.#trim();
     this.#follow();
+  }
+
+  /**
+   * Shows a message that is being sent, after all other messages. The room delivers it later, and
+   * then its row replaces this one.
+   *
+   * @param {string} text
+   * @param {{id: string, name: string}} [from]  The viewer. undefined if messages of the viewer
+   *   appear as from the server.
+   * @returns {?Pending}  null if too many messages are being sent.
+   */
+  pend(text, from) {
+    if (this.#pending.length >= maxPending) this.#settle(this.#pending.find(({ id }) => id !== ""));
+    if (this.#pending.length >= maxPending) return null;
+    const entry = this.#entry({ id: "", from, data: text, at: new Date().toISOString() }, from?.id ?? null);
+    setMine(entry, true);
+    entry.row.classList.add("pending");
+    entry.row.setAttribute("aria-live", "off"); // the row that replaces it is announced
+    this.#list.append(entry.row);
+    /** @type {Pending} */
+    const pending = { entry, from, text, id: "", timer: setTimeout(() => describe(pending, "Sending…"), sendingDelay) };
+    this.#pending.push(pending);
+    this.#groupPending();
+    this.#showQuiet();
+    this.#following = true;
+    this.#follow();
+    return pending;
+  }
+
+  /** Removes the row of a message that was not sent, or that was delivered. */
+  withdraw(pending) {
+    clearTimeout(pending.timer);
+    const at = this.#pending.indexOf(pending);
+    if (at < 0) return;
+    this.#pending.splice(at, 1);
+    this.#long.delete(pending.entry.row);
+    pending.entry.row.remove();
+    this.#groupPending();
+    this.#showQuiet();
+  }
+
+  /**
+   * Shows that the server has accepted a message. Unless the room has delivered it, its row
+   * remains.
+   *
+   * @param {?Pending} pending
+   * @param {string} id  The position of the message.
+   * @param {boolean} live  Whether the room delivers it now.
+   */
+  sent(pending, id, live) {
+    this.mark(id);
+    if (!pending) return;
+    pending.id = id;
+    if (this.#ids.has(id)) return this.withdraw(pending);
+    if (live || !this.#pending.includes(pending)) return;
+    clearTimeout(pending.timer);
+    describe(pending, "Sent");
+    this.#follow();
+  }
+
+  /** Moves the messages that the server has accepted to their place, because the room is in sync. */
+  settle() {
+    for (const pending of this.#pending.filter(({ id }) => id !== "")) this.#settle(pending);
+  }
+
+  /** @param {Pending} [pending] */
+  #settle(pending) {
+    if (!pending) return;
+    const { id, from, text, entry } = pending;
+    this.withdraw(pending);
+    if (this.#ids.has(id)) return;
+    this.#insert([this.#entry({ id, from, data: text, at: new Date(entry.time).toISOString() }, from?.id ?? null)]);
+  }
+
+  /**
+   * Returns the pending message that a delivered message is. The room may deliver it before the
+   * server has answered the sender, so the text is compared. If it is the same text from another
+   * device of the viewer, one row replaces the other, and the second row follows.
+   *
+   * @param {import("./presence.js").Message} message
+   * @param {?string} me
+   */
+  #pendingOf({ id, from, data }, me) {
+    const same = this.#pending.find((pending) => pending.id === id);
+    if (same || (from && from.id !== me)) return same;
+    return this.#pending.find((pending) => pending.id === "" && pending.text === data && Boolean(pending.from) === Boolean(from));
   }
 
   /** Marks a message as the viewer's own. Its sender may not be known from the message. */
@@ -148,8 +251,20 @@ export class Messages {
 
   /** Shows a text if there are no messages. */
   rest(text) {
+    this.#rest = text;
+    this.#showQuiet();
+  }
+
+  /** Shows another text in its place while there is no connection. "" ends this. */
+  wait(text) {
+    this.#wait = text;
+    this.#showQuiet();
+  }
+
+  #showQuiet() {
+    const text = this.#wait || this.#rest;
     put(this.#quiet, text);
-    this.#quiet.hidden = this.#rows.length > 0;
+    this.#quiet.hidden = text === "" || this.#rows.length + this.#pending.length > 0;
   }
 
   /** Marks all messages as read. The line above the first unread one remains until the next one. */
@@ -159,11 +274,13 @@ export class Messages {
 
   clear() {
     this.#list.replaceChildren();
+    for (const pending of [...this.#pending]) this.withdraw(pending);
+    this.#long.clear();
     this.#rows = [];
     this.#ids.clear();
     this.#fresh = null;
     this.#reading = true;
-    this.#quiet.hidden = true;
+    this.rest("");
     this.#more.hidden = true;
     this.#following = true;
   }
@@ -176,7 +293,8 @@ export class Messages {
   #entry({ id, from, data, at }, me) {
     const [, epoch, seq] = /^(.*)-(\d+)$/s.exec(id) ?? [];
     const entry = { row: copy("message-row"), gap: false, id, epoch, seq: Number(seq), from: from?.id, time: Date.parse(at) };
-    fill(entry.row, from, data, at);
+    const texts = fill(entry.row, from, data, at);
+    if (texts.short !== null) this.#offerWhole(entry.row, texts);
     setMine(entry, this.#sent.has(id) || (from !== undefined && from.id === me));
     return entry;
   }
@@ -186,7 +304,7 @@ export class Messages {
     let [first, last] = [Infinity, 0]; // the rows whose group may change
     for (const entry of entries) {
       const at = this.#placeOf(entry);
-      this.#list.insertBefore(entry.row, this.#rows[at]?.row ?? null);
+      this.#list.insertBefore(entry.row, this.#rows[at]?.row ?? this.#end);
       this.#rows.splice(at, 0, entry);
       if (entry.id) this.#ids.add(entry.id);
       [first, last] = [Math.min(first, at), Math.max(last + 1, at + 1)];
@@ -194,11 +312,40 @@ export class Messages {
     if (entries.length === 0) return;
     this.#quiet.hidden = true;
     this.#group(first, last);
-    for (const { row } of entries) {
-      const text = /** @type {HTMLElement} */ (row.querySelector(".text"));
-      // An element that scrolls must be reachable by keyboard.
-      if (text.scrollHeight > text.clientHeight) text.tabIndex = 0;
-    }
+    this.#groupPending();
+  }
+
+  /** The row before which the list of delivered messages ends. null for the end of the list. */
+  get #end() {
+    return this.#pending[0]?.entry.row ?? null;
+  }
+
+  /**
+   * Adds a button that shows a long text as a whole. The button of the oldest row is removed if
+   * there are too many, because each text may need much memory.
+   *
+   * @param {HTMLElement} row
+   * @param {{short: string, text: string, size: number, note: string}} texts
+   */
+  #offerWhole(row, { short, text, size, note }) {
+    const button = copy("whole-button");
+    const label = note === "" ? wholeWords(size) : "Show more";
+    put(button, label);
+    let whole = false;
+    button.addEventListener("click", () => {
+      whole = !whole;
+      showText(row, whole ? text : short, whole && note === "");
+      put(button, whole ? "Show less" : label);
+      button.setAttribute("aria-expanded", String(whole));
+      if (!whole) row.scrollIntoView({ block: "nearest" });
+      this.#scrolled();
+    });
+    row.append(button);
+    this.#long.add(row);
+    if (this.#long.size <= maxLong) return;
+    const [oldest] = this.#long;
+    this.#long.delete(oldest);
+    giveUp(oldest);
   }
 
   /**
@@ -222,12 +369,21 @@ export class Messages {
   #group(first, end) {
     for (let i = first; i < this.#rows.length; i++) {
       const [before, entry] = [this.#rows[i - 1], this.#rows[i]];
-      const again = Boolean(before) && !before.gap && !entry.gap && !entry.fresh && before.from === entry.from
-        && before.mine === entry.mine && entry.time - before.start < groupTime;
+      const again = continues(entry, before);
       const start = again ? before.start : entry.time;
       if (i >= end && again === entry.again && start === entry.start) return;
       Object.assign(entry, { again, start });
       entry.row.classList.toggle("again", again);
+    }
+  }
+
+  #groupPending() {
+    let before = this.#rows.at(-1);
+    for (const { entry } of this.#pending) {
+      const again = continues(entry, before);
+      entry.start = again ? before.start : entry.time;
+      entry.row.classList.toggle("again", again);
+      before = entry;
     }
   }
 
@@ -253,8 +409,15 @@ export class Messages {
   #remove(at) {
     const [{ row, id }] = this.#rows.splice(at, 1);
     this.#ids.delete(id);
+    this.#long.delete(row);
     row.remove();
     this.#group(at, at + 1);
+  }
+
+  #scrolled() {
+    const { scrollHeight, scrollTop, clientHeight } = this.#log;
+    this.#following = scrollHeight - scrollTop - clientHeight < endMargin;
+    if (this.#following) this.#more.hidden = true;
   }
 
   #follow() {
@@ -264,6 +427,37 @@ export class Messages {
   }
 }
 
+/**
+ * Reports whether a row belongs to the group of the row before it.
+ *
+ * @param {Row} entry
+ * @param {Row} [before]
+ */
+function continues(entry, before) {
+  return before !== undefined && !before.gap && !entry.gap && !entry.fresh && before.from === entry.from
+    && before.mine === entry.mine && entry.time - before.start < groupTime;
+}
+
+/** Shows a note below a message that is being sent. @param {Pending} pending */
+function describe({ entry: { row } }, text) {
+  const state = row.querySelector(".state") ?? copy("note");
+  state.classList.add("state");
+  put(state, text);
+  row.append(state);
+}
+
+/** Removes the button that shows a long text as a whole. @param {HTMLElement} row */
+function giveUp(row) {
+  const button = /** @type {HTMLElement} */ (row.querySelector(".whole"));
+  if (button.getAttribute("aria-expanded") === "true") button.click();
+  if (!row.querySelector(".note:not(.state)")) {
+    const note = copy("note");
+    put(note, partWords(Number(row.dataset.size)));
+    row.append(note);
+  }
+  button.remove();
+}
+
 /** @param {Row} entry */
 function setMine(entry, mine) {
   entry.mine = mine;
@@ -271,9 +465,9 @@ function setMine(entry, mine) {
   /** @type {HTMLElement} */ (entry.row.querySelector(".you")).hidden = !mine;
 }
 
-/** Fills the row of a message. */
+/** Fills the row of a message. Returns its texts: see dataText(). */
 function fill(row, from, data, at) {
-  const { text, json, note } = dataText(data);
+  const texts = dataText(data);
   // A server message is marked in two ways that no user name can imitate. It has a frame, and it
   // lacks the word "From", which screen readers announce before the name of a user.
   row.querySelector(".from").hidden = row.querySelector(".name").hidden = !from;
@@ -282,21 +476,34 @@ function fill(row, from, data, at) {
     put(row.querySelector(".name"), called(from));
     row.querySelector(".name").title = from.id;
   }
-  const element = row.querySelector(".text");
-  element.classList.toggle("json", json);
-  if (json) put(element, text);
-  else element.replaceChildren(...links(text, note === "").map(({ text, href }) => (href === undefined ? text : link(text, href))));
-  if (note !== "") {
+  row.querySelector(".text").classList.toggle("json", texts.json);
+  showText(row, texts.short ?? texts.text, texts.short === null && texts.note === "");
+  if (texts.short !== null) row.dataset.size = texts.size;
+  if (texts.note !== "") {
     const element = copy("note");
-    put(element, note);
+    put(element, texts.note);
     row.append(element);
   }
   const time = Date.parse(at);
-  if (Number.isNaN(time)) return;
+  if (Number.isNaN(time)) return texts;
   const shown = row.querySelector("time");
   shown.dateTime = at;
   shown.title = full.format(time);
   shown.textContent = (new Date(time).toDateString() === new Date().toDateString() ? clock : day).format(time);
+  return texts;
+}
+
+/**
+ * Shows the text of a message. Addresses in it are links, except in JSON.
+ *
+ * @param {any} row
+ * @param {string} text
+ * @param {boolean} complete  Whether the text is not cut at its end.
+ */
+function showText(row, text, complete) {
+  const element = row.querySelector(".text");
+  if (element.matches(".json")) put(element, text);
+  else element.replaceChildren(...links(text, complete).map(({ text, href }) => (href === undefined ? text : link(text, href))));
 }
 
 function link(text, href) {

@@ -15,9 +15,13 @@ import { Removal } from "./removal.js";
 import { Rooms, addressOf, onRoomLink, remember, roomOfAddress } from "./rooms.js";
 import { Status } from "./status.js";
 import { Title } from "./title.js";
-import { called, nameError, peopleWords, refusalWords, retryWords, roomRule, signedOut, stateWords } from "./words.js";
+import {
+  brief, called, emptyWords, isGuest, knownWords, nameError, peopleWords, proposedRoom, refusalWords, retryWords, roomError, roomReason, sentence,
+  signedOut, stateWords, tokenWords,
+} from "./words.js";
 
 const requestTimeout = 10_000; // milliseconds
+const late = 3000; // milliseconds after the end of a token in which the server closes the room
 const shortWait = 2000; // milliseconds; a user cannot make a shorter wait much shorter
 const share = new URLSearchParams(location.search).get("share") === "1";
 
@@ -28,16 +32,21 @@ let name = ""; // room name; empty if the address has an invalid one
 let user = null; // the signed-in user, if the server reports it
 let hasSession = true; // whether the server has GET session; true until a response shows otherwise
 let position = ""; // position from which to resume after the server has refused the user
+let ends = null; // time at which the token expires, once the server has announced it
+let warned = null; // the warning from which it was computed
+let known = null; // time at which the state of the room was last known to be correct
+let renewing = false; // whether the sign-in form asks for a token while the user is in the room
 let visits = 0; // number of rooms shown so far; a response for an earlier visit is ignored
 
 const plot = new Plot($("plot"));
 const title = new Title();
 const removal = new Removal(
   {
-    dialog: $("removal"), form: $("remove"), name: $("whom"), id: $("whose"), error: $("remove-error"), keep: $("keep"),
+    dialog: $("removal"), form: $("remove"), name: $("whom"), leaver: $("who-leaves"), withId: $("with-id"), id: $("whose"), error: $("remove-error"), keep: $("keep"),
     notices: $("notices"), spoken: $("removed"), list: $("members"),
   },
   request,
+  () => drawPeople(),
 );
 const status = new Status(
   { button: $("set-status"), form: $("own-status"), box: $("status-text"), cancel: $("status-cancel"), error: $("status-error") },
@@ -50,10 +59,10 @@ const earlier = new Earlier({ log: $("log"), button: $("earlier"), note: $("earl
 const composer = new Composer(
   {
     form: $("composer"), box: $("message"), button: $("send"), label: $("message-label"), speaks: $("speaks"), sending: $("sending"),
-    error: $("send-error"),
+    sent: $("sent"), error: $("send-error"),
   },
-  () => ({ room, name }),
-  (id) => messages.mark(id),
+  () => ({ room, name, from: user?.admin ? undefined : { id: user?.id ?? "", name: user?.name ?? "" } }),
+  messages,
 );
 const rooms = new Rooms(
   { list: $("rooms"), none: $("rooms-none"), error: $("rooms-error"), first: $("rooms-first"), more: $("rooms-next") },
@@ -82,22 +91,32 @@ async function enter() {
   name = isRoomName(asked) ? asked : "";
   clear();
   $("change").hidden = false;
-  putWhole($("room"), name || "No room");
-  put($("asked"), asked);
+  putWhole($("room"), name || "Invalid room name");
   showError(null);
   rooms.mark(name);
   if (name === "") {
-    showOnly("nowhere");
-    $("session").hidden = true;
+    showNowhere(asked);
     return showState(notConnected, "");
   }
   showState({ ...notConnected, connection: "connecting" }, "Connecting…");
+  showWaiting({ ...notConnected, connection: "connecting", users: null });
   const session = await fetchSession();
   if (visit !== visits) return;
   user = session?.user ?? null;
   if (!session || user) return attach();
   showState(notConnected, "");
   signIn(session.guests);
+}
+
+/** Shows that a room name is invalid, and proposes another one. */
+function showNowhere(asked) {
+  showOnly("nowhere");
+  $("session").hidden = true;
+  put($("asked"), brief(asked));
+  put($("rule"), roomReason(asked));
+  showFieldError("correct-name", "");
+  $("correct-name").value = proposedRoom(asked);
+  if ($("switch").hidden) $("correct-name").focus();
 }
 
 /**
@@ -116,6 +135,7 @@ async function fetchSession() {
 
 /** Shows one of the views of the page. */
 function showOnly(view) {
+  renewing = false;
   for (const id of ["nowhere", "welcome", "live"]) $(id).hidden = id !== view;
   if (view !== "refused") refused.hide();
 }
@@ -127,11 +147,14 @@ function attach(lastEventId) {
   showOnly("live");
   if (elsewhere) $("room").focus();
   $("session").hidden = false;
+  ends = warned = null;
   room = join({ room: name, share, lastEventId });
   listening = [
     room.on("state", show),
     room.on("count", askMembers),
     room.on("ping", askMembers),
+    room.on("ping", () => (known = Date.now())),
+    room.on("expiring", warn),
     room.on("sync", entered),
     ...[...shownEvents].map((event) => room.on(event, receive)),
     room.on("reset", () => {
@@ -157,13 +180,14 @@ function recognise() {
 function clear() {
   messages.clear();
   earlier.clear();
-  status.close();
+  status.offer(undefined);
   removal.enter(name);
   plot.clear();
   people.show(new Map(), { me: null, admin: false });
   put($("people-title"), "People");
   put($("count"), "–");
-  $("persons").hidden = true;
+  $("persons").hidden = $("known").hidden = $("tip").hidden = true;
+  known = null;
   title.read();
   title.set(name ? `${name} – presence` : "presence");
 }
@@ -181,6 +205,7 @@ async function entered() {
   remember(name, $("visited"));
   askMembers();
   measure();
+  if (user?.admin) rooms.refresh();
   if (!user) {
     const visit = visits;
     const session = await fetchSession();
@@ -188,35 +213,78 @@ async function entered() {
     user = session?.user ?? null;
     recognise();
     drawPeople();
+    if (user?.admin) rooms.refresh();
   }
-  earlier.synced(user?.id ?? null);
-  if (user?.admin) rooms.refresh();
+  composer.synced();
+  await earlier.synced(user?.id ?? null);
+  messages.settle();
 }
 
 /**
  * Shows the sign-in form.
  *
  * @param {boolean} [guests]  Whether users can sign in with a name only. Default: true, try it.
+ * @param {?{id: string}} [expired]  The user whose token has expired.
  */
-function signIn(guests = true) {
+function signIn(guests = true, expired = null) {
   leave();
   user = null;
   removal.clear();
   showOnly("welcome");
   $("session").hidden = true;
-  put($("token-hint"), guests ? "Paste a token (JWT) that this server accepts." : "A name is not enough on this server. Paste a token (JWT) that it accepts.");
+  const guest = expired !== null && isGuest(expired.id);
+  put($("ended"), expired === null ? "" : guest ? "Your time as a guest has ended. Enter your name again." : "Your token has expired.");
+  put($("question"), "Who is here?");
+  put($("token-hint"), guests ? "Paste the token you were given." : "A name is not enough on this server. Paste the token you were given.");
   $("to-name").hidden = !guests;
   clear();
-  askFor(guests ? "name" : "token", $("switch").hidden);
+  askFor(guests && (expired === null || guest) ? "name" : "token", $("switch").hidden);
 }
 
 /** Shows the sign-in form for a name or for a token. */
 function askFor(what, focus = true) {
   $("guest").hidden = what !== "name";
   $("bearer").hidden = what !== "token";
+  $("to-room").hidden = !renewing;
+  if (!renewing) put($("lede"), what === "name" ? `Join ${name}. Others in the room see your name.` : `Join ${name} with a token. Others in the room see the name in it.`);
   showFieldError("name", "");
   showFieldError("token", "");
   if (focus) $(what).focus();
+}
+
+/** Asks for a new token, while the user remains in the room. */
+function renew() {
+  const text = ends === null ? `You are in ${name}.` : `${stateWords(room.state, ends).replace("Live, your", "Your")}. You remain in ${name} with a new token.`;
+  showOnly("welcome");
+  renewing = true;
+  put($("ended"), "");
+  put($("question"), "Use a new token");
+  put($("lede"), text);
+  put($("token-hint"), "Paste the token you were given.");
+  $("to-name").hidden = true;
+  askFor("token");
+}
+
+/** Shows the room again, which the user did not leave. */
+function showRoom() {
+  showOnly("live");
+  showState(room.state);
+  $("message").focus();
+}
+
+/** Signs in with a token. If it renews the access of the user, the room remains open. */
+async function useToken(token) {
+  await request("POST", "session", { token });
+  $("token").value = "";
+  const session = renewing ? await fetchSession() : null;
+  if (room && session?.user && session.user.id === user?.id) {
+    user = session.user;
+    ends = null;
+    recognise();
+    return showRoom();
+  }
+  await enter();
+  $("message").focus();
 }
 
 /** Shows an error below the field of a sign-in form. */
@@ -226,11 +294,16 @@ function showFieldError(field, text) {
   if (text !== "") $(field).focus();
 }
 
-async function signInAgain() {
+/** @param {boolean} [expired]  Whether the token has expired. */
+async function signInAgain(expired = false) {
   const visit = ++visits;
+  const [before, from] = [user, room?.lastEventId];
   leave();
   const session = await fetchSession();
-  if (visit === visits) signIn(session?.guests);
+  if (visit !== visits) return;
+  // The user has signed in again, but that did not renew this stream.
+  if (expired && session?.user) return session.user.id === before?.id ? attach(from) : enter();
+  signIn(session?.guests, expired ? (before ?? { id: "" }) : null);
 }
 
 /** Shows why the server does not let the user into the room. The user stays signed in. */
@@ -239,7 +312,7 @@ function refuse(problem) {
   leave();
   put($("count"), "–"); // the next count also sets the title
   showOnly("refused");
-  title.set(`${refusalWords(problem).title} ${name} – presence`);
+  title.set(`${refusalWords(problem, name).title} ${name} – presence`);
   refused.show(name, problem);
 }
 
@@ -278,19 +351,49 @@ onRoomLink(document, go);
 
 /** @param {import("./presence.js").State} state */
 function show(state) {
-  showState(state, stateWords(state));
-  plot.record(state.connection === "open" ? state.count : null);
+  const open = state.connection === "open";
+  if (open) known = Date.now();
+  if (state.expiring !== warned) warn({ in: state.expiring });
+  showState(state);
+  plot.record(open ? state.count : null);
   if (state.count !== null && String(state.count) !== $("count").textContent) {
     put($("count"), state.count);
     title.set(`${state.count} in ${name} – presence`);
     speak();
   }
-  // If all tabs of a browser share one connection, the number of users is the more useful one.
-  $("persons").hidden = !share || state.users === null;
-  put($("persons"), peopleWords(state.users));
-  if (signedOut(state)) return signInAgain();
+  showKnown(state);
+  showWaiting(state);
+  rooms.show(open && user?.admin ? { room: name, count: state.count, users: state.users } : null);
+  if (signedOut(state)) return signInAgain(state.reason === "expired");
   if (state.connection === "closed" && state.reason !== null) return refuse(state.problem);
   drawPeople();
+}
+
+/** Shows the number of users, and how current the numbers are. */
+function showKnown({ connection, count, users, complete }) {
+  const open = connection === "open";
+  $("persons").hidden = users === null;
+  // In a room above the member limit, the server sends the number of users only at the start.
+  put($("persons"), complete || users === null ? peopleWords(users) : `about ${peopleWords(users)}`);
+  $("known").hidden = open || count === null || known === null;
+  if (known !== null) put($("known"), knownWords(known));
+  $("tip").hidden = !open || count !== 1;
+  people.age(open ? null : known);
+}
+
+/** Shows texts in place of the members and of the messages until the room is known. */
+function showWaiting(state) {
+  const empty = state.users === null ? emptyWords(state) : { people: "", messages: "" };
+  put($("people-wait"), empty.people);
+  $("people-wait").hidden = empty.people === "";
+  messages.wait(empty.messages);
+}
+
+/** Takes note of the remaining seconds of the token. null if it was renewed. */
+function warn({ in: seconds }) {
+  warned = seconds;
+  ends = seconds === null ? null : Date.now() + seconds * 1000;
+  showState(room.state);
 }
 
 function receive(message) {
@@ -303,13 +406,17 @@ $("earlier").addEventListener("click", () => earlier.more(user?.id ?? null));
 
 const notConnected = { connection: "closed", reason: null, problem: null, retryAt: null, shared: null };
 
-function showState(state, words) {
+function showState(state, words = stateWords(state, ends)) {
   const { connection, reason, retryAt, shared } = state;
+  // If the token was renewed in another tab, the room remains open.
+  if (ends !== null && Date.now() > ends + late) return showState(state, stateWords(state, (ends = null)));
+  const expiring = connection === "open" && ends !== null;
   for (const element of [document.body, $("state")]) {
     element.dataset.state = connection;
-    element.dataset.reason = reason ?? "";
+    element.dataset.reason = expiring ? "expiring" : (reason ?? "");
   }
   put($("state"), words);
+  $("renew").hidden = !expiring || renewing || user === null || isGuest(user.id);
   put($("retry"), retryWords(state, Date.now()));
   showReconnect(connection, retryAt);
   if (connection !== "open") $("latency").hidden = true;
@@ -337,7 +444,7 @@ function showPeople() {
   if (focused && !document.activeElement.checkVisibility()) focusList($(crowd ? "crowd" : "members"));
   const number = crowd ? users : members.size || null;
   put($("people-title"), number === null ? "People" : `People (${number})`);
-  people.show(members, { me: user?.id ?? null, admin: user?.admin === true });
+  people.show(members, { me: user?.id ?? null, admin: user?.admin === true }, removal.removed);
 }
 
 function announce() {
@@ -365,7 +472,7 @@ async function measure() {
   const answered = await request("GET", "healthz").then(() => true, () => false);
   const took = Math.round(performance.now() - start);
   $("latency").hidden = !answered || room?.state.connection !== "open";
-  put($("latency"), `${Math.max(1, took)} ms`);
+  put($("latency"), `Answers in ${Math.max(1, took)} ms`);
 }
 
 // User input
@@ -381,7 +488,7 @@ function onSubmit(form, showText, work) {
     if (busy) return;
     busy = true;
     showText("");
-    await work().catch((error) => showText(error.message));
+    await work().catch((error) => showText(sentence(error.message)));
     busy = false;
   });
 }
@@ -402,15 +509,16 @@ onSubmit($("guest"), (text) => showFieldError("name", text), async () => {
 
 onSubmit($("bearer"), (text) => showFieldError("token", text), async () => {
   const token = $("token").value.trim();
-  if (token === "") throw new Error("Paste a token");
-  await request("POST", "session", { token });
-  $("token").value = "";
-  await enter();
-  $("message").focus();
+  if (token === "") throw new Error("Paste a token.");
+  await useToken(token).catch((error) => {
+    throw new Error(tokenWords(error));
+  });
 });
 
 $("to-token").addEventListener("click", () => askFor("token"));
 $("to-name").addEventListener("click", () => askFor("name"));
+$("renew").addEventListener("click", renew);
+$("to-room").addEventListener("click", showRoom);
 
 $("sign-out").addEventListener("click", signOut);
 $("other").addEventListener("click", signOut);
@@ -437,7 +545,7 @@ function openSwitch(open) {
   const inside = $("switch").contains(document.activeElement);
   $("switch").hidden = !open;
   $("change").setAttribute("aria-expanded", open);
-  put($("room-error"), "");
+  showFieldError("room-name", "");
   if (open) {
     $("room-name").value = "";
     $("room-name").focus();
@@ -451,14 +559,17 @@ $("stay").addEventListener("click", () => openSwitch(false));
 $("switch").addEventListener("keydown", (event) => {
   if (event.key === "Escape") openSwitch(false);
 });
-onSubmit($("switch"), (text) => put($("room-error"), text), async () => {
-  const to = $("room-name").value.trim();
-  if (!isRoomName(to)) throw new Error(roomRule);
-  go(to);
-});
+for (const [form, field] of [["switch", "room-name"], ["correct", "correct-name"]]) {
+  onSubmit($(form), (text) => showFieldError(field, text), async () => {
+    const to = $(field).value.trim();
+    const wrong = roomError(to);
+    if (wrong !== "") throw new Error(wrong);
+    go(to);
+  });
+}
 
 function showError(error) {
-  put($("error"), error?.message ?? "");
+  put($("error"), error ? sentence(error.message) : "");
 }
 
 $("me").addEventListener("click", () => $("me").classList.toggle("whole"));
@@ -468,7 +579,7 @@ $("me").addEventListener("click", () => $("me").classList.toggle("whole"));
 setInterval(() => {
   if (document.hidden || !room) return;
   plot.draw();
-  put($("retry"), retryWords(room.state, Date.now()));
+  showState(room.state);
 }, 1000);
 setInterval(() => document.hidden || people.age(), 15_000);
 setInterval(every5, 5000);
@@ -489,6 +600,5 @@ document.addEventListener("visibilitychange", () => {
 
 alignInk($("count"));
 openOne([$("open-people"), $("open-rooms")]);
-put($("rule"), roomRule);
 for (const link of document.querySelectorAll('a[data-room="lobby"]')) link.setAttribute("href", addressOf("lobby"));
 enter();

@@ -21,6 +21,7 @@ const full = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: 
 export class People {
   #list;
   #remove;
+  #known = null;
   /** @type {Map<string, {row: HTMLElement, shown: ?Shown, since: number, words: string}>} */
   #rows = new Map(); // by member id; `since` is NaN if unknown, `words` is the displayed duration
 
@@ -44,13 +45,15 @@ export class People {
    * @param {Map<string, import("./presence.js").Member>} members
    * @param {{me: ?string, admin: boolean}} viewer  The viewer's id, and whether the viewer may
    *   remove members.
+   * @param {{id: string, name: string}[]} [removed]  Other users that the page names. Namesakes of
+   *   them are shown with their id.
    */
-  show(members, { me, admin }) {
-    keepingFocus(this.#list, ".kick", () => this.#show(members, me, admin));
+  show(members, { me, admin }, removed = []) {
+    keepingFocus(this.#list, ".kick", () => this.#show(members, me, admin, removed));
     this.age();
   }
 
-  #show(members, me, admin) {
+  #show(members, me, admin, removed) {
     for (const [id, { row }] of this.#rows) {
       if (members.has(id)) continue;
       this.#rows.delete(id);
@@ -61,7 +64,7 @@ export class People {
       (a, b) => mine(b) - mine(a) || order.compare(called(a), called(b)) || (a.id < b.id ? -1 : 1),
     );
     this.#list.toggleAttribute("data-removing", admin);
-    const twins = namesakes(sorted);
+    const twins = namesakes([...sorted, ...removed.filter(({ id }) => !members.has(id))]);
     let at = this.#list.firstElementChild;
     for (const member of sorted) {
       const mine = member.id === me;
@@ -104,11 +107,18 @@ export class People {
     this.#remove(shown.member, () => focusNear(this.#list, ".kick", rows, rows.indexOf(row)));
   }
 
-  /** Updates the displayed durations. */
-  age(now = Date.now()) {
+  /**
+   * Updates the displayed durations.
+   *
+   * @param {?number} [known]  Time at which the list was last known to be correct, if there is no
+   *   connection.
+   */
+  age(known = this.#known) {
+    this.#known = known;
+    const now = known ?? Date.now();
     for (const entry of this.#rows.values()) {
       if (Number.isNaN(entry.since)) continue;
-      const words = sinceWords(entry.since, now);
+      const words = sinceWords(entry.since, now, known === null);
       if (words === entry.words) continue;
       entry.words = words;
       entry.row.querySelector("time").textContent = words;

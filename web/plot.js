@@ -125,16 +125,18 @@ function round(n) {
   return Math.round(n * 10) / 10;
 }
 
+const title = "Connected, last 5 minutes";
+
 /** Returns a description of the plot. */
 export function label(steps, now) {
   const bounds = range(steps, now);
-  if (!bounds) return "The count over the last 5 minutes: no data yet";
+  if (!bounds) return `${title}: no data yet`;
   const { min, max } = bounds;
-  return `The count over the last 5 minutes: ${min === max ? `${min} throughout` : `between ${min} and ${max}`}`;
+  return `${title}: ${min === max ? `${min} throughout` : `between ${min} and ${max}`}`;
 }
 
 const labelHeight = 16; // height of the labels below the axis, in pixels
-const topMargin = 10; // margin for half of the label at the highest count, in pixels
+const topMargin = 28; // margin for the title and half of the label at the highest count, in pixels
 
 /** Draws the plot in an svg element. */
 export class Plot {
@@ -157,12 +159,14 @@ export class Plot {
       area: part("path", "area"),
       line: part("path", "line"),
       end: part("circle", "end"),
+      title: part("text", "title"),
       max: part("text", "bound"),
       zero: part("text", "bound"),
       then: part("text", "axis"),
       now: part("text", "axis"),
     };
     this.#parts.end.setAttribute("r", 4);
+    this.#parts.title.textContent = title;
     this.#parts.now.textContent = "now";
     this.#parts.now.setAttribute("text-anchor", "end");
     this.#parts.zero.textContent = "0";
@@ -196,7 +200,7 @@ export class Plot {
     const digits = String(range(this.#steps, now)?.max ?? 0).length;
     const box = { left: 8 + digits * 8, top: topMargin, right: width - 6, bottom: height - labelHeight - 8 };
     const { bounds, line, area, end } = layout(this.#steps, now, box);
-    const { grid, area: areaPart, line: linePart, end: endPart, max, zero, then, now: nowPart } = this.#parts;
+    const { grid, area: areaPart, line: linePart, end: endPart, title, max, zero, then, now: nowPart } = this.#parts;
     const set = (element, attributes) => {
       for (const name in attributes) element.setAttribute(name, attributes[name]);
     };
@@ -210,6 +214,7 @@ export class Plot {
     set(linePart, { d: line });
     set(areaPart, { d: area });
     then.textContent = beginWords(from, now);
+    set(title, { x: box.left, y: 12 });
     set(then, { x: box.left, y: height - 3 });
     set(nowPart, { x: box.right, y: height - 3 });
     endPart.toggleAttribute("hidden", end === null);

@@ -34,13 +34,13 @@ test("the plot is worth showing after a change, or after 5 seconds", () => {
 
 test("without a count, nothing is drawn", () => {
   assert.deepEqual(layout([], seconds(0), box), { bounds: null, line: "", area: "", end: null });
-  assert.equal(label([], seconds(0)), "The count over the last 5 minutes: no data yet");
+  assert.equal(label([], seconds(0)), "Connected, last 5 minutes: no data yet");
 });
 
 test("a constant count is drawn at the top, over the whole axis", () => {
   const constant = steps([0, 7]);
   assert.equal(layout(constant, seconds(60), box).line, "M0 0L300 0");
-  assert.equal(label(constant, seconds(60)), "The count over the last 5 minutes: 7 throughout");
+  assert.equal(label(constant, seconds(60)), "Connected, last 5 minutes: 7 throughout");
 });
 
 test("the axis begins at the first known count, and grows to five minutes", () => {

@@ -4,7 +4,7 @@
  * becomes visible, and every 30 s while it is visible.
  */
 import { put } from "./dom.js";
-import { refusalWords, returnWords } from "./words.js";
+import { refusalWords, returnWords, stillWords } from "./words.js";
 
 const interval = 30_000; // milliseconds between two requests while the page is visible
 const spread = 2000; // maximum random delay after the end of a ban, in milliseconds
@@ -18,6 +18,7 @@ export class Refused {
   #until = null; // end of the ban, in milliseconds since 1970, if it is known
   #banned = false; // whether the user is admitted later without a new token
   #returnAt = 0; // time of the request at the end of the ban
+  #room = "";
   #asked = 0; // time of the last request or response
   #late = late; // milliseconds before the next request after the end of the ban
   #pending = null; // identifies the request that is running
@@ -55,6 +56,7 @@ export class Refused {
   show(room, problem) {
     const { panel, lobby, heading } = this.#elements;
     this.#pending = null;
+    this.#room = room;
     this.#timer ??= setInterval(() => this.#tick(), 1000);
     panel.hidden = false;
     lobby.hidden = room === "lobby";
@@ -81,7 +83,7 @@ export class Refused {
     this.#until = Number.isNaN(until) ? null : until;
     this.#banned = !problem || this.#until !== null;
     this.#schedule();
-    const words = refusalWords(problem);
+    const words = refusalWords(problem, this.#room);
     put(heading, words.heading);
     put(text, words.text);
     text.hidden = words.text === "";
@@ -129,6 +131,6 @@ export class Refused {
     const answered = problem.status >= 400 && problem.status < 500;
     if (answered) this.#learn(problem);
     else this.#schedule(); // the last answer stands
-    if (byUser) this.#showResult(answered ? "Not yet" : "The server does not answer");
+    if (byUser) this.#showResult(answered ? stillWords(this.#until, Date.now()) : "The server does not answer.");
   }
 }

@@ -3,7 +3,7 @@
  * use for an admin.
  */
 import { copy, keepingFocus, put } from "./dom.js";
-import { peopleWords, visited } from "./words.js";
+import { peopleWords, sentence, visited } from "./words.js";
 
 /** Returns the room name in the address. It may be invalid. */
 export function roomOfAddress() {
@@ -63,6 +63,7 @@ export class Rooms {
   #after = ""; // the last room of the previous page
   #next = ""; // the last room of the current page; empty if there is no next page
   #rows = new Map(); // room name → li element
+  #live = null; // the current room and its counts, if there is a connection
 
   /**
    * @param {object} elements
@@ -93,14 +94,14 @@ export class Rooms {
       const { rooms, next = "" } = await this.#ask(after);
       if (after !== this.#after) return;
       this.#next = next;
-      this.#show(rooms);
+      this.#fillAll(rooms);
       put(this.#elements.error, "");
     } catch (error) {
-      put(this.#elements.error, error.message);
+      put(this.#elements.error, sentence(error.message));
     }
   }
 
-  #show(rooms) {
+  #fillAll(rooms) {
     const { list, none, first, more } = this.#elements;
     const turned = [first, more].includes(document.activeElement);
     first.hidden = this.#after === "";
@@ -109,6 +110,22 @@ export class Rooms {
     keepingFocus(list, "a", () => this.#list(rooms));
     // The button that turned the page may be hidden now.
     if (turned && [first, more].some((button) => button.hidden)) list.focus();
+  }
+
+  /**
+   * Shows the counts of the current room, which are newer than those of the last request.
+   *
+   * @param {?{room: string, count: number, users: number}} live  null without a connection.
+   */
+  show(live) {
+    this.#live = live;
+    if (live && this.#rows.has(live.room)) this.#fill(live.room, live.count, live.users);
+  }
+
+  #fill(room, count, users) {
+    const row = this.#rows.get(room);
+    put(row.querySelector(".connections"), `${count} connected`);
+    put(row.querySelector(".users"), peopleWords(users));
   }
 
   /** Updates the rows in place. */
@@ -129,8 +146,8 @@ export class Rooms {
         link.textContent = link.dataset.room = room;
         link.href = addressOf(room);
       }
-      put(row.querySelector(".connections"), `${connections} connected`);
-      put(row.querySelector(".users"), peopleWords(users));
+      const live = room === this.#live?.room ? this.#live : null;
+      this.#fill(room, live?.count ?? connections, live?.users ?? users);
       if (row === at) at = at.nextElementSibling;
       else list.insertBefore(row, at);
     }

@@ -1,6 +1,6 @@
 /** The form in which users set their own status in a room. */
 import { put } from "./dom.js";
-import { limitOf, statusOf } from "./words.js";
+import { limitOf, sentence, statusOf } from "./words.js";
 
 export class Status {
   #elements;
@@ -108,5 +108,5 @@ export function unsetWords(error) {
   const limit = status === 413 ? limitOf(detail) : null;
   if (limit !== null) return `Not set: your status and your other details take more than ${limit} bytes. Choose a shorter one.`;
   if (status === 429) return `Not set: too many changes. Try again in ${Math.max(1, Math.ceil((error.after ?? 0) / 1000))} s.`;
-  return `Not set: ${error.message}`;
+  return sentence(`Not set: ${error.message}`);
 }

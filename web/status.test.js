@@ -15,5 +15,5 @@ test("unsetWords describes why a status was not set", () => {
   assert.match(words({ title: "", status: 413, detail: "info too large (maximum 1024 bytes)" }), /more than 1024 bytes/);
   assert.match(words({ title: "", status: 429 }, 1500), /Try again in 2 s/);
   assert.match(words({ title: "", status: 0 }), /did not answer/);
-  assert.equal(words({ title: "", status: 409, detail: "not in room" }), "Not set: not in room");
+  assert.equal(words({ title: "", status: 409, detail: "not in room" }), "Not set: not in room.");
 });

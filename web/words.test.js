@@ -4,15 +4,18 @@ import { test } from "node:test";
 import { PresenceError, initial } from "./presence/index.js";
 import { titleWords } from "./title.js";
 import {
-  called, dataText, nameError, namesakes, peopleWords, refusalWords, retryWords, returnWords, signedOut, sinceWords, stateWords, statusOf,
-  tabsWords, tooLongWords, unsentWords, visited,
+  brief, called, dataText, emptyWords, isGuest, knownWords, nameError, namesakes, partWords, peopleWords, proposedRoom, refusalWords, retryWords,
+  returnWords, roomError, sentWords, signedOut, sinceWords, stateWords, statusOf, stillWords, tabsWords, tokenWords, tooLongWords, unsentWords,
+  visited, wholeWords,
 } from "./words.js";
 
 test("stateWords describes each state of the connection", () => {
   const words = (state) => stateWords({ ...initial, ...state });
   assert.equal(words({}), "Connecting…");
   assert.equal(words({ connection: "open" }), "Live");
-  assert.equal(words({ connection: "open", expiring: 30 }), "Live, but your token is about to expire");
+  const five = new Date(2026, 10, 27, 9, 5).getTime();
+  assert.match(stateWords({ ...initial, connection: "open" }, five, "en-US"), /^Live, your access ends at 9:05\sAM$/);
+  assert.equal(knownWords(five, "en-GB"), "last known at 09:05");
   for (const [reason, part] of [["draining", "restarting"], ["full", "Full"], ["slow", "slow"], ["offline", "offline"], ["lost", "lost"], ["connections", "Too many tabs"]]) {
     assert.match(words({ reason }), new RegExp(part));
   }
@@ -45,31 +48,70 @@ test("retryWords counts down to the next attempt", () => {
   assert.equal(words({ connection: "closed", reason: "removed" }), "");
 });
 
+test("emptyWords describes a room without a connection", () => {
+  const words = (state) => emptyWords({ ...initial, ...state });
+  assert.deepEqual(words({ connection: "open" }), { people: "", messages: "" });
+  assert.deepEqual(words({}), { people: "Connecting…", messages: "Connecting…" });
+  assert.deepEqual(words({ reason: "lost" }), { people: "Not connected yet.", messages: "Not connected yet." });
+  assert.match(words({ reason: "connections" }).people, /^This browser has reached its limit of open tabs/);
+  assert.match(words({ reason: "connections" }).messages, /another tab/);
+});
+
 test("refusalWords distinguishes a ban, a room that is not allowed, and other refusals", () => {
-  const removed = { heading: "You were removed from this room", text: "", title: "Removed from" };
-  assert.deepEqual(refusalWords(null), removed);
-  assert.deepEqual(refusalWords({ title: "Forbidden", status: 403, detail: "banned", until: "2026-11-27T23:41:18Z" }), removed);
-  assert.deepEqual(refusalWords({ title: "Forbidden", status: 403, detail: "no right" }), { heading: "You are not allowed in this room", text: "No right.", title: "Not allowed in" });
-  assert.deepEqual(refusalWords({ title: "Bad Request", status: 400 }), { heading: "This room cannot be opened", text: "Bad Request.", title: "Not connected to" });
+  const words = (problem) => refusalWords(problem, "studio");
+  const removed = { heading: "You were removed from this room", text: "An admin removed you.", title: "Removed from" };
+  assert.deepEqual(words(null), removed);
+  assert.deepEqual(words({ title: "Forbidden", status: 403, detail: "banned", until: "2026-11-27T23:41:18Z" }), removed);
+  const heading = "You are not allowed in this room";
+  assert.deepEqual(words({ title: "Forbidden", status: 403, detail: 'token lacks the required right for room "studio"' }), { heading, text: "Your token does not open the room “studio”.", title: "Not allowed in" });
+  assert.deepEqual(words({ title: "Forbidden", status: 403, detail: "cross-origin" }), { heading, text: "Cross-origin.", title: "Not allowed in" });
+  assert.deepEqual(words({ title: "Bad Request", status: 400 }), { heading: "This room cannot be opened", text: "Bad Request.", title: "Not connected to" });
 });
 
 test("returnWords has the local time of the end of a ban, and the seconds of the last minute", () => {
   const now = new Date(2026, 10, 27, 22, 30).getTime();
   const words = (ms) => returnWords(now + ms, now, "en-GB");
-  assert.equal(words(71 * 60_000 + 18_000), "You can come back at 23:41.");
-  assert.equal(words(2 * 3_600_000), "You can come back on 28 November at 00:30.");
-  assert.equal(words(60_000), "You can come back at 22:31.");
-  assert.equal(words(59_999), "You can come back in 60 s.");
-  assert.equal(words(1), "You can come back in 1 s.");
-  assert.equal(words(0), "You can come back in a moment.");
+  assert.equal(words(71 * 60_000 + 18_000), "You come back automatically at 23:41.");
+  assert.equal(words(2 * 3_600_000), "You come back automatically on 28 November at 00:30.");
+  assert.equal(words(60_000), "You come back automatically at 22:31.");
+  assert.equal(words(59_999), "You come back automatically in 60 s (22:30).");
+  assert.equal(words(1), "You come back automatically in 1 s (22:30).");
+  assert.equal(words(0), "You come back automatically in a moment.");
   assert.equal(returnWords(null, now), "");
+  assert.match(returnWords(new Date(2026, 10, 27, 23, 1).getTime(), now, "en-US"), /at 11:01.PM\.$/);
+  assert.match(returnWords(new Date(2026, 10, 28, 1, 1).getTime(), now, "en-US"), /at 1:01.AM\.$/, "the hour has no leading zero");
+});
+
+test("stillWords has the remaining time of a ban", () => {
+  assert.deepEqual([null, 0, 1, 59_000, 60_000, 89 * 60_000, 23.5 * 3_600_000].map((ms) => stillWords(ms, 0)), [
+    "Nothing has changed yet.",
+    "Still a moment to go.",
+    "Still 1 s to go.",
+    "Still 59 s to go.",
+    "Still 1 min to go.",
+    "Still 89 min to go.",
+    "Still 24 h to go.",
+  ]);
 });
 
 test("nameError accepts a visible name of at most 128 bytes", () => {
-  for (const name of ["", " ", "\u200b", "\u2800"]) assert.equal(nameError(name), "Enter a name", JSON.stringify(name));
-  for (const name of ["x".repeat(129), "\u{1f600}".repeat(33)]) assert.equal(nameError(name), "Enter a shorter name");
+  for (const name of ["", " ", "\u200b", "\u2800"]) assert.equal(nameError(name), "Enter a name.", JSON.stringify(name));
+  for (const name of ["x".repeat(129), "\u{1f600}".repeat(33)]) assert.equal(nameError(name), "Enter a shorter name.");
   for (const name of ["A", "x".repeat(128), "\u{1f600}".repeat(32)]) assert.equal(nameError(name), "");
-  assert.equal(nameError("a\tb"), "Enter a name without control characters");
+  assert.equal(nameError("a\tb"), "Enter a name without control characters.");
+});
+
+test("tokenWords describes why a token was not accepted", () => {
+  const words = (problem) => tokenWords(new PresenceError(problem));
+  assert.equal(words({ title: "", status: 401, detail: "invalid token: expired" }), "This token has expired. Ask for a new one.");
+  assert.equal(words({ title: "", status: 401, detail: "invalid token: not a JWT" }), "That is not a complete token. Copy it again.");
+  assert.equal(words({ title: "", status: 401, detail: "invalid token: contains characters that are not allowed in a token" }), "That is not a complete token. Copy it again.");
+  assert.equal(words({ title: "", status: 401, detail: "wrong audience" }), "The server does not accept this token. Wrong audience.");
+  assert.equal(words({ title: "", status: 503, detail: "keys unavailable" }), "Keys unavailable.");
+});
+
+test("a guest has an id of the server", () => {
+  assert.deepEqual(["guest-1f", "ada"].map(isGuest), [true, false]);
 });
 
 test("signedOut reports whether the user must sign in again", () => {
@@ -98,6 +140,7 @@ test("durations are rounded down to minutes, hours or days", () => {
     "here 1 day",
     "here 2 days",
   ]);
+  assert.deepEqual([sinceWords(0, 0, false), sinceWords(0, 60_000, false)], ["here < 1 min", "here 1 min"], "without a connection, nobody has just joined");
 });
 
 test("a status that is not a string is ignored", () => {
@@ -106,23 +149,31 @@ test("a status that is not a string is ignored", () => {
 });
 
 test("a string is shown unchanged, and other data as JSON", () => {
-  assert.deepEqual(dataText('{"a":1}'), { text: '{"a":1}', json: false, note: "" });
-  assert.deepEqual(dataText({ a: 1 }), { text: '{"a":1}', json: true, note: "" });
-  assert.deepEqual(dataText(null), { text: "null", json: true, note: "" });
+  const whole = { short: null, size: 0, note: "" };
+  assert.deepEqual(dataText('{"a":1}'), { text: '{"a":1}', json: false, ...whole });
+  assert.deepEqual(dataText({ a: 1 }), { text: '{"a":1}', json: true, ...whole });
+  assert.deepEqual(dataText(null), { text: "null", json: true, ...whole });
   assert.equal(dataText({ long: "x".repeat(60) }).text.split("\n").length, 3);
 });
 
-test("only the beginning of a long message is shown, whether it is text or JSON", () => {
+test("only the beginning of a long message is shown at first, whether it is text or JSON", () => {
   const nested = (depth, wide) => JSON.parse(`${"[".repeat(depth)}${"0,".repeat(wide)}0${"]".repeat(depth)}`);
-  for (const data of ["x".repeat(60_000), "\u{1f600}".repeat(16_000), `Z${"\u0301".repeat(32_000)}`, nested(1500, 28_500), nested(190, 2)]) {
-    const { text, note } = dataText(data);
-    assert.ok(text.length <= 8001, `${text.length}`);
-    assert.ok(text.isWellFormed?.() ?? true, "no unpaired surrogate");
-    if (JSON.stringify(data).length > 4002) assert.match(note, /\d+ KB in total/);
+  for (const data of ["x".repeat(60_000), `Z${"\u{1f600}".repeat(16_000)}`, `Z${"\u0301".repeat(32_000)}`, nested(1500, 28_500), nested(1000, 2)]) {
+    const { text, short, size, note } = dataText(data);
+    assert.ok(short.length <= 601, `${short.length}`);
+    assert.ok(short.isWellFormed?.() ?? true, "no unpaired surrogate");
+    assert.ok(text.startsWith(short.slice(0, -1)) && note === "");
+    assert.equal(size, new TextEncoder().encode(text).length);
   }
-  assert.deepEqual(dataText("x".repeat(4000)), { text: "x".repeat(4000), json: false, note: "" });
-  assert.equal(dataText("x".repeat(4001)).text, `${"x".repeat(4000)}…`);
-  assert.match(dataText(nested(100_000, 0)).note, /too deeply/);
+  assert.equal(dataText("x".repeat(800)).short, null);
+  assert.equal(dataText("x".repeat(801)).short, `${"x".repeat(600)}…`);
+  assert.equal(dataText("1\n2\n3\n4\n5\n6\n7\n8\n9\n10").short, null);
+  assert.equal(dataText("1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11").short, "1\n2\n3\n4\n5\n6\n7\n8…");
+  const { text, note, short } = dataText("x".repeat(100_000));
+  assert.deepEqual([text.length, note, short.length], [65_537, "Only the beginning is shown (100 KB in total).", 601]);
+  assert.deepEqual([wholeWords(5000), wholeWords(900), partWords(5499)], ["Show all (5 KB)", "Show all (900 bytes)", "Only the beginning is shown (5 KB in total)."]);
+  const deep = dataText(nested(100_000, 0));
+  assert.deepEqual([deep.short, deep.note], [null, "This is nested too deeply to be shown."]);
 });
 
 test("a user whose name is invisible is shown by id", () => {
@@ -144,20 +195,45 @@ test("visited keeps the last ten rooms with a valid name, newest first and witho
   assert.equal(visited(Array.from({ length: 20 }, (_, i) => `room-${i}`), "c").length, 10);
 });
 
+test("roomError names the first invalid character, and proposedRoom replaces it", () => {
+  const rule = "Use letters from A to Z, digits, dots, underscores and hyphens.";
+  for (const [name, error, proposal] of [
+    ["", "Enter a room name.", "lobby"],
+    ["no room", `“no room” cannot be a room name: it has a space. ${rule}`, "no-room"],
+    [" Café!\t", `“ Café!\t” cannot be a room name: it has a space. ${rule}`, "Cafe"],
+    ["é", `“é” cannot be a room name: it has “é”. ${rule}`, "e"],
+    ["a\u{1f600}b", `“a\u{1f600}b” cannot be a room name: it has “\u{1f600}”. ${rule}`, "a-b"],
+    ["a\u200bb", `“a\u200bb” cannot be a room name: it has an invisible character. ${rule}`, "a-b"],
+    ["日本", `“日本” cannot be a room name: it has “日”. ${rule}`, "lobby"],
+    ["x".repeat(129), `“${"x".repeat(100)}…” cannot be a room name: it has 129 characters, and 128 is the maximum.`, "x".repeat(128)],
+    ["a.b_c-9", "", "a.b_c-9"],
+  ]) {
+    assert.equal(roomError(name), error, name);
+    assert.equal(proposedRoom(name), proposal, name);
+    assert.equal(roomError(proposedRoom(name)), "", name);
+  }
+  assert.equal(brief("x".repeat(100)), "x".repeat(100));
+});
+
+test("sentWords warns in a tab without messages", () => {
+  assert.equal(sentWords({ ...initial, reason: "connections" }), "Sent. This tab shows no messages until another tab is closed.");
+  for (const state of [{ connection: "open" }, { reason: "lost" }, { reason: null }]) assert.equal(sentWords({ ...initial, ...state }), "");
+});
+
 test("unsentWords describes why a message was not sent", () => {
   const words = (problem, after) => unsentWords(new PresenceError(problem, { after }), 70 * 1024);
-  assert.equal(words({ title: "", status: 413, detail: "body too large (maximum 65536 bytes)" }), "Not sent: the message is too long (70 KB, at most 64 KB)");
+  assert.equal(words({ title: "", status: 413, detail: "body too large (maximum 65536 bytes)" }), "Not sent: the message is too long (70 KB, at most 64 KB).");
   assert.equal(words({ title: "", status: 413, detail: "no" }), "Not sent: the message is too long.");
   assert.equal(words({ title: "", status: 429 }, 2400), "Not sent: you are sending too fast. Try again in 3 s.");
   assert.equal(words({ title: "", status: 429 }), "Not sent: you are sending too fast. Try again in 1 s.");
-  assert.equal(words({ title: "", status: 403, detail: "forbidden" }), "Not sent: you may not send messages to this room.");
+  assert.equal(words({ title: "", status: 403, detail: "forbidden" }), "Not sent: you may not send messages to this room. Ask an admin for the right to send.");
   assert.match(words({ title: "", status: 0, detail: "no response" }), /^Perhaps not sent: the server did not answer\. .* only once\.$/);
   assert.match(words({ title: "", status: 503 }), /^Perhaps not sent: the server cannot take messages right now \(503\)\. .* only once\.$/);
   assert.match(unsentWords(new PresenceError({ title: "", status: 0 }), 1, false), /^Perhaps not sent: .* twice\.$/);
-  assert.equal(words({ title: "", status: 400, detail: "bad" }), "Not sent: bad");
-  assert.equal(unsentWords(new Error("odd"), 1), "Not sent: odd");
-  assert.equal(tooLongWords(65_540, 65_536), "Not sent: the message is too long (65540 bytes, at most 65536)");
-  assert.equal(tooLongWords(900, 100), "Not sent: the message is too long (900 bytes, at most 100)");
+  assert.equal(words({ title: "", status: 400, detail: "bad" }), "Not sent: bad.");
+  assert.equal(unsentWords(new Error("odd"), 1), "Not sent: odd.");
+  assert.equal(tooLongWords(65_540, 65_536), "Not sent: the message is too long (65540 bytes, at most 65536).");
+  assert.equal(tooLongWords(900, 100), "Not sent: the message is too long (900 bytes, at most 100).");
 });
 
 test("the title begins with the number of unread messages", () => {

@@ -72,7 +72,7 @@ func TestComposer(t *testing.T) {
 	for range 2 {
 		script[any](t, tab, fmt.Sprintf(`document.querySelector('#message').value = %q; document.querySelector('#message').focus()`, long))
 		do(t, tab, chromedp.KeyEvent("\r"))
-		see(t, tab, fmt.Sprintf(`asked === 1 && document.querySelector('#send-error').textContent === 'Not sent: the message is too long (3 KB, at most 1 KB)' && document.querySelector('#message').value === %q`, long))
+		see(t, tab, fmt.Sprintf(`asked === 1 && document.querySelector('#send-error').textContent === 'Not sent: the message is too long (3 KB, at most 1 KB).' && document.querySelector('#message').value === %q`, long))
 	}
 	script[any](t, tab, `document.querySelector('#message').value = ''`)
 	do(t, tab, chromedp.KeyEvent("short\r"))
@@ -84,7 +84,7 @@ func TestComposer(t *testing.T) {
 	reader.Send = []string{"kitchen"}
 	s.visit(t, tab, reader, "/?room=studio")
 	do(t, tab, chromedp.SendKeys("#message", "may I?"), chromedp.Click("#send"))
-	see(t, tab, `document.querySelector('#send-error').textContent === 'Not sent: you may not send messages to this room.' && document.querySelector('#message').value === 'may I?'
+	see(t, tab, `document.querySelector('#send-error').textContent === 'Not sent: you may not send messages to this room. Ask an admin for the right to send.' && document.querySelector('#message').value === 'may I?'
 		&& document.querySelector('#message').readOnly && document.querySelector('#send').disabled && document.activeElement.id === 'message'`)
 	do(t, tab, chromedp.Click("#change"), chromedp.SendKeys("#room-name", "kitchen\r"))
 	see(t, tab, `document.body.dataset.state === 'open' && !document.querySelector('#message').readOnly && !document.querySelector('#send').disabled && document.querySelector('#send-error').textContent === ''`)
@@ -109,8 +109,8 @@ func TestMessageLinks(t *testing.T) {
 		&& document.querySelector('#messages .text').textContent === %q`, want, text))
 	see(t, tab, `document.querySelectorAll('#messages .json a').length === 0 && document.querySelector('#messages .json').textContent === '{"url":"https://example.com"}'`)
 	// The last address of a text that is shown in part may be incomplete.
-	see(t, tab, `[...document.querySelectorAll('#messages li:last-child a')].every((a) => a.href === 'https://example.com/') && document.querySelectorAll('#messages li:last-child a').length === 49
-		&& document.querySelector('#messages li:last-child .text').textContent.endsWith(' https://exampl…')`)
+	see(t, tab, `[...document.querySelectorAll('#messages li:last-child a')].every((a) => a.href === 'https://example.com/') && document.querySelectorAll('#messages li:last-child a').length === 27
+		&& document.querySelector('#messages li:last-child .text').textContent.endsWith(' https://example.…')`)
 }
 
 // While the page is hidden, its title has the number of unread messages. Then the list shows where
@@ -218,7 +218,7 @@ func TestEarlierMessages(t *testing.T) {
 	see(t, tab, visible("#earlier"))
 	script[any](t, tab, `window.real = fetch; window.fetch = async (url, options) => (String(url).includes("messages?") ? Response.json({ detail: "try later" }, { status: 503 }) : real(url, options)); 0`)
 	do(t, tab, chromedp.Click("#earlier"))
-	see(t, tab, `document.querySelector('#earlier-note').textContent === 'Earlier messages cannot be shown: try later'`)
+	see(t, tab, `document.querySelector('#earlier-note').textContent === 'Earlier messages cannot be shown: try later.'`)
 	script[any](t, tab, `window.fetch = real; 0`)
 	do(t, tab, chromedp.Click("#earlier"))
 	see(t, tab, `document.querySelector('#earlier-note').textContent === '' && document.querySelectorAll('#messages li').length > 60`)
@@ -312,4 +312,106 @@ func TestMessageLimit(t *testing.T) {
 	script[any](t, tab, `document.querySelector('#log').scrollTop = 0`)
 	see(t, tab, `(document.querySelector('#earlier').click(), document.querySelectorAll('#messages li').length === 2000 && !document.querySelector('#earlier').checkVisibility())`)
 	see(t, tab, `document.querySelector('#earlier-note').textContent === 'Only 2000 messages are shown here.'`)
+}
+
+// A message is visible as soon as it is sent, once, and after all messages that were delivered. If
+// it was not sent, its row goes, and the text returns to the box.
+func TestPendingMessage(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	s := newSite(t)
+	tab := browser(t, "status of 503", "status of 400")
+	ada := userClaims("ada", "Ada")
+	s.visit(t, tab, userClaims("me", "Mira"), "/?room=studio")
+	see(t, tab, visible("#quiet"))
+	// The test decides when a request is sent, and when the page gets its response.
+	script[any](t, tab, `window.real = fetch; window.fetch = async (url, options) => {
+		if (options?.method !== "POST") return real(url, options);
+		const fault = await new Promise((resolve) => { window.pass = resolve; });
+		const response = fault ? Response.json({ detail: "no" }, { status: fault }) : await real(url, options);
+		await new Promise((resolve) => { window.answer = resolve; });
+		return response;
+	}; 0`)
+	rows := func(want string) {
+		t.Helper()
+		see(t, tab, fmt.Sprintf(`[...document.querySelectorAll('#messages li')].map((row) => row.querySelector('.text').textContent + (row.querySelector('.state') ? ' ' + row.querySelector('.state').textContent : '')
+			+ (row.querySelector('.you').checkVisibility() || row.matches('.again') ? ' mine' : '')).join() === %q`, want))
+	}
+	do(t, tab, chromedp.SendKeys("#message", "one\r"))
+	rows("one Sending… mine")
+	see(t, tab, `document.querySelector('#messages .pending').getAttribute('aria-live') === 'off' && !document.querySelector('#quiet').checkVisibility()`)
+	s.send(t, "studio", ada, "message", "from Ada")
+	rows("from Ada,one Sending… mine")
+	// The room delivers the message before the page gets the response.
+	script[any](t, tab, `window.rowsSeen = 0; new MutationObserver(() => { rowsSeen = Math.max(rowsSeen, document.querySelectorAll('#messages li').length); }).observe(document.querySelector('#messages'), { childList: true }); pass(0); 0`)
+	rows("from Ada,one mine")
+	script[any](t, tab, `answer(); delete window.pass; delete window.answer; 0`)
+	do(t, tab, chromedp.SendKeys("#message", "two\r"))
+	see(t, tab, `'pass' in window`)
+	rows("from Ada,one mine,two Sending… mine")
+	if got := script[int](t, tab, `rowsSeen`); got != 3 {
+		t.Errorf("got %d rows at most, want 3", got)
+	}
+	// A rejected message leaves the list.
+	script[any](t, tab, `pass(400); 0`)
+	see(t, tab, `'answer' in window`)
+	script[any](t, tab, `answer(); 0`)
+	rows("from Ada,one mine")
+	see(t, tab, `document.querySelector('#message').value === 'two' && document.querySelector('#send-error').textContent === 'Not sent: no.'`)
+}
+
+// In a tab without a stream, a message that was sent remains, and a note explains this. When the
+// tab gets a stream, the message has its place among the others.
+func TestSentWithoutStream(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	s := newSite(t)
+	tab := browser(t)
+	s.visit(t, tab, userClaims("me", "Mira"), "/?room=lobby")
+	script[any](t, tab, `(async () => {
+		const { held } = await navigator.locks.query();
+		const slot = held.map(({ name }) => name).find((name) => name.startsWith("presence stream "));
+		const over = new Promise((resolve) => { window.close9 = resolve; });
+		for (let i = 0; i < 9; i++) navigator.locks.request(slot.replace(/stream \d+/, "stream " + i), () => over);
+	})()`)
+	do(t, tab, chromedp.Click("#change"), chromedp.SendKeys("#room-name", "studio\r"))
+	see(t, tab, text("#people-wait", "This browser has reached its limit of open tabs for this server.")+` && !document.querySelector('#set-status').checkVisibility() && document.querySelector('#quiet').textContent === 'This tab shows no messages until another tab is closed.'`)
+	do(t, tab, chromedp.SendKeys("#message", "hello\r"))
+	see(t, tab, `document.querySelector('#messages .pending .state')?.textContent === 'Sent' && document.querySelector('#sent').textContent === 'Sent. This tab shows no messages until another tab is closed.'`)
+	s.send(t, "studio", userClaims("ada", "Ada"), "message", "welcome")
+	script[any](t, tab, `close9(); 0`)
+	see(t, tab, texts("hello", "welcome")+` && document.querySelectorAll('.pending').length === 0 && document.querySelector('#sent').textContent === '' && document.querySelector('#messages .you').checkVisibility()`)
+}
+
+// The beginning of a long message is shown, and a button shows the rest.
+func TestLongMessage(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	s := newSite(t)
+	tab := browser(t)
+	long := strings.Repeat("long ", 1000) + "https://example.com/end"
+	s.send(t, "studio", userClaims("ada", "Ada"), "message", long)
+	s.visit(t, tab, userClaims("me", "Mira"), "/?room=studio")
+	shows := func(button string, expanded bool, length, addresses int) {
+		t.Helper()
+		see(t, tab, fmt.Sprintf(`(([button]) => button?.textContent === %q && button.getAttribute('aria-expanded') === '%t' && document.querySelector('#messages .text').textContent.length === %d
+			&& document.querySelectorAll('#messages a').length === %d)(document.querySelectorAll('#messages .whole'))`, button, expanded, length, addresses))
+	}
+	shows("Show all (5 KB)", false, 600, 0) // without the space at the end
+	do(t, tab, chromedp.Click("#messages .whole"))
+	shows("Show less", true, len(long), 1)
+	see(t, tab, `(({ scrollHeight, clientHeight }) => scrollHeight === clientHeight)(document.querySelector('#messages .text'))`)
+	do(t, tab, chromedp.Click("#messages .whole"))
+	shows("Show all (5 KB)", false, 600, 0)
+	// Only the 200 newest of these texts are kept.
+	script[any](t, tab, `(async () => {
+		const { Messages } = await import("./messages.js");
+		const part = () => document.body.appendChild(document.createElement("div"));
+		const log = part();
+		const list = log.appendChild(document.createElement("ol"));
+		const messages = new Messages({ log, list, quiet: part(), more: part() }, () => {});
+		messages.fill(Array.from({ length: 201 }, (_, i) => ({ id: "e-" + i, from: { id: "a", name: "A" }, data: "x".repeat(5000) + i, at: "2026-11-27T23:41:18Z" })), null);
+		window.parts = [...list.children];
+	})()`)
+	see(t, tab, `parts.length === 201 && parts.filter((row) => row.querySelector('.whole')).length === 200 && parts[0].querySelector('.whole') === null && parts[0].querySelector('.note').textContent === 'Only the beginning is shown (5 KB in total).'`)
 }

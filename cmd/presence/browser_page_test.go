@@ -422,6 +422,7 @@ func TestMarkup(t *testing.T) {
 	do(t, tab, chromedp.Navigate(s.url+"/?"+url.Values{"room": {image}}.Encode()))
 	see(t, tab, visible("#nowhere"))
 	shows("#asked", image)
+	see(t, tab, `document.querySelector('#correct-name').value === 'img-src-x-onerror-document.body.dataset.ran-1' && document.activeElement.id === 'correct-name'`)
 	noElements()
 	do(t, tab, chromedp.Focus("#to-lobby"), chromedp.KeyEvent("\r"))
 	see(t, tab, `document.body.dataset.state === 'open' && document.querySelector('#room').textContent === 'lobby' && document.activeElement.id === 'room'`)
@@ -590,7 +591,7 @@ func TestRoomSwitch(t *testing.T) {
 	see(t, tab, `document.querySelectorAll('#messages li').length === 1`)
 
 	do(t, tab, chromedp.Click("#change"), chromedp.SendKeys("#room-name", "no room\r"))
-	see(t, tab, `document.querySelector('#room-error').textContent.includes('1 to 128')`)
+	see(t, tab, `document.querySelector('#room-name-error').textContent.startsWith('“no room” cannot be a room name: it has a space.') && document.querySelector('#room-name').getAttribute('aria-invalid') === 'true'`)
 	in("studio", 1)
 	do(t, tab, chromedp.KeyEvent(kb.Escape))
 	see(t, tab, `!document.querySelector('#switch').checkVisibility() && document.activeElement.id === 'change'`)
@@ -638,13 +639,16 @@ func TestKick(t *testing.T) {
 	see(t, tab, `document.querySelector('#members [data-id=ben]') !== null`)
 	script[any](t, tab, `window.real = fetch; window.fetch = (url, options) => (options.method === "DELETE" ? Promise.resolve(Response.json({ detail: "no table" }, { status: 503 })) : real(url, options)); 0`)
 	do(t, tab, chromedp.Click(`#members [data-id=ben] .kick`), chromedp.Click("#remove-now"))
-	see(t, tab, `document.querySelector('#remove-error').textContent === 'no table' && document.querySelector('#removal').open`)
+	see(t, tab, `document.querySelector('#remove-error').textContent === 'No table.' && document.querySelector('#removal').open`)
 	script[any](t, tab, `window.fetch = real; 0`)
 	s.ask(t, root, "DELETE", "/members/ben?room=studio", "")
 	see(t, tab, `document.querySelector('#removal').open && document.querySelectorAll('#members li').length === 1`)
 	do(t, tab, chromedp.Click("#remove-now"))
 	see(t, tab, `!document.querySelector('#removal').open`)
 
+	// The row of the current room shows the number of the page at once.
+	s.join(t, "studio", userClaims("cem", "Cem"))
+	see(t, tab, count(2)+` && document.querySelector('#rooms li:has([aria-current])').textContent.includes('2 connected')`)
 	do(t, tab, chromedp.Click(`#rooms [data-room=kitchen]`))
 	see(t, tab, `document.querySelector('#room').textContent === 'kitchen' && document.querySelector('#rooms [aria-current=page]')?.textContent === 'kitchen'`)
 	see(t, tab, count(2))
@@ -669,6 +673,10 @@ func TestNamesakes(t *testing.T) {
 	see(t, tab, `document.querySelector('#removal').open && document.querySelector('#whose').textContent === 'ann-2'`)
 	do(t, tab, chromedp.Click("#remove-now"))
 	see(t, tab, `!document.querySelector('#removal').open && document.querySelector('[data-id=ann-2]') === null`)
+	// The ids remain visible as long as the page shows that a namesake was removed.
+	see(t, tab, `document.querySelector('#notices .id').textContent === 'ann-2' && document.querySelector('#members [data-id=ann-1] .id').checkVisibility()`)
+	do(t, tab, chromedp.Click("#notices .dismiss"))
+	see(t, tab, `!document.querySelector('#members [data-id=ann-1] .id').checkVisibility()`)
 	do(t, tab, chromedp.Click(`#members [data-id=".."] .kick`), chromedp.Click("#remove-now"))
 	see(t, tab, `!document.querySelector('#removal').open && document.querySelector('[data-id=".."]') === null`)
 }
@@ -714,7 +722,7 @@ func TestPlot(t *testing.T) {
 	s.visit(t, tab, userClaims("me", "Mira"), "/?room=studio")
 	label := func(text string) {
 		t.Helper()
-		see(t, tab, fmt.Sprintf(`document.querySelector('#plot').getAttribute('aria-label') === 'The count over the last 5 minutes: %s'`, text))
+		see(t, tab, fmt.Sprintf(`document.querySelector('#plot').getAttribute('aria-label') === 'Connected, last 5 minutes: %s'`, text))
 	}
 	see(t, tab, count(1))
 	script[any](t, tab, `skip(20)`)
@@ -724,7 +732,7 @@ func TestPlot(t *testing.T) {
 		see(t, tab, fmt.Sprintf(`document.querySelector('#plot').checkVisibility() && document.querySelector('#plot .axis').textContent === %q`, text))
 	}
 	starts("20 s ago")
-	see(t, tab, `document.querySelector('#spoken').textContent === '1 connected' && /^\d+ ms$/.test(document.querySelector('#latency').textContent)`)
+	see(t, tab, `document.querySelector('#spoken').textContent === '1 connected' && /^Answers in \d+ ms$/.test(document.querySelector('#latency').textContent)`)
 	script[any](t, tab, `skip(60)`)
 	leave := s.join(t, "studio", userClaims("ada", "Ada"))
 	s.join(t, "studio", userClaims("ada", "Ada"))
@@ -809,8 +817,8 @@ func TestMessages(t *testing.T) {
 	root := userClaims("root", "From the server")
 	root.Admin = true
 	s.send(t, "studio", root, "message", "good evening")
-	see(t, tab, `(([wide, deep, last]) => [wide, deep].every((li) => li.querySelector('.text').textContent.length <= 4001 && !li.querySelector('.server').checkVisibility()
-		&& /Only the beginning is shown|too deeply/.test(li.querySelector('.note').textContent) && li.querySelector('.by').textContent.startsWith('From Ada'))
+	see(t, tab, `(([wide, deep, last]) => [wide, deep].every((li) => li.querySelector('.text').textContent.length <= 601 && !li.querySelector('.server').checkVisibility()
+		&& /Show all|too deeply/.test(li.querySelector('.whole, .note').textContent) && li.querySelector('.by').textContent.startsWith('From Ada'))
 		&& last.textContent.includes('good evening') && last.querySelector('.server').checkVisibility() && !last.querySelector('.name').checkVisibility() && !last.querySelector('.from').checkVisibility()
 	)([...document.querySelectorAll('#messages li')].slice(-3))`)
 
@@ -864,10 +872,39 @@ func TestTokenForm(t *testing.T) {
 	}
 	script[any](t, tab, fmt.Sprintf(`document.querySelector('#token').value = %q`, token)) // typing the token would take as long as its lifetime
 	do(t, tab, chromedp.SendKeys("#token", "\r"))
-	see(t, tab, `document.querySelector('#state').textContent.includes('about to expire')`)
+	see(t, tab, `/^Live, your access ends at \d/.test(document.querySelector('#state').textContent) && document.body.dataset.reason === 'expiring' && document.querySelector('#renew').checkVisibility()`)
 	idle(t, func() {
-		see(t, tab, visible("#token")+` && document.querySelector('#state').textContent === 'Your token has expired'`)
+		see(t, tab, visible("#token")+` && document.querySelector('#state').textContent === 'Your token has expired' && document.querySelector('#ended').textContent === 'Your token has expired.'`)
 	})
+}
+
+// A user whose token expires soon can use a new one, and remains in the room.
+func TestRenewToken(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	s := newSite(t)
+	tab := browser(t, "status of 401") // the token may expire during a request
+	me := userClaims("me", "Mira")
+	me.TTL = sized(10*time.Second, 20*time.Second, 20*time.Second) // time to use the form
+	s.visit(t, tab, me, "/?room=studio")
+	s.send(t, "studio", userClaims("ada", "Ada"), "message", "before")
+	see(t, tab, texts("before"))
+	see(t, tab, visible("#renew"))
+	script[any](t, tab, `window.row = document.querySelector('#members .me'); 0`)
+	do(t, tab, chromedp.Click("#renew"))
+	see(t, tab, visible("#token")+` && document.activeElement.id === 'token' && document.body.dataset.state === 'open' && document.querySelector('#question').textContent === 'Use a new token' && /^Your access ends at /.test(document.querySelector('#lede').textContent)`)
+	do(t, tab, chromedp.Click("#to-room"))
+	see(t, tab, visible("#live")+` && document.querySelector('#renew').checkVisibility()`)
+	do(t, tab, chromedp.Click("#renew"))
+	me.TTL = time.Hour
+	token, err := auth.Mint([]byte(secret), me)
+	if err != nil {
+		t.Fatal(err)
+	}
+	script[any](t, tab, fmt.Sprintf(`document.querySelector('#token').value = %q`, token))
+	do(t, tab, chromedp.SendKeys("#token", "\r"))
+	see(t, tab, visible("#live")+` && document.querySelector('#state').textContent === 'Live' && !document.querySelector('#renew').checkVisibility() && row.isConnected && document.activeElement.id === 'message'`)
+	see(t, tab, texts("before"))
 }
 
 // If GET /session returns 404, the page joins, and detects from the response whether the user is

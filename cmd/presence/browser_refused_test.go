@@ -44,7 +44,8 @@ func TestRemovedReturns(t *testing.T) {
 	end := time.Now().Add(ban)
 	see(t, tab, visible("#refused")+` && !document.querySelector('#live').checkVisibility() && !document.querySelector('#reconnect').checkVisibility()
 		&& document.querySelector('#refused-title').textContent === 'You were removed from this room' && document.activeElement.id === 'refused-title'
-		&& /^You can come back in \d s\.$/.test(document.querySelector('#refused-until').textContent)
+		&& /^You come back automatically in \d s \(.+\)\.$/.test(document.querySelector('#refused-until').textContent)
+		&& document.querySelector('#refused-text').textContent === 'An admin removed you.'
 		&& document.querySelector('#state').textContent === 'Removed' && document.title === 'Removed from studio – presence'
 		&& document.querySelector('#me').textContent === 'Mira' && document.querySelector('#sign-out').checkVisibility()
 		&& document.querySelector('#refused-lobby').checkVisibility() && !document.querySelector('#other').checkVisibility()`)
@@ -86,7 +87,7 @@ func TestBanLifted(t *testing.T) {
 
 	// The server bans the user again, and lifts the ban while the page is hidden.
 	s.ask(t, rootClaims(), "DELETE", "/members?room=studio&id=me&for=24h", "")
-	see(t, tab, visible("#refused")+" && "+text("#refused-until", "You can come back on "))
+	see(t, tab, visible("#refused")+" && "+text("#refused-until", "You come back automatically on "))
 	ctx, _ := chromedp.NewContext(tab, chromedp.WithNewWindow(false)) // hides the first tab
 	watched(t, ctx)
 	see(t, tab, `document.hidden`)
@@ -107,7 +108,7 @@ func TestNotAllowed(t *testing.T) {
 	s.sign(t, tab, me)
 	do(t, tab, chromedp.Navigate(s.url+"/?room=studio"))
 	refused := visible("#refused") + ` && document.querySelector('#refused-title').textContent === 'You are not allowed in this room' && !document.querySelector('#live').checkVisibility()
-		&& document.querySelector('#refused-text').textContent.includes('"studio"') && !document.querySelector('#refused-until').checkVisibility()
+		&& document.querySelector('#refused-text').textContent === 'Your token does not open the room “studio”.' && !document.querySelector('#refused-until').checkVisibility()
 		&& document.querySelector('#me').textContent === 'Mira' && document.title === 'Not allowed in studio – presence'`
 	see(t, tab, refused)
 	do(t, tab, chromedp.Click("#refused-lobby a"))
@@ -140,6 +141,9 @@ func TestServerGone(t *testing.T) {
 	idle(t, func() {
 		see(t, tab, `/^Cannot reach the server, trying again in ([3-9]|\d\d) s$/.test(document.querySelector('#status').textContent) && document.querySelector('#reconnect').checkVisibility()`)
 	})
+	// The numbers are marked as outdated.
+	see(t, tab, `/^last known at \d/.test(document.querySelector('#known').textContent) && document.querySelector('#known').checkVisibility() && !document.querySelector('#tip').checkVisibility()
+		&& document.querySelector('#members .since').textContent !== 'just joined' && getComputedStyle(document.querySelector('#members .who'), '::before').visibility === 'hidden'`)
 	see(t, tab, `document.querySelector('#retry').ariaHidden === 'true' && document.body.dataset.reason === 'lost' && document.querySelectorAll('#messages .gap').length === 0`)
 	got := script[[]string](t, tab, `announced`)
 	if times := strings.Count(strings.Join(got, "\n"), "Cannot reach the server"); times != 1 {
@@ -159,7 +163,7 @@ func TestServerGone(t *testing.T) {
 	serving(t, e, "--dev", "--listen="+addr, "--linger=0s")
 	do(t, tab, chromedp.KeyEvent("\r"))
 	see(t, tab, `document.querySelector('#status').textContent === 'Live' && !document.querySelector('#reconnect').checkVisibility() && document.activeElement.id === 'room'`)
-	see(t, tab, count(1))
+	see(t, tab, count(1)+` && !document.querySelector('#known').checkVisibility() && document.querySelector('#tip').checkVisibility() && document.querySelector('#persons').textContent === '1 person'`)
 	see(t, tab, `document.querySelector('#messages').lastElementChild.textContent === 'Messages may be missing here'`)
 }
 
@@ -199,17 +203,17 @@ func TestSignInForms(t *testing.T) {
 			&& document.querySelector('#%[1]s').getAttribute('aria-describedby').split(' ').includes('%[1]s-error')`, field, error))
 	}
 	enter("name", "")
-	shows("name", "Enter a name")
+	shows("name", "Enter a name.")
 	enter("name", " \u200b ")
-	shows("name", "Enter a name")
+	shows("name", "Enter a name.")
 	enter("name", strings.Repeat("x", 129))
-	shows("name", "Enter a shorter name")
+	shows("name", "Enter a shorter name.")
 	do(t, tab, chromedp.Click("#to-token"))
 	see(t, tab, `document.activeElement.id === 'token' && !document.querySelector('#name').checkVisibility()`)
 	enter("token", " ")
-	shows("token", "Paste a token")
+	shows("token", "Paste a token.")
 	enter("token", "nonsense")
-	see(t, tab, `document.querySelector('#token-error').textContent.includes('token') && document.querySelector('#token').value === 'nonsense'`)
+	see(t, tab, `document.querySelector('#token-error').textContent === 'That is not a complete token. Copy it again.' && document.querySelector('#token').value === 'nonsense'`)
 	do(t, tab, chromedp.Click("#to-name"))
 	see(t, tab, `document.activeElement.id === 'name' && document.querySelector('#name-error').textContent === '' && document.querySelector('#name').getAttribute('aria-invalid') === 'false'`)
 	do(t, tab, chromedp.Click("#to-token"))

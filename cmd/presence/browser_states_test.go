@@ -147,7 +147,14 @@ var states = []struct {
 		s.show(t)
 		see(t, s.tab, count(1))
 	}},
+	{name: "pending-message", show: func(t *testing.T, s *stage) {
+		fault := http.HandlerFunc(hang)
+		s.fault.Store(&fault)
+		do(t, s.tab, chromedp.SendKeys("#message", "Is anybody here already?\r"))
+		see(t, s.tab, text("#messages .pending .state", "Sending…")+` && document.querySelector('#message').value === ''`)
+	}, undo: func(t *testing.T, s *stage) { s.fail(drop); s.fail(nil) }},
 	{name: "cannot-reach", show: func(t *testing.T, s *stage) {
+		s.show(t)
 		s.fail(drop)
 		see(t, s.tab, text("#status", "Cannot reach the server, trying again in "))
 	}, undo: func(t *testing.T, s *stage) { s.fail(nil) }},
@@ -194,6 +201,10 @@ var states = []struct {
 		do(t, s.tab, chromedp.Click("#change"), chromedp.SendKeys("#room-name", "kitchen\r"))
 		see(t, s.tab, text("#state", "Too many tabs for this browser"))
 	}},
+	{name: "sent-without-stream", show: func(t *testing.T, s *stage) {
+		do(t, s.tab, chromedp.SendKeys("#message", "The kettle is on.\r"))
+		see(t, s.tab, text("#messages .pending .state", "Sent")+" && "+text("#sent", "This tab shows no messages"))
+	}},
 	{name: "three-people", show: func(t *testing.T, s *stage) { s.smallRoom(t, s.tab) }},
 	{name: "status-form", show: func(t *testing.T, s *stage) {
 		do(t, s.tab, chromedp.Click("#set-status"))
@@ -229,13 +240,27 @@ var states = []struct {
 		do(t, s.tab, chromedp.Click("#change"))
 		see(t, s.tab, visible("#room-name"))
 		do(t, s.tab, chromedp.SendKeys("#room-name", "no room\r"))
-		see(t, s.tab, text("#room-error", "1 to 128"))
+		see(t, s.tab, text("#room-name-error", "it has a space"))
 	}},
 	{name: "expiring", show: func(t *testing.T, s *stage) {
 		me := userClaims("me", "Mira Lindqvist")
 		me.TTL = 25 * time.Second
 		s.visit(t, s.tab, me, "/?room=studio")
-		see(t, s.tab, text("#state", "about to expire"))
+		see(t, s.tab, text("#state", "your access ends at"))
+	}},
+	{name: "renew-token", show: func(t *testing.T, s *stage) {
+		me := userClaims("me", "Mira Lindqvist")
+		me.TTL = 28 * time.Second // time for the pictures
+		s.visit(t, s.tab, me, "/?room=studio")
+		see(t, s.tab, visible("#renew"))
+		do(t, s.tab, chromedp.Click("#renew"))
+		see(t, s.tab, visible("#token"))
+	}},
+	{name: "expired", show: func(t *testing.T, s *stage) {
+		me := userClaims("me", "Mira Lindqvist")
+		me.TTL = 8 * time.Second // time to join the room
+		s.visit(t, s.tab, me, "/?room=studio")
+		idle(t, func() { see(t, s.tab, text("#ended", "Your token has expired.")) })
 	}},
 	{name: "admin", show: func(t *testing.T, s *stage) {
 		root := userClaims("root", "Root")
@@ -245,7 +270,7 @@ var states = []struct {
 		see(t, s.tab, `document.querySelectorAll('#rooms li').length >= 1 && document.querySelectorAll('#members .kick').length === 3`)
 		s.send(t, "studio", root, "message", "We close in an hour.")
 		s.send(t, "studio", root, "message", strings.Repeat("long ", 1000))
-		see(t, s.tab, `document.querySelector('#messages .note') !== null`)
+		see(t, s.tab, `document.querySelector('#messages .whole') !== null`)
 	}},
 	{name: "open-rooms", show: func(t *testing.T, s *stage) {
 		script[any](t, s.tab, `document.querySelector('#open-rooms').click()`) // it is hidden on a wide screen
@@ -268,11 +293,11 @@ var states = []struct {
 		root := userClaims("root", "Root")
 		root.Admin = true
 		s.ask(t, root, "DELETE", "/members/me?room=studio&for=1h", "")
-		see(t, s.tab, visible("#refused")+" && "+text("#refused-until", "You can come back "))
+		see(t, s.tab, visible("#refused")+" && "+text("#refused-until", "You come back automatically "))
 	}},
 	{name: "removed-yet", show: func(t *testing.T, s *stage) {
 		do(t, s.tab, chromedp.Click("#again"))
-		see(t, s.tab, text("#again-result", "Not yet"))
+		see(t, s.tab, text("#again-result", "Still "))
 	}},
 	{name: "not-allowed", show: func(t *testing.T, s *stage) {
 		guest := userClaims("me", "Mira Lindqvist")
