@@ -271,7 +271,7 @@ func TestBanOnFastClock(t *testing.T) {
 		answers++
 		see(t, s.tab, fmt.Sprintf(`%s === %d`, asked, answers))
 	}
-	see(t, s.tab, `document.querySelector('#refused-until').textContent === 'You can come back in a moment.'`)
+	see(t, s.tab, `document.querySelector('#refused-until').textContent === 'You come back automatically in a moment.'`)
 	script[any](t, s.tab, `(skip(6), window.ticks = 0, setInterval(() => ticks++, 1000))`)
 	see(t, s.tab, `ticks >= 3`)
 	if got := script[int](t, s.tab, asked); got != answers {

@@ -52,7 +52,7 @@ func newGateway(t *testing.T, addr string) *gateway {
 		proxy.ServeHTTP(w, r)
 	}))
 	t.Cleanup(func() {
-		f.CloseClientConnections()
+		f.fail(drop) // otherwise Close waits for the streams that the page opens meanwhile
 		f.Close()
 	})
 	return f
@@ -68,8 +68,12 @@ func (f *gateway) fail(fault http.HandlerFunc) {
 	f.CloseClientConnections()
 }
 
-// hang never answers a request.
-func hang(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+// hang never answers a request. It reads the body, as net/http notices the end of the connection
+// only then.
+func hang(_ http.ResponseWriter, r *http.Request) {
+	io.Copy(io.Discard, r.Body)
+	<-r.Context().Done()
+}
 
 // drop closes the connection without an answer.
 func drop(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
