@@ -186,7 +186,8 @@ function clear() {
   people.show(new Map(), { me: null, admin: false });
   put($("people-title"), "People");
   put($("count"), "–");
-  $("persons").hidden = $("known").hidden = $("tip").hidden = true;
+  $("persons").hidden = $("tip").hidden = true;
+  put($("known"), "");
   known = null;
   title.read();
   title.set(name ? `${name} – presence` : "presence");
@@ -375,8 +376,7 @@ function showKnown({ connection, count, users, complete }) {
   $("persons").hidden = users === null;
   // In a room above the member limit, the server sends the number of users only at the start.
   put($("persons"), complete || users === null ? peopleWords(users) : `about ${peopleWords(users)}`);
-  $("known").hidden = open || count === null || known === null;
-  if (known !== null) put($("known"), knownWords(known));
+  put($("known"), open || count === null || known === null ? "" : knownWords(known));
   $("tip").hidden = !open || count !== 1;
   people.age(open ? null : known);
 }
