@@ -87,6 +87,25 @@ var misconfigurations = map[string]misconfiguration{
 				`not in the CORS origins, Sec-Fetch-Site \"cross-site\"" status=403 method=OPTIONS path=/session client_address=127.0.0.1 request_id=ID`,
 		},
 	},
+	"CORS wildcard with the cookie": {
+		flags: []string{"--cors-origin=*"},
+		use: func(t *testing.T, addr string) int {
+			page := &website{client: through(t, addr, false), server: "http://presence.example", headers: []string{"Origin", "https://app.example", "Sec-Fetch-Site", "cross-site"}}
+			preflight := append(page.headers, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "content-type")
+			// After this response, a browser does not send the request, and the log has no line.
+			got := ask(t, t.Context(), page.client, "OPTIONS", page.server+"/session", "", preflight...)
+			if got.StatusCode != http.StatusOK || got.Header.Get("Access-Control-Allow-Origin") != "*" || got.Header.Get("Access-Control-Allow-Credentials") != "" {
+				t.Errorf("preflight: got %s, %v", got.Status, got.Header)
+			}
+			page.headers = append(page.headers, "Cookie", "__Host-presence_token="+signed(t, jwt.SigningMethodHS256, []byte(secret), nil))
+			return page.get(t, "/events")
+		},
+		want: http.StatusForbidden,
+		lines: []string{
+			refusedLine + `cause=origin count=1 detail="cross-origin request rejected: origin \"https://app.example\" not allowed (server host \"presence.example\"): ` +
+				`the CORS origin \"*\" does not allow cookies" status=403 method=GET path=/events user=alice client_address=127.0.0.1 request_id=ID`,
+		},
+	},
 	"cookie over plain HTTP": {
 		use: func(t *testing.T, addr string) int {
 			page := &website{client: through(t, addr, false), server: "http://presence.example", headers: []string{"Origin", "http://presence.example"}}

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
@@ -50,6 +51,17 @@ var symptoms = map[string]func(t *testing.T, r *reproduction){
 			"Origin", "https://app.example", "Sec-Fetch-Site", "cross-site")
 	},
 	"A CORS error in the console": func(t *testing.T, r *reproduction) {
+		r.serve(t, "--cors-origin=*")
+		r.open(t, `<script type="module">
+			import { request } from "SERVER/presence.js";
+			await request("POST", "SERVER/session", { token: "`+r.tokenOf(t, "alice")+`" }, { credentials: "include" });
+			</script>`)
+		r.console(t, "blocked by CORS policy")
+		r.server.end()
+		r.server.exit()
+		if got := warnings(r.server); len(got) > 0 {
+			t.Errorf("got the lines %q, want none", got)
+		}
 		r.serve(t)
 		r.open(t, r.showing(t, "SERVER/presence.js", "SERVER/"))
 		r.status(t)
@@ -175,6 +187,12 @@ var symptoms = map[string]func(t *testing.T, r *reproduction){
 		r.console(t, "status of 404")
 		r.open(t, `<script type="module">import "/app/presence.js"</script>`)
 		r.console(t, "MIME type")
+		untrusted := httptest.NewUnstartedServer(http.NotFoundHandler())
+		untrusted.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // of the failed handshake
+		untrusted.StartTLS()
+		t.Cleanup(untrusted.Close)
+		r.open(t, `<script type="module">import "`+untrusted.URL+`/presence.js"</script>`)
+		r.console(t, "ERR_CERT")
 		proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }))
 		t.Cleanup(proxy.Close)
 		r.open(t, `<script type="module">import "`+proxy.URL+`/presence.js"</script>`)
