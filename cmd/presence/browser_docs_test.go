@@ -280,6 +280,17 @@ func TestBrowserDocument(t *testing.T) {
 			see(t, page, fmt.Sprintf(`document.body.innerText.includes(%q)`, failure))
 		})
 	}
+
+	t.Run("refused event-source.html", func(t *testing.T) {
+		t.Parallel()
+		heavy(t)
+		site, _ := application(t, pages, "3s") // the stream ends with its token
+		page := browser(t, "status of 401")
+		do(t, page, chromedp.Navigate(site+"/event-source.html"))
+		idle(t, func() {
+			see(t, page, `document.querySelector("#status")?.textContent === "refused" && document.querySelector("#count").textContent === "–"`)
+		})
+	})
 }
 
 // The two pages in the README show why they have no count, and then the count.
@@ -318,7 +329,7 @@ func TestReadmePages(t *testing.T) {
 		page := browser(t, "status of 401")
 		address := fmt.Sprintf("%s/page%d", site.URL, i)
 		do(t, page, chromedp.Navigate(address))
-		see(t, page, fmt.Sprintf(`document.querySelector("#status").textContent === %q`, refused[i]))
+		see(t, page, fmt.Sprintf(`document.querySelector("#status").textContent === %q && document.querySelector("#count").textContent === "–"`, refused[i]))
 		status := script[int](t, page, fmt.Sprintf(`fetch("/session", { method: "POST", headers: { "Content-Type": "application/json" },
 			body: JSON.stringify({ token: %q }) }).then((response) => response.status)`, must(t, e, "token", "--sub=ann")))
 		if status != http.StatusNoContent {

@@ -18,6 +18,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -282,12 +283,17 @@ func TestExamples(t *testing.T) {
 		}
 		presence, again := x.start("plain")
 		site := "http://localhost:" + x.ports["3000"]
-		ann, bob := converse(t, site, presence, again)
+		ann, bob := converse(t, site, presence, func() *program {
+			presence = again()
+			return presence
+		})
 		saves(t, ann, bob)
 		if got := script[string](t, ann, `fetch("/online").then((r) => r.json()).then((all) => all.map(({ name }) => name).sort().join())`); got != "Ann,Bob <b>" {
 			t.Errorf("GET /online: got %q", got)
 		}
 		reads(t, site, ann, bob)
+		presence.stop(syscall.SIGTERM)
+		see(t, ann, `document.querySelector("#status").textContent.startsWith("Not connected: ") && document.querySelector("#count").textContent === "–"`)
 	})
 }
 
@@ -525,13 +531,31 @@ func TestPagesWithoutPresence(t *testing.T) {
 				fmt.Fprint(w, `<!doctype html><link rel="icon" href="data:,">`,
 					strings.NewReplacer("https://presence.example.com", "http://127.0.0.1:"+closed, "http://localhost:8080", "http://localhost:"+closed).Replace(page.html))
 			})
-			mux.HandleFunc("/token", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "token") })
+			var attempts atomic.Int64
+			mux.HandleFunc("/token", func(w http.ResponseWriter, r *http.Request) {
+				attempts.Add(1)
+				fmt.Fprint(w, "token")
+			})
 			site := httptest.NewServer(mux)
 			t.Cleanup(site.Close)
 			tab := browser(t, "Failed to load resource", "/presence/session: status 404")
 			do(t, tab, chromedp.Navigate(site.URL))
 			see(t, tab, fmt.Sprintf(`document.querySelector("#status")?.textContent.includes(%q)`, page.want))
 			see(t, tab, `document.querySelector("#count").textContent === "–"`)
+			if !strings.Contains(page.html, `>Connecting…<`) {
+				t.Error("the page does not show a text before its module runs")
+			}
+			if page.want != noOrigin {
+				return
+			}
+			// The page keeps the cause while it tries again.
+			script[bool](t, tab, `window.shown = [], new MutationObserver(() => shown.push(document.querySelector("#status").textContent))
+				.observe(document.querySelector("#status"), { childList: true }), true`)
+			before := attempts.Load()
+			idle(t, func() { eventually(t, patience, "another attempt", func() bool { return attempts.Load() > before }) })
+			if !script[bool](t, tab, fmt.Sprintf(`shown.every((text) => text.includes(%q))`, noOrigin)) {
+				t.Errorf("the page shows another text than the cause: %s", script[string](t, tab, `shown.join()`))
+			}
 		})
 	}
 }
