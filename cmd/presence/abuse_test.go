@@ -196,14 +196,6 @@ func (s *target) sockets(t *testing.T) map[int]int {
 
 func port(conn net.Conn) int { return conn.LocalAddr().(*net.TCPAddr).Port }
 
-// eventually waits until the condition holds. It fails the test if this takes longer than within.
-func eventually(t *testing.T, within time.Duration, condition string, holds func() bool) {
-	t.Helper()
-	if !poll(100*time.Millisecond, within, holds) {
-		t.Fatalf("not true within %v: %s", within, condition)
-	}
-}
-
 // A peer that never opens the HTTP/2 flow-control window cannot make the server buffer all
 // responses.
 func TestAbuseHTTP2Window(t *testing.T) {

@@ -81,6 +81,14 @@ const secret = "a secret of at least 32 bytes, for tests"
 // a passing test does not wait for it.
 const patience = time.Minute
 
+// eventually waits until the condition holds. It fails the test if this takes longer than within.
+func eventually(t *testing.T, within time.Duration, condition string, holds func() bool) {
+	t.Helper()
+	if !poll(100*time.Millisecond, within, holds) {
+		t.Fatalf("not true within %v: %s", within, condition)
+	}
+}
+
 // poll checks a condition at intervals, at once and until it holds. It returns false if it does not
 // hold within this time.
 func poll(every, within time.Duration, holds func() bool) bool {
