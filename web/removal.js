@@ -99,12 +99,14 @@ export class Removal {
 
   async #remove() {
     const { dialog, form } = this.#elements;
-    const { id, name, room } = this.#member;
+    const member = this.#member;
+    const { id, name, room } = member;
     const length = String(new FormData(form).get("for"));
     // The id is in the query, because browsers and proxies change a path that contains ., .. or
     // %2F.
     await this.#ask("DELETE", `members?${new URLSearchParams({ room, id, for: length })}`);
     const undo = this.#notify(room, id, name, length);
+    if (member !== this.#member) return; // the dialog was canceled, and is open for another member
     if (room === this.#room) this.#restoreFocus = () => undo.focus();
     dialog.close();
   }
