@@ -5,7 +5,7 @@
  */
 import { later, put } from "./dom.js";
 import { randomId } from "./presence/index.js";
-import { limitOf, sentWords, tooLongWords, unsentWords } from "./words.js";
+import { limitOf, sentWords, tooLongWords, unsentWords, waitingWords } from "./words.js";
 
 export class Composer {
   #elements;
@@ -85,7 +85,7 @@ export class Composer {
     this.#set("");
     put(error, "");
     put(sent, "");
-    const pending = this.#list.pend(text, from);
+    const pending = this.#list.pend(text, from, waitingWords(to.state) === "" ? "Sending…" : "Waiting for the connection…");
     this.#pending++;
     this.#showSending();
     try {

@@ -158,11 +158,12 @@ export class Messages {
    * then its row replaces this one.
    *
    * @param {string} text
-   * @param {{id: string, name: string}} [from]  The viewer. undefined if messages of the viewer
-   *   appear as from the server.
+   * @param {{id: string, name: string}|undefined} from  The viewer. undefined if messages of the
+   *   viewer appear as from the server.
+   * @param {string} state  The note of the row.
    * @returns {?Pending}  null if too many messages are being sent.
    */
-  pend(text, from) {
+  pend(text, from, state) {
     if (this.#pending.length >= maxPending) this.#settle(this.#pending.find(({ id }) => id !== ""));
     if (this.#pending.length >= maxPending) return null;
     const entry = this.#entry({ id: "", from, data: text, at: new Date().toISOString() }, from?.id ?? null);
@@ -171,7 +172,7 @@ export class Messages {
     entry.row.setAttribute("aria-live", "off"); // the row that replaces it is announced
     this.#list.append(entry.row);
     /** @type {Pending} */
-    const pending = { entry, from, text, id: "", timer: setTimeout(() => describe(pending, "Sending…"), sendingDelay) };
+    const pending = { entry, from, text, id: "", timer: setTimeout(() => describe(pending, state), sendingDelay) };
     this.#pending.push(pending);
     this.#groupPending();
     this.#showQuiet();

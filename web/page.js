@@ -17,7 +17,7 @@ import { Status } from "./status.js";
 import { Title } from "./title.js";
 import {
   brief, called, emptyWords, isGuest, knownWords, nameError, peopleWords, proposedRoom, refusalWords, retryWords, roomError, roomReason, sentence,
-  signedOut, stateWords, tokenWords,
+  signedOut, stateWords, tokenWords, waitingWords,
 } from "./words.js";
 
 const requestTimeout = 10_000; // milliseconds
@@ -247,6 +247,7 @@ function askFor(what, focus = true) {
   $("guest").hidden = what !== "name";
   $("bearer").hidden = what !== "token";
   $("to-room").hidden = !renewing;
+  put($("use-token"), renewing ? "Renew" : "Come in");
   if (!renewing) put($("lede"), what === "name" ? `Join ${name}. Others in the room see your name.` : `Join ${name} with a token. Others in the room see the name in it.`);
   showFieldError("name", "");
   showFieldError("token", "");
@@ -364,6 +365,7 @@ function show(state) {
   }
   showKnown(state);
   showWaiting(state);
+  put($("waits"), waitingWords(state));
   rooms.show(open && user?.admin ? { room: name, count: state.count, users: state.users } : null);
   if (signedOut(state)) return signInAgain(state.reason === "expired");
   if (state.connection === "closed" && state.reason !== null) return refuse(state.problem);

@@ -126,6 +126,7 @@ function round(n) {
 }
 
 const title = "Connected, last 5 minutes";
+const narrow = 200; // width in pixels below which the drawn title is shorter
 
 /** Returns a description of the plot. */
 export function label(steps, now) {
@@ -166,7 +167,6 @@ export class Plot {
       now: part("text", "axis"),
     };
     this.#parts.end.setAttribute("r", 4);
-    this.#parts.title.textContent = title;
     this.#parts.now.textContent = "now";
     this.#parts.now.setAttribute("text-anchor", "end");
     this.#parts.zero.textContent = "0";
@@ -214,6 +214,7 @@ export class Plot {
     set(linePart, { d: line });
     set(areaPart, { d: area });
     then.textContent = beginWords(from, now);
+    title.textContent = width < narrow ? "Over time" : "Connected over time"; // the axis shows the time
     set(title, { x: box.left, y: 12 });
     set(then, { x: box.left, y: height - 3 });
     set(nowPart, { x: box.right, y: height - 3 });

@@ -76,7 +76,7 @@ export class Status {
     put(error, "");
     const status = box.value.trim();
     // The page itself sets and removes this status, see away.js.
-    if (status.toLowerCase() === "away") return put(error, "This page shows “away” by itself while it is hidden. Choose another status.");
+    if (status.toLowerCase() === "away") return put(error, "“away” is set and removed by itself. Choose other words, such as “back at 3”.");
     this.#busy = true;
     try {
       await room.setState(withStatus(room.members.get(me)?.info, status));

@@ -99,6 +99,16 @@ function failureWords({ status, title }) {
 }
 
 /**
+ * Returns the text at the input box while messages must wait for the connection, or "".
+ *
+ * @param {import("./presence.js").State} state
+ */
+export function waitingWords({ connection, reason }) {
+  if (connection !== "connecting" || reason === null || reason === "connections") return "";
+  return "Not connected. A message is sent if the connection returns within 15 s.";
+}
+
+/**
  * Returns the texts for a room that the server does not let the user into: the heading, the
  * explanation, and the title of the page.
  *

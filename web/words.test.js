@@ -6,7 +6,7 @@ import { titleWords } from "./title.js";
 import {
   brief, called, dataText, emptyWords, isGuest, knownWords, nameError, namesakes, partWords, peopleWords, proposedRoom, refusalWords, retryWords,
   returnWords, roomError, sentWords, signedOut, sinceWords, stateWords, statusOf, stillWords, tabsWords, tokenWords, tooLongWords, unsentWords,
-  visited, wholeWords,
+  visited, waitingWords, wholeWords,
 } from "./words.js";
 
 test("stateWords describes each state of the connection", () => {
@@ -243,4 +243,10 @@ test("the title begins with the number of unread messages", () => {
     "(99) 5 in lobby – presence",
     "(99+) 5 in lobby – presence",
   ]);
+});
+
+test("waitingWords describes what happens to a message without a connection", () => {
+  const words = (connection, reason) => waitingWords({ ...initial, connection, reason });
+  assert.equal(words("connecting", "lost"), "Not connected. A message is sent if the connection returns within 15 s.");
+  for (const state of [["open", null], ["connecting", null], ["connecting", "connections"], ["closed", "removed"]]) assert.equal(words(...state), "");
 });
