@@ -692,6 +692,7 @@ func TestRooms(t *testing.T) {
 	for i := range 102 {
 		s.join(t, fmt.Sprintf("room-%03d", i), userClaims("ada", "Ada"))
 	}
+	do(t, tab, chromedp.EmulateViewport(1440, 900)) // a low window has no space for the rooms
 	s.visit(t, tab, root, "/?room=room-000")
 	shows := func(rows int, first string, more, back bool) {
 		t.Helper()

@@ -218,7 +218,7 @@ func TestSignInForms(t *testing.T) {
 	see(t, tab, `document.activeElement.id === 'name' && document.querySelector('#name-error').textContent === '' && document.querySelector('#name').getAttribute('aria-invalid') === 'false'`)
 	do(t, tab, chromedp.Click("#to-token"))
 	enter("token", must(t, env{"PRESENCE_JWT_SECRET": secret}, "token", "--sub=root", "--name=Root", "--admin"))
-	see(t, tab, count(1)+` && document.querySelector('#me').textContent === 'Root' && document.querySelector('#all').checkVisibility()`)
+	see(t, tab, count(1)+` && document.querySelector('#me').textContent === 'Root' && !document.querySelector('#all').hidden`)
 
 	// Another tab of the user signs out.
 	script[any](t, tab, `fetch("session", { method: "DELETE" }); 0`)
