@@ -196,7 +196,6 @@ func TestImageOpensNoStream(t *testing.T) {
 // site. The log has a warning about the first pair only.
 func TestSites(t *testing.T) {
 	t.Parallel()
-	heavy(t)
 	e := env{"PRESENCE_JWT_SECRET": secret}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -209,6 +208,7 @@ func TestSites(t *testing.T) {
 	for domain, want := range map[string]int{"localhost": http.StatusUnauthorized, "example.localhost": http.StatusOK} {
 		t.Run(domain, func(t *testing.T) {
 			t.Parallel()
+			heavy(t)
 			origin := "http://app." + domain + ":" + sitePort
 			server, addr := serving(t, e, "--listen=127.0.0.1:0", "--cors-origin="+origin)
 			_, port, _ := strings.Cut(addr, ":")

@@ -502,7 +502,6 @@ func TestExampleHooks(t *testing.T) {
 // The complete pages of the documents and of the examples show that presence does not run.
 func TestPagesWithoutPresence(t *testing.T) {
 	t.Parallel()
-	heavy(t)
 	const notLoaded = "presence.js not loaded: see the console"
 	example := func(name string) string {
 		text, err := os.ReadFile(filepath.Join(examplesDir, "plain", name))
@@ -524,6 +523,7 @@ func TestPagesWithoutPresence(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			heavy(t)
 			closed := quietPort(t)
 			mux := http.NewServeMux()
 			mux.HandleFunc("/{$}", func(w http.ResponseWriter, r *http.Request) {

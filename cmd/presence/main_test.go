@@ -44,7 +44,9 @@ func TestMain(m *testing.M) {
 var heavySlots chan struct{}
 
 // heavy acquires a slot until the end of the test. A parallel test must call it first if it does
-// more than wait. heavy logs the waiting time, which .ci/test.go parses and subtracts.
+// more than wait. If it has parallel subtests, they must call heavy in its place: a test that keeps
+// its slot while its subtests wait to start can block all tests. heavy logs the waiting time, which
+// .ci/test.go parses and subtracts.
 func heavy(t *testing.T) {
 	takeSlot(t)
 	t.Cleanup(func() { <-heavySlots })
