@@ -235,6 +235,7 @@ func TestFocusStays(t *testing.T) {
 	heavy(t)
 	s := newSite(t, "--message-burst=1000")
 	tab := browser(t)
+	do(t, tab, chromedp.EmulateViewport(1440, 900)) // a low window has no space for the rooms
 	root := userClaims("root", "Root")
 	root.Admin = true
 	leaves := map[string]func(){}
