@@ -63,7 +63,6 @@ func TestThirdPartyCookie(t *testing.T) {
 // they have no effect, even if their token is valid. Otherwise the first valid cookie counts.
 func TestTossedCookie(t *testing.T) {
 	t.Parallel()
-	heavy(t)
 	blocks := proxyBlocks(t)
 	if t.Failed() {
 		return
@@ -82,6 +81,7 @@ func TestTossedCookie(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%s, prefix %v, flag %v, TLS %v", c.proxy, c.below, c.cookiePath, c.tls), func(t *testing.T) {
 			t.Parallel()
+			heavy(t)
 			p, block := proxies[c.proxy], blocks[c.proxy][0]
 			if c.below {
 				p, block = p.below(t, blocks[c.proxy])

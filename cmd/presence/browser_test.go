@@ -113,7 +113,8 @@ func chromium(t *testing.T, dir string) []chromedp.ExecAllocatorOption {
 	if err != nil {
 		t.Fatal("Chromium is required (make test installs it on Debian as root): ", err)
 	}
-	options := []chromedp.ExecAllocatorOption{chromedp.ExecPath(path), chromedp.UserDataDir(dir), chromedp.WSURLReadTimeout(patience)}
+	options := []chromedp.ExecAllocatorOption{chromedp.ExecPath(path), chromedp.UserDataDir(dir), chromedp.WSURLReadTimeout(patience),
+		chromedp.WindowSize(1440, 900)} // a low window has no space for all controls of the page
 	for _, flag := range []string{
 		"headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
 		"disable-component-update", "disable-sync", "disable-dev-shm-usage",
