@@ -64,7 +64,7 @@ export class Composer {
   /** Lets the user send. Called when the user enters a room. The text remains. */
   open() {
     this.#forbid(false);
-    put(this.#elements.error, "");
+    this.#complain("");
     put(this.#elements.sent, "");
   }
 
@@ -74,16 +74,16 @@ export class Composer {
   }
 
   async #submit() {
-    const { box, error, sending, sent } = this.#elements;
+    const { box, sending, sent } = this.#elements;
     const text = box.value;
     const { room: to, from } = this.#where();
     if (!to || box.readOnly || text.trim() === "") return;
     const message = this.#failed?.text === text ? this.#failed : { text, id: randomId() };
     const size = new TextEncoder().encode(JSON.stringify({ id: message.id, data: text })).length;
-    if (this.#limit !== null && size > this.#limit) return put(error, tooLongWords(size, this.#limit));
+    if (this.#limit !== null && size > this.#limit) return this.#complain(tooLongWords(size, this.#limit), true);
     this.#restored = "";
     this.#set("");
-    put(error, "");
+    this.#complain("");
     put(sent, "");
     const pending = this.#list.pend(text, from, waitingWords(to.state) === "" ? "Sending…" : "Waiting for the connection…");
     this.#pending++;
@@ -98,12 +98,18 @@ export class Composer {
       if (to.name !== this.#where().name) return;
       this.#failed = message;
       this.#putBack(text);
-      put(error, unsentWords(reason, size, box.value === text));
+      this.#complain(unsentWords(reason, size, box.value === text), reason.problem?.status === 413);
       if (reason.problem?.status === 413) this.#limit = limitOf(reason.problem.detail ?? "");
       if (reason.problem?.status === 403 && to === this.#where().room && to.state.connection === "open") this.#forbid(true);
     } finally {
       if (--this.#pending === 0) put(sending, "");
     }
+  }
+
+  /** Shows an error. @param {boolean} [wrong]  Whether the text in the box has to change. */
+  #complain(text, wrong = false) {
+    put(this.#elements.error, text);
+    this.#elements.box.setAttribute("aria-invalid", wrong);
   }
 
   /** Makes the box read-only, so that its text can still be copied and it keeps the focus. */

@@ -16,7 +16,7 @@ import { Rooms, addressOf, onRoomLink, remember, roomOfAddress } from "./rooms.j
 import { Status } from "./status.js";
 import { Title } from "./title.js";
 import {
-  brief, called, emptyWords, isGuest, knownWords, nameError, peopleWords, proposedRoom, refusalWords, retryWords, roomError, roomReason, sentence,
+  brief, called, emptyWords, isGuest, knownWords, nameError, peopleWords, proposedRoom, refusalWords, roomError, roomReason, secondsWords, sentence,
   signedOut, stateWords, tokenWords, waitingWords,
 } from "./words.js";
 
@@ -419,7 +419,7 @@ function showState(state, words = stateWords(state, ends)) {
   }
   put($("state"), words);
   $("renew").hidden = !expiring || renewing || user === null || isGuest(user.id);
-  put($("retry"), retryWords(state, Date.now()));
+  put($("seconds"), secondsWords(state, Date.now(), ends));
   showReconnect(connection, retryAt);
   if (connection !== "open") $("latency").hidden = true;
   $("shared").hidden = shared === null || connection !== "open"; // null where tabs cannot share, as on an insecure page

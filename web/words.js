@@ -22,13 +22,15 @@ export function stateWords({ connection, reason, problem }, ends = null, locale)
 }
 
 /**
- * Returns the text for the next attempt, which follows that of stateWords(). It is "" if the room
- * makes no attempt.
+ * Returns the text that follows that of stateWords(), and may change each second. It is about the
+ * next attempt, or about the last minute of the token. Otherwise it is "".
  *
  * @param {import("./presence.js").State} state
  * @param {number} now
+ * @param {?number} [ends]  Time at which the token expires, if the server has announced it.
  */
-export function retryWords({ connection, reason, retryAt }, now) {
+export function secondsWords({ connection, reason, retryAt }, now, ends = null) {
+  if (connection === "open" && ends !== null && ends > now && ends - now < 60_000) return `, in ${Math.ceil((ends - now) / 1000)} s`;
   if (connection !== "connecting" || !retried.has(reason)) return "";
   if (retryAt !== null) return `, trying again in ${Math.max(1, Math.ceil((retryAt - now) / 1000))} s`;
   return reason === "draining" ? ", one moment…" : ", trying again…";

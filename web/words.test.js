@@ -4,8 +4,8 @@ import { test } from "node:test";
 import { PresenceError, initial } from "./presence/index.js";
 import { titleWords } from "./title.js";
 import {
-  brief, called, dataText, emptyWords, isGuest, knownWords, nameError, namesakes, partWords, peopleWords, proposedRoom, refusalWords, retryWords,
-  returnWords, roomError, sentWords, signedOut, sinceWords, stateWords, statusOf, stillWords, tabsWords, tokenWords, tooLongWords, unsentWords,
+  brief, called, dataText, emptyWords, isGuest, knownWords, nameError, namesakes, partWords, peopleWords, proposedRoom, refusalWords,
+  returnWords, roomError, secondsWords, sentWords, signedOut, sinceWords, stateWords, statusOf, stillWords, tabsWords, tokenWords, tooLongWords, unsentWords,
   visited, waitingWords, wholeWords,
 } from "./words.js";
 
@@ -36,8 +36,8 @@ test("stateWords describes each state of the connection", () => {
   assert.equal(words({ reason: "constructor" }), "Connecting…", "the reason is unknown");
 });
 
-test("retryWords counts down to the next attempt", () => {
-  const words = (state, now = 0) => retryWords({ ...initial, ...state }, now);
+test("secondsWords counts down to the next attempt, and to the end of the token", () => {
+  const words = (state, now = 0, ends = null) => secondsWords({ ...initial, ...state }, now, ends);
   const waits = { reason: "lost", retryAt: 8000 };
   assert.deepEqual([0, 1, 7000, 7999, 8000, 9500].map((now) => words(waits, now)), [8, 8, 1, 1, 1, 1].map((s) => `, trying again in ${s} s`));
   assert.equal(words({ reason: "lost" }), ", trying again…", "an attempt runs");
@@ -46,6 +46,8 @@ test("retryWords counts down to the next attempt", () => {
   for (const reason of [null, "offline", "connections", "paused"]) assert.equal(words({ reason }), "", `${reason}`);
   assert.equal(words({ connection: "open" }), "");
   assert.equal(words({ connection: "closed", reason: "removed" }), "");
+  assert.deepEqual([60_000, 59_999, 1, 0, -1000].map((ends) => words({ connection: "open" }, 0, ends)), ["", ", in 60 s", ", in 1 s", "", ""]);
+  assert.equal(words(waits, 0, 5000), ", trying again in 8 s", "the connection is lost");
 });
 
 test("emptyWords describes a room without a connection", () => {

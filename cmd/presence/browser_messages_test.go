@@ -72,12 +72,12 @@ func TestComposer(t *testing.T) {
 	for range 2 {
 		script[any](t, tab, fmt.Sprintf(`document.querySelector('#message').value = %q; document.querySelector('#message').focus()`, long))
 		do(t, tab, chromedp.KeyEvent("\r"))
-		see(t, tab, fmt.Sprintf(`asked === 1 && document.querySelector('#send-error').textContent === 'Not sent: the message is too long (3 KB, at most 1 KB).' && document.querySelector('#message').value === %q`, long))
+		see(t, tab, fmt.Sprintf(`asked === 1 && document.querySelector('#send-error').textContent === 'Not sent: the message is too long (3 KB, at most 1 KB).' && document.querySelector('#message').value === %q && document.querySelector('#message').ariaInvalid === 'true'`, long))
 	}
 	script[any](t, tab, `document.querySelector('#message').value = ''`)
 	do(t, tab, chromedp.KeyEvent("short\r"))
 	sent("short")
-	see(t, tab, `document.querySelector('#send-error').textContent === ''`)
+	see(t, tab, `document.querySelector('#send-error').textContent === '' && document.querySelector('#message').ariaInvalid === 'false'`)
 
 	// Without the right to send, the text remains, and the box is read-only until the next room.
 	reader := userClaims("reader", "Rosa")
