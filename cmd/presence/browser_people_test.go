@@ -140,6 +140,7 @@ func TestStatus(t *testing.T) {
 	// The second tab was opened while the status was "away", and has to know the one before.
 	do(t, second, chromedp.Navigate(s.url+"/?room=studio"))
 	updates("in a second tab", `me {"desk":4,"status":"at lunch"}`)
+	see(t, first, `document.querySelector('#members .me .status').textContent === 'at lunch'`) // it would set the status too
 	front(t, first)
 	see(t, first, `!document.hidden`)
 
