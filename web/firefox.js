@@ -79,7 +79,7 @@ const cases = {
       tabs.push(await joined(await open(), server));
       await see(tabs[i], i < 5 ? "room.state.connection === 'open'" : "room.state.reason === 'connections'");
     }
-    for (const tab of tabs) await sendsFast(tab);
+    for (const tab of tabs) await sendsAtOnce(tab);
     for (const tab of tabs.slice(0, 5)) await see(tab, "received.length >= 7 && room.count === 5");
     await tabs[0].close();
     const next = () => Promise.all(tabs.slice(5).map((tab) => tab.evaluate("room.state.connection")));
@@ -94,7 +94,7 @@ const cases = {
     const page = await joined(await open(), server, { token: tokens.ann }, 7);
     const states = "rooms.map(({ state }) => state.reason ?? state.connection).join()";
     await see(page, `${states} === 'open,open,open,open,open,connections,connections'`);
-    for (const i of [0, 5, 6]) await sendsFast(page, i);
+    for (const i of [0, 5, 6]) await sendsAtOnce(page, i);
     await page.evaluate("rooms[0].close()");
     await see(page, "rooms.filter(({ state }) => state.connection === 'open').length === 5");
     await page.evaluate("rooms[1].close()");
@@ -105,7 +105,7 @@ const cases = {
   async http2({ open, server, tokens }) {
     const [page, other] = [await joined(await open(), server, {}, 20), await joined(await open(), server, { token: tokens.ann }, 20)];
     for (const tab of [page, other]) await see(tab, "rooms.every(({ state, count }) => state.connection === 'open' && count === 2)");
-    await sendsFast(page, 19);
+    await sendsAtOnce(page, 19);
     await see(other, "received[0] === 'x'");
   },
 
@@ -197,19 +197,16 @@ async function joined(page, server, options = {}, count = 1) {
 }
 
 /**
- * Sends a message, which must succeed within a second. Two slow attempts are repeated, because the
- * machine may be busy. Without a free connection, each attempt takes 10 s or more.
+ * Sends a message, which must not wait for a connection. Without a free one, it would wait for 10 s
+ * or more: until another request fails.
  */
-async function sendsFast(page, room = 0) {
-  const took = [];
-  while (took.length < 3 && !(took.at(-1) < 1000)) {
-    took.push(await page.evaluate(async (room) => {
-      const start = performance.now();
-      await rooms[room].send("x");
-      return performance.now() - start;
-    }, room));
-  }
-  assert(took.at(-1) < 1000, `send() took ${took} ms, want less than 1000 ms`);
+async function sendsAtOnce(page, room = 0) {
+  const took = await page.evaluate(async (room) => {
+    const start = performance.now();
+    await rooms[room].send("x");
+    return performance.now() - start;
+  }, room);
+  assert(took < 8000, `send() took ${took} ms, want less than 8000 ms`);
 }
 
 /**
