@@ -16,6 +16,9 @@ chart = docs/images/performance.svg
 # The tests of several nodes run many processes: with the race detector they would measure it.
 cluster = ^Test(Cluster|Fault)
 
+# The random tests of the hub and of the server have many more runs without the race detector.
+random = ^Test(Model|Simulate)
+
 .PHONY: help build run test test-long bench chart fuzz image release manifests
 
 help: ## list the targets
@@ -30,6 +33,7 @@ run: build ## run the server with guest sign-in on http://127.0.0.1:8080 (make r
 test: ## install the programs that the tests need, run all tests, and list the slowest tests
 	bash .ci/setup
 	CGO_ENABLED=1 go run .ci/test.go -race -shuffle=on -timeout 20m ./...
+	go run .ci/test.go -timeout 10m -run '$(random)' ./pkg/presence ./pkg/presence/internal/hub
 	go run .ci/test.go -timeout 10m -run '$(cluster)' ./cmd/presence
 	cd deploy/test && go run ../../.ci/test.go -timeout 10m ./...
 	node --test web/*.test.js

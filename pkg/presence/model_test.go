@@ -20,7 +20,8 @@ import (
 var modelSeed = flag.Uint64("model.seed", 0, "run TestModel with this seed only")
 
 // Promises 1, 2, 3, 6 and 7: after random steps, the server, the clients and a simple model agree.
-// The test runs 100,000 steps (12,000 with -short, 500,000 in make test-long).
+// The test runs 100,000 steps (12,000 with -short, 40,000 with the race detector, and 500,000 in
+// make test-long).
 //
 // A step is a join, a close, a reload, a removal, a state change, a message, a renewal, or a wait
 // in which tokens and grace periods expire. Most steps happen within a flush interval. So,
@@ -31,7 +32,7 @@ var modelSeed = flag.Uint64("model.seed", 0, "run TestModel with this seed only"
 //	go test -run TestModel -v ./pkg/presence                      # prints its seeds
 //	go test -run TestModel -model.seed 123 ./pkg/presence         # repeats a run
 func TestModel(t *testing.T) {
-	runs, steps := sized(4, 10, 50), sized(3_000, 10_000, 10_000)
+	runs, steps := sized(4, modelRuns, 50), sized(3_000, 10_000, 10_000)
 	for range runs {
 		seed := rand.Uint64()
 		if *modelSeed != 0 {

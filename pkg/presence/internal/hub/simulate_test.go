@@ -20,7 +20,7 @@ import (
 var (
 	simSeed    = flag.Int64("seed", -1, "run TestSimulate with this seed only")
 	simTrace   = flag.Bool("trace", false, "print a trace of the simulation")
-	simSeeds   = flag.Int("seeds", 500, "number of seeds of TestSimulate; with -short at most 40")
+	simSeeds   = flag.Int("seeds", usualSeeds, "number of seeds of TestSimulate; with -short at most 40")
 	simFirst   = flag.Int64("first", 1, "first seed of TestSimulate")
 	simAll     = flag.Bool("all", false, "go on after a seed that fails")
 	noShrink   = flag.Bool("noshrink", false, "do not shorten a script that fails")
