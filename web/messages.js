@@ -59,6 +59,8 @@ export class Messages {
   /** @type {Set<HTMLElement>} */
   #long = new Set(); // rows whose long text can be shown as a whole, oldest first
   #following = true; // whether the list scrolls to new messages
+  #height = 0; // height of the rows, and of the visible part, when the position was last known
+  #visible = 0;
   #fresh = null; // the row of the first unread message
   #reading = true; // whether the next unread message is the first one
 
@@ -339,7 +341,7 @@ export class Messages {
       put(button, whole ? "Show less" : label);
       button.setAttribute("aria-expanded", String(whole));
       if (!whole) row.scrollIntoView({ block: "nearest" });
-      this.#scrolled();
+      this.#position();
     });
     row.append(button);
     this.#long.add(row);
@@ -415,16 +417,31 @@ export class Messages {
     this.#group(at, at + 1);
   }
 
+  /** Takes note of a scroll position. The size may have changed since: then the list follows it. */
   #scrolled() {
+    const resized = this.#height !== this.#log.scrollHeight || this.#visible !== this.#log.clientHeight;
+    if (this.#following && resized) this.#follow();
+    else this.#position();
+  }
+
+  /** Follows new messages if the end is in view. */
+  #position() {
     const { scrollHeight, scrollTop, clientHeight } = this.#log;
     this.#following = scrollHeight - scrollTop - clientHeight < endMargin;
     if (this.#following) this.#more.hidden = true;
+    this.#measure();
   }
 
   #follow() {
     if (!this.#following) return;
     this.#more.hidden = true;
     this.#log.scrollTop = this.#log.scrollHeight;
+    this.#measure();
+  }
+
+  #measure() {
+    this.#height = this.#log.scrollHeight;
+    this.#visible = this.#log.clientHeight;
   }
 }
 

@@ -16,7 +16,7 @@ import { Rooms, addressOf, onRoomLink, remember, roomOfAddress } from "./rooms.j
 import { Status } from "./status.js";
 import { Title } from "./title.js";
 import {
-  brief, called, emptyWords, isGuest, knownWords, nameError, peopleWords, proposedRoom, refusalWords, roomError, roomReason, secondsWords, sentence,
+  brief, called, countWords, emptyWords, isGuest, knownWords, nameError, proposedRoom, refusalWords, roomError, roomReason, secondsWords, sentence,
   signedOut, stateWords, tokenWords, waitingWords,
 } from "./words.js";
 
@@ -186,7 +186,8 @@ function clear() {
   people.show(new Map(), { me: null, admin: false });
   put($("people-title"), "People");
   put($("count"), "–");
-  $("persons").hidden = $("tip").hidden = true;
+  for (const text of ["unit", "persons"]) put($(text), "");
+  $("tip").hidden = true;
   put($("known"), "");
   known = null;
   title.read();
@@ -236,7 +237,10 @@ function signIn(guests = true, expired = null) {
   const guest = expired !== null && isGuest(expired.id);
   put($("ended"), expired === null ? "" : guest ? "Your time as a guest has ended. Enter your name again." : "Your token has expired.");
   put($("question"), "Who is here?");
-  put($("token-hint"), guests ? "Paste the token you were given." : "A name is not enough on this server. Paste the token you were given.");
+  const old = expired !== null && !guest;
+  const hint = old ? newTokenHint : "Paste the token you were given.";
+  put($("token-hint"), guests || old ? hint : `A name is not enough on this server. ${hint}`);
+  put($("token-label"), old ? "New token" : "Your token");
   $("to-name").hidden = !guests;
   clear();
   askFor(guests && (expired === null || guest) ? "name" : "token", $("switch").hidden);
@@ -254,17 +258,21 @@ function askFor(what, focus = true) {
   if (focus) $(what).focus();
 }
 
+const newTokenHint = "Paste a new token. You get it where you got the old one.";
+
 /** Asks for a new token, while the user remains in the room. */
 function renew() {
-  const text = ends === null ? `You are in ${name}.` : `${stateWords(room.state, ends).replace("Live, your", "Your")}. You remain in ${name} with a new token.`;
+  const text = ends === null ? `You are in ${name}.` : `${stateWords(room.state, ends).replace("Live, your", "Your")}. With a new token you stay in ${name}.`;
   showOnly("welcome");
   renewing = true;
   put($("ended"), "");
   put($("question"), "Use a new token");
   put($("lede"), text);
-  put($("token-hint"), "Paste the token you were given.");
+  put($("token-hint"), newTokenHint);
+  put($("token-label"), "New token");
   $("to-name").hidden = true;
   askFor("token");
+  showState(room.state);
 }
 
 /** Shows the room again, which the user did not leave. */
@@ -375,9 +383,10 @@ function show(state) {
 /** Shows the number of users, and how current the numbers are. */
 function showKnown({ connection, count, users, complete }) {
   const open = connection === "open";
-  $("persons").hidden = users === null;
   // In a room above the member limit, the server sends the number of users only at the start.
-  put($("persons"), complete || users === null ? peopleWords(users) : `about ${peopleWords(users)}`);
+  const { unit, persons } = countWords(count, users, complete);
+  put($("unit"), unit);
+  put($("persons"), persons);
   put($("known"), open || count === null || known === null ? "" : knownWords(known));
   $("tip").hidden = !open || count !== 1;
   people.age(open ? null : known);
@@ -474,7 +483,7 @@ async function measure() {
   const answered = await request("GET", "healthz").then(() => true, () => false);
   const took = Math.round(performance.now() - start);
   $("latency").hidden = !answered || room?.state.connection !== "open";
-  put($("latency"), `Answers in ${Math.max(1, took)} ms`);
+  put($("latency"), `Server answers in ${Math.max(1, took)} ms`);
 }
 
 // User input

@@ -214,9 +214,12 @@ export class Plot {
     set(linePart, { d: line });
     set(areaPart, { d: area });
     then.textContent = beginWords(from, now);
+    // A text in minutes is at their tick, if there is space.
+    const minutes = Math.floor((now - from) / 60_000);
+    const tick = box.right - ((box.right - box.left) * minutes * 60_000) / (now - from);
     title.textContent = width < narrow ? "Over time" : "Connected over time"; // the axis shows the time
     set(title, { x: box.left, y: 12 });
-    set(then, { x: box.left, y: height - 3 });
+    set(then, { x: minutes === 0 || width < narrow ? box.left : round(tick), y: height - 3 });
     set(nowPart, { x: box.right, y: height - 3 });
     endPart.toggleAttribute("hidden", end === null);
     if (end) set(endPart, { cx: end.x, cy: end.y });

@@ -3,7 +3,7 @@
  * use for an admin.
  */
 import { copy, keepingFocus, put } from "./dom.js";
-import { peopleWords, sentence, visited } from "./words.js";
+import { countWords, sentence, visited } from "./words.js";
 
 /** Returns the room name in the address. It may be invalid. */
 export function roomOfAddress() {
@@ -124,8 +124,9 @@ export class Rooms {
 
   #fill(room, count, users) {
     const row = this.#rows.get(room);
-    put(row.querySelector(".connections"), `${count} connected`);
-    put(row.querySelector(".users"), peopleWords(users));
+    const { unit, persons } = countWords(count, users);
+    put(row.querySelector(".connections"), `${count} ${unit}`);
+    put(row.querySelector(".users"), persons);
   }
 
   /** Updates the rows in place. */

@@ -38,7 +38,7 @@ export function secondsWords({ connection, reason, retryAt }, now, ends = null) 
 
 /** Returns a time of day, in local time. */
 function timeWords(time, locale) {
-  return new Date(time).toLocaleTimeString(locale, { timeStyle: "short" });
+  return new Date(time).toLocaleTimeString(locale, { timeStyle: "short" }).replace(/\s/g, "\u00a0"); // in one line
 }
 
 /**
@@ -107,7 +107,7 @@ function failureWords({ status, title }) {
  */
 export function waitingWords({ connection, reason }) {
   if (connection !== "connecting" || reason === null || reason === "connections") return "";
-  return "Not connected. A message is sent if the connection returns within 15 s.";
+  return "Not connected. A message is sent if the connection returns within 15 s, else you can try again.";
 }
 
 /**
@@ -200,6 +200,20 @@ export function tabsWords(connections) {
 /** Returns the text for a number of users. A user with several tabs counts once. */
 export function peopleWords(users) {
   return users === 1 ? "1 person" : `${users} people`;
+}
+
+/**
+ * Returns the texts that follow a user count: its unit, and the number of users. If users have
+ * several connections, the texts show that the two numbers differ.
+ *
+ * @param {?number} count  null if it is unknown.
+ * @param {?number} users  null if it is unknown.
+ * @param {boolean} [exact]  Whether the number of users is current. Default: true.
+ */
+export function countWords(count, users, exact = true) {
+  if (count === null || users === null) return { unit: count === null ? "" : "connected", persons: "" };
+  const persons = exact ? peopleWords(users) : `about ${peopleWords(users)}`;
+  return users > 0 && count > users ? { unit: "connections", persons: `of ${persons}` } : { unit: "connected", persons };
 }
 
 /**
@@ -406,7 +420,7 @@ export function tooLongWords(size, limit) {
  */
 export function sentWords({ connection, reason }) {
   if (connection === "open" || reason !== "connections") return "";
-  return "Sent. This tab shows no messages until another tab is closed.";
+  return "Sent. This tab shows no messages of others until another tab is closed.";
 }
 
 /** Returns the text for the length of a ban: 1m or 1h. */

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { PresenceError, initial } from "./presence/index.js";
 import { titleWords } from "./title.js";
 import {
-  brief, called, dataText, emptyWords, isGuest, knownWords, nameError, namesakes, partWords, peopleWords, proposedRoom, refusalWords,
+  brief, called, countWords, dataText, emptyWords, isGuest, knownWords, nameError, namesakes, partWords, peopleWords, proposedRoom, refusalWords,
   returnWords, roomError, secondsWords, sentWords, signedOut, sinceWords, stateWords, statusOf, stillWords, tabsWords, tokenWords, tooLongWords, unsentWords,
   visited, waitingWords, wholeWords,
 } from "./words.js";
@@ -48,6 +48,17 @@ test("secondsWords counts down to the next attempt, and to the end of the token"
   assert.equal(words({ connection: "closed", reason: "removed" }), "");
   assert.deepEqual([60_000, 59_999, 1, 0, -1000].map((ends) => words({ connection: "open" }, 0, ends)), ["", ", in 60 s", ", in 1 s", "", ""]);
   assert.equal(words(waits, 0, 5000), ", trying again in 8 s", "the connection is lost");
+});
+
+test("countWords shows that the numbers of connections and of people differ", () => {
+  assert.deepEqual(countWords(3, 3), { unit: "connected", persons: "3 people" });
+  assert.deepEqual(countWords(4, 3), { unit: "connections", persons: "of 3 people" });
+  assert.deepEqual(countWords(2, 1), { unit: "connections", persons: "of 1 person" });
+  assert.deepEqual(countWords(700, 600, false), { unit: "connections", persons: "of about 600 people" });
+  assert.deepEqual(countWords(0, 1), { unit: "connected", persons: "1 person" }, "grace period");
+  assert.deepEqual(countWords(1, 0), { unit: "connected", persons: "0 people" });
+  assert.deepEqual(countWords(null, null), { unit: "", persons: "" });
+  assert.deepEqual(countWords(4, null), { unit: "connected", persons: "" });
 });
 
 test("emptyWords describes a room without a connection", () => {
@@ -218,7 +229,7 @@ test("roomError names the first invalid character, and proposedRoom replaces it"
 });
 
 test("sentWords warns in a tab without messages", () => {
-  assert.equal(sentWords({ ...initial, reason: "connections" }), "Sent. This tab shows no messages until another tab is closed.");
+  assert.equal(sentWords({ ...initial, reason: "connections" }), "Sent. This tab shows no messages of others until another tab is closed.");
   for (const state of [{ connection: "open" }, { reason: "lost" }, { reason: null }]) assert.equal(sentWords({ ...initial, ...state }), "");
 });
 
@@ -249,6 +260,6 @@ test("the title begins with the number of unread messages", () => {
 
 test("waitingWords describes what happens to a message without a connection", () => {
   const words = (connection, reason) => waitingWords({ ...initial, connection, reason });
-  assert.equal(words("connecting", "lost"), "Not connected. A message is sent if the connection returns within 15 s.");
+  assert.equal(words("connecting", "lost"), "Not connected. A message is sent if the connection returns within 15 s, else you can try again.");
   for (const state of [["open", null], ["connecting", null], ["connecting", "connections"], ["closed", "removed"]]) assert.equal(words(...state), "");
 });

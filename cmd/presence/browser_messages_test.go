@@ -377,7 +377,7 @@ func TestSentWithoutStream(t *testing.T) {
 	do(t, tab, chromedp.Click("#change"), chromedp.SendKeys("#room-name", "studio\r"))
 	see(t, tab, text("#people-wait", "This browser has reached its limit of open tabs for this server.")+` && !document.querySelector('#set-status').checkVisibility() && document.querySelector('#quiet').textContent === 'This tab shows no messages until another tab is closed.'`)
 	do(t, tab, chromedp.SendKeys("#message", "hello\r"))
-	see(t, tab, `document.querySelector('#messages .pending .state')?.textContent === 'Sent' && document.querySelector('#sent').textContent === 'Sent. This tab shows no messages until another tab is closed.'`)
+	see(t, tab, `document.querySelector('#messages .pending .state')?.textContent === 'Sent' && document.querySelector('#sent').textContent === 'Sent. This tab shows no messages of others until another tab is closed.'`)
 	s.send(t, "studio", userClaims("ada", "Ada"), "message", "welcome")
 	script[any](t, tab, `close9(); 0`)
 	see(t, tab, texts("hello", "welcome")+` && document.querySelectorAll('.pending').length === 0 && document.querySelector('#sent').textContent === '' && document.querySelector('#messages .you').checkVisibility()`)

@@ -733,7 +733,7 @@ func TestPlot(t *testing.T) {
 		see(t, tab, fmt.Sprintf(`document.querySelector('#plot').checkVisibility() && document.querySelector('#plot .axis').textContent === %q`, text))
 	}
 	starts("20 s ago")
-	see(t, tab, `document.querySelector('#spoken').textContent === '1 connected' && /^Answers in \d+ ms$/.test(document.querySelector('#latency').textContent)`)
+	see(t, tab, `document.querySelector('#spoken').textContent === '1 connected' && /^Server answers in \d+ ms$/.test(document.querySelector('#latency').textContent)`)
 	script[any](t, tab, `skip(60)`)
 	leave := s.join(t, "studio", userClaims("ada", "Ada"))
 	s.join(t, "studio", userClaims("ada", "Ada"))
@@ -810,6 +810,15 @@ func TestMessages(t *testing.T) {
 	}
 	do(t, tab, chromedp.Click("#more"))
 	see(t, tab, `!document.querySelector('#more').checkVisibility() && (({ scrollHeight, scrollTop, clientHeight }) => scrollHeight - scrollTop - clientHeight < 2)(document.querySelector('#log'))`)
+
+	// The input box grows in the frame of a scroll event, as if the keyboard of a phone appears.
+	for range 2 {
+		script[any](t, tab, `document.querySelector('#log').scrollTop -= 1; document.querySelector('#message').style.minHeight = '200px'; document.querySelector('#message').style.maxHeight = '200px'; 0`)
+		settle(t, tab)
+		see(t, tab, `!document.querySelector('#more').checkVisibility() && (({ scrollHeight, scrollTop, clientHeight }) => scrollHeight - scrollTop - clientHeight < 2)(document.querySelector('#log'))`)
+		script[any](t, tab, `document.querySelector('#message').removeAttribute('style')`)
+		settle(t, tab)
+	}
 
 	// Send a message that would be gigabytes as indented text, one that is nested too deeply for a
 	// script, and one from the server.
