@@ -210,6 +210,7 @@ export class Messages {
     if (this.#ids.has(id)) return this.withdraw(pending);
     if (live || !this.#pending.includes(pending)) return;
     clearTimeout(pending.timer);
+    pending.entry.row.classList.add("accepted");
     describe(pending, "Sent");
     this.#follow();
   }
