@@ -217,7 +217,7 @@ export class Plot {
     // A text in minutes is at their tick, if there is space.
     const minutes = Math.floor((now - from) / 60_000);
     const tick = box.right - ((box.right - box.left) * minutes * 60_000) / (now - from);
-    title.textContent = width < narrow ? "Over time" : "Connected over time"; // the axis shows the time
+    title.textContent = width < narrow ? "Connected" : "Connected over time";
     set(title, { x: box.left, y: 12 });
     set(then, { x: minutes === 0 || width < narrow ? box.left : round(tick), y: height - 3 });
     set(nowPart, { x: box.right, y: height - 3 });
