@@ -65,7 +65,7 @@ func TestServerIsAway(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
 			heavy(t)
-			server, _, addr := serveProcess(t, "--heartbeat="+heartbeat.String())
+			server, _, addr := serveProcess(t, "--listen=127.0.0.1:"+quietPort(t), "--heartbeat="+heartbeat.String())
 			first := browser(t, "net::ERR_")
 			signIn(t, first, "http://"+addr, "Ann")
 			second, closeSecond := tab(t, first)

@@ -128,7 +128,7 @@ func TestServerGone(t *testing.T) {
 	t.Parallel()
 	heavy(t)
 	e := env{"PRESENCE_JWT_SECRET": secret}
-	server, addr := serving(t, e, "--dev", "--listen=127.0.0.1:0", "--linger=0s")
+	server, addr := serving(t, e, "--dev", "--listen=127.0.0.1:"+quietPort(t), "--linger=0s")
 	tab := browser(t, "net::ERR_", "Failed to load resource")
 	signIn(t, tab, "http://"+addr, "Ann")
 	see(t, tab, count(1))
@@ -173,7 +173,7 @@ func TestRestartWithoutMessages(t *testing.T) {
 	t.Parallel()
 	heavy(t)
 	e := env{"PRESENCE_JWT_SECRET": secret}
-	server, addr := serving(t, e, "--dev", "--listen=127.0.0.1:0", "--linger=0s")
+	server, addr := serving(t, e, "--dev", "--listen=127.0.0.1:"+quietPort(t), "--linger=0s")
 	tab := browser(t, "net::ERR_", "Failed to load resource")
 	signIn(t, tab, "http://"+addr, "Ann")
 	see(t, tab, count(1))

@@ -231,7 +231,7 @@ func TestOffline(t *testing.T) {
 	t.Parallel()
 	heavy(t)
 	e := env{"PRESENCE_JWT_SECRET": secret}
-	server, addr := serving(t, e, "--dev", "--listen=127.0.0.1:0", "--heartbeat=1s")
+	server, addr := serving(t, e, "--dev", "--listen=127.0.0.1:"+quietPort(t), "--heartbeat=1s")
 	page := browser(t, "/favicon.ico")
 	if err := chromedp.Do(page, chromedp.Navigate("http://"+addr+"/icon.svg")); err != nil {
 		t.Fatal(err)

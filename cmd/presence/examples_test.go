@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -17,7 +16,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -43,27 +41,6 @@ func newExample(t *testing.T) *example {
 		x.ports[port] = quietPort(t)
 	}
 	return x
-}
-
-// quietPorts has the ports that quietPort has returned.
-var quietPorts sync.Map
-
-// quietPort returns a free port on localhost, and each port only once. It is outside of the range
-// of outgoing connections, so that it stays free while a program restarts.
-func quietPort(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		port := fmt.Sprint(20_000 + rand.IntN(10_000))
-		if _, returned := quietPorts.LoadOrStore(port, true); returned {
-			continue
-		}
-		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
-			l.Close()
-			return port
-		}
-	}
-	t.Fatal("no free port")
-	return ""
 }
 
 // program is a running program of an example.

@@ -8,6 +8,8 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"regexp"
@@ -186,6 +188,27 @@ func serving(t *testing.T, e env, args ...string) (server *background, addr stri
 		t.Fatalf("no address in the log: %v", err)
 	}
 	return server, line.Addr
+}
+
+// quietPorts has the ports that quietPort has returned.
+var quietPorts sync.Map
+
+// quietPort returns a free port on localhost, and each port only once. It is outside of the range
+// of outgoing connections, so that it stays free while a program is stopped and started again.
+func quietPort(t testing.TB) string {
+	t.Helper()
+	for range 100 {
+		port := fmt.Sprint(20_000 + rand.IntN(10_000))
+		if _, returned := quietPorts.LoadOrStore(port, true); returned {
+			continue
+		}
+		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+			l.Close()
+			return port
+		}
+	}
+	t.Fatal("no free port")
+	return ""
 }
 
 // serveProcess starts a server in a separate process, on a free port unless args set --listen. The

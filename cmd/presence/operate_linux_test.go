@@ -316,12 +316,7 @@ func TestOperatorSeesFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer full.Close()
-	l, err := net.Listen("tcp", "127.0.0.1:0") // the log cannot name the port, so choose a free one
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
+	addr := "127.0.0.1:" + quietPort(t) // the log cannot name it
 	process := exec.Command(executable(t), "serve", "--listen="+addr)
 	process.Env, process.Stderr = []string{asCommand + "=1", "PRESENCE_JWT_SECRET=" + secret}, full
 	if err := process.Start(); err != nil {

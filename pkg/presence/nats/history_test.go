@@ -311,9 +311,8 @@ func TestPrefixes(t *testing.T) {
 func TestTableWentBack(t *testing.T) {
 	t.Parallel()
 	store, backup := t.TempDir(), filepath.Join(t.TempDir(), "backup")
-	s := startServer(t, func(o *server.Options) { o.StoreDir = store })
-	port := s.Addr().(*net.TCPAddr).Port
-	again := func(o *server.Options) { o.StoreDir, o.Port = store, port }
+	port, stored := fixedPort(t), func(o *server.Options) { o.StoreDir = store }
+	s := startServer(t, stored, port)
 	b := open(t, config(s.ClientURL()))
 	var mu sync.Mutex
 	var rows []string
@@ -343,13 +342,13 @@ func TestTableWentBack(t *testing.T) {
 	stop(s)
 	await(t, "the loss of contact", func() bool { return !b.Status().Connected })
 	copyDir(t, store, backup)
-	s = startServer(t, again)
+	s = startServer(t, stored, port)
 	put("b")
 	await(t, "the second row", seen("a b"))
 	stop(s)
 	await(t, "the loss of contact", func() bool { return !b.Status().Connected })
 	copyDir(t, backup, store)
-	startServer(t, again)
+	startServer(t, stored, port)
 	await(t, "the end of the second row", seen("a b a -b"))
 	put("c")
 	await(t, "the third row", seen("a b a -b c"))

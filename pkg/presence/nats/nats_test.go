@@ -296,11 +296,12 @@ func TestConcurrentAppends(t *testing.T) {
 // A bus that finds no server connects when there is one.
 func TestNoServer(t *testing.T) {
 	t.Parallel()
-	s := startServer(t)
-	port := s.Addr().String()
+	port := fixedPort(t)
+	s := startServer(t, port)
+	address := s.Addr().String()
 	stop(s)
 	var out syncBuffer
-	c := config("nats://" + port)
+	c := config("nats://" + address)
 	c.Log = slog.New(slog.NewTextHandler(&out, nil))
 	b := openOnly(t, c)
 	if got := b.Status(); got.Connected || got.Epoch != "" {
@@ -317,9 +318,7 @@ func TestNoServer(t *testing.T) {
 		defer mu.Unlock()
 		notified = append(notified, s)
 	})
-	startServer(t, func(o *server.Options) {
-		fmt.Sscanf(port, "127.0.0.1:%d", &o.Port)
-	})
+	startServer(t, port)
 	await(t, "contact", func() bool { return b.Status().Connected })
 	await(t, "a notification", func() bool {
 		mu.Lock()
@@ -517,15 +516,10 @@ func copyDir(t *testing.T, from, to string) {
 func TestLogWentBack(t *testing.T) {
 	t.Parallel()
 	store, backup := t.TempDir(), filepath.Join(t.TempDir(), "backup")
-	s := startServer(t, func(o *server.Options) { o.StoreDir = store })
-	port := s.Addr().String()
-	again := func() {
-		startServer(t, func(o *server.Options) {
-			o.StoreDir = store
-			fmt.Sscanf(port, "127.0.0.1:%d", &o.Port)
-		})
-	}
-	first, second := open(t, config("nats://"+port)), open(t, config("nats://"+port))
+	port, stored := fixedPort(t), func(o *server.Options) { o.StoreDir = store }
+	s := startServer(t, stored, port)
+	address := s.Addr().String()
+	first, second := open(t, config("nats://"+address)), open(t, config("nats://"+address))
 	rs := []*recorder{record(t, first, "a"), record(t, second, "a")}
 	old := first.Status().Epoch
 	add(t, first, "a", "one")
@@ -533,10 +527,7 @@ func TestLogWentBack(t *testing.T) {
 	stop(s)
 	await(t, "the loss of contact", apart)
 	copyDir(t, store, backup)
-	s = startServer(t, func(o *server.Options) {
-		o.StoreDir = store
-		fmt.Sscanf(port, "127.0.0.1:%d", &o.Port)
-	})
+	s = startServer(t, stored, port)
 	connected := func() bool { return first.Status().Connected && second.Status().Connected }
 	await(t, "contact", connected)
 	if got := first.Status().Epoch; got != old {
@@ -549,7 +540,7 @@ func TestLogWentBack(t *testing.T) {
 	stop(s)
 	await(t, "the loss of contact", apart)
 	copyDir(t, backup, store)
-	again()
+	startServer(t, stored, port)
 	await(t, "another epoch", func() bool { return connected() && first.Status().Epoch != old })
 	await(t, "the same epoch", func() bool { return first.Status() == second.Status() })
 	if entries, _, err := second.Read(t.Context(), "a", 0); len(entries) > 0 || err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"strconv"
@@ -43,6 +44,21 @@ func newServer(t *testing.T, change ...func(*server.Options)) *server.Server {
 	}
 	t.Cleanup(func() { stop(s) })
 	return s
+}
+
+// fixedPort returns an option for a server that is stopped and started again. Outgoing connections
+// use other ports, so none takes the port meanwhile.
+func fixedPort(t *testing.T) func(*server.Options) {
+	t.Helper()
+	for range 100 {
+		port := 30_000 + rand.IntN(2000)
+		if l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", port)); err == nil {
+			l.Close()
+			return func(o *server.Options) { o.Port = port }
+		}
+	}
+	t.Fatal("no free port")
+	return nil
 }
 
 func stop(s *server.Server) {
