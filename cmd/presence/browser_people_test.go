@@ -388,6 +388,7 @@ func TestSmallScreen(t *testing.T) {
 	do(t, tab, chromedp.Click("#open-rooms"))
 	see(t, tab, visible("#rooms"))
 	fits("the pages of rooms")
+	see(t, tab, `document.querySelector('#notices').getBoundingClientRect().bottom <= document.querySelector('#all').getBoundingClientRect().top`)
 	script[any](t, tab, `document.querySelector('#open-rooms').click(); document.querySelector('#notices .dismiss').focus()`)
 	do(t, tab, chromedp.KeyEvent("\r"))
 	see(t, tab, `document.activeElement.id === 'open-people'`) // on a wide screen, it is the list
