@@ -35,8 +35,9 @@ func TestMain(m *testing.M) {
 	chosen := func(name string) bool { return flag.Lookup("test."+name).Value.String() != "" }
 	if testing.Short() && !chosen("run") && !chosen("skip") {
 		// The tests of several processes keep the machine busy for a minute. As with the race
-		// detector, they run by themselves: see make test.
-		flag.Set("test.skip", "^Test(Cluster|Fault)")
+		// detector, they run by themselves: see make test. Those of the examples, of the release,
+		// and of all states of the page keep it busy for another one.
+		flag.Set("test.skip", "^Test(Cluster|Fault|Accessible$|BrowserDocument$|Examples$|ExampleCaddy$|Release$|Troubleshooting$)")
 	}
 	goleak.VerifyTestMain(ending{m})
 }
