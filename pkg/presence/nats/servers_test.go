@@ -46,12 +46,18 @@ func newServer(t *testing.T, change ...func(*server.Options)) *server.Server {
 	return s
 }
 
-// fixedPort returns an option for a server that is stopped and started again. Outgoing connections
-// use other ports, so none takes the port meanwhile.
+// fixedPorts has the ports that fixedPort has tried.
+var fixedPorts sync.Map
+
+// fixedPort returns an option for a server that is stopped and started again. Each port is returned
+// only once, and outgoing connections use other ports, so none takes it meanwhile.
 func fixedPort(t *testing.T) func(*server.Options) {
 	t.Helper()
 	for range 100 {
 		port := 30_000 + rand.IntN(2000)
+		if _, tried := fixedPorts.LoadOrStore(port, true); tried {
+			continue
+		}
 		if l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", port)); err == nil {
 			l.Close()
 			return func(o *server.Options) { o.Port = port }
