@@ -273,8 +273,6 @@ for (const [transport, { open, latest, count }] of Object.entries(transports)) {
     test("a page in the back/forward cache leaves the room", async () => {
       const room = await open();
       const first = latest();
-      world.dispatch("pagehide", { persisted: false });
-      assert.equal(room.state.connection, "open");
       world.dispatch("pagehide", { persisted: true });
       await settled();
       assert.ok(first.closed ?? first.readyState === 2);
@@ -283,6 +281,16 @@ for (const [transport, { open, latest, count }] of Object.entries(transports)) {
       await settled();
       assert.equal(count(), 2);
       assert.match(latest().url, /last_event_id=e1-5/);
+      room.close();
+    });
+
+    test("a page that ends leaves the room", async () => {
+      const room = await open();
+      const first = latest();
+      world.dispatch("pagehide", { persisted: false });
+      await settled();
+      assert.ok(first.closed ?? first.readyState === 2);
+      assert.equal(clock.timers.size, 0);
       room.close();
     });
 

@@ -84,8 +84,10 @@ export class Room {
     this.#state = Object.freeze({ ...initial, members: new Map(), lastEventId, renewable });
     const { signal } = this.#closing;
     // A page leaves the room while it is in the back/forward cache or frozen, because it cannot
-    // receive events then. A prerendered page enters the room when the user opens it.
-    globalThis.addEventListener?.("pagehide", ({ persisted }) => persisted && this.#setAway(true), { signal });
+    // receive events then. It also leaves at its end: Firefox ESR 153 on a busy machine kept the
+    // stream of a page that had ended until the next navigation. A prerendered page enters the room
+    // when the user opens it.
+    globalThis.addEventListener?.("pagehide", () => this.#setAway(true), { signal });
     globalThis.addEventListener?.("pageshow", ({ persisted }) => persisted && this.#setAway(false), { signal });
     globalThis.document?.addEventListener("freeze", () => this.#setAway(true), { signal });
     globalThis.document?.addEventListener("resume", () => this.#setAway(false), { signal });
