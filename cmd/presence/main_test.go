@@ -8,10 +8,12 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"strings"
@@ -34,12 +36,30 @@ func TestMain(m *testing.M) {
 	heavySlots = make(chan struct{}, sized(2, 1, 1)*runtime.GOMAXPROCS(0))
 	chosen := func(name string) bool { return flag.Lookup("test."+name).Value.String() != "" }
 	if testing.Short() && !chosen("run") && !chosen("skip") {
-		// The tests of several processes keep the machine busy for a minute. As with the race
-		// detector, they run by themselves: see make test. Those of the examples, of the release,
-		// and of all states of the page keep it busy for another one.
-		flag.Set("test.skip", "^Test(Cluster|Fault|Accessible$|BrowserDocument$|Examples$|ExampleCaddy$|Release$|Troubleshooting$)")
+		flag.Set("test.skip", notShort())
 	}
 	goleak.VerifyTestMain(ending{m})
+}
+
+// notShort returns the pattern of the tests that -short leaves out, because they keep the machine
+// busy for minutes: those of several processes, of the examples and of the release, and those in a
+// browser except for browser_test.go.
+func notShort() string {
+	files, err := filepath.Glob("browser_*_test.go")
+	if err != nil || len(files) == 0 {
+		log.Fatalf("no browser_*_test.go in the working directory (%v)", err)
+	}
+	names := []string{"Cluster.*", "Fault.*", "Examples", "ExampleCaddy", "Release", "Troubleshooting"}
+	for _, file := range files {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			log.Fatal(err)
+		}
+		for _, test := range regexp.MustCompile(`(?m)^func Test(\w+)`).FindAllSubmatch(source, -1) {
+			names = append(names, string(test[1]))
+		}
+	}
+	return "^Test(" + strings.Join(names, "|") + ")$"
 }
 
 // heavySlots limits how many parallel tests keep a core busy at the same time. With -short there
