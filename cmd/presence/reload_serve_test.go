@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -204,6 +205,7 @@ func TestReloadDuringJoins(t *testing.T) {
 
 	done := make(chan struct{})
 	var reloads sync.WaitGroup
+	var reloaded atomic.Int64
 	reloads.Go(func() { // ends with done
 		for serial := int64(2); ; serial++ {
 			select {
@@ -220,18 +222,24 @@ func TestReloadDuringJoins(t *testing.T) {
 				return
 			}
 			// A reload that is late would find the next pair half replaced.
-			reloaded := fmt.Sprintf(`"serial":"%x"`, serial)
-			if !poll(time.Millisecond, patience, func() bool { return strings.Contains(log.String(), reloaded) }) {
+			line := fmt.Sprintf(`"serial":"%x"`, serial)
+			if !poll(time.Millisecond, patience, func() bool { return strings.Contains(log.String(), line) }) {
 				t.Errorf("certificate %x not reloaded after %v", serial, patience)
 				return
 			}
+			reloaded.Add(1)
 		}
 	})
 	by, all := anyCertificate(t, false), make(chan *lines, clients)
 	var joins sync.WaitGroup
 	for range 8 {
 		joins.Go(func() {
-			for range clients / 8 {
+			for i := range clients / 8 {
+				// At least one reload for each quarter of the joins, also on a slow machine.
+				if want := int64(4 * i / (clients / 8)); !poll(time.Millisecond, patience, func() bool { return reloaded.Load() >= want }) {
+					t.Errorf("got %d reloads in %v, want %d", reloaded.Load(), patience, want)
+					return
+				}
 				_, l := streamed(t, by, url, token)
 				all <- l
 			}
