@@ -1,5 +1,5 @@
 // Command presence runs the presence server. It is also a command-line client of the server. Its
-// subcommands are serve, token, watch, send, health and version.
+// subcommands are serve, token, watch, send, load, health and version.
 //
 // Each flag has an environment variable, whose name is PRESENCE_ followed by the flag's name in
 // upper case with underscores. The flag overrides the variable. The command warns about a variable
@@ -54,6 +54,7 @@ type commands struct {
 	Token   token       `cmd:"" help:"Print a token signed with the server's secret."`
 	Watch   watch       `cmd:"" help:"Print the events of a room, one per line, until interrupted."`
 	Send    send        `cmd:"" help:"Send a message to a room and print the message ID."`
+	Load    loadTest    `cmd:"" help:"Open many connections, send messages, and report how the server handles them."`
 	Health  health      `cmd:"" help:"Check that the local server is alive, and exit with status 1 if it is not."`
 	Version versionLine `cmd:"" help:"Print the versions of presence and of Go."`
 

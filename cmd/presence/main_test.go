@@ -326,11 +326,12 @@ func (l *lines) String() string {
 func TestHelp(t *testing.T) {
 	for args, want := range map[string][]string{
 		"":               {"serve", "--version"},
-		"--help":         {"Self-hosted presence server: ", "Usage: presence <command>", "serve", "token", "watch", "send", "health", "version"},
+		"--help":         {"Self-hosted presence server: ", "Usage: presence <command>", "serve", "token", "watch", "send", "load", "health", "version"},
 		"serve --help":   {"Run the server ", "Usage: presence serve", "Examples:", "Listening", "Tokens", "($PRESENCE_JWT_SECRET_FILE)", "Browsers", "Presence", "--heartbeat=15s", "Messages", "Limits", "Running"},
 		"token --help":   {"Print a token ", "Usage: presence token --sub=USER", "Example:"},
 		"watch --help":   {"Print the events ", "Usage: presence watch", "Example:"},
 		"send -h":        {"Send a message ", "Usage: presence send <message>", "Example:", "<message>", "($PRESENCE_TOKEN)"},
+		"load --help":    {"Open many connections", "Usage: presence load", "exit status is 1", "Example:", "--ramp=5s"},
 		"health --help":  {"Check that ", "Usage: presence health", "Examples:"},
 		"version --help": {"Print the versions ", "Usage: presence version", "Example:"},
 	} {
@@ -370,7 +371,7 @@ func TestVersion(t *testing.T) {
 // default.
 func TestEveryFlagHasItsVariable(t *testing.T) {
 	flags := 0
-	for _, args := range [][]string{{"serve"}, {"token"}, {"watch"}, {"send", "hi"}, {"health"}} {
+	for _, args := range [][]string{{"serve"}, {"token"}, {"watch"}, {"send", "hi"}, {"load"}, {"health"}} {
 		e := env{"PRESENCE_SUB": "alice"} // token requires it
 		parser, err := newParser(t.Context(), &process{getenv: e.get}, nil)
 		if err != nil {
@@ -530,6 +531,30 @@ func TestUsage(t *testing.T) {
 		{"watch", env{"PRESENCE_TOKEN": "to\nken"}, "--token must not"},
 		{"send", nil, "expected \"<message>\""},
 		{"send --json {", nil, "--json: message is not valid JSON"},
+		{"load --url example.com", nil, `--url is http://HOST or https://HOST, not "example.com"`},
+		{"load --target redis", nil, `--target is presence, mercure, centrifugo, nchan or generic, not "redis"`},
+		{"load --target generic", nil, "--stream-url is required for the target generic"},
+		{"load --target generic --stream-url http://127.0.0.1:8080/x", nil, "--publish-url is required for the target generic, unless the rate is 0"},
+		{"load --publish-url http://example.com/", nil, `--publish-url begins with http://127.0.0.1:8080, not "http://example.com/"`},
+		{"load --clients 0", nil, "--clients is at least 1, not 0"},
+		{"load --clients 100000000", nil, "--clients is at most "},
+		{"load --clients 5 --rooms 6", nil, "--rooms is 1 to the number of clients, 5, not 6"},
+		{"load --ramp=-1s", nil, "--ramp is at least 0s, not -1s"},
+		{"load --duration=-1s", nil, "--duration is at least 0s, not -1s"},
+		{"load --rate=-1", nil, "--rate is 0 to 1000000, not -1"},
+		{"load --size 63", nil, "--size is 64 to 16777216, not 63"},
+		{"load --size 0", nil, `--size: "0" is not a size from 64 to 16MiB`},
+		{"load --senders 0", nil, "--senders is at least 1, not 0"},
+		{"load --churn=-1", nil, "--churn is 0 to 1000000, not -1"},
+		{"load --slow 2", nil, "--slow is 0 to 1, not 2"},
+		{"load --slow 0.5 --stopped 0.6", nil, "--stopped is 0 to 1, together with the slow clients, not 0.6"},
+		{"load --slow-rate 9", nil, "--slow-rate is at least 10, not 9"},
+		{"load --pid=-1", nil, "--pid "},
+		{"load --token a --tokens b", nil, "--token, --tokens and a secret exclude each other"},
+		{"load --tokens " + dir + "/none", nil, "--tokens: open "},
+		{"load --tokens " + write(t, dir, "empty", " \n\n"), nil, "--tokens: no token in "},
+		{"load", env{"PRESENCE_TOKEN": "to\nken"}, "--token, --tokens and --publish-token must not contain"},
+		{"load --jwt-secret short", nil, "--jwt-secret: "},
 		{"health --url example.com", nil, "--url: "},
 		{"health", env{"PRESENCE_LISTEN": "unix:"}, "--listen: unix: requires the path"},
 		{"health", env{"PRESENCE_LISTEN": "8080"}, `--listen: "8080"`},

@@ -1,0 +1,196 @@
+package load
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// epoll holds the sockets of a loop in one epoll instance. The goroutine of the loop reads them.
+// They are registered edge-triggered, once: a read that returns fewer bytes than the buffer has
+// space for has emptied the socket (epoll(7), question 9).
+type epoll struct {
+	loop   *loop
+	fd     int
+	buffer []byte
+	events []unix.EpollEvent
+	made   int32 // connections made; the generation of the last one
+}
+
+// socket is the link of a client.
+type socket struct {
+	fd         int
+	generation int32
+	request    []byte // not yet written
+}
+
+func (s *socket) close() { unix.Close(s.fd) } // also removes it from the epoll instance
+
+// direct reports whether this system has an epoll instance.
+const direct = true
+
+func newEpoll(l *loop) (sockets, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	return &epoll{loop: l, fd: fd, buffer: make([]byte, 128<<10), events: make([]unix.EpollEvent, 256)}, nil
+}
+
+func (e *epoll) end() { unix.Close(e.fd) }
+
+// slowBuffer is the size of the receive buffer of a client that reads slowly or stops. By default,
+// the kernel would receive up to 6 MiB for it.
+const slowBuffer = 16 << 10
+
+func (e *epoll) open(c *client, request []byte) (err error) {
+	family, to := sockaddr(e.loop.addressOf(c.index))
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	e.made++
+	s := &socket{fd: fd, generation: e.made, request: request}
+	c.link = s
+	if c.pace != normal {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, slowBuffer); err != nil {
+			return err
+		}
+	}
+	if family != unix.AF_UNIX {
+		// Otherwise a request of several packets would wait for an acknowledgment.
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+			return err
+		}
+	}
+	err = unix.Connect(fd, to)
+	if err == nil {
+		err = s.send()
+	} else if errors.Is(err, unix.EINPROGRESS) {
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	return unix.EpollCtl(e.fd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{
+		Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff,
+		Fd:     int32(c.index / e.loop.shards),
+		Pad:    s.generation,
+	})
+}
+
+// send writes the rest of the request.
+func (s *socket) send() error {
+	for len(s.request) > 0 {
+		n, err := unix.Write(s.fd, s.request)
+		if errors.Is(err, unix.EAGAIN) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		s.request = s.request[n:]
+	}
+	s.request = nil
+	return nil
+}
+
+func sockaddr(to net.Addr) (family int, at unix.Sockaddr) {
+	tcp, ok := to.(*net.TCPAddr)
+	if !ok {
+		return unix.AF_UNIX, &unix.SockaddrUnix{Name: to.String()}
+	}
+	ip := tcp.AddrPort().Addr().Unmap()
+	if ip.Is4() {
+		return unix.AF_INET, &unix.SockaddrInet4{Port: tcp.Port, Addr: ip.As4()}
+	}
+	return unix.AF_INET6, &unix.SockaddrInet6{Port: tcp.Port, Addr: ip.As16(), ZoneId: zoneOf(ip)}
+}
+
+// zoneOf returns the index of the interface of a link-local address; 0 for any other.
+func zoneOf(ip netip.Addr) uint32 {
+	if ip.Zone() == "" {
+		return 0
+	}
+	i, err := net.InterfaceByName(ip.Zone())
+	if err != nil {
+		return 0
+	}
+	return uint32(i.Index)
+}
+
+func (e *epoll) wait(until time.Duration) {
+	ms := 0
+	if left := until - e.loop.shared.now(); left > 0 {
+		ms = int((left + time.Millisecond - 1) / time.Millisecond)
+	}
+	n, err := unix.EpollWait(e.fd, e.events, ms)
+	if err != nil { // EINTR; any other would be a fault of this file
+		return
+	}
+	e.loop.mu.Lock()
+	defer e.loop.mu.Unlock()
+	for _, event := range e.events[:n] {
+		c := e.loop.clients[event.Fd]
+		if s, ok := c.link.(*socket); ok && s.generation == event.Pad {
+			e.handle(c, s, event.Events)
+		}
+	}
+}
+
+func (e *epoll) handle(c *client, s *socket, events uint32) {
+	if s.request != nil && events&unix.EPOLLOUT != 0 {
+		if err := s.send(); err != nil {
+			e.loop.lose(c, err)
+			return
+		}
+	}
+	closed := events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0
+	switch {
+	case !c.held && closed:
+		e.drain(c, 1<<30)
+	case !c.held && events&unix.EPOLLIN != 0:
+		for e.read(c, s, len(e.buffer)) == len(e.buffer) {
+		}
+	case c.held && closed && c.pace == stopped:
+		err := error(io.EOF)
+		if number, failed := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ERROR); failed == nil && number != 0 {
+			err = unix.Errno(number)
+		}
+		e.loop.lose(c, err)
+	}
+}
+
+// drain reads up to a number of bytes, until there are no more.
+func (e *epoll) drain(c *client, most int) {
+	s, ok := c.link.(*socket)
+	for ok && most > 0 {
+		n := e.read(c, s, min(most, len(e.buffer)))
+		if n <= 0 {
+			return
+		}
+		most -= n
+	}
+}
+
+// read reads once. It returns 0 if there is nothing to read, or if the connection has ended.
+func (e *epoll) read(c *client, s *socket, most int) int {
+	if c.link != s {
+		return 0
+	}
+	n, err := unix.Read(s.fd, e.buffer[:most])
+	switch {
+	case n > 0:
+		e.loop.receive(c, e.buffer[:n])
+		return n
+	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
+	case err != nil:
+		e.loop.lose(c, err)
+	default:
+		e.loop.lose(c, io.EOF)
+	}
+	return 0
+}

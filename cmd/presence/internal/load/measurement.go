@@ -1,0 +1,244 @@
+package load
+
+import (
+	"context"
+	"math"
+	"os"
+	"time"
+)
+
+// measurement takes a run through its phases, and makes the report.
+type measurement struct {
+	*shared
+	loops        []*loop
+	ends         time.Duration // of the steady phase, as expected
+	senders      *senders
+	load, server [3]usage // at the start, the end of the ramp phase, and the end of the steady phase
+	ramped       stats    // at the end of the ramp phase
+	steadied     stats    // at the end of the steady phase
+	rampedAt     time.Duration
+	steadiedAt   time.Duration
+	shown        time.Duration // of the last progress
+	measurable   bool          // the usage of this process is known
+}
+
+func (m *measurement) take(ctx context.Context) (*Report, error) {
+	r := m.shared
+	m.ends = r.Ramp + r.Duration // an estimate
+	m.await(ctx, r.Ramp+landTimeout, func(s *stats) bool {
+		return s.attempts >= r.Clients && s.flight == 0 && s.open+s.dead >= r.Clients
+	})
+	m.ramped, m.rampedAt = m.stats(), r.now()
+	if err := m.measure(1); err != nil {
+		return nil, err
+	}
+	m.ends = m.rampedAt + r.Duration
+	m.enter(steady)
+	m.senders = newSenders(r)
+	m.senders.begin()
+	m.await(ctx, m.ends, func(*stats) bool { return false })
+	m.senders.end()
+	m.steadied, m.steadiedAt = m.stats(), r.now()
+	if err := m.measure(2); err != nil {
+		return nil, err
+	}
+	m.enter(drain)
+	ctx = context.WithoutCancel(ctx) // without the rest, an interrupted run would report lost messages
+	m.await(ctx, r.now()+drainTimeout, m.drained())
+	var counts *Counts
+	if r.Target.counts() {
+		m.enter(settle)
+		m.await(ctx, r.now()+settleTimeout, func(*stats) bool { counts = m.counts(); return counts.Wrong == 0 })
+	}
+	report := m.report()
+	report.Counts = counts
+	return report, nil
+}
+
+// enter begins a phase.
+func (m *measurement) enter(p phase) {
+	if p == steady {
+		m.steady.Store(int64(m.now()))
+	}
+	m.phase.Store(int32(p))
+	m.progress()
+}
+
+// await waits until the condition is true, or until the time. It looks 50 times per second.
+func (m *measurement) await(ctx context.Context, until time.Duration, condition func(*stats) bool) {
+	looks := time.NewTicker(20 * time.Millisecond)
+	defer looks.Stop()
+	for ctx.Err() == nil && m.now() < until {
+		s := m.brief()
+		if condition(&s) {
+			return
+		}
+		if m.now()-m.shown >= time.Second {
+			m.progress()
+		}
+		select {
+		case <-looks.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// brief returns the figures that await needs.
+func (m *measurement) brief() (all stats) {
+	for _, l := range m.loops {
+		l.mu.Lock()
+		all.attempts += l.stats.attempts
+		all.open += l.stats.open
+		all.flight += l.stats.flight
+		all.dead += l.stats.dead
+		all.waiting += l.stats.waiting
+		all.deliveries += l.stats.deliveries
+		l.mu.Unlock()
+	}
+	return all
+}
+
+func (m *measurement) stats() (all stats) {
+	for _, l := range m.loops {
+		l.mu.Lock()
+		all.add(&l.stats)
+		l.mu.Unlock()
+	}
+	return all
+}
+
+// measure stores the usage of the processes.
+func (m *measurement) measure(index int) error {
+	var err, own error
+	m.load[index], own = usageOf([]int{os.Getpid()})
+	m.measurable = own == nil
+	m.server[index], err = usageOf(m.PIDs)
+	return err
+}
+
+// each calls f for each client, with the lock of its loop.
+func (m *measurement) each(f func(*client)) {
+	for _, l := range m.loops {
+		l.mu.Lock()
+		for _, c := range l.clients {
+			f(c)
+		}
+		l.mu.Unlock()
+	}
+}
+
+// behind returns the number of clients with a stream that will receive further messages.
+func (m *measurement) behind() (n int) {
+	last := make([]int64, len(m.rooms))
+	for i, r := range m.rooms {
+		last[i], _ = r.end()
+	}
+	m.each(func(c *client) {
+		if c.state == open && !c.sequence.complete(last[c.room.index]) {
+			n++
+		}
+	})
+	return n
+}
+
+// drained returns the condition that ends the drain phase: no client is about to connect, and
+// each one has all its messages, or nothing has arrived for drainQuiet.
+func (m *measurement) drained() func(*stats) bool {
+	deliveries, at := int64(0), m.now()
+	return func(s *stats) bool {
+		if s.deliveries != deliveries || s.flight+s.waiting > 0 {
+			deliveries, at = s.deliveries, m.now()
+			return false
+		}
+		return m.behind() == 0 || m.now()-at > drainQuiet
+	}
+}
+
+// counts compares the user counts that the clients hold with the numbers of connections and of
+// tokens in their rooms: the server counts one or the other.
+func (m *measurement) counts() *Counts {
+	type tally struct {
+		connections int
+		tokens      map[string]bool
+		held        map[int]int // clients by count
+	}
+	rooms := make([]tally, len(m.rooms))
+	for i := range rooms {
+		rooms[i] = tally{tokens: map[string]bool{}, held: map[int]int{}}
+	}
+	m.each(func(c *client) {
+		if t := &rooms[c.room.index]; c.state == open {
+			t.connections++
+			t.tokens[c.token] = true
+			t.held[c.count]++
+		}
+	})
+	all := &Counts{Least: math.MaxInt}
+	for _, t := range rooms {
+		right := max(t.held[t.connections], t.held[len(t.tokens)])
+		all.Right += right
+		all.Wrong += t.connections - right
+		for n := range t.held {
+			all.Least, all.Most = min(all.Least, n), max(all.Most, n)
+		}
+	}
+	if all.Right+all.Wrong == 0 {
+		all.Least = 0
+	}
+	return all
+}
+
+func (m *measurement) report() *Report {
+	r, s := m.shared, m.stats()
+	report := &Report{
+		Target: r.Target, URL: r.URL, Clients: r.Clients, Rooms: r.Rooms,
+		Ramp: secondsOf(m.rampedAt), Steady: secondsOf(m.steadiedAt - m.rampedAt),
+		Connected: s.open, Connections: s.attempts, Failed: s.failed, Ended: s.ended,
+		Churned: s.churned, Resumed: s.resumed, Resets: s.resets,
+		Refused: m.senders.refused, Deliveries: s.deliveries,
+		Lost: s.lost, Duplicated: s.duplicated, OutOfOrder: s.outOfOrder, Strays: s.strays,
+		JoinToOpen: distributionOf(&s.toOpen), JoinToCount: distributionOf(&s.toCount), SendToReceipt: distributionOf(&s.toReceipt),
+		Bytes: s.bytes,
+	}
+	last, unsure := make([]int64, len(r.rooms)), make([][]span, len(r.rooms))
+	for i, room := range r.rooms {
+		last[i], unsure[i] = room.end()
+		report.Accepted += room.accepted
+		for _, u := range unsure[i] {
+			report.Unsure += u.size()
+		}
+	}
+	m.each(func(c *client) {
+		end := c.sequence.last
+		if c.state == open {
+			end = last[c.room.index]
+		}
+		report.Lost += c.sequence.missing(end).count(unsure[c.room.index])
+	})
+	delivered := m.steadied.deliveries - m.ramped.deliveries
+	if steady := m.steadiedAt - m.rampedAt; steady > 0 {
+		report.PerSecond = float64(report.Accepted) / steady.Seconds()
+		report.Delivered = float64(delivered) / steady.Seconds()
+	}
+	if m.measurable {
+		report.Load = usageFrom(m.load, m.ramped.open, delivered)
+	}
+	if len(r.PIDs) > 0 {
+		report.Server = usageFrom(m.server, m.ramped.open, delivered)
+	}
+	return report
+}
+
+// progress reports the state of the run. s are the numbers of clients, or nil.
+func (m *measurement) progress() {
+	r := m.shared
+	if m.shown = r.now(); r.Progress == nil {
+		return
+	}
+	s := m.stats()
+	r.Progress(Progress{
+		Phase: r.phaseNow().String(), Elapsed: m.shown,
+		Share:     min(1, float64(m.shown)/float64(m.ends+time.Second)),
+		Connected: s.open, Deliveries: s.deliveries, Lost: s.lost, P99: s.toReceipt.at(0.99),
+	})
+}

@@ -1,0 +1,287 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	flag.Set("test.parallel", "32") // the tests wait most of the time
+	goleak.VerifyTestMain(m)
+}
+
+// TestRun runs a load against a server with one fault each, over plain HTTP (epoll on Linux) and
+// over TLS (a goroutine per connection). Client 3 of 8 is the one with the fault.
+func TestRun(t *testing.T) {
+	odd := func(fault func(s *fakeStream, number int, frame string) ([]string, bool)) faults {
+		return faults{deliver: func(s *fakeStream, number int, frame string) ([]string, bool) {
+			if s.token == "3" {
+				return fault(s, number, frame)
+			}
+			return []string{frame}, false
+		}}
+	}
+	tests := []struct {
+		name   string
+		clean  bool // the report has no error
+		faults func() faults
+		check  func(t *testing.T, f *fake, r *Report)
+	}{
+		{"exact", true, func() faults { return faults{} }, func(t *testing.T, _ *fake, r *Report) {
+			equal(t, "deliveries", r.Deliveries, 4*r.Accepted)
+			equal(t, "counts", *r.Counts, Counts{Right: 8, Least: 4, Most: 4})
+			equal(t, "times to open", r.JoinToOpen.Number, 8)
+			equal(t, "times to count", r.JoinToCount.Number, 8)
+			equal(t, "failed and ended", len(r.Failed)+len(r.Ended)+len(r.Refused), 0)
+		}},
+		{"lost", false, func() faults {
+			return odd(func(_ *fakeStream, n int, frame string) ([]string, bool) {
+				if n == 2 || n == 4 {
+					return nil, false
+				}
+				return []string{frame}, false
+			})
+		}, func(t *testing.T, _ *fake, r *Report) { equal(t, "lost", r.Lost, 2) }},
+		{"lost at the end", false, func() faults {
+			return odd(func(_ *fakeStream, n int, frame string) ([]string, bool) {
+				if n > 2 {
+					return nil, false
+				}
+				return []string{frame}, false
+			})
+		}, func(t *testing.T, f *fake, r *Report) { equal(t, "lost", int(r.Lost), f.sentTo("-1")-2) }},
+		{"duplicated", false, func() faults {
+			return odd(func(_ *fakeStream, n int, frame string) ([]string, bool) {
+				if n == 3 {
+					return []string{frame, frame, frame}, false
+				}
+				return []string{frame}, false
+			})
+		}, func(t *testing.T, _ *fake, r *Report) { equal(t, "duplicated", r.Duplicated, 2) }},
+		{"out of order", false, func() faults {
+			kept := ""
+			return odd(func(_ *fakeStream, n int, frame string) ([]string, bool) {
+				switch n {
+				case 3:
+					kept = frame
+					return nil, false
+				case 4:
+					return []string{frame, kept}, false
+				}
+				return []string{frame}, false
+			})
+		}, func(t *testing.T, _ *fake, r *Report) { equal(t, "out of order", r.OutOfOrder, 1) }},
+		{"message of another room", false, func() faults {
+			return odd(func(s *fakeStream, n int, frame string) ([]string, bool) {
+				if n == 3 { // client 3 is in room 1
+					return []string{frame, strings.Replace(frame, ".1.", ".0.", 1)}, false
+				}
+				return []string{frame}, false
+			})
+		}, func(t *testing.T, _ *fake, r *Report) { equal(t, "other rooms", r.Strays, 1) }},
+		{"wrong count", false, func() faults {
+			return faults{count: func(s *fakeStream, n int) int {
+				if s.token == "3" {
+					return n + 1
+				}
+				return n
+			}}
+		}, func(t *testing.T, _ *fake, r *Report) {
+			equal(t, "counts", *r.Counts, Counts{Right: 7, Wrong: 1, Least: 4, Most: 5})
+		}},
+		{"stream ends, and resumes", true, func() faults {
+			return odd(func(s *fakeStream, n int, frame string) ([]string, bool) {
+				return []string{frame, "data: {\"reason\":\"slow\"}\nevent: goodbye\n\n"}, n == 3 && s.count == 1
+			})
+		}, func(t *testing.T, _ *fake, r *Report) {
+			equal(t, "ended", fmt.Sprint(r.Ended), "map[goodbye slow:1]")
+			equal(t, "resumed", r.Resumed, 1)
+			equal(t, "connections", r.Connections, 9)
+		}},
+		{"reset", true, func() faults {
+			return odd(func(_ *fakeStream, n int, frame string) ([]string, bool) {
+				switch n {
+				case 3, 4: // lost, and the server states it
+					return nil, false
+				case 5:
+					return []string{"id: 4\ndata: {\"reason\":\"history\"}\nevent: reset\n\n", frame}, false
+				}
+				return []string{frame}, false
+			})
+		}, func(t *testing.T, _ *fake, r *Report) { equal(t, "resets", r.Resets, 1) }},
+		{"refused", false, func() faults {
+			return faults{open: func(token string, attempt int) int {
+				switch {
+				case token == "3" && attempt == 1:
+					return http.StatusServiceUnavailable
+				case token == "5":
+					return http.StatusUnauthorized
+				}
+				return http.StatusOK
+			}}
+		}, func(t *testing.T, _ *fake, r *Report) {
+			equal(t, "failed", fmt.Sprint(r.Failed), "map[status 401:1 status 503:1]")
+			equal(t, "connected", r.Connected, 7)
+		}},
+		{"answers of messages lost", true, func() faults {
+			return faults{post: func(attempt int) int {
+				switch attempt {
+				case 3:
+					return 0
+				case 6:
+					return http.StatusServiceUnavailable
+				}
+				return http.StatusAccepted
+			}}
+		}, func(t *testing.T, _ *fake, r *Report) {
+			n := 0
+			for _, of := range r.Refused {
+				n += of
+			}
+			equal(t, fmt.Sprintf("refused %v", r.Refused), n, 2)
+			equal(t, "status 503", r.Refused["status 503"], 1)
+		}},
+	}
+	for _, secure := range []bool{false, true} {
+		for _, test := range tests {
+			t.Run(fmt.Sprintf("%s/tls=%v", test.name, secure), func(t *testing.T) {
+				t.Parallel()
+				f := newFake(test.faults())
+				r := runAgainst(t, f, secure, Config{})
+				test.check(t, f, r)
+				if err := r.Err(); (err == nil) != test.clean {
+					t.Errorf("got the error %v, want none: %v", err, test.clean)
+				}
+				if r.Accepted < 10 {
+					t.Errorf("got %d accepted messages, want at least 10", r.Accepted)
+				}
+			})
+		}
+	}
+}
+
+// runAgainst runs a load of 8 clients in 2 rooms against a server, with some settings of config.
+//
+// The steady phase ends after 30 requests with messages.
+func runAgainst(t *testing.T, f *fake, secure bool, config Config) *Report {
+	t.Helper()
+	server := httptest.NewUnstartedServer(f)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // Run connects once without TLS
+	if secure {
+		server.StartTLS()
+	} else {
+		server.Start()
+	}
+	t.Cleanup(server.Close)
+	if config.Target == "" {
+		config.Target = Presence
+	}
+	config.URL, config.Transport = server.URL, server.Client().Transport.(*http.Transport)
+	if config.Clients == 0 {
+		config.Clients, config.Rooms = 8, 2
+	}
+	config.Tokens = tokensOf(config.Clients)
+	config.Duration, config.Rate, config.Size, config.SlowRate = time.Minute, 50, 100, 1000
+	ctx, enough := context.WithCancel(t.Context())
+	defer enough()
+	f.enough = func() {
+		if f.posts == 30 {
+			enough()
+		}
+	}
+	r, err := Run(ctx, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// TestRunChurn checks that clients that end and resume miss nothing, and that clients which read
+// slowly or not at all have everything in the end.
+func TestRunChurn(t *testing.T) {
+	for _, secure := range []bool{false, true} {
+		t.Run(fmt.Sprintf("tls=%v", secure), func(t *testing.T) {
+			t.Parallel()
+			r := runAgainst(t, newFake(faults{}), secure, Config{Clients: 20, Rooms: 2, Churn: 40, Slow: 0.2, Stopped: 0.2})
+			if err := r.Err(); err != nil {
+				t.Error(err)
+			}
+			if r.Churned < 5 || r.Resumed != r.Churned || r.Connections != 20+r.Churned {
+				t.Errorf("got %d churned, %d resumed, %d connections, want at least 5, and 20 connections more", r.Churned, r.Resumed, r.Connections)
+			}
+			equal(t, "ended", len(r.Ended), 0)
+			if all := 10 * r.Accepted; r.Deliveries < all {
+				t.Errorf("got %d deliveries, want at least %d", r.Deliveries, all)
+			} else if r.SendToReceipt.Number > all*7/10 {
+				t.Errorf("got %d times to the receipt of %d deliveries, want none of the slow and stopped clients", r.SendToReceipt.Number, all)
+			}
+		})
+	}
+}
+
+// TestRunInterrupted checks that an interrupted ramp phase ends with a report.
+func TestRunInterrupted(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(newFake(faults{}))
+	t.Cleanup(server.Close)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	r, err := Run(ctx, Config{
+		Target: Presence, URL: server.URL, Clients: 10, Rooms: 1, Ramp: time.Hour, Size: 100, SlowRate: 1000,
+		Progress: func(p Progress) {
+			if p.Connected > 0 && p.Phase == "ramp" {
+				stop()
+			}
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "connected", r.Connected, 1)
+	equal(t, "counts", *r.Counts, Counts{Right: 1, Least: 1, Most: 1})
+}
+
+func TestRunErrors(t *testing.T) {
+	t.Parallel()
+	good := Config{Target: Presence, URL: "http://127.0.0.1:1", Clients: 10, Rooms: 1, Size: 100, SlowRate: 1000}
+	for field, change := range map[string]func(c *Config){
+		"Target":     func(c *Config) { c.Target = "x" },
+		"URL":        func(c *Config) { c.URL = "ftp://x" },
+		"Clients":    func(c *Config) { c.Clients = 0 },
+		"Rooms":      func(c *Config) { c.Rooms = 11 },
+		"Ramp":       func(c *Config) { c.Ramp = -1 },
+		"Duration":   func(c *Config) { c.Duration = -1 },
+		"Rate":       func(c *Config) { c.Rate = math.NaN() },
+		"Churn":      func(c *Config) { c.Churn = math.Inf(1) },
+		"Size":       func(c *Config) { c.Size = 63 },
+		"Slow":       func(c *Config) { c.Slow = 1.5 },
+		"Stopped":    func(c *Config) { c.Slow, c.Stopped = 0.6, 0.6 },
+		"SlowRate":   func(c *Config) { c.SlowRate = 0 },
+		"StreamURL":  func(c *Config) { c.Target = Generic },
+		"PublishURL": func(c *Config) { c.PublishURL = "http://elsewhere/" },
+		"PIDs":       func(c *Config) { c.PIDs = []int{-1} },
+	} {
+		c := good
+		change(&c)
+		_, err := Run(t.Context(), c)
+		if bad := new(SettingError); !errors.As(err, &bad) || bad.Field != field {
+			t.Errorf("%s: got the error %v, want one of this field", field, err)
+		}
+	}
+	if _, err := Run(t.Context(), good); err == nil || !strings.Contains(err.Error(), "connection refused") {
+		t.Errorf("got the error %v, want a refused connection", err)
+	}
+}
