@@ -87,7 +87,8 @@ func loadFlag(field string) string {
 func (c *loadTest) config(ctx context.Context) (config load.Config, err error) {
 	base, via := transport(c.URL)
 	via.DisableKeepAlives = false
-	via.MaxIdleConnsPerHost = max(2, min(c.Rooms, 1000))
+	via.MaxConnsPerHost = max(1, min(c.Rooms, 1000)) // each room sends one message at a time
+	via.MaxIdleConns, via.MaxIdleConnsPerHost = via.MaxConnsPerHost, via.MaxConnsPerHost
 	config = load.Config{
 		Target: load.Target(c.Target), URL: base, StreamURL: c.StreamURL, PublishURL: c.PublishURL,
 		Clients: c.Clients, Rooms: c.Rooms, Room: c.Room,
@@ -98,9 +99,8 @@ func (c *loadTest) config(ctx context.Context) (config load.Config, err error) {
 	if path, ok := strings.CutPrefix(c.URL, unixPrefix); ok {
 		config.Socket = path
 	}
-	// Each room may have a connection for its messages.
 	if limit := int(openFiles()); limit > 0 {
-		if most := limit - loadFiles - via.MaxIdleConnsPerHost; c.Clients > most {
+		if most := limit - loadFiles - via.MaxConnsPerHost; c.Clients > most {
 			return config, usagef("--clients is at most %d with the open-file limit %d (ulimit -n), not %d", most, limit, c.Clients)
 		}
 	}

@@ -57,7 +57,7 @@ func printReport(out io.Writer, r *load.Report) error {
 		fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, values...))
 	}
 	row("target", "%s %s", r.Target, printable(r.URL))
-	row("connected", "%d of %d clients in %d rooms, ramp %.1f s, steady %.1f s", r.Connected, r.Clients, r.Rooms, r.Ramp, r.Steady)
+	row("connected", "%d of %d clients, rooms %d, ramp %.1f s, steady %.1f s", r.Connected, r.Clients, r.Rooms, r.Ramp, r.Steady)
 	row("connections", "%d, of them churned %d, resumed %d", r.Connections, r.Churned, r.Resumed)
 	row("failed", "%s", reasons(r.Failed))
 	row("ended", "%s", reasons(r.Ended))

@@ -155,7 +155,7 @@ func (c *client) field(name, value []byte) {
 		c.nextID = appendUpTo(c.nextID[:0], value, maxID)
 	case "retry":
 		if ms, err := strconv.Atoi(string(value)); err == nil && ms >= 0 {
-			c.retry = min(time.Duration(ms), 600_000) * time.Millisecond
+			c.retry = min(max(time.Duration(ms), 10), 600_000) * time.Millisecond // without a busy loop
 		}
 	}
 }
