@@ -124,8 +124,9 @@ const (
 	sendTimeout = 10 * time.Second
 	// drainTimeout limits the drain phase.
 	drainTimeout = 15 * time.Second
-	// drainQuiet ends the drain phase, if no message arrives for so long.
-	drainQuiet = 3 * time.Second
+	// drainQuiet ends the drain phase, if no message arrives and no client connects for so long. It
+	// is longer than the usual time until a client connects again.
+	drainQuiet = 5 * time.Second
 	// settleTimeout limits the check of the user counts.
 	settleTimeout = 5 * time.Second
 )

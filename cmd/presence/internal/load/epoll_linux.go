@@ -18,7 +18,8 @@ type epoll struct {
 	fd     int
 	buffer []byte
 	events []unix.EpollEvent
-	made   int32 // connections made; the generation of the last one
+	made   int32     // connections made; the generation of the last one
+	unread []*client // whose sockets may have more bytes
 }
 
 // socket is the link of a client.
@@ -26,6 +27,7 @@ type socket struct {
 	fd         int
 	generation int32
 	request    []byte // not yet written
+	unread     bool   // the client is in epoll.unread
 }
 
 func (s *socket) close() { unix.Close(s.fd) } // also removes it from the epoll instance
@@ -38,7 +40,7 @@ func newEpoll(l *loop) (sockets, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &epoll{loop: l, fd: fd, buffer: make([]byte, 128<<10), events: make([]unix.EpollEvent, 256)}, nil
+	return &epoll{loop: l, fd: fd, buffer: make([]byte, 64<<10), events: make([]unix.EpollEvent, 256)}, nil
 }
 
 func (e *epoll) end() { unix.Close(e.fd) }
@@ -124,21 +126,22 @@ func zoneOf(ip netip.Addr) uint32 {
 
 func (e *epoll) wait(until time.Duration) {
 	ms := 0
-	if left := until - e.loop.shared.now(); left > 0 {
+	if left := until - e.loop.shared.now(); left > 0 && len(e.unread) == 0 {
 		ms = int((left + time.Millisecond - 1) / time.Millisecond)
 	}
 	n, err := unix.EpollWait(e.fd, e.events, ms)
 	if err != nil { // EINTR; any other would be a fault of this file
 		return
 	}
-	e.loop.mu.Lock()
-	defer e.loop.mu.Unlock()
 	for _, event := range e.events[:n] {
+		e.loop.mu.Lock() // anew for each, so that a flood of events does not keep the lock
 		c := e.loop.clients[event.Fd]
 		if s, ok := c.link.(*socket); ok && s.generation == event.Pad {
 			e.handle(c, s, event.Events)
 		}
+		e.loop.mu.Unlock()
 	}
+	e.drainUnread()
 }
 
 func (e *epoll) handle(c *client, s *socket, events uint32) {
@@ -150,11 +153,8 @@ func (e *epoll) handle(c *client, s *socket, events uint32) {
 	}
 	closed := events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0
 	switch {
-	case !c.held && closed:
-		e.drain(c, 1<<30)
-	case !c.held && events&unix.EPOLLIN != 0:
-		for e.read(c, s, len(e.buffer)) == len(e.buffer) {
-		}
+	case !c.held && (closed || events&unix.EPOLLIN != 0):
+		e.drain(c, len(e.buffer))
 	case c.held && closed && c.pace == stopped:
 		err := error(io.EOF)
 		if number, failed := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ERROR); failed == nil && number != 0 {
@@ -164,15 +164,36 @@ func (e *epoll) handle(c *client, s *socket, events uint32) {
 	}
 }
 
-// drain reads up to a number of bytes, until there are no more.
+// drain reads up to a number of bytes, until there are no more. If there may be more, the next wait
+// goes on, unless the client is held.
 func (e *epoll) drain(c *client, most int) {
 	s, ok := c.link.(*socket)
 	for ok && most > 0 {
-		n := e.read(c, s, min(most, len(e.buffer)))
-		if n <= 0 {
+		size := min(most, len(e.buffer))
+		n := e.read(c, s, size)
+		if n < size {
 			return
 		}
 		most -= n
+	}
+	if ok && !c.held && c.link == s && !s.unread {
+		s.unread = true
+		e.unread = append(e.unread, c)
+	}
+}
+
+// drainUnread reads from the sockets that may have more bytes.
+func (e *epoll) drainUnread() {
+	clients := e.unread
+	e.unread = nil
+	for _, c := range clients {
+		e.loop.mu.Lock()
+		if s, ok := c.link.(*socket); ok && s.unread {
+			if s.unread = false; !c.held {
+				e.drain(c, len(e.buffer))
+			}
+		}
+		e.loop.mu.Unlock()
 	}
 }
 

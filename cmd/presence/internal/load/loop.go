@@ -38,6 +38,10 @@ type sockets interface {
 	end()
 }
 
+// maxUnread is the maximum number of bytes that a client reads before its connection is closed, and
+// after it was held. A receive buffer has at most 6 MiB by default (tcp_rmem).
+const maxUnread = 8 << 20
+
 // tick is the time between two reads of a slow client, and the longest sleep of a loop.
 const tick = 100 * time.Millisecond
 
@@ -148,7 +152,7 @@ func (l *loop) enter() {
 			continue
 		}
 		if c.hold(); !c.held {
-			l.sockets.drain(c, 1<<30)
+			l.sockets.drain(c, maxUnread)
 		}
 	}
 }
@@ -169,7 +173,7 @@ func (l *loop) churn() time.Duration {
 		if c.state != open || c.held {
 			continue
 		}
-		l.sockets.drain(c, 1<<30) // close(2) would send a reset if there were unread bytes
+		l.sockets.drain(c, maxUnread) // close(2) would send a reset if there were unread bytes
 		if c.state == open {
 			c.leave()
 			l.stats.churned++

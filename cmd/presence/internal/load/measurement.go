@@ -141,16 +141,16 @@ func (m *measurement) behind() (n int) {
 	return n
 }
 
-// drained returns the condition that ends the drain phase: no client is about to connect, and
-// each one has all its messages, or nothing has arrived for drainQuiet.
+// drained returns the condition that ends the drain phase: no client is about to connect, and each
+// one has all its messages, or nothing has happened for drainQuiet.
 func (m *measurement) drained() func(*stats) bool {
-	deliveries, at := int64(0), m.now()
+	deliveries, clients, at := int64(0), 0, m.now()
 	return func(s *stats) bool {
-		if s.deliveries != deliveries || s.flight+s.waiting > 0 {
-			deliveries, at = s.deliveries, m.now()
+		if s.deliveries != deliveries || s.open != clients {
+			deliveries, clients, at = s.deliveries, s.open, m.now()
 			return false
 		}
-		return m.behind() == 0 || m.now()-at > drainQuiet
+		return s.flight+s.waiting == 0 && m.behind() == 0 || m.now()-at > drainQuiet
 	}
 }
 

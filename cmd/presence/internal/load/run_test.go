@@ -8,6 +8,7 @@ import (
 	"io"
 	"log"
 	"math"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -147,11 +148,7 @@ func TestRun(t *testing.T) {
 				return http.StatusAccepted
 			}}
 		}, func(t *testing.T, _ *fake, r *Report) {
-			n := 0
-			for _, of := range r.Refused {
-				n += of
-			}
-			equal(t, fmt.Sprintf("refused %v", r.Refused), n, 2)
+			equal(t, fmt.Sprintf("refused %v", r.Refused), total(r.Refused), 2)
 			equal(t, "status 503", r.Refused["status 503"], 1)
 		}},
 	}
@@ -284,4 +281,67 @@ func TestRunErrors(t *testing.T) {
 	if _, err := Run(t.Context(), good); err == nil || !strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("got the error %v, want a refused connection", err)
 	}
+}
+
+// TestRunHostile checks that a run against a server that never behaves ends with a report.
+func TestRunHostile(t *testing.T) {
+	const head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nretry: 0\ndata: {}\nevent: sync\n\ndata: 1\nevent: user count\n\n"
+	for _, test := range []struct {
+		name  string
+		serve func(c net.Conn)
+		check func(r *Report) bool
+	}{
+		{"closes at once", func(net.Conn) {}, func(r *Report) bool { return r.Connected == 0 && total(r.Failed) > 0 }},
+		{"never answers", func(c net.Conn) { io.Copy(io.Discard, c) }, func(r *Report) bool { return r.Connected == 0 && len(r.Failed) == 0 }},
+		{"endless header", func(c net.Conn) {
+			io.Copy(c, io.MultiReader(strings.NewReader("HTTP/1.1 200 OK\r\nX: "), endless{'x'}))
+		},
+			func(r *Report) bool { return r.Failed["response header too long"] > 0 }},
+		{"endless events", func(c net.Conn) { io.Copy(c, io.MultiReader(strings.NewReader(head), endless{'\n'})) }, func(r *Report) bool { return r.Bytes > 1<<20 }},
+		{"endless line", func(c net.Conn) { io.Copy(c, io.MultiReader(strings.NewReader(head+"data: "), endless{'x'})) }, func(r *Report) bool { return r.Bytes > 1<<20 }},
+		{"ends streams", func(c net.Conn) { io.WriteString(c, head) }, func(r *Report) bool { return total(r.Ended) > 0 }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { listener.Close() })
+			go func() { // ends with the listener
+				for c, err := listener.Accept(); err == nil; c, err = listener.Accept() {
+					go func() { // ends with the connection
+						defer c.Close()
+						test.serve(c)
+					}()
+				}
+			}()
+			ctx, stop := context.WithTimeout(t.Context(), 2*time.Second)
+			defer stop()
+			r, err := Run(ctx, Config{Target: Presence, URL: "http://" + listener.Addr().String(), Clients: 20, Rooms: 2, Duration: time.Second, Rate: 10, Size: 100, SlowRate: 1000, Slow: 0.1, Stopped: 0.1, Churn: 20})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Connections == 0 || r.Deliveries > 0 || !test.check(r) {
+				t.Errorf("got %+v", r)
+			}
+		})
+	}
+}
+
+func total(numbers map[string]int) (n int) {
+	for _, of := range numbers {
+		n += of
+	}
+	return n
+}
+
+// endless is a reader of one byte without an end.
+type endless struct{ b byte }
+
+func (e endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = e.b
+	}
+	return len(p), nil
 }
