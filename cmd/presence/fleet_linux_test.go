@@ -84,7 +84,7 @@ func (f *fleet) do(o loadOrder) (sum loadReport) {
 		running.Go(func() { reports[i], errs[i] = p.do(f.share(o, i)) })
 	}
 	running.Wait()
-	sum.Wrong = map[string]int{}
+	sum.Wrong, sum.First = map[string]int{}, -1
 	for i, r := range reports {
 		if errs[i] != nil {
 			f.t.Fatalf("load process %d, order %q: %v", i, o.Do, errs[i])
@@ -127,6 +127,10 @@ func (r *loadReport) add(other loadReport) {
 	r.Leaves += other.Leaves
 	r.Resets += other.Resets
 	r.Retries += other.Retries
+	r.Stops += other.Stops
+	r.Stopped += other.Stopped
+	r.Expired += other.Expired
+	r.Banned += other.Banned
 	r.Lost += other.Lost
 	r.Full += other.Full
 	if r.Goodbye == 0 || 0 < other.Goodbye && other.Goodbye < r.Goodbye {

@@ -55,16 +55,24 @@ type loadOrder struct {
 	Turn      int
 	// Browser makes a client that loses its stream connect again, as a browser does.
 	Browser bool
+	// Soak makes the clients ready for the order "soak", see soaking. It requires Browser.
+	Soak bool
+	Slow int // with Soak: bytes per second that one client in 50 reads
+	// Retry is with Soak the maximum time until a client connects again that has lost its stream.
+	Retry time.Duration
 	// Lenient is for a load whose content does not matter: messages may have any data, and lost
 	// streams, leaves and resets are no faults.
 	Lenient  bool
 	Info     int // size of the info in each token, in bytes
 	InFlight int // clients that connect at the same time; 0: maxInFlight
 
-	Rate float64       // open: connections per second; churn: changes per second
-	Time time.Duration // churn: duration
-	Seed uint64        // churn: seed of the random choices
-	Part float64       // close: the share of the connected clients that are closed
+	Rate  float64       // open: connections per second; churn and soak: changes per second
+	Time  time.Duration // churn and soak: duration
+	Seed  uint64        // churn, and open with Soak: seed of the random choices
+	Stops int           // soak: each of so many changes stops a client, instead of ending its stream
+	Pause time.Duration // soak: the time for which a stopped client does not read
+	Away  time.Duration // soak: the longest time until a client whose stream it has ended connects again
+	Part  float64       // close: the share of the connected clients that are closed
 
 	// await waits until each connected client has the user count Want, and at least Messages
 	// messages. With Browser, all clients must be connected. After Within it returns all the same.
@@ -96,6 +104,10 @@ type loadReport struct {
 	Leaves     int
 	Resets     int
 	Retries    int // connections made again by clients with Browser
+	Stops      int // clients that have stopped reading
+	Stopped    int // connected clients that do not read
+	Expired    int // goodbyes with the reason expired
+	Banned     int // streams that were refused because of a ban
 	Lost       int // connections lost by clients with Lenient, but without Browser
 	Full       int // goodbyes with the reason full
 	// Goodbye is the time of the first goodbye since the last order "clear"; 0: none.
@@ -114,8 +126,9 @@ type loader struct {
 	clients []*loadClient
 	browser bool
 	lenient bool
-	most    int // limit of flight
-	flight  int // connected clients without a count
+	soak    *soaking // nil: not ready for the order "soak"
+	most    int      // limit of flight
+	flight  int      // connected clients without a count
 	open    int
 	right   int // connected clients with the count want
 	want    int
@@ -127,6 +140,7 @@ type loadClient struct {
 	index   int
 	place   int // in loader.clients
 	user    int
+	room    int
 	addr    string
 	server  unix.SockaddrInet4
 	head    string // request, without the id
@@ -134,10 +148,13 @@ type loadClient struct {
 	landed  bool   // has received its first count
 	count   int    // -1 before the first
 	changed time.Time
-	id      []byte // the last id, to resume
+	id      []byte // of the last complete event, to resume
+	next    []byte // the last id line
 	retry   time.Duration
-	got     int // received messages
-	last    int // number in the last message; -1 before the first
+	slow    bool // reads only a little at a time
+	stopped bool // does not read
+	got     int  // received messages
+	last    int  // number in the last message; -1 before the first
 
 	headed  bool   // the response header is complete
 	partial []byte // the beginning of an incomplete line
@@ -189,6 +206,8 @@ func (l *loader) do(o loadOrder) error {
 		return err
 	case "churn":
 		return l.churn(o)
+	case "soak":
+		l.soak.run(o)
 	case "close":
 		l.closePart(o)
 	case "await":
@@ -211,17 +230,12 @@ func (l *loader) add(o loadOrder) (added []*loadClient, err error) {
 		if o.Users > 0 {
 			user = o.FirstUser + i%o.Users
 		}
-		name := "user-" + strconv.Itoa(user)
-		token, err := auth.Mint([]byte(secret), auth.Claims{
-			Sub: name, Name: name, Join: []string{"*"}, Info: infoOf(o.Info),
-		})
-		if err != nil {
-			return nil, err
-		}
 		rooms := max(1, o.Rooms)
 		room := o.FirstRoom + i%rooms
-		c := &loadClient{index: i, user: user, fd: -1, last: -1}
-		c.head = fmt.Sprintf("GET /events?room=room-%d HTTP/1.0\r\nHost: localhost\r\nAccept: text/event-stream\r\nAuthorization: Bearer %s\r\n", room, token)
+		c := &loadClient{index: i, user: user, room: room, fd: -1, last: -1}
+		if err := c.authorize(infoOf(o.Info), 0); err != nil {
+			return nil, err
+		}
 		if err := c.moveTo(o.Addrs[(room+i/rooms+o.Turn)%len(o.Addrs)]); err != nil {
 			return nil, err
 		}
@@ -231,11 +245,26 @@ func (l *loader) add(o loadOrder) (added []*loadClient, err error) {
 	defer l.mu.Unlock()
 	l.browser, l.lenient = l.browser || o.Browser, l.lenient || o.Lenient
 	l.most = cmp.Or(o.InFlight, l.most)
+	if o.Soak {
+		l.soak = newSoaking(l, o, added)
+	}
 	for _, c := range added {
 		c.place = len(l.clients)
 		l.clients = append(l.clients, c)
 	}
 	return added, nil
+}
+
+// authorize makes the further requests of the client have a token with this info, which expires
+// after ttl, unless that is 0.
+func (c *loadClient) authorize(info json.RawMessage, ttl time.Duration) error {
+	name := "user-" + strconv.Itoa(c.user)
+	token, err := auth.Mint([]byte(secret), auth.Claims{Sub: name, Name: name, Join: []string{"*"}, Info: info, TTL: ttl})
+	if err != nil {
+		return err
+	}
+	c.head = fmt.Sprintf("GET /events?room=room-%d HTTP/1.0\r\nHost: localhost\r\nAccept: text/event-stream\r\nAuthorization: Bearer %s\r\n", c.room, token)
+	return nil
 }
 
 // infoOf returns an info of this size in bytes; nil for 0.
@@ -297,10 +326,16 @@ func (l *loader) openLocked(c *loadClient) {
 	if c.fd >= 0 { // connected meanwhile
 		return
 	}
+	if l.soak != nil {
+		l.soak.prepareLocked(c)
+	}
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		l.faultLocked(c, "socket: %v", err)
 		return
+	}
+	if l.soak != nil {
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, soakReceiveBuffer)
 	}
 	request := c.head
 	if len(c.id) > 0 {
@@ -311,14 +346,14 @@ func (l *loader) openLocked(c *loadClient) {
 		_, err = unix.Write(fd, []byte(request+"\r\n"))
 	}
 	if err == nil {
-		err = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(c.place)})
+		err = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: c.events(), Fd: int32(c.place)})
 	}
 	if err != nil {
 		unix.Close(fd)
 		l.brokenLocked(c, err)
 		return
 	}
-	c.fd, c.landed, c.headed, c.count, c.partial, c.kind = fd, false, false, -1, c.partial[:0], ""
+	c.fd, c.landed, c.headed, c.count, c.partial, c.kind, c.next = fd, false, false, -1, c.partial[:0], "", append(c.next[:0], c.id...)
 	l.open++
 	l.flight++
 	l.report.Acted = time.Now().UnixNano()
@@ -337,7 +372,7 @@ func (l *loader) closeLocked(c *loadClient) {
 
 func (l *loader) forgetLocked(c *loadClient) {
 	unix.Close(c.fd)
-	c.fd = -1
+	c.fd, c.stopped = -1, false
 	l.open--
 	if !c.landed {
 		l.flight--
@@ -431,6 +466,9 @@ func (l *loader) reportLocked(o loadOrder) loadReport {
 		if c.landed {
 			r.Landed++
 		}
+		if c.stopped {
+			r.Stopped++
+		}
 		r.Changed = max(r.Changed, c.changed.UnixNano())
 		if o.Do == "await" && c.count != o.Want {
 			r.Wrong[fmt.Sprintf("%s has %d", c.addr, c.count)]++
@@ -461,7 +499,16 @@ func (l *loader) brokenLocked(c *loadClient, err error) {
 		l.faultLocked(c, "connection lost: %v", err)
 		return
 	}
-	time.AfterFunc(cmp.Or(c.retry, 3*time.Second), func() {
+	retry := cmp.Or(c.retry, 3*time.Second)
+	if l.soak != nil {
+		retry = min(retry, l.soak.retry)
+	}
+	l.again(c, retry)
+}
+
+// again makes a client connect again after d.
+func (l *loader) again(c *loadClient, d time.Duration) {
+	time.AfterFunc(d, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.report.Retries++
@@ -488,8 +535,11 @@ func (l *loader) read() {
 }
 
 // readLocked reads once from the socket of a client. It reports whether there may be more.
-func (l *loader) readLocked(c *loadClient) (more bool) {
-	n, err := unix.Read(c.fd, l.buf)
+func (l *loader) readLocked(c *loadClient) (more bool) { return l.readIntoLocked(c, l.buf) }
+
+// readIntoLocked is like readLocked, up to the length of buf.
+func (l *loader) readIntoLocked(c *loadClient, buf []byte) (more bool) {
+	n, err := unix.Read(c.fd, buf)
 	l.now = time.Now()
 	switch {
 	case errors.Is(err, unix.EAGAIN):
@@ -497,8 +547,8 @@ func (l *loader) readLocked(c *loadClient) (more bool) {
 		l.forgetLocked(c)
 		l.brokenLocked(c, cmp.Or(err, io.EOF))
 	default:
-		l.feedLocked(c, l.buf[:n])
-		return n == len(l.buf)
+		l.feedLocked(c, buf[:n])
+		return n == len(buf)
 	}
 	return false
 }
@@ -535,6 +585,8 @@ func (l *loader) headLocked(c *loadClient, line []byte) {
 	switch {
 	case len(line) == 1: // "\r"
 		c.headed = true
+	case l.soak != nil && bytes.HasPrefix(line, []byte("HTTP/1.")) && bytes.HasPrefix(line[8:], []byte(" 403 ")):
+		l.report.Banned++
 	case bytes.HasPrefix(line, []byte("HTTP/1.")) && !bytes.HasPrefix(line[8:], []byte(" 200 ")):
 		l.faultLocked(c, "got the status line %q, want 200", line)
 	}
@@ -548,9 +600,9 @@ func (l *loader) lineLocked(c *loadClient, line []byte) {
 		if c.kind != "" {
 			l.eventLocked(c)
 		}
-		c.kind = ""
+		c.kind, c.id = "", append(c.id[:0], c.next...)
 	case "id":
-		c.id = append(c.id[:0], value...)
+		c.next = append(c.next[:0], value...)
 	case "event":
 		c.kind = eventKind(value)
 	case "data":
@@ -589,7 +641,7 @@ func (l *loader) eventLocked(c *loadClient) {
 		l.report.Joins++
 	case "leave":
 		l.report.Leaves++
-		if l.browser && !l.lenient { // no client leaves for long
+		if l.browser && !l.lenient && l.soak == nil { // no client leaves for long
 			l.faultLocked(c, "got leave %s", c.data)
 		}
 	case "reset":
@@ -601,6 +653,8 @@ func (l *loader) eventLocked(c *loadClient) {
 		l.report.Goodbye = cmp.Or(l.report.Goodbye, l.now.UnixNano())
 		if bytes.Contains(c.data, []byte(`"full"`)) {
 			l.report.Full++
+		} else if bytes.Contains(c.data, []byte(`"expired"`)) {
+			l.report.Expired++
 		}
 		if !l.browser && !l.lenient {
 			l.faultLocked(c, "got goodbye %s", c.data)
@@ -626,8 +680,8 @@ func (l *loader) countLocked(c *loadClient, n int) {
 	c.count, c.changed = n, l.now
 }
 
-// messageLocked handles a message. Its data is a number. The numbers of a room begin with 0 and
-// have no gaps.
+// messageLocked handles a message. Its data is a number, or a list that begins with one. The
+// numbers of a room begin with 0 and have no gaps.
 func (l *loader) messageLocked(c *loadClient) {
 	c.got++
 	l.report.Messages++
@@ -635,7 +689,7 @@ func (l *loader) messageLocked(c *loadClient) {
 		return
 	}
 	_, rest, ok := bytes.Cut(c.data, []byte(`"data":`))
-	digits, _, comma := bytes.Cut(rest, []byte(","))
+	digits, _, comma := bytes.Cut(bytes.TrimPrefix(rest, []byte("[")), []byte(","))
 	n, err := strconv.Atoi(string(digits))
 	if !ok || !comma || err != nil {
 		l.faultLocked(c, "got the message %q", c.data)

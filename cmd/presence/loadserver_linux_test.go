@@ -62,7 +62,7 @@ func startLoaded(t *testing.T, variables []string, stderr *os.File, args ...stri
 	half := sized(5, 10, 25)
 	l.checked = append(l.book.clients(half, "stays", l.addr), l.book.clients(half, "moves", l.addr)...)
 	l.exact("start")
-	l.numbers = startNumbers(l)
+	l.numbers = startNumbers(l.book, anyOf(l.addr), numbersRate, make([]int, l.rooms), "")
 	l.posting = l.book.post("m", checkedRate, anyOf(l.addr))
 	l.moving = churn(l.book, 100*time.Millisecond, l.checked[half:], anyOf(l.addr))
 	t.Cleanup(l.moving)
@@ -120,26 +120,30 @@ func (n *clusterNode) logged(text string) func() bool {
 // numbers sends messages to the rooms of the load processes. The messages of a room are the numbers
 // from 0, in their order. One is repeated until it is accepted.
 type numbers struct {
-	server  *loadedServer
+	book    *book
+	pick    func() string // returns the address of a node
+	padding string        // if set, the message is a list of its number and this text
 	done    chan struct{}
 	posting sync.WaitGroup
 	sent    []int // by room
 	repeats atomic.Int64
 }
 
-func startNumbers(l *loadedServer) *numbers {
-	n := &numbers{server: l, done: make(chan struct{}), sent: make([]int, l.rooms)}
+// startNumbers sends rate messages per second, to all rooms together. sent has the number of the
+// messages of each room that were sent before.
+func startNumbers(b *book, pick func() string, rate int, sent []int, padding string) *numbers {
+	n := &numbers{book: b, pick: pick, padding: padding, done: make(chan struct{}), sent: sent}
 	for room := range n.sent {
 		n.posting.Add(1)
-		l.book.running.Go(func() { // ends with done, or with the book
+		b.running.Go(func() { // ends with done, or with the book
 			defer n.posting.Done()
-			ticks := time.NewTicker(time.Second * time.Duration(l.rooms) / numbersRate)
+			ticks := time.NewTicker(time.Second * time.Duration(len(sent)) / time.Duration(rate))
 			defer ticks.Stop()
 			for {
 				select {
 				case <-n.done:
 					return
-				case <-l.book.ctx.Done():
+				case <-b.ctx.Done():
 					return
 				case <-ticks.C:
 					n.post(room)
@@ -152,15 +156,19 @@ func startNumbers(l *loadedServer) *numbers {
 
 // post sends the next number to a room.
 func (n *numbers) post(room int) {
-	l, number := n.server, n.sent[room]
-	url := fmt.Sprintf("http://%s/messages?room=room-%d", l.addr, room)
-	for l.book.ctx.Err() == nil {
-		request, err := l.book.request(l.book.ctx, "POST", url, "numbers", fmt.Sprintf(`{"data":%d,"id":"%d"}`, number, number))
+	data := strconv.Itoa(n.sent[room])
+	body := fmt.Sprintf(`{"data":%s,"id":"%s"}`, data, data)
+	if n.padding != "" {
+		body = fmt.Sprintf(`{"data":[%s,%q],"id":"%s"}`, data, n.padding, data)
+	}
+	for n.book.ctx.Err() == nil {
+		url := fmt.Sprintf("http://%s/messages?room=room-%d", n.pick(), room)
+		request, err := n.book.request(n.book.ctx, "POST", url, "numbers", body)
 		if err != nil {
-			l.t.Error(err)
+			n.book.t.Error(err)
 			return
 		}
-		if resp, err := l.book.posts.Do(request); err == nil {
+		if resp, err := n.book.posts.Do(request); err == nil {
 			io.Copy(io.Discard, resp.Body)
 			resp.Body.Close()
 			if resp.StatusCode == http.StatusAccepted {
@@ -171,7 +179,7 @@ func (n *numbers) post(room int) {
 		n.repeats.Add(1)
 		select {
 		case <-time.After(100 * time.Millisecond):
-		case <-l.book.ctx.Done():
+		case <-n.book.ctx.Done():
 		}
 	}
 }
@@ -182,7 +190,7 @@ func (n *numbers) end() int {
 	n.posting.Wait()
 	all := slices.Max(n.sent)
 	for room := range n.sent {
-		for n.sent[room] < all && n.server.book.ctx.Err() == nil {
+		for n.sent[room] < all && n.book.ctx.Err() == nil {
 			n.post(room)
 		}
 	}
