@@ -6,6 +6,7 @@ FUZZTIME ?= 30s
 BENCH    ?= .
 RESULTS  ?= bench.txt
 DIST     ?= dist
+SOAK     ?= 30m
 
 PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 # The time of the files in a release, in seconds since 1970: by default that of the commit.
@@ -19,7 +20,7 @@ cluster = ^Test(Cluster|Fault)
 # The random tests of the hub and of the server have many more runs without the race detector.
 random = ^Test(Model|Simulate)
 
-.PHONY: help build run test test-long bench chart fuzz image release manifests
+.PHONY: help build run test test-long soak bench chart fuzz image release manifests
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 10
@@ -42,6 +43,9 @@ test-long: ## run the Go tests at their largest size: many clients, for a long t
 	PRESENCE_TEST_LONG=1 CGO_ENABLED=1 go run .ci/test.go -race -shuffle=on -timeout 2h $(ARGS) ./pkg/presence ./cmd/presence
 	PRESENCE_TEST_LONG=1 go run .ci/test.go -timeout 2h -run TestFaultFair ./cmd/presence
 	go test -run Simulate -timeout 2h ./pkg/presence/internal/hub -args -seeds 10000 -moves 200000
+
+soak: ## run a server and a cluster under load and restarts for SOAK (default 30m), and print tables
+	PRESENCE_TEST_SOAK=$(SOAK) go test -count=1 -v -timeout 0 -run '^TestClusterSoak$$' $(ARGS) ./cmd/presence
 
 bench: ## run all benchmarks, 25 minutes on two cores (one of them: make bench BENCH=Storm)
 	go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 1h -p 1 $(ARGS) ./pkg/presence ./cmd/presence
