@@ -1,5 +1,5 @@
 // Command presence runs the presence server. It is also a command-line client of the server. Its
-// subcommands are serve, token, watch, send, load, health and version.
+// subcommands are serve, token, watch, send, load, health, doctor and version.
 //
 // Each flag has an environment variable, whose name is PRESENCE_ followed by the flag's name in
 // upper case with underscores. The flag overrides the variable. The command warns about a variable
@@ -56,6 +56,7 @@ type commands struct {
 	Send    send        `cmd:"" help:"Send a message to a room and print the message ID."`
 	Load    loadTest    `cmd:"" help:"Open many connections, send messages, and report how the server handles them."`
 	Health  health      `cmd:"" help:"Check that the local server is alive, and exit with status 1 if it is not."`
+	Doctor  examine     `cmd:"" help:"Find the faults between clients and a server, such as a proxy that buffers."`
 	Version versionLine `cmd:"" help:"Print the versions of presence and of Go."`
 
 	VersionFlag versionFlag `name:"version" short:"v" help:"Print the version."`

@@ -326,13 +326,14 @@ func (l *lines) String() string {
 func TestHelp(t *testing.T) {
 	for args, want := range map[string][]string{
 		"":               {"serve", "--version"},
-		"--help":         {"Self-hosted presence server: ", "Usage: presence <command>", "serve", "token", "watch", "send", "load", "health", "version"},
+		"--help":         {"Self-hosted presence server: ", "Usage: presence <command>", "serve", "token", "watch", "send", "load", "health", "doctor", "version"},
 		"serve --help":   {"Run the server ", "Usage: presence serve", "Examples:", "Listening", "Tokens", "($PRESENCE_JWT_SECRET_FILE)", "Browsers", "Presence", "--heartbeat=15s", "Messages", "Limits", "Running"},
 		"token --help":   {"Print a token ", "Usage: presence token --sub=USER", "Example:"},
 		"watch --help":   {"Print the events ", "Usage: presence watch", "Example:"},
 		"send -h":        {"Send a message ", "Usage: presence send <message>", "Example:", "<message>", "($PRESENCE_TOKEN)"},
 		"load --help":    {"Open many connections", "Usage: presence load", "exit status is 1", "Example:", "--ramp=5s"},
 		"health --help":  {"Check that ", "Usage: presence health", "Examples:"},
+		"doctor --help":  {"Find the faults ", "Usage: presence doctor <url>", "Examples:", "--watch=40s", "($PRESENCE_JWT_SECRET_FILE)"},
 		"version --help": {"Print the versions ", "Usage: presence version", "Example:"},
 	} {
 		stdout, stderr, exit := command(t, env{"PRESENCE_HEARTBEAT": "nonsense"}, strings.Fields(args)...)
@@ -371,7 +372,7 @@ func TestVersion(t *testing.T) {
 // default.
 func TestEveryFlagHasItsVariable(t *testing.T) {
 	flags := 0
-	for _, args := range [][]string{{"serve"}, {"token"}, {"watch"}, {"send", "hi"}, {"load"}, {"health"}} {
+	for _, args := range [][]string{{"serve"}, {"token"}, {"watch"}, {"send", "hi"}, {"load"}, {"health"}, {"doctor", "http://127.0.0.1"}} {
 		e := env{"PRESENCE_SUB": "alice"} // token requires it
 		parser, err := newParser(t.Context(), &process{getenv: e.get}, nil)
 		if err != nil {
@@ -556,6 +557,16 @@ func TestUsage(t *testing.T) {
 		{"load", env{"PRESENCE_TOKEN": "to\nken"}, "--token, --tokens and --publish-token must not contain"},
 		{"load --jwt-secret short", nil, "--jwt-secret: "},
 		{"health --url example.com", nil, "--url: "},
+		{"doctor", nil, "expected \"<url>\""},
+		{"doctor example.com", nil, `URL must be http://host or https://host, not "example.com"`},
+		{"doctor http://a:b@example.com", nil, "URL must have no user, query or fragment"},
+		{"doctor http://example.com --watch 100ms", nil, "--watch must be 1s to 1h, not 100ms"},
+		{"doctor http://example.com --origin https://app.example/", nil, `--origin must be scheme://host[:port] without a path, not "https://app.example/"`},
+		{"doctor http://example.com --room a/b", nil, "--room must be 1 to 128 characters"},
+		{"doctor http://example.com", env{"PRESENCE_TOKEN": "to\nken"}, "--token must contain no control characters"},
+		{"doctor http://example.com --jwt-secret short", nil, "--jwt-secret: "},
+		{"doctor http://example.com --ca " + key, nil, "--ca: " + key + ": no PEM certificate"},
+		{"doctor http://example.com --ca none", nil, "--ca: open none: "},
 		{"health", env{"PRESENCE_LISTEN": "unix:"}, "--listen: unix: requires the path"},
 		{"health", env{"PRESENCE_LISTEN": "8080"}, `--listen: "8080"`},
 	} {

@@ -39,6 +39,7 @@ const (
 	ratesPkg    = presencePkg + "/internal/rates"
 	clientPkg   = presencePkg + "/client"
 	natsPkg     = presencePkg + "/nats"
+	doctorPkg   = cmdTree + "/presence/internal/doctor"
 	natsModule  = "github.com/nats-io"
 )
 
@@ -109,6 +110,12 @@ var walls = []wall{
 		reason:  "client depends only on the wire format, like a program on another machine: it must not depend on any package of this module",
 		of:      is(clientPkg),
 		forbids: within(home),
+	}, {
+		reason: "doctor examines a server from outside, like a client: of this module it may depend only on auth, which signs its tokens, and on room",
+		of:     is(doctorPkg),
+		forbids: func(dep string) bool {
+			return within(home)(dep) && !oneOf(doctorPkg, authPkg, roomPkg, inputPkg, redactPkg)(dep)
+		},
 	}, {
 		reason:  "web only embeds files: it must not depend on any package of this module",
 		of:      is(webPkg),

@@ -1,0 +1,75 @@
+package doctor
+
+import (
+	"context"
+	"time"
+)
+
+// slack is the time by which a ping or the end of a closed stream may be late on a slow machine.
+const slack = 5 * time.Second
+
+// checkDuration keeps a stream busy and checks that it stays open.
+func checkDuration(ctx context.Context, x *exam) Verdict {
+	switch {
+	case !x.rooms.own || !x.rooms.send:
+		return note("not run: it needs a room of its own, so set --jwt-secret-file, or a token that may join and send to doctor-*")
+	case !x.delivered:
+		return note("not run: messages do not arrive, see buffering")
+	}
+	s := x.traffic
+	for time.Now().Before(x.until) && !s.wait(ctx, min(time.Second, time.Until(x.until))) && ctx.Err() == nil {
+		x.post(ctx) // a refused message is no traffic; last shows that
+	}
+	end, err := s.end()
+	if end.IsZero() {
+		return pass("a stream with an event per second stayed open for %v", ms(time.Since(s.began)))
+	}
+	if g, there := s.named("goodbye"); there {
+		return note("the server ended the stream with goodbye %q after %v", cut(g.reasonOf()), ms(end.Sub(s.began)))
+	}
+	return fault("the stream ended after %v, %v after its last event (%v): a proxy limits the duration", ms(end.Sub(s.began)), ms(end.Sub(s.last())), err).with(unlimited.of(x.proxy)...)
+}
+
+// checkIdle checks that a quiet stream stays open from ping to ping.
+func checkIdle(ctx context.Context, x *exam) Verdict {
+	s := x.traffic
+	if x.rooms.own {
+		s = x.open(ctx, x.quiet, x.rooms.quiet, "")
+		defer s.close()
+	}
+	// Longer than the observation of traffic by the time in which both can end together.
+	s.wait(ctx, time.Until(x.until))
+	_, pinged := s.named("ping")
+	end, err := s.end()
+	if age := ms(time.Since(s.began)); end.IsZero() {
+		switch {
+		case pinged:
+			return pass("a quiet stream stayed open for %v, with pings (heartbeat %v)", age, x.heartbeat)
+		case age < 2*x.heartbeat+slack:
+			return note("observed for %v without a ping, as the heartbeat is %v: use --watch %v", age, x.heartbeat, 2*x.heartbeat+slack)
+		}
+		return fault("no ping within %v, although the heartbeat is %v", age, x.heartbeat).with(unbuffer.of(x.proxy)...)
+	}
+	if g, there := s.named("goodbye"); there {
+		return note("the server ended the stream with goodbye %q after %v", cut(g.reasonOf()), ms(end.Sub(s.began)))
+	}
+	if a := s.answered(); a == nil || a.status != 200 {
+		return note("not run: a second stream was not opened (%v)", err)
+	}
+	age, silence := end.Sub(s.began), end.Sub(s.last())
+	if s != x.traffic && x.endsAt(ctx, age) {
+		return note("the quiet stream ended after %v, as did the stream with traffic: see duration", ms(age))
+	}
+	idle := max(time.Second, silence/2).Round(time.Second)
+	return fault("a quiet stream ended after %v, %v after its last event, but the heartbeat is %v (%v)", ms(age), ms(silence), x.heartbeat, err).
+		with(readTimeout((4 * x.heartbeat).String()).of(x.proxy)...).with(flag("--heartbeat %v", idle))
+}
+
+// endsAt waits until the stream with traffic is older than age. It reports whether it ended near
+// that age.
+func (x *exam) endsAt(ctx context.Context, age time.Duration) bool {
+	near := max(time.Second, age/10)
+	x.traffic.wait(ctx, min(time.Until(x.traffic.began.Add(age+near)), time.Until(x.until)))
+	end, _ := x.traffic.end()
+	return !end.IsZero() && (end.Sub(x.traffic.began)-age).Abs() <= near
+}

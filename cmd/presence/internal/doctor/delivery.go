@@ -1,0 +1,164 @@
+package doctor
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// The limits of checkBuffering. In a cluster, the first client of a room waits up to 1 s for the
+// parts of the other nodes (promise 2 of the contract).
+const (
+	firstLimit   = 3 * time.Second
+	messageLimit = time.Second
+	messages     = 3
+)
+
+// checkStream opens the stream with traffic. It sets traffic, until and level.
+func checkStream(ctx context.Context, x *exam) Verdict {
+	x.traffic = x.open(ctx, x.busy, x.rooms.busy, "")
+	x.until = x.traffic.began.Add(x.config.Watch)
+	x.why = "no stream opened"
+	x.arrives(ctx, firstLimit, x.traffic, func() bool { return x.traffic.answered() != nil })
+	a := x.traffic.answered()
+	if _, err := x.traffic.end(); a == nil && err != nil {
+		return fault("GET events: %v", err)
+	}
+	if a == nil { // buffering finds the cause
+		x.admit(needStream, "no event has arrived: see buffering")
+		return note("no response header within %v", ms(time.Since(x.traffic.began)))
+	}
+	x.look(a.header)
+	switch {
+	case a.status == http.StatusForbidden && a.problem() != "":
+		return fault("GET events: %s", a.problem()).with(Mend{"token", fmt.Sprintf(`"presence": {"join": [%q], "send": [%q]}`, x.rooms.busy, x.rooms.busy)})
+	case a.status != http.StatusOK:
+		return fault("GET events with a token is answered with %v", a)
+	case a.mediaType() != "text/event-stream":
+		return fault("GET events is answered with Content-Type %q, not with text/event-stream", cut(a.header.Get("Content-Type")))
+	}
+	x.admit(needStream, "no event has arrived: see buffering")
+	return pass("opened in %v, room %s", ms(a.came.Sub(a.began)), x.rooms.busy)
+}
+
+// checkBuffering checks that events arrive at once. It sets sync, heartbeat, message and level.
+func checkBuffering(ctx context.Context, x *exam) Verdict {
+	s := x.traffic
+	arrived := x.arrives(ctx, firstLimit, s, func() bool { _, there := s.named("sync"); return there })
+	x.sync, _ = s.named("sync")
+	if !arrived {
+		if g, there := s.named("goodbye"); there {
+			return note("the server ends new streams with goodbye %q: %s", cut(g.reasonOf()), map[string]string{
+				"full": "a limit such as --max-connections is reached", "draining": "it is stopping"}[g.reasonOf()])
+		}
+		if _, err := s.end(); err != nil {
+			return fault("the stream ended before its first sync: %v", err).with(unbuffer.of(x.proxy)...)
+		}
+		return fault("no sync within %v, although %d later requests were answered: a proxy buffers the stream", ms(time.Since(s.began)), tries).with(unbuffer.of(x.proxy)...)
+	}
+	var first struct{ Heartbeat float64 }
+	if err := json.Unmarshal([]byte(x.sync.data), &first); err != nil || !(first.Heartbeat > 0 && first.Heartbeat <= 300) {
+		return fault("the first sync has no heartbeat of 1 s to 5 min: not a stream of presence")
+	}
+	x.heartbeat = time.Duration(first.Heartbeat * float64(time.Second))
+	x.admit(needDelivery, "")
+	if !x.rooms.send {
+		return note("the first sync arrived after %v, but the token may not send messages", ms(x.sync.at.Sub(s.began)))
+	}
+	return x.deliver(ctx)
+}
+
+// deliver sends messages until one arrives at once.
+func (x *exam) deliver(ctx context.Context) Verdict {
+	s := x.traffic
+	for range messages {
+		text, err := x.post(ctx)
+		if err != nil {
+			return note("the first sync arrived after %v, but no message was accepted: %v", ms(x.sync.at.Sub(s.began)), err)
+		}
+		sent := time.Now()
+		if x.arrives(ctx, messageLimit, s, func() bool { _, there := s.containing(text); return there }) {
+			x.message, _ = s.containing(text)
+			x.delivered = true
+			return pass("the first sync arrived after %v, a message %v after its 202", ms(x.sync.at.Sub(s.began)), ms(max(0, x.message.at.Sub(sent))))
+		}
+	}
+	return fault("the first sync arrived after %v, but each of %d messages is late by over %v: a proxy buffers the stream",
+		ms(x.sync.at.Sub(s.began)), messages, messageLimit).with(unbuffer.of(x.proxy)...)
+}
+
+// browserEncodings is the Accept-Encoding of Chromium over TLS.
+const browserEncodings = "gzip, deflate, br, zstd"
+
+// checkCompression opens a stream as a browser does.
+func checkCompression(ctx context.Context, x *exam) Verdict {
+	s := x.open(ctx, x.client, x.rooms.busy, "", "Accept-Encoding", browserEncodings)
+	defer s.close()
+	x.arrives(ctx, firstLimit, s, func() bool { return s.answered() != nil })
+	a := s.answered()
+	if a == nil {
+		return fault("with Accept-Encoding: %s, no response header within %v", browserEncodings, ms(time.Since(s.began))).with(uncompress.of(x.proxy)...)
+	}
+	if encoding := a.header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
+		return fault("a proxy compresses the stream (Content-Encoding: %s), and may hold events back", cut(encoding)).with(uncompress.of(x.proxy)...)
+	}
+	if a.status != http.StatusOK {
+		return note("a second stream is answered with %v", *a)
+	}
+	if !x.arrives(ctx, firstLimit, s, func() bool { _, there := s.named("sync"); return there }) {
+		return fault("with Accept-Encoding: %s, no sync within %v", browserEncodings, ms(time.Since(s.began))).with(uncompress.of(x.proxy)...)
+	}
+	return pass("the stream is not compressed")
+}
+
+// The limits of checkClock. The server accepts nbf up to 30 s early. The Date header has whole
+// seconds, and the answer takes some time.
+const (
+	skewNote  = 2 * time.Second
+	skewFault = 30 * time.Second
+)
+
+// checkClock compares the clocks. A proxy may set Date with its own clock; the time of a message is
+// always that of presence.
+func checkClock(_ context.Context, x *exam) Verdict {
+	var worst time.Duration
+	var from string
+	compare := func(name string, theirs, ours time.Time) {
+		if skew := theirs.Sub(ours); from == "" || skew.Abs() > worst.Abs() {
+			worst, from = skew, name
+		}
+	}
+	if date, err := http.ParseTime(x.first.header.Get("Date")); err == nil {
+		compare("the Date header", date, x.first.came.Truncate(time.Second))
+	}
+	var m struct{ At time.Time }
+	if json.Unmarshal([]byte(x.message.data), &m) == nil && !m.At.IsZero() {
+		compare("a message's time", m.At, x.message.at)
+	}
+	way := "ahead of"
+	if worst < 0 {
+		way = "behind"
+	}
+	text := fmt.Sprintf("%s is %v %s this machine", from, ms(worst.Abs()), way)
+	switch {
+	case from == "":
+		return note("not run: no Date header and no message")
+	case worst.Abs() > skewFault:
+		return fault("%s: tokens begin and expire at a wrong time", text).with(Mend{"machine", "synchronize the clock with NTP, such as apt install chrony"})
+	case worst.Abs() > skewNote:
+		return note("%s", text)
+	}
+	return pass("%s", text)
+}
+
+// checkCache reports an answer from a cache. It runs last.
+func checkCache(_ context.Context, x *exam) Verdict {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.cached != "" {
+		return fault("a cache has answered (%s), although presence sends no-store", x.cached).with(uncache.of(x.proxy)...)
+	}
+	return pass("no answer came from a cache")
+}
