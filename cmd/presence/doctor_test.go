@@ -14,6 +14,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -206,10 +207,10 @@ func TestDoctorFinds(t *testing.T) {
 }
 
 // If the response names the proxy, the verdict has the line of that proxy alone. nginx holds the
-// response header back too.
+// response header back too. docs/operations.md shows some of these lines, and has a row per check.
 func TestDoctorNamesProxy(t *testing.T) {
 	t.Parallel()
-	block := replaced(t, proxyBlocks(t)["nginx"][0], "proxy_set_header Host", "proxy_ignore_headers X-Accel-Buffering;\nproxy_set_header Host")
+	block := strings.Replace(proxyBlocks(t)["nginx"][0], "proxy_set_header Host", "proxy_ignore_headers X-Accel-Buffering;\nproxy_set_header Host", 1)
 	_, _, addr, origin := proxies["nginx"].serve(t, block, 5*time.Minute)
 	r := diagnose(t, addr, origin, "--jwt-secret="+secret, "--watch=1s")
 	want := []doctor.Mend{{Of: "nginx", Line: "proxy_buffering off; (and without proxy_ignore_headers X-Accel-Buffering)"}}
@@ -219,7 +220,27 @@ func TestDoctorNamesProxy(t *testing.T) {
 	if v := r.by["stream"]; v.Level != doctor.Note || r.exit != 1 {
 		t.Errorf("got %v, exit status %d, want a note, 1", v, r.exit)
 	}
+	document := readOperations(t)
+	shown := documentedVerdict.FindAllString(document, -1)
+	if len(shown) < 5 {
+		t.Errorf("got %d verdicts in docs/operations.md, want 5 or more", len(shown))
+	}
+	for _, line := range shown {
+		if v := r.by[strings.Fields(line)[1]]; timeText.ReplaceAllString(v.String(), "TIME") != timeText.ReplaceAllString(line, "TIME") {
+			t.Errorf("docs/operations.md has\n%s\ngot\n%v", line, v)
+		}
+	}
+	for check := range r.by {
+		if !strings.Contains(document, "\n| `"+check+"` | ") {
+			t.Errorf("no row for %s in docs/operations.md", check)
+		}
+	}
 }
+
+var (
+	documentedVerdict = regexp.MustCompile(`(?m)^(ok   |note |fault) [a-z]+ .*$`)
+	timeText          = regexp.MustCompile(`[0-9.]+(ms|µs|s)\b`)
+)
 
 // examined is the result of a run.
 type examined struct {

@@ -50,11 +50,11 @@ func checkBuffering(ctx context.Context, x *exam) Verdict {
 	x.sync, _ = s.named("sync")
 	if !arrived {
 		if g, there := s.named("goodbye"); there {
-			return note("the server ends new streams with goodbye %q: %s", cut(g.reasonOf()), map[string]string{
-				"full": "a limit such as --max-connections is reached", "draining": "it is stopping"}[g.reasonOf()])
+			why := map[string]string{"full": " (a limit such as --max-connections is reached)", "draining": " (it is stopping)"}
+			return note("the server ends new streams with goodbye %q%s", cut(g.reasonOf()), why[g.reasonOf()])
 		}
 		if _, err := s.end(); err != nil {
-			return fault("the stream ended before its first sync: %v", err).with(unbuffer.of(x.proxy)...)
+			return fault("the stream ended before its first sync: %v", err)
 		}
 		return fault("no sync within %v, although %d later requests were answered: a proxy buffers the stream", ms(time.Since(s.began)), tries).with(unbuffer.of(x.proxy)...)
 	}
@@ -73,20 +73,25 @@ func checkBuffering(ctx context.Context, x *exam) Verdict {
 // deliver sends messages until one arrives at once.
 func (x *exam) deliver(ctx context.Context) Verdict {
 	s := x.traffic
+	first := ms(x.sync.at.Sub(s.began))
 	for range messages {
+		began := time.Now()
 		text, err := x.post(ctx)
 		if err != nil {
-			return note("the first sync arrived after %v, but no message was accepted: %v", ms(x.sync.at.Sub(s.began)), err)
+			return note("the first sync arrived after %v, but no message was accepted: %v", first, err)
 		}
-		sent := time.Now()
+		accepted := time.Now()
 		if x.arrives(ctx, messageLimit, s, func() bool { _, there := s.containing(text); return there }) {
+			x.sent = began
 			x.message, _ = s.containing(text)
-			x.delivered = true
-			return pass("the first sync arrived after %v, a message %v after its 202", ms(x.sync.at.Sub(s.began)), ms(max(0, x.message.at.Sub(sent))))
+			return pass("the first sync arrived after %v, a message %v after its 202", first, ms(max(0, x.message.at.Sub(accepted))))
+		}
+		if end, err := s.end(); err != nil {
+			return fault("the stream ended %v after its first sync: %v", ms(end.Sub(x.sync.at)), err)
 		}
 	}
 	return fault("the first sync arrived after %v, but each of %d messages is late by over %v: a proxy buffers the stream",
-		ms(x.sync.at.Sub(s.began)), messages, messageLimit).with(unbuffer.of(x.proxy)...)
+		first, messages, messageLimit).with(unbuffer.of(x.proxy)...)
 }
 
 // browserEncodings is the Accept-Encoding of Chromium over TLS.
@@ -125,17 +130,19 @@ const (
 func checkClock(_ context.Context, x *exam) Verdict {
 	var worst time.Duration
 	var from string
-	compare := func(name string, theirs, ours time.Time) {
-		if skew := theirs.Sub(ours); from == "" || skew.Abs() > worst.Abs() {
+	// The server read its clock between these times of this machine.
+	compare := func(name string, theirs, after, before time.Time) {
+		skew := max(0, theirs.Sub(before)) + min(0, theirs.Sub(after))
+		if from == "" || skew.Abs() > worst.Abs() {
 			worst, from = skew, name
 		}
 	}
 	if date, err := http.ParseTime(x.first.header.Get("Date")); err == nil {
-		compare("the Date header", date, x.first.came.Truncate(time.Second))
+		compare("the Date header", date, x.first.began.Truncate(time.Second), x.first.came)
 	}
 	var m struct{ At time.Time }
 	if json.Unmarshal([]byte(x.message.data), &m) == nil && !m.At.IsZero() {
-		compare("a message's time", m.At, x.message.at)
+		compare("a message's time", m.At, x.sent, x.message.at)
 	}
 	way := "ahead of"
 	if worst < 0 {

@@ -55,10 +55,18 @@ func Run(ctx context.Context, c Config, report func(Verdict)) ([]Verdict, error)
 	// Each check has bounds of its own. This one limits the sum of their requests.
 	bounded, cancel := context.WithTimeout(ctx, c.Watch+2*time.Minute)
 	defer cancel()
+	one := new(sync.Mutex) // held during report
+	known := func(v Verdict) {
+		one.Lock()
+		defer one.Unlock()
+		if ctx.Err() == nil {
+			report(v)
+		}
+	}
 	var all []Verdict
 	for _, stage := range stages {
 		for _, part := range x.split(stage) {
-			all = append(all, x.examine(bounded, part, report)...)
+			all = append(all, x.examine(bounded, part, known)...)
 		}
 		if err := ctx.Err(); err != nil {
 			return all, err
@@ -81,7 +89,6 @@ func (x *exam) split(stage []check) [][]check {
 func (x *exam) examine(ctx context.Context, checks []check, report func(Verdict)) []Verdict {
 	verdicts := make([]Verdict, len(checks))
 	var all sync.WaitGroup
-	var one sync.Mutex // held during report
 	level, why := x.level, x.why
 	for i, c := range checks {
 		all.Go(func() { // ends with the check
@@ -91,11 +98,7 @@ func (x *exam) examine(ctx context.Context, checks []check, report func(Verdict)
 			}
 			v.Check = c.name
 			verdicts[i] = x.redact(v)
-			one.Lock()
-			defer one.Unlock()
-			if ctx.Err() == nil {
-				report(verdicts[i])
-			}
+			report(verdicts[i])
 		})
 	}
 	all.Wait()

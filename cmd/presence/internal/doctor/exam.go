@@ -38,8 +38,8 @@ type exam struct {
 	sync      event   // its first sync
 	heartbeat time.Duration
 	until     time.Time // end of the observation
-	message   event     // set by buffering: the first message that arrived; zero without one
-	delivered bool      // set by buffering: messages arrive
+	message   event     // set by buffering: the first message that arrived at once; zero without one
+	sent      time.Time // of message: the begin of its POST
 
 	mu      sync.Mutex // guards the fields below
 	cached  string     // headers of an answer from a cache
@@ -198,6 +198,8 @@ func ms(d time.Duration) time.Duration {
 		return d.Round(10 * time.Microsecond)
 	case d < time.Second:
 		return d.Round(time.Millisecond)
+	case d < 10*time.Second:
+		return d.Round(100 * time.Millisecond)
 	}
-	return d.Round(100 * time.Millisecond)
+	return d.Round(time.Second)
 }

@@ -19,7 +19,7 @@ const (
 	maxEvent  = 1 << 20 // bytes of an event
 	maxEvents = 10_000
 	maxStream = 16 << 20 // bytes
-	kept      = 200      // last events of a stream that are kept
+	kept      = 200      // events of a stream that are kept: the first and the last half
 )
 
 // event is an event with its time of arrival.
@@ -44,8 +44,7 @@ type stream struct {
 	mu      sync.Mutex // guards the fields below
 	changed chan struct{}
 	header  *answer // nil until the response header has arrived
-	events  []event // the last kept
-	dropped int     // events before these
+	events  []event // at most kept
 	ended   time.Time
 	err     error // cause of the end
 }
@@ -96,8 +95,7 @@ func (s *stream) readEvents(body io.Reader) error {
 		s.change(func() {
 			s.events = append(s.events, event{e.Type, e.Data, e.LastEventID, time.Now()})
 			if len(s.events) > kept {
-				s.events = append(s.events[:0], s.events[1:]...)
-				s.dropped++
+				s.events = append(s.events[:kept/2], s.events[kept/2+1:]...)
 			}
 		})
 		if n++; n > maxEvents {
