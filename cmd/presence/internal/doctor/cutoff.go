@@ -21,42 +21,37 @@ func checkDuration(ctx context.Context, x *exam) Verdict {
 		x.post(ctx) // a refused message is no traffic; last shows that
 	}
 	end, err := s.end()
+	age, silence := s.ages()
 	if end.IsZero() {
-		return pass("a stream with an event per second stayed open for %v", ms(time.Since(s.began)))
+		return pass("a stream with an event per second stayed open for %v", ms(age))
 	}
 	if g, there := s.named("goodbye"); there {
-		return note("the server ended the stream with goodbye %q after %v", cut(g.reasonOf()), ms(end.Sub(s.began)))
+		return note("the server ended the stream with goodbye %q after %v", cut(g.reasonOf()), ms(age))
 	}
-	return fault("the stream ended after %v, %v after its last event (%v): a proxy limits the duration", ms(end.Sub(s.began)), ms(end.Sub(s.last())), err).with(unlimited.of(x.proxy)...)
+	return fault("the stream ended after %v, %v after its last event (%v): a proxy limits the duration", ms(age), ms(silence), err).with(unlimited.of(x.proxy)...)
 }
 
 // checkIdle checks that a quiet stream stays open from ping to ping.
 func checkIdle(ctx context.Context, x *exam) Verdict {
-	s := x.traffic
+	s, until := x.traffic, x.until
 	if x.rooms.own {
 		s = x.open(ctx, x.quiet, x.rooms.quiet, "")
 		defer s.close()
+		x.arrives(ctx, firstLimit, s, func() bool { return s.answered() != nil })
+		until = time.Now().Add(x.config.Watch)
 	}
-	// Longer than the observation of traffic by the time in which both can end together.
-	s.wait(ctx, time.Until(x.until))
-	_, pinged := s.named("ping")
+	s.wait(ctx, time.Until(until))
 	end, err := s.end()
-	if age := ms(time.Since(s.began)); end.IsZero() {
-		switch {
-		case pinged:
-			return pass("a quiet stream stayed open for %v, with pings (heartbeat %v)", age, x.heartbeat)
-		case age < 2*x.heartbeat+slack:
-			return note("observed for %v without a ping, as the heartbeat is %v: use --watch %v", age, x.heartbeat, 2*x.heartbeat+slack)
-		}
-		return fault("no ping within %v, although the heartbeat is %v", age, x.heartbeat).with(unbuffer.of(x.proxy)...)
+	age, silence := s.ages()
+	if end.IsZero() {
+		return x.stayed(s, age)
 	}
 	if g, there := s.named("goodbye"); there {
-		return note("the server ended the stream with goodbye %q after %v", cut(g.reasonOf()), ms(end.Sub(s.began)))
+		return note("the server ended the stream with goodbye %q after %v", cut(g.reasonOf()), ms(age))
 	}
 	if a := s.answered(); a == nil || a.status != 200 {
 		return note("not run: a second stream was not opened (%v)", err)
 	}
-	age, silence := end.Sub(s.began), end.Sub(s.last())
 	if s != x.traffic && x.endsAt(ctx, age) {
 		return note("the quiet stream ended after %v, as did the stream with traffic: see duration", ms(age))
 	}
@@ -65,11 +60,24 @@ func checkIdle(ctx context.Context, x *exam) Verdict {
 		with(readTimeout((4 * x.heartbeat).String()).of(x.proxy)...).with(flag("--heartbeat %v", idle))
 }
 
+// stayed returns the verdict of checkIdle for a stream that is still open.
+func (x *exam) stayed(s *stream, age time.Duration) Verdict {
+	if _, pinged := s.named("ping"); pinged {
+		return pass("a quiet stream stayed open for %v, with pings (heartbeat %v)", ms(age), x.heartbeat)
+	}
+	if due := 2*x.heartbeat + slack; age < due {
+		return note("a quiet stream stayed open for %v, but without a ping, as the heartbeat is %v: use --watch %v", ms(age), x.heartbeat, due)
+	}
+	return fault("no ping within %v, although the heartbeat is %v", ms(age), x.heartbeat).with(unbuffer.of(x.proxy)...)
+}
+
 // endsAt waits until the stream with traffic is older than age. It reports whether it ended near
 // that age.
 func (x *exam) endsAt(ctx context.Context, age time.Duration) bool {
 	near := max(time.Second, age/10)
-	x.traffic.wait(ctx, min(time.Until(x.traffic.began.Add(age+near)), time.Until(x.until)))
+	now, _ := x.traffic.ages()
+	x.traffic.wait(ctx, min(age+near-now, time.Until(x.until)))
 	end, _ := x.traffic.end()
-	return !end.IsZero() && (end.Sub(x.traffic.began)-age).Abs() <= near
+	ended, _ := x.traffic.ages()
+	return !end.IsZero() && (ended-age).Abs() <= near
 }

@@ -16,10 +16,9 @@ const (
 	messages     = 3
 )
 
-// checkStream opens the stream with traffic. It sets traffic, until and level.
+// checkStream opens the stream with traffic. It sets traffic and level.
 func checkStream(ctx context.Context, x *exam) Verdict {
 	x.traffic = x.open(ctx, x.busy, x.rooms.busy, "")
-	x.until = x.traffic.began.Add(x.config.Watch)
 	x.why = "no stream opened"
 	x.arrives(ctx, firstLimit, x.traffic, func() bool { return x.traffic.answered() != nil })
 	a := x.traffic.answered()
@@ -43,7 +42,8 @@ func checkStream(ctx context.Context, x *exam) Verdict {
 	return pass("opened in %v, room %s", ms(a.came.Sub(a.began)), x.rooms.busy)
 }
 
-// checkBuffering checks that events arrive at once. It sets sync, heartbeat, message and level.
+// checkBuffering checks that events arrive at once. It sets sync, heartbeat, message,
+// sent, until and level.
 func checkBuffering(ctx context.Context, x *exam) Verdict {
 	s := x.traffic
 	arrived := x.arrives(ctx, firstLimit, s, func() bool { _, there := s.named("sync"); return there })
@@ -62,6 +62,7 @@ func checkBuffering(ctx context.Context, x *exam) Verdict {
 	if err := json.Unmarshal([]byte(x.sync.data), &first); err != nil || !(first.Heartbeat > 0 && first.Heartbeat <= 300) {
 		return fault("the first sync has no heartbeat of 1 s to 5 min: not a stream of presence")
 	}
+	x.until = time.Now().Add(x.config.Watch)
 	x.heartbeat = time.Duration(first.Heartbeat * float64(time.Second))
 	x.admit(needDelivery, "")
 	if !x.rooms.send {

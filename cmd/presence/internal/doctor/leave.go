@@ -37,11 +37,8 @@ func checkLeave(ctx context.Context, x *exam) Verdict {
 	s.close()
 	closed := time.Now()
 	allowed := 2*x.heartbeat + leaveOK
-	deadline := closed.Add(allowed)
-	unsure := deadline.After(x.until.Add(leaveOK))
-	if unsure {
-		deadline = x.until
-	}
+	unsure := allowed > x.config.Watch
+	deadline := closed.Add(min(allowed, x.config.Watch))
 	for {
 		began := time.Now()
 		now, err := x.connections(ctx)
@@ -54,7 +51,7 @@ func checkLeave(ctx context.Context, x *exam) Verdict {
 		case now < during:
 			return note("the count fell %v after a stream was closed: the proxy notices a close when it writes", ms(took)).with(endClosed.of(x.proxy)...)
 		case began.After(deadline) && unsure:
-			return note("the count did not fall within %v after a stream was closed: use --watch %v", ms(took), (allowed + slack).Round(time.Second))
+			return note("the count did not fall within %v after a stream was closed: use --watch %v", ms(took), allowed)
 		case began.After(deadline):
 			return fault("the server still counts a stream %v after it was closed, over two heartbeats of %v: the proxy holds it open", ms(took), x.heartbeat).with(endClosed.of(x.proxy)...)
 		}

@@ -153,21 +153,30 @@ func (s *stream) answered() *answer {
 	return s.header
 }
 
-// last returns the time of the last event, or that of the request.
-func (s *stream) last() time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.events) == 0 {
-		return s.began
-	}
-	return s.events[len(s.events)-1].at
-}
-
 // end returns the time and the cause of the end. The time is zero while the stream is open.
 func (s *stream) end() (time.Time, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.ended, s.err
+}
+
+// ages returns the time from the response header to the end, or to now, and the time since the last
+// event before that.
+func (s *stream) ages() (age, silence time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	end, opened := s.ended, s.began
+	if end.IsZero() {
+		end = time.Now()
+	}
+	if s.header != nil {
+		opened = s.header.came
+	}
+	last := opened
+	if n := len(s.events); n > 0 {
+		last = s.events[n-1].at
+	}
+	return end.Sub(opened), end.Sub(last)
 }
 
 // wait waits until the stream has ended, and returns whether it has ended within d.
