@@ -65,7 +65,7 @@ var faultyProxies = map[string]faultyProxy{
 	"idle cut-off of 5 s": {
 		answer: onStream(func(r *http.Response) { r.Body = newCutBody(r.Body, 5*time.Second, true) }),
 		args:   []string{"--watch=11s"}, // a ping may be 5 s after the begin, as all streams have one at a time
-		check:  "idle", mend: "proxy_read_timeout 1m0s;",
+		check:  "idle", mend: "proxy_read_timeout 60s;",
 	},
 	"total cut-off of 15 s": {
 		answer: onStream(func(r *http.Response) { r.Body = newCutBody(r.Body, 15*time.Second, false) }),

@@ -5,6 +5,10 @@ import (
 	"time"
 )
 
+// traffic is the interval of the messages of checkDuration. It is below the shortest idle timeout
+// in use, 1 s.
+const traffic = time.Second / 2
+
 // slack is the time by which a ping or the end of a closed stream may be late on a slow machine.
 const slack = 5 * time.Second
 
@@ -17,13 +21,13 @@ func checkDuration(ctx context.Context, x *exam) Verdict {
 		return note("not run: messages do not arrive, see buffering")
 	}
 	s := x.traffic
-	for time.Now().Before(x.until) && !s.wait(ctx, min(time.Second, time.Until(x.until))) && ctx.Err() == nil {
+	for time.Now().Before(x.until) && !s.wait(ctx, min(traffic, time.Until(x.until))) && ctx.Err() == nil {
 		x.post(ctx) // a refused message is no traffic; last shows that
 	}
 	end, err := s.end()
 	age, silence := s.ages()
 	if end.IsZero() {
-		return pass("a stream with an event per second stayed open for %v", ms(age))
+		return pass("a stream with two events per second stayed open for %v", ms(age))
 	}
 	if g, there := s.named("goodbye"); there {
 		return note("the server ended the stream with goodbye %q after %v", cut(g.reasonOf()), ms(age))
@@ -57,7 +61,7 @@ func checkIdle(ctx context.Context, x *exam) Verdict {
 	}
 	idle := max(time.Second, silence/2).Round(time.Second)
 	return fault("a quiet stream ended after %v, %v after its last event, but the heartbeat is %v (%v)", ms(age), ms(silence), x.heartbeat, err).
-		with(readTimeout((4 * x.heartbeat).String()).of(x.proxy)...).with(flag("--heartbeat %v", idle))
+		with(readTimeout(int(4 * x.heartbeat.Seconds())).of(x.proxy)...).with(flag("--heartbeat %v", idle))
 }
 
 // stayed returns the verdict of checkIdle for a stream that is still open.

@@ -29,7 +29,7 @@
 //	resume       A message that the client has missed is not replayed after the header
 //	             Last-Event-ID.
 //	idle         A quiet stream ends without goodbye, or has no ping for 2h + 5 s.
-//	duration     A stream with an event per second ends without goodbye.
+//	duration     A stream with two events per second ends without goodbye.
 //	leave        The server still counts a closed stream after 2h + 3 s.
 //	cache        An answer has come from a cache (Age, X-Cache).
 //
@@ -51,8 +51,8 @@
 // # Effect on the server
 //
 // A run opens at most 12 streams, in rooms of its own if the token allows it: doctor-RANDOM and
-// names that begin with it. There it sends a message per second. In any other room it sends up to 4
-// messages with the event name doctor, and the check duration does not run.
+// names that begin with it. There it sends two messages per second. In any other room it sends up
+// to 4 messages with the event name doctor, and the check duration does not run.
 //
 // # Bounds
 //

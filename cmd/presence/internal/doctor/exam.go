@@ -59,7 +59,7 @@ const (
 
 // rooms are the rooms of a run. Without rooms of its own, all three are the same.
 type rooms struct {
-	busy  string // a message per second
+	busy  string // two messages per second
 	quiet string // one stream and no messages
 	leave string // one stream, which opens and closes
 	own   bool   // quiet and leave are rooms of this run alone

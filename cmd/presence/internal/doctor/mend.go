@@ -1,7 +1,7 @@
 package doctor
 
 import (
-	"cmp"
+	"fmt"
 	"net/http"
 	"strings"
 )
@@ -18,6 +18,7 @@ const (
 	lighttpd proxy = "lighttpd"
 	squid    proxy = "Squid"
 	envoy    proxy = "Envoy"
+	node     proxy = "http-proxy for Node"
 )
 
 // signs are texts in the headers Server, Via and X-Varnish that name a proxy, in lower case.
@@ -54,7 +55,7 @@ func proxyOf(h http.Header) proxy {
 type remedy map[proxy]string
 
 // common are the proxies whose lines a verdict has if the response names no proxy.
-var common = []proxy{nginx, haproxy, caddy, envoy}
+var common = []proxy{nginx, haproxy, caddy, envoy, node}
 
 // of returns the lines for a proxy, or those of the common proxies if it is unknown or has no line.
 func (r remedy) of(p proxy) (all []Mend) {
@@ -134,7 +135,7 @@ var endClosed = remedy{
 	haproxy: "option abortonclose (in a listen section)",
 	caddy:   "remove flush_interval -1",
 	varnish: `if (req.url ~ "/events(\?|$)") { return (pipe); }`,
-	envoy:   "stream_idle_timeout: 60s",
+	node:    `proxy.on("proxyReq", (proxyReq, req, res) => res.on("close", () => proxyReq.destroy()))`,
 }
 
 var uncache = remedy{
@@ -158,13 +159,13 @@ var speakHTTP2 = remedy{
 	apache:  "Protocols h2 http/1.1",
 }
 
-// readTimeout returns the lines that make the idle timeout longer than the heartbeat.
-func readTimeout(heartbeat string) remedy {
+// readTimeout returns the lines for an idle timeout of that many seconds.
+func readTimeout(seconds int) remedy {
 	return remedy{
-		nginx:   "proxy_read_timeout " + heartbeat + ";",
-		haproxy: "timeout server " + heartbeat + " and timeout client " + heartbeat,
-		caddy:   "transport http { read_timeout " + heartbeat + " }",
-		apache:  "Timeout " + strings.TrimSuffix(cmp.Or(heartbeat, "60s"), "s"),
-		envoy:   "stream_idle_timeout: " + heartbeat,
+		nginx:   fmt.Sprintf("proxy_read_timeout %ds;", seconds),
+		haproxy: fmt.Sprintf("timeout server %ds and timeout client %ds", seconds, seconds),
+		caddy:   fmt.Sprintf("transport http { read_timeout %ds }", seconds),
+		apache:  fmt.Sprintf("Timeout %d", seconds),
+		envoy:   fmt.Sprintf("stream_idle_timeout: %ds", seconds),
 	}
 }
