@@ -3,7 +3,6 @@ package doctor
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -90,16 +89,18 @@ func send(client *http.Client, req *http.Request) (answer, error) {
 	return a, reason(err)
 }
 
+// certificateError means that the certificate of the server was refused.
+type certificateError struct{ error }
+
+func (e certificateError) Error() string { return "certificate not valid: " + e.error.Error() }
+
 // reason returns the error of a request without its URL, and with a plain text for a timeout.
 func reason(err error) error {
 	if err == nil {
 		return nil
 	}
 	if wrapped := new(tls.CertificateVerificationError); errors.As(err, &wrapped) {
-		return errors.New("certificate not valid: " + wrapped.Err.Error())
-	}
-	if authority := new(x509.UnknownAuthorityError); errors.As(err, authority) {
-		return errors.New("certificate not valid: " + authority.Error())
+		return certificateError{wrapped.Err}
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("no answer within %v", requestTime)

@@ -22,7 +22,7 @@ func checkDuration(ctx context.Context, x *exam) Verdict {
 	}
 	s := x.traffic
 	for time.Now().Before(x.until) && !s.wait(ctx, min(traffic, time.Until(x.until))) && ctx.Err() == nil {
-		x.post(ctx) // a refused message is no traffic; last shows that
+		x.post(ctx) // a refused message is no traffic, which the silence in the verdict shows
 	}
 	end, err := s.end()
 	age, silence := s.ages()

@@ -212,9 +212,8 @@ func TestOnlyHTTP2(t *testing.T) {
 	if v := by["buffering"]; v.Level != doctor.OK {
 		t.Errorf("got %v", v)
 	}
-	s.Config.ErrorLog = nil
 	by = examine(t, s.URL, nil)
-	if v := by["service"]; v.Level != doctor.Fault || !strings.Contains(v.Text, "certificate not valid: ") {
+	if v := by["service"]; v.Level != doctor.Fault || !strings.Contains(v.String(), "certificate not valid: ") || !strings.Contains(v.String(), "--ca FILE") {
 		t.Errorf("got %v", v)
 	}
 }

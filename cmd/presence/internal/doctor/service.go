@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -20,7 +21,11 @@ func checkService(ctx context.Context, x *exam) Verdict {
 	var alive struct{ Status string }
 	switch {
 	case err != nil:
-		return fault("GET %shealthz: %v", x.base, err).with(x.atAddress()...)
+		mend := Mend{"client", "curl -v " + x.base.String() + "healthz shows the connection"}
+		if errors.As(err, new(certificateError)) {
+			mend.Line = "--ca FILE for a private authority; otherwise install a certificate of " + x.base.Hostname() + " with its chain"
+		}
+		return fault("GET %shealthz: %v", x.base, err).with(mend)
 	case a.status == http.StatusOK && a.json(&alive) && alive.Status == "alive":
 	case a.isRedirect():
 		return fault("GET healthz: %v, but streams and POST requests must not be redirected", a).with(Mend{"client", "url: " + x.target(a)})
