@@ -195,7 +195,7 @@ func (m *measurement) report() *Report {
 		Ramp: secondsOf(m.rampedAt), Steady: secondsOf(m.steadiedAt - m.rampedAt),
 		Connected: s.open, Connections: s.attempts, Failed: s.failed, Ended: s.ended,
 		Churned: s.churned, Resumed: s.resumed, Resets: s.resets,
-		Refused: m.senders.refused, Deliveries: s.deliveries,
+		Refused: sum(nil, m.senders.refused), Deliveries: s.deliveries,
 		Lost: s.lost, Duplicated: s.duplicated, OutOfOrder: s.outOfOrder, Strays: s.strays,
 		JoinToOpen: distributionOf(&s.toOpen), JoinToCount: distributionOf(&s.toCount), SendToReceipt: distributionOf(&s.toReceipt),
 		Bytes: s.bytes,
