@@ -12,7 +12,8 @@ import (
 
 // epoll holds the sockets of a loop in one epoll instance. The goroutine of the loop reads them.
 // They are registered edge-triggered, once: a read that returns fewer bytes than the buffer has
-// space for has emptied the socket (epoll(7), question 9).
+// space for has emptied the socket (epoll(7), question 9). If the peer has closed the connection,
+// only a read that returns none has: the end may have arrived with the bytes, in one event.
 type epoll struct {
 	loop   *loop
 	fd     int
@@ -28,6 +29,7 @@ type socket struct {
 	generation int32
 	request    []byte // not yet written
 	unread     bool   // the client is in epoll.unread
+	closed     bool   // by the peer, or with an error
 }
 
 func (s *socket) close() { unix.Close(s.fd) } // also removes it from the epoll instance
@@ -151,11 +153,11 @@ func (e *epoll) handle(c *client, s *socket, events uint32) {
 			return
 		}
 	}
-	closed := events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0
+	s.closed = s.closed || events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0
 	switch {
-	case !c.held && (closed || events&unix.EPOLLIN != 0):
+	case !c.held && (s.closed || events&unix.EPOLLIN != 0):
 		e.drain(c, len(e.buffer))
-	case c.held && closed && c.pace == stopped:
+	case c.held && s.closed && c.pace == stopped:
 		err := error(io.EOF)
 		if number, failed := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ERROR); failed == nil && number != 0 {
 			err = unix.Errno(number)
@@ -171,7 +173,7 @@ func (e *epoll) drain(c *client, most int) {
 	for ok && most > 0 {
 		size := min(most, len(e.buffer))
 		n := e.read(c, s, size)
-		if n < size {
+		if n == 0 || n < size && !s.closed {
 			return
 		}
 		most -= n

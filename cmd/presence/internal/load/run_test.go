@@ -299,6 +299,11 @@ func TestRunHostile(t *testing.T) {
 			func(r *Report) bool { return r.Failed["response header too long"] > 0 }},
 		{"endless events", func(c net.Conn) { io.Copy(c, io.MultiReader(strings.NewReader(head), endless{'\n'})) }, func(r *Report) bool { return r.Bytes > 1<<20 }},
 		{"endless line", func(c net.Conn) { io.Copy(c, io.MultiReader(strings.NewReader(head+"data: "), endless{'x'})) }, func(r *Report) bool { return r.Bytes > 1<<20 }},
+		{"ends each stream with its first bytes", func(c net.Conn) {
+			c.Read(make([]byte, 4096)) // an unread request would cause a reset
+			io.WriteString(c, strings.Replace(head, "retry: 0", "retry: 600000", 1))
+		},
+			func(r *Report) bool { return r.Connected == 0 && r.Connections == 20 && total(r.Ended) == 20 }},
 		{"ends streams", func(c net.Conn) { io.WriteString(c, head) }, func(r *Report) bool { return total(r.Ended) > 0 }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
