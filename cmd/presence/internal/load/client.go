@@ -30,13 +30,14 @@ type client struct {
 	held    bool          // the client reads slowly or not at all now
 	count   int           // the last user count; -1 before the first
 
-	decoder decoder
-	event   []byte        // name of the current event
-	data    []byte        // the beginning of its data
-	nextID  []byte        // its id
-	id      []byte        // last event id, to resume
-	retry   time.Duration // from the server
-	reason  string        // of the end that the server announced
+	decoder  decoder
+	event    []byte        // name of the current event
+	data     []byte        // the beginning of its data
+	messages []message     // in its data
+	nextID   []byte        // its id
+	id       []byte        // last event id, to resume
+	retry    time.Duration // from the server
+	reason   string        // of the end that the server announced
 
 	sequence sequence
 }
@@ -67,6 +68,7 @@ type link interface{ close() }
 const (
 	keptData = 256 // bytes of an event's data that are kept
 	keptName = 64  // bytes of its name
+	maxKept  = 256 // messages of an event that are kept until its end
 	maxID    = 1 << 10
 )
 
@@ -80,7 +82,7 @@ func newClient(s *shard, index int, r *room, token string, p pace) *client {
 func (c *client) begin(now time.Duration) {
 	c.state, c.began, c.resumes = opening, now, len(c.id) > 0
 	c.landed, c.counted, c.held, c.count, c.reason = false, false, false, -1, ""
-	c.event, c.data, c.nextID = c.event[:0], c.data[:0], c.nextID[:0]
+	c.event, c.data, c.messages, c.nextID = c.event[:0], c.data[:0], c.messages[:0], c.nextID[:0]
 	c.decoder.reset()
 	s := &c.shard.stats
 	s.attempts++
@@ -143,7 +145,10 @@ func (c *client) field(name, value []byte) {
 			if !ok {
 				break
 			}
-			c.message(m)
+			if len(c.messages) == maxKept {
+				c.receive()
+			}
+			c.messages = append(c.messages, m)
 			rest = after
 		}
 		if !found {
@@ -158,6 +163,15 @@ func (c *client) field(name, value []byte) {
 			c.retry = min(max(time.Duration(ms), 10), 600_000) * time.Millisecond // without a busy loop
 		}
 	}
+}
+
+// receive counts the messages of an event. It is called at the end of the event: a stream that ends
+// before resumes with this event (WHATWG HTML, section 9.2.6).
+func (c *client) receive() {
+	for _, m := range c.messages {
+		c.message(m)
+	}
+	c.messages = c.messages[:0]
 }
 
 // message counts a numbered message.
@@ -180,6 +194,7 @@ func (c *client) message(m message) {
 }
 
 func (c *client) dispatch() {
+	c.receive()
 	if len(c.nextID) > 0 {
 		if len(c.nextID) < maxID && !bytes.ContainsFunc(c.nextID, unicode.IsControl) {
 			c.id = append(c.id[:0], c.nextID...)

@@ -112,6 +112,17 @@ func TestRun(t *testing.T) {
 			equal(t, "resumed", r.Resumed, 1)
 			equal(t, "connections", r.Connections, 9)
 		}},
+		{"stream ends within an event, and resumes", true, func() faults {
+			return odd(func(s *fakeStream, n int, frame string) ([]string, bool) {
+				if n == 3 && s.count == 1 {
+					return []string{strings.TrimSuffix(frame, "event: message\n\n")}, true
+				}
+				return []string{frame}, false
+			})
+		}, func(t *testing.T, _ *fake, r *Report) {
+			equal(t, "resumed", r.Resumed, 1)
+			equal(t, "deliveries", r.Deliveries, 4*r.Accepted)
+		}},
 		{"reset", true, func() faults {
 			return odd(func(_ *fakeStream, n int, frame string) ([]string, bool) {
 				switch n {
