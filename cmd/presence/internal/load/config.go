@@ -108,6 +108,13 @@ type Progress struct {
 // MinSize is the minimum of [Config.Size].
 const MinSize = 64
 
+// Limits of [Config.Rate] and [Config.Churn]. The times between the events of a smaller rate would
+// exceed a [time.Duration].
+const (
+	minRate = 0.0001
+	maxRate = 1_000_000
+)
+
 // maxInFlight is the maximum number of clients that connect at the same time, in all loops. Each
 // has no response yet. A listening socket refuses more than a few hundred at the same time on many
 // systems.
@@ -154,6 +161,8 @@ func (c *Config) check() error {
 		return bad("URL", "%v", err)
 	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
 		return bad("URL", "is http://HOST or https://HOST, not %q", c.URL)
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return bad("URL", "has no query and no fragment, but is %q", c.URL)
 	case c.Clients < 1:
 		return bad("Clients", "is at least 1, not %d", c.Clients)
 	case c.Rooms < 1 || c.Rooms > c.Clients:
@@ -162,10 +171,10 @@ func (c *Config) check() error {
 		return bad("Ramp", "is at least 0s, not %v", c.Ramp)
 	case c.Duration < 0:
 		return bad("Duration", "is at least 0s, not %v", c.Duration)
-	case !(c.Rate >= 0 && c.Rate <= 1e6):
-		return bad("Rate", "is 0 to 1000000, not %v", c.Rate)
-	case !(c.Churn >= 0 && c.Churn <= 1e6):
-		return bad("Churn", "is 0 to 1000000, not %v", c.Churn)
+	case c.Rate != 0 && !(c.Rate >= minRate && c.Rate <= maxRate):
+		return bad("Rate", "is 0, or %v to %v, not %v", minRate, maxRate, c.Rate)
+	case c.Churn != 0 && !(c.Churn >= minRate && c.Churn <= maxRate):
+		return bad("Churn", "is 0, or %v to %v, not %v", minRate, maxRate, c.Churn)
 	case c.Size < MinSize || c.Size > 16<<20:
 		return bad("Size", "is %d to %d, not %d", MinSize, 16<<20, c.Size)
 	case !(c.Slow >= 0 && c.Slow <= 1):

@@ -103,7 +103,8 @@ func usageFrom(at [3]usage, connections int, deliveries int64) *Usage {
 }
 
 // Err returns an error unless each client was connected at the end, and all messages arrived once
-// and in order, and all user counts were right.
+// and in order, and all user counts were right. It also returns one if requests with messages
+// failed, and the server accepted no message: the run has then checked none.
 func (r *Report) Err() error {
 	var faults []error
 	fault := func(n int64, text string) {
@@ -112,6 +113,12 @@ func (r *Report) Err() error {
 		}
 	}
 	fault(int64(r.Clients-r.Connected), "clients not connected at the end")
+	if refused := 0; r.Accepted == 0 {
+		for _, n := range r.Refused {
+			refused += n
+		}
+		fault(int64(refused), "requests with messages failed, and none was accepted")
+	}
 	fault(r.Lost, "messages lost")
 	fault(r.Duplicated, "messages duplicated")
 	fault(r.OutOfOrder, "messages out of order")
