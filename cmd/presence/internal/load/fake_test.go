@@ -11,7 +11,7 @@ import (
 )
 
 // fake is a small presence server that can break its promises. Each client has the token of its
-// index.
+// index. The token "reader" may not send messages.
 type fake struct {
 	faults faults
 	enough func() // called after each request with a message
@@ -135,6 +135,10 @@ func (f *fake) post(w http.ResponseWriter, r *http.Request) {
 	var body struct{ ID, Data string }
 	if err := json.NewDecoder(r.Body).Decode(&body); err != nil || body.ID == "" {
 		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	if r.Header.Get("Authorization") == "Bearer reader" {
+		w.WriteHeader(http.StatusForbidden)
 		return
 	}
 	f.mu.Lock()

@@ -243,6 +243,18 @@ func TestRunChurn(t *testing.T) {
 	}
 }
 
+// TestRunRefusedUser checks that a user that may not send messages does not stop the room.
+func TestRunRefusedUser(t *testing.T) {
+	t.Parallel()
+	r := runAgainst(t, newFake(faults{}), false, Config{SenderTokens: []string{"writer", "reader"}})
+	if err := r.Err(); err != nil {
+		t.Error(err)
+	}
+	if r.Accepted < 10 || r.Refused["status 403"] == 0 {
+		t.Errorf("got %d accepted messages, refused %v, want both", r.Accepted, r.Refused)
+	}
+}
+
 // TestRunInterrupted checks that an interrupted ramp phase ends with a report.
 func TestRunInterrupted(t *testing.T) {
 	t.Parallel()

@@ -105,8 +105,13 @@ func (s *senders) send(r *room, number int64) outcome {
 	m := message{r.index, number, s.now()}
 	text := m.text(s.prefix, s.Size)
 	r.begun.Store(number)
-	for attempt := 0; ; attempt++ {
-		result, wait := s.attempt(r, number, attempt, text)
+	turn, doubted := int(number)+r.index, false // the rooms begin with different users
+	for {
+		result, wait := s.attempt(r, number, turn, text)
+		doubted = doubted || result == unsure
+		if !doubted { // the idempotency key belongs to the user
+			turn++ // the server may accept the message from another one
+		}
 		final := result == sent || result == unsure && !s.Target.idempotent()
 		if final || !s.sleep(max(wait, retryDelay)) {
 			return min(result, unsure)
@@ -114,12 +119,11 @@ func (s *senders) send(r *room, number int64) outcome {
 	}
 }
 
-// attempt makes one request. wait is the time after which the server wants the next one.
-func (s *senders) attempt(r *room, number int64, attempt int, text string) (result outcome, wait time.Duration) {
+// attempt makes one request, as the user whose turn it is. wait is the time after which the server wants the next one.
+func (s *senders) attempt(r *room, number int64, turn int, text string) (result outcome, wait time.Duration) {
 	token := ""
 	if n := len(s.SenderTokens); n > 0 {
-		// The rooms begin with different users. The idempotency key belongs to the user.
-		token = s.SenderTokens[(int(number)+r.index)%n]
+		token = s.SenderTokens[turn%n]
 	}
 	request, err := s.Target.publishRequest(&s.Config, r.name, token, text, fmt.Sprintf("%s%d", s.prefix, number))
 	if err != nil {
