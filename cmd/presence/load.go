@@ -37,7 +37,7 @@ type loadTest struct {
 
 // Help returns the example that --help prints.
 func (loadTest) Help() string {
-	return "The exit status is 1 unless each client was connected at the end, each message arrived once and in order, and each user count was right.\n\n" +
+	return "The exit status is 1 unless each client was connected at the end, each message arrived once and in order, and each user count was right. A client that received a reset need not have the messages before it.\n\n" +
 		"Example:\n\n    presence load --jwt-secret-file ./secret --clients 10000 --rate 20 --churn 50"
 }
 
@@ -86,7 +86,7 @@ func loadFlag(field string) string {
 
 func (c *loadTest) config(ctx context.Context) (config load.Config, err error) {
 	base, via := transport(c.URL)
-	via.DisableKeepAlives = false
+	via.DisableKeepAlives, via.Proxy = false, nil    // the streams use no proxy either
 	via.MaxConnsPerHost = max(1, min(c.Rooms, 1000)) // each room sends one message at a time
 	via.MaxIdleConns, via.MaxIdleConnsPerHost = via.MaxConnsPerHost, via.MaxConnsPerHost
 	config = load.Config{
@@ -97,6 +97,9 @@ func (c *loadTest) config(ctx context.Context) (config load.Config, err error) {
 		PIDs: c.PID, Transport: via,
 	}
 	if path, ok := strings.CutPrefix(c.URL, unixPrefix); ok {
+		if path == "" {
+			return config, usagef("--url: unix: requires the path")
+		}
 		config.Socket = path
 	}
 	if limit := int(openFiles()); limit > 0 {

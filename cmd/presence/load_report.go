@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
@@ -25,22 +24,25 @@ type progress struct {
 func newProgress(out io.Writer) *progress {
 	p := &progress{out: out}
 	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
-		p.bar = progressbar.NewOptions(1000, progressbar.OptionSetWriter(out), progressbar.OptionSetWidth(20),
+		p.bar = progressbar.NewOptions(1000, progressbar.OptionSetWriter(out), progressbar.OptionSetWidth(10),
 			progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false), progressbar.OptionClearOnFinish())
 	}
 	return p
 }
 
 func (p *progress) show(now load.Progress) {
-	text := fmt.Sprintf("%-6s %d connected, %d deliveries, p99 %s", now.Phase, now.Connected, now.Deliveries, milliseconds(float64(now.P99)/1e6))
+	text := fmt.Sprintf("%s %d connected", now.Phase, now.Connected)
+	if now.P99 > 0 {
+		text += ", p99 " + milliseconds(float64(now.P99)/1e6)
+	}
 	if now.Lost > 0 {
 		text += fmt.Sprintf(", %d lost", now.Lost)
 	}
 	if p.bar == nil {
-		fmt.Fprintf(p.out, "%4.0f s %s\n", now.Elapsed.Seconds(), text)
+		fmt.Fprintf(p.out, "%4.0f s %s, %d deliveries\n", now.Elapsed.Seconds(), text, now.Deliveries)
 		return
 	}
-	p.bar.Describe(fmt.Sprintf("%v %s", now.Elapsed.Round(time.Second), text))
+	p.bar.Describe(text)
 	_ = p.bar.Set(min(999, int(1000*now.Share))) // an error of the terminal does not matter
 }
 
@@ -60,6 +62,9 @@ func printReport(out io.Writer, r *load.Report) error {
 	row("connected", "%d of %d clients, rooms %d, ramp %.1f s, steady %.1f s", r.Connected, r.Clients, r.Rooms, r.Ramp, r.Steady)
 	row("connections", "%d, of them churned %d, resumed %d", r.Connections, r.Churned, r.Resumed)
 	row("failed", "%s", reasons(r.Failed))
+	for _, reason := range slices.Sorted(maps.Keys(r.Details)) {
+		row("", "%s: %s", printable(reason), printable(r.Details[reason]))
+	}
 	row("ended", "%s", reasons(r.Ended))
 	row("messages", "%d accepted (%.1f per second), %d unsure, failed requests: %s", r.Accepted, r.PerSecond, r.Unsure, reasons(r.Refused))
 	row("deliveries", "%d (%.0f per second)", r.Deliveries, r.Delivered)
@@ -83,12 +88,15 @@ func printReport(out io.Writer, r *load.Report) error {
 		row(d.name, "p50 %s, p99 %s, max %s (%d)", milliseconds(d.P50), milliseconds(d.P99), milliseconds(d.Max), d.Number)
 	}
 	row("bytes", "%d received, %d per client", r.Bytes, r.Bytes/int64(r.Clients))
+	if r.ServerGone != "" {
+		row("server process", "ended: %s", printable(r.ServerGone))
+	}
 	for _, u := range []struct {
 		name string
 		*load.Usage
 	}{{"load process", r.Load}, {"server process", r.Server}} {
 		if u.Usage != nil {
-			row(u.name, "CPU %.2f s ramp (%.0f µs per client), %.2f s steady (%.2f µs per delivery), %.1f MB (%d bytes per client)",
+			row(u.name, "CPU %.2f s ramp (%.0f µs per client), %.2f s steady (%.2f µs per delivery), %.1f MB (%+d bytes per client)",
 				u.Ramp, u.PerJoin, u.Steady, u.PerDelivery, float64(u.Memory)/1e6, u.PerConnection)
 		}
 	}

@@ -102,11 +102,11 @@ func TestLoadFails(t *testing.T) {
 	e := env{"PRESENCE_JWT_SECRET": secret}
 	_, addr := serving(t, e, "--listen=127.0.0.1:0", "--full-status=503", "--max-connections=10")
 	r, exit := runLoad(t, env{"PRESENCE_JWT_SECRET": secret + "x"}, "--url=http://"+addr)
-	if exit != 1 || r.Connected != 0 || r.Failed["status 401"] != 60 {
-		t.Errorf("wrong secret: got exit status %d, %d connected, failed %v, want 60 times the status 401", exit, r.Connected, r.Failed)
+	if exit != 1 || r.Connected != 0 || r.Failed["status 401"] != 60 || !strings.HasPrefix(r.Details["status 401"], "invalid token: ") {
+		t.Errorf("wrong secret: got exit status %d, %d connected, failed %v, want 60 times the status 401 and its detail", exit, r.Connected, []any{r.Failed, r.Details})
 	}
 	stdout, stderr, exit := command(t, e, "load", "--url=http://"+addr, "--clients=3", "--duration=100ms", "--room=bad room")
-	if exit != 1 || !strings.Contains(stdout, "3 (3 status 400)") || !strings.Contains(stderr, "presence: 3 clients not connected at the end\n") {
+	if exit != 1 || !strings.Contains(stdout, "3 (3 status 400)") || !strings.Contains(stdout, "status 400: room ") || !strings.Contains(stderr, "presence: 3 clients not connected at the end\n") {
 		t.Errorf("bad room: got exit status %d\n%s%s", exit, stdout, stderr)
 	}
 	stdout, stderr, exit = command(t, e, "load", "--url=http://127.0.0.1:1", "--clients=3")

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -24,7 +22,7 @@ const maxGuests = 100
 // loadTokens are the flags with the credentials of a load.
 type loadTokens struct {
 	Token        string `placeholder:"TOKEN" help:"Token of all clients and senders. A token on the command line is visible in the process list. Default: none."`
-	Tokens       string `placeholder:"FILE" help:"File with one token per line, which clients and senders use in turn. Default: none."`
+	Tokens       string `placeholder:"FILE" help:"File with one token per line, which clients and senders use in turn. Each must allow to join and send to the rooms. Default: none."`
 	PublishToken string `placeholder:"TOKEN" help:"Token or API key for messages only. Default: the tokens of the clients."`
 	Senders      int    `default:"100" placeholder:"N" help:"Number of users that send the messages in turn, if a secret is set. Default: 100."`
 
@@ -42,7 +40,7 @@ func (c *loadTokens) set(ctx context.Context, config *load.Config) (err error) {
 	}
 	switch {
 	case given > 1:
-		return usagef("--token, --tokens and a secret exclude each other")
+		return usagef("--token, --tokens and a secret exclude each other (also as $PRESENCE_TOKEN, $PRESENCE_TOKENS, $PRESENCE_JWT_SECRET and $PRESENCE_JWT_SECRET_FILE)")
 	case c.Senders < 1:
 		return usagef("--senders is at least 1, not %d", c.Senders)
 	case c.Token != "":
@@ -79,8 +77,8 @@ func readTokens(name string) (tokens []string, err error) {
 	if err != nil {
 		return nil, usagef("--tokens: %w", err)
 	}
-	for s := bufio.NewScanner(bytes.NewReader(text)); s.Scan(); {
-		if line := strings.TrimSpace(s.Text()); line != "" {
+	for line := range strings.Lines(string(text)) {
+		if line = strings.TrimSpace(line); line != "" {
 			tokens = append(tokens, line)
 		}
 	}
@@ -124,9 +122,13 @@ func (c *loadTokens) mintAll(config *load.Config, prefix string, n int) (tokens 
 func guests(ctx context.Context, config *load.Config) (tokens []string, err error) {
 	client := &http.Client{Transport: config.Transport, Timeout: 10 * time.Second}
 	base := strings.TrimSuffix(config.URL, "/")
-	response, err := client.Get(base + "/session")
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/session", nil)
 	if err != nil {
-		return nil, nil // load.Run states the cause
+		return nil, err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return nil, ctx.Err() // if the server cannot be reached, load.Run states the cause
 	}
 	var session struct{ Guests bool }
 	err = json.NewDecoder(io.LimitReader(response.Body, 64<<10)).Decode(&session)

@@ -9,7 +9,7 @@ import (
 )
 
 // The limits of checkBuffering. In a cluster, the first client of a room waits up to 1 s for the
-// parts of the other nodes (promise 2 of the contract).
+// parts of the other nodes (promise 2).
 const (
 	firstLimit   = 3 * time.Second
 	messageLimit = time.Second

@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// The limits of checkLeave. In a cluster, a count is exact after 2 s (promise 1 of the contract).
+// The limits of checkLeave. In a cluster, a count is exact after 2 s (promise 1).
 const (
 	leaveOK   = 3 * time.Second
 	leaveStep = 250 * time.Millisecond

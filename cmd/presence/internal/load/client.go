@@ -3,6 +3,7 @@ package load
 import (
 	"bytes"
 	"cmp"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net/http"
@@ -240,9 +241,13 @@ func (c *client) end(err error) time.Duration {
 	count(figures, reason)
 	c.leave()
 	refused := new(statusError)
-	if !errors.As(err, &refused) {
+	switch {
+	case errors.As(err, new(*tls.CertificateVerificationError)):
+		return -1
+	case !errors.As(err, &refused):
 		return c.retry
 	}
+	s.detail(refused.text, refused.detail)
 	switch refused.status {
 	case http.StatusRequestTimeout, http.StatusTooManyRequests:
 	default:
@@ -279,6 +284,8 @@ func reasonOf(err error) string {
 		return errEnd.Error()
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return "no response"
+	case errors.As(err, new(*tls.CertificateVerificationError)):
+		return "certificate not valid: " + rootOf(err).Error()
 	case errors.As(err, &number):
 		return number.Error()
 	}

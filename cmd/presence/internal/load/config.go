@@ -130,13 +130,17 @@ const (
 	// sendTimeout limits a request that sends a message.
 	sendTimeout = 10 * time.Second
 	// drainTimeout limits the drain phase.
-	drainTimeout = 15 * time.Second
+	drainTimeout = time.Minute
 	// drainQuiet ends the drain phase, if no message arrives and no client connects for so long. It
 	// is longer than the usual time until a client connects again.
 	drainQuiet = 5 * time.Second
 	// settleTimeout limits the check of the user counts.
 	settleTimeout = 5 * time.Second
 )
+
+// slowBuffer is the size of the receive buffer of a client that reads slowly or stops. By default,
+// the kernel would receive up to 6 MiB for it.
+const slowBuffer = 16 << 10
 
 // firstRetry is the time before a client connects again, if the server has sent no retry field.
 const firstRetry = 3 * time.Second
@@ -161,6 +165,8 @@ func (c *Config) check() error {
 		return bad("URL", "%v", err)
 	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
 		return bad("URL", "is http://HOST or https://HOST, not %q", c.URL)
+	case u.User != nil:
+		return bad("URL", "has no user, as servers of event streams expect tokens")
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return bad("URL", "has no query and no fragment, but is %q", c.URL)
 	case c.Clients < 1:

@@ -55,6 +55,9 @@ func (s *conns) open(c *client, request []byte) error {
 func (s *conns) dial(ctx context.Context, c *client) (net.Conn, error) {
 	to := s.loop.addressOf(c.index)
 	dialer := net.Dialer{Timeout: openTimeout}
+	if c.pace != normal {
+		dialer.Control = smallBuffer
+	}
 	if s.loop.tls == nil {
 		return dialer.DialContext(ctx, to.Network(), to.String())
 	}

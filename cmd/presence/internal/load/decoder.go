@@ -2,6 +2,7 @@ package load
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/textproto"
@@ -56,6 +57,7 @@ const (
 const (
 	maxHeader = 64 << 10 // bytes of a response header
 	maxLine   = 4 << 10  // bytes of a line of the stream that are kept
+	maxDetail = 200      // bytes of the detail of a problem that are kept
 )
 
 // errEnd is the end of a chunked response.
@@ -65,6 +67,7 @@ var errEnd = errors.New("closed by the server")
 type statusError struct {
 	status int    // 0: the status is 200, but the response is no event stream
 	text   string // such as "status 401", without parts that differ between clients
+	detail string // of the problem document (RFC 9457), if it came with the header
 	retry  string // Retry-After
 }
 
@@ -90,7 +93,7 @@ func (d *decoder) feed(b []byte) error {
 				d.part = inChunkEnd
 			}
 		case inError:
-			return d.refused()
+			return d.refused(b)
 		default:
 			line, rest, ok := cutLine(&d.header, b, maxHeader)
 			if !ok {
@@ -107,7 +110,7 @@ func (d *decoder) feed(b []byte) error {
 		}
 	}
 	if d.part == inError {
-		return d.refused()
+		return d.refused(nil)
 	}
 	return nil
 }
@@ -221,9 +224,16 @@ func (d *decoder) headEnd() error {
 	return nil
 }
 
-// refused returns the error of a response with another status.
-func (d *decoder) refused() error {
-	return &statusError{status: d.status, text: fmt.Sprintf("status %d", d.status), retry: d.fields.retryAfter}
+// refused returns the error of a response with another status. body is the beginning of its body.
+func (d *decoder) refused(body []byte) error {
+	var problem struct{ Detail string }
+	if i := bytes.IndexByte(body, '{'); i >= 0 { // after the size of the chunk, if any
+		_ = json.NewDecoder(bytes.NewReader(body[i:])).Decode(&problem) // the status suffices
+	}
+	return &statusError{
+		status: d.status, text: fmt.Sprintf("status %d", d.status), retry: d.fields.retryAfter,
+		detail: string(appendUpTo(nil, []byte(problem.Detail), maxDetail)),
+	}
 }
 
 // lines parses bytes of the stream.

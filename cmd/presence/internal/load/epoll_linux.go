@@ -47,10 +47,6 @@ func newEpoll(l *loop) (sockets, error) {
 
 func (e *epoll) end() { unix.Close(e.fd) }
 
-// slowBuffer is the size of the receive buffer of a client that reads slowly or stops. By default,
-// the kernel would receive up to 6 MiB for it.
-const slowBuffer = 16 << 10
-
 func (e *epoll) open(c *client, request []byte) (err error) {
 	family, to := sockaddr(e.loop.addressOf(c.index))
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)

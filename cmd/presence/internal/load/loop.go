@@ -110,7 +110,7 @@ func (l *loop) act() (next time.Duration) {
 
 // dueAt returns when the client of this loop connects in the ramp phase.
 func (l *loop) dueAt(index int) time.Duration {
-	return l.Ramp * time.Duration(l.clients[index].index) / time.Duration(l.Clients)
+	return time.Duration(float64(l.Ramp) * float64(l.clients[index].index) / float64(l.Clients))
 }
 
 // connect opens a connection for a client.
@@ -169,8 +169,8 @@ func (l *loop) churn() time.Duration {
 			return l.now + tick
 		}
 		l.churned++
-		c := l.clients[rand.IntN(len(l.clients))]
-		if c.state != open || c.held {
+		c := l.candidate()
+		if c == nil {
 			continue
 		}
 		l.sockets.drain(c, maxUnread) // close(2) would send a reset if there were unread bytes
@@ -180,6 +180,17 @@ func (l *loop) churn() time.Duration {
 			l.connect(c)
 		}
 	}
+}
+
+// candidate returns a random client with a stream that reads at full speed. It returns nil if it
+// finds none soon.
+func (l *loop) candidate() *client {
+	for range 50 {
+		if c := l.clients[rand.IntN(len(l.clients))]; c.state == open && !c.held {
+			return c
+		}
+	}
+	return nil
 }
 
 // expire ends the connections without a response.

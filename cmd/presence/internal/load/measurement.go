@@ -2,8 +2,12 @@ package load
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
 	"math"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -11,7 +15,8 @@ import (
 type measurement struct {
 	*shared
 	loops        []*loop
-	ends         time.Duration // of the steady phase, as expected
+	users        map[string]string // by token
+	ends         time.Duration     // of the steady phase, as expected
 	senders      *senders
 	load, server [3]usage // at the start, the end of the ramp phase, and the end of the steady phase
 	ramped       stats    // at the end of the ramp phase
@@ -20,28 +25,25 @@ type measurement struct {
 	steadiedAt   time.Duration
 	shown        time.Duration // of the last progress
 	measurable   bool          // the usage of this process is known
+	gone         error         // the usage of a server process is unknown
 }
 
-func (m *measurement) take(ctx context.Context) (*Report, error) {
+func (m *measurement) take(ctx context.Context) *Report {
 	r := m.shared
 	m.ends = r.Ramp + r.Duration // an estimate
 	m.await(ctx, r.Ramp+landTimeout, func(s *stats) bool {
 		return s.attempts >= r.Clients && s.flight == 0 && s.open+s.dead >= r.Clients
 	})
 	m.ramped, m.rampedAt = m.stats(), r.now()
-	if err := m.measure(1); err != nil {
-		return nil, err
-	}
+	m.measure(1)
 	m.ends = m.rampedAt + r.Duration
 	m.enter(steady)
 	m.senders = newSenders(r)
 	m.senders.begin()
-	m.await(ctx, m.ends, func(*stats) bool { return false })
+	m.await(ctx, m.ends, func(s *stats) bool { return s.dead == r.Clients })
 	m.senders.end()
 	m.steadied, m.steadiedAt = m.stats(), r.now()
-	if err := m.measure(2); err != nil {
-		return nil, err
-	}
+	m.measure(2)
 	m.enter(drain)
 	ctx = context.WithoutCancel(ctx) // without the rest, an interrupted run would report lost messages
 	m.await(ctx, r.now()+drainTimeout, m.drained())
@@ -52,7 +54,7 @@ func (m *measurement) take(ctx context.Context) (*Report, error) {
 	}
 	report := m.report()
 	report.Counts = counts
-	return report, nil
+	return report
 }
 
 // enter begins a phase.
@@ -108,12 +110,12 @@ func (m *measurement) stats() (all stats) {
 }
 
 // measure stores the usage of the processes.
-func (m *measurement) measure(index int) error {
-	var err, own error
+func (m *measurement) measure(index int) {
+	var own, err error
 	m.load[index], own = usageOf([]int{os.Getpid()})
 	m.measurable = own == nil
 	m.server[index], err = usageOf(m.PIDs)
-	return err
+	m.gone = errors.Join(m.gone, err)
 }
 
 // each calls f for each client, with the lock of its loop.
@@ -144,48 +146,67 @@ func (m *measurement) behind() (n int) {
 // drained returns the condition that ends the drain phase: no client is about to connect, and each
 // one has all its messages, or nothing has happened for drainQuiet.
 func (m *measurement) drained() func(*stats) bool {
-	deliveries, clients, at := int64(0), 0, m.now()
+	deliveries, clients, at := int64(0), 0, m.now() // clients is the largest number so far
 	return func(s *stats) bool {
-		if s.deliveries != deliveries || s.open != clients {
-			deliveries, clients, at = s.deliveries, s.open, m.now()
+		if s.deliveries != deliveries || s.open > clients {
+			deliveries, clients, at = s.deliveries, max(clients, s.open), m.now()
 			return false
 		}
 		return s.flight+s.waiting == 0 && m.behind() == 0 || m.now()-at > drainQuiet
 	}
 }
 
-// counts compares the user counts that the clients hold with the numbers of connections and of
-// tokens in their rooms: the server counts one or the other.
+// counts compares the user counts that the clients hold with the numbers of connections in their
+// rooms, or with those of users, if more clients hold these: the server counts one or the other.
 func (m *measurement) counts() *Counts {
 	type tally struct {
 		connections int
-		tokens      map[string]bool
+		users       map[string]bool
 		held        map[int]int // clients by count
 	}
 	rooms := make([]tally, len(m.rooms))
 	for i := range rooms {
-		rooms[i] = tally{tokens: map[string]bool{}, held: map[int]int{}}
+		rooms[i] = tally{users: map[string]bool{}, held: map[int]int{}}
 	}
 	m.each(func(c *client) {
 		if t := &rooms[c.room.index]; c.state == open {
 			t.connections++
-			t.tokens[c.token] = true
+			t.users[m.users[c.token]] = true
 			t.held[c.count]++
 		}
 	})
-	all := &Counts{Least: math.MaxInt}
+	all, connections, users := &Counts{Least: math.MaxInt}, 0, 0
 	for _, t := range rooms {
-		right := max(t.held[t.connections], t.held[len(t.tokens)])
-		all.Right += right
-		all.Wrong += t.connections - right
+		all.Wrong += t.connections
+		connections += t.held[t.connections]
+		users += t.held[len(t.users)]
 		for n := range t.held {
 			all.Least, all.Most = min(all.Least, n), max(all.Most, n)
 		}
 	}
-	if all.Right+all.Wrong == 0 {
+	if all.Wrong == 0 {
 		all.Least = 0
 	}
+	all.Right = max(connections, users)
+	all.Wrong -= all.Right
 	return all
+}
+
+// usersOf returns the user of each token: its claim sub, or the token itself if it is no JSON Web
+// Token.
+func usersOf(tokens []string) map[string]string {
+	users := map[string]string{}
+	for _, token := range tokens {
+		users[token] = token
+		if parts := strings.Split(token, "."); len(parts) == 3 {
+			var claims struct{ Sub string }
+			payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+			if err == nil && json.Unmarshal(payload, &claims) == nil && claims.Sub != "" {
+				users[token] = claims.Sub
+			}
+		}
+	}
+	return users
 }
 
 func (m *measurement) report() *Report {
@@ -193,7 +214,7 @@ func (m *measurement) report() *Report {
 	report := &Report{
 		Target: r.Target, URL: r.URL, Clients: r.Clients, Rooms: r.Rooms,
 		Ramp: secondsOf(m.rampedAt), Steady: secondsOf(m.steadiedAt - m.rampedAt),
-		Connected: s.open, Connections: s.attempts, Failed: s.failed, Ended: s.ended,
+		Connected: s.open, Connections: s.attempts, Failed: s.failed, Details: s.details, Ended: s.ended,
 		Churned: s.churned, Resumed: s.resumed, Resets: s.resets,
 		Refused: sum(nil, m.senders.refused), Deliveries: s.deliveries,
 		Lost: s.lost, Duplicated: s.duplicated, OutOfOrder: s.outOfOrder, Strays: s.strays,
@@ -223,7 +244,9 @@ func (m *measurement) report() *Report {
 	if m.measurable {
 		report.Load = usageFrom(m.load, m.ramped.open, delivered)
 	}
-	if len(r.PIDs) > 0 {
+	if m.gone != nil {
+		report.ServerGone = m.gone.Error()
+	} else if len(r.PIDs) > 0 {
 		report.Server = usageFrom(m.server, m.ramped.open, delivered)
 	}
 	return report

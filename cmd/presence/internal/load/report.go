@@ -19,9 +19,11 @@ type Report struct {
 	Connections int            `json:"connections"` // connections begun
 	Failed      map[string]int `json:"failed"`      // connections without a stream, by reason
 	Ended       map[string]int `json:"ended"`       // streams that the server or the network ended, by reason
-	Churned     int            `json:"churned"`     // streams that the churn ended
-	Resumed     int            `json:"resumed"`     // streams opened with a last event id
-	Resets      int64          `json:"resets"`      // events that report lost messages
+	// Details has the detail of the first problem document with each status, such as "status 401".
+	Details map[string]string `json:"details,omitempty"`
+	Churned int               `json:"churned"` // streams that the churn ended
+	Resumed int               `json:"resumed"` // streams opened with a last event id
+	Resets  int64             `json:"resets"`  // events that report lost messages
 
 	Accepted   int64          `json:"accepted"` // messages that the server accepted
 	PerSecond  float64        `json:"accepted_per_s"`
@@ -45,6 +47,9 @@ type Report struct {
 
 	Load   *Usage `json:"load,omitempty"`   // this process; nil if unknown
 	Server *Usage `json:"server,omitempty"` // the processes of Config.PIDs; nil if there are none
+
+	// ServerGone is the error if a process of Config.PIDs ended during the run. Server is then nil.
+	ServerGone string `json:"server_gone,omitempty"`
 }
 
 // Seconds is a time in seconds.
@@ -53,7 +58,7 @@ type Seconds float64
 func secondsOf(d time.Duration) Seconds { return Seconds(d.Seconds()) }
 
 // Counts is the comparison of the last user counts at the end. The right count of a client is the
-// number of connections that this run has in its room, or the number of their tokens.
+// number of connections that this run has in its room, or the number of their users.
 type Counts struct {
 	Right int `json:"right"` // clients with the right count
 	Wrong int `json:"wrong"`
@@ -125,6 +130,9 @@ func (r *Report) Err() error {
 	fault(r.Strays, "messages of another room")
 	if r.Counts != nil {
 		fault(int64(r.Counts.Wrong), "user counts wrong")
+	}
+	if r.ServerGone != "" {
+		faults = append(faults, fmt.Errorf("server process ended: %s", r.ServerGone))
 	}
 	return errors.Join(faults...)
 }

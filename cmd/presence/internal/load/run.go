@@ -22,13 +22,11 @@ func Run(ctx context.Context, config Config) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &measurement{shared: s}
+	m := &measurement{shared: s, users: usersOf(s.Tokens)}
 	if m.loops, err = newLoops(s); err != nil {
 		return nil, err
 	}
-	if err := m.measure(0); err != nil {
-		return nil, err
-	}
+	m.measure(0)
 	working, stop := context.WithCancel(context.Background())
 	var group sync.WaitGroup
 	defer group.Wait()
@@ -37,7 +35,7 @@ func Run(ctx context.Context, config Config) (*Report, error) {
 	for _, l := range m.loops {
 		group.Go(func() { l.work(working) }) // ends with stop
 	}
-	return m.take(ctx)
+	return m.take(ctx), nil
 }
 
 func newShared(ctx context.Context, config Config) (*shared, error) {

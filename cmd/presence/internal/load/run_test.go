@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"flag"
 	"fmt"
@@ -204,7 +205,9 @@ func runAgainst(t *testing.T, f *fake, secure bool, config Config) *Report {
 	if config.Clients == 0 {
 		config.Clients, config.Rooms = 8, 2
 	}
-	config.Tokens = tokensOf(config.Clients)
+	if config.Tokens == nil {
+		config.Tokens = tokensOf(config.Clients)
+	}
 	config.Duration, config.Rate, config.Size, config.SlowRate = time.Minute, 50, 100, 1000
 	ctx, enough := context.WithCancel(t.Context())
 	defer enough()
@@ -255,6 +258,42 @@ func TestRunRefusedUser(t *testing.T) {
 	}
 }
 
+// TestRunUsers checks the user counts of a server that counts users. Two of the four tokens are of
+// the same user.
+func TestRunUsers(t *testing.T) {
+	t.Parallel()
+	tokens := []string{}
+	for i, user := range []string{"alice", "bob", "alice", "carol"} {
+		claims := base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"sub":%q,"n":%d}`, user, i))
+		tokens = append(tokens, "x."+claims+".x")
+	}
+	for users, want := range map[int]Counts{3: {Right: 8, Least: 3, Most: 3}, 2: {Wrong: 8, Least: 2, Most: 2}} {
+		f := newFake(faults{count: func(*fakeStream, int) int { return users }})
+		r := runAgainst(t, f, false, Config{Clients: 8, Rooms: 1, Tokens: tokens})
+		equal(t, fmt.Sprint("counts of ", users), *r.Counts, want)
+	}
+}
+
+// TestRunCertificate checks that clients do not try again after an invalid certificate, and that a
+// run without clients ends at once.
+func TestRunCertificate(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewUnstartedServer(newFake(faults{}))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	r, err := Run(t.Context(), Config{Target: Presence, URL: server.URL, Clients: 5, Rooms: 1, Duration: time.Hour, Rate: 1, Size: 100, SlowRate: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for reason, n := range r.Failed {
+		if !strings.HasPrefix(reason, "certificate not valid: x509: ") || n != 5 || len(r.Failed) != 1 {
+			t.Errorf("failed: got %v, want 5 invalid certificates", r.Failed)
+		}
+	}
+	equal(t, "connections", r.Connections, 5)
+}
+
 // TestRunInterrupted checks that an interrupted ramp phase ends with a report.
 func TestRunInterrupted(t *testing.T) {
 	t.Parallel()
@@ -282,7 +321,7 @@ func TestRunErrors(t *testing.T) {
 	good := Config{Target: Presence, URL: "http://127.0.0.1:1", Clients: 10, Rooms: 1, Size: 100, SlowRate: 1000}
 	for field, change := range map[string]func(c *Config){
 		"Target":     func(c *Config) { c.Target = "x" },
-		"URL":        func(c *Config) { c.URL = "ftp://x" },
+		"URL":        func(c *Config) { c.URL = "http://user:password@x" },
 		"URL query":  func(c *Config) { c.URL += "/?a=b" },
 		"Churn low":  func(c *Config) { c.Churn = 1e-12 },
 		"Rate low":   func(c *Config) { c.Rate = 1e-12 },

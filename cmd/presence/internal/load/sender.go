@@ -119,7 +119,8 @@ func (s *senders) send(r *room, number int64) outcome {
 	}
 }
 
-// attempt makes one request, as the user whose turn it is. wait is the time after which the server wants the next one.
+// attempt makes one request, as the user whose turn it is. wait is the time after which the server
+// wants the next one.
 func (s *senders) attempt(r *room, number int64, turn int, text string) (result outcome, wait time.Duration) {
 	token := ""
 	if n := len(s.SenderTokens); n > 0 {

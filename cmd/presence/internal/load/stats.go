@@ -9,11 +9,12 @@ import (
 
 // stats are the figures of some clients.
 type stats struct {
-	attempts int            // connections begun
-	failed   map[string]int // attempts without a stream, by reason
-	ended    map[string]int // streams ended by the server or the network, by reason
-	churned  int            // streams closed by the churn
-	resumed  int            // streams opened with a last event id
+	attempts int               // connections begun
+	failed   map[string]int    // attempts without a stream, by reason
+	details  map[string]string // the first detail of a failure, by reason
+	ended    map[string]int    // streams ended by the server or the network, by reason
+	churned  int               // streams closed by the churn
+	resumed  int               // streams opened with a last event id
 
 	open    int // open streams
 	flight  int // connections begun, but without a stream (or, if the target counts, a first count)
@@ -60,10 +61,25 @@ func (s *stats) add(o *stats) {
 	s.lost += o.lost
 	s.resets += o.resets
 	s.bytes += o.bytes
+	for reason, detail := range o.details {
+		s.detail(reason, detail)
+	}
 	s.failed, s.ended = sum(s.failed, o.failed), sum(s.ended, o.ended)
 	s.toOpen.add(&o.toOpen)
 	s.toCount.add(&o.toCount)
 	s.toReceipt.add(&o.toReceipt)
+}
+
+// detail keeps the first detail of a reason. The reasons are the statuses, so that their number is
+// bounded.
+func (s *stats) detail(reason, detail string) {
+	if _, known := s.details[reason]; known || detail == "" {
+		return
+	}
+	if s.details == nil {
+		s.details = map[string]string{}
+	}
+	s.details[reason] = detail
 }
 
 func sum(a, b map[string]int) map[string]int {

@@ -64,7 +64,7 @@ func row(b *strings.Builder, s *Server, section int, began time.Time) {
 // the largest growth of its lives. A dash is a limit that is not judged.
 func GrowthTable(servers []*Server) string {
 	var b strings.Builder
-	b.WriteString("| server | judged lives | goroutines | limit | descriptors beside clients | limit | live heap | limit | RSS | limit |\n")
+	b.WriteString("| server | judged processes | goroutines | limit | descriptors beside clients | limit | live heap | limit | RSS | limit |\n")
 	b.WriteString("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n")
 	for _, s := range servers {
 		all := s.Growths()
