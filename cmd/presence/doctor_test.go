@@ -53,6 +53,22 @@ var faultyProxies = map[string]faultyProxy{
 		answer: onStream(func(r *http.Response) { r.Body = &heldBody{ReadCloser: r.Body, size: 1, each: 2 * time.Second} }),
 		check:  "buffering", mend: "proxy_buffering off;",
 	},
+	"buffering until each second tick": {
+		answer: onStream(func(r *http.Response) { r.Body = newTickBody(r, 2*time.Second, 0) }),
+		check:  "buffering", mend: "proxy_buffering off;",
+	},
+	"buffering after the first events": {
+		answer: onStream(func(r *http.Response) { r.Body = newTickBody(r, time.Hour, 6*time.Second) }),
+		args:   []string{"--watch=16s"},
+		check:  "duration", mend: "proxy_buffering off;",
+	},
+	"gzip without Accept-Encoding": {
+		answer: onStream(func(r *http.Response) {
+			r.Header.Set("Content-Encoding", "gzip")
+			r.Body = compressing(r.Body)
+		}),
+		check: "compression", mend: "gzip off;",
+	},
 	"gzip": {
 		answer: onStream(func(r *http.Response) {
 			if strings.Contains(r.Request.Header.Get("Accept-Encoding"), "gzip") {
@@ -109,6 +125,12 @@ var faultyProxies = map[string]faultyProxy{
 	"dropped Last-Event-ID": {
 		request: func(r *httputil.ProxyRequest) { r.Out.Header.Del("Last-Event-ID") },
 		check:   "resume", mend: "proxy_set_header Last-Event-ID $http_last_event_id;",
+	},
+	"idle stream that is dropped": {
+		flags:  []string{"--heartbeat=7s"},
+		answer: onStream(func(r *http.Response) { r.Body = newDroppedBody(r, 5*time.Second) }),
+		args:   []string{"--watch=20s"}, // the first ping comes within 7 s, the next one not within 12 s
+		check:  "idle", mend: "proxy_read_timeout 28s;",
 	},
 	"hidden leave": {
 		flags:   []string{"--heartbeat=1s"},
@@ -535,4 +557,39 @@ func compressing(body io.ReadCloser) io.ReadCloser {
 		io.Reader
 		io.Closer
 	}{r, closing(func() { body.Close(); r.Close() })}
+}
+
+// tickBody passes everything for a time, and then only at each tick. If a read takes longer than
+// idle, it passes nothing more.
+type tickBody struct {
+	io.ReadCloser
+	gone        <-chan struct{} // closed when the client is gone
+	each        time.Duration
+	start, free time.Time
+	idle        time.Duration
+}
+
+func newTickBody(r *http.Response, each, free time.Duration) *tickBody {
+	return &tickBody{ReadCloser: r.Body, gone: r.Request.Context().Done(), each: each, start: time.Now(), free: time.Now().Add(free)}
+}
+
+func newDroppedBody(r *http.Response, idle time.Duration) *tickBody {
+	return &tickBody{ReadCloser: r.Body, gone: r.Request.Context().Done(), idle: idle}
+}
+
+func (b *tickBody) Read(p []byte) (int, error) {
+	began := time.Now()
+	n, err := b.ReadCloser.Read(p)
+	wait := time.Duration(0)
+	switch {
+	case b.idle > 0 && time.Since(began) > b.idle:
+		wait = time.Hour
+	case b.each > 0 && time.Now().After(b.free):
+		wait = b.each - time.Since(b.start)%b.each
+	}
+	select {
+	case <-b.gone:
+	case <-time.After(wait):
+	}
+	return n, err
 }

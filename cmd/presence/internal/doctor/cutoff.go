@@ -5,10 +5,6 @@ import (
 	"time"
 )
 
-// traffic is the interval of the messages of checkDuration. It is below the shortest idle timeout
-// in use, 1 s.
-const traffic = time.Second / 2
-
 // slack is the time by which a ping or the end of a closed stream may be late on a slow machine.
 const slack = 5 * time.Second
 
@@ -20,10 +16,10 @@ func checkDuration(ctx context.Context, x *exam) Verdict {
 	case x.sent.IsZero():
 		return note("not run: messages do not arrive, see buffering")
 	}
-	s := x.traffic
-	for time.Now().Before(x.until) && !s.wait(ctx, min(traffic, time.Until(x.until))) && ctx.Err() == nil {
-		x.post(ctx) // a refused message is no traffic, which the silence in the verdict shows
+	if v, stalled := x.keepBusy(ctx); stalled {
+		return v
 	}
+	s := x.traffic
 	end, err := s.end()
 	age, silence := s.ages()
 	if end.IsZero() {
@@ -34,6 +30,42 @@ func checkDuration(ctx context.Context, x *exam) Verdict {
 	}
 	return fault("the stream ended after %v, %v after its last event (%v): a proxy limits the duration", ms(age), ms(silence), err).with(unlimited.of(x.proxy)...)
 }
+
+// keepBusy sends messages until the end of the observation or of the stream. It stops if several
+// messages in a row are late, or one does not arrive, as with a proxy that passes only the first
+// bytes at once.
+func (x *exam) keepBusy(ctx context.Context) (v Verdict, stalled bool) {
+	s, late := x.traffic, 0
+	for time.Now().Before(x.until) && !s.wait(ctx, min(traffic, time.Until(x.until))) && ctx.Err() == nil {
+		text, err := x.post(ctx)
+		if err != nil {
+			continue // a refused message is no traffic, which the silence in the verdict shows
+		}
+		there := func() bool { _, there := s.containing(text); return there }
+		if x.arrives(ctx, messageLimit, s, there) {
+			late = 0
+			continue
+		}
+		if late++; late == lateInARow || !x.arrives(ctx, holdLimit, s, there) {
+			late = lateInARow
+			break
+		}
+	}
+	end, _ := s.end()
+	age, silence := s.ages()
+	switch {
+	case late < lateInARow || !end.IsZero() || ctx.Err() != nil:
+		return v, false
+	case silence > slack:
+		return fault("the stream is open, but no event has arrived after %v: a proxy limits the duration, or buffers the stream", ms(age-silence)).
+			with(unlimited.of(x.proxy)...).with(unbuffer.of(x.proxy)...), true
+	}
+	return fault("until %v, %d messages in a row were late by over %v: a proxy buffers the stream", ms(age), late, messageLimit).
+		with(unbuffer.of(x.proxy)...), true
+}
+
+// lateInARow is the number of late messages in a row that are a fault.
+const lateInARow = 3
 
 // checkIdle checks that a quiet stream stays open from ping to ping.
 func checkIdle(ctx context.Context, x *exam) Verdict {
@@ -48,7 +80,7 @@ func checkIdle(ctx context.Context, x *exam) Verdict {
 	end, err := s.end()
 	age, silence := s.ages()
 	if end.IsZero() {
-		return x.stayed(s, age)
+		return x.stayed(ctx, s, age)
 	}
 	if g, there := s.named("goodbye"); there {
 		return note("the server ended the stream with goodbye %q after %v", cut(g.reasonOf()), ms(age))
@@ -65,14 +97,22 @@ func checkIdle(ctx context.Context, x *exam) Verdict {
 }
 
 // stayed returns the verdict of checkIdle for a stream that is still open.
-func (x *exam) stayed(s *stream, age time.Duration) Verdict {
-	if _, pinged := s.named("ping"); pinged {
-		return pass("a quiet stream stayed open for %v, with pings (heartbeat %v)", ms(age), x.heartbeat)
+func (x *exam) stayed(ctx context.Context, s *stream, age time.Duration) Verdict {
+	due := x.heartbeat + slack
+	quiet := func() time.Duration { _, silence := s.ages(); return silence }
+	_, pinged := s.named("ping")
+	switch late := quiet() >= due && !x.arrives(ctx, 0, s, func() bool { return quiet() < due }); {
+	case late && x.held:
+		return note("a quiet stream has no ping for %v: see buffering", ms(quiet()))
+	case late && pinged:
+		return fault("a quiet stream is open, but has no ping for %v, although the heartbeat is %v: a proxy has dropped it", ms(quiet()), x.heartbeat).
+			with(readTimeout(int(4 * x.heartbeat.Seconds())).of(x.proxy)...)
+	case late:
+		return fault("no ping within %v, although the heartbeat is %v", ms(age), x.heartbeat).with(readTimeout(int(4 * x.heartbeat.Seconds())).of(x.proxy)...).with(unbuffer.of(x.proxy)...)
+	case !pinged:
+		return note("a quiet stream stayed open for %v, but without a ping, as the heartbeat is %v: use --watch %v", ms(age), x.heartbeat, x.heartbeat+due)
 	}
-	if due := 2*x.heartbeat + slack; age < due {
-		return note("a quiet stream stayed open for %v, but without a ping, as the heartbeat is %v: use --watch %v", ms(age), x.heartbeat, due)
-	}
-	return fault("no ping within %v, although the heartbeat is %v", ms(age), x.heartbeat).with(unbuffer.of(x.proxy)...)
+	return pass("a quiet stream stayed open for %v, with pings (heartbeat %v)", ms(age), x.heartbeat)
 }
 
 // endsAt waits until the stream with traffic is older than age. It reports whether it ended near

@@ -17,19 +17,20 @@
 //	problem      GET events without a token is not answered with 401.
 //	redirect     POST messages is answered with a redirect, after which clients drop the body.
 //	host         A page of the server's own origin is refused, because Host has changed.
-//	cors         A page of the given origin cannot read the stream, or its preflight of a POST with
-//	             Authorization and Content-Type fails.
+//	cors         A page of the given origin cannot read the stream or the answer to a POST, or its
+//	             preflight of a POST with Authorization and Content-Type fails.
 //	token        The token is refused, does not arrive, or has expired.
 //	stream       GET events is not answered with 200 and text/event-stream.
-//	buffering    The first sync takes over 3 s, or each of three messages over 1 s after its 202.
+//	buffering    The first sync takes over 3 s, or two of three messages over 1 s after their 202.
 //	compression  With the Accept-Encoding of a browser, the stream is compressed or has no sync.
 //	clock        The Date header or a message's time differs by over 30 s from this machine's clock.
 //	cookie       The session cookie lacks Secure behind TLS, or HttpOnly; its name, Path or Domain
 //	             makes browsers drop it; or the server does not receive it.
-//	resume       A message that the client has missed is not replayed after the header
+//	resume       A message that the client has missed is not replayed within 2 s after the header
 //	             Last-Event-ID.
-//	idle         A quiet stream ends without goodbye, or has no ping for 2h + 5 s.
-//	duration     A stream with two events per second ends without goodbye.
+//	idle         A quiet stream ends without goodbye, or has no ping for h + 5 s.
+//	duration     A stream with two events per second ends without goodbye, or three of its
+//	             messages in a row are over 1 s late, or one is over 6 s late.
 //	leave        The server still counts a closed stream after 2h + 3 s.
 //	cache        An answer has come from a cache (Age, X-Cache).
 //

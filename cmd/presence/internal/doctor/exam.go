@@ -40,6 +40,8 @@ type exam struct {
 	until     time.Time // end of the observation
 	message   event     // set by buffering: the first message that arrived at once; zero without one
 	sent      time.Time // of message: the begin of its POST
+	accepted  time.Time // of message: its 202
+	held      bool      // set by buffering: messages do not arrive at once
 
 	mu      sync.Mutex // guards the fields below
 	cached  string     // headers of an answer from a cache
@@ -151,6 +153,9 @@ func (x *exam) arrives(ctx context.Context, limit time.Duration, s *stream, done
 // open opens a stream of a room. query begins with & or is empty.
 func (x *exam) open(ctx context.Context, client *http.Client, room, query string, headers ...string) *stream {
 	headers = append([]string{"Authorization", "Bearer " + x.token, "Accept", "text/event-stream"}, headers...)
+	if x.page != x.own {
+		headers = append(headers, "Origin", x.page)
+	}
 	return open(client, request(ctx, x.base, http.MethodGet, "events?room="+url.QueryEscape(room)+query, "", headers...))
 }
 
@@ -164,6 +169,14 @@ func (x *exam) post(ctx context.Context) (text string, err error) {
 		err = fmt.Errorf("POST messages: %v", a)
 	}
 	return text, err
+}
+
+// pause waits for d, or until ctx is done.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
 }
 
 // redact returns the verdict without secrets, and with a bounded text.

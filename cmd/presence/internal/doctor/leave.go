@@ -90,11 +90,3 @@ func (x *exam) connections(ctx context.Context) (int, error) {
 	}
 	return 0, nil
 }
-
-// pause waits for d, or until ctx is done.
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
-}

@@ -70,6 +70,9 @@ func (r remedy) of(p proxy) (all []Mend) {
 	return all
 }
 
+// synchronize is the line for a wrong clock.
+var synchronize = Mend{"machine", "synchronize the clock with NTP, such as apt install chrony"}
+
 var unbuffer = remedy{
 	nginx:    "proxy_buffering off; (and without proxy_ignore_headers X-Accel-Buffering)",
 	haproxy:  "remove http-response wait-for-body",

@@ -153,6 +153,15 @@ func (s *stream) answered() *answer {
 	return s.header
 }
 
+// encoding returns the encoding of the stream, or "" if it has none.
+func (s *stream) encoding() string {
+	a := s.answered()
+	if a == nil || strings.EqualFold(a.header.Get("Content-Encoding"), "identity") {
+		return ""
+	}
+	return a.header.Get("Content-Encoding")
+}
+
 // end returns the time and the cause of the end. The time is zero while the stream is open.
 func (s *stream) end() (time.Time, error) {
 	s.mu.Lock()
