@@ -93,6 +93,18 @@ var faultyProxies = map[string]faultyProxy{
 		noCORS: true,
 		check:  "cors", mend: "--cors-origin " + appOrigin,
 	},
+	"no CORS of the stream": {
+		answer: onStream(func(r *http.Response) { r.Header.Del("Access-Control-Allow-Origin") }),
+		check:  "cors", mend: "--cors-origin " + appOrigin,
+	},
+	"no CORS of a POST": {
+		answer: func(_ *testing.T, r *http.Response) {
+			if r.Request.Method == http.MethodPost {
+				r.Header.Del("Access-Control-Allow-Origin")
+			}
+		},
+		check: "cors", mend: "--cors-origin " + appOrigin,
+	},
 	"CORS of the proxy too": {
 		answer: func(_ *testing.T, r *http.Response) { r.Header.Add("Access-Control-Allow-Origin", appOrigin) },
 		check:  "cors", mend: "add_header Access-Control-Allow-Origin",

@@ -24,6 +24,8 @@ func TestRules(t *testing.T) {
 	all := allow(app, "GET, POST", "authorization, content-type")
 	noCookie := all.Clone()
 	noCookie.Del("Access-Control-Allow-Credentials")
+	wildcard := allow("*", "POST", "authorization, content-type")
+	wildcard.Del("Access-Control-Allow-Credentials")
 	for name, tt := range map[string]struct {
 		fake   *fake
 		origin string
@@ -42,7 +44,8 @@ func TestRules(t *testing.T) {
 		"cookie of a parent":              {&fake{cookie: good + "; Domain=example.com"}, app, "cookie", doctor.OK, "Domain=example.com"},
 		"renamed cookie":                  {&fake{cookie: "sid=abcdefgh; Path=/"}, app, "cookie", doctor.Fault, "removes or renames it"},
 		"CORS":                            {&fake{cors: all}, app, "cors", doctor.OK, "with the cookie"},
-		"CORS wildcard":                   {&fake{cors: allow("*", "POST", "authorization, content-type")}, app, "cors", doctor.OK, ""},
+		"CORS wildcard":                   {&fake{cors: wildcard}, app, "cors", doctor.Note, "but not the cookie"},
+		"CORS wildcard with credentials":  {&fake{cors: allow("*", "POST", "authorization, content-type")}, app, "cors", doctor.Fault, "browsers refuse"},
 		"CORS without cookie":             {&fake{cors: noCookie}, app, "cors", doctor.Note, "but not the cookie"},
 		"CORS of another":                 {&fake{cors: allow("https://x.example", "POST", "authorization, content-type")}, app, "cors", doctor.Fault, "is https://x.example"},
 		"CORS method":                     {&fake{cors: allow(app, "GET", "authorization, content-type")}, app, "cors", doctor.Fault, "no POST in Access-Control-Allow-Methods"},

@@ -45,13 +45,26 @@ func checkCORS(ctx context.Context, x *exam) Verdict {
 			}
 		}
 	}
-	// The answer to a stream without a token is 401. A page must be able to read that too.
+	// Without a token the status is 401. A page must be able to read that too.
 	a, err := x.do(ctx, http.MethodGet, "events", "", "Origin", x.page)
 	if err != nil {
 		return fault("GET events from %s: %v", x.page, err)
 	}
-	if why := x.denied(a); why != "" {
-		return x.cors("GET events: " + why)
+	post, err := x.do(ctx, http.MethodPost, "messages", `{"data":""}`, "Origin", x.page)
+	if err != nil {
+		return fault("POST messages from %s: %v", x.page, err)
+	}
+	if why := x.denied(post); why != "" && !post.isRedirect() { // see redirect
+		return x.cors("POST messages: " + why)
+	}
+	all := []answer{a}
+	if x.traffic != nil && x.traffic.answered() != nil {
+		all = append(all, *x.traffic.answered()) // some proxies change only a 200
+	}
+	for _, a = range all {
+		if why := x.denied(a); why != "" {
+			return x.cors("GET events: " + why)
+		}
 	}
 	if a.header.Get("Access-Control-Allow-Credentials") != "true" {
 		return note("pages of %s may use a token, but not the cookie: no Access-Control-Allow-Credentials", x.page).with(flag("--cors-origin %s", x.page))
@@ -67,6 +80,8 @@ func (x *exam) denied(a answer) string {
 		return "no Access-Control-Allow-Origin in " + a.String()
 	case len(all) > 1:
 		return "two headers Access-Control-Allow-Origin, of presence and of a proxy, of which browsers accept none"
+	case all[0] == "*" && a.header.Get("Access-Control-Allow-Credentials") == "true":
+		return "Access-Control-Allow-Origin is * with Access-Control-Allow-Credentials, which browsers refuse for the cookie"
 	case all[0] != x.page && all[0] != "*":
 		return "Access-Control-Allow-Origin is " + cut(all[0])
 	}
