@@ -138,6 +138,14 @@ var faultyProxies = map[string]faultyProxy{
 		request: func(r *httputil.ProxyRequest) { r.Out.Header.Del("Last-Event-ID") },
 		check:   "resume", mend: "proxy_set_header Last-Event-ID $http_last_event_id;",
 	},
+	"changed Last-Event-ID": {
+		request: func(r *httputil.ProxyRequest) {
+			if id := r.Out.Header.Get("Last-Event-ID"); id != "" {
+				r.Out.Header.Set("Last-Event-ID", "x"+id)
+			}
+		},
+		check: "resume", mend: "proxy_set_header Last-Event-ID $http_last_event_id;",
+	},
 	"idle stream that is dropped": {
 		flags:  []string{"--heartbeat=7s"},
 		answer: onStream(func(r *http.Response) { r.Body = newDroppedBody(r, 5*time.Second) }),
