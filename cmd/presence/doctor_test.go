@@ -53,7 +53,7 @@ var faultyProxies = map[string]faultyProxy{
 		answer: onStream(func(r *http.Response) { r.Body = &heldBody{ReadCloser: r.Body, size: 1, each: 2 * time.Second} }),
 		check:  "buffering", mend: "proxy_buffering off;",
 	},
-	"buffering until each second tick": {
+	"buffering until a tick of 2 s": {
 		answer: onStream(func(r *http.Response) { r.Body = newTickBody(r, 2*time.Second, 0) }),
 		check:  "buffering", mend: "proxy_buffering off;",
 	},
@@ -483,6 +483,14 @@ func TestDoctorWithLess(t *testing.T) {
 			}
 		}
 	})
+	t.Run("limit of streams", func(t *testing.T) {
+		t.Parallel()
+		_, addr := serving(t, env{"PRESENCE_JWT_SECRET": secret}, "--listen=127.0.0.1:0", "--max-connections-per-user=1")
+		r := diagnose(t, addr, "http://"+addr, "--jwt-secret="+secret, "--watch=1s")
+		if v := r.by["compression"]; v.Level != doctor.Note || !strings.Contains(v.Text, `goodbye "full"`) || r.exit != 0 {
+			t.Errorf("got %v, exit status %d, want a note, 0", v, r.exit)
+		}
+	})
 	t.Run("guest", func(t *testing.T) {
 		t.Parallel()
 		_, addr := serving(t, nil, "--dev", "--listen=127.0.0.1:0")
@@ -579,37 +587,74 @@ func compressing(body io.ReadCloser) io.ReadCloser {
 	}{r, closing(func() { body.Close(); r.Close() })}
 }
 
-// tickBody passes everything for a time, and then only at each tick. If a read takes longer than
+// tickBody passes everything for a time, and then only at each tick. If nothing comes for longer than
 // idle, it passes nothing more.
 type tickBody struct {
 	io.ReadCloser
+	chunks      chan []byte     // closed at the end of the response
 	gone        <-chan struct{} // closed when the client is gone
 	each        time.Duration
 	start, free time.Time
 	idle        time.Duration
+	rest        []byte
 }
 
 func newTickBody(r *http.Response, each, free time.Duration) *tickBody {
-	return &tickBody{ReadCloser: r.Body, gone: r.Request.Context().Done(), each: each, start: time.Now(), free: time.Now().Add(free)}
+	b := &tickBody{ReadCloser: r.Body, chunks: make(chan []byte), gone: r.Request.Context().Done(), each: each, start: time.Now(), free: time.Now().Add(free)}
+	go b.receive() // ends with the response or the client
+	return b
 }
 
 func newDroppedBody(r *http.Response, idle time.Duration) *tickBody {
-	return &tickBody{ReadCloser: r.Body, gone: r.Request.Context().Done(), idle: idle}
+	b := newTickBody(r, 0, 0)
+	b.idle = idle
+	return b
+}
+
+func (b *tickBody) receive() {
+	defer close(b.chunks)
+	for {
+		p := make([]byte, 4096)
+		n, err := b.ReadCloser.Read(p)
+		select {
+		case b.chunks <- p[:n]:
+		case <-b.gone:
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
 }
 
 func (b *tickBody) Read(p []byte) (int, error) {
-	began := time.Now()
-	n, err := b.ReadCloser.Read(p)
-	wait := time.Duration(0)
-	switch {
-	case b.idle > 0 && time.Since(began) > b.idle:
-		wait = time.Hour
-	case b.each > 0 && time.Now().After(b.free):
-		wait = b.each - time.Since(b.start)%b.each
+	if len(b.rest) == 0 {
+		began := time.Now()
+		b.rest = <-b.chunks // nil at the end
+		wait := time.Duration(0)
+		switch {
+		case b.idle > 0 && time.Since(began) > b.idle:
+			wait = time.Hour
+		case b.each > 0 && time.Now().After(b.free):
+			wait = b.each - time.Since(b.start)%b.each
+		}
+		for at := time.After(wait); wait > 0; { // all that comes until the tick
+			select {
+			case more, open := <-b.chunks:
+				b.rest = append(b.rest, more...)
+				if !open {
+					wait = 0
+				}
+			case <-b.gone:
+				return 0, io.ErrUnexpectedEOF
+			case <-at:
+				wait = 0
+			}
+		}
 	}
-	select {
-	case <-b.gone:
-	case <-time.After(wait):
+	n := copy(p, b.rest)
+	if b.rest = b.rest[n:]; n == 0 {
+		return 0, io.EOF
 	}
-	return n, err
+	return n, nil
 }

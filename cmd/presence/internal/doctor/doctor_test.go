@@ -2,7 +2,9 @@ package doctor_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -72,6 +74,36 @@ func TestRules(t *testing.T) {
 }
 
 const resetEvent = "id: " + epoch + "-1\ndata: {\"reason\":\"history\"}\nevent: reset\n\n"
+
+// A token that is valid by the clock of this machine needs no new token, but the right time.
+func TestRefusedToken(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		claims string
+		detail string // of the answer
+		mend   string
+	}{
+		"expired":                    {fmt.Sprintf(`{"exp":%d}`, time.Now().Add(-time.Minute).Unix()), "invalid token: expired", "token: exp: sign a new token"},
+		"expired, and no detail":     {fmt.Sprintf(`{"exp":%d}`, time.Now().Add(-time.Minute).Unix()), "", "token: exp: sign a new token"},
+		"expired by another clock":   {fmt.Sprintf(`{"exp":%d}`, time.Now().Add(time.Hour).Unix()), "invalid token: expired", "machine: synchronize the clock with NTP"},
+		"too early":                  {fmt.Sprintf(`{"nbf":%d}`, time.Now().Add(time.Hour).Unix()), "invalid token: not valid yet", "token: nbf: synchronize the clocks"},
+		"too early by another clock": {fmt.Sprintf(`{"nbf":%d}`, time.Now().Add(-time.Minute).Unix()), "invalid token: not valid yet", "token: nbf: synchronize the clocks"},
+		"another secret":             {fmt.Sprintf(`{"exp":%d}`, time.Now().Add(time.Hour).Unix()), "invalid token: signature", "--jwt-secret-file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			base, _ := serve(t, &fake{session: func(w http.ResponseWriter, _ *http.Request) {
+				writeJSON(w, 401, "application/problem+json", `{"type":"about:blank","status":401,"detail":"`+tt.detail+`"}`)
+			}})
+			v := examine(t, base, func(c *doctor.Config) {
+				c.Token = "e30." + base64.RawURLEncoding.EncodeToString([]byte(tt.claims)) + ".c2lnbmF0dXJl"
+			})["token"]
+			if v.Level != doctor.Fault || !strings.Contains(v.String(), ". Mend: "+tt.mend) && !strings.Contains(v.String(), ". Mend: presence: "+tt.mend) {
+				t.Errorf("got %v\nwant the line %s", v, tt.mend)
+			}
+		})
+	}
+}
 
 // A run that is interrupted ends at once, and returns the verdicts until then.
 func TestInterrupted(t *testing.T) {

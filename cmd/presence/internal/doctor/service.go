@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -157,7 +158,7 @@ func checkToken(ctx context.Context, x *exam) Verdict {
 	switch {
 	case err != nil:
 		return fault("GET session: %v", err)
-	case a.status == http.StatusUnauthorized && a.problem() != "":
+	case a.status == http.StatusUnauthorized && (a.problem() != "" || x.claims.expired(time.Now())):
 		return x.refused(a)
 	case !isSession(a) || !a.json(&s):
 		return fault("GET session with a token is answered with %v", a)
@@ -180,16 +181,17 @@ func checkToken(ctx context.Context, x *exam) Verdict {
 
 // refused returns the verdict for a token that the server has refused.
 func (x *exam) refused(a answer) Verdict {
-	text, now := a.problem(), time.Now()
-	if date, err := http.ParseTime(a.header.Get("Date")); err == nil {
-		now = date
-	}
+	text, now := cmp.Or(a.problem(), a.String()), time.Now()
+	expired, early := strings.Contains(text, "expired"), strings.Contains(text, "not valid yet")
 	switch c := x.claims; {
-	case c.Exp != nil && now.After(at(*c.Exp)):
+	case c.expired(now):
 		text += fmt.Sprintf(" (exp was %v ago)", now.Sub(at(*c.Exp)).Round(time.Second))
 		return fault("the server refuses the token: %s", text).with(Mend{"token", "exp: sign a new token for each session, such as presence token --ttl 1h"})
-	case c.Nbf != nil && at(*c.Nbf).After(now):
-		text += fmt.Sprintf(" (nbf is in %v)", at(*c.Nbf).Sub(now).Round(time.Second))
+	case c.Exp != nil && expired:
+		text += fmt.Sprintf(" (by the clock of this machine, exp is in %v)", at(*c.Exp).Sub(now).Round(time.Second))
+		return fault("the server refuses the token: %s", text).with(synchronize)
+	case c.Nbf != nil && (early || at(*c.Nbf).After(now)):
+		text += fmt.Sprintf(" (by the clock of this machine, nbf is in %v)", at(*c.Nbf).Sub(now).Round(time.Second))
 		return fault("the server refuses the token: %s", text).with(Mend{"token", "nbf: synchronize the clocks of the server and of the signer"})
 	}
 	return fault("the server refuses the token: %s", text).with(flag("--jwt-secret-file, --jwt-issuer and --jwt-audience as the signer of the tokens has them"))

@@ -46,6 +46,9 @@ func (c claims) maySend(room string) bool {
 	return c.Presence.Admin || matches(c.Presence.Send, room)
 }
 
+// expired reports whether exp is before now.
+func (c claims) expired(now time.Time) bool { return c.Exp != nil && now.After(at(*c.Exp)) }
+
 // lobby is the default room of the server.
 const lobby = "lobby"
 
