@@ -89,6 +89,16 @@ var faultyProxies = map[string]faultyProxy{
 		check:  "duration", mend: "timeout: 0s",
 		level: map[string]doctor.Level{"idle": doctor.Note},
 	},
+	"total cut-off of 7 s in a shared room": {
+		flags:  []string{"--heartbeat=5m"},
+		answer: onStream(func(r *http.Response) { r.Body = newCutBody(r.Body, 7*time.Second, false) }),
+		token: func(t *testing.T) string {
+			return must(t, env{"PRESENCE_JWT_SECRET": secret}, "token", "--sub=alice")
+		},
+		args:  []string{"--watch=12s"},
+		check: "idle", mend: "timeout: 0s",
+		level: map[string]doctor.Level{"duration": doctor.Note},
+	},
 	"no CORS": {
 		noCORS: true,
 		check:  "cors", mend: "--cors-origin " + appOrigin,
@@ -587,8 +597,8 @@ func compressing(body io.ReadCloser) io.ReadCloser {
 	}{r, closing(func() { body.Close(); r.Close() })}
 }
 
-// tickBody passes everything for a time, and then only at each tick. If nothing comes for longer than
-// idle, it passes nothing more.
+// tickBody passes everything for a time, and then only at each tick. If nothing comes for longer
+// than idle, it passes nothing more.
 type tickBody struct {
 	io.ReadCloser
 	chunks      chan []byte     // closed at the end of the response

@@ -69,14 +69,10 @@ const lateInARow = 3
 
 // checkIdle checks that a quiet stream stays open from ping to ping.
 func checkIdle(ctx context.Context, x *exam) Verdict {
-	s, until := x.traffic, x.until
-	if x.rooms.own {
-		s = x.open(ctx, x.quiet, x.rooms.quiet, "")
-		defer s.close()
-		x.arrives(ctx, firstLimit, s, func() bool { return s.answered() != nil })
-		until = time.Now().Add(x.config.Watch)
-	}
-	s.wait(ctx, time.Until(until))
+	s := x.open(ctx, x.quiet, x.rooms.quiet, "")
+	defer s.close()
+	x.arrives(ctx, firstLimit, s, func() bool { return s.answered() != nil })
+	s.wait(ctx, x.config.Watch)
 	end, err := s.end()
 	age, silence := s.ages()
 	if end.IsZero() {
@@ -88,8 +84,12 @@ func checkIdle(ctx context.Context, x *exam) Verdict {
 	if a := s.answered(); a == nil || a.status != 200 {
 		return note("not run: a second stream was not opened (%v)", err)
 	}
-	if s != x.traffic && x.endsAt(ctx, age) {
-		return note("the quiet stream ended after %v, as did the stream with traffic: see duration", ms(age))
+	if x.endsAt(ctx, age, silence) {
+		if x.rooms.own {
+			return note("the quiet stream ended after %v, as did the stream with traffic: see duration", ms(age))
+		}
+		return fault("two streams ended after %v, although their last events were at other times (%v): a proxy limits the duration", ms(age), err).
+			with(unlimited.of(x.proxy)...)
 	}
 	idle := max(time.Second, silence/2).Round(time.Second)
 	return fault("a quiet stream ended after %v, %v after its last event, but the heartbeat is %v (%v)", ms(age), ms(silence), x.heartbeat, err).
@@ -115,13 +115,13 @@ func (x *exam) stayed(ctx context.Context, s *stream, age time.Duration) Verdict
 	return pass("a quiet stream stayed open for %v, with pings (heartbeat %v)", ms(age), x.heartbeat)
 }
 
-// endsAt waits until the stream with traffic is older than age. It reports whether it ended near
-// that age.
-func (x *exam) endsAt(ctx context.Context, age time.Duration) bool {
+// endsAt waits until the first stream is older than age. It reports whether that ended near the
+// age. In a shared room it is quiet too, so the silences before the two ends must differ.
+func (x *exam) endsAt(ctx context.Context, age, silence time.Duration) bool {
 	near := max(time.Second, age/10)
 	now, _ := x.traffic.ages()
 	x.traffic.wait(ctx, min(age+near-now, time.Until(x.until)))
 	end, _ := x.traffic.end()
-	ended, _ := x.traffic.ages()
-	return !end.IsZero() && (ended-age).Abs() <= near
+	ended, quiet := x.traffic.ages()
+	return !end.IsZero() && (ended-age).Abs() <= near && (x.rooms.own || (quiet-silence).Abs() > traffic)
 }

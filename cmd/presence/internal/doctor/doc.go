@@ -34,7 +34,8 @@
 //	leave        The server still counts a closed stream after 2h + 3 s.
 //	cache        An answer has come from a cache (Age, X-Cache).
 //
-// If both streams end at the same age, only duration is a fault. These cases are notes:
+// If both streams end at the same age, only duration is a fault. In a shared room, where duration
+// does not run, idle reports that. These cases are notes:
 //
 //	protocol     HTTP/1.1, with which a browser opens at most six streams for all its tabs.
 //	problem      The status is 401, but a proxy has replaced the problem document.

@@ -85,7 +85,7 @@ var unbuffer = remedy{
 var uncompress = remedy{
 	nginx:    "gzip off;",
 	haproxy:  "remove text/event-stream from compression type",
-	caddy:    "encode { match header Content-Type text/html* }",
+	caddy:    "match header Content-Type text/html* (a line of its own in encode { … })",
 	apache:   `SetEnvIf Request_URI "/events$" no-gzip no-brotli`,
 	varnish:  `if (req.url ~ "/events(\?|$)") { return (pipe); }`,
 	lighttpd: `remove text/event-stream from deflate.mimetypes`,
@@ -166,8 +166,8 @@ var speakHTTP2 = remedy{
 func readTimeout(seconds int) remedy {
 	return remedy{
 		nginx:   fmt.Sprintf("proxy_read_timeout %ds;", seconds),
-		haproxy: fmt.Sprintf("timeout server %ds and timeout client %ds", seconds, seconds),
-		caddy:   fmt.Sprintf("transport http { read_timeout %ds }", seconds),
+		haproxy: fmt.Sprintf("timeout server %ds (and a line timeout client %ds)", seconds, seconds),
+		caddy:   fmt.Sprintf("read_timeout %ds (a line of its own in transport http { … })", seconds),
 		apache:  fmt.Sprintf("Timeout %d", seconds),
 		envoy:   fmt.Sprintf("stream_idle_timeout: %ds", seconds),
 	}
