@@ -160,8 +160,8 @@ func (l *load) do(o order) (a answer, err error) {
 	return a, errors.Join(err, l.failed)
 }
 
-// connect connects all clients as fast as possible and waits until each has reached the stage
-// o.Until. The measured time does not include minting the tokens.
+// connect connects all clients as fast as possible, or at the rate o.Rate, and waits until each has
+// reached the stage o.Until. The measured time does not include minting the tokens.
 func (l *load) connect(o order) (a answer, err error) {
 	at, err := netip.ParseAddrPort(o.Addr)
 	if err != nil {
@@ -191,6 +191,9 @@ func (l *load) connect(o order) (a answer, err error) {
 	began := time.Now()
 	start := time.Since(l.start)
 	for i := range o.Clients {
+		if o.Rate > 0 {
+			time.Sleep(time.Until(began.Add(time.Duration(float64(i) / o.Rate * float64(time.Second)))))
+		}
 		if err := l.openClient(i, o.Narrow > 0 && i%o.Narrow == 0); err != nil {
 			return a, err
 		}

@@ -48,7 +48,7 @@ type order struct {
 	Until    stage         // open: the stage that each client must reach; counted is the final count
 	Messages int           // serial: the number of messages
 	Size     int           // serial, post: bytes of a message's text
-	Rate     float64       // post, churn, visit: rate per second
+	Rate     float64       // post, churn, visit: rate per second; open: connections per second, 0: no limit
 	Time     time.Duration // post, churn, visit: duration
 	Stay     time.Duration // visit: duration of each visit
 	Burst    int           // leave: the number of clients that join and leave right before

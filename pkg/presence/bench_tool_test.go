@@ -55,22 +55,22 @@ func BenchmarkLoadTool(b *testing.B) {
 		"server CPU per delivery, µs", "send to receipt p50, ms", "send to receipt p99, ms",
 		"bytes per client", "server memory per client",
 	}
-	const pairs, deliveries = 5, 60_000
+	const pairs, deliveries, joins = 3, 60_000, 1500
 	for _, clients := range []int{5000, 15000} {
 		own, other := make([][]float64, len(names)), make([][]float64, len(names))
-		var joins, busy []float64
+		var joining, busy []float64
 		n, duration := scaled(clients), scaled(10*time.Second)
 		rate := float64(deliveries / clients)
 		for pair := range pairs {
 			measure := func() {
-				for i, value := range measureOwn(b, n, rate, duration) {
+				for i, value := range measureOwn(b, n, joins, rate, duration) {
 					own[i] = append(own[i], value)
 				}
 			}
 			if pair%2 == 0 {
 				measure()
 			}
-			r := measureTool(b, tool, n, rate, duration)
+			r := measureTool(b, tool, n, joins, rate, duration)
 			for i, value := range []float64{
 				r.Server.PerJoin, r.JoinToCount.P50, r.JoinToCount.P99,
 				r.Server.PerDelivery, r.SendToReceipt.P50, r.SendToReceipt.P99,
@@ -78,7 +78,7 @@ func BenchmarkLoadTool(b *testing.B) {
 			} {
 				other[i] = append(other[i], value)
 			}
-			joins, busy = append(joins, r.Load.Ramp/r.Server.Ramp), append(busy, r.Load.Steady/r.Server.Steady)
+			joining, busy = append(joining, r.Load.Ramp/r.Server.Ramp), append(busy, r.Load.Steady/r.Server.Steady)
 			if pair%2 == 1 {
 				measure()
 			}
@@ -87,17 +87,17 @@ func BenchmarkLoadTool(b *testing.B) {
 			r := ratios(other[i], own[i])
 			rows = append(rows, fmt.Sprintf("%d\t%s\t%.2f\t%.2f\t%.2f\t%s", n, name, median(own[i]), median(other[i]), median(r), quartiles(r)))
 		}
-		rows = append(rows, fmt.Sprintf("%d\tCPU of presence load to that of its server: joins\t\t\t%.2f\t%s", n, median(joins), quartiles(joins)),
+		rows = append(rows, fmt.Sprintf("%d\tCPU of presence load to that of its server: joins\t\t\t%.2f\t%s", n, median(joining), quartiles(joining)),
 			fmt.Sprintf("%d\tthe same: deliveries\t\t\t%.2f\t%s", n, median(busy), quartiles(busy)))
 		b.ReportMetric(median(busy), fmt.Sprintf("load/server-%d", n))
 	}
-	printTable(b, fmt.Sprintf("presence load against the load of the benchmarks, medians of %d alternating pairs", pairs), rows)
+	printTable(b, fmt.Sprintf("presence load against the load of the benchmarks, %d joins per second, medians of %d alternating pairs", joins, pairs), rows)
 }
 
 // measureOwn returns the figures of the load of the benchmarks.
-func measureOwn(b *testing.B, clients int, rate float64, duration time.Duration) []float64 {
+func measureOwn(b *testing.B, clients int, joins, rate float64, duration time.Duration) []float64 {
 	b.Helper()
-	s := startSide(b, "direct", clients, order{InFlight: 256, Flight: counted})
+	s := startSide(b, "direct", clients, order{Rate: joins, InFlight: 256, Flight: counted})
 	defer s.end()
 	joined := s.ask(order{Do: "stat"})
 	a := s.load.ask(order{Do: "post", Rate: rate, Time: duration, Senders: 1, Size: text})
@@ -111,13 +111,13 @@ func measureOwn(b *testing.B, clients int, rate float64, duration time.Duration)
 }
 
 // measureTool runs presence load.
-func measureTool(b *testing.B, tool string, clients int, rate float64, duration time.Duration) (r toolReport) {
+func measureTool(b *testing.B, tool string, clients int, joins, rate float64, duration time.Duration) (r toolReport) {
 	b.Helper()
 	server := startProcess(b, "direct")
 	defer server.end()
 	server.ask(order{Do: "free"})
 	load := exec.Command(tool, "load", "--json", "--url=http://"+server.addr, "--jwt-secret="+string(secret), "--senders=1",
-		fmt.Sprint("--clients=", clients), "--ramp=0s", fmt.Sprint("--duration=", duration), fmt.Sprint("--rate=", rate), fmt.Sprint("--size=", text),
+		fmt.Sprint("--clients=", clients), fmt.Sprintf("--ramp=%.3fs", float64(clients)/joins), fmt.Sprint("--duration=", duration), fmt.Sprint("--rate=", rate), fmt.Sprint("--size=", text),
 		fmt.Sprint("--pid=", server.command.Process.Pid))
 	load.Env = []string{}
 	out, err := load.Output()
