@@ -55,22 +55,25 @@ func (c *examine) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return fmt.Errorf("stopped before all checks had run: %w", err)
 	}
-	faults := 0
+	numbers := map[doctor.Level]int{}
 	for _, v := range verdicts {
-		if v.Level == doctor.Fault {
-			faults++
-		}
+		numbers[v.Level]++
 	}
+	faults := numbers[doctor.Fault]
 	if c.JSON {
 		encoder := json.NewEncoder(p.stdout)
 		encoder.SetEscapeHTML(false)
 		encoder.SetIndent("", "  ")
 		failed = encoder.Encode(map[string]any{"url": config.URL, "faults": faults, "verdicts": verdicts})
 	}
-	if failed == nil && faults > 0 {
+	switch {
+	case failed != nil:
+		return failed
+	case faults > 0:
 		return fmt.Errorf("faults found (%d of %d checks)", faults, len(verdicts))
 	}
-	return failed
+	_, err = fmt.Fprintf(p.stderr, "no fault (%d checks, of which %d have a note)\n", len(verdicts), numbers[doctor.Note])
+	return err
 }
 
 // config returns the settings of the run. An error is that of a flag.

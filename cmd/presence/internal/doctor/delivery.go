@@ -37,7 +37,7 @@ func checkStream(ctx context.Context, x *exam) Verdict {
 	x.look(a.header)
 	switch {
 	case a.status == http.StatusForbidden && a.problem() != "":
-		return fault("GET events: %s", a.problem()).with(Mend{"token", fmt.Sprintf(`"presence": {"join": [%q], "send": [%q]}`, x.rooms.busy, x.rooms.busy)})
+		return fault("GET events: %s", a.problem()).with(Fix{"token", fmt.Sprintf(`"presence": {"join": [%q], "send": [%q]}`, x.rooms.busy, x.rooms.busy)})
 	case a.status != http.StatusOK:
 		return fault("GET events with a token is answered with %v", a)
 	case a.mediaType() != "text/event-stream":

@@ -6,7 +6,7 @@
 //
 //	ok     The check has passed.
 //	note   The check did not run, or its result costs clients something, but breaks nothing.
-//	fault  Clients lose events, sign-ins or correct counts. The verdict has the lines that mend it.
+//	fault  Clients lose events, sign-ins or correct counts. The verdict has the lines that fix it.
 //
 // # Rules
 //
@@ -64,7 +64,7 @@
 //
 // # Files
 //
-// From bottom to top: verdict.go, mend.go, config.go, late.go, token.go, answer.go, stream.go,
+// From bottom to top: verdict.go, fix.go, config.go, late.go, token.go, answer.go, stream.go,
 // exam.go, service.go, origin.go, cookie.go, delivery.go, cutoff.go, leave.go, resume.go,
 // doctor.go.
 package doctor

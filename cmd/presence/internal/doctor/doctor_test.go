@@ -81,7 +81,7 @@ func TestRefusedToken(t *testing.T) {
 	for name, tt := range map[string]struct {
 		claims string
 		detail string // of the answer
-		mend   string
+		fix    string
 	}{
 		"expired":                    {fmt.Sprintf(`{"exp":%d}`, time.Now().Add(-time.Minute).Unix()), "invalid token: expired", "token: exp: sign a new token"},
 		"expired, and no detail":     {fmt.Sprintf(`{"exp":%d}`, time.Now().Add(-time.Minute).Unix()), "", "token: exp: sign a new token"},
@@ -98,8 +98,8 @@ func TestRefusedToken(t *testing.T) {
 			v := examine(t, base, func(c *doctor.Config) {
 				c.Token = "e30." + base64.RawURLEncoding.EncodeToString([]byte(tt.claims)) + ".c2lnbmF0dXJl"
 			})["token"]
-			if v.Level != doctor.Fault || !strings.Contains(v.String(), ". Mend: "+tt.mend) && !strings.Contains(v.String(), ". Mend: presence: "+tt.mend) {
-				t.Errorf("got %v\nwant the line %s", v, tt.mend)
+			if v.Level != doctor.Fault || !strings.Contains(v.String(), ". Fix: "+tt.fix) && !strings.Contains(v.String(), ". Fix: presence: "+tt.fix) {
+				t.Errorf("got %v\nwant the line %s", v, tt.fix)
 			}
 		})
 	}

@@ -191,8 +191,8 @@ func (x *exam) redact(v Verdict) Verdict {
 		return text
 	}
 	v.Text = shorten(v.Text)
-	for i := range v.Mend {
-		v.Mend[i].Line = shorten(v.Mend[i].Line)
+	for i := range v.Fix {
+		v.Fix[i].Line = shorten(v.Fix[i].Line)
 	}
 	return v
 }

@@ -40,7 +40,7 @@ func checkResume(ctx context.Context, x *exam) Verdict {
 			with(passPosition.of(x.proxy)...)
 	case byQuery.replayed:
 		return fault("the header Last-Event-ID does not arrive, so an EventSource misses messages; the query last_event_id works, which presence.js uses").
-			with(passPosition.of(x.proxy)...).with(Mend{"client", "new EventSource(url + \"&last_event_id=\" + id)"})
+			with(passPosition.of(x.proxy)...).with(Fix{"client", "new EventSource(url + \"&last_event_id=\" + id)"})
 	}
 	return fault("a missed message is not replayed: neither the header Last-Event-ID nor the query last_event_id arrives").with(passPosition.of(x.proxy)...)
 }

@@ -22,14 +22,14 @@ func checkService(ctx context.Context, x *exam) Verdict {
 	var alive struct{ Status string }
 	switch {
 	case err != nil:
-		mend := Mend{"client", "curl -v " + x.base.String() + "healthz shows the connection"}
+		fix := Fix{"client", "curl -v " + x.base.String() + "healthz shows the connection"}
 		if errors.As(err, new(certificateError)) {
-			mend.Line = "--ca FILE for a private authority; otherwise install a certificate of " + x.base.Hostname() + " with its chain"
+			fix.Line = "--ca FILE for a private authority; otherwise install a certificate of " + x.base.Hostname() + " with its chain"
 		}
-		return fault("GET %shealthz: %v", x.base, err).with(mend)
+		return fault("GET %shealthz: %v", x.base, err).with(fix)
 	case a.status == http.StatusOK && a.json(&alive) && alive.Status == "alive":
 	case a.isRedirect():
-		return fault("GET healthz: %v, but streams and POST requests must not be redirected", a).with(Mend{"client", "url: " + x.target(a)})
+		return fault("GET healthz: %v, but streams and POST requests must not be redirected", a).with(Fix{"client", "url: " + x.target(a)})
 	case a.status == http.StatusMisdirectedRequest && a.problem() != "":
 		return fault("GET healthz: %v", a).with(flag("without --dev, or --cors-origin %s", x.own))
 	case strings.HasPrefix(a.problem(), "no resource at path"):
@@ -58,7 +58,7 @@ func (x *exam) withoutHealth(ctx context.Context, health answer) Verdict {
 	if x.base.Path != "/" {
 		root := &url.URL{Scheme: x.base.Scheme, Host: x.base.Host, Path: "/"}
 		if s, err := send(x.client, request(ctx, root, http.MethodGet, "session", "")); err == nil && isSession(s) {
-			return fault("presence is at %s, and another service at %s: %v", root, x.base, health).with(Mend{"client", "url: " + root.String()})
+			return fault("presence is at %s, and another service at %s: %v", root, x.base, health).with(Fix{"client", "url: " + root.String()})
 		}
 	}
 	if health.status >= 502 && health.status <= 504 {
@@ -79,7 +79,7 @@ func isSession(a answer) bool {
 }
 
 // atAddress returns the line with the address of presence in a proxy.
-func (x *exam) atAddress() []Mend {
+func (x *exam) atAddress() []Fix {
 	return remedy{
 		nginx:   "proxy_pass http://127.0.0.1:8080;",
 		haproxy: "server presence 127.0.0.1:8080",
@@ -126,7 +126,7 @@ func checkRedirect(ctx context.Context, x *exam) Verdict {
 	case err != nil:
 		return fault("POST messages without a token: %v", err)
 	case a.isRedirect():
-		return fault("POST messages: %v, and clients drop the body then", a).with(Mend{"client", "use the URL of the redirect"})
+		return fault("POST messages: %v, and clients drop the body then", a).with(Fix{"client", "use the URL of the redirect"})
 	}
 	return pass("POST messages is not redirected")
 }
@@ -186,13 +186,13 @@ func (x *exam) refused(a answer) Verdict {
 	switch c := x.claims; {
 	case c.expired(now):
 		text += fmt.Sprintf(" (exp was %v ago)", now.Sub(at(*c.Exp)).Round(time.Second))
-		return fault("the server refuses the token: %s", text).with(Mend{"token", "exp: sign a new token for each session, such as presence token --ttl 1h"})
+		return fault("the server refuses the token: %s", text).with(Fix{"token", "exp: sign a new token for each session, such as presence token --ttl 1h"})
 	case c.Exp != nil && expired:
 		text += fmt.Sprintf(" (by the clock of this machine, exp is in %v)", at(*c.Exp).Sub(now).Round(time.Second))
 		return fault("the server refuses the token: %s", text).with(synchronize)
 	case c.Nbf != nil && (early || at(*c.Nbf).After(now)):
 		text += fmt.Sprintf(" (by the clock of this machine, nbf is in %v)", at(*c.Nbf).Sub(now).Round(time.Second))
-		return fault("the server refuses the token: %s", text).with(Mend{"token", "nbf: synchronize the clocks of the server and of the signer"})
+		return fault("the server refuses the token: %s", text).with(Fix{"token", "nbf: synchronize the clocks of the server and of the signer"})
 	}
 	return fault("the server refuses the token: %s", text).with(flag("--jwt-secret-file, --jwt-issuer and --jwt-audience as the signer of the tokens has them"))
 }

@@ -22,11 +22,11 @@ type Verdict struct {
 	// Text is one sentence with the figures. It may contain text from the server, so a terminal
 	// needs it without control characters.
 	Text string `json:"text"`
-	Mend []Mend `json:"mend,omitempty"` // alternatives, the most likely one first
+	Fix  []Fix  `json:"fix,omitempty"` // alternatives, the most likely one first
 }
 
-// Mend is a line of configuration.
-type Mend struct {
+// Fix is a line of configuration.
+type Fix struct {
 	Of   string `json:"of"` // presence (a flag of serve), client, token, or the name of a proxy
 	Line string `json:"line"`
 }
@@ -35,8 +35,8 @@ type Mend struct {
 func (v Verdict) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%-5s %-11s %s", v.Level, v.Check, v.Text)
-	for i, m := range v.Mend {
-		b.WriteString(map[bool]string{true: ". Mend: ", false: " | "}[i == 0])
+	for i, m := range v.Fix {
+		b.WriteString(map[bool]string{true: ". Fix: ", false: " | "}[i == 0])
 		b.WriteString(m.Of + ": " + m.Line)
 	}
 	return b.String()
@@ -55,12 +55,12 @@ func fault(format string, args ...any) Verdict {
 }
 
 // with returns v with these lines appended.
-func (v Verdict) with(mend ...Mend) Verdict {
-	v.Mend = append(v.Mend, mend...)
+func (v Verdict) with(fix ...Fix) Verdict {
+	v.Fix = append(v.Fix, fix...)
 	return v
 }
 
-// flag returns the mend of a flag of presence serve.
-func flag(format string, args ...any) Mend {
-	return Mend{"presence", fmt.Sprintf(format, args...)}
+// flag returns the fix of a flag of presence serve.
+func flag(format string, args ...any) Fix {
+	return Fix{"presence", fmt.Sprintf(format, args...)}
 }

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// proxy is the name of a proxy in a Mend.
+// proxy is the name of a proxy in a Fix.
 type proxy string
 
 const (
@@ -51,30 +51,30 @@ func proxyOf(h http.Header) proxy {
 	return ""
 }
 
-// remedy holds the lines that mend a fault, by proxy. They agree with docs/proxies.md.
+// remedy holds the lines that fix a fault, by proxy. They agree with docs/proxies.md.
 type remedy map[proxy]string
 
 // common are the proxies whose lines a verdict has if the response names no proxy.
 var common = []proxy{nginx, haproxy, caddy, envoy, node}
 
 // of returns the lines for a proxy, or those of the common proxies if it is unknown or has no line.
-func (r remedy) of(p proxy) (all []Mend) {
+func (r remedy) of(p proxy) (all []Fix) {
 	if line := r[p]; line != "" {
-		return []Mend{{string(p), line}}
+		return []Fix{{string(p), line}}
 	}
 	for _, p := range common {
 		if line := r[p]; line != "" {
-			all = append(all, Mend{string(p), line})
+			all = append(all, Fix{string(p), line})
 		}
 	}
 	return all
 }
 
 // synchronize is the line for a wrong clock.
-var synchronize = Mend{"machine", "synchronize the clock with NTP, such as apt install chrony"}
+var synchronize = Fix{"machine", "synchronize the clock with NTP, such as apt install chrony"}
 
 var unbuffer = remedy{
-	nginx:    "proxy_buffering off; (and without proxy_ignore_headers X-Accel-Buffering)",
+	nginx:    "proxy_buffering off; or remove proxy_ignore_headers X-Accel-Buffering",
 	haproxy:  "remove http-response wait-for-body",
 	caddy:    "remove response_buffers from reverse_proxy",
 	apache:   "ProxyPass / http://127.0.0.1:8080/ flushpackets=on",
@@ -83,7 +83,7 @@ var unbuffer = remedy{
 }
 
 var uncompress = remedy{
-	nginx:    "gzip off;",
+	nginx:    "remove text/event-stream and * from gzip_types",
 	haproxy:  "remove text/event-stream from compression type",
 	caddy:    "match header Content-Type text/html* (a line of its own in encode { … })",
 	apache:   `SetEnvIf Request_URI "/events$" no-gzip no-brotli`,
