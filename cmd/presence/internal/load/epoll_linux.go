@@ -229,14 +229,6 @@ func (e *epoll) handle(event unix.EpollEvent) {
 		return
 	}
 	e.look(c, s, event.Events)
-	if c.link == s && s.fresh && c.landed {
-		s.fresh = false
-		// The new registration reports bytes that have arrived meanwhile.
-		err := errors.Join(unix.EpollCtl(e.fresh, unix.EPOLL_CTL_DEL, s.fd, nil), e.register(e.fd, c, s, unix.EPOLLIN|unix.EPOLLRDHUP))
-		if err != nil {
-			e.loop.lose(c, err)
-		}
-	}
 }
 
 // look acts on the events of a socket.
@@ -264,7 +256,22 @@ func (e *epoll) look(c *client, s *socket, events uint32) {
 // goes on, unless the client is held.
 func (e *epoll) drain(c *client, most int) {
 	s, ok := c.link.(*socket)
-	for ok && most > 0 {
+	if !ok {
+		return
+	}
+	e.readAll(c, s, most)
+	if c.link == s && s.fresh && c.landed {
+		s.fresh = false
+		// The new registration reports bytes that have arrived meanwhile.
+		err := errors.Join(unix.EpollCtl(e.fresh, unix.EPOLL_CTL_DEL, s.fd, nil), e.register(e.fd, c, s, unix.EPOLLIN|unix.EPOLLRDHUP))
+		if err != nil {
+			e.loop.lose(c, err)
+		}
+	}
+}
+
+func (e *epoll) readAll(c *client, s *socket, most int) {
+	for most > 0 {
 		size := min(most, len(e.buffer))
 		n := e.read(c, s, size)
 		if n == 0 || n < size && !s.closed {
@@ -272,7 +279,7 @@ func (e *epoll) drain(c *client, most int) {
 		}
 		most -= n
 	}
-	if ok && !c.held && c.link == s && !s.unread {
+	if !c.held && c.link == s && !s.unread {
 		s.unread = true
 		e.unread = append(e.unread, c)
 	}

@@ -42,6 +42,8 @@ type faults struct {
 	// deliver changes the frames that carry the message with this number on a stream, from 1. An
 	// empty list loses it. If end is true, the stream ends after them.
 	deliver func(s *fakeStream, number int, frame string) (frames []string, end bool)
+	// sync is the data of the event sync; empty means a short one.
+	sync string
 	// count changes a user count.
 	count func(s *fakeStream, n int) int
 	// post returns the status of an accepted message, from the number of requests; 0 closes the
@@ -81,7 +83,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	}
-	s.frames <- fmt.Sprintf("id: %d\ndata: {}\nevent: sync\n\n", len(f.messages))
+	s.frames <- fmt.Sprintf("id: %d\ndata: {%s}\nevent: sync\n\n", len(f.messages), f.faults.sync)
 	f.streams[s] = true
 	f.sendCounts(s.room)
 	f.mu.Unlock()

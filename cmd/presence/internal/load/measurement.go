@@ -252,7 +252,7 @@ func (m *measurement) report() *Report {
 	return report
 }
 
-// progress reports the state of the run. s are the numbers of clients, or nil.
+// progress reports the state of the run.
 func (m *measurement) progress() {
 	r := m.shared
 	if m.shown = r.now(); r.Progress == nil {

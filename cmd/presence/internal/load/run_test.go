@@ -49,6 +49,10 @@ func TestRun(t *testing.T) {
 			equal(t, "times to count", r.JoinToCount.Number, 8)
 			equal(t, "failed and ended", len(r.Failed)+len(r.Ended)+len(r.Refused), 0)
 		}},
+		{"large snapshot", true, func() faults { return faults{sync: strings.Repeat("x", 300<<10)} }, func(t *testing.T, _ *fake, r *Report) {
+			equal(t, "deliveries", r.Deliveries, 4*r.Accepted)
+			equal(t, "times to count", r.JoinToCount.Number, 8)
+		}},
 		{"lost", false, func() faults {
 			return odd(func(_ *fakeStream, n int, frame string) ([]string, bool) {
 				if n == 2 || n == 4 {
