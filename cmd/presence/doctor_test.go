@@ -50,11 +50,11 @@ var faultyProxies = map[string]faultyProxy{
 		level: map[string]doctor.Level{"idle": doctor.Note, "cookie": doctor.OK},
 	},
 	"buffering for a time": {
-		answer: onStream(func(r *http.Response) { r.Body = &heldBody{ReadCloser: r.Body, size: 1, each: 2 * time.Second} }),
+		answer: onStream(func(r *http.Response) { r.Body = &heldBody{ReadCloser: r.Body, size: 1, each: 3 * time.Second} }),
 		check:  "buffering", fix: "proxy_buffering off;",
 	},
-	"buffering until a tick of 2 s": {
-		answer: onStream(func(r *http.Response) { r.Body = newTickBody(r, 2*time.Second, 0) }),
+	"buffering until a tick of 3 s": {
+		answer: onStream(func(r *http.Response) { r.Body = newTickBody(r, 3*time.Second, 0) }),
 		check:  "buffering", fix: "proxy_buffering off;",
 	},
 	"buffering after the first events": {
