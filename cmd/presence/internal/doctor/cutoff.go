@@ -84,7 +84,8 @@ func checkIdle(ctx context.Context, x *exam) Verdict {
 	if a := s.answered(); a == nil || a.status != 200 {
 		return note("not run: a second stream was not opened (%v)", err)
 	}
-	if x.endsAt(ctx, age, silence) {
+	together, distinct := x.endsAt(ctx, age, silence)
+	if together && distinct {
 		if x.rooms.own {
 			return note("the quiet stream ended after %v, as did the stream with traffic: see duration", ms(age))
 		}
@@ -92,8 +93,13 @@ func checkIdle(ctx context.Context, x *exam) Verdict {
 			with(unlimited.of(x.proxy)...)
 	}
 	idle := max(time.Second, silence/2).Round(time.Second)
-	return fault("a quiet stream ended after %v, %v after its last event, but the heartbeat is %v (%v)", ms(age), ms(silence), x.heartbeat, err).
+	v := fault("a quiet stream ended after %v, %v after its last event, but the heartbeat is %v (%v)", ms(age), ms(silence), x.heartbeat, err).
 		with(readTimeout(int(4 * x.heartbeat.Seconds())).of(x.proxy)...).with(flag("--heartbeat %v", idle))
+	if together { // by chance, the events do not distinguish the causes
+		v.Text += ", or a proxy limits the duration"
+		v = v.with(unlimited.of(x.proxy)...)
+	}
+	return v
 }
 
 // stayed returns the verdict of checkIdle for a stream that is still open.
@@ -115,13 +121,15 @@ func (x *exam) stayed(ctx context.Context, s *stream, age time.Duration) Verdict
 	return pass("a quiet stream stayed open for %v, with pings (heartbeat %v)", ms(age), x.heartbeat)
 }
 
-// endsAt waits until the first stream is older than age. It reports whether that ended near the
-// age. In a shared room it is quiet too, so the silences before the two ends must differ.
-func (x *exam) endsAt(ctx context.Context, age, silence time.Duration) bool {
+// endsAt waits until the stream with traffic is older than age. together reports that it ended near
+// that age. distinct reports that the cause can then be no idle timeout: the stream was in another
+// room, or its silence before the end was another one.
+func (x *exam) endsAt(ctx context.Context, age, silence time.Duration) (together, distinct bool) {
 	near := max(time.Second, age/10)
 	now, _ := x.traffic.ages()
 	x.traffic.wait(ctx, min(age+near-now, time.Until(x.until)))
 	end, _ := x.traffic.end()
 	ended, quiet := x.traffic.ages()
-	return !end.IsZero() && (ended-age).Abs() <= near && (x.rooms.own || (quiet-silence).Abs() > traffic)
+	together = !end.IsZero() && (ended-age).Abs() <= near
+	return together, x.rooms.own || (quiet-silence).Abs() > traffic
 }
