@@ -35,8 +35,8 @@
 //	cache        An answer has come from a cache (Age, X-Cache).
 //
 // If both streams end at the same age, only duration is a fault. In a shared room, where duration
-// does not run, idle reports that. These cases are notes: If these are the same by
-// chance, idle names both causes.
+// does not run, idle reports that, by the silences before the two ends. If these are the same by
+// chance, it names both causes. These cases are notes:
 //
 //	protocol     HTTP/1.1, with which a browser opens at most six streams for all its tabs.
 //	problem      The status is 401, but a proxy has replaced the problem document.
