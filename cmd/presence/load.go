@@ -37,7 +37,7 @@ type loadTest struct {
 
 // Help returns the example that --help prints.
 func (loadTest) Help() string {
-	return "The exit status is 1 unless each client was connected at the end, each message arrived once and in order, and each user count was right. A client that received a reset need not have the messages before it.\n\n" +
+	return "The exit status is 1 unless each client was connected at the end, messages were accepted (with --rate above 0), each arrived once and in order, and each user count was right. A client that received a reset need not have the messages before it.\n\n" +
 		"Example:\n\n    presence load --jwt-secret-file ./secret --clients 10000 --rate 20 --churn 50"
 }
 

@@ -54,13 +54,18 @@ func newEpoll(l *loop) (sockets, error) {
 	}
 	fresh, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
+		unix.Close(fd)
 		return nil, err
 	}
 	e := &epoll{
 		loop: l, fd: fd, fresh: fresh, buffer: make([]byte, 64<<10),
 		events: make([]unix.EpollEvent, 256), newEvents: make([]unix.EpollEvent, 256),
 	}
-	return e, unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, fresh, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: freshEvent})
+	if err := unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, fresh, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: freshEvent}); err != nil {
+		e.end()
+		return nil, err
+	}
+	return e, nil
 }
 
 // freshEvent is the client of an event for the clients in flight.

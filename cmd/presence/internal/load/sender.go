@@ -114,7 +114,7 @@ func (s *senders) send(r *room, number int64) outcome {
 		}
 		final := result == sent || result == unsure && !s.Target.idempotent()
 		if final || !s.sleep(max(wait, retryDelay)) {
-			return min(result, unsure)
+			return result
 		}
 	}
 }
