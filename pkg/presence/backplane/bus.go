@@ -118,6 +118,9 @@ type Bus interface {
 	//	an entry above after was removed          false
 	//	after is greater than Last                false, without entries
 	//	any other case                            true, or false if the engine cannot know
+	//
+	// The caller may allow several seconds, for many entries over a slow network. If an answer of
+	// the engine is lost, Read should therefore fail earlier, so that the caller can repeat it.
 	Read(ctx context.Context, name room.Name, after uint64) (entries []Entry, complete bool, err error)
 
 	// Last returns the position of the newest entry, even if that entry is no longer in the log.

@@ -116,7 +116,7 @@ func (b *Bus) Last(ctx context.Context, name room.Name) (position uint64, err er
 			b.subs.located(name, position)
 			return position, nil
 		}
-		info, err := r.stream.Info(ctx, jetstream.WithSubjectFilter(r.subject))
+		info, err := r.info(ctx)
 		if err != nil {
 			return 0, b.callError(ctx, "last", err)
 		}

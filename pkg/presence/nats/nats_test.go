@@ -798,3 +798,42 @@ func TestLossDuringRead(t *testing.T) {
 		t.Errorf("without a loss: got %d entries, complete %v, %v; want %d", len(entries), complete, err, n-1)
 	}
 }
+
+// A read fails soon after NATS has lost an answer, even if its caller allows it a minute.
+func TestLostAnswer(t *testing.T) {
+	t.Parallel()
+	const n = 101
+	s := startServer(t)
+	relay := startRelay(t, s)
+	c, other := config(relay.url()), config(s.ClientURL())
+	c.Messages, other.Messages = n, n
+	reader, writer := open(t, c), open(t, other)
+	first := add(t, writer, "a", "0")
+	for i := 1; i < n; i++ {
+		add(t, writer, "a", fmt.Sprint(i))
+	}
+	lose := func(what string) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		entries, complete, err := reader.Read(ctx, "a", first)
+		if !errors.Is(err, backplane.ErrUnavailable) || ctx.Err() != nil {
+			t.Errorf("%s: got %d entries, complete %v, %v; want an error before a minute has passed", what, len(entries), complete, err)
+		}
+	}
+	var lost atomic.Bool
+	relay.setDrop(func(subject string) bool {
+		return strings.Contains(subject, ".inbox.") && lost.CompareAndSwap(false, true)
+	})
+	lose("answer lost")
+	delivered := 0
+	relay.setDrop(func(subject string) bool {
+		delivered += strings.Count(subject, ".log.") // the first 32 entries are read one by one
+		return delivered == n-1-32 && strings.Contains(subject, ".log.")
+	})
+	lose("last message lost")
+	relay.setDrop(nil)
+	if entries, complete, err := reader.Read(t.Context(), "a", first); len(entries) != n-1 || !complete || err != nil {
+		t.Errorf("nothing lost: got %d entries, complete %v, %v; want %d", len(entries), complete, err, n-1)
+	}
+}

@@ -13,7 +13,8 @@ import (
 	"example.com/presence/pkg/presence/room"
 )
 
-// reading is one call of Read or Last.
+// reading is one call of Read or Last. Each of its requests ends after requestTime, so that a lost
+// answer does not take the time of the whole call.
 type reading struct {
 	subs    *subscriptions
 	stream  jetstream.Stream
@@ -21,8 +22,14 @@ type reading struct {
 	name    room.Name
 }
 
+// requestTime is the timeout of one request of a reading. A fetch from a consumer must receive a
+// message in this time.
+const requestTime = 2 * time.Second
+
 // last returns the last message of the room; nil: none.
 func (r reading) last(ctx context.Context) (*jetstream.RawStreamMsg, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	defer cancel()
 	m, err := r.stream.GetLastMsgForSubject(ctx, r.subject)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, nil
@@ -32,6 +39,8 @@ func (r reading) last(ctx context.Context) (*jetstream.RawStreamMsg, error) {
 
 // next returns the first message of the room whose sequence number is not below from; nil: none.
 func (r reading) next(ctx context.Context, from uint64) (*jetstream.RawStreamMsg, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	defer cancel()
 	m, err := r.stream.GetMsg(ctx, max(from, 1), jetstream.WithGetMsgSubject(r.subject))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, nil
@@ -134,15 +143,7 @@ const (
 // of the stream that is behind; then consume waits. The server does not deliver a message again, so
 // a message that was lost on its way is an error. The caller may repeat the read.
 func (r reading) consume(ctx context.Context, entries []backplane.Entry, from, last uint64) ([]backplane.Entry, error) {
-	consumer, err := r.stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
-		FilterSubject:     r.subject,
-		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:       from,
-		AckPolicy:         jetstream.AckNonePolicy,
-		MemoryStorage:     true,
-		Replicas:          1,
-		InactiveThreshold: consumerTime,
-	})
+	consumer, err := r.consumer(ctx, from)
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +154,10 @@ func (r reading) consume(ctx context.Context, entries []backplane.Entry, from, l
 	})
 	received := uint64(0) // the server numbers the messages of a consumer from 1
 	for ctx.Err() == nil {
-		batch, err := consumer.Fetch(maxFetch, jetstream.FetchContext(ctx))
+		before := received
+		once, cancel := context.WithTimeout(ctx, requestTime)
+		defer cancel()
+		batch, err := consumer.Fetch(maxFetch, jetstream.FetchContext(once))
 		if err != nil {
 			return nil, err
 		}
@@ -176,15 +180,33 @@ func (r reading) consume(ctx context.Context, entries []backplane.Entry, from, l
 		if err := batch.Error(); err != nil {
 			return nil, err
 		}
+		if received == before {
+			return nil, fmt.Errorf("message %d of the read did not arrive", received+1)
+		}
 	}
 	return nil, context.Cause(ctx)
+}
+
+// consumer creates a consumer of the entries from a sequence number.
+func (r reading) consumer(ctx context.Context, from uint64) (jetstream.Consumer, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	defer cancel()
+	return r.stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
+		FilterSubject:     r.subject,
+		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:       from,
+		AckPolicy:         jetstream.AckNonePolicy,
+		MemoryStorage:     true,
+		Replicas:          1,
+		InactiveThreshold: consumerTime,
+	})
 }
 
 // isWhole reports whether the stream has removed no entry of the room above a position that is not
 // in the stream. empty reports that the room has no message. isWhole must be called after the
 // entries were read: the first sequence number of the stream only grows.
 func (r reading) isWhole(ctx context.Context, after uint64) (complete, empty bool, err error) {
-	info, err := r.stream.Info(ctx, jetstream.WithSubjectFilter(r.subject))
+	info, err := r.info(ctx)
 	if err != nil {
 		return false, false, err
 	}
@@ -204,4 +226,11 @@ func (r reading) isWhole(ctx context.Context, after uint64) (complete, empty boo
 	}
 	position, marker := cleared(first.Header)
 	return first.Sequence <= after || marker && position <= after, false, nil
+}
+
+// info returns the state of the stream, with the number of the room's messages.
+func (r reading) info(ctx context.Context) (*jetstream.StreamInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	defer cancel()
+	return r.stream.Info(ctx, jetstream.WithSubjectFilter(r.subject))
 }

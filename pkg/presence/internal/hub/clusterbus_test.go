@@ -151,7 +151,11 @@ func (b *clusterBus) Read(ctx context.Context, name room.Name, after uint64) (en
 	if early {
 		defer time.Sleep(delay)
 	} else {
-		time.Sleep(delay)
+		select {
+		case <-time.After(delay):
+		case <-ctx.Done():
+			return nil, false, ctx.Err()
+		}
 	}
 	b.mu.Lock()
 	stale, stopped := b.stale, b.stopped[name]

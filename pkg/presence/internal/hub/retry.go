@@ -10,13 +10,15 @@ import (
 )
 
 const (
-	// openTime is the timeout of the backplane calls that open a room or read a gap.
+	// openTime is the timeout of the backplane calls that open a room, and the least time of a
+	// read of a gap.
 	openTime = 2 * time.Second
 	// firstPause is the pause before the second attempt to read a gap. It doubles each time.
 	firstPause = 250 * time.Millisecond
 	// repairTime is the time for which the reads of a gap may fail while the engine is connected.
 	// After that, every client is sent reset. While it is not connected, no message arrives, and
-	// the room waits.
+	// the room waits. One read may take all of it: over a network that needs 0.4 s for a request
+	// and its answer, a read of 350 messages takes 3.2 s.
 	repairTime = 6 * time.Second
 )
 
@@ -34,7 +36,7 @@ const (
 // again. For a room that was opened without its position, readGap asks for that position instead.
 func (c *counter) readGap(g *gap) (entries []backplane.Entry, complete bool) {
 	if c.log == nil {
-		entries, complete, err := c.attempt(g)
+		entries, complete, err := c.attempt(g, openTime)
 		return entries, complete && err == nil
 	}
 	t := tries{delay: firstPause}
@@ -43,7 +45,7 @@ func (c *counter) readGap(g *gap) (entries []backplane.Entry, complete bool) {
 			g.renewed, t = false, tries{delay: firstPause}
 		}
 		if c.shared.config.Bus.Status().Connected {
-			entries, complete, err := c.attempt(g)
+			entries, complete, err := c.attempt(g, t.begin(c.shared.config.Clock.Now()))
 			if g.compares && g.suspect == 0 && (err != nil || !complete) {
 				return nil, true // the read was only a precaution
 			}
@@ -65,7 +67,7 @@ func (c *counter) readGap(g *gap) (entries []backplane.Entry, complete bool) {
 // tries decides when the attempts to read a gap end.
 type tries struct {
 	delay      time.Duration // before the next attempt
-	since      time.Time     // of the first failure while the engine was connected; zero: none
+	since      time.Time     // when the first attempt began while the engine was connected; zero: none
 	incomplete bool          // the last result was not complete
 }
 
@@ -73,19 +75,24 @@ type tries struct {
 func (t *tries) failed(now time.Time, complete bool, err error) bool {
 	again := t.incomplete
 	t.incomplete = err == nil && !complete
-	if t.since.IsZero() {
-		t.since = now
-	}
 	return errors.Is(err, backplane.ErrClosed) || again && t.incomplete || now.Sub(t.since) >= repairTime
 }
 
-// attempt makes one read of a gap. A result that may belong to another epoch is an error, and the
-// subscription then reports the new epoch.
-func (c *counter) attempt(g *gap) (entries []backplane.Entry, complete bool, err error) {
+// begin records that an attempt begins, and returns its timeout.
+func (t *tries) begin(now time.Time) time.Duration {
+	if t.since.IsZero() {
+		t.since = now
+	}
+	return max(openTime, repairTime-now.Sub(t.since))
+}
+
+// attempt makes one read of a gap, with a timeout. A result that may belong to another epoch is an
+// error, and the subscription then reports the new epoch.
+func (c *counter) attempt(g *gap, limit time.Duration) (entries []backplane.Entry, complete bool, err error) {
 	if c.log != nil {
 		defer c.shared.reads.take()()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), openTime)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	bus := c.shared.config.Bus
 	if epoch := bus.Status().Epoch; g.blind {

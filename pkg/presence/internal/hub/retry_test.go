@@ -57,6 +57,23 @@ func TestRepairTriesAgain(t *testing.T) {
 	})
 }
 
+// A read that takes longer than the opening of a room is not given up.
+func TestRepairOverSlowNetwork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, a, _, bus, bob := repairing(t)
+		bus.set(func() { bus.delay = 3200 * time.Millisecond })
+		bus.interrupt()
+		a.send("lobby", "alice", "2")
+		time.Sleep(3300 * time.Millisecond)
+		if got := bob.take(); got != "message:1 message:2" {
+			t.Errorf("after 3.3 s: got %q, want both messages", got)
+		}
+		if reads := bus.takeReads(); reads != 1 {
+			t.Errorf("got %d reads, want 1", reads)
+		}
+	})
+}
+
 // If the reads fail for 6 s while the engine is connected, every client receives reset and the
 // messages that were held back.
 func TestRepairGivesUp(t *testing.T) {
