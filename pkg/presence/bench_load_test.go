@@ -173,7 +173,7 @@ func (l *load) connect(o order) (a answer, err error) {
 	for i := range clients {
 		if i == 0 || !o.OneUser {
 			user := fmt.Sprintf("user-%d", o.From+i)
-			if token, err = auth.Mint(secret, auth.Claims{Sub: user, Name: user, Join: []string{"*"}}); err != nil {
+			if token, err = auth.Mint(secret, auth.Claims{Sub: user, Name: user, Join: []string{"*"}, TTL: o.TTL}); err != nil {
 				return a, err
 			}
 		}

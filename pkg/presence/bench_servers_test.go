@@ -41,6 +41,7 @@ type order struct {
 	From     int           // open: the number of the first user
 	Source   byte          // open: the clients connect from 127.0.0.Source; 0: the kernel chooses the address
 	OneUser  bool          // open: all clients are the same user
+	TTL      time.Duration // open: the time until the tokens expire; 0: never
 	Rooms    int           // open: the number of rooms, of equal size; 0: the lobby only
 	Narrow   int           // open: one client in Narrow has small buffers; stop: one client in Narrow stops reading
 	InFlight int           // open: the maximum number of clients in flight; 0: 200

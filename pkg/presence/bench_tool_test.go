@@ -94,10 +94,11 @@ func BenchmarkLoadTool(b *testing.B) {
 	printTable(b, fmt.Sprintf("presence load against the load of the benchmarks, %d joins per second, medians of %d alternating pairs", joins, pairs), rows)
 }
 
-// measureOwn returns the figures of the load of the benchmarks.
+// measureOwn returns the figures of the load of the benchmarks. Its tokens expire, as those of
+// presence load do: a server then has a timer per client.
 func measureOwn(b *testing.B, clients int, joins, rate float64, duration time.Duration) []float64 {
 	b.Helper()
-	s := startSide(b, "direct", clients, order{Rate: joins, InFlight: 256, Flight: counted})
+	s := startSide(b, "direct", clients, order{Rate: joins, InFlight: 256, Flight: counted, TTL: time.Hour})
 	defer s.end()
 	joined := s.ask(order{Do: "stat"})
 	a := s.load.ask(order{Do: "post", Rate: rate, Time: duration, Senders: 1, Size: text})

@@ -59,7 +59,7 @@
 //	shared.go       state that all goroutines share
 //	client.go       one client: decoder and sequence, and the end of a stream
 //	loop.go         clients of one core: connects, churn, retries
-//	epoll_linux.go  sockets in one epoll instance
+//	epoll_linux.go  sockets in one epoll instance: ports_linux.go
 //	conns.go        sockets with a goroutine each
 //	sender.go       sends the messages of a room
 //	report.go       result

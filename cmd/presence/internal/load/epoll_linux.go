@@ -17,6 +17,7 @@ import (
 type epoll struct {
 	loop   *loop
 	fd     int
+	ports  ports
 	buffer []byte
 	events []unix.EpollEvent
 	made   int32     // connections made; the generation of the last one
@@ -47,7 +48,8 @@ func (s *socket) close() { unix.Close(s.fd) } // also removes it from the epoll 
 // direct reports whether this system has an epoll instance.
 const direct = true
 
-func newEpoll(l *loop) (sockets, error) {
+// newEpoll returns the sockets of the loop with this index.
+func newEpoll(l *loop, index int) (sockets, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, err
@@ -58,7 +60,7 @@ func newEpoll(l *loop) (sockets, error) {
 		return nil, err
 	}
 	e := &epoll{
-		loop: l, fd: fd, fresh: fresh, buffer: make([]byte, 64<<10),
+		loop: l, fd: fd, fresh: fresh, ports: newPorts(index, l.shards), buffer: make([]byte, 64<<10),
 		events: make([]unix.EpollEvent, 256), newEvents: make([]unix.EpollEvent, 256),
 	}
 	if err := unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, fresh, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: freshEvent}); err != nil {
@@ -96,7 +98,7 @@ func (e *epoll) open(c *client, request []byte) (err error) {
 			return err
 		}
 	}
-	err = unix.Connect(fd, to)
+	err = e.ports.connect(fd, to, int(e.made))
 	if err == nil {
 		err = s.send()
 	} else if errors.Is(err, unix.EINPROGRESS) {

@@ -7,4 +7,4 @@ import "errors"
 // direct reports whether this system has an epoll instance.
 const direct = false
 
-func newEpoll(*loop) (sockets, error) { return nil, errors.ErrUnsupported }
+func newEpoll(*loop, int) (sockets, error) { return nil, errors.ErrUnsupported }

@@ -63,10 +63,10 @@ func newShared(ctx context.Context, config Config) (*shared, error) {
 
 // newLoops returns the loops with their clients.
 func newLoops(s *shared) (loops []*loop, err error) {
-	for range s.shards {
+	for i := range s.shards {
 		l := &loop{shard: &shard{shared: s}, limit: max(1, maxInFlight/s.shards)}
 		if direct && s.tls == nil {
-			l.sockets, err = newEpoll(l)
+			l.sockets, err = newEpoll(l, i)
 		} else {
 			l.sockets = newConns(l)
 		}
