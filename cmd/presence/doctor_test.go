@@ -50,11 +50,11 @@ var faultyProxies = map[string]faultyProxy{
 		level: map[string]doctor.Level{"idle": doctor.Note, "cookie": doctor.OK},
 	},
 	"buffering for a time": {
-		answer: onStream(func(r *http.Response) { r.Body = &heldBody{ReadCloser: r.Body, size: 1, each: 3 * time.Second} }),
+		answer: onStream(func(r *http.Response) { r.Body = &heldBody{ReadCloser: r.Body, size: 1, each: 5 * time.Second} }),
 		check:  "buffering", fix: "proxy_buffering off;",
 	},
-	"buffering until a tick of 3 s": {
-		answer: onStream(func(r *http.Response) { r.Body = newTickBody(r, 3*time.Second, 0) }),
+	"buffering until a tick of 5 s, from the first message on": {
+		answer: onStream(func(r *http.Response) { r.Body = newMessageTickBody(r, 5*time.Second) }),
 		check:  "buffering", fix: "proxy_buffering off;",
 	},
 	"buffering after the first events": {
@@ -606,6 +606,7 @@ type tickBody struct {
 	each        time.Duration
 	start, free time.Time
 	idle        time.Duration
+	text        string // ends the time in which everything passes; "": none
 	rest        []byte
 }
 
@@ -618,6 +619,12 @@ func newTickBody(r *http.Response, each, free time.Duration) *tickBody {
 func newDroppedBody(r *http.Response, idle time.Duration) *tickBody {
 	b := newTickBody(r, 0, 0)
 	b.idle = idle
+	return b
+}
+
+func newMessageTickBody(r *http.Response, each time.Duration) *tickBody {
+	b := newTickBody(r, each, time.Hour)
+	b.text = "event: doctor"
 	return b
 }
 
@@ -641,6 +648,9 @@ func (b *tickBody) Read(p []byte) (int, error) {
 	if len(b.rest) == 0 {
 		began := time.Now()
 		b.rest = <-b.chunks // nil at the end
+		if b.text != "" && bytes.Contains(b.rest, []byte(b.text)) {
+			b.free = began
+		}
 		wait := time.Duration(0)
 		switch {
 		case b.idle > 0 && time.Since(began) > b.idle:
