@@ -45,7 +45,9 @@ func (c *counter) readGap(g *gap) (entries []backplane.Entry, complete bool) {
 			g.renewed, t = false, tries{delay: firstPause}
 		}
 		if c.shared.config.Bus.Status().Connected {
+			release := c.shared.reads.take()
 			entries, complete, err := c.attempt(g, t.begin(c.shared.config.Clock.Now()))
+			release()
 			if g.compares && g.suspect == 0 && (err != nil || !complete) {
 				return nil, true // the read was only a precaution
 			}
@@ -89,9 +91,6 @@ func (t *tries) begin(now time.Time) time.Duration {
 // attempt makes one read of a gap, with a timeout. A result that may belong to another epoch is an
 // error, and the subscription then reports the new epoch.
 func (c *counter) attempt(g *gap, limit time.Duration) (entries []backplane.Entry, complete bool, err error) {
-	if c.log != nil {
-		defer c.shared.reads.take()()
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	bus := c.shared.config.Bus

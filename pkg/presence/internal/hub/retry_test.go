@@ -74,6 +74,40 @@ func TestRepairOverSlowNetwork(t *testing.T) {
 	})
 }
 
+// After an interruption, many rooms read their gaps, 48 at a time. The time for which a room waits
+// for its turn does not count: it tries again after its first failure.
+func TestRepairWaitsForTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := sharedMemory()
+		many := func(c *hub.Config) { c.MaxRooms = 500 }
+		a, _ := openShared(t, log, many)
+		b, bus := openShared(t, log, many)
+		clients := map[string]*fakeClient{}
+		for i := range 400 {
+			name := fmt.Sprint("room-", i)
+			clients[name] = b.join(name, fmt.Sprint("user-", i), hub.Lease{}, "")
+		}
+		b.idle()
+		for name, c := range clients {
+			a.send(name, "alice-"+name, "0")
+			c.take()
+			bus.silently(func() { a.send(name, "alice-"+name, "1") })
+		}
+		bus.set(func() { bus.delay = time.Second })
+		bus.interrupt()
+		time.Sleep(6500 * time.Millisecond)
+		bus.set(func() { bus.err = errors.New("no leader") })
+		time.Sleep(time.Second)
+		bus.set(func() { bus.err = nil })
+		time.Sleep(30 * time.Second)
+		for name, c := range clients {
+			if got := c.messages(); got != "message:1" {
+				t.Errorf("%s: got %q, want the message", name, got)
+			}
+		}
+	})
+}
+
 // If the reads fail for 6 s while the engine is connected, every client receives reset and the
 // messages that were held back.
 func TestRepairGivesUp(t *testing.T) {
