@@ -767,20 +767,28 @@ func TestManyEntries(t *testing.T) {
 	})
 }
 
+// behindRelay returns a bus that reads through a relay, and the first of n entries in room a.
+func behindRelay(t *testing.T, n int) (r *relay, reader *nats.Bus, first uint64) {
+	t.Helper()
+	s := startServer(t)
+	r = startRelay(t, s)
+	c, other := config(r.url()), config(s.ClientURL())
+	c.Messages, other.Messages = n, n
+	reader = open(t, c)
+	writer := open(t, other)
+	first = add(t, writer, "a", "0")
+	for i := 1; i < n; i++ {
+		add(t, writer, "a", fmt.Sprint(i))
+	}
+	return r, reader, first
+}
+
 // A read from which NATS loses a message is an error, not a result with a hole. The next read has
 // all entries.
 func TestLossDuringRead(t *testing.T) {
 	t.Parallel()
 	const n = 101
-	s := startServer(t)
-	relay := startRelay(t, s)
-	c, other := config(relay.url()), config(s.ClientURL())
-	c.Messages, other.Messages = n, n
-	reader, writer := open(t, c), open(t, other)
-	first := add(t, writer, "a", "0")
-	for i := 1; i < n; i++ {
-		add(t, writer, "a", fmt.Sprint(i))
-	}
+	relay, reader, first := behindRelay(t, n)
 	delivered := 0
 	relay.setDrop(func(subject string) bool {
 		if !strings.Contains(subject, ".log.") {
@@ -803,15 +811,7 @@ func TestLossDuringRead(t *testing.T) {
 func TestLostAnswer(t *testing.T) {
 	t.Parallel()
 	const n = 101
-	s := startServer(t)
-	relay := startRelay(t, s)
-	c, other := config(relay.url()), config(s.ClientURL())
-	c.Messages, other.Messages = n, n
-	reader, writer := open(t, c), open(t, other)
-	first := add(t, writer, "a", "0")
-	for i := 1; i < n; i++ {
-		add(t, writer, "a", fmt.Sprint(i))
-	}
+	relay, reader, first := behindRelay(t, n)
 	lose := func(what string) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
