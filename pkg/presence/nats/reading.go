@@ -152,39 +152,57 @@ func (r reading) consume(ctx context.Context, entries []backplane.Entry, from, l
 		defer cancel()
 		r.stream.DeleteConsumer(ctx, consumer.CachedInfo().Name) // otherwise it ends after consumerTime
 	})
-	received := uint64(0) // the server numbers the messages of a consumer from 1
+	c := consumption{consumer: consumer, last: last, entries: entries}
 	for ctx.Err() == nil {
-		before := received
-		once, cancel := context.WithTimeout(ctx, requestTime)
-		defer cancel()
-		batch, err := consumer.Fetch(maxFetch, jetstream.FetchContext(once))
-		if err != nil {
+		if done, err := c.fetch(ctx); err != nil {
 			return nil, err
-		}
-		for m := range batch.Messages() {
-			meta, err := m.Metadata()
-			if err != nil {
-				return nil, err
-			}
-			if received++; meta.Sequence.Consumer != received {
-				return nil, fmt.Errorf("message %d of the read was lost", received)
-			}
-			sequence := meta.Sequence.Stream
-			if _, marker := cleared(m.Headers()); !marker && sequence <= last {
-				entries = append(entries, backplane.Entry{Position: sequence, At: meta.Timestamp, Data: m.Data()})
-			}
-			if sequence >= last {
-				return entries, nil
-			}
-		}
-		if err := batch.Error(); err != nil {
-			return nil, err
-		}
-		if received == before {
-			return nil, fmt.Errorf("message %d of the read did not arrive", received+1)
+		} else if done {
+			return c.entries, nil
 		}
 	}
 	return nil, context.Cause(ctx)
+}
+
+// consumption is the state of consume.
+type consumption struct {
+	consumer jetstream.Consumer
+	last     uint64
+	received uint64 // number of messages; the server numbers those of a consumer from 1
+	entries  []backplane.Entry
+}
+
+// fetch appends up to maxFetch entries. done reports that the last one is there.
+func (c *consumption) fetch(ctx context.Context) (done bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	defer cancel()
+	batch, err := c.consumer.Fetch(maxFetch, jetstream.FetchContext(ctx))
+	if err != nil {
+		return false, err
+	}
+	before := c.received
+	for m := range batch.Messages() {
+		meta, err := m.Metadata()
+		if err != nil {
+			return false, err
+		}
+		if c.received++; meta.Sequence.Consumer != c.received {
+			return false, fmt.Errorf("message %d of the read was lost", c.received)
+		}
+		sequence := meta.Sequence.Stream
+		if _, marker := cleared(m.Headers()); !marker && sequence <= c.last {
+			c.entries = append(c.entries, backplane.Entry{Position: sequence, At: meta.Timestamp, Data: m.Data()})
+		}
+		if sequence >= c.last {
+			return true, nil
+		}
+	}
+	if err := batch.Error(); err != nil {
+		return false, err
+	}
+	if c.received == before {
+		return false, fmt.Errorf("message %d of the read did not arrive", c.received+1)
+	}
+	return false, nil
 }
 
 // consumer creates a consumer of the entries from a sequence number.
