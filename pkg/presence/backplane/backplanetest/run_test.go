@@ -3,6 +3,7 @@ package backplanetest
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -142,4 +143,38 @@ func TestSlowFaults(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Many calls are due at the same time as timers of the test. If Slow received from a timer that is
+// due already, the race detector would crash here. See sleep.
+func TestSlowBesideTimers(t *testing.T) {
+	const subscriptions, entries = 10, 10
+	for range 30 {
+		synctest.Test(t, func(t *testing.T) {
+			m, _ := memory(t)
+			s := Slow(m, SlowConfig{Deliver: time.Second})
+			defer s.Close()
+			var delivered, fired atomic.Int64
+			for range subscriptions {
+				h := backplane.Handler{Entry: func(backplane.Entry) { delivered.Add(1) }}
+				if _, err := s.Subscribe("a", h); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range entries {
+				if _, _, err := s.Append(t.Context(), "a", "", nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			synctest.Wait()
+			for range 300 {
+				time.AfterFunc(time.Second, func() { fired.Add(1) })
+			}
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if delivered.Load() != subscriptions*entries || fired.Load() != 300 {
+				t.Errorf("got %d calls and %d timers, want %d and 300", delivered.Load(), fired.Load(), subscriptions*entries)
+			}
+		})
+	}
 }

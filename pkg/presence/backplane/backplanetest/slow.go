@@ -92,7 +92,8 @@ func (s *SlowBus) Subscribe(topic room.Name, h backplane.Handler) (cancel func()
 	if s.config.Deliver <= 0 {
 		return s.Bus.Subscribe(topic, h)
 	}
-	sub := &slowSubscription{calls: make(chan slowCall, 1024), ended: make(chan struct{})}
+	sub := &slowSubscription{calls: make(chan slowCall, 1024)}
+	sub.ctx, sub.end = context.WithCancel(context.Background())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -116,7 +117,7 @@ func (s *SlowBus) Subscribe(topic room.Name, h backplane.Handler) (cancel func()
 func (s *SlowBus) endLocked(sub *slowSubscription) {
 	if _, ok := s.subs[sub]; ok {
 		delete(s.subs, sub)
-		close(sub.ended)
+		sub.end()
 	}
 }
 
@@ -135,19 +136,4 @@ func (s *SlowBus) Close() {
 // every counts the calls and reports whether this call is an n-th one. If n is 0, it returns false.
 func every(n int, calls *atomic.Uint64) bool {
 	return n > 0 && calls.Add(1)%uint64(n) == 0
-}
-
-// sleep waits for d. If ctx ends first, it returns the cause of ctx.
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 && ctx.Err() == nil {
-		return nil
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

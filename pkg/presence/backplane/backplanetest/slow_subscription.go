@@ -1,6 +1,7 @@
 package backplanetest
 
 import (
+	"context"
 	"time"
 
 	"example.com/presence/pkg/presence/backplane"
@@ -10,7 +11,8 @@ import (
 // goroutine.
 type slowSubscription struct {
 	calls chan slowCall
-	ended chan struct{}
+	ctx   context.Context // ends with the subscription
+	end   context.CancelFunc
 }
 
 type slowCall struct {
@@ -23,7 +25,7 @@ func (sub *slowSubscription) handler(h backplane.Handler, delay time.Duration) b
 	later := func(f func()) {
 		select {
 		case sub.calls <- slowCall{time.Now().Add(delay), f}:
-		case <-sub.ended:
+		case <-sub.ctx.Done():
 		}
 	}
 	var slow backplane.Handler
@@ -43,7 +45,7 @@ func (sub *slowSubscription) handler(h backplane.Handler, delay time.Duration) b
 			select {
 			case a := <-answer:
 				return a
-			case <-sub.ended:
+			case <-sub.ctx.Done():
 				return nil
 			}
 		}
@@ -56,21 +58,31 @@ func (sub *slowSubscription) run() {
 	for {
 		select {
 		case c := <-sub.calls:
-			timer := time.NewTimer(time.Until(c.at))
-			select {
-			case <-timer.C:
-			case <-sub.ended:
-				timer.Stop()
+			if sleep(sub.ctx, time.Until(c.at)) != nil || sub.ctx.Err() != nil {
 				return
 			}
-			select {
-			case <-sub.ended:
-				return
-			default:
-				c.f()
-			}
-		case <-sub.ended:
+			c.f()
+		case <-sub.ctx.Done():
 			return
 		}
+	}
+}
+
+// sleep waits for d. If ctx ends first, it returns the cause of ctx.
+//
+// It makes no timer that is due already. In a bubble of testing/synctest, a goroutine that receives
+// from such a timer uses state of the race detector that the bubble may use at the same time. Then
+// the test crashes in __sanitizer::StackDepotBase (Go 1.26).
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 || ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
