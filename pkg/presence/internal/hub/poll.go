@@ -39,8 +39,6 @@ func (p poll) run(ctx context.Context, h *Hub) (isComplete bool, err error) {
 	defer cancel()
 	answers, ended := make(chan answer), make(chan error)
 	answered, again := map[room.NodeID]bool{}, append([]time.Duration{0}, p.again...)
-	ticker := time.NewTicker(pollTime)
-	defer ticker.Stop()
 	for start := time.Now(); ; {
 		missing, settled := p.missing(h, answered)
 		if len(missing) == 0 && settled {
@@ -83,7 +81,7 @@ func (p poll) run(ctx context.Context, h *Hub) (isComplete bool, err error) {
 			case err != nil:
 				return false, engineError(err)
 			}
-		case <-ticker.C:
+		case <-time.After(pollTime):
 		case <-ctx.Done():
 			return len(missing) == 0 && (settled || p.listed == nil), nil
 		}
