@@ -69,6 +69,10 @@ type Bus interface {
 	// If an engine starts the subscription only later, it calls Lost once the subscription has
 	// started.
 	//
+	// The servers of an engine may learn of the subscription at different times. Until the last one
+	// has, h may miss entries and publications without a call of Lost, even after a read of the
+	// log. Therefore, read the log again a moment later.
+	//
 	// The bus calls the functions of h one at a time and in order, so they need no lock against
 	// each other.
 	//

@@ -69,7 +69,9 @@ func TestBus(t *testing.T) {
 func TestBusOverCluster(t *testing.T) {
 	t.Parallel()
 	backplanetest.Run(t, func(t *testing.T) backplanetest.Engine {
-		return engine(t, 3, startCluster(t)...)
+		e := engine(t, 3, startCluster(t)...)
+		e.Late = true
+		return e
 	})
 }
 

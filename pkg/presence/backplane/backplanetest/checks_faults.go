@@ -29,6 +29,7 @@ func checkStatus(e *env) {
 // checkDrop checks that Lost is called after a loss, and that the log contains the lost entries.
 func checkDrop(e *env) {
 	r := e.subscribe(0, "a")
+	e.awaitLog(0, "a", r)
 	before := e.append(0, "a", "before")
 	e.await(func() bool { return hasAll(r.positions(), []uint64{before}) }, "the first entry")
 	all := []uint64{before}
@@ -50,6 +51,8 @@ func checkDrop(e *env) {
 	if !complete || !hasAll(append([]uint64{before}, positions(entries)...), all) {
 		e.errorf("Read after Lost: got %d, complete %v, want all of %d, complete", positions(entries), complete, all)
 	}
+	e.awaitLog(1, "a", r)
+	e.awaitRoutes([]*recorder{r}, "a")
 	last := e.append(1, "a", "after")
 	e.publish(1, "a", "after")
 	e.await(func() bool { return hasAll(r.positions(), []uint64{last}) && r.count("after") == 1 }, "the entry and the message after Drop")
@@ -64,6 +67,7 @@ func checkDrop(e *env) {
 // old log.
 func checkRecreate(e *env) {
 	rs := e.subscribeAll("a")
+	e.awaitLog(0, "a", rs...)
 	old := e.node(0).Status().Epoch
 	var notified []backplane.Status // guarded by e.mu
 	cancel := e.node(0).Notify(func(s backplane.Status) { e.record(func() { notified = append(notified, s) }) })
@@ -156,6 +160,7 @@ func checkClose(e *env) {
 	b.Notify(func(backplane.Status) {})()
 	rest := slices.IndexFunc(e.Nodes, func(other backplane.Bus) bool { return other != b })
 	if rest >= 0 {
+		e.awaitLog(rest, "a", rs[rest])
 		e.append(rest, "a", "rest")
 		e.put(rest, "k", "1", 1e9)
 		e.await(func() bool { return len(rs[rest].entries) == 1 }, "%s: an entry after another handle was closed", rs[rest].name)

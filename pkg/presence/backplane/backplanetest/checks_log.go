@@ -15,6 +15,7 @@ import (
 func checkAppend(e *env) {
 	rs := append(e.subscribeAll("a"), e.subscribe(0, "a"))
 	other := e.subscribe(0, "b")
+	e.awaitLog(0, "a", rs...)
 	start := e.last(0, "a")
 	var mu sync.Mutex // guards data
 	data := map[uint64]string{}
@@ -84,6 +85,7 @@ func (e *env) checkEntries(name string, entries []backplane.Entry, data map[uint
 // checkKeys checks that a key identifies one message of its room on every node.
 func checkKeys(e *env) {
 	r := e.subscribe(0, "a")
+	e.awaitLog(0, "a", r)
 	first, _, err := e.appendKey(0, "a", "key", "first")
 	if err != nil {
 		e.fatalf("Append: %v", err)
@@ -174,6 +176,7 @@ func checkKeyAge(e *env) {
 // and that the result is complete if none of these entries is missing.
 func checkComplete(e *env) {
 	r := e.subscribe(0, "a")
+	e.awaitLog(0, "a", r)
 	start := e.last(0, "a")
 	var all []uint64
 	for n := range e.Messages + 3 {
@@ -262,9 +265,10 @@ func checkClear(e *env) {
 // checkJoin checks that a subscription receives the entries that are accepted after Subscribe, and
 // that the log contains the earlier entries.
 func checkJoin(e *env) {
-	early := e.append(0, "a", "early")
 	for i := range e.Nodes {
+		early := e.append(0, "a", "early")
 		r := e.subscribe(i, "a")
+		e.awaitLog(i, "a", r)
 		late := e.append(i+1, "a", "late")
 		e.await(func() bool { return hasAll(r.positions(), []uint64{late}) || r.lost > 0 }, "%s: the entry or Lost", r.name)
 		entries, complete := e.read(i, "a", early)

@@ -25,6 +25,11 @@ type Engine struct {
 	// Drop returns, the engine is connected again. Required.
 	Drop func(during func())
 
+	// Late reports that the servers of the engine learn of a subscription at different times. It
+	// may then miss entries and publications for a moment after Subscribe has returned. The checks
+	// send probes first, until the subscription receives one.
+	Late bool
+
 	// Settle is the time that a check waits before it concludes that nothing more will arrive.
 	// Default: 250 ms.
 	Settle time.Duration

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -104,7 +105,7 @@ func (e *env) node(i int) backplane.Bus { return e.Nodes[i%len(e.Nodes)] }
 func (e *env) subscribe(i int, topic room.Name) *recorder { return e.subscribeAsk(i, topic, nil) }
 
 func (e *env) subscribeAsk(i int, topic room.Name, ask func([]byte) []byte) *recorder {
-	r := &recorder{all: &e.recorders, bus: e.node(i), name: fmt.Sprintf("node %d, topic %q", i, topic)}
+	r := &recorder{all: &e.recorders, bus: e.node(i), name: fmt.Sprintf("node %d, topic %q", i, topic), probed: map[string]bool{}}
 	r.epoch = r.bus.Status().Epoch
 	cancel, err := e.node(i).Subscribe(topic, r.handler(ask))
 	if err != nil {
@@ -186,7 +187,7 @@ func (e *env) read(i int, name room.Name, after uint64) (entries []backplane.Ent
 		entries, complete, err = e.node(i).Read(ctx, name, after)
 		return err
 	})
-	return entries, complete
+	return slices.DeleteFunc(entries, isProbe), complete
 }
 
 func (e *env) last(i int, name room.Name) (position uint64) {

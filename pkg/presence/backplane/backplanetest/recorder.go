@@ -3,6 +3,7 @@ package backplanetest
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -54,6 +55,7 @@ type recorder struct {
 	running  bool
 	entries  []backplane.Entry
 	messages []string
+	probed   map[string]bool // probes that were received
 	asked    int
 	lost     int
 	epoch    string // at the last call of Lost, or at Subscribe if there was none
@@ -86,7 +88,7 @@ func (r *recorder) faultLocked(format string, args ...any) {
 func (r *recorder) handler(ask func([]byte) []byte) backplane.Handler {
 	h := backplane.Handler{
 		Entry:   func(e backplane.Entry) { r.during(func() { r.entryLocked(e) }) },
-		Message: func(data []byte) { r.during(func() { r.messages = append(r.messages, string(data)) }) },
+		Message: func(data []byte) { r.during(func() { r.messageLocked(string(data)) }) },
 		Lost: func() {
 			epoch := r.bus.Status().Epoch
 			r.during(func() { r.lostLocked(epoch) })
@@ -101,7 +103,19 @@ func (r *recorder) handler(ask func([]byte) []byte) backplane.Handler {
 	return h
 }
 
+func (r *recorder) messageLocked(m string) {
+	if strings.HasPrefix(m, probe) {
+		r.probed[m] = true
+		return
+	}
+	r.messages = append(r.messages, m)
+}
+
 func (r *recorder) entryLocked(e backplane.Entry) {
+	if isProbe(e) {
+		r.probed[string(e.Data)] = true
+		return
+	}
 	if len(r.entries) > r.start {
 		if last := r.entries[len(r.entries)-1]; e.Position <= last.Position {
 			r.faultLocked("entry %d after entry %d", e.Position, last.Position)
@@ -116,6 +130,12 @@ func (r *recorder) lostLocked(epoch string) {
 		r.epoch, r.start = epoch, len(r.entries)
 	}
 }
+
+// probe begins a publication of awaitRoutes and an entry of awaitLog. Recorders and env.read omit
+// probes.
+const probe = "probe "
+
+func isProbe(e backplane.Entry) bool { return strings.HasPrefix(string(e.Data), probe) }
 
 // positions returns the positions of the received entries. The caller must hold the lock.
 func (r *recorder) positions() []uint64 { return positions(r.entries) }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"example.com/presence/pkg/presence/backplane"
+	"example.com/presence/pkg/presence/room"
 )
 
 const messages = 20
@@ -94,6 +95,48 @@ func TestEpochs(t *testing.T) {
 		}
 		return e
 	})
+}
+
+// lateBus is a bus whose subscriptions receive no entry in their first 300 ms. With messages, the
+// same holds for publications.
+type lateBus struct {
+	backplane.Bus
+	messages bool
+}
+
+func (b lateBus) Subscribe(topic room.Name, h backplane.Handler) (cancel func(), err error) {
+	start := time.Now().Add(300 * time.Millisecond)
+	if entry := h.Entry; entry != nil {
+		h.Entry = func(e backplane.Entry) {
+			if !time.Now().Before(start) {
+				entry(e)
+			}
+		}
+	}
+	if message := h.Message; message != nil && b.messages {
+		h.Message = func(data []byte) {
+			if !time.Now().Before(start) {
+				message(data)
+			}
+		}
+	}
+	return b.Bus.Subscribe(topic, h)
+}
+
+// The servers of a NATS cluster learn of a subscription at different times. Publications of the own
+// server arrive from the start, which the check Cancel requires. [TestBroken] tests that the checks
+// fail without Engine.Late.
+func TestLate(t *testing.T) {
+	for _, c := range checks {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m, e := memory(t)
+				b := lateBus{m, c.name != "Cancel"}
+				e.Nodes, e.Late = []backplane.Bus{b, b}, true
+				report(t, c, e)
+			})
+		})
+	}
 }
 
 // The wrappers can be combined, because a test of the hub may need several faults.
