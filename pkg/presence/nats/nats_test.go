@@ -382,6 +382,21 @@ func add(t *testing.T, b *nats.Bus, name room.Name, data string) uint64 {
 	return position
 }
 
+// read reads a room. The connection may just have been lost, so it repeats the call while the bus
+// is unavailable.
+func read(t *testing.T, b *nats.Bus, name room.Name, after uint64) (entries []backplane.Entry, complete bool) {
+	t.Helper()
+	await(t, "a read", func() bool {
+		var err error
+		entries, complete, err = b.Read(t.Context(), name, after)
+		if err != nil && !errors.Is(err, backplane.ErrUnavailable) {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
+	return entries, complete
+}
+
 // An entry that NATS loses without a report is found by the next entry of the room, before that one
 // is delivered.
 func TestSilentLoss(t *testing.T) {
@@ -545,8 +560,8 @@ func TestLogWentBack(t *testing.T) {
 	startServer(t, stored, port)
 	await(t, "another epoch", func() bool { return connected() && first.Status().Epoch != old })
 	await(t, "the same epoch", func() bool { return first.Status() == second.Status() })
-	if entries, _, err := second.Read(t.Context(), "a", 0); len(entries) > 0 || err != nil {
-		t.Errorf("Read in the new epoch: got %d entries, %v; want 0", len(entries), err)
+	if entries, _ := read(t, second, "a", 0); len(entries) > 0 {
+		t.Errorf("Read in the new epoch: got %d entries, want 0", len(entries))
 	}
 	add(t, second, "a", "three")
 	for _, r := range rs {
