@@ -45,7 +45,7 @@
 //     connection is re-established, or if a server or this process is too slow. The subscriptions
 //     then receive Lost.
 //   - In a cluster of NATS servers, the other servers learn of a subscription a moment after
-//     Subscribe has returned.
+//     Subscribe has returned. The subscription may miss their messages until then, without Lost.
 //   - Each entry names the entry of its room before it. If that one was not delivered, the
 //     subscription receives Lost first.
 //   - Idempotency keys are remembered for [backplane.KeyAge], but at most for Config.Age, and only

@@ -30,11 +30,11 @@ func (e *env) awaitLog(i int, name room.Name, rs ...*recorder) {
 // awaitProbe sends a probe, again after each pause, until the recorders have received it. It does
 // so only if Engine.Late is set.
 func (e *env) awaitProbe(rs []*recorder, text string, pause time.Duration, send func()) {
-	arrived := func() bool {
-		return !slices.ContainsFunc(rs, func(r *recorder) bool { return !r.probed[text] })
-	}
 	if !e.Late {
 		return
+	}
+	arrived := func() bool {
+		return !slices.ContainsFunc(rs, func(r *recorder) bool { return !r.probed[text] })
 	}
 	for n := time.Duration(0); n == 0 || !e.wait(pause, arrived); n++ {
 		if n*pause >= arrival {
