@@ -247,6 +247,11 @@ type Config struct {
 	// peer.
 	TrustedProxies []netip.Prefix
 
+	// DisableIOUring makes the server send with write(2) only. Otherwise, it sends to rooms with
+	// many clients with io_uring(7), which needs less CPU time, if the system is Linux and allows
+	// it. Default: false.
+	DisableIOUring bool
+
 	// ProxyProtocol makes the peers in TrustedProxies, and the peers on a Unix socket, begin each
 	// connection with a PROXY header (version 1 or 2). The address in it is then the RemoteAddr of
 	// the requests, and counts for MaxConnectionsPerAddress. A connection of these peers without a

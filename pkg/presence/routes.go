@@ -39,6 +39,7 @@ func New(c Config) (*Server, error) {
 		}})
 	s.streams = stream.Open(stream.Config{Heartbeat: c.Heartbeat, MaxUnsent: c.MaxUnsent,
 		MaxUnsentTotal: c.MaxUnsentTotal, MinShare: 4 * c.MaxMessage, Portable: c.portable,
+		IOUring:   !c.DisableIOUring,
 		Delivered: c.Observer.JoinToCount, Pass: c.Observer.LoopPass})
 	if s.hub, err = hub.Open(hubConfig(c, s.streams, s.limits.costs.rates, s.warn)); err != nil {
 		s.streams.Close()

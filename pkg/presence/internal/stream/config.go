@@ -23,6 +23,12 @@ type Config struct {
 	// Portable makes every connection a writer, which has its own goroutine and works on every
 	// system. Default: false.
 	Portable bool
+	// IOUring makes the loops send the events of large Streams with io_uring(7), if the kernel
+	// allows it. Default: false, which means write(2).
+	IOUring bool
+	// IOUringFailed receives the reason why the loops use write(2) although IOUring is set. It is
+	// called at most once, by Open or by a loop. It must not block. nil: not called.
+	IOUringFailed func(error)
 
 	// Delivered receives the time from Event.Since until a loop or waker has written the event to
 	// all its clients of the Stream, or queued it for the slow ones. There is one call per fan-out

@@ -21,6 +21,8 @@ type Stats struct {
 	// Unsent is a gauge: the size of the shared events that are on their way, or in a backlog, in
 	// bytes. Each event counts once.
 	Unsent int
+	// IOUring reports that the loops send with io_uring.
+	IOUring bool
 }
 
 // tally counts the work of one loop or waker. Only its goroutine uses the first fields. Each turn
