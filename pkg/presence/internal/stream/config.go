@@ -38,7 +38,13 @@ type Config struct {
 	// block.
 	Pass func(time.Duration)
 
-	// Tests shorten the times below.
+	// Tests set minRing and enter, and shorten the times below.
+
+	// minRing is the smallest number of connections of a share that receives events with io_uring.
+	// Default: 16.
+	minRing int
+	// enter replaces io_uring_enter(2). Default: nil.
+	enter func(ring, entries int) (taken int, err error)
 
 	// progressTime is the time within which a client must read at least one byte of its backlog.
 	// Default: 15 s.
@@ -61,6 +67,7 @@ func (c Config) withDefaults() Config {
 	c.MaxUnsent = cmp.Or(c.MaxUnsent, 256<<10)
 	c.MaxUnsentTotal = cmp.Or(c.MaxUnsentTotal, 64<<20)
 	c.MinShare = cmp.Or(c.MinShare, 256<<10)
+	c.minRing = cmp.Or(c.minRing, 16)
 	c.progressTime = cmp.Or(c.progressTime, 15*time.Second)
 	c.slowTime = cmp.Or(c.slowTime, time.Second)
 	c.stalledTime = cmp.Or(c.stalledTime, 15*time.Second)

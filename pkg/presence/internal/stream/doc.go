@@ -63,9 +63,10 @@
 //   - Types and rules: event.go, end.go, config.go, pace.go (slow consumers and liveness), chunk.go
 //     and header.go (HTTP/1).
 //   - The path of an event: frame.go, queue.go, batch.go, encoder.go (r3labs/sse).
-//   - Goroutines and their fan-outs: tally.go, inbox.go, yield_linux.go, yield_other.go, share.go, unsent.go, fanout.go.
-//   - Connections: liveness.go, resources.go, conn.go, http1.go; writer: waker.go, writer.go;
-//     direct: backlog_linux.go, direct_linux.go, loop_linux.go, loops_linux.go, loops_other.go.
+//   - Goroutines and their fan-outs: tally.go, inbox.go, yield_linux.go, yield_other.go,
+//     share.go, unsent.go, fanout.go.
+//   - Connections: liveness.go, rings.go, resources.go, conn.go, http1.go; writer: waker.go, writer.go;
+//     direct: backlog_linux.go, ringsends_linux.go, direct_linux.go, loop_linux.go, loops_linux.go, loops_other.go.
 //   - API: stream.go, streams.go.
 //
 // The benchmarks of package presence measure the cost of a delivery and of a connection.

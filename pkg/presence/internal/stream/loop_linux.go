@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"example.com/presence/pkg/presence/internal/socket"
+	"example.com/presence/pkg/presence/internal/uring"
 )
 
 // loop writes to some of the process's direct connections, and uses its own epoll instance to
@@ -53,6 +54,7 @@ type loop struct {
 	lag       lag
 	part      int // next part of the heartbeat
 	events    []unix.EpollEvent
+	ring      ringSends // the sends of the current group
 	pieces    [][]byte
 	scratch   []byte
 }
@@ -69,8 +71,9 @@ func openLoop(r *resources) (*loop, error) {
 	}
 	l := &loop{
 		resources: r, inbox: newInbox[task](), epfd: epfd, epoll: os.NewFile(uintptr(epfd), "epoll"),
-		ready: make(chan struct{}, 1), blocked: map[*direct]bool{}, fanOuts: fanOuts{group: loopGroup, tally: tally{delivered: r.config.Delivered, pass: r.config.Pass}},
-		events: make([]unix.EpollEvent, 8), pieces: make([][]byte, 0, maxPieces), scratch: make([]byte, 4<<10),
+		ready: make(chan struct{}, 1), blocked: map[*direct]bool{},
+		fanOuts: fanOuts{group: loopGroup, bytes: maxBatch, tally: tally{delivered: r.config.Delivered, pass: r.config.Pass}},
+		events:  make([]unix.EpollEvent, 8), pieces: make([][]byte, 0, maxPieces), scratch: make([]byte, 4<<10),
 	}
 	raw, err := l.epoll.SyscallConn()
 	if err == nil {
@@ -82,6 +85,10 @@ func openLoop(r *resources) (*loop, error) {
 	if err != nil {
 		l.epoll.Close()
 		return nil, err
+	}
+	l.ring.open(&r.rings, r.config.enter)
+	if l.ring.ring != nil {
+		l.fanOuts.group, l.fanOuts.settle = ringGroup, l.sendGroup
 	}
 	l.stopping, l.stop = context.WithCancel(context.Background())
 	l.running.Go(func() { l.poll(raw) }) // ended by close
@@ -97,6 +104,7 @@ func (l *loop) close() {
 	l.running.Wait()
 	l.epoll.Close()
 	l.yielder.close()
+	l.ring.close()
 }
 
 // do makes run call f after all earlier tasks. It returns false after close.
@@ -238,20 +246,17 @@ func (l *loop) goodbye(c *direct, why End, within time.Duration) {
 	l.unflushed = append(l.unflushed, c)
 }
 
-// deliver writes a batch to a connection, or adds it to the backlog if there is one.
+// deliver writes a batch to a connection, or adds it to the backlog if there is one. With a ring,
+// sendGroup writes it after the last connection of the group.
 func (l *loop) deliver(c *direct, batch *batch) {
 	if c.backlog == nil && c.att.after < batch.frames[0].number {
-		n, err := c.write(batch.bytes(c.chunked))
-		if err == nil {
+		b := batch.bytes(c.chunked)
+		if l.ring.ring != nil && len(c.att.share.conns) >= l.config.minRing {
+			l.ring.add(c, c.fd, b)
 			return
 		}
-		if err != io.ErrShortWrite {
-			l.finish(c, endOf(err))
-			return
-		}
-		l.backlog(c).addRest(batch.frames, n)
-		c.pace.wrote(n)
-		l.block(c)
+		n, err := c.write(b)
+		l.wrote(c, batch, n, err)
 		return
 	}
 	b := l.backlog(c)
@@ -266,6 +271,49 @@ func (l *loop) deliver(c *direct, batch *batch) {
 	case !c.pace.queued(&l.config, l.time, b.load()):
 		l.evict(c, l.config.tooSlow(c.liveness()))
 	}
+}
+
+// sendGroup makes the sends of the ring, after the last connection of a group of a fan-out.
+func (l *loop) sendGroup(batch *batch) {
+	if len(l.ring.sends) == 0 {
+		return
+	}
+	l.ring.flush(func(r receiver, b []byte, n int) {
+		c := r.(*direct)
+		var err error
+		switch {
+		case n == len(b):
+			l.fanOuts.tally.bytes += n
+			return
+		case n >= 0:
+			l.fanOuts.tally.bytes += n
+			err = io.ErrShortWrite
+		case n == uring.NotSent:
+			n, err = c.write(b)
+		case n == uring.Unknown:
+			unix.Shutdown(int(c.fd), unix.SHUT_RDWR) // otherwise, the ring could send later
+			l.finish(c, Closed)
+			return
+		}
+		l.wrote(c, batch, n, err)
+	})
+	if l.ring.ring == nil { // it has failed
+		l.fanOuts.group, l.fanOuts.settle = loopGroup, nil
+	}
+}
+
+// wrote handles the result of writing a batch to a connection without a backlog.
+func (l *loop) wrote(c *direct, batch *batch, n int, err error) {
+	if err == nil {
+		return
+	}
+	if err != io.ErrShortWrite {
+		l.finish(c, endOf(err))
+		return
+	}
+	l.backlog(c).addRest(batch.frames, n)
+	c.pace.wrote(n)
+	l.block(c)
 }
 
 // backlog returns the backlog of the connection. If there is none, it makes one.

@@ -16,6 +16,7 @@ type resources struct {
 	ended   *inbox[func()] // ends of connections, for Streams.report
 	open    sync.WaitGroup // counts the connections that Streams.Close waits for
 	checker checker        // checks the clients of writers
+	rings   rings          // the use of io_uring
 	unsent  unsent         // the events in the backlogs of all streams
 
 	// Of all writers, for Stats.

@@ -30,7 +30,7 @@ type waker struct {
 
 func openWaker(r *resources) *waker {
 	w := &waker{resources: r, inbox: newInbox[task](), stop: make(chan struct{})}
-	w.fanOuts.group, w.fanOuts.settle = wakerGroup, w.woken.Wait
+	w.fanOuts.group, w.fanOuts.settle = wakerGroup, func(*batch) { w.woken.Wait() }
 	w.fanOuts.tally.delivered, w.fanOuts.tally.pass = r.config.Delivered, r.config.Pass
 	w.yielder, _ = openYielder() // nil at the open-file limit
 	w.running.Go(w.run)          // ended by close

@@ -1,0 +1,150 @@
+package uring
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Send is a send to one socket.
+type Send struct {
+	Socket int32  // descriptor
+	Bytes  []byte // at least one
+	N      int    // set by Ring.Send: the number of bytes that the socket accepted, NotSent or Unknown
+}
+
+// Values of Send.N. 0 means that the socket is full.
+const (
+	NotSent = -1 // the socket accepted no byte; write(2) returns the reason, or succeeds
+	Unknown = -2 // the ring has failed, and the socket may have accepted bytes
+)
+
+// Enter makes the kernel handle the next entries of a ring. It returns the number of entries taken.
+// Tests replace it to inject faults.
+type Enter func(ring, entries int) (taken int, err error)
+
+// Ring is an instance of io_uring(7). It must be used by one goroutine at a time.
+type Ring struct {
+	queues *queues
+	enter  Enter
+	sends  []Send // of the current call of Send; keeps their bytes reachable
+}
+
+// Open makes a ring and tests it with two sends. entries is the largest number of sends for one
+// system call, a power of two up to 32,768. enter is nil except in tests.
+func Open(entries int, replaced Enter) (*Ring, error) {
+	q, err := openQueues(entries)
+	if err != nil {
+		return nil, err
+	}
+	r := &Ring{queues: q, enter: enter}
+	if err := r.test(); err != nil {
+		r.Close()
+		return nil, err
+	}
+	if replaced != nil {
+		r.enter = replaced
+	}
+	return r, nil
+}
+
+// test sends until a socket is full. Each result must be that of a write.
+func (r *Ring) test() error {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socketpair", err)
+	}
+	defer unix.Close(pair[0])
+	defer unix.Close(pair[1])
+	unix.SetsockoptInt(pair[0], unix.SOL_SOCKET, unix.SO_SNDBUF, 1)
+	sends := []Send{{Socket: int32(pair[0]), Bytes: make([]byte, 1)}}
+	for range 1000 {
+		if err := r.Send(sends); err != nil {
+			return err
+		}
+		if sends[0].N != 1 {
+			break
+		}
+	}
+	if sends[0].N != 0 {
+		return fmt.Errorf("io_uring: send to a full socket returned %d, want 0", sends[0].N)
+	}
+	return nil
+}
+
+// Close closes the ring.
+func (r *Ring) Close() { r.queues.close() }
+
+// retries is the maximum number of system calls in a row in which the kernel takes no entry.
+const retries = 3
+
+// Send sends to each socket, in this order, and sets Send.N. It does not block. The error is not
+// nil if the ring has failed. The caller must then close the ring, and end each connection whose
+// result is Unknown, with shutdown(2), because the kernel may still hold the send.
+func (r *Ring) Send(sends []Send) error {
+	r.sends = sends
+	defer func() { r.sends = nil }()
+	for i := range sends {
+		sends[i].N = NotSent
+	}
+	for done, idle := 0, 0; done < len(sends) && idle <= retries; {
+		n := min(len(sends)-done, len(r.queues.entries))
+		for i := done; i < done+n; i++ {
+			r.queues.put(sends[i].Socket, sends[i].Bytes, i)
+		}
+		taken, err := r.enter(r.queues.fd, n)
+		if taken < 0 || taken > n {
+			return fmt.Errorf("io_uring_enter: the kernel took %d of %d entries", taken, n)
+		}
+		r.queues.retract(n - taken)
+		if err := r.results(done, taken); err != nil {
+			return err
+		}
+		switch err {
+		case nil, unix.EINTR:
+		case unix.EAGAIN, unix.EBUSY, unix.ENOMEM:
+			return nil // the kernel has no memory at the moment
+		default:
+			return os.NewSyscallError("io_uring_enter", err)
+		}
+		if done += taken; taken == 0 {
+			idle++
+		} else {
+			idle = 0
+		}
+	}
+	return nil
+}
+
+// results reads the results of n sends that the kernel has taken. It returns an error unless each
+// of these sends has one valid result.
+func (r *Ring) results(first, n int) error {
+	taken := r.sends[first : first+n]
+	for i := range taken {
+		taken[i].N = Unknown
+	}
+	for range n {
+		res, ok := r.queues.take()
+		if !ok {
+			return errIncomplete
+		}
+		i := res.id - uint64(first)
+		if i >= uint64(n) || taken[i].N != Unknown || int(res.value) > len(taken[i].Bytes) {
+			return fmt.Errorf("io_uring: result %d for send %d, one of %d from %d", res.value, res.id, n, first)
+		}
+		switch {
+		case res.value >= 0:
+			taken[i].N = int(res.value)
+		case unix.Errno(-res.value) == unix.EAGAIN:
+			taken[i].N = 0
+		default:
+			taken[i].N = NotSent
+		}
+	}
+	return nil
+}
+
+// errIncomplete means that the kernel has not finished a send during the system call.
+var errIncomplete = errors.New("io_uring_enter: a send has no result")
