@@ -69,6 +69,7 @@ type limitFlags struct {
 type runningFlags struct {
 	MetricsListen string        `placeholder:"127.0.0.1:9090" help:"Address for Prometheus metrics (/metrics) and profiles (/debug/pprof/), as [host]:port. Both are then only there. Default: none, so /metrics is on the address of --listen, for any client, and there are no profiles."`
 	ShutdownGrace time.Duration `default:"8s" help:"Maximum duration of the shutdown after SIGTERM, more than 0s. Many container platforms allow 10s. With --nats, streams end between a quarter and three quarters of it. Default: 8s."`
+	IOUring       string        `name:"io-uring" default:"auto" enum:"auto,off" placeholder:"auto" help:"Way to send events to rooms with many clients: auto (io_uring if the system is Linux and allows it, else write) or off (write). The log and the metric presence_io_uring report the way in use. Default: auto."`
 	LogFormat     string        `default:"text" enum:"text,json" placeholder:"text" help:"Log format on standard error: text or json. Default: text."`
 	LogLevel      string        `default:"info" enum:"debug,info,warn,error" placeholder:"info" help:"Minimum log level: debug, info, warn or error. Default: info."`
 	Check         bool          `help:"Validate the configuration, including keys, certificate and limits, fetch the JWK Set (timeout 10s), compare the settings of the NATS servers (timeout 5s, changes nothing), and exit. Default: off."`
@@ -207,8 +208,9 @@ func (c *serve) config(ctx context.Context, log *slog.Logger) (presence.Config, 
 		MaxUnsentTotal:           int(c.Limits.MaxUnsentTotal),
 		FullStatus:               c.Limits.FullStatus,
 
-		ProxyProtocol: c.Listening.ProxyProtocol,
-		CORSOrigins:   c.Browsers.CORSOrigin,
+		DisableIOUring: c.Running.IOUring == "off",
+		ProxyProtocol:  c.Listening.ProxyProtocol,
+		CORSOrigins:    c.Browsers.CORSOrigin,
 		Cookie: presence.Cookie{
 			SameSite: map[string]http.SameSite{"lax": http.SameSiteLaxMode, "strict": http.SameSiteStrictMode, "none": http.SameSiteNoneMode}[c.Browsers.CookieSameSite],
 			Domain:   c.Browsers.CookieDomain,

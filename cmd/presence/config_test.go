@@ -13,7 +13,7 @@ import (
 func TestConfigErrorsNameTheFlag(t *testing.T) {
 	// These fields need no entry in flagOf, because the command never sets them or any value is
 	// valid.
-	none := map[string]bool{"Authenticator": true, "Backplane": true, "ReadyNeedsBackplane": true, "Guest": true, "History": true, "HistoryRate": true, "CostRate": true, "KeepHandler": true, "Cookie.Insecure": true,
+	none := map[string]bool{"Authenticator": true, "Backplane": true, "ReadyNeedsBackplane": true, "Guest": true, "History": true, "HistoryRate": true, "CostRate": true, "DisableIOUring": true, "KeepHandler": true, "Cookie.Insecure": true,
 		"ContentSecurityPolicy": true, // the default fits the page that the command serves
 		"Web":                   true, "OnMessage": true, "OnJoin": true, "OnLeave": true, "Logger": true,
 		"ProxyProtocol": true, "Metrics": true, "Observer": true}

@@ -342,6 +342,7 @@ type Config struct {
 	count        func(*room.Room) int // returns the user count that Count selects
 	portable     bool                 // sets stream.Config.Portable
 	maxSnapshots int                  // sets hub.Config.MaxSnapshots
+	minRing      int                  // sets stream.Config.MinRing
 }
 
 // Observer has functions that the server calls with a measurement. Each may be nil. They are called

@@ -16,7 +16,7 @@ import (
 )
 
 // unbounded lists the fields of Config that have no range to test.
-var unbounded = []string{"CostRate", "HistoryRate", "Guest", "ReadyNeedsBackplane", "Metrics", "ProxyProtocol", "Observer", "History", "KeepHandler", "Backplane", "OnMessage", "OnJoin", "OnLeave", "Logger", "Cookie.Insecure"}
+var unbounded = []string{"CostRate", "HistoryRate", "DisableIOUring", "Guest", "ReadyNeedsBackplane", "Metrics", "ProxyProtocol", "Observer", "History", "KeepHandler", "Backplane", "OnMessage", "OnJoin", "OnLeave", "Logger", "Cookie.Insecure"}
 
 // New rejects every value that is out of range with a ConfigError for the field. The error's text
 // names the field once.

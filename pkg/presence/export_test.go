@@ -16,6 +16,12 @@ func Portable(c Config) Config {
 	return c
 }
 
+// WithMinRing returns a copy of c for a server that uses io_uring for rooms with that many clients.
+func WithMinRing(c Config, clients int) Config {
+	c.minRing = clients
+	return c
+}
+
 // WithMaxSnapshots returns a copy of c with that limit on unsent snapshots, in bytes.
 func WithMaxSnapshots(c Config, limit int) Config {
 	c.maxSnapshots = limit

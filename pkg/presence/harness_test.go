@@ -136,7 +136,10 @@ func openIn(t testing.TB, c presence.Config, listen func(net.Listener) net.Liste
 	if c.MessageRate == 0 {
 		c.MessageRate = -1 // unlimited, because few tests check the rate limit
 	}
-	server, err := presence.New(c)
+	if os.Getenv("PRESENCE_TEST_IO_URING") == "off" {
+		c.DisableIOUring = true
+	}
+	server, err := presence.New(presence.WithMinRing(c, 1))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -88,8 +88,8 @@ func TestPromise3NothingIsLostBetweenResponseAndSync(t *testing.T) {
 func TestPromise3And4StoppedClient(t *testing.T) {
 	each(t, func(t *testing.T, open opener) {
 		const clients = 10
-		messages := sized(750, 1500, 1500) // 6 MiB or more
-		h := open(t, presence.Config{Linger: -1})
+		messages := sized(750, 1500, 1500)                      // 6 MiB or more
+		h := open(t, presence.Config{Linger: -1, CostRate: -1}) // the sender costs 90 KB per message
 		stopped, err := net.Dial("tcp", strings.TrimPrefix(h.URL, "http://"))
 		if err != nil {
 			t.Fatal(err)

@@ -105,6 +105,8 @@ var values = []value{
 	gauge("unsent_snapshot_bytes", "Size of the snapshots that clients have not received yet.", func(s *presence.Stats) int { return s.SnapshotBytesUnsent }),
 	gauge("unsent_replays", "Replays that clients have not received yet.", func(s *presence.Stats) int { return s.ReplaysUnsent }),
 	gauge("unsent_replay_bytes", "Size of the replays that clients have not received yet.", func(s *presence.Stats) int { return s.ReplayBytesUnsent }),
+	flag("io_uring", "1 if events to rooms with many clients are sent with io_uring, 0 if all are sent with write.",
+		func(s *presence.Stats) (bool, bool) { return s.Streams.IOUring, true }),
 	gauge("backlogged_connections", "Streams with events that wait for the client to read.", func(s *presence.Stats) int { return s.Streams.Backlogged }),
 	gauge("backlog_bytes", "Size of the shared events that wait for clients to read.", func(s *presence.Stats) int { return s.Streams.BacklogBytes }),
 

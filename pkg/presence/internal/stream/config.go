@@ -26,6 +26,9 @@ type Config struct {
 	// IOUring makes the loops send the events of large Streams with io_uring(7), if the kernel
 	// allows it. Default: false, which means write(2).
 	IOUring bool
+	// MinRing is the smallest number of connections that a Stream has in a loop if its events are
+	// sent with io_uring. Default: 16.
+	MinRing int
 	// IOUringFailed receives the reason why the loops use write(2) although IOUring is set. It is
 	// called at most once, by Open or by a loop. It must not block. nil: not called.
 	IOUringFailed func(error)
@@ -38,11 +41,8 @@ type Config struct {
 	// block.
 	Pass func(time.Duration)
 
-	// Tests set minRing and enter, and shorten the times below.
+	// Tests set enter and shorten the times below.
 
-	// minRing is the smallest number of connections of a share that receives events with io_uring.
-	// Default: 16.
-	minRing int
 	// enter replaces io_uring_enter(2). Default: nil.
 	enter func(ring, entries int) (taken int, err error)
 
@@ -67,7 +67,7 @@ func (c Config) withDefaults() Config {
 	c.MaxUnsent = cmp.Or(c.MaxUnsent, 256<<10)
 	c.MaxUnsentTotal = cmp.Or(c.MaxUnsentTotal, 64<<20)
 	c.MinShare = cmp.Or(c.MinShare, 256<<10)
-	c.minRing = cmp.Or(c.minRing, 16)
+	c.MinRing = cmp.Or(c.MinRing, 16)
 	c.progressTime = cmp.Or(c.progressTime, 15*time.Second)
 	c.slowTime = cmp.Or(c.slowTime, time.Second)
 	c.stalledTime = cmp.Or(c.stalledTime, 15*time.Second)

@@ -251,7 +251,7 @@ func (l *loop) goodbye(c *direct, why End, within time.Duration) {
 func (l *loop) deliver(c *direct, batch *batch) {
 	if c.backlog == nil && c.att.after < batch.frames[0].number {
 		b := batch.bytes(c.chunked)
-		if l.ring.ring != nil && len(c.att.share.conns) >= l.config.minRing {
+		if l.ring.ring != nil && len(c.att.share.conns) >= l.config.MinRing {
 			l.ring.add(c, c.fd, b)
 			return
 		}
