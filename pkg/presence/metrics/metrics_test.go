@@ -63,6 +63,7 @@ var movedBy = map[string]func(*testing.T){
 	"presence_unsent_event_bytes_limit":     TestLimits,
 	"presence_unsent_replays":               TestUnsentReplays,
 	"presence_unsent_replay_bytes":          TestUnsentReplays,
+	"presence_io_uring":                     TestIOUring,
 	"presence_backlogged_connections":       TestSlowConsumer,
 	"presence_backlog_bytes":                TestSlowConsumer,
 	"presence_hook_queue_bytes":             TestHookSlow,
@@ -104,6 +105,23 @@ func TestStreams(t *testing.T) {
 	first()
 	s.want("connections", 3, "users", 3, "rooms", 2, "joins_total", 3, "streams_opened_total", 4, `streams_ended_total{reason="closed"}`, 1,
 		"reloads_absorbed_total", 0)
+}
+
+// The log and the metric agree on the way of sending. Whether the kernel allows io_uring is tested
+// in package stream.
+func TestIOUring(t *testing.T) {
+	t.Parallel()
+	off := open(t, presence.Config{DisableIOUring: true})
+	off.logged(1, "io_uring is off, so all sends use write")
+	off.want("io_uring", 0)
+	auto := open(t, presence.Config{})
+	auto.logged(1, "io_uring")
+	if strings.Contains(auto.log.String(), "io_uring is in use") {
+		auto.want("io_uring", 1)
+	} else {
+		auto.logged(1, "io_uring is not available, so all sends use write")
+		auto.want("io_uring", 0)
+	}
 }
 
 func TestReload(t *testing.T) {

@@ -74,8 +74,13 @@ func (r *Ring) test() error {
 	return nil
 }
 
-// Close closes the ring.
-func (r *Ring) Close() { r.queues.close() }
+// Close closes the ring. Further calls do nothing.
+func (r *Ring) Close() {
+	if r.queues != nil {
+		r.queues.close()
+		r.queues = nil
+	}
+}
 
 // retries is the maximum number of system calls in a row in which the kernel takes no entry.
 const retries = 3
@@ -96,7 +101,8 @@ func (r *Ring) Send(sends []Send) error {
 		}
 		taken, err := r.enter(r.queues.fd, n)
 		if taken < 0 || taken > n {
-			return fmt.Errorf("io_uring_enter: the kernel took %d of %d entries", taken, n)
+			r.unknown(done, n)
+			return fmt.Errorf("%w: %d of %d", errCount, taken, n)
 		}
 		r.queues.retract(n - taken)
 		if err := r.results(done, taken); err != nil {
@@ -121,10 +127,7 @@ func (r *Ring) Send(sends []Send) error {
 // results reads the results of n sends that the kernel has taken. It returns an error unless each
 // of these sends has one valid result.
 func (r *Ring) results(first, n int) error {
-	taken := r.sends[first : first+n]
-	for i := range taken {
-		taken[i].N = Unknown
-	}
+	taken := r.unknown(first, n)
 	for range n {
 		res, ok := r.queues.take()
 		if !ok {
@@ -146,5 +149,18 @@ func (r *Ring) results(first, n int) error {
 	return nil
 }
 
-// errIncomplete means that the kernel has not finished a send during the system call.
-var errIncomplete = errors.New("io_uring_enter: a send has no result")
+// unknown returns n sends, and sets their results to Unknown.
+func (r *Ring) unknown(first, n int) []Send {
+	sends := r.sends[first : first+n]
+	for i := range sends {
+		sends[i].N = Unknown
+	}
+	return sends
+}
+
+var (
+	// errIncomplete means that the kernel has not finished a send during the system call.
+	errIncomplete = errors.New("io_uring_enter: a send has no result")
+	// errCount means that the kernel has taken an impossible number of entries.
+	errCount = errors.New("io_uring_enter: wrong number of entries")
+)
