@@ -110,7 +110,9 @@ type rig struct {
 
 func newRig(t *testing.T, c stream.Config, start func(*httptest.Server)) *rig {
 	t.Helper()
-	c.IOUring, c.MinRing = os.Getenv("PRESENCE_TEST_IO_URING") != "off", 1
+	if !c.IOUring {
+		c.IOUring, c.MinRing = os.Getenv("PRESENCE_TEST_IO_URING") != "off", 1
+	}
 	g := &rig{t: t, streams: stream.Open(c), conns: make(chan *stream.Conn, 100), ends: make(chan stream.End, 100)}
 	g.shared, g.other = g.streams.Stream("lobby"), g.streams.Stream("other")
 	var open sync.WaitGroup
