@@ -57,6 +57,7 @@ type load struct {
 	messages int             // received message events
 	waits    []time.Duration // times in flight, from connect(2), of the clients that reached the stage flight
 	landed   time.Duration   // time at which the last client reached the stage flight, since start
+	due      int             // messages after the drain
 	failed   error
 
 	// The fields for timed messages. The messages go to the rooms in turn.
@@ -137,6 +138,10 @@ func (l *load) do(o order) (a answer, err error) {
 		a, err = l.connect(o)
 	case "serial":
 		a, err = l.serial(o)
+	case "unread":
+		err = l.unread(o)
+	case "drain":
+		err = l.drain()
 	case "post":
 		a, err = l.post(o)
 	case "stop":
@@ -455,6 +460,64 @@ func (l *load) serial(o order) (a answer, err error) {
 	}
 	a.summarise(times)
 	return a, nil
+}
+
+// unread posts o.Messages messages without reading them. No goroutine waits for the sockets of the
+// clients, so arriving bytes wake none. Each message is posted when every client's socket holds the
+// previous one (FIONREAD). drain must follow.
+func (l *load) unread(o order) error {
+	s, err := l.dial(o.Size)
+	if err != nil {
+		return err
+	}
+	defer s.conn.Close()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	held := make([]int, len(l.clients))
+	for i := range l.clients {
+		if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, l.clients[i].fd, nil); err != nil {
+			return err
+		}
+	}
+	l.due = l.messages + o.Messages*l.open
+	deadline := time.Now().Add(benchPatience)
+	for range o.Messages {
+		if status, err := s.post(0); err != nil || status != http.StatusAccepted {
+			return fmt.Errorf("POST /messages: got %d, %v; want 202", status, err)
+		}
+		for i := range l.clients {
+			for {
+				n, err := unix.IoctlGetInt(l.clients[i].fd, unix.TIOCINQ)
+				if err != nil {
+					return err
+				}
+				if n > held[i] {
+					held[i] = n
+					break
+				}
+				if time.Now().After(deadline) {
+					return fmt.Errorf("no message at client %d within %v", i, benchPatience)
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}
+	}
+	return nil
+}
+
+// drain reads the messages of unread, and waits until every client has all of them.
+func (l *load) drain() error {
+	l.mu.Lock()
+	for i := range l.clients {
+		e := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i)}
+		if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, l.clients[i].fd, &e); err != nil {
+			l.mu.Unlock()
+			return err
+		}
+	}
+	due := l.due
+	l.mu.Unlock()
+	return l.wait("unread message at every client", func() bool { return l.messages >= due })
 }
 
 // post posts up to o.Rate messages per second, to the rooms in turn. Then it waits until every

@@ -5,6 +5,7 @@ package presence_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -47,8 +48,8 @@ type order struct {
 	InFlight int           // open: the maximum number of clients in flight; 0: 200
 	Flight   stage         // open: the stage that ends a client's time in flight; default: answered
 	Until    stage         // open: the stage that each client must reach; counted is the final count
-	Messages int           // serial: the number of messages
-	Size     int           // serial, post: bytes of a message's text
+	Messages int           // serial, unread: the number of messages
+	Size     int           // serial, unread, post: bytes of a message's text
 	Rate     float64       // post, churn, visit: rate per second; open: connections per second, 0: no limit
 	Time     time.Duration // post, churn, visit: duration
 	Stay     time.Duration // visit: duration of each visit
@@ -67,8 +68,9 @@ type answer struct {
 	Goroutines  int
 	Threads     int
 	Descriptors int
-	Epolls      int // epoll descriptors
-	Connections int // connections in the lobby
+	Epolls      int  // epoll descriptors
+	Connections int  // connections in the lobby
+	IOUring     bool // the server sends with io_uring
 
 	// Set by the load.
 	Elapsed  time.Duration
@@ -128,24 +130,27 @@ func runBenchProcess(role string) {
 type benchServer struct {
 	addr        string
 	connections func() int   // returns the number of connections in the lobby
+	ioUring     func() bool  // reports whether the server sends with io_uring
 	failed      func() error // returns the first error since the start, or nil
 }
 
 // newBenchServer starts the server with that role:
 //
 //	bare       the baseline: accepts, and sends a message to all sockets in one loop of write(2)
-//	direct     this package, on a TCP listener
+//	direct     this package, on a TCP listener, with io_uring where the kernel allows it
+//	write      direct, but without io_uring
 //	goroutine  this package, with a goroutine per stream, because the listener hides the TCP socket
 //	silent     direct, but each client receives only its first count
 //	r3labs     r3labs/sse as its README shows it
 func newBenchServer(role string) (*benchServer, error) {
 	var config net.ListenConfig
 	config.SetMultipathTCP(false) // as the command does
-	l, err := config.Listen(context.Background(), "tcp", "127.0.0.1:0")
+	l, err := config.Listen(context.Background(), "tcp", cmp.Or(os.Getenv("PRESENCE_BENCH_LISTEN"), "127.0.0.1:0"))
 	if err != nil {
 		return nil, err
 	}
-	s := &benchServer{addr: l.Addr().String(), connections: func() int { return 0 }, failed: func() error { return nil }}
+	s := &benchServer{addr: l.Addr().String(), connections: func() int { return 0 },
+		ioUring: func() bool { return false }, failed: func() error { return nil }}
 	switch role {
 	case "bare":
 		b := &bare{}
@@ -165,7 +170,7 @@ func newBenchServer(role string) (*benchServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	settings := presence.Config{Authenticator: authenticator, Logger: slog.New(slog.DiscardHandler), MessageRate: -1, CostRate: -1}
+	settings := presence.Config{Authenticator: authenticator, Logger: slog.New(slog.DiscardHandler), MessageRate: -1, CostRate: -1, DisableIOUring: role == "write"}
 	if role == "silent" {
 		settings = presence.WithoutCounts(settings)
 	}
@@ -174,7 +179,7 @@ func newBenchServer(role string) (*benchServer, error) {
 		return nil, err
 	}
 	switch role {
-	case "direct", "silent":
+	case "direct", "write", "silent":
 	case "goroutine":
 		l = covered{l}
 	default:
@@ -184,6 +189,7 @@ func newBenchServer(role string) (*benchServer, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.ioUring = func() bool { return server.Stats().Streams.IOUring }
 	s.connections = func() int {
 		request := httptest.NewRequest(http.MethodGet, "/presence?limit=1", nil)
 		request.Header.Set("Authorization", "Bearer "+token)
@@ -203,9 +209,10 @@ func newBenchServer(role string) (*benchServer, error) {
 func (s *benchServer) do(o order) (a answer, err error) {
 	switch o.Do {
 	case "stat": // costs the server almost nothing
+		a.IOUring = s.ioUring()
 		err = a.measure()
 	case "census": // costs a system call per descriptor
-		a.Connections = s.connections()
+		a.Connections, a.IOUring = s.connections(), s.ioUring()
 		err = errors.Join(a.measure(), a.countDescriptors())
 	case "free":
 		runtime.GC()

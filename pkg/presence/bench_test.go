@@ -304,7 +304,7 @@ func BenchmarkSaturated(b *testing.B) {
 	rows := []string{"server\tposts/s offered\taccepted/s\t503\tdeliveries/s\tCPU %\tµs per delivery\tto bare, one at a time"}
 	bare := startSide(b, "bare", scaled(1000), order{})
 	bare.deliver(1)
-	for _, role := range []string{"direct", "goroutine", "r3labs"} {
+	for _, role := range []string{"direct", "write", "goroutine", "r3labs"} {
 		s := startSide(b, role, scaled(1000), order{})
 		best := 0.0
 		for rate := 1000.0; ; rate *= 2 {
