@@ -66,8 +66,13 @@ func startProcess(b testing.TB, role string) *process {
 	if err != nil {
 		b.Fatal(err)
 	}
-	command := exec.Command(self)
-	command.Env = append(os.Environ(), "PRESENCE_BENCH_ROLE="+role)
+	return startCommand(b, role, exec.Command(self))
+}
+
+// startCommand starts this program by a command that may set more variables.
+func startCommand(b testing.TB, role string, command *exec.Cmd) *process {
+	b.Helper()
+	command.Env = append(append(os.Environ(), command.Env...), "PRESENCE_BENCH_ROLE="+role)
 	command.Stderr = os.Stderr
 	stdin, err := command.StdinPipe()
 	if err != nil {
@@ -139,15 +144,21 @@ type side struct {
 func startSide(b *testing.B, role string, clients int, o order) *side {
 	b.Helper()
 	s := &side{process: startProcess(b, role), load: startProcess(b, "load"), clients: clients}
+	s.connect(o)
+	return s
+}
+
+// connect connects the clients of the side.
+func (s *side) connect(o order) {
+	s.b.Helper()
 	s.ask(order{Do: "free"})
 	s.before = s.ask(order{Do: "census"})
-	o.Do, o.Addr, o.Clients = "open", s.addr, clients
+	o.Do, o.Addr, o.Clients = "open", s.addr, s.clients
 	if o.Until == "" {
-		o.Until = map[string]stage{"silent": synced, "bare": answered, "r3labs": answered}[role]
+		o.Until = map[string]stage{"silent": synced, "bare": answered, "r3labs": answered}[s.role]
 	}
 	o.Until = cmp.Or(o.Until, counted)
 	s.opened = s.load.ask(o)
-	return s
 }
 
 // end stops the load first, so that the closed sockets that the kernel keeps for a minute
