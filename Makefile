@@ -20,6 +20,9 @@ cluster = ^Test(Cluster|Fault)
 # The random tests of the hub and of the server have many more runs without the race detector.
 random = ^Test(Model|Simulate)
 
+# The tests of streams use io_uring where the kernel allows it. These run again with write.
+streams = ^Test.*(Promise|Stream|Count|Sync|IDs|Reload)
+
 .PHONY: help build run test test-long soak bench chart fuzz image release manifests
 
 help: ## list the targets
@@ -36,6 +39,8 @@ test: ## install the programs that the tests need, run all tests, and list the s
 	CGO_ENABLED=1 go run .ci/test.go -race -shuffle=on -timeout 20m ./...
 	go run .ci/test.go -timeout 10m -run '$(random)' ./pkg/presence ./pkg/presence/internal/hub
 	go run .ci/test.go -timeout 10m -run '$(cluster)' ./cmd/presence
+	PRESENCE_TEST_IO_URING=off go run .ci/test.go -timeout 10m ./pkg/presence/internal/stream
+	PRESENCE_TEST_IO_URING=off go run .ci/test.go -timeout 10m -run '$(streams)' ./pkg/presence
 	cd deploy/test && go run ../../.ci/test.go -timeout 10m ./...
 	node --test web/*.test.js
 
