@@ -215,6 +215,22 @@ func TestFanOutTimeNextToSmallRooms(t *testing.T) {
 	})
 }
 
+// A group ends with the connection where the batches reach the maximum size of a group, so that
+// large events do not make its system call long.
+func TestGroupOfLargeEvents(t *testing.T) {
+	for size, want := range map[int]int{100: ringGroup, maxBatch / 4: 4, maxBatch/4 + 1: 4, maxBatch/4 - 1: 5, maxBatch: 1, 10 * maxBatch: 1} {
+		p := fanOuts{group: ringGroup, bytes: maxBatch}
+		sh := new(share)
+		for range 2 * ringGroup {
+			sh.attach(&fakeReceiver{}, 0)
+		}
+		sh.now = &fanOut{batch: &batch{size: size}}
+		if p.deliver(sh); sh.delivered != want {
+			t.Errorf("events of %d bytes: got a group of %d connections, want %d", size, sh.delivered, want)
+		}
+	}
+}
+
 // A slice is as long as the goroutine waited for its turn, within limits.
 func TestSliceGrowsWithTheWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -3,6 +3,7 @@ package uring
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -288,5 +289,32 @@ func TestClose(t *testing.T) {
 func TestOpenFails(t *testing.T) {
 	if r, err := Open(1<<20, nil); !errors.Is(err, unix.EINVAL) || r != nil {
 		t.Errorf("too many entries: got %v, %v, want %v", r, err, unix.EINVAL)
+	}
+}
+
+// Open's test finds a kernel whose results are not those of write.
+func TestOpenTests(t *testing.T) {
+	for name, c := range map[string]struct {
+		value int32 // result of a send to a full socket
+		want  string
+	}{
+		"write":          {-int32(unix.EAGAIN), "<nil>"},
+		"never full":     {1, "io_uring: send to a full socket returned 1, want 0"},
+		"no such call":   {-int32(unix.EINVAL), "io_uring: send to a full socket returned -1, want 0"},
+		"too many bytes": {2, "io_uring: result 2 for send 0, one of 1 from 0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := openRing(t, 4, nil)
+			r.enter = func(ring, n int) (int, error) {
+				taken, err := enter(ring, n)
+				if res := &r.queues.results[*r.queues.head%uint32(len(r.queues.results))]; res.value == -int32(unix.EAGAIN) {
+					res.value = c.value
+				}
+				return taken, err
+			}
+			if got := fmt.Sprint(r.test()); got != c.want {
+				t.Errorf("got %s, want %s", got, c.want)
+			}
+		})
 	}
 }
