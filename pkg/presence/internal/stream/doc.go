@@ -21,7 +21,10 @@
 //	direct  plain HTTP/1 on Linux, for example   The connection is hijacked from net/http. A loop
 //	        from a reverse proxy to a container  (one per core) writes to its descriptor without
 //	                                             blocking, and detects its end with epoll. The
-//	                                             connection has no goroutine and no buffer.
+//	                                             connection has no goroutine and no buffer. If
+//	                                             many connections get the same events, the loop
+//	                                             sends to a group of them with one system call
+//	                                             (package uring).
 //	writer  TLS, HTTP/2, other systems, types    A goroutine writes the events of a backlog.
 //	        that wrap a connection               A waker (one per core) fills the backlog.
 //
