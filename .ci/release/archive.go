@@ -43,7 +43,7 @@ func (r release) archive(name string, p platform, binary []byte) error {
 	texts := []string{"LICENSE", "README.md"}
 	if p.os == "linux" {
 		add("deploy/", nil, 0o755)
-		texts = append(texts, "deploy/presence.service", "deploy/presence.socket")
+		texts = append(texts, "deploy/presence.service", "deploy/presence.socket", "deploy/seccomp.json")
 	}
 	for _, text := range texts {
 		b, err := os.ReadFile(filepath.Join(r.root, text))

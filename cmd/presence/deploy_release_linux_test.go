@@ -176,7 +176,7 @@ func tarHolds(t *testing.T, path, name string, units bool) []byte {
 	files := unpackGzip(t, released(t, path))
 	want := []string{name + "/presence", name + "/LICENSE", name + "/README.md", name + "/THIRD-PARTY-LICENSES"}
 	if units {
-		want = append(want, name+"/deploy/presence.service", name+"/deploy/presence.socket")
+		want = append(want, name+"/deploy/presence.service", name+"/deploy/presence.socket", name+"/deploy/seccomp.json")
 	}
 	holds(t, path, files, want...)
 	licensed(t, files[name+"/THIRD-PARTY-LICENSES"])

@@ -236,13 +236,19 @@ func quietPort(t testing.TB) string {
 // process is killed when the test ends.
 func serveProcess(t testing.TB, args ...string) (server *exec.Cmd, log *lines, addr string) {
 	t.Helper()
+	return serveProcessIn(t, nil, args...)
+}
+
+// serveProcessIn is serveProcess with further variables.
+func serveProcessIn(t testing.TB, variables []string, args ...string) (server *exec.Cmd, log *lines, addr string) {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	log = newServerLog(t)
 	server = exec.Command(self, append([]string{"serve", "--dev", "--log-format=json"}, args...)...)
-	server.Env = []string{asCommand + "=1", "PRESENCE_LISTEN=127.0.0.1:0", "PRESENCE_JWT_SECRET=" + secret}
+	server.Env = append([]string{asCommand + "=1", "PRESENCE_LISTEN=127.0.0.1:0", "PRESENCE_JWT_SECRET=" + secret}, variables...)
 	server.Stderr = log
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
