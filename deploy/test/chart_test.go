@@ -180,6 +180,7 @@ metrics: { port: 9999, serviceMonitor: { enabled: true, interval: 30s, labels: {
 gateway: { enabled: true, parentRefs: [{ name: g, namespace: gateways }], hostnames: [a.example.com, b.example.com] }
 autoscaling: { enabled: true, minReplicas: 2, maxReplicas: 5, targetConnections: 15000 }
 networkPolicy: { from: [{ namespaceSelector: {} }] }
+seccompProfile: { type: Localhost, localhostProfile: presence.json }
 podAnnotations: { a: b }
 nodeSelector: { disk: fast }
 tolerations: [{ key: k, operator: Exists }]
@@ -372,6 +373,7 @@ func TestValues(t *testing.T) {
 		{"image pull policy", spec.Containers[0].ImagePullPolicy, corev1.PullAlways},
 		{"image pull secret", spec.ImagePullSecrets[0].Name, "registry"},
 		{"memory", spec.Containers[0].Resources.Limits.Memory().String(), "2Gi"},
+		{"seccomp", *spec.SecurityContext.SeccompProfile.LocalhostProfile, "presence.json"},
 		{"node selector", spec.NodeSelector["disk"], "fast"},
 		{"toleration", spec.Tolerations[0].Key, "k"},
 		{"spread", spec.TopologySpreadConstraints[0].TopologyKey, "zone"},
@@ -418,6 +420,9 @@ func TestBadValues(t *testing.T) {
 		{`{ nats: { urls: ["nats://nats:4222"], urlsSecret: { name: nats } } }`, "both set"},
 		{`{ nats: { credentialsSecret: { name: creds } } }`, "nats.credentialsSecret.name needs nats.urls"},
 		{`{ nats: { replicas: 6 } }`, "replicas"},
+		{`{ seccompProfile: { type: Unconfined } }`, "seccompProfile"},
+		{`{ seccompProfile: { type: Localhost } }`, "localhostProfile"},
+		{`{ seccompProfile: { localhostProfile: presence.json } }`, "localhostProfile"},
 		{`{ maxConnections: 0 }`, "maxConnections"},
 		{`{ goMemLimit: 460Mi }`, "goMemLimit"},
 		{`{ env: { PRESENCE_COUNT: 1 } }`, "PRESENCE_COUNT"},
