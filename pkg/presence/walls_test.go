@@ -35,6 +35,7 @@ const (
 	refusalPkg  = presencePkg + "/internal/refusal"
 	logtestPkg  = presencePkg + "/internal/logtest"
 	compactPkg  = presencePkg + "/internal/compact"
+	indexPkg    = presencePkg + "/internal/index"
 	fairPkg     = presencePkg + "/internal/fair"
 	ratesPkg    = presencePkg + "/internal/rates"
 	clientPkg   = presencePkg + "/client"
@@ -59,9 +60,9 @@ var walls = []wall{
 		of:      is(inputPkg),
 		forbids: not(standard),
 	}, {
-		reason:  "room may depend only on the standard library and on input",
+		reason:  "room may depend only on the standard library, on input and on index",
 		of:      is(roomPkg),
-		forbids: not(either(standard, oneOf(inputPkg))),
+		forbids: not(either(standard, oneOf(inputPkg, indexPkg))),
 	}, {
 		reason:  "room is plain data and functions on it: it must not use HTTP, locks or goroutines",
 		of:      is(roomPkg),
@@ -77,17 +78,17 @@ var walls = []wall{
 		of:      is(hubPkg),
 		forbids: oneOf(authPkg, guardPkg, presencePkg),
 	}, {
-		reason:  "an engine needs only the names of rooms and users: backplane may depend only on room, on fair and on the standard library",
+		reason:  "an engine needs only the names of rooms and users: backplane may depend only on room, index, fair and the standard library",
 		of:      is(busPkg),
-		forbids: not(either(standard, oneOf(roomPkg, inputPkg, fairPkg))),
+		forbids: not(either(standard, oneOf(roomPkg, inputPkg, indexPkg, fairPkg))),
 	}, {
 		reason:  "stream transports bytes: it must not depend on users or rooms",
 		of:      is(streamPkg),
 		forbids: oneOf(authPkg, roomPkg, hubPkg, busPkg, presencePkg),
 	}, {
-		reason: "loglimit, redact, refusal, compact, fair, rates and logtest are used by several packages: they must not depend on any of this module",
+		reason: "loglimit, redact, refusal, compact, fair, index, rates and logtest are used by several packages: they must not depend on any of this module",
 		of: func(p *listed) bool {
-			return slices.Contains([]string{limitPkg, redactPkg, refusalPkg, compactPkg, fairPkg, ratesPkg, logtestPkg}, p.ImportPath)
+			return slices.Contains([]string{limitPkg, redactPkg, refusalPkg, compactPkg, fairPkg, indexPkg, ratesPkg, logtestPkg}, p.ImportPath)
 		},
 		forbids: within(home),
 	}, {
@@ -114,7 +115,7 @@ var walls = []wall{
 		reason: "doctor examines a server from outside, like a client: of this module it may depend only on auth, which signs its tokens, and on room",
 		of:     is(doctorPkg),
 		forbids: func(dep string) bool {
-			return within(home)(dep) && !oneOf(doctorPkg, authPkg, roomPkg, inputPkg, redactPkg)(dep)
+			return within(home)(dep) && !oneOf(doctorPkg, authPkg, roomPkg, inputPkg, indexPkg, redactPkg)(dep)
 		},
 	}, {
 		reason:  "web only embeds files: it must not depend on any package of this module",
