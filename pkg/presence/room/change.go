@@ -7,36 +7,36 @@ import (
 
 // Join adds a connection of the user. If the user is already a member, it keeps its name and info.
 func (r *Room) Join(c ConnID, u User, now time.Time) {
+	r.conns++
 	if r.parts != nil {
-		r.conns[c] = r.joinPart(u, now)
+		r.joinPart(u, now).conns.add(c)
 		return
 	}
-	m := r.users[u.ID]
+	m := r.users.Get(u.ID)
 	if m == nil {
-		m = r.add(u, now.UTC().Truncate(time.Millisecond))
+		m = r.add(u, now)
 	}
-	r.conns[c] = m
-	m.Connections++
-	m.until = time.Time{}
+	m.conns.add(c)
+	m.connections++
+	m.absence = nil
 }
 
-// Leave removes a connection. It does nothing if the room does not have the connection. If it was
-// the user's last connection, the grace period starts.
-func (r *Room) Leave(c ConnID, why Reason, now time.Time) {
-	m, ok := r.conns[c]
-	if !ok {
+// Leave removes a connection of the user. It does nothing if the room does not have the connection.
+// If it was the user's last connection, the grace period starts.
+func (r *Room) Leave(c ConnID, u UserID, why Reason, now time.Time) {
+	m := r.users.Get(u)
+	if m == nil || !m.conns.remove(c) {
 		return
 	}
-	delete(r.conns, c)
+	r.conns--
 	if r.parts != nil {
-		r.leavePart(m.ID, why, now)
+		r.leavePart(u, why, now)
 		return
 	}
-	m.Connections--
-	if m.Connections == 0 {
-		m.reason = why
-		m.until = now.Add(r.config.Linger)
-		r.graces = append(r.graces, gracePeriod{m, m.until})
+	m.connections--
+	if m.connections == 0 {
+		m.absence = &absence{now.Add(r.config.Linger), why}
+		r.graces = append(r.graces, gracePeriod{m, m.absence})
 		r.Expire(now)
 	}
 }
@@ -45,11 +45,10 @@ func (r *Room) Leave(c ConnID, why Reason, now time.Time) {
 // user is not in the room. Until the ban ends, connections on other nodes do not count either. The
 // owner of the room must reject the user's connections on this node.
 func (r *Room) Ban(u UserID, until, now time.Time) bool {
-	m := r.users[u]
-	for c, owner := range r.conns {
-		if owner == m {
-			delete(r.conns, c)
-		}
+	m := r.users.Get(u)
+	if m != nil {
+		r.conns -= m.conns.len()
+		m.conns = connSet{}
 	}
 	if r.parts != nil {
 		r.banPart(u, until, now)
@@ -58,7 +57,7 @@ func (r *Room) Ban(u UserID, until, now time.Time) bool {
 	if m == nil {
 		return false
 	}
-	m.Connections, m.reason = 0, Removed
+	m.connections, m.absence = 0, &absence{reason: Removed}
 	r.remove(m)
 	return true
 }
@@ -72,11 +71,11 @@ func (r *Room) Update(u UserID, info json.RawMessage, stamp Version, now time.Ti
 	if r.parts != nil {
 		return r.updatePart(u, info, stamp, now)
 	}
-	m := r.users[u]
+	m := r.users.Get(u)
 	if m == nil {
 		return Version{}, false
 	}
-	m.Info = info
+	m.info = info
 	r.updated(m)
 	return Version{}, true
 }

@@ -37,10 +37,10 @@ func (r *Room) settle(u UserID, now time.Time) {
 	} else {
 		delete(ps.bans, u)
 	}
-	if m := r.users[u]; best == nil || banned {
+	if m := r.users.Get(u); best == nil || banned {
 		if m != nil {
-			r.parts.connections -= m.Connections
-			m.Connections, m.reason = 0, cmp.Or(reason, Closed)
+			r.parts.connections -= int(m.connections)
+			m.connections, m.absence = 0, &absence{reason: cmp.Or(reason, Closed)}
 			r.remove(m)
 		}
 	} else {
@@ -55,14 +55,14 @@ func (r *Room) settle(u UserID, now time.Time) {
 func (r *Room) show(m *member, p Presence, connections int, since time.Time) {
 	if m == nil {
 		m = r.add(User{ID: p.ID, Name: p.Name, Info: p.Info}, since)
-	} else if m.Name != p.Name || !bytes.Equal(m.Info, p.Info) {
-		m.renamed = m.renamed || m.Name != p.Name
-		m.Name, m.Info = p.Name, p.Info
+	} else if m.name != p.Name || !bytes.Equal(m.info, p.Info) {
+		m.renamed = m.renamed || m.name != p.Name
+		m.name, m.info = p.Name, p.Info
 		r.updated(m)
 	}
-	m.Since = since
-	r.parts.connections += connections - m.Connections
-	m.Connections = connections
+	m.since = since.UnixMilli()
+	r.parts.connections += connections - int(m.connections)
+	m.connections = int32(connections)
 }
 
 // adopt gives this node's stake the best record and the earliest time, unless the stake has ended.
@@ -84,13 +84,13 @@ func (r *Room) joinPart(u User, now time.Time) *member {
 	p := Presence{ID: u.ID, Name: u.Name, Info: u.Info, Since: now.UTC().Truncate(time.Millisecond)}
 	if own := r.parts.of(r.parts.node, u.ID); own != nil && !own.ended(now) {
 		p = own.Presence
-	} else if m := r.users[u.ID]; m != nil {
-		p.Name, p.Info, p.Since = m.Name, m.Info, m.Since
+	} else if m := r.users.Get(u.ID); m != nil {
+		p.Name, p.Info, p.Since = m.name, m.info, m.public().Since
 	}
 	p.Connections++
 	p.Until, p.Reason = time.Time{}, ""
 	r.setOwn(p, "", now)
-	return r.users[u.ID]
+	return r.users.Get(u.ID)
 }
 
 // leavePart removes a connection of this node.
@@ -210,7 +210,7 @@ func (r *Room) Own(after UserID, limit int, now time.Time) (page []Presence, mor
 		at++
 	}
 	for _, m := range r.sorted[at:] {
-		if own := r.parts.of(r.parts.node, m.ID); own != nil && !own.ended(now) {
+		if own := r.parts.of(r.parts.node, m.id); own != nil && !own.ended(now) {
 			if len(page) == limit {
 				return page, true
 			}
@@ -223,7 +223,7 @@ func (r *Room) Own(after UserID, limit int, now time.Time) (page []Presence, mor
 // OwnUsers returns the number of users in this node's part, including those in their grace period.
 func (r *Room) OwnUsers() int {
 	if r.parts == nil {
-		return len(r.users)
+		return r.users.Len()
 	}
 	return r.PartUsers(r.parts.node)
 }
@@ -238,12 +238,12 @@ func (r *Room) PartUsers(node NodeID) int {
 }
 
 // OwnConnections returns the number of connections in this node's part.
-func (r *Room) OwnConnections() int { return len(r.conns) }
+func (r *Room) OwnConnections() int { return r.conns }
 
 // updatePart replaces the info of a user in this node's part. The new record has the version stamp.
 // A record with that version or a higher one stays.
 func (r *Room) updatePart(u UserID, info json.RawMessage, stamp Version, now time.Time) (record Version, here bool) {
-	own, m := r.parts.of(r.parts.node, u), r.users[u]
+	own, m := r.parts.of(r.parts.node, u), r.users.Get(u)
 	if own == nil || own.ended(now) || m == nil {
 		return Version{}, false
 	}
@@ -251,7 +251,7 @@ func (r *Room) updatePart(u UserID, info json.RawMessage, stamp Version, now tim
 	if p.Version.Compare(stamp) >= 0 {
 		return p.Version, true
 	}
-	p.Name, p.Info, p.Version = m.Name, info, stamp
+	p.Name, p.Info, p.Version = m.name, info, stamp
 	r.setOwn(p, "", now)
 	return stamp, true
 }

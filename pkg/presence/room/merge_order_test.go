@@ -78,7 +78,7 @@ func (h *history) step() {
 		if open := slices.Sorted(maps.Keys(n.open)); len(open) > 0 {
 			c := open[h.rnd.IntN(len(open))]
 			delete(n.open, c)
-			n.Leave(c, []room.Reason{room.Closed, room.Slow, room.Timeout}[h.rnd.IntN(3)], now)
+			n.LeaveFrom(c, []room.Reason{room.Closed, room.Slow, room.Timeout}[h.rnd.IntN(3)], now)
 		}
 	case action < 5 && owns:
 		n.clock++

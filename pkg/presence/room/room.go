@@ -2,8 +2,11 @@ package room
 
 import (
 	"cmp"
+	"encoding/json"
 	"slices"
 	"time"
+
+	"example.com/presence/pkg/presence/internal/index"
 )
 
 // Change is a single change of a room: a join, an update or a leave.
@@ -38,8 +41,8 @@ type Config struct {
 // Room holds the members and connections of one room.
 type Room struct {
 	config  Config
-	conns   map[ConnID]*member
-	users   map[UserID]*member
+	users   index.Index[UserID, *member]
+	conns   int             // number of connections of all members on this node
 	sorted  []*member       // members sorted by id, except those in fresh
 	fresh   []*member       // members that joined since the last call of arrange
 	removed int             // number of members in sorted and fresh that have left
@@ -54,19 +57,38 @@ type Room struct {
 	parts *parts // nil on a node without peers
 }
 
+// member is a user in the room. A server may have a member per connection, so it is small.
 type member struct {
-	Member
-	announced bool      // News has returned its join
-	updated   bool      // an update is pending
-	renamed   bool      // the pending update has another name
-	left      bool      // the member has left the room
-	until     time.Time // end of the grace period; zero if the member has a connection
-	reason    Reason    // why the last connection closed
+	id          UserID
+	name        string
+	info        json.RawMessage
+	since       int64    // Member.Since in Unix milliseconds
+	conns       connSet  // its connections on this node
+	absence     *absence // nil while the member has a connection, or was not in the room since
+	connections int32    // Member.Connections
+	announced   bool     // News has returned its join
+	updated     bool     // an update is pending
+	renamed     bool     // the pending update has another name
+	left        bool     // the member has left the room
+}
+
+// absence is the time of a member after its last connection closed.
+type absence struct {
+	until  time.Time // end of the grace period
+	reason Reason    // why the last connection closed
 }
 
 type gracePeriod struct {
 	*member
-	until time.Time
+	*absence
+}
+
+// Key returns the id of the member, for the index of the users.
+func (m *member) Key() UserID { return m.id }
+
+// public returns the member as clients receive it.
+func (m *member) public() Member {
+	return Member{ID: m.id, Name: m.name, Info: m.info, Connections: int(m.connections), Since: time.UnixMilli(m.since).UTC()}
 }
 
 type pendingChange struct {
@@ -76,7 +98,7 @@ type pendingChange struct {
 
 // New returns an empty room.
 func New(c Config) Room {
-	return Room{config: c, conns: map[ConnID]*member{}, users: map[UserID]*member{}}
+	return Room{config: c}
 }
 
 // NewShared returns an empty room that other nodes have too. node is the id of this node. The room
@@ -90,8 +112,8 @@ func NewShared(c Config, node NodeID, margin time.Duration) Room {
 
 // add creates a member.
 func (r *Room) add(u User, since time.Time) *member {
-	m := &member{Member: Member{ID: u.ID, Name: u.Name, Info: u.Info, Since: since}}
-	r.users[u.ID] = m
+	m := &member{id: u.ID, name: u.Name, info: u.Info, since: since.UnixMilli()}
+	r.users.Put(m)
 	r.fresh = append(r.fresh, m)
 	r.pending = append(r.pending, pendingChange{m, EventJoin})
 	return m
@@ -107,12 +129,12 @@ func (r *Room) updated(m *member) {
 
 // isCurrent reports whether g is the current grace period of its member. If the member has
 // reconnected, it has a later grace period, or none.
-func (g gracePeriod) isCurrent() bool { return !g.left && g.member.until.Equal(g.until) }
+func (g gracePeriod) isCurrent() bool { return !g.left && g.member.absence == g.absence }
 
 func (r *Room) remove(m *member) {
-	delete(r.users, m.ID)
+	r.users.Delete(m.id)
 	m.left = true
-	if r.removed++; r.removed > len(r.users) {
+	if r.removed++; r.removed > r.users.Len() {
 		r.arrange() // free the members that have left
 	}
 	if m.announced {
@@ -128,11 +150,11 @@ func (r *Room) arrange() {
 		r.sorted, r.fresh = slices.DeleteFunc(r.sorted, hasLeft), slices.DeleteFunc(r.fresh, hasLeft)
 		r.removed = 0
 	}
-	slices.SortFunc(r.fresh, func(a, b *member) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(r.fresh, func(a, b *member) int { return cmp.Compare(a.id, b.id) })
 	end := len(r.sorted)
 	r.sorted = append(r.sorted, r.fresh...)
 	for i, m := range slices.Backward(r.fresh) {
-		at, _ := find(r.sorted[:end], m.ID)
+		at, _ := find(r.sorted[:end], m.id)
 		copy(r.sorted[at+i+1:], r.sorted[at:end])
 		r.sorted[at+i] = m
 		end = at
@@ -146,7 +168,7 @@ func (r *Room) arrange() {
 // find returns the index of the user in a slice sorted by id, or the index at which the user would
 // be inserted.
 func find(sorted []*member, u UserID) (at int, there bool) {
-	return slices.BinarySearchFunc(sorted, u, func(m *member, u UserID) int { return cmp.Compare(m.ID, u) })
+	return slices.BinarySearchFunc(sorted, u, func(m *member, u UserID) int { return cmp.Compare(m.id, u) })
 }
 
 // Due returns the first time after now at which [Room.Expire] or [Room.News] will have new work, or
@@ -173,7 +195,7 @@ func (r *Room) Due(now time.Time) time.Time {
 }
 
 // wellBelowLimit reports whether the room has at most 80 % of its member limit.
-func (r *Room) wellBelowLimit() bool { return len(r.users)*10 <= r.config.MemberLimit*8 }
+func (r *Room) wellBelowLimit() bool { return r.users.Len()*10 <= r.config.MemberLimit*8 }
 
 // News returns the changes since the last call. It omits changes that cancel out, for example if a
 // user has joined and left since that call.
@@ -183,7 +205,7 @@ func (r *Room) News(now time.Time) News {
 		if c.event != EventLeave && c.left {
 			continue // the join was never announced, or a leave follows
 		}
-		change := Change{Event: c.event, Member: c.Member}
+		change := Change{Event: c.event, Member: c.public()}
 		switch c.event {
 		case EventJoin:
 			c.announced = true
@@ -191,7 +213,7 @@ func (r *Room) News(now time.Time) News {
 			change.Renamed = c.renamed
 			c.updated, c.renamed = false, false
 		case EventLeave:
-			change.Reason = c.reason
+			change.Reason = c.absence.reason
 		}
 		news.Changes = append(news.Changes, change)
 	}
@@ -216,7 +238,7 @@ func (r *Room) crosses(now time.Time) bool {
 	case r.partial:
 		return false
 	case r.completed:
-		return len(r.users) <= r.config.MemberLimit
+		return r.users.Len() <= r.config.MemberLimit
 	}
 	return r.wellBelowLimit() && !now.Before(r.crossed.Add(minCounting))
 }
@@ -234,7 +256,7 @@ func (r *Room) SetPartial(partial bool) {
 
 // Exceeds reports whether the room has exceeded its member limit since the last call of
 // [Room.News].
-func (r *Room) Exceeds() bool { return !r.counting && len(r.users) > r.config.MemberLimit }
+func (r *Room) Exceeds() bool { return !r.counting && r.users.Len() > r.config.MemberLimit }
 
 // Counting reports whether the room sends only counts.
 func (r *Room) Counting() bool { return r.counting }
@@ -244,23 +266,23 @@ func (r *Room) Connections() int {
 	if r.parts != nil {
 		return r.parts.connections
 	}
-	return len(r.conns)
+	return r.conns
 }
 
 // Users returns the number of members, including those in their grace period.
-func (r *Room) Users() int { return len(r.users) }
+func (r *Room) Users() int { return r.users.Len() }
 
 // Has reports whether the user is a member of the room.
-func (r *Room) Has(u UserID) bool { return r.users[u] != nil }
+func (r *Room) Has(u UserID) bool { return r.users.Get(u) != nil }
 
 // Heir returns a member with a connection, unless the given user is one: then ok is false.
 func (r *Room) Heir(owner UserID) (heir UserID, ok bool) {
-	if m := r.users[owner]; m != nil && m.Connections > 0 {
+	if m := r.users.Get(owner); m != nil && m.connections > 0 {
 		return "", false
 	}
-	for id, m := range r.users {
-		if m.Connections > 0 {
-			return id, true
+	for m := range r.users.All() {
+		if m.connections > 0 {
+			return m.id, true
 		}
 	}
 	return "", false
@@ -268,8 +290,8 @@ func (r *Room) Heir(owner UserID) (heir UserID, ok bool) {
 
 // InGrace reports whether the user is a member without a connection, on any node.
 func (r *Room) InGrace(u UserID) bool {
-	m := r.users[u]
-	return m != nil && m.Connections == 0
+	m := r.users.Get(u)
+	return m != nil && m.connections == 0
 }
 
 // Members returns up to limit members with ids greater than after, sorted by id. more reports
@@ -286,7 +308,7 @@ func (r *Room) Members(after UserID, limit int) (page []Member, more bool) {
 	}
 	page = make([]Member, len(rest))
 	for i, m := range rest {
-		page[i] = m.Member
+		page[i] = m.public()
 	}
 	return page, more
 }
@@ -297,8 +319,8 @@ const memberJSON = len(`{"id":"","name":"","info":,"connections":0,"since":"2026
 
 // MembersSize returns the minimum size in bytes of the members encoded as JSON.
 func (r *Room) MembersSize() (size int) {
-	for _, m := range r.users {
-		size += memberJSON + len(m.ID) + len(m.Name) + len(m.Info)
+	for m := range r.users.All() {
+		size += memberJSON + len(m.id) + len(m.name) + len(m.info)
 	}
 	return size
 }
@@ -307,8 +329,8 @@ func (r *Room) MembersSize() (size int) {
 // It adds up a lower bound per member and stops as soon as the sum exceeds size. Even if it returns
 // false, the members may be larger.
 func (r *Room) MembersExceed(size int) bool {
-	for _, m := range r.users {
-		if size -= memberJSON + len(m.ID) + len(m.Name) + len(m.Info); size < 0 {
+	for m := range r.users.All() {
+		if size -= memberJSON + len(m.id) + len(m.name) + len(m.info); size < 0 {
 			return true
 		}
 	}

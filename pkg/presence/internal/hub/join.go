@@ -185,7 +185,7 @@ func (c *counter) leave(conn *Connection, why room.Reason) state {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now, before := c.shared.config.Clock.Now(), c.changes
-	c.room.Leave(conn.id, why, now)
+	c.room.Leave(conn.id, conn.user, why, now)
 	if !c.dropJoinerLocked(conn) {
 		c.stream.Detach(conn.client)
 	}

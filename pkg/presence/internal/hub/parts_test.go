@@ -183,7 +183,7 @@ func (w *writer) join(users ...room.UserID) {
 func (w *writer) leave(u room.UserID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.Leave(w.conns[u][0], room.Closed, time.Now())
+	w.Leave(w.conns[u][0], u, room.Closed, time.Now())
 	w.conns[u] = w.conns[u][1:]
 }
 
@@ -612,7 +612,7 @@ func TestOwnFrames(t *testing.T) {
 		r.live.mu.Lock()
 		defer r.live.mu.Unlock()
 		for i := range 600 {
-			r.live.room.Leave(room.ConnID(i), room.Closed, time.Now())
+			r.live.room.Leave(room.ConnID(i), room.UserID(fmt.Sprint(i)), room.Closed, time.Now())
 		}
 		r.live.flushLocked(time.Now())
 	})
@@ -638,7 +638,7 @@ func TestNumbersOfDroppedRoom(t *testing.T) {
 		}
 		for i := range 3 {
 			r.live.mu.Lock()
-			r.live.room.Leave(room.ConnID(i), room.Closed, time.Now())
+			r.live.room.Leave(room.ConnID(i), "alice", room.Closed, time.Now())
 			r.live.flushLocked(time.Now())
 			r.live.mu.Unlock()
 		}
