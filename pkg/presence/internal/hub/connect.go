@@ -16,8 +16,7 @@ func (h *Hub) Connect(ctx context.Context, name room.Name, user room.UserID, lea
 	if h.draining.Load() {
 		return nil, ErrDraining
 	}
-	conn := &Connection{room: name, user: user, sid: lease.SID, session: lease.Session,
-		expires: expiryOf(lease.Expires), exempt: lease.Exempt}
+	conn := newConnection(name, user, lease)
 	if err := h.conns.add(conn); err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"example.com/presence/pkg/presence/internal/index"
 	"example.com/presence/pkg/presence/internal/stream"
 	"example.com/presence/pkg/presence/room"
 )
@@ -23,10 +24,12 @@ type connections struct {
 	limit, userLimit int // maximum in total and per user; 0: no limit
 	clock            Clock
 
-	mu    sync.Mutex                  // guards the fields below and the marked fields of Connection
-	users map[room.UserID]*Connection // head of the list of each user's connections
-	open  int                         // number of all connections
-	last  room.ConnID                 // id of the newest connection
+	mu       sync.Mutex                            // guards the fields below and the marked fields of Connection
+	users    index.Index[room.UserID, *Connection] // head of the list of each user's connections
+	open     int                                   // number of all connections
+	last     room.ConnID                           // id of the newest connection
+	expiries expiries                              // of the counted connections
+	timer    Timer                                 // for the first of the expiries; nil if there is none
 }
 
 // add reserves a slot for the connection. The error is [ErrFull] or [ErrUserFull].
@@ -49,10 +52,10 @@ func (c *connections) add(conn *Connection) error {
 	conn.id = c.last
 	c.open++
 	conn.open = true
-	if conn.next = c.users[conn.user]; conn.next != nil {
+	if conn.next = c.users.Get(conn.user); conn.next != nil {
 		conn.next.prev = conn
 	}
-	c.users[conn.user] = conn
+	c.users.Put(conn)
 	return nil
 }
 
@@ -61,7 +64,7 @@ func (c *connections) enter(conn *Connection, admitted bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	conn.counted, conn.admitted = true, admitted
-	if conn.signedOut {
+	if conn.signInOf().ended {
 		conn.client.End(EndSignedOut)
 	}
 	c.scheduleLocked(conn)
@@ -92,22 +95,24 @@ func (c *connections) remove(conn *Connection) (counted bool) {
 	case conn.prev != nil:
 		conn.prev.next = conn.next
 	case conn.next != nil:
-		c.users[conn.user] = conn.next
+		c.users.Put(conn.next)
 	default:
-		delete(c.users, conn.user)
+		c.users.Delete(conn.user)
 	}
 	if conn.next != nil {
 		conn.next.prev = conn.prev
 	}
-	if conn.timer != nil {
-		conn.timer.Stop()
+	if e := conn.expiry; e != nil {
+		c.expiries.remove(e)
+		c.setTimerLocked()
 	}
 	return conn.counted
 }
 
+// ofLocked iterates over the connections of the user.
 func (c *connections) ofLocked(user room.UserID) iter.Seq[*Connection] {
 	return func(yield func(*Connection) bool) {
-		for conn := c.users[user]; conn != nil; conn = conn.next {
+		for conn := c.users.Get(user); conn != nil; conn = conn.next {
 			if !yield(conn) {
 				return
 			}
@@ -115,44 +120,83 @@ func (c *connections) ofLocked(user room.UserID) iter.Seq[*Connection] {
 	}
 }
 
-// scheduleLocked handles the expiry of a connection, and sets the timer for the next step:
-//
-//	30 s before expiry   expiring event; later if the client was not sent its sync yet
-//	expiry               goodbye with reason expired
-//
-// The clock may jump forward, so the next step is at most recheckTime away.
-func (c *connections) scheduleLocked(conn *Connection) {
-	if conn.expires == 0 || !conn.counted {
-		return
-	}
-	expires := time.Unix(0, conn.expires)
-	left := expires.Sub(c.clock.Now())
-	if left <= 0 {
-		conn.client.End(EndExpired)
-		return
-	}
-	// Warn at most once per expiry second, so that repeated short renewals cannot flood a stream.
-	if end := uint32(expires.Unix()); conn.admitted && conn.warned != end {
-		if left > expiryNotice {
-			left -= expiryNotice
-		} else {
-			conn.warned = end
-			conn.client.Send(expiringEvent(left).Append(nil))
+// allLocked iterates over all connections.
+func (c *connections) allLocked() iter.Seq[*Connection] {
+	return func(yield func(*Connection) bool) {
+		for first := range c.users.All() {
+			for conn := first; conn != nil; conn = conn.next {
+				if !yield(conn) {
+					return
+				}
+			}
 		}
-	}
-	if left = min(left, recheckTime); conn.timer == nil {
-		conn.timer = c.clock.AfterFunc(left, func() { c.tick(conn) })
-	} else {
-		conn.timer.Reset(left)
 	}
 }
 
-func (c *connections) tick(conn *Connection) {
+// scheduleLocked handles the expiry of a connection that may have a new step.
+func (c *connections) scheduleLocked(conn *Connection) {
+	if conn.expiry != nil {
+		c.stepLocked(conn)
+		c.setTimerLocked()
+	}
+}
+
+// stepLocked handles the expiry of a connection, and queues its next step:
+//
+//	30 s before expiry   expiring event; later if the client was not sent its sync yet
+//	expiry               goodbye with reason expired
+func (c *connections) stepLocked(conn *Connection) {
+	e := conn.expiry
+	if e == nil || !conn.counted {
+		return
+	}
+	expires := time.Unix(0, e.expires)
+	left := expires.Sub(c.clock.Now())
+	if left <= 0 {
+		c.expiries.remove(e)
+		conn.client.End(EndExpired)
+		return
+	}
+	e.next = e.expires
+	// Warn at most once per expiry second, so that repeated short renewals cannot flood a stream.
+	if end := uint32(expires.Unix()); conn.admitted && e.warned != end {
+		if left > expiryNotice {
+			e.next -= int64(expiryNotice)
+		} else {
+			e.warned = end
+			conn.client.Send(expiringEvent(left).Append(nil))
+		}
+	}
+	c.expiries.set(e)
+}
+
+// setTimerLocked sets the timer for the first of the expiries. The clock may jump forward, so the
+// timer is at most recheckTime away.
+func (c *connections) setTimerLocked() {
+	if len(c.expiries) == 0 {
+		if c.timer != nil {
+			c.timer.Stop()
+		}
+		c.timer, c.expiries = nil, nil
+		return
+	}
+	left := min(time.Unix(0, c.expiries[0].next).Sub(c.clock.Now()), recheckTime)
+	if c.timer == nil {
+		c.timer = c.clock.AfterFunc(left, c.tick)
+	} else {
+		c.timer.Reset(left)
+	}
+}
+
+// tick makes the steps that are due.
+func (c *connections) tick() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if conn.open {
-		c.scheduleLocked(conn)
+	now := c.clock.Now().UnixNano()
+	for len(c.expiries) > 0 && c.expiries[0].next <= now {
+		c.stepLocked(c.expiries[0].conn)
 	}
+	c.setTimerLocked()
 }
 
 // renewal is the command that extends the leases of a user to the expiry of a new token.
@@ -176,9 +220,10 @@ func (c *connections) renew(r renewal) {
 	expires, sid, from, to := expiryOf(r.Expires), string(r.SID), string(r.From), string(r.To)
 	may := map[room.Name]bool{} // cached, because a token may have many patterns, and a user many streams
 	for conn := range c.ofLocked(r.User) {
-		moves := from != "" && from != to && conn.session == from
-		extends := conn.expires != 0 && (expires == 0 || expires > conn.expires)
-		if conn.sid != sid || !moves && !extends {
+		old := conn.signInOf()
+		moves := from != "" && from != to && old.session == from
+		extends := conn.expiry != nil && (expires == 0 || expires > conn.expiry.expires)
+		if old.sid != sid || !moves && !extends {
 			continue
 		}
 		allowed, known := may[conn.room]
@@ -190,16 +235,18 @@ func (c *connections) renew(r renewal) {
 			continue
 		}
 		if moves {
-			conn.session = to
+			conn.signIn = &signIn{sid, to, old.ended}
 		}
-		if extends {
-			conn.expires = expires
-			if conn.timer != nil {
-				conn.timer.Stop()
-			}
-			c.scheduleLocked(conn)
+		switch {
+		case extends && expires == 0:
+			c.expiries.remove(conn.expiry)
+			conn.expiry = nil
+		case extends:
+			conn.expiry.expires = expires
+			c.stepLocked(conn)
 		}
 	}
+	c.setTimerLocked()
 }
 
 // end disconnects all counted connections. The caller makes sure that no other connection is
@@ -207,11 +254,9 @@ func (c *connections) renew(r renewal) {
 func (c *connections) end(why stream.End) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for user := range c.users {
-		for conn := range c.ofLocked(user) {
-			if conn.counted {
-				conn.client.End(why)
-			}
+	for conn := range c.allLocked() {
+		if conn.counted {
+			conn.client.End(why)
 		}
 	}
 }
@@ -221,11 +266,9 @@ func (c *connections) counted() (all []*Connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	all = make([]*Connection, 0, c.open)
-	for user := range c.users {
-		for conn := range c.ofLocked(user) {
-			if conn.counted {
-				all = append(all, conn)
-			}
+	for conn := range c.allLocked() {
+		if conn.counted {
+			all = append(all, conn)
 		}
 	}
 	return all
@@ -259,11 +302,11 @@ func (c *connections) signOut(user room.UserID, session string) {
 	defer c.mu.Unlock()
 	for conn := range c.ofLocked(user) {
 		switch {
-		case conn.session != session:
+		case conn.signInOf().session != session:
 		case conn.counted:
 			conn.client.End(EndSignedOut)
 		default:
-			conn.signedOut = true // enter disconnects it when it is counted
+			conn.signOut() // enter disconnects it when it is counted
 		}
 	}
 }
@@ -271,5 +314,5 @@ func (c *connections) signOut(user room.UserID, session string) {
 func (c *connections) size() (open, users int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.open, len(c.users)
+	return c.open, c.users.Len()
 }

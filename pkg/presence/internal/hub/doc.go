@@ -144,6 +144,7 @@
 //   - wire.go: event data
 //   - record.go: records in the log, and replays built from records
 //   - connection.go: one open stream
+//   - expiry.go: the expiries of all connections, by time
 //   - connections.go: all open streams and their leases
 //   - frame.go: the frames that nodes exchange
 //   - bans.go: the node's copy of the bans

@@ -33,8 +33,7 @@ func Open(c Config) (*Hub, error) {
 		h.shared.reads, h.shared.pulls = make(slots, maxGapReads), make(slots, maxPulls)
 	}
 	h.shared.histories = newHistoryReads()
-	h.shared.conns = connections{limit: c.MaxConnections, userLimit: c.MaxConnectionsPerUser, clock: c.Clock,
-		users: map[room.UserID]*Connection{}}
+	h.shared.conns = connections{limit: c.MaxConnections, userLimit: c.MaxConnectionsPerUser, clock: c.Clock}
 	h.shared.bans = bans{rooms: map[room.Name]map[room.UserID]banRow{}, changed: make(chan struct{})}
 	h.shared.replays = newReplays(c.MaxReplay, c.Clock)
 	h.shared.snapshots = newSnapshots(c.MaxSnapshots, c.Clock)
