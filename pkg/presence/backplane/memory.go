@@ -6,8 +6,6 @@ import (
 	"encoding/hex"
 	"sync"
 	"time"
-
-	"example.com/presence/pkg/presence/room"
 )
 
 // sweepDelay is how long an expired entry or key may stay in memory. Because of the delay, one
@@ -113,12 +111,9 @@ func NewMemory(c MemoryConfig) *Memory {
 		now:       c.Now,
 		afterFunc: c.AfterFunc,
 		epoch:     newEpoch(),
-		topics: topics{
-			logs:   logs{messages: c.Messages, age: c.Age, limit: c.Bytes},
-			byName: map[room.Name]*topic{},
-		},
-		keys:  newKeys(c.MaxKeys),
-		table: newTable(c.MaxRows),
+		topics:    topics{logs: logs{messages: c.Messages, age: c.Age, limit: c.Bytes}},
+		keys:      newKeys(c.MaxKeys),
+		table:     newTable(c.MaxRows),
 	}
 	m.topics.logs.init()
 	m.topics.logs.emptied = m.topics.release
@@ -194,7 +189,7 @@ func (m *Memory) Close() {
 	m.mu.Lock()
 	if !m.closed {
 		m.closed = true
-		for _, tp := range m.topics.byName {
+		for tp := range m.topics.byName.All() {
 			for s := tp.first; s != nil; s = s.next {
 				s.end(s)
 			}

@@ -109,7 +109,7 @@ func (m *Memory) sendLocked(s *subscription, d delivery) (mine bool) {
 // then delivers to the idle subscriptions on the calling goroutine.
 func (m *Memory) loseAndUnlock() {
 	var mine []*subscription
-	for _, tp := range m.topics.byName {
+	for tp := range m.topics.byName.All() {
 		for s := tp.first; s != nil; s = s.next {
 			if s.wants(kindLost) && m.sendLocked(s, delivery{kind: kindLost}) {
 				mine = append(mine, s)

@@ -1,15 +1,17 @@
 package backplane
 
 import (
+	"slices"
 	"time"
 
+	"example.com/presence/pkg/presence/internal/index"
 	"example.com/presence/pkg/presence/room"
 )
 
 // topics contains the rooms that have a subscription or an entry.
 type topics struct {
 	logs   logs
-	byName map[room.Name]*topic
+	byName index.Index[room.Name, *topic]
 	// floor is the highest last position of all dropped logs. A new log starts there, so that no
 	// position of a room is assigned twice.
 	floor uint64
@@ -20,6 +22,9 @@ type topic struct {
 	roomLog
 	first *subscription // head of a list that is linked by subscription.next
 }
+
+// Key returns the name of the room, for the index of the topics.
+func (tp *topic) Key() room.Name { return tp.name }
 
 // subscription is a handler with the queue of its deliveries. Each call of Subscribe creates one.
 type subscription struct {
@@ -81,17 +86,17 @@ func (s *subscription) discard(d delivery) {
 
 // open returns the topic, and creates it if necessary.
 func (t *topics) open(name room.Name) *topic {
-	tp := t.byName[name]
+	tp := t.byName.Get(name)
 	if tp == nil {
 		tp = &topic{roomLog: newRoomLog(name, t.floor)}
-		t.byName[name] = tp
+		t.byName.Put(tp)
 	}
 	return tp
 }
 
 // subscriptions returns the first subscription of a topic, or nil if there is none.
 func (t *topics) subscriptions(name room.Name) *subscription {
-	if tp := t.byName[name]; tp != nil {
+	if tp := t.byName.Get(name); tp != nil {
 		return tp.first
 	}
 	return nil
@@ -143,7 +148,7 @@ func (t *topics) add(name room.Name, sender room.UserID, data []byte, now time.T
 
 // log returns the room's log. If the room is unknown, it returns an empty log that is not stored.
 func (t *topics) log(name room.Name) *roomLog {
-	if tp := t.byName[name]; tp != nil {
+	if tp := t.byName.Get(name); tp != nil {
 		return &tp.roomLog
 	}
 	l := newRoomLog(name, t.floor)
@@ -153,17 +158,17 @@ func (t *topics) log(name room.Name) *roomLog {
 // release drops a topic that has neither entries nor subscriptions. It is called when a log becomes
 // empty or the last subscription of a topic ends.
 func (t *topics) release(l *roomLog) {
-	if tp := t.byName[l.name]; tp != nil && tp.first == nil && len(tp.entries) == 0 {
-		delete(t.byName, l.name)
+	if tp := t.byName.Get(l.name); tp != nil && tp.first == nil && len(tp.entries) == 0 {
+		t.byName.Delete(l.name)
 		t.floor = max(t.floor, l.last)
 	}
 }
 
 // recreate empties all logs and restarts their positions.
 func (t *topics) recreate() {
-	for name, tp := range t.byName {
+	for _, tp := range slices.Collect(t.byName.All()) { // clear may drop the topic
 		t.logs.clear(&tp.roomLog)
-		tp.roomLog = newRoomLog(name, 0)
+		tp.roomLog = newRoomLog(tp.name, 0)
 	}
 	t.floor = 0
 }

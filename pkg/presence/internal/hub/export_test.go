@@ -98,5 +98,5 @@ func (h *Hub) NodeID() string { return string(h.node) }
 func (h *Hub) Owners() int {
 	h.rooms.owners.mu.Lock()
 	defer h.rooms.owners.mu.Unlock()
-	return len(h.rooms.owners.all)
+	return h.rooms.owners.all.Len()
 }

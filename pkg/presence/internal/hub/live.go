@@ -29,18 +29,37 @@ type holding struct {
 // unlistLocked removes the room from the list of its owner. The mutex of owners is held.
 func (l *live) unlistLocked() {
 	if h := &l.holding; h.element != nil {
-		h.owner.settled.rooms.Remove(h.element) // does nothing if the element is in the other list
-		h.owner.unsettled.rooms.Remove(h.element)
+		for _, list := range []*unused{h.owner.settled, h.owner.unsettled} {
+			if list != nil {
+				list.rooms.Remove(h.element) // does nothing if the element is in the other list
+			}
+		}
 		h.element = nil
 	}
 }
 
+// Key returns the name of the room, for the registry.
+func (l *live) Key() room.Name { return l.name }
+
 // owner is a user with the rooms that it created. The empty user is the server itself.
 type owner struct {
 	id                 room.UserID
-	rooms              int // all of them, also those in use
-	settled, unsettled unused
+	rooms              int            // all of them, also those in use
+	settled, unsettled *unused        // nil while empty, as for most owners
 	unsent             stream.Account // of these rooms
+}
+
+// Key returns the id of the owner, for the index of the owners.
+func (u *owner) Key() room.UserID { return u.id }
+
+// first returns the element of the unused room to evict first, or nil if there is none.
+func (u *owner) first() *list.Element {
+	for _, list := range []*unused{u.settled, u.unsettled} {
+		if list != nil && list.rooms.Len() > 0 {
+			return list.rooms.Front()
+		}
+	}
+	return nil
 }
 
 // unused lists the unused rooms of an owner that are settled, or those that are not. The least
@@ -51,12 +70,19 @@ type unused struct {
 	rank  fair.Rank[*owner]
 }
 
-// place returns the place of an owner that owns n rooms. The weight 0 removes it from the ranking.
-func (u *unused) place(n int) (rank *fair.Rank[*owner], weight int, order uint64) {
-	if first := u.rooms.Front(); first != nil {
-		return &u.rank, n, first.Value.(*live).holding.used
+// ranked places the list of an owner that owns n rooms in the ranking. It returns the list, or nil
+// if the list is nil or empty.
+func (u *unused) ranked(in *fair.Ranking[*owner], n int) *unused {
+	if u == nil {
+		return nil
 	}
-	return &u.rank, 0, 0
+	first := u.rooms.Front()
+	if first == nil {
+		in.Place(&u.rank, 0, 0)
+		return nil
+	}
+	in.Place(&u.rank, n, first.Value.(*live).holding.used)
+	return u
 }
 
 // ends collects functions that are called once, at the end of a room.

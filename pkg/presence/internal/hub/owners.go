@@ -1,10 +1,10 @@
 package hub
 
 import (
-	"cmp"
 	"sync"
 
 	"example.com/presence/pkg/presence/internal/fair"
+	"example.com/presence/pkg/presence/internal/index"
 	"example.com/presence/pkg/presence/room"
 )
 
@@ -13,18 +13,18 @@ import (
 // evict: that of the user with the most rooms, not that of its victim. A room that is not settled
 // is evicted only if the user has no other: its peers may have lost its last frame.
 type owners struct {
-	mu        sync.Mutex             // guards the fields below, each owner, and live.holding; acquired last
-	all       map[room.UserID]*owner // those with a room
-	settled   fair.Ranking[*owner]   // those with an unused room that is settled
-	unsettled fair.Ranking[*owner]   // those with an unused room that is not settled
-	uses      uint64                 // number of rooms that were added to a list so far
+	mu        sync.Mutex                       // guards the fields below, each owner, and live.holding; acquired last
+	all       index.Index[room.UserID, *owner] // those with a room
+	settled   fair.Ranking[*owner]             // those with an unused room that is settled
+	unsettled fair.Ranking[*owner]             // those with an unused room that is not settled
+	uses      uint64                           // number of rooms that were added to a list so far
 }
 
 // count returns the number of rooms that the user owns.
 func (o *owners) count(user room.UserID) int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if u := o.all[user]; u != nil {
+	if u := o.all.Get(user); u != nil {
 		return u.rooms
 	}
 	return 0
@@ -35,7 +35,7 @@ func (o *owners) add(l *live, user room.UserID) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	u := o.chargeLocked(l, user)
-	o.listLocked(l, &u.settled)
+	o.listLocked(l, u, &u.settled)
 	o.rankLocked(u)
 }
 
@@ -62,11 +62,10 @@ func (o *owners) of(l *live) (user room.UserID, known bool) {
 }
 
 func (o *owners) chargeLocked(l *live, user room.UserID) *owner {
-	u := o.all[user]
+	u := o.all.Get(user)
 	if u == nil {
 		u = &owner{id: user}
-		u.settled.rank.Value, u.unsettled.rank.Value = u, u
-		o.all[user] = u
+		o.all.Put(u)
 	}
 	u.rooms++
 	l.holding.owner = u
@@ -80,7 +79,7 @@ func (o *owners) dischargeLocked(l *live) {
 	u.rooms--
 	o.rankLocked(u)
 	if u.rooms == 0 {
-		delete(o.all, u.id)
+		o.all.Delete(u.id)
 	}
 }
 
@@ -113,9 +112,9 @@ func (o *owners) note(l *live, s state) {
 	switch {
 	case s.idle.IsZero():
 	case s.settled:
-		o.listLocked(l, &h.owner.settled)
+		o.listLocked(l, h.owner, &h.owner.settled)
 	default:
-		o.listLocked(l, &h.owner.unsettled)
+		o.listLocked(l, h.owner, &h.owner.unsettled)
 	}
 	o.rankLocked(h.owner)
 }
@@ -142,11 +141,11 @@ func (o *owners) takeOfLarger(least int) *live {
 func (o *owners) takeOf(user room.UserID) *live {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.takeLocked(o.all[user])
+	return o.takeLocked(o.all.Get(user))
 }
 
 func (o *owners) takeLocked(u *owner) *live {
-	e := cmp.Or(u.settled.rooms.Front(), u.unsettled.rooms.Front())
+	e := u.first()
 	if e == nil {
 		return nil
 	}
@@ -156,14 +155,18 @@ func (o *owners) takeLocked(u *owner) *live {
 	return l
 }
 
-func (o *owners) listLocked(l *live, in *unused) {
+// listLocked adds a room to one of the lists of its owner.
+func (o *owners) listLocked(l *live, u *owner, in **unused) {
+	if *in == nil {
+		*in = &unused{rank: fair.Rank[*owner]{Value: u}}
+	}
 	o.uses++
 	l.holding.used = o.uses
-	l.holding.element = in.rooms.PushBack(l)
+	l.holding.element = (*in).rooms.PushBack(l)
 }
 
-// rankLocked ranks an owner after a change of its rooms or its lists.
+// rankLocked ranks an owner after a change of its rooms or its lists. It drops the empty lists.
 func (o *owners) rankLocked(u *owner) {
-	o.settled.Place(u.settled.place(u.rooms))
-	o.unsettled.Place(u.unsettled.place(u.rooms))
+	u.settled = u.settled.ranked(&o.settled, u.rooms)
+	u.unsettled = u.unsettled.ranked(&o.unsettled, u.rooms)
 }

@@ -180,16 +180,26 @@ func (r *registry) check(m *ownersModel) error {
 		}
 		want[o.owner] = a
 	}
-	for id, u := range r.owners.all {
-		got[id] = account{u.rooms, u.settled.rooms.Len(), u.unsettled.rooms.Len()}
-		if a := got[id]; u.id != id || u.settled.rank.Weight() != a.rooms*min(1, a.settled) || u.unsettled.rank.Weight() != a.rooms*min(1, a.unsettled) {
-			return fmt.Errorf("owner %q: got id %q and weights %d and %d of %+v", id, u.id, u.settled.rank.Weight(), u.unsettled.rank.Weight(), a)
+	for u := range r.owners.all.All() {
+		settled, weight := listed(u.settled)
+		unsettled, other := listed(u.unsettled)
+		a := account{u.rooms, settled, unsettled}
+		if got[u.id] = a; weight != a.rooms*min(1, settled) || other != a.rooms*min(1, unsettled) {
+			return fmt.Errorf("owner %q: got weights %d and %d of %+v", u.id, weight, other, a)
 		}
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) || r.size() != len(m.rooms) {
 		return fmt.Errorf("got %d rooms, %v; want %d, %v", r.size(), got, len(m.rooms), want)
 	}
 	return nil
+}
+
+// listed returns the number of rooms in a list, and its weight in the ranking.
+func listed(list *unused) (rooms, weight int) {
+	if list == nil {
+		return 0, 0
+	}
+	return list.rooms.Len(), list.rank.Weight()
 }
 
 // Random owners create rooms, which go in and out of use. A plain model decides which room is
@@ -216,7 +226,7 @@ func TestOwnersAgreeWithModel(t *testing.T) {
 		for _, f := range late {
 			f()
 		}
-		if n := len(r.owners.all); n > 0 || r.owners.settled.Largest() != nil || r.owners.unsettled.Largest() != nil {
+		if n := r.owners.all.Len(); n > 0 || r.owners.settled.Largest() != nil || r.owners.unsettled.Largest() != nil {
 			t.Errorf("seed %d: %d owners of no room, want none", seed, n)
 		}
 	}

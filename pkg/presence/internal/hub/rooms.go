@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"example.com/presence/pkg/presence/internal/index"
 	"example.com/presence/pkg/presence/room"
 )
 
@@ -15,9 +16,9 @@ type rooms struct {
 	limit     int
 	userLimit int // maximum per owner; 0: no limit of its own
 
-	mu     sync.Mutex          // guards live and closed; acquired before the mutex of a counter
-	live   map[room.Name]*live // kept during draining, because connections still leave
-	closed bool                // no room is created, evicted or dropped
+	mu     sync.Mutex                    // guards live and closed; acquired before the mutex of a counter
+	live   index.Index[room.Name, *live] // kept during draining, because connections still leave
+	closed bool                          // no room is created, evicted or dropped
 
 	// changing counts the rooms that are being opened, evicted or dropped: their subscriptions
 	// change. It grows under mu, and not once closed is set.
@@ -27,7 +28,7 @@ type rooms struct {
 }
 
 func newRooms(limit, userLimit int) rooms {
-	return rooms{limit: limit, userLimit: userLimit, live: map[room.Name]*live{}, owners: owners{all: map[room.UserID]*owner{}}}
+	return rooms{limit: limit, userLimit: userLimit}
 }
 
 // get returns the room. If it does not exist, get creates it for the user creator, and init starts
@@ -40,7 +41,7 @@ func (r *rooms) get(name room.Name, creator room.UserID, init func(*live)) (l, e
 	if r.closed {
 		return nil, nil, ErrDraining
 	}
-	if l := r.live[name]; l != nil {
+	if l := r.live.Get(name); l != nil {
 		return l, nil, nil
 	}
 	if evicted, err = r.makeWayLocked(creator); err != nil {
@@ -48,7 +49,7 @@ func (r *rooms) get(name room.Name, creator room.UserID, init func(*live)) (l, e
 	}
 	l = &live{}
 	init(l)
-	r.live[name] = l
+	r.live.Put(l)
 	r.changing.Add(1)
 	r.owners.add(l, creator)
 	return l, evicted, nil
@@ -63,7 +64,7 @@ func (r *rooms) get(name room.Name, creator room.UserID, init func(*live)) (l, e
 //
 // The server itself, as the empty user, has no limit of its own.
 func (r *rooms) makeWayLocked(creator room.UserID) (evicted *live, err error) {
-	owned, free := r.owners.count(creator), r.limit-len(r.live)
+	owned, free := r.owners.count(creator), r.limit-r.live.Len()
 	limited := creator != ""
 	switch {
 	case limited && r.userLimit > 0 && owned >= r.userLimit:
@@ -106,7 +107,7 @@ func (r *rooms) evictLocked(take func() *live) *live {
 func (r *rooms) drop(l *live) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed || r.live[l.name] != l || !l.closeUnused(true) {
+	if r.closed || r.live.Get(l.name) != l || !l.closeUnused(true) {
 		return false
 	}
 	r.removeLocked(l)
@@ -116,8 +117,8 @@ func (r *rooms) drop(l *live) bool {
 
 // removeLocked removes a room from the registry. Calling it again is a no-op.
 func (r *rooms) removeLocked(l *live) {
-	if r.live[l.name] == l {
-		delete(r.live, l.name)
+	if r.live.Get(l.name) == l {
+		r.live.Delete(l.name)
 	}
 	r.owners.release(l)
 }
@@ -140,15 +141,15 @@ func (r *rooms) discard(l *live) {
 func (r *rooms) find(name room.Name) *live {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.live[name]
+	return r.live.Get(name)
 }
 
 // all returns the rooms with a name greater than after, sorted by name.
 func (r *rooms) all(after string) []*live {
 	r.mu.Lock()
 	var all []*live
-	for name, l := range r.live {
-		if string(name) > after {
+	for l := range r.live.All() {
+		if string(l.name) > after {
 			all = append(all, l)
 		}
 	}
@@ -160,7 +161,7 @@ func (r *rooms) all(after string) []*live {
 func (r *rooms) size() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.live)
+	return r.live.Len()
 }
 
 // close makes get reject the creation of rooms, and keeps the rooms that exist.

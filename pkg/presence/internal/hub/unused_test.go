@@ -4,15 +4,13 @@ import (
 	"math"
 	"testing"
 	"time"
-
-	"example.com/presence/pkg/presence/room"
 )
 
 // States of a room may arrive in any order. The state with the highest number wins, even if the
 // numbers have wrapped around.
 func TestNotesOutOfOrder(t *testing.T) {
 	for _, first := range []uint32{0, math.MaxUint32 - 1} {
-		u := owners{all: map[room.UserID]*owner{}}
+		u := owners{}
 		r := &live{counter: counter{stream: silentStream{}}, holding: holding{noted: first}}
 		u.add(r, "alice")
 		note := func(n uint32, idle time.Time) { u.note(r, state{changed: true, number: first + n, idle: idle}) }
