@@ -9,6 +9,8 @@ type backlog struct {
 	final   []byte   // the goodbye and the end of the body
 	sent    []func() // called when all private events are written
 
+	debt debt // the part of the pace of the connection about the backlog
+
 	begun          uint64 // start of the frame that partial belongs to; 0: of none
 	chunked        bool
 	partialPrivate bool // partial belongs to a private event

@@ -37,10 +37,18 @@ type direct struct {
 // ends. The loop does not flush the backlog before the first call of serve or end.
 func newDirect(l *loop, fd int, h *http1) *direct {
 	c := &direct{loop: l, fd: int32(fd), trailing: uint16(min(h.trailing, maxTrailing)), chunked: h.chunked, released: h.released}
-	c.backlog = &backlog{chunked: h.chunked, private: [][]byte{h.head}}
+	c.setBacklog(&backlog{chunked: h.chunked, private: [][]byte{h.head}})
 	l.size.Add(1)
 	l.put(func() { l.add(c) })
 	return c
+}
+
+// setBacklog sets the backlog, or removes it if b is nil.
+func (c *direct) setBacklog(b *backlog) {
+	c.backlog, c.pace.debt = b, nil
+	if b != nil {
+		c.pace.debt = &b.debt
+	}
 }
 
 func (c *direct) inbox() *inbox[task] { return c.loop.inbox }

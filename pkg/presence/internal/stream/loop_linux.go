@@ -319,7 +319,7 @@ func (l *loop) wrote(c *direct, batch *batch, n int, err error) {
 // backlog returns the backlog of the connection. If there is none, it makes one.
 func (l *loop) backlog(c *direct) *backlog {
 	if c.backlog == nil {
-		c.backlog = &backlog{chunked: c.chunked}
+		c.setBacklog(&backlog{chunked: c.chunked})
 	}
 	return c.backlog
 }
@@ -339,8 +339,8 @@ func (l *loop) flush(c *direct) {
 	case err != nil:
 		l.finish(c, endOf(err))
 	default:
-		c.backlog = nil
 		c.pace.wroteAll()
+		c.setBacklog(nil)
 		c.holds.set(Held{})
 		delete(l.blocked, c)
 		if c.ending != "" {
@@ -490,7 +490,7 @@ func (l *loop) heartbeat() {
 		switch {
 		case ago == 0:
 			l.ping(c)
-		case ago >= answerParts && c.pace.unacked, c.backlog != nil && c.backlog.full:
+		case ago >= answerParts && c.pace.unackedSince > 0, c.backlog != nil && c.backlog.full:
 			l.observe(c, c.liveness())
 		}
 	}
@@ -555,7 +555,8 @@ func (l *loop) finish(c *direct, why End) {
 	if c.backlog != nil {
 		c.backlog.callSent()
 	}
-	c.fd, c.backlog = -1, nil
+	c.fd = -1
+	c.setBacklog(nil)
 	l.conns[c.index] = nil
 	l.free = append(l.free, c.index)
 	l.size.Add(-1)

@@ -68,14 +68,19 @@ const (
 // state of the backlog, and the kernel's TCP statistics. Where the statistics are not available
 // (HTTP/2, systems other than Linux), the rules about acknowledgements do not apply.
 type pace struct {
-	acked    uint64        // Liveness.Acked at the last observation
-	ackedAt  time.Duration // when the client last made progress, or had nothing to acknowledge
+	acked        uint64        // Liveness.Acked at the last observation
+	unackedSince time.Duration // when the client last made progress; 0: it had nothing to acknowledge at the last observation
+	*debt                      // nil while there is no backlog; the owner of the backlog sets it
+}
+
+// debt is the part of a pace about a backlog or a goodbye. Most connections have neither, most of
+// the time.
+type debt struct {
 	deadline time.Duration // for the backlog or the goodbye; 0: none
-	written  uint64        // bytes written, while there is a backlog
+	written  uint64        // bytes written
 	took     uint64        // progressed at tookAt
 	tookAt   time.Duration // when the backlog began, or the client has taken a piece since the last tookAt; 0: no backlog
 	accepted int32         // bytes written since the deadline was set; at most a piece
-	unacked  bool          // the client had data to acknowledge at the last observation
 	ending   bool          // the deadline is for the goodbye
 	stalled  bool          // the client has not taken a piece in stalledTime
 }
@@ -143,7 +148,7 @@ func (p *pace) progressed() uint64 {
 
 // progress updates stalled, if there is a backlog.
 func (p *pace) progress(c *Config, now time.Duration) {
-	if p.tookAt == 0 {
+	if p.debt == nil || p.tookAt == 0 {
 		return
 	}
 	p.took = min(p.took, p.progressed()) // the first observation may replace written by a smaller acked
@@ -208,21 +213,26 @@ func (p *pace) queued(c *Config, now time.Duration, l load) bool {
 // An acknowledgement moves the deadline later, unless the backlog exceeds MaxUnsent. It must count
 // as progress, because the socket accepts more data only when it has much free space.
 func (p *pace) observe(c *Config, now time.Duration, liveness socket.Liveness, l load) End {
-	moved, wasUnacked := liveness.Acked > p.acked, p.unacked
-	p.acked, p.unacked = liveness.Acked, liveness.Queued() > 0
+	moved := liveness.Acked > p.acked
+	p.acked = liveness.Acked
 	p.progress(c, now)
-	if moved && !p.ending && p.deadline > 0 && !l.exceeded(c) {
+	ending := p.debt != nil && p.ending
+	if moved && p.debt != nil && !ending && p.deadline > 0 && !l.exceeded(c) {
 		p.deadline, p.accepted = now+c.progressTime, 0
 	}
-	if moved || !wasUnacked || !p.unacked {
-		p.ackedAt = now
+	switch {
+	case liveness.Queued() <= 0:
+		p.unackedSince = 0
+		return ""
+	case moved || p.unackedSince == 0:
+		p.unackedSince = max(1, now)
 		return ""
 	}
-	silent := now - p.ackedAt
+	silent := now - p.unackedSince
 	switch {
 	case silent >= c.answerTime() && liveness.Lost(c.answerTime()):
 		return Timeout
-	case silent >= c.stallTime() && !p.ending:
+	case silent >= c.stallTime() && !ending:
 		return c.tooSlow(liveness)
 	}
 	return ""

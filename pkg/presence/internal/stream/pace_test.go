@@ -162,7 +162,7 @@ func TestPace(t *testing.T) { // promises 4 and 5
 		"the kernel no longer has statistics for it": {{15, observe(10, 30), "go on"}, {30, observe(0, 0), "go on"}},
 		"the kernel's statistics are unknown":        {{1, observe(0, 0), "go on"}, {999, observe(0, 0), "go on"}},
 	} {
-		var p pace
+		p := pace{debt: &debt{}}
 		for i, s := range steps {
 			if got := s.do(&p, time.Duration(s.at*1000)*time.Millisecond); got != s.want {
 				t.Errorf("%s: step %d, at %v s: got %q, want %q", name, i, s.at, got, s.want)

@@ -56,6 +56,7 @@ type writer struct {
 	waiting   bool   // serve waits for wake, so the next frame must signal it
 	woken     bool   // the waker woke serve, and waits until serve has taken the frame
 	pace      pace
+	debt      debt          // of pace
 	accounted int           // part of queue.unsent in resources.backlogBytes
 	limit     time.Duration // write deadline of out, as a time of resources.now; 0: none
 	endAsked  bool          // end was called, so private accepts no more events
@@ -68,8 +69,10 @@ type writer struct {
 // connection in resources.open, and the sink removes it when the connection ends.
 func newWriter(o output, r *resources, w *waker, counted bool) *writer {
 	h, _ := o.(*http1)
-	return &writer{resources: r, waker: w, out: o, http1: h, counted: counted, wake: make(chan struct{}, 1),
+	c := &writer{resources: r, waker: w, out: o, http1: h, counted: counted, wake: make(chan struct{}, 1),
 		vanished: func() bool { return false }}
+	c.pace.debt = &c.debt
+	return c
 }
 
 func (c *writer) inbox() *inbox[task] { return c.waker.inbox }
