@@ -20,8 +20,9 @@ cluster = ^Test(Cluster|Fault)
 # The random tests of the hub and of the server have many more runs without the race detector.
 random = ^Test(Model|Simulate)
 
-# The tests of streams use io_uring where the kernel allows it. These run again with write.
-streams = ^Test.*(Promise|Stream|Count|Sync|IDs|Reload)
+# The tests of streams use io_uring where the kernel allows it. These run again with write. The test
+# of the heap cannot run with the race detector, which needs memory itself.
+streams = ^Test.*(Promise|Stream|Count|Sync|IDs|Reload|Heap)
 
 .PHONY: help build run test test-long soak bench chart fuzz image release manifests
 

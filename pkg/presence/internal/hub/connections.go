@@ -188,12 +188,16 @@ func (c *connections) setTimerLocked() {
 	}
 }
 
-// tick makes the steps that are due.
+// maxSteps is the maximum number of steps for which tick holds the lock. Many tokens may expire at
+// the same time.
+const maxSteps = 256
+
+// tick makes the steps that are due. It leaves the rest to the next call, which follows at once.
 func (c *connections) tick() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.clock.Now().UnixNano()
-	for len(c.expiries) > 0 && c.expiries[0].next <= now {
+	for n := 0; n < maxSteps && len(c.expiries) > 0 && c.expiries[0].next <= now; n++ {
 		c.stepLocked(c.expiries[0].conn)
 	}
 	c.setTimerLocked()

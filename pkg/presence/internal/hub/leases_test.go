@@ -2,6 +2,7 @@ package hub_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -189,3 +190,45 @@ func TestLeaveReasons(t *testing.T) {
 		}
 	})
 }
+
+// Each of many streams ends at the expiry of its own lease, in whatever order the leases begin, are
+// renewed or go. Many end at the same time.
+func TestManyExpiries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := openNode(t, memory())
+		began := time.Now()
+		const clients = 900
+		var all [clients]*fakeClient
+		minutes := func(i int) int { return 1 + i*7%4 } // 225 end in each of the minutes 1 to 4
+		for i := range all {
+			lease := hub.Lease{Expires: began.Add(time.Duration(minutes(i)) * time.Minute)}
+			all[i] = n.join(fmt.Sprint("room-", i%10), fmt.Sprint("user-", i), lease, "")
+		}
+		for i := 0; i < clients; i += 3 {
+			later := hub.Lease{Expires: began.Add(10 * time.Minute)}
+			if err := n.Renew(t.Context(), room.UserID(all[i].user), room.Patterns{"*"}, later, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := 1; i < clients; i += 9 {
+			all[i].Drop(stream.Closed)
+		}
+		for minute := range 12 {
+			time.Sleep(time.Until(began.Add(time.Duration(minute)*time.Minute + time.Millisecond)))
+			synctest.Wait()
+			for i, c := range all {
+				want := stream.End("")
+				switch end := minutes(i); {
+				case i%9 == 1:
+					continue // it has left
+				case i%3 == 0 && minute >= 10, i%3 > 0 && minute >= end:
+					want = hub.EndExpired
+				}
+				if got := c.end(); got != want {
+					t.Fatalf("after %d minutes client %d ended %q, want %q", minute, i, got, want)
+				}
+			}
+		}
+	})
+}
+
