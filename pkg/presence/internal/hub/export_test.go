@@ -100,3 +100,10 @@ func (h *Hub) Owners() int {
 	defer h.rooms.owners.mu.Unlock()
 	return h.rooms.owners.all.Len()
 }
+
+// Expiries returns the number of connections whose expiry the hub will handle.
+func (h *Hub) Expiries() int {
+	h.shared.conns.mu.Lock()
+	defer h.shared.conns.mu.Unlock()
+	return len(h.shared.conns.expiries)
+}

@@ -213,6 +213,10 @@ func TestManyExpiries(t *testing.T) {
 		for i := 1; i < clients; i += 9 {
 			all[i].Drop(stream.Closed)
 		}
+		synctest.Wait()
+		if got := n.Expiries(); got != clients-clients/9 {
+			t.Errorf("got %d expiries after %d streams have ended, want %d", got, clients/9, clients-clients/9)
+		}
 		for minute := range 12 {
 			time.Sleep(time.Until(began.Add(time.Duration(minute)*time.Minute + time.Millisecond)))
 			synctest.Wait()
@@ -228,6 +232,9 @@ func TestManyExpiries(t *testing.T) {
 					t.Fatalf("after %d minutes client %d ended %q, want %q", minute, i, got, want)
 				}
 			}
+		}
+		if got := n.Expiries(); got != 0 {
+			t.Errorf("got %d expiries at the end, want none", got)
 		}
 	})
 }
