@@ -43,6 +43,31 @@ func TestExpiring(t *testing.T) {
 	})
 }
 
+// A client receives expiring 30 s before the expiry of its lease, and again before that of a renewed
+// lease.
+func TestExpiringNotice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := openNode(t, memory())
+		began := time.Now()
+		alice := n.join("lobby", "alice", hub.Lease{Expires: began.Add(5 * time.Minute)}, "")
+		time.Sleep(5*time.Minute - 30*time.Second - time.Millisecond)
+		if got := alice.take(); got != "sync user count:1" {
+			t.Errorf("before the notice alice got %q", got)
+		}
+		time.Sleep(2 * time.Millisecond)
+		if got := alice.take(); got != `expiring:{"in":29}` && got != `expiring:{"in":30}` {
+			t.Errorf("30 s before the expiry alice got %q, want an expiring event", got)
+		}
+		if err := n.Renew(t.Context(), "alice", room.Patterns{"*"}, hub.Lease{Expires: began.Add(8 * time.Minute)}, ""); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Minute)
+		if got := alice.take(); got != `expiring:{"in":30}` {
+			t.Errorf("30 s before the second expiry alice got %q, want an expiring event", got)
+		}
+	})
+}
+
 // A renewal applies to one user, and only in rooms that its patterns match. It never sets an expiry
 // on a lease that has none.
 func TestRenewalScope(t *testing.T) {
