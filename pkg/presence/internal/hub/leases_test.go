@@ -216,8 +216,8 @@ func TestLeaveReasons(t *testing.T) {
 	})
 }
 
-// Each of many streams ends at the expiry of its own lease, in whatever order the leases begin, are
-// renewed or go. Many end at the same time.
+// Each of many streams ends at the expiry of its own lease, for any order of joins, renewals and
+// leaves. Many end at the same time.
 func TestManyExpiries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory())
