@@ -31,7 +31,7 @@ func TestHeapPerConnection(t *testing.T) {
 			h, addr := hardened(t, presence.Config{Logger: slog.New(slog.DiscardHandler)}, true, false)
 			to := netip.MustParseAddrPort(addr)
 			const clients = 2000
-			var sockets [clients + 1]int
+			var sockets []int
 			t.Cleanup(func() {
 				for _, fd := range sockets {
 					unix.Close(fd)
@@ -43,7 +43,7 @@ func TestHeapPerConnection(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				sockets[i] = fd
+				sockets = append(sockets, fd)
 				if err := unix.Connect(fd, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}); err != nil {
 					t.Fatal(err)
 				}

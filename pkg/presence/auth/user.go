@@ -48,15 +48,11 @@ type User struct {
 	Session string
 }
 
-// noInfo is the Info of all users without one, so that it takes no memory per user. It must not be
-// modified.
-var noInfo = json.RawMessage("{}")
-
 // Checked checks the limits of ID, Name and Info. It returns the user with a cleaned Name and a
 // compacted Info. The limit of Name applies after the removal of the characters that a Name must
 // not contain. An identity provider may allow them, so they are removed instead of rejected. An
 // empty Info becomes {}. The error wraps [ErrBadToken]. It is a [*ClaimError] unless the ID is
-// empty. The returned Info shares no memory with u.Info. It must not be modified.
+// empty. The returned Info shares no memory with u.Info.
 func (u User) Checked() (User, error) {
 	if u.ID == "" {
 		return User{}, badToken(reasonClaim, "sub missing or empty")
@@ -69,7 +65,7 @@ func (u User) Checked() (User, error) {
 		return User{}, &ClaimError{"name", fmt.Sprintf("must be at most %d bytes", input.MaxUserName)}
 	}
 	if len(u.Info) == 0 || string(u.Info) == "{}" {
-		u.Info = noInfo
+		u.Info = json.RawMessage("{}")
 		return u, nil
 	}
 	var info bytes.Buffer

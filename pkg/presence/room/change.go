@@ -5,20 +5,25 @@ import (
 	"time"
 )
 
-// Join adds a connection of the user. If the user is already a member, it keeps its name and info.
+// Join adds a connection of the user, unless the room has it. If the user is already a member, it
+// keeps its name and info.
 func (r *Room) Join(c ConnID, u User, now time.Time) {
-	r.conns++
-	if r.parts != nil {
-		r.joinPart(u, now).conns.add(c)
+	m := r.users.Get(u.ID)
+	if m != nil && m.conns.has(c) {
 		return
 	}
-	m := r.users.Get(u.ID)
-	if m == nil {
+	switch {
+	case r.parts != nil:
+		m = r.joinPart(u, now)
+	case m == nil:
 		m = r.add(u, now)
 	}
-	m.conns.add(c)
-	m.connections++
-	m.absence = nil
+	if m.conns.add(c) {
+		r.conns++
+	}
+	if r.parts == nil {
+		m.connections, m.absence = int32(m.conns.len()), nil
+	}
 }
 
 // Leave removes a connection of the user. It does nothing if the room does not have the connection.
@@ -33,8 +38,7 @@ func (r *Room) Leave(c ConnID, u UserID, why Reason, now time.Time) {
 		r.leavePart(u, why, now)
 		return
 	}
-	m.connections--
-	if m.connections == 0 {
+	if m.connections = int32(m.conns.len()); m.connections == 0 {
 		m.absence = &absence{now.Add(r.config.Linger), why}
 		r.graces = append(r.graces, gracePeriod{m, m.absence})
 		r.Expire(now)

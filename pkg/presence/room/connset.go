@@ -12,8 +12,11 @@ func (s *connSet) has(c ConnID) bool {
 	return there || s.one == c+1
 }
 
-func (s *connSet) add(c ConnID) {
+// add reports whether the set did not contain the connection.
+func (s *connSet) add(c ConnID) bool {
 	switch {
+	case s.has(c):
+		return false
 	case s.one == 0:
 		s.one = c + 1
 	case s.more == nil:
@@ -21,6 +24,7 @@ func (s *connSet) add(c ConnID) {
 	default:
 		s.more[c] = struct{}{}
 	}
+	return true
 }
 
 // remove reports whether the set contained the connection.

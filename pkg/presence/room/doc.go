@@ -5,8 +5,7 @@
 //
 // A change depends only on the room and on the current time, which the caller passes. The package
 // uses no lock, goroutine, clock or socket, so its tests need none. The owner of a [Room] must
-// serialise the calls. The package imports only internal/input and
-// internal/index from this module.
+// serialise the calls. The package imports only internal/input and internal/index from this module.
 //
 // Terms:
 //
@@ -20,9 +19,9 @@
 //
 // Guarantees:
 //
-//   - Counts are the sizes of two sets: the open connections and the members. A count changes only
-//     when a set does, so it cannot drift or become negative (promise 1). Each member has the set
-//     of its connections.
+//   - Counts are the sizes of two sets: the open connections and the members. Each member has the
+//     set of its connections. A count changes only if one of these sets reports a change, so it
+//     cannot drift or become negative (promise 1).
 //   - A user whose last connection has closed remains a member with 0 connections until its grace
 //     period ends. Therefore a page reload causes no leave and no join.
 //   - Changes are pending until [Room.News] returns them. Changes that cancel out before then are

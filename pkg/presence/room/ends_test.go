@@ -20,7 +20,7 @@ func TestOneEndPerUser(t *testing.T) {
 			r.Apply("c", []room.Presence{{ID: user, Reason: room.Closed}}, now)
 		}
 		r.Join(room.ConnID(i), room.User{ID: "carol"}, now)
-		r.LeaveFrom(room.ConnID(i), room.Closed, now)
+		r.Leave(room.ConnID(i), "carol", room.Closed, now)
 		r.Apply("c", []room.Presence{{ID: "dave", Reason: room.Closed}}, now)
 		if got, want := r.Ends(), 3; got != want {
 			t.Fatalf("after round %d: got %d ends, want %d: of two bans and of a grace period", i, got, want)

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"maps"
+	"math"
 	"slices"
 	"time"
 )
@@ -61,6 +62,7 @@ func (r *Room) show(m *member, p Presence, connections int, since time.Time) {
 		r.updated(m)
 	}
 	m.since = since.UnixMilli()
+	connections = min(connections, math.MaxInt32) // the frames of a faulty peer could add up to more
 	r.parts.connections += connections - int(m.connections)
 	m.connections = int32(connections)
 }

@@ -77,8 +77,9 @@ func (h *history) step() {
 	case action < 4 && owns:
 		if open := slices.Sorted(maps.Keys(n.open)); len(open) > 0 {
 			c := open[h.rnd.IntN(len(open))]
+			user := n.open[c]
 			delete(n.open, c)
-			n.LeaveFrom(c, []room.Reason{room.Closed, room.Slow, room.Timeout}[h.rnd.IntN(3)], now)
+			n.Leave(c, user, []room.Reason{room.Closed, room.Slow, room.Timeout}[h.rnd.IntN(3)], now)
 		}
 	case action < 5 && owns:
 		n.clock++

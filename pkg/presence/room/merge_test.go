@@ -176,7 +176,7 @@ func TestAdoption(t *testing.T) {
 	b.Update("alice", []byte(`3`), room.Version{Counter: 7, Node: "b"}, seconds(3))
 	apply(b, "b", seconds(3), a, observer)
 	expectText(t, "delta after an update", partOf(a.Delta(10, seconds(3))), "alice First 3 1 since 0s v7")
-	a.LeaveFrom(1, room.Closed, seconds(4))
+	a.Leave(1, "alice", room.Closed, seconds(4))
 	apply(a, "a", seconds(4), b, observer)
 	for _, r := range []*room.Room{a, b, observer} {
 		r.Expire(seconds(20))
@@ -230,7 +230,7 @@ func TestStampOfUpdate(t *testing.T) {
 	if _, here := r.Update("bob", []byte(`1`), room.Version{Counter: 9, Node: "a"}, seconds(1)); here || r.HasDelta() {
 		t.Error("Update changed a user that is only on another node")
 	}
-	r.LeaveFrom(1, room.Closed, seconds(1))
+	r.Leave(1, "alice", room.Closed, seconds(1))
 	_, grace := r.Update("alice", []byte(`2`), room.Version{}, seconds(5.9))
 	if _, after := r.Update("alice", []byte(`3`), room.Version{}, seconds(6)); !grace || after {
 		t.Errorf("Update: got %v in the grace period and %v after it, want true and false", grace, after)
@@ -242,7 +242,7 @@ func TestMoveInGracePeriod(t *testing.T) {
 	a, b, observer := newNode("a"), newNode("b"), newNode("observer")
 	a.Join(1, room.User{ID: "alice"}, seconds(0))
 	apply(a, "a", seconds(0), b, observer)
-	a.LeaveFrom(1, room.Timeout, seconds(1))
+	a.Leave(1, "alice", room.Timeout, seconds(1))
 	apply(a, "a", seconds(1), b, observer)
 	b.Join(1, room.User{ID: "alice"}, seconds(5.9))
 	apply(b, "b", seconds(5.95), a, observer)
@@ -250,7 +250,7 @@ func TestMoveInGracePeriod(t *testing.T) {
 		r.Expire(seconds(6))
 		expect(t, r, seconds(6), "+alice", 1, 1)
 	}
-	b.LeaveFrom(1, room.Slow, seconds(7))
+	b.Leave(1, "alice", room.Slow, seconds(7))
 	apply(b, "b", seconds(7), a, observer)
 	for _, r := range []*room.Room{a, b, observer} {
 		if due := r.Due(seconds(7)); !due.Equal(seconds(12)) {
@@ -283,10 +283,10 @@ func TestBanHidesParts(t *testing.T) {
 			t.Errorf("due at %v, want the end of the ban at 9 s", due.Sub(start))
 		}
 		expectText(t, "delta", partOf(a.Delta(10, seconds(1))), "alice gone:removed")
-		b.LeaveFrom(1, room.Closed, seconds(1.5)) // b does not know the ban yet
+		b.Leave(1, "alice", room.Closed, seconds(1.5)) // b does not know the ban yet
 		b.Join(2, room.User{ID: "alice"}, seconds(2))
 		apply(b, "b", seconds(2), a)
-		a.LeaveFrom(1, room.Closed, seconds(2)) // its socket closes later
+		a.Leave(1, "alice", room.Closed, seconds(2)) // its socket closes later
 		a.Expire(seconds(8.9))
 		expect(t, a, seconds(8.9), "", 0, 0)
 		end := seconds(8.95)
@@ -413,13 +413,13 @@ func TestDelta(t *testing.T) {
 	r.Join(9, room.User{ID: "bob"}, seconds(0))
 	r.Apply("b", []room.Presence{{ID: "eve", Connections: 1, Since: seconds(0)}}, seconds(0)) // of another part
 	expectText(t, "first", partOf(r.Delta(3, seconds(0))), "alice  1 1 since 0s v0, bob  1 2 since 0s v0, carol  1 1 since 0s v0")
-	r.LeaveFrom(2, room.Slow, seconds(1))
-	r.LeaveFrom(9, room.Closed, seconds(1))
+	r.Leave(2, "alice", room.Slow, seconds(1))
+	r.Leave(9, "bob", room.Closed, seconds(1))
 	expectText(t, "second", partOf(r.Delta(3, seconds(1))), "alice until 6s:slow, bob  1 1 since 0s v0, dave  1 1 since 0s v0")
 	if r.HasDelta() || len(r.Delta(3, seconds(1))) > 0 {
 		t.Error("Delta returned a change twice")
 	}
-	r.LeaveFrom(3, room.Slow, seconds(1))
+	r.Leave(3, "carol", room.Slow, seconds(1))
 	expectText(t, "of a grace period that has ended", partOf(r.Delta(3, seconds(7))), "carol gone:closed")
 	plain := newRoom(0, 10)
 	plain.Join(1, room.User{ID: "alice"}, seconds(0))
@@ -435,8 +435,8 @@ func TestOwnByPage(t *testing.T) {
 		r.Join(room.ConnID(i), room.User{ID: id}, seconds(0))
 	}
 	r.Apply("b", []room.Presence{{ID: "aa", Connections: 1}, {ID: "f", Connections: 1}, {ID: "c", Connections: 1}}, seconds(0))
-	r.LeaveFrom(1, room.Closed, seconds(0)) // b, in its grace period
-	r.LeaveFrom(0, room.Closed, seconds(1)) // d
+	r.Leave(1, "b", room.Closed, seconds(0)) // b, in its grace period
+	r.Leave(0, "d", room.Closed, seconds(1)) // d
 	var got string
 	for after, more := room.UserID(""), true; more; {
 		var page []room.Presence
@@ -462,7 +462,7 @@ func TestNoAdoptionAfterTheEnd(t *testing.T) {
 	a := newNode("a")
 	a.Join(1, room.User{ID: "alice"}, seconds(0))
 	a.Apply("b", []room.Presence{{ID: "alice", Connections: 1, Since: seconds(1)}}, seconds(1)) // b has lost the frame of a
-	a.LeaveFrom(1, room.Closed, seconds(2))
+	a.Leave(1, "alice", room.Closed, seconds(2))
 	a.Delta(10, seconds(2))
 	a.Expire(seconds(7))
 	if a.HasDelta() {

@@ -42,7 +42,7 @@ type Config struct {
 type Room struct {
 	config  Config
 	users   index.Index[UserID, *member]
-	conns   int             // number of connections of all members on this node
+	conns   int             // sum of the sizes of all member.conns, changed with each of them, because a count must not visit all members
 	sorted  []*member       // members sorted by id, except those in fresh
 	fresh   []*member       // members that joined since the last call of arrange
 	removed int             // number of members in sorted and fresh that have left
@@ -64,7 +64,7 @@ type member struct {
 	info        json.RawMessage
 	since       int64    // Member.Since in Unix milliseconds
 	conns       connSet  // its connections on this node
-	absence     *absence // nil while the member has a connection, or was not in the room since
+	absence     *absence // how the member leaves or may leave; nil: it has a connection, or other nodes may have the room
 	connections int32    // Member.Connections
 	announced   bool     // News has returned its join
 	updated     bool     // an update is pending
@@ -72,9 +72,10 @@ type member struct {
 	left        bool     // the member has left the room
 }
 
-// absence is the time of a member after its last connection closed.
+// absence is the grace period of a member, or its removal. In a room that other nodes have too, a
+// member has one only when it is removed: the parts have the grace periods.
 type absence struct {
-	until  time.Time // end of the grace period
+	until  time.Time // end of the grace period; zero: the member was removed
 	reason Reason    // why the last connection closed
 }
 

@@ -64,7 +64,7 @@ func TestTabsOfOneUser(t *testing.T) {
 	if m.Name != "Alice" || string(m.Info) != `{"a":1}` || m.Connections != 2 || !m.Since.Equal(at(0)) {
 		t.Errorf("got %+v, want the name, info and time of the first connection, and 2 connections", m)
 	}
-	r.LeaveFrom(1, room.Closed, at(2*time.Second))
+	r.Leave(1, "alice", room.Closed, at(2*time.Second))
 	r.Expire(at(time.Hour))
 	expect(t, r, at(time.Hour), "", 1, 1)
 }
@@ -74,7 +74,7 @@ func TestLinger(t *testing.T) {
 	r.Join(1, room.User{ID: "alice"}, at(0))
 	expect(t, r, at(0), "+alice", 1, 1)
 
-	r.LeaveFrom(1, room.Closed, at(time.Second))
+	r.Leave(1, "alice", room.Closed, at(time.Second))
 	expect(t, r, at(time.Second), "", 0, 1)
 	if due := r.Due(at(time.Second)); !due.Equal(at(6 * time.Second)) {
 		t.Errorf("due at %v, want 6 s", due.Sub(start))
@@ -83,7 +83,7 @@ func TestLinger(t *testing.T) {
 	if due := r.Due(at(5 * time.Second)); !due.IsZero() {
 		t.Errorf("due at %v, want no due time: no member is in its grace period", due)
 	}
-	r.LeaveFrom(2, room.Slow, at(5500*time.Millisecond))
+	r.Leave(2, "alice", room.Slow, at(5500*time.Millisecond))
 	r.Expire(at(6 * time.Second)) // the end of the first grace period has no effect
 	expect(t, r, at(6*time.Second), "", 0, 1)
 	r.Expire(at(10500 * time.Millisecond))
@@ -95,21 +95,23 @@ func TestLeaveTwiceCountsOnce(t *testing.T) {
 	r.Join(1, room.User{ID: "alice"}, at(0))
 	r.Join(2, room.User{ID: "bob"}, at(0))
 	for _, c := range []room.ConnID{1, 1, 7} {
-		r.LeaveFrom(c, room.Closed, at(0))
+		r.Leave(c, "alice", room.Closed, at(0))
 	}
-	if r.Connections() != 1 || r.Users() != 1 {
-		t.Errorf("got %d connections of %d users, want 1 of 1", r.Connections(), r.Users())
+	r.Leave(2, "carol", room.Closed, at(0)) // that of bob
+	r.Join(2, room.User{ID: "bob"}, at(0))  // again
+	if r.Connections() != 1 || r.Users() != 1 || !r.Has("bob") {
+		t.Errorf("got %d connections of %d users, want 1 of bob", r.Connections(), r.Users())
 	}
 }
 
 func TestCanceledChangesAreOmitted(t *testing.T) {
 	r := newRoom(0, 500)
 	r.Join(1, room.User{ID: "alice"}, at(0))
-	r.LeaveFrom(1, room.Closed, at(0))
+	r.Leave(1, "alice", room.Closed, at(0))
 	expect(t, r, at(0), "", 0, 0)
 	r.Join(2, room.User{ID: "alice"}, at(0))
 	expect(t, r, at(0), "+alice", 1, 1)
-	r.LeaveFrom(2, room.Closed, at(0))
+	r.Leave(2, "alice", room.Closed, at(0))
 	r.Join(3, room.User{ID: "alice", Name: "new"}, at(0))
 	expect(t, r, at(0), "-alice:closed +alice", 1, 1)
 }
@@ -126,7 +128,7 @@ func TestMemberLimit(t *testing.T) { // promise 6
 	r.Join(10, room.User{ID: "u10"}, at(time.Second))
 	expect(t, r, at(time.Second), "+u10 sync", 11, 11)
 	for i := range 3 {
-		r.LeaveFrom(room.ConnID(i), room.Closed, at(2*time.Second))
+		r.Leave(room.ConnID(i), room.UserID(fmt.Sprint("u", i)), room.Closed, at(2*time.Second))
 	}
 	if r.HasNews(at(2*time.Second)) != true || newsOf(r, at(2*time.Second)) != "-u0:closed -u1:closed -u2:closed" || !r.Counting() {
 		t.Error("room sends members again less than 10 s after it crossed the limit")
@@ -138,7 +140,7 @@ func TestMemberLimit(t *testing.T) { // promise 6
 	if due := r.Due(at(3 * time.Second)); !due.IsZero() {
 		t.Errorf("due at %v, want no due time above 80 %% of the limit", due.Sub(start))
 	}
-	r.LeaveFrom(20, room.Closed, at(12*time.Second))
+	r.Leave(20, "u20", room.Closed, at(12*time.Second))
 	if got := newsOf(r, at(12*time.Second)); !strings.HasSuffix(got, "sync") || r.Counting() {
 		t.Errorf("got %q, want a sync at 80 %% of the limit, 10 s after the room crossed it", got)
 	}
@@ -152,7 +154,7 @@ func TestDueBehindACrossing(t *testing.T) {
 	}
 	newsOf(r, at(0))
 	for i := range 4 {
-		r.LeaveFrom(room.ConnID(i), room.Closed, at(time.Duration(20+i/3)*time.Second))
+		r.Leave(room.ConnID(i), room.UserID(fmt.Sprint("u", i)), room.Closed, at(time.Duration(20+i/3)*time.Second))
 	}
 	r.Expire(at(25 * time.Second))
 	if !r.HasNews(at(25 * time.Second)) {
@@ -184,12 +186,12 @@ func TestUpdate(t *testing.T) {
 	expect(t, r, at(0), "alice=4", 1, 1)
 	r.Update("alice", []byte(`5`), room.Version{}, at(0))
 	expect(t, r, at(0), "alice=5", 1, 1)
-	r.LeaveFrom(1, room.Closed, at(0))
+	r.Leave(1, "alice", room.Closed, at(0))
 	r.Update("alice", []byte(`6`), room.Version{}, at(0)) // during the grace period
 	r.Join(2, room.User{ID: "alice", Info: []byte(`0`)}, at(0))
 	expect(t, r, at(0), "alice=6", 1, 1)
 	r.Update("alice", []byte(`7`), room.Version{}, at(0))
-	r.LeaveFrom(2, room.Closed, at(0))
+	r.Leave(2, "alice", room.Closed, at(0))
 	r.Expire(at(time.Second))
 	expect(t, r, at(time.Second), "-alice:closed", 0, 0)
 	r.Join(3, room.User{ID: "alice", Info: []byte(`0`)}, at(time.Second))
@@ -209,9 +211,12 @@ func TestBan(t *testing.T) {
 		t.Error("Ban: want alice removed once, and bob still in the room")
 	}
 	expect(t, r, at(0), "-alice:removed", 1, 1)
-	r.LeaveFrom(1, room.Closed, at(0)) // its socket closes later
-	expect(t, r, at(0), "", 1, 1)
-	r.LeaveFrom(3, room.Closed, at(0))
+	r.Join(4, room.User{ID: "alice"}, at(0)) // is admitted again
+	r.Leave(1, "alice", room.Closed, at(0))  // its socket closes later
+	expect(t, r, at(0), "+alice", 2, 2)
+	r.Ban("alice", at(0), at(0))
+	expect(t, r, at(0), "-alice:removed", 1, 1)
+	r.Leave(3, "bob", room.Closed, at(0))
 	r.Ban("bob", at(0), at(0)) // during the grace period
 	expect(t, r, at(0), "-bob:removed", 0, 0)
 	if due := r.Due(at(0)); !due.IsZero() {
@@ -275,7 +280,7 @@ func TestAgainstReference(t *testing.T) { // promise 1
 			i := rnd.IntN(len(open))
 			c := open[i]
 			open = slices.Delete(open, i, i+1)
-			r.LeaveFrom(c, room.Closed, now)
+			r.Leave(c, owner[c], room.Closed, now)
 			u := users[owner[c]]
 			delete(u.conns, c)
 			if len(u.conns) == 0 {

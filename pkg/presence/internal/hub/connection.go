@@ -32,6 +32,8 @@ type Connection struct {
 	user   room.UserID
 	room   room.Name
 	client Client // set by Join
+	exempt bool   // Lease.Exempt
+	paid   uint32 // part of the snapshot that the user was charged for before the join, in bytes
 
 	// The fields below are guarded by connections.mu.
 	signIn     *signIn     // nil if the connection has neither an SID nor a session
@@ -40,9 +42,6 @@ type Connection struct {
 	open       bool        // the connection holds a slot
 	counted    bool        // the room counts the connection
 	admitted   bool        // the client was sent its sync
-
-	exempt bool   // Lease.Exempt
-	paid   uint32 // part of the snapshot that the user was charged for before the join, in bytes
 }
 
 // expiry is the end of the lease of a connection. The expiries of all connections share one timer,

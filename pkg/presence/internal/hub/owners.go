@@ -141,7 +141,11 @@ func (o *owners) takeOfLarger(least int) *live {
 func (o *owners) takeOf(user room.UserID) *live {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.takeLocked(o.all.Get(user))
+	u := o.all.Get(user)
+	if u == nil { // its last room counts for another user since the caller looked
+		return nil
+	}
+	return o.takeLocked(u)
 }
 
 func (o *owners) takeLocked(u *owner) *live {

@@ -1,6 +1,7 @@
 // Package index finds objects by a string that they contain. It needs a third of the memory of a
 // map, because a map stores the string of each entry once more, and a small map has space for eight
-// entries. It is used where a server has an entry per connection or a set per room.
+// entries. It is used where a server has an entry per connection or a set per room. An index grows
+// in one step, which takes some milliseconds with 100,000 entries; a map of Go grows in parts.
 package index
 
 import (

@@ -30,7 +30,7 @@ type Config struct {
 	// sent with io_uring. Default: 16.
 	MinRing int
 	// IOUringFailed receives the reason why the loops use write(2) although IOUring is set. It is
-	// called at most once, by Open or by a loop. It must not block. nil: not called.
+	// called at most once, by Open or later. nil: not called.
 	IOUringFailed func(error)
 
 	// Delivered receives the time from Event.Since until a loop or waker has written the event to

@@ -62,7 +62,7 @@ func (c *direct) attach(sh *share, after uint64) {
 
 func (c *direct) detach() *share { return c.attachedTo }
 
-func (c *direct) deliver(b *batch) { c.loop.deliver(c, b) }
+func (c *direct) deliver(b *batch) (cost int) { return c.loop.deliver(c, b) }
 
 func (c *direct) send(events [][]byte, sent func()) {
 	added := c.loop.put(func() { c.loop.send(c, events, sent) })

@@ -183,7 +183,7 @@ func TestStopped(t *testing.T) { // promise 4
 
 // At the open-file limit, a connection still receives a goodbye.
 func TestFull(t *testing.T) {
-	streams := stream.Open(stream.Config{})
+	streams := stream.Open(ringed(stream.Config{}))
 	defer streams.Close()
 	ended := make(chan stream.End, 1)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -13,20 +13,29 @@ const (
 	maxSlice = 2 * time.Millisecond
 	// loopGroup is the number of sockets that a loop writes to between two readings of the clock.
 	loopGroup = 16
-	// ringGroup is the same for a loop that sends with io_uring. It is the maximum number of sends
-	// in one system call, which take about a slice. CPU per delivery to that of a bare write loop,
-	// at 5,000 and 15,000 clients (make bench BENCH=Ratio, with other values of ringGroup):
+	// ringGroup is the number of sends in one system call of a loop that uses io_uring. They take
+	// less than a slice. The kernel runs nothing else on the core meanwhile. ringGroupAlone is the
+	// number if the loop has done nothing but deliver the events of one room for aloneTime, so that
+	// no other client waits.
 	//
-	//	32            64            128           256           512
-	//	0.80, 0.76    0.81, 0.67    0.73, 0.70    0.69, 0.63    0.72, 0.64
-	ringGroup = 256
+	//	sends      CPU per delivery to bare, 5,000 and 15,000 clients   p99 of a small room beside a large one
+	//	write      0.99, 0.91                                           6.2 ms
+	//	64         0.77, 0.70                                           7.0 ms
+	//	256        0.66, 0.59                                           12 ms
+	//
+	// (make bench BENCH='Uring|Ratio|Mixed' with other values)
+	ringGroup      = 64
+	ringGroupAlone = 256
+	aloneTime      = 200 * time.Millisecond
 )
 
 // fanOuts delivers the events of all shares of one goroutine. The shares take turns, one slice
 // each.
 type fanOuts struct {
 	tally  tally
-	group  int           // number of connections between two readings of the clock; see deliver
+	group  int           // sum of the costs between two readings of the clock; see receiver.deliver
+	alone  int           // the same while alone; 0: group
+	others time.Time     // when the goroutine last had other tasks than events of one share
 	bytes  int           // maximum size of the batches of a group, which its last connection may exceed; 0: none
 	settle func(*batch)  // called after each group; may be nil
 	waited time.Duration // how long the goroutine waited for this round
@@ -38,12 +47,17 @@ type fanOuts struct {
 
 // handle executes the tasks in order.
 func (f *fanOuts) handle(tasks []task) {
+	others := false
 	for _, t := range tasks {
 		if t.do != nil {
+			others = true
 			t.do()
 		} else {
 			f.queue(t.share, t.frame)
 		}
+	}
+	if others || len(f.active) > 1 {
+		f.others = time.Now()
 	}
 }
 
@@ -107,7 +121,8 @@ func (f *fanOuts) finish() {
 	}
 }
 
-// slice continues or starts the fan-out of the share, for the time of one slice.
+// slice continues or starts the fan-out of the share, for the time of one slice. It ends before a
+// group that would end later, if that takes as long as the last one.
 func (f *fanOuts) slice(sh *share, sharing int) {
 	start, n := time.Now(), sh.now
 	if n.batch == nil {
@@ -120,9 +135,9 @@ func (f *fanOuts) slice(sh *share, sharing int) {
 		}
 		sh.delivered, n.spent, n.startedAt, n.busyBefore = 0, 0, start, f.busy
 	}
-	now := start
-	for now.Sub(start) < f.turn() && sh.delivered < len(sh.conns) {
-		f.deliver(sh)
+	now, group, limit := start, time.Duration(0), f.limit(start)
+	for last := start; now.Sub(start)+group < f.turn() && sh.delivered < len(sh.conns); group, last = now.Sub(last), now {
+		f.deliver(sh, limit)
 		if f.settle != nil {
 			f.settle(n.batch)
 		}
@@ -144,14 +159,22 @@ func (f *fanOuts) slice(sh *share, sharing int) {
 	f.batch, n.batch, sh.delivered, n.queuedAt = n.batch, nil, 0, now
 }
 
+// limit returns the sum of the costs of a group.
+func (f *fanOuts) limit(now time.Time) int {
+	if f.alone > 0 && now.Sub(f.others) > aloneTime {
+		return f.alone
+	}
+	return f.group
+}
+
 // deliver delivers the batch to the next group of connections.
-func (f *fanOuts) deliver(sh *share) {
+func (f *fanOuts) deliver(sh *share, limit int) {
 	b := sh.now.batch
-	for n, size := 0, 0; n < f.group && (f.bytes == 0 || size < f.bytes) && sh.delivered < len(sh.conns); n++ {
+	for cost, size := 0, 0; cost < limit && (f.bytes == 0 || size < f.bytes) && sh.delivered < len(sh.conns); {
 		size += b.size
 		c := sh.conns[sh.delivered]
 		sh.delivered++ // before deliver, because the connection may end in it
-		c.deliver(b)
+		cost += c.deliver(b)
 		f.tally.events += len(b.frames)
 	}
 }

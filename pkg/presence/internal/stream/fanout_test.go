@@ -20,7 +20,7 @@ type fakeReceiver struct {
 
 func (m *fakeReceiver) attachment() *attachment { return &m.att }
 
-func (m *fakeReceiver) deliver(b *batch) {
+func (m *fakeReceiver) deliver(b *batch) (cost int) {
 	time.Sleep(m.delay)
 	m.when = time.Now()
 	for _, f := range b.frames {
@@ -31,6 +31,7 @@ func (m *fakeReceiver) deliver(b *batch) {
 	if m.ends {
 		m.att.detach()
 	}
+	return 1
 }
 
 // events makes frames with consecutive publish numbers.
@@ -225,13 +226,48 @@ func TestGroupOfLargeEvents(t *testing.T) {
 			sh.attach(&fakeReceiver{}, 0)
 		}
 		sh.now = &fanOut{batch: &batch{size: size}}
-		if p.deliver(sh); sh.delivered != want {
+		if p.deliver(sh, p.group); sh.delivered != want {
 			t.Errorf("events of %d bytes: got a group of %d connections, want %d", size, sh.delivered, want)
 		}
 	}
 }
 
-// A slice is as long as the goroutine waited for its turn, within limits.
+// A group is larger while the goroutine does nothing but deliver the events of one room.
+func TestGroupAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := fanOuts{group: 3, alone: 12}
+		sh, other := new(share), new(share)
+		for range 20 {
+			sh.attach(&fakeReceiver{}, 0)
+			other.attach(&fakeReceiver{}, 0)
+		}
+		var e events
+		for i, step := range []struct {
+			tasks []task
+			want  int // size of a group
+		}{
+			{[]task{{do: func() {}}}, 3},
+			{[]task{{share: sh, frame: e.next(Every)}}, 12},
+			{[]task{{share: sh, frame: e.next(Every)}, {share: other, frame: e.next(Every)}}, 3},
+			{nil, 12},
+			{[]task{{share: sh, frame: e.next(Every)}, {do: func() {}}}, 3},
+		} {
+			time.Sleep(aloneTime + time.Millisecond)
+			p.handle(step.tasks)
+			if got := p.limit(time.Now()); got != step.want {
+				t.Errorf("step %d: got groups of %d, want %d", i, got, step.want)
+			}
+			p.finish()
+		}
+		time.Sleep(aloneTime - time.Millisecond)
+		if got := p.limit(time.Now()); got != 3 {
+			t.Errorf("soon after another task: got groups of %d, want 3", got)
+		}
+	})
+}
+
+// A slice is as long as the goroutine waited for its turn, within limits. A group that would end
+// later waits for the next slice.
 func TestSliceGrowsWithTheWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const each = 10 * time.Microsecond
@@ -248,8 +284,8 @@ func TestSliceGrowsWithTheWait(t *testing.T) {
 			p.waited = waited
 			start := time.Now()
 			p.round()
-			if got := time.Since(start); got < want || got >= want+16*each {
-				t.Errorf("after a wait of %v: got a slice of %v, want %v", waited, got, want)
+			if got := time.Since(start); got > want || got <= want-16*each {
+				t.Errorf("after a wait of %v: got a slice of %v, want %v, or less by a group", waited, got, want)
 			}
 		}
 	})

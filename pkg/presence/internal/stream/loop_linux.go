@@ -72,7 +72,7 @@ func openLoop(r *resources) (*loop, error) {
 	l := &loop{
 		resources: r, inbox: newInbox[task](), epfd: epfd, epoll: os.NewFile(uintptr(epfd), "epoll"),
 		ready: make(chan struct{}, 1), blocked: map[*direct]bool{},
-		fanOuts: fanOuts{group: loopGroup, bytes: maxBatch, tally: tally{delivered: r.config.Delivered, pass: r.config.Pass}},
+		fanOuts: fanOuts{group: writeCost * loopGroup, bytes: maxBatch, tally: tally{delivered: r.config.Delivered, pass: r.config.Pass}},
 		events:  make([]unix.EpollEvent, 8), pieces: make([][]byte, 0, maxPieces), scratch: make([]byte, 4<<10),
 	}
 	raw, err := l.epoll.SyscallConn()
@@ -86,9 +86,9 @@ func openLoop(r *resources) (*loop, error) {
 		l.epoll.Close()
 		return nil, err
 	}
-	l.ring.open(&r.rings, r.config.enter)
+	l.ring.open(r)
 	if l.ring.ring != nil {
-		l.fanOuts.group, l.fanOuts.settle = ringGroup, l.sendGroup
+		l.fanOuts.alone, l.fanOuts.settle = ringGroupAlone, l.sendGroup
 	}
 	l.stopping, l.stop = context.WithCancel(context.Background())
 	l.running.Go(func() { l.poll(raw) }) // ended by close
@@ -246,18 +246,22 @@ func (l *loop) goodbye(c *direct, why End, within time.Duration) {
 	l.unflushed = append(l.unflushed, c)
 }
 
+// writeCost is the cost of a write. That of a send with the ring is 1, so that a group has
+// ringGroup sends or loopGroup writes.
+const writeCost = ringGroup / loopGroup
+
 // deliver writes a batch to a connection, or adds it to the backlog if there is one. With a ring,
 // sendGroup writes it after the last connection of the group.
-func (l *loop) deliver(c *direct, batch *batch) {
+func (l *loop) deliver(c *direct, batch *batch) (cost int) {
 	if c.backlog == nil && c.att.after < batch.frames[0].number {
 		b := batch.bytes(c.chunked)
 		if l.ring.ring != nil && len(c.att.share.conns) >= l.config.MinRing {
 			l.ring.add(c, c.fd, b)
-			return
+			return 1
 		}
 		n, err := c.write(b)
 		l.wrote(c, batch, n, err)
-		return
+		return writeCost
 	}
 	b := l.backlog(c)
 	for _, f := range batch.frames {
@@ -271,34 +275,32 @@ func (l *loop) deliver(c *direct, batch *batch) {
 	case !c.pace.queued(&l.config, l.time, b.load()):
 		l.evict(c, l.config.tooSlow(c.liveness()))
 	}
+	return writeCost
 }
 
 // sendGroup makes the sends of the ring, after the last connection of a group of a fan-out.
 func (l *loop) sendGroup(batch *batch) {
-	if len(l.ring.sends) == 0 {
-		return
-	}
-	l.ring.flush(func(r receiver, b []byte, n int) {
+	l.ring.flush(func(r receiver, s uring.Send) {
 		c := r.(*direct)
-		var err error
-		switch {
-		case n == len(b):
-			l.fanOuts.tally.bytes += n
-			return
-		case n >= 0:
-			l.fanOuts.tally.bytes += n
-			err = io.ErrShortWrite
-		case n == uring.NotSent:
-			n, err = c.write(b)
-		case n == uring.Unknown:
+		if s.N > 0 {
+			l.fanOuts.tally.bytes += s.N
+		}
+		switch n := s.N; n {
+		case len(s.Bytes):
+		default:
+			l.wrote(c, batch, n, io.ErrShortWrite)
+		case uring.NotSent:
+			n, err := c.write(s.Bytes)
+			l.wrote(c, batch, n, err)
+		case uring.Failed:
+			l.wrote(c, batch, 0, s.Err)
+		case uring.Unknown:
 			unix.Shutdown(int(c.fd), unix.SHUT_RDWR) // otherwise, the ring could send later
 			l.finish(c, Closed)
-			return
 		}
-		l.wrote(c, batch, n, err)
 	})
 	if l.ring.ring == nil { // it has failed
-		l.fanOuts.group, l.fanOuts.settle = loopGroup, nil
+		l.fanOuts.alone, l.fanOuts.settle = 0, nil
 	}
 }
 

@@ -70,7 +70,7 @@ const (
 type pace struct {
 	acked        uint64        // Liveness.Acked at the last observation
 	unackedSince time.Duration // when the client last made progress; 0: it had nothing to acknowledge at the last observation
-	*debt                      // nil while there is no backlog; the owner of the backlog sets it
+	*debt                      // nil while a direct connection has no backlog; its owner sets it
 }
 
 // debt is the part of a pace about a backlog or a goodbye. Most connections have neither, most of

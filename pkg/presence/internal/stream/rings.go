@@ -1,24 +1,17 @@
 package stream
 
-import (
-	"sync"
-	"sync/atomic"
-)
+import "sync/atomic"
 
 // rings is the state of io_uring for all loops. Each loop has its own ring. If one fails, all loops
 // send with write from then on, because the kernel is at fault, not the connections of the loop.
 type rings struct {
 	used   atomic.Bool
-	failed sync.Once
-	report func(error) // may be nil
+	report func(error) // Config.IOUringFailed; may be nil
 }
 
-// fail makes the loops close their rings.
-func (r *rings) fail(err error) {
-	r.used.Store(false)
-	r.failed.Do(func() {
-		if r.report != nil {
-			r.report(err)
-		}
-	})
+// fail makes the loops close their rings. The first call passes the report to call.
+func (r *rings) fail(err error, call func(report func())) {
+	if r.used.CompareAndSwap(true, false) && r.report != nil {
+		call(func() { r.report(err) })
+	}
 }

@@ -5,21 +5,21 @@ import "example.com/presence/pkg/presence/internal/uring"
 // ringSends collects the sends of a group, and makes them with one system call. Only the goroutine
 // of its loop uses it.
 type ringSends struct {
-	rings *rings
+	*resources
 	ring  *uring.Ring // nil if the loop sends with write only
 	sends []uring.Send
 	to    []receiver // the connections of sends
 }
 
-// open opens a ring if all loops use one. Otherwise, and after a failure, open leaves ring nil.
-func (s *ringSends) open(r *rings, enter uring.Enter) {
-	s.rings = r
-	if !r.used.Load() {
+// open opens a ring, unless another loop could not. Otherwise, and after an error, ring stays nil.
+func (s *ringSends) open(r *resources) {
+	s.resources = r
+	if !r.rings.used.Load() {
 		return
 	}
 	var err error
-	if s.ring, err = uring.Open(ringGroup, enter); err != nil {
-		r.fail(err)
+	if s.ring, err = uring.Open(ringGroupAlone, r.config.enter); err != nil {
+		r.rings.fail(err, func(report func()) { report() })
 	}
 }
 
@@ -35,18 +35,20 @@ func (s *ringSends) add(c receiver, socket int32, b []byte) {
 	s.sends, s.to = append(s.sends, uring.Send{Socket: socket, Bytes: b}), append(s.to, c)
 }
 
-// flush makes the sends of the group. It passes the result of each to sent: the bytes, and their
-// number as in [uring.Send]. It closes the ring if this or another loop's ring has failed.
-func (s *ringSends) flush(sent func(c receiver, b []byte, n int)) {
-	failed := s.ring.Send(s.sends)
-	for i, c := range s.to {
-		sent(c, s.sends[i].Bytes, s.sends[i].N)
-	}
-	clear(s.sends)
-	clear(s.to)
-	s.sends, s.to = s.sends[:0], s.to[:0]
-	if failed != nil {
-		s.rings.fail(failed)
+// flush makes the sends of the group, and passes each with its result to sent. It closes the ring
+// if this one or that of another loop has failed.
+func (s *ringSends) flush(sent func(receiver, uring.Send)) {
+	if len(s.sends) > 0 {
+		failed := s.ring.Send(s.sends)
+		for i, c := range s.to {
+			sent(c, s.sends[i])
+		}
+		clear(s.sends)
+		clear(s.to)
+		s.sends, s.to = s.sends[:0], s.to[:0]
+		if failed != nil {
+			s.rings.fail(failed, func(report func()) { s.ended.add(report) }) // the report may block
+		}
 	}
 	if !s.rings.used.Load() {
 		s.close()

@@ -9,8 +9,9 @@ import (
 // receiver is a connection to which a share delivers events.
 type receiver interface {
 	// deliver sends the frames of the batch whose publish number is above attachment.after. It must
-	// not block.
-	deliver(*batch)
+	// not block. It returns the cost, which limits a group of a fan-out: 1, or writeCost if a loop
+	// calls write.
+	deliver(*batch) (cost int)
 	attachment() *attachment
 }
 

@@ -108,10 +108,17 @@ type rig struct {
 	ends    chan stream.End   // reasons of ended connections
 }
 
+// ringed returns c for streams that send with io_uring to each connection, or with write if the
+// environment demands it.
+func ringed(c stream.Config) stream.Config {
+	c.IOUring, c.MinRing = os.Getenv("PRESENCE_TEST_IO_URING") != "off", 1
+	return c
+}
+
 func newRig(t *testing.T, c stream.Config, start func(*httptest.Server)) *rig {
 	t.Helper()
 	if !c.IOUring {
-		c.IOUring, c.MinRing = os.Getenv("PRESENCE_TEST_IO_URING") != "off", 1
+		c = ringed(c)
 	}
 	g := &rig{t: t, streams: stream.Open(c), conns: make(chan *stream.Conn, 100), ends: make(chan stream.End, 100)}
 	g.shared, g.other = g.streams.Stream("lobby"), g.streams.Stream("other")
@@ -257,7 +264,7 @@ func TestAttachOrder(t *testing.T) {
 
 func attachOrder(t *testing.T, start func(*httptest.Server)) {
 	const events, clients = 1500, 40
-	streams := stream.Open(stream.Config{})
+	streams := stream.Open(ringed(stream.Config{}))
 	defer streams.Close()
 	shared := streams.Stream("lobby")
 	var mu sync.Mutex // guards published, as the lock of a room does
@@ -717,7 +724,7 @@ func (f *irregular) Read(b []byte) (int, error) {
 }
 
 func TestPublishAfterCloseIsDropped(t *testing.T) {
-	streams := stream.Open(stream.Config{})
+	streams := stream.Open(ringed(stream.Config{}))
 	shared := streams.Stream("lobby")
 	streams.Close()
 	for range 200 {
@@ -747,7 +754,7 @@ func responseBody(t *testing.T, server *httptest.Server) string {
 func TestConnAfterClose(t *testing.T) {
 	for _, variant := range variants {
 		t.Run(variant.name, func(t *testing.T) {
-			streams := stream.Open(stream.Config{})
+			streams := stream.Open(ringed(stream.Config{}))
 			streams.Close()
 			ended := make(chan stream.End, 1)
 			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -775,7 +782,7 @@ func TestConnAfterClose(t *testing.T) {
 // A response whose connection cannot be hijacked can be a stream if it can flush and accepts a
 // write deadline.
 func TestUnsupported(t *testing.T) {
-	streams := stream.Open(stream.Config{})
+	streams := stream.Open(ringed(stream.Config{}))
 	defer streams.Close()
 	for name, c := range map[string]struct {
 		cover func(http.ResponseWriter) http.ResponseWriter

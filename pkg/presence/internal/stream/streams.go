@@ -37,7 +37,7 @@ func Open(c Config) *Streams {
 		s.loops = openLoops(cores, &s.resources)
 	}
 	if c.IOUring && len(s.loops.tallies()) == 0 {
-		s.rings.fail(errors.ErrUnsupported)
+		s.rings.fail(errors.ErrUnsupported, func(report func()) { report() })
 	}
 	for range cores {
 		s.wakers = append(s.wakers, openWaker(&s.resources))

@@ -116,12 +116,12 @@ func (c *writer) send(events [][]byte, sent func()) {
 func (c *writer) held() Held { return c.holds.get() }
 
 // deliver is called by the waker.
-func (c *writer) deliver(b *batch) {
+func (c *writer) deliver(b *batch) (cost int) {
 	c.measureLater()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ending != "" || c.stopped {
-		return
+		return 1
 	}
 	for _, f := range b.frames {
 		if c.att.after < f.number {
@@ -138,6 +138,7 @@ func (c *writer) deliver(b *batch) {
 	}
 	c.setDeadlineLocked() // applies to a write that is blocked now, too
 	c.accountLocked()
+	return 1
 }
 
 // measureLater makes the waker measure the writer until it has no backlog. It is called by the

@@ -14,7 +14,8 @@
 //	a send of Open's test has another result than write  Open returns an error
 //	io_uring_enter(2) takes no more sends: EAGAIN,       the rest of the list is NotSent
 //	  EBUSY, ENOMEM, EINTR
-//	a send fails                                         the send is NotSent; write(2) returns the reason
+//	a send fails because of its socket                   the send is Failed, with the error of write(2)
+//	a send fails for another reason                      the send is NotSent
 //	any other error, or a send without a completion      Send returns an error: the ring has failed
 //
 // ring_linux.go shares memory with the kernel, and is the only file that uses package unsafe.

@@ -12,13 +12,18 @@ import (
 type Send struct {
 	Socket int32  // descriptor
 	Bytes  []byte // at least one
-	N      int    // set by Ring.Send: the number of bytes that the socket accepted, NotSent or Unknown
+
+	// Ring.Send sets the fields below.
+
+	N   int   // number of bytes that the socket accepted, 0 if it is full; or NotSent, Failed or Unknown
+	Err error // with Failed: the error of write(2), such as ECONNRESET. A socket reports it only once.
 }
 
-// Values of Send.N. 0 means that the socket is full.
+// Values of Send.N.
 const (
-	NotSent = -1 // the socket accepted no byte; write(2) returns the reason, or succeeds
-	Unknown = -2 // the ring has failed, and the socket may have accepted bytes
+	NotSent = -1 // the kernel has not tried the send, for example because it has no memory; use write
+	Failed  = -2 // the socket returned Err and accepted no byte
+	Unknown = -3 // the ring has failed, and the socket may have accepted bytes
 )
 
 // Enter makes the kernel handle the next entries of a ring. It returns the number of entries taken.
@@ -74,7 +79,7 @@ func (r *Ring) test() error {
 	return nil
 }
 
-// Close closes the ring. Further calls do nothing.
+// Close closes the ring. Further calls of Close do nothing.
 func (r *Ring) Close() {
 	if r.queues != nil {
 		r.queues.close()
@@ -92,7 +97,7 @@ func (r *Ring) Send(sends []Send) error {
 	r.sends = sends
 	defer func() { r.sends = nil }()
 	for i := range sends {
-		sends[i].N = NotSent
+		sends[i].N, sends[i].Err = NotSent, nil
 	}
 	for done, idle := 0, 0; done < len(sends) && idle <= retries; {
 		n := min(len(sends)-done, len(r.queues.entries))
@@ -137,16 +142,23 @@ func (r *Ring) results(first, n int) error {
 		if i >= uint64(n) || taken[i].N != Unknown || int(res.value) > len(taken[i].Bytes) {
 			return fmt.Errorf("io_uring: result %d for send %d, one of %d from %d", res.value, res.id, n, first)
 		}
-		switch {
-		case res.value >= 0:
-			taken[i].N = int(res.value)
-		case unix.Errno(-res.value) == unix.EAGAIN:
-			taken[i].N = 0
-		default:
-			taken[i].N = NotSent
+		taken[i].N = int(res.value)
+		if res.value < 0 {
+			taken[i].N, taken[i].Err = failure(unix.Errno(-res.value))
 		}
 	}
 	return nil
+}
+
+// failure returns Send.N and Send.Err for the error of a send.
+func failure(errno unix.Errno) (int, error) {
+	switch errno {
+	case unix.EAGAIN:
+		return 0, nil
+	case unix.EINTR, unix.ENOMEM, unix.ENOBUFS, unix.EINVAL, unix.EOPNOTSUPP, unix.ECANCELED: // not of the socket
+		return NotSent, nil
+	}
+	return Failed, errno
 }
 
 // unknown returns n sends, and sets their results to Unknown.

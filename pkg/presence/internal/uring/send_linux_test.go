@@ -124,21 +124,26 @@ func TestFullSocket(t *testing.T) {
 	}
 }
 
-// A send to a broken connection or to a closed descriptor is NotSent, and write returns the reason.
+// A send to a broken connection or to a closed descriptor fails with the error of write.
 func TestBrokenSocket(t *testing.T) {
 	r := openRing(t, 4, nil)
-	reset, other := newPair(t), newPair(t)
-	reset.peer.SetLinger(0)
-	reset.peer.Close()
+	reset, alike, other := newPair(t), newPair(t), newPair(t)
+	for _, p := range []pair{reset, alike} {
+		p.peer.SetLinger(0)
+		p.peer.Close()
+	}
 	sends := []Send{{Socket: reset.fd, Bytes: text(0, 5)}, {Socket: 1 << 20, Bytes: text(0, 5)}, {Socket: other.fd, Bytes: text(0, 5)}}
 	if err := r.Send(sends); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := results(sends), []int{NotSent, NotSent, 5}; !slices.Equal(got, want) {
+	if got, want := results(sends), []int{Failed, Failed, 5}; !slices.Equal(got, want) {
 		t.Errorf("got %d, want %d", got, want)
 	}
-	if _, err := unix.Write(int(reset.fd), text(0, 5)); err != unix.EPIPE && err != unix.ECONNRESET {
-		t.Errorf("write to the broken connection: got %v, want %v", err, unix.EPIPE)
+	if _, err := unix.Write(int(alike.fd), text(0, 5)); err == nil || sends[0].Err != err {
+		t.Errorf("broken connection: got %v, want %v as from write", sends[0].Err, err)
+	}
+	if sends[1].Err != unix.EBADF || sends[2].Err != nil {
+		t.Errorf("got %v and %v, want %v and no error", sends[1].Err, sends[2].Err, unix.EBADF)
 	}
 }
 
@@ -206,7 +211,8 @@ func TestBadResults(t *testing.T) {
 	}{
 		"the results of write": {func(res *result) {}, []int{3, 3}, false},
 		"full":                 {func(res *result) { res.value = -int32(unix.EAGAIN) }, []int{3, 0}, false},
-		"another error":        {func(res *result) { res.value = -int32(unix.ENOBUFS) }, []int{3, NotSent}, false},
+		"no memory":            {func(res *result) { res.value = -int32(unix.ENOBUFS) }, []int{3, NotSent}, false},
+		"an error of a socket": {func(res *result) { res.value = -int32(unix.ETIMEDOUT) }, []int{3, Failed}, false},
 		"unknown send":         {func(res *result) { res.id = 2 }, []int{3, Unknown}, true},
 		"earlier send":         {func(res *result) { res.id = 0 }, []int{3, Unknown}, true},
 		"negative send":        {func(res *result) { res.id = 1<<64 - 1 }, []int{3, Unknown}, true},
