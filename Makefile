@@ -53,7 +53,7 @@ test-long: ## run the Go tests at their largest size: many clients, for a long t
 soak: ## run a server and a cluster under load and restarts for SOAK (default 30m), and print tables
 	PRESENCE_TEST_SOAK=$(SOAK) go test -count=1 -v -timeout 0 -run '^TestClusterSoak$$' $(ARGS) ./cmd/presence
 
-bench: ## run all benchmarks, 25 minutes on two cores (one of them: make bench BENCH=Storm)
+bench: ## run all benchmarks, 30 minutes on two cores (one of them: make bench BENCH=Storm)
 	go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 1h -p 1 $(ARGS) ./pkg/presence ./cmd/presence
 
 # A temporary file keeps the old chart if an error occurs.

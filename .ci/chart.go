@@ -6,8 +6,8 @@
 //	make bench | tee bench.txt
 //	make chart
 //
-// It needs the results of BenchmarkRatio and BenchmarkDelivery/15000 (make bench
-// BENCH='Ratio|Delivery'). If a benchmark has several results, the chart shows the last one.
+// It needs the results of BenchmarkUring, BenchmarkRatio and BenchmarkDelivery/15000 (make bench
+// BENCH='Uring|Ratio|Delivery'). If a benchmark has several results, the chart shows the last one.
 package main
 
 import (
@@ -20,6 +20,7 @@ import (
 	"math"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -152,21 +153,23 @@ func (o *output) panels() ([]panel, error) {
 	}
 	const ratio, delivery = "BenchmarkRatio", "BenchmarkDelivery/15000"
 	bare := get(delivery, "bare-µs/delivery")
+	const plain = "presence, plain HTTP"
 	bars := func(direct, goroutine, r3labs float64) []bar {
 		return []bar{
-			{"presence, plain HTTP", "#0550ae", direct},
+			{plain, "#0550ae", direct},
 			{"presence, a goroutine per client", "#218bff", goroutine},
 			{"r3labs/sse, a subscriber per client", "#6e7781", r3labs},
 		}
 	}
+	write := bar{plain + ", no io_uring", "#0969da", get("BenchmarkUring", "write/bare-reading-15000")}
 	p := []panel{
 		{
 			title:  "CPU per delivery, relative to a bare write(2) loop",
 			note:   "15,000 clients, one message at a time; plain HTTP: median of pairs in turns",
 			floor:  1,
 			format: func(v float64) string { return fmt.Sprintf("%.2f", v) },
-			bars: bars(get(ratio, "direct/bare-15000"),
-				get(delivery, "goroutine-µs/delivery")/bare, get(delivery, "r3labs-µs/delivery")/bare),
+			bars: slices.Insert(bars(get(ratio, "direct/bare-15000"),
+				get(delivery, "goroutine-µs/delivery")/bare, get(delivery, "r3labs-µs/delivery")/bare), 1, write),
 		},
 		{
 			title:  "Memory per connection, in bytes",

@@ -284,3 +284,11 @@ func turn(r *registry, m *ownersModel, random *rand.Rand, users int, late *[]fun
 	}
 	return r.check(m)
 }
+
+// A user whose last room was charged to another user meanwhile has no room to evict.
+func TestTakeOfNoOwner(t *testing.T) {
+	var o owners
+	if l := o.takeOf("alice"); l != nil {
+		t.Errorf("got %v, want none", l)
+	}
+}
