@@ -43,8 +43,8 @@ func TestExpiring(t *testing.T) {
 	})
 }
 
-// A client receives expiring 30 s before the expiry of its lease, and again before that of a renewed
-// lease.
+// A client receives expiring 30 s before the expiry of its lease, and again before the expiry of
+// the renewed lease.
 func TestExpiringNotice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := openNode(t, memory())

@@ -285,10 +285,8 @@ func (l *loop) sendGroup(batch *batch) {
 		if s.N > 0 {
 			l.fanOuts.tally.bytes += s.N
 		}
-		switch n := s.N; n {
+		switch s.N {
 		case len(s.Bytes):
-		default:
-			l.wrote(c, batch, n, io.ErrShortWrite)
 		case uring.NotSent:
 			n, err := c.write(s.Bytes)
 			l.wrote(c, batch, n, err)
@@ -297,6 +295,8 @@ func (l *loop) sendGroup(batch *batch) {
 		case uring.Unknown:
 			unix.Shutdown(int(c.fd), unix.SHUT_RDWR) // otherwise, the ring could send later
 			l.finish(c, Closed)
+		default:
+			l.wrote(c, batch, s.N, io.ErrShortWrite)
 		}
 	})
 	if l.ring.ring == nil { // it has failed
