@@ -86,6 +86,7 @@ func (c *serve) Run(ctx context.Context, p *process) error {
 	h := &http.Server{Handler: server, TLSConfig: cert.config(), Protocols: c.Listening.protocols()}
 	l = server.Harden(h, l) // immediately, because connections made before it lack the socket options
 	logLimits(log, config)
+	logSends(log, config, server)
 	c.logAccess(log, keys)
 	probe, err := answerProbes(bound(l.Addr()), server)
 	if err != nil {
@@ -111,6 +112,18 @@ func logLimits(log *slog.Logger, c presence.Config) {
 		"max_unsent_total", c.MaxUnsentTotal, "max_message", c.MaxMessage, "message_rate", max(0, c.MessageRate),
 		"cost_rate", max(0, c.CostRate), "cost_burst", c.CostBurst, "history_rate", max(0, c.HistoryRate),
 		"history", max(0, c.History), "history_bytes", c.HistoryBytes)
+}
+
+// logSends logs the way of sending to rooms with many clients.
+func logSends(log *slog.Logger, c presence.Config, server *presence.Server) {
+	switch err := server.Stats().Streams.IOUringError; {
+	case c.DisableIOUring:
+		log.Info("io_uring is off, so all sends use write")
+	case err != nil:
+		log.Info("io_uring is not available, so all sends use write", "error", err)
+	default:
+		log.Info("io_uring is in use for sends to rooms with many clients")
+	}
 }
 
 // logAccess logs the settings that decide which clients are accepted, so that the log alone is

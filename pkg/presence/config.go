@@ -249,7 +249,7 @@ type Config struct {
 
 	// DisableIOUring makes the server send with write(2) only. Otherwise, it sends to rooms with
 	// many clients with io_uring(7), which needs less CPU time, if the system is Linux and allows
-	// it. Default: false.
+	// it. Stats reports the way in use, and the reason if it is write. Default: false.
 	DisableIOUring bool
 
 	// ProxyProtocol makes the peers in TrustedProxies, and the peers on a Unix socket, begin each

@@ -37,37 +37,18 @@ func New(c Config) (*Server, error) {
 		Heartbeat: c.Heartbeat, Refused: func(ctx context.Context, why refusal.Cause, args ...any) {
 			s.refusals.Add(ctx, why, "", func() []any { return args })
 		}})
-	s.openStreams()
+	s.streams = stream.Open(stream.Config{Heartbeat: c.Heartbeat, MaxUnsent: c.MaxUnsent,
+		MaxUnsentTotal: c.MaxUnsentTotal, MinShare: 4 * c.MaxMessage, Portable: c.portable,
+		IOUring: !c.DisableIOUring, MinRing: c.minRing, IOUringFailed: func(err error) {
+			c.Logger.Warn("io_uring has failed, so all sends use write from now on", "error", err)
+		},
+		Delivered: c.Observer.JoinToCount, Pass: c.Observer.LoopPass})
 	if s.hub, err = hub.Open(hubConfig(c, s.streams, s.limits.costs.rates, s.warn)); err != nil {
 		s.streams.Close()
 		return nil, fmt.Errorf("presence: %w", err)
 	}
 	s.router = s.routes(page)
 	return s, nil
-}
-
-// openStreams starts the streams, and logs whether they send with io_uring.
-func (s *Server) openStreams() {
-	c, log := s.config, s.config.Logger
-	var started atomic.Bool
-	failed := func(err error) {
-		if started.Load() {
-			log.Warn("io_uring has failed, so all sends use write from now on", "error", err)
-		} else {
-			log.Info("io_uring is not available, so all sends use write", "error", err)
-		}
-	}
-	s.streams = stream.Open(stream.Config{Heartbeat: c.Heartbeat, MaxUnsent: c.MaxUnsent,
-		MaxUnsentTotal: c.MaxUnsentTotal, MinShare: 4 * c.MaxMessage, Portable: c.portable,
-		IOUring: !c.DisableIOUring, IOUringFailed: failed, MinRing: c.minRing,
-		Delivered: c.Observer.JoinToCount, Pass: c.Observer.LoopPass})
-	started.Store(true)
-	switch {
-	case c.DisableIOUring:
-		log.Info("io_uring is off, so all sends use write")
-	case s.streams.Stats().IOUring:
-		log.Info("io_uring is in use for sends to rooms with many clients")
-	}
 }
 
 // Validate returns the error that [New] would return because of a field of c, or nil. It starts

@@ -45,7 +45,7 @@ type Stats struct {
 	// Rooms, Joins, Leaves, Messages and Counts.
 	hub.Stats
 	// Streams has the gauges and totals of the delivery to sockets: Deliveries, Bytes, Backlogged,
-	// BacklogBytes and Unsent.
+	// BacklogBytes and Unsent. IOUring and IOUringError are the way of sending.
 	Streams stream.Stats
 
 	IdleConnections int    // gauge: connections without a stream; 0 without Harden

@@ -29,8 +29,8 @@ type Config struct {
 	// MinRing is the smallest number of connections that a Stream has in a loop if its events are
 	// sent with io_uring. Default: 16.
 	MinRing int
-	// IOUringFailed receives the reason why the loops use write(2) although IOUring is set. It is
-	// called at most once, by Open or later. nil: not called.
+	// IOUringFailed receives the error if io_uring fails after Open, so that the loops use write(2)
+	// from then on. It is called at most once. nil: not called.
 	IOUringFailed func(error)
 
 	// Delivered receives the time from Event.Since until a loop or waker has written the event to

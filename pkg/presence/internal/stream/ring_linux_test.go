@@ -42,8 +42,8 @@ func newRingRig(t *testing.T, c stream.Config, enter func(ring, entries int) (in
 	failed := new(reports)
 	c.IOUring, c.IOUringFailed = true, failed.add
 	g := newRig(t, c.WithEnter(enter), variants[0].start)
-	if failed.n.Load() > 0 {
-		t.Fatalf("%v: this test needs a kernel that allows io_uring", failed.last.Load())
+	if err := g.streams.Stats().IOUringError; err != nil {
+		t.Fatalf("%v: this test needs a kernel that allows io_uring", err)
 	}
 	return g, failed
 }

@@ -6,12 +6,19 @@ import "sync/atomic"
 // send with write from then on, because the kernel is at fault, not the connections of the loop.
 type rings struct {
 	used   atomic.Bool
-	report func(error) // Config.IOUringFailed; may be nil
+	reason atomic.Pointer[error] // of the first call of fail
 }
 
-// fail makes the loops close their rings. The first call passes the report to call.
-func (r *rings) fail(err error, call func(report func())) {
-	if r.used.CompareAndSwap(true, false) && r.report != nil {
-		call(func() { r.report(err) })
+// fail makes the loops close their rings. It reports whether this is the first call.
+func (r *rings) fail(err error) (first bool) {
+	r.reason.CompareAndSwap(nil, &err)
+	return r.used.CompareAndSwap(true, false)
+}
+
+// failure returns the reason why the loops use write, or nil if there is none.
+func (r *rings) failure() error {
+	if err := r.reason.Load(); err != nil {
+		return *err
 	}
+	return nil
 }

@@ -19,7 +19,7 @@ func (s *ringSends) open(r *resources) {
 	}
 	var err error
 	if s.ring, err = uring.Open(ringGroupAlone, r.config.enter); err != nil {
-		r.rings.fail(err, func(report func()) { report() })
+		r.rings.fail(err)
 	}
 }
 
@@ -46,8 +46,8 @@ func (s *ringSends) flush(sent func(receiver, uring.Send)) {
 		clear(s.sends)
 		clear(s.to)
 		s.sends, s.to = s.sends[:0], s.to[:0]
-		if failed != nil {
-			s.rings.fail(failed, func(report func()) { s.ended.add(report) }) // the report may block
+		if report := s.config.IOUringFailed; failed != nil && s.rings.fail(failed) && report != nil {
+			s.ended.add(func() { report(failed) }) // not on this goroutine, because it may block
 		}
 	}
 	if !s.rings.used.Load() {

@@ -29,7 +29,6 @@ func Open(c Config) *Streams {
 	s.config, s.opened, s.ended = c.withDefaults(), time.Now(), newInbox[func()]()
 	s.unsent.limit, s.unsent.least = s.config.MaxUnsentTotal, s.config.MinShare
 	s.rings.used.Store(c.IOUring)
-	s.rings.report = c.IOUringFailed
 	s.running.Go(s.report)                                             // ended by Close
 	s.running.Go(func() { s.checker.run(s.config.Heartbeat, s.stop) }) // ended by Close
 	cores := runtime.GOMAXPROCS(0)
@@ -37,7 +36,7 @@ func Open(c Config) *Streams {
 		s.loops = openLoops(cores, &s.resources)
 	}
 	if c.IOUring && len(s.loops.tallies()) == 0 {
-		s.rings.fail(errors.ErrUnsupported, func(report func()) { report() })
+		s.rings.fail(errors.ErrUnsupported)
 	}
 	for range cores {
 		s.wakers = append(s.wakers, openWaker(&s.resources))
@@ -137,7 +136,7 @@ func (s *Streams) Stats() (all Stats) {
 	all.Backlogged += int(s.backlogged.Load())
 	all.BacklogBytes += int(s.backlogBytes.Load())
 	all.Unsent = int(s.unsent.total.Load())
-	all.IOUring = s.rings.used.Load()
+	all.IOUring, all.IOUringError = s.rings.used.Load(), s.rings.failure()
 	return all
 }
 

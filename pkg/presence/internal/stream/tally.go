@@ -21,8 +21,10 @@ type Stats struct {
 	// Unsent is a gauge: the size of the shared events that are on their way, or in a backlog, in
 	// bytes. Each event counts once.
 	Unsent int
-	// IOUring reports that the loops send with io_uring.
-	IOUring bool
+	// IOUring reports that the loops send with io_uring. IOUringError is the reason why they do not
+	// although Config.IOUring is set.
+	IOUring      bool
+	IOUringError error
 }
 
 // tally counts the work of one loop or waker. Only its goroutine uses the first fields. Each turn
