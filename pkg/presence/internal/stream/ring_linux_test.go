@@ -48,6 +48,17 @@ func newRingRig(t *testing.T, c stream.Config, enter func(ring, entries int) (in
 	return g, failed
 }
 
+// join connects clients that have received their first event.
+func (g *rig) join(n int) (clients []*bufio.Reader) {
+	g.t.Helper()
+	for range n {
+		r, _ := g.client()
+		block(g.t, r) // retry
+		clients = append(clients, r)
+	}
+	return clients
+}
+
 // A room of at least MinRing connections in a loop is sent to with io_uring, and a smaller room
 // with write.
 func TestRingNeedsManyConnections(t *testing.T) {
@@ -57,27 +68,19 @@ func TestRingNeedsManyConnections(t *testing.T) {
 		sends.Add(int32(n))
 		return enterRing(ring, n)
 	})
-	var clients []*bufio.Reader
-	join := func(n int) {
-		for range n {
-			r, _ := g.client()
-			block(t, r) // retry
-			clients = append(clients, r)
-		}
-	}
+	clients := g.join(15)
 	publish := func() {
 		g.publish(stream.Every, "1", "n", "0")
 		for _, r := range clients {
 			block(t, r)
 		}
 	}
-	join(15)
 	publish()
 	if n := sends.Load(); n != 0 {
 		t.Errorf("15 clients: got %d sends with io_uring, want 0", n)
 	}
 	loops := runtime.GOMAXPROCS(0)
-	join(15*loops + 1 - 15) // one loop has 16
+	clients = append(clients, g.join(15*loops+1-15)...) // one loop has 16
 	publish()
 	if n, c := sends.Load(), int(calls.Load()); n < 16 || int(n) > len(clients) || c > loops {
 		t.Errorf("%d clients: got %d sends with io_uring in %d calls, want at least 16, one call per loop", len(clients), n, c)
@@ -99,12 +102,7 @@ func TestRingFailure(t *testing.T) {
 		}
 		return enterRing(ring, n)
 	})
-	var clients []*bufio.Reader
-	for range 40 {
-		r, _ := g.client()
-		block(t, r) // retry
-		clients = append(clients, r)
-	}
+	clients := g.join(40)
 	for i := range 10 {
 		switch i {
 		case 5:
@@ -139,12 +137,7 @@ func TestRingWithoutResult(t *testing.T) {
 		}
 		return enterRing(ring, n)
 	})
-	var clients []*bufio.Reader
-	for range 40 {
-		r, _ := g.client()
-		block(t, r) // retry
-		clients = append(clients, r)
-	}
+	clients := g.join(40)
 	lies.Store(true)
 	g.publish(stream.Every, "1", "n", "1")
 	if end := <-g.ends; end != stream.Closed {

@@ -95,8 +95,9 @@ func openQueues(entries int) (q *queues, err error) {
 	q.tail, q.head, q.produced = (*uint32)(at(p.sq.tail)), (*uint32)(at(p.cq.head)), (*uint32)(at(p.cq.tail))
 	q.results = unsafe.Slice((*result)(at(p.cq.entry)), p.results)
 	q.entries = unsafe.Slice((*entry)(unsafe.Pointer(&q.memory[1][0])), p.entries)
-	for i := range unsafe.Slice((*uint32)(at(p.sq.array)), p.entries) {
-		unsafe.Slice((*uint32)(at(p.sq.array)), p.entries)[i] = uint32(i)
+	indexes := unsafe.Slice((*uint32)(at(p.sq.array)), p.entries) // the kernel takes the entries in this order
+	for i := range indexes {
+		indexes[i] = uint32(i)
 		q.entries[i] = entry{op: opSend, send: unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL}
 	}
 	return q, nil

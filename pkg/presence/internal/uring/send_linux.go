@@ -37,8 +37,9 @@ type Ring struct {
 	sends  []Send // of the current call of Send; keeps their bytes reachable
 }
 
-// Open makes a ring and tests it with two sends. entries is the largest number of sends for one
-// system call, a power of two up to 32,768. enter is nil except in tests.
+// Open makes a ring, and tests it with sends to a socket of its own. entries is the largest number
+// of sends for one system call, a power of two up to 32,768. replaced is used in place of
+// io_uring_enter(2) after that; it is nil except in tests.
 func Open(entries int, replaced Enter) (*Ring, error) {
 	q, err := openQueues(entries)
 	if err != nil {
